@@ -1,0 +1,34 @@
+import { setTimeout } from 'node:timers/promises';
+import express from 'express';
+import { createRedisKit } from 'redis-kit';
+
+const kit = createRedisKit({ url: process.env.REDIS_URL ?? 'memory:', prefix: 'shop' });
+const app = express();
+
+app.use(express.json());
+app.use(kit.session({ secret: process.env.SESSION_SECRET }));
+
+const fiveTries = kit.rateLimit({
+  algorithm: 'token-bucket',
+  capacity: 5,
+  refill: { tokens: 1, per: '10s' },
+  key: (req) => String(req.body.user),
+});
+app.post('/login', fiveTries, (req, res, next) => {
+  req.session.regenerate((error) => {
+    if (error) return next(error);
+    req.session.userId = String(req.body.user);
+    res.json({ hello: req.session.userId });
+  });
+});
+app.get('/me', (req, res) => res.json({ user: req.session.userId ?? null }));
+
+app.use(kit.rateLimit({ algorithm: 'sliding-window', limit: 100, window: '1m' }));
+app.get('/products', kit.cache({ ttl: '30s' }), (_req, res) => res.json({ listedAt: Date.now() }));
+app.post('/orders/:id/pay', kit.lock({ key: (req) => `order:${req.params.id}` }), async (req, res) => {
+  await setTimeout(200); // the payment provider
+  res.json({ paid: req.params.id, fence: req.lock?.fence });
+});
+
+const server = app.listen(Number(process.env.PORT ?? 3000), () => console.log('ready on', server.address()));
+process.on('SIGTERM', () => server.close(() => kit.close()));

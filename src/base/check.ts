@@ -1,0 +1,135 @@
+import { type Duration, durationMs, MAX_DURATION_MS } from './duration.ts';
+import { ConfigError } from './errors.ts';
+
+/**
+ * Reads the options object of one public function: each method takes one option, checks it and gives its
+ * default. `where` is how the user wrote the call (`kit.rateLimit`), so that the error points there.
+ */
+export class OptionReader {
+  readonly #where: string;
+  readonly #options: Readonly<Record<string, unknown>>;
+
+  constructor(where: string, options: unknown, known: readonly string[]) {
+    this.#where = where;
+    if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+      throw new ConfigError(`${where}: options must be an object, got ${describe(options)}`);
+    }
+    this.#options = options as Readonly<Record<string, unknown>>;
+    for (const [name, value] of Object.entries(options)) {
+      if (value !== undefined && !known.includes(name)) throw this.#unknown(name, known);
+    }
+  }
+
+  value(name: string): unknown {
+    return this.#options[name];
+  }
+
+  has(name: string): boolean {
+    return this.#options[name] !== undefined;
+  }
+
+  /** A ConfigError about one option of this call; `remedy` says what to write instead. */
+  error(name: string, remedy: string): ConfigError {
+    return new ConfigError(
+      `${this.#where}: option \`${name}\` is ${describe(this.#options[name])}; ${remedy}`,
+    );
+  }
+
+  /** As `error`, without the value. */
+  secretError(name: string, remedy: string): ConfigError {
+    return new ConfigError(`${this.#where}: option \`${name}\` is not usable; ${remedy}`);
+  }
+
+  duration(name: string): number | undefined;
+  duration(name: string, fallback: Duration): number;
+  duration(name: string, fallback?: Duration): number | undefined {
+    const value = this.#options[name] ?? fallback;
+    if (value === undefined) return undefined;
+    const ms = durationMs(value);
+    if (ms !== undefined) return ms;
+    throw this.error(
+      name,
+      `it must be a positive whole number of milliseconds or a string like '250ms', '30s', '5m', '12h' or '7d', ` +
+        `at most ${MAX_DURATION_MS / 86_400_000} days`,
+    );
+  }
+
+  integer(name: string, range: { readonly min: number; readonly max: number }): number | undefined {
+    const value = this.#options[name];
+    if (value === undefined) return undefined;
+    if (typeof value === 'number' && Number.isInteger(value) && value >= range.min && value <= range.max) {
+      return value;
+    }
+    throw this.error(name, `it must be a whole number from ${range.min} to ${range.max}`);
+  }
+
+  requiredInteger(name: string, range: { readonly min: number; readonly max: number }): number {
+    const value = this.integer(name, range);
+    if (value === undefined) throw this.error(name, 'it is required');
+    return value;
+  }
+
+  requiredDuration(name: string): number {
+    const value = this.duration(name);
+    if (value === undefined) throw this.error(name, `it is required, for example '1m'`);
+    return value;
+  }
+
+  boolean(name: string, fallback: boolean): boolean {
+    const value = this.#options[name] ?? fallback;
+    if (typeof value === 'boolean') return value;
+    throw this.error(name, 'it must be true or false');
+  }
+
+  string(name: string): string | undefined {
+    const value = this.#options[name];
+    if (value === undefined || (typeof value === 'string' && value !== '')) return value;
+    throw this.error(name, 'it must be a string that is not empty');
+  }
+
+  oneOf<const Choice>(name: string, choices: readonly Choice[], fallback: Choice): Choice {
+    const value = this.#options[name] ?? fallback;
+    const choice = choices.find((candidate) => candidate === value);
+    if (choice !== undefined) return choice;
+    throw this.error(name, `it must be one of ${choices.map(describe).join(', ')}`);
+  }
+
+  /** A callback; its parameters are the caller's business and cannot be checked. */
+  callback<Callback extends (...args: never[]) => unknown>(name: string): Callback | undefined {
+    const value = this.#options[name];
+    if (value === undefined || typeof value === 'function') return value as Callback | undefined;
+    throw this.error(name, 'it must be a function');
+  }
+
+  #unknown(name: string, known: readonly string[]): ConfigError {
+    const close = known.find((candidate) => isClose(name.toLowerCase(), candidate.toLowerCase()));
+    const hint = close === undefined ? `known options: ${known.join(', ')}` : `did you mean \`${close}\`?`;
+    return new ConfigError(`${this.#where}: unknown option \`${name}\`; ${hint}`);
+  }
+}
+
+/** A value as it may stand in an error message: short, on one line, and never a whole object. */
+export function describe(value: unknown): string {
+  if (typeof value === 'string') {
+    return value.length > 60 ? `'${value.slice(0, 57)}...'` : `'${value}'`;
+  }
+  if (typeof value === 'function') return 'a function';
+  if (Array.isArray(value)) return `an array of ${value.length}`;
+  if (typeof value === 'object' && value !== null) return 'an object';
+  return String(value);
+}
+
+/** Whether two names are within two typing mistakes of each other (Levenshtein distance). */
+function isClose(a: string, b: string): boolean {
+  if (Math.abs(a.length - b.length) > 2) return false;
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const change = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(change, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return (row[b.length] ?? 3) <= 2 && (row[b.length] ?? 3) < Math.max(a.length, b.length);
+}

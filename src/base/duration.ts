@@ -1,0 +1,32 @@
+/**
+ * A span of time: a whole number of milliseconds, or digits with a unit (`'250ms'`, `'30s'`, `'5m'`, `'12h'`,
+ * `'7d'`).
+ */
+export type Duration = number | `${number}ms` | `${number}s` | `${number}m` | `${number}h` | `${number}d`;
+
+const UNIT_MS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
+
+/** Redis adds a TTL to the time of day; beyond 100 years the sum is nothing that anyone meant. */
+export const MAX_DURATION_MS: number = 36_525 * UNIT_MS.d;
+
+/** The milliseconds of a Duration, or undefined when the value is none. Zero and negative spans are none. */
+export function durationMs(value: unknown): number | undefined {
+  const ms = typeof value === 'string' ? parse(value) : value;
+  return typeof ms === 'number' && Number.isInteger(ms) && ms > 0 && ms <= MAX_DURATION_MS ? ms : undefined;
+}
+
+function parse(text: string): number | undefined {
+  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text);
+  if (match === null) return undefined;
+  // '0.1s' is 100.00000000000001 in binary floating point; the span that was written is a whole millisecond.
+  const ms = Number(match[1]) * UNIT_MS[match[2] as keyof typeof UNIT_MS];
+  return Math.abs(ms - Math.round(ms)) < 1e-6 ? Math.round(ms) : undefined;
+}
+
+/** The shortest way to write a span, for names and messages: 60000 is `1m`. */
+export function formatDuration(ms: number): string {
+  for (const unit of ['d', 'h', 'm', 's'] as const) {
+    if (ms % UNIT_MS[unit] === 0) return `${ms / UNIT_MS[unit]}${unit}`;
+  }
+  return `${ms}ms`;
+}

@@ -1,0 +1,58 @@
+/**
+ * Every error that redis-kit makes. `code` is stable and safe to compare; the message is for people and may
+ * change. Each code has a heading in the README.
+ */
+export class RedisKitError extends Error {
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: { readonly cause?: unknown }) {
+    super(message, options);
+    this.name = new.target.name;
+    this.code = code;
+  }
+}
+
+export type ErrorCode =
+  | 'ERR_REDIS_KIT_CONFIG'
+  | 'ERR_REDIS_KIT_CONNECTION'
+  | 'ERR_REDIS_KIT_TIMEOUT'
+  | 'ERR_REDIS_KIT_REPLY'
+  | 'ERR_REDIS_KIT_CORRUPT'
+  | 'ERR_REDIS_KIT_NEWER_FORMAT'
+  | 'ERR_REDIS_KIT_FULL'
+  | 'ERR_REDIS_KIT_CLOSED'
+  | 'ERR_REDIS_KIT_NO_IDENTITY'
+  | 'ERR_REDIS_KIT_LATE_SESSION'
+  | 'ERR_REDIS_KIT_LOCK_LOST';
+
+/** The options are wrong. Thrown while the kit or a middleware is made, never during a request. */
+export class ConfigError extends RedisKitError {
+  constructor(message: string, options?: { readonly cause?: unknown }) {
+    super('ERR_REDIS_KIT_CONFIG', message, options);
+  }
+}
+
+/** Redis could not be reached. The command was not handed over, so it has certainly not run. */
+export class ConnectionError extends RedisKitError {
+  constructor(message: string, options?: { readonly cause?: unknown }) {
+    super('ERR_REDIS_KIT_CONNECTION', message, options);
+  }
+}
+
+/**
+ * An operation on the store failed. With `ERR_REDIS_KIT_TIMEOUT` and `ERR_REDIS_KIT_REPLY` the command may have
+ * run all the same: nobody can tell, so it is never sent a second time.
+ */
+export class StoreError extends RedisKitError {}
+
+/** The lock is no longer ours, or may no longer be: stop writing what it protects. */
+export class LockLostError extends RedisKitError {
+  constructor(message: string, options?: { readonly cause?: unknown }) {
+    super('ERR_REDIS_KIT_LOCK_LOST', message, options);
+  }
+}
+
+/** A thrown value as an Error, for code that must hand on whatever it caught. */
+export function asError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error(String(thrown), { cause: thrown });
+}

@@ -1,0 +1,70 @@
+import type { Logger } from './logger.ts';
+
+/** Everything that a kit tells of, by name: `kit.on('connection:down', ...)`. Names are `<room>:<what>`. */
+export interface KitEvents {
+  /** Redis can be reached: for the first time, or again. */
+  'connection:up': { readonly mode: 'standalone' | 'cluster' };
+  /** Redis cannot be reached; each feature follows its failure policy until it comes back. */
+  'connection:down': { readonly error: Error };
+  /** A node stopped answering (`open`: it is spared until it answers a ping) or answers again (`closed`). */
+  'connection:breaker': { readonly node: string; readonly state: 'open' | 'closed' };
+  'session:created': Record<never, never>;
+  'session:destroyed': Record<never, never>;
+  /** A save was dropped, since the session had ended in the meantime. */
+  'session:conflict': Record<never, never>;
+  /** A stored session could not be read and counts as absent. */
+  'session:corrupt': Record<never, never>;
+  'rate:refused': { readonly id: string; readonly policies: readonly string[] };
+  /** The in-process stand-in decided, since Redis could not. Once per outage. */
+  'rate:degraded': { readonly error: Error };
+  'cache:hit': { readonly url: string };
+  'cache:miss': { readonly url: string };
+  'cache:stored': { readonly url: string; readonly bytes: number };
+  /** A response was not stored, and why. */
+  'cache:skipped': { readonly url: string; readonly reason: string };
+  'lock:acquired': { readonly keys: readonly string[] };
+  'lock:refused': { readonly keys: readonly string[] };
+  /** The lease ended, or may have, while its holder still worked. */
+  'lock:lost': { readonly keys: readonly string[]; readonly error: Error };
+  'lock:released': { readonly keys: readonly string[] };
+  /** Something went wrong that the room's failure policy covered. Told once a while, not once a request. */
+  error: { readonly room: string; readonly error: Error };
+}
+
+type Listener<Event> = (event: Event) => void;
+
+/** A typed emitter whose listeners cannot disturb the request that told them something. */
+export class Events<EventMap extends object> {
+  readonly #listeners = new Map<keyof EventMap, Set<Listener<never>>>();
+  readonly #logger: Logger;
+
+  constructor(logger: Logger) {
+    this.#logger = logger;
+  }
+
+  on<Name extends keyof EventMap>(name: Name, listener: Listener<EventMap[Name]>): () => void {
+    let listeners = this.#listeners.get(name);
+    if (listeners === undefined) {
+      listeners = new Set();
+      this.#listeners.set(name, listeners);
+    }
+    const entry: Listener<EventMap[Name]> = (event) => listener(event);
+    listeners.add(entry);
+    return () => void listeners.delete(entry);
+  }
+
+  emit<Name extends keyof EventMap>(name: Name, event: EventMap[Name]): void {
+    for (const listener of this.#listeners.get(name) ?? []) {
+      try {
+        (listener as Listener<EventMap[Name]>)(event);
+      } catch (error) {
+        this.#logger.error(`a listener for '${String(name)}' threw`, error);
+      }
+    }
+  }
+
+  /** Whether building an event is worth the while. */
+  has(name: keyof EventMap): boolean {
+    return (this.#listeners.get(name)?.size ?? 0) > 0;
+  }
+}

@@ -1,0 +1,83 @@
+import { createHash } from 'node:crypto';
+import { describe } from './check.ts';
+import { ConfigError } from './errors.ts';
+
+/** The rooms that keep something in Redis; the second part of every key. */
+export type Room = 'rate' | 'session' | 'cache' | 'lock';
+
+/** Longer ids are replaced with their hash: keys are stored, sent and logged whole on every command. */
+const MAX_ID_BYTES = 64;
+
+/**
+ * Spells the Redis keys of one kit: `<prefix>:<room>:{<id>}[:<part>]`. The braces are the Cluster hash tag, so
+ * all keys of one id live on one node and one script may touch them together. Nothing else in the project spells
+ * a key.
+ */
+export class Keys {
+  readonly prefix: string;
+
+  constructor(prefix: string) {
+    if (!/^[\w.:-]+$/.test(prefix)) {
+      throw new ConfigError(
+        `createRedisKit: option \`prefix\` is ${describe(prefix)}; it may hold letters, digits, '.', '_', '-' and ':'`,
+      );
+    }
+    this.prefix = prefix;
+  }
+
+  namespace(name: string): Keys {
+    return new Keys(`${this.prefix}:${name}`);
+  }
+
+  rate(id: string, policy: string): string {
+    return this.#key('rate', encodeId(id), policy);
+  }
+
+  /** Takes the session id, which is a secret, and shows only its hash. */
+  session(id: string): string {
+    return this.#key('session', hashId(id));
+  }
+
+  cache(id: string): string {
+    return this.#key('cache', encodeId(id));
+  }
+
+  lock(id: string): string {
+    return this.#key('lock', encodeId(id));
+  }
+
+  lockFence(id: string): string {
+    return this.#key('lock', encodeId(id), 'fence');
+  }
+
+  #key(room: Room, id: string, part?: string): string {
+    const base = `${this.prefix}:${room}:{${id}}`;
+    return part === undefined ? base : `${base}:${part}`;
+  }
+}
+
+/** The room that a key belongs to. */
+export function roomOf(key: string): Room {
+  const brace = key.indexOf(':{');
+  return key.slice(key.lastIndexOf(':', brace - 1) + 1, brace) as Room;
+}
+
+/**
+ * An id as it stands in a key. Percent-encoding keeps the characters out that would end the hash tag or act as a
+ * glob; `%` is among them, so that no two ids meet. A hash begins with `*` and the empty id is `?`: both are
+ * characters that encoding never leaves bare, so neither can equal an encoded id.
+ */
+export function encodeId(id: string): string {
+  if (id === '') return '?';
+  if (Buffer.byteLength(id) > MAX_ID_BYTES) return hashId(id);
+  // A lone surrogate has no UTF-8; every one would become U+FFFD and so the same key.
+  return id.replace(/[%:{}*?[\]\\\p{Cc}\p{Cs}]/gu, (character) => {
+    const code = character.charCodeAt(0);
+    return code > 0xff ? `%u${code.toString(16)}` : `%${code.toString(16).padStart(2, '0')}`;
+  });
+}
+
+function hashId(id: string): string {
+  // UTF-16 code units, since lone surrogates would all be hashed alike as UTF-8.
+  return `*${createHash('sha256').update(Buffer.from(id, 'utf16le')).digest('base64url')}`;
+}

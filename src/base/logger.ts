@@ -1,0 +1,20 @@
+/** Where the kit writes what a person should read. `console`, pino and winston all fit. */
+export interface Logger {
+  debug(message: string, ...details: unknown[]): void;
+  info(message: string, ...details: unknown[]): void;
+  warn(message: string, ...details: unknown[]): void;
+  error(message: string, ...details: unknown[]): void;
+}
+
+function ignore(): void {
+  // The default logger keeps a quiet app quiet: only what needs a person's attention is written.
+}
+
+export const consoleLogger: Logger = {
+  debug: ignore,
+  info: ignore,
+  warn: (message, ...details) => console.warn(`redis-kit: ${message}`, ...details),
+  error: (message, ...details) => console.error(`redis-kit: ${message}`, ...details),
+};
+
+export const silentLogger: Logger = { debug: ignore, info: ignore, warn: ignore, error: ignore };

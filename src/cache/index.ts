@@ -1,0 +1,2 @@
+export { cacheMiddleware } from './middleware.ts';
+export type { CacheOptions } from './options.ts';

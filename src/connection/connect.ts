@@ -1,0 +1,30 @@
+import type { Events, KitEvents } from '../base/events.ts';
+import type { Adapter, AdapterListener } from './adapter.ts';
+import { Connection } from './connection.ts';
+import { borrowStandalone, openStandalone } from './node-redis-client.ts';
+import { borrowCluster, openCluster } from './node-redis-cluster.ts';
+import type { ConnectionSettings } from './options.ts';
+
+type RedisSettings = Exclude<ConnectionSettings, { kind: 'memory' }>;
+
+/** Begins to connect. A new family of clients is one more case here and an adapter of its own. */
+export function connect(
+  settings: RedisSettings,
+  events: Events<KitEvents>,
+  commandTimeoutMs: number,
+): Connection {
+  return new Connection((listener) => makeAdapter(settings, listener), events, commandTimeoutMs);
+}
+
+function makeAdapter(settings: RedisSettings, listener: AdapterListener): Adapter {
+  switch (settings.kind) {
+    case 'standalone':
+      return openStandalone(settings, listener);
+    case 'cluster':
+      return openCluster(settings, listener);
+    case 'borrowed':
+      return settings.family === 'cluster'
+        ? borrowCluster(settings.client, listener)
+        : borrowStandalone(settings.client, listener);
+  }
+}

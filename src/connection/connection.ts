@@ -1,0 +1,170 @@
+import { performance } from 'node:perf_hooks';
+import { ConnectionError, StoreError } from '../base/errors.ts';
+import type { Events, KitEvents } from '../base/events.ts';
+import { type CommandLink, ReplyError } from '../engine/port.ts';
+import type { Argument, RawReply } from '../operations/operation.ts';
+import type { Adapter, AdapterListener, Status } from './adapter.ts';
+import { Breaker } from './breaker.ts';
+import { Deadlines } from './deadlines.ts';
+
+/** How long `ready()` waits for the first connection. */
+const CONNECT_DEADLINE_MS = 5_000;
+
+/**
+ * A connected client with manners: a command is sent only to a node that is ready, settles within its deadline,
+ * and is not even tried while the node's breaker is open.
+ */
+export class Connection implements CommandLink {
+  readonly #adapter: Adapter;
+  readonly #events: Events<KitEvents>;
+  readonly #commandTimeoutMs: number;
+  readonly #deadlines = new Deadlines();
+  readonly #breakers = new Map<string, Breaker>();
+  readonly #waiting = new Set<() => void>();
+  #isClosed = false;
+  #isTold: 'up' | 'down' | undefined;
+  #closed: Promise<void> | undefined;
+
+  constructor(
+    makeAdapter: (listener: AdapterListener) => Adapter,
+    events: Events<KitEvents>,
+    commandTimeoutMs: number,
+  ) {
+    this.#events = events;
+    this.#commandTimeoutMs = commandTimeoutMs;
+    this.#adapter = makeAdapter({ changed: () => this.#changed(), failed: () => this.#changed() });
+    this.#adapter.open();
+    this.#changed();
+  }
+
+  get mode(): Adapter['mode'] {
+    return this.#adapter.mode;
+  }
+
+  get client(): unknown {
+    return this.#adapter.client;
+  }
+
+  /** Resolves with the first connection; one that comes after the rejection is used all the same. */
+  async ready(): Promise<void> {
+    await this.#whenUp(() => this.#adapter.overallStatus(), CONNECT_DEADLINE_MS, false);
+  }
+
+  async send(key: string, command: readonly Argument[], deadlineMs: number): Promise<RawReply> {
+    if (this.#isClosed) throw new StoreError('ERR_REDIS_KIT_CLOSED', 'the kit is closed');
+    const node = this.#adapter.nodeOf(key);
+    const breaker = this.#breaker(node, key);
+    if (breaker.isOpen) throw new ConnectionError(`${node} does not answer; nothing is sent until it does`);
+    const until = performance.now() + deadlineMs;
+    if (this.#adapter.status(key) !== 'up') await this.#waitForUp(key, deadlineMs, breaker);
+    const left = until - performance.now();
+    if (left <= 0) throw this.#late(deadlineMs);
+    try {
+      const reply = await this.#deadlines.race(this.#adapter.send(key, command), left, () =>
+        this.#late(deadlineMs),
+      );
+      breaker.succeeded();
+      return reply;
+    } catch (error) {
+      if (error instanceof ReplyError) {
+        breaker.succeeded();
+        throw error;
+      }
+      // A request that had spent its budget elsewhere says nothing about the node.
+      if (left * 2 >= this.#commandTimeoutMs) breaker.failed();
+      if (error instanceof StoreError) throw error;
+      throw new StoreError('ERR_REDIS_KIT_CONNECTION', 'the connection was lost before Redis answered', {
+        cause: error,
+      });
+    }
+  }
+
+  /** Lets commands in flight finish, up to the timeout, and then closes what the kit opened. */
+  close(timeoutMs: number): Promise<void> {
+    this.#closed ??= this.#close(timeoutMs);
+    return this.#closed;
+  }
+
+  async #close(timeoutMs: number): Promise<void> {
+    this.#isClosed = true;
+    const until = performance.now() + timeoutMs;
+    while (this.#deadlines.size > 0 && performance.now() < until) {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    for (const breaker of this.#breakers.values()) breaker.stop();
+    this.#adapter.close();
+    for (const check of this.#waiting) check();
+  }
+
+  async #waitForUp(key: string, deadlineMs: number, breaker: Breaker): Promise<void> {
+    try {
+      await this.#whenUp(() => this.#adapter.status(key), deadlineMs, true);
+    } catch (error) {
+      if (deadlineMs * 2 >= this.#commandTimeoutMs) breaker.failed();
+      throw error;
+    }
+  }
+
+  /** Waits for the status to be up; with `failFast` only as long as it is not known to be down. */
+  async #whenUp(statusNow: () => Status, deadlineMs: number, failFast: boolean): Promise<void> {
+    let check: () => void = () => undefined;
+    const up = new Promise<void>((resolve, reject) => {
+      check = () => {
+        const status = statusNow();
+        if (this.#isClosed) reject(new StoreError('ERR_REDIS_KIT_CLOSED', 'the kit is closed'));
+        else if (status === 'up') resolve();
+        else if (status === 'down' && failFast) reject(this.#unreachable('Redis cannot be reached'));
+      };
+    });
+    this.#waiting.add(check);
+    try {
+      check();
+      await this.#deadlines.race(up, deadlineMs, () =>
+        this.#unreachable(`Redis was not ready within ${deadlineMs} ms`),
+      );
+    } finally {
+      this.#waiting.delete(check);
+    }
+  }
+
+  #unreachable(what: string): ConnectionError {
+    const cause = this.#adapter.lastError;
+    return new ConnectionError(cause === undefined ? what : `${what}: ${cause.message || cause.name}`, {
+      cause,
+    });
+  }
+
+  #late(deadlineMs: number): StoreError {
+    return new StoreError(
+      'ERR_REDIS_KIT_TIMEOUT',
+      `Redis did not answer within ${Math.round(deadlineMs)} ms`,
+    );
+  }
+
+  #breaker(node: string, key: string): Breaker {
+    let breaker = this.#breakers.get(node);
+    if (breaker === undefined) {
+      breaker = new Breaker(
+        () => this.#ping(key),
+        (isOpen) => this.#events.emit('connection:breaker', { node, state: isOpen ? 'open' : 'closed' }),
+      );
+      this.#breakers.set(node, breaker);
+    }
+    return breaker;
+  }
+
+  async #ping(key: string): Promise<void> {
+    if (this.#adapter.status(key) !== 'up') throw this.#unreachable('Redis cannot be reached');
+    await this.#adapter.send(key, ['PING']);
+  }
+
+  #changed(): void {
+    if (this.#isClosed) return;
+    for (const check of this.#waiting) check();
+    const status = this.#adapter.overallStatus();
+    if (status === 'connecting' || status === this.#isTold) return;
+    this.#isTold = status;
+    if (status === 'up') this.#events.emit('connection:up', { mode: this.#adapter.mode });
+    else this.#events.emit('connection:down', { error: this.#unreachable('Redis cannot be reached') });
+  }
+}

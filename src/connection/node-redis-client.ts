@@ -1,0 +1,101 @@
+import { createClient } from 'redis';
+import { asError } from '../base/errors.ts';
+import type { Argument, RawReply } from '../operations/operation.ts';
+import { type Adapter, type AdapterListener, SocketPhase, type Status } from './adapter.ts';
+import type { RedisAddress } from './address.ts';
+import type { BorrowedClient } from './borrowed-client.ts';
+import {
+  COMMAND_OPTIONS,
+  type CommandOptions,
+  OWN_CLIENT_OPTIONS,
+  readReply,
+  socketOptions,
+} from './node-redis.ts';
+
+/** What this adapter calls on a single client, ours or borrowed. */
+interface SingleClient extends BorrowedClient {
+  readonly isReady: boolean;
+  sendCommand(command: readonly Argument[], options: CommandOptions): Promise<unknown>;
+  connect(): Promise<unknown>;
+  destroy(): void;
+}
+
+export function openStandalone(address: RedisAddress, listener: AdapterListener): Adapter {
+  const { host, port, username, password, db, tls } = address;
+  const client: BorrowedClient = createClient({
+    ...OWN_CLIENT_OPTIONS,
+    socket: { host, port, ...socketOptions(tls) },
+    database: db,
+    ...(username === undefined ? {} : { username }),
+    ...(password === undefined ? {} : { password }),
+  });
+  return new NodeRedisClient(client as SingleClient, true, listener);
+}
+
+export function borrowStandalone(client: BorrowedClient, listener: AdapterListener): Adapter {
+  return new NodeRedisClient(client as SingleClient, false, listener);
+}
+
+class NodeRedisClient implements Adapter {
+  readonly mode = 'standalone';
+  readonly client: SingleClient;
+  readonly #isOurs: boolean;
+  readonly #listener: AdapterListener;
+  readonly #phase = new SocketPhase();
+  readonly #handlers: Readonly<Record<string, (error?: unknown) => void>>;
+  lastError: Error | undefined;
+
+  constructor(client: SingleClient, isOurs: boolean, listener: AdapterListener) {
+    this.client = client;
+    this.#isOurs = isOurs;
+    this.#listener = listener;
+    if (client.isReady) this.#phase.ready();
+    this.#handlers = {
+      ready: () => {
+        this.#phase.ready();
+        listener.changed();
+      },
+      reconnecting: () => {
+        this.#phase.reconnecting();
+        listener.changed();
+      },
+      // Without a listener for 'error' a dropped socket would end the process.
+      error: (error) => this.#failed(error),
+      end: () => listener.changed(),
+    };
+    for (const [event, handler] of Object.entries(this.#handlers)) client.on(event, handler);
+  }
+
+  open(): void {
+    // node-redis keeps trying by itself; it rejects only when it was closed meanwhile.
+    if (this.#isOurs) this.client.connect().catch((error: unknown) => this.#failed(error));
+  }
+
+  nodeOf(): string {
+    return 'redis';
+  }
+
+  status(): Status {
+    return this.#phase.status(this.client.isReady);
+  }
+
+  overallStatus(): Status {
+    return this.status();
+  }
+
+  send(_key: string, command: readonly Argument[]): Promise<RawReply> {
+    return readReply(this.client.sendCommand(command, COMMAND_OPTIONS));
+  }
+
+  close(): void {
+    if (this.#isOurs) this.client.destroy();
+    else for (const [event, handler] of Object.entries(this.#handlers)) this.client.off(event, handler);
+  }
+
+  #failed(error: unknown): void {
+    this.lastError = asError(error);
+    this.#phase.failed();
+    this.#listener.failed(this.lastError);
+    this.#listener.changed();
+  }
+}

@@ -1,0 +1,76 @@
+import type { ConnectionOptions as TlsOptions } from 'node:tls';
+import { ErrorReply, RESP_TYPES } from 'redis';
+import { ReplyError } from '../engine/port.ts';
+import type { RawReply } from '../operations/operation.ts';
+import { reconnectDelay } from './adapter.ts';
+
+/** What both node-redis adapters share: how a client of ours is set up, and how replies come back. */
+
+/** A heartbeat this often keeps a healthy socket from idling into the timeout below. */
+const PING_INTERVAL_MS = 2_000;
+
+/** A socket on which nothing moved for so long is dead, whatever the kernel says. */
+const SOCKET_TIMEOUT_MS = 5_000;
+
+const CONNECT_TIMEOUT_MS = 5_000;
+
+/**
+ * Scripts answer in bytes. The timeout is switched off because the connection has its own: node-redis's covers
+ * only commands not yet written, and its AbortSignal per command costs a third of the throughput or more.
+ */
+export const COMMAND_OPTIONS: CommandOptions = {
+  typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer },
+  timeout: 0,
+};
+
+export interface CommandOptions {
+  readonly typeMapping: Readonly<Record<number, unknown>>;
+  readonly timeout: 0;
+}
+
+export function socketOptions(tls: boolean | TlsOptions): SocketOptions {
+  return {
+    connectTimeout: CONNECT_TIMEOUT_MS,
+    socketTimeout: SOCKET_TIMEOUT_MS,
+    // The default strategy gives up for good after a socket timeout.
+    reconnectStrategy: reconnectDelay,
+    ...(tls === false ? {} : { ...(tls === true ? {} : tls), tls: true as const }),
+  };
+}
+
+interface SocketOptions extends TlsOptions {
+  readonly connectTimeout: number;
+  readonly socketTimeout: number;
+  readonly reconnectStrategy: (attempts: number) => number;
+  readonly tls?: true;
+}
+
+export const OWN_CLIENT_OPTIONS: {
+  readonly disableOfflineQueue: true;
+  readonly pingInterval: number;
+  readonly commandOptions: { readonly timeout: 0 };
+} = {
+  // An offline queue would send commands long after their callers were told that they failed.
+  disableOfflineQueue: true,
+  pingInterval: PING_INTERVAL_MS,
+  commandOptions: { timeout: 0 },
+};
+
+export async function readReply(reply: Promise<unknown>): Promise<RawReply> {
+  try {
+    return (await reply) as RawReply;
+  } catch (error) {
+    if (error instanceof ErrorReply || isReplyOfAnotherCopy(error)) {
+      throw new ReplyError((error as Error).message, { cause: error });
+    }
+    throw error;
+  }
+}
+
+/**
+ * A borrowed client may come from another copy of the package, whose classes are not ours. Its error replies are
+ * told by what every error reply of Redis begins with: a word in capitals.
+ */
+function isReplyOfAnotherCopy(error: unknown): boolean {
+  return error instanceof Error && /^[A-Z]{2,} /.test(error.message);
+}

@@ -1,0 +1,217 @@
+import type { ConnectionOptions as TlsOptions } from 'node:tls';
+import { describe, OptionReader } from '../base/check.ts';
+import { ConfigError } from '../base/errors.ts';
+import { parseRedisUrl, type RedisAddress } from './address.ts';
+import { type BorrowedClient, recognizeClient } from './borrowed-client.ts';
+
+/** One node of a cluster from which the others are discovered. */
+export type ClusterNode = string | { readonly host: string; readonly port?: number | undefined };
+
+export interface ClusterOptions {
+  /** Some of the masters, as `redis://host:port` or `{ host, port }`; name more than one, since each may be down. */
+  readonly nodes: readonly ClusterNode[];
+  readonly username?: string | undefined;
+  readonly password?: string | undefined;
+  /** TLS to every node: `true`, or the options of `tls.connect`. */
+  readonly tls?: boolean | TlsOptions | undefined;
+}
+
+/**
+ * Where Redis is: exactly one of `url`, `host`/`port`, `client` or `cluster`. With none of them, `REDIS_URL` and
+ * then `REDIS_HOST`, `REDIS_PORT`, `REDIS_USERNAME`, `REDIS_PASSWORD` and `REDIS_DB` are read.
+ */
+export interface ConnectionOptions<Client = unknown> {
+  /** `redis://user:password@host:port/db`, `rediss://...` for TLS, or `memory:` for this process's memory. */
+  readonly url?: string | undefined;
+  /** Default `localhost`, once `port` is given. */
+  readonly host?: string | undefined;
+  /** Default 6379. */
+  readonly port?: number | undefined;
+  readonly username?: string | undefined;
+  readonly password?: string | undefined;
+  /** The database number; default 0. A cluster has only that one. */
+  readonly db?: number | undefined;
+  /** TLS with `host`: `true`, or the options of `tls.connect`. With `url`, options for a `rediss:` address. */
+  readonly tls?: boolean | TlsOptions | undefined;
+  /**
+   * A node-redis client or cluster of your own. It is borrowed: you connect it, and `kit.close()` leaves it open
+   * and without listeners of the kit.
+   */
+  readonly client?: (Client & BorrowedClient) | undefined;
+  readonly cluster?: ClusterOptions | undefined;
+}
+
+export const CONNECTION_OPTION_NAMES = [
+  'url',
+  'host',
+  'port',
+  'username',
+  'password',
+  'db',
+  'tls',
+  'client',
+  'cluster',
+] as const;
+
+/** Ways of the design that this version does not have yet: refused by name rather than half working. */
+const NOT_YET = { sentinel: 'Redis Sentinel', instance: 'named instances' } as const;
+
+export type ConnectionSettings =
+  | { readonly kind: 'memory' }
+  | ({ readonly kind: 'standalone' } & RedisAddress)
+  | {
+      readonly kind: 'cluster';
+      readonly nodes: readonly RedisAddress[];
+      readonly username: string | undefined;
+      readonly password: string | undefined;
+      readonly tls: boolean | TlsOptions;
+    }
+  | { readonly kind: 'borrowed'; readonly family: 'standalone' | 'cluster'; readonly client: BorrowedClient };
+
+const HOST_GROUP = ['host', 'port'] as const;
+const HOST_DETAILS = ['username', 'password', 'db'] as const;
+
+export function resolveConnection(reader: OptionReader, env: NodeJS.ProcessEnv): ConnectionSettings {
+  for (const way of HOST_DETAILS) {
+    if (reader.has(way) && !HOST_GROUP.some((name) => reader.has(name))) {
+      throw new ConfigError(
+        `createRedisKit: option \`${way}\` is given without \`host\` or \`port\`; ` +
+          `with \`url\` it belongs into the address, with \`cluster\` into its options`,
+      );
+    }
+  }
+  const ways = ['url', 'client', 'cluster'].filter((name) => reader.has(name));
+  const hostOption = HOST_GROUP.find((name) => reader.has(name));
+  if (hostOption !== undefined) ways.push(hostOption);
+  if (ways.length > 1) {
+    throw new ConfigError(
+      `createRedisKit: options ${ways.map((way) => `\`${way}\``).join(' and ')} both say where Redis is; give one`,
+    );
+  }
+  switch (ways[0]) {
+    case 'url':
+      return fromUrl('option `url`', reader.value('url'), reader);
+    case 'client':
+      return { kind: 'borrowed', ...recognizeClient(reader.value('client')) };
+    case 'cluster':
+      return fromCluster(reader.value('cluster'));
+    case undefined:
+      return fromEnvironment(env, reader);
+    default:
+      return fromHost(reader);
+  }
+}
+
+/** Refuses the ways that are planned and not built, before they read as typing mistakes. */
+export function refuseWaysNotBuilt(options: object): void {
+  for (const [name, what] of Object.entries(NOT_YET)) {
+    if ((options as Readonly<Record<string, unknown>>)[name] !== undefined) {
+      throw new ConfigError(
+        `createRedisKit: option \`${name}\` (${what}) is not available in this version; use \`url\`, \`host\`, \`cluster\` or \`client\``,
+      );
+    }
+  }
+}
+
+function tlsOption(reader: OptionReader): boolean | TlsOptions {
+  const tls = reader.value('tls') ?? false;
+  if (typeof tls === 'boolean' || (typeof tls === 'object' && !Array.isArray(tls)))
+    return tls as boolean | TlsOptions;
+  throw reader.error('tls', 'it must be true, false or the options of tls.connect');
+}
+
+function fromUrl(source: string, value: unknown, reader: OptionReader): ConnectionSettings {
+  const address = parseRedisUrl(source, value);
+  if (address === 'memory') return { kind: 'memory' };
+  if (!reader.has('tls')) return { kind: 'standalone', ...address };
+  if (address.tls === false) throw reader.error('tls', `with \`url\` write rediss: for TLS`);
+  return { kind: 'standalone', ...address, tls: tlsOption(reader) };
+}
+
+function fromHost(reader: OptionReader): ConnectionSettings {
+  return {
+    kind: 'standalone',
+    host: reader.string('host') ?? 'localhost',
+    port: reader.integer('port', { min: 1, max: 65_535 }) ?? 6379,
+    username: reader.string('username'),
+    password: reader.string('password'),
+    db: reader.integer('db', { min: 0, max: 2 ** 31 - 1 }) ?? 0,
+    tls: tlsOption(reader),
+  };
+}
+
+function fromCluster(value: unknown): ConnectionSettings {
+  const reader = new OptionReader('createRedisKit({ cluster })', value, [
+    'nodes',
+    'username',
+    'password',
+    'tls',
+  ]);
+  const nodes = reader.value('nodes');
+  if (!Array.isArray(nodes) || nodes.length === 0) {
+    throw reader.error('nodes', `it must list at least one node, for example ['redis://10.0.0.1:6379']`);
+  }
+  return {
+    kind: 'cluster',
+    nodes: nodes.map(clusterNode),
+    username: reader.string('username'),
+    password: reader.string('password'),
+    tls: tlsOption(reader),
+  };
+}
+
+function clusterNode(node: unknown): RedisAddress {
+  if (typeof node !== 'string') {
+    const reader = new OptionReader('createRedisKit({ cluster: { nodes } })', node, ['host', 'port']);
+    const host = reader.string('host');
+    if (host === undefined) throw reader.error('host', 'it is required');
+    const port = reader.integer('port', { min: 1, max: 65_535 }) ?? 6379;
+    return { host, port, username: undefined, password: undefined, db: 0, tls: false };
+  }
+  const address = parseRedisUrl('option `cluster.nodes`', node);
+  if (address === 'memory') {
+    throw new ConfigError(
+      `createRedisKit: option \`cluster.nodes\` holds 'memory:'; give it as \`url\` instead`,
+    );
+  }
+  if (
+    address.db !== 0 ||
+    address.username !== undefined ||
+    address.password !== undefined ||
+    address.tls !== false
+  ) {
+    throw new ConfigError(
+      'createRedisKit: a node in `cluster.nodes` is only redis://host:port, since it serves to discover the others; ' +
+        'give `username`, `password` and `tls` beside `nodes`, for all of them',
+    );
+  }
+  return address;
+}
+
+function fromEnvironment(env: NodeJS.ProcessEnv, reader: OptionReader): ConnectionSettings {
+  if (env.REDIS_URL) return fromUrl('REDIS_URL', env.REDIS_URL, reader);
+  if (!env.REDIS_HOST) {
+    throw new ConfigError(
+      `createRedisKit: nothing says where Redis is; give \`url\` ('redis://localhost:6379', or 'memory:' to try ` +
+        `things out), \`host\`, \`cluster\` or \`client\`, or set REDIS_URL or REDIS_HOST`,
+    );
+  }
+  return {
+    kind: 'standalone',
+    host: env.REDIS_HOST,
+    port: numberFrom(env, 'REDIS_PORT', 65_535) ?? 6379,
+    username: env.REDIS_USERNAME || undefined,
+    password: env.REDIS_PASSWORD || undefined,
+    db: numberFrom(env, 'REDIS_DB', 2 ** 31 - 1) ?? 0,
+    tls: tlsOption(reader),
+  };
+}
+
+function numberFrom(env: NodeJS.ProcessEnv, name: string, max: number): number | undefined {
+  const text = env[name];
+  if (!text) return undefined;
+  if (/^\d{1,10}$/.test(text) && Number(text) <= max) return Number(text);
+  throw new ConfigError(
+    `createRedisKit: ${name} is ${describe(text)}; it must be a whole number up to ${max}`,
+  );
+}

@@ -1,0 +1,45 @@
+import { performance } from 'node:perf_hooks';
+
+/**
+ * How long one request may still wait for Redis, over all kit middleware it passes. Only time spent waiting
+ * counts, and what waits side by side counts once.
+ */
+export class Budget {
+  readonly #limitMs: number;
+  #spentMs = 0;
+  #waiting = 0;
+  #since = 0;
+
+  constructor(limitMs: number) {
+    this.#limitMs = limitMs;
+  }
+
+  /** Whole milliseconds left; 0 when it is used up. */
+  remainingMs(): number {
+    const running = this.#waiting > 0 ? performance.now() - this.#since : 0;
+    return Math.max(0, Math.ceil(this.#limitMs - this.#spentMs - running));
+  }
+
+  begin(): void {
+    if (this.#waiting++ === 0) this.#since = performance.now();
+  }
+
+  end(): void {
+    if (--this.#waiting === 0) this.#spentMs += performance.now() - this.#since;
+  }
+}
+
+/** Finds the one budget of a request, whichever middleware asks first. */
+export type BudgetOf = (request: object) => Budget;
+
+export function requestBudgets(limitMs: number): BudgetOf {
+  const budgets = new WeakMap<object, Budget>();
+  return function budgetOf(request) {
+    let budget = budgets.get(request);
+    if (budget === undefined) {
+      budget = new Budget(limitMs);
+      budgets.set(request, budget);
+    }
+    return budget;
+  };
+}

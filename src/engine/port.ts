@@ -1,0 +1,32 @@
+import type { Argument, Operation, RawReply } from '../operations/operation.ts';
+import type { Budget } from './budget.ts';
+
+/** What the rooms know of the store: it runs operations and forgets keys. */
+export interface Engine {
+  /**
+   * Runs one atomic operation; all `keys` share a hash tag. Rejects with a ConnectionError when the command was
+   * certainly not run, and with a StoreError when nobody can tell or the store refused it. Never later than the
+   * deadline; the request's budget where one is given.
+   */
+  run<Args, Reply>(
+    operation: Operation<Args, Reply>,
+    keys: readonly string[],
+    args: Args,
+    budget?: Budget,
+  ): Promise<Reply>;
+
+  /** Forgets keys that share a hash tag; resolves to how many there were. */
+  delete(keys: readonly string[], budget?: Budget): Promise<number>;
+}
+
+/** What the Redis engine needs of a connection. */
+export interface CommandLink {
+  /**
+   * Sends one command to the master that serves `key`, at most once, and settles within `deadlineMs`. Replies
+   * carry strings as Buffers. A Redis error reply rejects with a ReplyError.
+   */
+  send(key: string, command: readonly Argument[], deadlineMs: number): Promise<RawReply>;
+}
+
+/** Redis understood the command and refused it. Not a sign of a broken connection. */
+export class ReplyError extends Error {}

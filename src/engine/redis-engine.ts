@@ -1,0 +1,69 @@
+import { RedisKitError, StoreError } from '../base/errors.ts';
+import type { Argument, Operation, RawReply } from '../operations/operation.ts';
+import type { Budget } from './budget.ts';
+import { type CommandLink, type Engine, ReplyError } from './port.ts';
+
+export interface RedisEngineSettings {
+  /** The deadline of a command that belongs to no request. */
+  readonly commandTimeoutMs: number;
+  /** Tests inject the time that scripts see; absent means the server's clock. */
+  readonly now?: () => number;
+}
+
+/** Runs operations as scripts: by their digest, and with their text only where the server has not seen them. */
+export function redisEngine(link: CommandLink, settings: RedisEngineSettings): Engine {
+  async function within<Reply>(
+    what: string,
+    budget: Budget | undefined,
+    send: (deadlineMs: () => number) => Promise<Reply>,
+  ): Promise<Reply> {
+    const started = Date.now();
+    budget?.begin();
+    try {
+      return await send(() =>
+        budget === undefined ? settings.commandTimeoutMs - (Date.now() - started) : budget.remainingMs(),
+      );
+    } catch (error) {
+      if (error instanceof RedisKitError) throw error;
+      const message = error instanceof Error ? error.message : String(error);
+      throw new StoreError('ERR_REDIS_KIT_REPLY', `${what} failed: ${message}`, { cause: error });
+    } finally {
+      budget?.end();
+    }
+  }
+
+  return {
+    run<Args, Reply>(
+      operation: Operation<Args, Reply>,
+      keys: readonly string[],
+      args: Args,
+      budget?: Budget,
+    ): Promise<Reply> {
+      return within(operation.name, budget, async (deadlineMs) => {
+        const key = keys[0] ?? '';
+        const tail: Argument[] = [
+          String(keys.length),
+          ...keys,
+          settings.now === undefined ? '' : String(settings.now()),
+          ...operation.encode(args),
+        ];
+        let reply: RawReply;
+        try {
+          reply = await link.send(key, ['EVALSHA', operation.sha, ...tail], deadlineMs());
+        } catch (error) {
+          // The only answer that is sure to mean "nothing has run", and so the only one that is tried again.
+          if (!(error instanceof ReplyError) || !error.message.startsWith('NOSCRIPT')) throw error;
+          reply = await link.send(key, ['EVAL', operation.lua, ...tail], deadlineMs());
+        }
+        return operation.decode(reply);
+      });
+    },
+
+    delete(keys, budget) {
+      return within('delete', budget, async (deadlineMs) => {
+        const reply = await link.send(keys[0] ?? '', ['DEL', ...keys], deadlineMs());
+        return typeof reply === 'number' ? reply : 0;
+      });
+    },
+  };
+}

@@ -1,0 +1,47 @@
+import type { IncomingMessage } from 'node:http';
+import { isIPv4, isIPv6 } from 'node:net';
+
+/**
+ * The client's address: Express's `req.ip`, which knows the app's `trust proxy` rules, else the socket's own.
+ * Undefined when the connection is gone already, or is a Unix socket and so has none.
+ */
+export function clientAddress(req: IncomingMessage): string | undefined {
+  const { ip } = req as { ip?: unknown };
+  return typeof ip === 'string' && ip !== '' ? ip : req.socket.remoteAddress;
+}
+
+/**
+ * The part of an address that stands for one client. An IPv4 address is whole, also when it comes mapped into
+ * IPv6. Of an IPv6 address the first `subnet` bits count, since one customer is given a whole network of them and
+ * could take a new address for every request.
+ */
+export function networkOf(address: string, subnet: number | false): string {
+  const bare = address.replace(/%.*$/, '');
+  if (!isIPv6(bare)) return bare;
+  const groups = ipv6Groups(bare);
+  if (groups.slice(0, 5).every((group) => group === 0) && groups[5] === 0xffff) {
+    const [high = 0, low = 0] = groups.slice(6);
+    return `${high >> 8}.${high & 0xff}.${low >> 8}.${low & 0xff}`;
+  }
+  const bits = subnet === false ? 128 : subnet;
+  const masked = groups.map((group, index) => {
+    const kept = Math.min(16, Math.max(0, bits - index * 16));
+    return group & (0xffff << (16 - kept)) & 0xffff;
+  });
+  return `${masked.map((group) => group.toString(16)).join(':')}/${bits}`;
+}
+
+function ipv6Groups(address: string): number[] {
+  const dotted = address.slice(address.lastIndexOf(':') + 1);
+  let text = address;
+  if (isIPv4(dotted)) {
+    const [a = 0, b = 0, c = 0, d = 0] = dotted.split('.').map(Number);
+    text = `${address.slice(0, -dotted.length)}${((a << 8) | b).toString(16)}:${((c << 8) | d).toString(16)}`;
+  }
+  const [left = '', right] = text.split('::');
+  const read = (part: string) =>
+    part === '' ? [] : part.split(':').map((group) => Number.parseInt(group, 16));
+  const head = read(left);
+  const tail = right === undefined ? [] : read(right);
+  return [...head, ...Array.from({ length: 8 - head.length - tail.length }, () => 0), ...tail];
+}

@@ -1,0 +1,37 @@
+export type { Clock } from './base/clock.ts';
+export type { Duration } from './base/duration.ts';
+export {
+  ConfigError,
+  ConnectionError,
+  type ErrorCode,
+  LockLostError,
+  RedisKitError,
+  StoreError,
+} from './base/errors.ts';
+export type { KitEvents } from './base/events.ts';
+export type { Logger } from './base/logger.ts';
+export type { CacheOptions } from './cache/index.ts';
+export type { BorrowedClient } from './connection/borrowed-client.ts';
+export type { ClusterNode, ClusterOptions, ConnectionOptions } from './connection/options.ts';
+export type { Middleware, Next, Req, Res } from './http/middleware.ts';
+export { createRedisKit, type DefaultClient, type RedisKit } from './kit.ts';
+export type { KitOptions } from './kit-options.ts';
+export type {
+  AcquireOptions,
+  LockConflict,
+  LockHandle,
+  LockOnError,
+  LockOptions,
+  Locks,
+} from './lock/index.ts';
+export type {
+  Decision,
+  Limiter,
+  Policy,
+  PolicyDecision,
+  RateLimitOnError,
+  RateLimitOptions,
+  SlidingWindowPolicy,
+  TokenBucketPolicy,
+} from './rate-limit/index.ts';
+export type { CookieOptions, SessionOnError, SessionOptions } from './session/index.ts';

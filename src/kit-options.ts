@@ -1,0 +1,81 @@
+import { OptionReader } from './base/check.ts';
+import { type Clock, systemClock } from './base/clock.ts';
+import type { Duration } from './base/duration.ts';
+import { ConfigError } from './base/errors.ts';
+import { Keys } from './base/keys.ts';
+import { consoleLogger, type Logger, silentLogger } from './base/logger.ts';
+import {
+  CONNECTION_OPTION_NAMES,
+  type ConnectionOptions,
+  type ConnectionSettings,
+  refuseWaysNotBuilt,
+  resolveConnection,
+} from './connection/options.ts';
+
+export type KitOptions<Client = unknown> = ConnectionOptions<Client> & {
+  /** Begins every key; letters, digits, `.`, `_`, `-` and `:`. Default `kit`. */
+  readonly prefix?: string | undefined;
+  /** How long one request may wait for Redis, over all kit middleware it passes; default `'500ms'`. */
+  readonly commandTimeout?: Duration | undefined;
+  /** Where warnings and errors go; default: the console. `false` for nowhere. */
+  readonly logger?: Logger | false | undefined;
+  /** `memory:` only: the clock that its entries live by, for your own tests. */
+  readonly clock?: Clock | undefined;
+};
+
+export interface KitSettings {
+  readonly connection: ConnectionSettings;
+  readonly keys: Keys;
+  readonly commandTimeoutMs: number;
+  readonly logger: Logger;
+  readonly clock: Clock;
+}
+
+const NAMES = [...CONNECTION_OPTION_NAMES, 'prefix', 'commandTimeout', 'logger', 'clock'] as const;
+
+const MAX_COMMAND_TIMEOUT_MS = 60_000;
+
+export function resolveKitOptions(options: KitOptions, env: NodeJS.ProcessEnv): KitSettings {
+  if (typeof options === 'object' && options !== null) refuseWaysNotBuilt(options);
+  const reader = new OptionReader('createRedisKit', options, NAMES);
+  const connection = resolveConnection(reader, env);
+  const commandTimeoutMs = reader.duration('commandTimeout', '500ms');
+  if (commandTimeoutMs > MAX_COMMAND_TIMEOUT_MS) {
+    throw reader.error(
+      'commandTimeout',
+      `it must be at most ${MAX_COMMAND_TIMEOUT_MS} ms; requests wait this long for a Redis that is gone`,
+    );
+  }
+  return Object.freeze({
+    connection,
+    keys: new Keys(reader.string('prefix') ?? 'kit'),
+    commandTimeoutMs,
+    logger: resolveLogger(reader),
+    clock: resolveClock(reader, connection),
+  });
+}
+
+function resolveLogger(reader: OptionReader): Logger {
+  const logger = reader.value('logger');
+  if (logger === undefined) return consoleLogger;
+  if (logger === false) return silentLogger;
+  if (hasMethods<Logger>(logger, 'debug', 'info', 'warn', 'error')) return logger;
+  throw reader.error('logger', 'it must have the methods debug, info, warn and error, or be false');
+}
+
+function resolveClock(reader: OptionReader, { kind }: ConnectionSettings): Clock {
+  const clock = reader.value('clock');
+  if (clock === undefined) return systemClock;
+  if (kind !== 'memory') {
+    throw new ConfigError(
+      'createRedisKit: option `clock` is for `memory:` only; Redis goes by its own clock',
+    );
+  }
+  if (hasMethods<Clock>(clock, 'now')) return clock;
+  throw reader.error('clock', 'it must have a method now()');
+}
+
+function hasMethods<Shape>(value: unknown, ...names: readonly (keyof Shape & string)[]): value is Shape {
+  if (typeof value !== 'object' || value === null) return false;
+  return names.every((name) => typeof (value as Readonly<Record<string, unknown>>)[name] === 'function');
+}

@@ -1,0 +1,131 @@
+import type { RedisClientType, RedisClusterType } from 'redis';
+import { OptionReader } from './base/check.ts';
+import { systemClock } from './base/clock.ts';
+import { type Duration, durationMs } from './base/duration.ts';
+import { ConfigError } from './base/errors.ts';
+import { Events, type KitEvents } from './base/events.ts';
+import type { Keys } from './base/keys.ts';
+import { Reporter } from './base/reporter.ts';
+import { type CacheOptions, cacheMiddleware } from './cache/index.ts';
+import { connect } from './connection/connect.ts';
+import type { Connection } from './connection/connection.ts';
+import { type BudgetOf, requestBudgets } from './engine/budget.ts';
+import { memoryEngine } from './engine/memory-engine.ts';
+import { MemoryKeyspace } from './engine/memory-keyspace.ts';
+import type { Engine } from './engine/port.ts';
+import { redisEngine } from './engine/redis-engine.ts';
+import type { Middleware } from './http/middleware.ts';
+import { type KitOptions, resolveKitOptions } from './kit-options.ts';
+import { type LockOptions, LockRoom, type Locks, lockMiddleware } from './lock/index.ts';
+import {
+  type Limiter,
+  LimiterCore,
+  POLICY_OPTION_NAMES,
+  type Policy,
+  type RateLimitOptions,
+  rateLimitMiddleware,
+  resolvePolicy,
+} from './rate-limit/index.ts';
+import { type SessionOptions, sessionMiddleware, watchSession } from './session/index.ts';
+
+/** What `kit.client` is when the kit opened the connection itself: null on `memory:`. */
+export type DefaultClient = RedisClientType | RedisClusterType | null;
+
+/** Everything that a server keeps in Redis for its requests, on one connection and under one prefix. */
+export interface RedisKit<Client = DefaultClient> {
+  /** What every key begins with. */
+  readonly prefix: string;
+  /** The underlying client, for your own commands. Outside the kit's deadlines and failure policies. */
+  readonly client: Client;
+  /** Resolves with the first connection; rejects with a ConnectionError after 5 s. One that comes later is still used. */
+  ready(): Promise<void>;
+  /**
+   * Lets commands in flight finish, up to `timeout` (default `'5s'`), and closes what the kit opened. May be called
+   * again; a namespace's closes nothing.
+   */
+  close(options?: { readonly timeout?: Duration | undefined }): Promise<void>;
+  /** A kit on the same connection whose keys begin `<prefix>:<name>:`. */
+  namespace(name: string): RedisKit<Client>;
+  /** Calls the listener with every such event; answers with the way to stop that. */
+  on<Name extends keyof KitEvents>(event: Name, listener: (event: KitEvents[Name]) => void): () => void;
+
+  /** express-session's `req.session`, saved before the headers leave. */
+  session(options?: SessionOptions): Middleware;
+  /** Refuses what exceeds a policy, with 429; sets `req.rateLimit`. */
+  rateLimit(options: RateLimitOptions): Middleware & { readonly limiter: Limiter };
+  /** The same policy without HTTP. */
+  limiter(policy: Policy): Limiter;
+  /** Answers GET and HEAD from stored responses. */
+  cache(options: CacheOptions): Middleware;
+  /** Lets one request per key run at a time, and refuses the others with 409; sets `req.lock`. */
+  lock(options: LockOptions): Middleware;
+  /** The same locks without HTTP. */
+  readonly locks: Locks;
+}
+
+/** What a kit and its namespaces share. */
+interface Shared {
+  readonly connection: Connection | undefined;
+  readonly engine: Engine;
+  readonly standIn: Engine;
+  readonly reporter: Reporter;
+  readonly budgetOf: BudgetOf;
+}
+
+/**
+ * Makes a kit and begins to connect. A Redis that is down does not stop it: each feature follows its failure policy
+ * until Redis comes. Throws a ConfigError when the options are wrong.
+ */
+export function createRedisKit<Client = DefaultClient>(options: KitOptions<Client> = {}): RedisKit<Client> {
+  const settings = resolveKitOptions(options, process.env);
+  const { clock, commandTimeoutMs, logger } = settings;
+  const events = new Events<KitEvents>(logger);
+  const reporter = new Reporter(events, logger);
+  const standIn = memoryEngine(new MemoryKeyspace(systemClock), systemClock);
+  const budgetOf = requestBudgets(commandTimeoutMs);
+  if (settings.connection.kind === 'memory') {
+    const engine = memoryEngine(new MemoryKeyspace(clock), clock);
+    return kitOf<Client>(settings.keys, { connection: undefined, engine, standIn, reporter, budgetOf }, true);
+  }
+  const connection = connect(settings.connection, events, commandTimeoutMs);
+  const engine = redisEngine(connection, { commandTimeoutMs });
+  return kitOf<Client>(settings.keys, { connection, engine, standIn, reporter, budgetOf }, true);
+}
+
+function kitOf<Client>(keys: Keys, shared: Shared, isRoot: boolean): RedisKit<Client> {
+  const { connection, reporter } = shared;
+  const deps = { ...shared, keys, isMemory: connection === undefined, watchSession };
+  const limiterNames = new Set<string>();
+
+  function claimLimiterName(name: string): void {
+    if (limiterNames.has(name)) {
+      throw new ConfigError(
+        `a limiter named '${name}' exists already in this kit, and both would count into the same keys; give one of them another \`name\``,
+      );
+    }
+    limiterNames.add(name);
+  }
+
+  return Object.freeze({
+    prefix: keys.prefix,
+    client: (connection?.client ?? null) as Client,
+    locks: new LockRoom(deps),
+    ready: async () => connection?.ready(),
+    close: async (options: { readonly timeout?: Duration | undefined } = {}) => {
+      const timeoutMs = durationMs(options.timeout ?? '5s');
+      if (timeoutMs === undefined) throw new ConfigError('kit.close: option `timeout` is no duration');
+      if (isRoot) await connection?.close(timeoutMs);
+    },
+    namespace: (name: string) => kitOf<Client>(keys.namespace(name), shared, false),
+    on: reporter.events.on.bind(reporter.events),
+    session: (options: SessionOptions = {}) => sessionMiddleware(options, deps),
+    rateLimit: (options: RateLimitOptions) => rateLimitMiddleware(options, deps, claimLimiterName),
+    limiter(policy: Policy) {
+      const settings = resolvePolicy(new OptionReader('kit.limiter', policy, POLICY_OPTION_NAMES));
+      claimLimiterName(settings.name);
+      return new LimiterCore(settings, 'memory', deps);
+    },
+    cache: (options: CacheOptions) => cacheMiddleware(options, deps),
+    lock: (options: LockOptions) => lockMiddleware(options, deps),
+  });
+}

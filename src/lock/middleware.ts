@@ -1,0 +1,105 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { describe } from '../base/check.ts';
+import { LockLostError, RedisKitError } from '../base/errors.ts';
+import type { BudgetOf } from '../engine/budget.ts';
+import { beforeEnd } from '../http/before-end.ts';
+import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
+import { type Outcome, settle } from '../http/outcome.ts';
+import { sendProblem, sendUnavailable } from '../http/problem.ts';
+import type { Handle, LockHandle } from './handle.ts';
+import { type LockDeps, LockRoom } from './locks.ts';
+import { type LockOptions, type LockSettings, resolveLockOptions } from './options.ts';
+
+declare global {
+  namespace Express {
+    interface Request {
+      /** The lock that this request holds. */
+      lock?: LockHandle;
+    }
+  }
+}
+
+/** When the holder will be done nobody knows; most requests take less than this. */
+const RETRY_AFTER_MS = 1_000;
+
+export function lockMiddleware(
+  options: LockOptions,
+  deps: LockDeps & { readonly budgetOf: BudgetOf },
+): Middleware {
+  const settings = resolveLockOptions(options);
+  const locks = new LockRoom(deps);
+
+  async function acquire(req: IncomingMessage, res: ServerResponse, next: Next): Promise<Outcome> {
+    const request = asExpress(req);
+    const id = await settings.key(request);
+    if (id === null) return 'continue';
+    if (typeof id !== 'string' || id === '') {
+      throw new RedisKitError(
+        'ERR_REDIS_KIT_NO_IDENTITY',
+        `kit.lock: option \`key\` returned ${describe(id)}; it must return a string, or null to take no lock`,
+      );
+    }
+    try {
+      const attempt = await locks.attempt(id, settings.lease, true, deps.budgetOf(req));
+      if ('handle' in attempt) {
+        request.lock = attempt.handle;
+        holdWhileRunning(req, res, attempt.handle);
+        return 'continue';
+      }
+      const conflict = { key: id, expiresInMs: attempt.heldForMs };
+      if (settings.handler === undefined) sendConflict(res);
+      else settings.handler(request, res as Res, next, conflict);
+      return 'answered';
+    } catch (error) {
+      if (!(error instanceof RedisKitError)) throw error;
+      deps.reporter.failure('lock', error);
+      if (settings.onError === 'allow') return 'continue';
+      sendUnavailable(res, 'lock');
+      return 'answered';
+    }
+  }
+
+  function holdWhileRunning(req: IncomingMessage, res: ServerResponse, handle: Handle): void {
+    const tooLong = setTimeout(() => {
+      handle.lose(
+        new LockLostError(
+          `the request held the lock '${handle.keys[0]}' for more than ${settings.maxHold} ms`,
+        ),
+      );
+      void handle.release();
+    }, settings.maxHold).unref();
+    tellLoss(req, res, handle, settings);
+    beforeEnd(res, {
+      phase: 'lock',
+      withholdsLastBytes: true,
+      beforeEnd: () => {
+        clearTimeout(tooLong);
+        return handle.release(deps.budgetOf(req)).then(() => undefined);
+      },
+    });
+  }
+
+  return function lock(req: IncomingMessage, res: ServerResponse, next: Next): void {
+    settle(acquire(req, res, next), next);
+  };
+}
+
+function tellLoss(req: IncomingMessage, res: ServerResponse, handle: Handle, { onLost }: LockSettings): void {
+  if (onLost === undefined) return;
+  handle.signal.addEventListener(
+    'abort',
+    () => onLost(asExpress(req), res as Res, handle.signal.reason as Error),
+    {
+      once: true,
+    },
+  );
+}
+
+function sendConflict(res: ServerResponse): void {
+  sendProblem(res, {
+    status: 409,
+    title: 'Conflict',
+    detail: 'Another request is working on the same resource.',
+    retryAfterMs: RETRY_AFTER_MS,
+  });
+}

@@ -1,0 +1,69 @@
+import { OptionReader } from '../base/check.ts';
+import type { Duration } from '../base/duration.ts';
+import type { Next, Req, Res } from '../http/middleware.ts';
+
+/** What happens when Redis cannot be asked for the lock. */
+export type LockOnError = 'deny' | 'allow';
+
+/** Why a request did not get its lock. */
+export interface LockConflict {
+  readonly key: string;
+  /** Of the holder's lease, which it may renew; null when nobody can tell. */
+  readonly expiresInMs: number | null;
+}
+
+export interface LockOptions {
+  /** What the request locks; null takes no lock. Requests with equal keys run one at a time, in all processes. */
+  readonly key: (req: Req) => string | null | Promise<string | null>;
+  /** How long the lock outlives a process that crashed; it is renewed while the request runs. Default `'15s'`. */
+  readonly lease?: Duration | undefined;
+  /** A handler that has not answered by then loses the lock; default `'5m'`. */
+  readonly maxHold?: Duration | undefined;
+  /** Redis out of reach: 503 (`'deny'`, the default), or run without the lock (`'allow'`). */
+  readonly onError?: LockOnError | undefined;
+  /** Takes over a refusal; default: 409 as problem+json. */
+  readonly handler?: ((req: Req, res: Res, next: Next, conflict: LockConflict) => void) | undefined;
+  /** Called once when the lock was lost while the request still ran. */
+  readonly onLost?: ((req: Req, res: Res, error: Error) => void) | undefined;
+}
+
+export interface LockSettings {
+  readonly key: LockOptions['key'];
+  readonly lease: number;
+  readonly maxHold: number;
+  readonly onError: LockOnError;
+  readonly handler: LockOptions['handler'];
+  readonly onLost: LockOptions['onLost'];
+}
+
+export const DEFAULT_LEASE = '15s';
+
+/** A lease is renewed every third of it; below this, a slow moment of the event loop would lose it. */
+export const MIN_LEASE_MS = 100;
+
+export function resolveLockOptions(options: LockOptions): LockSettings {
+  const reader = new OptionReader('kit.lock', options, [
+    'key',
+    'lease',
+    'maxHold',
+    'onError',
+    'handler',
+    'onLost',
+  ]);
+  const key = reader.callback<LockOptions['key']>('key');
+  if (key === undefined) throw reader.error('key', 'it is required, for example (req) => req.params.id');
+  return Object.freeze({
+    key,
+    lease: leaseOption(reader),
+    maxHold: reader.duration('maxHold', '5m'),
+    onError: reader.oneOf('onError', ['deny', 'allow'], 'deny'),
+    handler: reader.callback<NonNullable<LockOptions['handler']>>('handler'),
+    onLost: reader.callback<NonNullable<LockOptions['onLost']>>('onLost'),
+  });
+}
+
+export function leaseOption(reader: OptionReader): number {
+  const lease = reader.duration('lease', DEFAULT_LEASE);
+  if (lease < MIN_LEASE_MS) throw reader.error('lease', `it must be at least ${MIN_LEASE_MS} ms`);
+  return lease;
+}

@@ -1,0 +1,52 @@
+import { createHash } from 'node:crypto';
+
+/** What a command may carry. Numbers are spelled in decimal, since the wire knows strings only. */
+export type Argument = string | Buffer;
+
+/** What a script answers: Lua's integers, strings (as bytes), nil and arrays of them. */
+export type RawReply = number | Buffer | null | readonly RawReply[];
+
+/** The in-memory strings that a twin works on: what Redis keeps, without Redis. */
+export interface Keyspace {
+  get(key: string): Buffer | undefined;
+  /** Throws a StoreError when the room is full and may not forget anything. */
+  set(key: string, value: Buffer, ttlMs: number): void;
+  /** Replaces a value that is there and leaves its TTL alone, as SETRANGE does. */
+  rewrite(key: string, value: Buffer): void;
+  delete(key: string): boolean;
+}
+
+/**
+ * One atomic operation, told twice: as a Lua script for Redis and as its twin for `memory:`. Both give the same
+ * raw reply, leave the same bytes behind, and are read by the same decoder.
+ *
+ * Every script finds the time in `now` (ms) and `now_us`: the server's, or the one in ARGV[1] when a test injects
+ * it. Its own arguments begin at ARGV[2].
+ */
+export interface Operation<Args, Reply> {
+  readonly name: string;
+  readonly lua: string;
+  readonly sha: string;
+  encode(args: Args): Argument[];
+  twin(memory: Keyspace, keys: readonly string[], now: number, args: Args): RawReply;
+  decode(reply: RawReply): Reply;
+}
+
+const CLOCK = `
+local now, now_us
+if ARGV[1] == '' then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+  now_us = time[1] * 1000000 + time[2]
+else
+  now = tonumber(ARGV[1])
+  now_us = now * 1000
+end
+`;
+
+export function defineOperation<Args, Reply>(
+  definition: Omit<Operation<Args, Reply>, 'sha'>,
+): Operation<Args, Reply> {
+  const lua = CLOCK + definition.lua;
+  return Object.freeze({ ...definition, lua, sha: createHash('sha1').update(lua).digest('hex') });
+}

@@ -1,0 +1,41 @@
+import { type PlainClient, withPlainClient } from './plain-client.ts';
+
+const NO_TTL = -1;
+const SHOWN_OFFENDERS = 20;
+
+/**
+ * Fails when the server holds a key that does not match the pattern or that has no TTL. Keys that begin with
+ * `outside-` are the tests' own data, and those in `alreadyThere` were somebody else's before.
+ */
+export async function assertKeysAreOurs(
+  url: string,
+  prefixPattern: RegExp,
+  alreadyThere: ReadonlySet<string> = new Set(),
+): Promise<void> {
+  const offences = await withPlainClient(url, async (client) => {
+    const found: string[] = [];
+    for (const key of await allKeys(client)) {
+      if (key.startsWith('outside-') || alreadyThere.has(key)) continue;
+      if (!prefixPattern.test(key)) found.push(`${key}: begins with no prefix of ours`);
+      else if ((await client.pTTL(key)) === NO_TTL) found.push(`${key}: has no TTL`);
+    }
+    return found;
+  });
+  if (offences.length === 0) return;
+  const shown = offences.slice(0, SHOWN_OFFENDERS).map((offence) => `\n  ${offence}`);
+  const rest = offences.length > shown.length ? `\n  and ${offences.length - shown.length} more` : '';
+  throw new Error(`keys that break the rules, ${offences.length} in all:${shown.join('')}${rest}`);
+}
+
+/** Every key that the server holds now. */
+export function keysOn(url: string): Promise<ReadonlySet<string>> {
+  return withPlainClient(url, allKeys);
+}
+
+async function allKeys(client: PlainClient): Promise<Set<string>> {
+  const keys = new Set<string>();
+  for await (const batch of client.scanIterator({ COUNT: 1_000 })) {
+    for (const key of batch) keys.add(key);
+  }
+  return keys;
+}
