@@ -1,30 +1,11 @@
 import type { ServerResponse } from 'node:http';
+import { asError } from '../base/errors.ts';
+import { type Call, type Chunk, callOf, type Done, HeldWrites, isChunk } from './held-writes.ts';
 import { sendUnavailable } from './problem.ts';
-import { alsoTrue, applyHeaders, type Head, headOf, restoreHead } from './response-head.ts';
+import { alsoTrue, applyHead, assertStatus, type Head, headOf, restoreHead } from './response-head.ts';
+import { type ResponseHook, ResponseHooks } from './response-hooks.ts';
 
-/** The order in which hooks run, whatever the order of the middleware that registered them. */
-const PHASES = ['capture', 'session', 'idempotency', 'lock'] as const;
-
-type Phase = (typeof PHASES)[number];
-
-/**
- * What a room wants to do before a response is out. A hook that returns nothing costs the response no turn of the
- * event loop; one that returns a promise is waited for, so it must settle within the request's budget. One that
- * throws or rejects turns a response that has not begun into a 503.
- */
-export interface ResponseHook {
-  readonly phase: Phase;
-  /** Each piece of the body, as the handler wrote it. */
-  chunk?(chunk: Buffer): void;
-  /** Before the headers leave, with the first write or the end. */
-  beforeHeaders?(): undefined | Promise<void>;
-  /** Before the last bytes leave. `hasBegun`: the headers left with an earlier write. */
-  beforeEnd?(hasBegun: boolean): undefined | Promise<void>;
-  /** No byte that would complete the response may leave before `beforeEnd` is through. */
-  readonly withholdsLastBytes?: boolean;
-  /** The connection closed and `end()` was not called; it still may be. */
-  closedEarly?(): void;
-}
+export type { ResponseHook } from './response-hooks.ts';
 
 const guards = new WeakMap<ServerResponse, ResponseGuard>();
 
@@ -38,264 +19,255 @@ export function beforeEnd(res: ServerResponse, hook: ResponseHook): void {
   guard.add(hook);
 }
 
-type Chunk = string | Uint8Array;
-type Done = (error?: Error | null) => void;
-
-interface Write {
-  readonly chunk: Chunk;
-  readonly encoding: BufferEncoding | undefined;
-  readonly done: Done | undefined;
-  /** With this write the client has everything that the headers promised. */
-  readonly completes: boolean;
-}
-
-interface Step {
-  readonly phase: Phase;
-  run(): undefined | Promise<void>;
-}
-
 /**
- * `open`: nothing has left. `holding`: the first write waits for the hooks. `streaming`: the headers are out.
- * `withheld`: only the completing bytes are missing. `passing`: the hooks are through, calls go to Node.
+ * `open`: nothing has left. `holding`: the first write waits for the hooks. `streaming`: writes go to Node.
+ * `withheld`: only the completing bytes are missing. `refused`: a hook failed, and the 503 waits for the handler's
+ * end. `passing`: the hooks are through and calls go to Node. `done`: the end went to Node.
  */
-type Stage = 'open' | 'holding' | 'streaming' | 'withheld' | 'passing';
+type Stage = 'open' | 'holding' | 'streaming' | 'withheld' | 'refused' | 'passing' | 'done';
 
 class ResponseGuard {
   readonly #res: ServerResponse;
   readonly #original: Pick<ServerResponse, 'write' | 'end' | 'writeHead' | 'flushHeaders'>;
   readonly #outer: Head;
-  readonly #hooks: ResponseHook[] = [];
-  readonly #held: Write[] = [];
+  readonly #isHeadSent: () => boolean;
+  readonly #hooks = new ResponseHooks();
+  readonly #held = new HeldWrites();
   #stage: Stage = 'open';
+  /** What the handler had set when it began or ended the response; what it changes later comes too late. */
+  #head: Head | undefined;
   #headRequested = false;
   #flushRequested = false;
   #owesDrain = false;
   #written = 0;
   #ending: readonly unknown[] | undefined;
-  #failed: Phase | undefined;
 
   constructor(res: ServerResponse) {
+    const { write, end, writeHead, flushHeaders } = res;
     this.#res = res;
-    this.#original = {
-      write: res.write,
-      end: res.end,
-      writeHead: res.writeHead,
-      flushHeaders: res.flushHeaders,
-    };
+    this.#original = { write, end, writeHead, flushHeaders };
     this.#outer = headOf(res);
+    if (res.writableEnded) {
+      this.#stage = 'done';
+      this.#ending = [];
+    } else if (res.headersSent) this.#stage = 'streaming';
     res.write = ((...args: unknown[]) => this.#write(args)) as typeof res.write;
     res.end = ((...args: unknown[]) => this.#end(args)) as typeof res.end;
     res.writeHead = ((...args: unknown[]) => this.#writeHead(args)) as typeof res.writeHead;
     res.flushHeaders = () => this.#flushHeaders();
-    // What Node would say once these calls had reached it.
-    alsoTrue(
-      res,
-      'headersSent',
-      () => this.#headRequested || this.#stage !== 'open' || this.#ending !== undefined,
-    );
+    this.#isHeadSent = alsoTrue(res, 'headersSent', () => this.#isHeadDecided());
     alsoTrue(res, 'writableEnded', () => this.#ending !== undefined);
     res.once('close', () => {
-      if (this.#ending === undefined) for (const hook of this.#hooks) hook.closedEarly?.();
+      if (this.#ending === undefined) this.#hooks.closedEarly();
     });
   }
 
   add(hook: ResponseHook): void {
-    this.#hooks.push(hook);
-    this.#hooks.sort((a, b) => PHASES.indexOf(a.phase) - PHASES.indexOf(b.phase));
+    if (this.#ending === undefined) this.#hooks.add(hook);
+    // A handler that goes on after the end: nothing waits for this hook, but what it holds must be given back.
+    else runAlone(hook);
   }
 
   #writeHead(args: unknown[]): ServerResponse {
     const { writeHead } = this.#original;
-    if (this.#stage !== 'open') return writeHead.apply(this.#res, args as Parameters<typeof writeHead>);
+    if (this.#isNodes()) return writeHead.apply(this.#res, args as Parameters<typeof writeHead>);
+    if (this.#stage !== 'open' || this.#ending !== undefined) return this.#res;
     // The head waits for the hooks, as the body does: until they are through it may still become a 503.
-    const [status, second, third] = args;
-    this.#res.statusCode = Number(status);
-    if (typeof second === 'string') this.#res.statusMessage = second;
-    applyHeaders(this.#res, typeof second === 'string' ? third : second);
+    applyHead(this.#res, args);
     this.#headRequested = true;
     return this.#res;
   }
 
   #flushHeaders(): void {
     this.#flushRequested = true;
-    if (this.#stage === 'open' && !this.#mustWithhold()) this.#begin();
-    else if (this.#stage === 'passing' || this.#stage === 'streaming')
-      this.#original.flushHeaders.call(this.#res);
+    if (this.#isNodes()) this.#original.flushHeaders.call(this.#res);
+    else if (this.#stage === 'open' && this.#ending === undefined && !this.#headCompletes()) this.#begin();
   }
 
   #write(args: unknown[]): boolean {
     const { write } = this.#original;
+    const call = callOf(args);
     // A wrong type is Node's to refuse, and now, while the handler can still hear it.
-    if (this.#stage === 'passing' || !isChunk(args[0])) {
+    if (this.#stage === 'passing' || !isChunk(call.chunk)) {
       return write.apply(this.#res, args as Parameters<typeof write>);
     }
-    if (this.#ending !== undefined) return false;
-    const call = this.#record(args[0], args);
+    if (this.#ending !== undefined) return this.#ignore(call);
+    if (this.#stage === 'open') assertStatus(this.#res.statusCode);
+    const completes = this.#hear({ ...call, chunk: call.chunk });
     if (this.#stage === 'open') this.#begin();
-    if (this.#stage === 'streaming' && call.completes && this.#mustWithhold()) this.#stage = 'withheld';
+    if (this.#stage === 'refused' || this.#ending !== undefined) return this.#ignore(call);
+    if (this.#stage === 'streaming' && completes) this.#stage = 'withheld';
     if (this.#stage === 'streaming') return write.apply(this.#res, args as Parameters<typeof write>);
-    this.#held.push(call);
-    if (this.#stage === 'holding' && !call.completes) {
-      this.#owesDrain = true;
-      return false;
-    }
-    // A writer that waits to be called back before it ends would otherwise wait for itself.
-    if (call.done !== undefined) process.nextTick(call.done);
-    return true;
-  }
-
-  #record(chunk: Chunk, args: readonly unknown[]): Write {
-    const encoding = typeof args[1] === 'string' ? (args[1] as BufferEncoding) : undefined;
-    this.#tap(chunk, encoding);
-    this.#written += typeof chunk === 'string' ? Buffer.byteLength(chunk, encoding) : chunk.byteLength;
-    const declared = this.#res.getHeader('content-length');
-    const completes = this.#isBodyless() || (declared !== undefined && this.#written >= Number(declared));
-    const done = args.findLast((arg) => typeof arg === 'function') as Done | undefined;
-    return { chunk, encoding, done, completes: completes && this.#mustWithhold() };
+    const held = { ...call, chunk: call.chunk, completes: completes || this.#stage === 'withheld' };
+    const mayGoOn = this.#held.hold(held, this.#res.writableHighWaterMark);
+    this.#owesDrain ||= !mayGoOn;
+    return mayGoOn;
   }
 
   #end(args: unknown[]): ServerResponse {
     const { end } = this.#original;
-    const [chunk] = args;
-    const isEmpty = chunk === undefined || chunk === null || typeof chunk === 'function';
-    if (this.#stage === 'passing' || !(isEmpty || isChunk(chunk))) {
+    const call = callOf(args);
+    // What Node takes for no chunk at all.
+    const isEmpty = !call.chunk;
+    if (this.#stage === 'passing' || !(isEmpty || isChunk(call.chunk))) {
       return end.apply(this.#res, args as Parameters<typeof end>);
     }
-    if (this.#ending !== undefined) return this.#res;
-    if (isChunk(chunk))
-      this.#tap(chunk, typeof args[1] === 'string' ? (args[1] as BufferEncoding) : undefined);
+    if (this.#ending !== undefined) {
+      this.#whenFinished(call.done);
+      return this.#res;
+    }
+    if (!this.#isHeadSent()) assertStatus(this.#res.statusCode);
+    if (isChunk(call.chunk)) this.#hooks.hear(call.chunk, call.encoding);
     this.#ending = args;
     if (this.#stage !== 'holding') this.#finish();
     return this.#res;
   }
 
-  #tap(chunk: Chunk, encoding: BufferEncoding | undefined): void {
-    for (const hook of this.#hooks) {
-      hook.chunk?.(typeof chunk === 'string' ? Buffer.from(chunk, encoding) : Buffer.from(chunk));
-    }
+  /** Lets the hooks hear a chunk; answers whether it is the last that the headers promise and must be withheld. */
+  #hear({ chunk, encoding }: Call & { readonly chunk: Chunk }): boolean {
+    this.#hooks.hear(chunk, encoding);
+    this.#written += typeof chunk === 'string' ? Buffer.byteLength(chunk, encoding) : chunk.byteLength;
+    const declared = this.#res.getHeader('content-length');
+    const isLast = this.#isBodyless() || (declared !== undefined && this.#written >= Number(declared));
+    return isLast && this.#hooks.withholdLastBytes;
   }
 
   /** The headers are about to leave with a body that goes on. */
   #begin(): void {
-    const wait = this.#run(
-      this.#hooks.map((hook) => ({ phase: hook.phase, run: () => hook.beforeHeaders?.() })),
-    );
+    const wait = this.#hooks.beforeHeaders();
     if (wait === undefined) {
-      this.#stream();
+      this.#letGo();
       return;
     }
     this.#stage = 'holding';
-    void wait.then(() => this.#stream());
-  }
-
-  #stream(): void {
-    if (this.#failed === undefined) this.#attempt(() => this.#letGo());
-    else this.#ending ??= [];
-    if (this.#ending !== undefined) this.#finish();
+    this.#head = headOf(this.#res);
+    this.#after(wait, () => this.#letGo());
   }
 
   #letGo(): void {
-    this.#stage = 'streaming';
-    if (this.#flushRequested) this.#original.flushHeaders.call(this.#res);
-    const hasRoom = this.#release();
-    if (this.#held.length > 0) this.#stage = 'withheld';
-    // Otherwise the socket is full, and Node says when it is not.
-    if (this.#owesDrain && hasRoom && this.#ending === undefined) this.#res.emit('drain');
-    this.#owesDrain = false;
+    if (this.#hooks.failed !== undefined) this.#refuse();
+    else if (this.#ending !== undefined) this.#finish();
+    else this.#stream();
   }
 
-  /** Writes what was held back, up to bytes that must wait for the end; answers whether there is room for more. */
-  #release(): boolean {
-    let hasRoom = true;
-    for (let call = this.#held[0]; call !== undefined; call = this.#held[0]) {
-      if (call.completes && this.#stage !== 'passing') break;
-      this.#held.shift();
-      const { chunk, encoding, done } = call;
-      hasRoom = this.#original.write.call(
-        this.#res,
-        chunk,
-        encoding ?? 'utf8',
-        call.completes ? undefined : done,
-      );
-    }
-    return hasRoom;
+  #stream(): void {
+    if (this.#head !== undefined) restoreHead(this.#res, this.#head);
+    this.#stage = 'streaming';
+    if (this.#flushRequested && !this.#headCompletes()) this.#original.flushHeaders.call(this.#res);
+    const hasRoom = this.#release(false);
+    if (!this.#held.isEmpty) this.#stage = 'withheld';
+    // Otherwise the socket is full, and Node says when it is not.
+    if (hasRoom) this.#payDrain();
+  }
+
+  /** The handler writes on into the void. A lock must last until it is done, so the 503 then waits for its end. */
+  #refuse(): void {
+    this.#stage = 'refused';
+    this.#held.drop();
+    this.#payDrain();
+    if (!this.#hooks.withholdLastBytes) this.#ending ??= [];
+    if (this.#ending !== undefined) this.#finish();
+  }
+
+  #release(all: boolean): boolean {
+    return this.#held.release(all, ({ chunk, encoding = 'utf8', done }) =>
+      this.#original.write.call(this.#res, chunk, encoding, done),
+    );
   }
 
   /** `end()` was called: runs the hooks and then lets the response go. */
   #finish(): void {
-    const hasBegun = this.#hasBegun();
-    const steps = this.#hooks.flatMap((hook) => [
-      {
-        phase: hook.phase,
-        run: () => (hasBegun || this.#failed !== undefined ? undefined : hook.beforeHeaders?.()),
-      },
-      { phase: hook.phase, run: () => hook.beforeEnd?.(hasBegun) },
-    ]);
-    const wait = this.#run(steps);
+    const hasBegun = this.#isHeadSent();
+    const wait = this.#hooks.beforeEnd(hasBegun);
     if (wait === undefined) {
       this.#complete();
       return;
     }
-    // A handler that goes on after `end()` must not change what it has sent.
-    const sent = hasBegun ? undefined : headOf(this.#res);
-    void wait.then(() => {
-      if (sent !== undefined) restoreHead(this.#res, sent);
-      this.#complete();
-    });
-  }
-
-  #hasBegun(): boolean {
-    return this.#stage === 'streaming' || this.#stage === 'withheld';
+    if (!hasBegun) this.#head ??= headOf(this.#res);
+    this.#after(wait, () => this.#complete());
   }
 
   #complete(): void {
-    const hasBegun = this.#hasBegun();
+    const { failed } = this.#hooks;
+    const args = this.#ending ?? [];
+    const isHeadSent = this.#isHeadSent();
     this.#stage = 'passing';
-    this.#attempt(() => {
-      if (this.#failed !== undefined && !hasBegun) {
-        this.#held.length = 0;
-        restoreHead(this.#res, this.#outer);
-        sendUnavailable(this.#res, this.#failed);
-        return;
+    try {
+      if (failed !== undefined && !isHeadSent) this.#sendRefusal(failed, callOf(args));
+      else {
+        if (!isHeadSent && this.#head !== undefined) restoreHead(this.#res, this.#head);
+        this.#release(true);
+        this.#original.end.apply(this.#res, args as Parameters<ServerResponse['end']>);
       }
-      this.#release();
-      this.#original.end.apply(this.#res, (this.#ending ?? []) as Parameters<ServerResponse['end']>);
+    } catch (error) {
+      // The hooks are through; a handler that hears of it may still answer something else.
+      this.#ending = undefined;
+      throw error;
+    }
+    this.#stage = 'done';
+  }
+
+  /** Past all that was wrapped around us since: a compression in there believes that it has ended. */
+  #sendRefusal(feature: string, { done }: Call): void {
+    const { write, end, writeHead, flushHeaders } = this.#res;
+    this.#held.drop();
+    Object.assign(this.#res, this.#original);
+    try {
+      restoreHead(this.#res, this.#outer);
+      sendUnavailable(this.#res, feature);
+    } finally {
+      Object.assign(this.#res, { write, end, writeHead, flushHeaders });
+    }
+    this.#whenFinished(done);
+  }
+
+  #after(wait: Promise<void>, go: () => void): void {
+    wait.then(go).catch((error: unknown) => {
+      // Nobody is there to be told any more: the server's 'clientError' is.
+      if (this.#stage === 'passing') {
+        this.#stage = 'done';
+        this.#ending ??= [];
+      }
+      this.#res.destroy(asError(error));
     });
   }
 
-  /** Node judges statuses and headers when they leave; by then the handler may be gone and cannot be told. */
-  #attempt(send: () => void): void {
-    try {
-      send();
-    } catch (error) {
-      this.#stage = 'passing';
-      this.#res.destroy(error instanceof Error ? error : undefined);
-    }
+  #payDrain(): void {
+    if (this.#owesDrain) process.nextTick(() => this.#res.emit('drain'));
+    this.#owesDrain = false;
   }
 
-  /**
-   * Runs the steps in order; a promise only where a step waits. A room tells of its failure itself; here it only
-   * means that what depended on it is not sent.
-   */
-  #run(steps: readonly Step[], from = 0): Promise<void> | undefined {
-    for (let index = from; index < steps.length; index++) {
-      const step = steps[index];
-      try {
-        const wait = step?.run();
-        if (wait === undefined) continue;
-        const failed = () => {
-          this.#failed ??= step?.phase;
-        };
-        return wait.catch(failed).then(() => this.#run(steps, index + 1));
-      } catch {
-        this.#failed ??= step?.phase;
-      }
-    }
-    return undefined;
+  /** A write that comes after the end. Where the end was ours, the handler did nothing wrong and must not wait. */
+  #ignore({ done }: Call): boolean {
+    const isRefused = this.#hooks.failed !== undefined;
+    const error = isRefused
+      ? null
+      : Object.assign(new Error('write after end'), { code: 'ERR_STREAM_WRITE_AFTER_END' });
+    if (done !== undefined) process.nextTick(done, error);
+    return isRefused;
   }
 
-  #mustWithhold(): boolean {
-    return this.#hooks.some((hook) => hook.withholdsLastBytes === true);
+  #whenFinished(done: Done | undefined): void {
+    if (done === undefined) return;
+    if (this.#res.writableFinished) process.nextTick(done);
+    else this.#res.once('finish', done);
+  }
+
+  /** What Node would say once the handler's calls had reached it; from `passing` on it says so itself. */
+  #isHeadDecided(): boolean {
+    if (this.#isNodes()) return false;
+    return (
+      this.#stage !== 'open' || this.#headRequested || this.#flushRequested || this.#ending !== undefined
+    );
+  }
+
+  #isNodes(): boolean {
+    return this.#stage === 'streaming' || this.#stage === 'passing' || this.#stage === 'done';
+  }
+
+  #headCompletes(): boolean {
+    const hasNoBody = this.#isBodyless() || Number(this.#res.getHeader('content-length') ?? 1) === 0;
+    return hasNoBody && this.#hooks.withholdLastBytes;
   }
 
   /** The headers are the whole response (RFC 9110, sections 9.3.2, 15.3.5 and 15.4.5). */
@@ -305,6 +277,8 @@ class ResponseGuard {
   }
 }
 
-function isChunk(value: unknown): value is Chunk {
-  return typeof value === 'string' || value instanceof Uint8Array;
+function runAlone(hook: ResponseHook): void {
+  const hooks = new ResponseHooks();
+  hooks.add(hook);
+  void hooks.beforeEnd(true);
 }

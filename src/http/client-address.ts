@@ -11,6 +11,17 @@ export function clientAddress(req: IncomingMessage): string | undefined {
 }
 
 /**
+ * Whose word the app takes for the client's address: anybody's (`trust proxy` is true), nobody's (it is not set, or
+ * there is no Express), or that of proxies it knows.
+ */
+export function proxyTrust(req: IncomingMessage): 'all' | 'none' | 'some' {
+  const { app } = req as { app?: { get?: (name: string) => unknown } };
+  const setting = typeof app?.get === 'function' ? app.get('trust proxy') : undefined;
+  if (setting === true) return 'all';
+  return setting === undefined || setting === false ? 'none' : 'some';
+}
+
+/**
  * The part of an address that stands for one client. An IPv4 address is whole, also when it comes mapped into
  * IPv6. Of an IPv6 address the first `subnet` bits count, since one customer is given a whole network of them and
  * could take a new address for every request.

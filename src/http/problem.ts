@@ -13,7 +13,7 @@ export interface Problem {
 }
 
 /** Retry-After is whole seconds (RFC 9110, section 10.2.3); rounding down would invite a retry that fails. */
-export function retryAfterSeconds(ms: number): number {
+function retryAfterSeconds(ms: number): number {
   return Math.max(1, Math.ceil(ms / 1000));
 }
 

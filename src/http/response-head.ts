@@ -3,51 +3,100 @@ import type { OutgoingHttpHeader, OutgoingHttpHeaders, ServerResponse } from 'no
 /** Status and headers at one moment, before they were sent. */
 export interface Head {
   readonly status: number;
-  readonly message: string;
-  readonly headers: readonly (readonly [string, OutgoingHttpHeader])[];
+  readonly message: string | undefined;
+  readonly headers: readonly (readonly [name: string, value: OutgoingHttpHeader])[];
 }
 
 export function headOf(res: ServerResponse): Head {
-  const headers = Object.entries(res.getHeaders()).map(([name, value]) => [name, value ?? ''] as const);
-  return { status: res.statusCode, message: res.statusMessage, headers };
+  const headers = spelledNames(res).map((name) => [name, copyOf(res.getHeader(name) ?? '')] as const);
+  return { status: res.statusCode, message: hasMessage(res) ? res.statusMessage : undefined, headers };
 }
 
 export function restoreHead(res: ServerResponse, head: Head): void {
-  const kept = new Set(head.headers.map(([name]) => name));
+  const kept = new Set(head.headers.map(([name]) => name.toLowerCase()));
   for (const name of res.getHeaderNames()) if (!kept.has(name)) res.removeHeader(name);
-  for (const [name, value] of head.headers) if (res.getHeader(name) !== value) res.setHeader(name, value);
-  res.statusCode = head.status;
-  res.statusMessage = head.message;
-}
-
-/** The headers that `writeHead` takes: an object, a flat list of names and values, or a list of pairs. */
-export function applyHeaders(res: ServerResponse, headers: unknown): void {
-  if (!Array.isArray(headers)) {
-    for (const [name, value] of Object.entries((headers ?? {}) as OutgoingHttpHeaders)) {
-      if (value !== undefined) res.setHeader(name, value);
-    }
-    return;
+  for (const [name, value] of head.headers) {
+    if (String(res.getHeader(name)) !== String(value)) res.setHeader(name, copyOf(value));
   }
-  const flat = (Array.isArray(headers[0]) ? headers.flat() : headers) as string[];
-  for (let index = 0; index < flat.length; index += 2) res.removeHeader(flat[index] ?? '');
-  for (let index = 0; index < flat.length; index += 2)
-    res.appendHeader(flat[index] ?? '', flat[index + 1] ?? '');
+  res.statusCode = head.status;
+  if (hasMessage(res)) Object.assign(res, { statusMessage: head.message });
 }
 
-/** Makes a boolean of the response true also while `claim` holds. */
+/**
+ * What `writeHead` takes: a status, perhaps a message, and headers as an object, a flat list of names and values, or
+ * a list of pairs. Throws what Node would.
+ */
+export function applyHead(res: ServerResponse, [status, second, third]: readonly unknown[]): void {
+  assertStatus(status);
+  const headers = typeof second === 'string' ? third : (third ?? second);
+  if (Array.isArray(headers)) applyPairs(res, pairsOf(headers));
+  else {
+    for (const [name, value] of Object.entries((headers ?? {}) as OutgoingHttpHeaders)) {
+      res.setHeader(name, value as OutgoingHttpHeader);
+    }
+  }
+  res.statusCode = Number(status);
+  if (typeof second === 'string' && hasMessage(res)) res.statusMessage = second;
+}
+
+/** Node judges a status when it leaves; by then the handler may be gone and cannot be told. */
+export function assertStatus(status: unknown): void {
+  const code = Number(status) | 0;
+  if (code >= 100 && code <= 999) return;
+  throw Object.assign(new RangeError(`Invalid status code: ${String(status)}`), {
+    code: 'ERR_HTTP_INVALID_STATUS_CODE',
+  });
+}
+
+/** Makes a boolean of the response true also while `claim` holds; answers with the way to read what it is without. */
 export function alsoTrue(
   res: ServerResponse,
   name: 'headersSent' | 'writableEnded',
   claim: () => boolean,
-): void {
+): () => boolean {
   let owner: object | null = res;
   while (owner !== null && Object.getOwnPropertyDescriptor(owner, name) === undefined) {
     owner = Object.getPrototypeOf(owner);
   }
   const getter = owner === null ? undefined : Object.getOwnPropertyDescriptor(owner, name)?.get;
+  const isTrue = () => getter?.call(res) === true;
   Object.defineProperty(res, name, {
     configurable: true,
     enumerable: true,
-    get: () => claim() || getter?.call(res) === true,
+    get: () => claim() || isTrue(),
   });
+  return isTrue;
+}
+
+/** HTTP/2 has lower-case names only, and so no method to ask for others. */
+function spelledNames(res: ServerResponse & { getRawHeaderNames?: () => string[] }): readonly string[] {
+  return res.getRawHeaderNames?.() ?? res.getHeaderNames();
+}
+
+/** HTTP/2 has no status message, and warns who asks for it. */
+function hasMessage(res: ServerResponse): boolean {
+  return res.req.httpVersionMajor < 2;
+}
+
+/** `appendHeader` adds to the list that is already there. */
+function copyOf(value: OutgoingHttpHeader): OutgoingHttpHeader {
+  return Array.isArray(value) ? [...value] : value;
+}
+
+type Pair = readonly [name: string, value: string];
+
+function pairsOf(headers: readonly unknown[]): readonly Pair[] {
+  if (Array.isArray(headers[0])) return headers as readonly Pair[];
+  if (headers.length % 2 !== 0) {
+    throw Object.assign(new TypeError('a flat list of headers must have an even length'), {
+      code: 'ERR_INVALID_ARG_VALUE',
+    });
+  }
+  return headers.flatMap((name, index) => (index % 2 === 0 ? [[name, headers[index + 1]] as Pair] : []));
+}
+
+/** Replaces what was set before; a name that comes twice is sent twice. */
+function applyPairs(res: ServerResponse, pairs: readonly Pair[]): void {
+  for (const [name] of pairs) res.removeHeader(name);
+  for (const [name, value] of pairs) res.appendHeader(name, value);
 }

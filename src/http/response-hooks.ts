@@ -1,0 +1,98 @@
+/** The order in which hooks run, whatever the order of the middleware that registered them. */
+const PHASES = ['capture', 'session', 'idempotency', 'lock'] as const;
+
+type Phase = (typeof PHASES)[number];
+
+/**
+ * What a room wants to do before a response is out. A hook that returns nothing costs the response no turn of the
+ * event loop; one that returns a promise is waited for, so it must settle within the request's budget. One that
+ * throws or rejects turns a response that has not begun into a 503. The headers are the handler's: what a hook
+ * changes in them after it waited is undone.
+ */
+export interface ResponseHook {
+  readonly phase: Phase;
+  /** Each piece of the body, as the handler wrote it. */
+  chunk?(chunk: Buffer): void;
+  /** Before the headers leave, with the first write or the end. */
+  beforeHeaders?(): undefined | Promise<void>;
+  /** Before the last bytes leave, once. `hasBegun`: the headers left with an earlier write. */
+  beforeEnd?(hasBegun: boolean): undefined | Promise<void>;
+  /** No byte that would complete the response may leave before `beforeEnd` is through. */
+  readonly withholdsLastBytes?: boolean;
+  /** The connection closed and `end()` was not called; it still may be. */
+  closedEarly?(): void;
+}
+
+interface Step {
+  readonly phase: Phase;
+  run(): undefined | Promise<void>;
+}
+
+/** The hooks of one response. */
+export class ResponseHooks {
+  readonly #hooks: ResponseHook[] = [];
+  /** The hooks that have seen the headers. */
+  readonly #prepared = new Set<ResponseHook>();
+  #failed: Phase | undefined;
+
+  /** The first phase that failed. A room tells of its failure itself; here it means that its response is not sent. */
+  get failed(): Phase | undefined {
+    return this.#failed;
+  }
+
+  get withholdLastBytes(): boolean {
+    return this.#hooks.some((hook) => hook.withholdsLastBytes === true);
+  }
+
+  add(hook: ResponseHook): void {
+    this.#hooks.push(hook);
+    this.#hooks.sort((a, b) => PHASES.indexOf(a.phase) - PHASES.indexOf(b.phase));
+  }
+
+  hear(chunk: string | Uint8Array, encoding: BufferEncoding | undefined): void {
+    for (const hook of this.#hooks) {
+      hook.chunk?.(typeof chunk === 'string' ? Buffer.from(chunk, encoding) : Buffer.from(chunk));
+    }
+  }
+
+  beforeHeaders(): undefined | Promise<void> {
+    return this.#run(this.#hooks.map((hook) => this.#preparation(hook)));
+  }
+
+  beforeEnd(hasBegun: boolean): undefined | Promise<void> {
+    const steps = this.#hooks.flatMap((hook) => [
+      ...(hasBegun ? [] : [this.#preparation(hook)]),
+      { phase: hook.phase, run: () => hook.beforeEnd?.(hasBegun) },
+    ]);
+    return this.#run(steps);
+  }
+
+  closedEarly(): void {
+    for (const hook of this.#hooks) hook.closedEarly?.();
+  }
+
+  #preparation(hook: ResponseHook): Step {
+    const run = () => {
+      if (this.#failed !== undefined || this.#prepared.has(hook)) return undefined;
+      this.#prepared.add(hook);
+      return hook.beforeHeaders?.();
+    };
+    return { phase: hook.phase, run };
+  }
+
+  /** Runs the steps in order, also after a failure; a promise only where a step waits. */
+  #run(steps: readonly Step[]): undefined | Promise<void> {
+    for (const [index, { phase, run }] of steps.entries()) {
+      const failed = () => {
+        this.#failed ??= phase;
+      };
+      try {
+        const wait = run();
+        if (wait !== undefined) return wait.catch(failed).then(() => this.#run(steps.slice(index + 1)));
+      } catch {
+        failed();
+      }
+    }
+    return undefined;
+  }
+}

@@ -1,0 +1,33 @@
+import { randomUUID } from 'node:crypto';
+import { describe, onTestFinished } from 'vitest';
+import { createRedisKit, type KitEvents, type KitOptions, type RedisKit } from '../../src/index.ts';
+import { redisUrl } from './context.ts';
+
+/** A kit that ends with the test. Its prefix is its own, as the shared server asks, unless the test gives one. */
+export function kitForTest(options: KitOptions): RedisKit {
+  const kit = createRedisKit({ prefix: testPrefix(), logger: false, ...options } as KitOptions<null>);
+  onTestFinished(() => kit.close());
+  return kit as RedisKit;
+}
+
+export function testPrefix(): string {
+  return `t-${randomUUID().slice(0, 8)}`;
+}
+
+/** Runs the same promises on both engines. */
+export function describeOnBothEngines(name: string, tests: (url: () => string) => void): void {
+  describe.each([
+    ['memory:', () => 'memory:'],
+    ['Redis', redisUrl],
+  ])(`${name} (%s)`, (_, url) => tests(url));
+}
+
+/** Notes every such event from now on. */
+export function eventsOf<Name extends keyof KitEvents>(
+  kit: Pick<RedisKit, 'on'>,
+  name: Name,
+): readonly KitEvents[Name][] {
+  const events: KitEvents[Name][] = [];
+  kit.on(name, (event) => events.push(event));
+  return events;
+}
