@@ -43,7 +43,7 @@ export class OptionReader {
   duration(name: string): number | undefined;
   duration(name: string, fallback: Duration): number;
   duration(name: string, fallback?: Duration): number | undefined {
-    const value = this.#options[name] ?? fallback;
+    const value = this.#given(name, fallback);
     if (value === undefined) return undefined;
     const ms = durationMs(value);
     if (ms !== undefined) return ms;
@@ -76,7 +76,7 @@ export class OptionReader {
   }
 
   boolean(name: string, fallback: boolean): boolean {
-    const value = this.#options[name] ?? fallback;
+    const value = this.#given(name, fallback);
     if (typeof value === 'boolean') return value;
     throw this.error(name, 'it must be true or false');
   }
@@ -88,7 +88,7 @@ export class OptionReader {
   }
 
   oneOf<const Choice>(name: string, choices: readonly Choice[], fallback: Choice): Choice {
-    const value = this.#options[name] ?? fallback;
+    const value = this.#given(name, fallback);
     const choice = choices.find((candidate) => candidate === value);
     if (choice !== undefined) return choice;
     throw this.error(name, `it must be one of ${choices.map(describe).join(', ')}`);
@@ -99,6 +99,12 @@ export class OptionReader {
     const value = this.#options[name];
     if (value === undefined || typeof value === 'function') return value as Callback | undefined;
     throw this.error(name, 'it must be a function');
+  }
+
+  /** Only undefined means "not given"; null is a value, and a wrong one. */
+  #given(name: string, fallback: unknown): unknown {
+    const value = this.#options[name];
+    return value === undefined ? fallback : value;
   }
 
   #unknown(name: string, known: readonly string[]): ConfigError {

@@ -14,7 +14,9 @@ export interface KitEvents {
   'session:conflict': Record<never, never>;
   /** A stored session could not be read and counts as absent. */
   'session:corrupt': Record<never, never>;
-  'rate:refused': { readonly id: string; readonly policies: readonly string[] };
+  'rate:refused': { readonly ids: readonly string[]; readonly policies: readonly string[] };
+  /** Something about a limiter that works and should not be so. Told once. */
+  'rate:misuse': { readonly message: string };
   /** The in-process stand-in decided, since Redis could not. Once per outage. */
   'rate:degraded': { readonly error: Error };
   'cache:hit': { readonly url: string };

@@ -5,6 +5,13 @@ import { ConfigError } from './errors.ts';
 /** The rooms that keep something in Redis; the second part of every key. */
 export type Room = 'rate' | 'session' | 'cache' | 'lock';
 
+/** All keys of a room that begin and end so; for administration only, since finding them means a SCAN. */
+export interface KeyPattern {
+  readonly room: Room;
+  readonly start: string;
+  readonly end: string;
+}
+
 /** Longer ids are replaced with their hash: keys are stored, sent and logged whole on every command. */
 const MAX_ID_BYTES = 64;
 
@@ -31,6 +38,11 @@ export class Keys {
 
   rate(id: string, policy: string): string {
     return this.#key('rate', encodeId(id), policy);
+  }
+
+  /** The keys of one policy, whoever they count for. */
+  ratePattern(policy: string): KeyPattern {
+    return { room: 'rate', start: `${this.prefix}:rate:{`, end: `}:${policy}` };
   }
 
   /** Takes the session id, which is a secret, and shows only its hash. */

@@ -17,25 +17,34 @@ export class Reporter {
   constructor(events: Events<KitEvents>, logger: Logger) {
     this.events = events;
     this.#logger = logger;
-    events.on('connection:up', () => this.#toldAt.clear());
+    events.on('connection:down', ({ error }) => logger.error(error.message));
+    events.on('connection:up', ({ mode }) => {
+      logger.info(`connected to Redis (${mode})`);
+      this.#toldAt.clear();
+    });
     events.on('connection:breaker', ({ state }) => {
       if (state === 'closed') this.#toldAt.clear();
     });
   }
 
-  /** A failure that a policy covered: the request went on, or was refused in an orderly way. */
-  failure(room: string, error: Error): void {
+  /**
+   * A failure that a policy covered: the request went on, or was refused in an orderly way. Answers whether it was
+   * news.
+   */
+  failure(room: string, error: Error): boolean {
     const code = 'code' in error ? String(error.code) : error.name;
-    if (!this.#isNews(`${room} ${code}`)) return;
+    if (!this.#isNews(`${room} ${code}`)) return false;
     this.events.emit('error', { room, error });
     this.#logger.error(`${room}: ${error.message}`);
+    return true;
   }
 
   /** Something that works and should still be changed by its operator; each text is told once. */
-  warning(message: string): void {
-    if (this.#warned.has(message)) return;
+  warning(message: string): boolean {
+    if (this.#warned.has(message)) return false;
     this.#warned.add(message);
     this.#logger.warn(message);
+    return true;
   }
 
   /** Whether this trouble was not told lately; remembers that it is told now. */

@@ -25,6 +25,10 @@ export interface Adapter {
   overallStatus(): Status;
   /** Sends to a client that is ready; rejects with a ReplyError where Redis answered with an error. */
   send(key: string, command: readonly Argument[]): Promise<RawReply>;
+  /** Ways to send to each master, whatever its keys. */
+  masters(): readonly ((command: readonly Argument[]) => Promise<RawReply>)[];
+  /** Asks the node that serves a key, and no other, whether it answers. */
+  ping(key: string): Promise<unknown>;
   /** Closes what the kit opened, at once; a borrowed client only loses our listeners. */
   close(): void;
 }

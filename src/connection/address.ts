@@ -22,7 +22,8 @@ export function parseRedisUrl(source: string, value: unknown): RedisAddress | 'm
   if (url.hostname === '') throw malformed(source, 'without a host');
   const db = /^\/?(\d{0,9})$/.exec(url.pathname)?.[1];
   if (db === undefined)
-    throw malformed(source, `with the path ${describe(url.pathname)}, where a database number belongs`);
+    // An unescaped slash in a password ends up here, so the path is not shown.
+    throw malformed(source, 'with a path where a database number belongs');
   if (url.search !== '' || url.hash !== '') throw malformed(source, 'with a query or fragment');
   return {
     // Node's sockets take an IPv6 address bare, a URL has it in brackets.

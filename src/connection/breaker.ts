@@ -33,12 +33,21 @@ export class Breaker {
     this.#ask();
   }
 
+  /** The node can be reached again, so there is no reason to wait with the next question. */
+  hurry(): void {
+    if (this.#timer === undefined) return;
+    clearTimeout(this.#timer);
+    this.#ask();
+  }
+
   stop(): void {
     clearTimeout(this.#timer);
+    this.#timer = undefined;
     this.#isOpen = false;
   }
 
   #ask(): void {
+    this.#timer = undefined;
     this.#probe().then(
       () => {
         if (!this.#isOpen) return;

@@ -1,6 +1,7 @@
 import { performance } from 'node:perf_hooks';
 import { ConnectionError, StoreError } from '../base/errors.ts';
 import type { Events, KitEvents } from '../base/events.ts';
+import { loopNow } from '../engine/loop-clock.ts';
 import { type CommandLink, ReplyError } from '../engine/port.ts';
 import type { Argument, RawReply } from '../operations/operation.ts';
 import type { Adapter, AdapterListener, Status } from './adapter.ts';
@@ -51,14 +52,15 @@ export class Connection implements CommandLink {
   }
 
   async send(key: string, command: readonly Argument[], deadlineMs: number): Promise<RawReply> {
-    if (this.#isClosed) throw new StoreError('ERR_REDIS_KIT_CLOSED', 'the kit is closed');
+    // An EVAL goes on with an EVALSHA that was under way when the kit was closed.
+    if (this.#isClosed && command[0] !== 'EVAL') throw this.#refusal();
     const node = this.#adapter.nodeOf(key);
     const breaker = this.#breaker(node, key);
     if (breaker.isOpen) throw new ConnectionError(`${node} does not answer; nothing is sent until it does`);
-    const until = performance.now() + deadlineMs;
+    const until = loopNow() + deadlineMs;
     if (this.#adapter.status(key) !== 'up') await this.#waitForUp(key, deadlineMs, breaker);
-    const left = until - performance.now();
-    if (left <= 0) throw this.#late(deadlineMs);
+    const left = until - loopNow();
+    if (left <= 0) throw new ConnectionError('no time is left to ask Redis; nothing was sent');
     try {
       const reply = await this.#deadlines.race(this.#adapter.send(key, command), left, () =>
         this.#late(deadlineMs),
@@ -79,6 +81,16 @@ export class Connection implements CommandLink {
     }
   }
 
+  masters(): readonly ((command: readonly Argument[], deadlineMs: number) => Promise<RawReply>)[] {
+    if (this.#isClosed) throw this.#refusal();
+    return this.#adapter
+      .masters()
+      .map(
+        (send) => (command, deadlineMs) =>
+          this.#deadlines.race(send(command), deadlineMs, () => this.#late(deadlineMs)),
+      );
+  }
+
   /** Lets commands in flight finish, up to the timeout, and then closes what the kit opened. */
   close(timeoutMs: number): Promise<void> {
     this.#closed ??= this.#close(timeoutMs);
@@ -87,20 +99,22 @@ export class Connection implements CommandLink {
 
   async #close(timeoutMs: number): Promise<void> {
     this.#isClosed = true;
+    for (const check of this.#waiting) check();
     const until = performance.now() + timeoutMs;
     while (this.#deadlines.size > 0 && performance.now() < until) {
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
     for (const breaker of this.#breakers.values()) breaker.stop();
     this.#adapter.close();
-    for (const check of this.#waiting) check();
   }
 
   async #waitForUp(key: string, deadlineMs: number, breaker: Breaker): Promise<void> {
     try {
       await this.#whenUp(() => this.#adapter.status(key), deadlineMs, true);
     } catch (error) {
-      if (deadlineMs * 2 >= this.#commandTimeoutMs) breaker.failed();
+      // To be told at once that it is down costs nothing; only a wait in vain counts.
+      const waited = this.#adapter.status(key) === 'connecting';
+      if (waited && deadlineMs * 2 >= this.#commandTimeoutMs) breaker.failed();
       throw error;
     }
   }
@@ -111,7 +125,7 @@ export class Connection implements CommandLink {
     const up = new Promise<void>((resolve, reject) => {
       check = () => {
         const status = statusNow();
-        if (this.#isClosed) reject(new StoreError('ERR_REDIS_KIT_CLOSED', 'the kit is closed'));
+        if (this.#isClosed) reject(this.#refusal());
         else if (status === 'up') resolve();
         else if (status === 'down' && failFast) reject(this.#unreachable('Redis cannot be reached'));
       };
@@ -132,6 +146,10 @@ export class Connection implements CommandLink {
     return new ConnectionError(cause === undefined ? what : `${what}: ${cause.message || cause.name}`, {
       cause,
     });
+  }
+
+  #refusal(): StoreError {
+    return new StoreError('ERR_REDIS_KIT_CLOSED', 'the kit is closed');
   }
 
   #late(deadlineMs: number): StoreError {
@@ -155,12 +173,13 @@ export class Connection implements CommandLink {
 
   async #ping(key: string): Promise<void> {
     if (this.#adapter.status(key) !== 'up') throw this.#unreachable('Redis cannot be reached');
-    await this.#adapter.send(key, ['PING']);
+    await this.#adapter.ping(key);
   }
 
   #changed(): void {
     if (this.#isClosed) return;
     for (const check of this.#waiting) check();
+    for (const breaker of this.#breakers.values()) breaker.hurry();
     const status = this.#adapter.overallStatus();
     if (status === 'connecting' || status === this.#isTold) return;
     this.#isTold = status;

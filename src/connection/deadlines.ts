@@ -1,4 +1,4 @@
-import { performance } from 'node:perf_hooks';
+import { loopNow, loopTick } from '../engine/loop-clock.ts';
 
 const TICK_MS = 10;
 
@@ -19,7 +19,7 @@ export class Deadlines {
   race<Value>(promise: Promise<Value>, ms: number, late: () => Error): Promise<Value> {
     return new Promise((resolve, reject) => {
       const entry = {
-        at: performance.now() + ms,
+        at: loopNow() + ms,
         expire: () => {
           this.#waiting.delete(entry);
           reject(late());
@@ -41,7 +41,8 @@ export class Deadlines {
   }
 
   #tick(): void {
-    const now = performance.now();
+    loopTick();
+    const now = loopNow();
     const expired = [...this.#waiting].filter((entry) => entry.at <= now);
     // After a blocked event loop the timers run before the sockets are read: an answer that is already there gets
     // this turn of the loop to be heard.

@@ -3,10 +3,11 @@ import { asError } from '../base/errors.ts';
 import type { Argument, RawReply } from '../operations/operation.ts';
 import { type Adapter, type AdapterListener, SocketPhase, type Status } from './adapter.ts';
 import type { RedisAddress } from './address.ts';
-import type { BorrowedClient } from './borrowed-client.ts';
+import { type BorrowedClient, listen } from './borrowed-client.ts';
 import {
   COMMAND_OPTIONS,
   type CommandOptions,
+  destroyClient,
   OWN_CLIENT_OPTIONS,
   readReply,
   socketOptions,
@@ -42,7 +43,7 @@ class NodeRedisClient implements Adapter {
   readonly #isOurs: boolean;
   readonly #listener: AdapterListener;
   readonly #phase = new SocketPhase();
-  readonly #handlers: Readonly<Record<string, (error?: unknown) => void>>;
+  readonly #unlisten: () => void;
   lastError: Error | undefined;
 
   constructor(client: SingleClient, isOurs: boolean, listener: AdapterListener) {
@@ -50,7 +51,7 @@ class NodeRedisClient implements Adapter {
     this.#isOurs = isOurs;
     this.#listener = listener;
     if (client.isReady) this.#phase.ready();
-    this.#handlers = {
+    this.#unlisten = listen(client, {
       ready: () => {
         this.#phase.ready();
         listener.changed();
@@ -62,8 +63,7 @@ class NodeRedisClient implements Adapter {
       // Without a listener for 'error' a dropped socket would end the process.
       error: (error) => this.#failed(error),
       end: () => listener.changed(),
-    };
-    for (const [event, handler] of Object.entries(this.#handlers)) client.on(event, handler);
+    });
   }
 
   open(): void {
@@ -87,9 +87,17 @@ class NodeRedisClient implements Adapter {
     return readReply(this.client.sendCommand(command, COMMAND_OPTIONS));
   }
 
+  masters(): readonly ((command: readonly Argument[]) => Promise<RawReply>)[] {
+    return [(command) => this.send('', command)];
+  }
+
+  ping(): Promise<unknown> {
+    return readReply(this.client.sendCommand(['PING'], COMMAND_OPTIONS));
+  }
+
   close(): void {
-    if (this.#isOurs) this.client.destroy();
-    else for (const [event, handler] of Object.entries(this.#handlers)) this.client.off(event, handler);
+    if (this.#isOurs) destroyClient(this.client);
+    else this.#unlisten();
   }
 
   #failed(error: unknown): void {

@@ -1,29 +1,37 @@
+import { performance } from 'node:perf_hooks';
 import { setTimeout as wait } from 'node:timers/promises';
 import { createCluster } from 'redis';
 import { asError, ConnectionError } from '../base/errors.ts';
 import type { Argument, RawReply } from '../operations/operation.ts';
 import { type Adapter, type AdapterListener, reconnectDelay, SocketPhase, type Status } from './adapter.ts';
-import type { BorrowedClient } from './borrowed-client.ts';
+import { type BorrowedClient, listen } from './borrowed-client.ts';
 import { keySlot } from './key-slot.ts';
 import {
   COMMAND_OPTIONS,
   type CommandOptions,
+  type DestructibleClient,
+  destroyClient,
   OWN_CLIENT_OPTIONS,
   readReply,
   socketOptions,
 } from './node-redis.ts';
 import type { ConnectionSettings } from './options.ts';
 
+interface NodeClient extends DestructibleClient {
+  readonly isReady: boolean;
+  sendCommand(command: readonly Argument[], options: CommandOptions): Promise<unknown>;
+}
+
 interface ClusterMaster {
   readonly address: string;
-  readonly client?: { readonly isReady: boolean } | undefined;
+  readonly client?: NodeClient | undefined;
 }
 
 /** What this adapter calls on a cluster client, ours or borrowed. */
 interface ClusterClient extends BorrowedClient {
   readonly slots: readonly ({ readonly master: ClusterMaster } | undefined)[];
   readonly masters: readonly ClusterMaster[];
-  nodeClient(master: ClusterMaster): Promise<unknown>;
+  nodeClient(master: ClusterMaster): Promise<NodeClient>;
   sendCommand(
     firstKey: string,
     isReadonly: boolean,
@@ -33,6 +41,9 @@ interface ClusterClient extends BorrowedClient {
   connect(): Promise<unknown>;
   destroy(): void;
 }
+
+/** A lender's cluster may give a node up at once; asking it again for each command would be a loop without a pause. */
+const CONNECT_NODE_EVERY_MS = 200;
 
 /** A failed master is looked for elsewhere this long after its socket began to reconnect. */
 const TOPOLOGY_REFRESH_MS = 200;
@@ -69,7 +80,9 @@ class NodeRedisCluster implements Adapter {
   readonly #listener: AdapterListener;
   readonly #phases = new Map<string, SocketPhase>();
   readonly #closing = new AbortController();
-  readonly #handlers: Readonly<Record<string, Parameters<BorrowedClient['on']>[1]>>;
+  /** When each node was last asked for its connection. */
+  readonly #askedAt = new Map<string, number>();
+  readonly #unlisten: () => void;
   /** Whether the last attempt to learn the topology failed. */
   #isLost = false;
   lastError: Error | undefined;
@@ -78,7 +91,7 @@ class NodeRedisCluster implements Adapter {
     this.client = client;
     this.#isOurs = isOurs;
     this.#listener = listener;
-    this.#handlers = {
+    this.#unlisten = listen(client, {
       'node-ready': (node: { host: string; port: number }) => this.#note(node, (phase) => phase.ready()),
       'node-reconnecting': (node: { host: string; port: number }) =>
         this.#note(node, (phase) => phase.reconnecting()),
@@ -88,8 +101,7 @@ class NodeRedisCluster implements Adapter {
       },
       connect: () => listener.changed(),
       error: (error: unknown) => this.#failed(error),
-    };
-    for (const [event, handler] of Object.entries(this.#handlers)) client.on(event, handler);
+    });
   }
 
   open(): void {
@@ -116,10 +128,29 @@ class NodeRedisCluster implements Adapter {
     return readReply(this.client.sendCommand(key, false, command, COMMAND_OPTIONS));
   }
 
+  masters(): readonly ((command: readonly Argument[]) => Promise<RawReply>)[] {
+    return this.client.masters.map(({ address, client }) => async (command) => {
+      if (client?.isReady !== true) throw new ConnectionError(`cluster node ${address} cannot be reached`);
+      return readReply(client.sendCommand(command, COMMAND_OPTIONS));
+    });
+  }
+
+  /** To the node itself: node-redis sends a PING for the cluster to all its nodes, of which others may be down. */
+  async ping(key: string): Promise<unknown> {
+    const client = this.client.slots[keySlot(key)]?.master.client;
+    if (client === undefined) throw new ConnectionError('no node is connected that serves the key');
+    return readReply(client.sendCommand(['PING'], COMMAND_OPTIONS));
+  }
+
   close(): void {
     this.#closing.abort();
-    if (this.#isOurs) this.client.destroy();
-    else for (const [event, handler] of Object.entries(this.#handlers)) this.client.off(event, handler);
+    if (this.#isOurs) this.#destroy();
+    else this.#unlisten();
+  }
+
+  #destroy(): void {
+    for (const { client } of this.client.masters) if (client !== undefined) destroyClient(client);
+    this.client.destroy();
   }
 
   #unknownStatus(): Status {
@@ -136,13 +167,16 @@ class NodeRedisCluster implements Adapter {
     for (let attempts = 0; !this.#closing.signal.aborted; attempts++) {
       try {
         await this.client.connect();
+        // It may have found its nodes only after it was closed, and would keep them.
+        if (this.#closing.signal.aborted) this.#destroy();
         this.#isLost = false;
         for (const master of this.client.masters) this.#connectNode(master);
         this.#listener.changed();
         return;
       } catch (error) {
         this.#isLost = true;
-        this.#failed(error);
+        // It only says that no node would do; why, the last node's own error has told.
+        this.#failed(this.lastError ?? error);
       }
       const delay = wait(reconnectDelay(attempts), undefined, { signal: this.#closing.signal });
       await delay.catch(() => undefined);
@@ -150,6 +184,9 @@ class NodeRedisCluster implements Adapter {
   }
 
   #connectNode(master: ClusterMaster): void {
+    const now = performance.now();
+    if (now - (this.#askedAt.get(master.address) ?? -CONNECT_NODE_EVERY_MS) < CONNECT_NODE_EVERY_MS) return;
+    this.#askedAt.set(master.address, now);
     this.client.nodeClient(master).catch((error: unknown) => {
       this.#failed(
         new ConnectionError(`cluster node ${master.address}: ${asError(error).message}`, { cause: error }),

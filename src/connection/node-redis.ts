@@ -56,6 +56,20 @@ export const OWN_CLIENT_OPTIONS: {
   commandOptions: { timeout: 0 },
 };
 
+/**
+ * Destroys a client also when its socket is still on the way: node-redis forgets such a socket, which would then come
+ * up and stay.
+ */
+export function destroyClient(client: DestructibleClient): void {
+  client.on('ready', () => client.destroy());
+  client.destroy();
+}
+
+export interface DestructibleClient {
+  on(event: 'ready', listener: () => void): unknown;
+  destroy(): void;
+}
+
 export async function readReply(reply: Promise<unknown>): Promise<RawReply> {
   try {
     return (await reply) as RawReply;

@@ -88,7 +88,11 @@ export function resolveConnection(reader: OptionReader, env: NodeJS.ProcessEnv):
       `createRedisKit: options ${ways.map((way) => `\`${way}\``).join(' and ')} both say where Redis is; give one`,
     );
   }
-  switch (ways[0]) {
+  const [way] = ways;
+  if ((way === 'client' || way === 'cluster') && reader.has('tls') && reader.value('tls') !== false) {
+    throw reader.error('tls', `it belongs into the options of \`${way}\``);
+  }
+  switch (way) {
     case 'url':
       return fromUrl('option `url`', reader.value('url'), reader);
     case 'client':
@@ -122,10 +126,15 @@ function tlsOption(reader: OptionReader): boolean | TlsOptions {
 
 function fromUrl(source: string, value: unknown, reader: OptionReader): ConnectionSettings {
   const address = parseRedisUrl(source, value);
-  if (address === 'memory') return { kind: 'memory' };
-  if (!reader.has('tls')) return { kind: 'standalone', ...address };
-  if (address.tls === false) throw reader.error('tls', `with \`url\` write rediss: for TLS`);
-  return { kind: 'standalone', ...address, tls: tlsOption(reader) };
+  const isTls = address !== 'memory' && address.tls !== false;
+  const tls = reader.has('tls') ? tlsOption(reader) : isTls;
+  if ((tls !== false) !== isTls) {
+    throw reader.error(
+      'tls',
+      `${source} says otherwise: rediss: is with TLS, redis: and memory: are without`,
+    );
+  }
+  return address === 'memory' ? { kind: 'memory' } : { kind: 'standalone', ...address, tls };
 }
 
 function fromHost(reader: OptionReader): ConnectionSettings {
@@ -199,19 +208,19 @@ function fromEnvironment(env: NodeJS.ProcessEnv, reader: OptionReader): Connecti
   return {
     kind: 'standalone',
     host: env.REDIS_HOST,
-    port: numberFrom(env, 'REDIS_PORT', 65_535) ?? 6379,
+    port: numberFrom(env, 'REDIS_PORT', 1, 65_535) ?? 6379,
     username: env.REDIS_USERNAME || undefined,
     password: env.REDIS_PASSWORD || undefined,
-    db: numberFrom(env, 'REDIS_DB', 2 ** 31 - 1) ?? 0,
+    db: numberFrom(env, 'REDIS_DB', 0, 2 ** 31 - 1) ?? 0,
     tls: tlsOption(reader),
   };
 }
 
-function numberFrom(env: NodeJS.ProcessEnv, name: string, max: number): number | undefined {
+function numberFrom(env: NodeJS.ProcessEnv, name: string, min: number, max: number): number | undefined {
   const text = env[name];
   if (!text) return undefined;
-  if (/^\d{1,10}$/.test(text) && Number(text) <= max) return Number(text);
+  if (/^\d{1,10}$/.test(text) && Number(text) >= min && Number(text) <= max) return Number(text);
   throw new ConfigError(
-    `createRedisKit: ${name} is ${describe(text)}; it must be a whole number up to ${max}`,
+    `createRedisKit: ${name} is ${describe(text)}; it must be a whole number from ${min} to ${max}`,
   );
 }

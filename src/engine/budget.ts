@@ -1,4 +1,4 @@
-import { performance } from 'node:perf_hooks';
+import { loopNow } from './loop-clock.ts';
 
 /**
  * How long one request may still wait for Redis, over all kit middleware it passes. Only time spent waiting
@@ -16,16 +16,16 @@ export class Budget {
 
   /** Whole milliseconds left; 0 when it is used up. */
   remainingMs(): number {
-    const running = this.#waiting > 0 ? performance.now() - this.#since : 0;
+    const running = this.#waiting > 0 ? loopNow() - this.#since : 0;
     return Math.max(0, Math.ceil(this.#limitMs - this.#spentMs - running));
   }
 
   begin(): void {
-    if (this.#waiting++ === 0) this.#since = performance.now();
+    if (this.#waiting++ === 0) this.#since = loopNow();
   }
 
   end(): void {
-    if (--this.#waiting === 0) this.#spentMs += performance.now() - this.#since;
+    if (--this.#waiting === 0) this.#spentMs += loopNow() - this.#since;
   }
 }
 

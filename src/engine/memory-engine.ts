@@ -1,9 +1,10 @@
 import type { Clock } from '../base/clock.ts';
-import type { Keyspace, Operation } from '../operations/operation.ts';
+import type { Operation } from '../operations/operation.ts';
+import type { MemoryKeyspace } from './memory-keyspace.ts';
 import type { Engine } from './port.ts';
 
 /** Runs the operations' twins. Nothing here waits, so a single process sees each operation as atomic. */
-export function memoryEngine(memory: Keyspace, clock: Clock): Engine {
+export function memoryEngine(memory: MemoryKeyspace, clock: Clock): Engine {
   return {
     // `async` for the errors: a twin that throws must reject, as a script does.
     async run<Args, Reply>(
@@ -12,6 +13,10 @@ export function memoryEngine(memory: Keyspace, clock: Clock): Engine {
       args: Args,
     ): Promise<Reply> {
       return operation.decode(operation.twin(memory, keys, clock.now(), args));
+    },
+
+    async deleteMatching(pattern) {
+      return memory.deleteMatching(pattern);
     },
 
     async delete(keys) {

@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import type { Clock } from '../base/clock.ts';
 import { StoreError } from '../base/errors.ts';
-import { type Room, roomOf } from '../base/keys.ts';
+import { type KeyPattern, type Room, roomOf } from '../base/keys.ts';
 import type { Keyspace } from '../operations/operation.ts';
 
 export interface RoomLimits {
@@ -19,7 +19,7 @@ interface Entry {
 const MEBIBYTE = 2 ** 20;
 
 /** A forgotten response or counter costs little; a forgotten session or lock breaks a promise. */
-export const ROOM_LIMITS: Readonly<Record<Room, RoomLimits>> = {
+const ROOM_LIMITS: Readonly<Record<Room, RoomLimits>> = {
   rate: { maxEntries: 100_000, maxBytes: 64 * MEBIBYTE, whenFull: 'evict' },
   cache: { maxEntries: 10_000, maxBytes: 64 * MEBIBYTE, whenFull: 'evict' },
   session: { maxEntries: 100_000, maxBytes: 64 * MEBIBYTE, whenFull: 'refuse' },
@@ -63,6 +63,11 @@ export class MemoryKeyspace implements Keyspace {
     const there = this.#live(key) !== undefined;
     this.#room(roomOf(key)).delete(key);
     return there;
+  }
+
+  deleteMatching({ room, start, end }: KeyPattern): number {
+    const keys = [...this.#room(room).keys()].filter((key) => key.startsWith(start) && key.endsWith(end));
+    return keys.filter((key) => this.delete(key)).length;
   }
 
   /** Milliseconds until the key is collected, or undefined when it is not there. */

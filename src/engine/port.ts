@@ -1,3 +1,4 @@
+import type { KeyPattern } from '../base/keys.ts';
 import type { Argument, Operation, RawReply } from '../operations/operation.ts';
 import type { Budget } from './budget.ts';
 
@@ -17,6 +18,9 @@ export interface Engine {
 
   /** Forgets keys that share a hash tag; resolves to how many there were. */
   delete(keys: readonly string[], budget?: Budget): Promise<number>;
+
+  /** Forgets every key that matches, on all nodes. For administration: it visits every key that there is. */
+  deleteMatching(pattern: KeyPattern): Promise<number>;
 }
 
 /** What the Redis engine needs of a connection. */
@@ -26,6 +30,9 @@ export interface CommandLink {
    * carry strings as Buffers. A Redis error reply rejects with a ReplyError.
    */
   send(key: string, command: readonly Argument[], deadlineMs: number): Promise<RawReply>;
+
+  /** Ways to send to each master itself, with the same promises; a standalone server is its only one. */
+  masters(): readonly ((command: readonly Argument[], deadlineMs: number) => Promise<RawReply>)[];
 }
 
 /** Redis understood the command and refused it. Not a sign of a broken connection. */

@@ -1,6 +1,9 @@
 import { RedisKitError, StoreError } from '../base/errors.ts';
+import type { KeyPattern } from '../base/keys.ts';
 import type { Argument, Operation, RawReply } from '../operations/operation.ts';
+import { arrayOf } from '../operations/reply.ts';
 import type { Budget } from './budget.ts';
+import { loopNow } from './loop-clock.ts';
 import { type CommandLink, type Engine, ReplyError } from './port.ts';
 
 export interface RedisEngineSettings {
@@ -17,11 +20,11 @@ export function redisEngine(link: CommandLink, settings: RedisEngineSettings): E
     budget: Budget | undefined,
     send: (deadlineMs: () => number) => Promise<Reply>,
   ): Promise<Reply> {
-    const started = Date.now();
+    const started = loopNow();
     budget?.begin();
     try {
       return await send(() =>
-        budget === undefined ? settings.commandTimeoutMs - (Date.now() - started) : budget.remainingMs(),
+        budget === undefined ? settings.commandTimeoutMs - (loopNow() - started) : budget.remainingMs(),
       );
     } catch (error) {
       if (error instanceof RedisKitError) throw error;
@@ -65,5 +68,35 @@ export function redisEngine(link: CommandLink, settings: RedisEngineSettings): E
         return typeof reply === 'number' ? reply : 0;
       });
     },
+
+    async deleteMatching(pattern) {
+      const counts = await Promise.all(link.masters().map((send) => deleteOn(send, pattern)));
+      return counts.reduce((sum, count) => sum + count, 0);
+    },
   };
+
+  /** Key by key, since a cluster's node refuses a command whose keys are in different slots. */
+  function deleteOn(
+    send: ReturnType<CommandLink['masters']>[number],
+    { start, end }: KeyPattern,
+  ): Promise<number> {
+    const timeout = settings.commandTimeoutMs;
+    return within('deleteMatching', undefined, async () => {
+      let cursor = '0';
+      let count = 0;
+      do {
+        const glob = `${escapeGlob(start)}*${escapeGlob(end)}`;
+        const page = arrayOf(await send(['SCAN', cursor, 'MATCH', glob, 'COUNT', '1000'], timeout));
+        const keys = arrayOf(page[1]).filter(Buffer.isBuffer);
+        const deleted = await Promise.all(keys.map((key) => send(['UNLINK', key], timeout)));
+        count += deleted.filter((reply) => reply === 1).length;
+        cursor = String(page[0]);
+      } while (cursor !== '0');
+      return count;
+    });
+  }
+}
+
+function escapeGlob(text: string): string {
+  return text.replace(/[*?[\]\\]/g, '\\$&');
 }

@@ -1,0 +1,203 @@
+import { createClient, createCluster, RESP_TYPES } from 'redis';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import type { BorrowedClient } from '../../src/index.ts';
+import { describeWithServers, redisUrl } from '../support/context.ts';
+import { eventsOf, kitForTest } from '../support/kits.ts';
+import { type RedisCluster, startCluster, startRedis } from '../support/servers.ts';
+import { until } from '../support/until.ts';
+
+/** What every kind of node-redis client has and these tests use. */
+interface Lent extends BorrowedClient {
+  connect(): Promise<unknown>;
+  destroy(): void;
+}
+
+interface Lender {
+  lend(): Lent;
+}
+
+function ignore(): void {
+  // The lender's own listener: without one a lost socket would end the process.
+}
+
+/** The listeners that the real client calls, whichever object it was lent through. */
+function listenersOf(client: object): Map<unknown, readonly unknown[]> {
+  let owner: object = client;
+  while (!Object.hasOwn(owner, '_events')) owner = Object.getPrototypeOf(owner) as object;
+  const events = (owner as { readonly _events: Readonly<Record<string, unknown>> })._events;
+  return new Map(Reflect.ownKeys(events).map((name) => [name, [Reflect.get(events, name)].flat()]));
+}
+
+/** Takes a lock and gives it back, so that commands and their binary replies have passed. */
+async function use(kit: ReturnType<typeof kitForTest>): Promise<void> {
+  const lock = await kit.locks.tryAcquire('borrowed');
+  expect(lock?.fence).toBeGreaterThan(0);
+  expect(await lock?.release()).toBe(true);
+}
+
+function promisesOfALentClient({ lend }: Lender): void {
+  function lendForTest(): Lent {
+    const client = lend();
+    onTestFinished(() => client.destroy());
+    return client;
+  }
+
+  it('is used, and stays open after close()', async () => {
+    const client = lendForTest();
+    client.on('error', ignore);
+    await client.connect();
+    const kit = kitForTest({ client });
+    expect(kit.client).toBe(client);
+    await kit.ready();
+    await use(kit);
+    await kit.close();
+    expect(client.isOpen).toBe(true);
+    await use(kitForTest({ client }));
+  });
+
+  it.each([0, 1, 2])('keeps none of our listeners after close(), and all %i of its own', async (own) => {
+    const client = lendForTest();
+    const names = ['error', 'ready'].slice(0, own);
+    for (const name of names) client.on(name, ignore);
+    const before = listenersOf(client);
+    const kit = kitForTest({ client });
+    expect(listenersOf(client)).not.toEqual(before);
+    await client.connect();
+    await use(kit);
+    await kit.close();
+    expect(listenersOf(client)).toEqual(before);
+    let wasHeard = false;
+    client.on('later', () => {
+      wasHeard = true;
+    });
+    Object.getPrototypeOf(client).emit('later');
+    expect(wasHeard, 'what is added afterwards').toBe(true);
+  });
+
+  it('is never connected by us, and works once it is connected late', async () => {
+    const client = lendForTest();
+    client.on('error', ignore);
+    const kit = kitForTest({ client, commandTimeout: '200ms' });
+    const ups = eventsOf(kit, 'connection:up');
+    for (let turn = 0; turn < 4; turn++) {
+      await expect(kit.locks.tryAcquire('a')).rejects.toMatchObject({ code: 'ERR_REDIS_KIT_CONNECTION' });
+    }
+    expect(client.isOpen).toBe(false);
+    await client.connect();
+    await kit.ready();
+    await until('it works', () =>
+      use(kit).then(
+        () => true,
+        () => false,
+      ),
+    );
+    expect(ups).toHaveLength(1);
+  });
+}
+
+describe('a client of node-redis that is lent to the kit', () => {
+  promisesOfALentClient({ lend: () => createClient({ url: redisUrl() }) as unknown as Lent });
+
+  it('may have a type mapping, an offline queue and a timeout of its own', async () => {
+    const client = createClient({
+      url: redisUrl(),
+      commandOptions: {
+        typeMapping: { [RESP_TYPES.NUMBER]: String },
+        timeout: 1_000,
+      },
+    });
+    client.on('error', ignore);
+    await client.connect();
+    onTestFinished(() => client.destroy());
+    await use(kitForTest({ client }));
+    await use(kitForTest({ client: client.withTypeMapping({ [RESP_TYPES.BLOB_STRING]: Buffer }) }));
+    expect(await client.echo('still a string'), 'and keeps it').toBe('still a string');
+  });
+
+  it('may be lent through a view, which then loses its listeners too', async () => {
+    const client = createClient({ url: redisUrl() });
+    client.on('error', ignore);
+    await client.connect();
+    onTestFinished(() => client.destroy());
+    const before = listenersOf(client);
+    const kit = kitForTest({ client: client.withTypeMapping({}) });
+    await use(kit);
+    await kit.close();
+    expect(listenersOf(client)).toEqual(before);
+  });
+
+  it('may speak RESP2', async () => {
+    const client = createClient({ url: redisUrl(), RESP: 2 });
+    client.on('error', ignore);
+    await client.connect();
+    onTestFinished(() => client.destroy());
+    await use(kitForTest({ client }));
+  });
+});
+
+describeWithServers('a client of node-redis whose server comes and goes', () => {
+  it('is used again when it has come back, though the kit never touched it', async () => {
+    const server = await startRedis();
+    onTestFinished(() => server.stop());
+    const client = createClient({ url: server.url, socket: { reconnectStrategy: 50 } });
+    client.on('error', ignore);
+    await client.connect();
+    onTestFinished(() => client.destroy());
+    const kit = kitForTest({ client });
+    const downs = eventsOf(kit, 'connection:down');
+    await use(kit);
+    await server.kill();
+    await until('the loss is noticed', () => downs.length === 1);
+    await expect(kit.locks.tryAcquire('a')).rejects.toMatchObject({ code: 'ERR_REDIS_KIT_CONNECTION' });
+    await server.restart();
+    await kit.ready();
+    await use(kit);
+  });
+});
+
+describeWithServers('a cluster of node-redis that is lent to the kit', () => {
+  let cluster: RedisCluster;
+
+  beforeAll(async () => {
+    cluster = await startCluster();
+  });
+
+  afterAll(() => cluster.stop());
+
+  const rootNodes = () => cluster.nodes.map(({ server }) => ({ url: server.url }));
+  promisesOfALentClient({ lend: () => createCluster({ rootNodes: rootNodes() }) as unknown as Lent });
+
+  it('may connect its nodes only when they are needed', async () => {
+    const client = createCluster({ rootNodes: rootNodes(), minimizeConnections: true });
+    client.on('error', ignore);
+    await client.connect();
+    onTestFinished(() => client.destroy());
+    const kit = kitForTest({ client });
+    await kit.ready();
+    await use(kit);
+  });
+
+  it('may give a dead node up at once, which is no loop without a pause', async () => {
+    const doomed = await startCluster();
+    onTestFinished(() => doomed.stop());
+    const client = createCluster({
+      rootNodes: doomed.nodes.map(({ server }) => ({ url: server.url })),
+      defaults: { socket: { reconnectStrategy: false } },
+      minimizeConnections: true,
+    });
+    client.on('error', ignore);
+    await client.connect();
+    onTestFinished(() => client.destroy());
+    await doomed.nodes[0]?.server.kill();
+    const kit = kitForTest({ client, commandTimeout: '1s' });
+    let attempts = 0;
+    client.on('node-error', () => attempts++);
+    const end = performance.now() + 500;
+    while (performance.now() < end) {
+      const some = Array.from({ length: 20 }, (_, id) => kit.locks.tryAcquire(`${id}`, { lease: '1s' }));
+      await Promise.allSettled(some);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    expect(attempts).toBeLessThan(50);
+  });
+});

@@ -1,0 +1,229 @@
+import { describe, expect, it } from 'vitest';
+import { ConfigError, createRedisKit } from '../../src/index.ts';
+import { type KitOptions, resolveKitOptions } from '../../src/kit-options.ts';
+
+/** What the options say of the connection, with nothing in the environment unless it is given. */
+function resolve(options: Readonly<Record<string, unknown>>, env: NodeJS.ProcessEnv = {}) {
+  return resolveKitOptions(options as KitOptions, env).connection;
+}
+
+/** The message of the ConfigError that these options cause. */
+function refusal(options: unknown, env: NodeJS.ProcessEnv = {}): string {
+  try {
+    resolveKitOptions(options as KitOptions, env);
+  } catch (error) {
+    expect(error).toBeInstanceOf(ConfigError);
+    expect(error).toMatchObject({ code: 'ERR_REDIS_KIT_CONFIG' });
+    return (error as Error).message;
+  }
+  throw new Error('the options were accepted');
+}
+
+/** Something with these methods, none of which is called here. */
+const methods = (...names: readonly string[]) =>
+  Object.fromEntries(names.map((name) => [name, () => undefined]));
+const NODE_REDIS = ['sendCommand', 'on', 'off', 'withTypeMapping'];
+
+describe('where Redis is', () => {
+  it('is read from a URL whole, percent-encoding undone', () => {
+    expect(resolve({ url: 'redis://us%40er:p%2Fa%3Ass@example.com:6380/3' })).toEqual({
+      kind: 'standalone',
+      host: 'example.com',
+      port: 6380,
+      username: 'us@er',
+      password: 'p/a:ss',
+      db: 3,
+      tls: false,
+    });
+  });
+
+  it('has the usual defaults in a URL', () => {
+    expect(resolve({ url: 'redis://localhost' })).toMatchObject({ port: 6379, db: 0, tls: false });
+    expect(resolve({ url: 'rediss://[::1]:7000/' })).toMatchObject({ host: '::1', port: 7000, tls: true });
+  });
+
+  it.each(['memory:', 'memory://'])('is this process for %s', (url) => {
+    expect(resolve({ url })).toEqual({ kind: 'memory' });
+  });
+
+  it('takes host, port, username, password, db and tls as one group', () => {
+    const group = { host: 'h', port: 1, username: 'u', password: 'p', db: 2, tls: true };
+    expect(resolve(group)).toEqual({ kind: 'standalone', ...group });
+    expect(resolve({ port: 7000 })).toMatchObject({ host: 'localhost', port: 7000 });
+    expect(resolve({ host: 'h' })).toMatchObject({ host: 'h', port: 6379, db: 0 });
+  });
+
+  it('takes cluster nodes as URLs or as host and port, the credentials beside them', () => {
+    const cluster = { nodes: ['redis://a:7001', { host: 'b' }], username: 'u', password: 'p' };
+    expect(resolve({ cluster })).toMatchObject({
+      kind: 'cluster',
+      nodes: [
+        { host: 'a', port: 7001 },
+        { host: 'b', port: 6379 },
+      ],
+      username: 'u',
+      password: 'p',
+      tls: false,
+    });
+  });
+
+  it('knows a client and a cluster of node-redis by their methods', () => {
+    expect(resolve({ client: methods(...NODE_REDIS) })).toMatchObject({ family: 'standalone' });
+    expect(resolve({ client: methods(...NODE_REDIS, 'nodeClient') })).toMatchObject({ family: 'cluster' });
+  });
+
+  it('is told by REDIS_URL, else by REDIS_HOST and its companions', () => {
+    expect(resolve({}, { REDIS_URL: 'redis://a:1', REDIS_HOST: 'b' })).toMatchObject({ host: 'a', port: 1 });
+    const env = {
+      REDIS_HOST: 'b',
+      REDIS_PORT: '2',
+      REDIS_USERNAME: 'u',
+      REDIS_PASSWORD: 'p',
+      REDIS_DB: '3',
+    };
+    const parts = { host: 'b', port: 2, username: 'u', password: 'p', db: 3 };
+    expect(resolve({}, env)).toMatchObject(parts);
+    expect(resolve({}, { REDIS_HOST: 'b' })).toMatchObject({ port: 6379, password: undefined, db: 0 });
+  });
+
+  it('is not told by an empty environment variable', () => {
+    expect(resolve({}, { REDIS_URL: '', REDIS_HOST: 'b', REDIS_PORT: '', REDIS_DB: '' })).toMatchObject({
+      host: 'b',
+      port: 6379,
+      db: 0,
+    });
+    expect(refusal({}, { REDIS_URL: '', REDIS_HOST: '' })).toMatch(/nothing says where Redis is/);
+  });
+
+  it('is what the options say and not what the environment says', () => {
+    expect(resolve({ url: 'memory:' }, { REDIS_URL: 'redis://a:1' })).toEqual({ kind: 'memory' });
+  });
+
+  it('is not said by a key whose value is undefined', () => {
+    const options = { url: undefined, client: undefined, cluster: undefined, host: 'h', sentinel: undefined };
+    expect(resolve(options)).toMatchObject({ host: 'h' });
+    expect(resolve({ url: undefined }, { REDIS_URL: 'memory:' })).toEqual({ kind: 'memory' });
+  });
+});
+
+describe('a ConfigError', () => {
+  it.each([
+    [{ url: 'memory:', host: 'h' }, '`url` and `host`'],
+    [{ url: 'memory:', port: 1 }, '`url` and `port`'],
+    [{ url: 'memory:', client: methods(...NODE_REDIS) }, '`url` and `client`'],
+    [{ client: methods(...NODE_REDIS), cluster: { nodes: ['redis://a'] } }, '`client` and `cluster`'],
+  ])('names both ways when two are given: %j', (options, names) => {
+    expect(refusal(options)).toContain(names);
+  });
+
+  it('says what to set when nothing is given', () => {
+    const message = refusal({});
+    for (const remedy of ['`url`', '`host`', '`cluster`', '`client`', 'REDIS_URL', 'REDIS_HOST']) {
+      expect(message).toContain(remedy);
+    }
+  });
+
+  it.each([
+    'redis://user:sec/ret@host:6379/0',
+    'redis://user:1/secret@host:6379/0',
+    'redis://user:secret@/0',
+    'redis://user:secret%zz@host',
+    'redis://user:secret@host:99999',
+    'redis://user:secret@host/not-a-number',
+    'redis://user:secret@host?family=6',
+    'http://user:secret@host',
+    'user:secret@host:6379',
+    ':secret@host',
+  ])('about the malformed URL %s shows no part of its password', (url) => {
+    expect(refusal({ url })).not.toMatch(/secret|sec\b|ret\b/);
+    expect(refusal({}, { REDIS_URL: url })).not.toMatch(/secret|sec\b|ret\b/);
+  });
+
+  it('names the variable when the environment is wrong', () => {
+    expect(refusal({}, { REDIS_URL: 'nonsense' })).toContain('REDIS_URL');
+    expect(refusal({}, { REDIS_HOST: 'h', REDIS_PORT: 'x' })).toContain("REDIS_PORT is 'x'");
+    expect(refusal({}, { REDIS_HOST: 'h', REDIS_PORT: '0' })).toContain("REDIS_PORT is '0'");
+    expect(refusal({}, { REDIS_HOST: 'h', REDIS_DB: '-1' })).toContain("REDIS_DB is '-1'");
+  });
+
+  it.each([
+    [{ url: 'memory:', commandTimout: 1 }, 'unknown option `commandTimout`; did you mean `commandTimeout`?'],
+    [{ url: 'memory:', prefx: 'a' }, 'did you mean `prefix`?'],
+    [{ hots: 'a' }, 'did you mean `host`?'],
+    [{ url: 'memory:', somethingElse: 1 }, 'known options: url,'],
+    [{ cluster: { nodes: ['redis://a'], pasword: 'x' } }, 'did you mean `password`?'],
+    [{ cluster: { nodes: [{ host: 'a', prot: 1 }] } }, 'did you mean `port`?'],
+  ])('for an unknown option says what was meant: %j', (options, hint) => {
+    expect(refusal(options)).toContain(hint);
+  });
+
+  it.each([
+    [{ sentinel: { name: 'm', nodes: [] } }, 'Redis Sentinel'],
+    [{ instance: 'main' }, 'named instances'],
+    [{ client: methods('call', 'defineCommand', 'sendCommand', 'on', 'off') }, 'ioredis'],
+    [{ client: methods(...NODE_REDIS, 'execute') }, 'pool'],
+    [{ client: methods(...NODE_REDIS, 'acquire', 'execute') }, 'Sentinel client'],
+  ])('refuses by name what is not built yet: %j', (options, name) => {
+    expect(refusal(options)).toContain(name);
+  });
+
+  it.each([
+    [{ client: {} }, '`client` is an object'],
+    [{ client: 'redis://x' }, "`client` is 'redis://x'"],
+    [{ client: null }, '`client` is null'],
+    [{ cluster: { nodes: [] } }, '`nodes` is an array of 0'],
+    [{ cluster: { nodes: 'redis://a' } }, '`nodes`'],
+    [{ cluster: { nodes: [{ port: 1 }] } }, '`host` is undefined'],
+    [{ cluster: { nodes: ['memory:'] } }, "holds 'memory:'"],
+    [{ cluster: { nodes: ['redis://:secret@a'] } }, '`password`'],
+    [{ host: '' }, '`host`'],
+    [{ port: 0 }, '`port` is 0'],
+    [{ port: 65_536 }, '`port` is 65536'],
+    [{ port: '6379' }, "`port` is '6379'"],
+    [{ host: 'h', db: -1 }, '`db` is -1'],
+    [{ host: 'h', db: 1.5 }, '`db` is 1.5'],
+    [{ db: 1 }, '`db` is given without `host` or `port`'],
+    [{ url: 'redis://a', password: 'secret' }, '`password` is given without'],
+    [{ host: 'h', tls: 'yes' }, '`tls`'],
+    [{ url: 'redis://a', tls: true }, '`tls` is true'],
+    [{ url: 'rediss://a', tls: false }, '`tls` is false'],
+    [{ url: 'memory:', tls: {} }, '`tls` is an object'],
+    [{ cluster: { nodes: ['redis://a'] }, tls: true }, 'the options of `cluster`'],
+    [{ client: methods(...NODE_REDIS), tls: {} }, 'the options of `client`'],
+  ])('is about a way that cannot be: %j', (options, part) => {
+    const message = refusal(options);
+    expect(message).toContain(part);
+    expect(message).not.toContain('secret');
+  });
+
+  it.each([
+    [{ prefix: '' }, '`prefix`'],
+    [{ prefix: 'a b' }, '`prefix`'],
+    [{ prefix: 'a{b}' }, '`prefix`'],
+    [{ prefix: 7 }, '`prefix` is 7'],
+    [{ commandTimeout: 0 }, '`commandTimeout` is 0'],
+    [{ commandTimeout: -1 }, '`commandTimeout` is -1'],
+    [{ commandTimeout: Number.NaN }, '`commandTimeout` is NaN'],
+    [{ commandTimeout: Number.POSITIVE_INFINITY }, '`commandTimeout` is Infinity'],
+    [{ commandTimeout: '1 second' }, "`commandTimeout` is '1 second'"],
+    [{ commandTimeout: '61s' }, 'at most 60000 ms'],
+    [{ logger: {} }, '`logger`'],
+    [{ logger: true }, '`logger`'],
+    [{ clock: {} }, '`clock`'],
+  ])('is about an option of the kit: %j', (options, part) => {
+    expect(refusal({ url: 'memory:', ...options })).toContain(part);
+  });
+
+  it('refuses a clock anywhere but on memory:', () => {
+    expect(refusal({ url: 'redis://a', clock: { now: () => 0 } })).toContain('`memory:` only');
+  });
+
+  it.each([[null], ['redis://a'], [7], [[]]])('refuses options that are none: %s', (options) => {
+    expect(refusal(options)).toContain('options must be an object');
+  });
+
+  it('is thrown by createRedisKit itself', () => {
+    expect(() => createRedisKit({ url: 'http://x' })).toThrow(ConfigError);
+    expect(() => createRedisKit({ url: 'memory:', prefix: 'ok' }).namespace('not ok')).toThrow(ConfigError);
+  });
+});

@@ -1,0 +1,138 @@
+import express from 'express';
+import { expect, it, onTestFinished } from 'vitest';
+import { ConnectionError } from '../../src/index.ts';
+import { describeWithServers } from '../support/context.ts';
+import { kitForTest, testPrefix } from '../support/kits.ts';
+import { withPlainClient } from '../support/plain-client.ts';
+import { freePort, type RedisServer, startRedis } from '../support/servers.ts';
+import { send, serve } from '../support/web.ts';
+
+async function startForTest(...args: readonly string[]): Promise<RedisServer> {
+  const server = await startRedis({ args });
+  onTestFinished(() => server.stop());
+  return server;
+}
+
+describeWithServers('ready()', () => {
+  it('resolves with the first connection', async () => {
+    const server = await startForTest();
+    const kit = kitForTest({ url: server.url });
+    await expect(kit.ready()).resolves.toBeUndefined();
+    await expect(kit.ready()).resolves.toBeUndefined();
+  });
+
+  it('resolves at once on memory:', async () => {
+    await expect(kitForTest({ url: 'memory:' }).ready()).resolves.toBeUndefined();
+  });
+
+  it('rejects with a ConnectionError that says why, and what comes later is used all the same', async () => {
+    const port = await freePort();
+    const kit = kitForTest({ port });
+    const error = await kit.ready().catch((thrown: unknown) => thrown);
+    expect(error).toBeInstanceOf(ConnectionError);
+    expect(error).toMatchObject({ code: 'ERR_REDIS_KIT_CONNECTION' });
+    expect(String(error)).toMatch(/not ready within 5000 ms: .*ECONNREFUSED/);
+    const server = await startRedis({ port });
+    onTestFinished(() => server.stop());
+    await kit.ready();
+    await using lock = await kit.locks.tryAcquire('a');
+    expect(lock).not.toBeNull();
+  });
+
+  it('says that the password is wrong, missing, or not wanted by this user', async () => {
+    const server = await startForTest('--requirepass', 'right');
+    const { host, port } = server;
+    const failure = (kit: ReturnType<typeof kitForTest>) =>
+      kit.ready().then(
+        () => 'connected',
+        (error: unknown) => String(error),
+      );
+    const [wrong, missing, unknown] = await Promise.all([
+      failure(kitForTest({ url: `redis://:wrong-one@${host}:${port}` })),
+      failure(kitForTest({ url: server.url })),
+      failure(kitForTest({ host, port, username: 'nobody', password: 'right' })),
+    ]);
+    expect(wrong).toMatch(/^ConnectionError: .*WRONGPASS/);
+    expect(wrong).not.toContain('wrong-one');
+    expect(missing).toMatch(/^ConnectionError: .*NOAUTH/);
+    expect(unknown).toMatch(/^ConnectionError: .*WRONGPASS/);
+  });
+});
+
+describeWithServers('the connection', () => {
+  it('authenticates with a password, and with a user name and password', async () => {
+    const server = await startForTest(
+      '--requirepass',
+      'p/w',
+      '--user',
+      'app',
+      'on',
+      '>s3cret',
+      '~*',
+      '+@all',
+    );
+    const { host, port } = server;
+    await kitForTest({ url: `redis://:p%2Fw@${host}:${port}` }).ready();
+    const kit = kitForTest({ host, port, username: 'app', password: 's3cret' });
+    await kit.ready();
+    const client = kit.client as { sendCommand(command: readonly string[]): Promise<unknown> };
+    expect(await client.sendCommand(['ACL', 'WHOAMI'])).toBe('app');
+  });
+
+  it('writes into the database that it was given', async () => {
+    const server = await startForTest();
+    const prefix = testPrefix();
+    for (const kit of [
+      kitForTest({ url: `${server.url}/3`, prefix }),
+      kitForTest({ ...server, db: 3, prefix }),
+    ]) {
+      const lock = await kit.locks.tryAcquire('a');
+      expect(lock).not.toBeNull();
+      await withPlainClient(server.url, async (client) => {
+        expect(await client.dbSize()).toBe(0);
+        await client.select(3);
+        expect(await client.exists(`${prefix}:lock:{a}`)).toBe(1);
+      });
+      await lock?.release();
+    }
+  });
+
+  it('is waited for by the first requests', async () => {
+    const server = await startForTest();
+    const app = express();
+    const address = await serve(app);
+    const kit = kitForTest({ url: server.url, commandTimeout: '5s' });
+    app.use(kit.rateLimit({ algorithm: 'sliding-window', limit: 100, window: '1m' }));
+    app.get('/', kit.lock({ key: (req) => String(req.query.id) }), (req, res) => {
+      res.json({ degraded: req.rateLimit?.degraded });
+    });
+    const early = kit.locks.tryAcquire('early');
+    const answers = await Promise.all([1, 2, 3].map((id) => send(`${address}/?id=${id}`)));
+    for (const answer of answers) {
+      expect(answer.status).toBe(200);
+      expect(answer.text).toBe('{"degraded":false}');
+    }
+    await expect(early).resolves.not.toBeNull();
+  });
+
+  it('is shared by namespaces, whose keys begin with theirs and whose close() closes nothing', async () => {
+    const server = await startForTest();
+    const kit = kitForTest({ url: server.url, prefix: 't-app' });
+    const tenant = kit.namespace('tenant-7');
+    expect(tenant.prefix).toBe('t-app:tenant-7');
+    expect(tenant.client).toBe(kit.client);
+    await using outer = await kit.locks.tryAcquire('a');
+    await using inner = await tenant.locks.tryAcquire('a');
+    expect([outer === null, inner === null]).toEqual([false, false]);
+    await withPlainClient(server.url, async (client) => {
+      expect(await client.exists(['t-app:lock:{a}', 't-app:tenant-7:lock:{a}'])).toBe(2);
+      const connections = Number((await client.info('clients')).match(/connected_clients:(\d+)/)?.[1]);
+      expect(connections, 'ours and the one that asks').toBe(2);
+    });
+    await tenant.close();
+    await expect(kit.locks.tryAcquire('b')).resolves.not.toBeNull();
+    await expect(tenant.locks.tryAcquire('b')).resolves.not.toBeNull();
+    await kit.close();
+    await expect(tenant.locks.tryAcquire('c')).rejects.toMatchObject({ code: 'ERR_REDIS_KIT_CLOSED' });
+  });
+});

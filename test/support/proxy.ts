@@ -1,0 +1,53 @@
+import { once } from 'node:events';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { onTestFinished } from 'vitest';
+
+/** Stands between a client and a server, and can lose what the server says. */
+export interface Proxy {
+  readonly url: string;
+  /** Lets the next command reach the server, and cuts the connection in place of the reply. */
+  loseNextReply(): void;
+  /** How many connections were cut. */
+  readonly cuts: number;
+}
+
+export async function startProxy(target: { readonly host: string; readonly port: number }): Promise<Proxy> {
+  let isLosing = false;
+  let cuts = 0;
+  const sockets = new Set<Socket>();
+  const server = createServer((client) => {
+    const upstream = connect(target.port, target.host);
+    const cut = () => {
+      client.destroy();
+      upstream.destroy();
+    };
+    for (const socket of [client, upstream]) {
+      sockets.add(socket);
+      socket.on('error', cut).on('close', cut);
+    }
+    client.pipe(upstream);
+    upstream.on('data', (reply) => {
+      if (!isLosing) {
+        client.write(reply);
+        return;
+      }
+      isLosing = false;
+      cuts++;
+      cut();
+    });
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  onTestFinished(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  return {
+    url: `redis://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    loseNextReply() {
+      isLosing = true;
+    },
+    get cuts() {
+      return cuts;
+    },
+  };
+}
