@@ -1,16 +1,17 @@
-import { ConfigError, StoreError } from '../base/errors.ts';
+import expressSession from 'express-session';
+import { StoreError } from '../base/errors.ts';
 import type { Req } from '../http/middleware.ts';
 import type { SessionSettings } from './options.ts';
 import type { SessionRecords } from './record.ts';
 import { contentOf, type RequestSessions } from './store.ts';
 
-interface CommitContext {
+export interface CommitContext {
   readonly sessions: RequestSessions;
   readonly records: SessionRecords;
   readonly settings: SessionSettings;
-  /** The id with which the request began; another one later means that the session was regenerated. */
+  /** The id and the cookie with which the request began; another id later means that the session was regenerated. */
   readonly originalId: string;
-  dropCookie(request: Req): void;
+  readonly originalCookie: expressSession.Cookie;
 }
 
 /**
@@ -20,22 +21,53 @@ interface CommitContext {
 export function commitSession(
   request: Req,
   context: CommitContext,
-  hasBegun = false,
+  hasBegun: boolean,
 ): undefined | Promise<void> {
-  const { sessions, settings } = context;
-  if (sessions.isDetached) return undefined;
-  if (sessions.conflict) {
-    context.dropCookie(request);
+  const { sessions } = context;
+  // A handler need not wait for its save() or destroy(); what is left to do is known when they are through.
+  if (sessions.underWay !== undefined) {
+    return sessions.underWay.then(() => commitSession(request, context, hasBegun));
+  }
+  try {
+    const work = change(request, context, hasBegun);
+    return work?.catch((error: unknown) => settle(error, request, context, hasBegun));
+  } catch (error) {
+    // A session that JSON cannot hold.
+    settle(error, request, context, hasBegun);
     return undefined;
   }
+}
+
+/** express-session sends its cookie only for a request that has a session id. */
+export function dropCookie(request: Req): void {
+  Object.assign(request, { sessionID: undefined });
+}
+
+function change(request: Req, context: CommitContext, hasBegun: boolean): undefined | Promise<void> {
+  const { sessions, settings, originalCookie } = context;
   const session: Req['session'] | null | undefined = request.session;
-  if (session === null || session === undefined) {
-    const id = request.sessionID;
-    const isUnset = settings.unset === 'destroy' && typeof id === 'string' && sessions.stored.has(id);
-    return isUnset ? settle(destroy(request, id), request, context, hasBegun) : undefined;
+  if (sessions.isDetached || (session && sessions.ended.has(session.id))) {
+    dropCookie(request);
+    return undefined;
   }
-  if (!isToBeSaved(session, context)) return undefined;
-  return settle(save(request, session, context, hasBegun), request, context, hasBegun);
+  if (session === null || session === undefined) {
+    const id: unknown = request.sessionID;
+    const isUnset = settings.unset === 'destroy' && typeof id === 'string' && sessions.stored.has(id);
+    return isUnset ? destroy(request, id) : undefined;
+  }
+  repair(session, originalCookie);
+  return isToBeSaved(session, context) ? save(request, session, context, hasBegun) : undefined;
+}
+
+/**
+ * A handler may have copied a request's body into the session, `cookie` and `__proto__` with it: express-session would
+ * send a cookie without its protections, or fail while the headers leave.
+ */
+function repair(session: Req['session'], cookie: expressSession.Cookie): void {
+  if (!(session.cookie instanceof expressSession.Cookie)) session.cookie = cookie;
+  if (!(session instanceof expressSession.Session)) {
+    Object.setPrototypeOf(session, expressSession.Session.prototype);
+  }
 }
 
 function isToBeSaved(session: Req['session'], { sessions, settings, originalId }: CommitContext): boolean {
@@ -45,8 +77,8 @@ function isToBeSaved(session: Req['session'], { sessions, settings, originalId }
   return settings.saveUninitialized || session.id !== originalId || content !== '{}';
 }
 
-async function destroy(request: Req, id: string): Promise<void> {
-  await new Promise<void>((resolve, reject) => {
+function destroy(request: Req, id: string): Promise<void> {
+  return new Promise((resolve, reject) => {
     request.sessionStore.destroy(id, (error?: unknown) => (error ? reject(error) : resolve()));
   });
 }
@@ -57,12 +89,12 @@ async function save(
   context: CommitContext,
   hasBegun: boolean,
 ): Promise<void> {
-  const { sessions, records, dropCookie } = context;
+  const { sessions, records } = context;
   const isNew = !sessions.stored.has(session.id);
   await new Promise<void>((resolve, reject) => {
     request.sessionStore.set(session.id, session, (error?: unknown) => (error ? reject(error) : resolve()));
   });
-  if (sessions.conflict) {
+  if (sessions.ended.has(session.id)) {
     dropCookie(request);
   } else if (isNew && hasBegun) {
     // Its cookie should have left with the headers.
@@ -76,19 +108,9 @@ async function save(
 }
 
 /** Applies the failure policy to a commit that failed. */
-async function settle(
-  work: Promise<void>,
-  request: Req,
-  context: CommitContext,
-  hasBegun: boolean,
-): Promise<void> {
-  try {
-    await work;
-  } catch (error) {
-    if (error instanceof ConfigError) throw error;
-    context.records.failed(error);
-    context.sessions.isDetached = true;
-    context.dropCookie(request);
-    if (context.settings.onError === 'error' && !hasBegun) throw error;
-  }
+function settle(error: unknown, request: Req, context: CommitContext, hasBegun: boolean): void {
+  context.records.failed(error);
+  context.sessions.isDetached = true;
+  dropCookie(request);
+  if (context.settings.onError === 'error' && !hasBegun) throw error;
 }

@@ -1,3 +1,3 @@
 export { sessionMiddleware } from './middleware.ts';
 export type { CookieOptions, SessionOnError, SessionOptions } from './options.ts';
-export { type SessionWatch, watchSession } from './watch.ts';
+export { watchSession } from './watch.ts';

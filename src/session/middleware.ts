@@ -1,15 +1,14 @@
-import { randomBytes } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import expressSession from 'express-session';
-import { ConfigError, RedisKitError } from '../base/errors.ts';
+import { RedisKitError } from '../base/errors.ts';
 import type { BudgetOf } from '../engine/budget.ts';
 import { beforeEnd } from '../http/before-end.ts';
-import { asExpress, type Middleware, type Next, type Req, type Res } from '../http/middleware.ts';
+import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
 import { sendUnavailable } from '../http/problem.ts';
-import { commitSession } from './commit.ts';
-import { resolveSessionOptions, type SessionOptions, type SessionSettings } from './options.ts';
+import { commitSession, dropCookie } from './commit.ts';
+import { sessionLoader } from './express-session.ts';
+import { resolveSessionOptions, type SessionOptions } from './options.ts';
 import { type SessionDeps, SessionRecords } from './record.ts';
-import { type RequestSessions, SessionStore } from './store.ts';
+import { RequestSessions, SessionStore } from './store.ts';
 
 declare module 'express-session' {
   interface SessionData {
@@ -25,88 +24,69 @@ export function sessionMiddleware(
   const settings = resolveSessionOptions(options);
   const records = new SessionRecords(deps, settings);
   const store = new SessionStore(records);
-  // express-session reads through this property during its synchronous part, so that the read has a budget.
-  let reading: SessionStore = store;
-  store.get = (id, callback) => SessionStore.prototype.get.call(reading, id, callback);
-  const handle = expressSession({
-    ...expressSessionOptions(settings),
-    store,
-    secret: secretOf(settings, deps),
-  });
+  const load = sessionLoader(settings, store, deps);
 
   return function session(req: IncomingMessage, res: ServerResponse, next: Next): void {
     const request = asExpress(req);
-    const sessions: RequestSessions = {
-      budget: deps.budgetOf(req),
-      stored: new Map(),
-      isDetached: false,
-      conflict: false,
-    };
-    const { end } = res;
+    // Mounted twice, or behind another one: the first has the session.
+    if (request.session) {
+      next();
+      return;
+    }
+    const sessions = new RequestSessions(deps.budgetOf(req));
+    const view = store.forRequest(sessions);
     let wentOn = false;
 
     function loaded(error?: unknown): void {
-      // express-session's own end would send the head before it saves; the hook below saves before anything leaves.
-      res.end = end;
+      if (wentOn) {
+        // A cookie that could not be written, long after `next`: only telling is left.
+        records.failed(error);
+        return;
+      }
       if (error instanceof RedisKitError) {
         records.failed(error);
         if (settings.onError === 'error') {
+          wentOn = true;
           sendUnavailable(res, 'session');
           return;
         }
         sessions.isDetached = true;
-        store.generate(request);
-        dropCookie(request);
+        error = generate();
       }
-      if (request.session !== undefined && (error === undefined || sessions.isDetached)) {
-        request.sessionStore = store.forRequest(sessions);
-        const originalId = request.sessionID;
-        const commit = () => commitSession(request, { sessions, records, settings, originalId, dropCookie });
-        beforeEnd(res, { phase: 'session', beforeHeaders: commit, beforeEnd: commit });
-      }
+      request.sessionStore = view;
+      if (error === undefined && request.session !== undefined) saveBeforeEnd();
       wentOn = true;
-      next(sessions.isDetached ? undefined : error);
+      next(error);
     }
 
-    reading = store.forRequest(sessions);
+    /** An empty session in place of one that cannot be loaded; answers with what the user's `genid` threw. */
+    function generate(): unknown {
+      try {
+        view.generate(request);
+        dropCookie(request);
+        return undefined;
+      } catch (error) {
+        return error;
+      }
+    }
+
+    function saveBeforeEnd(): void {
+      const { sessionID: originalId, session } = request;
+      if (!sessions.stored.has(originalId)) sessions.made.add(originalId);
+      const context = { sessions, records, settings, originalId, originalCookie: session.cookie };
+      beforeEnd(res, {
+        phase: 'session',
+        beforeHeaders: () => commitSession(request, context, false),
+        beforeEnd: (hasBegun) => commitSession(request, context, hasBegun),
+      });
+    }
+
     try {
-      handle(request, res as Res, loaded);
+      load(request, res as Res, view, loaded);
     } catch (error) {
-      // `genid` and the cookie's options run in there; what the rest of the app throws is not ours.
+      // `genid` runs in there; what the rest of the app throws is not ours.
       if (wentOn) throw error;
       next(error);
-    } finally {
-      reading = store;
     }
   };
-}
-
-/** express-session sends its cookie only for a request that has a session id. */
-function dropCookie(request: Req): void {
-  Object.assign(request, { sessionID: undefined });
-}
-
-function expressSessionOptions(settings: SessionSettings) {
-  const { name, cookie, rolling, saveUninitialized, unset, genid, proxy } = settings;
-  return {
-    name,
-    cookie,
-    rolling,
-    saveUninitialized,
-    unset,
-    resave: false,
-    ...(genid === undefined ? {} : { genid }),
-    ...(proxy === undefined ? {} : { proxy }),
-  };
-}
-
-function secretOf(settings: SessionSettings, deps: SessionDeps & { readonly isMemory: boolean }): string[] {
-  if (settings.secret !== undefined) return [...settings.secret];
-  if (!deps.isMemory) {
-    throw new ConfigError(
-      'kit.session: option `secret` is missing; give a long random string that all processes share, for example from process.env.SESSION_SECRET',
-    );
-  }
-  deps.reporter.warning('kit.session has no `secret`; one was made up, which ends with this process');
-  return [randomBytes(32).toString('base64url')];
 }

@@ -84,8 +84,6 @@ const COOKIE_NAMES = [
   'secure',
 ] as const;
 
-const COOKIE_DEFAULTS = { path: '/', httpOnly: true, sameSite: 'lax', secure: 'auto' } as const;
-
 const MAX_TOUCH_AFTER_MS = 60_000;
 
 export function resolveSessionOptions(options: SessionOptions): SessionSettings {
@@ -129,17 +127,48 @@ function resolveSecret(reader: OptionReader): readonly string[] | undefined {
 }
 
 function resolveCookie(reader: OptionReader, name: string): CookieOptions {
-  const given = new OptionReader('kit.session({ cookie })', reader.value('cookie') ?? {}, COOKIE_NAMES);
-  const own = Object.fromEntries(
-    COOKIE_NAMES.filter((part) => given.has(part)).map((part) => [part, given.value(part)]),
-  );
-  const cookie: CookieOptions = { ...COOKIE_DEFAULTS, ...own };
-  const needsSecure = name.startsWith('__Host-') || name.startsWith('__Secure-');
-  if (needsSecure && cookie.secure !== true) {
+  const given = reader.value('cookie') === undefined ? {} : reader.value('cookie');
+  const cookie = cookieOf(new OptionReader('kit.session({ cookie })', given, COOKIE_NAMES));
+  // Browsers compare the prefixes without regard to case (RFC 6265bis, section 4.1.3).
+  const isHost = /^__host-/i.test(name);
+  if ((isHost || /^__secure-/i.test(name)) && cookie.secure !== true) {
     throw reader.error('name', 'browsers take this prefix only with `cookie: { secure: true }`');
   }
-  if (name.startsWith('__Host-') && (cookie.path !== '/' || cookie.domain !== undefined)) {
+  if (isHost && (cookie.path !== '/' || cookie.domain !== undefined)) {
     throw reader.error('name', `browsers take this prefix only with the path '/' and without a domain`);
   }
   return cookie;
+}
+
+function cookieOf(reader: OptionReader): CookieOptions {
+  const path = reader.string('path') ?? '/';
+  const domain = reader.string('domain');
+  const secure = reader.oneOf('secure', [true, false, 'auto'], 'auto');
+  const sameSite = reader.oneOf('sameSite', [true, false, 'lax', 'strict', 'none'], 'lax');
+  if (!/^\/[\x20-\x3a\x3d-\x7e]*$/.test(path)) {
+    throw reader.error('path', `it must begin with '/' and have no character that a cookie may not have`);
+  }
+  if (domain !== undefined && !/^\.?[a-z0-9-]+(\.[a-z0-9-]+)*$/i.test(domain)) {
+    throw reader.error('domain', `it must be a host name like 'example.com'`);
+  }
+  if (secure === false && sameSite === 'none') {
+    throw reader.error('sameSite', 'browsers take this only from a cookie with `secure: true`');
+  }
+  if (secure === false && reader.value('partitioned') === true) {
+    throw reader.error('partitioned', 'browsers take this only from a cookie with `secure: true`');
+  }
+  const maxAge = reader.duration('maxAge');
+  // express-session takes an undefined for a value.
+  return {
+    path,
+    httpOnly: reader.boolean('httpOnly', true),
+    sameSite,
+    secure,
+    ...(domain === undefined ? {} : { domain }),
+    ...(maxAge === undefined ? {} : { maxAge }),
+    ...(reader.has('partitioned') ? { partitioned: reader.boolean('partitioned', false) } : {}),
+    ...(reader.has('priority')
+      ? { priority: reader.oneOf('priority', ['low', 'medium', 'high'], 'medium') }
+      : {}),
+  };
 }

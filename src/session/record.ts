@@ -1,3 +1,4 @@
+import expressSession from 'express-session';
 import { asError, StoreError } from '../base/errors.ts';
 import type { Keys } from '../base/keys.ts';
 import type { Reporter } from '../base/reporter.ts';
@@ -76,9 +77,10 @@ function parse(data: Buffer): SessionContent | undefined {
   try {
     const content: unknown = JSON.parse(data.toString());
     if (typeof content !== 'object' || content === null || !('cookie' in content)) return undefined;
-    return typeof content.cookie === 'object' && content.cookie !== null
-      ? (content as SessionContent)
-      : undefined;
+    if (typeof content.cookie !== 'object' || content.cookie === null) return undefined;
+    // Throws what it would throw when the session is made of it.
+    Reflect.construct(expressSession.Cookie, [content.cookie]);
+    return content as SessionContent;
   } catch {
     return undefined;
   }

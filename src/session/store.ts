@@ -3,14 +3,32 @@ import type { Budget } from '../engine/budget.ts';
 import type { SessionContent, SessionRecords } from './record.ts';
 
 /** What one request knows of its sessions. */
-export interface RequestSessions {
+export class RequestSessions {
   readonly budget: Budget;
   /** The ids that are known to be in the store, with the content that was last seen there. */
-  readonly stored: Map<string, string>;
+  readonly stored: Map<string, string> = new Map();
+  /** The ids that were made for this request: one that was never written has nothing to destroy. */
+  readonly made: Set<string> = new Set();
+  /** The ids whose save came too late: those sessions had ended elsewhere. */
+  readonly ended: Set<string> = new Set();
   /** Redis cannot be reached and the app goes on without: nothing is written, no cookie is sent. */
-  isDetached: boolean;
-  /** A save that came too late: the session had ended elsewhere. */
-  conflict: boolean;
+  isDetached = false;
+  /** The last write or destroy that was begun, as long as it is under way. */
+  underWay: Promise<unknown> | undefined;
+
+  constructor(budget: Budget) {
+    this.budget = budget;
+  }
+
+  /** Writes and destroys happen in the order of their calls: a handler need not wait for one before the next. */
+  inTurn(work: () => Promise<void>): Promise<void> {
+    const turn = this.underWay === undefined ? work() : this.underWay.then(work);
+    const settled: Promise<unknown> = Promise.allSettled([turn]).then(() => {
+      if (this.underWay === settled) this.underWay = undefined;
+    });
+    this.underWay = settled;
+    return turn;
+  }
 }
 
 type Callback<Value = unknown> = (error?: unknown, value?: Value) => void;
@@ -34,9 +52,14 @@ export class SessionStore extends expressSession.Store {
   }
 
   forRequest(request: RequestSessions): SessionStore {
+    const generate = (req: Express.Request): void => {
+      this.generate(req);
+      request.made.add(req.sessionID);
+    };
     return Object.create(this, {
       request: { value: request },
       get: { value: SessionStore.prototype.get },
+      generate: { value: generate },
     }) as SessionStore;
   }
 
@@ -67,19 +90,32 @@ async function read(
 }
 
 async function write({ records, request }: SessionStore, id: string, session: object): Promise<void> {
-  if (request?.isDetached === true) return;
-  const mode = request?.stored.has(id) === true ? 'update' : 'create';
-  const written = await records.write(id, mode, JSON.stringify(session), request?.budget);
-  if (written) request?.stored.set(id, contentOf(session));
-  else if (request !== undefined) request.conflict = true;
+  // As it is now: the handler may go on changing it while it is written.
+  const json = JSON.stringify(session);
+  const content = contentOf(session);
+  if (request === undefined) {
+    await records.write(id, 'create', json);
+    return;
+  }
+  await request.inTurn(async () => {
+    if (request.isDetached || request.ended.has(id)) return;
+    const mode = request.stored.has(id) ? 'update' : 'create';
+    const written = await records.write(id, mode, json, request.budget);
+    if (written) request.stored.set(id, content);
+    else request.ended.add(id);
+  });
 }
 
 async function destroy({ records, request }: SessionStore, id: string): Promise<void> {
-  if (request?.isDetached === true) return;
-  // An id that was made for this request and never written has nothing to destroy.
-  if (request !== undefined && !request.stored.has(id)) return;
-  await records.destroy(id, request?.budget);
-  request?.stored.delete(id);
+  if (request === undefined) {
+    await records.destroy(id);
+    return;
+  }
+  await request.inTurn(async () => {
+    if (request.isDetached || (request.made.has(id) && !request.stored.has(id))) return;
+    await records.destroy(id, request.budget);
+    request.stored.delete(id);
+  });
 }
 
 /** What decides whether a session changed: everything but its cookie. */

@@ -1,0 +1,62 @@
+import { randomBytes } from 'node:crypto';
+import expressSession from 'express-session';
+import { ConfigError } from '../base/errors.ts';
+import type { Next, Req, Res } from '../http/middleware.ts';
+import type { SessionSettings } from './options.ts';
+import type { SessionDeps } from './record.ts';
+import type { SessionStore } from './store.ts';
+
+/** Loads the session of a request, with the store view of that request. */
+export type Load = (req: Req, res: Res, view: SessionStore, loaded: Next) => void;
+
+/** express-session, without its own way to save and with a store of its own for each request. */
+export function sessionLoader(
+  settings: SessionSettings,
+  store: SessionStore,
+  deps: SessionDeps & { readonly isMemory: boolean },
+): Load {
+  const { name, cookie, rolling, saveUninitialized, unset, genid, proxy } = settings;
+  // express-session reads through this property during its synchronous part.
+  let reading = store;
+  store.get = (id, callback) => reading.get(id, callback);
+  const handle = expressSession({
+    name,
+    cookie,
+    rolling,
+    saveUninitialized,
+    unset,
+    resave: false,
+    secret: secretOf(settings, deps),
+    store,
+    ...(genid === undefined ? {} : { genid }),
+    ...(proxy === undefined ? {} : { proxy }),
+  });
+
+  return function load(req, res, view, loaded) {
+    const { end } = res;
+    let isLoaded = false;
+    reading = view;
+    try {
+      handle(req, res, (error) => {
+        // Its own end would send the head before it saves; ours has saved before anything leaves. It calls again
+        // when a cookie cannot be written.
+        if (!isLoaded) res.end = end;
+        isLoaded = true;
+        loaded(error);
+      });
+    } finally {
+      reading = store;
+    }
+  };
+}
+
+function secretOf(settings: SessionSettings, deps: SessionDeps & { readonly isMemory: boolean }): string[] {
+  if (settings.secret !== undefined) return [...settings.secret];
+  if (!deps.isMemory) {
+    throw new ConfigError(
+      'kit.session: option `secret` is missing; give a long random string that all processes share, for example from process.env.SESSION_SECRET',
+    );
+  }
+  deps.reporter.warning('kit.session has no `secret`; one was made up, which ends with this process');
+  return [randomBytes(32).toString('base64url')];
+}

@@ -1,0 +1,190 @@
+import { once } from 'node:events';
+import { createServer } from 'node:https';
+import { connect as connectTls } from 'node:tls';
+import makeConnect from 'connect';
+import express from 'express';
+import { expect, it } from 'vitest';
+import type { SessionOptions } from '../../src/index.ts';
+import { Answer, listen } from '../http/exchange.ts';
+import { onError } from '../http/frameworks.ts';
+import { describeOnBothEngines, eventsOf, kitForTest } from '../support/kits.ts';
+import { Browser, SECRET, serveSessions, withRoutes } from './browser.ts';
+
+describeOnBothEngines('the cookie', (url) => {
+  const cookieOf = async (options: SessionOptions, headers = {}, app = express()) => {
+    const port = await serveSessions(kitForTest({ url: url() }), options, {}, app);
+    return (await new Browser(port).get('/view', { headers })).header('set-cookie');
+  };
+
+  it('is for HTTP only, for this site, and for as long as the browser runs', async () => {
+    expect(await cookieOf({})).toMatch(/^connect\.sid=s%3A[^;]+; Path=\/; HttpOnly; SameSite=Lax$/);
+  });
+
+  it('is what the options say', async () => {
+    const cookie = {
+      path: '/view',
+      domain: 'example.com',
+      sameSite: 'strict',
+      httpOnly: false,
+      priority: 'high',
+    } as const;
+    expect(await cookieOf({ name: 'id', cookie })).toMatch(
+      /^id=s%3A[^;]+; Domain=example.com; Path=\/view; Priority=High; SameSite=Strict$/,
+    );
+  });
+
+  it('is secure behind a proxy that is trusted and says so, and only then', async () => {
+    const https = { 'X-Forwarded-Proto': 'https' };
+    const trusting = () => express().set('trust proxy', 1);
+    expect(await cookieOf({}, https, trusting())).toContain('; Secure');
+    expect(await cookieOf({}, {}, trusting())).not.toContain('; Secure');
+    expect(await cookieOf({}, https)).not.toContain('; Secure');
+    expect(await cookieOf({ proxy: true }, https)).toContain('; Secure');
+    expect(await cookieOf({ proxy: false }, https, trusting())).not.toContain('; Secure');
+  });
+
+  it('that must be secure is not sent in the clear', async () => {
+    expect(await cookieOf({ cookie: { secure: true } })).toBeUndefined();
+    expect(
+      await cookieOf(
+        { cookie: { secure: true }, proxy: true, name: '__Host-sid' },
+        { 'X-Forwarded-Proto': 'https' },
+      ),
+    ).toMatch(/^__Host-sid=[^;]+; Path=\/; HttpOnly; Secure; SameSite=Lax$/);
+  });
+
+  it('is secure over TLS, for Connect too', async () => {
+    for (const app of [express(), makeConnect()]) {
+      app.use(kitForTest({ url: url() }).session({ secret: SECRET }));
+      const psk = Buffer.from('a key that both sides have, which saves the certificate');
+      const server = createServer(
+        { ciphers: 'PSK', maxVersion: 'TLSv1.2', pskCallback: () => psk },
+        withRoutes(app, {}),
+      );
+      const port = await listen(server);
+      const socket = connectTls({
+        port,
+        ciphers: 'PSK',
+        maxVersion: 'TLSv1.2',
+        pskCallback: () => ({ psk, identity: 'test' }),
+        checkServerIdentity: () => undefined,
+      });
+      let text = '';
+      socket.on('data', (chunk) => {
+        text += chunk.toString();
+      });
+      socket.write('GET /view HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n');
+      await once(socket, 'close');
+      expect(new Answer(text).header('set-cookie')).toContain('; Secure');
+    }
+  });
+
+  it('outlives the browser only where maxAge says so, by the options or at a login', async () => {
+    expect(await cookieOf({ cookie: { maxAge: 60_000 } })).toMatch(/; Expires=[^;]+/);
+    const port = await serveSessions(
+      kitForTest({ url: url() }),
+      {},
+      {
+        '/remember': (req, res) => {
+          req.session.userId = 'ann';
+          req.session.cookie.maxAge = 86_400_000;
+          res.end();
+        },
+      },
+    );
+    const browser = new Browser(port);
+    const expires = /; Expires=([^;]+)/.exec(
+      (await browser.get('/remember')).header('set-cookie') ?? '',
+    )?.[1];
+    expect(Date.parse(expires ?? '') - Date.now()).toBeGreaterThan(86_000_000);
+    expect(await browser.data()).toEqual({ userId: 'ann' });
+  });
+
+  it('is sent when the session begins, and with every response only if it is rolling', async () => {
+    for (const rolling of [false, true]) {
+      const browser = new Browser(await serveSessions(kitForTest({ url: url() }), { rolling }));
+      expect((await browser.get('/view')).header('set-cookie')).toBeDefined();
+      for (const path of ['/', '/view']) {
+        expect((await browser.get(path)).header('set-cookie') !== undefined).toBe(rolling);
+      }
+    }
+  });
+
+  it('can be signed anew without logging anyone out', async () => {
+    const kit = kitForTest({ url: url() });
+    const [old, both, fresh] = [
+      await serveSessions(kit, { secret: 'old' }),
+      await serveSessions(kit, { secret: ['new', 'old'] }),
+      await serveSessions(kit, { secret: 'new' }),
+    ];
+    const withOld = new Browser(old);
+    await withOld.get('/view');
+    expect(await visit(both, withOld)).toEqual({ views: 1 });
+    expect(await visit(fresh, withOld)).toEqual({});
+    const withNew = new Browser(both);
+    await withNew.get('/view');
+    expect(await visit(fresh, withNew)).toEqual({ views: 1 });
+    expect(await visit(old, withNew)).toEqual({});
+  });
+
+  it.each<readonly [string, (cookie: string, id: string) => string]>([
+    ['without its signature', (_, id) => id],
+    ['with the mark of a signature and none', (_, id) => `s:${id}`],
+    ['with a wrong signature', (cookie) => `${cookie.slice(0, -3)}abc`],
+    ['with another id under the same signature', (cookie, id) => cookie.replace(id.slice(0, 5), 'aaaaa')],
+    ['that is empty', () => ''],
+  ])('%s opens no session', async (_name, forge) => {
+    const kit = kitForTest({ url: url() });
+    const port = await serveSessions(kit);
+    const browser = new Browser(port);
+    await browser.get('/view');
+    const thief = new Browser(port);
+    thief.cookies.set('connect.sid', forge(browser.cookies.get('connect.sid') ?? '', browser.sessionId));
+    expect(await thief.data()).toEqual({});
+    await thief.get('/view');
+    expect(thief.sessionId).not.toBe(browser.sessionId);
+    expect(await browser.data()).toEqual({ views: 1 });
+  });
+
+  it('with an id that is not in the store never lends it to a new session', async () => {
+    const kit = kitForTest({ url: url() });
+    const created = eventsOf(kit, 'session:created');
+    const browser = new Browser(await serveSessions(kit));
+    await browser.get('/view');
+    await browser.get('/logout');
+    const dead = browser.sessionId;
+    expect((await browser.get('/view')).body).toBe('1');
+    expect(browser.sessionId).not.toBe(dead);
+    expect(created).toHaveLength(2);
+  });
+
+  it('that cannot be written is told of, and the response goes out without it', async () => {
+    const kit = kitForTest({ url: url() });
+    const errors = eventsOf(kit, 'error');
+    let handled = 0;
+    const app = express();
+    const port = await serveSessions(
+      kit,
+      {},
+      {
+        '/odd': (req, res) => {
+          req.session.note = 'kept';
+          req.session.cookie.domain = 'no host name';
+          res.end('done');
+        },
+      },
+      app,
+    );
+    onError(app, () => handled++);
+    const answer = await new Browser(port).get('/odd');
+    expect([answer.body, answer.header('set-cookie')]).toEqual(['done', undefined]);
+    expect(String(errors[0]?.error)).toContain('option domain is invalid');
+    expect(handled).toBe(0);
+  });
+});
+
+async function visit(port: number, { cookies }: Browser): Promise<unknown> {
+  const browser = new Browser(port);
+  for (const [name, value] of cookies) browser.cookies.set(name, value);
+  return browser.data();
+}

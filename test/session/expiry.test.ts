@@ -1,0 +1,139 @@
+import { describe, expect, it } from 'vitest';
+import { memoryEngine } from '../../src/engine/memory-engine.ts';
+import { MemoryKeyspace } from '../../src/engine/memory-keyspace.ts';
+import type { SessionOptions } from '../../src/index.ts';
+import { sessionRead } from '../../src/operations/session-read.ts';
+import { sessionWrite } from '../../src/operations/session-write.ts';
+import { Gate } from '../http/exchange.ts';
+import { startBothEngines, TestClock } from '../support/both-engines.ts';
+import { eventsOf, kitForTest } from '../support/kits.ts';
+import { Browser, serveSessions } from './browser.ts';
+
+describe('a session on memory:', () => {
+  async function start(options: SessionOptions, routes = {}) {
+    const clock = new TestClock();
+    const kit = kitForTest({ url: 'memory:', clock });
+    const browser = new Browser(await serveSessions(kit, options, routes));
+    await browser.get('/login');
+    return { clock, kit, browser };
+  }
+
+  it('ends when it was idle for so long, and not a millisecond earlier', async () => {
+    const { clock, browser } = await start({ idle: '30m', touchAfter: 1 });
+    for (let visit = 0; visit < 5; visit++) {
+      clock.time += 30 * 60_000 - 1;
+      expect(await browser.data()).toEqual({ userId: 'ann' });
+    }
+    clock.time += 30 * 60_000;
+    expect(await browser.data()).toEqual({});
+  });
+
+  it('ends at its absolute deadline, however much it is used and changed', async () => {
+    const { clock, browser } = await start({ idle: '30m', absolute: '1h' });
+    for (let minute = 10; minute < 60; minute += 10) {
+      clock.time += 10 * 60_000;
+      await browser.get('/view');
+    }
+    clock.time += 10 * 60_000 - 1;
+    expect(await browser.data()).toMatchObject({ userId: 'ann' });
+    clock.time += 1;
+    expect(await browser.data()).toEqual({});
+  });
+
+  it('begins its absolute time anew with regenerate()', async () => {
+    const { clock, browser } = await start({ idle: '30m', absolute: '1h' });
+    clock.time += 20 * 60_000;
+    await browser.data();
+    clock.time += 20 * 60_000;
+    await browser.get('/login');
+    clock.time += 25 * 60_000;
+    expect(await browser.data()).toEqual({ userId: 'ann' });
+  });
+
+  it('that ended during a slow request stays ended', async () => {
+    const [inside, gate] = [new Gate(), new Gate()];
+    const { clock, kit, browser } = await start(
+      { idle: '30m' },
+      {
+        '/slow': async (req: { session: { note?: string } }, res: { end(): void }) => {
+          inside.open();
+          await gate.promise;
+          req.session.note = 'late';
+          res.end();
+        },
+      },
+    );
+    const conflicts = eventsOf(kit, 'session:conflict');
+    const slow = browser.begin('/slow');
+    await inside.promise;
+    clock.time += 30 * 60_000;
+    gate.open();
+    expect((await slow.answer()).status).toBe(200);
+    expect(conflicts).toHaveLength(1);
+    expect(await browser.data()).toEqual({});
+  });
+});
+
+describe('on both engines, the stored session', () => {
+  const HOUR = 3_600_000;
+  const write = { mode: 'create', idle: HOUR, absolute: 0, data: Buffer.from('{}') } as const;
+
+  async function onBoth(
+    tests: (run: Awaited<ReturnType<typeof startBothEngines>>, key: string) => Promise<void>,
+  ) {
+    const both = await startBothEngines();
+    try {
+      await tests(both, `${both.prefix}:session:{one}`);
+    } finally {
+      await both.client.del(`${both.prefix}:session:{one}`);
+      await both.stop();
+    }
+  }
+
+  it('is written by a read only when that moves its deadline by touchAfter', () =>
+    onBoth(async ({ clock, client, memory, redis, keyspace }, key) => {
+      for (const engine of [memory, redis]) await engine.run(sessionWrite, [key], write);
+      const states: string[] = [];
+      for (const passed of [0, 59_999, 1, 30_000]) {
+        clock.time += passed;
+        const replies = [];
+        for (const engine of [memory, redis]) {
+          replies.push(await engine.run(sessionRead, [key], { touchAfter: 60_000 }));
+        }
+        expect(replies[0]).toEqual(replies[1]);
+        const value = (await client.withTypeMapping({ 36: Buffer }).get(key)) as unknown;
+        expect(keyspace.get(key)).toEqual(value);
+        states.push(String(replies[0]?.expires));
+      }
+      const start = clock.time - 90_000;
+      expect(states).toEqual([HOUR, HOUR, HOUR + 60_000, HOUR + 60_000].map((span) => String(start + span)));
+    }));
+
+  it('ends by the deadline in its value, whatever its TTL says', () =>
+    onBoth(async ({ clock, client, redis }, key) => {
+      await redis.run(sessionWrite, [key], write);
+      await client.pExpire(key, 10 * HOUR);
+      clock.time += HOUR;
+      expect(await redis.run(sessionRead, [key], { touchAfter: 1 })).toMatchObject({
+        found: 'fine',
+        data: null,
+      });
+      expect(await redis.run(sessionWrite, [key], { ...write, mode: 'update' })).toMatchObject({
+        written: false,
+      });
+      expect(await redis.run(sessionWrite, [key], write)).toMatchObject({ written: true });
+    }));
+
+  it('has a TTL that ends with its deadline', () =>
+    onBoth(async ({ client, redis }, key) => {
+      const clock = new TestClock();
+      const keyspace = new MemoryKeyspace(clock);
+      for (const engine of [memoryEngine(keyspace, clock), redis]) {
+        await engine.run(sessionWrite, [key], { ...write, absolute: HOUR / 2 });
+      }
+      expect(keyspace.ttl(key)).toBe(HOUR / 2);
+      const ttl = await client.pTTL(key);
+      expect(ttl).toBeGreaterThan(HOUR / 2 - 10_000);
+      expect(ttl).toBeLessThanOrEqual(HOUR / 2);
+    }));
+});

@@ -1,0 +1,227 @@
+import express, { type Request, type Response } from 'express';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { beforeEnd } from '../../src/http/before-end.ts';
+import type { SessionOptions } from '../../src/index.ts';
+import type { Answer } from '../http/exchange.ts';
+import { describeWithServers } from '../support/context.ts';
+import { eventsOf, kitForTest } from '../support/kits.ts';
+import { withPlainClient } from '../support/plain-client.ts';
+import { startRedis } from '../support/servers.ts';
+import { until } from '../support/until.ts';
+import { Browser, dataOf, type Routes, serveSessions } from './browser.ts';
+
+const COMMAND_TIMEOUT = 200;
+
+/** A loaded machine is slow; a request that hung would still be told apart. */
+const SLACK = 1_500;
+
+async function start(
+  options: SessionOptions = {},
+  routes: (server: Server) => Routes = () => ({}),
+  app = express(),
+) {
+  const server = await startRedis();
+  onTestFinished(() => server.stop());
+  const kit = kitForTest({ url: server.url, commandTimeout: COMMAND_TIMEOUT });
+  await kit.ready();
+  const errors = eventsOf(kit, 'error');
+  const browser = new Browser(await serveSessions(kit, options, routes(server), app));
+  await browser.get('/login');
+  return { server, kit, browser, errors };
+}
+
+type Server = Awaited<ReturnType<typeof startRedis>>;
+
+async function timed(request: () => Promise<Answer>): Promise<Answer> {
+  const begin = performance.now();
+  const answer = await request();
+  expect(performance.now() - begin).toBeLessThan(COMMAND_TIMEOUT + SLACK);
+  return answer;
+}
+
+function expectRefusal(answer: Answer): void {
+  expect(answer.status).toBe(503);
+  expect(answer.header('content-type')).toBe('application/problem+json; charset=utf-8');
+  expect(answer.header('retry-after')).toBe('1');
+  expect(answer.header('set-cookie')).toBeUndefined();
+  expect(answer.isComplete).toBe(true);
+  expect(JSON.parse(answer.body)).toEqual({
+    type: 'about:blank',
+    title: 'Service Unavailable',
+    status: 503,
+    detail: 'The session store cannot be reached at the moment.',
+  });
+}
+
+describeWithServers('while Redis is away', () => {
+  describe("with onError 'error'", () => {
+    it('a frozen server is a 503 within the deadline, and its sessions are back when it thaws', async () => {
+      const { server, browser, errors } = await start();
+      server.freeze();
+      for (let attempt = 0; attempt < 5; attempt++) {
+        expectRefusal(await timed(() => browser.get('/')));
+        expectRefusal(await timed(() => browser.get('/view')));
+        expectRefusal(await timed(() => browser.get('/logout')));
+      }
+      expect(errors.length).toBeGreaterThan(0);
+      expect(errors.length).toBeLessThan(4);
+      server.thaw();
+      await until('the sessions are back', async () => (await browser.get('/')).status === 200);
+      expect(await browser.data()).toEqual({ userId: 'ann' });
+    });
+
+    it('a killed server is a 503, and new sessions begin when it is back', async () => {
+      const { server, browser } = await start();
+      await server.kill();
+      for (let attempt = 0; attempt < 5; attempt++) expectRefusal(await timed(() => browser.get('/view')));
+      await server.restart();
+      await until('sessions begin again', async () => (await browser.get('/login')).status === 302);
+      expect(await browser.data()).toEqual({ userId: 'ann' });
+    });
+
+    it('a client without a session is served as long as it needs none', async () => {
+      const { server, browser } = await start();
+      server.freeze();
+      const stranger = new Browser(browser.port);
+      expect((await timed(() => stranger.get('/'))).status).toBe(200);
+      expectRefusal(await timed(() => stranger.get('/view')));
+    });
+
+    it.each(['end', 'stream', 'writeHead'])(
+      'a save that fails refuses the whole response, however it is sent (%s)',
+      async (way) => {
+        const { server, browser } = await start({ rolling: true }, (redis) => ({
+          '/late': (req: Request, res: Response) => {
+            redis.freeze();
+            req.session.note = 'never saved';
+            res.cookie('own', '1');
+            if (way === 'writeHead') res.writeHead(201, { 'X-Secret': 'secret' });
+            if (way === 'stream') res.write('secret');
+            res.end('secret');
+          },
+        }));
+        const answer = await timed(() => browser.get('/late'));
+        expectRefusal(answer);
+        expect(answer.text).not.toContain('secret');
+        server.thaw();
+        await until('the sessions are back', async () => (await browser.get('/')).status === 200);
+        // Nobody can tell whether the command that got no answer has run.
+        expect([undefined, 'never saved']).toContain(Reflect.get(Object(await browser.data()), 'note'));
+      },
+    );
+
+    it('a save that fails after the headers have left is told of, and the response goes on', async () => {
+      const { browser, errors } = await start({}, (redis) => ({
+        '/stream': async (req: Request, res: Response) => {
+          res.write('a');
+          redis.freeze();
+          req.session.note = 'never saved';
+          res.end('b');
+        },
+      }));
+      const answer = await timed(() => browser.get('/stream'));
+      expect([answer.status, answer.body, answer.isComplete]).toEqual([200, 'ab', true]);
+      expect(errors).toEqual([
+        { room: 'session', error: expect.objectContaining({ code: 'ERR_REDIS_KIT_TIMEOUT' }) },
+      ]);
+    });
+
+    it('save(), reload() and destroy() call back with the error', async () => {
+      const codes: unknown[] = [];
+      const { browser } = await start({}, (redis) => ({
+        '/all': (req: Request, res: Response) => {
+          redis.freeze();
+          const { session } = req;
+          const note = (then: () => void) => (error: unknown) => {
+            codes.push(Reflect.get(Object(error), 'name'));
+            then();
+          };
+          session.save(note(() => session.reload(note(() => session.destroy(note(() => res.end()))))));
+        },
+      }));
+      await timed(() => browser.get('/all'));
+      expect(codes).toEqual(
+        Array.from({ length: 3 }, () => expect.stringMatching(/^(Store|Connection)Error$/)),
+      );
+    });
+  });
+
+  describe("with onError 'anonymous'", () => {
+    const anonymous = { onError: 'anonymous' } as const;
+
+    it('the app goes on with an empty session, and nothing of it is kept', async () => {
+      const { server, kit, browser } = await start(
+        { ...anonymous, rolling: true, saveUninitialized: true },
+        () => ({
+          '/all': (req: Request, res: Response) => {
+            req.session.views = 5;
+            req.session.save(() => {
+              req.session.regenerate(() => {
+                req.session.userId = 'mallory';
+                req.session.save(() => res.json(dataOf(req)));
+              });
+            });
+          },
+        }),
+      );
+      const cookies = new Map(browser.cookies);
+      await server.kill();
+      for (const [path, body] of Object.entries({
+        '/': '{}',
+        '/view': '1',
+        '/all': '{"userId":"mallory"}',
+        '/logout': 'bye',
+      })) {
+        const answer = await timed(() => browser.get(path));
+        expect([answer.status, answer.body, answer.header('set-cookie')]).toEqual([200, body, undefined]);
+      }
+      expect(browser.cookies).toEqual(cookies);
+      const isUp = new Promise<void>((resolve) => {
+        kit.on('connection:up', () => resolve());
+      });
+      await server.restart();
+      await isUp;
+      const keys = await withPlainClient(server.url, (client) => client.keys('*'));
+      expect(keys).toEqual([]);
+    });
+
+    it('no cookie leaves either when writeHead() comes before the hooks know', async () => {
+      const app = express().use((_req, res, next) => {
+        beforeEnd(res, { phase: 'capture' });
+        next();
+      });
+      const routes: Routes = {
+        '/head': (req, res) => {
+          req.session.note = 'never saved';
+          res.writeHead(200).end('done');
+        },
+      };
+      const { server, browser } = await start(anonymous, () => routes, app);
+      await server.kill();
+      const answer = await timed(() => browser.get('/head'));
+      expect([answer.body, answer.header('set-cookie')]).toEqual(['done', undefined]);
+    });
+
+    it('a thawed server still has the session as it was', async () => {
+      const { server, browser } = await start(anonymous);
+      server.freeze();
+      expect((await timed(() => browser.get('/view'))).body).toBe('1');
+      server.thaw();
+      await until('the session is back', async () => JSON.stringify(await browser.data()).includes('ann'));
+      expect(await browser.data()).toEqual({ userId: 'ann' });
+    });
+
+    it('a save that fails costs the change and the cookie, not the response', async () => {
+      const { browser } = await start(anonymous, (redis) => ({
+        '/late': (req: Request, res: Response) => {
+          redis.freeze();
+          req.session.note = 'never saved';
+          res.end('done');
+        },
+      }));
+      const stranger = new Browser(browser.port);
+      const answer = await timed(() => stranger.get('/late'));
+      expect([answer.status, answer.body, answer.header('set-cookie')]).toEqual([200, 'done', undefined]);
+    });
+  });
+});

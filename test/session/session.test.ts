@@ -1,0 +1,292 @@
+import { expect, it } from 'vitest';
+import { Gate } from '../http/exchange.ts';
+import { describeOnBothEngines, eventsOf, kitForTest } from '../support/kits.ts';
+import { Browser, dataOf, type Routes, serveSessions } from './browser.ts';
+
+describeOnBothEngines('a session', (url) => {
+  async function start(routes: Routes = {}, options: Parameters<typeof serveSessions>[1] = {}) {
+    const kit = kitForTest({ url: url() });
+    const port = await serveSessions(kit, options, routes);
+    return { kit, port, browser: new Browser(port) };
+  }
+
+  it('remembers a login by regenerate() and save()', async () => {
+    const { browser } = await start();
+    await browser.get('/login');
+    expect(await browser.data()).toEqual({ userId: 'ann' });
+    expect(await browser.data()).toEqual({ userId: 'ann' });
+  });
+
+  it('keeps what requests one after another write', async () => {
+    const { browser } = await start();
+    for (const views of ['1', '2', '3']) expect((await browser.get('/view')).body).toBe(views);
+  });
+
+  it('is each client its own', async () => {
+    const { browser, port } = await start();
+    await browser.get('/view');
+    expect(await new Browser(port).data()).toEqual({});
+    expect(await browser.data()).toEqual({ views: 1 });
+  });
+
+  it('is saved before a redirect can reach the client', async () => {
+    const { port } = await start({
+      '/login': (req, res) => {
+        req.session.userId = 'ann';
+        res.redirect('/');
+      },
+    });
+    for (let round = 0; round < 20; round++) {
+      const browser = new Browser(port);
+      await browser.get('/login');
+      expect(await browser.data()).toEqual({ userId: 'ann' });
+    }
+  });
+
+  it('gets a new id by regenerate(), and the old one is dead', async () => {
+    const { browser, port } = await start();
+    await browser.get('/view');
+    const thief = new Browser(port);
+    thief.cookies.set('connect.sid', browser.cookies.get('connect.sid') ?? '');
+    const before = browser.sessionId;
+    await browser.get('/login');
+    expect(browser.sessionId).not.toBe(before);
+    expect(await thief.data()).toEqual({});
+    expect(await browser.data()).toEqual({ userId: 'ann' });
+  });
+
+  it('is over after destroy()', async () => {
+    const { browser, kit } = await start();
+    const destroyed = eventsOf(kit, 'session:destroyed');
+    await browser.get('/login');
+    const answer = await browser.get('/logout');
+    expect(answer.header('set-cookie')).toBeUndefined();
+    expect(await browser.data()).toEqual({});
+    expect(destroyed).toEqual([{}]);
+  });
+
+  it('is over after destroy() also when the handler does not wait for it', async () => {
+    const { browser } = await start({
+      '/logout': (req, res) => {
+        req.session.destroy(() => undefined);
+        res.redirect('/');
+      },
+    });
+    await browser.get('/login');
+    await browser.get('/logout');
+    expect(await browser.data()).toEqual({});
+  });
+
+  it('is created once by a save() that the handler does not wait for', async () => {
+    const { browser, kit } = await start({
+      '/login': (req, res) => {
+        req.session.userId = 'ann';
+        req.session.save();
+        req.session.views = 1;
+        req.session.save();
+        req.session.note = 'last';
+        res.redirect('/');
+      },
+    });
+    const [conflicts, created] = [eventsOf(kit, 'session:conflict'), eventsOf(kit, 'session:created')];
+    await browser.get('/login');
+    expect(await browser.data()).toEqual({ userId: 'ann', views: 1, note: 'last' });
+    expect(conflicts).toEqual([]);
+    expect(created).toHaveLength(1);
+  });
+
+  it('shows by reload() what another request has written', async () => {
+    const [inside, gate] = [new Gate(), new Gate()];
+    const { browser } = await start({
+      '/slow': async (req, res) => {
+        inside.open();
+        await gate.promise;
+        req.session.reload(() => res.json(dataOf(req)));
+      },
+    });
+    await browser.get('/view');
+    const slow = browser.begin('/slow');
+    await inside.promise;
+    await browser.get('/view');
+    gate.open();
+    expect(JSON.parse((await slow.answer()).body)).toEqual({ views: 2 });
+  });
+
+  it('that was destroyed elsewhere is not resurrected by a slow request', async () => {
+    const [inside, gate] = [new Gate(), new Gate()];
+    const { browser, kit } = await start(
+      {
+        '/slow': async (req, res) => {
+          inside.open();
+          await gate.promise;
+          req.session.note = 'late';
+          res.end('done');
+        },
+      },
+      { rolling: true },
+    );
+    const conflicts = eventsOf(kit, 'session:conflict');
+    await browser.get('/view');
+    const slow = browser.begin('/slow');
+    await inside.promise;
+    await browser.get('/logout');
+    gate.open();
+    const answer = await slow.answer();
+    expect([answer.status, answer.body, answer.header('set-cookie')]).toEqual([200, 'done', undefined]);
+    expect(conflicts).toEqual([{}]);
+    expect(await browser.data()).toEqual({});
+  });
+
+  it('that was destroyed elsewhere is one conflict, however often it is saved', async () => {
+    const [inside, gate] = [new Gate(), new Gate()];
+    const { browser, kit } = await start(
+      {
+        '/slow': async (req, res) => {
+          inside.open();
+          await gate.promise;
+          req.session.save(() => {
+            req.session.save(() => res.end('done'));
+          });
+        },
+      },
+      { rolling: true },
+    );
+    const conflicts = eventsOf(kit, 'session:conflict');
+    await browser.get('/view');
+    const slow = browser.begin('/slow');
+    await inside.promise;
+    await browser.get('/logout');
+    gate.open();
+    const answer = await slow.answer();
+    expect([answer.body, answer.header('set-cookie')]).toEqual(['done', undefined]);
+    expect(conflicts).toEqual([{}]);
+  });
+
+  it('whose id genid gave to somebody else before is not shared with them', async () => {
+    const { port, kit } = await start({}, { genid: () => 'always the same' });
+    const [first, second] = [new Browser(port), new Browser(port)];
+    const conflicts = eventsOf(kit, 'session:conflict');
+    await first.get('/view');
+    const answer = await second.get('/view');
+    expect([answer.body, answer.header('set-cookie')]).toEqual(['1', undefined]);
+    expect(conflicts).toEqual([{}]);
+    expect(await first.data()).toEqual({ views: 1 });
+  });
+
+  it('can begin anew in a request whose old session had ended elsewhere', async () => {
+    const [inside, gate] = [new Gate(), new Gate()];
+    const { browser } = await start({
+      '/slow': async (req, res) => {
+        inside.open();
+        await gate.promise;
+        req.session.note = 'late';
+        req.session.save(() => {
+          req.session.regenerate(() => {
+            req.session.userId = 'bob';
+            res.end('done');
+          });
+        });
+      },
+    });
+    await browser.get('/view');
+    const slow = browser.get('/slow');
+    await inside.promise;
+    const other = new Browser(browser.port);
+    other.cookies.set('connect.sid', browser.cookies.get('connect.sid') ?? '');
+    await other.get('/logout');
+    gate.open();
+    await slow;
+    expect(await browser.data()).toEqual({ userId: 'bob' });
+  });
+
+  it.each(['keep', 'destroy'] as const)('set to null follows unset: %s', async (unset) => {
+    const { browser } = await start(
+      {
+        '/null': (req, res) => {
+          Reflect.set(req, 'session', null);
+          res.end();
+        },
+      },
+      { unset },
+    );
+    await browser.get('/view');
+    const answer = await browser.get('/null');
+    expect([answer.status, answer.header('set-cookie')]).toEqual([200, undefined]);
+    expect(await browser.data()).toEqual(unset === 'keep' ? { views: 1 } : {});
+  });
+
+  it('that nothing was written to is not stored, unless saveUninitialized asks for it', async () => {
+    for (const saveUninitialized of [false, true]) {
+      const { browser, kit } = await start({}, { saveUninitialized });
+      const created = eventsOf(kit, 'session:created');
+      await browser.data();
+      expect(browser.sessionId !== '').toBe(saveUninitialized);
+      expect(created).toHaveLength(saveUninitialized ? 1 : 0);
+    }
+  });
+
+  it('that was mounted twice is one', async () => {
+    const { kit, browser } = await start();
+    const port = await serveSessions(
+      kit,
+      {},
+      {
+        '/view': (req, res) => {
+          kit.session({ secret: 'another' })(req, res, () => {
+            req.session.views = (req.session.views ?? 0) + 1;
+            res.end(String(req.session.views));
+          });
+        },
+      },
+    );
+    const twice = new Browser(port);
+    for (const views of ['1', '2', '3']) expect((await twice.get('/view')).body).toBe(views);
+    expect(browser.sessionId).toBe('');
+  });
+
+  it('of somebody else can be ended through req.sessionStore', async () => {
+    const { browser, port } = await start({
+      '/kick': (req, res) => {
+        req.sessionStore.destroy(String(req.headers['x-id']), () => res.end());
+      },
+    });
+    await browser.get('/view');
+    await new Browser(port).get('/kick', { headers: { 'X-Id': browser.sessionId } });
+    expect(await browser.data()).toEqual({});
+  });
+
+  it('takes no harm from data with dangerous names', async () => {
+    const hostile =
+      '{"__proto__":{"admin":true},"constructor":1,"save":"x","reload":"x","cookie":{"path":"/x"},"req":1}';
+    const { browser } = await start({
+      '/hostile': (req, res) => {
+        for (const [name, value] of Object.entries(JSON.parse(hostile))) {
+          if (!Reflect.set(req.session, name, value)) continue;
+        }
+        req.session.note = 'kept';
+        res.end(String(Reflect.get({}, 'admin')));
+      },
+    });
+    const answer = await browser.get('/hostile');
+    expect([answer.status, answer.body]).toEqual([200, 'undefined']);
+    expect(answer.header('set-cookie')).toMatch(/; Path=\/; HttpOnly; SameSite=Lax$/);
+    expect(await browser.data()).toMatchObject({ note: 'kept' });
+    expect((await browser.get('/view')).body).toBe('1');
+    expect(await browser.data()).toMatchObject({ note: 'kept', views: 1 });
+    expect((await browser.get('/login')).status).toBe(302);
+  });
+
+  it('that JSON cannot hold refuses the request and says why', async () => {
+    const { browser, kit } = await start({
+      '/circle': (req, res) => {
+        Reflect.set(req.session, 'self', req.session);
+        res.end('done');
+      },
+    });
+    const errors = eventsOf(kit, 'error');
+    const answer = await browser.get('/circle');
+    expect([answer.status, answer.header('set-cookie')]).toEqual([503, undefined]);
+    expect(String(errors[0]?.error)).toMatch(/circular/);
+    expect((await browser.get('/view')).body).toBe('1');
+  });
+});

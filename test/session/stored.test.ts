@@ -1,0 +1,189 @@
+import express from 'express';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { Events, type KitEvents } from '../../src/base/events.ts';
+import { Keys } from '../../src/base/keys.ts';
+import { silentLogger } from '../../src/base/logger.ts';
+import { Reporter } from '../../src/base/reporter.ts';
+import { requestBudgets } from '../../src/engine/budget.ts';
+import { memoryEngine } from '../../src/engine/memory-engine.ts';
+import { MemoryKeyspace } from '../../src/engine/memory-keyspace.ts';
+import type { SessionOptions } from '../../src/index.ts';
+import { packSession } from '../../src/operations/session-record.ts';
+import { sessionMiddleware } from '../../src/session/index.ts';
+import { TestClock } from '../support/both-engines.ts';
+import { redisUrl } from '../support/context.ts';
+import { kitForTest, testPrefix } from '../support/kits.ts';
+import { connectPlainClient } from '../support/plain-client.ts';
+import { Browser, serveSessions } from './browser.ts';
+
+const TTL_MS = 60_000;
+
+/** Sessions, and the way to meddle with what is stored. */
+interface Meddling {
+  readonly prefix: string;
+  session(options: SessionOptions): ReturnType<ReturnType<typeof kitForTest>['session']>;
+  on<Name extends keyof KitEvents>(name: Name, listener: (event: KitEvents[Name]) => void): void;
+  put(key: string, value: Buffer): Promise<void>;
+  take(key: string): Promise<Buffer | undefined>;
+}
+
+async function onRedis(): Promise<Meddling> {
+  const kit = kitForTest({ url: redisUrl() });
+  const client = await connectPlainClient(redisUrl());
+  onTestFinished(() => client.destroy());
+  const bytes = client.withTypeMapping({ 36: Buffer });
+  return {
+    prefix: kit.prefix,
+    session: kit.session,
+    on: kit.on,
+    put: async (key, value) => void (await client.set(key, value, { PX: TTL_MS })),
+    take: async (key) => ((await bytes.get(key)) ?? undefined) as Buffer | undefined,
+  };
+}
+
+async function inMemory(): Promise<Meddling> {
+  const clock = new TestClock(Date.now());
+  const keyspace = new MemoryKeyspace(clock);
+  const events = new Events<KitEvents>(silentLogger);
+  const prefix = testPrefix();
+  const deps = {
+    engine: memoryEngine(keyspace, clock),
+    keys: new Keys(prefix),
+    reporter: new Reporter(events, silentLogger),
+    budgetOf: requestBudgets(500),
+    isMemory: true,
+  };
+  return {
+    prefix,
+    session: (options) => sessionMiddleware(options, deps),
+    on: events.on.bind(events),
+    put: async (key, value) => keyspace.set(key, value, TTL_MS),
+    take: async (key) => keyspace.get(key),
+  };
+}
+
+function record(json: string): Buffer {
+  const created = Date.now();
+  const times = { created, expires: created + TTL_MS, idle: TTL_MS, absolute: 0 };
+  return packSession({ ...times, data: Buffer.from(json) });
+}
+
+const CORRUPT: Readonly<Record<string, Buffer>> = {
+  nothing: Buffer.alloc(0),
+  'a single byte': Buffer.from('S'),
+  'the magic alone': Buffer.from('S\x01'),
+  'a header cut short': record('{"cookie":{}}').subarray(0, 25),
+  'another magic': Buffer.from('X\x01'.padEnd(60, 'x')),
+  'version 0': Buffer.from('S\x00'.padEnd(60, '\x7f')),
+  "another library's JSON": Buffer.from('{"cookie":{"path":"/"},"userId":"ann"}'),
+  'no JSON': record(''),
+  'broken JSON': record('{"cookie":{},"userId":'),
+  'no object': record('"ann"'),
+  null: record('null'),
+  'a list': record('[1]'),
+  'no cookie': record('{"userId":"ann"}'),
+  'a cookie that is none': record('{"cookie":"path","userId":"ann"}'),
+  'a cookie that makes express-session throw': record('{"cookie":{"maxAge":"long"},"userId":"ann"}'),
+};
+
+describe.each([
+  ['memory:', inMemory],
+  ['Redis', onRedis],
+])('a stored session (%s)', (_, open) => {
+  async function start(routes = {}, options: SessionOptions = {}) {
+    const store = await open();
+    const told: string[] = [];
+    store.on('session:corrupt', () => told.push('corrupt'));
+    store.on('error', ({ error }) => told.push(error.message));
+    const port = await serveSessions(store, options, routes, express().set('env', 'test'));
+    const browser = new Browser(port);
+    await browser.get('/view');
+    return { store, told, browser, key: browser.keyIn(store) };
+  }
+
+  it.each(Object.entries(CORRUPT))(
+    'that holds %s counts as absent, is told of, and does no more harm',
+    async (_name, value) => {
+      const { store, told, browser, key } = await start();
+      await store.put(key, value);
+      expect(await browser.data()).toEqual({});
+      expect(told).toEqual(['corrupt', 'a stored session cannot be read and counts as absent']);
+      for (const views of ['1', '2']) expect((await browser.get('/view')).body).toBe(views);
+      expect(browser.keyIn(store)).not.toBe(key);
+    },
+  );
+
+  it('of a newer version refuses the request and is never overwritten', async () => {
+    const { store, told, browser, key } = await start();
+    const newer = Buffer.concat([Buffer.from('S\x02'), Buffer.alloc(60, 7)]);
+    await store.put(key, newer);
+    for (const path of ['/', '/view', '/login', '/logout']) {
+      const answer = await browser.get(path);
+      expect([answer.status, answer.header('content-type'), answer.header('set-cookie')]).toEqual([
+        503,
+        'application/problem+json; charset=utf-8',
+        undefined,
+      ]);
+    }
+    expect(await store.take(key)).toEqual(newer);
+    expect(told).toEqual([
+      'a session value was written by a newer version of redis-kit; it is left untouched',
+    ]);
+  });
+
+  it('that became a newer version during a request is left as it is, and the request is refused', async () => {
+    const newer = Buffer.concat([Buffer.from('S\x02'), Buffer.alloc(60, 7)]);
+    const { store, browser, key } = await start({
+      '/upgrade': async (req: { session: { note?: string } }, res: { end(text: string): void }) => {
+        await store.put(key, newer);
+        req.session.note = 'old format';
+        res.end('done');
+      },
+    });
+    const answer = await browser.get('/upgrade');
+    expect([answer.status, answer.body.includes('done')]).toEqual([503, false]);
+    expect(await store.take(key)).toEqual(newer);
+  });
+
+  it('of a newer version is not overwritten by a new one of the same id either', async () => {
+    const { store, browser, key } = await start({}, { genid: () => 'always the same' });
+    const newer = Buffer.concat([Buffer.from('S\x02'), Buffer.alloc(60, 7)]);
+    await store.put(key, newer);
+    expect((await new Browser(browser.port).get('/view')).status).toBe(503);
+    expect(await store.take(key)).toEqual(newer);
+  });
+
+  it('of a newer version is an empty session where the app goes on without', async () => {
+    const { store, browser, key } = await start({}, { onError: 'anonymous' });
+    const newer = Buffer.concat([Buffer.from('S\x02'), Buffer.alloc(60, 7)]);
+    await store.put(key, newer);
+    expect((await browser.get('/view')).body).toBe('1');
+    expect(await store.take(key)).toEqual(newer);
+  });
+
+  it('with data of dangerous names is read without harm', async () => {
+    const { store, told, browser, key } = await start();
+    const hostile = '{"cookie":{"path":"/"},"__proto__":{"admin":true},"save":1,"touch":1,"note":"kept"}';
+    await store.put(key, record(hostile));
+    expect((await browser.get('/view')).body).toBe('1');
+    expect(await browser.data()).toEqual({ note: 'kept', views: 1 });
+    expect(Reflect.get({}, 'admin')).toBeUndefined();
+    expect(told).toEqual([]);
+  });
+});
+
+it('a value of another type counts as absent', async () => {
+  const store = await onRedis();
+  const told: unknown[] = [];
+  store.on('session:corrupt', (event) => told.push(event));
+  const browser = new Browser(await serveSessions(store));
+  await browser.get('/view');
+  const client = await connectPlainClient(redisUrl());
+  onTestFinished(() => client.destroy());
+  const key = browser.keyIn(store);
+  await client.del(key);
+  await client.rPush(key, 'a list');
+  await client.pExpire(key, TTL_MS);
+  expect((await browser.get('/view')).body).toBe('1');
+  expect(told).toEqual([{}]);
+});

@@ -1,0 +1,151 @@
+import { once } from 'node:events';
+import { inspect } from 'node:util';
+import type { Request, Response } from 'express';
+import { expect, it, onTestFinished } from 'vitest';
+import { sessionWrite } from '../../src/operations/session-write.ts';
+import { Gate } from '../http/exchange.ts';
+import { describeWithServers } from '../support/context.ts';
+import { eventsOf, kitForTest } from '../support/kits.ts';
+import { connectPlainClient } from '../support/plain-client.ts';
+import { startRedis } from '../support/servers.ts';
+import { until } from '../support/until.ts';
+import { countCommands } from '../support/wire.ts';
+import { Browser, serveSessions } from './browser.ts';
+
+describeWithServers('on the wire', () => {
+  async function start(options: Parameters<typeof serveSessions>[1] = {}, routes = {}) {
+    const server = await startRedis();
+    onTestFinished(() => server.stop());
+    const kit = kitForTest({ url: server.url });
+    await kit.ready();
+    const port = await serveSessions(kit, options, routes);
+    const browser = new Browser(port);
+    // The first of each kind brings the scripts to the server.
+    await browser.get('/login');
+    await browser.get('/view');
+    const count = async (work: () => unknown) =>
+      (await countCommands(server.url, work)).map(([name]) => name);
+    return { server, kit, port, browser, count };
+  }
+
+  it('a request without a cookie costs nothing, whatever it reads', async () => {
+    const { port, count } = await start();
+    expect(await count(() => new Browser(port).get('/'))).toEqual([]);
+  });
+
+  it('a request with a cookie that we did not sign costs nothing', async () => {
+    const { port, count } = await start();
+    const thief = new Browser(port);
+    thief.cookies.set('connect.sid', 's:abc.def');
+    expect(await count(() => thief.get('/'))).toEqual([]);
+  });
+
+  it('a request that only reads costs one command', async () => {
+    const { browser, count } = await start();
+    expect(await count(() => browser.get('/'))).toEqual(['EVALSHA']);
+  });
+
+  it('a request that only reads costs one command with a rolling cookie too', async () => {
+    const { browser, count } = await start({ rolling: true });
+    expect(await count(() => browser.get('/'))).toEqual(['EVALSHA']);
+  });
+
+  it('a request that changes the session costs two', async () => {
+    const { browser, count } = await start();
+    expect(await count(() => browser.get('/view'))).toEqual(['EVALSHA', 'EVALSHA']);
+  });
+
+  it('a change that is taken back costs nothing', async () => {
+    const { browser, count } = await start(
+      {},
+      {
+        '/back': (req: { session: { views?: number } }, res: { end(): void }) => {
+          const before = req.session.views;
+          req.session.views = -1;
+          if (before !== undefined) req.session.views = before;
+          res.end();
+        },
+      },
+    );
+    expect(await count(() => browser.get('/back'))).toEqual(['EVALSHA']);
+  });
+
+  it('a login of a client without a session costs one command, although it regenerates and saves', async () => {
+    const { port, count } = await start();
+    expect(await count(() => new Browser(port).get('/login'))).toEqual(['EVALSHA']);
+  });
+
+  it('a save() that the handler does not wait for is not repeated at the end', async () => {
+    const { port, count } = await start(
+      {},
+      {
+        '/hasty': (req: Request, res: Response) => {
+          req.session.note = 'hasty';
+          req.session.save();
+          res.redirect('/');
+        },
+      },
+    );
+    const browser = new Browser(port);
+    expect(await count(() => browser.get('/hasty'))).toEqual(['EVALSHA']);
+    expect(await browser.data()).toEqual({ note: 'hasty' });
+  });
+
+  it('a login of a client with a session costs a read, the end of the old one and a write', async () => {
+    const { browser, count } = await start();
+    expect(await count(() => browser.get('/login'))).toEqual(['EVALSHA', 'DEL', 'EVALSHA']);
+  });
+
+  it('a logout costs a read and the end of the session', async () => {
+    const { browser, count } = await start();
+    expect(await count(() => browser.get('/logout'))).toEqual(['EVALSHA', 'DEL']);
+  });
+
+  it('the session of a client that went away is written once when the handler ends', async () => {
+    const inside = new Gate();
+    const { server, browser } = await start(
+      {},
+      {
+        '/slow': async (req: Request, res: Response) => {
+          inside.open();
+          await once(res, 'close');
+          req.session.note = 'late';
+          res.write('a');
+          res.end();
+          res.end();
+        },
+      },
+    );
+    const commands = await countCommands(server.url, async () => {
+      const slow = browser.begin('/slow');
+      await inside.promise;
+      slow.socket.destroy();
+      await until('the session is saved', async () => JSON.stringify(await browser.data()).includes('late'));
+    });
+    expect(commands.filter(([, sha]) => sha === sessionWrite.sha)).toHaveLength(1);
+  });
+
+  it('the ids are nowhere to be seen, neither in keys and values nor in events', async () => {
+    const { server, kit, browser } = await start({ rolling: true });
+    const events = (
+      ['session:created', 'session:destroyed', 'session:conflict', 'session:corrupt', 'error'] as const
+    ).map((name) => eventsOf(kit, name));
+    const before = browser.sessionId;
+    const commands = await countCommands(server.url, async () => {
+      await browser.get('/view');
+      await browser.get('/login');
+    });
+    const after = browser.sessionId;
+    const client = await connectPlainClient(server.url);
+    onTestFinished(() => client.destroy());
+    const key = browser.keyIn(kit);
+    await client.set(key, 'broken', { EX: 60 });
+    await browser.get('/');
+    expect(events.flat()).toHaveLength(4);
+    const everything = inspect([commands, events, await client.keys('*')], { depth: 9 });
+    for (const id of [before, after]) {
+      expect(id).not.toBe('');
+      expect(everything).not.toContain(id);
+    }
+  });
+});
