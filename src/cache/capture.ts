@@ -1,7 +1,7 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { ResponseHook } from '../http/before-end.ts';
 import type { CacheEntry } from './entry.ts';
-import { entryHeaders, entryVary, reasonNotToStore } from './storable.ts';
+import { entryHeaders, entryVary, headerTexts, reasonNotToStore } from './storable.ts';
 
 /** Tells whether a handler looked at the session; the session room gives it, `kit.ts` passes it in. */
 export type WatchSession = (req: IncomingMessage) => { readonly wasRead: boolean; stop(): void };
@@ -20,7 +20,7 @@ export function captureResponse(
   res: ServerResponse,
   context: CaptureContext,
 ): ResponseHook {
-  const outer = res.getHeaders();
+  const outer = headerTexts(res.getHeaders());
   const session = context.watchSession(req);
   let chunks: Buffer[] = [];
   let size = 0;

@@ -1,4 +1,4 @@
-import type { IncomingHttpHeaders } from 'node:http';
+import { type IncomingHttpHeaders, validateHeaderName, validateHeaderValue } from 'node:http';
 
 /** A stored response. */
 export interface CacheEntry {
@@ -12,7 +12,7 @@ export interface CacheEntry {
 /* Packed as [length of meta u32][meta as a JSON array][body]: the body is sliced from the reply, never copied. */
 
 export function packEntry({ status, headers, vary, body }: CacheEntry): Buffer {
-  const meta = Buffer.from(JSON.stringify([status, headers, vary]));
+  const meta = Buffer.from(JSON.stringify([status, headers, vary, body.length]));
   const length = Buffer.alloc(4);
   length.writeUInt32BE(meta.length);
   return Buffer.concat([length, meta, body]);
@@ -26,9 +26,11 @@ export function unpackEntry(packed: Buffer): CacheEntry | undefined {
   try {
     const meta: unknown = JSON.parse(packed.toString('utf8', 4, bodyAt));
     if (!Array.isArray(meta)) return undefined;
-    const [status, headers, vary]: unknown[] = meta;
-    if (typeof status !== 'number' || !areHeaders(headers) || !areNamesAndValues(vary)) return undefined;
-    return { status, headers, vary, body: packed.subarray(bodyAt) };
+    const [status, headers, vary, bodyLength]: unknown[] = meta;
+    const body = packed.subarray(bodyAt);
+    if (!isStatus(status) || !areHeaders(headers) || !areNamesAndValues(vary) || body.length !== bodyLength)
+      return undefined;
+    return { status, headers, vary, body };
   } catch {
     return undefined;
   }
@@ -44,10 +46,22 @@ export function headerValue(headers: IncomingHttpHeaders, name: string): string 
   return Array.isArray(value) ? value.join(', ') : (value ?? '');
 }
 
+function isStatus(value: unknown): value is number {
+  return typeof value === 'number' && Number.isInteger(value) && value >= 200 && value <= 599;
+}
+
 function areHeaders(value: unknown): value is CacheEntry['headers'] {
-  return (
-    Array.isArray(value) && value.every((pair) => isPair(pair) && (isText(pair[1]) || areTexts(pair[1])))
-  );
+  return Array.isArray(value) && value.every(isHeader);
+}
+
+/** Throws on what Node would refuse to send, since by then the answer would have begun. */
+function isHeader(pair: unknown): boolean {
+  if (!isPair(pair)) return false;
+  const [name, value] = pair;
+  validateHeaderName(name);
+  if (!isText(value)) return areTexts(value) && value.every((line) => isHeader([name, line]));
+  validateHeaderValue(name, value);
+  return true;
 }
 
 function areNamesAndValues(value: unknown): value is CacheEntry['vary'] {
@@ -58,7 +72,7 @@ function isPair(value: unknown): value is [string, unknown] {
   return Array.isArray(value) && value.length === 2 && isText(value[0]);
 }
 
-function areTexts(value: unknown): boolean {
+function areTexts(value: unknown): value is string[] {
   return Array.isArray(value) && value.every(isText);
 }
 

@@ -21,8 +21,7 @@ export function cacheMiddleware(
   async function answer(req: IncomingMessage, res: ServerResponse): Promise<Outcome> {
     if (settings.skip?.(asExpress(req)) === true) return 'continue';
     const url = originalUrl(req);
-    // The host as the client sent it: a site's pages are not another's, whatever the app does with the name.
-    const id = `${req.headers.host?.toLowerCase() ?? ''}${url}`;
+    const id = `${hostOf(req)}${url}`;
     const hit = await responses.find(id, deps.budgetOf(req));
     if (hit !== undefined && matchesVary(hit.entry, req.headers)) {
       events.emit('cache:hit', { url });
@@ -56,6 +55,11 @@ export function cacheMiddleware(
     if (isShared && (req.method === 'GET' || req.method === 'HEAD')) settle(answer(req, res), next);
     else next();
   };
+}
+
+/** As the client sent it: a site's pages are not another's, whatever the app does with the name. HTTP/2 has another field. */
+function hostOf({ headers }: IncomingMessage): string {
+  return String(headers.host ?? headers[':authority'] ?? '').toLowerCase();
 }
 
 function sendHit(req: IncomingMessage, res: ServerResponse, hit: Hit, settings: CacheSettings): void {

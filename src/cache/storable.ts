@@ -47,6 +47,11 @@ export function entryVary(response: OutgoingHttpHeaders, request: IncomingHttpHe
   return varyNames(response).map((name) => [name, headerValue(request, name)] as const);
 }
 
+/** The headers of one moment as texts: a list is changed in place when another value is appended to it. */
+export function headerTexts(headers: OutgoingHttpHeaders): ReadonlyMap<string, string> {
+  return new Map(Object.entries(headers).map(([name, value]) => [name, String(value)]));
+}
+
 /**
  * The headers that belong to the response itself: those that were added or changed below the cache. What was there
  * before, a request id or another limit's fields, is for this client only and will be there again. `spelled` has
@@ -54,15 +59,15 @@ export function entryVary(response: OutgoingHttpHeaders, request: IncomingHttpHe
  */
 export function entryHeaders(
   headers: OutgoingHttpHeaders,
-  outer: OutgoingHttpHeaders,
+  outer: ReadonlyMap<string, string>,
   spelled: readonly string[],
 ): CacheEntry['headers'] {
   const own: [string, string | readonly string[]][] = [];
   for (const spelling of spelled) {
     const name = spelling.toLowerCase();
     const value = headers[name];
-    if (value === undefined || value === outer[name] || HOP_BY_HOP.has(name) || name === 'content-length')
-      continue;
+    const isOuter = value === undefined || String(value) === outer.get(name);
+    if (isOuter || HOP_BY_HOP.has(name) || name === 'content-length') continue;
     own.push([spelling, Array.isArray(value) ? value : String(value)]);
   }
   if (headers.date === undefined) own.push(['Date', new Date().toUTCString()]);

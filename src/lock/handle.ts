@@ -1,11 +1,14 @@
 import { performance } from 'node:perf_hooks';
-import { type Duration, durationMs } from '../base/duration.ts';
-import { asError, ConfigError, LockLostError } from '../base/errors.ts';
+import { OptionReader } from '../base/check.ts';
+import type { Duration } from '../base/duration.ts';
+import { asError, LockLostError } from '../base/errors.ts';
 import type { Reporter } from '../base/reporter.ts';
 import type { Budget } from '../engine/budget.ts';
 import type { Engine } from '../engine/port.ts';
 import { lockExtend } from '../operations/lock-extend.ts';
 import { lockRelease } from '../operations/lock-release.ts';
+import { leaseOption } from './options.ts';
+import { undo } from './undo.ts';
 
 /** A lock that is held. */
 export interface LockHandle extends AsyncDisposable {
@@ -84,8 +87,10 @@ export class Handle implements LockHandle {
   }
 
   async extend(lease?: Duration): Promise<void> {
-    const leaseMs = lease === undefined ? this.#leaseMs : durationMs(lease);
-    if (leaseMs === undefined) throw new ConfigError(`lock.extend: ${String(lease)} is no duration`);
+    const leaseMs =
+      lease === undefined
+        ? this.#leaseMs
+        : leaseOption(new OptionReader('lock.extend', { lease }, ['lease']));
     this.assertHeld();
     const sentAt = performance.now();
     const { engine } = this.#deps;
@@ -124,12 +129,11 @@ export class Handle implements LockHandle {
     const { key, token } = this.#held;
     try {
       const wasHeld = await engine.run(lockRelease, [key], { token }, budget);
-      reporter.events.emit('lock:released', { keys: this.keys });
+      if (wasHeld) reporter.events.emit('lock:released', { keys: this.keys });
       return wasHeld;
     } catch (error) {
       reporter.failure('lock', asError(error));
-      // The request's budget may be spent; the lock can still be freed behind it. Else the lease ends it.
-      if (budget !== undefined) engine.run(lockRelease, [key], { token }).catch(() => undefined);
+      void undo(engine, key, token, this.#leaseMs);
       return false;
     }
   }

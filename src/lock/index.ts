@@ -1,4 +1,4 @@
 export type { LockHandle } from './handle.ts';
-export { type AcquireOptions, type LockDeps, LockRoom, type Locks } from './locks.ts';
+export { type AcquireOptions, LockRoom, type Locks } from './locks.ts';
 export { lockMiddleware } from './middleware.ts';
 export type { LockConflict, LockOnError, LockOptions } from './options.ts';

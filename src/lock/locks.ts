@@ -8,9 +8,9 @@ import type { Reporter } from '../base/reporter.ts';
 import type { Budget } from '../engine/budget.ts';
 import type { Engine } from '../engine/port.ts';
 import { lockAcquire } from '../operations/lock-acquire.ts';
-import { lockRelease } from '../operations/lock-release.ts';
 import { Handle, type LockHandle } from './handle.ts';
 import { leaseOption } from './options.ts';
+import { undo } from './undo.ts';
 
 /** What every lock of a kit shares. */
 export interface LockDeps {
@@ -73,12 +73,16 @@ export class LockRoom implements Locks {
         handle: new Handle({ id, key, token, fence: reply.fence, leaseMs, grantedAt, renew }, this.#deps),
       };
     } catch (error) {
-      // The command may have been granted after we gave up on it; nobody would free that lock before its lease ends.
-      if (!(error instanceof ConnectionError))
-        engine.run(lockRelease, [key], { token }).catch(() => undefined);
+      if (mayHaveRun(error)) void undo(engine, key, token, leaseMs);
       throw error;
     }
   }
+}
+
+/** The store may have granted what we have given up on. */
+function mayHaveRun(error: unknown): boolean {
+  if (error instanceof ConnectionError || !(error instanceof StoreError)) return false;
+  return error.code !== 'ERR_REDIS_KIT_CLOSED' && error.code !== 'ERR_REDIS_KIT_NEWER_FORMAT';
 }
 
 /** Taken for held: an unreadable lock may be somebody's. */

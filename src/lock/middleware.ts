@@ -1,14 +1,14 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { describe } from '../base/check.ts';
-import { LockLostError, RedisKitError } from '../base/errors.ts';
+import { RedisKitError } from '../base/errors.ts';
 import type { BudgetOf } from '../engine/budget.ts';
-import { beforeEnd } from '../http/before-end.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
 import { type Outcome, settle } from '../http/outcome.ts';
 import { sendProblem, sendUnavailable } from '../http/problem.ts';
-import type { Handle, LockHandle } from './handle.ts';
+import type { LockHandle } from './handle.ts';
+import { holdWhileRunning } from './hold.ts';
 import { type LockDeps, LockRoom } from './locks.ts';
-import { type LockOptions, type LockSettings, resolveLockOptions } from './options.ts';
+import { type LockOptions, resolveLockOptions } from './options.ts';
 
 declare global {
   namespace Express {
@@ -40,10 +40,11 @@ export function lockMiddleware(
       );
     }
     try {
-      const attempt = await locks.attempt(id, settings.lease, true, deps.budgetOf(req));
+      const budget = deps.budgetOf(req);
+      const attempt = await locks.attempt(id, settings.lease, true, budget);
       if ('handle' in attempt) {
         request.lock = attempt.handle;
-        holdWhileRunning(req, res, attempt.handle);
+        holdWhileRunning(req, res, attempt.handle, { settings, reporter: deps.reporter, budget });
         return 'continue';
       }
       const conflict = { key: id, expiresInMs: attempt.heldForMs };
@@ -53,46 +54,17 @@ export function lockMiddleware(
     } catch (error) {
       if (!(error instanceof RedisKitError)) throw error;
       deps.reporter.failure('lock', error);
-      if (settings.onError === 'allow') return 'continue';
+      // Somebody whose lock we cannot read may hold it: that is no outage.
+      const isOutage = error.code !== 'ERR_REDIS_KIT_NEWER_FORMAT';
+      if (settings.onError === 'allow' && isOutage) return 'continue';
       sendUnavailable(res, 'lock');
       return 'answered';
     }
   }
 
-  function holdWhileRunning(req: IncomingMessage, res: ServerResponse, handle: Handle): void {
-    const tooLong = setTimeout(() => {
-      handle.lose(
-        new LockLostError(
-          `the request held the lock '${handle.keys[0]}' for more than ${settings.maxHold} ms`,
-        ),
-      );
-      void handle.release();
-    }, settings.maxHold).unref();
-    tellLoss(req, res, handle, settings);
-    beforeEnd(res, {
-      phase: 'lock',
-      withholdsLastBytes: true,
-      beforeEnd: () => {
-        clearTimeout(tooLong);
-        return handle.release(deps.budgetOf(req)).then(() => undefined);
-      },
-    });
-  }
-
   return function lock(req: IncomingMessage, res: ServerResponse, next: Next): void {
     settle(acquire(req, res, next), next);
   };
-}
-
-function tellLoss(req: IncomingMessage, res: ServerResponse, handle: Handle, { onLost }: LockSettings): void {
-  if (onLost === undefined) return;
-  handle.signal.addEventListener(
-    'abort',
-    () => onLost(asExpress(req), res as Res, handle.signal.reason as Error),
-    {
-      once: true,
-    },
-  );
 }
 
 function sendConflict(res: ServerResponse): void {

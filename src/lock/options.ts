@@ -36,10 +36,13 @@ export interface LockSettings {
   readonly onLost: LockOptions['onLost'];
 }
 
-export const DEFAULT_LEASE = '15s';
+const DEFAULT_LEASE = '15s';
 
 /** A lease is renewed every third of it; below this, a slow moment of the event loop would lose it. */
-export const MIN_LEASE_MS = 100;
+const MIN_LEASE_MS = 100;
+
+/** What Node's timers can do (2^31 - 1 ms); one that is set further goes off at once. */
+const LONGEST_MS = 24 * 86_400_000;
 
 export function resolveLockOptions(options: LockOptions): LockSettings {
   const reader = new OptionReader('kit.lock', options, [
@@ -55,7 +58,7 @@ export function resolveLockOptions(options: LockOptions): LockSettings {
   return Object.freeze({
     key,
     lease: leaseOption(reader),
-    maxHold: reader.duration('maxHold', '5m'),
+    maxHold: notTooLong(reader, 'maxHold', reader.duration('maxHold', '5m')),
     onError: reader.oneOf('onError', ['deny', 'allow'], 'deny'),
     handler: reader.callback<NonNullable<LockOptions['handler']>>('handler'),
     onLost: reader.callback<NonNullable<LockOptions['onLost']>>('onLost'),
@@ -65,5 +68,10 @@ export function resolveLockOptions(options: LockOptions): LockSettings {
 export function leaseOption(reader: OptionReader): number {
   const lease = reader.duration('lease', DEFAULT_LEASE);
   if (lease < MIN_LEASE_MS) throw reader.error('lease', `it must be at least ${MIN_LEASE_MS} ms`);
-  return lease;
+  return notTooLong(reader, 'lease', lease);
+}
+
+function notTooLong(reader: OptionReader, name: string, ms: number): number {
+  if (ms > LONGEST_MS) throw reader.error(name, `it must be at most ${LONGEST_MS / 86_400_000} days`);
+  return ms;
 }

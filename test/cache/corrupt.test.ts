@@ -1,0 +1,143 @@
+import express from 'express';
+import { RESP_TYPES } from 'redis';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type CacheEntry, packEntry, unpackEntry } from '../../src/cache/entry.ts';
+import { redisUrl } from '../support/context.ts';
+import { eventsOf, kitForTest } from '../support/kits.ts';
+import { connectPlainClient, type PlainClient } from '../support/plain-client.ts';
+import { until } from '../support/until.ts';
+import { send, serve } from '../support/web.ts';
+import { loadCacheScripts } from './scripts.ts';
+
+/** What an entry in Redis begins with: magic, version, stored and ttl. */
+const HEADER = 14;
+const ENTRY: CacheEntry = {
+  status: 200,
+  headers: [
+    ['Content-Type', 'text/plain'],
+    ['X-Several', ['1', '2']],
+  ],
+  vary: [['accept', 'text/html']],
+  body: Buffer.from([0, 255, 10]),
+};
+
+let client: PlainClient;
+
+beforeAll(async () => {
+  client = await connectPlainClient(redisUrl());
+  await loadCacheScripts(redisUrl());
+});
+
+afterAll(() => client.destroy());
+
+/** An app whose one page is in the cache, and the key under which it is. */
+async function start() {
+  const kit = kitForTest({ url: redisUrl() });
+  let runs = 0;
+  const app = express();
+  app.get('/', kit.cache({ ttl: '1m' }), (_req, res) => void res.send(`body ${++runs}`));
+  const address = await serve(app);
+  await send(address);
+  expect((await send(address)).text).toBe('body 1');
+  const [key = ''] = await client.keys(`${kit.prefix}:cache:*`);
+  return { kit, address, key };
+}
+
+function stored(key: string): Promise<Buffer | null> {
+  return client.withTypeMapping({ [RESP_TYPES.BLOB_STRING]: Buffer }).get(key) as Promise<Buffer | null>;
+}
+
+/** The same entry with another meta. */
+function withMeta(value: Buffer, meta: string): Buffer {
+  const length = Buffer.alloc(4);
+  length.writeUInt32BE(Buffer.byteLength(meta));
+  const bodyAt = HEADER + 4 + value.readUInt32BE(HEADER);
+  return Buffer.concat([value.subarray(0, HEADER), length, Buffer.from(meta), value.subarray(bodyAt)]);
+}
+
+const replaced = (at: number, ...bytes: readonly number[]) => {
+  return (value: Buffer) =>
+    Buffer.concat([value.subarray(0, at), Buffer.from(bytes), value.subarray(at + bytes.length)]);
+};
+const cut = (length: number) => (value: Buffer) => value.subarray(0, length);
+const meta = (text: string) => (value: Buffer) => withMeta(value, text);
+
+describe('a cache entry that cannot be read', () => {
+  it.each<[string, (value: Buffer) => Buffer]>([
+    ['garbage', () => Buffer.from('garbage')],
+    ['nothing', () => Buffer.alloc(0)],
+    ['a foreign magic', replaced(0, 0x58)],
+    ['version 0', replaced(1, 0)],
+    ['a truncated header', cut(HEADER - 1)],
+    ['no more than the header', cut(HEADER)],
+    ['a truncated length', cut(HEADER + 3)],
+    ['a truncated meta', cut(HEADER + 10)],
+    ['a truncated body', (value) => value.subarray(0, -1)],
+    ['a body that is too long', (value) => Buffer.concat([value, Buffer.from('x')])],
+    ['a length beyond the end', replaced(HEADER, 255, 255, 255, 255)],
+    ['a length that cuts the meta', replaced(HEADER, 0, 0, 0, 5)],
+    ['meta that is no JSON', meta('[200,')],
+    ['meta that is no array', meta('{"status":200}')],
+    ['an empty meta', meta('[]')],
+    ['a status that is no number', meta('["200",[],[],6]')],
+    ['a status that cannot be sent', meta('[99999,[],[],6]')],
+    ['a status that ends nothing', meta('[101,[],[],6]')],
+    ['headers that are no list', meta('[200,{},[],6]')],
+    ['a header that is no pair', meta('[200,[["a"]],[],6]')],
+    ['a header whose name cannot be sent', meta('[200,[["a b","c"]],[],6]')],
+    ['a header whose value cannot be sent', meta('[200,[["a","b\\r\\nc: d"]],[],6]')],
+    ['a header whose value is a number', meta('[200,[["a",1]],[],6]')],
+    ['a header with a nested list', meta('[200,[["a",[["b"]]]],[],6]')],
+    ['vary that is no list', meta('[200,[],null,6]')],
+    ['vary whose value is a list', meta('[200,[],[["a",["b"]]],6]')],
+  ])('counts as a miss, is told once and is repaired: %s', async (_, spoil) => {
+    const { kit, address, key } = await start();
+    const errors = eventsOf(kit, 'error');
+    const good = await stored(key);
+    if (good === null) throw new Error('nothing is stored');
+    await client.set(key, spoil(good), { PX: 60_000 });
+    const miss = await send(address);
+    expect([miss.status, miss.text]).toEqual([200, 'body 2']);
+    const hit = await send(address);
+    expect([hit.status, hit.text]).toEqual([200, 'body 2']);
+    await client.set(key, spoil(good), { PX: 60_000 });
+    expect((await send(address)).text).toBe('body 3');
+    expect(errors).toMatchObject([{ room: 'cache', error: { code: 'ERR_REDIS_KIT_CORRUPT' } }]);
+  });
+
+  it('counts as a miss and is repaired when it is of another type', async () => {
+    const { kit, address, key } = await start();
+    const errors = eventsOf(kit, 'error');
+    await client.multi().del(key).hSet(key, 'a', 'b').pExpire(key, 60_000).exec();
+    expect((await send(address)).text).toBe('body 2');
+    expect((await send(address)).text).toBe('body 2');
+    expect(errors).toMatchObject([{ room: 'cache', error: { code: 'ERR_REDIS_KIT_CORRUPT' } }]);
+  });
+
+  it('is never overwritten when a newer version of redis-kit wrote it', async () => {
+    const { kit, address, key } = await start();
+    const misses = eventsOf(kit, 'cache:miss');
+    const newer = Buffer.from('C\x02 whatever a later version keeps');
+    await client.set(key, newer, { PX: 60_000 });
+    expect((await send(address)).text).toBe('body 2');
+    expect((await send(address)).text).toBe('body 3');
+    await until('both misses were told', () => misses.length === 2);
+    expect(await stored(key)).toEqual(newer);
+  });
+});
+
+describe('an entry', () => {
+  it('is read as it was packed, its body a view of the same bytes', () => {
+    const packed = packEntry(ENTRY);
+    const entry = unpackEntry(packed);
+    expect(entry).toEqual(ENTRY);
+    expect(entry?.body.buffer).toBe(packed.buffer);
+  });
+
+  it('is nothing when any one byte of its meta is missing, or any of its tail', () => {
+    const packed = packEntry(ENTRY);
+    for (let length = 0; length < packed.length; length++) {
+      expect(unpackEntry(packed.subarray(0, length))).toBeUndefined();
+    }
+  });
+});

@@ -1,0 +1,14 @@
+import { cacheRead } from '../../src/operations/cache-read.ts';
+import { cacheWrite } from '../../src/operations/cache-write.ts';
+import { withPlainClient } from '../support/plain-client.ts';
+
+/**
+ * Acquaints a server with the scripts of the cache. One that it does not know costs a second round trip, in which the
+ * next request may overtake the store of the last.
+ */
+export async function loadCacheScripts(url: string): Promise<void> {
+  if (url === 'memory:') return;
+  await withPlainClient(url, async (client) => {
+    for (const { lua } of [cacheRead, cacheWrite]) await client.scriptLoad(lua);
+  });
+}

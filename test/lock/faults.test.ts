@@ -1,0 +1,248 @@
+import express from 'express';
+import { expect, it, onTestFinished } from 'vitest';
+import type { KitOptions, LockHandle, LockOptions } from '../../src/index.ts';
+import { describeWithServers } from '../support/context.ts';
+import { eventsOf, kitForTest } from '../support/kits.ts';
+import { withPlainClient } from '../support/plain-client.ts';
+import { startProxy } from '../support/proxy.ts';
+import { type RedisServer, startRedis } from '../support/servers.ts';
+import { until } from '../support/until.ts';
+import { send, serve } from '../support/web.ts';
+import { countCommands } from '../support/wire.ts';
+
+const LONG_LEASE = '1h';
+
+function held(handle: LockHandle | null): LockHandle {
+  if (handle === null) throw new Error('the lock was not free');
+  return handle;
+}
+
+function ignore(): void {
+  // What became of it is seen in Redis.
+}
+
+/** Fails the test when anything is rejected that nobody waits for. */
+function expectNoStrayRejection(): void {
+  const stray: unknown[] = [];
+  const note = (reason: unknown) => stray.push(reason);
+  process.on('unhandledRejection', note);
+  onTestFinished(() => {
+    process.off('unhandledRejection', note);
+    expect(stray).toEqual([]);
+  });
+}
+
+async function start(options: KitOptions = {}) {
+  expectNoStrayRejection();
+  const server = await startRedis();
+  onTestFinished(() => server.stop());
+  const kit = kitForTest({ url: server.url, commandTimeout: '300ms', ...options });
+  await kit.ready();
+  const key = `${kit.prefix}:lock:{a}`;
+  return { server, kit, key };
+}
+
+type Kit = Awaited<ReturnType<typeof start>>['kit'];
+
+async function serveLocked(kit: Kit, options: Partial<LockOptions> = {}): Promise<string> {
+  const app = express();
+  app.get('/', kit.lock({ key: () => 'a', lease: LONG_LEASE, ...options }), (req, res) => {
+    res.send(req.lock === undefined ? 'without a lock' : 'with a lock');
+  });
+  return serve(app);
+}
+
+/** Whether Redis holds the lock, as only Redis knows. */
+function isStored({ url }: RedisServer, key: string): Promise<boolean> {
+  return withPlainClient(url, async (client) => (await client.exists(key)) === 1);
+}
+
+describeWithServers('a lock', () => {
+  it('that nobody else wants costs two commands', async () => {
+    const { server, kit } = await start({ commandTimeout: '5s' });
+    const address = await serveLocked(kit);
+    await send(address);
+    const commands = await countCommands(server.url, () => send(address));
+    expect(commands.map(([name]) => name).filter((name) => name !== 'PING')).toEqual(['EVALSHA', 'EVALSHA']);
+  });
+
+  it('cannot be had while Redis is down: 503 with Retry-After, or without a lock where that is allowed', async () => {
+    const { server, kit } = await start();
+    const [denying, allowing] = await Promise.all([serveLocked(kit), serveLocked(kit, { onError: 'allow' })]);
+    const downs = eventsOf(kit, 'connection:down');
+    await server.kill();
+    await until('the loss is noticed', () => downs.length > 0);
+    const refusal = await send(denying);
+    expect(refusal.status).toBe(503);
+    expect(refusal.headers['content-type']).toContain('application/problem+json');
+    expect(refusal.headers['retry-after']).toBe('1');
+    expect((await send(allowing)).text).toBe('without a lock');
+    await expect(kit.locks.tryAcquire('a')).rejects.toMatchObject({ name: 'ConnectionError' });
+    await server.restart();
+    await until('it can be had again', async () => (await send(denying)).text === 'with a lock');
+    expect((await send(allowing)).text).toBe('with a lock');
+  });
+
+  it.each(['', 'garbage', '1:5', '1:1:1:', '1:1:1:to/ken', '0:1:2:token'])(
+    'is held as long as its value cannot be read, which is told once: %j',
+    async (value) => {
+      const { server, kit, key } = await start();
+      const address = await serveLocked(kit, { onError: 'allow' });
+      const errors = eventsOf(kit, 'error');
+      await withPlainClient(server.url, (client) => client.set(key, value));
+      for (let turn = 0; turn < 3; turn++) expect((await send(address)).status).toBe(409);
+      expect(errors).toMatchObject([{ room: 'lock', error: { code: 'ERR_REDIS_KIT_CORRUPT' } }]);
+      expect(String(errors[0]?.error)).toContain(key);
+      await withPlainClient(server.url, async (client) => {
+        expect(await client.getDel(key), 'untouched').toBe(value);
+      });
+      expect((await send(address)).text).toBe('with a lock');
+    },
+  );
+
+  it('is held when its key is of another type', async () => {
+    const { server, kit, key } = await start();
+    await withPlainClient(server.url, (client) => client.lPush(key, 'x'));
+    expect(await kit.locks.tryAcquire('a')).toBeNull();
+  });
+
+  it('of a newer version of redis-kit is nobody’s to have or overwrite: 503, also where an outage is allowed', async () => {
+    const { server, kit, key } = await start();
+    await withPlainClient(server.url, (client) => client.set(key, '2:whatever', { EX: 60 }));
+    for (const onError of ['deny', 'allow'] as const) {
+      expect((await send(await serveLocked(kit, { onError }))).status).toBe(503);
+    }
+    await expect(kit.locks.tryAcquire('a')).rejects.toMatchObject({ code: 'ERR_REDIS_KIT_NEWER_FORMAT' });
+    expect(await withPlainClient(server.url, (client) => client.get(key))).toBe('2:whatever');
+  });
+
+  it('that was granted after its caller had given up is given back, also when nothing may be sent by then', async () => {
+    const { server, kit, key } = await start();
+    const granted = await kit.locks.tryAcquire('warm-up');
+    await granted?.release();
+    server.freeze();
+    const attempts = Array.from({ length: 5 }, () => kit.locks.tryAcquire('a', { lease: LONG_LEASE }));
+    for (const attempt of attempts)
+      await expect(attempt).rejects.toMatchObject({ code: 'ERR_REDIS_KIT_TIMEOUT' });
+    server.thaw();
+    await until('Redis has granted it', async () =>
+      withPlainClient(server.url, async (client) => (await client.exists(`${key}:fence`)) === 1),
+    );
+    await until('it is given back', async () => !(await isStored(server, key)));
+    await until('it can be had again', () =>
+      kit.locks.tryAcquire('a').then(
+        (lock) => lock !== null,
+        () => false,
+      ),
+    );
+  });
+
+  it('whose grant was lost with the connection is given back', async () => {
+    const { server, key } = await start();
+    const proxy = await startProxy(server);
+    const kit = kitForTest({ url: proxy.url, prefix: key.slice(0, key.indexOf(':')) });
+    await (await kit.locks.tryAcquire('warm-up'))?.release();
+    proxy.loseNextReply();
+    await expect(kit.locks.tryAcquire('a', { lease: LONG_LEASE })).rejects.toMatchObject({
+      name: 'StoreError',
+      code: 'ERR_REDIS_KIT_CONNECTION',
+    });
+    await until('it is given back', async () => !(await isStored(server, key)));
+    expect(await kit.locks.tryAcquire('a')).not.toBeNull();
+  });
+
+  it('that could not be released during an outage is free soon after, and its client does not wait', async () => {
+    const { server, kit, key } = await start();
+    let lock: LockHandle | undefined;
+    const app = express();
+    app.get('/', kit.lock({ key: () => 'a', lease: LONG_LEASE }), (req, res) => {
+      lock = req.lock;
+      server.freeze();
+      res.send('done all the same');
+    });
+    const begin = performance.now();
+    const answer = await send(await serve(app));
+    expect([answer.status, answer.text]).toEqual([200, 'done all the same']);
+    expect(performance.now() - begin).toBeLessThan(2_000);
+    expect(await lock?.release()).toBe(false);
+    for (let turn = 0; turn < 3; turn++) await kit.locks.tryAcquire('b').catch(ignore);
+    server.thaw();
+    await until('it is free', async () => !(await isStored(server, key)));
+  });
+
+  it('is lost when it cannot be renewed in time, and its request is told once', async () => {
+    const { server, kit } = await start();
+    const lost: unknown[] = [];
+    const events = eventsOf(kit, 'lock:lost');
+    const app = express();
+    app.get(
+      '/',
+      kit.lock({
+        key: () => 'a',
+        lease: '600ms',
+        onLost(_req, _res, error) {
+          lost.push(error);
+          throw new Error('a listener that throws does not end the process');
+        },
+      }),
+      (req, res) => {
+        server.freeze();
+        req.lock?.signal.addEventListener('abort', () =>
+          res.status(500).send(String(req.lock?.signal.reason)),
+        );
+      },
+    );
+    const answer = await send(await serve(app));
+    expect(answer.text).toMatch(/^LockLostError: the lease of the lock 'a' may have ended/);
+    expect(lost).toMatchObject([{ code: 'ERR_REDIS_KIT_LOCK_LOST' }]);
+    expect(events).toHaveLength(1);
+    server.thaw();
+    await until('the next one gets it', () =>
+      kit.locks.tryAcquire('a').then(
+        (lock) => lock !== null,
+        () => false,
+      ),
+    );
+  });
+
+  it('outlives an outage that is shorter than its lease', async () => {
+    const { server, kit } = await start();
+    const lock = held(await kit.locks.tryAcquire('a', { lease: '3s' }));
+    server.freeze();
+    // The first renewal is due after a second and is late 300 ms later.
+    await until('a renewal has failed', () => lock.remainingMs() < 1_500);
+    server.thaw();
+    await until('it was renewed', () => lock.remainingMs() > 2_000);
+    expect(lock.signal.aborted).toBe(false);
+    expect(await lock.release()).toBe(true);
+  });
+
+  it('has a higher fence after Redis has lost everything', async () => {
+    const { server, kit } = await start();
+    const before = held(await kit.locks.tryAcquire('a'));
+    await withPlainClient(server.url, (client) => client.flushAll());
+    const flushed = held(await kit.locks.tryAcquire('a'));
+    expect(flushed.fence).toBeGreaterThan(before.fence);
+    await server.kill();
+    await server.restart();
+    let after: LockHandle | null = null;
+    await until('it can be had again', async () => {
+      after = await kit.locks.tryAcquire('a').catch(() => null);
+      return after !== null;
+    });
+    expect(held(after).fence).toBeGreaterThan(flushed.fence);
+  });
+
+  it('leaves keys that all have a TTL', async () => {
+    const { server, kit } = await start();
+    await kit.locks.tryAcquire('a', { lease: '10s' });
+    const extended = held(await kit.locks.tryAcquire('b', { lease: '10s' }));
+    await extended.extend();
+    await (await kit.locks.tryAcquire('c'))?.release();
+    await withPlainClient(server.url, async (client) => {
+      const keys = await client.keys('*');
+      expect(keys).toHaveLength(5);
+      for (const key of keys) expect(await client.pTTL(key), key).toBeGreaterThan(5_000);
+    });
+  });
+});

@@ -1,0 +1,276 @@
+import { once } from 'node:events';
+import { Agent, get, type IncomingMessage, request } from 'node:http';
+import express, { type RequestHandler } from 'express';
+import { expect, it, onTestFinished } from 'vitest';
+import type { LockConflict, LockOptions } from '../../src/index.ts';
+import { APPS } from '../http/frameworks.ts';
+import { describeOnBothEngines, eventsOf, kitForTest } from '../support/kits.ts';
+import { until } from '../support/until.ts';
+import { send, serve } from '../support/web.ts';
+
+/** Something that a handler waits for until the test opens it. */
+function gate() {
+  let open: () => void = () => undefined;
+  const opened = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  return { opened, open };
+}
+
+function expectCutOff(error: unknown): void {
+  expect(String(error)).toMatch(/aborted|hang up|ECONNRESET/);
+}
+
+describeOnBothEngines('kit.lock', (url) => {
+  async function start(handler: RequestHandler, options: Partial<LockOptions> = {}) {
+    const kit = kitForTest({ url: url() });
+    const app = express().set('env', 'test');
+    app.all('/{*path}', kit.lock({ key: () => 'order:7', ...options }), handler);
+    const isFree = async () => {
+      await using lock = await kit.locks.tryAcquire('order:7');
+      return lock !== null;
+    };
+    return { kit, address: await serve(app), isFree };
+  }
+
+  it('lets one of two requests run, and refuses the other with 409, Retry-After and a problem', async () => {
+    const { opened, open } = gate();
+    const { kit, address, isFree } = await start((req, res) => {
+      void opened.then(() => res.json({ fence: req.lock?.fence, keys: req.lock?.keys }));
+    });
+    const [acquired, refused, released] = (['lock:acquired', 'lock:refused', 'lock:released'] as const).map(
+      (name) => eventsOf(kit, name),
+    );
+    const first = send(address);
+    await until('it holds the lock', () => acquired?.length === 1);
+    const second = await send(address);
+    expect(second.status).toBe(409);
+    expect(second.headers['content-type']).toContain('application/problem+json');
+    expect(JSON.parse(second.text)).toMatchObject({ status: 409, title: 'Conflict' });
+    expect(second.headers['retry-after']).toBe('1');
+    expect(await isFree()).toBe(false);
+    open();
+    const { status, text } = await first;
+    expect(status).toBe(200);
+    expect(JSON.parse(text)).toEqual({ fence: expect.any(Number), keys: ['order:7'] });
+    expect([acquired, refused, released]).toMatchObject([
+      [{ keys: ['order:7'] }],
+      [{ keys: ['order:7'] }, { keys: ['order:7'] }],
+      [{ keys: ['order:7'] }],
+    ]);
+  });
+
+  it('lets requests with other keys run side by side', async () => {
+    let running = 0;
+    const { opened, open } = gate();
+    const { address } = await start(
+      (_req, res) => {
+        if (++running === 3) open();
+        void opened.then(() => res.end());
+      },
+      { key: async (req) => req.path },
+    );
+    const answers = await Promise.all(['a', 'b', 'c'].map((path) => send(`${address}/${path}`)));
+    expect(answers.map(({ status }) => status)).toEqual([200, 200, 200]);
+  });
+
+  it.each<[string, RequestHandler]>([
+    ['whole', (_req, res) => void res.send('body')],
+    [
+      'in one write() that completes the declared length, and the end much later',
+      (_req, res) => {
+        res.setHeader('Content-Length', 4);
+        res.write('body');
+        setTimeout(() => res.end(), 5);
+      },
+    ],
+    [
+      'in pieces',
+      (_req, res) => {
+        res.write('bo');
+        setImmediate(() => res.end('dy'));
+      },
+    ],
+  ])('never meets its own last lock, 200 requests in a row, answered %s', async (_, handler) => {
+    const { address } = await start(handler);
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    onTestFinished(() => agent.destroy());
+    for (let turn = 0; turn < 200; turn++) {
+      const [response] = (await once(get(address, { agent }), 'response')) as [IncomingMessage];
+      let text = '';
+      for await (const chunk of response.setEncoding('utf8')) text += chunk;
+      expect([turn, response.statusCode, text]).toEqual([turn, 200, 'body']);
+    }
+  });
+
+  it('is free before the last byte arrives, of a body of declared length also before its end', async () => {
+    const { opened, open } = gate();
+    const { address, isFree } = await start((_req, res) => {
+      res.setHeader('Content-Length', 4);
+      res.write('bo');
+      res.write('dy');
+      void opened.then(() => res.end());
+    });
+    let heard = '';
+    const client = request(address, { agent: false }).end();
+    const [response] = (await once(client, 'response')) as [IncomingMessage];
+    response.setEncoding('utf8').on('data', (chunk) => {
+      heard += chunk;
+    });
+    await until('the first half has come', () => heard === 'bo');
+    expect(await isFree()).toBe(false);
+    open();
+    await until('all has come', () => heard === 'body');
+    expect(await isFree()).toBe(true);
+  });
+
+  it('stays with a handler that still runs when its client has gone', async () => {
+    const { opened, open } = gate();
+    let gone = false;
+    const { kit, address, isFree } = await start((_req, res) => {
+      res.on('close', () => {
+        gone = true;
+      });
+      void opened.then(() => res.send('for nobody'));
+    });
+    const acquired = eventsOf(kit, 'lock:acquired');
+    const client = request(address, { agent: false }).on('error', expectCutOff).end();
+    await until('it holds the lock', () => acquired.length === 1);
+    client.destroy();
+    await until('the server knows', () => gone);
+    expect((await send(address)).status).toBe(409);
+    open();
+    await until('it is free', isFree);
+  });
+
+  it.each<[string, RequestHandler]>([
+    [
+      'throws',
+      () => {
+        throw new Error('on purpose');
+      },
+    ],
+    ['rejects', () => Promise.reject(new Error('on purpose'))],
+    ['calls next(error)', (_req, _res, next) => next(new Error('on purpose'))],
+    ['does not answer but passes on', (_req, _res, next) => next()],
+  ])('is free again when the handler %s', async (_, handler) => {
+    const { address, isFree } = await start(handler);
+    for (let turn = 0; turn < 3; turn++) expect((await send(address)).status).toBeGreaterThanOrEqual(404);
+    expect(await isFree()).toBe(true);
+  });
+
+  it('is taken from a handler that takes longer than maxHold, which is told', async () => {
+    const lost: unknown[] = [];
+    let reason: unknown;
+    const { kit, address, isFree } = await start(
+      (req) => {
+        req.lock?.signal.addEventListener('abort', () => {
+          reason = req.lock?.signal.reason;
+        });
+      },
+      { maxHold: '150ms', onLost: (req, _res, error) => lost.push([req.path, error]) },
+    );
+    const events = eventsOf(kit, 'lock:lost');
+    const client = request(address, { agent: false }).on('error', expectCutOff).end();
+    onTestFinished(() => void client.destroy());
+    await until('it is lost', () => events.length > 0);
+    await until('it is free', isFree);
+    expect(reason).toMatchObject({ name: 'LockLostError', code: 'ERR_REDIS_KIT_LOCK_LOST' });
+    expect(lost).toEqual([['/', reason]]);
+    expect(events).toEqual([{ keys: ['order:7'], error: reason }]);
+  });
+
+  it('outlives its lease while the handler runs: nobody else gets it', async () => {
+    const { opened, open } = gate();
+    const { kit, address, isFree } = await start(
+      (req, res) => void opened.then(() => res.json(req.lock?.signal.aborted)),
+      { lease: '400ms' },
+    );
+    const acquired = eventsOf(kit, 'lock:acquired');
+    const answer = send(address);
+    await until('it holds the lock', () => acquired.length === 1);
+    const end = performance.now() + 1_200;
+    while (performance.now() < end) {
+      expect(await isFree()).toBe(false);
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    open();
+    expect((await answer).text).toBe('false');
+    expect(await isFree()).toBe(true);
+  });
+
+  it('takes no lock for the key null', async () => {
+    let running = 0;
+    const { opened, open } = gate();
+    const { address } = await start(
+      (req, res) => {
+        if (++running === 2) open();
+        void opened.then(() => res.json(req.lock === undefined));
+      },
+      { key: () => null },
+    );
+    const answers = await Promise.all([send(address), send(address)]);
+    expect(answers.map(({ text }) => text)).toEqual(['true', 'true']);
+  });
+
+  it.each([
+    ["''", () => ''],
+    ['undefined', () => undefined],
+    ['7', () => 7],
+    ['an object', async () => ({})],
+    ['a rejection', () => Promise.reject(new Error('a rejection'))],
+    [
+      'an exception',
+      () => {
+        throw new Error('an exception');
+      },
+    ],
+  ])('is an error of the app, and no lock, when the key is %s', async (value, key) => {
+    const kit = kitForTest({ url: url() });
+    const errors: unknown[] = [];
+    const app = express();
+    app.use(kit.lock({ key: key as unknown as LockOptions['key'] }), (_req, res) => void res.send('ran'));
+    app.use((error: unknown, _req: unknown, res: express.Response, _next: unknown) => {
+      errors.push(error);
+      res.status(500).end();
+    });
+    expect((await send(await serve(app))).status).toBe(500);
+    expect(errors).toHaveLength(1);
+    expect(String(errors[0])).toContain(value);
+    const isOwn = value === 'a rejection' || value === 'an exception';
+    expect(errors[0]).toMatchObject(isOwn ? { name: 'Error' } : { code: 'ERR_REDIS_KIT_NO_IDENTITY' });
+  });
+
+  it('hands a conflict to the handler of the options', async () => {
+    const conflicts: LockConflict[] = [];
+    const { kit, address } = await start((_req, res) => void res.send('ran'), {
+      lease: '30s',
+      handler: (req, res, _next, conflict) => {
+        conflicts.push(conflict);
+        res.status(423).send(req.path);
+      },
+    });
+    await using _held = await kit.locks.tryAcquire('order:7', { lease: '10s' });
+    const answer = await send(`${address}/x`);
+    expect([answer.status, answer.text]).toEqual([423, '/x']);
+    expect(conflicts).toEqual([{ key: 'order:7', expiresInMs: expect.any(Number) }]);
+    expect(conflicts[0]?.expiresInMs).toBeLessThanOrEqual(10_000);
+    expect(conflicts[0]?.expiresInMs).toBeGreaterThan(5_000);
+  });
+
+  it.each(APPS)('works under %s', async (_, makeApp) => {
+    const kit = kitForTest({ url: url() });
+    const { opened, open } = gate();
+    const acquired = eventsOf(kit, 'lock:acquired');
+    const app = makeApp();
+    app.use(kit.lock({ key: () => 'a' }));
+    app.use((_req, res) => void opened.then(() => res.end('ran')));
+    const address = await serve(app);
+    const first = send(address);
+    await until('it holds the lock', () => acquired.length === 1);
+    expect((await send(address)).status).toBe(409);
+    open();
+    expect((await first).text).toBe('ran');
+    expect((await send(address)).status).toBe(200);
+  });
+});

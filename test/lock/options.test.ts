@@ -1,0 +1,26 @@
+import { describe, expect, it } from 'vitest';
+import type { LockOptions } from '../../src/index.ts';
+import { kitForTest } from '../support/kits.ts';
+
+describe('the options of kit.lock', () => {
+  const key = () => 'a';
+
+  it.each([
+    [undefined, 'options must be an object'],
+    [{}, '`key`'],
+    [{ key: 'order' }, "`key` is 'order'"],
+    [{ key, lease: 0 }, '`lease` is 0'],
+    [{ key, lease: '99ms' }, 'at least 100 ms'],
+    [{ key, lease: '25d' }, 'at most 24 days'],
+    [{ key, maxHold: '25d' }, 'at most 24 days'],
+    [{ key, maxHold: -1 }, '`maxHold` is -1'],
+    [{ key, onError: 'ignore' }, "`onError` is 'ignore'"],
+    [{ key, handler: true }, '`handler`'],
+    [{ key, onLost: 'x' }, '`onLost`'],
+    [{ key, wait: '5s' }, 'unknown option `wait`'],
+    [{ key, leese: '5s' }, 'did you mean `lease`?'],
+  ])('are refused when they cannot be: %j', (options, part) => {
+    const kit = kitForTest({ url: 'memory:' });
+    expect(() => kit.lock(options as LockOptions)).toThrow(part);
+  });
+});

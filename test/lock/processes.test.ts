@@ -1,0 +1,77 @@
+import { expect, it, onTestFinished } from 'vitest';
+import { describeWithServers } from '../support/context.ts';
+import { kitForTest } from '../support/kits.ts';
+import { withPlainClient } from '../support/plain-client.ts';
+import { startProgram } from '../support/program.ts';
+import { startRedis } from '../support/servers.ts';
+import { until } from '../support/until.ts';
+
+const PROCESSES = 4;
+const TURNS = 50;
+
+async function startForTest() {
+  const server = await startRedis();
+  onTestFinished(() => server.stop());
+  return server;
+}
+
+describeWithServers('a lock among processes', () => {
+  it('is free a lease after its holder was killed, and not before', async () => {
+    const server = await startForTest();
+    const kit = kitForTest({ url: server.url, prefix: 't-processes' });
+    const holder = startProgram(`
+      const kit = createRedisKit({ url: '${server.url}', prefix: 't-processes' });
+      const lock = await kit.locks.tryAcquire('a', { lease: '1s' });
+      console.log(lock.fence);
+      setInterval(() => undefined, 60_000);
+    `);
+    const fence = Number(await holder.line());
+    const end = performance.now() + 1_500;
+    while (performance.now() < end) {
+      expect(await kit.locks.tryAcquire('a'), 'it is renewed').toBeNull();
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    holder.process.kill('SIGKILL');
+    await holder.ended;
+    const killedAt = performance.now();
+    expect(await kit.locks.tryAcquire('a'), 'nobody has freed it').toBeNull();
+    await until('it is free', async () => {
+      await using lock = await kit.locks.tryAcquire('a');
+      if (lock !== null) expect(lock.fence).toBeGreaterThan(fence);
+      return lock !== null;
+    });
+    expect(performance.now() - killedAt).toBeLessThan(4_000);
+  });
+
+  it('lets no update be lost, whichever process reads, waits and writes', async () => {
+    const server = await startForTest();
+    const programs = Array.from({ length: PROCESSES }, () =>
+      startProgram(`
+        const kit = createRedisKit({ url: '${server.url}', prefix: 't-processes', commandTimeout: '10s' });
+        await kit.ready();
+        const { client } = kit;
+        const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+        for (let turn = 0; turn < ${TURNS}; turn++) {
+          let lock = null;
+          while ((lock ??= await kit.locks.tryAcquire('counter', { lease: '10s' })) === null) await pause(1 + Math.random() * 4);
+          const seen = Number(await client.get('counter'));
+          await pause(Math.random() * 2);
+          await client.set('counter', String(seen + 1));
+          await client.rPush('fences', String(lock.fence));
+          if (!(await lock.release())) throw new Error('the lock was lost');
+        }
+        await kit.close();
+      `),
+    );
+    for (const { ended } of programs) expect(await ended).toEqual({ code: 0, said: '' });
+    await withPlainClient(server.url, async (client) => {
+      expect(Number(await client.get('counter'))).toBe(PROCESSES * TURNS);
+      const fences = (await client.lRange('fences', 0, -1)).map(Number);
+      expect(fences).toHaveLength(PROCESSES * TURNS);
+      expect(
+        [...new Set(fences)].sort((a, b) => a - b),
+        'in the order of the grants',
+      ).toEqual(fences);
+    });
+  });
+});
