@@ -21,6 +21,7 @@ const app = spawn(
     env: {
       SESSION_SECRET: randomBytes(32).toString('hex'),
       ...process.env,
+    REDIS_URL: process.env.REDIS_URL || 'memory:',
       PORT: isServing ? (process.env.PORT ?? '0') : '0',
     },
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -31,9 +32,7 @@ process.on('exit', () => app.kill());
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => app.kill('SIGTERM'));
 
 const base = `http://localhost:${await listeningPort()}`;
-console.log(
-  `The app of examples/quickstart.ts runs on ${base}, with ${process.env.REDIS_URL ? 'Redis' : 'memory:'}.`,
-);
+console.log(`The app of examples/quickstart.ts runs on ${base}, with ${storeName()}.`);
 
 if (isServing) {
   console.log('Press Ctrl-C to stop it.');
@@ -154,4 +153,9 @@ async function listeningPort(): Promise<number> {
     }
   }
   throw new Error(`the app ended before it listened: ${output}`);
+}
+
+function storeName(): string {
+  const url = process.env.REDIS_URL || 'memory:';
+  return url.startsWith('memory:') ? 'memory:' : 'Redis';
 }

@@ -3,18 +3,14 @@ import express from 'express';
 import { createRedisKit } from 'redis-kit';
 
 const kit = createRedisKit({ url: process.env.REDIS_URL ?? 'memory:', prefix: 'shop' });
+const tries = { algorithm: 'token-bucket', capacity: 5, refill: { tokens: 1, per: '10s' } } as const;
 const app = express();
 
 app.use(express.json());
 app.use(kit.session({ secret: process.env.SESSION_SECRET }));
+app.use(kit.rateLimit({ algorithm: 'sliding-window', limit: 100, window: '1m' }));
 
-const fiveTries = kit.rateLimit({
-  algorithm: 'token-bucket',
-  capacity: 5,
-  refill: { tokens: 1, per: '10s' },
-  key: (req) => String(req.body.user),
-});
-app.post('/login', fiveTries, (req, res, next) => {
+app.post('/login', kit.rateLimit({ ...tries, key: (req) => String(req.body.user) }), (req, res, next) => {
   req.session.regenerate((error) => {
     if (error) return next(error);
     req.session.userId = String(req.body.user);
@@ -22,8 +18,6 @@ app.post('/login', fiveTries, (req, res, next) => {
   });
 });
 app.get('/me', (req, res) => res.json({ user: req.session.userId ?? null }));
-
-app.use(kit.rateLimit({ algorithm: 'sliding-window', limit: 100, window: '1m' }));
 app.get('/products', kit.cache({ ttl: '30s' }), (_req, res) => res.json({ listedAt: Date.now() }));
 app.post('/orders/:id/pay', kit.lock({ key: (req) => `order:${req.params.id}` }), async (req, res) => {
   await setTimeout(200); // the payment provider

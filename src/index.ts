@@ -14,6 +14,7 @@ export type { CacheOptions } from './cache/index.ts';
 export type { BorrowedClient } from './connection/borrowed-client.ts';
 export type { ClusterNode, ClusterOptions, ConnectionOptions } from './connection/options.ts';
 export type { Middleware, Next, Req, Res } from './http/middleware.ts';
+export type { RateHeaders } from './http/rate-headers.ts';
 export { createRedisKit, type DefaultClient, type RedisKit } from './kit.ts';
 export type { KitOptions } from './kit-options.ts';
 export type {
@@ -25,8 +26,12 @@ export type {
   Locks,
 } from './lock/index.ts';
 export type {
+  ClientRateLimitInfo,
   Decision,
+  ExpressRateLimitStore,
+  ExpressRateLimitStoreOptions,
   Limiter,
+  MiddlewarePolicy,
   Policy,
   PolicyDecision,
   RateLimitOnError,

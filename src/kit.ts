@@ -18,8 +18,11 @@ import type { Middleware } from './http/middleware.ts';
 import { type KitOptions, resolveKitOptions } from './kit-options.ts';
 import { type LockOptions, LockRoom, type Locks, lockMiddleware } from './lock/index.ts';
 import {
+  type ExpressRateLimitStore,
+  type ExpressRateLimitStoreOptions,
   type Limiter,
   LimiterCore,
+  makeExpressRateLimitStore,
   POLICY_OPTION_NAMES,
   type Policy,
   type RateLimitOptions,
@@ -55,6 +58,8 @@ export interface RedisKit<Client = DefaultClient> {
   rateLimit(options: RateLimitOptions): Middleware & { readonly limiter: Limiter };
   /** The same policy without HTTP. */
   limiter(policy: Policy): Limiter;
+  /** The store for those who keep express-rate-limit; its fixed windows are as inexact as ever. */
+  expressRateLimitStore(options?: ExpressRateLimitStoreOptions): ExpressRateLimitStore;
   /** Answers GET and HEAD from stored responses. */
   cache(options: CacheOptions): Middleware;
   /** Lets one request per key run at a time, and refuses the others with 409; sets `req.lock`. */
@@ -121,10 +126,13 @@ function kitOf<Client>(keys: Keys, shared: Shared, isRoot: boolean): RedisKit<Cl
     session: (options: SessionOptions = {}) => sessionMiddleware(options, deps),
     rateLimit: (options: RateLimitOptions) => rateLimitMiddleware(options, deps, claimLimiterName),
     limiter(policy: Policy) {
-      const settings = resolvePolicy(new OptionReader('kit.limiter', policy, POLICY_OPTION_NAMES));
+      const settings = resolvePolicy(new OptionReader('kit.limiter', policy, POLICY_OPTION_NAMES), false);
       claimLimiterName(settings.name);
-      return new LimiterCore(settings, 'memory', deps);
+      const rest = { onError: 'memory', onDenied: 'ignore', denyCache: undefined } as const;
+      return new LimiterCore({ policies: [settings], ...rest }, deps);
     },
+    expressRateLimitStore: (options: ExpressRateLimitStoreOptions = {}) =>
+      makeExpressRateLimitStore(options, deps, claimLimiterName),
     cache: (options: CacheOptions) => cacheMiddleware(options, deps),
     lock: (options: LockOptions) => lockMiddleware(options, deps),
   });

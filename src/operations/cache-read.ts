@@ -20,7 +20,7 @@ export interface CacheReadReply {
  * reply  {found, value or nil, age ms, left ms}
  */
 const lua = `
-local raw = redis.pcall('GET', KEYS[1])
+local raw = read('GET', KEYS[1])
 if not raw then return { 0, false, 0, 0 } end
 local version = type(raw) == 'string' and string.byte(raw, 2)
 if not version or string.sub(raw, 1, 1) ~= '${CACHE_MAGIC}' then return { 1, false, 0, 0 } end

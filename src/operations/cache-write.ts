@@ -17,7 +17,7 @@ export interface CacheWriteArgs {
  * reply  1 stored, 0 left alone
  */
 const lua = `
-local there = redis.pcall('GETRANGE', KEYS[1], 0, 1)
+local there = read('GETRANGE', KEYS[1], 0, 1)
 if type(there) == 'string' and #there == 2 and string.sub(there, 1, 1) == '${CACHE_MAGIC}'
     and string.byte(there, 2) > 1 then
   return 0

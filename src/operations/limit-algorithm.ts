@@ -13,8 +13,12 @@ export interface PolicyState {
   waitFor(cost: number): number;
   /** Milliseconds until `remaining` grows; 0 when nothing is used. */
   untilMore(): number;
-  /** Counts the units, whether they fit or not, and answers the stamp by which they can be given back. */
-  charge(units: number): number;
+  /**
+   * Counts the units, whether they fit or not, and answers the stamp by which they can be given back. Those of a
+   * refused try are counted only as far as they can still matter, so that a flood of them costs no more memory and
+   * no longer wait than a full quota.
+   */
+  charge(units: number, isRefused: boolean): number;
   /** Gives back what is still owed of a charge. */
   refund(stamp: number, units: number): void;
   /** Writes what evaluation alone has learnt (expired entries), so that the next call need not learn it again. */

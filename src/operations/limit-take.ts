@@ -11,17 +11,20 @@ export interface PolicyArgs {
 }
 
 export interface TakeArgs {
-  /** `take` charges when every policy allows it, `peek` never, `force` always. */
-  readonly mode: 'take' | 'peek' | 'force';
+  /** `take` charges when every policy allows it, `peek` never, `force` always; `count` charges refused tries too. */
+  readonly mode: 'take' | 'peek' | 'force' | 'count';
   readonly cost: number;
   readonly policies: readonly PolicyArgs[];
 }
 
-/** What one policy answers. `stamp` names the charge for a refund; 0 when nothing was charged. */
+/** What one policy answers. */
 export interface TakeReply {
+  readonly allowed: boolean;
   readonly used: number;
+  /** Milliseconds until the same cost fits, after what was charged now: 0 at once, -1 never. */
   readonly waitMs: number;
   readonly resetMs: number;
+  /** Names the charge for a refund; 0 when nothing was charged. */
   readonly stamp: number;
   readonly found: Found;
 }
@@ -34,30 +37,30 @@ export const ALGORITHMS_LUA: string = `local algorithms = {}\n${slidingWindow.lu
  *
  * KEYS   one per policy, all of one hash tag
  * ARGV   1 time, 2 mode, 3 cost, then per policy: algorithm, limit, span, rate
- * reply  per policy {used, wait ms (0 allows, -1 never will), reset ms, stamp, found}
+ * reply  per policy {allowed 0 or 1, used, wait ms (-1 never), reset ms, stamp, found}
  *
  * A value of a newer format charges nothing anywhere.
  */
 const lua = `${ALGORITHMS_LUA}
 local mode, cost = ARGV[2], tonumber(ARGV[3])
-local states, waits, allowed, readable = {}, {}, true, true
+local states, fits, allowed, readable = {}, {}, true, true
 for i, key in ipairs(KEYS) do
   local algorithm = algorithms[ARGV[4 * i]]
   local s = algorithm.open(key, tonumber(ARGV[4 * i + 1]), tonumber(ARGV[4 * i + 2]), tonumber(ARGV[4 * i + 3]))
-  s.algorithm, states[i], waits[i] = algorithm, s, algorithm.wait_for(s, cost)
-  if waits[i] ~= 0 then allowed = false end
-  if s.found == 2 then readable = false end
+  s.algorithm, states[i], fits[i] = algorithm, s, algorithm.wait_for(s, cost) == 0
+  allowed = allowed and fits[i]
+  readable = readable and s.found ~= 2
 end
-local charge = readable and cost > 0 and (mode == 'force' or (mode == 'take' and allowed))
+local charges = mode == 'force' or mode == 'count' or (mode == 'take' and allowed)
 local reply = {}
 for i, s in ipairs(states) do
-  local stamp = 0
-  if charge then
-    stamp = s.algorithm.charge(s, cost)
-  elseif mode ~= 'peek' and readable then
-    s.algorithm.settle(s)
+  local algorithm, stamp = s.algorithm, 0
+  if readable and charges and cost > 0 then
+    stamp = algorithm.charge(s, cost, mode == 'count' and not allowed)
+  elseif readable and mode ~= 'peek' then
+    algorithm.settle(s)
   end
-  reply[i] = { s.algorithm.used(s), waits[i], s.algorithm.until_more(s), stamp, s.found }
+  reply[i] = { fits[i] and 1 or 0, algorithm.used(s), algorithm.wait_for(s, cost), algorithm.until_more(s), stamp, s.found }
 end
 return reply
 `;
@@ -76,27 +79,29 @@ export const limitTake: Operation<TakeArgs, readonly TakeReply[]> = defineOperat
     const states = policies.map(({ algorithm, numbers }, index) =>
       algorithm.open(memory, keys[index] ?? '', now, numbers),
     );
-    const waits = states.map((state) => state.waitFor(cost));
+    const fits = states.map((state) => state.waitFor(cost) === 0);
+    const allowed = !fits.includes(false);
     const readable = states.every((state) => state.found !== 'newer');
-    const allowed = mode === 'force' || (mode === 'take' && waits.every((wait) => wait === 0));
-    const charge = readable && cost > 0 && allowed;
+    const charges = mode === 'force' || mode === 'count' || (mode === 'take' && allowed);
     return states.map((state, index) => {
-      const stamp = charge ? state.charge(cost) : 0;
-      if (!charge && mode !== 'peek' && readable) state.settle();
+      let stamp = 0;
+      if (readable && charges && cost > 0) stamp = state.charge(cost, mode === 'count' && !allowed);
+      else if (readable && mode !== 'peek') state.settle();
       const found = foundCode(state.found);
-      return [state.used(), waits[index] ?? 0, state.untilMore(), stamp, found];
+      return [fits[index] ? 1 : 0, state.used(), state.waitFor(cost), state.untilMore(), stamp, found];
     });
   },
   decode(reply) {
     return arrayOf(reply).map((each) => {
       const fields = arrayOf(each);
-      const found = foundAt(fields, 4);
+      const found = foundAt(fields, 5);
       if (found === 'newer') throw newerFormat('rate-limit');
       return {
-        used: integerAt(fields, 0),
-        waitMs: integerAt(fields, 1),
-        resetMs: integerAt(fields, 2),
-        stamp: integerAt(fields, 3),
+        allowed: integerAt(fields, 0) === 1,
+        used: integerAt(fields, 1),
+        waitMs: integerAt(fields, 2),
+        resetMs: integerAt(fields, 3),
+        stamp: integerAt(fields, 4),
         found,
       };
     });

@@ -31,7 +31,7 @@ const lua = `${LOCK_LUA}
 local lock = load()
 if lock.found ~= 0 then return { lock.found, 0, 0, -1 } end
 if lock.deadline > now then return { 0, 0, lock.fence, lock.deadline - now } end
-local counter = redis.pcall('GET', KEYS[2])
+local counter = read('GET', KEYS[2])
 local last = type(counter) == 'string' and tonumber(string.match(counter, '^1:(%d+)$') or '') or 0
 local fence = math.max(last + 1, now_us)
 redis.call('SET', KEYS[1], string.format('1:%.0f:%.0f:%s', fence, now + ARGV[3], ARGV[2]), 'PX', ARGV[3])

@@ -8,7 +8,7 @@ import type { Found } from './reply.ts';
 /** Defines `load()`, which answers { found, fence, deadline, token } of KEYS[1]; a free lock has deadline 0. */
 export const LOCK_LUA = `
 local function load()
-  local raw = redis.pcall('GET', KEYS[1])
+  local raw = read('GET', KEYS[1])
   if not raw then return { found = 0, deadline = 0 } end
   if type(raw) ~= 'string' then return { found = 1, deadline = 0 } end
   local version = tonumber(string.match(raw, '^(%d+):') or '')

@@ -21,7 +21,8 @@ export interface Keyspace {
  * raw reply, leave the same bytes behind, and are read by the same decoder.
  *
  * Every script finds the time in `now` (ms) and `now_us`: the server's, or the one in ARGV[1] when a test injects
- * it. Its own arguments begin at ARGV[2].
+ * it. Its own arguments begin at ARGV[2]. `read` is a call that answers with a table where the key holds something
+ * of another type, which counts as corrupt; any other error is the script's.
  */
 export interface Operation<Args, Reply> {
   readonly name: string;
@@ -32,7 +33,7 @@ export interface Operation<Args, Reply> {
   decode(reply: RawReply): Reply;
 }
 
-const CLOCK = `
+const PREAMBLE = `
 local now, now_us
 if ARGV[1] == '' then
   local time = redis.call('TIME')
@@ -42,11 +43,17 @@ else
   now = tonumber(ARGV[1])
   now_us = now * 1000
 end
+
+local function read(...)
+  local reply = redis.pcall(...)
+  if type(reply) == 'table' and not string.find(reply.err, 'WRONGTYPE', 1, true) then return redis.call(...) end
+  return reply
+end
 `;
 
 export function defineOperation<Args, Reply>(
   definition: Omit<Operation<Args, Reply>, 'sha'>,
 ): Operation<Args, Reply> {
-  const lua = CLOCK + definition.lua;
+  const lua = PREAMBLE + definition.lua;
   return Object.freeze({ ...definition, lua, sha: createHash('sha1').update(lua).digest('hex') });
 }

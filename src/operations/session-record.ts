@@ -8,13 +8,13 @@ import type { Found } from './reply.ts';
  * Times are milliseconds of the server's clock, big-endian. `expires` is what ends a session; the key's TTL only
  * follows it.
  */
-export const SESSION_HEADER = 26;
+const SESSION_HEADER = 26;
 
 /** Defines `load()`, which answers { found, created, expires, idle, absolute, data } of KEYS[1], dead or alive. */
 export const SESSION_LUA: string = `
 local HEADER = ${SESSION_HEADER}
 local function load()
-  local raw = redis.pcall('GET', KEYS[1])
+  local raw = read('GET', KEYS[1])
   if not raw then return { found = 0, expires = 0 } end
   local version = type(raw) == 'string' and string.byte(raw, 2)
   if not version or string.sub(raw, 1, 1) ~= 'S' then return { found = 1, expires = 0 } end

@@ -1,26 +1,18 @@
 import type { LimitAlgorithm, PolicyNumbers, PolicyState } from './limit-algorithm.ts';
 import type { Keyspace } from './operation.ts';
+import { ENTRY, HEADER, MAX_UNITS, MAX_USED, PackedLog, packEntry } from './packed-log.ts';
 import type { Found } from './reply.ts';
 
 /*
- * The exact sliding window: a log of what was counted when, packed into one string.
- *
- *   header  'W', version 1, head u32, used u32, last u48       16 bytes, big-endian
- *   entry   time u48, units u16                                 8 bytes, times ascending
- *
- * `head` is the index of the first entry that still counts, `used` the units from there on, `last` the latest time
- * seen: a clock that goes back stands still here, so that the order of entries holds. Units of one millisecond
- * share an entry. Expired entries are passed over by moving `head`; once they are half of the string it is written
- * anew, so that trimming costs O(1) on average. Strings of up to CHUNK entries are read and written whole, since
- * one command is cheaper than three.
+ * The exact sliding window: a log of what was counted when, packed into one string (packed-log.ts). Units of one
+ * millisecond share an entry. Expired entries are passed over by moving `head`; once they are half of the string it
+ * is written anew, so that trimming costs O(1) on average. Strings of up to CHUNK entries are read and written
+ * whole, since one command is cheaper than three. A clock that goes back stands still at the latest time seen, so
+ * that the order of entries holds.
  *
  * Policy numbers: limit in units, span = window in ms, rate = resolution in ms (times are rounded up to it).
  */
-const HEADER = 16;
-const ENTRY = 8;
 const CHUNK = 128;
-const MAX_UNITS = 0xffff;
-const MAX_USED = 0xffffffff;
 
 const lua = `
 do
@@ -31,7 +23,7 @@ do
   function window.open(key, limit, span, rate)
     local s = { key = key, limit = limit, span = span, rate = rate, found = 0,
                 head = 0, used = 0, last = 0, count = 0, first = 0, chunk = '' }
-    local raw = redis.pcall('GETRANGE', key, 0, HEADER + ENTRY * CHUNK - 1)
+    local raw = read('GETRANGE', key, 0, HEADER + ENTRY * CHUNK - 1)
     if type(raw) == 'table' then
       s.found = 1
     elseif #raw > 0 then
@@ -43,13 +35,12 @@ do
       elseif string.sub(raw, 1, 2) ~= 'W\\1' or size < HEADER or (size - HEADER) % ENTRY ~= 0 then
         s.found = 1
       else
-        local _
-        _, _, s.head, s.used, s.last = struct.unpack('>BBI4I4I6', raw)
-        s.count = (size - HEADER) / ENTRY
-        s.chunk = string.sub(raw, HEADER + 1)
-        if s.head > s.count then
+        local _, _, head, used, last = struct.unpack('>BBI4I4I6', raw)
+        local count = (size - HEADER) / ENTRY
+        if head > count then
           s.found = 1
-          s.head, s.used, s.last, s.count, s.chunk = 0, 0, 0, 0, ''
+        else
+          s.head, s.used, s.last, s.count, s.chunk = head, used, last, count, string.sub(raw, HEADER + 1)
         end
       end
     end
@@ -80,9 +71,7 @@ do
     return redis.call('GETRANGE', s.key, HEADER + from * ENTRY, HEADER + to * ENTRY - 1)
   end
 
-  function window.used(s)
-    return s.used
-  end
+  function window.used(s) return s.used end
 
   function window.until_freed(s, units)
     local index, free_at = s.head, s.now
@@ -103,17 +92,29 @@ do
 
   function window.until_more(s)
     if s.used == 0 then return 0 end
-    return window.until_freed(s, math.max(1, s.used - s.limit + 1))
+    return window.until_freed(s, math.max(1, s.used - math.max(1, s.limit) + 1))
   end
 
   function window.header(s)
     return struct.pack('>BBI4I4I6', 87, 1, s.head, s.used, s.last)
   end
 
-  function window.charge(s, units)
+  function window.charge(s, units, refused)
     local stamp = math.ceil(s.now / s.rate) * s.rate
-    units = math.min(units, MAX_USED - s.used)
+    local most = refused and math.max(s.used, s.limit) or MAX_USED
+    units = math.min(units, refused and s.limit or MAX_USED - s.used)
     s.used, s.last = s.used + units, s.now
+    while s.used > most and s.head < s.count do
+      local time, oldest = window.entry(s, s.head)
+      local less = math.min(oldest, s.used - most)
+      s.used = s.used - less
+      if less == oldest then
+        s.head = s.head + 1
+      else
+        redis.call('SETRANGE', s.key, HEADER + s.head * ENTRY, struct.pack('>I6I2', time, oldest - less))
+        s.chunk = ''
+      end
+    end
     local from, tail = s.count, {}
     if s.count > s.head then
       local time, held = window.entry(s, s.count - 1)
@@ -168,88 +169,80 @@ end
 `;
 
 class WindowState implements PolicyState {
-  readonly found: Found;
   readonly #memory: Keyspace;
   readonly #key: string;
-  readonly #limit: number;
-  readonly #span: number;
-  readonly #rate: number;
+  readonly #numbers: PolicyNumbers;
+  readonly #log: PackedLog;
+  /** The time, and the time as the log knows it, which never goes back. */
   readonly #time: number;
   readonly #now: number;
-  #value: Buffer;
-  #head = 0;
-  #used = 0;
-  #last = 0;
   #opened: number;
 
-  constructor(memory: Keyspace, key: string, now: number, [limit, span, rate]: PolicyNumbers) {
+  constructor(memory: Keyspace, key: string, time: number, numbers: PolicyNumbers) {
     this.#memory = memory;
     this.#key = key;
-    this.#limit = limit;
-    this.#span = span;
-    this.#rate = rate;
-    this.#time = now;
-    const value = memory.get(key);
-    this.found = inspect(value);
-    this.#value = value !== undefined && this.found === 'fine' ? value : Buffer.alloc(HEADER);
-    if (value !== undefined && this.found === 'fine') {
-      this.#head = value.readUInt32BE(2);
-      this.#used = value.readUInt32BE(6);
-      this.#last = value.readUIntBE(10, 6);
+    this.#numbers = numbers;
+    this.#time = time;
+    const log = new PackedLog(memory.get(key));
+    this.#log = log;
+    this.#now = Math.max(time, log.last);
+    this.#opened = log.head;
+    while (log.head < log.count && log.timeAt(log.head) + numbers[1] <= this.#now) {
+      log.used = Math.max(0, log.used - log.unitsAt(log.head));
+      log.head++;
     }
-    this.#now = Math.max(now, this.#last);
-    this.#opened = this.#head;
-    while (this.#head < this.#count && this.#timeAt(this.#head) + span <= this.#now) {
-      this.#used = Math.max(0, this.#used - this.#unitsAt(this.#head));
-      this.#head++;
-    }
-    if (this.#head === this.#count) this.#used = 0;
+    if (log.head === log.count) log.used = 0;
   }
 
-  get #count(): number {
-    return (this.#value.length - HEADER) / ENTRY;
-  }
-
-  #timeAt(index: number): number {
-    return this.#value.readUIntBE(HEADER + index * ENTRY, 6);
-  }
-
-  #unitsAt(index: number): number {
-    return this.#value.readUInt16BE(HEADER + index * ENTRY + 6);
+  get found(): Found {
+    return this.#log.found;
   }
 
   used(): number {
-    return this.#used;
+    return this.#log.used;
   }
 
   #untilFreed(units: number): number {
     let freeAt = this.#now;
-    for (let index = this.#head; units > 0 && index < this.#count; index++) {
-      units -= this.#unitsAt(index);
-      freeAt = this.#timeAt(index) + this.#span;
+    for (let index = this.#log.head; units > 0 && index < this.#log.count; index++) {
+      units -= this.#log.unitsAt(index);
+      freeAt = this.#log.timeAt(index) + this.#numbers[1];
     }
     return freeAt - this.#time;
   }
 
   waitFor(cost: number): number {
-    if (cost > this.#limit) return -1;
-    return this.#used + cost <= this.#limit ? 0 : this.#untilFreed(this.#used + cost - this.#limit);
+    const [limit] = this.#numbers;
+    if (cost > limit) return -1;
+    return this.#log.used + cost <= limit ? 0 : this.#untilFreed(this.#log.used + cost - limit);
   }
 
   untilMore(): number {
-    return this.#used === 0 ? 0 : this.#untilFreed(Math.max(1, this.#used - this.#limit + 1));
+    const { used } = this.#log;
+    return used === 0 ? 0 : this.#untilFreed(Math.max(1, used - Math.max(1, this.#numbers[0]) + 1));
   }
 
-  charge(wanted: number): number {
-    let stamp = Math.ceil(this.#now / this.#rate) * this.#rate;
-    let units = Math.min(wanted, MAX_USED - this.#used);
-    this.#used += units;
-    this.#last = this.#now;
-    let from = this.#count;
+  charge(wanted: number, isRefused: boolean): number {
+    const [limit, span, rate] = this.#numbers;
+    const log = this.#log;
+    let stamp = Math.ceil(this.#now / rate) * rate;
+    const most = isRefused ? Math.max(log.used, limit) : MAX_USED;
+    let units = Math.min(wanted, isRefused ? limit : MAX_USED - log.used);
+    log.used += units;
+    log.last = this.#now;
+    // The oldest units make room for those of a refused try. Fewer than before would be a gift to a higher limit.
+    while (log.used > most && log.head < log.count) {
+      const oldest = log.unitsAt(log.head);
+      const less = Math.min(oldest, log.used - most);
+      log.used -= less;
+      if (less === oldest) log.head++;
+      else log.setUnitsAt(log.head, oldest - less);
+    }
+    let from = log.count;
     const tail: Buffer[] = [];
-    if (from > this.#head) {
-      const time = this.#timeAt(from - 1);
-      const held = this.#unitsAt(from - 1);
+    if (from > log.head) {
+      const time = log.timeAt(from - 1);
+      const held = log.unitsAt(from - 1);
       stamp = Math.max(stamp, time);
       if (time === stamp && held < MAX_UNITS && units > 0) {
         const more = Math.min(units, MAX_UNITS - held);
@@ -260,63 +253,29 @@ class WindowState implements PolicyState {
     }
     for (; units > 0; units -= Math.min(units, MAX_UNITS))
       tail.push(packEntry(stamp, Math.min(units, MAX_UNITS)));
-    const start = from <= CHUNK || this.#head * 2 >= from ? this.#head : 0;
-    const live = this.#value.subarray(HEADER + start * ENTRY, HEADER + from * ENTRY);
-    this.#head -= start;
-    this.#opened = this.#head;
-    this.#value = Buffer.concat([this.#header(), live, ...tail]);
-    this.#memory.set(this.#key, this.#value, stamp + this.#span - this.#time);
+    log.replace(from <= CHUNK || log.head * 2 >= from ? log.head : 0, from, tail);
+    this.#opened = log.head;
+    this.#memory.set(this.#key, log.pack(), stamp + span - this.#time);
     return stamp;
   }
 
   refund(stamp: number, wanted: number): void {
+    const log = this.#log;
     let units = wanted;
-    for (let index = this.#head; index < this.#count && units > 0; index++) {
-      if (this.#timeAt(index) !== stamp) continue;
-      const held = this.#unitsAt(index);
+    for (let index = log.head; index < log.count && units > 0; index++) {
+      if (log.timeAt(index) !== stamp) continue;
+      const held = log.unitsAt(index);
       const less = Math.min(units, held);
       units -= less;
-      this.#used -= less;
-      this.#value = Buffer.from(this.#value);
-      this.#value.writeUInt16BE(held - less, HEADER + index * ENTRY + 6);
-      this.#rewriteHeader();
+      log.used -= less;
+      log.setUnitsAt(index, held - less);
+      this.#memory.rewrite(this.#key, log.pack());
     }
   }
 
   settle(): void {
-    if (this.#head > this.#opened) this.#rewriteHeader();
+    if (this.#log.head > this.#opened) this.#memory.rewrite(this.#key, this.#log.pack());
   }
-
-  #header(): Buffer {
-    const header = Buffer.alloc(HEADER);
-    header[0] = 0x57;
-    header[1] = 1;
-    header.writeUInt32BE(this.#head, 2);
-    header.writeUInt32BE(this.#used, 6);
-    header.writeUIntBE(this.#last, 10, 6);
-    return header;
-  }
-
-  #rewriteHeader(): void {
-    this.#value = Buffer.concat([this.#header(), this.#value.subarray(HEADER)]);
-    this.#memory.rewrite(this.#key, this.#value);
-  }
-}
-
-function packEntry(time: number, units: number): Buffer {
-  const entry = Buffer.alloc(ENTRY);
-  entry.writeUIntBE(time, 0, 6);
-  entry.writeUInt16BE(units, 6);
-  return entry;
-}
-
-function inspect(value: Buffer | undefined): Found {
-  if (value === undefined) return 'fine';
-  const version = value[1];
-  if (value[0] !== 0x57 || version === undefined) return 'corrupt';
-  if (version > 1) return 'newer';
-  if (version < 1 || value.length < HEADER || (value.length - HEADER) % ENTRY !== 0) return 'corrupt';
-  return value.readUInt32BE(2) > (value.length - HEADER) / ENTRY ? 'corrupt' : 'fine';
 }
 
 export const slidingWindow: LimitAlgorithm = {

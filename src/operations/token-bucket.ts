@@ -6,10 +6,11 @@ import type { Found } from './reply.ts';
  * The token bucket in whole numbers, refilled continuously. One token is `interval` grains, and `tokens` grains
  * flow back every millisecond, so nothing is ever a fraction. What is stored is the debt, in grains, at a time:
  *
- *   '1:<debt>:<at>:<interval>'        1 is the format's version; an absent key is a full bucket
+ *   '1:<debt>:<at>:<interval>;'       1 is the format's version; an absent key is a full bucket
  *
- * A clock that goes back refills nothing and takes nothing. The interval is stored so that a changed policy can
- * convert the debt of the old one. The caller keeps limit * interval below 2^51, so that every sum here is exact.
+ * The semicolon tells a whole value from one that was cut short. A clock that goes back refills nothing and takes
+ * nothing. The interval is stored so that a changed policy can convert the debt of the old one. The caller keeps
+ * limit * interval below 2^51, so that every sum here is exact.
  *
  * Policy numbers: limit = capacity in tokens, span = interval in ms, rate = tokens that come back per interval.
  */
@@ -23,12 +24,12 @@ do
 
   function bucket.open(key, limit, span, rate)
     local s = { key = key, limit = limit, span = span, rate = rate, found = 0, debt = 0, at = now }
-    local raw = redis.pcall('GET', key)
+    local raw = read('GET', key)
     if type(raw) == 'table' then
       s.found = 1
     elseif raw then
       local version = tonumber(string.match(raw, '^(%d+):') or '')
-      local debt, at, interval = string.match(raw, '^1:(%d+):(%d+):([1-9]%d*)$')
+      local debt, at, interval = string.match(raw, '^1:(%d+):(%d+):([1-9]%d*);$')
       debt, at, interval = tonumber(debt or ''), tonumber(at or ''), tonumber(interval or '')
       if version and version > 1 then
         s.found = 2
@@ -65,16 +66,18 @@ do
 
   function bucket.until_more(s)
     if s.debt == 0 then return 0 end
-    return bucket.until_debt(s, (math.min(bucket.used(s), s.limit) - 1) * s.span)
+    return bucket.until_debt(s, math.max(0, math.min(bucket.used(s), s.limit) - 1) * s.span)
   end
 
   function bucket.save(s)
+    if s.debt == 0 then return redis.call('DEL', s.key) end
     local ttl = math.ceil(s.debt / s.rate) + s.at - now
-    redis.call('SET', s.key, string.format('1:%.0f:%.0f:%.0f', s.debt, s.at, s.span), 'PX', ttl)
+    redis.call('SET', s.key, string.format('1:%.0f:%.0f:%.0f;', s.debt, s.at, s.span), 'PX', ttl)
   end
 
-  function bucket.charge(s, units)
-    s.debt = math.min(s.debt + units * s.span, MAX_DEBT)
+  function bucket.charge(s, units, refused)
+    local most = refused and math.max(s.debt, s.limit * s.span) or MAX_DEBT
+    s.debt = math.min(s.debt + units * s.span, most)
     bucket.save(s)
     return s.at + math.floor(s.debt / s.rate)
   end
@@ -83,7 +86,7 @@ do
     local owed = math.min(units * s.span, s.debt, math.max(0, (stamp - s.at) * s.rate))
     if owed == 0 then return end
     s.debt = s.debt - owed
-    if s.debt == 0 then redis.call('DEL', s.key) else bucket.save(s) end
+    bucket.save(s)
   end
 
   function bucket.settle()
@@ -139,11 +142,13 @@ class BucketState implements PolicyState {
   }
 
   untilMore(): number {
-    return this.#debt === 0 ? 0 : this.#untilDebt((Math.min(this.used(), this.#limit) - 1) * this.#span);
+    const fewer = Math.max(0, Math.min(this.used(), this.#limit) - 1);
+    return this.#debt === 0 ? 0 : this.#untilDebt(fewer * this.#span);
   }
 
-  charge(units: number): number {
-    this.#debt = Math.min(this.#debt + units * this.#span, MAX_DEBT);
+  charge(units: number, isRefused: boolean): number {
+    const most = isRefused ? Math.max(this.#debt, this.#limit * this.#span) : MAX_DEBT;
+    this.#debt = Math.min(this.#debt + units * this.#span, most);
     this.#save();
     return this.#at + Math.floor(this.#debt / this.#rate);
   }
@@ -153,8 +158,7 @@ class BucketState implements PolicyState {
     const owed = Math.min(units * this.#span, this.#debt, Math.max(0, (stamp - this.#at) * this.#rate));
     if (owed === 0) return;
     this.#debt -= owed;
-    if (this.#debt === 0) this.#memory.delete(this.#key);
-    else this.#save();
+    this.#save();
   }
 
   settle(): void {
@@ -162,8 +166,12 @@ class BucketState implements PolicyState {
   }
 
   #save(): void {
+    if (this.#debt === 0) {
+      this.#memory.delete(this.#key);
+      return;
+    }
     const ttl = Math.ceil(this.#debt / this.#rate) + this.#at - this.#now;
-    this.#memory.set(this.#key, Buffer.from(`1:${this.#debt}:${this.#at}:${this.#span}`, 'latin1'), ttl);
+    this.#memory.set(this.#key, Buffer.from(`1:${this.#debt}:${this.#at}:${this.#span};`, 'latin1'), ttl);
   }
 }
 
@@ -173,7 +181,7 @@ function inspect(value: Buffer | undefined): { found: Found; debt: number; at: n
   const text = value.toString('latin1');
   const version = /^(\d+):/.exec(text)?.[1];
   if (version !== undefined && Number(version) > 1) return { found: 'newer', ...nothing };
-  const parts = /^1:(\d+):(\d+):([1-9]\d*)$/.exec(text);
+  const parts = /^1:(\d+):(\d+):([1-9]\d*);$/.exec(text);
   const [debt, at, interval] = [Number(parts?.[1]), Number(parts?.[2]), Number(parts?.[3])];
   return Math.max(debt, at, interval) <= MAX_DEBT
     ? { found: 'fine', debt, at, interval }

@@ -1,5 +1,4 @@
 import type { TakeReply } from '../operations/limit-take.ts';
-import type { PolicySettings } from './policy.ts';
 
 /** What one policy says of an identity. */
 export interface PolicyDecision {
@@ -30,42 +29,51 @@ export interface Decision {
   readonly policies: readonly PolicyDecision[];
 }
 
-export interface Answer {
-  readonly cost: number;
-  readonly degraded: boolean;
-  readonly policies: readonly { readonly settings: PolicySettings; readonly limit: number }[];
-  readonly replies: readonly TakeReply[];
+/** One policy's answer, with what it was asked. */
+export interface PolicyAnswer {
+  readonly name: string;
+  readonly limit: number;
+  readonly reply: Pick<TakeReply, 'allowed' | 'used' | 'waitMs' | 'resetMs'>;
 }
 
-export function decide({ cost, degraded, policies, replies }: Answer): Decision {
-  const each = policies.map(({ settings, limit }, index): PolicyDecision & { readonly waitMs: number } => {
-    const { used = 0, waitMs = 0, resetMs = 0 } = replies[index] ?? {};
-    const remaining = Math.max(0, limit - used);
-    return { name: settings.name, limit, used, remaining, resetMs, allowed: waitMs === 0, waitMs };
-  });
-  const [first, ...others] = each;
+export function decide(cost: number, degraded: boolean, answers: readonly PolicyAnswer[]): Decision {
+  const [first, ...others] = answers;
   if (first === undefined) throw new TypeError('a decision needs a policy');
-  const tightest = others.reduce((tight, policy) => (isTighter(policy, tight) ? policy : tight), first);
-  const allowed = each.every((policy) => policy.allowed);
-  const canPass = each.every((policy) => policy.waitMs >= 0);
+  const tightest = others.reduce((tight, answer) => (isTighter(answer, tight) ? answer : tight), first);
+  const allowed = answers.every(({ reply }) => reply.allowed);
+  const canPass = answers.every(({ reply }) => reply.waitMs >= 0);
   return {
     allowed,
     degraded,
     cost,
     limit: tightest.limit,
-    used: tightest.used,
-    remaining: tightest.remaining,
-    retryAfterMs: allowed || !canPass ? null : Math.max(...each.map((policy) => policy.waitMs)),
-    resetMs: tightest.resetMs,
-    policies: each.map(({ waitMs: _, ...policy }) => policy),
+    used: tightest.reply.used,
+    remaining: remainingOf(tightest),
+    retryAfterMs: allowed || !canPass ? null : Math.max(...answers.map(({ reply }) => reply.waitMs)),
+    resetMs: tightest.reply.resetMs,
+    policies: answers.map((answer) => ({
+      name: answer.name,
+      limit: answer.limit,
+      used: answer.reply.used,
+      remaining: remainingOf(answer),
+      resetMs: answer.reply.resetMs,
+      allowed: answer.reply.allowed,
+    })),
   };
 }
 
+function remainingOf({ limit, reply }: PolicyAnswer): number {
+  return Math.max(0, limit - reply.used);
+}
+
 /** A policy that refuses is tighter than one that allows; then the longer wait, then the smaller rest. */
-function isTighter(a: PolicyDecision & { waitMs: number }, b: PolicyDecision & { waitMs: number }): boolean {
-  if (a.allowed !== b.allowed) return !a.allowed;
-  const wait = (policy: { waitMs: number }) => (policy.waitMs < 0 ? Number.POSITIVE_INFINITY : policy.waitMs);
-  if (wait(a) !== wait(b)) return wait(a) > wait(b);
-  if (a.remaining !== b.remaining) return a.remaining < b.remaining;
-  return a.resetMs > b.resetMs;
+function isTighter(a: PolicyAnswer, b: PolicyAnswer): boolean {
+  if (a.reply.allowed !== b.reply.allowed) return !a.reply.allowed;
+  if (!a.reply.allowed && waitOf(a) !== waitOf(b)) return waitOf(a) > waitOf(b);
+  if (remainingOf(a) !== remainingOf(b)) return remainingOf(a) < remainingOf(b);
+  return a.reply.resetMs > b.reply.resetMs;
+}
+
+function waitOf({ reply }: PolicyAnswer): number {
+  return reply.waitMs < 0 ? Number.POSITIVE_INFINITY : reply.waitMs;
 }

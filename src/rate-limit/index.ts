@@ -1,11 +1,19 @@
+export type { RateLimitOnError } from './ask.ts';
 export type { Decision, PolicyDecision } from './decision.ts';
-export { type Limiter, LimiterCore, type RateLimitDeps, type RateLimitOnError } from './limiter.ts';
+export { type Limiter, LimiterCore } from './limiter.ts';
 export { rateLimitMiddleware } from './middleware.ts';
 export type { RateLimitOptions } from './options.ts';
 export {
+  type MiddlewarePolicy,
   POLICY_OPTION_NAMES,
   type Policy,
   resolvePolicy,
   type SlidingWindowPolicy,
   type TokenBucketPolicy,
 } from './policy.ts';
+export {
+  type ClientRateLimitInfo,
+  type ExpressRateLimitStore,
+  type ExpressRateLimitStoreOptions,
+  makeExpressRateLimitStore,
+} from './store.ts';

@@ -1,12 +1,12 @@
+import { performance } from 'node:perf_hooks';
 import { describe } from '../base/check.ts';
-import { asError, ConfigError, StoreError } from '../base/errors.ts';
-import type { Keys } from '../base/keys.ts';
-import type { Reporter } from '../base/reporter.ts';
+import { asError, ConfigError } from '../base/errors.ts';
 import type { Budget } from '../engine/budget.ts';
-import type { Engine } from '../engine/port.ts';
 import { limitRefund } from '../operations/limit-refund.ts';
-import { limitTake, type TakeArgs, type TakeReply } from '../operations/limit-take.ts';
-import { type Decision, decide } from './decision.ts';
+import type { TakeArgs } from '../operations/limit-take.ts';
+import { type Answer, askStore, type RateLimitDeps, type RateLimitOnError, type Share } from './ask.ts';
+import { type Decision, decide, type PolicyAnswer } from './decision.ts';
+import { DenyCache, type DenyCacheSettings } from './deny-cache.ts';
 import type { PolicySettings } from './policy.ts';
 
 /** A limiter for code that has no request. A refusal resolves, it never rejects. */
@@ -26,151 +26,182 @@ export interface Limiter {
   reset(id: string): Promise<void>;
 }
 
-/** What happens when Redis cannot be asked. */
-export type RateLimitOnError = 'memory' | 'allow' | 'deny';
-
-/** What every limiter of a kit shares. */
-export interface RateLimitDeps {
-  readonly engine: Engine;
-  /** Decides in this process while Redis cannot. */
-  readonly standIn: Engine;
-  readonly keys: Keys;
-  readonly reporter: Reporter;
-}
-
-interface Grant {
-  readonly engine: Engine;
-  readonly keys: readonly string[];
-  readonly cost: number;
-  readonly policies: TakeArgs['policies'];
-  readonly stamps: readonly number[];
+export interface LimiterSettings {
+  readonly policies: readonly PolicySettings[];
+  readonly onError: RateLimitOnError;
+  /** Whether a refused try counts. */
+  readonly onDenied: 'ignore' | 'count';
+  readonly denyCache: DenyCacheSettings | undefined;
 }
 
 const MAX_COST = 1_000_000_000;
 
 export class LimiterCore implements Limiter {
-  readonly #policy: PolicySettings;
-  readonly #onError: RateLimitOnError;
+  readonly #settings: LimiterSettings;
   readonly #deps: RateLimitDeps;
-  readonly #grants = new WeakMap<Decision, Grant>();
+  readonly #denied: DenyCache | undefined;
+  /** What a decision took, for its refund. */
+  readonly #grants = new WeakMap<Decision, readonly Answer[]>();
 
-  constructor(policy: PolicySettings, onError: RateLimitOnError, deps: RateLimitDeps) {
-    this.#policy = policy;
-    this.#onError = onError;
+  constructor(settings: LimiterSettings, deps: RateLimitDeps) {
+    this.#settings = settings;
     this.#deps = deps;
+    this.#denied = settings.denyCache === undefined ? undefined : new DenyCache(settings.denyCache);
   }
 
-  consume(
+  async consume(
     id: string,
     options: { readonly cost?: number | undefined; readonly limit?: number | undefined } = {},
-    budget?: Budget,
   ): Promise<Decision> {
-    return this.#take(
-      'take',
-      id,
-      units('cost', options.cost ?? 1),
-      units('limit', options.limit ?? this.#policy.limit),
-      budget,
-    );
+    return this.take([this.#share(id, options.limit)], options.cost ?? 1);
   }
 
-  peek(id: string): Promise<Decision> {
-    return this.#take('peek', id, 1, this.#policy.limit);
+  async peek(id: string): Promise<Decision> {
+    const decision = await this.#run('peek', [this.#share(id)], 1);
+    return { ...decision, cost: 0 };
   }
 
-  async penalize(id: string, count: number): Promise<Decision> {
-    const decision = await this.#take('force', id, units('units', count), this.#policy.limit);
+  async penalize(id: string, units: number): Promise<Decision> {
+    const decision = await this.#run('force', [this.#share(id)], units);
     const allowed = decision.remaining > 0;
     return { ...decision, allowed, retryAfterMs: allowed ? null : decision.resetMs };
   }
 
   async refund(decision: Decision): Promise<void> {
-    const grant = this.#grants.get(decision);
-    if (grant === undefined) return;
+    const grants = this.#grants.get(decision) ?? [];
     this.#grants.delete(decision);
-    const { engine, keys, cost, policies, stamps } = grant;
-    try {
-      const owed = policies.map((policy, index) => ({ ...policy, stamp: stamps[index] ?? 0, units: cost }));
-      await engine.run(limitRefund, keys, { policies: owed });
-    } catch (error) {
-      this.#deps.reporter.failure('rate', asError(error));
-    }
+    await Promise.all(grants.map((grant) => this.#giveBack(grant, decision.cost)));
   }
 
   async reset(id: string): Promise<void> {
-    const keys = [this.#key(id)];
+    const keys = this.#share(id).keys;
+    this.#denied?.forget(id);
     await this.#deps.standIn.delete(keys);
     await this.#deps.engine.delete(keys);
   }
 
-  #key(id: unknown): string {
+  /** The keys and limits of some policies for one identity; without policies, of all. */
+  #share(id: string, limit?: number): Share {
+    return this.share(
+      id,
+      this.#settings.policies.map((policy) => ({ policy, limit: limit ?? fixedLimit(policy) })),
+    );
+  }
+
+  share(id: string, policies: Share['policies']): Share {
     if (typeof id !== 'string') {
       throw new ConfigError(
         `a limiter's id is ${describe(id)}; it must be a string, so that no two clients share one by mistake`,
       );
     }
-    return this.#deps.keys.rate(id, this.#policy.name);
+    return { id, policies, keys: policies.map(({ policy }) => this.#deps.keys.rate(id, policy.name)) };
   }
 
-  async #take(
+  /** Takes the cost from every policy of every share, or from none. */
+  take(shares: readonly Share[], cost: number, budget?: Budget): Promise<Decision> {
+    return this.#run(this.#settings.onDenied === 'count' ? 'count' : 'take', shares, cost, budget);
+  }
+
+  async #run(
     mode: TakeArgs['mode'],
-    id: string,
+    shares: readonly Share[],
     cost: number,
-    limit: number,
     budget?: Budget,
   ): Promise<Decision> {
-    const keys = [this.#key(id)];
-    const policies = [{ algorithm: this.#policy.algorithm, numbers: this.#policy.numbers(limit) }];
-    const { replies, engine } = await this.#ask(keys, { mode, cost, policies }, budget);
-    const decision = decide({
-      cost,
-      degraded: engine !== this.#deps.engine,
-      policies: [{ settings: this.#policy, limit }],
-      replies,
-    });
-    const stamps = replies.map((reply) => reply.stamp);
-    if (engine !== undefined && stamps.some((stamp) => stamp > 0)) {
-      this.#grants.set(decision, { engine, keys, cost, policies, stamps });
+    if (!Number.isInteger(cost) || cost < 0 || cost > MAX_COST) {
+      throw new ConfigError(
+        `a limiter's cost is ${describe(cost)}; it must be a whole number from 0 to ${MAX_COST}`,
+      );
     }
+    const known = mode === 'take' ? this.#knownRefusal(shares, cost) : undefined;
+    if (known !== undefined) return known;
+    const sentAt = performance.now();
+    const asked = await Promise.allSettled(
+      shares.map((share) => askStore(share, { mode, cost }, this.#settings.onError, this.#deps, budget)),
+    );
+    const answers = asked.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
+    const failure = asked.find((each) => each.status === 'rejected');
+    const isRefused = answers.some(isRefusal);
+    if (mode === 'take' && (isRefused || failure !== undefined)) this.#undo(answers, cost);
+    if (failure !== undefined) throw failure.reason;
+    const decision = decide(
+      cost,
+      answers.some((answer) => answer.engine !== this.#deps.engine),
+      answers.flatMap((answer) => policyAnswers(answer, mode === 'take' && isRefused ? cost : 0)),
+    );
+    if (mode === 'take' && isRefused) this.#remember(answers, cost, sentAt);
+    // What a refused try was charged stays charged, so there is nothing to give back.
+    else if (!isRefused && mode !== 'peek') this.#grants.set(decision, answers);
     return decision;
   }
 
-  /** Asks Redis, or whoever the failure policy names; `engine` is who answered. */
-  async #ask(
-    keys: readonly string[],
-    args: TakeArgs,
-    budget?: Budget,
-  ): Promise<{ replies: readonly TakeReply[]; engine: Engine | undefined }> {
-    const { engine, standIn, reporter } = this.#deps;
-    try {
-      const replies = await engine.run(limitTake, keys, args, budget);
-      if (replies.some((reply) => reply.found === 'corrupt')) reporter.failure('rate', corrupt(keys));
-      return { replies, engine };
-    } catch (thrown) {
-      const error = asError(thrown);
-      reporter.failure('rate', error);
-      if (this.#onError === 'deny') throw error;
-      reporter.events.emit('rate:degraded', { error });
-      if (this.#onError === 'memory')
-        return { replies: await standIn.run(limitTake, keys, args), engine: standIn };
-      const replies = args.policies.map(
-        (): TakeReply => ({ used: 0, waitMs: 0, resetMs: 0, stamp: 0, found: 'fine' }),
-      );
-      return { replies, engine: undefined };
+  /** Gives back what some shares granted while another refused: all of them or none. */
+  #undo(answers: readonly Answer[], cost: number): void {
+    for (const answer of answers) {
+      // Not waited for: it leaves on the same connection before whatever this process sends next.
+      if (!isRefusal(answer)) void this.#giveBack(answer, cost);
     }
+  }
+
+  async #giveBack({ share, engine, replies }: Answer, cost: number): Promise<void> {
+    if (engine === undefined || !replies.some((reply) => reply.stamp > 0)) return;
+    this.#denied?.forget(share.id);
+    const policies = share.policies.map(({ policy, limit }, index) => ({
+      algorithm: policy.algorithm,
+      numbers: policy.numbers(limit),
+      stamp: replies[index]?.stamp ?? 0,
+      units: cost,
+    }));
+    try {
+      await engine.run(limitRefund, share.keys, { policies });
+    } catch (error) {
+      this.#deps.reporter.failure('rate', asError(error));
+    }
+  }
+
+  #remember(answers: readonly Answer[], cost: number, sentAt: number): void {
+    for (const { share, engine, replies } of answers) {
+      if (engine !== this.#deps.engine || replies.every((reply) => reply.allowed)) continue;
+      const limits = share.policies.map(({ limit }) => limit);
+      this.#denied?.remember(share.id, {
+        keys: share.keys,
+        limits,
+        cost,
+        replies,
+        sentAt,
+        answeredAt: performance.now(),
+      });
+    }
+  }
+
+  #knownRefusal(shares: readonly Share[], cost: number): Decision | undefined {
+    for (const share of shares) {
+      const limits = share.policies.map(({ limit }) => limit);
+      const replies = this.#denied?.find(share.id, share.keys, limits, cost);
+      if (replies !== undefined) {
+        return decide(cost, false, policyAnswers({ share, replies, engine: this.#deps.engine }, 0));
+      }
+    }
+    return undefined;
   }
 }
 
-function corrupt(keys: readonly string[]): StoreError {
-  return new StoreError(
-    'ERR_REDIS_KIT_CORRUPT',
-    `a value under ${keys.join(', ')} cannot be read and counts as absent`,
-  );
+function isRefusal({ replies }: Answer): boolean {
+  return replies.some((reply) => !reply.allowed);
 }
 
-function units(name: string, value: unknown): number {
-  if (typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= MAX_COST) return value;
+/** `givenBack`: what a share that granted did not keep, since another refused. */
+function policyAnswers(answer: Answer, givenBack: number): PolicyAnswer[] {
+  const less = isRefusal(answer) ? 0 : givenBack;
+  return answer.share.policies.map(({ policy, limit }, index) => {
+    const reply = answer.replies[index] ?? { allowed: true, used: 0, waitMs: 0, resetMs: 0 };
+    return { name: policy.name, limit, reply: { ...reply, used: Math.max(0, reply.used - less) } };
+  });
+}
+
+function fixedLimit(policy: PolicySettings): number {
+  if (typeof policy.limit === 'number') return policy.limit;
   throw new ConfigError(
-    `a limiter's ${name} is ${describe(value)}; it must be a whole number from 0 to ${MAX_COST}`,
+    `the limit of '${policy.name}' is a function of the request; without one, give it: consume(id, { limit })`,
   );
 }

@@ -1,20 +1,21 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { describe } from '../base/check.ts';
-import { RedisKitError } from '../base/errors.ts';
+import { asError, RedisKitError } from '../base/errors.ts';
 import type { BudgetOf } from '../engine/budget.ts';
-import { clientAddress, networkOf } from '../http/client-address.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
 import { type Outcome, settle } from '../http/outcome.ts';
 import { sendProblem, sendUnavailable } from '../http/problem.ts';
-import { addRateLimitFields } from '../http/rate-headers.ts';
+import { addRateHeaders } from '../http/rate-headers.ts';
+import type { RateLimitDeps } from './ask.ts';
 import type { Decision } from './decision.ts';
-import { type Limiter, LimiterCore, type RateLimitDeps } from './limiter.ts';
+import { sharesOf } from './identity.ts';
+import { type Limiter, LimiterCore } from './limiter.ts';
+import { MisuseWatch } from './misuse.ts';
 import { type RateLimitOptions, type RateLimitSettings, resolveRateLimitOptions } from './options.ts';
 
 declare global {
   namespace Express {
     interface Request {
-      /** The decision of the last rate limit that this request passed. */
+      /** The decision of the last rate limit that this request met. */
       rateLimit?: Decision;
     }
   }
@@ -26,29 +27,56 @@ export function rateLimitMiddleware(
   claimName: (name: string) => void,
 ): Middleware & { readonly limiter: Limiter } {
   const settings = resolveRateLimitOptions(options);
-  claimName(settings.policy.name);
-  const limiter = new LimiterCore(settings.policy, settings.onError, deps);
+  const misuse = new MisuseWatch(deps.reporter);
+  const names = settings.policies.map(({ policy }) => policy.name);
+  misuse.checkCreation(names.join());
+  for (const name of names) claimName(name);
+  const limiter = new LimiterCore(
+    { ...settings, policies: settings.policies.map(({ policy }) => policy) },
+    deps,
+  );
 
   async function limit(req: IncomingMessage, res: ServerResponse, next: Next): Promise<Outcome> {
     const request = asExpress(req);
+    misuse.checkTwice(req, names.join());
     if ((await settings.skip?.(request)) === true) return 'continue';
-    const id = await identify(req, settings);
-    if (id === null) return 'continue';
+    const shares = await sharesOf(req, settings, limiter, misuse);
+    if (shares.length === 0) return 'continue';
+    const cost = typeof settings.cost === 'function' ? settings.cost(request) : settings.cost;
     let decision: Decision;
     try {
-      decision = await limiter.consume(id, { cost: settings.cost(request) }, deps.budgetOf(req));
+      decision = await limiter.take(shares, cost, deps.budgetOf(req));
     } catch (error) {
-      if (!isOutage(error)) throw error;
+      if (!(error instanceof RedisKitError) || error.code === 'ERR_REDIS_KIT_CONFIG') throw error;
+      if (settings.shadow) return 'continue';
       sendUnavailable(res, 'rate-limit');
       return 'answered';
     }
     request.rateLimit = decision;
-    if (settings.headers !== false) addRateLimitFields(res, quotas(decision, settings));
-    if (decision.allowed) return 'continue';
-    deps.reporter.events.emit('rate:refused', { id, policies: violated(decision) });
+    if (!settings.shadow) addRateHeaders(res, settings.headers, quotas(decision, settings));
+    if (decision.allowed) refundLater(req, res, decision);
+    else
+      deps.reporter.events.emit('rate:refused', {
+        ids: shares.map(({ id }) => id),
+        policies: violated(decision),
+      });
+    if (decision.allowed || settings.shadow) return 'continue';
     if (settings.handler === undefined) sendRefusal(res, decision);
     else settings.handler(request, res as Res, next, decision);
     return 'answered';
+  }
+
+  function refundLater(req: IncomingMessage, res: ServerResponse, decision: Decision): void {
+    const { refundWhen } = settings;
+    if (refundWhen === undefined) return;
+    // 'close' comes once for every response, whether it was finished or its client went away.
+    res.once('close', () => {
+      try {
+        if (refundWhen(asExpress(req), res as Res)) void limiter.refund(decision);
+      } catch (error) {
+        deps.reporter.failure('rate', asError(error));
+      }
+    });
   }
 
   function rateLimit(req: IncomingMessage, res: ServerResponse, next: Next): void {
@@ -57,37 +85,15 @@ export function rateLimitMiddleware(
   return Object.assign(rateLimit, { limiter });
 }
 
-async function identify(
-  req: IncomingMessage,
-  { key, ipv6Subnet }: RateLimitSettings,
-): Promise<string | null> {
-  if (key === undefined) {
-    const address = clientAddress(req);
-    if (address !== undefined) return networkOf(address, ipv6Subnet);
-    throw new RedisKitError(
-      'ERR_REDIS_KIT_NO_IDENTITY',
-      'kit.rateLimit: the request has no client address (a Unix socket, or a client that has gone); give the option `key`',
-    );
-  }
-  const id = await key(asExpress(req));
-  if (typeof id === 'string' || id === null) return id;
-  throw new RedisKitError(
-    'ERR_REDIS_KIT_NO_IDENTITY',
-    `kit.rateLimit: option \`key\` returned ${describe(id)}; it must return a string, or null to skip the limit`,
-  );
-}
-
-/** Errors of the store, as opposed to a callback's own. */
-function isOutage(error: unknown): boolean {
-  return error instanceof RedisKitError && error.code !== 'ERR_REDIS_KIT_CONFIG';
-}
-
 function violated(decision: Decision): string[] {
   return decision.policies.filter((policy) => !policy.allowed).map((policy) => policy.name);
 }
 
-function quotas(decision: Decision, { policy: { windowMs } }: RateLimitSettings) {
-  return decision.policies.map((policy) => ({ ...policy, windowMs }));
+function quotas(decision: Decision, { policies }: RateLimitSettings) {
+  return decision.policies.map((quota) => {
+    const policy = policies.find((each) => each.policy.name === quota.name)?.policy;
+    return { ...quota, windowMs: policy?.windowMs(quota.limit) ?? 0 };
+  });
 }
 
 function sendRefusal(res: ServerResponse, decision: Decision): void {

@@ -1,74 +1,167 @@
-import type { IncomingMessage } from 'node:http';
-import { OptionReader } from '../base/check.ts';
+import { describe, OptionReader } from '../base/check.ts';
+import type { Duration } from '../base/duration.ts';
+import { ConfigError } from '../base/errors.ts';
 import type { Next, Req, Res } from '../http/middleware.ts';
+import { RATE_HEADERS, type RateHeaders } from '../http/rate-headers.ts';
+import type { RateLimitOnError } from './ask.ts';
 import type { Decision } from './decision.ts';
-import type { RateLimitOnError } from './limiter.ts';
-import { POLICY_OPTION_NAMES, type Policy, type PolicySettings, resolvePolicy } from './policy.ts';
+import type { DenyCacheSettings } from './deny-cache.ts';
+import { type MiddlewarePolicy, POLICY_OPTION_NAMES, type PolicySettings, resolvePolicy } from './policy.ts';
 
-export type RateLimitOptions = Policy & {
+type KeyOf = (req: Req) => string | null | Promise<string | null>;
+
+/** One policy, or several that are charged all or none. */
+export type RateLimitOptions = (
+  | MiddlewarePolicy
+  | {
+      /**
+       * Decided together. Those without a `key` of their own, and those whose keys are equal, are one command that
+       * charges all or none. Others are asked side by side; when one refuses, what the others granted is given back
+       * at once, and until then, for about a round trip, it counts for whoever shares those keys.
+       */
+      readonly policies: readonly (MiddlewarePolicy & { readonly key?: KeyOf | undefined })[];
+    }
+) & {
   /**
    * Whom a request counts for; null skips the limit. Default: the client's address, an IPv6 one by its /56. An
    * error is handed to `next`; undefined or a value that is no string is one.
    */
-  readonly key?: ((req: Req) => string | null | Promise<string | null>) | undefined;
+  readonly key?: KeyOf | undefined;
   /** Units that a request costs; default 1, 0 takes nothing. */
   readonly cost?: number | ((req: Req) => number) | undefined;
   /** Requests that are not limited at all. */
   readonly skip?: ((req: Req) => boolean | Promise<boolean>) | undefined;
   /** How many bits of an IPv6 address name one client, 1 to 128, or false for all; default 56. */
   readonly ipv6Subnet?: number | false | undefined;
+  /** Asked once when the response is over, also when its client is gone; true gives the units back. */
+  readonly refundWhen?: ((req: Req, res: Res) => boolean) | undefined;
+  /** Whether a refused try counts as well, so that only a client that pauses gets through; default `'ignore'`. */
+  readonly onDenied?: 'ignore' | 'count' | undefined;
   /**
    * What to do while Redis cannot be asked: let the stand-in of this process decide (`'memory'`, the default; with
    * n processes up to n times the limit passes), let everything pass (`'allow'`), or answer 503 (`'deny'`).
    */
   readonly onError?: RateLimitOnError | undefined;
-  /** RateLimit and RateLimit-Policy as in draft-ietf-httpapi-ratelimit-headers-10, or none; default `'draft-10'`. */
-  readonly headers?: 'draft-10' | false | undefined;
-  /** Takes over a refusal; default: 429 as problem+json. Status and headers are not set yet. */
+  /**
+   * Who is known to be refused is refused without asking Redis, for as long as the refusal holds and at most
+   * `maxAge` (default `'1s'`). Within that time a refund or reset made in another process is not seen. Default
+   * `maxEntries` 10,000; always off with `onDenied: 'count'`.
+   */
+  readonly denyCache?:
+    | false
+    | { readonly maxEntries?: number | undefined; readonly maxAge?: Duration | undefined }
+    | undefined;
+  /** Which response fields tell the quota; default `'draft-10'`. See `RateHeaders`. */
+  readonly headers?: RateHeaders | false | readonly RateHeaders[] | undefined;
+  /** Takes over a refusal; default: 429 as problem+json. The rate headers are set, the status is not. */
   readonly handler?: ((req: Req, res: Res, next: Next, decision: Decision) => void) | undefined;
+  /** Decide and report (`req.rateLimit`, the event `rate:refused`), but never refuse and send no headers. */
+  readonly shadow?: boolean | undefined;
 };
 
-export interface RateLimitSettings {
+export interface PolicyWithKey {
   readonly policy: PolicySettings;
-  readonly key: ((req: Req) => string | null | Promise<string | null>) | undefined;
-  readonly cost: (req: Req) => number;
+  readonly key: KeyOf | undefined;
+}
+
+export interface RateLimitSettings {
+  readonly policies: readonly PolicyWithKey[];
+  readonly key: KeyOf | undefined;
+  readonly cost: number | ((req: Req) => number);
   readonly skip: ((req: Req) => boolean | Promise<boolean>) | undefined;
   readonly ipv6Subnet: number | false;
+  readonly refundWhen: ((req: Req, res: Res) => boolean) | undefined;
+  readonly onDenied: 'ignore' | 'count';
   readonly onError: RateLimitOnError;
-  readonly headers: 'draft-10' | false;
+  readonly denyCache: DenyCacheSettings | undefined;
+  readonly headers: readonly RateHeaders[];
   readonly handler: ((req: Req, res: Res, next: Next, decision: Decision) => void) | undefined;
+  readonly shadow: boolean;
 }
 
 const NAMES = [
-  ...POLICY_OPTION_NAMES,
   'key',
   'cost',
   'skip',
   'ipv6Subnet',
+  'refundWhen',
+  'onDenied',
   'onError',
+  'denyCache',
   'headers',
   'handler',
+  'shadow',
 ] as const;
 
 export function resolveRateLimitOptions(options: RateLimitOptions): RateLimitSettings {
-  const reader = new OptionReader('kit.rateLimit', options, NAMES);
-  const cost = typeof options.cost === 'function' ? options.cost : constantCost(reader);
+  const reader = new OptionReader('kit.rateLimit', options, [...POLICY_OPTION_NAMES, 'policies', ...NAMES]);
+  const onDenied = reader.oneOf('onDenied', ['ignore', 'count'], 'ignore');
   return Object.freeze({
-    policy: resolvePolicy(reader),
-    key: reader.callback<NonNullable<RateLimitOptions['key']>>('key'),
-    cost,
+    policies: resolvePolicies(reader),
+    key: reader.callback<KeyOf>('key'),
+    cost: costOption(reader),
     skip: reader.callback<NonNullable<RateLimitOptions['skip']>>('skip'),
     ipv6Subnet:
-      reader.value('ipv6Subnet') === false
-        ? (false as const)
-        : (reader.integer('ipv6Subnet', { min: 1, max: 128 }) ?? 56),
+      reader.value('ipv6Subnet') === false ? false : (reader.integer('ipv6Subnet', SUBNET_RANGE) ?? 56),
+    refundWhen: reader.callback<NonNullable<RateLimitOptions['refundWhen']>>('refundWhen'),
+    onDenied,
     onError: reader.oneOf('onError', ['memory', 'allow', 'deny'], 'memory'),
-    headers: reader.oneOf('headers', ['draft-10', false], 'draft-10'),
+    denyCache: denyCacheOption(reader, onDenied),
+    headers: headersOption(reader),
     handler: reader.callback<NonNullable<RateLimitOptions['handler']>>('handler'),
+    shadow: reader.boolean('shadow', false),
   });
 }
 
-function constantCost(reader: OptionReader): (req: IncomingMessage) => number {
-  const cost = reader.integer('cost', { min: 0, max: 1_000_000_000 }) ?? 1;
-  return () => cost;
+const SUBNET_RANGE = { min: 1, max: 128 } as const;
+
+function resolvePolicies(reader: OptionReader): readonly PolicyWithKey[] {
+  if (!reader.has('policies')) return [{ policy: resolvePolicy(reader, true), key: undefined }];
+  const beside = POLICY_OPTION_NAMES.find((name) => reader.has(name));
+  if (beside !== undefined) throw reader.error(beside, 'beside `policies` it belongs into one of them');
+  const policies = reader.value('policies');
+  if (!Array.isArray(policies) || policies.length === 0) {
+    throw reader.error('policies', 'it must be an array of at least one policy');
+  }
+  return policies.map((each, index) => {
+    const own = new OptionReader(`kit.rateLimit({ policies: [${index}] })`, each, [
+      ...POLICY_OPTION_NAMES,
+      'key',
+    ]);
+    return { policy: resolvePolicy(own, true), key: own.callback<KeyOf>('key') };
+  });
+}
+
+function costOption(reader: OptionReader): RateLimitSettings['cost'] {
+  if (typeof reader.value('cost') === 'function') return reader.callback<(req: Req) => number>('cost') ?? 1;
+  return reader.integer('cost', { min: 0, max: 1_000_000_000 }) ?? 1;
+}
+
+function denyCacheOption(reader: OptionReader, onDenied: 'ignore' | 'count'): DenyCacheSettings | undefined {
+  const value = reader.value('denyCache');
+  if (onDenied === 'count' && value !== undefined && value !== false) {
+    throw reader.error(
+      'denyCache',
+      `with \`onDenied: 'count'\` every try must reach Redis to be counted; leave it out`,
+    );
+  }
+  if (onDenied === 'count' || value === false) return undefined;
+  const own = new OptionReader('kit.rateLimit({ denyCache })', value ?? {}, ['maxEntries', 'maxAge']);
+  return {
+    maxEntries: own.integer('maxEntries', { min: 1, max: 10_000_000 }) ?? 10_000,
+    maxAgeMs: own.duration('maxAge', '1s'),
+  };
+}
+
+function headersOption(reader: OptionReader): readonly RateHeaders[] {
+  const value = reader.value('headers') ?? 'draft-10';
+  if (value === false) return [];
+  const wanted: readonly unknown[] = Array.isArray(value) ? value : [value];
+  return wanted.map((name) => {
+    const known = RATE_HEADERS.find((each) => each === name);
+    if (known !== undefined) return known;
+    throw new ConfigError(
+      `kit.rateLimit: option \`headers\` is ${describe(name)}; it must be false, or one or some of ${RATE_HEADERS.map(describe).join(', ')}`,
+    );
+  });
 }

@@ -1,5 +1,7 @@
 import { OptionReader } from '../base/check.ts';
 import { type Duration, formatDuration } from '../base/duration.ts';
+import { RedisKitError } from '../base/errors.ts';
+import type { Req } from '../http/middleware.ts';
 import type { LimitAlgorithm, PolicyNumbers } from '../operations/limit-algorithm.ts';
 import { slidingWindow } from '../operations/sliding-window.ts';
 import { tokenBucket } from '../operations/token-bucket.ts';
@@ -32,6 +34,11 @@ export interface TokenBucketPolicy {
 
 export type Policy = SlidingWindowPolicy | TokenBucketPolicy;
 
+/** Of a middleware: the limit or capacity may depend on the request; then `name` is required. */
+export type MiddlewarePolicy =
+  | (Omit<SlidingWindowPolicy, 'limit'> & { readonly limit: number | ((req: Req) => number) })
+  | (Omit<TokenBucketPolicy, 'capacity'> & { readonly capacity: number | ((req: Req) => number) });
+
 export const POLICY_OPTION_NAMES = [
   'algorithm',
   'limit',
@@ -45,67 +52,105 @@ export const POLICY_OPTION_NAMES = [
 export interface PolicySettings {
   readonly name: string;
   readonly algorithm: LimitAlgorithm;
-  readonly limit: number;
+  /** Units, or how to ask the request for them. */
+  readonly limit: number | ((req: Req) => number);
   /** How long it takes until a fully used quota is whole again. */
-  readonly windowMs: number;
+  windowMs(limit: number): number;
+  /** Throws where the limit is none, since a request may have given it. */
   numbers(limit: number): PolicyNumbers;
 }
 
 const LIMIT_RANGE = { min: 1, max: 1_000_000_000 } as const;
 
-export function resolvePolicy(reader: OptionReader): PolicySettings {
-  const algorithm = reader.value('algorithm');
-  const policy =
-    algorithm === 'sliding-window'
-      ? resolveSlidingWindow(reader)
-      : algorithm === 'token-bucket'
-        ? resolveTokenBucket(reader)
-        : undefined;
-  if (policy === undefined) {
+/** Beyond this, capacity times interval is no longer exact in the sums of the token bucket. */
+const MAX_GRAINS = 2 ** 51;
+
+/** `perRequest`: the limit may be a function. */
+export function resolvePolicy(reader: OptionReader, perRequest: boolean): PolicySettings {
+  const algorithm = reader.oneOf('algorithm', ['sliding-window', 'token-bucket', undefined], undefined);
+  if (algorithm === undefined)
     throw reader.error('algorithm', `it must be 'sliding-window' or 'token-bucket'`);
-  }
-  if (!/^[\w.-]{1,64}$/.test(policy.name)) {
+  const settings =
+    algorithm === 'sliding-window'
+      ? resolveSlidingWindow(reader, perRequest)
+      : resolveTokenBucket(reader, perRequest);
+  if (!/^[\w.-]{1,64}$/.test(settings.name)) {
     throw reader.error('name', `it may have up to 64 letters, digits, '.', '_' and '-'`);
   }
-  return Object.freeze(policy);
+  return Object.freeze(settings);
 }
 
-function resolveSlidingWindow(reader: OptionReader): PolicySettings {
+function resolveSlidingWindow(reader: OptionReader, perRequest: boolean): PolicySettings {
   refuse(reader, ['capacity', 'refill'], 'token-bucket');
-  const limit = reader.requiredInteger('limit', LIMIT_RANGE);
+  const limit = limitOption(reader, 'limit', perRequest);
   const windowMs = reader.requiredDuration('window');
   const resolution = reader.duration('resolution', 1);
   if (resolution > windowMs) throw reader.error('resolution', 'it must not be longer than the window');
   return {
-    name: reader.string('name') ?? `sliding-window-${limit}-${formatDuration(windowMs)}`,
+    name: nameOption(reader, limit, () => `sliding-window-${String(limit)}-${formatDuration(windowMs)}`),
     algorithm: slidingWindow,
     limit,
-    windowMs,
-    numbers: (units) => [units, windowMs, resolution],
+    windowMs: () => windowMs,
+    numbers: (units) => [checkedLimit(units, LIMIT_RANGE.max), windowMs, resolution],
   };
 }
 
-function resolveTokenBucket(reader: OptionReader): PolicySettings {
+function resolveTokenBucket(reader: OptionReader, perRequest: boolean): PolicySettings {
   refuse(reader, ['limit', 'window', 'resolution'], 'sliding-window');
-  const capacity = reader.requiredInteger('capacity', LIMIT_RANGE);
+  const limit = limitOption(reader, 'capacity', perRequest);
   if (!reader.has('refill'))
     throw reader.error('refill', `it is required, for example { tokens: 1, per: '10s' }`);
   const refill = new OptionReader('the option `refill`', reader.value('refill'), ['tokens', 'per']);
   const tokens = refill.requiredInteger('tokens', LIMIT_RANGE);
   const per = refill.requiredDuration('per');
-  if (capacity * per > 2 ** 51) {
+  const most = Math.min(LIMIT_RANGE.max, Math.floor(MAX_GRAINS / per));
+  if (typeof limit === 'number' && limit > most) {
     throw reader.error(
       'capacity',
       'times `refill.per` in ms it must stay below 2^51, where whole numbers are exact',
     );
   }
   return {
-    name: reader.string('name') ?? `token-bucket-${capacity}-${tokens}-${formatDuration(per)}`,
+    name: nameOption(reader, limit, () => `token-bucket-${String(limit)}-${tokens}-${formatDuration(per)}`),
     algorithm: tokenBucket,
-    limit: capacity,
-    windowMs: Math.ceil((capacity * per) / tokens),
-    numbers: (units) => [units, per, tokens],
+    limit,
+    windowMs: (capacity) => Math.ceil((capacity * per) / tokens),
+    numbers: (units) => [checkedLimit(units, most), per, tokens],
   };
+}
+
+function limitOption(
+  reader: OptionReader,
+  name: string,
+  perRequest: boolean,
+): number | ((req: Req) => number) {
+  if (perRequest && typeof reader.value(name) === 'function') {
+    return reader.callback<(req: Req) => number>(name) ?? 0;
+  }
+  return reader.requiredInteger(name, LIMIT_RANGE);
+}
+
+function nameOption(
+  reader: OptionReader,
+  limit: number | ((req: Req) => number),
+  fallback: () => string,
+): string {
+  const name = reader.string('name');
+  if (name !== undefined) return name;
+  if (typeof limit === 'number') return fallback();
+  throw reader.error(
+    'name',
+    'it is required where the limit is a function, since the key cannot be built from it',
+  );
+}
+
+/** A limit that a request gave; 0 lets nothing through. */
+function checkedLimit(limit: unknown, max: number): number {
+  if (typeof limit === 'number' && Number.isInteger(limit) && limit >= 0 && limit <= max) return limit;
+  throw new RedisKitError(
+    'ERR_REDIS_KIT_CONFIG',
+    `kit.rateLimit: a limit of ${String(limit)} was given for a request; it must be a whole number from 0 to ${max}`,
+  );
 }
 
 function refuse(reader: OptionReader, names: readonly string[], other: string): void {

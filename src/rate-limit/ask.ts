@@ -1,0 +1,71 @@
+import { asError, StoreError } from '../base/errors.ts';
+import type { Keys } from '../base/keys.ts';
+import type { Reporter } from '../base/reporter.ts';
+import type { Budget } from '../engine/budget.ts';
+import type { Engine } from '../engine/port.ts';
+import { limitTake, type TakeArgs, type TakeReply } from '../operations/limit-take.ts';
+import type { PolicySettings } from './policy.ts';
+
+/** What happens when Redis cannot be asked. */
+export type RateLimitOnError = 'memory' | 'allow' | 'deny';
+
+/** What every limiter of a kit shares. */
+export interface RateLimitDeps {
+  readonly engine: Engine;
+  /** Decides in this process while Redis cannot. */
+  readonly standIn: Engine;
+  readonly keys: Keys;
+  readonly reporter: Reporter;
+}
+
+/** The policies that count for one identity, and so are decided together by one command. */
+export interface Share {
+  readonly id: string;
+  readonly policies: readonly { readonly policy: PolicySettings; readonly limit: number }[];
+  readonly keys: readonly string[];
+}
+
+export interface Answer {
+  readonly share: Share;
+  readonly replies: readonly TakeReply[];
+  /** Who answered; undefined when nobody was asked (`onError: 'allow'`). */
+  readonly engine: Engine | undefined;
+}
+
+/** Asks Redis, or whoever the failure policy names. */
+export async function askStore(
+  share: Share,
+  { mode, cost }: Pick<TakeArgs, 'mode' | 'cost'>,
+  onError: RateLimitOnError,
+  { engine, standIn, reporter }: RateLimitDeps,
+  budget: Budget | undefined,
+): Promise<Answer> {
+  const policies = share.policies.map(({ policy: { algorithm, numbers }, limit }) => ({
+    algorithm,
+    numbers: numbers(limit),
+  }));
+  const args = { mode, cost, policies };
+  try {
+    const replies = await engine.run(limitTake, share.keys, args, budget);
+    if (replies.some((reply) => reply.found === 'corrupt')) reporter.failure('rate', corrupt(share.keys));
+    return { share, replies, engine };
+  } catch (thrown) {
+    const error = asError(thrown);
+    const isNews = reporter.failure('rate', error);
+    if (onError === 'deny') throw error;
+    if (isNews) reporter.events.emit('rate:degraded', { error });
+    if (onError === 'memory') {
+      return { share, replies: await standIn.run(limitTake, share.keys, args), engine: standIn };
+    }
+    return { share, replies: policies.map(() => ALLOWED), engine: undefined };
+  }
+}
+
+const ALLOWED: TakeReply = { allowed: true, used: 0, waitMs: 0, resetMs: 0, stamp: 0, found: 'fine' };
+
+function corrupt(keys: readonly string[]): StoreError {
+  return new StoreError(
+    'ERR_REDIS_KIT_CORRUPT',
+    `a value under ${keys.join(', ')} cannot be read and counts as absent`,
+  );
+}

@@ -1,0 +1,73 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { encodeId, Keys, roomOf } from '../../src/base/keys.ts';
+
+describe('keys', () => {
+  it('are spelled <prefix>:<room>:{<id>}[:<part>]', () => {
+    const keys = new Keys('shop');
+    expect(keys.rate('ann', 'logins')).toBe('shop:rate:{ann}:logins');
+    expect(keys.cache('host/path')).toBe('shop:cache:{host/path}');
+    expect(keys.lock('order:7')).toBe('shop:lock:{order%3a7}');
+    expect(keys.lockFence('order:7')).toBe('shop:lock:{order%3a7}:fence');
+    expect(keys.namespace('tenant-7').lock('x')).toBe('shop:tenant-7:lock:{x}');
+  });
+
+  it('never show a session id', () => {
+    expect(new Keys('shop').session('secret-id')).toMatch(/^shop:session:\{\*[\w-]{43}\}$/);
+    expect(new Keys('shop').session('secret-id')).not.toContain('secret-id');
+  });
+
+  it('tell their room, whatever the prefix', () => {
+    fc.assert(
+      fc.property(fc.stringMatching(/^[\w.:-]{1,20}$/), fc.string({ unit: 'binary' }), (prefix, id) => {
+        const keys = new Keys(prefix);
+        expect(roomOf(keys.rate(id, 'p'))).toBe('rate');
+        expect(roomOf(keys.session(id))).toBe('session');
+        expect(roomOf(keys.lockFence(id))).toBe('lock');
+      }),
+    );
+  });
+
+  it('refuse a prefix that could act as a glob or break the hash tag', () => {
+    for (const prefix of ['', 'a b', 'a*', 'a{b}', 'a[b', 'ä', 'a\n']) {
+      expect(() => new Keys(prefix)).toThrow(/prefix/);
+    }
+  });
+});
+
+describe('an encoded id', () => {
+  const anyId = fc.oneof(
+    fc.string({ unit: 'binary' }),
+    fc.string({
+      unit: fc.constantFrom('%', ':', '{', '}', '*', '?', 'a', '\ud800', '\udfff', '\0', '2', '5', 'u'),
+    }),
+    fc.string({ unit: 'grapheme', minLength: 30, maxLength: 90 }),
+  );
+
+  it('is shared by no two ids', () => {
+    fc.assert(
+      fc.property(anyId, anyId, (a, b) => {
+        expect(encodeId(a) === encodeId(b)).toBe(a === b);
+      }),
+      { numRuns: 5_000 },
+    );
+    const lone = ['\ud800', '\ud801', '\udc00', '\ufffd', '%ud800', '?', '', '*', encodeId('x'.repeat(65))];
+    expect(new Set(lone.map(encodeId)).size).toBe(lone.length);
+  });
+
+  it('is never empty and has nothing that ends a hash tag, acts as a glob or controls a terminal', () => {
+    fc.assert(
+      fc.property(anyId, (id) => {
+        const encoded = encodeId(id);
+        expect(encoded).not.toBe('');
+        expect(encoded.replace(/^[*?]/, '')).not.toMatch(/[:{}*?[\]\\\p{Cc}\p{Cs}]/u);
+      }),
+    );
+  });
+
+  it('is hashed when it is longer than 64 bytes', () => {
+    expect(encodeId('x'.repeat(64))).toBe('x'.repeat(64));
+    expect(encodeId('x'.repeat(65))).toMatch(/^\*[\w-]{43}$/);
+    expect(encodeId('ä'.repeat(33))).toMatch(/^\*[\w-]{43}$/);
+  });
+});

@@ -1,0 +1,91 @@
+import { describe, expect, expectTypeOf, it } from 'vitest';
+import { OptionReader } from '../../src/base/check.ts';
+import { type Duration, durationMs, formatDuration } from '../../src/base/duration.ts';
+import { ConfigError } from '../../src/base/errors.ts';
+
+const read = (options: unknown, known = ['limit', 'window', 'headers']) =>
+  new OptionReader('kit.test', options, known);
+
+describe('a Duration', () => {
+  it('is milliseconds or digits with a unit', () => {
+    const spans: [Duration, number][] = [
+      [1500, 1500],
+      ['250ms', 250],
+      ['30s', 30_000],
+      ['5m', 300_000],
+      ['12h', 43_200_000],
+      ['7d', 604_800_000],
+      ['0.1s', 100],
+      ['1.5h', 5_400_000],
+    ];
+    for (const [text, ms] of spans) expect(durationMs(text)).toBe(ms);
+  });
+
+  it('is never zero, negative, a fraction of a millisecond, infinite or free text', () => {
+    for (const wrong of [
+      0,
+      -1,
+      1.5,
+      Number.NaN,
+      Number.POSITIVE_INFINITY,
+      '0s',
+      '-1s',
+      '0.5ms',
+      '1 m',
+      '1w',
+      '',
+      's',
+      null,
+    ]) {
+      expect(durationMs(wrong)).toBeUndefined();
+    }
+    expect(durationMs('40000d')).toBeUndefined();
+  });
+
+  it('is checked by its type', () => {
+    expectTypeOf<'10s'>().toExtend<Duration>();
+    expectTypeOf<'10x'>().not.toExtend<Duration>();
+    expectTypeOf<'soon'>().not.toExtend<Duration>();
+  });
+
+  it('is written the shortest way', () => {
+    expect([60_000, 90_000, 86_400_000, 1, 3_600_000].map(formatDuration)).toEqual([
+      '1m',
+      '90s',
+      '1d',
+      '1ms',
+      '1h',
+    ]);
+  });
+});
+
+describe('options', () => {
+  it('name an unknown option and what was probably meant', () => {
+    expect(() => read({ limti: 1 })).toThrow('kit.test: unknown option `limti`; did you mean `limit`?');
+    expect(() => read({ zzz: 1 })).toThrow('known options: limit, window, headers');
+  });
+
+  it('count an option whose value is undefined as not given', () => {
+    expect(read({ limit: undefined, nonsense: undefined }).has('limit')).toBe(false);
+  });
+
+  it('must be an object', () => {
+    for (const wrong of [null, 1, 'x', []]) expect(() => read(wrong)).toThrow(ConfigError);
+  });
+
+  it('are refused with the option, the value and the remedy', () => {
+    const range = { min: 1, max: 10 };
+    for (const limit of [0, -1, 11, 1.5, Number.NaN, Number.POSITIVE_INFINITY, '5', true]) {
+      expect(() => read({ limit }).integer('limit', range)).toThrow(
+        `kit.test: option \`limit\` is ${typeof limit === 'string' ? `'${limit}'` : limit}; it must be a whole number from 1 to 10`,
+      );
+    }
+    expect(() => read({ window: '5 minutes' }).duration('window')).toThrow(
+      /`window` is '5 minutes'; .*'250ms'/,
+    );
+    expect(() => read({ headers: 'x' }).oneOf('headers', ['a', false], 'a')).toThrow(`one of 'a', false`);
+    expect(() => read({ headers: 1 }).callback('headers')).toThrow('must be a function');
+    expect(() => read({ headers: '' }).string('headers')).toThrow('not empty');
+    expect(() => read({ headers: 'yes' }).boolean('headers', true)).toThrow('true or false');
+  });
+});

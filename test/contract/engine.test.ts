@@ -1,0 +1,138 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Keys } from '../../src/base/keys.ts';
+import type { Engine } from '../../src/engine/port.ts';
+import { cacheRead } from '../../src/operations/cache-read.ts';
+import { cacheWrite } from '../../src/operations/cache-write.ts';
+import { fixedWindow } from '../../src/operations/fixed-window.ts';
+import { limitTake } from '../../src/operations/limit-take.ts';
+import { lockAcquire } from '../../src/operations/lock-acquire.ts';
+import { lockExtend } from '../../src/operations/lock-extend.ts';
+import { lockRelease } from '../../src/operations/lock-release.ts';
+import { sessionRead } from '../../src/operations/session-read.ts';
+import { sessionWrite } from '../../src/operations/session-write.ts';
+import { slidingWindow } from '../../src/operations/sliding-window.ts';
+import { tokenBucket } from '../../src/operations/token-bucket.ts';
+import { type BothEngines, startBothEngines } from '../support/both-engines.ts';
+
+/** What every engine promises the rooms. A new engine is one more row here. */
+let both: BothEngines;
+let tests = 0;
+
+beforeAll(async () => {
+  both = await startBothEngines();
+});
+
+afterAll(() => both.stop());
+
+const HOUR = 3_600_000;
+
+describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
+  const engine = (): Engine => both[name];
+  const keys = () => new Keys(`${both.prefix}:contract-${tests}`);
+  const later = (ms: number) => {
+    both.clock.time += ms;
+  };
+  const fresh = (promise: string, test: () => Promise<void>) =>
+    it(promise, async () => {
+      tests++;
+      await test();
+    });
+
+  fresh('admits what fits, refuses what does not, and frees it when its time has come', async () => {
+    const policies = [{ algorithm: slidingWindow, numbers: [2, HOUR, 1] as const }];
+    const take = () =>
+      engine().run(limitTake, [keys().rate('ann', 'p')], { mode: 'take', cost: 1, policies });
+    expect(await take()).toMatchObject([{ allowed: true, used: 1 }]);
+    later(1_000);
+    expect(await take()).toMatchObject([{ allowed: true, used: 2 }]);
+    expect(await take()).toMatchObject([{ allowed: false, used: 2, waitMs: HOUR - 1_000 }]);
+    later(HOUR - 1_001);
+    expect(await take()).toMatchObject([{ allowed: false, waitMs: 1 }]);
+    later(1);
+    expect(await take()).toMatchObject([{ allowed: true, used: 2 }]);
+  });
+
+  fresh('charges all policies of an identity or none', async () => {
+    const policies = [
+      { algorithm: slidingWindow, numbers: [10, HOUR, 1] as const },
+      { algorithm: tokenBucket, numbers: [1, HOUR, 1] as const },
+    ];
+    const both = [keys().rate('ann', 'window'), keys().rate('ann', 'bucket')];
+    const take = () => engine().run(limitTake, both, { mode: 'take', cost: 1, policies });
+    expect(await take()).toMatchObject([
+      { allowed: true, used: 1 },
+      { allowed: true, used: 1 },
+    ]);
+    expect(await take()).toMatchObject([
+      { allowed: true, used: 1 },
+      { allowed: false, used: 1 },
+    ]);
+  });
+
+  fresh('keeps a session as long as it is used, and no longer', async () => {
+    const key = [keys().session('id')];
+    const data = Buffer.from('{"cookie":{},"n":1}');
+    const write = (mode: 'create' | 'update') =>
+      engine().run(sessionWrite, key, { mode, idle: HOUR, absolute: 3 * HOUR, data });
+    const read = () => engine().run(sessionRead, key, { touchAfter: 60_000 });
+    expect(await write('update')).toMatchObject({ written: false });
+    expect(await write('create')).toMatchObject({ written: true });
+    expect(await write('create')).toMatchObject({ written: false });
+    for (let use = 0; use < 3; use++) {
+      expect((await read()).data).toEqual(data);
+      later(HOUR - 1);
+    }
+    // Used all the time, and over all the same: the absolute deadline.
+    expect((await read()).data).toEqual(data);
+    later(3);
+    expect((await read()).data).toBeNull();
+    expect(await write('update')).toMatchObject({ written: false });
+  });
+
+  fresh('keeps bytes as they are', async () => {
+    const key = [keys().cache('page')];
+    const payload = Buffer.from(Array.from({ length: 512 }, (_, byte) => byte % 256));
+    expect(await engine().run(cacheRead, key, undefined)).toMatchObject({ payload: null, found: 'fine' });
+    expect(await engine().run(cacheWrite, key, { ttl: HOUR, payload })).toBe(true);
+    later(1_500);
+    expect(await engine().run(cacheRead, key, undefined)).toMatchObject({
+      payload,
+      age: 1_500,
+      left: HOUR - 1_500,
+    });
+    later(HOUR - 1_500);
+    expect(await engine().run(cacheRead, key, undefined)).toMatchObject({ payload: null });
+  });
+
+  fresh('grants a lock to one, with a fence that only grows', async () => {
+    const key = keys().lock('order');
+    const acquire = (token: string) =>
+      engine().run(lockAcquire, [key, keys().lockFence('order')], { token, lease: HOUR });
+    const first = await acquire('ann');
+    expect(first.granted).toBe(true);
+    expect(await acquire('bob')).toMatchObject({ granted: false, leftMs: HOUR, fence: first.fence });
+    expect(await engine().run(lockRelease, [key], { token: 'bob' })).toBe(false);
+    expect(await engine().run(lockExtend, [key], { token: 'bob', lease: HOUR })).toBe(false);
+    expect(await engine().run(lockExtend, [key], { token: 'ann', lease: 2 * HOUR })).toBe(true);
+    later(2 * HOUR);
+    expect(await engine().run(lockExtend, [key], { token: 'ann', lease: HOUR })).toBe(false);
+    const second = await acquire('bob');
+    expect(second.granted).toBe(true);
+    expect(second.fence).toBeGreaterThan(first.fence);
+    expect(await engine().run(lockRelease, [key], { token: 'bob' })).toBe(true);
+    later(-4 * HOUR);
+    expect((await acquire('eve')).fence).toBeGreaterThan(second.fence);
+  });
+
+  fresh('deletes what it is told to and says how much that was', async () => {
+    const count = (id: string, policy: string) =>
+      engine().run(fixedWindow, [keys().rate(id, policy)], { delta: 1, window: HOUR });
+    await Promise.all([count('ann', 'p'), count('ann', 'q'), count('bob', 'p'), count('bob', 'q')]);
+    expect(
+      await engine().delete([keys().rate('ann', 'p'), keys().rate('ann', 'q'), keys().rate('ann', 'r')]),
+    ).toBe(2);
+    expect(await engine().deleteMatching(keys().ratePattern('q'))).toBe(1);
+    expect(await count('bob', 'p')).toMatchObject({ hits: 2 });
+    expect(await count('bob', 'q')).toMatchObject({ hits: 1 });
+  });
+});

@@ -1,0 +1,203 @@
+import fc from 'fast-check';
+import { afterAll, beforeAll, describe, it } from 'vitest';
+import { cacheRead } from '../../src/operations/cache-read.ts';
+import { cacheWrite } from '../../src/operations/cache-write.ts';
+import { fixedWindow } from '../../src/operations/fixed-window.ts';
+import { limitRefund } from '../../src/operations/limit-refund.ts';
+import { limitTake, type PolicyArgs } from '../../src/operations/limit-take.ts';
+import { lockAcquire } from '../../src/operations/lock-acquire.ts';
+import { lockExtend } from '../../src/operations/lock-extend.ts';
+import { lockRelease } from '../../src/operations/lock-release.ts';
+import { sessionRead } from '../../src/operations/session-read.ts';
+import { sessionWrite } from '../../src/operations/session-write.ts';
+import { slidingWindow } from '../../src/operations/sliding-window.ts';
+import { tokenBucket } from '../../src/operations/token-bucket.ts';
+import { type BothEngines, startBothEngines } from '../support/both-engines.ts';
+import { S, type Step, spoil, turnClock, World } from './world.ts';
+
+let both: BothEngines;
+
+function check(steps: fc.Arbitrary<Step>, numRuns: number): Promise<void> {
+  return fc.assert(
+    fc.asyncProperty(fc.array(steps, { minLength: 1, maxLength: 40 }), async (run) => {
+      const world = new World(both);
+      for (const step of run) await step(world);
+    }),
+    { numRuns, endOnFailure: true },
+  );
+}
+
+beforeAll(async () => {
+  both = await startBothEngines();
+});
+
+afterAll(async () => {
+  await both.stop();
+});
+
+describe('script and twin give the same replies and keep the same bytes', () => {
+  const policies: readonly PolicyArgs[] = [
+    { algorithm: slidingWindow, numbers: [5, 1_000 * S, 1] },
+    { algorithm: slidingWindow, numbers: [200, 1_000 * S, 7_000] },
+    { algorithm: slidingWindow, numbers: [3, 100 * S, 100 * S] },
+    { algorithm: tokenBucket, numbers: [5, 1_000 * S, 3] },
+    { algorithm: tokenBucket, numbers: [200_000, 100 * S, 7] },
+  ];
+  const keyOf = (world: World, policy: number) => world.keys.rate('id', `p${policy}`);
+  const some = fc.uniqueArray(fc.nat(policies.length - 1), { minLength: 1, maxLength: 3 });
+  const cost = fc.oneof(
+    fc.constant(1),
+    fc.integer({ min: 0, max: 6 }),
+    fc.constantFrom(5, 6, 200, 201, 65_535, 65_536, 200_000),
+  );
+
+  const take = fc
+    .tuple(
+      fc.constantFrom('take' as const, 'take' as const, 'peek' as const, 'force' as const, 'count' as const),
+      some,
+      cost,
+      fc.nat(3),
+    )
+    .map(
+      ([mode, which, units, tighter]): Step =>
+        async (world) => {
+          const chosen = which.map((index): PolicyArgs => {
+            const { algorithm, numbers } = policies[index] as PolicyArgs;
+            return { algorithm, numbers: [Math.max(1, numbers[0] - tighter), numbers[1], numbers[2]] };
+          });
+          const keys = which.map((policy) => keyOf(world, policy));
+          const replies = await world.compare(limitTake, keys, { mode, cost: units, policies: chosen });
+          which.forEach((policy, index) => {
+            const stamp = replies?.[index]?.stamp ?? 0;
+            if (stamp > 0) world.stamps.push({ policy, stamp, units });
+          });
+        },
+    );
+
+  const refund = fc.nat(50).map(
+    (nth): Step =>
+      async (world) => {
+        const grant = world.stamps[nth % Math.max(1, world.stamps.length)];
+        if (grant === undefined) return;
+        const { policy, stamp, units } = grant;
+        await world.compare(limitRefund, [keyOf(world, policy)], {
+          policies: [{ ...(policies[policy] as PolicyArgs), stamp, units }],
+        });
+      },
+  );
+
+  const changedBucket = fc.constantFrom(777 * S, 999_999, 1_000 * S, 86_400_000).map(
+    (interval): Step =>
+      async (world) => {
+        const args = {
+          mode: 'take' as const,
+          cost: 1,
+          policies: [{ algorithm: tokenBucket, numbers: [5, interval, 3] as const }],
+        };
+        await world.compare(limitTake, [keyOf(world, 3)], args);
+      },
+  );
+
+  it('for rate limits', async () => {
+    const spoiled = spoil((world) => policies.map((_, index) => keyOf(world, index)));
+    await check(
+      fc.oneof(
+        { weight: 8, arbitrary: take },
+        { weight: 4, arbitrary: turnClock },
+        { weight: 2, arbitrary: refund },
+        { weight: 1, arbitrary: changedBucket },
+        { weight: 1, arbitrary: spoiled },
+      ),
+      150,
+    );
+  });
+
+  it('for rate limits with logs longer than one chunk', async () => {
+    const policy: PolicyArgs = { algorithm: slidingWindow, numbers: [2_000, 1_000 * S, 1] };
+    const world = new World(both);
+    const keys = [keyOf(world, 9)];
+    for (let turn = 0; turn < 1_200; turn++) {
+      both.clock.time += turn % 400 === 399 ? 900 * S : S;
+      const cost = turn % 97 === 0 ? 1_900 : 1;
+      const args = { mode: 'take' as const, cost, policies: [policy] };
+      const [reply] = await world.compare(limitTake, keys, args);
+      const stamp = reply?.stamp ?? 0;
+      if (turn % 13 === 0 && stamp > 0) {
+        await world.compare(limitRefund, keys, { policies: [{ ...policy, stamp, units: cost }] });
+      }
+    }
+  });
+
+  it('for the counters of express-rate-limit', async () => {
+    const key = (world: World) => [world.keys.rate('id', 'fixed')];
+    const count = fc.tuple(fc.integer({ min: -2, max: 3 }), fc.constantFrom(100 * S, 1_000 * S)).map(
+      ([delta, window]): Step =>
+        async (world) =>
+          void (await world.compare(fixedWindow, key(world), { delta, window })),
+    );
+    await check(fc.oneof({ weight: 4, arbitrary: fc.oneof(count, turnClock) }, spoil(key)), 100);
+  });
+
+  it('for sessions', async () => {
+    const key = (world: World) => [world.keys.session('id')];
+    const read = fc.constantFrom(1, 50 * S, 500 * S).map(
+      (touchAfter): Step =>
+        async (world) =>
+          void (await world.compare(sessionRead, key(world), { touchAfter })),
+    );
+    const write = fc
+      .tuple(
+        fc.constantFrom('create' as const, 'update' as const),
+        fc.constantFrom(100 * S, 1_000 * S, 60_000 * S),
+        fc.constantFrom(0, 1_500 * S, 100_000 * S),
+        fc.uint8Array({ maxLength: 40 }),
+      )
+      .map(
+        ([mode, idle, absolute, data]): Step =>
+          async (world) => {
+            await world.compare(sessionWrite, key(world), { mode, idle, absolute, data: Buffer.from(data) });
+          },
+      );
+    await check(fc.oneof({ weight: 4, arbitrary: fc.oneof(read, write, turnClock) }, spoil(key)), 100);
+  });
+
+  it('for cached responses', async () => {
+    const key = (world: World) => [world.keys.cache('id')];
+    const read: Step = async (world) => void (await world.compare(cacheRead, key(world), undefined));
+    const write = fc.tuple(fc.constantFrom(100 * S, 1_000 * S), fc.uint8Array({ maxLength: 300 })).map(
+      ([ttl, payload]): Step =>
+        async (world) => {
+          await world.compare(cacheWrite, key(world), { ttl, payload: Buffer.from(payload) });
+        },
+    );
+    await check(
+      fc.oneof({ weight: 4, arbitrary: fc.oneof(fc.constant(read), write, turnClock) }, spoil(key)),
+      100,
+    );
+  });
+
+  it('for locks', async () => {
+    const keys = (world: World) => [world.keys.lock('id'), world.keys.lockFence('id')];
+    const token = fc.constantFrom('ann', 'bob');
+    const lease = fc.constantFrom(100 * S, 1_000 * S);
+    const acquire = fc.tuple(token, lease).map(
+      ([owner, ms]): Step =>
+        async (world) =>
+          void (await world.compare(lockAcquire, keys(world), { token: owner, lease: ms })),
+    );
+    const extend = fc.tuple(token, lease).map(
+      ([owner, ms]): Step =>
+        async (world) =>
+          void (await world.compare(lockExtend, keys(world), { token: owner, lease: ms })),
+    );
+    const release = token.map(
+      (owner): Step =>
+        async (world) =>
+          void (await world.compare(lockRelease, keys(world), { token: owner })),
+    );
+    await check(
+      fc.oneof({ weight: 6, arbitrary: fc.oneof(acquire, extend, release, turnClock) }, spoil(keys)),
+      120,
+    );
+  });
+});

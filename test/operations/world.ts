@@ -1,0 +1,127 @@
+import fc from 'fast-check';
+import { RESP_TYPES } from 'redis';
+import { expect } from 'vitest';
+import { Keys } from '../../src/base/keys.ts';
+import type { Operation } from '../../src/operations/operation.ts';
+import type { BothEngines } from '../support/both-engines.ts';
+
+/** One step of a run: an operation on some keys, the clock turned, or a value spoiled behind the kit's back. */
+export type Step = (world: World) => Promise<void>;
+
+let runs = 0;
+
+/** The keys of one run; every run has fresh ones. */
+export class World {
+  readonly both: BothEngines;
+  readonly keys: Keys;
+  /** Stamps of earlier charges, for refunds. */
+  readonly stamps: { readonly policy: number; readonly stamp: number; readonly units: number }[] = [];
+
+  constructor(both: BothEngines) {
+    this.both = both;
+    this.keys = new Keys(`${both.prefix}:${runs++}`);
+  }
+
+  /** Runs it on both engines; the replies and what is stored must be the same to the byte. */
+  async compare<Args, Reply>(
+    operation: Operation<Args, Reply>,
+    keys: readonly string[],
+    args: Args,
+  ): Promise<Reply> {
+    await this.#forgetShortLived(keys);
+    const [memory, redis] = await Promise.all([
+      settled(this.both.memory.run(operation, keys, args)),
+      settled(this.both.redis.run(operation, keys, args)),
+    ]);
+    expect(redis, operation.name).toEqual(memory);
+    await this.compareStored(keys);
+    return redis.reply as Reply;
+  }
+
+  /** What Redis may collect at any moment by its own clock goes on both sides, so that the run stays the same. */
+  async #forgetShortLived(keys: readonly string[]): Promise<void> {
+    for (const key of keys.filter((each) => this.#isShortLived(each))) {
+      this.both.keyspace.delete(key);
+      this.both.keyspace.ttls.delete(key);
+      await this.both.client.del(key);
+    }
+  }
+
+  async compareStored(keys: readonly string[]): Promise<void> {
+    const bytes = this.both.client.withTypeMapping({ [RESP_TYPES.BLOB_STRING]: Buffer });
+    for (const key of keys.filter((each) => !this.#isShortLived(each))) {
+      const stored = this.both.keyspace.get(key);
+      expect(await bytes.get(key), key).toEqual(stored ?? null);
+      if (stored === undefined) continue;
+      const gap = (this.both.keyspace.ttls.get(key) ?? 0) - (await this.both.client.pTTL(key));
+      expect(Math.abs(gap), `the TTL of ${key}`).toBeLessThan(30_000);
+    }
+  }
+
+  #isShortLived(key: string): boolean {
+    return (this.both.keyspace.ttls.get(key) ?? Number.POSITIVE_INFINITY) < 30_000;
+  }
+}
+
+async function settled<Reply>(work: Promise<Reply>): Promise<{ reply?: Reply; error?: unknown }> {
+  try {
+    return { reply: await work };
+  } catch (error) {
+    return { error: (error as { code?: unknown }).code ?? error };
+  }
+}
+
+/** Redis's own clock goes on during a run, so spans are long enough that no TTL of a test runs out by it. */
+export const S = 1_000;
+
+export const turnClock: fc.Arbitrary<Step> = fc
+  .oneof(
+    fc.integer({ min: 0, max: 5 }),
+    fc.integer({ min: -300 * S, max: 2_000 * S }),
+    fc.constantFrom(100 * S - 1, 100 * S, 100 * S + 1, 1_000 * S - 1, 1_000 * S, 1_000 * S + 1, 60_000 * S),
+  )
+  .map(
+    (ms): Step =>
+      async ({ both }) => {
+        both.clock.time += ms;
+      },
+  );
+
+const GARBAGE = [
+  '',
+  'W',
+  'W\u0001',
+  'W\u0001\u0000\u0000',
+  'W\u0002 a later format',
+  '1:5',
+  '2:5:5:5',
+  '1:99999999999999999999:1:1;',
+  '1:1:1:0;',
+  '1:5:1:10',
+  'S\u0001',
+  'S\u0007later',
+  'C\u0001short',
+  'C\u0009later',
+  'x',
+  '1:12:34:to/ken',
+  '1:abc',
+  '1:7:99999999999999',
+  'W\u0001\u0000\u0000\u0000\u0009\u0000\u0000\u0000\u0009\u0000\u0000\u0000\u0000\u0000\u0009',
+];
+
+/** Puts something else in the place of a value, on both sides. */
+export function spoil(keysOf: (world: World) => readonly string[]): fc.Arbitrary<Step> {
+  return fc.tuple(fc.constantFrom(...GARBAGE), fc.nat(5), fc.integer({ min: 0, max: 40 }), fc.boolean()).map(
+    ([garbage, which, cut, truncate]): Step =>
+      async (world) => {
+        const keys = keysOf(world);
+        const key = keys[which % keys.length] ?? '';
+        const { keyspace, client } = world.both;
+        const stored = keyspace.get(key);
+        const value =
+          truncate && stored !== undefined ? stored.subarray(0, cut) : Buffer.from(garbage, 'latin1');
+        keyspace.set(key, value, 86_400_000);
+        await client.set(key, value, { PX: 86_400_000 });
+      },
+  );
+}

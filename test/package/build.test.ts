@@ -1,0 +1,44 @@
+import { execFile } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { beforeAll, describe, expect, it } from 'vitest';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const run = promisify(execFile);
+
+describe('the built package', () => {
+  beforeAll(async () => {
+    await run(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'], {
+      cwd: root,
+    });
+  });
+
+  const names = async (...args: string[]) => (await run(process.execPath, args, { cwd: root })).stdout.trim();
+
+  it('can be imported and required, and exports its functions and errors only', async () => {
+    const expected = 'ConfigError,ConnectionError,LockLostError,RedisKitError,StoreError,createRedisKit';
+    const code = `console.log(Object.keys(kit).sort().join())`;
+    expect(await names('--input-type=module', '-e', `import * as kit from 'redis-kit'; ${code}`)).toBe(
+      expected,
+    );
+    expect(
+      await names(
+        '--no-warnings',
+        '--input-type=commonjs',
+        '-e',
+        `const kit = require('redis-kit'); ${code}`,
+      ),
+    ).toBe(expected);
+  });
+
+  it('lets a process end that has made a kit on memory: and used it', async () => {
+    const code = `
+      import { createRedisKit } from 'redis-kit';
+      const kit = createRedisKit({ url: 'memory:' });
+      const lock = await kit.locks.tryAcquire('x');
+      const { allowed } = await kit.limiter({ algorithm: 'sliding-window', limit: 1, window: '1h' }).consume('x');
+      console.log(lock !== null && allowed);
+    `;
+    expect(await names('--input-type=module', '-e', code)).toBe('true');
+  });
+});

@@ -1,0 +1,99 @@
+import { execFile } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { describe, expect, it, onTestFinished } from 'vitest';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const run = promisify(execFile);
+const read = (file: string) => readFileSync(join(root, file), 'utf8');
+
+/** Type-checks files as a user's project would, against the sources. */
+async function typeCheck(files: Readonly<Record<string, string>>): Promise<void> {
+  mkdirSync(join(root, '.cache'), { recursive: true });
+  const folder = mkdtempSync(join(root, '.cache/types-'));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text);
+  const paths = { 'redis-kit': ['../../src/index.ts'] };
+  const compilerOptions = { paths, noUnusedLocals: false, noUnusedParameters: false };
+  writeFileSync(
+    join(folder, 'tsconfig.json'),
+    JSON.stringify({ extends: '../../tsconfig.json', compilerOptions, include: ['*.ts'] }),
+  );
+  try {
+    await run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', folder], { cwd: root });
+  } catch (error) {
+    throw new Error(String((error as { stdout?: string }).stdout), { cause: error });
+  }
+}
+
+describe('the docs', () => {
+  it('have snippets that compile', async () => {
+    const snippets = [...read('README.md').matchAll(/```ts\n(.*?)```/gs)].map(([, code = '']) => code);
+    expect(snippets.length).toBeGreaterThanOrEqual(4);
+    await typeCheck(Object.fromEntries(snippets.map((code, index) => [`snippet-${index}.ts`, code])));
+  });
+
+  it('have a heading for every error code, and for no other', () => {
+    const codes = [...read('src/base/errors.ts').matchAll(/\| '(ERR_\w+)'/g)].map(([, code]) => code);
+    const headings = [...read('docs/errors.md').matchAll(/^## (\w+)$/gm)].map(([, code]) => code);
+    expect(codes.length).toBeGreaterThan(5);
+    expect(headings).toEqual(codes);
+  });
+
+  it('justify every runtime dependency', () => {
+    const { dependencies } = JSON.parse(read('package.json')) as { dependencies: Record<string, string> };
+    for (const name of Object.keys(dependencies)) expect(read('README.md')).toContain(`\`${name}\``);
+  });
+});
+
+describe('the types', () => {
+  it('let a middleware into Express 4 and 5, typed routes, routers and Connect', async () => {
+    const use = `
+      import { createRedisKit } from 'redis-kit';
+      const kit = createRedisKit({ url: process.env.REDIS_URL, prefix: undefined });
+      const limit = kit.rateLimit({ algorithm: 'sliding-window', limit: 1, window: '1m', key: (req) => req.ip ?? null });
+      const all = [limit, kit.session({ secret: 'x' }), kit.cache({ ttl: '30s' }), kit.lock({ key: (req) => String(req.params.id) })];
+      const [first = limit] = all;
+    `;
+    await typeCheck({
+      'express5.ts': `${use}
+        import express from 'express';
+        const app = express();
+        app.use(...all);
+        app.use('/api', limit);
+        app.get('/orders/:id', first, (req, res) => void res.json([req.params.id, req.rateLimit?.remaining, req.lock?.fence, req.session.userId]));
+        express.Router().post('/', limit, (_req, res) => void res.end());
+      `,
+      'express4.ts': `${use}
+        import express from 'express4';
+        const app = express();
+        app.use(...all);
+        app.get('/orders/:id', first, (req, res) => void res.json(req.params.id));
+      `,
+      'connect.ts': `${use}
+        import connect from 'connect';
+        connect().use(first).use('/api', limit);
+      `,
+      'clients.ts': `
+        import { createClient, createCluster } from 'redis';
+        import { createRedisKit, type Duration } from 'redis-kit';
+        const client = createClient();
+        const kit = createRedisKit({ client });
+        const value: Promise<string | null> = kit.client.get('x');
+        createRedisKit({ client: createCluster({ rootNodes: [] }) }).client.masters;
+        const span: Duration = '5m';
+        // @ts-expect-error no such unit
+        const wrong: Duration = '5 minutes';
+        // @ts-expect-error not a client
+        createRedisKit({ client: { get: () => 1 } });
+        // @ts-expect-error the bucket has no window
+        kit.limiter({ algorithm: 'token-bucket', capacity: 1, window: '1m' });
+        kit.on('rate:refused', ({ ids, policies }) => [ids, policies]);
+        // @ts-expect-error no such event
+        kit.on('rate:nonsense', () => {});
+      `,
+    });
+  });
+});

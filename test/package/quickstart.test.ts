@@ -1,0 +1,77 @@
+import { execFile } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { describeWithServers } from '../support/context.ts';
+import { assertKeysAreOurs } from '../support/keys-guard.ts';
+import { startCluster, startRedis } from '../support/servers.ts';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const run = promisify(execFile);
+
+/** The tour of `script/demo` over the quick start, which fails when anything is not as it should be. */
+async function tour(env: Record<string, string>): Promise<string> {
+  const { stdout } = await run(process.execPath, ['--import', 'tsx', 'examples/demo.ts'], {
+    cwd: root,
+    env: { ...process.env, REDIS_URL: '', ...env },
+  });
+  return stdout;
+}
+
+describe('the quick start', () => {
+  it('is what the README shows first', () => {
+    const readme = readFileSync(`${root}/README.md`, 'utf8');
+    const first = /```ts\n(.*?)```/s.exec(readme)?.[1];
+    expect(first).toBe(readFileSync(`${root}/examples/quickstart.ts`, 'utf8'));
+  });
+
+  it('runs on memory:', async () => {
+    expect(await tour({ REDIS_URL: 'memory:' })).toContain('All as it should be.');
+  });
+
+  it('is left running by --serve until it is told to stop', async () => {
+    const child = execFile(process.execPath, ['--import', 'tsx', 'examples/demo.ts', '--serve'], {
+      cwd: root,
+      env: { ...process.env, REDIS_URL: 'memory:', PORT: '0' },
+    });
+    onTestFinished(() => void child.kill('SIGKILL'));
+    let output = '';
+    child.stdout?.on('data', (chunk) => {
+      output += String(chunk);
+    });
+    while (!/runs on (http:\S+),/.test(output)) await once(child.stdout ?? child, 'data');
+    const address = /runs on (http:\S+),/.exec(output)?.[1] ?? '';
+    expect((await fetch(`${address}/me`)).status).toBe(200);
+    child.kill('SIGTERM');
+    expect((await once(child, 'exit'))[0]).toBe(0);
+  });
+});
+
+describeWithServers('the quick start', () => {
+  it('runs on a standalone Redis, and every key there is its own and has a TTL', async () => {
+    const server = await startRedis();
+    onTestFinished(() => server.stop());
+    expect(await tour({ REDIS_URL: server.url })).toContain('All as it should be.');
+    await assertKeysAreOurs(server.url, /^shop:(session|rate|cache|lock):\{/);
+  });
+
+  it('runs on a Cluster of three masters with the same results', async () => {
+    const cluster = await startCluster();
+    onTestFinished(() => cluster.stop());
+    const nodes = cluster.nodes.map(({ server }) => server.url).join(',');
+    const stdout = await tour({
+      REDIS_NODES: nodes,
+      TSX_TSCONFIG_PATH: 'test/support/cluster-quickstart/tsconfig.json',
+    });
+    expect(stdout).toContain('All as it should be.');
+    const counts = await Promise.all(
+      cluster.nodes.map(async ({ server }) => {
+        await assertKeysAreOurs(server.url, /^shop:(session|rate|cache|lock):\{/);
+        return server.url;
+      }),
+    );
+    expect(counts).toHaveLength(3);
+  });
+});

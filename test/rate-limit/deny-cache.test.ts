@@ -1,0 +1,125 @@
+import express from 'express';
+import request from 'supertest';
+import { expect, it, onTestFinished } from 'vitest';
+import type { RateLimitOptions, RedisKit } from '../../src/index.ts';
+import { describeWithServers, redisUrl } from '../support/context.ts';
+import { kitForTest, testPrefix } from '../support/kits.ts';
+import { startRedis } from '../support/servers.ts';
+import { until } from '../support/until.ts';
+import { countCommands } from '../support/wire.ts';
+
+const ONE = { algorithm: 'sliding-window', limit: 1, window: '1h', name: 'one', key: () => 'ann' } as const;
+
+function ok(_req: unknown, res: { end(text: string): unknown }): void {
+  res.end('ok');
+}
+
+function appWith(kit: ReturnType<typeof kitForTest>, options: RateLimitOptions) {
+  const limit = kit.rateLimit(options);
+  return { limit, app: express().use(limit).get('/', ok) };
+}
+
+describeWithServers('who is known to be refused', () => {
+  async function watchedKit() {
+    const server = await startRedis();
+    onTestFinished(() => server.stop());
+    const kit = kitForTest({ url: server.url });
+    await kit.ready();
+    return { kit, url: server.url };
+  }
+
+  it('is refused without a command', async () => {
+    const { kit, url } = await watchedKit();
+    const { app } = appWith(kit, { ...ONE, denyCache: { maxAge: '1h' } });
+    await request(app).get('/').expect(200);
+    await request(app).get('/').expect(429);
+    const commands = await countCommands(url, async () => {
+      for (let tries = 0; tries < 5; tries++) await request(app).get('/').expect(429);
+    });
+    expect(commands).toEqual([]);
+  });
+
+  it('is asked for again where the wait can never end, once maxAge is over', async () => {
+    const { kit, url } = await watchedKit();
+    const { limit } = appWith(kit, { ...ONE, cost: 9, denyCache: { maxAge: '100ms' } });
+    const refused = () => limit.limiter.consume('ann', { cost: 9 });
+    expect((await refused()).retryAfterMs).toBeNull();
+    const commands = await countCommands(url, async () => {
+      const until = performance.now() + 250;
+      while (performance.now() < until) await refused().then(() => new Promise(setImmediate));
+    });
+    expect(commands.length).toBeGreaterThanOrEqual(1);
+    expect(commands.length).toBeLessThanOrEqual(3);
+  });
+
+  it('is remembered only for so many', async () => {
+    const { kit, url } = await watchedKit();
+    const { limit } = appWith(kit, { ...ONE, denyCache: { maxEntries: 2, maxAge: '1h' } });
+    for (const id of ['a', 'b', 'c', 'd']) await limit.limiter.consume(id, { cost: 9 });
+    const commands = await countCommands(url, async () => {
+      for (const id of ['d', 'c', 'a']) await limit.limiter.consume(id, { cost: 9 });
+    });
+    expect(commands).toHaveLength(1);
+  });
+
+  it('is always asked for where refused tries count', async () => {
+    const { kit, url } = await watchedKit();
+    const { limit } = appWith(kit, { ...ONE, onDenied: 'count' });
+    await limit.limiter.consume('ann');
+    const commands = await countCommands(url, async () => {
+      for (let tries = 0; tries < 5; tries++) await limit.limiter.consume('ann');
+    });
+    expect(commands).toHaveLength(5);
+  });
+});
+
+it('a refusal is remembered with its waits counted down and no longer than it holds', async () => {
+  const kit = kitForTest({ url: 'memory:' });
+  const { limit } = appWith(kit, { ...ONE, window: '150ms', denyCache: { maxAge: '1h' } });
+  await limit.limiter.consume('ann');
+  const first = await limit.limiter.consume('ann');
+  expect(first.allowed).toBe(false);
+  let decision = first;
+  while (!decision.allowed) {
+    expect(decision.retryAfterMs).toBeLessThanOrEqual(first.retryAfterMs ?? 0);
+    expect(decision.retryAfterMs).toBeGreaterThanOrEqual(1);
+    await new Promise(setImmediate);
+    decision = await limit.limiter.consume('ann');
+  }
+  expect(decision.used).toBe(1);
+});
+
+it('a refusal is forgotten by a reset and by a refund in this process', async () => {
+  const kit = kitForTest({ url: 'memory:' });
+  const { limit } = appWith(kit, { ...ONE, denyCache: { maxAge: '1h' } });
+  const granted = await limit.limiter.consume('ann');
+  expect((await limit.limiter.consume('ann')).allowed).toBe(false);
+  await limit.limiter.refund(granted);
+  expect((await limit.limiter.consume('ann')).allowed).toBe(true);
+  expect((await limit.limiter.consume('ann')).allowed).toBe(false);
+  await limit.limiter.reset('ann');
+  expect((await limit.limiter.consume('ann')).allowed).toBe(true);
+});
+
+it('a refusal of one cost says nothing about a smaller one, or about a higher limit', async () => {
+  const kit = kitForTest({ url: 'memory:' });
+  const { limit } = appWith(kit, { ...ONE, limit: 3, denyCache: { maxAge: '1h' } });
+  await limit.limiter.consume('ann');
+  expect((await limit.limiter.consume('ann', { cost: 3 })).allowed).toBe(false);
+  expect((await limit.limiter.consume('ann', { cost: 2 })).allowed).toBe(true);
+  expect((await limit.limiter.consume('ann')).allowed).toBe(false);
+  expect((await limit.limiter.consume('ann', { limit: 4 })).allowed).toBe(true);
+});
+
+it('a reset in another process is seen after maxAge, and not before', async () => {
+  const prefix = testPrefix();
+  const [here, there] = [1, 2].map(() => kitForTest({ url: redisUrl(), prefix }));
+  const { limit } = appWith(here as RedisKit, { ...ONE, denyCache: { maxAge: '300ms' } });
+  const { limit: other } = appWith(there as RedisKit, { ...ONE });
+  await limit.limiter.consume('ann');
+  const started = performance.now();
+  expect((await limit.limiter.consume('ann')).allowed).toBe(false);
+  await other.limiter.reset('ann');
+  await until('the reset is seen', async () => (await limit.limiter.consume('ann')).allowed);
+  expect(performance.now() - started).toBeGreaterThanOrEqual(299);
+});

@@ -1,0 +1,230 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { limitTake, type TakeReply } from '../../src/operations/limit-take.ts';
+import { tokenBucket } from '../../src/operations/token-bucket.ts';
+import { type BothEngines, startBothEngines } from '../support/both-engines.ts';
+import type { Mode } from './model.ts';
+import { type PolicySpec, SideBySide } from './side-by-side.ts';
+
+const S = 1_000;
+const HOUR = 3_600 * S;
+
+let both: BothEngines;
+
+beforeAll(async () => {
+  both = await startBothEngines();
+});
+
+afterAll(async () => {
+  await both.stop();
+});
+
+/** One policy, whose every answer is the same from the script, the twin and the model. */
+function sideBySide(kind: PolicySpec['kind'], ...numbers: PolicySpec['numbers']) {
+  const subject = new SideBySide(both, [{ kind, numbers }]);
+  const ask = async (mode: Mode, cost: number, tighter = 0): Promise<TakeReply> => {
+    const [reply] = await subject.take(mode, cost, [0], tighter);
+    if (reply === undefined) throw new Error('no reply');
+    return reply;
+  };
+  return {
+    subject,
+    key: subject.keyOf(0),
+    ask,
+    take: (cost: number) => ask('take', cost),
+    pass: (ms: number) => subject.turnClock(ms),
+    giveBack: ({ stamp }: TakeReply, units: number) =>
+      subject.refund({ units, stamps: [{ policy: 0, stamp }] }),
+  };
+}
+
+describe('a sliding window at its edges', () => {
+  it('a unit counts through the last millisecond of its window and not in the next', async () => {
+    const { take, pass } = sideBySide('window', 1, 100 * S, 1);
+    expect(await take(1)).toMatchObject({ allowed: true, used: 1, waitMs: 100 * S, resetMs: 100 * S });
+    pass(100 * S - 1);
+    expect(await take(1)).toMatchObject({ allowed: false, used: 1, waitMs: 1, resetMs: 1 });
+    pass(1);
+    expect(await take(1)).toMatchObject({ allowed: true, used: 1 });
+  });
+
+  it('65,536 hits of one millisecond all count, and one more is refused', async () => {
+    const { subject, take, pass } = sideBySide('window', 65_537, 100 * S, 1);
+    await subject.hit(65_536);
+    expect(await take(1)).toMatchObject({ allowed: true, used: 65_537 });
+    expect(await take(1)).toMatchObject({ allowed: false, used: 65_537, waitMs: 100 * S });
+    pass(100 * S - 1);
+    expect(await take(1)).toMatchObject({ allowed: false, used: 65_537 });
+    pass(1);
+    expect(await take(65_537)).toMatchObject({ allowed: true, used: 65_537 });
+  });
+
+  it('hundreds of thousands of units are counted one by one and come back in their order', async () => {
+    const { take, pass, giveBack } = sideBySide('window', 500_000, 100 * S, 1);
+    await take(200_000);
+    pass(1);
+    const second = await take(299_999);
+    pass(1);
+    expect(await take(2)).toMatchObject({ allowed: false, used: 499_999, waitMs: 100 * S - 2 });
+    expect(await take(200_002)).toMatchObject({ allowed: false, waitMs: 100 * S - 1 });
+    await giveBack(second, 299_999);
+    expect(await take(300_000)).toMatchObject({ allowed: true, used: 500_000 });
+  });
+
+  it('penalties beyond 4,294,967,295 units are not counted, and do not harm what is', async () => {
+    const { ask, take, pass } = sideBySide('window', 5, 100 * S, 1);
+    for (let times = 0; times < 5; times++) await ask('force', 1_000_000_000);
+    expect(await take(1)).toMatchObject({ allowed: false, used: 4_294_967_295, waitMs: 100 * S });
+    pass(100 * S);
+    expect(await take(5)).toMatchObject({ allowed: true, used: 5 });
+  }, 60_000);
+
+  it('a resolution gives a unit back at most so much later, and never earlier', async () => {
+    const { take, pass } = sideBySide('window', 1, 100 * S, 7 * S);
+    const { waitMs } = await take(1);
+    expect(waitMs).toBeGreaterThanOrEqual(100 * S);
+    expect(waitMs).toBeLessThan(107 * S);
+    pass(waitMs - 1);
+    expect(await take(1)).toMatchObject({ allowed: false, waitMs: 1 });
+    pass(1);
+    expect(await take(1)).toMatchObject({ allowed: true });
+  });
+
+  it('refused tries that count move the quota on, and never lift it above the limit', async () => {
+    const { ask, pass } = sideBySide('window', 5, 100 * S, 1);
+    await ask('count', 3);
+    pass(10 * S);
+    await ask('count', 2);
+    pass(10 * S);
+    expect(await ask('count', 1)).toMatchObject({ allowed: false, used: 5, waitMs: 80 * S });
+    pass(80 * S);
+    expect(await ask('peek', 1)).toMatchObject({ allowed: true, used: 3 });
+    expect(await ask('count', 6)).toMatchObject({ allowed: false, used: 5, waitMs: -1, resetMs: 100 * S });
+  });
+
+  it('a refused try under a low limit gives nothing back to a call with a higher one', async () => {
+    const { ask, pass } = sideBySide('window', 100, 100 * S, 1);
+    await ask('count', 100);
+    pass(1);
+    expect(await ask('count', 1, 99)).toMatchObject({ allowed: false, used: 100 });
+    expect(await ask('count', 1)).toMatchObject({ allowed: false, used: 100 });
+  });
+});
+
+describe('a token bucket at its edges', () => {
+  it('a token is back at the first whole millisecond that has refilled it', async () => {
+    const { take, pass } = sideBySide('bucket', 2, 100 * S, 3);
+    await take(2);
+    expect(await take(1)).toMatchObject({ allowed: false, used: 2, waitMs: 33_334, resetMs: 33_334 });
+    pass(33_333);
+    expect(await take(1)).toMatchObject({ allowed: false, waitMs: 1 });
+    pass(1);
+    expect(await take(1)).toMatchObject({ allowed: true, used: 2, waitMs: 33_333 });
+  });
+
+  it('one that needs two hours to fill remembers for two hours', async () => {
+    const { take, pass, ask, key } = sideBySide('bucket', 2, HOUR, 1);
+    await take(2);
+    expect(both.keyspace.ttls.get(key)).toBe(2 * HOUR);
+    const ttl = await both.client.pTTL(key);
+    expect(ttl).toBeGreaterThan(2 * HOUR - 10 * S);
+    expect(ttl).toBeLessThanOrEqual(2 * HOUR);
+    pass(2 * HOUR - 1);
+    expect(await ask('peek', 2)).toMatchObject({ allowed: false, used: 1, waitMs: 1 });
+    pass(1);
+    expect(await ask('peek', 2)).toMatchObject({ allowed: true, used: 0, resetMs: 0 });
+  });
+
+  it('never holds more than its capacity, however long it rests and however much is given back', async () => {
+    const { take, pass, giveBack } = sideBySide('bucket', 3, 100 * S, 1);
+    const first = await take(2);
+    pass(150 * S);
+    await giveBack(first, 2);
+    expect(await take(4)).toMatchObject({ allowed: false, used: 0, waitMs: -1 });
+    expect(await take(3)).toMatchObject({ allowed: true, used: 3 });
+    pass(100 * 365 * 86_400);
+    expect(await take(3)).toMatchObject({ allowed: true, used: 3 });
+    expect(await take(1)).toMatchObject({ allowed: false, used: 3 });
+  });
+
+  it('a refused try that counts empties it and does not overdraw it', async () => {
+    const { ask } = sideBySide('bucket', 3, 100 * S, 1);
+    await ask('count', 2);
+    expect(await ask('count', 2)).toMatchObject({ allowed: false, used: 3, waitMs: 200 * S });
+    expect(await ask('count', 2)).toMatchObject({ allowed: false, used: 3, waitMs: 200 * S });
+    expect(await ask('force', 2)).toMatchObject({ allowed: false, used: 5 });
+    expect(await ask('count', 2)).toMatchObject({ allowed: false, used: 5 });
+  });
+
+  it('keeps its debt in tokens when the refill interval of the policy is changed', async () => {
+    const { take, pass, key } = sideBySide('bucket', 2, 100 * S, 1);
+    await take(2);
+    pass(50 * S);
+    const policies = [{ algorithm: tokenBucket, numbers: [2, 200 * S, 1] as const }];
+    for (const engine of [both.memory, both.redis]) {
+      const [reply] = await engine.run(limitTake, [key], { mode: 'take', cost: 1, policies });
+      expect(reply).toMatchObject({ allowed: false, used: 2, waitMs: 150 * S, resetMs: 150 * S });
+    }
+  });
+});
+
+describe.each([
+  ['a sliding window', 'window', [5, 100 * S, 1]],
+  ['a token bucket', 'bucket', [5, 100 * S, 1]],
+] as const)('%s', (_, kind, numbers) => {
+  it('grants a cost of 0 and takes nothing for it, even when nothing is left', async () => {
+    const { take } = sideBySide(kind, ...numbers);
+    expect(await take(0)).toMatchObject({ allowed: true, used: 0, stamp: 0 });
+    await take(5);
+    expect(await take(0)).toMatchObject({ allowed: true, used: 5, stamp: 0 });
+  });
+
+  it('grants a cost of the whole limit, and says never to one more', async () => {
+    const { take } = sideBySide(kind, ...numbers);
+    expect(await take(6)).toMatchObject({ allowed: false, used: 0, waitMs: -1, resetMs: 0, stamp: 0 });
+    expect(await take(5)).toMatchObject({ allowed: true, used: 5 });
+    expect(await take(6)).toMatchObject({ allowed: false, used: 5, waitMs: -1 });
+  });
+
+  it('lets nobody pass under a limit of 0, whatever the mode', async () => {
+    const { ask } = sideBySide(kind, ...numbers);
+    for (const mode of ['take', 'peek', 'count'] as const) {
+      expect(await ask(mode, 1, 5)).toMatchObject({ allowed: false, used: 0, waitMs: -1 });
+    }
+    expect(await ask('take', 5)).toMatchObject({ allowed: true, used: 5 });
+  });
+
+  it('under a limit that was lowered below what is used, waits until that has come back', async () => {
+    const { ask, pass } = sideBySide(kind, ...numbers);
+    await ask('take', 2);
+    pass(1);
+    await ask('take', 3);
+    const { waitMs, used, resetMs } = await ask('take', 1, 3);
+    expect(used).toBe(5);
+    expect(waitMs).toBe(kind === 'window' ? 100 * S : 400 * S - 1);
+    expect(resetMs).toBe(waitMs);
+    pass(waitMs - 1);
+    expect(await ask('take', 1, 3)).toMatchObject({ allowed: false, waitMs: 1 });
+    pass(1);
+    expect(await ask('take', 1, 3)).toMatchObject({ allowed: true });
+  });
+
+  it('gives no time back to a clock that goes back, and loses none', async () => {
+    const { take, pass } = sideBySide(kind, ...numbers);
+    await take(5);
+    pass(-50 * S);
+    expect(await take(1)).toMatchObject({ allowed: false, used: 5, waitMs: 150 * S });
+    pass(50 * S);
+    expect(await take(1)).toMatchObject({ allowed: false, used: 5, waitMs: 100 * S });
+    pass(100 * S);
+    expect(await take(1)).toMatchObject({ allowed: true });
+  });
+
+  it('gives back nothing when the grant has expired', async () => {
+    const { take, pass, ask, giveBack } = sideBySide(kind, ...numbers);
+    const grant = await take(2);
+    pass(200 * S);
+    await take(3);
+    await giveBack(grant, 2);
+    expect(await ask('peek', 1)).toMatchObject({ used: 3 });
+  });
+});

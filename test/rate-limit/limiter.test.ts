@@ -1,0 +1,210 @@
+import { expect, it } from 'vitest';
+import { TestClock } from '../support/both-engines.ts';
+import { kitForTest } from '../support/kits.ts';
+import { onEveryStore } from '../support/stores.ts';
+
+const WINDOW = { algorithm: 'sliding-window', limit: 3, window: '1h' } as const;
+const BUCKET = { algorithm: 'token-bucket', capacity: 3, refill: { tokens: 1, per: '1h' } } as const;
+
+onEveryStore('a limiter', (kitOf) => {
+  for (const policy of [WINDOW, BUCKET]) {
+    it(`admits the limit and not one more (${policy.algorithm})`, async () => {
+      const limiter = kitOf().limiter(policy);
+      const decisions = await Promise.all(Array.from({ length: 20 }, () => limiter.consume('ann')));
+      expect(decisions.filter((decision) => decision.allowed)).toHaveLength(3);
+      const refused = decisions.find((decision) => !decision.allowed);
+      expect(refused).toMatchObject({
+        allowed: false,
+        degraded: false,
+        cost: 1,
+        limit: 3,
+        used: 3,
+        remaining: 0,
+      });
+      expect(refused?.retryAfterMs).toBeGreaterThan(3_000_000);
+      expect(refused?.resetMs).toBeGreaterThan(3_000_000);
+      expect(refused?.policies).toEqual([
+        {
+          name: expect.any(String),
+          limit: 3,
+          used: 3,
+          remaining: 0,
+          resetMs: refused?.resetMs,
+          allowed: false,
+        },
+      ]);
+    });
+
+    it(`counts each id for itself (${policy.algorithm})`, async () => {
+      const limiter = kitOf().limiter(policy);
+      for (const id of ['ann', 'bob', '', '*', '{', '}', 'x'.repeat(1_000), '\ud800', 'ä\0:']) {
+        expect(await limiter.consume(id, { cost: 3 })).toMatchObject({
+          allowed: true,
+          used: 3,
+          remaining: 0,
+        });
+        expect(await limiter.consume(id)).toMatchObject({ allowed: false });
+      }
+    });
+
+    it(`charges a refused cost nothing (${policy.algorithm})`, async () => {
+      const limiter = kitOf().limiter(policy);
+      await limiter.consume('ann', { cost: 2 });
+      expect(await limiter.consume('ann', { cost: 2 })).toMatchObject({
+        allowed: false,
+        used: 2,
+        remaining: 1,
+      });
+      expect(await limiter.consume('ann', { cost: 1 })).toMatchObject({ allowed: true, used: 3 });
+    });
+
+    it(`says null where a cost can never pass (${policy.algorithm})`, async () => {
+      const limiter = kitOf().limiter(policy);
+      expect(await limiter.consume('ann', { cost: 4 })).toMatchObject({
+        allowed: false,
+        used: 0,
+        retryAfterMs: null,
+      });
+    });
+
+    it(`takes nothing for a peek or a cost of 0 (${policy.algorithm})`, async () => {
+      const limiter = kitOf().limiter(policy);
+      expect(await limiter.consume('ann', { cost: 0 })).toMatchObject({ allowed: true, used: 0, resetMs: 0 });
+      expect(await limiter.peek('ann')).toMatchObject({ allowed: true, used: 0, remaining: 3, cost: 0 });
+      await limiter.consume('ann', { cost: 3 });
+      expect(await limiter.peek('ann')).toMatchObject({ allowed: false, used: 3, remaining: 0 });
+      expect(await limiter.consume('ann', { cost: 0 })).toMatchObject({ allowed: true, used: 3 });
+    });
+
+    it(`gives a grant back exactly once (${policy.algorithm})`, async () => {
+      const limiter = kitOf().limiter(policy);
+      const first = await limiter.consume('ann', { cost: 2 });
+      await limiter.consume('ann');
+      await Promise.all([limiter.refund(first), limiter.refund(first)]);
+      await limiter.refund(first);
+      expect(await limiter.peek('ann')).toMatchObject({ used: 1, remaining: 2 });
+    });
+
+    it(`gives nothing back for a refusal or a decision it never made (${policy.algorithm})`, async () => {
+      const limiter = kitOf().limiter(policy);
+      await limiter.consume('ann', { cost: 3 });
+      const refused = await limiter.consume('ann');
+      await limiter.refund(refused);
+      await limiter.refund({ ...refused });
+      expect(await limiter.peek('ann')).toMatchObject({ used: 3 });
+    });
+
+    it(`penalizes beyond the limit and says what is left (${policy.algorithm})`, async () => {
+      const limiter = kitOf().limiter(policy);
+      expect(await limiter.penalize('ann', 2)).toMatchObject({
+        allowed: true,
+        used: 2,
+        remaining: 1,
+        retryAfterMs: null,
+      });
+      const punished = await limiter.penalize('ann', 4);
+      expect(punished).toMatchObject({ allowed: false, used: 6, remaining: 0 });
+      expect(punished.retryAfterMs).toBeGreaterThan(0);
+    });
+
+    it(`forgets on reset (${policy.algorithm})`, async () => {
+      const limiter = kitOf().limiter(policy);
+      await limiter.consume('ann', { cost: 3 });
+      await limiter.reset('ann');
+      expect(await limiter.consume('ann', { cost: 3 })).toMatchObject({ allowed: true });
+    });
+
+    it(`takes a limit for one call (${policy.algorithm})`, async () => {
+      const limiter = kitOf().limiter(policy);
+      expect(await limiter.consume('ann', { cost: 5, limit: 10 })).toMatchObject({
+        allowed: true,
+        limit: 10,
+        used: 5,
+      });
+      expect(await limiter.consume('ann')).toMatchObject({ allowed: false, limit: 3, used: 5, remaining: 0 });
+    });
+  }
+
+  it('refuses ids and costs that are none, naming the value', async () => {
+    const limiter = kitOf().limiter(WINDOW);
+    await expect(limiter.consume(undefined as unknown as string)).rejects.toThrow('id is undefined');
+    await expect(limiter.consume({} as unknown as string)).rejects.toThrow('id is an object');
+    for (const cost of [-1, 1.5, Number.NaN, Number.POSITIVE_INFINITY, '1' as unknown as number]) {
+      await expect(limiter.consume('ann', { cost })).rejects.toThrow('cost');
+    }
+    await expect(limiter.consume('ann', { limit: -1 })).rejects.toThrow('limit');
+  });
+
+  it('refuses a name that is taken, and lets a namespace have its own', () => {
+    const kit = kitOf();
+    kit.limiter(WINDOW);
+    expect(() => kit.limiter(WINDOW)).toThrow(/'sliding-window-3-1h' exists already.*`name`/);
+    kit.limiter({ ...WINDOW, name: 'other' });
+    kit.namespace('tenant').limiter(WINDOW);
+    expect(() => kit.rateLimit(WINDOW)).toThrow('exists already');
+  });
+});
+
+it('a namespace counts for itself', async () => {
+  const kit = kitForTest({ url: 'memory:' });
+  const outer = kit.limiter(WINDOW);
+  const inner = kit.namespace('tenant').limiter(WINDOW);
+  await outer.consume('ann', { cost: 3 });
+  expect(await inner.consume('ann')).toMatchObject({ allowed: true, used: 1 });
+});
+
+it('a unit of a sliding window comes back exactly a window after it was taken', async () => {
+  const clock = new TestClock();
+  const limiter = kitForTest({ url: 'memory:', clock }).limiter({
+    algorithm: 'sliding-window',
+    limit: 2,
+    window: '1s',
+  });
+  await limiter.consume('ann');
+  clock.time += 400;
+  await limiter.consume('ann');
+  clock.time += 599;
+  expect(await limiter.consume('ann')).toMatchObject({ allowed: false, retryAfterMs: 1 });
+  clock.time += 1;
+  expect(await limiter.consume('ann')).toMatchObject({ allowed: true });
+  expect(await limiter.consume('ann')).toMatchObject({ allowed: false, retryAfterMs: 400 });
+});
+
+it('a bucket refills continuously and in whole numbers', async () => {
+  const clock = new TestClock();
+  const limiter = kitForTest({ url: 'memory:', clock }).limiter({
+    algorithm: 'token-bucket',
+    capacity: 2,
+    refill: { tokens: 3, per: '1s' },
+  });
+  await limiter.consume('ann', { cost: 2 });
+  expect(await limiter.consume('ann')).toMatchObject({ allowed: false, retryAfterMs: 334 });
+  clock.time += 333;
+  expect(await limiter.consume('ann')).toMatchObject({ allowed: false, retryAfterMs: 1 });
+  clock.time += 1;
+  expect(await limiter.consume('ann')).toMatchObject({ allowed: true, remaining: 0 });
+});
+
+it('policies are refused at construction when they are no policies', () => {
+  const kit = kitForTest({ url: 'memory:' });
+  const wrong: [object, RegExp][] = [
+    [{}, /`algorithm` is undefined/],
+    [{ algorithm: 'fixed-window' }, /`algorithm` is 'fixed-window'; .*'sliding-window', 'token-bucket'/],
+    [{ ...WINDOW, limit: 0 }, /`limit` is 0/],
+    [{ ...WINDOW, limit: Number.NaN }, /`limit` is NaN/],
+    [{ ...WINDOW, limit: Number.POSITIVE_INFINITY }, /`limit` is Infinity/],
+    [{ ...WINDOW, window: '-1s' }, /`window` is '-1s'/],
+    [{ ...WINDOW, window: undefined }, /`window` is undefined; it is required/],
+    [{ ...WINDOW, resolution: '2h' }, /`resolution` is '2h'; it must not be longer/],
+    [{ ...WINDOW, capacity: 3 }, /`capacity` is 3; it belongs to the algorithm 'token-bucket'/],
+    [{ ...WINDOW, name: 'a b' }, /`name` is 'a b'/],
+    [{ ...WINDOW, widnow: 1 }, /did you mean `window`/],
+    [{ ...WINDOW, limit: () => 3, name: 'x' }, /`limit` is a function/],
+    [{ ...BUCKET, refill: undefined }, /`refill` is undefined; it is required/],
+    [{ ...BUCKET, refill: { tokens: 0, per: '1s' } }, /`tokens` is 0/],
+    [{ ...BUCKET, refill: { tokens: 1, per: '1s', every: 1 } }, /unknown option `every`/],
+    [{ ...BUCKET, capacity: 1_000_000_000, refill: { tokens: 1, per: '365d' } }, /2\^51/],
+  ];
+  for (const [policy, message] of wrong)
+    expect(() => kit.limiter(policy as never), JSON.stringify(policy)).toThrow(message);
+});

@@ -1,0 +1,35 @@
+import { describe, expect, it } from 'vitest';
+import { kitForTest } from '../support/kits.ts';
+
+const THREE = { algorithm: 'sliding-window', limit: 3, window: '1h', name: 'three' } as const;
+
+describe('kit.rateLimit', () => {
+  it('is refused at construction with options that are none', () => {
+    const kit = kitForTest({ url: 'memory:' });
+    const wrong: [object, RegExp][] = [
+      [{ ...THREE, policies: [THREE] }, /`algorithm` .* beside `policies`/],
+      [{ policies: [] }, /`policies` is an array of 0/],
+      [
+        { policies: [{ ...THREE, limit: 0 }] },
+        /kit\.rateLimit\(\{ policies: \[0\] \}\): option `limit` is 0/,
+      ],
+      [
+        { ...THREE, limit: () => 3, name: undefined },
+        /`name` is undefined; it is required where the limit is a function/,
+      ],
+      [{ ...THREE, cost: -1 }, /`cost` is -1/],
+      [{ ...THREE, key: 'ip' }, /`key` is 'ip'; it must be a function/],
+      [{ ...THREE, ipv6Subnet: 129 }, /`ipv6Subnet` is 129/],
+      [
+        { ...THREE, headers: 'draft-7' },
+        /`headers` is 'draft-7'; .*'draft-10', 'draft-8', 'draft-6', 'legacy'/,
+      ],
+      [{ ...THREE, onError: 'fail' }, /`onError` is 'fail'/],
+      [{ ...THREE, onDenied: 'count', denyCache: {} }, /`denyCache`/],
+      [{ ...THREE, denyCache: { maxAge: 0 } }, /`maxAge` is 0/],
+      [{ ...THREE, hanlder: 1 }, /did you mean `handler`/],
+    ];
+    for (const [options, message] of wrong) expect(() => kit.rateLimit(options as never)).toThrow(message);
+    expect(() => kit.rateLimit({ policies: [THREE, THREE] })).toThrow('exists already');
+  });
+});

@@ -1,0 +1,152 @@
+import { expect } from 'vitest';
+import { Keys } from '../../src/base/keys.ts';
+import type { PolicyNumbers } from '../../src/operations/limit-algorithm.ts';
+import { limitRefund } from '../../src/operations/limit-refund.ts';
+import { limitTake, type TakeReply } from '../../src/operations/limit-take.ts';
+import { slidingWindow } from '../../src/operations/sliding-window.ts';
+import { tokenBucket } from '../../src/operations/token-bucket.ts';
+import type { BothEngines } from '../support/both-engines.ts';
+import { BucketModel, expectTake, type Mode, type Numbers, type PolicyModel, WindowModel } from './model.ts';
+
+export interface PolicySpec {
+  readonly kind: 'window' | 'bucket';
+  readonly numbers: PolicyNumbers;
+}
+
+/** Units that were charged and may be given back. */
+export interface Grant {
+  readonly units: number;
+  readonly stamps: readonly { readonly policy: number; readonly stamp: number }[];
+}
+
+interface Counted extends PolicySpec {
+  readonly key: string;
+  readonly model: PolicyModel;
+}
+
+/** Further than this a run's clock does not go, since the keyspace of the tests keeps nothing for longer. */
+const MOST_MS = 9 * 365 * 86_400_000;
+const BEGIN = 1_700_000_000_000;
+
+let runs = 0;
+
+/** Some policies of one identity on fresh keys: in Redis, in memory and in the model, with every answer compared. */
+export class SideBySide {
+  /** The last answer, for steps that go to where something changes. */
+  lastReplies: readonly TakeReply[] = [];
+  readonly #both: BothEngines;
+  readonly #policies: readonly Counted[];
+
+  constructor(both: BothEngines, specs: readonly PolicySpec[]) {
+    const keys = new Keys(`${both.prefix}:${runs++}`);
+    this.#both = both;
+    both.clock.time = BEGIN;
+    this.#policies = specs.map((spec, index) => ({
+      ...spec,
+      key: keys.rate('id', `p${index}`),
+      model: modelOf(spec),
+    }));
+  }
+
+  keyOf(policy: number): string {
+    return this.#at(policy).key;
+  }
+
+  turnClock(ms: number): void {
+    const { clock } = this.#both;
+    clock.time = Math.min(clock.time + ms, BEGIN + MOST_MS);
+  }
+
+  /** `tighter`: by how much the limits are lower for this one call. Default: all policies. */
+  async take(
+    mode: Mode,
+    cost: number,
+    which: readonly number[] = this.#policies.map((_, index) => index),
+    tighter = 0,
+  ): Promise<readonly TakeReply[]> {
+    await this.#forgetShortLived();
+    const chosen = which.map((policy) => {
+      const { kind, numbers, key, model } = this.#at(policy);
+      const limit = Math.max(0, numbers[0] - tighter);
+      return { kind, key, model, numbers: [limit, numbers[1], numbers[2]] as const };
+    });
+    const args = {
+      mode,
+      cost,
+      policies: chosen.map(({ kind, numbers }) => ({ algorithm: algorithmOf(kind), numbers })),
+    };
+    const keys = chosen.map(({ key }) => key);
+    const [memory, redis] = await Promise.all([
+      this.#both.memory.run(limitTake, keys, args),
+      this.#both.redis.run(limitTake, keys, args),
+    ]);
+    const modelled = chosen.map(({ model, numbers }) => ({ model, limit: BigInt(numbers[0]) }));
+    const expected = expectTake(modelled, BigInt(this.#both.clock.time), mode, BigInt(cost));
+    expect(memory, 'the twin').toEqual(expected);
+    expect(redis, 'the script').toEqual(expected);
+    this.lastReplies = redis;
+    return redis;
+  }
+
+  /** So many hits of one unit on the first policy, in this millisecond. Only what they leave behind is compared. */
+  async hit(times: number): Promise<void> {
+    const { kind, numbers, key, model } = this.#at(0);
+    const args = { mode: 'take', cost: 1, policies: [{ algorithm: algorithmOf(kind), numbers }] } as const;
+    for (let left = times; left > 0; left -= 1_024) {
+      const batch = Array.from({ length: Math.min(left, 1_024) }, () => [
+        this.#both.redis.run(limitTake, [key], args),
+        this.#both.memory.run(limitTake, [key], args),
+      ]);
+      await Promise.all(batch.flat());
+    }
+    model.charge(BigInt(this.#both.clock.time), BigInt(numbers[0]), BigInt(times), false);
+  }
+
+  /** What a take may be given back by; undefined when it charged nothing, or was refused. */
+  static grantOf(replies: readonly TakeReply[], which: readonly number[], units: number): Grant | undefined {
+    const stamps = replies.map(({ stamp }, index) => ({ policy: which[index] ?? 0, stamp }));
+    return stamps.some(({ stamp }) => stamp > 0) ? { units, stamps } : undefined;
+  }
+
+  async refund({ units, stamps }: Grant): Promise<void> {
+    await this.#forgetShortLived();
+    const keys = stamps.map(({ policy }) => this.keyOf(policy));
+    const policies = stamps.map(({ policy, stamp }) => {
+      const { kind, numbers, model } = this.#at(policy);
+      model.refund(BigInt(this.#both.clock.time), BigInt(stamp), BigInt(units));
+      return { algorithm: algorithmOf(kind), numbers, stamp, units };
+    });
+    await this.#both.memory.run(limitRefund, keys, { policies });
+    await this.#both.redis.run(limitRefund, keys, { policies });
+  }
+
+  async reset(policy: number): Promise<void> {
+    const { key, model } = this.#at(policy);
+    model.clear();
+    this.#both.keyspace.ttls.delete(key);
+    await this.#both.memory.delete([key]);
+    await this.#both.redis.delete([key]);
+  }
+
+  /** Redis collects by its own clock, which the turned one does not stop: what is about to go is gone everywhere. */
+  async #forgetShortLived(): Promise<void> {
+    for (const [index, { key }] of this.#policies.entries()) {
+      if ((this.#both.keyspace.ttls.get(key) ?? Number.POSITIVE_INFINITY) < 30_000) await this.reset(index);
+    }
+  }
+
+  #at(policy: number): Counted {
+    const found = this.#policies[policy];
+    if (found === undefined) throw new Error(`there is no policy ${policy}`);
+    return found;
+  }
+}
+
+function algorithmOf(kind: PolicySpec['kind']) {
+  return kind === 'window' ? slidingWindow : tokenBucket;
+}
+
+function modelOf({ kind, numbers: [limit, span, rate] }: PolicySpec): PolicyModel {
+  const numbers: Numbers = [BigInt(limit), BigInt(span), BigInt(rate)];
+  return kind === 'window' ? new WindowModel(numbers) : new BucketModel(numbers);
+}

@@ -1,0 +1,81 @@
+import { randomUUID } from 'node:crypto';
+import { Events, type KitEvents } from '../../src/base/events.ts';
+import { silentLogger } from '../../src/base/logger.ts';
+import { connect } from '../../src/connection/connect.ts';
+import { memoryEngine } from '../../src/engine/memory-engine.ts';
+import { MemoryKeyspace } from '../../src/engine/memory-keyspace.ts';
+import type { Engine } from '../../src/engine/port.ts';
+import { redisEngine } from '../../src/engine/redis-engine.ts';
+import { redisUrl } from './context.ts';
+import { connectPlainClient, type PlainClient } from './plain-client.ts';
+
+/** A clock that stands still until a test turns it. */
+export class TestClock {
+  time: number;
+
+  constructor(time = 1_700_000_000_000) {
+    this.time = time;
+  }
+
+  now(): number {
+    return this.time;
+  }
+}
+
+/**
+ * Remembers the TTL that each key was given and lets nothing end by it: the turned clock does not collect garbage in
+ * Redis either, and what a value says of its own deadline must be enough.
+ */
+class RecordingKeyspace extends MemoryKeyspace {
+  readonly ttls = new Map<string, number>();
+
+  override set(key: string, value: Buffer, ttlMs: number): void {
+    this.ttls.set(key, ttlMs);
+    super.set(key, value, 10 * 365 * 86_400_000);
+  }
+}
+
+/** The two engines side by side on one injected clock, and what each keeps. */
+export interface BothEngines {
+  readonly clock: TestClock;
+  readonly memory: Engine;
+  readonly redis: Engine;
+  readonly keyspace: RecordingKeyspace;
+  readonly client: PlainClient;
+  /** Begins every key of this run. */
+  readonly prefix: string;
+  stop(): Promise<void>;
+}
+
+export async function startBothEngines(url: string = redisUrl()): Promise<BothEngines> {
+  const clock = new TestClock();
+  const { hostname, port, username, password, pathname } = new URL(url);
+  const connection = connect(
+    {
+      kind: 'standalone',
+      host: hostname,
+      port: Number(port || 6379),
+      username: decodeURIComponent(username) || undefined,
+      password: decodeURIComponent(password) || undefined,
+      db: Number(pathname.slice(1)),
+      tls: url.startsWith('rediss:'),
+    },
+    new Events<KitEvents>(silentLogger),
+    10_000,
+  );
+  await connection.ready();
+  const client = await connectPlainClient(url);
+  const keyspace = new RecordingKeyspace(clock);
+  return {
+    clock,
+    memory: memoryEngine(keyspace, clock),
+    redis: redisEngine(connection, { commandTimeoutMs: 10_000, now: () => clock.time }),
+    keyspace,
+    client,
+    prefix: `t-${randomUUID().slice(0, 8)}`,
+    async stop() {
+      client.destroy();
+      await connection.close(1_000);
+    },
+  };
+}

@@ -1,0 +1,32 @@
+import { afterAll, beforeAll, describe } from 'vitest';
+import type { KitOptions, Logger, RedisKit } from '../../src/index.ts';
+import { canStartServers, redisUrl } from './context.ts';
+import { kitForTest } from './kits.ts';
+import { type RedisCluster, startCluster } from './servers.ts';
+
+/** Makes a kit with a prefix of its own, closed when the test ends. */
+type MakeKit = (options?: KitOptions) => RedisKit;
+
+/** The same promises on `memory:`, on Redis and on a Cluster of three masters. */
+export function onEveryStore(name: string, tests: (makeKit: MakeKit) => void): void {
+  describe(`${name}, on memory:`, () => tests((options) => kitForTest({ url: 'memory:', ...options })));
+  describe(`${name}, on Redis`, () => tests((options) => kitForTest({ url: redisUrl(), ...options })));
+  describe.skipIf(!canStartServers())(`${name}, on a Cluster`, () => {
+    let cluster: RedisCluster;
+    beforeAll(async () => {
+      cluster = await startCluster();
+    });
+    afterAll(() => cluster.stop());
+    tests((options) => {
+      const nodes = cluster.nodes.map(({ host, port }) => ({ host, port }));
+      return kitForTest({ cluster: { nodes }, ...options });
+    });
+  });
+}
+
+/** A logger that keeps what it is told. */
+export function keepingLogger(): Logger & { readonly lines: string[] } {
+  const lines: string[] = [];
+  const keep = (message: string) => void lines.push(message);
+  return { lines, debug: keep, info: keep, warn: keep, error: keep };
+}
