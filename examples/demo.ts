@@ -21,7 +21,7 @@ const app = spawn(
     env: {
       SESSION_SECRET: randomBytes(32).toString('hex'),
       ...process.env,
-    REDIS_URL: process.env.REDIS_URL || 'memory:',
+      REDIS_URL: process.env.REDIS_URL || 'memory:',
       PORT: isServing ? (process.env.PORT ?? '0') : '0',
     },
     stdio: ['ignore', 'pipe', 'inherit'],
