@@ -4,6 +4,13 @@ import type { Found } from './reply.ts';
 /** The numbers of one policy, as both algorithms take them: see each algorithm for what they mean. */
 export type PolicyNumbers = readonly [limit: number, span: number, rate: number];
 
+/** Where a charge was written down, for its refund. What the numbers mean is the algorithm's. */
+export interface Charge {
+  /** 0: there is nothing to give back; what a refused try was charged stays charged. */
+  readonly stamp: number;
+  readonly position: number;
+}
+
 /** What one policy says of one identity at one moment. */
 export interface PolicyState {
   readonly found: Found;
@@ -14,13 +21,13 @@ export interface PolicyState {
   /** Milliseconds until `remaining` grows; 0 when nothing is used. */
   untilMore(): number;
   /**
-   * Counts the units, whether they fit or not, and answers the stamp by which they can be given back. Those of a
+   * Counts the units, whether they fit or not, and answers by what they can be given back. Those of a
    * refused try are counted only as far as they can still matter, so that a flood of them costs no more memory and
    * no longer wait than a full quota.
    */
-  charge(units: number, isRefused: boolean): number;
+  charge(units: number, isRefused: boolean): Charge;
   /** Gives back what is still owed of a charge. */
-  refund(stamp: number, units: number): void;
+  refund(charge: Charge, units: number): void;
   /** Writes what evaluation alone has learnt (expired entries), so that the next call need not learn it again. */
   settle(): void;
 }

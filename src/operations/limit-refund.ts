@@ -1,23 +1,24 @@
+import type { Charge } from './limit-algorithm.ts';
 import { ALGORITHMS_LUA, type PolicyArgs } from './limit-take.ts';
 import { defineOperation, type Operation } from './operation.ts';
 
 export interface RefundArgs {
-  readonly policies: readonly (PolicyArgs & { readonly stamp: number; readonly units: number })[];
+  readonly policies: readonly (PolicyArgs & Charge & { readonly units: number })[];
 }
 
 /*
  * Gives the units of earlier charges back, as far as they still count.
  *
  * KEYS   one per policy, all of one hash tag
- * ARGV   1 time, then per policy: algorithm, limit, span, rate, stamp, units
+ * ARGV   1 time, then per policy: algorithm, limit, span, rate, stamp, position, units
  * reply  1
  */
 const lua = `${ALGORITHMS_LUA}
 for i, key in ipairs(KEYS) do
-  local at = 6 * i - 4
+  local at = 7 * i - 5
   local algorithm = algorithms[ARGV[at]]
   local s = algorithm.open(key, tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]))
-  if s.found == 0 then algorithm.refund(s, tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])) end
+  if s.found == 0 then algorithm.refund(s, tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6])) end
 end
 return 1
 `;
@@ -26,17 +27,18 @@ export const limitRefund: Operation<RefundArgs, void> = defineOperation({
   name: 'limit-refund',
   lua,
   encode({ policies }) {
-    return policies.flatMap(({ algorithm, numbers, stamp, units }) => [
+    return policies.flatMap(({ algorithm, numbers, stamp, position, units }) => [
       algorithm.code,
       ...numbers.map(String),
       String(stamp),
+      String(position),
       String(units),
     ]);
   },
   twin(memory, keys, now, { policies }) {
-    policies.forEach(({ algorithm, numbers, stamp, units }, index) => {
+    policies.forEach(({ algorithm, numbers, units, ...charge }, index) => {
       const state = algorithm.open(memory, keys[index] ?? '', now, numbers);
-      if (state.found === 'fine') state.refund(stamp, units);
+      if (state.found === 'fine') state.refund(charge, units);
     });
     return 1;
   },

@@ -1,4 +1,4 @@
-import type { LimitAlgorithm, PolicyNumbers } from './limit-algorithm.ts';
+import type { Charge, LimitAlgorithm, PolicyNumbers } from './limit-algorithm.ts';
 import { defineOperation, type Operation } from './operation.ts';
 import { arrayOf, type Found, foundAt, foundCode, integerAt, newerFormat } from './reply.ts';
 import { slidingWindow } from './sliding-window.ts';
@@ -18,16 +18,16 @@ export interface TakeArgs {
 }
 
 /** What one policy answers. */
-export interface TakeReply {
+export interface TakeReply extends Charge {
   readonly allowed: boolean;
   readonly used: number;
   /** Milliseconds until the same cost fits, after what was charged now: 0 at once, -1 never. */
   readonly waitMs: number;
   readonly resetMs: number;
-  /** Names the charge for a refund; 0 when nothing was charged. */
-  readonly stamp: number;
   readonly found: Found;
 }
+
+const NOTHING: Charge = { stamp: 0, position: 0 };
 
 /** Both algorithms' functions, for every script that works on policies. */
 export const ALGORITHMS_LUA: string = `local algorithms = {}\n${slidingWindow.lua}${tokenBucket.lua}`;
@@ -37,7 +37,7 @@ export const ALGORITHMS_LUA: string = `local algorithms = {}\n${slidingWindow.lu
  *
  * KEYS   one per policy, all of one hash tag
  * ARGV   1 time, 2 mode, 3 cost, then per policy: algorithm, limit, span, rate
- * reply  per policy {allowed 0 or 1, used, wait ms (-1 never), reset ms, stamp, found}
+ * reply  per policy {allowed 0 or 1, used, wait ms (-1 never), reset ms, stamp, position, found}
  *
  * A value of a newer format charges nothing anywhere.
  */
@@ -54,13 +54,15 @@ end
 local charges = mode == 'force' or mode == 'count' or (mode == 'take' and allowed)
 local reply = {}
 for i, s in ipairs(states) do
-  local algorithm, stamp = s.algorithm, 0
+  local algorithm, stamp, position = s.algorithm, 0, 0
   if readable and charges and cost > 0 then
-    stamp = algorithm.charge(s, cost, mode == 'count' and not allowed)
+    local refused = mode == 'count' and not allowed
+    stamp, position = algorithm.charge(s, cost, refused)
+    if refused then stamp, position = 0, 0 end
   elseif readable and mode ~= 'peek' then
     algorithm.settle(s)
   end
-  reply[i] = { fits[i] and 1 or 0, algorithm.used(s), algorithm.wait_for(s, cost), algorithm.until_more(s), stamp, s.found }
+  reply[i] = { fits[i] and 1 or 0, algorithm.used(s), algorithm.wait_for(s, cost), algorithm.until_more(s), stamp, position, s.found }
 end
 return reply
 `;
@@ -84,17 +86,28 @@ export const limitTake: Operation<TakeArgs, readonly TakeReply[]> = defineOperat
     const readable = states.every((state) => state.found !== 'newer');
     const charges = mode === 'force' || mode === 'count' || (mode === 'take' && allowed);
     return states.map((state, index) => {
-      let stamp = 0;
-      if (readable && charges && cost > 0) stamp = state.charge(cost, mode === 'count' && !allowed);
-      else if (readable && mode !== 'peek') state.settle();
+      const isRefused = mode === 'count' && !allowed;
+      let charge: Charge = NOTHING;
+      if (readable && charges && cost > 0) {
+        const charged = state.charge(cost, isRefused);
+        if (!isRefused) charge = charged;
+      } else if (readable && mode !== 'peek') state.settle();
       const found = foundCode(state.found);
-      return [fits[index] ? 1 : 0, state.used(), state.waitFor(cost), state.untilMore(), stamp, found];
+      return [
+        fits[index] ? 1 : 0,
+        state.used(),
+        state.waitFor(cost),
+        state.untilMore(),
+        charge.stamp,
+        charge.position,
+        found,
+      ];
     });
   },
   decode(reply) {
     return arrayOf(reply).map((each) => {
       const fields = arrayOf(each);
-      const found = foundAt(fields, 5);
+      const found = foundAt(fields, 6);
       if (found === 'newer') throw newerFormat('rate-limit');
       return {
         allowed: integerAt(fields, 0) === 1,
@@ -102,6 +115,7 @@ export const limitTake: Operation<TakeArgs, readonly TakeReply[]> = defineOperat
         waitMs: integerAt(fields, 2),
         resetMs: integerAt(fields, 3),
         stamp: integerAt(fields, 4),
+        position: integerAt(fields, 5),
         found,
       };
     });

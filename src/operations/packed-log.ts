@@ -3,16 +3,20 @@ import type { Found } from './reply.ts';
 /*
  * The log of a sliding window:
  *
- *   header  'W', version 1, head u32, used u32, last u48       16 bytes, big-endian
- *   entry   time u48, units u16                                 8 bytes, times ascending
+ *   header  'W', version 1, head u32, count u32, used u32, last u48      20 bytes, big-endian
+ *   entry   time u48, units u16                                           8 bytes, times ascending
  *
- * `head` is the index of the first entry that still counts, `used` the units from there on, `last` the latest time
- * seen.
+ * `head` is the index of the first entry that still counts, `count` the index behind the last, `used` the units from
+ * `head` on, `last` the latest time seen. Behind the entries a long log has room for more, in zeros: Redis doubles a
+ * string that grows, and an eighth is enough.
  */
-export const HEADER = 16;
+export const HEADER = 20;
 export const ENTRY = 8;
 export const MAX_UNITS = 0xffff;
 export const MAX_USED = 0xffffffff;
+
+/** Logs of up to so many entries are read and written whole, without room for more. */
+export const CHUNK = 128;
 
 const MAGIC = 0x57;
 
@@ -20,6 +24,7 @@ const MAGIC = 0x57;
 export class PackedLog {
   readonly found: Found;
   head = 0;
+  count = 0;
   used = 0;
   last = 0;
   #entries: Buffer = Buffer.alloc(0);
@@ -30,13 +35,10 @@ export class PackedLog {
     this.found = inspect(value);
     if (value === undefined || this.found !== 'fine') return;
     this.head = value.readUInt32BE(2);
-    this.used = value.readUInt32BE(6);
-    this.last = value.readUIntBE(10, 6);
+    this.count = value.readUInt32BE(6);
+    this.used = value.readUInt32BE(10);
+    this.last = value.readUIntBE(14, 6);
     this.#entries = value.subarray(HEADER);
-  }
-
-  get count(): number {
-    return this.#entries.length / ENTRY;
   }
 
   timeAt(index: number): number {
@@ -53,10 +55,17 @@ export class PackedLog {
     this.#entries.writeUInt16BE(units, index * ENTRY + 6);
   }
 
-  /** Keeps the entries from `start` to `end` and adds others behind them. */
-  replace(start: number, end: number, tail: readonly Buffer[]): void {
+  /** Puts entries in the place of those from `from` on, and writes the log anew where it has no room for them. */
+  append(from: number, tail: readonly Buffer[]): void {
+    const end = from + tail.length;
+    const isWritten = from > CHUNK && end * ENTRY <= this.#entries.length && this.head * 2 < from;
+    const start = isWritten ? 0 : this.head;
+    const kept = this.#entries.subarray(start * ENTRY, from * ENTRY);
     this.head -= start;
-    this.#entries = Buffer.concat([this.#entries.subarray(start * ENTRY, end * ENTRY), ...tail]);
+    this.count = end - start;
+    const room = this.count <= CHUNK ? this.count : this.count + Math.ceil(this.count / 8);
+    const rest = isWritten ? this.#entries.subarray(end * ENTRY) : Buffer.alloc((room - this.count) * ENTRY);
+    this.#entries = Buffer.concat([kept, ...tail, rest]);
   }
 
   pack(): Buffer {
@@ -64,8 +73,9 @@ export class PackedLog {
     header[0] = MAGIC;
     header[1] = 1;
     header.writeUInt32BE(this.head, 2);
-    header.writeUInt32BE(this.used, 6);
-    header.writeUIntBE(this.last, 10, 6);
+    header.writeUInt32BE(this.count, 6);
+    header.writeUInt32BE(this.used, 10);
+    header.writeUIntBE(this.last, 14, 6);
     return Buffer.concat([header, this.#entries]);
   }
 }
@@ -83,5 +93,6 @@ function inspect(value: Buffer | undefined): Found {
   if (value[0] !== MAGIC || version === undefined) return 'corrupt';
   if (version > 1) return 'newer';
   if (version < 1 || value.length < HEADER || (value.length - HEADER) % ENTRY !== 0) return 'corrupt';
-  return value.readUInt32BE(2) > (value.length - HEADER) / ENTRY ? 'corrupt' : 'fine';
+  const [head, count] = [value.readUInt32BE(2), value.readUInt32BE(6)];
+  return head > count || count > (value.length - HEADER) / ENTRY ? 'corrupt' : 'fine';
 }

@@ -1,19 +1,17 @@
-import type { LimitAlgorithm, PolicyNumbers, PolicyState } from './limit-algorithm.ts';
+import type { Charge, LimitAlgorithm, PolicyNumbers, PolicyState } from './limit-algorithm.ts';
 import type { Keyspace } from './operation.ts';
-import { ENTRY, HEADER, MAX_UNITS, MAX_USED, PackedLog, packEntry } from './packed-log.ts';
+import { CHUNK, ENTRY, HEADER, MAX_UNITS, MAX_USED, PackedLog, packEntry } from './packed-log.ts';
 import type { Found } from './reply.ts';
 
 /*
  * The exact sliding window: a log of what was counted when, packed into one string (packed-log.ts). Units of one
- * millisecond share an entry. Expired entries are passed over by moving `head`; once they are half of the string it
- * is written anew, so that trimming costs O(1) on average. Strings of up to CHUNK entries are read and written
- * whole, since one command is cheaper than three. A clock that goes back stands still at the latest time seen, so
+ * millisecond share an entry. Expired entries are passed over by moving `head`; once they are half of the string, or
+ * it is full, it is written anew, so that a hit costs O(1) on average. Strings of up to CHUNK entries are read and
+ * written whole, since one command is cheaper than three. A clock that goes back stands still at the latest time seen, so
  * that the order of entries holds.
  *
  * Policy numbers: limit in units, span = window in ms, rate = resolution in ms (times are rounded up to it).
  */
-const CHUNK = 128;
-
 const lua = `
 do
   local HEADER, ENTRY, CHUNK, MAX_UNITS, MAX_USED = ${HEADER}, ${ENTRY}, ${CHUNK}, ${MAX_UNITS}, ${MAX_USED}
@@ -22,7 +20,7 @@ do
 
   function window.open(key, limit, span, rate)
     local s = { key = key, limit = limit, span = span, rate = rate, found = 0,
-                head = 0, used = 0, last = 0, count = 0, first = 0, chunk = '' }
+                head = 0, used = 0, last = 0, count = 0, room = 0, first = 0, chunk = '' }
     local raw = read('GETRANGE', key, 0, HEADER + ENTRY * CHUNK - 1)
     if type(raw) == 'table' then
       s.found = 1
@@ -35,12 +33,13 @@ do
       elseif string.sub(raw, 1, 2) ~= 'W\\1' or size < HEADER or (size - HEADER) % ENTRY ~= 0 then
         s.found = 1
       else
-        local _, _, head, used, last = struct.unpack('>BBI4I4I6', raw)
-        local count = (size - HEADER) / ENTRY
-        if head > count then
+        local _, _, head, count, used, last = struct.unpack('>BBI4I4I4I6', raw)
+        local room = (size - HEADER) / ENTRY
+        if head > count or count > room then
           s.found = 1
         else
-          s.head, s.used, s.last, s.count, s.chunk = head, used, last, count, string.sub(raw, HEADER + 1)
+          s.head, s.count, s.used, s.last, s.room = head, count, used, last, room
+          s.chunk = string.sub(raw, HEADER + 1)
         end
       end
     end
@@ -96,7 +95,7 @@ do
   end
 
   function window.header(s)
-    return struct.pack('>BBI4I4I6', 87, 1, s.head, s.used, s.last)
+    return struct.pack('>BBI4I4I4I6', 87, 1, s.head, s.count, s.used, s.last)
   end
 
   function window.charge(s, units, refused)
@@ -131,21 +130,25 @@ do
       units = units - more
     end
     local ttl = stamp + s.span - now
-    if from <= CHUNK or s.head * 2 >= from then
+    local count = from + #tail
+    if from <= CHUNK or count > s.room or s.head * 2 >= from then
       local entries = window.slice(s, s.head, from) .. table.concat(tail)
-      s.count, s.head, s.first, s.chunk = from - s.head + #tail, 0, 0, entries
-      redis.call('SET', s.key, window.header(s) .. entries, 'PX', ttl)
+      count = count - s.head
+      s.count, s.head, s.first, s.chunk, s.room = count, 0, 0, entries, count
+      if count > CHUNK then s.room = count + math.ceil(count / 8) end
+      local value = window.header(s) .. entries .. string.rep('\\0', (s.room - count) * ENTRY)
+      redis.call('SET', s.key, value, 'PX', ttl)
     else
-      s.count, s.first, s.chunk = from + #tail, 0, ''
+      s.count, s.first, s.chunk = count, 0, ''
       redis.call('SETRANGE', s.key, 0, window.header(s))
       redis.call('SETRANGE', s.key, HEADER + from * ENTRY, table.concat(tail))
       redis.call('PEXPIRE', s.key, ttl)
     end
     s.opened = s.head
-    return stamp
+    return stamp, 0
   end
 
-  function window.refund(s, stamp, units)
+  function window.refund(s, stamp, _, units)
     local low, high = s.head, s.count
     while low < high do
       local middle = math.floor((low + high) / 2)
@@ -222,7 +225,7 @@ class WindowState implements PolicyState {
     return used === 0 ? 0 : this.#untilFreed(Math.max(1, used - Math.max(1, this.#numbers[0]) + 1));
   }
 
-  charge(wanted: number, isRefused: boolean): number {
+  charge(wanted: number, isRefused: boolean): Charge {
     const [limit, span, rate] = this.#numbers;
     const log = this.#log;
     let stamp = Math.ceil(this.#now / rate) * rate;
@@ -253,13 +256,13 @@ class WindowState implements PolicyState {
     }
     for (; units > 0; units -= Math.min(units, MAX_UNITS))
       tail.push(packEntry(stamp, Math.min(units, MAX_UNITS)));
-    log.replace(from <= CHUNK || log.head * 2 >= from ? log.head : 0, from, tail);
+    log.append(from, tail);
     this.#opened = log.head;
     this.#memory.set(this.#key, log.pack(), stamp + span - this.#time);
-    return stamp;
+    return { stamp, position: 0 };
   }
 
-  refund(stamp: number, wanted: number): void {
+  refund({ stamp }: Charge, wanted: number): void {
     const log = this.#log;
     let units = wanted;
     for (let index = log.head; index < log.count && units > 0; index++) {

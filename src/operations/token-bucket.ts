@@ -1,96 +1,146 @@
-import type { LimitAlgorithm, PolicyNumbers, PolicyState } from './limit-algorithm.ts';
+import { type PaidLine, parseLine } from './bucket-line.ts';
+import type { Charge, LimitAlgorithm, PolicyNumbers, PolicyState } from './limit-algorithm.ts';
 import type { Keyspace } from './operation.ts';
 import type { Found } from './reply.ts';
 
 /*
- * The token bucket in whole numbers, refilled continuously. One token is `interval` grains, and `tokens` grains
- * flow back every millisecond, so nothing is ever a fraction. What is stored is the debt, in grains, at a time:
+ * The token bucket in whole numbers, refilled continuously. One token is `interval` grains, and `rate` grains flow
+ * back every millisecond, so nothing is ever a fraction. Every grain that was charged since the bucket was last full
+ * has its place on a line and is paid in that order; a refund cuts out what is not paid yet. So a grant can be given
+ * back in any order, at any time, and never more of it than is still owed.
  *
- *   '1:<debt>:<at>:<interval>;'       1 is the format's version; an absent key is a full bucket
+ *   '1:<life>:<paid>:<charged>:<at>:<interval>:<cut>;'
  *
- * The semicolon tells a whole value from one that was cut short. A clock that goes back refills nothing and takes
- * nothing. The interval is stored so that a changed policy can convert the debt of the old one. The caller keeps
- * limit * interval below 2^51, so that every sum here is exact.
+ * 1 is the format's version; `life` the ms in which the line began, `paid` and `charged` how far along it payment and
+ * charges have come at the ms `at`, `cut` the pieces between them that were given back ('5-8,11-12'). An absent key is
+ * a full bucket. A clock that goes back refills nothing and takes nothing. The interval is stored so that a changed
+ * policy can convert the debt of the old one; that begins a new line, as does a line that has grown too long. The
+ * caller keeps limit * interval below 2^51, so that every sum here is exact.
  *
  * Policy numbers: limit = capacity in tokens, span = interval in ms, rate = tokens that come back per interval.
  */
-const MAX_DEBT = 2 ** 52;
+const MAX = 2 ** 52;
+
+/** Beyond so many pieces a refund that would add one gives nothing back: values stay short. */
+const MAX_CUTS = 32;
 
 const lua = `
 do
-  local MAX_DEBT = ${MAX_DEBT}
+  local MAX, MAX_CUTS = ${MAX}, ${MAX_CUTS}
   local bucket = {}
   algorithms['b'] = bucket
 
   function bucket.open(key, limit, span, rate)
-    local s = { key = key, limit = limit, span = span, rate = rate, found = 0, debt = 0, at = now }
+    local s = { key = key, limit = limit, span = span, rate = rate, found = 0 }
+    bucket.begin(s, now, 0)
     local raw = read('GET', key)
-    if type(raw) == 'table' then
-      s.found = 1
-    elseif raw then
-      local version = tonumber(string.match(raw, '^(%d+):') or '')
-      local debt, at, interval = string.match(raw, '^1:(%d+):(%d+):([1-9]%d*);$')
-      debt, at, interval = tonumber(debt or ''), tonumber(at or ''), tonumber(interval or '')
-      if version and version > 1 then
-        s.found = 2
-      elseif not debt or math.max(debt, at, interval) > MAX_DEBT then
-        s.found = 1
-      else
-        s.debt, s.at = debt, at
-        if interval ~= span then
-          local tokens = math.floor(s.debt / interval)
-          s.debt = tokens * span + math.ceil((s.debt - tokens * interval) * span / interval)
-        end
-        if now > s.at then
-          s.debt = math.max(0, s.debt - (now - s.at) * rate)
-          s.at = now
-        end
+    if raw then bucket.parse(s, raw) end
+    if now > s.at then
+      local grains = (now - s.at) * rate
+      s.at = now
+      while grains > 0 and s.owed > 0 do
+        local step = math.min(grains, (s.cut[1] and s.cut[1][1] or s.charged) - s.paid)
+        s.paid, s.owed, grains = s.paid + step, s.owed - step, grains - step
+        bucket.skip(s)
       end
     end
+    if s.owed == 0 then bucket.begin(s, s.at, 0) end
     return s
   end
 
-  function bucket.used(s)
-    return math.ceil(s.debt / s.span)
+  function bucket.begin(s, at, owed)
+    s.life, s.paid, s.charged, s.owed, s.at, s.cut = now, 0, owed, owed, at, {}
   end
 
-  function bucket.until_debt(s, debt)
-    if s.debt <= debt then return 0 end
-    return math.ceil((s.debt - debt) / s.rate) + s.at - now
+  function bucket.parse(s, raw)
+    s.found = 1
+    if type(raw) ~= 'string' then return end
+    local version = tonumber(string.match(raw, '^(%d+):') or '')
+    if version and version > 1 then s.found = 2 return end
+    local life, paid, charged, at, interval, list =
+      string.match(raw, '^1:(%d+):(%d+):(%d+):(%d+):([1-9]%d*):([%d,%-]*);$')
+    if not life then return end
+    life, paid, charged, at, interval = tonumber(life), tonumber(paid), tonumber(charged), tonumber(at), tonumber(interval)
+    if math.max(life, charged, at, interval) > MAX or paid > charged then return end
+    local cut, spelled, last, owed = {}, {}, paid, charged - paid
+    for a, b in string.gmatch(list, '(%d+)%-(%d+)') do
+      a, b = tonumber(a), tonumber(b)
+      if a < last or b <= a or b > charged then return end
+      cut[#cut + 1], spelled[#spelled + 1] = { a, b }, string.format('%.0f-%.0f', a, b)
+      last, owed = b, owed - (b - a)
+    end
+    if table.concat(spelled, ',') ~= list then return end
+    s.found, s.life, s.paid, s.charged, s.at, s.cut, s.owed = 0, life, paid, charged, at, cut, owed
+    if interval ~= s.span then
+      local tokens = math.floor(owed / interval)
+      bucket.begin(s, at, math.min(MAX, tokens * s.span + math.ceil((owed - tokens * interval) * s.span / interval)))
+    end
+    bucket.skip(s)
+  end
+
+  function bucket.skip(s)
+    while s.cut[1] and s.cut[1][1] <= s.paid do
+      s.paid = s.cut[1][2]
+      table.remove(s.cut, 1)
+    end
+  end
+
+  function bucket.used(s) return math.ceil(s.owed / s.span) end
+
+  function bucket.until_owed(s, owed)
+    if s.owed <= owed then return 0 end
+    return math.ceil((s.owed - owed) / s.rate) + s.at - now
   end
 
   function bucket.wait_for(s, cost)
     if cost > s.limit then return -1 end
-    return bucket.until_debt(s, (s.limit - cost) * s.span)
+    return bucket.until_owed(s, (s.limit - cost) * s.span)
   end
 
   function bucket.until_more(s)
-    if s.debt == 0 then return 0 end
-    return bucket.until_debt(s, math.max(0, math.min(bucket.used(s), s.limit) - 1) * s.span)
+    if s.owed == 0 then return 0 end
+    return bucket.until_owed(s, math.max(0, math.min(bucket.used(s), s.limit) - 1) * s.span)
   end
 
   function bucket.save(s)
-    if s.debt == 0 then return redis.call('DEL', s.key) end
-    local ttl = math.ceil(s.debt / s.rate) + s.at - now
-    redis.call('SET', s.key, string.format('1:%.0f:%.0f:%.0f;', s.debt, s.at, s.span), 'PX', ttl)
+    local list = {}
+    for i, piece in ipairs(s.cut) do list[i] = string.format('%.0f-%.0f', piece[1], piece[2]) end
+    redis.call('SET', s.key, string.format('1:%.0f:%.0f:%.0f:%.0f:%.0f:%s;', s.life, s.paid, s.charged, s.at, s.span,
+      table.concat(list, ',')), 'PX', math.ceil(s.owed / s.rate) + s.at - now)
   end
 
   function bucket.charge(s, units, refused)
-    local most = refused and math.max(s.debt, s.limit * s.span) or MAX_DEBT
-    s.debt = math.min(s.debt + units * s.span, most)
-    bucket.save(s)
-    return s.at + math.floor(s.debt / s.rate)
+    local most = refused and math.max(s.owed, s.limit * s.span) or MAX
+    local grains = math.min(units * s.span, most - s.owed)
+    if s.charged + grains > MAX then bucket.begin(s, s.at, s.owed) end
+    local from = s.charged
+    s.charged, s.owed = from + grains, s.owed + grains
+    if s.owed > 0 then bucket.save(s) end
+    return s.life, from
   end
 
-  function bucket.refund(s, stamp, units)
-    local owed = math.min(units * s.span, s.debt, math.max(0, (stamp - s.at) * s.rate))
-    if owed == 0 then return end
-    s.debt = s.debt - owed
-    bucket.save(s)
+  function bucket.refund(s, life, from, units)
+    if life ~= s.life then return end
+    local a, b, list, gained = math.max(from, s.paid), math.min(from + units * s.span, s.charged), {}, 0
+    if a >= b then return end
+    gained = b - a
+    for _, piece in ipairs(s.cut) do
+      if piece[2] < a or piece[1] > b then
+        list[#list + 1] = piece
+      else
+        gained = gained - math.max(0, math.min(b, piece[2]) - math.max(a, piece[1]))
+        a, b = math.min(a, piece[1]), math.max(b, piece[2])
+      end
+    end
+    list[#list + 1] = { a, b }
+    if gained <= 0 or #list > MAX_CUTS then return end
+    table.sort(list, function(one, other) return one[1] < other[1] end)
+    s.cut, s.owed = list, s.owed - gained
+    bucket.skip(s)
+    if s.owed == 0 then redis.call('DEL', s.key) else bucket.save(s) end
   end
 
-  function bucket.settle()
-  end
+  function bucket.settle() end
 end
 `;
 
@@ -98,67 +148,60 @@ class BucketState implements PolicyState {
   readonly found: Found;
   readonly #memory: Keyspace;
   readonly #key: string;
-  readonly #limit: number;
-  readonly #span: number;
-  readonly #rate: number;
+  readonly #numbers: PolicyNumbers;
   readonly #now: number;
-  #debt = 0;
-  #at: number;
+  #line: PaidLine;
 
-  constructor(memory: Keyspace, key: string, now: number, [limit, span, rate]: PolicyNumbers) {
+  constructor(memory: Keyspace, key: string, now: number, numbers: PolicyNumbers) {
     this.#memory = memory;
     this.#key = key;
-    this.#limit = limit;
-    this.#span = span;
-    this.#rate = rate;
+    this.#numbers = numbers;
     this.#now = now;
-    this.#at = now;
-    const stored = inspect(memory.get(key));
-    this.found = stored.found;
-    if (stored.interval === 0) return;
-    this.#debt = stored.debt;
-    this.#at = stored.at;
-    if (stored.interval !== span) {
-      const tokens = Math.floor(stored.debt / stored.interval);
-      this.#debt =
-        tokens * span + Math.ceil(((stored.debt - tokens * stored.interval) * span) / stored.interval);
-    }
-    if (now > this.#at) {
-      this.#debt = Math.max(0, this.#debt - (now - this.#at) * rate);
-      this.#at = now;
-    }
+    const [, span, rate] = numbers;
+    const { found, line } = parseLine(memory.get(key), now, span, MAX);
+    this.found = found;
+    this.#line = line;
+    if (now > line.at) line.pay((now - line.at) * rate, now);
+    if (line.owed === 0) this.#line = line.next(now, 0);
   }
 
   used(): number {
-    return Math.ceil(this.#debt / this.#span);
+    return Math.ceil(this.#line.owed / this.#numbers[1]);
   }
 
-  #untilDebt(debt: number): number {
-    return this.#debt <= debt ? 0 : Math.ceil((this.#debt - debt) / this.#rate) + this.#at - this.#now;
+  #untilOwed(owed: number): number {
+    const line = this.#line;
+    return line.owed <= owed ? 0 : Math.ceil((line.owed - owed) / this.#numbers[2]) + line.at - this.#now;
   }
 
   waitFor(cost: number): number {
-    return cost > this.#limit ? -1 : this.#untilDebt((this.#limit - cost) * this.#span);
+    const [limit, span] = this.#numbers;
+    return cost > limit ? -1 : this.#untilOwed((limit - cost) * span);
   }
 
   untilMore(): number {
-    const fewer = Math.max(0, Math.min(this.used(), this.#limit) - 1);
-    return this.#debt === 0 ? 0 : this.#untilDebt(fewer * this.#span);
+    const [limit, span] = this.#numbers;
+    if (this.#line.owed === 0) return 0;
+    return this.#untilOwed(Math.max(0, Math.min(this.used(), limit) - 1) * span);
   }
 
-  charge(units: number, isRefused: boolean): number {
-    const most = isRefused ? Math.max(this.#debt, this.#limit * this.#span) : MAX_DEBT;
-    this.#debt = Math.min(this.#debt + units * this.#span, most);
-    this.#save();
-    return this.#at + Math.floor(this.#debt / this.#rate);
+  charge(units: number, isRefused: boolean): Charge {
+    const [limit, span] = this.#numbers;
+    const most = isRefused ? Math.max(this.#line.owed, limit * span) : MAX;
+    const grains = Math.min(units * span, most - this.#line.owed);
+    if (this.#line.charged + grains > MAX) this.#line = this.#line.next(this.#now, this.#line.owed);
+    const position = this.#line.charged;
+    this.#line.charged += grains;
+    this.#line.owed += grains;
+    if (this.#line.owed > 0) this.#save();
+    return { stamp: this.#line.life, position };
   }
 
-  /** Debts are paid off in the order in which they were made: a charge is paid in full at its stamp. */
-  refund(stamp: number, units: number): void {
-    const owed = Math.min(units * this.#span, this.#debt, Math.max(0, (stamp - this.#at) * this.#rate));
-    if (owed === 0) return;
-    this.#debt -= owed;
-    this.#save();
+  refund({ stamp, position }: Charge, units: number): void {
+    const line = this.#line;
+    if (stamp !== line.life || !line.cutOut(position, position + units * this.#numbers[1], MAX_CUTS)) return;
+    if (line.owed === 0) this.#memory.delete(this.#key);
+    else this.#save();
   }
 
   settle(): void {
@@ -166,26 +209,10 @@ class BucketState implements PolicyState {
   }
 
   #save(): void {
-    if (this.#debt === 0) {
-      this.#memory.delete(this.#key);
-      return;
-    }
-    const ttl = Math.ceil(this.#debt / this.#rate) + this.#at - this.#now;
-    this.#memory.set(this.#key, Buffer.from(`1:${this.#debt}:${this.#at}:${this.#span};`, 'latin1'), ttl);
+    const [, span, rate] = this.#numbers;
+    const ttl = Math.ceil(this.#line.owed / rate) + this.#line.at - this.#now;
+    this.#memory.set(this.#key, this.#line.pack(span), ttl);
   }
-}
-
-function inspect(value: Buffer | undefined): { found: Found; debt: number; at: number; interval: number } {
-  const nothing = { debt: 0, at: 0, interval: 0 };
-  if (value === undefined) return { found: 'fine', ...nothing };
-  const text = value.toString('latin1');
-  const version = /^(\d+):/.exec(text)?.[1];
-  if (version !== undefined && Number(version) > 1) return { found: 'newer', ...nothing };
-  const parts = /^1:(\d+):(\d+):([1-9]\d*);$/.exec(text);
-  const [debt, at, interval] = [Number(parts?.[1]), Number(parts?.[2]), Number(parts?.[3])];
-  return Math.max(debt, at, interval) <= MAX_DEBT
-    ? { found: 'fine', debt, at, interval }
-    : { found: 'corrupt', ...nothing };
 }
 
 export const tokenBucket: LimitAlgorithm = {

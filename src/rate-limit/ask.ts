@@ -61,7 +61,15 @@ export async function askStore(
   }
 }
 
-const ALLOWED: TakeReply = { allowed: true, used: 0, waitMs: 0, resetMs: 0, stamp: 0, found: 'fine' };
+const ALLOWED: TakeReply = {
+  allowed: true,
+  used: 0,
+  waitMs: 0,
+  resetMs: 0,
+  stamp: 0,
+  position: 0,
+  found: 'fine',
+};
 
 function corrupt(keys: readonly string[]): StoreError {
   return new StoreError(

@@ -150,6 +150,7 @@ export class LimiterCore implements Limiter {
       algorithm: policy.algorithm,
       numbers: policy.numbers(limit),
       stamp: replies[index]?.stamp ?? 0,
+      position: replies[index]?.position ?? 0,
       units: cost,
     }));
     try {

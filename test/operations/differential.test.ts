@@ -68,8 +68,8 @@ describe('script and twin give the same replies and keep the same bytes', () => 
           const keys = which.map((policy) => keyOf(world, policy));
           const replies = await world.compare(limitTake, keys, { mode, cost: units, policies: chosen });
           which.forEach((policy, index) => {
-            const stamp = replies?.[index]?.stamp ?? 0;
-            if (stamp > 0) world.stamps.push({ policy, stamp, units });
+            const { stamp = 0, position = 0 } = replies?.[index] ?? {};
+            if (stamp > 0) world.charges.push({ policy, stamp, position, units });
           });
         },
     );
@@ -77,11 +77,11 @@ describe('script and twin give the same replies and keep the same bytes', () => 
   const refund = fc.nat(50).map(
     (nth): Step =>
       async (world) => {
-        const grant = world.stamps[nth % Math.max(1, world.stamps.length)];
+        const grant = world.charges[nth % Math.max(1, world.charges.length)];
         if (grant === undefined) return;
-        const { policy, stamp, units } = grant;
+        const { policy, ...charge } = grant;
         await world.compare(limitRefund, [keyOf(world, policy)], {
-          policies: [{ ...(policies[policy] as PolicyArgs), stamp, units }],
+          policies: [{ ...(policies[policy] as PolicyArgs), ...charge }],
         });
       },
   );
@@ -123,7 +123,9 @@ describe('script and twin give the same replies and keep the same bytes', () => 
       const [reply] = await world.compare(limitTake, keys, args);
       const stamp = reply?.stamp ?? 0;
       if (turn % 13 === 0 && stamp > 0) {
-        await world.compare(limitRefund, keys, { policies: [{ ...policy, stamp, units: cost }] });
+        await world.compare(limitRefund, keys, {
+          policies: [{ ...policy, stamp, position: 0, units: cost }],
+        });
       }
     }
   });

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { RESP_TYPES } from 'redis';
 import { expect } from 'vitest';
 import { Keys } from '../../src/base/keys.ts';
+import type { Charge } from '../../src/operations/limit-algorithm.ts';
 import type { Operation } from '../../src/operations/operation.ts';
 import type { BothEngines } from '../support/both-engines.ts';
 
@@ -14,8 +15,8 @@ let runs = 0;
 export class World {
   readonly both: BothEngines;
   readonly keys: Keys;
-  /** Stamps of earlier charges, for refunds. */
-  readonly stamps: { readonly policy: number; readonly stamp: number; readonly units: number }[] = [];
+  /** Earlier charges, for refunds. */
+  readonly charges: (Charge & { readonly policy: number; readonly units: number })[] = [];
 
   constructor(both: BothEngines) {
     this.both = both;
@@ -95,9 +96,13 @@ const GARBAGE = [
   'W\u0002 a later format',
   '1:5',
   '2:5:5:5',
-  '1:99999999999999999999:1:1;',
-  '1:1:1:0;',
-  '1:5:1:10',
+  '1:99999999999999999999:1:1:1:1:;',
+  '1:1:1:1:1:0:;',
+  '1:9:2:8:1700000000000:1000000:;',
+  '1:9:2:8:1700000000000:1000000:3-4,6-8;',
+  '1:9:2:8:1700000000000:1000000:3-4,4-3;',
+  '1:9:2:8:1700000000000:1000000:03-4;',
+  '1:9:9:8:1700000000000:1000000:;',
   'S\u0001',
   'S\u0007later',
   'C\u0001short',

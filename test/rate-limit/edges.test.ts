@@ -32,8 +32,8 @@ function sideBySide(kind: PolicySpec['kind'], ...numbers: PolicySpec['numbers'])
     ask,
     take: (cost: number) => ask('take', cost),
     pass: (ms: number) => subject.turnClock(ms),
-    giveBack: ({ stamp }: TakeReply, units: number) =>
-      subject.refund({ units, stamps: [{ policy: 0, stamp }] }),
+    giveBack: ({ stamp, position }: TakeReply, units: number) =>
+      subject.refund({ units, charges: [{ policy: 0, stamp, position }] }),
   };
 }
 

@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest';
+import type { Decision } from '../../src/index.ts';
 import { TestClock } from '../support/both-engines.ts';
 import { kitForTest } from '../support/kits.ts';
 import { onEveryStore } from '../support/stores.ts';
@@ -183,6 +184,28 @@ it('a bucket refills continuously and in whole numbers', async () => {
   expect(await limiter.consume('ann')).toMatchObject({ allowed: false, retryAfterMs: 1 });
   clock.time += 1;
   expect(await limiter.consume('ann')).toMatchObject({ allowed: true, remaining: 0 });
+});
+
+it('a bucket gives back what is still owed of a grant and no more, in whatever order', async () => {
+  const clock = new TestClock();
+  const kit = kitForTest({ url: 'memory:', clock });
+  const bucket = { algorithm: 'token-bucket', capacity: 10, refill: { tokens: 1, per: '1s' } } as const;
+  const limiter = kit.limiter(bucket);
+  const [first, second] = [
+    await limiter.consume('ann', { cost: 5 }),
+    await limiter.consume('ann', { cost: 3 }),
+  ];
+  await limiter.refund(first);
+  clock.time += 3_000;
+  // By now the second is paid, though the first stood before it.
+  expect(await limiter.consume('ann', { cost: 10 })).toMatchObject({ allowed: true, used: 10 });
+  await limiter.refund(second);
+  expect(await limiter.consume('ann')).toMatchObject({ allowed: false, used: 10 });
+
+  const grants = [];
+  for (let take = 0; take < 10; take++) grants.push(await limiter.consume('bob'));
+  for (const nth of [9, 3, 4, 0, 8, 2, 6, 1, 7, 5]) await limiter.refund(grants[nth] as Decision);
+  expect(await limiter.peek('bob')).toMatchObject({ used: 0, resetMs: 0 });
 });
 
 it('policies are refused at construction when they are no policies', () => {

@@ -13,8 +13,17 @@ export interface ExpectedReply {
   readonly waitMs: number;
   readonly resetMs: number;
   readonly stamp: number;
+  readonly position: number;
   readonly found: 'fine';
 }
+
+/** By what a grant can be given back. */
+export interface Name {
+  readonly stamp: bigint;
+  readonly position: bigint;
+}
+
+const NO_NAME: Name = { stamp: 0n, position: 0n };
 
 /** One way of counting. Each call names the time and the limit that it is made with. */
 export interface PolicyModel {
@@ -23,11 +32,11 @@ export interface PolicyModel {
   fits(time: bigint, limit: bigint, cost: bigint): boolean;
   /** The moments, ascending, at which the answer to `fits` can change. */
   moments(time: bigint, limit: bigint, cost: bigint): readonly bigint[];
-  /** Counts a grant, or a refused try, and answers the name by which it can be given back. */
-  charge(time: bigint, limit: bigint, units: bigint, isRefused: boolean): bigint;
+  /** Counts a grant, or a refused try, and answers the name by which a grant can be given back. */
+  charge(time: bigint, limit: bigint, units: bigint, isRefused: boolean): Name;
   /** A call that may write, but has nothing to count. */
   visit(time: bigint): void;
-  refund(time: bigint, stamp: bigint, units: bigint): void;
+  refund(time: bigint, name: Name, units: bigint): void;
   /** The key is gone. */
   clear(): void;
 }
@@ -69,7 +78,7 @@ export class WindowModel implements PolicyModel {
     return this.#granted.map(({ at }) => at + this.#span);
   }
 
-  charge(time: bigint, limit: bigint, wanted: bigint, isRefused: boolean): bigint {
+  charge(time: bigint, limit: bigint, wanted: bigint, isRefused: boolean): Name {
     this.visit(time);
     const before = this.used(time);
     const units = least(wanted, isRefused ? limit : MOST_UNITS_IN_A_WINDOW - before);
@@ -79,14 +88,14 @@ export class WindowModel implements PolicyModel {
     if (sameMoment !== undefined) sameMoment.units += units;
     else if (units > 0n) this.#granted.push({ at, units });
     this.#latest = this.#clock(time);
-    return at;
+    return { stamp: at, position: 0n };
   }
 
   visit(time: bigint): void {
     this.#granted = this.#within(time);
   }
 
-  refund(time: bigint, stamp: bigint, units: bigint): void {
+  refund(time: bigint, { stamp }: Name, units: bigint): void {
     const grant = this.#within(time).find(({ at }) => at === stamp);
     if (grant === undefined) return;
     grant.units -= least(units, grant.units);
@@ -119,24 +128,26 @@ export class WindowModel implements PolicyModel {
   }
 }
 
-/** Debts beyond this many parts of a token are cut off there. */
-const MOST_DEBT = 2n ** 52n;
+/** Debts, and places on a line of charges, beyond this many parts of a token are cut off there. */
+const MOST_PARTS = 2n ** 52n;
 
 /**
  * A bucket of `limit` tokens into which `rate` tokens flow per `span` ms, continuously and never above its brim. What
- * is missing to the brim is the debt, here in parts of which a token has `span`, so that `rate` parts are paid each ms
- * and nothing is ever rounded. A clock that goes back pays nothing and takes nothing.
+ * is taken is owed, in parts of which a token has `span`, and paid back in the order in which it was taken. A clock
+ * that goes back pays nothing.
  *
  * A refused try that counts empties the bucket at most, and a bucket that is overdrawn stays as it is.
  *
- * Debts are paid in the order in which they were made, so a grant will be paid at a moment that is known when it is
- * made: its stamp, without the broken millisecond. A refund gives back what would be paid from now to then, at most the
- * whole grant, and never above the brim.
+ * A refund gives back what is still owed of a grant, whose name is when the bucket was last full and what had been
+ * taken since.
  */
 export class BucketModel implements PolicyModel {
   readonly #span: bigint;
   readonly #rate: bigint;
-  #debt = 0n;
+  /** What is owed, first come first paid. */
+  #grants: { readonly position: bigint; readonly owed: bigint }[] = [];
+  #fullAt = 0n;
+  #taken = 0n;
   #at = 0n;
 
   constructor([, span, rate]: Numbers) {
@@ -159,38 +170,61 @@ export class BucketModel implements PolicyModel {
     return [around - 2n, around - 1n, around, around + 1n, around + 2n];
   }
 
-  charge(time: bigint, limit: bigint, units: bigint, isRefused: boolean): bigint {
+  charge(time: bigint, limit: bigint, units: bigint, isRefused: boolean): Name {
     const debt = this.#debtAt(time);
-    const most = isRefused ? greatest(debt, limit * this.#span) : MOST_DEBT;
-    const paidFrom = greatest(time, this.#at);
-    this.#owe(time, least(debt + units * this.#span, most));
-    return paidFrom + this.#debt / this.#rate;
+    const most = isRefused ? greatest(debt, limit * this.#span) : MOST_PARTS;
+    const owed = least(units * this.#span, most - debt);
+    if (debt + owed === 0n) return NO_NAME;
+    this.#pay(time);
+    if (debt === 0n || this.#taken + owed > MOST_PARTS) {
+      // What was taken before has no name any more, and is owed all the same.
+      this.#grants = debt === 0n ? [] : [{ position: -1n, owed: debt }];
+      this.#fullAt = time;
+      this.#taken = debt;
+    }
+    const name = { stamp: this.#fullAt, position: this.#taken };
+    if (owed > 0n) this.#grants.push({ position: this.#taken, owed });
+    this.#taken += owed;
+    return name;
   }
 
   visit(): void {
     // Time alone leaves nothing to write down.
   }
 
-  refund(time: bigint, stamp: bigint, units: bigint): void {
-    const debt = this.#debtAt(time);
-    const unpaid = greatest(0n, stamp - greatest(time, this.#at)) * this.#rate;
-    const back = least(least(units * this.#span, unpaid), debt);
-    if (back > 0n) this.#owe(time, debt - back);
+  refund(time: bigint, { stamp, position }: Name, units: bigint): void {
+    const grant = this.#unpaid(time).find((each) => each.position === position);
+    if (stamp !== this.#fullAt || grant === undefined) return;
+    this.#pay(time);
+    this.#grants = this.#grants.map((each) =>
+      each.position === position
+        ? { position, owed: each.owed - least(units * this.#span, each.owed) }
+        : each,
+    );
   }
 
   clear(): void {
-    this.#debt = 0n;
+    this.#grants = [];
     this.#at = 0n;
   }
 
   #debtAt(time: bigint): bigint {
-    return greatest(0n, this.#debt - greatest(0n, time - this.#at) * this.#rate);
+    return this.#unpaid(time).reduce((sum, { owed }) => sum + owed, 0n);
   }
 
-  /** A bucket that is full again has no past. */
-  #owe(time: bigint, debt: bigint): void {
-    this.#debt = debt;
-    this.#at = debt === 0n ? 0n : greatest(time, this.#at);
+  #unpaid(time: bigint) {
+    let parts = greatest(0n, time - this.#at) * this.#rate;
+    const left = this.#grants.map(({ position, owed }) => {
+      const paid = least(parts, owed);
+      parts -= paid;
+      return { position, owed: owed - paid };
+    });
+    return left.filter(({ owed }) => owed > 0n);
+  }
+
+  #pay(time: bigint): void {
+    this.#grants = this.#unpaid(time);
+    this.#at = this.#grants.length === 0 ? time : greatest(time, this.#at);
   }
 }
 
@@ -210,15 +244,17 @@ export function expectTake(
   const allowed = fits.every((each) => each);
   const isCharged = cost > 0n && (mode === 'force' || mode === 'count' || (mode === 'take' && allowed));
   return policies.map(({ model, limit }, index) => {
-    let stamp = 0n;
-    if (isCharged) stamp = model.charge(time, limit, cost, mode === 'count' && !allowed);
+    let name = NO_NAME;
+    const isRefused = mode === 'count' && !allowed;
+    if (isCharged) name = model.charge(time, limit, cost, isRefused);
     else if (mode !== 'peek') model.visit(time);
     return {
       allowed: fits[index] === true,
       used: Number(model.used(time)),
       waitMs: Number(waitFor(model, time, limit, cost)),
       resetMs: Number(untilMore(model, time, limit)),
-      stamp: Number(stamp),
+      stamp: isRefused ? 0 : Number(name.stamp),
+      position: isRefused ? 0 : Number(name.position),
       found: 'fine',
     };
   });
@@ -246,17 +282,8 @@ function untilUnused(model: PolicyModel, time: bigint): bigint {
   return firstMoment(model.moments(time, 0n, 0n), time, (then) => model.used(then) === 0n);
 }
 
-/** Halves the moments, since what has become true stays true while nothing else happens. */
 function firstMoment(moments: readonly bigint[], time: bigint, isTrueAt: (then: bigint) => boolean): bigint {
-  let low = 0;
-  let high = moments.length;
-  while (low < high) {
-    const middle = Math.floor((low + high) / 2);
-    const moment = moments[middle] ?? 0n;
-    if (moment > time && isTrueAt(moment)) high = middle;
-    else low = middle + 1;
-  }
-  const first = moments[low];
+  const first = moments.find((moment) => moment > time && isTrueAt(moment));
   if (first === undefined) throw new Error('the model names no moment at which it becomes true');
   return first - time;
 }

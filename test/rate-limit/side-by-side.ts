@@ -1,6 +1,6 @@
 import { expect } from 'vitest';
 import { Keys } from '../../src/base/keys.ts';
-import type { PolicyNumbers } from '../../src/operations/limit-algorithm.ts';
+import type { Charge, PolicyNumbers } from '../../src/operations/limit-algorithm.ts';
 import { limitRefund } from '../../src/operations/limit-refund.ts';
 import { limitTake, type TakeReply } from '../../src/operations/limit-take.ts';
 import { slidingWindow } from '../../src/operations/sliding-window.ts';
@@ -16,7 +16,7 @@ export interface PolicySpec {
 /** Units that were charged and may be given back. */
 export interface Grant {
   readonly units: number;
-  readonly stamps: readonly { readonly policy: number; readonly stamp: number }[];
+  readonly charges: readonly (Charge & { readonly policy: number })[];
 }
 
 interface Counted extends PolicySpec {
@@ -104,17 +104,25 @@ export class SideBySide {
 
   /** What a take may be given back by; undefined when it charged nothing, or was refused. */
   static grantOf(replies: readonly TakeReply[], which: readonly number[], units: number): Grant | undefined {
-    const stamps = replies.map(({ stamp }, index) => ({ policy: which[index] ?? 0, stamp }));
-    return stamps.some(({ stamp }) => stamp > 0) ? { units, stamps } : undefined;
+    const charges = replies.map(({ stamp, position }, index) => ({
+      policy: which[index] ?? 0,
+      stamp,
+      position,
+    }));
+    return charges.some(({ stamp }) => stamp > 0) ? { units, charges } : undefined;
   }
 
-  async refund({ units, stamps }: Grant): Promise<void> {
+  async refund({ units, charges }: Grant): Promise<void> {
     await this.#forgetShortLived();
-    const keys = stamps.map(({ policy }) => this.keyOf(policy));
-    const policies = stamps.map(({ policy, stamp }) => {
+    const keys = charges.map(({ policy }) => this.keyOf(policy));
+    const policies = charges.map(({ policy, stamp, position }) => {
       const { kind, numbers, model } = this.#at(policy);
-      model.refund(BigInt(this.#both.clock.time), BigInt(stamp), BigInt(units));
-      return { algorithm: algorithmOf(kind), numbers, stamp, units };
+      model.refund(
+        BigInt(this.#both.clock.time),
+        { stamp: BigInt(stamp), position: BigInt(position) },
+        BigInt(units),
+      );
+      return { algorithm: algorithmOf(kind), numbers, stamp, position, units };
     });
     await this.#both.memory.run(limitRefund, keys, { policies });
     await this.#both.redis.run(limitRefund, keys, { policies });
@@ -123,6 +131,8 @@ export class SideBySide {
   async reset(policy: number): Promise<void> {
     const { key, model } = this.#at(policy);
     model.clear();
+    // Within the same millisecond a grant of before would bear the name of one that comes after.
+    this.turnClock(1);
     this.#both.keyspace.ttls.delete(key);
     await this.#both.memory.delete([key]);
     await this.#both.redis.delete([key]);
