@@ -2,7 +2,16 @@ import type { ServerResponse } from 'node:http';
 import { asError } from '../base/errors.ts';
 import { type Call, type Chunk, callOf, type Done, HeldWrites, isChunk } from './held-writes.ts';
 import { sendUnavailable } from './problem.ts';
-import { alsoTrue, applyHead, assertStatus, type Head, headOf, restoreHead } from './response-head.ts';
+import {
+  alsoTrue,
+  applyHead,
+  assertStatus,
+  type Head,
+  headOf,
+  isBodyless,
+  nativeFlag,
+  restoreHead,
+} from './response-head.ts';
 import { type ResponseHook, ResponseHooks } from './response-hooks.ts';
 
 export type { ResponseHook } from './response-hooks.ts';
@@ -41,6 +50,7 @@ class ResponseGuard {
   #owesDrain = false;
   #written = 0;
   #ending: readonly unknown[] | undefined;
+  #isClaiming = false;
 
   constructor(res: ServerResponse) {
     const { write, end, writeHead, flushHeaders } = res;
@@ -55,8 +65,7 @@ class ResponseGuard {
     res.end = ((...args: unknown[]) => this.#end(args)) as typeof res.end;
     res.writeHead = ((...args: unknown[]) => this.#writeHead(args)) as typeof res.writeHead;
     res.flushHeaders = () => this.#flushHeaders();
-    this.#isHeadSent = alsoTrue(res, 'headersSent', () => this.#isHeadDecided());
-    alsoTrue(res, 'writableEnded', () => this.#ending !== undefined);
+    this.#isHeadSent = nativeFlag(res, 'headersSent');
     res.once('close', () => {
       if (this.#ending === undefined) this.#hooks.closedEarly();
     });
@@ -65,7 +74,7 @@ class ResponseGuard {
   add(hook: ResponseHook): void {
     if (this.#ending === undefined) this.#hooks.add(hook);
     // A handler that goes on after the end: nothing waits for this hook, but what it holds must be given back.
-    else runAlone(hook);
+    else void new ResponseHooks(hook).beforeEnd(true);
   }
 
   #writeHead(args: unknown[]): ServerResponse {
@@ -75,13 +84,18 @@ class ResponseGuard {
     // The head waits for the hooks, as the body does: until they are through it may still become a 503.
     applyHead(this.#res, args);
     this.#headRequested = true;
+    this.#claim();
     return this.#res;
   }
 
   #flushHeaders(): void {
     this.#flushRequested = true;
-    if (this.#isNodes()) this.#original.flushHeaders.call(this.#res);
-    else if (this.#stage === 'open' && this.#ending === undefined && !this.#headCompletes()) this.#begin();
+    if (this.#isNodes()) {
+      this.#original.flushHeaders.call(this.#res);
+      return;
+    }
+    this.#claim();
+    if (this.#stage === 'open' && this.#ending === undefined && !this.#headCompletes()) this.#begin();
   }
 
   #write(args: unknown[]): boolean {
@@ -96,7 +110,10 @@ class ResponseGuard {
     const completes = this.#hear({ ...call, chunk: call.chunk });
     if (this.#stage === 'open') this.#begin();
     if (this.#stage === 'refused' || this.#ending !== undefined) return this.#ignore(call);
-    if (this.#stage === 'streaming' && completes) this.#stage = 'withheld';
+    if (this.#stage === 'streaming' && completes) {
+      this.#stage = 'withheld';
+      this.#claim();
+    }
     if (this.#stage === 'streaming') return write.apply(this.#res, args as Parameters<typeof write>);
     const held = { ...call, chunk: call.chunk, completes: completes || this.#stage === 'withheld' };
     const mayGoOn = this.#held.hold(held, this.#res.writableHighWaterMark);
@@ -128,7 +145,7 @@ class ResponseGuard {
     this.#hooks.hear(chunk, encoding);
     this.#written += typeof chunk === 'string' ? Buffer.byteLength(chunk, encoding) : chunk.byteLength;
     const declared = this.#res.getHeader('content-length');
-    const isLast = this.#isBodyless() || (declared !== undefined && this.#written >= Number(declared));
+    const isLast = isBodyless(this.#res) || (declared !== undefined && this.#written >= Number(declared));
     return isLast && this.#hooks.withholdLastBytes;
   }
 
@@ -140,6 +157,7 @@ class ResponseGuard {
       return;
     }
     this.#stage = 'holding';
+    this.#claim();
     this.#head = headOf(this.#res);
     this.#after(wait, () => this.#letGo());
   }
@@ -163,6 +181,7 @@ class ResponseGuard {
   /** The handler writes on into the void. A lock must last until it is done, so the 503 then waits for its end. */
   #refuse(): void {
     this.#stage = 'refused';
+    this.#claim();
     this.#held.drop();
     this.#payDrain();
     if (!this.#hooks.withholdLastBytes) this.#ending ??= [];
@@ -183,6 +202,7 @@ class ResponseGuard {
       this.#complete();
       return;
     }
+    this.#claim();
     if (!hasBegun) this.#head ??= headOf(this.#res);
     this.#after(wait, () => this.#complete());
   }
@@ -253,7 +273,15 @@ class ResponseGuard {
     else this.#res.once('finish', done);
   }
 
-  /** What Node would say once the handler's calls had reached it; from `passing` on it says so itself. */
+  /** From now on calls wait that Node would have taken: the response must not say that they were never made. */
+  #claim(): void {
+    if (this.#isClaiming) return;
+    this.#isClaiming = true;
+    alsoTrue(this.#res, 'headersSent', () => this.#isHeadDecided());
+    alsoTrue(this.#res, 'writableEnded', () => this.#ending !== undefined);
+  }
+
+  /** What Node would say once the handler's calls had reached it. */
   #isHeadDecided(): boolean {
     if (this.#isNodes()) return false;
     return (
@@ -266,19 +294,7 @@ class ResponseGuard {
   }
 
   #headCompletes(): boolean {
-    const hasNoBody = this.#isBodyless() || Number(this.#res.getHeader('content-length') ?? 1) === 0;
+    const hasNoBody = isBodyless(this.#res) || Number(this.#res.getHeader('content-length') ?? 1) === 0;
     return hasNoBody && this.#hooks.withholdLastBytes;
   }
-
-  /** The headers are the whole response (RFC 9110, sections 9.3.2, 15.3.5 and 15.4.5). */
-  #isBodyless(): boolean {
-    const { req, statusCode } = this.#res;
-    return req.method === 'HEAD' || statusCode === 204 || statusCode === 304;
-  }
-}
-
-function runAlone(hook: ResponseHook): void {
-  const hooks = new ResponseHooks();
-  hooks.add(hook);
-  void hooks.beforeEnd(true);
 }

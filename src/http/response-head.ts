@@ -48,24 +48,35 @@ export function assertStatus(status: unknown): void {
   });
 }
 
-/** Makes a boolean of the response true also while `claim` holds; answers with the way to read what it is without. */
-export function alsoTrue(
-  res: ServerResponse,
-  name: 'headersSent' | 'writableEnded',
-  claim: () => boolean,
-): () => boolean {
-  let owner: object | null = res;
-  while (owner !== null && Object.getOwnPropertyDescriptor(owner, name) === undefined) {
-    owner = Object.getPrototypeOf(owner);
-  }
-  const getter = owner === null ? undefined : Object.getOwnPropertyDescriptor(owner, name)?.get;
-  const isTrue = () => getter?.call(res) === true;
+/** The headers are the whole response (RFC 9110, sections 9.3.2, 15.3.5 and 15.4.5). */
+export function isBodyless({ req, statusCode }: ServerResponse): boolean {
+  return req.method === 'HEAD' || statusCode === 204 || statusCode === 304;
+}
+
+type Flag = 'headersSent' | 'writableEnded';
+
+/** The way to read a boolean of the response as Node has it. */
+export function nativeFlag(res: ServerResponse, name: Flag): () => boolean {
+  const getter = getterOf(res, name);
+  return () => getter?.call(res) === true;
+}
+
+/** Makes a boolean of the response true also while `claim` holds. */
+export function alsoTrue(res: ServerResponse, name: Flag, claim: () => boolean): void {
+  const isTrue = nativeFlag(res, name);
   Object.defineProperty(res, name, {
     configurable: true,
     enumerable: true,
     get: () => claim() || isTrue(),
   });
-  return isTrue;
+}
+
+function getterOf(res: ServerResponse, name: Flag): (() => unknown) | undefined {
+  for (let owner: object | null = res; owner !== null; owner = Object.getPrototypeOf(owner)) {
+    const descriptor = Object.getOwnPropertyDescriptor(owner, name);
+    if (descriptor !== undefined) return descriptor.get;
+  }
+  return undefined;
 }
 
 /** HTTP/2 has lower-case names only, and so no method to ask for others. */

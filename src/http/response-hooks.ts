@@ -30,10 +30,14 @@ interface Step {
 
 /** The hooks of one response. */
 export class ResponseHooks {
-  readonly #hooks: ResponseHook[] = [];
+  readonly #hooks: ResponseHook[];
   /** The hooks that have seen the headers. */
   readonly #prepared = new Set<ResponseHook>();
   #failed: Phase | undefined;
+
+  constructor(...hooks: ResponseHook[]) {
+    this.#hooks = hooks;
+  }
 
   /** The first phase that failed. A room tells of its failure itself; here it means that its response is not sent. */
   get failed(): Phase | undefined {

@@ -74,10 +74,17 @@ export function sessionMiddleware(
       const { sessionID: originalId, session } = request;
       if (!sessions.stored.has(originalId)) sessions.made.add(originalId);
       const context = { sessions, records, settings, originalId, originalCookie: session.cookie };
+      let isCommitted = false;
       beforeEnd(res, {
         phase: 'session',
-        beforeHeaders: () => commitSession(request, context, false),
-        beforeEnd: (hasBegun) => commitSession(request, context, hasBegun),
+        beforeHeaders() {
+          const wait = commitSession(request, context, false);
+          isCommitted = wait === undefined;
+          return wait;
+        },
+        // Nothing can have changed since, unless the handler went on while the commit waited or the body streamed.
+        beforeEnd: (hasBegun) =>
+          isCommitted && !hasBegun ? undefined : commitSession(request, context, hasBegun),
       });
     }
 
