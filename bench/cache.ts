@@ -1,0 +1,38 @@
+import express from 'express';
+import { createRedisKit } from 'redis-kit';
+import { startRedis } from '../test/support/servers.ts';
+import { compare } from './compare.ts';
+
+const products = Array.from({ length: 100 }, (_, id) => ({
+  id,
+  name: `Product ${id}`,
+  price: id * 7.5,
+  stock: id % 9,
+}));
+const bytes = Buffer.from(JSON.stringify(products));
+
+const server = await startRedis();
+const kit = createRedisKit({ url: server.url });
+await kit.ready();
+
+const sendBytes: express.RequestHandler = (_req, res) => res.type('json').send(bytes);
+const sendJson: express.RequestHandler = (_req, res) => res.json(products);
+
+function appWith(...handlers: express.RequestHandler[]) {
+  return express()
+    .disable('x-powered-by')
+    .get('/', ...handlers);
+}
+
+const subject = (name: string, app: express.Express) => ({ name, app, status: 200, headers: [''] });
+
+try {
+  await compare(`Cached responses of ${bytes.length.toLocaleString('en')} bytes`, server.url, [
+    subject('bare handler that sends the same bytes', appWith(sendBytes)),
+    subject('bare handler that makes the JSON each time', appWith(sendJson)),
+    subject('kit.cache, hit', appWith(kit.cache({ ttl: '1h' }), sendJson)),
+  ]);
+} finally {
+  await kit.close();
+  await server.stop();
+}

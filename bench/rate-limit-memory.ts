@@ -1,0 +1,114 @@
+/*
+ * How much Redis keeps for one identity when its log is full. The scripts run at times that are given to them, so that
+ * an hour of arrivals takes seconds; what they store is what they would store for an hour.
+ */
+import { RateLimiterRedis } from 'rate-limiter-flexible';
+import { createClient } from 'redis';
+import { limitTake } from '../src/operations/limit-take.ts';
+import { slidingWindow } from '../src/operations/sliding-window.ts';
+import { tokenBucket } from '../src/operations/token-bucket.ts';
+import { startRedis } from '../test/support/servers.ts';
+
+const WINDOW_MS = 3_600_000;
+const BEGIN = 1_700_000_000_000;
+
+/** When the hits of three windows arrive, each at the full rate. */
+const ARRIVALS = {
+  'evenly spread': (hit: number, limit: number) => BEGIN + Math.floor((hit * WINDOW_MS) / limit),
+  'ten in a millisecond': (hit: number, limit: number) =>
+    BEGIN + Math.floor((Math.floor(hit / 10) * 10 * WINDOW_MS) / limit),
+  'the whole limit at once': (hit: number, limit: number) => BEGIN + Math.floor(hit / limit) * WINDOW_MS,
+} as const;
+
+const server = await startRedis();
+const client = createClient({ url: server.url });
+await client.connect();
+
+type Hit = (key: string, at: number, limit: number) => Promise<unknown>;
+
+const kitHit =
+  (algorithm: typeof slidingWindow, rateOf: (limit: number) => number): Hit =>
+  (key, at, limit) => {
+    const policies = [{ algorithm, numbers: [limit, WINDOW_MS, rateOf(limit)] as const }];
+    const args = limitTake.encode({ mode: 'take', cost: 1, policies }).map(String);
+    return client.evalSha(limitTake.sha, { keys: [key], arguments: [String(at), ...args] });
+  };
+
+/** The usual log in a sorted set: one member per hit, here as short as it can be and still be unique. */
+const SORTED_SET = `
+local now, window, limit = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], 0, now - window)
+if redis.call('ZCARD', KEYS[1]) >= limit then return 0 end
+redis.call('ZADD', KEYS[1], now, now .. ':' .. ARGV[4])
+redis.call('PEXPIRE', KEYS[1], window)
+return 1`;
+
+let member = 0;
+const sortedSetHit: Hit = (key, at, limit) =>
+  client.eval(SORTED_SET, { keys: [key], arguments: [at, WINDOW_MS, limit, member++].map(String) });
+
+const WAYS: readonly (readonly [string, Hit])[] = [
+  ['sliding window', kitHit(slidingWindow, () => 1)],
+  ['sliding window, resolution of a hundredth', kitHit(slidingWindow, () => WINDOW_MS / 100)],
+  ['token bucket', kitHit(tokenBucket, (limit) => limit)],
+  ['a sorted set', sortedSetHit],
+];
+
+/** What the key takes in the two windows after its first was full: usually, and at the most. */
+async function bytesOf(
+  hit: Hit,
+  limit: number,
+  arrival: (hit: number, limit: number) => number,
+): Promise<string> {
+  const key = `outside-bench:${member++}`;
+  const seen: number[] = [];
+  const step = Math.max(1, limit / 100);
+  for (let first = 0; first < 3 * limit; first += step) {
+    const hits = Array.from({ length: step }, (_, nth) => hit(key, arrival(first + nth, limit), limit));
+    await Promise.all(hits);
+    if (first + step < limit) continue;
+    seen.push((await client.memoryUsage(key, { SAMPLES: 0 })) ?? 0);
+  }
+  await client.del(key);
+  seen.sort((a, b) => a - b);
+  const [usual, most] = [seen[Math.floor(seen.length / 2)] ?? 0, seen.at(-1) ?? 0];
+  return usual === most
+    ? most.toLocaleString('en')
+    : `${usual.toLocaleString('en')} to ${most.toLocaleString('en')}`;
+}
+
+async function flexibleBytes(limit: number): Promise<number> {
+  const keyPrefix = `outside-bench-${limit}`;
+  const limiter = new RateLimiterRedis({
+    storeClient: client,
+    useRedisPackage: true,
+    keyPrefix,
+    points: limit,
+    duration: WINDOW_MS / 1_000,
+  });
+  await limiter.consume('flexible', limit);
+  return (await client.memoryUsage(`${keyPrefix}:flexible`, { SAMPLES: 0 })) ?? 0;
+}
+
+try {
+  await client.scriptLoad(limitTake.lua);
+  console.log('\nBytes of one key with a full window: usually, and to the most that was seen\n');
+  console.log('| | limit | evenly spread | ten in a millisecond | the whole limit at once |');
+  console.log('|---|---|---|---|---|');
+  for (const limit of [100, 10_000]) {
+    for (const [name, hit] of WAYS) {
+      const cells: string[] = [];
+      for (const arrival of Object.values(ARRIVALS)) {
+        cells.push(await bytesOf(hit, limit, arrival));
+      }
+      console.log(`| ${name} | ${limit.toLocaleString('en')} | ${cells.join(' | ')} |`);
+    }
+    const bytes = await flexibleBytes(limit);
+    console.log(
+      `| rate-limiter-flexible (fixed window) | ${limit.toLocaleString('en')} | ${Array(3).fill(bytes).join(' | ')} |`,
+    );
+  }
+} finally {
+  client.destroy();
+  await server.stop();
+}
