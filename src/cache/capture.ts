@@ -1,10 +1,14 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { ResponseHook } from '../http/before-end.ts';
+import { spelledNames } from '../http/response-head.ts';
 import type { CacheEntry } from './entry.ts';
 import { entryHeaders, entryVary, headerTexts, reasonNotToStore } from './storable.ts';
 
 /** Tells whether a handler looked at the session; the session room gives it, `kit.ts` passes it in. */
-export type WatchSession = (req: IncomingMessage) => { readonly wasRead: boolean; stop(): void };
+export type WatchSession = (
+  req: IncomingMessage,
+  res: ServerResponse,
+) => { readonly wasRead: boolean; stop(): void };
 
 export interface CaptureContext {
   readonly maxBody: number;
@@ -21,7 +25,7 @@ export function captureResponse(
   context: CaptureContext,
 ): ResponseHook {
   const outer = headerTexts(res.getHeaders());
-  const session = context.watchSession(req);
+  const session = context.watchSession(req, res);
   let chunks: Buffer[] = [];
   let size = 0;
   let reason: string | undefined;
@@ -69,9 +73,4 @@ export function captureResponse(
     },
     closedEarly: () => session.stop(),
   };
-}
-
-/** HTTP/2 has lower-case names only, and so no method to ask for others. */
-function spelledNames(res: ServerResponse & { getRawHeaderNames?: () => string[] }): readonly string[] {
-  return res.getRawHeaderNames?.() ?? res.getHeaderNames();
 }

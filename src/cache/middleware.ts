@@ -11,12 +11,13 @@ import { type CacheOptions, type CacheSettings, resolveCacheOptions } from './op
 import { type CacheDeps, type Hit, ResponseCache } from './response-cache.ts';
 
 export function cacheMiddleware(
-  options: CacheOptions,
+  options: CacheOptions<never>,
   deps: CacheDeps & { readonly budgetOf: BudgetOf; readonly watchSession: WatchSession },
 ): Middleware {
   const settings = resolveCacheOptions(options);
   const responses = new ResponseCache(deps);
   const { events } = deps.reporter;
+  const failed = (error: unknown) => void deps.reporter.failure('cache', asError(error));
 
   async function answer(req: IncomingMessage, res: ServerResponse): Promise<Outcome> {
     if (settings.skip?.(asExpress(req)) === true) return 'continue';
@@ -39,7 +40,7 @@ export function cacheMiddleware(
       maxBody: settings.maxBody,
       watchSession: deps.watchSession,
       skip: (reason: string) => events.emit('cache:skipped', { url, reason }),
-      failed: (error: unknown) => deps.reporter.failure('cache', asError(error)),
+      failed,
       // Not waited for: the command leaves before the response does, so this process's next read comes after it.
       store(entry: Parameters<ResponseCache['store']>[1]) {
         void responses.store(id, entry, settings.ttl).then((bytes) => {
@@ -52,7 +53,8 @@ export function cacheMiddleware(
   return function cache(req: IncomingMessage, res: ServerResponse, next: Next): void {
     // A response to somebody's credentials is nobody else's (RFC 9111, section 3.5).
     const isShared = req.headers.authorization === undefined;
-    if (isShared && (req.method === 'GET' || req.method === 'HEAD')) settle(answer(req, res), next);
+    if (isShared && (req.method === 'GET' || req.method === 'HEAD'))
+      settle(next, failed, () => answer(req, res));
     else next();
   };
 }
@@ -63,6 +65,8 @@ function hostOf({ headers }: IncomingMessage): string {
 }
 
 function sendHit(req: IncomingMessage, res: ServerResponse, hit: Hit, settings: CacheSettings): void {
+  // Another answer has begun: whoever began it will end it.
+  if (res.headersSent) return;
   const { entry, ageMs, leftMs } = hit;
   res.statusCode = entry.status;
   let etag: string | undefined;

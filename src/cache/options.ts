@@ -1,8 +1,9 @@
+import type { IncomingMessage } from 'node:http';
 import { OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
 import type { Req } from '../http/middleware.ts';
 
-export interface CacheOptions {
+export interface CacheOptions<Request extends IncomingMessage = Req> {
   /** How long a response stays fresh. What says no-store or private, or sets a cookie, is not stored all the same. */
   readonly ttl: Duration;
   /** The largest body that is stored, in bytes; a larger one streams on and is forgotten. Default 1 MiB. */
@@ -10,7 +11,7 @@ export interface CacheOptions {
   /** The Cache-Status field (RFC 9211): true, a name for this cache instead of `redis-kit`, or false. Default true. */
   readonly cacheStatus?: boolean | string | undefined;
   /** Requests that neither are answered from the cache nor fill it. */
-  readonly skip?: ((req: Req) => boolean) | undefined;
+  readonly skip?: ((req: Request) => boolean) | undefined;
 }
 
 export interface CacheSettings {
@@ -26,7 +27,7 @@ const DEFAULT_MAX_BODY = 2 ** 20;
 /** Far below Redis's own limit for a string (512 MiB): a value this large blocks the server for milliseconds. */
 const LARGEST_MAX_BODY = 64 * 2 ** 20;
 
-export function resolveCacheOptions(options: CacheOptions): CacheSettings {
+export function resolveCacheOptions(options: CacheOptions<never>): CacheSettings {
   const reader = new OptionReader('kit.cache', options, ['ttl', 'maxBody', 'cacheStatus', 'skip']);
   const status = reader.value('cacheStatus') ?? true;
   // A token as RFC 9110 spells it, which RFC 9211 takes for a cache's name without quotes.

@@ -80,7 +80,9 @@ function getterOf(res: ServerResponse, name: Flag): (() => unknown) | undefined 
 }
 
 /** HTTP/2 has lower-case names only, and so no method to ask for others. */
-function spelledNames(res: ServerResponse & { getRawHeaderNames?: () => string[] }): readonly string[] {
+export function spelledNames(
+  res: ServerResponse & { getRawHeaderNames?: () => string[] },
+): readonly string[] {
   return res.getRawHeaderNames?.() ?? res.getHeaderNames();
 }
 

@@ -4,6 +4,7 @@ import type { Req } from '../http/middleware.ts';
 import type { SessionSettings } from './options.ts';
 import type { SessionRecords } from './record.ts';
 import { contentOf, type RequestSessions } from './store.ts';
+import { asKeeper } from './watch.ts';
 
 export interface CommitContext {
   readonly sessions: RequestSessions;
@@ -29,7 +30,7 @@ export function commitSession(
     return sessions.underWay.then(() => commitSession(request, context, hasBegun));
   }
   try {
-    const work = change(request, context, hasBegun);
+    const work = asKeeper(() => change(request, context, hasBegun));
     return work?.catch((error: unknown) => settle(error, request, context, hasBegun));
   } catch (error) {
     // A session that JSON cannot hold.

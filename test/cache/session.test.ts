@@ -67,6 +67,55 @@ describeOnBothEngines('a cached page beside sessions', (url) => {
     });
   });
 
+  it('is stored when it streams and its handler did not read the session', async () => {
+    const { address, login, runs } = await start('before', (_req, res) => {
+      res.write('public ');
+      setImmediate(() => res.end('page'));
+    });
+    for (const user of ['ann', 'bob']) {
+      expect((await send(`${address}/page`, { headers: await login(user) })).text).toBe('public page');
+    }
+    expect(runs()).toBe(1);
+  });
+
+  it.each(['user', 'sessionID', 'sessionStore'] as const)(
+    'is not stored when its handler read req.%s',
+    async (name) => {
+      const kit = kitForTest({ url: url() });
+      const skipped = eventsOf(kit, 'cache:skipped');
+      const app = express().use(kit.session({ secret: 'a secret for this test' }), (req, _res, next) => {
+        Object.assign(req, { user: req.get('x-user') });
+        next();
+      });
+      app.get('/page', kit.cache({ ttl: '1m' }), (req, res) => {
+        res.send(`${String(Reflect.get(req, name))} for ${req.get('x-user')}`);
+      });
+      const address = await serve(app);
+      for (const user of ['ann', 'bob']) {
+        const { text } = await send(`${address}/page`, { headers: { 'x-user': user } });
+        expect(text).toMatch(new RegExp(` for ${user}$`));
+      }
+      expect(skipped.map(({ reason }) => reason)).toEqual(['session-read', 'session-read']);
+    },
+  );
+
+  it('is stored though a gate above the cache read the session', async () => {
+    const kit = kitForTest({ url: url() });
+    let runs = 0;
+    const app = express().use(kit.session({ secret: 'a secret for this test' }), (req, res, next) => {
+      if (req.get('x-user') === undefined && req.session.userId === undefined) res.sendStatus(401);
+      else next();
+    });
+    app.get('/page', kit.cache({ ttl: '1m' }), (_req, res) => {
+      runs++;
+      res.send('for all who may come in');
+    });
+    const address = await serve(app);
+    for (const user of ['ann', 'bob']) await send(`${address}/page`, { headers: { 'x-user': user } });
+    expect((await send(`${address}/page`)).status).toBe(401);
+    expect(runs).toBe(1);
+  });
+
   it('is stored when its handler did not read the session, whose cookie is neither replayed nor lost', async () => {
     const { address, login, runs } = await start('before', (_req, res) => void res.send('public'));
     const [ann, bob] = [await login('ann'), await login('bob')];
