@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http';
 import type { RedisClientType, RedisClusterType } from 'redis';
 import { OptionReader } from './base/check.ts';
 import { systemClock } from './base/clock.ts';
@@ -14,10 +15,11 @@ import { memoryEngine } from './engine/memory-engine.ts';
 import { MemoryKeyspace } from './engine/memory-keyspace.ts';
 import type { Engine } from './engine/port.ts';
 import { redisEngine } from './engine/redis-engine.ts';
-import type { Middleware } from './http/middleware.ts';
+import type { Middleware, Req } from './http/middleware.ts';
 import { type KitOptions, resolveKitOptions } from './kit-options.ts';
 import { type LockOptions, LockRoom, type Locks, lockMiddleware } from './lock/index.ts';
 import {
+  checkCreation,
   type ExpressRateLimitStore,
   type ExpressRateLimitStoreOptions,
   type Limiter,
@@ -53,17 +55,19 @@ export interface RedisKit<Client = DefaultClient> {
   on<Name extends keyof KitEvents>(event: Name, listener: (event: KitEvents[Name]) => void): () => void;
 
   /** express-session's `req.session`, saved before the headers leave. */
-  session(options?: SessionOptions): Middleware;
+  session<Request extends IncomingMessage = Req>(options?: SessionOptions<Request>): Middleware;
   /** Refuses what exceeds a policy, with 429; sets `req.rateLimit`. */
-  rateLimit(options: RateLimitOptions): Middleware & { readonly limiter: Limiter };
+  rateLimit<Request extends IncomingMessage = Req>(
+    options: RateLimitOptions<Request>,
+  ): Middleware & { readonly limiter: Limiter };
   /** The same policy without HTTP. */
   limiter(policy: Policy): Limiter;
   /** The store for those who keep express-rate-limit; its fixed windows are as inexact as ever. */
   expressRateLimitStore(options?: ExpressRateLimitStoreOptions): ExpressRateLimitStore;
   /** Answers GET and HEAD from stored responses. */
-  cache(options: CacheOptions): Middleware;
+  cache<Request extends IncomingMessage = Req>(options: CacheOptions<Request>): Middleware;
   /** Lets one request per key run at a time, and refuses the others with 409; sets `req.lock`. */
-  lock(options: LockOptions): Middleware;
+  lock<Request extends IncomingMessage = Req>(options: LockOptions<Request>): Middleware;
   /** The same locks without HTTP. */
   readonly locks: Locks;
 }
@@ -102,13 +106,15 @@ function kitOf<Client>(keys: Keys, shared: Shared, isRoot: boolean): RedisKit<Cl
   const deps = { ...shared, keys, isMemory: connection === undefined, watchSession };
   const limiterNames = new Set<string>();
 
-  function claimLimiterName(name: string): void {
-    if (limiterNames.has(name)) {
+  function claimLimiterNames(names: readonly string[]): void {
+    checkCreation(reporter, names.join());
+    const taken = names.find((name, index) => limiterNames.has(name) || names.indexOf(name) < index);
+    if (taken !== undefined) {
       throw new ConfigError(
-        `a limiter named '${name}' exists already in this kit, and both would count into the same keys; give one of them another \`name\``,
+        `a limiter named '${taken}' exists already in this kit, and both would count into the same keys; give one of them another \`name\`, and make limiters at start-up and not while a request is handled`,
       );
     }
-    limiterNames.add(name);
+    for (const name of names) limiterNames.add(name);
   }
 
   return Object.freeze({
@@ -123,17 +129,17 @@ function kitOf<Client>(keys: Keys, shared: Shared, isRoot: boolean): RedisKit<Cl
     },
     namespace: (name: string) => kitOf<Client>(keys.namespace(name), shared, false),
     on: reporter.events.on.bind(reporter.events),
-    session: (options: SessionOptions = {}) => sessionMiddleware(options, deps),
-    rateLimit: (options: RateLimitOptions) => rateLimitMiddleware(options, deps, claimLimiterName),
+    session: (options: SessionOptions<never> = {}) => sessionMiddleware(options, deps),
+    rateLimit: (options: RateLimitOptions<never>) => rateLimitMiddleware(options, deps, claimLimiterNames),
     limiter(policy: Policy) {
       const settings = resolvePolicy(new OptionReader('kit.limiter', policy, POLICY_OPTION_NAMES), false);
-      claimLimiterName(settings.name);
+      claimLimiterNames([settings.name]);
       const rest = { onError: 'memory', onDenied: 'ignore', denyCache: undefined } as const;
       return new LimiterCore({ policies: [settings], ...rest }, deps);
     },
     expressRateLimitStore: (options: ExpressRateLimitStoreOptions = {}) =>
-      makeExpressRateLimitStore(options, deps, claimLimiterName),
-    cache: (options: CacheOptions) => cacheMiddleware(options, deps),
-    lock: (options: LockOptions) => lockMiddleware(options, deps),
+      makeExpressRateLimitStore(options, deps, claimLimiterNames),
+    cache: (options: CacheOptions<never>) => cacheMiddleware(options, deps),
+    lock: (options: LockOptions<never>) => lockMiddleware(options, deps),
   });
 }

@@ -40,6 +40,11 @@ export class Keys {
     return this.#key('rate', encodeId(id), policy);
   }
 
+  /** What the keys of all policies of an identity begin with; no longer than they, whatever the id. */
+  rateOwner(id: string): string {
+    return this.#key('rate', encodeId(id));
+  }
+
   /** The keys of one policy, whoever they count for. */
   ratePattern(policy: string): KeyPattern {
     return { room: 'rate', start: `${this.prefix}:rate:{`, end: `}:${policy}` };

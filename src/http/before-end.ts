@@ -1,7 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import { asError } from '../base/errors.ts';
 import { type Call, type Chunk, callOf, type Done, HeldWrites, isChunk } from './held-writes.ts';
-import { sendUnavailable } from './problem.ts';
 import {
   alsoTrue,
   applyHead,
@@ -163,7 +162,7 @@ class ResponseGuard {
   }
 
   #letGo(): void {
-    if (this.#hooks.failed !== undefined) this.#refuse();
+    if (this.#hooks.hasFailed) this.#refuse();
     else if (this.#ending !== undefined) this.#finish();
     else this.#stream();
   }
@@ -208,12 +207,11 @@ class ResponseGuard {
   }
 
   #complete(): void {
-    const { failed } = this.#hooks;
     const args = this.#ending ?? [];
     const isHeadSent = this.#isHeadSent();
     this.#stage = 'passing';
     try {
-      if (failed !== undefined && !isHeadSent) this.#sendRefusal(failed, callOf(args));
+      if (this.#hooks.hasFailed && !isHeadSent) this.#sendRefusal(callOf(args));
       else {
         if (!isHeadSent && this.#head !== undefined) restoreHead(this.#res, this.#head);
         this.#release(true);
@@ -228,13 +226,13 @@ class ResponseGuard {
   }
 
   /** Past all that was wrapped around us since: a compression in there believes that it has ended. */
-  #sendRefusal(feature: string, { done }: Call): void {
+  #sendRefusal({ done }: Call): void {
     const { write, end, writeHead, flushHeaders } = this.#res;
     this.#held.drop();
     Object.assign(this.#res, this.#original);
     try {
       restoreHead(this.#res, this.#outer);
-      sendUnavailable(this.#res, feature);
+      this.#hooks.sendRefusal(this.#res);
     } finally {
       Object.assign(this.#res, { write, end, writeHead, flushHeaders });
     }
@@ -259,7 +257,7 @@ class ResponseGuard {
 
   /** A write that comes after the end. Where the end was ours, the handler did nothing wrong and must not wait. */
   #ignore({ done }: Call): boolean {
-    const isRefused = this.#hooks.failed !== undefined;
+    const isRefused = this.#hooks.hasFailed;
     const error = isRefused
       ? null
       : Object.assign(new Error('write after end'), { code: 'ERR_STREAM_WRITE_AFTER_END' });

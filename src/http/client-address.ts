@@ -27,7 +27,7 @@ export function proxyTrust(req: IncomingMessage): 'all' | 'none' | 'some' {
  * could take a new address for every request.
  */
 export function networkOf(address: string, subnet: number | false): string {
-  const bare = address.replace(/%.*$/, '');
+  const bare = bareAddress(address);
   if (!isIPv6(bare)) return bare;
   const groups = ipv6Groups(bare);
   if (groups.slice(0, 5).every((group) => group === 0) && groups[5] === 0xffff) {
@@ -40,6 +40,12 @@ export function networkOf(address: string, subnet: number | false): string {
     return group & (0xffff << (16 - kept)) & 0xffff;
   });
   return `${masked.map((group) => group.toString(16)).join(':')}/${bits}`;
+}
+
+/** Without a zone, and without the port and brackets that some proxies write into X-Forwarded-For. */
+function bareAddress(address: string): string {
+  const [, bracketed, dotted] = /^\[([^\]]*)\](?::\d+)?$|^([\d.]+):\d+$/.exec(address) ?? [];
+  return (bracketed ?? dotted ?? address).replace(/%.*$/, '');
 }
 
 function ipv6Groups(address: string): number[] {

@@ -2,7 +2,7 @@ import type { ServerResponse } from 'node:http';
 
 /** A refusal as RFC 9457 (Problem Details for HTTP APIs) spells it. */
 export interface Problem {
-  readonly status: 400 | 409 | 422 | 429 | 503;
+  readonly status: 400 | 409 | 422 | 429 | 500 | 503;
   readonly title: string;
   readonly detail: string;
   /** A URI that names the kind of problem; without it the status says it all (`about:blank`). */
@@ -17,8 +17,12 @@ function retryAfterSeconds(ms: number): number {
   return Math.max(1, Math.ceil(ms / 1000));
 }
 
-/** Answers with a problem. The headers of this response that a handler set before are the caller's business. */
+/**
+ * Answers with a problem. The headers of this response that a handler set before are the caller's business. Does
+ * nothing where another answer has begun: whoever began it will end it.
+ */
 export function sendProblem(res: ServerResponse, problem: Problem): void {
+  if (res.headersSent) return;
   const { status, title, detail, type = 'about:blank', retryAfterMs, extensions } = problem;
   const body = Buffer.from(JSON.stringify({ type, title, status, detail, ...extensions }));
   res.statusCode = status;

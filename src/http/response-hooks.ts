@@ -1,3 +1,7 @@
+import type { ServerResponse } from 'node:http';
+import { RedisKitError } from '../base/errors.ts';
+import { sendProblem, sendUnavailable } from './problem.ts';
+
 /** The order in which hooks run, whatever the order of the middleware that registered them. */
 const PHASES = ['capture', 'session', 'idempotency', 'lock'] as const;
 
@@ -33,15 +37,27 @@ export class ResponseHooks {
   readonly #hooks: ResponseHook[];
   /** The hooks that have seen the headers. */
   readonly #prepared = new Set<ResponseHook>();
-  #failed: Phase | undefined;
+  #failure: { readonly phase: Phase; readonly error: unknown } | undefined;
 
   constructor(...hooks: ResponseHook[]) {
     this.#hooks = hooks;
   }
 
-  /** The first phase that failed. A room tells of its failure itself; here it means that its response is not sent. */
-  get failed(): Phase | undefined {
-    return this.#failed;
+  /** A room tells of its failure itself; here it means that the handler's response is not sent. */
+  get hasFailed(): boolean {
+    return this.#failure !== undefined;
+  }
+
+  /** Answers in the handler's place, by what failed first. */
+  sendRefusal(res: ServerResponse): void {
+    const { phase, error } = this.#failure ?? { phase: 'response', error: undefined };
+    if (error instanceof RedisKitError && error.code === 'ERR_REDIS_KIT_SESSION_DATA') {
+      sendProblem(res, {
+        status: 500,
+        title: 'Internal Server Error',
+        detail: 'The session cannot be stored.',
+      });
+    } else sendUnavailable(res, phase);
   }
 
   get withholdLastBytes(): boolean {
@@ -77,7 +93,7 @@ export class ResponseHooks {
 
   #preparation(hook: ResponseHook): Step {
     const run = () => {
-      if (this.#failed !== undefined || this.#prepared.has(hook)) return undefined;
+      if (this.hasFailed || this.#prepared.has(hook)) return undefined;
       this.#prepared.add(hook);
       return hook.beforeHeaders?.();
     };
@@ -87,14 +103,14 @@ export class ResponseHooks {
   /** Runs the steps in order, also after a failure; a promise only where a step waits. */
   #run(steps: readonly Step[]): undefined | Promise<void> {
     for (const [index, { phase, run }] of steps.entries()) {
-      const failed = () => {
-        this.#failed ??= phase;
+      const failed = (error: unknown) => {
+        this.#failure ??= { phase, error };
       };
       try {
         const wait = run();
         if (wait !== undefined) return wait.catch(failed).then(() => this.#run(steps.slice(index + 1)));
-      } catch {
-        failed();
+      } catch (error) {
+        failed(error);
       }
     }
     return undefined;

@@ -1,15 +1,15 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { asError, LockLostError } from '../base/errors.ts';
-import type { Reporter } from '../base/reporter.ts';
+import { LockLostError } from '../base/errors.ts';
 import type { Budget } from '../engine/budget.ts';
 import { beforeEnd } from '../http/before-end.ts';
 import { asExpress, type Res } from '../http/middleware.ts';
+import { callAside } from '../http/outcome.ts';
 import type { Handle } from './handle.ts';
 import type { LockSettings } from './options.ts';
 
 interface HoldContext {
   readonly settings: LockSettings;
-  readonly reporter: Reporter;
+  failed(error: unknown): void;
   readonly budget: Budget;
 }
 
@@ -18,7 +18,7 @@ export function holdWhileRunning(
   req: IncomingMessage,
   res: ServerResponse,
   handle: Handle,
-  { settings, reporter, budget }: HoldContext,
+  { settings, failed, budget }: HoldContext,
 ): void {
   const { maxHold, onLost } = settings;
   const tooLong = setTimeout(() => {
@@ -28,15 +28,12 @@ export function holdWhileRunning(
     void handle.release();
   }, maxHold).unref();
 
-  function tellLoss(): void {
-    try {
-      onLost?.(asExpress(req), res as Res, handle.signal.reason as Error);
-    } catch (error) {
-      // What a listener of an AbortSignal throws ends the process.
-      reporter.failure('lock', asError(error));
-    }
+  if (onLost !== undefined) {
+    // What a listener of an AbortSignal throws ends the process.
+    const tell = () =>
+      callAside(() => onLost(asExpress(req), res as Res, handle.signal.reason as Error), failed);
+    handle.signal.addEventListener('abort', tell, { once: true });
   }
-  handle.signal.addEventListener('abort', tellLoss, { once: true });
 
   beforeEnd(res, {
     phase: 'lock',

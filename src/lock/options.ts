@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http';
 import { OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
 import type { Next, Req, Res } from '../http/middleware.ts';
@@ -12,9 +13,9 @@ export interface LockConflict {
   readonly expiresInMs: number | null;
 }
 
-export interface LockOptions {
+export interface LockOptions<Request extends IncomingMessage = Req> {
   /** What the request locks; null takes no lock. Requests with equal keys run one at a time, in all processes. */
-  readonly key: (req: Req) => string | null | Promise<string | null>;
+  readonly key: (req: Request) => string | null | Promise<string | null>;
   /** How long the lock outlives a process that crashed; it is renewed while the request runs. Default `'15s'`. */
   readonly lease?: Duration | undefined;
   /** A handler that has not answered by then loses the lock; default `'5m'`. */
@@ -22,9 +23,9 @@ export interface LockOptions {
   /** Redis out of reach: 503 (`'deny'`, the default), or run without the lock (`'allow'`). */
   readonly onError?: LockOnError | undefined;
   /** Takes over a refusal; default: 409 as problem+json. */
-  readonly handler?: ((req: Req, res: Res, next: Next, conflict: LockConflict) => void) | undefined;
+  readonly handler?: ((req: Request, res: Res, next: Next, conflict: LockConflict) => void) | undefined;
   /** Called once when the lock was lost while the request still ran. */
-  readonly onLost?: ((req: Req, res: Res, error: Error) => void) | undefined;
+  readonly onLost?: ((req: Request, res: Res, error: Error) => void) | undefined;
 }
 
 export interface LockSettings {
@@ -44,7 +45,7 @@ const MIN_LEASE_MS = 100;
 /** What Node's timers can do (2^31 - 1 ms); one that is set further goes off at once. */
 const LONGEST_MS = 24 * 86_400_000;
 
-export function resolveLockOptions(options: LockOptions): LockSettings {
+export function resolveLockOptions(options: LockOptions<never>): LockSettings {
   const reader = new OptionReader('kit.lock', options, [
     'key',
     'lease',
@@ -54,7 +55,8 @@ export function resolveLockOptions(options: LockOptions): LockSettings {
     'onLost',
   ]);
   const key = reader.callback<LockOptions['key']>('key');
-  if (key === undefined) throw reader.error('key', 'it is required, for example (req) => req.params.id');
+  if (key === undefined)
+    throw reader.error('key', `it is required, for example (req) => \`order:\${req.params.id}\``);
   return Object.freeze({
     key,
     lease: leaseOption(reader),

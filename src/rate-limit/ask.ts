@@ -3,6 +3,7 @@ import type { Keys } from '../base/keys.ts';
 import type { Reporter } from '../base/reporter.ts';
 import type { Budget } from '../engine/budget.ts';
 import type { Engine } from '../engine/port.ts';
+import type { PolicyNumbers } from '../operations/limit-algorithm.ts';
 import { limitTake, type TakeArgs, type TakeReply } from '../operations/limit-take.ts';
 import type { PolicySettings } from './policy.ts';
 
@@ -21,7 +22,13 @@ export interface RateLimitDeps {
 /** The policies that count for one identity, and so are decided together by one command. */
 export interface Share {
   readonly id: string;
-  readonly policies: readonly { readonly policy: PolicySettings; readonly limit: number }[];
+  /** The id in a form that is short. */
+  readonly owner: string;
+  readonly policies: readonly {
+    readonly policy: PolicySettings;
+    readonly limit: number;
+    readonly numbers: PolicyNumbers;
+  }[];
   readonly keys: readonly string[];
 }
 
@@ -40,10 +47,7 @@ export async function askStore(
   { engine, standIn, reporter }: RateLimitDeps,
   budget: Budget | undefined,
 ): Promise<Answer> {
-  const policies = share.policies.map(({ policy: { algorithm, numbers }, limit }) => ({
-    algorithm,
-    numbers: numbers(limit),
-  }));
+  const policies = share.policies.map(({ policy, numbers }) => ({ algorithm: policy.algorithm, numbers }));
   const args = { mode, cost, policies };
   try {
     const replies = await engine.run(limitTake, share.keys, args, budget);

@@ -1,12 +1,10 @@
 import { performance } from 'node:perf_hooks';
 import { LRUCache } from 'lru-cache';
 import type { TakeReply } from '../operations/limit-take.ts';
+import type { Share } from './ask.ts';
 
 /** A refusal as Redis gave it. */
 export interface Refusal {
-  /** The keys that it speaks of. */
-  readonly keys: readonly string[];
-  readonly limits: readonly number[];
   readonly cost: number;
   readonly replies: readonly TakeReply[];
   /** Before the command left: it may pass again no earlier than this plus its wait. */
@@ -22,10 +20,11 @@ export interface DenyCacheSettings {
 
 /**
  * Remembers who is refused, so that a client that hammers on costs no command. A refusal holds for its own wait, and
- * no longer than `maxAgeMs`, since another process may have given quota back meanwhile.
+ * no longer than `maxAgeMs`, since another process may have given quota back meanwhile. It speaks of its own cost and
+ * limits only: a smaller cost may pass, and a larger one waits longer.
  */
 export class DenyCache {
-  readonly #refusals: LRUCache<string, Refusal>;
+  readonly #refusals: LRUCache<string, Refusal & { readonly question: string }>;
   readonly #maxAgeMs: number;
 
   constructor({ maxEntries, maxAgeMs }: DenyCacheSettings) {
@@ -33,29 +32,22 @@ export class DenyCache {
     this.#maxAgeMs = maxAgeMs;
   }
 
-  remember(id: string, refusal: Refusal): void {
-    this.#refusals.set(id, refusal);
+  remember(share: Share, refusal: Refusal): void {
+    this.#refusals.set(share.owner, { ...refusal, question: questionOf(share, refusal.cost) });
   }
 
-  forget(id: string): void {
-    this.#refusals.delete(id);
+  forget(owner: string): void {
+    this.#refusals.delete(owner);
   }
 
   /** The answer of a refusal that still holds, with its waits counted down; undefined when Redis must be asked. */
-  find(
-    id: string,
-    keys: readonly string[],
-    limits: readonly number[],
-    cost: number,
-  ): readonly TakeReply[] | undefined {
-    const refusal = this.#refusals.get(id);
-    // A smaller cost may pass where a larger one did not, and so may any under a higher limit.
-    if (refusal === undefined || cost < refusal.cost || !isSame(keys, refusal.keys)) return undefined;
-    if (limits.some((limit, index) => limit > (refusal.limits[index] ?? 0))) return undefined;
+  find(share: Share, cost: number): readonly TakeReply[] | undefined {
+    const refusal = this.#refusals.get(share.owner);
+    if (refusal === undefined || refusal.question !== questionOf(share, cost)) return undefined;
     const wait = Math.max(...refusal.replies.filter((reply) => !reply.allowed).map(waitOf));
     const now = performance.now();
     if (now - refusal.sentAt >= Math.min(wait, this.#maxAgeMs)) {
-      this.#refusals.delete(id);
+      this.#refusals.delete(share.owner);
       return undefined;
     }
     const passed = Math.floor(now - refusal.answeredAt);
@@ -67,10 +59,10 @@ export class DenyCache {
   }
 }
 
-function waitOf({ waitMs }: TakeReply): number {
-  return waitMs < 0 ? Number.POSITIVE_INFINITY : waitMs;
+function questionOf({ policies }: Share, cost: number): string {
+  return [cost, ...policies.map(({ policy, limit }) => `${policy.name} ${limit}`)].join();
 }
 
-function isSame(a: readonly string[], b: readonly string[]): boolean {
-  return a.length === b.length && a.every((key, index) => key === b[index]);
+function waitOf({ waitMs }: TakeReply): number {
+  return waitMs < 0 ? Number.POSITIVE_INFINITY : waitMs;
 }

@@ -4,7 +4,7 @@ import { RedisKitError } from '../base/errors.ts';
 import { clientAddress, networkOf } from '../http/client-address.ts';
 import { asExpress, type Req } from '../http/middleware.ts';
 import type { Share } from './ask.ts';
-import type { LimiterCore } from './limiter.ts';
+import type { AskedPolicy, LimiterCore } from './limiter.ts';
 import type { MisuseWatch } from './misuse.ts';
 import type { PolicyWithKey, RateLimitSettings } from './options.ts';
 
@@ -16,16 +16,19 @@ export async function sharesOf(
   misuse: MisuseWatch,
 ): Promise<readonly Share[]> {
   const request = asExpress(req);
-  const byId = new Map<string, Share['policies'][number][]>();
+  const byId = new Map<string, AskedPolicy[]>();
   let common: Promise<string | null> | undefined;
   for (const { policy, key } of settings.policies) {
     common ??= key === undefined ? identify(req, settings, misuse) : undefined;
     const id = key === undefined ? await common : await ask(key, request, misuse);
     if (id === null || id === undefined) continue;
-    const limit = typeof policy.limit === 'function' ? policy.limit(request) : policy.limit;
-    const policies = byId.get(id) ?? [];
-    policies.push({ policy, limit });
-    byId.set(id, policies);
+    const asked = {
+      policy,
+      limit: typeof policy.limit === 'function' ? policy.limit(request) : policy.limit,
+    };
+    const policies = byId.get(id);
+    if (policies === undefined) byId.set(id, [asked]);
+    else policies.push(asked);
   }
   return [...byId].map(([id, policies]) => limiter.share(id, policies));
 }
@@ -51,8 +54,14 @@ async function ask(
   misuse: MisuseWatch,
 ): Promise<string | null> {
   const id: unknown = await key(request);
-  if (typeof id === 'string' || id === null) return id;
-  const message = `kit.rateLimit: option \`key\` returned ${describe(id)}; it must return a string, or null to skip the limit`;
-  misuse.checkKey(message);
+  if ((typeof id === 'string' && id !== '') || id === null) return id;
+  // Of what kind, and not what: it may be a secret, and would be told anew for each.
+  const message = `kit.rateLimit: option \`key\` returned ${kindOf(id)}, which would be one limit for many clients; it must return a string that is not empty, or null to skip the limit`;
+  misuse.tell(message);
   throw new RedisKitError('ERR_REDIS_KIT_NO_IDENTITY', message);
+}
+
+function kindOf(id: unknown): string {
+  if (id === '') return 'an empty string';
+  return id === undefined || typeof id === 'object' ? describe(id) : `a ${typeof id}`;
 }

@@ -1,8 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { asError, RedisKitError } from '../base/errors.ts';
+import { asError, ConfigError, RedisKitError } from '../base/errors.ts';
 import type { BudgetOf } from '../engine/budget.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
-import { type Outcome, settle } from '../http/outcome.ts';
+import { callAside, type Outcome, settle } from '../http/outcome.ts';
 import { sendProblem, sendUnavailable } from '../http/problem.ts';
 import { addRateHeaders } from '../http/rate-headers.ts';
 import type { RateLimitDeps } from './ask.ts';
@@ -22,24 +22,22 @@ declare global {
 }
 
 export function rateLimitMiddleware(
-  options: RateLimitOptions,
+  options: RateLimitOptions<never>,
   deps: RateLimitDeps & { readonly budgetOf: BudgetOf },
-  claimName: (name: string) => void,
+  claimNames: (names: readonly string[]) => void,
 ): Middleware & { readonly limiter: Limiter } {
   const settings = resolveRateLimitOptions(options);
-  const misuse = new MisuseWatch(deps.reporter);
-  const names = settings.policies.map(({ policy }) => policy.name);
-  misuse.checkCreation(names.join());
-  for (const name of names) claimName(name);
-  const limiter = new LimiterCore(
-    { ...settings, policies: settings.policies.map(({ policy }) => policy) },
-    deps,
-  );
+  const policies = settings.policies.map(({ policy }) => policy);
+  const names = policies.map(({ name }) => name);
+  claimNames(names);
+  const misuse = new MisuseWatch(deps.reporter, names.join());
+  const limiter = new LimiterCore({ ...settings, policies }, deps);
+  const failed = (error: unknown) => void deps.reporter.failure('rate', asError(error));
 
   async function limit(req: IncomingMessage, res: ServerResponse, next: Next): Promise<Outcome> {
     const request = asExpress(req);
-    misuse.checkTwice(req, names.join());
-    if ((await settings.skip?.(request)) === true) return 'continue';
+    if (settings.skip !== undefined && (await settings.skip(request))) return 'continue';
+    misuse.checkTwice(req);
     const shares = await sharesOf(req, settings, limiter, misuse);
     if (shares.length === 0) return 'continue';
     const cost = typeof settings.cost === 'function' ? settings.cost(request) : settings.cost;
@@ -47,40 +45,50 @@ export function rateLimitMiddleware(
     try {
       decision = await limiter.take(shares, cost, deps.budgetOf(req));
     } catch (error) {
-      if (!(error instanceof RedisKitError) || error.code === 'ERR_REDIS_KIT_CONFIG') throw error;
-      if (settings.shadow) return 'continue';
+      if (settings.shadow || !(error instanceof RedisKitError) || error instanceof ConfigError) throw error;
       sendUnavailable(res, 'rate-limit');
       return 'answered';
     }
     request.rateLimit = decision;
-    if (!settings.shadow) addRateHeaders(res, settings.headers, quotas(decision, settings));
-    if (decision.allowed) refundLater(req, res, decision);
-    else
-      deps.reporter.events.emit('rate:refused', {
-        ids: shares.map(({ id }) => id),
-        policies: violated(decision),
-      });
-    if (decision.allowed || settings.shadow) return 'continue';
+    if (!(settings.shadow || res.headersSent)) {
+      addRateHeaders(res, settings.headers, quotas(decision, settings));
+    }
+    if (decision.allowed) {
+      refundLater(req, res, decision);
+      return 'continue';
+    }
+    const ids = shares.map(({ id }) => id);
+    deps.reporter.events.emit('rate:refused', { ids, policies: violated(decision) });
+    if (settings.shadow) return 'continue';
     if (settings.handler === undefined) sendRefusal(res, decision);
-    else settings.handler(request, res as Res, next, decision);
+    else await settings.handler(request, res as Res, next, decision);
     return 'answered';
+  }
+
+  /** One that only watches lets pass whatever happens. */
+  async function watch(req: IncomingMessage, res: ServerResponse, next: Next): Promise<Outcome> {
+    try {
+      return await limit(req, res, next);
+    } catch (error) {
+      failed(error);
+      return 'continue';
+    }
   }
 
   function refundLater(req: IncomingMessage, res: ServerResponse, decision: Decision): void {
     const { refundWhen } = settings;
     if (refundWhen === undefined) return;
+    const ask = () =>
+      callAside(async () => {
+        if (await refundWhen(asExpress(req), res as Res)) await limiter.refund(decision);
+      }, failed);
     // 'close' comes once for every response, whether it was finished or its client went away.
-    res.once('close', () => {
-      try {
-        if (refundWhen(asExpress(req), res as Res)) void limiter.refund(decision);
-      } catch (error) {
-        deps.reporter.failure('rate', asError(error));
-      }
-    });
+    if (res.closed) ask();
+    else res.once('close', ask);
   }
 
   function rateLimit(req: IncomingMessage, res: ServerResponse, next: Next): void {
-    settle(limit(req, res, next), next);
+    settle(next, failed, (once) => (settings.shadow ? watch : limit)(req, res, once));
   }
   return Object.assign(rateLimit, { limiter });
 }

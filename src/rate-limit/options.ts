@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http';
 import { describe, OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
 import { ConfigError } from '../base/errors.ts';
@@ -8,33 +9,35 @@ import type { Decision } from './decision.ts';
 import type { DenyCacheSettings } from './deny-cache.ts';
 import { type MiddlewarePolicy, POLICY_OPTION_NAMES, type PolicySettings, resolvePolicy } from './policy.ts';
 
-type KeyOf = (req: Req) => string | null | Promise<string | null>;
+type KeyOf<Request extends IncomingMessage = Req> = (req: Request) => string | null | Promise<string | null>;
 
 /** One policy, or several that are charged all or none. */
-export type RateLimitOptions = (
-  | MiddlewarePolicy
+export type RateLimitOptions<Request extends IncomingMessage = Req> = (
+  | MiddlewarePolicy<Request>
   | {
       /**
        * Decided together. Those without a `key` of their own, and those whose keys are equal, are one command that
        * charges all or none. Others are asked side by side; when one refuses, what the others granted is given back
        * at once, and until then, for about a round trip, it counts for whoever shares those keys.
        */
-      readonly policies: readonly (MiddlewarePolicy & { readonly key?: KeyOf | undefined })[];
+      readonly policies: readonly (MiddlewarePolicy<Request> & {
+        readonly key?: KeyOf<Request> | undefined;
+      })[];
     }
 ) & {
   /**
    * Whom a request counts for; null skips the limit. Default: the client's address, an IPv6 one by its /56. An
-   * error is handed to `next`; undefined or a value that is no string is one.
+   * error is handed to `next`; undefined, an empty string or a value that is no string is one.
    */
-  readonly key?: KeyOf | undefined;
+  readonly key?: KeyOf<Request> | undefined;
   /** Units that a request costs; default 1, 0 takes nothing. */
-  readonly cost?: number | ((req: Req) => number) | undefined;
+  readonly cost?: number | ((req: Request) => number) | undefined;
   /** Requests that are not limited at all. */
-  readonly skip?: ((req: Req) => boolean | Promise<boolean>) | undefined;
+  readonly skip?: ((req: Request) => boolean | Promise<boolean>) | undefined;
   /** How many bits of an IPv6 address name one client, 1 to 128, or false for all; default 56. */
   readonly ipv6Subnet?: number | false | undefined;
   /** Asked once when the response is over, also when its client is gone; true gives the units back. */
-  readonly refundWhen?: ((req: Req, res: Res) => boolean) | undefined;
+  readonly refundWhen?: ((req: Request, res: Res) => boolean | Promise<boolean>) | undefined;
   /** Whether a refused try counts as well, so that only a client that pauses gets through; default `'ignore'`. */
   readonly onDenied?: 'ignore' | 'count' | undefined;
   /**
@@ -53,8 +56,11 @@ export type RateLimitOptions = (
     | undefined;
   /** Which response fields tell the quota; default `'draft-10'`. See `RateHeaders`. */
   readonly headers?: RateHeaders | false | readonly RateHeaders[] | undefined;
-  /** Takes over a refusal; default: 429 as problem+json. The rate headers are set, the status is not. */
-  readonly handler?: ((req: Req, res: Res, next: Next, decision: Decision) => void) | undefined;
+  /**
+   * Takes over a refusal; default: 429 as problem+json. The rate headers are set, the status is not. The 503 of
+   * `onError: 'deny'` is no refusal and does not come here.
+   */
+  readonly handler?: ((req: Request, res: Res, next: Next, decision: Decision) => void) | undefined;
   /** Decide and report (`req.rateLimit`, the event `rate:refused`), but never refuse and send no headers. */
   readonly shadow?: boolean | undefined;
 };
@@ -70,7 +76,7 @@ export interface RateLimitSettings {
   readonly cost: number | ((req: Req) => number);
   readonly skip: ((req: Req) => boolean | Promise<boolean>) | undefined;
   readonly ipv6Subnet: number | false;
-  readonly refundWhen: ((req: Req, res: Res) => boolean) | undefined;
+  readonly refundWhen: RateLimitOptions['refundWhen'];
   readonly onDenied: 'ignore' | 'count';
   readonly onError: RateLimitOnError;
   readonly denyCache: DenyCacheSettings | undefined;
@@ -93,7 +99,7 @@ const NAMES = [
   'shadow',
 ] as const;
 
-export function resolveRateLimitOptions(options: RateLimitOptions): RateLimitSettings {
+export function resolveRateLimitOptions(options: RateLimitOptions<never>): RateLimitSettings {
   const reader = new OptionReader('kit.rateLimit', options, [...POLICY_OPTION_NAMES, 'policies', ...NAMES]);
   const onDenied = reader.oneOf('onDenied', ['ignore', 'count'], 'ignore');
   return Object.freeze({

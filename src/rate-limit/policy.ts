@@ -1,6 +1,7 @@
-import { OptionReader } from '../base/check.ts';
+import type { IncomingMessage } from 'node:http';
+import { describe, OptionReader } from '../base/check.ts';
 import { type Duration, formatDuration } from '../base/duration.ts';
-import { RedisKitError } from '../base/errors.ts';
+import { ConfigError } from '../base/errors.ts';
 import type { Req } from '../http/middleware.ts';
 import type { LimitAlgorithm, PolicyNumbers } from '../operations/limit-algorithm.ts';
 import { slidingWindow } from '../operations/sliding-window.ts';
@@ -35,9 +36,9 @@ export interface TokenBucketPolicy {
 export type Policy = SlidingWindowPolicy | TokenBucketPolicy;
 
 /** Of a middleware: the limit or capacity may depend on the request; then `name` is required. */
-export type MiddlewarePolicy =
-  | (Omit<SlidingWindowPolicy, 'limit'> & { readonly limit: number | ((req: Req) => number) })
-  | (Omit<TokenBucketPolicy, 'capacity'> & { readonly capacity: number | ((req: Req) => number) });
+export type MiddlewarePolicy<Request extends IncomingMessage = Req> =
+  | (Omit<SlidingWindowPolicy, 'limit'> & { readonly limit: number | ((req: Request) => number) })
+  | (Omit<TokenBucketPolicy, 'capacity'> & { readonly capacity: number | ((req: Request) => number) });
 
 export const POLICY_OPTION_NAMES = [
   'algorithm',
@@ -56,7 +57,7 @@ export interface PolicySettings {
   readonly limit: number | ((req: Req) => number);
   /** How long it takes until a fully used quota is whole again. */
   windowMs(limit: number): number;
-  /** Throws where the limit is none, since a request may have given it. */
+  /** Throws a ConfigError where the limit is none, since a request may have given it. */
   numbers(limit: number): PolicyNumbers;
 }
 
@@ -147,9 +148,8 @@ function nameOption(
 /** A limit that a request gave; 0 lets nothing through. */
 function checkedLimit(limit: unknown, max: number): number {
   if (typeof limit === 'number' && Number.isInteger(limit) && limit >= 0 && limit <= max) return limit;
-  throw new RedisKitError(
-    'ERR_REDIS_KIT_CONFIG',
-    `kit.rateLimit: a limit of ${String(limit)} was given for a request; it must be a whole number from 0 to ${max}`,
+  throw new ConfigError(
+    `a limiter's limit is ${describe(limit)} for one call; it must be a whole number from 0 to ${max}`,
   );
 }
 

@@ -37,13 +37,13 @@ const MAX_WINDOW_MS = 2 ** 31 - 1;
 export function makeExpressRateLimitStore(
   options: ExpressRateLimitStoreOptions,
   { engine, keys, reporter }: RateLimitDeps,
-  claimName: (name: string) => void,
+  claimNames: (names: readonly string[]) => void,
 ): ExpressRateLimitStore {
   const reader = new OptionReader('kit.expressRateLimitStore', options, ['name']);
   const name = reader.string('name') ?? 'express-rate-limit';
   if (!/^[\w.-]{1,64}$/.test(name))
     throw reader.error('name', `it may have up to 64 letters, digits, '.', '_' and '-'`);
-  claimName(name);
+  claimNames([name]);
   let window = DEFAULT_WINDOW_MS;
 
   async function count(key: string, delta: number): Promise<FixedWindowReply> {

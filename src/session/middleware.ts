@@ -18,7 +18,7 @@ declare module 'express-session' {
 }
 
 export function sessionMiddleware(
-  options: SessionOptions,
+  options: SessionOptions<never>,
   deps: SessionDeps & { readonly budgetOf: BudgetOf; readonly isMemory: boolean },
 ): Middleware {
   const settings = resolveSessionOptions(options);

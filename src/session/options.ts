@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http';
 import type { CookieOptions as ExpressSessionCookie } from 'express-session';
 import { OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
@@ -12,7 +13,7 @@ export type CookieOptions = Pick<
 /** What happens when the session store cannot be reached. */
 export type SessionOnError = 'error' | 'anonymous';
 
-export interface SessionOptions {
+export interface SessionOptions<Request extends IncomingMessage = Req> {
   /**
    * Signs the session id in the cookie; of several, the first signs and all are accepted, so that it can be changed
    * without logging anyone out. Required with Redis; on `memory:` one is made up, which ends with the process.
@@ -37,7 +38,7 @@ export interface SessionOptions {
   /** What `req.session = null` does: `'destroy'` the session or `'keep'` it in the store; default `'keep'`. */
   readonly unset?: 'destroy' | 'keep' | undefined;
   /** Makes the session id; default 24 random bytes. It must be unguessable and unique. */
-  readonly genid?: ((req: Req) => string) | undefined;
+  readonly genid?: ((req: Request) => string) | undefined;
   /** Whether to believe X-Forwarded-Proto for `secure: 'auto'`; default: Express's `trust proxy` setting. */
   readonly proxy?: boolean | undefined;
 }
@@ -86,7 +87,7 @@ const COOKIE_NAMES = [
 
 const MAX_TOUCH_AFTER_MS = 60_000;
 
-export function resolveSessionOptions(options: SessionOptions): SessionSettings {
+export function resolveSessionOptions(options: SessionOptions<never>): SessionSettings {
   const reader = new OptionReader('kit.session', options, NAMES);
   const name = reader.string('name') ?? 'connect.sid';
   // A token as RFC 6265, section 4.1.1, wants it.

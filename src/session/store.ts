@@ -1,4 +1,5 @@
 import expressSession from 'express-session';
+import { asError, RedisKitError } from '../base/errors.ts';
 import type { Budget } from '../engine/budget.ts';
 import type { SessionContent, SessionRecords } from './record.ts';
 
@@ -91,7 +92,7 @@ async function read(
 
 async function write({ records, request }: SessionStore, id: string, session: object): Promise<void> {
   // As it is now: the handler may go on changing it while it is written.
-  const json = JSON.stringify(session);
+  const json = stringify(session);
   const content = contentOf(session);
   if (request === undefined) {
     await records.write(id, 'create', json);
@@ -120,7 +121,19 @@ async function destroy({ records, request }: SessionStore, id: string): Promise<
 
 /** What decides whether a session changed: everything but its cookie. */
 export function contentOf(session: object): string {
-  return JSON.stringify({ ...session, cookie: undefined });
+  return stringify({ ...session, cookie: undefined });
+}
+
+function stringify(session: object): string {
+  try {
+    return JSON.stringify(session);
+  } catch (error) {
+    throw new RedisKitError(
+      'ERR_REDIS_KIT_SESSION_DATA',
+      `req.session holds something that JSON cannot, so it was not saved: ${asError(error).message}`,
+      { cause: error },
+    );
+  }
 }
 
 /** Calls back once, outside the promise: what the callback throws is its caller's, and no reason to call again. */

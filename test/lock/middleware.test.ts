@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { Agent, get, type IncomingMessage, request } from 'node:http';
 import express, { type RequestHandler } from 'express';
 import { expect, it, onTestFinished } from 'vitest';
-import type { LockConflict, LockOptions } from '../../src/index.ts';
+import { type LockConflict, LockLostError, type LockOptions } from '../../src/index.ts';
 import { APPS } from '../http/frameworks.ts';
 import { describeOnBothEngines, eventsOf, kitForTest } from '../support/kits.ts';
 import { until } from '../support/until.ts';
@@ -256,6 +256,36 @@ describeOnBothEngines('kit.lock', (url) => {
     expect(conflicts).toEqual([{ key: 'order:7', expiresInMs: expect.any(Number) }]);
     expect(conflicts[0]?.expiresInMs).toBeLessThanOrEqual(10_000);
     expect(conflicts[0]?.expiresInMs).toBeGreaterThan(5_000);
+  });
+
+  it.each(['throws', 'rejects'] as const)(
+    'lets nobody in when the handler of a conflict %s, also where an outage is allowed',
+    async (way) => {
+      let runs = 0;
+      const { kit, address } = await start((_req, res) => void res.send(String(++runs)), {
+        onError: 'allow',
+        handler: () => {
+          const error = new LockLostError('an error like ours');
+          if (way === 'throws') throw error;
+          return Promise.reject(error) as unknown as undefined;
+        },
+      });
+      await using _held = await kit.locks.tryAcquire('order:7');
+      expect((await send(address)).status).toBe(500);
+      expect(runs).toBe(0);
+    },
+  );
+
+  it('survives an onLost that rejects, and tells of it', async () => {
+    const { kit, address } = await start(() => undefined, {
+      maxHold: '50ms',
+      onLost: async () => Promise.reject(new Error('no pager')),
+    });
+    const told = eventsOf(kit, 'error');
+    const client = request(address, { agent: false }).on('error', expectCutOff).end();
+    onTestFinished(() => void client.destroy());
+    await until('it is told', () => told.length > 0);
+    expect(told[0]).toMatchObject({ room: 'lock', error: { message: 'no pager' } });
   });
 
   it.each(APPS)('works under %s', async (_, makeApp) => {

@@ -94,6 +94,23 @@ describe('the types', () => {
         // @ts-expect-error no such event
         kit.on('rate:nonsense', () => {});
       `,
+      'requests.ts': `
+        import type { IncomingMessage } from 'node:http';
+        import { createRedisKit } from 'redis-kit';
+        import express, { type Request } from 'express';
+        const kit = createRedisKit();
+        type Member = Request & { readonly member: string };
+        const WINDOW = { algorithm: 'sliding-window', window: '1m' } as const;
+        kit.rateLimit<Member>({ ...WINDOW, name: 'a', limit: (req) => req.member.length, key: (req) => req.member });
+        kit.rateLimit({ ...WINDOW, limit: 1, key: (req: Member) => req.member, refundWhen: async (_req, res) => res.statusCode > 499 });
+        kit.rateLimit({ policies: [{ ...WINDOW, limit: 1, key: (req) => req.ip ?? null }], handler: (_req, res, _next, { limit }) => res.json(limit) });
+        kit.lock<IncomingMessage>({ key: (req) => req.url ?? null });
+        kit.cache<Member>({ ttl: '1m', skip: (req) => req.member === 'ann' });
+        kit.session<IncomingMessage>({ secret: 'x', genid: (req) => String(req.socket.remotePort) });
+        // @ts-expect-error Express's request has no such property
+        kit.lock({ key: (req) => req.member });
+        express().post('/', kit.lock<Member>({ key: (req) => req.member }), (_req, res) => void res.end());
+      `,
     });
   });
 });

@@ -111,6 +111,38 @@ it('a refusal of one cost says nothing about a smaller one, or about a higher li
   expect((await limit.limiter.consume('ann', { limit: 4 })).allowed).toBe(true);
 });
 
+it('a refusal of one cost or limit says nothing about another, which waits for longer', async () => {
+  const kit = kitForTest({ url: 'memory:' });
+  const { limit } = appWith(kit, { ...ONE, limit: 3, denyCache: { maxAge: '1h' } });
+  await limit.limiter.consume('ann', { cost: 2 });
+  expect((await limit.limiter.consume('ann', { cost: 2 })).retryAfterMs).toBeGreaterThan(0);
+  expect((await limit.limiter.consume('ann', { cost: 4 })).retryAfterMs).toBeNull();
+  expect((await limit.limiter.consume('ann', { cost: 2, limit: 1 })).retryAfterMs).toBeNull();
+  await expect(limit.limiter.consume('ann', { cost: 2, limit: -1 })).rejects.toThrow('limit');
+});
+
+it('a refusal that was on its way when a reset or refund began is not remembered', async () => {
+  const kit = kitForTest({ url: redisUrl() });
+  const { limit } = appWith(kit, { ...ONE, denyCache: { maxAge: '1h' } });
+  const granted = await limit.limiter.consume('ann');
+  for (const giveBack of [() => limit.limiter.refund(granted), () => limit.limiter.reset('ann')]) {
+    const [refused] = await Promise.all([limit.limiter.consume('ann'), giveBack()]);
+    expect(refused.allowed).toBe(false);
+    expect((await limit.limiter.consume('ann')).allowed).toBe(true);
+  }
+});
+
+it('what is remembered of an identity is short, however long its id is', async () => {
+  const kit = kitForTest({ url: redisUrl() });
+  const { limit } = appWith(kit, { ...ONE, denyCache: { maxAge: '1h' } });
+  const long = 'x'.repeat(100_000);
+  await limit.limiter.consume(long);
+  expect((await limit.limiter.consume(long)).allowed).toBe(false);
+  expect((await limit.limiter.consume(`${long}y`)).allowed).toBe(true);
+  await limit.limiter.reset(long);
+  expect((await limit.limiter.consume(long)).allowed).toBe(true);
+});
+
 it('a reset in another process is seen after maxAge, and not before', async () => {
   const prefix = testPrefix();
   const [here, there] = [1, 2].map(() => kitForTest({ url: redisUrl(), prefix }));

@@ -36,6 +36,13 @@ describe('the network of an address', () => {
     expect(networkOf('64:ff9b::192.0.2.33', 96)).toBe('64:ff9b:0:0:0:0:0:0/96');
   });
 
+  it('is without the port and the brackets that some proxies write', () => {
+    expect(networkOf('203.0.113.7:51234', 56)).toBe('203.0.113.7');
+    expect(networkOf('[2001:db8:1234:5678::1]:443', 56)).toBe('2001:db8:1234:5600:0:0:0:0/56');
+    expect(networkOf('[2001:db8:1234:5678::1]', 56)).toBe('2001:db8:1234:5600:0:0:0:0/56');
+    expect(networkOf('[::ffff:192.0.2.7]:1', 56)).toBe('192.0.2.7');
+  });
+
   it('is the whole address without a subnet, and never confuses lengths', () => {
     expect(networkOf('2001:db8::1', false)).toBe('2001:db8:0:0:0:0:0:1/128');
     expect(networkOf('2001:db8::', 56)).not.toBe(networkOf('2001:db8::', 64));

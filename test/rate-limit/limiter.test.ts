@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import type { Decision } from '../../src/index.ts';
+import { ConfigError, type Decision } from '../../src/index.ts';
 import { TestClock } from '../support/both-engines.ts';
 import { kitForTest } from '../support/kits.ts';
 import { onEveryStore } from '../support/stores.ts';
@@ -108,6 +108,15 @@ onEveryStore('a limiter', (kitOf) => {
       expect(punished.retryAfterMs).toBeGreaterThan(0);
     });
 
+    it(`gives a penalty back as it does a grant (${policy.algorithm})`, async () => {
+      const limiter = kitOf().limiter(policy);
+      const penalty = await limiter.penalize('ann', 5);
+      expect(penalty).toMatchObject({ allowed: false, policies: [{ allowed: false }] });
+      expect(await limiter.peek('ann')).toMatchObject({ allowed: false, used: 5 });
+      await limiter.refund(penalty);
+      expect(await limiter.peek('ann')).toMatchObject({ used: 0 });
+    });
+
     it(`forgets on reset (${policy.algorithm})`, async () => {
       const limiter = kitOf().limiter(policy);
       await limiter.consume('ann', { cost: 3 });
@@ -133,16 +142,62 @@ onEveryStore('a limiter', (kitOf) => {
     for (const cost of [-1, 1.5, Number.NaN, Number.POSITIVE_INFINITY, '1' as unknown as number]) {
       await expect(limiter.consume('ann', { cost })).rejects.toThrow('cost');
     }
-    await expect(limiter.consume('ann', { limit: -1 })).rejects.toThrow('limit');
+    for (const limit of [-1, 1.5, '9' as unknown as number]) {
+      await expect(limiter.consume('ann', { limit })).rejects.toThrow(ConfigError);
+      await expect(limiter.peek('ann', { limit })).rejects.toThrow('limit');
+    }
+    await expect(limiter.consume('ann', 5 as never)).rejects.toThrow('options must be an object');
+    await expect(limiter.consume('ann', { costs: 5 } as never)).rejects.toThrow('did you mean `cost`?');
   });
 
-  it('refuses a name that is taken, and lets a namespace have its own', () => {
+  it('needs the limit of a call where it is a function of requests, save to forget', async () => {
+    const { limiter } = kitOf().rateLimit({ ...WINDOW, name: 'by-plan', limit: () => 5 });
+    for (const call of [
+      () => limiter.consume('ann'),
+      () => limiter.peek('ann'),
+      () => limiter.penalize('ann', 1),
+    ]) {
+      await expect(call()).rejects.toThrow(/'by-plan' is a function of the request.*limit: 100/);
+    }
+    expect(await limiter.penalize('ann', 1, { limit: 2 })).toMatchObject({ allowed: true, used: 1 });
+    expect(await limiter.peek('ann', { limit: 1 })).toMatchObject({ allowed: false, used: 1 });
+    await limiter.reset('ann');
+    expect(await limiter.peek('ann', { limit: 1 })).toMatchObject({ allowed: true, used: 0 });
+  });
+
+  it('takes no limit for one call of several policies', async () => {
+    const policies = [WINDOW, { ...WINDOW, name: 'day', window: '1d' }] as const;
+    const { limiter } = kitOf().rateLimit({ policies });
+    await expect(limiter.consume('ann', { limit: 9 })).rejects.toThrow('of several policies');
+  });
+
+  it('says of a penalty the longest wait of several policies', async () => {
+    const policies = [
+      { ...WINDOW, name: 'hour' },
+      { ...WINDOW, name: 'day', window: '1d', limit: 4 },
+    ] as const;
+    const { limiter } = kitOf().rateLimit({ policies });
+    const hour = await limiter.penalize('ann', 3);
+    expect(hour.policies.map(({ name, allowed }) => [name, allowed])).toEqual([
+      ['hour', false],
+      ['day', true],
+    ]);
+    expect(hour).toMatchObject({ allowed: false });
+    expect(hour.retryAfterMs).toBeLessThanOrEqual(3_600_000);
+    const day = await limiter.penalize('ann', 3);
+    expect(day.retryAfterMs).toBeGreaterThan(3_600_000);
+  });
+
+  it('refuses a name that is taken, and takes none of the others then, and lets a namespace have its own', () => {
     const kit = kitOf();
     kit.limiter(WINDOW);
     expect(() => kit.limiter(WINDOW)).toThrow(/'sliding-window-3-1h' exists already.*`name`/);
     kit.limiter({ ...WINDOW, name: 'other' });
     kit.namespace('tenant').limiter(WINDOW);
     expect(() => kit.rateLimit(WINDOW)).toThrow('exists already');
+    const policies = [{ ...WINDOW, name: 'fresh' }, WINDOW];
+    expect(() => kit.rateLimit({ policies })).toThrow(`'sliding-window-3-1h' exists already`);
+    kit.limiter({ ...WINDOW, name: 'fresh' });
   });
 });
 

@@ -21,7 +21,7 @@ const TTL_MS = 60_000;
 /** Sessions, and the way to meddle with what is stored. */
 interface Meddling {
   readonly prefix: string;
-  session(options: SessionOptions): ReturnType<ReturnType<typeof kitForTest>['session']>;
+  readonly session: ReturnType<typeof kitForTest>['session'];
   on<Name extends keyof KitEvents>(name: Name, listener: (event: KitEvents[Name]) => void): void;
   put(key: string, value: Buffer): Promise<void>;
   take(key: string): Promise<Buffer | undefined>;
@@ -55,7 +55,7 @@ async function inMemory(): Promise<Meddling> {
   };
   return {
     prefix,
-    session: (options) => sessionMiddleware(options, deps),
+    session: (options = {}) => sessionMiddleware(options, deps),
     on: events.on.bind(events),
     put: async (key, value) => keyspace.set(key, value, TTL_MS),
     take: async (key) => keyspace.get(key),
