@@ -10,10 +10,12 @@ app.use(express.json());
 app.use(kit.session({ secret: process.env.SESSION_SECRET }));
 app.use(kit.rateLimit({ algorithm: 'sliding-window', limit: 100, window: '1m' }));
 
-app.post('/login', kit.rateLimit({ ...tries, key: (req) => String(req.body.user) }), (req, res, next) => {
+const who = (req: express.Request) => `user:${req.body?.user ?? req.ip}`;
+app.post('/login', kit.rateLimit({ ...tries, key: who }), (req, res, next) => {
+  if (typeof req.body?.user !== 'string') return void res.sendStatus(400);
   req.session.regenerate((error) => {
     if (error) return next(error);
-    req.session.userId = String(req.body.user);
+    req.session.userId = req.body.user;
     res.json({ hello: req.session.userId });
   });
 });
