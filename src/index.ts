@@ -39,4 +39,14 @@ export type {
   SlidingWindowPolicy,
   TokenBucketPolicy,
 } from './rate-limit/index.ts';
-export type { CookieOptions, SessionOnError, SessionOptions } from './session/index.ts';
+export type {
+  CookieOptions,
+  LoginOptions,
+  PublicSessionStore,
+  SessionAdmin,
+  SessionInfo,
+  SessionOnError,
+  SessionOptions,
+  StoreOptions,
+  UserLimit,
+} from './session/index.ts';

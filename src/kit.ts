@@ -31,7 +31,18 @@ import {
   rateLimitMiddleware,
   resolvePolicy,
 } from './rate-limit/index.ts';
-import { type SessionOptions, sessionMiddleware, watchSession } from './session/index.ts';
+import {
+  makeSessionStore,
+  noSeal,
+  type PublicSessionStore,
+  type Seal,
+  type SessionAdmin,
+  SessionAdministration,
+  type SessionOptions,
+  type StoreOptions,
+  sessionMiddleware,
+  watchSession,
+} from './session/index.ts';
 
 /** What `kit.client` is when the kit opened the connection itself: null on `memory:`. */
 export type DefaultClient = RedisClientType | RedisClusterType | null;
@@ -56,6 +67,10 @@ export interface RedisKit<Client = DefaultClient> {
 
   /** express-session's `req.session`, saved before the headers leave. */
   session<Request extends IncomingMessage = Req>(options?: SessionOptions<Request>): Middleware;
+  /** The store for those who keep their own express-session. */
+  sessionStore(options?: StoreOptions): PublicSessionStore;
+  /** Who is logged in where; lists and ends sessions. */
+  readonly sessions: SessionAdmin;
   /** Refuses what exceeds a policy, with 429; sets `req.rateLimit`. */
   rateLimit<Request extends IncomingMessage = Req>(
     options: RateLimitOptions<Request>,
@@ -103,7 +118,13 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
 
 function kitOf<Client>(keys: Keys, shared: Shared, isRoot: boolean): RedisKit<Client> {
   const { connection, reporter } = shared;
-  const deps = { ...shared, keys, isMemory: connection === undefined, watchSession };
+  const deps = {
+    ...shared,
+    keys,
+    isMemory: connection === undefined,
+    watchSession,
+    seals: new Set<Seal>([noSeal]),
+  };
   const limiterNames = new Set<string>();
 
   function claimLimiterNames(names: readonly string[]): void {
@@ -130,6 +151,8 @@ function kitOf<Client>(keys: Keys, shared: Shared, isRoot: boolean): RedisKit<Cl
     namespace: (name: string) => kitOf<Client>(keys.namespace(name), shared, false),
     on: reporter.events.on.bind(reporter.events),
     session: (options: SessionOptions<never> = {}) => sessionMiddleware(options, deps),
+    sessionStore: (options: StoreOptions = {}) => makeSessionStore(options, deps),
+    sessions: new SessionAdministration(deps, deps.seals),
     rateLimit: (options: RateLimitOptions<never>) => rateLimitMiddleware(options, deps, claimLimiterNames),
     limiter(policy: Policy) {
       const settings = resolvePolicy(new OptionReader('kit.limiter', policy, POLICY_OPTION_NAMES), false);

@@ -24,6 +24,9 @@ export type ErrorCode =
   | 'ERR_REDIS_KIT_NO_IDENTITY'
   | 'ERR_REDIS_KIT_LATE_SESSION'
   | 'ERR_REDIS_KIT_SESSION_DATA'
+  | 'ERR_REDIS_KIT_SESSION_GONE'
+  | 'ERR_REDIS_KIT_SESSION_CONFLICT'
+  | 'ERR_REDIS_KIT_SESSION_LIMIT'
   | 'ERR_REDIS_KIT_LOCK_LOST';
 
 /** The options are wrong. Thrown while the kit or a middleware is made, never during a request. */

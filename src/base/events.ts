@@ -8,12 +8,18 @@ export interface KitEvents {
   'connection:down': { readonly error: Error };
   /** A node stopped answering (`open`: it is spared until it answers a ping) or answers again (`closed`). */
   'connection:breaker': { readonly node: string; readonly state: 'open' | 'closed' };
-  'session:created': Record<never, never>;
-  'session:destroyed': Record<never, never>;
+  /** Sessions are named by their public handles, as `kit.sessions` does; their ids are told nowhere. */
+  'session:created': { readonly handle: string };
+  'session:loaded': { readonly handle: string };
+  /** A login or `regenerate()` has put a new session in the place of another. */
+  'session:rotated': { readonly handle: string; readonly previous: string };
+  'session:destroyed': { readonly handle: string };
+  /** Ended by an administrator, or to make room for another of the same user. */
+  'session:revoked': { readonly handle: string };
   /** A save was dropped, since the session had ended in the meantime. */
-  'session:conflict': Record<never, never>;
+  'session:conflict': { readonly handle: string };
   /** A stored session could not be read and counts as absent. */
-  'session:corrupt': Record<never, never>;
+  'session:corrupt': { readonly handle: string };
   'rate:refused': { readonly ids: readonly string[]; readonly policies: readonly string[] };
   /** Something about a limiter that works and should not be so. Told once. */
   'rate:misuse': { readonly message: string };

@@ -55,6 +55,32 @@ export class Keys {
     return this.#key('session', hashId(id));
   }
 
+  /** A session's public name: the part of its key that stands for its id. */
+  sessionHandle(id: string): string {
+    return hashId(id).slice(1);
+  }
+
+  /** Undefined when the handle is none. */
+  sessionOfHandle(handle: unknown): string | undefined {
+    const isHandle = typeof handle === 'string' && /^[\w-]{43}$/.test(handle);
+    return isHandle ? this.#key('session', `*${handle}`) : undefined;
+  }
+
+  /** How a session's record names its user. */
+  sessionOwner(userId: string): string {
+    return hashId(userId).slice(1);
+  }
+
+  /** The index of the sessions of an owner. */
+  userSessions(owner: string): string {
+    return this.#key('session', `*${owner}`, 'user');
+  }
+
+  /** All sessions, without the indexes. */
+  sessionPattern(): KeyPattern {
+    return { room: 'session', start: `${this.prefix}:session:{`, end: '}' };
+  }
+
   cache(id: string): string {
     return this.#key('cache', encodeId(id));
   }
@@ -73,10 +99,9 @@ export class Keys {
   }
 }
 
-/** The room that a key belongs to. */
+/** The room that a key belongs to. Keys that another library spells are sessions. */
 export function roomOf(key: string): Room {
-  const brace = key.indexOf(':{');
-  return key.slice(key.lastIndexOf(':', brace - 1) + 1, brace) as Room;
+  return (/:(rate|session|cache|lock):\{/.exec(key)?.[1] ?? 'session') as Room;
 }
 
 /**

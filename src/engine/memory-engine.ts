@@ -15,8 +15,8 @@ export function memoryEngine(memory: MemoryKeyspace, clock: Clock): Engine {
       return operation.decode(operation.twin(memory, keys, clock.now(), args));
     },
 
-    async deleteMatching(pattern) {
-      return memory.deleteMatching(pattern);
+    async *scan(pattern) {
+      yield memory.matching(pattern);
     },
 
     async delete(keys) {

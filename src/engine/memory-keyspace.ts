@@ -65,9 +65,9 @@ export class MemoryKeyspace implements Keyspace {
     return there;
   }
 
-  deleteMatching({ room, start, end }: KeyPattern): number {
-    const keys = [...this.#room(room).keys()].filter((key) => key.startsWith(start) && key.endsWith(end));
-    return keys.filter((key) => this.delete(key)).length;
+  matching({ room, start, end }: KeyPattern): string[] {
+    const keys = [...this.#room(room).keys()];
+    return keys.filter((key) => key.startsWith(start) && key.endsWith(end) && this.#live(key) !== undefined);
   }
 
   /** Milliseconds until the key is collected, or undefined when it is not there. */

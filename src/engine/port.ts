@@ -19,8 +19,11 @@ export interface Engine {
   /** Forgets keys that share a hash tag; resolves to how many there were. */
   delete(keys: readonly string[], budget?: Budget): Promise<number>;
 
-  /** Forgets every key that matches, on all nodes. For administration: it visits every key that there is. */
-  deleteMatching(pattern: KeyPattern): Promise<number>;
+  /**
+   * The keys that match, on all nodes, some at a time; one that comes or goes meanwhile may be missing, and one may
+   * come twice. For administration: it visits every key that there is.
+   */
+  scan(pattern: KeyPattern): AsyncIterable<readonly string[]>;
 }
 
 /** What the Redis engine needs of a connection. */

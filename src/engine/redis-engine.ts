@@ -1,5 +1,4 @@
 import { RedisKitError, StoreError } from '../base/errors.ts';
-import type { KeyPattern } from '../base/keys.ts';
 import type { Argument, Operation, RawReply } from '../operations/operation.ts';
 import { arrayOf } from '../operations/reply.ts';
 import type { Budget } from './budget.ts';
@@ -69,32 +68,20 @@ export function redisEngine(link: CommandLink, settings: RedisEngineSettings): E
       });
     },
 
-    async deleteMatching(pattern) {
-      const counts = await Promise.all(link.masters().map((send) => deleteOn(send, pattern)));
-      return counts.reduce((sum, count) => sum + count, 0);
+    async *scan({ start, end }) {
+      const match = `${escapeGlob(start)}*${escapeGlob(end)}`;
+      for (const send of link.masters()) {
+        let cursor = '0';
+        do {
+          const command = ['SCAN', cursor, 'MATCH', match, 'COUNT', '1000'];
+          const page = await within('scan', undefined, async (deadlineMs) => send(command, deadlineMs()));
+          const [next, keys] = arrayOf(page);
+          cursor = String(next);
+          yield arrayOf(keys).filter(Buffer.isBuffer).map(String);
+        } while (cursor !== '0');
+      }
     },
   };
-
-  /** Key by key, since a cluster's node refuses a command whose keys are in different slots. */
-  function deleteOn(
-    send: ReturnType<CommandLink['masters']>[number],
-    { start, end }: KeyPattern,
-  ): Promise<number> {
-    const timeout = settings.commandTimeoutMs;
-    return within('deleteMatching', undefined, async () => {
-      let cursor = '0';
-      let count = 0;
-      do {
-        const glob = `${escapeGlob(start)}*${escapeGlob(end)}`;
-        const page = arrayOf(await send(['SCAN', cursor, 'MATCH', glob, 'COUNT', '1000'], timeout));
-        const keys = arrayOf(page[1]).filter(Buffer.isBuffer);
-        const deleted = await Promise.all(keys.map((key) => send(['UNLINK', key], timeout)));
-        count += deleted.filter((reply) => reply === 1).length;
-        cursor = String(page[0]);
-      } while (cursor !== '0');
-      return count;
-    });
-  }
 }
 
 function escapeGlob(text: string): string {

@@ -14,6 +14,8 @@ export interface Keyspace {
   /** Replaces a value that is there and leaves its TTL alone, as SETRANGE does. */
   rewrite(key: string, value: Buffer): void;
   delete(key: string): boolean;
+  /** Milliseconds that a key has left; undefined when it is not there. */
+  ttl(key: string): number | undefined;
 }
 
 /**

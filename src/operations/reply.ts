@@ -34,6 +34,13 @@ export function bytesAt(reply: readonly RawReply[], index: number): Buffer | nul
   throw unexpected(value);
 }
 
+export function textsAt(reply: readonly RawReply[], index: number): readonly string[] {
+  return arrayOf(reply[index]).map((each) => {
+    if (Buffer.isBuffer(each)) return each.toString();
+    throw unexpected(each);
+  });
+}
+
 /** A format that a newer version of redis-kit wrote is never read by guessing, and never overwritten. */
 export function newerFormat(room: string): StoreError {
   return new StoreError(

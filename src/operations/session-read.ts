@@ -1,18 +1,23 @@
 import { defineOperation, type Operation } from './operation.ts';
 import { arrayOf, bytesAt, type Found, foundAt, foundCode, integerAt, newerFormat } from './reply.ts';
-import { packSession, SESSION_LUA, unpackSession, untilIdle } from './session-record.ts';
+import { indexUntil, packSession, SESSION_LUA, unpackSession, untilIdle } from './session-record.ts';
 
 export interface SessionReadArgs {
-  /** The expiry slides when that wins at least so many milliseconds, so that most reads write nothing. */
+  /** The expiry slides when that wins at least so many milliseconds, so that most reads write nothing. 0: never. */
   readonly touchAfter: number;
 }
 
 export interface SessionReadReply {
   readonly found: Found;
-  /** The JSON; null when there is no live session. */
+  /** Null when there is no live session. */
   readonly data: Buffer | null;
   readonly created: number;
+  readonly seen: number;
   readonly expires: number;
+  readonly revision: number;
+  readonly owner: string;
+  /** The owner's index must be told that the session lives until then; 0: it knows. */
+  readonly indexUntil: number;
 }
 
 /*
@@ -20,18 +25,20 @@ export interface SessionReadReply {
  *
  * KEYS   1 the session
  * ARGV   1 time, 2 touch-after ms
- * reply  {found, data or nil, created ms, expires ms}
+ * reply  {found, data or nil, created ms, seen ms, expires ms, revision, owner, index until ms}
  */
 const lua = `${SESSION_LUA}
-local session = load()
-if session.expires <= now then return { session.found, false, 0, 0 } end
-local expires = until_idle(session.idle, session.absolute)
-if expires - session.expires >= tonumber(ARGV[2]) then
-  redis.call('SETRANGE', KEYS[1], 8, struct.pack('>I6', expires))
+local session, touch_after = load(), tonumber(ARGV[2])
+if session.expires <= now then return { session.found, false, 0, 0, 0, 0, '', 0 } end
+local expires, index_until = until_idle(now, session.idle, session.absolute), 0
+if touch_after > 0 and expires - session.expires >= touch_after then
+  session.seen, session.expires = now, expires
+  index_until = index(session, touch_after)
+  redis.call('SETRANGE', KEYS[1], 8, struct.pack('>I6', now))
+  if index_until > 0 then redis.call('SETRANGE', KEYS[1], 26, struct.pack('>I6', index_until)) end
   redis.call('PEXPIRE', KEYS[1], expires - now)
-  session.expires = expires
 end
-return { 0, session.data, session.created, session.expires }
+return { 0, session.data, session.created, session.seen, session.expires, session.revision, session.owner, index_until }
 `;
 
 export const sessionRead: Operation<SessionReadArgs, SessionReadReply> = defineOperation({
@@ -39,17 +46,32 @@ export const sessionRead: Operation<SessionReadArgs, SessionReadReply> = defineO
   lua,
   encode: ({ touchAfter }) => [String(touchAfter)],
   twin(memory, [key = ''], now, { touchAfter }) {
-    const session = unpackSession(memory.get(key));
-    if (session.expires <= now) return [foundCode(session.found), null, 0, 0];
-    const expires = untilIdle(now, session.idle, session.absolute);
-    if (expires - session.expires < touchAfter) return [0, session.data, session.created, session.expires];
-    memory.set(key, packSession({ ...session, expires }), expires - now);
-    return [0, session.data, session.created, expires];
+    const { found, expires, record } = unpackSession(memory.get(key));
+    if (expires <= now) return [foundCode(found), null, 0, 0, 0, 0, Buffer.alloc(0), 0];
+    const touched = { ...record, seen: now };
+    const later = untilIdle(touched);
+    const { created, revision, data } = record;
+    const owner = Buffer.from(record.owner, 'latin1');
+    if (touchAfter === 0 || later - expires < touchAfter) {
+      return [0, data, created, record.seen, expires, revision, owner, 0];
+    }
+    const until = indexUntil(touched, touchAfter);
+    memory.set(key, packSession({ ...touched, indexed: until > 0 ? until : record.indexed }), later - now);
+    return [0, data, created, now, later, revision, owner, until];
   },
   decode(reply) {
     const fields = arrayOf(reply);
     const found = foundAt(fields, 0);
     if (found === 'newer') throw newerFormat('session');
-    return { found, data: bytesAt(fields, 1), created: integerAt(fields, 2), expires: integerAt(fields, 3) };
+    return {
+      found,
+      data: bytesAt(fields, 1),
+      created: integerAt(fields, 2),
+      seen: integerAt(fields, 3),
+      expires: integerAt(fields, 4),
+      revision: integerAt(fields, 5),
+      owner: bytesAt(fields, 6)?.toString('latin1') ?? '',
+      indexUntil: integerAt(fields, 7),
+    };
   },
 });

@@ -1,61 +1,99 @@
 import { defineOperation, type Operation } from './operation.ts';
-import { arrayOf, foundAt, foundCode, integerAt, newerFormat } from './reply.ts';
-import { packSession, SESSION_LUA, unpackSession, untilIdle } from './session-record.ts';
+import { arrayOf, bytesAt, foundAt, foundCode, integerAt, newerFormat } from './reply.ts';
+import { indexUntil, packSession, SESSION_LUA, unpackSession, untilIdle } from './session-record.ts';
 
 export interface SessionWriteArgs {
   /** `create` needs the id to be free, `update` needs the session to be alive: one that ended stays ended. */
   readonly mode: 'create' | 'update';
+  /** Of an update: the revision that was seen, so that nobody else's write is lost; 0 overwrites any. */
+  readonly revision: number;
   readonly idle: number;
   /** The longest life from now on, in ms; 0: none. An update keeps the deadline that the creation set. */
   readonly absolute: number;
+  readonly touchAfter: number;
+  /** Whose session it is; an update keeps what the creation said. */
+  readonly owner: string;
   readonly data: Buffer;
 }
 
 export interface SessionWriteReply {
-  readonly written: boolean;
-  readonly expires: number;
+  /** `gone`: it has ended, or the new id is taken. `changed`: somebody else has written it since. */
+  readonly outcome: 'written' | 'gone' | 'changed';
+  /** What is stored now: of a change by somebody else, theirs. */
+  readonly revision: number;
+  readonly current: Buffer | null;
+  readonly created: number;
+  readonly owner: string;
+  /** The owner's index must be told that the session lives until then; 0: it knows. */
+  readonly indexUntil: number;
 }
+
+const OUTCOMES = ['gone', 'written', 'changed'] as const;
 
 /*
  * Writes a session, if it is still what the request believes it to be.
  *
  * KEYS   1 the session
- * ARGV   1 time, 2 mode, 3 idle ms, 4 absolute ms, 5 data
- * reply  {found, written 0 or 1, expires ms}
+ * ARGV   1 time, 2 mode, 3 revision, 4 idle ms, 5 absolute ms, 6 touch-after ms, 7 owner, 8 data
+ * reply  {found, outcome (0 gone, 1 written, 2 changed), revision, current data or nil, created ms, owner,
+ *         index until ms}
  */
 const lua = `${SESSION_LUA}
 local session = load()
 local alive = session.expires > now
-if session.found == 2 or alive ~= (ARGV[2] == 'update') then return { session.found, 0, 0 } end
-local idle, absolute, created = tonumber(ARGV[3]), tonumber(ARGV[4]), now
-if absolute > 0 then absolute = now + absolute end
-if alive then created, absolute = session.created, session.absolute end
-local expires = until_idle(idle, absolute)
-redis.call('SET', KEYS[1], struct.pack('>BBI6I6I6I6', 83, 1, created, expires, idle, absolute) .. ARGV[5],
-           'PX', expires - now)
-return { 0, 1, expires }
+if session.found == 2 or alive ~= (ARGV[2] == 'update') then return { session.found, 0, 0, false, 0, '', 0 } end
+if not alive then
+  local absolute = tonumber(ARGV[5])
+  if absolute > 0 then absolute = now + absolute end
+  session = { created = now, absolute = absolute, indexed = 0, revision = 0, owner = ARGV[7] }
+end
+local expected = tonumber(ARGV[3])
+if alive and expected > 0 and expected ~= session.revision then
+  return { 0, 2, session.revision, session.data, session.created, session.owner, 0 }
+end
+session.seen, session.idle, session.revision = now, tonumber(ARGV[4]), session.revision % 0xffffffff + 1
+session.expires = until_idle(now, session.idle, session.absolute)
+local index_until = index(session, tonumber(ARGV[6]))
+redis.call('SET', KEYS[1], struct.pack('>BBI6I6I6I6I6I4B', 83, 1, session.created, now, session.idle, session.absolute,
+  session.indexed, session.revision, #session.owner) .. session.owner .. ARGV[8], 'PX', session.expires - now)
+return { 0, 1, session.revision, false, session.created, session.owner, index_until }
 `;
 
 export const sessionWrite: Operation<SessionWriteArgs, SessionWriteReply> = defineOperation({
   name: 'session-write',
   lua,
-  encode: ({ mode, idle, absolute, data }) => [mode, String(idle), String(absolute), data],
-  twin(memory, [key = ''], now, { mode, idle, absolute: span, data }) {
-    const session = unpackSession(memory.get(key));
-    const alive = session.expires > now;
-    if (session.found === 'newer' || alive !== (mode === 'update')) {
-      return [foundCode(session.found), 0, 0];
+  encode({ mode, revision, idle, absolute, touchAfter, owner, data }) {
+    return [mode, String(revision), String(idle), String(absolute), String(touchAfter), owner, data];
+  },
+  twin(memory, [key = ''], now, args) {
+    const { found, expires, record: old } = unpackSession(memory.get(key));
+    const alive = expires > now;
+    if (found === 'newer' || alive !== (args.mode === 'update')) {
+      return [foundCode(found), 0, 0, null, 0, Buffer.alloc(0), 0];
     }
-    const created = alive ? session.created : now;
-    const fresh = span > 0 ? now + span : 0;
-    const absolute = alive ? session.absolute : fresh;
-    const expires = untilIdle(now, idle, absolute);
-    memory.set(key, packSession({ created, expires, idle, absolute, data }), expires - now);
-    return [0, 1, expires];
+    const absolute = args.absolute > 0 ? now + args.absolute : 0;
+    const kept = alive ? old : { created: now, absolute, indexed: 0, revision: 0, owner: args.owner };
+    const owner = Buffer.from(kept.owner, 'latin1');
+    if (alive && args.revision > 0 && args.revision !== old.revision) {
+      return [0, 2, old.revision, old.data, old.created, owner, 0];
+    }
+    const revision = (kept.revision % 0xffffffff) + 1;
+    const record = { ...kept, seen: now, idle: args.idle, revision, data: args.data };
+    const until = indexUntil(record, args.touchAfter);
+    const indexed = until > 0 ? until : record.indexed;
+    memory.set(key, packSession({ ...record, indexed }), untilIdle(record) - now);
+    return [0, 1, revision, null, record.created, owner, until];
   },
   decode(reply) {
     const fields = arrayOf(reply);
     if (foundAt(fields, 0) === 'newer') throw newerFormat('session');
-    return { written: integerAt(fields, 1) === 1, expires: integerAt(fields, 2) };
+    return {
+      outcome: OUTCOMES[integerAt(fields, 1)] ?? 'gone',
+      revision: integerAt(fields, 2),
+      current: bytesAt(fields, 3),
+      created: integerAt(fields, 4),
+      owner: bytesAt(fields, 5)?.toString('latin1') ?? '',
+      indexUntil: integerAt(fields, 6),
+    };
   },
 });

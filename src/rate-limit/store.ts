@@ -83,7 +83,9 @@ export function makeExpressRateLimitStore(
       await engine.delete([keys.rate(key, name)]);
     },
     async resetAll() {
-      await engine.deleteMatching(keys.ratePattern(name));
+      for await (const page of engine.scan(keys.ratePattern(name))) {
+        await Promise.all(page.map((key) => engine.delete([key])));
+      }
     },
   };
 }

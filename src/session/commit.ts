@@ -1,18 +1,21 @@
+import { performance } from 'node:perf_hooks';
 import expressSession from 'express-session';
 import { StoreError } from '../base/errors.ts';
 import type { Req } from '../http/middleware.ts';
+import { contentOf } from './content.ts';
+import { forgetCookie, hiddenMethods, inheritSession, type SessionView } from './kit-session.ts';
 import type { SessionSettings } from './options.ts';
 import type { SessionRecords } from './record.ts';
-import { contentOf, type RequestSessions } from './store.ts';
+import type { RequestSessions } from './request-sessions.ts';
 import { asKeeper } from './watch.ts';
 
 export interface CommitContext {
   readonly sessions: RequestSessions;
+  readonly view: SessionView;
   readonly records: SessionRecords;
   readonly settings: SessionSettings;
-  /** The id and the cookie with which the request began; another id later means that the session was regenerated. */
+  /** The id with which the request began; another one later means that the session was regenerated. */
   readonly originalId: string;
-  readonly originalCookie: expressSession.Cookie;
 }
 
 /**
@@ -45,7 +48,7 @@ export function dropCookie(request: Req): void {
 }
 
 function change(request: Req, context: CommitContext, hasBegun: boolean): undefined | Promise<void> {
-  const { sessions, settings, originalCookie } = context;
+  const { sessions, settings, view, records } = context;
   const session: Req['session'] | null | undefined = request.session;
   if (sessions.isDetached || (session && sessions.ended.has(session.id))) {
     dropCookie(request);
@@ -53,35 +56,55 @@ function change(request: Req, context: CommitContext, hasBegun: boolean): undefi
   }
   if (session === null || session === undefined) {
     const id: unknown = request.sessionID;
-    const isUnset = settings.unset === 'destroy' && typeof id === 'string' && sessions.stored.has(id);
-    return isUnset ? destroy(request, id) : undefined;
+    if (settings.unset !== 'destroy' || typeof id !== 'string' || !sessions.stored.has(id)) return undefined;
+    forgetCookie(view, id);
+    return view.end(id);
   }
-  repair(session, originalCookie);
-  return isToBeSaved(session, context) ? save(request, session, context, hasBegun) : undefined;
+  repair(session, context);
+  const content = contentOf(session);
+  if (session.id === sessions.blank && content === '{}') {
+    dropCookie(request);
+    return undefined;
+  }
+  if (isToBeSaved(session.id, content, context)) return save(request, session, context, hasBegun);
+  if (!isLong(session.id, context)) return undefined;
+  sessions.touchedAt = performance.now();
+  return records.touch(session.id, sessions.budget).catch((error: unknown) => records.failed(error));
 }
 
 /**
  * A handler may have copied a request's body into the session, `cookie` and `__proto__` with it: express-session would
  * send a cookie without its protections, or fail while the headers leave.
  */
-function repair(session: Req['session'], cookie: expressSession.Cookie): void {
-  if (!(session.cookie instanceof expressSession.Cookie)) session.cookie = cookie;
-  if (!(session instanceof expressSession.Session)) {
-    Object.setPrototypeOf(session, expressSession.Session.prototype);
+function repair(session: Req['session'], { sessions, records }: CommitContext): void {
+  const { originalCookie } = sessions;
+  if (!(session.cookie instanceof expressSession.Cookie) && originalCookie !== undefined) {
+    session.cookie = originalCookie;
+  }
+  inheritSession(session);
+  for (const name of hiddenMethods(session)) {
+    records.warn(
+      `req.session.${name} is a method of every session, so data under this name is not kept; take another name`,
+    );
+    Reflect.deleteProperty(session, name);
   }
 }
 
-function isToBeSaved(session: Req['session'], { sessions, settings, originalId }: CommitContext): boolean {
-  const content = contentOf(session);
-  const stored = sessions.stored.get(session.id);
-  if (stored !== undefined) return stored !== content;
-  return settings.saveUninitialized || session.id !== originalId || content !== '{}';
+function isToBeSaved(
+  id: string,
+  content: string,
+  { sessions, settings, originalId }: CommitContext,
+): boolean {
+  const stored = sessions.stored.get(id);
+  if (stored !== undefined) return stored.content !== content;
+  return settings.saveUninitialized || id !== originalId || content !== '{}';
 }
 
-function destroy(request: Req, id: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    request.sessionStore.destroy(id, (error?: unknown) => (error ? reject(error) : resolve()));
-  });
+/** The read slid the idle deadline; a request that takes long would use much of what it has won. */
+function isLong(id: string, { sessions, records }: CommitContext): boolean {
+  const stored = sessions.stored.get(id);
+  if (stored === undefined) return false;
+  return performance.now() - sessions.touchedAt > records.idleOf(stored.meta) / 2;
 }
 
 async function save(
@@ -90,11 +113,9 @@ async function save(
   context: CommitContext,
   hasBegun: boolean,
 ): Promise<void> {
-  const { sessions, records } = context;
+  const { sessions, records, view } = context;
   const isNew = !sessions.stored.has(session.id);
-  await new Promise<void>((resolve, reject) => {
-    request.sessionStore.set(session.id, session, (error?: unknown) => (error ? reject(error) : resolve()));
-  });
+  await view.write(session.id, session);
   if (sessions.ended.has(session.id)) {
     dropCookie(request);
   } else if (isNew && hasBegun) {

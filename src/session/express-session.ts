@@ -3,8 +3,8 @@ import expressSession from 'express-session';
 import { ConfigError } from '../base/errors.ts';
 import type { Next, Req, Res } from '../http/middleware.ts';
 import type { SessionSettings } from './options.ts';
-import type { SessionDeps } from './record.ts';
 import type { SessionStore } from './store.ts';
+import type { SessionDeps } from './user-index.ts';
 
 /** Loads the session of a request, with the store view of that request. */
 export type Load = (req: Req, res: Res, view: SessionStore, loaded: Next) => void;

@@ -1,3 +1,11 @@
+export { type SessionAdmin, SessionAdministration, type SessionInfo } from './admin.ts';
+export type { CookieOptions } from './cookie-options.ts';
+export type { LoginOptions } from './kit-session.ts';
 export { sessionMiddleware } from './middleware.ts';
-export type { CookieOptions, SessionOnError, SessionOptions } from './options.ts';
+export type { SessionOnError, SessionOptions } from './options.ts';
+export type { PublicSessionStore } from './public-store.ts';
+export { noSeal, type Seal } from './seal.ts';
+export { makeSessionStore } from './session-store.ts';
+export type { StoreOptions } from './store-options.ts';
+export type { UserLimit } from './user-index.ts';
 export { watchSession } from './watch.ts';

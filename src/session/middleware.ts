@@ -2,26 +2,31 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { RedisKitError } from '../base/errors.ts';
 import type { BudgetOf } from '../engine/budget.ts';
 import { beforeEnd } from '../http/before-end.ts';
+import { clientAddress } from '../http/client-address.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
 import { sendUnavailable } from '../http/problem.ts';
+import { clientCookie } from './client-cookie.ts';
 import { commitSession, dropCookie } from './commit.ts';
 import { sessionLoader } from './express-session.ts';
+import { giveView, inheritSession } from './kit-session.ts';
 import { resolveSessionOptions, type SessionOptions } from './options.ts';
-import { type SessionDeps, SessionRecords } from './record.ts';
-import { RequestSessions, SessionStore } from './store.ts';
-
-declare module 'express-session' {
-  interface SessionData {
-    /** Whose session this is, once somebody has logged in. */
-    userId?: string | undefined;
-  }
-}
+import { SessionRecords } from './record.ts';
+import { type DeviceFacts, RequestSessions, type WholeCookie } from './request-sessions.ts';
+import type { Seal } from './seal.ts';
+import { SessionStore } from './store.ts';
+import type { SessionDeps } from './user-index.ts';
 
 export function sessionMiddleware(
   options: SessionOptions<never>,
-  deps: SessionDeps & { readonly budgetOf: BudgetOf; readonly isMemory: boolean },
+  deps: SessionDeps & {
+    readonly budgetOf: BudgetOf;
+    readonly isMemory: boolean;
+    /** For those who list sessions. */
+    readonly seals: Set<Seal>;
+  },
 ): Middleware {
   const settings = resolveSessionOptions(options);
+  deps.seals.add(settings.seal);
   const records = new SessionRecords(deps, settings);
   const store = new SessionStore(records);
   const load = sessionLoader(settings, store, deps);
@@ -33,7 +38,7 @@ export function sessionMiddleware(
       next();
       return;
     }
-    const sessions = new RequestSessions(deps.budgetOf(req));
+    const sessions = new RequestSessions(deps.budgetOf(req), factsOf(req), clientCookie(res, settings.name));
     const view = store.forRequest(sessions);
     let wentOn = false;
 
@@ -54,7 +59,11 @@ export function sessionMiddleware(
         error = generate();
       }
       request.sessionStore = view;
-      if (error === undefined && request.session !== undefined) saveBeforeEnd();
+      giveView(req, view);
+      if (error === undefined && request.session !== undefined) {
+        inheritSession(request.session);
+        saveBeforeEnd();
+      }
       wentOn = true;
       next(error);
     }
@@ -73,7 +82,8 @@ export function sessionMiddleware(
     function saveBeforeEnd(): void {
       const { sessionID: originalId, session } = request;
       if (!sessions.stored.has(originalId)) sessions.made.add(originalId);
-      const context = { sessions, records, settings, originalId, originalCookie: session.cookie };
+      sessions.originalCookie = session.cookie as WholeCookie;
+      const context = { sessions, view, records, settings, originalId };
       let isCommitted = false;
       beforeEnd(res, {
         phase: 'session',
@@ -95,5 +105,15 @@ export function sessionMiddleware(
       if (wentOn) throw error;
       next(error);
     }
+  };
+}
+
+/** Longer ones are cut: this is for people to read. */
+const MAX_USER_AGENT_LENGTH = 256;
+
+function factsOf(req: IncomingMessage): DeviceFacts {
+  return {
+    ip: clientAddress(req),
+    userAgent: req.headers['user-agent']?.slice(0, MAX_USER_AGENT_LENGTH),
   };
 }

@@ -1,14 +1,12 @@
 import type { IncomingMessage } from 'node:http';
-import type { CookieOptions as ExpressSessionCookie } from 'express-session';
+import { types } from 'node:util';
 import { OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
 import type { Req } from '../http/middleware.ts';
-
-/** express-session's cookie options. Without `maxAge` the server alone decides how long a session lives. */
-export type CookieOptions = Pick<
-  ExpressSessionCookie,
-  'domain' | 'httpOnly' | 'maxAge' | 'partitioned' | 'path' | 'priority' | 'sameSite' | 'secure'
->;
+import { type CookieOptions, type CookieSetting, resolveCookie } from './cookie-options.ts';
+import type { RecordSettings } from './record.ts';
+import { aesSeal, noSeal, type Seal } from './seal.ts';
+import type { UserLimit } from './user-index.ts';
 
 /** What happens when the session store cannot be reached. */
 export type SessionOnError = 'error' | 'anonymous';
@@ -22,13 +20,31 @@ export interface SessionOptions<Request extends IncomingMessage = Req> {
   /** The cookie's name; default `connect.sid`. `__Host-` and `__Secure-` names need the cookie they promise. */
   readonly name?: string | undefined;
   /** Default `{ httpOnly: true, sameSite: 'lax', secure: 'auto', path: '/' }`; what is given replaces its part. */
-  readonly cookie?: CookieOptions | undefined;
-  /** A session ends this long after its last use; default `'30m'`. */
+  readonly cookie?: CookieOptions | ((req: Request) => CookieOptions) | undefined;
+  /**
+   * A session ends this long after its last use; default: the cookie's `maxAge` where it has one, else `'30m'`. One
+   * whose cookie was given another `maxAge` by the handler, or by `login({ remember })`, ends after that.
+   */
   readonly idle?: Duration | undefined;
-  /** A session ends this long after its creation, whatever its use; default: never. */
+  /** A session ends this long after its creation or login, whatever its use; default: never. */
   readonly absolute?: Duration | undefined;
   /** The idle deadline is moved at most this often, so that reads seldom write; default a tenth of `idle`, at most 60 s. */
   readonly touchAfter?: Duration | undefined;
+  /**
+   * How many sessions a user may have that began with `login`. At one more the oldest end (`'evict-oldest'`), or the
+   * login rejects (`'reject'`). Default: any number.
+   */
+  readonly maxPerUser?: UserLimit | undefined;
+  /**
+   * Parallel requests that change one session: what each has changed of its top-level keys is kept (`'merge'`, the
+   * default; of one key the last wins), or the last request's session is (`'last-write'`).
+   */
+  readonly conflicts?: 'merge' | 'last-write' | undefined;
+  /**
+   * Keeps what is stored from those who can read Redis: AES-256-GCM with keys of 32 bytes, of which the first writes
+   * and all read. Turning it on or off ends all sessions, since what was stored otherwise is not trusted.
+   */
+  readonly encrypt?: { readonly keys: readonly Uint8Array[] } | undefined;
   /** Store out of reach: 503 (`'error'`, the default), or go on with an empty session that is never written. */
   readonly onError?: SessionOnError | undefined;
   /** Send the cookie with every response; default false. */
@@ -43,14 +59,10 @@ export interface SessionOptions<Request extends IncomingMessage = Req> {
   readonly proxy?: boolean | undefined;
 }
 
-export interface SessionSettings {
+export interface SessionSettings extends RecordSettings {
   readonly secret: readonly string[] | undefined;
   readonly name: string;
-  readonly cookie: CookieOptions;
-  readonly idle: number;
-  /** Milliseconds; 0: none. */
-  readonly absolute: number;
-  readonly touchAfter: number;
+  readonly cookie: CookieSetting;
   readonly onError: SessionOnError;
   readonly rolling: boolean;
   readonly saveUninitialized: boolean;
@@ -66,6 +78,9 @@ const NAMES = [
   'idle',
   'absolute',
   'touchAfter',
+  'maxPerUser',
+  'conflicts',
+  'encrypt',
   'onError',
   'rolling',
   'saveUninitialized',
@@ -74,27 +89,18 @@ const NAMES = [
   'proxy',
 ] as const;
 
-const COOKIE_NAMES = [
-  'domain',
-  'httpOnly',
-  'maxAge',
-  'partitioned',
-  'path',
-  'priority',
-  'sameSite',
-  'secure',
-] as const;
-
 const MAX_TOUCH_AFTER_MS = 60_000;
 
 export function resolveSessionOptions(options: SessionOptions<never>): SessionSettings {
   const reader = new OptionReader('kit.session', options, NAMES);
   const name = reader.string('name') ?? 'connect.sid';
   // A token as RFC 6265, section 4.1.1, wants it.
-  if (!/^[\w!#$%&'*.^`|~+-]+$/.test(name))
+  if (!/^[\w!#$%&'*+.^`|~-]+$/.test(name))
     throw reader.error('name', 'it has characters that no cookie name may have');
-  const cookie = resolveCookie(reader, name);
-  const idle = reader.duration('idle', '30m');
+  const proxy = reader.has('proxy') ? reader.boolean('proxy', false) : undefined;
+  const cookie = resolveCookie(reader, name, proxy);
+  const cookieMaxAge = typeof cookie === 'function' ? undefined : (cookie.maxAge ?? undefined);
+  const idle = reader.duration('idle', cookieMaxAge ?? '30m');
   const absolute = reader.duration('absolute') ?? 0;
   if (absolute > 0 && absolute < idle) throw reader.error('absolute', 'it must not be shorter than `idle`');
   const touchAfter = reader.duration(
@@ -107,69 +113,59 @@ export function resolveSessionOptions(options: SessionOptions<never>): SessionSe
     name,
     cookie,
     idle,
+    cookieMaxAge,
     absolute,
     touchAfter,
+    maxPerUser: resolveUserLimit(reader),
+    conflicts: reader.oneOf('conflicts', ['merge', 'last-write'], 'merge'),
+    seal: resolveSeal(reader),
     onError: reader.oneOf('onError', ['error', 'anonymous'], 'error'),
     rolling: reader.boolean('rolling', false),
     saveUninitialized: reader.boolean('saveUninitialized', false),
     unset: reader.oneOf('unset', ['destroy', 'keep'], 'keep'),
     genid: reader.callback<(req: Req) => string>('genid'),
-    proxy: reader.has('proxy') ? reader.boolean('proxy', false) : undefined,
+    proxy,
   });
 }
+
+/** Shorter ones are guessed. */
+const MIN_SECRET_LENGTH = 8;
 
 function resolveSecret(reader: OptionReader): readonly string[] | undefined {
   const secret = reader.value('secret');
   if (secret === undefined) return undefined;
   const secrets: readonly unknown[] = Array.isArray(secret) ? secret : [secret];
-  const isSecret = (value: unknown): value is string => typeof value === 'string' && value !== '';
+  const isSecret = (value: unknown): value is string =>
+    typeof value === 'string' && value.length >= MIN_SECRET_LENGTH;
   if (secrets.length > 0 && secrets.every(isSecret)) return secrets;
-  throw reader.secretError('secret', 'it must be a string, or an array of them, and none may be empty');
+  throw reader.secretError(
+    'secret',
+    `it must be a string of at least ${MIN_SECRET_LENGTH} characters (better 32 random bytes), or an array of them`,
+  );
 }
 
-function resolveCookie(reader: OptionReader, name: string): CookieOptions {
-  const given = reader.value('cookie') === undefined ? {} : reader.value('cookie');
-  const cookie = cookieOf(new OptionReader('kit.session({ cookie })', given, COOKIE_NAMES));
-  // Browsers compare the prefixes without regard to case (RFC 6265bis, section 4.1.3).
-  const isHost = /^__host-/i.test(name);
-  if ((isHost || /^__secure-/i.test(name)) && cookie.secure !== true) {
-    throw reader.error('name', 'browsers take this prefix only with `cookie: { secure: true }`');
-  }
-  if (isHost && (cookie.path !== '/' || cookie.domain !== undefined)) {
-    throw reader.error('name', `browsers take this prefix only with the path '/' and without a domain`);
-  }
-  return cookie;
+function resolveUserLimit(reader: OptionReader): UserLimit | undefined {
+  if (!reader.has('maxPerUser')) return undefined;
+  const own = new OptionReader('kit.session({ maxPerUser })', reader.value('maxPerUser'), [
+    'limit',
+    'onExceed',
+  ]);
+  const onExceed = own.oneOf('onExceed', ['evict-oldest', 'reject', undefined], undefined);
+  if (onExceed === undefined) throw own.error('onExceed', `it must be 'evict-oldest' or 'reject'`);
+  return { limit: own.requiredInteger('limit', { min: 1, max: 10_000 }), onExceed };
 }
 
-function cookieOf(reader: OptionReader): CookieOptions {
-  const path = reader.string('path') ?? '/';
-  const domain = reader.string('domain');
-  const secure = reader.oneOf('secure', [true, false, 'auto'], 'auto');
-  const sameSite = reader.oneOf('sameSite', [true, false, 'lax', 'strict', 'none'], 'lax');
-  if (!/^\/[\x20-\x3a\x3d-\x7e]*$/.test(path)) {
-    throw reader.error('path', `it must begin with '/' and have no character that a cookie may not have`);
+function resolveSeal(reader: OptionReader): Seal {
+  if (!reader.has('encrypt')) return noSeal;
+  const keys = new OptionReader('kit.session({ encrypt })', reader.value('encrypt'), ['keys']).value('keys');
+  const isKey = (key: unknown) => types.isUint8Array(key) && key.length === KEY_BYTES;
+  if (Array.isArray(keys) && keys.length > 0 && keys.every(isKey)) {
+    return aesSeal(keys.map((key: Uint8Array) => Uint8Array.from(key)));
   }
-  if (domain !== undefined && !/^\.?[a-z0-9-]+(\.[a-z0-9-]+)*$/i.test(domain)) {
-    throw reader.error('domain', `it must be a host name like 'example.com'`);
-  }
-  if (secure === false && sameSite === 'none') {
-    throw reader.error('sameSite', 'browsers take this only from a cookie with `secure: true`');
-  }
-  if (secure === false && reader.value('partitioned') === true) {
-    throw reader.error('partitioned', 'browsers take this only from a cookie with `secure: true`');
-  }
-  const maxAge = reader.duration('maxAge');
-  // express-session takes an undefined for a value.
-  return {
-    path,
-    httpOnly: reader.boolean('httpOnly', true),
-    sameSite,
-    secure,
-    ...(domain === undefined ? {} : { domain }),
-    ...(maxAge === undefined ? {} : { maxAge }),
-    ...(reader.has('partitioned') ? { partitioned: reader.boolean('partitioned', false) } : {}),
-    ...(reader.has('priority')
-      ? { priority: reader.oneOf('priority', ['low', 'medium', 'high'], 'medium') }
-      : {}),
-  };
+  throw reader.secretError(
+    'encrypt',
+    `\`keys\` must be an array of keys of ${KEY_BYTES} bytes, for example [randomBytes(32)]`,
+  );
 }
+
+const KEY_BYTES = 32;

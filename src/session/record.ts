@@ -1,87 +1,229 @@
-import expressSession from 'express-session';
 import { asError, StoreError } from '../base/errors.ts';
-import type { Keys } from '../base/keys.ts';
-import type { Reporter } from '../base/reporter.ts';
 import type { Budget } from '../engine/budget.ts';
-import type { Engine } from '../engine/port.ts';
+import { sessionDestroy } from '../operations/session-destroy.ts';
 import { sessionRead } from '../operations/session-read.ts';
-import { sessionWrite } from '../operations/session-write.ts';
+import { type SessionWriteReply, sessionWrite } from '../operations/session-write.ts';
+import { mergeContents } from './merge.ts';
+import { packPayload, type SessionMeta, type SessionPayload, unpackPayload } from './payload.ts';
+import type { Seal } from './seal.ts';
+import { type SessionDeps, UserIndex, type UserLimit } from './user-index.ts';
 
-/** What every session middleware of a kit shares. */
-export interface SessionDeps {
-  readonly engine: Engine;
-  readonly keys: Keys;
-  readonly reporter: Reporter;
-}
-
-export interface SessionLifetimes {
+export interface RecordSettings {
+  /** Milliseconds without use after which a session ends. */
   readonly idle: number;
+  /** The `maxAge` that every cookie begins with; one that has another was given a life of its own. */
+  readonly cookieMaxAge: number | undefined;
+  /** Milliseconds; 0: none. */
   readonly absolute: number;
   readonly touchAfter: number;
+  readonly conflicts: 'merge' | 'last-write';
+  readonly maxPerUser: UserLimit | undefined;
+  readonly seal: Seal;
 }
 
-/** The data of a session as it is stored: JSON of an object, express-session's cookie facts among it. */
-export type SessionContent = Record<string, unknown>;
+/** A session as it was last seen in the store. */
+export interface StoredSession {
+  readonly meta: SessionMeta;
+  /** What the request that holds this has read or written. */
+  readonly content: string;
+  /** What is stored, which others may have written parts of. */
+  readonly current: string;
+  readonly revision: number;
+  readonly created: number;
+  /** Whose index knows it; empty for a session that did not begin with a login. */
+  readonly owner: string;
+}
+
+/** What fits the six bytes of a time, for thousands of years to come. */
+const MAX_IDLE_MS = 2 ** 46;
+
+/** Every round somebody else has written in between, so this ends long before. */
+const MAX_ROUNDS = 100;
 
 /** Sessions in the store, without HTTP. */
 export class SessionRecords {
   readonly #deps: SessionDeps;
-  readonly #lifetimes: SessionLifetimes;
+  readonly #settings: RecordSettings;
+  readonly #index: UserIndex;
 
-  constructor(deps: SessionDeps, lifetimes: SessionLifetimes) {
+  constructor(deps: SessionDeps, settings: RecordSettings) {
     this.#deps = deps;
-    this.#lifetimes = lifetimes;
+    this.#settings = settings;
+    this.#index = new UserIndex(deps);
   }
 
-  /** The live session of an id, or undefined; its idle deadline moves with the read. */
-  async read(id: string, budget?: Budget): Promise<SessionContent | undefined> {
-    const { engine, keys, reporter } = this.#deps;
-    const { touchAfter } = this.#lifetimes;
-    const { data, found } = await engine.run(sessionRead, [keys.session(id)], { touchAfter }, budget);
-    const content = data === null ? undefined : parse(data);
-    if (found === 'corrupt' || (data !== null && content === undefined)) {
-      reporter.events.emit('session:corrupt', {});
-      reporter.failure(
-        'session',
-        new StoreError('ERR_REDIS_KIT_CORRUPT', 'a stored session cannot be read and counts as absent'),
-      );
+  /** The live session of an id, or undefined; its idle deadline moves with the read, once it is worth it. */
+  async read(
+    id: string,
+    budget?: Budget,
+    touchAfter: number = this.#settings.touchAfter,
+  ): Promise<StoredSession | undefined> {
+    const { engine, reporter } = this.#deps;
+    const { handle, key } = this.#names(id);
+    const { data, found, ...reply } = await engine.run(sessionRead, [key], { touchAfter }, budget);
+    const payload = data === null ? undefined : this.#unpack(data, handle);
+    if (found === 'corrupt' || (data !== null && payload === undefined)) {
+      reporter.events.emit('session:corrupt', { handle });
+      const message = 'a stored session cannot be read and counts as absent';
+      reporter.failure('session', new StoreError('ERR_REDIS_KIT_CORRUPT', message));
     }
-    return content;
+    if (payload === undefined) return undefined;
+    reporter.events.emit('session:loaded', { handle });
+    if (reply.indexUntil > 0) void this.#renewIndex(reply, handle);
+    const { revision, created, owner } = reply;
+    return { ...payload, current: payload.content, revision, created, owner };
   }
 
-  /** Writes a new session, or one that must still be alive; false when it is not (or the new id is taken). */
-  async write(id: string, mode: 'create' | 'update', json: string, budget?: Budget): Promise<boolean> {
-    const { engine, keys, reporter } = this.#deps;
-    const { idle, absolute } = this.#lifetimes;
-    const args = { mode, idle, absolute, data: Buffer.from(json) };
-    const { written } = await engine.run(sessionWrite, [keys.session(id)], args, budget);
-    if (!written) reporter.events.emit('session:conflict', {});
-    else if (mode === 'create') reporter.events.emit('session:created', {});
-    return written;
+  /** Stores a session under a new id; undefined when the id is taken. */
+  async create(id: string, payload: SessionPayload, budget?: Budget): Promise<StoredSession | undefined> {
+    const { handle, key } = this.#names(id);
+    const reply = await this.#write(key, handle, 'create', payload, 0, '', budget);
+    return this.#created(reply, payload, handle);
   }
 
-  async destroy(id: string, budget?: Budget): Promise<void> {
-    const { engine, keys, reporter } = this.#deps;
-    const count = await engine.delete([keys.session(id)], budget);
-    if (count > 0) reporter.events.emit('session:destroyed', {});
+  /** As `create`, for a user who logs in. Rejects when the user has as many sessions as may be. */
+  async createFor(
+    userId: string,
+    id: string,
+    payload: SessionPayload,
+    budget?: Budget,
+  ): Promise<StoredSession | undefined> {
+    const { handle, key } = this.#names(id);
+    const owner = this.#deps.keys.sessionOwner(userId);
+    const reply = await this.#write(key, handle, 'create', payload, 0, owner, budget);
+    if (reply.outcome !== 'written') return this.#created(reply, payload, handle);
+    try {
+      const session = { created: reply.created, handle };
+      await this.#index.admit(owner, session, reply.indexUntil, this.#settings.maxPerUser, budget);
+    } catch (error) {
+      // A session that no administrator can see must not be.
+      await this.#deps.engine.run(sessionDestroy, [key], undefined, budget).catch(() => undefined);
+      throw error;
+    }
+    return this.#created(reply, payload, handle);
+  }
+
+  /** Writes a session that must still be alive, with what others have changed meanwhile; undefined when it is not. */
+  async update(
+    id: string,
+    known: StoredSession,
+    payload: SessionPayload,
+    budget?: Budget,
+  ): Promise<StoredSession | undefined> {
+    const { handle, key } = this.#names(id);
+    const isMerging = this.#settings.conflicts === 'merge';
+    let { current, revision } = known;
+    for (let round = 0; round < MAX_ROUNDS; round++) {
+      const content = isMerging ? mergeContents(known.content, payload.content, current) : payload.content;
+      const merged = { content, meta: { ...known.meta, cookie: payload.meta.cookie } };
+      const reply = await this.#write(key, handle, 'update', merged, isMerging ? revision : 0, '', budget);
+      if (reply.outcome === 'written') {
+        if (reply.indexUntil > 0) void this.#renewIndex(reply, handle);
+        return { ...known, ...merged, content: payload.content, current: content, revision: reply.revision };
+      }
+      if (reply.outcome === 'gone') {
+        this.#deps.reporter.events.emit('session:conflict', { handle });
+        return undefined;
+      }
+      revision = reply.revision;
+      // What cannot be read is nothing to merge with, and is repaired by this write.
+      const theirs = reply.current === null ? undefined : this.#unpack(reply.current, handle);
+      current = theirs?.content ?? known.content;
+    }
+    throw new StoreError('ERR_REDIS_KIT_SESSION_CONFLICT', 'a session was changed by others again and again');
+  }
+
+  /** `known`: as it was last seen, where the caller has seen it. */
+  async destroy(id: string, known?: StoredSession, budget?: Budget): Promise<void> {
+    const { engine, reporter } = this.#deps;
+    const { handle, key } = this.#names(id);
+    const { existed, owner, created } =
+      known === undefined
+        ? await engine.run(sessionDestroy, [key], undefined, budget)
+        : { ...known, existed: (await engine.delete([key], budget)) > 0 };
+    if (!existed) return;
+    reporter.events.emit('session:destroyed', { handle });
+    // Not waited for: who lists sessions looks whether they live.
+    if (owner !== '')
+      void this.#index.list(owner, [{ created, handle }]).catch((error) => this.failed(error));
+  }
+
+  /** How long a session lives without use: as its cookie, where that was given a life of its own. */
+  idleOf({ cookie }: SessionMeta): number {
+    const { idle, cookieMaxAge } = this.#settings;
+    const own = cookie.originalMaxAge;
+    if (typeof own !== 'number' || own <= 0) return idle;
+    // express-session reckons it back from an expiry, and so it may be a little less than it was.
+    const isOwn = cookieMaxAge === undefined || Math.abs(own - cookieMaxAge) > 1_000;
+    return isOwn ? Math.min(Math.ceil(own), MAX_IDLE_MS) : idle;
+  }
+
+  /** Moves the idle deadline of a session whose request took long. */
+  async touch(id: string, budget?: Budget): Promise<void> {
+    const { handle, key } = this.#names(id);
+    const { data, ...reply } = await this.#deps.engine.run(sessionRead, [key], { touchAfter: 1 }, budget);
+    if (data !== null && reply.indexUntil > 0) void this.#renewIndex(reply, handle);
+  }
+
+  rotated(previousId: string, id: string): void {
+    const { keys, reporter } = this.#deps;
+    const [handle, previous] = [keys.sessionHandle(id), keys.sessionHandle(previousId)];
+    reporter.events.emit('session:rotated', { handle, previous });
+  }
+
+  /** Tells of something that works and should be changed. */
+  warn(message: string): void {
+    this.#deps.reporter.warning(`kit.session: ${message}`);
   }
 
   /** Tells of an error that the failure policy covers. */
   failed(error: unknown): void {
     this.#deps.reporter.failure('session', asError(error));
   }
-}
 
-/** A session is an object that holds its cookie's facts; anything else was not written by us. */
-function parse(data: Buffer): SessionContent | undefined {
-  try {
-    const content: unknown = JSON.parse(data.toString());
-    if (typeof content !== 'object' || content === null || !('cookie' in content)) return undefined;
-    if (typeof content.cookie !== 'object' || content.cookie === null) return undefined;
-    // Throws what it would throw when the session is made of it.
-    Reflect.construct(expressSession.Cookie, [content.cookie]);
-    return content as SessionContent;
-  } catch {
-    return undefined;
+  #write(
+    key: string,
+    handle: string,
+    mode: 'create' | 'update',
+    payload: SessionPayload,
+    revision: number,
+    owner: string,
+    budget: Budget | undefined,
+  ): Promise<SessionWriteReply> {
+    const { absolute, touchAfter, seal } = this.#settings;
+    const data = seal.close(packPayload(payload), handle);
+    const args = { mode, revision, idle: this.idleOf(payload.meta), absolute, touchAfter, owner, data };
+    return this.#deps.engine.run(sessionWrite, [key], args, budget);
+  }
+
+  #created(
+    { outcome, revision, created, owner }: SessionWriteReply,
+    payload: SessionPayload,
+    handle: string,
+  ): StoredSession | undefined {
+    const isCreated = outcome === 'written';
+    this.#deps.reporter.events.emit(isCreated ? 'session:created' : 'session:conflict', { handle });
+    return isCreated ? { ...payload, current: payload.content, revision, created, owner } : undefined;
+  }
+
+  /** Not waited for: the request has its session, and the index is told again when it is next worth it. */
+  async #renewIndex(
+    reply: { readonly owner: string; readonly created: number; readonly indexUntil: number },
+    handle: string,
+  ): Promise<void> {
+    try {
+      await this.#index.renew(reply.owner, { created: reply.created, handle }, reply.indexUntil);
+    } catch (error) {
+      this.failed(error);
+    }
+  }
+
+  #unpack(data: Buffer, handle: string): SessionPayload | undefined {
+    return unpackPayload(this.#settings.seal.open(data, handle));
+  }
+
+  #names(id: string): { readonly handle: string; readonly key: string } {
+    const { keys } = this.#deps;
+    return { handle: keys.sessionHandle(id), key: keys.session(id) };
   }
 }

@@ -1,38 +1,13 @@
 import expressSession from 'express-session';
-import { asError, RedisKitError } from '../base/errors.ts';
-import type { Budget } from '../engine/budget.ts';
-import type { SessionContent, SessionRecords } from './record.ts';
-
-/** What one request knows of its sessions. */
-export class RequestSessions {
-  readonly budget: Budget;
-  /** The ids that are known to be in the store, with the content that was last seen there. */
-  readonly stored: Map<string, string> = new Map();
-  /** The ids that were made for this request: one that was never written has nothing to destroy. */
-  readonly made: Set<string> = new Set();
-  /** The ids whose save came too late: those sessions had ended elsewhere. */
-  readonly ended: Set<string> = new Set();
-  /** Redis cannot be reached and the app goes on without: nothing is written, no cookie is sent. */
-  isDetached = false;
-  /** The last write or destroy that was begun, as long as it is under way. */
-  underWay: Promise<unknown> | undefined;
-
-  constructor(budget: Budget) {
-    this.budget = budget;
-  }
-
-  /** Writes and destroys happen in the order of their calls: a handler need not wait for one before the next. */
-  inTurn(work: () => Promise<void>): Promise<void> {
-    const turn = this.underWay === undefined ? work() : this.underWay.then(work);
-    const settled: Promise<unknown> = Promise.allSettled([turn]).then(() => {
-      if (this.underWay === settled) this.underWay = undefined;
-    });
-    this.underWay = settled;
-    return turn;
-  }
-}
+import { dataOf, payloadOf } from './content.ts';
+import { inheritSession, makeSession, type SessionView } from './kit-session.ts';
+import type { SessionRecords } from './record.ts';
+import { RequestSessions } from './request-sessions.ts';
 
 type Callback<Value = unknown> = (error?: unknown, value?: Value) => void;
+
+/** What express-session makes a session of. */
+type SessionData = expressSession.SessionData;
 
 /**
  * The express-session store of one middleware. It has no `touch`: reading slides the expiry, and express-session
@@ -52,87 +27,72 @@ export class SessionStore extends expressSession.Store {
     this.records = records;
   }
 
-  forRequest(request: RequestSessions): SessionStore {
+  forRequest(request: RequestSessions): SessionStore & SessionView {
     const generate = (req: Express.Request): void => {
       this.generate(req);
+      inheritSession(req.session);
       request.made.add(req.sessionID);
     };
     return Object.create(this, {
       request: { value: request },
       get: { value: SessionStore.prototype.get },
       generate: { value: generate },
-    }) as SessionStore;
+    }) as SessionStore & SessionView;
   }
 
-  override get(id: string, callback: Callback<expressSession.SessionData | null>): void {
-    callBack(read(this, id), callback);
+  /** As express-session's own, with our methods. */
+  override createSession(req: Express.Request, data: SessionData): expressSession.Session & SessionData {
+    const { expires, originalMaxAge } = data.cookie;
+    const session = makeSession(req, data) as expressSession.Session & SessionData;
+    session.cookie = Reflect.construct(expressSession.Cookie, [data.cookie]);
+    if (typeof expires === 'string') session.cookie.expires = new Date(expires);
+    session.cookie.originalMaxAge = originalMaxAge;
+    req.session = session;
+    return session;
   }
 
-  override set(id: string, session: expressSession.SessionData, callback?: Callback): void {
-    callBack(write(this, id, session), callback);
+  override get(id: string, callback: Callback<SessionData | null>): void {
+    callBack(this.read(id), callback);
+  }
+
+  override set(id: string, session: SessionData, callback?: Callback): void {
+    callBack(this.write(id, session), callback);
   }
 
   override destroy(id: string, callback?: Callback): void {
-    callBack(destroy(this, id), callback);
+    callBack(this.end(id), callback);
   }
-}
 
-/* Functions and not private methods, which a view of the store would not have. */
-
-async function read(
-  { records, request }: SessionStore,
-  id: string,
-): Promise<expressSession.SessionData | null> {
-  const content = await records.read(id, request?.budget);
-  if (content === undefined) return null;
-  const session = content as SessionContent & expressSession.SessionData;
-  request?.stored.set(id, contentOf(session));
-  return session;
-}
-
-async function write({ records, request }: SessionStore, id: string, session: object): Promise<void> {
-  // As it is now: the handler may go on changing it while it is written.
-  const json = stringify(session);
-  const content = contentOf(session);
-  if (request === undefined) {
-    await records.write(id, 'create', json);
-    return;
+  async read(id: string): Promise<SessionData | null> {
+    const stored = await this.records.read(id, this.request?.budget);
+    if (stored === undefined) return null;
+    this.request?.stored.set(id, stored);
+    return dataOf(stored);
   }
-  await request.inTurn(async () => {
-    if (request.isDetached || request.ended.has(id)) return;
-    const mode = request.stored.has(id) ? 'update' : 'create';
-    const written = await records.write(id, mode, json, request.budget);
-    if (written) request.stored.set(id, content);
-    else request.ended.add(id);
-  });
-}
 
-async function destroy({ records, request }: SessionStore, id: string): Promise<void> {
-  if (request === undefined) {
-    await records.destroy(id);
-    return;
+  async write(id: string, session: object): Promise<void> {
+    // As it is now: the handler may go on changing it while it is written.
+    const payload = payloadOf(session);
+    const { records, request = new RequestSessions(undefined) } = this;
+    await request.inTurn(async () => {
+      if (request.isDetached || request.ended.has(id)) return;
+      const known = request.stored.get(id);
+      const written =
+        known === undefined
+          ? await records.create(id, payload, request.budget)
+          : await records.update(id, known, payload, request.budget);
+      if (written === undefined) request.ended.add(id);
+      else request.stored.set(id, written);
+    });
   }
-  await request.inTurn(async () => {
-    if (request.isDetached || (request.made.has(id) && !request.stored.has(id))) return;
-    await records.destroy(id, request.budget);
-    request.stored.delete(id);
-  });
-}
 
-/** What decides whether a session changed: everything but its cookie. */
-export function contentOf(session: object): string {
-  return stringify({ ...session, cookie: undefined });
-}
-
-function stringify(session: object): string {
-  try {
-    return JSON.stringify(session);
-  } catch (error) {
-    throw new RedisKitError(
-      'ERR_REDIS_KIT_SESSION_DATA',
-      `req.session holds something that JSON cannot, so it was not saved: ${asError(error).message}`,
-      { cause: error },
-    );
+  async end(id: string): Promise<void> {
+    const { records, request = new RequestSessions(undefined) } = this;
+    await request.inTurn(async () => {
+      if (request.isDetached || (request.made.has(id) && !request.stored.has(id))) return;
+      await records.destroy(id, request.stored.get(id), request.budget);
+      request.stored.delete(id);
+    });
   }
 }
 

@@ -8,10 +8,13 @@ import { limitTake, type PolicyArgs } from '../../src/operations/limit-take.ts';
 import { lockAcquire } from '../../src/operations/lock-acquire.ts';
 import { lockExtend } from '../../src/operations/lock-extend.ts';
 import { lockRelease } from '../../src/operations/lock-release.ts';
+import { sessionDestroy } from '../../src/operations/session-destroy.ts';
 import { sessionRead } from '../../src/operations/session-read.ts';
 import { sessionWrite } from '../../src/operations/session-write.ts';
 import { slidingWindow } from '../../src/operations/sliding-window.ts';
 import { tokenBucket } from '../../src/operations/token-bucket.ts';
+import { userSessionsAdd } from '../../src/operations/user-sessions-add.ts';
+import { userSessionsList } from '../../src/operations/user-sessions-list.ts';
 import { type BothEngines, startBothEngines } from '../support/both-engines.ts';
 import { S, type Step, spoil, turnClock, World } from './world.ts';
 
@@ -153,14 +156,63 @@ describe('script and twin give the same replies and keep the same bytes', () => 
         fc.constantFrom(100 * S, 1_000 * S, 60_000 * S),
         fc.constantFrom(0, 1_500 * S, 100_000 * S),
         fc.uint8Array({ maxLength: 40 }),
+        fc.constantFrom('', 'somebody'),
+        fc.nat(3),
       )
       .map(
-        ([mode, idle, absolute, data]): Step =>
+        ([mode, idle, absolute, data, owner, revision]): Step =>
           async (world) => {
-            await world.compare(sessionWrite, key(world), { mode, idle, absolute, data: Buffer.from(data) });
+            const args = {
+              mode,
+              idle,
+              absolute,
+              owner,
+              revision,
+              touchAfter: 10 * S,
+              data: Buffer.from(data),
+            };
+            await world.compare(sessionWrite, key(world), args);
           },
       );
-    await check(fc.oneof({ weight: 4, arbitrary: fc.oneof(read, write, turnClock) }, spoil(key)), 100);
+    const destroy: Step = async (world) => void (await world.compare(sessionDestroy, key(world), undefined));
+    await check(
+      fc.oneof(
+        { weight: 8, arbitrary: fc.oneof(read, write, turnClock) },
+        { weight: 1, arbitrary: fc.oneof(fc.constant(destroy), spoil(key)) },
+      ),
+      150,
+    );
+  });
+
+  it("for the indexes of users' sessions", async () => {
+    const key = (world: World) => [world.keys.userSessions('ann')];
+    const member = fc.constantFrom('1a', '1b', '2a', '3a', '4a');
+    const add = fc
+      .tuple(
+        member,
+        fc.constantFrom(100 * S, 1_000 * S, 1_000 * S + 1),
+        fc.nat(3),
+        fc.constantFrom('evict-oldest' as const, 'reject' as const),
+      )
+      .map(
+        ([name, life, limit, onExceed]): Step =>
+          async (world) => {
+            const args = { member: name, until: world.both.clock.time + life, limit, onExceed };
+            await world.compare(userSessionsAdd, key(world), args);
+          },
+      );
+    const list = fc.array(member, { maxLength: 2 }).map(
+      (forget): Step =>
+        async (world) =>
+          void (await world.compare(userSessionsList, key(world), { forget })),
+    );
+    await check(
+      fc.oneof(
+        { weight: 6, arbitrary: fc.oneof(add, list, turnClock) },
+        { weight: 1, arbitrary: spoil(key, false) },
+      ),
+      150,
+    );
   });
 
   it('for cached responses', async () => {

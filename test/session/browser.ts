@@ -108,7 +108,9 @@ export class Browser {
     for (const [name, value] of answer.headers) {
       if (name.toLowerCase() !== 'set-cookie') continue;
       const [pair = ''] = value.split(';');
-      this.cookies.set(pair.slice(0, pair.indexOf('=')), pair.slice(pair.indexOf('=') + 1));
+      const cookie = pair.slice(0, pair.indexOf('='));
+      if (/; Expires=Thu, 01 Jan 1970/.test(value)) this.cookies.delete(cookie);
+      else this.cookies.set(cookie, pair.slice(pair.indexOf('=') + 1));
     }
   }
 }

@@ -113,9 +113,9 @@ describeOnBothEngines('the cookie', (url) => {
   it('can be signed anew without logging anyone out', async () => {
     const kit = kitForTest({ url: url() });
     const [old, both, fresh] = [
-      await serveSessions(kit, { secret: 'old' }),
-      await serveSessions(kit, { secret: ['new', 'old'] }),
-      await serveSessions(kit, { secret: 'new' }),
+      await serveSessions(kit, { secret: 'an old secret' }),
+      await serveSessions(kit, { secret: ['a new secret', 'an old secret'] }),
+      await serveSessions(kit, { secret: 'a new secret' }),
     ];
     const withOld = new Browser(old);
     await withOld.get('/view');

@@ -76,7 +76,15 @@ describe('a session on memory:', () => {
 
 describe('on both engines, the stored session', () => {
   const HOUR = 3_600_000;
-  const write = { mode: 'create', idle: HOUR, absolute: 0, data: Buffer.from('{}') } as const;
+  const write = {
+    mode: 'create',
+    revision: 0,
+    idle: HOUR,
+    absolute: 0,
+    touchAfter: 60_000,
+    owner: '',
+    data: Buffer.from('{}'),
+  } as const;
 
   async function onBoth(
     tests: (run: Awaited<ReturnType<typeof startBothEngines>>, key: string) => Promise<void>,
@@ -119,9 +127,9 @@ describe('on both engines, the stored session', () => {
         data: null,
       });
       expect(await redis.run(sessionWrite, [key], { ...write, mode: 'update' })).toMatchObject({
-        written: false,
+        outcome: 'gone',
       });
-      expect(await redis.run(sessionWrite, [key], write)).toMatchObject({ written: true });
+      expect(await redis.run(sessionWrite, [key], write)).toMatchObject({ outcome: 'written' });
     }));
 
   it('has a TTL that ends with its deadline', () =>

@@ -7,9 +7,14 @@ describe('kit.session refuses', () => {
   const wrong: readonly (readonly [name: string, options: unknown, message: RegExp])[] = [
     ['an unknown option', { ttl: '1h' }, /kit\.session: unknown option `ttl`; known options: secret,/],
     ['a mistyped option', { idel: '1h' }, /did you mean `idle`\?/],
-    ['an empty secret', { secret: '' }, /`secret` is not usable; it must be a string, or an array/],
+    [
+      'an empty secret',
+      { secret: '' },
+      /`secret` is not usable; it must be a string of at least 8 characters/,
+    ],
+    ['a short secret', { secret: 'hunter2' }, /`secret` is not usable/],
     ['no secret at all', { secret: [] }, /`secret` is not usable/],
-    ['a number as a secret', { secret: ['a', 5] }, /`secret` is not usable/],
+    ['a number as a secret', { secret: ['a long secret', 5] }, /`secret` is not usable/],
     [
       'a cookie name with a space',
       { name: 'my sid' },

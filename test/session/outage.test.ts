@@ -54,6 +54,30 @@ function expectRefusal(answer: Answer): void {
 }
 
 describeWithServers('while Redis is away', () => {
+  it.each(['error', 'anonymous'] as const)(
+    'nobody is logged in or out by halves, and the deadline holds (%s)',
+    async (onError) => {
+      const { server, browser } = await start({ onError }, (redis) => ({
+        '/in': async (req, res) => {
+          if (req.query.freeze !== undefined) redis.freeze();
+          const error = await req.session.login('bob').catch((thrown: unknown) => thrown);
+          res.json({ failed: error instanceof Error, still: dataOf(req) });
+        },
+      }));
+      const before = browser.cookies.get('connect.sid');
+      const answer = await timed(() => browser.get('/in?freeze'));
+      server.thaw();
+      expect(JSON.parse(answer.body)).toEqual({ failed: true, still: { userId: 'ann' } });
+      expect(browser.cookies.get('connect.sid')).toBe(before);
+      await until('the session is back', async () => (await browser.get('/')).body === '{"userId":"ann"}');
+      server.freeze();
+      const frozen = await timed(() => browser.get('/in'));
+      server.thaw();
+      if (onError === 'error') expectRefusal(frozen);
+      else expect(JSON.parse(frozen.body)).toEqual({ failed: true, still: {} });
+    },
+  );
+
   describe("with onError 'error'", () => {
     it('a frozen server is a 503 within the deadline, and its sessions are back when it thaws', async () => {
       const { server, browser, errors } = await start();

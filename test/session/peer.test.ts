@@ -38,14 +38,14 @@ describeWithServers('beside express-session with connect-redis, a session', () =
     const ours = await commandsOf(async (url) => {
       const kit = kitForTest({ url });
       await kit.ready();
-      return kit.session({ secret: 'secret' }) as RequestHandler;
+      return kit.session({ secret: 'a secret of both' }) as RequestHandler;
     });
     const theirs = await commandsOf(async (url) => {
       const client = createClient({ url });
       await client.connect();
       onTestFinished(() => client.destroy());
       const store = new RedisStore({ client });
-      return expressSession({ store, secret: 'secret', resave: false, saveUninitialized: false });
+      return expressSession({ store, secret: 'a secret of both', resave: false, saveUninitialized: false });
     });
     expect(ours).toEqual({ none: 0, read: 1, modified: 2 });
     expect(theirs).toEqual({ none: 0, read: 2, modified: 2 });

@@ -9,6 +9,7 @@ import { memoryEngine } from '../../src/engine/memory-engine.ts';
 import { MemoryKeyspace } from '../../src/engine/memory-keyspace.ts';
 import type { SessionOptions } from '../../src/index.ts';
 import { packSession } from '../../src/operations/session-record.ts';
+import type { Seal } from '../../src/session/index.ts';
 import { sessionMiddleware } from '../../src/session/index.ts';
 import { TestClock } from '../support/both-engines.ts';
 import { redisUrl } from '../support/context.ts';
@@ -52,6 +53,7 @@ async function inMemory(): Promise<Meddling> {
     reporter: new Reporter(events, silentLogger),
     budgetOf: requestBudgets(500),
     isMemory: true,
+    seals: new Set<Seal>(),
   };
   return {
     prefix,
@@ -62,28 +64,41 @@ async function inMemory(): Promise<Meddling> {
   };
 }
 
-function record(json: string): Buffer {
-  const created = Date.now();
-  const times = { created, expires: created + TTL_MS, idle: TTL_MS, absolute: 0 };
-  return packSession({ ...times, data: Buffer.from(json) });
+function recordOf(data: Buffer): Buffer {
+  const now = Date.now();
+  const times = { created: now, seen: now, idle: TTL_MS, absolute: 0, indexed: 0 };
+  return packSession({ ...times, revision: 1, owner: '', data });
+}
+
+/** A session as it would be stored, of JSON texts that may be none. */
+function record(content: string, meta = '{"cookie":{}}'): Buffer {
+  const length = Buffer.alloc(4);
+  length.writeUInt32BE(Buffer.byteLength(meta));
+  return recordOf(Buffer.concat([Buffer.of(0), length, Buffer.from(meta), Buffer.from(content)]));
 }
 
 const CORRUPT: Readonly<Record<string, Buffer>> = {
   nothing: Buffer.alloc(0),
   'a single byte': Buffer.from('S'),
   'the magic alone': Buffer.from('S\x01'),
-  'a header cut short': record('{"cookie":{}}').subarray(0, 25),
+  'a header cut short': record('{}').subarray(0, 36),
+  'a header that counts beyond its end': Buffer.concat([record('{}').subarray(0, 36), Buffer.of(200)]),
+  'no data': recordOf(Buffer.alloc(0)),
+  'data cut short': record('{}').subarray(0, 50),
+  'a length beyond the data': recordOf(Buffer.from([0, 0xff, 0xff, 0xff, 0xff, 1])),
+  'data of another kind': recordOf(Buffer.from('{"cookie":{}}')),
   'another magic': Buffer.from('X\x01'.padEnd(60, 'x')),
   'version 0': Buffer.from('S\x00'.padEnd(60, '\x7f')),
   "another library's JSON": Buffer.from('{"cookie":{"path":"/"},"userId":"ann"}'),
   'no JSON': record(''),
-  'broken JSON': record('{"cookie":{},"userId":'),
+  'broken JSON': record('{"userId":'),
   'no object': record('"ann"'),
   null: record('null'),
   'a list': record('[1]'),
-  'no cookie': record('{"userId":"ann"}'),
-  'a cookie that is none': record('{"cookie":"path","userId":"ann"}'),
-  'a cookie that makes express-session throw': record('{"cookie":{"maxAge":"long"},"userId":"ann"}'),
+  'broken facts': record('{"userId":"ann"}', '{"cookie":'),
+  'no cookie': record('{"userId":"ann"}', '{}'),
+  'a cookie that is none': record('{"userId":"ann"}', '{"cookie":"path"}'),
+  'a cookie that makes express-session throw': record('{"userId":"ann"}', '{"cookie":{"maxAge":"long"}}'),
 };
 
 describe.each([
@@ -163,7 +178,7 @@ describe.each([
 
   it('with data of dangerous names is read without harm', async () => {
     const { store, told, browser, key } = await start();
-    const hostile = '{"cookie":{"path":"/"},"__proto__":{"admin":true},"save":1,"touch":1,"note":"kept"}';
+    const hostile = '{"__proto__":{"admin":true},"save":1,"touch":1,"login":"ann","note":"kept"}';
     await store.put(key, record(hostile));
     expect((await browser.get('/view')).body).toBe('1');
     expect(await browser.data()).toEqual({ note: 'kept', views: 1 });
@@ -185,5 +200,5 @@ it('a value of another type counts as absent', async () => {
   await client.rPush(key, 'a list');
   await client.pExpire(key, TTL_MS);
   expect((await browser.get('/view')).body).toBe('1');
-  expect(told).toEqual([{}]);
+  expect(told).toEqual([{ handle: key.slice(-44, -1) }]);
 });

@@ -101,6 +101,79 @@ describeWithServers('on the wire', () => {
     expect(await count(() => browser.get('/logout'))).toEqual(['EVALSHA', 'DEL']);
   });
 
+  it('login() costs a read, a write, the index and the end of the old session; logout() a read and both ends', async () => {
+    const { port, browser, count } = await start(
+      {},
+      {
+        '/in': async (req: Request, res: Response) => {
+          await req.session.login('ann', { data: { note: 'x' } });
+          res.end();
+        },
+        '/out': async (req: Request, res: Response) => {
+          await req.session.logout();
+          res.end();
+        },
+      },
+    );
+    const other = new Browser(port);
+    for (const path of ['/in', '/out']) await other.get(path);
+    expect(await count(() => browser.get('/in'))).toEqual(['EVALSHA', 'EVALSHA', 'EVALSHA', 'DEL']);
+    expect(await count(() => browser.get('/'))).toEqual(['EVALSHA']);
+    expect(await count(() => browser.get('/out'))).toEqual(['EVALSHA', 'DEL', 'EVALSHA']);
+    expect(await count(() => new Browser(port).get('/in'))).toEqual(['EVALSHA', 'EVALSHA']);
+  });
+
+  it('a stale id costs a read, and the same one only once more for each request', async () => {
+    const { browser, count } = await start();
+    const cookie = browser.cookies.get('connect.sid') ?? '';
+    await browser.get('/logout');
+    browser.cookies.set('connect.sid', cookie);
+    expect(await count(() => browser.get('/'))).toEqual(['EVALSHA']);
+    expect(await count(() => browser.get('/logout'))).toEqual(['EVALSHA']);
+  });
+
+  it('a conflict costs one command more', async () => {
+    const inside = new Gate();
+    const gate = new Gate();
+    const { browser, count } = await start(
+      {},
+      {
+        '/slow': async (req: Request, res: Response) => {
+          inside.open();
+          await gate.promise;
+          req.session.note = 'late';
+          res.end();
+        },
+      },
+    );
+    const commands = await count(async () => {
+      const slow = browser.begin('/slow');
+      await inside.promise;
+      await browser.get('/view');
+      gate.open();
+      await slow.answer();
+    });
+    expect(commands).toHaveLength(5);
+    expect(await browser.data()).toMatchObject({ note: 'late', views: 2 });
+  });
+
+  it('a request that took longer than half the idle time moves the deadline again at its end', async () => {
+    const inside = new Gate();
+    const { browser, count } = await start(
+      { idle: 200, touchAfter: 100 },
+      {
+        '/slow': async (_req: Request, res: Response) => {
+          inside.open();
+          const begun = performance.now();
+          await until('half the idle time has passed', async () => performance.now() - begun > 101);
+          res.end();
+        },
+      },
+    );
+    await browser.get('/view');
+    expect(await count(() => browser.get('/slow'))).toEqual(['EVALSHA', 'EVALSHA']);
+  });
+
   it('the session of a client that went away is written once when the handler ends', async () => {
     const inside = new Gate();
     const { server, browser } = await start(

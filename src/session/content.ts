@@ -1,0 +1,33 @@
+import type expressSession from 'express-session';
+import { asError, RedisKitError } from '../base/errors.ts';
+import type { SessionPayload } from './payload.ts';
+import type { DeviceFacts } from './request-sessions.ts';
+
+/** What decides whether a session changed: everything but its cookie. */
+export function contentOf(session: object): string {
+  return stringify({ ...session, cookie: undefined });
+}
+
+/** A session as it is stored. */
+export function payloadOf(session: object, facts?: DeviceFacts): SessionPayload {
+  const { cookie = {} } = session as { cookie?: object };
+  const meta = { ...facts, cookie: JSON.parse(stringify(cookie)) as Record<string, unknown> };
+  return { content: contentOf(session), meta };
+}
+
+function stringify(session: object): string {
+  try {
+    return JSON.stringify(session);
+  } catch (error) {
+    throw new RedisKitError(
+      'ERR_REDIS_KIT_SESSION_DATA',
+      `req.session holds something that JSON cannot, so it was not saved: ${asError(error).message}`,
+      { cause: error },
+    );
+  }
+}
+
+/** What express-session makes a session of. */
+export function dataOf({ meta, content }: SessionPayload): expressSession.SessionData {
+  return { ...(JSON.parse(content) as object), cookie: meta.cookie } as unknown as expressSession.SessionData;
+}

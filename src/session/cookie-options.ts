@@ -1,0 +1,92 @@
+import type { CookieOptions as ExpressSessionCookie } from 'express-session';
+import { OptionReader } from '../base/check.ts';
+import type { Req } from '../http/middleware.ts';
+
+/** express-session's cookie options. Without `maxAge` the server alone decides how long a session lives. */
+export type CookieOptions = Pick<
+  ExpressSessionCookie,
+  'domain' | 'httpOnly' | 'maxAge' | 'partitioned' | 'path' | 'priority' | 'sameSite' | 'secure'
+>;
+
+const COOKIE_NAMES = [
+  'domain',
+  'httpOnly',
+  'maxAge',
+  'partitioned',
+  'path',
+  'priority',
+  'sameSite',
+  'secure',
+] as const;
+
+/** A fixed cookie, or how to make one for a request. */
+export type CookieSetting = CookieOptions | ((req: Req) => CookieOptions);
+
+/** `isProxied`: the option `proxy`, for cookies that are made for a request. */
+export function resolveCookie(
+  reader: OptionReader,
+  name: string,
+  isProxied: boolean | undefined,
+): CookieSetting {
+  const given = reader.value('cookie');
+  if (typeof given !== 'function') return checkedCookie(reader, name, given === undefined ? {} : given);
+  return function cookieOfRequest(req) {
+    const cookie = checkedCookie(reader, name, given(req));
+    // express-session resolves this itself only where the options are no function.
+    return cookie.secure === 'auto' ? { ...cookie, secure: isSecure(req, isProxied) } : cookie;
+  };
+}
+
+function checkedCookie(reader: OptionReader, name: string, given: unknown): CookieOptions {
+  const cookie = cookieOf(new OptionReader('kit.session({ cookie })', given, COOKIE_NAMES));
+  // Browsers compare the prefixes without regard to case (RFC 6265bis, section 4.1.3).
+  const isHost = /^__host-/i.test(name);
+  if ((isHost || /^__secure-/i.test(name)) && cookie.secure !== true) {
+    throw reader.error('name', 'browsers take this prefix only with `cookie: { secure: true }`');
+  }
+  if (isHost && (cookie.path !== '/' || cookie.domain !== undefined)) {
+    throw reader.error('name', `browsers take this prefix only with the path '/' and without a domain`);
+  }
+  return cookie;
+}
+
+/** As express-session sees it. */
+function isSecure(req: Req, isProxied: boolean | undefined): boolean {
+  if (Reflect.get(req.socket, 'encrypted') === true) return true;
+  if (isProxied === undefined) return req.secure === true;
+  const [proto = ''] = String(req.headers['x-forwarded-proto'] ?? '').split(',');
+  return isProxied && proto.trim().toLowerCase() === 'https';
+}
+
+function cookieOf(reader: OptionReader): CookieOptions {
+  const path = reader.string('path') ?? '/';
+  const domain = reader.string('domain');
+  const secure = reader.oneOf('secure', [true, false, 'auto'], 'auto');
+  const sameSite = reader.oneOf('sameSite', [true, false, 'lax', 'strict', 'none'], 'lax');
+  if (!/^\/[\x20-\x3a\x3d-\x7e]*$/.test(path)) {
+    throw reader.error('path', `it must begin with '/' and have no character that a cookie may not have`);
+  }
+  if (domain !== undefined && !/^\.?[a-z0-9-]+(\.[a-z0-9-]+)*$/i.test(domain)) {
+    throw reader.error('domain', `it must be a host name like 'example.com'`);
+  }
+  if (secure === false && sameSite === 'none') {
+    throw reader.error('sameSite', 'browsers take this only from a cookie with `secure: true`');
+  }
+  if (secure === false && reader.value('partitioned') === true) {
+    throw reader.error('partitioned', 'browsers take this only from a cookie with `secure: true`');
+  }
+  const maxAge = reader.value('maxAge') === null ? undefined : reader.duration('maxAge');
+  // express-session takes an undefined for a value.
+  return {
+    path,
+    httpOnly: reader.boolean('httpOnly', true),
+    sameSite,
+    secure,
+    ...(domain === undefined ? {} : { domain }),
+    ...(maxAge === undefined ? {} : { maxAge }),
+    ...(reader.has('partitioned') ? { partitioned: reader.boolean('partitioned', false) } : {}),
+    ...(reader.has('priority')
+      ? { priority: reader.oneOf('priority', ['low', 'medium', 'high'], 'medium') }
+      : {}),
+  };
+}

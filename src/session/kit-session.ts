@@ -1,0 +1,230 @@
+import type { IncomingMessage } from 'node:http';
+import expressSession from 'express-session';
+import { describe, OptionReader } from '../base/check.ts';
+import type { Duration } from '../base/duration.ts';
+import { ConfigError, ConnectionError, StoreError } from '../base/errors.ts';
+import type { Req } from '../http/middleware.ts';
+import { payloadOf } from './content.ts';
+import type { SessionRecords } from './record.ts';
+import type { RequestSessions } from './request-sessions.ts';
+
+export interface LoginOptions {
+  /** What the new session holds besides `userId`. */
+  readonly data?: Readonly<Record<string, unknown>> | undefined;
+  /** Keeps the cookie, and the session when it is not used, this long; default: until the browser ends, and `idle`. */
+  readonly remember?: Duration | undefined;
+}
+
+declare module 'express-session' {
+  interface SessionData {
+    /** Whose session this is, once somebody has logged in. */
+    userId?: string | undefined;
+  }
+
+  interface Session {
+    /**
+     * Begins a new session, with a new id, for a user, in whose list `kit.sessions` shows it; the old one ends.
+     * Rejects, and changes nothing, when the store cannot be reached or the user has too many sessions.
+     */
+    login(userId: string, options?: LoginOptions): Promise<void>;
+    /** Ends the session, here and in the list of its user, and clears the cookie; `req.session` is empty then. */
+    logout(): Promise<void>;
+  }
+}
+
+/** A request's view of the store, as its session needs it. */
+export interface SessionView {
+  readonly records: SessionRecords;
+  readonly request: RequestSessions;
+  read(id: string): Promise<expressSession.SessionData | null>;
+  write(id: string, session: object): Promise<void>;
+  end(id: string): Promise<void>;
+  generate(req: Express.Request): void;
+  createSession(req: Express.Request, data: expressSession.SessionData): unknown;
+}
+
+const views = new WeakMap<IncomingMessage, SessionView>();
+
+export function giveView(req: IncomingMessage, view: SessionView): void {
+  views.set(req, view);
+}
+
+type Session = expressSession.Session & { readonly req: Req };
+
+type Callback = ((error?: unknown) => void) | undefined;
+
+/*
+ * express-session's methods call back; ours do so as well, and return a promise. Who waits for neither must not be
+ * ended by a rejection.
+ */
+const METHODS = {
+  save(this: Session, callback?: Callback): Promise<void> {
+    return told(viewOf(this).write(this.id, this), callback);
+  },
+
+  reload(this: Session, callback?: Callback): Promise<void> {
+    return told(reload(this), callback);
+  },
+
+  destroy(this: Session, callback?: Callback): Promise<void> {
+    const view = viewOf(this);
+    Reflect.deleteProperty(this.req, 'session');
+    forgetCookie(view, this.id);
+    return told(view.end(this.id), callback);
+  },
+
+  regenerate(this: Session, callback?: Callback): Promise<void> {
+    return told(regenerate(this), callback);
+  },
+
+  login(this: Session, userId: string, options?: LoginOptions): Promise<void> {
+    return told(login(this, userId, options), undefined);
+  },
+
+  logout(this: Session): Promise<void> {
+    return told(logout(this), undefined);
+  },
+};
+
+/** What `new` makes is a session with these methods; data under their names does not hide them. */
+function KitSession(): void {
+  // Only its prototype is used.
+}
+KitSession.prototype = Object.create(
+  expressSession.Session.prototype,
+  Object.fromEntries(
+    Object.entries(METHODS).map(([name, value]) => [name, { value, configurable: true, writable: true }]),
+  ),
+);
+
+export function makeSession(req: Express.Request, data: expressSession.SessionData): expressSession.Session {
+  return Reflect.construct(expressSession.Session, [req, data], KitSession);
+}
+
+/** Gives a session that express-session has made our methods, in place of those that it has put on it. */
+export function inheritSession(session: object): void {
+  for (const name of ['save', 'reload']) {
+    if (!Object.prototype.propertyIsEnumerable.call(session, name)) Reflect.deleteProperty(session, name);
+  }
+  if (Object.getPrototypeOf(session) !== KitSession.prototype) {
+    Object.setPrototypeOf(session, KitSession.prototype);
+  }
+}
+
+/** The names of methods that a handler has written data to, which would be lost with the request. */
+export function hiddenMethods(session: object): readonly string[] {
+  return Object.keys(METHODS).filter((name) => Object.hasOwn(session, name));
+}
+
+function viewOf(session: Session): SessionView {
+  const view = views.get(session.req);
+  if (view !== undefined) return view;
+  throw new TypeError('this session belongs to no request that kit.session has seen');
+}
+
+function told(work: Promise<void>, callback: Callback): Promise<void> {
+  if (typeof callback === 'function') {
+    // Outside the promise: what the callback throws is its caller's, and no reason to call again.
+    work.then(
+      () => process.nextTick(callback, null),
+      (error: unknown) => process.nextTick(callback, error),
+    );
+  }
+  work.catch(() => undefined);
+  return work;
+}
+
+async function reload(session: Session): Promise<void> {
+  const view = viewOf(session);
+  const data = await view.read(session.id);
+  if (data === null) throw new StoreError('ERR_REDIS_KIT_SESSION_GONE', 'the session has ended elsewhere');
+  view.createSession(session.req, data);
+}
+
+async function regenerate({ req }: Session): Promise<void> {
+  const view = viewOf(req.session as Session);
+  const previous = req.sessionID;
+  try {
+    await view.end(previous);
+  } finally {
+    view.generate(req);
+  }
+}
+
+async function login(session: Session, userId: string, options: LoginOptions = {}): Promise<void> {
+  const { data, rememberMs } = checkLogin(session, userId, options);
+  const view = viewOf(session);
+  const { records, request } = view;
+  const { req } = session;
+  await request.underWay;
+  if (request.isDetached) {
+    throw new ConnectionError('nobody can log in while the session store cannot be reached');
+  }
+  const previous = { session: req.session, id: req.sessionID };
+  view.generate(req);
+  const id = req.sessionID;
+  try {
+    Object.assign(req.session, data, { userId });
+    if (rememberMs !== undefined) req.session.cookie.maxAge = rememberMs;
+    const payload = payloadOf(req.session, request.facts);
+    const created = await records.createFor(userId, id, payload, request.budget);
+    if (created === undefined)
+      throw new StoreError('ERR_REDIS_KIT_SESSION_CONFLICT', 'the id of the new session is taken');
+    request.stored.set(id, created);
+    await endPrevious(view, previous.id, id);
+  } catch (error) {
+    Object.assign(req, { session: previous.session, sessionID: previous.id });
+    throw error;
+  }
+  request.cookie?.keep();
+}
+
+/** An old session that lived on would let in whoever knows its id: then the new one must not live either. */
+async function endPrevious({ records, request }: SessionView, previous: string, id: string): Promise<void> {
+  const known = request.stored.get(previous);
+  if (known === undefined) return;
+  try {
+    await records.destroy(previous, known, request.budget);
+  } catch (error) {
+    await records
+      .destroy(id, request.stored.get(id), request.budget)
+      .catch((failed: unknown) => records.failed(failed));
+    request.stored.delete(id);
+    throw error;
+  }
+  request.stored.delete(previous);
+  records.rotated(previous, id);
+}
+
+async function logout({ req, id }: Session): Promise<void> {
+  const view = viewOf(req.session as Session);
+  forgetCookie(view, id);
+  await view.end(id);
+  view.generate(req);
+  view.request.blank = req.sessionID;
+}
+
+/** Called before the store is asked: should it fail, at least the client has forgotten. */
+export function forgetCookie({ request }: Pick<SessionView, 'request'>, id: string): void {
+  // One that was made for this request is not in the client yet.
+  if (!request.made.has(id) && request.originalCookie !== undefined) {
+    request.cookie?.clear(request.originalCookie);
+  }
+}
+
+function checkLogin(session: object, userId: unknown, options: LoginOptions) {
+  if (typeof userId !== 'string' || userId === '') {
+    throw new ConfigError(
+      `req.session.login: the user's id is ${describe(userId)}; it must be a string that is not empty`,
+    );
+  }
+  const reader = new OptionReader('req.session.login', options, ['data', 'remember']);
+  const data = reader.value('data') ?? {};
+  if (typeof data !== 'object' || Array.isArray(data)) throw reader.error('data', 'it must be an object');
+  const taken = Object.keys(data).find(
+    (name) => name in expressSession.Session.prototype || name === 'cookie' || name in METHODS,
+  );
+  if (taken !== undefined)
+    throw reader.error('data', `a session has a \`${taken}\` of its own; take another name`);
+  return { session, data, rememberMs: reader.duration('remember') };
+}

@@ -1,0 +1,51 @@
+import expressSession from 'express-session';
+
+/** What is kept of a session besides the app's own data. */
+export interface SessionMeta {
+  /** express-session's cookie, as its `toJSON` gives it. */
+  readonly cookie: Readonly<Record<string, unknown>>;
+  /** Whom `login` was called for, and from where. */
+  readonly ip?: string | undefined;
+  readonly userAgent?: string | undefined;
+}
+
+/** A session's data as the room stores it; `content` is the JSON of everything but the cookie. */
+export interface SessionPayload {
+  readonly meta: SessionMeta;
+  readonly content: string;
+}
+
+/* Packed as [length of meta u32][meta as JSON][content]: the content is compared and handed on without parsing it. */
+
+export function packPayload({ meta, content }: SessionPayload): Buffer {
+  const head = Buffer.from(JSON.stringify(meta));
+  const length = Buffer.alloc(4);
+  length.writeUInt32BE(head.length);
+  return Buffer.concat([length, head, Buffer.from(content)]);
+}
+
+/** Undefined when the bytes are none, or nothing that a session can be made of. */
+export function unpackPayload(bytes: Buffer | undefined): SessionPayload | undefined {
+  if (bytes === undefined || bytes.length < 4) return undefined;
+  const contentAt = 4 + bytes.readUInt32BE(0);
+  if (contentAt > bytes.length) return undefined;
+  try {
+    const meta: unknown = JSON.parse(bytes.toString('utf8', 4, contentAt));
+    const content = bytes.toString('utf8', contentAt);
+    if (!isMeta(meta) || !isObject(JSON.parse(content))) return undefined;
+    return { meta, content };
+  } catch {
+    return undefined;
+  }
+}
+
+function isMeta(value: unknown): value is SessionMeta {
+  if (!isObject(value) || !isObject(value.cookie)) return false;
+  // Throws what it would throw when the session is made of it.
+  Reflect.construct(expressSession.Cookie, [value.cookie]);
+  return true;
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,84 @@
+import { performance } from 'node:perf_hooks';
+import { StoreError } from '../base/errors.ts';
+import { type PlainSessionArgs, type PlainSessionReply, plainSession } from '../operations/plain-session.ts';
+import type { SessionData, StoreWork } from './public-store.ts';
+import type { SessionDeps } from './user-index.ts';
+
+const NO_DATA = Buffer.alloc(0);
+
+/** connect-redis's sessions, in its keys: the JSON as it is, and a life that the key's TTL ends. */
+export function plainStoreWork(
+  prefix: string,
+  { idle, touchAfter }: { readonly idle: number; readonly touchAfter: number },
+  { engine, reporter }: SessionDeps,
+): StoreWork {
+  /** When what is stored will end, by this process's clock, for sessions that were read. */
+  const endsAt = new WeakMap<object, number>();
+
+  function run(
+    key: string,
+    args: Partial<PlainSessionArgs> & Pick<PlainSessionArgs, 'mode'>,
+  ): Promise<PlainSessionReply> {
+    return engine.run(plainSession, [key], { ttl: 0, data: NO_DATA, ...args });
+  }
+
+  async function read(key: string): Promise<SessionData | null> {
+    const { found, data, ttl } = await run(key, { mode: 'get' });
+    const session = data === null ? undefined : parse(data);
+    if (found === 'corrupt' || (data !== null && session === undefined)) {
+      const message = 'a session of connect-redis cannot be read and counts as absent';
+      reporter.failure('session', new StoreError('ERR_REDIS_KIT_CORRUPT', message));
+    }
+    if (session === undefined) return null;
+    endsAt.set(session, performance.now() + ttl);
+    return session;
+  }
+
+  /** As connect-redis reckons it, though in milliseconds. */
+  function ttlOf({ cookie }: SessionData): number {
+    if (!cookie?.expires) return idle;
+    return Math.ceil(Number(new Date(cookie.expires)) - Date.now());
+  }
+
+  return {
+    get: (id) => read(prefix + id),
+    made(session, data) {
+      const end = endsAt.get(data);
+      if (end !== undefined) endsAt.set(session, end);
+    },
+    async set(id, session) {
+      const ttl = ttlOf(session);
+      if (ttl > 0) await run(prefix + id, { mode: 'set', ttl, data: Buffer.from(JSON.stringify(session)) });
+      else await engine.delete([prefix + id]);
+    },
+    async touch(id, session) {
+      const ttl = ttlOf(session);
+      const left = (endsAt.get(session) ?? Number.NEGATIVE_INFINITY) - performance.now();
+      if (ttl > 0 && ttl - left >= touchAfter) await run(prefix + id, { mode: 'touch', ttl });
+    },
+    async destroy(id) {
+      await engine.delete([prefix + id]);
+    },
+    async *names() {
+      for await (const page of engine.scan({ room: 'session', start: prefix, end: '' })) {
+        yield page.map((key) => key.slice(prefix.length));
+      }
+    },
+    peek: (id) => read(prefix + id),
+    async remove(id) {
+      await engine.delete([prefix + id]);
+    },
+  };
+}
+
+function parse(data: Buffer): SessionData | undefined {
+  try {
+    const session: unknown = JSON.parse(data.toString());
+    const isSession = typeof session === 'object' && session !== null && 'cookie' in session;
+    return isSession && typeof session.cookie === 'object' && session.cookie !== null
+      ? (session as SessionData)
+      : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,51 @@
+import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
+
+/** How a session's bytes are kept from those who can read Redis. */
+export interface Seal {
+  /** `handle` binds the bytes to their session: under another key they cannot be opened. */
+  close(plain: Buffer, handle: string): Buffer;
+  /** Undefined when the bytes are not of this seal. */
+  open(stored: Buffer, handle: string): Buffer | undefined;
+}
+
+const PLAIN = 0;
+const AES_256_GCM = 1;
+const NONCE_BYTES = 12;
+const TAG_BYTES = 16;
+
+/** Stored as [0][bytes]. */
+export const noSeal: Seal = {
+  close: (plain) => Buffer.concat([Buffer.of(PLAIN), plain]),
+  open: (stored) => (stored[0] === PLAIN ? stored.subarray(1) : undefined),
+};
+
+/**
+ * Stored as [1][nonce, 12 bytes][tag, 16 bytes][ciphertext]. The first key writes, all read. What was stored in plain
+ * is not opened: who can write to Redis could otherwise make sessions of their own.
+ */
+export function aesSeal(keys: readonly Uint8Array[]): Seal {
+  const [newest] = keys;
+  if (newest === undefined) throw new TypeError('a seal needs a key');
+  return {
+    close(plain, handle) {
+      const nonce = randomBytes(NONCE_BYTES);
+      const cipher = createCipheriv('aes-256-gcm', newest, nonce).setAAD(Buffer.from(handle));
+      const text = [cipher.update(plain), cipher.final()];
+      return Buffer.concat([Buffer.of(AES_256_GCM), nonce, cipher.getAuthTag(), ...text]);
+    },
+    open(stored, handle) {
+      const textAt = 1 + NONCE_BYTES + TAG_BYTES;
+      if (stored[0] !== AES_256_GCM || stored.length < textAt) return undefined;
+      for (const key of keys) {
+        const decipher = createDecipheriv('aes-256-gcm', key, stored.subarray(1, 1 + NONCE_BYTES));
+        decipher.setAAD(Buffer.from(handle)).setAuthTag(stored.subarray(1 + NONCE_BYTES, textAt));
+        try {
+          return Buffer.concat([decipher.update(stored.subarray(textAt)), decipher.final()]);
+        } catch {
+          // Of another key.
+        }
+      }
+      return undefined;
+    },
+  };
+}

@@ -1,0 +1,23 @@
+import { ownStoreWork } from './own-store.ts';
+import { plainStoreWork } from './plain-store.ts';
+import { CallbackStore, type PublicSessionStore } from './public-store.ts';
+import { SessionRecords } from './record.ts';
+import { noSeal } from './seal.ts';
+import { resolveStoreOptions, type StoreOptions } from './store-options.ts';
+import type { SessionDeps } from './user-index.ts';
+
+export function makeSessionStore(options: StoreOptions, deps: SessionDeps): PublicSessionStore {
+  const { idle, touchAfter, plainPrefix } = resolveStoreOptions(options);
+  if (plainPrefix !== undefined)
+    return new CallbackStore(plainStoreWork(plainPrefix, { idle, touchAfter }, deps));
+  const records = new SessionRecords(deps, {
+    idle,
+    cookieMaxAge: undefined,
+    absolute: 0,
+    touchAfter,
+    conflicts: 'merge',
+    maxPerUser: undefined,
+    seal: noSeal,
+  });
+  return new CallbackStore(ownStoreWork(records, touchAfter, deps));
+}

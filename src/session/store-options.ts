@@ -1,0 +1,49 @@
+import { OptionReader } from '../base/check.ts';
+import type { Duration } from '../base/duration.ts';
+
+export interface StoreOptions {
+  /**
+   * A session whose cookie has no `maxAge` ends this long after its last use; default `'30m'`, with
+   * `compatible: 'connect-redis'` its `'1d'`.
+   */
+  readonly idle?: Duration | undefined;
+  /** The expiry is moved at most this often; default a tenth of `idle`, at most 60 s. */
+  readonly touchAfter?: Duration | undefined;
+  /** What connect-redis's keys begin with, in place of the kit's own; default its `'sess:'`. */
+  readonly prefix?: string | undefined;
+  /** Reads and writes what connect-redis does, so that an app can change over, and back, without logging anyone out. */
+  readonly compatible?: 'connect-redis' | undefined;
+}
+
+export interface StoreSettings {
+  readonly idle: number;
+  readonly touchAfter: number;
+  /** Of connect-redis's keys; undefined for our own. */
+  readonly plainPrefix: string | undefined;
+}
+
+const MAX_TOUCH_AFTER_MS = 60_000;
+
+export function resolveStoreOptions(options: StoreOptions): StoreSettings {
+  const reader = new OptionReader('kit.sessionStore', options, [
+    'idle',
+    'touchAfter',
+    'prefix',
+    'compatible',
+  ]);
+  const isPlain = reader.has('compatible');
+  if (isPlain) reader.oneOf('compatible', ['connect-redis'], 'connect-redis');
+  if (!isPlain && reader.has('prefix')) {
+    throw reader.error(
+      'prefix',
+      `only \`compatible: 'connect-redis'\` has one; for other keys use kit.namespace()`,
+    );
+  }
+  const idle = reader.duration('idle', isPlain ? '1d' : '30m');
+  const touchAfter = reader.duration(
+    'touchAfter',
+    Math.max(1, Math.min(MAX_TOUCH_AFTER_MS, Math.floor(idle / 10))),
+  );
+  if (touchAfter >= idle) throw reader.error('touchAfter', 'it must be shorter than `idle`');
+  return { idle, touchAfter, plainPrefix: isPlain ? (reader.string('prefix') ?? 'sess:') : undefined };
+}

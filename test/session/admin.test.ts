@@ -1,0 +1,218 @@
+import type { Request, Response } from 'express';
+import { expect, it } from 'vitest';
+import type { RedisKit, SessionOptions } from '../../src/index.ts';
+import { Gate } from '../http/exchange.ts';
+import { eventsOf, kitForTest } from '../support/kits.ts';
+import { onEveryStore } from '../support/stores.ts';
+import { until } from '../support/until.ts';
+import { Browser, type Routes, serveSessions } from './browser.ts';
+
+const ROUTES: Routes = {
+  '/in': async (req: Request, res: Response) => {
+    try {
+      await req.session.login(String(req.query.user ?? 'ann'));
+      res.end('in');
+    } catch (error) {
+      res.status(409).end((error as { code?: string }).code);
+    }
+  },
+  '/out': async (req: Request, res: Response) => {
+    await req.session.logout();
+    res.end('out');
+  },
+};
+
+onEveryStore('kit.sessions', (kitOf) => {
+  async function start(options: SessionOptions = {}, routes: (kit: RedisKit) => Routes = () => ({})) {
+    const kit = kitOf();
+    const port = await serveSessions(kit, options, { ...ROUTES, ...routes(kit) });
+    const login = async (user = 'ann', headers = {}) => {
+      const browser = new Browser(port);
+      const answer = await browser.get(`/in?user=${user}`, { headers });
+      return Object.assign(browser, { answer });
+    };
+    return { kit, port, login };
+  }
+
+  it('lists who is logged in where, oldest first, under names that give nothing away', async () => {
+    const { kit, login } = await start({ idle: '1h', absolute: '2h' });
+    const before = Date.now() - 1_000;
+    const phone = await login('ann', { 'User-Agent': 'A phone' });
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    const laptop = await login('ann', { 'User-Agent': `A laptop ${'x'.repeat(1_000)}` });
+    await login('bob');
+    const sessions = await kit.sessions.list('ann');
+    expect(sessions.map(({ userAgent }) => userAgent?.slice(0, 8))).toEqual(['A phone', 'A laptop']);
+    expect(sessions[1]?.userAgent).toHaveLength(256);
+    for (const { handle, createdAt, lastSeenAt, expiresAt, ip } of sessions) {
+      expect(ip).toMatch(/127\.0\.0\.1$/);
+      expect(Number(createdAt)).toBeGreaterThan(before);
+      expect(Number(lastSeenAt)).toBeGreaterThanOrEqual(Number(createdAt));
+      expect(Number(expiresAt) - Number(lastSeenAt)).toBe(3_600_000);
+      expect([phone.sessionId, laptop.sessionId]).not.toContain(handle);
+    }
+    expect(await kit.sessions.list('nobody')).toEqual([]);
+    expect([await kit.sessions.count('ann'), await kit.sessions.count('bob')]).toEqual([2, 1]);
+    expect(await kit.sessions.count('nobody')).toBe(0);
+    expect(await kit.sessions.count()).toBe(3);
+    expect(await kit.namespace('other').sessions.list('ann')).toEqual([]);
+  });
+
+  it('does not list a session that was only given a userId by hand', async () => {
+    const { kit, port } = await start();
+    const browser = new Browser(port);
+    await browser.get('/login');
+    expect(await browser.data()).toEqual({ userId: 'ann' });
+    expect(await kit.sessions.list('ann')).toEqual([]);
+    expect(await kit.sessions.count()).toBe(1);
+  });
+
+  it('revokes one session at once', async () => {
+    const { kit, login } = await start();
+    const [first, second] = [await login(), await login()];
+    const [{ handle } = { handle: '' }] = await kit.sessions.list('ann');
+    const revoked = eventsOf(kit, 'session:revoked');
+    expect(await kit.sessions.revoke(handle)).toBe(true);
+    expect(await kit.sessions.revoke(handle)).toBe(false);
+    expect(revoked).toEqual([{ handle }]);
+    expect(await first.data()).toEqual({});
+    expect(await second.data()).toEqual({ userId: 'ann' });
+    expect(await kit.sessions.count('ann')).toBe(1);
+  });
+
+  it.each(['', 'x', '*', '{', `*${'x'.repeat(43)}`, 7 as unknown as string])(
+    'revokes nothing for %j',
+    async (handle) => {
+      const { kit } = await start();
+      expect(await kit.sessions.revoke(handle)).toBe(false);
+    },
+  );
+
+  it('revokes all others of a user, or all, and nobody else’s', async () => {
+    const { kit, login } = await start({}, (made) => ({
+      '/others': async (req, res) => {
+        const except = made.sessions.handleOf(req);
+        res.end(String(await made.sessions.revokeAll('ann', { except })));
+      },
+    }));
+    const browsers = [await login(), await login(), await login()] as const;
+    const bob = await login('bob');
+    expect((await browsers[1].get('/others')).body).toBe('2');
+    expect(await Promise.all(browsers.map((browser) => browser.data()))).toEqual([{}, { userId: 'ann' }, {}]);
+    expect(await kit.sessions.revokeAll('ann')).toBe(1);
+    expect(await kit.sessions.revokeAll('ann')).toBe(0);
+    expect(await browsers[1].data()).toEqual({});
+    expect(await bob.data()).toEqual({ userId: 'bob' });
+  });
+
+  it('refuses users that are none', async () => {
+    const { sessions } = kitOf();
+    for (const user of ['', undefined, null, 7] as string[]) {
+      await expect(sessions.list(user)).rejects.toThrow("the user's id is");
+      await expect(sessions.revokeAll(user)).rejects.toThrow("the user's id is");
+    }
+    await expect(sessions.revokeAll('ann', { but: 'x' } as never)).rejects.toThrow('unknown option `but`');
+  });
+
+  it('a request in flight does not bring a revoked session back', async () => {
+    const [inside, gate] = [new Gate(), new Gate()];
+    const { kit, login } = await start({}, () => ({
+      '/slow': async (req, res) => {
+        inside.open();
+        await gate.promise;
+        req.session.note = 'late';
+        res.end('done');
+      },
+    }));
+    const conflicts = eventsOf(kit, 'session:conflict');
+    const browser = await login();
+    const slow = browser.begin('/slow');
+    await inside.promise;
+    expect(await kit.sessions.revokeAll('ann')).toBe(1);
+    gate.open();
+    expect((await slow.answer()).header('set-cookie')).toBeUndefined();
+    expect(conflicts).toHaveLength(1);
+    expect(await browser.data()).toEqual({});
+    expect(await kit.sessions.list('ann')).toEqual([]);
+  });
+
+  it('a login that races a revokeAll is whole: listed and alive, or neither', async () => {
+    const { kit, login } = await start();
+    for (let round = 0; round < 10; round++) {
+      const [browser] = await Promise.all([login(), kit.sessions.revokeAll('ann')]);
+      const isAlive = JSON.stringify(await browser.data()) === '{"userId":"ann"}';
+      expect(await kit.sessions.count('ann')).toBe(isAlive ? 1 : 0);
+      await kit.sessions.revokeAll('ann');
+      expect(await browser.data()).toEqual({});
+    }
+  });
+
+  it('maxPerUser ends the oldest sessions for a new one', async () => {
+    const { kit, login } = await start({ maxPerUser: { limit: 2, onExceed: 'evict-oldest' } });
+    const revoked = eventsOf(kit, 'session:revoked');
+    const browsers = [];
+    for (let count = 0; count < 4; count++) {
+      browsers.push(await login());
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    const alive = await Promise.all(browsers.map((browser) => browser.data()));
+    expect(alive).toEqual([{}, {}, { userId: 'ann' }, { userId: 'ann' }]);
+    expect(await kit.sessions.count('ann')).toBe(2);
+    expect(revoked).toHaveLength(2);
+  });
+
+  it('maxPerUser refuses a login too many, until one has ended; the client keeps what it had', async () => {
+    const { kit, port, login } = await start({ maxPerUser: { limit: 1, onExceed: 'reject' } });
+    const first = await login();
+    const second = new Browser(port);
+    await second.get('/view');
+    expect((await second.get('/in')).body).toBe('ERR_REDIS_KIT_SESSION_LIMIT');
+    expect(await second.data()).toEqual({ views: 1 });
+    expect((await login('bob')).answer.body).toBe('in');
+    await first.get('/out');
+    expect((await second.get('/in')).body).toBe('in');
+    // One that ended without its index hearing of it makes room as well.
+    const [{ handle } = { handle: '' }] = await kit.sessions.list('ann');
+    await new Promise((resolve) => kit.sessionStore().clear(resolve));
+    expect(handle).not.toBe('');
+    expect((await login()).answer.body).toBe('in');
+    expect(await kit.sessions.count('ann')).toBe(1);
+  });
+
+  it('an index whose value is another’s begins anew, and says so', async () => {
+    if (kitOf().client === null) return;
+    const { kit, login } = await start();
+    const errors = eventsOf(kit, 'error');
+    await login();
+    const client = kit.client as { set(key: string, value: string, options: object): Promise<unknown> };
+    const { Keys } = await import('../../src/base/keys.ts');
+    const keys = new Keys(kit.prefix);
+    await client.set(keys.userSessions(keys.sessionOwner('ann')), 'x', { PX: 60_000 });
+    const browser = await login();
+    expect(await browser.data()).toEqual({ userId: 'ann' });
+    expect(await kit.sessions.count('ann')).toBe(1);
+    expect(errors[0]?.error).toMatchObject({ code: 'ERR_REDIS_KIT_CORRUPT' });
+  });
+});
+
+it('the index of a user lives as long as the sessions, however they are used, and no longer', async () => {
+  const clock = { time: 1_800_000_000_000, now: () => clock.time };
+  const kit = kitForTest({ url: 'memory:', clock });
+  const port = await serveSessions(kit, { idle: '10m', touchAfter: '1m' }, ROUTES);
+  const browser = new Browser(port);
+  await browser.get('/in');
+  const minutes = (count: number) => {
+    clock.time += count * 60_000;
+  };
+  // Used by reads only, then by writes only, for longer than the index would have lived.
+  for (const path of ['/', '/view']) {
+    for (let turn = 0; turn < 30; turn++) {
+      minutes(path === '/' ? 3 : 0.5);
+      await browser.get(path);
+      await until('it is listed', async () => (await kit.sessions.count('ann')) === 1);
+    }
+  }
+  minutes(11.5);
+  expect(await kit.sessions.count('ann')).toBe(0);
+  expect(await kit.sessions.count()).toBe(0);
+});

@@ -1,0 +1,152 @@
+import fc from 'fast-check';
+import { expect, it } from 'vitest';
+import type { SessionOptions } from '../../src/index.ts';
+import { mergeContents } from '../../src/session/merge.ts';
+import { Gate } from '../http/exchange.ts';
+import { eventsOf } from '../support/kits.ts';
+import { onEveryStore } from '../support/stores.ts';
+import { Browser, type Routes, serveSessions } from './browser.ts';
+
+onEveryStore('parallel requests of one session', (kitOf) => {
+  async function start(routes: Routes, options: SessionOptions = {}) {
+    const kit = kitOf();
+    const browser = new Browser(await serveSessions(kit, options, routes));
+    await browser.get('/view');
+    return { kit, browser };
+  }
+
+  /** Two requests that have both loaded the session before either saves. */
+  async function race(first: Routes[string], second: Routes[string], options: SessionOptions = {}) {
+    const gates = [new Gate(), new Gate()] as const;
+    const inside = [new Gate(), new Gate()] as const;
+    const held =
+      (at: 0 | 1, route: Routes[string]): Routes[string] =>
+      async (req, res) => {
+        inside[at].open();
+        await gates[at].promise;
+        await route(req, res);
+        res.end();
+      };
+    const { browser } = await start({ '/first': held(0, first), '/second': held(1, second) }, options);
+    const [one, two] = [browser.begin('/first'), browser.begin('/second')];
+    await Promise.all(inside.map((gate) => gate.promise));
+    gates[0].open();
+    await one.answer();
+    gates[1].open();
+    await two.answer();
+    return browser.data();
+  }
+
+  it('that set different fields both win', async () => {
+    const data = await race(
+      (req) => Object.assign(req.session, { cart: [1], empty: [], large: 9_007_199_254_740_991 }),
+      (req) => Object.assign(req.session, { theme: 'dark' }),
+    );
+    expect(data).toEqual({ views: 1, cart: [1], empty: [], large: 9_007_199_254_740_991, theme: 'dark' });
+  });
+
+  it('of which one deletes a field and the other sets one both win', async () => {
+    const data = await race(
+      (req) => void delete req.session.views,
+      (req) => Object.assign(req.session, { theme: 'dark' }),
+    );
+    expect(data).toEqual({ theme: 'dark' });
+  });
+
+  it('that set the same field leave the last one whole', async () => {
+    const data = await race(
+      (req) => Object.assign(req.session, { cart: { a: 1 } }),
+      (req) => Object.assign(req.session, { cart: { b: 2 } }),
+    );
+    expect(data).toEqual({ views: 1, cart: { b: 2 } });
+  });
+
+  it('leave the last session whole where they are told to', async () => {
+    const data = await race(
+      (req) => Object.assign(req.session, { cart: [1] }),
+      (req) => Object.assign(req.session, { theme: 'dark' }),
+      { conflicts: 'last-write' },
+    );
+    expect(data).toEqual({ views: 1, theme: 'dark' });
+  });
+
+  it('lose nothing when a request saves again after it was merged', async () => {
+    const data = await race(
+      (req) => Object.assign(req.session, { cart: [1] }),
+      async (req) => {
+        Object.assign(req.session, { theme: 'dark' });
+        await (req.session.save() as unknown);
+        Object.assign(req.session, { note: 'more' });
+      },
+    );
+    expect(data).toEqual({ views: 1, cart: [1], theme: 'dark', note: 'more' });
+  });
+
+  it('twenty at once each keep their field', async () => {
+    const paths = Array.from({ length: 20 }, (_, index) => `/set${index}`);
+    let waiting = paths.length;
+    const all = new Gate();
+    const routes = paths.map((path) => [
+      path,
+      (async (req, res) => {
+        if (--waiting === 0) all.open();
+        await all.promise;
+        Object.assign(req.session, { [path]: true });
+        res.end();
+      }) satisfies Routes[string],
+    ]);
+    const { browser } = await start(Object.fromEntries(routes));
+    await Promise.all(paths.map((path) => browser.begin(path).answer()));
+    expect(await browser.data()).toEqual({
+      views: 1,
+      ...Object.fromEntries(paths.map((path) => [path, true])),
+    });
+  });
+
+  it('never bring back a session that ended meanwhile: the save is dropped, told, and sends no cookie', async () => {
+    const [inside, gate] = [new Gate(), new Gate()];
+    const { kit, browser } = await start(
+      {
+        '/slow': async (req, res) => {
+          inside.open();
+          await gate.promise;
+          Object.assign(req.session, { note: 'late' });
+          res.end();
+        },
+      },
+      { rolling: true },
+    );
+    const conflicts = eventsOf(kit, 'session:conflict');
+    const slow = browser.begin('/slow');
+    await inside.promise;
+    const cookie = browser.cookies.get('connect.sid') ?? '';
+    await browser.get('/logout');
+    gate.open();
+    const answer = await slow.answer();
+    expect([answer.status, answer.header('set-cookie')]).toEqual([200, undefined]);
+    expect(conflicts).toEqual([{ handle: expect.any(String) }]);
+    browser.cookies.set('connect.sid', cookie);
+    expect(await browser.data()).toEqual({});
+  });
+});
+
+it('a merge keeps every key of either side that the other did not touch, and its bytes', () => {
+  const value = fc.oneof(fc.jsonValue({ maxDepth: 2 }), fc.constantFrom([], {}, 1e300, -0, '', null));
+  const key = fc.constantFrom('a', 'b', 'c', 'toString', '__proto__', '1', 'cookie ');
+  const content = fc
+    .uniqueArray(fc.tuple(key, value), { selector: ([name]) => name, maxLength: 6 })
+    .map((entries) => JSON.stringify(Object.fromEntries(entries)));
+  const textsOf = (json: string) =>
+    new Map(Object.entries(JSON.parse(json) as object).map(([name, each]) => [name, JSON.stringify(each)]));
+  fc.assert(
+    fc.property(content, content, content, (base, mine, theirs) => {
+      const [before, own, others] = [textsOf(base), textsOf(mine), textsOf(theirs)];
+      const merged = textsOf(mergeContents(base, mine, theirs));
+      for (const name of new Set([...before.keys(), ...own.keys(), ...others.keys()])) {
+        const expected = own.get(name) === before.get(name) ? others.get(name) : own.get(name);
+        expect(merged.get(name)).toBe(expected);
+      }
+    }),
+    { numRuns: 1_000 },
+  );
+});
