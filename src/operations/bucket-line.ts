@@ -39,7 +39,7 @@ export class PaidLine {
     }
   }
 
-  /** Gives back what is still owed of a piece; false when nothing is, or it cannot be noted. */
+  /** Gives back what is still owed of a piece; false when nothing is. */
   cutOut(from: number, to: number, maxPieces: number): boolean {
     let [a, b] = [Math.max(from, this.paid), Math.min(to, this.charged)];
     if (a >= b) return false;
@@ -53,12 +53,26 @@ export class PaidLine {
         [a, b] = [Math.min(a, piece[0]), Math.max(b, piece[1])];
       }
     }
-    list.push([a, b]);
-    if (gained <= 0 || list.length > maxPieces) return false;
-    this.#cut = list.sort((one, other) => one[0] - other[0]);
+    if (gained <= 0) return false;
     this.owed -= gained;
+    if (list.length < maxPieces)
+      this.#cut = [...list, [a, b] as const].sort((one, other) => one[0] - other[0]);
+    else this.#shorten(gained);
     this.#skip();
     return true;
+  }
+
+  /** Takes grains from the end of the line, past the pieces there. */
+  #shorten(grains: number): void {
+    for (let left = grains; left > 0; ) {
+      const [from, to] = this.#cut.at(-1) ?? [this.paid, this.paid];
+      const step = Math.min(left, this.charged - to);
+      this.charged -= step;
+      left -= step;
+      if (this.charged !== to) continue;
+      this.charged = from;
+      this.#cut = this.#cut.slice(0, -1);
+    }
   }
 
   pack(interval: number): Buffer {

@@ -43,26 +43,27 @@ export const ALGORITHMS_LUA: string = `local algorithms = {}\n${slidingWindow.lu
  */
 const lua = `${ALGORITHMS_LUA}
 local mode, cost = ARGV[2], tonumber(ARGV[3])
-local states, fits, allowed, readable = {}, {}, true, true
+local states, waits, allowed, readable = {}, {}, true, true
 for i, key in ipairs(KEYS) do
   local algorithm = algorithms[ARGV[4 * i]]
   local s = algorithm.open(key, tonumber(ARGV[4 * i + 1]), tonumber(ARGV[4 * i + 2]), tonumber(ARGV[4 * i + 3]))
-  s.algorithm, states[i], fits[i] = algorithm, s, algorithm.wait_for(s, cost) == 0
-  allowed = allowed and fits[i]
+  s.algorithm, states[i], waits[i] = algorithm, s, algorithm.wait_for(s, cost)
+  allowed = allowed and waits[i] == 0
   readable = readable and s.found ~= 2
 end
 local charges = mode == 'force' or mode == 'count' or (mode == 'take' and allowed)
 local reply = {}
 for i, s in ipairs(states) do
-  local algorithm, stamp, position = s.algorithm, 0, 0
+  local algorithm, wait, stamp, position = s.algorithm, waits[i], 0, 0
   if readable and charges and cost > 0 then
     local refused = mode == 'count' and not allowed
     stamp, position = algorithm.charge(s, cost, refused)
+    wait = algorithm.wait_for(s, cost)
     if refused then stamp, position = 0, 0 end
   elseif readable and mode ~= 'peek' then
     algorithm.settle(s)
   end
-  reply[i] = { fits[i] and 1 or 0, algorithm.used(s), algorithm.wait_for(s, cost), algorithm.until_more(s), stamp, position, s.found }
+  reply[i] = { waits[i] == 0 and 1 or 0, algorithm.used(s), wait, algorithm.until_more(s), stamp, position, s.found }
 end
 return reply
 `;

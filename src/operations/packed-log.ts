@@ -41,22 +41,96 @@ export class PackedLog {
     this.#entries = value.subarray(HEADER);
   }
 
-  timeAt(index: number): number {
+  /** Passes over what was counted until then. */
+  trim(until: number): void {
+    while (this.head < this.count && this.#timeAt(this.head) <= until) {
+      this.used = Math.max(0, this.used - this.#unitsAt(this.head));
+      this.head++;
+    }
+    if (this.head === this.count) this.used = 0;
+  }
+
+  /** When the nth of the units that count was counted; the last where there are fewer, minus infinity where none. */
+  timeOfUnit(nth: number): number {
+    let time = Number.NEGATIVE_INFINITY;
+    for (let index = this.head, left = nth; left > 0 && index < this.count; index++) {
+      left -= this.#unitsAt(index);
+      time = this.#timeAt(index);
+    }
+    return time;
+  }
+
+  /** Takes units out from the oldest on, which `used` has as well. */
+  dropOldest(units: number): void {
+    for (let left = units; left > 0 && this.head < this.count; ) {
+      const oldest = this.#unitsAt(this.head);
+      const less = Math.min(oldest, left);
+      left -= less;
+      this.used -= less;
+      if (less === oldest) this.head++;
+      else this.#setUnitsAt(this.head, oldest - less);
+    }
+  }
+
+  /** Writes units down, which `used` has already; answers with their time, which is never before the last one's. */
+  add(time: number, units: number): number {
+    let stamp = time;
+    let from = this.count;
+    let left = units;
+    const tail: Buffer[] = [];
+    if (from > this.head) {
+      const last = this.#timeAt(from - 1);
+      const held = this.#unitsAt(from - 1);
+      stamp = Math.max(stamp, last);
+      if (last === stamp && held < MAX_UNITS && left > 0) {
+        const more = Math.min(left, MAX_UNITS - held);
+        from--;
+        left -= more;
+        tail.push(packEntry(last, held + more));
+      }
+    }
+    for (; left > 0; left -= Math.min(left, MAX_UNITS))
+      tail.push(packEntry(stamp, Math.min(left, MAX_UNITS)));
+    this.#append(from, tail);
+    return stamp;
+  }
+
+  /** Takes units of that time out again; false when none of them counts any more. */
+  giveBack(time: number, units: number): boolean {
+    const before = this.used;
+    let first = this.head;
+    while (first < this.count && this.#timeAt(first) < time) first++;
+    let end = first;
+    for (let left = units; left > 0 && end < this.count && this.#timeAt(end) === time; end++) {
+      const held = this.#unitsAt(end);
+      const less = Math.min(left, held);
+      left -= less;
+      this.used -= less;
+      if (less === held) continue;
+      this.#setUnitsAt(end, held - less);
+      break;
+    }
+    if (first === this.head) this.head = end;
+    else this.#cut(first, end);
+    return this.used < before;
+  }
+
+  #timeAt(index: number): number {
     return this.#entries.readUIntBE(index * ENTRY, 6);
   }
 
-  unitsAt(index: number): number {
+  #unitsAt(index: number): number {
     return this.#entries.readUInt16BE(index * ENTRY + 6);
   }
 
-  setUnitsAt(index: number, units: number): void {
+  #setUnitsAt(index: number, units: number): void {
     // The bytes may still be the stored ones, which a reader may hold.
     this.#entries = Buffer.from(this.#entries);
     this.#entries.writeUInt16BE(units, index * ENTRY + 6);
   }
 
   /** Puts entries in the place of those from `from` on, and writes the log anew where it has no room for them. */
-  append(from: number, tail: readonly Buffer[]): void {
+  #append(from: number, tail: readonly Buffer[]): void {
     const end = from + tail.length;
     const isWritten = from > CHUNK && end * ENTRY <= this.#entries.length && this.head * 2 < from;
     const start = isWritten ? 0 : this.head;
@@ -66,6 +140,15 @@ export class PackedLog {
     const room = this.count <= CHUNK ? this.count : this.count + Math.ceil(this.count / 8);
     const rest = isWritten ? this.#entries.subarray(end * ENTRY) : Buffer.alloc((room - this.count) * ENTRY);
     this.#entries = Buffer.concat([kept, ...tail, rest]);
+  }
+
+  /** Takes entries out; their places become room at the end. */
+  #cut(from: number, to: number): void {
+    const tail = this.#entries.subarray(to * ENTRY, this.count * ENTRY);
+    const freed = Buffer.alloc((to - from) * ENTRY);
+    const room = this.#entries.subarray(this.count * ENTRY);
+    this.#entries = Buffer.concat([this.#entries.subarray(0, from * ENTRY), tail, freed, room]);
+    this.count -= to - from;
   }
 
   pack(): Buffer {
@@ -80,7 +163,7 @@ export class PackedLog {
   }
 }
 
-export function packEntry(time: number, units: number): Buffer {
+function packEntry(time: number, units: number): Buffer {
   const entry = Buffer.alloc(ENTRY);
   entry.writeUIntBE(time, 0, 6);
   entry.writeUInt16BE(units, 6);

@@ -1,14 +1,14 @@
 import type { Charge, LimitAlgorithm, PolicyNumbers, PolicyState } from './limit-algorithm.ts';
 import type { Keyspace } from './operation.ts';
-import { CHUNK, ENTRY, HEADER, MAX_UNITS, MAX_USED, PackedLog, packEntry } from './packed-log.ts';
+import { CHUNK, ENTRY, HEADER, MAX_UNITS, MAX_USED, PackedLog } from './packed-log.ts';
 import type { Found } from './reply.ts';
 
 /*
  * The exact sliding window: a log of what was counted when, packed into one string (packed-log.ts). Units of one
  * millisecond share an entry. Expired entries are passed over by moving `head`; once they are half of the string, or
  * it is full, it is written anew, so that a hit costs O(1) on average. Strings of up to CHUNK entries are read and
- * written whole, since one command is cheaper than three. A clock that goes back stands still at the latest time seen, so
- * that the order of entries holds.
+ * written whole, since one command is cheaper than three. A clock that goes back stands still at the latest time that
+ * was written down, so that the order of entries holds. An entry of which all units are given back is cut out.
  *
  * Policy numbers: limit in units, span = window in ms, rate = resolution in ms (times are rounded up to it).
  */
@@ -154,19 +154,39 @@ do
       local middle = math.floor((low + high) / 2)
       if window.entry(s, middle) < stamp then low = middle + 1 else high = middle end
     end
+    local first, before = low, s.used
     while units > 0 and low < s.count do
       local time, held = window.entry(s, low)
       if time ~= stamp then break end
       local less = math.min(units, held)
       units, s.used = units - less, s.used - less
-      redis.call('SETRANGE', s.key, HEADER + low * ENTRY, struct.pack('>I6I2', time, held - less))
-      redis.call('SETRANGE', s.key, 0, window.header(s))
+      if less < held then
+        redis.call('SETRANGE', s.key, HEADER + low * ENTRY, struct.pack('>I6I2', time, held - less))
+        break
+      end
       low = low + 1
     end
+    if s.used == before then return end
+    if first == s.head then
+      s.head = low
+    elseif low > first then
+      local tail = ''
+      if low < s.count then
+        tail = redis.call('GETRANGE', s.key, HEADER + low * ENTRY, HEADER + s.count * ENTRY - 1)
+      end
+      redis.call('SETRANGE', s.key, HEADER + first * ENTRY, tail .. string.rep('\\0', (low - first) * ENTRY))
+      s.count = s.count - (low - first)
+    end
+    window.keep(s)
   end
 
   function window.settle(s)
-    if s.head > s.opened then redis.call('SETRANGE', s.key, 0, window.header(s)) end
+    if s.head > s.opened then window.keep(s) end
+  end
+
+  function window.keep(s)
+    s.last = s.now
+    redis.call('SETRANGE', s.key, 0, window.header(s))
   end
 end
 `;
@@ -190,11 +210,7 @@ class WindowState implements PolicyState {
     this.#log = log;
     this.#now = Math.max(time, log.last);
     this.#opened = log.head;
-    while (log.head < log.count && log.timeAt(log.head) + numbers[1] <= this.#now) {
-      log.used = Math.max(0, log.used - log.unitsAt(log.head));
-      log.head++;
-    }
-    if (log.head === log.count) log.used = 0;
+    log.trim(this.#now - numbers[1]);
   }
 
   get found(): Found {
@@ -206,12 +222,7 @@ class WindowState implements PolicyState {
   }
 
   #untilFreed(units: number): number {
-    let freeAt = this.#now;
-    for (let index = this.#log.head; units > 0 && index < this.#log.count; index++) {
-      units -= this.#log.unitsAt(index);
-      freeAt = this.#log.timeAt(index) + this.#numbers[1];
-    }
-    return freeAt - this.#time;
+    return Math.max(this.#now, this.#log.timeOfUnit(units) + this.#numbers[1]) - this.#time;
   }
 
   waitFor(cost: number): number {
@@ -228,56 +239,29 @@ class WindowState implements PolicyState {
   charge(wanted: number, isRefused: boolean): Charge {
     const [limit, span, rate] = this.#numbers;
     const log = this.#log;
-    let stamp = Math.ceil(this.#now / rate) * rate;
     const most = isRefused ? Math.max(log.used, limit) : MAX_USED;
-    let units = Math.min(wanted, isRefused ? limit : MAX_USED - log.used);
+    const units = Math.min(wanted, isRefused ? limit : MAX_USED - log.used);
     log.used += units;
     log.last = this.#now;
     // The oldest units make room for those of a refused try. Fewer than before would be a gift to a higher limit.
-    while (log.used > most && log.head < log.count) {
-      const oldest = log.unitsAt(log.head);
-      const less = Math.min(oldest, log.used - most);
-      log.used -= less;
-      if (less === oldest) log.head++;
-      else log.setUnitsAt(log.head, oldest - less);
-    }
-    let from = log.count;
-    const tail: Buffer[] = [];
-    if (from > log.head) {
-      const time = log.timeAt(from - 1);
-      const held = log.unitsAt(from - 1);
-      stamp = Math.max(stamp, time);
-      if (time === stamp && held < MAX_UNITS && units > 0) {
-        const more = Math.min(units, MAX_UNITS - held);
-        from--;
-        units -= more;
-        tail.push(packEntry(time, held + more));
-      }
-    }
-    for (; units > 0; units -= Math.min(units, MAX_UNITS))
-      tail.push(packEntry(stamp, Math.min(units, MAX_UNITS)));
-    log.append(from, tail);
+    log.dropOldest(log.used - most);
+    const stamp = log.add(Math.ceil(this.#now / rate) * rate, units);
     this.#opened = log.head;
     this.#memory.set(this.#key, log.pack(), stamp + span - this.#time);
     return { stamp, position: 0 };
   }
 
-  refund({ stamp }: Charge, wanted: number): void {
-    const log = this.#log;
-    let units = wanted;
-    for (let index = log.head; index < log.count && units > 0; index++) {
-      if (log.timeAt(index) !== stamp) continue;
-      const held = log.unitsAt(index);
-      const less = Math.min(units, held);
-      units -= less;
-      log.used -= less;
-      log.setUnitsAt(index, held - less);
-      this.#memory.rewrite(this.#key, log.pack());
-    }
+  refund({ stamp }: Charge, units: number): void {
+    if (this.#log.giveBack(stamp, units)) this.#keep();
   }
 
   settle(): void {
-    if (this.#log.head > this.#opened) this.#memory.rewrite(this.#key, this.#log.pack());
+    if (this.#log.head > this.#opened) this.#keep();
+  }
+
+  #keep(): void {
+    this.#log.last = this.#now;
+    this.#memory.rewrite(this.#key, this.#log.pack());
   }
 }
 

@@ -21,8 +21,11 @@ import type { Found } from './reply.ts';
  */
 const MAX = 2 ** 52;
 
-/** Beyond so many pieces a refund that would add one gives nothing back: values stay short. */
-const MAX_CUTS = 32;
+/**
+ * So many pieces are noted, so that values stay short. Beyond them a refund takes its grains from the end of the line:
+ * as much is owed as should be, and later refunds of those who stood there find so much less to give back.
+ */
+const MAX_CUTS = 256;
 
 const lua = `
 do
@@ -132,12 +135,29 @@ do
         a, b = math.min(a, piece[1]), math.max(b, piece[2])
       end
     end
-    list[#list + 1] = { a, b }
-    if gained <= 0 or #list > MAX_CUTS then return end
-    table.sort(list, function(one, other) return one[1] < other[1] end)
-    s.cut, s.owed = list, s.owed - gained
+    if gained <= 0 then return end
+    s.owed = s.owed - gained
+    if #list < MAX_CUTS then
+      list[#list + 1] = { a, b }
+      table.sort(list, function(one, other) return one[1] < other[1] end)
+      s.cut = list
+    else
+      bucket.shorten(s, gained)
+    end
     bucket.skip(s)
     if s.owed == 0 then redis.call('DEL', s.key) else bucket.save(s) end
+  end
+
+  function bucket.shorten(s, grains)
+    while grains > 0 do
+      local last = s.cut[#s.cut] or { s.paid, s.paid }
+      local step = math.min(grains, s.charged - last[2])
+      s.charged, grains = s.charged - step, grains - step
+      if s.charged == last[2] then
+        s.charged = last[1]
+        table.remove(s.cut)
+      end
+    end
   end
 
   function bucket.settle() end

@@ -46,8 +46,8 @@ const MOST_UNITS_IN_A_WINDOW = 2n ** 32n - 1n;
 
 /**
  * At most `limit` units in every window (t - W, t]. A grant is made at the time of the server, rounded up to a multiple
- * of the resolution. A clock that goes back stands still at the latest moment of a recorded grant. What a call that
- * may write has found to be outside the window stays outside, whatever the clock does later.
+ * of the resolution. A clock that goes back stands still at the latest moment at which anything was written down: a
+ * grant, a refund, or that some units are outside the window now.
  *
  * A refused try that counts never lowers what is used, nor lifts it above the limit: where both sides are full, the
  * oldest units make room for its own, which is what makes a client wait that never pauses.
@@ -92,14 +92,18 @@ export class WindowModel implements PolicyModel {
   }
 
   visit(time: bigint): void {
-    this.#granted = this.#within(time);
+    const left = this.#within(time);
+    if (left.length === this.#granted.length) return;
+    this.#granted = left;
+    this.#latest = this.#clock(time);
   }
 
   refund(time: bigint, { stamp }: Name, units: bigint): void {
     const grant = this.#within(time).find(({ at }) => at === stamp);
-    if (grant === undefined) return;
+    if (grant === undefined || units === 0n) return;
     grant.units -= least(units, grant.units);
-    this.visit(time);
+    this.#granted = this.#within(time).filter((each) => each.units > 0n);
+    this.#latest = this.#clock(time);
   }
 
   clear(): void {

@@ -1,0 +1,107 @@
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { Keys } from '../../src/base/keys.ts';
+import type { Engine } from '../../src/engine/port.ts';
+import { limitRefund } from '../../src/operations/limit-refund.ts';
+import { limitTake, type PolicyArgs } from '../../src/operations/limit-take.ts';
+import { slidingWindow } from '../../src/operations/sliding-window.ts';
+import { tokenBucket } from '../../src/operations/token-bucket.ts';
+import { type BothEngines, startBothEngines } from '../support/both-engines.ts';
+
+let both: BothEngines;
+
+beforeAll(async () => {
+  both = await startBothEngines();
+});
+
+afterAll(() => both.stop());
+
+let runs = 0;
+
+/** A limit on both engines, which must say the same and keep the same bytes. */
+function limitOf(policy: PolicyArgs) {
+  const key = new Keys(`${both.prefix}:${runs++}`).rate('id', 'p');
+  const engines: readonly Engine[] = [both.memory, both.redis];
+  const size = async () => {
+    const bytes = both.keyspace.get(key);
+    expect(await both.client.withTypeMapping({ 36: Buffer }).get(key)).toEqual(bytes ?? null);
+    return bytes?.length ?? 0;
+  };
+  const take = async (mode: 'take' | 'peek' = 'take') => {
+    const args = { mode, cost: 1, policies: [policy] };
+    const [one, other] = await Promise.all(engines.map((engine) => engine.run(limitTake, [key], args)));
+    expect(one).toEqual(other);
+    return (one?.[0] ?? { stamp: 0, position: 0, used: -1 }) as {
+      stamp: number;
+      position: number;
+      used: number;
+    };
+  };
+  const refund = async ({ stamp, position }: { stamp: number; position: number }) => {
+    const args = { policies: [{ ...policy, stamp, position, units: 1 }] };
+    await Promise.all(engines.map((engine) => engine.run(limitRefund, [key], args)));
+  };
+  return { take, refund, size, used: async () => (await take('peek')).used };
+}
+
+const HOUR = 3_600_000;
+
+it('a window of which every unit is given back stays short, however many there were', async () => {
+  const { take, refund, size, used } = limitOf({ algorithm: slidingWindow, numbers: [1_000, HOUR, 1] });
+  await take();
+  for (let turn = 0; turn < 1_000; turn++) {
+    both.clock.time += 1;
+    await refund(await take());
+  }
+  expect(await used()).toBe(1);
+  expect(await size()).toBeLessThan(100);
+});
+
+it('a long window of which most units are given back in any order keeps only the others', async () => {
+  const { take, refund, size, used } = limitOf({ algorithm: slidingWindow, numbers: [1_000, HOUR, 1] });
+  const grants = [];
+  for (let turn = 0; turn < 400; turn++) {
+    both.clock.time += 1;
+    grants.push(await take());
+  }
+  const long = await size();
+  const given = grants
+    .filter((_, index) => index % 4 !== 0)
+    .toSorted((a, b) => (a.stamp % 7) - (b.stamp % 7));
+  for (const grant of given) await refund(grant);
+  for (const grant of given.slice(0, 20)) await refund(grant);
+  expect(await used()).toBe(100);
+  both.clock.time += 1;
+  await take();
+  expect(await used()).toBe(101);
+  expect(await size()).toBeLessThan(long / 2);
+});
+
+it('a bucket gives back in any order what is still owed, exactly', async () => {
+  const { take, refund, used } = limitOf({ algorithm: tokenBucket, numbers: [1_000, 1_000 * HOUR, 1] });
+  const grants = [];
+  for (let turn = 0; turn < 400; turn++) grants.push(await take());
+  const given = grants.filter((_, index) => index % 2 === 0).toReversed();
+  for (const [index, grant] of given.entries()) {
+    await refund(grant);
+    expect(await used()).toBe(400 - index - 1);
+  }
+  for (const grant of grants) await refund(grant);
+  expect(await used()).toBe(0);
+});
+
+it('a bucket beyond its notes gives back no more than was taken, and stays short', async () => {
+  const { take, refund, size, used } = limitOf({ algorithm: tokenBucket, numbers: [1_000, 1_000 * HOUR, 1] });
+  const grants = [];
+  for (let turn = 0; turn < 700; turn++) grants.push(await take());
+  const given = grants.filter((_, index) => index % 2 === 0);
+  for (const grant of given.slice(0, 300)) await refund(grant);
+  // 256 are noted; the others came off the end, and those who stood there have nothing to give back any more.
+  expect(await used()).toBe(400);
+  for (const grant of given.slice(300)) await refund(grant);
+  expect(await used()).toBeGreaterThanOrEqual(350);
+  expect(await used()).toBeLessThanOrEqual(400);
+  expect(await size()).toBeLessThan(12_000);
+  for (const grant of grants) await refund(grant);
+  expect(await used()).toBe(0);
+  expect((await take()).used).toBe(1);
+});
