@@ -2,9 +2,9 @@ import type { IncomingMessage } from 'node:http';
 import type { RedisClientType, RedisClusterType } from 'redis';
 import { OptionReader } from './base/check.ts';
 import { systemClock } from './base/clock.ts';
-import { type Duration, durationMs } from './base/duration.ts';
+import type { Duration } from './base/duration.ts';
 import { ConfigError } from './base/errors.ts';
-import { Events, type KitEvents } from './base/events.ts';
+import { checkListener, Events, type KitEvents } from './base/events.ts';
 import type { Keys } from './base/keys.ts';
 import { Reporter } from './base/reporter.ts';
 import { type CacheOptions, cacheMiddleware } from './cache/index.ts';
@@ -90,6 +90,7 @@ export interface RedisKit<Client = DefaultClient> {
 /** What a kit and its namespaces share. */
 interface Shared {
   readonly connection: Connection | undefined;
+  close(timeoutMs: number): Promise<void>;
   readonly engine: Engine;
   readonly standIn: Engine;
   readonly reporter: Reporter;
@@ -108,12 +109,21 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
   const standIn = memoryEngine(new MemoryKeyspace(systemClock), systemClock);
   const budgetOf = requestBudgets(commandTimeoutMs);
   if (settings.connection.kind === 'memory') {
-    const engine = memoryEngine(new MemoryKeyspace(clock), clock);
-    return kitOf<Client>(settings.keys, { connection: undefined, engine, standIn, reporter, budgetOf }, true);
+    let isClosed = false;
+    const engine = memoryEngine(new MemoryKeyspace(clock), clock, () => isClosed);
+    const close = async () => {
+      isClosed = true;
+    };
+    return kitOf<Client>(
+      settings.keys,
+      { connection: undefined, close, engine, standIn, reporter, budgetOf },
+      true,
+    );
   }
   const connection = connect(settings.connection, events, commandTimeoutMs);
   const engine = redisEngine(connection, { commandTimeoutMs });
-  return kitOf<Client>(settings.keys, { connection, engine, standIn, reporter, budgetOf }, true);
+  const close = (timeoutMs: number) => connection.close(timeoutMs);
+  return kitOf<Client>(settings.keys, { connection, close, engine, standIn, reporter, budgetOf }, true);
 }
 
 function kitOf<Client>(keys: Keys, shared: Shared, isRoot: boolean): RedisKit<Client> {
@@ -144,12 +154,14 @@ function kitOf<Client>(keys: Keys, shared: Shared, isRoot: boolean): RedisKit<Cl
     locks: new LockRoom(deps),
     ready: async () => connection?.ready(),
     close: async (options: { readonly timeout?: Duration | undefined } = {}) => {
-      const timeoutMs = durationMs(options.timeout ?? '5s');
-      if (timeoutMs === undefined) throw new ConfigError('kit.close: option `timeout` is no duration');
-      if (isRoot) await connection?.close(timeoutMs);
+      const timeoutMs = new OptionReader('kit.close', options, ['timeout']).duration('timeout', '5s');
+      if (isRoot) await shared.close(timeoutMs);
     },
     namespace: (name: string) => kitOf<Client>(keys.namespace(name), shared, false),
-    on: reporter.events.on.bind(reporter.events),
+    on<Name extends keyof KitEvents>(event: Name, listener: (event: KitEvents[Name]) => void) {
+      checkListener(event, listener);
+      return reporter.events.on(event, listener);
+    },
     session: (options: SessionOptions<never> = {}) => sessionMiddleware(options, deps),
     sessionStore: (options: StoreOptions = {}) => makeSessionStore(options, deps),
     sessions: new SessionAdministration(deps, deps.seals),

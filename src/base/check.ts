@@ -87,11 +87,19 @@ export class OptionReader {
     throw this.error(name, 'it must be a string that is not empty');
   }
 
+  /** As `string`, without showing the value. */
+  secret(name: string): string | undefined {
+    const value = this.#options[name];
+    if (value === undefined || (typeof value === 'string' && value !== '')) return value;
+    throw this.secretError(name, 'it must be a string that is not empty');
+  }
+
   oneOf<const Choice>(name: string, choices: readonly Choice[], fallback: Choice): Choice {
     const value = this.#given(name, fallback);
     const choice = choices.find((candidate) => candidate === value);
     if (choice !== undefined) return choice;
-    throw this.error(name, `it must be one of ${choices.map(describe).join(', ')}`);
+    const named = choices.filter((each) => each !== undefined);
+    throw this.error(name, `it must be one of ${named.map(describe).join(', ')}`);
   }
 
   /** A callback; its parameters are the caller's business and cannot be checked. */
@@ -108,10 +116,18 @@ export class OptionReader {
   }
 
   #unknown(name: string, known: readonly string[]): ConfigError {
-    const close = known.find((candidate) => isClose(name.toLowerCase(), candidate.toLowerCase()));
-    const hint = close === undefined ? `known options: ${known.join(', ')}` : `did you mean \`${close}\`?`;
-    return new ConfigError(`${this.#where}: unknown option \`${name}\`; ${hint}`);
+    return new ConfigError(`${this.#where}: unknown option \`${name}\`; ${hintAt(name, 'options', known)}`);
   }
+}
+
+/** What somebody may have meant by a name that is not known. */
+export function hintAt(name: string, what: string, known: readonly string[]): string {
+  const distances = known.map((candidate) => distance(name.toLowerCase(), candidate.toLowerCase()));
+  const least = Math.min(...distances);
+  const close = known[distances.indexOf(least)] ?? '';
+  return least <= 2 && least < Math.max(name.length, close.length)
+    ? `did you mean \`${close}\`?`
+    : `known ${what}: ${known.join(', ')}`;
 }
 
 /** A value as it may stand in an error message: short, on one line, and never a whole object. */
@@ -125,9 +141,8 @@ export function describe(value: unknown): string {
   return String(value);
 }
 
-/** Whether two names are within two typing mistakes of each other (Levenshtein distance). */
-function isClose(a: string, b: string): boolean {
-  if (Math.abs(a.length - b.length) > 2) return false;
+/** How many typing mistakes lie between two names (Levenshtein). */
+function distance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, index) => index);
   for (let i = 1; i <= a.length; i++) {
     const next = [i];
@@ -137,5 +152,5 @@ function isClose(a: string, b: string): boolean {
     }
     row = next;
   }
-  return (row[b.length] ?? 3) <= 2 && (row[b.length] ?? 3) < Math.max(a.length, b.length);
+  return row[b.length] ?? 0;
 }

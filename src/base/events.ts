@@ -1,3 +1,5 @@
+import { describe, hintAt } from './check.ts';
+import { ConfigError } from './errors.ts';
 import type { Logger } from './logger.ts';
 
 /** Everything that a kit tells of, by name: `kit.on('connection:down', ...)`. Names are `<room>:<what>`. */
@@ -62,17 +64,53 @@ export class Events<EventMap extends object> {
   }
 
   emit<Name extends keyof EventMap>(name: Name, event: EventMap[Name]): void {
-    for (const listener of this.#listeners.get(name) ?? []) {
+    const listeners = this.#listeners.get(name);
+    if (listeners === undefined) return;
+    const failed = (error: unknown) => this.#logger.error(`a listener for '${String(name)}' failed`, error);
+    // A copy: listeners may come and go while they are told.
+    for (const listener of [...listeners]) {
       try {
-        (listener as Listener<EventMap[Name]>)(event);
+        const result: unknown = (listener as (event: EventMap[Name]) => unknown)(event);
+        if (result instanceof Promise) result.catch(failed);
       } catch (error) {
-        this.#logger.error(`a listener for '${String(name)}' threw`, error);
+        failed(error);
       }
     }
   }
+}
 
-  /** Whether building an event is worth the while. */
-  has(name: keyof EventMap): boolean {
-    return (this.#listeners.get(name)?.size ?? 0) > 0;
+/** Every event there is, for those who ask for one that is not. */
+const EVENT_NAMES: Readonly<Record<keyof KitEvents, true>> = {
+  'connection:up': true,
+  'connection:down': true,
+  'connection:breaker': true,
+  'session:created': true,
+  'session:loaded': true,
+  'session:rotated': true,
+  'session:destroyed': true,
+  'session:revoked': true,
+  'session:conflict': true,
+  'session:corrupt': true,
+  'rate:refused': true,
+  'rate:misuse': true,
+  'rate:degraded': true,
+  'cache:hit': true,
+  'cache:miss': true,
+  'cache:stored': true,
+  'cache:skipped': true,
+  'lock:acquired': true,
+  'lock:refused': true,
+  'lock:lost': true,
+  'lock:released': true,
+  error: true,
+};
+
+/** A listener would wait for ever for an event whose name is misspelled. */
+export function checkListener(name: string, listener: unknown): void {
+  if (!Object.hasOwn(EVENT_NAMES, name)) {
+    const hint = hintAt(String(name), 'events', Object.keys(EVENT_NAMES));
+    throw new ConfigError(`kit.on: there is no event '${String(name)}'; ${hint}`);
   }
+  if (typeof listener === 'function') return;
+  throw new ConfigError(`kit.on: the listener for '${name}' is ${describe(listener)}; it must be a function`);
 }

@@ -24,15 +24,12 @@ export class Keys {
   readonly prefix: string;
 
   constructor(prefix: string) {
-    if (!/^[\w.:-]+$/.test(prefix)) {
-      throw new ConfigError(
-        `createRedisKit: option \`prefix\` is ${describe(prefix)}; it may hold letters, digits, '.', '_', '-' and ':'`,
-      );
-    }
+    checkPrefix('createRedisKit: option `prefix`', prefix);
     this.prefix = prefix;
   }
 
   namespace(name: string): Keys {
+    checkPrefix('kit.namespace: the name', name);
     return new Keys(`${this.prefix}:${name}`);
   }
 
@@ -97,6 +94,13 @@ export class Keys {
     const base = `${this.prefix}:${room}:{${id}}`;
     return part === undefined ? base : `${base}:${part}`;
   }
+}
+
+function checkPrefix(what: string, prefix: unknown): void {
+  if (typeof prefix === 'string' && /^[\w.:-]+$/.test(prefix)) return;
+  throw new ConfigError(
+    `${what} is ${describe(prefix)}; it must be a string of letters, digits, '.', '_', '-' and ':'`,
+  );
 }
 
 /** The room that a key belongs to. Keys that another library spells are sessions. */

@@ -27,8 +27,8 @@ export interface Adapter {
   send(key: string, command: readonly Argument[]): Promise<RawReply>;
   /** Ways to send to each master, whatever its keys. */
   masters(): readonly ((command: readonly Argument[]) => Promise<RawReply>)[];
-  /** Asks the node that serves a key, and no other, whether it answers. */
-  ping(key: string): Promise<unknown>;
+  /** Asks this node, and no other, whether it answers; undefined when it serves no keys any more. */
+  ping(node: string): Promise<unknown> | undefined;
   /** Closes what the kit opened, at once; a borrowed client only loses our listeners. */
   close(): void;
 }
@@ -37,7 +37,6 @@ export interface Adapter {
 export interface AdapterListener {
   /** The status of some key may have changed. */
   changed(): void;
-  failed(error: Error): void;
 }
 
 /**

@@ -33,13 +33,9 @@ export class Connection implements CommandLink {
   ) {
     this.#events = events;
     this.#commandTimeoutMs = commandTimeoutMs;
-    this.#adapter = makeAdapter({ changed: () => this.#changed(), failed: () => this.#changed() });
+    this.#adapter = makeAdapter({ changed: () => this.#changed() });
     this.#adapter.open();
     this.#changed();
-  }
-
-  get mode(): Adapter['mode'] {
-    return this.#adapter.mode;
   }
 
   get client(): unknown {
@@ -55,7 +51,7 @@ export class Connection implements CommandLink {
     // An EVAL goes on with an EVALSHA that was under way when the kit was closed.
     if (this.#isClosed && command[0] !== 'EVAL') throw this.#refusal();
     const node = this.#adapter.nodeOf(key);
-    const breaker = this.#breaker(node, key);
+    const breaker = this.#breaker(node);
     if (breaker.isOpen) throw new ConnectionError(`${node} does not answer; nothing is sent until it does`);
     const until = loopNow() + deadlineMs;
     if (this.#adapter.status(key) !== 'up') await this.#waitForUp(key, deadlineMs, breaker);
@@ -159,11 +155,11 @@ export class Connection implements CommandLink {
     );
   }
 
-  #breaker(node: string, key: string): Breaker {
+  #breaker(node: string): Breaker {
     let breaker = this.#breakers.get(node);
     if (breaker === undefined) {
       breaker = new Breaker(
-        () => this.#ping(key),
+        () => this.#ping(node),
         (isOpen) => this.#events.emit('connection:breaker', { node, state: isOpen ? 'open' : 'closed' }),
       );
       this.#breakers.set(node, breaker);
@@ -171,9 +167,11 @@ export class Connection implements CommandLink {
     return breaker;
   }
 
-  async #ping(key: string): Promise<void> {
-    if (this.#adapter.status(key) !== 'up') throw this.#unreachable('Redis cannot be reached');
-    await this.#adapter.ping(key);
+  async #ping(node: string): Promise<void> {
+    const answer = this.#adapter.ping(node);
+    if (answer !== undefined) await answer;
+    // Its slots are served by others now, which have breakers of their own.
+    else this.#breakers.delete(node);
   }
 
   #changed(): void {

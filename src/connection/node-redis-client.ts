@@ -1,5 +1,5 @@
 import { createClient } from 'redis';
-import { asError } from '../base/errors.ts';
+import { asError, ConnectionError } from '../base/errors.ts';
 import type { Argument, RawReply } from '../operations/operation.ts';
 import { type Adapter, type AdapterListener, SocketPhase, type Status } from './adapter.ts';
 import type { RedisAddress } from './address.ts';
@@ -92,6 +92,8 @@ class NodeRedisClient implements Adapter {
   }
 
   ping(): Promise<unknown> {
+    // A lender's client may keep commands for later, and would answer for a server that is away.
+    if (!this.client.isReady) return Promise.reject(new ConnectionError('Redis cannot be reached'));
     return readReply(this.client.sendCommand(['PING'], COMMAND_OPTIONS));
   }
 
@@ -103,7 +105,6 @@ class NodeRedisClient implements Adapter {
   #failed(error: unknown): void {
     this.lastError = asError(error);
     this.#phase.failed();
-    this.#listener.failed(this.lastError);
     this.#listener.changed();
   }
 }

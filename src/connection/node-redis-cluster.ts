@@ -136,10 +136,15 @@ class NodeRedisCluster implements Adapter {
   }
 
   /** To the node itself: node-redis sends a PING for the cluster to all its nodes, of which others may be down. */
-  async ping(key: string): Promise<unknown> {
-    const client = this.client.slots[keySlot(key)]?.master.client;
-    if (client === undefined) throw new ConnectionError('no node is connected that serves the key');
-    return readReply(client.sendCommand(['PING'], COMMAND_OPTIONS));
+  ping(node: string): Promise<unknown> | undefined {
+    const { masters } = this.client;
+    if (masters.length === 0) return Promise.reject(new ConnectionError('no node of the cluster is known'));
+    const master = masters.find(({ address }) => address === node);
+    if (master === undefined) return undefined;
+    if (this.#masterStatus(master) !== 'up' || master.client === undefined) {
+      return Promise.reject(new ConnectionError(`cluster node ${node} cannot be reached`));
+    }
+    return readReply(master.client.sendCommand(['PING'], COMMAND_OPTIONS));
   }
 
   close(): void {
@@ -210,7 +215,6 @@ class NodeRedisCluster implements Adapter {
 
   #failed(error: unknown): void {
     this.lastError = asError(error);
-    this.#listener.failed(this.lastError);
     this.#listener.changed();
   }
 }

@@ -143,7 +143,7 @@ function fromHost(reader: OptionReader): ConnectionSettings {
     host: reader.string('host') ?? 'localhost',
     port: reader.integer('port', { min: 1, max: 65_535 }) ?? 6379,
     username: reader.string('username'),
-    password: reader.string('password'),
+    password: reader.secret('password'),
     db: reader.integer('db', { min: 0, max: 2 ** 31 - 1 }) ?? 0,
     tls: tlsOption(reader),
   };
@@ -164,7 +164,7 @@ function fromCluster(value: unknown): ConnectionSettings {
     kind: 'cluster',
     nodes: nodes.map(clusterNode),
     username: reader.string('username'),
-    password: reader.string('password'),
+    password: reader.secret('password'),
     tls: tlsOption(reader),
   };
 }

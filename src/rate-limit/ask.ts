@@ -55,9 +55,9 @@ export async function askStore(
     return { share, replies, engine };
   } catch (thrown) {
     const error = asError(thrown);
-    const isNews = reporter.failure('rate', error);
+    reporter.failure('rate', error);
     if (onError === 'deny') throw error;
-    if (isNews) reporter.events.emit('rate:degraded', { error });
+    if (reporter.isNewlyDegraded('rate')) reporter.events.emit('rate:degraded', { error });
     if (onError === 'memory') {
       return { share, replies: await standIn.run(limitTake, share.keys, args), engine: standIn };
     }

@@ -73,6 +73,32 @@ describeWithServers('close()', () => {
     expect(performance.now() - begin).toBeLessThan(2_500);
   });
 
+  it.each(['memory:', 'Redis'])(
+    'ends %s for all that comes later, and a namespace ends nothing',
+    async (where) => {
+      const server = await startRedis();
+      onTestFinished(() => server.stop());
+      const url = where === 'Redis' ? server.url : 'memory:';
+      const kit = createRedisKit({ url, logger: false, prefix: 't-close' });
+      const limiter = kit.limiter({ algorithm: 'sliding-window', limit: 9, window: '1h' });
+      await kit.ready();
+      await kit.namespace('tenant').close();
+      expect(await limiter.consume('ann')).toMatchObject({ degraded: false });
+      await kit.close();
+      expect(await limiter.consume('ann')).toMatchObject({ degraded: true });
+      await expect(kit.locks.tryAcquire('x')).rejects.toMatchObject({ code: 'ERR_REDIS_KIT_CLOSED' });
+      await expect(kit.sessions.list('ann')).rejects.toMatchObject({ code: 'ERR_REDIS_KIT_CLOSED' });
+      await expect(kit.sessions.count()).rejects.toMatchObject({ code: 'ERR_REDIS_KIT_CLOSED' });
+    },
+  );
+
+  it('refuses options that are none', async () => {
+    const kit = createRedisKit({ url: 'memory:', logger: false });
+    await expect(kit.close('5s' as never)).rejects.toThrow('kit.close: options must be an object');
+    await expect(kit.close({ after: '5s' } as never)).rejects.toThrow('unknown option `after`');
+    await kit.close({ timeout: undefined });
+  });
+
   it('refuses a timeout that is none', async () => {
     const kit = kitForTest({ url: 'memory:' });
     await expect(kit.close({ timeout: 0 })).rejects.toMatchObject({ code: 'ERR_REDIS_KIT_CONFIG' });

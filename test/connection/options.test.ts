@@ -222,6 +222,29 @@ describe('a ConfigError', () => {
     expect(refusal(options)).toContain('options must be an object');
   });
 
+  it('never shows a password, whatever it was given as', () => {
+    for (const password of [4_111_111, '', { pass: 'hush' }, ['hush']]) {
+      for (const options of [
+        { host: 'localhost', password },
+        { cluster: { nodes: ['redis://a'], password } },
+      ]) {
+        const make = () => createRedisKit(options as never);
+        expect(make).toThrow(/`password` is not usable; it must be a string/);
+        expect(make).not.toThrow(/4111111|hush/);
+      }
+    }
+  });
+
+  it('refuses a namespace that is none, in the words of its caller', () => {
+    const kit = createRedisKit({ url: 'memory:', logger: false });
+    for (const name of ['', undefined, null, 7, 'a b', '{x}'] as string[]) {
+      expect(() => kit.namespace(name)).toThrow(
+        /^kit\.namespace: the name is .*; it must be a string of letters/,
+      );
+    }
+    expect(kit.namespace('tenant-7').prefix).toBe('kit:tenant-7');
+  });
+
   it('is thrown by createRedisKit itself', () => {
     expect(() => createRedisKit({ url: 'http://x' })).toThrow(ConfigError);
     expect(() => createRedisKit({ url: 'memory:', prefix: 'ok' }).namespace('not ok')).toThrow(ConfigError);
