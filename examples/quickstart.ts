@@ -11,13 +11,10 @@ app.use(kit.session({ secret: process.env.SESSION_SECRET }));
 app.use(kit.rateLimit({ algorithm: 'sliding-window', limit: 100, window: '1m' }));
 
 const who = (req: express.Request) => `user:${req.body?.user ?? req.ip}`;
-app.post('/login', kit.rateLimit({ ...tries, key: who }), (req, res, next) => {
+app.post('/login', kit.rateLimit({ ...tries, key: who }), async (req, res) => {
   if (typeof req.body?.user !== 'string') return void res.sendStatus(400);
-  req.session.regenerate((error) => {
-    if (error) return next(error);
-    req.session.userId = req.body.user;
-    res.json({ hello: req.session.userId });
-  });
+  await req.session.login(req.body.user); // your check of the password comes before this
+  res.json({ hello: req.session.userId });
 });
 app.get('/me', (req, res) => res.json({ user: req.session.userId ?? null }));
 app.get('/products', kit.cache({ ttl: '30s' }), (_req, res) => res.json({ listedAt: Date.now() }));
