@@ -3,7 +3,7 @@ import type { RedisClientType, RedisClusterType } from 'redis';
 import { OptionReader } from './base/check.ts';
 import { systemClock } from './base/clock.ts';
 import type { Duration } from './base/duration.ts';
-import { ConfigError } from './base/errors.ts';
+import { ConfigError, closedError } from './base/errors.ts';
 import { checkListener, Events, type KitEvents } from './base/events.ts';
 import type { Keys } from './base/keys.ts';
 import { Reporter } from './base/reporter.ts';
@@ -90,6 +90,7 @@ export interface RedisKit<Client = DefaultClient> {
 /** What a kit and its namespaces share. */
 interface Shared {
   readonly connection: Connection | undefined;
+  ready(): Promise<void>;
   close(timeoutMs: number): Promise<void>;
   readonly engine: Engine;
   readonly standIn: Engine;
@@ -110,20 +111,29 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
   const budgetOf = requestBudgets(commandTimeoutMs);
   if (settings.connection.kind === 'memory') {
     let isClosed = false;
-    const engine = memoryEngine(new MemoryKeyspace(clock), clock, () => isClosed);
+    const checkOpen = () => {
+      if (isClosed) throw closedError();
+    };
+    const engine = memoryEngine(new MemoryKeyspace(clock), clock, checkOpen);
+    const ready = async () => checkOpen();
     const close = async () => {
       isClosed = true;
     };
     return kitOf<Client>(
       settings.keys,
-      { connection: undefined, close, engine, standIn, reporter, budgetOf },
+      { connection: undefined, ready, close, engine, standIn, reporter, budgetOf },
       true,
     );
   }
   const connection = connect(settings.connection, events, commandTimeoutMs);
   const engine = redisEngine(connection, { commandTimeoutMs });
+  const ready = () => connection.ready();
   const close = (timeoutMs: number) => connection.close(timeoutMs);
-  return kitOf<Client>(settings.keys, { connection, close, engine, standIn, reporter, budgetOf }, true);
+  return kitOf<Client>(
+    settings.keys,
+    { connection, ready, close, engine, standIn, reporter, budgetOf },
+    true,
+  );
 }
 
 function kitOf<Client>(keys: Keys, shared: Shared, isRoot: boolean): RedisKit<Client> {
@@ -152,7 +162,7 @@ function kitOf<Client>(keys: Keys, shared: Shared, isRoot: boolean): RedisKit<Cl
     prefix: keys.prefix,
     client: (connection?.client ?? null) as Client,
     locks: new LockRoom(deps),
-    ready: async () => connection?.ready(),
+    ready: () => shared.ready(),
     close: async (options: { readonly timeout?: Duration | undefined } = {}) => {
       const timeoutMs = new OptionReader('kit.close', options, ['timeout']).duration('timeout', '5s');
       if (isRoot) await shared.close(timeoutMs);

@@ -49,8 +49,8 @@ export class OptionReader {
     if (ms !== undefined) return ms;
     throw this.error(
       name,
-      `it must be a positive whole number of milliseconds or a string like '250ms', '30s', '5m', '12h' or '7d', ` +
-        `at most ${MAX_DURATION_MS / 86_400_000} days`,
+      `it must be a positive whole number of milliseconds or a string like '250ms', '30s', '5m', '1.5h' or '7d' ` +
+        `that comes to one, at most ${MAX_DURATION_MS / 86_400_000} days`,
     );
   }
 
@@ -130,15 +130,25 @@ export function hintAt(name: string, what: string, known: readonly string[]): st
     : `known ${what}: ${known.join(', ')}`;
 }
 
-/** A value as it may stand in an error message: short, on one line, and never a whole object. */
+/** A value as it may stand in an error message: short, never a whole object, and a URL without its password. */
 export function describe(value: unknown): string {
   if (typeof value === 'string') {
-    return value.length > 60 ? `'${value.slice(0, 57)}...'` : `'${value}'`;
+    const text = withoutCredentials(value);
+    return text.length > 60 ? `'${text.slice(0, 57)}...'` : `'${text}'`;
   }
   if (typeof value === 'function') return 'a function';
   if (Array.isArray(value)) return `an array of ${value.length}`;
   if (typeof value === 'object' && value !== null) return 'an object';
   return String(value);
+}
+
+/** A URL ends up in any option by mistake, with a password that may hold every character, `@` too. */
+function withoutCredentials(text: string): string {
+  const colon = text.indexOf(':');
+  const at = text.lastIndexOf('@');
+  if (colon === -1 || at < colon) return text;
+  const start = text.startsWith('//', colon + 1) ? colon + 3 : 0;
+  return `${text.slice(0, start)}***${text.slice(at)}`;
 }
 
 /** How many typing mistakes lie between two names (Levenshtein). */

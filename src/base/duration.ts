@@ -1,6 +1,6 @@
 /**
- * A span of time: a whole number of milliseconds, or digits with a unit (`'250ms'`, `'30s'`, `'5m'`, `'12h'`,
- * `'7d'`).
+ * A span of time: a whole number of milliseconds, or a number with a unit (`'250ms'`, `'30s'`, `'5m'`, `'1.5h'`,
+ * `'7d'`) that comes to one.
  */
 export type Duration = number | `${number}ms` | `${number}s` | `${number}m` | `${number}h` | `${number}d`;
 

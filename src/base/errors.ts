@@ -49,6 +49,11 @@ export class ConnectionError extends RedisKitError {
  */
 export class StoreError extends RedisKitError {}
 
+/** The kit was closed, on whatever store. */
+export function closedError(): StoreError {
+  return new StoreError('ERR_REDIS_KIT_CLOSED', 'the kit is closed');
+}
+
 /** The lock is no longer ours, or may no longer be: stop writing what it protects. */
 export class LockLostError extends RedisKitError {
   constructor(message: string, options?: { readonly cause?: unknown }) {

@@ -71,7 +71,10 @@ export class Events<EventMap extends object> {
     for (const listener of [...listeners]) {
       try {
         const result: unknown = (listener as (event: EventMap[Name]) => unknown)(event);
-        if (result instanceof Promise) result.catch(failed);
+        // Any promise, since another library's is no `Promise` of this realm.
+        if (typeof result === 'object' && result !== null && 'then' in result) {
+          Promise.resolve(result).catch(failed);
+        }
       } catch (error) {
         failed(error);
       }

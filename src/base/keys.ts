@@ -63,6 +63,12 @@ export class Keys {
     return isHandle ? this.#key('session', `*${handle}`) : undefined;
   }
 
+  /** The handle of a session id, and the key. */
+  sessionNames(id: string): { readonly handle: string; readonly key: string } {
+    const hash = hashId(id);
+    return { handle: hash.slice(1), key: this.#key('session', hash) };
+  }
+
   /** How a session's record names its user. */
   sessionOwner(userId: string): string {
     return hashId(userId).slice(1);

@@ -7,6 +7,9 @@ import type { Logger } from './logger.ts';
 /** An outage is one fact, however many requests meet it; it is told again after this long. */
 const REPEAT_AFTER_MS = 30_000;
 
+/** No node is named so. */
+const CONNECTION = '';
+
 /** Texts that differ each time are not remembered for ever. */
 const MAX_REMEMBERED = 1_000;
 
@@ -19,27 +22,31 @@ export class Reporter {
   readonly #logger: Logger;
   readonly #toldAt = new LRUCache<string, number>({ max: MAX_REMEMBERED });
   readonly #warned = new LRUCache<string, true>({ max: MAX_REMEMBERED });
-  readonly #degraded = new Set<string>();
-  #wasDown = false;
+  /** When each room last went on without Redis. */
+  readonly #degradedAt = new Map<string, number>();
+  /** What is known to be away: the connection, or nodes by name. */
+  readonly #away = new Set<string>();
 
   constructor(events: Events<KitEvents>, logger: Logger) {
     this.events = events;
     this.#logger = logger;
     events.on('connection:down', ({ error }) => {
-      this.#wasDown = true;
+      this.#away.add(CONNECTION);
       logger.error(error.message);
     });
     events.on('connection:up', ({ mode }) => {
       // Who was woken by the outage is to hear of its end.
-      if (this.#wasDown) logger.warn(`connected to Redis again (${mode})`);
+      if (this.#away.has(CONNECTION)) logger.warn(`connected to Redis again (${mode})`);
       else logger.info(`connected to Redis (${mode})`);
-      this.#recovered();
+      this.#returned(CONNECTION);
     });
     events.on('connection:breaker', ({ node, state }) => {
-      if (state === 'open') logger.error(`${node} does not answer`);
-      else {
+      if (state === 'open') {
+        this.#away.add(node);
+        logger.error(`${node} does not answer`);
+      } else {
         logger.warn(`${node} answers again`);
-        this.#recovered();
+        this.#returned(node);
       }
     });
   }
@@ -56,11 +63,14 @@ export class Reporter {
     this.#logger.error(`${room}: ${error.message}`);
   }
 
-  /** Whether a room begins to go on without Redis, and has not told so since Redis was last there. */
+  /** To be asked each time that a room goes on without Redis: whether it is the first time of this outage. */
   isNewlyDegraded(room: string): boolean {
-    if (this.#degraded.has(room)) return false;
-    this.#degraded.add(room);
-    return true;
+    const now = performance.now();
+    const degradedAt = this.#degradedAt.get(room);
+    this.#degradedAt.set(room, now);
+    if (degradedAt === undefined) return true;
+    // A single late answer opens no breaker, and nobody tells of its end: after a while without another it is over.
+    return this.#away.size === 0 && now - degradedAt >= REPEAT_AFTER_MS;
   }
 
   /** Something that works and should still be changed by its operator; each text is told once. */
@@ -71,9 +81,11 @@ export class Reporter {
     return true;
   }
 
-  #recovered(): void {
-    this.#wasDown = false;
+  /** The outage lasts as long as anything is away: a connection may be back before its server answers. */
+  #returned(what: string): void {
+    this.#away.delete(what);
+    if (this.#away.size > 0) return;
     this.#toldAt.clear();
-    this.#degraded.clear();
+    this.#degradedAt.clear();
   }
 }

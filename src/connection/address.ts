@@ -14,10 +14,14 @@ export interface RedisAddress {
 /** Reads `redis:`, `rediss:` and `memory:`. The errors never show a password. `source` says where it was given. */
 export function parseRedisUrl(source: string, value: unknown): RedisAddress | 'memory' {
   if (value === 'memory:' || value === 'memory://') return 'memory';
-  const url = typeof value === 'string' && URL.canParse(value) ? new URL(value) : undefined;
-  if (url === undefined) throw malformed(source, typeof value === 'string' ? 'not a URL' : describe(value));
+  if (typeof value !== 'string') throw malformed(source, value === null ? 'null' : `of type ${typeof value}`);
+  if (value === '') throw malformed(source, 'empty');
+  if (!URL.canParse(value)) throw malformed(source, 'not a URL');
+  const url = new URL(value);
   if (url.protocol !== 'redis:' && url.protocol !== 'rediss:') {
-    throw malformed(source, `of the scheme ${describe(url.protocol)}`);
+    // Without the slashes it may be the user's name that ends with the colon.
+    const isScheme = value.startsWith('//', url.protocol.length);
+    throw malformed(source, isScheme ? `of the scheme ${describe(url.protocol)}` : 'without redis://');
   }
   if (url.hostname === '') throw malformed(source, 'without a host');
   const db = /^\/?(\d{0,9})$/.exec(url.pathname)?.[1];
@@ -34,6 +38,15 @@ export function parseRedisUrl(source: string, value: unknown): RedisAddress | 'm
     db: Number(db),
     tls: url.protocol === 'rediss:',
   };
+}
+
+/** Node looks up whatever a host is said to be, and repeats it when it finds nothing: a URL with its password too. */
+export function checkHost(source: string, host: string): string {
+  if (!/[\s/@]|^[^:]*:[^:]*$/.test(host)) return host;
+  throw new ConfigError(
+    `createRedisKit: ${source} is more than a host; it must be a name or an address alone, ` +
+      `the port goes beside it, and a whole address is a URL ('redis://user:password@host:port/db')`,
+  );
 }
 
 function decode(source: string, part: string): string {

@@ -1,5 +1,5 @@
 import { performance } from 'node:perf_hooks';
-import { ConnectionError, StoreError } from '../base/errors.ts';
+import { ConnectionError, closedError, StoreError } from '../base/errors.ts';
 import type { Events, KitEvents } from '../base/events.ts';
 import { loopNow } from '../engine/loop-clock.ts';
 import { type CommandLink, ReplyError } from '../engine/port.ts';
@@ -49,12 +49,14 @@ export class Connection implements CommandLink {
 
   async send(key: string, command: readonly Argument[], deadlineMs: number): Promise<RawReply> {
     // An EVAL goes on with an EVALSHA that was under way when the kit was closed.
-    if (this.#isClosed && command[0] !== 'EVAL') throw this.#refusal();
-    const node = this.#adapter.nodeOf(key);
-    const breaker = this.#breaker(node);
-    if (breaker.isOpen) throw new ConnectionError(`${node} does not answer; nothing is sent until it does`);
+    if (this.#isClosed && command[0] !== 'EVAL') throw closedError();
+    let breaker = this.#closedBreaker(key);
     const until = loopNow() + deadlineMs;
-    if (this.#adapter.status(key) !== 'up') await this.#waitForUp(key, deadlineMs, breaker);
+    if (this.#adapter.status(key) !== 'up') {
+      await this.#waitForUp(key, deadlineMs);
+      // Only now is the topology known, or another node serves the key since a failover.
+      breaker = this.#closedBreaker(key);
+    }
     const left = until - loopNow();
     if (left <= 0) throw new ConnectionError('no time is left to ask Redis; nothing was sent');
     try {
@@ -78,7 +80,7 @@ export class Connection implements CommandLink {
   }
 
   masters(): readonly ((command: readonly Argument[], deadlineMs: number) => Promise<RawReply>)[] {
-    if (this.#isClosed) throw this.#refusal();
+    if (this.#isClosed) throw closedError();
     return this.#adapter
       .masters()
       .map(
@@ -104,13 +106,15 @@ export class Connection implements CommandLink {
     this.#adapter.close();
   }
 
-  async #waitForUp(key: string, deadlineMs: number, breaker: Breaker): Promise<void> {
+  async #waitForUp(key: string, deadlineMs: number): Promise<void> {
     try {
       await this.#whenUp(() => this.#adapter.status(key), deadlineMs, true);
     } catch (error) {
       // To be told at once that it is down costs nothing; only a wait in vain counts.
       const waited = this.#adapter.status(key) === 'connecting';
-      if (waited && deadlineMs * 2 >= this.#commandTimeoutMs) breaker.failed();
+      if (waited && deadlineMs * 2 >= this.#commandTimeoutMs) {
+        this.#breaker(this.#adapter.nodeOf(key)).failed();
+      }
       throw error;
     }
   }
@@ -121,7 +125,7 @@ export class Connection implements CommandLink {
     const up = new Promise<void>((resolve, reject) => {
       check = () => {
         const status = statusNow();
-        if (this.#isClosed) reject(this.#refusal());
+        if (this.#isClosed) reject(closedError());
         else if (status === 'up') resolve();
         else if (status === 'down' && failFast) reject(this.#unreachable('Redis cannot be reached'));
       };
@@ -144,15 +148,19 @@ export class Connection implements CommandLink {
     });
   }
 
-  #refusal(): StoreError {
-    return new StoreError('ERR_REDIS_KIT_CLOSED', 'the kit is closed');
-  }
-
   #late(deadlineMs: number): StoreError {
     return new StoreError(
       'ERR_REDIS_KIT_TIMEOUT',
       `Redis did not answer within ${Math.round(deadlineMs)} ms`,
     );
+  }
+
+  /** Of the node that serves the key now; refuses while it is spared. */
+  #closedBreaker(key: string): Breaker {
+    const node = this.#adapter.nodeOf(key);
+    const breaker = this.#breaker(node);
+    if (breaker.isOpen) throw new ConnectionError(`${node} does not answer; nothing is sent until it does`);
+    return breaker;
   }
 
   #breaker(node: string): Breaker {

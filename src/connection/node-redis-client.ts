@@ -11,6 +11,7 @@ import {
   OWN_CLIENT_OPTIONS,
   readReply,
   socketOptions,
+  tellable,
 } from './node-redis.ts';
 
 /** What this adapter calls on a single client, ours or borrowed. */
@@ -103,7 +104,7 @@ class NodeRedisClient implements Adapter {
   }
 
   #failed(error: unknown): void {
-    this.lastError = asError(error);
+    this.lastError = tellable(asError(error));
     this.#phase.failed();
     this.#listener.changed();
   }

@@ -14,6 +14,7 @@ import {
   OWN_CLIENT_OPTIONS,
   readReply,
   socketOptions,
+  tellable,
 } from './node-redis.ts';
 import type { ConnectionSettings } from './options.ts';
 
@@ -96,7 +97,7 @@ class NodeRedisCluster implements Adapter {
       'node-reconnecting': (node: { host: string; port: number }) =>
         this.#note(node, (phase) => phase.reconnecting()),
       'node-error': (error: unknown, node: { host: string; port: number }) => {
-        this.#failed(error);
+        this.lastError = tellable(asError(error));
         this.#note(node, (phase) => phase.failed());
       },
       connect: () => listener.changed(),
@@ -193,9 +194,8 @@ class NodeRedisCluster implements Adapter {
     if (now - (this.#askedAt.get(master.address) ?? -CONNECT_NODE_EVERY_MS) < CONNECT_NODE_EVERY_MS) return;
     this.#askedAt.set(master.address, now);
     this.client.nodeClient(master).catch((error: unknown) => {
-      this.#failed(
-        new ConnectionError(`cluster node ${master.address}: ${asError(error).message}`, { cause: error }),
-      );
+      const cause = tellable(asError(error));
+      this.#failed(new ConnectionError(`cluster node ${master.address}: ${cause.message}`, { cause }));
     });
   }
 
@@ -214,7 +214,7 @@ class NodeRedisCluster implements Adapter {
   }
 
   #failed(error: unknown): void {
-    this.lastError = asError(error);
+    this.lastError = tellable(asError(error));
     this.#listener.changed();
   }
 }

@@ -70,12 +70,22 @@ export interface DestructibleClient {
   destroy(): void;
 }
 
+/**
+ * An error as it may be told. Redis repeats a command that it does not know with its arguments, and the first of a
+ * connection (HELLO, or AUTH) holds the password.
+ */
+export function tellable(error: Error): Error {
+  const [told = ''] = error.message.split(/,? with args beginning with/, 1);
+  return told === error.message ? error : new Error(told);
+}
+
 export async function readReply(reply: Promise<unknown>): Promise<RawReply> {
   try {
     return (await reply) as RawReply;
   } catch (error) {
     if (error instanceof ErrorReply || isReplyOfAnotherCopy(error)) {
-      throw new ReplyError((error as Error).message, { cause: error });
+      const cause = tellable(error as Error);
+      throw new ReplyError(cause.message, { cause });
     }
     throw error;
   }

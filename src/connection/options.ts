@@ -1,7 +1,7 @@
 import type { ConnectionOptions as TlsOptions } from 'node:tls';
 import { describe, OptionReader } from '../base/check.ts';
 import { ConfigError } from '../base/errors.ts';
-import { parseRedisUrl, type RedisAddress } from './address.ts';
+import { checkHost, parseRedisUrl, type RedisAddress } from './address.ts';
 import { type BorrowedClient, recognizeClient } from './borrowed-client.ts';
 
 /** One node of a cluster from which the others are discovered. */
@@ -90,7 +90,7 @@ export function resolveConnection(reader: OptionReader, env: NodeJS.ProcessEnv):
   }
   const [way] = ways;
   if ((way === 'client' || way === 'cluster') && reader.has('tls') && reader.value('tls') !== false) {
-    throw reader.error('tls', `it belongs into the options of \`${way}\``);
+    throw reader.secretError('tls', `it belongs into the options of \`${way}\``);
   }
   switch (way) {
     case 'url':
@@ -121,7 +121,7 @@ function tlsOption(reader: OptionReader): boolean | TlsOptions {
   const tls = reader.value('tls') ?? false;
   if (typeof tls === 'boolean' || (typeof tls === 'object' && !Array.isArray(tls)))
     return tls as boolean | TlsOptions;
-  throw reader.error('tls', 'it must be true, false or the options of tls.connect');
+  throw reader.secretError('tls', 'it must be true, false or the options of tls.connect');
 }
 
 function fromUrl(source: string, value: unknown, reader: OptionReader): ConnectionSettings {
@@ -140,9 +140,9 @@ function fromUrl(source: string, value: unknown, reader: OptionReader): Connecti
 function fromHost(reader: OptionReader): ConnectionSettings {
   return {
     kind: 'standalone',
-    host: reader.string('host') ?? 'localhost',
+    host: checkHost('option `host`', reader.string('host') ?? 'localhost'),
     port: reader.integer('port', { min: 1, max: 65_535 }) ?? 6379,
-    username: reader.string('username'),
+    username: reader.secret('username'),
     password: reader.secret('password'),
     db: reader.integer('db', { min: 0, max: 2 ** 31 - 1 }) ?? 0,
     tls: tlsOption(reader),
@@ -163,7 +163,7 @@ function fromCluster(value: unknown): ConnectionSettings {
   return {
     kind: 'cluster',
     nodes: nodes.map(clusterNode),
-    username: reader.string('username'),
+    username: reader.secret('username'),
     password: reader.secret('password'),
     tls: tlsOption(reader),
   };
@@ -175,7 +175,14 @@ function clusterNode(node: unknown): RedisAddress {
     const host = reader.string('host');
     if (host === undefined) throw reader.error('host', 'it is required');
     const port = reader.integer('port', { min: 1, max: 65_535 }) ?? 6379;
-    return { host, port, username: undefined, password: undefined, db: 0, tls: false };
+    return {
+      host: checkHost('option `cluster.nodes`: a `host`', host),
+      port,
+      username: undefined,
+      password: undefined,
+      db: 0,
+      tls: false,
+    };
   }
   const address = parseRedisUrl('option `cluster.nodes`', node);
   if (address === 'memory') {
@@ -207,7 +214,7 @@ function fromEnvironment(env: NodeJS.ProcessEnv, reader: OptionReader): Connecti
   }
   return {
     kind: 'standalone',
-    host: env.REDIS_HOST,
+    host: checkHost('REDIS_HOST', env.REDIS_HOST),
     port: numberFrom(env, 'REDIS_PORT', 1, 65_535) ?? 6379,
     username: env.REDIS_USERNAME || undefined,
     password: env.REDIS_PASSWORD || undefined,

@@ -1,22 +1,17 @@
 import type { Clock } from '../base/clock.ts';
-import { StoreError } from '../base/errors.ts';
 import type { Operation } from '../operations/operation.ts';
 import type { MemoryKeyspace } from './memory-keyspace.ts';
 import type { Engine } from './port.ts';
 
 /**
  * Runs the operations' twins. Nothing here waits, so a single process sees each operation as atomic. Closed, it refuses
- * as a closed connection does, so that what forgets to stop in time is seen on a laptop.
+ * as a closed connection does, so that what forgets to stop in time is seen on a laptop: `checkOpen` throws then.
  */
 export function memoryEngine(
   memory: MemoryKeyspace,
   clock: Clock,
-  isClosed: () => boolean = () => false,
+  checkOpen: () => void = () => undefined,
 ): Engine {
-  function checkOpen(): void {
-    if (isClosed()) throw new StoreError('ERR_REDIS_KIT_CLOSED', 'the kit is closed');
-  }
-
   return {
     // `async` for the errors: a twin that throws must reject, as a script does.
     async run<Args, Reply>(

@@ -17,11 +17,12 @@ export interface Write extends Call {
 }
 
 export function callOf([first, second, third]: readonly unknown[]): Call {
-  const done = [first, second, third].find((argument) => typeof argument === 'function');
+  if (typeof first === 'function') return { chunk: undefined, encoding: undefined, done: first as Done };
+  const done = typeof second === 'function' ? second : third;
   return {
-    chunk: typeof first === 'function' ? undefined : first,
+    chunk: first,
     encoding: typeof second === 'string' ? (second as BufferEncoding) : undefined,
-    done: done as Done | undefined,
+    done: typeof done === 'function' ? (done as Done) : undefined,
   };
 }
 

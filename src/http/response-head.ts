@@ -12,6 +12,14 @@ export function headOf(res: ServerResponse): Head {
   return { status: res.statusCode, message: hasMessage(res) ? res.statusMessage : undefined, headers };
 }
 
+/** As `headOf`, cheaper and with names in lower case: of headers that are hardly ever restored. */
+export function outerHeadOf(res: ServerResponse): Head {
+  const headers = Object.entries(res.getHeaders() as Record<string, OutgoingHttpHeader>).map(
+    ([name, value]) => [name, copyOf(value)] as const,
+  );
+  return { status: res.statusCode, message: hasMessage(res) ? res.statusMessage : undefined, headers };
+}
+
 export function restoreHead(res: ServerResponse, head: Head): void {
   const kept = new Set(head.headers.map(([name]) => name.toLowerCase()));
   for (const name of res.getHeaderNames()) if (!kept.has(name)) res.removeHeader(name);

@@ -28,15 +28,15 @@ export interface ResponseHook {
 }
 
 interface Step {
-  readonly phase: Phase;
-  run(): undefined | Promise<void>;
+  readonly hook: ResponseHook;
+  readonly isPreparation: boolean;
 }
 
 /** The hooks of one response. */
 export class ResponseHooks {
   readonly #hooks: ResponseHook[];
   /** The hooks that have seen the headers. */
-  readonly #prepared = new Set<ResponseHook>();
+  readonly #prepared: ResponseHook[] = [];
   #failure: { readonly phase: Phase; readonly error: unknown } | undefined;
 
   constructor(...hooks: ResponseHook[]) {
@@ -66,7 +66,7 @@ export class ResponseHooks {
 
   add(hook: ResponseHook): void {
     this.#hooks.push(hook);
-    this.#hooks.sort((a, b) => PHASES.indexOf(a.phase) - PHASES.indexOf(b.phase));
+    if (this.#hooks.length > 1) this.#hooks.sort((a, b) => PHASES.indexOf(a.phase) - PHASES.indexOf(b.phase));
   }
 
   hear(chunk: string | Uint8Array, encoding: BufferEncoding | undefined): void {
@@ -76,43 +76,45 @@ export class ResponseHooks {
   }
 
   beforeHeaders(): undefined | Promise<void> {
-    return this.#run(this.#hooks.map((hook) => this.#preparation(hook)));
+    return this.#run(this.#hooks.map((hook) => ({ hook, isPreparation: true })));
   }
 
   beforeEnd(hasBegun: boolean): undefined | Promise<void> {
-    const steps = this.#hooks.flatMap((hook) => [
-      ...(hasBegun ? [] : [this.#preparation(hook)]),
-      { phase: hook.phase, run: () => hook.beforeEnd?.(hasBegun) },
-    ]);
-    return this.#run(steps);
+    const steps: Step[] = [];
+    for (const hook of this.#hooks) {
+      if (!hasBegun) steps.push({ hook, isPreparation: true });
+      steps.push({ hook, isPreparation: false });
+    }
+    return this.#run(steps, hasBegun);
   }
 
   closedEarly(): void {
     for (const hook of this.#hooks) hook.closedEarly?.();
   }
 
-  #preparation(hook: ResponseHook): Step {
-    const run = () => {
-      if (this.hasFailed || this.#prepared.has(hook)) return undefined;
-      this.#prepared.add(hook);
-      return hook.beforeHeaders?.();
-    };
-    return { phase: hook.phase, run };
-  }
-
   /** Runs the steps in order, also after a failure; a promise only where a step waits. */
-  #run(steps: readonly Step[]): undefined | Promise<void> {
-    for (const [index, { phase, run }] of steps.entries()) {
-      const failed = (error: unknown) => {
-        this.#failure ??= { phase, error };
-      };
+  #run(steps: readonly Step[], hasBegun = false): undefined | Promise<void> {
+    for (const [index, step] of steps.entries()) {
       try {
-        const wait = run();
-        if (wait !== undefined) return wait.catch(failed).then(() => this.#run(steps.slice(index + 1)));
+        const wait = this.#take(step, hasBegun);
+        if (wait === undefined) continue;
+        const rest = () => this.#run(steps.slice(index + 1), hasBegun);
+        return wait.catch((error: unknown) => this.#fail(step, error)).then(rest);
       } catch (error) {
-        failed(error);
+        this.#fail(step, error);
       }
     }
     return undefined;
+  }
+
+  #take({ hook, isPreparation }: Step, hasBegun: boolean): undefined | Promise<void> {
+    if (!isPreparation) return hook.beforeEnd?.(hasBegun);
+    if (this.hasFailed || this.#prepared.includes(hook)) return undefined;
+    this.#prepared.push(hook);
+    return hook.beforeHeaders?.();
+  }
+
+  #fail({ hook: { phase } }: Step, error: unknown): void {
+    this.#failure ??= { phase, error };
   }
 }

@@ -1,34 +1,46 @@
 import type { ServerResponse } from 'node:http';
-import expressSession from 'express-session';
-import type { ClientCookie, WholeCookie } from './request-sessions.ts';
+import expressSession, { type Cookie } from 'express-session';
 
-/** Clears the session's cookie in the client; express-session would leave it there, to be sent with every request. */
-export function clientCookie(res: ServerResponse, name: string): ClientCookie {
-  let cleared: string | undefined;
+/** express-session's cookie, with what its types leave out. */
+export type WholeCookie = Cookie & {
+  readonly data: Readonly<Record<string, unknown>>;
+  serialize(name: string, value: string): string;
+};
 
-  function linesWithoutOurs(): string[] {
-    const lines = res.getHeader('Set-Cookie') ?? [];
-    return (Array.isArray(lines) ? lines : [String(lines)]).filter((line) => line !== cleared);
+/** The session's cookie in the client; express-session would leave it there, to be sent with every request. */
+export class ClientCookie {
+  readonly #res: ServerResponse;
+  readonly #name: string;
+  #cleared: string | undefined;
+
+  constructor(res: ServerResponse, name: string) {
+    this.#res = res;
+    this.#name = name;
   }
 
-  return {
-    clear(cookie) {
-      if (res.headersSent) return;
-      const { expires: _, originalMaxAge: __, ...same } = cookie.data;
-      const gone: WholeCookie = Reflect.construct(expressSession.Cookie, [same]);
-      // The first moment of Unix time is past on every clock.
-      gone.expires = new Date(0);
-      const line = gone.serialize(name, '');
-      res.setHeader('Set-Cookie', [...linesWithoutOurs(), line]);
-      cleared = line;
-    },
+  /** Tells the client to forget it, as long as the headers have not left. */
+  clear(cookie: WholeCookie): void {
+    if (this.#res.headersSent) return;
+    const { expires: _, originalMaxAge: __, ...same } = cookie.data;
+    const gone: WholeCookie = Reflect.construct(expressSession.Cookie, [same]);
+    // The first moment of Unix time is past on every clock.
+    gone.expires = new Date(0);
+    const line = gone.serialize(this.#name, '');
+    this.#res.setHeader('Set-Cookie', [...this.#otherLines(), line]);
+    this.#cleared = line;
+  }
 
-    keep() {
-      if (cleared === undefined || res.headersSent) return;
-      const lines = linesWithoutOurs();
-      if (lines.length === 0) res.removeHeader('Set-Cookie');
-      else res.setHeader('Set-Cookie', lines);
-      cleared = undefined;
-    },
-  };
+  /** A new one is sent after all. */
+  keep(): void {
+    if (this.#cleared === undefined || this.#res.headersSent) return;
+    const lines = this.#otherLines();
+    if (lines.length === 0) this.#res.removeHeader('Set-Cookie');
+    else this.#res.setHeader('Set-Cookie', lines);
+    this.#cleared = undefined;
+  }
+
+  #otherLines(): string[] {
+    const lines = this.#res.getHeader('Set-Cookie') ?? [];
+    return (Array.isArray(lines) ? lines : [String(lines)]).filter((line) => line !== this.#cleared);
+  }
 }

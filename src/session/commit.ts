@@ -50,7 +50,7 @@ export function dropCookie(request: Req): void {
 function change(request: Req, context: CommitContext, hasBegun: boolean): undefined | Promise<void> {
   const { sessions, settings, view, records } = context;
   const session: Req['session'] | null | undefined = request.session;
-  if (sessions.isDetached || (session && sessions.ended.has(session.id))) {
+  if (sessions.isDetached || (session && sessions.ended.includes(session.id))) {
     dropCookie(request);
     return undefined;
   }
@@ -116,7 +116,7 @@ async function save(
   const { sessions, records, view } = context;
   const isNew = !sessions.stored.has(session.id);
   await view.write(session.id, session);
-  if (sessions.ended.has(session.id)) {
+  if (sessions.ended.includes(session.id)) {
     dropCookie(request);
   } else if (isNew && hasBegun) {
     // Its cookie should have left with the headers.

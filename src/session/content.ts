@@ -1,6 +1,6 @@
 import type expressSession from 'express-session';
 import { asError, RedisKitError } from '../base/errors.ts';
-import type { SessionPayload } from './payload.ts';
+import type { ReadPayload, SessionPayload } from './payload.ts';
 import type { DeviceFacts } from './request-sessions.ts';
 
 /** What decides whether a session changed: everything but its cookie. */
@@ -28,6 +28,6 @@ function stringify(session: object): string {
 }
 
 /** What express-session makes a session of. */
-export function dataOf({ meta, content }: SessionPayload): expressSession.SessionData {
-  return { ...(JSON.parse(content) as object), cookie: meta.cookie } as unknown as expressSession.SessionData;
+export function dataOf({ meta, data }: ReadPayload): expressSession.SessionData {
+  return { ...data, cookie: meta.cookie } as unknown as expressSession.SessionData;
 }

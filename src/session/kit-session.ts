@@ -166,7 +166,7 @@ async function login(session: Session, userId: string, options: LoginOptions = {
   try {
     Object.assign(req.session, data, { userId });
     if (rememberMs !== undefined) req.session.cookie.maxAge = rememberMs;
-    const payload = payloadOf(req.session, request.facts);
+    const payload = payloadOf(req.session, request.facts());
     const created = await records.createFor(userId, id, payload, request.budget);
     if (created === undefined)
       throw new StoreError('ERR_REDIS_KIT_SESSION_CONFLICT', 'the id of the new session is taken');
@@ -207,7 +207,7 @@ async function logout({ req, id }: Session): Promise<void> {
 /** Called before the store is asked: should it fail, at least the client has forgotten. */
 export function forgetCookie({ request }: Pick<SessionView, 'request'>, id: string): void {
   // One that was made for this request is not in the client yet.
-  if (!request.made.has(id) && request.originalCookie !== undefined) {
+  if (!request.made.includes(id) && request.originalCookie !== undefined) {
     request.cookie?.clear(request.originalCookie);
   }
 }

@@ -5,13 +5,13 @@ import { beforeEnd } from '../http/before-end.ts';
 import { clientAddress } from '../http/client-address.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
 import { sendUnavailable } from '../http/problem.ts';
-import { clientCookie } from './client-cookie.ts';
+import { ClientCookie, type WholeCookie } from './client-cookie.ts';
 import { commitSession, dropCookie } from './commit.ts';
 import { sessionLoader } from './express-session.ts';
 import { giveView, inheritSession } from './kit-session.ts';
 import { resolveSessionOptions, type SessionOptions } from './options.ts';
 import { SessionRecords } from './record.ts';
-import { type DeviceFacts, RequestSessions, type WholeCookie } from './request-sessions.ts';
+import { type DeviceFacts, RequestSessions } from './request-sessions.ts';
 import type { Seal } from './seal.ts';
 import { SessionStore } from './store.ts';
 import type { SessionDeps } from './user-index.ts';
@@ -38,7 +38,11 @@ export function sessionMiddleware(
       next();
       return;
     }
-    const sessions = new RequestSessions(deps.budgetOf(req), factsOf(req), clientCookie(res, settings.name));
+    const sessions = new RequestSessions(
+      deps.budgetOf(req),
+      () => factsOf(req),
+      new ClientCookie(res, settings.name),
+    );
     const view = store.forRequest(sessions);
     let wentOn = false;
 
@@ -81,7 +85,7 @@ export function sessionMiddleware(
 
     function saveBeforeEnd(): void {
       const { sessionID: originalId, session } = request;
-      if (!sessions.stored.has(originalId)) sessions.made.add(originalId);
+      if (!sessions.stored.has(originalId)) sessions.made.push(originalId);
       sessions.originalCookie = session.cookie as WholeCookie;
       const context = { sessions, view, records, settings, originalId };
       let isCommitted = false;

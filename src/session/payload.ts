@@ -15,6 +15,11 @@ export interface SessionPayload {
   readonly content: string;
 }
 
+/** One that was read, with its content parsed. */
+export interface ReadPayload extends SessionPayload {
+  readonly data: Readonly<Record<string, unknown>>;
+}
+
 /* Packed as [length of meta u32][meta as JSON][content]: the content is compared and handed on without parsing it. */
 
 export function packPayload({ meta, content }: SessionPayload): Buffer {
@@ -25,15 +30,15 @@ export function packPayload({ meta, content }: SessionPayload): Buffer {
 }
 
 /** Undefined when the bytes are none, or nothing that a session can be made of. */
-export function unpackPayload(bytes: Buffer | undefined): SessionPayload | undefined {
+export function unpackPayload(bytes: Buffer | undefined): ReadPayload | undefined {
   if (bytes === undefined || bytes.length < 4) return undefined;
   const contentAt = 4 + bytes.readUInt32BE(0);
   if (contentAt > bytes.length) return undefined;
   try {
     const meta: unknown = JSON.parse(bytes.toString('utf8', 4, contentAt));
     const content = bytes.toString('utf8', contentAt);
-    if (!isMeta(meta) || !isObject(JSON.parse(content))) return undefined;
-    return { meta, content };
+    const data: unknown = JSON.parse(content);
+    return isMeta(meta) && isObject(data) ? { meta, content, data } : undefined;
   } catch {
     return undefined;
   }

@@ -4,7 +4,13 @@ import { sessionDestroy } from '../operations/session-destroy.ts';
 import { sessionRead } from '../operations/session-read.ts';
 import { type SessionWriteReply, sessionWrite } from '../operations/session-write.ts';
 import { mergeContents } from './merge.ts';
-import { packPayload, type SessionMeta, type SessionPayload, unpackPayload } from './payload.ts';
+import {
+  packPayload,
+  type ReadPayload,
+  type SessionMeta,
+  type SessionPayload,
+  unpackPayload,
+} from './payload.ts';
 import type { Seal } from './seal.ts';
 import { type SessionDeps, UserIndex, type UserLimit } from './user-index.ts';
 
@@ -57,9 +63,9 @@ export class SessionRecords {
     id: string,
     budget?: Budget,
     touchAfter: number = this.#settings.touchAfter,
-  ): Promise<StoredSession | undefined> {
+  ): Promise<(StoredSession & ReadPayload) | undefined> {
     const { engine, reporter } = this.#deps;
-    const { handle, key } = this.#names(id);
+    const { handle, key } = this.#deps.keys.sessionNames(id);
     const { data, found, ...reply } = await engine.run(sessionRead, [key], { touchAfter }, budget);
     const payload = data === null ? undefined : this.#unpack(data, handle);
     if (found === 'corrupt' || (data !== null && payload === undefined)) {
@@ -76,7 +82,7 @@ export class SessionRecords {
 
   /** Stores a session under a new id; undefined when the id is taken. */
   async create(id: string, payload: SessionPayload, budget?: Budget): Promise<StoredSession | undefined> {
-    const { handle, key } = this.#names(id);
+    const { handle, key } = this.#deps.keys.sessionNames(id);
     const reply = await this.#write(key, handle, 'create', payload, 0, '', budget);
     return this.#created(reply, payload, handle);
   }
@@ -88,7 +94,7 @@ export class SessionRecords {
     payload: SessionPayload,
     budget?: Budget,
   ): Promise<StoredSession | undefined> {
-    const { handle, key } = this.#names(id);
+    const { handle, key } = this.#deps.keys.sessionNames(id);
     const owner = this.#deps.keys.sessionOwner(userId);
     const reply = await this.#write(key, handle, 'create', payload, 0, owner, budget);
     if (reply.outcome !== 'written') return this.#created(reply, payload, handle);
@@ -110,7 +116,7 @@ export class SessionRecords {
     payload: SessionPayload,
     budget?: Budget,
   ): Promise<StoredSession | undefined> {
-    const { handle, key } = this.#names(id);
+    const { handle, key } = this.#deps.keys.sessionNames(id);
     const isMerging = this.#settings.conflicts === 'merge';
     let { current, revision } = known;
     for (let round = 0; round < MAX_ROUNDS; round++) {
@@ -136,7 +142,7 @@ export class SessionRecords {
   /** `known`: as it was last seen, where the caller has seen it. */
   async destroy(id: string, known?: StoredSession, budget?: Budget): Promise<void> {
     const { engine, reporter } = this.#deps;
-    const { handle, key } = this.#names(id);
+    const { handle, key } = this.#deps.keys.sessionNames(id);
     const { existed, owner, created } =
       known === undefined
         ? await engine.run(sessionDestroy, [key], undefined, budget)
@@ -160,7 +166,7 @@ export class SessionRecords {
 
   /** Moves the idle deadline of a session whose request took long. */
   async touch(id: string, budget?: Budget): Promise<void> {
-    const { handle, key } = this.#names(id);
+    const { handle, key } = this.#deps.keys.sessionNames(id);
     const { data, ...reply } = await this.#deps.engine.run(sessionRead, [key], { touchAfter: 1 }, budget);
     if (data !== null && reply.indexUntil > 0) void this.#renewIndex(reply, handle);
   }
@@ -218,12 +224,7 @@ export class SessionRecords {
     }
   }
 
-  #unpack(data: Buffer, handle: string): SessionPayload | undefined {
+  #unpack(data: Buffer, handle: string): ReadPayload | undefined {
     return unpackPayload(this.#settings.seal.open(data, handle));
-  }
-
-  #names(id: string): { readonly handle: string; readonly key: string } {
-    const { keys } = this.#deps;
-    return { handle: keys.sessionHandle(id), key: keys.session(id) };
   }
 }

@@ -1,6 +1,6 @@
 import { performance } from 'node:perf_hooks';
-import type { Cookie } from 'express-session';
 import type { Budget } from '../engine/budget.ts';
+import type { ClientCookie, WholeCookie } from './client-cookie.ts';
 import type { StoredSession } from './record.ts';
 
 /** Where a login came from, for the list of a user's sessions. */
@@ -9,33 +9,19 @@ export interface DeviceFacts {
   readonly userAgent: string | undefined;
 }
 
-/** express-session's cookie, with what its types leave out. */
-export type WholeCookie = Cookie & {
-  readonly data: Readonly<Record<string, unknown>>;
-  serialize(name: string, value: string): string;
-};
-
-/** The session's cookie in the client, as far as the response may still change it. */
-export interface ClientCookie {
-  /** Tells the client to forget it. */
-  clear(cookie: WholeCookie): void;
-  /** A new one is sent after all. */
-  keep(): void;
-}
-
 /** What one request knows of its sessions. */
 export class RequestSessions {
   readonly budget: Budget | undefined;
-  readonly facts: DeviceFacts;
+  readonly facts: () => DeviceFacts;
   readonly cookie: ClientCookie | undefined;
   /** As the request's first session has it, whatever the handler makes of that. */
   originalCookie: WholeCookie | undefined;
   /** The ids that are known to be in the store, with what was last seen there. */
   readonly stored: Map<string, StoredSession> = new Map();
   /** The ids that were made for this request: one that was never written has nothing to destroy. */
-  readonly made: Set<string> = new Set();
+  readonly made: string[] = [];
   /** The ids whose save came too late: those sessions had ended elsewhere. */
-  readonly ended: Set<string> = new Set();
+  readonly ended: string[] = [];
   /** The id of the empty session that a logout left; it is not stored unless something is written to it. */
   blank: string | undefined;
   /** Redis cannot be reached and the app goes on without: nothing is written, no cookie is sent. */
@@ -47,7 +33,7 @@ export class RequestSessions {
 
   constructor(
     budget: Budget | undefined,
-    facts: DeviceFacts = { ip: undefined, userAgent: undefined },
+    facts: () => DeviceFacts = () => ({ ip: undefined, userAgent: undefined }),
     cookie?: ClientCookie,
   ) {
     this.budget = budget;

@@ -21,23 +21,18 @@ export class SessionStore extends expressSession.Store {
   readonly request: RequestSessions | undefined;
   /** Given by express-session: puts a new, empty session on the request. */
   declare generate: (request: Express.Request) => void;
+  readonly #View: new (
+    request: RequestSessions,
+  ) => SessionStore & SessionView;
 
   constructor(records: SessionRecords) {
     super();
     this.records = records;
+    this.#View = viewOf(this);
   }
 
   forRequest(request: RequestSessions): SessionStore & SessionView {
-    const generate = (req: Express.Request): void => {
-      this.generate(req);
-      inheritSession(req.session);
-      request.made.add(req.sessionID);
-    };
-    return Object.create(this, {
-      request: { value: request },
-      get: { value: SessionStore.prototype.get },
-      generate: { value: generate },
-    }) as SessionStore & SessionView;
+    return new this.#View(request);
   }
 
   /** As express-session's own, with our methods. */
@@ -75,13 +70,13 @@ export class SessionStore extends expressSession.Store {
     const payload = payloadOf(session);
     const { records, request = new RequestSessions(undefined) } = this;
     await request.inTurn(async () => {
-      if (request.isDetached || request.ended.has(id)) return;
+      if (request.isDetached || request.ended.includes(id)) return;
       const known = request.stored.get(id);
       const written =
         known === undefined
           ? await records.create(id, payload, request.budget)
           : await records.update(id, known, payload, request.budget);
-      if (written === undefined) request.ended.add(id);
+      if (written === undefined) request.ended.push(id);
       else request.stored.set(id, written);
     });
   }
@@ -89,11 +84,32 @@ export class SessionStore extends expressSession.Store {
   async end(id: string): Promise<void> {
     const { records, request = new RequestSessions(undefined) } = this;
     await request.inTurn(async () => {
-      if (request.isDetached || (request.made.has(id) && !request.stored.has(id))) return;
+      if (request.isDetached || (request.made.includes(id) && !request.stored.has(id))) return;
       await records.destroy(id, request.stored.get(id), request.budget);
       request.stored.delete(id);
     });
   }
+}
+
+/** Makes a store's views: they inherit everything from it, and are made once for each request. */
+function viewOf(store: SessionStore): new (request: RequestSessions) => SessionStore & SessionView {
+  function View(this: { request: RequestSessions }, request: RequestSessions): void {
+    this.request = request;
+  }
+  View.prototype = Object.create(store, {
+    request: { value: undefined, writable: true },
+    get: { value: SessionStore.prototype.get },
+    generate: {
+      value(this: SessionView, req: Express.Request): void {
+        store.generate(req);
+        inheritSession(req.session);
+        this.request.made.push(req.sessionID);
+      },
+    },
+  });
+  return View as unknown as new (
+    request: RequestSessions,
+  ) => SessionStore & SessionView;
 }
 
 /** Calls back once, outside the promise: what the callback throws is its caller's, and no reason to call again. */

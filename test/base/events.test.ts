@@ -1,5 +1,6 @@
-import { describe, expect, it } from 'vitest';
-import { StoreError } from '../../src/base/errors.ts';
+import { runInNewContext } from 'node:vm';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { type RedisKitError, StoreError } from '../../src/base/errors.ts';
 import { Events, type KitEvents } from '../../src/base/events.ts';
 import { Reporter } from '../../src/base/reporter.ts';
 import { kitForTest } from '../support/kits.ts';
@@ -9,6 +10,23 @@ function make() {
   const logger = keepingLogger();
   const events = new Events<KitEvents>(logger);
   return { logger, events, reporter: new Reporter(events, logger) };
+}
+
+/** Time of the process, as it is right after its start; the answer lets it pass. */
+function turnTime(): (ms: number) => void {
+  let now = 100;
+  const spy = vi.spyOn(performance, 'now').mockImplementation(() => now);
+  onTestFinished(() => spy.mockRestore());
+  return (ms) => {
+    now += ms;
+  };
+}
+
+function levelLogger() {
+  const lines: string[] = [];
+  const keep = (level: string) => (message: string) => void lines.push(`${level}: ${message}`);
+  const logger = { debug: keep('debug'), info: keep('info'), warn: keep('warn'), error: keep('error') };
+  return { lines, logger };
 }
 
 const MISS = ['cache:miss', { url: '/' }] as const;
@@ -36,11 +54,12 @@ describe('kit.on', () => {
       throw new Error('at once');
     });
     events.on('cache:miss', async () => Promise.reject(new Error('later')));
+    events.on('cache:miss', () => runInNewContext('Promise.reject(new Error())'));
     events.on('cache:miss', () => told.push('heard'));
     events.emit(...MISS);
     await new Promise(setImmediate);
     expect(told).toEqual(['heard']);
-    expect(logger.lines).toEqual(Array(2).fill("a listener for 'cache:miss' failed"));
+    expect(logger.lines).toEqual(Array(3).fill("a listener for 'cache:miss' failed"));
   });
 
   it('refuses events that there are not, and listeners that are none', () => {
@@ -74,29 +93,87 @@ describe('trouble', () => {
     expect(told).toHaveLength(5);
   });
 
-  it('is heard of again by those whom it woke, when it is over', () => {
-    const { events, logger } = make();
-    events.emit('connection:up', { mode: 'standalone' });
-    events.emit('connection:down', { error: new Error('gone') });
-    events.emit('connection:up', { mode: 'standalone' });
-    events.emit('connection:breaker', { node: 'a:1', state: 'open' });
-    events.emit('connection:breaker', { node: 'a:1', state: 'closed' });
-    expect(logger.lines).toEqual([
-      'connected to Redis (standalone)',
-      'gone',
-      'connected to Redis again (standalone)',
-      'a:1 does not answer',
-      'a:1 answers again',
-    ]);
+  it('is told in the first second of a process, and again after a while, whatever the clock does', () => {
+    const { events, reporter } = make();
+    const told: RedisKitError[] = [];
+    events.on('error', ({ error }) => told.push(error as RedisKitError));
+    const turn = turnTime();
+    reporter.failure('cache', timeout());
+    const clock = vi.spyOn(Date, 'now').mockReturnValue(0);
+    onTestFinished(() => clock.mockRestore());
+    turn(29_999);
+    reporter.failure('cache', timeout());
+    expect(told).toHaveLength(1);
+    turn(1);
+    reporter.failure('cache', timeout());
+    expect(told).toHaveLength(2);
   });
 
-  it('makes a room degraded once, whatever its kinds, until it is over', () => {
+  it('is not remembered for ever when its texts differ each time', () => {
+    const { events, reporter } = make();
+    let told = 0;
+    events.on('error', () => told++);
+    turnTime();
+    for (let id = 0; id <= 1_000; id++) {
+      reporter.failure('cache', new TypeError(`no ${id}`));
+      reporter.warning(`beware of ${id}`);
+    }
+    reporter.failure('cache', new TypeError('no 0'));
+    reporter.failure('cache', new TypeError('no 1000'));
+    expect(told).toBe(1_002);
+    expect(reporter.warning('beware of 0')).toBe(true);
+    expect(reporter.warning('beware of 1000')).toBe(false);
+  });
+
+  it('is heard of again by those whom it woke, when it is over', () => {
+    const { lines, logger } = levelLogger();
+    const events = new Events<KitEvents>(logger);
+    new Reporter(events, logger);
+    events.emit('connection:up', { mode: 'cluster' });
+    events.emit('connection:down', { error: new Error('gone') });
+    events.emit('connection:breaker', { node: 'a:1', state: 'open' });
+    events.emit('connection:breaker', { node: 'a:1', state: 'closed' });
+    events.emit('connection:up', { mode: 'cluster' });
+    expect(lines).toEqual([
+      'info: connected to Redis (cluster)',
+      'error: gone',
+      'error: a:1 does not answer',
+      'warn: a:1 answers again',
+      'warn: connected to Redis again (cluster)',
+    ]);
+  });
+});
+
+describe('a room', () => {
+  const breaker = (node: string, state: 'open' | 'closed') =>
+    ['connection:breaker', { node, state }] as const;
+
+  it('is newly degraded once in an outage, whatever its errors, however many nodes it takes', () => {
     const { events, reporter } = make();
     const news = () => [reporter.isNewlyDegraded('rate'), reporter.isNewlyDegraded('rate')];
     expect(news()).toEqual([true, false]);
-    events.emit('connection:breaker', { node: 'a:1', state: 'open' });
+    events.emit(...breaker('a:1', 'open'));
+    events.emit(...breaker('b:1', 'open'));
+    events.emit('connection:down', { error: new Error('gone') });
     expect(news()).toEqual([false, false]);
-    events.emit('connection:breaker', { node: 'a:1', state: 'closed' });
+    expect(reporter.isNewlyDegraded('another')).toBe(true);
+    events.emit(...breaker('b:1', 'closed'));
+    events.emit('connection:up', { mode: 'cluster' });
+    expect(news(), 'connected, and one does not answer yet').toEqual([false, false]);
+    events.emit(...breaker('a:1', 'closed'));
     expect(news()).toEqual([true, false]);
+  });
+
+  it('is newly degraded by a late answer long after another, and not while Redis is known to be away', () => {
+    const { events, reporter } = make();
+    const turn = turnTime();
+    expect(reporter.isNewlyDegraded('rate')).toBe(true);
+    turn(29_999);
+    expect(reporter.isNewlyDegraded('rate')).toBe(false);
+    turn(30_000);
+    expect(reporter.isNewlyDegraded('rate')).toBe(true);
+    events.emit('connection:down', { error: new Error('gone') });
+    turn(3_600_000);
+    expect(reporter.isNewlyDegraded('rate')).toBe(false);
   });
 });

@@ -69,6 +69,22 @@ describe('options', () => {
     expect(read({ limit: undefined, nonsense: undefined }).has('limit')).toBe(false);
   });
 
+  it('are shown without the password of a URL that ends up in one of them', () => {
+    for (const [url, shown] of [
+      ['redis://ann:hush@host:1/0', 'redis://***@host:1/0'],
+      ['redis://:hu@sh/hush@host', 'redis://***@host'],
+      ['redis://hush@host', 'redis://***@host'],
+      ['ann:hush@host', '***@host'],
+      [`redis://:${'hush'.repeat(20)}@host`, 'redis://***@host'],
+      ['ann@example.com', 'ann@example.com'],
+      ['a:b', 'a:b'],
+      ['ann@example.com:80', 'ann@example.com:80'],
+    ] as const) {
+      expect(() => read({ limit: url }).callback('limit')).toThrow(`\`limit\` is '${shown}';`);
+      expect(() => read(url)).toThrow(`got '${shown}'`);
+    }
+  });
+
   it('must be an object', () => {
     for (const wrong of [null, 1, 'x', []]) expect(() => read(wrong)).toThrow(ConfigError);
   });
@@ -83,7 +99,15 @@ describe('options', () => {
     expect(() => read({ window: '5 minutes' }).duration('window')).toThrow(
       /`window` is '5 minutes'; .*'250ms'/,
     );
+    for (const window of ['0.5ms', '1.0001s', '1h30m', '90', '1.5 h']) {
+      expect(() => read({ window }).duration('window')).toThrow(
+        `\`window\` is '${window}'; it must be a positive whole number of milliseconds or a string like '250ms', '30s', '5m', '1.5h' or '7d' that comes to one`,
+      );
+    }
     expect(() => read({ headers: 'x' }).oneOf('headers', ['a', false], 'a')).toThrow(`one of 'a', false`);
+    expect(() => read({ headers: 'x' }).oneOf('headers', ['a', undefined, 'b'], undefined)).toThrow(
+      /one of 'a', 'b'$/,
+    );
     expect(() => read({ headers: 1 }).callback('headers')).toThrow('must be a function');
     expect(() => read({ headers: '' }).string('headers')).toThrow('not empty');
     expect(() => read({ headers: 'yes' }).boolean('headers', true)).toThrow('true or false');

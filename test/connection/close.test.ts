@@ -89,6 +89,9 @@ describeWithServers('close()', () => {
       await expect(kit.locks.tryAcquire('x')).rejects.toMatchObject({ code: 'ERR_REDIS_KIT_CLOSED' });
       await expect(kit.sessions.list('ann')).rejects.toMatchObject({ code: 'ERR_REDIS_KIT_CLOSED' });
       await expect(kit.sessions.count()).rejects.toMatchObject({ code: 'ERR_REDIS_KIT_CLOSED' });
+      await expect(kit.ready()).rejects.toMatchObject(CLOSED);
+      await expect(kit.namespace('tenant').ready()).rejects.toMatchObject(CLOSED);
+      await kit.close();
     },
   );
 

@@ -222,17 +222,59 @@ describe('a ConfigError', () => {
     expect(refusal(options)).toContain('options must be an object');
   });
 
-  it('never shows a password, whatever it was given as', () => {
-    for (const password of [4_111_111, '', { pass: 'hush' }, ['hush']]) {
+  it.each(['password', 'username'])('never shows a %s, whatever it was given as', (name) => {
+    for (const secret of [4_111_111, '', { pass: 'hush' }, ['hush']]) {
       for (const options of [
-        { host: 'localhost', password },
-        { cluster: { nodes: ['redis://a'], password } },
+        { host: 'localhost', [name]: secret },
+        { cluster: { nodes: ['redis://a'], [name]: secret } },
       ]) {
-        const make = () => createRedisKit(options as never);
-        expect(make).toThrow(/`password` is not usable; it must be a string/);
-        expect(make).not.toThrow(/4111111|hush/);
+        const message = refusal(options);
+        expect(message).toContain(`\`${name}\` is not usable; it must be a string`);
+        expect(message).not.toMatch(/4111111|hush/);
       }
     }
+  });
+
+  it.each([
+    ['redis://ann:hush@host'],
+    [{ client: 'redis://ann:hush@host' }],
+    [{ cluster: 'redis://ann:hush@host' }],
+    [{ cluster: { nodes: 'redis://ann:hush@host' } }],
+    [{ cluster: { nodes: ['redis://ann:hush@host'] } }],
+    [{ cluster: { nodes: ['hush:ann@host'] } }],
+    [{ cluster: { nodes: [{ host: 'redis://ann:hush@host' }] } }],
+    [{ cluster: { nodes: [{ host: 'ann:hush' }] } }],
+    [{ host: 'redis://ann:hush@host' }],
+    [{ host: 'ann:hush@host' }],
+    [{ host: 'h', port: 'redis://ann:hush@host' }],
+    [{ host: 'h', tls: 'hush' }],
+    [{ client: methods(...NODE_REDIS), tls: 'hush' }],
+    [{ url: 'hush:ann@host:6379' }],
+    [{ url: 4_111_111 }],
+    [{ url: 'memory:', password: 'hush' }],
+    [{ url: 'memory:', logger: 'redis://ann:hush@host' }],
+  ])('never shows a password that is in the wrong place: %j', (options) => {
+    expect(refusal(options)).not.toMatch(/hush|4111111/);
+  });
+
+  it.each([
+    { REDIS_URL: 'redis://ann:hu/sh@host' },
+    { REDIS_URL: 'hush:ann@host' },
+    { REDIS_HOST: 'redis://ann:hush@host' },
+    { REDIS_HOST: 'ann:hush' },
+    { REDIS_HOST: 'h', REDIS_PORT: 'redis://ann:hush@host' },
+    { REDIS_HOST: 'h', REDIS_DB: 'redis://ann:hush@host' },
+  ])('never shows a password of the environment: %j', (env) => {
+    const message = refusal({}, env);
+    expect(message).not.toMatch(/hush|hu\b/);
+    expect(message).toMatch(/REDIS_(URL|HOST|PORT|DB) is /);
+  });
+
+  it('says what to write for a URL that is empty and a host that is more than that', () => {
+    expect(refusal({ url: '' })).toMatch(/`url` is empty; it must be 'redis:\/\//);
+    expect(refusal({ url: 'localhost:6379' })).toMatch(/`url` is without redis:\/\/; it must be 'redis:\/\//);
+    expect(refusal({ host: 'localhost:6379' })).toMatch(/`host` is more than a host; .*the port goes beside/);
+    expect(resolve({ host: 'fe80::1%eth0' })).toMatchObject({ host: 'fe80::1%eth0' });
   });
 
   it('refuses a namespace that is none, in the words of its caller', () => {

@@ -1,10 +1,14 @@
+import { inspect } from 'node:util';
 import express from 'express';
+import { createClient } from 'redis';
 import { expect, it, onTestFinished } from 'vitest';
-import { ConnectionError } from '../../src/index.ts';
+import { type BorrowedClient, ConnectionError, type KitOptions } from '../../src/index.ts';
 import { describeWithServers } from '../support/context.ts';
-import { kitForTest, testPrefix } from '../support/kits.ts';
+import { eventsOf, kitForTest, testPrefix } from '../support/kits.ts';
 import { withPlainClient } from '../support/plain-client.ts';
 import { freePort, type RedisServer, startRedis } from '../support/servers.ts';
+import { keepingLogger } from '../support/stores.ts';
+import { until } from '../support/until.ts';
 import { send, serve } from '../support/web.ts';
 
 async function startForTest(...args: readonly string[]): Promise<RedisServer> {
@@ -57,6 +61,30 @@ describeWithServers('ready()', () => {
     expect(missing).toMatch(/^ConnectionError: .*NOAUTH/);
     expect(unknown).toMatch(/^ConnectionError: .*WRONGPASS/);
   });
+
+  it.each(['a server', 'a cluster', 'a lent client'])(
+    'never tells the password of %s that repeats what it does not understand',
+    async (way) => {
+      const { host, port } = await startForTest('--requirepass', 'hush', '--rename-command', 'HELLO', '');
+      const address = { host, port };
+      const logger = keepingLogger();
+      const lent = createClient({ socket: address, password: 'hush' });
+      const kit = kitForTest({
+        logger,
+        ...(way === 'a server' ? { ...address, password: 'hush' } : {}),
+        ...(way === 'a cluster' ? { cluster: { nodes: [address], password: 'hush' } } : {}),
+        ...(way === 'a lent client' ? { client: lent as unknown as BorrowedClient } : {}),
+      } as KitOptions);
+      const downs = eventsOf(kit, 'connection:down');
+      onTestFinished(() => lent.destroy());
+      lent.connect().catch(() => undefined);
+      await until('the first attempt has failed', () => downs.length > 0);
+      const refused = await kit.locks.tryAcquire('a').catch((error: unknown) => error);
+      const told = inspect([downs, refused, logger.lines], { depth: 9 });
+      expect(told).toContain("ERR unknown command 'HELLO'");
+      expect(told).not.toContain('hush');
+    },
+  );
 });
 
 describeWithServers('the connection', () => {
