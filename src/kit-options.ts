@@ -3,7 +3,7 @@ import { type Clock, systemClock } from './base/clock.ts';
 import type { Duration } from './base/duration.ts';
 import { ConfigError } from './base/errors.ts';
 import { Keys } from './base/keys.ts';
-import { consoleLogger, type Logger, silentLogger } from './base/logger.ts';
+import { consoleLogger, guardedLogger, type Logger, silentLogger } from './base/logger.ts';
 import {
   CONNECTION_OPTION_NAMES,
   type ConnectionOptions,
@@ -59,7 +59,7 @@ function resolveLogger(reader: OptionReader): Logger {
   const logger = reader.value('logger');
   if (logger === undefined) return consoleLogger;
   if (logger === false) return silentLogger;
-  if (hasMethods<Logger>(logger, 'debug', 'info', 'warn', 'error')) return logger;
+  if (hasMethods<Logger>(logger, 'debug', 'info', 'warn', 'error')) return guardedLogger(logger);
   throw reader.error('logger', 'it must have the methods debug, info, warn and error, or be false');
 }
 

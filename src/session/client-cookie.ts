@@ -18,9 +18,10 @@ export class ClientCookie {
     this.#name = name;
   }
 
-  /** Tells the client to forget it, as long as the headers have not left. */
+  /** Tells a client that has sent it to forget it, as long as the headers have not left. */
   clear(cookie: WholeCookie): void {
-    if (this.#res.headersSent) return;
+    const isSent = this.#res.req.headers.cookie?.includes(`${this.#name}=`) === true;
+    if (!isSent || this.#res.headersSent) return;
     const { expires: _, originalMaxAge: __, ...same } = cookie.data;
     const gone: WholeCookie = Reflect.construct(expressSession.Cookie, [same]);
     // The first moment of Unix time is past on every clock.

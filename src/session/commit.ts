@@ -57,7 +57,7 @@ function change(request: Req, context: CommitContext, hasBegun: boolean): undefi
   if (session === null || session === undefined) {
     const id: unknown = request.sessionID;
     if (settings.unset !== 'destroy' || typeof id !== 'string' || !sessions.stored.has(id)) return undefined;
-    forgetCookie(view, id);
+    forgetCookie(view);
     return view.end(id);
   }
   repair(session, context);

@@ -69,7 +69,7 @@ const METHODS = {
   destroy(this: Session, callback?: Callback): Promise<void> {
     const view = viewOf(this);
     Reflect.deleteProperty(this.req, 'session');
-    forgetCookie(view, this.id);
+    forgetCookie(view);
     return told(view.end(this.id), callback);
   },
 
@@ -198,18 +198,17 @@ async function endPrevious({ records, request }: SessionView, previous: string, 
 
 async function logout({ req, id }: Session): Promise<void> {
   const view = viewOf(req.session as Session);
-  forgetCookie(view, id);
+  forgetCookie(view);
   await view.end(id);
   view.generate(req);
   view.request.blank = req.sessionID;
 }
 
 /** Called before the store is asked: should it fail, at least the client has forgotten. */
-export function forgetCookie({ request }: Pick<SessionView, 'request'>, id: string): void {
-  // One that was made for this request is not in the client yet.
-  if (!request.made.includes(id) && request.originalCookie !== undefined) {
-    request.cookie?.clear(request.originalCookie);
-  }
+export function forgetCookie({ request }: Pick<SessionView, 'request'>): void {
+  // Of a session that could not be loaded nobody knows whether it should end.
+  if (request.isDetached || request.originalCookie === undefined) return;
+  request.cookie?.clear(request.originalCookie);
 }
 
 function checkLogin(session: object, userId: unknown, options: LoginOptions) {

@@ -1,8 +1,10 @@
 import type { Request, Response } from 'express';
-import { expect, it } from 'vitest';
+import { expect, it, onTestFinished } from 'vitest';
 import type { RedisKit, SessionOptions } from '../../src/index.ts';
 import { Gate } from '../http/exchange.ts';
+import { redisUrl } from '../support/context.ts';
 import { eventsOf, kitForTest } from '../support/kits.ts';
+import { connectPlainClient } from '../support/plain-client.ts';
 import { onEveryStore } from '../support/stores.ts';
 import { until } from '../support/until.ts';
 import { Browser, type Routes, serveSessions } from './browser.ts';
@@ -193,6 +195,17 @@ onEveryStore('kit.sessions', (kitOf) => {
     expect(await kit.sessions.count('ann')).toBe(1);
     expect(errors[0]?.error).toMatchObject({ code: 'ERR_REDIS_KIT_CORRUPT' });
   });
+});
+
+it('no key is left when all sessions of a user have expired', async () => {
+  const kit = kitForTest({ url: redisUrl() });
+  const port = await serveSessions(kit, { idle: 200, touchAfter: 20 }, ROUTES);
+  for (let count = 0; count < 3; count++) await new Browser(port).get('/in');
+  const client = await connectPlainClient(redisUrl());
+  onTestFinished(() => client.destroy());
+  const keys = () => client.keys(`${kit.prefix}*`);
+  expect(await keys()).toHaveLength(4);
+  await until('they are gone', async () => (await keys()).length === 0);
 });
 
 it('the index of a user lives as long as the sessions, however they are used, and no longer', async () => {

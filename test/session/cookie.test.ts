@@ -1,16 +1,48 @@
 import { once } from 'node:events';
 import { createServer } from 'node:https';
 import { connect as connectTls } from 'node:tls';
+import { promisify } from 'node:util';
 import makeConnect from 'connect';
-import express from 'express';
+import express, { type Request } from 'express';
 import { expect, it } from 'vitest';
 import type { SessionOptions } from '../../src/index.ts';
-import { Answer, listen } from '../http/exchange.ts';
+import { Answer, listen, serve } from '../http/exchange.ts';
 import { onError } from '../http/frameworks.ts';
 import { describeOnBothEngines, eventsOf, kitForTest } from '../support/kits.ts';
 import { Browser, SECRET, serveSessions, withRoutes } from './browser.ts';
 
 describeOnBothEngines('the cookie', (url) => {
+  it('may be made for each request, with the same protections and checks', async () => {
+    const cookie = (req: Request) => (req.get('x-app') === 'yes' ? { maxAge: 60_000, path: '/' } : {});
+    const errors: unknown[] = [];
+    const app = express().set('env', 'test');
+    const port = await serveSessions(kitForTest({ url: url() }), { cookie }, {}, app);
+    const plain = (await new Browser(port).get('/login')).header('set-cookie');
+    expect(plain).toMatch(/^connect\.sid=[^;]+; Path=\/; HttpOnly; SameSite=Lax$/);
+    const inApp = await new Browser(port).get('/login', { headers: { 'X-App': 'yes' } });
+    expect(inApp.header('set-cookie')).toMatch(/; Path=\/; Expires=[^;]+; HttpOnly; SameSite=Lax$/);
+    const wrong = express().use(
+      kitForTest({ url: url() }).session({ secret: SECRET, cookie: () => ({ maxAge: -1 }) }),
+      (error: unknown, _req: unknown, res: express.Response, _next: unknown) => {
+        errors.push(error);
+        res.status(500).end();
+      },
+    );
+    expect((await new Browser(await serve(wrong)).get('/')).status).toBe(500);
+    expect(errors[0]).toMatchObject({ code: 'ERR_REDIS_KIT_CONFIG' });
+  });
+
+  it('is cleared by a destroy() though the session had ended before, and not for who has none', async () => {
+    const kit = kitForTest({ url: url() });
+    const browser = new Browser(await serveSessions(kit));
+    await browser.get('/login');
+    await promisify(kit.sessionStore().clear.bind(kit.sessionStore()))();
+    expect(browser.cookies.size).toBe(1);
+    await browser.get('/logout');
+    expect(browser.cookies.size).toBe(0);
+    expect((await new Browser(browser.port).get('/logout')).header('set-cookie')).toBeUndefined();
+  });
+
   const cookieOf = async (options: SessionOptions, headers = {}, app = express()) => {
     const port = await serveSessions(kitForTest({ url: url() }), options, {}, app);
     return (await new Browser(port).get('/view', { headers })).header('set-cookie');

@@ -1,3 +1,4 @@
+import type { Request, Response } from 'express';
 import { describe, expect, it } from 'vitest';
 import { memoryEngine } from '../../src/engine/memory-engine.ts';
 import { MemoryKeyspace } from '../../src/engine/memory-keyspace.ts';
@@ -48,6 +49,36 @@ describe('a session on memory:', () => {
     await browser.get('/login');
     clock.time += 25 * 60_000;
     expect(await browser.data()).toEqual({ userId: 'ann' });
+  });
+
+  it('that is saved late lives on for its whole idle time, whatever its cookie says by then', async () => {
+    for (const options of [{ idle: '1h' }, { cookie: { maxAge: 3_600_000 } }] as const) {
+      const { clock, browser } = await start({ ...options, touchAfter: '50m' });
+      clock.time += 59 * 60_000;
+      expect((await browser.get('/view')).body).toBe('1');
+      clock.time += 59 * 60_000;
+      expect((await browser.get('/view')).body).toBe('2');
+      clock.time += 60 * 60_000;
+      expect(await browser.data()).toEqual({});
+    }
+  });
+
+  it('whose cookie was given a maxAge by its handler lives as long', async () => {
+    const { clock, browser } = await start(
+      { idle: '10m' },
+      {
+        '/stay': (req: Request, res: Response) => {
+          req.session.cookie.maxAge = 3_600_000;
+          req.session.note = 'stays';
+          res.end();
+        },
+      },
+    );
+    await browser.get('/stay');
+    clock.time += 3_600_000 - 2_000;
+    expect(await browser.data()).toMatchObject({ note: 'stays' });
+    clock.time += 3_600_000 + 1_000;
+    expect(await browser.data()).toEqual({});
   });
 
   it('that ended during a slow request stays ended', async () => {

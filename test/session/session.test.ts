@@ -1,11 +1,12 @@
 import { expect, it } from 'vitest';
 import { Gate } from '../http/exchange.ts';
-import { describeOnBothEngines, eventsOf, kitForTest } from '../support/kits.ts';
+import { eventsOf } from '../support/kits.ts';
+import { onEveryStore } from '../support/stores.ts';
 import { Browser, dataOf, type Routes, serveSessions } from './browser.ts';
 
-describeOnBothEngines('a session', (url) => {
+onEveryStore('a session', (kitOf) => {
   async function start(routes: Routes = {}, options: Parameters<typeof serveSessions>[1] = {}) {
-    const kit = kitForTest({ url: url() });
+    const kit = kitOf();
     const port = await serveSessions(kit, options, routes);
     return { kit, port, browser: new Browser(port) };
   }
