@@ -4,6 +4,7 @@ import { describe, OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
 import { ConfigError, ConnectionError, StoreError } from '../base/errors.ts';
 import type { Req } from '../http/middleware.ts';
+import { type Callback, callBack } from './callback.ts';
 import { payloadOf } from './content.ts';
 import type { SessionRecords } from './record.ts';
 import type { RequestSessions } from './request-sessions.ts';
@@ -50,8 +51,6 @@ export function giveView(req: IncomingMessage, view: SessionView): void {
 }
 
 type Session = expressSession.Session & { readonly req: Req };
-
-type Callback = ((error?: unknown) => void) | undefined;
 
 /*
  * express-session's methods call back; ours do so as well, and return a promise. Who waits for neither must not be
@@ -122,14 +121,8 @@ function viewOf(session: Session): SessionView {
   throw new TypeError('this session belongs to no request that kit.session has seen');
 }
 
-function told(work: Promise<void>, callback: Callback): Promise<void> {
-  if (typeof callback === 'function') {
-    // Outside the promise: what the callback throws is its caller's, and no reason to call again.
-    work.then(
-      () => process.nextTick(callback, null),
-      (error: unknown) => process.nextTick(callback, error),
-    );
-  }
+function told(work: Promise<void>, callback: Callback | undefined): Promise<void> {
+  if (typeof callback === 'function') callBack(work, callback);
   work.catch(() => undefined);
   return work;
 }

@@ -6,6 +6,7 @@ import type { Req } from '../http/middleware.ts';
 import { type CookieOptions, type CookieSetting, resolveCookie } from './cookie-options.ts';
 import type { RecordSettings } from './record.ts';
 import { aesSeal, noSeal, type Seal } from './seal.ts';
+import { touchAfterOption } from './store-options.ts';
 import type { UserLimit } from './user-index.ts';
 
 /** What happens when the session store cannot be reached. */
@@ -89,8 +90,6 @@ const NAMES = [
   'proxy',
 ] as const;
 
-const MAX_TOUCH_AFTER_MS = 60_000;
-
 export function resolveSessionOptions(options: SessionOptions<never>): SessionSettings {
   const reader = new OptionReader('kit.session', options, NAMES);
   const name = reader.string('name') ?? 'connect.sid';
@@ -103,11 +102,6 @@ export function resolveSessionOptions(options: SessionOptions<never>): SessionSe
   const idle = reader.duration('idle', cookieMaxAge ?? '30m');
   const absolute = reader.duration('absolute') ?? 0;
   if (absolute > 0 && absolute < idle) throw reader.error('absolute', 'it must not be shorter than `idle`');
-  const touchAfter = reader.duration(
-    'touchAfter',
-    Math.max(1, Math.min(MAX_TOUCH_AFTER_MS, Math.floor(idle / 10))),
-  );
-  if (touchAfter >= idle) throw reader.error('touchAfter', 'it must be shorter than `idle`');
   return Object.freeze({
     secret: resolveSecret(reader),
     name,
@@ -115,7 +109,7 @@ export function resolveSessionOptions(options: SessionOptions<never>): SessionSe
     idle,
     cookieMaxAge,
     absolute,
-    touchAfter,
+    touchAfter: touchAfterOption(reader, idle),
     maxPerUser: resolveUserLimit(reader),
     conflicts: reader.oneOf('conflicts', ['merge', 'last-write'], 'merge'),
     seal: resolveSeal(reader),

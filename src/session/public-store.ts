@@ -1,8 +1,6 @@
 import expressSession from 'express-session';
-import { asError } from '../base/errors.ts';
 import type { Req } from '../http/middleware.ts';
-
-export type StoreCallback<Value = unknown> = (error?: unknown, value?: Value) => void;
+import { type Callback, callBack } from './callback.ts';
 
 export type SessionData = expressSession.SessionData;
 
@@ -12,7 +10,7 @@ export interface PublicSessionStore extends expressSession.Store {
   /** Every session (SCAN), each with the `id` by which the store knows it. */
   all(callback: (error: unknown, sessions?: SessionData[]) => void): void;
   /** What the store knows sessions by; only of connect-redis's these are the session ids. */
-  ids(callback: StoreCallback<string[]>): void;
+  ids(callback: Callback<string[]>): void;
   length(callback: (error: unknown, length?: number) => void): void;
   clear(callback?: (error?: unknown) => void): void;
 }
@@ -47,19 +45,19 @@ export class CallbackStore extends expressSession.Store implements PublicSession
     return session;
   }
 
-  override get(id: string, callback: StoreCallback<SessionData | null>): void {
+  override get(id: string, callback: Callback<SessionData | null>): void {
     callBack(this.#work.get(id), callback);
   }
 
-  override set(id: string, session: SessionData, callback?: StoreCallback): void {
+  override set(id: string, session: SessionData, callback?: Callback): void {
     callBack(this.#work.set(id, session), callback);
   }
 
-  override touch(id: string, session: SessionData, callback?: StoreCallback): void {
+  override touch(id: string, session: SessionData, callback?: Callback): void {
     callBack(this.#work.touch(id, session), callback);
   }
 
-  override destroy(id: string, callback?: StoreCallback): void {
+  override destroy(id: string, callback?: Callback): void {
     callBack(this.#work.destroy(id), callback);
   }
 
@@ -67,7 +65,7 @@ export class CallbackStore extends expressSession.Store implements PublicSession
     callBack(this.#all(), callback);
   }
 
-  ids(callback: StoreCallback<string[]>): void {
+  ids(callback: Callback<string[]>): void {
     callBack(this.#names(), callback);
   }
 
@@ -102,12 +100,4 @@ export class CallbackStore extends expressSession.Store implements PublicSession
       await Promise.all(page.map((name) => this.#work.remove(name)));
     }
   }
-}
-
-/** Outside the promise: what a callback throws is its caller's, and no reason to call it again. */
-function callBack<Value>(work: Promise<Value>, callback: StoreCallback<Value> | undefined): void {
-  work.then(
-    (value) => process.nextTick(() => callback?.(null, value)),
-    (error: unknown) => process.nextTick(() => callback?.(asError(error))),
-  );
 }

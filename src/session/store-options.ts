@@ -40,10 +40,17 @@ export function resolveStoreOptions(options: StoreOptions): StoreSettings {
     );
   }
   const idle = reader.duration('idle', isPlain ? '1d' : '30m');
-  const touchAfter = reader.duration(
-    'touchAfter',
-    Math.max(1, Math.min(MAX_TOUCH_AFTER_MS, Math.floor(idle / 10))),
-  );
+  return {
+    idle,
+    touchAfter: touchAfterOption(reader, idle),
+    plainPrefix: isPlain ? (reader.string('prefix') ?? 'sess:') : undefined,
+  };
+}
+
+/** How often the idle deadline is moved at most. */
+export function touchAfterOption(reader: OptionReader, idle: number): number {
+  const usual = Math.max(1, Math.min(MAX_TOUCH_AFTER_MS, Math.floor(idle / 10)));
+  const touchAfter = reader.duration('touchAfter', usual);
   if (touchAfter >= idle) throw reader.error('touchAfter', 'it must be shorter than `idle`');
-  return { idle, touchAfter, plainPrefix: isPlain ? (reader.string('prefix') ?? 'sess:') : undefined };
+  return touchAfter;
 }

@@ -1,10 +1,9 @@
 import expressSession from 'express-session';
+import { type Callback, callBack } from './callback.ts';
 import { dataOf, payloadOf } from './content.ts';
 import { inheritSession, makeSession, type SessionView } from './kit-session.ts';
 import type { SessionRecords } from './record.ts';
 import { RequestSessions } from './request-sessions.ts';
-
-type Callback<Value = unknown> = (error?: unknown, value?: Value) => void;
 
 /** What express-session makes a session of. */
 type SessionData = expressSession.SessionData;
@@ -110,12 +109,4 @@ function viewOf(store: SessionStore): new (request: RequestSessions) => SessionS
   return View as unknown as new (
     request: RequestSessions,
   ) => SessionStore & SessionView;
-}
-
-/** Calls back once, outside the promise: what the callback throws is its caller's, and no reason to call again. */
-function callBack<Value>(promise: Promise<Value>, callback: Callback<Value> | undefined): void {
-  promise.then(
-    (value) => process.nextTick(() => callback?.(null, value)),
-    (error: unknown) => process.nextTick(() => callback?.(error)),
-  );
 }
