@@ -42,6 +42,7 @@ onEveryStore('kit.sessions', (kitOf) => {
     const phone = await login('ann', { 'User-Agent': 'A phone' });
     await new Promise((resolve) => setTimeout(resolve, 5));
     const laptop = await login('ann', { 'User-Agent': `A laptop ${'x'.repeat(1_000)}` });
+    for (const browser of [phone, laptop]) await browser.get('/view', { headers: { 'User-Agent': 'Other' } });
     await login('bob');
     const sessions = await kit.sessions.list('ann');
     expect(sessions.map(({ userAgent }) => userAgent?.slice(0, 8))).toEqual(['A phone', 'A laptop']);
@@ -195,6 +196,18 @@ onEveryStore('kit.sessions', (kitOf) => {
     expect(await kit.sessions.count('ann')).toBe(1);
     expect(errors[0]?.error).toMatchObject({ code: 'ERR_REDIS_KIT_CORRUPT' });
   });
+});
+
+it('a list takes out of the index what has ended without its knowledge', async () => {
+  const kit = kitForTest({ url: redisUrl() });
+  const browser = new Browser(await serveSessions(kit, {}, ROUTES));
+  await browser.get('/in');
+  const client = await connectPlainClient(redisUrl());
+  onTestFinished(() => client.destroy());
+  await client.del(browser.keyIn(kit));
+  expect(await client.keys(`${kit.prefix}*`)).toHaveLength(1);
+  expect(await kit.sessions.list('ann')).toEqual([]);
+  expect(await client.keys(`${kit.prefix}*`)).toEqual([]);
 });
 
 it('no key is left when all sessions of a user have expired', async () => {

@@ -103,6 +103,23 @@ onEveryStore('req.session', (kitOf) => {
     expect(await browser.data()).toEqual({ userId: 'bob' });
   });
 
+  it('login() right after a save() that nobody waits for is a conflict for neither', async () => {
+    const { kit, browser } = await start({
+      '/hasty': async (req, res) => {
+        req.session.note = 'hasty';
+        req.session.save();
+        await req.session.login('ann');
+        res.end();
+      },
+    });
+    const told = [eventsOf(kit, 'session:conflict'), eventsOf(kit, 'error')];
+    await browser.get('/view');
+    await browser.get('/hasty');
+    expect(await browser.data()).toEqual({ userId: 'ann' });
+    expect(told.flat()).toEqual([]);
+    expect(await kit.sessions.count()).toBe(1);
+  });
+
   it('login() sends a cookie without Max-Age or Expires, unless it is to remember', async () => {
     const { browser } = await start(loginRoutes());
     expect((await browser.get('/in/ann')).header('set-cookie')).not.toMatch(/Max-Age|Expires/);

@@ -54,6 +54,26 @@ function expectRefusal(answer: Answer): void {
 }
 
 describeWithServers('while Redis is away', () => {
+  it('what a handler begins and does not wait for is no unhandled rejection', async () => {
+    const rejections: unknown[] = [];
+    const keep = (reason: unknown) => rejections.push(reason);
+    process.on('unhandledRejection', keep);
+    onTestFinished(() => void process.off('unhandledRejection', keep));
+    for (const method of ['save', 'reload', 'destroy', 'regenerate', 'logout'] as const) {
+      const { browser } = await start({}, (redis) => ({
+        '/hasty': (req, res) => {
+          redis.freeze();
+          req.session.note = 'hasty';
+          void req.session[method](undefined as never);
+          res.end();
+        },
+      }));
+      await timed(() => browser.get('/hasty'));
+    }
+    await new Promise((resolve) => setTimeout(resolve, COMMAND_TIMEOUT));
+    expect(rejections).toEqual([]);
+  });
+
   it.each(['error', 'anonymous'] as const)(
     'nobody is logged in or out by halves, and the deadline holds (%s)',
     async (onError) => {
