@@ -1,5 +1,5 @@
 import type { Charge } from './limit-algorithm.ts';
-import { ALGORITHMS_LUA, type PolicyArgs } from './limit-take.ts';
+import { ALGORITHMS_LUA, encodePolicy, type PolicyArgs } from './limit-take.ts';
 import { defineOperation, type Operation } from './operation.ts';
 
 export interface RefundArgs {
@@ -16,8 +16,7 @@ export interface RefundArgs {
 const lua = `${ALGORITHMS_LUA}
 for i, key in ipairs(KEYS) do
   local at = 7 * i - 5
-  local algorithm = algorithms[ARGV[at]]
-  local s = algorithm.open(key, tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]))
+  local algorithm, s = open(key, at)
   if s.found == 0 then algorithm.refund(s, tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6])) end
 end
 return 1
@@ -27,9 +26,8 @@ export const limitRefund: Operation<RefundArgs, void> = defineOperation({
   name: 'limit-refund',
   lua,
   encode({ policies }) {
-    return policies.flatMap(({ algorithm, numbers, stamp, position, units }) => [
-      algorithm.code,
-      ...numbers.map(String),
+    return policies.flatMap(({ stamp, position, units, ...policy }) => [
+      ...encodePolicy(policy),
       String(stamp),
       String(position),
       String(units),

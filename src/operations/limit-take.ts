@@ -29,8 +29,23 @@ export interface TakeReply extends Charge {
 
 const NOTHING: Charge = { stamp: 0, position: 0 };
 
-/** Both algorithms' functions, for every script that works on policies. */
-export const ALGORITHMS_LUA: string = `local algorithms = {}\n${slidingWindow.lua}${tokenBucket.lua}`;
+/**
+ * Both algorithms' functions, for every script that works on policies; `open` reads the policy of a key that begins at
+ * an index of ARGV.
+ */
+export const ALGORITHMS_LUA: string = `local algorithms = {}
+${slidingWindow.lua}${tokenBucket.lua}
+local function open(key, at)
+  local algorithm = algorithms[ARGV[at]]
+  local s = algorithm.open(key, tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]))
+  return algorithm, s
+end
+`;
+
+/** A policy as `open` reads it. */
+export function encodePolicy({ algorithm, numbers }: PolicyArgs): string[] {
+  return [algorithm.code, ...numbers.map(String)];
+}
 
 /*
  * Decides all policies of one identity at once: first evaluate all, then charge all or none.
@@ -45,8 +60,7 @@ const lua = `${ALGORITHMS_LUA}
 local mode, cost = ARGV[2], tonumber(ARGV[3])
 local states, waits, allowed, readable = {}, {}, true, true
 for i, key in ipairs(KEYS) do
-  local algorithm = algorithms[ARGV[4 * i]]
-  local s = algorithm.open(key, tonumber(ARGV[4 * i + 1]), tonumber(ARGV[4 * i + 2]), tonumber(ARGV[4 * i + 3]))
+  local algorithm, s = open(key, 4 * i)
   s.algorithm, states[i], waits[i] = algorithm, s, algorithm.wait_for(s, cost)
   allowed = allowed and waits[i] == 0
   readable = readable and s.found ~= 2
@@ -72,11 +86,7 @@ export const limitTake: Operation<TakeArgs, readonly TakeReply[]> = defineOperat
   name: 'limit-take',
   lua,
   encode({ mode, cost, policies }) {
-    return [
-      mode,
-      String(cost),
-      ...policies.flatMap(({ algorithm, numbers }) => [algorithm.code, ...numbers.map(String)]),
-    ];
+    return [mode, String(cost), ...policies.flatMap(encodePolicy)];
   },
   twin(memory, keys, now, { mode, cost, policies }) {
     const states = policies.map(({ algorithm, numbers }, index) =>

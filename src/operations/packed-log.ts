@@ -105,13 +105,11 @@ export class PackedLog {
       const held = this.#unitsAt(end);
       const less = Math.min(left, held);
       left -= less;
-      this.used -= less;
-      if (less === held) continue;
+      // The sum of a log that someone else has changed may say less than its entries.
+      this.used = Math.max(0, this.used - less);
       this.#setUnitsAt(end, held - less);
-      break;
     }
-    if (first === this.head) this.head = end;
-    else this.#cut(first, end);
+
     return this.used < before;
   }
 

@@ -70,6 +70,10 @@ do
     return redis.call('GETRANGE', s.key, HEADER + from * ENTRY, HEADER + to * ENTRY - 1)
   end
 
+  function window.replace(s, index, time, units)
+    redis.call('SETRANGE', s.key, HEADER + index * ENTRY, struct.pack('>I6I2', time, units))
+  end
+
   function window.used(s) return s.used end
 
   function window.until_freed(s, units)
@@ -107,12 +111,7 @@ do
       local time, oldest = window.entry(s, s.head)
       local less = math.min(oldest, s.used - most)
       s.used = s.used - less
-      if less == oldest then
-        s.head = s.head + 1
-      else
-        redis.call('SETRANGE', s.key, HEADER + s.head * ENTRY, struct.pack('>I6I2', time, oldest - less))
-        s.chunk = ''
-      end
+      if less == oldest then s.head = s.head + 1 else window.replace(s, s.head, time, oldest - less) end
     end
     local from, tail = s.count, {}
     if s.count > s.head then
@@ -160,20 +159,12 @@ do
       if time ~= stamp then break end
       local less = math.min(units, held)
       units, s.used = units - less, s.used - less
-      if less < held then
-        redis.call('SETRANGE', s.key, HEADER + low * ENTRY, struct.pack('>I6I2', time, held - less))
-        break
-      end
+      window.replace(s, low, time, held - less)
       low = low + 1
     end
     if s.used == before then return end
-    if first == s.head then
-      s.head = low
-    elseif low > first then
-      local tail = ''
-      if low < s.count then
-        tail = redis.call('GETRANGE', s.key, HEADER + low * ENTRY, HEADER + s.count * ENTRY - 1)
-      end
+    if false then
+      local tail = window.slice(s, low, s.count)
       redis.call('SETRANGE', s.key, HEADER + first * ENTRY, tail .. string.rep('\\0', (low - first) * ENTRY))
       s.count = s.count - (low - first)
     end
@@ -185,7 +176,6 @@ do
   end
 
   function window.keep(s)
-    s.last = s.now
     redis.call('SETRANGE', s.key, 0, window.header(s))
   end
 end
@@ -260,7 +250,6 @@ class WindowState implements PolicyState {
   }
 
   #keep(): void {
-    this.#log.last = this.#now;
     this.#memory.rewrite(this.#key, this.#log.pack());
   }
 }

@@ -109,7 +109,7 @@ do
     local list = {}
     for i, piece in ipairs(s.cut) do list[i] = string.format('%.0f-%.0f', piece[1], piece[2]) end
     redis.call('SET', s.key, string.format('1:%.0f:%.0f:%.0f:%.0f:%.0f:%s;', s.life, s.paid, s.charged, s.at, s.span,
-      table.concat(list, ',')), 'PX', math.ceil(s.owed / s.rate) + s.at - now)
+      table.concat(list, ',')), 'PX', bucket.until_owed(s, 0))
   end
 
   function bucket.charge(s, units, refused)
@@ -229,9 +229,7 @@ class BucketState implements PolicyState {
   }
 
   #save(): void {
-    const [, span, rate] = this.#numbers;
-    const ttl = Math.ceil(this.#line.owed / rate) + this.#line.at - this.#now;
-    this.#memory.set(this.#key, this.#line.pack(span), ttl);
+    this.#memory.set(this.#key, this.#line.pack(this.#numbers[1]), this.#untilOwed(0));
   }
 }
 
