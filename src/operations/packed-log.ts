@@ -107,9 +107,12 @@ export class PackedLog {
       left -= less;
       // The sum of a log that someone else has changed may say less than its entries.
       this.used = Math.max(0, this.used - less);
+      if (less === held) continue;
       this.#setUnitsAt(end, held - less);
+      break;
     }
-
+    if (first === this.head) this.head = end;
+    else this.#cut(first, end);
     return this.used < before;
   }
 

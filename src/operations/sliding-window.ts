@@ -72,6 +72,7 @@ do
 
   function window.replace(s, index, time, units)
     redis.call('SETRANGE', s.key, HEADER + index * ENTRY, struct.pack('>I6I2', time, units))
+    s.chunk = ''
   end
 
   function window.used(s) return s.used end
@@ -158,12 +159,17 @@ do
       local time, held = window.entry(s, low)
       if time ~= stamp then break end
       local less = math.min(units, held)
-      units, s.used = units - less, s.used - less
-      window.replace(s, low, time, held - less)
+      units, s.used = units - less, math.max(0, s.used - less)
+      if less < held then
+        window.replace(s, low, time, held - less)
+        break
+      end
       low = low + 1
     end
     if s.used == before then return end
-    if false then
+    if first == s.head then
+      s.head = low
+    elseif low > first then
       local tail = window.slice(s, low, s.count)
       redis.call('SETRANGE', s.key, HEADER + first * ENTRY, tail .. string.rep('\\0', (low - first) * ENTRY))
       s.count = s.count - (low - first)
@@ -176,6 +182,7 @@ do
   end
 
   function window.keep(s)
+    s.last = s.now
     redis.call('SETRANGE', s.key, 0, window.header(s))
   end
 end
@@ -250,6 +257,7 @@ class WindowState implements PolicyState {
   }
 
   #keep(): void {
+    this.#log.last = this.#now;
     this.#memory.rewrite(this.#key, this.#log.pack());
   }
 }
