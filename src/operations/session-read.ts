@@ -5,6 +5,8 @@ import { indexUntil, packSession, SESSION_LUA, unpackSession, untilIdle } from '
 export interface SessionReadArgs {
   /** The expiry slides when that wins at least so many milliseconds, so that most reads write nothing. 0: never. */
   readonly touchAfter: number;
+  /** What `touchAfter` was meant for: a session with a shorter idle time is touched the more often. */
+  readonly idle: number;
 }
 
 export interface SessionReadReply {
@@ -24,12 +26,15 @@ export interface SessionReadReply {
  * Reads a session and slides its idle deadline.
  *
  * KEYS   1 the session
- * ARGV   1 time, 2 touch-after ms
+ * ARGV   1 time, 2 touch-after ms, 3 the idle ms that it was meant for
  * reply  {found, data or nil, created ms, seen ms, expires ms, revision, owner, index until ms}
  */
 const lua = `${SESSION_LUA}
-local session, touch_after = load(), tonumber(ARGV[2])
+local session, touch_after, usual = load(), tonumber(ARGV[2]), tonumber(ARGV[3])
 if session.expires <= now then return { session.found, false, 0, 0, 0, 0, '', 0 } end
+if touch_after > 0 and session.idle < usual then
+  touch_after = math.max(1, math.floor(touch_after * session.idle / usual))
+end
 local expires, index_until = until_idle(now, session.idle, session.absolute), 0
 if touch_after > 0 and expires - session.expires >= touch_after then
   session.seen, session.expires = now, expires
@@ -44,10 +49,14 @@ return { 0, session.data, session.created, session.seen, session.expires, sessio
 export const sessionRead: Operation<SessionReadArgs, SessionReadReply> = defineOperation({
   name: 'session-read',
   lua,
-  encode: ({ touchAfter }) => [String(touchAfter)],
-  twin(memory, [key = ''], now, { touchAfter }) {
+  encode: ({ touchAfter, idle }) => [String(touchAfter), String(idle)],
+  twin(memory, [key = ''], now, { touchAfter: usualTouchAfter, idle: usual }) {
     const { found, expires, record } = unpackSession(memory.get(key));
     if (expires <= now) return [foundCode(found), null, 0, 0, 0, 0, Buffer.alloc(0), 0];
+    const touchAfter =
+      usualTouchAfter > 0 && record.idle < usual
+        ? Math.max(1, Math.floor((usualTouchAfter * record.idle) / usual))
+        : usualTouchAfter;
     const touched = { ...record, seen: now };
     const later = untilIdle(touched);
     const { created, revision, data } = record;

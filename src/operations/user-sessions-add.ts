@@ -10,6 +10,8 @@ export interface UserSessionsAddArgs {
   readonly limit: number;
   /** What makes room: the oldest sessions, or nothing, and then the new one is not taken. */
   readonly onExceed: 'evict-oldest' | 'reject';
+  /** One that the new session takes the place of: it does not count; its end is another's work. Empty: none. */
+  readonly replaces: string;
 }
 
 export interface UserSessionsAddReply {
@@ -23,11 +25,14 @@ export interface UserSessionsAddReply {
  * Tells a user's index of a session, or that it lives longer.
  *
  * KEYS   1 the index
- * ARGV   1 time, 2 member, 3 until ms, 4 limit, 5 'evict-oldest' or 'reject'
+ * ARGV   1 time, 2 member, 3 until ms, 4 limit, 5 'evict-oldest' or 'reject', 6 the member that it replaces
  * reply  {found, added 0 or 1, other members}
  */
 const lua = `${USER_SESSIONS_LUA}
-local others, limit, evicted = members(), tonumber(ARGV[4]), {}
+local others, limit, evicted = {}, tonumber(ARGV[4]), {}
+for _, other in ipairs(members()) do
+  if other ~= ARGV[6] then others[#others + 1] = other end
+end
 if limit > 0 and not redis.call('ZSCORE', KEY, ARGV[2]) then
   local surplus = #others + 1 - limit
   if surplus > 0 and ARGV[5] == 'reject' then
@@ -47,10 +52,16 @@ return { found, 1, evicted }
 export const userSessionsAdd: Operation<UserSessionsAddArgs, UserSessionsAddReply> = defineOperation({
   name: 'user-sessions-add',
   lua,
-  encode: ({ member, until, limit, onExceed }) => [member, String(until), String(limit), onExceed],
-  twin(memory, [key = ''], now, { member, until, limit, onExceed }) {
+  encode: ({ member, until, limit, onExceed, replaces }) => [
+    member,
+    String(until),
+    String(limit),
+    onExceed,
+    replaces,
+  ],
+  twin(memory, [key = ''], now, { member, until, limit, onExceed, replaces }) {
     const index = new UserSessions(memory, key, now);
-    const others = index.members;
+    const others = index.members.filter((other) => other !== replaces);
     const surplus = limit > 0 && !others.includes(member) ? others.length + 1 - limit : 0;
     const isRejected = surplus > 0 && onExceed === 'reject';
     const listed = isRejected ? others : others.slice(0, Math.max(0, surplus));

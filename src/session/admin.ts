@@ -89,7 +89,7 @@ export class SessionAdministration implements SessionAdmin {
     const { engine, keys } = this.#deps;
     const key = keys.sessionOfHandle(handle);
     if (key === undefined) return undefined;
-    const { data, created, seen, expires } = await engine.run(sessionRead, [key], { touchAfter: 0 });
+    const { data, created, seen, expires } = await engine.run(sessionRead, [key], { touchAfter: 0, idle: 0 });
     if (data === null) return undefined;
     const times = { createdAt: new Date(created), lastSeenAt: new Date(seen), expiresAt: new Date(expires) };
     for (const seal of this.#seals) {

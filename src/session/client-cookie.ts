@@ -18,6 +18,11 @@ export class ClientCookie {
     this.#name = name;
   }
 
+  /** The headers have left: nothing can be told any more. */
+  get isTooLate(): boolean {
+    return this.#res.headersSent;
+  }
+
   /** Tells a client that has sent it to forget it, as long as the headers have not left. */
   clear(cookie: WholeCookie): void {
     const isSent = this.#res.req.headers.cookie?.includes(`${this.#name}=`) === true;

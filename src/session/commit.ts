@@ -66,7 +66,7 @@ function change(request: Req, context: CommitContext, hasBegun: boolean): undefi
     dropCookie(request);
     return undefined;
   }
-  if (isToBeSaved(session.id, content, context)) return save(request, session, context, hasBegun);
+  if (isToBeSaved(session, content, context)) return save(request, session, context, hasBegun);
   if (!isLong(session.id, context)) return undefined;
   sessions.touchedAt = performance.now();
   return records.touch(session.id, sessions.budget).catch((error: unknown) => records.failed(error));
@@ -91,12 +91,14 @@ function repair(session: Req['session'], { sessions, records }: CommitContext): 
 }
 
 function isToBeSaved(
-  id: string,
+  { id, cookie }: Req['session'],
   content: string,
-  { sessions, settings, originalId }: CommitContext,
+  { sessions, settings, records, originalId }: CommitContext,
 ): boolean {
   const stored = sessions.stored.get(id);
-  if (stored !== undefined) return stored.content !== content;
+  if (stored !== undefined) {
+    return stored.content !== content || records.hasOtherLife(cookie, stored);
+  }
   return settings.saveUninitialized || id !== originalId || content !== '{}';
 }
 
@@ -116,6 +118,7 @@ async function save(
   const { sessions, records, view } = context;
   const isNew = !sessions.stored.has(session.id);
   await view.write(session.id, session);
+  if (isNew) sessions.cookie?.keep();
   if (sessions.ended.includes(session.id)) {
     dropCookie(request);
   } else if (isNew && hasBegun) {

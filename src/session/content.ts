@@ -1,7 +1,6 @@
 import type expressSession from 'express-session';
 import { asError, RedisKitError } from '../base/errors.ts';
-import type { ReadPayload, SessionPayload } from './payload.ts';
-import type { DeviceFacts } from './request-sessions.ts';
+import type { ReadPayload, SessionMeta, SessionPayload } from './payload.ts';
 
 /** What decides whether a session changed: everything but its cookie. */
 export function contentOf(session: object): string {
@@ -9,7 +8,7 @@ export function contentOf(session: object): string {
 }
 
 /** A session as it is stored. */
-export function payloadOf(session: object, facts?: DeviceFacts): SessionPayload {
+export function payloadOf(session: object, facts?: Omit<SessionMeta, 'cookie'>): SessionPayload {
   const { cookie = {} } = session as { cookie?: object };
   const meta = { ...facts, cookie: JSON.parse(stringify(cookie)) as Record<string, unknown> };
   return { content: contentOf(session), meta };

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import expressSession from 'express-session';
+import { describe } from '../base/check.ts';
 import { ConfigError } from '../base/errors.ts';
 import type { Next, Req, Res } from '../http/middleware.ts';
 import type { SessionSettings } from './options.ts';
@@ -31,6 +32,16 @@ export function sessionLoader(
     ...(genid === undefined ? {} : { genid }),
     ...(proxy === undefined ? {} : { proxy }),
   });
+
+  const { generate } = store;
+  store.generate = (req) => {
+    generate(req);
+    const id: unknown = req.sessionID;
+    if (typeof id === 'string' && id !== '') return;
+    throw new ConfigError(
+      `kit.session: option \`genid\` returned ${describe(id)}; it must return a string that is not empty, at once`,
+    );
+  };
 
   return function load(req, res, view, loaded) {
     const { end } = res;

@@ -6,7 +6,7 @@ import { ConfigError, ConnectionError, StoreError } from '../base/errors.ts';
 import type { Req } from '../http/middleware.ts';
 import { type Callback, callBack } from './callback.ts';
 import { payloadOf } from './content.ts';
-import type { SessionRecords } from './record.ts';
+import type { SessionRecords, StoredSession } from './record.ts';
 import type { RequestSessions } from './request-sessions.ts';
 
 export interface LoginOptions {
@@ -23,6 +23,15 @@ declare module 'express-session' {
   }
 
   interface Session {
+    /* express-session's own methods, which answer with a promise as well. */
+    save(): Promise<void>;
+    save(callback: (error?: unknown) => void): Promise<void>;
+    reload(): Promise<void>;
+    reload(callback: (error?: unknown) => void): Promise<void>;
+    destroy(): Promise<void>;
+    destroy(callback: (error?: unknown) => void): Promise<void>;
+    regenerate(): Promise<void>;
+    regenerate(callback: (error?: unknown) => void): Promise<void>;
     /**
      * Begins a new session, with a new id, for a user, in whose list `kit.sessions` shows it; the old one ends.
      * Rejects, and changes nothing, when the store cannot be reached or the user has too many sessions.
@@ -58,30 +67,30 @@ type Session = expressSession.Session & { readonly req: Req };
  */
 const METHODS = {
   save(this: Session, callback?: Callback): Promise<void> {
-    return told(viewOf(this).write(this.id, this), callback);
+    return told(this, viewOf(this).write(this.id, this), callback);
   },
 
   reload(this: Session, callback?: Callback): Promise<void> {
-    return told(reload(this), callback);
+    return told(this, reload(this), callback);
   },
 
   destroy(this: Session, callback?: Callback): Promise<void> {
     const view = viewOf(this);
     Reflect.deleteProperty(this.req, 'session');
     forgetCookie(view);
-    return told(view.end(this.id), callback);
+    return told(this, view.end(this.id), callback);
   },
 
   regenerate(this: Session, callback?: Callback): Promise<void> {
-    return told(regenerate(this), callback);
+    return told(this, regenerate(this), callback);
   },
 
   login(this: Session, userId: string, options?: LoginOptions): Promise<void> {
-    return told(login(this, userId, options), undefined);
+    return told(this, login(this, userId, options), undefined);
   },
 
   logout(this: Session): Promise<void> {
-    return told(logout(this), undefined);
+    return told(this, logout(this), undefined);
   },
 };
 
@@ -112,7 +121,7 @@ export function inheritSession(session: object): void {
 
 /** The names of methods that a handler has written data to, which would be lost with the request. */
 export function hiddenMethods(session: object): readonly string[] {
-  return Object.keys(METHODS).filter((name) => Object.hasOwn(session, name));
+  return ['touch', 'resetMaxAge', ...Object.keys(METHODS)].filter((name) => Object.hasOwn(session, name));
 }
 
 function viewOf(session: Session): SessionView {
@@ -121,9 +130,12 @@ function viewOf(session: Session): SessionView {
   throw new TypeError('this session belongs to no request that kit.session has seen');
 }
 
-function told(work: Promise<void>, callback: Callback | undefined): Promise<void> {
+/** Who waits for neither promise nor callback must not be ended by a rejection; but it is told. */
+function told(session: Session, work: Promise<void>, callback: Callback | undefined): Promise<void> {
   if (typeof callback === 'function') callBack(work, callback);
-  work.catch(() => undefined);
+  work.catch((error: unknown) => {
+    if (error instanceof StoreError) viewOf(session).records.failed(error);
+  });
   return work;
 }
 
@@ -134,50 +146,69 @@ async function reload(session: Session): Promise<void> {
   view.createSession(session.req, data);
 }
 
-async function regenerate({ req }: Session): Promise<void> {
-  const view = viewOf(req.session as Session);
-  const previous = req.sessionID;
+async function regenerate(session: Session): Promise<void> {
+  const view = viewOf(session);
+  const { req } = session;
   try {
-    await view.end(previous);
+    await view.end(req.sessionID);
   } finally {
     view.generate(req);
   }
 }
 
 async function login(session: Session, userId: string, options: LoginOptions = {}): Promise<void> {
-  const { data, rememberMs } = checkLogin(session, userId, options);
+  const { data, rememberMs } = checkLogin(userId, options);
   const view = viewOf(session);
+  // In turn with saves and ends, so that a handler need not wait for one before the other, nor the response for it.
+  await view.request.inTurn(() => beginFor(userId, session.req, view, data, rememberMs));
+}
+
+async function beginFor(
+  userId: string,
+  req: Req,
+  view: SessionView,
+  data: object,
+  rememberMs: number | undefined,
+): Promise<void> {
   const { records, request } = view;
-  const { req } = session;
-  await request.underWay;
   if (request.isDetached) {
     throw new ConnectionError('nobody can log in while the session store cannot be reached');
   }
-  const previous = { session: req.session, id: req.sessionID };
+  if (request.cookie?.isTooLate === true) {
+    const message =
+      'req.session.login came after the headers had left, so the client would never hear of its session';
+    throw new StoreError('ERR_REDIS_KIT_LATE_SESSION', message);
+  }
+  const before = { session: req.session, sessionID: req.sessionID };
+  const known = request.stored.get(before.sessionID);
+  const previous = known === undefined ? undefined : { id: before.sessionID, known };
   view.generate(req);
   const id = req.sessionID;
   try {
     Object.assign(req.session, data, { userId });
-    if (rememberMs !== undefined) req.session.cookie.maxAge = rememberMs;
-    const payload = payloadOf(req.session, request.facts());
-    const created = await records.createFor(userId, id, payload, request.budget);
+    if (rememberMs !== undefined) req.session.cookie.maxAge = records.rememberable(rememberMs);
+    const facts = { ...request.facts(), ...(rememberMs === undefined ? {} : { remembered: true }) };
+    const payload = payloadOf(req.session, facts);
+    request.cookie?.keep();
+    const created = await records.createFor(userId, id, payload, previous, request.budget);
     if (created === undefined)
       throw new StoreError('ERR_REDIS_KIT_SESSION_CONFLICT', 'the id of the new session is taken');
     request.stored.set(id, created);
-    await endPrevious(view, previous.id, id);
+    if (previous !== undefined) await endPrevious(view, previous, id);
   } catch (error) {
-    Object.assign(req, { session: previous.session, sessionID: previous.id });
+    Object.assign(req, before);
     throw error;
   }
-  request.cookie?.keep();
 }
 
 /** An old session that lived on would let in whoever knows its id: then the new one must not live either. */
-async function endPrevious({ records, request }: SessionView, previous: string, id: string): Promise<void> {
-  const known = request.stored.get(previous);
-  if (known === undefined) return;
+async function endPrevious(
+  { records, request }: SessionView,
+  previous: { readonly id: string; readonly known: StoredSession },
+  id: string,
+): Promise<void> {
   try {
-    await records.destroy(previous, known, request.budget);
+    await records.destroy(previous.id, previous.known, request.budget);
   } catch (error) {
     await records
       .destroy(id, request.stored.get(id), request.budget)
@@ -185,14 +216,16 @@ async function endPrevious({ records, request }: SessionView, previous: string, 
     request.stored.delete(id);
     throw error;
   }
-  request.stored.delete(previous);
-  records.rotated(previous, id);
+  request.stored.delete(previous.id);
+  request.ended.push(previous.id);
+  records.rotated(previous.id, id);
 }
 
-async function logout({ req, id }: Session): Promise<void> {
-  const view = viewOf(req.session as Session);
+async function logout(session: Session): Promise<void> {
+  const view = viewOf(session);
+  const { req } = session;
   forgetCookie(view);
-  await view.end(id);
+  await view.end(session.id);
   view.generate(req);
   view.request.blank = req.sessionID;
 }
@@ -204,7 +237,10 @@ export function forgetCookie({ request }: Pick<SessionView, 'request'>): void {
   request.cookie?.clear(request.originalCookie);
 }
 
-function checkLogin(session: object, userId: unknown, options: LoginOptions) {
+/** What a session has besides its methods. */
+const OWN_NAMES = ['cookie', 'id', 'req'];
+
+function checkLogin(userId: unknown, options: LoginOptions) {
   if (typeof userId !== 'string' || userId === '') {
     throw new ConfigError(
       `req.session.login: the user's id is ${describe(userId)}; it must be a string that is not empty`,
@@ -214,9 +250,9 @@ function checkLogin(session: object, userId: unknown, options: LoginOptions) {
   const data = reader.value('data') ?? {};
   if (typeof data !== 'object' || Array.isArray(data)) throw reader.error('data', 'it must be an object');
   const taken = Object.keys(data).find(
-    (name) => name in expressSession.Session.prototype || name === 'cookie' || name in METHODS,
+    (name) => name in expressSession.Session.prototype || OWN_NAMES.includes(name) || name in METHODS,
   );
   if (taken !== undefined)
     throw reader.error('data', `a session has a \`${taken}\` of its own; take another name`);
-  return { session, data, rememberMs: reader.duration('remember') };
+  return { data, rememberMs: reader.duration('remember') };
 }

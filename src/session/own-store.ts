@@ -20,7 +20,7 @@ interface Known {
  */
 export function ownStoreWork(
   records: SessionRecords,
-  touchAfter: number,
+  settings: { readonly idle: number; readonly touchAfter: number },
   { engine, keys }: SessionDeps,
 ): StoreWork {
   const known = new WeakMap<object, Known>();
@@ -59,7 +59,15 @@ export function ownStoreWork(
     },
     async touch(id, session) {
       const before = known.get(session);
-      if (before === undefined || performance.now() - before.at >= touchAfter) await records.touch(id);
+      if (before !== undefined && records.hasOtherLife(payloadOf(session).meta.cookie, before.stored)) {
+        await this.set(id, session);
+        return;
+      }
+      const { idle, touchAfter } = settings;
+      const life = before === undefined ? idle : records.idleOf(before.stored.meta);
+      const isDue =
+        before === undefined || performance.now() - before.at >= touchAfter * Math.min(1, life / idle);
+      if (isDue) await records.touch(id);
     },
     destroy: (id) => records.destroy(id),
     async *names() {
@@ -70,7 +78,7 @@ export function ownStoreWork(
     },
     async peek(handle) {
       const key = keys.sessionOfHandle(handle) ?? '';
-      const { data } = await engine.run(sessionRead, [key], { touchAfter: 0 });
+      const { data } = await engine.run(sessionRead, [key], { touchAfter: 0, idle: 0 });
       const payload = data === null ? undefined : unpackPayload(noSeal.open(data, handle));
       return payload === undefined ? null : dataOf(payload);
     },

@@ -4,7 +4,9 @@ import expressSession from 'express-session';
 export interface SessionMeta {
   /** express-session's cookie, as its `toJSON` gives it. */
   readonly cookie: Readonly<Record<string, unknown>>;
-  /** Whom `login` was called for, and from where. */
+  /** The cookie's life was asked for at the login. */
+  readonly remembered?: boolean | undefined;
+  /** Where the login came from. */
   readonly ip?: string | undefined;
   readonly userAgent?: string | undefined;
 }

@@ -54,7 +54,10 @@ export function plainStoreWork(
     async touch(id, session) {
       const ttl = ttlOf(session);
       const left = (endsAt.get(session) ?? Number.NEGATIVE_INFINITY) - performance.now();
-      if (ttl > 0 && ttl - left >= touchAfter) await run(prefix + id, { mode: 'touch', ttl });
+      // Shorter lives are touched the more often.
+      const isDue = Math.abs(ttl - left) >= touchAfter * Math.min(1, ttl / idle);
+      if (ttl <= 0) await engine.delete([prefix + id]);
+      else if (isDue) await run(prefix + id, { mode: 'touch', ttl });
     },
     async destroy(id) {
       await engine.delete([prefix + id]);

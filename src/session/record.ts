@@ -59,14 +59,10 @@ export class SessionRecords {
   }
 
   /** The live session of an id, or undefined; its idle deadline moves with the read, once it is worth it. */
-  async read(
-    id: string,
-    budget?: Budget,
-    touchAfter: number = this.#settings.touchAfter,
-  ): Promise<(StoredSession & ReadPayload) | undefined> {
+  async read(id: string, budget?: Budget): Promise<(StoredSession & ReadPayload) | undefined> {
     const { engine, reporter } = this.#deps;
     const { handle, key } = this.#deps.keys.sessionNames(id);
-    const { data, found, ...reply } = await engine.run(sessionRead, [key], { touchAfter }, budget);
+    const { data, found, ...reply } = await engine.run(sessionRead, [key], this.#settings, budget);
     const payload = data === null ? undefined : this.#unpack(data, handle);
     if (found === 'corrupt' || (data !== null && payload === undefined)) {
       reporter.events.emit('session:corrupt', { handle });
@@ -92,15 +88,22 @@ export class SessionRecords {
     userId: string,
     id: string,
     payload: SessionPayload,
+    previous?: { readonly id: string; readonly known: StoredSession },
     budget?: Budget,
   ): Promise<StoredSession | undefined> {
-    const { handle, key } = this.#deps.keys.sessionNames(id);
-    const owner = this.#deps.keys.sessionOwner(userId);
+    const { keys } = this.#deps;
+    const { handle, key } = keys.sessionNames(id);
+    const owner = keys.sessionOwner(userId);
     const reply = await this.#write(key, handle, 'create', payload, 0, owner, budget);
     if (reply.outcome !== 'written') return this.#created(reply, payload, handle);
     try {
       const session = { created: reply.created, handle };
-      await this.#index.admit(owner, session, reply.indexUntil, this.#settings.maxPerUser, budget);
+      const replaced =
+        previous?.known.owner === owner
+          ? { created: previous.known.created, handle: keys.sessionHandle(previous.id) }
+          : undefined;
+      const { maxPerUser } = this.#settings;
+      await this.#index.admit(owner, session, reply.indexUntil, maxPerUser, replaced, budget);
     } catch (error) {
       // A session that no administrator can see must not be.
       await this.#deps.engine.run(sessionDestroy, [key], undefined, budget).catch(() => undefined);
@@ -118,10 +121,13 @@ export class SessionRecords {
   ): Promise<StoredSession | undefined> {
     const { handle, key } = this.#deps.keys.sessionNames(id);
     const isMerging = this.#settings.conflicts === 'merge';
-    let { current, revision } = known;
+    let { current, revision, meta } = known;
+    // A cookie that this request has not touched must not undo what another has done to it.
+    const isOwnCookie = hasOtherLife(payload.meta.cookie, known.meta.cookie);
     for (let round = 0; round < MAX_ROUNDS; round++) {
       const content = isMerging ? mergeContents(known.content, payload.content, current) : payload.content;
-      const merged = { content, meta: { ...known.meta, cookie: payload.meta.cookie } };
+      const isMine = isOwnCookie || !hasOtherLife(meta.cookie, known.meta.cookie);
+      const merged = { content, meta: { ...meta, cookie: (isMine ? payload.meta : meta).cookie } };
       const reply = await this.#write(key, handle, 'update', merged, isMerging ? revision : 0, '', budget);
       if (reply.outcome === 'written') {
         if (reply.indexUntil > 0) void this.#renewIndex(reply, handle);
@@ -135,6 +141,7 @@ export class SessionRecords {
       // What cannot be read is nothing to merge with, and is repaired by this write.
       const theirs = reply.current === null ? undefined : this.#unpack(reply.current, handle);
       current = theirs?.content ?? known.content;
+      meta = theirs?.meta ?? known.meta;
     }
     throw new StoreError('ERR_REDIS_KIT_SESSION_CONFLICT', 'a session was changed by others again and again');
   }
@@ -155,19 +162,34 @@ export class SessionRecords {
   }
 
   /** How long a session lives without use: as its cookie, where that was given a life of its own. */
-  idleOf({ cookie }: SessionMeta): number {
+  idleOf({ cookie, remembered }: SessionMeta): number {
     const { idle, cookieMaxAge } = this.#settings;
     const own = cookie.originalMaxAge;
     if (typeof own !== 'number' || own <= 0) return idle;
-    // express-session reckons it back from an expiry, and so it may be a little less than it was.
-    const isOwn = cookieMaxAge === undefined || Math.abs(own - cookieMaxAge) > 1_000;
+    const isOwn = remembered === true || cookieMaxAge === undefined || !isSameLife(own, cookieMaxAge);
     return isOwn ? Math.min(Math.ceil(own), MAX_IDLE_MS) : idle;
+  }
+
+  /** Whether a session's cookie was given another life than it is stored with. */
+  hasOtherLife(cookie: CookieLife, stored: StoredSession): boolean {
+    return hasOtherLife(cookie, stored.meta.cookie);
+  }
+
+  /** How long a login may be remembered: no longer than any session lives. */
+  rememberable(ms: number): number {
+    const { absolute } = this.#settings;
+    return absolute > 0 ? Math.min(ms, absolute) : ms;
   }
 
   /** Moves the idle deadline of a session whose request took long. */
   async touch(id: string, budget?: Budget): Promise<void> {
     const { handle, key } = this.#deps.keys.sessionNames(id);
-    const { data, ...reply } = await this.#deps.engine.run(sessionRead, [key], { touchAfter: 1 }, budget);
+    const { data, ...reply } = await this.#deps.engine.run(
+      sessionRead,
+      [key],
+      { touchAfter: 1, idle: 0 },
+      budget,
+    );
     if (data !== null && reply.indexUntil > 0) void this.#renewIndex(reply, handle);
   }
 
@@ -227,4 +249,19 @@ export class SessionRecords {
   #unpack(data: Buffer, handle: string): ReadPayload | undefined {
     return unpackPayload(this.#settings.seal.open(data, handle));
   }
+}
+
+/** What a cookie says of its life, in the session or as it is stored. */
+interface CookieLife {
+  readonly originalMaxAge?: unknown;
+}
+
+function hasOtherLife(cookie: CookieLife, stored: CookieLife): boolean {
+  const [own, before] = [cookie.originalMaxAge ?? null, stored.originalMaxAge ?? null];
+  return typeof own === 'number' && typeof before === 'number' ? !isSameLife(own, before) : own !== before;
+}
+
+/** express-session reckons a `maxAge` back from an expiry, and so it may be a little less than it was. */
+function isSameLife(one: number, other: number): boolean {
+  return Math.abs(one - other) <= 1_000;
 }

@@ -41,6 +41,13 @@ export class RequestSessions {
     this.cookie = cookie;
   }
 
+  /** Notes an id that was made for this request; one that a `genid` gives again begins anew. */
+  begin(id: string): void {
+    this.made.push(id);
+    const at = this.ended.indexOf(id);
+    if (at >= 0) this.ended.splice(at, 1);
+  }
+
   /** Writes and destroys happen in the order of their calls: a handler need not wait for one before the next. */
   inTurn<Result>(work: () => Promise<Result>): Promise<Result> {
     const turn = this.underWay === undefined ? work() : this.underWay.then(work);

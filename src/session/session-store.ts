@@ -19,5 +19,5 @@ export function makeSessionStore(options: StoreOptions, deps: SessionDeps): Publ
     maxPerUser: undefined,
     seal: noSeal,
   });
-  return new CallbackStore(ownStoreWork(records, touchAfter, deps));
+  return new CallbackStore(ownStoreWork(records, { idle, touchAfter }, deps));
 }

@@ -1,7 +1,7 @@
 import expressSession from 'express-session';
 import { type Callback, callBack } from './callback.ts';
 import { dataOf, payloadOf } from './content.ts';
-import { inheritSession, makeSession, type SessionView } from './kit-session.ts';
+import { forgetCookie, inheritSession, makeSession, type SessionView } from './kit-session.ts';
 import type { SessionRecords } from './record.ts';
 import { RequestSessions } from './request-sessions.ts';
 
@@ -54,6 +54,7 @@ export class SessionStore extends expressSession.Store {
   }
 
   override destroy(id: string, callback?: Callback): void {
+    if (this.request !== undefined) forgetCookie({ request: this.request });
     callBack(this.end(id), callback);
   }
 
@@ -86,6 +87,8 @@ export class SessionStore extends expressSession.Store {
       if (request.isDetached || (request.made.includes(id) && !request.stored.has(id))) return;
       await records.destroy(id, request.stored.get(id), request.budget);
       request.stored.delete(id);
+      // Who still holds the session and saves it must not bring it back.
+      request.ended.push(id);
     });
   }
 }
@@ -102,7 +105,7 @@ function viewOf(store: SessionStore): new (request: RequestSessions) => SessionS
       value(this: SessionView, req: Express.Request): void {
         store.generate(req);
         inheritSession(req.session);
-        this.request.made.push(req.sessionID);
+        this.request.begin(req.sessionID);
       },
     },
   });

@@ -22,6 +22,8 @@ export interface UserLimit {
   readonly onExceed: 'evict-oldest' | 'reject';
 }
 
+const ANY_NUMBER: UserLimit = { limit: 0, onExceed: 'reject' };
+
 /** A session as its user's index knows it. */
 export interface IndexedSession {
   readonly created: number;
@@ -38,31 +40,32 @@ export class UserIndex {
 
   /** Tells the index that a session lives until then. */
   async renew(owner: string, session: IndexedSession, until: number): Promise<void> {
-    await this.#add(owner, session, until, undefined, undefined);
+    await this.#add(owner, session, until, ANY_NUMBER, undefined, undefined);
   }
 
-  /** Takes a new session in; where the user has as many as may be, others end for it, or this rejects. */
+  /**
+   * Takes a new session in; where the user has as many as may be, others end for it, or this rejects. `previous` is
+   * the session that it takes the place of, where that is the same user's.
+   */
   async admit(
     owner: string,
     session: IndexedSession,
     until: number,
-    limit: UserLimit | undefined,
+    limit: UserLimit = ANY_NUMBER,
+    previous?: IndexedSession,
     budget?: Budget,
   ): Promise<void> {
-    let { added, others } = await this.#add(owner, session, until, limit, budget);
-    if (!added) {
-      // Some of them may have ended without their index hearing of it.
-      const alive = await Promise.all(others.map((other) => this.#isAlive(other, budget)));
-      const dead = others.filter((_, index) => alive[index] === false);
-      if (dead.length > 0) {
-        await this.list(owner, dead);
-        ({ added, others } = await this.#add(owner, session, until, limit, budget));
-      }
-    }
+    const asked = await this.#add(owner, session, until, { ...limit, onExceed: 'reject' }, previous, budget);
+    if (asked.added) return;
+    // Some of them may have ended without their index hearing of it.
+    const alive = await Promise.all(asked.others.map((other) => this.#isAlive(other, budget)));
+    const dead = asked.others.filter((_, index) => alive[index] === false);
+    if (dead.length > 0) await this.list(owner, dead);
+    const { added, others } = await this.#add(owner, session, until, limit, previous, budget);
     if (!added) {
       throw new RedisKitError(
         'ERR_REDIS_KIT_SESSION_LIMIT',
-        `the user has ${limit?.limit} sessions already, and no more may be begun`,
+        `the user has ${limit.limit} sessions already, and no more may be begun`,
       );
     }
     await Promise.all(others.map(({ handle }) => this.end(handle, budget)));
@@ -92,11 +95,13 @@ export class UserIndex {
     owner: string,
     session: IndexedSession,
     until: number,
-    { limit, onExceed }: UserLimit = { limit: 0, onExceed: 'reject' },
+    limit: UserLimit,
+    previous: IndexedSession | undefined,
     budget: Budget | undefined,
   ): Promise<{ readonly added: boolean; readonly others: readonly IndexedSession[] }> {
     const { engine, keys } = this.#deps;
-    const args = { member: memberOf(session), until, limit, onExceed };
+    const replaces = previous === undefined ? '' : memberOf(previous);
+    const args = { ...limit, member: memberOf(session), until, replaces };
     const reply = await engine.run(userSessionsAdd, [keys.userSessions(owner)], args, budget);
     this.#checkFound(reply.found);
     return { added: reply.added, others: reply.others.map(sessionOf) };
@@ -105,7 +110,7 @@ export class UserIndex {
   async #isAlive({ handle }: IndexedSession, budget: Budget | undefined): Promise<boolean> {
     const { engine, keys } = this.#deps;
     const key = keys.sessionOfHandle(handle) ?? '';
-    return (await engine.run(sessionRead, [key], { touchAfter: 0 }, budget)).data !== null;
+    return (await engine.run(sessionRead, [key], { touchAfter: 0, idle: 0 }, budget)).data !== null;
   }
 
   #checkFound(found: Found): void {

@@ -82,7 +82,7 @@ describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
         owner: '',
         data,
       });
-    const read = () => engine().run(sessionRead, key, { touchAfter: 60_000 });
+    const read = () => engine().run(sessionRead, key, { touchAfter: 60_000, idle: HOUR });
     expect(await write('update')).toMatchObject({ outcome: 'gone' });
     expect(await write('create')).toMatchObject({ outcome: 'written' });
     expect(await write('create')).toMatchObject({ outcome: 'gone' });

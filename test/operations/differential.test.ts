@@ -145,11 +145,13 @@ describe('script and twin give the same replies and keep the same bytes', () => 
 
   it('for sessions', async () => {
     const key = (world: World) => [world.keys.session('id')];
-    const read = fc.constantFrom(1, 50 * S, 500 * S).map(
-      (touchAfter): Step =>
-        async (world) =>
-          void (await world.compare(sessionRead, key(world), { touchAfter })),
-    );
+    const read = fc
+      .tuple(fc.constantFrom(0, 1, 50 * S, 500 * S), fc.constantFrom(0, 1_000 * S, 9_999 * S))
+      .map(
+        ([touchAfter, idle]): Step =>
+          async (world) =>
+            void (await world.compare(sessionRead, key(world), { touchAfter, idle })),
+      );
     const write = fc
       .tuple(
         fc.constantFrom('create' as const, 'update' as const),
@@ -193,11 +195,12 @@ describe('script and twin give the same replies and keep the same bytes', () => 
         fc.constantFrom(100 * S, 1_000 * S, 1_000 * S + 1),
         fc.nat(3),
         fc.constantFrom('evict-oldest' as const, 'reject' as const),
+        fc.constantFrom('', '', '2a'),
       )
       .map(
-        ([name, life, limit, onExceed]): Step =>
+        ([name, life, limit, onExceed, replaces]): Step =>
           async (world) => {
-            const args = { member: name, until: world.both.clock.time + life, limit, onExceed };
+            const args = { member: name, until: world.both.clock.time + life, limit, onExceed, replaces };
             await world.compare(userSessionsAdd, key(world), args);
           },
       );

@@ -137,7 +137,7 @@ describe('on both engines, the stored session', () => {
         clock.time += passed;
         const replies = [];
         for (const engine of [memory, redis]) {
-          replies.push(await engine.run(sessionRead, [key], { touchAfter: 60_000 }));
+          replies.push(await engine.run(sessionRead, [key], { touchAfter: 60_000, idle: HOUR }));
         }
         expect(replies[0]).toEqual(replies[1]);
         const value = (await client.withTypeMapping({ 36: Buffer }).get(key)) as unknown;
@@ -153,7 +153,7 @@ describe('on both engines, the stored session', () => {
       await redis.run(sessionWrite, [key], write);
       await client.pExpire(key, 10 * HOUR);
       clock.time += HOUR;
-      expect(await redis.run(sessionRead, [key], { touchAfter: 1 })).toMatchObject({
+      expect(await redis.run(sessionRead, [key], { touchAfter: 1, idle: HOUR })).toMatchObject({
         found: 'fine',
         data: null,
       });
