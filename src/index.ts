@@ -42,11 +42,11 @@ export type {
 export type {
   CookieOptions,
   LoginOptions,
-  PublicSessionStore,
   SessionAdmin,
   SessionInfo,
   SessionOnError,
   SessionOptions,
+  SessionStore,
   StoreOptions,
   UserLimit,
 } from './session/index.ts';

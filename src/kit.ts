@@ -34,11 +34,11 @@ import {
 import {
   makeSessionStore,
   noSeal,
-  type PublicSessionStore,
   type Seal,
   type SessionAdmin,
   SessionAdministration,
   type SessionOptions,
+  type SessionStore,
   type StoreOptions,
   sessionMiddleware,
   watchSession,
@@ -68,7 +68,7 @@ export interface RedisKit<Client = DefaultClient> {
   /** express-session's `req.session`, saved before the headers leave. */
   session<Request extends IncomingMessage = Req>(options?: SessionOptions<Request>): Middleware;
   /** The store for those who keep their own express-session. */
-  sessionStore(options?: StoreOptions): PublicSessionStore;
+  sessionStore(options?: StoreOptions): SessionStore;
   /** Who is logged in where; lists and ends sessions. */
   readonly sessions: SessionAdmin;
   /** Refuses what exceeds a policy, with 429; sets `req.rateLimit`. */

@@ -117,8 +117,9 @@ async function save(
 ): Promise<void> {
   const { sessions, records, view } = context;
   const isNew = !sessions.stored.has(session.id);
-  await view.write(session.id, session);
+  // Before anything waits: what is changed in the headers after that is undone.
   if (isNew) sessions.cookie?.keep();
+  await view.write(session.id, session);
   if (sessions.ended.includes(session.id)) {
     dropCookie(request);
   } else if (isNew && hasBegun) {

@@ -4,16 +4,16 @@ import { describe } from '../base/check.ts';
 import { ConfigError } from '../base/errors.ts';
 import type { Next, Req, Res } from '../http/middleware.ts';
 import type { SessionSettings } from './options.ts';
-import type { SessionStore } from './store.ts';
+import type { KitStore } from './store.ts';
 import type { SessionDeps } from './user-index.ts';
 
 /** Loads the session of a request, with the store view of that request. */
-export type Load = (req: Req, res: Res, view: SessionStore, loaded: Next) => void;
+export type Load = (req: Req, res: Res, view: KitStore, loaded: Next) => void;
 
 /** express-session, without its own way to save and with a store of its own for each request. */
 export function sessionLoader(
   settings: SessionSettings,
-  store: SessionStore,
+  store: KitStore,
   deps: SessionDeps & { readonly isMemory: boolean },
 ): Load {
   const { name, cookie, rolling, saveUninitialized, unset, genid, proxy } = settings;

@@ -3,7 +3,7 @@ export type { CookieOptions } from './cookie-options.ts';
 export type { LoginOptions } from './kit-session.ts';
 export { sessionMiddleware } from './middleware.ts';
 export type { SessionOnError, SessionOptions } from './options.ts';
-export type { PublicSessionStore } from './public-store.ts';
+export type { SessionStore } from './public-store.ts';
 export { noSeal, type Seal } from './seal.ts';
 export { makeSessionStore } from './session-store.ts';
 export type { StoreOptions } from './store-options.ts';

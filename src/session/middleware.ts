@@ -13,7 +13,7 @@ import { resolveSessionOptions, type SessionOptions } from './options.ts';
 import { SessionRecords } from './record.ts';
 import { type DeviceFacts, RequestSessions } from './request-sessions.ts';
 import type { Seal } from './seal.ts';
-import { SessionStore } from './store.ts';
+import { KitStore } from './store.ts';
 import type { SessionDeps } from './user-index.ts';
 
 export function sessionMiddleware(
@@ -28,7 +28,7 @@ export function sessionMiddleware(
   const settings = resolveSessionOptions(options);
   deps.seals.add(settings.seal);
   const records = new SessionRecords(deps, settings);
-  const store = new SessionStore(records);
+  const store = new KitStore(records);
   const load = sessionLoader(settings, store, deps);
 
   return function session(req: IncomingMessage, res: ServerResponse, next: Next): void {

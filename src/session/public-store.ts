@@ -5,7 +5,7 @@ import { type Callback, callBack } from './callback.ts';
 export type SessionData = expressSession.SessionData;
 
 /** A whole express-session Store, for those who keep their own `expressSession({ store })`. */
-export interface PublicSessionStore extends expressSession.Store {
+export interface SessionStore extends expressSession.Store {
   touch(id: string, session: SessionData, callback?: () => void): void;
   /** Every session (SCAN), each with the `id` by which the store knows it. */
   all(callback: (error: unknown, sessions?: SessionData[]) => void): void;
@@ -31,7 +31,7 @@ export interface StoreWork {
 }
 
 /** express-session's Store over the work; each callback is called once, with what the work came to. */
-export class CallbackStore extends expressSession.Store implements PublicSessionStore {
+export class CallbackStore extends expressSession.Store implements SessionStore {
   readonly #work: StoreWork;
 
   constructor(work: StoreWork) {

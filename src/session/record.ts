@@ -28,12 +28,9 @@ export interface RecordSettings {
 }
 
 /** A session as it was last seen in the store. */
-export interface StoredSession {
-  readonly meta: SessionMeta;
-  /** What the request that holds this has read or written. */
-  readonly content: string;
-  /** What is stored, which others may have written parts of. */
-  readonly current: string;
+export interface StoredSession extends SessionPayload {
+  /** What is stored, which others may have written parts of; the rest is what this request has read or written. */
+  readonly current: SessionPayload;
   readonly revision: number;
   readonly created: number;
   /** Whose index knows it; empty for a session that did not begin with a login. */
@@ -73,7 +70,7 @@ export class SessionRecords {
     reporter.events.emit('session:loaded', { handle });
     if (reply.indexUntil > 0) void this.#renewIndex(reply, handle);
     const { revision, created, owner } = reply;
-    return { ...payload, current: payload.content, revision, created, owner };
+    return { ...payload, current: payload, revision, created, owner };
   }
 
   /** Stores a session under a new id; undefined when the id is taken. */
@@ -121,17 +118,21 @@ export class SessionRecords {
   ): Promise<StoredSession | undefined> {
     const { handle, key } = this.#deps.keys.sessionNames(id);
     const isMerging = this.#settings.conflicts === 'merge';
-    let { current, revision, meta } = known;
+    let { current, revision } = known;
     // A cookie that this request has not touched must not undo what another has done to it.
     const isOwnCookie = hasOtherLife(payload.meta.cookie, known.meta.cookie);
     for (let round = 0; round < MAX_ROUNDS; round++) {
-      const content = isMerging ? mergeContents(known.content, payload.content, current) : payload.content;
-      const isMine = isOwnCookie || !hasOtherLife(meta.cookie, known.meta.cookie);
-      const merged = { content, meta: { ...meta, cookie: (isMine ? payload.meta : meta).cookie } };
+      const content = isMerging
+        ? mergeContents(known.content, payload.content, current.content)
+        : payload.content;
+      const isMine = isOwnCookie || !hasOtherLife(current.meta.cookie, known.meta.cookie);
+      const cookie = isMine ? payload.meta.cookie : current.meta.cookie;
+      const merged = { content, meta: { ...current.meta, cookie } };
       const reply = await this.#write(key, handle, 'update', merged, isMerging ? revision : 0, '', budget);
       if (reply.outcome === 'written') {
         if (reply.indexUntil > 0) void this.#renewIndex(reply, handle);
-        return { ...known, ...merged, content: payload.content, current: content, revision: reply.revision };
+        const meta = { ...merged.meta, cookie: payload.meta.cookie };
+        return { ...known, meta, content: payload.content, current: merged, revision: reply.revision };
       }
       if (reply.outcome === 'gone') {
         this.#deps.reporter.events.emit('session:conflict', { handle });
@@ -140,8 +141,7 @@ export class SessionRecords {
       revision = reply.revision;
       // What cannot be read is nothing to merge with, and is repaired by this write.
       const theirs = reply.current === null ? undefined : this.#unpack(reply.current, handle);
-      current = theirs?.content ?? known.content;
-      meta = theirs?.meta ?? known.meta;
+      current = theirs ?? known;
     }
     throw new StoreError('ERR_REDIS_KIT_SESSION_CONFLICT', 'a session was changed by others again and again');
   }
@@ -231,7 +231,7 @@ export class SessionRecords {
   ): StoredSession | undefined {
     const isCreated = outcome === 'written';
     this.#deps.reporter.events.emit(isCreated ? 'session:created' : 'session:conflict', { handle });
-    return isCreated ? { ...payload, current: payload.content, revision, created, owner } : undefined;
+    return isCreated ? { ...payload, current: payload, revision, created, owner } : undefined;
   }
 
   /** Not waited for: the request has its session, and the index is told again when it is next worth it. */

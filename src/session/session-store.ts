@@ -1,12 +1,12 @@
 import { ownStoreWork } from './own-store.ts';
 import { plainStoreWork } from './plain-store.ts';
-import { CallbackStore, type PublicSessionStore } from './public-store.ts';
+import { CallbackStore, type SessionStore } from './public-store.ts';
 import { SessionRecords } from './record.ts';
 import { noSeal } from './seal.ts';
 import { resolveStoreOptions, type StoreOptions } from './store-options.ts';
 import type { SessionDeps } from './user-index.ts';
 
-export function makeSessionStore(options: StoreOptions, deps: SessionDeps): PublicSessionStore {
+export function makeSessionStore(options: StoreOptions, deps: SessionDeps): SessionStore {
   const { idle, touchAfter, plainPrefix } = resolveStoreOptions(options);
   if (plainPrefix !== undefined)
     return new CallbackStore(plainStoreWork(plainPrefix, { idle, touchAfter }, deps));

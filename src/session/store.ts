@@ -15,14 +15,14 @@ type SessionData = expressSession.SessionData;
  * express-session knows one store for all requests. Each request gets a view of it (`forRequest`), which carries
  * the request's budget and knows which sessions were loaded.
  */
-export class SessionStore extends expressSession.Store {
+export class KitStore extends expressSession.Store {
   readonly records: SessionRecords;
   readonly request: RequestSessions | undefined;
   /** Given by express-session: puts a new, empty session on the request. */
   declare generate: (request: Express.Request) => void;
   readonly #View: new (
     request: RequestSessions,
-  ) => SessionStore & SessionView;
+  ) => KitStore & SessionView;
 
   constructor(records: SessionRecords) {
     super();
@@ -30,7 +30,7 @@ export class SessionStore extends expressSession.Store {
     this.#View = viewOf(this);
   }
 
-  forRequest(request: RequestSessions): SessionStore & SessionView {
+  forRequest(request: RequestSessions): KitStore & SessionView {
     return new this.#View(request);
   }
 
@@ -94,13 +94,13 @@ export class SessionStore extends expressSession.Store {
 }
 
 /** Makes a store's views: they inherit everything from it, and are made once for each request. */
-function viewOf(store: SessionStore): new (request: RequestSessions) => SessionStore & SessionView {
+function viewOf(store: KitStore): new (request: RequestSessions) => KitStore & SessionView {
   function View(this: { request: RequestSessions }, request: RequestSessions): void {
     this.request = request;
   }
   View.prototype = Object.create(store, {
     request: { value: undefined, writable: true },
-    get: { value: SessionStore.prototype.get },
+    get: { value: KitStore.prototype.get },
     generate: {
       value(this: SessionView, req: Express.Request): void {
         store.generate(req);
@@ -111,5 +111,5 @@ function viewOf(store: SessionStore): new (request: RequestSessions) => SessionS
   });
   return View as unknown as new (
     request: RequestSessions,
-  ) => SessionStore & SessionView;
+  ) => KitStore & SessionView;
 }

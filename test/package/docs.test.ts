@@ -94,6 +94,31 @@ describe('the types', () => {
         // @ts-expect-error no such event
         kit.on('rate:nonsense', () => {});
       `,
+      'sessions.ts': `
+        import express from 'express';
+        import expressSession from 'express-session';
+        import { createRedisKit, type SessionInfo, type SessionStore } from 'redis-kit';
+        const kit = createRedisKit();
+        const store: SessionStore = kit.sessionStore({ compatible: 'connect-redis', prefix: 'sess:' });
+        expressSession({ store, secret: 'x' });
+        express().get('/', async (req, res) => {
+          await req.session.login('ann', { data: { role: 'admin' }, remember: '30d' });
+          await req.session.save();
+          await req.session.reload();
+          await req.session.regenerate();
+          req.session.save().catch(() => undefined);
+          req.session.save((error) => console.log(error));
+          req.session.regenerate((error) => console.log(error)).then(() => undefined);
+          await req.session.destroy();
+          await req.session.logout();
+          const user: string | undefined = req.session.userId;
+          const list: SessionInfo[] = await kit.sessions.list('ann');
+          const ended: number = await kit.sessions.revokeAll('ann', { except: kit.sessions.handleOf(req) });
+          res.json({ user, list, ended });
+        });
+        // @ts-expect-error users have ids that are strings
+        express().get('/', (req) => void req.session.login(7));
+      `,
       'requests.ts': `
         import type { IncomingMessage } from 'node:http';
         import { createRedisKit } from 'redis-kit';

@@ -75,7 +75,7 @@ onEveryStore('parallel requests of one session', (kitOf) => {
       (req) => Object.assign(req.session, { cart: [1] }),
       async (req) => {
         Object.assign(req.session, { theme: 'dark' });
-        await (req.session.save() as unknown);
+        await req.session.save();
         Object.assign(req.session, { note: 'more' });
       },
     );

@@ -4,7 +4,7 @@ import express from 'express';
 import expressSession, { type SessionData } from 'express-session';
 import { createClient } from 'redis';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import type { PublicSessionStore, StoreOptions } from '../../src/index.ts';
+import type { SessionStore, StoreOptions } from '../../src/index.ts';
 import { Gate, serve } from '../http/exchange.ts';
 import { describeWithServers, redisUrl } from '../support/context.ts';
 import { eventsOf, kitForTest, testPrefix } from '../support/kits.ts';
@@ -22,7 +22,7 @@ function serveWith(store: expressSession.Store, routes: Routes = {}, cookie = {}
   return serve(withRoutes(app, routes));
 }
 
-function promises(store: PublicSessionStore) {
+function promises(store: SessionStore) {
   return {
     get: promisify(store.get.bind(store)) as (id: string) => Promise<SessionData | null>,
     set: promisify(store.set.bind(store)) as (id: string, session: object) => Promise<void>,

@@ -1,0 +1,285 @@
+import type { Request, Response } from 'express';
+import { expect, it } from 'vitest';
+import type { RedisKit, SessionOptions } from '../../src/index.ts';
+import { Gate } from '../http/exchange.ts';
+import { TestClock } from '../support/both-engines.ts';
+import { redisUrl } from '../support/context.ts';
+import { eventsOf, kitForTest } from '../support/kits.ts';
+import { connectPlainClient } from '../support/plain-client.ts';
+import { onEveryStore } from '../support/stores.ts';
+import { until } from '../support/until.ts';
+import { Browser, type Routes, serveSessions } from './browser.ts';
+
+const ROUTES: Routes = {
+  '/in': async (req, res) => {
+    const error = await req.session.login(String(req.query.user ?? 'ann')).catch((thrown: unknown) => thrown);
+    res.end(error === undefined ? 'in' : (error as { code: string }).code);
+  },
+};
+
+async function startWith(kit: RedisKit, routes: Routes, options: SessionOptions = {}) {
+  const port = await serveSessions(kit, options, { ...ROUTES, ...routes });
+  const browser = new Browser(port);
+  const copy = () => {
+    const other = new Browser(port);
+    for (const [name, value] of browser.cookies) other.cookies.set(name, value);
+    return other;
+  };
+  return { kit, port, browser, copy };
+}
+
+onEveryStore('what ended stays ended', (kitOf) => {
+  it('also when the store itself was told to destroy it', async () => {
+    const { kit, browser, copy } = await startWith(kitOf(), {
+      '/destroy': (req, res) => {
+        req.sessionStore.destroy(req.sessionID, () => res.end('bye'));
+      },
+    });
+    await browser.get('/in');
+    const thief = copy();
+    await browser.get('/destroy');
+    expect(browser.cookies.size).toBe(0);
+    expect(await thief.data()).toEqual({});
+    expect(await kit.sessions.count()).toBe(0);
+  });
+
+  it.each(['login', 'logout', 'destroy', 'regenerate'] as const)(
+    'also when a handler saves the session that it had before %s()',
+    async (method) => {
+      const { kit, browser, copy } = await startWith(kitOf(), {
+        '/hold': async (req, res) => {
+          const before = req.session;
+          await (before[method] as (user?: string) => Promise<void>)(method === 'login' ? 'bob' : undefined);
+          before.note = 'back';
+          await before.save();
+          res.end();
+        },
+      });
+      await browser.get('/in');
+      const thief = copy();
+      await browser.get('/hold');
+      expect(await thief.data()).toEqual({});
+      expect(await kit.sessions.list('ann')).toEqual([]);
+      expect(await kit.sessions.count()).toBe(method === 'login' || method === 'regenerate' ? 1 : 0);
+    },
+  );
+
+  it('and another can be begun after destroy()', async () => {
+    const { browser } = await startWith(kitOf(), {
+      '/anew': async (req, res) => {
+        const before = req.session;
+        await before.destroy();
+        await before.regenerate();
+        req.session.note = 'anew';
+        res.end();
+      },
+    });
+    await browser.get('/in');
+    const answer = await browser.get('/anew');
+    expect(answer.headers.filter(([name]) => name.toLowerCase() === 'set-cookie')).toHaveLength(1);
+    expect(await browser.data()).toEqual({ note: 'anew' });
+  });
+});
+
+onEveryStore('a login', (kitOf) => {
+  it('that nobody waits for is whole before the response leaves', async () => {
+    const { kit, browser } = await startWith(kitOf(), {
+      '/hasty': (req, res) => {
+        void req.session.login('ann');
+        res.end('in');
+      },
+      '/both': async (req, res) => {
+        await Promise.all([req.session.login('bob'), req.session.logout()]);
+        res.end();
+      },
+    });
+    await browser.get('/view');
+    await browser.get('/hasty');
+    expect(await browser.data()).toEqual({ userId: 'ann' });
+    await browser.get('/both');
+    expect([await kit.sessions.list('bob'), await kit.sessions.count()]).toEqual([[], 0]);
+  });
+
+  it('after the headers have left changes nothing, and says so', async () => {
+    const { kit, browser } = await startWith(kitOf(), {
+      '/late': async (req, res) => {
+        res.write('a');
+        const error = await req.session.login('bob').catch((thrown: unknown) => thrown);
+        res.end((error as { code: string }).code);
+      },
+    });
+    await browser.get('/in');
+    expect((await browser.get('/late')).body).toContain('ERR_REDIS_KIT_LATE_SESSION');
+    expect(await browser.data()).toEqual({ userId: 'ann' });
+    expect(await kit.sessions.list('bob')).toEqual([]);
+  });
+
+  it.each(['evict-oldest', 'reject'] as const)(
+    'in the place of a session of the same user is not one more (%s)',
+    async (onExceed) => {
+      const limit = onExceed === 'reject' ? 1 : 2;
+      const options = { maxPerUser: { limit, onExceed } };
+      const { kit, browser, port } = await startWith(kitOf(), {}, options);
+      const other = new Browser(port);
+      if (limit === 2) await other.get('/in');
+      for (let times = 0; times < 3; times++) expect((await browser.get('/in')).body).toBe('in');
+      expect(await browser.data()).toEqual({ userId: 'ann' });
+      if (limit === 2) expect(await other.data()).toEqual({ userId: 'ann' });
+      expect(await kit.sessions.count('ann')).toBe(limit);
+    },
+  );
+
+  it('evicts nobody for a session that has ended without its index hearing of it', async () => {
+    const { kit, browser, port } = await startWith(
+      kitOf(),
+      {},
+      { maxPerUser: { limit: 2, onExceed: 'evict-oldest' } },
+    );
+    await browser.get('/in');
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    const gone = new Browser(port);
+    await gone.get('/in');
+    const store = kit.sessionStore();
+    const [, { handle } = { handle: '' }] = await kit.sessions.list('ann');
+    const [name] = (
+      await new Promise<string[]>((resolve) => store.ids((_, ids = []) => resolve(ids)))
+    ).filter((each) => each === handle);
+    expect(name).toBe(handle);
+    await new Promise<void>((resolve) => store.destroy(gone.sessionId, () => resolve()));
+    await new Browser(port).get('/in');
+    expect(await browser.data()).toEqual({ userId: 'ann' });
+  });
+
+  it('sends one cookie when something is written after a logout', async () => {
+    const { browser } = await startWith(kitOf(), {
+      '/flash': async (req, res) => {
+        await req.session.logout();
+        req.session.note = 'flash';
+        res.end();
+      },
+    });
+    await browser.get('/in');
+    const answer = await browser.get('/flash');
+    expect(answer.headers.filter(([name]) => name.toLowerCase() === 'set-cookie')).toHaveLength(1);
+    expect(await browser.data()).toEqual({ note: 'flash' });
+  });
+
+  it.each(['id', 'req'])('refuses data named %s, which a session has of its own', async (name) => {
+    const { browser } = await startWith(kitOf(), {
+      '/taken': async (req, res) => {
+        const error = await req.session
+          .login('ann', { data: { [name]: 1 } })
+          .catch((thrown: unknown) => thrown);
+        res.end((error as { code: string }).code);
+      },
+    });
+    expect((await browser.get('/taken')).body).toBe('ERR_REDIS_KIT_CONFIG');
+  });
+});
+
+it.each([
+  ['a number', 7],
+  ['nothing', undefined],
+  ['a promise', Promise.resolve('x')],
+])('a genid that returns %s is an error that names it', async (_, id) => {
+  const kit = kitForTest({ url: 'memory:' });
+  const { browser } = await startWith(kit, {}, { genid: () => id as unknown as string });
+  const answer = await browser.get('/view');
+  expect(answer.status).toBe(500);
+  expect(answer.body).toContain('option `genid` returned');
+});
+
+it.each(['destroy', 'logout'] as const)(
+  'a %s() that fails and that nobody waits for is told',
+  async (method) => {
+    const kit = kitForTest({ url: redisUrl() });
+    const told = eventsOf(kit, 'error');
+    const { browser } = await startWith(kit, {
+      '/hasty': (req, res) => {
+        void req.session[method]();
+        res.end('done');
+      },
+    });
+    await browser.get('/in');
+    const client = await connectPlainClient(redisUrl());
+    await client.set(browser.keyIn(kit), 'S\x02 of a later version', { PX: 60_000 });
+    client.destroy();
+    await browser.get('/hasty');
+    await until('it is told', () => told.length > 0);
+    expect(told[0]?.room).toBe('session');
+  },
+);
+
+it('data under the names of express-session’s own methods does no harm', async () => {
+  const { browser } = await startWith(kitForTest({ url: 'memory:' }), {
+    '/copy': (req, res) => {
+      Object.assign(req.session, { touch: 1, resetMaxAge: 2, note: 'kept' });
+      res.end('done');
+    },
+  });
+  expect((await browser.get('/copy')).body).toBe('done');
+  expect(await browser.data()).toEqual({ note: 'kept' });
+});
+
+function changing(life: number): Routes[string] {
+  return (req: Request, res: Response) => {
+    req.session.cookie.maxAge = life;
+    res.end();
+  };
+}
+
+it('a cookie’s life is kept though nothing else was changed, and though a slow request saves after it', async () => {
+  const [inside, gate] = [new Gate(), new Gate()];
+  const clock = new TestClock();
+  const kit = kitForTest({ url: 'memory:', clock });
+  const { browser } = await startWith(
+    kit,
+    {
+      '/longer': changing(3_600_000),
+      '/slow': async (req, res) => {
+        inside.open();
+        await gate.promise;
+        req.session.note = 'late';
+        res.end();
+      },
+    },
+    { idle: '1m' },
+  );
+  await browser.get('/login');
+  const slow = browser.begin('/slow');
+  await inside.promise;
+  await browser.get('/longer');
+  gate.open();
+  await slow.answer();
+  clock.time += 3_000_000;
+  expect(await browser.data()).toEqual({ userId: 'ann', note: 'late' });
+});
+
+it('a life that is shorter than touchAfter slides with every use', async () => {
+  const clock = new TestClock();
+  const kit = kitForTest({ url: 'memory:', clock });
+  const { browser } = await startWith(kit, { '/short': changing(30_000) }, { idle: '1h', touchAfter: '5m' });
+  await browser.get('/login');
+  await browser.get('/short');
+  for (let visit = 0; visit < 20; visit++) {
+    clock.time += 20_000;
+    expect(await browser.data()).toEqual({ userId: 'ann' });
+  }
+});
+
+it('a login is remembered as long as it was asked, also where every cookie lasts so long, and no longer than any', async () => {
+  const clock = new TestClock();
+  const kit = kitForTest({ url: 'memory:', clock });
+  const remember: Routes = {
+    '/remember': async (req, res) => {
+      await req.session.login('ann', { remember: '1h' });
+      res.json(req.session.cookie.originalMaxAge);
+    },
+  };
+  const { browser } = await startWith(kit, remember, { idle: '1m', cookie: { maxAge: 3_600_000 } });
+  await browser.get('/remember');
+  clock.time += 3_000_000;
+  expect(await browser.data()).toEqual({ userId: 'ann' });
+  const { browser: bounded } = await startWith(kit, remember, { idle: '1m', absolute: '2m' });
+  expect(Number((await bounded.get('/remember')).body)).toBeLessThanOrEqual(120_000);
+});
