@@ -62,7 +62,7 @@ export const userSessionsAdd: Operation<UserSessionsAddArgs, UserSessionsAddRepl
   twin(memory, [key = ''], now, { member, until, limit, onExceed, replaces }) {
     const index = new UserSessions(memory, key, now);
     const others = index.members.filter((other) => other !== replaces);
-    const surplus = limit > 0 && !others.includes(member) ? others.length + 1 - limit : 0;
+    const surplus = limit > 0 && !index.members.includes(member) ? others.length + 1 - limit : 0;
     const isRejected = surplus > 0 && onExceed === 'reject';
     const listed = isRejected ? others : others.slice(0, Math.max(0, surplus));
     if (!isRejected) {
