@@ -6,17 +6,25 @@ import { ConfigError } from './errors.ts';
  * default. `where` is how the user wrote the call (`kit.rateLimit`), so that the error points there.
  */
 export class OptionReader {
-  readonly #where: string;
+  readonly where: string;
   readonly #options: Readonly<Record<string, unknown>>;
 
-  constructor(where: string, options: unknown, known: readonly string[]) {
-    this.#where = where;
+  /** `elsewhere`: what options of the packages that this replaces are called here. */
+  constructor(
+    where: string,
+    options: unknown,
+    known: readonly string[],
+    elsewhere: Readonly<Record<string, string>> = {},
+  ) {
+    this.where = where;
     if (typeof options !== 'object' || options === null || Array.isArray(options)) {
       throw new ConfigError(`${where}: options must be an object, got ${describe(options)}`);
     }
     this.#options = options as Readonly<Record<string, unknown>>;
     for (const [name, value] of Object.entries(options)) {
-      if (value !== undefined && !known.includes(name)) throw this.#unknown(name, known);
+      if (value === undefined || known.includes(name)) continue;
+      const hint = Object.hasOwn(elsewhere, name) ? elsewhere[name] : hintAt(name, 'options', known);
+      throw new ConfigError(`${where}: unknown option \`${name}\`; ${hint}`);
     }
   }
 
@@ -31,13 +39,13 @@ export class OptionReader {
   /** A ConfigError about one option of this call; `remedy` says what to write instead. */
   error(name: string, remedy: string): ConfigError {
     return new ConfigError(
-      `${this.#where}: option \`${name}\` is ${describe(this.#options[name])}; ${remedy}`,
+      `${this.where}: option \`${name}\` is ${describe(this.#options[name])}; ${remedy}`,
     );
   }
 
   /** As `error`, without the value. */
   secretError(name: string, remedy: string): ConfigError {
-    return new ConfigError(`${this.#where}: option \`${name}\` is not usable; ${remedy}`);
+    return new ConfigError(`${this.where}: option \`${name}\` is not usable; ${remedy}`);
   }
 
   duration(name: string): number | undefined;
@@ -113,10 +121,6 @@ export class OptionReader {
   #given(name: string, fallback: unknown): unknown {
     const value = this.#options[name];
     return value === undefined ? fallback : value;
-  }
-
-  #unknown(name: string, known: readonly string[]): ConfigError {
-    return new ConfigError(`${this.#where}: unknown option \`${name}\`; ${hintAt(name, 'options', known)}`);
   }
 }
 

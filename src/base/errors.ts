@@ -1,14 +1,18 @@
 /**
  * Every error that redis-kit makes. `code` is stable and safe to compare; the message is for people and may
- * change. Each code has a heading in the README.
+ * change. Each code has a heading in docs/errors.md.
  */
 export class RedisKitError extends Error {
   readonly code: ErrorCode;
+  /** What Express's own error handler, and most others, answer with; undefined for the app's own mistakes: 500. */
+  declare readonly status?: number;
 
   constructor(code: ErrorCode, message: string, options?: { readonly cause?: unknown }) {
     super(message, options);
     this.name = new.target.name;
     this.code = code;
+    const status = STATUS[code];
+    if (status !== undefined) this.status = status;
   }
 }
 
@@ -29,7 +33,18 @@ export type ErrorCode =
   | 'ERR_REDIS_KIT_SESSION_LIMIT'
   | 'ERR_REDIS_KIT_LOCK_LOST';
 
-/** The options are wrong. Thrown while the kit or a middleware is made, never during a request. */
+/** Redis is needed and absent (503), or the user may have no more of what was asked for (409). */
+const STATUS: Partial<Record<ErrorCode, number>> = {
+  ERR_REDIS_KIT_CONNECTION: 503,
+  ERR_REDIS_KIT_TIMEOUT: 503,
+  ERR_REDIS_KIT_REPLY: 503,
+  ERR_REDIS_KIT_NEWER_FORMAT: 503,
+  ERR_REDIS_KIT_FULL: 503,
+  ERR_REDIS_KIT_CLOSED: 503,
+  ERR_REDIS_KIT_SESSION_LIMIT: 409,
+};
+
+/** What was given is wrong: an option where something is made, or what a callback answered for one request. */
 export class ConfigError extends RedisKitError {
   constructor(message: string, options?: { readonly cause?: unknown }) {
     super('ERR_REDIS_KIT_CONFIG', message, options);

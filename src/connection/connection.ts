@@ -134,7 +134,7 @@ export class Connection implements CommandLink {
     try {
       check();
       await this.#deadlines.race(up, deadlineMs, () =>
-        this.#unreachable(`Redis was not ready within ${deadlineMs} ms`),
+        this.#unreachable(`Redis was not ready within ${Math.round(deadlineMs)} ms`),
       );
     } finally {
       this.#waiting.delete(check);

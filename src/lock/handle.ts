@@ -83,7 +83,9 @@ export class Handle implements LockHandle {
 
   assertHeld(): void {
     if (this.remainingMs() > 0) return;
-    throw new LockLostError(`the lock '${this.#held.id}' is no longer held`, { cause: this.signal.reason });
+    const { reason } = this.signal;
+    const why = reason instanceof Error ? `: ${reason.message}` : ', it was released';
+    throw new LockLostError(`the lock '${this.#held.id}' is no longer held${why}`, { cause: reason });
   }
 
   async extend(lease?: Duration): Promise<void> {

@@ -131,7 +131,7 @@ export class LimiterCore implements Limiter {
   ): Promise<Decision> {
     if (!Number.isInteger(cost) || cost < 0 || cost > MAX_COST) {
       throw new ConfigError(
-        `a limiter's cost is ${describe(cost)}; it must be a whole number from 0 to ${MAX_COST}`,
+        `the cost for '${this.#settings.policies.map(({ name }) => name).join()}' is ${describe(cost)}; it must be a whole number from 0 to ${MAX_COST}`,
       );
     }
     const known = mode === 'take' ? this.#knownRefusal(shares, cost) : undefined;

@@ -110,7 +110,10 @@ function sendRefusal(res: ServerResponse, decision: Decision): void {
     // Registered by draft-ietf-httpapi-ratelimit-headers-10, section 5.
     type: 'https://iana.org/assignments/http-problem-types#quota-exceeded',
     title: 'Too Many Requests',
-    detail: 'The request quota is used up for the moment.',
+    detail:
+      decision.retryAfterMs === null
+        ? 'The request costs more than its quota ever has.'
+        : 'The request quota is used up for the moment.',
     ...(decision.retryAfterMs === null ? {} : { retryAfterMs: decision.retryAfterMs }),
     extensions: { 'violated-policies': violated(decision) },
   });

@@ -99,8 +99,23 @@ const NAMES = [
   'shadow',
 ] as const;
 
+/** What express-rate-limit's users look for. */
+const ELSEWHERE = {
+  windowMs: 'it is `window` here',
+  max: 'it is `limit` here',
+  keyGenerator: 'it is `key` here',
+  message: 'answer with `handler`',
+  statusCode: 'answer with `handler`',
+  standardHeaders: 'it is `headers` here',
+  legacyHeaders: "it is `headers: 'legacy'` here",
+  store: 'the kit is the store; to keep express-rate-limit use kit.expressRateLimitStore()',
+  skipFailedRequests: 'it is `refundWhen` here',
+  skipSuccessfulRequests: 'it is `refundWhen` here',
+};
+
 export function resolveRateLimitOptions(options: RateLimitOptions<never>): RateLimitSettings {
-  const reader = new OptionReader('kit.rateLimit', options, [...POLICY_OPTION_NAMES, 'policies', ...NAMES]);
+  const known = [...POLICY_OPTION_NAMES, 'policies', ...NAMES];
+  const reader = new OptionReader('kit.rateLimit', options, known, ELSEWHERE);
   const onDenied = reader.oneOf('onDenied', ['ignore', 'count'], 'ignore');
   return Object.freeze({
     policies: resolvePolicies(reader),

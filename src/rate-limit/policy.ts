@@ -87,12 +87,13 @@ function resolveSlidingWindow(reader: OptionReader, perRequest: boolean): Policy
   const windowMs = reader.requiredDuration('window');
   const resolution = reader.duration('resolution', 1);
   if (resolution > windowMs) throw reader.error('resolution', 'it must not be longer than the window');
+  const name = nameOption(reader, limit, () => `sliding-window-${String(limit)}-${formatDuration(windowMs)}`);
   return {
-    name: nameOption(reader, limit, () => `sliding-window-${String(limit)}-${formatDuration(windowMs)}`),
+    name,
     algorithm: slidingWindow,
     limit,
     windowMs: () => windowMs,
-    numbers: (units) => [checkedLimit(units, LIMIT_RANGE.max), windowMs, resolution],
+    numbers: (units) => [checkedLimit(name, units, LIMIT_RANGE.max), windowMs, resolution],
   };
 }
 
@@ -101,7 +102,10 @@ function resolveTokenBucket(reader: OptionReader, perRequest: boolean): PolicySe
   const limit = limitOption(reader, 'capacity', perRequest);
   if (!reader.has('refill'))
     throw reader.error('refill', `it is required, for example { tokens: 1, per: '10s' }`);
-  const refill = new OptionReader('the option `refill`', reader.value('refill'), ['tokens', 'per']);
+  const refill = new OptionReader(`${reader.where}: option \`refill\``, reader.value('refill'), [
+    'tokens',
+    'per',
+  ]);
   const tokens = refill.requiredInteger('tokens', LIMIT_RANGE);
   const per = refill.requiredDuration('per');
   const most = Math.min(LIMIT_RANGE.max, Math.floor(MAX_GRAINS / per));
@@ -111,12 +115,17 @@ function resolveTokenBucket(reader: OptionReader, perRequest: boolean): PolicySe
       'times `refill.per` in ms it must stay below 2^51, where whole numbers are exact',
     );
   }
+  const name = nameOption(
+    reader,
+    limit,
+    () => `token-bucket-${String(limit)}-${tokens}-${formatDuration(per)}`,
+  );
   return {
-    name: nameOption(reader, limit, () => `token-bucket-${String(limit)}-${tokens}-${formatDuration(per)}`),
+    name,
     algorithm: tokenBucket,
     limit,
     windowMs: (capacity) => Math.ceil((capacity * per) / tokens),
-    numbers: (units) => [checkedLimit(units, most), per, tokens],
+    numbers: (units) => [checkedLimit(name, units, most), per, tokens],
   };
 }
 
@@ -146,10 +155,10 @@ function nameOption(
 }
 
 /** A limit that a request gave; 0 lets nothing through. */
-function checkedLimit(limit: unknown, max: number): number {
+function checkedLimit(name: string, limit: unknown, max: number): number {
   if (typeof limit === 'number' && Number.isInteger(limit) && limit >= 0 && limit <= max) return limit;
   throw new ConfigError(
-    `a limiter's limit is ${describe(limit)} for one call; it must be a whole number from 0 to ${max}`,
+    `the limit of '${name}' is ${describe(limit)} for this call; it must be a whole number from 0 to ${max}`,
   );
 }
 

@@ -1,7 +1,8 @@
+import type { IncomingMessage } from 'node:http';
 import { describe, OptionReader } from '../base/check.ts';
 import { ConfigError } from '../base/errors.ts';
-import type { Req } from '../http/middleware.ts';
 import { sessionRead } from '../operations/session-read.ts';
+import { isKept } from './kit-session.ts';
 import { unpackPayload } from './payload.ts';
 import type { Seal } from './seal.ts';
 import { type IndexedSession, type SessionDeps, UserIndex } from './user-index.ts';
@@ -30,8 +31,8 @@ export interface SessionAdmin {
   revoke(handle: string): Promise<boolean>;
   /** Ends all of a user's sessions, or all but one; resolves to how many. A login at the same time counts as later. */
   revokeAll(userId: string, options?: { readonly except?: string | undefined }): Promise<number>;
-  /** The handle of a request's session, for `except` and to mark it in a list; undefined when it has none. */
-  handleOf(req: Req): string | undefined;
+  /** The handle of a request's session, for `except` and to mark it in a list; undefined when none is stored. */
+  handleOf(req: IncomingMessage): string | undefined;
 }
 
 export class SessionAdministration implements SessionAdmin {
@@ -70,9 +71,10 @@ export class SessionAdministration implements SessionAdmin {
     return ended.filter((each) => each !== undefined).length;
   }
 
-  handleOf(req: Req): string | undefined {
-    const id: unknown = req.session && req.sessionID;
-    return typeof id === 'string' ? this.#deps.keys.sessionHandle(id) : undefined;
+  handleOf(req: IncomingMessage): string | undefined {
+    const { session, sessionID: id } = req as { session?: unknown; sessionID?: unknown };
+    if (!session || typeof id !== 'string' || isKept(req, id) === false) return undefined;
+    return this.#deps.keys.sessionHandle(id);
   }
 
   async list(userId: string): Promise<SessionInfo[]> {

@@ -1,12 +1,19 @@
 import type { CookieOptions as ExpressSessionCookie } from 'express-session';
 import { OptionReader } from '../base/check.ts';
+import type { Duration } from '../base/duration.ts';
 import type { Req } from '../http/middleware.ts';
 
-/** express-session's cookie options. Without `maxAge` the server alone decides how long a session lives. */
+/** express-session's cookie options. */
 export type CookieOptions = Pick<
   ExpressSessionCookie,
-  'domain' | 'httpOnly' | 'maxAge' | 'partitioned' | 'path' | 'priority' | 'sameSite' | 'secure'
->;
+  'domain' | 'httpOnly' | 'partitioned' | 'path' | 'priority' | 'sameSite' | 'secure'
+> & {
+  /** How long the browser keeps the cookie; without it the server alone decides how long a session lives. */
+  readonly maxAge?: Duration | null | undefined;
+};
+
+/** As express-session takes them. */
+type ResolvedCookie = Omit<CookieOptions, 'maxAge'> & { readonly maxAge?: number };
 
 const COOKIE_NAMES = [
   'domain',
@@ -20,7 +27,7 @@ const COOKIE_NAMES = [
 ] as const;
 
 /** A fixed cookie, or how to make one for a request. */
-export type CookieSetting = CookieOptions | ((req: Req) => CookieOptions);
+export type CookieSetting = ResolvedCookie | ((req: Req) => ResolvedCookie);
 
 /** `isProxied`: the option `proxy`, for cookies that are made for a request. */
 export function resolveCookie(
@@ -37,7 +44,7 @@ export function resolveCookie(
   };
 }
 
-function checkedCookie(reader: OptionReader, name: string, given: unknown): CookieOptions {
+function checkedCookie(reader: OptionReader, name: string, given: unknown): ResolvedCookie {
   const cookie = cookieOf(new OptionReader('kit.session({ cookie })', given, COOKIE_NAMES));
   // Browsers compare the prefixes without regard to case (RFC 6265bis, section 4.1.3).
   const isHost = /^__host-/i.test(name);
@@ -58,7 +65,7 @@ function isSecure(req: Req, isProxied: boolean | undefined): boolean {
   return isProxied && proto.trim().toLowerCase() === 'https';
 }
 
-function cookieOf(reader: OptionReader): CookieOptions {
+function cookieOf(reader: OptionReader): ResolvedCookie {
   const path = reader.string('path') ?? '/';
   const domain = reader.string('domain');
   const secure = reader.oneOf('secure', [true, false, 'auto'], 'auto');

@@ -59,6 +59,11 @@ export function giveView(req: IncomingMessage, view: SessionView): void {
   views.set(req, view);
 }
 
+/** Whether the store is known to have a request's session; undefined where kit.session has not seen the request. */
+export function isKept(req: IncomingMessage, id: string): boolean | undefined {
+  return views.get(req)?.request.stored.has(id);
+}
+
 type Session = expressSession.Session & { readonly req: Req };
 
 /*

@@ -90,15 +90,23 @@ const NAMES = [
   'proxy',
 ] as const;
 
+/** What express-session's and connect-redis's users look for. */
+const ELSEWHERE = {
+  resave: 'leave it out: only what has changed is saved',
+  store: 'the kit is the store; to keep express-session use kit.sessionStore()',
+  ttl: 'it is `idle` here',
+  maxAge: 'it belongs into `cookie`, or is `idle`',
+};
+
 export function resolveSessionOptions(options: SessionOptions<never>): SessionSettings {
-  const reader = new OptionReader('kit.session', options, NAMES);
+  const reader = new OptionReader('kit.session', options, NAMES, ELSEWHERE);
   const name = reader.string('name') ?? 'connect.sid';
   // A token as RFC 6265, section 4.1.1, wants it.
   if (!/^[\w!#$%&'*+.^`|~-]+$/.test(name))
     throw reader.error('name', 'it has characters that no cookie name may have');
   const proxy = reader.has('proxy') ? reader.boolean('proxy', false) : undefined;
   const cookie = resolveCookie(reader, name, proxy);
-  const cookieMaxAge = typeof cookie === 'function' ? undefined : (cookie.maxAge ?? undefined);
+  const cookieMaxAge = typeof cookie === 'function' ? undefined : cookie.maxAge;
   const idle = reader.duration('idle', cookieMaxAge ?? '30m');
   const absolute = reader.duration('absolute') ?? 0;
   if (absolute > 0 && absolute < idle) throw reader.error('absolute', 'it must not be shorter than `idle`');

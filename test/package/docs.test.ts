@@ -120,11 +120,13 @@ describe('the types', () => {
         express().get('/', (req) => void req.session.login(7));
       `,
       'requests.ts': `
-        import type { IncomingMessage } from 'node:http';
+        import { createServer, type IncomingMessage } from 'node:http';
         import { createRedisKit } from 'redis-kit';
         import express, { type Request } from 'express';
         const kit = createRedisKit();
         type Member = Request & { readonly member: string };
+        createServer((req) => kit.sessions.handleOf(req));
+        kit.session({ secret: 'x', cookie: { maxAge: '1h' } });
         const WINDOW = { algorithm: 'sliding-window', window: '1m' } as const;
         kit.rateLimit<Member>({ ...WINDOW, name: 'a', limit: (req) => req.member.length, key: (req) => req.member });
         kit.rateLimit({ ...WINDOW, limit: 1, key: (req: Member) => req.member, refundWhen: async (_req, res) => res.statusCode > 499 });

@@ -29,6 +29,8 @@ describe('kit.rateLimit', () => {
       [{ ...THREE, denyCache: { maxAge: 0 } }, /`maxAge` is 0/],
       [{ ...THREE, hanlder: 1 }, /did you mean `handler`/],
     ];
+    expect(() => kit.rateLimit({ ...THREE, windowMs: 5 } as never)).toThrow('it is `window` here');
+    expect(() => kit.rateLimit({ ...THREE, keyGenerator: 5 } as never)).toThrow('it is `key` here');
     for (const [options, message] of wrong) expect(() => kit.rateLimit(options as never)).toThrow(message);
     expect(() => kit.rateLimit({ policies: [THREE, THREE] })).toThrow('exists already');
   });

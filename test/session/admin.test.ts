@@ -108,6 +108,21 @@ onEveryStore('kit.sessions', (kitOf) => {
     expect(await bob.data()).toEqual({ userId: 'bob' });
   });
 
+  it('knows a request’s session by its handle, and none of a visitor who has none', async () => {
+    const handles: (string | undefined)[] = [];
+    const { kit, port, login } = await start({}, (made) => ({
+      '/mine': (req, res) => {
+        handles.push(made.sessions.handleOf(req));
+        res.end();
+      },
+    }));
+    await new Browser(port).get('/mine');
+    const browser = await login();
+    await browser.get('/mine');
+    const [{ handle } = { handle: '' }] = await kit.sessions.list('ann');
+    expect(handles).toEqual([undefined, handle]);
+  });
+
   it('refuses users that are none', async () => {
     const { sessions } = kitOf();
     for (const user of ['', undefined, null, 7] as string[]) {

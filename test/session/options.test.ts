@@ -5,7 +5,9 @@ import { SECRET } from './browser.ts';
 
 describe('kit.session refuses', () => {
   const wrong: readonly (readonly [name: string, options: unknown, message: RegExp])[] = [
-    ['an unknown option', { ttl: '1h' }, /kit\.session: unknown option `ttl`; known options: secret,/],
+    ['an unknown option', { tty: '1h' }, /kit\.session: unknown option `tty`; known options: secret,/],
+    ['an option of connect-redis', { ttl: '1h' }, /unknown option `ttl`; it is `idle` here/],
+    ['an option of express-session', { resave: false }, /`resave`; leave it out: only what has changed/],
     ['a mistyped option', { idel: '1h' }, /did you mean `idle`\?/],
     [
       'an empty secret',
