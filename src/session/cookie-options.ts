@@ -6,8 +6,10 @@ import type { Req } from '../http/middleware.ts';
 /** express-session's cookie options. */
 export type CookieOptions = Pick<
   ExpressSessionCookie,
-  'domain' | 'httpOnly' | 'partitioned' | 'path' | 'priority' | 'sameSite' | 'secure'
+  'domain' | 'httpOnly' | 'partitioned' | 'path' | 'priority' | 'secure'
 > & {
+  /** `'auto'`: `'none'` over TLS, else `'lax'`. Default `'lax'`. */
+  readonly sameSite?: ExpressSessionCookie['sameSite'] | 'auto' | undefined;
   /** How long the browser keeps the cookie; without it the server alone decides how long a session lives. */
   readonly maxAge?: Duration | null | undefined;
 };
@@ -40,7 +42,12 @@ export function resolveCookie(
   return function cookieOfRequest(req) {
     const cookie = checkedCookie(reader, name, given(req));
     // express-session resolves this itself only where the options are no function.
-    return cookie.secure === 'auto' ? { ...cookie, secure: isSecure(req, isProxied) } : cookie;
+    const isOverTls = isSecure(req, isProxied);
+    return {
+      ...cookie,
+      ...(cookie.secure === 'auto' ? { secure: isOverTls } : {}),
+      ...(cookie.sameSite === 'auto' ? { sameSite: isOverTls ? 'none' : 'lax' } : {}),
+    };
   };
 }
 
@@ -69,7 +76,7 @@ function cookieOf(reader: OptionReader): ResolvedCookie {
   const path = reader.string('path') ?? '/';
   const domain = reader.string('domain');
   const secure = reader.oneOf('secure', [true, false, 'auto'], 'auto');
-  const sameSite = reader.oneOf('sameSite', [true, false, 'lax', 'strict', 'none'], 'lax');
+  const sameSite = reader.oneOf('sameSite', [true, false, 'lax', 'strict', 'none', 'auto'], 'lax');
   if (!/^\/[\x20-\x3a\x3d-\x7e]*$/.test(path)) {
     throw reader.error('path', `it must begin with '/' and have no character that a cookie may not have`);
   }

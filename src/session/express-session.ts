@@ -10,6 +10,8 @@ import type { SessionDeps } from './user-index.ts';
 /** Loads the session of a request, with the store view of that request. */
 export type Load = (req: Req, res: Res, view: KitStore, loaded: Next) => void;
 
+type ExpressCookie = Exclude<expressSession.SessionOptions['cookie'], undefined>;
+
 /** express-session, without its own way to save and with a store of its own for each request. */
 export function sessionLoader(
   settings: SessionSettings,
@@ -22,7 +24,8 @@ export function sessionLoader(
   store.get = (id, callback) => reading.get(id, callback);
   const handle = expressSession({
     name,
-    cookie,
+    // Its types leave out `sameSite: 'auto'`.
+    cookie: cookie as ExpressCookie,
     rolling,
     saveUninitialized,
     unset,

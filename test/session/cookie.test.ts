@@ -32,6 +32,19 @@ describeOnBothEngines('the cookie', (url) => {
     expect(errors[0]).toMatchObject({ code: 'ERR_REDIS_KIT_CONFIG' });
   });
 
+  it("has the sameSite 'auto' that its connection allows", async () => {
+    for (const options of [{ sameSite: 'auto' }, () => ({ sameSite: 'auto' as const })] as const) {
+      for (const [proto, sameSite] of [
+        ['http', 'Lax'],
+        ['https', 'None'],
+      ] as const) {
+        const port = await serveSessions(kitForTest({ url: url() }), { cookie: options, proxy: true });
+        const answer = await new Browser(port).get('/login', { headers: { 'X-Forwarded-Proto': proto } });
+        expect(answer.header('set-cookie')).toMatch(new RegExp(`; SameSite=${sameSite}$`));
+      }
+    }
+  });
+
   it('is cleared by a destroy() though the session had ended before, and not for who has none', async () => {
     const kit = kitForTest({ url: url() });
     const browser = new Browser(await serveSessions(kit));
