@@ -3,11 +3,14 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const run = promisify(execFile);
 const read = (file: string) => readFileSync(join(root, file), 'utf8');
+
+/** The compiler takes its time on a machine that does other things as well. */
+vi.setConfig({ testTimeout: 120_000 });
 
 /** Type-checks files as a user's project would, against the sources. */
 async function typeCheck(files: Readonly<Record<string, string>>): Promise<void> {
