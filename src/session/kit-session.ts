@@ -139,7 +139,9 @@ function viewOf(session: Session): SessionView {
 function told(session: Session, work: Promise<void>, callback: Callback | undefined): Promise<void> {
   if (typeof callback === 'function') callBack(work, callback);
   work.catch((error: unknown) => {
-    if (error instanceof StoreError) viewOf(session).records.failed(error);
+    // The caller's own mistakes are the caller's to hear of.
+    const isTrouble = error instanceof StoreError || error instanceof ConnectionError;
+    if (isTrouble) viewOf(session).records.failed(error);
   });
   return work;
 }

@@ -29,7 +29,10 @@ export interface SessionOptions<Request extends IncomingMessage = Req> {
   readonly idle?: Duration | undefined;
   /** A session ends this long after its creation or login, whatever its use; default: never. */
   readonly absolute?: Duration | undefined;
-  /** The idle deadline is moved at most this often, so that reads seldom write; default a tenth of `idle`, at most 60 s. */
+  /**
+   * The idle deadline is moved at most this often, so that reads seldom write; default a tenth of `idle`, at most 60 s.
+   * Of a session with a shorter life than `idle` the more often, in proportion.
+   */
   readonly touchAfter?: Duration | undefined;
   /**
    * How many sessions a user may have that began with `login`. At one more the oldest end (`'evict-oldest'`), or the

@@ -59,7 +59,7 @@ export function ownStoreWork(
     },
     async touch(id, session) {
       const before = known.get(session);
-      if (before !== undefined && records.hasOtherLife(payloadOf(session).meta.cookie, before.stored)) {
+      if (before !== undefined && records.hasOtherLife(session.cookie, before.stored)) {
         await this.set(id, session);
         return;
       }
@@ -71,9 +71,9 @@ export function ownStoreWork(
     },
     destroy: (id) => records.destroy(id),
     async *names() {
-      const { start, end, ...room } = keys.sessionPattern();
-      for await (const page of engine.scan({ start, end, ...room })) {
-        yield page.map((key) => key.slice(start.length + 1, -end.length));
+      const pattern = keys.sessionPattern();
+      for await (const page of engine.scan(pattern)) {
+        yield page.map((key) => key.slice(pattern.start.length + 1, -pattern.end.length));
       }
     },
     async peek(handle) {

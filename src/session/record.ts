@@ -103,7 +103,8 @@ export class SessionRecords {
       await this.#index.admit(owner, session, reply.indexUntil, maxPerUser, replaced, budget);
     } catch (error) {
       // A session that no administrator can see must not be.
-      await this.#deps.engine.run(sessionDestroy, [key], undefined, budget).catch(() => undefined);
+      const undone = this.#deps.engine.run(sessionDestroy, [key], undefined, budget);
+      await undone.catch((failed: unknown) => this.failed(failed));
       throw error;
     }
     return this.#created(reply, payload, handle);

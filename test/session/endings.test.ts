@@ -1,11 +1,12 @@
 import type { Request, Response } from 'express';
-import { expect, it } from 'vitest';
+import { expect, it, onTestFinished } from 'vitest';
 import type { RedisKit, SessionOptions } from '../../src/index.ts';
 import { Gate } from '../http/exchange.ts';
 import { TestClock } from '../support/both-engines.ts';
-import { redisUrl } from '../support/context.ts';
+import { describeWithServers, redisUrl } from '../support/context.ts';
 import { eventsOf, kitForTest } from '../support/kits.ts';
-import { connectPlainClient } from '../support/plain-client.ts';
+import { withPlainClient } from '../support/plain-client.ts';
+import { startRedis } from '../support/servers.ts';
 import { onEveryStore } from '../support/stores.ts';
 import { until } from '../support/until.ts';
 import { Browser, type Routes, serveSessions } from './browser.ts';
@@ -129,27 +130,6 @@ onEveryStore('a login', (kitOf) => {
     },
   );
 
-  it('evicts nobody for a session that has ended without its index hearing of it', async () => {
-    const { kit, browser, port } = await startWith(
-      kitOf(),
-      {},
-      { maxPerUser: { limit: 2, onExceed: 'evict-oldest' } },
-    );
-    await browser.get('/in');
-    await new Promise((resolve) => setTimeout(resolve, 5));
-    const gone = new Browser(port);
-    await gone.get('/in');
-    const store = kit.sessionStore();
-    const [, { handle } = { handle: '' }] = await kit.sessions.list('ann');
-    const [name] = (
-      await new Promise<string[]>((resolve) => store.ids((_, ids = []) => resolve(ids)))
-    ).filter((each) => each === handle);
-    expect(name).toBe(handle);
-    await new Promise<void>((resolve) => store.destroy(gone.sessionId, () => resolve()));
-    await new Browser(port).get('/in');
-    expect(await browser.data()).toEqual({ userId: 'ann' });
-  });
-
   it('sends one cookie when something is written after a logout', async () => {
     const { browser } = await startWith(kitOf(), {
       '/flash': async (req, res) => {
@@ -189,26 +169,47 @@ it.each([
   expect(answer.body).toContain('option `genid` returned');
 });
 
-it.each(['destroy', 'logout'] as const)(
-  'a %s() that fails and that nobody waits for is told',
-  async (method) => {
-    const kit = kitForTest({ url: redisUrl() });
-    const told = eventsOf(kit, 'error');
-    const { browser } = await startWith(kit, {
-      '/hasty': (req, res) => {
-        void req.session[method]();
-        res.end('done');
-      },
-    });
-    await browser.get('/in');
-    const client = await connectPlainClient(redisUrl());
-    await client.set(browser.keyIn(kit), 'S\x02 of a later version', { PX: 60_000 });
-    client.destroy();
-    await browser.get('/hasty');
-    await until('it is told', () => told.length > 0);
-    expect(told[0]?.room).toBe('session');
-  },
-);
+it('evicts nobody for a session that has ended without its index hearing of it', async () => {
+  const options: SessionOptions = { maxPerUser: { limit: 2, onExceed: 'evict-oldest' } };
+  const { kit, browser, port } = await startWith(kitForTest({ url: redisUrl() }), {}, options);
+  await browser.get('/in');
+  const gone = new Browser(port);
+  await gone.get('/in');
+  await withPlainClient(redisUrl(), (client) => client.del(gone.keyIn(kit)));
+  await new Browser(port).get('/in');
+  expect(await browser.data()).toEqual({ userId: 'ann' });
+});
+
+describeWithServers('what fails and nobody waits for is told:', () => {
+  it.each(['destroy', 'logout'] as const)('%s()', async (method) => {
+    for (const trouble of ['refused', 'away'] as const) {
+      const server = await startRedis();
+      onTestFinished(() => server.stop());
+      const kit = kitForTest({ url: server.url });
+      const [told, down] = [eventsOf(kit, 'error'), eventsOf(kit, 'connection:down')];
+      const { browser } = await startWith(kit, {
+        '/hasty': async (req, res) => {
+          if (trouble === 'away') {
+            await server.stop();
+            await until('the kit knows', async () => down.length > 0);
+          }
+          void req.session[method]();
+          res.end('done');
+        },
+      });
+      await browser.get('/in');
+      if (trouble === 'refused') {
+        await withPlainClient(server.url, (client) =>
+          client.sendCommand(['ACL', 'SETUSER', 'default', '-del']),
+        );
+      }
+      expect((await browser.get('/hasty')).body).toBe('done');
+      await until('it is told', () => told.length > 0);
+      const code = trouble === 'away' ? 'ERR_REDIS_KIT_CONNECTION' : 'ERR_REDIS_KIT_REPLY';
+      expect(told).toMatchObject([{ room: 'session', error: { code } }]);
+    }
+  });
+});
 
 it('data under the names of express-session’s own methods does no harm', async () => {
   const { browser } = await startWith(kitForTest({ url: 'memory:' }), {
