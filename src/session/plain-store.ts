@@ -57,7 +57,10 @@ export function plainStoreWork(
       // Shorter lives are touched the more often.
       const isDue = Math.abs(ttl - left) >= touchAfter * Math.min(1, ttl / idle);
       if (ttl <= 0) await engine.delete([prefix + id]);
-      else if (isDue) await run(prefix + id, { mode: 'touch', ttl });
+      else if (isDue) {
+        await run(prefix + id, { mode: 'touch', ttl });
+        endsAt.set(session, performance.now() + ttl);
+      }
     },
     async destroy(id) {
       await engine.delete([prefix + id]);

@@ -173,11 +173,14 @@ it('evicts nobody for a session that has ended without its index hearing of it',
   const options: SessionOptions = { maxPerUser: { limit: 2, onExceed: 'evict-oldest' } };
   const { kit, browser, port } = await startWith(kitForTest({ url: redisUrl() }), {}, options);
   await browser.get('/in');
+  const begun = Date.now();
+  await until('the next session is younger', async () => Date.now() > begun + 1);
   const gone = new Browser(port);
   await gone.get('/in');
   await withPlainClient(redisUrl(), (client) => client.del(gone.keyIn(kit)));
   await new Browser(port).get('/in');
   expect(await browser.data()).toEqual({ userId: 'ann' });
+  expect(await kit.sessions.count('ann')).toBe(2);
 });
 
 describeWithServers('what fails and nobody waits for is told:', () => {

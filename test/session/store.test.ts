@@ -4,12 +4,15 @@ import express from 'express';
 import expressSession, { type SessionData } from 'express-session';
 import { createClient } from 'redis';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { Keys } from '../../src/base/keys.ts';
 import type { SessionStore, StoreOptions } from '../../src/index.ts';
 import { Gate, serve } from '../http/exchange.ts';
 import { describeWithServers, redisUrl } from '../support/context.ts';
 import { eventsOf, kitForTest, testPrefix } from '../support/kits.ts';
+import { withPlainClient } from '../support/plain-client.ts';
 import { startRedis } from '../support/servers.ts';
 import { onEveryStore } from '../support/stores.ts';
+import { until } from '../support/until.ts';
 import { countCommands } from '../support/wire.ts';
 import { Browser, type Routes, SECRET, withRoutes } from './browser.ts';
 
@@ -188,6 +191,48 @@ describe('beside the real connect-redis', () => {
     const ids = [one.sessionId, two.sessionId].sort();
     expect((await promises(store).ids()).sort()).toEqual(ids);
     expect((await promises(store).all()).map(({ id }) => id).sort()).toEqual(ids);
+  });
+});
+
+describe.each([
+  ['its own format', {}],
+  ['connect-redis', PLAIN],
+])('touch() (%s)', (_, options) => {
+  const LIFE_MS = 4_000;
+  const DAY_MS = 86_400_000;
+
+  async function start(life = LIFE_MS) {
+    const kit = kitForTest({ url: redisUrl() });
+    const prefix = `${kit.prefix}:sess:`;
+    const isPlain = 'compatible' in options;
+    const store = promises(kit.sessionStore({ ...options, ...(isPlain ? { prefix } : {}) }));
+    const key = isPlain ? `${prefix}one` : new Keys(kit.prefix).session('one');
+    await store.set('one', { cookie: cookieFor(life) });
+    const session = (await store.get('one')) as SessionData;
+    const ttl = () => withPlainClient(redisUrl(), (client) => client.pTTL(key));
+    const touch = (ms: number) => store.touch('one', Object.assign(session, { cookie: cookieFor(ms) }));
+    return { ttl, touch };
+  }
+
+  function cookieFor(ms: number) {
+    return { path: '/', originalMaxAge: ms, expires: new Date(Date.now() + ms) };
+  }
+
+  it('moves the end of a life that is shorter than touchAfter', async () => {
+    const { ttl, touch } = await start();
+    await until('some of it has passed', async () => (await ttl()) < LIFE_MS - 300);
+    await touch(LIFE_MS);
+    expect(await ttl()).toBeGreaterThan(LIFE_MS - 300);
+  });
+
+  it('gives a session the life that its cookie was given, longer or shorter', async () => {
+    const { ttl, touch } = await start(DAY_MS);
+    for (const ms of [3_600_000, DAY_MS, 60_000, LIFE_MS]) {
+      await touch(ms);
+      const left = await ttl();
+      expect(left).toBeLessThanOrEqual(ms);
+      expect(left).toBeGreaterThan(ms - LIFE_MS);
+    }
   });
 });
 
