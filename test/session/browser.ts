@@ -2,7 +2,7 @@ import type { Request, Response } from 'express';
 import express from 'express';
 import { Keys } from '../../src/base/keys.ts';
 import type { RedisKit, SessionOptions } from '../../src/index.ts';
-import { type Answer, ask, Exchange, type RequestText, serve } from '../http/exchange.ts';
+import { type Answer, ask, Exchange, Gate, type RequestText, serve } from '../http/exchange.ts';
 import type { App } from '../http/frameworks.ts';
 
 declare module 'express-session' {
@@ -16,6 +16,20 @@ export const SECRET = 'a secret of the tests';
 
 /** What an app answers under a path. */
 export type Routes = Readonly<Record<string, (req: Request, res: Response) => unknown>>;
+
+/** A route whose requests wait inside until they are let go; by then they have loaded their sessions. */
+export function heldRoute(route: Routes[string]) {
+  const [inside, gate] = [new Gate(), new Gate()];
+  return {
+    entered: inside.promise,
+    letGo: () => gate.open(),
+    async route(req: Request, res: Response): Promise<void> {
+      inside.open();
+      await gate.promise;
+      await route(req, res);
+    },
+  };
+}
 
 /** What most tests need: who is logged in, log in, log out. */
 const ROUTES: Routes = {

@@ -5,7 +5,7 @@ import { mergeContents } from '../../src/session/merge.ts';
 import { Gate } from '../http/exchange.ts';
 import { eventsOf } from '../support/kits.ts';
 import { onEveryStore } from '../support/stores.ts';
-import { Browser, type Routes, serveSessions } from './browser.ts';
+import { Browser, heldRoute, type Routes, serveSessions } from './browser.ts';
 
 onEveryStore('parallel requests of one session', (kitOf) => {
   async function start(routes: Routes, options: SessionOptions = {}) {
@@ -104,24 +104,22 @@ onEveryStore('parallel requests of one session', (kitOf) => {
   });
 
   it('never bring back a session that ended meanwhile: the save is dropped, told, and sends no cookie', async () => {
-    const [inside, gate] = [new Gate(), new Gate()];
+    const held = heldRoute((req, res) => {
+      Object.assign(req.session, { note: 'late' });
+      res.end();
+    });
     const { kit, browser } = await start(
       {
-        '/slow': async (req, res) => {
-          inside.open();
-          await gate.promise;
-          Object.assign(req.session, { note: 'late' });
-          res.end();
-        },
+        '/slow': held.route,
       },
       { rolling: true },
     );
     const conflicts = eventsOf(kit, 'session:conflict');
     const slow = browser.begin('/slow');
-    await inside.promise;
+    await held.entered;
     const cookie = browser.cookies.get('connect.sid') ?? '';
     await browser.get('/logout');
-    gate.open();
+    held.letGo();
     const answer = await slow.answer();
     expect([answer.status, answer.header('set-cookie')]).toEqual([200, undefined]);
     expect(conflicts).toEqual([{ handle: expect.any(String) }]);

@@ -1,8 +1,7 @@
 import { expect, it } from 'vitest';
-import { Gate } from '../http/exchange.ts';
 import { eventsOf } from '../support/kits.ts';
 import { onEveryStore } from '../support/stores.ts';
-import { Browser, dataOf, type Routes, serveSessions } from './browser.ts';
+import { Browser, dataOf, heldRoute, type Routes, serveSessions } from './browser.ts';
 
 onEveryStore('a session', (kitOf) => {
   async function start(routes: Routes = {}, options: Parameters<typeof serveSessions>[1] = {}) {
@@ -98,41 +97,37 @@ onEveryStore('a session', (kitOf) => {
   });
 
   it('shows by reload() what another request has written', async () => {
-    const [inside, gate] = [new Gate(), new Gate()];
+    const held = heldRoute((req, res) => {
+      req.session.reload(() => res.json(dataOf(req)));
+    });
     const { browser } = await start({
-      '/slow': async (req, res) => {
-        inside.open();
-        await gate.promise;
-        req.session.reload(() => res.json(dataOf(req)));
-      },
+      '/slow': held.route,
     });
     await browser.get('/view');
     const slow = browser.begin('/slow');
-    await inside.promise;
+    await held.entered;
     await browser.get('/view');
-    gate.open();
+    held.letGo();
     expect(JSON.parse((await slow.answer()).body)).toEqual({ views: 2 });
   });
 
   it('that was destroyed elsewhere is not resurrected by a slow request', async () => {
-    const [inside, gate] = [new Gate(), new Gate()];
+    const held = heldRoute((req, res) => {
+      req.session.note = 'late';
+      res.end('done');
+    });
     const { browser, kit } = await start(
       {
-        '/slow': async (req, res) => {
-          inside.open();
-          await gate.promise;
-          req.session.note = 'late';
-          res.end('done');
-        },
+        '/slow': held.route,
       },
       { rolling: true },
     );
     const conflicts = eventsOf(kit, 'session:conflict');
     await browser.get('/view');
     const slow = browser.begin('/slow');
-    await inside.promise;
+    await held.entered;
     await browser.get('/logout');
-    gate.open();
+    held.letGo();
     const answer = await slow.answer();
     expect([answer.status, answer.body, answer.header('set-cookie')]).toEqual([200, 'done', undefined]);
     expect(conflicts).toEqual([{ handle: expect.any(String) }]);
@@ -140,25 +135,23 @@ onEveryStore('a session', (kitOf) => {
   });
 
   it('that was destroyed elsewhere is one conflict, however often it is saved', async () => {
-    const [inside, gate] = [new Gate(), new Gate()];
+    const held = heldRoute((req, res) => {
+      req.session.save(() => {
+        req.session.save(() => res.end('done'));
+      });
+    });
     const { browser, kit } = await start(
       {
-        '/slow': async (req, res) => {
-          inside.open();
-          await gate.promise;
-          req.session.save(() => {
-            req.session.save(() => res.end('done'));
-          });
-        },
+        '/slow': held.route,
       },
       { rolling: true },
     );
     const conflicts = eventsOf(kit, 'session:conflict');
     await browser.get('/view');
     const slow = browser.begin('/slow');
-    await inside.promise;
+    await held.entered;
     await browser.get('/logout');
-    gate.open();
+    held.letGo();
     const answer = await slow.answer();
     expect([answer.body, answer.header('set-cookie')]).toEqual(['done', undefined]);
     expect(conflicts).toEqual([{ handle: expect.any(String) }]);
@@ -176,27 +169,25 @@ onEveryStore('a session', (kitOf) => {
   });
 
   it('can begin anew in a request whose old session had ended elsewhere', async () => {
-    const [inside, gate] = [new Gate(), new Gate()];
-    const { browser } = await start({
-      '/slow': async (req, res) => {
-        inside.open();
-        await gate.promise;
-        req.session.note = 'late';
-        req.session.save(() => {
-          req.session.regenerate(() => {
-            req.session.userId = 'bob';
-            res.end('done');
-          });
+    const held = heldRoute((req, res) => {
+      req.session.note = 'late';
+      req.session.save(() => {
+        req.session.regenerate(() => {
+          req.session.userId = 'bob';
+          res.end('done');
         });
-      },
+      });
+    });
+    const { browser } = await start({
+      '/slow': held.route,
     });
     await browser.get('/view');
     const slow = browser.get('/slow');
-    await inside.promise;
+    await held.entered;
     const other = new Browser(browser.port);
     other.cookies.set('connect.sid', browser.cookies.get('connect.sid') ?? '');
     await other.get('/logout');
-    gate.open();
+    held.letGo();
     await slow;
     expect(await browser.data()).toEqual({ userId: 'bob' });
   });
