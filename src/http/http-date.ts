@@ -1,0 +1,54 @@
+const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
+
+const SHORT = '(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)';
+const LONG = '(?:Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday)';
+const DAY = String.raw`(?<day>\d\d)`;
+const MONTH = `(?<month>${MONTHS.join('|')})`;
+const YEAR = String.raw`(?<year>\d{4})`;
+const TIME = String.raw`(?<time>\d\d:\d\d:\d\d)`;
+
+/** IMF-fixdate, and the obsolete forms of RFC 850 and of asctime (RFC 9110, section 5.6.7). */
+const FORMS = [
+  new RegExp(`^${SHORT}, ${DAY} ${MONTH} ${YEAR} ${TIME} GMT$`),
+  new RegExp(String.raw`^${LONG}, ${DAY}-${MONTH}-(?<year>\d\d) ${TIME} GMT$`),
+  new RegExp(String.raw`^${SHORT} ${MONTH} (?<day>\d\d| \d) ${TIME} ${YEAR}$`),
+];
+
+/**
+ * Milliseconds since the epoch; undefined for what is no HTTP-date (RFC 9110, section 5.6.7). The day's name must be
+ * one, but not the right one: the section names no date that is to be refused for it. `now` decides the century of a
+ * year with two digits.
+ */
+export function parseHttpDate(text: string, now: number = Date.now()): number | undefined {
+  for (const form of FORMS) {
+    const parts = form.exec(text)?.groups;
+    if (parts !== undefined) return timeOf(parts, now);
+  }
+  return undefined;
+}
+
+type Parts = Readonly<Record<string, string>>;
+
+function timeOf({ day = '', month = '', year = '', time = '' }: Parts, now: number): number | undefined {
+  const [hour = 0, minute = 0, second = 0] = time.split(':').map(Number);
+  // A leap second ends a day, as nothing else does; it is the second before, so that nothing expires later for it.
+  if (hour > 23 || minute > 59 || (second > 59 && time !== '23:59:60')) return undefined;
+  const inYear = (full: number) => {
+    const date = new Date(0);
+    // Not Date.UTC, for which the year 50 is 1950.
+    date.setUTCFullYear(full, MONTHS.indexOf(month), Number(day));
+    date.setUTCHours(hour, minute, Math.min(second, 59));
+    return date;
+  };
+  const date = year.length === 2 ? latest(inYear, Number(year), now) : inYear(Number(year));
+  return date.getUTCDate() === Number(day) ? date.getTime() : undefined;
+}
+
+/** The latest year with these last two digits that is not more than 50 years in the future. */
+function latest(inYear: (full: number) => Date, digits: number, now: number): Date {
+  const horizon = new Date(now);
+  const thisYear = horizon.getUTCFullYear();
+  horizon.setUTCFullYear(thisYear + 50);
+  const next = thisYear - (thisYear % 100) + 100 + digits;
+  return [next, next - 100].map(inYear).find((date) => date <= horizon) ?? inYear(next - 200);
+}
