@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asError } from '../base/errors.ts';
 import type { BudgetOf } from '../engine/budget.ts';
 import { beforeEnd } from '../http/before-end.ts';
-import { isNotModified } from '../http/conditional.ts';
+import { isNotModified, validatorsOf } from '../http/conditional.ts';
 import { asExpress, type Middleware, type Next, originalUrl } from '../http/middleware.ts';
 import { type Outcome, settle } from '../http/outcome.ts';
 import { captureResponse, type WatchSession } from './capture.ts';
@@ -69,14 +69,10 @@ function sendHit(req: IncomingMessage, res: ServerResponse, hit: Hit, settings: 
   if (res.headersSent) return;
   const { entry, ageMs, leftMs } = hit;
   res.statusCode = entry.status;
-  let etag: string | undefined;
-  for (const [name, value] of entry.headers) {
-    if (name.toLowerCase() === 'etag') etag = String(value);
-    res.setHeader(name, value);
-  }
+  for (const [name, value] of entry.headers) res.setHeader(name, value);
   res.setHeader('Age', Math.floor(ageMs / 1000));
   addCacheStatus(res, settings, `hit; ttl=${Math.floor(leftMs / 1000)}`);
-  if (isNotModified(req, etag)) {
+  if (isNotModified(req, validatorsOf(entry.headers))) {
     res.statusCode = 304;
     res.removeHeader('Content-Type');
     res.end();

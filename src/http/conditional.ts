@@ -1,15 +1,58 @@
 import type { IncomingMessage } from 'node:http';
+import { parseHttpDate } from './http-date.ts';
+
+/** The fields of a stored response that tell its versions apart, as they were sent. */
+export interface Validators {
+  readonly etag?: string | undefined;
+  readonly lastModified?: string | undefined;
+  readonly date?: string | undefined;
+}
+
+const VALIDATORS: ReadonlyMap<string, keyof Validators> = new Map([
+  ['etag', 'etag'],
+  ['last-modified', 'lastModified'],
+  ['date', 'date'],
+]);
+
+/** Names are in any case. */
+export function validatorsOf(
+  headers: Iterable<readonly [name: string, value: string | readonly string[]]>,
+): Validators {
+  const validators: { -readonly [name in keyof Validators]: Validators[name] } = {};
+  for (const [name, value] of headers) {
+    const validator = VALIDATORS.get(name.toLowerCase());
+    if (validator !== undefined) validators[validator] = String(value);
+  }
+  return validators;
+}
 
 /**
- * Whether the client has this representation already: If-None-Match with the weak comparison that RFC 9110,
- * section 13.1.2, asks for.
+ * Whether the client has this representation already, in the order of RFC 9110, section 13.2.2: If-None-Match, and
+ * only without that If-Modified-Since. Both mean 304 for GET and HEAD alone.
  */
-export function isNotModified(req: IncomingMessage, etag: string | undefined): boolean {
-  const header = req.headers['if-none-match'];
-  if (header === undefined) return false;
+export function isNotModified(req: IncomingMessage, validators: Validators): boolean {
+  const { 'if-none-match': tags, 'if-modified-since': since } = req.headers;
+  if (tags === undefined && since === undefined) return false;
+  if (req.method !== 'GET' && req.method !== 'HEAD') return false;
+  if (tags !== undefined) return isListed(validators.etag, tags);
+  return since !== undefined && isUnchangedSince(validators, since);
+}
+
+/** With the weak comparison that RFC 9110, section 13.1.2, asks for. */
+function isListed(etag: string | undefined, header: string): boolean {
   if (header.trim() === '*') return true;
   if (etag === undefined) return false;
   const opaque = (tag: string) => tag.replace(/^W\//, '');
   const tags = header.match(/(?:W\/)?"[^"]*"/g) ?? [];
   return tags.some((tag) => opaque(tag) === opaque(etag));
+}
+
+/**
+ * RFC 9110, section 13.1.3: what is no date is ignored. The Date of a stored response stands in for a Last-Modified
+ * that it has not (RFC 9111, section 4.3.2), though not for one that cannot be read.
+ */
+function isUnchangedSince({ lastModified, date }: Validators, header: string): boolean {
+  const since = parseHttpDate(header);
+  const modified = parseHttpDate(lastModified ?? date ?? '');
+  return since !== undefined && modified !== undefined && modified <= since;
 }

@@ -144,6 +144,25 @@ describeOnBothEngines('a cached response', (url) => {
     expect(runs()).toBe(1);
   });
 
+  it('answers If-Modified-Since with 304 by Last-Modified, or by the stored Date where there is none', async () => {
+    const [before, then, later] = [1, 2, 3].map((day) => new Date(Date.UTC(2020, 0, day)).toUTCString());
+    const dated = await cached((_req, res) => void res.set('Last-Modified', then).send('body'));
+    const statusOf = async (address: string, since: string, tag?: string) => {
+      const headers = { 'If-Modified-Since': since, ...(tag === undefined ? {} : { 'If-None-Match': tag }) };
+      return (await send(`${address}/a`, { headers })).status;
+    };
+    await send(`${dated.address}/a`);
+    expect(await statusOf(dated.address, String(before))).toBe(200);
+    expect(await statusOf(dated.address, String(then))).toBe(304);
+    expect(await statusOf(dated.address, String(later))).toBe(304);
+    expect(await statusOf(dated.address, String(later), '"other"'), 'the tag goes first').toBe(200);
+    const undated = await cached((_req, res) => void res.send('body'));
+    const { headers } = await send(`${undated.address}/a`);
+    expect(await statusOf(undated.address, String(headers.date))).toBe(304);
+    expect(await statusOf(undated.address, String(later))).toBe(200);
+    expect([dated.runs(), undated.runs()]).toEqual([1, 1]);
+  });
+
   it('answers HEAD from a stored GET, with its length and no body; a HEAD itself stores nothing', async () => {
     const { address, runs } = await cached((_req, res) => void res.send('body'));
     await send(`${address}/a`, { method: 'HEAD' });
