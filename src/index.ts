@@ -8,9 +8,24 @@ export {
   RedisKitError,
   StoreError,
 } from './base/errors.ts';
-export type { KitEvents } from './base/events.ts';
+export type { CacheSubject, KitEvents } from './base/events.ts';
 export type { Logger } from './base/logger.ts';
-export type { CacheOptions } from './cache/index.ts';
+export type {
+  CacheControls,
+  CacheOptions,
+  CachePolicy,
+  Handler,
+  InvalidationTarget,
+  KeyOptions,
+  Load,
+  LoadContext,
+  LocalOptions,
+  RememberOptions,
+  SingleFlightOptions,
+  WarmEntry,
+  WarmOptions,
+  WarmResult,
+} from './cache/index.ts';
 export type { BorrowedClient } from './connection/borrowed-client.ts';
 export type { ClusterNode, ClusterOptions, ConnectionOptions } from './connection/options.ts';
 export type { Middleware, Next, Req, Res } from './http/middleware.ts';

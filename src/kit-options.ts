@@ -4,6 +4,7 @@ import type { Duration } from './base/duration.ts';
 import { ConfigError } from './base/errors.ts';
 import { Keys } from './base/keys.ts';
 import { consoleLogger, guardedLogger, type Logger, silentLogger } from './base/logger.ts';
+import { type CachePolicies, type CachePolicy, resolveCachePolicies } from './cache/index.ts';
 import {
   CONNECTION_OPTION_NAMES,
   type ConnectionOptions,
@@ -19,6 +20,8 @@ export type KitOptions<Client = unknown> = ConnectionOptions<Client> & {
   readonly commandTimeout?: Duration | undefined;
   /** Where warnings and errors go; default: the console. `false` for nowhere. */
   readonly logger?: Logger | false | undefined;
+  /** Named lifetimes, for the option `policy` of `kit.cache` and `kit.remember`. */
+  readonly cachePolicies?: Readonly<Record<string, CachePolicy>> | undefined;
   /** `memory:` only: the clock that its entries live by, for your own tests. */
   readonly clock?: Clock | undefined;
 };
@@ -29,9 +32,17 @@ export interface KitSettings {
   readonly commandTimeoutMs: number;
   readonly logger: Logger;
   readonly clock: Clock;
+  readonly cachePolicies: CachePolicies;
 }
 
-const NAMES = [...CONNECTION_OPTION_NAMES, 'prefix', 'commandTimeout', 'logger', 'clock'] as const;
+const NAMES = [
+  ...CONNECTION_OPTION_NAMES,
+  'prefix',
+  'commandTimeout',
+  'logger',
+  'cachePolicies',
+  'clock',
+] as const;
 
 const MAX_COMMAND_TIMEOUT_MS = 60_000;
 
@@ -52,6 +63,7 @@ export function resolveKitOptions(options: KitOptions, env: NodeJS.ProcessEnv): 
     commandTimeoutMs,
     logger: resolveLogger(reader),
     clock: resolveClock(reader, connection),
+    cachePolicies: resolveCachePolicies(reader.value('cachePolicies')),
   });
 }
 

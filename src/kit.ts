@@ -1,4 +1,5 @@
-import type { IncomingMessage } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { performance } from 'node:perf_hooks';
 import type { RedisClientType, RedisClusterType } from 'redis';
 import { OptionReader } from './base/check.ts';
 import { systemClock } from './base/clock.ts';
@@ -7,15 +8,31 @@ import { ConfigError, closedError } from './base/errors.ts';
 import { checkListener, Events, type KitEvents } from './base/events.ts';
 import type { Keys } from './base/keys.ts';
 import { Reporter } from './base/reporter.ts';
-import { type CacheOptions, cacheMiddleware } from './cache/index.ts';
+import {
+  type CacheOptions,
+  type CachePolicies,
+  Caches,
+  cacheMiddleware,
+  type Handler,
+  type InvalidationTarget,
+  invalidate,
+  type Load,
+  RememberedValues,
+  type RememberOptions,
+  type WarmEntry,
+  type WarmOptions,
+  type WarmResult,
+  warmUp,
+} from './cache/index.ts';
 import { connect } from './connection/connect.ts';
 import type { Connection } from './connection/connection.ts';
 import { type BudgetOf, requestBudgets } from './engine/budget.ts';
+import type { Listening } from './engine/listening.ts';
 import { memoryEngine } from './engine/memory-engine.ts';
 import { MemoryKeyspace } from './engine/memory-keyspace.ts';
 import type { Engine } from './engine/port.ts';
 import { redisEngine } from './engine/redis-engine.ts';
-import type { Middleware, Req } from './http/middleware.ts';
+import type { Middleware, Req, Res } from './http/middleware.ts';
 import { type KitOptions, resolveKitOptions } from './kit-options.ts';
 import { type LockOptions, LockRoom, type Locks, lockMiddleware } from './lock/index.ts';
 import {
@@ -79,8 +96,17 @@ export interface RedisKit<Client = DefaultClient> {
   limiter(policy: Policy): Limiter;
   /** The store for those who keep express-rate-limit; its fixed windows are as inexact as ever. */
   expressRateLimitStore(options?: ExpressRateLimitStoreOptions): ExpressRateLimitStore;
-  /** Answers GET and HEAD from stored responses. */
-  cache<Request extends IncomingMessage = Req>(options: CacheOptions<Request>): Middleware;
+  /** Answers GET and HEAD from stored responses, and stores what is made below it, or by the handler that is given. */
+  cache<Request extends IncomingMessage = Req, Response extends ServerResponse = Res>(
+    options?: CacheOptions<Request>,
+    handler?: Handler<Request, Response>,
+  ): Middleware;
+  /** The value under a key, loaded where none is fresh. Kept as JSON, so everybody gets what JSON makes of it. */
+  remember<Value>(key: string, options: Duration | RememberOptions, load: Load<Value>): Promise<Value>;
+  /** Makes what is cached void, or with `soft` stale, in all processes. Rejects with a StoreError when Redis is away. */
+  invalidate(target: InvalidationTarget): Promise<void>;
+  /** Loads and stores values of `kit.remember` before anybody asks for them. */
+  warm(entries: Iterable<WarmEntry> | AsyncIterable<WarmEntry>, options?: WarmOptions): Promise<WarmResult>;
   /** Lets one request per key run at a time, and refuses the others with 409; sets `req.lock`. */
   lock<Request extends IncomingMessage = Req>(options: LockOptions<Request>): Middleware;
   /** The same locks without HTTP. */
@@ -94,8 +120,13 @@ interface Shared {
   close(timeoutMs: number): Promise<void>;
   readonly engine: Engine;
   readonly standIn: Engine;
+  readonly listening: Listening;
   readonly reporter: Reporter;
   readonly budgetOf: BudgetOf;
+  readonly policies: CachePolicies;
+  /** The clock of what is held in the process. */
+  readonly now: () => number;
+  readonly closing: AbortSignal;
 }
 
 /**
@@ -106,34 +137,44 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
   const settings = resolveKitOptions(options, process.env);
   const { clock, commandTimeoutMs, logger } = settings;
   const events = new Events<KitEvents>(logger);
-  const reporter = new Reporter(events, logger);
-  const standIn = memoryEngine(new MemoryKeyspace(systemClock), systemClock);
-  const budgetOf = requestBudgets(commandTimeoutMs);
+  const closing = new AbortController();
+  const common = {
+    reporter: new Reporter(events, logger),
+    standIn: memoryEngine(new MemoryKeyspace(systemClock), systemClock),
+    budgetOf: requestBudgets(commandTimeoutMs),
+    policies: settings.cachePolicies,
+    closing: closing.signal,
+  };
   if (settings.connection.kind === 'memory') {
-    let isClosed = false;
     const checkOpen = () => {
-      if (isClosed) throw closedError();
+      if (closing.signal.aborted) throw closedError();
     };
-    const engine = memoryEngine(new MemoryKeyspace(clock), clock, checkOpen);
-    const ready = async () => checkOpen();
-    const close = async () => {
-      isClosed = true;
+    const memory = new MemoryKeyspace(clock);
+    const shared = {
+      ...common,
+      connection: undefined,
+      engine: memoryEngine(memory, clock, checkOpen),
+      listening: memory,
+      now: () => clock.now(),
+      ready: async () => checkOpen(),
+      close: async () => closing.abort(),
     };
-    return kitOf<Client>(
-      settings.keys,
-      { connection: undefined, ready, close, engine, standIn, reporter, budgetOf },
-      true,
-    );
+    return kitOf<Client>(settings.keys, shared, true);
   }
   const connection = connect(settings.connection, events, commandTimeoutMs);
-  const engine = redisEngine(connection, { commandTimeoutMs });
-  const ready = () => connection.ready();
-  const close = (timeoutMs: number) => connection.close(timeoutMs);
-  return kitOf<Client>(
-    settings.keys,
-    { connection, ready, close, engine, standIn, reporter, budgetOf },
-    true,
-  );
+  const shared = {
+    ...common,
+    connection,
+    engine: redisEngine(connection, { commandTimeoutMs }),
+    listening: connection.listening,
+    now: () => performance.now(),
+    ready: () => connection.ready(),
+    close: (timeoutMs: number) => {
+      closing.abort();
+      return connection.close(timeoutMs);
+    },
+  };
+  return kitOf<Client>(settings.keys, shared, true);
 }
 
 function kitOf<Client>(keys: Keys, shared: Shared, isRoot: boolean): RedisKit<Client> {
@@ -146,6 +187,17 @@ function kitOf<Client>(keys: Keys, shared: Shared, isRoot: boolean): RedisKit<Cl
     seals: new Set<Seal>([noSeal]),
   };
   const limiterNames = new Set<string>();
+  let madeCaches: Caches | undefined;
+
+  /** Made for the first who caches something, since they listen. */
+  function caches(): Caches {
+    madeCaches ??= new Caches(deps);
+    return madeCaches;
+  }
+
+  function valuesDeps() {
+    return { ...deps, values: caches().values };
+  }
 
   function claimLimiterNames(names: readonly string[]): void {
     checkCreation(reporter, names.join());
@@ -184,7 +236,13 @@ function kitOf<Client>(keys: Keys, shared: Shared, isRoot: boolean): RedisKit<Cl
     },
     expressRateLimitStore: (options: ExpressRateLimitStoreOptions = {}) =>
       makeExpressRateLimitStore(options, deps, claimLimiterNames),
-    cache: (options: CacheOptions<never>) => cacheMiddleware(options, deps),
+    cache: (options: CacheOptions<never> = {}, handler?: Handler<never, never>) =>
+      cacheMiddleware(options, { ...deps, caches: caches() }, handler),
+    remember: <Value>(key: string, options: Duration | RememberOptions, load: Load<Value>) =>
+      new RememberedValues(valuesDeps()).remember(key, options, load),
+    invalidate: (target: InvalidationTarget) => invalidate(target, { ...deps, versions: caches().versions }),
+    warm: (entries: Iterable<WarmEntry> | AsyncIterable<WarmEntry>, options: WarmOptions = {}) =>
+      warmUp(entries, options, new RememberedValues(valuesDeps()), valuesDeps()),
     lock: (options: LockOptions<never>) => lockMiddleware(options, deps),
   });
 }

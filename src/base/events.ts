@@ -27,11 +27,26 @@ export interface KitEvents {
   'rate:misuse': { readonly message: string };
   /** The in-process stand-in decided, since Redis could not. Once per outage. */
   'rate:degraded': { readonly error: Error };
-  'cache:hit': { readonly url: string };
-  'cache:miss': { readonly url: string };
-  'cache:stored': { readonly url: string; readonly bytes: number };
-  /** A response was not stored, and why. */
-  'cache:skipped': { readonly url: string; readonly reason: string };
+  /** What is cached is named by its `url`, or, for `kit.remember`, by its `key`. */
+  'cache:hit': CacheSubject;
+  'cache:miss': CacheSubject;
+  /** Answered with what is no longer fresh, while it is made anew. */
+  'cache:stale': CacheSubject;
+  /** Answered with what was made for another request at the same time. */
+  'cache:collapsed': CacheSubject;
+  'cache:stored': CacheSubject & { readonly bytes: number };
+  /** It was not stored, and why. */
+  'cache:skipped': CacheSubject & { readonly reason: string };
+  /** This process invalidated something, in all of them. */
+  'cache:purged': {
+    readonly what: {
+      readonly tags?: readonly string[];
+      readonly url?: string;
+      readonly key?: string;
+      readonly all?: true;
+    };
+    readonly soft: boolean;
+  };
   'lock:acquired': { readonly keys: readonly string[] };
   'lock:refused': { readonly keys: readonly string[] };
   /** The lease ended, or may have, while its holder still worked. */
@@ -39,6 +54,11 @@ export interface KitEvents {
   'lock:released': { readonly keys: readonly string[] };
   /** Something went wrong that the room's failure policy covered. Told once a while, not once a request. */
   error: { readonly room: string; readonly error: Error };
+}
+
+export interface CacheSubject {
+  readonly url?: string;
+  readonly key?: string;
 }
 
 type Listener<Event> = (event: Event) => void;
@@ -99,8 +119,11 @@ const EVENT_NAMES: Readonly<Record<keyof KitEvents, true>> = {
   'rate:degraded': true,
   'cache:hit': true,
   'cache:miss': true,
+  'cache:stale': true,
+  'cache:collapsed': true,
   'cache:stored': true,
   'cache:skipped': true,
+  'cache:purged': true,
   'lock:acquired': true,
   'lock:refused': true,
   'lock:lost': true,

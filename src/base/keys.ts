@@ -84,8 +84,34 @@ export class Keys {
     return { room: 'session', start: `${this.prefix}:session:{`, end: '}' };
   }
 
-  cache(id: string): string {
-    return this.#key('cache', encodeId(id));
+  /** The keys of a cached response; `isSecret` where the id holds what nobody else may see. */
+  cache(id: string, isSecret = false): CacheKeys {
+    return cacheKeys(this.#key('cache', isSecret ? hashId(id) : encodeId(id)));
+  }
+
+  /** The keys of a value that is remembered. */
+  remembered(id: string): CacheKeys {
+    return cacheKeys(this.#key('cache', encodeId(id), 'value'));
+  }
+
+  /** What entries are purged by, as it stands in keys and messages. */
+  cacheName(kind: 'tag' | 'url' | 'key', id: string): string {
+    return `${kind}:${encodeId(id)}`;
+  }
+
+  /** The version of a name. All versions, and the sequence, share a slot, so that one purge may name several. */
+  cacheVersion(name: string): string {
+    return this.#key('cache', `${encodeId(this.prefix)}.v`, name);
+  }
+
+  /** The entries of a policy that has a limit. */
+  cachePolicy(name: string): string {
+    return this.#key('cache', encodeId(name), 'policy');
+  }
+
+  /** Where purges and finished fills are told. */
+  cacheChannel(): string {
+    return this.#key('cache', `${encodeId(this.prefix)}.v`, 'changes');
   }
 
   lock(id: string): string {
@@ -100,6 +126,17 @@ export class Keys {
     const base = `${this.prefix}:${room}:{${id}}`;
     return part === undefined ? base : `${base}:${part}`;
   }
+}
+
+/** What is kept for one id: an entry or the marker of its variants, the variants, and who makes it anew. */
+export interface CacheKeys {
+  readonly entry: string;
+  readonly fill: string;
+  variant(id: string): string;
+}
+
+function cacheKeys(entry: string): CacheKeys {
+  return { entry, fill: `${entry}:fill`, variant: (id) => `${entry}:${id}` };
 }
 
 function checkPrefix(what: string, prefix: unknown): void {

@@ -1,8 +1,19 @@
-import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
-import type { ResponseHook } from '../http/before-end.ts';
-import { spelledNames } from '../http/response-head.ts';
-import type { CacheEntry } from './entry.ts';
-import { entryHeaders, entryVary, headerTexts, reasonNotToStore } from './storable.ts';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Replacement, ResponseHook } from '../http/before-end.ts';
+import { isNotModified, validatorsOf } from '../http/conditional.ts';
+import { asExpress, type Res } from '../http/middleware.ts';
+import { type CachedResponse, packInfo } from './cached-response.ts';
+import type { Conditions } from './conditions.ts';
+import type { Entry, Lifetime } from './entry.ts';
+import type { Fill } from './fill.ts';
+import { lifetimeOf } from './freshness.ts';
+import type { HandlerControls } from './handler-controls.ts';
+import { confirmedResponse, type MadeHead, madeHead, madeResponse } from './made.ts';
+import type { CacheSettings } from './options.ts';
+import { narrowed, notModified, sendEntry } from './serve.ts';
+import { checkTags, checkTtl } from './shared-options.ts';
+import { addStatus, statusOf } from './status.ts';
+import { headerTexts, isForAll, reasonNotToStore } from './storable.ts';
 
 /** Tells whether a handler looked at the session; the session room gives it, `kit.ts` passes it in. */
 export type WatchSession = (
@@ -10,67 +21,237 @@ export type WatchSession = (
   res: ServerResponse,
 ) => { readonly wasRead: boolean; stop(): void };
 
+/** What a response is captured for. */
 export interface CaptureContext {
-  readonly maxBody: number;
+  readonly settings: CacheSettings;
+  readonly key: string;
+  readonly fill: Fill<CachedResponse>;
+  /** What is sent instead of a server error. */
+  readonly fallback: Entry<CachedResponse> | undefined;
+  /** The stale response that the handler was asked to confirm. */
+  readonly confirms: Entry<CachedResponse> | undefined;
+  /** What the client wants only under conditions; the handler does not see them. */
+  readonly conditions: Conditions;
+  readonly controls: HandlerControls;
   readonly watchSession: WatchSession;
-  store(entry: CacheEntry): void;
-  skip(reason: string): void;
+  readonly now: () => number;
+  /** Why the handler was asked, as Cache-Status has it. */
+  readonly forwarded: string;
+  /** How a tag stands among what purges. */
+  nameOf(tag: string): string;
+  stored(bytes: number): void;
+  skipped(reason: string): void;
   failed(error: unknown): void;
 }
 
-/** Listens to a response as the handler makes it, and stores or skips it when it is complete. */
-export function captureResponse(
-  req: IncomingMessage,
-  res: ServerResponse,
-  context: CaptureContext,
-): ResponseHook {
-  const outer = headerTexts(res.getHeaders());
-  const session = context.watchSession(req, res);
-  let chunks: Buffer[] = [];
-  let size = 0;
-  let reason: string | undefined;
-  let head: { status: number; headers: OutgoingHttpHeaders; spelled: readonly string[] } | undefined;
+/** A server error for which RFC 5861, section 4, allows what is stale. */
+const ERRORS = new Set([500, 502, 503, 504]);
 
-  function finish(): void {
-    session.stop();
-    const declared = head?.headers['content-length'];
-    if (session.wasRead) reason ??= 'session-read';
-    // A body that is shorter or longer than it claims was cut off, or is none of ours.
-    if (declared !== undefined && Number(declared) !== size) reason ??= 'incomplete';
-    if (reason !== undefined || head === undefined) {
-      context.skip(reason ?? 'incomplete');
+/** How long the others wait for a handler whose client has gone and that may have stopped with it. */
+const AFTER_CLOSE_MS = 1_000;
+
+/** Listens to a response as the handler makes it, and stores or skips it when it is complete. */
+export class Capture implements ResponseHook {
+  readonly phase = 'capture';
+  readonly #req: IncomingMessage;
+  readonly #res: ServerResponse;
+  readonly #context: CaptureContext;
+  readonly #outer: ReadonlyMap<string, string>;
+  readonly #session: ReturnType<WatchSession> | undefined;
+  readonly #requestedAt = Date.now();
+  #chunks: Buffer[] = [];
+  #size = 0;
+  #head: MadeHead | undefined;
+  #lifetime: Lifetime | undefined;
+  #isSkipped = false;
+  #replacement: Replacement | undefined;
+
+  constructor(req: IncomingMessage, res: ServerResponse, context: CaptureContext) {
+    this.#req = req;
+    this.#res = res;
+    this.#context = context;
+    this.#outer = headerTexts(res.getHeaders());
+    // A key that names the session gives each its own.
+    if (context.settings.key.session === undefined) this.#session = context.watchSession(req, res);
+  }
+
+  chunk(chunk: Buffer): void {
+    this.#size += chunk.length;
+    if (this.#isSkipped) return;
+    if (this.#size > this.#context.settings.maxBody) this.#skip('too-large');
+    else this.#chunks.push(chunk);
+  }
+
+  beforeHeaders(): undefined {
+    const head = madeHead(this.#res);
+    this.#head = head;
+    try {
+      this.#judge(head);
+    } catch (error) {
+      this.#failed(error);
+    }
+    const { fallback, conditions } = this.#context;
+    if (fallback !== undefined && ERRORS.has(head.status)) {
+      this.#replacement = (res, reset) => this.#sendFallback(res, reset, fallback, head.status);
+      return undefined;
+    }
+    this.#tellClient(head);
+    if (head.status === 200 && isNotModified(conditions.request, validatorsOf(pairsOf(head)))) {
+      this.#replacement = notModified;
+    }
+    return undefined;
+  }
+
+  beforeEnd(hasBegun: boolean): undefined {
+    const { conditions } = this.#context;
+    this.#session?.stop();
+    conditions.restore();
+    const body = this.#isSkipped ? undefined : Buffer.concat(this.#chunks, this.#size);
+    try {
+      if (body !== undefined) this.#finish(body);
+    } catch (error) {
+      // Not to be stored is the worst that may happen to a response here.
+      this.#failed(error);
+    }
+    if (!hasBegun && this.#head?.status === 200 && body !== undefined) {
+      this.#replacement ??= narrowed(conditions.request, { body, ...validatorsOf(pairsOf(this.#head)) });
+    }
+    return undefined;
+  }
+
+  instead(): Replacement | undefined {
+    return this.#replacement;
+  }
+
+  closedEarly(): void {
+    setTimeout(() => this.#context.fill.release(), AFTER_CLOSE_MS).unref();
+  }
+
+  #judge(head: MadeHead): void {
+    const { settings, confirms, controls } = this.#context;
+    const { status, headers, directives } = head;
+    if (status === 304 && confirms !== undefined) return;
+    const { mayVaryOn, statuses } = settings;
+    const rules = { statuses, mayVaryOn, hasTtl: settings.ttl !== undefined };
+    const reason =
+      reasonNotToStore(status, headers, directives, rules) ??
+      (controls.mayStore ? undefined : 'no-store') ??
+      (this.#session?.wasRead === true ? 'session-read' : undefined) ??
+      (this.#mayStoreForCredentials(head) ? undefined : 'authorization');
+    if (reason !== undefined) {
+      this.#skip(reason);
       return;
     }
-    context.store({
-      status: head.status,
-      headers: entryHeaders(head.headers, outer, head.spelled),
-      vary: entryVary(head.headers, req.headers),
-      body: Buffer.concat(chunks, size),
+    this.#lifetime = this.#lifetimeOf(head);
+    if (this.#lifetime === undefined) this.#skip('no-lifetime');
+    else if (Number(headers['content-length'] ?? 0) > settings.maxBody) this.#skip('too-large');
+  }
+
+  #mayStoreForCredentials({ directives }: MadeHead): boolean {
+    if (this.#req.headers.authorization === undefined || isForAll(directives)) return true;
+    return this.#context.settings.key.headers.includes('authorization');
+  }
+
+  #lifetimeOf({ status, headers, directives }: MadeHead): Lifetime | undefined {
+    const { settings } = this.#context;
+    let { ttl } = settings;
+    if (typeof ttl === 'function') {
+      const given = ttl(asExpress(this.#req), this.#res as Res);
+      if (given === false) return undefined;
+      ttl = checkTtl('kit.cache: option `ttl`', given);
+    }
+    const times = { requestedAt: this.#requestedAt, respondedAt: Date.now() };
+    return lifetimeOf({ status, headers, directives, ...times }, { ...settings, ttl }, Math.random);
+  }
+
+  #tellClient({ headers }: MadeHead): void {
+    const { settings, forwarded, key } = this.#context;
+    // Of what streams on nobody knows yet whether it is too large.
+    const willBeStored = !this.#isSkipped && headers['content-length'] !== undefined;
+    addStatus(this.#res, statusOf(settings, `${forwarded}${willBeStored ? '; stored' : ''}`, key));
+    if (this.#isSkipped || settings.downstream === undefined) return;
+    if (settings.downstream === false) this.#res.removeHeader('Cache-Control');
+    else this.#res.setHeader('Cache-Control', settings.downstream);
+  }
+
+  #finish(body: Buffer): void {
+    const { fill, controls, skipped } = this.#context;
+    const head = this.#head;
+    const declared = head?.headers['content-length'];
+    // A body that is shorter or longer than it claims was cut off, or is none of ours.
+    if (declared !== undefined && head?.status !== 304 && Number(declared) !== body.length) {
+      this.#isSkipped = true;
+      skipped('incomplete');
+      fill.release();
+      return;
+    }
+    const made = head === undefined ? undefined : this.#madeOf(head, body);
+    if (this.#session?.wasRead === true) this.#skip('session-read');
+    else if (!controls.mayStore) this.#skip('no-store');
+    else if (made === undefined || this.#lifetime === undefined) this.#skip('validator');
+    else this.#store(made, this.#lifetime);
+  }
+
+  #madeOf(head: MadeHead, body: Buffer): CachedResponse | undefined {
+    const { confirms } = this.#context;
+    if (head.status !== 304 || confirms === undefined) {
+      return madeResponse(head, body, this.#outer, this.#req.headers);
+    }
+    const confirmed = confirmedResponse(head, confirms.content, this.#outer);
+    this.#lifetime = confirmed && this.#lifetimeOf(confirmed.head);
+    return confirmed?.response;
+  }
+
+  #store(made: CachedResponse, lifetime: Lifetime): void {
+    const { settings, fill, controls, nameOf, stored } = this.#context;
+    const { tags, maxVariants, policy, maxEntries } = settings;
+    const own =
+      typeof tags === 'function'
+        ? checkTags('kit.cache: option `tags`: the tags', tags(asExpress(this.#req), this.#res as Res))
+        : tags;
+    const making = {
+      content: made,
+      info: packInfo(made),
+      body: made.body,
+      lifetime,
+      tags: [...own, ...controls.tags].map(nameOf),
+      variesOn: made.vary.names,
+      maxVariants,
+      bound: policy === undefined || maxEntries === undefined ? undefined : { policy, maxEntries },
+    };
+    // Not waited for: the command leaves before the response does, so this process's next read comes after it.
+    void fill.store(making).then((bytes) => {
+      if (bytes !== undefined) stored(bytes);
     });
   }
 
-  return {
-    phase: 'capture',
-    chunk(chunk) {
-      size += chunk.length;
-      if (size > context.maxBody) reason ??= 'too-large';
-      if (reason === undefined) chunks.push(chunk);
-      else chunks = [];
-    },
-    beforeHeaders() {
-      head = { status: res.statusCode, headers: res.getHeaders(), spelled: spelledNames(res) };
-      reason ??= reasonNotToStore(head.status, head.headers);
-      return undefined;
-    },
-    beforeEnd() {
-      try {
-        finish();
-      } catch (error) {
-        // Not to be stored is the worst that may happen to a response here.
-        context.failed(error);
-      }
-      return undefined;
-    },
-    closedEarly: () => session.stop(),
-  };
+  #skip(reason: string): void {
+    if (this.#isSkipped) return;
+    this.#isSkipped = true;
+    this.#chunks = [];
+    const { fill, fallback, skipped } = this.#context;
+    if (fallback !== undefined && ERRORS.has(this.#head?.status ?? 0)) fill.fallBackOn(fallback);
+    else fill.pass();
+    skipped(reason);
+  }
+
+  #failed(error: unknown): void {
+    this.#context.failed(error);
+    this.#skip('error');
+  }
+
+  #sendFallback(res: ServerResponse, reset: () => void, entry: Entry<CachedResponse>, status: number): void {
+    const { settings, key, now, conditions } = this.#context;
+    reset();
+    const how = `fwd=stale; fwd-status=${status}`;
+    sendEntry(conditions.request, res, entry, { settings, key, now: now(), how });
+  }
+}
+
+/** What tells a response from another version of itself, as text. */
+function pairsOf({ headers }: MadeHead): [name: string, value: string][] {
+  return ['etag', 'last-modified', 'date'].flatMap((name) => {
+    const value = headers[name];
+    return value === undefined ? [] : [[name, String(value)]];
+  });
 }

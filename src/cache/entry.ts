@@ -1,81 +1,109 @@
-import { type IncomingHttpHeaders, validateHeaderName, validateHeaderValue } from 'node:http';
+import { isSoftlyPurged, isVoid, type NameVersion } from './versions.ts';
 
-/** A stored response. */
-export interface CacheEntry {
-  readonly status: number;
-  readonly headers: readonly (readonly [name: string, value: string | readonly string[]])[];
-  /** The request headers that the response varies on, with the values that it was made for. */
-  readonly vary: readonly (readonly [name: string, value: string])[];
+/** How long what was made may be used, in milliseconds from the moment that it is stored. */
+export interface Lifetime {
+  readonly freshMs: number;
+  readonly staleWhileRevalidateMs: number;
+  readonly staleIfErrorMs: number;
+  /** How old it was by then (RFC 9111, section 4.2.3). */
+  readonly ageMs: number;
+  /** Never used once it is stale, whatever the windows and soft purges (must-revalidate and its like). */
+  readonly isStrict: boolean;
+}
+
+/** What is packed beside the body: by what it is purged, how it may be used, and what its kind adds. */
+export interface Envelope {
+  readonly names: readonly string[];
+  readonly lifetime: Lifetime;
+  readonly info: unknown;
   readonly body: Buffer;
+}
+
+/** Something stored, as this process read or made it; times are of the clock that local copies live by. */
+export interface Entry<Content> {
+  readonly content: Content;
+  readonly sequence: number;
+  readonly versions: readonly NameVersion[];
+  readonly lifetime: Lifetime;
+  /** How many bytes it takes here, about. */
+  readonly bytes: number;
+  /** Not after the store was asked for it. */
+  readonly readAt: number;
+  readonly storedAt: number;
+  readonly freshUntil: number;
+}
+
+/**
+ * `fresh`: to be used. `stale`: to be used while it is made anew. `fallback`: to be used when that fails. `void`: not
+ * to be used.
+ */
+export type Usability = 'fresh' | 'stale' | 'fallback' | 'void';
+
+export function usabilityOf(entry: Entry<unknown>, now: number): Usability {
+  if (isVoid(entry.sequence, entry.versions)) return 'void';
+  const leftMs = entry.freshUntil - now;
+  const isPurged = isSoftlyPurged(entry.sequence, entry.versions);
+  if (leftMs > 0 && !isPurged) return 'fresh';
+  const { isStrict, staleWhileRevalidateMs, staleIfErrorMs } = entry.lifetime;
+  if (isStrict) return 'void';
+  if (leftMs > 0 || -leftMs < staleWhileRevalidateMs) return 'stale';
+  return -leftMs < staleIfErrorMs ? 'fallback' : 'void';
+}
+
+/** How long the store keeps it. */
+export function keepMs({ freshMs, staleWhileRevalidateMs, staleIfErrorMs }: Lifetime): number {
+  return freshMs + Math.max(staleWhileRevalidateMs, staleIfErrorMs);
 }
 
 /* Packed as [length of meta u32][meta as a JSON array][body]: the body is sliced from the reply, never copied. */
 
-export function packEntry({ status, headers, vary, body }: CacheEntry): Buffer {
-  const meta = Buffer.from(JSON.stringify([status, headers, vary, body.length]));
+export function packEnvelope({ names, lifetime, info, body }: Envelope): Buffer {
+  const { staleWhileRevalidateMs, staleIfErrorMs, ageMs, isStrict } = lifetime;
+  const meta = Buffer.from(
+    JSON.stringify([
+      names,
+      staleWhileRevalidateMs,
+      staleIfErrorMs,
+      ageMs,
+      isStrict ? 1 : 0,
+      info,
+      body.length,
+    ]),
+  );
   const length = Buffer.alloc(4);
   length.writeUInt32BE(meta.length);
   return Buffer.concat([length, meta, body]);
 }
 
-/** The entry, or undefined when the bytes are none. */
-export function unpackEntry(packed: Buffer): CacheEntry | undefined {
+/** Undefined when the bytes are no envelope. `leftMs`: how long it stays fresh, `ageMs`: since when it is stored. */
+export function unpackEnvelope(packed: Buffer, leftMs: number, storedMs: number): Envelope | undefined {
   if (packed.length < 4) return undefined;
   const bodyAt = 4 + packed.readUInt32BE(0);
   if (bodyAt > packed.length) return undefined;
+  let meta: unknown;
   try {
-    const meta: unknown = JSON.parse(packed.toString('utf8', 4, bodyAt));
-    if (!Array.isArray(meta)) return undefined;
-    const [status, headers, vary, bodyLength]: unknown[] = meta;
-    const body = packed.subarray(bodyAt);
-    if (!isStatus(status) || !areHeaders(headers) || !areNamesAndValues(vary) || body.length !== bodyLength)
-      return undefined;
-    return { status, headers, vary, body };
+    meta = JSON.parse(packed.toString('utf8', 4, bodyAt));
   } catch {
     return undefined;
   }
+  if (!Array.isArray(meta)) return undefined;
+  const [names, staleWhileRevalidateMs, staleIfErrorMs, ageMs, strict, info, bodyLength]: unknown[] = meta;
+  const body = packed.subarray(bodyAt);
+  if (!areTexts(names) || body.length !== bodyLength || (strict !== 0 && strict !== 1)) return undefined;
+  if (!isSpan(staleWhileRevalidateMs) || !isSpan(staleIfErrorMs) || !isSpan(ageMs)) return undefined;
+  const freshMs = storedMs + leftMs;
+  const lifetime = { freshMs, staleWhileRevalidateMs, staleIfErrorMs, ageMs, isStrict: strict === 1 };
+  return { names, lifetime, info, body };
 }
 
-/** Whether a stored response may answer this request (RFC 9111, section 4.1). */
-export function matchesVary(entry: CacheEntry, headers: IncomingHttpHeaders): boolean {
-  return entry.vary.every(([name, value]) => headerValue(headers, name) === value);
+export function isText(value: unknown): value is string {
+  return typeof value === 'string';
 }
 
-export function headerValue(headers: IncomingHttpHeaders, name: string): string {
-  const value = headers[name];
-  return Array.isArray(value) ? value.join(', ') : (value ?? '');
-}
-
-function isStatus(value: unknown): value is number {
-  return typeof value === 'number' && Number.isInteger(value) && value >= 200 && value <= 599;
-}
-
-function areHeaders(value: unknown): value is CacheEntry['headers'] {
-  return Array.isArray(value) && value.every(isHeader);
-}
-
-/** Throws on what Node would refuse to send, since by then the answer would have begun. */
-function isHeader(pair: unknown): boolean {
-  if (!isPair(pair)) return false;
-  const [name, value] = pair;
-  validateHeaderName(name);
-  if (!isText(value)) return areTexts(value) && value.every((line) => isHeader([name, line]));
-  validateHeaderValue(name, value);
-  return true;
-}
-
-function areNamesAndValues(value: unknown): value is CacheEntry['vary'] {
-  return Array.isArray(value) && value.every((pair) => isPair(pair) && isText(pair[1]));
-}
-
-function isPair(value: unknown): value is [string, unknown] {
-  return Array.isArray(value) && value.length === 2 && isText(value[0]);
-}
-
-function areTexts(value: unknown): value is string[] {
+export function areTexts(value: unknown): value is string[] {
   return Array.isArray(value) && value.every(isText);
 }
 
-function isText(value: unknown): value is string {
-  return typeof value === 'string';
+function isSpan(value: unknown): value is number {
+  return typeof value === 'number' && value >= 0;
 }

@@ -1,2 +1,11 @@
-export { cacheMiddleware } from './middleware.ts';
+export { Caches } from './caches.ts';
+export type { CacheControls } from './handler-controls.ts';
+export { type InvalidationTarget, invalidate } from './invalidate.ts';
+export type { KeyOptions } from './key-options.ts';
+export { cacheMiddleware, type Handler } from './middleware.ts';
 export type { CacheOptions } from './options.ts';
+export { type CachePolicies, type CachePolicy, resolveCachePolicies } from './policies.ts';
+export { type Load, type LoadContext, RememberedValues } from './remember.ts';
+export type { RememberOptions } from './remember-options.ts';
+export type { LocalOptions, SingleFlightOptions } from './shared-options.ts';
+export { type WarmEntry, type WarmOptions, type WarmResult, warmUp } from './warm.ts';

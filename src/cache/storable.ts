@@ -1,11 +1,15 @@
-import type { IncomingHttpHeaders, OutgoingHttpHeaders } from 'node:http';
-import { type CacheEntry, headerValue } from './entry.ts';
+import type { OutgoingHttpHeaders } from 'node:http';
+import { type CacheControl, parseCacheControl } from '../http/cache-control.ts';
+import { parseTargeted } from '../http/targeted-cache-control.ts';
+import type { Header } from './cached-response.ts';
+import { varyNames } from './vary.ts';
 
-/** They describe one connection, not the response (RFC 9110, section 7.6.1). */
+/** They describe one connection, not the response (RFC 9110, section 7.6.1; RFC 9111, section 3.1). */
 const HOP_BY_HOP = new Set([
   'connection',
   'keep-alive',
   'proxy-authenticate',
+  'proxy-authentication-info',
   'proxy-authorization',
   'proxy-connection',
   'te',
@@ -14,37 +18,75 @@ const HOP_BY_HOP = new Set([
   'upgrade',
 ]);
 
+/** What the one answering cache says of itself. */
+const OF_THIS_CACHE = new Set(['age', 'cache-status', 'content-length', 'set-cookie']);
+
+/** The statuses whose meaning this cache knows, which `must-understand` asks for (RFC 9111, section 5.2.2.3). */
+const UNDERSTOOD = new Set([
+  ...[200, 203, 204, 300, 301, 302, 303, 307, 308],
+  ...[400, 403, 404, 405, 410, 414, 500, 501, 502, 503, 504],
+]);
+
+/** What the response says to caches. */
+export interface Directives {
+  /** What counts: CDN-Cache-Control where it is there and well-formed (RFC 9213), else Cache-Control. */
+  readonly effective: CacheControl;
+  /** Whether that is the targeted field, beside which Expires does not count either. */
+  readonly isTargeted: boolean;
+  /** Cache-Control, whatever else there is. */
+  readonly general: CacheControl;
+}
+
+export function directivesOf(headers: OutgoingHttpHeaders): Directives {
+  const general = parseCacheControl(headers['cache-control']);
+  const targeted = parseTargeted(textsOf(headers['cdn-cache-control']));
+  return { effective: targeted ?? general, isTargeted: targeted !== undefined, general };
+}
+
+export interface StorageRules {
+  /** Undefined: any. */
+  readonly statuses: ReadonlySet<number> | undefined;
+  readonly mayVaryOn: ReadonlySet<string> | undefined;
+  /** Whether the lifetime is the app's own: then what Cache-Control forbids is forbidden, whatever other field speaks. */
+  readonly hasTtl: boolean;
+}
+
 /** Why a response is not stored, in the words of the event `cache:skipped`; undefined when it may be. */
-export function reasonNotToStore(status: number, headers: OutgoingHttpHeaders): string | undefined {
-  if (status !== 200) return 'status';
+export function reasonNotToStore(
+  status: number,
+  headers: OutgoingHttpHeaders,
+  directives: Directives,
+  rules: StorageRules,
+): string | undefined {
+  if (!mayStoreStatus(status, rules)) return 'status';
   if (headers['set-cookie'] !== undefined) return 'set-cookie';
   if (headers['content-range'] !== undefined) return 'partial';
   if (headers.trailer !== undefined) return 'trailer';
-  const directives = cacheControl(headers['cache-control']);
-  const forbidding = ['no-store', 'private', 'no-cache'].find((directive) => directives.has(directive));
-  if (forbidding !== undefined) return forbidding;
-  return varyNames(headers).includes('*') ? 'vary' : undefined;
+  if (/^text\/event-stream/i.test(String(headers['content-type'] ?? ''))) return 'event-stream';
+  const { effective, general } = directives;
+  for (const control of rules.hasTtl ? [effective, general] : [effective]) {
+    if (control.has('no-store')) return 'no-store';
+    // With field names only those fields are concerned, and taken off.
+    for (const name of ['private', 'no-cache']) if (control.fields(name)?.length === 0) return name;
+  }
+  if (effective.has('must-understand') && !UNDERSTOOD.has(status)) return 'status';
+  const names = varyNames(headers);
+  if (names === '*') return 'vary';
+  if (rules.mayVaryOn !== undefined && names !== '') {
+    for (const name of names.split(',')) if (!rules.mayVaryOn.has(name)) return 'vary';
+  }
+  return undefined;
 }
 
-/** The names of Cache-Control's directives; a qualified one (`private="x"`) counts as whole, which is stricter. */
-function cacheControl(value: OutgoingHttpHeaders[string]): Set<string> {
-  const text = Array.isArray(value) ? value.join(',') : String(value ?? '');
-  const unquoted = text.replace(/"(?:[^"\\]|\\.)*"?/g, '');
-  return new Set(
-    unquoted.split(',').map((directive) => (directive.split('=')[0] ?? '').trim().toLowerCase()),
-  );
+function mayStoreStatus(status: number, { statuses, hasTtl }: StorageRules): boolean {
+  if (statuses !== undefined) return statuses.has(status);
+  if (hasTtl) return status === 200;
+  return status >= 200 && status !== 206 && status !== 304;
 }
 
-function varyNames(headers: OutgoingHttpHeaders): string[] {
-  const vary = headers.vary;
-  const text = Array.isArray(vary) ? vary.join(',') : String(vary ?? '');
-  return [...new Set(text.split(',').map((name) => name.trim().toLowerCase()))]
-    .filter((name) => name !== '')
-    .sort();
-}
-
-export function entryVary(response: OutgoingHttpHeaders, request: IncomingHttpHeaders): CacheEntry['vary'] {
-  return varyNames(response).map((name) => [name, headerValue(request, name)] as const);
+/** Whether a shared cache may keep what was made for a request with Authorization, and send it to others (RFC 9111, section 3.5). */
+export function isForAll({ effective }: Directives): boolean {
+  return effective.has('public') || effective.has('must-revalidate') || effective.has('s-maxage');
 }
 
 /** The headers of one moment as texts: a list is changed in place when another value is appended to it. */
@@ -57,19 +99,50 @@ export function headerTexts(headers: OutgoingHttpHeaders): ReadonlyMap<string, s
  * before, a request id or another limit's fields, is for this client only and will be there again. `spelled` has
  * the names as the handler wrote them.
  */
-export function entryHeaders(
+export function storedHeaders(
   headers: OutgoingHttpHeaders,
   outer: ReadonlyMap<string, string>,
   spelled: readonly string[],
-): CacheEntry['headers'] {
-  const own: [string, string | readonly string[]][] = [];
+  directives: Directives,
+): Header[] {
+  const { effective } = directives;
+  const concealed = new Set([
+    ...(effective.fields('private') ?? []),
+    ...(effective.fields('no-cache') ?? []),
+  ]);
+  const own: Header[] = [];
   for (const spelling of spelled) {
     const name = spelling.toLowerCase();
     const value = headers[name];
-    const isOuter = value === undefined || String(value) === outer.get(name);
-    if (isOuter || HOP_BY_HOP.has(name) || name === 'content-length') continue;
-    own.push([spelling, Array.isArray(value) ? value : String(value)]);
+    if (value === undefined || String(value) === outer.get(name)) continue;
+    if (HOP_BY_HOP.has(name) || OF_THIS_CACHE.has(name) || concealed.has(name)) continue;
+    own.push([spelling, Array.isArray(value) ? value.map(String) : String(value)]);
   }
   if (headers.date === undefined) own.push(['Date', new Date().toUTCString()]);
-  return own;
+  return dropNamedByConnection(own, headers.connection);
+}
+
+/** Connection names further fields of this one connection. */
+function dropNamedByConnection(headers: Header[], connection: OutgoingHttpHeaders[string]): Header[] {
+  if (connection === undefined) return headers;
+  const named = new Set(
+    String(connection)
+      .split(',')
+      .map((name) => name.trim().toLowerCase()),
+  );
+  return headers.filter(([name]) => !named.has(name.toLowerCase()));
+}
+
+/** What a 304 may not change of the response that it confirms (RFC 9111, section 3.2). */
+const OF_THE_STORED_BODY = new Set(['content-encoding', 'content-length', 'content-range', 'content-type']);
+
+/** A stored response's headers, brought up to date by a 304 (RFC 9111, sections 3.2 and 4.3.4). */
+export function updatedHeaders(stored: readonly Header[], update: readonly Header[]): Header[] {
+  const fresh = update.filter(([name]) => !OF_THE_STORED_BODY.has(name.toLowerCase()));
+  const replaced = new Set(fresh.map(([name]) => name.toLowerCase()));
+  return [...stored.filter(([name]) => !replaced.has(name.toLowerCase())), ...fresh];
+}
+
+function textsOf(value: OutgoingHttpHeaders[string]): string | readonly string[] | undefined {
+  return typeof value === 'number' ? String(value) : value;
 }

@@ -38,6 +38,8 @@ export class Connection implements CommandLink {
     this.#changed();
   }
 
+  readonly listening = { subscribe: () => () => undefined };
+
   get client(): unknown {
     return this.#adapter.client;
   }

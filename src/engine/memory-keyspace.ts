@@ -3,6 +3,7 @@ import type { Clock } from '../base/clock.ts';
 import { StoreError } from '../base/errors.ts';
 import { type KeyPattern, type Room, roomOf } from '../base/keys.ts';
 import type { Keyspace } from '../operations/operation.ts';
+import type { ChannelListener, Listening } from './listening.ts';
 
 export interface RoomLimits {
   readonly maxEntries: number;
@@ -33,7 +34,8 @@ const OVERHEAD_BYTES = 100;
 const SWEEP_EVERY_MS = 1_000;
 
 /** The strings of `memory:`, each room within its own limits, so that a busy cache cannot push out a session. */
-export class MemoryKeyspace implements Keyspace {
+export class MemoryKeyspace implements Keyspace, Listening {
+  readonly #channels = new Map<string, Set<ChannelListener>>();
   readonly #clock: Clock;
   readonly #limits: Readonly<Record<Room, RoomLimits>>;
   readonly #rooms = new Map<Room, LRUCache<string, Entry>>();
@@ -74,6 +76,21 @@ export class MemoryKeyspace implements Keyspace {
   ttl(key: string): number | undefined {
     const entry = this.#live(key);
     return entry === undefined ? undefined : entry.expiresAt - this.#clock.now();
+  }
+
+  publish(channel: string, message: string): void {
+    // Later, as from a socket: an operation is not to be interrupted by what it tells.
+    for (const listener of this.#channels.get(channel) ?? []) setImmediate(() => listener.heard(message));
+  }
+
+  subscribe(channel: string, listener: ChannelListener): () => void {
+    const listeners = this.#channels.get(channel) ?? new Set();
+    this.#channels.set(channel, listeners.add(listener));
+    listener.changed(true);
+    return () => {
+      listeners.delete(listener);
+      if (listeners.size === 0) this.#channels.delete(channel);
+    };
   }
 
   #live(key: string): Entry | undefined {

@@ -2,7 +2,7 @@ import type { ServerResponse } from 'node:http';
 import { ResponseGuard } from './response-guard.ts';
 import type { ResponseHook } from './response-hooks.ts';
 
-export type { ResponseHook } from './response-hooks.ts';
+export type { Replacement, ResponseHook } from './response-hooks.ts';
 
 const GUARD: unique symbol = Symbol('the guard of the response');
 

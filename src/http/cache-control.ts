@@ -12,7 +12,7 @@ export interface CacheControl {
 }
 
 /** The greatest value that we tell apart; RFC 9111, section 1.2.2, allows the greatest "conveniently represented". */
-export const MAX_SECONDS = 2 ** 31 - 1;
+export const MAX_SECONDS: number = 2 ** 31 - 1;
 
 /** What forbids or narrows the use of a response: it counts also where it stands in text that cannot be parsed. */
 const RESTRICTIVE: ReadonlySet<string> = new Set([

@@ -30,7 +30,10 @@ export function validatorsOf(
  * Whether the client has this representation already, in the order of RFC 9110, section 13.2.2: If-None-Match, and
  * only without that If-Modified-Since. Both mean 304 for GET and HEAD alone.
  */
-export function isNotModified(req: IncomingMessage, validators: Validators): boolean {
+export function isNotModified(
+  req: Pick<IncomingMessage, 'method' | 'headers'>,
+  validators: Validators,
+): boolean {
   const { 'if-none-match': tags, 'if-modified-since': since } = req.headers;
   if (tags === undefined && since === undefined) return false;
   if (req.method !== 'GET' && req.method !== 'HEAD') return false;

@@ -12,14 +12,14 @@ import {
   outerHeadOf,
   restoreHead,
 } from './response-head.ts';
-import { type ResponseHook, ResponseHooks } from './response-hooks.ts';
+import { type Replacement, type ResponseHook, ResponseHooks } from './response-hooks.ts';
 
 /**
  * `open`: nothing has left. `holding`: the first write waits for the hooks. `streaming`: writes go to Node.
- * `withheld`: only the completing bytes are missing. `refused`: a hook failed, and the 503 waits for the handler's
+ * `withheld`: only the completing bytes are missing. `replaced`: a hook failed or answers itself, which waits for the handler's
  * end. `passing`: the hooks are through and calls go to Node. `done`: the end went to Node.
  */
-type Stage = 'open' | 'holding' | 'streaming' | 'withheld' | 'refused' | 'passing' | 'done';
+type Stage = 'open' | 'holding' | 'streaming' | 'withheld' | 'replaced' | 'passing' | 'done';
 
 /** What stands between a handler and its response, so that the hooks run before anything leaves. */
 export class ResponseGuard {
@@ -94,7 +94,7 @@ export class ResponseGuard {
     if (this.#stage === 'open') assertStatus(this.#res.statusCode);
     const completes = this.#hear({ ...call, chunk: call.chunk });
     if (this.#stage === 'open') this.#begin();
-    if (this.#stage === 'refused' || this.#ending !== undefined) return this.#ignore(call);
+    if (this.#stage === 'replaced' || this.#ending !== undefined) return this.#ignore(call);
     if (this.#stage === 'streaming' && completes) {
       this.#stage = 'withheld';
       this.#claim();
@@ -150,6 +150,7 @@ export class ResponseGuard {
   #letGo(): void {
     if (this.#hooks.hasFailed) this.#refuse();
     else if (this.#ending !== undefined) this.#finish();
+    else if (this.#hooks.instead() !== undefined) this.#replace();
     else this.#stream();
   }
 
@@ -165,12 +166,17 @@ export class ResponseGuard {
 
   /** The handler writes on into the void. A lock must last until it is done, so the 503 then waits for its end. */
   #refuse(): void {
-    this.#stage = 'refused';
+    this.#replace();
+    if (!this.#hooks.withholdLastBytes) this.#ending ??= [];
+    if (this.#ending !== undefined) this.#finish();
+  }
+
+  /** The handler is heard to its end, and then answered for. */
+  #replace(): void {
+    this.#stage = 'replaced';
     this.#claim();
     this.#held.drop();
     this.#payDrain();
-    if (!this.#hooks.withholdLastBytes) this.#ending ??= [];
-    if (this.#ending !== undefined) this.#finish();
   }
 
   #release(all: boolean): boolean {
@@ -197,9 +203,10 @@ export class ResponseGuard {
     const isHeadSent = this.#isHeadSent();
     this.#stage = 'passing';
     try {
-      if (this.#hooks.hasFailed && !isHeadSent) this.#sendRefusal(callOf(args));
+      if (!isHeadSent && this.#head !== undefined) restoreHead(this.#res, this.#head);
+      const instead = isHeadSent ? undefined : this.#hooks.instead();
+      if (instead !== undefined) this.#sendInstead(instead, callOf(args));
       else {
-        if (!isHeadSent && this.#head !== undefined) restoreHead(this.#res, this.#head);
         this.#release(true);
         this.#original.end.apply(this.#res, args as Parameters<ServerResponse['end']>);
       }
@@ -212,13 +219,12 @@ export class ResponseGuard {
   }
 
   /** Past all that was wrapped around us since: a compression in there believes that it has ended. */
-  #sendRefusal({ done }: Call): void {
+  #sendInstead(replacement: Replacement, { done }: Call): void {
     const { write, end, writeHead, flushHeaders } = this.#res;
     this.#held.drop();
     Object.assign(this.#res, this.#original);
     try {
-      restoreHead(this.#res, this.#outer);
-      this.#hooks.sendRefusal(this.#res);
+      replacement(this.#res, () => restoreHead(this.#res, this.#outer));
     } finally {
       Object.assign(this.#res, { write, end, writeHead, flushHeaders });
     }
@@ -243,12 +249,12 @@ export class ResponseGuard {
 
   /** A write that comes after the end. Where the end was ours, the handler did nothing wrong and must not wait. */
   #ignore({ done }: Call): boolean {
-    const isRefused = this.#hooks.hasFailed;
-    const error = isRefused
+    const isOurs = this.#hooks.hasFailed || (this.#stage === 'replaced' && this.#ending === undefined);
+    const error = isOurs
       ? null
       : Object.assign(new Error('write after end'), { code: 'ERR_STREAM_WRITE_AFTER_END' });
     if (done !== undefined) process.nextTick(done, error);
-    return isRefused;
+    return isOurs;
   }
 
   #whenFinished(done: Done | undefined): void {

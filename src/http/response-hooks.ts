@@ -23,9 +23,17 @@ export interface ResponseHook {
   beforeEnd?(hasBegun: boolean): undefined | Promise<void>;
   /** No byte that would complete the response may leave before `beforeEnd` is through. */
   readonly withholdsLastBytes?: boolean;
+  /**
+   * What is sent instead of the handler's response. Asked when its head is about to leave, and again at its end while
+   * nothing has left; the hooks hear the handler's response all the same, and it goes no further.
+   */
+  instead?(): Replacement | undefined;
   /** The connection closed and `end()` was not called; it still may be. */
   closedEarly?(): void;
 }
+
+/** Answers on a response that has the handler's status and headers; `reset` takes the headers off that came from below. */
+export type Replacement = (res: ServerResponse, reset: () => void) => void;
 
 interface Step {
   readonly hook: ResponseHook;
@@ -48,9 +56,26 @@ export class ResponseHooks {
     return this.#failure !== undefined;
   }
 
-  /** Answers in the handler's place, by what failed first. */
-  sendRefusal(res: ServerResponse): void {
-    const { phase, error } = this.#failure ?? { phase: 'response', error: undefined };
+  /** What answers in the handler's place: a refusal, by what failed first, or what a hook has to say. */
+  instead(): Replacement | undefined {
+    if (this.#failure === undefined) {
+      for (const hook of this.#hooks) {
+        const replacement = hook.instead?.();
+        if (replacement !== undefined) return replacement;
+      }
+      return undefined;
+    }
+    return (res, reset) => {
+      reset();
+      this.#refuse(res, this.#failure);
+    };
+  }
+
+  #refuse(
+    res: ServerResponse,
+    failure: { readonly phase: Phase; readonly error: unknown } | undefined,
+  ): void {
+    const { phase, error } = failure ?? { phase: 'response', error: undefined };
     if (error instanceof RedisKitError && error.code === 'ERR_REDIS_KIT_SESSION_DATA') {
       sendProblem(res, {
         status: 500,

@@ -6,7 +6,7 @@ export type Argument = string | Buffer;
 /** What a script answers: Lua's integers, strings (as bytes), nil and arrays of them. */
 export type RawReply = number | Buffer | null | readonly RawReply[];
 
-/** The in-memory strings that a twin works on: what Redis keeps, without Redis. */
+/** The in-memory strings that a twin works on: what Redis keeps, and its channels, without Redis. */
 export interface Keyspace {
   get(key: string): Buffer | undefined;
   /** Throws a StoreError when the room is full and may not forget anything. */
@@ -16,6 +16,8 @@ export interface Keyspace {
   delete(key: string): boolean;
   /** Milliseconds that a key has left; undefined when it is not there. */
   ttl(key: string): number | undefined;
+  /** Tells whoever listens to a channel, as PUBLISH does. */
+  publish(channel: string, message: string): void;
 }
 
 /**

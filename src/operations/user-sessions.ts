@@ -1,10 +1,11 @@
 import type { Keyspace } from './operation.ts';
 import type { Found } from './reply.ts';
+import { packSortedSet, parseSortedSet } from './sorted-set.ts';
 
 /*
  * The index of a user's sessions: a sorted set whose scores are the ms until which each may live, so that it can be
  * cleaned without looking at them. A member is when the session was made, in 15 digits, and its handle: members
- * sort by age. The twin keeps it as a JSON array of [score, member], sorted as Redis sorts.
+ * sort by age.
  */
 
 /**
@@ -38,8 +39,7 @@ export class UserSessions {
   readonly #scores: Map<string, number>;
 
   constructor(memory: Keyspace, key: string, now: number) {
-    const value = memory.get(key);
-    const entries = value === undefined ? [] : parse(value);
+    const entries = parseSortedSet(memory.get(key));
     this.found = entries === undefined ? 'corrupt' : 'fine';
     this.#memory = memory;
     this.#key = key;
@@ -63,20 +63,11 @@ export class UserSessions {
 
   save(): void {
     const entries = [...this.#scores].map(([member, score]) => [score, member] as const);
-    entries.sort(([a, one], [b, other]) => a - b || (one < other ? -1 : 1));
-    const last = entries.at(-1)?.[0];
-    if (last === undefined) this.#memory.delete(this.#key);
-    else this.#memory.set(this.#key, Buffer.from(JSON.stringify(entries)), last - this.#now);
-  }
-}
-
-type Entry = readonly [score: number, member: string];
-
-function parse(value: Buffer): readonly Entry[] | undefined {
-  try {
-    const entries: unknown = JSON.parse(value.toString());
-    return Array.isArray(entries) ? (entries as readonly Entry[]) : undefined;
-  } catch {
-    return undefined;
+    if (entries.length === 0) {
+      this.#memory.delete(this.#key);
+      return;
+    }
+    const last = Math.max(...this.#scores.values());
+    this.#memory.set(this.#key, packSortedSet(entries), last - this.#now);
   }
 }

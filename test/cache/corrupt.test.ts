@@ -1,7 +1,8 @@
 import express from 'express';
 import { RESP_TYPES } from 'redis';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type CacheEntry, packEntry, unpackEntry } from '../../src/cache/entry.ts';
+import { cachedResponse, packInfo, unpackResponse } from '../../src/cache/cached-response.ts';
+import { type Envelope, packEnvelope, unpackEnvelope } from '../../src/cache/entry.ts';
 import { redisUrl } from '../support/context.ts';
 import { eventsOf, kitForTest } from '../support/kits.ts';
 import { connectPlainClient, type PlainClient } from '../support/plain-client.ts';
@@ -9,16 +10,30 @@ import { until } from '../support/until.ts';
 import { send, serve } from '../support/web.ts';
 import { loadCacheScripts } from './scripts.ts';
 
-/** What an entry in Redis begins with: magic, version, stored and ttl. */
-const HEADER = 14;
-const ENTRY: CacheEntry = {
+/** What an entry in Redis begins with: magic, version, times and sequence. */
+const HEADER = 28;
+const RESPONSE = cachedResponse({
   status: 200,
   headers: [
     ['Content-Type', 'text/plain'],
     ['X-Several', ['1', '2']],
   ],
-  vary: [['accept', 'text/html']],
+  vary: { names: 'accept', id: 'sixteen-letters-' },
+  isForAll: false,
   body: Buffer.from([0, 255, 10]),
+});
+const LIFETIME = {
+  freshMs: 1_000,
+  staleWhileRevalidateMs: 20,
+  staleIfErrorMs: 30,
+  ageMs: 40,
+  isStrict: false,
+};
+const ENVELOPE: Envelope = {
+  names: ['all', 'tag:a'],
+  lifetime: LIFETIME,
+  info: packInfo(RESPONSE),
+  body: RESPONSE.body,
 };
 
 let client: PlainClient;
@@ -35,11 +50,15 @@ async function start() {
   const kit = kitForTest({ url: redisUrl() });
   let runs = 0;
   const app = express();
-  app.get('/', kit.cache({ ttl: '1m' }), (_req, res) => void res.send(`body ${++runs}`));
+  app.get(
+    '/',
+    kit.cache({ ttl: '1m', local: false, singleFlight: false }),
+    (_req, res) => void res.send(`body ${++runs}`),
+  );
   const address = await serve(app);
   await send(address);
   expect((await send(address)).text).toBe('body 1');
-  const [key = ''] = await client.keys(`${kit.prefix}:cache:*`);
+  const [key = ''] = await client.keys(`${kit.prefix}:cache:{127*}`);
   return { kit, address, key };
 }
 
@@ -61,6 +80,7 @@ const replaced = (at: number, ...bytes: readonly number[]) => {
 };
 const cut = (length: number) => (value: Buffer) => value.subarray(0, length);
 const meta = (text: string) => (value: Buffer) => withMeta(value, text);
+const info = (text: string) => meta(`[[],0,0,0,0,${text},6]`);
 
 describe('a cache entry that cannot be read', () => {
   it.each<[string, (value: Buffer) => Buffer]>([
@@ -79,17 +99,25 @@ describe('a cache entry that cannot be read', () => {
     ['meta that is no JSON', meta('[200,')],
     ['meta that is no array', meta('{"status":200}')],
     ['an empty meta', meta('[]')],
-    ['a status that is no number', meta('["200",[],[],6]')],
-    ['a status that cannot be sent', meta('[99999,[],[],6]')],
-    ['a status that ends nothing', meta('[101,[],[],6]')],
-    ['headers that are no list', meta('[200,{},[],6]')],
-    ['a header that is no pair', meta('[200,[["a"]],[],6]')],
-    ['a header whose name cannot be sent', meta('[200,[["a b","c"]],[],6]')],
-    ['a header whose value cannot be sent', meta('[200,[["a","b\\r\\nc: d"]],[],6]')],
-    ['a header whose value is a number', meta('[200,[["a",1]],[],6]')],
-    ['a header with a nested list', meta('[200,[["a",[["b"]]]],[],6]')],
-    ['vary that is no list', meta('[200,[],null,6]')],
-    ['vary whose value is a list', meta('[200,[],[["a",["b"]]],6]')],
+    ['names that are no list', meta('[1,0,0,0,0,[200,[],"","",0],6]')],
+    ['a window that is no number', meta('[[],"x",0,0,0,[200,[],"","",0],6]')],
+    ['a window below zero', meta('[[],0,-1,0,0,[200,[],"","",0],6]')],
+    ['an age that is no number', meta('[[],0,0,null,0,[200,[],"","",0],6]')],
+    ['a strictness that is none', meta('[[],0,0,0,2,[200,[],"","",0],6]')],
+    ['a length that is not its own', meta('[[],0,0,0,0,[200,[],"","",0],7]')],
+    ['what is no response', meta('[[],0,0,0,0,"value",6]')],
+    ['a status that is no number', info('["200",[],"","",0]')],
+    ['a status that cannot be sent', info('[99999,[],"","",0]')],
+    ['a status that ends nothing', info('[101,[],"","",0]')],
+    ['headers that are no list', info('[200,{},"","",0]')],
+    ['a header that is no pair', info('[200,[["a"]],"","",0]')],
+    ['a header whose name cannot be sent', info('[200,[["a b","c"]],"","",0]')],
+    ['a header whose value cannot be sent', info('[200,[["a","b\\r\\nc: d"]],"","",0]')],
+    ['a header whose value is a number', info('[200,[["a",1]],"","",0]')],
+    ['a header with a nested list', info('[200,[["a",[["b"]]]],"","",0]')],
+    ['vary that is no text', info('[200,[],null,"",0]')],
+    ['a variant that is no text', info('[200,[],"",1,0]')],
+    ['an unknown reach', info('[200,[],"","",2]')],
   ])('counts as a miss, is told once and is repaired: %s', async (_, spoil) => {
     const { kit, address, key } = await start();
     const errors = eventsOf(kit, 'error');
@@ -128,16 +156,17 @@ describe('a cache entry that cannot be read', () => {
 
 describe('an entry', () => {
   it('is read as it was packed, its body a view of the same bytes', () => {
-    const packed = packEntry(ENTRY);
-    const entry = unpackEntry(packed);
-    expect(entry).toEqual(ENTRY);
-    expect(entry?.body.buffer).toBe(packed.buffer);
+    const packed = packEnvelope(ENVELOPE);
+    const envelope = unpackEnvelope(packed, 900, 100);
+    expect(envelope).toEqual(ENVELOPE);
+    expect(envelope?.body.buffer).toBe(packed.buffer);
+    expect(unpackResponse(envelope?.info, ENVELOPE.body)).toEqual(RESPONSE);
   });
 
   it('is nothing when any one byte of its meta is missing, or any of its tail', () => {
-    const packed = packEntry(ENTRY);
+    const packed = packEnvelope(ENVELOPE);
     for (let length = 0; length < packed.length; length++) {
-      expect(unpackEntry(packed.subarray(0, length))).toBeUndefined();
+      expect(unpackEnvelope(packed.subarray(0, length), 0, 0)).toBeUndefined();
     }
   });
 });

@@ -118,12 +118,16 @@ describeOnBothEngines('a cached response', (url) => {
   it('says that it is a hit and a miss (RFC 9211), under the name that was chosen or not at all', async () => {
     const handler: RequestHandler = (_req, res) => void res.send('body');
     const named = await cached(handler, { cacheStatus: 'shop-cache' });
-    expect((await send(`${named.address}/a`)).headers['cache-status']).toBe('shop-cache; fwd=uri-miss');
+    expect((await send(`${named.address}/a`)).headers['cache-status']).toBe(
+      'shop-cache; fwd=uri-miss; stored',
+    );
     expect((await send(`${named.address}/a`)).headers['cache-status']).toMatch(
       /^shop-cache; hit; ttl=(60|59)$/,
     );
     const usual = await cached(handler);
-    expect((await send(`${usual.address}/a`)).headers['cache-status']).toBe('redis-kit; fwd=uri-miss');
+    expect((await send(`${usual.address}/a`)).headers['cache-status']).toBe(
+      'redis-kit; fwd=uri-miss; stored',
+    );
     const silent = await cached(handler, { cacheStatus: false });
     for (const answer of [await send(`${silent.address}/a`), await send(`${silent.address}/a`)]) {
       expect(answer.headers['cache-status']).toBeUndefined();

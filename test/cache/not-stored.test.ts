@@ -42,7 +42,6 @@ describeOnBothEngines('a response is not stored', (url) => {
     ['that sets a cookie', (_req, res) => void res.cookie('a', 'b').send('body'), 'set-cookie'],
     ['that says no-store', withHeader('Cache-Control', 'no-store'), 'no-store'],
     ['that says private', withHeader('Cache-Control', 'max-age=60, Private'), 'private'],
-    ['that is private in part', withHeader('Cache-Control', 'private="x-name, y"'), 'private'],
     ['that says no-cache', withHeader('Cache-Control', ['max-age=1', 'no-cache']), 'no-cache'],
     ['that varies on everything', withHeader('Vary', 'Accept, *'), 'vary'],
     ['that is one part', withHeader('Content-Range', 'bytes 0-3/9'), 'partial'],
@@ -160,7 +159,6 @@ function expectCutOff(error: unknown): void {
 
 describe('kit.cache', () => {
   it.each([
-    [{}, '`ttl`'],
     [{ ttl: 0 }, '`ttl` is 0'],
     [{ ttl: '1 minute' }, "`ttl` is '1 minute'"],
     [{ ttl: '1m', maxBody: 0 }, '`maxBody` is 0'],
@@ -168,9 +166,9 @@ describe('kit.cache', () => {
     [{ ttl: '1m', cacheStatus: 'a b' }, '`cacheStatus`'],
     [{ ttl: '1m', cacheStatus: 1 }, '`cacheStatus` is 1'],
     [{ ttl: '1m', skip: true }, '`skip` is true'],
-    [{ ttl: '1m', staleWhileRevalidate: '5m' }, 'unknown option `staleWhileRevalidate`'],
+    [{ ttl: '1m', staleWhileRevalidate: 0 }, '`staleWhileRevalidate` is 0'],
     [{ tll: '1m' }, 'did you mean `ttl`?'],
-    [undefined, 'options must be an object'],
+    [null, 'options must be an object'],
   ])('refuses options that cannot be: %j', (options, part) => {
     const kit = kitForTest({ url: 'memory:' });
     expect(() => kit.cache(options as CacheOptions)).toThrow(part);

@@ -1,4 +1,6 @@
+import { cacheFillEnd } from '../../src/operations/cache-fill.ts';
 import { cacheRead } from '../../src/operations/cache-read.ts';
+import { cachePurge, cacheVersions } from '../../src/operations/cache-versions.ts';
 import { cacheWrite } from '../../src/operations/cache-write.ts';
 import { withPlainClient } from '../support/plain-client.ts';
 
@@ -9,6 +11,7 @@ import { withPlainClient } from '../support/plain-client.ts';
 export async function loadCacheScripts(url: string): Promise<void> {
   if (url === 'memory:') return;
   await withPlainClient(url, async (client) => {
-    for (const { lua } of [cacheRead, cacheWrite]) await client.scriptLoad(lua);
+    for (const { lua } of [cacheRead, cacheWrite, cacheVersions, cachePurge, cacheFillEnd])
+      await client.scriptLoad(lua);
   });
 }

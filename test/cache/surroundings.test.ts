@@ -9,7 +9,6 @@ import { withPlainClient } from '../support/plain-client.ts';
 import { startRedis } from '../support/servers.ts';
 import { until } from '../support/until.ts';
 import { send, serve } from '../support/web.ts';
-import { countCommands } from '../support/wire.ts';
 import { loadCacheScripts } from './scripts.ts';
 
 const TEXT = 'a text that is worth compressing, '.repeat(100);
@@ -141,34 +140,14 @@ describeWithServers('the cache on Redis', () => {
     return { server, kit, address: await serve(app) };
   }
 
-  it('costs one command for a hit and two for a miss', async () => {
-    const { server, kit, address } = await start(5_000);
-    const stored = eventsOf(kit, 'cache:stored');
-    const isStored = (count: number) => until('it is stored', () => stored.length === count);
-    await send(`${address}/warm-up`);
-    await isStored(1);
-    await send(`${address}/warm-up`);
-    const names = async (work: () => Promise<unknown>) => {
-      const commands = await countCommands(server.url, work);
-      return commands.map(([name]) => name).filter((name) => name !== 'PING');
-    };
-    expect(await names(() => send(`${address}/warm-up`))).toEqual(['EVALSHA']);
-    const miss = async () => {
-      await send(`${address}/miss`);
-      await isStored(2);
-    };
-    expect(await names(miss)).toEqual(['EVALSHA', 'EVALSHA']);
-    expect(await names(() => send(`${address}/miss`, { method: 'POST' }))).toEqual([]);
-  });
-
   it('gives every key a TTL', async () => {
     const { server, address } = await start(5_000);
     await send(`${address}/a`);
     await send(`${address}/a`);
     await withPlainClient(server.url, async (client) => {
-      const [key = ''] = await client.keys('*');
-      expect(await client.pTTL(key)).toBeGreaterThan(50_000);
-      expect(await client.pTTL(key)).toBeLessThanOrEqual(60_000);
+      const keys = await client.keys('*');
+      expect(keys).toHaveLength(4);
+      for (const key of keys) expect(await client.pTTL(key), key).toBeGreaterThan(50_000);
     });
   });
 

@@ -98,18 +98,30 @@ describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
   });
 
   fresh('keeps bytes as they are', async () => {
-    const key = [keys().cache('page')];
+    const { entry, fill } = keys().cache('page');
     const payload = Buffer.from(Array.from({ length: 512 }, (_, byte) => byte % 256));
-    expect(await engine().run(cacheRead, key, undefined)).toMatchObject({ payload: null, found: 'fine' });
-    expect(await engine().run(cacheWrite, key, { ttl: HOUR, payload })).toBe(true);
-    later(1_500);
-    expect(await engine().run(cacheRead, key, undefined)).toMatchObject({
+    const asked = { names: '', minSequence: 0, token: '', lease: 0 };
+    const read = () => engine().run(cacheRead, [entry, fill], asked);
+    const made = {
+      fresh: HOUR,
+      keep: 2 * HOUR,
+      sequence: 7,
+      names: '',
+      variant: '',
+      maxVariants: 1,
       payload,
-      age: 1_500,
-      left: HOUR - 1_500,
+    };
+    const told = { token: '', channel: `${both.prefix}:none`, message: '' };
+    expect(await read()).toMatchObject({ payload: null, found: 'fine' });
+    expect(await engine().run(cacheWrite, [entry, fill], { ...made, ...told })).toMatchObject({
+      stored: true,
     });
-    later(HOUR - 1_500);
-    expect(await engine().run(cacheRead, key, undefined)).toMatchObject({ payload: null });
+    later(1_500);
+    expect(await read()).toMatchObject({ payload, age: 1_500, left: HOUR - 1_500, sequence: 7 });
+    later(HOUR);
+    expect(await read()).toMatchObject({ payload, left: -1_500 });
+    later(HOUR);
+    expect(await read()).toMatchObject({ payload: null });
   });
 
   fresh('grants a lock to one, with a fence that only grows', async () => {

@@ -1,6 +1,9 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, it } from 'vitest';
+import { cacheBound } from '../../src/operations/cache-bound.ts';
+import { cacheFillEnd, cacheFillRenew } from '../../src/operations/cache-fill.ts';
 import { cacheRead } from '../../src/operations/cache-read.ts';
+import { cachePurge, cacheVersions } from '../../src/operations/cache-versions.ts';
 import { cacheWrite } from '../../src/operations/cache-write.ts';
 import { fixedWindow } from '../../src/operations/fixed-window.ts';
 import { limitRefund } from '../../src/operations/limit-refund.ts';
@@ -19,6 +22,8 @@ import { type BothEngines, startBothEngines } from '../support/both-engines.ts';
 import { S, type Step, spoil, turnClock, World } from './world.ts';
 
 let both: BothEngines;
+
+const VARIANTS = ['variant-------01', 'variant-------02', 'variant-------03'];
 
 function check(steps: fc.Arbitrary<Step>, numRuns: number): Promise<void> {
   return fc.assert(
@@ -218,17 +223,105 @@ describe('script and twin give the same replies and keep the same bytes', () => 
     );
   });
 
-  it('for cached responses', async () => {
-    const key = (world: World) => [world.keys.cache('id')];
-    const read: Step = async (world) => void (await world.compare(cacheRead, key(world), undefined));
-    const write = fc.tuple(fc.constantFrom(100 * S, 1_000 * S), fc.uint8Array({ maxLength: 300 })).map(
-      ([ttl, payload]): Step =>
+  it('for cached responses, their variants and who makes them', async () => {
+    const keys = (world: World, variant: string) => {
+      const { entry, fill, variant: variantKey } = world.keys.cache('id');
+      return variant === '' ? [entry, fill] : [entry, fill, variantKey(variant)];
+    };
+    const all = (world: World) => [
+      ...keys(world, ''),
+      ...VARIANTS.flatMap((each) => keys(world, each)[2] ?? []),
+    ];
+    const span = fc.constantFrom(100 * S, 1_000 * S);
+    const names = fc.constantFrom('', 'accept', 'accept,accept-language');
+    const token = fc.constantFrom('', 'ann', 'bob');
+    const sequence = fc.constantFrom(0, 5, 2 ** 50 + 1);
+    const variant = fc.constantFrom(...VARIANTS);
+    const told = { channel: 'outside-channel', message: 'm' };
+    const read = fc.tuple(names, variant, sequence, token, span).map(
+      ([vary, which, minSequence, owner, lease]): Step =>
         async (world) => {
-          await world.compare(cacheWrite, key(world), { ttl, payload: Buffer.from(payload) });
+          const args = { names: vary, minSequence, token: owner, lease };
+          await world.compare(cacheRead, keys(world, vary === '' ? '' : which), args);
+        },
+    );
+    const write = fc
+      .tuple(
+        names,
+        variant,
+        sequence,
+        token,
+        span,
+        span,
+        fc.uint8Array({ maxLength: 300 }),
+        fc.constantFrom(1, 2),
+      )
+      .map(
+        ([vary, which, made, owner, fresh, stale, payload, maxVariants]): Step =>
+          async (world) => {
+            await world.compare(cacheWrite, keys(world, vary === '' ? '' : which), {
+              ...{ ...told, token: owner, fresh, keep: fresh + stale, sequence: made, names: vary },
+              ...{ variant: vary === '' ? '' : which, maxVariants, payload: Buffer.from(payload) },
+            });
+          },
+      );
+    const renew = fc.tuple(token, span).map(
+      ([owner, lease]): Step =>
+        async (world) =>
+          void (await world.compare(cacheFillRenew, [world.keys.cache('id').fill], { token: owner, lease })),
+    );
+    const end = fc.tuple(token, fc.constantFrom(0, 100 * S)).map(
+      ([owner, passing]): Step =>
+        async (world) => {
+          const args = { ...told, token: owner, passing };
+          await world.compare(cacheFillEnd, [world.keys.cache('id').fill], args);
         },
     );
     await check(
-      fc.oneof({ weight: 4, arbitrary: fc.oneof(fc.constant(read), write, turnClock) }, spoil(key)),
+      fc.oneof({ weight: 6, arbitrary: fc.oneof(read, write, renew, end, turnClock) }, spoil(all)),
+      250,
+    );
+  });
+
+  it('for what invalidates cached responses', async () => {
+    const keys = (world: World, names: readonly string[]) => [
+      world.keys.cacheVersion('sequence'),
+      ...names.map((name) => world.keys.cacheVersion(name)),
+    ];
+    const names = fc.subarray(['all', 'tag:a', 'tag:b'], { minLength: 1 });
+    const read = fc.tuple(names, fc.constantFrom(100 * S, 10_000 * S)).map(
+      ([some, ttl]): Step =>
+        async (world) =>
+          void (await world.compare(cacheVersions, keys(world, some), { ttl })),
+    );
+    const purge = fc.tuple(names, fc.boolean()).map(
+      ([some, soft]): Step =>
+        async (world) => {
+          const args = { soft, channel: 'outside-channel', names: '[]' };
+          await world.compare(cachePurge, keys(world, some), args);
+        },
+    );
+    const all = (world: World) => keys(world, ['all', 'tag:a', 'tag:b']);
+    await check(fc.oneof({ weight: 6, arbitrary: fc.oneof(read, purge, turnClock) }, spoil(all)), 150);
+  });
+
+  it('for the bounds of a policy', async () => {
+    const key = (world: World) => [world.keys.cachePolicy('pages')];
+    const note = fc.tuple(
+      fc.constantFrom('a', 'b', 'c', 'd'),
+      fc.constantFrom(100 * S, 1_000 * S),
+      fc.constantFrom(1, 3),
+    );
+    const bound = note.map(
+      ([member, lifeMs, maxEntries]): Step =>
+        async (world) =>
+          void (await world.compare(cacheBound, key(world), { member, lifeMs, maxEntries })),
+    );
+    await check(
+      fc.oneof(
+        { weight: 6, arbitrary: fc.oneof(bound, turnClock) },
+        { weight: 1, arbitrary: spoil(key, false) },
+      ),
       100,
     );
   });

@@ -1,0 +1,271 @@
+import { randomBytes } from 'node:crypto';
+import { LRUCache } from 'lru-cache';
+import type { Budget } from '../engine/budget.ts';
+import { type Entry, usabilityOf } from './entry.ts';
+import {
+  EntryStore,
+  type EntryStoreDeps,
+  type Finding,
+  type Lease,
+  NO_LEASE,
+  type Place,
+} from './entry-store.ts';
+import { Fill } from './fill.ts';
+import { type Flight, Flights } from './flights.ts';
+import { LocalCopies } from './local-copies.ts';
+import type { WakeUps } from './wake-ups.ts';
+
+/** How a user of the room looks things up. */
+export interface LookupSettings<Content> {
+  readonly singleFlight: { readonly leaseMs: number; readonly waitMs: number } | undefined;
+  readonly local: { readonly copies: LocalCopies<Content>; readonly maxAgeMs: number } | undefined;
+}
+
+export interface Lookup<Content> {
+  readonly place: Place<Content>;
+  /** Whether what was found may answer this caller. */
+  accepts(entry: Entry<Content>): boolean;
+  readonly budget?: Budget | undefined;
+}
+
+/**
+ * An entry, and how it came: `hit`, `stale` (with the way to make it anew, where that is this caller's to do),
+ * `collapsed` (made for another request at the same time). Or a fill: the caller is to make it, and may fall back on
+ * what is stale when it fails.
+ */
+export type Answer<Content> =
+  | { readonly how: 'hit' | 'collapsed'; readonly entry: Entry<Content> }
+  | {
+      readonly how: 'stale';
+      readonly entry: Entry<Content>;
+      readonly refresh: (() => Promise<Fill<Content>>) | undefined;
+    }
+  | { readonly how: 'make'; readonly fill: Fill<Content>; readonly fallback: Entry<Content> | undefined };
+
+export interface CacheRoomDeps extends EntryStoreDeps {
+  readonly wakeUps: WakeUps;
+}
+
+/** How old what is known of purges may be where no copies are held. */
+const DEFAULT_MAX_AGE_MS = 5_000;
+
+/** Versions are kept for this long at least while something is made: its own lifetime is not known yet. */
+const WHILE_MAKING_MS = 60_000;
+
+const MAX_PASSING = 10_000;
+
+/** Reads through: finds what is stored, or lets one caller make it while the others wait. */
+export class CacheRoom<Content> {
+  /** The copies of all who set no bounds of their own. */
+  readonly shared: LocalCopies<Content>;
+  readonly #deps: CacheRoomDeps;
+  readonly #store: EntryStore;
+  readonly #flights = new Flights<Content>();
+  readonly #copies: Set<LocalCopies<Content>>;
+  /** By key: until when nobody needs to wait, since nothing that is made there is stored. */
+  readonly #passing = new LRUCache<string, number>({ max: MAX_PASSING });
+
+  constructor(deps: CacheRoomDeps, sharedBytes: number) {
+    this.#deps = deps;
+    this.#store = new EntryStore(deps);
+    this.shared = new LocalCopies(sharedBytes);
+    this.#copies = new Set([this.shared]);
+  }
+
+  now(): number {
+    return this.#deps.now();
+  }
+
+  /** Copies within bounds of their own. */
+  ownCopies(maxBytes: number): LocalCopies<Content> {
+    const copies = new LocalCopies<Content>(maxBytes);
+    this.#copies.add(copies);
+    return copies;
+  }
+
+  /** Purges are not heard for now. */
+  forgetCopies(): void {
+    for (const copies of this.#copies) copies.clear();
+  }
+
+  /** What is held here and may be used now. Asks nobody, and is all that most requests need. */
+  held({ local }: LookupSettings<Content>, key: string): Entry<Content> | undefined {
+    const entry = local?.copies.get(key);
+    if (local === undefined || entry === undefined) return undefined;
+    if (entry.readAt > this.#deps.now() - local.maxAgeMs) return entry;
+    local.copies.forget(key);
+    return undefined;
+  }
+
+  /** What is stored, fresh or stale, for who will not make anything. */
+  async peek(
+    lookup: Lookup<Content>,
+    settings: LookupSettings<Content>,
+  ): Promise<Entry<Content> | undefined> {
+    const { finding } = await this.#find(lookup, { ...settings, singleFlight: undefined });
+    const { entry } = finding;
+    if (entry === undefined || !lookup.accepts(entry)) return undefined;
+    const usability = usabilityOf(entry, this.now());
+    return usability === 'fresh' || usability === 'stale' ? entry : undefined;
+  }
+
+  /** Trouble with the store is told, and never an error: the caller makes what it asked for. */
+  async obtain(lookup: Lookup<Content>, settings: LookupSettings<Content>): Promise<Answer<Content>> {
+    const { place } = lookup;
+    const until = this.now() + (settings.singleFlight?.waitMs ?? 0);
+    if (settings.singleFlight === undefined) return this.#lead(lookup, settings, undefined, until);
+    for (;;) {
+      if (this.#isPassing(place)) return this.#make(lookup, settings, undefined);
+      const key = place.localKey();
+      const flight = this.#flights.underWay(key);
+      if (flight === undefined) return this.#lead(lookup, settings, this.#flights.begin(key), until);
+      const isMadeAlready = flight.isMade;
+      const outcome = await flight.follow(until - this.now());
+      if (outcome === undefined || outcome.kind === 'pass') return this.#make(lookup, settings, undefined);
+      if (outcome.kind === 'error') throw outcome.error;
+      if (outcome.kind === 'retry') continue;
+      const { entry, isMade } = outcome;
+      if (!lookup.accepts(entry)) {
+        // It varies, as is known only now: those who ask for another variant wait for each other.
+        if (place.localKey() !== key) continue;
+        return this.#lead(lookup, settings, undefined, until);
+      }
+      if (isMade && !isMadeAlready) return { how: 'collapsed', entry };
+      const isFresh = isMade || usabilityOf(entry, this.now()) === 'fresh';
+      return isFresh ? { how: 'hit', entry } : { how: 'stale', entry, refresh: undefined };
+    }
+  }
+
+  /** A fill for what is stale; undefined where it is another's to make, or somebody has made it already. */
+  async refresh(
+    lookup: Lookup<Content>,
+    settings: LookupSettings<Content>,
+  ): Promise<Fill<Content> | undefined> {
+    const { finding, lease } = await this.#find(lookup, settings);
+    const { entry } = finding;
+    if (entry !== undefined) this.#hold(lookup.place, settings, entry);
+    const isFresh = entry !== undefined && usabilityOf(entry, this.now()) === 'fresh';
+    const isOurs = finding.lease === 'granted' || (settings.singleFlight === undefined && !isFresh);
+    return isOurs ? this.#fill(lookup, settings, undefined, lease) : undefined;
+  }
+
+  /** For who makes it whatever is stored. */
+  fillOf(lookup: Lookup<Content>, settings: LookupSettings<Content>): Promise<Fill<Content>> {
+    return this.#fill(lookup, settings, undefined, NO_LEASE);
+  }
+
+  async #lead(
+    lookup: Lookup<Content>,
+    settings: LookupSettings<Content>,
+    flight: Flight<Content> | undefined,
+    until: number,
+  ): Promise<Answer<Content>> {
+    const { place } = lookup;
+    const wakeUp = this.#deps.wakeUps.expect(place.keys.fill);
+    try {
+      for (;;) {
+        const { finding, lease } = await this.#find(lookup, settings);
+        const found = this.#judge(lookup, settings, finding, lease, flight);
+        if (found !== undefined && found.how !== 'fallback') return found;
+        const fallback = found?.entry;
+        if (finding.lease === 'passing') {
+          this.#pass(place, finding.leaseLeftMs);
+          flight?.settle({ kind: 'pass' });
+          return await this.#make(lookup, settings, undefined, fallback);
+        }
+        const waitMs = Math.min(finding.leaseLeftMs, until - this.now());
+        if (finding.lease !== 'held' || waitMs <= 0) {
+          return await this.#make(lookup, settings, flight, fallback, lease);
+        }
+        await wakeUp.wait(waitMs);
+      }
+    } catch (error) {
+      flight?.settle({ kind: 'retry' });
+      throw error;
+    } finally {
+      wakeUp.stop();
+    }
+  }
+
+  #judge(
+    lookup: Lookup<Content>,
+    settings: LookupSettings<Content>,
+    { entry, lease: state }: Finding<Content>,
+    lease: Lease,
+    flight: Flight<Content> | undefined,
+  ): Answer<Content> | { readonly how: 'fallback'; readonly entry: Entry<Content> } | undefined {
+    if (entry === undefined || !lookup.accepts(entry)) return undefined;
+    const usability = usabilityOf(entry, this.now());
+    if (usability === 'void') return undefined;
+    if (usability === 'fallback') return { how: 'fallback', entry };
+    this.#hold(lookup.place, settings, entry);
+    flight?.settle({ kind: 'entry', entry, isMade: false });
+    if (usability === 'fresh') return { how: 'hit', entry };
+    const isOurs = state === 'granted' || settings.singleFlight === undefined;
+    const refresh = isOurs ? () => this.#fill(lookup, settings, undefined, lease) : undefined;
+    return { how: 'stale', entry, refresh };
+  }
+
+  /** With the lease that was taken, or none. */
+  async #find(
+    { place, budget }: Lookup<Content>,
+    { singleFlight, local }: LookupSettings<Content>,
+  ): Promise<{ readonly finding: Finding<Content>; readonly lease: Lease }> {
+    const wanted =
+      singleFlight === undefined
+        ? NO_LEASE
+        : { token: randomBytes(12).toString('base64url'), leaseMs: singleFlight.leaseMs };
+    try {
+      const finding = await this.#store.find(place, wanted, local?.maxAgeMs ?? DEFAULT_MAX_AGE_MS, budget);
+      return { finding, lease: finding.lease === 'granted' ? wanted : NO_LEASE };
+    } catch (error) {
+      this.#store.failed(error);
+      return { finding: { entry: undefined, lease: 'none', leaseLeftMs: 0 }, lease: NO_LEASE };
+    }
+  }
+
+  async #make(
+    lookup: Lookup<Content>,
+    settings: LookupSettings<Content>,
+    flight: Flight<Content> | undefined,
+    fallback?: Entry<Content>,
+    lease = NO_LEASE,
+  ): Promise<Answer<Content>> {
+    return { how: 'make', fill: await this.#fill(lookup, settings, flight, lease), fallback };
+  }
+
+  async #fill(
+    { place, budget }: Lookup<Content>,
+    { local }: LookupSettings<Content>,
+    flight: Flight<Content> | undefined,
+    lease: Lease,
+  ): Promise<Fill<Content>> {
+    const maxAgeMs = local?.maxAgeMs ?? DEFAULT_MAX_AGE_MS;
+    const { versions } = this.#deps;
+    let snapshot = versions.known(place.names, maxAgeMs);
+    try {
+      snapshot ??= await versions.ask(place.names, WHILE_MAKING_MS, budget);
+    } catch (error) {
+      this.#store.failed(error);
+    }
+    const sequence = snapshot?.sequence;
+    const passing = (forMs: number) => this.#pass(place, forMs);
+    return new Fill(
+      { store: this.#store, versions, now: this.#deps.now },
+      { place, sequence, flight, lease, local, maxAgeMs, passing },
+    );
+  }
+
+  #hold(place: Place<Content>, { local }: LookupSettings<Content>, entry: Entry<Content>): void {
+    if (local !== undefined && this.#deps.versions.areHeard) local.copies.put(place.localKey(), entry);
+  }
+
+  #pass({ keys }: Place<Content>, forMs: number): void {
+    if (forMs > 0) this.#passing.set(keys.entry, this.now() + forMs);
+    else this.#passing.delete(keys.entry);
+  }
+
+  #isPassing({ keys }: Place<Content>): boolean {
+    return (this.#passing.get(keys.entry) ?? Number.NEGATIVE_INFINITY) > this.now();
+  }
+}

@@ -1,0 +1,66 @@
+import { validateHeaderName, validateHeaderValue } from 'node:http';
+import { validatorsOf } from '../http/conditional.ts';
+import { areTexts, isText } from './entry.ts';
+
+export type Header = readonly [name: string, value: string | readonly string[]];
+
+/** A stored response. */
+export interface CachedResponse {
+  readonly status: number;
+  /** Names spelled as they were sent; in their order. */
+  readonly headers: readonly Header[];
+  /** The same as `writeHead` takes them fastest: names and values in turn. */
+  readonly flat: readonly (string | string[])[];
+  readonly etag: string | undefined;
+  readonly lastModified: string | undefined;
+  readonly date: string | undefined;
+  /** The request headers that it varies on, and the values it is for, hashed. Both empty where it does not vary. */
+  readonly vary: { readonly names: string; readonly id: string };
+  /** Whether it may answer a request with Authorization (RFC 9111, section 3.5). */
+  readonly isForAll: boolean;
+  readonly body: Buffer;
+}
+
+type Stored = Pick<CachedResponse, 'status' | 'headers' | 'vary' | 'isForAll' | 'body'>;
+
+export function cachedResponse({ status, headers, vary, isForAll, body }: Stored): CachedResponse {
+  const flat = headers.flatMap(([name, value]) => [name, typeof value === 'string' ? value : [...value]]);
+  const { etag, lastModified, date } = validatorsOf(headers);
+  return { status, headers, flat, etag, lastModified, date, vary, isForAll, body };
+}
+
+export function packInfo({ status, headers, vary, isForAll }: CachedResponse): unknown {
+  return [status, headers, vary.names, vary.id, isForAll ? 1 : 0];
+}
+
+/** Undefined for what cannot be sent. */
+export function unpackResponse(info: unknown, body: Buffer): CachedResponse | undefined {
+  if (!Array.isArray(info)) return undefined;
+  const [status, headers, names, id, isForAll]: unknown[] = info;
+  if (!isStatus(status) || !isText(names) || !isText(id) || (isForAll !== 0 && isForAll !== 1))
+    return undefined;
+  try {
+    if (!areHeaders(headers)) return undefined;
+  } catch {
+    return undefined;
+  }
+  return cachedResponse({ status, headers, vary: { names, id }, isForAll: isForAll === 1, body });
+}
+
+function isStatus(value: unknown): value is number {
+  return typeof value === 'number' && Number.isInteger(value) && value >= 200 && value <= 599;
+}
+
+function areHeaders(value: unknown): value is CachedResponse['headers'] {
+  return Array.isArray(value) && value.every(isHeader);
+}
+
+/** Throws on what Node would refuse to send, since by then the answer would have begun. */
+function isHeader(pair: unknown): boolean {
+  if (!Array.isArray(pair) || pair.length !== 2 || !isText(pair[0])) return false;
+  const [name, value] = pair as [string, unknown];
+  validateHeaderName(name);
+  if (!isText(value)) return areTexts(value) && value.every((line) => isHeader([name, line]));
+  validateHeaderValue(name, value);
+  return true;
+}

@@ -1,0 +1,197 @@
+import { type Entry, type Lifetime, usabilityOf } from './entry.ts';
+import type { Bound, EntryStore, Lease, Place } from './entry-store.ts';
+import type { Flight } from './flights.ts';
+import type { LocalCopies } from './local-copies.ts';
+import type { Versions } from './versions.ts';
+
+/** Whatever is being made longer is not waited for by anybody any more. */
+const LONGEST_FILL_MS = 60_000;
+
+/** How long it is remembered that nothing was stored, so that those who come next do not queue. */
+export const PASSING_MS = 5_000;
+
+export interface FillDeps {
+  readonly store: EntryStore;
+  readonly versions: Versions;
+  readonly now: () => number;
+}
+
+/** How a fill began. */
+export interface FillStart<Content> {
+  readonly place: Place<Content>;
+  /** As it was before the making; undefined when it is not known, and nothing may be stored. */
+  readonly sequence: number | undefined;
+  /** Who waits for it in this process. */
+  readonly flight: Flight<Content> | undefined;
+  /** What tells other processes to wait. */
+  readonly lease: Lease;
+  readonly local: { readonly copies: LocalCopies<Content>; readonly maxAgeMs: number } | undefined;
+  /** How old what is known of purges may be. */
+  readonly maxAgeMs: number;
+  readonly passing: (forMs: number) => void;
+}
+
+export interface Made<Content> {
+  readonly content: Content;
+  readonly info: unknown;
+  readonly body: Buffer;
+  readonly lifetime: Lifetime;
+  readonly tags: readonly string[];
+  readonly variesOn: string;
+  readonly maxVariants: number;
+  readonly bound: Bound | undefined;
+}
+
+/** The making of what is not there, by the one who may. It ends once; what comes later is nothing. */
+export class Fill<Content> {
+  readonly #deps: FillDeps;
+  readonly #start: FillStart<Content>;
+  readonly #renewal: NodeJS.Timeout | undefined;
+  readonly #limit: NodeJS.Timeout;
+  #isOver = false;
+
+  constructor(deps: FillDeps, start: FillStart<Content>) {
+    this.#deps = deps;
+    this.#start = start;
+    const { token, leaseMs } = start.lease;
+    if (token !== '') this.#renewal = setInterval(() => this.#renew(), leaseMs / 3).unref();
+    this.#limit = setTimeout(() => this.release(), LONGEST_FILL_MS).unref();
+  }
+
+  get isOver(): boolean {
+    return this.#isOver;
+  }
+
+  /** Stores what was made; resolves to its size in bytes, or undefined when it was not stored. */
+  async store(made: Made<Content>): Promise<number | undefined> {
+    if (!this.#end()) return undefined;
+    const { place, sequence, flight, lease } = this.#start;
+    const { versions, store, now } = this.#deps;
+    if (flight !== undefined) flight.isMade = true;
+    const names = [...new Set([...place.names, ...made.tags])];
+    const { content, ...rest } = made;
+    const { lifetime, body, variesOn } = made;
+    place.learnVary(variesOn);
+    this.#start.passing(0);
+    const storedAt = now();
+    const entry = {
+      ...{ content, lifetime, bytes: body.length, readAt: storedAt, storedAt },
+      freshUntil: storedAt + lifetime.freshMs,
+    };
+    if (sequence === undefined) {
+      flight?.settle({ kind: 'entry', entry: { ...entry, sequence: 0, versions: [] }, isMade: true });
+      return undefined;
+    }
+    const lifeMs = lifetime.freshMs + Math.max(lifetime.staleIfErrorMs, lifetime.staleWhileRevalidateMs);
+    const known = versions.known(names, this.#start.maxAgeMs, lifeMs);
+    if (known !== undefined) this.#hold({ ...entry, sequence, versions: known.versions });
+    const making = { ...rest, names, sequence };
+    const [size] = await Promise.all([
+      this.#try(store.write(place, making, lease.token)),
+      known ?? this.#holdByAsking({ ...entry, sequence }, names, lifeMs),
+    ]);
+    return size;
+  }
+
+  /** Nothing of it may be stored: nobody is to wait for the like of it, for a while. */
+  pass(): void {
+    if (!this.#end()) return;
+    this.#start.passing(PASSING_MS);
+    this.#start.flight?.settle({ kind: 'pass' });
+    this.#giveBack(PASSING_MS);
+  }
+
+  /** It came to nothing, or to an error that somebody else may not meet: the next one is to try. */
+  abandon(): void {
+    if (!this.#end()) return;
+    this.#start.flight?.settle({ kind: 'retry' });
+    this.#giveBack(0);
+  }
+
+  /** Those who wait get a value that is not stored. */
+  share(content: Content): void {
+    const at = this.#deps.now();
+    const lifetime = { freshMs: 0, staleWhileRevalidateMs: 0, staleIfErrorMs: 0, ageMs: 0, isStrict: false };
+    const times = { readAt: at, storedAt: at, freshUntil: at };
+    this.#endWith({ content, lifetime, sequence: 0, versions: [], bytes: 0, ...times }, true);
+  }
+
+  /** Those who wait get what is stale, for want of a new one. */
+  fallBackOn(entry: Entry<Content>): void {
+    this.#endWith(entry, false);
+  }
+
+  fail(error: unknown): void {
+    if (!this.#end()) return;
+    this.#start.flight?.settle({ kind: 'error', error });
+    this.#giveBack(0);
+  }
+
+  /** It may go on and still be stored, but nobody waits for it any more. */
+  release(): void {
+    if (this.#isOver) return;
+    this.#stopTimers();
+    this.#start.flight?.settle({ kind: 'retry' });
+    this.#giveBack(0);
+  }
+
+  #endWith(entry: Entry<Content>, isMade: boolean): void {
+    if (!this.#end()) return;
+    this.#start.flight?.settle({ kind: 'entry', entry, isMade });
+    this.#giveBack(0);
+  }
+
+  #end(): boolean {
+    this.#stopTimers();
+    const wasOver = this.#isOver;
+    this.#isOver = true;
+    return !wasOver;
+  }
+
+  async #holdByAsking(
+    entry: Omit<Entry<Content>, 'versions'>,
+    names: readonly string[],
+    lifeMs: number,
+  ): Promise<void> {
+    const snapshot = await this.#try(this.#deps.versions.ask(names, lifeMs));
+    // Without an answer nobody can tell whether it was purged while it was made.
+    if (snapshot === undefined) this.#start.flight?.settle({ kind: 'pass' });
+    else this.#hold({ ...entry, versions: snapshot.versions });
+  }
+
+  #hold(entry: Entry<Content>): void {
+    const { flight, local, place } = this.#start;
+    if (usabilityOf(entry, this.#deps.now()) !== 'fresh') {
+      // Purged while it was made: who came after the purge must not get it.
+      flight?.settle({ kind: 'retry' });
+      return;
+    }
+    if (local !== undefined && this.#deps.versions.areHeard) local.copies.put(place.localKey(), entry);
+    flight?.settle({ kind: 'entry', entry, isMade: true });
+  }
+
+  #giveBack(passingMs: number): void {
+    const { place, lease } = this.#start;
+    if (lease.token === '') return;
+    void this.#try(this.#deps.store.endFill(place, lease.token, passingMs));
+  }
+
+  #renew(): void {
+    const { place, lease } = this.#start;
+    void this.#try(this.#deps.store.renewFill(place, lease));
+  }
+
+  #stopTimers(): void {
+    clearInterval(this.#renewal);
+    clearTimeout(this.#limit);
+  }
+
+  async #try<Result>(work: Promise<Result>): Promise<Result | undefined> {
+    try {
+      return await work;
+    } catch (error) {
+      this.#deps.store.failed(error);
+      return undefined;
+    }
+  }
+}

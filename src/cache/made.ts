@@ -1,0 +1,66 @@
+import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import { spelledNames } from '../http/response-head.ts';
+import { type CachedResponse, cachedResponse } from './cached-response.ts';
+import {
+  type Directives,
+  directivesOf,
+  isForAll,
+  reasonNotToStore,
+  storedHeaders,
+  updatedHeaders,
+} from './storable.ts';
+import { variantId, varyNames } from './vary.ts';
+
+/** Status and headers as a handler made them. */
+export interface MadeHead {
+  readonly status: number;
+  readonly headers: OutgoingHttpHeaders;
+  /** The names of the headers as they were written. */
+  readonly spelled: readonly string[];
+  readonly directives: Directives;
+}
+
+export function madeHead(res: ServerResponse): MadeHead {
+  // A copy: what is added from now on is not the handler's.
+  const headers = { ...res.getHeaders() };
+  return { status: res.statusCode, headers, spelled: spelledNames(res), directives: directivesOf(headers) };
+}
+
+/** What is stored of a response; `outer` has the headers that were there above the cache. */
+export function madeResponse(
+  { status, headers, spelled, directives }: MadeHead,
+  body: Buffer,
+  outer: ReadonlyMap<string, string>,
+  asked: IncomingHttpHeaders,
+): CachedResponse {
+  const names = varyNames(headers);
+  return cachedResponse({
+    status,
+    headers: storedHeaders(headers, outer, spelled, directives),
+    vary: { names, id: names === '' ? '' : variantId(names, asked) },
+    isForAll: isForAll(directives),
+    body,
+  });
+}
+
+/**
+ * A stored response that a 304 confirms and brings up to date, with its head as it is now; undefined when the 304 speaks
+ * of another, or says what forbids to keep it (RFC 9111, section 4.3.4).
+ */
+export function confirmedResponse(
+  { headers, spelled, directives }: MadeHead,
+  stored: CachedResponse,
+  outer: ReadonlyMap<string, string>,
+): { readonly head: MadeHead; readonly response: CachedResponse } | undefined {
+  if (headers.etag !== undefined && String(headers.etag) !== stored.etag) return undefined;
+  const merged = updatedHeaders(stored.headers, storedHeaders(headers, outer, spelled, directives));
+  const texts = Object.fromEntries(
+    merged.map(([name, value]) => [name.toLowerCase(), typeof value === 'string' ? value : [...value]]),
+  );
+  const all = directivesOf(texts);
+  const { status } = stored;
+  const rules = { statuses: new Set([status]), mayVaryOn: undefined, hasTtl: true };
+  if (reasonNotToStore(status, texts, all, rules) !== undefined) return undefined;
+  const head = { status, headers: texts, spelled: merged.map(([name]) => name), directives: all };
+  return { head, response: cachedResponse({ ...stored, headers: merged, isForAll: isForAll(all) }) };
+}

@@ -1,0 +1,95 @@
+import { OptionReader } from '../base/check.ts';
+import type { Duration } from '../base/duration.ts';
+import { ConfigError } from '../base/errors.ts';
+import type { LookupSettings } from './cache-room.ts';
+import type { Lifetime } from './entry.ts';
+import type { Bound } from './entry-store.ts';
+import type { LocalCopies } from './local-copies.ts';
+import { type CachePolicies, jitterOption, policyOption } from './policies.ts';
+import {
+  checkTags,
+  type LocalOptions,
+  resolveSharedOptions,
+  SHARED_OPTION_NAMES,
+  type SingleFlightOptions,
+} from './shared-options.ts';
+
+export interface RememberOptions {
+  /** How long a value stays fresh. Required, here or by the policy. */
+  readonly ttl?: Duration | undefined;
+  /** A policy of `createRedisKit({ cachePolicies })`, for what is not said here. */
+  readonly policy?: string | undefined;
+  /** For how long after that it is returned while it is loaded anew. Default: not at all. */
+  readonly staleWhileRevalidate?: Duration | undefined;
+  /** For how long after that it is returned when loading it anew fails. Default: not at all. */
+  readonly staleIfError?: Duration | undefined;
+  /** The part of `ttl`, from 0 to 1, that each value loses at random. Default 0. */
+  readonly jitter?: number | undefined;
+  /** What the value may be invalidated by; `context.tag()` adds to them. */
+  readonly tags?: readonly string[] | undefined;
+  /** One caller loads what others wait for, in all processes; false: each loads its own. */
+  readonly singleFlight?: false | SingleFlightOptions | undefined;
+  /** The copies held in the process; of its `maxBytes` only the kit's own store is used here. */
+  readonly local?: false | Pick<LocalOptions, 'maxAge'> | undefined;
+}
+
+export interface RememberSettings {
+  readonly ttl: number;
+  readonly staleWhileRevalidate: number;
+  readonly staleIfError: number;
+  readonly jitter: number;
+  readonly tags: readonly string[];
+  readonly bound: Bound | undefined;
+  readonly lookup: LookupSettings<string>;
+}
+
+const NAMES = [
+  ...['ttl', 'policy', 'staleWhileRevalidate', 'staleIfError', 'jitter', 'tags'],
+  ...SHARED_OPTION_NAMES,
+];
+
+export function resolveRememberOptions(
+  where: string,
+  options: Duration | RememberOptions,
+  policies: CachePolicies,
+  copies: LocalCopies<string>,
+): RememberSettings {
+  const given = typeof options === 'object' && options !== null ? options : { ttl: options };
+  const reader = new OptionReader(where, given, NAMES);
+  const policy = policyOption(reader, policies);
+  const { singleFlight, local } = resolveSharedOptions(reader);
+  if (local?.maxBytes !== undefined) {
+    throw new ConfigError(
+      `${where}: local: option \`maxBytes\` is of kit.cache; remembered values share one store`,
+    );
+  }
+  return {
+    ttl: policy === undefined ? reader.requiredDuration('ttl') : (reader.duration('ttl') ?? policy.ttl),
+    staleWhileRevalidate: reader.duration('staleWhileRevalidate') ?? policy?.staleWhileRevalidate ?? 0,
+    staleIfError: reader.duration('staleIfError') ?? 0,
+    jitter: jitterOption(reader) ?? policy?.jitter ?? 0,
+    tags: checkTags(`${where}: option \`tags\``, reader.value('tags')),
+    bound:
+      policy?.maxEntries === undefined ? undefined : { policy: policy.name, maxEntries: policy.maxEntries },
+    lookup: {
+      singleFlight,
+      local: local === undefined ? undefined : { copies, maxAgeMs: local.maxAgeMs },
+    },
+  };
+}
+
+/** How long a value that is stored now may be used. */
+export function valueLifetime({
+  ttl,
+  jitter,
+  staleWhileRevalidate,
+  staleIfError,
+}: RememberSettings): Lifetime {
+  return {
+    freshMs: Math.max(1, Math.round(ttl * (1 - jitter * Math.random()))),
+    staleWhileRevalidateMs: staleWhileRevalidate,
+    staleIfErrorMs: staleIfError,
+    ageMs: 0,
+    isStrict: false,
+  };
+}

@@ -1,0 +1,194 @@
+import { describe } from '../base/check.ts';
+import type { Duration } from '../base/duration.ts';
+import { asError, ConfigError, RedisKitError } from '../base/errors.ts';
+import type { CacheSubject } from '../base/events.ts';
+import type { Keys } from '../base/keys.ts';
+import type { Reporter } from '../base/reporter.ts';
+import type { CacheRoom, Lookup } from './cache-room.ts';
+import { type Entry, usabilityOf } from './entry.ts';
+import type { Place } from './entry-store.ts';
+import type { Fill } from './fill.ts';
+import type { CachePolicies } from './policies.ts';
+import {
+  type RememberOptions,
+  type RememberSettings,
+  resolveRememberOptions,
+  valueLifetime,
+} from './remember-options.ts';
+import { checkTags } from './shared-options.ts';
+import { ALL } from './versions.ts';
+
+/** What a `load` function gets. */
+export interface LoadContext {
+  /** Aborts when nobody waits for the value any more: the kit was closed, or it took a minute. */
+  readonly signal: AbortSignal;
+  /** What the value may be invalidated by, where only the load knows it. */
+  tag(...tags: string[]): void;
+}
+
+export type Load<Value> = (context: LoadContext) => Value | Promise<Value>;
+
+export interface ValuesDeps {
+  readonly keys: Keys;
+  readonly reporter: Reporter;
+  readonly values: CacheRoom<string>;
+  readonly policies: CachePolicies;
+  /** Aborts when the kit is closed. */
+  readonly closing: AbortSignal;
+}
+
+const LONGEST_LOAD_MS = 60_000;
+
+/** Values of the app's own, kept as JSON. */
+export class RememberedValues {
+  readonly #deps: ValuesDeps;
+
+  constructor(deps: ValuesDeps) {
+    this.#deps = deps;
+  }
+
+  async remember<Value>(key: string, options: Duration | RememberOptions, load: Load<Value>): Promise<Value> {
+    const { values, policies } = this.#deps;
+    const place = this.#placeOf('kit.remember', key);
+    const settings = resolveRememberOptions('kit.remember', options, policies, values.shared);
+    if (typeof load !== 'function') {
+      throw new ConfigError(`kit.remember: the load is ${describe(load)}; it must be a function`);
+    }
+    const held = values.held(settings.lookup, place.localKey());
+    if (held !== undefined && usabilityOf(held, values.now()) === 'fresh') {
+      this.#told('cache:hit', key);
+      return JSON.parse(held.content) as Value;
+    }
+    const lookup: Lookup<string> = { place, accepts: () => true };
+    const answer = await values.obtain(lookup, settings.lookup);
+    if (answer.how !== 'make') {
+      this.#told(`cache:${answer.how}`, key);
+      if (answer.how === 'stale') void this.#refresh(key, settings, answer.refresh, load);
+      return parsed(answer.entry.content) as Value;
+    }
+    this.#told('cache:miss', key);
+    return parsed(await this.#make(key, settings, answer.fill, answer.fallback, load)) as Value;
+  }
+
+  /** Loads and stores a value whatever is stored; false when it was not stored. Rejects when the load fails. */
+  async renew(where: string, key: string, options: RememberOptions, load: Load<unknown>): Promise<boolean> {
+    const place = this.#placeOf(where, key);
+    const { values, policies } = this.#deps;
+    const settings = resolveRememberOptions(where, options, policies, values.shared);
+    const fill = await values.fillOf({ place, accepts: () => true }, settings.lookup);
+    const { text, tags } = await this.#load(load, settings);
+    if (text === undefined) return false;
+    return (await this.#store(key, settings, fill, text, tags)) !== undefined;
+  }
+
+  async #refresh(
+    key: string,
+    settings: RememberSettings,
+    begin: (() => Promise<Fill<string>>) | undefined,
+    load: Load<unknown>,
+  ): Promise<void> {
+    if (begin === undefined) return;
+    try {
+      await this.#make(key, settings, await begin(), undefined, load);
+    } catch (error) {
+      // Nobody waits for it: what is stale was returned.
+      this.#deps.reporter.failure('cache', asError(error));
+    }
+  }
+
+  /** The JSON of the value, as everybody gets it; undefined for undefined, which is not stored. */
+  async #make(
+    key: string,
+    settings: RememberSettings,
+    fill: Fill<string>,
+    fallback: Entry<string> | undefined,
+    load: Load<unknown>,
+  ): Promise<string | undefined> {
+    try {
+      const { text, tags } = await this.#load(load, settings);
+      if (text === undefined) {
+        fill.share('');
+        this.#deps.reporter.events.emit('cache:skipped', { key, reason: 'undefined' });
+      } else void this.#store(key, settings, fill, text, tags);
+      return text;
+    } catch (error) {
+      if (fallback === undefined) {
+        fill.fail(error);
+        throw error;
+      }
+      fill.fallBackOn(fallback);
+      this.#deps.reporter.failure('cache', asError(error));
+      this.#told('cache:stale', key);
+      return fallback.content;
+    }
+  }
+
+  async #load(
+    load: Load<unknown>,
+    settings: RememberSettings,
+  ): Promise<{ readonly text: string | undefined; readonly tags: readonly string[] }> {
+    const tags = [...settings.tags];
+    const { keys, closing } = this.#deps;
+    const value = await load({
+      signal: AbortSignal.any([closing, AbortSignal.timeout(LONGEST_LOAD_MS)]),
+      tag: (...more) => void tags.push(...checkTags('context.tag: the tags', more)),
+    });
+    // Throws what JSON has no form for: whoever loads it is to know.
+    const text = JSON.stringify(value) as string | undefined;
+    return { text, tags: tags.map((tag) => keys.cacheName('tag', tag)) };
+  }
+
+  async #store(
+    key: string,
+    settings: RememberSettings,
+    fill: Fill<string>,
+    text: string,
+    tags: readonly string[],
+  ): Promise<number | undefined> {
+    const { bound } = settings;
+    const rest = { info: 'value', variesOn: '', maxVariants: 1, bound };
+    const made = { content: text, body: Buffer.from(text), lifetime: valueLifetime(settings), tags, ...rest };
+    const bytes = await fill.store(made);
+    if (bytes !== undefined) this.#deps.reporter.events.emit('cache:stored', { key, bytes });
+    return bytes;
+  }
+
+  #placeOf(where: string, key: string): Place<string> {
+    if (typeof key !== 'string' || key === '') {
+      throw new RedisKitError(
+        'ERR_REDIS_KIT_NO_IDENTITY',
+        `${where}: the key is ${describe(key)}; it must be a string that is not empty`,
+      );
+    }
+    const { keys } = this.#deps;
+    return {
+      keys: keys.remembered(key),
+      names: [ALL, keys.cacheName('key', key)],
+      localKey: () => key,
+      variesOn: () => '',
+      learnVary: () => undefined,
+      variantOf: () => '',
+      unpack: (info, body) => (info === 'value' ? jsonOf(body) : undefined),
+    };
+  }
+
+  #told(event: 'cache:hit' | 'cache:miss' | 'cache:stale' | 'cache:collapsed', key: string): void {
+    const subject: CacheSubject = { key };
+    this.#deps.reporter.events.emit(event, subject);
+  }
+}
+
+/** Each caller gets a value of its own, as from Redis: what one changes in it is not everybody's. */
+function parsed(text: string | undefined): unknown {
+  return text === undefined || text === '' ? undefined : JSON.parse(text);
+}
+
+function jsonOf(body: Buffer): string | undefined {
+  const text = body.toString();
+  try {
+    JSON.parse(text);
+    return text;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,251 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { asError } from '../base/errors.ts';
+import type { CacheSubject } from '../base/events.ts';
+import type { Keys } from '../base/keys.ts';
+import type { Reporter } from '../base/reporter.ts';
+import type { BudgetOf } from '../engine/budget.ts';
+import { beforeEnd } from '../http/before-end.ts';
+import type { Outcome } from '../http/outcome.ts';
+import { sendProblem } from '../http/problem.ts';
+import { reentryOf } from '../http/reentry.ts';
+import type { CacheRoom, Lookup, LookupSettings } from './cache-room.ts';
+import type { CachedResponse } from './cached-response.ts';
+import { Capture, type WatchSession } from './capture.ts';
+import { type Conditions, takeConditions } from './conditions.ts';
+import { type Entry, usabilityOf } from './entry.ts';
+import type { Fill } from './fill.ts';
+import { offerControls } from './handler-controls.ts';
+import type { CacheSettings } from './options.ts';
+import { Refresher } from './refresher.ts';
+import { requestDirectives } from './request-directives.ts';
+import { type RequestKey, requestKey } from './request-key.ts';
+import { ResponsePlace } from './response-place.ts';
+import { sendEntry } from './serve.ts';
+import { addStatus, statusOf } from './status.ts';
+import { VaryMemory } from './vary.ts';
+
+export interface ResponderDeps {
+  readonly keys: Keys;
+  readonly reporter: Reporter;
+  readonly budgetOf: BudgetOf;
+  readonly watchSession: WatchSession;
+}
+
+/** One request on its way through a cache. */
+export interface Exchange {
+  readonly req: IncomingMessage;
+  readonly res: ServerResponse;
+  readonly key: RequestKey;
+  readonly place: ResponsePlace;
+}
+
+const NO_CONDITIONS: Conditions = { request: { method: 'GET', headers: {} }, restore: () => undefined };
+
+/** Answers the requests of one `kit.cache` from stored responses, and stores what its handlers make. */
+export class Responder {
+  readonly #settings: CacheSettings;
+  readonly #deps: ResponderDeps;
+  readonly #room: CacheRoom<CachedResponse>;
+  readonly #lookup: LookupSettings<CachedResponse>;
+  readonly #vary = new VaryMemory();
+  readonly #refresher: Refresher;
+
+  constructor(settings: CacheSettings, room: CacheRoom<CachedResponse>, deps: ResponderDeps) {
+    const { local, singleFlight } = settings;
+    this.#settings = settings;
+    this.#deps = deps;
+    this.#room = room;
+    this.#refresher = new Refresher(
+      () => room.now(),
+      (error) => this.#failed(error),
+    );
+    const copies = local?.maxBytes === undefined ? room.shared : room.ownCopies(local.maxBytes);
+    this.#lookup = {
+      singleFlight,
+      local: local === undefined ? undefined : { copies, maxAgeMs: local.maxAgeMs },
+    };
+  }
+
+  /** Undefined for a request that is left alone. */
+  exchangeOf(req: IncomingMessage, res: ServerResponse): Exchange | undefined {
+    const key = requestKey(req, this.#settings.key);
+    return key && { req, res, key, place: new ResponsePlace(req, key, this.#vary, this.#deps.keys) };
+  }
+
+  /** Whether it was answered from what is held here, without asking anybody. */
+  answerAtOnce(exchange: Exchange): boolean {
+    const { req, key, place } = exchange;
+    const entry = this.#room.held(this.#lookup, place.localKey());
+    if (entry === undefined || !this.#accepts(exchange, entry) || reentryOf(req) !== undefined) return false;
+    const { names } = entry.content.vary;
+    if (names !== '' && names !== place.variesOn()) return false;
+    const now = this.#room.now();
+    const usability = usabilityOf(entry, now);
+    if (usability === 'fresh') {
+      this.#deps.reporter.events.emit('cache:hit', { url: key.url });
+      this.#send(exchange, entry, 'hit');
+      return true;
+    }
+    if (usability !== 'stale') return false;
+    const isUnderWay = this.#refresher.isUnderWay(key.id);
+    const app = isUnderWay ? undefined : this.#refresher.appOf(req);
+    if (!isUnderWay && app === undefined) return false;
+    this.#deps.reporter.events.emit('cache:stale', { url: key.url });
+    this.#send(exchange, entry, 'hit');
+    if (app !== undefined) {
+      const begin = () => this.#room.refresh(this.#lookupOf(exchange, false), this.#lookup);
+      void this.#refresher.refresh(app, req, key.id, entry, begin);
+    }
+    return true;
+  }
+
+  async answer(exchange: Exchange): Promise<Outcome> {
+    const { req, res, key } = exchange;
+    const refresh = this.#refresher.refreshOf(req, key.id);
+    if (refresh !== undefined) {
+      this.#capture(exchange, refresh.fill, { confirms: refresh.confirms, how: 'fwd=stale' });
+      return 'continue';
+    }
+    const directives = this.#directivesOf(req);
+    if (directives?.onlyIfCached === true || req.method === 'HEAD')
+      return this.#answerWithoutMaking(exchange);
+    if (directives?.noStore === true) return this.#goPast(exchange, 'fwd=request');
+    const lookup = this.#lookupOf(exchange);
+    const miss = exchange.place.isKnownToVary ? 'fwd=vary-miss' : 'fwd=uri-miss';
+    if (directives?.noCache === true) {
+      const fill = await this.#room.fillOf(lookup, this.#lookup);
+      return this.#make(exchange, fill, { how: 'fwd=request' });
+    }
+    const isAlone = req.headers.authorization !== undefined && !this.#isKeyedByCredentials;
+    const settings = isAlone ? { ...this.#lookup, singleFlight: undefined } : this.#lookup;
+    const answer = await this.#room.obtain(lookup, settings);
+    if (answer.how === 'make') {
+      const { fill, fallback } = answer;
+      return this.#make(exchange, fill, {
+        fallback,
+        how: fallback === undefined ? miss : 'fwd=stale',
+      });
+    }
+    const { entry, how } = answer;
+    this.#deps.reporter.events.emit(`cache:${how}`, { url: key.url });
+    if (how !== 'stale') {
+      this.#send(exchange, entry, how === 'hit' ? 'hit' : `${miss}; collapsed`);
+      return 'answered';
+    }
+    const app = this.#refresher.appOf(req);
+    if (answer.refresh !== undefined && app === undefined) {
+      // Nobody else can ask the handler: this request does, and the others get what is stale meanwhile.
+      this.#refresher.leaveToClient(key.id);
+      this.#capture(exchange, await answer.refresh(), { fallback: entry, how: 'fwd=stale' });
+      return 'continue';
+    }
+    this.#send(exchange, entry, 'hit');
+    const begin = answer.refresh;
+    if (begin !== undefined && app !== undefined)
+      void this.#refresher.refresh(app, req, key.id, entry, begin);
+    return res.headersSent ? 'answered' : 'continue';
+  }
+
+  /** For HEAD, of which no body can be kept, and for clients that want a stored response or none. */
+  async #answerWithoutMaking(exchange: Exchange): Promise<Outcome> {
+    const { req, res, key } = exchange;
+    const entry = await this.#room.peek(this.#lookupOf(exchange), this.#lookup);
+    if (entry !== undefined) {
+      this.#deps.reporter.events.emit('cache:hit', { url: key.url });
+      this.#send(exchange, entry, 'hit');
+      return 'answered';
+    }
+    this.#deps.reporter.events.emit('cache:miss', { url: key.url });
+    if (this.#directivesOf(req)?.onlyIfCached !== true) return this.#goPast(exchange, 'fwd=uri-miss');
+    sendProblem(res, {
+      status: 504,
+      title: 'Gateway Timeout',
+      detail: 'Nothing is stored for this request.',
+    });
+    return 'answered';
+  }
+
+  #goPast({ res, key }: Exchange, how: string): Outcome {
+    addStatus(res, statusOf(this.#settings, how, key.id));
+    offerControls(res);
+    return 'continue';
+  }
+
+  #make(
+    exchange: Exchange,
+    fill: Fill<CachedResponse>,
+    why: { readonly fallback?: Entry<CachedResponse> | undefined; readonly how: string },
+  ): Outcome {
+    this.#deps.reporter.events.emit('cache:miss', { url: exchange.key.url });
+    this.#capture(exchange, fill, why);
+    return 'continue';
+  }
+
+  #capture(
+    { req, res, key }: Exchange,
+    fill: Fill<CachedResponse>,
+    why: {
+      readonly fallback?: Entry<CachedResponse> | undefined;
+      readonly confirms?: Entry<CachedResponse> | undefined;
+      readonly how: string;
+    },
+  ): void {
+    const { events } = this.#deps.reporter;
+    const { fallback, confirms, how } = why;
+    const subject: CacheSubject = { url: key.url };
+    beforeEnd(
+      res,
+      new Capture(req, res, {
+        settings: this.#settings,
+        key: key.id,
+        fill,
+        fallback,
+        confirms,
+        conditions: confirms === undefined ? takeConditions(req) : NO_CONDITIONS,
+        controls: offerControls(res),
+        watchSession: this.#deps.watchSession,
+        now: () => this.#room.now(),
+        forwarded: how,
+        nameOf: (tag) => this.#deps.keys.cacheName('tag', tag),
+        stored: (bytes) => events.emit('cache:stored', { ...subject, bytes }),
+        skipped: (reason) => {
+          if (reason === 'validator') this.#refresher.cannotConfirm(key.id);
+          events.emit('cache:skipped', { ...subject, reason });
+        },
+        failed: (error) => this.#failed(error),
+      }),
+    );
+  }
+
+  #lookupOf(exchange: Exchange, hasBudget = true): Lookup<CachedResponse> {
+    const { req, place } = exchange;
+    const budget = hasBudget ? this.#deps.budgetOf(req) : undefined;
+    return {
+      place,
+      budget,
+      accepts: (entry) => place.isFor(entry.content) && this.#accepts(exchange, entry),
+    };
+  }
+
+  #accepts({ req }: Exchange, entry: Entry<CachedResponse>): boolean {
+    const { authorization } = req.headers;
+    if (authorization !== undefined && !entry.content.isForAll && !this.#isKeyedByCredentials) return false;
+    return this.#directivesOf(req)?.accepts(entry, this.#room.now()) ?? true;
+  }
+
+  get #isKeyedByCredentials(): boolean {
+    return this.#settings.key.headers.includes('authorization');
+  }
+
+  #directivesOf({ headers }: IncomingMessage): ReturnType<typeof requestDirectives> {
+    return this.#settings.honorsDirectives ? requestDirectives(headers) : undefined;
+  }
+
+  #send({ req, res, key }: Exchange, entry: Entry<CachedResponse>, how: string): void {
+    sendEntry(req, res, entry, { settings: this.#settings, key: key.id, now: this.#room.now(), how });
+  }
+
+  #failed(error: unknown): void {
+    this.#deps.reporter.failure('cache', asError(error));
+  }
+}

@@ -1,0 +1,29 @@
+import type { ServerResponse } from 'node:http';
+import type { CacheSettings } from './options.ts';
+
+/** What Cache-Status says after the name of this cache (RFC 9211, section 2). */
+export function statusOf(settings: CacheSettings, what: string, key: string): string | undefined {
+  if (settings.cacheStatus === undefined) return undefined;
+  const shown = settings.debug ? `; key=${quoted(key)}` : '';
+  return `${settings.cacheStatus}; ${what}${shown}`;
+}
+
+/** Each cache on the way adds itself to the list. */
+export function withStatus(res: ServerResponse, status: string): string {
+  const before = res.getHeader('Cache-Status');
+  return before === undefined ? status : `${String(before)}, ${status}`;
+}
+
+export function addStatus(res: ServerResponse, status: string | undefined): void {
+  if (status !== undefined && !res.headersSent) res.setHeader('Cache-Status', withStatus(res, status));
+}
+
+/** A string of a structured field has printable ASCII only (RFC 9651, section 3.3.3). */
+function quoted(key: string): string {
+  return `"${encodeURI(wellFormed(key)).replace(/["\\]/g, '\\$&')}"`;
+}
+
+/** A URL may hold half of a surrogate pair, which has no code. */
+function wellFormed(text: string): string {
+  return Buffer.from(text).toString();
+}

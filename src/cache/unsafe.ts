@@ -1,0 +1,55 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { asError } from '../base/errors.ts';
+import type { ResponseHook } from '../http/before-end.ts';
+import { originalUrl } from '../http/middleware.ts';
+import type { KeySettings } from './key-options.ts';
+import { countedUrl } from './request-key.ts';
+import type { ResponderDeps } from './responder.ts';
+import type { Versions } from './versions.ts';
+
+/** RFC 9110, section 9.2.1; what is not known may change anything. */
+const SAFE = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE']);
+
+export function isUnsafe({ method = 'GET' }: IncomingMessage): boolean {
+  return !SAFE.has(method);
+}
+
+/** A change that succeeded invalidates what is stored for its URL, and for those that it names (RFC 9111, section 4.4). */
+export function invalidation(
+  req: IncomingMessage,
+  res: ServerResponse,
+  query: KeySettings['query'],
+  versions: Versions,
+  { keys, reporter, budgetOf }: ResponderDeps,
+): ResponseHook {
+  const url = originalUrl(req);
+
+  async function purge(): Promise<void> {
+    const named = ['location', 'content-location'].map((name) => sameHostUrl(req, res.getHeader(name)));
+    const urls = [url, ...named.filter((each) => each !== undefined)].map((each) => countedUrl(each, query));
+    try {
+      await versions.purge(
+        [...new Set(urls)].map((each) => keys.cacheName('url', each)),
+        false,
+        budgetOf(req),
+      );
+    } catch (error) {
+      reporter.failure('cache', asError(error));
+    }
+  }
+
+  return {
+    phase: 'capture',
+    // Before the client knows of its success, so that what it asks for next is new.
+    beforeEnd: () => (res.statusCode >= 200 && res.statusCode < 400 ? purge() : undefined),
+  };
+}
+
+function sameHostUrl(req: IncomingMessage, field: unknown): string | undefined {
+  if (typeof field !== 'string') return undefined;
+  const { host, ':authority': authority } = req.headers;
+  const base = `http://${String(host ?? authority ?? '')}${originalUrl(req)}`;
+  if (!URL.canParse(field, base)) return undefined;
+  const target = new URL(field, base);
+  return target.host === new URL(base).host ? `${target.pathname}${target.search}` : undefined;
+}

@@ -1,0 +1,155 @@
+import { LRUCache } from 'lru-cache';
+import type { Keys } from '../base/keys.ts';
+import type { Budget } from '../engine/budget.ts';
+import type { Listening } from '../engine/listening.ts';
+import type { Engine } from '../engine/port.ts';
+import { cachePurge, cacheVersions } from '../operations/cache-versions.ts';
+
+/** Beyond these the names that were used least recently are asked for again. */
+const MAX_KNOWN = 50_000;
+
+/** The name of every entry, which `{ all: true }` purges by. */
+export const ALL = 'all';
+
+/** What this process knows of the purges of one name. Entries held here refer to it, so a purge reaches them at once. */
+export interface NameVersion {
+  /** What was made at a lower sequence is void; Infinity once nothing is known any more. */
+  readonly hard: number;
+  /** What was made at a lower sequence is stale. */
+  readonly soft: number;
+}
+
+interface KnownVersion {
+  hard: number;
+  soft: number;
+  /** When it was last read, by the clock; before that only purges are noted. */
+  readAt: number;
+  /** Until when the store keeps it, at least. */
+  keptUntil: number;
+}
+
+/** Some names' versions, and the sequence at a moment before any that is read from now on. */
+export interface Snapshot {
+  readonly sequence: number;
+  readonly versions: readonly NameVersion[];
+}
+
+export interface VersionsDeps {
+  readonly engine: Engine;
+  readonly keys: Keys;
+  readonly listening: Listening;
+  /** Milliseconds of the clock that local copies live by. */
+  readonly now: () => number;
+}
+
+/**
+ * What entries are invalidated by. What is read is known here while the listening connection is up, since every purge
+ * is heard there, and at most for as long as a caller accepts: a message may be lost between the nodes of a Cluster.
+ */
+export class Versions {
+  readonly #deps: VersionsDeps;
+  readonly #known: LRUCache<string, KnownVersion>;
+  #sequence = 0;
+  #isUp = false;
+
+  constructor(deps: VersionsDeps) {
+    this.#deps = deps;
+    this.#known = new LRUCache({
+      max: MAX_KNOWN,
+      // Purges no longer reach who still refers to it.
+      dispose: (version) => {
+        version.hard = Number.POSITIVE_INFINITY;
+      },
+    });
+  }
+
+  /** Whether purges are heard, and so whether anything may be held here. */
+  get areHeard(): boolean {
+    return this.#isUp;
+  }
+
+  listenerChanged(isUp: boolean): void {
+    this.#isUp = isUp;
+    if (!isUp) this.#known.clear();
+  }
+
+  /** What is known here; undefined when the store must be asked. */
+  known(names: readonly string[], maxAgeMs: number, ttlMs = 0): Snapshot | undefined {
+    if (!this.#isUp) return undefined;
+    const now = this.#deps.now();
+    const versions: KnownVersion[] = [];
+    for (const name of names) {
+      const version = this.#known.get(name);
+      if (version === undefined || version.readAt <= now - maxAgeMs || version.keptUntil < now + ttlMs) {
+        return undefined;
+      }
+      versions.push(version);
+    }
+    return { sequence: this.#sequence, versions };
+  }
+
+  /** Asks the store, which keeps the versions for so long from now on. */
+  async ask(names: readonly string[], ttlMs: number, budget?: Budget): Promise<Snapshot> {
+    const { engine, keys, now } = this.#deps;
+    const askedAt = now();
+    // There before the answer is: a purge that is told while it is under way must not be forgotten.
+    const versions = names.map((name) => this.#version(name));
+    const { sequence, versions: read } = await engine.run(
+      cacheVersions,
+      [keys.cacheVersion('sequence'), ...names.map((name) => keys.cacheVersion(name))],
+      { ttl: Math.ceil(ttlMs) },
+      budget,
+    );
+    this.#sequence = Math.max(this.#sequence, sequence);
+    for (const [index, version] of versions.entries()) {
+      version.hard = Math.max(version.hard, read[index]?.hard ?? Number.POSITIVE_INFINITY);
+      version.soft = Math.max(version.soft, read[index]?.soft ?? 0);
+      version.readAt = askedAt;
+      version.keptUntil = askedAt + ttlMs;
+    }
+    return { sequence, versions };
+  }
+
+  async purge(names: readonly string[], soft: boolean, budget?: Budget): Promise<void> {
+    const { engine, keys } = this.#deps;
+    const sequence = await engine.run(
+      cachePurge,
+      [keys.cacheVersion('sequence'), ...names.map((name) => keys.cacheVersion(name))],
+      { soft, channel: keys.cacheChannel(), names: JSON.stringify(names) },
+      budget,
+    );
+    this.purged(sequence, soft, names);
+  }
+
+  /** A purge, by whatever process. */
+  purged(sequence: number, soft: boolean, names: readonly string[]): void {
+    // Anybody may publish.
+    if (!Number.isSafeInteger(sequence)) return;
+    this.#sequence = Math.max(this.#sequence, sequence);
+    for (const name of names) {
+      const version = this.#known.peek(name);
+      if (version === undefined) continue;
+      if (soft) version.soft = Math.max(version.soft, sequence);
+      else version.hard = Math.max(version.hard, sequence);
+    }
+  }
+
+  #version(name: string): KnownVersion {
+    let version = this.#known.get(name);
+    if (version === undefined) {
+      version = { hard: 0, soft: 0, readAt: Number.NEGATIVE_INFINITY, keptUntil: 0 };
+      this.#known.set(name, version);
+    }
+    return version;
+  }
+}
+
+export function isVoid(sequence: number, versions: readonly NameVersion[]): boolean {
+  for (const { hard } of versions) if (hard > sequence) return true;
+  return false;
+}
+
+export function isSoftlyPurged(sequence: number, versions: readonly NameVersion[]): boolean {
+  for (const { soft } of versions) if (soft > sequence) return true;
+  return false;
+}

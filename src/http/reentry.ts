@@ -1,0 +1,109 @@
+import { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import { Duplex } from 'node:stream';
+import type { Next } from './middleware.ts';
+import { originalUrl } from './middleware.ts';
+
+/* An Express app can be asked again without a client: it is a function of a request and a response. */
+
+type App = ((req: IncomingMessage, res: ServerResponse, next: Next) => void) & { readonly parent?: App };
+
+const REENTRY: unique symbol = Symbol('what a request without a client is for');
+
+interface Reentered extends IncomingMessage {
+  [REENTRY]?: unknown;
+}
+
+/** A request that the kit made itself, and for what; undefined for a client's. No client can say so. */
+export function reentryOf(req: Reentered): unknown {
+  return req[REENTRY];
+}
+
+/** The app as a whole, which saw the request first; undefined where there is none to ask. */
+export function appOf(req: IncomingMessage): App | undefined {
+  let { app } = req as { app?: unknown };
+  // HTTP/2 has requests of its own, which cannot be made up.
+  if (req.httpVersionMajor > 1) return undefined;
+  while (typeof app === 'function') {
+    const { parent } = app as App;
+    if (typeof parent !== 'function') return app as App;
+    app = parent;
+  }
+  return undefined;
+}
+
+/**
+ * Runs the app once more for a request like this one, with these headers, and throws away what it answers. Resolves
+ * when the answer is complete or broken off, at the latest after so many milliseconds.
+ */
+export function reenter(
+  app: App,
+  like: IncomingMessage,
+  headers: IncomingMessage['headers'],
+  purpose: unknown,
+  timeoutMs: number,
+): Promise<void> {
+  const socket = new NowhereSocket(like.socket);
+  const req: Reentered = new IncomingMessage(socket as unknown as Socket);
+  req.method = 'GET';
+  req.url = originalUrl(like);
+  req.httpVersion = like.httpVersion;
+  req.httpVersionMajor = like.httpVersionMajor;
+  req.httpVersionMinor = like.httpVersionMinor;
+  req.headers = headers;
+  req.rawHeaders = Object.entries(headers).flatMap(([name, value]) => [name, String(value)]);
+  req.complete = true;
+  // A GET has no body.
+  req.push(null);
+  req[REENTRY] = purpose;
+  const res = new ServerResponse(req);
+  res.assignSocket(socket as unknown as Socket);
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => res.destroy(), timeoutMs).unref();
+    res.on('finish', () => socket.destroy());
+    res.on('close', () => {
+      clearTimeout(timer);
+      resolve();
+    });
+    // What no handler answers ends here.
+    app(req, res, () => res.destroy());
+  });
+}
+
+/** Takes everything and keeps nothing. To the app it is the connection of the request that it stands for. */
+class NowhereSocket extends Duplex {
+  readonly remoteAddress: string | undefined;
+  readonly remoteFamily: string | undefined;
+  readonly encrypted: boolean | undefined;
+
+  constructor(like: Socket & { readonly encrypted?: boolean }) {
+    super();
+    this.remoteAddress = like.remoteAddress;
+    this.remoteFamily = like.remoteFamily;
+    this.encrypted = like.encrypted;
+  }
+
+  override _read(): void {
+    // Nothing comes from nowhere.
+  }
+
+  override _write(_chunk: unknown, _encoding: string, done: () => void): void {
+    done();
+  }
+
+  setTimeout(): this {
+    return this;
+  }
+
+  setNoDelay(): this {
+    return this;
+  }
+
+  setKeepAlive(): this {
+    return this;
+  }
+
+  destroySoon(): void {
+    this.destroy();
+  }
+}
