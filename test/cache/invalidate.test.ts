@@ -1,0 +1,194 @@
+import express, { type RequestHandler } from 'express';
+import { beforeAll, describe, expect, it } from 'vitest';
+import type { CacheOptions, InvalidationTarget } from '../../src/index.ts';
+import { redisUrl } from '../support/context.ts';
+import { describeOnBothEngines, eventsOf, kitForTest } from '../support/kits.ts';
+import { withPlainClient } from '../support/plain-client.ts';
+import { onEveryStore } from '../support/stores.ts';
+import { until } from '../support/until.ts';
+import { type Sent, send, serve } from '../support/web.ts';
+import { loadCacheScripts } from './scripts.ts';
+
+describeOnBothEngines('what was invalidated', (url) => {
+  beforeAll(() => loadCacheScripts(url()));
+
+  async function start(options: Partial<CacheOptions> = {}, handler?: RequestHandler) {
+    const kit = kitForTest({ url: url() });
+    let runs = 0;
+    const app = express();
+    app.get('/{*path}', kit.cache({ ttl: '1m', ...options }), (req, res, next) => {
+      runs++;
+      return handler === undefined ? void res.send(`${req.url} ${runs}`) : handler(req, res, next);
+    });
+    const address = await serve(app);
+    const ask = async (path: string, sent?: Sent) => (await send(`${address}${path}`, sent)).text;
+    return { kit, ask, runs: () => runs };
+  }
+
+  it.each([true, { maxAge: '1m' } as const, false as const])(
+    'by tag is made anew, with what else has it and nothing else (local copies: %j)',
+    async (local) => {
+      const { kit, ask, runs } = await start(
+        { tags: (req) => [`page-${req.path.slice(1, 2)}`], ...(local === true ? {} : { local }) },
+        (req, res) => {
+          if (req.url === '/a2') res.locals.cache.tag('second', 'third');
+          res.send(`${req.url} ${runs()}`);
+        },
+      );
+      const paths = ['/a1', '/a2', '/b1'];
+      for (const path of paths) await ask(path);
+      await kit.invalidate({ tags: 'page-a' });
+      expect(await ask('/b1')).toBe('/b1 3');
+      expect(await ask('/a1')).toBe('/a1 4');
+      expect(await ask('/a2')).toBe('/a2 5');
+      for (const path of paths) await ask(path);
+      expect(runs()).toBe(5);
+      await kit.invalidate({ tags: ['third', 'nobody'] });
+      expect([await ask('/a1'), await ask('/a2')]).toEqual(['/a1 4', '/a2 6']);
+    },
+  );
+
+  it('by URL is made anew for every host and in every variant, and no other URL', async () => {
+    const { kit, ask, runs } = await start({}, (req, res) => {
+      res.vary('Accept').send(`${req.headers.host} ${req.headers.accept} ${runs()}`);
+    });
+    const every = async () => {
+      for (const Host of ['one.example', 'two.example']) {
+        for (const Accept of ['a', 'b']) await ask('/p?x=1', { headers: { Host, Accept } });
+      }
+      await ask('/p?x=2');
+    };
+    await every();
+    await every();
+    expect(runs()).toBe(5);
+    await kit.invalidate({ url: '/p?x=1' });
+    await every();
+    expect(runs()).toBe(9);
+    await kit.invalidate({ all: true });
+    await every();
+    expect(runs()).toBe(14);
+  });
+
+  it('by the key that a function gave is made anew', async () => {
+    const { kit, ask, runs } = await start({ key: (req) => `product ${req.query.id}` });
+    await ask('/a?id=1');
+    await ask('/b?id=1');
+    await ask('/b?id=2');
+    expect(runs()).toBe(2);
+    await kit.invalidate({ key: 'product 1' });
+    await ask('/b?id=1');
+    await ask('/b?id=2');
+    expect(runs()).toBe(3);
+  });
+
+  it('softly is sent once more, and made anew behind', async () => {
+    const { kit, ask, runs } = await start();
+    const stored = eventsOf(kit, 'cache:stored');
+    const stale = eventsOf(kit, 'cache:stale');
+    expect(await ask('/')).toBe('/ 1');
+    await until('it is stored', () => stored.length === 1);
+    await kit.invalidate({ url: '/', soft: true });
+    expect(await ask('/')).toBe('/ 1');
+    await until('it is made anew', () => stored.length === 2);
+    expect(await ask('/')).toBe('/ 2');
+    expect([stale.length, runs()]).toEqual([1, 2]);
+  });
+
+  it('softly is not sent once more where that is forbidden', async () => {
+    const { kit, ask, runs } = await start({}, (_req, res) => {
+      res.set('Cache-Control', 'must-revalidate').send(`body ${runs()}`);
+    });
+    await ask('/');
+    await kit.invalidate({ url: '/', soft: true });
+    expect(await ask('/')).toBe('body 2');
+  });
+
+  it('is told, by who invalidated it', async () => {
+    const kit = kitForTest({ url: url() });
+    const purged = eventsOf(kit, 'cache:purged');
+    await kit.invalidate({ tags: ['a', 'b'] });
+    await kit.invalidate({ url: '/x', soft: true });
+    await kit.invalidate({ key: 'k' });
+    await kit.invalidate({ all: true });
+    expect(purged).toEqual([
+      { what: { tags: ['a', 'b'] }, soft: false },
+      { what: { url: '/x' }, soft: true },
+      { what: { key: 'k' }, soft: false },
+      { what: { all: true }, soft: false },
+    ]);
+  });
+
+  it('in a namespace is nothing in another', async () => {
+    const kit = kitForTest({ url: url() });
+    const load = (of: string) => () => `${of} ${Math.random()}`;
+    const tenants = [kit.namespace('one'), kit.namespace('two')];
+    const remember = () => Promise.all(tenants.map((each) => each.remember('k', '1m', load(each.prefix))));
+    const before = await remember();
+    await tenants[0]?.invalidate({ all: true });
+    const after = await remember();
+    expect([after[0] === before[0], after[1] === before[1]]).toEqual([false, true]);
+  });
+});
+
+onEveryStore('an invalidation', (makeKit) => {
+  it('wins over a value that was being made before it', async () => {
+    const kit = makeKit();
+    let finish: (value: string) => void = () => undefined;
+    const slow = new Promise<string>((resolve) => {
+      finish = resolve;
+    });
+    let loads = 0;
+    const remember = () =>
+      kit.remember('price', { ttl: '1m', tags: ['prices'] }, () => (++loads === 1 ? slow : `new ${loads}`));
+    const first = remember();
+    await until('it is being made', () => loads === 1);
+    await kit.invalidate({ tags: 'prices' });
+    finish('old');
+    expect(await first).toBe('old');
+    expect(await remember()).toBe('new 2');
+    expect(await remember()).toBe('new 2');
+    expect(loads).toBe(2);
+  });
+});
+
+describe('on Redis, an entry', () => {
+  it.each([
+    ['the version of its tag', 'tag'],
+    ['the version of its key', 'key'],
+    ['all versions and the sequence', ''],
+  ])('is not used once %s has been lost with a purge', async (_, lost) => {
+    const kit = kitForTest({ url: redisUrl() });
+    let loads = 0;
+    const remember = () => kit.remember('k', { ttl: '1m', tags: ['t'], local: false }, () => ++loads);
+    await remember();
+    await until('it is stored', async () => (await remember()) === 1);
+    await withPlainClient(redisUrl(), async (client) => {
+      // As a failover loses what a purge had just written, together with what was there before.
+      await kit.invalidate({ tags: 'unrelated' });
+      const keys = await client.keys(`${kit.prefix}:cache:{${kit.prefix}.v}:${lost}*`);
+      expect(keys.length).toBeGreaterThan(0);
+      await client.del(keys);
+    });
+    const other = kitForTest({ url: redisUrl(), prefix: kit.prefix });
+    expect(await other.remember('k', { ttl: '1m', tags: ['t'], local: false }, () => ++loads)).toBe(2);
+  });
+});
+
+describe('kit.invalidate', () => {
+  it.each<[unknown, string]>([
+    [{}, 'nothing is given'],
+    [{ tags: 'a', url: '/a' }, 'tags and url are given'],
+    [{ tags: [''] }, 'the tags are an array of 1'],
+    [{ tags: [1] }, 'the tags are an array of 1'],
+    [{ url: 'https://shop.example/a' }, 'every host is meant'],
+    [{ url: '' }, '`url`'],
+    [{ key: '' }, '`key`'],
+    [{ all: false }, '`all` is false'],
+    [{ tag: 'a' }, 'did you mean `tags`?'],
+    [{ all: true, soft: 1 }, '`soft` is 1'],
+    [undefined, 'options must be an object'],
+  ])('refuses what cannot be meant: %j', async (target, part) => {
+    const kit = kitForTest({ url: 'memory:' });
+    await expect(kit.invalidate(target as InvalidationTarget)).rejects.toThrow(part);
+  });
+});
