@@ -38,8 +38,6 @@ export class Connection implements CommandLink {
     this.#changed();
   }
 
-  readonly listening = { subscribe: () => () => undefined };
-
   get client(): unknown {
     return this.#adapter.client;
   }

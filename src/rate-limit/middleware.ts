@@ -3,6 +3,7 @@ import { asError, ConfigError, RedisKitError } from '../base/errors.ts';
 import type { BudgetOf } from '../engine/budget.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
 import { callAside, type Outcome, settle } from '../http/outcome.ts';
+import { reentryOf } from '../http/reentry.ts';
 import { sendProblem, sendUnavailable } from '../http/problem.ts';
 import { addRateHeaders } from '../http/rate-headers.ts';
 import type { RateLimitDeps } from './ask.ts';
@@ -88,6 +89,11 @@ export function rateLimitMiddleware(
   }
 
   function rateLimit(req: IncomingMessage, res: ServerResponse, next: Next): void {
+    // What the kit asks of its own accord is nobody's use of the quota.
+    if (reentryOf(req) !== undefined) {
+      next();
+      return;
+    }
     settle(next, failed, (once) => (settings.shadow ? watch : limit)(req, res, once));
   }
   return Object.assign(rateLimit, { limiter });
