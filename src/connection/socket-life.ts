@@ -99,6 +99,7 @@ export class SocketLife {
   }
 
   #refused(channel: string, error: ReplyError): void {
+    if (this.#isOver) return;
     const times = this.#refusals.get(channel) ?? 0;
     this.#refusals.set(channel, times + 1);
     this.#phases.set(channel, 'refused');
