@@ -89,16 +89,21 @@ export class Events<EventMap extends object> {
     const failed = (error: unknown) => this.#logger.error(`a listener for '${String(name)}' failed`, error);
     // A copy: listeners may come and go while they are told.
     for (const listener of [...listeners]) {
-      try {
-        const result: unknown = (listener as (event: EventMap[Name]) => unknown)(event);
-        // Any promise, since another library's is no `Promise` of this realm.
-        if (typeof result === 'object' && result !== null && 'then' in result) {
-          Promise.resolve(result).catch(failed);
-        }
-      } catch (error) {
-        failed(error);
-      }
+      callListener(() => (listener as (event: EventMap[Name]) => unknown)(event), failed);
     }
+  }
+}
+
+/** Calls what somebody else wrote; what it throws, or rejects with later, is told to `failed` and disturbs nobody. */
+export function callListener(call: () => unknown, failed: (error: unknown) => void): void {
+  try {
+    const result = call();
+    // Any promise, since another library's is no `Promise` of this realm.
+    if (typeof result === 'object' && result !== null && 'then' in result) {
+      Promise.resolve(result).catch(failed);
+    }
+  } catch (error) {
+    failed(error);
   }
 }
 

@@ -29,9 +29,38 @@ export interface Adapter {
   masters(): readonly ((command: readonly Argument[]) => Promise<RawReply>)[];
   /** Asks this node, and no other, whether it answers; undefined when it serves no keys any more. */
   ping(node: string): Promise<unknown> | undefined;
+  /** Another connection, to listen on; undefined while no node is known to be there. Asked again, of another node. */
+  listen(): ListeningSocket | undefined;
   /** Closes what the kit opened, at once; a borrowed client only loses our listeners. */
   close(): void;
 }
+
+/**
+ * A connection that listens, of one socket and no more: once that is lost, another takes its place. Its promises
+ * reject with a ReplyError where Redis answered with an error.
+ */
+export interface ListeningSocket {
+  connect(events: ListeningSocketEvents): Promise<unknown>;
+  /** Resolves when Redis has acknowledged it. */
+  subscribe(channel: string): Promise<unknown>;
+  unsubscribe(channel: string): Promise<unknown>;
+  ping(): Promise<unknown>;
+  /** Whether its node still hears of all that is published, as far as anybody knows. */
+  isWellPlaced(): boolean;
+  /** Ends it at once, whatever it is about; it does not keep the process alive before that either. */
+  destroy(): void;
+}
+
+export interface ListeningSocketEvents {
+  heard(channel: string, message: string): void;
+  lost(error: unknown): void;
+}
+
+/** A heartbeat this often keeps a healthy socket from idling into the timeout below. */
+export const PING_INTERVAL_MS = 2_000;
+
+/** A socket on which nothing moved for so long is dead, whatever the kernel says. */
+export const SOCKET_TIMEOUT_MS = 5_000;
 
 /** What an adapter tells as it happens. */
 export interface AdapterListener {

@@ -1,12 +1,14 @@
 import { performance } from 'node:perf_hooks';
 import { ConnectionError, closedError, StoreError } from '../base/errors.ts';
 import type { Events, KitEvents } from '../base/events.ts';
+import type { Listening } from '../engine/listening.ts';
 import { loopNow } from '../engine/loop-clock.ts';
 import { type CommandLink, ReplyError } from '../engine/port.ts';
 import type { Argument, RawReply } from '../operations/operation.ts';
 import type { Adapter, AdapterListener, Status } from './adapter.ts';
 import { Breaker } from './breaker.ts';
 import { Deadlines } from './deadlines.ts';
+import { Listener } from './listener.ts';
 
 /** How long `ready()` waits for the first connection. */
 const CONNECT_DEADLINE_MS = 5_000;
@@ -22,6 +24,7 @@ export class Connection implements CommandLink {
   readonly #deadlines = new Deadlines();
   readonly #breakers = new Map<string, Breaker>();
   readonly #waiting = new Set<() => void>();
+  readonly #listener: Listener;
   #isClosed = false;
   #isTold: 'up' | 'down' | undefined;
   #closed: Promise<void> | undefined;
@@ -34,8 +37,17 @@ export class Connection implements CommandLink {
     this.#events = events;
     this.#commandTimeoutMs = commandTimeoutMs;
     this.#adapter = makeAdapter({ changed: () => this.#changed() });
+    this.#listener = new Listener(
+      () => this.#adapter.listen(),
+      (error) => this.#events.emit('error', { room: 'connection', error }),
+    );
     this.#adapter.open();
     this.#changed();
+  }
+
+  /** Hears what is published, on a connection of its own that all rooms share. */
+  get listening(): Listening {
+    return this.#listener;
   }
 
   get client(): unknown {
@@ -97,6 +109,7 @@ export class Connection implements CommandLink {
 
   async #close(timeoutMs: number): Promise<void> {
     this.#isClosed = true;
+    this.#listener.close();
     for (const check of this.#waiting) check();
     const until = performance.now() + timeoutMs;
     while (this.#deadlines.size > 0 && performance.now() < until) {

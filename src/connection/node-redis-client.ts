@@ -1,7 +1,13 @@
 import { createClient } from 'redis';
 import { asError, ConnectionError } from '../base/errors.ts';
 import type { Argument, RawReply } from '../operations/operation.ts';
-import { type Adapter, type AdapterListener, SocketPhase, type Status } from './adapter.ts';
+import {
+  type Adapter,
+  type AdapterListener,
+  type ListeningSocket,
+  SocketPhase,
+  type Status,
+} from './adapter.ts';
 import type { RedisAddress } from './address.ts';
 import { type BorrowedClient, listen } from './borrowed-client.ts';
 import {
@@ -13,9 +19,10 @@ import {
   socketOptions,
   tellable,
 } from './node-redis.ts';
+import { type DuplicableClient, NodeRedisListening } from './node-redis-listening.ts';
 
 /** What this adapter calls on a single client, ours or borrowed. */
-interface SingleClient extends BorrowedClient {
+interface SingleClient extends BorrowedClient, DuplicableClient {
   readonly isReady: boolean;
   sendCommand(command: readonly Argument[], options: CommandOptions): Promise<unknown>;
   connect(): Promise<unknown>;
@@ -96,6 +103,11 @@ class NodeRedisClient implements Adapter {
     // A lender's client may keep commands for later, and would answer for a server that is away.
     if (!this.client.isReady) return Promise.reject(new ConnectionError('Redis cannot be reached'));
     return readReply(this.client.sendCommand(['PING'], COMMAND_OPTIONS));
+  }
+
+  listen(): ListeningSocket | undefined {
+    // A lender may not have connected it yet; and who closes it means the one that listens as well.
+    return this.client.isReady ? new NodeRedisListening(this.client, () => this.client.isOpen) : undefined;
   }
 
   close(): void {

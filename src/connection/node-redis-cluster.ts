@@ -3,7 +3,14 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { createCluster } from 'redis';
 import { asError, ConnectionError } from '../base/errors.ts';
 import type { Argument, RawReply } from '../operations/operation.ts';
-import { type Adapter, type AdapterListener, reconnectDelay, SocketPhase, type Status } from './adapter.ts';
+import {
+  type Adapter,
+  type AdapterListener,
+  type ListeningSocket,
+  reconnectDelay,
+  SocketPhase,
+  type Status,
+} from './adapter.ts';
 import { type BorrowedClient, listen } from './borrowed-client.ts';
 import { keySlot } from './key-slot.ts';
 import {
@@ -16,9 +23,10 @@ import {
   socketOptions,
   tellable,
 } from './node-redis.ts';
+import { type DuplicableClient, NodeRedisListening } from './node-redis-listening.ts';
 import type { ConnectionSettings } from './options.ts';
 
-interface NodeClient extends DestructibleClient {
+interface NodeClient extends DestructibleClient, DuplicableClient {
   readonly isReady: boolean;
   sendCommand(command: readonly Argument[], options: CommandOptions): Promise<unknown>;
 }
@@ -84,6 +92,8 @@ class NodeRedisCluster implements Adapter {
   /** When each node was last asked for its connection. */
   readonly #askedAt = new Map<string, number>();
   readonly #unlisten: () => void;
+  /** The master that was listened on last. */
+  #listenedOn: string | undefined;
   /** Whether the last attempt to learn the topology failed. */
   #isLost = false;
   lastError: Error | undefined;
@@ -146,6 +156,19 @@ class NodeRedisCluster implements Adapter {
       return Promise.reject(new ConnectionError(`cluster node ${node} cannot be reached`));
     }
     return readReply(master.client.sendCommand(['PING'], COMMAND_OPTIONS));
+  }
+
+  /** On any master, since what is published on one is passed on to all. */
+  listen(): ListeningSocket | undefined {
+    const isMaster = (address: string) => this.client.masters.some((master) => master.address === address);
+    const ready = this.client.masters.filter((master) => this.#masterStatus(master) === 'up');
+    // Who asks again has lost the last one. By chance, so that processes spread over the masters.
+    const others = ready.filter(({ address }) => address !== this.#listenedOn);
+    const choice = others.length > 0 ? others : ready;
+    const { address, client } = choice[Math.floor(Math.random() * choice.length)] ?? {};
+    if (address === undefined || client === undefined) return undefined;
+    this.#listenedOn = address;
+    return new NodeRedisListening(client, () => isMaster(address));
   }
 
   close(): void {

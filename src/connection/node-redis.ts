@@ -2,17 +2,11 @@ import type { ConnectionOptions as TlsOptions } from 'node:tls';
 import { ErrorReply, RESP_TYPES } from 'redis';
 import { ReplyError } from '../engine/port.ts';
 import type { RawReply } from '../operations/operation.ts';
-import { reconnectDelay } from './adapter.ts';
+import { PING_INTERVAL_MS, reconnectDelay, SOCKET_TIMEOUT_MS } from './adapter.ts';
 
 /** What both node-redis adapters share: how a client of ours is set up, and how replies come back. */
 
-/** A heartbeat this often keeps a healthy socket from idling into the timeout below. */
-const PING_INTERVAL_MS = 2_000;
-
-/** A socket on which nothing moved for so long is dead, whatever the kernel says. */
-const SOCKET_TIMEOUT_MS = 5_000;
-
-const CONNECT_TIMEOUT_MS = 5_000;
+export const CONNECT_TIMEOUT_MS = 5_000;
 
 /**
  * Scripts answer in bytes. The timeout is switched off because the connection has its own: node-redis's covers
@@ -83,12 +77,15 @@ export async function readReply(reply: Promise<unknown>): Promise<RawReply> {
   try {
     return (await reply) as RawReply;
   } catch (error) {
-    if (error instanceof ErrorReply || isReplyOfAnotherCopy(error)) {
-      const cause = tellable(error as Error);
-      throw new ReplyError(cause.message, { cause });
-    }
-    throw error;
+    throw replyErrorOf(error) ?? error;
   }
+}
+
+/** What Redis answered, where that is what went wrong. */
+export function replyErrorOf(error: unknown): ReplyError | undefined {
+  if (!(error instanceof ErrorReply || isReplyOfAnotherCopy(error))) return undefined;
+  const cause = tellable(error as Error);
+  return new ReplyError(cause.message, { cause });
 }
 
 /**

@@ -1,0 +1,154 @@
+import type { EventEmitter } from 'node:events';
+import { setTimeout as pause } from 'node:timers/promises';
+import { BasicClientSideCache, createClient, RESP_TYPES } from 'redis';
+import { expect, it, onTestFinished } from 'vitest';
+import { describeWithServers } from '../support/context.ts';
+import {
+  connectForTest,
+  earOn,
+  hearsAgain,
+  listenersAt,
+  publisherFor,
+  startServerForTest,
+} from '../support/ears.ts';
+import { until } from '../support/until.ts';
+
+type ClientOptions = NonNullable<Parameters<typeof createClient>[0]>;
+
+function ignore(): void {
+  // The lender's own listener: without one a lost socket would end the process.
+}
+
+function lend(options: ClientOptions) {
+  const client = createClient(options);
+  client.on('error', ignore);
+  onTestFinished(() => client.destroy());
+  return client;
+}
+
+function listenerCounts(client: EventEmitter): ReadonlyMap<unknown, number> {
+  return new Map(client.eventNames().map((name) => [name, client.listenerCount(name)]));
+}
+
+describeWithServers('listening beside a client that was lent', () => {
+  it.each<[string, ClientOptions]>([
+    ['is as it comes', {}],
+    ['speaks RESP2', { RESP: 2 }],
+    [
+      'maps types',
+      { commandOptions: { typeMapping: { [RESP_TYPES.NUMBER]: String, [RESP_TYPES.BLOB_STRING]: Buffer } } },
+    ],
+    ['gives up at the first loss', { socket: { reconnectStrategy: false } }],
+    ['pings by itself, and gives silence up', { pingInterval: 300, socket: { socketTimeout: 1_000 } }],
+  ])('works where the client %s', async (_, options) => {
+    const server = await startServerForTest();
+    const client = lend({ url: server.url, ...options });
+    await client.connect();
+    const { listening } = connectForTest({ client });
+    const ears = ['a', 'b'].map((channel) => earOn(listening, channel));
+    const publisher = await publisherFor(server);
+    for (let loss = 0; loss < 2; loss++) {
+      for (const [index, ear] of ears.entries()) await hearsAgain(ear, publisher, 'ab'[index] ?? '');
+      await publisher.sendCommand(['CLIENT', 'KILL', 'TYPE', 'pubsub']);
+      await until('the loss is told', () => ears.every((ear) => ear.changes.length > 1 + 2 * loss));
+    }
+    await until('all are up', () => ears.every((ear) => ear.isUp));
+    expect(client.isReady).toBe(true);
+    expect(ears.map((ear) => ear.changes)).toEqual(ears.map(() => [true, false, true, false, true]));
+  });
+
+  it('does what was wanted last on RESP2 too, where the same replies serve all', async () => {
+    const server = await startServerForTest();
+    const client = lend({ url: server.url, RESP: 2 });
+    await client.connect();
+    const { listening } = connectForTest({ client });
+    const publisher = await publisherFor(server);
+    for (let round = 0; round < 100; round++) {
+      const ears = ['a', 'b'].map((channel) => earOn(listening, channel));
+      if (round % 5 === 0) await until('they are up', () => ears.every((ear) => ear.isUp));
+      if (round % 2 === 0) await publisher.ping();
+      for (const ear of ears) ear.stop();
+    }
+    const ear = earOn(listening, 'a');
+    await hearsAgain(ear, publisher, 'a');
+    expect(ear.messages).toHaveLength(1);
+  });
+
+  it('notices a frozen server on RESP2 too', async () => {
+    const server = await startServerForTest();
+    const client = lend({ url: server.url, RESP: 2 });
+    await client.connect();
+    const { listening } = connectForTest({ client });
+    const ear = earOn(listening, 'a');
+    await until('it is up', () => ear.isUp);
+    server.freeze();
+    await until('it is down', () => !ear.isUp);
+    server.thaw();
+    await hearsAgain(ear, await publisherFor(server), 'a');
+  });
+
+  it('leaves the cache of the client alone', async () => {
+    const server = await startServerForTest();
+    const cache = new BasicClientSideCache({ ttl: 0, maxEntries: 0, evictPolicy: 'LRU' });
+    const client = lend({ url: server.url, clientSideCache: cache });
+    await client.connect();
+    const { listening } = connectForTest({ client });
+    const ear = earOn(listening, 'a');
+    const publisher = await publisherFor(server);
+    await hearsAgain(ear, publisher, 'a');
+    await client.get('a key');
+    expect(cache.size()).toBe(1);
+    await publisher.sendCommand(['CLIENT', 'KILL', 'TYPE', 'pubsub']);
+    await until('the loss is told', () => ear.changes.length > 1);
+    await hearsAgain(ear, publisher, 'a');
+    expect(cache.size()).toBe(1);
+  });
+
+  it('leaves the client as it was, and closes only its own', async () => {
+    const server = await startServerForTest();
+    const client = lend({ url: server.url });
+    await client.connect();
+    const before = listenerCounts(client);
+    const { connection, listening } = connectForTest({ client });
+    const ear = earOn(listening, 'a');
+    const publisher = await publisherFor(server);
+    await hearsAgain(ear, publisher, 'a');
+    expect(client.isPubSubActive).toBe(false);
+    expect(await listenersAt(server.url)).toHaveLength(1);
+    await connection.close(1_000);
+    await until('ours is closed', async () => (await listenersAt(server.url)).length === 0);
+    expect(listenerCounts(client)).toEqual(before);
+    expect(await client.ping()).toBe('PONG');
+  });
+
+  it('waits for a client that is connected late, and for one that is closed in between', async () => {
+    const server = await startServerForTest();
+    const client = lend({ url: server.url });
+    const { listening } = connectForTest({ client });
+    const ear = earOn(listening, 'a');
+    // Long enough for several looks at a client that is not there.
+    await pause(700);
+    expect(client.isOpen).toBe(false);
+    expect(await listenersAt(server.url)).toEqual([]);
+    await client.connect();
+    const publisher = await publisherFor(server);
+    await hearsAgain(ear, publisher, 'a');
+    client.destroy();
+    await until('it is down, as the client is', () => !ear.isUp);
+    expect(await listenersAt(server.url)).toEqual([]);
+    await client.connect();
+    await hearsAgain(ear, publisher, 'a');
+  });
+
+  it('never throws where the client cannot be duplicated, and tells so', async () => {
+    const server = await startServerForTest();
+    const client = lend({ url: server.url });
+    await client.connect();
+    const view = Object.create(client, { duplicate: { value: undefined } }) as typeof client;
+    const { listening, errors } = connectForTest({ client: view });
+    const ear = earOn(listening, 'a');
+    await until('it is told', () => errors.length > 0);
+    expect(errors[0]).toMatchObject({ room: 'connection', error: { code: 'ERR_REDIS_KIT_CONNECTION' } });
+    expect(ear.changes).toEqual([]);
+  });
+});

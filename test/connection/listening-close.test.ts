@@ -1,0 +1,105 @@
+import { setTimeout as pause } from 'node:timers/promises';
+import { expect, it } from 'vitest';
+import { describeWithServers } from '../support/context.ts';
+import {
+  connectedClients,
+  connectionsSoFar,
+  earOn,
+  publisherFor,
+  startAll,
+  startServerForTest,
+} from '../support/ears.ts';
+import { startProgram } from '../support/program.ts';
+import { until } from '../support/until.ts';
+
+describeWithServers('a connection that listens and is closed', () => {
+  it('is closed at once, is told as down, and does nothing more', async () => {
+    const { server, connection, listening, publisher } = await startAll();
+    const ear = earOn(listening, 'a');
+    await until('it is up', () => ear.isUp);
+    await connection.close(1_000);
+    expect(ear.changes).toEqual([true, false]);
+    const late = earOn(listening, 'a');
+    await until('only the publisher is connected', async () => (await connectedClients(server.url)) === 1);
+    await publisher.publish('a', 'to nobody');
+    late.stop();
+    ear.stop();
+    expect([ear.messages, late.messages, late.changes]).toEqual([[], [], []]);
+  });
+
+  it.each([0, 300])(
+    'is closed while it is connecting to a server that is frozen (%i ms on its way)',
+    async (ms) => {
+      const { server, connection, listening } = await startAll();
+      server.freeze();
+      const ear = earOn(listening, 'a');
+      await pause(ms);
+      const begin = performance.now();
+      await connection.close(1_000);
+      expect(performance.now() - begin).toBeLessThan(2_000);
+      server.thaw();
+      await until('only the publisher is connected', async () => (await connectedClients(server.url)) === 1);
+      expect(ear.changes).toEqual([]);
+    },
+  );
+
+  it('is closed while it waits to connect again', async () => {
+    const { server, connection, listening } = await startAll();
+    const ear = earOn(listening, 'a');
+    await until('it is up', () => ear.isUp);
+    await server.kill();
+    await until('it is down', () => !ear.isUp);
+    await connection.close(1_000);
+    await server.restart();
+    const publisher = await publisherFor(server);
+    const before = await connectionsSoFar(publisher);
+    await pause(700);
+    expect(await connectionsSoFar(publisher)).toBe(before);
+    expect(ear.changes).toEqual([true, false]);
+  });
+
+  const CONNECT = `
+    import { Events } from './src/base/events.ts';
+    import { silentLogger } from './src/base/logger.ts';
+    import { connect } from './src/connection/connect.ts';
+    const open = (settings) => connect(settings, new Events(silentLogger), 1_000);
+    const ear = { heard() {}, changed(isUp) { if (isUp) console.log('up'); } };
+  `;
+
+  it('lets its process end, in whatever moment it is closed', async () => {
+    const server = await startServerForTest();
+    const { code, said } = await startProgram(`${CONNECT}
+      const address = { host: '127.0.0.1', port: ${server.port}, username: undefined, password: undefined };
+      const settings = { kind: 'standalone', ...address, db: 0, tls: false };
+      for (let turns = 0; turns < 60; turns++) {
+        const connection = open(settings);
+        await connection.ready();
+        connection.listening.subscribe('a', { heard() {}, changed() {} });
+        for (let turn = 0; turn < turns; turn++) await new Promise((resolve) => setImmediate(resolve));
+        await connection.close(1_000);
+      }
+      process.kill(${server.pid}, 'SIGSTOP');
+      const begin = performance.now();
+      process.on('exit', () => console.log(performance.now() - begin < 4_000 ? 'soon' : 'late'));
+    `).ended;
+    expect({ code, said }).toEqual({ code: 0, said: 'soon' });
+  });
+
+  it('keeps no process alive of itself', async () => {
+    const server = await startServerForTest();
+    const { code, said } = await startProgram(`${CONNECT}
+      import { createClient } from 'redis';
+      const client = createClient({ url: '${server.url}' });
+      client.unref();
+      const busy = setInterval(() => {}, 1_000);
+      await client.connect();
+      const connection = open({ kind: 'borrowed', family: 'standalone', client });
+      await new Promise((resolve) => {
+        connection.listening.subscribe('a', { heard() {}, changed: resolve });
+      });
+      clearInterval(busy);
+      console.log('up');
+    `).ended;
+    expect({ code, said }).toEqual({ code: 0, said: 'up' });
+  });
+});

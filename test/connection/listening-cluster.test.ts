@@ -1,0 +1,150 @@
+import { createCluster } from 'redis';
+import { expect, it, onTestFinished } from 'vitest';
+import { describeWithServers } from '../support/context.ts';
+import {
+  connectForTest,
+  type Ear,
+  earOn,
+  hearsAgain,
+  listenersAt,
+  type TestConnection,
+} from '../support/ears.ts';
+import { connectPlainClient, withPlainClient } from '../support/plain-client.ts';
+import { type RedisCluster, startCluster } from '../support/servers.ts';
+import { until } from '../support/until.ts';
+
+type ClusterNode = RedisCluster['nodes'][number];
+
+/** Long enough for a cluster to find its way again, on a slow machine too. */
+const RECOVERY_MS = 20_000;
+
+async function startForTest(options: Parameters<typeof startCluster>[0] = {}): Promise<RedisCluster> {
+  const cluster = await startCluster(options);
+  onTestFinished(() => cluster.stop());
+  return cluster;
+}
+
+function ignore(): void {
+  // The lender's own listener: without one a lost socket would end the process.
+}
+
+async function lendTo(nodes: readonly ClusterNode[], minimizeConnections: boolean): Promise<TestConnection> {
+  const client = createCluster({
+    rootNodes: nodes.map(({ server }) => ({ url: server.url })),
+    minimizeConnections,
+  });
+  client.on('error', ignore);
+  await client.connect();
+  onTestFinished(() => client.destroy());
+  return connectForTest({ client });
+}
+
+/** The node that is listened on. */
+async function listenedOn(nodes: readonly ClusterNode[]): Promise<ClusterNode> {
+  const found: ClusterNode[] = [];
+  await until('exactly one node is listened on', async () => {
+    const counts = await Promise.all(nodes.map(({ server }) => listenersAt(server.url)));
+    found.splice(0, found.length, ...nodes.filter((_, index) => counts[index]?.length));
+    return found.length === 1;
+  });
+  const [node] = found;
+  if (node === undefined) throw new Error('no node is listened on');
+  return node;
+}
+
+/** On each of the nodes, whichever is listened on. */
+async function expectToHearFromAll(ear: Ear, nodes: readonly ClusterNode[]): Promise<void> {
+  for (const { server } of nodes) {
+    await withPlainClient(server.url, (client) => hearsAgain(ear, client, 'a'));
+  }
+}
+
+/** Publishes until it is heard: a cluster that has changed passes messages on only after a while. */
+async function hearsFromAllAtLast(ear: Ear, nodes: readonly ClusterNode[]): Promise<void> {
+  for (const { server, port } of nodes) {
+    const client = await connectPlainClient(server.url);
+    const message = `from ${port} at last ${ear.messages.length}`;
+    await until(
+      'it hears again',
+      async () => {
+        await client.publish('a', message);
+        return ear.messages.includes(message);
+      },
+      RECOVERY_MS,
+    );
+    client.destroy();
+  }
+}
+
+describeWithServers('listening on a cluster', () => {
+  it.each<[string, (nodes: readonly ClusterNode[]) => TestConnection | Promise<TestConnection>]>([
+    [
+      'of ours',
+      (nodes) => connectForTest({ cluster: { nodes: nodes.map(({ host, port }) => ({ host, port })) } }),
+    ],
+    ['that was lent', (nodes) => lendTo(nodes, false)],
+    ['that was lent and connects its nodes late', (nodes) => lendTo(nodes, true)],
+  ])('%s hears what is published on any master, and goes on when its own is killed', async (_, connectTo) => {
+    const { nodes } = await startForTest();
+    const { connection, listening } = await connectTo(nodes);
+    const ear = earOn(listening, 'a');
+    await expectToHearFromAll(ear, nodes);
+    const killed = await listenedOn(nodes);
+    await killed.server.kill();
+    await until('it is down', () => ear.changes.includes(false));
+    const others = nodes.filter((node) => node !== killed);
+    await hearsFromAllAtLast(ear, others);
+    expect(others).toContain(await listenedOn(others));
+    expect(ear.changes).toEqual([true, false, true]);
+    await connection.close(1_000);
+    for (const { server } of others) {
+      await until('nobody listens', async () => (await listenersAt(server.url)).length === 0);
+    }
+  });
+
+  it('leaves a node that is frozen for another', async () => {
+    const { nodes } = await startForTest();
+    const cluster = { nodes: nodes.map(({ host, port }) => ({ host, port })) };
+    const { listening } = connectForTest({ cluster });
+    const ear = earOn(listening, 'a');
+    await until('it is up', () => ear.isUp);
+    const frozen = await listenedOn(nodes);
+    frozen.server.freeze();
+    await until('it is down', () => ear.changes.includes(false));
+    const begin = performance.now();
+    await until('it is up', () => ear.isUp);
+    expect(performance.now() - begin, 'to try the frozen one again takes five seconds').toBeLessThan(4_000);
+    await hearsFromAllAtLast(
+      ear,
+      nodes.filter((node) => node !== frozen),
+    );
+    frozen.server.thaw();
+  });
+
+  it('leaves a node that is no longer a master of the cluster', async () => {
+    const { nodes } = await startForTest({ masters: 3, replicasPerMaster: 1 });
+    const [masters, replicas] = [nodes.slice(0, 3), nodes.slice(3)];
+    const cluster = { nodes: masters.map(({ host, port }) => ({ host, port })) };
+    const { connection, listening } = connectForTest({ cluster });
+    const ear = earOn(listening, 'a');
+    await until('it is up', () => ear.isUp);
+    const left = await listenedOn(nodes);
+    const successor = replicas[masters.indexOf(left)];
+    if (successor === undefined) throw new Error('the master has no replica');
+    await withPlainClient(successor.server.url, (client) =>
+      client.sendCommand(['CLUSTER', 'FAILOVER', 'TAKEOVER']),
+    );
+    await until(
+      'another is listened on',
+      async () => {
+        // The client learns of it by what the former master answers to commands.
+        const keys = Array.from({ length: 30 }, (_, id) => `t-${id}`);
+        await Promise.allSettled(keys.map((key) => connection.send(key, ['GET', key], 1_000)));
+        return ear.changes.length >= 3 && (await listenedOn(nodes)) !== left;
+      },
+      RECOVERY_MS,
+    );
+    await hearsFromAllAtLast(ear, nodes);
+    expect(ear.changes).toEqual([true, false, true]);
+  });
+});

@@ -1,0 +1,76 @@
+import { setTimeout as pause } from 'node:timers/promises';
+import { expect, it } from 'vitest';
+import { describeWithServers } from '../support/context.ts';
+import {
+  connectForTest,
+  earOn,
+  hearsAgain,
+  listenersAt,
+  publisherFor,
+  startAll,
+  startServerForTest,
+} from '../support/ears.ts';
+import { until } from '../support/until.ts';
+
+describeWithServers('a connection that may not listen', () => {
+  async function startRestricted(...rights: readonly string[]) {
+    const server = await startServerForTest();
+    const admin = await publisherFor(server);
+    const grant = (...more: readonly string[]) => admin.sendCommand(['ACL', 'SETUSER', 'app', ...more]);
+    await grant('on', '>secret', '~*', '+@all', 'resetchannels', ...rights);
+    const url = server.url.replace('redis://', 'redis://app:secret@');
+    const { connection, listening, errors } = connectForTest({ url });
+    await connection.ready();
+    const denials = async () => {
+      const log = (await admin.sendCommand(['ACL', 'LOG'])) as unknown as readonly {
+        readonly count: number;
+      }[];
+      return log.reduce((sum, { count }) => sum + Number(count), 0);
+    };
+    return { admin, grant, listening, errors, denials };
+  }
+
+  it.each([
+    ['to a channel', ['&allowed'], ['&denied']],
+    ['at all', ['&*', '-subscribe'], ['+subscribe']],
+  ])('%s asks again now and then, and tells once', async (_, rights, missing) => {
+    const { admin, grant, listening, errors, denials } = await startRestricted(...rights);
+    const ear = earOn(listening, 'denied');
+    await until('it has asked again', async () => (await denials()) >= 2);
+    for (let round = 0; round < 20; round++) {
+      earOn(listening, 'denied').stop();
+      await admin.ping();
+    }
+    expect(await denials(), 'no more often for those who come and go').toBeLessThan(5);
+    expect(ear.changes).toEqual([]);
+    expect(errors).toHaveLength(1);
+    expect(errors[0]).toMatchObject({ room: 'connection', error: { code: 'ERR_REDIS_KIT_REPLY' } });
+    expect(errors[0]?.error.message).toMatch(/^listening failed: NOPERM/);
+    await grant(...missing);
+    await hearsAgain(ear, admin, 'denied');
+  });
+
+  it('to one channel still hears of the others, also after a loss', async () => {
+    const { admin, listening, errors } = await startRestricted('&allowed');
+    const [denied, allowed] = [earOn(listening, 'denied'), earOn(listening, 'allowed')];
+    await hearsAgain(allowed, admin, 'allowed');
+    await admin.sendCommand(['CLIENT', 'KILL', 'TYPE', 'pubsub']);
+    await until('the loss is told', () => allowed.changes.length > 1);
+    await hearsAgain(allowed, admin, 'allowed');
+    expect([denied.changes, allowed.changes]).toEqual([[], [true, false, true]]);
+    expect(errors).toHaveLength(1);
+  });
+
+  it('since it may not even connect a second time, tells so, and hears once it may', async () => {
+    const { server, listening, errors, publisher } = await startAll();
+    await publisher.configSet('maxclients', '2');
+    const ear = earOn(listening, 'a');
+    await until('it is told', () => errors.length > 0);
+    await pause(700);
+    expect(errors).toHaveLength(1);
+    expect(errors[0]?.error.message).toBe('listening failed: ERR max number of clients reached');
+    await publisher.configSet('maxclients', '100');
+    await hearsAgain(ear, publisher, 'a');
+    expect(await listenersAt(server.url)).toHaveLength(1);
+  });
+});

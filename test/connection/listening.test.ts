@@ -1,0 +1,230 @@
+import { setTimeout as pause, setImmediate as turn } from 'node:timers/promises';
+import { expect, it } from 'vitest';
+import { describeWithServers } from '../support/context.ts';
+import {
+  connectedClients,
+  connectForTest,
+  connectionsSoFar,
+  earOn,
+  hearsAgain,
+  listenersAt,
+  publisherFor,
+  startAll,
+  startServerForTest,
+} from '../support/ears.ts';
+import { freePort } from '../support/servers.ts';
+import { until } from '../support/until.ts';
+
+describeWithServers('a connection that listens', () => {
+  it('is made for the first who asks, and shared by all', async () => {
+    const { server, listening, publisher } = await startAll();
+    expect(await connectedClients(server.url), 'commands and the publisher').toBe(2);
+    const ears = ['a', 'b', 'b'].map((channel) => earOn(listening, channel));
+    await until('all are up', () => ears.every((ear) => ear.isUp));
+    expect(await connectedClients(server.url)).toBe(3);
+    await publisher.publish('b', 'for two');
+    await publisher.publish('a', 'for one');
+    await until('it is heard', () => ears[0]?.messages.length === 1);
+    expect(ears.map((ear) => ear.messages)).toEqual([['for one'], ['for two'], ['for two']]);
+    expect(ears.map((ear) => ear.changes)).toEqual([[true], [true], [true]]);
+  });
+
+  it('hears what others publish, all of it and in order, as text', async () => {
+    const { listening, publisher } = await startAll();
+    const ear = earOn(listening, 'news');
+    await until('it is up', () => ear.isUp);
+    const messages = Array.from({ length: 2_000 }, (_, number) => `${number} Grüße ☃ 🎉 \r\n`);
+    await Promise.all(messages.map((message) => publisher.publish('news', message)));
+    await until('all is heard', () => ear.messages.length === messages.length);
+    expect(ear.messages).toEqual(messages);
+  });
+
+  it('is up only when Redis has acknowledged it: whatever is published then is heard', async () => {
+    const { listening, publisher } = await startAll();
+    const rounds = 300;
+    const heard: string[] = [];
+    for (let round = 0; round < rounds; round++) {
+      // Each twice in a row: it is left and wanted again while Redis is still being told.
+      const channel = `channel ${Math.floor(round / 2)}`;
+      await new Promise<void>((resolve, reject) => {
+        const stop = listening.subscribe(channel, {
+          heard: (message) => {
+            heard.push(message);
+            stop();
+            resolve();
+          },
+          changed: (isUp) => {
+            if (isUp) publisher.publish(channel, `${round}`).catch(reject);
+          },
+        });
+      });
+    }
+    expect(heard).toEqual(Array.from({ length: rounds }, (_, round) => `${round}`));
+  });
+
+  it('tells that a channel is up before anything of it is heard', async () => {
+    const { listening, publisher } = await startAll();
+    const told: string[] = [];
+    let isOver = false;
+    const flood = (async () => {
+      while (!isOver)
+        await Promise.all(Array.from({ length: 50 }, () => publisher.publish('flood', 'message')));
+    })();
+    for (let round = 0; round < 50; round++) {
+      await new Promise<void>((resolve) => {
+        const stop = listening.subscribe('flood', {
+          heard: () => {
+            told.push('message');
+            stop();
+            resolve();
+          },
+          changed: (isUp) => void told.push(isUp ? 'up' : 'down'),
+        });
+      });
+    }
+    isOver = true;
+    await flood;
+    expect(told).toEqual(Array.from({ length: 50 }, () => ['up', 'message']).flat());
+  });
+
+  it('does what was wanted last, however often that changed', async () => {
+    const { server, listening, publisher } = await startAll();
+    const first = earOn(listening, 'a');
+    await until('it is up', () => first.isUp);
+    for (let round = 0; round < 100; round++) {
+      const ears = ['a', 'b', 'c'].map((channel) => earOn(listening, channel));
+      if (round % 2 === 0) first.stop();
+      if (round % 5 === 0) await turn();
+      for (const ear of ears.slice(0, 2)) ear.stop();
+      if (round % 3 === 0) await publisher.ping();
+      ears[2]?.stop();
+    }
+    const last = earOn(listening, 'b');
+    await hearsAgain(last, publisher, 'b');
+    expect(last.messages, 'once').toHaveLength(1);
+    await until('only that is still subscribed', async () => {
+      const channels = await publisher.sendCommand(['PUBSUB', 'CHANNELS']);
+      return JSON.stringify(channels) === '["b"]';
+    });
+    expect(await listenersAt(server.url)).toHaveLength(1);
+    last.stop();
+    last.stop();
+    const later = earOn(listening, 'b');
+    await hearsAgain(later, publisher, 'b');
+    expect(last.messages, 'nothing after stop()').toHaveLength(1);
+  });
+
+  it('lets no listener disturb another, and tells that it failed', async () => {
+    const { listening, errors, publisher } = await startAll();
+    const fail = () => {
+      throw new Error('a listener that fails');
+    };
+    listening.subscribe('a', { heard: fail, changed: fail });
+    const rejects = async () => fail();
+    listening.subscribe('a', { heard: rejects, changed: rejects });
+    const ear = earOn(listening, 'a');
+    await hearsAgain(ear, publisher, 'a');
+    await hearsAgain(ear, publisher, 'a');
+    expect(ear.changes).toEqual([true]);
+    await until('each failure is told', () => errors.length === 6);
+    expect(errors[0]).toMatchObject({ room: 'connection', error: { message: 'a listener that fails' } });
+  });
+});
+
+describeWithServers('a connection that listens and is lost', () => {
+  it('is down at once when it is cut, and hears again on the next', async () => {
+    const { listening, publisher } = await startAll();
+    const ears = ['a', 'b'].map((channel) => earOn(listening, channel));
+    await until('both are up', () => ears.every((ear) => ear.isUp));
+    for (let cut = 1; cut <= 3; cut++) {
+      await publisher.sendCommand(['CLIENT', 'KILL', 'TYPE', 'pubsub']);
+      await until('the loss is told and made good', () =>
+        ears.every((ear) => ear.changes.length === 1 + 2 * cut),
+      );
+      for (const [index, ear] of ears.entries()) await hearsAgain(ear, publisher, 'ab'[index] ?? '');
+    }
+    expect(ears.map((ear) => ear.changes)).toEqual(
+      ears.map(() => [true, false, true, false, true, false, true]),
+    );
+  });
+
+  it('is made again only for somebody', async () => {
+    const { server, listening, publisher } = await startAll();
+    const ear = earOn(listening, 'a');
+    await until('it is up', () => ear.isUp);
+    const [id = ''] = (await listenersAt(server.url)).map((line) => /^id=(\d+)/.exec(line)?.[1] ?? '');
+    ear.stop();
+    await until('Redis knows', async () => (await listenersAt(server.url)).length === 0);
+    const before = await connectionsSoFar(publisher);
+    await publisher.sendCommand(['CLIENT', 'KILL', 'ID', id]);
+    // Longer than the pause before another attempt, of which nobody would tell.
+    await pause(700);
+    expect(await connectionsSoFar(publisher)).toBe(before);
+    const later = earOn(listening, 'a');
+    await hearsAgain(later, publisher, 'a');
+    expect(await connectionsSoFar(publisher)).toBe(before + 1);
+    expect(ear.changes, 'nothing after stop()').toEqual([true]);
+  });
+
+  it('is down soon when the server is frozen, also while channels come and go, and up when it thaws', async () => {
+    const { server, listening, publisher } = await startAll();
+    const ear = earOn(listening, 'a');
+    await until('it is up', () => ear.isUp);
+    server.freeze();
+    const begin = performance.now();
+    await until('it is down', () => {
+      // What is written to a dead connection says nothing about it.
+      earOn(listening, `b${performance.now()}`);
+      return !ear.isUp;
+    });
+    expect(performance.now() - begin).toBeLessThan(8_000);
+    server.thaw();
+    await hearsAgain(ear, publisher, 'a');
+    expect(ear.changes).toEqual([true, false, true]);
+  });
+
+  it('stays up however long nothing is published', async () => {
+    const { listening, publisher } = await startAll();
+    const ear = earOn(listening, 'a');
+    await hearsAgain(ear, publisher, 'a');
+    // Longer than a connection may be silent.
+    await pause(6_500);
+    await hearsAgain(ear, publisher, 'a');
+    expect(ear.changes).toEqual([true]);
+  });
+
+  it('stays up while the process itself stands still', async () => {
+    const { listening, publisher } = await startAll();
+    const ear = earOn(listening, 'a');
+    await hearsAgain(ear, publisher, 'a');
+    for (const ms of [6_000, 1_500, 1_500]) {
+      const end = performance.now() + ms;
+      while (performance.now() < end);
+      await pause(10);
+    }
+    await hearsAgain(ear, publisher, 'a');
+    expect(ear.changes).toEqual([true]);
+  });
+
+  it('hears again when the server was killed and is back', async () => {
+    const { server, listening } = await startAll();
+    const ear = earOn(listening, 'a');
+    await until('it is up', () => ear.isUp);
+    await server.kill();
+    await until('it is down', () => !ear.isUp);
+    const late = earOn(listening, 'b');
+    await server.restart();
+    const publisher = await publisherFor(server);
+    await hearsAgain(ear, publisher, 'a');
+    await hearsAgain(late, publisher, 'b');
+    expect([ear.changes, late.changes]).toEqual([[true, false, true], [true]]);
+  });
+
+  it('is made when Redis comes at last', async () => {
+    const port = await freePort();
+    const { listening } = connectForTest({ port });
+    const ear = earOn(listening, 'a');
+    const server = await startServerForTest({ port });
+    await hearsAgain(ear, await publisherFor(server), 'a');
+  });
+});

@@ -1,0 +1,111 @@
+import { onTestFinished } from 'vitest';
+import { OptionReader } from '../../src/base/check.ts';
+import { Events, type KitEvents } from '../../src/base/events.ts';
+import { silentLogger } from '../../src/base/logger.ts';
+import { connect } from '../../src/connection/connect.ts';
+import type { Connection } from '../../src/connection/connection.ts';
+import {
+  CONNECTION_OPTION_NAMES,
+  type ConnectionOptions,
+  resolveConnection,
+} from '../../src/connection/options.ts';
+import type { ChannelListener, Listening } from '../../src/engine/listening.ts';
+import { connectPlainClient, type PlainClient, withPlainClient } from './plain-client.ts';
+import { type RedisServer, startRedis } from './servers.ts';
+import { until } from './until.ts';
+
+/** Notes what it is told of a channel. */
+export interface Ear extends ChannelListener {
+  readonly messages: readonly string[];
+  readonly changes: readonly boolean[];
+  readonly isUp: boolean;
+  stop(): void;
+}
+
+export function earOn(listening: Listening, channel: string): Ear {
+  const messages: string[] = [];
+  const changes: boolean[] = [];
+  const listener: ChannelListener = {
+    heard: (message) => void messages.push(message),
+    changed: (isUp) => void changes.push(isUp),
+  };
+  const stop = listening.subscribe(channel, listener);
+  return {
+    ...listener,
+    messages,
+    changes,
+    get isUp() {
+      return changes.at(-1) === true;
+    },
+    stop,
+  };
+}
+
+/** A connection that is closed with the test, and what it told of going wrong. */
+export interface TestConnection {
+  readonly connection: Connection;
+  readonly listening: Listening;
+  readonly errors: readonly KitEvents['error'][];
+}
+
+export function connectForTest(options: ConnectionOptions): TestConnection {
+  const reader = new OptionReader('connectForTest', options, CONNECTION_OPTION_NAMES);
+  const settings = resolveConnection(reader, {});
+  if (settings.kind === 'memory') throw new Error('there is no connection to memory');
+  const events = new Events<KitEvents>(silentLogger);
+  const errors: KitEvents['error'][] = [];
+  events.on('error', (event) => errors.push(event));
+  const connection = connect(settings, events, 2_000);
+  onTestFinished(() => connection.close(1_000));
+  return { connection, listening: connection.listening, errors };
+}
+
+export async function startServerForTest(
+  options: Parameters<typeof startRedis>[0] = {},
+): Promise<RedisServer> {
+  const server = await startRedis(options);
+  onTestFinished(() => server.stop());
+  return server;
+}
+
+export async function publisherFor({ url }: RedisServer): Promise<PlainClient> {
+  const client = await connectPlainClient(url);
+  onTestFinished(() => client.destroy());
+  return client;
+}
+
+/** A server, a connection to it that is ready, and somebody who publishes. */
+export async function startAll() {
+  const server = await startServerForTest();
+  const { connection, listening, errors } = connectForTest({ url: server.url });
+  await connection.ready();
+  return { server, connection, listening, errors, publisher: await publisherFor(server) };
+}
+
+/** How many are connected, beside the one who asks. */
+export function connectedClients(url: string): Promise<number> {
+  return withPlainClient(url, async (client) => {
+    const list = String(await client.sendCommand(['CLIENT', 'LIST']));
+    return list.trim().split('\n').length - 1;
+  });
+}
+
+export async function connectionsSoFar(client: PlainClient): Promise<number> {
+  return Number(/total_connections_received:(\d+)/.exec(await client.info('stats'))?.[1]);
+}
+
+/** Whoever listens at this server, as CLIENT LIST names them. */
+export function listenersAt(url: string): Promise<readonly string[]> {
+  return withPlainClient(url, async (client) => {
+    const list = String(await client.sendCommand(['CLIENT', 'LIST', 'TYPE', 'pubsub']));
+    return list.split('\n').filter((line) => line !== '');
+  });
+}
+
+/** Publishes one message as soon as the ear is up, and waits until it is heard. */
+export async function hearsAgain(ear: Ear, publisher: PlainClient, channel: string): Promise<void> {
+  await until('it is up', () => ear.isUp);
+  const message = `again ${ear.messages.length}`;
+  await publisher.publish(channel, message);
+  await until('it hears', () => ear.messages.includes(message));
+}
