@@ -153,7 +153,9 @@ export class Fill<Content> {
     names: readonly string[],
     lifeMs: number,
   ): Promise<void> {
-    const snapshot = await this.#try(this.#deps.versions.ask(names, lifeMs));
+    // For as long as what is known of them counts another fill may rely on it.
+    const keptMs = lifeMs + this.#start.maxAgeMs;
+    const snapshot = await this.#try(this.#deps.versions.ask(names, keptMs));
     // Without an answer nobody can tell whether it was purged while it was made.
     if (snapshot === undefined) this.#start.flight?.settle({ kind: 'pass' });
     else this.#hold({ ...entry, versions: snapshot.versions });

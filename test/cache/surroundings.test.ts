@@ -136,7 +136,11 @@ describeWithServers('the cache on Redis', () => {
     await kit.ready();
     let runs = 0;
     const app = express();
-    app.get('/{*path}', kit.cache({ ttl: '1m' }), (_req, res) => void res.send(`body ${++runs}`));
+    app.get(
+      '/{*path}',
+      kit.cache({ ttl: '1m', local: false }),
+      (_req, res) => void res.send(`body ${++runs}`),
+    );
     return { server, kit, address: await serve(app) };
   }
 

@@ -18,9 +18,21 @@ describeWithServers('a Redis user with restricted rights', () => {
     onTestFinished(() => server.stop());
     await withPlainClient(server.url, async (client) => {
       const rights = commands.map((name) => `+${name.toLowerCase()}`);
-      await client.sendCommand(['ACL', 'SETUSER', 'app', 'on', '>secret', '~*', '&*', '-@all', ...rights]);
+      await client.sendCommand([
+        'ACL',
+        'SETUSER',
+        'app',
+        'on',
+        '>secret',
+        '~*',
+        '&t-app:*',
+        '-@all',
+        ...rights,
+      ]);
     });
-    const kit = kitForTest({ url: server.url.replace('redis://', 'redis://app:secret@') });
+    const cachePolicies = { few: { ttl: '1m', maxEntries: 1 } } as const;
+    const url = server.url.replace('redis://', 'redis://app:secret@');
+    const kit = kitForTest({ url, prefix: 't-app', cachePolicies });
     await kit.ready();
     const errors = eventsOf(kit, 'error');
     const app = express()
@@ -42,6 +54,11 @@ describeWithServers('a Redis user with restricted rights', () => {
       })
       .get('/page', kit.cache({ ttl: '1m' }), (_req, res) => void res.send('page'));
     for (const path of ['/in', '/in', '/page', '/page']) await request(app).get(path).expect(200);
+    for (const key of ['a', 'b']) await kit.remember(key, { policy: 'few', tags: ['t'] }, () => key);
+    await kit.invalidate({ tags: 't' });
+    const slow = () => new Promise<string>((resolve) => setTimeout(resolve, 100, 'slow'));
+    const waiting = kitForTest({ url, prefix: 't-app' });
+    await Promise.all([kit.remember('c', '1m', slow), waiting.remember('c', '1m', slow)]);
     const limiter = kit.limiter({ algorithm: 'sliding-window', limit: 300, window: '1m' });
     for (let hit = 0; hit < 200; hit++) await limiter.consume('ann', { cost: 1 });
     await limiter.refund(await limiter.consume('ann'));

@@ -1,0 +1,149 @@
+import express, { type RequestHandler } from 'express';
+import { beforeEach, expect, it, onTestFinished } from 'vitest';
+import type { CacheOptions, RedisKit } from '../../src/index.ts';
+import { describeWithServers } from '../support/context.ts';
+import { eventsOf, kitForTest } from '../support/kits.ts';
+import { withPlainClient } from '../support/plain-client.ts';
+import { type RedisServer, startRedis } from '../support/servers.ts';
+import { until } from '../support/until.ts';
+import { send, serve } from '../support/web.ts';
+import { countCommands } from '../support/wire.ts';
+import { loadCacheScripts } from './scripts.ts';
+
+let server: RedisServer;
+let processes = 0;
+
+/** The names of the commands that reach the server while the work is done. */
+async function commandsOf(work: () => unknown): Promise<readonly string[]> {
+  return (await countCommands(server.url, work)).map(([name]) => name);
+}
+
+/** Resolves when so many processes hear of purges. */
+async function allListen(count: number): Promise<void> {
+  await withPlainClient(server.url, (client) =>
+    until('all listen', async () => {
+      const [channel = ''] = await client.pubSubChannels('t-wire:*');
+      return channel !== '' && (await client.pubSubNumSub([channel]))[channel] === count;
+    }),
+  );
+}
+
+/** A kit with an app, as a process of its own has them; all share one prefix, and so what is stored. */
+async function startProcess(options: Partial<CacheOptions> = {}, handler?: RequestHandler) {
+  const kit: RedisKit = kitForTest({ url: server.url, prefix: 't-wire', commandTimeout: '5s' });
+  const [stored, hits] = [eventsOf(kit, 'cache:stored'), eventsOf(kit, 'cache:hit')];
+  const app = express();
+  const answer: RequestHandler = (req, res) => {
+    res.locals.cache.tag('one', 'two');
+    res.send(`body of ${req.url}`);
+  };
+  app.use(kit.cache({ ttl: '1m', key: { host: false }, ...options }), handler ?? answer);
+  const address = await serve(app);
+  await kit.ready();
+  await allListen(++processes);
+  return {
+    kit,
+    stored,
+    hits,
+    ask: (path: string, headers = {}) => send(`${address}${path}`, { headers }),
+    isStored: (count: number) => until('it is stored', () => stored.length === count),
+  };
+}
+
+describeWithServers('on the wire a cached response', () => {
+  beforeEach(async () => {
+    server = await startRedis();
+    processes = 0;
+    onTestFinished(() => server.stop());
+    await loadCacheScripts(server.url);
+  });
+
+  it('costs nothing where it is held, one command where its tags are known here, else two', async () => {
+    const maker = await startProcess();
+    await maker.ask('/a');
+    await maker.ask('/b');
+    await maker.isStored(2);
+    expect(await commandsOf(() => maker.ask('/a')), 'held').toEqual([]);
+    const reader = await startProcess({ local: { maxBytes: 1 } });
+    expect(await commandsOf(() => reader.ask('/a')), 'not known').toEqual(['EVALSHA', 'EVALSHA']);
+    expect(await commandsOf(() => reader.ask('/a')), 'known').toEqual(['EVALSHA']);
+    expect(reader.hits).toHaveLength(2);
+  });
+
+  it('costs one command more where nobody here knows yet on what it varies', async () => {
+    const varied: RequestHandler = (_req, res) => void res.vary('Accept').send('body');
+    const maker = await startProcess({}, varied);
+    for (const path of ['/a', '/b']) await maker.ask(path, { Accept: 'text/a' });
+    await maker.isStored(2);
+    expect(await commandsOf(() => maker.ask('/a', { Accept: 'text/a' })), 'held').toEqual([]);
+    const reader = await startProcess({ local: false }, varied);
+    expect(await commandsOf(() => reader.ask('/a', { Accept: 'text/a' }))).toHaveLength(3);
+    expect(await commandsOf(() => reader.ask('/a', { Accept: 'text/a' }))).toHaveLength(1);
+    expect(await commandsOf(() => reader.ask('/b', { Accept: 'text/a' })), 'as the last one').toHaveLength(2);
+  });
+
+  it('costs two to four commands when it is made', async () => {
+    const maker = await startProcess();
+    const make = (path: string, count: number) => async () => {
+      await maker.ask(path);
+      await maker.isStored(count);
+    };
+    expect(await commandsOf(make('/a', 1)), 'read, versions, write, versions of its tags').toHaveLength(4);
+    await maker.kit.invalidate({ url: '/a' });
+    // What it is purged by is known here, and kept for long enough.
+    expect(await commandsOf(make('/a', 2))).toHaveLength(2);
+    await maker.kit.invalidate({ tags: 'one' });
+    expect(await commandsOf(make('/a', 3)), 'fresh to who does not know its tags').toHaveLength(3);
+  });
+
+  it('costs nothing when it is not to be had from here', async () => {
+    const maker = await startProcess({ skip: (req) => req.path === '/skipped' });
+    await maker.ask('/a');
+    await maker.isStored(1);
+    expect(await commandsOf(() => maker.ask('/skipped'))).toEqual([]);
+  });
+
+  it('that is private costs one command to find out, and for a while none', async () => {
+    const maker = await startProcess({}, (_req, res) => void res.set('Cache-Control', 'private').send('x'));
+    const skipped = eventsOf(maker.kit, 'cache:skipped');
+    await maker.ask('/a');
+    await until('it is known', () => skipped.length === 1);
+    expect(await commandsOf(() => maker.ask('/a'))).toEqual([]);
+    expect(await commandsOf(() => maker.ask('/a'))).toEqual([]);
+    expect(skipped).toHaveLength(3);
+  });
+
+  it('is remembered as cheaply', async () => {
+    const maker = await startProcess();
+    const reader = await startProcess();
+    const load = () => 'value';
+    await maker.kit.remember('k', '1m', load);
+    await maker.isStored(1);
+    expect(await commandsOf(() => maker.kit.remember('k', '1m', load))).toEqual([]);
+    const remember = () => reader.kit.remember('k', { ttl: '1m', local: false }, load);
+    expect(await commandsOf(remember)).toHaveLength(2);
+    expect(await commandsOf(remember)).toHaveLength(1);
+  });
+
+  it('is purged by one command, whatever the number of its tags', async () => {
+    const { kit } = await startProcess();
+    const tags = Array.from({ length: 100 }, (_, index) => `tag ${index}`);
+    expect(await commandsOf(() => kit.invalidate({ tags }))).toEqual(['EVALSHA']);
+  });
+
+  it('leaves no more keys than its variants may be, whatever clients send', async () => {
+    const maker = await startProcess(
+      { vary: { maxVariants: 3 } },
+      (_req, res) => void res.vary('X').send('body'),
+    );
+    for (let index = 1; index <= 20; index++) await maker.ask('/a', { X: `value ${index}` });
+    await maker.isStored(20);
+    await withPlainClient(server.url, async (client) => {
+      const keys = async () =>
+        (await client.keys('t-wire:cache:{/a*')).filter((key) => !key.endsWith(':fill'));
+      await until('the others are gone', async () => (await keys()).length === 4);
+      for (const key of await client.keys('*')) expect(await client.pTTL(key), key).toBeGreaterThan(0);
+    });
+    expect((await maker.ask('/a', { X: 'value 20' })).headers.age).toBeDefined();
+  });
+});
