@@ -1,3 +1,4 @@
+import apicache from 'apicache';
 import express from 'express';
 import { createRedisKit } from 'redis-kit';
 import { startRedis } from '../test/support/servers.ts';
@@ -30,9 +31,13 @@ try {
   await compare(`Cached responses of ${bytes.length.toLocaleString('en')} bytes`, server.url, [
     subject('bare handler that sends the same bytes', appWith(sendBytes)),
     subject('bare handler that makes the JSON each time', appWith(sendJson)),
-    subject('kit.cache, hit', appWith(kit.cache({ ttl: '1h' }), sendJson)),
+    subject('kit.cache, held in the process', appWith(kit.cache({ ttl: '1h' }), sendJson)),
+    subject('kit.cache, in Redis', appWith(kit.cache({ ttl: '1h', local: false }), sendJson)),
+    subject('apicache 1.6, in the process', appWith(apicache.middleware('1 hour'), sendJson)),
   ]);
 } finally {
+  // Its timers would keep the process.
+  apicache.clear();
   await kit.close();
   await server.stop();
 }

@@ -9,7 +9,7 @@ export interface LoadOrder {
   readonly port: number;
   readonly count: number;
   readonly connections: number;
-  /** Whole requests as text, sent by turns. */
+  /** Whole requests as text, sent by turns; `{n}` stands for the number of the request. */
   readonly requests: readonly string[];
 }
 
@@ -52,7 +52,8 @@ async function run({ port, count, connections, requests }: LoadOrder): Promise<L
     sockets.map(async (socket) => {
       while (next < count) {
         const answer = answerOn(socket);
-        socket.write(requests[next++ % requests.length] ?? '');
+        const request = requests[next % requests.length] ?? '';
+        socket.write(request.replace('{n}', String(next++)));
         const status = await answer;
         statuses[status] = (statuses[status] ?? 0) + 1;
       }
