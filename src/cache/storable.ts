@@ -81,7 +81,7 @@ export function reasonNotToStore(
 function mayStoreStatus(status: number, { statuses, hasTtl }: StorageRules): boolean {
   if (statuses !== undefined) return statuses.has(status);
   if (hasTtl) return status === 200;
-  return status >= 200 && status !== 206 && status !== 304;
+  return status >= 200 && status <= 599 && status !== 206 && status !== 304;
 }
 
 /** Whether a shared cache may keep what was made for a request with Authorization, and send it to others (RFC 9111, section 3.5). */
