@@ -65,7 +65,8 @@ export function reasonNotToStore(
   if (/^text\/event-stream/i.test(String(headers['content-type'] ?? ''))) return 'event-stream';
   const { effective, general } = directives;
   for (const control of rules.hasTtl ? [effective, general] : [effective]) {
-    if (control.has('no-store')) return 'no-store';
+    // Beside must-understand it is for caches that do not know that (RFC 9111, section 5.2.2.3).
+    if (control.has('no-store') && (rules.hasTtl || !control.has('must-understand'))) return 'no-store';
     // With field names only those fields are concerned, and taken off.
     for (const name of ['private', 'no-cache']) if (control.fields(name)?.length === 0) return name;
   }
