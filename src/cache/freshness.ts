@@ -59,6 +59,12 @@ export function lifetimeOf(
   };
 }
 
+/** What is left of it so many milliseconds after the response was made; a ttl of the app's own begins when it is stored. */
+export function lifetimeLater(lifetime: Lifetime, ms: number, isOurTtl: boolean): Lifetime {
+  const freshMs = isOurTtl ? lifetime.freshMs : lifetime.freshMs - ms;
+  return { ...lifetime, freshMs, ageMs: lifetime.ageMs + ms };
+}
+
 /** RFC 9111, section 4.2.4. With a lifetime of the app's own s-maxage is not what applies. */
 function forbidsStale(control: CacheControl, isOurTtl: boolean): boolean {
   if (control.has('must-revalidate') || control.has('proxy-revalidate')) return true;

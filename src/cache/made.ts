@@ -18,17 +18,20 @@ export interface MadeHead {
   /** The names of the headers as they were written. */
   readonly spelled: readonly string[];
   readonly directives: Directives;
+  /** When it was, in ms since the epoch. */
+  readonly madeAt: number;
 }
 
 export function madeHead(res: ServerResponse): MadeHead {
   // A copy: what is added from now on is not the handler's.
   const headers = { ...res.getHeaders() };
-  return { status: res.statusCode, headers, spelled: spelledNames(res), directives: directivesOf(headers) };
+  const directives = directivesOf(headers);
+  return { status: res.statusCode, headers, spelled: spelledNames(res), directives, madeAt: Date.now() };
 }
 
 /** What is stored of a response; `outer` has the headers that were there above the cache. */
 export function madeResponse(
-  { status, headers, spelled, directives }: MadeHead,
+  { status, headers, spelled, directives, madeAt }: MadeHead,
   body: Buffer,
   outer: ReadonlyMap<string, string>,
   asked: IncomingHttpHeaders,
@@ -36,7 +39,7 @@ export function madeResponse(
   const names = varyNames(headers);
   return cachedResponse({
     status,
-    headers: storedHeaders(headers, outer, spelled, directives),
+    headers: storedHeaders(headers, outer, spelled, directives, madeAt),
     vary: { names, id: names === '' ? '' : variantId(names, asked) },
     isForAll: isForAll(directives),
     body,
@@ -48,12 +51,12 @@ export function madeResponse(
  * of another, or says what forbids to keep it (RFC 9111, section 4.3.4).
  */
 export function confirmedResponse(
-  { headers, spelled, directives }: MadeHead,
+  { headers, spelled, directives, madeAt }: MadeHead,
   stored: CachedResponse,
   outer: ReadonlyMap<string, string>,
 ): { readonly head: MadeHead; readonly response: CachedResponse } | undefined {
   if (headers.etag !== undefined && String(headers.etag) !== stored.etag) return undefined;
-  const merged = updatedHeaders(stored.headers, storedHeaders(headers, outer, spelled, directives));
+  const merged = updatedHeaders(stored.headers, storedHeaders(headers, outer, spelled, directives, madeAt));
   const texts = Object.fromEntries(
     merged.map(([name, value]) => [name.toLowerCase(), typeof value === 'string' ? value : [...value]]),
   );
@@ -61,6 +64,6 @@ export function confirmedResponse(
   const { status } = stored;
   const rules = { statuses: new Set([status]), mayVaryOn: undefined, hasTtl: true };
   if (reasonNotToStore(status, texts, all, rules) !== undefined) return undefined;
-  const head = { status, headers: texts, spelled: merged.map(([name]) => name), directives: all };
+  const head = { status, headers: texts, spelled: merged.map(([name]) => name), directives: all, madeAt };
   return { head, response: cachedResponse({ ...stored, headers: merged, isForAll: isForAll(all) }) };
 }

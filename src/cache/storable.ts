@@ -98,13 +98,14 @@ export function headerTexts(headers: OutgoingHttpHeaders): ReadonlyMap<string, s
 /**
  * The headers that belong to the response itself: those that were added or changed below the cache. What was there
  * before, a request id or another limit's fields, is for this client only and will be there again. `spelled` has
- * the names as the handler wrote them.
+ * the names as the handler wrote them, and `madeAt` is when they left.
  */
 export function storedHeaders(
   headers: OutgoingHttpHeaders,
   outer: ReadonlyMap<string, string>,
   spelled: readonly string[],
   directives: Directives,
+  madeAt: number,
 ): Header[] {
   const { effective } = directives;
   const concealed = new Set([
@@ -119,7 +120,7 @@ export function storedHeaders(
     if (HOP_BY_HOP.has(name) || OF_THIS_CACHE.has(name) || concealed.has(name)) continue;
     own.push([spelling, Array.isArray(value) ? value.map(String) : String(value)]);
   }
-  if (headers.date === undefined) own.push(['Date', new Date().toUTCString()]);
+  if (headers.date === undefined) own.push(['Date', new Date(madeAt).toUTCString()]);
   return dropNamedByConnection(own, headers.connection);
 }
 
