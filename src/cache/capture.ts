@@ -203,11 +203,12 @@ export class Capture implements ResponseHook {
   }
 
   #madeOf(head: MadeHead, body: Buffer): CachedResponse | undefined {
-    const { confirms } = this.#context;
+    const { confirms, settings } = this.#context;
+    const hasTtl = settings.ttl !== undefined;
     if (head.status !== 304 || confirms === undefined) {
-      return madeResponse(head, body, this.#outer, this.#req.headers);
+      return madeResponse(head, body, this.#outer, this.#req.headers, hasTtl);
     }
-    const confirmed = confirmedResponse(head, confirms.content, this.#outer);
+    const confirmed = confirmedResponse(head, confirms.content, this.#outer, hasTtl);
     this.#lifetime = confirmed && this.#lifetimeOf(confirmed.head);
     return confirmed?.response;
   }

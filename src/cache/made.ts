@@ -1,9 +1,9 @@
-import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import type { IncomingHttpHeaders, ServerResponse } from 'node:http';
 import { spelledNames } from '../http/response-head.ts';
 import { type CachedResponse, cachedResponse } from './cached-response.ts';
 import {
-  type Directives,
   directivesOf,
+  type HandlerHead,
   isForAll,
   reasonNotToStore,
   storedHeaders,
@@ -12,14 +12,8 @@ import {
 import { variantId, varyNames } from './vary.ts';
 
 /** Status and headers as a handler made them. */
-export interface MadeHead {
+export interface MadeHead extends HandlerHead {
   readonly status: number;
-  readonly headers: OutgoingHttpHeaders;
-  /** The names of the headers as they were written. */
-  readonly spelled: readonly string[];
-  readonly directives: Directives;
-  /** When it was, in ms since the epoch. */
-  readonly madeAt: number;
 }
 
 export function madeHead(res: ServerResponse): MadeHead {
@@ -31,15 +25,17 @@ export function madeHead(res: ServerResponse): MadeHead {
 
 /** What is stored of a response; `outer` has the headers that were there above the cache. */
 export function madeResponse(
-  { status, headers, spelled, directives, madeAt }: MadeHead,
+  head: MadeHead,
   body: Buffer,
   outer: ReadonlyMap<string, string>,
   asked: IncomingHttpHeaders,
+  hasTtl: boolean,
 ): CachedResponse {
+  const { status, headers, directives } = head;
   const names = varyNames(headers);
   return cachedResponse({
     status,
-    headers: storedHeaders(headers, outer, spelled, directives, madeAt),
+    headers: storedHeaders(head, outer, hasTtl),
     vary: { names, id: names === '' ? '' : variantId(names, asked) },
     isForAll: isForAll(directives),
     body,
@@ -51,12 +47,14 @@ export function madeResponse(
  * of another, or says what forbids to keep it (RFC 9111, section 4.3.4).
  */
 export function confirmedResponse(
-  { headers, spelled, directives, madeAt }: MadeHead,
+  update: MadeHead,
   stored: CachedResponse,
   outer: ReadonlyMap<string, string>,
+  hasTtl: boolean,
 ): { readonly head: MadeHead; readonly response: CachedResponse } | undefined {
+  const { headers, madeAt } = update;
   if (headers.etag !== undefined && String(headers.etag) !== stored.etag) return undefined;
-  const merged = updatedHeaders(stored.headers, storedHeaders(headers, outer, spelled, directives, madeAt));
+  const merged = updatedHeaders(stored.headers, storedHeaders(update, outer, hasTtl));
   const texts = Object.fromEntries(
     merged.map(([name, value]) => [name.toLowerCase(), typeof value === 'string' ? value : [...value]]),
   );
