@@ -1,10 +1,11 @@
-import type { IncomingHttpHeaders, ServerResponse } from 'node:http';
+import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { spelledNames } from '../http/response-head.ts';
 import { type CachedResponse, cachedResponse } from './cached-response.ts';
 import {
   directivesOf,
   type HandlerHead,
   isForAll,
+  OF_THE_STORED_BODY,
   reasonNotToStore,
   storedHeaders,
   updatedHeaders,
@@ -52,16 +53,26 @@ export function confirmedResponse(
   outer: ReadonlyMap<string, string>,
   hasTtl: boolean,
 ): { readonly head: MadeHead; readonly response: CachedResponse } | undefined {
-  const { headers, madeAt } = update;
-  if (headers.etag !== undefined && String(headers.etag) !== stored.etag) return undefined;
+  if (!isOf(update.headers, stored)) return undefined;
   const merged = updatedHeaders(stored.headers, storedHeaders(update, outer, hasTtl));
-  const texts = Object.fromEntries(
-    merged.map(([name, value]) => [name.toLowerCase(), typeof value === 'string' ? value : [...value]]),
-  );
+  // What stands above the cache counts as well, and is not stored.
+  const texts: OutgoingHttpHeaders = Object.fromEntries([
+    ...merged.map(([name, value]) => [name.toLowerCase(), typeof value === 'string' ? value : [...value]]),
+    ...Object.entries(update.headers).filter(([name]) => !OF_THE_STORED_BODY.has(name)),
+  ]);
   const all = directivesOf(texts);
   const { status } = stored;
-  const rules = { statuses: new Set([status]), mayVaryOn: undefined, hasTtl: true };
+  const { madeAt } = update;
+  const rules = { statuses: new Set([status]), mayVaryOn: undefined, hasTtl };
   if (reasonNotToStore(status, texts, all, rules) !== undefined) return undefined;
+  // It would be another variant, of which nobody knows for which requests.
+  if (varyNames(texts) !== stored.vary.names) return undefined;
   const head = { status, headers: texts, spelled: merged.map(([name]) => name), directives: all, madeAt };
   return { head, response: cachedResponse({ ...stored, headers: merged, isForAll: isForAll(all) }) };
+}
+
+/** By its validators, of which an ETag says most. A 304 without any is the answer to what was asked. */
+function isOf({ etag, 'last-modified': modified }: OutgoingHttpHeaders, stored: CachedResponse): boolean {
+  if (etag !== undefined) return String(etag) === stored.etag;
+  return modified === undefined || String(modified) === stored.lastModified;
 }

@@ -146,7 +146,12 @@ function dropNamedByConnection(headers: Header[], connection: OutgoingHttpHeader
 }
 
 /** What a 304 may not change of the response that it confirms (RFC 9111, section 3.2). */
-const OF_THE_STORED_BODY = new Set(['content-encoding', 'content-length', 'content-range', 'content-type']);
+export const OF_THE_STORED_BODY: ReadonlySet<string> = new Set([
+  'content-encoding',
+  'content-length',
+  'content-range',
+  'content-type',
+]);
 
 /** A stored response's headers, brought up to date by a 304 (RFC 9111, sections 3.2 and 4.3.4). */
 export function updatedHeaders(stored: readonly Header[], update: readonly Header[]): Header[] {

@@ -7,7 +7,7 @@ import { until } from '../support/until.ts';
 import { type Answer, type Sent, send, serve } from '../support/web.ts';
 import { agingKit } from './aging.ts';
 
-type Headers = Readonly<Record<string, OutgoingHttpHeader>>;
+type Headers = Readonly<Record<string, OutgoingHttpHeader | undefined>>;
 
 /** A site whose pages are cached, how often its handler ran, and a way to ask it. */
 export interface Site {
@@ -61,7 +61,7 @@ export async function site(url: string, options: SiteOptions, handler: RequestHa
 /** A handler that answers with these headers, and with a body of its own. */
 export function says(headers: Headers, { status = 200, body = 'body' } = {}): RequestHandler {
   return (_req, res) => {
-    for (const [name, value] of Object.entries(headers)) res.setHeader(name, value as string);
+    for (const [name, value] of Object.entries(headers)) if (value !== undefined) res.setHeader(name, value);
     res.statusCode = status;
     res.end(body);
   };
