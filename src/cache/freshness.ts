@@ -1,5 +1,5 @@
 import type { OutgoingHttpHeaders } from 'node:http';
-import type { CacheControl } from '../http/cache-control.ts';
+import { type CacheControl, MAX_SECONDS } from '../http/cache-control.ts';
 import { parseHttpDate } from '../http/http-date.ts';
 import type { Lifetime } from './entry.ts';
 import type { Directives } from './storable.ts';
@@ -99,7 +99,10 @@ function initialAge({ headers, requestedAt, respondedAt }: Received): number {
   const age = headers.age === undefined ? undefined : String(headers.age).split(',', 1)[0]?.trim();
   // Only a cache upstream says an age; what the handler itself took is then part of it.
   if (age === undefined || !/^\d+$/.test(age)) return headers.date === undefined ? 0 : apparentMs;
-  return Math.max(apparentMs, Number(age) * SECOND + Math.max(0, respondedAt - requestedAt));
+  return Math.max(
+    apparentMs,
+    Math.min(Number(age), MAX_SECONDS) * SECOND + Math.max(0, respondedAt - requestedAt),
+  );
 }
 
 function dateOf({ date }: OutgoingHttpHeaders, respondedAt: number): number {
