@@ -6,7 +6,7 @@ import { type CachedResponse, packInfo } from './cached-response.ts';
 import type { Conditions } from './conditions.ts';
 import type { Entry, Lifetime } from './entry.ts';
 import type { Fill } from './fill.ts';
-import { lifetimeOf } from './freshness.ts';
+import { lifetimeLater, lifetimeOf } from './freshness.ts';
 import type { HandlerControls } from './handler-controls.ts';
 import { confirmedResponse, type MadeHead, madeHead, madeResponse } from './made.ts';
 import type { CacheSettings } from './options.ts';
@@ -106,6 +106,7 @@ export class Capture implements ResponseHook {
     const { conditions } = this.#context;
     this.#session?.stop();
     conditions.restore();
+    if (hasBegun) this.#countStreaming();
     const body = this.#isSkipped ? undefined : Buffer.concat(this.#chunks, this.#size);
     try {
       if (body !== undefined) this.#finish(body);
@@ -152,7 +153,7 @@ export class Capture implements ResponseHook {
     return this.#context.settings.key.headers.includes('authorization');
   }
 
-  #lifetimeOf({ status, headers, directives }: MadeHead): Lifetime | undefined {
+  #lifetimeOf({ status, headers, directives, madeAt }: MadeHead): Lifetime | undefined {
     const { settings } = this.#context;
     let { ttl } = settings;
     if (typeof ttl === 'function') {
@@ -160,7 +161,7 @@ export class Capture implements ResponseHook {
       if (given === false) return undefined;
       ttl = checkTtl('kit.cache: option `ttl`', given);
     }
-    const times = { requestedAt: this.#requestedAt, respondedAt: Date.now() };
+    const times = { requestedAt: this.#requestedAt, respondedAt: madeAt };
     return lifetimeOf({ status, headers, directives, ...times }, { ...settings, ttl }, Math.random);
   }
 
@@ -172,6 +173,15 @@ export class Capture implements ResponseHook {
     if (this.#isSkipped || settings.downstream === undefined) return;
     if (settings.downstream === false) this.#res.removeHeader('Cache-Control');
     else this.#res.setHeader('Cache-Control', settings.downstream);
+  }
+
+  /** What streams is stored at its end, and was made when it began. */
+  #countStreaming(): void {
+    const { settings } = this.#context;
+    if (this.#head === undefined || this.#lifetime === undefined) return;
+    const passedMs = Date.now() - this.#head.madeAt;
+    this.#lifetime = lifetimeLater(this.#lifetime, passedMs, settings.ttl !== undefined);
+    if (this.#lifetime.freshMs <= 0) this.#skip('no-lifetime');
   }
 
   #finish(body: Buffer): void {
@@ -193,11 +203,12 @@ export class Capture implements ResponseHook {
   }
 
   #madeOf(head: MadeHead, body: Buffer): CachedResponse | undefined {
-    const { confirms } = this.#context;
+    const { confirms, settings } = this.#context;
+    const hasTtl = settings.ttl !== undefined;
     if (head.status !== 304 || confirms === undefined) {
-      return madeResponse(head, body, this.#outer, this.#req.headers);
+      return madeResponse(head, body, this.#outer, this.#req.headers, hasTtl);
     }
-    const confirmed = confirmedResponse(head, confirms.content, this.#outer);
+    const confirmed = confirmedResponse(head, confirms.content, this.#outer, hasTtl);
     this.#lifetime = confirmed && this.#lifetimeOf(confirmed.head);
     return confirmed?.response;
   }

@@ -1,5 +1,5 @@
 import type { OutgoingHttpHeaders } from 'node:http';
-import type { CacheControl } from '../http/cache-control.ts';
+import { type CacheControl, MAX_SECONDS } from '../http/cache-control.ts';
 import { parseHttpDate } from '../http/http-date.ts';
 import type { Lifetime } from './entry.ts';
 import type { Directives } from './storable.ts';
@@ -59,6 +59,12 @@ export function lifetimeOf(
   };
 }
 
+/** What is left of it so many milliseconds after the response was made; a ttl of the app's own begins when it is stored. */
+export function lifetimeLater(lifetime: Lifetime, ms: number, isOurTtl: boolean): Lifetime {
+  const freshMs = isOurTtl ? lifetime.freshMs : lifetime.freshMs - ms;
+  return { ...lifetime, freshMs, ageMs: lifetime.ageMs + ms };
+}
+
 /** RFC 9111, section 4.2.4. With a lifetime of the app's own s-maxage is not what applies. */
 function forbidsStale(control: CacheControl, isOurTtl: boolean): boolean {
   if (control.has('must-revalidate') || control.has('proxy-revalidate')) return true;
@@ -93,7 +99,10 @@ function initialAge({ headers, requestedAt, respondedAt }: Received): number {
   const age = headers.age === undefined ? undefined : String(headers.age).split(',', 1)[0]?.trim();
   // Only a cache upstream says an age; what the handler itself took is then part of it.
   if (age === undefined || !/^\d+$/.test(age)) return headers.date === undefined ? 0 : apparentMs;
-  return Math.max(apparentMs, Number(age) * SECOND + Math.max(0, respondedAt - requestedAt));
+  return Math.max(
+    apparentMs,
+    Math.min(Number(age), MAX_SECONDS) * SECOND + Math.max(0, respondedAt - requestedAt),
+  );
 }
 
 function dateOf({ date }: OutgoingHttpHeaders, respondedAt: number): number {

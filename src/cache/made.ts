@@ -2,9 +2,10 @@ import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerResponse } from 'n
 import { spelledNames } from '../http/response-head.ts';
 import { type CachedResponse, cachedResponse } from './cached-response.ts';
 import {
-  type Directives,
   directivesOf,
+  type HandlerHead,
   isForAll,
+  OF_THE_STORED_BODY,
   reasonNotToStore,
   storedHeaders,
   updatedHeaders,
@@ -12,31 +13,30 @@ import {
 import { variantId, varyNames } from './vary.ts';
 
 /** Status and headers as a handler made them. */
-export interface MadeHead {
+export interface MadeHead extends HandlerHead {
   readonly status: number;
-  readonly headers: OutgoingHttpHeaders;
-  /** The names of the headers as they were written. */
-  readonly spelled: readonly string[];
-  readonly directives: Directives;
 }
 
 export function madeHead(res: ServerResponse): MadeHead {
   // A copy: what is added from now on is not the handler's.
   const headers = { ...res.getHeaders() };
-  return { status: res.statusCode, headers, spelled: spelledNames(res), directives: directivesOf(headers) };
+  const directives = directivesOf(headers);
+  return { status: res.statusCode, headers, spelled: spelledNames(res), directives, madeAt: Date.now() };
 }
 
 /** What is stored of a response; `outer` has the headers that were there above the cache. */
 export function madeResponse(
-  { status, headers, spelled, directives }: MadeHead,
+  head: MadeHead,
   body: Buffer,
   outer: ReadonlyMap<string, string>,
   asked: IncomingHttpHeaders,
+  hasTtl: boolean,
 ): CachedResponse {
+  const { status, headers, directives } = head;
   const names = varyNames(headers);
   return cachedResponse({
     status,
-    headers: storedHeaders(headers, outer, spelled, directives),
+    headers: storedHeaders(head, outer, hasTtl),
     vary: { names, id: names === '' ? '' : variantId(names, asked) },
     isForAll: isForAll(directives),
     body,
@@ -48,19 +48,31 @@ export function madeResponse(
  * of another, or says what forbids to keep it (RFC 9111, section 4.3.4).
  */
 export function confirmedResponse(
-  { headers, spelled, directives }: MadeHead,
+  update: MadeHead,
   stored: CachedResponse,
   outer: ReadonlyMap<string, string>,
+  hasTtl: boolean,
 ): { readonly head: MadeHead; readonly response: CachedResponse } | undefined {
-  if (headers.etag !== undefined && String(headers.etag) !== stored.etag) return undefined;
-  const merged = updatedHeaders(stored.headers, storedHeaders(headers, outer, spelled, directives));
-  const texts = Object.fromEntries(
-    merged.map(([name, value]) => [name.toLowerCase(), typeof value === 'string' ? value : [...value]]),
-  );
+  if (!isOf(update.headers, stored)) return undefined;
+  const merged = updatedHeaders(stored.headers, storedHeaders(update, outer, hasTtl));
+  // What stands above the cache counts as well, and is not stored.
+  const texts: OutgoingHttpHeaders = Object.fromEntries([
+    ...merged.map(([name, value]) => [name.toLowerCase(), typeof value === 'string' ? value : [...value]]),
+    ...Object.entries(update.headers).filter(([name]) => !OF_THE_STORED_BODY.has(name)),
+  ]);
   const all = directivesOf(texts);
   const { status } = stored;
-  const rules = { statuses: new Set([status]), mayVaryOn: undefined, hasTtl: true };
+  const { madeAt } = update;
+  const rules = { statuses: new Set([status]), mayVaryOn: undefined, hasTtl };
   if (reasonNotToStore(status, texts, all, rules) !== undefined) return undefined;
-  const head = { status, headers: texts, spelled: merged.map(([name]) => name), directives: all };
+  // It would be another variant, of which nobody knows for which requests.
+  if (varyNames(texts) !== stored.vary.names) return undefined;
+  const head = { status, headers: texts, spelled: merged.map(([name]) => name), directives: all, madeAt };
   return { head, response: cachedResponse({ ...stored, headers: merged, isForAll: isForAll(all) }) };
+}
+
+/** By its validators, of which an ETag says most. A 304 without any is the answer to what was asked. */
+function isOf({ etag, 'last-modified': modified }: OutgoingHttpHeaders, stored: CachedResponse): boolean {
+  if (etag !== undefined) return String(etag) === stored.etag;
+  return modified === undefined || String(modified) === stored.lastModified;
 }

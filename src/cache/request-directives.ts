@@ -1,5 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http';
-import { parseCacheControl } from '../http/cache-control.ts';
+import { type CacheControl, parseCacheControl } from '../http/cache-control.ts';
 import type { Entry } from './entry.ts';
 
 const SECOND = 1_000;
@@ -24,18 +24,26 @@ export function requestDirectives(headers: IncomingHttpHeaders): RequestDirectiv
     const seconds = control.seconds(name);
     return typeof seconds === 'number' ? seconds * SECOND : undefined;
   };
-  const maxAge = ms('max-age');
-  const minFresh = ms('min-fresh');
+  const maxAge = ms('max-age') ?? Number.POSITIVE_INFINITY;
+  const leastLeft = Math.max(ms('min-fresh') ?? Number.NEGATIVE_INFINITY, -mostStale(control));
+  const noStore = control.has('no-store');
+  const noCache = control.has('no-cache');
   return {
-    noStore: control.has('no-store'),
-    noCache: control.has('no-cache'),
+    noStore,
+    noCache,
     onlyIfCached: control.has('only-if-cached'),
     accepts(entry, now) {
+      if (noStore || noCache) return false;
       const ageMs = entry.lifetime.ageMs + now - entry.storedAt;
-      const leftMs = entry.freshUntil - now;
-      return (
-        ageMs <= (maxAge ?? Number.POSITIVE_INFINITY) && leftMs >= (minFresh ?? Number.NEGATIVE_INFINITY)
-      );
+      return ageMs <= maxAge && entry.freshUntil - now >= leastLeft;
     },
   };
+}
+
+/** For how many milliseconds a response may be stale: with max-age not at all unless max-stale says so (RFC 9111, section 5.2.1.1). */
+function mostStale(control: CacheControl): number {
+  const seconds = control.seconds('max-stale');
+  if (typeof seconds === 'number') return seconds * SECOND;
+  // Without a value it means any; then what the response allows is what counts.
+  return control.has('max-age') && !control.has('max-stale') ? 0 : Number.POSITIVE_INFINITY;
 }

@@ -63,13 +63,13 @@ export function reasonNotToStore(
   if (headers['content-range'] !== undefined) return 'partial';
   if (headers.trailer !== undefined) return 'trailer';
   if (/^text\/event-stream/i.test(String(headers['content-type'] ?? ''))) return 'event-stream';
-  const { effective, general } = directives;
-  for (const control of rules.hasTtl ? [effective, general] : [effective]) {
-    if (control.has('no-store')) return 'no-store';
+  for (const control of controlsThatCount(directives, rules.hasTtl)) {
+    // Beside must-understand it is for caches that do not know that (RFC 9111, section 5.2.2.3).
+    if (control.has('no-store') && (rules.hasTtl || !control.has('must-understand'))) return 'no-store';
     // With field names only those fields are concerned, and taken off.
     for (const name of ['private', 'no-cache']) if (control.fields(name)?.length === 0) return name;
   }
-  if (effective.has('must-understand') && !UNDERSTOOD.has(status)) return 'status';
+  if (directives.effective.has('must-understand') && !UNDERSTOOD.has(status)) return 'status';
   const names = varyNames(headers);
   if (names === '*') return 'vary';
   if (rules.mayVaryOn !== undefined && names !== '') {
@@ -78,10 +78,15 @@ export function reasonNotToStore(
   return undefined;
 }
 
+/** By what a response may forbid something. */
+function controlsThatCount({ effective, general }: Directives, hasTtl: boolean): readonly CacheControl[] {
+  return hasTtl ? [effective, general] : [effective];
+}
+
 function mayStoreStatus(status: number, { statuses, hasTtl }: StorageRules): boolean {
   if (statuses !== undefined) return statuses.has(status);
   if (hasTtl) return status === 200;
-  return status >= 200 && status !== 206 && status !== 304;
+  return status >= 200 && status <= 599 && status !== 206 && status !== 304;
 }
 
 /** Whether a shared cache may keep what was made for a request with Authorization, and send it to others (RFC 9111, section 3.5). */
@@ -94,22 +99,29 @@ export function headerTexts(headers: OutgoingHttpHeaders): ReadonlyMap<string, s
   return new Map(Object.entries(headers).map(([name, value]) => [name, String(value)]));
 }
 
+/** What a handler set, and what it says to caches. */
+export interface HandlerHead {
+  readonly headers: OutgoingHttpHeaders;
+  /** The names of the headers as they were written. */
+  readonly spelled: readonly string[];
+  readonly directives: Directives;
+  /** When it was, in ms since the epoch. */
+  readonly madeAt: number;
+}
+
 /**
  * The headers that belong to the response itself: those that were added or changed below the cache. What was there
- * before, a request id or another limit's fields, is for this client only and will be there again. `spelled` has
- * the names as the handler wrote them.
- */
+ * before, a request id or another limit's fields, is for this client only and will be there again. */
 export function storedHeaders(
-  headers: OutgoingHttpHeaders,
+  { headers, spelled, directives, madeAt }: HandlerHead,
   outer: ReadonlyMap<string, string>,
-  spelled: readonly string[],
-  directives: Directives,
+  hasTtl: boolean,
 ): Header[] {
-  const { effective } = directives;
-  const concealed = new Set([
-    ...(effective.fields('private') ?? []),
-    ...(effective.fields('no-cache') ?? []),
-  ]);
+  const concealed = new Set(
+    controlsThatCount(directives, hasTtl).flatMap((control) =>
+      ['private', 'no-cache'].flatMap((name) => control.fields(name) ?? []),
+    ),
+  );
   const own: Header[] = [];
   for (const spelling of spelled) {
     const name = spelling.toLowerCase();
@@ -118,7 +130,7 @@ export function storedHeaders(
     if (HOP_BY_HOP.has(name) || OF_THIS_CACHE.has(name) || concealed.has(name)) continue;
     own.push([spelling, Array.isArray(value) ? value.map(String) : String(value)]);
   }
-  if (headers.date === undefined) own.push(['Date', new Date().toUTCString()]);
+  if (headers.date === undefined) own.push(['Date', new Date(madeAt).toUTCString()]);
   return dropNamedByConnection(own, headers.connection);
 }
 
@@ -134,7 +146,12 @@ function dropNamedByConnection(headers: Header[], connection: OutgoingHttpHeader
 }
 
 /** What a 304 may not change of the response that it confirms (RFC 9111, section 3.2). */
-const OF_THE_STORED_BODY = new Set(['content-encoding', 'content-length', 'content-range', 'content-type']);
+export const OF_THE_STORED_BODY: ReadonlySet<string> = new Set([
+  'content-encoding',
+  'content-length',
+  'content-range',
+  'content-type',
+]);
 
 /** A stored response's headers, brought up to date by a 304 (RFC 9111, sections 3.2 and 4.3.4). */
 export function updatedHeaders(stored: readonly Header[], update: readonly Header[]): Header[] {

@@ -34,7 +34,7 @@ export interface CacheWriteArgs {
 export interface CacheWriteReply {
   /** False when a newer entry is there, or one of a newer version of redis-kit. */
   readonly stored: boolean;
-  /** The variants that made room; their keys are the caller's to delete, since only it can spell them. */
+  /** The variants that made room, or vary on what no longer counts; their keys are the caller's to delete, since only it can spell them. */
   readonly evicted: readonly string[];
 }
 
@@ -62,25 +62,28 @@ end
 local primary = read('GET', KEYS[1])
 if not may_replace(primary) then return { 0, {} } end
 local entry = struct.pack('>BBI6I6I6I8', 67, 1, now, tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])) .. ARGV[11]
-if ARGV[8] == '' then
-  redis.call('SET', KEYS[1], entry, 'PX', ARGV[6])
-  return { 1, {} }
-end
-if not may_replace(read('GET', KEYS[3])) then return { 0, {} } end
+if ARGV[8] ~= '' and not may_replace(read('GET', KEYS[3])) then return { 0, {} } end
 
-local variants, last = {}, now + ARGV[6]
-if kind_of(primary) == 'marker' and names_of(primary) == ARGV[8] then
-  for at = 5 + #ARGV[8], #primary, ${VARIANT_ID_LENGTH + 6} do
+-- Variants by other names are never found again.
+local variants, evicted, last = {}, {}, now + ARGV[6]
+if kind_of(primary) == 'marker' then
+  local names = names_of(primary)
+  for at = 5 + #names, #primary, ${VARIANT_ID_LENGTH + 6} do
     local id = string.sub(primary, at, at + ${VARIANT_ID_LENGTH - 1})
     local deadline = struct.unpack('>I6', primary, at + ${VARIANT_ID_LENGTH})
-    if id ~= ARGV[9] and deadline > now then
+    if names ~= ARGV[8] then
+      evicted[#evicted + 1] = id
+    elseif id ~= ARGV[9] and deadline > now then
       variants[#variants + 1] = { id, deadline }
       last = math.max(last, deadline)
     end
   end
 end
+if ARGV[8] == '' then
+  redis.call('SET', KEYS[1], entry, 'PX', ARGV[6])
+  return { 1, evicted }
+end
 variants[#variants + 1] = { ARGV[9], now + ARGV[6] }
-local evicted = {}
 while #variants > tonumber(ARGV[10]) do evicted[#evicted + 1] = table.remove(variants, 1)[1] end
 local marker = { struct.pack('>BBI2', 86, 1, #ARGV[8]), ARGV[8] }
 for _, variant in ipairs(variants) do marker[#marker + 1] = variant[1] .. struct.pack('>I6', variant[2]) end
@@ -110,18 +113,21 @@ export const cacheWrite: Operation<CacheWriteArgs, CacheWriteReply> = defineOper
     const primary = memory.get(key);
     if (!mayReplace(primary, sequence)) return [0, []];
     const entry = Buffer.concat([packEntryTimes({ stored: now, fresh, keep, sequence }), args.payload]);
+    if (names !== '' && !mayReplace(memory.get(variantKey), sequence)) return [0, []];
+    const isMarker = primary !== undefined && kindOf(primary) === 'marker';
+    const known = isMarker ? variantsOf(primary) : [];
+    const isOfNames = isMarker && namesOf(primary) === names;
+    const lost = isOfNames ? [] : known;
     if (names === '') {
       memory.set(key, entry, keep);
-      return [1, []];
+      return [1, lost.map(({ id }) => Buffer.from(id, 'latin1'))];
     }
-    if (!mayReplace(memory.get(variantKey), sequence)) return [0, []];
-    const isOfNames = primary !== undefined && kindOf(primary) === 'marker' && namesOf(primary) === names;
-    const variants = (isOfNames ? variantsOf(primary) : []).filter(
+    const variants = (isOfNames ? known : []).filter(
       ({ id, deadline }) => id !== args.variant && deadline > now,
     );
     variants.push({ id: args.variant, deadline: now + keep });
     const last = Math.max(...variants.map(({ deadline }) => deadline));
-    const evicted = variants.splice(0, Math.max(0, variants.length - args.maxVariants));
+    const evicted = [...lost, ...variants.splice(0, Math.max(0, variants.length - args.maxVariants))];
     memory.set(key, packMarker(names, variants), last - now);
     memory.set(variantKey, entry, keep);
     return [1, evicted.map(({ id }) => Buffer.from(id, 'latin1'))];

@@ -1,0 +1,244 @@
+import { beforeAll, describe, expect, it } from 'vitest';
+import { describeOnBothEngines } from '../support/kits.ts';
+import { loadCacheScripts } from './scripts.ts';
+import { isStored, type SiteOptions, says, site } from './site.ts';
+
+const MAX_AGE = { 'Cache-Control': 'max-age=60' };
+const DAY = 86_400_000;
+
+describeOnBothEngines('RFC 9111, what is stored', (url) => {
+  beforeAll(() => loadCacheScripts(url()));
+
+  describe('RFC 9111 3: which statuses', () => {
+    it.each([200, 203, 204, 299, 301, 302, 307, 400, 404, 410, 418, 500, 503, 599])(
+      'stores %i with an explicit lifetime when there is no ttl',
+      async (status) => {
+        const body = status === 204 ? '' : 'body';
+        expect(await isStored(url(), {}, says(MAX_AGE, { status, body }))).toBe(true);
+      },
+    );
+
+    it.each([206, 304, 600, 999])('never stores %i', async (status) => {
+      const body = status === 304 ? '' : 'body';
+      expect(await isStored(url(), {}, says(MAX_AGE, { status, body }))).toBe(false);
+      expect(await isStored(url(), { ttl: '1m' }, says(MAX_AGE, { status, body }))).toBe(false);
+    });
+
+    it('stores 200 only when the lifetime is the ttl of the app', async () => {
+      expect(await isStored(url(), { ttl: '1m' }, says({}))).toBe(true);
+      for (const status of [203, 301, 404, 500]) {
+        expect(await isStored(url(), { ttl: '1m' }, says(MAX_AGE, { status }))).toBe(false);
+      }
+    });
+
+    it('stores the `statuses` that are named, and no other', async () => {
+      for (const ttl of ['1m', undefined] as const) {
+        const options = { ttl, statuses: [200, 404] };
+        expect(await isStored(url(), options, says(MAX_AGE, { status: 200 }))).toBe(true);
+        expect(await isStored(url(), options, says(MAX_AGE, { status: 404 }))).toBe(true);
+        expect(await isStored(url(), options, says(MAX_AGE, { status: 410 }))).toBe(false);
+      }
+    });
+
+    it('stores nothing without a lifetime', async () => {
+      expect(await isStored(url(), {}, says({}))).toBe(false);
+      expect(await isStored(url(), {}, says({ 'Cache-Control': 'public' }))).toBe(false);
+    });
+
+    it.each([206, 304])('refuses %i among the `statuses`', async (status) => {
+      await expect(site(url(), { statuses: [status] }, says({}))).rejects.toThrow('no whole response');
+    });
+
+    it('stores no part of a response under a whole status', async () => {
+      const part = { ...MAX_AGE, 'Content-Range': 'bytes 0-3/9' };
+      expect(await isStored(url(), {}, says(part))).toBe(false);
+    });
+  });
+
+  describe('RFC 9111 5.2.2.3: must-understand', () => {
+    const understand = { 'Cache-Control': 'must-understand, max-age=60' };
+
+    it('stores a status that this cache knows, and no other', async () => {
+      for (const status of [200, 404, 301]) {
+        expect(await isStored(url(), {}, says(understand, { status }))).toBe(true);
+      }
+      for (const status of [299, 418, 599]) {
+        expect(await isStored(url(), {}, says(understand, { status }))).toBe(false);
+      }
+    });
+
+    it('makes no-store not count for a status that is known', async () => {
+      const both = { 'Cache-Control': 'no-store, must-understand, max-age=60' };
+      expect(await isStored(url(), {}, says(both))).toBe(true);
+      expect(await isStored(url(), {}, says(both, { status: 299 }))).toBe(false);
+    });
+
+    it('lets no-store win over a ttl', async () => {
+      const both = { 'Cache-Control': 'no-store, must-understand' };
+      expect(await isStored(url(), { ttl: '1m' }, says(both))).toBe(false);
+    });
+  });
+
+  describe('RFC 9111 3.1: which fields', () => {
+    it('keeps all that describe the response, and none of one connection', async () => {
+      const { ask, runs } = await site(
+        url(),
+        {},
+        says({
+          ...MAX_AGE,
+          'Content-Language': 'de',
+          'X-Unknown': 'kept',
+          Connection: 'X-Hop, close',
+          'X-Hop': 'of one connection',
+          'Keep-Alive': 'timeout=9',
+          'Proxy-Authenticate': 'Basic',
+          'Proxy-Authentication-Info': 'x',
+          'Proxy-Connection': 'close',
+          TE: 'trailers',
+          Upgrade: 'x/1',
+        }),
+      );
+      const miss = await ask();
+      expect(miss.headers['x-hop']).toBe('of one connection');
+      const { headers } = await ask();
+      expect(runs()).toBe(1);
+      expect(headers).toMatchObject({ 'content-language': 'de', 'x-unknown': 'kept' });
+      for (const name of [
+        ...['x-hop', 'proxy-authenticate', 'proxy-authentication-info', 'proxy-connection', 'te', 'upgrade'],
+      ]) {
+        expect(headers[name], name).toBeUndefined();
+      }
+    });
+
+    it('keeps no response that sets a cookie, whatever else it says', async () => {
+      for (const control of ['public, max-age=60', 'max-age=60, private="set-cookie"']) {
+        const cookie = { 'Cache-Control': control, 'Set-Cookie': 'a=b' };
+        expect(await isStored(url(), {}, says(cookie))).toBe(false);
+        expect(await isStored(url(), { ttl: '1m' }, says(cookie))).toBe(false);
+      }
+    });
+
+    it('dates what had no Date with the moment in which its head left', async () => {
+      const { ask, runs } = await site(url(), {}, (_req, res) => {
+        res.setHeader('Cache-Control', 'max-age=60');
+        res.write('a body that takes');
+        setTimeout(() => res.end(' its time'), 1_100);
+      });
+      const miss = await ask();
+      const hit = await ask();
+      expect(runs()).toBe(1);
+      expect(Date.parse(String(miss.headers.date)) - Date.parse(String(hit.headers.date))).toBeLessThan(
+        1_000,
+      );
+      expect(Number(hit.headers.age), 'and counts its age from there').toBeGreaterThanOrEqual(1);
+    });
+  });
+
+  describe('RFC 9111 3.5: requests with Authorization', () => {
+    const authorization = { Authorization: 'Bearer ann' };
+
+    it.each(['public, max-age=60', 's-maxage=60', 'must-revalidate, max-age=60'])(
+      'are answered with %s alike for all',
+      async (control) => {
+        const { ask, runs } = await site(url(), {}, says({ 'Cache-Control': control }));
+        await ask('/a', authorization);
+        expect((await ask('/a', { Authorization: 'Bearer bob' })).headers.age).toBeDefined();
+        expect((await ask()).headers.age).toBeDefined();
+        expect(runs()).toBe(1);
+      },
+    );
+
+    it.each(['max-age=60', 'max-age=60, proxy-revalidate', 'max-age=60, no-transform'])(
+      'neither fill the cache nor are answered from it with %s',
+      async (control) => {
+        const { ask, runs, skipped } = await site(url(), {}, says({ 'Cache-Control': control }));
+        await ask('/a', authorization);
+        expect(skipped).toMatchObject([{ reason: 'authorization' }]);
+        await ask();
+        expect((await ask()).headers.age).toBeDefined();
+        await ask('/a', authorization);
+        expect(runs()).toBe(3);
+      },
+    );
+
+    it('keep apart what is stored when the key names them', async () => {
+      const options: SiteOptions = { ttl: '1m', key: { headers: ['Authorization'] } };
+      const { ask, runs } = await site(
+        url(),
+        options,
+        (req, res) => void res.end(`for ${req.headers.authorization}`),
+      );
+      for (const _ of [1, 2]) {
+        for (const who of ['ann', 'bob']) {
+          expect((await ask('/a', { Authorization: who })).text).toBe(`for ${who}`);
+        }
+        expect((await ask()).text).toBe('for undefined');
+      }
+      expect(runs()).toBe(3);
+    });
+  });
+
+  describe('RFC 9111 4.2.2: heuristics', () => {
+    const modified = (ms: number) => new Date(Date.now() - ms).toUTCString();
+
+    it('are not used unless the app wants them', async () => {
+      expect(await isStored(url(), {}, says({ 'Last-Modified': modified(10 * DAY) }))).toBe(false);
+    });
+
+    it('give a tenth of the time since Last-Modified', async () => {
+      const { ask, pass, runs } = await site(
+        url(),
+        { heuristics: true },
+        says({ 'Last-Modified': modified(1_000_000) }),
+      );
+      await ask();
+      await pass(98_000);
+      expect((await ask()).headers.age).toBe('98');
+      await pass(4_000);
+      await ask();
+      expect(runs()).toBe(2);
+    });
+
+    it('give a day at most', async () => {
+      const { ask, pass, runs } = await site(
+        url(),
+        { heuristics: true },
+        says({ 'Last-Modified': modified(1_000 * DAY) }),
+      );
+      await ask();
+      await pass(DAY - 2_000);
+      await ask();
+      expect(runs()).toBe(1);
+      await pass(3_000);
+      await ask();
+      expect(runs()).toBe(2);
+    });
+
+    it('are for statuses that allow them, or for what is public', async () => {
+      const old = { 'Last-Modified': modified(DAY) };
+      const options = { heuristics: true };
+      for (const status of [203, 301, 404, 410]) {
+        expect(await isStored(url(), options, says(old, { status })), String(status)).toBe(true);
+      }
+      for (const status of [302, 403, 500]) {
+        expect(await isStored(url(), options, says(old, { status })), String(status)).toBe(false);
+      }
+      const declared = { ...old, 'Cache-Control': 'public' };
+      expect(await isStored(url(), options, says(declared, { status: 302 }))).toBe(true);
+    });
+
+    it('give way to any lifetime that is named, also one that cannot be read', async () => {
+      const old = { 'Last-Modified': modified(1_000 * DAY) };
+      const options = { heuristics: true };
+      for (const named of [
+        { 'Cache-Control': 'max-age=0' },
+        { 'Cache-Control': 'max-age=soon' },
+        { Expires: '0' },
+      ]) {
+        expect(await isStored(url(), options, says({ ...old, ...named }))).toBe(false);
+      }
+      expect(await isStored(url(), options, says({ 'Last-Modified': 'yesterday' }))).toBe(false);
+      expect(await isStored(url(), options, says({ 'Last-Modified': modified(-DAY) }))).toBe(false);
+    });
+  });
+});
