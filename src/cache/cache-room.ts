@@ -60,15 +60,17 @@ export class CacheRoom<Content> {
   readonly shared: LocalCopies<Content>;
   readonly #deps: CacheRoomDeps;
   readonly #store: EntryStore;
+  readonly #detach: (content: Content) => Content;
   readonly #flights = new Flights<Content>();
   readonly #copies: Set<LocalCopies<Content>>;
   /** By key: until when nobody needs to wait, since nothing that is made there is stored. */
   readonly #passing = new LRUCache<string, number>({ max: MAX_PASSING });
 
-  constructor(deps: CacheRoomDeps, sharedBytes: number) {
+  constructor(deps: CacheRoomDeps, sharedBytes: number, detach: (content: Content) => Content) {
     this.#deps = deps;
+    this.#detach = detach;
     this.#store = new EntryStore(deps);
-    this.shared = new LocalCopies(sharedBytes);
+    this.shared = new LocalCopies(sharedBytes, detach);
     this.#copies = new Set([this.shared]);
   }
 
@@ -78,7 +80,7 @@ export class CacheRoom<Content> {
 
   /** Copies within bounds of their own. */
   ownCopies(maxBytes: number): LocalCopies<Content> {
-    const copies = new LocalCopies<Content>(maxBytes);
+    const copies = new LocalCopies<Content>(maxBytes, this.#detach);
     this.#copies.add(copies);
     return copies;
   }

@@ -7,9 +7,7 @@ export type Header = readonly [name: string, value: string | readonly string[]];
 /** A stored response. */
 export interface CachedResponse {
   readonly status: number;
-  /** Names spelled as they were sent; in their order. */
-  readonly headers: readonly Header[];
-  /** The same as `writeHead` takes them fastest: names and values in turn. */
+  /** Names, spelled as they were sent, and values in turn, as `writeHead` takes them fastest. */
   readonly flat: readonly (string | string[])[];
   readonly etag: string | undefined;
   readonly lastModified: string | undefined;
@@ -21,16 +19,33 @@ export interface CachedResponse {
   readonly body: Buffer;
 }
 
-type Stored = Pick<CachedResponse, 'status' | 'headers' | 'vary' | 'isForAll' | 'body'>;
+type Stored = Pick<CachedResponse, 'status' | 'vary' | 'isForAll' | 'body'> & {
+  readonly headers: readonly Header[];
+};
 
 export function cachedResponse({ status, headers, vary, isForAll, body }: Stored): CachedResponse {
   const flat = headers.flatMap(([name, value]) => [name, typeof value === 'string' ? value : [...value]]);
   const { etag, lastModified, date } = validatorsOf(headers);
-  return { status, headers, flat, etag, lastModified, date, vary, isForAll, body };
+  return { status, flat, etag, lastModified, date, vary, isForAll, body };
 }
 
-export function packInfo({ status, headers, vary, isForAll }: CachedResponse): unknown {
-  return [status, headers, vary.names, vary.id, isForAll ? 1 : 0];
+/** The headers of a stored response, in their order. */
+export function headersOf({ flat }: CachedResponse): Header[] {
+  return flat.flatMap((name, at) => (at % 2 === 0 ? [[String(name), flat[at + 1] ?? '']] : []));
+}
+
+export function packInfo(response: CachedResponse): unknown {
+  const { status, vary, isForAll } = response;
+  return [status, headersOf(response), vary.names, vary.id, isForAll ? 1 : 0];
+}
+
+/** With bytes of its own. Those that were read belong to a larger piece, all of which would be kept for them. */
+export function detachedResponse(response: CachedResponse): CachedResponse {
+  const { body } = response;
+  if (body.buffer.byteLength === body.length) return response;
+  const own = Buffer.allocUnsafeSlow(body.length);
+  body.copy(own);
+  return { ...response, body: own };
 }
 
 /** Undefined for what cannot be sent. */
@@ -51,7 +66,7 @@ function isStatus(value: unknown): value is number {
   return typeof value === 'number' && Number.isInteger(value) && value >= 200 && value <= 599;
 }
 
-function areHeaders(value: unknown): value is CachedResponse['headers'] {
+function areHeaders(value: unknown): value is Header[] {
   return Array.isArray(value) && value.every(isHeader);
 }
 

@@ -3,7 +3,7 @@ import type { Reporter } from '../base/reporter.ts';
 import type { Listening } from '../engine/listening.ts';
 import type { Engine } from '../engine/port.ts';
 import { CacheRoom } from './cache-room.ts';
-import type { CachedResponse } from './cached-response.ts';
+import { type CachedResponse, detachedResponse } from './cached-response.ts';
 import { hearing } from './hearing.ts';
 import { Versions } from './versions.ts';
 import { WakeUps } from './wake-ups.ts';
@@ -32,8 +32,8 @@ export class Caches {
     const wakeUps = new WakeUps();
     this.versions = new Versions(deps);
     const rooms = { ...deps, versions: this.versions, wakeUps };
-    this.responses = new CacheRoom(rooms, LOCAL_RESPONSES);
-    this.values = new CacheRoom(rooms, LOCAL_VALUES);
+    this.responses = new CacheRoom(rooms, LOCAL_RESPONSES, detachedResponse);
+    this.values = new CacheRoom(rooms, LOCAL_VALUES, (text) => text);
     deps.listening.subscribe(
       deps.keys.cacheChannel(),
       hearing(this.versions, wakeUps, () => {

@@ -1,14 +1,18 @@
 import { LRUCache } from 'lru-cache';
 import type { Entry } from './entry.ts';
 
-/** What a copy costs besides its body and texts: the entry, its versions and the bookkeeping of both, measured. */
-const OVERHEAD_BYTES = 1_200;
+/** What a copy costs besides its body and key: headers, times, versions and the bookkeeping of all, measured. */
+const OVERHEAD_BYTES = 2_400;
 
 /** Entries held in this process, within a number of bytes; what was used least recently goes first. */
 export class LocalCopies<Content> {
   readonly #entries: LRUCache<string, Entry<Content>>;
 
-  constructor(maxBytes: number) {
+  /** Makes content that holds no more memory than itself. */
+  readonly #detach: (content: Content) => Content;
+
+  constructor(maxBytes: number, detach: (content: Content) => Content) {
+    this.#detach = detach;
     this.#entries = new LRUCache({
       maxSize: maxBytes,
       maxEntrySize: maxBytes,
@@ -21,7 +25,8 @@ export class LocalCopies<Content> {
   }
 
   put(key: string, entry: Entry<Content>): void {
-    this.#entries.set(key, entry);
+    const content = this.#detach(entry.content);
+    this.#entries.set(key, content === entry.content ? entry : { ...entry, content });
   }
 
   forget(key: string): void {

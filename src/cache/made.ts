@@ -1,6 +1,6 @@
 import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { spelledNames } from '../http/response-head.ts';
-import { type CachedResponse, cachedResponse } from './cached-response.ts';
+import { type CachedResponse, cachedResponse, headersOf } from './cached-response.ts';
 import {
   directivesOf,
   type HandlerHead,
@@ -54,7 +54,7 @@ export function confirmedResponse(
   hasTtl: boolean,
 ): { readonly head: MadeHead; readonly response: CachedResponse } | undefined {
   if (!isOf(update.headers, stored)) return undefined;
-  const merged = updatedHeaders(stored.headers, storedHeaders(update, outer, hasTtl));
+  const merged = updatedHeaders(headersOf(stored), storedHeaders(update, outer, hasTtl));
   // What stands above the cache counts as well, and is not stored.
   const texts: OutgoingHttpHeaders = Object.fromEntries([
     ...merged.map(([name, value]) => [name.toLowerCase(), typeof value === 'string' ? value : [...value]]),

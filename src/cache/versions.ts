@@ -6,7 +6,7 @@ import type { Engine } from '../engine/port.ts';
 import { cachePurge, cacheVersions } from '../operations/cache-versions.ts';
 
 /** Beyond these the names that were used least recently are asked for again. */
-const MAX_KNOWN = 50_000;
+const MAX_KNOWN = 30_000;
 
 /** The name of every entry, which `{ all: true }` purges by. */
 export const ALL = 'all';

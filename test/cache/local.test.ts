@@ -122,7 +122,7 @@ onEveryStore('a cached page and a remembered value', (makeKit) => {
 });
 
 it('a store of copies keeps within its bytes, whatever is put there', () => {
-  const copies = new LocalCopies<Buffer>(1_000_000);
+  const copies = new LocalCopies<Buffer>(1_000_000, (content) => content);
   const clock = new TestClock();
   const lifetime = { freshMs: 1, staleWhileRevalidateMs: 0, staleIfErrorMs: 0, ageMs: 0, isStrict: false };
   const times = { readAt: clock.now(), storedAt: clock.now(), freshUntil: clock.now() };
@@ -131,7 +131,7 @@ it('a store of copies keeps within its bytes, whatever is put there', () => {
   };
   for (let index = 0; index < 2_000; index++) copies.put(`k${index}`, entryOf(10_000));
   const held = Array.from({ length: 2_000 }, (_, index) => copies.get(`k${index}`)).filter(Boolean);
-  expect(held.length).toBeGreaterThan(80);
+  expect(held.length).toBeGreaterThan(70);
   expect(held.length).toBeLessThan(100);
   expect(copies.get('k1999'), 'the last one').toBeDefined();
   copies.put('large', entryOf(2_000_000));
