@@ -247,8 +247,11 @@ export class Capture implements ResponseHook {
     if (this.#isSkipped) return;
     this.#isSkipped = true;
     this.#chunks = [];
-    const { fill, fallback, skipped } = this.#context;
-    if (fallback !== undefined && ERRORS.has(this.#head?.status ?? 0)) fill.fallBackOn(fallback);
+    const { fill, fallback, isRefresh, skipped } = this.#context;
+    const isError = ERRORS.has(this.#head?.status ?? 0);
+    if (isError && fallback !== undefined) fill.fallBackOn(fallback);
+    // What is stale is still there for who comes next, and must be looked for.
+    else if (isError && isRefresh) fill.release();
     else fill.pass();
     skipped(reason);
   }

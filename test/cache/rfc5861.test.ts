@@ -236,6 +236,24 @@ describeOnBothEngines('RFC 5861', (url) => {
     });
   });
 
+  it('a refresh that failed does not keep what is stale from being sent instead of an error', async () => {
+    let fails = false;
+    const control = 'max-age=10, stale-while-revalidate=20, stale-if-error=50';
+    const { ask, pass, storedAll, skipped } = await site(
+      url(),
+      {},
+      failing(control, () => (fails ? 503 : undefined)),
+    );
+    await ask();
+    await storedAll(1);
+    fails = true;
+    await pass(29_000);
+    expect((await ask()).text).toBe('page 1');
+    await until('the refresh failed', () => skipped.length === 1);
+    await pass(2_000);
+    for (let request = 0; request < 3; request++) expect((await ask()).text).toBe('page 1');
+  });
+
   it('both windows: stale at once first, then only instead of an error', async () => {
     let fails = false;
     const { ask, pass, storedAll, skipped } = await site(
