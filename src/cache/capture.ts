@@ -28,6 +28,8 @@ export interface CaptureContext {
   readonly fill: Fill<CachedResponse>;
   /** What is sent instead of a server error. */
   readonly fallback: Entry<CachedResponse> | undefined;
+  /** Whether it is to take the place of what is stale, for no client of its own. */
+  readonly isRefresh: boolean;
   /** The stale response that the handler was asked to confirm. */
   readonly confirms: Entry<CachedResponse> | undefined;
   /** What the client wants only under conditions; the handler does not see them. */
@@ -129,9 +131,14 @@ export class Capture implements ResponseHook {
   }
 
   #judge(head: MadeHead): void {
-    const { settings, confirms, controls } = this.#context;
+    const { settings, confirms, controls, fallback, isRefresh } = this.#context;
     const { status, headers, directives } = head;
     if (status === 304 && confirms !== undefined) return;
+    if (ERRORS.has(status) && (isRefresh || fallback !== undefined)) {
+      // With a lifetime of its own it would take the place of what is sent instead.
+      this.#skip('status');
+      return;
+    }
     const { mayVaryOn, statuses } = settings;
     const rules = { statuses, mayVaryOn, hasTtl: settings.ttl !== undefined };
     const reason =
@@ -240,8 +247,11 @@ export class Capture implements ResponseHook {
     if (this.#isSkipped) return;
     this.#isSkipped = true;
     this.#chunks = [];
-    const { fill, fallback, skipped } = this.#context;
-    if (fallback !== undefined && ERRORS.has(this.#head?.status ?? 0)) fill.fallBackOn(fallback);
+    const { fill, fallback, isRefresh, skipped } = this.#context;
+    const isError = ERRORS.has(this.#head?.status ?? 0);
+    if (isError && fallback !== undefined) fill.fallBackOn(fallback);
+    // What is stale is still there for who comes next, and must be looked for.
+    else if (isError && isRefresh) fill.release();
     else fill.pass();
     skipped(reason);
   }

@@ -103,7 +103,8 @@ export class Responder {
     const { req, res, key } = exchange;
     const refresh = this.#refresher.refreshOf(req, key.id);
     if (refresh !== undefined) {
-      this.#capture(exchange, refresh.fill, { confirms: refresh.confirms, how: 'fwd=stale' });
+      const { fill, confirms } = refresh;
+      this.#capture(exchange, fill, { confirms, isRefresh: true, how: 'fwd=stale' });
       return 'continue';
     }
     const directives = this.#directivesOf(req);
@@ -187,11 +188,12 @@ export class Responder {
     why: {
       readonly fallback?: Entry<CachedResponse> | undefined;
       readonly confirms?: Entry<CachedResponse> | undefined;
+      readonly isRefresh?: boolean;
       readonly how: string;
     },
   ): void {
     const { events } = this.#deps.reporter;
-    const { fallback, confirms, how } = why;
+    const { fallback, confirms, isRefresh = false, how } = why;
     const subject: CacheSubject = { url: key.url };
     beforeEnd(
       res,
@@ -201,6 +203,7 @@ export class Responder {
         fill,
         fallback,
         confirms,
+        isRefresh,
         conditions: confirms === undefined ? takeConditions(req) : NO_CONDITIONS,
         controls: offerControls(res),
         watchSession: this.#deps.watchSession,

@@ -16,6 +16,9 @@ const OF_THE_BODY = new Set([
   'content-type',
 ]);
 
+/** What a 416 leaves out as well: other caches would keep it for as long, and answer everybody with it. */
+const NOT_OF_A_REFUSAL = new Set([...OF_THE_BODY, 'cache-control', 'cdn-cache-control', 'expires']);
+
 /** Names and values in turn, as `writeHead` takes them. */
 type FlatHeaders = (string | string[])[];
 
@@ -93,7 +96,7 @@ export function narrowed(req: Asking, whole: Whole): Replacement | undefined {
   const range = req.headers.range === undefined ? undefined : rangeFor(req, whole);
   if (range === undefined) return undefined;
   return (res) => {
-    if (range === 'unsatisfiable') for (const name of OF_THE_BODY) res.removeHeader(name);
+    if (range === 'unsatisfiable') for (const name of NOT_OF_A_REFUSAL) res.removeHeader(name);
     const { start, end } = range === 'unsatisfiable' ? { start: 0, end: -1 } : range;
     const part = whole.body.subarray(start, end + 1);
     const told = range === 'unsatisfiable' ? '*' : `${start}-${end}`;
