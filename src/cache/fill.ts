@@ -8,7 +8,7 @@ import type { Versions } from './versions.ts';
 const LONGEST_FILL_MS = 60_000;
 
 /** How long it is remembered that nothing was stored, so that those who come next do not queue. */
-export const PASSING_MS = 5_000;
+const PASSING_MS = 5_000;
 
 export interface FillDeps {
   readonly store: EntryStore;

@@ -11,7 +11,7 @@ import { arrayOf, integerAt, newerFormat } from './reply.ts';
 const SLACK_MS = 60_000;
 
 /** Whatever is being made when a purge comes is made within this time; a version must not be lost before. */
-export const PURGE_TTL_MS = 86_400_000;
+const PURGE_TTL_MS = 86_400_000;
 
 /**
  * Defines `sequence()`, `version(key)`: hard, soft, and `put(key, value, ttl)`, which never shortens a life. A format of
@@ -43,7 +43,7 @@ export interface CacheVersionsArgs {
   readonly ttl: number;
 }
 
-export interface Version {
+interface Version {
   readonly hard: number;
   readonly soft: number;
 }

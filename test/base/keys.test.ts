@@ -6,7 +6,13 @@ describe('keys', () => {
   it('are spelled <prefix>:<room>:{<id>}[:<part>]', () => {
     const keys = new Keys('shop');
     expect(keys.rate('ann', 'logins')).toBe('shop:rate:{ann}:logins');
-    expect(keys.cache('host/path')).toBe('shop:cache:{host/path}');
+    expect(keys.cache('host/path').entry).toBe('shop:cache:{host/path}');
+    expect(keys.cache('host/path').fill).toBe('shop:cache:{host/path}:fill');
+    expect(keys.cache('host/path').variant('x')).toBe('shop:cache:{host/path}:x');
+    expect(keys.remembered('rates').entry).toBe('shop:cache:{rates}:value');
+    expect(keys.cacheVersion(keys.cacheName('tag', 'news'))).toBe('shop:cache:{shop.v}:tag:news');
+    expect(keys.cacheChannel()).toBe('shop:cache:{shop.v}:changes');
+    expect(keys.cachePolicy('pages')).toBe('shop:cache:{pages}:policy');
     expect(keys.lock('order:7')).toBe('shop:lock:{order%3a7}');
     expect(keys.lockFence('order:7')).toBe('shop:lock:{order%3a7}:fence');
     expect(keys.namespace('tenant-7').lock('x')).toBe('shop:tenant-7:lock:{x}');

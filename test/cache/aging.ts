@@ -34,7 +34,7 @@ export function agingKit(url: string, options: KitOptions = {}): AgingKit {
 }
 
 /** Puts everything that the cache stored under a prefix so many milliseconds into the past. */
-export async function aged(client: PlainClient, prefix: string, ms: number): Promise<void> {
+async function aged(client: PlainClient, prefix: string, ms: number): Promise<void> {
   const bytes = client.withTypeMapping({ [RESP_TYPES.BLOB_STRING]: Buffer });
   for (const key of await client.keys(`${prefix}:cache:*`)) {
     if ((await client.type(key)) !== 'string') continue;
