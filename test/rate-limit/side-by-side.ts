@@ -54,7 +54,7 @@ export class SideBySide {
 
   turnClock(ms: number): void {
     const { clock } = this.#both;
-    clock.time = Math.min(clock.time + ms, BEGIN + MOST_MS);
+    clock.time = Math.min(clock.time + ms, Math.max(clock.time, BEGIN + MOST_MS));
   }
 
   /** `tighter`: by how much the limits are lower for this one call. Default: all policies. */
@@ -132,7 +132,7 @@ export class SideBySide {
     const { key, model } = this.#at(policy);
     model.clear();
     // Within the same millisecond a grant of before would bear the name of one that comes after.
-    this.turnClock(1);
+    this.#both.clock.time += 1;
     this.#both.keyspace.ttls.delete(key);
     await this.#both.memory.delete([key]);
     await this.#both.redis.delete([key]);
