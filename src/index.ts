@@ -5,6 +5,7 @@ export {
   ConnectionError,
   type ErrorCode,
   LockLostError,
+  LockTimeoutError,
   RedisKitError,
   StoreError,
 } from './base/errors.ts';
@@ -34,11 +35,15 @@ export { createRedisKit, type DefaultClient, type RedisKit } from './kit.ts';
 export type { KitOptions } from './kit-options.ts';
 export type {
   AcquireOptions,
+  Json,
   LockConflict,
   LockHandle,
+  LockHandler,
+  LockInspection,
   LockOnError,
   LockOptions,
   Locks,
+  TryAcquireOptions,
 } from './lock/index.ts';
 export type {
   ClientRateLimitInfo,

@@ -7,6 +7,7 @@ import type { Duration } from './base/duration.ts';
 import { ConfigError, closedError } from './base/errors.ts';
 import { checkListener, Events, type KitEvents } from './base/events.ts';
 import type { Keys } from './base/keys.ts';
+import { OpenWork } from './base/open-work.ts';
 import { Reporter } from './base/reporter.ts';
 import {
   type CacheOptions,
@@ -32,9 +33,10 @@ import { memoryEngine } from './engine/memory-engine.ts';
 import { MemoryKeyspace } from './engine/memory-keyspace.ts';
 import type { Engine } from './engine/port.ts';
 import { redisEngine } from './engine/redis-engine.ts';
+import { Turns } from './engine/turns.ts';
 import type { Middleware, Req, Res } from './http/middleware.ts';
 import { type KitOptions, resolveKitOptions } from './kit-options.ts';
-import { type LockOptions, LockRoom, type Locks, lockMiddleware } from './lock/index.ts';
+import { KitLocks, type LockHandler, type LockOptions, type Locks, lockMiddleware } from './lock/index.ts';
 import {
   checkCreation,
   type ExpressRateLimitStore,
@@ -107,8 +109,14 @@ export interface RedisKit<Client = DefaultClient> {
   invalidate(target: InvalidationTarget): Promise<void>;
   /** Loads and stores values of `kit.remember` before anybody asks for them. */
   warm(entries: Iterable<WarmEntry> | AsyncIterable<WarmEntry>, options?: WarmOptions): Promise<WarmResult>;
-  /** Lets one request per key run at a time, and refuses the others with 409; sets `req.lock`. */
-  lock<Request extends IncomingMessage = Req>(options: LockOptions<Request>): Middleware;
+  /**
+   * Lets one request per key run at a time; the others wait, or are refused with 409. Sets `req.lock`, and holds it until
+   * the response is over, or until the promise of the handler that is given settles.
+   */
+  lock<Request extends IncomingMessage = Req, Response extends ServerResponse = Res>(
+    options: LockOptions<Request>,
+    handler?: LockHandler<Request, Response>,
+  ): Middleware;
   /** The same locks without HTTP. */
   readonly locks: Locks;
 }
@@ -127,6 +135,9 @@ interface Shared {
   /** The clock of what is held in the process. */
   readonly now: () => number;
   readonly closing: AbortSignal;
+  /** What closing waits for. */
+  readonly work: OpenWork;
+  readonly turns: Turns;
 }
 
 /**
@@ -138,43 +149,56 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
   const { clock, commandTimeoutMs, logger } = settings;
   const events = new Events<KitEvents>(logger);
   const closing = new AbortController();
+  const work = new OpenWork();
   const common = {
     reporter: new Reporter(events, logger),
     standIn: memoryEngine(new MemoryKeyspace(systemClock), systemClock),
     budgetOf: requestBudgets(commandTimeoutMs),
     policies: settings.cachePolicies,
     closing: closing.signal,
+    work,
   };
-  if (settings.connection.kind === 'memory') {
+  const store = settings.connection.kind === 'memory' ? memoryStore() : redisStore(settings.connection);
+  const turns = new Turns(store.listening, settings.keys.callChannels(), closing.signal);
+
+  function memoryStore() {
+    let isClosed = false;
     const checkOpen = () => {
-      if (closing.signal.aborted) throw closedError();
+      if (isClosed) throw closedError();
     };
     const memory = new MemoryKeyspace(clock);
-    const shared = {
-      ...common,
+    return {
       connection: undefined,
       engine: memoryEngine(memory, clock, checkOpen),
       listening: memory,
       now: () => clock.now(),
       ready: async () => checkOpen(),
-      close: async () => closing.abort(),
+      close: async () => {
+        isClosed = true;
+      },
     };
-    return kitOf<Client>(settings.keys, shared, true);
   }
-  const connection = connect(settings.connection, events, commandTimeoutMs);
-  const shared = {
-    ...common,
-    connection,
-    engine: redisEngine(connection, { commandTimeoutMs }),
-    listening: connection.listening,
-    now: () => performance.now(),
-    ready: () => connection.ready(),
-    close: (timeoutMs: number) => {
-      closing.abort();
-      return connection.close(timeoutMs);
-    },
-  };
-  return kitOf<Client>(settings.keys, shared, true);
+
+  function redisStore(where: Exclude<typeof settings.connection, { readonly kind: 'memory' }>) {
+    const connection = connect(where, events, commandTimeoutMs);
+    return {
+      connection,
+      engine: redisEngine(connection, { commandTimeoutMs }),
+      listening: connection.listening,
+      now: () => performance.now(),
+      ready: () => connection.ready(),
+      close: (timeoutMs: number) => connection.close(timeoutMs),
+    };
+  }
+
+  async function close(timeoutMs: number): Promise<void> {
+    const until = performance.now() + timeoutMs;
+    closing.abort();
+    await work.ended(timeoutMs);
+    await store.close(Math.max(0, until - performance.now()));
+  }
+
+  return kitOf<Client>(settings.keys, { ...common, ...store, turns, close }, true);
 }
 
 function kitOf<Client>(keys: Keys, shared: Shared, isRoot: boolean): RedisKit<Client> {
@@ -213,7 +237,7 @@ function kitOf<Client>(keys: Keys, shared: Shared, isRoot: boolean): RedisKit<Cl
   return Object.freeze({
     prefix: keys.prefix,
     client: (connection?.client ?? null) as Client,
-    locks: new LockRoom(deps),
+    locks: new KitLocks(deps),
     ready: () => shared.ready(),
     close: async (options: { readonly timeout?: Duration | undefined } = {}) => {
       const timeoutMs = new OptionReader('kit.close', options, ['timeout']).duration('timeout', '5s');
@@ -243,6 +267,7 @@ function kitOf<Client>(keys: Keys, shared: Shared, isRoot: boolean): RedisKit<Cl
     invalidate: (target: InvalidationTarget) => invalidate(target, { ...deps, versions: caches().versions }),
     warm: (entries: Iterable<WarmEntry> | AsyncIterable<WarmEntry>, options: WarmOptions = {}) =>
       warmUp(entries, options, new RememberedValues(valuesDeps()), valuesDeps()),
-    lock: (options: LockOptions<never>) => lockMiddleware(options, deps),
+    lock: (options: LockOptions<never>, handler?: LockHandler<never, never>) =>
+      lockMiddleware(options, deps, handler),
   });
 }

@@ -31,7 +31,10 @@ export type ErrorCode =
   | 'ERR_REDIS_KIT_SESSION_GONE'
   | 'ERR_REDIS_KIT_SESSION_CONFLICT'
   | 'ERR_REDIS_KIT_SESSION_LIMIT'
-  | 'ERR_REDIS_KIT_LOCK_LOST';
+  | 'ERR_REDIS_KIT_LOCK_LOST'
+  | 'ERR_REDIS_KIT_LOCK_TIMEOUT'
+  | 'ERR_REDIS_KIT_LOCK_REENTRY'
+  | 'ERR_REDIS_KIT_LOCK_FENCES';
 
 /** Redis is needed and absent (503), or the user may have no more of what was asked for (409). */
 const STATUS: Partial<Record<ErrorCode, number>> = {
@@ -41,6 +44,7 @@ const STATUS: Partial<Record<ErrorCode, number>> = {
   ERR_REDIS_KIT_NEWER_FORMAT: 503,
   ERR_REDIS_KIT_FULL: 503,
   ERR_REDIS_KIT_CLOSED: 503,
+  ERR_REDIS_KIT_LOCK_TIMEOUT: 503,
   ERR_REDIS_KIT_SESSION_LIMIT: 409,
 };
 
@@ -73,6 +77,17 @@ export function closedError(): StoreError {
 export class LockLostError extends RedisKitError {
   constructor(message: string, options?: { readonly cause?: unknown }) {
     super('ERR_REDIS_KIT_LOCK_LOST', message, options);
+  }
+}
+
+/** Somebody else held the lock for as long as it was worth waiting for. Nothing of ours is left in the line. */
+export class LockTimeoutError extends RedisKitError {
+  /** The key that was not free, of those that were asked for. */
+  readonly key: string;
+
+  constructor(key: string, message: string) {
+    super('ERR_REDIS_KIT_LOCK_TIMEOUT', message);
+    this.key = key;
   }
 }
 

@@ -48,6 +48,8 @@ export interface KitEvents {
     readonly soft: boolean;
   };
   'lock:acquired': { readonly keys: readonly string[] };
+  /** Acquired, but not at once. */
+  'lock:waited': { readonly keys: readonly string[]; readonly waitedMs: number };
   'lock:refused': { readonly keys: readonly string[] };
   /** The lease ended, or may have, while its holder still worked. */
   'lock:lost': { readonly keys: readonly string[]; readonly error: Error };
@@ -130,6 +132,7 @@ const EVENT_NAMES: Readonly<Record<keyof KitEvents, true>> = {
   'cache:skipped': true,
   'cache:purged': true,
   'lock:acquired': true,
+  'lock:waited': true,
   'lock:refused': true,
   'lock:lost': true,
   'lock:released': true,

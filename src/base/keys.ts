@@ -114,12 +114,15 @@ export class Keys {
     return this.#key('cache', `${encodeId(this.prefix)}.v`, 'changes');
   }
 
-  lock(id: string): string {
-    return this.#key('lock', encodeId(id));
+  /** The keys of a lock: itself, who waits for it, and the counter of its fences. */
+  lock(id: string): LockKeys {
+    const lock = this.#key('lock', encodeId(id));
+    return { lock, line: `${lock}:line`, fence: `${lock}:fence` };
   }
 
-  lockFence(id: string): string {
-    return this.#key('lock', encodeId(id), 'fence');
+  /** What the channels begin with on which processes are called; the name of the process follows. */
+  callChannels(): string {
+    return `${this.prefix}:calls:`;
   }
 
   #key(room: Room, id: string, part?: string): string {
@@ -133,6 +136,12 @@ export interface CacheKeys {
   readonly entry: string;
   readonly fill: string;
   variant(id: string): string;
+}
+
+export interface LockKeys {
+  readonly lock: string;
+  readonly line: string;
+  readonly fence: string;
 }
 
 function cacheKeys(entry: string): CacheKeys {

@@ -7,24 +7,23 @@ import { callAside } from '../http/outcome.ts';
 import type { Handle } from './handle.ts';
 import type { LockSettings } from './options.ts';
 
-interface HoldContext {
+export interface HoldContext {
   readonly settings: LockSettings;
   failed(error: unknown): void;
   readonly budget: Budget;
 }
 
-/** Holds a lock for as long as the request's handler runs, whether or not its client is still there. */
-export function holdWhileRunning(
+/** The hold of a request: it ends with its work, or after `maxHold`. Answers with the way to end it. */
+export function hold(
   req: IncomingMessage,
   res: ServerResponse,
   handle: Handle,
   { settings, failed, budget }: HoldContext,
-): void {
+): () => Promise<void> {
   const { maxHold, onLost } = settings;
   const tooLong = setTimeout(() => {
-    handle.lose(
-      new LockLostError(`the request held the lock '${handle.keys[0]}' for more than ${maxHold} ms`),
-    );
+    const keys = handle.keys.map((key) => `'${key}'`).join(', ');
+    handle.lose(new LockLostError(`the request held the lock ${keys} for more than ${maxHold} ms`));
     void handle.release();
   }, maxHold).unref();
 
@@ -35,12 +34,50 @@ export function holdWhileRunning(
     handle.signal.addEventListener('abort', tell, { once: true });
   }
 
+  return () => {
+    clearTimeout(tooLong);
+    return handle.release(budget).then(() => undefined);
+  };
+}
+
+/** Holds a lock for as long as the request's handler runs, whether or not its client is still there. */
+export function endWithResponse(res: ServerResponse, end: () => Promise<void>): void {
+  beforeEnd(res, { phase: 'lock', withholdsLastBytes: true, beforeEnd: end });
+}
+
+/**
+ * Holds a lock until the promise of the work settles; of work that gives none, until the response is over. What is sent
+ * with the last statement leaves after the release, so that a client that asks one thing after the other never meets its
+ * own last lock; what is sent earlier leaves at once. Rejects as the work does.
+ */
+export async function holdWhileWorking(
+  res: ServerResponse,
+  end: () => Promise<void>,
+  work: () => unknown,
+): Promise<void> {
+  let isPromised = false;
+  let ended: Promise<void> | undefined;
   beforeEnd(res, {
     phase: 'lock',
     withholdsLastBytes: true,
-    beforeEnd: () => {
-      clearTimeout(tooLong);
-      return handle.release(budget).then(() => undefined);
+    beforeEnd: async () => {
+      // A promise whose work ends here settles within this turn of the event loop.
+      await new Promise((resolve) => setImmediate(resolve));
+      if (!isPromised) ended ??= end();
+      await ended;
     },
   });
+  try {
+    const result = work();
+    isPromised = typeof result === 'object' && result !== null && 'then' in result;
+    await result;
+  } catch (error) {
+    isPromised = true;
+    throw error;
+  } finally {
+    if (isPromised) {
+      ended ??= end();
+      await ended;
+    }
+  }
 }

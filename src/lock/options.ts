@@ -8,21 +8,36 @@ export type LockOnError = 'deny' | 'allow';
 
 /** Why a request did not get its lock. */
 export interface LockConflict {
+  /** The key that somebody else holds, of those that were asked for. */
   readonly key: string;
+  /** Whether it was waited for, in vain; it is answered with 503 then, else with 409. */
+  readonly hasWaited: boolean;
   /** Of the holder's lease, which it may renew; null when nobody can tell. */
   readonly expiresInMs: number | null;
 }
 
 export interface LockOptions<Request extends IncomingMessage = Req> {
-  /** What the request locks; null takes no lock. Requests with equal keys run one at a time, in all processes. */
-  readonly key: (req: Request) => string | null | Promise<string | null>;
+  /**
+   * What the request locks; null takes no lock. Requests with equal keys run one at a time, in all processes. Of several
+   * keys all are locked or none.
+   */
+  readonly key: (
+    req: Request,
+  ) => string | readonly string[] | null | Promise<string | readonly string[] | null>;
   /** How long the lock outlives a process that crashed; it is renewed while the request runs. Default `'15s'`. */
   readonly lease?: Duration | undefined;
+  /** How long a request waits for its turn before it is refused with 503; default 0: refused with 409 at once. */
+  readonly wait?: Duration | undefined;
+  /**
+   * First come, first served; default true. `false` lets a request that comes just when the lock is free overtake those
+   * that wait, which saves the time that handing over takes.
+   */
+  readonly fair?: boolean | undefined;
   /** A handler that has not answered by then loses the lock; default `'5m'`. */
   readonly maxHold?: Duration | undefined;
   /** Redis out of reach: 503 (`'deny'`, the default), or run without the lock (`'allow'`). */
   readonly onError?: LockOnError | undefined;
-  /** Takes over a refusal; default: 409 as problem+json. */
+  /** Takes over a refusal; default: 409, or 503 after a wait, as problem+json. */
   readonly handler?: ((req: Request, res: Res, next: Next, conflict: LockConflict) => void) | undefined;
   /** Called once when the lock was lost while the request still ran. */
   readonly onLost?: ((req: Request, res: Res, error: Error) => void) | undefined;
@@ -31,6 +46,8 @@ export interface LockOptions<Request extends IncomingMessage = Req> {
 export interface LockSettings {
   readonly key: LockOptions['key'];
   readonly lease: number;
+  readonly wait: number;
+  readonly isFair: boolean;
   readonly maxHold: number;
   readonly onError: LockOnError;
   readonly handler: LockOptions['handler'];
@@ -49,6 +66,8 @@ export function resolveLockOptions(options: LockOptions<never>): LockSettings {
   const reader = new OptionReader('kit.lock', options, [
     'key',
     'lease',
+    'wait',
+    'fair',
     'maxHold',
     'onError',
     'handler',
@@ -60,6 +79,8 @@ export function resolveLockOptions(options: LockOptions<never>): LockSettings {
   return Object.freeze({
     key,
     lease: leaseOption(reader),
+    wait: waitOption(reader, 0),
+    isFair: reader.boolean('fair', true),
     maxHold: notTooLong(reader, 'maxHold', reader.duration('maxHold', '5m')),
     onError: reader.oneOf('onError', ['deny', 'allow'], 'deny'),
     handler: reader.callback<NonNullable<LockOptions['handler']>>('handler'),
@@ -71,6 +92,12 @@ export function leaseOption(reader: OptionReader): number {
   const lease = reader.duration('lease', DEFAULT_LEASE);
   if (lease < MIN_LEASE_MS) throw reader.error('lease', `it must be at least ${MIN_LEASE_MS} ms`);
   return notTooLong(reader, 'lease', lease);
+}
+
+/** 0 is not to wait at all. */
+export function waitOption(reader: OptionReader, fallback: Duration): number {
+  const value = reader.value('wait') ?? fallback;
+  return value === 0 ? 0 : notTooLong(reader, 'wait', reader.duration('wait', fallback));
 }
 
 function notTooLong(reader: OptionReader, name: string, ms: number): number {

@@ -1,4 +1,4 @@
-import { LOCK_LUA, packLock, unpackLock } from './lock-record.ts';
+import { LOCK_LUA, storeLock, unpackLock } from './lock-record.ts';
 import { defineOperation, type Operation } from './operation.ts';
 
 export interface LockExtendArgs {
@@ -14,10 +14,13 @@ export interface LockExtendArgs {
  * ARGV   1 time, 2 token, 3 lease ms
  * reply  1 extended, 0 no longer ours
  */
-const lua = `${LOCK_LUA}
+const lua = `
+local CHANNELS
+${LOCK_LUA}
 local lock = load()
-if lock.token ~= ARGV[2] or lock.deadline <= now then return 0 end
-redis.call('SET', KEYS[1], string.format('1:%.0f:%.0f:%s', lock.fence, now + ARGV[3], ARGV[2]), 'PX', ARGV[3])
+if lock.token ~= ARGV[2] or lock.fence == 0 or lock.deadline <= now then return 0 end
+lock.deadline = now + ARGV[3]
+store(lock, ARGV[3])
 return 1
 `;
 
@@ -26,9 +29,9 @@ export const lockExtend: Operation<LockExtendArgs, boolean> = defineOperation({
   lua,
   encode: ({ token, lease }) => [token, String(lease)],
   twin(memory, [key = ''], now, { token, lease }) {
-    const lock = unpackLock(memory.get(key));
-    if (lock.token !== token || lock.deadline <= now) return 0;
-    memory.set(key, packLock(lock.fence, now + lease, token), lease);
+    const { found: _, ...lock } = unpackLock(memory.get(key));
+    if (lock.token !== token || lock.fence === 0 || lock.deadline <= now) return 0;
+    storeLock(memory, key, { ...lock, deadline: now + lease }, lease);
     return 1;
   },
   decode: (reply) => reply === 1,

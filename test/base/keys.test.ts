@@ -13,9 +13,13 @@ describe('keys', () => {
     expect(keys.cacheVersion(keys.cacheName('tag', 'news'))).toBe('shop:cache:{shop.v}:tag:news');
     expect(keys.cacheChannel()).toBe('shop:cache:{shop.v}:changes');
     expect(keys.cachePolicy('pages')).toBe('shop:cache:{pages}:policy');
-    expect(keys.lock('order:7')).toBe('shop:lock:{order%3a7}');
-    expect(keys.lockFence('order:7')).toBe('shop:lock:{order%3a7}:fence');
-    expect(keys.namespace('tenant-7').lock('x')).toBe('shop:tenant-7:lock:{x}');
+    expect(keys.lock('order:7')).toEqual({
+      lock: 'shop:lock:{order%3a7}',
+      line: 'shop:lock:{order%3a7}:line',
+      fence: 'shop:lock:{order%3a7}:fence',
+    });
+    expect(keys.callChannels()).toBe('shop:calls:');
+    expect(keys.namespace('tenant-7').lock('x').lock).toBe('shop:tenant-7:lock:{x}');
   });
 
   it('never show a session id', () => {
@@ -29,7 +33,7 @@ describe('keys', () => {
         const keys = new Keys(prefix);
         expect(roomOf(keys.rate(id, 'p'))).toBe('rate');
         expect(roomOf(keys.session(id))).toBe('session');
-        expect(roomOf(keys.lockFence(id))).toBe('lock');
+        expect(roomOf(keys.lock(id).fence)).toBe('lock');
       }),
     );
   });

@@ -6,6 +6,7 @@ import { describeWithServers } from '../support/context.ts';
 import { eventsOf, kitForTest } from '../support/kits.ts';
 import { withPlainClient } from '../support/plain-client.ts';
 import { startRedis } from '../support/servers.ts';
+import { until } from '../support/until.ts';
 
 const DOCS = readFileSync(new URL('../../docs/errors.md', import.meta.url), 'utf8');
 
@@ -63,6 +64,13 @@ describeWithServers('a Redis user with restricted rights', () => {
     for (let hit = 0; hit < 200; hit++) await limiter.consume('ann', { cost: 1 });
     await limiter.refund(await limiter.consume('ann'));
     await limiter.reset('ann');
+    const first = await kit.locks.acquire('a', { lease: '5s' });
+    const next = waiting.locks.acquire('a');
+    await until('it waits', async () => (await kit.locks.inspect('a')).waiters === 1);
+    await first.extend();
+    await first.release();
+    await next;
+    await kit.locks.forceRelease('a');
     const counter = kit.expressRateLimitStore();
     await counter.increment('ann');
     await counter.resetAll();

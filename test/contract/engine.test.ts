@@ -125,13 +125,15 @@ describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
   });
 
   fresh('grants a lock to one, with a fence that only grows', async () => {
-    const key = keys().lock('order');
+    const { lock: key, line, fence } = keys().lock('order');
+    const asked = { waitMs: 0, process: '', channels: 'calls:', isFair: true };
     const acquire = (token: string) =>
-      engine().run(lockAcquire, [key, keys().lockFence('order')], { token, lease: HOUR });
+      engine().run(lockAcquire, [key, line, fence], { ...asked, token, lease: HOUR, metadata: '' });
+    const release = (token: string) => engine().run(lockRelease, [key, line], { ...asked, token });
     const first = await acquire('ann');
     expect(first.granted).toBe(true);
-    expect(await acquire('bob')).toMatchObject({ granted: false, leftMs: HOUR, fence: first.fence });
-    expect(await engine().run(lockRelease, [key], { token: 'bob' })).toBe(false);
+    expect(await acquire('bob')).toMatchObject({ granted: false, leftMs: HOUR });
+    expect(await release('bob')).toBe(false);
     expect(await engine().run(lockExtend, [key], { token: 'bob', lease: HOUR })).toBe(false);
     expect(await engine().run(lockExtend, [key], { token: 'ann', lease: 2 * HOUR })).toBe(true);
     later(2 * HOUR);
@@ -139,7 +141,7 @@ describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
     const second = await acquire('bob');
     expect(second.granted).toBe(true);
     expect(second.fence).toBeGreaterThan(first.fence);
-    expect(await engine().run(lockRelease, [key], { token: 'bob' })).toBe(true);
+    expect(await release('bob')).toBe(true);
     later(-4 * HOUR);
     expect((await acquire('eve')).fence).toBeGreaterThan(second.fence);
   });

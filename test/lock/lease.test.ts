@@ -143,6 +143,9 @@ describeOnBothEngines('a lock', (url) => {
     [{ lease: '25d' }, 'at most 24 days'],
     [{ renew: 'yes' }, '`renew`'],
     [{ wait: 5 }, 'unknown option `wait`'],
+    [{ metadata: () => 5 }, '`metadata`'],
+    [{ metadata: 'x'.repeat(4_096) }, 'at most 4096 bytes'],
+    [{ fair: 1 }, '`fair`'],
   ])('has no options %j', async (options, part) => {
     const { locks } = kitForTest({ url: url() });
     await expect(locks.tryAcquire('a', options as object)).rejects.toThrow(part);

@@ -253,7 +253,7 @@ describeOnBothEngines('kit.lock', (url) => {
     await using _held = await kit.locks.tryAcquire('order:7', { lease: '10s' });
     const answer = await send(`${address}/x`);
     expect([answer.status, answer.text]).toEqual([423, '/x']);
-    expect(conflicts).toEqual([{ key: 'order:7', expiresInMs: expect.any(Number) }]);
+    expect(conflicts).toEqual([{ key: 'order:7', hasWaited: false, expiresInMs: expect.any(Number) }]);
     expect(conflicts[0]?.expiresInMs).toBeLessThanOrEqual(10_000);
     expect(conflicts[0]?.expiresInMs).toBeGreaterThan(5_000);
   });

@@ -17,10 +17,18 @@ describe('the options of kit.lock', () => {
     [{ key, onError: 'ignore' }, "`onError` is 'ignore'"],
     [{ key, handler: true }, '`handler`'],
     [{ key, onLost: 'x' }, '`onLost`'],
-    [{ key, wait: '5s' }, 'unknown option `wait`'],
+    [{ key, wait: -1 }, '`wait` is -1'],
+    [{ key, wait: '25d' }, 'at most 24 days'],
+    [{ key, fair: 'yes' }, '`fair`'],
     [{ key, leese: '5s' }, 'did you mean `lease`?'],
   ])('are refused when they cannot be: %j', (options, part) => {
     const kit = kitForTest({ url: 'memory:' });
     expect(() => kit.lock(options as LockOptions)).toThrow(part);
+  });
+
+  it('may say that nobody waits, and a handler must be a function', () => {
+    const kit = kitForTest({ url: 'memory:' });
+    expect(() => kit.lock({ key, wait: 0 })).not.toThrow();
+    expect(() => kit.lock({ key }, 'handler' as never)).toThrow("the handler is 'handler'");
   });
 });

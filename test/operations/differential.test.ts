@@ -9,6 +9,7 @@ import { fixedWindow } from '../../src/operations/fixed-window.ts';
 import { limitRefund } from '../../src/operations/limit-refund.ts';
 import { limitTake, type PolicyArgs } from '../../src/operations/limit-take.ts';
 import { lockAcquire } from '../../src/operations/lock-acquire.ts';
+import { lockForceRelease, lockInspect } from '../../src/operations/lock-admin.ts';
 import { lockExtend } from '../../src/operations/lock-extend.ts';
 import { lockRelease } from '../../src/operations/lock-release.ts';
 import { sessionDestroy } from '../../src/operations/session-destroy.ts';
@@ -327,27 +328,47 @@ describe('script and twin give the same replies and keep the same bytes', () => 
   });
 
   it('for locks', async () => {
-    const keys = (world: World) => [world.keys.lock('id'), world.keys.lockFence('id')];
-    const token = fc.constantFrom('ann', 'bob');
+    const keys = (world: World) => {
+      const { lock, line, fence } = world.keys.lock('id');
+      return [lock, line, fence];
+    };
+    const token = fc.constantFrom('ann', 'bob', 'eve');
+    const asked = fc.record({
+      token,
+      waitMs: fc.constantFrom(0, 100 * S, 1_000 * S),
+      process: fc.constantFrom('P1', 'P2', 'P3'),
+      channels: fc.constant('t-calls:'),
+      isFair: fc.boolean(),
+    });
     const lease = fc.constantFrom(100 * S, 1_000 * S);
-    const acquire = fc.tuple(token, lease).map(
-      ([owner, ms]): Step =>
+    const metadata = fc.constantFrom('', '{"by":"ä:1"}');
+    const acquire = fc.tuple(asked, lease, metadata).map(
+      ([ask, ms, about]): Step =>
         async (world) =>
-          void (await world.compare(lockAcquire, keys(world), { token: owner, lease: ms })),
+          void (await world.compare(lockAcquire, keys(world), { ...ask, lease: ms, metadata: about })),
     );
     const extend = fc.tuple(token, lease).map(
       ([owner, ms]): Step =>
         async (world) =>
           void (await world.compare(lockExtend, keys(world), { token: owner, lease: ms })),
     );
-    const release = token.map(
-      (owner): Step =>
+    const release = asked.map(
+      (ask): Step =>
         async (world) =>
-          void (await world.compare(lockRelease, keys(world), { token: owner })),
+          void (await world.compare(lockRelease, keys(world), ask)),
+    );
+    const inspect = fc.constant<Step>(
+      async (world) => void (await world.compare(lockInspect, keys(world), {})),
+    );
+    const force = fc.constant<Step>(
+      async (world) => void (await world.compare(lockForceRelease, keys(world), { channels: 't-calls:' })),
     );
     await check(
-      fc.oneof({ weight: 6, arbitrary: fc.oneof(acquire, extend, release, turnClock) }, spoil(keys)),
-      120,
+      fc.oneof(
+        { weight: 6, arbitrary: fc.oneof(acquire, acquire, extend, release, inspect, force, turnClock) },
+        spoil(keys),
+      ),
+      200,
     );
   });
 });

@@ -16,7 +16,8 @@ describe('the built package', () => {
   const names = async (...args: string[]) => (await run(process.execPath, args, { cwd: root })).stdout.trim();
 
   it('can be imported and required, and exports its functions and errors only', async () => {
-    const expected = 'ConfigError,ConnectionError,LockLostError,RedisKitError,StoreError,createRedisKit';
+    const expected =
+      'ConfigError,ConnectionError,LockLostError,LockTimeoutError,RedisKitError,StoreError,createRedisKit';
     const code = `console.log(Object.keys(kit).sort().join())`;
     expect(await names('--input-type=module', '-e', `import * as kit from 'redis-kit'; ${code}`)).toBe(
       expected,
