@@ -138,6 +138,25 @@ describeOnBothEngines('a body that passes the cache', (url) => {
     await until('the whole is stored', () => stored.length === 1);
   });
 
+  it('is no part of a whole when it was cut off', async () => {
+    const { address, stored, reasons } = await page((_req, res) => {
+      res.setHeader('Content-Length', 512);
+      res.write(BYTES);
+      res.end();
+    });
+    await expect(send(address, { headers: { Range: 'bytes=0-9' } })).rejects.toThrow();
+    expect([reasons(), stored]).toEqual([['incomplete'], []]);
+  });
+
+  it('over maxBody is sent whole to who asked for a part', async () => {
+    const { address, reasons } = await page((_req, res) => {
+      res.setHeader('Content-Length', MEBIBYTE * 2);
+      return pipeline(Readable.from([Buffer.alloc(MEBIBYTE, 'a'), Buffer.alloc(MEBIBYTE, 'b')]), res);
+    });
+    const { status, body } = await send(address, { headers: { Range: 'bytes=0-9' } });
+    expect([status, body.length, reasons()]).toEqual([200, 2 * MEBIBYTE, ['too-large']]);
+  });
+
   it('is stored once when its client went away in the middle and its handler went on to the end', async () => {
     const [first, rest] = [new Gate(), new Gate()];
     const { address, ask, runs, stored } = await page(async (_req, res) => {
