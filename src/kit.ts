@@ -105,7 +105,10 @@ export interface RedisKit<Client = DefaultClient> {
   ): Middleware;
   /** The value under a key, loaded where none is fresh. Kept as JSON, so everybody gets what JSON makes of it. */
   remember<Value>(key: string, options: Duration | RememberOptions, load: Load<Value>): Promise<Value>;
-  /** Makes what is cached void, or with `soft` stale, in all processes. Rejects with a StoreError when Redis is away. */
+  /**
+   * Makes what is cached void, or with `soft` stale, in all processes. Rejects when Redis is away: with a
+   * ConnectionError when it was certainly not told, with a StoreError when nobody can tell.
+   */
   invalidate(target: InvalidationTarget): Promise<void>;
   /** Loads and stores values of `kit.remember` before anybody asks for them. */
   warm(entries: Iterable<WarmEntry> | AsyncIterable<WarmEntry>, options?: WarmOptions): Promise<WarmResult>;

@@ -10,7 +10,7 @@ import { lifetimeLater, lifetimeOf } from './freshness.ts';
 import type { HandlerControls } from './handler-controls.ts';
 import { confirmedResponse, type MadeHead, madeHead, madeResponse } from './made.ts';
 import type { CacheSettings } from './options.ts';
-import { narrowed, notModified, sendEntry } from './serve.ts';
+import { cutOff, narrowed, notModified, sendEntry, wantsPart } from './serve.ts';
 import { checkTags, checkTtl } from './shared-options.ts';
 import { addStatus, statusOf } from './status.ts';
 import { headerTexts, isForAll, reasonNotToStore } from './storable.ts';
@@ -66,6 +66,7 @@ export class Capture implements ResponseHook {
   #head: MadeHead | undefined;
   #lifetime: Lifetime | undefined;
   #isSkipped = false;
+  #isIncomplete = false;
   #replacement: Replacement | undefined;
 
   constructor(req: IncomingMessage, res: ServerResponse, context: CaptureContext) {
@@ -98,8 +99,13 @@ export class Capture implements ResponseHook {
       return undefined;
     }
     this.#tellClient(head);
-    if (head.status === 200 && isNotModified(conditions.request, validatorsOf(pairsOf(head)))) {
-      this.#replacement = notModified;
+    if (head.status !== 200) return undefined;
+    const validators = validatorsOf(pairsOf(head));
+    const length = Number(head.headers['content-length'] ?? Number.NaN);
+    if (isNotModified(conditions.request, validators)) this.#replacement = notModified;
+    // What streams is held back for the part of it, since it fits; of what is cut off there is none.
+    else if (!this.#isSkipped && length >= 0 && wantsPart(conditions.request, { length, ...validators })) {
+      this.#replacement = cutOff;
     }
     return undefined;
   }
@@ -116,9 +122,7 @@ export class Capture implements ResponseHook {
       // Not to be stored is the worst that may happen to a response here.
       this.#failed(error);
     }
-    if (!hasBegun && this.#head?.status === 200 && body !== undefined) {
-      this.#replacement ??= narrowed(conditions.request, { body, ...validatorsOf(pairsOf(this.#head)) });
-    }
+    if (!hasBegun && body !== undefined) this.#narrow(body);
     return undefined;
   }
 
@@ -198,6 +202,7 @@ export class Capture implements ResponseHook {
     // A body that is shorter or longer than it claims was cut off, or is none of ours.
     if (declared !== undefined && head?.status !== 304 && Number(declared) !== body.length) {
       this.#isSkipped = true;
+      this.#isIncomplete = true;
       skipped('incomplete');
       fill.release();
       return;
@@ -241,6 +246,14 @@ export class Capture implements ResponseHook {
     void fill.store(making).then((bytes) => {
       if (bytes !== undefined) stored(bytes);
     });
+  }
+
+  /** Only the part that the client asked for, now that the whole is there. */
+  #narrow(body: Buffer): void {
+    if (this.#head?.status !== 200 || this.#isIncomplete) return;
+    if (this.#replacement !== undefined && this.#replacement !== cutOff) return;
+    const validators = validatorsOf(pairsOf(this.#head));
+    this.#replacement = narrowed(this.#context.conditions.request, { body, ...validators });
   }
 
   #skip(reason: string): void {

@@ -156,9 +156,12 @@ export class Fill<Content> {
     // For as long as what is known of them counts another fill may rely on it.
     const keptMs = lifeMs + this.#start.maxAgeMs;
     const snapshot = await this.#try(this.#deps.versions.ask(names, keptMs));
-    // Without an answer nobody can tell whether it was purged while it was made.
-    if (snapshot === undefined) this.#start.flight?.settle({ kind: 'pass' });
-    else this.#hold({ ...entry, versions: snapshot.versions });
+    if (snapshot !== undefined) this.#hold({ ...entry, versions: snapshot.versions });
+    // Redis has gone, and with it what tells of purges. As long as none was heard, those who wait get what was made:
+    // each making its own would be the very stampede that they waited to avoid, at the worst moment.
+    else if (this.#deps.versions.wasPurgeHeardSince(entry.sequence))
+      this.#start.flight?.settle({ kind: 'pass' });
+    else this.#start.flight?.settle({ kind: 'entry', entry: { ...entry, versions: [] }, isMade: true });
   }
 
   #hold(entry: Entry<Content>): void {

@@ -76,12 +76,22 @@ type Range = Exclude<ReturnType<typeof rangeOf>, undefined>;
 
 type Whole = Pick<CachedResponse, 'body'> & Validators;
 
+type Measured = { readonly length: number } & Validators;
+
 /** The part of a complete response that the client asks for, if it may have that (RFC 9110, section 14.2). */
-function rangeFor({ method, headers }: Asking, { body, etag, lastModified, date }: Whole): Range | undefined {
+function rangeFor(
+  { method, headers }: Asking,
+  { length, etag, lastModified, date }: Measured,
+): Range | undefined {
   const field = headers['if-range'];
   const ifRange = field === undefined ? undefined : String(field);
   if (method !== 'GET' || !ifRangeMatches(ifRange, etag, lastModified, date)) return undefined;
-  return rangeOf(headers.range, body.length);
+  return headers.range === undefined ? undefined : rangeOf(headers.range, length);
+}
+
+/** Whether it is a part, or a refusal of one, that the client gets of such a whole. */
+export function wantsPart(req: Asking, whole: Measured): boolean {
+  return rangeFor(req, whole) !== undefined;
 }
 
 /** In the place of a response that the handler made whole: the client has it already. */
@@ -91,9 +101,13 @@ export const notModified: Replacement = (res) => {
   res.end();
 };
 
+/** In the place of a response that was to be made whole, and was not. */
+export const cutOff: Replacement = (res) => void res.destroy();
+
 /** In the place of a response that the handler made whole: the part that the client asked for, where it may have it. */
 export function narrowed(req: Asking, whole: Whole): Replacement | undefined {
-  const range = req.headers.range === undefined ? undefined : rangeFor(req, whole);
+  const range =
+    req.headers.range === undefined ? undefined : rangeFor(req, { ...whole, length: whole.body.length });
   if (range === undefined) return undefined;
   return (res) => {
     if (range === 'unsatisfiable') for (const name of NOT_OF_A_REFUSAL) res.removeHeader(name);

@@ -68,6 +68,11 @@ export class Versions {
     return this.#isUp;
   }
 
+  /** Whether anything at all was purged since, as far as this process knows. */
+  wasPurgeHeardSince(sequence: number): boolean {
+    return this.#sequence > sequence;
+  }
+
   listenerChanged(isUp: boolean): void {
     this.#isUp = isUp;
     if (!isUp) this.#known.clear();

@@ -3,22 +3,30 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type ClientHttp2Session, connect, createServer } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { expect, it, onTestFinished } from 'vitest';
-import { kitForTest } from '../support/kits.ts';
+import type { CacheOptions } from '../../src/index.ts';
+import { eventsOf } from '../support/kits.ts';
+import { until } from '../support/until.ts';
+import { agingKit } from './aging.ts';
 
-async function ask(session: ClientHttp2Session, authority: string): Promise<{ age: unknown; text: string }> {
-  const stream = session.request({ ':path': '/a', ':authority': authority });
-  const [headers] = await once(stream, 'response');
-  let text = '';
-  for await (const chunk of stream.setEncoding('utf8')) text += chunk;
-  return { age: headers.age, text };
+type Handler = (req: IncomingMessage, res: ServerResponse) => void;
+
+interface Asked {
+  readonly ':authority'?: string;
+  readonly ':method'?: string;
+  readonly [name: string]: string | undefined;
 }
 
-it('under HTTP/2, the pages of one site are not taken for those of another', async () => {
-  const cache = kitForTest({ url: 'memory:' }).cache({ ttl: '1m' });
+/** Node's compatibility layer stands in for the classes of node:http. */
+async function served(options: CacheOptions, handler: Handler) {
+  const { kit, pass } = agingKit('memory:');
+  const cache = kit.cache(options);
+  let runs = 0;
   const server = createServer((req, res) => {
-    // Node's compatibility layer stands in for the classes of node:http.
     const [request, response] = [req, res] as unknown as [IncomingMessage, ServerResponse];
-    cache(request, response, () => void response.end(`the page of ${req.authority}`));
+    cache(request, response, () => {
+      runs++;
+      handler(request, response);
+    });
   }).listen(0, '127.0.0.1');
   await once(server, 'listening');
   const session = connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
@@ -26,8 +34,78 @@ it('under HTTP/2, the pages of one site are not taken for those of another', asy
     session.destroy();
     server.close();
   });
+  const ask = (headers: Asked = {}) => answerOf(session, headers);
+  return { ask, pass, stored: eventsOf(kit, 'cache:stored'), runs: () => runs };
+}
+
+async function answerOf(session: ClientHttp2Session, asked: Asked) {
+  const stream = session.request({ ':path': '/a', ...asked });
+  const [headers] = await once(stream, 'response');
+  let text = '';
+  for await (const chunk of stream.setEncoding('utf8')) text += chunk;
+  return { status: headers[':status'], age: headers.age, headers, text };
+}
+
+it('under HTTP/2, the pages of one site are not taken for those of another', async () => {
+  const { ask } = await served({ ttl: '1m' }, (req, res) => {
+    res.end(`the page of ${req.headers[':authority']}`);
+  });
   for (const site of ['one.example', 'two.example']) {
-    expect(await ask(session, site)).toEqual({ age: undefined, text: `the page of ${site}` });
-    expect(await ask(session, site)).toEqual({ age: '0', text: `the page of ${site}` });
+    const text = `the page of ${site}`;
+    expect(await ask({ ':authority': site })).toMatchObject({ age: undefined, text });
+    expect(await ask({ ':authority': site })).toMatchObject({ age: '0', text });
   }
+});
+
+it('under HTTP/2, a streamed page is stored whole, and answers conditions, parts and HEAD', async () => {
+  const { ask, runs } = await served({ ttl: '1m' }, (_req, res) => {
+    res.writeHead(200, { ETag: '"page"', 'X-Several': ['1', '2'] });
+    res.write('begun ');
+    setImmediate(() => res.end('and ended'));
+  });
+  for (let client = 0; client < 2; client++) {
+    expect(await ask()).toMatchObject({
+      status: 200,
+      text: 'begun and ended',
+      headers: { 'x-several': '1, 2' },
+    });
+    expect(await ask({ 'if-none-match': '"page"' })).toMatchObject({ status: 304, text: '' });
+    expect(await ask({ range: 'bytes=6-8' })).toMatchObject({ status: 206, text: 'and' });
+    expect(await ask({ ':method': 'HEAD' })).toMatchObject({ status: 200, text: '' });
+  }
+  expect(runs()).toBe(1);
+});
+
+it.each<[string, number, string, Asked]>([
+  ['If-None-Match', 304, '', { 'if-none-match': '"page"' }],
+  ['Range', 206, '23', { range: 'bytes=2-3' }],
+])('under HTTP/2, the whole is stored for a first request with %s', async (_, status, text, headers) => {
+  const { ask, runs } = await served({ ttl: '1m' }, (_req, res) => {
+    res.setHeader('ETag', '"page"');
+    res.end('0123456789');
+  });
+  expect(await ask(headers)).toMatchObject({ status, text });
+  expect(await ask()).toMatchObject({ status: 200, text: '0123456789' });
+  expect(runs()).toBe(1);
+});
+
+it('under HTTP/2, one request makes what is stale anew, and the others get it meanwhile', async () => {
+  let go: (() => void) | undefined;
+  const { ask, pass, stored, runs } = await served(
+    { ttl: '10s', staleWhileRevalidate: '1m' },
+    (_req, res) => {
+      if (runs() === 1) res.end('first');
+      else go = () => res.end('second');
+    },
+  );
+  await ask();
+  await pass(11_000);
+  const refreshing = ask();
+  await until('the handler runs', () => go !== undefined);
+  expect((await ask()).text).toBe('first');
+  go?.();
+  expect((await refreshing).text).toBe('second');
+  await until('it is stored', () => stored.length === 2);
+  expect((await ask()).text).toBe('second');
+  expect(runs()).toBe(2);
 });
