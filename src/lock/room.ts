@@ -27,6 +27,7 @@ export class LockRoom {
     let hasWaited = false;
     try {
       for (const id of sorted) {
+        wanted.signal?.throwIfAborted();
         const waitMs = Math.max(0, Math.ceil(wanted.waitMs - (performance.now() - beganAt)));
         const asking = new Asking(id, { ...wanted, waitMs }, this.#deps);
         const result = await asking.result();

@@ -1,0 +1,114 @@
+import { expect, it } from 'vitest';
+import { LockTimeoutError, type RedisKit, RedisKitError } from '../../src/index.ts';
+import { eventsOf } from '../support/kits.ts';
+import { onEveryStore } from '../support/stores.ts';
+import { until } from '../support/until.ts';
+
+const LONG = '20s';
+
+function isFree(kit: RedisKit, key: string): Promise<boolean> {
+  return kit.locks.inspect(key).then(({ held }) => !held);
+}
+
+onEveryStore('a lock of several keys', (makeKit) => {
+  it('holds each of them once, with a fence of its own', async () => {
+    const kit = makeKit();
+    const lock = await kit.locks.acquire(['b', 'a', 'b', 'c']);
+    expect(lock.keys).toEqual(['a', 'b', 'c']);
+    expect([...lock.fences.keys()]).toEqual(['a', 'b', 'c']);
+    for (const key of lock.keys) expect((await kit.locks.inspect(key)).fence).toBe(lock.fences.get(key));
+    expect(() => lock.fence).toThrow(RedisKitError);
+    expect(() => lock.fence).toThrow(/`fences`/);
+    expect(lock.remainingMs()).toBeGreaterThan(5_000);
+    expect(await lock.release()).toBe(true);
+    for (const key of lock.keys) expect(await isFree(kit, key)).toBe(true);
+  });
+
+  it('of one key after all has one fence', async () => {
+    const lock = await makeKit().locks.acquire(['a', 'a']);
+    expect(lock.fence).toBe(lock.fences.get('a'));
+  });
+
+  it('is had whole or not at all', async () => {
+    const kit = makeKit();
+    const refused = eventsOf(kit, 'lock:refused');
+    const other = await kit.locks.acquire('b');
+    expect(await kit.locks.tryAcquire(['a', 'b', 'c'])).toBeNull();
+    await expect(kit.locks.acquire(['c', 'b', 'a'], { wait: '150ms' })).rejects.toMatchObject({ key: 'b' });
+    expect(refused).toEqual([{ keys: ['a', 'b', 'c'] }, { keys: ['a', 'b', 'c'] }]);
+    expect(await isFree(kit, 'a')).toBe(true);
+    expect(await isFree(kit, 'c')).toBe(true);
+    expect((await kit.locks.inspect('b')).fence).toBe(other.fence);
+  });
+
+  it('is waited for within one deadline', async () => {
+    const kit = makeKit();
+    await kit.locks.acquire('a', { lease: '1s', renew: false });
+    const second = await kit.locks.acquire('b');
+    const beganAt = performance.now();
+    await expect(kit.locks.acquire(['a', 'b'], { wait: '1500ms' })).rejects.toThrow(LockTimeoutError);
+    // A deadline for each key would come to 2.5 seconds.
+    expect(performance.now() - beganAt).toBeLessThan(2_400);
+    expect(await isFree(kit, 'a')).toBe(true);
+    await second.release();
+  });
+
+  it('never waits in a circle, whatever the order in which keys are named', async () => {
+    const kit = makeKit();
+    const inside = new Map<string, number>();
+    let runs = 0;
+    const work = (keys: string[]) =>
+      kit.locks.using(keys, { wait: LONG }, async () => {
+        for (const key of keys) {
+          inside.set(key, (inside.get(key) ?? 0) + 1);
+          expect(inside.get(key), key).toBe(1);
+        }
+        await kit.locks.inspect('x');
+        for (const key of keys) inside.set(key, 0);
+        runs++;
+      });
+    const orders = [
+      ['a', 'b'],
+      ['b', 'a'],
+      ['b', 'c', 'a'],
+      ['c', 'b'],
+    ];
+    await Promise.all(Array.from({ length: 24 }, (_, index) => work(orders[index % 4] ?? [])));
+    expect(runs).toBe(24);
+  });
+
+  it('is lost with the first key that is lost, and told once', async () => {
+    const kit = makeKit();
+    const lost = eventsOf(kit, 'lock:lost');
+    const lock = await kit.locks.acquire(['a', 'b'], { lease: '300ms' });
+    await kit.locks.forceRelease('b');
+    await until('the signal aborts', () => lock.signal.aborted);
+    expect(lost).toEqual([{ keys: ['a', 'b'], error: lock.signal.reason }]);
+    expect(lock.remainingMs()).toBe(0);
+    expect(() => lock.assertHeld()).toThrow(/no longer held/);
+    expect(await lock.release()).toBe(false);
+    expect(await isFree(kit, 'a')).toBe(true);
+  });
+
+  it('is renewed as a whole', async () => {
+    const kit = makeKit();
+    const lock = await kit.locks.acquire(['a', 'b'], { lease: '400ms' });
+    const until1s = performance.now() + 1_000;
+    while (performance.now() < until1s) {
+      expect(await kit.locks.tryAcquire('a')).toBeNull();
+      expect(await kit.locks.tryAcquire('b')).toBeNull();
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await lock.extend('10s');
+    expect(lock.remainingMs()).toBeGreaterThan(5_000);
+    lock.assertHeld();
+  });
+
+  it.each([
+    [[], 'no keys'],
+    [['a', ''], "is ''"],
+    [['a', 7], 'is 7'],
+  ])('has no keys %j', async (keys, part) => {
+    await expect(makeKit().locks.acquire(keys as string[])).rejects.toThrow(part);
+  });
+});

@@ -1,0 +1,220 @@
+import { expect, it } from 'vitest';
+import { LockTimeoutError, type RedisKit } from '../../src/index.ts';
+import { redisUrl } from '../support/context.ts';
+import { describeOnBothEngines, eventsOf, kitForTest, testPrefix } from '../support/kits.ts';
+import { withPlainClient } from '../support/plain-client.ts';
+import { onEveryStore } from '../support/stores.ts';
+import { until } from '../support/until.ts';
+
+/** Long enough for a loaded machine; nothing here lasts so long unless something is wrong. */
+const LONG = '20s';
+
+async function waitersOf(kit: RedisKit, key: string, count: number): Promise<void> {
+  await until(`${count} wait for ${key}`, async () => (await kit.locks.inspect(key)).waiters === count);
+}
+
+onEveryStore('a lock that is waited for', (makeKit) => {
+  it('goes from each to the next, first come, first served', async () => {
+    const kit = makeKit();
+    const first = await kit.locks.acquire('a');
+    const order: number[] = [];
+    const others = [];
+    for (let place = 0; place < 8; place++) {
+      others.push(
+        kit.locks.using('a', { wait: LONG }, (lock) => {
+          lock.assertHeld();
+          order.push(place);
+        }),
+      );
+      await waitersOf(kit, 'a', place + 1);
+    }
+    await first.release();
+    await Promise.all(others);
+    expect(order).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+    expect(await kit.locks.inspect('a')).toEqual({ held: false, waiters: 0 });
+  });
+
+  it('is handed over with a higher fence each time, and without being free in between', async () => {
+    const kit = makeKit();
+    const fences: number[] = [];
+    const work = () =>
+      kit.locks.using('a', { wait: LONG }, async (lock) => {
+        fences.push(lock.fence);
+        expect(await kit.locks.tryAcquire('b')).not.toBeNull();
+        await new Promise((resolve) => setImmediate(resolve));
+        expect(fences.at(-1), 'nobody came in meanwhile').toBe(lock.fence);
+        await (await kit.locks.inspect('b')).held;
+        await kit.locks.forceRelease('b');
+      });
+    await Promise.all(Array.from({ length: 20 }, work));
+    expect(fences).toEqual([...new Set(fences)].sort((a, b) => a - b));
+    expect(fences).toHaveLength(20);
+  });
+
+  it('is refused when its turn did not come in time, and nothing is left in the line', async () => {
+    const kit = makeKit();
+    const refused = eventsOf(kit, 'lock:refused');
+    const first = await kit.locks.acquire('a');
+    const error = await kit.locks.acquire('a', { wait: '150ms' }).catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(LockTimeoutError);
+    expect(error).toMatchObject({ code: 'ERR_REDIS_KIT_LOCK_TIMEOUT', status: 503, key: 'a' });
+    await waitersOf(kit, 'a', 0);
+    expect(refused).toEqual([{ keys: ['a'] }]);
+    await expect(kit.locks.acquire('a', { wait: 0 })).rejects.toThrow(LockTimeoutError);
+    await first.release();
+    expect(await kit.locks.tryAcquire('a')).not.toBeNull();
+  });
+
+  it('passes over who gave up', async () => {
+    const kit = makeKit();
+    const first = await kit.locks.acquire('a');
+    const impatient = new AbortController();
+    const aborted = kit.locks.acquire('a', { wait: LONG, signal: impatient.signal });
+    await waitersOf(kit, 'a', 1);
+    const short = kit.locks.acquire('a', { wait: '200ms' });
+    await waitersOf(kit, 'a', 2);
+    const patient = kit.locks.acquire('a', { wait: LONG });
+    await waitersOf(kit, 'a', 3);
+    impatient.abort(new Error('changed my mind'));
+    await expect(aborted).rejects.toThrow('changed my mind');
+    await expect(short).rejects.toThrow(LockTimeoutError);
+    await waitersOf(kit, 'a', 1);
+    await first.release();
+    expect(await (await patient).release()).toBe(true);
+  });
+
+  it('is not asked for by who has given up already', async () => {
+    const kit = makeKit();
+    const signal = AbortSignal.abort(new Error('too late'));
+    await expect(kit.locks.acquire('a', { signal })).rejects.toThrow('too late');
+    expect(await kit.locks.tryAcquire('a')).not.toBeNull();
+  });
+
+  it('tells that it was waited for, and for how long', async () => {
+    const kit = makeKit();
+    const [waited, acquired] = [eventsOf(kit, 'lock:waited'), eventsOf(kit, 'lock:acquired')];
+    const first = await kit.locks.acquire('a');
+    expect(waited).toEqual([]);
+    const second = kit.locks.acquire('a', { wait: LONG });
+    await waitersOf(kit, 'a', 1);
+    await first.release();
+    await second;
+    expect(waited).toEqual([{ keys: ['a'], waitedMs: expect.any(Number) }]);
+    expect(acquired).toHaveLength(2);
+  });
+
+  it('comes to who waits when the lease of its holder ends', async () => {
+    const kit = makeKit();
+    const first = await kit.locks.acquire('a', { lease: '300ms', renew: false });
+    const second = await kit.locks.acquire('a', { wait: LONG });
+    expect(second.fence).toBeGreaterThan(first.fence);
+    expect(await first.release(), 'the late release takes nothing away').toBe(false);
+    expect((await kit.locks.inspect('a')).fence).toBe(second.fence);
+  });
+
+  it('is not taken by a newcomer while somebody waits', async () => {
+    const kit = makeKit();
+    const first = await kit.locks.acquire('a');
+    const second = kit.locks.acquire('a', { wait: LONG });
+    await waitersOf(kit, 'a', 1);
+    const released = first.release();
+    const newcomer = kit.locks.tryAcquire('a');
+    await released;
+    expect(await newcomer).toBeNull();
+    expect(await kit.locks.tryAcquire('a')).toBeNull();
+    await second;
+  });
+
+  it('may be overtaken where it is not fair, and nobody is forgotten for that', async () => {
+    const kit = makeKit();
+    let runs = 0;
+    const work = () =>
+      kit.locks.using('a', { wait: LONG, fair: false }, async (lock) => {
+        await kit.locks.inspect('a');
+        lock.assertHeld();
+        runs++;
+      });
+    await Promise.all(Array.from({ length: 30 }, work));
+    expect(runs).toBe(30);
+    expect(await kit.locks.inspect('a')).toEqual({ held: false, waiters: 0 });
+  });
+
+  it('works for the fair and the unfair side by side', async () => {
+    const kit = makeKit();
+    let [inside, runs] = [0, 0];
+    const work = (fair: boolean) =>
+      kit.locks.using('a', { wait: LONG, fair }, async () => {
+        expect(++inside).toBe(1);
+        await kit.locks.inspect('a');
+        inside--;
+        runs++;
+      });
+    await Promise.all(Array.from({ length: 30 }, (_, index) => work(index % 2 === 0)));
+    expect(runs).toBe(30);
+  });
+});
+
+describeOnBothEngines('a lock of two kits', (url) => {
+  it('is handed from one to the other', async () => {
+    const server = url();
+    if (server === 'memory:') return;
+    const prefix = testPrefix();
+    const kits = [1, 2, 3].map(() => kitForTest({ url: server, prefix }));
+    let [inside, runs] = [0, 0];
+    const work = (kit: RedisKit) =>
+      kit.locks.using('a', { wait: LONG }, async () => {
+        expect(++inside).toBe(1);
+        await kit.locks.inspect('a');
+        inside--;
+        runs++;
+      });
+    await Promise.all(Array.from({ length: 60 }, (_, index) => work(kits[index % 3] as RedisKit)));
+    expect(runs).toBe(60);
+  });
+});
+
+/** Puts somebody in the line who will never answer. */
+async function joinAsDead(kit: RedisKit, process: string, tokens: readonly string[]): Promise<void> {
+  await withPlainClient(redisUrl(), async (client) => {
+    const now = Date.now() * 1_000;
+    const members = tokens.map((token, index) => ({
+      score: now + index,
+      value: `${token}:${process}:60000`,
+    }));
+    await client.zAdd(`${kit.prefix}:lock:{a}:line`, members);
+    await client.pExpire(`${kit.prefix}:lock:{a}:line`, 60_000);
+  });
+}
+
+describeOnBothEngines('the dead', (url) => {
+  it('who were first in the line cost about a second, however many they were', async () => {
+    if (url() === 'memory:') return;
+    const kit = kitForTest({ url: url() });
+    const first = await kit.locks.acquire('a', { lease: '30s' });
+    await joinAsDead(
+      kit,
+      'gone',
+      Array.from({ length: 20 }, (_, index) => `dead${index}`),
+    );
+    const living = kit.locks.acquire('a', { wait: LONG });
+    await waitersOf(kit, 'a', 21);
+    const releasedAt = performance.now();
+    await first.release();
+    await (await living).release();
+    const tookMs = performance.now() - releasedAt;
+    expect(tookMs).toBeGreaterThan(900);
+    expect(tookMs).toBeLessThan(5_000);
+    expect(await kit.locks.inspect('a')).toEqual({ held: false, waiters: 0 });
+  });
+
+  it('leave no turn that keeps a newcomer out for longer than a second', async () => {
+    if (url() === 'memory:') return;
+    const kit = kitForTest({ url: url() });
+    const first = await kit.locks.acquire('a');
+    await joinAsDead(kit, 'gone', ['dead']);
+    await first.release();
+    expect(await kit.locks.tryAcquire('a')).toBeNull();
+    expect(await kit.locks.inspect('a')).toEqual({ held: true, expiresInMs: expect.any(Number), waiters: 0 });
+    await (await kit.locks.acquire('a', { wait: LONG })).release();
+  });
+});
