@@ -1,0 +1,175 @@
+import { expect, it, onTestFinished } from 'vitest';
+import { LockTimeoutError } from '../../src/index.ts';
+import { describeWithServers } from '../support/context.ts';
+import { eventsOf, kitForTest, testPrefix } from '../support/kits.ts';
+import { withPlainClient } from '../support/plain-client.ts';
+import { startProgram } from '../support/program.ts';
+import { startProxy } from '../support/proxy.ts';
+import { startRedis } from '../support/servers.ts';
+import { until } from '../support/until.ts';
+
+const LONG = '30s';
+
+describeWithServers('a wait for a lock', () => {
+  async function start() {
+    const stray: unknown[] = [];
+    const note = (reason: unknown) => stray.push(reason);
+    process.on('unhandledRejection', note);
+    const server = await startRedis();
+    onTestFinished(async () => {
+      await server.stop();
+      process.off('unhandledRejection', note);
+      expect(stray).toEqual([]);
+    });
+    const prefix = testPrefix();
+    const kit = kitForTest({ url: server.url, prefix, commandTimeout: '300ms' });
+    const other = kitForTest({ url: server.url, prefix, commandTimeout: '300ms' });
+    await Promise.all([kit.ready(), other.ready()]);
+    const waiters = (count: number) =>
+      until(`${count} wait`, async () => (await other.locks.inspect('a')).waiters === count);
+    return { server, prefix, kit, other, waiters };
+  }
+
+  it('that nobody heard the call for ends a second later at the most', async () => {
+    const { server, kit, other, waiters } = await start();
+    const held = await other.locks.acquire('a', { lease: '1h' });
+    const waiting = kit.locks.acquire('a', { wait: LONG });
+    await waiters(1);
+    await withPlainClient(server.url, (client) => client.sendCommand(['CLIENT', 'KILL', 'TYPE', 'pubsub']));
+    await held.release();
+    (await waiting).assertHeld();
+  });
+
+  it('outlasts an outage, and finds its turn after it', async () => {
+    const { server, kit, other, waiters } = await start();
+    const errors = eventsOf(kit, 'error');
+    const held = await other.locks.acquire('a', { lease: '1h' });
+    const waiting = kit.locks.acquire('a', { wait: LONG });
+    await waiters(1);
+    await server.kill();
+    await until('it is told', () => errors.length > 0);
+    await server.restart();
+    (await waiting).assertHeld();
+    expect(await held.release(), 'Redis was restarted empty').toBe(false);
+  });
+
+  it('is over in time also while Redis is frozen', async () => {
+    const { server, kit, other, waiters } = await start();
+    await other.locks.acquire('a', { lease: '1h' });
+    const beganAt = performance.now();
+    const waiting = kit.locks.acquire('a', { wait: '1s' });
+    await waiters(1);
+    server.freeze();
+    const error = await waiting.catch((reason: unknown) => reason);
+    expect(performance.now() - beganAt).toBeLessThan(6_000);
+    expect(error).toMatchObject({
+      name: expect.stringMatching(/StoreError|ConnectionError|LockTimeoutError/),
+    });
+    server.thaw();
+    await waiters(0);
+  });
+
+  it('that gave up while Redis was frozen leaves neither a grant nor a place in the line', async () => {
+    const { server, kit, other } = await start();
+    server.freeze();
+    const tries = ['a', 'b'].map((key) => kit.locks.acquire(key, { wait: '200ms', lease: '1h' }));
+    for (const each of tries) await expect(each).rejects.toMatchObject({ status: 503 });
+    server.thaw();
+    for (const key of ['a', 'b']) {
+      await until('the late grant is taken back', async () => {
+        const { held, waiters: left } = await other.locks.inspect(key);
+        return !held && left === 0;
+      });
+    }
+    await expect(other.locks.acquire('a', { wait: 0 })).resolves.toBeDefined();
+  });
+
+  it('whose granting answer is lost is granted again, with a higher fence', async () => {
+    const { server, prefix, other } = await start();
+    const proxy = await startProxy(server);
+    const kit = kitForTest({ url: proxy.url, prefix, commandTimeout: '300ms' });
+    await kit.ready();
+    const first = await other.locks.acquire('a', { lease: '1h' });
+    const second = kit.locks.acquire('a', { wait: LONG });
+    await until('it waits', async () => (await other.locks.inspect('a')).waiters === 1);
+    await first.release();
+    await (await second).release();
+    const held = await other.locks.acquire('a', { lease: '400ms', renew: false });
+    const waiting = kit.locks.acquire('a', { wait: LONG, lease: '1h' });
+    await until('it waits', async () => (await other.locks.inspect('a')).waiters === 1);
+    // Nobody calls it: what it hears next is the answer when it looks again.
+    proxy.loseNextReply();
+    await until('the answer is lost', () => proxy.cuts === 1);
+    const { fence = 0 } = await other.locks.inspect('a');
+    expect(fence).toBeGreaterThan(held.fence);
+    const lock = await waiting;
+    expect(lock.fence).toBeGreaterThan(fence);
+    expect((await other.locks.inspect('a')).fence).toBe(lock.fence);
+    expect(await lock.release()).toBe(true);
+  });
+
+  it('of a process that was killed holds nobody up for longer than about a second', async () => {
+    const { server, prefix, kit, other, waiters } = await start();
+    const held = await other.locks.acquire('a', { lease: '1h' });
+    const doomed = startProgram(`
+      const kit = createRedisKit({ url: '${server.url}', prefix: '${prefix}' });
+      for (let place = 0; place < 10; place++) void kit.locks.acquire('a', { wait: '1h' });
+      setInterval(() => undefined, 60_000);
+    `);
+    await waiters(10);
+    doomed.process.kill('SIGKILL');
+    await doomed.ended;
+    const living = kit.locks.acquire('a', { wait: LONG });
+    await waiters(11);
+    const releasedAt = performance.now();
+    await held.release();
+    await living;
+    expect(performance.now() - releasedAt).toBeLessThan(5_000);
+  });
+
+  it('of a process that was suspended loses its turn, and joins again when it goes on', async () => {
+    const { server, prefix, kit, other, waiters } = await start();
+    const held = await other.locks.acquire('a', { lease: '1h' });
+    const sleeper = startProgram(`
+      const kit = createRedisKit({ url: '${server.url}', prefix: '${prefix}' });
+      const lock = await kit.locks.acquire('a', { wait: '1h', lease: '1h' });
+      console.log(lock.fence);
+      await lock.release();
+      await kit.close();
+    `);
+    await waiters(1);
+    const living = kit.locks.acquire('a', { wait: LONG });
+    await waiters(2);
+    sleeper.process.kill('SIGSTOP');
+    await held.release();
+    const lock = await living;
+    sleeper.process.kill('SIGCONT');
+    await waiters(1);
+    await lock.release();
+    expect(Number(await sleeper.line())).toBeGreaterThan(lock.fence);
+    expect((await sleeper.ended).code).toBe(0);
+  });
+
+  it('for a lock that cannot be read is refused in time, and granted once it is taken away', async () => {
+    const { server, prefix, kit, other } = await start();
+    const key = `${prefix}:lock:{a}`;
+    await withPlainClient(server.url, (client) => client.set(key, 'garbage', { EX: 600 }));
+    await expect(kit.locks.acquire('a', { wait: '200ms' })).rejects.toThrow(LockTimeoutError);
+    const waiting = kit.locks.acquire('a', { wait: LONG });
+    expect(await other.locks.inspect('a')).toMatchObject({ held: true });
+    expect(await other.locks.forceRelease('a')).toBe(true);
+    (await waiting).assertHeld();
+  });
+
+  it('stands in a line that somebody spoilt, all the same', async () => {
+    const { server, prefix, kit, other, waiters } = await start();
+    const line = `${prefix}:lock:{a}:line`;
+    const held = await other.locks.acquire('a');
+    await withPlainClient(server.url, (client) => client.set(line, 'garbage', { EX: 600 }));
+    const waiting = kit.locks.acquire('a', { wait: LONG });
+    await waiters(1);
+    await withPlainClient(server.url, (client) => client.zAdd(line, { score: 1, value: 'garbage' }));
+    await held.release();
+    await waiting;
+  });
+});

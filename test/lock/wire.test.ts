@@ -1,0 +1,73 @@
+import { expect, it, onTestFinished } from 'vitest';
+import type { RedisKit } from '../../src/index.ts';
+import { describeWithServers } from '../support/context.ts';
+import { kitForTest, testPrefix } from '../support/kits.ts';
+import { withPlainClient } from '../support/plain-client.ts';
+import { startRedis } from '../support/servers.ts';
+import { until } from '../support/until.ts';
+import { countCommands } from '../support/wire.ts';
+
+const KITS = 4;
+const WAITERS = 64;
+
+describeWithServers('what locks cost', () => {
+  async function start(count: number) {
+    const server = await startRedis();
+    onTestFinished(() => server.stop());
+    const prefix = testPrefix();
+    const kits = Array.from({ length: count }, () =>
+      kitForTest({ url: server.url, prefix, commandTimeout: '10s' }),
+    );
+    const scripts = async (work: () => unknown) =>
+      (await countCommands(server.url, work)).filter(([name]) => name === 'EVALSHA').length;
+    const waiting = (waiters: number) =>
+      withPlainClient(server.url, (client) =>
+        until(`${waiters} wait`, async () => (await client.zCard(`${prefix}:lock:{a}:line`)) === waiters),
+      );
+    /** From the first wait on they listen, and the scripts are known. */
+    for (const kit of kits) {
+      const held = await kit.locks.acquire('a');
+      const next = kit.locks.acquire('a', { wait: '20s' });
+      await waiting(1);
+      await held.release();
+      await (await next).release();
+    }
+    return { kits, scripts, waiting };
+  }
+
+  it('is two commands where nobody else wants it, with and without a wait', async () => {
+    const { kits, scripts } = await start(1);
+    const { locks } = kits[0] as RedisKit;
+    expect(await scripts(() => locks.using('a', { wait: '20s' }, () => undefined))).toBe(2);
+    expect(await scripts(async () => (await locks.tryAcquire('a'))?.release())).toBe(2);
+    expect(await scripts(() => locks.using(['a', 'b'], {}, () => undefined))).toBe(4);
+  });
+
+  it('is one command for who is refused, and two for who gives up', async () => {
+    const { kits, scripts } = await start(1);
+    const { locks } = kits[0] as RedisKit;
+    await locks.acquire('a', { lease: '1h' });
+    expect(await scripts(() => locks.tryAcquire('a'))).toBe(1);
+    const giveUp = locks.acquire.bind(locks, 'a', { wait: '100ms' });
+    // It asks, looks once more when the time is over, and leaves the line.
+    expect(await scripts(() => giveUp().catch(() => undefined))).toBeLessThanOrEqual(3);
+  });
+
+  it(`is three commands for each of ${WAITERS} who wait in ${KITS} processes, in the order of their coming`, async () => {
+    const { kits, scripts, waiting } = await start(KITS);
+    const order: number[] = [];
+    const sent = await scripts(async () => {
+      const held = await (kits[0] as RedisKit).locks.acquire('a');
+      const all = [];
+      for (let place = 0; place < WAITERS; place++) {
+        const { locks } = kits[place % KITS] as RedisKit;
+        all.push(locks.using('a', { wait: '20s' }, () => order.push(place)));
+        await waiting(place + 1);
+      }
+      await held.release();
+      await Promise.all(all);
+    });
+    expect(order).toEqual(Array.from({ length: WAITERS }, (_, place) => place));
+    expect(sent).toBe(2 + 3 * WAITERS);
+  });
+});
