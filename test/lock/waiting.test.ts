@@ -154,6 +154,15 @@ onEveryStore('a lock that is waited for', (makeKit) => {
   });
 });
 
+it('a line that everybody has left is gone from Redis', async () => {
+  const kit = kitForTest({ url: redisUrl() });
+  await kit.locks.acquire('a');
+  await expect(kit.locks.acquire('a', { wait: '100ms' })).rejects.toThrow(LockTimeoutError);
+  await withPlainClient(redisUrl(), (client) =>
+    until('it is gone', async () => (await client.exists(`${kit.prefix}:lock:{a}:line`)) === 0),
+  );
+});
+
 describeOnBothEngines('a lock of two kits', (url) => {
   it('is handed from one to the other', async () => {
     const server = url();
@@ -205,6 +214,16 @@ describeOnBothEngines('the dead', (url) => {
     expect(tookMs).toBeGreaterThan(900);
     expect(tookMs).toBeLessThan(5_000);
     expect(await kit.locks.inspect('a')).toEqual({ held: false, waiters: 0 });
+  });
+
+  it('are waited for by a newcomer all the same, unless it may overtake', async () => {
+    if (url() === 'memory:') return;
+    const kit = kitForTest({ url: url() });
+    await joinAsDead(kit, 'gone', ['dead']);
+    expect(await kit.locks.tryAcquire('a')).toBeNull();
+    await until('the turn is over', async () => !(await kit.locks.inspect('a')).held);
+    await joinAsDead(kit, 'gone', ['dead']);
+    expect(await kit.locks.tryAcquire('a', { fair: false })).not.toBeNull();
   });
 
   it('leave no turn that keeps a newcomer out for longer than a second', async () => {
