@@ -1,6 +1,6 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import { LRUCache } from 'lru-cache';
-import { appOf, reenter, reentryOf } from '../http/reentry.ts';
+import { appOf, noteClient, reenter, reentryOf } from '../http/reentry.ts';
 import type { CachedResponse } from './cached-response.ts';
 import type { Entry } from './entry.ts';
 import type { Fill } from './fill.ts';
@@ -88,6 +88,7 @@ export class Refresher {
     begin: () => Promise<Fill<CachedResponse> | undefined>,
   ): Promise<void> {
     this.#until.set(id, this.#now() + LONGEST_REFRESH_MS);
+    noteClient(like);
     let isDone = false;
     try {
       const fill = await begin();

@@ -7,7 +7,7 @@ import type { BudgetOf } from '../engine/budget.ts';
 import { beforeEnd } from '../http/before-end.ts';
 import type { Outcome } from '../http/outcome.ts';
 import { sendProblem } from '../http/problem.ts';
-import { reentryOf } from '../http/reentry.ts';
+import { noteClient, reentryOf } from '../http/reentry.ts';
 import type { CacheRoom, Lookup, LookupSettings } from './cache-room.ts';
 import type { CachedResponse } from './cached-response.ts';
 import { Capture, type WatchSession } from './capture.ts';
@@ -107,6 +107,8 @@ export class Responder {
       this.#capture(exchange, fill, { confirms, isRefresh: true, how: 'fwd=stale' });
       return 'continue';
     }
+    // It may be gone when it is known that what is stored is stale.
+    noteClient(req);
     const directives = this.#directivesOf(req);
     if (directives?.onlyIfCached === true || req.method === 'HEAD')
       return this.#answerWithoutMaking(exchange);
