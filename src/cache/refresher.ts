@@ -95,17 +95,15 @@ export class Refresher {
       if (fill !== undefined) {
         const confirms = this.#unconfirmable.has(id) || !hasValidator(entry.content) ? undefined : entry;
         const refresh = new Refresh(this, id, fill, confirms);
-        await reenter(
-          app,
-          like,
-          refreshHeaders(like.headers, confirms?.content),
-          refresh,
-          LONGEST_REFRESH_MS,
-        );
-        // An app inside of another that changes its URLs is not what the client asked.
-        if (!refresh.wasReached) this.#canReenter = false;
-        isDone = fill.isOver;
-        fill.abandon();
+        const headers = refreshHeaders(like.headers, confirms?.content);
+        try {
+          await reenter(app, like, headers, refresh, LONGEST_REFRESH_MS);
+        } finally {
+          // An app inside of another that changes its URLs is not what the client asked.
+          if (!refresh.wasReached) this.#canReenter = false;
+          isDone = fill.isOver;
+          fill.abandon();
+        }
       }
     } catch (error) {
       this.#failed(error);

@@ -39,7 +39,8 @@ export function noteClient({ socket }: IncomingMessage): void {
 
 /**
  * Runs the app once more for a request like this one, with these headers, and throws away what it answers. Resolves
- * when the answer is complete or broken off, at the latest after so many milliseconds.
+ * when the answer is complete or broken off, at the latest after so many milliseconds; rejects when it was broken off
+ * with an error.
  */
 export function reenter(
   app: App,
@@ -65,7 +66,9 @@ export function reenter(
   res.assignSocket(socket as unknown as Socket);
   // Node's server passes it on for connections of its own; whoever streams waits for it.
   socket.on('drain', () => res.emit('drain'));
-  return new Promise((resolve) => {
+  return new Promise((resolve, reject) => {
+    // Without a listener it would end the process: a source that breaks in the middle takes its response along.
+    socket.on('error', reject);
     const timer = setTimeout(() => res.destroy(), timeoutMs).unref();
     res.on('finish', () => socket.destroy());
     res.on('close', () => {
