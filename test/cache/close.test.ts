@@ -1,9 +1,10 @@
 import express, { type RequestHandler } from 'express';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { Gate } from '../http/exchange.ts';
-import { redisUrl } from '../support/context.ts';
+import { canStartServers, redisUrl } from '../support/context.ts';
 import { describeOnBothEngines, eventsOf, kitForTest, testPrefix } from '../support/kits.ts';
 import { startProgram } from '../support/program.ts';
+import { startRedis } from '../support/servers.ts';
 import { until } from '../support/until.ts';
 import { send, serve } from '../support/web.ts';
 import { loadCacheScripts } from './scripts.ts';
@@ -84,6 +85,23 @@ describe('when the kit is closed on Redis', () => {
     for (const { status } of await Promise.all(answers)) expect(status).toBe(200);
     await maker.close();
     void stuck;
+  });
+
+  it.skipIf(!canStartServers())('nobody waits for a Redis that does not answer', async () => {
+    const server = await startRedis();
+    onTestFinished(() => server.stop());
+    const kit = kitForTest({ url: server.url, commandTimeout: '1m' });
+    await kit.ready();
+    const gate = new Gate();
+    gate.open();
+    const { ask, arrived } = await gated(kit, gate);
+    server.freeze();
+    const answers = Array.from({ length: 5 }, () => ask());
+    const value = kit.remember('key', '1m', () => 'loaded');
+    await until('all are there', () => arrived() === 5);
+    await kit.close({ timeout: '100ms' });
+    for (const { status } of await Promise.all(answers)) expect(status).toBe(200);
+    expect(await value).toBe('loaded');
   });
 
   it('a response that was just made is stored all the same', async () => {
