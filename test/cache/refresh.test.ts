@@ -3,6 +3,8 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { gunzipSync } from 'node:zlib';
+import compression from 'compression';
 import express, { type Express, type Request, type RequestHandler, Router } from 'express';
 import expressSession from 'express-session';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -62,6 +64,18 @@ describeOnBothEngines('what is stale is made anew behind its client', (url) => {
       },
     ],
     [
+      'says more than an answer',
+      (_req, res) => {
+        res.writeProcessing();
+        res.writeEarlyHints({ link: '</style.css>; rel=preload' });
+        res.flushHeaders();
+        res.cork();
+        for (const piece of PIECES) res.write(piece);
+        res.uncork();
+        res.end();
+      },
+    ],
+    [
       'sets timeouts',
       (req, res) => {
         req.setTimeout(60_000);
@@ -72,6 +86,21 @@ describeOnBothEngines('what is stale is made anew behind its client', (url) => {
     ],
   ])('by a handler that %s', async (_, handler) => {
     await isMadeAnew(await stalePage(handler));
+  });
+
+  it.each(['above', 'below'] as const)('with compression() %s the cache', async (where) => {
+    const { ask, pass, storedAll, runs } = await stalePage(
+      (_req, res) => pipeline(Readable.from(PIECES), res.type('text')),
+      { [where]: [compression({ level: 0 })] },
+    );
+    const unzipped = async () => gunzipSync((await ask('/a', { 'Accept-Encoding': 'gzip' })).body).toString();
+    expect(await unzipped()).toBe(BODY);
+    await storedAll(1);
+    await pass(11_000);
+    expect(await unzipped()).toBe(BODY);
+    await storedAll(2);
+    expect(await unzipped()).toBe(BODY);
+    expect(runs()).toBe(2);
   });
 
   it.each(EXPRESS)('in %s, in a router of a sub-app', async (_, makeApp) => {
