@@ -30,7 +30,7 @@ export interface KitEvents {
   /** What is cached is named by its `url`, or, for `kit.remember`, by its `key`. */
   'cache:hit': CacheSubject;
   'cache:miss': CacheSubject;
-  /** Answered with what is no longer fresh, while it is made anew. */
+  /** Answered with what is no longer fresh: while it is made anew, or since that failed. */
   'cache:stale': CacheSubject;
   /** Answered with what was made for another request at the same time. */
   'cache:collapsed': CacheSubject;

@@ -41,6 +41,8 @@ export interface CaptureContext {
   readonly forwarded: string;
   /** How a tag stands among what purges. */
   nameOf(tag: string): string;
+  /** What is stale was sent instead. */
+  fellBack(): void;
   stored(bytes: number): void;
   skipped(reason: string): void;
   failed(error: unknown): void;
@@ -275,7 +277,8 @@ export class Capture implements ResponseHook {
   }
 
   #sendFallback(res: ServerResponse, reset: () => void, entry: Entry<CachedResponse>, status: number): void {
-    const { settings, key, now, conditions } = this.#context;
+    const { settings, key, now, conditions, fellBack } = this.#context;
+    fellBack();
     reset();
     const how = `fwd=stale; fwd-status=${status}`;
     sendEntry(conditions.request, res, entry, { settings, key, now: now(), how });

@@ -40,7 +40,8 @@ export class Flight<Content> {
         this.#followers.delete(follower);
         resolve(told);
       };
-      const timer = setTimeout(follower, ms, undefined);
+      // What it waits for keeps the process alive, or nothing does.
+      const timer = setTimeout(follower, ms, undefined).unref();
       this.#followers.add(follower);
     });
   }

@@ -1,6 +1,6 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import { LRUCache } from 'lru-cache';
-import { appOf, reenter, reentryOf } from '../http/reentry.ts';
+import { appOf, noteClient, reenter, reentryOf } from '../http/reentry.ts';
 import type { CachedResponse } from './cached-response.ts';
 import type { Entry } from './entry.ts';
 import type { Fill } from './fill.ts';
@@ -88,23 +88,22 @@ export class Refresher {
     begin: () => Promise<Fill<CachedResponse> | undefined>,
   ): Promise<void> {
     this.#until.set(id, this.#now() + LONGEST_REFRESH_MS);
+    noteClient(like);
     let isDone = false;
     try {
       const fill = await begin();
       if (fill !== undefined) {
         const confirms = this.#unconfirmable.has(id) || !hasValidator(entry.content) ? undefined : entry;
         const refresh = new Refresh(this, id, fill, confirms);
-        await reenter(
-          app,
-          like,
-          refreshHeaders(like.headers, confirms?.content),
-          refresh,
-          LONGEST_REFRESH_MS,
-        );
-        // An app inside of another that changes its URLs is not what the client asked.
-        if (!refresh.wasReached) this.#canReenter = false;
-        isDone = fill.isOver;
-        fill.abandon();
+        const headers = refreshHeaders(like.headers, confirms?.content);
+        try {
+          await reenter(app, like, headers, refresh, LONGEST_REFRESH_MS);
+        } finally {
+          // An app inside of another that changes its URLs is not what the client asked.
+          if (!refresh.wasReached) this.#canReenter = false;
+          isDone = fill.isOver;
+          fill.abandon();
+        }
       }
     } catch (error) {
       this.#failed(error);

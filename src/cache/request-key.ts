@@ -22,8 +22,9 @@ const HOST = /^[\w.:[\]-]*$/;
 export function requestKey(req: IncomingMessage, settings: KeySettings): RequestKey | undefined {
   const url = countedUrl(originalUrl(req), settings.query);
   if (settings.custom !== undefined) return customKey(settings.custom(asExpress(req)), url);
-  const host = settings.host ? hostOf(req) : '';
-  if (host === undefined) return undefined;
+  const sent = settings.host ? hostOf(req) : '';
+  if (sent === undefined) return undefined;
+  const host = settings.host ? sent + believedOf(req) : sent;
   // A host has no slash and no space, so that no two of host and URL meet.
   const place = url.charCodeAt(0) === SLASH ? host + url : `${host} ${url}`;
   const { headers, cookies, session } = settings;
@@ -65,6 +66,25 @@ function noKey(option: string, value: unknown, remedy: string): RedisKitError {
 function hostOf({ headers }: IncomingMessage): string | undefined {
   const host = String(headers.host ?? headers[':authority'] ?? '');
   return HOST.test(host) ? host.toLowerCase() : undefined;
+}
+
+/**
+ * What an Express app that trusts its proxy takes for its host and scheme instead: a page may say them, and would say
+ * them to everybody. Empty where the app does not believe it, so that nobody gets past the cache by it.
+ */
+function believedOf(req: IncomingMessage): string {
+  const { 'x-forwarded-host': host, 'x-forwarded-proto': proto } = req.headers;
+  if (host === undefined && proto === undefined) return '';
+  const { app } = req as { app?: { get?(setting: string): unknown } };
+  const trusts = app?.get?.('trust proxy fn');
+  if (typeof trusts !== 'function' || trusts(req.socket.remoteAddress, 0) !== true) return '';
+  // No host has this sign.
+  return `>${firstOf(host)}>${firstOf(proto)}`;
+}
+
+/** Express believes the first of several as well. Without a slash, with which the URL begins. */
+function firstOf(field: string | string[] | undefined): string {
+  return encodeURIComponent((String(field ?? '').split(',', 1)[0] ?? '').trim());
 }
 
 /** The URL with what counts of its query, in the order and the spelling in which it came. */

@@ -7,7 +7,7 @@ import type { BudgetOf } from '../engine/budget.ts';
 import { beforeEnd } from '../http/before-end.ts';
 import type { Outcome } from '../http/outcome.ts';
 import { sendProblem } from '../http/problem.ts';
-import { reentryOf } from '../http/reentry.ts';
+import { noteClient, reentryOf } from '../http/reentry.ts';
 import type { CacheRoom, Lookup, LookupSettings } from './cache-room.ts';
 import type { CachedResponse } from './cached-response.ts';
 import { Capture, type WatchSession } from './capture.ts';
@@ -100,13 +100,15 @@ export class Responder {
   }
 
   async answer(exchange: Exchange): Promise<Outcome> {
-    const { req, res, key } = exchange;
+    const { req, key } = exchange;
     const refresh = this.#refresher.refreshOf(req, key.id);
     if (refresh !== undefined) {
       const { fill, confirms } = refresh;
       this.#capture(exchange, fill, { confirms, isRefresh: true, how: 'fwd=stale' });
       return 'continue';
     }
+    // It may be gone when it is known that what is stored is stale.
+    noteClient(req);
     const directives = this.#directivesOf(req);
     if (directives?.onlyIfCached === true || req.method === 'HEAD')
       return this.#answerWithoutMaking(exchange);
@@ -128,23 +130,18 @@ export class Responder {
       });
     }
     const { entry, how } = answer;
-    this.#deps.reporter.events.emit(`cache:${how}`, { url: key.url });
-    if (how !== 'stale') {
-      this.#send(exchange, entry, how === 'hit' ? 'hit' : `${miss}; collapsed`);
-      return 'answered';
-    }
-    const app = this.#refresher.appOf(req);
-    if (answer.refresh !== undefined && app === undefined) {
+    const begin = answer.how === 'stale' ? answer.refresh : undefined;
+    const app = begin === undefined ? undefined : this.#refresher.appOf(req);
+    if (begin !== undefined && app === undefined) {
       // Nobody else can ask the handler: this request does, and the others get what is stale meanwhile.
       this.#refresher.leaveToClient(key.id);
-      this.#capture(exchange, await answer.refresh(), { fallback: entry, how: 'fwd=stale' });
-      return 'continue';
+      return this.#make(exchange, await begin(), { fallback: entry, how: 'fwd=stale' });
     }
-    this.#send(exchange, entry, 'hit');
-    const begin = answer.refresh;
+    this.#deps.reporter.events.emit(`cache:${how}`, { url: key.url });
+    this.#send(exchange, entry, how === 'collapsed' ? `${miss}; collapsed` : 'hit');
     if (begin !== undefined && app !== undefined)
       void this.#refresher.refresh(app, req, key.id, entry, begin);
-    return res.headersSent ? 'answered' : 'continue';
+    return 'answered';
   }
 
   /** For HEAD, of which no body can be kept, and for clients that want a stored response or none. */
@@ -152,7 +149,8 @@ export class Responder {
     const { req, res, key } = exchange;
     const entry = await this.#room.peek(this.#lookupOf(exchange), this.#lookup);
     if (entry !== undefined) {
-      this.#deps.reporter.events.emit('cache:hit', { url: key.url });
+      const isFresh = usabilityOf(entry, this.#room.now()) === 'fresh';
+      this.#deps.reporter.events.emit(isFresh ? 'cache:hit' : 'cache:stale', { url: key.url });
       this.#send(exchange, entry, 'hit');
       return 'answered';
     }
@@ -210,6 +208,7 @@ export class Responder {
         now: () => this.#room.now(),
         forwarded: how,
         nameOf: (tag) => this.#deps.keys.cacheName('tag', tag),
+        fellBack: () => events.emit('cache:stale', subject),
         stored: (bytes) => events.emit('cache:stored', { ...subject, bytes }),
         skipped: (reason) => {
           if (reason === 'validator') this.#refresher.cannotConfirm(key.id);

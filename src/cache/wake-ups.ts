@@ -37,7 +37,7 @@ export class WakeUps {
         if (!wasCalled) {
           const timeoutMs = this.#isUp ? ms : Math.min(ms, POLL_MS);
           await new Promise<void>((done) => {
-            const timer = setTimeout(done, timeoutMs);
+            const timer = setTimeout(done, timeoutMs).unref();
             resolve = () => {
               clearTimeout(timer);
               done();

@@ -32,9 +32,15 @@ export function appOf(req: IncomingMessage): App | undefined {
   return undefined;
 }
 
+/** Has Node note whose connection it is while it is there: once it has closed, only what was asked for before is known. */
+export function noteClient({ socket }: IncomingMessage): void {
+  void socket.remoteAddress;
+}
+
 /**
  * Runs the app once more for a request like this one, with these headers, and throws away what it answers. Resolves
- * when the answer is complete or broken off, at the latest after so many milliseconds.
+ * when the answer is complete or broken off, at the latest after so many milliseconds; rejects when it was broken off
+ * with an error.
  */
 export function reenter(
   app: App,
@@ -58,7 +64,11 @@ export function reenter(
   req[REENTRY] = purpose;
   const res = new ServerResponse(req);
   res.assignSocket(socket as unknown as Socket);
-  return new Promise((resolve) => {
+  // Node's server passes it on for connections of its own; whoever streams waits for it.
+  socket.on('drain', () => res.emit('drain'));
+  return new Promise((resolve, reject) => {
+    // Without a listener it would end the process: a source that breaks in the middle takes its response along.
+    socket.on('error', reject);
     const timer = setTimeout(() => res.destroy(), timeoutMs).unref();
     res.on('finish', () => socket.destroy());
     res.on('close', () => {

@@ -105,7 +105,8 @@ describeOnBothEngines('under Express, the cache', (url) => {
         res.type('text').send(TEXT);
       });
       const address = await serve(app);
-      const ask = (headers: Sent['headers'], method = 'GET') => send(address, { headers, method });
+      const ask = (headers: NonNullable<Sent['headers']>, method = 'GET') =>
+        send(address, { headers, method });
       const zipped = { 'Accept-Encoding': 'gzip' };
       for (let round = 0; round < 2; round++) {
         const whole = await ask(zipped);

@@ -8,11 +8,12 @@ import { type Sent, send, serve } from '../support/web.ts';
 import { loadCacheScripts } from './scripts.ts';
 
 type Handler = (req: IncomingMessage, res: ServerResponse) => unknown;
+type Options = CacheOptions<IncomingMessage>;
 
 /** The ways to put a handler behind a cache. */
 const FORMS: readonly (readonly [
   name: string,
-  make: (kit: RedisKit, options: CacheOptions, handler: Handler) => RequestListener,
+  make: (kit: RedisKit, options: Options, handler: Handler) => RequestListener,
 ])[] = [
   [
     'a middleware of Connect',
@@ -40,7 +41,7 @@ describeOnBothEngines('without a framework, as', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   describe.each(FORMS)('%s, the cache', (_, make) => {
-    async function page(handler: Handler, options: CacheOptions = {}) {
+    async function page(handler: Handler, options: Options = {}) {
       const kit = kitForTest({ url: url() });
       const skipped = eventsOf(kit, 'cache:skipped');
       let runs = 0;

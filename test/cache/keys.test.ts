@@ -147,6 +147,36 @@ describeOnBothEngines('a cached page', (url) => {
     expect((await ask('/a', { Host: 'shop.example' })).body).toBe('shop.example http');
   });
 
+  it.each([true, 'loopback', '192.0.2.1'] as const)(
+    'of an app that trusts its proxy (%j) is another one for what it believes of that, and of nobody else',
+    async (proxy) => {
+      const kit = kitForTest({ url: url() });
+      const app = express()
+        .set('trust proxy', proxy)
+        .use(kit.cache({ ttl: '1m' }));
+      app.use((req, res) => void res.send(`${req.protocol}://${req.hostname} ${++runs}`));
+      const port = Number(new URL(await serve(app)).port);
+      const told = async (host?: string, proto?: string) => {
+        const forwarded = {
+          ...(host && { 'X-Forwarded-Host': host }),
+          ...(proto && { 'X-Forwarded-Proto': proto }),
+        };
+        return (await askRaw(port, { headers: { Host: 'inner', ...forwarded } })).body.split(' ');
+      };
+      const isTrusted = proxy !== '192.0.2.1';
+      for (const host of ['one.example', 'two.example', undefined]) {
+        for (const proto of ['http', 'https', undefined]) {
+          const [origin, run] = await told(host, proto);
+          expect(origin).toBe(isTrusted ? `${proto ?? 'http'}://${host ?? 'inner'}` : 'http://inner');
+          expect(await told(host, proto)).toEqual([origin, run]);
+        }
+      }
+      const pages = [await told('one.example', 'https'), await told('two.example', 'https'), await told()];
+      expect(new Set(pages.map(([, run]) => run)).size).toBe(isTrusted ? 3 : 1);
+      expect(await told('one.example, another', 'https, http')).toEqual(pages[0]);
+    },
+  );
+
   it.each<[string, NonNullable<CacheOptions['key']>, RequestText['headers'][], RequestText['headers'][]]>([
     [
       'headers',

@@ -146,7 +146,8 @@ describeOnBothEngines('RFC 5861', (url) => {
 
     it.each([500, 502, 503, 504])('sends what is stale instead of %i', async (status) => {
       const { answer } = await instead(status);
-      expect([answer.status, answer.text, answer.headers.age]).toEqual([200, 'page 1', '20']);
+      expect([answer.status, answer.text]).toEqual([200, 'page 1']);
+      expect(answer.headers.age, 'a second may have begun').toMatch(/^2[012]$/);
       expect(answer.headers['x-of']).toBe('success');
       expect(lastStatus(answer)).toMatch(/ttl=-1[01]$/);
       expect(lastStatus(answer)).toContain(`fwd=stale; fwd-status=${status}`);
@@ -154,7 +155,8 @@ describeOnBothEngines('RFC 5861', (url) => {
 
     it('sends what is stale instead of an error that was handed on', async () => {
       const { answer } = await instead(new Error('on purpose'));
-      expect([answer.status, answer.text, answer.headers.age]).toEqual([200, 'page 1', '20']);
+      expect([answer.status, answer.text]).toEqual([200, 'page 1']);
+      expect(answer.headers.age, 'a second may have begun').toMatch(/^2[012]$/);
     });
 
     it.each([404, 400, 501, 505, 429, 301])('sends %i as it is', async (status) => {

@@ -25,7 +25,7 @@ export interface Site {
 
 export interface SiteOptions extends CacheOptions {
   /** What stands above the cache, for each request. */
-  readonly above?: readonly RequestHandler[];
+  readonly above?: readonly RequestHandler[] | ((kit: RedisKit) => readonly RequestHandler[]);
   /** What stands between the cache and the handler. */
   readonly below?: readonly RequestHandler[];
   readonly makeApp?: () => Express;
@@ -38,7 +38,7 @@ export async function site(url: string, options: SiteOptions, handler: RequestHa
   const skipped = eventsOf(kit, 'cache:skipped');
   let runs = 0;
   const app = makeApp().set('env', 'test').disable('x-powered-by');
-  for (const middleware of above) app.use(middleware);
+  for (const middleware of typeof above === 'function' ? above(kit) : above) app.use(middleware);
   app.use(kit.cache({ local, ...cache }));
   for (const middleware of below) app.use(middleware);
   app.use((req, res, next) => {

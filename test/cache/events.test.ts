@@ -1,0 +1,250 @@
+import connect from 'connect';
+import express, { type Express, type RequestHandler } from 'express';
+import { beforeAll, describe, expect, it } from 'vitest';
+import type { CacheOptions, KitEvents, RedisKit } from '../../src/index.ts';
+import { Gate } from '../http/exchange.ts';
+import { describeOnBothEngines } from '../support/kits.ts';
+import { until } from '../support/until.ts';
+import { type Sent, send, serve } from '../support/web.ts';
+import { agingKit } from './aging.ts';
+import { loadCacheScripts } from './scripts.ts';
+
+const NAMES = ['hit', 'miss', 'stale', 'stored', 'skipped', 'collapsed', 'purged'] as const;
+const ALL_EVENTS: readonly (keyof KitEvents)[] = [...NAMES.map((name) => `cache:${name}` as const), 'error'];
+
+/** Everything that a kit tells of its caches, as one line each: the event, of what, and why. */
+function told(kit: RedisKit): string[] {
+  const lines: string[] = [];
+  for (const name of ALL_EVENTS) {
+    kit.on(name, (event) => {
+      const { url, key, reason, room, error } = event as Record<string, unknown>;
+      lines.push(
+        [name, url ?? key ?? room, reason ?? (error as Error | undefined)?.message].filter(Boolean).join(' '),
+      );
+    });
+  }
+  return lines;
+}
+
+describeOnBothEngines('of a cached response is told', (url) => {
+  beforeAll(() => loadCacheScripts(url()));
+
+  async function start(
+    handler: RequestHandler,
+    options: CacheOptions = {},
+    makeApp: () => unknown = express,
+  ) {
+    const { kit, local, pass } = agingKit(url());
+    const lines = told(kit);
+    let arrived = 0;
+    const app = makeApp() as Express;
+    if ('set' in app) app.set('env', 'test');
+    app.use((_req, _res, next) => {
+      arrived++;
+      next();
+    });
+    app.use(kit.cache({ ttl: '10s', local, ...options }));
+    app.use(handler);
+    const address = await serve(app);
+    const ask = (path = '/a', sent: Sent = {}) => send(`${address}${path}`, sent);
+    /** Resolves to what was told since the last time, once so much was. */
+    let from = 0;
+    const next = async (count: number) => {
+      await until(`${count} more are told`, () => lines.length >= from + count);
+      const since = lines.slice(from);
+      from = lines.length;
+      return since;
+    };
+    return { kit, ask, pass, next, arrived: () => arrived };
+  }
+
+  const answers: RequestHandler = (_req, res) => void res.end('body');
+
+  it('once a miss and that it was stored, and once each hit, whatever was asked for', async () => {
+    const { ask, next } = await start(answers);
+    await ask();
+    expect(await next(2)).toEqual(['cache:miss /a', 'cache:stored /a']);
+    await ask();
+    await ask('/a', { headers: { Range: 'bytes=0-1' } });
+    await ask('/a', { headers: { 'If-None-Match': '*' } });
+    await ask('/a', { method: 'HEAD' });
+    expect(await next(4)).toEqual(Array(4).fill('cache:hit /a'));
+  });
+
+  it('a miss for a HEAD that finds nothing, and nothing at all where the cache is passed', async () => {
+    const { ask, next } = await start(answers, { skip: (req) => req.url === '/skipped' });
+    await ask('/skipped');
+    await ask('/a', { method: 'POST' });
+    await ask('/a', { method: 'HEAD' });
+    expect(await next(1)).toEqual(['cache:miss /a']);
+  });
+
+  it('for each that waited that it was collapsed', async () => {
+    const gate = new Gate();
+    const { ask, next, arrived } = await start(async (_req, res) => {
+      await gate.promise;
+      res.end('body');
+    });
+    const first = ask();
+    await until('it is being made', () => arrived() === 1);
+    const others = Array.from({ length: 5 }, () => ask());
+    await until('all are there', () => arrived() === 6);
+    gate.open();
+    await Promise.all([first, ...others]);
+    expect((await next(7)).sort()).toEqual([
+      ...Array(5).fill('cache:collapsed /a'),
+      ...['cache:miss /a', 'cache:stored /a'],
+    ]);
+  });
+
+  it('once for each that gets what is stale, and once that it was stored anew', async () => {
+    const gate = new Gate();
+    let runs = 0;
+    const { ask, pass, next } = await start(
+      async (_req, res) => {
+        if (++runs > 1) await gate.promise;
+        res.end('body');
+      },
+      { staleWhileRevalidate: '1h' },
+    );
+    await ask();
+    await next(2);
+    await pass(11_000);
+    for (let client = 0; client < 3; client++) await ask();
+    await ask('/a', { method: 'HEAD' });
+    gate.open();
+    expect(await next(5)).toEqual([...Array(4).fill('cache:stale /a'), 'cache:stored /a']);
+  });
+
+  it('on Connect a miss for who makes it anew, and stale for the others', async () => {
+    const gate = new Gate();
+    let runs = 0;
+    const { ask, pass, next } = await start(
+      async (_req, res) => {
+        if (++runs > 1) await gate.promise;
+        res.end('body');
+      },
+      { staleWhileRevalidate: '1h' },
+      connect,
+    );
+    await ask();
+    await next(2);
+    await pass(11_000);
+    const making = ask();
+    await until('it is made anew', () => runs === 2);
+    await ask();
+    gate.open();
+    await making;
+    expect(await next(3)).toEqual(['cache:miss /a', 'cache:stale /a', 'cache:stored /a']);
+  });
+
+  it('a miss, why nothing was stored, and what was sent instead of an error', async () => {
+    let isBroken = false;
+    const { ask, pass, next } = await start(
+      (_req, res) => void res.status(isBroken ? 500 : 200).end('body'),
+      { staleIfError: '1h' },
+    );
+    await ask();
+    await next(2);
+    await pass(11_000);
+    isBroken = true;
+    expect((await ask()).status).toBe(200);
+    expect(await next(3)).toEqual(['cache:miss /a', 'cache:skipped /a status', 'cache:stale /a']);
+  });
+
+  it('once what was purged, by whom it was', async () => {
+    const { kit, next } = await start(answers);
+    await kit.invalidate({ tags: ['a', 'b'] });
+    await kit.invalidate({ all: true, soft: true });
+    expect(await next(2)).toEqual(['cache:purged', 'cache:purged']);
+  });
+
+  const says = (name: string, value: string): RequestHandler => {
+    return (_req, res) => void res.setHeader(name, value).end('body');
+  };
+
+  const noStore: RequestHandler = (_req, res) => {
+    res.locals.cache.noStore();
+    res.end();
+  };
+
+  it.each<[string, RequestHandler, CacheOptions?, Sent['headers']?]>([
+    ['status', (_req, res) => void res.status(404).end()],
+    ['set-cookie', says('Set-Cookie', 'a=b')],
+    ['partial', says('Content-Range', 'bytes 0-3/9')],
+    ['trailer', says('Trailer', 'X-Sum')],
+    ['event-stream', says('Content-Type', 'text/event-stream')],
+    ['no-store', says('Cache-Control', 'no-store')],
+    ['no-store', noStore],
+    ['private', says('Cache-Control', 'private')],
+    ['no-cache', says('Cache-Control', 'no-cache')],
+    ['vary', says('Vary', '*')],
+    ['vary', says('Vary', 'Accept'), { vary: { allow: ['accept-encoding'] } }],
+    ['session-read', (req, res) => void res.end(String(req.session))],
+    ['authorization', answers, {}, { Authorization: 'Bearer t' }],
+    ['no-lifetime', answers, { ttl: () => false }],
+    ['too-large', (_req, res) => void res.end('much too long'), { maxBody: 4 }],
+    ['incomplete', (_req, res) => void res.setHeader('Content-Length', 9).end('body').socket?.end()],
+  ])('once that it was skipped: %s', async (reason, handler, options, headers = {}) => {
+    const { ask, next } = await start(handler, options);
+    for (const path of ['/a', '/b']) {
+      await ask(path, { headers }).catch(() => undefined);
+      expect(await next(2)).toEqual([`cache:miss ${path}`, `cache:skipped ${path} ${reason}`]);
+    }
+  });
+
+  it('why a stale one was not confirmed', async () => {
+    let runs = 0;
+    const { ask, pass, next } = await start(
+      (_req, res) =>
+        void res
+          .setHeader('ETag', `"${++runs}"`)
+          .status(runs === 2 ? 304 : 200)
+          .end(),
+      { staleWhileRevalidate: '1h' },
+    );
+    await ask();
+    await next(2);
+    await pass(11_000);
+    await ask();
+    expect(await next(2)).toEqual(['cache:stale /a', 'cache:skipped /a validator']);
+  });
+
+  it('each time that it was skipped for an error of the app, and the error itself once', async () => {
+    const { ask, next } = await start(answers, {
+      ttl: () => {
+        throw new Error('on purpose');
+      },
+    });
+    await ask('/a');
+    await ask('/b');
+    expect((await next(5)).sort()).toEqual([
+      ...['cache:miss /a', 'cache:miss /b', 'cache:skipped /a error', 'cache:skipped /b error'],
+      'error cache on purpose',
+    ]);
+  });
+});
+
+describe('of a remembered value is told', () => {
+  it('the same by its key', async () => {
+    const { kit, pass } = agingKit('memory:');
+    const lines = told(kit);
+    const gate = new Gate();
+    const options = { ttl: '10s', staleIfError: '1h' } as const;
+    const first = kit.remember('a', options, async () => {
+      await gate.promise;
+      return 1;
+    });
+    const second = kit.remember('a', options, () => 2);
+    gate.open();
+    await Promise.all([first, second]);
+    await kit.remember('a', options, () => 3);
+    await kit.remember('none', options, () => undefined);
+    await pass(11_000);
+    await kit.remember('a', options, () => Promise.reject(new Error('on purpose')));
+    expect(lines.sort()).toEqual([
+      ...['cache:collapsed a', 'cache:hit a', 'cache:miss a', 'cache:miss a', 'cache:miss none'],
+      ...['cache:skipped none undefined', 'cache:stale a', 'cache:stored a', 'error cache on purpose'],
+    ]);
+  });
+});
