@@ -1,6 +1,6 @@
 import connect from 'connect';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { describeOnBothEngines, eventsOf } from '../support/kits.ts';
+import { describeBySeconds, eventsOf } from '../support/kits.ts';
 import { until } from '../support/until.ts';
 import { send, serve } from '../support/web.ts';
 import { agingKit } from './aging.ts';
@@ -19,7 +19,7 @@ function failing(control: string | undefined, failure: () => number | Error | un
   };
 }
 
-describeOnBothEngines('RFC 5861', (url) => {
+describeBySeconds('RFC 5861', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   describe('section 3: stale-while-revalidate', () => {

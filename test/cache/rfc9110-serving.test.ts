@@ -1,6 +1,6 @@
 import type { RequestHandler } from 'express';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { describeOnBothEngines } from '../support/kits.ts';
+import { describeBySeconds } from '../support/kits.ts';
 import type { Answer } from '../support/web.ts';
 import { loadCacheScripts } from './scripts.ts';
 import { dateIn, lastStatus, says, site } from './site.ts';
@@ -24,7 +24,7 @@ const WHOLE = {
   'X-Own': 'own',
 };
 
-describeOnBothEngines('RFC 9110, what is sent of a stored response', (url) => {
+describeBySeconds('RFC 9110, what is sent of a stored response', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   /** Asks a page that is stored. */

@@ -1,6 +1,6 @@
 import type { RequestHandler } from 'express';
 import { beforeAll, expect, it } from 'vitest';
-import { describeOnBothEngines } from '../support/kits.ts';
+import { describeBySeconds } from '../support/kits.ts';
 import { until } from '../support/until.ts';
 import { loadCacheScripts } from './scripts.ts';
 import { type SiteOptions, says, site } from './site.ts';
@@ -15,7 +15,7 @@ const FIRST = {
 const OLD = 'Sat, 03 Jan 2015 00:00:00 GMT';
 const NEW = 'Sun, 04 Jan 2015 00:00:00 GMT';
 
-describeOnBothEngines('RFC 9111 3.2 and 4.3.4, a 304 from the handler', (url) => {
+describeBySeconds('RFC 9111 3.2 and 4.3.4, a 304 from the handler', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   /** A page that was stored, became stale, was asked for once more and so made anew behind that. */

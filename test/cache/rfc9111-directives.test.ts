@@ -1,11 +1,11 @@
 import { beforeAll, describe, expect, it } from 'vitest';
-import { describeOnBothEngines } from '../support/kits.ts';
+import { describeBySeconds } from '../support/kits.ts';
 import { loadCacheScripts } from './scripts.ts';
 import { isStored, says, site } from './site.ts';
 
 const control = (value: string | string[]) => says({ 'Cache-Control': value });
 
-describeOnBothEngines('RFC 9111 5.2.2, what a response says to caches', (url) => {
+describeBySeconds('RFC 9111 5.2.2, what a response says to caches', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   const isKept = (value: string | string[]) => isStored(url(), {}, control(value));

@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, it } from 'vitest';
-import { describeOnBothEngines } from '../support/kits.ts';
+import { describeBySeconds } from '../support/kits.ts';
 import { loadCacheScripts } from './scripts.ts';
 import { dateIn, isStored, lastStatus, says, site } from './site.ts';
 
@@ -19,7 +19,7 @@ function asctime(date: Date): string {
   return `${day.slice(0, 3)} ${month} ${String(Number(number)).padStart(2)} ${time} ${year}`;
 }
 
-describeOnBothEngines('RFC 9111 4.2, how long a response is fresh', (url) => {
+describeBySeconds('RFC 9111 4.2, how long a response is fresh', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   const stored = (headers: Parameters<typeof says>[0]) => isStored(url(), {}, says(headers));

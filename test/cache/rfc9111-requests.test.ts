@@ -1,13 +1,13 @@
 import type { RequestHandler } from 'express';
 import { beforeAll, expect, it } from 'vitest';
-import { describeOnBothEngines } from '../support/kits.ts';
+import { describeBySeconds } from '../support/kits.ts';
 import { until } from '../support/until.ts';
 import { loadCacheScripts } from './scripts.ts';
 import { lastStatus, says, site } from './site.ts';
 
 const control = (value: string): RequestHandler => says({ 'Cache-Control': value });
 
-describeOnBothEngines('RFC 9111 5.2.1, what a client says to caches', (url) => {
+describeBySeconds('RFC 9111 5.2.1, what a client says to caches', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   const honoring = { requestDirectives: 'honor' } as const;
@@ -132,7 +132,7 @@ describeOnBothEngines('RFC 9111 5.2.1, what a client says to caches', (url) => {
   });
 });
 
-describeOnBothEngines('RFC 9111 4.4, requests that change something', (url) => {
+describeBySeconds('RFC 9111 4.4, requests that change something', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   /** Whether `/a` and `/b?x=1` are still there after a request of this method that is answered so. */

@@ -1,12 +1,12 @@
 import { beforeAll, describe, expect, it } from 'vitest';
-import { describeOnBothEngines } from '../support/kits.ts';
+import { describeBySeconds } from '../support/kits.ts';
 import { loadCacheScripts } from './scripts.ts';
 import { isStored, type SiteOptions, says, site } from './site.ts';
 
 const MAX_AGE = { 'Cache-Control': 'max-age=60' };
 const DAY = 86_400_000;
 
-describeOnBothEngines('RFC 9111, what is stored', (url) => {
+describeBySeconds('RFC 9111, what is stored', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   describe('RFC 9111 3: which statuses', () => {

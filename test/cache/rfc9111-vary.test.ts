@@ -1,7 +1,7 @@
 import type { RequestHandler } from 'express';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { redisUrl } from '../support/context.ts';
-import { describeOnBothEngines } from '../support/kits.ts';
+import { describeBySeconds } from '../support/kits.ts';
 import { withPlainClient } from '../support/plain-client.ts';
 import { until } from '../support/until.ts';
 import { loadCacheScripts } from './scripts.ts';
@@ -17,7 +17,7 @@ function varying(...names: string[]): RequestHandler {
 
 const ttl = '1m';
 
-describeOnBothEngines('RFC 9111 4.1, responses that vary', (url) => {
+describeBySeconds('RFC 9111 4.1, responses that vary', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   it('answer requests with the same values, and no others', async () => {

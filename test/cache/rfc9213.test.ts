@@ -1,9 +1,9 @@
 import { beforeAll, expect, it } from 'vitest';
-import { describeOnBothEngines } from '../support/kits.ts';
+import { describeBySeconds } from '../support/kits.ts';
 import { loadCacheScripts } from './scripts.ts';
 import { dateIn, isStored, says, site } from './site.ts';
 
-describeOnBothEngines('RFC 9213, CDN-Cache-Control', (url) => {
+describeBySeconds('RFC 9213, CDN-Cache-Control', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   const stored = (targeted: string | string[], general: string, ttl = false, rest = {}) =>

@@ -26,6 +26,7 @@ describeWithServers('locks on a Cluster of three masters and three replicas', ()
     await writes(20);
 
     const kit = kitForTest({ cluster: { nodes }, prefix });
+    await kit.ready();
     const slot = keySlot(`${prefix}:lock:{a}`);
     const master = cluster.nodes[Math.floor((slot * MASTERS) / 16_384)];
     const last = register.accepted.at(-1)?.fence ?? 0;

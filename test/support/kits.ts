@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { describe, onTestFinished } from 'vitest';
+import { describe, onTestFinished, type TestOptions } from 'vitest';
 import { createRedisKit, type KitEvents, type KitOptions, type RedisKit } from '../../src/index.ts';
 import { redisUrl } from './context.ts';
 
@@ -15,12 +15,19 @@ export function testPrefix(): string {
   return `t-${randomUUID().slice(0, 8)}`;
 }
 
+type Promises = (url: () => string) => void;
+
 /** Runs the same promises on both engines. */
-export function describeOnBothEngines(name: string, tests: (url: () => string) => void): void {
+export function describeOnBothEngines(name: string, tests: Promises, options: TestOptions = {}): void {
   describe.each([
     ['memory:', () => 'memory:'],
     ['Redis', redisUrl],
-  ])(`${name} (%s)`, (_, url) => tests(url));
+  ])(`${name} (%s)`, options, (_, url) => tests(url));
+}
+
+/** The same for tests that tell one second from the next: the clock of Redis goes on while a loaded machine stands still. */
+export function describeBySeconds(name: string, tests: Promises): void {
+  describeOnBothEngines(name, tests, { retry: 2 });
 }
 
 /** Notes every such event from now on. */
