@@ -1,7 +1,7 @@
-import { randomBytes } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import { asError, ConnectionError, closedError, StoreError } from '../base/errors.ts';
 import type { Keys, LockKeys } from '../base/keys.ts';
+import { freshToken } from '../base/token.ts';
 import type { Budget } from '../engine/budget.ts';
 import type { Turn } from '../engine/turns.ts';
 import { type LockAcquireReply, lockAcquire } from '../operations/lock-acquire.ts';
@@ -53,7 +53,7 @@ export class Asking {
 
   constructor(id: string, wanted: Wanted, deps: LockDeps) {
     const { keys, turns } = deps;
-    const token = randomBytes(16).toString('base64url');
+    const token = freshToken();
     this.#id = id;
     this.#wanted = wanted;
     this.#deps = deps;

@@ -35,7 +35,9 @@ export class Handle implements LockHandle {
   readonly fences: ReadonlyMap<string, number>;
   readonly #leases: readonly Lease[];
   readonly #reporter: Reporter;
-  readonly #abort = new AbortController();
+  /** Made for who asks: signals are dear. */
+  #abort: AbortController | undefined;
+  #lost: LockLostError | undefined;
   #released: Promise<boolean> | undefined;
 
   constructor(leases: readonly Lease[], reporter: Reporter) {
@@ -59,19 +61,22 @@ export class Handle implements LockHandle {
   }
 
   get signal(): AbortSignal {
+    if (this.#abort === undefined) {
+      this.#abort = new AbortController();
+      if (this.#lost !== undefined) this.#abort.abort(this.#lost);
+    }
     return this.#abort.signal;
   }
 
   remainingMs(): number {
-    if (this.#released !== undefined || this.signal.aborted) return 0;
+    if (this.#released !== undefined || this.#lost !== undefined) return 0;
     return Math.min(...this.#leases.map((lease) => lease.remainingMs()));
   }
 
   assertHeld(): void {
     if (this.remainingMs() > 0) return;
-    const { reason } = this.signal;
-    const why = reason instanceof Error ? `: ${reason.message}` : this.#released ? ', it was released' : '';
-    throw new LockLostError(`the lock ${this.#name} is no longer held${why}`, { cause: reason });
+    const why = this.#lost ? `: ${this.#lost.message}` : this.#released ? ', it was released' : '';
+    throw new LockLostError(`the lock ${this.#name} is no longer held${why}`, { cause: this.#lost });
   }
 
   async extend(lease?: Duration): Promise<void> {
@@ -84,9 +89,10 @@ export class Handle implements LockHandle {
 
   /** Ends the hold from our side: whoever works under it is told to stop. */
   lose(error: LockLostError): void {
-    if (this.#released !== undefined || this.signal.aborted) return;
+    if (this.#released !== undefined || this.#lost !== undefined) return;
+    this.#lost = error;
     this.#reporter.events.emit('lock:lost', { keys: this.keys, error });
-    this.#abort.abort(error);
+    this.#abort?.abort(error);
     for (const lease of this.#leases) lease.lose(error);
   }
 
