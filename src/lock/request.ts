@@ -1,0 +1,95 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { describe } from '../base/check.ts';
+import { RedisKitError } from '../base/errors.ts';
+import type { BudgetOf } from '../engine/budget.ts';
+import { asExpress, type Next, type Res } from '../http/middleware.ts';
+import type { Outcome } from '../http/outcome.ts';
+import { sendProblem, sendUnavailable } from '../http/problem.ts';
+import type { Handle } from './handle.ts';
+import type { LockConflict, LockSettings } from './options.ts';
+import type { Attempt, LockRoom } from './room.ts';
+
+interface AcquirerDeps {
+  readonly room: LockRoom;
+  readonly budgetOf: BudgetOf;
+  failed(error: unknown): void;
+}
+
+/** When the holder will be done nobody knows; most requests take less than this. */
+const RETRY_AFTER_MS = 1_000;
+
+/** Locks what a request asks for: the handle, or, where it goes on without one or is answered, that. */
+export function acquirer(settings: LockSettings, { room, budgetOf, failed }: AcquirerDeps) {
+  return async function acquire(
+    req: IncomingMessage,
+    res: ServerResponse,
+    next: Next,
+  ): Promise<Handle | Outcome> {
+    const ids = keysOf(await settings.key(asExpress(req)));
+    if (ids === null) return 'continue';
+    const budget = budgetOf(req);
+    const { lease: leaseMs, wait: waitMs, isFair } = settings;
+    const client = waitMs > 0 ? clientOf(res) : undefined;
+    const { signal } = client ?? {};
+    let attempt: Attempt;
+    try {
+      const wanted = { leaseMs, waitMs, isFair, renew: true, metadata: '', signal, budget };
+      attempt = await room.attempt(ids, wanted);
+    } catch (error) {
+      return signal?.aborted === true ? 'answered' : withoutAnswer(error, res);
+    } finally {
+      client?.forget();
+    }
+    if ('handle' in attempt) {
+      if (signal?.aborted !== true) return attempt.handle;
+      // Nobody is there any more for whom the handler should begin.
+      await attempt.handle.release(budget);
+      return 'answered';
+    }
+    const { refusal } = attempt;
+    const conflict = { key: refusal.key, hasWaited: waitMs > 0, expiresInMs: refusal.expiresInMs };
+    if (settings.handler === undefined) sendConflict(res, conflict);
+    else await settings.handler(asExpress(req), res as Res, next, conflict);
+    return 'answered';
+  };
+
+  function withoutAnswer(error: unknown, res: ServerResponse): Outcome {
+    const isOurs = error instanceof RedisKitError && error.code !== 'ERR_REDIS_KIT_LOCK_REENTRY';
+    if (!isOurs) throw error;
+    failed(error);
+    // Somebody whose lock we cannot read may hold it: that is no outage.
+    const isOutage = error.code !== 'ERR_REDIS_KIT_NEWER_FORMAT';
+    if (settings.onError === 'allow' && isOutage) return 'continue';
+    sendUnavailable(res, 'lock');
+    return 'answered';
+  }
+}
+
+function keysOf(key: unknown): readonly string[] | null {
+  if (key === null) return null;
+  const ids: readonly unknown[] = Array.isArray(key) ? key : [key];
+  if (ids.length > 0 && ids.every((id) => typeof id === 'string' && id !== '')) return ids as string[];
+  const wrong =
+    Array.isArray(key) && key.length > 0 ? ids.find((id) => typeof id !== 'string' || id === '') : key;
+  throw new RedisKitError(
+    'ERR_REDIS_KIT_NO_IDENTITY',
+    `kit.lock: option \`key\` returned ${describe(wrong)}; it must return a string that is not empty, several of them, or null to take no lock`,
+  );
+}
+
+/** Tells when the client of a request goes away. */
+function clientOf(res: ServerResponse): { readonly signal: AbortSignal; forget(): void } {
+  const gone = new AbortController();
+  const onClose = () => gone.abort();
+  if (res.destroyed) gone.abort();
+  res.once('close', onClose);
+  return { signal: gone.signal, forget: () => void res.off('close', onClose) };
+}
+
+function sendConflict(res: ServerResponse, { hasWaited }: LockConflict): void {
+  sendProblem(res, {
+    ...(hasWaited ? { status: 503, title: 'Service Unavailable' } : { status: 409, title: 'Conflict' }),
+    detail: 'Another request is working on the same resource.',
+    retryAfterMs: RETRY_AFTER_MS,
+  });
+}
