@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import type { Budget } from '../engine/budget.ts';
+import type { WakeUps } from '../engine/wake-ups.ts';
 import { type Entry, usabilityOf } from './entry.ts';
 import {
   EntryStore,
@@ -13,7 +14,6 @@ import {
 import { Fill } from './fill.ts';
 import { type Flight, Flights } from './flights.ts';
 import { LocalCopies } from './local-copies.ts';
-import type { WakeUps } from './wake-ups.ts';
 
 /** How a user of the room looks things up. */
 export interface LookupSettings<Content> {
