@@ -15,12 +15,21 @@ describe('keys', () => {
     expect(keys.cachePolicy('pages')).toBe('shop:cache:{pages}:policy');
     expect(keys.lock('order:7')).toBe('shop:lock:{order%3a7}');
     expect(keys.lockFence('order:7')).toBe('shop:lock:{order%3a7}:fence');
+    expect(keys.idempotency('ann', 'k')).toMatch(/^shop:idempotency:\{\*[\w-]{43}\}$/);
+    expect(keys.idempotencyChannel()).toBe('shop:idempotency:{shop}:ended');
     expect(keys.namespace('tenant-7').lock('x')).toBe('shop:tenant-7:lock:{x}');
   });
 
   it('never show a session id', () => {
     expect(new Keys('shop').session('secret-id')).toMatch(/^shop:session:\{\*[\w-]{43}\}$/);
     expect(new Keys('shop').session('secret-id')).not.toContain('secret-id');
+  });
+
+  it('never show whose request it is, and keep scope and key apart', () => {
+    const keys = new Keys('shop');
+    expect(keys.idempotency('auth:secret', 'k')).not.toContain('secret');
+    expect(keys.idempotency('a', 'b:c')).not.toBe(keys.idempotency('a:b', 'c'));
+    expect(keys.idempotency('a","b', 'c')).not.toBe(keys.idempotency('a', 'b","c'));
   });
 
   it('tell their room, whatever the prefix', () => {
@@ -30,6 +39,7 @@ describe('keys', () => {
         expect(roomOf(keys.rate(id, 'p'))).toBe('rate');
         expect(roomOf(keys.session(id))).toBe('session');
         expect(roomOf(keys.lockFence(id))).toBe('lock');
+        expect(roomOf(keys.idempotency(id, id))).toBe('idempotency');
       }),
     );
   });
