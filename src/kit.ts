@@ -33,6 +33,7 @@ import { MemoryKeyspace } from './engine/memory-keyspace.ts';
 import type { Engine } from './engine/port.ts';
 import { redisEngine } from './engine/redis-engine.ts';
 import type { Middleware, Req, Res } from './http/middleware.ts';
+import { type IdempotencyOptions, idempotencyMiddleware } from './idempotency/index.ts';
 import { type KitOptions, resolveKitOptions } from './kit-options.ts';
 import { type LockOptions, LockRoom, type Locks, lockMiddleware } from './lock/index.ts';
 import {
@@ -111,6 +112,8 @@ export interface RedisKit<Client = DefaultClient> {
   lock<Request extends IncomingMessage = Req>(options: LockOptions<Request>): Middleware;
   /** The same locks without HTTP. */
   readonly locks: Locks;
+  /** Runs a request once per Idempotency-Key, and answers its repeats as the first; sets `req.idempotency`. */
+  idempotency<Request extends IncomingMessage = Req>(options?: IdempotencyOptions<Request>): Middleware;
 }
 
 /** What a kit and its namespaces share. */
@@ -244,5 +247,6 @@ function kitOf<Client>(keys: Keys, shared: Shared, isRoot: boolean): RedisKit<Cl
     warm: (entries: Iterable<WarmEntry> | AsyncIterable<WarmEntry>, options: WarmOptions = {}) =>
       warmUp(entries, options, new RememberedValues(valuesDeps()), valuesDeps()),
     lock: (options: LockOptions<never>) => lockMiddleware(options, deps),
+    idempotency: (options: IdempotencyOptions<never> = {}) => idempotencyMiddleware(options, deps),
   });
 }

@@ -64,7 +64,7 @@ export interface KitEvents {
   /** A run went on after its lease had ended, and another request with its key has begun meanwhile: both may have run. */
   'idempotency:lost': { readonly key: string; readonly attempt: number };
   /** An answer was larger than `maxBody`, so requests with this key are refused from now on. */
-  'idempotency:unkept': { readonly key: string; readonly bytes: number };
+  'idempotency:unkept': { readonly key: string; readonly url: string; readonly bytes: number };
   /** Something went wrong that the room's failure policy covered. Told once a while, not once a request. */
   error: { readonly room: string; readonly error: Error };
 }

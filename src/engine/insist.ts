@@ -1,6 +1,6 @@
 import { performance } from 'node:perf_hooks';
 import { setTimeout as pause } from 'node:timers/promises';
-import { RedisKitError } from '../base/errors.ts';
+import { ConnectionError, RedisKitError, StoreError } from '../base/errors.ts';
 
 const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 2_000;
@@ -22,4 +22,10 @@ export async function insist(work: () => Promise<unknown>, forMs: number): Promi
     await pause(ms, undefined, { ref: false });
   }
   return false;
+}
+
+/** Whether the store may have done what failed with this error, and so what we have given up on. */
+export function mayHaveRun(error: unknown): boolean {
+  if (error instanceof ConnectionError || !(error instanceof StoreError)) return false;
+  return error.code !== 'ERR_REDIS_KIT_CLOSED' && error.code !== 'ERR_REDIS_KIT_NEWER_FORMAT';
 }

@@ -5,6 +5,7 @@ const POLL_MS = 100;
 export interface WakeUp {
   /** Resolves when it was called, or after so many milliseconds. */
   wait(ms: number): Promise<void>;
+  /** Also ends a wait that is under way. */
   stop(): void;
 }
 
@@ -47,6 +48,7 @@ export class WakeUps {
         wasCalled = false;
       },
       stop: () => {
+        resolve();
         sleepers.delete(wake);
         if (sleepers.size === 0 && this.#waiting.get(key) === sleepers) this.#waiting.delete(key);
       },

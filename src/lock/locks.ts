@@ -2,10 +2,11 @@ import { randomBytes } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import { describe, OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
-import { ConfigError, ConnectionError, StoreError } from '../base/errors.ts';
+import { ConfigError, StoreError } from '../base/errors.ts';
 import type { Keys } from '../base/keys.ts';
 import type { Reporter } from '../base/reporter.ts';
 import type { Budget } from '../engine/budget.ts';
+import { mayHaveRun } from '../engine/insist.ts';
 import type { Engine } from '../engine/port.ts';
 import { lockAcquire } from '../operations/lock-acquire.ts';
 import { Handle, type LockHandle } from './handle.ts';
@@ -77,12 +78,6 @@ export class LockRoom implements Locks {
       throw error;
     }
   }
-}
-
-/** The store may have granted what we have given up on. */
-function mayHaveRun(error: unknown): boolean {
-  if (error instanceof ConnectionError || !(error instanceof StoreError)) return false;
-  return error.code !== 'ERR_REDIS_KIT_CLOSED' && error.code !== 'ERR_REDIS_KIT_NEWER_FORMAT';
 }
 
 /** Taken for held: an unreadable lock may be somebody's. */

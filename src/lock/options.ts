@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
+import { leaseOption as leaseOf, timerOption } from '../base/timed-options.ts';
 import type { Next, Req, Res } from '../http/middleware.ts';
 
 /** What happens when Redis cannot be asked for the lock. */
@@ -39,12 +40,6 @@ export interface LockSettings {
 
 const DEFAULT_LEASE = '15s';
 
-/** A lease is renewed every third of it; below this, a slow moment of the event loop would lose it. */
-const MIN_LEASE_MS = 100;
-
-/** What Node's timers can do (2^31 - 1 ms); one that is set further goes off at once. */
-const LONGEST_MS = 24 * 86_400_000;
-
 export function resolveLockOptions(options: LockOptions<never>): LockSettings {
   const reader = new OptionReader('kit.lock', options, [
     'key',
@@ -60,7 +55,7 @@ export function resolveLockOptions(options: LockOptions<never>): LockSettings {
   return Object.freeze({
     key,
     lease: leaseOption(reader),
-    maxHold: notTooLong(reader, 'maxHold', reader.duration('maxHold', '5m')),
+    maxHold: timerOption(reader, 'maxHold', '5m'),
     onError: reader.oneOf('onError', ['deny', 'allow'], 'deny'),
     handler: reader.callback<NonNullable<LockOptions['handler']>>('handler'),
     onLost: reader.callback<NonNullable<LockOptions['onLost']>>('onLost'),
@@ -68,12 +63,5 @@ export function resolveLockOptions(options: LockOptions<never>): LockSettings {
 }
 
 export function leaseOption(reader: OptionReader): number {
-  const lease = reader.duration('lease', DEFAULT_LEASE);
-  if (lease < MIN_LEASE_MS) throw reader.error('lease', `it must be at least ${MIN_LEASE_MS} ms`);
-  return notTooLong(reader, 'lease', lease);
-}
-
-function notTooLong(reader: OptionReader, name: string, ms: number): number {
-  if (ms > LONGEST_MS) throw reader.error(name, `it must be at most ${LONGEST_MS / 86_400_000} days`);
-  return ms;
+  return leaseOf(reader, DEFAULT_LEASE);
 }
