@@ -6,11 +6,10 @@ import { ConfigError } from '../base/errors.ts';
 import { asExpress, originalUrl } from '../http/middleware.ts';
 import type { IdempotencySettings } from './options.ts';
 
-/** What body parsers leave on a request. `_body`: body-parser has read it; Express 4 gives all others an empty object. */
+/** What body parsers leave on a request. */
 interface Parsed extends IncomingMessage {
   readonly rawBody?: unknown;
   readonly body?: unknown;
-  readonly _body?: unknown;
 }
 
 /** The SHA-256 of what a request asks for. A retry has the same. */
@@ -39,7 +38,8 @@ interface Body {
 /** As it was sent where somebody has kept it, else as it was parsed. */
 function bodyOf(req: Parsed): Body {
   const { rawBody, body } = req;
-  const isMissing = body === undefined || body === null || (isEmptyObject(body) && req._body !== true);
+  // The parser of Express 4 leaves an empty object also where it has read nothing.
+  const isMissing = body === undefined || body === null || (isEmptyObject(body) && !req.readableEnded);
   for (const raw of [rawBody, body]) {
     if (types.isUint8Array(raw)) return { kind: 'bytes', bytes: raw };
     if (typeof raw === 'string') return { kind: 'text', bytes: raw };
