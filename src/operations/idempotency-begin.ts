@@ -17,7 +17,7 @@ export interface IdempotencyBeginArgs {
  * runs it. `mismatch`: the key stands for another request. `done`: the answer is there. `unkept`: it was done, and its
  * answer not kept.
  */
-export type IdempotencyOutcome = (typeof OUTCOMES)[number];
+type IdempotencyOutcome = (typeof OUTCOMES)[number];
 
 const OUTCOMES = ['started', 'recovered', 'running', 'mismatch', 'done', 'unkept'] as const;
 

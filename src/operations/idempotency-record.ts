@@ -47,7 +47,7 @@ local function tell(record, channel, message)
 end
 `;
 
-export type IdempotencyState = 'R' | 'D' | 'N' | 'O';
+type IdempotencyState = 'R' | 'D' | 'N' | 'O';
 
 const STATES: readonly string[] = ['R', 'D', 'N', 'O'] satisfies IdempotencyState[];
 

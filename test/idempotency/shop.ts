@@ -2,7 +2,7 @@ import express, { type RequestHandler } from 'express';
 import type { IdempotencyOptions, RedisKit } from '../../src/index.ts';
 import { type Answer, send, serve } from '../support/web.ts';
 
-export interface Order {
+interface Order {
   readonly body?: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly path?: string;

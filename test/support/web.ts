@@ -31,7 +31,10 @@ export interface Sent {
 }
 
 /** One request on a connection of its own. Rejects when the answer is cut off. */
-export async function send(url: string, { method = 'GET', headers = {}, body: sent }: Sent = {}): Promise<Answer> {
+export async function send(
+  url: string,
+  { method = 'GET', headers = {}, body: sent }: Sent = {},
+): Promise<Answer> {
   const client = request(url, { method, headers, agent: false });
   client.end(sent);
   const [response] = await once(client, 'response');
