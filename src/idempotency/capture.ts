@@ -1,28 +1,31 @@
-import type { ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { asError } from '../base/errors.ts';
+import type { Reporter } from '../base/reporter.ts';
 import type { Budget } from '../engine/budget.ts';
-import { whenAbandoned } from '../http/abandoned.ts';
 import { beforeEnd } from '../http/before-end.ts';
+import { whenAbandoned } from '../http/closing.ts';
+import { originalUrl } from '../http/middleware.ts';
 import { type Header, headerTexts, ownHeaders } from '../http/own-headers.ts';
 import { spelledNames } from '../http/response-head.ts';
 import { type Answer, packAnswer } from './answer.ts';
+import type { IdempotencySettings } from './options.ts';
 import type { Run } from './run.ts';
 
 export interface CaptureContext {
   readonly run: Run;
-  readonly maxBody: number;
-  readonly store: (status: number) => boolean;
+  readonly key: string;
+  readonly settings: Pick<IdempotencySettings, 'maxBody' | 'store'>;
   readonly budget: Budget;
-  /** Told once the answer is known to be too large, with its size. */
-  tooLarge(bytes: number): void;
-  failed(error: unknown): void;
+  readonly reporter: Reporter;
 }
 
 /** Cookies are for one moment: a repeat sends its own. The length is the body's. */
 const LEFT_OUT: ReadonlySet<string> = new Set(['set-cookie', 'content-length']);
 
 /** Listens to a response as its handler makes it, and records it before its last byte leaves. */
-export function captureAnswer(res: ServerResponse, context: CaptureContext): void {
-  const { run, maxBody, store, budget, tooLarge, failed } = context;
+export function captureAnswer(req: IncomingMessage, res: ServerResponse, context: CaptureContext): void {
+  const { run, settings, budget, reporter } = context;
+  const { maxBody, store } = settings;
   const outer = headerTexts(res.getHeaders());
   let head: Pick<Answer, 'status' | 'headers'> | undefined;
   let chunks: Buffer[] = [];
@@ -40,7 +43,7 @@ export function captureAnswer(res: ServerResponse, context: CaptureContext): voi
       return store(status);
     } catch (error) {
       // It has run, and nobody has said that it may again.
-      failed(error);
+      reporter.failure('idempotency', asError(error));
       return true;
     }
   }
@@ -50,7 +53,7 @@ export function captureAnswer(res: ServerResponse, context: CaptureContext): voi
     if (!isFinal(status)) return run.discard(budget);
     if (size <= maxBody)
       return run.complete(packAnswer({ status, headers, body: Buffer.concat(chunks, size) }), budget);
-    tooLarge(size);
+    tellUnkept(req, size, context);
     return run.complete(undefined, budget);
   }
 
@@ -69,4 +72,11 @@ export function captureAnswer(res: ServerResponse, context: CaptureContext): voi
   });
   beforeEnd(res, { phase: 'idempotency', withholdsLastBytes: true, beforeEnd: record });
   whenAbandoned(res, () => run.leave());
+}
+
+function tellUnkept(req: IncomingMessage, bytes: number, { key, settings, reporter }: CaptureContext): void {
+  reporter.warning(
+    `kit.idempotency: an answer to a ${req.method} request is larger than \`maxBody\` (${settings.maxBody} bytes) and is not kept, so its repeats are refused; 'idempotency:unkept' tells of each`,
+  );
+  reporter.events.emit('idempotency:unkept', { key, url: originalUrl(req), bytes });
 }

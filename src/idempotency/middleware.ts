@@ -1,7 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asError, RedisKitError } from '../base/errors.ts';
 import type { BudgetOf } from '../engine/budget.ts';
-import { asExpress, type Middleware, type Next, originalUrl, type Res } from '../http/middleware.ts';
+import { closingOf } from '../http/closing.ts';
+import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
 import { type Outcome, settle } from '../http/outcome.ts';
 import { sendUnavailable } from '../http/problem.ts';
 import { sendAnswer } from './answer.ts';
@@ -11,7 +12,6 @@ import { keyOf } from './key-field.ts';
 import { type IdempotencyOptions, resolveIdempotencyOptions } from './options.ts';
 import { type Beginning, IdempotencyRecords, type RecordsDeps } from './records.ts';
 import { type IdempotencyRefusal, refusalFor, sendRefusal } from './refusal.ts';
-import type { Run } from './run.ts';
 import { scopeOf } from './scope.ts';
 
 declare global {
@@ -46,29 +46,21 @@ export function idempotencyMiddleware(
       beginning = await records.begin(
         { scope, key, fingerprint },
         deps.budgetOf(req),
-        settings.waits ? whenGone(res) : undefined,
+        settings.waits ? closingOf(res) : undefined,
       );
     } catch (error) {
       return withoutAnswer(error, res);
     }
     if (beginning.kind === 'gone') return 'answered';
-    if (beginning.kind === 'run') return run(req, res, key, beginning.run);
+    if (beginning.kind === 'run') {
+      const { run } = beginning;
+      asExpress(req).idempotency = { key, attempt: run.attempt };
+      captureAnswer(req, res, { run, key, settings, budget: deps.budgetOf(req), reporter });
+      return 'continue';
+    }
     if (beginning.kind !== 'replay') return refuse(req, res, next, refusalFor(beginning.kind, key));
     sendAnswer(req, res, beginning.answer);
     return 'answered';
-  }
-
-  function run(req: IncomingMessage, res: ServerResponse, key: string, granted: Run): Outcome {
-    asExpress(req).idempotency = { key, attempt: granted.attempt };
-    const { maxBody, store } = settings;
-    const tooLarge = (bytes: number) => {
-      warn(
-        `kit.idempotency: an answer to a ${req.method} request is larger than \`maxBody\` (${maxBody} bytes) and is not kept, so its repeats are refused; 'idempotency:unkept' tells of each`,
-      );
-      reporter.events.emit('idempotency:unkept', { key, url: originalUrl(req), bytes });
-    };
-    captureAnswer(res, { run: granted, maxBody, store, budget: deps.budgetOf(req), tooLarge, failed });
-    return 'continue';
   }
 
   async function refuse(
@@ -100,11 +92,4 @@ export function idempotencyMiddleware(
     if (isLeftAlone) next();
     else settle(next, failed, (once) => answer(req, res, once));
   };
-}
-
-/** Aborts when there is no client any more that waits. */
-function whenGone(res: ServerResponse): AbortSignal {
-  const gone = new AbortController();
-  res.once('close', () => gone.abort());
-  return gone.signal;
 }

@@ -23,7 +23,7 @@ export async function scopeOf(
 function defaultScope(req: IncomingMessage, warn: (message: string) => void): string {
   const { session, sessionID } = req as { session?: { userId?: unknown } | null; sessionID?: unknown };
   const user = session?.userId;
-  if (typeof user === 'string' && user !== '') return `user:${user}`;
+  if ((typeof user === 'string' && user !== '') || typeof user === 'number') return `user:${user}`;
   const { authorization } = req.headers;
   if (authorization !== undefined) return `authorization:${authorization}`;
   if (typeof sessionID === 'string' && hasBrought(req, sessionID)) return `session:${sessionID}`;

@@ -13,3 +13,10 @@ export function whenAbandoned(res: ServerResponse, abandoned: () => void): void 
     return destroy.apply(res, args);
   };
 }
+
+/** Aborts when the response is over: it was sent, or nobody is there any more to get it. */
+export function closingOf(res: ServerResponse): AbortSignal {
+  const closing = new AbortController();
+  res.once('close', () => closing.abort());
+  return closing.signal;
+}
