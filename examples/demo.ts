@@ -100,6 +100,19 @@ async function tour(): Promise<void> {
   );
   const next = await send('POST', `/orders/${run}/pay`);
   check('and then the order is free again', next.status === 200);
+
+  title('Idempotency keys: a payment that is tried twice');
+  const tries = { cookie, key: `"${run}"` };
+  const paid = await send('POST', `/orders/${run}/pay`, tries);
+  show('POST /orders/…/pay with a key', paid);
+  const again = await send('POST', `/orders/${run}/pay`, tries);
+  show('the same again', again, ['idempotent-replayed']);
+  check(
+    'it runs once, and the second answer is the first',
+    paid.status === 200 && again.text === paid.text && again.headers.get('idempotent-replayed') === 'true',
+  );
+  const other = await send('POST', `/orders/${run}-other/pay`, tries);
+  check('the key stands for no other order', other.status === 422);
 }
 
 interface Reply {
@@ -112,11 +125,15 @@ interface Reply {
 async function send(
   method: string,
   path: string,
-  { body, cookie }: { body?: object; cookie?: string } = {},
+  { body, cookie, key }: { body?: object; cookie?: string; key?: string } = {},
 ): Promise<Reply> {
   const response = await fetch(base + path, {
     method,
-    headers: { ...(cookie ? { cookie } : {}), ...(body ? { 'content-type': 'application/json' } : {}) },
+    headers: {
+      ...(cookie ? { cookie } : {}),
+      ...(key ? { 'idempotency-key': key } : {}),
+      ...(body ? { 'content-type': 'application/json' } : {}),
+    },
     ...(body ? { body: JSON.stringify(body) } : {}),
     signal: AbortSignal.timeout(10_000),
   });

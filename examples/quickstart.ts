@@ -18,7 +18,8 @@ app.post('/login', kit.rateLimit({ ...tries, key: who }), async (req, res) => {
 });
 app.get('/me', (req, res) => res.json({ user: req.session.userId ?? null }));
 app.get('/products', kit.cache({ ttl: '30s' }), (_req, res) => res.json({ listedAt: Date.now() }));
-app.post('/orders/:id/pay', kit.lock({ key: (req) => `order:${req.params.id}` }), async (req, res) => {
+const oneByOne = kit.lock({ key: (req) => `order:${req.params.id}` });
+app.post('/orders/:id/pay', kit.idempotency(), oneByOne, async (req, res) => {
   await setTimeout(200); // the payment provider
   res.json({ paid: req.params.id, fence: req.lock?.fence });
 });

@@ -35,6 +35,7 @@ import type { Engine } from './engine/port.ts';
 import { redisEngine } from './engine/redis-engine.ts';
 import { Turns } from './engine/turns.ts';
 import type { Middleware, Req, Res } from './http/middleware.ts';
+import { type IdempotencyOptions, idempotencyMiddleware } from './idempotency/index.ts';
 import { type KitOptions, resolveKitOptions } from './kit-options.ts';
 import { KitLocks, type LockHandler, type LockOptions, type Locks, lockMiddleware } from './lock/index.ts';
 import {
@@ -122,6 +123,8 @@ export interface RedisKit<Client = DefaultClient> {
   ): Middleware;
   /** The same locks without HTTP. */
   readonly locks: Locks;
+  /** Runs a request once per Idempotency-Key, and answers its repeats as the first; sets `req.idempotency`. */
+  idempotency<Request extends IncomingMessage = Req>(options?: IdempotencyOptions<Request>): Middleware;
 }
 
 /** What a kit and its namespaces share. */
@@ -272,5 +275,6 @@ function kitOf<Client>(keys: Keys, shared: Shared, isRoot: boolean): RedisKit<Cl
       warmUp(entries, options, new RememberedValues(valuesDeps()), valuesDeps()),
     lock: (options: LockOptions<never>, handler?: LockHandler<never, never>) =>
       lockMiddleware(options, deps, handler),
+    idempotency: (options: IdempotencyOptions<never> = {}) => idempotencyMiddleware(options, deps),
   });
 }

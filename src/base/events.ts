@@ -54,6 +54,19 @@ export interface KitEvents {
   /** The lease ended, or may have, while its holder still worked. */
   'lock:lost': { readonly keys: readonly string[]; readonly error: Error };
   'lock:released': { readonly keys: readonly string[] };
+  /** Answered with what an earlier request with the same key was answered. */
+  'idempotency:replayed': { readonly key: string };
+  /** An earlier run with the same key never came to its end, and its lease has: the request runs again. */
+  'idempotency:recovered': { readonly key: string; readonly attempt: number };
+  /** A request did not run, and why. `key` is undefined where none could be read. */
+  'idempotency:refused': {
+    readonly key: string | undefined;
+    readonly reason: 'missing-key' | 'malformed-key' | 'in-flight' | 'mismatch' | 'unkept';
+  };
+  /** A run went on after its lease had ended, and another request with its key has begun meanwhile: both may have run. */
+  'idempotency:lost': { readonly key: string; readonly attempt: number };
+  /** An answer was larger than `maxBody`, so requests with this key are refused from now on. */
+  'idempotency:unkept': { readonly key: string; readonly url: string; readonly bytes: number };
   /** Something went wrong that the room's failure policy covered. Told once a while, not once a request. */
   error: { readonly room: string; readonly error: Error };
 }
@@ -136,6 +149,11 @@ const EVENT_NAMES: Readonly<Record<keyof KitEvents, true>> = {
   'lock:refused': true,
   'lock:lost': true,
   'lock:released': true,
+  'idempotency:replayed': true,
+  'idempotency:recovered': true,
+  'idempotency:refused': true,
+  'idempotency:lost': true,
+  'idempotency:unkept': true,
   error: true,
 };
 

@@ -3,7 +3,7 @@ import { describe } from './check.ts';
 import { ConfigError } from './errors.ts';
 
 /** The rooms that keep something in Redis; the second part of every key. */
-export type Room = 'rate' | 'session' | 'cache' | 'lock';
+export type Room = 'rate' | 'session' | 'cache' | 'lock' | 'idempotency';
 
 /** All keys of a room that begin and end so; for administration only, since finding them means a SCAN. */
 export interface KeyPattern {
@@ -125,6 +125,16 @@ export class Keys {
     return `${this.prefix}:calls:`;
   }
 
+  /** The record of one request. The scope may hold what nobody else may see, so only a hash is shown. */
+  idempotency(scope: string, key: string): string {
+    return this.#key('idempotency', hashId(JSON.stringify([scope, key])));
+  }
+
+  /** Where runs that are over are told. */
+  idempotencyChannel(): string {
+    return this.#key('idempotency', encodeId(this.prefix), 'ended');
+  }
+
   #key(room: Room, id: string, part?: string): string {
     const base = `${this.prefix}:${room}:{${id}}`;
     return part === undefined ? base : `${base}:${part}`;
@@ -157,7 +167,7 @@ function checkPrefix(what: string, prefix: unknown): void {
 
 /** The room that a key belongs to. Keys that another library spells are sessions. */
 export function roomOf(key: string): Room {
-  return (/:(rate|session|cache|lock):\{/.exec(key)?.[1] ?? 'session') as Room;
+  return (/:(rate|session|cache|lock|idempotency):\{/.exec(key)?.[1] ?? 'session') as Room;
 }
 
 /**

@@ -1,6 +1,7 @@
-import { randomBytes } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
+import { freshToken } from '../base/token.ts';
 import type { Budget } from '../engine/budget.ts';
+import type { WakeUps } from '../engine/wake-ups.ts';
 import { type Entry, usabilityOf } from './entry.ts';
 import {
   EntryStore,
@@ -13,7 +14,6 @@ import {
 import { Fill } from './fill.ts';
 import { type Flight, Flights } from './flights.ts';
 import { LocalCopies } from './local-copies.ts';
-import type { WakeUps } from './wake-ups.ts';
 
 /** How a user of the room looks things up. */
 export interface LookupSettings<Content> {
@@ -214,9 +214,7 @@ export class CacheRoom<Content> {
     { singleFlight, local }: LookupSettings<Content>,
   ): Promise<{ readonly finding: Finding<Content>; readonly lease: Lease }> {
     const wanted =
-      singleFlight === undefined
-        ? NO_LEASE
-        : { token: randomBytes(12).toString('base64url'), leaseMs: singleFlight.leaseMs };
+      singleFlight === undefined ? NO_LEASE : { token: freshToken(), leaseMs: singleFlight.leaseMs };
     try {
       const finding = await this.#store.find(place, wanted, local?.maxAgeMs ?? DEFAULT_MAX_AGE_MS, budget);
       return { finding, lease: finding.lease === 'granted' ? wanted : NO_LEASE };

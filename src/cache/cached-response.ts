@@ -1,8 +1,6 @@
-import { validateHeaderName, validateHeaderValue } from 'node:http';
 import { validatorsOf } from '../http/conditional.ts';
-import { areTexts, isText } from './entry.ts';
-
-export type Header = readonly [name: string, value: string | readonly string[]];
+import { areHeaders, flatHeaders, type Header } from '../http/own-headers.ts';
+import { isText } from './entry.ts';
 
 /** A stored response. */
 export interface CachedResponse {
@@ -24,9 +22,8 @@ type Stored = Pick<CachedResponse, 'status' | 'vary' | 'isForAll' | 'body'> & {
 };
 
 export function cachedResponse({ status, headers, vary, isForAll, body }: Stored): CachedResponse {
-  const flat = headers.flatMap(([name, value]) => [name, typeof value === 'string' ? value : [...value]]);
   const { etag, lastModified, date } = validatorsOf(headers);
-  return { status, flat, etag, lastModified, date, vary, isForAll, body };
+  return { status, flat: flatHeaders(headers), etag, lastModified, date, vary, isForAll, body };
 }
 
 /** The headers of a stored response, in their order. */
@@ -54,28 +51,10 @@ export function unpackResponse(info: unknown, body: Buffer): CachedResponse | un
   const [status, headers, names, id, isForAll]: unknown[] = info;
   if (!isStatus(status) || !isText(names) || !isText(id) || (isForAll !== 0 && isForAll !== 1))
     return undefined;
-  try {
-    if (!areHeaders(headers)) return undefined;
-  } catch {
-    return undefined;
-  }
+  if (!areHeaders(headers)) return undefined;
   return cachedResponse({ status, headers, vary: { names, id }, isForAll: isForAll === 1, body });
 }
 
 function isStatus(value: unknown): value is number {
   return typeof value === 'number' && Number.isInteger(value) && value >= 200 && value <= 599;
-}
-
-function areHeaders(value: unknown): value is Header[] {
-  return Array.isArray(value) && value.every(isHeader);
-}
-
-/** Throws on what Node would refuse to send, since by then the answer would have begun. */
-function isHeader(pair: unknown): boolean {
-  if (!Array.isArray(pair) || pair.length !== 2 || !isText(pair[0])) return false;
-  const [name, value] = pair as [string, unknown];
-  validateHeaderName(name);
-  if (!isText(value)) return areTexts(value) && value.every((line) => isHeader([name, line]));
-  validateHeaderValue(name, value);
-  return true;
 }

@@ -2,11 +2,11 @@ import type { Keys } from '../base/keys.ts';
 import type { Reporter } from '../base/reporter.ts';
 import type { Listening } from '../engine/listening.ts';
 import type { Engine } from '../engine/port.ts';
+import { WakeUps } from '../engine/wake-ups.ts';
 import { CacheRoom } from './cache-room.ts';
 import { type CachedResponse, detachedResponse } from './cached-response.ts';
 import { hearing } from './hearing.ts';
 import { Versions } from './versions.ts';
-import { WakeUps } from './wake-ups.ts';
 
 const MEBIBYTE = 2 ** 20;
 

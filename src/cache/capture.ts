@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Replacement, ResponseHook } from '../http/before-end.ts';
 import { isNotModified, validatorsOf } from '../http/conditional.ts';
 import { asExpress, type Res } from '../http/middleware.ts';
+import { headerTexts } from '../http/own-headers.ts';
 import { type CachedResponse, packInfo } from './cached-response.ts';
 import type { Conditions } from './conditions.ts';
 import type { Entry, Lifetime } from './entry.ts';
@@ -13,7 +14,7 @@ import type { CacheSettings } from './options.ts';
 import { cutOff, narrowed, notModified, sendEntry, wantsPart } from './serve.ts';
 import { checkTags, checkTtl } from './shared-options.ts';
 import { addStatus, statusOf } from './status.ts';
-import { headerTexts, isForAll, reasonNotToStore } from './storable.ts';
+import { isForAll, reasonNotToStore } from './storable.ts';
 
 /** Tells whether a handler looked at the session; the session room gives it, `kit.ts` passes it in. */
 export type WatchSession = (

@@ -100,7 +100,7 @@ export function isText(value: unknown): value is string {
   return typeof value === 'string';
 }
 
-export function areTexts(value: unknown): value is string[] {
+function areTexts(value: unknown): value is string[] {
   return Array.isArray(value) && value.every(isText);
 }
 

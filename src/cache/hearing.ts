@@ -1,6 +1,6 @@
 import type { ChannelListener } from '../engine/listening.ts';
+import type { WakeUps } from '../engine/wake-ups.ts';
 import type { Versions } from './versions.ts';
-import type { WakeUps } from './wake-ups.ts';
 
 /** What the caches of a kit hear of each other: purges, and fills that others wait for. */
 export function hearing(versions: Versions, wakeUps: WakeUps, deafened: () => void): ChannelListener {

@@ -1,22 +1,8 @@
 import type { OutgoingHttpHeaders } from 'node:http';
 import { type CacheControl, parseCacheControl } from '../http/cache-control.ts';
+import { type Header, ownHeaders } from '../http/own-headers.ts';
 import { parseTargeted } from '../http/targeted-cache-control.ts';
-import type { Header } from './cached-response.ts';
 import { varyNames } from './vary.ts';
-
-/** They describe one connection, not the response (RFC 9110, section 7.6.1; RFC 9111, section 3.1). */
-const HOP_BY_HOP = new Set([
-  'connection',
-  'keep-alive',
-  'proxy-authenticate',
-  'proxy-authentication-info',
-  'proxy-authorization',
-  'proxy-connection',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-]);
 
 /** What the one answering cache says of itself. */
 const OF_THIS_CACHE = new Set(['age', 'cache-status', 'content-length', 'set-cookie']);
@@ -94,11 +80,6 @@ export function isForAll({ effective }: Directives): boolean {
   return effective.has('public') || effective.has('must-revalidate') || effective.has('s-maxage');
 }
 
-/** The headers of one moment as texts: a list is changed in place when another value is appended to it. */
-export function headerTexts(headers: OutgoingHttpHeaders): ReadonlyMap<string, string> {
-  return new Map(Object.entries(headers).map(([name, value]) => [name, String(value)]));
-}
-
 /** What a handler set, and what it says to caches. */
 export interface HandlerHead {
   readonly headers: OutgoingHttpHeaders;
@@ -109,9 +90,7 @@ export interface HandlerHead {
   readonly madeAt: number;
 }
 
-/**
- * The headers that belong to the response itself: those that were added or changed below the cache. What was there
- * before, a request id or another limit's fields, is for this client only and will be there again. */
+/** The headers of a response that may be stored: its own, without what is for one client or of this cache. */
 export function storedHeaders(
   { headers, spelled, directives, madeAt }: HandlerHead,
   outer: ReadonlyMap<string, string>,
@@ -122,27 +101,9 @@ export function storedHeaders(
       ['private', 'no-cache'].flatMap((name) => control.fields(name) ?? []),
     ),
   );
-  const own: Header[] = [];
-  for (const spelling of spelled) {
-    const name = spelling.toLowerCase();
-    const value = headers[name];
-    if (value === undefined || String(value) === outer.get(name)) continue;
-    if (HOP_BY_HOP.has(name) || OF_THIS_CACHE.has(name) || concealed.has(name)) continue;
-    own.push([spelling, Array.isArray(value) ? value.map(String) : String(value)]);
-  }
+  const own = ownHeaders(headers, spelled, outer, (name) => OF_THIS_CACHE.has(name) || concealed.has(name));
   if (headers.date === undefined) own.push(['Date', new Date(madeAt).toUTCString()]);
-  return dropNamedByConnection(own, headers.connection);
-}
-
-/** Connection names further fields of this one connection. */
-function dropNamedByConnection(headers: Header[], connection: OutgoingHttpHeaders[string]): Header[] {
-  if (connection === undefined) return headers;
-  const named = new Set(
-    String(connection)
-      .split(',')
-      .map((name) => name.trim().toLowerCase()),
-  );
-  return headers.filter(([name]) => !named.has(name.toLowerCase()));
+  return own;
 }
 
 /** What a 304 may not change of the response that it confirms (RFC 9111, section 3.2). */

@@ -19,12 +19,13 @@ interface Entry {
 
 const MEBIBYTE = 2 ** 20;
 
-/** A forgotten response or counter costs little; a forgotten session or lock breaks a promise. */
+/** A forgotten response or counter costs little; a forgotten session, lock or record of a request breaks a promise. */
 const ROOM_LIMITS: Readonly<Record<Room, RoomLimits>> = {
   rate: { maxEntries: 100_000, maxBytes: 64 * MEBIBYTE, whenFull: 'evict' },
   cache: { maxEntries: 10_000, maxBytes: 64 * MEBIBYTE, whenFull: 'evict' },
   session: { maxEntries: 100_000, maxBytes: 64 * MEBIBYTE, whenFull: 'refuse' },
   lock: { maxEntries: 100_000, maxBytes: 16 * MEBIBYTE, whenFull: 'refuse' },
+  idempotency: { maxEntries: 100_000, maxBytes: 64 * MEBIBYTE, whenFull: 'refuse' },
 };
 
 /** What an entry costs besides its key and value: Map, list and TTL bookkeeping, roughly. */

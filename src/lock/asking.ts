@@ -3,6 +3,7 @@ import { asError, ConnectionError, closedError, StoreError } from '../base/error
 import type { Keys, LockKeys } from '../base/keys.ts';
 import { freshToken } from '../base/token.ts';
 import type { Budget } from '../engine/budget.ts';
+import { mayHaveRun } from '../engine/insist.ts';
 import type { Turn } from '../engine/turns.ts';
 import { type LockAcquireReply, lockAcquire } from '../operations/lock-acquire.ts';
 import type { LockReleaseArgs } from '../operations/lock-release.ts';
@@ -138,15 +139,8 @@ export class Asking {
   }
 }
 
-/** The store may have granted what we have given up on. */
-function mayHaveRun(error: unknown): boolean {
-  return !(error instanceof ConnectionError) && mayPass(error);
-}
-
 function mayPass(error: unknown): boolean {
-  if (error instanceof ConnectionError) return true;
-  if (!(error instanceof StoreError)) return false;
-  return error.code !== 'ERR_REDIS_KIT_CLOSED' && error.code !== 'ERR_REDIS_KIT_NEWER_FORMAT';
+  return error instanceof ConnectionError || mayHaveRun(error);
 }
 
 /** Taken for held: an unreadable lock may be somebody's. */

@@ -1,10 +1,11 @@
 import { describe, OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
 import { ConfigError, LockTimeoutError } from '../base/errors.ts';
+import { waitOption } from '../base/timed-options.ts';
 import { lockForceRelease, lockInspect } from '../operations/lock-admin.ts';
 import type { LockDeps, Wanted } from './asking.ts';
 import type { Handle, LockHandle } from './handle.ts';
-import { leaseOption, waitOption } from './options.ts';
+import { leaseOption } from './options.ts';
 import { type Attempt, LockRoom } from './room.ts';
 
 /** What JSON can hold. */

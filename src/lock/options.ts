@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
+import { leaseOption as leaseOf, timerOption, waitOption } from '../base/timed-options.ts';
 import type { Next, Req, Res } from '../http/middleware.ts';
 
 /** What happens when Redis cannot be asked for the lock. */
@@ -56,12 +57,6 @@ export interface LockSettings {
 
 const DEFAULT_LEASE = '15s';
 
-/** A lease is renewed every third of it; below this, a slow moment of the event loop would lose it. */
-const MIN_LEASE_MS = 100;
-
-/** What Node's timers can do (2^31 - 1 ms); one that is set further goes off at once. */
-const LONGEST_MS = 24 * 86_400_000;
-
 export function resolveLockOptions(options: LockOptions<never>): LockSettings {
   const reader = new OptionReader('kit.lock', options, [
     'key',
@@ -81,7 +76,7 @@ export function resolveLockOptions(options: LockOptions<never>): LockSettings {
     lease: leaseOption(reader),
     wait: waitOption(reader, 0),
     isFair: reader.boolean('fair', true),
-    maxHold: notTooLong(reader, 'maxHold', reader.duration('maxHold', '5m')),
+    maxHold: timerOption(reader, 'maxHold', '5m'),
     onError: reader.oneOf('onError', ['deny', 'allow'], 'deny'),
     handler: reader.callback<NonNullable<LockOptions['handler']>>('handler'),
     onLost: reader.callback<NonNullable<LockOptions['onLost']>>('onLost'),
@@ -89,18 +84,5 @@ export function resolveLockOptions(options: LockOptions<never>): LockSettings {
 }
 
 export function leaseOption(reader: OptionReader): number {
-  const lease = reader.duration('lease', DEFAULT_LEASE);
-  if (lease < MIN_LEASE_MS) throw reader.error('lease', `it must be at least ${MIN_LEASE_MS} ms`);
-  return notTooLong(reader, 'lease', lease);
-}
-
-/** 0 is not to wait at all. */
-export function waitOption(reader: OptionReader, fallback: Duration): number {
-  const value = reader.value('wait') ?? fallback;
-  return value === 0 ? 0 : notTooLong(reader, 'wait', reader.duration('wait', fallback));
-}
-
-function notTooLong(reader: OptionReader, name: string, ms: number): number {
-  if (ms > LONGEST_MS) throw reader.error(name, `it must be at most ${LONGEST_MS / 86_400_000} days`);
-  return ms;
+  return leaseOf(reader, DEFAULT_LEASE);
 }

@@ -20,11 +20,20 @@ describe('keys', () => {
     });
     expect(keys.callChannels()).toBe('shop:calls:');
     expect(keys.namespace('tenant-7').lock('x').lock).toBe('shop:tenant-7:lock:{x}');
+    expect(keys.idempotency('ann', 'k')).toMatch(/^shop:idempotency:\{\*[\w-]{43}\}$/);
+    expect(keys.idempotencyChannel()).toBe('shop:idempotency:{shop}:ended');
   });
 
   it('never show a session id', () => {
     expect(new Keys('shop').session('secret-id')).toMatch(/^shop:session:\{\*[\w-]{43}\}$/);
     expect(new Keys('shop').session('secret-id')).not.toContain('secret-id');
+  });
+
+  it('never show whose request it is, and keep scope and key apart', () => {
+    const keys = new Keys('shop');
+    expect(keys.idempotency('auth:secret', 'k')).not.toContain('secret');
+    expect(keys.idempotency('a', 'b:c')).not.toBe(keys.idempotency('a:b', 'c'));
+    expect(keys.idempotency('a","b', 'c')).not.toBe(keys.idempotency('a', 'b","c'));
   });
 
   it('tell their room, whatever the prefix', () => {
@@ -34,6 +43,7 @@ describe('keys', () => {
         expect(roomOf(keys.rate(id, 'p'))).toBe('rate');
         expect(roomOf(keys.session(id))).toBe('session');
         expect(roomOf(keys.lock(id).fence)).toBe('lock');
+        expect(roomOf(keys.idempotency(id, id))).toBe('idempotency');
       }),
     );
   });

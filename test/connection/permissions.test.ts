@@ -53,8 +53,15 @@ describeWithServers('a Redis user with restricted rights', () => {
         await req.session.login('ann');
         res.end();
       })
+      .post('/once', kit.idempotency({ inFlight: 'wait', lease: '200ms' }), async (req, res) => {
+        await new Promise((resolve) => setTimeout(resolve, 150));
+        res.status(req.idempotency?.key === 'again' ? 503 : 200).end();
+      })
       .get('/page', kit.cache({ ttl: '1m' }), (_req, res) => void res.send('page'));
     for (const path of ['/in', '/in', '/page', '/page']) await request(app).get(path).expect(200);
+    const post = (key: string) => request(app).post('/once').set('Idempotency-Key', key);
+    await Promise.all([post('k').expect(200), post('k').expect(200)]);
+    await post('again').expect(503);
     for (const key of ['a', 'b']) await kit.remember(key, { policy: 'few', tags: ['t'] }, () => key);
     await kit.invalidate({ tags: 't' });
     const slow = () => new Promise<string>((resolve) => setTimeout(resolve, 100, 'slow'));

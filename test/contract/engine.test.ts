@@ -4,6 +4,10 @@ import type { Engine } from '../../src/engine/port.ts';
 import { cacheRead } from '../../src/operations/cache-read.ts';
 import { cacheWrite } from '../../src/operations/cache-write.ts';
 import { fixedWindow } from '../../src/operations/fixed-window.ts';
+import { idempotencyBegin } from '../../src/operations/idempotency-begin.ts';
+import { idempotencyComplete } from '../../src/operations/idempotency-complete.ts';
+import { idempotencyDiscard } from '../../src/operations/idempotency-discard.ts';
+import { idempotencyRenew } from '../../src/operations/idempotency-renew.ts';
 import { limitTake } from '../../src/operations/limit-take.ts';
 import { lockAcquire } from '../../src/operations/lock-acquire.ts';
 import { lockExtend } from '../../src/operations/lock-extend.ts';
@@ -144,6 +148,54 @@ describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
     expect(await release('bob')).toBe(true);
     later(-4 * HOUR);
     expect((await acquire('eve')).fence).toBeGreaterThan(second.fence);
+  });
+
+  fresh('lets a request run once, and remembers its answer for as long as it was told', async () => {
+    const key = [keys().idempotency('ann', 'order')];
+    const fingerprint = Buffer.alloc(32, 7);
+    const told = { channel: `${both.prefix}:none`, message: '' };
+    const begin = (token: string, asked = fingerprint) => {
+      const args = { token, fingerprint: asked, lease: 1_000, retention: HOUR, waits: false };
+      return engine().run(idempotencyBegin, key, args);
+    };
+    const complete = (token: string, attempt: number, answer: Buffer | undefined) => {
+      const args = { ...told, token, fingerprint, attempt, retention: HOUR, answer };
+      return engine().run(idempotencyComplete, key, args);
+    };
+    const renew = (token: string, attempt: number) => {
+      const args = { token, fingerprint, attempt, lease: 1_000, retention: HOUR };
+      return engine().run(idempotencyRenew, key, args);
+    };
+    const discard = (token: string, hasRun = true) =>
+      engine().run(idempotencyDiscard, key, { ...told, token, retention: HOUR, hasRun });
+
+    expect(await begin('a')).toMatchObject({ outcome: 'started', attempt: 1 });
+    expect(await begin('b')).toMatchObject({ outcome: 'running', attempt: 1, leftMs: 1_000 });
+    expect(await begin('b', Buffer.alloc(32, 8))).toMatchObject({ outcome: 'mismatch' });
+    later(1_000);
+    expect(await renew('a', 1), 'nobody has taken it over').toBe(true);
+    later(1_000);
+    expect(await begin('b', Buffer.alloc(32, 8)), 'a crash keeps it').toMatchObject({ outcome: 'mismatch' });
+    expect(await begin('b')).toMatchObject({ outcome: 'recovered', attempt: 2 });
+    expect(await renew('a', 1)).toBe(false);
+    expect(await complete('a', 1, Buffer.from('late'))).toBe(false);
+    expect(await discard('a')).toBe(false);
+    expect(await discard('b')).toBe(true);
+    expect(await begin('c')).toMatchObject({ outcome: 'started', attempt: 3 });
+    expect(await discard('c', false), 'it never ran').toBe(true);
+    expect(await begin('d')).toMatchObject({ outcome: 'started', attempt: 3 });
+    await engine().delete(key);
+    expect(await renew('d', 3), 'the store has lost it').toBe(true);
+    expect(await begin('e')).toMatchObject({ outcome: 'running', attempt: 3 });
+    const answer = Buffer.from(Array.from({ length: 256 }, (_, byte) => byte));
+    expect(await complete('d', 3, answer)).toBe(true);
+    expect(await complete('d', 3, answer), 'its reply was lost').toBe(true);
+    later(HOUR - 1);
+    expect(await begin('e')).toMatchObject({ outcome: 'done', attempt: 3, answer });
+    later(1);
+    expect(await begin('e')).toMatchObject({ outcome: 'started', attempt: 1 });
+    expect(await complete('e', 1, undefined)).toBe(true);
+    expect(await begin('f')).toMatchObject({ outcome: 'unkept', answer: null });
   });
 
   fresh('deletes what it is told to and says how much that was', async () => {

@@ -6,6 +6,10 @@ import { cacheRead } from '../../src/operations/cache-read.ts';
 import { cachePurge, cacheVersions } from '../../src/operations/cache-versions.ts';
 import { cacheWrite } from '../../src/operations/cache-write.ts';
 import { fixedWindow } from '../../src/operations/fixed-window.ts';
+import { idempotencyBegin } from '../../src/operations/idempotency-begin.ts';
+import { idempotencyComplete } from '../../src/operations/idempotency-complete.ts';
+import { idempotencyDiscard } from '../../src/operations/idempotency-discard.ts';
+import { idempotencyRenew } from '../../src/operations/idempotency-renew.ts';
 import { limitRefund } from '../../src/operations/limit-refund.ts';
 import { limitTake, type PolicyArgs } from '../../src/operations/limit-take.ts';
 import { lockAcquire } from '../../src/operations/lock-acquire.ts';
@@ -367,6 +371,48 @@ describe('script and twin give the same replies and keep the same bytes', () => 
       fc.oneof(
         { weight: 6, arbitrary: fc.oneof(acquire, acquire, extend, release, inspect, force, turnClock) },
         spoil(keys),
+      ),
+      200,
+    );
+  });
+
+  it('for requests that run once', async () => {
+    const key = (world: World) => [world.keys.idempotency('ann', 'id')];
+    const claim = fc.record({
+      token: fc.constantFrom('ann', 'bob'),
+      fingerprint: fc.constantFrom(Buffer.alloc(32, 1), Buffer.alloc(32, 0xff)),
+      attempt: fc.constantFrom(1, 2),
+    });
+    const span = fc.constantFrom(100 * S, 1_000 * S);
+    const told = { channel: 'outside-channel', message: 'm' };
+    const begin = fc.tuple(claim, span, span, fc.boolean()).map(
+      ([{ token, fingerprint }, lease, retention, waits]): Step =>
+        async (world) => {
+          const args = { token, fingerprint, lease, retention, waits };
+          await world.compare(idempotencyBegin, key(world), args);
+        },
+    );
+    const renew = fc.tuple(claim, span, span).map(
+      ([run, lease, retention]): Step =>
+        async (world) =>
+          void (await world.compare(idempotencyRenew, key(world), { ...run, lease, retention })),
+    );
+    const complete = fc.tuple(claim, span, fc.option(fc.uint8Array({ maxLength: 300 }))).map(
+      ([run, retention, bytes]): Step =>
+        async (world) => {
+          const answer = bytes === null ? undefined : Buffer.from(bytes);
+          await world.compare(idempotencyComplete, key(world), { ...run, ...told, retention, answer });
+        },
+    );
+    const discard = fc.tuple(claim, span, fc.boolean()).map(
+      ([{ token }, retention, hasRun]): Step =>
+        async (world) =>
+          void (await world.compare(idempotencyDiscard, key(world), { ...told, token, retention, hasRun })),
+    );
+    await check(
+      fc.oneof(
+        { weight: 6, arbitrary: fc.oneof(begin, begin, renew, complete, discard, turnClock) },
+        spoil(key),
       ),
       200,
     );

@@ -57,7 +57,7 @@ describe('the types', () => {
       import { createRedisKit } from 'redis-kit';
       const kit = createRedisKit({ url: process.env.REDIS_URL, prefix: undefined });
       const limit = kit.rateLimit({ algorithm: 'sliding-window', limit: 1, window: '1m', key: (req) => req.ip ?? null });
-      const all = [limit, kit.session({ secret: 'x' }), kit.cache({ ttl: '30s' }), kit.lock({ key: (req) => String(req.params.id) })];
+      const all = [limit, kit.session({ secret: 'x' }), kit.cache({ ttl: '30s' }), kit.lock({ key: (req) => String(req.params.id) }), kit.idempotency()];
       const [first = limit] = all;
     `;
     await typeCheck({
@@ -66,7 +66,7 @@ describe('the types', () => {
         const app = express();
         app.use(...all);
         app.use('/api', limit);
-        app.get('/orders/:id', first, (req, res) => void res.json([req.params.id, req.rateLimit?.remaining, req.lock?.fence, req.session.userId]));
+        app.get('/orders/:id', first, (req, res) => void res.json([req.params.id, req.rateLimit?.remaining, req.lock?.fence, req.idempotency?.attempt, req.session.userId]));
         express.Router().post('/', limit, (_req, res) => void res.end());
       `,
       'express4.ts': `${use}
@@ -134,6 +134,7 @@ describe('the types', () => {
         kit.rateLimit<Member>({ ...WINDOW, name: 'a', limit: (req) => req.member.length, key: (req) => req.member });
         kit.rateLimit({ ...WINDOW, limit: 1, key: (req: Member) => req.member, refundWhen: async (_req, res) => res.statusCode > 499 });
         kit.rateLimit({ policies: [{ ...WINDOW, limit: 1, key: (req) => req.ip ?? null }], handler: (_req, res, _next, { limit }) => res.json(limit) });
+        kit.idempotency<Member>({ scope: (req) => req.member, handler: (_req, res, _next, { status, reason }) => void res.status(status).send(reason) });
         kit.lock<IncomingMessage>({ key: (req) => req.url ?? null });
         kit.cache<Member>({ ttl: '1m', skip: (req) => req.member === 'ann' });
         kit.session<IncomingMessage>({ secret: 'x', genid: (req) => String(req.socket.remotePort) });

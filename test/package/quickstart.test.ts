@@ -54,7 +54,7 @@ describeWithServers('the quick start', () => {
     const server = await startRedis();
     onTestFinished(() => server.stop());
     expect(await tour({ REDIS_URL: server.url })).toContain('All as it should be.');
-    await assertKeysAreOurs(server.url, /^shop:(session|rate|cache|lock):\{/);
+    await assertKeysAreOurs(server.url, /^shop:(session|rate|cache|lock|idempotency):\{/);
   });
 
   it('runs on a Cluster of three masters with the same results', async () => {
@@ -68,7 +68,7 @@ describeWithServers('the quick start', () => {
     expect(stdout).toContain('All as it should be.');
     const counts = await Promise.all(
       cluster.nodes.map(async ({ server }) => {
-        await assertKeysAreOurs(server.url, /^shop:(session|rate|cache|lock):\{/);
+        await assertKeysAreOurs(server.url, /^shop:(session|rate|cache|lock|idempotency):\{/);
         return server.url;
       }),
     );

@@ -27,12 +27,16 @@ export async function serve(app: RequestListener): Promise<string> {
 export interface Sent {
   readonly method?: string;
   readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string | Buffer;
 }
 
 /** One request on a connection of its own. Rejects when the answer is cut off. */
-export async function send(url: string, { method = 'GET', headers = {} }: Sent = {}): Promise<Answer> {
+export async function send(
+  url: string,
+  { method = 'GET', headers = {}, body: sent }: Sent = {},
+): Promise<Answer> {
   const client = request(url, { method, headers, agent: false });
-  client.end();
+  client.end(sent);
   const [response] = await once(client, 'response');
   const chunks: Buffer[] = [];
   for await (const chunk of response) chunks.push(chunk);

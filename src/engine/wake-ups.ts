@@ -1,14 +1,15 @@
 /** How often those look again who cannot be woken, since the listening connection is away. */
 const POLL_MS = 100;
 
-/** Somebody who waits for what another process makes. From its making on, a call that comes is not missed. */
+/** Somebody who waits for what another process does. From its making on, a call that comes is not missed. */
 export interface WakeUp {
   /** Resolves when it was called, or after so many milliseconds. */
   wait(ms: number): Promise<void>;
+  /** Also ends a wait that is under way. */
   stop(): void;
 }
 
-/** Wakes who waits, by the key of the fill. */
+/** Wakes who waits, by the key that they wait at. */
 export class WakeUps {
   readonly #waiting = new Map<string, Set<() => void>>();
   #isUp = false;
@@ -47,6 +48,7 @@ export class WakeUps {
         wasCalled = false;
       },
       stop: () => {
+        resolve();
         sleepers.delete(wake);
         if (sleepers.size === 0 && this.#waiting.get(key) === sleepers) this.#waiting.delete(key);
       },

@@ -1,0 +1,95 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { asError, RedisKitError } from '../base/errors.ts';
+import type { BudgetOf } from '../engine/budget.ts';
+import { closingOf } from '../http/closing.ts';
+import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
+import { type Outcome, settle } from '../http/outcome.ts';
+import { sendUnavailable } from '../http/problem.ts';
+import { sendAnswer } from './answer.ts';
+import { captureAnswer } from './capture.ts';
+import { fingerprintOf } from './fingerprint.ts';
+import { keyOf } from './key-field.ts';
+import { type IdempotencyOptions, resolveIdempotencyOptions } from './options.ts';
+import { type Beginning, IdempotencyRecords, type RecordsDeps } from './records.ts';
+import { type IdempotencyRefusal, refusalFor, sendRefusal } from './refusal.ts';
+import { scopeOf } from './scope.ts';
+
+declare global {
+  namespace Express {
+    interface Request {
+      /** The key that this request runs for, and which try it is: above 1, an earlier one may have done a part. */
+      idempotency?: { readonly key: string; readonly attempt: number };
+    }
+  }
+}
+
+export function idempotencyMiddleware(
+  options: IdempotencyOptions<never>,
+  deps: RecordsDeps & { readonly budgetOf: BudgetOf },
+): Middleware {
+  const settings = resolveIdempotencyOptions(options);
+  const records = new IdempotencyRecords(settings, deps);
+  const { reporter } = deps;
+  const failed = (error: unknown) => void reporter.failure('idempotency', asError(error));
+  const warn = (message: string) => void reporter.warning(message);
+
+  async function answer(req: IncomingMessage, res: ServerResponse, next: Next): Promise<Outcome> {
+    const field = req.headers[settings.header];
+    if (field === undefined && !settings.required) return 'continue';
+    if (field === undefined) return refuse(req, res, next, refusalFor('missing-key', undefined));
+    const key = keyOf(String(field));
+    if (key === undefined) return refuse(req, res, next, refusalFor('malformed-key', undefined));
+    const scope = await scopeOf(req, settings.scope, warn);
+    const fingerprint = await fingerprintOf(req, settings.fingerprint);
+    let beginning: Beginning;
+    try {
+      beginning = await records.begin(
+        { scope, key, fingerprint },
+        deps.budgetOf(req),
+        settings.waits ? closingOf(res) : undefined,
+      );
+    } catch (error) {
+      return withoutAnswer(error, res);
+    }
+    if (beginning.kind === 'gone') return 'answered';
+    if (beginning.kind === 'run') {
+      const { run } = beginning;
+      asExpress(req).idempotency = { key, attempt: run.attempt };
+      captureAnswer(req, res, { run, key, settings, budget: deps.budgetOf(req), reporter });
+      return 'continue';
+    }
+    if (beginning.kind !== 'replay') return refuse(req, res, next, refusalFor(beginning.kind, key));
+    sendAnswer(req, res, beginning.answer);
+    return 'answered';
+  }
+
+  async function refuse(
+    req: IncomingMessage,
+    res: ServerResponse,
+    next: Next,
+    refusal: IdempotencyRefusal,
+  ): Promise<Outcome> {
+    const { key, reason } = refusal;
+    reporter.events.emit('idempotency:refused', { key, reason });
+    if (settings.handler === undefined) sendRefusal(res, refusal);
+    else await settings.handler(asExpress(req), res as Res, next, refusal);
+    return 'answered';
+  }
+
+  function withoutAnswer(error: unknown, res: ServerResponse): Outcome {
+    if (!(error instanceof RedisKitError)) throw error;
+    failed(error);
+    // A record that we cannot read may be of a request that has run: that is no outage.
+    const isOutage = error.code !== 'ERR_REDIS_KIT_NEWER_FORMAT' && error.code !== 'ERR_REDIS_KIT_CORRUPT';
+    if (settings.onError === 'allow' && isOutage) return 'continue';
+    sendUnavailable(res, 'idempotency');
+    return 'answered';
+  }
+
+  return function idempotency(req: IncomingMessage, res: ServerResponse, next: Next): void {
+    // Mounted twice: the first has the request, and the second would wait for it.
+    const isLeftAlone = !settings.methods.has(req.method ?? '') || asExpress(req).idempotency !== undefined;
+    if (isLeftAlone) next();
+    else settle(next, failed, (once) => answer(req, res, once));
+  };
+}

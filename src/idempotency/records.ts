@@ -1,0 +1,124 @@
+import { closedError, StoreError } from '../base/errors.ts';
+import { freshToken } from '../base/token.ts';
+import type { Budget } from '../engine/budget.ts';
+import { insist, mayHaveRun } from '../engine/insist.ts';
+import type { Listening } from '../engine/listening.ts';
+import { WakeUps } from '../engine/wake-ups.ts';
+import { type IdempotencyBeginReply, idempotencyBegin } from '../operations/idempotency-begin.ts';
+import { type Answer, unpackAnswer } from './answer.ts';
+import { discardRun, Run, type RunDeps, type RunSettings } from './run.ts';
+
+export interface RecordsDeps extends RunDeps {
+  readonly listening: Listening;
+  /** Aborts when the kit is closed. */
+  readonly closing: AbortSignal;
+}
+
+export interface RecordsSettings extends RunSettings {
+  /** Whether a repeat waits for the first. */
+  readonly waits: boolean;
+}
+
+/** What a request asks for. */
+export interface Asked {
+  readonly scope: string;
+  readonly key: string;
+  readonly fingerprint: Buffer;
+}
+
+/** What is to be done with a request. `gone`: nothing, since its client left while it waited. */
+export type Beginning =
+  | { readonly kind: 'run'; readonly run: Run }
+  | { readonly kind: 'replay'; readonly answer: Answer }
+  | { readonly kind: 'in-flight' | 'mismatch' | 'unkept' | 'gone' };
+
+/** Of a lease that is about to end: sleeping for less would be asking all the time. */
+const SHORTEST_WAIT_MS = 10;
+
+/** The records of one `kit.idempotency`: begins runs, or finds what became of them. */
+export class IdempotencyRecords {
+  readonly #settings: RecordsSettings;
+  readonly #deps: RecordsDeps;
+  readonly #wakeUps: WakeUps | undefined;
+
+  constructor(settings: RecordsSettings, deps: RecordsDeps) {
+    this.#settings = settings;
+    this.#deps = deps;
+    if (settings.waits) this.#wakeUps = heard(deps);
+  }
+
+  /** Rejects with a StoreError when nobody can tell. `gone` aborts when nobody waits for the answer any more. */
+  async begin(asked: Asked, budget: Budget, gone?: AbortSignal): Promise<Beginning> {
+    const recordKey = this.#deps.keys.idempotency(asked.scope, asked.key);
+    const wakeUp = this.#wakeUps?.expect(recordKey);
+    const stop = () => wakeUp?.stop();
+    gone?.addEventListener('abort', stop, { once: true });
+    try {
+      let reply = await this.#ask(recordKey, asked, budget);
+      while (typeof reply === 'number' && wakeUp !== undefined) {
+        await wakeUp.wait(Math.max(reply, SHORTEST_WAIT_MS));
+        if (gone?.aborted === true) return { kind: 'gone' };
+        // The wait is the user's wish, and no time spent on Redis.
+        reply = await this.#ask(recordKey, asked, undefined);
+      }
+      return typeof reply === 'number' ? { kind: 'in-flight' } : reply;
+    } finally {
+      gone?.removeEventListener('abort', stop);
+      stop();
+    }
+  }
+
+  /** How long the lease of who runs it lasts, where somebody does. */
+  async #ask(recordKey: string, asked: Asked, budget: Budget | undefined): Promise<Beginning | number> {
+    const { engine, closing } = this.#deps;
+    if (closing.aborted) throw closedError();
+    const { lease, retention, waits } = this.#settings;
+    const token = freshToken();
+    const { fingerprint } = asked;
+    const args = { token, fingerprint, lease, retention, waits };
+    let reply: IdempotencyBeginReply;
+    try {
+      reply = await engine.run(idempotencyBegin, [recordKey], args, budget);
+    } catch (error) {
+      const undo = () => discardRun({ recordKey, token }, false, this.#settings, this.#deps);
+      if (mayHaveRun(error)) void insist(undo, lease);
+      throw error;
+    }
+    if (reply.found === 'corrupt') throw corrupt(recordKey);
+    if (reply.outcome === 'running') return reply.leftMs;
+    if (reply.outcome === 'mismatch' || reply.outcome === 'unkept') return { kind: reply.outcome };
+    if (reply.outcome === 'done') return this.#replay(recordKey, asked.key, reply.answer);
+    const { attempt } = reply;
+    const { events } = this.#deps.reporter;
+    if (reply.outcome === 'recovered') events.emit('idempotency:recovered', { key: asked.key, attempt });
+    const granted = { recordKey, key: asked.key, token, fingerprint, attempt };
+    return { kind: 'run', run: new Run(granted, this.#settings, this.#deps) };
+  }
+
+  #replay(recordKey: string, key: string, packed: Buffer | null): Beginning {
+    const answer = packed === null ? undefined : unpackAnswer(packed);
+    if (answer === undefined) throw corrupt(recordKey);
+    this.#deps.reporter.events.emit('idempotency:replayed', { key });
+    return { kind: 'replay', answer };
+  }
+}
+
+/** Wakes who waits when a run is over, wherever it ran. */
+function heard({ listening, keys, closing }: RecordsDeps): WakeUps {
+  const wakeUps = new WakeUps();
+  listening.subscribe(keys.idempotencyChannel(), {
+    heard: (message) => wakeUps.call(message),
+    changed: (isUp) => wakeUps.listenerChanged(isUp),
+  });
+  // Who waits is to hear of it, and not to sleep on for a lease.
+  closing.addEventListener('abort', () => wakeUps.listenerChanged(false), { once: true });
+  return wakeUps;
+}
+
+/** Taken for a request that may have run. */
+function corrupt(recordKey: string): StoreError {
+  return new StoreError(
+    'ERR_REDIS_KIT_CORRUPT',
+    `the value under ${recordKey} is no record of redis-kit; requests with its key are refused until the key is deleted`,
+  );
+}

@@ -1,0 +1,49 @@
+import type { IncomingMessage } from 'node:http';
+import { describe } from '../base/check.ts';
+import { RedisKitError } from '../base/errors.ts';
+import { clientAddress, networkOf } from '../http/client-address.ts';
+import { asExpress } from '../http/middleware.ts';
+import type { IdempotencySettings } from './options.ts';
+
+/** Whose key it is. What it says is stored as a part of a hash only. */
+export async function scopeOf(
+  req: IncomingMessage,
+  scope: IdempotencySettings['scope'],
+  warn: (message: string) => void,
+): Promise<string> {
+  if (scope === undefined) return defaultScope(req, warn);
+  const own: unknown = await scope(asExpress(req));
+  if (typeof own === 'string' && own !== '') return own;
+  throw new RedisKitError(
+    'ERR_REDIS_KIT_NO_IDENTITY',
+    `kit.idempotency: option \`scope\` returned ${own === '' ? 'an empty string' : describe(own)}, which would be one scope for many clients; it must return a string that is not empty`,
+  );
+}
+
+function defaultScope(req: IncomingMessage, warn: (message: string) => void): string {
+  const { session, sessionID } = req as { session?: { userId?: unknown } | null; sessionID?: unknown };
+  const user = session?.userId;
+  if ((typeof user === 'string' && user !== '') || typeof user === 'number') return `user:${user}`;
+  const { authorization } = req.headers;
+  if (authorization !== undefined) return `authorization:${authorization}`;
+  if (typeof sessionID === 'string' && hasBrought(req, sessionID)) return `session:${sessionID}`;
+  const address = clientAddress(req);
+  if (address === undefined) {
+    throw new RedisKitError(
+      'ERR_REDIS_KIT_NO_IDENTITY',
+      'kit.idempotency: the request has no user, no session and no client address; give the option `scope`',
+    );
+  }
+  warn(
+    'kit.idempotency: a request has no user, no Authorization and no session, so the client address stands for whose key it is, which clients behind one address share; give the option `scope`',
+  );
+  return `address:${networkOf(address, false)}`;
+}
+
+/**
+ * Whether the client came with this session. An id that was made for this request is another one with the next, and a
+ * retry would not be known by it.
+ */
+function hasBrought({ headers }: IncomingMessage, sessionId: string): boolean {
+  return sessionId !== '' && (headers.cookie ?? '').includes(encodeURIComponent(sessionId));
+}

@@ -1,0 +1,203 @@
+import { RESP_TYPES } from 'redis';
+import { expect, it, onTestFinished } from 'vitest';
+import type { KitOptions } from '../../src/index.ts';
+import { describeWithServers } from '../support/context.ts';
+import { eventsOf, kitForTest } from '../support/kits.ts';
+import { withPlainClient } from '../support/plain-client.ts';
+import { startProxy } from '../support/proxy.ts';
+import { type RedisServer, startRedis } from '../support/servers.ts';
+import { until } from '../support/until.ts';
+import { numbered, type ShopOptions, shop } from './shop.ts';
+
+async function start(options: KitOptions = {}) {
+  const server = await startRedis();
+  onTestFinished(() => server.stop());
+  const kit = kitForTest({ url: server.url, commandTimeout: '300ms', ...options });
+  await kit.ready();
+  return { server, kit, errors: eventsOf(kit, 'error') };
+}
+
+/** The key of the only record, and its value. */
+async function recordOn({ url }: RedisServer): Promise<{ readonly key: string; readonly value: string }> {
+  return withPlainClient(url, async (client) => {
+    const [key = ''] = await client.keys('*:idempotency:*');
+    return { key, value: key === '' ? '' : ((await client.get(key)) ?? '') };
+  });
+}
+
+describeWithServers('while Redis is away', () => {
+  it('a request with a key is refused with 503 and Retry-After, and one without runs', async () => {
+    const { server, kit, errors } = await start();
+    const { order, runs } = await shop(kit);
+    server.freeze();
+    const begin = performance.now();
+    const { status, headers } = await order('k');
+    expect([status, headers['retry-after'], runs()]).toEqual([503, '1', 0]);
+    expect(performance.now() - begin).toBeLessThan(2_000);
+    expect((await order(undefined)).status).toBe(201);
+    expect(errors).toMatchObject([{ room: 'idempotency' }]);
+    server.thaw();
+    await until('it runs', async () => (await order('k')).status === 201);
+    expect(JSON.parse((await order('k')).text), 'what was not heard of has not run').toMatchObject({
+      attempt: 1,
+    });
+  });
+
+  it("a request with a key runs without it, with onError: 'allow'", async () => {
+    const { server, kit } = await start();
+    const { order } = await shop(kit, { onError: 'allow' });
+    server.freeze();
+    for (const run of [1, 2]) {
+      const { status, text } = await order('k');
+      expect([status, JSON.parse(text)]).toEqual([201, { run }]);
+    }
+    server.thaw();
+  });
+
+  it.each(['deny', 'allow'] as const)(
+    'an answer goes out that cannot be recorded, and is recorded when Redis is back, with onError: %s',
+    async (onError) => {
+      const { server, kit, errors } = await start();
+      const first = numbered();
+      const { order, runs } = await shop(kit, { onError }, (req, res, next) => {
+        if (runs() === 1) server.freeze();
+        return first(req, res, next);
+      });
+      const begin = performance.now();
+      const { status, text } = await order('k');
+      expect([status, JSON.parse(text)]).toEqual([201, { run: 1, key: 'k', attempt: 1 }]);
+      expect(performance.now() - begin).toBeLessThan(2_000);
+      expect(errors).toMatchObject([{ room: 'idempotency' }]);
+      server.thaw();
+      await until('it is on record', async () => (await recordOn(server)).value.includes('"run":1'));
+      await until('Redis is asked again', async () => (await order('k')).status === 201);
+      const repeat = await order('k');
+      expect([repeat.text, repeat.headers['idempotent-replayed'], runs()]).toEqual([text, 'true', 1]);
+    },
+  );
+
+  it('an answer is recorded also on a server that has lost everything meanwhile', async () => {
+    const { server, kit } = await start();
+    const { order, runs } = await shop(kit, {}, async (_req, res) => {
+      await server.kill();
+      res.send('done');
+    });
+    expect((await order('k')).text).toBe('done');
+    await server.restart();
+    await until('it is on record', async () => (await recordOn(server)).value.includes('done'));
+    await until('Redis is asked again', async () => (await order('k')).status === 200);
+    expect([(await order('k')).headers['idempotent-replayed'], runs()]).toEqual(['true', 1]);
+  });
+});
+
+describeWithServers('a record', () => {
+  async function behindProxy(options: ShopOptions = {}) {
+    const { server } = await start();
+    const proxy = await startProxy(server);
+    const kit = kitForTest({ url: proxy.url });
+    await kit.ready();
+    let losesAtEnd = false;
+    const answer = numbered();
+    const made = await shop(kit, options, (req, res, next) => {
+      if (losesAtEnd) proxy.loseNextReply();
+      losesAtEnd = false;
+      return answer(req, res, next);
+    });
+    await made.order('warm-up');
+    await made.order('warm-up');
+    const loseAtEnd = () => {
+      losesAtEnd = true;
+    };
+    return { ...made, proxy, loseAtEnd };
+  }
+
+  it('that was granted unheard is taken back: its request runs again at once, as the first', async () => {
+    const { order, proxy, runs } = await behindProxy({ lease: '1h' });
+    proxy.loseNextReply();
+    expect([(await order('k')).status, runs(), proxy.cuts]).toEqual([503, 1, 1]);
+    await until('it runs', async () => (await order('k')).status === 201);
+    expect(JSON.parse((await order('k')).text)).toEqual({ run: 2, key: 'k', attempt: 1 });
+  });
+
+  it('that was written unheard is written once', async () => {
+    const { order, proxy, loseAtEnd, runs } = await behindProxy({ lease: '1h' });
+    loseAtEnd();
+    const first = await order('k');
+    expect([first.status, proxy.cuts]).toEqual([201, 1]);
+    await until('Redis is asked again', async () => (await order('k')).status === 201);
+    const second = await order('k');
+    expect([second.text, second.headers['idempotent-replayed'], runs()]).toEqual([first.text, 'true', 2]);
+  });
+
+  it('that Redis lost while its request runs is written anew with the next renewal', async () => {
+    const { server, kit } = await start();
+    let open: () => void = () => undefined;
+    const { order, runs } = await shop(kit, { lease: '300ms' }, async (_req, res) => {
+      await new Promise<void>((resolve) => {
+        open = resolve;
+      });
+      res.send('done');
+    });
+    const first = order('k');
+    await until('it runs', () => runs() === 1);
+    await withPlainClient(server.url, (client) => client.flushAll());
+    await until('it is there', async () => (await recordOn(server)).key !== '');
+    expect((await order('k')).status).toBe(409);
+    open();
+    expect((await first).text).toBe('done');
+    expect([(await order('k')).headers['idempotent-replayed'], runs()]).toEqual(['true', 1]);
+  });
+
+  it.each([
+    ['that is none', 'ERR_REDIS_KIT_CORRUPT', () => 'garbage'],
+    ['that was cut off', 'ERR_REDIS_KIT_CORRUPT', (value: Buffer) => value.subarray(0, 60)],
+    [
+      'whose answer was damaged',
+      'ERR_REDIS_KIT_CORRUPT',
+      (value: Buffer) => value.subarray(0, value.length - 1),
+    ],
+    ['of a newer format', 'ERR_REDIS_KIT_NEWER_FORMAT', () => 'I\u0002later'],
+  ] as const)('%s lets no request run, is told of, and is left as it is', async (_, code, spoil) => {
+    for (const onError of ['deny', 'allow'] as const) {
+      const { server, kit, errors } = await start();
+      const { order, runs } = await shop(kit, { onError });
+      await order('k');
+      const { key } = await recordOn(server);
+      const spoiled = await withPlainClient(server.url, async (client) => {
+        const bytes = client.withTypeMapping({ [RESP_TYPES.BLOB_STRING]: Buffer });
+        const value = spoil((await bytes.get(key)) as Buffer);
+        await client.set(key, value, { PX: 600_000 });
+        return Buffer.from(value);
+      });
+      for (let turn = 0; turn < 2; turn++) {
+        const { status, headers } = await order('k');
+        expect([status, headers['retry-after'], runs()]).toEqual([503, '1', 1]);
+      }
+      expect(errors).toMatchObject([{ room: 'idempotency', error: { code } }]);
+      expect(Buffer.from((await recordOn(server)).value).equals(Buffer.from(spoiled.toString()))).toBe(true);
+    }
+  });
+
+  it('of another type lets no request run', async () => {
+    const { server, kit } = await start();
+    const { order, runs } = await shop(kit);
+    await order('k');
+    const { key } = await recordOn(server);
+    await withPlainClient(server.url, async (client) => {
+      await client.del(key);
+      await client.lPush(key, 'x');
+      await client.pExpire(key, 600_000);
+    });
+    expect([(await order('k')).status, runs()]).toEqual([503, 1]);
+  });
+});
+
+it('on memory: that is full, says that a request was done whose answer finds no room', async () => {
+  const kit = kitForTest({ url: 'memory:' });
+  const errors = eventsOf(kit, 'error');
+  const body = Buffer.alloc(65 * 2 ** 20);
+  const { order, runs } = await shop(kit, { maxBody: 2 ** 27 }, (_req, res) => void res.end(body));
+  expect((await order('k')).body.length).toBe(body.length);
+  expect([(await order('k')).status, runs()]).toEqual([409, 1]);
+  expect(errors).toMatchObject([{ error: { code: 'ERR_REDIS_KIT_FULL' } }]);
+});

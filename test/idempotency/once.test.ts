@@ -1,0 +1,176 @@
+import { randomBytes } from 'node:crypto';
+import type { RequestHandler } from 'express';
+import { expect, it } from 'vitest';
+import { eventsOf } from '../support/kits.ts';
+import { onEveryStore } from '../support/stores.ts';
+import { until } from '../support/until.ts';
+import { gated, shop } from './shop.ts';
+
+onEveryStore('kit.idempotency', (makeKit) => {
+  it('runs the first request with a key, and answers a repeat as the first', async () => {
+    const kit = makeKit();
+    const replayed = eventsOf(kit, 'idempotency:replayed');
+    const { order, runs } = await shop(kit);
+    const first = await order('"k1"');
+    expect([first.status, JSON.parse(first.text)]).toEqual([201, { run: 1, key: 'k1', attempt: 1 }]);
+    expect(first.headers['idempotent-replayed']).toBeUndefined();
+    const second = await order('"k1"');
+    expect([second.status, second.text]).toEqual([201, first.text]);
+    expect(second.headers['idempotent-replayed']).toBe('true');
+    expect(second.headers['content-type']).toBe(first.headers['content-type']);
+    expect(runs()).toBe(1);
+    expect(replayed).toEqual([{ key: 'k1' }]);
+    expect(JSON.parse((await order('"k2"')).text)).toMatchObject({ run: 2 });
+  });
+
+  it('gives the same bytes again, whatever they are', async () => {
+    const bytes = randomBytes(100_000);
+    const { order } = await shop(makeKit(), {}, (_req, res) => {
+      res.type('application/octet-stream');
+      res.write(bytes.subarray(0, 10_000));
+      setImmediate(() => res.end(bytes.subarray(10_000)));
+    });
+    expect((await order('k')).body.equals(bytes)).toBe(true);
+    const second = await order('k');
+    expect(second.body.equals(bytes)).toBe(true);
+    expect(second.headers['idempotent-replayed']).toBe('true');
+  });
+
+  it('has the answer on record before its last byte arrives: 100 repeats, each at once', async () => {
+    const { order, runs } = await shop(makeKit());
+    for (let turn = 0; turn < 100; turn++) {
+      const key = `k${turn}`;
+      await order(key);
+      expect((await order(key)).headers['idempotent-replayed'], key).toBe('true');
+    }
+    expect(runs()).toBe(100);
+  });
+
+  it('refuses a repeat while the first still runs, with 409 and Retry-After', async () => {
+    const kit = makeKit();
+    const refused = eventsOf(kit, 'idempotency:refused');
+    const { handler, open, begun } = gated();
+    const { order, runs } = await shop(kit, {}, handler);
+    const first = order('k');
+    await begun;
+    const second = await order('k');
+    expect(second.status).toBe(409);
+    expect(second.headers['content-type']).toContain('application/problem+json');
+    expect(second.headers['retry-after']).toBe('1');
+    open();
+    expect((await first).status).toBe(201);
+    expect((await order('k')).headers['idempotent-replayed']).toBe('true');
+    expect(runs()).toBe(1);
+    expect(refused).toEqual([{ key: 'k', reason: 'in-flight' }]);
+  });
+
+  it('refuses the key for another method, URL or body with 422, while it runs and after', async () => {
+    const { handler, open, begun } = gated();
+    const { order, runs } = await shop(makeKit(), {}, handler);
+    const others = [{ method: 'PATCH' }, { path: '/orders?x' }, { body: '{"item":"coffee"}' }];
+    const first = order('k');
+    await begun;
+    for (const other of others) expect((await order('k', other)).status).toBe(422);
+    open();
+    await first;
+    for (const other of others) {
+      const { status, headers, text } = await order('k', other);
+      expect([status, headers['retry-after']]).toEqual([422, undefined]);
+      expect(JSON.parse(text)).toMatchObject({ status: 422, title: 'Unprocessable Content' });
+    }
+    expect(runs()).toBe(1);
+  });
+
+  it('runs one of twenty that come at once', async () => {
+    const { handler, open } = gated();
+    const { order, runs } = await shop(makeKit(), {}, handler);
+    const answers = Array.from({ length: 20 }, () => order('k'));
+    let settled = 0;
+    for (const answer of answers) void answer.then(() => settled++);
+    await until('all but one are refused', () => settled === 19);
+    open();
+    const statuses = (await Promise.all(answers)).map(({ status }) => status).sort();
+    expect(statuses).toEqual([201, ...Array.from({ length: 19 }, () => 409)]);
+    expect(runs()).toBe(1);
+  });
+
+  it.each([401, 403, 408, 409, 425, 429, 502, 503, 504])(
+    'takes a %i for no answer: a retry runs again, and knows that it is one',
+    async (status) => {
+      const kit = makeKit();
+      const recovered = eventsOf(kit, 'idempotency:recovered');
+      const handler: RequestHandler = (req, res) => {
+        const attempt = req.idempotency?.attempt ?? 0;
+        res.status(attempt === 1 ? status : 200).json({ attempt });
+      };
+      const { order, runs } = await shop(kit, {}, handler);
+      expect((await order('k')).status).toBe(status);
+      expect((await order('k', { body: '{}' })).status, 'the key still stands for the request').toBe(422);
+      const second = await order('k');
+      expect([second.status, second.text]).toEqual([200, '{"attempt":2}']);
+      expect((await order('k')).headers['idempotent-replayed']).toBe('true');
+      expect(runs()).toBe(2);
+      expect(recovered, 'nothing had crashed').toEqual([]);
+    },
+  );
+
+  it.each([200, 204, 302, 400, 404, 422, 500])('takes a %i for an answer', async (status) => {
+    const { order, runs } = await shop(makeKit(), {}, (_req, res) => void res.status(status).end());
+    expect((await order('k')).status).toBe(status);
+    const second = await order('k');
+    expect([second.status, second.headers['idempotent-replayed'], runs()]).toEqual([status, 'true', 1]);
+    if (status === 204) expect(second.headers['content-length']).toBeUndefined();
+  });
+
+  it('lets `store` say which statuses are answers', async () => {
+    const { order, runs } = await shop(
+      makeKit(),
+      { store: (status) => status === 503 },
+      (_req, res) => void res.status(runs() === 1 ? 500 : 503).end(),
+    );
+    for (const status of [500, 503, 503]) expect((await order('k')).status).toBe(status);
+    expect(runs()).toBe(2);
+  });
+
+  it('takes for an answer what a `store` that throws was asked about', async () => {
+    const kit = makeKit();
+    const errors = eventsOf(kit, 'error');
+    const store = () => {
+      throw new Error('on purpose');
+    };
+    const { order, runs } = await shop(kit, { store });
+    for (let turn = 0; turn < 2; turn++) expect((await order('k')).status).toBe(201);
+    expect(runs()).toBe(1);
+    expect(errors).toMatchObject([{ room: 'idempotency', error: { message: 'on purpose' } }]);
+  });
+
+  it('sends an answer that is larger than maxBody, and refuses its repeats', async () => {
+    const kit = makeKit();
+    const unkept = eventsOf(kit, 'idempotency:unkept');
+    const { order, runs } = await shop(kit, { maxBody: 1_000 }, (_req, res) => {
+      res.write('x'.repeat(600));
+      res.end('x'.repeat(600));
+    });
+    expect((await order('k')).text).toBe('x'.repeat(1_200));
+    for (let turn = 0; turn < 2; turn++) {
+      const { status, headers, text } = await order('k');
+      expect([status, headers['retry-after']]).toEqual([409, undefined]);
+      expect(JSON.parse(text).detail).toContain('too large');
+    }
+    expect(runs()).toBe(1);
+    expect(unkept).toEqual([{ key: 'k', url: '/orders', bytes: 1_200 }]);
+  });
+
+  it('keeps an answer of exactly maxBody bytes', async () => {
+    const { order } = await shop(makeKit(), { maxBody: 5 }, (_req, res) => void res.end('12345'));
+    await order('k');
+    expect((await order('k')).text).toBe('12345');
+  });
+
+  it('keeps an answer for `retention`, and then runs anew', async () => {
+    const { order, runs } = await shop(makeKit(), { retention: '300ms' });
+    await order('k');
+    await until('it runs again', async () => (await order('k')).text.includes('"run":2'));
+    expect(runs()).toBe(2);
+  });
+});

@@ -1,0 +1,370 @@
+import { once } from 'node:events';
+import { type IncomingMessage, request, type ServerResponse } from 'node:http';
+import {
+  type ClientHttp2Session,
+  connect as connectHttp2,
+  createServer as createHttp2Server,
+} from 'node:http2';
+import type { AddressInfo } from 'node:net';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { fileURLToPath } from 'node:url';
+import { gunzipSync } from 'node:zlib';
+import compression from 'compression';
+import express, { type RequestHandler } from 'express';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { APPS, onError } from '../http/frameworks.ts';
+import { eventsOf, kitForTest } from '../support/kits.ts';
+import { until } from '../support/until.ts';
+import { type Answer, send, serve } from '../support/web.ts';
+import { gate, shop } from './shop.ts';
+
+const memory = () => kitForTest({ url: 'memory:' });
+
+type Handler = (req: IncomingMessage, res: ServerResponse, next: (error?: unknown) => void) => void;
+
+/** What is of this moment and not of the response. */
+const OF_THE_MOMENT = [
+  'date',
+  'connection',
+  'keep-alive',
+  'transfer-encoding',
+  'content-length',
+  'idempotent-replayed',
+];
+
+/** The headers by name and value, in no order. */
+function headersOf({ rawHeaders }: Answer): string[] {
+  return rawHeaders
+    .flatMap((name, at) => (at % 2 === 0 ? [`${name}: ${rawHeaders[at + 1]}`] : []))
+    .filter((line) => !OF_THE_MOMENT.includes(line.split(':', 1)[0]?.toLowerCase() ?? ''))
+    .sort();
+}
+
+const post = (address: string, headers: Readonly<Record<string, string>> = {}) =>
+  send(`${address}/`, { method: 'POST', headers: { 'Idempotency-Key': 'k', ...headers } });
+
+const RESPONSES: readonly (readonly [string, Handler])[] = [
+  ['whole', (_req, res) => void res.end('body')],
+  ['without a body', (_req, res) => void res.writeHead(201).end()],
+  [
+    'by writeHead with an object',
+    (_req, res) => void res.writeHead(202, 'Taken', { 'X-One': '1' }).end('body'),
+  ],
+  [
+    'by writeHead with a flat list',
+    (_req, res) => void res.writeHead(201, ['X-Many', 'a', 'X-Many', 'b', 'X-One', '1']).end('body'),
+  ],
+  [
+    'with headers of several lines',
+    (_req, res) => {
+      res.setHeader('Link', ['</a>; rel=next', '</b>; rel=prev']);
+      res.appendHeader('Link', '</c>; rel=up');
+      res.end('body');
+    },
+  ],
+  [
+    'in pieces',
+    (_req, res) => {
+      res.setHeader('Content-Type', 'text/plain');
+      res.write('bo');
+      setImmediate(() => res.write('d', () => res.end('y')));
+    },
+  ],
+  [
+    'in one write that completes the declared length',
+    (_req, res) => {
+      res.setHeader('Content-Length', 4);
+      res.write('body');
+      setTimeout(() => res.end(), 5);
+    },
+  ],
+  ['as a stream', (_req, res) => void Readable.from(['bo', 'dy']).pipe(res)],
+  [
+    'with trailers, which are left out of the repeat',
+    (_req, res) => {
+      res.setHeader('Trailer', 'X-Sum');
+      res.write('body');
+      res.addTrailers({ 'X-Sum': '4' });
+      res.end();
+    },
+  ],
+  ['in another encoding', (_req, res) => void res.end('Ym9keQ==', 'base64')],
+];
+
+describe.each(APPS)('a repeat on %s', (_, makeApp) => {
+  it.each(RESPONSES)('gets the same status, headers and bytes, answered %s', async (_what, handler) => {
+    const kit = memory();
+    let runs = 0;
+    const app = makeApp();
+    app.use(kit.idempotency({ scope: () => 'all' }));
+    app.use((req, res, next) => {
+      runs++;
+      handler(req, res, next);
+    });
+    const address = await serve(app);
+    const first = await post(address);
+    const second = await post(address);
+    expect([second.status, second.text, runs]).toEqual([first.status, first.text, 1]);
+    expect(second.headers['idempotent-replayed']).toBe('true');
+    expect(headersOf(second)).toEqual(headersOf(first).filter((line) => !/^Trailer/.test(line)));
+  });
+
+  it('gets the answer of the error handler, where the handler failed', async () => {
+    const kit = memory();
+    let runs = 0;
+    const app = makeApp();
+    app.use(kit.idempotency({ scope: () => 'all' }));
+    app.use(() => {
+      throw new Error(`failure ${++runs}`);
+    });
+    onError(app, (error, res) => {
+      res.statusCode = 500;
+      res.end(error.message);
+    });
+    const address = await serve(app);
+    for (let turn = 0; turn < 2; turn++) {
+      const { status, text } = await post(address);
+      expect([status, text]).toEqual([500, 'failure 1']);
+    }
+  });
+});
+
+it('works for a plain server, and lets other requests pass', async () => {
+  const idempotency = memory().idempotency({ scope: () => 'all' });
+  let runs = 0;
+  const address = await serve((req, res) => idempotency(req, res, () => void res.end(`run ${++runs}`)));
+  for (let turn = 0; turn < 2; turn++) expect((await post(address)).text).toBe('run 1');
+  expect((await send(address)).text).toBe('run 2');
+});
+
+it('under HTTP/2, runs a request once and tells its body', async () => {
+  const idempotency = memory().idempotency({ scope: () => 'all' });
+  let runs = 0;
+  const server = createHttp2Server((req, res) => {
+    const [request, response] = [req, res] as unknown as [IncomingMessage, ServerResponse];
+    const chunks: Buffer[] = [];
+    req.on('data', (chunk) => chunks.push(Buffer.from(chunk)));
+    req.on('end', () => {
+      if (req.headers['x-parse'] !== 'no') Object.assign(req, { rawBody: Buffer.concat(chunks) });
+      idempotency(request, response, (error) => {
+        if (error === undefined) res.setHeader('X-Run', String(++runs));
+        else res.statusCode = 500;
+        res.end(`run ${runs}`);
+      });
+    });
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const session = connectHttp2(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  onTestFinished(() => {
+    session.destroy();
+    server.close();
+  });
+  const ask = async (body: string, headers = {}) => {
+    const fields = { ':method': 'POST', ':path': '/', 'idempotency-key': 'k', ...headers };
+    return answerOf(session, fields, body);
+  };
+  expect(await ask('a')).toMatchObject({ status: 200, replayed: undefined, text: 'run 1', run: '1' });
+  expect(await ask('a')).toMatchObject({ status: 200, replayed: 'true', text: 'run 1', run: '1' });
+  expect(await ask('b')).toMatchObject({ status: 422 });
+  expect(await ask('b', { 'x-parse': 'no' }), 'nobody knows its body').toMatchObject({ status: 500 });
+});
+
+async function answerOf(session: ClientHttp2Session, fields: object, body: string) {
+  const stream = session.request({ ...fields });
+  stream.end(body);
+  const [headers] = await once(stream, 'response');
+  let text = '';
+  for await (const chunk of stream.setEncoding('utf8')) text += chunk;
+  return {
+    status: headers[':status'],
+    replayed: headers['idempotent-replayed'],
+    run: headers['x-run'],
+    text,
+  };
+}
+
+describe('a repeat', () => {
+  it('gets a file that was sent', async () => {
+    const file = fileURLToPath(import.meta.url);
+    const { order } = await shop(memory(), {}, (_req, res) => res.sendFile(file));
+    const first = await order('k');
+    const second = await order('k');
+    expect(first.text).toContain('gets a file that was sent');
+    expect(second.body.equals(first.body)).toBe(true);
+    expect(headersOf(second)).toEqual(headersOf(first));
+  });
+
+  it('gets no cookie of the first, and no header that is not of the handler', async () => {
+    let id = 0;
+    const above: RequestHandler = (_req, res, next) => {
+      res.set({ 'X-Request-Id': String(++id), 'X-Changed': 'above', 'X-Kept': 'above' });
+      next();
+    };
+    const { order } = await shop(memory(), { above: [above] }, (_req, res) => {
+      res.cookie('secret', 'of the first').set('X-Changed', 'below').set('Connection', 'close, X-Hop');
+      res.set('X-Hop', 'for one connection').send('body');
+    });
+    const first = await order('k');
+    expect([first.headers['set-cookie']?.length, first.headers['x-hop']]).toEqual([1, 'for one connection']);
+    const { headers } = await order('k');
+    expect(headers).toMatchObject({ 'x-request-id': '2', 'x-changed': 'below', 'x-kept': 'above' });
+    expect([headers['set-cookie'], headers['x-hop']]).toEqual([undefined, undefined]);
+  });
+
+  it.each([['above'], ['below']] as const)('gets what a compression %s makes of it', async (place) => {
+    const text = 'tea '.repeat(1_000);
+    const { order } = await shop(memory(), { [place]: [compression()] }, (_req, res) => void res.send(text));
+    for (let turn = 0; turn < 2; turn++) {
+      const { headers, body } = await order('k', { headers: { 'Accept-Encoding': 'gzip' } });
+      expect([headers['content-encoding'], gunzipSync(body).toString()]).toEqual(['gzip', text]);
+      expect(headers['idempotent-replayed']).toBe(turn === 0 ? undefined : 'true');
+    }
+  });
+
+  it('is answered with kit.session and kit.lock stacked, whatever their order', async () => {
+    const kit = memory();
+    const once = [kit.session(), kit.lock({ key: () => 'shop' }), kit.idempotency({ scope: () => 'all' })];
+    for (const [turn, order] of [once, [...once].reverse()].entries()) {
+      let runs = 0;
+      const app = express().use(...order);
+      app.post('/', (req, res) => {
+        Object.assign(req.session, { runs: ++runs });
+        res.send(`run ${runs}`);
+      });
+      const address = await serve(app);
+      const key = { 'Idempotency-Key': `k${turn}` };
+      const first = await post(address, key);
+      expect([first.status, first.text, first.headers['set-cookie']?.length]).toEqual([200, 'run 1', 1]);
+      const second = await post(address, key);
+      expect([second.status, second.text, second.headers['set-cookie']]).toEqual([200, 'run 1', undefined]);
+      await using lock = await kit.locks.tryAcquire('shop');
+      expect(lock, 'a repeat leaves no lock behind').not.toBeNull();
+    }
+  });
+
+  it('is answered once where the middleware is mounted twice', async () => {
+    const kit = memory();
+    const { order, runs } = await shop(kit, { below: [kit.idempotency({ scope: () => 'everybody' })] });
+    expect((await order('k')).status).toBe(201);
+    expect([(await order('k')).status, runs()]).toEqual([201, 1]);
+  });
+
+  it('of an answer that streamed gets what came after its head as well', async () => {
+    const { opened, open } = gate();
+    const { order, address } = await shop(memory(), {}, async (_req, res) => {
+      res.write('first,');
+      await opened;
+      res.end('last');
+    });
+    const client = request(`${address}/orders`, {
+      method: 'POST',
+      headers: { 'Idempotency-Key': 'k', 'Content-Type': 'application/json' },
+    }).end('{"item":"tea"}');
+    const [response] = (await once(client, 'response')) as [IncomingMessage];
+    expect(String((await once(response, 'data'))[0])).toBe('first,');
+    expect((await order('k')).status, 'it still runs').toBe(409);
+    open();
+    await once(response.resume(), 'end');
+    expect((await order('k')).text).toBe('first,last');
+  });
+});
+
+describe('a handler', () => {
+  it('whose client has gone is heard to its end, and its answer kept', async () => {
+    const { opened, open } = gate();
+    const begun = gate();
+    const closed = gate();
+    const { order, runs, address } = await shop(memory(), { lease: '200ms' }, async (_req, res) => {
+      res.on('close', closed.open);
+      begun.open();
+      await opened;
+      res.status(201).send('for nobody');
+    });
+    const client = request(`${address}/orders`, {
+      method: 'POST',
+      headers: { 'Idempotency-Key': 'k', 'Content-Type': 'application/json' },
+    }).on('error', () => undefined);
+    client.end('{"item":"tea"}');
+    await begun.opened;
+    client.destroy();
+    await closed.opened;
+    const goneAt = performance.now();
+    await until('more than a lease has passed', async () => {
+      expect((await order('k')).status).toBe(409);
+      return performance.now() - goneAt > 500;
+    });
+    open();
+    await until('it is answered', async () => (await order('k')).status === 201);
+    const { text, headers } = await order('k');
+    expect([text, headers['idempotent-replayed'], runs()]).toEqual(['for nobody', 'true', 1]);
+  });
+
+  it.each<[string, RequestHandler]>([
+    ['destroys its response', (_req, res) => void res.destroy()],
+    [
+      'destroys its response with the head sent',
+      (_req, res) => {
+        res.write('begun');
+        setImmediate(() => res.destroy());
+      },
+    ],
+    [
+      'streams from what fails',
+      async (_req, res) => {
+        const source = Readable.from(
+          (async function* () {
+            yield 'begun';
+            throw new Error('on purpose');
+          })(),
+        );
+        await pipeline(source, res).catch(() => undefined);
+      },
+    ],
+  ])('that %s leaves its key to its lease: then a retry runs as the second', async (_, breaks) => {
+    const kit = memory();
+    const recovered = eventsOf(kit, 'idempotency:recovered');
+    const { order, runs } = await shop(kit, { lease: '300ms' }, (req, res, next) =>
+      req.idempotency?.attempt === 1 ? breaks(req, res, next) : void res.json(req.idempotency),
+    );
+    await expect(order('k')).rejects.toThrow(/aborted|hang up|ECONNRESET/);
+    expect((await order('k')).status, 'it may still be at work').toBe(409);
+    await until('a retry runs', async () => (await order('k')).text === '{"key":"k","attempt":2}');
+    expect([runs(), recovered]).toEqual([2, [{ key: 'k', attempt: 2 }]]);
+  });
+
+  it('that never answers is given up after maxRun and the lease', async () => {
+    const { order, runs } = await shop(memory(), { lease: '200ms', maxRun: '400ms' }, (req, res) => {
+      if (req.idempotency?.attempt === 2) res.send('second');
+    });
+    const beganAt = performance.now();
+    void order('k').catch(() => undefined);
+    await until('it runs', () => runs() === 1);
+    await until('a retry runs', async () => (await order('k')).text === 'second');
+    expect(performance.now() - beganAt).toBeGreaterThan(400);
+  });
+
+  it('that answers late, with nobody else at it, is kept all the same', async () => {
+    const { opened, open } = gate();
+    const options = { lease: '100ms', maxRun: '100ms' } as const;
+    const { order, runs } = await shop(memory(), options, async (_req, res) => {
+      await opened;
+      res.send('late');
+    });
+    const first = order('k');
+    await until('its lease has ended', () => runs() === 1);
+    await new Promise((resolve) => setTimeout(resolve, 400));
+    open();
+    expect((await first).text).toBe('late');
+    expect([(await order('k')).headers['idempotent-replayed'], runs()]).toEqual(['true', 1]);
+  });
+
+  it('that goes on after its end does no harm', async () => {
+    const { order, runs } = await shop(memory(), {}, (_req, res, next) => {
+      res.send('body');
+      next();
+    });
+    for (let turn = 0; turn < 2; turn++) expect((await order('k')).text).toBe('body');
+    expect(runs()).toBe(1);
+  });
+});

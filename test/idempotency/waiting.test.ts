@@ -1,0 +1,170 @@
+import { request } from 'node:http';
+import { expect, it, onTestFinished } from 'vitest';
+import type { KitOptions } from '../../src/index.ts';
+import { describeWithServers } from '../support/context.ts';
+import { eventsOf, kitForTest, testPrefix } from '../support/kits.ts';
+import { withPlainClient } from '../support/plain-client.ts';
+import { startRedis } from '../support/servers.ts';
+import { onEveryStore } from '../support/stores.ts';
+import { until } from '../support/until.ts';
+import { countCommands } from '../support/wire.ts';
+import { gated, shop } from './shop.ts';
+
+const WAIT = { inFlight: 'wait' } as const;
+
+onEveryStore('a repeat that waits', (makeKit) => {
+  it('gets the answer of the first when that is there', async () => {
+    const { handler, open, begun } = gated();
+    const { order, runs } = await shop(makeKit(), WAIT, handler);
+    const first = order('k');
+    await begun;
+    let settled = 0;
+    const repeats = Array.from({ length: 5 }, () => order('k').finally(() => settled++));
+    expect(settled).toBe(0);
+    open();
+    expect((await first).headers['idempotent-replayed']).toBeUndefined();
+    for (const repeat of await Promise.all(repeats)) {
+      expect([repeat.status, repeat.headers['idempotent-replayed']]).toEqual([201, 'true']);
+    }
+    expect(runs()).toBe(1);
+  });
+
+  it('waits longer than a lease for a first that takes so long', async () => {
+    const { handler, open, begun } = gated();
+    const { order, runs } = await shop(makeKit(), { ...WAIT, lease: '200ms' }, handler);
+    const first = order('k');
+    await begun;
+    let isSettled = false;
+    const repeat = order('k').finally(() => {
+      isSettled = true;
+    });
+    await new Promise((resolve) => setTimeout(resolve, 700));
+    expect(isSettled).toBe(false);
+    open();
+    expect([(await first).status, (await repeat).headers['idempotent-replayed'], runs()]).toEqual([
+      201,
+      'true',
+      1,
+    ]);
+  });
+
+  it('runs itself when the first was given up, or its answer is none', async () => {
+    const { order, runs } = await shop(makeKit(), { ...WAIT, lease: '300ms' }, (req, res) => {
+      const { attempt } = req.idempotency ?? {};
+      if (attempt === 1) setTimeout(() => res.destroy(), 50);
+      else if (attempt === 2) setTimeout(() => res.status(503).end(), 50);
+      else res.json({ attempt });
+    });
+    const first = order('k').catch(() => 'broken off');
+    await until('it runs', () => runs() === 1);
+    const answers = await Promise.all([order('k'), order('k')]);
+    expect(await first).toBe('broken off');
+    expect(answers.map(({ status }) => status).sort()).toEqual([200, 503]);
+    expect(runs()).toBe(3);
+  });
+
+  it('is let go when the kit is closed', async () => {
+    const kit = makeKit();
+    const { handler, begun } = gated();
+    const { order } = await shop(kit, { ...WAIT, lease: '1h' }, handler);
+    void order('k').catch(() => undefined);
+    await begun;
+    const repeat = order('k');
+    // Nothing tells that it waits; were it too early, it would be refused just the same.
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    await kit.close({ timeout: '100ms' });
+    expect((await repeat).status).toBe(503);
+  });
+
+  it('is refused once the kit closes, which waits for the first and its record', async () => {
+    const kit = makeKit();
+    const { handler, open, begun } = gated();
+    const { order } = await shop(kit, WAIT, handler);
+    const errors = eventsOf(kit, 'error');
+    const first = order('k');
+    await begun;
+    let isClosed = false;
+    const closed = kit.close({ timeout: '20s' }).then(() => {
+      isClosed = true;
+    });
+    expect((await order('k')).status).toBe(503);
+    expect((await order('another')).status).toBe(503);
+    expect(isClosed).toBe(false);
+    open();
+    expect((await first).status).toBe(201);
+    await closed;
+    expect(errors).toMatchObject([{ error: { code: 'ERR_REDIS_KIT_CLOSED' } }]);
+  });
+
+  it('whose client leaves does not run when its turn comes', async () => {
+    const { handler, begun } = gated();
+    const kit = makeKit();
+    const { order, runs, address } = await shop(kit, { ...WAIT, lease: '400ms', maxRun: '100ms' }, handler);
+    void order('k').catch(() => undefined);
+    await begun;
+    const headers = { 'Idempotency-Key': 'k', 'Content-Type': 'application/json' };
+    const client = request(`${address}/orders`, { method: 'POST', headers }).on('error', () => undefined);
+    client.end('{"item":"tea"}');
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    client.destroy();
+    await new Promise((resolve) => setTimeout(resolve, 700));
+    expect(runs()).toBe(1);
+  });
+});
+
+describeWithServers('a repeat that waits in another process', () => {
+  async function startTwo(options: KitOptions = {}) {
+    const server = await startRedis();
+    onTestFinished(() => server.stop());
+    const prefix = testPrefix();
+    const make = () => kitForTest({ url: server.url, prefix, commandTimeout: '5s', ...options });
+    return { server, kits: [make(), make()] as const };
+  }
+
+  it('asks twice, however long it waits: it is told of the end', async () => {
+    const { server, kits } = await startTwo();
+    const { handler, open, begun } = gated();
+    const there = await shop(kits[0], { ...WAIT, lease: '1h' }, handler);
+    const here = await shop(kits[1], { ...WAIT, lease: '1h' });
+    // Acquaints the server with the scripts, and the listening connections with their channel.
+    await here.order('warm-up');
+    await here.order('warm-up');
+    await withPlainClient(server.url, (client) =>
+      until('both listen', async () => {
+        const [channel = ''] = await client.pubSubChannels('t-*');
+        return (await client.pubSubNumSub([channel]))[channel] === 2;
+      }),
+    );
+    const first = there.order('k');
+    await begun;
+    const commands = await countCommands(server.url, async () => {
+      const repeat = here.order('k');
+      await new Promise((resolve) => setTimeout(resolve, 1_000));
+      open();
+      const openedAt = performance.now();
+      expect((await repeat).headers['idempotent-replayed']).toBe('true');
+      expect(performance.now() - openedAt).toBeLessThan(900);
+      await first;
+    });
+    expect(commands.map(([name]) => name)).toEqual(['EVALSHA', 'EVALSHA', 'EVALSHA']);
+    expect(here.runs()).toBe(1);
+  });
+
+  it('finds the answer although it cannot be told', async () => {
+    const { server, kits } = await startTwo();
+    await withPlainClient(server.url, (client) =>
+      client.sendCommand(['ACL', 'SETUSER', 'default', 'resetchannels']),
+    );
+    const { handler, open, begun } = gated();
+    const errors = eventsOf(kits[1], 'error');
+    const there = await shop(kits[0], WAIT, handler);
+    const here = await shop(kits[1], WAIT);
+    const first = there.order('k');
+    await begun;
+    const repeat = here.order('k');
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    open();
+    expect([(await first).status, (await repeat).headers['idempotent-replayed']]).toEqual([201, 'true']);
+    expect(errors.filter(({ room }) => room === 'idempotency')).toEqual([]);
+  });
+});

@@ -1,0 +1,95 @@
+import { beforeEach, expect, it, onTestFinished } from 'vitest';
+import { describeWithServers } from '../support/context.ts';
+import { kitForTest } from '../support/kits.ts';
+import { withPlainClient } from '../support/plain-client.ts';
+import { type RedisServer, startRedis } from '../support/servers.ts';
+import { until } from '../support/until.ts';
+import { countCommands } from '../support/wire.ts';
+import { gated, numbered, type ShopOptions, shop } from './shop.ts';
+
+let server: RedisServer;
+
+beforeEach(async () => {
+  server = await startRedis();
+  onTestFinished(() => server.stop());
+});
+
+async function start(options: ShopOptions = {}, handler = numbered()) {
+  const kit = kitForTest({ url: server.url, commandTimeout: '5s' });
+  const made = await shop(kit, options, (req, res, next) => {
+    if (req.idempotency?.key !== 'not-final') return handler(req, res, next);
+    return void res.status(503).end();
+  });
+  // Acquaints the server with the scripts.
+  await made.order('not-final');
+  return made;
+}
+
+/** The commands that reach the server while the work is done, without the digests of scripts. */
+async function commandsOf(work: () => unknown): Promise<readonly string[]> {
+  return (await countCommands(server.url, work)).map(([name]) => name);
+}
+
+describeWithServers('a request with a key', () => {
+  it('costs two commands when it runs, one when it is repeated or refused, and none without a key', async () => {
+    const { order } = await start();
+    await order('first');
+    expect(await commandsOf(() => order('k'))).toEqual(['EVALSHA', 'EVALSHA']);
+    expect(await commandsOf(() => order('k'))).toEqual(['EVALSHA']);
+    expect(await commandsOf(() => order('k', { body: '{"other":1}' }))).toEqual(['EVALSHA']);
+    expect(await commandsOf(() => order('not-final'))).toEqual(['EVALSHA', 'EVALSHA']);
+    expect(await commandsOf(() => order(undefined))).toEqual([]);
+    expect(await commandsOf(() => order('"malformed'))).toEqual([]);
+    expect(await commandsOf(() => order('k', { method: 'PUT' }))).toEqual([]);
+  });
+
+  it('costs one command when it is refused since the first still runs', async () => {
+    const { handler, open, begun } = gated();
+    const { order } = await start({ lease: '1h' }, handler);
+    const first = order('k');
+    await begun;
+    expect(await commandsOf(() => order('k'))).toEqual(['EVALSHA']);
+    open();
+    await first;
+  });
+
+  it('costs one command more for each third of the lease that it runs', async () => {
+    const { handler, open, begun } = gated();
+    const { order } = await start({ lease: '600ms' }, handler);
+    const first = order('k');
+    await begun;
+    const commands = await commandsOf(() => new Promise((resolve) => setTimeout(resolve, 1_100)));
+    expect(commands.length).toBeGreaterThanOrEqual(3);
+    expect(commands.length).toBeLessThanOrEqual(6);
+    open();
+    await first;
+    expect(await commandsOf(() => new Promise((resolve) => setTimeout(resolve, 500)))).toEqual([]);
+  });
+
+  it('leaves keys that have a TTL, whatever became of it', async () => {
+    const { handler, begun } = gated();
+    const { order } = await start({ maxBody: 10 }, async (req, res, next) => {
+      if (req.idempotency?.key === 'running') return handler(req, res, next);
+      return void res.send('x'.repeat(req.idempotency?.key === 'large' ? 11 : 10));
+    });
+    void order('running').catch(() => undefined);
+    await begun;
+    for (const key of ['kept', 'large', 'not-final']) await order(key);
+    await withPlainClient(server.url, async (client) => {
+      const keys = await client.keys('*');
+      expect(keys).toHaveLength(4);
+      for (const key of keys) {
+        expect(key).toMatch(/^t-\w+:idempotency:\{\*[\w-]{43}\}$/);
+        expect(await client.pTTL(key), key).toBeGreaterThan(80_000_000);
+      }
+    });
+  });
+
+  it('listens to nothing unless it waits', async () => {
+    const channels = () => withPlainClient(server.url, (client) => client.pubSubChannels('*'));
+    await (await start()).order('k');
+    expect(await channels()).toEqual([]);
+    await start({ inFlight: 'wait' });
+    await until('it listens', async () => (await channels()).length === 1);
+  });
+});
