@@ -1,7 +1,7 @@
-import { performance } from 'node:perf_hooks';
-import { asError, ConnectionError, closedError, StoreError } from '../base/errors.ts';
+import { asError, StoreError } from '../base/errors.ts';
 import type { Keys, LockKeys } from '../base/keys.ts';
 import { freshToken } from '../base/token.ts';
+import { type Answer, askInTurn } from '../engine/ask-in-turn.ts';
 import type { Budget } from '../engine/budget.ts';
 import { mayHaveRun } from '../engine/insist.ts';
 import type { Turn } from '../engine/turns.ts';
@@ -35,20 +35,14 @@ export interface Refusal {
   readonly expiresInMs: number | null;
 }
 
-/** How soon a lock that cannot be read, or a Redis that failed, is asked again. */
-const ASK_AGAIN_MS = 500;
-
 /** One key is asked for, until it is granted or it is time to give up. */
 export class Asking {
-  /** Whether it was not granted at once. */
-  hasWaited = false;
   readonly #id: string;
   readonly #wanted: Wanted;
   readonly #deps: LockDeps;
   readonly #keys: LockKeys;
   readonly #ask: LockReleaseArgs;
   readonly #turn: Turn | undefined;
-  readonly #deadline: number;
   /** Whether Redis may have a grant of ours, or a place in the line. */
   #isKnown = false;
 
@@ -62,12 +56,18 @@ export class Asking {
     this.#turn = wanted.waitMs > 0 ? turns.wait(token) : undefined;
     const { process, channels } = turns;
     this.#ask = { token, waitMs: wanted.waitMs, process, channels, isFair: wanted.isFair };
-    this.#deadline = performance.now() + wanted.waitMs;
   }
 
-  async result(): Promise<Lease | Refusal> {
+  async result(): Promise<{ readonly lease: Lease; readonly hasWaited: boolean } | Refusal> {
+    const { closing, reporter } = this.#deps;
+    const { waitMs, signal } = this.#wanted;
+    const failed = (error: unknown) => void reporter.failure('lock', asError(error));
+    const patience = { waitMs, turn: this.#turn, signal, closing, failed };
     try {
-      return await this.#untilGranted();
+      const { granted: lease, leftMs, hasWaited } = await askInTurn(() => this.#askOnce(), patience);
+      if (lease !== undefined) return { lease, hasWaited };
+      this.#leave();
+      return { key: this.#id, expiresInMs: leftMs < 0 ? null : leftMs };
     } catch (error) {
       this.#leave();
       throw error;
@@ -76,35 +76,10 @@ export class Asking {
     }
   }
 
-  async #untilGranted(): Promise<Lease | Refusal> {
-    const { closing, reporter } = this.#deps;
-    const { signal } = this.#wanted;
-    for (;;) {
-      let failure: unknown;
-      let leftMs = -1;
-      try {
-        const grantedAt = thisMoment();
-        const reply = await this.#send();
-        const lease = reply.granted ? await this.#leaseOf(reply.fence, grantedAt) : undefined;
-        if (lease !== undefined) return lease;
-        leftMs = reply.leftMs;
-      } catch (error) {
-        // The first question says how things stand; who waits already outlives a short trouble.
-        if (!this.hasWaited || !mayPass(error)) throw error;
-        reporter.failure('lock', asError(error));
-        failure = error;
-      }
-      const waitMs = this.#deadline - performance.now();
-      if (this.#turn === undefined || waitMs <= 0) {
-        if (failure !== undefined) throw failure;
-        this.#leave();
-        return { key: this.#id, expiresInMs: leftMs < 0 ? null : leftMs };
-      }
-      this.hasWaited = true;
-      await this.#turn.pause(Math.min(leftMs < 0 ? ASK_AGAIN_MS : leftMs, waitMs), signal);
-      if (closing.aborted) throw closedError();
-      if (signal?.aborted === true) throw signal.reason;
-    }
+  async #askOnce(): Promise<Answer<Lease>> {
+    const grantedAt = thisMoment();
+    const { granted, fence, leftMs } = await this.#send();
+    return { granted: granted ? await this.#leaseOf(fence, grantedAt) : undefined, leftMs };
   }
 
   async #send(): Promise<LockAcquireReply> {
@@ -137,10 +112,6 @@ export class Asking {
     if (!this.#isKnown) return;
     void undo(this.#deps, this.#keys, this.#ask, this.#wanted.leaseMs);
   }
-}
-
-function mayPass(error: unknown): boolean {
-  return error instanceof ConnectionError || mayHaveRun(error);
 }
 
 /** Taken for held: an unreadable lock may be somebody's. */

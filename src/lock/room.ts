@@ -3,7 +3,7 @@ import { describe } from '../base/check.ts';
 import { ConfigError, closedError, LockLostError } from '../base/errors.ts';
 import { Asking, type LockDeps, type Refusal, type Wanted } from './asking.ts';
 import { Handle } from './handle.ts';
-import { Lease } from './lease.ts';
+import type { Lease } from './lease.ts';
 import { checkReentry, underLock } from './scope.ts';
 
 export type Attempt = { readonly handle: Handle } | { readonly refusal: Refusal };
@@ -29,11 +29,10 @@ export class LockRoom {
       for (const id of sorted) {
         wanted.signal?.throwIfAborted();
         const waitMs = Math.max(0, Math.ceil(wanted.waitMs - (performance.now() - beganAt)));
-        const asking = new Asking(id, { ...wanted, waitMs }, this.#deps);
-        const result = await asking.result();
-        if (!(result instanceof Lease)) return await this.#refuse(sorted, leases, result);
-        hasWaited ||= asking.hasWaited;
-        leases.push(result);
+        const result = await new Asking(id, { ...wanted, waitMs }, this.#deps).result();
+        if ('key' in result) return await this.#refuse(sorted, leases, result);
+        hasWaited ||= result.hasWaited;
+        leases.push(result.lease);
       }
     } catch (error) {
       await giveBack(leases);
