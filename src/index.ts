@@ -27,6 +27,7 @@ export type {
   WarmOptions,
   WarmResult,
 } from './cache/index.ts';
+export type { ConcurrencyOnError, ConcurrencyOptions, ConcurrencyRefusal } from './concurrency/index.ts';
 export type { BorrowedClient } from './connection/borrowed-client.ts';
 export type { ClusterNode, ClusterOptions, ConnectionOptions } from './connection/options.ts';
 export type { Middleware, Next, Req, Res } from './http/middleware.ts';

@@ -25,6 +25,7 @@ import {
   type WarmResult,
   warmUp,
 } from './cache/index.ts';
+import { type ConcurrencyOptions, concurrencyMiddleware } from './concurrency/index.ts';
 import { connect } from './connection/connect.ts';
 import type { Connection } from './connection/connection.ts';
 import { type BudgetOf, requestBudgets } from './engine/budget.ts';
@@ -123,6 +124,8 @@ export interface RedisKit<Client = DefaultClient> {
   ): Middleware;
   /** The same locks without HTTP. */
   readonly locks: Locks;
+  /** Lets so many requests per key run at once, in all processes; the others wait, or are refused with 429. */
+  concurrency<Request extends IncomingMessage = Req>(options: ConcurrencyOptions<Request>): Middleware;
   /** Runs a request once per Idempotency-Key, and answers its repeats as the first; sets `req.idempotency`. */
   idempotency<Request extends IncomingMessage = Req>(options?: IdempotencyOptions<Request>): Middleware;
 }
@@ -134,6 +137,7 @@ interface Shared {
   close(timeoutMs: number): Promise<void>;
   readonly engine: Engine;
   readonly standIn: Engine;
+  readonly standInTurns: Turns;
   readonly listening: Listening;
   readonly reporter: Reporter;
   readonly budgetOf: BudgetOf;
@@ -156,16 +160,19 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
   const events = new Events<KitEvents>(logger);
   const closing = new AbortController();
   const work = new OpenWork();
+  const channels = settings.keys.callChannels();
+  const standInMemory = new MemoryKeyspace(systemClock);
   const common = {
     reporter: new Reporter(events, logger),
-    standIn: memoryEngine(new MemoryKeyspace(systemClock), systemClock),
+    standIn: memoryEngine(standInMemory, systemClock),
+    standInTurns: new Turns(standInMemory, channels, closing.signal),
     budgetOf: requestBudgets(commandTimeoutMs),
     policies: settings.cachePolicies,
     closing: closing.signal,
     work,
   };
   const store = settings.connection.kind === 'memory' ? memoryStore() : redisStore(settings.connection);
-  const turns = new Turns(store.listening, settings.keys.callChannels(), closing.signal);
+  const turns = new Turns(store.listening, channels, closing.signal);
 
   function memoryStore() {
     let isClosed = false;
@@ -275,6 +282,7 @@ function kitOf<Client>(keys: Keys, shared: Shared, isRoot: boolean): RedisKit<Cl
       warmUp(entries, options, new RememberedValues(valuesDeps()), valuesDeps()),
     lock: (options: LockOptions<never>, handler?: LockHandler<never, never>) =>
       lockMiddleware(options, deps, handler),
+    concurrency: (options: ConcurrencyOptions<never>) => concurrencyMiddleware(options, deps),
     idempotency: (options: IdempotencyOptions<never> = {}) => idempotencyMiddleware(options, deps),
   });
 }

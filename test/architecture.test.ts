@@ -18,7 +18,7 @@ const FLOORS = [
   'index',
 ] as const;
 
-const ROOMS = ['rate-limit', 'session', 'cache', 'lock', 'idempotency'] as const;
+const ROOMS = ['rate-limit', 'session', 'cache', 'lock', 'idempotency', 'concurrency'] as const;
 
 interface Import {
   readonly from: string;

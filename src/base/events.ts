@@ -67,6 +67,12 @@ export interface KitEvents {
   'idempotency:lost': { readonly key: string; readonly attempt: number };
   /** An answer was larger than `maxBody`, so requests with this key are refused from now on. */
   'idempotency:unkept': { readonly key: string; readonly url: string; readonly bytes: number };
+  /** A request was refused, since so many with its key were running. */
+  'concurrency:refused': { readonly key: string; readonly limit: number; readonly running: number };
+  /** A request got its slot, but not at once. */
+  'concurrency:waited': { readonly key: string; readonly waitedMs: number };
+  /** This process counts for itself, since Redis could not be asked. Once per outage. */
+  'concurrency:degraded': { readonly error: Error };
   /** Something went wrong that the room's failure policy covered. Told once a while, not once a request. */
   error: { readonly room: string; readonly error: Error };
 }
@@ -154,6 +160,9 @@ const EVENT_NAMES: Readonly<Record<keyof KitEvents, true>> = {
   'idempotency:refused': true,
   'idempotency:lost': true,
   'idempotency:unkept': true,
+  'concurrency:refused': true,
+  'concurrency:waited': true,
+  'concurrency:degraded': true,
   error: true,
 };
 

@@ -3,7 +3,7 @@ import { describe } from './check.ts';
 import { ConfigError } from './errors.ts';
 
 /** The rooms that keep something in Redis; the second part of every key. */
-export type Room = 'rate' | 'session' | 'cache' | 'lock' | 'idempotency';
+export type Room = 'rate' | 'session' | 'cache' | 'lock' | 'idempotency' | 'concurrency';
 
 /** All keys of a room that begin and end so; for administration only, since finding them means a SCAN. */
 export interface KeyPattern {
@@ -120,6 +120,16 @@ export class Keys {
     return { lock, line: `${lock}:line`, fence: `${lock}:fence` };
   }
 
+  /** The keys of a concurrency limit: who has a slot, and who waits for one. */
+  concurrency(id: string, name: string | undefined): ConcurrencyKeys {
+    const slots = this.#key(
+      'concurrency',
+      encodeId(id),
+      name === undefined ? 'slots' : `slots:${encodeId(name)}`,
+    );
+    return { slots, line: `${slots}:line` };
+  }
+
   /** What the channels begin with on which processes are called; the name of the process follows. */
   callChannels(): string {
     return `${this.prefix}:calls:`;
@@ -148,6 +158,11 @@ export interface CacheKeys {
   variant(id: string): string;
 }
 
+export interface ConcurrencyKeys {
+  readonly slots: string;
+  readonly line: string;
+}
+
 export interface LockKeys {
   readonly lock: string;
   readonly line: string;
@@ -167,7 +182,7 @@ function checkPrefix(what: string, prefix: unknown): void {
 
 /** The room that a key belongs to. Keys that another library spells are sessions. */
 export function roomOf(key: string): Room {
-  return (/:(rate|session|cache|lock|idempotency):\{/.exec(key)?.[1] ?? 'session') as Room;
+  return (/:(rate|session|cache|lock|idempotency|concurrency):\{/.exec(key)?.[1] ?? 'session') as Room;
 }
 
 /**

@@ -31,8 +31,8 @@ export function memberOf({ token, process, waitMs }: Waiter): string {
 
 /**
  * Defines `line_open(key)`, `line_join(key, member)`, `line_leave(key, member)`, `line_drop(key, process)`,
- * `line_first(key)`, which takes the first who still waits out and answers it, and `line_call(key, waiter)`, which calls
- * it. Channels begin with `CHANNELS`.
+ * `line_prune(key)`, which takes those out of its beginning who gave up, `line_first(key)`, which takes the first who
+ * still waits out and answers it, and `line_call(key, waiter)`, which calls it. Channels begin with `CHANNELS`.
  */
 export const WAITING_LINE_LUA: string = `
 local function line_parse(member)
@@ -53,14 +53,20 @@ end
 
 local function line_leave(key, member) redis.call('ZREM', key, member) end
 
-local function line_first(key)
+local function line_prune(key)
   while true do
     local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
     if not first[1] then return nil end
-    redis.call('ZREM', key, first[1])
     local waiter = line_parse(first[1])
     if waiter and math.floor(first[2] / 1000) + waiter.wait > now then return waiter end
+    redis.call('ZREM', key, first[1])
   end
+end
+
+local function line_first(key)
+  local waiter = line_prune(key)
+  if waiter then redis.call('ZREM', key, waiter.member) end
+  return waiter
 end
 
 local function line_tell(word, waiter)
@@ -111,8 +117,8 @@ export class WaitingLine {
   }
 
   join(member: string): void {
+    if (this.has(member)) return;
     const entries = this.#entries();
-    if (entries.some(([, each]) => each === member)) return;
     const score = Math.max((entries.at(-1)?.[0] ?? 0) + 1, this.#now * 1_000);
     const ttl = Math.max(this.#memory.ttl(this.#key) ?? 0, (parse(member)?.waitMs ?? 0) + GRACE_MS);
     this.#memory.set(this.#key, packSortedSet([...entries, [score, member]]), ttl);
@@ -126,14 +132,30 @@ export class WaitingLine {
     else this.#memory.rewrite(this.#key, packSortedSet(left));
   }
 
-  /** Takes the first who still waits out. */
-  first(): Waiter | undefined {
+  has(member: string): boolean {
+    return this.#entries().some(([, each]) => each === member);
+  }
+
+  /** How many are in it, with those who may have given up. */
+  get size(): number {
+    return this.#entries().length;
+  }
+
+  /** Takes those out of its beginning who gave up; answers with the first who has not. */
+  prune(): Waiter | undefined {
     for (const [score, member] of this.#entries()) {
-      this.leave(member);
       const waiter = parse(member);
       if (waiter !== undefined && Math.floor(score / 1_000) + waiter.waitMs > this.#now) return waiter;
+      this.leave(member);
     }
     return undefined;
+  }
+
+  /** Takes the first who still waits out. */
+  first(): Waiter | undefined {
+    const waiter = this.prune();
+    if (waiter !== undefined) this.leave(memberOf(waiter));
+    return waiter;
   }
 
   /** How many still wait. */

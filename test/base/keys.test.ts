@@ -19,6 +19,11 @@ describe('keys', () => {
       fence: 'shop:lock:{order%3a7}:fence',
     });
     expect(keys.callChannels()).toBe('shop:calls:');
+    expect(keys.concurrency('ann', undefined)).toEqual({
+      slots: 'shop:concurrency:{ann}:slots',
+      line: 'shop:concurrency:{ann}:slots:line',
+    });
+    expect(keys.concurrency('ann', 'up:loads').slots).toBe('shop:concurrency:{ann}:slots:up%3aloads');
     expect(keys.namespace('tenant-7').lock('x').lock).toBe('shop:tenant-7:lock:{x}');
     expect(keys.idempotency('ann', 'k')).toMatch(/^shop:idempotency:\{\*[\w-]{43}\}$/);
     expect(keys.idempotencyChannel()).toBe('shop:idempotency:{shop}:ended');
@@ -44,6 +49,7 @@ describe('keys', () => {
         expect(roomOf(keys.session(id))).toBe('session');
         expect(roomOf(keys.lock(id).fence)).toBe('lock');
         expect(roomOf(keys.idempotency(id, id))).toBe('idempotency');
+        expect(roomOf(keys.concurrency(id, id).line)).toBe('concurrency');
       }),
     );
   });

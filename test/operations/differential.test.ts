@@ -5,6 +5,9 @@ import { cacheFillEnd, cacheFillRenew } from '../../src/operations/cache-fill.ts
 import { cacheRead } from '../../src/operations/cache-read.ts';
 import { cachePurge, cacheVersions } from '../../src/operations/cache-versions.ts';
 import { cacheWrite } from '../../src/operations/cache-write.ts';
+import { concurrencyAcquire } from '../../src/operations/concurrency-acquire.ts';
+import { concurrencyRelease } from '../../src/operations/concurrency-release.ts';
+import { concurrencyRenew } from '../../src/operations/concurrency-renew.ts';
 import { fixedWindow } from '../../src/operations/fixed-window.ts';
 import { idempotencyBegin } from '../../src/operations/idempotency-begin.ts';
 import { idempotencyComplete } from '../../src/operations/idempotency-complete.ts';
@@ -413,6 +416,44 @@ describe('script and twin give the same replies and keep the same bytes', () => 
       fc.oneof(
         { weight: 6, arbitrary: fc.oneof(begin, begin, renew, complete, discard, turnClock) },
         spoil(key),
+      ),
+      200,
+    );
+  });
+
+  it('for concurrency limits', async () => {
+    const keys = (world: World) => {
+      const { slots, line } = world.keys.concurrency('id', undefined);
+      return [slots, line];
+    };
+    const token = fc.constantFrom('ann', 'bob', 'eve', 'joe');
+    const lease = fc.constantFrom(100 * S, 1_000 * S);
+    const asked = fc.record({
+      token,
+      waitMs: fc.constantFrom(0, 100 * S, 1_000 * S),
+      process: fc.constantFrom('P1', 'P2'),
+      channels: fc.constant('t-calls:'),
+      limit: fc.integer({ min: 1, max: 3 }),
+    });
+    const acquire = fc.tuple(asked, lease, fc.integer({ min: 1, max: 3 })).map(
+      ([ask, ms, maxQueue]): Step =>
+        async (world) =>
+          void (await world.compare(concurrencyAcquire, keys(world), { ...ask, lease: ms, maxQueue })),
+    );
+    const renew = fc.tuple(token, lease).map(
+      ([owner, ms]): Step =>
+        async (world) =>
+          void (await world.compare(concurrencyRenew, keys(world), { token: owner, lease: ms })),
+    );
+    const release = asked.map(
+      (ask): Step =>
+        async (world) =>
+          void (await world.compare(concurrencyRelease, keys(world), ask)),
+    );
+    await check(
+      fc.oneof(
+        { weight: 6, arbitrary: fc.oneof(acquire, acquire, renew, release, turnClock) },
+        spoil(keys, false),
       ),
       200,
     );

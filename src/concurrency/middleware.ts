@@ -1,0 +1,123 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { performance } from 'node:perf_hooks';
+import { asError, RedisKitError } from '../base/errors.ts';
+import type { BudgetOf } from '../engine/budget.ts';
+import { beforeEnd } from '../http/before-end.ts';
+import { closingOf, whenAbandoned } from '../http/closing.ts';
+import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
+import { type Outcome, settle } from '../http/outcome.ts';
+import { sendProblem, sendUnavailable } from '../http/problem.ts';
+import { reentryOf } from '../http/reentry.ts';
+import { type ConcurrencyOptions, type ConcurrencyRefusal, resolveConcurrencyOptions } from './options.ts';
+import { keyOf, limitOf } from './request.ts';
+import type { Slot } from './slot.ts';
+import { type Result, type SlotsDeps, type Store, takeSlot, type Wanted } from './slots.ts';
+
+export interface ConcurrencyDeps extends SlotsDeps, Store {
+  /** Counts in this process while Redis cannot. */
+  readonly standIn: Store['engine'];
+  readonly standInTurns: Store['turns'];
+  readonly budgetOf: BudgetOf;
+}
+
+/** When one of those who run will be done nobody knows; most requests take less than this. */
+const RETRY_AFTER_MS = 1_000;
+
+export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: ConcurrencyDeps): Middleware {
+  const settings = resolveConcurrencyOptions(options);
+  const { reporter } = deps;
+  const { events } = reporter;
+  if (settings.wait > 0) deps.turns.listen();
+  const failed = (error: unknown) => void reporter.failure('concurrency', asError(error));
+
+  async function limit(req: IncomingMessage, res: ServerResponse, next: Next): Promise<Outcome> {
+    const key = await keyOf(req, settings);
+    if (key === null) return 'continue';
+    const most = limitOf(req, settings);
+    const { name, lease: leaseMs, wait: waitMs, maxQueue } = settings;
+    const signal = waitMs > 0 ? closingOf(res) : undefined;
+    const budget = deps.budgetOf(req);
+    const beganAt = performance.now();
+    let result: Result | Outcome;
+    try {
+      result = await ask({ key, name, limit: most, leaseMs, waitMs, maxQueue, signal, budget }, res);
+    } catch (error) {
+      if (signal?.aborted === true) return 'answered';
+      throw error;
+    }
+    if (typeof result === 'string') return result;
+    const { slot, running, hasWaited } = result;
+    if (slot === undefined) return refuse(req, res, next, { key, limit: most, running, hasWaited });
+    if (hasWaited) {
+      events.emit('concurrency:waited', { key, waitedMs: Math.round(performance.now() - beganAt) });
+    }
+    // Nobody is there any more for whom the handler should begin.
+    if (signal?.aborted === true) {
+      await slot.free();
+      return 'answered';
+    }
+    hold(res, slot, () => slot.free(budget));
+    return 'continue';
+  }
+
+  /** Asks Redis, or whoever the failure policy names. */
+  async function ask(wanted: Wanted, res: ServerResponse): Promise<Result | Outcome> {
+    try {
+      return await takeSlot(wanted, deps, deps);
+    } catch (thrown) {
+      if (!(thrown instanceof RedisKitError)) throw thrown;
+      failed(thrown);
+      const { onError } = settings;
+      const isRefusedWaiter = deps.closing.aborted && wanted.waitMs > 0;
+      if (onError === 'deny' || isRefusedWaiter) {
+        sendUnavailable(res, 'concurrency');
+        return 'answered';
+      }
+      if (reporter.isNewlyDegraded('concurrency')) events.emit('concurrency:degraded', { error: thrown });
+      if (onError === 'allow') return 'continue';
+      return takeSlot(wanted, { engine: deps.standIn, turns: deps.standInTurns }, deps);
+    }
+  }
+
+  async function refuse(
+    req: IncomingMessage,
+    res: ServerResponse,
+    next: Next,
+    refusal: ConcurrencyRefusal,
+  ): Promise<Outcome> {
+    const { key, limit: most, running } = refusal;
+    events.emit('concurrency:refused', { key, limit: most, running });
+    if (settings.handler === undefined) sendRefusal(res);
+    else await settings.handler(asExpress(req), res as Res, next, refusal);
+    return 'answered';
+  }
+
+  return function concurrency(req: IncomingMessage, res: ServerResponse, next: Next): void {
+    // What the kit asks of its own accord is nobody's request.
+    if (reentryOf(req) !== undefined) next();
+    else settle(next, failed, (once) => limit(req, res, once));
+  };
+}
+
+/**
+ * Holds a slot until its request is done: the handler has ended the response, or given it up. One whose client went away
+ * may still run, and nobody would hear of its end if it stops quietly; so it keeps its slot for a lease and no longer.
+ */
+function hold(res: ServerResponse, slot: Slot, free: () => Promise<void>): void {
+  beforeEnd(res, {
+    phase: 'lock',
+    withholdsLastBytes: true,
+    beforeEnd: free,
+    closedEarly: () => slot.leave(),
+  });
+  whenAbandoned(res, () => void free());
+}
+
+function sendRefusal(res: ServerResponse): void {
+  sendProblem(res, {
+    status: 429,
+    title: 'Too Many Requests',
+    detail: 'Too many requests are running at the same time.',
+    retryAfterMs: RETRY_AFTER_MS,
+  });
+}

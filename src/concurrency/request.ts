@@ -1,0 +1,40 @@
+import type { IncomingMessage } from 'node:http';
+import { describe } from '../base/check.ts';
+import { RedisKitError } from '../base/errors.ts';
+import { clientAddress, networkOf } from '../http/client-address.ts';
+import { asExpress } from '../http/middleware.ts';
+import { type ConcurrencySettings, MAX_LIMIT } from './options.ts';
+
+/** One customer is given a network of IPv6 addresses, of this many bits. */
+const IPV6_SUBNET = 56;
+
+/** Whose request it is; null for one that is not counted. */
+export async function keyOf(req: IncomingMessage, { key }: ConcurrencySettings): Promise<string | null> {
+  if (key === undefined) return addressOf(req);
+  const own: unknown = await key(asExpress(req));
+  if (own === null || (typeof own === 'string' && own !== '')) return own;
+  throw new RedisKitError(
+    'ERR_REDIS_KIT_NO_IDENTITY',
+    `kit.concurrency: option \`key\` returned ${own === '' ? 'an empty string' : describe(own)}, which would be one limit for many clients; it must return a string that is not empty, or null to skip the limit`,
+  );
+}
+
+function addressOf(req: IncomingMessage): string {
+  const address = clientAddress(req);
+  if (address !== undefined) return networkOf(address, IPV6_SUBNET);
+  throw new RedisKitError(
+    'ERR_REDIS_KIT_NO_IDENTITY',
+    'kit.concurrency: the request has no client address (a Unix socket, or a client that has gone); give the option `key`',
+  );
+}
+
+/** How many may run beside it. */
+export function limitOf(req: IncomingMessage, { limit }: ConcurrencySettings): number {
+  if (typeof limit === 'number') return limit;
+  const own: unknown = limit(asExpress(req));
+  if (typeof own === 'number' && Number.isInteger(own) && own >= 1 && own <= MAX_LIMIT) return own;
+  throw new RedisKitError(
+    'ERR_REDIS_KIT_CONFIG',
+    `kit.concurrency: option \`limit\` returned ${describe(own)}; it must return a whole number from 1 to ${MAX_LIMIT}`,
+  );
+}

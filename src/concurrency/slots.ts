@@ -1,0 +1,94 @@
+import { asError, StoreError } from '../base/errors.ts';
+import type { Keys } from '../base/keys.ts';
+import { freshToken } from '../base/token.ts';
+import { type Answer, askInTurn } from '../engine/ask-in-turn.ts';
+import type { Budget } from '../engine/budget.ts';
+import { insist, mayHaveRun } from '../engine/insist.ts';
+import type { Engine } from '../engine/port.ts';
+import type { Turns } from '../engine/turns.ts';
+import { concurrencyAcquire } from '../operations/concurrency-acquire.ts';
+import { freeSlot, Slot, type SlotDeps, type Taken } from './slot.ts';
+
+/** Where slots are counted: in Redis, or in this process while Redis is away. */
+export interface Store {
+  readonly engine: Engine;
+  readonly turns: Turns;
+}
+
+export interface SlotsDeps extends Omit<SlotDeps, 'engine'> {
+  readonly keys: Keys;
+  readonly closing: AbortSignal;
+}
+
+/** How a slot is wanted. */
+export interface Wanted {
+  readonly key: string;
+  readonly name: string | undefined;
+  readonly limit: number;
+  readonly leaseMs: number;
+  readonly waitMs: number;
+  readonly maxQueue: number;
+  readonly signal?: AbortSignal | undefined;
+  readonly budget: Budget;
+}
+
+export interface Result {
+  /** Undefined when it was refused. */
+  readonly slot: Slot | undefined;
+  /** How many were running, as it was last told. */
+  readonly running: number;
+  readonly hasWaited: boolean;
+}
+
+/** Asks for a slot, and waits for one where that is wanted. Rejects when the store cannot be asked. */
+export async function takeSlot(wanted: Wanted, { engine, turns }: Store, deps: SlotsDeps): Promise<Result> {
+  const { key, name, limit, leaseMs, waitMs, maxQueue, signal, budget } = wanted;
+  const { reporter, closing } = deps;
+  const keys = deps.keys.concurrency(key, name);
+  const token = freshToken();
+  const turn = waitMs > 0 ? turns.wait(token) : undefined;
+  const { process, channels } = turns;
+  const taken: Taken = { keys, leaseMs, ask: { token, waitMs, process, channels, limit } };
+  let running = 0;
+  let isKnown = false;
+
+  async function ask(): Promise<Answer<Slot>> {
+    try {
+      const args = { ...taken.ask, lease: leaseMs, maxQueue };
+      const reply = await engine.run(concurrencyAcquire, [keys.slots, keys.line], args, budget);
+      if (reply.found === 'corrupt') reporter.failure('concurrency', corrupt(keys.slots));
+      running = reply.running;
+      const { leftMs, outcome } = reply;
+      isKnown = outcome !== 'refused';
+      if (outcome !== 'granted') return { leftMs, isFinal: outcome === 'refused' };
+      return { granted: new Slot(taken, { ...deps, engine }), leftMs };
+    } catch (error) {
+      isKnown ||= mayHaveRun(error);
+      throw error;
+    }
+  }
+
+  function leave(): void {
+    if (isKnown) void insist(() => freeSlot(taken, engine), leaseMs);
+  }
+
+  try {
+    const failed = (error: unknown) => void reporter.failure('concurrency', asError(error));
+    const patience = { waitMs, turn, signal, closing, failed };
+    const { granted: slot, hasWaited } = await askInTurn(ask, patience);
+    if (slot === undefined) leave();
+    return { slot, running, hasWaited };
+  } catch (error) {
+    leave();
+    throw error;
+  } finally {
+    turn?.end();
+  }
+}
+
+function corrupt(key: string): StoreError {
+  return new StoreError(
+    'ERR_REDIS_KIT_CORRUPT',
+    `the value under ${key} cannot be read and counts as absent`,
+  );
+}

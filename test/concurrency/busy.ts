@@ -1,0 +1,71 @@
+import { get } from 'node:http';
+import express, { type RequestHandler } from 'express';
+import type { ConcurrencyOptions, RedisKit } from '../../src/index.ts';
+import { until } from '../support/until.ts';
+import { type Answer, send, serve } from '../support/web.ts';
+
+/** A site whose handlers run until they are let go. */
+export interface Busy {
+  readonly address: string;
+  /** The paths of those that run, in the order in which they began. */
+  readonly running: readonly string[];
+  /** All paths that ever began. */
+  readonly begun: readonly string[];
+  ask(path: string, headers?: Readonly<Record<string, string>>): Promise<Answer>;
+  /** Asks, and resolves once the handler runs. */
+  run(
+    path: string,
+    headers?: Readonly<Record<string, string>>,
+  ): Promise<{ readonly answer: Promise<Answer> }>;
+  /** Asks, and goes away while the handler runs. */
+  leave(path: string): Promise<void>;
+  /** Ends the handler of this path, or of all. */
+  end(path?: string): void;
+}
+
+export async function busySite(
+  kit: RedisKit,
+  options: Partial<ConcurrencyOptions>,
+  handler?: RequestHandler,
+): Promise<Busy> {
+  const ends = new Map<string, () => void>();
+  const begun: string[] = [];
+  const closed: string[] = [];
+  const app = express().set('env', 'test');
+  app.use(kit.concurrency({ key: () => 'ann', limit: 1, ...options }));
+  app.use((req, res, next) => {
+    begun.push(req.path);
+    res.on('close', () => closed.push(req.path));
+    if (handler !== undefined) return handler(req, res, next);
+    ends.set(req.path, () => {
+      ends.delete(req.path);
+      res.send(req.path);
+    });
+  });
+  const address = await serve(app);
+  const ask: Busy['ask'] = (path, headers = {}) => send(address + path, { headers });
+  return {
+    address,
+    begun,
+    ask,
+    get running() {
+      return [...ends.keys()];
+    },
+    async run(path, headers) {
+      const answer = ask(path, headers);
+      answer.catch(() => undefined);
+      await until(`${path} runs`, () => begun.includes(path));
+      return { answer };
+    },
+    async leave(path) {
+      const client = get(address + path, { agent: false }).on('error', () => undefined);
+      await until(`${path} runs`, () => begun.includes(path));
+      client.destroy();
+      await until(`${path} has lost its client`, () => closed.includes(path));
+    },
+    end(path) {
+      if (path !== undefined) ends.get(path)?.();
+      else for (const each of [...ends.values()]) each();
+    },
+  };
+}

@@ -1,0 +1,169 @@
+import type { IncomingMessage } from 'node:http';
+import { pipeline, Readable } from 'node:stream';
+import { expect, it } from 'vitest';
+import type { ConcurrencyRefusal } from '../../src/index.ts';
+import { APPS } from '../http/frameworks.ts';
+import { eventsOf } from '../support/kits.ts';
+import { onEveryStore } from '../support/stores.ts';
+import { until } from '../support/until.ts';
+import { send, serve } from '../support/web.ts';
+import { busySite } from './busy.ts';
+
+async function* broken() {
+  yield 'begun';
+  await null;
+  throw new Error('on purpose');
+}
+
+onEveryStore('kit.concurrency', (makeKit) => {
+  it('lets so many run at once, and refuses the next with 429, Retry-After and a problem', async () => {
+    const kit = makeKit();
+    const refused = eventsOf(kit, 'concurrency:refused');
+    const { run, ask, end } = await busySite(kit, { limit: 3 });
+    const running = [await run('/1'), await run('/2'), await run('/3')];
+    const refusal = await ask('/4');
+    expect([refusal.status, refusal.headers['retry-after']]).toEqual([429, '1']);
+    expect(refusal.headers['content-type']).toContain('application/problem+json');
+    expect(JSON.parse(refusal.text)).toMatchObject({ status: 429, title: 'Too Many Requests' });
+    expect(refused).toEqual([{ key: 'ann', limit: 3, running: 3 }]);
+    end('/2');
+    expect((await running[1]?.answer)?.status).toBe(200);
+    await run('/5');
+    end();
+  });
+
+  it('counts each key for itself, and none where the key is null', async () => {
+    const { run, ask, end } = await busySite(makeKit(), {
+      key: async (req) => req.get('x-user') ?? null,
+    });
+    await run('/ann', { 'X-User': 'ann' });
+    await run('/bob', { 'X-User': 'bob' });
+    await run('/nobody');
+    await run('/nobody-else');
+    expect((await ask('/again', { 'X-User': 'ann' })).status).toBe(429);
+    end();
+  });
+
+  it('counts by the address of the client unless a key is given', async () => {
+    const { run, ask, end } = await busySite(makeKit(), { key: undefined });
+    await run('/1');
+    expect((await ask('/2')).status).toBe(429);
+    end();
+  });
+
+  it('counts equal keys together, wherever they are asked for, unless a name tells them apart', async () => {
+    const kit = makeKit();
+    const [one, other, named] = [
+      await busySite(kit, {}),
+      await busySite(kit, {}),
+      await busySite(kit, { name: 'uploads' }),
+    ];
+    await one.run('/1');
+    expect((await other.ask('/2')).status).toBe(429);
+    await named.run('/3');
+    expect((await named.ask('/4')).status).toBe(429);
+    for (const site of [one, other, named]) site.end();
+  });
+
+  it('asks for the limit of each request', async () => {
+    const { run, ask, end } = await busySite(makeKit(), { limit: (req) => Number(req.get('x-limit')) });
+    await run('/1', { 'X-Limit': '1' });
+    expect((await ask('/2', { 'X-Limit': '1' })).status).toBe(429);
+    await run('/3', { 'X-Limit': '2' });
+    expect((await ask('/4', { 'X-Limit': '2' })).status).toBe(429);
+    for (const wrong of ['0', '-1', '1.5', 'x']) {
+      expect((await ask('/5', { 'X-Limit': wrong })).status, wrong).toBe(500);
+    }
+    end();
+  });
+
+  it.each(['', undefined, 7])('meets an error of a key that is %j', async (key) => {
+    const { ask } = await busySite(makeKit(), { key: () => key as string });
+    expect((await ask('/')).status).toBe(500);
+  });
+
+  it('hands a refusal to the handler of the options', async () => {
+    const refusals: ConcurrencyRefusal[] = [];
+    const { run, ask, end } = await busySite(makeKit(), {
+      handler: (_req, res, _next, refusal) => {
+        refusals.push(refusal);
+        res.status(503).send('busy');
+      },
+    });
+    await run('/1');
+    expect((await ask('/2')).text).toBe('busy');
+    expect(refusals).toEqual([{ key: 'ann', limit: 1, running: 1, hasWaited: false }]);
+    end();
+  });
+
+  it('never refuses a client for its own last request, 100 times in a row', async () => {
+    const { ask } = await busySite(makeKit(), {}, (_req, res) => void res.json({ done: true }));
+    for (let turn = 0; turn < 100; turn++) expect((await ask('/')).status).toBe(200);
+  });
+
+  it('gives the slot of a handler that throws back', async () => {
+    const { ask } = await busySite(makeKit(), {}, () => {
+      throw new Error('on purpose');
+    });
+    for (let turn = 0; turn < 3; turn++) expect((await ask('/')).status).toBe(500);
+  });
+
+  it('gives the slot of a response that its handler breaks off back', async () => {
+    const { ask, begun } = await busySite(makeKit(), {}, (req, res) => {
+      if (req.path === '/after') res.end();
+      else if (req.path === '/1') res.destroy();
+      else pipeline(Readable.from(broken()), res, () => undefined);
+    });
+    for (const path of ['/1', '/2']) {
+      await ask(path).catch(() => undefined);
+      await until('the slot is free', async () => (await ask('/after')).status === 200);
+    }
+    expect(begun).toContain('/2');
+  });
+
+  it('keeps the slot of a request whose client left until its handler ends', async () => {
+    const { leave, run, ask, end } = await busySite(makeKit(), { lease: '1h' });
+    await leave('/left');
+    expect((await ask('/2')).status).toBe(429);
+    end('/left');
+    await run('/3');
+    end();
+  });
+
+  it('keeps it for a lease at most where the handler stops quietly', async () => {
+    const { leave, begun, ask, end } = await busySite(makeKit(), { lease: '500ms' });
+    await leave('/left');
+    expect((await ask('/2')).status).toBe(429);
+    await until('the slot is free', () => {
+      if (!begun.includes('/3')) void ask('/3').catch(() => undefined);
+      return begun.includes('/3');
+    });
+    end();
+  });
+
+  it('outlives its lease while the request runs', async () => {
+    const { run, ask, end } = await busySite(makeKit(), { lease: '200ms' });
+    await run('/1');
+    const until1s = performance.now() + 800;
+    while (performance.now() < until1s) expect((await ask('/2')).status).toBe(429);
+    end();
+    await run('/3');
+    end();
+  });
+});
+
+onEveryStore('kit.concurrency in any framework', (makeKit) => {
+  it.each(APPS)('works under %s', async (_, makeApp) => {
+    const app = makeApp();
+    app.use(makeKit().concurrency({ key: () => 'a', limit: 1 }));
+    app.use((_req, res) => void res.end('ran'));
+    const address = await serve(app);
+    for (let turn = 0; turn < 3; turn++) expect((await send(address)).text).toBe('ran');
+  });
+
+  it('works on plain node:http', async () => {
+    const limit = makeKit().concurrency<IncomingMessage>({ key: (req) => req.url ?? null, limit: 1 });
+    const address = await serve((req, res) => limit(req, res, () => res.end('ran')));
+    for (let turn = 0; turn < 3; turn++) expect((await send(address)).text).toBe('ran');
+  });
+});

@@ -1,0 +1,236 @@
+import { expect, it, onTestFinished } from 'vitest';
+import type { RedisKit } from '../../src/index.ts';
+import { describeWithServers, redisUrl } from '../support/context.ts';
+import { eventsOf, kitForTest, testPrefix } from '../support/kits.ts';
+import { withPlainClient } from '../support/plain-client.ts';
+import { startProgram } from '../support/program.ts';
+import { startRedis } from '../support/servers.ts';
+import { onEveryStore } from '../support/stores.ts';
+import { until } from '../support/until.ts';
+import { countCommands } from '../support/wire.ts';
+import { type Busy, busySite } from './busy.ts';
+
+const WAIT = { wait: '20s' } as const;
+
+/** Nothing of the kit tells how many wait; Redis does. */
+function waiting(url: string, { prefix }: Pick<RedisKit, 'prefix'>, count: number): Promise<void> {
+  return withPlainClient(url, (client) =>
+    until(
+      `${count} wait`,
+      async () => (await client.zCard(`${prefix}:concurrency:{ann}:slots:line`)) === count,
+    ),
+  );
+}
+
+onEveryStore('a request that waits for a slot', (makeKit) => {
+  it('runs when one is free', async () => {
+    const kit = makeKit();
+    const waited = eventsOf(kit, 'concurrency:waited');
+    const { run, ask, end } = await busySite(kit, { ...WAIT, limit: 2 });
+    await run('/1');
+    await run('/2');
+    const third = run('/3');
+    const answered = ask('/4');
+    end('/1');
+    await Promise.race([third, answered]);
+    end();
+    await third;
+    end();
+    await until('both have run', () => waited.length === 2);
+    end();
+    expect(waited[0]).toEqual({ key: 'ann', waitedMs: expect.any(Number) });
+  });
+
+  it('is refused when none was free in time', async () => {
+    const { run, ask, end } = await busySite(makeKit(), { wait: '150ms' });
+    await run('/1');
+    expect((await ask('/2')).status).toBe(429);
+    end();
+    await run('/3');
+    end();
+  });
+
+  it('runs as soon as a lease ends that nobody renews', async () => {
+    const { leave, run, end } = await busySite(makeKit(), { ...WAIT, lease: '400ms' });
+    await leave('/left');
+    await run('/2');
+    end();
+  });
+});
+
+describeWithServers('those who wait for slots', () => {
+  async function start(count = 1) {
+    const server = await startRedis();
+    onTestFinished(() => server.stop());
+    const prefix = testPrefix();
+    const kits = Array.from({ length: count }, () =>
+      kitForTest({ url: server.url, prefix, commandTimeout: '5s' }),
+    );
+    const [kit] = kits as [RedisKit];
+    return { server, kit, kits, waits: (waiters: number) => waiting(server.url, kit, waiters) };
+  }
+
+  async function queue(site: Busy, paths: readonly string[], waits: (count: number) => Promise<void>) {
+    const answers = [];
+    for (const [index, path] of paths.entries()) {
+      answers.push(site.ask(path));
+      await waits(index + 1);
+    }
+    return answers;
+  }
+
+  it('get them in the order of their coming', async () => {
+    const { kit, waits } = await start();
+    const site = await busySite(kit, { ...WAIT, limit: 2 });
+    await site.run('/a');
+    await site.run('/b');
+    const paths = ['/1', '/2', '/3', '/4', '/5', '/6'];
+    const answers = await queue(site, paths, waits);
+    for (const path of ['/a', ...paths.slice(0, -1)]) {
+      const count = site.begun.length;
+      site.end(path);
+      await until('the next one runs', () => site.begun.length === count + 1);
+      site.end('/b');
+    }
+    site.end();
+    await Promise.all(answers);
+    expect(site.begun.slice(2)).toEqual(paths);
+  });
+
+  it('are no more than maxQueue; who comes then is refused at once', async () => {
+    const { kit, waits } = await start();
+    const site = await busySite(kit, { ...WAIT, maxQueue: 2 });
+    await site.run('/a');
+    const answers = await queue(site, ['/1', '/2'], waits);
+    expect((await site.ask('/3')).status).toBe(429);
+    site.end();
+    await until('/1 runs', () => site.running.includes('/1'));
+    site.end();
+    await until('/2 runs', () => site.running.includes('/2'));
+    site.end();
+    await Promise.all(answers);
+  });
+
+  it('leave the line when their clients go away, and never run', async () => {
+    const { kit, waits } = await start();
+    const site = await busySite(kit, WAIT);
+    await site.run('/a');
+    const gone = fetch(`${site.address}/gone`, { signal: AbortSignal.timeout(300) }).catch(() => undefined);
+    await waits(1);
+    const [patient] = [site.ask('/patient')];
+    await gone;
+    await waits(1);
+    site.end();
+    await until('the patient one runs', () => site.running.includes('/patient'));
+    site.end();
+    expect((await patient)?.status).toBe(200);
+    expect(site.begun).toEqual(['/a', '/patient']);
+  });
+
+  it('all get their turn when the limit is raised', async () => {
+    const { kit, waits } = await start();
+    let limit = 1;
+    const site = await busySite(kit, { ...WAIT, limit: () => limit });
+    await site.run('/a');
+    const answers = await queue(site, ['/1', '/2'], waits);
+    limit = 4;
+    await site.run('/4');
+    await until('all run', () => site.running.length === 4);
+    site.end();
+    await Promise.all(answers);
+  });
+
+  it('are refused when the kit closes, which waits for those who run', async () => {
+    const { kit, waits } = await start();
+    const site = await busySite(kit, WAIT);
+    const { answer } = await site.run('/a');
+    const [waiter] = await queue(site, ['/1'], waits);
+    let isClosed = false;
+    const closed = kit.close({ timeout: '20s' }).then(() => {
+      isClosed = true;
+    });
+    expect((await waiter)?.status).toBe(503);
+    expect(isClosed).toBe(false);
+    site.end();
+    expect((await answer).status).toBe(200);
+    await closed;
+  });
+
+  it('cost two commands where there is a slot, one where there is none, three where they waited', async () => {
+    const { server, kit, waits } = await start();
+    const site = await busySite(kit, { ...WAIT, maxQueue: 1 });
+    const scripts = async (work: () => unknown) =>
+      (await countCommands(server.url, work)).filter(([name]) => name === 'EVALSHA').length;
+    const warmUp = async () => {
+      await site.run('/a');
+      const [next] = await queue(site, ['/b'], waits);
+      expect((await site.ask('/c')).status).toBe(429);
+      site.end();
+      await until('/b runs', () => site.running.includes('/b'));
+      site.end();
+      await next;
+    };
+    await warmUp();
+    expect(
+      await scripts(async () => {
+        const { answer } = await site.run('/1');
+        site.end();
+        await answer;
+      }),
+    ).toBe(2);
+    await site.run('/2');
+    let next: Promise<unknown> | undefined;
+    expect(
+      await scripts(async () => {
+        [next] = await queue(site, ['/3'], waits);
+      }),
+    ).toBe(1);
+    expect(await scripts(() => site.ask('/4'))).toBe(1);
+    expect(
+      await scripts(async () => {
+        site.end();
+        await until('/3 runs', () => site.running.includes('/3'));
+        site.end();
+        await next;
+      }),
+      'the release of the one before, the turn, the release',
+    ).toBe(3);
+  });
+
+  it('of a process that was killed hold nobody up for longer than about a second', async () => {
+    const { server, kit, waits } = await start();
+    const site = await busySite(kit, WAIT);
+    await site.run('/a');
+    const doomed = startProgram(`
+      import { createServer, get } from 'node:http';
+      const kit = createRedisKit({ url: '${server.url}', prefix: '${kit.prefix}', logger: false });
+      const limit = kit.concurrency({ key: () => 'ann', limit: 1, wait: '1h' });
+      const server = createServer((req, res) => limit(req, res, () => res.end())).listen(0, () => {
+        for (let turn = 0; turn < 3; turn++) get({ port: server.address().port, agent: false });
+      });
+    `);
+    await waits(3);
+    doomed.process.kill('SIGKILL');
+    await doomed.ended;
+    const living = site.ask('/1');
+    await waits(4);
+    const releasedAt = performance.now();
+    site.end();
+    await until('the living one runs', () => site.running.includes('/1'));
+    expect(performance.now() - releasedAt).toBeLessThan(9_000);
+    site.end();
+    await living;
+  });
+});
+
+it('slots that nobody has, and a line that nobody waits in, are gone from Redis', async () => {
+  const kit = kitForTest({ url: redisUrl() });
+  const site = await busySite(kit, { wait: '100ms' });
+  const { answer } = await site.run('/1');
+  expect((await site.ask('/2')).status).toBe(429);
+  site.end();
+  await answer;
+  await withPlainClient(redisUrl(), (client) =>
+    until('nothing is left', async () => (await client.keys(`${kit.prefix}:*`)).length === 0),
+  );
+});
