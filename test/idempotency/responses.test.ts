@@ -359,6 +359,38 @@ describe('a handler', () => {
     expect([(await order('k')).headers['idempotent-replayed'], runs()]).toEqual(['true', 1]);
   });
 
+  it('that answers late, with another at it, does not answer for that', async () => {
+    const kit = memory();
+    const lost = eventsOf(kit, 'idempotency:lost');
+    const [one, two] = [gate(), gate()];
+    const answering =
+      (opened: Promise<void>, text: string): RequestHandler =>
+      async (_req, res) => {
+        await opened;
+        res.send(text);
+      };
+    // Never renewed, as if its process were suspended.
+    const short = { lease: '100ms', maxRun: '1ms' } as const;
+    const first = await shop(kit, short, answering(one.opened, 'of the first'));
+    const second = await shop(kit, {}, answering(two.opened, 'of the second'));
+    const late = first.order('k');
+    await until('it runs', () => first.runs() === 1);
+    let retry = second.order('k');
+    await until('it was taken over', async () => {
+      if (second.runs() === 1) return true;
+      if ((await Promise.race([retry, undefined]))?.status === 409) retry = second.order('k');
+      return false;
+    });
+    one.open();
+    expect((await late).text).toBe('of the first');
+    expect(lost).toEqual([{ key: 'k', attempt: 1 }]);
+    expect((await second.order('k')).status, 'the second is at it').toBe(409);
+    two.open();
+    expect((await retry).text).toBe('of the second');
+    expect((await first.order('k')).text).toBe('of the second');
+    expect([first.runs(), second.runs()]).toEqual([1, 1]);
+  });
+
   it('that goes on after its end does no harm', async () => {
     const { order, runs } = await shop(memory(), {}, (_req, res, next) => {
       res.send('body');
