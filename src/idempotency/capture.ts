@@ -2,10 +2,10 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asError } from '../base/errors.ts';
 import type { Reporter } from '../base/reporter.ts';
 import type { Budget } from '../engine/budget.ts';
-import { beforeEnd } from '../http/before-end.ts';
+import { beforeEnd, type ResponseHook } from '../http/before-end.ts';
 import { whenAbandoned } from '../http/closing.ts';
 import { originalUrl } from '../http/middleware.ts';
-import { type Header, headerTexts, ownHeaders } from '../http/own-headers.ts';
+import { headerTexts, ownHeaders } from '../http/own-headers.ts';
 import { spelledNames } from '../http/response-head.ts';
 import { type Answer, packAnswer } from './answer.ts';
 import type { IdempotencySettings } from './options.ts';
@@ -24,23 +24,63 @@ const LEFT_OUT: ReadonlySet<string> = new Set(['set-cookie', 'content-length']);
 
 /** Listens to a response as its handler makes it, and records it before its last byte leaves. */
 export function captureAnswer(req: IncomingMessage, res: ServerResponse, context: CaptureContext): void {
-  const { run, settings, budget, reporter } = context;
-  const { maxBody, store } = settings;
-  const outer = headerTexts(res.getHeaders());
-  let head: Pick<Answer, 'status' | 'headers'> | undefined;
-  let chunks: Buffer[] = [];
-  let size = 0;
+  const capture = new AnswerCapture(req, res, context);
+  // What was the handler's is read before anybody else's hook waits.
+  beforeEnd(res, capture);
+  beforeEnd(res, { phase: 'idempotency', withholdsLastBytes: true, beforeEnd: () => capture.record() });
+  whenAbandoned(res, () => context.run.leave());
+}
 
-  function readHead() {
-    const headers: Header[] = ownHeaders(res.getHeaders(), spelledNames(res), outer, (name) =>
-      LEFT_OUT.has(name),
-    );
+class AnswerCapture implements ResponseHook {
+  readonly phase = 'capture';
+  readonly #req: IncomingMessage;
+  readonly #res: ServerResponse;
+  readonly #context: CaptureContext;
+  readonly #outer: ReadonlyMap<string, string>;
+  #head: Pick<Answer, 'status' | 'headers'> | undefined;
+  #chunks: Buffer[] = [];
+  #size = 0;
+
+  constructor(req: IncomingMessage, res: ServerResponse, context: CaptureContext) {
+    this.#req = req;
+    this.#res = res;
+    this.#context = context;
+    this.#outer = headerTexts(res.getHeaders());
+  }
+
+  beforeHeaders(): undefined {
+    this.#head = this.#readHead();
+  }
+
+  chunk(chunk: Buffer): void {
+    this.#size += chunk.length;
+    if (this.#size > this.#context.settings.maxBody) this.#chunks = [];
+    else this.#chunks.push(chunk);
+  }
+
+  record(): Promise<void> {
+    const { run, settings, budget } = this.#context;
+    const { status, headers } = this.#head ?? this.#readHead();
+    if (!this.#isFinal(status)) return run.discard(budget);
+    if (this.#size > settings.maxBody) {
+      this.#tellUnkept();
+      return run.complete(undefined, budget);
+    }
+    const body = Buffer.concat(this.#chunks, this.#size);
+    return run.complete(packAnswer({ status, headers, body }), budget);
+  }
+
+  #readHead(): Pick<Answer, 'status' | 'headers'> {
+    const res = this.#res;
+    const isLeftOut = (name: string) => LEFT_OUT.has(name);
+    const headers = ownHeaders(res.getHeaders(), spelledNames(res), this.#outer, isLeftOut);
     return { status: res.statusCode, headers };
   }
 
-  function isFinal(status: number): boolean {
+  #isFinal(status: number): boolean {
+    const { settings, reporter } = this.#context;
     try {
-      return store(status);
+      return settings.store(status);
     } catch (error) {
       // It has run, and nobody has said that it may again.
       reporter.failure('idempotency', asError(error));
@@ -48,35 +88,13 @@ export function captureAnswer(req: IncomingMessage, res: ServerResponse, context
     }
   }
 
-  function record(): Promise<void> {
-    const { status, headers } = head ?? readHead();
-    if (!isFinal(status)) return run.discard(budget);
-    if (size <= maxBody)
-      return run.complete(packAnswer({ status, headers, body: Buffer.concat(chunks, size) }), budget);
-    tellUnkept(req, size, context);
-    return run.complete(undefined, budget);
+  #tellUnkept(): void {
+    const { key, settings, reporter } = this.#context;
+    const { maxBody } = settings;
+    reporter.warning(
+      `kit.idempotency: an answer to a ${this.#req.method} request is larger than \`maxBody\` (${maxBody} bytes) and is not kept, so its repeats are refused; 'idempotency:unkept' tells of each`,
+    );
+    const url = originalUrl(this.#req);
+    reporter.events.emit('idempotency:unkept', { key, url, bytes: this.#size });
   }
-
-  // What was the handler's is read before anybody else's hook waits.
-  beforeEnd(res, {
-    phase: 'capture',
-    beforeHeaders() {
-      head = readHead();
-      return undefined;
-    },
-    chunk(chunk) {
-      size += chunk.length;
-      if (size > maxBody) chunks = [];
-      else chunks.push(chunk);
-    },
-  });
-  beforeEnd(res, { phase: 'idempotency', withholdsLastBytes: true, beforeEnd: record });
-  whenAbandoned(res, () => run.leave());
-}
-
-function tellUnkept(req: IncomingMessage, bytes: number, { key, settings, reporter }: CaptureContext): void {
-  reporter.warning(
-    `kit.idempotency: an answer to a ${req.method} request is larger than \`maxBody\` (${settings.maxBody} bytes) and is not kept, so its repeats are refused; 'idempotency:unkept' tells of each`,
-  );
-  reporter.events.emit('idempotency:unkept', { key, url: originalUrl(req), bytes });
 }

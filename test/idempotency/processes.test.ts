@@ -17,6 +17,7 @@ function startShop(url: string, options: string, handler: string) {
     const kit = createRedisKit({ url: '${url}', prefix: '${PREFIX}', commandTimeout: '10s' });
     await kit.ready();
     const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+    kit.on('idempotency:lost', ({ key, attempt }) => console.log('lost', key, attempt));
     const app = express().use(express.json());
     app.post('/', kit.idempotency({ scope: () => 'everybody', ...${options} }), async (req, res) => {
       const run = await kit.client.incr('runs');
@@ -102,6 +103,7 @@ describeWithServers('requests with one key among processes', () => {
     const retry = () => here.order('k', { path: '/' });
     await until('it was taken over', async () => (await retry()).text === 'of the second');
     slow.process.kill('SIGCONT');
+    expect(await slow.line(), 'its operator is told').toBe('lost k 1');
     expect((await first).text, 'it has done what it has done').toBe('of the first');
     const { text, headers } = await retry();
     expect([text, headers['idempotent-replayed']]).toEqual(['of the second', 'true']);

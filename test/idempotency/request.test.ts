@@ -236,6 +236,24 @@ describe('whose key it is', () => {
   });
 });
 
+it('without a user, the key is of the session that kit.session has stored, and of the address before there is one', async () => {
+  const logger = keepingLogger();
+  const kit = kitForTest({ url: 'memory:', logger });
+  const app = express().use(kit.session({ secret: 'a secret of the tests' }));
+  app.get('/', (req, res) => void res.json(Object.assign(req.session, { visited: true })));
+  app.post('/', kit.idempotency(), numbered());
+  const address = await serve(app);
+  const order = (Cookie: string) =>
+    send(address, { method: 'POST', headers: { 'Idempotency-Key': 'k', ...(Cookie && { Cookie }) } });
+  const visit = async () => String((await send(address)).headers['set-cookie']?.[0]).split(';')[0] ?? '';
+  const [one, two] = [await visit(), await visit()];
+  const replays = [];
+  for (const cookie of [one, one, two, two]) replays.push(isReplay(await order(cookie)));
+  expect([replays, logger.lines]).toEqual([[false, true, false, true], []]);
+  expect([isReplay(await order('')), isReplay(await order(''))]).toEqual([false, true]);
+  expect(logger.lines).toEqual([expect.stringContaining('client address')]);
+});
+
 describe('what a key stands for', () => {
   /** Whether the second is taken for the first: its status, or a replay. */
   async function second(

@@ -275,7 +275,7 @@ describe('a handler', () => {
     const { opened, open } = gate();
     const begun = gate();
     const closed = gate();
-    const { order, runs, address } = await shop(memory(), { lease: '200ms' }, async (_req, res) => {
+    const { order, runs, address } = await shop(memory(), { lease: '600ms' }, async (_req, res) => {
       res.on('close', closed.open);
       begun.open();
       await opened;
@@ -292,7 +292,7 @@ describe('a handler', () => {
     const goneAt = performance.now();
     await until('more than a lease has passed', async () => {
       expect((await order('k')).status).toBe(409);
-      return performance.now() - goneAt > 500;
+      return performance.now() - goneAt > 1_200;
     });
     open();
     await until('it is answered', async () => (await order('k')).status === 201);
@@ -324,7 +324,7 @@ describe('a handler', () => {
   ])('that %s leaves its key to its lease: then a retry runs as the second', async (_, breaks) => {
     const kit = memory();
     const recovered = eventsOf(kit, 'idempotency:recovered');
-    const { order, runs } = await shop(kit, { lease: '300ms' }, (req, res, next) =>
+    const { order, runs } = await shop(kit, { lease: '700ms' }, (req, res, next) =>
       req.idempotency?.attempt === 1 ? breaks(req, res, next) : void res.json(req.idempotency),
     );
     await expect(order('k')).rejects.toThrow(/aborted|hang up|ECONNRESET/);
@@ -357,6 +357,38 @@ describe('a handler', () => {
     open();
     expect((await first).text).toBe('late');
     expect([(await order('k')).headers['idempotent-replayed'], runs()]).toEqual(['true', 1]);
+  });
+
+  it('that answers late, with another at it, does not answer for that', async () => {
+    const kit = memory();
+    const lost = eventsOf(kit, 'idempotency:lost');
+    const [one, two] = [gate(), gate()];
+    const answering =
+      (opened: Promise<void>, text: string): RequestHandler =>
+      async (_req, res) => {
+        await opened;
+        res.send(text);
+      };
+    // Never renewed, as if its process were suspended.
+    const short = { lease: '100ms', maxRun: '1ms' } as const;
+    const first = await shop(kit, short, answering(one.opened, 'of the first'));
+    const second = await shop(kit, {}, answering(two.opened, 'of the second'));
+    const late = first.order('k');
+    await until('it runs', () => first.runs() === 1);
+    let retry = second.order('k');
+    await until('it was taken over', async () => {
+      if (second.runs() === 1) return true;
+      if ((await Promise.race([retry, undefined]))?.status === 409) retry = second.order('k');
+      return false;
+    });
+    one.open();
+    expect((await late).text).toBe('of the first');
+    expect(lost).toEqual([{ key: 'k', attempt: 1 }]);
+    expect((await second.order('k')).status, 'the second is at it').toBe(409);
+    two.open();
+    expect((await retry).text).toBe('of the second');
+    expect((await first.order('k')).text).toBe('of the second');
+    expect([first.runs(), second.runs()]).toEqual([1, 1]);
   });
 
   it('that goes on after its end does no harm', async () => {

@@ -31,14 +31,14 @@ onEveryStore('a repeat that waits', (makeKit) => {
 
   it('waits longer than a lease for a first that takes so long', async () => {
     const { handler, open, begun } = gated();
-    const { order, runs } = await shop(makeKit(), { ...WAIT, lease: '200ms' }, handler);
+    const { order, runs } = await shop(makeKit(), { ...WAIT, lease: '600ms' }, handler);
     const first = order('k');
     await begun;
     let isSettled = false;
     const repeat = order('k').finally(() => {
       isSettled = true;
     });
-    await new Promise((resolve) => setTimeout(resolve, 700));
+    await new Promise((resolve) => setTimeout(resolve, 1_500));
     expect(isSettled).toBe(false);
     open();
     expect([(await first).status, (await repeat).headers['idempotent-replayed'], runs()]).toEqual([
