@@ -17,6 +17,8 @@ export interface Busy {
     path: string,
     headers?: Readonly<Record<string, string>>,
   ): Promise<{ readonly answer: Promise<Answer> }>;
+  /** Asks, and resolves to what it was refused with, or `'runs'`. */
+  attempt(path: string): Promise<number | 'runs'>;
   /** Asks, and goes away while the handler runs. */
   leave(path: string): Promise<void>;
   /** Ends the handler of this path, or of all. */
@@ -33,7 +35,7 @@ export async function busySite(
   const closed: string[] = [];
   const app = express().set('env', 'test');
   app.use(kit.concurrency({ key: () => 'ann', limit: 1, ...options }));
-  app.use((req, res, next) => {
+  app.use((req, res, next): unknown => {
     begun.push(req.path);
     res.on('close', () => closed.push(req.path));
     if (handler !== undefined) return handler(req, res, next);
@@ -41,6 +43,7 @@ export async function busySite(
       ends.delete(req.path);
       res.send(req.path);
     });
+    return undefined;
   });
   const address = await serve(app);
   const ask: Busy['ask'] = (path, headers = {}) => send(address + path, { headers });
@@ -56,6 +59,18 @@ export async function busySite(
       answer.catch(() => undefined);
       await until(`${path} runs`, () => begun.includes(path));
       return { answer };
+    },
+    async attempt(path) {
+      const count = begun.length;
+      let refusal: number | undefined;
+      void ask(path).then(
+        ({ status }) => {
+          refusal = status;
+        },
+        () => undefined,
+      );
+      await until(`${path} runs or is refused`, () => refusal !== undefined || begun.length > count);
+      return begun.length > count ? 'runs' : (refusal ?? 0);
     },
     async leave(path) {
       const client = get(address + path, { agent: false }).on('error', () => undefined);
