@@ -3,6 +3,9 @@ import { Keys } from '../../src/base/keys.ts';
 import type { Engine } from '../../src/engine/port.ts';
 import { cacheRead } from '../../src/operations/cache-read.ts';
 import { cacheWrite } from '../../src/operations/cache-write.ts';
+import { concurrencyAcquire } from '../../src/operations/concurrency-acquire.ts';
+import { concurrencyRelease } from '../../src/operations/concurrency-release.ts';
+import { concurrencyRenew } from '../../src/operations/concurrency-renew.ts';
 import { fixedWindow } from '../../src/operations/fixed-window.ts';
 import { idempotencyBegin } from '../../src/operations/idempotency-begin.ts';
 import { idempotencyComplete } from '../../src/operations/idempotency-complete.ts';
@@ -196,6 +199,39 @@ describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
     expect(await begin('e')).toMatchObject({ outcome: 'started', attempt: 1 });
     expect(await complete('e', 1, undefined)).toBe(true);
     expect(await begin('f')).toMatchObject({ outcome: 'unkept', answer: null });
+  });
+
+  fresh('grants so many slots at once, and those that come free to who waits', async () => {
+    const { slots, line } = keys().concurrency('ann', undefined);
+    const asked = { process: 'P', channels: 'calls:', limit: 2 };
+    const acquire = (token: string, waitMs = 0) => {
+      const args = { ...asked, token, waitMs, lease: HOUR, maxQueue: 1 };
+      return engine().run(concurrencyAcquire, [slots, line], args);
+    };
+    const release = (token: string, waitMs = 0) =>
+      engine().run(concurrencyRelease, [slots, line], { ...asked, token, waitMs });
+    expect(await acquire('ann')).toEqual({ found: 'fine', outcome: 'granted', running: 1, leftMs: HOUR });
+    expect(await acquire('ann'), 'again').toMatchObject({ outcome: 'granted', running: 1 });
+    expect(await acquire('bob')).toMatchObject({ outcome: 'granted', running: 2 });
+    expect(await acquire('eve')).toMatchObject({ outcome: 'refused', running: 2 });
+    expect(await acquire('joe', HOUR)).toMatchObject({ outcome: 'waits', running: 2 });
+    expect(await acquire('eve', HOUR), 'the line is full').toMatchObject({ outcome: 'refused' });
+    expect(await release('ann')).toBe(true);
+    expect(await release('ann')).toBe(false);
+    expect(await acquire('eve'), 'it is kept for who waits').toMatchObject({ outcome: 'refused' });
+    expect(await acquire('joe', HOUR)).toMatchObject({ outcome: 'granted', running: 2 });
+    later(HOUR - 1);
+    await engine().run(concurrencyRenew, [slots, line], { token: 'joe', lease: HOUR });
+    later(1);
+    expect(await acquire('eve'), 'the slot of bob has ended').toMatchObject({
+      outcome: 'granted',
+      running: 2,
+    });
+    expect([await release('joe', HOUR), await release('eve'), await release('bob')]).toEqual([
+      true,
+      true,
+      false,
+    ]);
   });
 
   fresh('deletes what it is told to and says how much that was', async () => {
