@@ -121,12 +121,8 @@ export class Keys {
   }
 
   /** The keys of a concurrency limit: who has a slot, and who waits for one. */
-  concurrency(id: string, name: string | undefined): ConcurrencyKeys {
-    const slots = this.#key(
-      'concurrency',
-      encodeId(id),
-      name === undefined ? 'slots' : `slots:${encodeId(name)}`,
-    );
+  concurrency(id: string, name: string): ConcurrencyKeys {
+    const slots = this.#key('concurrency', encodeId(id), encodeId(name));
     return { slots, line: `${slots}:line` };
   }
 

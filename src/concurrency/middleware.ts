@@ -33,6 +33,9 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
   async function limit(req: IncomingMessage, res: ServerResponse, next: Next): Promise<Outcome> {
     const key = await keyOf(req, settings);
     if (key === null) return 'continue';
+    const { slots } = deps.keys.concurrency(key, settings.name);
+    // Met twice on its way, it is one request all the same, and would wait for itself.
+    if (slotsOf(req).has(slots)) return 'continue';
     const most = limitOf(req, settings);
     const { name, lease: leaseMs, wait: waitMs, maxQueue } = settings;
     const signal = waitMs > 0 ? closingOf(res) : undefined;
@@ -57,6 +60,7 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
       return 'answered';
     }
     hold(res, slot, () => slot.free(budget));
+    slotsOf(req).add(slots);
     return 'continue';
   }
 
@@ -97,6 +101,13 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
     if (reentryOf(req) !== undefined) next();
     else settle(next, failed, (once) => limit(req, res, once));
   };
+}
+
+const SLOTS: unique symbol = Symbol('the slots that the request has');
+
+function slotsOf(req: IncomingMessage & { [SLOTS]?: Set<string> }): Set<string> {
+  req[SLOTS] ??= new Set();
+  return req[SLOTS];
 }
 
 /**

@@ -20,12 +20,14 @@ export interface ConcurrencyRefusal {
 export interface ConcurrencyOptions<Request extends IncomingMessage = Req> {
   /**
    * Whose requests are counted together; null counts none. Default: the client's address, of IPv6 the first 56 bits.
-   * Requests of equal keys count together whatever middleware they pass, unless `name` tells these apart.
    */
   readonly key?: ((req: Request) => string | null | Promise<string | null>) | undefined;
   /** How many requests may run at once for each key, in all processes; from 1 to 1,000,000. */
   readonly limit: number | ((req: Request) => number);
-  /** Counts what passes here apart from what passes other middleware with the same keys. */
+  /**
+   * What is limited: middleware of one name counts together, and apart from others. Default: the limit as digits, or
+   * `'varies'` where it is a function; so give a name to what has the same limit and the same keys as something else.
+   */
   readonly name?: string | undefined;
   /** How long a slot outlives a process that crashed; it is renewed while the request runs. Default `'15s'`. */
   readonly lease?: Duration | undefined;
@@ -42,7 +44,7 @@ export interface ConcurrencyOptions<Request extends IncomingMessage = Req> {
 export interface ConcurrencySettings {
   readonly key: ConcurrencyOptions['key'];
   readonly limit: ConcurrencyOptions['limit'];
-  readonly name: string | undefined;
+  readonly name: string;
   readonly lease: number;
   readonly wait: number;
   readonly maxQueue: number;
@@ -70,7 +72,7 @@ export function resolveConcurrencyOptions(options: ConcurrencyOptions<never>): C
       typeof limit === 'function'
         ? (limit as (req: Req) => number)
         : reader.requiredInteger('limit', { min: 1, max: MAX_LIMIT }),
-    name: reader.string('name'),
+    name: reader.string('name') ?? (typeof limit === 'number' ? String(limit) : 'varies'),
     lease: leaseOption(reader, '15s'),
     wait,
     maxQueue: maxQueue ?? DEFAULT_QUEUE,

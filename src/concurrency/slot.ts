@@ -69,7 +69,8 @@ export class Slot {
     const { keys, ask, leaseMs } = this.#taken;
     let nextMs = leaseMs / 3;
     try {
-      const args = { token: ask.token, lease: leaseMs };
+      const { token, process, channels } = ask;
+      const args = { token, process, channels, lease: leaseMs };
       await this.#deps.engine.run(concurrencyRenew, [keys.slots, keys.line], args);
     } catch (error) {
       this.#deps.reporter.failure('concurrency', asError(error));

@@ -23,7 +23,7 @@ export interface SlotsDeps extends Omit<SlotDeps, 'engine'> {
 /** How a slot is wanted. */
 export interface Wanted {
   readonly key: string;
-  readonly name: string | undefined;
+  readonly name: string;
   readonly limit: number;
   readonly leaseMs: number;
   readonly waitMs: number;
@@ -69,7 +69,7 @@ export async function takeSlot(wanted: Wanted, { engine, turns }: Store, deps: S
   }
 
   function leave(): void {
-    if (isKnown) void insist(() => freeSlot(taken, engine), leaseMs);
+    if (isKnown) void insist(() => freeSlot(taken, engine), Math.max(leaseMs, waitMs));
   }
 
   try {

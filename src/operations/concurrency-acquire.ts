@@ -40,10 +40,11 @@ const OUTCOMES = ['refused', 'granted', 'waits'] as const;
 const lua = `
 local CHANNELS = ARGV[6]
 ${SLOTS_LUA}
-local token, limit, member = ARGV[2], tonumber(ARGV[7]), ARGV[2] .. ':' .. ARGV[5] .. ':' .. ARGV[4]
+local token, limit = ARGV[2], tonumber(ARGV[7])
+local member = token .. ':' .. ARGV[5] .. ':' .. ARGV[4] .. ':' .. ARGV[7]
 local outcome = 0
-slots_open()
-if redis.call('ZSCORE', SLOTS, token) or slots_give(limit, token) or redis.call('ZCARD', SLOTS) < limit then
+slots_open(ARGV[5])
+if slots_end(token, ARGV[5]) or slots_give(limit, token) or redis.call('ZCARD', SLOTS) < limit then
   outcome = 1
   slots_take(token, ARGV[3])
   line_leave(LINE, member)
@@ -72,10 +73,10 @@ export const concurrencyAcquire: Operation<ConcurrencyAcquireArgs, ConcurrencyAc
     twin(memory, [key = '', lineKey = ''], now, args) {
       const { token, lease, waitMs, limit, maxQueue } = args;
       const line = new WaitingLine(memory, lineKey, now, args.channels);
-      const slots = new Slots(memory, key, now, line);
+      const slots = new Slots(memory, key, now, line, args.process);
       const member = memberOf(args);
       let outcome: (typeof OUTCOMES)[number] = 'refused';
-      if (slots.has(token) || slots.give(limit, token) || slots.count < limit) {
+      if (slots.end(token, args.process) || slots.give(limit, token) || slots.count < limit) {
         outcome = 'granted';
         slots.take(token, lease);
         line.leave(member);

@@ -8,11 +8,13 @@ export interface ConcurrencyReleaseArgs {
   readonly waitMs: number;
   readonly process: string;
   readonly channels: string;
+  /** As it was asked with, too. */
   readonly limit: number;
 }
 
 /*
- * Ends what a token has: its slot, its turn, its place in the line. What is free goes to those who wait.
+ * Ends what a token has: its slot, its turn, its place in the line. What is free goes to those who wait, by the limit that
+ * who came last knew: it may have been lowered or raised since this one came.
  *
  * KEYS   1 the slots, 2 the line
  * ARGV   1 time, 2 token, 3 wait ms, 4 process, 5 what channels begin with, 6 limit
@@ -21,11 +23,12 @@ export interface ConcurrencyReleaseArgs {
 const lua = `
 local CHANNELS = ARGV[5]
 ${SLOTS_LUA}
-slots_open()
-line_leave(LINE, ARGV[2] .. ':' .. ARGV[4] .. ':' .. ARGV[3])
-local had = redis.call('ZREM', SLOTS, ARGV[2])
-slots_give(tonumber(ARGV[6]), '')
-return had
+slots_open(ARGV[4])
+line_leave(LINE, ARGV[2] .. ':' .. ARGV[4] .. ':' .. ARGV[3] .. ':' .. ARGV[6])
+local had = slots_end(ARGV[2], ARGV[4])
+local last = line_parse(redis.call('ZRANGE', LINE, -1, -1)[1])
+if last then slots_give(last.limit or 1, '') end
+return had and 1 or 0
 `;
 
 export const concurrencyRelease: Operation<ConcurrencyReleaseArgs, boolean> = defineOperation({
@@ -40,10 +43,10 @@ export const concurrencyRelease: Operation<ConcurrencyReleaseArgs, boolean> = de
   ],
   twin(memory, [key = '', lineKey = ''], now, args) {
     const line = new WaitingLine(memory, lineKey, now, args.channels);
-    const slots = new Slots(memory, key, now, line);
+    const slots = new Slots(memory, key, now, line, args.process);
     line.leave(memberOf(args));
-    const had = slots.free(args.token);
-    slots.give(args.limit, '');
+    const had = slots.end(args.token, args.process);
+    if (line.size > 0) slots.give(line.limit ?? 1, '');
     return had ? 1 : 0;
   },
   decode: (reply) => reply === 1,

@@ -4,6 +4,8 @@ import { WaitingLine } from './waiting-line.ts';
 
 export interface ConcurrencyRenewArgs {
   readonly token: string;
+  readonly process: string;
+  readonly channels: string;
   readonly lease: number;
 }
 
@@ -12,23 +14,24 @@ export interface ConcurrencyRenewArgs {
  * keeps others out who would come on top.
  *
  * KEYS   1 the slots, 2 the line
- * ARGV   1 time, 2 token, 3 lease ms
+ * ARGV   1 time, 2 token, 3 process, 4 lease ms, 5 what channels begin with
  * reply  1
  */
 const lua = `
-local CHANNELS
+local CHANNELS = ARGV[5]
 ${SLOTS_LUA}
-slots_open()
-slots_take(ARGV[2], ARGV[3])
+slots_open(ARGV[3])
+slots_take(ARGV[2], ARGV[4])
 return 1
 `;
 
 export const concurrencyRenew: Operation<ConcurrencyRenewArgs, void> = defineOperation({
   name: 'concurrency-renew',
   lua,
-  encode: ({ token, lease }) => [token, String(lease)],
-  twin(memory, [key = '', lineKey = ''], now, { token, lease }) {
-    new Slots(memory, key, now, new WaitingLine(memory, lineKey, now, '')).take(token, lease);
+  encode: ({ token, process, lease, channels }) => [token, process, String(lease), channels],
+  twin(memory, [key = '', lineKey = ''], now, { token, process, lease, channels }) {
+    const line = new WaitingLine(memory, lineKey, now, channels);
+    new Slots(memory, key, now, line, process).take(token, lease);
     return 1;
   },
   decode: () => undefined,

@@ -1,32 +1,48 @@
 import type { Keyspace } from './operation.ts';
 import { packSortedSet, parseSortedSet, type SortedEntry } from './sorted-set.ts';
-import { TURN_MS, WAITING_LINE_LUA, type WaitingLine } from './waiting-line.ts';
+import { GRACE_MS, TURN_MS, WAITING_LINE_LUA, type WaitingLine } from './waiting-line.ts';
 
 /*
  * Who runs at once: a sorted set of tokens whose scores are the ms until which each has its slot, so that a process that
- * died gives its own back. A slot that is given to who waits is kept for a turn, until it asks.
+ * died gives its own back. A slot that is given to who waits is kept for a turn, as '<token>:<process>', until it asks; a
+ * turn that nobody took tells that the process may be dead, and it loses its places in the line.
  */
 
+/** No lease lasts so long: what claims to was written by somebody else. */
+const LONGEST_MS = 25 * 86_400_000;
+
 /**
- * Defines `slots_open()`, which forgets what has ended; `slots_take(token, ms)`; and `slots_give(limit, own)`, which
- * gives what is free to those who wait, first come first served, and answers whether `own` was among them. KEYS[1] are
- * the slots, KEYS[2] is the line; CHANNELS must be defined before.
+ * Defines `slots_open(process)`, which forgets what has ended, for one who asks from that process; `slots_take(member,
+ * ms)`; `slots_end(token, process)`, which ends a slot or a turn and answers whether there was one; and
+ * `slots_give(limit, own)`, which gives what is free to those who wait, first come first served, and answers whether
+ * `own` was among them. KEYS[1] are the slots, KEYS[2] is the line; CHANNELS must be defined before.
  */
 export const SLOTS_LUA: string = `${WAITING_LINE_LUA}
 local SLOTS, LINE, found = KEYS[1], KEYS[2], 0
-local function slots_open()
-  if type(read('ZREMRANGEBYSCORE', SLOTS, '-inf', now)) == 'table' then
+local function slots_open(process)
+  line_open(LINE)
+  if type(read('ZCARD', SLOTS)) == 'table' then
     found = 1
     redis.call('DEL', SLOTS)
+  else
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', SLOTS, '-inf', now)) do
+      local other = string.match(member, '^[%w_-]+:([%w_-]+)$')
+      if other and other ~= process then line_drop(LINE, other) end
+      redis.call('ZREM', SLOTS, member)
+    end
+    redis.call('ZREMRANGEBYSCORE', SLOTS, string.format('(%.0f', now + ${LONGEST_MS}), '+inf')
   end
-  line_open(LINE)
   line_prune(LINE)
 end
 
-local function slots_take(token, ms)
-  redis.call('ZADD', SLOTS, string.format('%.0f', now + ms), token)
+local function slots_take(member, ms)
+  redis.call('ZADD', SLOTS, string.format('%.0f', now + ms), member)
   local last = redis.call('ZRANGE', SLOTS, -1, -1, 'WITHSCORES')
-  redis.call('PEXPIRE', SLOTS, string.format('%.0f', last[2] - now))
+  redis.call('PEXPIRE', SLOTS, string.format('%.0f', last[2] - now + ${GRACE_MS}))
+end
+
+local function slots_end(token, process)
+  return redis.call('ZREM', SLOTS, token, token .. ':' .. process) > 0
 end
 
 local function slots_give(limit, own)
@@ -34,7 +50,7 @@ local function slots_give(limit, own)
     local first = line_first(LINE)
     if not first then return false end
     if first.token == own then return true end
-    slots_take(first.token, ${TURN_MS})
+    slots_take(first.token .. ':' .. first.process, ${TURN_MS})
     line_call(LINE, first)
   end
   return false
@@ -51,7 +67,7 @@ export class Slots {
   readonly #line: WaitingLine;
   #entries: readonly SortedEntry[];
 
-  constructor(memory: Keyspace, key: string, now: number, line: WaitingLine) {
+  constructor(memory: Keyspace, key: string, now: number, line: WaitingLine, process: string) {
     const entries = parseSortedSet(memory.get(key));
     this.isCorrupt = entries === undefined;
     this.#memory = memory;
@@ -59,10 +75,13 @@ export class Slots {
     this.#now = now;
     this.#line = line;
     this.#entries = entries ?? [];
+    for (const [until, member] of this.#entries) {
+      const other = /^[\w-]+:([\w-]+)$/.exec(member)?.[1];
+      if (until <= now && other !== undefined && other !== process) line.drop(other);
+    }
+    const living = this.#entries.filter(([until]) => until > now && until <= now + LONGEST_MS);
+    if (entries === undefined || living.length < this.#entries.length) this.#keep(living);
     line.prune();
-    const living = this.#entries.filter(([until]) => until > now);
-    if (entries === undefined || living.length < this.#entries.length)
-      this.#store(living, memory.ttl(key) ?? 0);
   }
 
   get count(): number {
@@ -75,20 +94,18 @@ export class Slots {
     return first === undefined ? -1 : first[0] - this.#now;
   }
 
-  has(token: string): boolean {
-    return this.#entries.some(([, each]) => each === token);
+  take(member: string, ms: number): void {
+    const others = this.#entries.filter(([, each]) => each !== member);
+    const all = parseSortedSet(packSortedSet([...others, [this.#now + ms, member]])) ?? [];
+    this.#entries = all;
+    this.#memory.set(this.#key, packSortedSet(all), (all.at(-1)?.[0] ?? this.#now) - this.#now + GRACE_MS);
   }
 
-  take(token: string, ms: number): void {
-    const others = this.#entries.filter(([, each]) => each !== token);
-    const all = parseSortedSet(packSortedSet([...others, [this.#now + ms, token]])) ?? [];
-    this.#store(all, (all.at(-1)?.[0] ?? this.#now) - this.#now);
-  }
-
-  free(token: string): boolean {
-    const others = this.#entries.filter(([, each]) => each !== token);
+  /** Ends a slot or a turn; whether there was one. */
+  end(token: string, process: string): boolean {
+    const others = this.#entries.filter(([, each]) => each !== token && each !== `${token}:${process}`);
     if (others.length === this.#entries.length) return false;
-    this.#store(others, this.#memory.ttl(this.#key) ?? 0);
+    this.#keep(others);
     return true;
   }
 
@@ -98,15 +115,15 @@ export class Slots {
       const first = this.#line.first();
       if (first === undefined) return false;
       if (first.token === own) return true;
-      this.take(first.token, TURN_MS);
+      this.take(`${first.token}:${first.process}`, TURN_MS);
       this.#line.call(first);
     }
     return false;
   }
 
-  #store(entries: readonly SortedEntry[], ttlMs: number): void {
+  #keep(entries: readonly SortedEntry[]): void {
     this.#entries = entries;
     if (entries.length === 0) this.#memory.delete(this.#key);
-    else this.#memory.set(this.#key, packSortedSet(entries), ttlMs);
+    else this.#memory.rewrite(this.#key, packSortedSet(entries));
   }
 }

@@ -3,8 +3,8 @@ import { packSortedSet, parseSortedSet, type SortedEntry } from './sorted-set.ts
 
 /*
  * Who waits for something, first come first: a sorted set whose scores are the microseconds in which each came, and
- * whose members are '<token>:<process>:<ms that it waits>'. Whoever has waited long enough is passed over, so one that
- * gave up without a word costs nothing.
+ * whose members are '<token>:<process>:<ms that it waits>', and ':<limit>' where there are several of what is waited
+ * for. Whoever has waited long enough is passed over, so one that gave up without a word costs nothing.
  *
  * A process is called on a channel of its own: 'now:<token>' to ask at once, 'soon:<token>' to ask when a turn that was
  * given to another process is over, in case that one is dead; 'lost:<token>' when what it holds was taken away.
@@ -14,7 +14,7 @@ import { packSortedSet, parseSortedSet, type SortedEntry } from './sorted-set.ts
 export const TURN_MS = 1_000;
 
 /** How long what deadlines in a value have ended may still be seen. */
-const GRACE_MS = 60_000;
+export const GRACE_MS = 60_000;
 
 /** A turn that nobody took is seen for longer than it lasts: it tells that a process may be dead. */
 export const TURN_TTL_MS: number = TURN_MS + GRACE_MS;
@@ -23,10 +23,12 @@ export interface Waiter {
   readonly token: string;
   readonly process: string;
   readonly waitMs: number;
+  /** How many may have at once what it waits for, as it knew when it came. */
+  readonly limit?: number | undefined;
 }
 
-export function memberOf({ token, process, waitMs }: Waiter): string {
-  return `${token}:${process}:${waitMs}`;
+export function memberOf({ token, process, waitMs, limit }: Waiter): string {
+  return `${token}:${process}:${waitMs}${limit === undefined ? '' : `:${limit}`}`;
 }
 
 /**
@@ -36,8 +38,8 @@ export function memberOf({ token, process, waitMs }: Waiter): string {
  */
 export const WAITING_LINE_LUA: string = `
 local function line_parse(member)
-  local token, process, wait = string.match(member or '', '^([%w_-]+):([%w_-]+):(%d+)$')
-  return token and { member = member, token = token, process = process, wait = tonumber(wait) }
+  local token, process, wait, limit = string.match(member or '', '^([%w_-]+):([%w_-]+):(%d+):?(%d*)$')
+  return token and { member = member, token = token, process = process, wait = tonumber(wait), limit = tonumber(limit) }
 end
 
 local function line_open(key)
@@ -92,13 +94,13 @@ local function line_drop(key, process)
 end
 `;
 
-const MEMBER = /^([\w-]+):([\w-]+):(\d+)$/;
+const MEMBER = /^([\w-]+):([\w-]+):(\d+):?(\d*)$/;
 
 function parse(member: string | undefined): Waiter | undefined {
   const parts = MEMBER.exec(member ?? '');
-  return parts === null
-    ? undefined
-    : { token: parts[1] ?? '', process: parts[2] ?? '', waitMs: Number(parts[3]) };
+  if (parts === null) return undefined;
+  const [, token = '', process = '', wait, limit] = parts;
+  return { token, process, waitMs: Number(wait), limit: limit === '' ? undefined : Number(limit) };
 }
 
 /** The line as the twins see it. */
@@ -134,6 +136,11 @@ export class WaitingLine {
 
   has(member: string): boolean {
     return this.#entries().some(([, each]) => each === member);
+  }
+
+  /** What who came last knew of the limit. */
+  get limit(): number | undefined {
+    return parse(this.#entries().at(-1)?.[1])?.limit;
   }
 
   /** How many are in it, with those who may have given up. */

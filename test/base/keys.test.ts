@@ -19,11 +19,10 @@ describe('keys', () => {
       fence: 'shop:lock:{order%3a7}:fence',
     });
     expect(keys.callChannels()).toBe('shop:calls:');
-    expect(keys.concurrency('ann', undefined)).toEqual({
-      slots: 'shop:concurrency:{ann}:slots',
-      line: 'shop:concurrency:{ann}:slots:line',
+    expect(keys.concurrency('ann', 'up:loads')).toEqual({
+      slots: 'shop:concurrency:{ann}:up%3aloads',
+      line: 'shop:concurrency:{ann}:up%3aloads:line',
     });
-    expect(keys.concurrency('ann', 'up:loads').slots).toBe('shop:concurrency:{ann}:slots:up%3aloads');
     expect(keys.namespace('tenant-7').lock('x').lock).toBe('shop:tenant-7:lock:{x}');
     expect(keys.idempotency('ann', 'k')).toMatch(/^shop:idempotency:\{\*[\w-]{43}\}$/);
     expect(keys.idempotencyChannel()).toBe('shop:idempotency:{shop}:ended');

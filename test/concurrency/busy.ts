@@ -17,8 +17,8 @@ export interface Busy {
     path: string,
     headers?: Readonly<Record<string, string>>,
   ): Promise<{ readonly answer: Promise<Answer> }>;
-  /** Asks, and resolves to what it was refused with, or `'runs'`. */
-  attempt(path: string): Promise<number | 'runs'>;
+  /** Asks, and resolves to what it was refused with, or `'runs'`, or after so many milliseconds `'waits'`. */
+  attempt(path: string, ms?: number): Promise<number | 'runs' | 'waits'>;
   /** Asks, and goes away while the handler runs. */
   leave(path: string): Promise<void>;
   /** Ends the handler of this path, or of all. */
@@ -60,7 +60,8 @@ export async function busySite(
       await until(`${path} runs`, () => begun.includes(path));
       return { answer };
     },
-    async attempt(path) {
+    async attempt(path, ms = Number.POSITIVE_INFINITY) {
+      const giveUpAt = performance.now() + ms;
       const count = begun.length;
       let refusal: number | undefined;
       void ask(path).then(
@@ -69,8 +70,11 @@ export async function busySite(
         },
         () => undefined,
       );
-      await until(`${path} runs or is refused`, () => refusal !== undefined || begun.length > count);
-      return begun.length > count ? 'runs' : (refusal ?? 0);
+      await until(
+        `${path} runs or is refused`,
+        () => refusal !== undefined || begun.length > count || performance.now() > giveUpAt,
+      );
+      return begun.length > count ? 'runs' : (refusal ?? 'waits');
     },
     async leave(path) {
       const client = get(address + path, { agent: false }).on('error', () => undefined);

@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import { pipeline, Readable } from 'node:stream';
+import express from 'express';
 import { expect, it } from 'vitest';
 import type { ConcurrencyRefusal } from '../../src/index.ts';
 import { APPS } from '../http/frameworks.ts';
@@ -51,22 +52,37 @@ onEveryStore('kit.concurrency', (makeKit) => {
     end();
   });
 
-  it('counts equal keys together, wherever they are asked for, unless a name tells them apart', async () => {
+  it('counts together what has one limit, and apart what has another, or another name', async () => {
     const kit = makeKit();
-    const [one, other, named] = [
+    const [one, same, other, named] = [
       await busySite(kit, {}),
       await busySite(kit, {}),
+      await busySite(kit, { limit: 2 }),
       await busySite(kit, { name: 'uploads' }),
     ];
     await one.run('/1');
-    expect((await other.ask('/2')).status).toBe(429);
-    await named.run('/3');
-    expect((await named.ask('/4')).status).toBe(429);
+    expect((await same.ask('/2')).status).toBe(429);
+    await other.run('/3');
+    await named.run('/4');
+    expect((await named.ask('/5')).status).toBe(429);
     for (const site of [one, other, named]) site.end();
   });
 
+  it('counts a request once that meets the same limit twice, and for each that it meets', async () => {
+    const kit = makeKit();
+    const app = express().set('env', 'test');
+    const limit = () => kit.concurrency({ key: () => 'ann', limit: 1 });
+    app.use(limit(), limit(), kit.concurrency({ key: () => 'ann', limit: 5 }));
+    app.get('/', (_req, res) => void res.send('ran'));
+    const address = await serve(app);
+    for (let turn = 0; turn < 3; turn++) expect((await send(address)).text).toBe('ran');
+  });
+
   it('asks for the limit of each request', async () => {
-    const { run, ask, end } = await busySite(makeKit(), { limit: (req) => Number(req.get('x-limit')) });
+    const { run, ask, end } = await busySite(makeKit(), {
+      limit: (req) => Number(req.get('x-limit')),
+      name: 'reports',
+    });
     await run('/1', { 'X-Limit': '1' });
     expect((await ask('/2', { 'X-Limit': '1' })).status).toBe(429);
     await run('/3', { 'X-Limit': '2' });

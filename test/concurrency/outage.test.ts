@@ -14,7 +14,7 @@ describeWithServers('a concurrency limit', () => {
     onTestFinished(() => server.stop());
     const kit = kitForTest({ url: server.url, commandTimeout: '300ms' });
     await kit.ready();
-    const key = `${kit.prefix}:concurrency:{ann}:slots`;
+    const key = `${kit.prefix}:concurrency:{ann}:1`;
     return { server, kit, key, site: await busySite(kit, options) };
   }
 
@@ -96,6 +96,19 @@ describeWithServers('a concurrency limit', () => {
     expect((await site.ask('/2')).status).toBe(429);
     site.end();
     expect(errors).toMatchObject([{ room: 'concurrency', error: { code: 'ERR_REDIS_KIT_CORRUPT' } }]);
+  });
+
+  it('forgets what claims a slot for longer than any lease', async () => {
+    const { server, key, site } = await start();
+    await withPlainClient(server.url, (client) =>
+      client.zAdd(key, [
+        { score: Number.POSITIVE_INFINITY, value: 'foreign' },
+        { score: Date.now() + 30 * 86_400_000, value: 'far' },
+      ]),
+    );
+    await site.run('/1');
+    expect((await site.ask('/2')).status).toBe(429);
+    site.end();
   });
 
   it('gets the slots of a process that was killed back within a lease', async () => {

@@ -202,7 +202,7 @@ describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
   });
 
   fresh('grants so many slots at once, and those that come free to who waits', async () => {
-    const { slots, line } = keys().concurrency('ann', undefined);
+    const { slots, line } = keys().concurrency('ann', 'reports');
     const asked = { process: 'P', channels: 'calls:', limit: 2 };
     const acquire = (token: string, waitMs = 0) => {
       const args = { ...asked, token, waitMs, lease: HOUR, maxQueue: 1 };
@@ -221,7 +221,11 @@ describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
     expect(await acquire('eve'), 'it is kept for who waits').toMatchObject({ outcome: 'refused' });
     expect(await acquire('joe', HOUR)).toMatchObject({ outcome: 'granted', running: 2 });
     later(HOUR - 1);
-    await engine().run(concurrencyRenew, [slots, line], { token: 'joe', lease: HOUR });
+    await engine().run(concurrencyRenew, [slots, line], {
+      ...asked,
+      token: 'joe',
+      lease: HOUR,
+    });
     later(1);
     expect(await acquire('eve'), 'the slot of bob has ended').toMatchObject({
       outcome: 'granted',

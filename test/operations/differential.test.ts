@@ -423,7 +423,7 @@ describe('script and twin give the same replies and keep the same bytes', () => 
 
   it('for concurrency limits', async () => {
     const keys = (world: World) => {
-      const { slots, line } = world.keys.concurrency('id', undefined);
+      const { slots, line } = world.keys.concurrency('id', 'p');
       return [slots, line];
     };
     const token = fc.constantFrom('ann', 'bob', 'eve', 'joe');
@@ -443,7 +443,10 @@ describe('script and twin give the same replies and keep the same bytes', () => 
     const renew = fc.tuple(token, lease).map(
       ([owner, ms]): Step =>
         async (world) =>
-          void (await world.compare(concurrencyRenew, keys(world), { token: owner, lease: ms })),
+          void (await world.compare(concurrencyRenew, keys(world), {
+            ...{ token: owner, lease: ms },
+            ...{ process: 'P1', channels: 't-calls:' },
+          })),
     );
     const release = asked.map(
       (ask): Step =>
