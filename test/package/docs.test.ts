@@ -57,7 +57,7 @@ describe('the types', () => {
       import { createRedisKit } from 'redis-kit';
       const kit = createRedisKit({ url: process.env.REDIS_URL, prefix: undefined });
       const limit = kit.rateLimit({ algorithm: 'sliding-window', limit: 1, window: '1m', key: (req) => req.ip ?? null });
-      const all = [limit, kit.session({ secret: 'x' }), kit.cache({ ttl: '30s' }), kit.lock({ key: (req) => String(req.params.id) }), kit.idempotency()];
+      const all = [limit, kit.session({ secret: 'x' }), kit.cache({ ttl: '30s' }), kit.lock({ key: (req) => String(req.params.id) }), kit.idempotency(), kit.concurrency({ limit: 1 })];
       const [first = limit] = all;
     `;
     await typeCheck({
@@ -136,6 +136,11 @@ describe('the types', () => {
         kit.rateLimit({ policies: [{ ...WINDOW, limit: 1, key: (req) => req.ip ?? null }], handler: (_req, res, _next, { limit }) => res.json(limit) });
         kit.idempotency<Member>({ scope: (req) => req.member, handler: (_req, res, _next, { status, reason }) => void res.status(status).send(reason) });
         kit.lock<IncomingMessage>({ key: (req) => req.url ?? null });
+        kit.lock({ key: (req) => [req.path, 'all'], wait: '5s' }, async (_req, res, lock) => void res.json([...lock.fences]));
+        kit.lock<Member>({ key: (req) => req.member }, (req, _res, { signal }) => fetch(req.member, { signal }));
+        kit.concurrency<Member>({ key: (req) => req.member, limit: (req) => req.member.length, handler: (_req, res, _next, { limit }) => void res.json(limit) });
+        const total: Promise<number> = kit.locks.using(['a', 'b'], { wait: '1s', metadata: { by: 1 } }, async (lock) => lock.fences.size);
+        kit.on('lock:waited', ({ keys, waitedMs }) => [keys, waitedMs]);
         kit.cache<Member>({ ttl: '1m', skip: (req) => req.member === 'ann' });
         kit.session<IncomingMessage>({ secret: 'x', genid: (req) => String(req.socket.remotePort) });
         // @ts-expect-error Express's request has no such property
