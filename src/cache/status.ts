@@ -20,7 +20,8 @@ export function addStatus(res: ServerResponse, status: string | undefined): void
 
 /** A string of a structured field has printable ASCII only (RFC 9651, section 3.3.3). */
 function quoted(key: string): string {
-  return `"${encodeURI(wellFormed(key)).replace(/["\\]/g, '\\$&')}"`;
+  const printable = wellFormed(key).replace(/[^ -~]/gu, encodeURIComponent);
+  return `"${printable.replace(/["\\]/g, '\\$&')}"`;
 }
 
 /** A URL may hold half of a surrogate pair, which has no code. */
