@@ -63,6 +63,17 @@ onEveryStore('a repeat that waits', (makeKit) => {
     expect(runs()).toBe(3);
   });
 
+  it('may be let wait by many middlewares of a kit', async () => {
+    const warnings: Error[] = [];
+    const note = (warning: Error) => void warnings.push(warning);
+    process.on('warning', note);
+    onTestFinished(() => void process.off('warning', note));
+    const kit = makeKit();
+    for (let turn = 0; turn < 20; turn++) kit.idempotency({ inFlight: 'wait' });
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(warnings).toEqual([]);
+  });
+
   it('is let go when the kit is closed', async () => {
     const kit = makeKit();
     const { handler, begun } = gated();
