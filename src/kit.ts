@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { performance } from 'node:perf_hooks';
 import type { RedisClientType, RedisClusterType } from 'redis';
@@ -159,6 +160,8 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
   const { clock, commandTimeoutMs, logger } = settings;
   const events = new Events<KitEvents>(logger);
   const closing = new AbortController();
+  // Each middleware that lets requests wait listens; that is no leak.
+  setMaxListeners(0, closing.signal);
   const work = new OpenWork();
   const channels = settings.keys.callChannels();
   const standInMemory = new MemoryKeyspace(systemClock);

@@ -1,9 +1,8 @@
-import { setTimeout as pause } from 'node:timers/promises';
-
 /** Work that the connection must outlive. */
 export class OpenWork {
   #count = 0;
-  #ended: (() => void) | undefined;
+  /** Those who wait for the end of all. */
+  readonly #waiting = new Set<() => void>();
 
   /** Answers with what to call, once, when the work is done. */
   begin(): () => void {
@@ -12,18 +11,21 @@ export class OpenWork {
     return () => {
       if (!isOpen) return;
       isOpen = false;
-      if (--this.#count === 0) this.#ended?.();
+      if (--this.#count === 0) for (const ended of this.#waiting) ended();
     };
   }
 
   /** Resolves when nothing is open any more, or after so many milliseconds. */
   async ended(timeoutMs: number): Promise<void> {
     if (this.#count === 0) return;
-    const timer = new AbortController();
-    const done = new Promise<void>((resolve) => {
-      this.#ended = resolve;
+    await new Promise<void>((resolve) => {
+      const ended = () => {
+        clearTimeout(timer);
+        this.#waiting.delete(ended);
+        resolve();
+      };
+      const timer = setTimeout(ended, timeoutMs);
+      this.#waiting.add(ended);
     });
-    await Promise.race([done, pause(timeoutMs, undefined, { signal: timer.signal }).catch(() => undefined)]);
-    timer.abort();
   }
 }

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { asError, RedisKitError } from '../base/errors.ts';
+import { asError, type ErrorCode, RedisKitError } from '../base/errors.ts';
 import type { BudgetOf } from '../engine/budget.ts';
 import { closingOf } from '../http/closing.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
@@ -22,6 +22,13 @@ declare global {
     }
   }
 }
+
+/** The request may have run, or run now: its record cannot be read, or the kit closes and waits for it. */
+const NO_OUTAGE: ReadonlySet<ErrorCode> = new Set([
+  'ERR_REDIS_KIT_NEWER_FORMAT',
+  'ERR_REDIS_KIT_CORRUPT',
+  'ERR_REDIS_KIT_CLOSED',
+]);
 
 export function idempotencyMiddleware(
   options: IdempotencyOptions<never>,
@@ -49,9 +56,10 @@ export function idempotencyMiddleware(
         settings.waits ? closingOf(res) : undefined,
       );
     } catch (error) {
-      return withoutAnswer(error, res);
+      return withoutAnswer(error, res, settings.onError === 'allow');
     }
     if (beginning.kind === 'gone') return 'answered';
+    if (beginning.kind === 'lost-sight') return withoutAnswer(beginning.error, res, false);
     if (beginning.kind === 'run') {
       const { run } = beginning;
       asExpress(req).idempotency = { key, attempt: run.attempt };
@@ -76,12 +84,10 @@ export function idempotencyMiddleware(
     return 'answered';
   }
 
-  function withoutAnswer(error: unknown, res: ServerResponse): Outcome {
+  function withoutAnswer(error: unknown, res: ServerResponse, mayRun: boolean): Outcome {
     if (!(error instanceof RedisKitError)) throw error;
     failed(error);
-    // A record that we cannot read may be of a request that has run: that is no outage.
-    const isOutage = error.code !== 'ERR_REDIS_KIT_NEWER_FORMAT' && error.code !== 'ERR_REDIS_KIT_CORRUPT';
-    if (settings.onError === 'allow' && isOutage) return 'continue';
+    if (mayRun && !NO_OUTAGE.has(error.code)) return 'continue';
     sendUnavailable(res, 'idempotency');
     return 'answered';
   }

@@ -26,11 +26,15 @@ export interface Asked {
   readonly fingerprint: Buffer;
 }
 
-/** What is to be done with a request. `gone`: nothing, since its client left while it waited. */
+/**
+ * What is to be done with a request. `gone`: nothing, since its client left while it waited. `lost-sight`: it waited for
+ * another run, and nobody can tell any more what becomes of that.
+ */
 export type Beginning =
   | { readonly kind: 'run'; readonly run: Run }
   | { readonly kind: 'replay'; readonly answer: Answer }
-  | { readonly kind: 'in-flight' | 'mismatch' | 'unkept' | 'gone' };
+  | { readonly kind: 'in-flight' | 'mismatch' | 'unkept' | 'gone' }
+  | { readonly kind: 'lost-sight'; readonly error: unknown };
 
 /** Of a lease that is about to end: sleeping for less would be asking all the time. */
 const SHORTEST_WAIT_MS = 10;
@@ -58,8 +62,12 @@ export class IdempotencyRecords {
       while (typeof reply === 'number' && wakeUp !== undefined) {
         await wakeUp.wait(Math.max(reply, SHORTEST_WAIT_MS));
         if (gone?.aborted === true) return { kind: 'gone' };
-        // The wait is the user's wish, and no time spent on Redis.
-        reply = await this.#ask(recordKey, asked, undefined);
+        try {
+          // The wait is the user's wish, and no time spent on Redis.
+          reply = await this.#ask(recordKey, asked, undefined);
+        } catch (error) {
+          return { kind: 'lost-sight', error };
+        }
       }
       return typeof reply === 'number' ? { kind: 'in-flight' } : reply;
     } finally {

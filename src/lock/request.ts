@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { describe } from '../base/check.ts';
-import { RedisKitError } from '../base/errors.ts';
+import { type ErrorCode, RedisKitError } from '../base/errors.ts';
 import type { BudgetOf } from '../engine/budget.ts';
 import { asExpress, type Next, type Res } from '../http/middleware.ts';
 import type { Outcome } from '../http/outcome.ts';
@@ -17,6 +17,13 @@ interface AcquirerDeps {
 
 /** When the holder will be done nobody knows; most requests take less than this. */
 const RETRY_AFTER_MS = 1_000;
+
+/** Somebody may hold the lock: one whom we cannot read, who took it from us, or whom a kit that closes waits for. */
+const NO_OUTAGE: ReadonlySet<ErrorCode> = new Set([
+  'ERR_REDIS_KIT_NEWER_FORMAT',
+  'ERR_REDIS_KIT_LOCK_LOST',
+  'ERR_REDIS_KIT_CLOSED',
+]);
 
 /** Locks what a request asks for: the handle, or, where it goes on without one or is answered, that. */
 export function acquirer(settings: LockSettings, { room, budgetOf, failed }: AcquirerDeps) {
@@ -57,9 +64,7 @@ export function acquirer(settings: LockSettings, { room, budgetOf, failed }: Acq
     const isOurs = error instanceof RedisKitError && error.code !== 'ERR_REDIS_KIT_LOCK_REENTRY';
     if (!isOurs) throw error;
     failed(error);
-    // Somebody whose lock we cannot read may hold it: that is no outage.
-    const isOutage = error.code !== 'ERR_REDIS_KIT_NEWER_FORMAT';
-    if (settings.onError === 'allow' && isOutage) return 'continue';
+    if (settings.onError === 'allow' && !NO_OUTAGE.has(error.code)) return 'continue';
     sendUnavailable(res, 'lock');
     return 'answered';
   }

@@ -63,6 +63,17 @@ onEveryStore('a repeat that waits', (makeKit) => {
     expect(runs()).toBe(3);
   });
 
+  it('may be let wait by many middlewares of a kit', async () => {
+    const warnings: Error[] = [];
+    const note = (warning: Error) => void warnings.push(warning);
+    process.on('warning', note);
+    onTestFinished(() => void process.off('warning', note));
+    const kit = makeKit();
+    for (let turn = 0; turn < 20; turn++) kit.idempotency({ inFlight: 'wait' });
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(warnings).toEqual([]);
+  });
+
   it('is let go when the kit is closed', async () => {
     const kit = makeKit();
     const { handler, begun } = gated();
@@ -76,25 +87,29 @@ onEveryStore('a repeat that waits', (makeKit) => {
     expect((await repeat).status).toBe(503);
   });
 
-  it('is refused once the kit closes, which waits for the first and its record', async () => {
-    const kit = makeKit();
-    const { handler, open, begun } = gated();
-    const { order } = await shop(kit, WAIT, handler);
-    const errors = eventsOf(kit, 'error');
-    const first = order('k');
-    await begun;
-    let isClosed = false;
-    const closed = kit.close({ timeout: '20s' }).then(() => {
-      isClosed = true;
-    });
-    expect((await order('k')).status).toBe(503);
-    expect((await order('another')).status).toBe(503);
-    expect(isClosed).toBe(false);
-    open();
-    expect((await first).status).toBe(201);
-    await closed;
-    expect(errors).toMatchObject([{ error: { code: 'ERR_REDIS_KIT_CLOSED' } }]);
-  });
+  it.each(['deny', 'allow'] as const)(
+    'is refused once the kit closes, which waits for the first and its record (onError: %s)',
+    async (onError) => {
+      const kit = makeKit();
+      const { handler, open, begun } = gated();
+      const { order, runs } = await shop(kit, { ...WAIT, onError }, handler);
+      const errors = eventsOf(kit, 'error');
+      const first = order('k');
+      await begun;
+      let isClosed = false;
+      const closed = kit.close({ timeout: '20s' }).then(() => {
+        isClosed = true;
+      });
+      expect((await order('k')).status).toBe(503);
+      expect((await order('another')).status).toBe(503);
+      expect(runs()).toBe(1);
+      expect(isClosed).toBe(false);
+      open();
+      expect((await first).status).toBe(201);
+      await closed;
+      expect(errors).toMatchObject([{ error: { code: 'ERR_REDIS_KIT_CLOSED' } }]);
+    },
+  );
 
   it('whose client leaves does not run when its turn comes', async () => {
     const { handler, begun } = gated();
@@ -148,6 +163,23 @@ describeWithServers('a repeat that waits in another process', () => {
     });
     expect(commands.map(([name]) => name)).toEqual(['EVALSHA', 'EVALSHA', 'EVALSHA']);
     expect(here.runs()).toBe(1);
+  });
+
+  it('does not run beside the first when Redis goes away, whatever onError says', async () => {
+    const { server, kits } = await startTwo({ commandTimeout: '300ms' });
+    const { handler, open, begun } = gated();
+    const options = { ...WAIT, onError: 'allow' } as const;
+    const there = await shop(kits[0], options, handler);
+    const here = await shop(kits[1], options);
+    const first = there.order('k');
+    await begun;
+    const repeat = here.order('k');
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    await server.kill();
+    expect((await repeat).status).toBe(503);
+    open();
+    expect((await first).status).toBe(201);
+    expect(here.runs()).toBe(0);
   });
 
   it('finds the answer although it cannot be told', async () => {

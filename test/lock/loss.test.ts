@@ -139,6 +139,16 @@ onEveryStore('closing the kit', (makeKit) => {
     await kit.close();
   });
 
+  it('twice at once ends for both as soon as nothing is held', async () => {
+    const kit = makeKit();
+    const lock = await kit.locks.acquire('a');
+    const beganAt = performance.now();
+    const closed = Promise.all([kit.close({ timeout: '15s' }), kit.close({ timeout: '15s' })]);
+    await lock.release();
+    await closed;
+    expect(performance.now() - beganAt).toBeLessThan(10_000);
+  });
+
   it('takes no longer than its timeout, and never frees what is worked under', async () => {
     const prefix = testPrefix();
     const kit = makeKit({ prefix });

@@ -98,6 +98,38 @@ onEveryStore('a request that waits for its lock', (makeKit) => {
     }
   });
 
+  it('is refused when the kit closes, also where it might run without the lock while Redis is away', async () => {
+    const { kit, ran, waiting, address } = await start({ onError: 'allow' });
+    const held = await kit.locks.acquire('a');
+    const answer = send(address);
+    await waiting(1);
+    const closed = kit.close();
+    expect((await answer).status).toBe(503);
+    expect((await send(address)).status, 'who comes later').toBe(503);
+    expect(ran).toEqual([]);
+    await held.release();
+    await closed;
+  });
+
+  it('is refused when a key of it was taken away meanwhile, also then', async () => {
+    const { kit, ran, waiting, address } = await start({
+      key: () => ['0', 'a'],
+      lease: '300ms',
+      onError: 'allow',
+    });
+    const held = await kit.locks.acquire('a');
+    const answer = send(address);
+    await waiting(1);
+    await kit.locks.forceRelease('0');
+    const other = await kit.locks.acquire('0');
+    // Longer than its lease, so that it is known whether or not the process listens yet.
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    await held.release();
+    expect((await answer).status).toBe(503);
+    expect(ran).toEqual([]);
+    other.assertHeld();
+  });
+
   it('is told as an event once it runs', async () => {
     const { kit, waiting, address } = await start();
     const waited = eventsOf(kit, 'lock:waited');
