@@ -93,14 +93,14 @@ export class Lease {
   /** Rejects with a LockLostError where the lease has ended, and as commands do where nobody can tell. */
   async extend(leaseMs: number = this.#leaseMs): Promise<void> {
     const since = thisMoment();
+    // Should no answer come, nobody knows which of the two lasts: the one that ends first counts.
+    if (leaseMs < this.remainingMs()) this.#goOn(since, leaseMs);
     const { token } = this.#granted.ask;
     if (!(await this.#deps.engine.run(lockExtend, [this.key], { token, lease: leaseMs }))) {
       this.lose(new LockLostError(`the lock '${this.id}' was lost: its lease ended or it was taken away`));
     }
     if (this.#lost !== undefined || this.#released !== undefined) return;
-    this.#since = since;
-    this.#leaseMs = leaseMs;
-    this.#begin();
+    this.#goOn(since, leaseMs);
   }
 
   /** Ends the hold from our side: whoever works under it is told to stop. */
@@ -130,6 +130,12 @@ export class Lease {
     } finally {
       this.#end();
     }
+  }
+
+  #goOn(since: Moment, leaseMs: number): void {
+    this.#since = since;
+    this.#leaseMs = leaseMs;
+    this.#begin();
   }
 
   #begin(): void {

@@ -120,6 +120,24 @@ describeWithServers('a wait for a lock', () => {
     expect(await lock.release()).toBe(true);
   });
 
+  it('is over where a lease was shortened and nobody heard of it', async () => {
+    const { server, prefix } = await start();
+    const proxy = await startProxy(server);
+    const kit = kitForTest({ url: proxy.url, prefix, commandTimeout: '300ms' });
+    await kit.ready();
+    const lock = await kit.locks.acquire('a', { lease: '1h', renew: false });
+    await until('its answer is lost, and not another one', async () => {
+      await lock.extend('1h');
+      proxy.loseNextReply();
+      return lock.extend('200ms').then(
+        () => false,
+        () => true,
+      );
+    });
+    await until('its holder is told', () => lock.signal.aborted);
+    expect(lock.remainingMs()).toBe(0);
+  });
+
   it('of a process that was killed holds nobody up for longer than about a second', async () => {
     const { server, prefix, kit, other, waiters } = await start();
     const held = await other.locks.acquire('a', { lease: '1h' });
