@@ -52,10 +52,12 @@ export async function takeSlot(wanted: Wanted, { engine, turns }: Store, deps: S
   let running = 0;
   let isKnown = false;
 
-  async function ask(): Promise<Answer<Slot>> {
+  async function ask(hasWaited: boolean): Promise<Answer<Slot>> {
     try {
       const args = { ...taken.ask, lease: leaseMs, maxQueue };
-      const reply = await engine.run(concurrencyAcquire, [keys.slots, keys.line], args, budget);
+      // The wait is the user's wish; a request may need its time for Redis again when it is over.
+      const within = hasWaited ? undefined : budget;
+      const reply = await engine.run(concurrencyAcquire, [keys.slots, keys.line], args, within);
       if (reply.found === 'corrupt') reporter.failure('concurrency', corrupt(keys.slots));
       running = reply.running;
       const { leftMs, outcome } = reply;

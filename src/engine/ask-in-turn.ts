@@ -31,7 +31,7 @@ const ASK_AGAIN_MS = 500;
  * again.
  */
 export async function askInTurn<Grant>(
-  ask: () => Promise<Answer<Grant>>,
+  ask: (hasWaited: boolean) => Promise<Answer<Grant>>,
   { waitMs, turn, signal, closing, failed }: Patience,
 ): Promise<Answer<Grant> & { readonly hasWaited: boolean }> {
   const deadline = performance.now() + waitMs;
@@ -39,7 +39,7 @@ export async function askInTurn<Grant>(
     let answer: Answer<Grant> = { leftMs: -1 };
     let failure: unknown;
     try {
-      answer = await ask();
+      answer = await ask(hasWaited);
     } catch (error) {
       // The first question says how things stand; who waits already outlives a short trouble.
       if (!hasWaited || !mayPass(error)) throw error;

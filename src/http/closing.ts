@@ -14,9 +14,18 @@ export function whenAbandoned(res: ServerResponse, abandoned: () => void): void 
   };
 }
 
+/** Whether 'close' has been told already, and will not be again. */
+export function isClosed(
+  res: ServerResponse & { readonly stream?: { readonly destroyed?: boolean } },
+): boolean {
+  // Node's HTTP/2 responses know it by their stream only.
+  return res.destroyed || res.stream?.destroyed === true;
+}
+
 /** Aborts when the response is over: it was sent, or nobody is there any more to get it. */
 export function closingOf(res: ServerResponse): AbortSignal {
   const closing = new AbortController();
-  res.once('close', () => closing.abort());
+  if (isClosed(res)) closing.abort();
+  else res.once('close', () => closing.abort());
   return closing.signal;
 }

@@ -1,5 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import { asError } from '../base/errors.ts';
+import { isClosed } from './closing.ts';
 import { type Call, type Chunk, callOf, type Done, HeldWrites, isChunk } from './held-writes.ts';
 import {
   alsoTrue,
@@ -55,7 +56,12 @@ export class ResponseGuard {
     if (this.#ending === undefined) this.#hooks.add(hook);
     // A handler that goes on after the end: nothing waits for this hook, but what it holds must be given back.
     else void new ResponseHooks(hook).beforeEnd(true);
-    if (hook.closedEarly === undefined || this.#listensForClose) return;
+    if (hook.closedEarly === undefined || this.#ending !== undefined) return;
+    if (isClosed(this.#res)) {
+      hook.closedEarly();
+      return;
+    }
+    if (this.#listensForClose) return;
     this.#listensForClose = true;
     this.#res.once('close', () => {
       if (this.#ending === undefined) this.#hooks.closedEarly();

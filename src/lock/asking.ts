@@ -64,7 +64,11 @@ export class Asking {
     const failed = (error: unknown) => void reporter.failure('lock', asError(error));
     const patience = { waitMs, turn: this.#turn, signal, closing, failed };
     try {
-      const { granted: lease, leftMs, hasWaited } = await askInTurn(() => this.#askOnce(), patience);
+      const {
+        granted: lease,
+        leftMs,
+        hasWaited,
+      } = await askInTurn((hasWaited) => this.#askOnce(hasWaited), patience);
       if (lease !== undefined) return { lease, hasWaited };
       this.#leave();
       return { key: this.#id, expiresInMs: leftMs < 0 ? null : leftMs };
@@ -76,15 +80,17 @@ export class Asking {
     }
   }
 
-  async #askOnce(): Promise<Answer<Lease>> {
+  async #askOnce(hasWaited: boolean): Promise<Answer<Lease>> {
     const grantedAt = thisMoment();
-    const { granted, fence, leftMs } = await this.#send();
+    // The wait is the user's wish; a request may need its time for Redis again when it is over.
+    const budget = hasWaited ? undefined : this.#wanted.budget;
+    const { granted, fence, leftMs } = await this.#send(budget);
     return { granted: granted ? await this.#leaseOf(fence, grantedAt) : undefined, leftMs };
   }
 
-  async #send(): Promise<LockAcquireReply> {
+  async #send(budget: Budget | undefined): Promise<LockAcquireReply> {
     const { engine, reporter } = this.#deps;
-    const { leaseMs, metadata, budget } = this.#wanted;
+    const { leaseMs, metadata } = this.#wanted;
     const { lock, line, fence } = this.#keys;
     try {
       const args = { ...this.#ask, lease: leaseMs, metadata };

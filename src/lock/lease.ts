@@ -55,6 +55,7 @@ export class Lease {
   readonly #workIsDone: () => void;
   #since: Moment;
   #leaseMs: number;
+  #extensions = 0;
   #renewAt = Number.POSITIVE_INFINITY;
   #timer: NodeJS.Timeout | undefined;
   #lost: LockLostError | undefined;
@@ -90,17 +91,32 @@ export class Lease {
     return Math.max(0, this.#leaseMs - passed);
   }
 
-  /** Rejects with a LockLostError where the lease has ended, and as commands do where nobody can tell. */
+  /** Rejects as commands do where nobody can tell; a lease that has ended is lost. */
   async extend(leaseMs: number = this.#leaseMs): Promise<void> {
     const since = thisMoment();
-    // Should no answer come, nobody knows which of the two lasts: the one that ends first counts.
-    if (leaseMs < this.remainingMs()) this.#goOn(since, leaseMs);
+    const extension = ++this.#extensions;
+    // A shorter lease may have begun, whether or not its answer comes.
+    if (leaseMs < this.remainingMs()) this.#lastsFrom(since, leaseMs);
+    // A renewal now would undo this one.
+    this.#renewAt = Number.POSITIVE_INFINITY;
     const { token } = this.#granted.ask;
-    if (!(await this.#deps.engine.run(lockExtend, [this.key], { token, lease: leaseMs }))) {
-      this.lose(new LockLostError(`the lock '${this.id}' was lost: its lease ended or it was taken away`));
+    try {
+      if (!(await this.#deps.engine.run(lockExtend, [this.key], { token, lease: leaseMs }))) {
+        this.lose(new LockLostError(`the lock '${this.id}' was lost: its lease ended or it was taken away`));
+      }
+      if (this.#isLast(extension)) this.#lastsFrom(since, leaseMs);
+    } catch (error) {
+      if (this.#isLast(extension) && this.#granted.renew) {
+        this.#renewAt = performance.now() + Math.max(10, this.#leaseMs / 10);
+        this.#lookLater();
+      }
+      throw error;
     }
-    if (this.#lost !== undefined || this.#released !== undefined) return;
-    this.#goOn(since, leaseMs);
+  }
+
+  /** Of several at once the last counts, as it does in Redis. */
+  #isLast(extension: number): boolean {
+    return this.#lost === undefined && this.#released === undefined && extension === this.#extensions;
   }
 
   /** Ends the hold from our side: whoever works under it is told to stop. */
@@ -132,7 +148,7 @@ export class Lease {
     }
   }
 
-  #goOn(since: Moment, leaseMs: number): void {
+  #lastsFrom(since: Moment, leaseMs: number): void {
     this.#since = since;
     this.#leaseMs = leaseMs;
     this.#begin();
@@ -163,12 +179,9 @@ export class Lease {
 
   /** A renewal that fails is tried again until the lease may have ended. */
   #renew(): void {
-    this.#renewAt = Number.POSITIVE_INFINITY;
     this.extend().catch((error: unknown) => {
       if (this.#released !== undefined || this.#lost !== undefined) return;
       this.#deps.reporter.failure('lock', asError(error));
-      this.#renewAt = performance.now() + Math.max(10, this.#leaseMs / 10);
-      this.#lookLater();
     });
   }
 

@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { describe } from '../base/check.ts';
 import { type ErrorCode, RedisKitError } from '../base/errors.ts';
 import type { BudgetOf } from '../engine/budget.ts';
+import { closingOf } from '../http/closing.ts';
 import { asExpress, type Next, type Res } from '../http/middleware.ts';
 import type { Outcome } from '../http/outcome.ts';
 import { sendProblem, sendUnavailable } from '../http/problem.ts';
@@ -36,16 +37,13 @@ export function acquirer(settings: LockSettings, { room, budgetOf, failed }: Acq
     if (ids === null) return 'continue';
     const budget = budgetOf(req);
     const { lease: leaseMs, wait: waitMs, isFair } = settings;
-    const client = waitMs > 0 ? clientOf(res) : undefined;
-    const { signal } = client ?? {};
+    const signal = waitMs > 0 ? closingOf(res) : undefined;
     let attempt: Attempt;
     try {
       const wanted = { leaseMs, waitMs, isFair, renew: true, metadata: '', signal, budget };
       attempt = await room.attempt(ids, wanted);
     } catch (error) {
       return signal?.aborted === true ? 'answered' : withoutAnswer(error, res);
-    } finally {
-      client?.forget();
     }
     if ('handle' in attempt) {
       if (signal?.aborted !== true) return attempt.handle;
@@ -80,15 +78,6 @@ function keysOf(key: unknown): readonly string[] | null {
     'ERR_REDIS_KIT_NO_IDENTITY',
     `kit.lock: option \`key\` returned ${describe(wrong)}; it must return a string that is not empty, several of them, or null to take no lock`,
   );
-}
-
-/** Tells when the client of a request goes away. */
-function clientOf(res: ServerResponse): { readonly signal: AbortSignal; forget(): void } {
-  const gone = new AbortController();
-  const onClose = () => gone.abort();
-  if (res.destroyed) gone.abort();
-  res.once('close', onClose);
-  return { signal: gone.signal, forget: () => void res.off('close', onClose) };
 }
 
 function sendConflict(res: ServerResponse, { hasWaited }: LockConflict): void {

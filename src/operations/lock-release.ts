@@ -13,7 +13,8 @@ export interface LockReleaseArgs {
 
 /*
  * Ends what a token has of a lock: its hold, its turn, its place in the line. The lock goes to the first who waits;
- * where that is not wanted it is free at once, and the first is only told of it.
+ * where that is not wanted it is free at once, and the first is only told of it. So who gives up while the lock is free
+ * may be the one who was told, and the next is told in its place.
  *
  * KEYS   1 the lock, 2 the line
  * ARGV   1 time, 2 token, 3 wait ms, 4 process, 5 what channels begin with, 6 '1' for fair
@@ -25,7 +26,8 @@ ${LOCK_LUA}
 line_open(KEYS[2])
 line_leave(KEYS[2], ARGV[2] .. ':' .. ARGV[4] .. ':' .. ARGV[3])
 local lock = load()
-if lock.token ~= ARGV[2] then return 0 end
+local is_free = lock.found == 0 and not lock.token
+if not is_free and lock.token ~= ARGV[2] then return 0 end
 local first = line_first(KEYS[2])
 if first and ARGV[6] == '1' then
   hand_over(first)
@@ -33,7 +35,7 @@ else
   redis.call('DEL', KEYS[1])
   if first then line_call(KEYS[2], first) end
 end
-return lock.fence > 0 and lock.deadline > now and 1 or 0
+return not is_free and lock.fence > 0 and lock.deadline > now and 1 or 0
 `;
 
 export const lockRelease: Operation<LockReleaseArgs, boolean> = defineOperation({
@@ -50,7 +52,8 @@ export const lockRelease: Operation<LockReleaseArgs, boolean> = defineOperation(
     const line = new WaitingLine(memory, lineKey, now, args.channels);
     line.leave(memberOf(args));
     const lock = unpackLock(memory.get(key));
-    if (lock.token !== args.token) return 0;
+    const isFree = lock.found === 'fine' && lock.token === '';
+    if (!isFree && lock.token !== args.token) return 0;
     const first = line.first();
     if (first !== undefined && args.isFair) {
       handOver(memory, key, line, now, first);

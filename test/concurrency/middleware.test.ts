@@ -1,4 +1,5 @@
-import type { IncomingMessage } from 'node:http';
+import { once } from 'node:events';
+import { get, type IncomingMessage } from 'node:http';
 import { pipeline, Readable } from 'node:stream';
 import express from 'express';
 import { expect, it } from 'vitest';
@@ -152,6 +153,27 @@ onEveryStore('kit.concurrency', (makeKit) => {
     expect((await ask('/2')).status).toBe(429);
     await until('the slot is free', async () => (await attempt('/3')) === 'runs');
     end();
+  });
+
+  it('keeps the slot of a client that left before it was asked for no longer', async () => {
+    let isAsked: () => void = () => undefined;
+    const asked = new Promise<void>((resolve) => {
+      isAsked = resolve;
+    });
+    const site = await busySite(makeKit(), {
+      lease: '300ms',
+      key: async (req) => {
+        isAsked();
+        if (req.path === '/gone') await once(req.socket, 'close');
+        return 'ann';
+      },
+    });
+    const client = get(`${site.address}/gone`, { agent: false }).on('error', () => undefined);
+    await asked;
+    client.destroy();
+    await until('its handler runs all the same', () => site.running.includes('/gone'));
+    await until('the slot is free', async () => (await site.attempt('/2')) === 'runs');
+    site.end();
   });
 
   it('outlives its lease while the request runs', async () => {

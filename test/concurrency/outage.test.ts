@@ -49,6 +49,24 @@ describeWithServers('a concurrency limit', () => {
     expect((await second).status).toBe(200);
   });
 
+  it('is waited for also after a Redis that was frozen for longer than the request may wait for it', async () => {
+    const { server, kit, key, site } = await start({ wait: '10s', lease: '1s', onError: 'deny' });
+    const errors = eventsOf(kit, 'error');
+    await site.leave('/left');
+    const second = site.ask('/2');
+    await withPlainClient(server.url, (client) =>
+      until('it waits', async () => (await client.zCard(`${key}:line`)) === 1),
+    );
+    server.freeze();
+    // It looks again when the lease has ended, in vain, and again.
+    await until('it is told', () => errors.length > 0);
+    await new Promise((resolve) => setTimeout(resolve, 1_000));
+    server.thaw();
+    await until('it runs', () => site.running.includes('/2'));
+    site.end();
+    expect((await second).status).toBe(200);
+  });
+
   it('may let all pass, or none', async () => {
     const allowing = await start({ onError: 'allow' });
     await allowing.server.kill();

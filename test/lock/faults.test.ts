@@ -58,6 +58,19 @@ function isStored({ url }: RedisServer, key: string): Promise<boolean> {
 }
 
 describeWithServers('a lock', () => {
+  it('whose lease may have become shorter is held for no longer than that, though the answer was lost', async () => {
+    const { server, key } = await start();
+    const proxy = await startProxy(server);
+    const kit = kitForTest({ url: proxy.url, prefix: key.slice(0, key.indexOf(':')) });
+    const lock = await kit.locks.acquire('a', { lease: LONG_LEASE, renew: false });
+    // Acquaints the server with the script.
+    await lock.extend();
+    proxy.loseNextReply();
+    await expect(lock.extend('100ms')).rejects.toMatchObject({ status: 503 });
+    await new Promise((resolve) => setTimeout(resolve, 150));
+    expect([lock.remainingMs(), await isStored(server, key)]).toEqual([0, false]);
+  });
+
   it('that nobody else wants costs two commands', async () => {
     const { server, kit } = await start({ commandTimeout: '5s' });
     const address = await serveLocked(kit);

@@ -80,6 +80,20 @@ describeOnBothEngines('a lock', (url) => {
     await expect(lock.extend()).rejects.toMatchObject(LOST);
   });
 
+  it('is extended by what was asked last, also while it is renewed', async () => {
+    const { locks } = kitForTest({ url: url() });
+    for (let turn = 0; turn < 10; turn++) {
+      const lock = await locks.acquire('a', { lease: '150ms' });
+      // About when it is renewed.
+      const end = performance.now() + 45 + turn;
+      while (performance.now() < end) await new Promise((resolve) => setImmediate(resolve));
+      await Promise.all([lock.extend('10s'), lock.extend('1h')]);
+      expect(lock.remainingMs()).toBeGreaterThan(3_000_000);
+      expect((await locks.inspect('a')).expiresInMs).toBeGreaterThan(3_000_000);
+      await lock.release();
+    }
+  });
+
   it('is given back where its block ends, by await using', async () => {
     const { locks } = kitForTest({ url: url() });
     {

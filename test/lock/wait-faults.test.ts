@@ -1,3 +1,4 @@
+import express from 'express';
 import { expect, it, onTestFinished } from 'vitest';
 import { LockTimeoutError, type RedisKit } from '../../src/index.ts';
 import { describeWithServers } from '../support/context.ts';
@@ -7,6 +8,7 @@ import { startProgram } from '../support/program.ts';
 import { startProxy } from '../support/proxy.ts';
 import { startRedis } from '../support/servers.ts';
 import { until } from '../support/until.ts';
+import { send, serve } from '../support/web.ts';
 
 const LONG = '30s';
 
@@ -67,6 +69,22 @@ describeWithServers('a wait for a lock', () => {
     await server.restart();
     (await waiting).assertHeld();
     expect(await held.release(), 'Redis was restarted empty').toBe(false);
+  });
+
+  it('of a request outlasts a Redis that was frozen for longer than the request may wait for it', async () => {
+    const { server, kit, other, waiters } = await start();
+    const errors = eventsOf(kit, 'error');
+    const app = express();
+    app.get('/', kit.lock({ key: () => 'a', wait: '10s' }), (_req, res) => void res.send('ran'));
+    const address = await serve(app);
+    await other.locks.acquire('a', { lease: '1s', renew: false });
+    const answer = send(address);
+    await waiters(1);
+    server.freeze();
+    // It looks again when the lease has ended, in vain.
+    await until('it is told', () => errors.length > 0);
+    server.thaw();
+    expect((await answer).status).toBe(200);
   });
 
   it('is over in time also while Redis is frozen', async () => {

@@ -139,6 +139,25 @@ onEveryStore('a lock that is waited for', (makeKit) => {
     expect(await kit.locks.inspect('a')).toEqual({ held: false, waiters: 0 });
   });
 
+  it('that is not fair is told to the next when who was told gives up just then', async () => {
+    const { locks } = makeKit();
+    const options = { fair: false, wait: '20s', lease: '1h' } as const;
+    const waiters = (count: number) =>
+      until(`${count} wait`, async () => (await locks.inspect('a')).waiters === count);
+    const held = await locks.acquire('a', options);
+    const leaving = new AbortController();
+    const first = locks.acquire('a', { ...options, signal: leaving.signal }).catch(() => 'gave up');
+    await waiters(1);
+    const second = locks.acquire('a', options);
+    await waiters(2);
+    const beganAt = performance.now();
+    const released = held.release();
+    leaving.abort();
+    expect([await released, await first]).toEqual([true, 'gave up']);
+    await (await second).release();
+    expect(performance.now() - beganAt).toBeLessThan(10_000);
+  });
+
   it('works for the fair and the unfair side by side', async () => {
     const kit = makeKit();
     let [inside, runs] = [0, 0];
