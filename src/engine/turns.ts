@@ -9,15 +9,15 @@ const POLL_MS = 250;
 /** Added to every deadline of the server's that is waited for here, so that it has passed there. */
 const MARGIN_MS = 10;
 
-type Call = 'now' | 'soon' | 'lost';
-
 /** Calls who waits in a line, on one channel for all that wait in this process. Listens from the first of them on. */
 export class Turns implements ChannelListener {
   /** What the channels of all processes begin with. */
   readonly channels: string;
   readonly #process = randomBytes(9).toString('base64url');
   readonly #listening: Listening;
-  readonly #called = new Map<string, (call: Call) => void>();
+  /** By their tokens. Who waits may for a moment hold as well: a grant that came too late is given back. */
+  readonly #waiting = new Map<string, Turn>();
+  readonly #holding = new Map<string, () => void>();
   #isListening = false;
   #isUp = false;
 
@@ -42,7 +42,9 @@ export class Turns implements ChannelListener {
 
   heard(message: string): void {
     const [, call, token = ''] = /^(now|soon|lost):(.*)$/.exec(message) ?? [];
-    this.#called.get(token)?.(call as Call);
+    if (call === 'lost') this.#holding.get(token)?.();
+    if (call === 'soon') this.#waiting.get(token)?.hasten();
+    else this.#waiting.get(token)?.call();
   }
 
   changed(isUp: boolean): void {
@@ -56,31 +58,22 @@ export class Turns implements ChannelListener {
     this.listen();
     const turn = new Turn(
       () => this.#isUp,
-      () => stop(),
+      () => void this.#waiting.delete(token),
     );
-    const stop = this.#on(token, (call) => {
-      if (call === 'soon') turn.hasten();
-      else turn.call();
-    });
+    this.#waiting.set(token, turn);
     return turn;
   }
 
   /** Tells when what is held under this token was taken away, as far as this process listens. */
   onLost(token: string, lost: () => void): () => void {
-    return this.#on(token, (call) => {
-      if (call === 'lost') lost();
-    });
+    this.#holding.set(token, lost);
+    return () => {
+      if (this.#holding.get(token) === lost) this.#holding.delete(token);
+    };
   }
 
   #callAll(): void {
-    for (const told of [...this.#called.values()]) told('now');
-  }
-
-  #on(token: string, told: (call: Call) => void): () => void {
-    this.#called.set(token, told);
-    return () => {
-      if (this.#called.get(token) === told) this.#called.delete(token);
-    };
+    for (const turn of this.#waiting.values()) turn.call();
   }
 }
 

@@ -118,6 +118,26 @@ describeWithServers('a wait for a lock', () => {
     await expect(other.locks.acquire('a', { wait: 0 })).resolves.toBeDefined();
   });
 
+  it('is still called after a grant that came too late to be used', async () => {
+    const { server, kit, other, waiters } = await start();
+    await hearsCalls(kit, other);
+    await other.locks.acquire('a', { lease: '500ms', renew: false });
+    const waiting = kit.locks.acquire('a', { wait: '20s', lease: '100ms' });
+    await waiters(1);
+    const next = other.locks.acquire('a', { wait: '20s', lease: '1h' });
+    await waiters(2);
+    server.freeze();
+    // It asks when the lease of the first has ended, and is answered when its own has.
+    await new Promise((resolve) => setTimeout(resolve, 700));
+    server.thaw();
+    const held = await next;
+    await waiters(1);
+    const beganAt = performance.now();
+    await held.release();
+    await (await waiting).release();
+    expect(performance.now() - beganAt).toBeLessThan(5_000);
+  });
+
   it('whose granting answer is lost is granted again, with a higher fence', async () => {
     const { server, prefix, other } = await start();
     const proxy = await startProxy(server);
