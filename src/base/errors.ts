@@ -80,7 +80,7 @@ export class LockLostError extends RedisKitError {
   }
 }
 
-/** Somebody else held the lock for as long as it was worth waiting for. Nothing of ours is left in the line. */
+/** Somebody else held the lock for as long as it was worth waiting for. The place in the line is given up. */
 export class LockTimeoutError extends RedisKitError {
   /** The key that was not free, of those that were asked for. */
   readonly key: string;

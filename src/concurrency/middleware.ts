@@ -66,6 +66,7 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
 
   /** Asks Redis, or whoever the failure policy names. */
   async function ask(wanted: Wanted, res: ServerResponse): Promise<Result | Outcome> {
+    const beganAt = performance.now();
     try {
       return await takeSlot(wanted, deps, deps);
     } catch (thrown) {
@@ -79,7 +80,8 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
       }
       if (reporter.isNewlyDegraded('concurrency')) events.emit('concurrency:degraded', { error: thrown });
       if (onError === 'allow') return 'continue';
-      return takeSlot(wanted, { engine: deps.standIn, turns: deps.standInTurns }, deps);
+      const waitMs = Math.max(0, Math.round(wanted.waitMs - (performance.now() - beganAt)));
+      return takeSlot({ ...wanted, waitMs }, { engine: deps.standIn, turns: deps.standInTurns }, deps);
     }
   }
 

@@ -24,7 +24,8 @@ const ROOM_LIMITS: Readonly<Record<Room, RoomLimits>> = {
   rate: { maxEntries: 100_000, maxBytes: 64 * MEBIBYTE, whenFull: 'evict' },
   cache: { maxEntries: 10_000, maxBytes: 64 * MEBIBYTE, whenFull: 'evict' },
   session: { maxEntries: 100_000, maxBytes: 64 * MEBIBYTE, whenFull: 'refuse' },
-  lock: { maxEntries: 100_000, maxBytes: 16 * MEBIBYTE, whenFull: 'refuse' },
+  // A lock has a counter beside it.
+  lock: { maxEntries: 200_000, maxBytes: 64 * MEBIBYTE, whenFull: 'refuse' },
   concurrency: { maxEntries: 100_000, maxBytes: 16 * MEBIBYTE, whenFull: 'refuse' },
   idempotency: { maxEntries: 100_000, maxBytes: 64 * MEBIBYTE, whenFull: 'refuse' },
 };

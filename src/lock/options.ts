@@ -31,7 +31,7 @@ export interface LockOptions<Request extends IncomingMessage = Req> {
   readonly wait?: Duration | undefined;
   /**
    * First come, first served; default true. `false` lets a request that comes just when the lock is free overtake those
-   * that wait, which saves the time that handing over takes.
+   * that wait, which saves the time that handing over takes; who waits keeps no place, so use one or the other for a key.
    */
   readonly fair?: boolean | undefined;
   /** A handler that has not answered by then loses the lock; default `'5m'`. */

@@ -27,7 +27,7 @@ export interface LockAcquireReply {
 }
 
 /** The counter outlives the lock by this much; should it go, the clock still gives a higher fence. */
-const FENCE_TTL_MS = 86_400_000;
+const FENCE_TTL_MS = 3_600_000;
 
 /*
  * Takes a free lock, or one that is kept for us, and gives it a fencing number that only ever grows: the last one plus

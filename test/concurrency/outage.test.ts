@@ -67,6 +67,22 @@ describeWithServers('a concurrency limit', () => {
     expect((await second).status).toBe(200);
   });
 
+  it('is waited for once, also where Redis goes away meanwhile', async () => {
+    const { server, key, site } = await start({ wait: '2s' });
+    await site.run('/1');
+    const beganAt = performance.now();
+    const second = site.ask('/2');
+    await withPlainClient(server.url, (client) =>
+      until('it waits', async () => (await client.exists(`${key}:line`)) === 1),
+    );
+    await server.kill();
+    // Of this one only the process knows.
+    await site.run('/3');
+    expect((await second).status).toBe(429);
+    expect(performance.now() - beganAt).toBeLessThan(3_900);
+    site.end();
+  });
+
   it('may let all pass, or none', async () => {
     const allowing = await start({ onError: 'allow' });
     await allowing.server.kill();
