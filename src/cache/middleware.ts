@@ -52,10 +52,10 @@ export function cacheMiddleware(
   }
 
   if (handler === undefined) return cache;
-  const make = handler as unknown as Handler<IncomingMessage, ServerResponse>;
+  const make = handler as Handler;
   return function cachedHandler(req: IncomingMessage, res: ServerResponse, next: Next): void {
     cache(req, res, (error) => {
-      if (error === undefined) callAside(() => make(req, res, next), next);
+      if (error === undefined) callAside(() => make(asExpress(req), res as Res, next), next);
       else next(error);
     });
   };

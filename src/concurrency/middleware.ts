@@ -2,15 +2,14 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { performance } from 'node:perf_hooks';
 import { asError, RedisKitError } from '../base/errors.ts';
 import type { BudgetOf } from '../engine/budget.ts';
-import { beforeEnd } from '../http/before-end.ts';
-import { closingOf, whenAbandoned } from '../http/closing.ts';
+import { closingOf } from '../http/closing.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
 import { type Outcome, settle } from '../http/outcome.ts';
 import { sendProblem, sendUnavailable } from '../http/problem.ts';
 import { reentryOf } from '../http/reentry.ts';
+import { hold, slotsOf } from './hold.ts';
 import { type ConcurrencyOptions, type ConcurrencyRefusal, resolveConcurrencyOptions } from './options.ts';
 import { keyOf, limitOf } from './request.ts';
-import type { Slot } from './slot.ts';
 import { type Result, type SlotsDeps, type Store, takeSlot, type Wanted } from './slots.ts';
 
 export interface ConcurrencyDeps extends SlotsDeps, Store {
@@ -103,27 +102,6 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
     if (reentryOf(req) !== undefined) next();
     else settle(next, failed, (once) => limit(req, res, once));
   };
-}
-
-const SLOTS: unique symbol = Symbol('the slots that the request has');
-
-function slotsOf(req: IncomingMessage & { [SLOTS]?: Set<string> }): Set<string> {
-  req[SLOTS] ??= new Set();
-  return req[SLOTS];
-}
-
-/**
- * Holds a slot until its request is done: the handler has ended the response, or given it up. One whose client went away
- * may still run, and nobody would hear of its end if it stops quietly; so it keeps its slot for a lease and no longer.
- */
-function hold(res: ServerResponse, slot: Slot, free: () => Promise<void>): void {
-  beforeEnd(res, {
-    phase: 'lock',
-    withholdsLastBytes: true,
-    beforeEnd: free,
-    closedEarly: () => slot.leave(),
-  });
-  whenAbandoned(res, () => void free());
 }
 
 function sendRefusal(res: ServerResponse): void {

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { describe } from '../base/check.ts';
 import { RedisKitError } from '../base/errors.ts';
-import { clientAddress, networkOf } from '../http/client-address.ts';
+import { clientNetwork } from '../http/client-address.ts';
 import { asExpress } from '../http/middleware.ts';
 import { type ConcurrencySettings, MAX_LIMIT } from './options.ts';
 
@@ -10,21 +10,12 @@ const IPV6_SUBNET = 56;
 
 /** Whose request it is; null for one that is not counted. */
 export async function keyOf(req: IncomingMessage, { key }: ConcurrencySettings): Promise<string | null> {
-  if (key === undefined) return addressOf(req);
+  if (key === undefined) return clientNetwork(req, IPV6_SUBNET, 'kit.concurrency');
   const own: unknown = await key(asExpress(req));
   if (own === null || (typeof own === 'string' && own !== '')) return own;
   throw new RedisKitError(
     'ERR_REDIS_KIT_NO_IDENTITY',
     `kit.concurrency: option \`key\` returned ${own === '' ? 'an empty string' : describe(own)}, which would be one limit for many clients; it must return a string that is not empty, or null to skip the limit`,
-  );
-}
-
-function addressOf(req: IncomingMessage): string {
-  const address = clientAddress(req);
-  if (address !== undefined) return networkOf(address, IPV6_SUBNET);
-  throw new RedisKitError(
-    'ERR_REDIS_KIT_NO_IDENTITY',
-    'kit.concurrency: the request has no client address (a Unix socket, or a client that has gone); give the option `key`',
   );
 }
 

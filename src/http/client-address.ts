@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import { isIPv4, isIPv6 } from 'node:net';
+import { RedisKitError } from '../base/errors.ts';
 
 /**
  * The client's address: Express's `req.ip`, which knows the app's `trust proxy` rules, else the socket's own.
@@ -8,6 +9,16 @@ import { isIPv4, isIPv6 } from 'node:net';
 export function clientAddress(req: IncomingMessage): string | undefined {
   const { ip } = req as { ip?: unknown };
   return typeof ip === 'string' && ip !== '' ? ip : req.socket.remoteAddress;
+}
+
+/** What stands for the client of a request that is counted; `where` is how the user wrote the call. */
+export function clientNetwork(req: IncomingMessage, subnet: number | false, where: string): string {
+  const address = clientAddress(req);
+  if (address !== undefined) return networkOf(address, subnet);
+  throw new RedisKitError(
+    'ERR_REDIS_KIT_NO_IDENTITY',
+    `${where}: the request has no client address (a Unix socket, or a client that has gone); give the option \`key\``,
+  );
 }
 
 /**

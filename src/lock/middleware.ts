@@ -41,7 +41,7 @@ export function lockMiddleware(
   }
   const room = new LockRoom(deps);
   if (settings.wait > 0) deps.turns.listen();
-  const make = handler as unknown as LockHandler<IncomingMessage, ServerResponse> | undefined;
+  const make = handler as LockHandler | undefined;
   const failed = (error: unknown) => void deps.reporter.failure('lock', asError(error));
   const acquire = acquirer(settings, { room, budgetOf: deps.budgetOf, failed });
 
@@ -60,7 +60,7 @@ export function lockMiddleware(
         next();
         return;
       }
-      const call = () => make(req, res, handle as LockHandle);
+      const call = () => make(asExpress(req), res as Res, handle as LockHandle);
       callAside(handle === undefined ? call : () => holdWhileWorking(res, endOf(handle), call), next);
     }
 

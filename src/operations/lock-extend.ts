@@ -1,4 +1,4 @@
-import { LOCK_LUA, storeLock, unpackLock } from './lock-record.ts';
+import { LOCK_RECORD_LUA, storeLock, unpackLock } from './lock-record.ts';
 import { defineOperation, type Operation } from './operation.ts';
 
 export interface LockExtendArgs {
@@ -14,9 +14,7 @@ export interface LockExtendArgs {
  * ARGV   1 time, 2 token, 3 lease ms
  * reply  1 extended, 0 no longer ours
  */
-const lua = `
-local CHANNELS
-${LOCK_LUA}
+const lua = `${LOCK_RECORD_LUA}
 local lock = load()
 if lock.token ~= ARGV[2] or lock.fence == 0 or lock.deadline <= now then return 0 end
 lock.deadline = now + ARGV[3]

@@ -11,10 +11,9 @@ import { TURN_MS, TURN_TTL_MS, WAITING_LINE_LUA, type Waiter, type WaitingLine }
 
 /**
  * Defines `load()`, which answers { found, fence, deadline, token, process, metadata } of KEYS[1], where a free lock has
- * deadline 0; `store(lock, ttl)`; and `hand_over(waiter)`, which gives the lock to who waits. KEYS[2] is the line;
- * CHANNELS must be defined before.
+ * deadline 0; and `store(lock, ttl)`.
  */
-export const LOCK_LUA: string = `${WAITING_LINE_LUA}
+export const LOCK_RECORD_LUA: string = `
 local function load()
   local raw = read('GET', KEYS[1])
   if not raw then return { found = 0, deadline = 0 } end
@@ -33,7 +32,13 @@ local function store(lock, ttl)
   redis.call('SET', KEYS[1], string.format('1:%.0f:%.0f:', lock.fence, lock.deadline) .. lock.token .. ':' ..
     lock.process .. ':' .. lock.metadata, 'PX', ttl)
 end
+`;
 
+/**
+ * The same with the line, and `hand_over(waiter)`, which gives the lock to who waits. KEYS[2] is the line; CHANNELS must
+ * be defined before.
+ */
+export const LOCK_LUA: string = `${WAITING_LINE_LUA}${LOCK_RECORD_LUA}
 local function hand_over(waiter)
   store({ fence = 0, deadline = now + ${TURN_MS}, token = waiter.token, process = waiter.process, metadata = '' },
     ${TURN_TTL_MS})

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { describe } from '../base/check.ts';
 import { RedisKitError } from '../base/errors.ts';
-import { clientAddress, networkOf } from '../http/client-address.ts';
+import { clientNetwork } from '../http/client-address.ts';
 import { asExpress, type Req } from '../http/middleware.ts';
 import type { Share } from './ask.ts';
 import type { AskedPolicy, LimiterCore } from './limiter.ts';
@@ -40,12 +40,7 @@ async function identify(
 ): Promise<string | null> {
   if (key !== undefined) return ask(key, asExpress(req), misuse);
   misuse.checkAddress(req);
-  const address = clientAddress(req);
-  if (address !== undefined) return networkOf(address, ipv6Subnet);
-  throw new RedisKitError(
-    'ERR_REDIS_KIT_NO_IDENTITY',
-    'kit.rateLimit: the request has no client address (a Unix socket, or a client that has gone); give the option `key`',
-  );
+  return clientNetwork(req, ipv6Subnet, 'kit.rateLimit');
 }
 
 async function ask(

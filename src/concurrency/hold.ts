@@ -1,0 +1,26 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { beforeEnd } from '../http/before-end.ts';
+import { whenAbandoned } from '../http/closing.ts';
+import type { Slot } from './slot.ts';
+
+const SLOTS: unique symbol = Symbol('the slots that the request has');
+
+/** By their keys in Redis. */
+export function slotsOf(req: IncomingMessage & { [SLOTS]?: Set<string> }): Set<string> {
+  req[SLOTS] ??= new Set();
+  return req[SLOTS];
+}
+
+/**
+ * Holds a slot until its request is done: the handler has ended the response, or given it up. One whose client went away
+ * may still run, and nobody would hear of its end if it stops quietly; so it keeps its slot for a lease and no longer.
+ */
+export function hold(res: ServerResponse, slot: Slot, free: () => Promise<void>): void {
+  beforeEnd(res, {
+    phase: 'lock',
+    withholdsLastBytes: true,
+    beforeEnd: free,
+    closedEarly: () => slot.leave(),
+  });
+  whenAbandoned(res, () => void free());
+}
