@@ -8,7 +8,10 @@ export interface KitEvents {
   'connection:up': { readonly mode: 'standalone' | 'cluster' };
   /** Redis cannot be reached; each feature follows its failure policy until it comes back. */
   'connection:down': { readonly error: Error };
-  /** A node stopped answering (`open`: it is spared until it answers a ping) or answers again (`closed`). */
+  /**
+   * A node stopped answering within the deadline (`open`: it is sent PING only), or has answered a command again
+   * (`closed`). Once each for an outage.
+   */
   'connection:breaker': { readonly node: string; readonly state: 'open' | 'closed' };
   /** Sessions are named by their public handles, as `kit.sessions` does; their ids are told nowhere. */
   'session:created': { readonly handle: string };

@@ -13,9 +13,13 @@ import { Listener } from './listener.ts';
 /** How long `ready()` waits for the first connection. */
 const CONNECT_DEADLINE_MS = 5_000;
 
+/** Between two tries of a command that Redis did not run; doubled from the first to the longest. */
+const FIRST_PAUSE_MS = 20;
+const LONGEST_PAUSE_MS = 100;
+
 /**
  * A connected client with manners: a command is sent only to a node that is ready, settles within its deadline,
- * and is not even tried while the node's breaker is open.
+ * and is not even tried while the node's breaker is open. It is sent again only where Redis says that it did not run.
  */
 export class Connection implements CommandLink {
   readonly #adapter: Adapter;
@@ -62,33 +66,42 @@ export class Connection implements CommandLink {
   async send(key: string, command: readonly Argument[], deadlineMs: number): Promise<RawReply> {
     // An EVAL goes on with an EVALSHA that was under way when the kit was closed.
     if (this.#isClosed && command[0] !== 'EVAL') throw closedError();
-    let breaker = this.#closedBreaker(key);
     const until = loopNow() + deadlineMs;
-    if (this.#adapter.status(key) !== 'up') {
-      await this.#waitForUp(key, deadlineMs);
-      // Only now is the topology known, or another node serves the key since a failover.
-      breaker = this.#closedBreaker(key);
-    }
-    const left = until - loopNow();
-    if (left <= 0) throw new ConnectionError('no time is left to ask Redis; nothing was sent');
-    try {
-      const reply = await this.#deadlines.race(this.#adapter.send(key, command), left, () =>
-        this.#late(deadlineMs),
-      );
-      breaker.succeeded();
-      return reply;
-    } catch (error) {
-      if (error instanceof ReplyError) {
-        breaker.succeeded();
-        throw error;
+    for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
+      let breaker = this.#closedBreaker(key);
+      if (this.#adapter.status(key) !== 'up') {
+        await this.#waitForUp(key, until - loopNow());
+        // Only now is the topology known, or another node serves the key since a failover.
+        breaker = this.#closedBreaker(key);
       }
-      // A request that had spent its budget elsewhere says nothing about the node.
-      if (left * 2 >= this.#commandTimeoutMs) breaker.failed();
-      if (error instanceof StoreError) throw error;
-      throw new StoreError('ERR_REDIS_KIT_CONNECTION', 'the connection was lost before Redis answered', {
-        cause: error,
-      });
+      const left = until - loopNow();
+      if (left <= 0) throw new ConnectionError('no time is left to ask Redis; nothing was sent');
+      try {
+        const reply = await this.#deadlines.race(this.#adapter.send(key, command), left, () =>
+          this.#late(deadlineMs),
+        );
+        breaker.succeeded();
+        return reply;
+      } catch (error) {
+        const isRetried = hasNotRun(error) && !breaker.isOnTrial && until - loopNow() > pauseMs;
+        if (!isRetried) throw this.#failure(error, breaker, hasNotRun(error) ? deadlineMs : left);
+      }
+      await this.#deadlines.pause(pauseMs);
     }
+  }
+
+  /** Counts a failure for the breaker, and gives it the error that the caller gets. `spentMs` is what it had to wait. */
+  #failure(error: unknown, breaker: Breaker, spentMs: number): unknown {
+    if (error instanceof ReplyError && !hasNotRun(error)) {
+      breaker.succeeded();
+      return error;
+    }
+    // A request that had spent its budget elsewhere says nothing about the node.
+    if (spentMs * 2 >= this.#commandTimeoutMs) breaker.failed();
+    if (error instanceof ReplyError || error instanceof StoreError) return error;
+    return new StoreError('ERR_REDIS_KIT_CONNECTION', 'the connection was lost before Redis answered', {
+      cause: error,
+    });
   }
 
   masters(): readonly ((command: readonly Argument[], deadlineMs: number) => Promise<RawReply>)[] {
@@ -179,20 +192,22 @@ export class Connection implements CommandLink {
   #breaker(node: string): Breaker {
     let breaker = this.#breakers.get(node);
     if (breaker === undefined) {
-      breaker = new Breaker(
-        () => this.#ping(node),
-        (isOpen) => this.#events.emit('connection:breaker', { node, state: isOpen ? 'open' : 'closed' }),
-      );
+      breaker = new Breaker({
+        deadlineMs: this.#commandTimeoutMs,
+        probe: () => this.#ping(node),
+        changed: (isOpen) =>
+          this.#events.emit('connection:breaker', { node, state: isOpen ? 'open' : 'closed' }),
+      });
       this.#breakers.set(node, breaker);
     }
     return breaker;
   }
 
-  async #ping(node: string): Promise<void> {
+  #ping(node: string): Promise<unknown> | undefined {
     const answer = this.#adapter.ping(node);
-    if (answer !== undefined) await answer;
     // Its slots are served by others now, which have breakers of their own.
-    else this.#breakers.delete(node);
+    if (answer === undefined) this.#breakers.delete(node);
+    return answer;
   }
 
   #changed(): void {
@@ -205,4 +220,13 @@ export class Connection implements CommandLink {
     if (status === 'up') this.#events.emit('connection:up', { mode: this.#adapter.mode });
     else this.#events.emit('connection:down', { error: this.#unreachable('Redis cannot be reached') });
   }
+}
+
+/**
+ * Whether the server refused a command before it ran, for a reason that passes: it checks these before anything of a
+ * command or script is executed. An error from inside a script names the script.
+ */
+function hasNotRun(error: unknown): boolean {
+  if (!(error instanceof ReplyError)) return false;
+  return /^(?:TRYAGAIN|CLUSTERDOWN|LOADING|MASTERDOWN|BUSY) (?!.*script: )/.test(error.message);
 }

@@ -2,15 +2,20 @@ import { loopNow, loopTick } from '../engine/loop-clock.ts';
 
 const TICK_MS = 10;
 
+interface Entry {
+  readonly at: number;
+  expire(): void;
+}
+
 /**
  * One coarse timer for all deadlines: a timer or an AbortSignal per command costs more than the command. It runs
  * only while something waits.
  */
 export class Deadlines {
-  readonly #waiting = new Set<{ readonly at: number; expire(): void }>();
+  readonly #waiting = new Set<Entry>();
   #timer: NodeJS.Timeout | undefined;
 
-  /** How many promises are watched now. */
+  /** How many promises and pauses are watched now. */
   get size(): number {
     return this.#waiting.size;
   }
@@ -25,8 +30,7 @@ export class Deadlines {
           reject(late());
         },
       };
-      this.#waiting.add(entry);
-      this.#timer ??= setInterval(() => this.#tick(), TICK_MS);
+      this.#watch(entry);
       promise.then(
         (value) => {
           this.#waiting.delete(entry);
@@ -38,6 +42,25 @@ export class Deadlines {
         },
       );
     });
+  }
+
+  /** Resolves after `ms`. */
+  pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const entry = {
+        at: loopNow() + ms,
+        expire: () => {
+          this.#waiting.delete(entry);
+          resolve();
+        },
+      };
+      this.#watch(entry);
+    });
+  }
+
+  #watch(entry: Entry): void {
+    this.#waiting.add(entry);
+    this.#timer ??= setInterval(() => this.#tick(), TICK_MS);
   }
 
   #tick(): void {

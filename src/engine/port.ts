@@ -29,8 +29,9 @@ export interface Engine {
 /** What the Redis engine needs of a connection. */
 export interface CommandLink {
   /**
-   * Sends one command to the master that serves `key`, at most once, and settles within `deadlineMs`. Replies
-   * carry strings as Buffers. A Redis error reply rejects with a ReplyError.
+   * Sends one command to the master that serves `key` and settles within `deadlineMs`. The command runs at most once:
+   * it is sent again only where Redis says that it did not run. Replies carry strings as Buffers. A Redis error reply
+   * rejects with a ReplyError.
    */
   send(key: string, command: readonly Argument[], deadlineMs: number): Promise<RawReply>;
 

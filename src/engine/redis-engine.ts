@@ -53,7 +53,7 @@ export function redisEngine(link: CommandLink, settings: RedisEngineSettings): E
         try {
           reply = await link.send(key, ['EVALSHA', operation.sha, ...tail], deadlineMs());
         } catch (error) {
-          // The only answer that is sure to mean "nothing has run", and so the only one that is tried again.
+          // Nothing has run, so it may be sent again.
           if (!(error instanceof ReplyError) || !error.message.startsWith('NOSCRIPT')) throw error;
           reply = await link.send(key, ['EVAL', operation.lua, ...tail], deadlineMs());
         }

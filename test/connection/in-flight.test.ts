@@ -124,7 +124,10 @@ describeWithServers('a command in flight', () => {
     for (let loss = 1; loss <= 4; loss++) {
       proxy.loseNextReply();
       await Promise.allSettled(Array.from({ length: 10 }, () => engine.run(count, ['counter'], 1)));
-      await until('the node is asked again', () => spared === loss);
+      await until('the node answers a command again', async () => {
+        await engine.run(count, ['counter'], 1).catch(() => undefined);
+        return spared === loss;
+      });
     }
     expect(sparedMs, 'it would otherwise be asked every half second').toBeLessThan(1_000);
   });

@@ -1,10 +1,15 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { setTimeout as pause } from 'node:timers/promises';
 import { onTestFinished } from 'vitest';
 
-/** Stands between a client and a server, and can lose what the server says. */
+/** Stands between a client and a server, and can lose or delay what the server says. */
 export interface Proxy {
   readonly url: string;
+  /** Every reply that comes from now on reaches its client so many milliseconds later. */
+  delayReplies(ms: number): void;
+  /** How often the server was sent PING. */
+  readonly pings: number;
   /** Lets the next command reach the server, and cuts the connection in place of the reply. */
   loseNextReply(): void;
   /** How many connections were cut. */
@@ -14,6 +19,8 @@ export interface Proxy {
 export async function startProxy(target: { readonly host: string; readonly port: number }): Promise<Proxy> {
   let isLosing = false;
   let cuts = 0;
+  let pings = 0;
+  let delayMs = 0;
   const sockets = new Set<Socket>();
   const server = createServer((client) => {
     const upstream = connect(target.port, target.host);
@@ -26,9 +33,18 @@ export async function startProxy(target: { readonly host: string; readonly port:
       socket.on('error', cut).on('close', cut);
     }
     client.pipe(upstream);
+    client.on('data', (commands: Buffer) => {
+      pings += commands.toString('latin1').split('\r\nPING\r\n').length - 1;
+    });
+    let delivered = Promise.resolve();
     upstream.on('data', (reply) => {
       if (!isLosing) {
-        client.write(reply);
+        const due = performance.now() + delayMs;
+        delivered = delivered.then(async () => {
+          const left = due - performance.now();
+          if (left > 0) await pause(left);
+          client.write(reply);
+        });
         return;
       }
       isLosing = false;
@@ -43,6 +59,12 @@ export async function startProxy(target: { readonly host: string; readonly port:
   });
   return {
     url: `redis://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    delayReplies(ms) {
+      delayMs = ms;
+    },
+    get pings() {
+      return pings;
+    },
     loseNextReply() {
       isLosing = true;
     },
