@@ -30,23 +30,6 @@ export function recognizeClient(client: unknown): {
   );
 }
 
-/**
- * Adds handlers to a client and answers with the way to take them off again. node-redis hands out objects that
- * inherit their listeners from the real client, and Node's emitter starts them afresh once the count on the object
- * reaches zero: the lender's listeners would no longer be heard. So the counting is done on an object of our own.
- */
-export function listen(
-  client: BorrowedClient,
-  handlers: Readonly<Record<string, (...args: never[]) => void>>,
-): () => void {
-  const view = Object.create(client, { _eventsCount: { value: 1, writable: true } }) as EventEmitter;
-  const entries = Object.entries(handlers) as [string, (...args: unknown[]) => void][];
-  for (const [event, handler] of entries) view.on(event, handler);
-  return () => {
-    for (const [event, handler] of entries) view.off(event, handler);
-  };
-}
-
 function has(client: unknown, ...methods: readonly string[]): client is BorrowedClient {
   if (typeof client !== 'object' || client === null) return false;
   return methods.every((name) => typeof (client as Readonly<Record<string, unknown>>)[name] === 'function');

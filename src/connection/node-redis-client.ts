@@ -9,7 +9,7 @@ import {
   type Status,
 } from './adapter.ts';
 import type { RedisAddress } from './address.ts';
-import { type BorrowedClient, listen } from './borrowed-client.ts';
+import type { BorrowedClient } from './borrowed-client.ts';
 import {
   COMMAND_OPTIONS,
   type CommandOptions,
@@ -20,6 +20,7 @@ import {
   tellable,
 } from './node-redis.ts';
 import { type DuplicableClient, NodeRedisListening } from './node-redis-listening.ts';
+import { listen } from './shared-listeners.ts';
 
 /** What this adapter calls on a single client, ours or borrowed. */
 interface SingleClient extends BorrowedClient, DuplicableClient {

@@ -11,7 +11,7 @@ import {
   SocketPhase,
   type Status,
 } from './adapter.ts';
-import { type BorrowedClient, listen } from './borrowed-client.ts';
+import type { BorrowedClient } from './borrowed-client.ts';
 import { keySlot } from './key-slot.ts';
 import {
   COMMAND_OPTIONS,
@@ -25,6 +25,7 @@ import {
 } from './node-redis.ts';
 import { type DuplicableClient, NodeRedisListening } from './node-redis-listening.ts';
 import type { ConnectionSettings } from './options.ts';
+import { listen } from './shared-listeners.ts';
 
 interface NodeClient extends DestructibleClient, DuplicableClient {
   readonly isReady: boolean;

@@ -74,6 +74,28 @@ function promisesOfALentClient({ lend }: Lender): void {
     expect(wasHeard, 'what is added afterwards').toBe(true);
   });
 
+  it('a client that is lent to 30 kits causes no warning, and a kit that closes removes only its own listeners', async () => {
+    const client = lendForTest();
+    const warnings: string[] = [];
+    const note = ({ message }: Error) => void warnings.push(message);
+    process.on('warning', note);
+    onTestFinished(() => void process.off('warning', note));
+    for (let own = 0; own < 10; own++) client.on('error', () => undefined);
+    const before = listenersOf(client);
+    const kits = Array.from({ length: 30 }, () => kitForTest({ client }));
+    const ups = kits.map((kit) => eventsOf(kit, 'connection:up'));
+    await Promise.all(kits.slice(0, 10).map((kit) => kit.close()));
+    await client.connect();
+    const left = kits.slice(10);
+    await Promise.all(left.map((kit) => kit.ready()));
+    await use(left[0] ?? kitForTest({ client }));
+    expect(ups.map(({ length }) => length)).toEqual([...Array(10).fill(0), ...Array(20).fill(1)]);
+    await Promise.all(left.map((kit) => kit.close()));
+    expect(listenersOf(client)).toEqual(before);
+    await new Promise(setImmediate);
+    expect(warnings).toEqual([]);
+  });
+
   it('is never connected by us, and works once it is connected late', async () => {
     const client = lendForTest();
     client.on('error', ignore);

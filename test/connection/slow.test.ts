@@ -57,7 +57,7 @@ async function startForTest() {
 }
 
 describeWithServers('a Redis that does not answer commands within the deadline', () => {
-  it('is reported as one outage while each of its answers is late, and recovers when it is quick', async () => {
+  it('a Redis whose answers are all late is reported as one outage, and recovers when it is quick', async () => {
     const { proxy, probed, expectOneOutage, expectRecovery } = await startForTest();
     proxy.delayReplies(600);
     await probed(6);

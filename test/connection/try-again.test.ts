@@ -46,7 +46,7 @@ function limiterOn({ nodes }: RedisCluster, commandTimeout: '500ms' | '10s') {
 }
 
 describeWithServers('a command that a cluster refuses without running it', () => {
-  it('is tried again, within its deadline and with pauses, until the keys of its slot have moved', async () => {
+  it('a command for a slot that moves is tried again, within its deadline and with pauses, until it has moved', async () => {
     const cluster = await startForTest(3);
     const { kit, limiter, slot: slotOf } = limiterOn(cluster, '10s');
     await kit.ready();
@@ -71,7 +71,7 @@ describeWithServers('a command that a cluster refuses without running it', () =>
     expect((await limiter.peek('ann')).used, 'it ran once').toBe(1);
   });
 
-  it('is tried again until its slot is served', async () => {
+  it('a command for a slot that no node serves is tried again until one does', async () => {
     const cluster = await startForTest(1);
     const { kit, limiter, slot: slotOf } = limiterOn(cluster, '10s');
     await kit.ready();
@@ -85,7 +85,7 @@ describeWithServers('a command that a cluster refuses without running it', () =>
     expect(await decision).toMatchObject({ allowed: true, used: 1 });
   });
 
-  it('costs no request its deadline while the cluster stays down, which is reported as one outage', async () => {
+  it('a cluster that stays down is reported as one outage, and its requests are refused without a wait', async () => {
     const cluster = await startForTest(1);
     const { kit, limiter, slot: slotOf } = limiterOn(cluster, '500ms');
     await kit.ready();
@@ -144,7 +144,7 @@ describe('an error reply', () => {
     'LOADING Redis is loading the dataset in memory',
     "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
     'BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.',
-  ])('that says that nothing ran is no answer yet: %s', async (message) => {
+  ])('an error reply that says that nothing ran is followed by another try: %s', async (message) => {
     const { sent, connection } = refusingServer(message, 3);
     expect(await connection.send('a', ['GET', 'a'], 60_000)).toBe(7);
     expect(sent).toEqual(['GET', 'GET', 'GET', 'GET']);
@@ -157,13 +157,16 @@ describe('an error reply', () => {
     'NOSCRIPT No matching script.',
     "READONLY You can't write against a read only replica. script: 4ab7, on @user_script:9.",
     'LOADING Redis is loading. script: 4ab7, on @user_script:9.',
-  ])('that may come from a command that ran is the answer: %s', async (message) => {
-    const { sent, connection } = refusingServer(message, 3);
-    await expect(connection.send('a', ['GET', 'a'], 60_000)).rejects.toThrow(message);
-    expect(sent).toEqual(['GET']);
-  });
+  ])(
+    'an error reply that may come from a command that ran is followed by no other try: %s',
+    async (message) => {
+      const { sent, connection } = refusingServer(message, 3);
+      await expect(connection.send('a', ['GET', 'a'], 60_000)).rejects.toThrow(message);
+      expect(sent).toEqual(['GET']);
+    },
+  );
 
-  it('that says that nothing ran is the answer when no time is left for another try', async () => {
+  it('an error reply is the result when no time is left for another try', async () => {
     const { sent, connection } = refusingServer('LOADING Redis is loading the dataset in memory', 1_000);
     await expect(connection.send('a', ['GET', 'a'], 10)).rejects.toThrow('LOADING');
     expect(sent).toEqual(['GET']);

@@ -29,8 +29,8 @@ const MEASURE = `
   const churn = () => Buffer.from('x'.repeat(2_000));
 `;
 
-describe('memory:', () => {
-  it('holds 100,000 token buckets within the 64 MiB that the README names', async () => {
+describe('the memory of memory:', () => {
+  it('memory: holds 100,000 token buckets within the 64 MiB that the README names', async () => {
     const { ended } = startProgram(`${MEASURE}
       const kit = createRedisKit({ url: 'memory:', logger: false });
       const refill = { tokens: 1, per: '1h' };
@@ -50,7 +50,7 @@ describe('memory:', () => {
     expect(held).toBeLessThan(64);
   });
 
-  it('holds 100,000 sessions within the 64 MiB that the README names', async () => {
+  it('memory: holds 100,000 sessions within the 64 MiB that the README names', async () => {
     const { ended } = startProgram(`${MEASURE}
       const kit = createRedisKit({ url: 'memory:', logger: false });
       const store = kit.sessionStore();
@@ -72,7 +72,7 @@ describe('memory:', () => {
     expect(held).toBeLessThan(64);
   });
 
-  it('is full before it holds more than its budget, whatever the size of keys and values', async () => {
+  it('memory: is full before it holds more than its budget, whatever the size of keys and values', async () => {
     const { ended } = startProgram(`${MEASURE}
       import { MemoryKeyspace } from './src/engine/memory-keyspace.ts';
       async function fill(size, letter) {
