@@ -6,13 +6,20 @@ export class RedisKitError extends Error {
   readonly code: ErrorCode;
   /** What Express's own error handler, and most others, answer with; undefined for the app's own mistakes: 500. */
   declare readonly status?: number;
+  /** The same as `status`; NestJS, Fastify and others read this name. */
+  declare readonly statusCode?: number;
+  /** Whether a client may read the message, as `http-errors` has it: below 500. NestJS needs all three fields. */
+  declare readonly expose?: boolean;
 
   constructor(code: ErrorCode, message: string, options?: { readonly cause?: unknown }) {
     super(message, options);
     this.name = new.target.name;
     this.code = code;
     const status = STATUS[code];
-    if (status !== undefined) this.status = status;
+    if (status === undefined) return;
+    this.status = status;
+    this.statusCode = status;
+    this.expose = status < 500;
   }
 }
 

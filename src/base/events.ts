@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import { describe, hintAt } from './check.ts';
 import { ConfigError } from './errors.ts';
 import type { Logger } from './logger.ts';
@@ -110,7 +111,8 @@ export class Events<EventMap extends object> {
   emit<Name extends keyof EventMap>(name: Name, event: EventMap[Name]): void {
     const listeners = this.#listeners.get(name);
     if (listeners === undefined) return;
-    const failed = (error: unknown) => this.#logger.error(`a listener for '${String(name)}' failed`, error);
+    const failed = (error: unknown) =>
+      this.#logger.error(`a listener for '${String(name)}' failed: ${inspect(error)}`);
     // A copy: listeners may come and go while they are told.
     for (const listener of [...listeners]) {
       callListener(() => (listener as (event: EventMap[Name]) => unknown)(event), failed);

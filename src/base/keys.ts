@@ -42,6 +42,11 @@ export class Keys {
     return this.#key('rate', encodeId(id));
   }
 
+  /** What names the store of one policy; no key begins with it, since the policy is the end of a key. */
+  rateStore(policy: string): string {
+    return `${this.prefix}:${policy}:`;
+  }
+
   /** The keys of one policy, whoever they count for. */
   ratePattern(policy: string): KeyPattern {
     return { room: 'rate', start: `${this.prefix}:rate:{`, end: `}:${policy}` };

@@ -1,9 +1,12 @@
-/** Where the kit writes what a person should read. `console`, pino and winston all fit. */
+/**
+ * Where the kit writes what a person should read. `console`, pino and winston all fit: each line is one string, since
+ * they disagree about what may stand beside it (pino ignores an Error that comes second).
+ */
 export interface Logger {
-  debug(message: string, ...details: unknown[]): void;
-  info(message: string, ...details: unknown[]): void;
-  warn(message: string, ...details: unknown[]): void;
-  error(message: string, ...details: unknown[]): void;
+  debug(message: string): void;
+  info(message: string): void;
+  warn(message: string): void;
+  error(message: string): void;
 }
 
 function ignore(): void {
@@ -13,21 +16,21 @@ function ignore(): void {
 export const consoleLogger: Logger = {
   debug: ignore,
   info: ignore,
-  warn: (message, ...details) => console.warn(`redis-kit: ${message}`, ...details),
-  error: (message, ...details) => console.error(`redis-kit: ${message}`, ...details),
+  warn: (message) => console.warn(`redis-kit: ${message}`),
+  error: (message) => console.error(`redis-kit: ${message}`),
 };
 
 export const silentLogger: Logger = { debug: ignore, info: ignore, warn: ignore, error: ignore };
 
-/** A logger of the user's, which must not disturb what it is told of. */
+/** A logger of the user's, whose own errors must not disturb the code that logs. */
 export function guardedLogger(logger: Logger): Logger {
   const guard =
     (level: keyof Logger) =>
-    (message: string, ...details: unknown[]): void => {
+    (message: string): void => {
       try {
-        logger[level](message, ...details);
+        logger[level](message);
       } catch {
-        // There is nobody left to be told.
+        // There is no other place to log this.
       }
     };
   return { debug: guard('debug'), info: guard('info'), warn: guard('warn'), error: guard('error') };

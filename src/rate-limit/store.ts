@@ -13,6 +13,7 @@ export interface ClientRateLimitInfo {
 export interface ExpressRateLimitStore {
   /** False: the counts are shared by all processes. */
   readonly localKeys: false;
+  /** Different for each store: express-rate-limit takes two limiters with one prefix for a limiter that counts twice. */
   readonly prefix: string;
   /** express-rate-limit calls it with its options. */
   init(options: { readonly windowMs: number }): void;
@@ -59,7 +60,7 @@ export function makeExpressRateLimitStore(
 
   return {
     localKeys: false,
-    prefix: keys.prefix,
+    prefix: keys.rateStore(name),
     init({ windowMs }) {
       if (!Number.isInteger(windowMs) || windowMs < 1 || windowMs > MAX_WINDOW_MS) {
         throw new ConfigError(

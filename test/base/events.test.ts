@@ -59,7 +59,8 @@ describe('kit.on', () => {
     events.emit(...MISS);
     await new Promise(setImmediate);
     expect(told).toEqual(['heard']);
-    expect(logger.lines).toEqual(Array(3).fill("a listener for 'cache:miss' failed"));
+    const begin = "a listener for 'cache:miss' failed: Error";
+    expect(logger.lines.map((line) => line.slice(0, begin.length))).toEqual(Array(3).fill(begin));
   });
 
   it('refuses events that there are not, and listeners that are none', () => {

@@ -1,7 +1,13 @@
 import { describe, expect, expectTypeOf, it } from 'vitest';
 import { OptionReader } from '../../src/base/check.ts';
 import { type Duration, durationMs, formatDuration } from '../../src/base/duration.ts';
-import { ConfigError, ConnectionError, RedisKitError, StoreError } from '../../src/base/errors.ts';
+import {
+  ConfigError,
+  ConnectionError,
+  LockTimeoutError,
+  RedisKitError,
+  StoreError,
+} from '../../src/base/errors.ts';
 
 const read = (options: unknown, known = ['limit', 'window', 'headers']) =>
   new OptionReader('kit.test', options, known);
@@ -61,10 +67,12 @@ describe('a Duration', () => {
 
 describe('an error of the kit', () => {
   it('has the status that it should be answered with, where that is not 500', () => {
-    expect(new ConnectionError('x').status).toBe(503);
-    expect(new StoreError('ERR_REDIS_KIT_TIMEOUT', 'x').status).toBe(503);
-    expect(new RedisKitError('ERR_REDIS_KIT_SESSION_LIMIT', 'x').status).toBe(409);
-    expect('status' in new ConfigError('x')).toBe(false);
+    const both = (status: number) => ({ status, statusCode: status, expose: status < 500 });
+    expect(new ConnectionError('x')).toMatchObject(both(503));
+    expect(new StoreError('ERR_REDIS_KIT_TIMEOUT', 'x')).toMatchObject(both(503));
+    expect(new LockTimeoutError('a', 'x')).toMatchObject(both(503));
+    expect(new RedisKitError('ERR_REDIS_KIT_SESSION_LIMIT', 'x')).toMatchObject(both(409));
+    for (const name of ['status', 'statusCode', 'expose']) expect(name in new ConfigError('x')).toBe(false);
   });
 });
 

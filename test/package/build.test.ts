@@ -1,4 +1,6 @@
 import { execFile } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -30,6 +32,13 @@ describe('the built package', () => {
         `const kit = require('redis-kit'); ${code}`,
       ),
     ).toBe(expected);
+  });
+
+  it('the built package has main and types for tools that do not read exports, such as TypeScript with moduleResolution node10', () => {
+    const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+    const { types, default: code } = manifest.exports['.'];
+    expect([manifest.main, manifest.types]).toEqual([code, types]);
+    for (const file of [code, types]) expect(existsSync(join(root, file)), file).toBe(true);
   });
 
   it('lets a process end that has made a kit on memory: and used it', async () => {

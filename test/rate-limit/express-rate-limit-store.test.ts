@@ -1,7 +1,7 @@
 import express from 'express';
 import { rateLimit } from 'express-rate-limit';
 import request from 'supertest';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { ExpressRateLimitStore } from '../../src/index.ts';
 import { TestClock } from '../support/both-engines.ts';
 import { redisUrl } from '../support/context.ts';
@@ -25,6 +25,29 @@ onEveryStore('kit.expressRateLimitStore', (kitOf) => {
       expect(passed.headers['x-ratelimit-remaining']).toBe(remaining);
     }
     await request(app).get('/').expect(429);
+  });
+
+  it('two named stores in one app are two limiters for express-rate-limit, which complains about neither', async () => {
+    const kit = kitOf();
+    const complaints: unknown[] = [];
+    const error = vi
+      .spyOn(console, 'error')
+      .mockImplementation((complaint) => void complaints.push(complaint));
+    onTestFinished(() => error.mockRestore());
+    const stores = [
+      kit.expressRateLimitStore(),
+      kit.expressRateLimitStore({ name: 'minute' }),
+      kit.expressRateLimitStore({ name: 'hour' }),
+      kit.namespace('tenant').expressRateLimitStore({ name: 'hour' }),
+    ];
+    expect(new Set(stores.map(({ prefix }) => prefix)).size).toBe(4);
+    const app = express();
+    for (const store of stores) app.use(rateLimit({ limit: 2, windowMs: 3_600_000, store }));
+    app.get('/', (_req, res) => void res.end('ok'));
+    await request(app).get('/').expect(200);
+    await request(app).get('/').expect(200);
+    await request(app).get('/').expect(429);
+    expect(complaints).toEqual([]);
   });
 
   it('counts up, down and away', async () => {
