@@ -58,7 +58,7 @@ export function idempotencyMiddleware(
     } catch (error) {
       return withoutAnswer(error, res, settings.onError === 'allow');
     }
-    if (beginning.kind === 'gone') return 'answered';
+    if (beginning.kind === 'gone') return 'gone';
     if (beginning.kind === 'lost-sight') return withoutAnswer(beginning.error, res, false);
     if (beginning.kind === 'run') {
       const { run } = beginning;
@@ -96,6 +96,6 @@ export function idempotencyMiddleware(
     // Mounted twice: the first has the request, and the second would wait for it.
     const isLeftAlone = !settings.methods.has(req.method ?? '') || asExpress(req).idempotency !== undefined;
     if (isLeftAlone) next();
-    else settle(next, failed, (once) => answer(req, res, once));
+    else settle({ req, res, next }, failed, (once) => answer(req, res, once));
   };
 }

@@ -49,8 +49,8 @@ export function lockMiddleware(
     let got: Handle | Outcome = 'answered';
 
     function goOn(error?: unknown): void {
-      // Whoever takes a refusal over goes on without what should have worked under the lock.
-      if (error !== undefined || got === 'answered') next(error);
+      // A `handler` that takes a refusal over goes on without what should have worked under the lock.
+      if (error !== undefined || got === 'answered' || got === 'gone') next(error);
       else if (got === 'continue') work(undefined);
       else room.under(got, () => work(got as Handle));
     }
@@ -67,7 +67,7 @@ export function lockMiddleware(
     const endOf = (handle: Handle) =>
       hold(req, res, handle, { settings, failed, budget: deps.budgetOf(req) });
 
-    settle(goOn, failed, async (once) => {
+    settle({ req, res, next: goOn }, failed, async (once) => {
       got = await acquire(req, res, once);
       if (typeof got === 'string') return got;
       asExpress(req).lock = got;

@@ -43,13 +43,13 @@ export function acquirer(settings: LockSettings, { room, budgetOf, failed }: Acq
       const wanted = { leaseMs, waitMs, isFair, renew: true, metadata: '', signal, budget };
       attempt = await room.attempt(ids, wanted);
     } catch (error) {
-      return signal?.aborted === true ? 'answered' : withoutAnswer(error, res);
+      return signal?.aborted === true ? 'gone' : withoutAnswer(error, res);
     }
     if ('handle' in attempt) {
       if (signal?.aborted !== true) return attempt.handle;
-      // Nobody is there any more for whom the handler should begin.
+      // No client is left for which the handler should begin.
       await attempt.handle.release(budget);
-      return 'answered';
+      return 'gone';
     }
     const { refusal } = attempt;
     const conflict = { key: refusal.key, hasWaited: waitMs > 0, expiresInMs: refusal.expiresInMs };
