@@ -10,6 +10,7 @@ import { endWithResponse, hold, holdWhileWorking } from './hold.ts';
 import { type LockOptions, resolveLockOptions } from './options.ts';
 import { acquirer } from './request.ts';
 import { LockRoom } from './room.ts';
+import { locksOf, underLock } from './scope.ts';
 
 declare global {
   namespace Express {
@@ -52,7 +53,7 @@ export function lockMiddleware(
       // A `handler` that takes a refusal over goes on without what should have worked under the lock.
       if (error !== undefined || got === 'answered' || got === 'gone') next(error);
       else if (got === 'continue') work(undefined);
-      else room.under(got, () => work(got as Handle));
+      else underLock(got, () => work(got as Handle));
     }
 
     function work(handle: Handle | undefined): void {
@@ -71,6 +72,7 @@ export function lockMiddleware(
       got = await acquire(req, res, once);
       if (typeof got === 'string') return got;
       asExpress(req).lock = got;
+      locksOf(req).push(got);
       if (make === undefined) endWithResponse(res, endOf(got));
       return 'continue';
     });
