@@ -65,7 +65,14 @@ export interface KitEvents {
   /** A request did not run, and why. `key` is undefined where none could be read. */
   'idempotency:refused': {
     readonly key: string | undefined;
-    readonly reason: 'missing-key' | 'malformed-key' | 'in-flight' | 'mismatch' | 'unkept';
+    readonly reason:
+      | 'missing-key'
+      | 'malformed-key'
+      | 'in-flight'
+      | 'mismatch'
+      | 'unkept'
+      | 'unread-body'
+      | 'deep-body';
   };
   /** A run went on after its lease had ended, and another request with its key has begun meanwhile: both may have run. */
   'idempotency:lost': { readonly key: string; readonly attempt: number };

@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asError } from '../base/errors.ts';
 import { beforeEnd } from '../http/before-end.ts';
 import { asExpress, type Middleware, type Next, type Req, type Res } from '../http/middleware.ts';
-import { callAside, settle } from '../http/outcome.ts';
+import { callAside, failCall, settle, unlessGone } from '../http/outcome.ts';
 import type { Caches } from './caches.ts';
 import { offerControls } from './handler-controls.ts';
 import { type CacheOptions, resolveCacheOptions } from './options.ts';
@@ -44,11 +44,11 @@ export function cacheMiddleware(
       if (exchange !== undefined && responder.answerAtOnce(exchange)) return;
       if (exchange === undefined) offerControls(res);
     } catch (error) {
-      next(error);
+      failCall({ req, res, next }, error);
       return;
     }
     if (exchange === undefined) next();
-    else settle(next, failed, () => responder.answer(exchange));
+    else settle({ req, res, next }, failed, () => unlessGone(res, () => responder.answer(exchange)));
   }
 
   if (handler === undefined) return cache;

@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { beforeEnd } from '../http/before-end.ts';
 import { whenAbandoned } from '../http/closing.ts';
+import { whenUnserved } from '../http/unserved.ts';
 import type { Slot } from './slot.ts';
 
 const SLOTS: unique symbol = Symbol('the slots that the request has');
@@ -23,4 +24,5 @@ export function hold(res: ServerResponse, slot: Slot, free: () => Promise<void>)
     closedEarly: () => slot.leave(),
   });
   whenAbandoned(res, () => void free());
+  whenUnserved(res, () => void free());
 }

@@ -44,7 +44,7 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
     try {
       result = await ask({ key, name, limit: most, leaseMs, waitMs, maxQueue, signal, budget }, res);
     } catch (error) {
-      if (signal?.aborted === true) return 'answered';
+      if (signal?.aborted === true) return 'gone';
       throw error;
     }
     if (typeof result === 'string') return result;
@@ -53,10 +53,10 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
     if (hasWaited) {
       events.emit('concurrency:waited', { key, waitedMs: Math.round(performance.now() - beganAt) });
     }
-    // Nobody is there any more for whom the handler should begin.
+    // No client is left for which the handler should begin.
     if (signal?.aborted === true) {
       await slot.free();
-      return 'answered';
+      return 'gone';
     }
     hold(res, slot, () => slot.free(budget));
     slotsOf(req).add(slots);
@@ -100,7 +100,7 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
   return function concurrency(req: IncomingMessage, res: ServerResponse, next: Next): void {
     // What the kit asks of its own accord is nobody's request.
     if (reentryOf(req) !== undefined) next();
-    else settle(next, failed, (once) => limit(req, res, once));
+    else settle({ req, res, next }, failed, (once) => limit(req, res, once));
   };
 }
 

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
+import { onAbort } from '../base/abort.ts';
 import { TURN_MS } from '../operations/waiting-line.ts';
 import type { ChannelListener, Listening } from './listening.ts';
 
@@ -119,12 +120,12 @@ export class Turn {
     return new Promise((resolve) => {
       const wake = () => {
         clearTimeout(timer);
-        signal?.removeEventListener('abort', wake);
+        forget?.();
         this.#wake = undefined;
         resolve();
       };
       const timer = setTimeout(wake, ms);
-      signal?.addEventListener('abort', wake);
+      const forget = signal && onAbort(signal, wake);
       this.#wake = wake;
     });
   }

@@ -2,7 +2,7 @@ import type { ServerResponse } from 'node:http';
 
 /** A refusal as RFC 9457 (Problem Details for HTTP APIs) spells it. */
 export interface Problem {
-  readonly status: 400 | 409 | 422 | 429 | 500 | 503 | 504;
+  readonly status: 400 | 409 | 415 | 422 | 429 | 500 | 503 | 504;
   readonly title: string;
   readonly detail: string;
   /** A URI that names the kind of problem; without it the status says it all (`about:blank`). */

@@ -7,6 +7,7 @@ import { whenAbandoned } from '../http/closing.ts';
 import { originalUrl } from '../http/middleware.ts';
 import { headerTexts, ownHeaders } from '../http/own-headers.ts';
 import { spelledNames } from '../http/response-head.ts';
+import { whenUnserved } from '../http/unserved.ts';
 import { type Answer, packAnswer } from './answer.ts';
 import type { IdempotencySettings } from './options.ts';
 import type { Run } from './run.ts';
@@ -29,6 +30,7 @@ export function captureAnswer(req: IncomingMessage, res: ServerResponse, context
   beforeEnd(res, capture);
   beforeEnd(res, { phase: 'idempotency', withholdsLastBytes: true, beforeEnd: () => capture.record() });
   whenAbandoned(res, () => context.run.leave());
+  whenUnserved(res, () => capture.giveUp());
 }
 
 class AnswerCapture implements ResponseHook {
@@ -40,6 +42,7 @@ class AnswerCapture implements ResponseHook {
   #head: Pick<Answer, 'status' | 'headers'> | undefined;
   #chunks: Buffer[] = [];
   #size = 0;
+  #isUnserved = false;
 
   constructor(req: IncomingMessage, res: ServerResponse, context: CaptureContext) {
     this.#req = req;
@@ -58,7 +61,15 @@ class AnswerCapture implements ResponseHook {
     else this.#chunks.push(chunk);
   }
 
+  /** No handler has run, so the next request with the key does. What stood in between may have acted: it counts. */
+  giveUp(): void {
+    this.#isUnserved = true;
+    const { run, budget } = this.#context;
+    void run.discard(budget);
+  }
+
   record(): Promise<void> {
+    if (this.#isUnserved) return Promise.resolve();
     const { run, settings, budget } = this.#context;
     const { status, headers } = this.#head ?? this.#readHead();
     if (!this.#isFinal(status)) return run.discard(budget);

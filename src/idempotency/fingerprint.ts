@@ -10,17 +10,24 @@ import type { IdempotencySettings } from './options.ts';
 interface Parsed extends IncomingMessage {
   readonly rawBody?: unknown;
   readonly body?: unknown;
+  /** Where multer and its like put files: one, a list of them, or lists by the names of their fields. */
+  readonly file?: unknown;
+  readonly files?: unknown;
 }
 
-/** The SHA-256 of what a request asks for. A retry has the same. */
+/** Why no retry of a request can be told from another request; its client can change that. */
+export type Unfingerprintable = 'unread-body' | 'deep-body';
+
+/** The SHA-256 of what a request asks for, which a retry asks for as well. */
 export async function fingerprintOf(
   req: IncomingMessage,
   fingerprint: IdempotencySettings['fingerprint'],
-): Promise<Buffer> {
+): Promise<Buffer | Unfingerprintable> {
   const hash = createHash('sha256');
   if (fingerprint === undefined) {
-    const { kind, bytes } = bodyOf(req);
-    hash.update(JSON.stringify([req.method, originalUrl(req), kind])).update(bytes);
+    const body = bodyOf(req);
+    if (typeof body === 'string') return body;
+    hash.update(JSON.stringify([req.method, originalUrl(req), body.kind])).update(body.bytes);
     return hash.digest();
   }
   const own: unknown = await fingerprint(asExpress(req));
@@ -31,39 +38,48 @@ export async function fingerprintOf(
 }
 
 interface Body {
-  readonly kind: 'none' | 'bytes' | 'text' | 'json';
+  readonly kind: 'none' | 'bytes' | 'text' | 'json' | 'form';
   readonly bytes: string | Uint8Array;
 }
 
-/** As it was sent where somebody has kept it, else as it was parsed. */
-function bodyOf(req: Parsed): Body {
+/** As it was sent where `rawBody` has it, else as it was parsed. */
+function bodyOf(req: Parsed): Body | Unfingerprintable {
   const { rawBody, body } = req;
-  // The parser of Express 4 leaves an empty object also where it has read nothing.
-  const isMissing = body === undefined || body === null || (isEmptyObject(body) && !req.readableEnded);
   for (const raw of [rawBody, body]) {
     if (types.isUint8Array(raw)) return { kind: 'bytes', bytes: raw };
     if (typeof raw === 'string') return { kind: 'text', bytes: raw };
   }
-  if (!hasBody(req) && isMissing) return { kind: 'none', bytes: '' };
-  if (isMissing) {
-    throw new ConfigError(
-      'kit.idempotency: the request has a body, and neither req.body nor req.rawBody has it, so a retry could not be told from another request; put express.json() (or what else parses the body) before kit.idempotency, or give the option `fingerprint`',
-    );
-  }
-  if (/^multipart\//i.test(req.headers['content-type'] ?? '')) {
+  if (isUnread(req)) return hasBody(req) ? 'unread-body' : { kind: 'none', bytes: '' };
+  const isForm = /^multipart\//i.test(req.headers['content-type'] ?? '');
+  if (isForm && hasFiles(req)) {
     throw new ConfigError(
       'kit.idempotency: the request has files, which are not in req.body; give the option `fingerprint`',
     );
   }
-  return { kind: 'json', bytes: jsonOf(body) };
+  const text = jsonOf(body, isForm);
+  return text === undefined ? 'deep-body' : { kind: isForm ? 'form' : 'json', bytes: text };
 }
 
-function jsonOf(body: unknown): string {
-  const isData = typeof body !== 'object' || Array.isArray(body) || isPlain(body);
+/** A parser that leaves a body alone leaves `req.body` as it was; of Express 4 it makes an empty object of it. */
+function isUnread({ body, readableEnded }: Parsed): boolean {
+  if (body === undefined) return true;
+  // The JSON text `null` is a body.
+  return (body === null || isEmptyObject(body)) && !readableEnded;
+}
+
+function hasFiles({ file, files }: Parsed): boolean {
+  if (file !== undefined && file !== null) return true;
+  return typeof files === 'object' && files !== null && Object.keys(files).length > 0;
+}
+
+/** Undefined where it is nested more deeply than JSON.stringify can follow; JSON.parse has no such limit. */
+function jsonOf(body: unknown, isForm: boolean): string | undefined {
+  const isData = typeof body !== 'object' || body === null || Array.isArray(body) || isPlain(body);
   let text: string | undefined;
   try {
-    if (isData) text = JSON.stringify(body);
-  } catch {
+    if (isData) text = JSON.stringify(body, isForm ? withoutHoles : undefined);
+  } catch (error) {
+    if (error instanceof RangeError) return undefined;
     // A cycle or a BigInt, of which JSON has no form.
   }
   if (text !== undefined) return text;
@@ -72,9 +88,14 @@ function jsonOf(body: unknown): string {
   );
 }
 
+/** A form's field `a[4000000000]` makes an array of that length, whose holes JSON.stringify would spell out. */
+function withoutHoles(_key: string, value: unknown): unknown {
+  return Array.isArray(value) ? { ...value } : value;
+}
+
 /** Anything else, a stream for example, would look like an empty object, and so like any other. */
-function isPlain(value: object | null): boolean {
-  const prototype: unknown = value === null ? null : Object.getPrototypeOf(value);
+function isPlain(value: object): boolean {
+  const prototype: unknown = Object.getPrototypeOf(value);
   return prototype === null || prototype === Object.prototype;
 }
 

@@ -30,6 +30,10 @@ const NO_OUTAGE: ReadonlySet<ErrorCode> = new Set([
   'ERR_REDIS_KIT_CLOSED',
 ]);
 
+/** Whether the client sent what the app does not take, or the app has no parser, shows in its code only. */
+const UNREAD_BODY =
+  'kit.idempotency: a request with a key was refused with 415, since its body is neither in req.body nor in req.rawBody, so a retry could not be told from another request; if it should run, put what parses such bodies (express.json() and its like) before kit.idempotency, or give the option `fingerprint`';
+
 export function idempotencyMiddleware(
   options: IdempotencyOptions<never>,
   deps: RecordsDeps & { readonly budgetOf: BudgetOf },
@@ -48,6 +52,10 @@ export function idempotencyMiddleware(
     if (key === undefined) return refuse(req, res, next, refusalFor('malformed-key', undefined));
     const scope = await scopeOf(req, settings.scope, warn);
     const fingerprint = await fingerprintOf(req, settings.fingerprint);
+    if (typeof fingerprint === 'string') {
+      if (fingerprint === 'unread-body') warn(UNREAD_BODY);
+      return refuse(req, res, next, refusalFor(fingerprint, key));
+    }
     let beginning: Beginning;
     try {
       beginning = await records.begin(
@@ -58,7 +66,7 @@ export function idempotencyMiddleware(
     } catch (error) {
       return withoutAnswer(error, res, settings.onError === 'allow');
     }
-    if (beginning.kind === 'gone') return 'answered';
+    if (beginning.kind === 'gone') return 'gone';
     if (beginning.kind === 'lost-sight') return withoutAnswer(beginning.error, res, false);
     if (beginning.kind === 'run') {
       const { run } = beginning;
@@ -96,6 +104,6 @@ export function idempotencyMiddleware(
     // Mounted twice: the first has the request, and the second would wait for it.
     const isLeftAlone = !settings.methods.has(req.method ?? '') || asExpress(req).idempotency !== undefined;
     if (isLeftAlone) next();
-    else settle(next, failed, (once) => answer(req, res, once));
+    else settle({ req, res, next }, failed, (once) => answer(req, res, once));
   };
 }

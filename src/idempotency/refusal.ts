@@ -6,11 +6,19 @@ export interface IdempotencyRefusal {
   /**
    * `missing-key`: the header is required. `malformed-key`: it is no string that can be a key. `in-flight`: an earlier
    * request with the key still runs. `mismatch`: the key stands for another request. `unkept`: it was done, and the
-   * answer was too large to be kept.
+   * answer was too large to be kept. `unread-body`: no parser above has read the body, for example since it takes no body
+   * of this type. `deep-body`: the body is nested too deeply. Without a body a retry could not be told from another request.
    */
-  readonly reason: 'missing-key' | 'malformed-key' | 'in-flight' | 'mismatch' | 'unkept';
+  readonly reason:
+    | 'missing-key'
+    | 'malformed-key'
+    | 'in-flight'
+    | 'mismatch'
+    | 'unkept'
+    | 'unread-body'
+    | 'deep-body';
   /** What it is answered with unless a `handler` takes over. */
-  readonly status: 400 | 409 | 422;
+  readonly status: 400 | 409 | 415 | 422;
   /** Undefined where none could be read. */
   readonly key: string | undefined;
   /** For people. */
@@ -52,9 +60,26 @@ const REFUSALS: Readonly<Record<Reason, Pick<IdempotencyRefusal, 'status' | 'det
       'The request was carried out, but its response was too large to be kept; a retry is not carried out again.',
     retryAfterMs: undefined,
   },
+  'unread-body': {
+    status: 415,
+    detail:
+      'A body of this type is not read here, so a retry with the same key could not be told from another request.',
+    retryAfterMs: undefined,
+  },
+  'deep-body': {
+    status: 400,
+    detail:
+      'The body is nested too deeply, so a retry with the same key could not be told from another request.',
+    retryAfterMs: undefined,
+  },
 };
 
-const TITLES = { 400: 'Bad Request', 409: 'Conflict', 422: 'Unprocessable Content' } as const;
+const TITLES = {
+  400: 'Bad Request',
+  409: 'Conflict',
+  415: 'Unsupported Media Type',
+  422: 'Unprocessable Content',
+} as const;
 
 export function refusalFor(reason: Reason, key: string | undefined): IdempotencyRefusal {
   return { reason, key, ...REFUSALS[reason] };

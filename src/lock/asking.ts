@@ -7,6 +7,7 @@ import { mayHaveRun } from '../engine/insist.ts';
 import type { Turn } from '../engine/turns.ts';
 import { type LockAcquireReply, lockAcquire } from '../operations/lock-acquire.ts';
 import type { LockReleaseArgs } from '../operations/lock-release.ts';
+import type { Handle } from './handle.ts';
 import { Lease, type LeaseDeps, type Moment, thisMoment } from './lease.ts';
 import { undo } from './undo.ts';
 
@@ -26,6 +27,8 @@ export interface Wanted {
   readonly metadata: string;
   readonly signal?: AbortSignal | undefined;
   readonly budget?: Budget | undefined;
+  /** What the caller is known to hold, which its async context does not prove. */
+  readonly own: readonly Handle[];
 }
 
 /** Why nothing was granted: by a key that somebody else has. */

@@ -3,6 +3,7 @@ import type { Duration } from '../base/duration.ts';
 import { LockLostError, RedisKitError } from '../base/errors.ts';
 import type { Reporter } from '../base/reporter.ts';
 import type { Budget } from '../engine/budget.ts';
+import type { Engine } from '../engine/port.ts';
 import type { Lease } from './lease.ts';
 import { leaseOption } from './options.ts';
 
@@ -29,21 +30,35 @@ export interface LockHandle extends AsyncDisposable {
   release(): Promise<boolean>;
 }
 
+const handles = new WeakMap<AbortSignal, Handle>();
+
+/** The handle whose signal it is. */
+export function handleOfSignal(signal: AbortSignal): Handle | undefined {
+  return handles.get(signal);
+}
+
+interface HandleDeps {
+  readonly engine: Engine;
+  readonly reporter: Reporter;
+}
+
 /** What a request or a job holds: one lease for each key, which are lost and given back together. */
 export class Handle implements LockHandle {
   readonly keys: readonly string[];
   readonly fences: ReadonlyMap<string, number>;
   readonly #leases: readonly Lease[];
+  readonly #engine: Engine;
   readonly #reporter: Reporter;
-  /** Made for who asks: signals are dear. */
+  /** Created lazily: AbortSignals are expensive. */
   #abort: AbortController | undefined;
   #lost: LockLostError | undefined;
   #released: Promise<boolean> | undefined;
 
-  constructor(leases: readonly Lease[], reporter: Reporter) {
+  constructor(leases: readonly Lease[], { engine, reporter }: HandleDeps) {
     this.keys = leases.map(({ id }) => id);
     this.fences = new Map(leases.map(({ id, fence }) => [id, fence]));
     this.#leases = leases;
+    this.#engine = engine;
     this.#reporter = reporter;
     for (const lease of leases) {
       lease.onLost = (error) => this.lose(error);
@@ -63,9 +78,17 @@ export class Handle implements LockHandle {
   get signal(): AbortSignal {
     if (this.#abort === undefined) {
       this.#abort = new AbortController();
+      handles.set(this.#abort.signal, this);
       if (this.#lost !== undefined) this.#abort.abort(this.#lost);
     }
     return this.#abort.signal;
+  }
+
+  /** The first of some locks of an engine that it holds now; `ids` by what Redis calls them. */
+  heldOf(locks: { readonly engine: Engine; readonly ids: ReadonlyMap<string, string> }): string | undefined {
+    if (locks.engine !== this.#engine || this.remainingMs() === 0) return undefined;
+    const lease = this.#leases.find(({ key }) => locks.ids.has(key));
+    return lease && locks.ids.get(lease.key);
   }
 
   remainingMs(): number {

@@ -4,6 +4,7 @@ import type { Budget } from '../engine/budget.ts';
 import { beforeEnd } from '../http/before-end.ts';
 import { asExpress, type Res } from '../http/middleware.ts';
 import { callAside } from '../http/outcome.ts';
+import { whenUnserved } from '../http/unserved.ts';
 import type { Handle } from './handle.ts';
 import type { LockSettings } from './options.ts';
 
@@ -43,6 +44,7 @@ export function hold(
 /** Holds a lock for as long as the request's handler runs, whether or not its client is still there. */
 export function endWithResponse(res: ServerResponse, end: () => Promise<void>): void {
   beforeEnd(res, { phase: 'lock', withholdsLastBytes: true, beforeEnd: end });
+  whenUnserved(res, () => void end());
 }
 
 /**
@@ -66,6 +68,10 @@ export async function holdWhileWorking(
       if (!isPromised) ended ??= end();
       await ended;
     },
+  });
+  // A middleware below let the request wait, and its `next`, for which the work may wait, is never called.
+  whenUnserved(res, () => {
+    ended ??= end();
   });
   try {
     const result = work();

@@ -7,6 +7,7 @@ import type { LockDeps, Wanted } from './asking.ts';
 import type { Handle, LockHandle } from './handle.ts';
 import { leaseOption } from './options.ts';
 import { type Attempt, LockRoom } from './room.ts';
+import { handlesOf, underLock } from './scope.ts';
 
 /** What JSON can hold. */
 export type Json = string | number | boolean | null | readonly Json[] | { readonly [name: string]: Json };
@@ -25,7 +26,10 @@ export interface TryAcquireOptions {
 export interface AcquireOptions extends TryAcquireOptions {
   /** How long to wait for one's turn; default `'3s'`. 0 does not wait. */
   readonly wait?: Duration | undefined;
-  /** Ends the wait: the call rejects with the signal's reason, and leaves the line. */
+  /**
+   * Ends the wait: the call rejects with the signal's reason, and leaves the queue. With the `signal` of a handle, a call
+   * for a lock that the handle holds is refused at once.
+   */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -82,7 +86,7 @@ export class KitLocks implements Locks {
     options: TryAcquireOptions = {},
   ): Promise<LockHandle | null> {
     const reader = new OptionReader('kit.locks.tryAcquire', options, TRY_OPTIONS);
-    const attempt = await this.#room.attempt(keysOf(key), { ...wanted(reader), waitMs: 0 });
+    const attempt = await this.#room.attempt(keysOf(key), { ...wanted(reader), waitMs: 0, own: [] });
     return 'handle' in attempt ? attempt.handle : null;
   }
 
@@ -100,7 +104,7 @@ export class KitLocks implements Locks {
     }
     const handle = await this.#acquire(new OptionReader('kit.locks.using', options, ACQUIRE_OPTIONS), key);
     try {
-      return await this.#room.under(handle, () => work(handle));
+      return await underLock(handle, () => work(handle));
     } finally {
       await handle.release();
     }
@@ -128,7 +132,8 @@ export class KitLocks implements Locks {
   async #acquire(reader: OptionReader, key: string | readonly string[]): Promise<Handle> {
     const signal = signalOption(reader);
     const waitMs = waitOption(reader, DEFAULT_WAIT);
-    const attempt: Attempt = await this.#room.attempt(keysOf(key), { ...wanted(reader), waitMs, signal });
+    const asked = { ...wanted(reader), waitMs, signal, own: handlesOf(signal) };
+    const attempt: Attempt = await this.#room.attempt(keysOf(key), asked);
     if ('handle' in attempt) return attempt.handle;
     const { refusal } = attempt;
     throw new LockTimeoutError(
@@ -138,7 +143,7 @@ export class KitLocks implements Locks {
   }
 }
 
-function wanted(reader: OptionReader): Omit<Wanted, 'waitMs'> {
+function wanted(reader: OptionReader): Omit<Wanted, 'waitMs' | 'own'> {
   return {
     leaseMs: leaseOption(reader),
     renew: reader.boolean('renew', true),

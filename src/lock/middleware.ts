@@ -10,6 +10,7 @@ import { endWithResponse, hold, holdWhileWorking } from './hold.ts';
 import { type LockOptions, resolveLockOptions } from './options.ts';
 import { acquirer } from './request.ts';
 import { LockRoom } from './room.ts';
+import { locksOf, underLock } from './scope.ts';
 
 declare global {
   namespace Express {
@@ -49,10 +50,10 @@ export function lockMiddleware(
     let got: Handle | Outcome = 'answered';
 
     function goOn(error?: unknown): void {
-      // Whoever takes a refusal over goes on without what should have worked under the lock.
-      if (error !== undefined || got === 'answered') next(error);
+      // A `handler` that takes a refusal over goes on without what should have worked under the lock.
+      if (error !== undefined || got === 'answered' || got === 'gone') next(error);
       else if (got === 'continue') work(undefined);
-      else room.under(got, () => work(got as Handle));
+      else underLock(got, () => work(got as Handle));
     }
 
     function work(handle: Handle | undefined): void {
@@ -67,10 +68,11 @@ export function lockMiddleware(
     const endOf = (handle: Handle) =>
       hold(req, res, handle, { settings, failed, budget: deps.budgetOf(req) });
 
-    settle(goOn, failed, async (once) => {
+    settle({ req, res, next: goOn }, failed, async (once) => {
       got = await acquire(req, res, once);
       if (typeof got === 'string') return got;
       asExpress(req).lock = got;
+      locksOf(req).push(got);
       if (make === undefined) endWithResponse(res, endOf(got));
       return 'continue';
     });

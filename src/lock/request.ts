@@ -9,6 +9,7 @@ import { sendProblem, sendUnavailable } from '../http/problem.ts';
 import type { Handle } from './handle.ts';
 import type { LockConflict, LockSettings } from './options.ts';
 import type { Attempt, LockRoom } from './room.ts';
+import { locksOf } from './scope.ts';
 
 interface AcquirerDeps {
   readonly room: LockRoom;
@@ -40,16 +41,17 @@ export function acquirer(settings: LockSettings, { room, budgetOf, failed }: Acq
     const signal = waitMs > 0 ? closingOf(res) : undefined;
     let attempt: Attempt;
     try {
-      const wanted = { leaseMs, waitMs, isFair, renew: true, metadata: '', signal, budget };
+      const own = locksOf(req);
+      const wanted = { leaseMs, waitMs, isFair, renew: true, metadata: '', signal, budget, own };
       attempt = await room.attempt(ids, wanted);
     } catch (error) {
-      return signal?.aborted === true ? 'answered' : withoutAnswer(error, res);
+      return signal?.aborted === true ? 'gone' : withoutAnswer(error, res);
     }
     if ('handle' in attempt) {
       if (signal?.aborted !== true) return attempt.handle;
-      // Nobody is there any more for whom the handler should begin.
+      // No client is left for which the handler should begin.
       await attempt.handle.release(budget);
-      return 'answered';
+      return 'gone';
     }
     const { refusal } = attempt;
     const conflict = { key: refusal.key, hasWaited: waitMs > 0, expiresInMs: refusal.expiresInMs };

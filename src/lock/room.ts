@@ -4,9 +4,13 @@ import { ConfigError, closedError, LockLostError } from '../base/errors.ts';
 import { Asking, type LockDeps, type Refusal, type Wanted } from './asking.ts';
 import { Handle } from './handle.ts';
 import type { Lease } from './lease.ts';
-import { checkReentry, underLock } from './scope.ts';
+import { isHeldInContext, refuseReentry } from './scope.ts';
 
 export type Attempt = { readonly handle: Handle } | { readonly refusal: Refusal };
+
+/** Names no key: each text is logged once. */
+const HELD_IN_CONTEXT =
+  'kit.locks: a lock was asked for in the async context of work that holds it. If that work asks, it waits for itself until `wait` has passed: pass the handle on (req.lock, or the one that `using` gives), or give its `signal` as `signal`, and such a call is refused at once. If not, a connection pool or the like calls one request back in the context of another, which AsyncResource.bind prevents';
 
 /** The locks of a kit, without HTTP and without defaults. */
 export class LockRoom {
@@ -18,9 +22,11 @@ export class LockRoom {
 
   /** Locks all keys or none, each after the other in one order that is the same everywhere: nobody waits in a circle. */
   async attempt(ids: readonly string[], wanted: Wanted): Promise<Attempt> {
-    const { keys, engine, closing } = this.#deps;
+    const { keys, engine, closing, reporter } = this.#deps;
     const sorted = [...new Set(ids.map(checkId))].sort();
-    checkReentry(engine, new Map(sorted.map((id) => [keys.lock(id).lock, id])));
+    const names = { engine, ids: new Map(sorted.map((id) => [keys.lock(id).lock, id])) };
+    refuseReentry(wanted.own, names);
+    if (isHeldInContext(names)) reporter.warning(HELD_IN_CONTEXT);
     if (closing.aborted) throw closedError();
     const beganAt = performance.now();
     const leases: Lease[] = [];
@@ -41,12 +47,6 @@ export class LockRoom {
     return { handle: await this.#handleOf(leases, hasWaited ? performance.now() - beganAt : undefined) };
   }
 
-  /** Runs what works under the lock. */
-  under<Result>(handle: Handle, work: () => Result): Result {
-    const { engine, keys } = this.#deps;
-    return underLock({ engine, keys: handle.keys.map((id) => keys.lock(id).lock), handle }, work);
-  }
-
   async #refuse(keys: readonly string[], leases: readonly Lease[], refusal: Refusal): Promise<Attempt> {
     await giveBack(leases);
     this.#deps.reporter.events.emit('lock:refused', { keys });
@@ -55,7 +55,7 @@ export class LockRoom {
 
   async #handleOf(leases: readonly Lease[], waitedMs: number | undefined): Promise<Handle> {
     const { reporter } = this.#deps;
-    const handle = new Handle(leases, reporter);
+    const handle = new Handle(leases, this.#deps);
     const { keys } = handle;
     if (handle.remainingMs() === 0) {
       await handle.release();

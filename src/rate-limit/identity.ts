@@ -3,6 +3,7 @@ import { describe } from '../base/check.ts';
 import { RedisKitError } from '../base/errors.ts';
 import { clientNetwork } from '../http/client-address.ts';
 import { asExpress, type Req } from '../http/middleware.ts';
+import { isSocketGone } from '../http/unserved.ts';
 import type { Share } from './ask.ts';
 import type { AskedPolicy, LimiterCore } from './limiter.ts';
 import type { MisuseWatch } from './misuse.ts';
@@ -52,7 +53,7 @@ async function ask(
   if ((typeof id === 'string' && id !== '') || id === null) return id;
   // Of what kind, and not what: it may be a secret, and would be told anew for each.
   const message = `kit.rateLimit: option \`key\` returned ${kindOf(id)}, which would be one limit for many clients; it must return a string that is not empty, or null to skip the limit`;
-  misuse.tell(message);
+  if (!isSocketGone(request)) misuse.tell(message);
   throw new RedisKitError('ERR_REDIS_KIT_NO_IDENTITY', message);
 }
 

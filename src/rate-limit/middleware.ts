@@ -6,6 +6,7 @@ import { callAside, type Outcome, settle } from '../http/outcome.ts';
 import { sendProblem, sendUnavailable } from '../http/problem.ts';
 import { addRateHeaders } from '../http/rate-headers.ts';
 import { reentryOf } from '../http/reentry.ts';
+import { hasClientLeft } from '../http/unserved.ts';
 import type { RateLimitDeps } from './ask.ts';
 import type { Decision } from './decision.ts';
 import { sharesOf } from './identity.ts';
@@ -66,12 +67,12 @@ export function rateLimitMiddleware(
     return 'answered';
   }
 
-  /** One that only watches lets pass whatever happens. */
+  /** Shadow mode never blocks. */
   async function watch(req: IncomingMessage, res: ServerResponse, next: Next): Promise<Outcome> {
     try {
       return await limit(req, res, next);
     } catch (error) {
-      failed(error);
+      if (!hasClientLeft(req, res)) failed(error);
       return 'continue';
     }
   }
@@ -94,7 +95,7 @@ export function rateLimitMiddleware(
       next();
       return;
     }
-    settle(next, failed, (once) => (settings.shadow ? watch : limit)(req, res, once));
+    settle({ req, res, next }, failed, (once) => (settings.shadow ? watch : limit)(req, res, once));
   }
   return Object.assign(rateLimit, { limiter });
 }

@@ -4,6 +4,7 @@ import type { BudgetOf } from '../engine/budget.ts';
 import { beforeEnd } from '../http/before-end.ts';
 import { clientAddress } from '../http/client-address.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
+import { failCall } from '../http/outcome.ts';
 import { sendUnavailable } from '../http/problem.ts';
 import { ClientCookie, type WholeCookie } from './client-cookie.ts';
 import { commitSession, dropCookie } from './commit.ts';
@@ -69,7 +70,8 @@ export function sessionMiddleware(
         saveBeforeEnd();
       }
       wentOn = true;
-      next(error);
+      if (error === undefined) next();
+      else failCall({ req, res, next }, error);
     }
 
     /** An empty session in place of one that cannot be loaded; answers with what the user's `genid` threw. */
@@ -107,7 +109,7 @@ export function sessionMiddleware(
     } catch (error) {
       // `genid` runs in there; what the rest of the app throws is not ours.
       if (wentOn) throw error;
-      next(error);
+      failCall({ req, res, next }, error);
     }
   };
 }

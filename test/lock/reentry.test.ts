@@ -1,12 +1,19 @@
+import { EventEmitter } from 'node:events';
 import express from 'express';
-import { expect, it } from 'vitest';
+import Pool from 'pg-pool';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { EXPRESS } from '../http/frameworks.ts';
 import { describeOnBothEngines, kitForTest } from '../support/kits.ts';
+import { keepingLogger } from '../support/stores.ts';
+import { until } from '../support/until.ts';
 import { send, serve } from '../support/web.ts';
 
 const REENTRY = { code: 'ERR_REDIS_KIT_LOCK_REENTRY' };
+const TIMEOUT = { code: 'ERR_REDIS_KIT_LOCK_TIMEOUT' };
+const WARNING = expect.stringContaining('async context');
 
-describeOnBothEngines('a lock that is held already', (url) => {
-  it('by the request that asks again is an error at once', async () => {
+describeOnBothEngines('asking for a lock that the asking work holds', (url) => {
+  it('is an error at once for a second kit.lock of the same request', async () => {
     const kit = kitForTest({ url: url() });
     const app = express().set('env', 'test');
     const lock = () => kit.lock({ key: () => 'a', wait: '20s' });
@@ -20,47 +27,205 @@ describeOnBothEngines('a lock that is held already', (url) => {
     }
   });
 
-  it('by the handler’s own request, several calls deep', async () => {
+  it('is an error at once for a second kit.lock below one that wraps its handler', async () => {
     const kit = kitForTest({ url: url() });
-    const deep = async () => {
-      await new Promise((resolve) => setImmediate(resolve));
-      return kit.locks.acquire(['b', 'a'], { wait: '20s' });
-    };
+    const inner = kit.lock({ key: () => ['b', 'a'], wait: '20s' });
+    const app = express().set('env', 'test');
+    app.get(
+      '/',
+      kit.lock({ key: () => 'a' }, (req, res) => {
+        inner(req, res, (error) => void res.send((error as { code: string }).code));
+      }),
+    );
+    expect((await send(await serve(app))).text).toBe(REENTRY.code);
+    expect((await kit.locks.inspect('b')).held).toBe(false);
+  });
+
+  it('is an error at once where the signal of the handle is given, several calls deep', async () => {
+    const kit = kitForTest({ url: url() });
     const app = express();
-    app.get('/', kit.lock({ key: () => 'a' }), async (_req, res) => {
-      const error = await deep().catch((reason: unknown) => reason);
-      res.json(error);
+    app.get('/', kit.lock({ key: () => 'a' }), async (req, res) => {
+      await new Promise((resolve) => setImmediate(resolve));
+      const options = { wait: '20s', signal: req.lock?.signal } as const;
+      res.json(await kit.locks.acquire(['b', 'a'], options).catch((reason: unknown) => reason));
     });
     const { text } = await send(await serve(app));
     expect(JSON.parse(text)).toMatchObject(REENTRY);
     expect((await kit.locks.inspect('b')).held).toBe(false);
   });
 
-  it('by `using` around it', async () => {
+  it('is an error at once below `using`, with the signal of the handle', async () => {
     const { locks } = kitForTest({ url: url() });
-    await locks.using('a', {}, async () => {
-      await expect(locks.tryAcquire('a')).rejects.toMatchObject(REENTRY);
-      await expect(locks.acquire('a')).rejects.toThrow(/pass the handle on/);
-      await locks.using('b', {}, async () => {
-        await expect(locks.acquire('a')).rejects.toMatchObject(REENTRY);
-        await expect(locks.acquire('b')).rejects.toMatchObject(REENTRY);
-      });
-      await locks.using('b', {}, () => undefined);
+    await locks.using('a', {}, async ({ signal }) => {
+      await expect(locks.acquire('a', { signal })).rejects.toThrow(/pass the handle on/);
+      await expect(locks.using('a', { signal }, () => undefined)).rejects.toMatchObject(REENTRY);
+      await locks.using('b', { signal }, () => undefined);
     });
     expect(await locks.tryAcquire('a')).not.toBeNull();
   });
 
+  it('waits until `wait` has passed where only the async context says so, with one warning', async () => {
+    const logger = keepingLogger();
+    const kit = kitForTest({ url: url(), logger });
+    const app = express();
+    app.get('/', kit.lock({ key: () => 'a' }), async (_req, res) => {
+      await new Promise((resolve) => setImmediate(resolve));
+      const error = kit.locks.acquire('a', { wait: '100ms' }).catch((reason: unknown) => reason);
+      res.json([await error, await kit.locks.tryAcquire('a')]);
+    });
+    expect(JSON.parse((await send(await serve(app))).text)).toMatchObject([TIMEOUT, null]);
+    await kit.locks.using('b', {}, () => kit.locks.tryAcquire('b'));
+    expect(logger.lines.filter((line) => line.includes('kit.locks'))).toEqual([WARNING]);
+  });
+
   it('is no matter once it was given back, nor in another namespace, nor for other work', async () => {
-    const kit = kitForTest({ url: url() });
+    const logger = keepingLogger();
+    const kit = kitForTest({ url: url(), logger });
     const { locks } = kit;
     await locks.using('a', {}, async (lock) => {
-      await kit.namespace('other').locks.using('a', {}, () => undefined);
+      const { signal } = lock;
+      await kit.namespace('other').locks.using('a', { signal }, () => undefined);
       await lock.release();
-      await locks.using('a', {}, () => undefined);
+      await locks.using('a', { signal }, () => undefined);
     });
     const first = await locks.acquire('a');
     const second = locks.acquire('a', { wait: '20s' });
     await first.release();
     await second;
+    expect(logger.lines.filter((line) => line.includes('kit.locks'))).toEqual([]);
   });
 });
+
+/** A client of a database that answers each query in its own time. */
+class SlowClient extends EventEmitter {
+  readonly _queryable = true;
+
+  connect(done: () => void): void {
+    setImmediate(done);
+  }
+
+  query(_text: string, _values: unknown, done: (error: undefined, result: object) => void): void {
+    setImmediate(() => done(undefined, {}));
+  }
+
+  end(done?: () => void): void {
+    done?.();
+  }
+}
+
+/** Calls the first who waits as soon as the one before gives up its place: the simplest of all such queues. */
+function makeQueue() {
+  const waiting: (() => void)[] = [];
+  let isTaken = false;
+  return {
+    take(run: () => void): void {
+      if (isTaken) waiting.push(run);
+      else {
+        isTaken = true;
+        run();
+      }
+    },
+    giveUp(): void {
+      const next = waiting.shift();
+      isTaken = next !== undefined;
+      next?.();
+    },
+  };
+}
+
+type Pass = (run: (giveUp: () => void) => void) => void;
+
+/** What calls one request back while another gives up what both share, and so in its async context. */
+const CARRIERS: Readonly<Record<string, () => Pass>> = {
+  'pg-pool': () => {
+    const pool = new Pool({ max: 1, Client: SlowClient });
+    onTestFinished(() => pool.end());
+    return (run) => pool.connect((_error, _client, release) => run(() => release()));
+  },
+  'a queue of callbacks': () => {
+    const queue = makeQueue();
+    return (run) => queue.take(() => run(queue.giveUp));
+  },
+};
+
+describeOnBothEngines(
+  'a request that is called back in the async context of one that holds a lock',
+  (url) => {
+    describe.each(EXPRESS)('on %s', (_, makeApp) => {
+      it.each(Object.keys(CARRIERS))('gets the lock in its turn, with %s and kit.locks', async (name) => {
+        const kit = kitForTest({ url: url() });
+        const pass = (CARRIERS[name] ?? expect.unreachable())();
+        const ran: string[] = [];
+        const app = makeApp();
+        let endFirst: () => void = () => undefined;
+        app.get('/first', (_req, res) => {
+          pass((giveUp) => {
+            void kit.locks.using('a', {}, async () => {
+              ran.push('first');
+              await new Promise<void>((resolve) => {
+                endFirst = resolve;
+                // Still under its lock it calls the second back.
+                void until('the second has come', () => ran.includes('second waits')).then(giveUp);
+              });
+              res.send('first');
+            });
+          });
+        });
+        app.get('/second', (_req, res) => {
+          pass((giveUp) => {
+            kit.locks
+              .using('a', { wait: '20s' }, () => void ran.push('second'))
+              .then(
+                () => res.send('second'),
+                (error: { code: string }) => res.status(500).send(error.code),
+              )
+              .finally(giveUp);
+          });
+          ran.push('second waits');
+        });
+        const address = await serve(app);
+        const first = send(`${address}/first`);
+        await until('the first runs', () => ran.includes('first'));
+        const second = send(`${address}/second`);
+        await until('the second is in the queue', async () => (await kit.locks.inspect('a')).waiters === 1);
+        endFirst();
+        expect([(await first).text, (await second).text]).toEqual(['first', 'second']);
+        expect(ran).toEqual(['first', 'second waits', 'second']);
+      });
+
+      it.each(Object.keys(CARRIERS))('gets the lock in its turn, with %s and kit.lock', async (name) => {
+        const kit = kitForTest({ url: url() });
+        const pass = (CARRIERS[name] ?? expect.unreachable())();
+        const app = makeApp();
+        const lock = kit.lock({ key: () => 'a', wait: '20s' });
+        let secondHasCome = false;
+        let endFirst: () => void = () => undefined;
+        app.get('/first', lock, (_req, res) => {
+          pass((giveUp) => {
+            endFirst = () => res.send('first');
+            void until('the second has come', () => secondHasCome).then(giveUp);
+          });
+        });
+        app.get(
+          '/second',
+          (_req, _res, next) => {
+            pass((giveUp) => {
+              next();
+              giveUp();
+            });
+            secondHasCome = true;
+          },
+          lock,
+          (_req, res) => void res.send('second'),
+        );
+        const address = await serve(app);
+        const first = send(`${address}/first`);
+        await until('the first holds the lock', async () => (await kit.locks.inspect('a')).held);
+        const second = send(`${address}/second`);
+        await until('the second is in the queue', async () => (await kit.locks.inspect('a')).waiters === 1);
+        endFirst();
+        expect([(await first).text, (await second).text]).toEqual(['first', 'second']);
+      });
+    });
+  },
+);

@@ -1,0 +1,46 @@
+import { getEventListeners } from 'node:events';
+import { expect, it } from 'vitest';
+import { describeOnBothEngines, kitForTest } from '../support/kits.ts';
+import { until } from '../support/until.ts';
+
+const WAITERS = 30;
+
+describeOnBothEngines('many waiters with one AbortSignal', (url) => {
+  /** Waiters for one lock that is held, all with one signal, and the warnings of the process from then on. */
+  async function waiting() {
+    const { locks } = kitForTest({ url: url() });
+    const held = await locks.acquire('a');
+    const controller = new AbortController();
+    const { signal } = controller;
+    const warnings: string[] = [];
+    const note = ({ name }: Error) => void warnings.push(name);
+    process.on('warning', note);
+    const waiters = Array.from({ length: WAITERS }, () =>
+      locks.acquire('a', { wait: '20s', signal }).then(
+        (lock) => lock.release(),
+        (error: unknown) => error,
+      ),
+    );
+    await until('all wait', async () => (await locks.inspect('a')).waiters === WAITERS);
+    // The process reports a warning in the next tick.
+    await new Promise((resolve) => setImmediate(resolve));
+    process.off('warning', note);
+    return { held, controller, warnings, waiters };
+  }
+
+  it('cause no warning of a leak, and all give up when it aborts', async () => {
+    const { controller, warnings, waiters } = await waiting();
+    expect(warnings).toEqual([]);
+    expect(getEventListeners(controller.signal, 'abort').length).toBe(1);
+    const reason = new Error('on purpose');
+    controller.abort(reason);
+    expect(await Promise.all(waiters)).toEqual(Array(WAITERS).fill(reason));
+  });
+
+  it('all get their turn while it does not abort, and leave no listener behind', async () => {
+    const { held, controller, waiters } = await waiting();
+    await held.release();
+    expect(await Promise.all(waiters)).toEqual(Array(WAITERS).fill(true));
+    expect(getEventListeners(controller.signal, 'abort')).toEqual([]);
+  });
+});
