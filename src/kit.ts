@@ -109,8 +109,9 @@ export interface RedisKit<Client = DefaultClient> {
   /** The value under a key, loaded where none is fresh. Kept as JSON, so everybody gets what JSON makes of it. */
   remember<Value>(key: string, options: Duration | RememberOptions, load: Load<Value>): Promise<Value>;
   /**
-   * Makes what is cached void, or with `soft` stale, in all processes. Rejects when Redis is away: with a
-   * ConnectionError when it was certainly not told, with a StoreError when nobody can tell.
+   * Makes what is cached invalid, or with `soft` stale. Resolves when Redis has recorded the purge: this process uses
+   * nothing older from then on, other processes from the moment that they hear of it, a few milliseconds later. Rejects
+   * when Redis is away: with a ConnectionError when nothing was purged, with a StoreError when that is unknown.
    */
   invalidate(target: InvalidationTarget): Promise<void>;
   /** Loads and stores values of `kit.remember` before anybody asks for them. */

@@ -14,6 +14,7 @@ import {
 import { Fill } from './fill.ts';
 import { type Flight, Flights } from './flights.ts';
 import { LocalCopies } from './local-copies.ts';
+import { areFollowed } from './versions.ts';
 
 /** How a user of the room looks things up. */
 export interface LookupSettings<Content> {
@@ -257,7 +258,7 @@ export class CacheRoom<Content> {
   }
 
   #hold(place: Place<Content>, { local }: LookupSettings<Content>, entry: Entry<Content>): void {
-    if (local !== undefined && this.#deps.versions.areHeard) local.copies.put(place.localKey(), entry);
+    if (local !== undefined && areFollowed(entry.versions)) local.copies.put(place.localKey(), entry);
   }
 
   #pass({ keys }: Place<Content>, forMs: number): void {

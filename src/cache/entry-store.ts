@@ -183,17 +183,17 @@ function entryOf<Content>(
   { lifetime, body }: Envelope,
   content: Content,
   { sequence, age, left, payload }: CacheReadReply,
-  { versions }: Snapshot,
+  snapshot: Snapshot,
   readAt: number,
 ): Entry<Content> {
   const bytes = payload?.length ?? body.length;
   return {
     content,
     sequence,
-    versions,
+    versions: snapshot.versions,
     lifetime,
     bytes,
-    readAt,
+    readAt: Math.min(readAt, snapshot.readAt),
     storedAt: readAt - age,
     freshUntil: readAt + left,
   };

@@ -112,11 +112,8 @@ export class RememberedValues {
       } else void this.#store(key, settings, fill, text, tags);
       return text;
     } catch (error) {
-      if (fallback === undefined) {
-        fill.fail(error);
-        throw error;
-      }
-      fill.fallBackOn(fallback);
+      if (fallback === undefined) fill.fail(error);
+      if (fallback === undefined || !fill.fallBackOn(fallback)) throw error;
       this.#deps.reporter.failure('cache', asError(error));
       this.#told('cache:stale', key);
       return fallback.content;

@@ -17,11 +17,14 @@ export interface NameVersion {
   readonly hard: number;
   /** What was made at a lower sequence is stale. */
   readonly soft: number;
+  /** Whether purges change it. Where they do not, it was true when it was read, and nothing may be held on it. */
+  readonly isFollowed: boolean;
 }
 
 interface KnownVersion {
   hard: number;
   soft: number;
+  isFollowed: boolean;
   /** When it was last read, by the clock; before that only purges are noted. */
   readAt: number;
   /** Until when the store keeps it, at least. */
@@ -32,6 +35,8 @@ interface KnownVersion {
 export interface Snapshot {
   readonly sequence: number;
   readonly versions: readonly NameVersion[];
+  /** When the oldest of them was read. */
+  readonly readAt: number;
 }
 
 export interface VersionsDeps {
@@ -43,14 +48,18 @@ export interface VersionsDeps {
 }
 
 /**
- * What entries are invalidated by. What is read is known here while the listening connection is up, since every purge
- * is heard there, and at most for as long as a caller accepts: a message may be lost between the nodes of a Cluster.
+ * What entries are invalidated by. A version that is read while the listening connection is up is known here from then
+ * on, since every purge is heard there, and at most for as long as a caller accepts: a message may be lost between the
+ * nodes of a Cluster. One that is read while the connection is away serves the one request that reads it: the purges
+ * until the connection is back are never heard.
  */
 export class Versions {
   readonly #deps: VersionsDeps;
   readonly #known: LRUCache<string, KnownVersion>;
   #sequence = 0;
   #isUp = false;
+  /** How often the listening connection has come or gone. */
+  #changes = 0;
 
   constructor(deps: VersionsDeps) {
     this.#deps = deps;
@@ -59,13 +68,9 @@ export class Versions {
       // Purges no longer reach who still refers to it.
       dispose: (version) => {
         version.hard = Number.POSITIVE_INFINITY;
+        version.isFollowed = false;
       },
     });
-  }
-
-  /** Whether purges are heard, and so whether anything may be held here. */
-  get areHeard(): boolean {
-    return this.#isUp;
   }
 
   /** Whether anything at all was purged since, as far as this process knows. */
@@ -75,6 +80,7 @@ export class Versions {
 
   listenerChanged(isUp: boolean): void {
     this.#isUp = isUp;
+    this.#changes++;
     if (!isUp) this.#known.clear();
   }
 
@@ -83,22 +89,25 @@ export class Versions {
     if (!this.#isUp) return undefined;
     const now = this.#deps.now();
     const versions: KnownVersion[] = [];
+    let readAt = now;
     for (const name of names) {
       const version = this.#known.get(name);
       if (version === undefined || version.readAt <= now - maxAgeMs || version.keptUntil < now + ttlMs) {
         return undefined;
       }
+      readAt = Math.min(readAt, version.readAt);
       versions.push(version);
     }
-    return { sequence: this.#sequence, versions };
+    return { sequence: this.#sequence, versions, readAt };
   }
 
   /** Asks the store, which keeps the versions for so long from now on. */
   async ask(names: readonly string[], ttlMs: number, budget?: Budget): Promise<Snapshot> {
     const { engine, keys, now } = this.#deps;
-    const askedAt = now();
-    // There before the answer is: a purge that is told while it is under way must not be forgotten.
-    const versions = names.map((name) => this.#version(name));
+    const readAt = now();
+    const changes = this.#changes;
+    // Known before the reply comes: a purge that is heard in between must not be forgotten.
+    const followed = this.#isUp ? names.map((name) => this.#version(name)) : undefined;
     const { sequence, versions: read } = await engine.run(
       cacheVersions,
       [keys.cacheVersion('sequence'), ...names.map((name) => keys.cacheVersion(name))],
@@ -106,13 +115,17 @@ export class Versions {
       budget,
     );
     this.#sequence = Math.max(this.#sequence, sequence);
-    for (const [index, version] of versions.entries()) {
+    // What was asked before the connection came back may be older than a purge that was not heard.
+    if (followed === undefined || changes !== this.#changes) {
+      return { sequence, versions: read.map((version) => ({ ...version, isFollowed: false })), readAt };
+    }
+    for (const [index, version] of followed.entries()) {
       version.hard = Math.max(version.hard, read[index]?.hard ?? Number.POSITIVE_INFINITY);
       version.soft = Math.max(version.soft, read[index]?.soft ?? 0);
-      version.readAt = askedAt;
-      version.keptUntil = askedAt + ttlMs;
+      version.readAt = readAt;
+      version.keptUntil = readAt + ttlMs;
     }
-    return { sequence, versions };
+    return { sequence, versions: followed, readAt };
   }
 
   async purge(names: readonly string[], soft: boolean, budget?: Budget): Promise<void> {
@@ -142,11 +155,17 @@ export class Versions {
   #version(name: string): KnownVersion {
     let version = this.#known.get(name);
     if (version === undefined) {
-      version = { hard: 0, soft: 0, readAt: Number.NEGATIVE_INFINITY, keptUntil: 0 };
+      version = { hard: 0, soft: 0, isFollowed: true, readAt: Number.NEGATIVE_INFINITY, keptUntil: 0 };
       this.#known.set(name, version);
     }
     return version;
   }
+}
+
+/** Whether a purge of any of these reaches what refers to them. */
+export function areFollowed(versions: readonly NameVersion[]): boolean {
+  for (const { isFollowed } of versions) if (!isFollowed) return false;
+  return true;
 }
 
 export function isVoid(sequence: number, versions: readonly NameVersion[]): boolean {
