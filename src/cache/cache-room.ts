@@ -216,13 +216,8 @@ export class CacheRoom<Content> {
   ): Promise<{ readonly finding: Finding<Content>; readonly lease: Lease }> {
     const wanted =
       singleFlight === undefined ? NO_LEASE : { token: freshToken(), leaseMs: singleFlight.leaseMs };
-    try {
-      const finding = await this.#store.find(place, wanted, local?.maxAgeMs ?? DEFAULT_MAX_AGE_MS, budget);
-      return { finding, lease: finding.lease === 'granted' ? wanted : NO_LEASE };
-    } catch (error) {
-      this.#store.failed(error);
-      return { finding: { entry: undefined, lease: 'none', leaseLeftMs: 0 }, lease: NO_LEASE };
-    }
+    const finding = await this.#store.find(place, wanted, local?.maxAgeMs ?? DEFAULT_MAX_AGE_MS, budget);
+    return { finding, lease: finding.lease === 'granted' ? wanted : NO_LEASE };
   }
 
   async #make(

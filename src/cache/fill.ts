@@ -1,5 +1,5 @@
 import { type Entry, type Lifetime, usabilityOf } from './entry.ts';
-import type { Bound, EntryStore, Lease, Place } from './entry-store.ts';
+import type { Bound, EntryStore, Lease, Making, Place } from './entry-store.ts';
 import type { Flight } from './flights.ts';
 import type { LocalCopies } from './local-copies.ts';
 import { areFollowed, type Snapshot, type Versions } from './versions.ts';
@@ -67,8 +67,8 @@ export class Fill<Content> {
   /** Stores what was made; resolves to its size in bytes, or undefined when it was not stored. */
   async store(made: Made<Content>): Promise<number | undefined> {
     if (!this.#end()) return undefined;
-    const { place, sequence, flight, lease } = this.#start;
-    const { versions, store, now } = this.#deps;
+    const { place, sequence, flight } = this.#start;
+    const { versions, now } = this.#deps;
     if (flight !== undefined) flight.isMade = true;
     const names = [...new Set([...place.names, ...made.tags])];
     const { content, ...rest } = made;
@@ -82,6 +82,7 @@ export class Fill<Content> {
     };
     if (sequence === undefined) {
       flight?.settle({ kind: 'entry', entry: { ...entry, sequence: 0, versions: [] }, isMade: true });
+      this.#giveBack(0);
       return undefined;
     }
     const lifeMs = lifetime.freshMs + Math.max(lifetime.staleIfErrorMs, lifetime.staleWhileRevalidateMs);
@@ -89,7 +90,7 @@ export class Fill<Content> {
     if (known !== undefined) this.#hold({ ...entry, sequence }, known);
     const making = { ...rest, names, sequence };
     const [size] = await Promise.all([
-      this.#try(store.write(place, making, lease.token)),
+      this.#write(making),
       known ?? this.#holdByAsking({ ...entry, sequence }, names, lifeMs),
     ]);
     return size;
@@ -177,10 +178,21 @@ export class Fill<Content> {
     flight?.settle({ kind: 'entry', entry, isMade: true });
   }
 
+  async #write(making: Making): Promise<number | undefined> {
+    const { place, lease } = this.#start;
+    try {
+      return await this.#deps.store.write(place, making, lease.token);
+    } catch (error) {
+      this.#deps.store.failed(error);
+      // The command that did not reach Redis, or may not have, was to end the lease as well.
+      this.#giveBack(0);
+      return undefined;
+    }
+  }
+
   #giveBack(passingMs: number): void {
     const { place, lease } = this.#start;
-    if (lease.token === '') return;
-    void this.#try(this.#deps.store.endFill(place, lease.token, passingMs));
+    if (lease.token !== '') void this.#deps.store.endFill(place, lease, passingMs);
   }
 
   #renew(): void {

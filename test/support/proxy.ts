@@ -7,15 +7,23 @@ export interface Proxy {
   readonly url: string;
   /** Lets the next command reach the server, and cuts the connection in place of the reply. */
   loseNextReply(): void;
-  /** How many connections were cut. */
+  /** Cuts every connection, and refuses new ones until `mend()`. */
+  sever(): void;
+  mend(): void;
+  /** How many connections were cut in place of a reply. */
   readonly cuts: number;
 }
 
 export async function startProxy(target: { readonly host: string; readonly port: number }): Promise<Proxy> {
   let isLosing = false;
+  let isSevered = false;
   let cuts = 0;
   const sockets = new Set<Socket>();
   const server = createServer((client) => {
+    if (isSevered) {
+      client.destroy();
+      return;
+    }
     const upstream = connect(target.port, target.host);
     const cut = () => {
       client.destroy();
@@ -45,6 +53,14 @@ export async function startProxy(target: { readonly host: string; readonly port:
     url: `redis://127.0.0.1:${(server.address() as AddressInfo).port}`,
     loseNextReply() {
       isLosing = true;
+    },
+    sever() {
+      isSevered = true;
+      for (const socket of sockets) socket.destroy();
+      sockets.clear();
+    },
+    mend() {
+      isSevered = false;
     },
     get cuts() {
       return cuts;
