@@ -14,7 +14,7 @@ import {
 } from '../operations/cache-read.ts';
 import { cacheWrite } from '../operations/cache-write.ts';
 import { newerFormat } from '../operations/reply.ts';
-import { type Entry, type Envelope, keepMs, packEnvelope, unpackEnvelope, usabilityOf } from './entry.ts';
+import { type Entry, type Envelope, keepMs, type Lifetime, unpackEnvelope, usabilityOf } from './entry.ts';
 import type { Snapshot, Versions } from './versions.ts';
 
 /** Where something is kept, and how it is read. */
@@ -34,7 +34,10 @@ export interface Place<Content> {
 }
 
 /** What is written for a place. */
-export interface Making extends Envelope {
+export interface Making {
+  /** The packed envelope. */
+  readonly payload: Buffer;
+  readonly lifetime: Lifetime;
   readonly sequence: number;
   readonly variesOn: string;
   readonly maxVariants: number;
@@ -164,8 +167,7 @@ export class EntryStore {
   /** Stores what was made, and ends its fill; resolves to its size, or undefined when a newer one is there. */
   async write(place: Place<unknown>, making: Making, token: string): Promise<number | undefined> {
     const { engine } = this.#deps;
-    const payload = packEnvelope(making);
-    const { variesOn: names, sequence, lifetime, maxVariants } = making;
+    const { variesOn: names, sequence, lifetime, maxVariants, payload } = making;
     const variant = names === '' ? '' : place.variantOf(names);
     const { entry, fill } = place.keys;
     const keys = names === '' ? [entry, fill] : [entry, fill, place.keys.variant(variant)];

@@ -1,4 +1,4 @@
-import { type Entry, type Lifetime, usabilityOf } from './entry.ts';
+import { type Entry, type Lifetime, packEnvelope, usabilityOf } from './entry.ts';
 import type { Bound, EntryStore, Lease, Making, Place } from './entry-store.ts';
 import type { Flight } from './flights.ts';
 import type { LocalCopies } from './local-copies.ts';
@@ -71,13 +71,13 @@ export class Fill<Content> {
     const { versions, now } = this.#deps;
     if (flight !== undefined) flight.isMade = true;
     const names = [...new Set([...place.names, ...made.tags])];
-    const { content, ...rest } = made;
-    const { lifetime, body, variesOn } = made;
+    const { content, lifetime, variesOn, maxVariants, bound } = made;
+    const payload = packEnvelope({ ...made, names });
     place.learnVary(variesOn);
     this.#start.passing(0);
     const storedAt = now();
     const entry = {
-      ...{ content, lifetime, bytes: body.length, readAt: storedAt, storedAt },
+      ...{ content, lifetime, bytes: payload.length, readAt: storedAt, storedAt },
       freshUntil: storedAt + lifetime.freshMs,
     };
     if (sequence === undefined) {
@@ -88,7 +88,7 @@ export class Fill<Content> {
     const lifeMs = lifetime.freshMs + Math.max(lifetime.staleIfErrorMs, lifetime.staleWhileRevalidateMs);
     const known = versions.known(names, this.#start.maxAgeMs, lifeMs);
     if (known !== undefined) this.#hold({ ...entry, sequence }, known);
-    const making = { ...rest, names, sequence };
+    const making = { payload, lifetime, variesOn, maxVariants, bound, sequence };
     const [size] = await Promise.all([
       this.#write(making),
       known ?? this.#holdByAsking({ ...entry, sequence }, names, lifeMs),

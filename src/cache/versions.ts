@@ -1,12 +1,15 @@
-import { LRUCache } from 'lru-cache';
+import { BoundedMap } from '../base/bounded-map.ts';
 import type { Keys } from '../base/keys.ts';
 import type { Budget } from '../engine/budget.ts';
-import type { Listening } from '../engine/listening.ts';
 import type { Engine } from '../engine/port.ts';
 import { cachePurge, cacheVersions } from '../operations/cache-versions.ts';
 
 /** Beyond these the names that were used least recently are asked for again. */
-const MAX_KNOWN = 30_000;
+const KNOWN_BYTES = 16 * 2 ** 20;
+const VERSION_BYTES = 100;
+
+/** For the sequence of each namespace. */
+const SEQUENCE_BYTES = 2 ** 20;
 
 /** The name of every entry, which `{ all: true }` purges by. */
 export const ALL = 'all';
@@ -39,43 +42,25 @@ export interface Snapshot {
   readonly readAt: number;
 }
 
-export interface VersionsDeps {
-  readonly engine: Engine;
-  readonly keys: Keys;
-  readonly listening: Listening;
-  /** Milliseconds of the clock that local copies live by. */
-  readonly now: () => number;
-}
-
 /**
- * What entries are invalidated by. A version that is read while the listening connection is up is known here from then
- * on, since every purge is heard there, and at most for as long as a caller accepts: a message may be lost between the
- * nodes of a Cluster. One that is read while the connection is away serves the one request that reads it: the purges
- * until the connection is back are never heard.
+ * What a process knows of purges, by names that begin with the scope of their namespace. A version that is read while the
+ * listening connection is up is known from then on, since every purge is heard there. One that is read while the
+ * connection is away serves the one request that reads it: the purges until the connection is back are never heard.
  */
-export class Versions {
-  readonly #deps: VersionsDeps;
-  readonly #known: LRUCache<string, KnownVersion>;
-  #sequence = 0;
+export class KnownVersions {
+  readonly #known = new BoundedMap<KnownVersion>(KNOWN_BYTES, () => VERSION_BYTES, forget);
+  /** The last sequence of each namespace, by its scope. */
+  readonly #sequences = new BoundedMap<number>(SEQUENCE_BYTES);
   #isUp = false;
   /** How often the listening connection has come or gone. */
   #changes = 0;
 
-  constructor(deps: VersionsDeps) {
-    this.#deps = deps;
-    this.#known = new LRUCache({
-      max: MAX_KNOWN,
-      // Purges no longer reach who still refers to it.
-      dispose: (version) => {
-        version.hard = Number.POSITIVE_INFINITY;
-        version.isFollowed = false;
-      },
-    });
+  get isUp(): boolean {
+    return this.#isUp;
   }
 
-  /** Whether anything at all was purged since, as far as this process knows. */
-  wasPurgeHeardSince(sequence: number): boolean {
-    return this.#sequence > sequence;
+  get changes(): number {
+    return this.#changes;
   }
 
   listenerChanged(isUp: boolean): void {
@@ -84,39 +69,108 @@ export class Versions {
     if (!isUp) this.#known.clear();
   }
 
+  get(name: string): KnownVersion | undefined {
+    return this.#known.get(name);
+  }
+
+  /** Known from now on; a purge of it is noted even before it is read. */
+  follow(name: string): KnownVersion {
+    let version = this.#known.get(name);
+    if (version === undefined) {
+      version = { hard: 0, soft: 0, isFollowed: true, readAt: Number.NEGATIVE_INFINITY, keptUntil: 0 };
+      this.#known.set(name, version);
+    }
+    return version;
+  }
+
+  sequenceOf(scope: string): number | undefined {
+    return this.#sequences.get(scope);
+  }
+
+  sawSequence(scope: string, sequence: number): void {
+    this.#sequences.set(scope, Math.max(this.#sequences.peek(scope) ?? 0, sequence));
+  }
+
+  /** A purge, by whatever process. */
+  purged(scope: string, sequence: number, soft: boolean, names: readonly string[]): void {
+    // Any client of Redis may publish.
+    if (!Number.isSafeInteger(sequence)) return;
+    if (this.#sequences.peek(scope) !== undefined) this.sawSequence(scope, sequence);
+    for (const name of names) {
+      const version = this.#known.peek(scope + name);
+      if (version === undefined) continue;
+      if (soft) version.soft = Math.max(version.soft, sequence);
+      else version.hard = Math.max(version.hard, sequence);
+    }
+  }
+}
+
+/** Purges no longer reach the entries that still refer to it. */
+function forget(version: KnownVersion): void {
+  version.hard = Number.POSITIVE_INFINITY;
+  version.isFollowed = false;
+}
+
+export interface VersionsDeps {
+  readonly engine: Engine;
+  readonly keys: Keys;
+  readonly known: KnownVersions;
+  /** Milliseconds of the clock that local copies live by. */
+  readonly now: () => number;
+}
+
+/**
+ * What the entries of one namespace are invalidated by. What is known in this process is believed for as long as a caller
+ * accepts: a message may be lost between the nodes of a Cluster.
+ */
+export class Versions {
+  readonly #deps: VersionsDeps;
+
+  constructor(deps: VersionsDeps) {
+    this.#deps = deps;
+  }
+
+  /** Whether anything at all was purged since, as far as this process knows. */
+  wasPurgeHeardSince(sequence: number): boolean {
+    const { known, keys } = this.#deps;
+    return (known.sequenceOf(keys.scope) ?? 0) > sequence;
+  }
+
   /** What is known here; undefined when the store must be asked. */
   known(names: readonly string[], maxAgeMs: number, ttlMs = 0): Snapshot | undefined {
-    if (!this.#isUp) return undefined;
+    const { known, keys } = this.#deps;
+    const sequence = known.isUp ? known.sequenceOf(keys.scope) : undefined;
+    if (sequence === undefined) return undefined;
     const now = this.#deps.now();
     const versions: KnownVersion[] = [];
     let readAt = now;
     for (const name of names) {
-      const version = this.#known.get(name);
+      const version = known.get(keys.scope + name);
       if (version === undefined || version.readAt <= now - maxAgeMs || version.keptUntil < now + ttlMs) {
         return undefined;
       }
       readAt = Math.min(readAt, version.readAt);
       versions.push(version);
     }
-    return { sequence: this.#sequence, versions, readAt };
+    return { sequence, versions, readAt };
   }
 
   /** Asks the store, which keeps the versions for so long from now on. */
   async ask(names: readonly string[], ttlMs: number, budget?: Budget): Promise<Snapshot> {
-    const { engine, keys, now } = this.#deps;
+    const { engine, keys, known, now } = this.#deps;
     const readAt = now();
-    const changes = this.#changes;
+    const { changes } = known;
     // Known before the reply comes: a purge that is heard in between must not be forgotten.
-    const followed = this.#isUp ? names.map((name) => this.#version(name)) : undefined;
+    const followed = known.isUp ? names.map((name) => known.follow(keys.scope + name)) : undefined;
     const { sequence, versions: read } = await engine.run(
       cacheVersions,
       [keys.cacheVersion('sequence'), ...names.map((name) => keys.cacheVersion(name))],
       { ttl: Math.ceil(ttlMs) },
       budget,
     );
-    this.#sequence = Math.max(this.#sequence, sequence);
+    known.sawSequence(keys.scope, sequence);
     // What was asked before the connection came back may be older than a purge that was not heard.
-    if (followed === undefined || changes !== this.#changes) {
+    if (followed === undefined || changes !== known.changes) {
       return { sequence, versions: read.map((version) => ({ ...version, isFollowed: false })), readAt };
     }
     for (const [index, version] of followed.entries()) {
@@ -129,36 +183,14 @@ export class Versions {
   }
 
   async purge(names: readonly string[], soft: boolean, budget?: Budget): Promise<void> {
-    const { engine, keys } = this.#deps;
+    const { engine, keys, known } = this.#deps;
     const sequence = await engine.run(
       cachePurge,
       [keys.cacheVersion('sequence'), ...names.map((name) => keys.cacheVersion(name))],
-      { soft, channel: keys.cacheChannel(), names: JSON.stringify(names) },
+      { soft, channel: keys.cacheChannel(), scope: keys.scope, names },
       budget,
     );
-    this.purged(sequence, soft, names);
-  }
-
-  /** A purge, by whatever process. */
-  purged(sequence: number, soft: boolean, names: readonly string[]): void {
-    // Anybody may publish.
-    if (!Number.isSafeInteger(sequence)) return;
-    this.#sequence = Math.max(this.#sequence, sequence);
-    for (const name of names) {
-      const version = this.#known.peek(name);
-      if (version === undefined) continue;
-      if (soft) version.soft = Math.max(version.soft, sequence);
-      else version.hard = Math.max(version.hard, sequence);
-    }
-  }
-
-  #version(name: string): KnownVersion {
-    let version = this.#known.get(name);
-    if (version === undefined) {
-      version = { hard: 0, soft: 0, isFollowed: true, readAt: Number.NEGATIVE_INFINITY, keptUntil: 0 };
-      this.#known.set(name, version);
-    }
-    return version;
+    known.purged(keys.scope, sequence, soft, names);
   }
 }
 

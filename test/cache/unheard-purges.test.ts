@@ -5,7 +5,7 @@ import { Events, type KitEvents } from '../../src/base/events.ts';
 import { Keys } from '../../src/base/keys.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { Reporter } from '../../src/base/reporter.ts';
-import { Caches, RememberedValues, type RememberOptions } from '../../src/cache/index.ts';
+import { CacheMemory, Caches, RememberedValues, type RememberOptions } from '../../src/cache/index.ts';
 import type { ChannelListener, Listening } from '../../src/engine/listening.ts';
 import { memoryEngine } from '../../src/engine/memory-engine.ts';
 import { MemoryKeyspace } from '../../src/engine/memory-keyspace.ts';
@@ -55,11 +55,11 @@ function twoProcesses(isUp: boolean) {
   const keys = new Keys('t-line');
   const line = new Line(memory, isUp);
   const common = { engine, keys, reporter, now: () => clock.now() };
-  const { values, versions } = new Caches({ ...common, listening: line });
+  const { values, versions } = new Caches(common, new CacheMemory(line, keys.cacheChannel()));
   const remembered = new RememberedValues({
     ...{ keys, reporter, values, policies: new Map(), closing: new AbortController().signal },
   });
-  const other = new Caches({ ...common, listening: memory });
+  const other = new Caches(common, new CacheMemory(memory, keys.cacheChannel()));
   const state = { value: 1 };
   return {
     line,
