@@ -5,12 +5,13 @@ import type { RedisClientType, RedisClusterType } from 'redis';
 import { OptionReader } from './base/check.ts';
 import { systemClock } from './base/clock.ts';
 import type { Duration } from './base/duration.ts';
-import { ConfigError, closedError } from './base/errors.ts';
 import { checkListener, Events, type KitEvents } from './base/events.ts';
 import type { Keys } from './base/keys.ts';
 import { OpenWork } from './base/open-work.ts';
 import { Reporter } from './base/reporter.ts';
+import { WeakRegistry } from './base/weak-registry.ts';
 import {
+  CacheMemory,
   type CacheOptions,
   type CachePolicies,
   Caches,
@@ -27,25 +28,22 @@ import {
   warmUp,
 } from './cache/index.ts';
 import { type ConcurrencyOptions, concurrencyMiddleware } from './concurrency/index.ts';
-import { connect } from './connection/connect.ts';
-import type { Connection } from './connection/connection.ts';
 import { type BudgetOf, requestBudgets } from './engine/budget.ts';
-import type { Listening } from './engine/listening.ts';
 import { memoryEngine } from './engine/memory-engine.ts';
 import { MemoryKeyspace } from './engine/memory-keyspace.ts';
 import type { Engine } from './engine/port.ts';
-import { redisEngine } from './engine/redis-engine.ts';
 import { Turns } from './engine/turns.ts';
 import type { Middleware, Req, Res } from './http/middleware.ts';
 import { type IdempotencyOptions, idempotencyMiddleware } from './idempotency/index.ts';
 import { type KitOptions, resolveKitOptions } from './kit-options.ts';
+import { openStore, type Store } from './kit-store.ts';
 import { KitLocks, type LockHandler, type LockOptions, type Locks, lockMiddleware } from './lock/index.ts';
 import {
-  checkCreation,
   type ExpressRateLimitStore,
   type ExpressRateLimitStoreOptions,
   type Limiter,
   LimiterCore,
+  LimiterNames,
   makeExpressRateLimitStore,
   POLICY_OPTION_NAMES,
   type Policy,
@@ -82,7 +80,11 @@ export interface RedisKit<Client = DefaultClient> {
    * again; a namespace's closes nothing.
    */
   close(options?: { readonly timeout?: Duration | undefined }): Promise<void>;
-  /** A kit on the same connection whose keys begin `<prefix>:<name>:`. */
+  /**
+   * A kit on the same connection whose keys begin `<prefix>:<name>:`; the same name gives the same kit. Cheap enough to be
+   * called for each request: namespaces share what this process holds, within the same bounds, and one that nothing
+   * refers to costs nothing. Limiters belong to start-up here too: a second one of the same name is an error.
+   */
   namespace(name: string): RedisKit<Client>;
   /** Calls the listener with every such event; answers with the way to stop that. */
   on<Name extends keyof KitEvents>(event: Name, listener: (event: KitEvents[Name]) => void): () => void;
@@ -109,8 +111,9 @@ export interface RedisKit<Client = DefaultClient> {
   /** The value under a key, loaded where none is fresh. Kept as JSON, so everybody gets what JSON makes of it. */
   remember<Value>(key: string, options: Duration | RememberOptions, load: Load<Value>): Promise<Value>;
   /**
-   * Makes what is cached void, or with `soft` stale, in all processes. Rejects when Redis is away: with a
-   * ConnectionError when it was certainly not told, with a StoreError when nobody can tell.
+   * Makes what is cached invalid, or with `soft` stale. Resolves when Redis has recorded the purge: this process uses
+   * nothing older from then on, other processes from the moment that they hear of it, a few milliseconds later. Rejects
+   * when Redis is away: with a ConnectionError when nothing was purged, with a StoreError when that is unknown.
    */
   invalidate(target: InvalidationTarget): Promise<void>;
   /** Loads and stores values of `kit.remember` before anybody asks for them. */
@@ -132,23 +135,31 @@ export interface RedisKit<Client = DefaultClient> {
 }
 
 /** What a kit and its namespaces share. */
-interface Shared {
-  readonly connection: Connection | undefined;
-  ready(): Promise<void>;
-  close(timeoutMs: number): Promise<void>;
-  readonly engine: Engine;
+interface Shared extends Store {
   readonly standIn: Engine;
   readonly standInTurns: Turns;
-  readonly listening: Listening;
   readonly reporter: Reporter;
   readonly budgetOf: BudgetOf;
   readonly policies: CachePolicies;
-  /** The clock of what is held in the process. */
-  readonly now: () => number;
   readonly closing: AbortSignal;
   /** What closing waits for. */
   readonly work: OpenWork;
   readonly turns: Turns;
+  readonly limiterNames: LimiterNames;
+  /** Made with the first cache, since it listens. */
+  cacheMemory(): CacheMemory;
+}
+
+/** What a kit, or a namespace of it, is made of. What holds it keeps the namespace what it is. */
+interface Namespace<Client> extends Shared {
+  readonly keys: Keys;
+  readonly isRoot: boolean;
+  readonly isMemory: boolean;
+  readonly watchSession: typeof watchSession;
+  /** What its sessions are encrypted with. */
+  readonly seals: Set<Seal>;
+  namespace(name: string): RedisKit<Client>;
+  kit(): RedisKit<Client>;
 }
 
 /**
@@ -157,7 +168,7 @@ interface Shared {
  */
 export function createRedisKit<Client = DefaultClient>(options: KitOptions<Client> = {}): RedisKit<Client> {
   const settings = resolveKitOptions(options, process.env);
-  const { clock, commandTimeoutMs, logger } = settings;
+  const { commandTimeoutMs, logger } = settings;
   const events = new Events<KitEvents>(logger);
   const closing = new AbortController();
   // Each middleware that lets requests wait listens; that is no leak.
@@ -165,8 +176,10 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
   const work = new OpenWork();
   const channels = settings.keys.callChannels();
   const standInMemory = new MemoryKeyspace(systemClock);
+  const reporter = new Reporter(events, logger);
   const common = {
-    reporter: new Reporter(events, logger),
+    reporter,
+    limiterNames: new LimiterNames(reporter),
     standIn: memoryEngine(standInMemory, systemClock),
     standInTurns: new Turns(standInMemory, channels, closing.signal),
     budgetOf: requestBudgets(commandTimeoutMs),
@@ -174,38 +187,8 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
     closing: closing.signal,
     work,
   };
-  const store = settings.connection.kind === 'memory' ? memoryStore() : redisStore(settings.connection);
+  const store = openStore(settings, events);
   const turns = new Turns(store.listening, channels, closing.signal);
-
-  function memoryStore() {
-    let isClosed = false;
-    const checkOpen = () => {
-      if (isClosed) throw closedError();
-    };
-    const memory = new MemoryKeyspace(clock);
-    return {
-      connection: undefined,
-      engine: memoryEngine(memory, clock, checkOpen),
-      listening: memory,
-      now: () => clock.now(),
-      ready: async () => checkOpen(),
-      close: async () => {
-        isClosed = true;
-      },
-    };
-  }
-
-  function redisStore(where: Exclude<typeof settings.connection, { readonly kind: 'memory' }>) {
-    const connection = connect(where, events, commandTimeoutMs);
-    return {
-      connection,
-      engine: redisEngine(connection, { commandTimeoutMs }),
-      listening: connection.listening,
-      now: () => performance.now(),
-      ready: () => connection.ready(),
-      close: (timeoutMs: number) => connection.close(timeoutMs),
-    };
-  }
 
   async function close(timeoutMs: number): Promise<void> {
     const until = performance.now() + timeoutMs;
@@ -214,52 +197,62 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
     await store.close(Math.max(0, until - performance.now()));
   }
 
-  return kitOf<Client>(settings.keys, { ...common, ...store, turns, close }, true);
+  let madeMemory: CacheMemory | undefined;
+  function cacheMemory(): CacheMemory {
+    madeMemory ??= new CacheMemory(store.listening, settings.keys.cacheChannel());
+    return madeMemory;
+  }
+
+  const shared = { ...common, ...store, turns, close, cacheMemory };
+  const namespaces = new WeakRegistry<Namespace<Client>>();
+  function kitIn(keys: Keys): RedisKit<Client> {
+    const make = (): Namespace<Client> => {
+      const own: Namespace<Client> = {
+        ...shared,
+        keys,
+        isRoot: keys === settings.keys,
+        isMemory: shared.connection === undefined,
+        watchSession,
+        seals: new Set([noSeal]),
+        namespace: (name) => kitIn(keys.namespace(name)),
+        kit: () => kit,
+      };
+      const kit = kitOf(own);
+      return own;
+    };
+    return namespaces.get(keys.prefix, make).kit();
+  }
+
+  return kitIn(settings.keys);
 }
 
-function kitOf<Client>(keys: Keys, shared: Shared, isRoot: boolean): RedisKit<Client> {
-  const { connection, reporter } = shared;
-  const deps = {
-    ...shared,
-    keys,
-    isMemory: connection === undefined,
-    watchSession,
-    seals: new Set<Seal>([noSeal]),
-  };
-  const limiterNames = new Set<string>();
+function kitOf<Client>(deps: Namespace<Client>): RedisKit<Client> {
+  const { keys, connection, reporter } = deps;
+  const claimLimiterNames = (names: readonly string[]) => deps.limiterNames.claim(keys.prefix, names);
   let madeCaches: Caches | undefined;
 
-  /** Made for the first who caches something, since they listen. */
   function caches(): Caches {
-    madeCaches ??= new Caches(deps);
+    madeCaches ??= new Caches(deps, deps.cacheMemory());
     return madeCaches;
   }
 
-  function valuesDeps() {
-    return { ...deps, values: caches().values };
-  }
-
-  function claimLimiterNames(names: readonly string[]): void {
-    checkCreation(reporter, names.join());
-    const taken = names.find((name, index) => limiterNames.has(name) || names.indexOf(name) < index);
-    if (taken !== undefined) {
-      throw new ConfigError(
-        `a limiter named '${taken}' exists already in this kit, and both would count into the same keys; give one of them another \`name\`, and make limiters at start-up and not while a request is handled`,
-      );
-    }
-    for (const name of names) limiterNames.add(name);
+  const valuesDeps = () => ({ ...deps, values: caches().values });
+  let madeValues: RememberedValues | undefined;
+  function remembered(): RememberedValues {
+    madeValues ??= new RememberedValues(valuesDeps());
+    return madeValues;
   }
 
   return Object.freeze({
     prefix: keys.prefix,
     client: (connection?.client ?? null) as Client,
     locks: new KitLocks(deps),
-    ready: () => shared.ready(),
+    ready: () => deps.ready(),
     close: async (options: { readonly timeout?: Duration | undefined } = {}) => {
       const timeoutMs = new OptionReader('kit.close', options, ['timeout']).duration('timeout', '5s');
-      if (isRoot) await shared.close(timeoutMs);
+      if (deps.isRoot) await deps.close(timeoutMs);
     },
-    namespace: (name: string) => kitOf<Client>(keys.namespace(name), shared, false),
+    namespace: deps.namespace,
     on<Name extends keyof KitEvents>(event: Name, listener: (event: KitEvents[Name]) => void) {
       checkListener(event, listener);
       return reporter.events.on(event, listener);
@@ -279,10 +272,10 @@ function kitOf<Client>(keys: Keys, shared: Shared, isRoot: boolean): RedisKit<Cl
     cache: (options: CacheOptions<never> = {}, handler?: Handler<never, never>) =>
       cacheMiddleware(options, { ...deps, caches: caches() }, handler),
     remember: <Value>(key: string, options: Duration | RememberOptions, load: Load<Value>) =>
-      new RememberedValues(valuesDeps()).remember(key, options, load),
+      remembered().remember(key, options, load),
     invalidate: (target: InvalidationTarget) => invalidate(target, { ...deps, versions: caches().versions }),
     warm: (entries: Iterable<WarmEntry> | AsyncIterable<WarmEntry>, options: WarmOptions = {}) =>
-      warmUp(entries, options, new RememberedValues(valuesDeps()), valuesDeps()),
+      warmUp(entries, options, remembered(), valuesDeps()),
     lock: (options: LockOptions<never>, handler?: LockHandler<never, never>) =>
       lockMiddleware(options, deps, handler),
     concurrency: (options: ConcurrencyOptions<never>) => concurrencyMiddleware(options, deps),

@@ -22,15 +22,25 @@ const MAX_ID_BYTES = 64;
  */
 export class Keys {
   readonly prefix: string;
+  /**
+   * What local names begin with, so that the namespaces of a kit may share one map: empty for the kit itself. No id begins
+   * with `>`, and no name of a namespace contains a line break.
+   */
+  readonly scope: string;
+  readonly #root: string;
+  /** What the keys of all versions begin with, once it was needed. */
+  #versions: string | undefined;
 
-  constructor(prefix: string) {
+  constructor(prefix: string, root: string = prefix) {
     checkPrefix('createRedisKit: option `prefix`', prefix);
     this.prefix = prefix;
+    this.#root = root;
+    this.scope = prefix === root ? '' : `>${prefix.slice(root.length + 1)}\n`;
   }
 
   namespace(name: string): Keys {
     checkPrefix('kit.namespace: the name', name);
-    return new Keys(`${this.prefix}:${name}`);
+    return new Keys(`${this.prefix}:${name}`, this.#root);
   }
 
   rate(id: string, policy: string): string {
@@ -106,7 +116,8 @@ export class Keys {
 
   /** The version of a name. All versions, and the sequence, share a slot, so that one purge may name several. */
   cacheVersion(name: string): string {
-    return this.#key('cache', `${encodeId(this.prefix)}.v`, name);
+    this.#versions ??= this.#key('cache', `${encodeId(this.prefix)}.v`);
+    return `${this.#versions}:${name}`;
   }
 
   /** The entries of a policy that has a limit. */
@@ -114,9 +125,9 @@ export class Keys {
     return this.#key('cache', encodeId(name), 'policy');
   }
 
-  /** Where purges and finished fills are told. */
+  /** Where purges and finished fills are published: one channel for a kit and its namespaces. */
   cacheChannel(): string {
-    return this.#key('cache', `${encodeId(this.prefix)}.v`, 'changes');
+    return this.#key('cache', `${encodeId(this.#root)}.v`, 'changes', this.#root);
   }
 
   /** The keys of a lock: itself, who waits for it, and the counter of its fences. */
@@ -146,8 +157,8 @@ export class Keys {
     return this.#key('idempotency', encodeId(this.prefix), 'ended');
   }
 
-  #key(room: Room, id: string, part?: string): string {
-    const base = `${this.prefix}:${room}:{${id}}`;
+  #key(room: Room, id: string, part?: string, prefix: string = this.prefix): string {
+    const base = `${prefix}:${room}:{${id}}`;
     return part === undefined ? base : `${base}:${part}`;
   }
 }

@@ -1,5 +1,5 @@
 import { performance } from 'node:perf_hooks';
-import { LRUCache } from 'lru-cache';
+import { BoundedMap } from './bounded-map.ts';
 import { RedisKitError } from './errors.ts';
 import type { Events, KitEvents } from './events.ts';
 import type { Logger } from './logger.ts';
@@ -10,8 +10,8 @@ const REPEAT_AFTER_MS = 30_000;
 /** No node is named so. */
 const CONNECTION = '';
 
-/** Texts that differ each time are not remembered for ever. */
-const MAX_REMEMBERED = 1_000;
+/** Texts that differ each time are not remembered for ever; they may hold what a client sent. */
+const REMEMBERED_BYTES = 2 ** 20;
 
 /**
  * Tells people what went wrong: as an event and in the log, each kind of trouble of each room once and not once a
@@ -20,8 +20,8 @@ const MAX_REMEMBERED = 1_000;
 export class Reporter {
   readonly events: Events<KitEvents>;
   readonly #logger: Logger;
-  readonly #toldAt = new LRUCache<string, number>({ max: MAX_REMEMBERED });
-  readonly #warned = new LRUCache<string, true>({ max: MAX_REMEMBERED });
+  readonly #toldAt = new BoundedMap<number>(REMEMBERED_BYTES);
+  readonly #warned = new BoundedMap<true>(REMEMBERED_BYTES);
   /** When each room last went on without Redis. */
   readonly #degradedAt = new Map<string, number>();
   /** What is known to be away: the connection, or nodes by name. */
@@ -75,7 +75,7 @@ export class Reporter {
 
   /** Something that works and should still be changed by its operator; each text is told once. */
   warning(message: string): boolean {
-    if (this.#warned.has(message)) return false;
+    if (this.#warned.get(message) === true) return false;
     this.#warned.set(message, true);
     this.#logger.warn(message);
     return true;

@@ -1,4 +1,4 @@
-import { LRUCache } from 'lru-cache';
+import { BoundedMap } from '../base/bounded-map.ts';
 import { freshToken } from '../base/token.ts';
 import type { Budget } from '../engine/budget.ts';
 import type { WakeUps } from '../engine/wake-ups.ts';
@@ -14,6 +14,7 @@ import {
 import { Fill } from './fill.ts';
 import { type Flight, Flights } from './flights.ts';
 import { LocalCopies } from './local-copies.ts';
+import { areFollowed } from './versions.ts';
 
 /** How a user of the room looks things up. */
 export interface LookupSettings<Content> {
@@ -52,26 +53,38 @@ const DEFAULT_MAX_AGE_MS = 5_000;
 /** Versions are kept for this long at least while something is made: its own lifetime is not known yet. */
 const WHILE_MAKING_MS = 60_000;
 
-const MAX_PASSING = 10_000;
+const PASSING_BYTES = 2 * 2 ** 20;
+
+/** What the rooms of all namespaces hold together, by names that begin with the scope of their namespace. */
+export class RoomMemory<Content> {
+  /** The copies of all caches that set no bounds of their own. */
+  readonly copies: LocalCopies<Content>;
+  readonly detach: (content: Content) => Content;
+  readonly flights: Flights<Content> = new Flights();
+  /** Hit-for-miss markers, by key: until when nobody needs to wait, since nothing that is made there is stored. */
+  readonly passing: BoundedMap<number> = new BoundedMap(PASSING_BYTES);
+
+  constructor(maxBytes: number, detach: (content: Content) => Content) {
+    this.detach = detach;
+    this.copies = new LocalCopies(maxBytes, detach);
+  }
+}
 
 /** Reads through: finds what is stored, or lets one caller make it while the others wait. */
 export class CacheRoom<Content> {
-  /** The copies of all who set no bounds of their own. */
-  readonly shared: LocalCopies<Content>;
   readonly #deps: CacheRoomDeps;
   readonly #store: EntryStore;
-  readonly #detach: (content: Content) => Content;
-  readonly #flights = new Flights<Content>();
-  readonly #copies: Set<LocalCopies<Content>>;
-  /** By key: until when nobody needs to wait, since nothing that is made there is stored. */
-  readonly #passing = new LRUCache<string, number>({ max: MAX_PASSING });
+  readonly #memory: RoomMemory<Content>;
 
-  constructor(deps: CacheRoomDeps, sharedBytes: number, detach: (content: Content) => Content) {
+  constructor(deps: CacheRoomDeps, memory: RoomMemory<Content>) {
     this.#deps = deps;
-    this.#detach = detach;
+    this.#memory = memory;
     this.#store = new EntryStore(deps);
-    this.shared = new LocalCopies(sharedBytes, detach);
-    this.#copies = new Set([this.shared]);
+  }
+
+  /** The copies of all caches that set no bounds of their own. */
+  get shared(): LocalCopies<Content> {
+    return this.#memory.copies;
   }
 
   now(): number {
@@ -80,14 +93,7 @@ export class CacheRoom<Content> {
 
   /** Copies within bounds of their own. */
   ownCopies(maxBytes: number): LocalCopies<Content> {
-    const copies = new LocalCopies<Content>(maxBytes, this.#detach);
-    this.#copies.add(copies);
-    return copies;
-  }
-
-  /** Purges are not heard for now. */
-  forgetCopies(): void {
-    for (const copies of this.#copies) copies.clear();
+    return new LocalCopies(maxBytes, this.#memory.detach);
   }
 
   /** What is held here and may be used now. Asks nobody, and is all that most requests need. */
@@ -119,8 +125,9 @@ export class CacheRoom<Content> {
     for (;;) {
       if (this.#isPassing(place)) return this.#make(lookup, settings, undefined);
       const key = place.localKey();
-      const flight = this.#flights.underWay(key);
-      if (flight === undefined) return this.#lead(lookup, settings, this.#flights.begin(key), until);
+      const { flights } = this.#memory;
+      const flight = flights.underWay(key);
+      if (flight === undefined) return this.#lead(lookup, settings, flights.begin(key), until);
       const isMadeAlready = flight.isMade;
       const outcome = await flight.follow(until - this.now());
       if (outcome === undefined || outcome.kind === 'pass') return this.#make(lookup, settings, undefined);
@@ -215,13 +222,8 @@ export class CacheRoom<Content> {
   ): Promise<{ readonly finding: Finding<Content>; readonly lease: Lease }> {
     const wanted =
       singleFlight === undefined ? NO_LEASE : { token: freshToken(), leaseMs: singleFlight.leaseMs };
-    try {
-      const finding = await this.#store.find(place, wanted, local?.maxAgeMs ?? DEFAULT_MAX_AGE_MS, budget);
-      return { finding, lease: finding.lease === 'granted' ? wanted : NO_LEASE };
-    } catch (error) {
-      this.#store.failed(error);
-      return { finding: { entry: undefined, lease: 'none', leaseLeftMs: 0 }, lease: NO_LEASE };
-    }
+    const finding = await this.#store.find(place, wanted, local?.maxAgeMs ?? DEFAULT_MAX_AGE_MS, budget);
+    return { finding, lease: finding.lease === 'granted' ? wanted : NO_LEASE };
   }
 
   async #make(
@@ -257,15 +259,15 @@ export class CacheRoom<Content> {
   }
 
   #hold(place: Place<Content>, { local }: LookupSettings<Content>, entry: Entry<Content>): void {
-    if (local !== undefined && this.#deps.versions.areHeard) local.copies.put(place.localKey(), entry);
+    if (local !== undefined && areFollowed(entry.versions)) local.copies.put(place.localKey(), entry);
   }
 
   #pass({ keys }: Place<Content>, forMs: number): void {
-    if (forMs > 0) this.#passing.set(keys.entry, this.now() + forMs);
-    else this.#passing.delete(keys.entry);
+    if (forMs > 0) this.#memory.passing.set(keys.entry, this.now() + forMs);
+    else this.#memory.passing.delete(keys.entry);
   }
 
   #isPassing({ keys }: Place<Content>): boolean {
-    return (this.#passing.get(keys.entry) ?? Number.NEGATIVE_INFINITY) > this.now();
+    return (this.#memory.passing.get(keys.entry) ?? Number.NEGATIVE_INFINITY) > this.now();
   }
 }

@@ -3,43 +3,46 @@ import type { Reporter } from '../base/reporter.ts';
 import type { Listening } from '../engine/listening.ts';
 import type { Engine } from '../engine/port.ts';
 import { WakeUps } from '../engine/wake-ups.ts';
-import { CacheRoom } from './cache-room.ts';
+import { CacheRoom, RoomMemory } from './cache-room.ts';
 import { type CachedResponse, detachedResponse } from './cached-response.ts';
 import { hearing } from './hearing.ts';
-import { Versions } from './versions.ts';
+import { KnownVersions, Versions } from './versions.ts';
 
 const MEBIBYTE = 2 ** 20;
 
-/** Bytes of copies held here by all who set no bounds of their own. */
+/** Bytes of copies held here by all caches that set no bounds of their own. */
 const LOCAL_RESPONSES = 64 * MEBIBYTE;
 const LOCAL_VALUES = 16 * MEBIBYTE;
+
+/** What the caches of a kit and of its namespaces hold in this process, within bounds for all of them. Listens from its making on. */
+export class CacheMemory {
+  readonly known: KnownVersions = new KnownVersions();
+  readonly wakeUps: WakeUps = new WakeUps();
+  readonly responses: RoomMemory<CachedResponse> = new RoomMemory(LOCAL_RESPONSES, detachedResponse);
+  readonly values: RoomMemory<string> = new RoomMemory(LOCAL_VALUES, (text) => text);
+
+  constructor(listening: Listening, channel: string) {
+    listening.subscribe(channel, hearing(this.known, this.wakeUps));
+  }
+}
 
 export interface CachesDeps {
   readonly engine: Engine;
   readonly keys: Keys;
-  readonly listening: Listening;
   readonly reporter: Reporter;
   readonly now: () => number;
 }
 
-/** The caches of a kit: of responses and of values, invalidated together. */
+/** The caches of one namespace: of responses and of values, invalidated together. */
 export class Caches {
   readonly versions: Versions;
   readonly responses: CacheRoom<CachedResponse>;
   readonly values: CacheRoom<string>;
 
-  constructor(deps: CachesDeps) {
-    const wakeUps = new WakeUps();
-    this.versions = new Versions(deps);
+  constructor(deps: CachesDeps, { known, wakeUps, responses, values }: CacheMemory) {
+    this.versions = new Versions({ ...deps, known });
     const rooms = { ...deps, versions: this.versions, wakeUps };
-    this.responses = new CacheRoom(rooms, LOCAL_RESPONSES, detachedResponse);
-    this.values = new CacheRoom(rooms, LOCAL_VALUES, (text) => text);
-    deps.listening.subscribe(
-      deps.keys.cacheChannel(),
-      hearing(this.versions, wakeUps, () => {
-        this.responses.forgetCopies();
-        this.values.forgetCopies();
-      }),
-    );
+    this.responses = new CacheRoom(rooms, responses);
+    this.values = new CacheRoom(rooms, values);
   }
 }

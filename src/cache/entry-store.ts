@@ -2,13 +2,19 @@ import { asError, StoreError } from '../base/errors.ts';
 import type { CacheKeys, Keys } from '../base/keys.ts';
 import type { Reporter } from '../base/reporter.ts';
 import type { Budget } from '../engine/budget.ts';
+import { insist, mayHaveRun } from '../engine/insist.ts';
 import type { Engine } from '../engine/port.ts';
 import { cacheBound } from '../operations/cache-bound.ts';
 import { cacheFillEnd, cacheFillRenew } from '../operations/cache-fill.ts';
-import { type CacheReadReply, cacheRead, type LeaseState } from '../operations/cache-read.ts';
+import {
+  type CacheReadArgs,
+  type CacheReadReply,
+  cacheRead,
+  type LeaseState,
+} from '../operations/cache-read.ts';
 import { cacheWrite } from '../operations/cache-write.ts';
 import { newerFormat } from '../operations/reply.ts';
-import { type Entry, type Envelope, keepMs, packEnvelope, unpackEnvelope, usabilityOf } from './entry.ts';
+import { type Entry, type Envelope, keepMs, type Lifetime, unpackEnvelope, usabilityOf } from './entry.ts';
 import type { Snapshot, Versions } from './versions.ts';
 
 /** Where something is kept, and how it is read. */
@@ -28,7 +34,10 @@ export interface Place<Content> {
 }
 
 /** What is written for a place. */
-export interface Making extends Envelope {
+export interface Making {
+  /** The packed envelope. */
+  readonly payload: Buffer;
+  readonly lifetime: Lifetime;
   readonly sequence: number;
   readonly variesOn: string;
   readonly maxVariants: number;
@@ -64,6 +73,12 @@ export interface EntryStoreDeps {
   readonly versions: Versions;
 }
 
+/** What a lookup has asked Redis for so far. */
+interface Asked {
+  /** Redis has granted the lease, or may have: its reply was lost. */
+  mayHoldLease: boolean;
+}
+
 /** One for what a response varies on, one for a purge that is met, and one to spare. */
 const MOST_READS = 4;
 
@@ -77,15 +92,31 @@ export class EntryStore {
 
   /**
    * Looks a place up, and takes the lease where nothing fresh is there. One command where what purges it is known
-   * here, else two; another one where it varies on what nobody here knew, or was purged.
+   * here, else two; another one where it varies on what nobody here knew, or was purged. A store that fails has nothing.
    */
   async find<Content>(
     place: Place<Content>,
-    { token, leaseMs }: Lease,
+    lease: Lease,
     maxAgeMs: number,
     budget?: Budget,
   ): Promise<Finding<Content>> {
-    const { engine, versions, now } = this.#deps;
+    const asked: Asked = { mayHoldLease: false };
+    try {
+      return await this.#look(place, lease, asked, { maxAgeMs, budget });
+    } catch (error) {
+      this.failed(error);
+      // A lease that Redis may have granted is ours: the caller makes the entry under it, and ends it.
+      return { entry: undefined, lease: asked.mayHoldLease ? 'granted' : 'none', leaseLeftMs: 0 };
+    }
+  }
+
+  async #look<Content>(
+    place: Place<Content>,
+    { token, leaseMs }: Lease,
+    asked: Asked,
+    { maxAgeMs, budget }: { readonly maxAgeMs: number; readonly budget: Budget | undefined },
+  ): Promise<Finding<Content>> {
+    const { versions, now } = this.#deps;
     let purgedAt = highest(versions.known(place.names, maxAgeMs));
     let names = place.variesOn();
     for (let reads = 1; ; reads++) {
@@ -93,7 +124,7 @@ export class EntryStore {
       const readAt = now();
       const keys = names === '' ? [key, fill] : [key, fill, variant(place.variantOf(names))];
       const args = { names, minSequence: purgedAt, token, lease: leaseMs };
-      const reply = await engine.run(cacheRead, keys, args, budget);
+      const reply = await this.#readOnce(keys, args, asked, budget);
       if (reply.found === 'newer') throw newerFormat('cache');
       if (reply.names !== '' && reply.names !== names && reads < MOST_READS) {
         names = reply.names;
@@ -117,11 +148,26 @@ export class EntryStore {
     }
   }
 
+  async #readOnce(
+    keys: readonly string[],
+    args: CacheReadArgs,
+    asked: Asked,
+    budget: Budget | undefined,
+  ): Promise<CacheReadReply> {
+    try {
+      const reply = await this.#deps.engine.run(cacheRead, keys, args, budget);
+      asked.mayHoldLease ||= reply.lease === 'granted';
+      return reply;
+    } catch (error) {
+      asked.mayHoldLease ||= args.token !== '' && mayHaveRun(error);
+      throw error;
+    }
+  }
+
   /** Stores what was made, and ends its fill; resolves to its size, or undefined when a newer one is there. */
   async write(place: Place<unknown>, making: Making, token: string): Promise<number | undefined> {
     const { engine } = this.#deps;
-    const payload = packEnvelope(making);
-    const { variesOn: names, sequence, lifetime, maxVariants } = making;
+    const { variesOn: names, sequence, lifetime, maxVariants, payload } = making;
     const variant = names === '' ? '' : place.variantOf(names);
     const { entry, fill } = place.keys;
     const keys = names === '' ? [entry, fill] : [entry, fill, place.keys.variant(variant)];
@@ -144,12 +190,21 @@ export class EntryStore {
     await Promise.all(surplus.map((key) => engine.delete([key])));
   }
 
-  /** Of a fill of which nothing came; for so long nobody else needs to wait for one. */
-  async endFill(place: Place<unknown>, token: string, passingMs: number): Promise<void> {
+  /**
+   * Ends a fill that stored nothing; for `passingMs`, concurrent requests do not wait for another. Never rejects: where
+   * Redis does not answer, it is tried again until the lease has ended anyway, since other processes wait for it.
+   */
+  async endFill(place: Place<unknown>, { token, leaseMs }: Lease, passingMs: number): Promise<void> {
     const { engine, keys } = this.#deps;
     const { fill } = place.keys;
     const args = { token, passing: passingMs, channel: keys.cacheChannel(), message: filledMessage(fill) };
-    await engine.run(cacheFillEnd, [fill], args);
+    const end = () => engine.run(cacheFillEnd, [fill], args);
+    try {
+      await end();
+    } catch (error) {
+      this.failed(error);
+      await insist(end, leaseMs);
+    }
   }
 
   async renewFill(place: Place<unknown>, { token, leaseMs }: Lease): Promise<void> {
@@ -183,17 +238,17 @@ function entryOf<Content>(
   { lifetime, body }: Envelope,
   content: Content,
   { sequence, age, left, payload }: CacheReadReply,
-  { versions }: Snapshot,
+  snapshot: Snapshot,
   readAt: number,
 ): Entry<Content> {
   const bytes = payload?.length ?? body.length;
   return {
     content,
     sequence,
-    versions,
+    versions: snapshot.versions,
     lifetime,
     bytes,
-    readAt,
+    readAt: Math.min(readAt, snapshot.readAt),
     storedAt: readAt - age,
     freshUntil: readAt + left,
   };

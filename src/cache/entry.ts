@@ -27,7 +27,7 @@ export interface Entry<Content> {
   readonly lifetime: Lifetime;
   /** How many bytes it takes here, about. */
   readonly bytes: number;
-  /** Not after the store was asked for it. */
+  /** Not after the store was asked for it, and for the oldest of its versions. */
   readonly readAt: number;
   readonly storedAt: number;
   readonly freshUntil: number;

@@ -1,8 +1,8 @@
-import { type Entry, type Lifetime, usabilityOf } from './entry.ts';
-import type { Bound, EntryStore, Lease, Place } from './entry-store.ts';
+import { type Entry, type Lifetime, packEnvelope, usabilityOf } from './entry.ts';
+import type { Bound, EntryStore, Lease, Making, Place } from './entry-store.ts';
 import type { Flight } from './flights.ts';
 import type { LocalCopies } from './local-copies.ts';
-import type { Versions } from './versions.ts';
+import { areFollowed, type Snapshot, type Versions } from './versions.ts';
 
 /** Whatever is being made longer is not waited for by anybody any more. */
 const LONGEST_FILL_MS = 60_000;
@@ -42,6 +42,8 @@ export interface Made<Content> {
   readonly bound: Bound | undefined;
 }
 
+type Unversioned<Content> = Omit<Entry<Content>, 'versions'>;
+
 /** The making of what is not there, by the one who may. It ends once; what comes later is nothing. */
 export class Fill<Content> {
   readonly #deps: FillDeps;
@@ -65,29 +67,30 @@ export class Fill<Content> {
   /** Stores what was made; resolves to its size in bytes, or undefined when it was not stored. */
   async store(made: Made<Content>): Promise<number | undefined> {
     if (!this.#end()) return undefined;
-    const { place, sequence, flight, lease } = this.#start;
-    const { versions, store, now } = this.#deps;
+    const { place, sequence, flight } = this.#start;
+    const { versions, now } = this.#deps;
     if (flight !== undefined) flight.isMade = true;
     const names = [...new Set([...place.names, ...made.tags])];
-    const { content, ...rest } = made;
-    const { lifetime, body, variesOn } = made;
+    const { content, lifetime, variesOn, maxVariants, bound } = made;
+    const payload = packEnvelope({ ...made, names });
     place.learnVary(variesOn);
     this.#start.passing(0);
     const storedAt = now();
     const entry = {
-      ...{ content, lifetime, bytes: body.length, readAt: storedAt, storedAt },
+      ...{ content, lifetime, bytes: payload.length, readAt: storedAt, storedAt },
       freshUntil: storedAt + lifetime.freshMs,
     };
     if (sequence === undefined) {
       flight?.settle({ kind: 'entry', entry: { ...entry, sequence: 0, versions: [] }, isMade: true });
+      this.#giveBack(0);
       return undefined;
     }
     const lifeMs = lifetime.freshMs + Math.max(lifetime.staleIfErrorMs, lifetime.staleWhileRevalidateMs);
     const known = versions.known(names, this.#start.maxAgeMs, lifeMs);
-    if (known !== undefined) this.#hold({ ...entry, sequence, versions: known.versions });
-    const making = { ...rest, names, sequence };
+    if (known !== undefined) this.#hold({ ...entry, sequence }, known);
+    const making = { payload, lifetime, variesOn, maxVariants, bound, sequence };
     const [size] = await Promise.all([
-      this.#try(store.write(place, making, lease.token)),
+      this.#write(making),
       known ?? this.#holdByAsking({ ...entry, sequence }, names, lifeMs),
     ]);
     return size;
@@ -116,9 +119,12 @@ export class Fill<Content> {
     this.#endWith({ content, lifetime, sequence: 0, versions: [], bytes: 0, ...times }, true);
   }
 
-  /** Those who wait get what is stale, for want of a new one. */
-  fallBackOn(entry: Entry<Content>): void {
-    this.#endWith(entry, false);
+  /** Followers get a stale entry in place of a new one. False for an entry that was purged meanwhile: the next one leads. */
+  fallBackOn(entry: Entry<Content>): boolean {
+    const isUsable = usabilityOf(entry, this.#deps.now()) !== 'void';
+    if (isUsable) this.#endWith(entry, false);
+    else this.abandon();
+    return isUsable;
   }
 
   fail(error: unknown): void {
@@ -148,15 +154,11 @@ export class Fill<Content> {
     return !wasOver;
   }
 
-  async #holdByAsking(
-    entry: Omit<Entry<Content>, 'versions'>,
-    names: readonly string[],
-    lifeMs: number,
-  ): Promise<void> {
+  async #holdByAsking(entry: Unversioned<Content>, names: readonly string[], lifeMs: number): Promise<void> {
     // For as long as what is known of them counts another fill may rely on it.
     const keptMs = lifeMs + this.#start.maxAgeMs;
     const snapshot = await this.#try(this.#deps.versions.ask(names, keptMs));
-    if (snapshot !== undefined) this.#hold({ ...entry, versions: snapshot.versions });
+    if (snapshot !== undefined) this.#hold(entry, snapshot);
     // Redis has gone, and with it what tells of purges. As long as none was heard, those who wait get what was made:
     // each making its own would be the very stampede that they waited to avoid, at the worst moment.
     else if (this.#deps.versions.wasPurgeHeardSince(entry.sequence))
@@ -164,21 +166,33 @@ export class Fill<Content> {
     else this.#start.flight?.settle({ kind: 'entry', entry: { ...entry, versions: [] }, isMade: true });
   }
 
-  #hold(entry: Entry<Content>): void {
+  #hold(unversioned: Unversioned<Content>, { versions, readAt }: Snapshot): void {
+    const entry = { ...unversioned, versions, readAt: Math.min(unversioned.readAt, readAt) };
     const { flight, local, place } = this.#start;
     if (usabilityOf(entry, this.#deps.now()) !== 'fresh') {
       // Purged while it was made: who came after the purge must not get it.
       flight?.settle({ kind: 'retry' });
       return;
     }
-    if (local !== undefined && this.#deps.versions.areHeard) local.copies.put(place.localKey(), entry);
+    if (local !== undefined && areFollowed(entry.versions)) local.copies.put(place.localKey(), entry);
     flight?.settle({ kind: 'entry', entry, isMade: true });
+  }
+
+  async #write(making: Making): Promise<number | undefined> {
+    const { place, lease } = this.#start;
+    try {
+      return await this.#deps.store.write(place, making, lease.token);
+    } catch (error) {
+      this.#deps.store.failed(error);
+      // The command that did not reach Redis, or may not have, was to end the lease as well.
+      this.#giveBack(0);
+      return undefined;
+    }
   }
 
   #giveBack(passingMs: number): void {
     const { place, lease } = this.#start;
-    if (lease.token === '') return;
-    void this.#try(this.#deps.store.endFill(place, lease.token, passingMs));
+    if (lease.token !== '') void this.#deps.store.endFill(place, lease, passingMs);
   }
 
   #renew(): void {

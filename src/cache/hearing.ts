@@ -1,21 +1,20 @@
 import type { ChannelListener } from '../engine/listening.ts';
 import type { WakeUps } from '../engine/wake-ups.ts';
-import type { Versions } from './versions.ts';
+import type { KnownVersions } from './versions.ts';
 
 /** What the caches of a kit hear of each other: purges, and fills that others wait for. */
-export function hearing(versions: Versions, wakeUps: WakeUps, deafened: () => void): ChannelListener {
+export function hearing(known: KnownVersions, wakeUps: WakeUps): ChannelListener {
   return {
     heard(message) {
-      const [kind, ...told] = parse(message);
-      if (kind === 'filled') wakeUps.call(String(told[0]));
-      else if (kind === 'purged' && Array.isArray(told[2])) {
-        versions.purged(Number(told[0]), told[1] === 1, told[2].map(String));
+      const [kind, first, second, scope, names] = parse(message);
+      if (kind === 'filled') wakeUps.call(String(first));
+      else if (kind === 'purged' && typeof scope === 'string' && Array.isArray(names)) {
+        known.purged(scope, Number(first), second === 1, names.map(String));
       }
     },
     changed(isUp) {
-      versions.listenerChanged(isUp);
+      known.listenerChanged(isUp);
       wakeUps.listenerChanged(isUp);
-      if (!isUp) deafened();
     },
   };
 }

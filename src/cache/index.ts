@@ -1,4 +1,4 @@
-export { Caches } from './caches.ts';
+export { CacheMemory, Caches } from './caches.ts';
 export type { CacheControls } from './handler-controls.ts';
 export { type InvalidationTarget, invalidate } from './invalidate.ts';
 export type { KeyOptions } from './key-options.ts';

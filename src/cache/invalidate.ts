@@ -21,7 +21,10 @@ export type InvalidationTarget = (
 
 const WAYS = ['tags', 'url', 'key', 'all'] as const;
 
-/** Resolves when no process will use it again; rejects when the store could not be told. */
+/**
+ * Resolves when the store has recorded the purge: this process uses nothing older from then on, other processes from the
+ * moment that they hear of it. Rejects when the store cannot be reached.
+ */
 export async function invalidate(
   target: InvalidationTarget,
   {

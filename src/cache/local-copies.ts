@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache';
+import { ownText } from '../base/bounded-map.ts';
 import type { Entry } from './entry.ts';
 
 /** What a copy costs besides its body and key: headers, times, versions and the bookkeeping of all, measured. */
@@ -26,14 +27,10 @@ export class LocalCopies<Content> {
 
   put(key: string, entry: Entry<Content>): void {
     const content = this.#detach(entry.content);
-    this.#entries.set(key, content === entry.content ? entry : { ...entry, content });
+    this.#entries.set(ownText(key), content === entry.content ? entry : { ...entry, content });
   }
 
   forget(key: string): void {
     this.#entries.delete(key);
-  }
-
-  clear(): void {
-    this.#entries.clear();
   }
 }

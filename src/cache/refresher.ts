@@ -1,5 +1,5 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
-import { LRUCache } from 'lru-cache';
+import { BoundedMap } from '../base/bounded-map.ts';
 import { appOf, noteClient, reenter, reentryOf } from '../http/reentry.ts';
 import type { CachedResponse } from './cached-response.ts';
 import type { Entry } from './entry.ts';
@@ -8,7 +8,7 @@ import type { Fill } from './fill.ts';
 /** How long nobody in this process tries to refresh again what somebody else does, or what could not be. */
 const AGAIN_MS = 1_000;
 const LONGEST_REFRESH_MS = 60_000;
-const MAX_REFRESHING = 10_000;
+const REMEMBERED_BYTES = 2 * 2 ** 20;
 
 /** Of the request that asked last, not of the response. */
 const NOT_FOR_REFRESH = new Set([
@@ -43,9 +43,9 @@ export class Refresher {
   readonly #now: () => number;
   readonly #failed: (error: unknown) => void;
   /** By key: until when a refresh of it is under way, or not worth another try. */
-  readonly #until = new LRUCache<string, number>({ max: MAX_REFRESHING });
+  readonly #until = new BoundedMap<number>(REMEMBERED_BYTES);
   /** The 304 of these handlers spoke of another response than the stored one. */
-  readonly #unconfirmable = new LRUCache<string, true>({ max: MAX_REFRESHING });
+  readonly #unconfirmable = new BoundedMap<true>(REMEMBERED_BYTES);
   #canReenter = true;
 
   constructor(now: () => number, failed: (error: unknown) => void) {
@@ -93,7 +93,8 @@ export class Refresher {
     try {
       const fill = await begin();
       if (fill !== undefined) {
-        const confirms = this.#unconfirmable.has(id) || !hasValidator(entry.content) ? undefined : entry;
+        const confirms =
+          this.#unconfirmable.get(id) === true || !hasValidator(entry.content) ? undefined : entry;
         const refresh = new Refresh(this, id, fill, confirms);
         const headers = refreshHeaders(like.headers, confirms?.content);
         try {

@@ -8,6 +8,7 @@ import type { CacheRoom, Lookup } from './cache-room.ts';
 import { type Entry, usabilityOf } from './entry.ts';
 import type { Place } from './entry-store.ts';
 import type { Fill } from './fill.ts';
+import { LoadSignal } from './load-signal.ts';
 import type { CachePolicies } from './policies.ts';
 import {
   type RememberOptions,
@@ -36,8 +37,6 @@ export interface ValuesDeps {
   /** Aborts when the kit is closed. */
   readonly closing: AbortSignal;
 }
-
-const LONGEST_LOAD_MS = 60_000;
 
 /** Values of the app's own, kept as JSON. */
 export class RememberedValues {
@@ -112,11 +111,8 @@ export class RememberedValues {
       } else void this.#store(key, settings, fill, text, tags);
       return text;
     } catch (error) {
-      if (fallback === undefined) {
-        fill.fail(error);
-        throw error;
-      }
-      fill.fallBackOn(fallback);
+      if (fallback === undefined) fill.fail(error);
+      if (fallback === undefined || !fill.fallBackOn(fallback)) throw error;
       this.#deps.reporter.failure('cache', asError(error));
       this.#told('cache:stale', key);
       return fallback.content;
@@ -129,13 +125,20 @@ export class RememberedValues {
   ): Promise<{ readonly text: string | undefined; readonly tags: readonly string[] }> {
     const tags = [...settings.tags];
     const { keys, closing } = this.#deps;
-    const value = await load({
-      signal: AbortSignal.any([closing, AbortSignal.timeout(LONGEST_LOAD_MS)]),
-      tag: (...more) => void tags.push(...checkTags('context.tag: the tags', more)),
-    });
-    // Throws what JSON has no form for: whoever loads it is to know.
-    const text = JSON.stringify(value) as string | undefined;
-    return { text, tags: tags.map((tag) => keys.cacheName('tag', tag)) };
+    const signal = new LoadSignal(closing);
+    try {
+      const value = await load({
+        get signal() {
+          return signal.signal;
+        },
+        tag: (...more) => void tags.push(...checkTags('context.tag: the tags', more)),
+      });
+      // Throws for a value that JSON has no form for: the caller of the load is to know.
+      const text = JSON.stringify(value) as string | undefined;
+      return { text, tags: tags.map((tag) => keys.cacheName('tag', tag)) };
+    } finally {
+      signal.end();
+    }
   }
 
   async #store(
@@ -161,10 +164,11 @@ export class RememberedValues {
       );
     }
     const { keys } = this.#deps;
+    const own = keys.remembered(key);
     return {
-      keys: keys.remembered(key),
+      keys: own,
       names: [ALL, keys.cacheName('key', key)],
-      localKey: () => key,
+      localKey: () => own.entry,
       variesOn: () => '',
       learnVary: () => undefined,
       variantOf: () => '',

@@ -34,7 +34,7 @@ export class ResponsePlace implements Place<CachedResponse> {
 
   localKey(): string {
     const names = this.variesOn();
-    const { id } = this.#key;
+    const id = this.#keys.scope + this.#key.id;
     return names === '' ? id : `${id}\n${names}\n${varyValues(names, this.#req.headers)}`;
   }
 

@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
 import type { IncomingHttpHeaders, OutgoingHttpHeaders } from 'node:http';
-import { LRUCache } from 'lru-cache';
+import { BoundedMap } from '../base/bounded-map.ts';
 import { VARIANT_ID_LENGTH } from '../operations/cache-record.ts';
 
 /** Beyond these the first look at a response that varies costs a command more. */
-const MAX_REMEMBERED = 20_000;
+const REMEMBERED_BYTES = 4 * 2 ** 20;
 
 /** Nobody varies on more, and the names stand in front of the variants with the length in two bytes. */
 const MAX_NAMES_LENGTH = 1_000;
@@ -24,7 +24,13 @@ export function varyValues(names: string, headers: IncomingHttpHeaders): string 
   const values = names.split(',').map((name) => {
     const value = headers[name];
     const text = Array.isArray(value) ? value.join(',') : value;
-    return text === undefined ? null : text.trim().replace(/\s*,\s*/g, ',');
+    // A search for `\s*,\s*` would be quadratic: a client may send 16 kB of blanks without a comma.
+    return text === undefined
+      ? null
+      : text
+          .split(',')
+          .map((member) => member.trim())
+          .join(',');
   });
   return JSON.stringify(values);
 }
@@ -37,7 +43,7 @@ export function variantId(names: string, headers: IncomingHttpHeaders): string {
 
 /** On what the responses of each key vary, as far as this process knows; for others, what it last saw is the best guess. */
 export class VaryMemory {
-  readonly #names = new LRUCache<string, string>({ max: MAX_REMEMBERED });
+  readonly #names = new BoundedMap<string>(REMEMBERED_BYTES, (names) => names.length * 2);
   #last = '';
 
   of(id: string): string {

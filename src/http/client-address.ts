@@ -56,7 +56,7 @@ export function networkOf(address: string, subnet: number | false): string {
 /** Without a zone, and without the port and brackets that some proxies write into X-Forwarded-For. */
 function bareAddress(address: string): string {
   const [, bracketed, dotted] = /^\[([^\]]*)\](?::\d+)?$|^([\d.]+):\d+$/.exec(address) ?? [];
-  return (bracketed ?? dotted ?? address).replace(/%.*$/, '');
+  return (bracketed ?? dotted ?? address).split('%', 1)[0] ?? '';
 }
 
 function ipv6Groups(address: string): number[] {

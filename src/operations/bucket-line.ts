@@ -119,8 +119,8 @@ export function parseLine(
 function parseCut(text: string, paid: number, charged: number): Piece[] | undefined {
   const cut: Piece[] = [];
   let last = paid;
-  for (const [, a, b] of text.matchAll(/(\d+)-(\d+)/g)) {
-    const [from, to] = [Number(a), Number(b)];
+  for (const piece of text === '' ? [] : text.split(',')) {
+    const [from = 0, to = 0] = piece.split('-').map(Number);
     if (from < last || to <= from || to > charged) return undefined;
     cut.push([from, to]);
     last = to;

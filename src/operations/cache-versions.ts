@@ -122,15 +122,16 @@ export interface CachePurgeArgs {
   /** Entries become stale instead of void. */
   readonly soft: boolean;
   readonly channel: string;
-  /** What the message names, as JSON. */
-  readonly names: string;
+  /** Of the namespace whose entries they are. */
+  readonly scope: string;
+  readonly names: readonly string[];
 }
 
 /*
- * Takes the next sequence, gives it to the versions, and tells everybody: ["purged", sequence, soft 0 or 1, names].
+ * Takes the next sequence, gives it to the versions, and publishes ["purged", sequence, soft 0 or 1, scope, names].
  *
  * KEYS   1 the sequence, 2... the versions
- * ARGV   1 time, 2 soft 0 or 1, 3 channel, 4 names
+ * ARGV   1 time, 2 soft 0 or 1, 3 channel, 4 scope and names, as JSON
  * reply  {newer 0 or 1, sequence}
  */
 const purgeLua = `${VERSIONS_LUA}
@@ -156,8 +157,9 @@ return { 0, next }
 export const cachePurge: Operation<CachePurgeArgs, number> = defineOperation({
   name: 'cache-purge',
   lua: purgeLua,
-  encode: ({ soft, channel, names }) => [soft ? '1' : '0', channel, names],
-  twin(memory, keys, now, { soft, channel, names }) {
+  encode: (args) => [args.soft ? '1' : '0', args.channel, subjectOf(args)],
+  twin(memory, keys, now, args) {
+    const { soft, channel } = args;
     const [sequenceKey = '', ...versionKeys] = keys;
     const versions = versionKeys.map((key) => versionIn(memory, key) ?? { hard: 0, soft: 0 });
     if (keys.some((key) => isNewer(memory, key))) return [1, 0];
@@ -168,7 +170,7 @@ export const cachePurge: Operation<CachePurgeArgs, number> = defineOperation({
       const value = soft ? `1:${version.hard}:${next}` : `1:${next}:${version.soft}`;
       put(memory, versionKeys[index] ?? '', value, PURGE_TTL_MS);
     }
-    memory.publish(channel, `["purged",${next},${soft ? 1 : 0},${names}]`);
+    memory.publish(channel, `["purged",${next},${soft ? 1 : 0},${subjectOf(args)}]`);
     return [0, next];
   },
   decode(reply) {
@@ -177,6 +179,11 @@ export const cachePurge: Operation<CachePurgeArgs, number> = defineOperation({
     return integerAt(fields, 1);
   },
 });
+
+/** The last two members of the message. */
+function subjectOf({ scope, names }: CachePurgeArgs): string {
+  return JSON.stringify([scope, names]).slice(1, -1);
+}
 
 function textIn(memory: Keyspace, key: string): string {
   return memory.get(key)?.toString('latin1') ?? '';

@@ -2,7 +2,7 @@ export type { RateLimitOnError } from './ask.ts';
 export type { Decision, PolicyDecision } from './decision.ts';
 export { type Limiter, LimiterCore } from './limiter.ts';
 export { rateLimitMiddleware } from './middleware.ts';
-export { checkCreation } from './misuse.ts';
+export { LimiterNames } from './names.ts';
 export type { RateLimitOptions } from './options.ts';
 export {
   type MiddlewarePolicy,

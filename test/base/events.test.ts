@@ -115,15 +115,17 @@ describe('trouble', () => {
     let told = 0;
     events.on('error', () => told++);
     turnTime();
+    // A megabyte is remembered.
+    const text = (id: number) => `${id} ${'x'.repeat(1_000)}`;
     for (let id = 0; id <= 1_000; id++) {
-      reporter.failure('cache', new TypeError(`no ${id}`));
-      reporter.warning(`beware of ${id}`);
+      reporter.failure('cache', new TypeError(text(id)));
+      reporter.warning(text(id));
     }
-    reporter.failure('cache', new TypeError('no 0'));
-    reporter.failure('cache', new TypeError('no 1000'));
+    reporter.failure('cache', new TypeError(text(0)));
+    reporter.failure('cache', new TypeError(text(1_000)));
     expect(told).toBe(1_002);
-    expect(reporter.warning('beware of 0')).toBe(true);
-    expect(reporter.warning('beware of 1000')).toBe(false);
+    expect(reporter.warning(text(0))).toBe(true);
+    expect(reporter.warning(text(1_000))).toBe(false);
   });
 
   it('is heard of again by those whom it woke, when it is over', () => {

@@ -78,13 +78,14 @@ describeWithServers('copies held in the process', () => {
         '{}',
         '[]',
         '["purged"]',
-        '["purged","x",0,["all"]]',
+        '["purged","x",0,"",["all"]]',
+        '["purged",9007199254740991,0,["all"]]',
         '["filled",7]',
         '[1',
       ]) {
         await client.publish(channel, message);
       }
-      await client.publish(channel, '["purged",1,0,["all"]]');
+      await client.publish(channel, '["purged",1,0,"",["all"]]');
     });
     expect(await costOfHit()).toBe(0);
     expect((await send(address)).text).toBe('body 1');

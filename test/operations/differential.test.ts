@@ -305,7 +305,7 @@ describe('script and twin give the same replies and keep the same bytes', () => 
     const purge = fc.tuple(names, fc.boolean()).map(
       ([some, soft]): Step =>
         async (world) => {
-          const args = { soft, channel: 'outside-channel', names: '[]' };
+          const args = { soft, channel: 'outside-channel', scope: '', names: [] };
           await world.compare(cachePurge, keys(world, some), args);
         },
     );

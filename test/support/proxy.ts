@@ -12,17 +12,25 @@ export interface Proxy {
   readonly pings: number;
   /** Lets the next command reach the server, and cuts the connection in place of the reply. */
   loseNextReply(): void;
-  /** How many connections were cut. */
+  /** Cuts every connection, and refuses new ones until `mend()`. */
+  sever(): void;
+  mend(): void;
+  /** How many connections were cut in place of a reply. */
   readonly cuts: number;
 }
 
 export async function startProxy(target: { readonly host: string; readonly port: number }): Promise<Proxy> {
   let isLosing = false;
+  let isSevered = false;
   let cuts = 0;
   let pings = 0;
   let delayMs = 0;
   const sockets = new Set<Socket>();
   const server = createServer((client) => {
+    if (isSevered) {
+      client.destroy();
+      return;
+    }
     const upstream = connect(target.port, target.host);
     const cut = () => {
       client.destroy();
@@ -67,6 +75,14 @@ export async function startProxy(target: { readonly host: string; readonly port:
     },
     loseNextReply() {
       isLosing = true;
+    },
+    sever() {
+      isSevered = true;
+      for (const socket of sockets) socket.destroy();
+      sockets.clear();
+    },
+    mend() {
+      isSevered = false;
     },
     get cuts() {
       return cuts;

@@ -1,0 +1,17 @@
+/** Objects by name, each of which is there as long as something else refers to it: the same name gives the same object. */
+export class WeakRegistry<Value extends object> {
+  readonly #references = new Map<string, WeakRef<Value>>();
+  readonly #collected = new FinalizationRegistry<string>((name) => {
+    // Another may have been made under the name since.
+    if (this.#references.get(name)?.deref() === undefined) this.#references.delete(name);
+  });
+
+  get(name: string, make: () => Value): Value {
+    const existing = this.#references.get(name)?.deref();
+    if (existing !== undefined) return existing;
+    const value = make();
+    this.#references.set(name, new WeakRef(value));
+    this.#collected.register(value, name);
+    return value;
+  }
+}

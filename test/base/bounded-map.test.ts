@@ -1,0 +1,166 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { describe, expect, it } from 'vitest';
+import { BoundedMap } from '../../src/base/bounded-map.ts';
+import { Events, type KitEvents } from '../../src/base/events.ts';
+import { silentLogger } from '../../src/base/logger.ts';
+import { Reporter } from '../../src/base/reporter.ts';
+import { RoomMemory } from '../../src/cache/cache-room.ts';
+import { LocalCopies } from '../../src/cache/local-copies.ts';
+import { Refresher } from '../../src/cache/refresher.ts';
+import { VaryMemory } from '../../src/cache/vary.ts';
+import { KnownVersions } from '../../src/cache/versions.ts';
+import { DenyCache } from '../../src/rate-limit/deny-cache.ts';
+import { LimiterNames } from '../../src/rate-limit/names.ts';
+
+const MEBIBYTE = 2 ** 20;
+
+setFlagsFromString('--expose-gc');
+const collectGarbage: () => void = runInNewContext('gc');
+
+/** The growth of the heap in bytes; `fill` returns what holds the rest. */
+function growth(fill: () => object): number {
+  collectGarbage();
+  const before = process.memoryUsage().heapUsed;
+  const held = fill();
+  collectGarbage();
+  const bytes = process.memoryUsage().heapUsed - before;
+  // Alive until here.
+  return held === undefined ? Number.NaN : bytes;
+}
+
+/** As a client sends it: of a URL of 14 kB, the part before the query is a slice that refers to the whole. */
+function longUrl(index: number): string {
+  return `/${index}/${'x'.repeat(14_000)}?page=${index}`;
+}
+
+function pathOf(index: number): string {
+  const url = `/products/${index}?${'x'.repeat(14_000)}${index}`;
+  // Node's parser gives a flat string; a rope would hide what a slice refers to.
+  return Buffer.from(url, 'latin1').toString('latin1').split('?', 1)[0] ?? '';
+}
+
+const refresher = () =>
+  new Refresher(
+    () => 0,
+    () => undefined,
+  );
+const reporter = () => new Reporter(new Events<KitEvents>(silentLogger), silentLogger);
+const lifetime = { freshMs: 1, staleWhileRevalidateMs: 0, staleIfErrorMs: 0, ageMs: 0, isStrict: false };
+const entry = {
+  ...{ content: '', sequence: 0, versions: [], lifetime, bytes: 0, readAt: 0, storedAt: 0, freshUntil: 0 },
+};
+
+/** Everything that is held by names which clients choose: how it is filled, and the most that it may hold. */
+const HOLDERS: Readonly<Record<string, () => { add(name: string): void; readonly maxBytes: number }>> = {
+  'the memory of Vary': () => {
+    const memory = new VaryMemory();
+    return { add: (name) => memory.learn(name, 'accept-encoding'), maxBytes: 4 * MEBIBYTE };
+  },
+  'refreshes under way': () => {
+    const held = refresher();
+    return { add: (name) => held.leaveToClient(name), maxBytes: 2 * MEBIBYTE };
+  },
+  'responses that cannot be confirmed': () => {
+    const held = refresher();
+    return { add: (name) => held.cannotConfirm(name), maxBytes: 2 * MEBIBYTE };
+  },
+  'hit-for-miss markers': () => {
+    const { passing } = new RoomMemory<string>(1, (text) => text);
+    return { add: (name) => passing.set(name, 1), maxBytes: 2 * MEBIBYTE };
+  },
+  'local copies': () => {
+    const copies = new LocalCopies<string>(8 * MEBIBYTE, (text) => text);
+    return { add: (name) => copies.put(name, entry), maxBytes: 8 * MEBIBYTE };
+  },
+  'known versions': () => {
+    const known = new KnownVersions();
+    return { add: (name) => void known.follow(name), maxBytes: 16 * MEBIBYTE };
+  },
+  'sequences of namespaces': () => {
+    const known = new KnownVersions();
+    return { add: (name) => known.sawSequence(name, 1), maxBytes: MEBIBYTE };
+  },
+  'names of limiters': () => {
+    const names = new LimiterNames(reporter());
+    return { add: (name) => names.claim(name, ['a']), maxBytes: 4 * MEBIBYTE };
+  },
+  'failures that were reported': () => {
+    const held = reporter();
+    return { add: (name) => held.failure('cache', new Error(name)), maxBytes: MEBIBYTE };
+  },
+  'warnings that were given': () => {
+    const held = reporter();
+    return { add: (name) => void held.warning(name), maxBytes: MEBIBYTE };
+  },
+};
+
+describe('what this process holds by names that a client chooses', () => {
+  it.for(Object.entries(HOLDERS))('%s: 20,000 names of 14 kB stay within its bytes', ([, make]) => {
+    const { add, maxBytes } = make();
+    const bytes = growth(() => {
+      for (let index = 0; index < 20_000; index++) add(longUrl(index));
+      return add;
+    });
+    expect(bytes).toBeLessThan(maxBytes + 2 * MEBIBYTE);
+  });
+
+  it.for(Object.entries(HOLDERS))(
+    '%s: short names stay within its bytes, and keep no long URL alive',
+    ([, make]) => {
+      const { add, maxBytes } = make();
+      const bytes = growth(() => {
+        for (let index = 0; index < 20_000; index++) add(pathOf(index));
+        return add;
+      });
+      expect(bytes).toBeLessThan(maxBytes + 2 * MEBIBYTE);
+    },
+  );
+
+  it('the refusals of a limiter stay within 2 kB each, whatever the id, since their keys are short', () => {
+    const maxEntries = 5_000;
+    const refusals = new DenyCache({ maxEntries, maxAgeMs: 1_000 });
+    const reply = {
+      allowed: false,
+      used: 1,
+      waitMs: 1,
+      resetMs: 1,
+      stamp: 0,
+      position: 0,
+      found: 'fine',
+    } as const;
+    const bytes = growth(() => {
+      for (let index = 0; index < 20_000; index++) {
+        const share = { id: longUrl(index), owner: `owner-${index}`, policies: [], keys: [] };
+        refusals.remember(share, { cost: 1, replies: [reply], sentAt: 0, answeredAt: 0 });
+      }
+      return refusals;
+    });
+    expect(bytes).toBeLessThan(maxEntries * 2_000);
+  });
+});
+
+describe('a bounded map', () => {
+  it('drops the entry that was used least recently, and says so', () => {
+    const dropped: number[] = [];
+    const map = new BoundedMap<number>(
+      700,
+      () => 0,
+      (value) => void dropped.push(value),
+    );
+    for (const key of ['a', 'b', 'c', 'd']) map.set(key, key.charCodeAt(0));
+    map.get('a');
+    map.peek('b');
+    map.set('e', 0);
+    expect(dropped).toEqual(['b'.charCodeAt(0)]);
+    expect(['a', 'b', 'e'].map((key) => map.peek(key) !== undefined)).toEqual([true, false, true]);
+    map.clear();
+    expect([map.size, dropped.length]).toEqual([0, 5]);
+  });
+
+  it('takes no entry that is larger than itself', () => {
+    const map = new BoundedMap<true>(1_000);
+    map.set('x'.repeat(1_000), true);
+    expect(map.size).toBe(0);
+  });
+});

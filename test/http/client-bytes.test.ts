@@ -1,0 +1,164 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { IncomingMessage, ServerResponse } from 'node:http';
+import { Socket } from 'node:net';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { encodeId } from '../../src/base/keys.ts';
+import type { KeySettings } from '../../src/cache/key-options.ts';
+import { requestDirectives } from '../../src/cache/request-directives.ts';
+import { requestKey } from '../../src/cache/request-key.ts';
+import { varyValues } from '../../src/cache/vary.ts';
+import { ifRangeMatches, rangeOf } from '../../src/http/byte-range.ts';
+import { parseCacheControl } from '../../src/http/cache-control.ts';
+import { networkOf } from '../../src/http/client-address.ts';
+import { isNotModified } from '../../src/http/conditional.ts';
+import { parseHttpDate } from '../../src/http/http-date.ts';
+import { parseTargeted } from '../../src/http/targeted-cache-control.ts';
+import { fingerprintOf } from '../../src/idempotency/fingerprint.ts';
+import { keyOf } from '../../src/idempotency/key-field.ts';
+import { createRedisKit, type Req, type Res } from '../../src/index.ts';
+
+const SRC = fileURLToPath(new URL('../../src', import.meta.url));
+
+/** Node refuses a request whose headers are longer. */
+const BYTES = 16_384;
+
+const KEY: KeySettings = {
+  custom: undefined,
+  host: true,
+  query: { only: new Set(['page']) },
+  headers: ['accept'],
+  cookies: ['a'],
+  session: undefined,
+};
+
+const session = createRedisKit({ url: 'memory:', logger: false }).session({ secret: 'not a secret' });
+
+function requestOf(headers: IncomingMessage['headers'], url = '/'): IncomingMessage {
+  const req = new IncomingMessage(new Socket());
+  return Object.assign(req, { method: 'GET', url, headers });
+}
+
+/** Each reads text that a client chooses; what they answer does not matter here. */
+const PARSERS: Readonly<Record<string, (text: string) => unknown>> = {
+  'the values of Vary': (text) => varyValues('accept-encoding', { 'accept-encoding': text }),
+  'Cache-Control of a request': (text) => requestDirectives({ 'cache-control': text }),
+  'field names in Cache-Control': (text) => parseCacheControl(`private="${text}"`).fields('private'),
+  'a targeted Cache-Control': (text) => parseTargeted(text)?.seconds('max-age'),
+  Range: (text) => rangeOf(text, 1_000),
+  'If-Range': (text) => ifRangeMatches(text, '"a"', undefined),
+  'If-None-Match': (text) => isNotModified(requestOf({ 'if-none-match': text }), { etag: '"a"' }),
+  'an HTTP-date': (text) => parseHttpDate(text),
+  'a client address': (text) => networkOf(text, 56),
+  'Idempotency-Key': (text) => keyOf(text),
+  'the content type of a body': (text) =>
+    fingerprintOf(Object.assign(requestOf({ 'content-type': text }), { body: { a: 1 } }), undefined),
+  'the host in a key': (text) => requestKey(requestOf({ host: text }), KEY),
+  'the URL in a key': (text) => requestKey(requestOf({ host: 'a' }, text), KEY),
+  'the cookies in a key': (text) => requestKey(requestOf({ host: 'a', cookie: text }), KEY),
+  'a forwarded host in a key': (text) => {
+    const app = { get: () => () => true };
+    return requestKey(Object.assign(requestOf({ 'x-forwarded-host': text }), { app }), KEY);
+  },
+  'the cookie of a session': (text) => {
+    const req = requestOf({ cookie: `connect.sid=s%3A${text}` });
+    session(req as Req, new ServerResponse(req) as Res, () => undefined);
+  },
+  'an id in a Redis key': (text) => encodeId(text),
+};
+
+const UNITS = [
+  ...[
+    ' ',
+    '\t',
+    ' ,',
+    ',',
+    ', ',
+    '"',
+    '\\"',
+    '"\\',
+    'a',
+    '1',
+    '-',
+    '1-',
+    ';',
+    ';a',
+    '=',
+    'a=',
+    'a=1,',
+    'a="',
+  ],
+  ...['%', '%41', '[', '[a]', '&', 'a&', '.', ':', '::', '1:', 'W/', 'W/"', '*', '(', '~', 'é'],
+];
+const STARTS = ['', 'a="', '"', 'bytes=1-', '[', 'W/"', '/?', 'a=1;'];
+const ENDS = ['', 'a', '"'];
+
+function* inputs(): Generator<string> {
+  for (const unit of UNITS) {
+    for (const start of STARTS) {
+      for (const end of ENDS) yield start + unit.repeat(BYTES / unit.length) + end;
+    }
+  }
+}
+
+/** A regular expression in the source: what precedes it cannot precede a division. */
+const LITERAL =
+  /(?<=(?:[(,=:[!&|?{};]|\breturn) ?)\/((?:[^/\\[\n]|\\.|\[(?:[^\]\\\n]|\\.)*\])+)\/[dgimsuvy]*/g;
+
+/** A search tries it at each place, and each try may run to the end of the text. */
+const BEGINS_UNBOUNDED = /^(?:\((?:\?(?::|<\w+>))?)*(?:\\[a-zA-Z]|\.|\[(?:[^\]\\]|\\.)*\])(?:[*+]|\{\d+,\})/;
+
+function sources(): readonly (readonly [file: string, text: string])[] {
+  return readdirSync(SRC, { recursive: true, encoding: 'utf8' })
+    .filter((file) => file.endsWith('.ts'))
+    .map((file) => [file, readFileSync(join(SRC, file), 'utf8').replace(/^ *(?:\/\/|\/?\*).*$/gm, '')]);
+}
+
+/** Microseconds of the processor: what other processes do beside this one does not count. */
+function costOf(work: () => unknown): number {
+  const before = process.cpuUsage();
+  work();
+  const { user, system } = process.cpuUsage(before);
+  return user + system;
+}
+
+/** What the search that this test began with costs: each blank is tried as the first of the repetition. */
+function quadraticWork(characters: number): string {
+  return `gzip${' '.repeat(characters)}x`.replace(/\s*,\s*/g, ',');
+}
+
+/** Quadratic work costs sixteen times as much as this on the whole; linear work costs far less. */
+function costOfQuarter(): number {
+  return Math.min(...Array.from({ length: 5 }, () => costOf(() => quadraticWork(BYTES / 4))));
+}
+
+describe('parsers of what a client sends', () => {
+  it.for(Object.entries(PARSERS))('reading %s takes linear time, whatever a client sends', ([, parse]) => {
+    const limit = costOfQuarter();
+    for (const input of inputs()) {
+      const isDear = () => costOf(() => parse(input)) > limit;
+      // A collection of garbage or a compilation may fall into one measurement, not into all.
+      if (isDear() && isDear() && isDear() && isDear()) {
+        const shown = JSON.stringify(`${input.slice(0, 20)}...${input.slice(-5)}`);
+        expect.fail(`${shown} costs more than quadratic work on a quarter of it`);
+      }
+    }
+  });
+
+  it('no regular expression in src begins its search with an unbounded repetition', () => {
+    const wrong = sources().flatMap(([file, text]) =>
+      [...text.matchAll(LITERAL)]
+        .map(([, pattern = '']) => pattern)
+        .filter((pattern) => BEGINS_UNBOUNDED.test(pattern))
+        .map((pattern) => `${file}: /${pattern}/`),
+    );
+    expect(wrong, 'such a search is quadratic: anchor it, or split the text').toEqual([]);
+    expect(BEGINS_UNBOUNDED.test('\\s*,\\s*'), 'the search that this test began with').toBe(true);
+  });
+
+  it('the measurement of this test tells quadratic work from linear work', () => {
+    const limit = costOfQuarter();
+    expect(costOf(() => quadraticWork(BYTES))).toBeGreaterThan(limit * 4);
+  });
+});
