@@ -57,8 +57,8 @@ function change(request: Req, context: CommitContext, hasBegun: boolean): undefi
   if (session === null || session === undefined) {
     const id: unknown = request.sessionID;
     if (settings.unset !== 'destroy' || typeof id !== 'string' || !sessions.stored.has(id)) return undefined;
-    forgetCookie(view);
-    return view.end(id);
+    forgetCookie(view, id);
+    return view.end(id, sessions.scope.budget);
   }
   repair(session, context);
   const content = contentOf(session);
@@ -69,7 +69,7 @@ function change(request: Req, context: CommitContext, hasBegun: boolean): undefi
   if (isToBeSaved(session, content, context)) return save(request, session, context, hasBegun);
   if (!isLong(session.id, context)) return undefined;
   sessions.touchedAt = performance.now();
-  return records.touch(session.id, sessions.budget).catch((error: unknown) => records.failed(error));
+  return records.touch(session.id, sessions.scope.budget).catch((error: unknown) => records.failed(error));
 }
 
 /**
@@ -118,8 +118,8 @@ async function save(
   const { sessions, records, view } = context;
   const isNew = !sessions.stored.has(session.id);
   // Before anything waits: what is changed in the headers after that is undone.
-  if (isNew) sessions.cookie?.keep();
-  await view.write(session.id, session);
+  if (isNew) sessions.scope.cookie?.keep();
+  await view.write(session.id, session, sessions.scope.budget);
   if (sessions.ended.includes(session.id)) {
     dropCookie(request);
   } else if (isNew && hasBegun) {
