@@ -3,6 +3,7 @@ import expressSession from 'express-session';
 import { StoreError } from '../base/errors.ts';
 import type { Req } from '../http/middleware.ts';
 import { contentOf } from './content.ts';
+import { hasOtherLife } from './cookie-life.ts';
 import { forgetCookie, hiddenMethods, inheritSession, type SessionView } from './kit-session.ts';
 import type { SessionSettings } from './options.ts';
 import type { SessionRecords } from './record.ts';
@@ -93,11 +94,11 @@ function repair(session: Req['session'], { sessions, records }: CommitContext): 
 function isToBeSaved(
   { id, cookie }: Req['session'],
   content: string,
-  { sessions, settings, records, originalId }: CommitContext,
+  { sessions, settings, originalId }: CommitContext,
 ): boolean {
   const stored = sessions.stored.get(id);
   if (stored !== undefined) {
-    return stored.content !== content || records.hasOtherLife(cookie, stored);
+    return stored.content !== content || hasOtherLife(cookie, stored.meta.cookie);
   }
   return settings.saveUninitialized || id !== originalId || content !== '{}';
 }

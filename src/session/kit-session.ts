@@ -7,12 +7,18 @@ import type { Budget } from '../engine/budget.ts';
 import type { Req } from '../http/middleware.ts';
 import { type Callback, callBack } from './callback.ts';
 import { payloadOf } from './content.ts';
+import { userIdOf } from './payload.ts';
 import type { SessionRecords, StoredSession } from './record.ts';
 import type { RequestSessions } from './request-sessions.ts';
 
 export interface LoginOptions {
   /** What the new session holds besides `userId`. */
   readonly data?: Readonly<Record<string, unknown>> | undefined;
+  /**
+   * Keeps the data of the session that ends, a cart for example; what `data` has replaces it. A session of another user
+   * is not kept. Default false.
+   */
+  readonly keepData?: boolean | undefined;
   /** Keeps the cookie, and the session when it is not used, this long; default: until the browser ends, and `idle`. */
   readonly remember?: Duration | undefined;
 }
@@ -166,18 +172,17 @@ async function regenerate(session: Session): Promise<void> {
 }
 
 async function login(session: Session, userId: string, options: LoginOptions = {}): Promise<void> {
-  const { data, rememberMs } = checkLogin(userId, options);
+  const request = checkLogin(userId, options);
   const view = viewOf(session);
   // In turn with saves and ends, so that a handler need not wait for one before the other, nor the response for it.
-  await view.request.inTurn(() => beginFor(userId, session.req, view, data, rememberMs));
+  await view.request.inTurn(() => beginFor(userId, session.req, view, request));
 }
 
 async function beginFor(
   userId: string,
   req: Req,
   view: SessionView,
-  data: object,
-  rememberMs: number | undefined,
+  { data, isKeeping, rememberMs }: ReturnType<typeof checkLogin>,
 ): Promise<void> {
   const { records, request } = view;
   if (request.isDetached) {
@@ -196,12 +201,13 @@ async function beginFor(
   view.generate(req);
   const id = req.sessionID;
   try {
-    Object.assign(req.session, data, { userId });
+    const kept = isKeeping ? dataFor(userId, before.session) : {};
+    Object.assign(req.session, kept, data, { userId });
     if (rememberMs !== undefined) req.session.cookie.maxAge = records.rememberable(rememberMs);
     const facts = { ...request.scope.facts(), ...(rememberMs === undefined ? {} : { remembered: true }) };
     const payload = payloadOf(req.session, facts);
     cookie.keep();
-    const created = await records.createFor(userId, id, payload, previous, budget);
+    const created = await records.create(id, payload, budget, previous);
     if (created === undefined)
       throw new StoreError('ERR_REDIS_KIT_SESSION_CONFLICT', 'the id of the new session is taken');
     request.stored.set(id, created);
@@ -210,6 +216,13 @@ async function beginFor(
     Object.assign(req, before);
     throw error;
   }
+}
+
+/** What a user may take over from a session: nothing of another user's. */
+function dataFor(userId: string, session: Req['session'] | null | undefined): object {
+  if (!session) return {};
+  const { cookie: _, userId: before, ...data } = session;
+  return before === undefined || userIdOf(before) === userId ? data : {};
 }
 
 /** An old session that lived on would let in whoever knows its id: then the new one must not live either. */
@@ -262,7 +275,7 @@ function checkLogin(userId: unknown, options: LoginOptions) {
       `req.session.login: the user's id is ${describe(userId)}; it must be a string that is not empty`,
     );
   }
-  const reader = new OptionReader('req.session.login', options, ['data', 'remember']);
+  const reader = new OptionReader('req.session.login', options, ['data', 'keepData', 'remember']);
   const data = reader.value('data') ?? {};
   if (typeof data !== 'object' || Array.isArray(data)) throw reader.error('data', 'it must be an object');
   const taken = Object.keys(data).find(
@@ -270,5 +283,6 @@ function checkLogin(userId: unknown, options: LoginOptions) {
   );
   if (taken !== undefined)
     throw reader.error('data', `a session has a \`${taken}\` of its own; take another name`);
-  return { data, rememberMs: reader.duration('remember') };
+  const isKeeping = reader.boolean('keepData', false);
+  return { data, isKeeping, rememberMs: reader.duration('remember') };
 }

@@ -1,10 +1,12 @@
 import type { IncomingMessage } from 'node:http';
 import expressSession from 'express-session';
+import { RedisKitError } from '../base/errors.ts';
 import type { Budget } from '../engine/budget.ts';
 import { type Callback, callBack } from './callback.ts';
 import { dataOf, payloadOf } from './content.ts';
 import { forgetCookie, giveView, inheritSession, makeSession, type SessionView } from './kit-session.ts';
-import type { SessionRecords } from './record.ts';
+import type { SessionPayload } from './payload.ts';
+import type { SessionRecords, StoredSession } from './record.ts';
 import type { RequestSessions } from './request-sessions.ts';
 
 /** What express-session makes a session of. */
@@ -71,14 +73,10 @@ export class KitStore extends expressSession.Store {
   async write(id: string, session: object, budget: Budget): Promise<void> {
     // As it is now: the handler may go on changing it while it is written.
     const payload = payloadOf(session);
-    const { records, request } = this;
+    const { request } = this;
     await request.inTurn(async () => {
       if (request.isDetached || request.ended.includes(id)) return;
-      const known = request.stored.get(id);
-      const written =
-        known === undefined
-          ? await records.create(id, payload, budget)
-          : await records.update(id, known, payload, budget);
+      const written = await save(this, id, payload, budget);
       if (written === undefined) request.ended.push(id);
       else request.stored.set(id, written);
     });
@@ -93,6 +91,27 @@ export class KitStore extends expressSession.Store {
       // A handler that still has the session and saves it must not bring it back.
       request.ended.push(id);
     });
+  }
+}
+
+async function save(
+  { records, request }: Pick<SessionView, 'records' | 'request'>,
+  id: string,
+  payload: SessionPayload,
+  budget: Budget,
+): Promise<StoredSession | undefined> {
+  const known = request.stored.get(id);
+  const isNewUser = payload.userId !== undefined && payload.userId !== known?.userId;
+  const meta = isNewUser ? { ...request.scope.facts(), ...payload.meta } : payload.meta;
+  try {
+    return known === undefined
+      ? await records.create(id, { ...payload, meta }, budget)
+      : await records.update(id, known, { ...payload, meta }, budget);
+  } catch (error) {
+    // The session has ended, and the handler may answer as it likes.
+    if (error instanceof RedisKitError && error.code === 'ERR_REDIS_KIT_SESSION_LIMIT')
+      request.ended.push(id);
+    throw error;
   }
 }
 
