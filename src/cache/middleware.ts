@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asError } from '../base/errors.ts';
 import { beforeEnd } from '../http/before-end.ts';
+import { responseError } from '../http/complete-response.ts';
 import { asExpress, type Middleware, type Next, type Req, type Res } from '../http/middleware.ts';
 import { callAside, failCall, settle, unlessGone } from '../http/outcome.ts';
 import type { Caches } from './caches.ts';
@@ -33,6 +34,11 @@ export function cacheMiddleware(
   const failed = (error: unknown) => void deps.reporter.failure('cache', asError(error));
 
   function cache(req: IncomingMessage, res: ServerResponse, next: Next): void {
+    const unusable = responseError('kit.cache', req, res);
+    if (unusable !== undefined) {
+      next(unusable);
+      return;
+    }
     let exchange: ReturnType<Responder['exchangeOf']>;
     try {
       const isSkipped = settings.skip?.(asExpress(req)) === true;

@@ -77,7 +77,7 @@ function believedOf(req: IncomingMessage): string {
   if (host === undefined && proto === undefined) return '';
   const { app } = req as { app?: { get?(setting: string): unknown } };
   const trusts = app?.get?.('trust proxy fn');
-  if (typeof trusts !== 'function' || trusts(req.socket.remoteAddress, 0) !== true) return '';
+  if (typeof trusts !== 'function' || trusts(req.socket?.remoteAddress, 0) !== true) return '';
   // No host has this sign.
   return `>${firstOf(host)}>${firstOf(proto)}`;
 }

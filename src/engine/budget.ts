@@ -1,8 +1,8 @@
 import { loopNow } from './loop-clock.ts';
 
 /**
- * How long one request may still wait for Redis, over all kit middleware it passes. Only time spent waiting
- * counts, and what waits side by side counts once.
+ * How long a request may still wait for Redis, over all that the kit's middleware does before and after the handler, or
+ * how long one call of the handler may. Only time spent waiting counts, and what waits side by side counts once.
  */
 export class Budget {
   readonly #limitMs: number;
@@ -29,17 +29,22 @@ export class Budget {
   }
 }
 
-/** Finds the one budget of a request, whichever middleware asks first. */
-export type BudgetOf = (request: object) => Budget;
+export interface BudgetOf {
+  /** Finds the one budget of a request, whichever middleware asks first. */
+  (request: object): Budget;
+  /** A new budget, for one call of the handler: a long response may make any number of them. */
+  ofCall(): Budget;
+}
 
 export function requestBudgets(limitMs: number): BudgetOf {
   const budgets = new WeakMap<object, Budget>();
-  return function budgetOf(request) {
+  function budgetOf(request: object): Budget {
     let budget = budgets.get(request);
     if (budget === undefined) {
       budget = new Budget(limitMs);
       budgets.set(request, budget);
     }
     return budget;
-  };
+  }
+  return Object.assign(budgetOf, { ofCall: () => new Budget(limitMs) });
 }

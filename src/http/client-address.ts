@@ -8,7 +8,7 @@ import { RedisKitError } from '../base/errors.ts';
  */
 export function clientAddress(req: IncomingMessage): string | undefined {
   const { ip } = req as { ip?: unknown };
-  return typeof ip === 'string' && ip !== '' ? ip : req.socket.remoteAddress;
+  return typeof ip === 'string' && ip !== '' ? ip : req.socket?.remoteAddress;
 }
 
 /** What stands for the client of a request that is counted; `where` is how the user wrote the call. */

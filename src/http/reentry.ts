@@ -34,7 +34,7 @@ export function appOf(req: IncomingMessage): App | undefined {
 
 /** Has Node note whose connection it is while it is there: once it has closed, only what was asked for before is known. */
 export function noteClient({ socket }: IncomingMessage): void {
-  void socket.remoteAddress;
+  void socket?.remoteAddress;
 }
 
 /**

@@ -65,26 +65,38 @@ type Flag = 'headersSent' | 'writableEnded';
 
 /** The way to read a boolean of the response as Node has it. */
 export function nativeFlag(res: ServerResponse, name: Flag): () => boolean {
-  const getter = getterOf(res, name);
-  return () => getter?.call(res) === true;
+  const { get } = accessorOf(res, name);
+  return () => get?.call(res) === true;
 }
 
 /** Makes a boolean of the response true also while `claim` holds. */
 export function alsoTrue(res: ServerResponse, name: Flag, claim: () => boolean): void {
-  const isTrue = nativeFlag(res, name);
+  const { get, set } = accessorOf(res, name);
   Object.defineProperty(res, name, {
     configurable: true,
     enumerable: true,
-    get: () => claim() || isTrue(),
+    get: () => claim() || get?.call(res) === true,
+    ...(set === undefined ? {} : { set }),
   });
 }
 
-function getterOf(res: ServerResponse, name: Flag): (() => unknown) | undefined {
+/** The accessor of a boolean. Mocks of responses have a plain property, which becomes one, and assign to it. */
+function accessorOf(res: ServerResponse, name: Flag): PropertyDescriptor {
+  let value = false;
   for (let owner: object | null = res; owner !== null; owner = Object.getPrototypeOf(owner)) {
     const descriptor = Object.getOwnPropertyDescriptor(owner, name);
-    if (descriptor !== undefined) return descriptor.get;
+    if (descriptor?.get !== undefined) return descriptor;
+    value ||= descriptor?.value === true;
   }
-  return undefined;
+  const accessor = {
+    configurable: true,
+    get: () => value,
+    set(assigned: unknown) {
+      value = assigned === true;
+    },
+  };
+  Object.defineProperty(res, name, accessor);
+  return accessor;
 }
 
 /** HTTP/2 has lower-case names only, and so no method to ask for others. */

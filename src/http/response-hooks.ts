@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http';
-import { RedisKitError } from '../base/errors.ts';
-import { sendProblem, sendUnavailable } from './problem.ts';
+import { type ErrorCode, RedisKitError } from '../base/errors.ts';
+import { type Problem, sendProblem, sendUnavailable } from './problem.ts';
 
 /** The order in which hooks run, whatever the order of the middleware that registered them. */
 const PHASES = ['capture', 'session', 'idempotency', 'lock'] as const;
@@ -34,6 +34,20 @@ export interface ResponseHook {
 
 /** Answers on a response that has the handler's status and headers; `reset` takes the headers off that came from below. */
 export type Replacement = (res: ServerResponse, reset: () => void) => void;
+
+/** Failures of a hook for which no store is to blame. */
+const NO_OUTAGE: Partial<Record<ErrorCode, Problem>> = {
+  ERR_REDIS_KIT_SESSION_DATA: {
+    status: 500,
+    title: 'Internal Server Error',
+    detail: 'The session cannot be stored.',
+  },
+  ERR_REDIS_KIT_SESSION_LIMIT: {
+    status: 409,
+    title: 'Conflict',
+    detail: 'The user has as many sessions as are allowed.',
+  },
+};
 
 interface Step {
   readonly hook: ResponseHook;
@@ -76,13 +90,9 @@ export class ResponseHooks {
     failure: { readonly phase: Phase; readonly error: unknown } | undefined,
   ): void {
     const { phase, error } = failure ?? { phase: 'response', error: undefined };
-    if (error instanceof RedisKitError && error.code === 'ERR_REDIS_KIT_SESSION_DATA') {
-      sendProblem(res, {
-        status: 500,
-        title: 'Internal Server Error',
-        detail: 'The session cannot be stored.',
-      });
-    } else sendUnavailable(res, phase);
+    const problem = error instanceof RedisKitError ? NO_OUTAGE[error.code] : undefined;
+    if (problem === undefined) sendUnavailable(res, phase);
+    else sendProblem(res, problem);
   }
 
   get withholdLastBytes(): boolean {

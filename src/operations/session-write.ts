@@ -11,7 +11,7 @@ export interface SessionWriteArgs {
   /** The longest life from now on, in ms; 0: none. An update keeps the deadline that the creation set. */
   readonly absolute: number;
   readonly touchAfter: number;
-  /** Whose session it is; an update keeps what the creation said. */
+  /** Whose session it is; empty for one without a user. */
   readonly owner: string;
   readonly data: Buffer;
 }
@@ -24,7 +24,7 @@ export interface SessionWriteReply {
   readonly current: Buffer | null;
   readonly created: number;
   readonly owner: string;
-  /** The owner's index must be told that the session lives until then; 0: it knows. */
+  /** The owner's index must learn that the session lives until then; 0: it knows. */
   readonly indexUntil: number;
 }
 
@@ -51,6 +51,7 @@ local expected = tonumber(ARGV[3])
 if alive and expected > 0 and expected ~= session.revision then
   return { 0, 2, session.revision, session.data, session.created, session.owner, 0 }
 end
+if session.owner ~= ARGV[7] then session.owner, session.indexed = ARGV[7], 0 end
 session.seen, session.idle, session.revision = now, tonumber(ARGV[4]), session.revision % 0xffffffff + 1
 session.expires = until_idle(now, session.idle, session.absolute)
 local index_until = index(session, tonumber(ARGV[6]))
@@ -73,16 +74,17 @@ export const sessionWrite: Operation<SessionWriteArgs, SessionWriteReply> = defi
     }
     const absolute = args.absolute > 0 ? now + args.absolute : 0;
     const kept = alive ? old : { created: now, absolute, indexed: 0, revision: 0, owner: args.owner };
-    const owner = Buffer.from(kept.owner, 'latin1');
     if (alive && args.revision > 0 && args.revision !== old.revision) {
-      return [0, 2, old.revision, old.data, old.created, owner, 0];
+      return [0, 2, old.revision, old.data, old.created, Buffer.from(old.owner, 'latin1'), 0];
     }
     const revision = (kept.revision % 0xffffffff) + 1;
-    const record = { ...kept, seen: now, idle: args.idle, revision, data: args.data };
+    const { idle, owner, data } = args;
+    const known = kept.owner === owner ? kept.indexed : 0;
+    const record = { ...kept, owner, indexed: known, seen: now, idle, revision, data };
     const until = indexUntil(record, args.touchAfter);
     const indexed = until > 0 ? until : record.indexed;
     memory.set(key, packSession({ ...record, indexed }), untilIdle(record) - now);
-    return [0, 1, revision, null, record.created, owner, until];
+    return [0, 1, revision, null, record.created, Buffer.from(owner, 'latin1'), until];
   },
   decode(reply) {
     const fields = arrayOf(reply);

@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asError, ConfigError, RedisKitError } from '../base/errors.ts';
 import type { BudgetOf } from '../engine/budget.ts';
+import { responseError } from '../http/complete-response.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
 import { callAside, type Outcome, settle } from '../http/outcome.ts';
 import { sendProblem, sendUnavailable } from '../http/problem.ts';
@@ -90,9 +91,10 @@ export function rateLimitMiddleware(
   }
 
   function rateLimit(req: IncomingMessage, res: ServerResponse, next: Next): void {
-    // What the kit asks of its own accord is nobody's use of the quota.
-    if (reentryOf(req) !== undefined) {
-      next();
+    const unusable = responseError('kit.rateLimit', req, res);
+    // The kit's own requests use no client's quota.
+    if (unusable !== undefined || reentryOf(req) !== undefined) {
+      next(unusable);
       return;
     }
     settle({ req, res, next }, failed, (once) => (settings.shadow ? watch : limit)(req, res, once));

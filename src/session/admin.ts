@@ -21,7 +21,7 @@ export interface SessionInfo {
   readonly userAgent?: string | undefined;
 }
 
-/** The sessions that began with `req.session.login`, for account pages and administrators. */
+/** The sessions that have a `req.session.userId`, for account pages and administrators. */
 export interface SessionAdmin {
   /** The live sessions of a user, oldest first. */
   list(userId: string): Promise<SessionInfo[]>;
@@ -80,19 +80,22 @@ export class SessionAdministration implements SessionAdmin {
   async list(userId: string): Promise<SessionInfo[]> {
     const owner = this.#ownerOf(userId);
     const indexed = await this.#index.list(owner);
-    const infos = await Promise.all(indexed.map((session) => this.#infoOf(session)));
-    // Their index has not heard that they ended.
+    const infos = await Promise.all(indexed.map((session) => this.#infoOf(session, owner)));
+    // Their end, or their new user, has not reached the index.
     const dead = indexed.filter((_, at) => infos[at] === undefined);
     if (dead.length > 0) await this.#index.list(owner, dead);
     return infos.filter((info) => info !== undefined);
   }
 
-  async #infoOf({ handle }: IndexedSession): Promise<SessionInfo | undefined> {
+  async #infoOf({ handle }: IndexedSession, owner: string): Promise<SessionInfo | undefined> {
     const { engine, keys } = this.#deps;
     const key = keys.sessionOfHandle(handle);
     if (key === undefined) return undefined;
-    const { data, created, seen, expires } = await engine.run(sessionRead, [key], { touchAfter: 0, idle: 0 });
-    if (data === null) return undefined;
+    const { data, created, seen, expires, ...reply } = await engine.run(sessionRead, [key], {
+      touchAfter: 0,
+      idle: 0,
+    });
+    if (data === null || reply.owner !== owner) return undefined;
     const times = { createdAt: new Date(created), lastSeenAt: new Date(seen), expiresAt: new Date(expires) };
     for (const seal of this.#seals) {
       const payload = unpackPayload(seal.open(data, handle));

@@ -18,12 +18,12 @@ export class ClientCookie {
     this.#name = name;
   }
 
-  /** The headers have left: nothing can be told any more. */
+  /** The headers have left, so no cookie can. */
   get isTooLate(): boolean {
     return this.#res.headersSent;
   }
 
-  /** Tells a client that has sent it to forget it, as long as the headers have not left. */
+  /** Clears it in a client that has sent it, as long as the headers have not left. */
   clear(cookie: WholeCookie): void {
     const isSent = this.#res.req.headers.cookie?.includes(`${this.#name}=`) === true;
     if (!isSent || this.#res.headersSent) return;

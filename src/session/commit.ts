@@ -3,6 +3,7 @@ import expressSession from 'express-session';
 import { StoreError } from '../base/errors.ts';
 import type { Req } from '../http/middleware.ts';
 import { contentOf } from './content.ts';
+import { hasOtherLife } from './cookie-life.ts';
 import { forgetCookie, hiddenMethods, inheritSession, type SessionView } from './kit-session.ts';
 import type { SessionSettings } from './options.ts';
 import type { SessionRecords } from './record.ts';
@@ -57,8 +58,8 @@ function change(request: Req, context: CommitContext, hasBegun: boolean): undefi
   if (session === null || session === undefined) {
     const id: unknown = request.sessionID;
     if (settings.unset !== 'destroy' || typeof id !== 'string' || !sessions.stored.has(id)) return undefined;
-    forgetCookie(view);
-    return view.end(id);
+    forgetCookie(view, id);
+    return view.end(id, sessions.scope.budget);
   }
   repair(session, context);
   const content = contentOf(session);
@@ -69,7 +70,7 @@ function change(request: Req, context: CommitContext, hasBegun: boolean): undefi
   if (isToBeSaved(session, content, context)) return save(request, session, context, hasBegun);
   if (!isLong(session.id, context)) return undefined;
   sessions.touchedAt = performance.now();
-  return records.touch(session.id, sessions.budget).catch((error: unknown) => records.failed(error));
+  return records.touch(session.id, sessions.scope.budget).catch((error: unknown) => records.failed(error));
 }
 
 /**
@@ -93,11 +94,11 @@ function repair(session: Req['session'], { sessions, records }: CommitContext): 
 function isToBeSaved(
   { id, cookie }: Req['session'],
   content: string,
-  { sessions, settings, records, originalId }: CommitContext,
+  { sessions, settings, originalId }: CommitContext,
 ): boolean {
   const stored = sessions.stored.get(id);
   if (stored !== undefined) {
-    return stored.content !== content || records.hasOtherLife(cookie, stored);
+    return stored.content !== content || hasOtherLife(cookie, stored.meta.cookie);
   }
   return settings.saveUninitialized || id !== originalId || content !== '{}';
 }
@@ -118,8 +119,8 @@ async function save(
   const { sessions, records, view } = context;
   const isNew = !sessions.stored.has(session.id);
   // Before anything waits: what is changed in the headers after that is undone.
-  if (isNew) sessions.cookie?.keep();
-  await view.write(session.id, session);
+  if (isNew) sessions.scope.cookie?.keep();
+  await view.write(session.id, session, sessions.scope.budget);
   if (sessions.ended.includes(session.id)) {
     dropCookie(request);
   } else if (isNew && hasBegun) {

@@ -1,6 +1,6 @@
 import type expressSession from 'express-session';
 import { asError, RedisKitError } from '../base/errors.ts';
-import type { ReadPayload, SessionMeta, SessionPayload } from './payload.ts';
+import { type ReadPayload, type SessionMeta, type SessionPayload, userIdOf } from './payload.ts';
 
 /** What decides whether a session changed: everything but its cookie. */
 export function contentOf(session: object): string {
@@ -9,9 +9,13 @@ export function contentOf(session: object): string {
 
 /** A session as it is stored. */
 export function payloadOf(session: object, facts?: Omit<SessionMeta, 'cookie'>): SessionPayload {
-  const { cookie = {} } = session as { cookie?: object };
+  const content = contentOf(session);
+  const { cookie = {}, userId } = session as { cookie?: object; userId?: unknown };
   const meta = { ...facts, cookie: JSON.parse(stringify(cookie)) as Record<string, unknown> };
-  return { content: contentOf(session), meta };
+  // An ObjectId and its like are stored as their `toJSON` says.
+  const isStoredAsIs = typeof userId !== 'object';
+  const stored: unknown = isStoredAsIs ? userId : JSON.parse(stringify({ userId })).userId;
+  return { content, meta, userId: userIdOf(stored) };
 }
 
 function stringify(session: object): string {

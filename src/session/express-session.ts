@@ -3,6 +3,7 @@ import expressSession from 'express-session';
 import { describe } from '../base/check.ts';
 import { ConfigError } from '../base/errors.ts';
 import type { Next, Req, Res } from '../http/middleware.ts';
+import { callBack } from './callback.ts';
 import type { SessionSettings } from './options.ts';
 import type { KitStore } from './store.ts';
 import type { SessionDeps } from './user-index.ts';
@@ -21,7 +22,7 @@ export function sessionLoader(
   const { name, cookie, rolling, saveUninitialized, unset, genid, proxy } = settings;
   // express-session reads through this property during its synchronous part.
   let reading = store;
-  store.get = (id, callback) => reading.get(id, callback);
+  store.get = (id, callback) => callBack(reading.read(id, reading.request.scope.budget), callback);
   const handle = expressSession({
     name,
     // Its types leave out `sameSite: 'auto'`.

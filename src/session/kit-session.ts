@@ -3,15 +3,22 @@ import expressSession from 'express-session';
 import { describe, OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
 import { ConfigError, ConnectionError, StoreError } from '../base/errors.ts';
+import type { Budget } from '../engine/budget.ts';
 import type { Req } from '../http/middleware.ts';
 import { type Callback, callBack } from './callback.ts';
 import { payloadOf } from './content.ts';
+import { userIdOf } from './payload.ts';
 import type { SessionRecords, StoredSession } from './record.ts';
 import type { RequestSessions } from './request-sessions.ts';
 
 export interface LoginOptions {
   /** What the new session holds besides `userId`. */
   readonly data?: Readonly<Record<string, unknown>> | undefined;
+  /**
+   * Keeps the data of the session that ends, a cart for example; what `data` has replaces it. A session of another user
+   * is not kept. Default false.
+   */
+  readonly keepData?: boolean | undefined;
   /** Keeps the cookie, and the session when it is not used, this long; default: until the browser ends, and `idle`. */
   readonly remember?: Duration | undefined;
 }
@@ -46,9 +53,9 @@ declare module 'express-session' {
 export interface SessionView {
   readonly records: SessionRecords;
   readonly request: RequestSessions;
-  read(id: string): Promise<expressSession.SessionData | null>;
-  write(id: string, session: object): Promise<void>;
-  end(id: string): Promise<void>;
+  read(id: string, budget: Budget): Promise<expressSession.SessionData | null>;
+  write(id: string, session: object, budget: Budget): Promise<void>;
+  end(id: string, budget: Budget): Promise<void>;
   generate(req: Express.Request): void;
   createSession(req: Express.Request, data: expressSession.SessionData): unknown;
 }
@@ -72,7 +79,8 @@ type Session = expressSession.Session & { readonly req: Req };
  */
 const METHODS = {
   save(this: Session, callback?: Callback): Promise<void> {
-    return told(this, viewOf(this).write(this.id, this), callback);
+    const view = viewOf(this);
+    return told(this, view.write(this.id, this, view.request.scope.newBudget()), callback);
   },
 
   reload(this: Session, callback?: Callback): Promise<void> {
@@ -82,8 +90,8 @@ const METHODS = {
   destroy(this: Session, callback?: Callback): Promise<void> {
     const view = viewOf(this);
     Reflect.deleteProperty(this.req, 'session');
-    forgetCookie(view);
-    return told(this, view.end(this.id), callback);
+    forgetCookie(view, this.id);
+    return told(this, view.end(this.id, view.request.scope.newBudget()), callback);
   },
 
   regenerate(this: Session, callback?: Callback): Promise<void> {
@@ -148,7 +156,7 @@ function told(session: Session, work: Promise<void>, callback: Callback | undefi
 
 async function reload(session: Session): Promise<void> {
   const view = viewOf(session);
-  const data = await view.read(session.id);
+  const data = await view.read(session.id, view.request.scope.newBudget());
   if (data === null) throw new StoreError('ERR_REDIS_KIT_SESSION_GONE', 'the session has ended elsewhere');
   view.createSession(session.req, data);
 }
@@ -157,55 +165,64 @@ async function regenerate(session: Session): Promise<void> {
   const view = viewOf(session);
   const { req } = session;
   try {
-    await view.end(req.sessionID);
+    await view.end(req.sessionID, view.request.scope.newBudget());
   } finally {
     view.generate(req);
   }
 }
 
 async function login(session: Session, userId: string, options: LoginOptions = {}): Promise<void> {
-  const { data, rememberMs } = checkLogin(userId, options);
+  const request = checkLogin(userId, options);
   const view = viewOf(session);
   // In turn with saves and ends, so that a handler need not wait for one before the other, nor the response for it.
-  await view.request.inTurn(() => beginFor(userId, session.req, view, data, rememberMs));
+  await view.request.inTurn(() => beginFor(userId, session.req, view, request));
 }
 
 async function beginFor(
   userId: string,
   req: Req,
   view: SessionView,
-  data: object,
-  rememberMs: number | undefined,
+  { data, isKeeping, rememberMs }: ReturnType<typeof checkLogin>,
 ): Promise<void> {
   const { records, request } = view;
   if (request.isDetached) {
     throw new ConnectionError('nobody can log in while the session store cannot be reached');
   }
-  if (request.cookie?.isTooLate === true) {
+  const { cookie } = request.scope;
+  if (cookie === undefined || cookie.isTooLate) {
     const message =
-      'req.session.login came after the headers had left, so the client would never hear of its session';
+      'req.session.login was called where no cookie can leave any more, so the client would never send its session';
     throw new StoreError('ERR_REDIS_KIT_LATE_SESSION', message);
   }
+  const budget = request.scope.newBudget();
   const before = { session: req.session, sessionID: req.sessionID };
   const known = request.stored.get(before.sessionID);
   const previous = known === undefined ? undefined : { id: before.sessionID, known };
   view.generate(req);
   const id = req.sessionID;
   try {
-    Object.assign(req.session, data, { userId });
+    const kept = isKeeping ? dataFor(userId, before.session) : {};
+    Object.assign(req.session, kept, data, { userId });
     if (rememberMs !== undefined) req.session.cookie.maxAge = records.rememberable(rememberMs);
-    const facts = { ...request.facts(), ...(rememberMs === undefined ? {} : { remembered: true }) };
+    const facts = { ...request.scope.facts(), ...(rememberMs === undefined ? {} : { remembered: true }) };
     const payload = payloadOf(req.session, facts);
-    request.cookie?.keep();
-    const created = await records.createFor(userId, id, payload, previous, request.budget);
+    cookie.keep();
+    const created = await records.create(id, payload, budget, previous);
     if (created === undefined)
       throw new StoreError('ERR_REDIS_KIT_SESSION_CONFLICT', 'the id of the new session is taken');
     request.stored.set(id, created);
-    if (previous !== undefined) await endPrevious(view, previous, id);
+    if (previous !== undefined) await endPrevious(view, previous, id, budget);
   } catch (error) {
     Object.assign(req, before);
     throw error;
   }
+}
+
+/** What a user may take over from a session: nothing of another user's. */
+function dataFor(userId: string, session: Req['session'] | null | undefined): object {
+  if (!session) return {};
+  const { cookie: _, userId: before, ...data } = session;
+  return before === undefined || userIdOf(before) === userId ? data : {};
 }
 
 /** An old session that lived on would let in whoever knows its id: then the new one must not live either. */
@@ -213,12 +230,13 @@ async function endPrevious(
   { records, request }: SessionView,
   previous: { readonly id: string; readonly known: StoredSession },
   id: string,
+  budget: Budget,
 ): Promise<void> {
   try {
-    await records.destroy(previous.id, previous.known, request.budget);
+    await records.destroy(previous.id, previous.known, budget);
   } catch (error) {
     await records
-      .destroy(id, request.stored.get(id), request.budget)
+      .destroy(id, request.stored.get(id), budget)
       .catch((failed: unknown) => records.failed(failed));
     request.stored.delete(id);
     throw error;
@@ -231,17 +249,21 @@ async function endPrevious(
 async function logout(session: Session): Promise<void> {
   const view = viewOf(session);
   const { req } = session;
-  forgetCookie(view);
-  await view.end(session.id);
+  forgetCookie(view, session.id);
+  await view.end(session.id, view.request.scope.newBudget());
   view.generate(req);
   view.request.blank = req.sessionID;
 }
 
-/** Called before the store is asked: should it fail, at least the client has forgotten. */
-export function forgetCookie({ request }: Pick<SessionView, 'request'>): void {
-  // Of a session that could not be loaded nobody knows whether it should end.
-  if (request.isDetached || request.originalCookie === undefined) return;
-  request.cookie?.clear(request.originalCookie);
+/**
+ * Clears the cookie in the client when it is the request's own session that ends. Called before the store is asked:
+ * should that fail, at least the client has forgotten.
+ */
+export function forgetCookie({ request }: Pick<SessionView, 'request'>, id: string): void {
+  const { isDetached, originalCookie, scope } = request;
+  // A detached request has not loaded its session, which may live.
+  if (isDetached || originalCookie === undefined || scope.currentId() !== id) return;
+  scope.cookie?.clear(originalCookie);
 }
 
 /** What a session has besides its methods. */
@@ -253,7 +275,7 @@ function checkLogin(userId: unknown, options: LoginOptions) {
       `req.session.login: the user's id is ${describe(userId)}; it must be a string that is not empty`,
     );
   }
-  const reader = new OptionReader('req.session.login', options, ['data', 'remember']);
+  const reader = new OptionReader('req.session.login', options, ['data', 'keepData', 'remember']);
   const data = reader.value('data') ?? {};
   if (typeof data !== 'object' || Array.isArray(data)) throw reader.error('data', 'it must be an object');
   const taken = Object.keys(data).find(
@@ -261,5 +283,6 @@ function checkLogin(userId: unknown, options: LoginOptions) {
   );
   if (taken !== undefined)
     throw reader.error('data', `a session has a \`${taken}\` of its own; take another name`);
-  return { data, rememberMs: reader.duration('remember') };
+  const isKeeping = reader.boolean('keepData', false);
+  return { data, isKeeping, rememberMs: reader.duration('remember') };
 }

@@ -1,3 +1,26 @@
+import { hasOtherLife } from './cookie-life.ts';
+import type { SessionPayload } from './payload.ts';
+
+/**
+ * What a request writes when others may have written since it read `base`: data, user and cookie, each as this request
+ * has it where it changed it.
+ */
+export function mergePayloads(
+  base: SessionPayload,
+  mine: SessionPayload,
+  theirs: SessionPayload,
+  conflicts: 'merge' | 'last-write',
+): SessionPayload {
+  // A cookie that this request has not touched must not undo what another has done to it.
+  const isOwnCookie =
+    hasOtherLife(mine.meta.cookie, base.meta.cookie) || !hasOtherLife(theirs.meta.cookie, base.meta.cookie);
+  const { cookie } = isOwnCookie ? mine.meta : theirs.meta;
+  const meta = { ...theirs.meta, ...mine.meta, cookie };
+  if (conflicts === 'last-write') return { ...mine, meta };
+  const content = mergeContents(base.content, mine.content, theirs.content);
+  return { content, meta, userId: mine.userId === base.userId ? theirs.userId : mine.userId };
+}
+
 /**
  * What a session is when two requests have changed it: of the top-level keys, those that `mine` added, changed or
  * deleted since `base` are as in `mine`, all others as in `theirs`. Values are replaced whole. All are JSON of an

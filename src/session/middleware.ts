@@ -3,6 +3,7 @@ import { RedisKitError } from '../base/errors.ts';
 import type { BudgetOf } from '../engine/budget.ts';
 import { beforeEnd } from '../http/before-end.ts';
 import { clientAddress } from '../http/client-address.ts';
+import { isComplete } from '../http/complete-response.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
 import { failCall } from '../http/outcome.ts';
 import { sendUnavailable } from '../http/problem.ts';
@@ -39,11 +40,15 @@ export function sessionMiddleware(
       next();
       return;
     }
-    const sessions = new RequestSessions(
-      deps.budgetOf(req),
-      () => factsOf(req),
-      new ClientCookie(res, settings.name),
-    );
+    // A WebSocket upgrade has none: its session is loaded, and saved only when the handler says so.
+    const isAnswerable = isComplete(req, res);
+    const sessions = new RequestSessions({
+      budget: deps.budgetOf(req),
+      newBudget: () => deps.budgetOf.ofCall(),
+      facts: () => factsOf(req),
+      cookie: isAnswerable ? new ClientCookie(res, settings.name) : undefined,
+      currentId: () => request.sessionID,
+    });
     const view = store.forRequest(sessions);
     let wentOn = false;
 
@@ -57,7 +62,8 @@ export function sessionMiddleware(
         records.failed(error);
         if (settings.onError === 'error') {
           wentOn = true;
-          sendUnavailable(res, 'session');
+          if (isAnswerable) sendUnavailable(res, 'session');
+          else next(error);
           return;
         }
         sessions.isDetached = true;
@@ -89,6 +95,7 @@ export function sessionMiddleware(
       const { sessionID: originalId, session } = request;
       if (!sessions.stored.has(originalId)) sessions.made.push(originalId);
       sessions.originalCookie = session.cookie as WholeCookie;
+      if (!isAnswerable) return;
       const context = { sessions, view, records, settings, originalId };
       let isCommitted = false;
       beforeEnd(res, {
@@ -105,7 +112,8 @@ export function sessionMiddleware(
     }
 
     try {
-      load(request, res as Res, view, loaded);
+      // express-session wraps methods of what it gets, and would set a cookie on a partial response.
+      load(request, (isAnswerable ? res : {}) as Res, view, loaded);
     } catch (error) {
       // `genid` runs in there; what the rest of the app throws is not ours.
       if (wentOn) throw error;

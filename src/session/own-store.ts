@@ -2,6 +2,7 @@ import { performance } from 'node:perf_hooks';
 import expressSession from 'express-session';
 import { sessionRead } from '../operations/session-read.ts';
 import { dataOf, payloadOf } from './content.ts';
+import { hasOtherLife } from './cookie-life.ts';
 import { unpackPayload } from './payload.ts';
 import type { SessionData, StoreWork } from './public-store.ts';
 import type { SessionRecords, StoredSession } from './record.ts';
@@ -59,7 +60,7 @@ export function ownStoreWork(
     },
     async touch(id, session) {
       const before = known.get(session);
-      if (before !== undefined && records.hasOtherLife(session.cookie, before.stored)) {
+      if (before !== undefined && hasOtherLife(session.cookie, before.stored.meta.cookie)) {
         await this.set(id, session);
         return;
       }

@@ -15,6 +15,8 @@ export interface SessionMeta {
 export interface SessionPayload {
   readonly meta: SessionMeta;
   readonly content: string;
+  /** Whose session it is, by its `userId`. */
+  readonly userId: string | undefined;
 }
 
 /** One that was read, with its content parsed. */
@@ -24,7 +26,7 @@ export interface ReadPayload extends SessionPayload {
 
 /* Packed as [length of meta u32][meta as JSON][content]: the content is compared and handed on without parsing it. */
 
-export function packPayload({ meta, content }: SessionPayload): Buffer {
+export function packPayload({ meta, content }: Pick<SessionPayload, 'meta' | 'content'>): Buffer {
   const head = Buffer.from(JSON.stringify(meta));
   const length = Buffer.alloc(4);
   length.writeUInt32BE(head.length);
@@ -40,10 +42,17 @@ export function unpackPayload(bytes: Buffer | undefined): ReadPayload | undefine
     const meta: unknown = JSON.parse(bytes.toString('utf8', 4, contentAt));
     const content = bytes.toString('utf8', contentAt);
     const data: unknown = JSON.parse(content);
-    return isMeta(meta) && isObject(data) ? { meta, content, data } : undefined;
+    if (!isMeta(meta) || !isObject(data)) return undefined;
+    return { meta, content, data, userId: userIdOf(data.userId) };
   } catch {
     return undefined;
   }
+}
+
+/** A `userId` as it is stored, in the form that `kit.sessions` takes: numbers have only their digits to go by. */
+export function userIdOf(value: unknown): string | undefined {
+  if (typeof value === 'number') return String(value);
+  return typeof value === 'string' && value !== '' ? value : undefined;
 }
 
 function isMeta(value: unknown): value is SessionMeta {

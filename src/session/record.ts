@@ -3,7 +3,8 @@ import type { Budget } from '../engine/budget.ts';
 import { sessionDestroy } from '../operations/session-destroy.ts';
 import { sessionRead } from '../operations/session-read.ts';
 import { type SessionWriteReply, sessionWrite } from '../operations/session-write.ts';
-import { mergeContents } from './merge.ts';
+import { isSameLife } from './cookie-life.ts';
+import { mergePayloads } from './merge.ts';
 import {
   packPayload,
   type ReadPayload,
@@ -12,7 +13,7 @@ import {
   unpackPayload,
 } from './payload.ts';
 import type { Seal } from './seal.ts';
-import { type SessionDeps, UserIndex, type UserLimit } from './user-index.ts';
+import { type IndexedSession, type SessionDeps, UserIndex, type UserLimit } from './user-index.ts';
 
 export interface RecordSettings {
   /** Milliseconds without use after which a session ends. */
@@ -33,7 +34,15 @@ export interface StoredSession extends SessionPayload {
   readonly current: SessionPayload;
   readonly revision: number;
   readonly created: number;
-  /** Whose index knows it; empty for a session that did not begin with a login. */
+  /** Whose index knows it; empty for a session without a user. */
+  readonly owner: string;
+}
+
+interface SessionToWrite {
+  readonly handle: string;
+  readonly mode: 'create' | 'update';
+  readonly payload: SessionPayload;
+  readonly revision: number;
   readonly owner: string;
 }
 
@@ -73,41 +82,32 @@ export class SessionRecords {
     return { ...payload, current: payload, revision, created, owner };
   }
 
-  /** Stores a session under a new id; undefined when the id is taken. */
-  async create(id: string, payload: SessionPayload, budget?: Budget): Promise<StoredSession | undefined> {
-    const { handle, key } = this.#deps.keys.sessionNames(id);
-    const reply = await this.#write(key, handle, 'create', payload, 0, '', budget);
-    return this.#created(reply, payload, handle);
-  }
-
-  /** As `create`, for a user who logs in. Rejects when the user has as many sessions as may be. */
-  async createFor(
-    userId: string,
+  /**
+   * Stores a session under a new id; undefined when the id is taken. Rejects when its user has as many sessions as may
+   * be; `previous`: the session that it takes the place of.
+   */
+  async create(
     id: string,
     payload: SessionPayload,
-    previous?: { readonly id: string; readonly known: StoredSession },
     budget?: Budget,
+    previous?: { readonly id: string; readonly known: StoredSession },
   ): Promise<StoredSession | undefined> {
-    const { keys } = this.#deps;
+    const { keys, reporter } = this.#deps;
     const { handle, key } = keys.sessionNames(id);
-    const owner = keys.sessionOwner(userId);
-    const reply = await this.#write(key, handle, 'create', payload, 0, owner, budget);
-    if (reply.outcome !== 'written') return this.#created(reply, payload, handle);
-    try {
-      const session = { created: reply.created, handle };
-      const replaced =
-        previous?.known.owner === owner
-          ? { created: previous.known.created, handle: keys.sessionHandle(previous.id) }
-          : undefined;
-      const { maxPerUser } = this.#settings;
-      await this.#index.admit(owner, session, reply.indexUntil, maxPerUser, replaced, budget);
-    } catch (error) {
-      // A session that no administrator can see must not be.
-      const undone = this.#deps.engine.run(sessionDestroy, [key], undefined, budget);
-      await undone.catch((failed: unknown) => this.failed(failed));
-      throw error;
+    const owner = this.#ownerOf(payload);
+    const reply = await this.#write(key, { handle, mode: 'create', payload, revision: 0, owner }, budget);
+    if (reply.outcome !== 'written') {
+      reporter.events.emit('session:conflict', { handle });
+      return undefined;
     }
-    return this.#created(reply, payload, handle);
+    const { revision, created } = reply;
+    const replaced =
+      previous !== undefined && previous.known.owner === owner
+        ? { created: previous.known.created, handle: keys.sessionHandle(previous.id) }
+        : undefined;
+    if (owner !== '') await this.#admit(owner, { created, handle }, reply.indexUntil, budget, replaced);
+    reporter.events.emit('session:created', { handle });
+    return { ...payload, current: payload, revision, created, owner };
   }
 
   /** Writes a session that must still be alive, with what others have changed meanwhile; undefined when it is not. */
@@ -118,28 +118,29 @@ export class SessionRecords {
     budget?: Budget,
   ): Promise<StoredSession | undefined> {
     const { handle, key } = this.#deps.keys.sessionNames(id);
-    const isMerging = this.#settings.conflicts === 'merge';
-    let { current, revision } = known;
-    // A cookie that this request has not touched must not undo what another has done to it.
-    const isOwnCookie = hasOtherLife(payload.meta.cookie, known.meta.cookie);
+    const { conflicts } = this.#settings;
+    let { current, revision, owner: ownerBefore } = known;
     for (let round = 0; round < MAX_ROUNDS; round++) {
-      const content = isMerging
-        ? mergeContents(known.content, payload.content, current.content)
-        : payload.content;
-      const isMine = isOwnCookie || !hasOtherLife(current.meta.cookie, known.meta.cookie);
-      const cookie = isMine ? payload.meta.cookie : current.meta.cookie;
-      const merged = { content, meta: { ...current.meta, cookie } };
-      const reply = await this.#write(key, handle, 'update', merged, isMerging ? revision : 0, '', budget);
+      const merged = mergePayloads(known, payload, current, conflicts);
+      const owner = this.#ownerOf(merged);
+      const write = {
+        handle,
+        mode: 'update',
+        payload: merged,
+        revision: conflicts === 'merge' ? revision : 0,
+        owner,
+      } as const;
+      const reply = await this.#write(key, write, budget);
       if (reply.outcome === 'written') {
-        if (reply.indexUntil > 0) void this.#renewIndex(reply, handle);
+        await this.#reindex(ownerBefore, owner, { created: known.created, handle }, reply.indexUntil, budget);
         const meta = { ...merged.meta, cookie: payload.meta.cookie };
-        return { ...known, meta, content: payload.content, current: merged, revision: reply.revision };
+        return { ...known, ...payload, meta, current: merged, revision: reply.revision, owner };
       }
       if (reply.outcome === 'gone') {
         this.#deps.reporter.events.emit('session:conflict', { handle });
         return undefined;
       }
-      revision = reply.revision;
+      ({ revision, owner: ownerBefore } = reply);
       // What cannot be read is nothing to merge with, and is repaired by this write.
       const theirs = reply.current === null ? undefined : this.#unpack(reply.current, handle);
       current = theirs ?? known;
@@ -157,9 +158,7 @@ export class SessionRecords {
         : { ...known, existed: (await engine.delete([key], budget)) > 0 };
     if (!existed) return;
     reporter.events.emit('session:destroyed', { handle });
-    // Not waited for: who lists sessions looks whether they live.
-    if (owner !== '')
-      void this.#index.list(owner, [{ created, handle }]).catch((error) => this.failed(error));
+    if (owner !== '') this.#forget(owner, { created, handle });
   }
 
   /** How long a session lives without use: as its cookie, where that was given a life of its own. */
@@ -169,11 +168,6 @@ export class SessionRecords {
     if (typeof own !== 'number' || own <= 0) return idle;
     const isOwn = remembered === true || cookieMaxAge === undefined || !isSameLife(own, cookieMaxAge);
     return isOwn ? Math.min(Math.ceil(own), MAX_IDLE_MS) : idle;
-  }
-
-  /** Whether a session's cookie was given another life than it is stored with. */
-  hasOtherLife(cookie: CookieLife, stored: StoredSession): boolean {
-    return hasOtherLife(cookie, stored.meta.cookie);
   }
 
   /** How long a login may be remembered: no longer than any session lives. */
@@ -210,29 +204,60 @@ export class SessionRecords {
     this.#deps.reporter.failure('session', asError(error));
   }
 
+  #ownerOf({ userId }: SessionPayload): string {
+    return userId === undefined ? '' : this.#deps.keys.sessionOwner(userId);
+  }
+
   #write(
     key: string,
-    handle: string,
-    mode: 'create' | 'update',
-    payload: SessionPayload,
-    revision: number,
-    owner: string,
+    { handle, payload, ...write }: SessionToWrite,
     budget: Budget | undefined,
   ): Promise<SessionWriteReply> {
     const { absolute, touchAfter, seal } = this.#settings;
     const data = seal.close(packPayload(payload), handle);
-    const args = { mode, revision, idle: this.idleOf(payload.meta), absolute, touchAfter, owner, data };
+    const args = { ...write, idle: this.idleOf(payload.meta), absolute, touchAfter, data };
     return this.#deps.engine.run(sessionWrite, [key], args, budget);
   }
 
-  #created(
-    { outcome, revision, created, owner }: SessionWriteReply,
-    payload: SessionPayload,
-    handle: string,
-  ): StoredSession | undefined {
-    const isCreated = outcome === 'written';
-    this.#deps.reporter.events.emit(isCreated ? 'session:created' : 'session:conflict', { handle });
-    return isCreated ? { ...payload, current: payload, revision, created, owner } : undefined;
+  /** Brings the indexes of users in line with a session that was written. */
+  async #reindex(
+    before: string,
+    owner: string,
+    session: IndexedSession,
+    until: number,
+    budget: Budget | undefined,
+  ): Promise<void> {
+    if (owner === before) {
+      if (until > 0)
+        void this.#renewIndex({ owner, created: session.created, indexUntil: until }, session.handle);
+      return;
+    }
+    if (owner !== '') await this.#admit(owner, session, until, budget);
+    if (before !== '') this.#forget(before, session);
+  }
+
+  /** Takes a session into its user's index; where that fails it ends: one that no administrator can see must not be. */
+  async #admit(
+    owner: string,
+    session: IndexedSession,
+    until: number,
+    budget: Budget | undefined,
+    replaced?: IndexedSession,
+  ): Promise<void> {
+    const { engine, keys } = this.#deps;
+    try {
+      await this.#index.admit(owner, session, until, this.#settings.maxPerUser, replaced, budget);
+    } catch (error) {
+      const key = keys.sessionOfHandle(session.handle) ?? '';
+      const undone = engine.run(sessionDestroy, [key], undefined, budget);
+      await undone.catch((failed: unknown) => this.failed(failed));
+      throw error;
+    }
+  }
+
+  /** Not waited for: a list checks whose its sessions are, and whether they live. */
+  #forget(owner: string, session: IndexedSession): void {
+    void this.#index.list(owner, [session]).catch((error: unknown) => this.failed(error));
   }
 
   /** Not waited for: the request has its session, and the index is told again when it is next worth it. */
@@ -250,19 +275,4 @@ export class SessionRecords {
   #unpack(data: Buffer, handle: string): ReadPayload | undefined {
     return unpackPayload(this.#settings.seal.open(data, handle));
   }
-}
-
-/** What a cookie says of its life, in the session or as it is stored. */
-interface CookieLife {
-  readonly originalMaxAge?: unknown;
-}
-
-function hasOtherLife(cookie: CookieLife, stored: CookieLife): boolean {
-  const [own, before] = [cookie.originalMaxAge ?? null, stored.originalMaxAge ?? null];
-  return typeof own === 'number' && typeof before === 'number' ? !isSameLife(own, before) : own !== before;
-}
-
-/** express-session reckons a `maxAge` back from an expiry, and so it may be a little less than it was. */
-function isSameLife(one: number, other: number): boolean {
-  return Math.abs(one - other) <= 1_000;
 }

@@ -9,11 +9,22 @@ export interface DeviceFacts {
   readonly userAgent: string | undefined;
 }
 
+/** What a request's sessions need of the request. */
+export interface RequestScope {
+  /** The deadline of what the middleware does before and after the handler. */
+  readonly budget: Budget;
+  /** The deadline of one call of the handler. */
+  newBudget(): Budget;
+  facts(): DeviceFacts;
+  /** Undefined where no cookie can leave, as with a WebSocket upgrade. */
+  readonly cookie: ClientCookie | undefined;
+  /** The id of the session that the request has now. */
+  currentId(): unknown;
+}
+
 /** What one request knows of its sessions. */
 export class RequestSessions {
-  readonly budget: Budget | undefined;
-  readonly facts: () => DeviceFacts;
-  readonly cookie: ClientCookie | undefined;
+  readonly scope: RequestScope;
   /** As the request's first session has it, whatever the handler makes of that. */
   originalCookie: WholeCookie | undefined;
   /** The ids that are known to be in the store, with what was last seen there. */
@@ -31,14 +42,8 @@ export class RequestSessions {
   /** When the idle deadline was last moved, by this process's clock. */
   touchedAt: number = performance.now();
 
-  constructor(
-    budget: Budget | undefined,
-    facts: () => DeviceFacts = () => ({ ip: undefined, userAgent: undefined }),
-    cookie?: ClientCookie,
-  ) {
-    this.budget = budget;
-    this.facts = facts;
-    this.cookie = cookie;
+  constructor(scope: RequestScope) {
+    this.scope = scope;
   }
 
   /** Notes an id that was made for this request; one that a `genid` gives again begins anew. */

@@ -1,9 +1,13 @@
+import type { IncomingMessage } from 'node:http';
 import expressSession from 'express-session';
+import { RedisKitError } from '../base/errors.ts';
+import type { Budget } from '../engine/budget.ts';
 import { type Callback, callBack } from './callback.ts';
 import { dataOf, payloadOf } from './content.ts';
-import { forgetCookie, inheritSession, makeSession, type SessionView } from './kit-session.ts';
-import type { SessionRecords } from './record.ts';
-import { RequestSessions } from './request-sessions.ts';
+import { forgetCookie, giveView, inheritSession, makeSession, type SessionView } from './kit-session.ts';
+import type { SessionPayload } from './payload.ts';
+import type { SessionRecords, StoredSession } from './record.ts';
+import type { RequestSessions } from './request-sessions.ts';
 
 /** What express-session makes a session of. */
 type SessionData = expressSession.SessionData;
@@ -12,12 +16,13 @@ type SessionData = expressSession.SessionData;
  * The express-session store of one middleware. It has no `touch`: reading slides the expiry, and express-session
  * would send a second command for it.
  *
- * express-session knows one store for all requests. Each request gets a view of it (`forRequest`), which carries
- * the request's budget and knows which sessions were loaded.
+ * express-session knows one store for all requests. Each request gets a view of it (`forRequest`), which knows the
+ * request's deadline and which sessions were loaded.
  */
 export class KitStore extends expressSession.Store {
   readonly records: SessionRecords;
-  readonly request: RequestSessions | undefined;
+  /** Of a view; express-session asks the store itself for nothing that needs it. */
+  declare readonly request: RequestSessions;
   /** Given by express-session: puts a new, empty session on the request. */
   declare generate: (request: Express.Request) => void;
   readonly #View: new (
@@ -46,50 +51,67 @@ export class KitStore extends expressSession.Store {
   }
 
   override get(id: string, callback: Callback<SessionData | null>): void {
-    callBack(this.read(id), callback);
+    callBack(this.read(id, this.request.scope.newBudget()), callback);
   }
 
   override set(id: string, session: SessionData, callback?: Callback): void {
-    callBack(this.write(id, session), callback);
+    callBack(this.write(id, session, this.request.scope.newBudget()), callback);
   }
 
   override destroy(id: string, callback?: Callback): void {
-    if (this.request !== undefined) forgetCookie({ request: this.request });
-    callBack(this.end(id), callback);
+    forgetCookie(this, id);
+    callBack(this.end(id, this.request.scope.newBudget()), callback);
   }
 
-  async read(id: string): Promise<SessionData | null> {
-    const stored = await this.records.read(id, this.request?.budget);
+  async read(id: string, budget: Budget): Promise<SessionData | null> {
+    const stored = await this.records.read(id, budget);
     if (stored === undefined) return null;
-    this.request?.stored.set(id, stored);
+    this.request.stored.set(id, stored);
     return dataOf(stored);
   }
 
-  async write(id: string, session: object): Promise<void> {
+  async write(id: string, session: object, budget: Budget): Promise<void> {
     // As it is now: the handler may go on changing it while it is written.
     const payload = payloadOf(session);
-    const { records, request = new RequestSessions(undefined) } = this;
+    const { request } = this;
     await request.inTurn(async () => {
       if (request.isDetached || request.ended.includes(id)) return;
-      const known = request.stored.get(id);
-      const written =
-        known === undefined
-          ? await records.create(id, payload, request.budget)
-          : await records.update(id, known, payload, request.budget);
+      const written = await save(this, id, payload, budget);
       if (written === undefined) request.ended.push(id);
       else request.stored.set(id, written);
     });
   }
 
-  async end(id: string): Promise<void> {
-    const { records, request = new RequestSessions(undefined) } = this;
+  async end(id: string, budget: Budget): Promise<void> {
+    const { records, request } = this;
     await request.inTurn(async () => {
       if (request.isDetached || (request.made.includes(id) && !request.stored.has(id))) return;
-      await records.destroy(id, request.stored.get(id), request.budget);
+      await records.destroy(id, request.stored.get(id), budget);
       request.stored.delete(id);
-      // Who still holds the session and saves it must not bring it back.
+      // A handler that still has the session and saves it must not bring it back.
       request.ended.push(id);
     });
+  }
+}
+
+async function save(
+  { records, request }: Pick<SessionView, 'records' | 'request'>,
+  id: string,
+  payload: SessionPayload,
+  budget: Budget,
+): Promise<StoredSession | undefined> {
+  const known = request.stored.get(id);
+  const isNewUser = payload.userId !== undefined && payload.userId !== known?.userId;
+  const meta = isNewUser ? { ...request.scope.facts(), ...payload.meta } : payload.meta;
+  try {
+    return known === undefined
+      ? await records.create(id, { ...payload, meta }, budget)
+      : await records.update(id, known, { ...payload, meta }, budget);
+  } catch (error) {
+    // The session has ended, and the handler may answer as it likes.
+    if (error instanceof RedisKitError && error.code === 'ERR_REDIS_KIT_SESSION_LIMIT')
+      request.ended.push(id);
+    throw error;
   }
 }
 
@@ -101,6 +123,17 @@ function viewOf(store: KitStore): new (request: RequestSessions) => KitStore & S
   View.prototype = Object.create(store, {
     request: { value: undefined, writable: true },
     get: { value: KitStore.prototype.get },
+    createSession: {
+      value(
+        this: KitStore & SessionView,
+        req: IncomingMessage & Express.Request,
+        data: SessionData,
+      ): expressSession.Session & SessionData {
+        // `Store.load` makes a session for a request of its own.
+        giveView(req, this);
+        return KitStore.prototype.createSession.call(this, req, data);
+      },
+    },
     generate: {
       value(this: SessionView, req: Express.Request): void {
         store.generate(req);

@@ -61,12 +61,12 @@ onEveryStore('kit.sessions', (kitOf) => {
     expect(await kit.namespace('other').sessions.list('ann')).toEqual([]);
   });
 
-  it('does not list a session that was only given a userId by hand', async () => {
+  it('lists a session that was given its userId by hand, from its save on', async () => {
     const { kit, port } = await start();
     const browser = new Browser(port);
     await browser.get('/login');
     expect(await browser.data()).toEqual({ userId: 'ann' });
-    expect(await kit.sessions.list('ann')).toEqual([]);
+    expect(await kit.sessions.list('ann')).toMatchObject([{ ip: '127.0.0.1' }]);
     expect(await kit.sessions.count()).toBe(1);
   });
 

@@ -36,7 +36,9 @@ describeWithServers('on a Cluster', () => {
     );
     for (const keys of keysByNode) expect(keys.length).toBeGreaterThan(0);
     const keys = new Keys(kit.prefix);
-    expect(keysByNode.flat().sort()).toEqual(browsers.map(({ sessionId }) => keys.session(sessionId)).sort());
+    const index = keys.userSessions(keys.sessionOwner('ann'));
+    const sessions = browsers.map(({ sessionId }) => keys.session(sessionId));
+    expect(keysByNode.flat().sort()).toEqual([index, ...sessions].sort());
     for (const id of before) expect(keysByNode.flat()).not.toContain(keys.session(id));
 
     await Promise.all(browsers.map((browser) => browser.get('/logout')));

@@ -22,6 +22,8 @@ describeWithServers('on the wire', () => {
     const browser = new Browser(port);
     // The first of each kind brings the scripts to the server.
     await browser.get('/login');
+    await browser.get('/logout');
+    await browser.get('/login');
     await browser.get('/view');
     const count = async (work: () => unknown) =>
       (await countCommands(server.url, work)).map(([name]) => name);
@@ -70,9 +72,9 @@ describeWithServers('on the wire', () => {
     expect(await count(() => browser.get('/back'))).toEqual(['EVALSHA']);
   });
 
-  it('a login of a client without a session costs one command, although it regenerates and saves', async () => {
+  it('a `userId` that is saved in a new session costs a write and the index, although it regenerates and saves', async () => {
     const { port, count } = await start();
-    expect(await count(() => new Browser(port).get('/login'))).toEqual(['EVALSHA']);
+    expect(await count(() => new Browser(port).get('/login'))).toEqual(['EVALSHA', 'EVALSHA']);
   });
 
   it('a save() that the handler does not wait for is not repeated at the end', async () => {
@@ -91,14 +93,24 @@ describeWithServers('on the wire', () => {
     expect(await browser.data()).toEqual({ note: 'hasty' });
   });
 
-  it('a login of a client with a session costs a read, the end of the old one and a write', async () => {
-    const { browser, count } = await start();
-    expect(await count(() => browser.get('/login'))).toEqual(['EVALSHA', 'DEL', 'EVALSHA']);
+  it('a new `userId` of a client with a session costs a read, the end of the old one, a write and the index', async () => {
+    const { port, count } = await start();
+    const browser = new Browser(port);
+    await browser.get('/view');
+    expect(await count(() => browser.get('/login'))).toEqual(['EVALSHA', 'DEL', 'EVALSHA', 'EVALSHA']);
   });
 
-  it('a logout costs a read and the end of the session', async () => {
+  it('destroy() costs a read and the end of the session, and of a user’s session the index', async () => {
+    const { port, browser, count } = await start();
+    expect(await count(() => browser.get('/logout'))).toEqual(['EVALSHA', 'DEL', 'EVALSHA']);
+    const anonymous = new Browser(port);
+    await anonymous.get('/view');
+    expect(await count(() => anonymous.get('/logout'))).toEqual(['EVALSHA', 'DEL']);
+  });
+
+  it('a save with a `userId` that the index knows costs no command more', async () => {
     const { browser, count } = await start();
-    expect(await count(() => browser.get('/logout'))).toEqual(['EVALSHA', 'DEL']);
+    expect(await count(() => browser.get('/view'))).toEqual(['EVALSHA', 'EVALSHA']);
   });
 
   it('login() costs a read, a write, the index and the end of the old session; logout() a read and both ends', async () => {
@@ -117,6 +129,8 @@ describeWithServers('on the wire', () => {
     );
     const other = new Browser(port);
     for (const path of ['/in', '/out']) await other.get(path);
+    await browser.get('/logout');
+    await browser.get('/view');
     expect(await count(() => browser.get('/in'))).toEqual(['EVALSHA', 'EVALSHA', 'EVALSHA', 'DEL']);
     expect(await count(() => browser.get('/'))).toEqual(['EVALSHA']);
     expect(await count(() => browser.get('/out'))).toEqual(['EVALSHA', 'DEL', 'EVALSHA']);
@@ -159,7 +173,7 @@ describeWithServers('on the wire', () => {
 
   it('a request that took longer than half the idle time moves the deadline again at its end', async () => {
     const inside = new Gate();
-    const { browser, count } = await start(
+    const { port, count } = await start(
       { idle: 200, touchAfter: 100 },
       {
         '/slow': async (_req: Request, res: Response) => {
@@ -170,6 +184,7 @@ describeWithServers('on the wire', () => {
         },
       },
     );
+    const browser = new Browser(port);
     await browser.get('/view');
     expect(await count(() => browser.get('/slow'))).toEqual(['EVALSHA', 'EVALSHA']);
   });
