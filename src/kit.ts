@@ -47,11 +47,10 @@ import {
   type Limiter,
   LimiterCore,
   makeExpressRateLimitStore,
-  POLICY_OPTION_NAMES,
   type Policy,
   type RateLimitOptions,
   rateLimitMiddleware,
-  resolvePolicy,
+  readPolicy,
 } from './rate-limit/index.ts';
 import {
   makeSessionStore,
@@ -165,8 +164,10 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
   const work = new OpenWork();
   const channels = settings.keys.callChannels();
   const standInMemory = new MemoryKeyspace(systemClock);
+  const reporter = new Reporter(events, logger);
+  for (const warning of settings.warnings) reporter.warning(warning);
   const common = {
-    reporter: new Reporter(events, logger),
+    reporter,
     standIn: memoryEngine(standInMemory, systemClock),
     standInTurns: new Turns(standInMemory, channels, closing.signal),
     budgetOf: requestBudgets(commandTimeoutMs),
@@ -269,7 +270,7 @@ function kitOf<Client>(keys: Keys, shared: Shared, isRoot: boolean): RedisKit<Cl
     sessions: new SessionAdministration(deps, deps.seals),
     rateLimit: (options: RateLimitOptions<never>) => rateLimitMiddleware(options, deps, claimLimiterNames),
     limiter(policy: Policy) {
-      const settings = resolvePolicy(new OptionReader('kit.limiter', policy, POLICY_OPTION_NAMES), false);
+      const settings = readPolicy('kit.limiter', policy);
       claimLimiterNames([settings.name]);
       const rest = { onError: 'memory', onDenied: 'ignore', denyCache: undefined } as const;
       return new LimiterCore({ policies: [settings], ...rest }, deps);

@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asError } from '../base/errors.ts';
 import { beforeEnd } from '../http/before-end.ts';
+import { checkCall } from '../http/foreign-call.ts';
 import { asExpress, type Middleware, type Next, type Req, type Res } from '../http/middleware.ts';
 import { callAside, settle } from '../http/outcome.ts';
 import type { Caches } from './caches.ts';
@@ -33,6 +34,7 @@ export function cacheMiddleware(
   const failed = (error: unknown) => void deps.reporter.failure('cache', asError(error));
 
   function cache(req: IncomingMessage, res: ServerResponse, next: Next): void {
+    checkCall('kit.cache', req, next);
     let exchange: ReturnType<Responder['exchangeOf']>;
     try {
       const isSkipped = settings.skip?.(asExpress(req)) === true;
@@ -54,6 +56,7 @@ export function cacheMiddleware(
   if (handler === undefined) return cache;
   const make = handler as Handler;
   return function cachedHandler(req: IncomingMessage, res: ServerResponse, next: Next): void {
+    checkCall('kit.cache', req, next);
     cache(req, res, (error) => {
       if (error === undefined) callAside(() => make(asExpress(req), res as Res, next), next);
       else next(error);

@@ -3,6 +3,7 @@ import { performance } from 'node:perf_hooks';
 import { asError, RedisKitError } from '../base/errors.ts';
 import type { BudgetOf } from '../engine/budget.ts';
 import { closingOf } from '../http/closing.ts';
+import { checkCall } from '../http/foreign-call.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
 import { type Outcome, settle } from '../http/outcome.ts';
 import { sendProblem, sendUnavailable } from '../http/problem.ts';
@@ -98,6 +99,7 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
   }
 
   return function concurrency(req: IncomingMessage, res: ServerResponse, next: Next): void {
+    checkCall('kit.concurrency', req, next);
     // What the kit asks of its own accord is nobody's request.
     if (reentryOf(req) !== undefined) next();
     else settle(next, failed, (once) => limit(req, res, once));

@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asError, type ErrorCode, RedisKitError } from '../base/errors.ts';
 import type { BudgetOf } from '../engine/budget.ts';
 import { closingOf } from '../http/closing.ts';
+import { checkCall } from '../http/foreign-call.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
 import { type Outcome, settle } from '../http/outcome.ts';
 import { sendUnavailable } from '../http/problem.ts';
@@ -93,6 +94,7 @@ export function idempotencyMiddleware(
   }
 
   return function idempotency(req: IncomingMessage, res: ServerResponse, next: Next): void {
+    checkCall('kit.idempotency', req, next);
     // Mounted twice: the first has the request, and the second would wait for it.
     const isLeftAlone = !settings.methods.has(req.method ?? '') || asExpress(req).idempotency !== undefined;
     if (isLeftAlone) next();

@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { describe } from '../base/check.ts';
 import { asError, ConfigError } from '../base/errors.ts';
 import type { BudgetOf } from '../engine/budget.ts';
+import { checkCall } from '../http/foreign-call.ts';
 import { asExpress, type Middleware, type Next, type Req, type Res } from '../http/middleware.ts';
 import { callAside, type Outcome, settle } from '../http/outcome.ts';
 import type { LockDeps } from './asking.ts';
@@ -46,6 +47,7 @@ export function lockMiddleware(
   const acquire = acquirer(settings, { room, budgetOf: deps.budgetOf, failed });
 
   return function lock(req: IncomingMessage, res: ServerResponse, next: Next): void {
+    checkCall('kit.lock', req, next);
     let got: Handle | Outcome = 'answered';
 
     function goOn(error?: unknown): void {

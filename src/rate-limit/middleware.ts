@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asError, ConfigError, RedisKitError } from '../base/errors.ts';
 import type { BudgetOf } from '../engine/budget.ts';
+import { checkCall } from '../http/foreign-call.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
 import { callAside, type Outcome, settle } from '../http/outcome.ts';
 import { sendProblem, sendUnavailable } from '../http/problem.ts';
@@ -89,6 +90,7 @@ export function rateLimitMiddleware(
   }
 
   function rateLimit(req: IncomingMessage, res: ServerResponse, next: Next): void {
+    checkCall('kit.rateLimit', req, next);
     // What the kit asks of its own accord is nobody's use of the quota.
     if (reentryOf(req) !== undefined) {
       next();

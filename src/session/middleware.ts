@@ -3,6 +3,7 @@ import { RedisKitError } from '../base/errors.ts';
 import type { BudgetOf } from '../engine/budget.ts';
 import { beforeEnd } from '../http/before-end.ts';
 import { clientAddress } from '../http/client-address.ts';
+import { checkCall } from '../http/foreign-call.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
 import { sendUnavailable } from '../http/problem.ts';
 import { ClientCookie, type WholeCookie } from './client-cookie.ts';
@@ -32,6 +33,7 @@ export function sessionMiddleware(
   const load = sessionLoader(settings, store, deps);
 
   return function session(req: IncomingMessage, res: ServerResponse, next: Next): void {
+    checkCall('kit.session', req, next);
     const request = asExpress(req);
     // Mounted twice, or behind another one: the first has the session.
     if (request.session) {
