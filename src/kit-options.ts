@@ -1,9 +1,11 @@
-import { OptionReader } from './base/check.ts';
+import type { OptionReader } from './base/check.ts';
 import { type Clock, systemClock } from './base/clock.ts';
 import type { Duration } from './base/duration.ts';
 import { ConfigError } from './base/errors.ts';
+import { renamed } from './base/foreign-options.ts';
 import { Keys } from './base/keys.ts';
 import { consoleLogger, guardedLogger, type Logger, silentLogger } from './base/logger.ts';
+import { readSettings } from './base/settings.ts';
 import { type CachePolicies, type CachePolicy, resolveCachePolicies } from './cache/index.ts';
 import {
   CONNECTION_OPTION_NAMES,
@@ -33,6 +35,8 @@ export interface KitSettings {
   readonly logger: Logger;
   readonly clock: Clock;
   readonly cachePolicies: CachePolicies;
+  /** What works and should still be changed. */
+  readonly warnings: readonly string[];
 }
 
 const NAMES = [
@@ -44,27 +48,51 @@ const NAMES = [
   'clock',
 ] as const;
 
+/** What users of Redis clients and of other packages look for. */
+const ELSEWHERE = {
+  ...renamed('prefix', 'keyPrefix'),
+  ...renamed('url', 'uri', 'connectionString', 'redisUrl'),
+  ...renamed('client', 'redis', 'redisClient', 'storeClient', 'store'),
+  ...renamed('db', 'database'),
+  ...renamed('host', 'hostname'),
+  ...renamed('username', 'user'),
+  ...renamed('commandTimeout', 'timeout', 'socketTimeout'),
+  socket: 'give `host`, `port` and `tls`',
+  sendCommand: 'lend the client itself, as `client`',
+  rootNodes: 'they are `nodes` in `cluster`',
+  ttl: 'each feature has its own; for caches there is `cachePolicies`',
+  key: 'a TLS key belongs into `tls`; what begins every key of Redis is `prefix`',
+};
+
 const MAX_COMMAND_TIMEOUT_MS = 60_000;
 
 export function resolveKitOptions(options: KitOptions, env: NodeJS.ProcessEnv): KitSettings {
   if (typeof options === 'object' && options !== null) refuseWaysNotBuilt(options);
-  const reader = new OptionReader('createRedisKit', options, NAMES);
-  const connection = resolveConnection(reader, env);
+  return readSettings('createRedisKit', options, { known: NAMES, elsewhere: ELSEWHERE }, (reader) => ({
+    connection: () => resolveConnection(reader, env),
+    keys: () => new Keys(reader.string('prefix') ?? 'kit'),
+    commandTimeoutMs: () => commandTimeoutOption(reader),
+    logger: () => resolveLogger(reader),
+    clock: () => resolveClock(reader, env),
+    cachePolicies: () => resolveCachePolicies(reader.value('cachePolicies')),
+    warnings: () => warningsOf(resolveConnection(reader, env), env),
+  }));
+}
+
+function commandTimeoutOption(reader: OptionReader): number {
   const commandTimeoutMs = reader.duration('commandTimeout', '500ms');
-  if (commandTimeoutMs > MAX_COMMAND_TIMEOUT_MS) {
-    throw reader.error(
-      'commandTimeout',
-      `it must be at most ${MAX_COMMAND_TIMEOUT_MS} ms; requests wait this long for a Redis that is gone`,
-    );
-  }
-  return Object.freeze({
-    connection,
-    keys: new Keys(reader.string('prefix') ?? 'kit'),
-    commandTimeoutMs,
-    logger: resolveLogger(reader),
-    clock: resolveClock(reader, connection),
-    cachePolicies: resolveCachePolicies(reader.value('cachePolicies')),
-  });
+  if (commandTimeoutMs <= MAX_COMMAND_TIMEOUT_MS) return commandTimeoutMs;
+  throw reader.error(
+    'commandTimeout',
+    `it must be at most ${MAX_COMMAND_TIMEOUT_MS} ms; requests wait this long for a Redis that is gone`,
+  );
+}
+
+function warningsOf({ kind }: ConnectionSettings, env: NodeJS.ProcessEnv): readonly string[] {
+  if (kind !== 'memory' || env.NODE_ENV !== 'production') return [];
+  return [
+    "createRedisKit runs on 'memory:' with NODE_ENV=production: sessions, limits, locks and caches belong to this process alone and end with it; give the `url` of a Redis",
+  ];
 }
 
 function resolveLogger(reader: OptionReader): Logger {
@@ -75,10 +103,10 @@ function resolveLogger(reader: OptionReader): Logger {
   throw reader.error('logger', 'it must have the methods debug, info, warn and error, or be false');
 }
 
-function resolveClock(reader: OptionReader, { kind }: ConnectionSettings): Clock {
+function resolveClock(reader: OptionReader, env: NodeJS.ProcessEnv): Clock {
   const clock = reader.value('clock');
   if (clock === undefined) return systemClock;
-  if (kind !== 'memory') {
+  if (resolveConnection(reader, env).kind !== 'memory') {
     throw new ConfigError(
       'createRedisKit: option `clock` is for `memory:` only; Redis goes by its own clock',
     );

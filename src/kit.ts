@@ -45,11 +45,10 @@ import {
   LimiterCore,
   LimiterNames,
   makeExpressRateLimitStore,
-  POLICY_OPTION_NAMES,
   type Policy,
   type RateLimitOptions,
   rateLimitMiddleware,
-  resolvePolicy,
+  readPolicy,
 } from './rate-limit/index.ts';
 import {
   makeSessionStore,
@@ -177,6 +176,7 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
   const channels = settings.keys.callChannels();
   const standInMemory = new MemoryKeyspace(systemClock);
   const reporter = new Reporter(events, logger);
+  for (const warning of settings.warnings) reporter.warning(warning);
   const common = {
     reporter,
     limiterNames: new LimiterNames(reporter),
@@ -262,7 +262,7 @@ function kitOf<Client>(deps: Namespace<Client>): RedisKit<Client> {
     sessions: new SessionAdministration(deps, deps.seals),
     rateLimit: (options: RateLimitOptions<never>) => rateLimitMiddleware(options, deps, claimLimiterNames),
     limiter(policy: Policy) {
-      const settings = resolvePolicy(new OptionReader('kit.limiter', policy, POLICY_OPTION_NAMES), false);
+      const settings = readPolicy('kit.limiter', policy);
       claimLimiterNames([settings.name]);
       const rest = { onError: 'memory', onDenied: 'ignore', denyCache: undefined } as const;
       return new LimiterCore({ policies: [settings], ...rest }, deps);

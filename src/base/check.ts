@@ -1,5 +1,12 @@
 import { type Duration, durationMs, MAX_DURATION_MS } from './duration.ts';
 import { ConfigError } from './errors.ts';
+import { FOREIGN_OPTIONS } from './foreign-options.ts';
+
+/** The options of a call that may be given, and what options of other packages are called there. */
+export interface OptionNames {
+  readonly known: readonly string[];
+  readonly elsewhere?: Readonly<Record<string, string>>;
+}
 
 /**
  * Reads the options object of one public function: each method takes one option, checks it and gives its
@@ -17,15 +24,9 @@ export class OptionReader {
     elsewhere: Readonly<Record<string, string>> = {},
   ) {
     this.where = where;
-    if (typeof options !== 'object' || options === null || Array.isArray(options)) {
-      throw new ConfigError(`${where}: options must be an object, got ${describe(options)}`);
-    }
-    this.#options = options as Readonly<Record<string, unknown>>;
-    for (const [name, value] of Object.entries(options)) {
-      if (value === undefined || known.includes(name)) continue;
-      const hint = Object.hasOwn(elsewhere, name) ? elsewhere[name] : hintAt(name, 'options', known);
-      throw new ConfigError(`${where}: unknown option \`${name}\`; ${hint}`);
-    }
+    this.#options = optionsObject(where, options);
+    const unknown = unknownOptions(where, this.#options, { known, elsewhere });
+    if (unknown.length > 0) throw new ConfigError(unknown);
   }
 
   value(name: string): unknown {
@@ -124,7 +125,28 @@ export class OptionReader {
   }
 }
 
-/** What somebody may have meant by a name that is not known. */
+export function optionsObject(where: string, options: unknown): Readonly<Record<string, unknown>> {
+  if (typeof options === 'object' && options !== null && !Array.isArray(options)) {
+    return options as Readonly<Record<string, unknown>>;
+  }
+  throw new ConfigError(`${where}: options must be an object, got ${describe(options)}`);
+}
+
+/** What is wrong with the names of the options that are given. */
+export function unknownOptions(
+  where: string,
+  options: Readonly<Record<string, unknown>>,
+  { known, elsewhere = {} }: OptionNames,
+): readonly string[] {
+  const names = Object.keys(options).filter((name) => options[name] !== undefined && !known.includes(name));
+  return names.map((name) => {
+    const tables = [elsewhere, FOREIGN_OPTIONS];
+    const hint = tables.find((table) => Object.hasOwn(table, name))?.[name];
+    return `${where}: unknown option \`${name}\`; ${hint ?? hintAt(name, 'options', known)}`;
+  });
+}
+
+/** What may have been meant by a name that is not known. */
 export function hintAt(name: string, what: string, known: readonly string[]): string {
   const distances = known.map((candidate) => distance(name.toLowerCase(), candidate.toLowerCase()));
   const least = Math.min(...distances);

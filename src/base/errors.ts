@@ -57,9 +57,19 @@ const STATUS: Partial<Record<ErrorCode, number>> = {
 
 /** What was given is wrong: an option where something is made, or what a callback answered for one request. */
 export class ConfigError extends RedisKitError {
-  constructor(message: string, options?: { readonly cause?: unknown }) {
-    super('ERR_REDIS_KIT_CONFIG', message, options);
+  /** Everything that is wrong with the call, in one sentence each; `message` has them all. */
+  readonly problems: readonly string[];
+
+  constructor(problem: string | readonly string[], options?: { readonly cause?: unknown }) {
+    const problems = typeof problem === 'string' ? [problem] : problem;
+    const [only = ''] = problems;
+    super('ERR_REDIS_KIT_CONFIG', problems.length > 1 ? listed(problems) : only, options);
+    this.problems = problems;
   }
+}
+
+function listed(problems: readonly string[]): string {
+  return `${problems.length} options are wrong:${problems.map((problem) => `\n- ${problem}`).join('')}`;
 }
 
 /** Redis could not be reached. The command was not handed over, so it has certainly not run. */

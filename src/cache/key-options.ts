@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import { OptionReader } from '../base/check.ts';
+import { readSettings } from '../base/settings.ts';
 import type { Req } from '../http/middleware.ts';
 
 /** What of a request makes it another one. What is not named here does not: the response must not depend on it. */
@@ -31,17 +32,16 @@ export interface KeySettings {
 
 export function resolveKeyOptions(reader: OptionReader): KeySettings {
   const value = reader.value('key');
-  const names = ['host', 'query', 'headers', 'cookies', 'session'];
+  const names = { known: ['host', 'query', 'headers', 'cookies', 'session'] };
   const isCustom = typeof value === 'function';
-  const key = new OptionReader(`${reader.where}: key`, isCustom ? {} : (value ?? {}), names);
-  return {
-    custom: isCustom ? reader.callback<(req: Req) => string | false>('key') : undefined,
-    host: key.boolean('host', true),
-    query: queryOption(key),
-    headers: namesOption(key, 'headers').map((name) => name.toLowerCase()),
-    cookies: namesOption(key, 'cookies'),
-    session: key.callback<(req: Req) => string>('session'),
-  };
+  return readSettings(`${reader.where}: key`, isCustom ? {} : (value ?? {}), names, (key) => ({
+    custom: () => (isCustom ? reader.callback<(req: Req) => string | false>('key') : undefined),
+    host: () => key.boolean('host', true),
+    query: () => queryOption(key),
+    headers: () => namesOption(key, 'headers').map((name) => name.toLowerCase()),
+    cookies: () => namesOption(key, 'cookies'),
+    session: () => key.callback<(req: Req) => string>('session'),
+  }));
 }
 
 function queryOption(key: OptionReader): KeySettings['query'] {

@@ -1,7 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asError } from '../base/errors.ts';
 import { beforeEnd } from '../http/before-end.ts';
-import { responseError } from '../http/complete-response.ts';
+import { callError } from '../http/complete-response.ts';
+import { checkCall } from '../http/foreign-call.ts';
 import { asExpress, type Middleware, type Next, type Req, type Res } from '../http/middleware.ts';
 import { callAside, failCall, settle, unlessGone } from '../http/outcome.ts';
 import type { Caches } from './caches.ts';
@@ -34,7 +35,7 @@ export function cacheMiddleware(
   const failed = (error: unknown) => void deps.reporter.failure('cache', asError(error));
 
   function cache(req: IncomingMessage, res: ServerResponse, next: Next): void {
-    const unusable = responseError('kit.cache', req, res);
+    const unusable = callError('kit.cache', { req, res, next });
     if (unusable !== undefined) {
       next(unusable);
       return;
@@ -60,6 +61,7 @@ export function cacheMiddleware(
   if (handler === undefined) return cache;
   const make = handler as Handler;
   return function cachedHandler(req: IncomingMessage, res: ServerResponse, next: Next): void {
+    checkCall('kit.cache', req, next);
     cache(req, res, (error) => {
       if (error === undefined) callAside(() => make(asExpress(req), res as Res, next), next);
       else next(error);

@@ -1,16 +1,20 @@
 import type { IncomingMessage } from 'node:http';
-import { describe, OptionReader } from '../base/check.ts';
+import { describe, type OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
+import { LIFETIME_NAMES, renamed } from '../base/foreign-options.ts';
+import { readSettings } from '../base/settings.ts';
+import { checkIsCalled } from '../http/foreign-call.ts';
 import type { Req, Res } from '../http/middleware.ts';
 import { type KeyOptions, type KeySettings, resolveKeyOptions } from './key-options.ts';
 import { type CachePolicies, jitterOption, policyOption } from './policies.ts';
 import {
   checkTags,
   type LocalOptions,
-  resolveSharedOptions,
+  localOption,
   SHARED_OPTION_NAMES,
   type SharedSettings,
   type SingleFlightOptions,
+  singleFlightOption,
 } from './shared-options.ts';
 
 export interface CacheOptions<Request extends IncomingMessage = Req> {
@@ -90,36 +94,60 @@ const NAMES = [
   ...SHARED_OPTION_NAMES,
 ];
 
+/** What users of other cache packages look for. */
+const ELSEWHERE = {
+  ...renamed('ttl', ...LIFETIME_NAMES, 'cacheDuration'),
+  ...renamed('key', 'keyGenerator', 'appendKey', 'cacheKey'),
+  ...renamed('statuses', 'statusCodes'),
+  max: 'it is `maxEntries` of createRedisKit({ cachePolicies }), or `maxBody` for one response',
+  maxEntries: 'it is `maxEntries` of createRedisKit({ cachePolicies })',
+};
+
 const DEFAULT_MAX_BODY = 2 ** 20;
 
 /** Far below Redis's own limit for a string (512 MiB): a value this large blocks the server for milliseconds. */
 const LARGEST_MAX_BODY = 64 * 2 ** 20;
 
 export function resolveCacheOptions(options: CacheOptions<never>, policies: CachePolicies): CacheSettings {
-  const reader = new OptionReader('kit.cache', options, NAMES);
-  const policy = policyOption(reader, policies);
-  const vary = new OptionReader('kit.cache: vary', reader.value('vary') ?? {}, ['maxVariants', 'allow']);
+  checkIsCalled('kit.cache', options);
+  const settings = readSettings('kit.cache', options, { known: NAMES, elsewhere: ELSEWHERE }, (reader) => ({
+    singleFlight: () => singleFlightOption(reader),
+    local: () => localOption(reader),
+    ttl: () => ttlOption(reader),
+    policy: () => policyOption(reader, policies),
+    staleWhileRevalidate: () => reader.duration('staleWhileRevalidate'),
+    staleIfError: () => reader.duration('staleIfError'),
+    jitter: () => jitterOption(reader),
+    key: () => resolveKeyOptions(reader),
+    tags: () => tagsOption(reader),
+    vary: () => varyOption(reader),
+    statuses: () => statusesOption(reader),
+    heuristics: () => reader.boolean('heuristics', false),
+    maxBody: () => reader.integer('maxBody', { min: 1, max: LARGEST_MAX_BODY }) ?? DEFAULT_MAX_BODY,
+    honorsDirectives: () => reader.oneOf('requestDirectives', ['honor', 'ignore'], 'ignore') === 'honor',
+    downstream: () => (reader.value('downstream') === false ? (false as const) : downstreamOption(reader)),
+    cacheStatus: () => cacheStatusOption(reader),
+    debug: () => reader.boolean('debug', false),
+    skip: () => reader.callback<(req: Req) => boolean>('skip'),
+  }));
+  const { policy, vary, ...rest } = settings;
   return Object.freeze({
-    ...resolveSharedOptions(reader),
-    ttl: ttlOption(reader) ?? policy?.ttl,
+    ...rest,
+    ...vary,
     policy: policy?.name,
     maxEntries: policy?.maxEntries,
-    staleWhileRevalidate: reader.duration('staleWhileRevalidate') ?? policy?.staleWhileRevalidate,
-    staleIfError: reader.duration('staleIfError'),
-    jitter: jitterOption(reader) ?? policy?.jitter ?? 0,
-    key: resolveKeyOptions(reader),
-    tags: tagsOption(reader),
-    maxVariants: vary.integer('maxVariants', { min: 1, max: 1_000 }) ?? 16,
-    mayVaryOn: allowOption(vary),
-    statuses: statusesOption(reader),
-    heuristics: reader.boolean('heuristics', false),
-    maxBody: reader.integer('maxBody', { min: 1, max: LARGEST_MAX_BODY }) ?? DEFAULT_MAX_BODY,
-    honorsDirectives: reader.oneOf('requestDirectives', ['honor', 'ignore'], 'ignore') === 'honor',
-    downstream: reader.value('downstream') === false ? (false as const) : downstreamOption(reader),
-    cacheStatus: cacheStatusOption(reader),
-    debug: reader.boolean('debug', false),
-    skip: reader.callback<(req: Req) => boolean>('skip'),
+    ttl: rest.ttl ?? policy?.ttl,
+    staleWhileRevalidate: rest.staleWhileRevalidate ?? policy?.staleWhileRevalidate,
+    jitter: rest.jitter ?? policy?.jitter ?? 0,
   });
+}
+
+function varyOption(reader: OptionReader): Pick<CacheSettings, 'maxVariants' | 'mayVaryOn'> {
+  const names = { known: ['maxVariants', 'allow'] };
+  return readSettings('kit.cache: vary', reader.value('vary') ?? {}, names, (vary) => ({
+    maxVariants: () => vary.integer('maxVariants', { min: 1, max: 1_000 }) ?? 16,
+    mayVaryOn: () => allowOption(vary),
+  }));
 }
 
 function ttlOption(reader: OptionReader): CacheSettings['ttl'] {

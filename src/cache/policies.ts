@@ -1,6 +1,8 @@
-import { hintAt, OptionReader } from '../base/check.ts';
+import { hintAt, type OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
 import { ConfigError } from '../base/errors.ts';
+import { AMOUNT_NAMES, LIFETIME_NAMES, renamed } from '../base/foreign-options.ts';
+import { collectItems, readSettings } from '../base/settings.ts';
 
 /** A named set of lifetimes, so that caches of one kind are told once: `createRedisKit({ cachePolicies })`. */
 export interface CachePolicy {
@@ -31,20 +33,29 @@ export function resolveCachePolicies(value: unknown): CachePolicies {
       `createRedisKit: option \`cachePolicies\` must be an object of policies by name, like { pages: { ttl: '1m' } }`,
     );
   }
-  return new Map(
-    Object.entries(value).map(([name, policy]) => {
-      const names = ['ttl', 'maxEntries', 'staleWhileRevalidate', 'jitter'];
-      const reader = new OptionReader(`createRedisKit: cachePolicies.${name}`, policy, names);
-      const settings = {
-        name,
-        ttl: reader.requiredDuration('ttl'),
-        maxEntries: reader.integer('maxEntries', { min: 1, max: 10_000_000 }),
-        staleWhileRevalidate: reader.duration('staleWhileRevalidate'),
-        jitter: jitterOption(reader),
-      };
-      return [name, Object.freeze(settings)];
-    }),
+  const policies = collectItems(
+    Object.entries(value).map(
+      ([name, policy]) =>
+        () =>
+          resolveCachePolicy(name, policy),
+    ),
   );
+  return new Map(policies.map((policy) => [policy.name, policy]));
+}
+
+const NAMES = {
+  known: ['ttl', 'maxEntries', 'staleWhileRevalidate', 'jitter'],
+  elsewhere: { ...renamed('ttl', ...LIFETIME_NAMES), ...renamed('maxEntries', ...AMOUNT_NAMES) },
+};
+
+function resolveCachePolicy(name: string, options: unknown): CachePolicySettings {
+  return readSettings(`createRedisKit: cachePolicies.${name}`, options, NAMES, (reader) => ({
+    name: () => name,
+    ttl: () => reader.requiredDuration('ttl'),
+    maxEntries: () => reader.integer('maxEntries', { min: 1, max: 10_000_000 }),
+    staleWhileRevalidate: () => reader.duration('staleWhileRevalidate'),
+    jitter: () => jitterOption(reader),
+  }));
 }
 
 /** The policy that `policy` names, if it does. */

@@ -1,6 +1,8 @@
-import { OptionReader } from '../base/check.ts';
+import type { OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
 import { ConfigError } from '../base/errors.ts';
+import { LIFETIME_NAMES, renamed } from '../base/foreign-options.ts';
+import { readSettings } from '../base/settings.ts';
 import type { LookupSettings } from './cache-room.ts';
 import type { Lifetime } from './entry.ts';
 import type { Bound } from './entry-store.ts';
@@ -9,9 +11,11 @@ import { type CachePolicies, jitterOption, policyOption } from './policies.ts';
 import {
   checkTags,
   type LocalOptions,
-  resolveSharedOptions,
+  localOption,
   SHARED_OPTION_NAMES,
+  type SharedSettings,
   type SingleFlightOptions,
+  singleFlightOption,
 } from './shared-options.ts';
 
 export interface RememberOptions {
@@ -43,10 +47,18 @@ export interface RememberSettings {
   readonly lookup: LookupSettings<string>;
 }
 
-const NAMES = [
-  ...['ttl', 'policy', 'staleWhileRevalidate', 'staleIfError', 'jitter', 'tags'],
-  ...SHARED_OPTION_NAMES,
-];
+const NAMES = {
+  known: [
+    ...['ttl', 'policy', 'staleWhileRevalidate', 'staleIfError', 'jitter', 'tags'],
+    ...SHARED_OPTION_NAMES,
+  ],
+  elsewhere: {
+    ...renamed('ttl', ...LIFETIME_NAMES),
+    max: 'it is `maxEntries` of createRedisKit({ cachePolicies })',
+    key: 'it is the first argument of kit.remember',
+    keyGenerator: 'the key is the first argument of kit.remember',
+  },
+};
 
 export function resolveRememberOptions(
   where: string,
@@ -55,27 +67,44 @@ export function resolveRememberOptions(
   copies: LocalCopies<string>,
 ): RememberSettings {
   const given = typeof options === 'object' && options !== null ? options : { ttl: options };
-  const reader = new OptionReader(where, given, NAMES);
-  const policy = policyOption(reader, policies);
-  const { singleFlight, local } = resolveSharedOptions(reader);
-  if (local?.maxBytes !== undefined) {
-    throw new ConfigError(
-      `${where}: local: option \`maxBytes\` is of kit.cache; remembered values share one store`,
-    );
-  }
+  // Read with each call, so without spreading, which would cost more than all else.
+  const settings = readSettings(where, given, NAMES, (reader) => ({
+    policy: () => policyOption(reader, policies),
+    ttl: () => ttlOption(reader, policies),
+    staleWhileRevalidate: () => reader.duration('staleWhileRevalidate'),
+    staleIfError: () => reader.duration('staleIfError') ?? 0,
+    jitter: () => jitterOption(reader),
+    tags: () => checkTags(`${where}: option \`tags\``, reader.value('tags')),
+    singleFlight: () => singleFlightOption(reader),
+    local: () => sharedStoreOption(reader),
+  }));
+  const { policy, local } = settings;
   return {
-    ttl: policy === undefined ? reader.requiredDuration('ttl') : (reader.duration('ttl') ?? policy.ttl),
-    staleWhileRevalidate: reader.duration('staleWhileRevalidate') ?? policy?.staleWhileRevalidate ?? 0,
-    staleIfError: reader.duration('staleIfError') ?? 0,
-    jitter: jitterOption(reader) ?? policy?.jitter ?? 0,
-    tags: checkTags(`${where}: option \`tags\``, reader.value('tags')),
+    ttl: settings.ttl,
+    staleWhileRevalidate: settings.staleWhileRevalidate ?? policy?.staleWhileRevalidate ?? 0,
+    staleIfError: settings.staleIfError,
+    jitter: settings.jitter ?? policy?.jitter ?? 0,
+    tags: settings.tags,
     bound:
       policy?.maxEntries === undefined ? undefined : { policy: policy.name, maxEntries: policy.maxEntries },
     lookup: {
-      singleFlight,
+      singleFlight: settings.singleFlight,
       local: local === undefined ? undefined : { copies, maxAgeMs: local.maxAgeMs },
     },
   };
+}
+
+function ttlOption(reader: OptionReader, policies: CachePolicies): number {
+  const policy = policyOption(reader, policies);
+  return policy === undefined ? reader.requiredDuration('ttl') : (reader.duration('ttl') ?? policy.ttl);
+}
+
+function sharedStoreOption(reader: OptionReader): SharedSettings['local'] {
+  const local = localOption(reader);
+  if (local?.maxBytes === undefined) return local;
+  throw new ConfigError(
+    `${reader.where}: local: option \`maxBytes\` is of kit.cache; remembered values share one store`,
+  );
 }
 
 /** How long a value that is stored now may be used. */

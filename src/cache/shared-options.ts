@@ -1,6 +1,8 @@
-import { describe, OptionReader } from '../base/check.ts';
+import { describe, type OptionReader } from '../base/check.ts';
 import { type Duration, durationMs } from '../base/duration.ts';
 import { RedisKitError } from '../base/errors.ts';
+import { renamed } from '../base/foreign-options.ts';
+import { readSettings } from '../base/settings.ts';
 
 /** Who makes what is missing while the others wait for it. */
 export interface SingleFlightOptions {
@@ -25,26 +27,37 @@ export interface SharedSettings {
 
 export const SHARED_OPTION_NAMES = ['singleFlight', 'local'] as const;
 
+const DEFAULT_SINGLE_FLIGHT = Object.freeze({ leaseMs: 5_000, waitMs: 10_000 });
+
+const DEFAULT_LOCAL = Object.freeze({ maxBytes: undefined, maxAgeMs: 5_000 });
+
+const LOCAL_NAMES = {
+  known: ['maxBytes', 'maxAge'],
+  elsewhere: { ...renamed('maxAge', 'ttl', 'expire', 'duration'), ...renamed('maxBytes', 'max', 'maxSize') },
+};
+
 /** A message about one entry would hardly fit a script's arguments beyond this, and nobody means so many. */
 const MOST_TAGS = 256;
 
-export function resolveSharedOptions(reader: OptionReader): SharedSettings {
-  return { singleFlight: singleFlightOption(reader), local: localOption(reader) };
+export function singleFlightOption(reader: OptionReader): SharedSettings['singleFlight'] {
+  const value = reader.value('singleFlight') ?? undefined;
+  if (value === false) return undefined;
+  if (value === undefined) return DEFAULT_SINGLE_FLIGHT;
+  const names = { known: ['lease', 'wait'] };
+  return readSettings(`${reader.where}: singleFlight`, value, names, (inner) => ({
+    leaseMs: () => inner.duration('lease') ?? DEFAULT_SINGLE_FLIGHT.leaseMs,
+    waitMs: () => inner.duration('wait') ?? DEFAULT_SINGLE_FLIGHT.waitMs,
+  }));
 }
 
-function singleFlightOption(reader: OptionReader): SharedSettings['singleFlight'] {
-  const value = reader.value('singleFlight');
+export function localOption(reader: OptionReader): SharedSettings['local'] {
+  const value = reader.value('local') ?? undefined;
   if (value === false) return undefined;
-  const inner = new OptionReader(`${reader.where}: singleFlight`, value ?? {}, ['lease', 'wait']);
-  return { leaseMs: inner.duration('lease', '5s'), waitMs: inner.duration('wait', '10s') };
-}
-
-function localOption(reader: OptionReader): SharedSettings['local'] {
-  const value = reader.value('local');
-  if (value === false) return undefined;
-  const inner = new OptionReader(`${reader.where}: local`, value ?? {}, ['maxBytes', 'maxAge']);
-  const maxBytes = inner.integer('maxBytes', { min: 1, max: 2 ** 40 });
-  return { maxBytes, maxAgeMs: inner.duration('maxAge', '5s') };
+  if (value === undefined) return DEFAULT_LOCAL;
+  return readSettings(`${reader.where}: local`, value, LOCAL_NAMES, (inner) => ({
+    maxBytes: () => inner.integer('maxBytes', { min: 1, max: 2 ** 40 }),
+    maxAgeMs: () => inner.duration('maxAge') ?? DEFAULT_LOCAL.maxAgeMs,
+  }));
 }
 
 /** Tags as a callback or a handler gave them. */

@@ -3,7 +3,7 @@ import { performance } from 'node:perf_hooks';
 import { asError, RedisKitError } from '../base/errors.ts';
 import type { BudgetOf } from '../engine/budget.ts';
 import { closingOf } from '../http/closing.ts';
-import { responseError } from '../http/complete-response.ts';
+import { callError } from '../http/complete-response.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
 import { type Outcome, settle } from '../http/outcome.ts';
 import { sendProblem, sendUnavailable } from '../http/problem.ts';
@@ -99,7 +99,7 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
   }
 
   return function concurrency(req: IncomingMessage, res: ServerResponse, next: Next): void {
-    const unusable = responseError('kit.concurrency', req, res);
+    const unusable = callError('kit.concurrency', { req, res, next });
     // The kit's own requests count for no client.
     if (unusable !== undefined || reentryOf(req) !== undefined) next(unusable);
     else settle({ req, res, next }, failed, (once) => limit(req, res, once));

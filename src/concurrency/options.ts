@@ -1,7 +1,10 @@
 import type { IncomingMessage } from 'node:http';
-import { OptionReader } from '../base/check.ts';
+import type { OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
+import { AMOUNT_NAMES, LIFETIME_NAMES, renamed } from '../base/foreign-options.ts';
+import { readSettings } from '../base/settings.ts';
 import { leaseOption, waitOption } from '../base/timed-options.ts';
+import { checkIsCalled } from '../http/foreign-call.ts';
 import type { Next, Req, Res } from '../http/middleware.ts';
 
 /** What happens when Redis cannot be asked. */
@@ -58,25 +61,43 @@ const DEFAULT_QUEUE = 100;
 
 const OPTIONS = ['key', 'limit', 'name', 'lease', 'wait', 'maxQueue', 'onError', 'handler'] as const;
 
+/** What users of other packages look for. */
+const ELSEWHERE = {
+  ...renamed('limit', ...AMOUNT_NAMES, 'concurrency', 'maxConcurrency'),
+  ...renamed('lease', ...LIFETIME_NAMES, 'timeout'),
+  ...renamed('wait', 'queueTimeout', 'waitTimeout', 'retryCount', 'retryDelay'),
+  ...renamed('maxQueue', 'queueLimit', 'queueSize', 'highWater'),
+  ...renamed('key', 'keyGenerator'),
+};
+
 export function resolveConcurrencyOptions(options: ConcurrencyOptions<never>): ConcurrencySettings {
-  const reader = new OptionReader('kit.concurrency', options, OPTIONS);
+  checkIsCalled('kit.concurrency', options);
+  return readSettings('kit.concurrency', options, { known: OPTIONS, elsewhere: ELSEWHERE }, (reader) => ({
+    key: () => reader.callback<NonNullable<ConcurrencyOptions['key']>>('key'),
+    limit: () => limitOption(reader),
+    name: () => reader.string('name') ?? nameOf(limitOption(reader)),
+    lease: () => leaseOption(reader, '15s'),
+    wait: () => waitOption(reader, 0),
+    maxQueue: () => maxQueueOption(reader),
+    onError: () => reader.oneOf('onError', ['memory', 'allow', 'deny'], 'memory'),
+    handler: () => reader.callback<NonNullable<ConcurrencyOptions['handler']>>('handler'),
+  }));
+}
+
+function limitOption(reader: OptionReader): ConcurrencyOptions['limit'] {
   const limit = reader.value('limit');
-  const wait = waitOption(reader, 0);
+  if (typeof limit === 'function') return limit as (req: Req) => number;
+  return reader.requiredInteger('limit', { min: 1, max: MAX_LIMIT });
+}
+
+function nameOf(limit: ConcurrencyOptions['limit']): string {
+  return typeof limit === 'number' ? String(limit) : 'varies';
+}
+
+function maxQueueOption(reader: OptionReader): number {
   const maxQueue = reader.integer('maxQueue', { min: 1, max: MAX_LIMIT });
-  if (maxQueue !== undefined && wait === 0) {
+  if (maxQueue !== undefined && waitOption(reader, 0) === 0) {
     throw reader.error('maxQueue', 'nobody waits without `wait`; give it, or leave this out');
   }
-  return Object.freeze({
-    key: reader.callback<NonNullable<ConcurrencyOptions['key']>>('key'),
-    limit:
-      typeof limit === 'function'
-        ? (limit as (req: Req) => number)
-        : reader.requiredInteger('limit', { min: 1, max: MAX_LIMIT }),
-    name: reader.string('name') ?? (typeof limit === 'number' ? String(limit) : 'varies'),
-    lease: leaseOption(reader, '15s'),
-    wait,
-    maxQueue: maxQueue ?? DEFAULT_QUEUE,
-    onError: reader.oneOf('onError', ['memory', 'allow', 'deny'], 'memory'),
-    handler: reader.callback<NonNullable<ConcurrencyOptions['handler']>>('handler'),
-  });
+  return maxQueue ?? DEFAULT_QUEUE;
 }

@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asError, type ErrorCode, RedisKitError } from '../base/errors.ts';
 import type { BudgetOf } from '../engine/budget.ts';
 import { closingOf } from '../http/closing.ts';
-import { responseError } from '../http/complete-response.ts';
+import { callError } from '../http/complete-response.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
 import { type Outcome, settle } from '../http/outcome.ts';
 import { sendUnavailable } from '../http/problem.ts';
@@ -102,7 +102,7 @@ export function idempotencyMiddleware(
   }
 
   return function idempotency(req: IncomingMessage, res: ServerResponse, next: Next): void {
-    const unusable = responseError('kit.idempotency', req, res);
+    const unusable = callError('kit.idempotency', { req, res, next });
     // Mounted twice: the first has the request, and the second would wait for it.
     const isLeftAlone = !settings.methods.has(req.method ?? '') || asExpress(req).idempotency !== undefined;
     if (unusable !== undefined || isLeftAlone) next(unusable);

@@ -1,7 +1,10 @@
 import { type IncomingMessage, validateHeaderName } from 'node:http';
-import { OptionReader } from '../base/check.ts';
+import type { OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
+import { LIFETIME_NAMES, renamed } from '../base/foreign-options.ts';
+import { readSettings } from '../base/settings.ts';
 import { leaseOption, timerOption } from '../base/timed-options.ts';
+import { checkIsCalled } from '../http/foreign-call.ts';
 import type { Next, Req, Res } from '../http/middleware.ts';
 import type { IdempotencyRefusal } from './refusal.ts';
 
@@ -65,6 +68,14 @@ const NAMES = [
   ...['inFlight', 'store', 'onError', 'handler'],
 ] as const;
 
+/** What users of other idempotency packages look for. */
+const ELSEWHERE = {
+  ...renamed('retention', ...LIFETIME_NAMES),
+  ...renamed('header', 'headerName', 'headerKey', 'keyHeader', 'idempotencyKeyHeader'),
+  key: 'the client sends the key in the header that `header` names; `scope` says whose it is',
+  keyGenerator: 'the client sends the key in the header that `header` names; `scope` says whose it is',
+};
+
 const MEBIBYTE = 2 ** 20;
 
 /** Redis keeps at most 512 MiB in a string, and nobody should come near. */
@@ -74,22 +85,23 @@ const MOST_BODY = 256 * MEBIBYTE;
 const NOT_FINAL: ReadonlySet<number> = new Set([401, 403, 408, 409, 425, 429, 502, 503, 504]);
 
 export function resolveIdempotencyOptions(options: IdempotencyOptions<never>): IdempotencySettings {
-  const reader = new OptionReader('kit.idempotency', options, NAMES);
-  return Object.freeze({
-    header: headerOption(reader),
-    required: reader.boolean('required', false),
-    methods: methodsOption(reader),
-    scope: reader.callback<NonNullable<IdempotencyOptions['scope']>>('scope'),
-    fingerprint: reader.callback<NonNullable<IdempotencyOptions['fingerprint']>>('fingerprint'),
-    lease: leaseOption(reader, '30s'),
-    maxRun: timerOption(reader, 'maxRun', '5m'),
-    retention: reader.duration('retention', '24h'),
-    maxBody: reader.integer('maxBody', { min: 0, max: MOST_BODY }) ?? MEBIBYTE,
-    waits: reader.oneOf('inFlight', ['reject', 'wait'], 'reject') === 'wait',
-    store: reader.callback<(status: number) => boolean>('store') ?? ((status) => !NOT_FINAL.has(status)),
-    onError: reader.oneOf('onError', ['deny', 'allow'], 'deny'),
-    handler: reader.callback<NonNullable<IdempotencyOptions['handler']>>('handler'),
-  });
+  checkIsCalled('kit.idempotency', options);
+  return readSettings('kit.idempotency', options, { known: NAMES, elsewhere: ELSEWHERE }, (reader) => ({
+    header: () => headerOption(reader),
+    required: () => reader.boolean('required', false),
+    methods: () => methodsOption(reader),
+    scope: () => reader.callback<NonNullable<IdempotencyOptions['scope']>>('scope'),
+    fingerprint: () => reader.callback<NonNullable<IdempotencyOptions['fingerprint']>>('fingerprint'),
+    lease: () => leaseOption(reader, '30s'),
+    maxRun: () => timerOption(reader, 'maxRun', '5m'),
+    retention: () => reader.duration('retention', '24h'),
+    maxBody: () => reader.integer('maxBody', { min: 0, max: MOST_BODY }) ?? MEBIBYTE,
+    waits: () => reader.oneOf('inFlight', ['reject', 'wait'], 'reject') === 'wait',
+    store: () =>
+      reader.callback<(status: number) => boolean>('store') ?? ((status: number) => !NOT_FINAL.has(status)),
+    onError: () => reader.oneOf('onError', ['deny', 'allow'], 'deny'),
+    handler: () => reader.callback<NonNullable<IdempotencyOptions['handler']>>('handler'),
+  }));
 }
 
 /** In lower case, as Node has the names of request headers. */

@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { describe } from '../base/check.ts';
 import { asError, ConfigError } from '../base/errors.ts';
 import type { BudgetOf } from '../engine/budget.ts';
-import { responseError } from '../http/complete-response.ts';
+import { callError } from '../http/complete-response.ts';
 import { asExpress, type Middleware, type Next, type Req, type Res } from '../http/middleware.ts';
 import { callAside, type Outcome, settle } from '../http/outcome.ts';
 import type { LockDeps } from './asking.ts';
@@ -48,7 +48,7 @@ export function lockMiddleware(
   const acquire = acquirer(settings, { room, budgetOf: deps.budgetOf, failed });
 
   return function lock(req: IncomingMessage, res: ServerResponse, next: Next): void {
-    const unusable = responseError('kit.lock', req, res);
+    const unusable = callError('kit.lock', { req, res, next });
     if (unusable !== undefined) {
       next(unusable);
       return;

@@ -1,7 +1,10 @@
 import type { IncomingMessage } from 'node:http';
-import { OptionReader } from '../base/check.ts';
+import type { OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
+import { LIFETIME_NAMES, renamed } from '../base/foreign-options.ts';
+import { readSettings } from '../base/settings.ts';
 import { leaseOption as leaseOf, timerOption, waitOption } from '../base/timed-options.ts';
+import { checkIsCalled } from '../http/foreign-call.ts';
 import type { Next, Req, Res } from '../http/middleware.ts';
 
 /** What happens when Redis cannot be asked for the lock. */
@@ -57,30 +60,35 @@ export interface LockSettings {
 
 const DEFAULT_LEASE = '15s';
 
+const NAMES = ['key', 'lease', 'wait', 'fair', 'maxHold', 'onError', 'handler', 'onLost'] as const;
+
+/** What users of other lock packages look for. */
+const ELSEWHERE = {
+  ...renamed('lease', ...LIFETIME_NAMES, 'timeout'),
+  ...renamed('wait', 'retryCount', 'retryDelay', 'retryJitter', 'acquireTimeout'),
+  ...renamed('key', 'resource', 'resources', 'keys', 'keyGenerator'),
+  max: 'one request holds a lock; for more use kit.concurrency',
+  points: 'one request holds a lock; for more use kit.concurrency',
+};
+
 export function resolveLockOptions(options: LockOptions<never>): LockSettings {
-  const reader = new OptionReader('kit.lock', options, [
-    'key',
-    'lease',
-    'wait',
-    'fair',
-    'maxHold',
-    'onError',
-    'handler',
-    'onLost',
-  ]);
+  checkIsCalled('kit.lock', options);
+  return readSettings('kit.lock', options, { known: NAMES, elsewhere: ELSEWHERE }, (reader) => ({
+    key: () => keyOption(reader),
+    lease: () => leaseOption(reader),
+    wait: () => waitOption(reader, 0),
+    isFair: () => reader.boolean('fair', true),
+    maxHold: () => timerOption(reader, 'maxHold', '5m'),
+    onError: () => reader.oneOf('onError', ['deny', 'allow'], 'deny'),
+    handler: () => reader.callback<NonNullable<LockOptions['handler']>>('handler'),
+    onLost: () => reader.callback<NonNullable<LockOptions['onLost']>>('onLost'),
+  }));
+}
+
+function keyOption(reader: OptionReader): LockOptions['key'] {
   const key = reader.callback<LockOptions['key']>('key');
-  if (key === undefined)
-    throw reader.error('key', `it is required, for example (req) => \`order:\${req.params.id}\``);
-  return Object.freeze({
-    key,
-    lease: leaseOption(reader),
-    wait: waitOption(reader, 0),
-    isFair: reader.boolean('fair', true),
-    maxHold: timerOption(reader, 'maxHold', '5m'),
-    onError: reader.oneOf('onError', ['deny', 'allow'], 'deny'),
-    handler: reader.callback<NonNullable<LockOptions['handler']>>('handler'),
-    onLost: reader.callback<NonNullable<LockOptions['onLost']>>('onLost'),
-  });
+  if (key !== undefined) return key;
+  throw reader.error('key', `it is required, for example (req) => \`order:\${req.params.id}\``);
 }
 
 export function leaseOption(reader: OptionReader): number {

@@ -6,9 +6,8 @@ export { LimiterNames } from './names.ts';
 export type { RateLimitOptions } from './options.ts';
 export {
   type MiddlewarePolicy,
-  POLICY_OPTION_NAMES,
   type Policy,
-  resolvePolicy,
+  readPolicy,
   type SlidingWindowPolicy,
   type TokenBucketPolicy,
 } from './policy.ts';

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asError, ConfigError, RedisKitError } from '../base/errors.ts';
 import type { BudgetOf } from '../engine/budget.ts';
-import { responseError } from '../http/complete-response.ts';
+import { callError } from '../http/complete-response.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
 import { callAside, type Outcome, settle } from '../http/outcome.ts';
 import { sendProblem, sendUnavailable } from '../http/problem.ts';
@@ -91,7 +91,7 @@ export function rateLimitMiddleware(
   }
 
   function rateLimit(req: IncomingMessage, res: ServerResponse, next: Next): void {
-    const unusable = responseError('kit.rateLimit', req, res);
+    const unusable = callError('kit.rateLimit', { req, res, next });
     // The kit's own requests use no client's quota.
     if (unusable !== undefined || reentryOf(req) !== undefined) {
       next(unusable);

@@ -1,13 +1,22 @@
 import type { IncomingMessage } from 'node:http';
-import { describe, OptionReader } from '../base/check.ts';
+import { describe, type OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
 import { ConfigError } from '../base/errors.ts';
+import { collectItems, collectSettings, readSettings } from '../base/settings.ts';
+import { checkIsCalled } from '../http/foreign-call.ts';
 import type { Next, Req, Res } from '../http/middleware.ts';
 import { RATE_HEADERS, type RateHeaders } from '../http/rate-headers.ts';
 import type { RateLimitOnError } from './ask.ts';
 import type { Decision } from './decision.ts';
 import type { DenyCacheSettings } from './deny-cache.ts';
-import { type MiddlewarePolicy, POLICY_OPTION_NAMES, type PolicySettings, resolvePolicy } from './policy.ts';
+import {
+  type MiddlewarePolicy,
+  POLICY_ELSEWHERE,
+  POLICY_OPTION_NAMES,
+  type PolicySettings,
+  refuse,
+  resolvePolicy,
+} from './policy.ts';
 
 type KeyOf<Request extends IncomingMessage = Req> = (req: Request) => string | null | Promise<string | null>;
 
@@ -99,10 +108,9 @@ const NAMES = [
   'shadow',
 ] as const;
 
-/** What express-rate-limit's users look for. */
-const ELSEWHERE = {
-  windowMs: 'it is `window` here',
-  max: 'it is `limit` here',
+/** What users of express-rate-limit and rate-limiter-flexible look for. */
+const ELSEWHERE: Readonly<Record<string, string>> = {
+  ...POLICY_ELSEWHERE,
   keyGenerator: 'it is `key` here',
   message: 'answer with `handler`',
   statusCode: 'answer with `handler`',
@@ -111,46 +119,65 @@ const ELSEWHERE = {
   store: 'the kit is the store; to keep express-rate-limit use kit.expressRateLimitStore()',
   skipFailedRequests: 'it is `refundWhen` here',
   skipSuccessfulRequests: 'it is `refundWhen` here',
+  requestPropertyName: 'the decision is always `req.rateLimit`',
+  passOnStoreError: "it is `onError: 'allow'` here",
+  insuranceLimiter: 'it is `onError` here',
+  inMemoryBlockOnConsumed: 'it is `denyCache` here',
+  inMemoryBlockDuration: 'it is `denyCache` here',
 };
 
+const POLICY_NAMES = { known: [...POLICY_OPTION_NAMES, 'key'], elsewhere: POLICY_ELSEWHERE };
+
 export function resolveRateLimitOptions(options: RateLimitOptions<never>): RateLimitSettings {
+  checkIsCalled('kit.rateLimit', options);
   const known = [...POLICY_OPTION_NAMES, 'policies', ...NAMES];
-  const reader = new OptionReader('kit.rateLimit', options, known, ELSEWHERE);
-  const onDenied = reader.oneOf('onDenied', ['ignore', 'count'], 'ignore');
-  return Object.freeze({
-    policies: resolvePolicies(reader),
-    key: reader.callback<KeyOf>('key'),
-    cost: costOption(reader),
-    skip: reader.callback<NonNullable<RateLimitOptions['skip']>>('skip'),
-    ipv6Subnet:
-      reader.value('ipv6Subnet') === false ? false : (reader.integer('ipv6Subnet', SUBNET_RANGE) ?? 56),
-    refundWhen: reader.callback<NonNullable<RateLimitOptions['refundWhen']>>('refundWhen'),
-    onDenied,
-    onError: reader.oneOf('onError', ['memory', 'allow', 'deny'], 'memory'),
-    denyCache: denyCacheOption(reader, onDenied),
-    headers: headersOption(reader),
-    handler: reader.callback<NonNullable<RateLimitOptions['handler']>>('handler'),
-    shadow: reader.boolean('shadow', false),
-  });
+  return readSettings('kit.rateLimit', options, { known, elsewhere: ELSEWHERE }, (reader) => ({
+    policies: () => resolvePolicies(reader),
+    key: () => reader.callback<KeyOf>('key'),
+    cost: () => costOption(reader),
+    skip: () => reader.callback<NonNullable<RateLimitOptions['skip']>>('skip'),
+    ipv6Subnet: () => subnetOption(reader),
+    refundWhen: () => reader.callback<NonNullable<RateLimitOptions['refundWhen']>>('refundWhen'),
+    onDenied: () => onDeniedOption(reader),
+    onError: () => reader.oneOf('onError', ['memory', 'allow', 'deny'], 'memory'),
+    denyCache: () => denyCacheOption(reader),
+    headers: () => headersOption(reader),
+    handler: () => reader.callback<NonNullable<RateLimitOptions['handler']>>('handler'),
+    shadow: () => reader.boolean('shadow', false),
+  }));
 }
 
-const SUBNET_RANGE = { min: 1, max: 128 } as const;
+function subnetOption(reader: OptionReader): number | false {
+  if (reader.value('ipv6Subnet') === false) return false;
+  return reader.integer('ipv6Subnet', { min: 1, max: 128 }) ?? 56;
+}
+
+function onDeniedOption(reader: OptionReader): 'ignore' | 'count' {
+  return reader.oneOf('onDenied', ['ignore', 'count'], 'ignore');
+}
 
 function resolvePolicies(reader: OptionReader): readonly PolicyWithKey[] {
   if (!reader.has('policies')) return [{ policy: resolvePolicy(reader, true), key: undefined }];
-  const beside = POLICY_OPTION_NAMES.find((name) => reader.has(name));
-  if (beside !== undefined) throw reader.error(beside, 'beside `policies` it belongs into one of them');
+  return collectSettings({
+    policies: () => policyList(reader),
+    otherOptions: () => refuse(reader, POLICY_OPTION_NAMES, 'beside `policies` it belongs into one of them'),
+  }).policies;
+}
+
+function policyList(reader: OptionReader): readonly PolicyWithKey[] {
   const policies = reader.value('policies');
   if (!Array.isArray(policies) || policies.length === 0) {
     throw reader.error('policies', 'it must be an array of at least one policy');
   }
-  return policies.map((each, index) => {
-    const own = new OptionReader(`kit.rateLimit({ policies: [${index}] })`, each, [
-      ...POLICY_OPTION_NAMES,
-      'key',
-    ]);
-    return { policy: resolvePolicy(own, true), key: own.callback<KeyOf>('key') };
-  });
+  return collectItems(
+    policies.map((each, index) => () => {
+      const where = `kit.rateLimit({ policies: [${index}] })`;
+      return readSettings(where, each, POLICY_NAMES, (own) => ({
+        policy: () => resolvePolicy(own, true),
+        key: () => own.callback<KeyOf>('key'),
+      }));
+    }),
+  );
 }
 
 function costOption(reader: OptionReader): RateLimitSettings['cost'] {
@@ -158,7 +185,8 @@ function costOption(reader: OptionReader): RateLimitSettings['cost'] {
   return reader.integer('cost', { min: 0, max: 1_000_000_000 }) ?? 1;
 }
 
-function denyCacheOption(reader: OptionReader, onDenied: 'ignore' | 'count'): DenyCacheSettings | undefined {
+function denyCacheOption(reader: OptionReader): DenyCacheSettings | undefined {
+  const onDenied = onDeniedOption(reader);
   const value = reader.value('denyCache');
   if (onDenied === 'count' && value !== undefined && value !== false) {
     throw reader.error(
@@ -167,11 +195,11 @@ function denyCacheOption(reader: OptionReader, onDenied: 'ignore' | 'count'): De
     );
   }
   if (onDenied === 'count' || value === false) return undefined;
-  const own = new OptionReader('kit.rateLimit({ denyCache })', value ?? {}, ['maxEntries', 'maxAge']);
-  return {
-    maxEntries: own.integer('maxEntries', { min: 1, max: 10_000_000 }) ?? 10_000,
-    maxAgeMs: own.duration('maxAge', '1s'),
-  };
+  const names = { known: ['maxEntries', 'maxAge'] };
+  return readSettings('kit.rateLimit({ denyCache })', value ?? {}, names, (own) => ({
+    maxEntries: () => own.integer('maxEntries', { min: 1, max: 10_000_000 }) ?? 10_000,
+    maxAgeMs: () => own.duration('maxAge', '1s'),
+  }));
 }
 
 function headersOption(reader: OptionReader): readonly RateHeaders[] {

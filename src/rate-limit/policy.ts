@@ -1,7 +1,9 @@
 import type { IncomingMessage } from 'node:http';
-import { describe, OptionReader } from '../base/check.ts';
+import { describe, type OptionReader } from '../base/check.ts';
 import { type Duration, formatDuration } from '../base/duration.ts';
 import { ConfigError } from '../base/errors.ts';
+import { AMOUNT_NAMES, LIFETIME_NAMES, renamed } from '../base/foreign-options.ts';
+import { collectItems, collectSettings, readSettings } from '../base/settings.ts';
 import type { Req } from '../http/middleware.ts';
 import type { LimitAlgorithm, PolicyNumbers } from '../operations/limit-algorithm.ts';
 import { slidingWindow } from '../operations/sliding-window.ts';
@@ -66,28 +68,49 @@ const LIMIT_RANGE = { min: 1, max: 1_000_000_000 } as const;
 /** Beyond this, capacity times interval is no longer exact in the sums of the token bucket. */
 const MAX_GRAINS = 2 ** 51;
 
+/** What users of express-rate-limit and rate-limiter-flexible look for in a policy. */
+export const POLICY_ELSEWHERE: Readonly<Record<string, string>> = {
+  ...renamed('window', ...LIFETIME_NAMES),
+  ...renamed('limit', ...AMOUNT_NAMES),
+  ...renamed('name', 'identifier'),
+  interval: "it is `window` here, or `per` in `refill` of the algorithm 'token-bucket'",
+  tokensPerInterval: "it is `tokens` in `refill` of the algorithm 'token-bucket'",
+  keyPrefix: '`name` keeps two limiters apart; createRedisKit({ prefix }) begins every key',
+  prefix: '`name` keeps two limiters apart; createRedisKit({ prefix }) begins every key',
+  blockDuration: "a refused client waits until units come back; see `onDenied: 'count'` of kit.rateLimit",
+  key: 'the id is given with each call: limiter.consume(id)',
+};
+
+/** A policy that stands alone. */
+export function readPolicy(where: string, options: unknown): PolicySettings {
+  const names = { known: POLICY_OPTION_NAMES, elsewhere: POLICY_ELSEWHERE };
+  return readSettings(where, options, names, (reader) => ({ policy: () => resolvePolicy(reader, false) }))
+    .policy;
+}
+
 /** `perRequest`: the limit may be a function. */
 export function resolvePolicy(reader: OptionReader, perRequest: boolean): PolicySettings {
   const algorithm = reader.oneOf('algorithm', ['sliding-window', 'token-bucket', undefined], undefined);
   if (algorithm === undefined)
     throw reader.error('algorithm', `it must be 'sliding-window' or 'token-bucket'`);
-  const settings =
+  return Object.freeze(
     algorithm === 'sliding-window'
       ? resolveSlidingWindow(reader, perRequest)
-      : resolveTokenBucket(reader, perRequest);
-  if (!/^[\w.-]{1,64}$/.test(settings.name)) {
-    throw reader.error('name', `it may have up to 64 letters, digits, '.', '_' and '-'`);
-  }
-  return Object.freeze(settings);
+      : resolveTokenBucket(reader, perRequest),
+  );
 }
 
 function resolveSlidingWindow(reader: OptionReader, perRequest: boolean): PolicySettings {
-  refuse(reader, ['capacity', 'refill'], 'token-bucket');
-  const limit = limitOption(reader, 'limit', perRequest);
-  const windowMs = reader.requiredDuration('window');
-  const resolution = reader.duration('resolution', 1);
-  if (resolution > windowMs) throw reader.error('resolution', 'it must not be longer than the window');
-  const name = nameOption(reader, limit, () => `sliding-window-${String(limit)}-${formatDuration(windowMs)}`);
+  const limitOf = () => limitOption(reader, 'limit', perRequest);
+  const windowOf = () => reader.requiredDuration('window');
+  const { limit, windowMs, resolution, name } = collectSettings({
+    limit: limitOf,
+    windowMs: windowOf,
+    resolution: () => resolutionOption(reader),
+    name: () =>
+      nameOption(reader, limitOf, (units) => `sliding-window-${units}-${formatDuration(windowOf())}`),
+    otherOptions: () => refuse(reader, ['capacity', 'refill'], "it belongs to the algorithm 'token-bucket'"),
+  });
   return {
     name,
     algorithm: slidingWindow,
@@ -97,36 +120,56 @@ function resolveSlidingWindow(reader: OptionReader, perRequest: boolean): Policy
   };
 }
 
+function resolutionOption(reader: OptionReader): number {
+  const resolution = reader.duration('resolution', 1);
+  if (resolution <= reader.requiredDuration('window')) return resolution;
+  throw reader.error('resolution', 'it must not be longer than the window');
+}
+
 function resolveTokenBucket(reader: OptionReader, perRequest: boolean): PolicySettings {
-  refuse(reader, ['limit', 'window', 'resolution'], 'sliding-window');
-  const limit = limitOption(reader, 'capacity', perRequest);
-  if (!reader.has('refill'))
-    throw reader.error('refill', `it is required, for example { tokens: 1, per: '10s' }`);
-  const refill = new OptionReader(`${reader.where}: option \`refill\``, reader.value('refill'), [
-    'tokens',
-    'per',
-  ]);
-  const tokens = refill.requiredInteger('tokens', LIMIT_RANGE);
-  const per = refill.requiredDuration('per');
-  const most = Math.min(LIMIT_RANGE.max, Math.floor(MAX_GRAINS / per));
-  if (typeof limit === 'number' && limit > most) {
-    throw reader.error(
-      'capacity',
-      'times `refill.per` in ms it must stay below 2^51, where whole numbers are exact',
-    );
-  }
-  const name = nameOption(
-    reader,
-    limit,
-    () => `token-bucket-${String(limit)}-${tokens}-${formatDuration(per)}`,
-  );
+  const refillOf = () => refillOption(reader);
+  const capacityOf = () => limitOption(reader, 'capacity', perRequest);
+  const { limit, refill, name } = collectSettings({
+    refill: refillOf,
+    limit: () => checkedCapacity(reader, capacityOf(), refillOf().per),
+    name: () =>
+      nameOption(reader, capacityOf, (units) => {
+        const { tokens, per } = refillOf();
+        return `token-bucket-${units}-${tokens}-${formatDuration(per)}`;
+      }),
+    otherOptions: () =>
+      refuse(reader, ['limit', 'window', 'resolution'], "it belongs to the algorithm 'sliding-window'"),
+  });
+  const { tokens, per } = refill;
   return {
     name,
     algorithm: tokenBucket,
     limit,
     windowMs: (capacity) => Math.ceil((capacity * per) / tokens),
-    numbers: (units) => [checkedLimit(name, units, most), per, tokens],
+    numbers: (units) => [checkedLimit(name, units, mostTokens(per)), per, tokens],
   };
+}
+
+function refillOption(reader: OptionReader): { readonly tokens: number; readonly per: number } {
+  if (!reader.has('refill'))
+    throw reader.error('refill', `it is required, for example { tokens: 1, per: '10s' }`);
+  const where = `${reader.where}: option \`refill\``;
+  return readSettings(where, reader.value('refill'), { known: ['tokens', 'per'] }, (refill) => ({
+    tokens: () => refill.requiredInteger('tokens', LIMIT_RANGE),
+    per: () => refill.requiredDuration('per'),
+  }));
+}
+
+function mostTokens(per: number): number {
+  return Math.min(LIMIT_RANGE.max, Math.floor(MAX_GRAINS / per));
+}
+
+function checkedCapacity<Limit>(reader: OptionReader, capacity: Limit, per: number): Limit {
+  if (typeof capacity !== 'number' || capacity <= mostTokens(per)) return capacity;
+  throw reader.error(
+    'capacity',
+    'times `refill.per` in ms it must stay below 2^51, where whole numbers are exact',
+  );
 }
 
 function limitOption(
@@ -142,12 +185,17 @@ function limitOption(
 
 function nameOption(
   reader: OptionReader,
-  limit: number | ((req: Req) => number),
-  fallback: () => string,
+  limitOf: () => number | ((req: Req) => number),
+  fallback: (limit: number) => string,
 ): string {
-  const name = reader.string('name');
-  if (name !== undefined) return name;
-  if (typeof limit === 'number') return fallback();
+  const name = reader.string('name') ?? fallback(fixedLimit(reader, limitOf()));
+  if (/^[\w.-]{1,64}$/.test(name)) return name;
+  throw reader.error('name', `it may have up to 64 letters, digits, '.', '_' and '-'`);
+}
+
+/** The limit that a name can be built from. */
+function fixedLimit(reader: OptionReader, limit: number | ((req: Req) => number)): number {
+  if (typeof limit === 'number') return limit;
   throw reader.error(
     'name',
     'it is required where the limit is a function, since the key cannot be built from it',
@@ -162,7 +210,12 @@ function checkedLimit(name: string, limit: unknown, max: number): number {
   );
 }
 
-function refuse(reader: OptionReader, names: readonly string[], other: string): void {
-  const wrong = names.find((name) => reader.has(name));
-  if (wrong !== undefined) throw reader.error(wrong, `it belongs to the algorithm '${other}'`);
+/** Refuses options that are known and have no place in this call. */
+export function refuse(reader: OptionReader, names: readonly string[], remedy: string): void {
+  const wrong = names.filter((name) => reader.has(name));
+  collectItems(
+    wrong.map((name) => () => {
+      throw reader.error(name, remedy);
+    }),
+  );
 }

@@ -35,12 +35,25 @@ const DEFAULT_WINDOW_MS = 60_000;
 
 const MAX_WINDOW_MS = 2 ** 31 - 1;
 
+/** What users of rate-limit-redis look for. */
+const ELSEWHERE = {
+  ...Object.fromEntries(
+    ['windowMs', 'max', 'limit', 'points', 'keyGenerator', 'key'].map((name) => [
+      name,
+      'give it to rateLimit() of express-rate-limit, beside `store`',
+    ]),
+  ),
+  prefix: '`name` keeps two stores apart; createRedisKit({ prefix }) begins every key',
+  keyPrefix: '`name` keeps two stores apart; createRedisKit({ prefix }) begins every key',
+  resetExpiryOnChange: 'a window ends when it began to; leave it out',
+};
+
 export function makeExpressRateLimitStore(
   options: ExpressRateLimitStoreOptions,
   { engine, keys, reporter }: RateLimitDeps,
   claimNames: (names: readonly string[]) => void,
 ): ExpressRateLimitStore {
-  const reader = new OptionReader('kit.expressRateLimitStore', options, ['name']);
+  const reader = new OptionReader('kit.expressRateLimitStore', options, ['name'], ELSEWHERE);
   const name = reader.string('name') ?? 'express-rate-limit';
   if (!/^[\w.-]{1,64}$/.test(name))
     throw reader.error('name', `it may have up to 64 letters, digits, '.', '_' and '-'`);

@@ -1,6 +1,8 @@
 import type { CookieOptions as ExpressSessionCookie } from 'express-session';
-import { OptionReader } from '../base/check.ts';
+import type { OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
+import { renamed } from '../base/foreign-options.ts';
+import { readSettings } from '../base/settings.ts';
 import type { Req } from '../http/middleware.ts';
 
 /** express-session's cookie options. */
@@ -52,7 +54,7 @@ export function resolveCookie(
 }
 
 function checkedCookie(reader: OptionReader, name: string, given: unknown): ResolvedCookie {
-  const cookie = cookieOf(new OptionReader('kit.session({ cookie })', given, COOKIE_NAMES));
+  const cookie = cookieOf(given);
   // Browsers compare the prefixes without regard to case (RFC 6265bis, section 4.1.3).
   const isHost = /^__host-/i.test(name);
   if ((isHost || /^__secure-/i.test(name)) && cookie.secure !== true) {
@@ -72,35 +74,59 @@ function isSecure(req: Req, isProxied: boolean | undefined): boolean {
   return isProxied && proto.trim().toLowerCase() === 'https';
 }
 
-function cookieOf(reader: OptionReader): ResolvedCookie {
-  const path = reader.string('path') ?? '/';
-  const domain = reader.string('domain');
-  const secure = reader.oneOf('secure', [true, false, 'auto'], 'auto');
-  const sameSite = reader.oneOf('sameSite', [true, false, 'lax', 'strict', 'none', 'auto'], 'lax');
-  if (!/^\/[\x20-\x3a\x3d-\x7e]*$/.test(path)) {
-    throw reader.error('path', `it must begin with '/' and have no character that a cookie may not have`);
-  }
-  if (domain !== undefined && !/^\.?[a-z0-9-]+(\.[a-z0-9-]+)*$/i.test(domain)) {
-    throw reader.error('domain', `it must be a host name like 'example.com'`);
-  }
-  if (secure === false && sameSite === 'none') {
-    throw reader.error('sameSite', 'browsers take this only from a cookie with `secure: true`');
-  }
-  if (secure === false && reader.value('partitioned') === true) {
-    throw reader.error('partitioned', 'browsers take this only from a cookie with `secure: true`');
-  }
-  const maxAge = reader.value('maxAge') === null ? undefined : reader.duration('maxAge');
+function cookieOf(given: unknown): ResolvedCookie {
+  const names = { known: COOKIE_NAMES, elsewhere: renamed('maxAge', 'expires', 'ttl', 'expire') };
+  const { domain, maxAge, partitioned, priority, ...cookie } = readSettings(
+    'kit.session({ cookie })',
+    given,
+    names,
+    (reader) => ({
+      path: () => pathOption(reader),
+      httpOnly: () => reader.boolean('httpOnly', true),
+      sameSite: () => sameSiteOption(reader),
+      secure: () => secureOption(reader),
+      domain: () => domainOption(reader),
+      maxAge: () => (reader.value('maxAge') === null ? undefined : reader.duration('maxAge')),
+      partitioned: () => partitionedOption(reader),
+      priority: () =>
+        reader.has('priority') ? reader.oneOf('priority', ['low', 'medium', 'high'], 'medium') : undefined,
+    }),
+  );
   // express-session takes an undefined for a value.
   return {
-    path,
-    httpOnly: reader.boolean('httpOnly', true),
-    sameSite,
-    secure,
+    ...cookie,
     ...(domain === undefined ? {} : { domain }),
     ...(maxAge === undefined ? {} : { maxAge }),
-    ...(reader.has('partitioned') ? { partitioned: reader.boolean('partitioned', false) } : {}),
-    ...(reader.has('priority')
-      ? { priority: reader.oneOf('priority', ['low', 'medium', 'high'], 'medium') }
-      : {}),
+    ...(partitioned === undefined ? {} : { partitioned }),
+    ...(priority === undefined ? {} : { priority }),
   };
+}
+
+function pathOption(reader: OptionReader): string {
+  const path = reader.string('path') ?? '/';
+  if (/^\/[\x20-\x3a\x3d-\x7e]*$/.test(path)) return path;
+  throw reader.error('path', `it must begin with '/' and have no character that a cookie may not have`);
+}
+
+function domainOption(reader: OptionReader): string | undefined {
+  const domain = reader.string('domain');
+  if (domain === undefined || /^\.?[a-z0-9-]+(\.[a-z0-9-]+)*$/i.test(domain)) return domain;
+  throw reader.error('domain', `it must be a host name like 'example.com'`);
+}
+
+function secureOption(reader: OptionReader): boolean | 'auto' {
+  return reader.oneOf('secure', [true, false, 'auto'], 'auto');
+}
+
+function sameSiteOption(reader: OptionReader): NonNullable<CookieOptions['sameSite']> {
+  const sameSite = reader.oneOf('sameSite', [true, false, 'lax', 'strict', 'none', 'auto'], 'lax');
+  if (sameSite !== 'none' || secureOption(reader) !== false) return sameSite;
+  throw reader.error('sameSite', 'browsers take this only from a cookie with `secure: true`');
+}
+
+function partitionedOption(reader: OptionReader): boolean | undefined {
+  if (!reader.has('partitioned')) return undefined;
+  const partitioned = reader.boolean('partitioned', false);
+  if (!partitioned || secureOption(reader) !== false) return partitioned;
+  throw reader.error('partitioned', 'browsers take this only from a cookie with `secure: true`');
 }

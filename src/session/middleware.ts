@@ -4,6 +4,7 @@ import type { BudgetOf } from '../engine/budget.ts';
 import { beforeEnd } from '../http/before-end.ts';
 import { clientAddress } from '../http/client-address.ts';
 import { isComplete } from '../http/complete-response.ts';
+import { checkCall } from '../http/foreign-call.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
 import { failCall } from '../http/outcome.ts';
 import { sendUnavailable } from '../http/problem.ts';
@@ -34,6 +35,7 @@ export function sessionMiddleware(
   const load = sessionLoader(settings, store, deps);
 
   return function session(req: IncomingMessage, res: ServerResponse, next: Next): void {
+    checkCall('kit.session', req, next);
     const request = asExpress(req);
     // Mounted twice, or behind another one: the first has the session.
     if (request.session) {

@@ -2,6 +2,9 @@ import type { IncomingMessage } from 'node:http';
 import { types } from 'node:util';
 import { OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
+import { AMOUNT_NAMES, LIFETIME_NAMES, renamed } from '../base/foreign-options.ts';
+import { readSettings } from '../base/settings.ts';
+import { checkIsCalled } from '../http/foreign-call.ts';
 import type { Req } from '../http/middleware.ts';
 import { type CookieOptions, type CookieSetting, resolveCookie } from './cookie-options.ts';
 import type { RecordSettings } from './record.ts';
@@ -93,44 +96,81 @@ const NAMES = [
   'proxy',
 ] as const;
 
-/** What express-session's and connect-redis's users look for. */
+const DEFAULT_NAME = 'connect.sid';
+
+const DEFAULT_IDLE_MS = 30 * 60_000;
+
+/** What users of express-session, connect-redis and cookie-session look for. */
 const ELSEWHERE = {
+  ...renamed('idle', ...LIFETIME_NAMES),
+  ...renamed('name', 'key', 'cookieName'),
+  ...renamed('touchAfter', 'touchInterval'),
   resave: 'leave it out: only what has changed is saved',
   store: 'the kit is the store; to keep express-session use kit.sessionStore()',
-  ttl: 'it is `idle` here',
   maxAge: 'it belongs into `cookie`, or is `idle`',
+  expires: 'it is `idle` here, or `maxAge` in `cookie`',
+  disableTouch: 'it is `touchAfter` here: how seldom the use of a session is written',
+  keys: 'it is `secret` here, which may be an array',
+  httpOnly: 'it belongs into `cookie`',
+  secure: 'it belongs into `cookie`',
+  sameSite: 'it belongs into `cookie`',
+  domain: 'it belongs into `cookie`',
+  path: 'it belongs into `cookie`',
 };
 
 export function resolveSessionOptions(options: SessionOptions<never>): SessionSettings {
-  const reader = new OptionReader('kit.session', options, NAMES, ELSEWHERE);
-  const name = reader.string('name') ?? 'connect.sid';
+  checkIsCalled('kit.session', options);
+  return readSettings('kit.session', options, { known: NAMES, elsewhere: ELSEWHERE }, (reader) => ({
+    secret: () => resolveSecret(reader),
+    name: () => nameOption(reader),
+    cookie: () => cookieOption(reader),
+    idle: () => idleOption(reader),
+    cookieMaxAge: () => cookieMaxAge(reader),
+    absolute: () => absoluteOption(reader),
+    touchAfter: () => touchAfterOption(reader, () => idleOption(reader)),
+    maxPerUser: () => resolveUserLimit(reader),
+    conflicts: () => reader.oneOf('conflicts', ['merge', 'last-write'], 'merge'),
+    seal: () => resolveSeal(reader),
+    onError: () => reader.oneOf('onError', ['error', 'anonymous'], 'error'),
+    rolling: () => reader.boolean('rolling', false),
+    saveUninitialized: () => reader.boolean('saveUninitialized', false),
+    unset: () => reader.oneOf('unset', ['destroy', 'keep'], 'keep'),
+    genid: () => reader.callback<(req: Req) => string>('genid'),
+    proxy: () => proxyOption(reader),
+  }));
+}
+
+function nameOption(reader: OptionReader): string {
+  const name = reader.string('name') ?? DEFAULT_NAME;
   // A token as RFC 6265, section 4.1.1, wants it.
-  if (!/^[\w!#$%&'*+.^`|~-]+$/.test(name))
-    throw reader.error('name', 'it has characters that no cookie name may have');
-  const proxy = reader.has('proxy') ? reader.boolean('proxy', false) : undefined;
-  const cookie = resolveCookie(reader, name, proxy);
-  const cookieMaxAge = typeof cookie === 'function' ? undefined : cookie.maxAge;
-  const idle = reader.duration('idle', cookieMaxAge ?? '30m');
+  if (/^[\w!#$%&'*+.^`|~-]+$/.test(name)) return name;
+  throw reader.error('name', 'it has characters that no cookie name may have');
+}
+
+function proxyOption(reader: OptionReader): boolean | undefined {
+  return reader.has('proxy') ? reader.boolean('proxy', false) : undefined;
+}
+
+/** Takes `name` and `proxy` as they are: what is wrong with them is said where they are read themselves. */
+function cookieOption(reader: OptionReader): CookieSetting {
+  const proxy = reader.value('proxy');
+  const name = String(reader.value('name') ?? DEFAULT_NAME);
+  return resolveCookie(reader, name, typeof proxy === 'boolean' ? proxy : undefined);
+}
+
+function cookieMaxAge(reader: OptionReader): number | undefined {
+  const cookie = cookieOption(reader);
+  return typeof cookie === 'function' ? undefined : cookie.maxAge;
+}
+
+function idleOption(reader: OptionReader): number {
+  return reader.duration('idle') ?? cookieMaxAge(reader) ?? DEFAULT_IDLE_MS;
+}
+
+function absoluteOption(reader: OptionReader): number {
   const absolute = reader.duration('absolute') ?? 0;
-  if (absolute > 0 && absolute < idle) throw reader.error('absolute', 'it must not be shorter than `idle`');
-  return Object.freeze({
-    secret: resolveSecret(reader),
-    name,
-    cookie,
-    idle,
-    cookieMaxAge,
-    absolute,
-    touchAfter: touchAfterOption(reader, idle),
-    maxPerUser: resolveUserLimit(reader),
-    conflicts: reader.oneOf('conflicts', ['merge', 'last-write'], 'merge'),
-    seal: resolveSeal(reader),
-    onError: reader.oneOf('onError', ['error', 'anonymous'], 'error'),
-    rolling: reader.boolean('rolling', false),
-    saveUninitialized: reader.boolean('saveUninitialized', false),
-    unset: reader.oneOf('unset', ['destroy', 'keep'], 'keep'),
-    genid: reader.callback<(req: Req) => string>('genid'),
-    proxy,
-  });
+  if (absolute === 0 || absolute >= idleOption(reader)) return absolute;
+  throw reader.error('absolute', 'it must not be shorter than `idle`');
 }
 
 /** Shorter ones are guessed. */
@@ -151,13 +191,17 @@ function resolveSecret(reader: OptionReader): readonly string[] | undefined {
 
 function resolveUserLimit(reader: OptionReader): UserLimit | undefined {
   if (!reader.has('maxPerUser')) return undefined;
-  const own = new OptionReader('kit.session({ maxPerUser })', reader.value('maxPerUser'), [
-    'limit',
-    'onExceed',
-  ]);
-  const onExceed = own.oneOf('onExceed', ['evict-oldest', 'reject', undefined], undefined);
-  if (onExceed === undefined) throw own.error('onExceed', `it must be 'evict-oldest' or 'reject'`);
-  return { limit: own.requiredInteger('limit', { min: 1, max: 10_000 }), onExceed };
+  const names = { known: ['limit', 'onExceed'], elsewhere: renamed('limit', ...AMOUNT_NAMES) };
+  return readSettings('kit.session({ maxPerUser })', reader.value('maxPerUser'), names, (own) => ({
+    limit: () => own.requiredInteger('limit', { min: 1, max: 10_000 }),
+    onExceed: () => onExceedOption(own),
+  }));
+}
+
+function onExceedOption(reader: OptionReader): UserLimit['onExceed'] {
+  const onExceed = reader.oneOf('onExceed', ['evict-oldest', 'reject', undefined], undefined);
+  if (onExceed !== undefined) return onExceed;
+  throw reader.error('onExceed', `it must be 'evict-oldest' or 'reject'`);
 }
 
 function resolveSeal(reader: OptionReader): Seal {

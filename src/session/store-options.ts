@@ -1,5 +1,7 @@
-import { OptionReader } from '../base/check.ts';
+import type { OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
+import { LIFETIME_NAMES, renamed } from '../base/foreign-options.ts';
+import { readSettings } from '../base/settings.ts';
 
 export interface StoreOptions {
   /**
@@ -24,33 +26,53 @@ export interface StoreSettings {
 
 const MAX_TOUCH_AFTER_MS = 60_000;
 
+const DEFAULT_IDLE_MS = 30 * 60_000;
+
+/** connect-redis's own default. */
+const PLAIN_IDLE_MS = 86_400_000;
+
+const NAMES = ['idle', 'touchAfter', 'prefix', 'compatible'] as const;
+
+/** What users of connect-redis look for. */
+const ELSEWHERE = {
+  ...renamed('idle', ...LIFETIME_NAMES),
+  ...renamed('touchAfter', 'touchInterval'),
+  disableTouch: 'it is `touchAfter` here: how seldom the use of a session is written',
+  keyPrefix: "it is `prefix` with `compatible: 'connect-redis'`; for other keys use kit.namespace()",
+  scanCount: 'leave it out',
+};
+
 export function resolveStoreOptions(options: StoreOptions): StoreSettings {
-  const reader = new OptionReader('kit.sessionStore', options, [
-    'idle',
-    'touchAfter',
+  return readSettings('kit.sessionStore', options, { known: NAMES, elsewhere: ELSEWHERE }, (reader) => ({
+    idle: () => idleOption(reader),
+    touchAfter: () => touchAfterOption(reader, () => idleOption(reader)),
+    plainPrefix: () => prefixOption(reader),
+  }));
+}
+
+function isPlain(reader: OptionReader): boolean {
+  if (!reader.has('compatible')) return false;
+  return reader.oneOf('compatible', ['connect-redis'], 'connect-redis') === 'connect-redis';
+}
+
+function idleOption(reader: OptionReader): number {
+  return reader.duration('idle') ?? (isPlain(reader) ? PLAIN_IDLE_MS : DEFAULT_IDLE_MS);
+}
+
+function prefixOption(reader: OptionReader): string | undefined {
+  if (isPlain(reader)) return reader.string('prefix') ?? 'sess:';
+  if (!reader.has('prefix')) return undefined;
+  throw reader.error(
     'prefix',
-    'compatible',
-  ]);
-  const isPlain = reader.has('compatible');
-  if (isPlain) reader.oneOf('compatible', ['connect-redis'], 'connect-redis');
-  if (!isPlain && reader.has('prefix')) {
-    throw reader.error(
-      'prefix',
-      `only \`compatible: 'connect-redis'\` has one; for other keys use kit.namespace()`,
-    );
-  }
-  const idle = reader.duration('idle', isPlain ? '1d' : '30m');
-  return {
-    idle,
-    touchAfter: touchAfterOption(reader, idle),
-    plainPrefix: isPlain ? (reader.string('prefix') ?? 'sess:') : undefined,
-  };
+    `only \`compatible: 'connect-redis'\` has one; for other keys use kit.namespace()`,
+  );
 }
 
 /** How often the idle deadline is moved at most. */
-export function touchAfterOption(reader: OptionReader, idle: number): number {
-  const usual = Math.max(1, Math.min(MAX_TOUCH_AFTER_MS, Math.floor(idle / 10)));
-  const touchAfter = reader.duration('touchAfter', usual);
+export function touchAfterOption(reader: OptionReader, idleOf: () => number): number {
+  const touchAfter = reader.duration('touchAfter');
+  const idle = idleOf();
+  if (touchAfter === undefined) return Math.max(1, Math.min(MAX_TOUCH_AFTER_MS, Math.floor(idle / 10)));
   if (touchAfter >= idle) throw reader.error('touchAfter', 'it must be shorter than `idle`');
   return touchAfter;
 }
