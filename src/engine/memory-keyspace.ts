@@ -3,6 +3,7 @@ import type { Clock } from '../base/clock.ts';
 import { StoreError } from '../base/errors.ts';
 import { type KeyPattern, type Room, roomOf } from '../base/keys.ts';
 import type { Keyspace } from '../operations/operation.ts';
+import { bytesOf, packSortedSet, type SortedEntry, SortedSet } from '../operations/sorted-set.ts';
 import type { ChannelListener, Listening } from './listening.ts';
 
 export interface RoomLimits {
@@ -21,7 +22,7 @@ interface Entry {
  * Short values are Latin-1 strings, of one byte per character: a Buffer with memory of its own costs V8 and the
  * allocator some 400 bytes besides its content, most of what a counter would take.
  */
-type HeldValue = string | Buffer;
+type HeldValue = string | Buffer | SortedSet;
 
 /** A string is converted on each read, which costs 0.2 microseconds for 100 bytes and more than it saves for large values. */
 const BUFFER_FROM_BYTES = 4_096;
@@ -63,13 +64,39 @@ export class MemoryKeyspace implements Keyspace, Listening {
 
   get(key: string): Buffer | undefined {
     const value = this.#live(key)?.value;
+    if (value instanceof SortedSet) return packSortedSet(value.entries());
     return typeof value === 'string' ? Buffer.from(value, 'latin1') : value;
+  }
+
+  sortedSet(key: string): SortedSet | undefined {
+    const value = this.#live(key)?.value;
+    return value instanceof SortedSet ? value : undefined;
+  }
+
+  addSorted(key: string, [score, member]: SortedEntry, ttlMs: number): void {
+    const room = roomOf(key);
+    const set = this.sortedSet(key) ?? new SortedSet();
+    const entry = { value: set, expiresAt: this.#clock.now() + ttlMs };
+    const growth = set.has(member) ? 0 : bytesOf(member);
+    if (this.#limits[room].whenFull === 'refuse') this.#makeRoom(room, key, sizeOf(entry, key) + growth);
+    set.add(score, member);
+    this.#room(room).set(key, entry);
+  }
+
+  removeSorted(key: string, member: string): boolean {
+    const entry = this.#live(key);
+    if (!(entry?.value instanceof SortedSet) || !entry.value.delete(member)) return false;
+    const entries = this.#room(roomOf(key));
+    if (entry.value.size === 0) entries.delete(key);
+    // Its size has changed.
+    else entries.set(key, { ...entry });
+    return true;
   }
 
   set(key: string, value: Buffer, ttlMs: number): void {
     const room = roomOf(key);
     const entry = { value: copyOf(value), expiresAt: this.#clock.now() + ttlMs };
-    if (this.#limits[room].whenFull === 'refuse') this.#makeRoom(room, key, entry);
+    if (this.#limits[room].whenFull === 'refuse') this.#makeRoom(room, key, sizeOf(entry, key));
     this.#room(room).set(key, entry);
   }
 
@@ -129,12 +156,12 @@ export class MemoryKeyspace implements Keyspace, Listening {
     return entries;
   }
 
-  #makeRoom(room: Room, key: string, entry: Entry): void {
+  #makeRoom(room: Room, key: string, bytes: number): void {
     const entries = this.#room(room);
     const { maxEntries, maxBytes } = this.#limits[room];
     const fits = () => {
       const old = entries.peek(key);
-      const growth = sizeOf(entry, key) - (old === undefined ? 0 : sizeOf(old, key));
+      const growth = bytes - (old === undefined ? 0 : sizeOf(old, key));
       return (old !== undefined || entries.size < maxEntries) && entries.calculatedSize + growth <= maxBytes;
     };
     if (fits()) return;
@@ -161,8 +188,12 @@ export class MemoryKeyspace implements Keyspace, Listening {
  * Latin-1.
  */
 function sizeOf({ value }: Entry, key: string): number {
-  const bytes = typeof value === 'string' ? value.length : value.length + BUFFER_BYTES;
-  return bytes + key.length * 2 + ENTRY_BYTES;
+  return bytesOfValue(value) + key.length * 2 + ENTRY_BYTES;
+}
+
+function bytesOfValue(value: HeldValue): number {
+  if (typeof value === 'string') return value.length;
+  return value instanceof SortedSet ? value.byteLength : value.length + BUFFER_BYTES;
 }
 
 /** A Buffer is often a view of a larger one (Node's pools of 8 kB, a whole request body), which it would keep alive. */
