@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import type { Clock } from '../base/clock.ts';
 import { StoreError } from '../base/errors.ts';
-import { type KeyPattern, type Room, roomOf } from '../base/keys.ts';
+import { isFenceCounter, type KeyPattern, type Room, roomOf } from '../base/keys.ts';
 import type { Keyspace } from '../operations/operation.ts';
 import { bytesOf, packSortedSet, type SortedEntry, SortedSet } from '../operations/sorted-set.ts';
 import type { ChannelListener, Listening } from './listening.ts';
@@ -29,16 +29,27 @@ const BUFFER_FROM_BYTES = 4_096;
 
 const MEBIBYTE = 2 ** 20;
 
+/** What has limits of its own: a room, or the fence counters, which would fill the room of the locks with none held. */
+type Compartment = Room | 'fence';
+
 /** A forgotten response or counter costs little; a forgotten session, lock or record of a request breaks a promise. */
-const ROOM_LIMITS: Readonly<Record<Room, RoomLimits>> = {
+const LIMITS: Readonly<Record<Compartment, RoomLimits>> = {
   rate: { maxEntries: 100_000, maxBytes: 64 * MEBIBYTE, whenFull: 'evict' },
   cache: { maxEntries: 10_000, maxBytes: 64 * MEBIBYTE, whenFull: 'evict' },
   session: { maxEntries: 100_000, maxBytes: 64 * MEBIBYTE, whenFull: 'refuse' },
-  // A lock has a counter beside it.
+  // A lock may have a queue beside it.
   lock: { maxEntries: 200_000, maxBytes: 64 * MEBIBYTE, whenFull: 'refuse' },
+  // A forgotten one costs nothing as long as the clock does not go back: the next fence is at least the time.
+  fence: { maxEntries: 100_000, maxBytes: 32 * MEBIBYTE, whenFull: 'evict' },
   concurrency: { maxEntries: 100_000, maxBytes: 16 * MEBIBYTE, whenFull: 'refuse' },
   idempotency: { maxEntries: 100_000, maxBytes: 64 * MEBIBYTE, whenFull: 'refuse' },
 };
+
+/**
+ * An entry of each room, under a key that no feature has: when its last entry is deleted, an LRUCache clears arrays for
+ * all that it may ever hold, which takes milliseconds. A lock that is taken and released alone would pay for it each time.
+ */
+const NEVER_LAST: Entry = { value: '', expiresAt: Number.POSITIVE_INFINITY };
 
 /** What an entry costs besides the bytes of key and value: their headers, the entry, Map and LRU list (measured on Node 20). */
 const ENTRY_BYTES = 220;
@@ -53,11 +64,11 @@ const SWEEP_EVERY_MS = 1_000;
 export class MemoryKeyspace implements Keyspace, Listening {
   readonly #channels = new Map<string, Set<ChannelListener>>();
   readonly #clock: Clock;
-  readonly #limits: Readonly<Record<Room, RoomLimits>>;
-  readonly #rooms = new Map<Room, LRUCache<string, Entry>>();
-  readonly #sweptAt = new Map<Room, number>();
+  readonly #limits: Readonly<Record<Compartment, RoomLimits>>;
+  readonly #rooms = new Map<Compartment, LRUCache<string, Entry>>();
+  readonly #sweptAt = new Map<Compartment, number>();
 
-  constructor(clock: Clock, limits: Readonly<Record<Room, RoomLimits>> = ROOM_LIMITS) {
+  constructor(clock: Clock, limits: Readonly<Record<Compartment, RoomLimits>> = LIMITS) {
     this.#clock = clock;
     this.#limits = limits;
   }
@@ -74,7 +85,7 @@ export class MemoryKeyspace implements Keyspace, Listening {
   }
 
   addSorted(key: string, [score, member]: SortedEntry, ttlMs: number): void {
-    const room = roomOf(key);
+    const room = compartmentOf(key);
     const set = this.sortedSet(key) ?? new SortedSet();
     const entry = { value: set, expiresAt: this.#clock.now() + ttlMs };
     const growth = set.has(member) ? 0 : bytesOf(member);
@@ -86,7 +97,7 @@ export class MemoryKeyspace implements Keyspace, Listening {
   removeSorted(key: string, member: string): boolean {
     const entry = this.#live(key);
     if (!(entry?.value instanceof SortedSet) || !entry.value.delete(member)) return false;
-    const entries = this.#room(roomOf(key));
+    const entries = this.#room(compartmentOf(key));
     if (entry.value.size === 0) entries.delete(key);
     // Its size has changed.
     else entries.set(key, { ...entry });
@@ -94,7 +105,7 @@ export class MemoryKeyspace implements Keyspace, Listening {
   }
 
   set(key: string, value: Buffer, ttlMs: number): void {
-    const room = roomOf(key);
+    const room = compartmentOf(key);
     const entry = { value: copyOf(value), expiresAt: this.#clock.now() + ttlMs };
     if (this.#limits[room].whenFull === 'refuse') this.#makeRoom(room, key, sizeOf(entry, key));
     this.#room(room).set(key, entry);
@@ -103,12 +114,12 @@ export class MemoryKeyspace implements Keyspace, Listening {
   rewrite(key: string, value: Buffer): void {
     const entry = this.#live(key);
     if (entry === undefined) return;
-    this.#room(roomOf(key)).set(key, { value: copyOf(value), expiresAt: entry.expiresAt });
+    this.#room(compartmentOf(key)).set(key, { value: copyOf(value), expiresAt: entry.expiresAt });
   }
 
   delete(key: string): boolean {
     const there = this.#live(key) !== undefined;
-    this.#room(roomOf(key)).delete(key);
+    this.#room(compartmentOf(key)).delete(key);
     return there;
   }
 
@@ -139,41 +150,42 @@ export class MemoryKeyspace implements Keyspace, Listening {
   }
 
   #live(key: string): Entry | undefined {
-    const room = this.#room(roomOf(key));
+    const room = this.#room(compartmentOf(key));
     const entry = room.get(key);
     if (entry === undefined || entry.expiresAt > this.#clock.now()) return entry;
     room.delete(key);
     return undefined;
   }
 
-  #room(room: Room): LRUCache<string, Entry> {
+  #room(room: Compartment): LRUCache<string, Entry> {
     let entries = this.#rooms.get(room);
     if (entries === undefined) {
       const { maxEntries, maxBytes } = this.#limits[room];
-      entries = new LRUCache({ max: maxEntries, maxSize: maxBytes, sizeCalculation: sizeOf });
+      entries = new LRUCache({ max: maxEntries + 1, maxSize: maxBytes, sizeCalculation: sizeOf });
+      entries.set('', NEVER_LAST);
       this.#rooms.set(room, entries);
     }
     return entries;
   }
 
-  #makeRoom(room: Room, key: string, bytes: number): void {
+  #makeRoom(room: Compartment, key: string, bytes: number): void {
     const entries = this.#room(room);
     const { maxEntries, maxBytes } = this.#limits[room];
     const fits = () => {
       const old = entries.peek(key);
       const growth = bytes - (old === undefined ? 0 : sizeOf(old, key));
-      return (old !== undefined || entries.size < maxEntries) && entries.calculatedSize + growth <= maxBytes;
+      return (old !== undefined || entries.size <= maxEntries) && entries.calculatedSize + growth <= maxBytes;
     };
     if (fits()) return;
     this.#sweep(room, entries);
     if (fits()) return;
     throw new StoreError(
       'ERR_REDIS_KIT_FULL',
-      `memory: the ${room} room is full (${entries.size} entries, ${entries.calculatedSize} bytes); use Redis for this much`,
+      `memory: the ${room} room is full (${entries.size - 1} entries, ${entries.calculatedSize} bytes); use Redis for this much`,
     );
   }
 
-  #sweep(room: Room, entries: LRUCache<string, Entry>): void {
+  #sweep(room: Compartment, entries: LRUCache<string, Entry>): void {
     const now = this.#clock.now();
     if (now - (this.#sweptAt.get(room) ?? -SWEEP_EVERY_MS) < SWEEP_EVERY_MS) return;
     this.#sweptAt.set(room, now);
@@ -181,6 +193,10 @@ export class MemoryKeyspace implements Keyspace, Listening {
       if (entry.expiresAt <= now) entries.delete(key);
     }
   }
+}
+
+function compartmentOf(key: string): Compartment {
+  return isFenceCounter(key) ? 'fence' : roomOf(key);
 }
 
 /**
