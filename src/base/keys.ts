@@ -197,6 +197,11 @@ export function roomOf(key: string): Room {
   return (/:(rate|session|cache|lock|idempotency|concurrency):\{/.exec(key)?.[1] ?? 'session') as Room;
 }
 
+/** Whether it is the counter of a lock's fences, which outlives the lock. No id ends so, since none has a bare brace. */
+export function isFenceCounter(key: string): boolean {
+  return key.endsWith('}:fence');
+}
+
 /**
  * An id as it stands in a key. Percent-encoding keeps the characters out that would end the hash tag or act as a
  * glob; `%` is among them, so that no two ids meet. A hash begins with `*` and the empty id is `?`: both are

@@ -1,8 +1,9 @@
 import { LRUCache } from 'lru-cache';
 import type { Clock } from '../base/clock.ts';
 import { StoreError } from '../base/errors.ts';
-import { type KeyPattern, type Room, roomOf } from '../base/keys.ts';
+import { isFenceCounter, type KeyPattern, type Room, roomOf } from '../base/keys.ts';
 import type { Keyspace } from '../operations/operation.ts';
+import { bytesOf, packSortedSet, type SortedEntry, SortedSet } from '../operations/sorted-set.ts';
 import type { ChannelListener, Listening } from './listening.ts';
 
 export interface RoomLimits {
@@ -21,23 +22,34 @@ interface Entry {
  * Short values are Latin-1 strings, of one byte per character: a Buffer with memory of its own costs V8 and the
  * allocator some 400 bytes besides its content, most of what a counter would take.
  */
-type HeldValue = string | Buffer;
+type HeldValue = string | Buffer | SortedSet;
 
 /** A string is converted on each read, which costs 0.2 microseconds for 100 bytes and more than it saves for large values. */
 const BUFFER_FROM_BYTES = 4_096;
 
 const MEBIBYTE = 2 ** 20;
 
+/** What has limits of its own: a room, or the fence counters, which would fill the room of the locks with none held. */
+type Compartment = Room | 'fence';
+
 /** A forgotten response or counter costs little; a forgotten session, lock or record of a request breaks a promise. */
-const ROOM_LIMITS: Readonly<Record<Room, RoomLimits>> = {
+const LIMITS: Readonly<Record<Compartment, RoomLimits>> = {
   rate: { maxEntries: 100_000, maxBytes: 64 * MEBIBYTE, whenFull: 'evict' },
   cache: { maxEntries: 10_000, maxBytes: 64 * MEBIBYTE, whenFull: 'evict' },
   session: { maxEntries: 100_000, maxBytes: 64 * MEBIBYTE, whenFull: 'refuse' },
-  // A lock has a counter beside it.
+  // A lock may have a queue beside it.
   lock: { maxEntries: 200_000, maxBytes: 64 * MEBIBYTE, whenFull: 'refuse' },
+  // A forgotten one costs nothing as long as the clock does not go back: the next fence is at least the time.
+  fence: { maxEntries: 100_000, maxBytes: 32 * MEBIBYTE, whenFull: 'evict' },
   concurrency: { maxEntries: 100_000, maxBytes: 16 * MEBIBYTE, whenFull: 'refuse' },
   idempotency: { maxEntries: 100_000, maxBytes: 64 * MEBIBYTE, whenFull: 'refuse' },
 };
+
+/**
+ * An entry of each room, under a key that no feature has: when its last entry is deleted, an LRUCache clears arrays for
+ * all that it may ever hold, which takes milliseconds. A lock that is taken and released alone would pay for it each time.
+ */
+const NEVER_LAST: Entry = { value: '', expiresAt: Number.POSITIVE_INFINITY };
 
 /** What an entry costs besides the bytes of key and value: their headers, the entry, Map and LRU list (measured on Node 20). */
 const ENTRY_BYTES = 220;
@@ -52,36 +64,62 @@ const SWEEP_EVERY_MS = 1_000;
 export class MemoryKeyspace implements Keyspace, Listening {
   readonly #channels = new Map<string, Set<ChannelListener>>();
   readonly #clock: Clock;
-  readonly #limits: Readonly<Record<Room, RoomLimits>>;
-  readonly #rooms = new Map<Room, LRUCache<string, Entry>>();
-  readonly #sweptAt = new Map<Room, number>();
+  readonly #limits: Readonly<Record<Compartment, RoomLimits>>;
+  readonly #rooms = new Map<Compartment, LRUCache<string, Entry>>();
+  readonly #sweptAt = new Map<Compartment, number>();
 
-  constructor(clock: Clock, limits: Readonly<Record<Room, RoomLimits>> = ROOM_LIMITS) {
+  constructor(clock: Clock, limits: Readonly<Record<Compartment, RoomLimits>> = LIMITS) {
     this.#clock = clock;
     this.#limits = limits;
   }
 
   get(key: string): Buffer | undefined {
     const value = this.#live(key)?.value;
+    if (value instanceof SortedSet) return packSortedSet(value.entries());
     return typeof value === 'string' ? Buffer.from(value, 'latin1') : value;
   }
 
+  sortedSet(key: string): SortedSet | undefined {
+    const value = this.#live(key)?.value;
+    return value instanceof SortedSet ? value : undefined;
+  }
+
+  addSorted(key: string, [score, member]: SortedEntry, ttlMs: number): void {
+    const room = compartmentOf(key);
+    const set = this.sortedSet(key) ?? new SortedSet();
+    const entry = { value: set, expiresAt: this.#clock.now() + ttlMs };
+    const growth = set.has(member) ? 0 : bytesOf(member);
+    if (this.#limits[room].whenFull === 'refuse') this.#makeRoom(room, key, sizeOf(entry, key) + growth);
+    set.add(score, member);
+    this.#room(room).set(key, entry);
+  }
+
+  removeSorted(key: string, member: string): boolean {
+    const entry = this.#live(key);
+    if (!(entry?.value instanceof SortedSet) || !entry.value.delete(member)) return false;
+    const entries = this.#room(compartmentOf(key));
+    if (entry.value.size === 0) entries.delete(key);
+    // Its size has changed.
+    else entries.set(key, { ...entry });
+    return true;
+  }
+
   set(key: string, value: Buffer, ttlMs: number): void {
-    const room = roomOf(key);
+    const room = compartmentOf(key);
     const entry = { value: copyOf(value), expiresAt: this.#clock.now() + ttlMs };
-    if (this.#limits[room].whenFull === 'refuse') this.#makeRoom(room, key, entry);
+    if (this.#limits[room].whenFull === 'refuse') this.#makeRoom(room, key, sizeOf(entry, key));
     this.#room(room).set(key, entry);
   }
 
   rewrite(key: string, value: Buffer): void {
     const entry = this.#live(key);
     if (entry === undefined) return;
-    this.#room(roomOf(key)).set(key, { value: copyOf(value), expiresAt: entry.expiresAt });
+    this.#room(compartmentOf(key)).set(key, { value: copyOf(value), expiresAt: entry.expiresAt });
   }
 
   delete(key: string): boolean {
     const there = this.#live(key) !== undefined;
-    this.#room(roomOf(key)).delete(key);
+    this.#room(compartmentOf(key)).delete(key);
     return there;
   }
 
@@ -112,41 +150,42 @@ export class MemoryKeyspace implements Keyspace, Listening {
   }
 
   #live(key: string): Entry | undefined {
-    const room = this.#room(roomOf(key));
+    const room = this.#room(compartmentOf(key));
     const entry = room.get(key);
     if (entry === undefined || entry.expiresAt > this.#clock.now()) return entry;
     room.delete(key);
     return undefined;
   }
 
-  #room(room: Room): LRUCache<string, Entry> {
+  #room(room: Compartment): LRUCache<string, Entry> {
     let entries = this.#rooms.get(room);
     if (entries === undefined) {
       const { maxEntries, maxBytes } = this.#limits[room];
-      entries = new LRUCache({ max: maxEntries, maxSize: maxBytes, sizeCalculation: sizeOf });
+      entries = new LRUCache({ max: maxEntries + 1, maxSize: maxBytes, sizeCalculation: sizeOf });
+      entries.set('', NEVER_LAST);
       this.#rooms.set(room, entries);
     }
     return entries;
   }
 
-  #makeRoom(room: Room, key: string, entry: Entry): void {
+  #makeRoom(room: Compartment, key: string, bytes: number): void {
     const entries = this.#room(room);
     const { maxEntries, maxBytes } = this.#limits[room];
     const fits = () => {
       const old = entries.peek(key);
-      const growth = sizeOf(entry, key) - (old === undefined ? 0 : sizeOf(old, key));
-      return (old !== undefined || entries.size < maxEntries) && entries.calculatedSize + growth <= maxBytes;
+      const growth = bytes - (old === undefined ? 0 : sizeOf(old, key));
+      return (old !== undefined || entries.size <= maxEntries) && entries.calculatedSize + growth <= maxBytes;
     };
     if (fits()) return;
     this.#sweep(room, entries);
     if (fits()) return;
     throw new StoreError(
       'ERR_REDIS_KIT_FULL',
-      `memory: the ${room} room is full (${entries.size} entries, ${entries.calculatedSize} bytes); use Redis for this much`,
+      `memory: the ${room} room is full (${entries.size - 1} entries, ${entries.calculatedSize} bytes); use Redis for this much`,
     );
   }
 
-  #sweep(room: Room, entries: LRUCache<string, Entry>): void {
+  #sweep(room: Compartment, entries: LRUCache<string, Entry>): void {
     const now = this.#clock.now();
     if (now - (this.#sweptAt.get(room) ?? -SWEEP_EVERY_MS) < SWEEP_EVERY_MS) return;
     this.#sweptAt.set(room, now);
@@ -156,13 +195,21 @@ export class MemoryKeyspace implements Keyspace, Listening {
   }
 }
 
+function compartmentOf(key: string): Compartment {
+  return isFenceCounter(key) ? 'fence' : roomOf(key);
+}
+
 /**
  * The bytes that an entry holds. A key counts two bytes for each character, which V8 needs as soon as one is beyond
  * Latin-1.
  */
 function sizeOf({ value }: Entry, key: string): number {
-  const bytes = typeof value === 'string' ? value.length : value.length + BUFFER_BYTES;
-  return bytes + key.length * 2 + ENTRY_BYTES;
+  return bytesOfValue(value) + key.length * 2 + ENTRY_BYTES;
+}
+
+function bytesOfValue(value: HeldValue): number {
+  if (typeof value === 'string') return value.length;
+  return value instanceof SortedSet ? value.byteLength : value.length + BUFFER_BYTES;
 }
 
 /** A Buffer is often a view of a larger one (Node's pools of 8 kB, a whole request body), which it would keep alive. */

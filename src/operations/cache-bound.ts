@@ -1,6 +1,6 @@
-import { defineOperation, type Operation } from './operation.ts';
+import { defineOperation, type Keyspace, type Operation } from './operation.ts';
 import { arrayOf, textsAt } from './reply.ts';
-import { packSortedSet, parseSortedSet } from './sorted-set.ts';
+import type { SortedEntry } from './sorted-set.ts';
 
 export interface CacheBoundArgs {
   readonly member: string;
@@ -33,14 +33,30 @@ export const cacheBound: Operation<CacheBoundArgs, readonly string[]> = defineOp
   lua,
   encode: ({ member, lifeMs, maxEntries }) => [member, String(lifeMs), String(maxEntries)],
   twin(memory, [key = ''], now, { member, lifeMs, maxEntries }) {
-    const others = (parseSortedSet(memory.get(key)) ?? []).filter(
-      ([score, each]) => score > now && each !== member,
-    );
-    const all = parseSortedSet(packSortedSet([...others, [now + lifeMs, member]])) ?? [];
-    const out = all.slice(0, Math.max(0, all.length - maxEntries));
-    const left = all.slice(out.length);
-    memory.set(key, packSortedSet(left), (left.at(-1)?.[0] ?? now) - now);
-    return [out.map(([, each]) => Buffer.from(each))];
+    // Something of another type.
+    if (memory.sortedSet(key) === undefined) memory.delete(key);
+    takeFirst(memory, key, ([until]) => until <= now);
+    memory.removeSorted(key, member);
+    const until = now + lifeMs;
+    const lastUntil = Math.max(until, memory.sortedSet(key)?.at(-1)?.[0] ?? 0);
+    memory.addSorted(key, [until, member], lastUntil - now);
+    return [takeFirst(memory, key, (_, size) => size > maxEntries)];
   },
   decode: (reply) => textsAt(arrayOf(reply), 0),
 });
+
+/** Removes the members that would end first, as long as one is to go, and returns them. */
+function takeFirst(
+  memory: Keyspace,
+  key: string,
+  isToGo: (first: SortedEntry, size: number) => boolean,
+): Buffer[] {
+  const taken: Buffer[] = [];
+  for (;;) {
+    const set = memory.sortedSet(key);
+    const first = set?.at(0);
+    if (set === undefined || first === undefined || !isToGo(first, set.size)) return taken;
+    memory.removeSorted(key, first[1]);
+    taken.push(Buffer.from(first[1]));
+  }
+}

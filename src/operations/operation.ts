@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import type { SortedEntry, SortedSet } from './sorted-set.ts';
 
 /** What a command may carry. Numbers are spelled in decimal, since the wire knows strings only. */
 export type Argument = string | Buffer;
@@ -6,14 +7,21 @@ export type Argument = string | Buffer;
 /** What a script answers: Lua's integers, strings (as bytes), nil and arrays of them. */
 export type RawReply = number | Buffer | null | readonly RawReply[];
 
-/** The in-memory strings that a twin works on: what Redis keeps, and its channels, without Redis. */
+/** What an in-memory implementation works on: the values and channels of Redis, without Redis. */
 export interface Keyspace {
+  /** A string; of a sorted set its entries as JSON. */
   get(key: string): Buffer | undefined;
   /** Throws a StoreError when the room is full and may not forget anything. */
   set(key: string, value: Buffer, ttlMs: number): void;
   /** Replaces a value that is there and leaves its TTL alone, as SETRANGE does. */
   rewrite(key: string, value: Buffer): void;
   delete(key: string): boolean;
+  /** The sorted set under a key, to be read; undefined where the key holds a string, or nothing. */
+  sortedSet(key: string): Pick<SortedSet, 'size' | 'at' | 'has' | 'entries'> | undefined;
+  /** Adds or moves a member of a sorted set, as ZADD and PEXPIRE do. Throws a StoreError when the room is full. */
+  addSorted(key: string, entry: SortedEntry, ttlMs: number): void;
+  /** Removes a member and leaves the TTL alone, as ZREM does; whether it was in the set. An empty set is no key. */
+  removeSorted(key: string, member: string): boolean;
   /** Milliseconds that a key has left; undefined when it is not there. */
   ttl(key: string): number | undefined;
   /** Tells whoever listens to a channel, as PUBLISH does. */

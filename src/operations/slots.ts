@@ -1,5 +1,4 @@
 import type { Keyspace } from './operation.ts';
-import { packSortedSet, parseSortedSet, type SortedEntry } from './sorted-set.ts';
 import { GRACE_MS, TURN_MS, WAITING_LINE_LUA, type WaitingLine } from './waiting-line.ts';
 
 /*
@@ -65,48 +64,47 @@ export class Slots {
   readonly #key: string;
   readonly #now: number;
   readonly #line: WaitingLine;
-  #entries: readonly SortedEntry[];
 
   constructor(memory: Keyspace, key: string, now: number, line: WaitingLine, process: string) {
-    const entries = parseSortedSet(memory.get(key));
-    this.isCorrupt = entries === undefined;
     this.#memory = memory;
     this.#key = key;
     this.#now = now;
     this.#line = line;
-    this.#entries = entries ?? [];
-    for (const [until, member] of this.#entries) {
-      const other = /^[\w-]+:([\w-]+)$/.exec(member)?.[1];
-      if (until <= now && other !== undefined && other !== process) line.drop(other);
+    this.isCorrupt = this.#set === undefined && memory.get(key) !== undefined;
+    if (this.isCorrupt) memory.delete(key);
+    for (let first = this.#set?.at(0); first !== undefined && first[0] <= now; first = this.#set?.at(0)) {
+      const other = /^[\w-]+:([\w-]+)$/.exec(first[1])?.[1];
+      if (other !== undefined && other !== process) line.drop(other);
+      memory.removeSorted(key, first[1]);
     }
-    const living = this.#entries.filter(([until]) => until > now && until <= now + LONGEST_MS);
-    if (entries === undefined || living.length < this.#entries.length) this.#keep(living);
+    const longest = now + LONGEST_MS;
+    for (let last = this.#set?.at(-1); last !== undefined && last[0] > longest; last = this.#set?.at(-1)) {
+      memory.removeSorted(key, last[1]);
+    }
     line.prune();
   }
 
   get count(): number {
-    return this.#entries.length;
+    return this.#set?.size ?? 0;
   }
 
   /** Until the first of them ends; -1 when there is none. */
   get leftMs(): number {
-    const [first] = this.#entries;
+    const first = this.#set?.at(0);
     return first === undefined ? -1 : first[0] - this.#now;
   }
 
   take(member: string, ms: number): void {
-    const others = this.#entries.filter(([, each]) => each !== member);
-    const all = parseSortedSet(packSortedSet([...others, [this.#now + ms, member]])) ?? [];
-    this.#entries = all;
-    this.#memory.set(this.#key, packSortedSet(all), (all.at(-1)?.[0] ?? this.#now) - this.#now + GRACE_MS);
+    const until = this.#now + ms;
+    this.#memory.removeSorted(this.#key, member);
+    const lastUntil = Math.max(until, this.#set?.at(-1)?.[0] ?? 0);
+    this.#memory.addSorted(this.#key, [until, member], lastUntil - this.#now + GRACE_MS);
   }
 
   /** Ends a slot or a turn; whether there was one. */
   end(token: string, process: string): boolean {
-    const others = this.#entries.filter(([, each]) => each !== token && each !== `${token}:${process}`);
-    if (others.length === this.#entries.length) return false;
-    this.#keep(others);
-    return true;
+    const wasSlot = this.#memory.removeSorted(this.#key, token);
+    return this.#memory.removeSorted(this.#key, `${token}:${process}`) || wasSlot;
   }
 
   /** Gives what is free to those who wait; whether `own` was among them. */
@@ -121,9 +119,7 @@ export class Slots {
     return false;
   }
 
-  #keep(entries: readonly SortedEntry[]): void {
-    this.#entries = entries;
-    if (entries.length === 0) this.#memory.delete(this.#key);
-    else this.#memory.rewrite(this.#key, packSortedSet(entries));
+  get #set(): ReturnType<Keyspace['sortedSet']> {
+    return this.#memory.sortedSet(this.#key);
   }
 }

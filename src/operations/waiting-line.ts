@@ -1,5 +1,4 @@
 import type { Keyspace } from './operation.ts';
-import { packSortedSet, parseSortedSet, type SortedEntry } from './sorted-set.ts';
 
 /*
  * Who waits for something, first come first: a sorted set whose scores are the microseconds in which each came, and
@@ -115,42 +114,39 @@ export class WaitingLine {
     this.#key = key;
     this.#now = now;
     this.#channels = channels;
-    if (parseSortedSet(memory.get(key)) === undefined) memory.delete(key);
+    // Something of another type.
+    if (this.#set === undefined) memory.delete(key);
   }
 
   join(member: string): void {
     if (this.has(member)) return;
-    const entries = this.#entries();
-    const score = Math.max((entries.at(-1)?.[0] ?? 0) + 1, this.#now * 1_000);
+    const score = Math.max((this.#set?.at(-1)?.[0] ?? 0) + 1, this.#now * 1_000);
     const ttl = Math.max(this.#memory.ttl(this.#key) ?? 0, (parse(member)?.waitMs ?? 0) + GRACE_MS);
-    this.#memory.set(this.#key, packSortedSet([...entries, [score, member]]), ttl);
+    this.#memory.addSorted(this.#key, [score, member], ttl);
   }
 
   leave(member: string): void {
-    const entries = this.#entries();
-    const left = entries.filter(([, each]) => each !== member);
-    if (left.length === entries.length) return;
-    if (left.length === 0) this.#memory.delete(this.#key);
-    else this.#memory.rewrite(this.#key, packSortedSet(left));
+    this.#memory.removeSorted(this.#key, member);
   }
 
   has(member: string): boolean {
-    return this.#entries().some(([, each]) => each === member);
+    return this.#set?.has(member) ?? false;
   }
 
   /** What who came last knew of the limit. */
   get limit(): number | undefined {
-    return parse(this.#entries().at(-1)?.[1])?.limit;
+    return parse(this.#set?.at(-1)?.[1])?.limit;
   }
 
   /** How many are in it, with those who may have given up. */
   get size(): number {
-    return this.#entries().length;
+    return this.#set?.size ?? 0;
   }
 
   /** Takes those out of its beginning who gave up; answers with the first who has not. */
   prune(): Waiter | undefined {
-    for (const [score, member] of this.#entries()) {
+    for (let first = this.#set?.at(0); first !== undefined; first = this.#set?.at(0)) {
+      const [score, member] = first;
       const waiter = parse(member);
       if (waiter !== undefined && Math.floor(score / 1_000) + waiter.waitMs > this.#now) return waiter;
       this.leave(member);
@@ -167,21 +163,22 @@ export class WaitingLine {
 
   /** How many still wait. */
   get length(): number {
-    return this.#entries().filter(
+    const entries = this.#set?.entries() ?? [];
+    return entries.filter(
       ([score, member]) => Math.floor(score / 1_000) + (parse(member)?.waitMs ?? 0) > this.#now,
     ).length;
   }
 
   call(waiter: Waiter): void {
     this.tell('now', waiter);
-    const entries = this.#entries();
-    const others = [parse(entries[0]?.[1]), parse(entries.at(-1)?.[1])];
+    const others = [parse(this.#set?.at(0)?.[1]), parse(this.#set?.at(-1)?.[1])];
     const other = others.find((each) => each !== undefined && each.process !== waiter.process);
     if (other !== undefined) this.tell('soon', other);
   }
 
   drop(process: string): void {
-    for (const [, member] of this.#entries()) {
+    // A copy: it is changed meanwhile.
+    for (const [, member] of [...(this.#set?.entries() ?? [])]) {
       const waiter = parse(member);
       if (waiter?.process !== process) continue;
       this.leave(member);
@@ -193,7 +190,7 @@ export class WaitingLine {
     if (process !== '') this.#memory.publish(`${this.#channels}${process}`, `${word}:${token}`);
   }
 
-  #entries(): readonly SortedEntry[] {
-    return parseSortedSet(this.#memory.get(this.#key)) ?? [];
+  get #set(): ReturnType<Keyspace['sortedSet']> {
+    return this.#memory.sortedSet(this.#key);
   }
 }

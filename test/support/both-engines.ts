@@ -6,6 +6,7 @@ import { memoryEngine } from '../../src/engine/memory-engine.ts';
 import { MemoryKeyspace } from '../../src/engine/memory-keyspace.ts';
 import type { Engine } from '../../src/engine/port.ts';
 import { redisEngine } from '../../src/engine/redis-engine.ts';
+import type { SortedEntry } from '../../src/operations/sorted-set.ts';
 import { redisUrl } from './context.ts';
 import { connectPlainClient, type PlainClient } from './plain-client.ts';
 
@@ -32,6 +33,11 @@ class RecordingKeyspace extends MemoryKeyspace {
   override set(key: string, value: Buffer, ttlMs: number): void {
     this.ttls.set(key, ttlMs);
     super.set(key, value, 10 * 365 * 86_400_000);
+  }
+
+  override addSorted(key: string, entry: SortedEntry, ttlMs: number): void {
+    this.ttls.set(key, ttlMs);
+    super.addSorted(key, entry, 10 * 365 * 86_400_000);
   }
 
   /** As in Redis, whose own clock hardly moves in a run. */

@@ -1,0 +1,62 @@
+import { expect, it, vi } from 'vitest';
+import { Keys } from '../../src/base/keys.ts';
+import { memoryEngine } from '../../src/engine/memory-engine.ts';
+import { MemoryKeyspace } from '../../src/engine/memory-keyspace.ts';
+import { lockAcquire } from '../../src/operations/lock-acquire.ts';
+import { lockRelease } from '../../src/operations/lock-release.ts';
+import { TestClock } from '../support/both-engines.ts';
+
+const ASKED = { token: 't', waitMs: 0, process: '', channels: 't-calls:', isFair: true } as const;
+
+/** Grants locks in this process; those of a fence are read from the reply. */
+function grantingOn(memory: MemoryKeyspace, clock: TestClock) {
+  const engine = memoryEngine(memory, clock);
+  const keys = new Keys('t');
+  return {
+    async grant(id: string): Promise<number> {
+      const { lock, line, fence } = keys.lock(id);
+      const asked = { ...ASKED, lease: 15_000, metadata: '' };
+      return (await engine.run(lockAcquire, [lock, line, fence], asked)).fence;
+    },
+    async release(id: string): Promise<void> {
+      const { lock, line } = keys.lock(id);
+      await engine.run(lockRelease, [lock, line], ASKED);
+    },
+  };
+}
+
+it('on memory: released locks leave room for others, however many there were, and fences still grow', async () => {
+  const clock = new TestClock();
+  const refusing = { maxEntries: 100, maxBytes: 2 ** 20, whenFull: 'refuse' } as const;
+  const rooms = { rate: refusing, cache: refusing, session: refusing, lock: refusing };
+  const others = { concurrency: refusing, idempotency: refusing };
+  const limits = { ...rooms, ...others, fence: { ...refusing, whenFull: 'evict' } } as const;
+  const { grant, release } = grantingOn(new MemoryKeyspace(clock, limits), clock);
+  const first = await grant('first');
+  await release('first');
+  expect(await grant('first'), 'the fence is higher in the same millisecond').toBe(first + 1);
+  for (let id = 0; id < 300; id++) {
+    clock.time++;
+    await grant(`lock ${id}`);
+    await release(`lock ${id}`);
+  }
+  await release('first');
+  expect(await grant('first'), 'the counter is forgotten by now').toBeGreaterThan(first + 1);
+  for (let id = 0; id < 99; id++) await grant(`held ${id}`);
+  await expect(grant('one too many')).rejects.toMatchObject({ code: 'ERR_REDIS_KIT_FULL' });
+});
+
+it('on memory: a lock that is taken and released alone clears no table of all possible locks', async () => {
+  const clock = new TestClock();
+  const { grant, release } = grantingOn(new MemoryKeyspace(clock), clock);
+  await grant('first');
+  await release('first');
+  const fill = vi.spyOn(Array.prototype, 'fill');
+  for (let turn = 0; turn < 3; turn++) {
+    await grant('a');
+    await release('a');
+  }
+  const cleared = fill.mock.contexts.map((array) => (array as unknown[]).length);
+  fill.mockRestore();
+  expect(cleared.filter((length) => length > 1_000)).toEqual([]);
+});
