@@ -8,6 +8,7 @@ import { beforeEnd } from '../http/before-end.ts';
 import type { Outcome } from '../http/outcome.ts';
 import { sendProblem } from '../http/problem.ts';
 import { noteClient, reentryOf } from '../http/reentry.ts';
+import { takeBody } from '../http/taken-body.ts';
 import type { CacheRoom, Lookup, LookupSettings } from './cache-room.ts';
 import type { CachedResponse } from './cached-response.ts';
 import { Capture, type WatchSession } from './capture.ts';
@@ -193,6 +194,8 @@ export class Responder {
     const { events } = this.#deps.reporter;
     const { fallback, confirms, isRefresh = false, how } = why;
     const subject: CacheSubject = { url: key.url };
+    // The others wait for the body, and not for the client that this response goes to. It ends at `maxBody`.
+    takeBody(res, () => fill.isAwaited);
     beforeEnd(
       res,
       new Capture(req, res, {
