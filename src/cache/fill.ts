@@ -61,6 +61,10 @@ export class Fill<Content> {
     this.#limit = setTimeout(() => this.release(), LONGEST_FILL_MS).unref();
   }
 
+  get flight(): Flight<Content> | undefined {
+    return this.#start.flight;
+  }
+
   get isOver(): boolean {
     return this.#isOver;
   }
