@@ -32,6 +32,7 @@ export type { BorrowedClient } from './connection/borrowed-client.ts';
 export type { ClusterNode, ClusterOptions, ConnectionOptions } from './connection/options.ts';
 export type { Middleware, Next, Req, Res } from './http/middleware.ts';
 export type { RateHeaders } from './http/rate-headers.ts';
+export { isRevalidation } from './http/reentry.ts';
 export type { IdempotencyOnError, IdempotencyOptions, IdempotencyRefusal } from './idempotency/index.ts';
 export { createRedisKit, type DefaultClient, type RedisKit } from './kit.ts';
 export type { KitOptions } from './kit-options.ts';

@@ -41,6 +41,11 @@ export interface KitEvents {
   'cache:stored': CacheSubject & { readonly bytes: number };
   /** It was not stored, and why. */
   'cache:skipped': CacheSubject & { readonly reason: string };
+  /**
+   * Middleware above the cache answered the request that was to revalidate a stale response, with this status or with
+   * none; the next try may succeed. `isRevalidation(req)` is true for such requests.
+   */
+  'cache:refresh-refused': CacheSubject & { readonly status: number | undefined };
   /** This process invalidated something, in all of them. */
   'cache:purged': {
     readonly what: {
@@ -161,6 +166,7 @@ const EVENT_NAMES: Readonly<Record<keyof KitEvents, true>> = {
   'cache:collapsed': true,
   'cache:stored': true,
   'cache:skipped': true,
+  'cache:refresh-refused': true,
   'cache:purged': true,
   'lock:acquired': true,
   'lock:waited': true,

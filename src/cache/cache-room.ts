@@ -12,7 +12,7 @@ import {
   type Place,
 } from './entry-store.ts';
 import { Fill } from './fill.ts';
-import { type Flight, Flights } from './flights.ts';
+import { type Flight, Flights, type Outcome } from './flights.ts';
 import { LocalCopies } from './local-copies.ts';
 import { areFollowed } from './versions.ts';
 
@@ -26,6 +26,8 @@ export interface Lookup<Content> {
   readonly place: Place<Content>;
   /** Whether what was found may answer this caller. */
   accepts(entry: Entry<Content>): boolean;
+  /** Waits for another's flight in a way of its own. */
+  readonly follow?: (flight: Flight<Content>, ms: number) => Promise<Outcome<Content> | undefined>;
   readonly budget?: Budget | undefined;
 }
 
@@ -129,7 +131,8 @@ export class CacheRoom<Content> {
       const flight = flights.underWay(key);
       if (flight === undefined) return this.#lead(lookup, settings, flights.begin(key), until);
       const isMadeAlready = flight.isMade;
-      const outcome = await flight.follow(until - this.now());
+      const waitMs = until - this.now();
+      const outcome = await (lookup.follow?.(flight, waitMs) ?? flight.follow(waitMs));
       if (outcome === undefined || outcome.kind === 'pass') return this.#make(lookup, settings, undefined);
       if (outcome.kind === 'error') throw outcome.error;
       if (outcome.kind === 'retry') continue;

@@ -51,6 +51,7 @@ export class Fill<Content> {
   readonly #renewal: NodeJS.Timeout | undefined;
   readonly #limit: NodeJS.Timeout;
   #isOver = false;
+  #isReleased = false;
 
   constructor(deps: FillDeps, start: FillStart<Content>) {
     this.#deps = deps;
@@ -60,8 +61,18 @@ export class Fill<Content> {
     this.#limit = setTimeout(() => this.release(), LONGEST_FILL_MS).unref();
   }
 
+  get flight(): Flight<Content> | undefined {
+    return this.#start.flight;
+  }
+
   get isOver(): boolean {
     return this.#isOver;
+  }
+
+  /** Whether others may wait for it: in this process, or by its lease in another one. */
+  get isAwaited(): boolean {
+    const { flight, lease } = this.#start;
+    return !(this.#isOver || this.#isReleased) && (flight !== undefined || lease.token !== '');
   }
 
   /** Stores what was made; resolves to its size in bytes, or undefined when it was not stored. */
@@ -136,6 +147,7 @@ export class Fill<Content> {
   /** It may go on and still be stored, but nobody waits for it any more. */
   release(): void {
     if (this.#isOver) return;
+    this.#isReleased = true;
     this.#stopTimers();
     this.#start.flight?.settle({ kind: 'retry' });
     this.#giveBack(0);

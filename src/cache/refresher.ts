@@ -8,6 +8,10 @@ import type { Fill } from './fill.ts';
 /** How long nobody in this process tries to refresh again what somebody else does, or what could not be. */
 const AGAIN_MS = 1_000;
 const LONGEST_REFRESH_MS = 60_000;
+
+/** After so many refusals in a row a client revalidates itself, so that a response is not stale to the end of its window. */
+const MAX_REFUSALS = 3;
+const NOT_FOUND = 404;
 const REMEMBERED_BYTES = 2 * 2 ** 20;
 
 /** Of the request that asked last, not of the response. */
@@ -38,33 +42,48 @@ export class Refresh {
   }
 }
 
-/** Has stale responses made anew behind their clients, by asking the app once more. */
+/** A stale response, and a request that was answered with it. */
+export interface Stale {
+  readonly req: IncomingMessage;
+  readonly id: string;
+  readonly url: string;
+  readonly entry: Entry<CachedResponse>;
+}
+
+export interface RefresherDeps {
+  readonly now: () => number;
+  readonly failed: (error: unknown) => void;
+  /** Something above the cache has answered: with this status, or with none. */
+  readonly refused: (url: string, status: number | undefined) => void;
+}
+
+/** Has stale responses revalidated behind their clients, by asking the app once more. */
 export class Refresher {
-  readonly #now: () => number;
-  readonly #failed: (error: unknown) => void;
+  readonly #deps: RefresherDeps;
   /** By key: until when a refresh of it is under way, or not worth another try. */
   readonly #until = new BoundedMap<number>(REMEMBERED_BYTES);
   /** The 304 of these handlers spoke of another response than the stored one. */
   readonly #unconfirmable = new BoundedMap<true>(REMEMBERED_BYTES);
-  #canReenter = true;
+  /** How often in a row each was refused by something above the cache. */
+  readonly #refusals = new BoundedMap<number>(REMEMBERED_BYTES);
 
-  constructor(now: () => number, failed: (error: unknown) => void) {
-    this.#now = now;
-    this.#failed = failed;
+  constructor(deps: RefresherDeps) {
+    this.#deps = deps;
   }
 
   isUnderWay(id: string): boolean {
-    return (this.#until.get(id) ?? Number.NEGATIVE_INFINITY) > this.#now();
+    return (this.#until.get(id) ?? Number.NEGATIVE_INFINITY) > this.#deps.now();
   }
 
-  /** A request does it that has a client: the others get what is stale for now. */
+  /** A request with a client revalidates it: the others get the stale response for now, and the next refresh may succeed. */
   leaveToClient(id: string): void {
-    this.#until.set(id, this.#now() + AGAIN_MS);
+    this.#refusals.delete(id);
+    this.#until.set(id, this.#deps.now() + AGAIN_MS);
   }
 
-  /** The app that can be asked without a client; undefined on Connect and plain `node:http`. */
-  appOf(req: IncomingMessage): ReturnType<typeof appOf> {
-    return this.#canReenter ? appOf(req) : undefined;
+  /** The app that can be asked without a client; undefined on Connect and plain `node:http`, and after refusals. */
+  appOf(req: IncomingMessage, id: string): ReturnType<typeof appOf> {
+    return (this.#refusals.get(id) ?? 0) < MAX_REFUSALS ? appOf(req) : undefined;
   }
 
   /** What a request is to refresh, where that is why it was made, for this id. */
@@ -82,35 +101,49 @@ export class Refresher {
   /** Asks the app again, once it is known that this process is to. Never rejects. */
   async refresh(
     app: NonNullable<ReturnType<typeof appOf>>,
-    like: IncomingMessage,
-    id: string,
-    entry: Entry<CachedResponse>,
+    stale: Stale,
     begin: () => Promise<Fill<CachedResponse> | undefined>,
   ): Promise<void> {
-    this.#until.set(id, this.#now() + LONGEST_REFRESH_MS);
-    noteClient(like);
+    const { req, id } = stale;
+    this.#until.set(id, this.#deps.now() + LONGEST_REFRESH_MS);
+    noteClient(req);
     let isDone = false;
     try {
       const fill = await begin();
-      if (fill !== undefined) {
-        const confirms =
-          this.#unconfirmable.get(id) === true || !hasValidator(entry.content) ? undefined : entry;
-        const refresh = new Refresh(this, id, fill, confirms);
-        const headers = refreshHeaders(like.headers, confirms?.content);
-        try {
-          await reenter(app, like, headers, refresh, LONGEST_REFRESH_MS);
-        } finally {
-          // An app inside of another that changes its URLs is not what the client asked.
-          if (!refresh.wasReached) this.#canReenter = false;
-          isDone = fill.isOver;
-          fill.abandon();
-        }
-      }
+      if (fill !== undefined) isDone = await this.#reenter(app, stale, fill);
     } catch (error) {
-      this.#failed(error);
+      this.#deps.failed(error);
     }
     if (isDone) this.#until.delete(id);
-    else this.#until.set(id, this.#now() + AGAIN_MS);
+    else this.#until.set(id, this.#deps.now() + AGAIN_MS);
+  }
+
+  /** Whether the handler has answered with something that was stored, or that is known not to be. */
+  async #reenter(
+    app: NonNullable<ReturnType<typeof appOf>>,
+    { req, id, url, entry }: Stale,
+    fill: Fill<CachedResponse>,
+  ): Promise<boolean> {
+    const isConfirmable = this.#unconfirmable.get(id) !== true && hasValidator(entry.content);
+    const confirms = isConfirmable ? entry : undefined;
+    const refresh = new Refresh(this, id, fill, confirms);
+    let status: number | undefined;
+    try {
+      const headers = refreshHeaders(req.headers, confirms?.content);
+      status = await reenter(app, req, headers, refresh, LONGEST_REFRESH_MS);
+      return fill.isOver;
+    } finally {
+      fill.abandon();
+      if (refresh.wasReached) this.#refusals.delete(id);
+      else this.#refused(id, url, status);
+    }
+  }
+
+  #refused(id: string, url: string, status: number | undefined): void {
+    // An app inside of another that changes its URLs is not what the client asked, and will not be the next time.
+    const isElsewhere = status === undefined || status === NOT_FOUND;
+    this.#refusals.set(id, isElsewhere ? MAX_REFUSALS : (this.#refusals.get(id) ?? 0) + 1);
+    this.#deps.refused(url, status);
   }
 }
 

@@ -8,6 +8,7 @@ import type { CacheRoom, Lookup } from './cache-room.ts';
 import { type Entry, usabilityOf } from './entry.ts';
 import type { Place } from './entry-store.ts';
 import type { Fill } from './fill.ts';
+import { followUnlessCyclic, runLoad } from './load-cycles.ts';
 import { LoadSignal } from './load-signal.ts';
 import type { CachePolicies } from './policies.ts';
 import {
@@ -58,7 +59,7 @@ export class RememberedValues {
       this.#told('cache:hit', key);
       return JSON.parse(held.content) as Value;
     }
-    const lookup: Lookup<string> = { place, accepts: () => true };
+    const lookup: Lookup<string> = { place, accepts: () => true, follow: followUnlessCyclic };
     const answer = await values.obtain(lookup, settings.lookup);
     if (answer.how !== 'make') {
       this.#told(`cache:${answer.how}`, key);
@@ -104,7 +105,7 @@ export class RememberedValues {
     load: Load<unknown>,
   ): Promise<string | undefined> {
     try {
-      const { text, tags } = await this.#load(load, settings);
+      const { text, tags } = await runLoad(key, fill.flight, () => this.#load(load, settings));
       if (text === undefined) {
         fill.share('');
         this.#deps.reporter.events.emit('cache:skipped', { key, reason: 'undefined' });

@@ -8,6 +8,7 @@ import { beforeEnd } from '../http/before-end.ts';
 import type { Outcome } from '../http/outcome.ts';
 import { sendProblem } from '../http/problem.ts';
 import { noteClient, reentryOf } from '../http/reentry.ts';
+import { takeBody } from '../http/taken-body.ts';
 import { whenUnserved } from '../http/unserved.ts';
 import type { CacheRoom, Lookup, LookupSettings } from './cache-room.ts';
 import type { CachedResponse } from './cached-response.ts';
@@ -56,10 +57,11 @@ export class Responder {
     this.#settings = settings;
     this.#deps = deps;
     this.#room = room;
-    this.#refresher = new Refresher(
-      () => room.now(),
-      (error) => this.#failed(error),
-    );
+    this.#refresher = new Refresher({
+      now: () => room.now(),
+      failed: (error) => this.#failed(error),
+      refused: (url, status) => this.#refreshRefused(url, status),
+    });
     const copies = local?.maxBytes === undefined ? room.shared : room.ownCopies(local.maxBytes);
     this.#lookup = {
       singleFlight,
@@ -89,13 +91,13 @@ export class Responder {
     }
     if (usability !== 'stale') return false;
     const isUnderWay = this.#refresher.isUnderWay(key.id);
-    const app = isUnderWay ? undefined : this.#refresher.appOf(req);
+    const app = isUnderWay ? undefined : this.#refresher.appOf(req, key.id);
     if (!isUnderWay && app === undefined) return false;
     this.#deps.reporter.events.emit('cache:stale', { url: key.url });
     this.#send(exchange, entry, 'hit');
     if (app !== undefined) {
       const begin = () => this.#room.refresh(this.#lookupOf(exchange, false), this.#lookup);
-      void this.#refresher.refresh(app, req, key.id, entry, begin);
+      void this.#refresher.refresh(app, { req, id: key.id, url: key.url, entry }, begin);
     }
     return true;
   }
@@ -132,7 +134,7 @@ export class Responder {
     }
     const { entry, how } = answer;
     const begin = answer.how === 'stale' ? answer.refresh : undefined;
-    const app = begin === undefined ? undefined : this.#refresher.appOf(req);
+    const app = begin === undefined ? undefined : this.#refresher.appOf(req, key.id);
     if (begin !== undefined && app === undefined) {
       // Nobody else can ask the handler: this request does, and the others get what is stale meanwhile.
       this.#refresher.leaveToClient(key.id);
@@ -141,7 +143,7 @@ export class Responder {
     this.#deps.reporter.events.emit(`cache:${how}`, { url: key.url });
     this.#send(exchange, entry, how === 'collapsed' ? `${miss}; collapsed` : 'hit');
     if (begin !== undefined && app !== undefined)
-      void this.#refresher.refresh(app, req, key.id, entry, begin);
+      void this.#refresher.refresh(app, { req, id: key.id, url: key.url, entry }, begin);
     return 'answered';
   }
 
@@ -196,6 +198,8 @@ export class Responder {
     const subject: CacheSubject = { url: key.url };
     // Its followers do not wait for a handler that will not run.
     whenUnserved(res, () => fill.abandon());
+    // The others wait for the body, and not for the client that this response goes to. It ends at `maxBody`.
+    takeBody(res, () => fill.isAwaited);
     beforeEnd(
       res,
       new Capture(req, res, {
@@ -248,6 +252,14 @@ export class Responder {
 
   #send({ req, res, key }: Exchange, entry: Entry<CachedResponse>, how: string): void {
     sendEntry(req, res, entry, { settings: this.#settings, key: key.id, now: this.#room.now(), how });
+  }
+
+  #refreshRefused(url: string, status: number | undefined): void {
+    const { reporter } = this.#deps;
+    reporter.events.emit('cache:refresh-refused', { url, status });
+    reporter.warning(
+      `kit.cache: middleware above the cache answered a revalidation with ${status ?? 'nothing'}, so a stale response stays stale; let requests pass for which isRevalidation(req) is true`,
+    );
   }
 
   #failed(error: unknown): void {

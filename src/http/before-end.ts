@@ -1,19 +1,20 @@
 import type { ServerResponse } from 'node:http';
 import { ResponseGuard } from './response-guard.ts';
 import type { ResponseHook } from './response-hooks.ts';
+import { isBodyTaken, type TakenBody } from './taken-body.ts';
 
 export type { Replacement, ResponseHook } from './response-hooks.ts';
 
 const GUARD: unique symbol = Symbol('the guard of the response');
 
-interface Guarded {
+interface Guarded extends TakenBody {
   readonly [GUARD]: ResponseGuard;
 }
 
 /** In the place of the response's own methods; the same for all responses, so that calls of them stay fast. */
 const GUARDED = {
   write(this: Guarded, ...args: unknown[]) {
-    return this[GUARD].write(args);
+    return this[GUARD].write(args) || isBodyTaken(this);
   },
   end(this: Guarded, ...args: unknown[]) {
     return this[GUARD].end(args);

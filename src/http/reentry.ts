@@ -19,6 +19,14 @@ export function reentryOf(req: Reentered): unknown {
   return req[REENTRY];
 }
 
+/**
+ * Whether this is a request that `kit.cache` makes itself to revalidate a stale response. No client can claim it. For
+ * middleware above the cache that would refuse it, such as another package's rate limit: `skip: isRevalidation`.
+ */
+export function isRevalidation(req: IncomingMessage): boolean {
+  return reentryOf(req) !== undefined;
+}
+
 /** The app as a whole, which saw the request first; undefined where there is none to ask. */
 export function appOf(req: IncomingMessage): App | undefined {
   let { app } = req as { app?: unknown };
@@ -39,8 +47,8 @@ export function noteClient({ socket }: IncomingMessage): void {
 
 /**
  * Runs the app once more for a request like this one, with these headers, and throws away what it answers. Resolves
- * when the answer is complete or broken off, at the latest after so many milliseconds; rejects when it was broken off
- * with an error.
+ * when the answer is complete or broken off, at the latest after so many milliseconds, to the status that was sent;
+ * rejects when it was broken off with an error.
  */
 export function reenter(
   app: App,
@@ -48,7 +56,7 @@ export function reenter(
   headers: IncomingMessage['headers'],
   purpose: unknown,
   timeoutMs: number,
-): Promise<void> {
+): Promise<number | undefined> {
   const socket = new NowhereSocket(like.socket);
   const req: Reentered = new IncomingMessage(socket as unknown as Socket);
   req.method = 'GET';
@@ -73,7 +81,7 @@ export function reenter(
     res.on('finish', () => socket.destroy());
     res.on('close', () => {
       clearTimeout(timer);
-      resolve();
+      resolve(res.headersSent ? res.statusCode : undefined);
     });
     // What no handler answers ends here.
     app(req, res, () => res.destroy());

@@ -61,7 +61,7 @@ export function isBodyless({ req, statusCode }: ServerResponse): boolean {
   return req.method === 'HEAD' || statusCode === 204 || statusCode === 304;
 }
 
-type Flag = 'headersSent' | 'writableEnded';
+type Flag = 'headersSent' | 'writableEnded' | 'writableNeedDrain';
 
 /** The way to read a boolean of the response as Node has it. */
 export function nativeFlag(res: ServerResponse, name: Flag): () => boolean {

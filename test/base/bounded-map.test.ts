@@ -40,11 +40,8 @@ function pathOf(index: number): string {
   return Buffer.from(url, 'latin1').toString('latin1').split('?', 1)[0] ?? '';
 }
 
-const refresher = () =>
-  new Refresher(
-    () => 0,
-    () => undefined,
-  );
+const nothing = () => undefined;
+const refresher = () => new Refresher({ now: () => 0, failed: nothing, refused: nothing });
 const reporter = () => new Reporter(new Events<KitEvents>(silentLogger), silentLogger);
 const lifetime = { freshMs: 1, staleWhileRevalidateMs: 0, staleIfErrorMs: 0, ageMs: 0, isStrict: false };
 const entry = {
