@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { RedisKitError } from '../base/errors.ts';
+import { ConfigError, RedisKitError } from '../base/errors.ts';
 import type { BudgetOf } from '../engine/budget.ts';
 import { beforeEnd } from '../http/before-end.ts';
 import { clientAddress } from '../http/client-address.ts';
@@ -57,7 +57,7 @@ export function sessionMiddleware(
         records.failed(error);
         return;
       }
-      if (error instanceof RedisKitError) {
+      if (error instanceof RedisKitError && !(error instanceof ConfigError)) {
         records.failed(error);
         if (settings.onError === 'error') {
           wentOn = true;
