@@ -1,5 +1,6 @@
 import type expressSession from 'express-session';
 import { asError, RedisKitError } from '../base/errors.ts';
+import { renewed } from './cookie-life.ts';
 import { type ReadPayload, type SessionMeta, type SessionPayload, userIdOf } from './payload.ts';
 
 /** What decides whether a session changed: everything but its cookie. */
@@ -36,7 +37,7 @@ export function dataError(cause: unknown): RedisKitError {
   );
 }
 
-/** What express-session makes a session of. */
-export function dataOf({ meta, data }: ReadPayload): expressSession.SessionData {
-  return { ...data, cookie: meta.cookie } as unknown as expressSession.SessionData;
+/** What express-session makes a session of, which was last used then. */
+export function dataOf({ meta, data }: ReadPayload, usedAt?: number): expressSession.SessionData {
+  return { ...data, cookie: renewed(meta.cookie, usedAt) } as unknown as expressSession.SessionData;
 }
