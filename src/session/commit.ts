@@ -3,6 +3,7 @@ import expressSession from 'express-session';
 import { describe } from '../base/check.ts';
 import { RedisKitError, StoreError } from '../base/errors.ts';
 import type { Req } from '../http/middleware.ts';
+import type { WholeCookie } from './client-cookie.ts';
 import { contentOf, dataError } from './content.ts';
 import { hasOtherLife } from './cookie-life.ts';
 import { forgetCookie, hiddenMethods, makeSession, type SessionView } from './kit-session.ts';
@@ -30,11 +31,12 @@ export function commitSession(
   hasBegun: boolean,
 ): undefined | Promise<void> {
   const { sessions } = context;
-  // A handler need not wait for its save() or destroy(); what is left to do is known when they are through.
-  if (sessions.underWay !== undefined) {
-    return sessions.underWay.then(() => commitSession(request, context, hasBegun));
-  }
   try {
+    if (!hasBegun) asKeeper(() => sendNewLife(request, context));
+    // A handler need not wait for its save() or destroy(); what is left to do is known when they are through.
+    if (sessions.underWay !== undefined) {
+      return sessions.underWay.then(() => commitSession(request, context, hasBegun));
+    }
     const work = asKeeper(() => change(request, context, hasBegun));
     return work?.catch((error: unknown) => settle(error, request, context, hasBegun));
   } catch (error) {
@@ -76,6 +78,18 @@ function change(request: Req, context: CommitContext, hasBegun: boolean): undefi
   if (!isLong(session.id, context)) return undefined;
   sessions.touchedAt = performance.now();
   return records.touch(session.id, sessions.scope.budget).catch((error: unknown) => records.failed(error));
+}
+
+/** express-session sends a cookie again only with other data, which a cookie's new life is not. */
+function sendNewLife(request: Req, { sessions, settings }: CommitContext): void {
+  const { loaded, scope } = sessions;
+  const session: Req['session'] | undefined = request.session;
+  if (loaded === undefined || scope.cookie === undefined || !session?.cookie) return;
+  const { cookie, id } = session;
+  if (id !== request.sessionID || !sessions.stored.has(id) || !hasOtherLife(cookie, loaded.meta.cookie))
+    return;
+  const isSent = settings.rolling || (cookie.expires && contentOf(session) !== loaded.content);
+  if (!isSent) scope.cookie.renew(cookie as WholeCookie, id);
 }
 
 /** The request's session; an object that a handler has put in its place becomes its data. */

@@ -207,10 +207,13 @@ async function beginFor(
     const facts = { ...request.scope.facts(), ...(rememberMs === undefined ? {} : { remembered: true }) };
     const payload = payloadOf(req.session, facts);
     cookie.keep();
-    const created = await records.create(id, payload, budget, previous);
-    if (created === undefined)
-      throw new StoreError('ERR_REDIS_KIT_SESSION_CONFLICT', 'the id of the new session is taken');
-    request.stored.set(id, created);
+    // Without its cookie the new session would be stored for nobody; the old one ends in any case.
+    if (cookie.canLeave(req.session.cookie)) {
+      const created = await records.create(id, payload, budget, previous);
+      if (created === undefined)
+        throw new StoreError('ERR_REDIS_KIT_SESSION_CONFLICT', 'the id of the new session is taken');
+      request.stored.set(id, created);
+    }
     if (previous !== undefined) await endPrevious(view, previous, id, budget);
   } catch (error) {
     Object.assign(req, before);

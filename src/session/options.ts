@@ -64,7 +64,7 @@ export interface SessionOptions<Request extends IncomingMessage = Req> {
 }
 
 export interface SessionSettings extends RecordSettings {
-  readonly secret: readonly string[] | undefined;
+  readonly secret: readonly [string, ...string[]] | undefined;
   readonly name: string;
   readonly cookie: CookieSetting;
   readonly onError: SessionOnError;
@@ -136,13 +136,16 @@ export function resolveSessionOptions(options: SessionOptions<never>): SessionSe
 /** Shorter ones are guessed. */
 const MIN_SECRET_LENGTH = 8;
 
-function resolveSecret(reader: OptionReader): readonly string[] | undefined {
+function resolveSecret(reader: OptionReader): readonly [string, ...string[]] | undefined {
   const secret = reader.value('secret');
   if (secret === undefined) return undefined;
   const secrets: readonly unknown[] = Array.isArray(secret) ? secret : [secret];
   const isSecret = (value: unknown): value is string =>
     typeof value === 'string' && value.length >= MIN_SECRET_LENGTH;
-  if (secrets.length > 0 && secrets.every(isSecret)) return secrets;
+  if (secrets.every(isSecret)) {
+    const [first, ...others] = secrets;
+    if (first !== undefined) return [first, ...others];
+  }
   throw reader.secretError(
     'secret',
     `it must be a string of at least ${MIN_SECRET_LENGTH} characters (better 32 random bytes), or an array of them`,
