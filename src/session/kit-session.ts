@@ -25,7 +25,7 @@ export interface LoginOptions {
 
 declare module 'express-session' {
   interface SessionData {
-    /** Whose session this is, once somebody has logged in. */
+    /** Whose session this is. A save that finds it changed brings the lists of `kit.sessions` in line. */
     userId?: string | undefined;
   }
 
@@ -41,7 +41,8 @@ declare module 'express-session' {
     regenerate(callback: (error?: unknown) => void): Promise<void>;
     /**
      * Begins a new session, with a new id, for a user, in whose list `kit.sessions` shows it; the old one ends.
-     * Rejects, and changes nothing, when the store cannot be reached or the user has too many sessions.
+     * Rejects, and changes nothing, when the store cannot be reached, the user has too many sessions, or no cookie can
+     * leave any more.
      */
     login(userId: string, options?: LoginOptions): Promise<void>;
     /** Ends the session, here and in the list of its user, and clears the cookie; `req.session` is empty then. */

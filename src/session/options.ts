@@ -35,8 +35,8 @@ export interface SessionOptions<Request extends IncomingMessage = Req> {
    */
   readonly touchAfter?: Duration | undefined;
   /**
-   * How many sessions a user may have that began with `login`. At one more the oldest end (`'evict-oldest'`), or the
-   * login rejects (`'reject'`). Default: any number.
+   * How many sessions a user may have. At one more the oldest end (`'evict-oldest'`), or the login rejects (`'reject'`),
+   * and so does a save that gives a session its `userId`, which then ends. Default: any number.
    */
   readonly maxPerUser?: UserLimit | undefined;
   /**
