@@ -1,10 +1,12 @@
 import { performance } from 'node:perf_hooks';
 import expressSession from 'express-session';
-import { StoreError } from '../base/errors.ts';
+import { describe } from '../base/check.ts';
+import { RedisKitError, StoreError } from '../base/errors.ts';
 import type { Req } from '../http/middleware.ts';
-import { contentOf } from './content.ts';
+import type { WholeCookie } from './client-cookie.ts';
+import { contentOf, dataError } from './content.ts';
 import { hasOtherLife } from './cookie-life.ts';
-import { forgetCookie, hiddenMethods, inheritSession, type SessionView } from './kit-session.ts';
+import { forgetCookie, hiddenMethods, makeSession, type SessionView } from './kit-session.ts';
 import type { SessionSettings } from './options.ts';
 import type { SessionRecords } from './record.ts';
 import type { RequestSessions } from './request-sessions.ts';
@@ -29,11 +31,12 @@ export function commitSession(
   hasBegun: boolean,
 ): undefined | Promise<void> {
   const { sessions } = context;
-  // A handler need not wait for its save() or destroy(); what is left to do is known when they are through.
-  if (sessions.underWay !== undefined) {
-    return sessions.underWay.then(() => commitSession(request, context, hasBegun));
-  }
   try {
+    if (!hasBegun) asKeeper(() => sendNewLife(request, context));
+    // A handler need not wait for its save() or destroy(); what is left to do is known when they are through.
+    if (sessions.underWay !== undefined) {
+      return sessions.underWay.then(() => commitSession(request, context, hasBegun));
+    }
     const work = asKeeper(() => change(request, context, hasBegun));
     return work?.catch((error: unknown) => settle(error, request, context, hasBegun));
   } catch (error) {
@@ -50,16 +53,20 @@ export function dropCookie(request: Req): void {
 
 function change(request: Req, context: CommitContext, hasBegun: boolean): undefined | Promise<void> {
   const { sessions, settings, view, records } = context;
-  const session: Req['session'] | null | undefined = request.session;
-  if (sessions.isDetached || (session && sessions.ended.includes(session.id))) {
+  if (sessions.isDetached) {
     dropCookie(request);
     return undefined;
   }
-  if (session === null || session === undefined) {
+  const session = sessionOf(request, context);
+  if (session === undefined) {
     const id: unknown = request.sessionID;
     if (settings.unset !== 'destroy' || typeof id !== 'string' || !sessions.stored.has(id)) return undefined;
     forgetCookie(view, id);
     return view.end(id, sessions.scope.budget);
+  }
+  if (sessions.ended.includes(session.id)) {
+    dropCookie(request);
+    return undefined;
   }
   repair(session, context);
   const content = contentOf(session);
@@ -73,16 +80,41 @@ function change(request: Req, context: CommitContext, hasBegun: boolean): undefi
   return records.touch(session.id, sessions.scope.budget).catch((error: unknown) => records.failed(error));
 }
 
+/** express-session sends a cookie again only with other data, which a cookie's new life is not. */
+function sendNewLife(request: Req, { sessions, settings }: CommitContext): void {
+  const { loaded, scope } = sessions;
+  const session: Req['session'] | undefined = request.session;
+  if (loaded === undefined || scope.cookie === undefined || !session?.cookie) return;
+  const { cookie, id } = session;
+  if (id !== request.sessionID || !sessions.stored.has(id) || !hasOtherLife(cookie, loaded.meta.cookie))
+    return;
+  const isSent = settings.rolling || (cookie.expires && contentOf(session) !== loaded.content);
+  if (!isSent) scope.cookie.renew(cookie as WholeCookie, id);
+}
+
+/** The request's session; an object that a handler has put in its place becomes its data. */
+function sessionOf(request: Req, { sessions, view }: CommitContext): Req['session'] | undefined {
+  const session: unknown = request.session;
+  if (!session) return undefined;
+  if (session instanceof expressSession.Session) return session as Req['session'];
+  if (typeof session !== 'object' || Array.isArray(session)) {
+    throw new TypeError(`req.session is ${describe(session)}; it must be an object`);
+  }
+  if (sessions.ended.includes(request.sessionID)) view.generate(request);
+  const data = { cookie: sessions.originalCookie, ...session } as expressSession.SessionData;
+  request.session = makeSession(request, data) as Req['session'];
+  return request.session;
+}
+
 /**
- * A handler may have copied a request's body into the session, `cookie` and `__proto__` with it: express-session would
- * send a cookie without its protections, or fail while the headers leave.
+ * A handler may have copied a request's body into the session, and `cookie` with it: express-session would send a cookie
+ * without its protections, or fail while the headers leave.
  */
 function repair(session: Req['session'], { sessions, records }: CommitContext): void {
   const { originalCookie } = sessions;
   if (!(session.cookie instanceof expressSession.Cookie) && originalCookie !== undefined) {
     session.cookie = originalCookie;
   }
-  inheritSession(session);
   for (const name of hiddenMethods(session)) {
     records.warn(
       `req.session.${name} is a method of every session, so data under this name is not kept; take another name`,
@@ -135,7 +167,8 @@ async function save(
 }
 
 /** Applies the failure policy to a commit that failed. */
-function settle(error: unknown, request: Req, context: CommitContext, hasBegun: boolean): void {
+function settle(thrown: unknown, request: Req, context: CommitContext, hasBegun: boolean): void {
+  const error = thrown instanceof RedisKitError ? thrown : dataError(thrown);
   context.records.failed(error);
   context.sessions.isDetached = true;
   dropCookie(request);

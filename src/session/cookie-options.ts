@@ -66,9 +66,9 @@ function checkedCookie(reader: OptionReader, name: string, given: unknown): Reso
   return cookie;
 }
 
-/** As express-session sees it. */
-function isSecure(req: Req, isProxied: boolean | undefined): boolean {
-  if (Reflect.get(req.socket, 'encrypted') === true) return true;
+/** Whether a request came over TLS, as express-session decides it. */
+export function isSecure(req: Req, isProxied: boolean | undefined): boolean {
+  if (Reflect.get(req.socket ?? {}, 'encrypted') === true) return true;
   if (isProxied === undefined) return req.secure === true;
   const [proto = ''] = String(req.headers['x-forwarded-proto'] ?? '').split(',');
   return isProxied && proto.trim().toLowerCase() === 'https';

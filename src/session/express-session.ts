@@ -5,20 +5,17 @@ import { ConfigError } from '../base/errors.ts';
 import type { Next, Req, Res } from '../http/middleware.ts';
 import { callBack } from './callback.ts';
 import type { SessionSettings } from './options.ts';
+import type { SignedCookies } from './signed-cookie.ts';
 import type { KitStore } from './store.ts';
 import type { SessionDeps } from './user-index.ts';
 
-/** Loads the session of a request, with the store view of that request. */
-export type Load = (req: Req, res: Res, view: KitStore, loaded: Next) => void;
+/** Loads the session of a request, with the store view of that request; `id` names it where the client sent several. */
+export type Load = (req: Req, res: Res, view: KitStore, loaded: Next, id?: string) => void;
 
 type ExpressCookie = Exclude<expressSession.SessionOptions['cookie'], undefined>;
 
 /** express-session, without its own way to save and with a store of its own for each request. */
-export function sessionLoader(
-  settings: SessionSettings,
-  store: KitStore,
-  deps: SessionDeps & { readonly isMemory: boolean },
-): Load {
+export function sessionLoader(settings: SessionSettings, store: KitStore, cookies: SignedCookies): Load {
   const { name, cookie, rolling, saveUninitialized, unset, genid, proxy } = settings;
   // express-session reads through this property during its synchronous part.
   let reading = store;
@@ -31,7 +28,7 @@ export function sessionLoader(
     saveUninitialized,
     unset,
     resave: false,
-    secret: secretOf(settings, deps),
+    secret: [...cookies.secrets],
     store,
     ...(genid === undefined ? {} : { genid }),
     ...(proxy === undefined ? {} : { proxy }),
@@ -47,10 +44,13 @@ export function sessionLoader(
     );
   };
 
-  return function load(req, res, view, loaded) {
+  return function load(req, res, view, loaded, id) {
     const { end } = res;
+    const { cookie: sent } = req.headers;
     let isLoaded = false;
     reading = view;
+    // It looks for the first cookie of the name, at once.
+    if (id !== undefined) req.headers.cookie = `${name}=${encodeURIComponent(cookies.valueOf(id))}`;
     try {
       handle(req, res, (error) => {
         // Its own end would send the head before it saves; ours has saved before anything leaves. It calls again
@@ -61,12 +61,16 @@ export function sessionLoader(
       });
     } finally {
       reading = store;
+      if (id !== undefined) req.headers.cookie = sent;
     }
   };
 }
 
-function secretOf(settings: SessionSettings, deps: SessionDeps & { readonly isMemory: boolean }): string[] {
-  if (settings.secret !== undefined) return [...settings.secret];
+export function secretsOf(
+  { secret }: SessionSettings,
+  deps: SessionDeps & { readonly isMemory: boolean },
+): readonly [string, ...string[]] {
+  if (secret !== undefined) return secret;
   if (!deps.isMemory) {
     throw new ConfigError(
       'kit.session: option `secret` is missing; give a long random string that all processes share, for example from process.env.SESSION_SECRET',

@@ -25,7 +25,7 @@ export interface LoginOptions {
 
 declare module 'express-session' {
   interface SessionData {
-    /** Whose session this is, once somebody has logged in. */
+    /** Whose session this is. A save that finds it changed brings the lists of `kit.sessions` in line. */
     userId?: string | undefined;
   }
 
@@ -41,7 +41,8 @@ declare module 'express-session' {
     regenerate(callback: (error?: unknown) => void): Promise<void>;
     /**
      * Begins a new session, with a new id, for a user, in whose list `kit.sessions` shows it; the old one ends.
-     * Rejects, and changes nothing, when the store cannot be reached or the user has too many sessions.
+     * Rejects, and changes nothing, when the store cannot be reached, the user has too many sessions, or no cookie can
+     * leave any more.
      */
     login(userId: string, options?: LoginOptions): Promise<void>;
     /** Ends the session, here and in the list of its user, and clears the cookie; `req.session` is empty then. */
@@ -207,10 +208,13 @@ async function beginFor(
     const facts = { ...request.scope.facts(), ...(rememberMs === undefined ? {} : { remembered: true }) };
     const payload = payloadOf(req.session, facts);
     cookie.keep();
-    const created = await records.create(id, payload, budget, previous);
-    if (created === undefined)
-      throw new StoreError('ERR_REDIS_KIT_SESSION_CONFLICT', 'the id of the new session is taken');
-    request.stored.set(id, created);
+    // Without its cookie the new session would be stored for nobody; the old one ends in any case.
+    if (cookie.canLeave(req.session.cookie)) {
+      const created = await records.create(id, payload, budget, previous);
+      if (created === undefined)
+        throw new StoreError('ERR_REDIS_KIT_SESSION_CONFLICT', 'the id of the new session is taken');
+      request.stored.set(id, created);
+    }
     if (previous !== undefined) await endPrevious(view, previous, id, budget);
   } catch (error) {
     Object.assign(req, before);

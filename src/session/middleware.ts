@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { RedisKitError } from '../base/errors.ts';
+import { ConfigError, RedisKitError } from '../base/errors.ts';
 import type { BudgetOf } from '../engine/budget.ts';
 import { beforeEnd } from '../http/before-end.ts';
 import { clientAddress } from '../http/client-address.ts';
@@ -10,12 +10,13 @@ import { failCall } from '../http/outcome.ts';
 import { sendUnavailable } from '../http/problem.ts';
 import { ClientCookie, type WholeCookie } from './client-cookie.ts';
 import { commitSession, dropCookie } from './commit.ts';
-import { sessionLoader } from './express-session.ts';
+import { secretsOf, sessionLoader } from './express-session.ts';
 import { giveView, inheritSession } from './kit-session.ts';
 import { resolveSessionOptions, type SessionOptions } from './options.ts';
 import { SessionRecords } from './record.ts';
 import { type DeviceFacts, RequestSessions } from './request-sessions.ts';
 import type { Seal } from './seal.ts';
+import { SignedCookies } from './signed-cookie.ts';
 import { KitStore } from './store.ts';
 import type { SessionDeps } from './user-index.ts';
 
@@ -32,7 +33,10 @@ export function sessionMiddleware(
   deps.seals.add(settings.seal);
   const records = new SessionRecords(deps, settings);
   const store = new KitStore(records);
-  const load = sessionLoader(settings, store, deps);
+  const cookies = new SignedCookies(settings.name, secretsOf(settings, deps));
+  const load = sessionLoader(settings, store, cookies);
+  const { proxy } = settings;
+  const warn = (message: string) => records.warn(message);
 
   return function session(req: IncomingMessage, res: ServerResponse, next: Next): void {
     checkCall('kit.session', req, next);
@@ -48,7 +52,7 @@ export function sessionMiddleware(
       budget: deps.budgetOf(req),
       newBudget: () => deps.budgetOf.ofCall(),
       facts: () => factsOf(req),
-      cookie: isAnswerable ? new ClientCookie(res, settings.name) : undefined,
+      cookie: isAnswerable ? new ClientCookie(request, res, cookies, { proxy, warn }) : undefined,
       currentId: () => request.sessionID,
     });
     const view = store.forRequest(sessions);
@@ -60,7 +64,7 @@ export function sessionMiddleware(
         records.failed(error);
         return;
       }
-      if (error instanceof RedisKitError) {
+      if (error instanceof RedisKitError && !(error instanceof ConfigError)) {
         records.failed(error);
         if (settings.onError === 'error') {
           wentOn = true;
@@ -97,6 +101,7 @@ export function sessionMiddleware(
       const { sessionID: originalId, session } = request;
       if (!sessions.stored.has(originalId)) sessions.made.push(originalId);
       sessions.originalCookie = session.cookie as WholeCookie;
+      sessions.loaded = sessions.stored.get(originalId);
       if (!isAnswerable) return;
       const context = { sessions, view, records, settings, originalId };
       let isCommitted = false;
@@ -113,13 +118,26 @@ export function sessionMiddleware(
       });
     }
 
-    try {
-      // express-session wraps methods of what it gets, and would set a cookie on a partial response.
-      load(request, (isAnswerable ? res : {}) as Res, view, loaded);
-    } catch (error) {
-      // `genid` runs in there; what the rest of the app throws is not ours.
-      if (wentOn) throw error;
-      failCall({ req, res, next }, error);
+    function begin(id?: string): void {
+      try {
+        // express-session wraps methods of what it gets, and would set a cookie on a partial response.
+        load(request, (isAnswerable ? res : {}) as Res, view, loaded, id);
+      } catch (error) {
+        // `genid` runs in there; what the rest of the app throws is not ours.
+        if (wentOn) throw error;
+        failCall({ req, res, next }, error);
+      }
+    }
+
+    const { cookie: sent } = req.headers;
+    if (!cookies.areSeveral(sent)) begin();
+    else {
+      // Outside of the promise, as after a read: what the app throws is not ours.
+      const newest = records.newestOf(cookies.idsIn(sent), sessions.scope.budget);
+      newest.then(
+        (id) => process.nextTick(begin, id),
+        (error: unknown) => process.nextTick(loaded, error),
+      );
     }
   };
 }

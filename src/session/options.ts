@@ -38,8 +38,8 @@ export interface SessionOptions<Request extends IncomingMessage = Req> {
    */
   readonly touchAfter?: Duration | undefined;
   /**
-   * How many sessions a user may have that began with `login`. At one more the oldest end (`'evict-oldest'`), or the
-   * login rejects (`'reject'`). Default: any number.
+   * How many sessions a user may have. At one more the oldest end (`'evict-oldest'`), or the login rejects (`'reject'`),
+   * and so does a save that gives a session its `userId`, which then ends. Default: any number.
    */
   readonly maxPerUser?: UserLimit | undefined;
   /**
@@ -67,7 +67,7 @@ export interface SessionOptions<Request extends IncomingMessage = Req> {
 }
 
 export interface SessionSettings extends RecordSettings {
-  readonly secret: readonly string[] | undefined;
+  readonly secret: readonly [string, ...string[]] | undefined;
   readonly name: string;
   readonly cookie: CookieSetting;
   readonly onError: SessionOnError;
@@ -176,13 +176,16 @@ function absoluteOption(reader: OptionReader): number {
 /** Shorter ones are guessed. */
 const MIN_SECRET_LENGTH = 8;
 
-function resolveSecret(reader: OptionReader): readonly string[] | undefined {
+function resolveSecret(reader: OptionReader): readonly [string, ...string[]] | undefined {
   const secret = reader.value('secret');
   if (secret === undefined) return undefined;
   const secrets: readonly unknown[] = Array.isArray(secret) ? secret : [secret];
   const isSecret = (value: unknown): value is string =>
     typeof value === 'string' && value.length >= MIN_SECRET_LENGTH;
-  if (secrets.length > 0 && secrets.every(isSecret)) return secrets;
+  if (secrets.every(isSecret)) {
+    const [first, ...others] = secrets;
+    if (first !== undefined) return [first, ...others];
+  }
   throw reader.secretError(
     'secret',
     `it must be a string of at least ${MIN_SECRET_LENGTH} characters (better 32 random bytes), or an array of them`,

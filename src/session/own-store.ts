@@ -79,9 +79,9 @@ export function ownStoreWork(
     },
     async peek(handle) {
       const key = keys.sessionOfHandle(handle) ?? '';
-      const { data } = await engine.run(sessionRead, [key], { touchAfter: 0, idle: 0 });
+      const { data, seen } = await engine.run(sessionRead, [key], { touchAfter: 0, idle: 0 });
       const payload = data === null ? undefined : unpackPayload(noSeal.open(data, handle));
-      return payload === undefined ? null : dataOf(payload);
+      return payload === undefined ? null : dataOf(payload, seen);
     },
     async remove(handle) {
       await engine.delete([keys.sessionOfHandle(handle) ?? '']);

@@ -1,6 +1,7 @@
 import { performance } from 'node:perf_hooks';
 import { StoreError } from '../base/errors.ts';
 import { type PlainSessionArgs, type PlainSessionReply, plainSession } from '../operations/plain-session.ts';
+import { renewed } from './cookie-life.ts';
 import type { SessionData, StoreWork } from './public-store.ts';
 import type { SessionDeps } from './user-index.ts';
 
@@ -41,7 +42,11 @@ export function plainStoreWork(
   }
 
   return {
-    get: (id) => read(prefix + id),
+    async get(id) {
+      const session = await read(prefix + id);
+      if (session !== null) session.cookie = renewed(session.cookie);
+      return session;
+    },
     made(session, data) {
       const end = endsAt.get(data);
       if (end !== undefined) endsAt.set(session, end);

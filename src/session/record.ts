@@ -82,6 +82,17 @@ export class SessionRecords {
     return { ...payload, current: payload, revision, created, owner };
   }
 
+  /** Of several ids, that of the youngest live session; where none lives, the first. */
+  async newestOf(ids: readonly string[], budget: Budget): Promise<string | undefined> {
+    if (ids.length < 2) return ids[0];
+    const { engine, keys } = this.#deps;
+    const found = await Promise.all(
+      ids.map((id) => engine.run(sessionRead, [keys.session(id)], { touchAfter: 0, idle: 0 }, budget)),
+    );
+    const youngest = Math.max(...found.map(({ created }) => created));
+    return ids[found.findIndex(({ created }) => created === youngest)];
+  }
+
   /**
    * Stores a session under a new id; undefined when the id is taken. Rejects when its user has as many sessions as may
    * be; `previous`: the session that it takes the place of.

@@ -27,6 +27,8 @@ export class RequestSessions {
   readonly scope: RequestScope;
   /** As the request's first session has it, whatever the handler makes of that. */
   originalCookie: WholeCookie | undefined;
+  /** The session with which the request began, as it was stored then. */
+  loaded: StoredSession | undefined;
   /** The ids that are known to be in the store, with what was last seen there. */
   readonly stored: Map<string, StoredSession> = new Map();
   /** The ids that were made for this request: one that was never written has nothing to destroy. */

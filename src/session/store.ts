@@ -76,6 +76,10 @@ export class KitStore extends expressSession.Store {
     const { request } = this;
     await request.inTurn(async () => {
       if (request.isDetached || request.ended.includes(id)) return;
+      if (isLost(this, id, session)) {
+        request.ended.push(id);
+        return;
+      }
       const written = await save(this, id, payload, budget);
       if (written === undefined) request.ended.push(id);
       else request.stored.set(id, written);
@@ -92,6 +96,13 @@ export class KitStore extends expressSession.Store {
       request.ended.push(id);
     });
   }
+}
+
+/** Whether it would be stored for nobody: the request's new session, whose cookie cannot leave. */
+function isLost({ request }: Pick<SessionView, 'request'>, id: string, session: object): boolean {
+  const { cookie, currentId } = request.scope;
+  if (cookie === undefined || request.stored.has(id) || currentId() !== id) return false;
+  return !cookie.canLeave((session as Partial<SessionData>).cookie ?? {});
 }
 
 async function save(

@@ -174,12 +174,12 @@ describeWithServers('on the wire', () => {
   it('a request that took longer than half the idle time moves the deadline again at its end', async () => {
     const inside = new Gate();
     const { port, count } = await start(
-      { idle: 200, touchAfter: 100 },
+      { idle: 3_000, touchAfter: 1_500 },
       {
         '/slow': async (_req: Request, res: Response) => {
           inside.open();
           const begun = performance.now();
-          await until('half the idle time has passed', async () => performance.now() - begun > 101);
+          await until('half the idle time has passed', async () => performance.now() - begun > 1_501);
           res.end();
         },
       },
