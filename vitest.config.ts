@@ -10,12 +10,14 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     globalSetup: ['test/support/global-setup.ts'],
     setupFiles: ['test/support/end-with-vitest.ts'],
-    testTimeout: 20_000,
-    hookTimeout: 60_000,
-    teardownTimeout: 30_000,
-    // Tests start and kill processes and may end their own; a fork keeps that apart, and two keep within a small machine.
+    // For what hangs. They must not end what a loaded machine only slows down.
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
+    teardownTimeout: 60_000,
+    // Tests start and kill processes and may end their own; a fork keeps that apart. Many tests wait for servers, so that
+    // three forks use a machine of two cores.
     pool: 'forks',
-    maxWorkers: 2,
+    maxWorkers: 3,
     unstubEnvs: true,
   },
 });

@@ -4,8 +4,12 @@ import { eventsOf, kitForTest } from '../support/kits.ts';
 import { withPlainClient } from '../support/plain-client.ts';
 import { type Program, startProgram } from '../support/program.ts';
 import { type RedisServer, startRedis } from '../support/servers.ts';
+import { stopwatch } from '../support/stopwatch.ts';
 import { until } from '../support/until.ts';
 import { send } from '../support/web.ts';
+
+/** Much longer than a loaded machine keeps a process from renewing. */
+const LEASE_MS = 3_500;
 
 async function startForTest(): Promise<RedisServer> {
   const server = await startRedis();
@@ -52,39 +56,39 @@ describeWithServers('a cache among processes', () => {
     const options = `{ ttl: '1m', key: { host: false }, singleFlight: { lease: '30s', wait: '30s' } }`;
     const programs = [await startServer(server, options, 400), await startServer(server, options, 400)];
     await allListen(server, 2);
-    const startedAt = performance.now();
+    const elapsedMs = stopwatch();
     const answers = await Promise.all(
       programs.flatMap(({ address }) => Array.from({ length: 20 }, () => send(`${address}/page`))),
     );
     expect(answers.map(({ text }) => text)).toEqual(Array(40).fill('run 1'));
     expect(await runsOf(server)).toBe(1);
     // Far less than the lease: they were woken.
-    expect(performance.now() - startedAt).toBeLessThan(15_000);
+    expect(elapsedMs()).toBeLessThan(15_000);
   });
 
   it('replaces one who was killed while it made a response, when its lease ends', async () => {
     const server = await startForTest();
     const maker = await startServer(
       server,
-      `{ ttl: '1m', key: { host: false }, singleFlight: { lease: '1s' } }`,
+      `{ ttl: '1m', key: { host: false }, singleFlight: { lease: ${LEASE_MS} } }`,
       600_000,
     );
     const other = await startServer(
       server,
-      `{ ttl: '1m', key: { host: false }, singleFlight: { lease: '1s', wait: '1m' } }`,
+      `{ ttl: '1m', key: { host: false }, singleFlight: { lease: ${LEASE_MS}, wait: '1m' } }`,
       0,
     );
     const doomed = send(`${maker.address}/page`).catch(() => undefined);
     await until('it is being made', async () => (await runsOf(server)) === 1);
     const waiting = Array.from({ length: 5 }, () => send(`${other.address}/page`));
     // The lease is renewed as long as its holder lives.
-    await new Promise((resolve) => setTimeout(resolve, 1_500));
+    await new Promise((resolve) => setTimeout(resolve, 1.1 * LEASE_MS));
     expect(await runsOf(server)).toBe(1);
     maker.process.kill('SIGKILL');
     await doomed;
-    const killedAt = performance.now();
+    const elapsedMs = stopwatch();
     expect((await Promise.all(waiting)).map(({ text }) => text)).toEqual(Array(5).fill('run 2'));
-    expect(performance.now() - killedAt).toBeLessThan(6_000);
+    expect(elapsedMs()).toBeLessThan(2 * LEASE_MS);
   });
 
   it('refreshes what is stale once for all processes', async () => {
@@ -93,6 +97,7 @@ describeWithServers('a cache among processes', () => {
     const programs = [await startServer(server, options, 300), await startServer(server, options, 300)];
     await allListen(server, 2);
     const [first, second] = programs.map(({ address }) => `${address}/page`) as [string, string];
+    const beganAt = performance.now();
     await send(first);
     const isStale = async () => {
       const { headers } = await send(first, { method: 'HEAD' });
@@ -102,10 +107,11 @@ describeWithServers('a cache among processes', () => {
     const answers = await Promise.all(
       Array.from({ length: 20 }, (_, index) => send(index % 2 ? first : second)),
     );
-    // A second is over soon on a busy machine, so it may have been made anew more than once, but never by two at once.
     expect(new Set(answers.map(({ text }) => text))).toContain('run 1');
     await until('it was made anew', async () => (await send(second)).text !== 'run 1');
-    expect(await runsOf(server)).toBeLessThanOrEqual(3);
+    // Each is fresh for a second, so that this is how often it may be refreshed if no two refresh at once.
+    const runs = await runsOf(server);
+    expect(runs).toBeLessThanOrEqual(1 + Math.floor((performance.now() - beganAt) / 1_000));
   });
 
   it('drops the copies of all processes when one invalidates', async () => {

@@ -1,5 +1,6 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { describeBySeconds } from '../support/kits.ts';
+import { passTime } from '../support/time.ts';
 import { loadCacheScripts } from './scripts.ts';
 import { dateIn, isStored, lastStatus, says, site } from './site.ts';
 
@@ -139,12 +140,11 @@ describeBySeconds('RFC 9111 4.2, how long a response is fresh', (url) => {
     });
 
     it('includes how long the handler took to get what has an Age', async () => {
-      const { ask, runs } = await site(url(), {}, (_req, res) => {
-        setTimeout(() => {
-          res.setHeader('Cache-Control', 'max-age=100');
-          res.setHeader('Age', '7');
-          res.end('body');
-        }, 1_050);
+      const { ask, runs } = await site(url(), {}, async (_req, res) => {
+        await passTime(1_050);
+        res.setHeader('Cache-Control', 'max-age=100');
+        res.setHeader('Age', '7');
+        res.end('body');
       });
       await ask();
       expect((await ask()).headers.age).toBe('8');

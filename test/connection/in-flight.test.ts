@@ -13,6 +13,7 @@ import { describeWithServers } from '../support/context.ts';
 import { withPlainClient } from '../support/plain-client.ts';
 import { startProxy } from '../support/proxy.ts';
 import { type RedisServer, startRedis } from '../support/servers.ts';
+import { stopwatch } from '../support/stopwatch.ts';
 import { until } from '../support/until.ts';
 import { countCommands } from '../support/wire.ts';
 
@@ -110,16 +111,16 @@ describeWithServers('a command in flight', () => {
     const connection = connectTo(proxy.url, events);
     const engine = redisEngine(connection, { commandTimeoutMs: TIMEOUT_MS });
     await engine.run(count, ['counter'], 1);
-    let readyAt = 0;
+    let sinceReadyMs = stopwatch();
     (connection.client as EventEmitter).on('ready', () => {
-      readyAt = performance.now();
+      sinceReadyMs = stopwatch();
     });
     let sparedMs = 0;
     let spared = 0;
     events.on('connection:breaker', ({ state }) => {
       if (state === 'open') return;
       spared++;
-      sparedMs += performance.now() - readyAt;
+      sparedMs += sinceReadyMs();
     });
     for (let loss = 1; loss <= 4; loss++) {
       proxy.loseNextReply();

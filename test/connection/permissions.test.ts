@@ -71,11 +71,11 @@ describeWithServers('a Redis user with restricted rights', () => {
     for (let hit = 0; hit < 200; hit++) await limiter.consume('ann', { cost: 1 });
     await limiter.refund(await limiter.consume('ann'));
     await limiter.reset('ann');
-    app.get('/busy', kit.concurrency({ limit: 1, wait: '5s', lease: '300ms' }), (_req, res) => {
+    app.get('/busy', kit.concurrency({ limit: 1, wait: '2m', lease: '300ms' }), (_req, res) => {
       setTimeout(() => res.end(), 150);
     });
     await Promise.all([1, 2].map(() => request(app).get('/busy').expect(200)));
-    const first = await kit.locks.acquire('a', { lease: '5s' });
+    const first = await kit.locks.acquire('a', { lease: '1h' });
     const next = waiting.locks.acquire('a');
     await until('it waits', async () => (await kit.locks.inspect('a')).waiters === 1);
     await first.extend();

@@ -114,13 +114,13 @@ describe('a range of bytes (RFC 9110, section 14.1.2)', () => {
   });
 
   it('takes no time to find', () => {
-    const started = performance.now();
+    const started = process.cpuUsage();
     for (const text of [' ', '\t', ',', '0', '-', '0-', ' ,']) {
       rangeOf(`bytes=${text.repeat(20_000)}`, 10);
       rangeOf(`bytes=${text.repeat(20_000)}x`, 10);
       rangeOf(`bytes=0${text.repeat(20_000)}0-1`, 10);
     }
-    expect(performance.now() - started).toBeLessThan(2_000);
+    expect(process.cpuUsage(started).user / 1_000, 'milliseconds of work').toBeLessThan(2_000);
   });
 });
 

@@ -247,12 +247,12 @@ describe('what is no directive (RFC 9111, section 5.2)', () => {
 
   it('takes no time to find out', () => {
     const much = 100_000;
-    const started = performance.now();
+    const started = process.cpuUsage();
     for (const text of [' ', 'a', 'a=', 'a,', 'a"', '\\', ' ,', 'a;', 'a="\\"']) {
       parseCacheControl(`${text.repeat(much)};`).has('no-store');
       parseCacheControl(`x="${text.repeat(much)}`).has('no-store');
       parseCacheControl(`private="${text.replaceAll(/["\\]/g, '').repeat(much)};"`).fields('private');
     }
-    expect(performance.now() - started).toBeLessThan(5_000);
+    expect(process.cpuUsage(started).user / 1_000, 'milliseconds of work').toBeLessThan(5_000);
   });
 });

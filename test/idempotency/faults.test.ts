@@ -6,6 +6,8 @@ import { eventsOf, kitForTest } from '../support/kits.ts';
 import { withPlainClient } from '../support/plain-client.ts';
 import { startProxy } from '../support/proxy.ts';
 import { type RedisServer, startRedis } from '../support/servers.ts';
+import { stopwatch } from '../support/stopwatch.ts';
+import { passTime, stopTime } from '../support/time.ts';
 import { until } from '../support/until.ts';
 import { numbered, type ShopOptions, shop } from './shop.ts';
 
@@ -30,10 +32,10 @@ describeWithServers('while Redis is away', () => {
     const { server, kit, errors } = await start();
     const { order, runs } = await shop(kit);
     server.freeze();
-    const begin = performance.now();
+    const elapsedMs = stopwatch();
     const { status, headers } = await order('k');
     expect([status, headers['retry-after'], runs()]).toEqual([503, '1', 0]);
-    expect(performance.now() - begin).toBeLessThan(2_000);
+    expect(elapsedMs()).toBeLessThan(2_000);
     expect((await order(undefined)).status).toBe(201);
     expect(errors).toMatchObject([{ room: 'idempotency' }]);
     server.thaw();
@@ -63,10 +65,10 @@ describeWithServers('while Redis is away', () => {
         if (runs() === 1) server.freeze();
         return first(req, res, next);
       });
-      const begin = performance.now();
+      const elapsedMs = stopwatch();
       const { status, text } = await order('k');
       expect([status, JSON.parse(text)]).toEqual([201, { run: 1, key: 'k', attempt: 1 }]);
-      expect(performance.now() - begin).toBeLessThan(2_000);
+      expect(elapsedMs()).toBeLessThan(2_000);
       expect(errors).toMatchObject([{ room: 'idempotency' }]);
       server.thaw();
       await until('it is on record', async () => (await recordOn(server)).value.includes('"run":1'));
@@ -131,8 +133,9 @@ describeWithServers('a record', () => {
 
   it('that Redis lost while its request runs is written anew with the next renewal', async () => {
     const { server, kit } = await start();
+    stopTime();
     let open: () => void = () => undefined;
-    const { order, runs } = await shop(kit, { lease: '300ms' }, async (_req, res) => {
+    const { order, runs } = await shop(kit, { lease: 60_000 }, async (_req, res) => {
       await new Promise<void>((resolve) => {
         open = resolve;
       });
@@ -141,6 +144,7 @@ describeWithServers('a record', () => {
     const first = order('k');
     await until('it runs', () => runs() === 1);
     await withPlainClient(server.url, (client) => client.flushAll());
+    await passTime(20_000);
     await until('it is there', async () => (await recordOn(server)).key !== '');
     expect((await order('k')).status).toBe(409);
     open();

@@ -3,6 +3,7 @@ import { type LockHandle, LockLostError } from '../../src/index.ts';
 import { redisUrl } from '../support/context.ts';
 import { describeOnBothEngines, eventsOf, kitForTest } from '../support/kits.ts';
 import { connectPlainClient, type PlainClient } from '../support/plain-client.ts';
+import { passTime, stopTime } from '../support/time.ts';
 import { until } from '../support/until.ts';
 
 function held(handle: LockHandle | null): LockHandle {
@@ -10,6 +11,7 @@ function held(handle: LockHandle | null): LockHandle {
   return handle;
 }
 
+const LEASE_MS = 60_000;
 const LOST = { name: 'LockLostError', code: 'ERR_REDIS_KIT_LOCK_LOST' };
 
 describeOnBothEngines('a lock', (url) => {
@@ -42,11 +44,11 @@ describeOnBothEngines('a lock', (url) => {
 
   it('says what it holds, and for how long surely', async () => {
     const { locks } = kitForTest({ url: url() });
-    const lock = held(await locks.tryAcquire('a', { lease: '10s' }));
+    const lock = held(await locks.tryAcquire('a', { lease: '1h' }));
     expect(lock.keys).toEqual(['a']);
     expect([...lock.fences]).toEqual([['a', lock.fence]]);
-    expect(lock.remainingMs()).toBeGreaterThan(5_000);
-    expect(lock.remainingMs()).toBeLessThanOrEqual(10_000);
+    expect(lock.remainingMs()).toBeGreaterThan(3_000_000);
+    expect(lock.remainingMs()).toBeLessThanOrEqual(3_600_000);
     expect(lock.signal.aborted).toBe(false);
     expect(() => lock.assertHeld()).not.toThrow();
     await lock.release();
@@ -66,13 +68,13 @@ describeOnBothEngines('a lock', (url) => {
 
   it('is extended from now on, by its own length or another', async () => {
     const { locks } = kitForTest({ url: url() });
-    const lock = held(await locks.tryAcquire('a', { lease: '5s', renew: false }));
-    await lock.extend('1m');
-    expect(lock.remainingMs()).toBeGreaterThan(50_000);
+    const lock = held(await locks.tryAcquire('a', { lease: '1m', renew: false }));
+    await lock.extend('1h');
+    expect(lock.remainingMs()).toBeGreaterThan(3_000_000);
     await lock.extend();
-    expect(lock.remainingMs()).toBeGreaterThan(50_000);
-    await lock.extend(10_000);
-    expect(lock.remainingMs()).toBeLessThanOrEqual(10_000);
+    expect(lock.remainingMs()).toBeGreaterThan(3_000_000);
+    await lock.extend(100_000);
+    expect(lock.remainingMs()).toBeLessThanOrEqual(100_000);
     for (const lease of [0, -1, 99, '99ms', Number.NaN] as number[]) {
       await expect(lock.extend(lease)).rejects.toMatchObject({ code: 'ERR_REDIS_KIT_CONFIG' });
     }
@@ -81,15 +83,15 @@ describeOnBothEngines('a lock', (url) => {
   });
 
   it('is extended by what was asked last, also while it is renewed', async () => {
+    stopTime();
     const { locks } = kitForTest({ url: url() });
-    for (let turn = 0; turn < 10; turn++) {
-      const lock = await locks.acquire('a', { lease: '150ms' });
-      // About when it is renewed.
-      const end = performance.now() + 45 + turn;
-      while (performance.now() < end) await new Promise((resolve) => setImmediate(resolve));
-      await Promise.all([lock.extend('10s'), lock.extend('1h')]);
-      expect(lock.remainingMs()).toBeGreaterThan(3_000_000);
-      expect((await locks.inspect('a')).expiresInMs).toBeGreaterThan(3_000_000);
+    // Before, with and after the renewal, which is due after a third of the lease.
+    for (let passedMs = 9_996; passedMs <= 10_004; passedMs++) {
+      const lock = await locks.acquire('a', { lease: 30_000 });
+      await passTime(passedMs);
+      await Promise.all([lock.extend('1m'), lock.extend('1h')]);
+      expect(lock.remainingMs()).toBe(3_600_000);
+      expect((await locks.inspect('a')).expiresInMs).toBe(3_600_000);
       await lock.release();
     }
   });
@@ -113,7 +115,11 @@ describeOnBothEngines('a lock', (url) => {
   it('that is not renewed ends with its lease, which its holder is told and the next one profits from', async () => {
     const kit = kitForTest({ url: url() });
     const lost = eventsOf(kit, 'lock:lost');
-    const first = held(await kit.locks.tryAcquire('a', { lease: '150ms', renew: false }));
+    stopTime();
+    const first = held(await kit.locks.tryAcquire('a', { lease: LEASE_MS, renew: false }));
+    await passTime(LEASE_MS - 1);
+    expect(first.signal.aborted).toBe(false);
+    await passTime(1);
     await until('the signal aborts', () => first.signal.aborted);
     expect(first.signal.reason).toMatchObject(LOST);
     expect(lost).toEqual([{ keys: ['a'], error: first.signal.reason }]);
@@ -180,14 +186,17 @@ describe('a lock whose key was taken away', () => {
     const kit = kitForTest({ url: redisUrl() });
     const client: PlainClient = await connectPlainClient(redisUrl());
     onTestFinished(() => client.destroy());
-    const lock = held(await kit.locks.tryAcquire('a', { lease: '300ms' }));
-    return { kit, client, lock, key: `${kit.prefix}:lock:{a}` };
+    const lost = eventsOf(kit, 'lock:lost');
+    stopTime();
+    const lock = held(await kit.locks.tryAcquire('a', { lease: LEASE_MS }));
+    const renewed = () => passTime(LEASE_MS / 3);
+    return { kit, client, lock, lost, renewed, key: `${kit.prefix}:lock:{a}` };
   }
 
   it('is lost: its holder is told, once, and does not take it back', async () => {
-    const { kit, client, lock, key } = await start();
-    const lost = eventsOf(kit, 'lock:lost');
+    const { client, lock, lost, renewed, key } = await start();
     await client.del(key);
+    await renewed();
     await until('the signal aborts', () => lock.signal.aborted);
     expect(lock.signal.reason).toMatchObject(LOST);
     expect(await client.exists(key)).toBe(0);
@@ -196,10 +205,11 @@ describe('a lock whose key was taken away', () => {
   });
 
   it('and by another holder is neither renewed nor released by the first', async () => {
-    const { kit, client, lock, key } = await start();
+    const { kit, client, lock, renewed, key } = await start();
     await client.del(key);
-    const successor = held(await kit.locks.tryAcquire('a', { lease: '10s' }));
+    const successor = held(await kit.locks.tryAcquire('a', { lease: '1h' }));
     const value = await client.get(key);
+    await renewed();
     await until('the signal aborts', () => lock.signal.aborted);
     await expect(lock.extend()).rejects.toMatchObject(LOST);
     expect(await lock.release()).toBe(false);
@@ -211,10 +221,13 @@ describe('a lock whose key was taken away', () => {
   it('gives its next holder a higher fence, also when the counter is gone too', async () => {
     const { kit, client, lock, key } = await start();
     expect(await client.del([key, `${key}:fence`])).toBe(2);
+    // What is left to tell the grants apart is the clock.
+    await passTime(1);
     const next = held(await kit.locks.tryAcquire('a'));
     expect(next.fence).toBeGreaterThan(lock.fence);
     await next.release();
     await client.set(`${key}:fence`, 'garbage', { PX: 60_000 });
+    await passTime(1);
     const third = held(await kit.locks.tryAcquire('a'));
     expect(third.fence).toBeGreaterThan(next.fence);
     await third.release();

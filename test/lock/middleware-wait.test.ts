@@ -13,7 +13,7 @@ onEveryStore('a request that waits for its lock', (makeKit) => {
     const kit = makeKit();
     const ran: string[] = [];
     const app = express().set('env', 'test');
-    const lock = kit.lock({ key: () => 'a', wait: '20s', ...options });
+    const lock = kit.lock({ key: () => 'a', wait: '2m', ...options });
     app.get('/{*path}', lock, (req, res) => {
       ran.push(req.path);
       res.json({ fence: req.lock?.fence });

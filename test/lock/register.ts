@@ -74,13 +74,15 @@ export interface WorkerOptions {
   readonly waitMs: number;
 }
 
-/** A process that locks, writes and gives back until its input ends. It prints how often it wrote. */
+/** A process that locks, writes and releases until it gets SIGTERM. It prints that it works, and at its end how often it wrote. */
 export function startWorker({ name, connection, register, leaseMs, waitMs }: WorkerOptions): Program {
   const program = startProgram(`
     const kit = createRedisKit({ ${connection}, commandTimeout: '400ms', logger: false });
     const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
     const tell = async (path, query) => {
-      const response = await fetch('${register.url}' + path + '?name=${name}&' + new URLSearchParams(query));
+      // A process that was suspended would send on a connection that the register has closed meanwhile.
+      const headers = { connection: 'close' };
+      const response = await fetch('${register.url}' + path + '?name=${name}&' + new URLSearchParams(query), { headers });
       return (await response.text()) === 'taken';
     };
     // A suspended process does not tick, so what it slept through is not counted as waiting.
@@ -88,6 +90,7 @@ export function startWorker({ name, connection, register, leaseMs, waitMs }: Wor
     setInterval(() => { ticks += 50; }, 50);
     let isOver = false;
     process.once('SIGTERM', () => { isOver = true; });
+    console.log('works');
     process.on('unhandledRejection', (reason) => void tell('/complaint', { text: 'unhandled: ' + reason }));
     let writes = 0;
     while (!isOver) {

@@ -1,4 +1,4 @@
-export const LIMIT = 40;
+export const LIMIT = 20;
 export const WINDOW_MS = 300;
 
 export type Hammered = 'sliding-window' | 'token-bucket' | keyof typeof CONTROL_SCRIPTS;

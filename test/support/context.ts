@@ -4,6 +4,9 @@ declare module 'vitest' {
   export interface ProvidedContext {
     readonly redisUrl: string;
     readonly canStartServers: boolean;
+    /** The address of the module that was compiled from `src/index.ts` for this run. */
+    readonly compiledKit: string;
+    readonly clusterNodes: readonly { readonly host: string; readonly port: number }[];
   }
 }
 
@@ -13,6 +16,11 @@ declare module 'vitest' {
  */
 export function redisUrl(): string {
   return inject('redisUrl');
+}
+
+/** The nodes of the one Cluster that all test files share, under the same rules; none where `canStartServers` is false. */
+export function clusterNodes(): readonly { readonly host: string; readonly port: number }[] {
+  return inject('clusterNodes');
 }
 
 /** Whether `startRedis` and `startCluster` work here: they need a server binary on the PATH. */

@@ -1,4 +1,5 @@
 import type { TestProject } from 'vitest/node';
+import { compileKit } from './compiled-kit.ts';
 import { assertKeysAreOurs, keysOn } from './keys-guard.ts';
 import { withPlainClient } from './plain-client.ts';
 import {
@@ -9,7 +10,7 @@ import {
   type RedisProvider,
   withoutPassword,
 } from './redis-provider.ts';
-import { startRedis } from './redis-server.ts';
+import { startCluster, startRedis } from './servers.ts';
 import './context.ts';
 
 interface SharedServer {
@@ -22,15 +23,30 @@ const TEST_PREFIX = /^t-/;
 export default async function setUpSharedServer(project: TestProject): Promise<() => Promise<void>> {
   const provider = await findRedisProvider();
   if (provider === undefined) throw new Error(NO_REDIS);
+  const canStartServers = findServerBinary() !== undefined;
   const server = await startSharedServer(provider);
+  const shared: SharedServer[] = [server];
+  const compiled = compileKit();
   try {
     await requireSupportedVersion(server.url, provider);
     const alreadyThere = await keysOn(server.url);
+    const cluster = canStartServers ? await startCluster() : undefined;
+    const nodes = cluster?.nodes.map((node) => node.server) ?? [];
+    shared.push(...nodes);
     project.provide('redisUrl', server.url);
-    project.provide('canStartServers', findServerBinary() !== undefined);
-    return () => tearDown(server, alreadyThere);
+    project.provide('canStartServers', canStartServers);
+    project.provide('compiledKit', (await compiled).url);
+    project.provide(
+      'clusterNodes',
+      nodes.map(({ host, port }) => ({ host, port })),
+    );
+    return async () => {
+      await (await compiled).remove();
+      await tearDown(shared, alreadyThere);
+    };
   } catch (error) {
-    await server.stop();
+    await (await compiled).remove();
+    await Promise.all(shared.map((each) => each.stop()));
     throw error;
   }
 }
@@ -67,14 +83,14 @@ async function requireSupportedVersion(url: string, provider: RedisProvider): Pr
   throw new Error(`${describeProvider(provider)} is Redis ${major}.${minor}; redis-kit needs 6.2 or later`);
 }
 
-async function tearDown(server: SharedServer, alreadyThere: ReadonlySet<string>): Promise<void> {
+async function tearDown(shared: readonly SharedServer[], alreadyThere: ReadonlySet<string>): Promise<void> {
   try {
-    await assertKeysAreOurs(server.url, TEST_PREFIX, alreadyThere);
+    for (const { url } of shared) await assertKeysAreOurs(url, TEST_PREFIX, alreadyThere);
   } catch (error) {
     // Vitest prints what a teardown throws, and would still exit with 0.
     process.exitCode = 1;
     throw error;
   } finally {
-    await server.stop();
+    await Promise.all(shared.map((each) => each.stop()));
   }
 }

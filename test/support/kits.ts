@@ -1,14 +1,50 @@
 import { randomUUID } from 'node:crypto';
-import { describe, onTestFinished, type TestOptions } from 'vitest';
+import { beforeEach, describe, onTestFinished } from 'vitest';
 import { createRedisKit, type KitEvents, type KitOptions, type RedisKit } from '../../src/index.ts';
 import { redisUrl } from './context.ts';
+import { resumeTime, stopClock, timeOfScripts } from './time.ts';
 
 /** A kit that ends with the test. Its prefix is its own, as the shared server asks, unless the test gives one. */
 export function kitForTest(options: KitOptions): RedisKit {
-  const kit = createRedisKit({ prefix: testPrefix(), logger: false, ...options } as KitOptions<null>);
-  // Locks that a test leaves held are not waited for.
-  onTestFinished(() => kit.close({ timeout: 200 }));
-  return kit as RedisKit;
+  const kit = createRedisKit({
+    prefix: testPrefix(),
+    logger: false,
+    ...options,
+  } as KitOptions<null>) as RedisKit;
+  if (kit.client !== null && options.client === undefined) followStoppedClock(kit.client);
+  for (const method of ['acquire', 'tryAcquire', 'using']) markAsHandled(kit.locks, method);
+  onTestFinished(() => {
+    resumeTime();
+    // Locks that a test leaves held are not waited for.
+    return kit.close({ timeout: 200 });
+  });
+  return kit;
+}
+
+/** A lock that a failed test no longer waits for is refused when its kit closes: that is no failure of another test. */
+function markAsHandled(locks: RedisKit['locks'], method: string): void {
+  const call = Reflect.get(locks, method) as (...args: unknown[]) => Promise<unknown>;
+  Reflect.set(locks, method, (...args: unknown[]) => {
+    const result = call.apply(locks, args);
+    result.catch(() => undefined);
+    return result;
+  });
+}
+
+/** While a test has stopped the clock, the scripts of this client are given its time in place of the server's. */
+function followStoppedClock(client: object): void {
+  const send = Reflect.get(client, 'sendCommand') as (...args: unknown[]) => unknown;
+  Reflect.set(client, 'sendCommand', (...args: unknown[]) => send.apply(client, args.map(atStoppedTime)));
+}
+
+/** The first argument of a script is its time; empty means the clock of the server. */
+function atStoppedTime(argument: unknown): unknown {
+  const time = timeOfScripts();
+  if (time === undefined || !Array.isArray(argument) || !/^EVAL(SHA)?$/.test(String(argument[0]))) {
+    return argument;
+  }
+  const at = 3 + Number(argument[2]);
+  return argument[at] === '' ? argument.with(at, String(time)) : argument;
 }
 
 export function testPrefix(): string {
@@ -18,14 +54,17 @@ export function testPrefix(): string {
 type Promises = (url: () => string) => void;
 
 /** Runs the same promises on both engines. */
-export function describeOnBothEngines(name: string, tests: Promises, onRedis: TestOptions = {}): void {
+export function describeOnBothEngines(name: string, tests: Promises): void {
   describe(`${name} (memory:)`, () => tests(() => 'memory:'));
-  describe(`${name} (Redis)`, onRedis, () => tests(redisUrl));
+  describe(`${name} (Redis)`, () => tests(redisUrl));
 }
 
-/** The same for tests that tell one second from the next: the clock of Redis goes on while a loaded machine stands still. */
+/** The same for tests that tell one second from the next: the clock stands still unless a test passes time. */
 export function describeBySeconds(name: string, tests: Promises): void {
-  describeOnBothEngines(name, tests, { retry: 2 });
+  describeOnBothEngines(name, (url) => {
+    beforeEach(stopClock);
+    tests(url);
+  });
 }
 
 /** Notes every such event from now on. */

@@ -1,8 +1,7 @@
-import { afterAll, beforeAll, describe } from 'vitest';
+import { describe } from 'vitest';
 import type { KitOptions, Logger, RedisKit } from '../../src/index.ts';
-import { canStartServers, redisUrl } from './context.ts';
+import { canStartServers, clusterNodes, redisUrl } from './context.ts';
 import { kitForTest } from './kits.ts';
-import { type RedisCluster, startCluster } from './servers.ts';
 
 /** Makes a kit with a prefix of its own, closed when the test ends. */
 type MakeKit = (options?: KitOptions) => RedisKit;
@@ -12,15 +11,7 @@ export function onEveryStore(name: string, tests: (makeKit: MakeKit) => void): v
   describe(`${name}, on memory:`, () => tests((options) => kitForTest({ url: 'memory:', ...options })));
   describe(`${name}, on Redis`, () => tests((options) => kitForTest({ url: redisUrl(), ...options })));
   describe.skipIf(!canStartServers())(`${name}, on a Cluster`, () => {
-    let cluster: RedisCluster;
-    beforeAll(async () => {
-      cluster = await startCluster();
-    });
-    afterAll(() => cluster.stop());
-    tests((options) => {
-      const nodes = cluster.nodes.map(({ host, port }) => ({ host, port }));
-      return kitForTest({ cluster: { nodes }, ...options });
-    });
+    tests((options) => kitForTest({ cluster: { nodes: clusterNodes() }, ...options }));
   });
 }
 
