@@ -174,7 +174,7 @@ describeWithServers('on the wire', () => {
 
   it('a request that took longer than half the idle time moves the deadline again at its end', async () => {
     const inside = new Gate();
-    const { browser, count } = await start(
+    const { port, count } = await start(
       { idle: '1h', touchAfter: '30m' },
       {
         '/slow': async (_req: Request, res: Response) => {
@@ -184,6 +184,7 @@ describeWithServers('on the wire', () => {
         },
       },
     );
+    const browser = new Browser(port);
     stopTime();
     await browser.get('/view');
     expect(await count(() => browser.get('/slow'))).toEqual(['EVALSHA', 'EVALSHA']);
