@@ -63,7 +63,6 @@ import {
   type SessionStore,
   type StoreOptions,
   sessionMiddleware,
-  watchSession,
 } from './session/index.ts';
 
 /** What `kit.client` is when the kit opened the connection itself: null on `memory:`. */
@@ -223,7 +222,6 @@ function kitOf<Client>(keys: Keys, shared: Shared, isRoot: boolean): RedisKit<Cl
     ...shared,
     keys,
     isMemory: connection === undefined,
-    watchSession,
     seals: new Set<Seal>([noSeal]),
   };
   const limiterNames = new Set<string>();

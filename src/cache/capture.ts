@@ -1,53 +1,19 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 import type { Replacement, ResponseHook } from '../http/before-end.ts';
 import { isNotModified, validatorsOf } from '../http/conditional.ts';
 import { asExpress, type Res } from '../http/middleware.ts';
 import { headerTexts } from '../http/own-headers.ts';
 import { type CachedResponse, packInfo } from './cached-response.ts';
-import type { Conditions } from './conditions.ts';
+import type { CaptureContext } from './capture-context.ts';
 import type { Entry, Lifetime } from './entry.ts';
-import type { Fill } from './fill.ts';
 import { lifetimeLater, lifetimeOf } from './freshness.ts';
-import type { HandlerControls } from './handler-controls.ts';
+import { HandlerIdentities } from './handler-identities.ts';
 import { confirmedResponse, type MadeHead, madeHead, madeResponse } from './made.ts';
 import type { CacheSettings } from './options.ts';
 import { cutOff, narrowed, notModified, sendEntry, wantsPart } from './serve.ts';
 import { checkTags, checkTtl } from './shared-options.ts';
 import { addStatus, statusOf } from './status.ts';
-import { isForAll, reasonNotToStore } from './storable.ts';
-
-/** Tells whether a handler looked at the session; the session room gives it, `kit.ts` passes it in. */
-export type WatchSession = (
-  req: IncomingMessage,
-  res: ServerResponse,
-) => { readonly wasRead: boolean; stop(): void };
-
-/** What a response is captured for. */
-export interface CaptureContext {
-  readonly settings: CacheSettings;
-  readonly key: string;
-  readonly fill: Fill<CachedResponse>;
-  /** What is sent instead of a server error. */
-  readonly fallback: Entry<CachedResponse> | undefined;
-  /** Whether it is to take the place of what is stale, for no client of its own. */
-  readonly isRefresh: boolean;
-  /** The stale response that the handler was asked to confirm. */
-  readonly confirms: Entry<CachedResponse> | undefined;
-  /** What the client wants only under conditions; the handler does not see them. */
-  readonly conditions: Conditions;
-  readonly controls: HandlerControls;
-  readonly watchSession: WatchSession;
-  readonly now: () => number;
-  /** Why the handler was asked, as Cache-Status has it. */
-  readonly forwarded: string;
-  /** How a tag stands among what purges. */
-  nameOf(tag: string): string;
-  /** What is stale was sent instead. */
-  fellBack(): void;
-  stored(bytes: number): void;
-  skipped(reason: string): void;
-  failed(error: unknown): void;
-}
+import { reasonNotToStore } from './storable.ts';
 
 /** A server error for which RFC 5861, section 4, allows what is stale. */
 const ERRORS = new Set([500, 502, 503, 504]);
@@ -62,11 +28,15 @@ export class Capture implements ResponseHook {
   readonly #res: ServerResponse;
   readonly #context: CaptureContext;
   readonly #outer: ReadonlyMap<string, string>;
-  readonly #session: ReturnType<WatchSession> | undefined;
+  readonly #identities: HandlerIdentities;
+  /** The fields of the request, of which reads are not watched. */
+  readonly #asked: IncomingHttpHeaders;
   readonly #requestedAt = Date.now();
   #chunks: Buffer[] = [];
   #size = 0;
   #head: MadeHead | undefined;
+  /** The lifetime that the app names, as it was when the head left. */
+  #ttl: CacheSettings['ttl'];
   #lifetime: Lifetime | undefined;
   #isSkipped = false;
   #isIncomplete = false;
@@ -77,8 +47,8 @@ export class Capture implements ResponseHook {
     this.#res = res;
     this.#context = context;
     this.#outer = headerTexts(res.getHeaders());
-    // A key that names the session gives each its own.
-    if (context.settings.key.session === undefined) this.#session = context.watchSession(req, res);
+    this.#asked = req.headers;
+    this.#identities = new HandlerIdentities(req, res, context.settings);
   }
 
   chunk(chunk: Buffer): void {
@@ -91,6 +61,7 @@ export class Capture implements ResponseHook {
   beforeHeaders(): undefined {
     const head = madeHead(this.#res);
     this.#head = head;
+    this.#ttl = this.#context.controls.ttlMs ?? this.#context.settings.ttl;
     try {
       this.#judge(head);
     } catch (error) {
@@ -115,7 +86,7 @@ export class Capture implements ResponseHook {
 
   beforeEnd(hasBegun: boolean): undefined {
     const { conditions } = this.#context;
-    this.#session?.stop();
+    this.#identities.stop();
     conditions.restore();
     if (hasBegun) this.#countStreaming();
     const body = this.#isSkipped ? undefined : Buffer.concat(this.#chunks, this.#size);
@@ -138,7 +109,7 @@ export class Capture implements ResponseHook {
   }
 
   #judge(head: MadeHead): void {
-    const { settings, confirms, controls, fallback, isRefresh } = this.#context;
+    const { settings, confirms, fallback, isRefresh } = this.#context;
     const { status, headers, directives } = head;
     if (status === 304 && confirms !== undefined) return;
     if (ERRORS.has(status) && (isRefresh || fallback !== undefined)) {
@@ -147,12 +118,8 @@ export class Capture implements ResponseHook {
       return;
     }
     const { mayVaryOn, statuses } = settings;
-    const rules = { statuses, mayVaryOn, hasTtl: settings.ttl !== undefined };
-    const reason =
-      reasonNotToStore(status, headers, directives, rules) ??
-      (controls.mayStore ? undefined : 'no-store') ??
-      (this.#session?.wasRead === true ? 'session-read' : undefined) ??
-      (this.#mayStoreForCredentials(head) ? undefined : 'authorization');
+    const rules = { statuses, mayVaryOn, hasTtl: this.#ttl !== undefined };
+    const reason = reasonNotToStore(status, headers, directives, rules) ?? this.#reasonOfHandler(head);
     if (reason !== undefined) {
       this.#skip(reason);
       return;
@@ -162,14 +129,14 @@ export class Capture implements ResponseHook {
     else if (Number(headers['content-length'] ?? 0) > settings.maxBody) this.#skip('too-large');
   }
 
-  #mayStoreForCredentials({ directives }: MadeHead): boolean {
-    if (this.#req.headers.authorization === undefined || isForAll(directives)) return true;
-    return this.#context.settings.key.headers.includes('authorization');
+  /** What the handler said, and what it did, that forbids to store its response. */
+  #reasonOfHandler(head: MadeHead): string | undefined {
+    return this.#context.controls.noStoreReason ?? this.#identities.reasonNotToStore(head);
   }
 
   #lifetimeOf({ status, headers, directives, madeAt }: MadeHead): Lifetime | undefined {
     const { settings } = this.#context;
-    let { ttl } = settings;
+    let ttl = this.#ttl;
     if (typeof ttl === 'function') {
       const given = ttl(asExpress(this.#req), this.#res as Res);
       if (given === false) return undefined;
@@ -191,15 +158,14 @@ export class Capture implements ResponseHook {
 
   /** What streams is stored at its end, and was made when it began. */
   #countStreaming(): void {
-    const { settings } = this.#context;
     if (this.#head === undefined || this.#lifetime === undefined) return;
     const passedMs = Date.now() - this.#head.madeAt;
-    this.#lifetime = lifetimeLater(this.#lifetime, passedMs, settings.ttl !== undefined);
+    this.#lifetime = lifetimeLater(this.#lifetime, passedMs, this.#ttl !== undefined);
     if (this.#lifetime.freshMs <= 0) this.#skip('no-lifetime');
   }
 
   #finish(body: Buffer): void {
-    const { fill, controls, skipped } = this.#context;
+    const { fill, skipped } = this.#context;
     const head = this.#head;
     const declared = head?.headers['content-length'];
     // A body that is shorter or longer than it claims was cut off, or is none of ours.
@@ -210,22 +176,26 @@ export class Capture implements ResponseHook {
       fill.release();
       return;
     }
-    const made = head === undefined ? undefined : this.#madeOf(head, body);
-    if (this.#session?.wasRead === true) this.#skip('session-read');
-    else if (!controls.mayStore) this.#skip('no-store');
+    const made = head && this.#madeOf(head, body);
+    const reason = head && this.#reasonOfHandler(made?.head ?? head);
+    if (reason !== undefined) this.#skip(reason);
     else if (made === undefined || this.#lifetime === undefined) this.#skip('validator');
-    else this.#store(made, this.#lifetime);
+    else this.#store(made.response, this.#lifetime);
   }
 
-  #madeOf(head: MadeHead, body: Buffer): CachedResponse | undefined {
-    const { confirms, settings } = this.#context;
-    const hasTtl = settings.ttl !== undefined;
+  /** What is to be stored, and the head by which that is judged. */
+  #madeOf(
+    head: MadeHead,
+    body: Buffer,
+  ): { readonly head: MadeHead; readonly response: CachedResponse } | undefined {
+    const { confirms } = this.#context;
+    const hasTtl = this.#ttl !== undefined;
     if (head.status !== 304 || confirms === undefined) {
-      return madeResponse(head, body, this.#outer, this.#req.headers, hasTtl);
+      return { head, response: madeResponse(head, body, this.#outer, this.#asked, hasTtl) };
     }
     const confirmed = confirmedResponse(head, confirms.content, this.#outer, hasTtl);
     this.#lifetime = confirmed && this.#lifetimeOf(confirmed.head);
-    return confirmed?.response;
+    return confirmed;
   }
 
   #store(made: CachedResponse, lifetime: Lifetime): void {

@@ -42,7 +42,7 @@ export function cacheMiddleware(
         beforeEnd(res, invalidation(req, res, settings.key.query, versions, deps));
       }
       if (exchange !== undefined && responder.answerAtOnce(exchange)) return;
-      if (exchange === undefined) offerControls(res);
+      if (exchange === undefined) offerControls(req);
     } catch (error) {
       next(error);
       return;

@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import { describe, OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
 import type { Req, Res } from '../http/middleware.ts';
-import { type KeyOptions, type KeySettings, resolveKeyOptions } from './key-options.ts';
+import { type KeyOptions, type KeySettings, namesOption, resolveKeyOptions } from './key-options.ts';
 import { type CachePolicies, jitterOption, policyOption } from './policies.ts';
 import {
   checkTags,
@@ -30,7 +30,12 @@ export interface CacheOptions<Request extends IncomingMessage = Req> {
   readonly jitter?: number | undefined;
   /** What makes two requests the same. Default: host and URL as the client sent them. */
   readonly key?: KeyOptions<Request> | ((req: Request) => string | false) | undefined;
-  /** What the response may be invalidated by; `res.locals.cache.tag()` adds to them. */
+  /**
+   * Further properties of the request that say whose request it is, for example `['auth', 'oidc']`. As with `req.session`
+   * and `req.user`, a response whose handler read one is stored only if `key.session` names the session. Default: none.
+   */
+  readonly identities?: readonly string[] | undefined;
+  /** What the response may be invalidated by; `req.cache.tag()` adds to them. */
   readonly tags?: readonly string[] | ((req: Request, res: Res) => readonly string[]) | undefined;
   readonly vary?:
     | {
@@ -70,6 +75,7 @@ export interface CacheSettings extends SharedSettings {
   readonly staleIfError: number | undefined;
   readonly jitter: number;
   readonly key: KeySettings;
+  readonly identities: readonly string[];
   readonly tags: readonly string[] | ((req: Req, res: Res) => readonly string[]);
   readonly maxVariants: number;
   readonly mayVaryOn: ReadonlySet<string> | undefined;
@@ -86,6 +92,7 @@ export interface CacheSettings extends SharedSettings {
 
 const NAMES = [
   ...['ttl', 'policy', 'staleWhileRevalidate', 'staleIfError', 'jitter', 'key', 'tags', 'vary', 'statuses'],
+  'identities',
   ...['heuristics', 'maxBody', 'requestDirectives', 'downstream', 'cacheStatus', 'debug', 'skip'],
   ...SHARED_OPTION_NAMES,
 ];
@@ -108,6 +115,7 @@ export function resolveCacheOptions(options: CacheOptions<never>, policies: Cach
     staleIfError: reader.duration('staleIfError'),
     jitter: jitterOption(reader) ?? policy?.jitter ?? 0,
     key: resolveKeyOptions(reader),
+    identities: namesOption(reader, 'identities'),
     tags: tagsOption(reader),
     maxVariants: vary.integer('maxVariants', { min: 1, max: 1_000 }) ?? 16,
     mayVaryOn: allowOption(vary),

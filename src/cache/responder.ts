@@ -10,7 +10,7 @@ import { sendProblem } from '../http/problem.ts';
 import { noteClient, reentryOf } from '../http/reentry.ts';
 import type { CacheRoom, Lookup, LookupSettings } from './cache-room.ts';
 import type { CachedResponse } from './cached-response.ts';
-import { Capture, type WatchSession } from './capture.ts';
+import { Capture } from './capture.ts';
 import { type Conditions, takeConditions } from './conditions.ts';
 import { type Entry, usabilityOf } from './entry.ts';
 import type { Fill } from './fill.ts';
@@ -28,7 +28,6 @@ export interface ResponderDeps {
   readonly keys: Keys;
   readonly reporter: Reporter;
   readonly budgetOf: BudgetOf;
-  readonly watchSession: WatchSession;
 }
 
 /** One request on its way through a cache. */
@@ -164,9 +163,9 @@ export class Responder {
     return 'answered';
   }
 
-  #goPast({ res, key }: Exchange, how: string): Outcome {
+  #goPast({ req, res, key }: Exchange, how: string): Outcome {
     addStatus(res, statusOf(this.#settings, how, key.id));
-    offerControls(res);
+    offerControls(req);
     return 'continue';
   }
 
@@ -203,8 +202,7 @@ export class Responder {
         confirms,
         isRefresh,
         conditions: confirms === undefined ? takeConditions(req) : NO_CONDITIONS,
-        controls: offerControls(res),
-        watchSession: this.#deps.watchSession,
+        controls: offerControls(req),
         now: () => this.#room.now(),
         forwarded: how,
         nameOf: (tag) => this.#deps.keys.cacheName('tag', tag),

@@ -1,13 +1,13 @@
 import { performance } from 'node:perf_hooks';
 import expressSession from 'express-session';
 import { StoreError } from '../base/errors.ts';
+import { asKeeper } from '../http/identity-watch.ts';
 import type { Req } from '../http/middleware.ts';
 import { contentOf } from './content.ts';
 import { forgetCookie, hiddenMethods, inheritSession, type SessionView } from './kit-session.ts';
 import type { SessionSettings } from './options.ts';
 import type { SessionRecords } from './record.ts';
 import type { RequestSessions } from './request-sessions.ts';
-import { asKeeper } from './watch.ts';
 
 export interface CommitContext {
   readonly sessions: RequestSessions;
