@@ -1,6 +1,7 @@
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
-import type { Replacement, ResponseHook } from '../http/before-end.ts';
+import { beforeEnd, type Replacement, type ResponseHook } from '../http/before-end.ts';
 import { isNotModified, validatorsOf } from '../http/conditional.ts';
+import { DepartureWatch } from '../http/departure.ts';
 import { asExpress, type Res } from '../http/middleware.ts';
 import { headerTexts } from '../http/own-headers.ts';
 import { type CachedResponse, packInfo } from './cached-response.ts';
@@ -22,7 +23,14 @@ const ERRORS = new Set([500, 502, 503, 504]);
 const AFTER_CLOSE_MS = 1_000;
 
 /** Listens to a response as the handler makes it, and stores or skips it when it is complete. */
-export class Capture implements ResponseHook {
+export function captureResponse(req: IncomingMessage, res: ServerResponse, context: CaptureContext): void {
+  const capture = new Capture(req, res, context);
+  beforeEnd(res, capture);
+  // After the guard's own listener was added.
+  capture.watchClient();
+}
+
+class Capture implements ResponseHook {
   readonly phase = 'capture';
   readonly #req: IncomingMessage;
   readonly #res: ServerResponse;
@@ -41,6 +49,7 @@ export class Capture implements ResponseHook {
   #isSkipped = false;
   #isIncomplete = false;
   #replacement: Replacement | undefined;
+  #departure: DepartureWatch | undefined;
 
   constructor(req: IncomingMessage, res: ServerResponse, context: CaptureContext) {
     this.#req = req;
@@ -49,6 +58,10 @@ export class Capture implements ResponseHook {
     this.#outer = headerTexts(res.getHeaders());
     this.#asked = req.headers;
     this.#identities = new HandlerIdentities(req, res, context.settings);
+  }
+
+  watchClient(): void {
+    this.#departure = new DepartureWatch(this.#req, this.#res);
   }
 
   chunk(chunk: Buffer): void {
@@ -87,11 +100,13 @@ export class Capture implements ResponseHook {
   beforeEnd(hasBegun: boolean): undefined {
     const { conditions } = this.#context;
     this.#identities.stop();
+    const isCutShort = this.#departure?.mayBeCutShort(this.#context.settings.onDisconnect) === true;
     conditions.restore();
     if (hasBegun) this.#countStreaming();
     const body = this.#isSkipped ? undefined : Buffer.concat(this.#chunks, this.#size);
     try {
-      if (body !== undefined) this.#finish(body);
+      if (body !== undefined && isCutShort) this.#dropIncomplete();
+      else if (body !== undefined) this.#finish(body);
     } catch (error) {
       // Not to be stored is the worst that may happen to a response here.
       this.#failed(error);
@@ -105,6 +120,7 @@ export class Capture implements ResponseHook {
   }
 
   closedEarly(): void {
+    this.#departure?.left();
     setTimeout(() => this.#context.fill.release(), AFTER_CLOSE_MS).unref();
   }
 
@@ -165,15 +181,11 @@ export class Capture implements ResponseHook {
   }
 
   #finish(body: Buffer): void {
-    const { fill, skipped } = this.#context;
     const head = this.#head;
     const declared = head?.headers['content-length'];
     // A body that is shorter or longer than it claims was cut off, or is none of ours.
     if (declared !== undefined && head?.status !== 304 && Number(declared) !== body.length) {
-      this.#isSkipped = true;
-      this.#isIncomplete = true;
-      skipped('incomplete');
-      fill.release();
+      this.#dropIncomplete();
       return;
     }
     const made = head && this.#madeOf(head, body);
@@ -181,6 +193,14 @@ export class Capture implements ResponseHook {
     if (reason !== undefined) this.#skip(reason);
     else if (made === undefined || this.#lifetime === undefined) this.#skip('validator');
     else this.#store(made.response, this.#lifetime);
+  }
+
+  #dropIncomplete(): void {
+    const { fill, skipped } = this.#context;
+    this.#isSkipped = true;
+    this.#isIncomplete = true;
+    skipped('incomplete');
+    fill.release();
   }
 
   /** What is to be stored, and the head by which that is judged. */

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { describe, OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
+import type { OnDisconnect } from '../http/departure.ts';
 import type { Req, Res } from '../http/middleware.ts';
 import { type KeyOptions, type KeySettings, namesOption, resolveKeyOptions } from './key-options.ts';
 import { type CachePolicies, jitterOption, policyOption } from './policies.ts';
@@ -51,6 +52,11 @@ export interface CacheOptions<Request extends IncomingMessage = Req> {
   readonly heuristics?: boolean | undefined;
   /** The largest body that is stored, in bytes; a larger one streams on and is forgotten. Default 1 MiB. */
   readonly maxBody?: number | undefined;
+  /**
+   * What becomes of a response that the handler ended after its client had left. `'detect'` (the default): it is stored
+   * unless the handler may have noticed and cut it short. `'keep'`: it is stored. `'drop'`: it is not.
+   */
+  readonly onDisconnect?: OnDisconnect | undefined;
   /** One request makes what others wait for, in all processes; false: each makes its own. */
   readonly singleFlight?: false | SingleFlightOptions | undefined;
   /** The copies held in the process; false for none. */
@@ -82,6 +88,7 @@ export interface CacheSettings extends SharedSettings {
   readonly statuses: ReadonlySet<number> | undefined;
   readonly heuristics: boolean;
   readonly maxBody: number;
+  readonly onDisconnect: OnDisconnect;
   readonly honorsDirectives: boolean;
   readonly downstream: string | false | undefined;
   /** The name in Cache-Status, or undefined for none. */
@@ -92,7 +99,7 @@ export interface CacheSettings extends SharedSettings {
 
 const NAMES = [
   ...['ttl', 'policy', 'staleWhileRevalidate', 'staleIfError', 'jitter', 'key', 'tags', 'vary', 'statuses'],
-  'identities',
+  ...['identities', 'onDisconnect'],
   ...['heuristics', 'maxBody', 'requestDirectives', 'downstream', 'cacheStatus', 'debug', 'skip'],
   ...SHARED_OPTION_NAMES,
 ];
@@ -122,6 +129,7 @@ export function resolveCacheOptions(options: CacheOptions<never>, policies: Cach
     statuses: statusesOption(reader),
     heuristics: reader.boolean('heuristics', false),
     maxBody: reader.integer('maxBody', { min: 1, max: LARGEST_MAX_BODY }) ?? DEFAULT_MAX_BODY,
+    onDisconnect: reader.oneOf('onDisconnect', ['detect', 'keep', 'drop'], 'detect'),
     honorsDirectives: reader.oneOf('requestDirectives', ['honor', 'ignore'], 'ignore') === 'honor',
     downstream: reader.value('downstream') === false ? (false as const) : downstreamOption(reader),
     cacheStatus: cacheStatusOption(reader),

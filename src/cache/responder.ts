@@ -4,13 +4,12 @@ import type { CacheSubject } from '../base/events.ts';
 import type { Keys } from '../base/keys.ts';
 import type { Reporter } from '../base/reporter.ts';
 import type { BudgetOf } from '../engine/budget.ts';
-import { beforeEnd } from '../http/before-end.ts';
 import type { Outcome } from '../http/outcome.ts';
 import { sendProblem } from '../http/problem.ts';
 import { noteClient, reentryOf } from '../http/reentry.ts';
 import type { CacheRoom, Lookup, LookupSettings } from './cache-room.ts';
 import type { CachedResponse } from './cached-response.ts';
-import { Capture } from './capture.ts';
+import { captureResponse } from './capture.ts';
 import { type Conditions, takeConditions } from './conditions.ts';
 import { type Entry, usabilityOf } from './entry.ts';
 import type { Fill } from './fill.ts';
@@ -192,29 +191,26 @@ export class Responder {
     const { events } = this.#deps.reporter;
     const { fallback, confirms, isRefresh = false, how } = why;
     const subject: CacheSubject = { url: key.url };
-    beforeEnd(
-      res,
-      new Capture(req, res, {
-        settings: this.#settings,
-        key: key.id,
-        fill,
-        fallback,
-        confirms,
-        isRefresh,
-        conditions: confirms === undefined ? takeConditions(req) : NO_CONDITIONS,
-        controls: offerControls(req),
-        now: () => this.#room.now(),
-        forwarded: how,
-        nameOf: (tag) => this.#deps.keys.cacheName('tag', tag),
-        fellBack: () => events.emit('cache:stale', subject),
-        stored: (bytes) => events.emit('cache:stored', { ...subject, bytes }),
-        skipped: (reason) => {
-          if (reason === 'validator') this.#refresher.cannotConfirm(key.id);
-          events.emit('cache:skipped', { ...subject, reason });
-        },
-        failed: (error) => this.#failed(error),
-      }),
-    );
+    captureResponse(req, res, {
+      settings: this.#settings,
+      key: key.id,
+      fill,
+      fallback,
+      confirms,
+      isRefresh,
+      conditions: confirms === undefined ? takeConditions(req) : NO_CONDITIONS,
+      controls: offerControls(req),
+      now: () => this.#room.now(),
+      forwarded: how,
+      nameOf: (tag) => this.#deps.keys.cacheName('tag', tag),
+      fellBack: () => events.emit('cache:stale', subject),
+      stored: (bytes) => events.emit('cache:stored', { ...subject, bytes }),
+      skipped: (reason) => {
+        if (reason === 'validator') this.#refresher.cannotConfirm(key.id);
+        events.emit('cache:skipped', { ...subject, reason });
+      },
+      failed: (error) => this.#failed(error),
+    });
   }
 
   #lookupOf(exchange: Exchange, hasBudget = true): Lookup<CachedResponse> {

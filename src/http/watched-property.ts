@@ -20,10 +20,10 @@ export function watchProperty(target: object, name: string, listener: PropertyLi
   let own = Object.getOwnPropertyDescriptor(target, name);
 
   function get(): unknown {
-    return listener.read(valueOf());
+    return listener.read(current());
   }
 
-  function valueOf(): unknown {
+  function current(): unknown {
     if (own === undefined) return Reflect.get(Object.getPrototypeOf(target) as object, name, target);
     return own.get === undefined ? (own.value as unknown) : (own.get.call(target) as unknown);
   }
