@@ -52,6 +52,8 @@ export interface CacheOptions<Request extends IncomingMessage = Req> {
   readonly heuristics?: boolean | undefined;
   /** The largest body that is stored, in bytes; a larger one streams on and is forgotten. Default 1 MiB. */
   readonly maxBody?: number | undefined;
+  /** Caches a GET that has a body as if it had none. Default false: it passes, since its handler may use the body. */
+  readonly ignoreBody?: boolean | undefined;
   /**
    * What becomes of a response that the handler ended after its client had left. `'detect'` (the default): it is stored
    * unless the handler may have noticed and cut it short. `'keep'`: it is stored. `'drop'`: it is not.
@@ -88,6 +90,7 @@ export interface CacheSettings extends SharedSettings {
   readonly statuses: ReadonlySet<number> | undefined;
   readonly heuristics: boolean;
   readonly maxBody: number;
+  readonly ignoreBody: boolean;
   readonly onDisconnect: OnDisconnect;
   readonly honorsDirectives: boolean;
   readonly downstream: string | false | undefined;
@@ -99,7 +102,7 @@ export interface CacheSettings extends SharedSettings {
 
 const NAMES = [
   ...['ttl', 'policy', 'staleWhileRevalidate', 'staleIfError', 'jitter', 'key', 'tags', 'vary', 'statuses'],
-  ...['identities', 'onDisconnect'],
+  ...['identities', 'ignoreBody', 'onDisconnect'],
   ...['heuristics', 'maxBody', 'requestDirectives', 'downstream', 'cacheStatus', 'debug', 'skip'],
   ...SHARED_OPTION_NAMES,
 ];
@@ -129,6 +132,7 @@ export function resolveCacheOptions(options: CacheOptions<never>, policies: Cach
     statuses: statusesOption(reader),
     heuristics: reader.boolean('heuristics', false),
     maxBody: reader.integer('maxBody', { min: 1, max: LARGEST_MAX_BODY }) ?? DEFAULT_MAX_BODY,
+    ignoreBody: reader.boolean('ignoreBody', false),
     onDisconnect: reader.oneOf('onDisconnect', ['detect', 'keep', 'drop'], 'detect'),
     honorsDirectives: reader.oneOf('requestDirectives', ['honor', 'ignore'], 'ignore') === 'honor',
     downstream: reader.value('downstream') === false ? (false as const) : downstreamOption(reader),
