@@ -16,7 +16,7 @@ export interface CaptureContext {
   readonly isRefresh: boolean;
   /** The stale response that the handler was asked to confirm. */
   readonly confirms: Entry<CachedResponse> | undefined;
-  /** What the client wants only under conditions; the handler does not see them. */
+  /** What the client wants only under conditions. */
   readonly conditions: Conditions;
   readonly controls: HandlerControls;
   readonly now: () => number;
@@ -28,5 +28,7 @@ export interface CaptureContext {
   fellBack(): void;
   stored(bytes: number): void;
   skipped(reason: string): void;
+  /** A complete 200 cannot be stored. */
+  wholeSkipped(): void;
   failed(error: unknown): void;
 }

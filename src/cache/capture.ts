@@ -1,23 +1,27 @@
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 import { beforeEnd, type Replacement, type ResponseHook } from '../http/before-end.ts';
-import { isNotModified, validatorsOf } from '../http/conditional.ts';
+import { isNotModified } from '../http/conditional.ts';
 import { DepartureWatch } from '../http/departure.ts';
 import { asExpress, type Res } from '../http/middleware.ts';
 import { headerTexts } from '../http/own-headers.ts';
-import { type CachedResponse, packInfo } from './cached-response.ts';
+import type { CachedResponse } from './cached-response.ts';
 import type { CaptureContext } from './capture-context.ts';
 import type { Entry, Lifetime } from './entry.ts';
 import { lifetimeLater, lifetimeOf } from './freshness.ts';
 import { HandlerIdentities } from './handler-identities.ts';
-import { confirmedResponse, type MadeHead, madeHead, madeResponse } from './made.ts';
+import { confirmedResponse, type MadeHead, madeHead, madeResponse, responseToFill } from './made.ts';
 import type { CacheSettings } from './options.ts';
-import { cutOff, narrowed, notModified, sendEntry, wantsPart } from './serve.ts';
+import { sendStreamedPart, streamedPart } from './part-stream.ts';
+import { cutOff, measured, narrowed, notModified, type Part, sendEntry, wantsPart } from './serve.ts';
 import { checkTags, checkTtl } from './shared-options.ts';
 import { addStatus, statusOf } from './status.ts';
 import { reasonNotToStore } from './storable.ts';
 
 /** A server error for which RFC 5861, section 4, allows what is stale. */
 const ERRORS = new Set([500, 502, 503, 504]);
+
+/** With these a handler answers what was asked in part or under conditions. */
+const OF_CONDITIONS = new Set([206, 304, 412, 416]);
 
 /** How long the others wait for a handler whose client has gone and that may have stopped with it. */
 const AFTER_CLOSE_MS = 1_000;
@@ -28,6 +32,8 @@ export function captureResponse(req: IncomingMessage, res: ServerResponse, conte
   beforeEnd(res, capture);
   // After the guard's own listener was added.
   capture.watchClient();
+  if (context.conditions.request.headers.range !== undefined)
+    sendStreamedPart(res, () => capture.beginPart());
 }
 
 class Capture implements ResponseHook {
@@ -48,6 +54,8 @@ class Capture implements ResponseHook {
   #lifetime: Lifetime | undefined;
   #isSkipped = false;
   #isIncomplete = false;
+  /** Whether the client gets a part of what the handler makes whole. */
+  #isPart = false;
   #replacement: Replacement | undefined;
   #departure: DepartureWatch | undefined;
 
@@ -71,7 +79,34 @@ class Capture implements ResponseHook {
     else this.#chunks.push(chunk);
   }
 
+  /** The part that is sent of a whole that will not be stored; asked before its head leaves. */
+  beginPart(): Part | undefined {
+    const part = streamedPart(this.#context.conditions.request, this.#res);
+    if (part === undefined) return undefined;
+    this.#judgeHead();
+    this.#isPart = this.#isSkipped;
+    return this.#isPart ? part : undefined;
+  }
+
   beforeHeaders(): undefined {
+    const head = this.#isPart && this.#head !== undefined ? this.#head : this.#judgeHead();
+    const { fallback, conditions } = this.#context;
+    if (fallback !== undefined && ERRORS.has(head.status)) {
+      this.#replacement = (res, reset) => this.#sendFallback(res, reset, fallback, head.status);
+      return undefined;
+    }
+    this.#tellClient(head);
+    if (head.status !== 200 || this.#isPart) return undefined;
+    const length = Number(head.headers['content-length'] ?? Number.NaN);
+    const whole = measured(head.headers, length);
+    if (isNotModified(conditions.request, whole)) this.#replacement = notModified;
+    // What streams is held back for the part of it, since it fits; of what is cut off there is none.
+    else if (!this.#isSkipped && length >= 0 && wantsPart(conditions.request, whole))
+      this.#replacement = cutOff;
+    return undefined;
+  }
+
+  #judgeHead(): MadeHead {
     const head = madeHead(this.#res);
     this.#head = head;
     this.#ttl = this.#context.controls.ttlMs ?? this.#context.settings.ttl;
@@ -80,21 +115,7 @@ class Capture implements ResponseHook {
     } catch (error) {
       this.#failed(error);
     }
-    const { fallback, conditions } = this.#context;
-    if (fallback !== undefined && ERRORS.has(head.status)) {
-      this.#replacement = (res, reset) => this.#sendFallback(res, reset, fallback, head.status);
-      return undefined;
-    }
-    this.#tellClient(head);
-    if (head.status !== 200) return undefined;
-    const validators = validatorsOf(pairsOf(head));
-    const length = Number(head.headers['content-length'] ?? Number.NaN);
-    if (isNotModified(conditions.request, validators)) this.#replacement = notModified;
-    // What streams is held back for the part of it, since it fits; of what is cut off there is none.
-    else if (!this.#isSkipped && length >= 0 && wantsPart(conditions.request, { length, ...validators })) {
-      this.#replacement = cutOff;
-    }
-    return undefined;
+    return head;
   }
 
   beforeEnd(hasBegun: boolean): undefined {
@@ -220,21 +241,12 @@ class Capture implements ResponseHook {
 
   #store(made: CachedResponse, lifetime: Lifetime): void {
     const { settings, fill, controls, nameOf, stored } = this.#context;
-    const { tags, maxVariants, policy, maxEntries } = settings;
+    const { tags } = settings;
     const own =
       typeof tags === 'function'
         ? checkTags('kit.cache: option `tags`: the tags', tags(asExpress(this.#req), this.#res as Res))
         : tags;
-    const making = {
-      content: made,
-      info: packInfo(made),
-      body: made.body,
-      lifetime,
-      tags: [...own, ...controls.tags].map(nameOf),
-      variesOn: made.vary.names,
-      maxVariants,
-      bound: policy === undefined || maxEntries === undefined ? undefined : { policy, maxEntries },
-    };
+    const making = responseToFill(made, lifetime, [...own, ...controls.tags].map(nameOf), settings);
     // Not waited for: the command leaves before the response does, so this process's next read comes after it.
     void fill.store(making).then((bytes) => {
       if (bytes !== undefined) stored(bytes);
@@ -245,19 +257,23 @@ class Capture implements ResponseHook {
   #narrow(body: Buffer): void {
     if (this.#head?.status !== 200 || this.#isIncomplete) return;
     if (this.#replacement !== undefined && this.#replacement !== cutOff) return;
-    const validators = validatorsOf(pairsOf(this.#head));
-    this.#replacement = narrowed(this.#context.conditions.request, { body, ...validators });
+    const whole = measured(this.#head.headers, body.length);
+    this.#replacement = narrowed(this.#context.conditions.request, whole, body);
   }
 
   #skip(reason: string): void {
     if (this.#isSkipped) return;
     this.#isSkipped = true;
     this.#chunks = [];
-    const { fill, fallback, isRefresh, skipped } = this.#context;
-    const isError = ERRORS.has(this.#head?.status ?? 0);
+    const { fill, fallback, isRefresh, conditions, skipped, wholeSkipped } = this.#context;
+    const status = this.#head?.status ?? 0;
+    const isError = ERRORS.has(status);
+    if (status === 200 && reason !== 'error') wholeSkipped();
     if (isError && fallback !== undefined) fill.fallBackOn(fallback);
     // What is stale is still there for who comes next, and must be looked for.
     else if (isError && isRefresh) fill.release();
+    // It says nothing about the whole.
+    else if (conditions.areLeft && OF_CONDITIONS.has(status)) fill.release();
     else fill.pass();
     skipped(reason);
   }
@@ -274,12 +290,4 @@ class Capture implements ResponseHook {
     const how = `fwd=stale; fwd-status=${status}`;
     sendEntry(conditions.request, res, entry, { settings, key, now: now(), how });
   }
-}
-
-/** What tells a response from another version of itself, as text. */
-function pairsOf({ headers }: MadeHead): [name: string, value: string][] {
-  return ['etag', 'last-modified', 'date'].flatMap((name) => {
-    const value = headers[name];
-    return value === undefined ? [] : [[name, String(value)]];
-  });
 }

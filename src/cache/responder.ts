@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { LRUCache } from 'lru-cache';
 import { asError } from '../base/errors.ts';
 import type { CacheSubject } from '../base/events.ts';
 import type { Keys } from '../base/keys.ts';
@@ -10,7 +11,7 @@ import { noteClient, reentryOf } from '../http/reentry.ts';
 import type { CacheRoom, Lookup, LookupSettings } from './cache-room.ts';
 import type { CachedResponse } from './cached-response.ts';
 import { captureResponse } from './capture.ts';
-import { type Conditions, takeConditions } from './conditions.ts';
+import { type Conditions, LEFT_CONDITIONS, NO_CONDITIONS, takeConditions } from './conditions.ts';
 import { type Entry, usabilityOf } from './entry.ts';
 import type { Fill } from './fill.ts';
 import { offerControls } from './handler-controls.ts';
@@ -37,7 +38,8 @@ export interface Exchange {
   readonly place: ResponsePlace;
 }
 
-const NO_CONDITIONS: Conditions = { request: { method: 'GET', headers: {} }, restore: () => undefined };
+/** How many keys are remembered whose responses cannot be stored. */
+const MAX_UNSTORABLE = 1_000;
 
 /** Answers the requests of one `kit.cache` from stored responses, and stores what its handlers make. */
 export class Responder {
@@ -47,6 +49,11 @@ export class Responder {
   readonly #lookup: LookupSettings<CachedResponse>;
   readonly #vary = new VaryMemory();
   readonly #refresher: Refresher;
+  /**
+   * The Redis keys of wholes that could not be stored. A request for a part of one goes to the handler as it is, which
+   * knows how to make a part; until a whole is stored, which takes the key out.
+   */
+  readonly #unstorable = new LRUCache<string, true>({ max: MAX_UNSTORABLE });
 
   constructor(settings: CacheSettings, room: CacheRoom<CachedResponse>, deps: ResponderDeps) {
     const { local, singleFlight } = settings;
@@ -117,7 +124,9 @@ export class Responder {
       const fill = await this.#room.fillOf(lookup, this.#lookup);
       return this.#make(exchange, fill, { how: 'fwd=request' });
     }
-    const isAlone = req.headers.authorization !== undefined && !this.#isKeyedByCredentials;
+    const isForOne = req.headers.authorization !== undefined && !this.#isKeyedByCredentials;
+    // It may get a part, which the others cannot use.
+    const isAlone = isForOne || this.#leavesPart(exchange);
     const settings = isAlone ? { ...this.#lookup, singleFlight: undefined } : this.#lookup;
     const answer = await this.#room.obtain(lookup, settings);
     if (answer.how === 'make') {
@@ -179,7 +188,7 @@ export class Responder {
   }
 
   #capture(
-    { req, res, key }: Exchange,
+    exchange: Exchange,
     fill: Fill<CachedResponse>,
     why: {
       readonly fallback?: Entry<CachedResponse> | undefined;
@@ -188,6 +197,7 @@ export class Responder {
       readonly how: string;
     },
   ): void {
+    const { req, res, key, place } = exchange;
     const { events } = this.#deps.reporter;
     const { fallback, confirms, isRefresh = false, how } = why;
     const subject: CacheSubject = { url: key.url };
@@ -198,19 +208,32 @@ export class Responder {
       fallback,
       confirms,
       isRefresh,
-      conditions: confirms === undefined ? takeConditions(req) : NO_CONDITIONS,
+      conditions: confirms === undefined ? this.#conditionsOf(exchange) : NO_CONDITIONS,
       controls: offerControls(req),
       now: () => this.#room.now(),
       forwarded: how,
       nameOf: (tag) => this.#deps.keys.cacheName('tag', tag),
       fellBack: () => events.emit('cache:stale', subject),
-      stored: (bytes) => events.emit('cache:stored', { ...subject, bytes }),
+      stored: (bytes) => {
+        this.#unstorable.delete(place.keys.entry);
+        events.emit('cache:stored', { ...subject, bytes });
+      },
+      wholeSkipped: () => this.#unstorable.set(place.keys.entry, true),
       skipped: (reason) => {
         if (reason === 'validator') this.#refresher.cannotConfirm(key.id);
         events.emit('cache:skipped', { ...subject, reason });
       },
       failed: (error) => this.#failed(error),
     });
+  }
+
+  /** Whether the handler is asked for the part itself, since the whole is known not to be stored. */
+  #leavesPart({ req, place }: Exchange): boolean {
+    return req.headers.range !== undefined && this.#unstorable.has(place.keys.entry);
+  }
+
+  #conditionsOf(exchange: Exchange): Conditions {
+    return this.#leavesPart(exchange) ? LEFT_CONDITIONS : takeConditions(exchange.req);
   }
 
   #lookupOf(exchange: Exchange, hasBudget = true): Lookup<CachedResponse> {

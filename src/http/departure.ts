@@ -1,5 +1,6 @@
 import type { EventEmitter } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { reentryOf } from './reentry.ts';
 import { watchProperty } from './watched-property.ts';
 
 /**
@@ -79,10 +80,15 @@ export class DepartureWatch {
   mayBeCutShort(onDisconnect: OnDisconnect): boolean {
     this.#req.removeListener('aborted', this.#aborted);
     if (onDisconnect === 'keep') return false;
-    const hasLeft = this.#hasLeft || isClosed(this.#res) || this.#res.socket?.destroyed === true;
+    const hasLeft = this.#hasLeft || isClosed(this.#res) || this.#isLeaving();
     if (!hasLeft || onDisconnect === 'drop') return hasLeft;
-    // It left a moment ago, and the events have not been emitted yet: what was read since then is not known.
+    // While it is leaving, what is read is not known.
     return !this.#hasLeft || this.#isNoticed;
+  }
+
+  /** Whether the socket is destroyed, though it has not emitted 'close'. Behind a request of the kit is no client. */
+  #isLeaving(): boolean {
+    return this.#res.socket?.destroyed === true && reentryOf(this.#req) === undefined;
   }
 
   #askListeners(): void {
