@@ -32,33 +32,26 @@ export function asKeeper<Result>(work: () => Result): Result {
  * read, since its reads cannot be seen.
  */
 export class IdentityWatch {
-  readonly #properties: WatchedProperty[];
+  /** The session and the identities by name. */
+  readonly #named: readonly WatchedProperty[];
+  /** Where the cookies and the Authorization field are. */
+  readonly #credentials: readonly WatchedProperty[];
   readonly #cookieLooks = new CookieLooks();
-  readonly #others: WatchedProperty[];
-  #readsSession = false;
-  /** Whether the Authorization field was read. */
-  readsAuthorization = false;
+  #readsNamed = false;
+  #readsAuthorization = false;
+  /** What counts as read since it was replaced; decided when the watch ends. */
+  #replaced: { readonly named: boolean; readonly credentials: boolean } | undefined;
 
   constructor(req: IncomingMessage, res: ServerResponse, { identities, knownCookies }: WatchedIdentities) {
-    // The first read makes them from the raw ones, before those are watched.
+    // Node makes them from the raw ones when they are first read: before those are watched.
     const { headers } = req;
     const names = [...new Set([...NAMES, ...identities])];
-    this.#properties = names.map((name) => watchProperty(req, name, { read: (value) => this.#read(value) }));
-    this.#others = [
-      ...(['cookies', 'signedCookies'] as const).map((name) =>
-        watchProperty(req, name, {
-          read: (value) => this.#readCookies(value, knownCookies),
-          assigned: (value) => this.#cookieLooks.assign(name, value),
-        }),
-      ),
+    this.#named = names.map((name) => watchProperty(req, name, { read: (value) => this.#read(value) }));
+    this.#credentials = [
+      this.#watchCookies(req, 'cookies', knownCookies),
+      this.#watchCookies(req, 'signedCookies', knownCookies),
       this.#watchHeaders(req, headers),
-      watchProperty(req, 'rawHeaders', {
-        read: (value) => {
-          this.#readHeader('cookie');
-          this.#readHeader('authorization');
-          return value;
-        },
-      }),
+      watchProperty(req, 'rawHeaders', { read: (value) => this.#readAllHeaders(value) }),
     ];
     // express-session reads the session while the head leaves.
     const { writeHead } = res;
@@ -68,23 +61,49 @@ export class IdentityWatch {
 
   /** Whether the session, the user, or another identity by name was read. */
   get readsSession(): boolean {
-    return this.#readsSession || this.#properties.some(({ isReplaced }) => isReplaced);
+    return this.#readsNamed || this.#areReplaced().named;
   }
 
   get readsCookies(): boolean {
-    return this.#cookieLooks.any;
+    return this.#cookieLooks.any || this.#areReplaced().credentials;
+  }
+
+  get readsAuthorization(): boolean {
+    return this.#readsAuthorization || this.#areReplaced().credentials;
   }
 
   /** Ends the watch; what it has noted stays. */
   stop(): void {
-    this.#readsSession = this.readsSession;
-    for (const property of this.#properties.splice(0)) property.stop();
-    for (const property of this.#others.splice(0)) property.stop();
+    if (this.#replaced !== undefined) return;
+    this.#replaced = this.#areReplaced();
+    for (const property of [...this.#named, ...this.#credentials]) property.stop();
+  }
+
+  #areReplaced(): { readonly named: boolean; readonly credentials: boolean } {
+    const anyOf = (properties: readonly WatchedProperty[]) => properties.some(({ isReplaced }) => isReplaced);
+    return this.#replaced ?? { named: anyOf(this.#named), credentials: anyOf(this.#credentials) };
   }
 
   #read(value: unknown): unknown {
-    this.#readsSession ||= keepers === 0;
+    this.#readsNamed ||= keepers === 0;
     return value;
+  }
+
+  #readAllHeaders(value: unknown): unknown {
+    this.#readHeader('cookie');
+    this.#readHeader('authorization');
+    return value;
+  }
+
+  #watchCookies(
+    req: IncomingMessage,
+    name: 'cookies' | 'signedCookies',
+    knownCookies: readonly string[],
+  ): WatchedProperty {
+    return watchProperty(req, name, {
+      read: (value) => this.#readCookies(value, knownCookies),
+      assigned: (value) => this.#cookieLooks.assign(name, value),
+    });
   }
 
   #readCookies(value: unknown, knownCookies: readonly string[]): unknown {
@@ -110,7 +129,7 @@ export class IdentityWatch {
   #readHeader(name: string | symbol): void {
     if (keepers > 0) return;
     if (name === 'cookie') this.#cookieLooks.readHeader();
-    else if (name === 'authorization') this.readsAuthorization = true;
+    else if (name === 'authorization') this.#readsAuthorization = true;
   }
 }
 

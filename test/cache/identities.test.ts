@@ -121,6 +121,18 @@ describeOnBothEngines('a page below kit.cache', (url) => {
       expect((await send(address, { headers: { Cookie: 'a=b' } })).text).toBe('for a=b');
     });
 
+    it('is not stored when a middleware defined cookies that are parsed when they are read', async () => {
+      const { texts, reasons } = await served(makeApp, [
+        (req, _res, next) => {
+          const lazy = { configurable: true, get: () => userOf(req) };
+          Object.defineProperty(req, 'cookies', lazy);
+          next();
+        },
+        (req, res) => void res.end(`for ${String(Reflect.get(req, 'cookies'))}`),
+      ]);
+      expect([texts, reasons]).toEqual([['for ann', 'for bob', 'for undefined'], ['cookie-read']]);
+    });
+
     it('is stored for each cookie where Vary or the key names the Cookie field', async () => {
       const cookies: RequestHandler = (req, res) => {
         res.setHeader('Vary', 'Cookie');
@@ -267,6 +279,27 @@ describeOnBothEngines('a page below kit.cache', (url) => {
       const address = await serve(app);
       for (const user of USERS) await send(address, { headers: { Cookie: `jwt=${user}` } });
       expect([runs, lines.length]).toEqual([1, 2]);
+    });
+
+    it('is stored though limits and a lock of the kit below it are keyed by the user', async () => {
+      const kit = kitForTest({ url: url() });
+      const key = (req: object) => String(Reflect.get(req, 'user'));
+      const app = makeApp().use((req, _res, next) => next(void Object.assign(req, { user: userOf(req) })));
+      let runs = 0;
+      app.get(
+        '/',
+        kit.cache({ ttl: '1m' }),
+        kit.rateLimit({ algorithm: 'sliding-window', limit: 9, window: '1m', key }) as RequestHandler,
+        kit.concurrency({ limit: 9, key }) as RequestHandler,
+        kit.lock({ key }) as RequestHandler,
+        (_req, res) => {
+          runs++;
+          res.send('body');
+        },
+      );
+      const address = await serve(app);
+      for (const user of USERS) await send(address, { headers: { 'X-User': user } });
+      expect(runs).toBe(1);
     });
 
     it('is stored below a morgan that logs at once, which reads the Authorization field', async () => {
