@@ -60,7 +60,6 @@ import {
   type SessionStore,
   type StoreOptions,
   sessionMiddleware,
-  watchSession,
 } from './session/index.ts';
 
 /** What `kit.client` is when the kit opened the connection itself: null on `memory:`. */
@@ -154,7 +153,6 @@ interface Namespace<Client> extends Shared {
   readonly keys: Keys;
   readonly isRoot: boolean;
   readonly isMemory: boolean;
-  readonly watchSession: typeof watchSession;
   /** What its sessions are encrypted with. */
   readonly seals: Set<Seal>;
   namespace(name: string): RedisKit<Client>;
@@ -212,7 +210,6 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
         keys,
         isRoot: keys === settings.keys,
         isMemory: shared.connection === undefined,
-        watchSession,
         seals: new Set([noSeal]),
         namespace: (name) => kitIn(keys.namespace(name)),
         kit: () => kit,

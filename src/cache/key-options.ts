@@ -59,7 +59,8 @@ function queryOption(key: OptionReader): KeySettings['query'] {
   };
 }
 
-function namesOption(reader: OptionReader, name: string): readonly string[] {
+/** An array of names, empty by default. */
+export function namesOption(reader: OptionReader, name: string): readonly string[] {
   const value = reader.value(name) ?? [];
   if (Array.isArray(value) && value.every((each) => typeof each === 'string' && each !== '')) return value;
   throw reader.error(name, 'it must be an array of names');

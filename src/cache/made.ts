@@ -1,6 +1,9 @@
 import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { spelledNames } from '../http/response-head.ts';
-import { type CachedResponse, cachedResponse, headersOf } from './cached-response.ts';
+import { type CachedResponse, cachedResponse, headersOf, packInfo } from './cached-response.ts';
+import type { Lifetime } from './entry.ts';
+import type { Made } from './fill.ts';
+import type { CacheSettings } from './options.ts';
 import {
   directivesOf,
   type HandlerHead,
@@ -69,6 +72,25 @@ export function confirmedResponse(
   if (varyNames(texts) !== stored.vary.names) return undefined;
   const head = { status, headers: texts, spelled: merged.map(([name]) => name), directives: all, madeAt };
   return { head, response: cachedResponse({ ...stored, headers: merged, isForAll: isForAll(all) }) };
+}
+
+/** A response as a fill stores it. */
+export function responseToFill(
+  response: CachedResponse,
+  lifetime: Lifetime,
+  tags: readonly string[],
+  { maxVariants, policy, maxEntries }: Pick<CacheSettings, 'maxVariants' | 'policy' | 'maxEntries'>,
+): Made<CachedResponse> {
+  return {
+    content: response,
+    info: packInfo(response),
+    body: response.body,
+    lifetime,
+    tags,
+    variesOn: response.vary.names,
+    maxVariants,
+    bound: policy === undefined || maxEntries === undefined ? undefined : { policy, maxEntries },
+  };
 }
 
 /** By its validators, of which an ETag says most. A 304 without any is the answer to what was asked. */

@@ -5,9 +5,10 @@ import { callError } from '../http/complete-response.ts';
 import { checkCall } from '../http/foreign-call.ts';
 import { asExpress, type Middleware, type Next, type Req, type Res } from '../http/middleware.ts';
 import { callAside, failCall, settle, unlessGone } from '../http/outcome.ts';
+import { hasContent } from '../http/request-content.ts';
 import type { Caches } from './caches.ts';
 import { offerControls } from './handler-controls.ts';
-import { type CacheOptions, resolveCacheOptions } from './options.ts';
+import { type CacheOptions, type CacheSettings, resolveCacheOptions } from './options.ts';
 import type { CachePolicies } from './policies.ts';
 import { Responder, type ResponderDeps } from './responder.ts';
 import { invalidation, isUnsafe } from './unsafe.ts';
@@ -22,6 +23,13 @@ export type Handler<Request extends IncomingMessage = Req, Response extends Serv
 export interface CacheMiddlewareDeps extends ResponderDeps {
   readonly caches: Caches;
   readonly policies: CachePolicies;
+}
+
+/** A GET with a body may be answered by what the body says, and its key does not hold it. */
+function isCacheable(req: IncomingMessage, { ignoreBody }: CacheSettings): boolean {
+  if (req.method === 'QUERY') return true;
+  if (req.method !== 'GET' && req.method !== 'HEAD') return false;
+  return ignoreBody || !hasContent(req);
 }
 
 export function cacheMiddleware(
@@ -43,13 +51,12 @@ export function cacheMiddleware(
     let exchange: ReturnType<Responder['exchangeOf']>;
     try {
       const isSkipped = settings.skip?.(asExpress(req)) === true;
-      const isAsked = req.method === 'GET' || req.method === 'HEAD';
-      if (!isSkipped && isAsked) exchange = responder.exchangeOf(req, res);
+      if (!isSkipped && isCacheable(req, settings)) exchange = responder.exchangeOf(req, res);
       else if (!isSkipped && isUnsafe(req)) {
         beforeEnd(res, invalidation(req, res, settings.key.query, versions, deps));
       }
       if (exchange !== undefined && responder.answerAtOnce(exchange)) return;
-      if (exchange === undefined) offerControls(res);
+      if (exchange === undefined) offerControls(req);
     } catch (error) {
       failCall({ req, res, next }, error);
       return;

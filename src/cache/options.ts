@@ -3,9 +3,10 @@ import { describe, type OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
 import { LIFETIME_NAMES, renamed } from '../base/foreign-options.ts';
 import { readSettings } from '../base/settings.ts';
+import type { OnDisconnect } from '../http/departure.ts';
 import { checkIsCalled } from '../http/foreign-call.ts';
 import type { Req, Res } from '../http/middleware.ts';
-import { type KeyOptions, type KeySettings, resolveKeyOptions } from './key-options.ts';
+import { type KeyOptions, type KeySettings, namesOption, resolveKeyOptions } from './key-options.ts';
 import { type CachePolicies, jitterOption, policyOption } from './policies.ts';
 import {
   checkTags,
@@ -34,7 +35,12 @@ export interface CacheOptions<Request extends IncomingMessage = Req> {
   readonly jitter?: number | undefined;
   /** What makes two requests the same. Default: host and URL as the client sent them. */
   readonly key?: KeyOptions<Request> | ((req: Request) => string | false) | undefined;
-  /** What the response may be invalidated by; `res.locals.cache.tag()` adds to them. */
+  /**
+   * Further properties of the request that say whose request it is, for example `['auth', 'oidc']`. As with `req.session`
+   * and `req.user`, a response whose handler read one is stored only if `key.session` names the session. Default: none.
+   */
+  readonly identities?: readonly string[] | undefined;
+  /** What the response may be invalidated by; `req.cache.tag()` adds to them. */
   readonly tags?: readonly string[] | ((req: Request, res: Res) => readonly string[]) | undefined;
   readonly vary?:
     | {
@@ -50,6 +56,13 @@ export interface CacheOptions<Request extends IncomingMessage = Req> {
   readonly heuristics?: boolean | undefined;
   /** The largest body that is stored, in bytes; a larger one streams on and is forgotten. Default 1 MiB. */
   readonly maxBody?: number | undefined;
+  /** Caches a GET that has a body as if it had none. Default false: it passes, since its handler may use the body. */
+  readonly ignoreBody?: boolean | undefined;
+  /**
+   * What becomes of a response that the handler ended after its client had left. `'detect'` (the default): it is stored
+   * unless the handler may have noticed and cut it short. `'keep'`: it is stored. `'drop'`: it is not.
+   */
+  readonly onDisconnect?: OnDisconnect | undefined;
   /** One request makes what others wait for, in all processes; false: each makes its own. */
   readonly singleFlight?: false | SingleFlightOptions | undefined;
   /** The copies held in the process; false for none. */
@@ -74,12 +87,15 @@ export interface CacheSettings extends SharedSettings {
   readonly staleIfError: number | undefined;
   readonly jitter: number;
   readonly key: KeySettings;
+  readonly identities: readonly string[];
   readonly tags: readonly string[] | ((req: Req, res: Res) => readonly string[]);
   readonly maxVariants: number;
   readonly mayVaryOn: ReadonlySet<string> | undefined;
   readonly statuses: ReadonlySet<number> | undefined;
   readonly heuristics: boolean;
   readonly maxBody: number;
+  readonly ignoreBody: boolean;
+  readonly onDisconnect: OnDisconnect;
   readonly honorsDirectives: boolean;
   readonly downstream: string | false | undefined;
   /** The name in Cache-Status, or undefined for none. */
@@ -90,6 +106,7 @@ export interface CacheSettings extends SharedSettings {
 
 const NAMES = [
   ...['ttl', 'policy', 'staleWhileRevalidate', 'staleIfError', 'jitter', 'key', 'tags', 'vary', 'statuses'],
+  ...['identities', 'ignoreBody', 'onDisconnect'],
   ...['heuristics', 'maxBody', 'requestDirectives', 'downstream', 'cacheStatus', 'debug', 'skip'],
   ...SHARED_OPTION_NAMES,
 ];
@@ -119,11 +136,14 @@ export function resolveCacheOptions(options: CacheOptions<never>, policies: Cach
     staleIfError: () => reader.duration('staleIfError'),
     jitter: () => jitterOption(reader),
     key: () => resolveKeyOptions(reader),
+    identities: () => namesOption(reader, 'identities'),
     tags: () => tagsOption(reader),
     vary: () => varyOption(reader),
     statuses: () => statusesOption(reader),
     heuristics: () => reader.boolean('heuristics', false),
     maxBody: () => reader.integer('maxBody', { min: 1, max: LARGEST_MAX_BODY }) ?? DEFAULT_MAX_BODY,
+    ignoreBody: () => reader.boolean('ignoreBody', false),
+    onDisconnect: () => reader.oneOf('onDisconnect', ['detect', 'keep', 'drop'], 'detect'),
     honorsDirectives: () => reader.oneOf('requestDirectives', ['honor', 'ignore'], 'ignore') === 'honor',
     downstream: () => (reader.value('downstream') === false ? (false as const) : downstreamOption(reader)),
     cacheStatus: () => cacheStatusOption(reader),

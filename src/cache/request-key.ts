@@ -1,7 +1,11 @@
+import { createHash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { describe } from '../base/check.ts';
 import { RedisKitError } from '../base/errors.ts';
+import { forwardedOf } from '../http/forwarded.ts';
 import { asExpress, originalUrl } from '../http/middleware.ts';
+import { requestContent } from '../http/request-content.ts';
+import { countedUrl, isReadDifferently } from './counted-url.ts';
 import type { KeySettings } from './key-options.ts';
 
 export interface RequestKey {
@@ -20,11 +24,29 @@ const HOST = /^[\w.:[\]-]*$/;
 
 /** Undefined when the request is not to be cached. */
 export function requestKey(req: IncomingMessage, settings: KeySettings): RequestKey | undefined {
+  if (isReadDifferently(req, settings.query)) return undefined;
+  const key = keyOfTarget(req, settings);
+  if (req.method !== 'QUERY' || key === undefined) return key;
+  const digest = contentDigest(req);
+  // No other id begins so: a host is in lower case.
+  return digest === undefined ? undefined : { ...key, id: `QUERY ${digest} ${key.id}` };
+}
+
+/** RFC 10008, section 2.7: the key of a QUERY holds its content and what describes it. Undefined when it is not known. */
+function contentDigest(req: IncomingMessage): string | undefined {
+  const content = requestContent(req);
+  if (content === undefined) return undefined;
+  const fields = ['content-type', 'content-encoding', 'content-language'].map((name) => req.headers[name]);
+  const hash = createHash('sha256').update(JSON.stringify([...fields, content.kind]));
+  return hash.update(content.bytes).digest('base64url');
+}
+
+function keyOfTarget(req: IncomingMessage, settings: KeySettings): RequestKey | undefined {
   const url = countedUrl(originalUrl(req), settings.query);
   if (settings.custom !== undefined) return customKey(settings.custom(asExpress(req)), url);
   const sent = settings.host ? hostOf(req) : '';
   if (sent === undefined) return undefined;
-  const host = settings.host ? sent + believedOf(req) : sent;
+  const host = settings.host ? sent + believedKey(req) : sent;
   // A host has no slash and no space, so that no two of host and URL meet.
   const place = url.charCodeAt(0) === SLASH ? host + url : `${host} ${url}`;
   const { headers, cookies, session } = settings;
@@ -68,56 +90,13 @@ function hostOf({ headers }: IncomingMessage): string | undefined {
   return HOST.test(host) ? host.toLowerCase() : undefined;
 }
 
-/**
- * What an Express app that trusts its proxy takes for its host and scheme instead: a page may say them, and would say
- * them to everybody. Empty where the app does not believe it, so that nobody gets past the cache by it.
- */
-function believedOf(req: IncomingMessage): string {
-  const { 'x-forwarded-host': host, 'x-forwarded-proto': proto } = req.headers;
-  if (host === undefined && proto === undefined) return '';
-  const { app } = req as { app?: { get?(setting: string): unknown } };
-  const trusts = app?.get?.('trust proxy fn');
-  if (typeof trusts !== 'function' || trusts(req.socket?.remoteAddress, 0) !== true) return '';
-  // No host has this sign.
-  return `>${firstOf(host)}>${firstOf(proto)}`;
-}
-
-/** Express believes the first of several as well. Without a slash, with which the URL begins. */
-function firstOf(field: string | string[] | undefined): string {
-  return encodeURIComponent((String(field ?? '').split(',', 1)[0] ?? '').trim());
-}
-
-/** The URL with what counts of its query, in the order and the spelling in which it came. */
-export function countedUrl(url: string, query: KeySettings['query']): string {
-  if (query === true) return url;
-  const mark = url.indexOf('?');
-  if (mark === -1) return url;
-  const path = url.slice(0, mark);
-  if (query === false) return path;
-  const counts =
-    'only' in query ? (name: string) => query.only.has(name) : (name: string) => !query.ignore.has(name);
-  const kept = url
-    .slice(mark + 1)
-    .split('&')
-    .filter((part) => {
-      const name = parameterName(part);
-      return name === undefined || counts(name);
-    });
-  return kept.length === 0 ? path : `${path}?${kept.join('&')}`;
-}
-
-/**
- * The parameter that an app's parser makes of a part: `%70age=1` is `page`, and `page[a]=1` and `[page]=1` go into it.
- * Taken literally they would reach the app without being in the key. Undefined for what cannot be decoded.
- */
-function parameterName(part: string): string | undefined {
-  const end = part.indexOf('=');
-  try {
-    const name = decodeURIComponent((end === -1 ? part : part.slice(0, end)).replaceAll('+', ' '));
-    return /^\[?([^[\]]*)/.exec(name)?.[1];
-  } catch {
-    return undefined;
-  }
+/** A page may say host and scheme that a trusted proxy named, and would say them to everybody. */
+function believedKey(req: IncomingMessage): string {
+  const forwarded = forwardedOf(req);
+  if (forwarded === undefined) return '';
+  // Without a slash, with which the URL begins. No host has this sign.
+  const { host = '', proto = '' } = forwarded;
+  return `>${encodeURIComponent(host)}>${encodeURIComponent(proto)}`;
 }
 
 /** As it was sent, without its quotes or codes undone. */

@@ -1,10 +1,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { LRUCache } from 'lru-cache';
 import { asError } from '../base/errors.ts';
 import type { CacheSubject } from '../base/events.ts';
 import type { Keys } from '../base/keys.ts';
 import type { Reporter } from '../base/reporter.ts';
 import type { BudgetOf } from '../engine/budget.ts';
-import { beforeEnd } from '../http/before-end.ts';
 import type { Outcome } from '../http/outcome.ts';
 import { sendProblem } from '../http/problem.ts';
 import { noteClient, reentryOf } from '../http/reentry.ts';
@@ -12,8 +12,8 @@ import { takeBody } from '../http/taken-body.ts';
 import { whenUnserved } from '../http/unserved.ts';
 import type { CacheRoom, Lookup, LookupSettings } from './cache-room.ts';
 import type { CachedResponse } from './cached-response.ts';
-import { Capture, type WatchSession } from './capture.ts';
-import { type Conditions, takeConditions } from './conditions.ts';
+import { captureResponse } from './capture.ts';
+import { type Conditions, LEFT_CONDITIONS, NO_CONDITIONS, takeConditions } from './conditions.ts';
 import { type Entry, usabilityOf } from './entry.ts';
 import type { Fill } from './fill.ts';
 import { offerControls } from './handler-controls.ts';
@@ -30,7 +30,6 @@ export interface ResponderDeps {
   readonly keys: Keys;
   readonly reporter: Reporter;
   readonly budgetOf: BudgetOf;
-  readonly watchSession: WatchSession;
 }
 
 /** One request on its way through a cache. */
@@ -41,7 +40,8 @@ export interface Exchange {
   readonly place: ResponsePlace;
 }
 
-const NO_CONDITIONS: Conditions = { request: { method: 'GET', headers: {} }, restore: () => undefined };
+/** How many keys are remembered whose responses cannot be stored. */
+const MAX_UNSTORABLE = 1_000;
 
 /** Answers the requests of one `kit.cache` from stored responses, and stores what its handlers make. */
 export class Responder {
@@ -51,6 +51,11 @@ export class Responder {
   readonly #lookup: LookupSettings<CachedResponse>;
   readonly #vary = new VaryMemory();
   readonly #refresher: Refresher;
+  /**
+   * The Redis keys of wholes that could not be stored. A request for a part of one goes to the handler as it is, which
+   * knows how to make a part; until a whole is stored, which takes the key out.
+   */
+  readonly #unstorable = new LRUCache<string, true>({ max: MAX_UNSTORABLE });
 
   constructor(settings: CacheSettings, room: CacheRoom<CachedResponse>, deps: ResponderDeps) {
     const { local, singleFlight } = settings;
@@ -122,7 +127,9 @@ export class Responder {
       const fill = await this.#room.fillOf(lookup, this.#lookup);
       return this.#make(exchange, fill, { how: 'fwd=request' });
     }
-    const isAlone = req.headers.authorization !== undefined && !this.#isKeyedByCredentials;
+    const isForOne = req.headers.authorization !== undefined && !this.#isKeyedByCredentials;
+    // It may get a part, which the others cannot use.
+    const isAlone = isForOne || this.#leavesPart(exchange);
     const settings = isAlone ? { ...this.#lookup, singleFlight: undefined } : this.#lookup;
     const answer = await this.#room.obtain(lookup, settings);
     if (answer.how === 'make') {
@@ -167,9 +174,9 @@ export class Responder {
     return 'answered';
   }
 
-  #goPast({ res, key }: Exchange, how: string): Outcome {
+  #goPast({ req, res, key }: Exchange, how: string): Outcome {
     addStatus(res, statusOf(this.#settings, how, key.id));
-    offerControls(res);
+    offerControls(req);
     return 'continue';
   }
 
@@ -184,7 +191,7 @@ export class Responder {
   }
 
   #capture(
-    { req, res, key }: Exchange,
+    exchange: Exchange,
     fill: Fill<CachedResponse>,
     why: {
       readonly fallback?: Entry<CachedResponse> | undefined;
@@ -193,6 +200,7 @@ export class Responder {
       readonly how: string;
     },
   ): void {
+    const { req, res, key, place } = exchange;
     const { events } = this.#deps.reporter;
     const { fallback, confirms, isRefresh = false, how } = why;
     const subject: CacheSubject = { url: key.url };
@@ -200,30 +208,39 @@ export class Responder {
     whenUnserved(res, () => fill.abandon());
     // The others wait for the body, and not for the client that this response goes to. It ends at `maxBody`.
     takeBody(res, () => fill.isAwaited);
-    beforeEnd(
-      res,
-      new Capture(req, res, {
-        settings: this.#settings,
-        key: key.id,
-        fill,
-        fallback,
-        confirms,
-        isRefresh,
-        conditions: confirms === undefined ? takeConditions(req) : NO_CONDITIONS,
-        controls: offerControls(res),
-        watchSession: this.#deps.watchSession,
-        now: () => this.#room.now(),
-        forwarded: how,
-        nameOf: (tag) => this.#deps.keys.cacheName('tag', tag),
-        fellBack: () => events.emit('cache:stale', subject),
-        stored: (bytes) => events.emit('cache:stored', { ...subject, bytes }),
-        skipped: (reason) => {
-          if (reason === 'validator') this.#refresher.cannotConfirm(key.id);
-          events.emit('cache:skipped', { ...subject, reason });
-        },
-        failed: (error) => this.#failed(error),
-      }),
-    );
+    captureResponse(req, res, {
+      settings: this.#settings,
+      key: key.id,
+      fill,
+      fallback,
+      confirms,
+      isRefresh,
+      conditions: confirms === undefined ? this.#conditionsOf(exchange) : NO_CONDITIONS,
+      controls: offerControls(req),
+      now: () => this.#room.now(),
+      forwarded: how,
+      nameOf: (tag) => this.#deps.keys.cacheName('tag', tag),
+      fellBack: () => events.emit('cache:stale', subject),
+      stored: (bytes) => {
+        this.#unstorable.delete(place.keys.entry);
+        events.emit('cache:stored', { ...subject, bytes });
+      },
+      wholeSkipped: () => this.#unstorable.set(place.keys.entry, true),
+      skipped: (reason) => {
+        if (reason === 'validator') this.#refresher.cannotConfirm(key.id);
+        events.emit('cache:skipped', { ...subject, reason });
+      },
+      failed: (error) => this.#failed(error),
+    });
+  }
+
+  /** Whether the handler is asked for the part itself, since the whole is known not to be stored. */
+  #leavesPart({ req, place }: Exchange): boolean {
+    return req.headers.range !== undefined && this.#unstorable.has(place.keys.entry);
+  }
+
+  #conditionsOf(exchange: Exchange): Conditions {
+    return this.#leavesPart(exchange) ? LEFT_CONDITIONS : takeConditions(exchange.req);
   }
 
   #lookupOf(exchange: Exchange, hasBudget = true): Lookup<CachedResponse> {

@@ -1,7 +1,7 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { Replacement } from '../http/before-end.ts';
-import { ifRangeMatches, rangeOf } from '../http/byte-range.ts';
-import { isNotModified, type Validators } from '../http/conditional.ts';
+import { type ByteRange, ifRangeMatches, rangeOf } from '../http/byte-range.ts';
+import { isNotModified, type Validators, validatorsOf } from '../http/conditional.ts';
 import type { CachedResponse } from './cached-response.ts';
 import type { Entry } from './entry.ts';
 import type { CacheSettings } from './options.ts';
@@ -23,7 +23,7 @@ const NOT_OF_A_REFUSAL = new Set([...OF_THE_BODY, 'cache-control', 'cdn-cache-co
 type FlatHeaders = (string | string[])[];
 
 /** What counts of a request that is answered. */
-type Asking = Pick<IncomingMessage, 'method' | 'headers'>;
+export type Asking = Pick<IncomingMessage, 'method' | 'headers'>;
 
 /** How a stored response is sent. */
 export interface Serving {
@@ -58,7 +58,7 @@ function sendContent(req: Asking, res: ServerResponse, content: CachedResponse, 
       res.writeHead(304, without(headers, OF_THE_BODY) as string[]).end();
       return;
     }
-    const part = narrowed(req, content);
+    const part = req.headers.range === undefined ? undefined : narrowed(req, wholeOf(content), body);
     if (part !== undefined) {
       for (const [name, value] of pairsOf(headers)) res.setHeader(name, value);
       part(res, () => undefined);
@@ -72,21 +72,52 @@ function sendContent(req: Asking, res: ServerResponse, content: CachedResponse, 
   else res.end(body);
 }
 
+function wholeOf({ flat, body, ...validators }: CachedResponse): Measured {
+  const isEncoded = flat.some((name, at) => at % 2 === 0 && /^content-encoding$/i.test(String(name)));
+  return { ...validators, length: body.length, isEncoded };
+}
+
 type Range = Exclude<ReturnType<typeof rangeOf>, undefined>;
 
-type Whole = Pick<CachedResponse, 'body'> & Validators;
+/** What of a whole decides which part of it a client gets. */
+export interface Measured extends Validators {
+  readonly length: number;
+  /** Whether it has a content coding. */
+  readonly isEncoded: boolean;
+}
 
-type Measured = { readonly length: number } & Validators;
+/** `headers`: with names in lower case. */
+export function measured(headers: OutgoingHttpHeaders, length: number): Measured {
+  const pairs = ['etag', 'last-modified', 'date'].flatMap((name): [string, string][] => {
+    const value = headers[name];
+    return value === undefined ? [] : [[name, String(value)]];
+  });
+  return { length, isEncoded: headers['content-encoding'] !== undefined, ...validatorsOf(pairs) };
+}
 
 /** The part of a complete response that the client asks for, if it may have that (RFC 9110, section 14.2). */
 function rangeFor(
   { method, headers }: Asking,
-  { length, etag, lastModified, date }: Measured,
+  { length, etag, lastModified, date, isEncoded }: Measured,
 ): Range | undefined {
+  if ((method !== 'GET' && method !== 'QUERY') || headers.range === undefined) return undefined;
   const field = headers['if-range'];
   const ifRange = field === undefined ? undefined : String(field);
-  if (method !== 'GET' || !ifRangeMatches(ifRange, etag, lastModified, date)) return undefined;
-  return headers.range === undefined ? undefined : rangeOf(headers.range, length);
+  if (!ifRangeMatches(ifRange, etag, lastModified, date)) return undefined;
+  // Middleware above may have encoded the whole that this client has, under the same validator.
+  if (ifRange !== undefined && !isEncoded && acceptsCoding(String(headers['accept-encoding'] ?? '')))
+    return undefined;
+  return rangeOf(headers.range, length);
+}
+
+function acceptsCoding(field: string): boolean {
+  return field.split(',').some((member) => {
+    const [coding = '', ...parameters] = member
+      .toLowerCase()
+      .split(';')
+      .map((part) => part.trim());
+    return coding !== '' && coding !== 'identity' && !parameters.some((each) => /^q=0(\.0*)?$/.test(each));
+  });
 }
 
 /** Whether it is a part, or a refusal of one, that the client gets of such a whole. */
@@ -104,20 +135,39 @@ export const notModified: Replacement = (res) => {
 /** In the place of a response that was to be made whole, and was not. */
 export const cutOff: Replacement = (res) => void res.destroy();
 
-/** In the place of a response that the handler made whole: the part that the client asked for, where it may have it. */
-export function narrowed(req: Asking, whole: Whole): Replacement | undefined {
+/** A part of a whole, both ends inside; of a refusal there is none. */
+export interface Part extends ByteRange {
+  readonly isRefused: boolean;
+  readonly length: number;
+}
+
+/** The part that a client asked for of a whole, or its refusal; undefined for the whole. */
+export function partOf(req: Asking, whole: Measured): Part | undefined {
   const range =
-    req.headers.range === undefined ? undefined : rangeFor(req, { ...whole, length: whole.body.length });
+    req.headers.range === undefined || isNotModified(req, whole) ? undefined : rangeFor(req, whole);
   if (range === undefined) return undefined;
+  const { length } = whole;
+  if (range === 'unsatisfiable') return { start: 0, end: -1, isRefused: true, length };
+  return { ...range, isRefused: false, length };
+}
+
+/** Makes the head of a whole that of a part. */
+export function setPartHead(res: ServerResponse, { start, end, isRefused, length }: Part): void {
+  if (isRefused) for (const name of NOT_OF_A_REFUSAL) res.removeHeader(name);
+  res.statusCode = isRefused ? 416 : 206;
+  res.setHeader('Content-Range', `bytes ${isRefused ? '*' : `${start}-${end}`}/${length}`);
+  res.setHeader('Content-Length', end - start + 1);
+  // Middleware above would encode the part, which is one of the representation as it is.
+  if (!res.hasHeader('Content-Encoding')) Object.assign(res.req.headers, { 'accept-encoding': 'identity' });
+}
+
+/** In the place of a response that the handler made whole: the part that the client asked for, where it may have it. */
+export function narrowed(req: Asking, whole: Measured, body: Buffer): Replacement | undefined {
+  const part = partOf(req, whole);
+  if (part === undefined) return undefined;
   return (res) => {
-    if (range === 'unsatisfiable') for (const name of NOT_OF_A_REFUSAL) res.removeHeader(name);
-    const { start, end } = range === 'unsatisfiable' ? { start: 0, end: -1 } : range;
-    const part = whole.body.subarray(start, end + 1);
-    const told = range === 'unsatisfiable' ? '*' : `${start}-${end}`;
-    res.statusCode = range === 'unsatisfiable' ? 416 : 206;
-    res.setHeader('Content-Range', `bytes ${told}/${whole.body.length}`);
-    res.setHeader('Content-Length', part.length);
-    res.end(part);
+    setPartHead(res, part);
+    res.end(body.subarray(part.start, part.end + 1));
   };
 }
 

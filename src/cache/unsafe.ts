@@ -1,14 +1,15 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asError } from '../base/errors.ts';
 import type { ResponseHook } from '../http/before-end.ts';
+import { forwardedOf } from '../http/forwarded.ts';
 import { originalUrl } from '../http/middleware.ts';
+import { countedUrl } from './counted-url.ts';
 import type { KeySettings } from './key-options.ts';
-import { countedUrl } from './request-key.ts';
 import type { ResponderDeps } from './responder.ts';
 import type { Versions } from './versions.ts';
 
-/** RFC 9110, section 9.2.1; what is not known may change anything. */
-const SAFE = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE']);
+/** RFC 9110, section 9.2.1, and RFC 10008; an unknown method may change anything. */
+const SAFE = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'QUERY']);
 
 export function isUnsafe({ method = 'GET' }: IncomingMessage): boolean {
   return !SAFE.has(method);
@@ -45,11 +46,18 @@ export function invalidation(
   };
 }
 
+/** Path and query of a URL that a response names on the host of its request, or on the host that a trusted proxy names. */
 function sameHostUrl(req: IncomingMessage, field: unknown): string | undefined {
   if (typeof field !== 'string') return undefined;
   const { host, ':authority': authority } = req.headers;
-  const base = `http://${String(host ?? authority ?? '')}${originalUrl(req)}`;
-  if (!URL.canParse(field, base)) return undefined;
-  const target = new URL(field, base);
-  return target.host === new URL(base).host ? `${target.pathname}${target.search}` : undefined;
+  for (const own of [String(host ?? authority ?? ''), forwardedOf(req)?.host]) {
+    const base = `http://${own}${originalUrl(req)}`;
+    if (own === undefined || !URL.canParse(field, base)) continue;
+    const target = new URL(field, base);
+    // The scheme decides which port may be left out.
+    const origin = `${target.protocol}//${own}`;
+    if (URL.canParse(origin) && target.host === new URL(origin).host)
+      return `${target.pathname}${target.search}`;
+  }
+  return undefined;
 }

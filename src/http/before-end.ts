@@ -1,4 +1,5 @@
 import type { ServerResponse } from 'node:http';
+import { asReader } from './departure.ts';
 import { ResponseGuard } from './response-guard.ts';
 import type { ResponseHook } from './response-hooks.ts';
 import { isBodyTaken, type TakenBody } from './taken-body.ts';
@@ -14,16 +15,16 @@ interface Guarded extends TakenBody {
 /** In the place of the response's own methods; the same for all responses, so that calls of them stay fast. */
 const GUARDED = {
   write(this: Guarded, ...args: unknown[]) {
-    return this[GUARD].write(args) || isBodyTaken(this);
+    return asReader(() => this[GUARD].write(args)) || isBodyTaken(this);
   },
   end(this: Guarded, ...args: unknown[]) {
-    return this[GUARD].end(args);
+    return asReader(() => this[GUARD].end(args));
   },
   writeHead(this: Guarded, ...args: unknown[]) {
-    return this[GUARD].writeHead(args);
+    return asReader(() => this[GUARD].writeHead(args));
   },
   flushHeaders(this: Guarded) {
-    this[GUARD].flushHeaders();
+    asReader(() => this[GUARD].flushHeaders());
   },
 };
 

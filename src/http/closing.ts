@@ -1,4 +1,7 @@
 import type { ServerResponse } from 'node:http';
+import { isClosed, listenOnce } from './departure.ts';
+
+export { isClosed };
 
 /**
  * Tells when a handler breaks its response off with `destroy()` in place of ending it, as `stream.pipeline` does when its
@@ -14,18 +17,10 @@ export function whenAbandoned(res: ServerResponse, abandoned: () => void): void 
   };
 }
 
-/** Whether 'close' has been told already, and will not be again. */
-export function isClosed(
-  res: ServerResponse & { readonly stream?: { readonly destroyed?: boolean } },
-): boolean {
-  // Node's HTTP/2 responses know it by their stream only.
-  return res.destroyed || res.stream?.destroyed === true;
-}
-
 /** Aborts when the response is over: it was sent, or nobody is there any more to get it. */
 export function closingOf(res: ServerResponse): AbortSignal {
   const closing = new AbortController();
   if (isClosed(res)) closing.abort();
-  else res.once('close', () => closing.abort());
+  else listenOnce(res, 'close', () => closing.abort());
   return closing.signal;
 }

@@ -28,7 +28,7 @@ export function validatorsOf(
 
 /**
  * Whether the client has this representation already, in the order of RFC 9110, section 13.2.2: If-None-Match, and
- * only without that If-Modified-Since. Both mean 304 for GET and HEAD alone.
+ * only without that If-Modified-Since. Both mean 304 for GET, HEAD and QUERY (RFC 10008) alone.
  */
 export function isNotModified(
   req: Pick<IncomingMessage, 'method' | 'headers'>,
@@ -36,7 +36,7 @@ export function isNotModified(
 ): boolean {
   const { 'if-none-match': tags, 'if-modified-since': since } = req.headers;
   if (tags === undefined && since === undefined) return false;
-  if (req.method !== 'GET' && req.method !== 'HEAD') return false;
+  if (req.method !== 'GET' && req.method !== 'HEAD' && req.method !== 'QUERY') return false;
   if (tags !== undefined) return isListed(validators.etag, tags);
   return since !== undefined && isUnchangedSince(validators, since);
 }

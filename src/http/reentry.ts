@@ -30,8 +30,8 @@ export function isRevalidation(req: IncomingMessage): boolean {
 /** The app as a whole, which saw the request first; undefined where there is none to ask. */
 export function appOf(req: IncomingMessage): App | undefined {
   let { app } = req as { app?: unknown };
-  // HTTP/2 has requests of its own, which cannot be made up.
-  if (req.httpVersionMajor > 1) return undefined;
+  // HTTP/2 has requests of its own, which cannot be made up, and the content of a QUERY has been read.
+  if (req.httpVersionMajor > 1 || req.method === 'QUERY') return undefined;
   while (typeof app === 'function') {
     const { parent } = app as App;
     if (typeof parent !== 'function') return app as App;

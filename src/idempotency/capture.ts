@@ -4,6 +4,7 @@ import type { Reporter } from '../base/reporter.ts';
 import type { Budget } from '../engine/budget.ts';
 import { beforeEnd, type ResponseHook } from '../http/before-end.ts';
 import { whenAbandoned } from '../http/closing.ts';
+import { DepartureWatch } from '../http/departure.ts';
 import { originalUrl } from '../http/middleware.ts';
 import { headerTexts, ownHeaders } from '../http/own-headers.ts';
 import { spelledNames } from '../http/response-head.ts';
@@ -15,7 +16,7 @@ import type { Run } from './run.ts';
 export interface CaptureContext {
   readonly run: Run;
   readonly key: string;
-  readonly settings: Pick<IdempotencySettings, 'maxBody' | 'store'>;
+  readonly settings: Pick<IdempotencySettings, 'maxBody' | 'store' | 'onDisconnect'>;
   readonly budget: Budget;
   readonly reporter: Reporter;
 }
@@ -28,6 +29,8 @@ export function captureAnswer(req: IncomingMessage, res: ServerResponse, context
   const capture = new AnswerCapture(req, res, context);
   // What was the handler's is read before anybody else's hook waits.
   beforeEnd(res, capture);
+  // After the guard's own listener was added.
+  capture.watchClient();
   beforeEnd(res, { phase: 'idempotency', withholdsLastBytes: true, beforeEnd: () => capture.record() });
   whenAbandoned(res, () => context.run.leave());
   whenUnserved(res, () => capture.giveUp());
@@ -43,12 +46,26 @@ class AnswerCapture implements ResponseHook {
   #chunks: Buffer[] = [];
   #size = 0;
   #isUnserved = false;
+  #departure: DepartureWatch | undefined;
+  #isCutShort = false;
 
   constructor(req: IncomingMessage, res: ServerResponse, context: CaptureContext) {
     this.#req = req;
     this.#res = res;
     this.#context = context;
     this.#outer = headerTexts(res.getHeaders());
+  }
+
+  watchClient(): void {
+    this.#departure = new DepartureWatch(this.#req, this.#res);
+  }
+
+  closedEarly(): void {
+    this.#departure?.left();
+  }
+
+  beforeEnd(): undefined {
+    this.#isCutShort = this.#departure?.mayBeCutShort(this.#context.settings.onDisconnect) === true;
   }
 
   beforeHeaders(): undefined {
@@ -72,7 +89,7 @@ class AnswerCapture implements ResponseHook {
     if (this.#isUnserved) return Promise.resolve();
     const { run, settings, budget } = this.#context;
     const { status, headers } = this.#head ?? this.#readHead();
-    if (!this.#isFinal(status)) return run.discard(budget);
+    if (this.#isCutShort || !this.#isFinal(status)) return run.discard(budget);
     if (this.#size > settings.maxBody) {
       this.#tellUnkept();
       return run.complete(undefined, budget);

@@ -4,6 +4,7 @@ import type { Duration } from '../base/duration.ts';
 import { LIFETIME_NAMES, renamed } from '../base/foreign-options.ts';
 import { readSettings } from '../base/settings.ts';
 import { leaseOption, timerOption } from '../base/timed-options.ts';
+import type { OnDisconnect } from '../http/departure.ts';
 import { checkIsCalled } from '../http/foreign-call.ts';
 import type { Next, Req, Res } from '../http/middleware.ts';
 import type { IdempotencyRefusal } from './refusal.ts';
@@ -34,6 +35,12 @@ export interface IdempotencyOptions<Request extends IncomingMessage = Req> {
   readonly retention?: Duration | undefined;
   /** Bytes; a larger answer is sent and not kept, and its repeats are refused with 409. Default 1 MiB. */
   readonly maxBody?: number | undefined;
+  /**
+   * What becomes of a response that the handler ended after its client had left. `'detect'` (the default): it is recorded
+   * unless the handler may have noticed and cut it short; then a retry runs again. `'keep'`: it is recorded, for handlers
+   * that always finish their work. `'drop'`: a retry runs again.
+   */
+  readonly onDisconnect?: OnDisconnect | undefined;
   /** While the first request still runs, a repeat is refused with 409 (`'reject'`, the default), or waits for its answer. */
   readonly inFlight?: 'reject' | 'wait' | undefined;
   /**
@@ -57,6 +64,7 @@ export interface IdempotencySettings {
   readonly maxRun: number;
   readonly retention: number;
   readonly maxBody: number;
+  readonly onDisconnect: OnDisconnect;
   readonly waits: boolean;
   readonly store: (status: number) => boolean;
   readonly onError: IdempotencyOnError;
@@ -65,7 +73,7 @@ export interface IdempotencySettings {
 
 const NAMES = [
   ...['header', 'required', 'methods', 'scope', 'fingerprint', 'lease', 'maxRun', 'retention', 'maxBody'],
-  ...['inFlight', 'store', 'onError', 'handler'],
+  ...['onDisconnect', 'inFlight', 'store', 'onError', 'handler'],
 ] as const;
 
 /** What users of other idempotency packages look for. */
@@ -96,6 +104,7 @@ export function resolveIdempotencyOptions(options: IdempotencyOptions<never>): I
     maxRun: () => timerOption(reader, 'maxRun', '5m'),
     retention: () => reader.duration('retention', '24h'),
     maxBody: () => reader.integer('maxBody', { min: 0, max: MOST_BODY }) ?? MEBIBYTE,
+    onDisconnect: () => reader.oneOf('onDisconnect', ['detect', 'keep', 'drop'], 'detect'),
     waits: () => reader.oneOf('inFlight', ['reject', 'wait'], 'reject') === 'wait',
     store: () =>
       reader.callback<(status: number) => boolean>('store') ?? ((status: number) => !NOT_FINAL.has(status)),

@@ -3,6 +3,7 @@ import { describe } from '../base/check.ts';
 import { type ErrorCode, RedisKitError } from '../base/errors.ts';
 import type { BudgetOf } from '../engine/budget.ts';
 import { closingOf } from '../http/closing.ts';
+import { asKeeper } from '../http/identity-watch.ts';
 import { asExpress, type Next, type Res } from '../http/middleware.ts';
 import type { Outcome } from '../http/outcome.ts';
 import { sendProblem, sendUnavailable } from '../http/problem.ts';
@@ -34,7 +35,7 @@ export function acquirer(settings: LockSettings, { room, budgetOf, failed }: Acq
     res: ServerResponse,
     next: Next,
   ): Promise<Handle | Outcome> {
-    const ids = keysOf(await settings.key(asExpress(req)));
+    const ids = keysOf(await asKeeper(() => settings.key(asExpress(req))));
     if (ids === null) return 'continue';
     const budget = budgetOf(req);
     const { lease: leaseMs, wait: waitMs, isFair } = settings;

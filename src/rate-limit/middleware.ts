@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asError, ConfigError, RedisKitError } from '../base/errors.ts';
 import type { BudgetOf } from '../engine/budget.ts';
 import { callError } from '../http/complete-response.ts';
+import { isClosed, listenOnce } from '../http/departure.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
 import { callAside, type Outcome, settle } from '../http/outcome.ts';
 import { sendProblem, sendUnavailable } from '../http/problem.ts';
@@ -86,8 +87,8 @@ export function rateLimitMiddleware(
         if (await refundWhen(asExpress(req), res as Res)) await limiter.refund(decision);
       }, failed);
     // 'close' comes once for every response, whether it was finished or its client went away.
-    if (res.closed) ask();
-    else res.once('close', ask);
+    if (isClosed(res)) ask();
+    else listenOnce(res, 'close', ask);
   }
 
   function rateLimit(req: IncomingMessage, res: ServerResponse, next: Next): void {

@@ -2,6 +2,7 @@ import { performance } from 'node:perf_hooks';
 import expressSession from 'express-session';
 import { describe } from '../base/check.ts';
 import { RedisKitError, StoreError } from '../base/errors.ts';
+import { asKeeper } from '../http/identity-watch.ts';
 import type { Req } from '../http/middleware.ts';
 import type { WholeCookie } from './client-cookie.ts';
 import { contentOf, dataError } from './content.ts';
@@ -10,7 +11,6 @@ import { forgetCookie, hiddenMethods, makeSession, type SessionView } from './ki
 import type { SessionSettings } from './options.ts';
 import type { SessionRecords } from './record.ts';
 import type { RequestSessions } from './request-sessions.ts';
-import { asKeeper } from './watch.ts';
 
 export interface CommitContext {
   readonly sessions: RequestSessions;

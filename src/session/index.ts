@@ -8,4 +8,3 @@ export { noSeal, type Seal } from './seal.ts';
 export { makeSessionStore } from './session-store.ts';
 export type { StoreOptions } from './store-options.ts';
 export type { UserLimit } from './user-index.ts';
-export { watchSession } from './watch.ts';

@@ -163,8 +163,8 @@ describeOnBothEngines('of a cached response is told', (url) => {
     return (_req, res) => void res.setHeader(name, value).end('body');
   };
 
-  const noStore: RequestHandler = (_req, res) => {
-    res.locals.cache.noStore();
+  const noStore: RequestHandler = (req, res) => {
+    req.cache.noStore();
     res.end();
   };
 

@@ -1,14 +1,15 @@
 import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { type ClientHttp2Session, connect, createServer } from 'node:http2';
+import { type ClientHttp2Session, connect, constants, createServer } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { expect, it, onTestFinished } from 'vitest';
 import type { CacheOptions } from '../../src/index.ts';
+import { departures } from '../http/departures.ts';
 import { eventsOf } from '../support/kits.ts';
 import { until } from '../support/until.ts';
 import { agingKit } from './aging.ts';
 
-type Handler = (req: IncomingMessage, res: ServerResponse) => void;
+type Handler = (req: IncomingMessage, res: ServerResponse, left: ReturnType<typeof departures>) => unknown;
 
 interface Asked {
   readonly ':authority'?: string;
@@ -20,13 +21,16 @@ interface Asked {
 async function served(options: CacheOptions, handler: Handler) {
   const { kit, pass } = agingKit('memory:');
   const cache = kit.cache(options);
+  const left = departures();
   let runs = 0;
   const server = createServer((req, res) => {
     const [request, response] = [req, res] as unknown as [IncomingMessage, ServerResponse];
-    cache(request, response, () => {
-      runs++;
-      handler(request, response);
-    });
+    left.note(request, response, () =>
+      cache(request, response, () => {
+        runs++;
+        handler(request, response, left);
+      }),
+    );
   }).listen(0, '127.0.0.1');
   await once(server, 'listening');
   const session = connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
@@ -35,7 +39,14 @@ async function served(options: CacheOptions, handler: Handler) {
     server.close();
   });
   const ask = (headers: Asked = {}) => answerOf(session, headers);
-  return { ask, pass, stored: eventsOf(kit, 'cache:stored'), runs: () => runs };
+  const [stored, skipped] = [eventsOf(kit, 'cache:stored'), eventsOf(kit, 'cache:skipped')];
+  /** Asks, and leaves as soon as the response begins. */
+  const leave = async () => {
+    const stream = session.request({ ':path': '/a' }).on('error', () => undefined);
+    await once(stream, 'response');
+    stream.close(constants.NGHTTP2_CANCEL);
+  };
+  return { ask, leave, pass, stored, skipped, runs: () => runs };
 }
 
 async function answerOf(session: ClientHttp2Session, asked: Asked) {
@@ -109,3 +120,23 @@ it('under HTTP/2, one request makes what is stale anew, and the others get it me
   expect((await ask()).text).toBe('second');
   expect(runs()).toBe(2);
 });
+
+it.each<[string, boolean, (res: ServerResponse, req: IncomingMessage) => unknown]>([
+  ['nothing', true, () => undefined],
+  ['req.destroyed', false, (_res, req) => req.destroyed],
+  ['its socket', false, (res) => res.socket],
+  ['its stream', false, (res) => Reflect.get(res, 'stream') as unknown],
+])(
+  'under HTTP/2, a response whose handler looked at %s after its client had left is stored: %s',
+  async (_, isStored, look) => {
+    const { leave, stored, skipped } = await served({ ttl: '1m' }, async (req, res, left) => {
+      res.write('begun ');
+      await left.of(req);
+      look(res, req);
+      res.end('and ended');
+    });
+    await leave();
+    await until('it is stored or not', () => stored.length + skipped.length > 0);
+    expect(stored.length === 1).toBe(isStored);
+  },
+);

@@ -1,7 +1,7 @@
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import connect from 'connect';
 import { beforeAll, describe, expect, it } from 'vitest';
-import type { CacheOptions, RedisKit } from '../../src/index.ts';
+import type { CacheControls, CacheOptions, RedisKit } from '../../src/index.ts';
 import { APPS, type App } from '../http/frameworks.ts';
 import { describeOnBothEngines, eventsOf, kitForTest } from '../support/kits.ts';
 import { type Sent, send, serve } from '../support/web.ts';
@@ -82,10 +82,9 @@ describeOnBothEngines('without a framework, as', (url) => {
       expect(runs()).toBe(3);
     });
 
-    it('offers its controls, though there is no res.locals', async () => {
-      const { ask, skipped, runs } = await page((_req, res) => {
-        const { cache } = (res as ServerResponse & { locals: Express.Locals }).locals;
-        cache.noStore();
+    it('offers its controls as req.cache', async () => {
+      const { ask, skipped, runs } = await page((req, res) => {
+        (req as IncomingMessage & { cache: CacheControls }).cache.noStore();
         res.end('body');
       });
       await ask();

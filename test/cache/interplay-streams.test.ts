@@ -17,12 +17,16 @@ const MEBIBYTE = 2 ** 20;
 describeOnBothEngines('a body that passes the cache', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
-  async function page(handler: RequestHandler, options: Partial<CacheOptions> = {}) {
+  async function page(
+    handler: RequestHandler,
+    options: Partial<CacheOptions> & { above?: RequestHandler } = {},
+  ) {
+    const { above = (_req, _res, next) => next(), ...cache } = options;
     const kit = kitForTest({ url: url() });
     const [stored, skipped] = [eventsOf(kit, 'cache:stored'), eventsOf(kit, 'cache:skipped')];
     let runs = 0;
     const app = express().set('env', 'test');
-    app.use(kit.cache({ ttl: '1m', ...options }), (req, res, next) => {
+    app.use(above, kit.cache({ ttl: '1m', ...cache }), (req, res, next) => {
       runs++;
       return handler(req, res, next);
     });
@@ -159,12 +163,19 @@ describeOnBothEngines('a body that passes the cache', (url) => {
 
   it('is stored once when its client went away in the middle and its handler went on to the end', async () => {
     const [first, rest] = [new Gate(), new Gate()];
-    const { address, ask, runs, stored } = await page(async (_req, res) => {
-      res.write('begun ');
-      res.on('close', first.open);
-      await rest.promise;
-      res.end('and ended');
-    });
+    const { address, ask, runs, stored } = await page(
+      async (_req, res) => {
+        res.write('begun ');
+        await rest.promise;
+        res.end('and ended');
+      },
+      {
+        above: (_req, res, next) => {
+          res.on('close', first.open);
+          next();
+        },
+      },
+    );
     const client = request(address, { agent: false }, (response) => response.destroy());
     client.on('error', () => undefined).end();
     await first.promise;

@@ -31,7 +31,7 @@ describeOnBothEngines('what was invalidated', (url) => {
       const { kit, ask, runs } = await start(
         { tags: (req) => [`page-${req.path.slice(1, 2)}`], ...(local === true ? {} : { local }) },
         (req, res) => {
-          if (req.url === '/a2') res.locals.cache.tag('second', 'third');
+          if (req.url === '/a2') req.cache.tag('second', 'third');
           res.send(`${req.url} ${runs()}`);
         },
       );

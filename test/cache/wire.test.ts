@@ -34,7 +34,7 @@ async function startProcess(options: Partial<CacheOptions> = {}, handler?: Reque
   const [stored, hits] = [eventsOf(kit, 'cache:stored'), eventsOf(kit, 'cache:hit')];
   const app = express();
   const answer: RequestHandler = (req, res) => {
-    res.locals.cache.tag('one', 'two');
+    req.cache.tag('one', 'two');
     res.send(`body of ${req.url}`);
   };
   app.use(kit.cache({ ttl: '1m', key: { host: false }, ...options }), handler ?? answer);

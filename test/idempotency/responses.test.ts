@@ -277,15 +277,19 @@ describe('a handler', () => {
     const { opened, open } = gate();
     const begun = gate();
     const closed = gate();
-    const { order, runs, address } = await shop(memory(), { lease: 60_000 }, async (_req, res) => {
-      res.on('close', closed.open);
+    const above: RequestHandler = (req, res, next) => {
+      if (req.get('x-leaves') !== undefined) res.on('close', closed.open);
+      next();
+    };
+    const settings = { lease: 60_000, above: [above] } as const;
+    const { order, runs, address } = await shop(memory(), settings, async (_req, res) => {
       begun.open();
       await opened;
       res.status(201).send('for nobody');
     });
     const client = request(`${address}/orders`, {
       method: 'POST',
-      headers: { 'Idempotency-Key': 'k', 'Content-Type': 'application/json' },
+      headers: { 'Idempotency-Key': 'k', 'Content-Type': 'application/json', 'X-Leaves': 'yes' },
     }).on('error', () => undefined);
     client.end('{"item":"tea"}');
     await begun.opened;

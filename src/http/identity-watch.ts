@@ -1,0 +1,190 @@
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
+import { CookieLooks } from './cookie-looks.ts';
+import { type WatchedProperty, watchProperty } from './watched-property.ts';
+
+/** What a watch takes for an identity, besides the session and the credentials. */
+export interface WatchedIdentities {
+  /** Further properties of the request that say whose it is. */
+  readonly identities: readonly string[];
+  /** The cookies that a handler may read without a look. */
+  readonly knownCookies: readonly string[];
+}
+
+/** Where a handler finds whose request it is; `user` is what Passport and its like derive from the session. */
+const NAMES = ['session', 'sessionID', 'sessionStore', 'user'];
+
+/** More than 0 while code reads identities that only maintains them and derives no response from them. */
+let keepers = 0;
+
+/** Reads of an identity in here are not the handler's. `work` is synchronous, since other code runs in between otherwise. */
+export function asKeeper<Result>(work: () => Result): Result {
+  keepers++;
+  try {
+    return work();
+  } finally {
+    keepers--;
+  }
+}
+
+/**
+ * Notes what a handler reads that says whose request it is. A value that was read counts whatever it is: a page for
+ * "nobody is logged in" is as personal as any other. An identity that is defined anew while the watch lasts counts as
+ * read, since its reads cannot be seen.
+ */
+export class IdentityWatch {
+  /** The session and the identities by name. */
+  readonly #named: readonly WatchedProperty[];
+  /** Where the cookies and the Authorization field are. */
+  readonly #credentials: readonly WatchedProperty[];
+  readonly #cookieLooks = new CookieLooks();
+  #readsNamed = false;
+  #readsAuthorization = false;
+  /** What counts as read since it was replaced; decided when the watch ends. */
+  #replaced: { readonly named: boolean; readonly credentials: boolean } | undefined;
+
+  constructor(req: IncomingMessage, res: ServerResponse, { identities, knownCookies }: WatchedIdentities) {
+    // Node makes them from the raw ones when they are first read: before those are watched.
+    const { headers } = req;
+    const names = [...new Set([...NAMES, ...identities])];
+    this.#named = names.map((name) => watchProperty(req, name, { read: (value) => this.#read(value) }));
+    this.#credentials = [
+      this.#watchCookies(req, 'cookies', knownCookies),
+      this.#watchCookies(req, 'signedCookies', knownCookies),
+      this.#watchHeaders(req, headers),
+      watchProperty(req, 'rawHeaders', { read: (value) => this.#readAllHeaders(value) }),
+    ];
+    // express-session reads the session while the head leaves.
+    const { writeHead } = res;
+    res.writeHead = ((...args: Parameters<typeof writeHead>) =>
+      asKeeper(() => writeHead.apply(res, args))) as typeof writeHead;
+  }
+
+  /** Whether the session, the user, or another identity by name was read. */
+  get readsSession(): boolean {
+    return this.#readsNamed || this.#areReplaced().named;
+  }
+
+  get readsCookies(): boolean {
+    return this.#cookieLooks.any || this.#areReplaced().credentials;
+  }
+
+  get readsAuthorization(): boolean {
+    return this.#readsAuthorization || this.#areReplaced().credentials;
+  }
+
+  /** Ends the watch; what it has noted stays. */
+  stop(): void {
+    if (this.#replaced !== undefined) return;
+    this.#replaced = this.#areReplaced();
+    for (const property of [...this.#named, ...this.#credentials]) property.stop();
+  }
+
+  #areReplaced(): { readonly named: boolean; readonly credentials: boolean } {
+    const anyOf = (properties: readonly WatchedProperty[]) => properties.some(({ isReplaced }) => isReplaced);
+    return this.#replaced ?? { named: anyOf(this.#named), credentials: anyOf(this.#credentials) };
+  }
+
+  #read(value: unknown): unknown {
+    this.#readsNamed ||= keepers === 0;
+    return value;
+  }
+
+  #readAllHeaders(value: unknown): unknown {
+    this.#readHeader('cookie');
+    this.#readHeader('authorization');
+    return value;
+  }
+
+  #watchCookies(
+    req: IncomingMessage,
+    name: 'cookies' | 'signedCookies',
+    knownCookies: readonly string[],
+  ): WatchedProperty {
+    return watchProperty(req, name, {
+      read: (value) => this.#readCookies(value, knownCookies),
+      assigned: (value) => this.#cookieLooks.assign(name, value),
+    });
+  }
+
+  #readCookies(value: unknown, knownCookies: readonly string[]): unknown {
+    if (keepers > 0) return value;
+    const isObject = typeof value === 'object' && value !== null;
+    if (knownCookies.length > 0 && isObject) return cookiesBut(value, knownCookies, this.#cookieLooks);
+    this.#cookieLooks.readParsed();
+    return value;
+  }
+
+  #watchHeaders(req: IncomingMessage, headers: IncomingHttpHeaders): WatchedProperty {
+    const read = (name: string | symbol) => this.#readHeader(name);
+    let watched = { headers: headers as object, proxy: watchedHeaders(headers, read) };
+    return watchProperty(req, 'headers', {
+      read(value) {
+        if (keepers > 0 || typeof value !== 'object' || value === null) return value;
+        if (value !== watched.headers) watched = { headers: value, proxy: watchedHeaders(value, read) };
+        return watched.proxy;
+      },
+    });
+  }
+
+  #readHeader(name: string | symbol): void {
+    if (keepers > 0) return;
+    if (name === 'cookie') this.#cookieLooks.readHeader();
+    else if (name === 'authorization') this.#readsAuthorization = true;
+  }
+}
+
+/**
+ * The headers, with each read of one reported. A Proxy, since an accessor for a field that was not sent would show in
+ * `in` and in copies; a copy of all fields counts as a read of each.
+ */
+function watchedHeaders(headers: object, read: (name: string | symbol) => void): object {
+  return new Proxy(headers, {
+    get(target, name) {
+      read(name);
+      return Reflect.get(target, name) as unknown;
+    },
+    has(target, name) {
+      read(name);
+      return Reflect.has(target, name);
+    },
+    getOwnPropertyDescriptor(target, name) {
+      read(name);
+      return Reflect.getOwnPropertyDescriptor(target, name);
+    },
+    ownKeys(target) {
+      read('cookie');
+      read('authorization');
+      return Reflect.ownKeys(target);
+    },
+  });
+}
+
+/** Parsed cookies, of which some are known. One read of them counts once, however many others are looked at. */
+function cookiesBut(cookies: object, known: readonly string[], looks: CookieLooks): object {
+  let isCounted = false;
+  const count = () => {
+    if (!isCounted) looks.readParsed();
+    isCounted = true;
+  };
+  const look = (name: string | symbol) => {
+    if (typeof name === 'string' && !known.includes(name)) count();
+  };
+  return new Proxy(cookies, {
+    get(target, name) {
+      look(name);
+      return Reflect.get(target, name) as unknown;
+    },
+    has(target, name) {
+      look(name);
+      return Reflect.has(target, name);
+    },
+    getOwnPropertyDescriptor(target, name) {
+      look(name);
+      return Reflect.getOwnPropertyDescriptor(target, name);
+    },
+    ownKeys(target) {
+      count();
+      return Reflect.ownKeys(target);
+    },
+  });
+}
