@@ -1,7 +1,11 @@
 import { createHash } from 'node:crypto';
 import type { IncomingHttpHeaders, OutgoingHttpHeaders } from 'node:http';
 import { LRUCache } from 'lru-cache';
+import { canonicalWeightedList } from '../http/weighted-list.ts';
 import { VARIANT_ID_LENGTH } from '../operations/cache-record.ts';
+
+/** Request headers whose members have weights, so that neither their order nor their case selects anything. */
+const WEIGHTED: ReadonlySet<string> = new Set(['accept-encoding', 'accept-language']);
 
 /** Beyond these the first look at a response that varies costs a command more. */
 const MAX_REMEMBERED = 20_000;
@@ -24,6 +28,7 @@ export function varyValues(names: string, headers: IncomingHttpHeaders): string 
   const values = names.split(',').map((name) => {
     const value = headers[name];
     const text = Array.isArray(value) ? value.join(',') : value;
+    if (text !== undefined && WEIGHTED.has(name)) return canonicalWeightedList(text);
     return text === undefined ? null : text.trim().replace(/\s*,\s*/g, ',');
   });
   return JSON.stringify(values);
