@@ -21,12 +21,16 @@ export interface Directives {
   readonly isTargeted: boolean;
   /** Cache-Control, whatever else there is. */
   readonly general: CacheControl;
+  /** A CDN-Cache-Control that does not parse: it allows nothing (RFC 9213, section 2.1), and what it forbids is forbidden. */
+  readonly malformed: CacheControl | undefined;
 }
 
 export function directivesOf(headers: OutgoingHttpHeaders): Directives {
   const general = parseCacheControl(headers['cache-control']);
-  const targeted = parseTargeted(textsOf(headers['cdn-cache-control']));
-  return { effective: targeted ?? general, isTargeted: targeted !== undefined, general };
+  const field = textsOf(headers['cdn-cache-control']);
+  const targeted = parseTargeted(field);
+  const malformed = field === undefined || targeted !== undefined ? undefined : parseCacheControl(field);
+  return { effective: targeted ?? general, isTargeted: targeted !== undefined, general, malformed };
 }
 
 export interface StorageRules {
@@ -65,8 +69,10 @@ export function reasonNotToStore(
 }
 
 /** By what a response may forbid something. */
-function controlsThatCount({ effective, general }: Directives, hasTtl: boolean): readonly CacheControl[] {
-  return hasTtl ? [effective, general] : [effective];
+function controlsThatCount(directives: Directives, hasTtl: boolean): readonly CacheControl[] {
+  const { effective, general, malformed } = directives;
+  const controls = hasTtl ? [effective, general] : [effective];
+  return malformed === undefined ? controls : [...controls, malformed];
 }
 
 function mayStoreStatus(status: number, { statuses, hasTtl }: StorageRules): boolean {

@@ -1,7 +1,11 @@
 import { createHash } from 'node:crypto';
 import type { IncomingHttpHeaders, OutgoingHttpHeaders } from 'node:http';
 import { BoundedMap } from '../base/bounded-map.ts';
+import { canonicalWeightedList } from '../http/weighted-list.ts';
 import { VARIANT_ID_LENGTH } from '../operations/cache-record.ts';
+
+/** Request headers whose members have weights, so that neither their order nor their case selects anything. */
+const WEIGHTED: ReadonlySet<string> = new Set(['accept-encoding', 'accept-language']);
 
 /** Beyond these the first look at a response that varies costs a command more. */
 const REMEMBERED_BYTES = 4 * 2 ** 20;
@@ -24,15 +28,18 @@ export function varyValues(names: string, headers: IncomingHttpHeaders): string 
   const values = names.split(',').map((name) => {
     const value = headers[name];
     const text = Array.isArray(value) ? value.join(',') : value;
-    // A search for `\s*,\s*` would be quadratic: a client may send 16 kB of blanks without a comma.
-    return text === undefined
-      ? null
-      : text
-          .split(',')
-          .map((member) => member.trim())
-          .join(',');
+    if (text === undefined) return null;
+    return WEIGHTED.has(name) ? canonicalWeightedList(text) : canonicalList(text);
   });
   return JSON.stringify(values);
+}
+
+/** Without white space around members. A search for `\s*,\s*` would be quadratic in a field full of blanks. */
+function canonicalList(text: string): string {
+  return text
+    .split(',')
+    .map((member) => member.trim())
+    .join(',');
 }
 
 /** Names a variant. A hash, since cookies and credentials may be in it. */

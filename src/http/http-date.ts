@@ -7,11 +7,14 @@ const MONTH = `(?<month>${MONTHS.join('|')})`;
 const YEAR = String.raw`(?<year>\d{4})`;
 const TIME = String.raw`(?<time>\d\d:\d\d:\d\d)`;
 
-/** IMF-fixdate, and the obsolete forms of RFC 850 and of asctime (RFC 9110, section 5.6.7). */
+/**
+ * IMF-fixdate, and the obsolete forms of RFC 850 and of asctime (RFC 9110, section 5.6.7). A cache reads names in any
+ * case (RFC 9111, section 4.2).
+ */
 const FORMS = [
-  new RegExp(`^${SHORT}, ${DAY} ${MONTH} ${YEAR} ${TIME} GMT$`),
-  new RegExp(String.raw`^${LONG}, ${DAY}-${MONTH}-(?<year>\d\d) ${TIME} GMT$`),
-  new RegExp(String.raw`^${SHORT} ${MONTH} (?<day>\d\d| \d) ${TIME} ${YEAR}$`),
+  new RegExp(`^${SHORT}, ${DAY} ${MONTH} ${YEAR} ${TIME} GMT$`, 'i'),
+  new RegExp(String.raw`^${LONG}, ${DAY}-${MONTH}-(?<year>\d\d) ${TIME} GMT$`, 'i'),
+  new RegExp(String.raw`^${SHORT} ${MONTH} (?<day>\d\d| \d) ${TIME} ${YEAR}$`, 'i'),
 ];
 
 /**
@@ -33,10 +36,11 @@ function timeOf({ day = '', month = '', year = '', time = '' }: Parts, now: numb
   const [hour = 0, minute = 0, second = 0] = time.split(':').map(Number);
   // A leap second ends a day, as nothing else does; it is the second before, so that nothing expires later for it.
   if (hour > 23 || minute > 59 || (second > 59 && time !== '23:59:60')) return undefined;
+  const monthIndex = MONTHS.findIndex((name) => name.toLowerCase() === month.toLowerCase());
   const inYear = (full: number) => {
     const date = new Date(0);
     // Not Date.UTC, for which the year 50 is 1950.
-    date.setUTCFullYear(full, MONTHS.indexOf(month), Number(day));
+    date.setUTCFullYear(full, monthIndex, Number(day));
     date.setUTCHours(hour, minute, Math.min(second, 59));
     return date;
   };

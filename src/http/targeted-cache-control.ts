@@ -44,9 +44,15 @@ export function parseTargeted(
   };
 }
 
+/** A quoted string, or a Date with what stands before it. */
+const STRING_OR_DATE = /"(?:[^"\\]|\\.)*"|([=( ])@-?\d{1,15}(?![\d.])/g;
+
 function dictionary(text: string): Dictionary | undefined {
   try {
-    return parseDictionary(text);
+    // The parser refuses a Date that is not at the very end of the field. No directive takes a Date, so a Token does as well.
+    return parseDictionary(
+      text.replace(STRING_OR_DATE, (match, before) => (before ? `${before}date` : match)),
+    );
   } catch {
     return undefined;
   }

@@ -24,8 +24,11 @@ export interface LockHandle extends AsyncDisposable {
   remainingMs(): number;
   /** Throws a LockLostError when the lock may be lost; for code after a long synchronous stretch. */
   assertHeld(): void;
-  /** Makes the lease last this long from now; default: its length so far. Rejects with a LockLostError. */
-  extend(lease?: Duration): Promise<void>;
+  /**
+   * Makes the lease last this long from now; default: its length so far. False when the lock, or one key of it, is no
+   * longer held. Rejects when Redis cannot be asked: then the former lease counts, or the shorter of the two.
+   */
+  extend(lease?: Duration): Promise<boolean>;
   /** Frees the lock; false when the lease had ended before. Never rejects. */
   release(): Promise<boolean>;
 }
@@ -102,12 +105,12 @@ export class Handle implements LockHandle {
     throw new LockLostError(`the lock ${this.#name} is no longer held${why}`, { cause: this.#lost });
   }
 
-  async extend(lease?: Duration): Promise<void> {
+  async extend(lease?: Duration): Promise<boolean> {
     const leaseMs =
       lease === undefined ? undefined : leaseOption(new OptionReader('lock.extend', { lease }, ['lease']));
-    this.assertHeld();
+    if (this.remainingMs() <= 0) return false;
     await Promise.all(this.#leases.map((each) => each.extend(leaseMs)));
-    this.assertHeld();
+    return this.remainingMs() > 0;
   }
 
   /** Ends the hold from our side: whoever works under it is told to stop. */

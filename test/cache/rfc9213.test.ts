@@ -57,6 +57,19 @@ describeBySeconds('RFC 9213, CDN-Cache-Control', (url) => {
     expect(await stored(targeted, '', false, { Expires: dateIn(60) })).toBe(true);
   });
 
+  it.each(['no-store,', 'max-age=60, no-store, &&&', 'No-Store', 'PRIVATE', 'x=@1.5, private', 'no-cache='])(
+    'RFC 9213 2.1: the malformed field %j still forbids storing',
+    async (targeted) => {
+      expect(await stored(targeted, 'max-age=60')).toBe(false);
+      expect(await stored(targeted, '', true)).toBe(false);
+    },
+  );
+
+  it('RFC 9651 3.3.7: a Date before a directive does not hide it', async () => {
+    expect(await stored('x=@1659578233, no-store', 'max-age=60')).toBe(false);
+    expect(await stored('x=@1659578233, max-age=60', 'no-store')).toBe(true);
+  });
+
   it.each([
     'max-age="60"',
     'max-age=60.0',

@@ -52,6 +52,32 @@ describe('a targeted field (RFC 9213, section 2.1)', () => {
     expect(parseTargeted(value)).toBeUndefined();
   });
 
+  it.each([
+    ['x=@1659578233, no-store', true],
+    ['no-store, x=@-1', true],
+    ['x;y=@1;z, no-store', true],
+    ['x=(@1 @2), no-store', true],
+    ['x="=@1, y", no-store', true],
+    ['x=@1', false],
+    ['no-store=@1', true],
+  ])('a field that contains a Date is parsed as a whole: %s', (value, forbidsStoring) => {
+    expect(parseTargeted(value)?.has('no-store')).toBe(forbidsStoring);
+  });
+
+  it.each(['x=@', 'x=@1.5, no-store', 'x=@+1, no-store', `x=@${'9'.repeat(16)}, no-store`, '@1=x'])(
+    'with a malformed Date does not parse: %s',
+    (value) => {
+      expect(parseTargeted(value)).toBeUndefined();
+    },
+  );
+
+  it('a directive whose value is a Date has no argument', () => {
+    const directives = parseTargeted('max-age=@60, private=@60, public=@1');
+    expect(directives?.seconds('max-age')).toBe('invalid');
+    expect(directives?.fields('private')).toEqual([]);
+    expect(directives?.has('public')).toBe(false);
+  });
+
   it('that knows no directive of ours is there all the same (section 3.1)', () => {
     const directives = parseTargeted('none');
     expect(directives?.has('none')).toBe(true);

@@ -1,0 +1,27 @@
+/** A weight between 0 and 1 with up to three decimals (RFC 9110, section 12.4.2). */
+const WEIGHT = /^(?:0(?:\.\d{0,3})?|1(?:\.0{0,3})?)$/;
+
+/**
+ * The value of Accept-Language or Accept-Encoding in a form in which equal preferences are equal texts: without the
+ * case, the order, the white space and the notation of weights (RFC 9110, sections 12.4.2, 12.5.3 and 12.5.4).
+ */
+export function canonicalWeightedList(value: string): string {
+  const members = value.toLowerCase().split(',').map(canonicalMember);
+  return [...new Set(members)]
+    .filter((member) => member !== '')
+    .sort()
+    .join(',');
+}
+
+function canonicalMember(member: string): string {
+  const [range = '', ...parameters] = member.split(';').map((part) => part.trim());
+  return [range, ...parameters.map(canonicalParameter).filter((parameter) => parameter !== '')].join(';');
+}
+
+/** Empty for the weight 1, which is the default. */
+function canonicalParameter(parameter: string): string {
+  const at = parameter.indexOf('=');
+  const weight = parameter.slice(at + 1).trim();
+  if (parameter.slice(0, Math.max(0, at)).trim() !== 'q' || !WEIGHT.test(weight)) return parameter;
+  return Number(weight) === 1 ? '' : `q=${Number(weight)}`;
+}
