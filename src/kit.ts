@@ -148,12 +148,12 @@ interface Shared extends Store {
   cacheMemory(): CacheMemory;
 }
 
-/** What a kit, or a namespace of it, is made of. What holds it keeps the namespace what it is. */
+/** The state of a kit or of one of its namespaces. Middleware and limiters refer to it, and so keep the namespace alive. */
 interface Namespace<Client> extends Shared {
   readonly keys: Keys;
   readonly isRoot: boolean;
   readonly isMemory: boolean;
-  /** What its sessions are encrypted with. */
+  /** The seals of its session middleware; administration opens sessions with them. */
   readonly seals: Set<Seal>;
   namespace(name: string): RedisKit<Client>;
   kit(): RedisKit<Client>;

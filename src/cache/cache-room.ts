@@ -57,13 +57,13 @@ const WHILE_MAKING_MS = 60_000;
 
 const PASSING_BYTES = 2 * 2 ** 20;
 
-/** What the rooms of all namespaces hold together, by names that begin with the scope of their namespace. */
+/** The state that the rooms of all namespaces share, by names that begin with the scope of their namespace. */
 export class RoomMemory<Content> {
   /** The copies of all caches that set no bounds of their own. */
   readonly copies: LocalCopies<Content>;
   readonly detach: (content: Content) => Content;
   readonly flights: Flights<Content> = new Flights();
-  /** Hit-for-miss markers, by key: until when nobody needs to wait, since nothing that is made there is stored. */
+  /** Hit-for-miss markers, by key: until when requests do not wait for each other, since their responses cannot be stored. */
   readonly passing: BoundedMap<number> = new BoundedMap(PASSING_BYTES);
 
   constructor(maxBytes: number, detach: (content: Content) => Content) {

@@ -14,7 +14,7 @@ const MEBIBYTE = 2 ** 20;
 const LOCAL_RESPONSES = 64 * MEBIBYTE;
 const LOCAL_VALUES = 16 * MEBIBYTE;
 
-/** What the caches of a kit and of its namespaces hold in this process, within bounds for all of them. Listens from its making on. */
+/** The state that the caches of a kit and of its namespaces hold in this process, within common bounds. Subscribes when it is created. */
 export class CacheMemory {
   readonly known: KnownVersions = new KnownVersions();
   readonly wakeUps: WakeUps = new WakeUps();

@@ -73,7 +73,7 @@ export interface EntryStoreDeps {
   readonly versions: Versions;
 }
 
-/** What a lookup has asked Redis for so far. */
+/** The state of a lookup. */
 interface Asked {
   /** Redis has granted the lease, or may have: its reply was lost. */
   mayHoldLease: boolean;
@@ -192,7 +192,7 @@ export class EntryStore {
 
   /**
    * Ends a fill that stored nothing; for `passingMs`, concurrent requests do not wait for another. Never rejects: where
-   * Redis does not answer, it is tried again until the lease has ended anyway, since other processes wait for it.
+   * Redis does not answer, it is tried again until the lease has ended anyway, since other processes wait until then.
    */
   async endFill(place: Place<unknown>, { token, leaseMs }: Lease, passingMs: number): Promise<void> {
     const { engine, keys } = this.#deps;

@@ -88,10 +88,10 @@ function awaitingFunctions(): readonly (string | null)[] {
       names = sites.map((site) => site.getFunctionName());
       return '';
     };
-    // Made for its stack, which is made when it is first read.
-    void new Error('who waits?').stack;
+    // A stack is made when it is first read.
+    void new Error('the functions that wait').stack;
   } catch {
-    // A hardened process lets nobody change Error: then nothing is proven.
+    // In a hardened process Error cannot be changed: then nothing is proven.
   } finally {
     Object.assign(Error, { stackTraceLimit, prepareStackTrace });
   }

@@ -20,7 +20,7 @@ export interface NameVersion {
   readonly hard: number;
   /** What was made at a lower sequence is stale. */
   readonly soft: number;
-  /** Whether purges change it. Where they do not, it was true when it was read, and nothing may be held on it. */
+  /** Whether purges change it. Otherwise it was true when it was read, and no copy may depend on it. */
   readonly isFollowed: boolean;
 }
 
@@ -43,7 +43,7 @@ export interface Snapshot {
 }
 
 /**
- * What a process knows of purges, by names that begin with the scope of their namespace. A version that is read while the
+ * The purges that a process knows of, by names that begin with the scope of their namespace. A version that is read while the
  * listening connection is up is known from then on, since every purge is heard there. One that is read while the
  * connection is away serves the one request that reads it: the purges until the connection is back are never heard.
  */
@@ -120,8 +120,8 @@ export interface VersionsDeps {
 }
 
 /**
- * What the entries of one namespace are invalidated by. What is known in this process is believed for as long as a caller
- * accepts: a message may be lost between the nodes of a Cluster.
+ * The versions that invalidate the entries of one namespace. A version that is known in this process is used for as long
+ * as a caller accepts: a message may be lost between the nodes of a Cluster.
  */
 export class Versions {
   readonly #deps: VersionsDeps;
@@ -169,7 +169,7 @@ export class Versions {
       budget,
     );
     known.sawSequence(keys.scope, sequence);
-    // What was asked before the connection came back may be older than a purge that was not heard.
+    // A reply that was asked for before the connection came back may be older than a purge that was not heard.
     if (followed === undefined || changes !== known.changes) {
       return { sequence, versions: read.map((version) => ({ ...version, isFollowed: false })), readAt };
     }

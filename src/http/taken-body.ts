@@ -9,8 +9,8 @@ export interface TakenBody {
 }
 
 /**
- * Takes the body of a response as fast as its handler makes it while `takes()` holds: what its own client has not read
- * yet waits in Node's buffer, and the handler is not made to wait for 'drain'. `takes` bounds what is buffered.
+ * Takes the body of a response as fast as its handler makes it while `takes()` holds: bytes that its own client has not read
+ * yet wait in Node's buffer, and the handler does not wait for 'drain'. `takes` bounds their number.
  */
 export function takeBody(res: ServerResponse & TakenBody, takes: () => boolean): void {
   const others = res[TAKES];
