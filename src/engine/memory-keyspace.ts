@@ -106,7 +106,7 @@ export class MemoryKeyspace implements Keyspace, Listening {
 
   set(key: string, value: Buffer, ttlMs: number): void {
     const room = compartmentOf(key);
-    const entry = { value: copyOf(value), expiresAt: this.#clock.now() + ttlMs };
+    const entry = { value: ownBytesOf(value), expiresAt: this.#clock.now() + ttlMs };
     if (this.#limits[room].whenFull === 'refuse') this.#makeRoom(room, key, sizeOf(entry, key));
     this.#room(room).set(key, entry);
   }
@@ -114,7 +114,7 @@ export class MemoryKeyspace implements Keyspace, Listening {
   rewrite(key: string, value: Buffer): void {
     const entry = this.#live(key);
     if (entry === undefined) return;
-    this.#room(compartmentOf(key)).set(key, { value: copyOf(value), expiresAt: entry.expiresAt });
+    this.#room(compartmentOf(key)).set(key, { value: ownBytesOf(value), expiresAt: entry.expiresAt });
   }
 
   delete(key: string): boolean {
@@ -212,9 +212,10 @@ function bytesOfValue(value: HeldValue): number {
   return value instanceof SortedSet ? value.byteLength : value.length + BUFFER_BYTES;
 }
 
-/** A Buffer is often a view of a larger one (Node's pools of 8 kB, a whole request body), which it would keep alive. */
-function copyOf(value: Buffer): HeldValue {
+/** A Buffer that is a view of a larger one (one of Node's pools of 8 kB, a whole request body) would keep that alive. */
+function ownBytesOf(value: Buffer): HeldValue {
   if (value.length < BUFFER_FROM_BYTES) return value.toString('latin1');
+  if (value.length === value.buffer.byteLength) return value;
   const copy = Buffer.allocUnsafeSlow(value.length);
   value.copy(copy);
   return copy;
