@@ -1,20 +1,16 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Replacement, ResponseHook } from '../http/before-end.ts';
-import { isNotModified, validatorsOf } from '../http/conditional.ts';
+import type { LateHeaders, Replacement, ResponseHook } from '../http/before-end.ts';
 import { asExpress, type Res } from '../http/middleware.ts';
-import { headerTexts } from '../http/own-headers.ts';
+import { type OwnHeaders, watchOwnHeaders } from '../http/own-headers.ts';
 import { type CachedResponse, packInfo } from './cached-response.ts';
-import type { Conditions } from './conditions.ts';
+import { type ClientContext, ClientResponse, ERRORS } from './client-response.ts';
 import type { Entry, Lifetime } from './entry.ts';
 import type { Fill } from './fill.ts';
 import { lifetimeLater, lifetimeOf } from './freshness.ts';
 import type { HandlerControls } from './handler-controls.ts';
-import { confirmedResponse, type MadeHead, madeHead, madeResponse } from './made.ts';
-import type { CacheSettings } from './options.ts';
-import { cutOff, narrowed, notModified, sendEntry, wantsPart } from './serve.ts';
+import { confirmedResponse, type MadeHead, madeHead, madeResponse, withLate } from './made.ts';
 import { checkTags, checkTtl } from './shared-options.ts';
-import { addStatus, statusOf } from './status.ts';
-import { isForAll, reasonNotToStore } from './storable.ts';
+import { isForAll, OF_THIS_CACHE, reasonNotToStore } from './storable.ts';
 
 /** Tells whether a handler looked at the session; the session room gives it, `kit.ts` passes it in. */
 export type WatchSession = (
@@ -23,34 +19,20 @@ export type WatchSession = (
 ) => { readonly wasRead: boolean; stop(): void };
 
 /** What a response is captured for. */
-export interface CaptureContext {
-  readonly settings: CacheSettings;
-  readonly key: string;
+export interface CaptureContext extends ClientContext {
   readonly fill: Fill<CachedResponse>;
-  /** What is sent instead of a server error. */
-  readonly fallback: Entry<CachedResponse> | undefined;
   /** Whether it is to take the place of what is stale, for no client of its own. */
   readonly isRefresh: boolean;
   /** The stale response that the handler was asked to confirm. */
   readonly confirms: Entry<CachedResponse> | undefined;
-  /** What the client wants only under conditions; the handler does not see them. */
-  readonly conditions: Conditions;
   readonly controls: HandlerControls;
   readonly watchSession: WatchSession;
-  readonly now: () => number;
-  /** Why the handler was asked, as Cache-Status has it. */
-  readonly forwarded: string;
   /** How a tag stands among what purges. */
   nameOf(tag: string): string;
-  /** What is stale was sent instead. */
-  fellBack(): void;
   stored(bytes: number): void;
   skipped(reason: string): void;
   failed(error: unknown): void;
 }
-
-/** A server error for which RFC 5861, section 4, allows what is stale. */
-const ERRORS = new Set([500, 502, 503, 504]);
 
 /** How long the others wait for a handler whose client has gone and that may have stopped with it. */
 const AFTER_CLOSE_MS = 1_000;
@@ -61,22 +43,25 @@ export class Capture implements ResponseHook {
   readonly #req: IncomingMessage;
   readonly #res: ServerResponse;
   readonly #context: CaptureContext;
-  readonly #outer: ReadonlyMap<string, string>;
+  readonly #ownHeaders: () => OwnHeaders;
+  readonly #client: ClientResponse;
   readonly #session: ReturnType<WatchSession> | undefined;
   readonly #requestedAt = Date.now();
   #chunks: Buffer[] = [];
   #size = 0;
   #head: MadeHead | undefined;
   #lifetime: Lifetime | undefined;
-  #isSkipped = false;
-  #isIncomplete = false;
-  #replacement: Replacement | undefined;
+  #skippedFor: string | undefined;
+  /** Whether Node has the head: it may show until then that the response must not be stored. */
+  #hasHeadLeft = false;
+  #body: Buffer | undefined;
 
   constructor(req: IncomingMessage, res: ServerResponse, context: CaptureContext) {
     this.#req = req;
     this.#res = res;
     this.#context = context;
-    this.#outer = headerTexts(res.getHeaders());
+    this.#client = new ClientResponse(res, context);
+    this.#ownHeaders = watchOwnHeaders(res, (name) => OF_THIS_CACHE.has(name));
     // A key that names the session gives each its own.
     if (context.settings.key.session === undefined) this.#session = context.watchSession(req, res);
   }
@@ -89,27 +74,14 @@ export class Capture implements ResponseHook {
   }
 
   beforeHeaders(): undefined {
-    const head = madeHead(this.#res);
+    const head = madeHead(this.#res, this.#ownHeaders());
     this.#head = head;
     try {
       this.#judge(head);
     } catch (error) {
       this.#failed(error);
     }
-    const { fallback, conditions } = this.#context;
-    if (fallback !== undefined && ERRORS.has(head.status)) {
-      this.#replacement = (res, reset) => this.#sendFallback(res, reset, fallback, head.status);
-      return undefined;
-    }
-    this.#tellClient(head);
-    if (head.status !== 200) return undefined;
-    const validators = validatorsOf(pairsOf(head));
-    const length = Number(head.headers['content-length'] ?? Number.NaN);
-    if (isNotModified(conditions.request, validators)) this.#replacement = notModified;
-    // What streams is held back for the part of it, since it fits; of what is cut off there is none.
-    else if (!this.#isSkipped && length >= 0 && wantsPart(conditions.request, { length, ...validators })) {
-      this.#replacement = cutOff;
-    }
+    this.#client.begin(head, this.#skippedFor);
     return undefined;
   }
 
@@ -119,18 +91,34 @@ export class Capture implements ResponseHook {
     conditions.restore();
     if (hasBegun) this.#countStreaming();
     const body = this.#isSkipped ? undefined : Buffer.concat(this.#chunks, this.#size);
-    try {
-      if (body !== undefined) this.#finish(body);
-    } catch (error) {
-      // Not to be stored is the worst that may happen to a response here.
-      this.#failed(error);
+    if (body !== undefined && this.#isWhole(body)) {
+      this.#body = body;
+      if (!hasBegun) this.#client.narrow(this.#head, body);
     }
-    if (!hasBegun && body !== undefined) this.#narrow(body);
+    if (this.#hasHeadLeft) this.#finish();
     return undefined;
   }
 
+  headLeft(late: LateHeaders): void {
+    this.#hasHeadLeft = true;
+    try {
+      this.#judgeLate(late);
+    } catch (error) {
+      this.#failed(error);
+    }
+    this.#finish();
+  }
+
+  notSent(): void {
+    this.#body = undefined;
+    if (this.#isSkipped) return;
+    this.#skippedFor = 'not-sent';
+    this.#context.fill.abandon();
+    this.#context.skipped('not-sent');
+  }
+
   instead(): Replacement | undefined {
-    return this.#replacement;
+    return this.#client.replacement;
   }
 
   closedEarly(): void {
@@ -162,6 +150,15 @@ export class Capture implements ResponseHook {
     else if (Number(headers['content-length'] ?? 0) > settings.maxBody) this.#skip('too-large');
   }
 
+  /** What middleware above the cache says while the head leaves counts as what it said before. */
+  #judgeLate(late: LateHeaders): void {
+    if (this.#head === undefined || this.#isSkipped) return;
+    const head = withLate(this.#head, late);
+    if (head === this.#head) return;
+    this.#head = head;
+    this.#judge(head);
+  }
+
   #mayStoreForCredentials({ directives }: MadeHead): boolean {
     if (this.#req.headers.authorization === undefined || isForAll(directives)) return true;
     return this.#context.settings.key.headers.includes('authorization');
@@ -179,16 +176,6 @@ export class Capture implements ResponseHook {
     return lifetimeOf({ status, headers, directives, ...times }, { ...settings, ttl }, Math.random);
   }
 
-  #tellClient({ headers }: MadeHead): void {
-    const { settings, forwarded, key } = this.#context;
-    // Of what streams on nobody knows yet whether it is too large.
-    const willBeStored = !this.#isSkipped && headers['content-length'] !== undefined;
-    addStatus(this.#res, statusOf(settings, `${forwarded}${willBeStored ? '; stored' : ''}`, key));
-    if (this.#isSkipped || settings.downstream === undefined) return;
-    if (settings.downstream === false) this.#res.removeHeader('Cache-Control');
-    else this.#res.setHeader('Cache-Control', settings.downstream);
-  }
-
   /** What streams is stored at its end, and was made when it began. */
   #countStreaming(): void {
     const { settings } = this.#context;
@@ -198,18 +185,33 @@ export class Capture implements ResponseHook {
     if (this.#lifetime.freshMs <= 0) this.#skip('no-lifetime');
   }
 
-  #finish(body: Buffer): void {
-    const { fill, controls, skipped } = this.#context;
-    const head = this.#head;
-    const declared = head?.headers['content-length'];
-    // A body that is shorter or longer than it claims was cut off, or is none of ours.
-    if (declared !== undefined && head?.status !== 304 && Number(declared) !== body.length) {
-      this.#isSkipped = true;
-      this.#isIncomplete = true;
-      skipped('incomplete');
-      fill.release();
-      return;
+  /** A body that is shorter or longer than it claims was cut off, or is none of ours. */
+  #isWhole(body: Buffer): boolean {
+    const { fill, skipped } = this.#context;
+    const declared = this.#head?.headers['content-length'];
+    if (declared === undefined || this.#head?.status === 304 || Number(declared) === body.length) return true;
+    this.#skippedFor = 'incomplete';
+    skipped('incomplete');
+    fill.release();
+    return false;
+  }
+
+  /** The whole response is known, and its head has left. */
+  #finish(): void {
+    const body = this.#body;
+    this.#body = undefined;
+    if (body === undefined || this.#isSkipped) return;
+    try {
+      this.#storeOrSkip(body);
+    } catch (error) {
+      // Not to be stored is the worst that may happen to a response here.
+      this.#failed(error);
     }
+  }
+
+  #storeOrSkip(body: Buffer): void {
+    const { controls } = this.#context;
+    const head = this.#head;
     const made = head === undefined ? undefined : this.#madeOf(head, body);
     if (this.#session?.wasRead === true) this.#skip('session-read');
     else if (!controls.mayStore) this.#skip('no-store');
@@ -221,9 +223,9 @@ export class Capture implements ResponseHook {
     const { confirms, settings } = this.#context;
     const hasTtl = settings.ttl !== undefined;
     if (head.status !== 304 || confirms === undefined) {
-      return madeResponse(head, body, this.#outer, this.#req.headers, hasTtl);
+      return madeResponse(head, body, this.#req.headers, hasTtl);
     }
-    const confirmed = confirmedResponse(head, confirms.content, this.#outer, hasTtl);
+    const confirmed = confirmedResponse(head, confirms.content, hasTtl);
     this.#lifetime = confirmed && this.#lifetimeOf(confirmed.head);
     return confirmed?.response;
   }
@@ -251,18 +253,11 @@ export class Capture implements ResponseHook {
     });
   }
 
-  /** Only the part that the client asked for, now that the whole is there. */
-  #narrow(body: Buffer): void {
-    if (this.#head?.status !== 200 || this.#isIncomplete) return;
-    if (this.#replacement !== undefined && this.#replacement !== cutOff) return;
-    const validators = validatorsOf(pairsOf(this.#head));
-    this.#replacement = narrowed(this.#context.conditions.request, { body, ...validators });
-  }
-
   #skip(reason: string): void {
     if (this.#isSkipped) return;
-    this.#isSkipped = true;
+    this.#skippedFor = reason;
     this.#chunks = [];
+    this.#body = undefined;
     const { fill, fallback, isRefresh, skipped } = this.#context;
     const isError = ERRORS.has(this.#head?.status ?? 0);
     if (isError && fallback !== undefined) fill.fallBackOn(fallback);
@@ -272,24 +267,12 @@ export class Capture implements ResponseHook {
     skipped(reason);
   }
 
+  get #isSkipped(): boolean {
+    return this.#skippedFor !== undefined;
+  }
+
   #failed(error: unknown): void {
     this.#context.failed(error);
     this.#skip('error');
   }
-
-  #sendFallback(res: ServerResponse, reset: () => void, entry: Entry<CachedResponse>, status: number): void {
-    const { settings, key, now, conditions, fellBack } = this.#context;
-    fellBack();
-    reset();
-    const how = `fwd=stale; fwd-status=${status}`;
-    sendEntry(conditions.request, res, entry, { settings, key, now: now(), how });
-  }
-}
-
-/** What tells a response from another version of itself, as text. */
-function pairsOf({ headers }: MadeHead): [name: string, value: string][] {
-  return ['etag', 'last-modified', 'date'].flatMap((name) => {
-    const value = headers[name];
-    return value === undefined ? [] : [[name, String(value)]];
-  });
 }

@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asError, ConfigError, RedisKitError } from '../base/errors.ts';
 import type { BudgetOf } from '../engine/budget.ts';
+import { onClose } from '../http/closing.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
 import { callAside, type Outcome, settle } from '../http/outcome.ts';
 import { sendProblem, sendUnavailable } from '../http/problem.ts';
@@ -85,7 +86,7 @@ export function rateLimitMiddleware(
       }, failed);
     // 'close' comes once for every response, whether it was finished or its client went away.
     if (res.closed) ask();
-    else res.once('close', ask);
+    else onClose(res, ask);
   }
 
   function rateLimit(req: IncomingMessage, res: ServerResponse, next: Next): void {

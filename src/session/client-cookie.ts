@@ -1,5 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import expressSession, { type Cookie } from 'express-session';
+import { isHeadOpen } from '../http/before-end.ts';
 
 /** express-session's cookie, with what its types leave out. */
 export type WholeCookie = Cookie & {
@@ -20,13 +21,13 @@ export class ClientCookie {
 
   /** The headers have left: nothing can be told any more. */
   get isTooLate(): boolean {
-    return this.#res.headersSent;
+    return !isHeadOpen(this.#res);
   }
 
   /** Tells a client that has sent it to forget it, as long as the headers have not left. */
   clear(cookie: WholeCookie): void {
     const isSent = this.#res.req.headers.cookie?.includes(`${this.#name}=`) === true;
-    if (!isSent || this.#res.headersSent) return;
+    if (!isSent || this.isTooLate) return;
     const { expires: _, originalMaxAge: __, ...same } = cookie.data;
     const gone: WholeCookie = Reflect.construct(expressSession.Cookie, [same]);
     // The first moment of Unix time is past on every clock.
@@ -38,7 +39,7 @@ export class ClientCookie {
 
   /** A new one is sent after all. */
   keep(): void {
-    if (this.#cleared === undefined || this.#res.headersSent) return;
+    if (this.#cleared === undefined || this.isTooLate) return;
     const lines = this.#otherLines();
     if (lines.length === 0) this.#res.removeHeader('Set-Cookie');
     else this.#res.setHeader('Set-Cookie', lines);

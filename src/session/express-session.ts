@@ -1,14 +1,18 @@
 import { randomBytes } from 'node:crypto';
+import type { ServerResponse } from 'node:http';
 import expressSession from 'express-session';
 import { describe } from '../base/check.ts';
 import { ConfigError } from '../base/errors.ts';
-import type { Next, Req, Res } from '../http/middleware.ts';
+import type { Req, Res } from '../http/middleware.ts';
 import type { SessionSettings } from './options.ts';
 import type { KitStore } from './store.ts';
 import type { SessionDeps } from './user-index.ts';
 
 /** Loads the session of a request, with the store view of that request. */
-export type Load = (req: Req, res: Res, view: KitStore, loaded: Next) => void;
+export type Load = (req: Req, res: Res, view: KitStore, loaded: Loaded) => void;
+
+/** `sendCookie` sets the session's cookie on the response where one is to be sent; it comes with each call. */
+type Loaded = (error: unknown, sendCookie: () => void) => void;
 
 type ExpressCookie = Exclude<expressSession.SessionOptions['cookie'], undefined>;
 
@@ -47,21 +51,51 @@ export function sessionLoader(
   };
 
   return function load(req, res, view, loaded) {
-    const { end } = res;
-    let isLoaded = false;
+    const standIn = new CookieResponse(res);
     reading = view;
     try {
-      handle(req, res, (error) => {
-        // Its own end would send the head before it saves; ours has saved before anything leaves. It calls again
-        // when a cookie cannot be written.
-        if (!isLoaded) res.end = end;
-        isLoaded = true;
-        loaded(error);
-      });
+      // It calls again when a cookie cannot be written.
+      const goOn = (error?: unknown) => loaded(error, () => standIn.sendCookie());
+      Reflect.apply(handle, undefined, [req, standIn, goOn]);
     } finally {
       reading = store;
     }
   };
+}
+
+/**
+ * What express-session has of a response. Its own `end` would send the head before it saves, and its listener for the head
+ * would set the cookie before `kit.session` has decided on it; so it wraps the methods of this object, and the response
+ * keeps its own.
+ */
+class CookieResponse {
+  readonly #res: ServerResponse;
+  statusCode = 200;
+
+  constructor(res: ServerResponse) {
+    this.#res = res;
+  }
+
+  /** Calls express-session's listener, which stands before `writeHead`. */
+  sendCookie(): void {
+    this.writeHead();
+  }
+
+  writeHead(): void {
+    // The head is sent by the response itself.
+  }
+
+  end(): void {
+    // The response ends by itself.
+  }
+
+  getHeader(name: string): ReturnType<ServerResponse['getHeader']> {
+    return this.#res.getHeader(name);
+  }
+
+  setHeader(name: string, value: number | string | readonly string[]): void {
+    this.#res.setHeader(name, value);
+  }
 }
 
 function secretOf(settings: SessionSettings, deps: SessionDeps & { readonly isMemory: boolean }): string[] {

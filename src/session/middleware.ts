@@ -46,7 +46,7 @@ export function sessionMiddleware(
     const view = store.forRequest(sessions);
     let wentOn = false;
 
-    function loaded(error?: unknown): void {
+    function loaded(error: unknown, sendCookie: () => void): void {
       if (wentOn) {
         // A cookie that could not be written, long after `next`: only telling is left.
         records.failed(error);
@@ -66,7 +66,7 @@ export function sessionMiddleware(
       giveView(req, view);
       if (error === undefined && request.session !== undefined) {
         inheritSession(request.session);
-        saveBeforeEnd();
+        saveBeforeEnd(sendCookie);
       }
       wentOn = true;
       next(error);
@@ -83,7 +83,7 @@ export function sessionMiddleware(
       }
     }
 
-    function saveBeforeEnd(): void {
+    function saveBeforeEnd(sendCookie: () => void): void {
       const { sessionID: originalId, session } = request;
       if (!sessions.stored.has(originalId)) sessions.made.push(originalId);
       sessions.originalCookie = session.cookie as WholeCookie;
@@ -91,14 +91,17 @@ export function sessionMiddleware(
       let isCommitted = false;
       beforeEnd(res, {
         phase: 'session',
+        // What a handler changes after its last byte is saved before its client can ask again.
+        withholdsLastBytes: true,
+        headLeaves: sendCookie,
         beforeHeaders() {
           const wait = commitSession(request, context, false);
           isCommitted = wait === undefined;
           return wait;
         },
-        // Nothing can have changed since, unless the handler went on while the commit waited or the body streamed.
-        beforeEnd: (hasBegun) =>
-          isCommitted && !hasBegun ? undefined : commitSession(request, context, hasBegun),
+        // Nothing can have changed since, unless the handler ran on while the commit waited or the body streamed.
+        beforeEnd: (hasBegun, ranOn) =>
+          isCommitted && !ranOn ? undefined : commitSession(request, context, hasBegun),
       });
     }
 

@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { isHeadPassing } from '../http/before-end.ts';
 
 /** Tells whether a request's session was read since the watch began. */
 export interface SessionWatch {
@@ -30,13 +31,10 @@ export function watchSession(req: IncomingMessage, res: ServerResponse): Session
   let wasRead = false;
   const restores = NAMES.filter((name) => name === 'session' || name in req).map((name) =>
     watchProperty(req, name, () => {
-      wasRead ||= keepers === 0;
+      // A session middleware above looks at the session while the head leaves.
+      wasRead ||= keepers === 0 && !isHeadPassing(res);
     }),
   );
-  // express-session looks for its cookie while the head leaves.
-  const { writeHead } = res;
-  res.writeHead = ((...args: Parameters<typeof writeHead>) =>
-    asKeeper(() => writeHead.apply(res, args))) as typeof writeHead;
   return {
     get wasRead() {
       return wasRead;
