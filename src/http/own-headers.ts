@@ -5,6 +5,7 @@ import {
   validateHeaderValue,
 } from 'node:http';
 import { watchHeaders } from './header-changes.ts';
+import { isOfOneRequest } from './request-fields.ts';
 import { spelledNames } from './response-head.ts';
 
 /** A header of a response that is kept: its name as it was spelled, and its value, or one for each line. */
@@ -49,7 +50,7 @@ export function watchOwnHeaders(res: ServerResponse, isLeftOut: (name: string) =
       const value = headers[name];
       // A list that was read may have been changed in place.
       if (value === undefined || !(hasChanged(name) || String(value) !== outer.get(name))) continue;
-      if (isOfConnection(name) || isLeftOut(name)) continue;
+      if (isOfConnection(name) || isLeftOut(name) || isOfOneRequest(name, res.statusCode)) continue;
       set.push([spelling, Array.isArray(value) ? value.map(String) : String(value)]);
     }
     const removed = [...outer.keys()].filter((name) => headers[name] === undefined && !isOfConnection(name));
