@@ -1,5 +1,5 @@
 import { validatorsOf } from '../http/conditional.ts';
-import { areHeaders, flatHeaders, type Header } from '../http/own-headers.ts';
+import { areHeaders, areNames, flatHeaders, type Header } from '../http/own-headers.ts';
 import { isText } from './entry.ts';
 
 /** A stored response. */
@@ -7,6 +7,8 @@ export interface CachedResponse {
   readonly status: number;
   /** Names, spelled as they were sent, and values in turn, as `writeHead` takes them fastest. */
   readonly flat: readonly (string | string[])[];
+  /** Names, in lower case, of headers that middleware above the cache had set and the handler took off. */
+  readonly removed: readonly string[];
   readonly etag: string | undefined;
   readonly lastModified: string | undefined;
   readonly date: string | undefined;
@@ -19,11 +21,19 @@ export interface CachedResponse {
 
 type Stored = Pick<CachedResponse, 'status' | 'vary' | 'isForAll' | 'body'> & {
   readonly headers: readonly Header[];
+  readonly removed?: readonly string[];
 };
 
-export function cachedResponse({ status, headers, vary, isForAll, body }: Stored): CachedResponse {
+export function cachedResponse({
+  status,
+  headers,
+  removed = [],
+  vary,
+  isForAll,
+  body,
+}: Stored): CachedResponse {
   const { etag, lastModified, date } = validatorsOf(headers);
-  return { status, flat: flatHeaders(headers), etag, lastModified, date, vary, isForAll, body };
+  return { status, flat: flatHeaders(headers), removed, etag, lastModified, date, vary, isForAll, body };
 }
 
 /** The headers of a stored response, in their order. */
@@ -32,8 +42,9 @@ export function headersOf({ flat }: CachedResponse): Header[] {
 }
 
 export function packInfo(response: CachedResponse): unknown {
-  const { status, vary, isForAll } = response;
-  return [status, headersOf(response), vary.names, vary.id, isForAll ? 1 : 0];
+  const { status, removed, vary, isForAll } = response;
+  const info = [status, headersOf(response), vary.names, vary.id, isForAll ? 1 : 0];
+  return removed.length === 0 ? info : [...info, removed];
 }
 
 /** With bytes of its own. Those that were read belong to a larger piece, all of which would be kept for them. */
@@ -48,11 +59,11 @@ export function detachedResponse(response: CachedResponse): CachedResponse {
 /** Undefined for what cannot be sent. */
 export function unpackResponse(info: unknown, body: Buffer): CachedResponse | undefined {
   if (!Array.isArray(info)) return undefined;
-  const [status, headers, names, id, isForAll]: unknown[] = info;
+  const [status, headers, names, id, isForAll, removed = []]: unknown[] = info;
   if (!isStatus(status) || !isText(names) || !isText(id) || (isForAll !== 0 && isForAll !== 1))
     return undefined;
-  if (!areHeaders(headers)) return undefined;
-  return cachedResponse({ status, headers, vary: { names, id }, isForAll: isForAll === 1, body });
+  if (!areHeaders(headers) || !areNames(removed)) return undefined;
+  return cachedResponse({ status, headers, removed, vary: { names, id }, isForAll: isForAll === 1, body });
 }
 
 function isStatus(value: unknown): value is number {

@@ -1,24 +1,27 @@
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
-import { beforeEnd, type Replacement, type ResponseHook } from '../http/before-end.ts';
-import { isNotModified } from '../http/conditional.ts';
+import { beforeEnd, type LateHeaders, type Replacement, type ResponseHook } from '../http/before-end.ts';
 import { DepartureWatch } from '../http/departure.ts';
 import { asExpress, type Res } from '../http/middleware.ts';
-import { headerTexts } from '../http/own-headers.ts';
+import { type OwnHeaders, watchOwnHeaders } from '../http/own-headers.ts';
 import type { CachedResponse } from './cached-response.ts';
 import type { CaptureContext } from './capture-context.ts';
-import type { Entry, Lifetime } from './entry.ts';
+import { ClientResponse, ERRORS } from './client-response.ts';
+import type { Lifetime } from './entry.ts';
 import { lifetimeLater, lifetimeOf } from './freshness.ts';
 import { HandlerIdentities } from './handler-identities.ts';
-import { confirmedResponse, type MadeHead, madeHead, madeResponse, responseToFill } from './made.ts';
+import {
+  confirmedResponse,
+  type MadeHead,
+  madeHead,
+  madeResponse,
+  responseToFill,
+  withLate,
+} from './made.ts';
 import type { CacheSettings } from './options.ts';
 import { sendStreamedPart, streamedPart } from './part-stream.ts';
-import { cutOff, measured, narrowed, notModified, type Part, sendEntry, wantsPart } from './serve.ts';
+import type { Part } from './serve.ts';
 import { checkTags, checkTtl } from './shared-options.ts';
-import { addStatus, statusOf } from './status.ts';
-import { reasonNotToStore } from './storable.ts';
-
-/** A server error for which RFC 5861, section 4, allows what is stale. */
-const ERRORS = new Set([500, 502, 503, 504]);
+import { OF_THIS_CACHE, reasonNotToStore } from './storable.ts';
 
 /** With these a handler answers what was asked in part or under conditions. */
 const OF_CONDITIONS = new Set([206, 304, 412, 416]);
@@ -41,7 +44,8 @@ class Capture implements ResponseHook {
   readonly #req: IncomingMessage;
   readonly #res: ServerResponse;
   readonly #context: CaptureContext;
-  readonly #outer: ReadonlyMap<string, string>;
+  readonly #ownHeaders: () => OwnHeaders;
+  readonly #client: ClientResponse;
   readonly #identities: HandlerIdentities;
   /** The fields of the request, of which reads are not watched. */
   readonly #asked: IncomingHttpHeaders;
@@ -52,18 +56,20 @@ class Capture implements ResponseHook {
   /** The lifetime that the app names, as it was when the head left. */
   #ttl: CacheSettings['ttl'];
   #lifetime: Lifetime | undefined;
-  #isSkipped = false;
-  #isIncomplete = false;
+  #skippedFor: string | undefined;
   /** Whether the client gets a part of what the handler makes whole. */
   #isPart = false;
-  #replacement: Replacement | undefined;
+  /** Whether Node has the head: it may show until then that the response must not be stored. */
+  #hasHeadLeft = false;
+  #body: Buffer | undefined;
   #departure: DepartureWatch | undefined;
 
   constructor(req: IncomingMessage, res: ServerResponse, context: CaptureContext) {
     this.#req = req;
     this.#res = res;
     this.#context = context;
-    this.#outer = headerTexts(res.getHeaders());
+    this.#client = new ClientResponse(res, context);
+    this.#ownHeaders = watchOwnHeaders(res, (name) => OF_THIS_CACHE.has(name));
     this.#asked = req.headers;
     this.#identities = new HandlerIdentities(req, res, context.settings);
   }
@@ -90,24 +96,12 @@ class Capture implements ResponseHook {
 
   beforeHeaders(): undefined {
     const head = this.#isPart && this.#head !== undefined ? this.#head : this.#judgeHead();
-    const { fallback, conditions } = this.#context;
-    if (fallback !== undefined && ERRORS.has(head.status)) {
-      this.#replacement = (res, reset) => this.#sendFallback(res, reset, fallback, head.status);
-      return undefined;
-    }
-    this.#tellClient(head);
-    if (head.status !== 200 || this.#isPart) return undefined;
-    const length = Number(head.headers['content-length'] ?? Number.NaN);
-    const whole = measured(head.headers, length);
-    if (isNotModified(conditions.request, whole)) this.#replacement = notModified;
-    // What streams is held back for the part of it, since it fits; of what is cut off there is none.
-    else if (!this.#isSkipped && length >= 0 && wantsPart(conditions.request, whole))
-      this.#replacement = cutOff;
+    this.#client.begin(head, this.#skippedFor, this.#isPart);
     return undefined;
   }
 
   #judgeHead(): MadeHead {
-    const head = madeHead(this.#res);
+    const head = madeHead(this.#res, this.#ownHeaders());
     this.#head = head;
     this.#ttl = this.#context.controls.ttlMs ?? this.#context.settings.ttl;
     try {
@@ -119,25 +113,41 @@ class Capture implements ResponseHook {
   }
 
   beforeEnd(hasBegun: boolean): undefined {
-    const { conditions } = this.#context;
+    const { conditions, settings } = this.#context;
     this.#identities.stop();
-    const isCutShort = this.#departure?.mayBeCutShort(this.#context.settings.onDisconnect) === true;
+    const isCutShort = this.#departure?.mayBeCutShort(settings.onDisconnect) === true;
     conditions.restore();
     if (hasBegun) this.#countStreaming();
     const body = this.#isSkipped ? undefined : Buffer.concat(this.#chunks, this.#size);
-    try {
-      if (body !== undefined && isCutShort) this.#dropIncomplete();
-      else if (body !== undefined) this.#finish(body);
-    } catch (error) {
-      // Not to be stored is the worst that may happen to a response here.
-      this.#failed(error);
+    if (body !== undefined && (isCutShort || !this.#isWhole(body))) this.#dropIncomplete();
+    else if (body !== undefined) {
+      this.#body = body;
+      if (!hasBegun) this.#client.narrow(this.#head, body);
     }
-    if (!hasBegun && body !== undefined) this.#narrow(body);
+    if (this.#hasHeadLeft) this.#finish();
     return undefined;
   }
 
+  headLeft(late: LateHeaders): void {
+    this.#hasHeadLeft = true;
+    try {
+      this.#judgeLate(late);
+    } catch (error) {
+      this.#failed(error);
+    }
+    this.#finish();
+  }
+
+  notSent(): void {
+    this.#body = undefined;
+    if (this.#isSkipped) return;
+    this.#skippedFor = 'not-sent';
+    this.#context.fill.abandon();
+    this.#context.skipped('not-sent');
+  }
+
   instead(): Replacement | undefined {
-    return this.#replacement;
+    return this.#client.replacement;
   }
 
   closedEarly(): void {
@@ -166,6 +176,15 @@ class Capture implements ResponseHook {
     else if (Number(headers['content-length'] ?? 0) > settings.maxBody) this.#skip('too-large');
   }
 
+  /** What middleware above the cache says while the head leaves counts as what it said before. */
+  #judgeLate(late: LateHeaders): void {
+    if (this.#head === undefined || this.#isSkipped) return;
+    const head = withLate(this.#head, late);
+    if (head === this.#head) return;
+    this.#head = head;
+    this.#judge(head);
+  }
+
   /** What the handler said, and what it did, that forbids to store its response. */
   #reasonOfHandler(head: MadeHead): string | undefined {
     return this.#context.controls.noStoreReason ?? this.#identities.reasonNotToStore(head);
@@ -183,16 +202,6 @@ class Capture implements ResponseHook {
     return lifetimeOf({ status, headers, directives, ...times }, { ...settings, ttl }, Math.random);
   }
 
-  #tellClient({ headers }: MadeHead): void {
-    const { settings, forwarded, key } = this.#context;
-    // Of what streams on nobody knows yet whether it is too large.
-    const willBeStored = !this.#isSkipped && headers['content-length'] !== undefined;
-    addStatus(this.#res, statusOf(settings, `${forwarded}${willBeStored ? '; stored' : ''}`, key));
-    if (this.#isSkipped || settings.downstream === undefined) return;
-    if (settings.downstream === false) this.#res.removeHeader('Cache-Control');
-    else this.#res.setHeader('Cache-Control', settings.downstream);
-  }
-
   /** What streams is stored at its end, and was made when it began. */
   #countStreaming(): void {
     if (this.#head === undefined || this.#lifetime === undefined) return;
@@ -201,42 +210,43 @@ class Capture implements ResponseHook {
     if (this.#lifetime.freshMs <= 0) this.#skip('no-lifetime');
   }
 
-  #finish(body: Buffer): void {
-    const head = this.#head;
-    const declared = head?.headers['content-length'];
-    // A body that is shorter or longer than it claims was cut off, or is none of ours.
-    if (declared !== undefined && head?.status !== 304 && Number(declared) !== body.length) {
-      this.#dropIncomplete();
-      return;
-    }
-    const made = head && this.#madeOf(head, body);
-    const reason = head && this.#reasonOfHandler(made?.head ?? head);
-    if (reason !== undefined) this.#skip(reason);
-    else if (made === undefined || this.#lifetime === undefined) this.#skip('validator');
-    else this.#store(made.response, this.#lifetime);
+  /** A body that is shorter or longer than it claims was cut off, or is none of ours. */
+  #isWhole(body: Buffer): boolean {
+    const declared = this.#head?.headers['content-length'];
+    return declared === undefined || this.#head?.status === 304 || Number(declared) === body.length;
   }
 
+  /** The next request runs the handler again. */
   #dropIncomplete(): void {
     const { fill, skipped } = this.#context;
-    this.#isSkipped = true;
-    this.#isIncomplete = true;
+    this.#skippedFor = 'incomplete';
     skipped('incomplete');
     fill.release();
   }
 
-  /** What is to be stored, and the head by which that is judged. */
-  #madeOf(
-    head: MadeHead,
-    body: Buffer,
-  ): { readonly head: MadeHead; readonly response: CachedResponse } | undefined {
-    const { confirms } = this.#context;
-    const hasTtl = this.#ttl !== undefined;
-    if (head.status !== 304 || confirms === undefined) {
-      return { head, response: madeResponse(head, body, this.#outer, this.#asked, hasTtl) };
+  /** The whole response is known, and its head has left. */
+  #finish(): void {
+    const body = this.#body;
+    this.#body = undefined;
+    if (body === undefined || this.#isSkipped) return;
+    try {
+      this.#storeOrSkip(body);
+    } catch (error) {
+      // Not to be stored is the worst that may happen to a response here.
+      this.#failed(error);
     }
-    const confirmed = confirmedResponse(head, confirms.content, this.#outer, hasTtl);
-    this.#lifetime = confirmed && this.#lifetimeOf(confirmed.head);
-    return confirmed;
+  }
+
+  #storeOrSkip(body: Buffer): void {
+    const head = this.#head;
+    const { confirms } = this.#context;
+    const request = { asked: this.#asked, confirms: confirms?.content, hasTtl: this.#ttl !== undefined };
+    const made = head && completeResponse(head, body, request);
+    if (confirms !== undefined && head?.status === 304) this.#lifetime = made && this.#lifetimeOf(made.head);
+    const reason = head && this.#reasonOfHandler(made?.head ?? head);
+    if (reason !== undefined) this.#skip(reason);
+    else if (made === undefined || this.#lifetime === undefined) this.#skip('validator');
+    else this.#store(made.response, this.#lifetime);
   }
 
   #store(made: CachedResponse, lifetime: Lifetime): void {
@@ -253,18 +263,11 @@ class Capture implements ResponseHook {
     });
   }
 
-  /** Only the part that the client asked for, now that the whole is there. */
-  #narrow(body: Buffer): void {
-    if (this.#head?.status !== 200 || this.#isIncomplete) return;
-    if (this.#replacement !== undefined && this.#replacement !== cutOff) return;
-    const whole = measured(this.#head.headers, body.length);
-    this.#replacement = narrowed(this.#context.conditions.request, whole, body);
-  }
-
   #skip(reason: string): void {
     if (this.#isSkipped) return;
-    this.#isSkipped = true;
+    this.#skippedFor = reason;
     this.#chunks = [];
+    this.#body = undefined;
     const { fill, fallback, isRefresh, conditions, skipped, wholeSkipped } = this.#context;
     const status = this.#head?.status ?? 0;
     const isError = ERRORS.has(status);
@@ -278,16 +281,12 @@ class Capture implements ResponseHook {
     skipped(reason);
   }
 
+  get #isSkipped(): boolean {
+    return this.#skippedFor !== undefined;
+  }
+
   #failed(error: unknown): void {
     this.#context.failed(error);
     this.#skip('error');
-  }
-
-  #sendFallback(res: ServerResponse, reset: () => void, entry: Entry<CachedResponse>, status: number): void {
-    const { settings, key, now, conditions, fellBack } = this.#context;
-    fellBack();
-    reset();
-    const how = `fwd=stale; fwd-status=${status}`;
-    sendEntry(conditions.request, res, entry, { settings, key, now: now(), how });
   }
 }

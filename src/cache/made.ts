@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerResponse } from 'node:http';
-import { spelledNames } from '../http/response-head.ts';
+import type { LateHeaders } from '../http/before-end.ts';
+import type { OwnHeaders } from '../http/own-headers.ts';
 import { type CachedResponse, cachedResponse, headersOf, packInfo } from './cached-response.ts';
 import type { Lifetime } from './entry.ts';
 import type { Made } from './fill.ts';
@@ -20,18 +21,53 @@ export interface MadeHead extends HandlerHead {
   readonly status: number;
 }
 
-export function madeHead(res: ServerResponse): MadeHead {
+export function madeHead(res: ServerResponse, own: OwnHeaders): MadeHead {
   // A copy: what is added from now on is not the handler's.
   const headers = { ...res.getHeaders() };
   const directives = directivesOf(headers);
-  return { status: res.statusCode, headers, spelled: spelledNames(res), directives, madeAt: Date.now() };
+  return { status: res.statusCode, headers, own, directives, madeAt: Date.now() };
 }
 
-/** What is stored of a response; `outer` has the headers that were there above the cache. */
-export function madeResponse(
+/** By what a response says to caches whether, how long and for whom it may be stored. */
+const TO_CACHES = ['cache-control', 'cdn-cache-control', 'pragma', 'expires'];
+
+/**
+ * The head with what middleware above the cache changed while it left; the same one where that concerns no cache. A cookie
+ * does not: such middleware sets it on each response, on stored ones as well. Neither does `Vary: Accept-Encoding`: a
+ * compression above gets stored responses as they are, and encodes them for each client.
+ */
+export function withLate(head: MadeHead, late: LateHeaders): MadeHead {
+  const changes = new Map([...late].filter(([name]) => TO_CACHES.includes(name)));
+  const before = varyNames(head.headers);
+  const names = late.has('vary') ? varyNames({ vary: String(late.get('vary') ?? '') }).split(',') : [];
+  const added = names.filter((name) => name !== 'accept-encoding' && !before.split(',').includes(name));
+  if (added.length > 0 && added[0] !== '') changes.set('vary', [before, ...added].join(','));
+  if (changes.size === 0) return head;
+  const headers = { ...head.headers, ...Object.fromEntries(changes) };
+  return { ...head, headers, directives: directivesOf(headers) };
+}
+
+/** What is to be stored of a complete response, and the head by which that is judged; undefined for a 304 of another. */
+export function completeResponse(
   head: MadeHead,
   body: Buffer,
-  outer: ReadonlyMap<string, string>,
+  request: {
+    readonly asked: IncomingHttpHeaders;
+    /** The stored response that the handler was asked to confirm. */
+    readonly confirms: CachedResponse | undefined;
+    readonly hasTtl: boolean;
+  },
+): { readonly head: MadeHead; readonly response: CachedResponse } | undefined {
+  const { asked, confirms, hasTtl } = request;
+  return head.status === 304 && confirms !== undefined
+    ? confirmedResponse(head, confirms, hasTtl)
+    : { head, response: madeResponse(head, body, asked, hasTtl) };
+}
+
+/** What is stored of a response. */
+function madeResponse(
+  head: MadeHead,
+  body: Buffer,
   asked: IncomingHttpHeaders,
   hasTtl: boolean,
 ): CachedResponse {
@@ -39,7 +75,8 @@ export function madeResponse(
   const names = varyNames(headers);
   return cachedResponse({
     status,
-    headers: storedHeaders(head, outer, hasTtl),
+    headers: storedHeaders(head, hasTtl),
+    removed: head.own.removed,
     vary: { names, id: names === '' ? '' : variantId(names, asked) },
     isForAll: isForAll(directives),
     body,
@@ -50,14 +87,13 @@ export function madeResponse(
  * A stored response that a 304 confirms and brings up to date, with its head as it is now; undefined when the 304 speaks
  * of another, or says what forbids to keep it (RFC 9111, section 4.3.4).
  */
-export function confirmedResponse(
+function confirmedResponse(
   update: MadeHead,
   stored: CachedResponse,
-  outer: ReadonlyMap<string, string>,
   hasTtl: boolean,
 ): { readonly head: MadeHead; readonly response: CachedResponse } | undefined {
   if (!isOf(update.headers, stored)) return undefined;
-  const merged = updatedHeaders(headersOf(stored), storedHeaders(update, outer, hasTtl));
+  const merged = updatedHeaders(headersOf(stored), storedHeaders(update, hasTtl));
   // What stands above the cache counts as well, and is not stored.
   const texts: OutgoingHttpHeaders = Object.fromEntries([
     ...merged.map(([name, value]) => [name.toLowerCase(), typeof value === 'string' ? value : [...value]]),
@@ -70,8 +106,19 @@ export function confirmedResponse(
   if (reasonNotToStore(status, texts, all, rules) !== undefined) return undefined;
   // It would be another variant, of which nobody knows for which requests.
   if (varyNames(texts) !== stored.vary.names) return undefined;
-  const head = { status, headers: texts, spelled: merged.map(([name]) => name), directives: all, madeAt };
-  return { head, response: cachedResponse({ ...stored, headers: merged, isForAll: isForAll(all) }) };
+  const removed = removedAfter(stored, update, texts);
+  const head = { status, headers: texts, own: { set: merged, removed }, directives: all, madeAt };
+  return { head, response: cachedResponse({ ...stored, headers: merged, removed, isForAll: isForAll(all) }) };
+}
+
+/** A 304 has no fields of the body, also where middleware above had set them. */
+function removedAfter(
+  stored: CachedResponse,
+  { own }: MadeHead,
+  headers: OutgoingHttpHeaders,
+): readonly string[] {
+  const names = own.removed.filter((name) => !OF_THE_STORED_BODY.has(name));
+  return [...new Set([...stored.removed, ...names])].filter((name) => headers[name] === undefined);
 }
 
 /** A response as a fill stores it. */

@@ -1,7 +1,8 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
-import type { Replacement } from '../http/before-end.ts';
+import { type Replacement, writeFlatHead } from '../http/before-end.ts';
 import { type ByteRange, ifRangeMatches, rangeOf } from '../http/byte-range.ts';
 import { isNotModified, type Validators, validatorsOf } from '../http/conditional.ts';
+import { removeHeaders } from '../http/own-headers.ts';
 import type { CachedResponse } from './cached-response.ts';
 import type { Entry } from './entry.ts';
 import type { CacheSettings } from './options.ts';
@@ -34,7 +35,7 @@ export interface Serving {
   readonly how: string;
 }
 
-/** Answers from a stored response: whole, in part, or that the client has it already. By one `writeHead`. */
+/** Answers from a stored response: whole, in part, or that the client has it already. */
 export function sendEntry(
   req: Asking,
   res: ServerResponse,
@@ -43,6 +44,7 @@ export function sendEntry(
 ): void {
   // Another answer has begun: whoever began it will end it.
   if (res.headersSent) return;
+  removeHeaders(res, content.removed);
   const headers = [...content.flat];
   headers.push('Age', String(Math.max(0, Math.floor((lifetime.ageMs + now - storedAt) / 1000))));
   const status = statusOf(settings, `${how}; ttl=${Math.floor((freshUntil - now) / 1000)}`, key);
@@ -55,7 +57,8 @@ function sendContent(req: Asking, res: ServerResponse, content: CachedResponse, 
   const { status, body } = content;
   if (status === 200) {
     if (isNotModified(req, content)) {
-      res.writeHead(304, without(headers, OF_THE_BODY) as string[]).end();
+      writeFlatHead(res, 304, without(headers, OF_THE_BODY));
+      res.end();
       return;
     }
     const part = req.headers.range === undefined ? undefined : narrowed(req, wholeOf(content), body);
@@ -67,7 +70,7 @@ function sendContent(req: Asking, res: ServerResponse, content: CachedResponse, 
   }
   // RFC 9110, section 8.6: none in a 204.
   if (status !== 204) headers.push('Content-Length', String(body.length));
-  res.writeHead(status, headers as string[]);
+  writeFlatHead(res, status, headers);
   if (req.method === 'HEAD' || body.length === 0) res.end();
   else res.end(body);
 }

@@ -1,4 +1,5 @@
 import type { ServerResponse } from 'node:http';
+import { isHeadOpen } from '../http/before-end.ts';
 import type { CacheSettings } from './options.ts';
 
 /** What Cache-Status says after the name of this cache (RFC 9211, section 2). */
@@ -8,6 +9,11 @@ export function statusOf(settings: CacheSettings, what: string, key: string): st
   return `${settings.cacheStatus}; ${what}${shown}`;
 }
 
+/** Why a response is not stored, where the developer asked to see that (RFC 9211, section 2.8). */
+export function detailOf({ debug }: CacheSettings, reason: string | undefined): string {
+  return debug && reason !== undefined ? `; detail=${reason}` : '';
+}
+
 /** Each cache on the way adds itself to the list. */
 export function withStatus(res: ServerResponse, status: string): string {
   const before = res.getHeader('Cache-Status');
@@ -15,7 +21,7 @@ export function withStatus(res: ServerResponse, status: string): string {
 }
 
 export function addStatus(res: ServerResponse, status: string | undefined): void {
-  if (status !== undefined && !res.headersSent) res.setHeader('Cache-Status', withStatus(res, status));
+  if (status !== undefined && isHeadOpen(res)) res.setHeader('Cache-Status', withStatus(res, status));
 }
 
 /** A string of a structured field has printable ASCII only (RFC 9651, section 3.3.3). */

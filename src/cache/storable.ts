@@ -1,11 +1,16 @@
 import type { OutgoingHttpHeaders } from 'node:http';
 import { type CacheControl, parseCacheControl } from '../http/cache-control.ts';
-import { type Header, ownHeaders } from '../http/own-headers.ts';
+import type { Header, OwnHeaders } from '../http/own-headers.ts';
 import { parseTargeted } from '../http/targeted-cache-control.ts';
 import { varyNames } from './vary.ts';
 
 /** What the one answering cache says of itself. */
-const OF_THIS_CACHE = new Set(['age', 'cache-status', 'content-length', 'set-cookie']);
+export const OF_THIS_CACHE: ReadonlySet<string> = new Set([
+  'age',
+  'cache-status',
+  'content-length',
+  'set-cookie',
+]);
 
 /** The statuses whose meaning this cache knows, which `must-understand` asks for (RFC 9111, section 5.2.2.3). */
 const UNDERSTOOD = new Set([
@@ -86,30 +91,27 @@ export function isForAll({ effective }: Directives): boolean {
   return effective.has('public') || effective.has('must-revalidate') || effective.has('s-maxage');
 }
 
-/** What a handler set, and what it says to caches. */
+/** The headers of a response, and what they say to caches. */
 export interface HandlerHead {
+  /** All headers of the response: what a middleware above says to caches counts as well. */
   readonly headers: OutgoingHttpHeaders;
-  /** The names of the headers as they were written. */
-  readonly spelled: readonly string[];
+  /** The part of them that is stored. */
+  readonly own: OwnHeaders;
   readonly directives: Directives;
   /** When it was, in ms since the epoch. */
   readonly madeAt: number;
 }
 
 /** The headers of a response that may be stored: its own, without what is for one client or of this cache. */
-export function storedHeaders(
-  { headers, spelled, directives, madeAt }: HandlerHead,
-  outer: ReadonlyMap<string, string>,
-  hasTtl: boolean,
-): Header[] {
+export function storedHeaders({ headers, own, directives, madeAt }: HandlerHead, hasTtl: boolean): Header[] {
   const concealed = new Set(
     controlsThatCount(directives, hasTtl).flatMap((control) =>
       ['private', 'no-cache'].flatMap((name) => control.fields(name) ?? []),
     ),
   );
-  const own = ownHeaders(headers, spelled, outer, (name) => OF_THIS_CACHE.has(name) || concealed.has(name));
-  if (headers.date === undefined) own.push(['Date', new Date(madeAt).toUTCString()]);
-  return own;
+  const stored = own.set.filter(([name]) => !concealed.has(name.toLowerCase()));
+  if (headers.date === undefined) stored.push(['Date', new Date(madeAt).toUTCString()]);
+  return stored;
 }
 
 /** What a 304 may not change of the response that it confirms (RFC 9111, section 3.2). */

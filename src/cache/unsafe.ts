@@ -41,6 +41,7 @@ export function invalidation(
 
   return {
     phase: 'capture',
+    withholdsLastBytes: true,
     // Before the client knows of its success, so that what it asks for next is new.
     beforeEnd: () => (res.statusCode >= 200 && res.statusCode < 400 ? purge() : undefined),
   };

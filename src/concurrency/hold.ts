@@ -1,6 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { beforeEnd } from '../http/before-end.ts';
-import { whenAbandoned } from '../http/closing.ts';
 import { whenUnserved } from '../http/unserved.ts';
 import type { Slot } from './slot.ts';
 
@@ -20,9 +19,10 @@ export function hold(res: ServerResponse, slot: Slot, free: () => Promise<void>)
   beforeEnd(res, {
     phase: 'lock',
     withholdsLastBytes: true,
+    outlastsRefusal: true,
     beforeEnd: free,
     closedEarly: () => slot.leave(),
+    abandoned: () => void free(),
   });
-  whenAbandoned(res, () => void free());
   whenUnserved(res, () => void free());
 }

@@ -1,10 +1,11 @@
 import type { ServerResponse } from 'node:http';
 import { asReader } from './departure.ts';
 import { ResponseGuard } from './response-guard.ts';
+import { takesFlatHeaders } from './response-head.ts';
 import type { ResponseHook } from './response-hooks.ts';
 import { isBodyTaken, type TakenBody } from './taken-body.ts';
 
-export type { Replacement, ResponseHook } from './response-hooks.ts';
+export type { LateHeaders, Replacement, ResponseHook } from './response-hooks.ts';
 
 const GUARD: unique symbol = Symbol('the guard of the response');
 
@@ -28,12 +29,37 @@ const GUARDED = {
   },
 };
 
-/** Registers a hook. A response is wrapped once, however many hooks it gets. */
-export function beforeEnd(res: ServerResponse & { [GUARD]?: ResponseGuard }, hook: ResponseHook): void {
-  if (res[GUARD] === undefined) {
-    // A property and no map: one that holds responses weakly costs several times as much.
-    res[GUARD] = new ResponseGuard(res);
-    Object.assign(res, GUARDED);
-  }
+type MaybeGuarded = ServerResponse & { [GUARD]?: ResponseGuard };
+
+/** Registers a hook. A response is guarded once, however many hooks it gets. */
+export function beforeEnd(res: MaybeGuarded, hook: ResponseHook): void {
+  // A property and no map: one that holds responses weakly costs several times as much.
+  res[GUARD] ??= new ResponseGuard(res, GUARDED);
   res[GUARD].add(hook);
+}
+
+/** Whether a header that is set now is sent. `headersSent` is true earlier: once the handler's head waits for the hooks. */
+export function isHeadOpen(res: MaybeGuarded): boolean {
+  return res[GUARD]?.isHeadOpen ?? !res.headersSent;
+}
+
+/** Whether the head passes to Node at this moment: what runs now is a middleware's listener, and no handler. */
+export function isHeadPassing(res: MaybeGuarded): boolean {
+  return res[GUARD]?.outgoing.isPassing === true;
+}
+
+/** Sets the status and the headers, a flat list of names and values: in one call where nothing has wrapped `writeHead`. */
+export function writeFlatHead(
+  res: ServerResponse,
+  status: number,
+  headers: readonly (string | string[])[],
+): void {
+  const { writeHead } = res;
+  const isGuards = (writeHead as unknown) === GUARDED.writeHead;
+  if (isGuards || takesFlatHeaders(writeHead)) {
+    res.writeHead(status, headers as string[]);
+    return;
+  }
+  for (let at = 0; at < headers.length; at += 2) res.setHeader(String(headers[at]), headers[at + 1] ?? '');
+  res.statusCode = status;
 }

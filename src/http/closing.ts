@@ -1,26 +1,46 @@
+import { setMaxListeners } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { isClosed, listenOnce } from './departure.ts';
 
 export { isClosed };
 
-/**
- * Tells when a handler breaks its response off with `destroy()` in place of ending it, as `stream.pipeline` does when its
- * source fails. A client that goes away is another thing: Node does not call this for it.
- */
-export function whenAbandoned(res: ServerResponse, abandoned: () => void): void {
-  const { destroy } = res;
-  // Node's HTTP/2 responses have none.
-  if (typeof destroy !== 'function') return;
-  res.destroy = function destroyAbandoned(...args: Parameters<typeof destroy>) {
-    if (!res.writableEnded) abandoned();
-    return destroy.apply(res, args);
-  };
+const CLOSING: unique symbol = Symbol('what waits for the end of the response');
+
+interface Closing {
+  readonly listeners: (() => void)[];
+  signal: AbortSignal | undefined;
 }
 
-/** Aborts when the response is over: it was sent, or nobody is there any more to get it. */
-export function closingOf(res: ServerResponse): AbortSignal {
-  const closing = new AbortController();
-  if (isClosed(res)) closing.abort();
-  else listenOnce(res, 'close', () => closing.abort());
-  return closing.signal;
+type Closable = ServerResponse & { [CLOSING]?: Closing };
+
+/** Calls the listener when the response closes. All share one listener of the response, so that none is one too many. */
+export function onClose(res: Closable, listener: () => void): void {
+  closing(res).listeners.push(listener);
+}
+
+/** Aborts when the response is over: it was sent, or its client has gone. One signal for all that ask. */
+export function closingOf(res: Closable): AbortSignal {
+  const state = closing(res);
+  state.signal ??= signalOf(res);
+  return state.signal;
+}
+
+function closing(res: Closable): Closing {
+  const known = res[CLOSING];
+  if (known !== undefined) return known;
+  const state: Closing = { listeners: [], signal: undefined };
+  res[CLOSING] = state;
+  listenOnce(res, 'close', () => {
+    for (const listener of state.listeners) listener();
+  });
+  return state;
+}
+
+function signalOf(res: Closable): AbortSignal {
+  const controller = new AbortController();
+  // As many may wait as there are middleware on the response.
+  setMaxListeners(0, controller.signal);
+  if (isClosed(res)) controller.abort();
+  else onClose(res, () => controller.abort());
+  return controller.signal;
 }

@@ -35,6 +35,7 @@ export function isChunk(value: unknown): value is Chunk {
 export class HeldWrites {
   #calls: Write[] = [];
   #bytes = 0;
+  #owesDrain = false;
 
   get isEmpty(): boolean {
     return this.#calls.length === 0;
@@ -52,7 +53,15 @@ export class HeldWrites {
     }
     this.#calls.push(call);
     this.#bytes += call.chunk.length;
-    return this.#bytes < highWaterMark;
+    const hasRoom = this.#bytes < highWaterMark;
+    this.#owesDrain ||= !hasRoom;
+    return hasRoom;
+  }
+
+  /** A writer that `hold` refused may go on. */
+  payDrain(writer: { emit(event: 'drain'): unknown }): void {
+    if (this.#owesDrain) process.nextTick(() => writer.emit('drain'));
+    this.#owesDrain = false;
   }
 
   /** Hands on what may leave, which is `all` only at the end; answers whether there is room for more. */

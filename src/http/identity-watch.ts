@@ -1,4 +1,5 @@
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
+import { isHeadPassing } from './before-end.ts';
 import { CookieLooks } from './cookie-looks.ts';
 import { type WatchedProperty, watchProperty } from './watched-property.ts';
 
@@ -32,6 +33,7 @@ export function asKeeper<Result>(work: () => Result): Result {
  * read, since its reads cannot be seen.
  */
 export class IdentityWatch {
+  readonly #res: ServerResponse;
   /** The session and the identities by name. */
   readonly #named: readonly WatchedProperty[];
   /** Where the cookies and the Authorization field are. */
@@ -43,6 +45,7 @@ export class IdentityWatch {
   #replaced: { readonly named: boolean; readonly credentials: boolean } | undefined;
 
   constructor(req: IncomingMessage, res: ServerResponse, { identities, knownCookies }: WatchedIdentities) {
+    this.#res = res;
     // Node makes them from the raw ones when they are first read: before those are watched.
     const { headers } = req;
     const names = [...new Set([...NAMES, ...identities])];
@@ -53,10 +56,6 @@ export class IdentityWatch {
       this.#watchHeaders(req, headers),
       watchProperty(req, 'rawHeaders', { read: (value) => this.#readAllHeaders(value) }),
     ];
-    // express-session reads the session while the head leaves.
-    const { writeHead } = res;
-    res.writeHead = ((...args: Parameters<typeof writeHead>) =>
-      asKeeper(() => writeHead.apply(res, args))) as typeof writeHead;
   }
 
   /** Whether the session, the user, or another identity by name was read. */
@@ -84,8 +83,13 @@ export class IdentityWatch {
     return this.#replaced ?? { named: anyOf(this.#named), credentials: anyOf(this.#credentials) };
   }
 
+  /** A session middleware above reads the session while the head leaves. */
+  get #isHandlers(): boolean {
+    return keepers === 0 && !isHeadPassing(this.#res);
+  }
+
   #read(value: unknown): unknown {
-    this.#readsNamed ||= keepers === 0;
+    this.#readsNamed ||= this.#isHandlers;
     return value;
   }
 
@@ -107,7 +111,7 @@ export class IdentityWatch {
   }
 
   #readCookies(value: unknown, knownCookies: readonly string[]): unknown {
-    if (keepers > 0) return value;
+    if (!this.#isHandlers) return value;
     const isObject = typeof value === 'object' && value !== null;
     if (knownCookies.length > 0 && isObject) return cookiesBut(value, knownCookies, this.#cookieLooks);
     this.#cookieLooks.readParsed();
@@ -118,8 +122,8 @@ export class IdentityWatch {
     const read = (name: string | symbol) => this.#readHeader(name);
     let watched = { headers: headers as object, proxy: watchedHeaders(headers, read) };
     return watchProperty(req, 'headers', {
-      read(value) {
-        if (keepers > 0 || typeof value !== 'object' || value === null) return value;
+      read: (value) => {
+        if (!this.#isHandlers || typeof value !== 'object' || value === null) return value;
         if (value !== watched.headers) watched = { headers: value, proxy: watchedHeaders(value, read) };
         return watched.proxy;
       },
@@ -127,7 +131,7 @@ export class IdentityWatch {
   }
 
   #readHeader(name: string | symbol): void {
-    if (keepers > 0) return;
+    if (!this.#isHandlers) return;
     if (name === 'cookie') this.#cookieLooks.readHeader();
     else if (name === 'authorization') this.#readsAuthorization = true;
   }

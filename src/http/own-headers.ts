@@ -1,4 +1,12 @@
-import { type OutgoingHttpHeaders, validateHeaderName, validateHeaderValue } from 'node:http';
+import {
+  type OutgoingHttpHeaders,
+  type ServerResponse,
+  validateHeaderName,
+  validateHeaderValue,
+} from 'node:http';
+import { watchHeaders } from './header-changes.ts';
+import { isOfOneRequest } from './request-fields.ts';
+import { spelledNames } from './response-head.ts';
 
 /** A header of a response that is kept: its name as it was spelled, and its value, or one for each line. */
 export type Header = readonly [name: string, value: string | readonly string[]];
@@ -17,32 +25,42 @@ const HOP_BY_HOP = new Set([
   'upgrade',
 ]);
 
-/** The headers of one moment as texts: a list is changed in place when another value is appended to it. */
-export function headerTexts(headers: OutgoingHttpHeaders): ReadonlyMap<string, string> {
-  return new Map(Object.entries(headers).map(([name, value]) => [name, String(value)]));
+/** What a handler did to the headers of its response. */
+export interface OwnHeaders {
+  readonly set: readonly Header[];
+  /** Names, in lower case, of headers that were there before the handler ran and that it took off. */
+  readonly removed: readonly string[];
 }
 
 /**
- * The headers that belong to a response itself: those that were added or changed below the middleware that keeps it,
- * `outer` being what was there before. A request id or a limit's fields are for one client only and will be there again.
- * `spelled` has the names as they were written; what `isLeftOut` says of a name in lower case is not kept.
+ * Watches what is done to the headers of a response below the middleware that stores it; the function that it returns says
+ * what that was, by then. Headers that a middleware above set are not part of it: it sets them on each response. Fields of
+ * the connection and of one request's handling are left out, and so is what `isLeftOut` names in lower case.
  */
-export function ownHeaders(
-  headers: OutgoingHttpHeaders,
-  spelled: readonly string[],
-  outer: ReadonlyMap<string, string>,
-  isLeftOut: (name: string) => boolean,
-): Header[] {
-  const own: Header[] = [];
-  const connection = namedBy(headers.connection);
-  for (const spelling of spelled) {
-    const name = spelling.toLowerCase();
-    const value = headers[name];
-    if (value === undefined || String(value) === outer.get(name)) continue;
-    if (HOP_BY_HOP.has(name) || connection.has(name) || isLeftOut(name)) continue;
-    own.push([spelling, Array.isArray(value) ? value.map(String) : String(value)]);
-  }
-  return own;
+export function watchOwnHeaders(res: ServerResponse, isLeftOut: (name: string) => boolean): () => OwnHeaders {
+  const outer = new Map(Object.entries(res.getHeaders()).map(([name, value]) => [name, String(value)]));
+  const hasChanged = watchHeaders(res);
+  return function ownHeaders() {
+    const headers = res.getHeaders();
+    const connection = namedBy(headers.connection);
+    const isOfConnection = (name: string) => HOP_BY_HOP.has(name) || connection.has(name);
+    const set: Header[] = [];
+    for (const spelling of spelledNames(res)) {
+      const name = spelling.toLowerCase();
+      const value = headers[name];
+      // A list that was read may have been changed in place.
+      if (value === undefined || !(hasChanged(name) || String(value) !== outer.get(name))) continue;
+      if (isOfConnection(name) || isLeftOut(name) || isOfOneRequest(name, res.statusCode)) continue;
+      set.push([spelling, Array.isArray(value) ? value.map(String) : String(value)]);
+    }
+    const removed = [...outer.keys()].filter((name) => headers[name] === undefined && !isOfConnection(name));
+    return { set, removed };
+  };
+}
+
+/** Takes off what the handler took off, so that a middleware above that set it again does not undo that. */
+export function removeHeaders(res: ServerResponse, names: readonly string[]): void {
+  for (const name of names) res.removeHeader(name);
 }
 
 /** Connection names further fields of this one connection. */
@@ -63,6 +81,11 @@ export function areHeaders(value: unknown): value is Header[] {
   } catch {
     return false;
   }
+}
+
+/** Whether what was read back names headers that can be removed. */
+export function areNames(value: unknown): value is string[] {
+  return Array.isArray(value) && value.every((name) => typeof name === 'string');
 }
 
 function isHeader(pair: unknown): boolean {

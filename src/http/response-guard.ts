@@ -1,18 +1,10 @@
 import type { ServerResponse } from 'node:http';
 import { asError } from '../base/errors.ts';
 import { isClosed } from './closing.ts';
+import { EarlyEnd } from './early-end.ts';
 import { type Call, type Chunk, callOf, type Done, HeldWrites, isChunk } from './held-writes.ts';
-import {
-  alsoTrue,
-  applyHead,
-  assertStatus,
-  type Head,
-  headOf,
-  isBodyless,
-  nativeFlag,
-  outerHeadOf,
-  restoreHead,
-} from './response-head.ts';
+import { OutgoingHead } from './outgoing-head.ts';
+import { assertStatus, type Head, headOf, isBodyless, outerHeadOf, restoreHead } from './response-head.ts';
 import { type Replacement, type ResponseHook, ResponseHooks } from './response-hooks.ts';
 
 /**
@@ -22,30 +14,35 @@ import { type Replacement, type ResponseHook, ResponseHooks } from './response-h
  */
 type Stage = 'open' | 'holding' | 'streaming' | 'withheld' | 'replaced' | 'passing' | 'done';
 
+type Methods = Pick<ServerResponse, 'write' | 'end' | 'writeHead' | 'flushHeaders'>;
+
 /** What stands between a handler and its response, so that the hooks run before anything leaves. */
 export class ResponseGuard {
   readonly #res: ServerResponse;
-  readonly #original: Pick<ServerResponse, 'write' | 'end' | 'writeHead' | 'flushHeaders'>;
+  readonly #original: Pick<Methods, 'write' | 'end' | 'flushHeaders'>;
+  readonly #guarded: Readonly<Record<keyof Methods, unknown>>;
   readonly #outer: Head;
   readonly #hooks = new ResponseHooks();
+  readonly outgoing: OutgoingHead;
   readonly #held = new HeldWrites();
   #stage: Stage = 'open';
   /** What the handler had set when it began or ended the response; what it changes later comes too late. */
   #head: Head | undefined;
-  #headRequested = false;
   #flushRequested = false;
-  #owesDrain = false;
   #written = 0;
   #ending: readonly unknown[] | undefined;
-  /** Once ours say more: Node's own word on whether the head was sent. */
-  #nativeHeadSent: (() => boolean) | undefined;
-  #listensForClose = false;
+  readonly #earlyEnd: EarlyEnd;
 
-  constructor(res: ServerResponse) {
-    const { write, end, writeHead, flushHeaders } = res;
+  /** Puts the guarded methods in the place of the response's own. */
+  constructor(res: ServerResponse, guarded: Readonly<Record<keyof Methods, unknown>>) {
+    const { write, end, flushHeaders } = res;
     this.#res = res;
-    this.#original = { write, end, writeHead, flushHeaders };
+    this.#original = { write, end, flushHeaders };
+    this.#guarded = guarded;
     this.#outer = outerHeadOf(res);
+    this.outgoing = new OutgoingHead(res, this.#hooks, guarded.writeHead);
+    this.#earlyEnd = new EarlyEnd(res, this.#hooks, () => this.#ending !== undefined);
+    Object.assign(res, guarded);
     if (res.writableEnded) {
       this.#stage = 'done';
       this.#ending = [];
@@ -56,48 +53,42 @@ export class ResponseGuard {
     if (this.#ending === undefined) this.#hooks.add(hook);
     // A handler that goes on after the end: nothing waits for this hook, but what it holds must be given back.
     else void new ResponseHooks(hook).beforeEnd(true);
-    if (hook.closedEarly === undefined || this.#ending !== undefined) return;
-    if (isClosed(this.#res)) {
-      hook.closedEarly();
-      return;
-    }
-    if (this.#listensForClose) return;
-    this.#listensForClose = true;
-    this.#res.once('close', () => {
-      if (this.#ending === undefined) this.#hooks.closedEarly();
-    });
+    if (this.#ending !== undefined) return;
+    if (isClosed(this.#res)) hook.closedEarly?.();
+    this.#earlyEnd.listenFor(hook);
+  }
+
+  /** Whether a header that is set now is sent. */
+  get isHeadOpen(): boolean {
+    return this.#head === undefined && !this.outgoing.isSent;
   }
 
   writeHead(args: unknown[]): ServerResponse {
-    const { writeHead } = this.#original;
-    if (this.#isNodes()) return writeHead.apply(this.#res, args as Parameters<typeof writeHead>);
-    if (this.#stage !== 'open' || this.#ending !== undefined) return this.#res;
-    // The head waits for the hooks, as the body does: until they are through it may still become a 503.
-    applyHead(this.#res, args);
-    this.#headRequested = true;
-    this.#claim();
+    if (this.#isNodes()) this.outgoing.pass(args);
+    else if (this.#stage === 'open' && this.#ending === undefined) {
+      this.outgoing.record(args);
+      if (this.outgoing.isRecorded) this.#claim();
+    }
     return this.#res;
   }
 
   flushHeaders(): void {
-    this.#flushRequested = true;
     if (this.#isNodes()) {
       this.#original.flushHeaders.call(this.#res);
       return;
     }
+    if (this.#stage === 'open' && this.#ending === undefined) this.outgoing.settle();
+    this.#flushRequested = true;
     this.#claim();
     if (this.#stage === 'open' && this.#ending === undefined && !this.#headCompletes()) this.#begin();
   }
 
   write(args: unknown[]): boolean {
-    const { write } = this.#original;
     const call = callOf(args);
     // A wrong type is Node's to refuse, and now, while the handler can still hear it.
-    if (this.#stage === 'passing' || !isChunk(call.chunk)) {
-      return write.apply(this.#res, args as Parameters<typeof write>);
-    }
+    if (this.#stage === 'passing' || !isChunk(call.chunk)) return this.#pass(args);
     if (this.#ending !== undefined) return this.#ignore(call);
-    if (this.#stage === 'open') assertStatus(this.#res.statusCode);
+    if (this.#stage === 'open') this.#settleHead();
     const completes = this.#hear({ ...call, chunk: call.chunk });
     if (this.#stage === 'open') this.#begin();
     if (this.#stage === 'replaced' || this.#ending !== undefined) return this.#ignore(call);
@@ -105,11 +96,9 @@ export class ResponseGuard {
       this.#stage = 'withheld';
       this.#claim();
     }
-    if (this.#stage === 'streaming') return write.apply(this.#res, args as Parameters<typeof write>);
+    if (this.#stage === 'streaming') return this.#pass(args);
     const held = { ...call, chunk: call.chunk, completes: completes || this.#stage === 'withheld' };
-    const mayGoOn = this.#held.hold(held, this.#res.writableHighWaterMark);
-    this.#owesDrain ||= !mayGoOn;
-    return mayGoOn;
+    return this.#held.hold(held, this.#res.writableHighWaterMark);
   }
 
   end(args: unknown[]): ServerResponse {
@@ -118,17 +107,29 @@ export class ResponseGuard {
     // What Node takes for no chunk at all.
     const isEmpty = !call.chunk;
     if (this.#stage === 'passing' || !(isEmpty || isChunk(call.chunk))) {
+      if (this.#stage === 'passing') this.outgoing.leave();
       return end.apply(this.#res, args as Parameters<typeof end>);
     }
     if (this.#ending !== undefined) {
       this.#whenFinished(call.done);
       return this.#res;
     }
-    if (!this.#isHeadSent()) assertStatus(this.#res.statusCode);
+    if (this.#stage === 'open') this.#settleHead();
     if (isChunk(call.chunk)) this.#hooks.hear(call.chunk, call.encoding);
     this.#ending = args;
     if (this.#stage !== 'holding') this.#finish();
     return this.#res;
+  }
+
+  #pass(args: unknown[]): boolean {
+    if (this.#isNodes()) this.outgoing.leave();
+    return this.#original.write.apply(this.#res, args as Parameters<ServerResponse['write']>);
+  }
+
+  /** What is wrong with the head is the handler's to hear, and what other middleware does to it is the hooks' to see. */
+  #settleHead(): void {
+    assertStatus(this.#res.statusCode);
+    this.outgoing.settle();
   }
 
   /** Lets the hooks hear a chunk; answers whether it is the last that the headers promise and must be withheld. */
@@ -163,17 +164,20 @@ export class ResponseGuard {
   #stream(): void {
     if (this.#head !== undefined) restoreHead(this.#res, this.#head);
     this.#stage = 'streaming';
-    if (this.#flushRequested && !this.#headCompletes()) this.#original.flushHeaders.call(this.#res);
+    if (this.#flushRequested && !this.#headCompletes()) {
+      this.outgoing.leave();
+      this.#original.flushHeaders.call(this.#res);
+    }
     const hasRoom = this.#release(false);
     if (!this.#held.isEmpty) this.#stage = 'withheld';
     // Otherwise the socket is full, and Node says when it is not.
-    if (hasRoom) this.#payDrain();
+    if (hasRoom) this.#held.payDrain(this.#res);
   }
 
-  /** The handler writes on into the void. A lock must last until it is done, so the 503 then waits for its end. */
+  /** What the handler writes from now on is dropped. A lock lasts until the handler ends, and so the 503 waits for that. */
   #refuse(): void {
     this.#replace();
-    if (!this.#hooks.withholdLastBytes) this.#ending ??= [];
+    if (!this.#hooks.outlastRefusal) this.#ending ??= [];
     if (this.#ending !== undefined) this.#finish();
   }
 
@@ -182,18 +186,19 @@ export class ResponseGuard {
     this.#stage = 'replaced';
     this.#claim();
     this.#held.drop();
-    this.#payDrain();
+    this.#held.payDrain(this.#res);
   }
 
   #release(all: boolean): boolean {
-    return this.#held.release(all, ({ chunk, encoding = 'utf8', done }) =>
-      this.#original.write.call(this.#res, chunk, encoding, done),
-    );
+    return this.#held.release(all, ({ chunk, encoding = 'utf8', done }) => {
+      this.outgoing.leave();
+      return this.#original.write.call(this.#res, chunk, encoding, done);
+    });
   }
 
   /** `end()` was called: runs the hooks and then lets the response go. */
   #finish(): void {
-    const hasBegun = this.#isHeadSent();
+    const hasBegun = this.outgoing.isSent;
     const wait = this.#hooks.beforeEnd(hasBegun);
     if (wait === undefined) {
       this.#complete();
@@ -206,19 +211,22 @@ export class ResponseGuard {
 
   #complete(): void {
     const args = this.#ending ?? [];
-    const isHeadSent = this.#isHeadSent();
+    const isHeadSent = this.outgoing.isSent;
     this.#stage = 'passing';
     try {
       if (!isHeadSent && this.#head !== undefined) restoreHead(this.#res, this.#head);
       const instead = isHeadSent ? undefined : this.#hooks.instead();
       if (instead !== undefined) this.#sendInstead(instead, callOf(args));
       else {
+        this.outgoing.leave();
         this.#release(true);
         this.#original.end.apply(this.#res, args as Parameters<ServerResponse['end']>);
       }
+      this.outgoing.noteLeft();
     } catch (error) {
       // The hooks are through; a handler that hears of it may still answer something else.
       this.#ending = undefined;
+      this.#hooks.notSent();
       throw error;
     }
     this.#stage = 'done';
@@ -228,7 +236,8 @@ export class ResponseGuard {
   #sendInstead(replacement: Replacement, { done }: Call): void {
     const { write, end, writeHead, flushHeaders } = this.#res;
     this.#held.drop();
-    Object.assign(this.#res, this.#original);
+    if (this.#hooks.hasFailed) this.#hooks.notSent();
+    Object.assign(this.#res, this.#guarded);
     try {
       replacement(this.#res, () => restoreHead(this.#res, this.#outer));
     } finally {
@@ -248,11 +257,6 @@ export class ResponseGuard {
     });
   }
 
-  #payDrain(): void {
-    if (this.#owesDrain) process.nextTick(() => this.#res.emit('drain'));
-    this.#owesDrain = false;
-  }
-
   /** A write that comes after the end. Where the end was ours, the handler did nothing wrong and must not wait. */
   #ignore({ done }: Call): boolean {
     const isOurs = this.#hooks.hasFailed || (this.#stage === 'replaced' && this.#ending === undefined);
@@ -269,24 +273,19 @@ export class ResponseGuard {
     else this.#res.once('finish', done);
   }
 
-  /** From now on calls wait that Node would have taken: the response must not say that they were never made. */
+  /**
+   * From now on calls wait that Node would have taken, and `headersSent` says so. `writableEnded` does not: a server that
+   * buffers takes what there is once it reads true.
+   */
   #claim(): void {
-    if (this.#nativeHeadSent !== undefined) return;
-    this.#nativeHeadSent = nativeFlag(this.#res, 'headersSent');
-    alsoTrue(this.#res, 'headersSent', () => this.#isHeadDecided());
-    alsoTrue(this.#res, 'writableEnded', () => this.#ending !== undefined);
+    this.outgoing.claim(() => this.#isHeadDecided());
   }
 
   /** What Node would say once the handler's calls had reached it. */
   #isHeadDecided(): boolean {
     if (this.#isNodes()) return false;
-    return (
-      this.#stage !== 'open' || this.#headRequested || this.#flushRequested || this.#ending !== undefined
-    );
-  }
-
-  #isHeadSent(): boolean {
-    return this.#nativeHeadSent === undefined ? this.#res.headersSent : this.#nativeHeadSent();
+    const isAsked = this.outgoing.isRecorded || this.#flushRequested;
+    return this.#stage !== 'open' || isAsked || this.#ending !== undefined;
   }
 
   #isNodes(): boolean {

@@ -1,4 +1,15 @@
-import type { OutgoingHttpHeader, OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import { type OutgoingHttpHeader, type OutgoingHttpHeaders, ServerResponse } from 'node:http';
+
+/** Node's own; a middleware, an adapter or a tracer puts another in its place. */
+const NATIVE_WRITE_HEAD: unknown = ServerResponse.prototype.writeHead;
+
+/**
+ * Whether a `writeHead` takes a flat list of names and values. Wrappers need not: on-headers before 1.1 takes the list for
+ * an object, and sends headers that are named `0` and `1`.
+ */
+export function takesFlatHeaders(writeHead: unknown): boolean {
+  return writeHead === NATIVE_WRITE_HEAD;
+}
 
 /** Status and headers at one moment, before they were sent. */
 export interface Head {
@@ -57,8 +68,8 @@ export function assertStatus(status: unknown): void {
 }
 
 /** The headers are the whole response (RFC 9110, sections 9.3.2, 15.3.5 and 15.4.5). */
-export function isBodyless({ req, statusCode }: ServerResponse): boolean {
-  return req.method === 'HEAD' || statusCode === 204 || statusCode === 304;
+export function isBodyless({ req, statusCode }: MaybeDetached): boolean {
+  return req?.method === 'HEAD' || statusCode === 204 || statusCode === 304;
 }
 
 type Flag = 'headersSent' | 'writableEnded' | 'writableNeedDrain';
@@ -69,15 +80,17 @@ export function nativeFlag(res: ServerResponse, name: Flag): () => boolean {
   return () => get?.call(res) === true;
 }
 
-/** Makes a boolean of the response true also while `claim` holds. */
-export function alsoTrue(res: ServerResponse, name: Flag, claim: () => boolean): void {
+/** Makes a boolean of the response true also while `claim` holds; returns how to read it without that. */
+export function alsoTrue(res: ServerResponse, name: Flag, claim: () => boolean): () => boolean {
   const { get, set } = accessorOf(res, name);
+  const isTrue = () => get?.call(res) === true;
   Object.defineProperty(res, name, {
     configurable: true,
     enumerable: true,
-    get: () => claim() || get?.call(res) === true,
+    get: () => claim() || isTrue(),
     ...(set === undefined ? {} : { set }),
   });
+  return isTrue;
 }
 
 /** The accessor of a boolean. Mocks of responses have a plain property, which becomes one, and assign to it. */
@@ -106,10 +119,15 @@ export function spelledNames(
   return res.getRawHeaderNames?.() ?? res.getHeaderNames();
 }
 
-/** HTTP/2 has no status message, and warns who asks for it. */
-function hasMessage(res: ServerResponse): boolean {
-  return res.req.httpVersionMajor < 2;
+/** HTTP/2 has no status message, and Node warns where one is read. */
+function hasMessage({ req }: MaybeDetached): boolean {
+  return (req?.httpVersionMajor ?? 1) < 2;
 }
+
+/** Responses of other makers than Node need not know their request. */
+type MaybeDetached = Pick<ServerResponse, 'statusCode'> & {
+  readonly req?: Pick<ServerResponse['req'], 'method' | 'httpVersionMajor'>;
+};
 
 /** `appendHeader` adds to the list that is already there. */
 function copyOf(value: OutgoingHttpHeader): OutgoingHttpHeader {

@@ -1,4 +1,4 @@
-import type { ServerResponse } from 'node:http';
+import type { OutgoingHttpHeader, ServerResponse } from 'node:http';
 import { type ErrorCode, RedisKitError } from '../base/errors.ts';
 import { type Problem, sendProblem, sendUnavailable } from './problem.ts';
 
@@ -19,10 +19,27 @@ export interface ResponseHook {
   chunk?(chunk: Buffer): void;
   /** Before the headers leave, with the first write or the end. */
   beforeHeaders?(): undefined | Promise<void>;
-  /** Before the last bytes leave, once. `hasBegun`: the headers left with an earlier write. */
-  beforeEnd?(hasBegun: boolean): undefined | Promise<void>;
+  /**
+   * Before the last bytes leave, once. `hasBegun`: the headers left with an earlier write. `ranOn`: the handler ran on
+   * since `beforeHeaders`, also where the headers were withheld.
+   */
+  beforeEnd?(hasBegun: boolean, ranOn: boolean): undefined | Promise<void>;
+  /**
+   * The head is about to pass to Node, the replacement's where there is one: what is set here is sent, also after a hook has
+   * waited.
+   */
+  headLeaves?(): void;
+  /**
+   * Node has the head of the handler's response, or of a replacement that this or another hook chose, and none of it has
+   * left. `late` is what the middleware above the kit did to it on that way.
+   */
+  headLeft?(late: LateHeaders): void;
+  /** The handler's response is not sent: a hook failed, or Node refused it. `headLeft` does not come. */
+  notSent?(): void;
   /** No byte that would complete the response may leave before `beforeEnd` is through. */
   readonly withholdsLastBytes?: boolean;
+  /** `beforeEnd` waits for the handler's end also where a refusal takes the place of what the handler streams. */
+  readonly outlastsRefusal?: boolean;
   /**
    * What is sent instead of the handler's response. Asked when its head is about to leave, and again at its end while
    * nothing has left; the hooks hear the handler's response all the same, and it goes no further.
@@ -30,7 +47,15 @@ export interface ResponseHook {
   instead?(): Replacement | undefined;
   /** The connection closed and `end()` was not called; it still may be. */
   closedEarly?(): void;
+  /**
+   * The handler broke its response off with `destroy()` in place of ending it, as `stream.pipeline` does when its source
+   * fails. A client that goes away is another thing: Node does not call `destroy()` for it.
+   */
+  abandoned?(): void;
 }
+
+/** Headers by their names in lower case; undefined for one that was removed. */
+export type LateHeaders = ReadonlyMap<string, OutgoingHttpHeader | undefined>;
 
 /** Answers on a response that has the handler's status and headers; `reset` takes the headers off that came from below. */
 export type Replacement = (res: ServerResponse, reset: () => void) => void;
@@ -59,6 +84,7 @@ export class ResponseHooks {
   readonly #hooks: ResponseHook[];
   /** The hooks that have seen the headers. */
   readonly #prepared: ResponseHook[] = [];
+  #ranOn = false;
   #failure: { readonly phase: Phase; readonly error: unknown } | undefined;
 
   constructor(...hooks: ResponseHook[]) {
@@ -99,6 +125,14 @@ export class ResponseHooks {
     return this.#hooks.some((hook) => hook.withholdsLastBytes === true);
   }
 
+  get outlastRefusal(): boolean {
+    return this.#hooks.some((hook) => hook.outlastsRefusal === true);
+  }
+
+  get hearHeadLeave(): boolean {
+    return !this.hasFailed && this.#hooks.some((hook) => hook.headLeft !== undefined);
+  }
+
   add(hook: ResponseHook): void {
     this.#hooks.push(hook);
     if (this.#hooks.length > 1) this.#hooks.sort((a, b) => PHASES.indexOf(a.phase) - PHASES.indexOf(b.phase));
@@ -111,6 +145,7 @@ export class ResponseHooks {
   }
 
   beforeHeaders(): undefined | Promise<void> {
+    this.#ranOn = true;
     return this.#run(this.#hooks.map((hook) => ({ hook, isPreparation: true })));
   }
 
@@ -125,6 +160,22 @@ export class ResponseHooks {
 
   closedEarly(): void {
     for (const hook of this.#hooks) hook.closedEarly?.();
+  }
+
+  abandoned(): void {
+    for (const hook of this.#hooks) hook.abandoned?.();
+  }
+
+  headLeaves(): void {
+    for (const hook of this.#hooks) hook.headLeaves?.();
+  }
+
+  headLeft(late: LateHeaders): void {
+    for (const hook of this.#hooks) hook.headLeft?.(late);
+  }
+
+  notSent(): void {
+    for (const hook of this.#hooks) hook.notSent?.();
   }
 
   /** Runs the steps in order, also after a failure; a promise only where a step waits. */
@@ -143,7 +194,7 @@ export class ResponseHooks {
   }
 
   #take({ hook, isPreparation }: Step, hasBegun: boolean): undefined | Promise<void> {
-    if (!isPreparation) return hook.beforeEnd?.(hasBegun);
+    if (!isPreparation) return hook.beforeEnd?.(hasBegun, this.#ranOn);
     if (this.hasFailed || this.#prepared.includes(hook)) return undefined;
     this.#prepared.push(hook);
     return hook.beforeHeaders?.();

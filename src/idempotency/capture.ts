@@ -3,11 +3,9 @@ import { asError } from '../base/errors.ts';
 import type { Reporter } from '../base/reporter.ts';
 import type { Budget } from '../engine/budget.ts';
 import { beforeEnd, type ResponseHook } from '../http/before-end.ts';
-import { whenAbandoned } from '../http/closing.ts';
 import { DepartureWatch } from '../http/departure.ts';
 import { originalUrl } from '../http/middleware.ts';
-import { headerTexts, ownHeaders } from '../http/own-headers.ts';
-import { spelledNames } from '../http/response-head.ts';
+import { type OwnHeaders, watchOwnHeaders } from '../http/own-headers.ts';
 import { whenUnserved } from '../http/unserved.ts';
 import { type Answer, packAnswer } from './answer.ts';
 import type { IdempotencySettings } from './options.ts';
@@ -31,8 +29,13 @@ export function captureAnswer(req: IncomingMessage, res: ServerResponse, context
   beforeEnd(res, capture);
   // After the guard's own listener was added.
   capture.watchClient();
-  beforeEnd(res, { phase: 'idempotency', withholdsLastBytes: true, beforeEnd: () => capture.record() });
-  whenAbandoned(res, () => context.run.leave());
+  beforeEnd(res, {
+    phase: 'idempotency',
+    withholdsLastBytes: true,
+    outlastsRefusal: true,
+    beforeEnd: () => capture.record(),
+    abandoned: () => context.run.leave(),
+  });
   whenUnserved(res, () => capture.giveUp());
 }
 
@@ -41,8 +44,8 @@ class AnswerCapture implements ResponseHook {
   readonly #req: IncomingMessage;
   readonly #res: ServerResponse;
   readonly #context: CaptureContext;
-  readonly #outer: ReadonlyMap<string, string>;
-  #head: Pick<Answer, 'status' | 'headers'> | undefined;
+  readonly #ownHeaders: () => OwnHeaders;
+  #head: Omit<Answer, 'body'> | undefined;
   #chunks: Buffer[] = [];
   #size = 0;
   #isUnserved = false;
@@ -53,7 +56,7 @@ class AnswerCapture implements ResponseHook {
     this.#req = req;
     this.#res = res;
     this.#context = context;
-    this.#outer = headerTexts(res.getHeaders());
+    this.#ownHeaders = watchOwnHeaders(res, (name) => LEFT_OUT.has(name));
   }
 
   watchClient(): void {
@@ -88,21 +91,19 @@ class AnswerCapture implements ResponseHook {
   record(): Promise<void> {
     if (this.#isUnserved) return Promise.resolve();
     const { run, settings, budget } = this.#context;
-    const { status, headers } = this.#head ?? this.#readHead();
-    if (this.#isCutShort || !this.#isFinal(status)) return run.discard(budget);
+    const head = this.#head ?? this.#readHead();
+    if (this.#isCutShort || !this.#isFinal(head.status)) return run.discard(budget);
     if (this.#size > settings.maxBody) {
       this.#tellUnkept();
       return run.complete(undefined, budget);
     }
     const body = Buffer.concat(this.#chunks, this.#size);
-    return run.complete(packAnswer({ status, headers, body }), budget);
+    return run.complete(packAnswer({ ...head, body }), budget);
   }
 
-  #readHead(): Pick<Answer, 'status' | 'headers'> {
-    const res = this.#res;
-    const isLeftOut = (name: string) => LEFT_OUT.has(name);
-    const headers = ownHeaders(res.getHeaders(), spelledNames(res), this.#outer, isLeftOut);
-    return { status: res.statusCode, headers };
+  #readHead(): Omit<Answer, 'body'> {
+    const { set: headers, removed } = this.#ownHeaders();
+    return { status: this.#res.statusCode, headers, removed };
   }
 
   #isFinal(status: number): boolean {

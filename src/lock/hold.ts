@@ -43,7 +43,7 @@ export function hold(
 
 /** Holds a lock for as long as the request's handler runs, whether or not its client is still there. */
 export function endWithResponse(res: ServerResponse, end: () => Promise<void>): void {
-  beforeEnd(res, { phase: 'lock', withholdsLastBytes: true, beforeEnd: end });
+  beforeEnd(res, { phase: 'lock', withholdsLastBytes: true, outlastsRefusal: true, beforeEnd: end });
   whenUnserved(res, () => void end());
 }
 
@@ -62,6 +62,7 @@ export async function holdWhileWorking(
   beforeEnd(res, {
     phase: 'lock',
     withholdsLastBytes: true,
+    outlastsRefusal: true,
     beforeEnd: async () => {
       // A promise whose work ends here settles within this turn of the event loop.
       await new Promise((resolve) => setImmediate(resolve));

@@ -1,8 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asError, ConfigError, RedisKitError } from '../base/errors.ts';
 import type { BudgetOf } from '../engine/budget.ts';
+import { isClosed, onClose } from '../http/closing.ts';
 import { callError } from '../http/complete-response.ts';
-import { isClosed, listenOnce } from '../http/departure.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
 import { callAside, type Outcome, settle } from '../http/outcome.ts';
 import { sendProblem, sendUnavailable } from '../http/problem.ts';
@@ -88,7 +88,7 @@ export function rateLimitMiddleware(
       }, failed);
     // 'close' comes once for every response, whether it was finished or its client went away.
     if (isClosed(res)) ask();
-    else listenOnce(res, 'close', ask);
+    else onClose(res, ask);
   }
 
   function rateLimit(req: IncomingMessage, res: ServerResponse, next: Next): void {

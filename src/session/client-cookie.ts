@@ -1,5 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import expressSession, { type Cookie } from 'express-session';
+import { isHeadOpen } from '../http/before-end.ts';
 import type { Req } from '../http/middleware.ts';
 import { isSecure } from './cookie-options.ts';
 import type { SignedCookies } from './signed-cookie.ts';
@@ -44,7 +45,7 @@ export class ClientCookie {
 
   /** The headers have left, so no cookie can. */
   get isTooLate(): boolean {
-    return this.#res.headersSent;
+    return !isHeadOpen(this.#res);
   }
 
   /** Whether a new one gets to its client; what keeps it from there is logged, each reason once. */
@@ -77,7 +78,7 @@ export class ClientCookie {
   /** Clears it in a client that has sent it, as long as the headers have not left. */
   clear(cookie: WholeCookie): void {
     const isSent = this.#req.headers.cookie?.includes(`${this.#cookies.name}=`) === true;
-    if (!isSent || this.#res.headersSent) return;
+    if (!isSent || this.isTooLate) return;
     const { expires: _, originalMaxAge: __, ...same } = cookie.data;
     const gone: WholeCookie = Reflect.construct(expressSession.Cookie, [same]);
     // The first moment of Unix time is past on every clock.
@@ -89,7 +90,7 @@ export class ClientCookie {
 
   /** A new one is sent after all. */
   keep(): void {
-    if (this.#cleared === undefined || this.#res.headersSent) return;
+    if (this.#cleared === undefined || this.isTooLate) return;
     const lines = this.#otherLines();
     if (lines.length === 0) this.#res.removeHeader('Set-Cookie');
     else this.#res.setHeader('Set-Cookie', lines);

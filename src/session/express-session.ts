@@ -1,16 +1,29 @@
 import { randomBytes } from 'node:crypto';
+import type { ServerResponse } from 'node:http';
 import expressSession from 'express-session';
 import { describe } from '../base/check.ts';
 import { ConfigError } from '../base/errors.ts';
-import type { Next, Req, Res } from '../http/middleware.ts';
+import type { Req } from '../http/middleware.ts';
 import { callBack } from './callback.ts';
 import type { SessionSettings } from './options.ts';
 import type { SignedCookies } from './signed-cookie.ts';
 import type { KitStore } from './store.ts';
 import type { SessionDeps } from './user-index.ts';
 
-/** Loads the session of a request, with the store view of that request; `id` names it where the client sent several. */
-export type Load = (req: Req, res: Res, view: KitStore, loaded: Next, id?: string) => void;
+/**
+ * Loads the session of a request, with the store view of that request. `res` is undefined where none can be answered on;
+ * `id` names the session where the client sent several.
+ */
+export type Load = (
+  req: Req,
+  res: ServerResponse | undefined,
+  view: KitStore,
+  loaded: Loaded,
+  id?: string,
+) => void;
+
+/** `sendCookie` sets the session's cookie on the response where one is to be sent; it comes with each call. */
+type Loaded = (error: unknown, sendCookie: () => void) => void;
 
 type ExpressCookie = Exclude<expressSession.SessionOptions['cookie'], undefined>;
 
@@ -45,25 +58,55 @@ export function sessionLoader(settings: SessionSettings, store: KitStore, cookie
   };
 
   return function load(req, res, view, loaded, id) {
-    const { end } = res;
+    const cookieResponse = new CookieResponse(res);
     const { cookie: sent } = req.headers;
-    let isLoaded = false;
     reading = view;
     // It looks for the first cookie of the name, at once.
     if (id !== undefined) req.headers.cookie = `${name}=${encodeURIComponent(cookies.valueOf(id))}`;
     try {
-      handle(req, res, (error) => {
-        // Its own end would send the head before it saves; ours has saved before anything leaves. It calls again
-        // when a cookie cannot be written.
-        if (!isLoaded) res.end = end;
-        isLoaded = true;
-        loaded(error);
-      });
+      // It calls again when a cookie cannot be written.
+      const goOn = (error?: unknown) => loaded(error, () => cookieResponse.sendCookie());
+      Reflect.apply(handle, undefined, [req, cookieResponse, goOn]);
     } finally {
       reading = store;
       if (id !== undefined) req.headers.cookie = sent;
     }
   };
+}
+
+/**
+ * What express-session has of a response. Its own `end` would send the head before it saves, and its listener for the head
+ * would set the cookie before `kit.session` has decided on it; so it wraps the methods of this object, and the response
+ * keeps its own.
+ */
+class CookieResponse {
+  readonly #res: ServerResponse | undefined;
+  statusCode = 200;
+
+  constructor(res: ServerResponse | undefined) {
+    this.#res = res;
+  }
+
+  /** Calls express-session's listener, which stands before `writeHead`. */
+  sendCookie(): void {
+    this.writeHead();
+  }
+
+  writeHead(): void {
+    // The head is sent by the response itself.
+  }
+
+  end(): void {
+    // The response ends by itself.
+  }
+
+  getHeader(name: string): ReturnType<ServerResponse['getHeader']> {
+    return this.#res?.getHeader(name);
+  }
+
+  setHeader(name: string, value: number | string | readonly string[]): void {
+    this.#res?.setHeader(name, value);
+  }
 }
 
 export function secretsOf(

@@ -5,7 +5,7 @@ import { beforeEnd } from '../http/before-end.ts';
 import { clientAddress } from '../http/client-address.ts';
 import { isComplete } from '../http/complete-response.ts';
 import { checkCall } from '../http/foreign-call.ts';
-import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
+import { asExpress, type Middleware, type Next } from '../http/middleware.ts';
 import { failCall } from '../http/outcome.ts';
 import { sendUnavailable } from '../http/problem.ts';
 import { ClientCookie, type WholeCookie } from './client-cookie.ts';
@@ -58,7 +58,7 @@ export function sessionMiddleware(
     const view = store.forRequest(sessions);
     let wentOn = false;
 
-    function loaded(error?: unknown): void {
+    function loaded(error: unknown, sendCookie: () => void): void {
       if (wentOn) {
         // A cookie that could not be written, long after `next`: only telling is left.
         records.failed(error);
@@ -79,7 +79,7 @@ export function sessionMiddleware(
       giveView(req, view);
       if (error === undefined && request.session !== undefined) {
         inheritSession(request.session);
-        saveBeforeEnd();
+        saveBeforeEnd(sendCookie);
       }
       wentOn = true;
       if (error === undefined) next();
@@ -97,7 +97,7 @@ export function sessionMiddleware(
       }
     }
 
-    function saveBeforeEnd(): void {
+    function saveBeforeEnd(sendCookie: () => void): void {
       const { sessionID: originalId, session } = request;
       if (!sessions.stored.has(originalId)) sessions.made.push(originalId);
       sessions.originalCookie = session.cookie as WholeCookie;
@@ -107,21 +107,23 @@ export function sessionMiddleware(
       let isCommitted = false;
       beforeEnd(res, {
         phase: 'session',
+        // What a handler changes after its last byte is saved before its client can ask again.
+        withholdsLastBytes: true,
+        headLeaves: sendCookie,
         beforeHeaders() {
           const wait = commitSession(request, context, false);
           isCommitted = wait === undefined;
           return wait;
         },
-        // Nothing can have changed since, unless the handler went on while the commit waited or the body streamed.
-        beforeEnd: (hasBegun) =>
-          isCommitted && !hasBegun ? undefined : commitSession(request, context, hasBegun),
+        // Nothing can have changed since, unless the handler ran on while the commit waited or the body streamed.
+        beforeEnd: (hasBegun, ranOn) =>
+          isCommitted && !ranOn ? undefined : commitSession(request, context, hasBegun),
       });
     }
 
     function begin(id?: string): void {
       try {
-        // express-session wraps methods of what it gets, and would set a cookie on a partial response.
-        load(request, (isAnswerable ? res : {}) as Res, view, loaded, id);
+        load(request, isAnswerable ? res : undefined, view, loaded, id);
       } catch (error) {
         // `genid` runs in there; what the rest of the app throws is not ours.
         if (wentOn) throw error;
@@ -136,7 +138,7 @@ export function sessionMiddleware(
       const newest = records.newestOf(cookies.idsIn(sent), sessions.scope.budget);
       newest.then(
         (id) => process.nextTick(begin, id),
-        (error: unknown) => process.nextTick(loaded, error),
+        (error: unknown) => process.nextTick(loaded, error, () => undefined),
       );
     }
   };

@@ -1,7 +1,9 @@
+import compression from 'compression';
 import type { RequestHandler } from 'express';
 import { parseList } from 'structured-headers';
 import { beforeAll, expect, it } from 'vitest';
 import { describeBySeconds } from '../support/kits.ts';
+import { compression17 } from '../support/older-releases.ts';
 import type { Answer } from '../support/web.ts';
 import { loadCacheScripts } from './scripts.ts';
 import { type SiteOptions, says, site } from './site.ts';
@@ -138,6 +140,59 @@ describeBySeconds('RFC 9211, Cache-Status', (url) => {
     const { ask } = await start(undefined, { debug: true });
     expect((await ask('/%C3%A4?x="1'))?.key).toMatch(/^127\.0\.0\.1:\d+\/%C3%A4\?x=(%22|")1$/);
   });
+
+  it.each<[string, RequestHandler]>([
+    ['writeHead()', (_req, res) => void res.writeHead(200, { 'Cache-Control': 'max-age=30' }).end('page')],
+    [
+      'flushHeaders()',
+      (_req, res) => {
+        res.set('Cache-Control', 'max-age=30').flushHeaders();
+        setImmediate(() => res.end('page'));
+      },
+    ],
+  ])('RFC 9211 2: a miss whose handler called %s has the field', async (_way, handler) => {
+    const { ask } = await start(handler);
+    expect(await ask()).toEqual({ fwd: 'uri-miss' });
+    expect(await ask()).toMatchObject({ hit: 'true' });
+  });
+
+  it('RFC 9211 2.5: a miss says that it is stored where writeHead() said how long its body is', async () => {
+    const head = { 'Cache-Control': 'max-age=30', 'Content-Length': 4 };
+    const { ask } = await start((_req, res) => void res.writeHead(200, head).end('page'));
+    expect(await ask()).toEqual({ fwd: 'uri-miss', stored: 'true' });
+  });
+
+  it.each([
+    ['1.8', compression],
+    ['1.7.4', compression17],
+  ] as const)(
+    'RFC 9211 2: a miss below which compression %s encodes has the field',
+    async (_version, make) => {
+      const below = [make({ threshold: 0 }) as RequestHandler];
+      const { ask } = await start(page({ 'Cache-Control': 'max-age=30' }), { below });
+      const headers = { 'Accept-Encoding': 'gzip' };
+      expect(await ask('/a', headers)).toEqual({ fwd: 'uri-miss' });
+      expect(await ask('/a', headers)).toMatchObject({ hit: 'true' });
+    },
+  );
+
+  it.each<[string, Readonly<Record<string, string>>, number]>([
+    ['no-store', { 'Cache-Control': 'no-store' }, 200],
+    ['private', { 'Cache-Control': 'private' }, 200],
+    ['set-cookie', { 'Cache-Control': 'max-age=30', 'Set-Cookie': 'a=1' }, 200],
+    ['no-lifetime', {}, 200],
+    ['vary', { 'Cache-Control': 'max-age=30', Vary: '*' }, 200],
+    ['status', { 'Cache-Control': 'max-age=30' }, 600],
+  ])(
+    'RFC 9211 2.8: a miss says by detail=%s why it is not stored, with `debug` only',
+    async (detail, headers, status) => {
+      const handler: RequestHandler = (_req, res) => void res.status(status).set(headers).send('page');
+      const { ask } = await start(handler, { debug: true });
+      expect(await ask()).toMatchObject({ fwd: 'uri-miss', detail });
+      const quiet = await start(handler);
+      expect(await quiet.ask()).toEqual({ fwd: 'uri-miss' });
+    },
+  );
 
   it('RFC 9211 2: is left out where that is wanted', async () => {
     const { answer } = await start(undefined, { cacheStatus: false });

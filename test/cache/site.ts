@@ -1,5 +1,5 @@
 import type { OutgoingHttpHeader } from 'node:http';
-import express, { type Express, type RequestHandler } from 'express';
+import express, { type Application, type RequestHandler } from 'express';
 import { expect } from 'vitest';
 import type { CacheOptions, KitEvents, RedisKit } from '../../src/index.ts';
 import { eventsOf } from '../support/kits.ts';
@@ -28,7 +28,7 @@ export interface SiteOptions extends CacheOptions {
   readonly above?: readonly RequestHandler[] | ((kit: RedisKit) => readonly RequestHandler[]);
   /** What stands between the cache and the handler. */
   readonly below?: readonly RequestHandler[];
-  readonly makeApp?: () => Express;
+  readonly makeApp?: () => Application;
 }
 
 export async function site(url: string, options: SiteOptions, handler: RequestHandler): Promise<Site> {

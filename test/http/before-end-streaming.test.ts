@@ -15,7 +15,12 @@ const saving: ResponseHook = {
   beforeHeaders: () => setImmediate(),
   beforeEnd: () => setImmediate(),
 };
-const locking: ResponseHook = { phase: 'lock', withholdsLastBytes: true, beforeEnd: () => setImmediate() };
+const locking: ResponseHook = {
+  phase: 'lock',
+  withholdsLastBytes: true,
+  outlastsRefusal: true,
+  beforeEnd: () => setImmediate(),
+};
 const failing: ResponseHook = {
   phase: 'session',
   beforeHeaders: () => setImmediate().then(() => Promise.reject(new Error('gone'))),

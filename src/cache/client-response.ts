@@ -1,0 +1,92 @@
+import type { ServerResponse } from 'node:http';
+import type { Replacement } from '../http/before-end.ts';
+import { isNotModified } from '../http/conditional.ts';
+import type { CachedResponse } from './cached-response.ts';
+import type { Conditions } from './conditions.ts';
+import type { Entry } from './entry.ts';
+import type { MadeHead } from './made.ts';
+import type { CacheSettings } from './options.ts';
+import { cutOff, measured, narrowed, notModified, sendEntry, wantsPart } from './serve.ts';
+import { addStatus, detailOf, statusOf } from './status.ts';
+
+/** What decides on the client's part of a response. */
+export interface ClientContext {
+  readonly settings: CacheSettings;
+  readonly key: string;
+  /** What is sent instead of a server error. */
+  readonly fallback: Entry<CachedResponse> | undefined;
+  /** What the client wants only under conditions; the handler does not see them. */
+  readonly conditions: Conditions;
+  /** Why the handler was asked, as Cache-Status has it. */
+  readonly forwarded: string;
+  readonly now: () => number;
+  /** What is stale was sent instead. */
+  fellBack(): void;
+}
+
+/** A server error for which RFC 5861, section 4, allows what is stale. */
+export const ERRORS: ReadonlySet<number> = new Set([500, 502, 503, 504]);
+
+/** What the client gets of a response that its handler makes whole: that, a part of it, a 304, or what is stale. */
+export class ClientResponse {
+  readonly #res: ServerResponse;
+  readonly #context: ClientContext;
+  #replacement: Replacement | undefined;
+
+  constructor(res: ServerResponse, context: ClientContext) {
+    this.#res = res;
+    this.#context = context;
+  }
+
+  /** What is sent in the place of the handler's response. */
+  get replacement(): Replacement | undefined {
+    return this.#replacement;
+  }
+
+  /**
+   * The handler's head is complete; `skippedFor` says why it is known that it is not stored, and `isPart` that the client
+   * gets a part of it while it streams.
+   */
+  begin(head: MadeHead, skippedFor: string | undefined, isPart: boolean): void {
+    const { fallback, conditions } = this.#context;
+    if (fallback !== undefined && ERRORS.has(head.status)) {
+      this.#replacement = (res, reset) => this.#sendFallback(res, reset, fallback, head.status);
+      return;
+    }
+    this.#describe(head, skippedFor);
+    if (head.status !== 200 || isPart) return;
+    const whole = measured(head.headers, Number(head.headers['content-length'] ?? Number.NaN));
+    if (isNotModified(conditions.request, whole)) this.#replacement = notModified;
+    // A streamed body is held back for the part of it, since it fits; of a body that is cut off no part is sent.
+    else if (skippedFor === undefined && whole.length >= 0 && wantsPart(conditions.request, whole)) {
+      this.#replacement = cutOff;
+    }
+  }
+
+  /** Only the part that the client asked for, now that the whole is complete. */
+  narrow(head: MadeHead | undefined, body: Buffer): void {
+    if (head?.status !== 200) return;
+    if (this.#replacement !== undefined && this.#replacement !== cutOff) return;
+    const whole = measured(head.headers, body.length);
+    this.#replacement = narrowed(this.#context.conditions.request, whole, body);
+  }
+
+  #describe({ headers }: MadeHead, skippedFor: string | undefined): void {
+    const { settings, forwarded, key } = this.#context;
+    // Whether a body without a length is too large is known only at its end.
+    const willBeStored = skippedFor === undefined && headers['content-length'] !== undefined;
+    const outcome = willBeStored ? '; stored' : detailOf(settings, skippedFor);
+    addStatus(this.#res, statusOf(settings, `${forwarded}${outcome}`, key));
+    if (skippedFor !== undefined || settings.downstream === undefined) return;
+    if (settings.downstream === false) this.#res.removeHeader('Cache-Control');
+    else this.#res.setHeader('Cache-Control', settings.downstream);
+  }
+
+  #sendFallback(res: ServerResponse, reset: () => void, entry: Entry<CachedResponse>, status: number): void {
+    const { settings, key, now, conditions, fellBack } = this.#context;
+    fellBack();
+    reset();
+    const how = `fwd=stale; fwd-status=${status}`;
+    sendEntry(conditions.request, res, entry, { settings, key, now: now(), how });
+  }
+}
