@@ -9,14 +9,7 @@ import { ClientResponse, ERRORS } from './client-response.ts';
 import type { Lifetime } from './entry.ts';
 import { lifetimeLater, lifetimeOf } from './freshness.ts';
 import { HandlerIdentities } from './handler-identities.ts';
-import {
-  confirmedResponse,
-  type MadeHead,
-  madeHead,
-  madeResponse,
-  responseToFill,
-  withLate,
-} from './made.ts';
+import { completeResponse, type MadeHead, madeHead, responseToFill, withLate } from './made.ts';
 import type { CacheSettings } from './options.ts';
 import { sendStreamedPart, streamedPart } from './part-stream.ts';
 import type { Part } from './serve.ts';
