@@ -135,7 +135,7 @@ async function send(
       ...(body ? { 'content-type': 'application/json' } : {}),
     },
     ...(body ? { body: JSON.stringify(body) } : {}),
-    signal: AbortSignal.timeout(10_000),
+    signal: AbortSignal.timeout(60_000),
   });
   return { status: response.status, headers: response.headers, text: await response.text(), path };
 }
@@ -158,7 +158,7 @@ function check(what: string, isTrue: boolean): void {
 }
 
 async function listeningPort(): Promise<number> {
-  const late = setTimeout(() => app.kill(), 30_000);
+  const late = setTimeout(() => app.kill(), 300_000);
   let output = '';
   for await (const chunk of app.stdout) {
     output += String(chunk);

@@ -67,10 +67,13 @@ describeWithServers('a lock', () => {
     const lock = await kit.locks.acquire('a', { lease: LONG_LEASE, renew: false });
     // Acquaints the server with the script.
     await lock.extend();
+    stopTime();
     proxy.loseNextReply();
     await expect(lock.extend('100ms')).rejects.toMatchObject({ status: 503 });
-    await new Promise((resolve) => setTimeout(resolve, 150));
-    expect([lock.remainingMs(), await isStored(server, key)]).toEqual([0, false]);
+    expect(lock.remainingMs()).toBe(100);
+    await passTime(100);
+    expect(lock.remainingMs()).toBe(0);
+    await until('its key has ended as well', async () => !(await isStored(server, key)));
   });
 
   it('that nobody else wants costs two commands', async () => {

@@ -13,7 +13,7 @@ describe('the built package', () => {
     await run(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'], {
       cwd: root,
     });
-  }, 120_000);
+  }, 600_000);
 
   const names = async (...args: string[]) => (await run(process.execPath, args, { cwd: root })).stdout.trim();
 

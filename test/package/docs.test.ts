@@ -10,7 +10,7 @@ const run = promisify(execFile);
 const read = (file: string) => readFileSync(join(root, file), 'utf8');
 
 /** The compiler takes its time on a machine that does other things as well. */
-vi.setConfig({ testTimeout: 120_000 });
+vi.setConfig({ testTimeout: 600_000 });
 
 /** Type-checks files as a user's project would, against the sources. */
 async function typeCheck(files: Readonly<Record<string, string>>): Promise<void> {

@@ -4,11 +4,15 @@ import { createRedisKit, type KitEvents, type KitOptions, type RedisKit } from '
 import { redisUrl } from './context.ts';
 import { resumeTime, stopClock, timeOfScripts } from './time.ts';
 
+/** So long that no command of a loaded machine is late; a test of deadlines gives its own. */
+const COMMAND_TIMEOUT = '10s';
+
 /** A kit that ends with the test. Its prefix is its own, as the shared server asks, unless the test gives one. */
 export function kitForTest(options: KitOptions): RedisKit {
   const kit = createRedisKit({
     prefix: testPrefix(),
     logger: false,
+    commandTimeout: COMMAND_TIMEOUT,
     ...options,
   } as KitOptions<null>) as RedisKit;
   if (kit.client !== null && options.client === undefined) followStoppedClock(kit.client);

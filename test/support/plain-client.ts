@@ -4,7 +4,12 @@ export type PlainClient = Awaited<ReturnType<typeof connectPlainClient>>;
 
 /** A node-redis client that never reconnects, for what the tests themselves want from a server. */
 export async function connectPlainClient(url: string) {
-  const client = createClient({ url, socket: { reconnectStrategy: false } });
+  const client = createClient({
+    url,
+    socket: { reconnectStrategy: false, connectTimeout: 60_000 },
+    // By default a command fails that a loaded machine has not written after five seconds.
+    commandOptions: { timeout: 0 },
+  });
   client.on('error', rejectedElsewhere);
   await client.connect();
   return client;
