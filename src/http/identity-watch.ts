@@ -1,6 +1,6 @@
-import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { CookieLooks } from './cookie-looks.ts';
-import { type WatchedProperty, watchProperty } from './watched-property.ts';
+import { WatchedProperty } from './watched-property.ts';
 
 /** What a watch takes for an identity, besides the session and the credentials. */
 export interface WatchedIdentities {
@@ -43,15 +43,15 @@ export class IdentityWatch {
   #replaced: { readonly named: boolean; readonly credentials: boolean } | undefined;
 
   constructor(req: IncomingMessage, res: ServerResponse, { identities, knownCookies }: WatchedIdentities) {
-    // Node makes them from the raw ones when they are first read: before those are watched.
-    const { headers } = req;
+    // Node makes the headers from the raw ones when they are first read: before those are watched.
+    void req.headers;
     const names = [...new Set([...NAMES, ...identities])];
-    this.#named = names.map((name) => watchProperty(req, name, { read: (value) => this.#read(value) }));
+    this.#named = names.map((name) => new WatchedProperty(req, name, { read: (value) => this.#read(value) }));
     this.#credentials = [
       this.#watchCookies(req, 'cookies', knownCookies),
       this.#watchCookies(req, 'signedCookies', knownCookies),
-      this.#watchHeaders(req, headers),
-      watchProperty(req, 'rawHeaders', { read: (value) => this.#readAllHeaders(value) }),
+      this.#watchHeaders(req),
+      new WatchedProperty(req, 'rawHeaders', { read: (value) => this.#readAllHeaders(value) }),
     ];
     // express-session reads the session while the head leaves.
     const { writeHead } = res;
@@ -100,7 +100,7 @@ export class IdentityWatch {
     name: 'cookies' | 'signedCookies',
     knownCookies: readonly string[],
   ): WatchedProperty {
-    return watchProperty(req, name, {
+    return new WatchedProperty(req, name, {
       read: (value) => this.#readCookies(value, knownCookies),
       assigned: (value) => this.#cookieLooks.assign(name, value),
     });
@@ -114,13 +114,13 @@ export class IdentityWatch {
     return value;
   }
 
-  #watchHeaders(req: IncomingMessage, headers: IncomingHttpHeaders): WatchedProperty {
+  #watchHeaders(req: IncomingMessage): WatchedProperty {
     const read = (name: string | symbol) => this.#readHeader(name);
-    let watched = { headers: headers as object, proxy: watchedHeaders(headers, read) };
-    return watchProperty(req, 'headers', {
-      read(value) {
-        if (keepers > 0 || typeof value !== 'object' || value === null) return value;
-        if (value !== watched.headers) watched = { headers: value, proxy: watchedHeaders(value, read) };
+    let watched: { readonly headers: object; readonly proxy: object } | undefined;
+    return new WatchedProperty(req, 'headers', {
+      read(headers) {
+        if (keepers > 0 || typeof headers !== 'object' || headers === null) return headers;
+        if (watched?.headers !== headers) watched = { headers, proxy: watchedHeaders(headers, read) };
         return watched.proxy;
       },
     });
