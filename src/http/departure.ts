@@ -1,7 +1,7 @@
 import type { EventEmitter } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { reentryOf } from './reentry.ts';
-import { watchProperty } from './watched-property.ts';
+import { WatchedProperty } from './watched-property.ts';
 
 /**
  * What becomes of a response that its handler ended after the client had left. `detect`: it counts unless the handler
@@ -127,7 +127,7 @@ export class DepartureWatch {
       return value;
     };
     // The connection is over and the objects go with it, so nothing is put back.
-    for (const name of names) if (name in target) watchProperty(target, name, { read });
+    for (const name of names) if (name in target) new WatchedProperty(target, name, { read });
   }
 
   /** Node calls them with an error now. */

@@ -1,7 +1,7 @@
-import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isHeadPassing } from './before-end.ts';
 import { CookieLooks } from './cookie-looks.ts';
-import { type WatchedProperty, watchProperty } from './watched-property.ts';
+import { WatchedProperty } from './watched-property.ts';
 
 /** What a watch takes for an identity, besides the session and the credentials. */
 export interface WatchedIdentities {
@@ -46,15 +46,15 @@ export class IdentityWatch {
 
   constructor(req: IncomingMessage, res: ServerResponse, { identities, knownCookies }: WatchedIdentities) {
     this.#res = res;
-    // Node makes them from the raw ones when they are first read: before those are watched.
-    const { headers } = req;
+    // Node makes the headers from the raw ones when they are first read: before those are watched.
+    void req.headers;
     const names = [...new Set([...NAMES, ...identities])];
-    this.#named = names.map((name) => watchProperty(req, name, { read: (value) => this.#read(value) }));
+    this.#named = names.map((name) => new WatchedProperty(req, name, { read: (value) => this.#read(value) }));
     this.#credentials = [
       this.#watchCookies(req, 'cookies', knownCookies),
       this.#watchCookies(req, 'signedCookies', knownCookies),
-      this.#watchHeaders(req, headers),
-      watchProperty(req, 'rawHeaders', { read: (value) => this.#readAllHeaders(value) }),
+      this.#watchHeaders(req),
+      new WatchedProperty(req, 'rawHeaders', { read: (value) => this.#readAllHeaders(value) }),
     ];
   }
 
@@ -104,7 +104,7 @@ export class IdentityWatch {
     name: 'cookies' | 'signedCookies',
     knownCookies: readonly string[],
   ): WatchedProperty {
-    return watchProperty(req, name, {
+    return new WatchedProperty(req, name, {
       read: (value) => this.#readCookies(value, knownCookies),
       assigned: (value) => this.#cookieLooks.assign(name, value),
     });
@@ -118,13 +118,13 @@ export class IdentityWatch {
     return value;
   }
 
-  #watchHeaders(req: IncomingMessage, headers: IncomingHttpHeaders): WatchedProperty {
+  #watchHeaders(req: IncomingMessage): WatchedProperty {
     const read = (name: string | symbol) => this.#readHeader(name);
-    let watched = { headers: headers as object, proxy: watchedHeaders(headers, read) };
-    return watchProperty(req, 'headers', {
-      read: (value) => {
-        if (!this.#isHandlers || typeof value !== 'object' || value === null) return value;
-        if (value !== watched.headers) watched = { headers: value, proxy: watchedHeaders(value, read) };
+    let watched: { readonly headers: object; readonly proxy: object } | undefined;
+    return new WatchedProperty(req, 'headers', {
+      read: (headers) => {
+        if (!this.#isHandlers || typeof headers !== 'object' || headers === null) return headers;
+        if (watched?.headers !== headers) watched = { headers, proxy: watchedHeaders(headers, read) };
         return watched.proxy;
       },
     });

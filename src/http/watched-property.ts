@@ -5,51 +5,55 @@ export interface PropertyListener {
   assigned?(value: unknown): void;
 }
 
-export interface WatchedProperty {
-  /** Whether somebody has deleted or redefined it, so that reads are no longer seen. */
-  readonly isReplaced: boolean;
-  /** Puts back what is there, unless the property was replaced. */
-  stop(): void;
-}
-
 /**
- * Puts an accessor in front of a property, whatever provides its value: the object itself, a getter, a prototype, or an
+ * An accessor in front of a property, whatever provides its value: the object itself, a getter, a prototype, or an
  * assignment that comes later.
  */
-export function watchProperty(target: object, name: string, listener: PropertyListener): WatchedProperty {
-  let own = Object.getOwnPropertyDescriptor(target, name);
+export class WatchedProperty {
+  readonly #target: object;
+  readonly #name: string;
+  readonly #listener: PropertyListener;
+  readonly #get = (): unknown => this.#listener.read(this.#value());
+  #own: PropertyDescriptor | undefined;
 
-  function get(): unknown {
-    return listener.read(current());
+  constructor(target: object, name: string, listener: PropertyListener) {
+    this.#target = target;
+    this.#name = name;
+    this.#listener = listener;
+    this.#own = Object.getOwnPropertyDescriptor(target, name);
+    const set = (value: unknown) => this.#set(value);
+    // A property that cannot be configured is not watched, and counts as replaced.
+    Reflect.defineProperty(target, name, { configurable: true, enumerable: true, get: this.#get, set });
   }
 
-  function current(): unknown {
-    if (own === undefined) return Reflect.get(Object.getPrototypeOf(target) as object, name, target);
-    return own.get === undefined ? (own.value as unknown) : (own.get.call(target) as unknown);
+  /** Whether it was deleted or redefined, so that reads are no longer seen. */
+  get isReplaced(): boolean {
+    return Object.getOwnPropertyDescriptor(this.#target, this.#name)?.get !== this.#get;
   }
 
-  function set(value: unknown): void {
-    if (own?.set !== undefined) own.set.call(target, value);
+  /** Puts back what is there, unless the property was replaced. */
+  stop(): void {
+    if (this.isReplaced) return;
+    if (this.#own === undefined) Reflect.deleteProperty(this.#target, this.#name);
+    else Object.defineProperty(this.#target, this.#name, this.#own);
+  }
+
+  #value(): unknown {
+    const own = this.#own;
+    if (own === undefined) return Reflect.get(this.#prototype, this.#name, this.#target);
+    return own.get === undefined ? (own.value as unknown) : (own.get.call(this.#target) as unknown);
+  }
+
+  #set(value: unknown): void {
+    if (this.#own?.set !== undefined) this.#own.set.call(this.#target, value);
     // A setter of the prototype takes the value. Otherwise our accessor is in the way, and the value is the object's own.
-    else if (
-      own !== undefined ||
-      !Reflect.set(Object.getPrototypeOf(target) as object, name, value, target)
-    ) {
-      own = { configurable: true, enumerable: true, writable: true, value };
+    else if (this.#own !== undefined || !Reflect.set(this.#prototype, this.#name, value, this.#target)) {
+      this.#own = { configurable: true, enumerable: true, writable: true, value };
     }
-    listener.assigned?.(value);
+    this.#listener.assigned?.(value);
   }
 
-  const isDefined = Reflect.defineProperty(target, name, { configurable: true, enumerable: true, get, set });
-  const isOurs = () => isDefined && Object.getOwnPropertyDescriptor(target, name)?.get === get;
-  return {
-    get isReplaced() {
-      return !isOurs();
-    },
-    stop() {
-      if (!isOurs()) return;
-      if (own === undefined) Reflect.deleteProperty(target, name);
-      else Object.defineProperty(target, name, own);
-    },
-  };
+  get #prototype(): object {
+    return Object.getPrototypeOf(this.#target) as object;
+  }
 }
