@@ -46,8 +46,8 @@ const LIMITS: Readonly<Record<Compartment, RoomLimits>> = {
 };
 
 /**
- * An entry of each room, under a key that no feature has: when its last entry is deleted, an LRUCache clears arrays for
- * all that it may ever hold, which takes milliseconds. A lock that is taken and released alone would pay for it each time.
+ * An entry of each room, under a key that no feature has: when its last entry is deleted, an LRUCache clears tables for
+ * all that it ever held, which takes milliseconds. A lock that is taken and released alone would pay for it each time.
  */
 const NEVER_LAST: Entry = { value: '', expiresAt: Number.POSITIVE_INFINITY };
 
@@ -91,7 +91,7 @@ export class MemoryKeyspace implements Keyspace, Listening {
     const growth = set.has(member) ? 0 : bytesOf(member);
     if (this.#limits[room].whenFull === 'refuse') this.#makeRoom(room, key, sizeOf(entry, key) + growth);
     set.add(score, member);
-    this.#room(room).set(key, entry);
+    this.#put(room, key, entry);
   }
 
   removeSorted(key: string, member: string): boolean {
@@ -108,7 +108,7 @@ export class MemoryKeyspace implements Keyspace, Listening {
     const room = compartmentOf(key);
     const entry = { value: ownBytesOf(value), expiresAt: this.#clock.now() + ttlMs };
     if (this.#limits[room].whenFull === 'refuse') this.#makeRoom(room, key, sizeOf(entry, key));
-    this.#room(room).set(key, entry);
+    this.#put(room, key, entry);
   }
 
   rewrite(key: string, value: Buffer): void {
@@ -160,12 +160,17 @@ export class MemoryKeyspace implements Keyspace, Listening {
   #room(room: Compartment): LRUCache<string, Entry> {
     let entries = this.#rooms.get(room);
     if (entries === undefined) {
-      const { maxEntries, maxBytes } = this.#limits[room];
-      entries = new LRUCache({ max: maxEntries + 1, maxSize: maxBytes, sizeCalculation: sizeOf });
+      // Without `max`, for which an LRUCache would allocate all its tables before the first entry.
+      entries = new LRUCache({ maxSize: this.#limits[room].maxBytes, sizeCalculation: sizeOf });
       entries.set('', NEVER_LAST);
       this.#rooms.set(room, entries);
     }
     return entries;
+  }
+
+  #put(room: Compartment, key: string, entry: Entry): void {
+    const entries = this.#room(room).set(key, entry);
+    if (entries.size > this.#limits[room].maxEntries + 1) entries.pop();
   }
 
   #makeRoom(room: Compartment, key: string, bytes: number): void {

@@ -168,7 +168,7 @@ it('under HTTP/2, runs a request once and tells its body', async () => {
   expect(await ask('a')).toMatchObject({ status: 200, replayed: undefined, text: 'run 1', run: '1' });
   expect(await ask('a')).toMatchObject({ status: 200, replayed: 'true', text: 'run 1', run: '1' });
   expect(await ask('b')).toMatchObject({ status: 422 });
-  expect(await ask('b', { 'x-parse': 'no' }), 'nobody knows its body').toMatchObject({ status: 500 });
+  expect(await ask('b', { 'x-parse': 'no' }), 'no parser has read its body').toMatchObject({ status: 415 });
 });
 
 async function answerOf(session: ClientHttp2Session, fields: object, body: string) {
