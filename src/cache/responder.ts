@@ -195,8 +195,8 @@ export class Responder {
     const { events } = this.#deps.reporter;
     const { fallback, confirms, isRefresh = false, how } = why;
     const subject: CacheSubject = { url: key.url };
-    // The others wait for the body, and not for the client that this response goes to. It ends at `maxBody`.
-    takeBody(res, () => fill.isAwaited);
+    // The others wait for the body, and not for the client that this response goes to. The fill ends at `maxBody`.
+    fill.whenAwaited(takeBody(res, () => fill.isAwaited));
     beforeEnd(
       res,
       new Capture(req, res, {
