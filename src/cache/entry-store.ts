@@ -207,8 +207,10 @@ export class EntryStore {
     }
   }
 
-  async renewFill(place: Place<unknown>, { token, leaseMs }: Lease): Promise<void> {
-    await this.#deps.engine.run(cacheFillRenew, [place.keys.fill], { token, lease: leaseMs });
+  /** Resolves to whether another process waits for the fill. */
+  async renewFill(place: Place<unknown>, { token, leaseMs }: Lease): Promise<boolean> {
+    const args = { token, lease: leaseMs };
+    return (await this.#deps.engine.run(cacheFillRenew, [place.keys.fill], args)).isAwaited;
   }
 
   failed(error: unknown): void {

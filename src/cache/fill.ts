@@ -52,12 +52,14 @@ export class Fill<Content> {
   readonly #limit: NodeJS.Timeout;
   #isOver = false;
   #isReleased = false;
+  #isAwaitedElsewhere = false;
+  #onAwaitedElsewhere: () => void = () => undefined;
 
   constructor(deps: FillDeps, start: FillStart<Content>) {
     this.#deps = deps;
     this.#start = start;
     const { token, leaseMs } = start.lease;
-    if (token !== '') this.#renewal = setInterval(() => this.#renew(), leaseMs / 3).unref();
+    if (token !== '') this.#renewal = setInterval(() => void this.#renew(), leaseMs / 3).unref();
     this.#limit = setTimeout(() => this.release(), LONGEST_FILL_MS).unref();
   }
 
@@ -69,10 +71,18 @@ export class Fill<Content> {
     return this.#isOver;
   }
 
-  /** Whether others may wait for it: in this process, or by its lease in another one. */
+  /** Whether others wait for it: in this process, or in another one as its last renewal said. */
   get isAwaited(): boolean {
-    const { flight, lease } = this.#start;
-    return !(this.#isOver || this.#isReleased) && (flight !== undefined || lease.token !== '');
+    if (this.#isOver || this.#isReleased) return false;
+    return this.#isAwaitedElsewhere || this.#start.flight?.hasFollowers === true;
+  }
+
+  /** Calls back whenever others begin to wait for it. */
+  whenAwaited(begin: () => void): void {
+    const { flight } = this.#start;
+    if (flight !== undefined) flight.onFollowed = begin;
+    this.#onAwaitedElsewhere = begin;
+    if (this.isAwaited) begin();
   }
 
   /** Stores what was made; resolves to its size in bytes, or undefined when it was not stored. */
@@ -207,9 +217,12 @@ export class Fill<Content> {
     if (lease.token !== '') void this.#deps.store.endFill(place, lease, passingMs);
   }
 
-  #renew(): void {
+  async #renew(): Promise<void> {
     const { place, lease } = this.#start;
-    void this.#try(this.#deps.store.renewFill(place, lease));
+    const isAwaited = (await this.#try(this.#deps.store.renewFill(place, lease))) === true;
+    if (!isAwaited || this.#isAwaitedElsewhere) return;
+    this.#isAwaitedElsewhere = true;
+    this.#onAwaitedElsewhere();
   }
 
   #stopTimers(): void {

@@ -16,10 +16,16 @@ export class Flight<Content> {
   readonly #followers = new Set<(outcome: Outcome<Content>) => void>();
   /** What they wait for is there, and only to be confirmed: who comes now finds it. */
   isMade = false;
+  /** Called when the first follower comes, or the next one after all have gone. */
+  onFollowed: () => void = () => undefined;
   #outcome: Outcome<Content> | undefined;
 
   constructor(ended: () => void) {
     this.#ended = ended;
+  }
+
+  get hasFollowers(): boolean {
+    return this.#followers.size > 0;
   }
 
   /** The first outcome counts. */
@@ -43,6 +49,7 @@ export class Flight<Content> {
       // What it waits for keeps the process alive, or nothing does.
       const timer = setTimeout(follower, ms, undefined).unref();
       this.#followers.add(follower);
+      if (this.#followers.size === 1) this.onFollowed();
     });
   }
 }

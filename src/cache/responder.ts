@@ -206,8 +206,8 @@ export class Responder {
     const subject: CacheSubject = { url: key.url };
     // Its followers do not wait for a handler that will not run.
     whenUnserved(res, () => fill.abandon());
-    // The others wait for the body, and not for the client that this response goes to. It ends at `maxBody`.
-    takeBody(res, () => fill.isAwaited);
+    // The others wait for the body, and not for the client that this response goes to. The fill ends at `maxBody`.
+    fill.whenAwaited(takeBody(res, () => fill.isAwaited));
     captureResponse(req, res, {
       settings: this.#settings,
       key: key.id,

@@ -44,8 +44,8 @@ export function parseTargeted(
   };
 }
 
-/** A quoted string, or a Date with what stands before it. */
-const STRING_OR_DATE = /"(?:[^"\\]|\\.)*"|([=( ])@-?\d{1,15}(?![\d.])/g;
+/** A quoted string, also one that is not closed, or a Date with the character before it. */
+const STRING_OR_DATE = /"(?:[^"\\]|\\[^])*(?:"|\\?$)|([=( ])@-?\d{1,15}(?![\d.])/g;
 
 function dictionary(text: string): Dictionary | undefined {
   try {

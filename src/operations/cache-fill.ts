@@ -6,21 +6,27 @@ export interface CacheFillRenewArgs {
   readonly lease: number;
 }
 
+export interface CacheFillRenewReply {
+  readonly isRenewed: boolean;
+  /** Another process waits for the fill. */
+  readonly isAwaited: boolean;
+}
+
 /*
  * Makes the lease of a fill last longer, if it is still the caller's.
  *
  * KEYS   1 the fill
  * ARGV   1 time, 2 token, 3 lease ms
- * reply  1 renewed, 0 not the caller's
+ * reply  2 renewed and another process waits for it, 1 renewed, 0 not the caller's
  */
 const renewLua = `${CACHE_LUA}
 local state, waited, deadline, token = fill_of(KEYS[1])
 if state ~= 'L' or token ~= ARGV[2] or deadline <= now then return 0 end
 redis.call('SET', KEYS[1], string.format('1:L:%d:%.0f:%s', waited and 1 or 0, now + ARGV[3], token), 'PX', ARGV[3])
-return 1
+return waited and 2 or 1
 `;
 
-export const cacheFillRenew: Operation<CacheFillRenewArgs, boolean> = defineOperation({
+export const cacheFillRenew: Operation<CacheFillRenewArgs, CacheFillRenewReply> = defineOperation({
   name: 'cache-fill-renew',
   lua: renewLua,
   encode: ({ token, lease }) => [token, String(lease)],
@@ -28,9 +34,9 @@ export const cacheFillRenew: Operation<CacheFillRenewArgs, boolean> = defineOper
     const fill = fillOf(memory, key);
     if (fill?.state !== 'L' || fill.token !== token || fill.deadline <= now) return 0;
     memory.set(key, packFill({ ...fill, deadline: now + lease }), lease);
-    return 1;
+    return fill.waited ? 2 : 1;
   },
-  decode: (reply) => reply === 1,
+  decode: (reply) => ({ isRenewed: reply === 1 || reply === 2, isAwaited: reply === 2 }),
 });
 
 export interface CacheFillEndArgs {

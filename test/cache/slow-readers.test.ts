@@ -115,6 +115,8 @@ describeOnBothEngines('followers of a slow reader', (url) => {
     const { kit, address, runs } = await start(WAYS["once(res, 'drain')"] as Send);
     const stored = eventsOf(kit, 'cache:stored');
     const socket = await slowClient(address);
+    await until('the handler runs', () => runs() === 1);
+    await send(`${address}/large`);
     await until('it is stored', () => stored.length === 1);
     let bytes = 0;
     socket.on('data', (chunk: Buffer) => {
@@ -149,6 +151,26 @@ describeOnBothEngines('followers of a slow reader', (url) => {
 
   it('without followers, a handler waits for its client as it would without the cache', async () => {
     let written = 0;
+    let drains = 0;
+    const { address, runs } = await start(async (res) => {
+      for (const piece of pieces()) {
+        written += piece.length;
+        if (!res.write(piece)) {
+          drains++;
+          await once(res, 'drain');
+        }
+      }
+      res.end();
+    });
+    await slowClient(address);
+    await until('the handler waits', () => drains > 0);
+    expect([runs(), written < BYTES]).toEqual([1, true]);
+    const follower = await send(`${address}/large`);
+    expect([follower.body.length, runs()]).toEqual([BYTES, 1]);
+  });
+
+  it('without single flight, a handler waits for its client as it would without the cache', async () => {
+    let written = 0;
     const { address, runs } = await start(
       async (res) => {
         for (const piece of pieces()) {
@@ -174,7 +196,12 @@ it('another process does not wait for the client of the first either', async () 
   const addresses = await Promise.all(
     kits.map((kit) => {
       const app = express();
-      const cache = kit.cache({ ttl: '1h', maxBody: 2 * BYTES, singleFlight, key: { host: false } });
+      const cache = kit.cache({
+        ttl: '1h',
+        maxBody: 2 * BYTES,
+        singleFlight: { lease: '600ms', wait: '1h' },
+        key: { host: false },
+      });
       app.get('/large', cache, (_req, res) => {
         runs++;
         WAYS['pipe()']?.(res);
