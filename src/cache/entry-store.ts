@@ -207,6 +207,15 @@ export class EntryStore {
     }
   }
 
+  /** Deletes what is stored under a place that has no variants. Never rejects. */
+  async drop({ keys }: Place<unknown>): Promise<void> {
+    try {
+      await this.#deps.engine.delete([keys.entry]);
+    } catch (error) {
+      this.failed(error);
+    }
+  }
+
   async renewFill(place: Place<unknown>, { token, leaseMs }: Lease): Promise<void> {
     await this.#deps.engine.run(cacheFillRenew, [place.keys.fill], { token, lease: leaseMs });
   }

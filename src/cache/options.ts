@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { describe, OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
+import { valueSizeOption } from '../base/size-options.ts';
 import type { Req, Res } from '../http/middleware.ts';
 import { type KeyOptions, type KeySettings, resolveKeyOptions } from './key-options.ts';
 import { type CachePolicies, jitterOption, policyOption } from './policies.ts';
@@ -90,11 +91,6 @@ const NAMES = [
   ...SHARED_OPTION_NAMES,
 ];
 
-const DEFAULT_MAX_BODY = 2 ** 20;
-
-/** Far below Redis's own limit for a string (512 MiB): a value this large blocks the server for milliseconds. */
-const LARGEST_MAX_BODY = 64 * 2 ** 20;
-
 export function resolveCacheOptions(options: CacheOptions<never>, policies: CachePolicies): CacheSettings {
   const reader = new OptionReader('kit.cache', options, NAMES);
   const policy = policyOption(reader, policies);
@@ -113,7 +109,7 @@ export function resolveCacheOptions(options: CacheOptions<never>, policies: Cach
     mayVaryOn: allowOption(vary),
     statuses: statusesOption(reader),
     heuristics: reader.boolean('heuristics', false),
-    maxBody: reader.integer('maxBody', { min: 1, max: LARGEST_MAX_BODY }) ?? DEFAULT_MAX_BODY,
+    maxBody: valueSizeOption(reader, 'maxBody'),
     honorsDirectives: reader.oneOf('requestDirectives', ['honor', 'ignore'], 'ignore') === 'honor',
     downstream: reader.value('downstream') === false ? (false as const) : downstreamOption(reader),
     cacheStatus: cacheStatusOption(reader),

@@ -1,6 +1,7 @@
 import { OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
 import { ConfigError } from '../base/errors.ts';
+import { valueSizeOption } from '../base/size-options.ts';
 import type { LookupSettings } from './cache-room.ts';
 import type { Lifetime } from './entry.ts';
 import type { Bound } from './entry-store.ts';
@@ -27,6 +28,8 @@ export interface RememberOptions {
   readonly jitter?: number | undefined;
   /** What the value may be invalidated by; `context.tag()` adds to them. */
   readonly tags?: readonly string[] | undefined;
+  /** A value whose JSON has more bytes is returned, not stored, and emitted as `cache:skipped`. Default 1 MiB. */
+  readonly maxBytes?: number | undefined;
   /** One caller loads what others wait for, in all processes; false: each loads its own. */
   readonly singleFlight?: false | SingleFlightOptions | undefined;
   /** The copies held in the process; of its `maxBytes` only the kit's own store is used here. */
@@ -39,12 +42,13 @@ export interface RememberSettings {
   readonly staleIfError: number;
   readonly jitter: number;
   readonly tags: readonly string[];
+  readonly maxBytes: number;
   readonly bound: Bound | undefined;
   readonly lookup: LookupSettings<string>;
 }
 
 const NAMES = [
-  ...['ttl', 'policy', 'staleWhileRevalidate', 'staleIfError', 'jitter', 'tags'],
+  ...['ttl', 'policy', 'staleWhileRevalidate', 'staleIfError', 'jitter', 'tags', 'maxBytes'],
   ...SHARED_OPTION_NAMES,
 ];
 
@@ -69,6 +73,7 @@ export function resolveRememberOptions(
     staleIfError: reader.duration('staleIfError') ?? 0,
     jitter: jitterOption(reader) ?? policy?.jitter ?? 0,
     tags: checkTags(`${where}: option \`tags\``, reader.value('tags')),
+    maxBytes: valueSizeOption(reader, 'maxBytes'),
     bound:
       policy?.maxEntries === undefined ? undefined : { policy: policy.name, maxEntries: policy.maxEntries },
     lookup: {
