@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import { types } from 'node:util';
 import { OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
+import { valueSizeOption } from '../base/size-options.ts';
 import type { Req } from '../http/middleware.ts';
 import { type CookieOptions, type CookieSetting, resolveCookie } from './cookie-options.ts';
 import type { RecordSettings } from './record.ts';
@@ -39,6 +40,11 @@ export interface SessionOptions<Request extends IncomingMessage = Req> {
    * login rejects (`'reject'`). Default: any number.
    */
   readonly maxPerUser?: UserLimit | undefined;
+  /**
+   * The most bytes of a stored session, its data and cookie as JSON. A save above it rejects with
+   * `ERR_REDIS_KIT_SESSION_DATA`, and the session stays as it was stored. Default 1 MiB.
+   */
+  readonly maxBytes?: number | undefined;
   /**
    * Parallel requests that change one session: what each has changed of its top-level keys is kept (`'merge'`, the
    * default; of one key the last wins), or the last request's session is (`'last-write'`).
@@ -83,6 +89,7 @@ const NAMES = [
   'absolute',
   'touchAfter',
   'maxPerUser',
+  'maxBytes',
   'conflicts',
   'encrypt',
   'onError',
@@ -122,6 +129,7 @@ export function resolveSessionOptions(options: SessionOptions<never>): SessionSe
     absolute,
     touchAfter: touchAfterOption(reader, idle),
     maxPerUser: resolveUserLimit(reader),
+    maxBytes: valueSizeOption(reader, 'maxBytes'),
     conflicts: reader.oneOf('conflicts', ['merge', 'last-write'], 'merge'),
     seal: resolveSeal(reader),
     onError: reader.oneOf('onError', ['error', 'anonymous'], 'error'),

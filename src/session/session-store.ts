@@ -7,9 +7,9 @@ import { resolveStoreOptions, type StoreOptions } from './store-options.ts';
 import type { SessionDeps } from './user-index.ts';
 
 export function makeSessionStore(options: StoreOptions, deps: SessionDeps): SessionStore {
-  const { idle, touchAfter, plainPrefix } = resolveStoreOptions(options);
-  if (plainPrefix !== undefined)
-    return new CallbackStore(plainStoreWork(plainPrefix, { idle, touchAfter }, deps));
+  const settings = resolveStoreOptions(options);
+  const { idle, touchAfter, maxBytes, plainPrefix } = settings;
+  if (plainPrefix !== undefined) return new CallbackStore(plainStoreWork(plainPrefix, settings, deps));
   const records = new SessionRecords(deps, {
     idle,
     cookieMaxAge: undefined,
@@ -17,7 +17,8 @@ export function makeSessionStore(options: StoreOptions, deps: SessionDeps): Sess
     touchAfter,
     conflicts: 'merge',
     maxPerUser: undefined,
+    maxBytes,
     seal: noSeal,
   });
-  return new CallbackStore(ownStoreWork(records, { idle, touchAfter }, deps));
+  return new CallbackStore(ownStoreWork(records, settings, deps));
 }

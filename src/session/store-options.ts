@@ -1,5 +1,6 @@
 import { OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
+import { valueSizeOption } from '../base/size-options.ts';
 
 export interface StoreOptions {
   /**
@@ -9,6 +10,11 @@ export interface StoreOptions {
   readonly idle?: Duration | undefined;
   /** The expiry is moved at most this often; default a tenth of `idle`, at most 60 s. */
   readonly touchAfter?: Duration | undefined;
+  /**
+   * The most bytes of a stored session, its data and cookie as JSON. `set` fails above it with
+   * `ERR_REDIS_KIT_SESSION_DATA`, and the session stays as it was stored. Default 1 MiB.
+   */
+  readonly maxBytes?: number | undefined;
   /** What connect-redis's keys begin with, in place of the kit's own; default its `'sess:'`. */
   readonly prefix?: string | undefined;
   /** Reads and writes what connect-redis does, so that an app can change over, and back, without logging anyone out. */
@@ -18,6 +24,7 @@ export interface StoreOptions {
 export interface StoreSettings {
   readonly idle: number;
   readonly touchAfter: number;
+  readonly maxBytes: number;
   /** Of connect-redis's keys; undefined for our own. */
   readonly plainPrefix: string | undefined;
 }
@@ -28,6 +35,7 @@ export function resolveStoreOptions(options: StoreOptions): StoreSettings {
   const reader = new OptionReader('kit.sessionStore', options, [
     'idle',
     'touchAfter',
+    'maxBytes',
     'prefix',
     'compatible',
   ]);
@@ -43,6 +51,7 @@ export function resolveStoreOptions(options: StoreOptions): StoreSettings {
   return {
     idle,
     touchAfter: touchAfterOption(reader, idle),
+    maxBytes: valueSizeOption(reader, 'maxBytes'),
     plainPrefix: isPlain ? (reader.string('prefix') ?? 'sess:') : undefined,
   };
 }
