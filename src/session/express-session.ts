@@ -22,7 +22,11 @@ export function sessionLoader(
   const { name, cookie, rolling, saveUninitialized, unset, genid, proxy } = settings;
   // express-session reads through this property during its synchronous part.
   let reading = store;
-  store.get = (id, callback) => callBack(reading.read(id, reading.request.scope.budget), callback);
+  store.get = (id, callback) => {
+    const work = reading.read(id, reading.request.scope.budget);
+    callBack(work, callback);
+    return work;
+  };
   const handle = expressSession({
     name,
     // Its types leave out `sameSite: 'auto'`.

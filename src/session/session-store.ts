@@ -1,3 +1,4 @@
+import { asError } from '../base/errors.ts';
 import { ownStoreWork } from './own-store.ts';
 import { plainStoreWork } from './plain-store.ts';
 import { CallbackStore, type SessionStore } from './public-store.ts';
@@ -8,8 +9,10 @@ import type { SessionDeps } from './user-index.ts';
 
 export function makeSessionStore(options: StoreOptions, deps: SessionDeps): SessionStore {
   const settings = resolveStoreOptions(options);
+  const failed = (error: unknown) => deps.reporter.failure('session', asError(error));
   const { idle, touchAfter, maxBytes, plainPrefix } = settings;
-  if (plainPrefix !== undefined) return new CallbackStore(plainStoreWork(plainPrefix, settings, deps));
+  if (plainPrefix !== undefined)
+    return new CallbackStore(plainStoreWork(plainPrefix, settings, deps), failed);
   const records = new SessionRecords(deps, {
     idle,
     cookieMaxAge: undefined,
@@ -20,5 +23,5 @@ export function makeSessionStore(options: StoreOptions, deps: SessionDeps): Sess
     maxBytes,
     seal: noSeal,
   });
-  return new CallbackStore(ownStoreWork(records, settings, deps));
+  return new CallbackStore(ownStoreWork(records, settings, deps), failed);
 }
