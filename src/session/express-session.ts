@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { type KeyObject, randomBytes } from 'node:crypto';
 import expressSession from 'express-session';
 import { describe } from '../base/check.ts';
 import { ConfigError } from '../base/errors.ts';
@@ -69,7 +69,10 @@ export function sessionLoader(
   };
 }
 
-function secretOf(settings: SessionSettings, deps: SessionDeps & { readonly isMemory: boolean }): string[] {
+function secretOf(
+  settings: SessionSettings,
+  deps: SessionDeps & { readonly isMemory: boolean },
+): (string | KeyObject)[] {
   if (settings.secret !== undefined) return [...settings.secret];
   if (!deps.isMemory) {
     throw new ConfigError(

@@ -1,3 +1,4 @@
+import type { KeyObject } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { types } from 'node:util';
 import { OptionReader } from '../base/check.ts';
@@ -7,6 +8,7 @@ import type { Req } from '../http/middleware.ts';
 import { type CookieOptions, type CookieSetting, resolveCookie } from './cookie-options.ts';
 import type { RecordSettings } from './record.ts';
 import { aesSeal, noSeal, type Seal } from './seal.ts';
+import { type CookieSecret, resolveSecret } from './secret.ts';
 import { touchAfterOption } from './store-options.ts';
 import type { UserLimit } from './user-index.ts';
 
@@ -16,9 +18,10 @@ export type SessionOnError = 'error' | 'anonymous';
 export interface SessionOptions<Request extends IncomingMessage = Req> {
   /**
    * Signs the session id in the cookie; of several, the first signs and all are accepted, so that it can be changed
-   * without logging anyone out. Required with Redis; on `memory:` one is made up, which ends with the process.
+   * without logging anyone out. A string of at least 8 characters, or bytes (a Buffer, another view or a secret
+   * KeyObject) of at least 8. Required with Redis; on `memory:` one is made up, which ends with the process.
    */
-  readonly secret?: string | readonly string[] | undefined;
+  readonly secret?: CookieSecret | readonly CookieSecret[] | undefined;
   /** The cookie's name; default `connect.sid`. `__Host-` and `__Secure-` names need the cookie they promise. */
   readonly name?: string | undefined;
   /** Default `{ httpOnly: true, sameSite: 'lax', secure: 'auto', path: '/' }`; what is given replaces its part. */
@@ -31,7 +34,8 @@ export interface SessionOptions<Request extends IncomingMessage = Req> {
   /** A session ends this long after its creation or login, whatever its use; default: never. */
   readonly absolute?: Duration | undefined;
   /**
-   * The idle deadline is moved at most this often, so that reads seldom write; default a tenth of `idle`, at most 60 s.
+   * The idle deadline is moved at most this often, so that reads seldom write; 0: with every use, and each read of a
+   * session with a `userId` costs one command more. Default a tenth of `idle`, at most 60 s.
    * Of a session with a shorter life than `idle` the more often, in proportion.
    */
   readonly touchAfter?: Duration | undefined;
@@ -70,7 +74,7 @@ export interface SessionOptions<Request extends IncomingMessage = Req> {
 }
 
 export interface SessionSettings extends RecordSettings {
-  readonly secret: readonly string[] | undefined;
+  readonly secret: readonly (string | KeyObject)[] | undefined;
   readonly name: string;
   readonly cookie: CookieSetting;
   readonly onError: SessionOnError;
@@ -139,22 +143,6 @@ export function resolveSessionOptions(options: SessionOptions<never>): SessionSe
     genid: reader.callback<(req: Req) => string>('genid'),
     proxy,
   });
-}
-
-/** Shorter ones are guessed. */
-const MIN_SECRET_LENGTH = 8;
-
-function resolveSecret(reader: OptionReader): readonly string[] | undefined {
-  const secret = reader.value('secret');
-  if (secret === undefined) return undefined;
-  const secrets: readonly unknown[] = Array.isArray(secret) ? secret : [secret];
-  const isSecret = (value: unknown): value is string =>
-    typeof value === 'string' && value.length >= MIN_SECRET_LENGTH;
-  if (secrets.length > 0 && secrets.every(isSecret)) return secrets;
-  throw reader.secretError(
-    'secret',
-    `it must be a string of at least ${MIN_SECRET_LENGTH} characters (better 32 random bytes), or an array of them`,
-  );
 }
 
 function resolveUserLimit(reader: OptionReader): UserLimit | undefined {

@@ -8,7 +8,7 @@ export interface StoreOptions {
    * `compatible: 'connect-redis'` its `'1d'`.
    */
   readonly idle?: Duration | undefined;
-  /** The expiry is moved at most this often; default a tenth of `idle`, at most 60 s. */
+  /** The expiry is moved at most this often; 0: with every use. Default a tenth of `idle`, at most 60 s. */
   readonly touchAfter?: Duration | undefined;
   /**
    * The most bytes of a stored session, its data and cookie as JSON. `set` fails above it with
@@ -59,6 +59,8 @@ export function resolveStoreOptions(options: StoreOptions): StoreSettings {
 /** How often the idle deadline is moved at most. */
 export function touchAfterOption(reader: OptionReader, idle: number): number {
   const usual = Math.max(1, Math.min(MAX_TOUCH_AFTER_MS, Math.floor(idle / 10)));
+  // Deadlines are whole milliseconds, so moving them by 1 ms or more is moving them with every use.
+  if (reader.value('touchAfter') === 0) return 1;
   const touchAfter = reader.duration('touchAfter', usual);
   if (touchAfter >= idle) throw reader.error('touchAfter', 'it must be shorter than `idle`');
   return touchAfter;
