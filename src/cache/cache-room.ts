@@ -166,6 +166,12 @@ export class CacheRoom<Content> {
     return this.#fill(lookup, settings, undefined, NO_LEASE);
   }
 
+  /** Deletes a value that is outdated and has no successor in the store. Other processes use their copies until `maxAge`. */
+  async drop(place: Place<Content>, { local }: LookupSettings<Content>): Promise<void> {
+    local?.copies.forget(place.localKey());
+    await this.#store.drop(place);
+  }
+
   async #lead(
     lookup: Lookup<Content>,
     settings: LookupSettings<Content>,

@@ -207,6 +207,15 @@ export class EntryStore {
     }
   }
 
+  /** Deletes what is stored under a place that has no variants. Never rejects. */
+  async drop({ keys }: Place<unknown>): Promise<void> {
+    try {
+      await this.#deps.engine.delete([keys.entry]);
+    } catch (error) {
+      this.failed(error);
+    }
+  }
+
   /** Resolves to whether another process waits for the fill. */
   async renewFill(place: Place<unknown>, { token, leaseMs }: Lease): Promise<boolean> {
     const args = { token, lease: leaseMs };

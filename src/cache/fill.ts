@@ -1,6 +1,6 @@
 import { type Entry, type Lifetime, packEnvelope, usabilityOf } from './entry.ts';
 import type { Bound, EntryStore, Lease, Making, Place } from './entry-store.ts';
-import type { Flight } from './flights.ts';
+import type { Flight, Outcome } from './flights.ts';
 import type { LocalCopies } from './local-copies.ts';
 import { areFollowed, type Snapshot, type Versions } from './versions.ts';
 
@@ -117,11 +117,18 @@ export class Fill<Content> {
     return size;
   }
 
-  /** Nothing of it may be stored: nobody is to wait for the like of it, for a while. */
-  pass(): void {
+  /**
+   * Ends a fill whose result must not be stored, and sets the hit-for-miss marker. Its followers get `content`, where one
+   * result serves them all; else each makes its own.
+   */
+  pass(content?: Content): void {
     if (!this.#end()) return;
     this.#start.passing(PASSING_MS);
-    this.#start.flight?.settle({ kind: 'pass' });
+    const outcome: Outcome<Content> =
+      content === undefined
+        ? { kind: 'pass' }
+        : { kind: 'entry', entry: this.#unstored(content), isMade: true };
+    this.#start.flight?.settle(outcome);
     this.#giveBack(PASSING_MS);
   }
 
@@ -134,10 +141,7 @@ export class Fill<Content> {
 
   /** Those who wait get a value that is not stored. */
   share(content: Content): void {
-    const at = this.#deps.now();
-    const lifetime = { freshMs: 0, staleWhileRevalidateMs: 0, staleIfErrorMs: 0, ageMs: 0, isStrict: false };
-    const times = { readAt: at, storedAt: at, freshUntil: at };
-    this.#endWith({ content, lifetime, sequence: 0, versions: [], bytes: 0, ...times }, true);
+    this.#endWith(this.#unstored(content), true);
   }
 
   /** Followers get a stale entry in place of a new one. False for an entry that was purged meanwhile: the next one leads. */
@@ -167,6 +171,14 @@ export class Fill<Content> {
     if (!this.#end()) return;
     this.#start.flight?.settle({ kind: 'entry', entry, isMade });
     this.#giveBack(0);
+  }
+
+  /** An entry for followers only. */
+  #unstored(content: Content): Entry<Content> {
+    const at = this.#deps.now();
+    const lifetime = { freshMs: 0, staleWhileRevalidateMs: 0, staleIfErrorMs: 0, ageMs: 0, isStrict: false };
+    const times = { readAt: at, storedAt: at, freshUntil: at };
+    return { content, lifetime, sequence: 0, versions: [], bytes: 0, ...times };
   }
 
   #end(): boolean {

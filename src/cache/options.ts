@@ -3,6 +3,7 @@ import { describe, type OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
 import { LIFETIME_NAMES, renamed } from '../base/foreign-options.ts';
 import { readSettings } from '../base/settings.ts';
+import { valueSizeOption } from '../base/size-options.ts';
 import type { OnDisconnect } from '../http/departure.ts';
 import { checkIsCalled } from '../http/foreign-call.ts';
 import type { Req, Res } from '../http/middleware.ts';
@@ -120,11 +121,6 @@ const ELSEWHERE = {
   maxEntries: 'it is `maxEntries` of createRedisKit({ cachePolicies })',
 };
 
-const DEFAULT_MAX_BODY = 2 ** 20;
-
-/** Far below Redis's own limit for a string (512 MiB): a value this large blocks the server for milliseconds. */
-const LARGEST_MAX_BODY = 64 * 2 ** 20;
-
 export function resolveCacheOptions(options: CacheOptions<never>, policies: CachePolicies): CacheSettings {
   checkIsCalled('kit.cache', options);
   const settings = readSettings('kit.cache', options, { known: NAMES, elsewhere: ELSEWHERE }, (reader) => ({
@@ -141,7 +137,7 @@ export function resolveCacheOptions(options: CacheOptions<never>, policies: Cach
     vary: () => varyOption(reader),
     statuses: () => statusesOption(reader),
     heuristics: () => reader.boolean('heuristics', false),
-    maxBody: () => reader.integer('maxBody', { min: 1, max: LARGEST_MAX_BODY }) ?? DEFAULT_MAX_BODY,
+    maxBody: () => valueSizeOption(reader, 'maxBody'),
     ignoreBody: () => reader.boolean('ignoreBody', false),
     onDisconnect: () => reader.oneOf('onDisconnect', ['detect', 'keep', 'drop'], 'detect'),
     honorsDirectives: () => reader.oneOf('requestDirectives', ['honor', 'ignore'], 'ignore') === 'honor',

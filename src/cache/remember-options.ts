@@ -3,6 +3,7 @@ import type { Duration } from '../base/duration.ts';
 import { ConfigError } from '../base/errors.ts';
 import { LIFETIME_NAMES, renamed } from '../base/foreign-options.ts';
 import { readSettings } from '../base/settings.ts';
+import { valueSizeOption } from '../base/size-options.ts';
 import type { LookupSettings } from './cache-room.ts';
 import type { Lifetime } from './entry.ts';
 import type { Bound } from './entry-store.ts';
@@ -31,6 +32,8 @@ export interface RememberOptions {
   readonly jitter?: number | undefined;
   /** What the value may be invalidated by; `context.tag()` adds to them. */
   readonly tags?: readonly string[] | undefined;
+  /** A value whose JSON has more bytes is returned, not stored, and emitted as `cache:skipped`. Default 1 MiB. */
+  readonly maxBytes?: number | undefined;
   /** One caller loads what others wait for, in all processes; false: each loads its own. */
   readonly singleFlight?: false | SingleFlightOptions | undefined;
   /** The copies held in the process; of its `maxBytes` only the kit's own store is used here. */
@@ -43,13 +46,14 @@ export interface RememberSettings {
   readonly staleIfError: number;
   readonly jitter: number;
   readonly tags: readonly string[];
+  readonly maxBytes: number;
   readonly bound: Bound | undefined;
   readonly lookup: LookupSettings<string>;
 }
 
 const NAMES = {
   known: [
-    ...['ttl', 'policy', 'staleWhileRevalidate', 'staleIfError', 'jitter', 'tags'],
+    ...['ttl', 'policy', 'staleWhileRevalidate', 'staleIfError', 'jitter', 'tags', 'maxBytes'],
     ...SHARED_OPTION_NAMES,
   ],
   elsewhere: {
@@ -75,6 +79,7 @@ export function resolveRememberOptions(
     staleIfError: () => reader.duration('staleIfError') ?? 0,
     jitter: () => jitterOption(reader),
     tags: () => checkTags(`${where}: option \`tags\``, reader.value('tags')),
+    maxBytes: () => valueSizeOption(reader, 'maxBytes'),
     singleFlight: () => singleFlightOption(reader),
     local: () => sharedStoreOption(reader),
   }));
@@ -85,6 +90,7 @@ export function resolveRememberOptions(
     staleIfError: settings.staleIfError,
     jitter: settings.jitter ?? policy?.jitter ?? 0,
     tags: settings.tags,
+    maxBytes: settings.maxBytes,
     bound:
       policy?.maxEntries === undefined ? undefined : { policy: policy.name, maxEntries: policy.maxEntries },
     lookup: {

@@ -30,6 +30,13 @@ export interface LoadContext {
 
 export type Load<Value> = (context: LoadContext) => Value | Promise<Value>;
 
+interface LoadedValue {
+  /** Its JSON; undefined for undefined, which is not stored. */
+  readonly text: string | undefined;
+  /** The names of its tags. */
+  readonly tags: readonly string[];
+}
+
 export interface ValuesDeps {
   readonly keys: Keys;
   readonly reporter: Reporter;
@@ -49,7 +56,8 @@ export class RememberedValues {
 
   async remember<Value>(key: string, options: Duration | RememberOptions, load: Load<Value>): Promise<Value> {
     const { values, policies } = this.#deps;
-    const place = this.#placeOf('kit.remember', key);
+    checkKey('kit.remember', key);
+    const place = this.#placeOf(key);
     const settings = resolveRememberOptions('kit.remember', options, policies, values.shared);
     if (typeof load !== 'function') {
       throw new ConfigError(`kit.remember: the load is ${describe(load)}; it must be a function`);
@@ -72,13 +80,13 @@ export class RememberedValues {
 
   /** Loads and stores a value whatever is stored; false when it was not stored. Rejects when the load fails. */
   async renew(where: string, key: string, options: RememberOptions, load: Load<unknown>): Promise<boolean> {
-    const place = this.#placeOf(where, key);
+    checkKey(where, key);
+    const place = this.#placeOf(key);
     const { values, policies } = this.#deps;
     const settings = resolveRememberOptions(where, options, policies, values.shared);
     const fill = await values.fillOf({ place, accepts: () => true }, settings.lookup);
-    const { text, tags } = await this.#load(load, settings);
-    if (text === undefined) return false;
-    return (await this.#store(key, settings, fill, text, tags)) !== undefined;
+    const loaded = await this.#load(load, settings);
+    return (await this.#keep(key, settings, fill, loaded)) !== undefined;
   }
 
   async #refresh(
@@ -105,12 +113,9 @@ export class RememberedValues {
     load: Load<unknown>,
   ): Promise<string | undefined> {
     try {
-      const { text, tags } = await runLoad(key, fill.flight, () => this.#load(load, settings));
-      if (text === undefined) {
-        fill.share('');
-        this.#deps.reporter.events.emit('cache:skipped', { key, reason: 'undefined' });
-      } else void this.#store(key, settings, fill, text, tags);
-      return text;
+      const loaded = await runLoad(key, fill.flight, () => this.#load(load, settings));
+      void this.#keep(key, settings, fill, loaded);
+      return loaded.text;
     } catch (error) {
       if (fallback === undefined) fill.fail(error);
       if (fallback === undefined || !fill.fallBackOn(fallback)) throw error;
@@ -120,10 +125,7 @@ export class RememberedValues {
     }
   }
 
-  async #load(
-    load: Load<unknown>,
-    settings: RememberSettings,
-  ): Promise<{ readonly text: string | undefined; readonly tags: readonly string[] }> {
+  async #load(load: Load<unknown>, settings: RememberSettings): Promise<LoadedValue> {
     const tags = [...settings.tags];
     const { keys, closing } = this.#deps;
     const signal = new LoadSignal(closing);
@@ -142,6 +144,31 @@ export class RememberedValues {
     }
   }
 
+  /** Stores a value where it may be stored, and ends its fill; resolves to its size, or undefined when it was not stored. */
+  async #keep(
+    key: string,
+    settings: RememberSettings,
+    fill: Fill<string>,
+    { text, tags }: LoadedValue,
+  ): Promise<number | undefined> {
+    if (text === undefined) {
+      // The next load may find a value, so no hit-for-miss marker is set.
+      fill.share('');
+      return this.#skipped(key, 'undefined');
+    }
+    if (Buffer.byteLength(text) > settings.maxBytes) {
+      fill.pass(text);
+      // An older value must not be returned after this one.
+      void this.#deps.values.drop(this.#placeOf(key), settings.lookup);
+      return this.#skipped(key, 'too-large');
+    }
+    return this.#store(key, settings, fill, text, tags);
+  }
+
+  #skipped(key: string, reason: string): undefined {
+    this.#deps.reporter.events.emit('cache:skipped', { key, reason });
+  }
+
   async #store(
     key: string,
     settings: RememberSettings,
@@ -157,13 +184,7 @@ export class RememberedValues {
     return bytes;
   }
 
-  #placeOf(where: string, key: string): Place<string> {
-    if (typeof key !== 'string' || key === '') {
-      throw new RedisKitError(
-        'ERR_REDIS_KIT_NO_IDENTITY',
-        `${where}: the key is ${describe(key)}; it must be a string that is not empty`,
-      );
-    }
+  #placeOf(key: string): Place<string> {
     const { keys } = this.#deps;
     const own = keys.remembered(key);
     return {
@@ -186,6 +207,14 @@ export class RememberedValues {
 /** Each caller gets a value of its own, as from Redis: what one changes in it is not everybody's. */
 function parsed(text: string | undefined): unknown {
   return text === undefined || text === '' ? undefined : JSON.parse(text);
+}
+
+function checkKey(where: string, key: unknown): void {
+  if (typeof key === 'string' && key !== '') return;
+  throw new RedisKitError(
+    'ERR_REDIS_KIT_NO_IDENTITY',
+    `${where}: the key is ${describe(key)}; it must be a string that is not empty`,
+  );
 }
 
 function jsonOf(body: Buffer): string | undefined {

@@ -19,7 +19,7 @@ export interface WarmOptions {
 
 export interface WarmResult {
   readonly stored: number;
-  /** Whose load failed, or which were not stored; each is told as an `error` event. */
+  /** Entries whose load or write failed (emitted as `error`), or whose value may not be stored (`cache:skipped`). */
   readonly failed: number;
 }
 

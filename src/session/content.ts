@@ -19,6 +19,15 @@ export function payloadOf(session: object, facts?: Omit<SessionMeta, 'cookie'>):
   return { content, meta, userId: userIdOf(stored) };
 }
 
+/** Throws for a session whose data and cookie take more bytes than may be stored. */
+export function checkSize(bytes: number, maxBytes: number): void {
+  if (bytes <= maxBytes) return;
+  throw new RedisKitError(
+    'ERR_REDIS_KIT_SESSION_DATA',
+    `the session takes ${bytes} bytes, more than \`maxBytes\` (${maxBytes}), so it was not saved; keep large data elsewhere and only its id in the session, or raise the limit`,
+  );
+}
+
 /** `read`: getters of the data run in there. */
 function stringify(read: () => object): string {
   try {

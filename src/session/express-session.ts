@@ -6,6 +6,7 @@ import { ConfigError } from '../base/errors.ts';
 import type { Req } from '../http/middleware.ts';
 import { callBack } from './callback.ts';
 import type { SessionSettings } from './options.ts';
+import type { Secrets } from './secret.ts';
 import type { SignedCookies } from './signed-cookie.ts';
 import type { KitStore } from './store.ts';
 import type { SessionDeps } from './user-index.ts';
@@ -32,7 +33,11 @@ export function sessionLoader(settings: SessionSettings, store: KitStore, cookie
   const { name, cookie, rolling, saveUninitialized, unset, genid, proxy } = settings;
   // express-session reads through this property during its synchronous part.
   let reading = store;
-  store.get = (id, callback) => callBack(reading.read(id, reading.request.scope.budget), callback);
+  store.get = (id, callback) => {
+    const work = reading.read(id, reading.request.scope.budget);
+    callBack(work, callback);
+    return work;
+  };
   const handle = expressSession({
     name,
     // Its types leave out `sameSite: 'auto'`.
@@ -112,7 +117,7 @@ class CookieResponse {
 export function secretsOf(
   { secret }: SessionSettings,
   deps: SessionDeps & { readonly isMemory: boolean },
-): readonly [string, ...string[]] {
+): Secrets {
   if (secret !== undefined) return secret;
   if (!deps.isMemory) {
     throw new ConfigError(

@@ -4,11 +4,13 @@ import { OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
 import { AMOUNT_NAMES, LIFETIME_NAMES, renamed } from '../base/foreign-options.ts';
 import { readSettings } from '../base/settings.ts';
+import { valueSizeOption } from '../base/size-options.ts';
 import { checkIsCalled } from '../http/foreign-call.ts';
 import type { Req } from '../http/middleware.ts';
 import { type CookieOptions, type CookieSetting, resolveCookie } from './cookie-options.ts';
 import type { RecordSettings } from './record.ts';
 import { aesSeal, noSeal, type Seal } from './seal.ts';
+import { type CookieSecret, resolveSecret, type Secrets } from './secret.ts';
 import { touchAfterOption } from './store-options.ts';
 import type { UserLimit } from './user-index.ts';
 
@@ -18,9 +20,10 @@ export type SessionOnError = 'error' | 'anonymous';
 export interface SessionOptions<Request extends IncomingMessage = Req> {
   /**
    * Signs the session id in the cookie; of several, the first signs and all are accepted, so that it can be changed
-   * without logging anyone out. Required with Redis; on `memory:` one is made up, which ends with the process.
+   * without logging anyone out. A string of at least 8 characters, or bytes (a Buffer, another view or a secret
+   * KeyObject) of at least 8. Required with Redis; on `memory:` one is made up, which ends with the process.
    */
-  readonly secret?: string | readonly string[] | undefined;
+  readonly secret?: CookieSecret | readonly CookieSecret[] | undefined;
   /** The cookie's name; default `connect.sid`. `__Host-` and `__Secure-` names need the cookie they promise. */
   readonly name?: string | undefined;
   /** Default `{ httpOnly: true, sameSite: 'lax', secure: 'auto', path: '/' }`; what is given replaces its part. */
@@ -33,7 +36,8 @@ export interface SessionOptions<Request extends IncomingMessage = Req> {
   /** A session ends this long after its creation or login, whatever its use; default: never. */
   readonly absolute?: Duration | undefined;
   /**
-   * The idle deadline is moved at most this often, so that reads seldom write; default a tenth of `idle`, at most 60 s.
+   * The idle deadline is moved at most this often, so that reads seldom write; 0: with every use, and each read of a
+   * session with a `userId` costs one command more. Default a tenth of `idle`, at most 60 s.
    * Of a session with a shorter life than `idle` the more often, in proportion.
    */
   readonly touchAfter?: Duration | undefined;
@@ -42,6 +46,11 @@ export interface SessionOptions<Request extends IncomingMessage = Req> {
    * and so does a save that gives a session its `userId`, which then ends. Default: any number.
    */
   readonly maxPerUser?: UserLimit | undefined;
+  /**
+   * The most bytes of a stored session, its data and cookie as JSON. A save above it rejects with
+   * `ERR_REDIS_KIT_SESSION_DATA`, and the session stays as it was stored. Default 1 MiB.
+   */
+  readonly maxBytes?: number | undefined;
   /**
    * Parallel requests that change one session: what each has changed of its top-level keys is kept (`'merge'`, the
    * default; of one key the last wins), or the last request's session is (`'last-write'`).
@@ -67,7 +76,7 @@ export interface SessionOptions<Request extends IncomingMessage = Req> {
 }
 
 export interface SessionSettings extends RecordSettings {
-  readonly secret: readonly [string, ...string[]] | undefined;
+  readonly secret: Secrets | undefined;
   readonly name: string;
   readonly cookie: CookieSetting;
   readonly onError: SessionOnError;
@@ -86,6 +95,7 @@ const NAMES = [
   'absolute',
   'touchAfter',
   'maxPerUser',
+  'maxBytes',
   'conflicts',
   'encrypt',
   'onError',
@@ -129,6 +139,7 @@ export function resolveSessionOptions(options: SessionOptions<never>): SessionSe
     absolute: () => absoluteOption(reader),
     touchAfter: () => touchAfterOption(reader, () => idleOption(reader)),
     maxPerUser: () => resolveUserLimit(reader),
+    maxBytes: () => valueSizeOption(reader, 'maxBytes'),
     conflicts: () => reader.oneOf('conflicts', ['merge', 'last-write'], 'merge'),
     seal: () => resolveSeal(reader),
     onError: () => reader.oneOf('onError', ['error', 'anonymous'], 'error'),
@@ -171,25 +182,6 @@ function absoluteOption(reader: OptionReader): number {
   const absolute = reader.duration('absolute') ?? 0;
   if (absolute === 0 || absolute >= idleOption(reader)) return absolute;
   throw reader.error('absolute', 'it must not be shorter than `idle`');
-}
-
-/** Shorter ones are guessed. */
-const MIN_SECRET_LENGTH = 8;
-
-function resolveSecret(reader: OptionReader): readonly [string, ...string[]] | undefined {
-  const secret = reader.value('secret');
-  if (secret === undefined) return undefined;
-  const secrets: readonly unknown[] = Array.isArray(secret) ? secret : [secret];
-  const isSecret = (value: unknown): value is string =>
-    typeof value === 'string' && value.length >= MIN_SECRET_LENGTH;
-  if (secrets.every(isSecret)) {
-    const [first, ...others] = secrets;
-    if (first !== undefined) return [first, ...others];
-  }
-  throw reader.secretError(
-    'secret',
-    `it must be a string of at least ${MIN_SECRET_LENGTH} characters (better 32 random bytes), or an array of them`,
-  );
 }
 
 function resolveUserLimit(reader: OptionReader): UserLimit | undefined {

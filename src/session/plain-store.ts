@@ -1,8 +1,10 @@
 import { performance } from 'node:perf_hooks';
 import { StoreError } from '../base/errors.ts';
 import { type PlainSessionArgs, type PlainSessionReply, plainSession } from '../operations/plain-session.ts';
+import { checkSize } from './content.ts';
 import { renewed } from './cookie-life.ts';
 import type { SessionData, StoreWork } from './public-store.ts';
+import type { StoreSettings } from './store-options.ts';
 import type { SessionDeps } from './user-index.ts';
 
 const NO_DATA = Buffer.alloc(0);
@@ -10,7 +12,7 @@ const NO_DATA = Buffer.alloc(0);
 /** connect-redis's sessions, in its keys: the JSON as it is, and a life that the key's TTL ends. */
 export function plainStoreWork(
   prefix: string,
-  { idle, touchAfter }: { readonly idle: number; readonly touchAfter: number },
+  { idle, touchAfter, maxBytes }: Pick<StoreSettings, 'idle' | 'touchAfter' | 'maxBytes'>,
   { engine, reporter }: SessionDeps,
 ): StoreWork {
   /** When what is stored will end, by this process's clock, for sessions that were read. */
@@ -53,8 +55,13 @@ export function plainStoreWork(
     },
     async set(id, session) {
       const ttl = ttlOf(session);
-      if (ttl > 0) await run(prefix + id, { mode: 'set', ttl, data: Buffer.from(JSON.stringify(session)) });
-      else await engine.delete([prefix + id]);
+      if (ttl <= 0) {
+        await engine.delete([prefix + id]);
+        return;
+      }
+      const data = Buffer.from(JSON.stringify(session));
+      checkSize(data.length, maxBytes);
+      await run(prefix + id, { mode: 'set', ttl, data });
     },
     async touch(id, session) {
       const ttl = ttlOf(session);

@@ -1,19 +1,41 @@
 import expressSession from 'express-session';
 import type { Req } from '../http/middleware.ts';
-import { type Callback, callBack } from './callback.ts';
+import { answer, type Callback, withoutResult } from './callback.ts';
 
 export type SessionData = expressSession.SessionData;
 
-/** A whole express-session Store, for those who keep their own `expressSession({ store })`. */
+/**
+ * A whole express-session Store, for those who keep their own `expressSession({ store })`. Each method calls back and
+ * returns a promise, as connect-redis's methods do: without a callback the promise resolves to the result or rejects;
+ * with one it resolves to what the callback returned, and never rejects.
+ */
 export interface SessionStore extends expressSession.Store {
-  touch(id: string, session: SessionData, callback?: () => void): void;
+  /** The session of an id; null when there is none. */
+  get(id: string): Promise<SessionData | null>;
+  get(id: string, callback: Callback<SessionData | null> | undefined): Promise<unknown>;
+  /** Fails with `ERR_REDIS_KIT_SESSION_DATA` for a session that is larger than `maxBytes`. */
+  set(id: string, session: SessionData): Promise<null>;
+  set(id: string, session: SessionData, callback: Callback<null> | undefined): Promise<unknown>;
+  touch(id: string, session: SessionData): Promise<null>;
+  touch(id: string, session: SessionData, callback: Callback<null> | undefined): Promise<unknown>;
+  /** As express-session's types have it. */
+  touch(id: string, session: SessionData, callback: () => void): Promise<unknown>;
+  destroy(id: string): Promise<null>;
+  destroy(id: string, callback: Callback<null> | undefined): Promise<unknown>;
   /** Every session (SCAN), each with the `id` by which the store knows it. */
-  all(callback: (error: unknown, sessions?: SessionData[]) => void): void;
+  all(): Promise<IdentifiedSession[]>;
+  all(callback: Callback<IdentifiedSession[]> | undefined): Promise<unknown>;
   /** What the store knows sessions by; only of connect-redis's these are the session ids. */
-  ids(callback: Callback<string[]>): void;
-  length(callback: (error: unknown, length?: number) => void): void;
-  clear(callback?: (error?: unknown) => void): void;
+  ids(): Promise<string[]>;
+  ids(callback: Callback<string[]> | undefined): Promise<unknown>;
+  length(): Promise<number>;
+  length(callback: Callback<number> | undefined): Promise<unknown>;
+  clear(): Promise<null>;
+  clear(callback: Callback<null> | undefined): Promise<unknown>;
 }
+
+/** A session as `all` lists it. */
+type IdentifiedSession = SessionData & { readonly id: string };
 
 /** What a store does, in promises; how express-session asks for it is the same for all. */
 export interface StoreWork {
@@ -33,10 +55,13 @@ export interface StoreWork {
 /** express-session's Store over the work; each callback is called once, with what the work came to. */
 export class CallbackStore extends expressSession.Store implements SessionStore {
   readonly #work: StoreWork;
+  /** Hears of errors that the caller may not wait for. */
+  readonly #failed: (error: unknown) => void;
 
-  constructor(work: StoreWork) {
+  constructor(work: StoreWork, failed: (error: unknown) => void) {
     super();
     this.#work = work;
+    this.#failed = failed;
   }
 
   override createSession(req: Express.Request, data: SessionData): expressSession.Session & SessionData {
@@ -45,39 +70,54 @@ export class CallbackStore extends expressSession.Store implements SessionStore 
     return session;
   }
 
-  override get(id: string, callback: Callback<SessionData | null>): void {
-    callBack(this.#work.get(id), callback);
+  override get(id: string): Promise<SessionData | null>;
+  override get(id: string, callback: Callback<SessionData | null> | undefined): Promise<unknown>;
+  override get(id: string, callback?: Callback<SessionData | null>): Promise<unknown> {
+    return answer(this.#work.get(id), callback, this.#failed);
   }
 
-  override set(id: string, session: SessionData, callback?: Callback): void {
-    callBack(this.#work.set(id, session), callback);
+  override set(id: string, session: SessionData): Promise<null>;
+  override set(id: string, session: SessionData, callback: Callback<null> | undefined): Promise<unknown>;
+  override set(id: string, session: SessionData, callback?: Callback<null>): Promise<unknown> {
+    return answer(withoutResult(this.#work.set(id, session)), callback, this.#failed);
   }
 
-  override touch(id: string, session: SessionData, callback?: Callback): void {
-    callBack(this.#work.touch(id, session), callback);
+  override touch(id: string, session: SessionData): Promise<null>;
+  override touch(id: string, session: SessionData, callback: Callback<null> | undefined): Promise<unknown>;
+  override touch(id: string, session: SessionData, callback: () => void): Promise<unknown>;
+  override touch(id: string, session: SessionData, callback?: Callback<null>): Promise<unknown> {
+    return answer(withoutResult(this.#work.touch(id, session)), callback, this.#failed);
   }
 
-  override destroy(id: string, callback?: Callback): void {
-    callBack(this.#work.destroy(id), callback);
+  override destroy(id: string): Promise<null>;
+  override destroy(id: string, callback: Callback<null> | undefined): Promise<unknown>;
+  override destroy(id: string, callback?: Callback<null>): Promise<unknown> {
+    return answer(withoutResult(this.#work.destroy(id)), callback, this.#failed);
   }
 
-  override all(callback: (error: unknown, sessions?: SessionData[]) => void): void {
-    callBack(this.#all(), callback);
+  override all(): Promise<IdentifiedSession[]>;
+  override all(callback: Callback<IdentifiedSession[]> | undefined): Promise<unknown>;
+  override all(callback?: Callback<IdentifiedSession[]>): Promise<unknown> {
+    return answer(this.#all(), callback, this.#failed);
   }
 
-  ids(callback: Callback<string[]>): void {
-    callBack(this.#names(), callback);
+  ids(): Promise<string[]>;
+  ids(callback: Callback<string[]> | undefined): Promise<unknown>;
+  ids(callback?: Callback<string[]>): Promise<unknown> {
+    return answer(this.#names(), callback, this.#failed);
   }
 
-  override length(callback: (error: unknown, length?: number) => void): void {
-    callBack(
-      this.#names().then((names) => names.length),
-      callback,
-    );
+  override length(): Promise<number>;
+  override length(callback: Callback<number> | undefined): Promise<unknown>;
+  override length(callback?: Callback<number>): Promise<unknown> {
+    const length = this.#names().then((names) => names.length);
+    return answer(length, callback, this.#failed);
   }
 
-  override clear(callback?: (error?: unknown) => void): void {
-    callBack(this.#clear(), callback);
+  override clear(): Promise<null>;
+  override clear(callback: Callback<null> | undefined): Promise<unknown>;
+  override clear(callback?: Callback<null>): Promise<unknown> {
+    return answer(withoutResult(this.#clear()), callback, this.#failed);
   }
 
   async #names(): Promise<string[]> {
@@ -87,11 +127,11 @@ export class CallbackStore extends expressSession.Store implements SessionStore 
     return [...names];
   }
 
-  async #all(): Promise<SessionData[]> {
+  async #all(): Promise<IdentifiedSession[]> {
     const names = await this.#names();
     const sessions = await Promise.all(names.map((name) => this.#work.peek(name)));
     return sessions.flatMap((session, index) =>
-      session === null ? [] : [Object.assign(session, { id: names[index] })],
+      session === null ? [] : [Object.assign(session, { id: names[index] ?? '' })],
     );
   }
 

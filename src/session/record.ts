@@ -3,6 +3,7 @@ import type { Budget } from '../engine/budget.ts';
 import { sessionDestroy } from '../operations/session-destroy.ts';
 import { sessionRead } from '../operations/session-read.ts';
 import { type SessionWriteReply, sessionWrite } from '../operations/session-write.ts';
+import { checkSize } from './content.ts';
 import { isSameLife } from './cookie-life.ts';
 import { mergePayloads } from './merge.ts';
 import {
@@ -25,6 +26,7 @@ export interface RecordSettings {
   readonly touchAfter: number;
   readonly conflicts: 'merge' | 'last-write';
   readonly maxPerUser: UserLimit | undefined;
+  readonly maxBytes: number;
   readonly seal: Seal;
 }
 
@@ -219,13 +221,16 @@ export class SessionRecords {
     return userId === undefined ? '' : this.#deps.keys.sessionOwner(userId);
   }
 
-  #write(
+  async #write(
     key: string,
     { handle, payload, ...write }: SessionToWrite,
     budget: Budget | undefined,
   ): Promise<SessionWriteReply> {
-    const { absolute, touchAfter, seal } = this.#settings;
-    const data = seal.close(packPayload(payload), handle);
+    const { absolute, touchAfter, maxBytes, seal } = this.#settings;
+    const packed = packPayload(payload);
+    // Here, since data that was merged may be larger than what either request has written.
+    checkSize(packed.length, maxBytes);
+    const data = seal.close(packed, handle);
     const args = { ...write, idle: this.idleOf(payload.meta), absolute, touchAfter, data };
     return this.#deps.engine.run(sessionWrite, [key], args, budget);
   }

@@ -1,3 +1,4 @@
+import { asError } from '../base/errors.ts';
 import { ownStoreWork } from './own-store.ts';
 import { plainStoreWork } from './plain-store.ts';
 import { CallbackStore, type SessionStore } from './public-store.ts';
@@ -7,9 +8,11 @@ import { resolveStoreOptions, type StoreOptions } from './store-options.ts';
 import type { SessionDeps } from './user-index.ts';
 
 export function makeSessionStore(options: StoreOptions, deps: SessionDeps): SessionStore {
-  const { idle, touchAfter, plainPrefix } = resolveStoreOptions(options);
+  const settings = resolveStoreOptions(options);
+  const failed = (error: unknown) => deps.reporter.failure('session', asError(error));
+  const { idle, touchAfter, maxBytes, plainPrefix } = settings;
   if (plainPrefix !== undefined)
-    return new CallbackStore(plainStoreWork(plainPrefix, { idle, touchAfter }, deps));
+    return new CallbackStore(plainStoreWork(plainPrefix, settings, deps), failed);
   const records = new SessionRecords(deps, {
     idle,
     cookieMaxAge: undefined,
@@ -17,7 +20,8 @@ export function makeSessionStore(options: StoreOptions, deps: SessionDeps): Sess
     touchAfter,
     conflicts: 'merge',
     maxPerUser: undefined,
+    maxBytes,
     seal: noSeal,
   });
-  return new CallbackStore(ownStoreWork(records, { idle, touchAfter }, deps));
+  return new CallbackStore(ownStoreWork(records, settings, deps), failed);
 }

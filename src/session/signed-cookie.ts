@@ -1,4 +1,5 @@
-import { createHmac, timingSafeEqual } from 'node:crypto';
+import { createHmac, type KeyObject, timingSafeEqual } from 'node:crypto';
+import type { Secrets } from './secret.ts';
 
 /** Of one name; a client may send several, which were set for other paths or domains. */
 const MAX_IDS = 8;
@@ -6,10 +7,9 @@ const MAX_IDS = 8;
 /** The session's cookie as it is signed: `s:<id>.<HMAC-SHA-256 in base64>`, as in express-session. */
 export class SignedCookies {
   readonly name: string;
-  /** The first signs, all verify. */
-  readonly secrets: readonly [string, ...string[]];
+  readonly secrets: Secrets;
 
-  constructor(name: string, secrets: readonly [string, ...string[]]) {
+  constructor(name: string, secrets: Secrets) {
     this.name = name;
     this.secrets = secrets;
   }
@@ -43,7 +43,7 @@ export class SignedCookies {
   }
 }
 
-function signature(id: string, secret: string): string {
+function signature(id: string, secret: string | KeyObject): string {
   return createHmac('sha256', secret).update(id).digest('base64').replace(/=+$/, '');
 }
 

@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import expressSession from 'express-session';
 import { RedisKitError } from '../base/errors.ts';
 import type { Budget } from '../engine/budget.ts';
-import { type Callback, callBack } from './callback.ts';
+import { answer, type Callback, withoutResult } from './callback.ts';
 import { dataOf, payloadOf } from './content.ts';
 import { forgetCookie, giveView, inheritSession, makeSession, type SessionView } from './kit-session.ts';
 import type { SessionPayload } from './payload.ts';
@@ -50,17 +50,20 @@ export class KitStore extends expressSession.Store {
     return session;
   }
 
-  override get(id: string, callback: Callback<SessionData | null>): void {
-    callBack(this.read(id, this.request.scope.newBudget()), callback);
+  override get(id: string, callback?: Callback<SessionData | null>): Promise<unknown> {
+    const work = this.read(id, this.request.scope.newBudget());
+    return answer(work, callback, (error) => this.records.failed(error));
   }
 
-  override set(id: string, session: SessionData, callback?: Callback): void {
-    callBack(this.write(id, session, this.request.scope.newBudget()), callback);
+  override set(id: string, session: SessionData, callback?: Callback<null>): Promise<unknown> {
+    const work = this.write(id, session, this.request.scope.newBudget());
+    return answer(withoutResult(work), callback, (error) => this.records.failed(error));
   }
 
-  override destroy(id: string, callback?: Callback): void {
+  override destroy(id: string, callback?: Callback<null>): Promise<unknown> {
     forgetCookie(this, id);
-    callBack(this.end(id, this.request.scope.newBudget()), callback);
+    const work = this.end(id, this.request.scope.newBudget());
+    return answer(withoutResult(work), callback, (error) => this.records.failed(error));
   }
 
   async read(id: string, budget: Budget): Promise<SessionData | null> {

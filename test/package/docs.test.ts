@@ -99,11 +99,31 @@ describe('the types', () => {
       `,
       'sessions.ts': `
         import express from 'express';
+        import { createSecretKey, randomBytes } from 'node:crypto';
         import expressSession from 'express-session';
         import { createRedisKit, type SessionInfo, type SessionStore } from 'redis-kit';
         const kit = createRedisKit();
         const store: SessionStore = kit.sessionStore({ compatible: 'connect-redis', prefix: 'sess:' });
         expressSession({ store, secret: 'x' });
+        const cookie = new expressSession.Cookie();
+        const found: Promise<expressSession.SessionData | null> = store.get('id');
+        const done: Promise<null>[] = [store.set('id', { cookie }), store.touch('id', { cookie }), store.destroy('id'), store.clear()];
+        const all: Promise<(expressSession.SessionData & { readonly id: string })[]> = store.all();
+        const ids: Promise<string[]> = store.ids();
+        const length: Promise<number> = store.length();
+        store.get('id', (error, session) => [error, session?.userId]).then(() => undefined);
+        store.set('id', { cookie }, (error) => console.log(error));
+        store.touch('id', { cookie }, () => console.log('touched'));
+        store.length((error, count) => [error, count?.toFixed()]);
+        // @ts-expect-error the ids are an array
+        const wrong: Promise<number> = store.ids();
+        kit.session({ secret: randomBytes(32), touchAfter: 0, maxBytes: 65_536 });
+        kit.session({ secret: [randomBytes(32), new Uint8Array(32), createSecretKey(randomBytes(32)), 'a former secret'] });
+        // @ts-expect-error a number is no secret
+        kit.session({ secret: 5 });
+        kit.sessionStore({ touchAfter: 0, maxBytes: 65_536 });
+        kit.remember('rates', { ttl: '1m', maxBytes: 65_536 }, () => 1);
+        kit.warm([{ key: 'rates', maxBytes: 65_536, load: () => 1 }]);
         express().get('/', async (req, res) => {
           await req.session.login('ann', { data: { role: 'admin' }, remember: '30d' });
           await req.session.save();

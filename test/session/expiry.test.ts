@@ -1,14 +1,15 @@
-import type { Request, Response } from 'express';
+import express, { type Request, type Response } from 'express';
+import expressSession from 'express-session';
 import { describe, expect, it } from 'vitest';
 import { memoryEngine } from '../../src/engine/memory-engine.ts';
 import { MemoryKeyspace } from '../../src/engine/memory-keyspace.ts';
-import type { SessionOptions } from '../../src/index.ts';
+import type { SessionOptions, StoreOptions } from '../../src/index.ts';
 import { sessionRead } from '../../src/operations/session-read.ts';
 import { sessionWrite } from '../../src/operations/session-write.ts';
-import { Gate } from '../http/exchange.ts';
+import { Gate, serve } from '../http/exchange.ts';
 import { startBothEngines, TestClock } from '../support/both-engines.ts';
 import { eventsOf, kitForTest } from '../support/kits.ts';
-import { Browser, serveSessions } from './browser.ts';
+import { Browser, SECRET, serveSessions, withRoutes } from './browser.ts';
 
 describe('a session on memory:', () => {
   async function start(options: SessionOptions, routes = {}) {
@@ -28,6 +29,36 @@ describe('a session on memory:', () => {
     clock.time += 30 * 60_000;
     expect(await browser.data()).toEqual({});
   });
+
+  it('lives on from its last use with touchAfter: 0, to the millisecond', async () => {
+    const { clock, browser } = await start({ idle: '30m', touchAfter: 0 });
+    for (const passed of [1, 30 * 60_000 - 1, 1, 1, 30 * 60_000 - 1]) {
+      clock.time += passed;
+      expect(await browser.data()).toEqual({ userId: 'ann' });
+    }
+    clock.time += 30 * 60_000;
+    expect(await browser.data()).toEqual({});
+  });
+
+  it.each<StoreOptions>([{}, { compatible: 'connect-redis' }])(
+    'lives on from its last use under express-session with touchAfter: 0: %j',
+    async (format) => {
+      const clock = new TestClock();
+      const kit = kitForTest({ url: 'memory:', clock });
+      const prefix = format.compatible === undefined ? undefined : `${kit.prefix}:sess:`;
+      const store = kit.sessionStore({ ...format, prefix, idle: '30m', touchAfter: 0 });
+      const session = expressSession({ store, secret: SECRET, resave: false, saveUninitialized: false });
+      const app = express().set('env', 'test').use(session);
+      const browser = new Browser(await serve(withRoutes(app, {})));
+      await browser.get('/view');
+      for (const passed of [20, 30 * 60_000 - 1, 20, 30 * 60_000 - 1]) {
+        clock.time += passed;
+        expect(await browser.data()).toEqual({ views: 1 });
+      }
+      clock.time += 30 * 60_000;
+      expect(await browser.data()).toEqual({});
+    },
+  );
 
   it('ends at its absolute deadline, however much it is used and changed', async () => {
     const { clock, browser } = await start({ idle: '30m', absolute: '1h' });

@@ -1,0 +1,181 @@
+import { RedisStore } from 'connect-redis';
+import express from 'express';
+import expressSession from 'express-session';
+import { createClient } from 'redis';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import type { SessionStore, StoreOptions } from '../../src/index.ts';
+import { roundTrip, serve } from '../http/exchange.ts';
+import { redisUrl } from '../support/context.ts';
+import { eventsOf, kitForTest, testPrefix } from '../support/kits.ts';
+import { onEveryStore } from '../support/stores.ts';
+import { until } from '../support/until.ts';
+import { Browser, SECRET, withRoutes } from './browser.ts';
+
+const PLAIN = { compatible: 'connect-redis' } as const;
+const FORMATS: readonly StoreOptions[] = [{}, PLAIN];
+
+/** A method of a store, called as JavaScript code calls it: with a callback or without one. */
+type Call = (...args: unknown[]) => unknown;
+
+function callOf(store: object, name: string): Call {
+  return (...args) => Reflect.apply(Reflect.get(store, name), store, args);
+}
+
+/** Everything that a caller can observe of a call, with a callback and without one. */
+async function observe(store: object, name: string, ...args: unknown[]) {
+  const call = callOf(store, name);
+  const calls: unknown[][] = [];
+  const alone = await outcomeOf(call(...args));
+  const returned = await outcomeOf(
+    call(...args, (...given: unknown[]) => {
+      calls.push(given);
+      return 'from the callback';
+    }),
+  );
+  return { alone, calls: calls.map(([error, value]) => [error === null, value]), returned };
+}
+
+async function outcomeOf(work: unknown): Promise<unknown> {
+  expect(work).toBeInstanceOf(Promise);
+  try {
+    return { resolved: await work };
+  } catch (error) {
+    return { rejected: error instanceof Error };
+  }
+}
+
+function storeOf(kit: ReturnType<typeof kitForTest>, options: StoreOptions): SessionStore {
+  const own = options.compatible === undefined ? {} : { prefix: `${kit.prefix}:sess:` };
+  return kit.sessionStore({ ...options, ...own });
+}
+
+describe('beside the real connect-redis', () => {
+  const COOKIE = { originalMaxAge: null, path: '/' };
+  const CALLS: readonly (readonly [name: string, ...args: unknown[]])[] = [
+    ['get', 'none'],
+    ['set', 'one', { cookie: COOKIE, n: 1 }],
+    ['get', 'one'],
+    ['touch', 'one', { cookie: COOKIE, n: 1 }],
+    ['touch', 'none', { cookie: COOKIE }],
+    ['set', 'ended', { cookie: { ...COOKIE, expires: new Date(0) } }],
+    ['ids'],
+    ['length'],
+    ['all'],
+    ['destroy', 'one'],
+    ['destroy', 'one'],
+    ['clear'],
+    ['length'],
+    ['all'],
+  ];
+
+  it('every call to the compatible store resolves and calls back as with connect-redis', async () => {
+    const client = createClient({ url: redisUrl() });
+    await client.connect();
+    onTestFinished(() => client.destroy());
+    const theirs = new RedisStore({ client, prefix: `${testPrefix()}:sess:` });
+    const ours = storeOf(kitForTest({ url: redisUrl() }), PLAIN);
+    for (const call of CALLS) {
+      const [expected, actual] = [await observe(theirs, ...call), await observe(ours, ...call)];
+      expect({ call, ...actual }).toEqual({ call, ...expected });
+    }
+  });
+
+  it('a call that fails rejects, or calls back and rejects nothing, as with connect-redis', async () => {
+    const client = createClient({ url: redisUrl() });
+    await client.connect();
+    const theirs = new RedisStore({ client, prefix: `${testPrefix()}:sess:` });
+    client.destroy();
+    const kit = kitForTest({ url: redisUrl() });
+    const ours = storeOf(kit, PLAIN);
+    await kit.close();
+    for (const call of CALLS) {
+      const [expected, actual] = [await observe(theirs, ...call), await observe(ours, ...call)];
+      const withoutValue = ({ calls, ...rest }: typeof actual) => ({
+        ...rest,
+        calls: calls.map(([isFine]) => isFine),
+      });
+      expect({ call, ...withoutValue(actual) }).toEqual({ call, ...withoutValue(expected) });
+    }
+  });
+});
+
+onEveryStore('kit.sessionStore', (kitOf) => {
+  describe.each(FORMATS)('%j', (format) => {
+    it('every method resolves to its result where it is given no callback', async () => {
+      const store = storeOf(kitOf(), format);
+      const cookie = new expressSession.Cookie();
+      expect(await store.get('one')).toBeNull();
+      expect(await store.set('one', { cookie })).toBeNull();
+      expect(await store.get('one')).toMatchObject({ cookie: { path: '/' } });
+      expect(await store.touch('one', { cookie })).toBeNull();
+      expect(await store.ids()).toHaveLength(1);
+      expect(await store.length()).toBe(1);
+      expect(await store.all()).toMatchObject([{ id: expect.any(String), cookie: { path: '/' } }]);
+      expect(await store.destroy('one')).toBeNull();
+      expect(await store.clear()).toBeNull();
+      expect(await store.length()).toBe(0);
+    });
+
+    it('a failure that no caller waits for is emitted and ends no process', async () => {
+      const kit = kitOf();
+      const errors = eventsOf(kit, 'error');
+      const rejections: unknown[] = [];
+      const noteRejection = (error: unknown) => void rejections.push(error);
+      process.on('unhandledRejection', noteRejection);
+      onTestFinished(() => void process.off('unhandledRejection', noteRejection));
+      const store = storeOf(kit, format);
+      await kit.close();
+      void store.destroy('one');
+      await until('the failure is emitted', () => errors.length === 1);
+      expect(errors).toMatchObject([{ room: 'session', error: { code: 'ERR_REDIS_KIT_CLOSED' } }]);
+      // Node emits unhandled rejections once the microtasks are through.
+      await new Promise((resolve) => setImmediate(resolve));
+      expect(rejections).toEqual([]);
+    });
+
+    it('a callback that throws is called once, and its error is the process’s', async () => {
+      const thrown: unknown[] = [];
+      const before = process.listeners('uncaughtException');
+      process.removeAllListeners('uncaughtException');
+      process.on('uncaughtException', (error) => thrown.push(error));
+      onTestFinished(() => {
+        process.removeAllListeners('uncaughtException');
+        for (const listener of before) process.on('uncaughtException', listener);
+      });
+      const store = storeOf(kitOf(), format);
+      let calls = 0;
+      void store.get('one', () => {
+        calls++;
+        throw new Error('on purpose');
+      });
+      await until('the error was thrown', () => thrown.length === 1);
+      await store.get('one');
+      expect([calls, thrown.length]).toEqual([1, 1]);
+    });
+  });
+});
+
+onEveryStore('req.sessionStore', (kitOf) => {
+  it('its methods can be awaited under kit.session as under connect-redis', async () => {
+    const kit = kitOf();
+    const app = express()
+      .set('env', 'test')
+      .use(kit.session({ secret: SECRET }));
+    const routes = {
+      '/other': async (req: express.Request, res: express.Response) => {
+        const call = (name: string, ...args: unknown[]) => callOf(req.sessionStore, name)(...args);
+        const id = String(req.headers['x-id']);
+        const found = await call('get', id);
+        const ended = await call('destroy', id);
+        res.json({ found, ended, after: await call('get', id) });
+      },
+    };
+    const port = await serve(withRoutes(app, routes));
+    const [admin, browser] = [new Browser(port), new Browser(port)];
+    await browser.get('/view');
+    const answer = await admin.get('/other', { headers: { 'X-Id': browser.sessionId } });
+    expect(JSON.parse(answer.body)).toMatchObject({ found: { views: 1 }, ended: null, after: null });
+    expect(await browser.data()).toEqual({});
+    await roundTrip(port);
+  });
+});
