@@ -1,4 +1,4 @@
-import type { EventEmitter } from 'node:events';
+import { EventEmitter } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { reentryOf } from './reentry.ts';
 import { WatchedProperty } from './watched-property.ts';
@@ -101,14 +101,18 @@ export class DepartureWatch {
     const req: IncomingMessage & { readonly closed?: boolean; readonly stream?: EventEmitter } = this.#req;
     const res = this.#res;
     // Under HTTP/2 the socket is the connection of other requests as well.
-    const connection: EventEmitter | null = req.stream ?? req.socket;
+    const connection: unknown = req.stream ?? req.socket;
+    // Mocks of requests have a plain object.
+    const emitters = connection instanceof EventEmitter ? [connection] : [];
     // A request whose body was read has emitted 'close' long before, and will not again.
     const ofRequest = req.closed === true ? [] : [...req.listeners('close'), ...req.listeners('error')];
     return [
       ...res.listeners('close'),
       ...req.listeners('aborted'),
       ...ofRequest,
-      ...['close', 'end', 'error'].flatMap((event) => connection?.listeners(event) ?? []),
+      ...emitters.flatMap((emitter) =>
+        ['close', 'end', 'error'].flatMap((event) => emitter.listeners(event)),
+      ),
     ] as ((...args: never[]) => unknown)[];
   }
 

@@ -45,7 +45,7 @@ export function parseTargeted(
 }
 
 /** A quoted string, also one that is not closed, or a Date with the character before it. */
-const STRING_OR_DATE = /"(?:[^"\\]|\\[^])*(?:"|\\?$)|([=( ])@-?\d{1,15}(?![\d.])/g;
+const STRING_OR_DATE = /"(?:[^"\\]|\\.)*(?:"|\\?$)|([=( ])@-?\d{1,15}(?![\d.])/gs;
 
 function dictionary(text: string): Dictionary | undefined {
   try {
