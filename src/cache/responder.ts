@@ -20,6 +20,7 @@ import { offerControls } from './handler-controls.ts';
 import type { CacheSettings } from './options.ts';
 import { Refresher } from './refresher.ts';
 import { requestDirectives } from './request-directives.ts';
+import { isFilling, noteFill } from './request-fills.ts';
 import { type RequestKey, requestKey } from './request-key.ts';
 import { ResponsePlace } from './response-place.ts';
 import { sendEntry } from './serve.ts';
@@ -115,6 +116,7 @@ export class Responder {
       this.#capture(exchange, fill, { confirms, isRefresh: true, how: 'fwd=stale' });
       return 'continue';
     }
+    if (isFilling(req, exchange.place.keys.entry)) return this.#goPast(exchange, 'fwd=bypass');
     // It may be gone when it is known that what is stored is stale.
     noteClient(req);
     const directives = this.#directivesOf(req);
@@ -204,6 +206,7 @@ export class Responder {
     const { events } = this.#deps.reporter;
     const { fallback, confirms, isRefresh = false, how } = why;
     const subject: CacheSubject = { url: key.url };
+    noteFill(req, place.keys.entry);
     // Its followers do not wait for a handler that will not run.
     whenUnserved(res, () => fill.abandon());
     // The others wait for the body, and not for the client that this response goes to. The fill ends at `maxBody`.

@@ -16,6 +16,10 @@ const SOCKET_NAMES = ['destroyed', 'closed', 'writable', 'errored', 'readyState'
 /** Under HTTP/2 there are none any more, or they tell it themselves. */
 const HTTP2_NAMES = ['stream', 'socket', 'connection'];
 
+const ABORTED: unique symbol = Symbol('what waits for the request to be aborted');
+
+type Abortable = IncomingMessage & { [ABORTED]?: Set<() => void> };
+
 /** The kit's own listeners for the end of a connection. */
 const kitListeners = new WeakSet<(...args: never[]) => unknown>();
 
@@ -38,6 +42,21 @@ export function listenOnce(emitter: EventEmitter, event: string, listener: () =>
   emitter.once(event, listener);
 }
 
+/** Calls the listener when the client breaks its request off; returns how to stop that. All share one listener. */
+function onAborted(req: Abortable, listener: () => void): () => void {
+  let listeners = req[ABORTED];
+  if (listeners === undefined) {
+    const all = new Set<() => void>();
+    listeners = all;
+    req[ABORTED] = all;
+    listenOnce(req, 'aborted', () => {
+      for (const each of all) each();
+    });
+  }
+  listeners.add(listener);
+  return () => listeners.delete(listener);
+}
+
 /** Whether 'close' has been emitted already, and will not be again. */
 export function isClosed(
   res: ServerResponse & { readonly stream?: { readonly destroyed?: boolean } },
@@ -55,7 +74,7 @@ export class DepartureWatch {
   readonly #req: IncomingMessage;
   readonly #res: ServerResponse;
   readonly #before: ReadonlySet<unknown>;
-  readonly #aborted = (): void => this.#askListeners();
+  readonly #stopListening: () => void;
   #hasLeft = false;
   #isNoticed = false;
 
@@ -64,7 +83,7 @@ export class DepartureWatch {
     this.#res = res;
     this.#before = new Set(this.#listeners());
     // It is emitted before the 'close' of the response, when listeners for one occasion are still known.
-    listenOnce(req, 'aborted', this.#aborted);
+    this.#stopListening = onAborted(req, () => this.#askListeners());
     if (isClosed(res)) this.left();
   }
 
@@ -78,7 +97,7 @@ export class DepartureWatch {
 
   /** Called when the handler ends its response: whether it may be shorter because the client has left. */
   mayBeCutShort(onDisconnect: OnDisconnect): boolean {
-    this.#req.removeListener('aborted', this.#aborted);
+    this.#stopListening();
     if (onDisconnect === 'keep') return false;
     const hasLeft = this.#hasLeft || isClosed(this.#res) || this.#isLeaving();
     if (!hasLeft || onDisconnect === 'drop') return hasLeft;

@@ -5,6 +5,9 @@ export interface PropertyListener {
   assigned?(value: unknown): void;
 }
 
+/** The watches by their getters: one may be in front of another, where two caches handle the same request. */
+const watches = new WeakMap<() => unknown, WatchedProperty>();
+
 /**
  * An accessor in front of a property, whatever provides its value: the object itself, a getter, a prototype, or an
  * assignment that comes later.
@@ -24,18 +27,36 @@ export class WatchedProperty {
     const set = (value: unknown) => this.#set(value);
     // A property that cannot be configured is not watched, and counts as replaced.
     Reflect.defineProperty(target, name, { configurable: true, enumerable: true, get: this.#get, set });
+    watches.set(this.#get, this);
   }
 
   /** Whether it was deleted or redefined, so that reads are no longer seen. */
   get isReplaced(): boolean {
-    return Object.getOwnPropertyDescriptor(this.#target, this.#name)?.get !== this.#get;
+    return this.#isInFront ? false : this.#inFront() === undefined;
   }
 
   /** Puts back what is there, unless the property was replaced. */
   stop(): void {
-    if (this.isReplaced) return;
-    if (this.#own === undefined) Reflect.deleteProperty(this.#target, this.#name);
+    const inFront = this.#inFront();
+    if (inFront !== undefined) inFront.#own = this.#own;
+    else if (!this.#isInFront) return;
+    else if (this.#own === undefined) Reflect.deleteProperty(this.#target, this.#name);
     else Object.defineProperty(this.#target, this.#name, this.#own);
+  }
+
+  get #isInFront(): boolean {
+    return this.#currentGetter === this.#get;
+  }
+
+  get #currentGetter(): (() => unknown) | undefined {
+    return Object.getOwnPropertyDescriptor(this.#target, this.#name)?.get;
+  }
+
+  /** The watch directly in front of this one. */
+  #inFront(): WatchedProperty | undefined {
+    let watch = watchOf(this.#currentGetter);
+    while (watch !== undefined && watch.#own?.get !== this.#get) watch = watchOf(watch.#own?.get);
+    return watch;
   }
 
   #value(): unknown {
@@ -56,4 +77,8 @@ export class WatchedProperty {
   get #prototype(): object {
     return Object.getPrototypeOf(this.#target) as object;
   }
+}
+
+function watchOf(getter: (() => unknown) | undefined): WatchedProperty | undefined {
+  return getter === undefined ? undefined : watches.get(getter);
 }

@@ -105,11 +105,16 @@ describe('conditions (RFC 9110, section 13.2.2)', () => {
     expect(answers({ ...none('"a"'), ...since(BEFORE) }, validators)).toBe(true);
   });
 
-  it.each(['POST', 'PUT', 'DELETE', 'OPTIONS', 'QUERY', 'get', ''])('mean no 304 for %s', (method) => {
+  it.each(['POST', 'PUT', 'DELETE', 'OPTIONS', 'get', ''])('mean no 304 for %s', (method) => {
     const validators = { etag: '"a"', lastModified: THEN };
     for (const headers of [none('"a"'), none('*'), since(LATER)]) {
       expect(answers(headers, validators, method)).toBe(false);
     }
+  });
+
+  it('mean 304 for QUERY as for GET (RFC 10008)', () => {
+    expect(answers(none('"a"'), { etag: '"a"' }, 'QUERY')).toBe(true);
+    expect(answers(since(LATER), { lastModified: THEN }, 'QUERY')).toBe(true);
   });
 
   it('of a cache are these two only (RFC 9111, section 4.3.2)', () => {
