@@ -235,7 +235,7 @@ export class EntryStore {
 }
 
 function entryOf<Content>(
-  { lifetime, body }: Envelope,
+  { names, lifetime, body }: Envelope,
   content: Content,
   { sequence, age, left, payload }: CacheReadReply,
   snapshot: Snapshot,
@@ -244,6 +244,7 @@ function entryOf<Content>(
   const bytes = payload?.length ?? body.length;
   return {
     content,
+    names,
     sequence,
     versions: snapshot.versions,
     lifetime,

@@ -120,5 +120,6 @@ export function valueLifetime({
     staleIfErrorMs: staleIfError,
     ageMs: 0,
     isStrict: false,
+    validatableMs: 0,
   };
 }
