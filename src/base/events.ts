@@ -33,6 +33,7 @@ export interface KitEvents {
   'rate:degraded': { readonly error: Error };
   /** What is cached is named by its `url`, or, for `kit.remember`, by its `key`. */
   'cache:hit': CacheSubject;
+  /** The handler or the loader runs: nothing that is stored may be used, or the handler is asked to validate it. */
   'cache:miss': CacheSubject;
   /** Answered with what is no longer fresh: while it is made anew, or since that failed. */
   'cache:stale': CacheSubject;

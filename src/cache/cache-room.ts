@@ -1,4 +1,3 @@
-import { BoundedMap } from '../base/bounded-map.ts';
 import { freshToken } from '../base/token.ts';
 import type { Budget } from '../engine/budget.ts';
 import type { WakeUps } from '../engine/wake-ups.ts';
@@ -12,8 +11,9 @@ import {
   type Place,
 } from './entry-store.ts';
 import { Fill } from './fill.ts';
-import { type Flight, Flights, type Outcome } from './flights.ts';
+import type { Flight, Outcome } from './flights.ts';
 import { LocalCopies } from './local-copies.ts';
+import type { RoomMemory } from './room-memory.ts';
 import { areFollowed } from './versions.ts';
 
 /** How a user of the room looks things up. */
@@ -26,15 +26,26 @@ export interface Lookup<Content> {
   readonly place: Place<Content>;
   /** Whether what was found may answer this caller. */
   accepts(entry: Entry<Content>): boolean;
+  /** Whether the handler of this caller can validate what was found and may not be used as it is. Default: no. */
+  readonly validates?: (entry: Entry<Content>) => boolean;
   /** Waits for another's flight in a way of its own. */
   readonly follow?: (flight: Flight<Content>, ms: number) => Promise<Outcome<Content> | undefined>;
   readonly budget?: Budget | undefined;
 }
 
+/** What was found and may not be used as it is. */
+interface Remains<Content> {
+  readonly how: 'remains';
+  /** May be used when making a new one fails. */
+  readonly fallback: Entry<Content> | undefined;
+  /** May be validated by the handler. */
+  readonly validatable: Entry<Content> | undefined;
+}
+
 /**
  * An entry, and how it came: `hit`, `stale` (with the way to make it anew, where that is this caller's to do),
- * `collapsed` (made for another request at the same time). Or a fill: the caller is to make it, and may fall back on
- * what is stale when it fails.
+ * `collapsed` (made for another request at the same time). Or a fill: the caller is to make it or to have it validated, and
+ * may fall back on what is stale when it fails.
  */
 export type Answer<Content> =
   | { readonly how: 'hit' | 'collapsed'; readonly entry: Entry<Content> }
@@ -43,7 +54,7 @@ export type Answer<Content> =
       readonly entry: Entry<Content>;
       readonly refresh: (() => Promise<Fill<Content>>) | undefined;
     }
-  | { readonly how: 'make'; readonly fill: Fill<Content>; readonly fallback: Entry<Content> | undefined };
+  | (Omit<Remains<Content>, 'how'> & { readonly how: 'make'; readonly fill: Fill<Content> });
 
 export interface CacheRoomDeps extends EntryStoreDeps {
   readonly wakeUps: WakeUps;
@@ -55,22 +66,9 @@ const DEFAULT_MAX_AGE_MS = 5_000;
 /** Versions are kept for this long at least while something is made: its own lifetime is not known yet. */
 const WHILE_MAKING_MS = 60_000;
 
-const PASSING_BYTES = 2 * 2 ** 20;
+const ALONE = { flight: undefined, lease: NO_LEASE };
 
-/** The state that the rooms of all namespaces share, by names that begin with the scope of their namespace. */
-export class RoomMemory<Content> {
-  /** The copies of all caches that set no bounds of their own. */
-  readonly copies: LocalCopies<Content>;
-  readonly detach: (content: Content) => Content;
-  readonly flights: Flights<Content> = new Flights();
-  /** Hit-for-miss markers, by key: until when requests do not wait for each other, since their responses cannot be stored. */
-  readonly passing: BoundedMap<number> = new BoundedMap(PASSING_BYTES);
-
-  constructor(maxBytes: number, detach: (content: Content) => Content) {
-    this.detach = detach;
-    this.copies = new LocalCopies(maxBytes, detach);
-  }
-}
+const NOTHING = { how: 'remains', fallback: undefined, validatable: undefined } as const;
 
 /** Reads through: finds what is stored, or lets one caller make it while the others wait. */
 export class CacheRoom<Content> {
@@ -125,7 +123,10 @@ export class CacheRoom<Content> {
     const until = this.now() + (settings.singleFlight?.waitMs ?? 0);
     if (settings.singleFlight === undefined) return this.#lead(lookup, settings, undefined, until);
     for (;;) {
-      if (this.#isPassing(place)) return this.#make(lookup, settings, undefined);
+      if (this.#memory.isPassing(place.keys.entry, this.now())) return this.#make(lookup, settings, NOTHING);
+      if (this.#memory.isUnshared(place.keys.entry, this.now())) {
+        return this.#lead(lookup, { ...settings, singleFlight: undefined }, undefined, until);
+      }
       const key = place.localKey();
       const { flights } = this.#memory;
       const flight = flights.underWay(key);
@@ -133,7 +134,7 @@ export class CacheRoom<Content> {
       const isMadeAlready = flight.isMade;
       const waitMs = until - this.now();
       const outcome = await (lookup.follow?.(flight, waitMs) ?? flight.follow(waitMs));
-      if (outcome === undefined || outcome.kind === 'pass') return this.#make(lookup, settings, undefined);
+      if (outcome === undefined || outcome.kind === 'pass') return this.#make(lookup, settings, NOTHING);
       if (outcome.kind === 'error') throw outcome.error;
       if (outcome.kind === 'retry') continue;
       const { entry, isMade } = outcome;
@@ -184,16 +185,20 @@ export class CacheRoom<Content> {
       for (;;) {
         const { finding, lease } = await this.#find(lookup, settings);
         const found = this.#judge(lookup, settings, finding, lease, flight);
-        if (found !== undefined && found.how !== 'fallback') return found;
-        const fallback = found?.entry;
+        if (found.how !== 'remains') return found;
         if (finding.lease === 'passing') {
-          this.#pass(place, finding.leaseLeftMs);
+          this.#memory.pass(place.keys.entry, this.now(), finding.leaseLeftMs);
           flight?.settle({ kind: 'pass' });
-          return await this.#make(lookup, settings, undefined, fallback);
+          return await this.#make(lookup, settings, found);
+        }
+        const isShared = found.validatable?.lifetime.freshMs !== 0;
+        if (!isShared) {
+          this.#memory.share(place.keys.entry, this.now(), false);
+          flight?.settle({ kind: 'retry' });
         }
         const waitMs = Math.min(finding.leaseLeftMs, until - this.now());
-        if (finding.lease !== 'held' || waitMs <= 0) {
-          return await this.#make(lookup, settings, flight, fallback, lease);
+        if (finding.lease !== 'held' || waitMs <= 0 || !isShared) {
+          return await this.#make(lookup, settings, found, { flight, lease });
         }
         await wakeUp.wait(waitMs);
       }
@@ -211,11 +216,18 @@ export class CacheRoom<Content> {
     { entry, lease: state }: Finding<Content>,
     lease: Lease,
     flight: Flight<Content> | undefined,
-  ): Answer<Content> | { readonly how: 'fallback'; readonly entry: Entry<Content> } | undefined {
-    if (entry === undefined || !lookup.accepts(entry)) return undefined;
-    const usability = usabilityOf(entry, this.now());
-    if (usability === 'void') return undefined;
-    if (usability === 'fallback') return { how: 'fallback', entry };
+  ): Answer<Content> | Remains<Content> {
+    const usability = entry === undefined ? 'void' : usabilityOf(entry, this.now());
+    if (entry === undefined || usability === 'void') return NOTHING;
+    const isAccepted = lookup.accepts(entry);
+    if (!isAccepted || usability === 'fallback' || usability === 'validatable') {
+      const validatable = lookup.validates?.(entry) === true ? entry : undefined;
+      return {
+        how: 'remains',
+        fallback: isAccepted && usability === 'fallback' ? entry : undefined,
+        validatable,
+      };
+    }
     this.#hold(lookup.place, settings, entry);
     flight?.settle({ kind: 'entry', entry, isMade: false });
     if (usability === 'fresh') return { how: 'hit', entry };
@@ -238,11 +250,11 @@ export class CacheRoom<Content> {
   async #make(
     lookup: Lookup<Content>,
     settings: LookupSettings<Content>,
-    flight: Flight<Content> | undefined,
-    fallback?: Entry<Content>,
-    lease = NO_LEASE,
+    { fallback, validatable }: Remains<Content>,
+    { flight, lease }: { readonly flight: Flight<Content> | undefined; readonly lease: Lease } = ALONE,
   ): Promise<Answer<Content>> {
-    return { how: 'make', fill: await this.#fill(lookup, settings, flight, lease), fallback };
+    const fill = await this.#fill(lookup, settings, flight, lease);
+    return { how: 'make', fill, fallback, validatable };
   }
 
   async #fill(
@@ -260,23 +272,15 @@ export class CacheRoom<Content> {
       this.#store.failed(error);
     }
     const sequence = snapshot?.sequence;
-    const passing = (forMs: number) => this.#pass(place, forMs);
+    const passing = (forMs: number) => this.#memory.pass(place.keys.entry, this.now(), forMs);
+    const sharing = (isShared: boolean) => this.#memory.share(place.keys.entry, this.now(), isShared);
     return new Fill(
       { store: this.#store, versions, now: this.#deps.now },
-      { place, sequence, flight, lease, local, maxAgeMs, passing },
+      { place, sequence, flight, lease, local, maxAgeMs, passing, sharing },
     );
   }
 
   #hold(place: Place<Content>, { local }: LookupSettings<Content>, entry: Entry<Content>): void {
     if (local !== undefined && areFollowed(entry.versions)) local.copies.put(place.localKey(), entry);
-  }
-
-  #pass({ keys }: Place<Content>, forMs: number): void {
-    if (forMs > 0) this.#memory.passing.set(keys.entry, this.now() + forMs);
-    else this.#memory.passing.delete(keys.entry);
-  }
-
-  #isPassing({ keys }: Place<Content>): boolean {
-    return (this.#memory.passing.get(keys.entry) ?? Number.NEGATIVE_INFINITY) > this.now();
   }
 }

@@ -3,9 +3,10 @@ import type { Reporter } from '../base/reporter.ts';
 import type { Listening } from '../engine/listening.ts';
 import type { Engine } from '../engine/port.ts';
 import { WakeUps } from '../engine/wake-ups.ts';
-import { CacheRoom, RoomMemory } from './cache-room.ts';
+import { CacheRoom } from './cache-room.ts';
 import { type CachedResponse, detachedResponse } from './cached-response.ts';
 import { hearing } from './hearing.ts';
+import { RoomMemory } from './room-memory.ts';
 import { KnownVersions, Versions } from './versions.ts';
 
 const MEBIBYTE = 2 ** 20;

@@ -1,6 +1,5 @@
 import type { CachedResponse } from './cached-response.ts';
 import type { ClientContext } from './client-response.ts';
-import type { Entry } from './entry.ts';
 import type { Fill } from './fill.ts';
 import type { HandlerControls } from './handler-controls.ts';
 
@@ -9,8 +8,6 @@ export interface CaptureContext extends ClientContext {
   readonly fill: Fill<CachedResponse>;
   /** Whether it is to take the place of what is stale, for no client of its own. */
   readonly isRefresh: boolean;
-  /** The stale response that the handler was asked to confirm. */
-  readonly confirms: Entry<CachedResponse> | undefined;
   readonly controls: HandlerControls;
   /** How a tag stands among what purges. */
   nameOf(tag: string): string;

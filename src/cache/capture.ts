@@ -7,14 +7,23 @@ import type { CachedResponse } from './cached-response.ts';
 import type { CaptureContext } from './capture-context.ts';
 import { ClientResponse, ERRORS } from './client-response.ts';
 import type { Lifetime } from './entry.ts';
-import { lifetimeLater, lifetimeOf } from './freshness.ts';
+import { lifetimeLater } from './freshness.ts';
 import { HandlerIdentities } from './handler-identities.ts';
-import { completeResponse, type MadeHead, madeHead, responseToFill, withLate } from './made.ts';
+import {
+  type MadeHead,
+  madeHead,
+  madeResponse,
+  responseToFill,
+  type ValidatedResponse,
+  validatedResponse,
+  withLate,
+} from './made.ts';
 import type { CacheSettings } from './options.ts';
 import { sendStreamedPart, streamedPart } from './part-stream.ts';
+import { responseLifetime } from './response-lifetime.ts';
 import type { Part } from './serve.ts';
-import { checkTags, checkTtl } from './shared-options.ts';
-import { OF_THIS_CACHE, reasonNotToStore } from './storable.ts';
+import { checkTags } from './shared-options.ts';
+import { hasEtag, OF_THIS_CACHE, reasonNotToStore } from './storable.ts';
 
 /** With these a handler answers what was asked in part or under conditions. */
 const OF_CONDITIONS = new Set([206, 304, 412, 416]);
@@ -49,6 +58,8 @@ class Capture implements ResponseHook {
   /** The lifetime that the app names, as it was when the head left. */
   #ttl: CacheSettings['ttl'];
   #lifetime: Lifetime | undefined;
+  /** What the handler has validated by its 304. */
+  #validated: ValidatedResponse | undefined;
   #skippedFor: string | undefined;
   /** Whether the client gets a part of what the handler makes whole. */
   #isPart = false;
@@ -89,7 +100,9 @@ class Capture implements ResponseHook {
 
   beforeHeaders(): undefined {
     const head = this.#isPart && this.#head !== undefined ? this.#head : this.#judgeHead();
-    this.#client.begin(head, this.#skippedFor, this.#isPart);
+    const validated = this.#context.isRefresh ? undefined : this.#validated?.response;
+    if (validated === undefined) this.#client.begin(head, this.#skippedFor, this.#isPart);
+    else this.#client.beginValidated(validated, this.#skippedFor);
     return undefined;
   }
 
@@ -149,24 +162,31 @@ class Capture implements ResponseHook {
   }
 
   #judge(head: MadeHead): void {
-    const { settings, confirms, fallback, isRefresh } = this.#context;
-    const { status, headers, directives } = head;
-    if (status === 304 && confirms !== undefined) return;
+    const { settings, validation, fallback, isRefresh } = this.#context;
+    const { status, headers, directives, own } = head;
+    if (status === 304 && validation !== undefined) {
+      this.#judgeValidated(validatedResponse(head, validation.entry.content, this.#ttl !== undefined));
+      return;
+    }
     if (ERRORS.has(status) && (isRefresh || fallback !== undefined)) {
       // With a lifetime of its own it would take the place of what is sent instead.
       this.#skip('status');
       return;
     }
-    const { mayVaryOn, statuses } = settings;
-    const rules = { statuses, mayVaryOn, hasTtl: this.#ttl !== undefined };
+    const rules = { ...settings, hasTtl: this.#ttl !== undefined, isValidatable: hasEtag(status, own) };
     const reason = reasonNotToStore(status, headers, directives, rules) ?? this.#reasonOfHandler(head);
-    if (reason !== undefined) {
-      this.#skip(reason);
-      return;
-    }
-    this.#lifetime = this.#lifetimeOf(head);
-    if (this.#lifetime === undefined) this.#skip('no-lifetime');
+    this.#lifetime = reason === undefined ? this.#lifetimeOf(head) : undefined;
+    if (reason !== undefined) this.#skip(reason);
+    else if (this.#lifetime === undefined) this.#skip('no-lifetime');
     else if (Number(headers['content-length'] ?? 0) > settings.maxBody) this.#skip('too-large');
+  }
+
+  #judgeValidated(validated: ValidatedResponse): void {
+    this.#validated = validated;
+    const { head, isStorable } = validated;
+    this.#lifetime = isStorable ? this.#lifetimeOf(head) : undefined;
+    const reason = this.#reasonOfHandler(head) ?? (this.#lifetime === undefined ? 'validator' : undefined);
+    if (reason !== undefined) this.#skip(reason);
   }
 
   /** What middleware above the cache says while the head leaves counts as what it said before. */
@@ -183,16 +203,9 @@ class Capture implements ResponseHook {
     return this.#context.controls.noStoreReason ?? this.#identities.reasonNotToStore(head);
   }
 
-  #lifetimeOf({ status, headers, directives, madeAt }: MadeHead): Lifetime | undefined {
-    const { settings } = this.#context;
-    let ttl = this.#ttl;
-    if (typeof ttl === 'function') {
-      const given = ttl(asExpress(this.#req), this.#res as Res);
-      if (given === false) return undefined;
-      ttl = checkTtl('kit.cache: option `ttl`', given);
-    }
-    const times = { requestedAt: this.#requestedAt, respondedAt: madeAt };
-    return lifetimeOf({ status, headers, directives, ...times }, { ...settings, ttl }, Math.random);
+  #lifetimeOf(head: MadeHead): Lifetime | undefined {
+    const app = { req: this.#req, res: this.#res, settings: this.#context.settings, ttl: this.#ttl };
+    return responseLifetime(head, { ...app, requestedAt: this.#requestedAt });
   }
 
   /** What streams is stored at its end, and was made when it began. */
@@ -200,7 +213,7 @@ class Capture implements ResponseHook {
     if (this.#head === undefined || this.#lifetime === undefined) return;
     const passedMs = Date.now() - this.#head.madeAt;
     this.#lifetime = lifetimeLater(this.#lifetime, passedMs, this.#ttl !== undefined);
-    if (this.#lifetime.freshMs <= 0) this.#skip('no-lifetime');
+    if (this.#lifetime === undefined) this.#skip('no-lifetime');
   }
 
   /** A body that is shorter or longer than it claims was cut off, or is none of ours. */
@@ -231,15 +244,12 @@ class Capture implements ResponseHook {
   }
 
   #storeOrSkip(body: Buffer): void {
-    const head = this.#head;
-    const { confirms } = this.#context;
-    const request = { asked: this.#asked, confirms: confirms?.content, hasTtl: this.#ttl !== undefined };
-    const made = head && completeResponse(head, body, request);
-    if (confirms !== undefined && head?.status === 304) this.#lifetime = made && this.#lifetimeOf(made.head);
-    const reason = head && this.#reasonOfHandler(made?.head ?? head);
+    const { head = this.#head, response } = this.#validated ?? {};
+    if (head === undefined || this.#lifetime === undefined) return;
+    const reason = this.#reasonOfHandler(head);
     if (reason !== undefined) this.#skip(reason);
-    else if (made === undefined || this.#lifetime === undefined) this.#skip('validator');
-    else this.#store(made.response, this.#lifetime);
+    else
+      this.#store(response ?? madeResponse(head, body, this.#asked, this.#ttl !== undefined), this.#lifetime);
   }
 
   #store(made: CachedResponse, lifetime: Lifetime): void {
@@ -249,7 +259,9 @@ class Capture implements ResponseHook {
       typeof tags === 'function'
         ? checkTags('kit.cache: option `tags`: the tags', tags(asExpress(this.#req), this.#res as Res))
         : tags;
-    const making = responseToFill(made, lifetime, [...own, ...controls.tags].map(nameOf), settings);
+    const validation = this.#validated && this.#context.validation;
+    const of = { lifetime, tags: [...own, ...controls.tags].map(nameOf), validation };
+    const making = responseToFill(made, of, settings);
     // Not waited for: the command leaves before the response does, so this process's next read comes after it.
     void fill.store(making).then((bytes) => {
       if (bytes !== undefined) stored(bytes);

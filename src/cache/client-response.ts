@@ -1,12 +1,12 @@
-import type { ServerResponse } from 'node:http';
+import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { Replacement } from '../http/before-end.ts';
 import { isNotModified } from '../http/conditional.ts';
 import type { CachedResponse } from './cached-response.ts';
 import type { Conditions } from './conditions.ts';
-import type { Entry } from './entry.ts';
+import type { Entry, Validation } from './entry.ts';
 import type { MadeHead } from './made.ts';
 import type { CacheSettings } from './options.ts';
-import { cutOff, measured, narrowed, notModified, sendEntry, wantsPart } from './serve.ts';
+import { cutOff, measured, narrowed, notModified, sendEntry, sendValidated, wantsPart } from './serve.ts';
 import { addStatus, detailOf, statusOf } from './status.ts';
 
 /** What decides on the client's part of a response. */
@@ -15,6 +15,8 @@ export interface ClientContext {
   readonly key: string;
   /** What is sent instead of a server error. */
   readonly fallback: Entry<CachedResponse> | undefined;
+  /** The stored response that the handler was asked to validate. */
+  readonly validation: Validation<CachedResponse> | undefined;
   /** What the client wants only under conditions; the handler does not see them. */
   readonly conditions: Conditions;
   /** Why the handler was asked, as Cache-Status has it. */
@@ -53,7 +55,7 @@ export class ClientResponse {
       this.#replacement = (res, reset) => this.#sendFallback(res, reset, fallback, head.status);
       return;
     }
-    this.#describe(head, skippedFor);
+    this.#describe(head.headers, skippedFor, this.#context.forwarded);
     if (head.status !== 200 || isPart) return;
     const whole = measured(head.headers, Number(head.headers['content-length'] ?? Number.NaN));
     if (isNotModified(conditions.request, whole)) this.#replacement = notModified;
@@ -61,6 +63,16 @@ export class ClientResponse {
     else if (skippedFor === undefined && whole.length >= 0 && wantsPart(conditions.request, whole)) {
       this.#replacement = cutOff;
     }
+  }
+
+  /** The handler's 304 has validated a stored response, which the client gets by its own conditions. */
+  beginValidated(response: CachedResponse, skippedFor: string | undefined): void {
+    const { settings, conditions, forwarded } = this.#context;
+    const length = response.body.length;
+    this.#describe({ 'content-length': length }, skippedFor, `${forwarded}; fwd-status=304`);
+    const isRedirected = skippedFor === undefined && settings.downstream !== undefined;
+    const isOwn = (name: string) => isRedirected && name === 'cache-control';
+    this.#replacement = (res) => sendValidated(conditions.request, res, response, isOwn);
   }
 
   /** Only the part that the client asked for, now that the whole is complete. */
@@ -71,8 +83,8 @@ export class ClientResponse {
     this.#replacement = narrowed(this.#context.conditions.request, whole, body);
   }
 
-  #describe({ headers }: MadeHead, skippedFor: string | undefined): void {
-    const { settings, forwarded, key } = this.#context;
+  #describe(headers: OutgoingHttpHeaders, skippedFor: string | undefined, forwarded: string): void {
+    const { settings, key } = this.#context;
     // Whether a body without a length is too large is known only at its end.
     const willBeStored = skippedFor === undefined && headers['content-length'] !== undefined;
     const outcome = willBeStored ? '; stored' : detailOf(settings, skippedFor);

@@ -1,4 +1,5 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
+import type { CachedResponse } from './cached-response.ts';
 
 /** With these a handler would answer in part or not at all, and nothing could be kept for the others. */
 const CONDITIONAL = ['if-none-match', 'if-modified-since', 'if-range', 'range'] as const;
@@ -12,8 +13,19 @@ export interface Conditions {
   restore(): void;
 }
 
-/** Takes the conditions off a request while a handler makes the whole. */
-export function takeConditions(req: IncomingMessage): Conditions {
+/** The fields by which a handler is asked to validate a stored response (RFC 9111, section 4.3.1). */
+export function validatingFields({ etag, lastModified }: CachedResponse): IncomingHttpHeaders {
+  return {
+    ...(etag === undefined ? {} : { 'if-none-match': etag }),
+    ...(lastModified === undefined ? {} : { 'if-modified-since': lastModified }),
+  };
+}
+
+/**
+ * Takes the conditions off a request while a handler makes the whole, or validates the stored response that is given: its
+ * validators are then the only conditions.
+ */
+export function takeConditions(req: IncomingMessage, validated: CachedResponse | undefined): Conditions {
   const taken: IncomingHttpHeaders = {};
   for (const name of CONDITIONAL) {
     const value = req.headers[name];
@@ -21,11 +33,14 @@ export function takeConditions(req: IncomingMessage): Conditions {
     Object.assign(taken, { [name]: value });
     delete req.headers[name];
   }
+  const given = validated === undefined ? {} : validatingFields(validated);
+  Object.assign(req.headers, given);
   const coding = { 'accept-encoding': req.headers['accept-encoding'] };
   return {
     request: { method: req.method, headers: { ...coding, ...taken } },
     areLeft: false,
     restore() {
+      for (const name of Object.keys(given)) delete req.headers[name];
       Object.assign(req.headers, taken);
     },
   };

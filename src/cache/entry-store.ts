@@ -246,7 +246,7 @@ export class EntryStore {
 }
 
 function entryOf<Content>(
-  { lifetime, body }: Envelope,
+  { names, lifetime, body }: Envelope,
   content: Content,
   { sequence, age, left, payload }: CacheReadReply,
   snapshot: Snapshot,
@@ -255,6 +255,7 @@ function entryOf<Content>(
   const bytes = payload?.length ?? body.length;
   return {
     content,
+    names,
     sequence,
     versions: snapshot.versions,
     lifetime,

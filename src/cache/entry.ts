@@ -2,13 +2,16 @@ import { isSoftlyPurged, isVoid, type NameVersion } from './versions.ts';
 
 /** How long what was made may be used, in milliseconds from the moment that it is stored. */
 export interface Lifetime {
+  /** 0 for a response that has to be validated before each use. */
   readonly freshMs: number;
   readonly staleWhileRevalidateMs: number;
   readonly staleIfErrorMs: number;
   /** How old it was by then (RFC 9111, section 4.2.3). */
   readonly ageMs: number;
-  /** Never used once it is stale, whatever the windows and soft purges (must-revalidate and its like). */
+  /** Never used without a validation once it is stale, whatever the windows and soft purges (must-revalidate and its like). */
   readonly isStrict: boolean;
+  /** For how long it is kept after that, and after its windows, so that it can be validated; 0 for never. */
+  readonly validatableMs: number;
 }
 
 /** What is packed beside the body: by what it is purged, how it may be used, and what its kind adds. */
@@ -22,6 +25,8 @@ export interface Envelope {
 /** Something stored, as this process read or made it; times are of the clock that local copies live by. */
 export interface Entry<Content> {
   readonly content: Content;
+  /** By what it is purged. */
+  readonly names: readonly string[];
   readonly sequence: number;
   readonly versions: readonly NameVersion[];
   readonly lifetime: Lifetime;
@@ -33,32 +38,51 @@ export interface Entry<Content> {
   readonly freshUntil: number;
 }
 
+/** The stored entry that a handler is asked to validate. */
+export interface Validation<Content> {
+  readonly entry: Entry<Content>;
+  /**
+   * The sequence under which it is stored again once it is validated. It is that of the entry, or of the soft purges that were
+   * known before the handler ran: every other purge since the entry was made invalidates it, also one that was not heard.
+   */
+  readonly sequence: number;
+}
+
+/** Undefined for an entry that was purged. */
+export function validationOf<Content>(entry: Entry<Content>): Validation<Content> | undefined {
+  const { sequence, versions } = entry;
+  if (isVoid(sequence, versions)) return undefined;
+  return { entry, sequence: Math.max(sequence, ...versions.map(({ soft }) => soft)) };
+}
+
 /**
- * `fresh`: to be used. `stale`: to be used while it is made anew. `fallback`: to be used when that fails. `void`: not
- * to be used.
+ * `fresh`: may be used. `stale`: may be used while it is refreshed. `fallback`: may be used when the refresh fails.
+ * `validatable`: may be used once the handler has validated it. `void`: is not used.
  */
-export type Usability = 'fresh' | 'stale' | 'fallback' | 'void';
+export type Usability = 'fresh' | 'stale' | 'fallback' | 'validatable' | 'void';
 
 export function usabilityOf(entry: Entry<unknown>, now: number): Usability {
   if (isVoid(entry.sequence, entry.versions)) return 'void';
   const leftMs = entry.freshUntil - now;
   const isPurged = isSoftlyPurged(entry.sequence, entry.versions);
   if (leftMs > 0 && !isPurged) return 'fresh';
-  const { isStrict, staleWhileRevalidateMs, staleIfErrorMs } = entry.lifetime;
-  if (isStrict) return 'void';
-  if (leftMs > 0 || -leftMs < staleWhileRevalidateMs) return 'stale';
-  return -leftMs < staleIfErrorMs ? 'fallback' : 'void';
+  const { lifetime } = entry;
+  const { isStrict, staleWhileRevalidateMs, staleIfErrorMs } = lifetime;
+  if (!isStrict && (leftMs > 0 || -leftMs < staleWhileRevalidateMs)) return 'stale';
+  if (!isStrict && -leftMs < staleIfErrorMs) return 'fallback';
+  return lifetime.validatableMs > 0 && -leftMs < keepMs(lifetime) - lifetime.freshMs ? 'validatable' : 'void';
 }
 
 /** How long the store keeps it. */
-export function keepMs({ freshMs, staleWhileRevalidateMs, staleIfErrorMs }: Lifetime): number {
-  return freshMs + Math.max(staleWhileRevalidateMs, staleIfErrorMs);
+export function keepMs(lifetime: Lifetime): number {
+  const { freshMs, staleWhileRevalidateMs, staleIfErrorMs, validatableMs } = lifetime;
+  return freshMs + Math.max(staleWhileRevalidateMs, staleIfErrorMs) + validatableMs;
 }
 
 /* Packed as [length of meta u32][meta as a JSON array][body]: the body is sliced from the reply, never copied. */
 
 export function packEnvelope({ names, lifetime, info, body }: Envelope): Buffer {
-  const { staleWhileRevalidateMs, staleIfErrorMs, ageMs, isStrict } = lifetime;
+  const { staleWhileRevalidateMs, staleIfErrorMs, ageMs, isStrict, validatableMs } = lifetime;
   const meta = Buffer.from(
     JSON.stringify([
       names,
@@ -68,6 +92,7 @@ export function packEnvelope({ names, lifetime, info, body }: Envelope): Buffer 
       isStrict ? 1 : 0,
       info,
       body.length,
+      ...(validatableMs > 0 ? [validatableMs] : []),
     ]),
   );
   const length = Buffer.alloc(4);
@@ -87,12 +112,15 @@ export function unpackEnvelope(packed: Buffer, leftMs: number, storedMs: number)
     return undefined;
   }
   if (!Array.isArray(meta)) return undefined;
-  const [names, staleWhileRevalidateMs, staleIfErrorMs, ageMs, strict, info, bodyLength]: unknown[] = meta;
+  const [names, staleWhileRevalidateMs, staleIfErrorMs, ageMs, strict, info, bodyLength, ...rest]: unknown[] =
+    meta;
+  const [validatableMs = 0] = rest;
   const body = packed.subarray(bodyAt);
   if (!areTexts(names) || body.length !== bodyLength || (strict !== 0 && strict !== 1)) return undefined;
   if (!isSpan(staleWhileRevalidateMs) || !isSpan(staleIfErrorMs) || !isSpan(ageMs)) return undefined;
-  const freshMs = storedMs + leftMs;
-  const lifetime = { freshMs, staleWhileRevalidateMs, staleIfErrorMs, ageMs, isStrict: strict === 1 };
+  if (!isSpan(validatableMs)) return undefined;
+  const windows = { staleWhileRevalidateMs, staleIfErrorMs, validatableMs };
+  const lifetime = { freshMs: storedMs + leftMs, ...windows, ageMs, isStrict: strict === 1 };
   return { names, lifetime, info, body };
 }
 

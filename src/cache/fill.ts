@@ -1,4 +1,4 @@
-import { type Entry, type Lifetime, packEnvelope, usabilityOf } from './entry.ts';
+import { type Entry, keepMs, type Lifetime, packEnvelope, usabilityOf, type Validation } from './entry.ts';
 import type { Bound, EntryStore, Lease, Making, Place } from './entry-store.ts';
 import type { Flight, Outcome } from './flights.ts';
 import type { LocalCopies } from './local-copies.ts';
@@ -29,6 +29,8 @@ export interface FillStart<Content> {
   /** How old what is known of purges may be. */
   readonly maxAgeMs: number;
   readonly passing: (forMs: number) => void;
+  /** Whether requests may wait for each other: what has to be validated for each of them serves one alone. */
+  readonly sharing: (isShared: boolean) => void;
 }
 
 export interface Made<Content> {
@@ -40,6 +42,8 @@ export interface Made<Content> {
   readonly variesOn: string;
   readonly maxVariants: number;
   readonly bound: Bound | undefined;
+  /** Set where the content is that of a stored entry, validated. */
+  readonly validation?: Validation<Content> | undefined;
 }
 
 type Unversioned<Content> = Omit<Entry<Content>, 'versions'>;
@@ -88,17 +92,20 @@ export class Fill<Content> {
   /** Stores what was made; resolves to its size in bytes, or undefined when it was not stored. */
   async store(made: Made<Content>): Promise<number | undefined> {
     if (!this.#end()) return undefined;
-    const { place, sequence, flight } = this.#start;
+    const { place, flight } = this.#start;
     const { versions, now } = this.#deps;
-    if (flight !== undefined) flight.isMade = true;
-    const names = [...new Set([...place.names, ...made.tags])];
-    const { content, lifetime, variesOn, maxVariants, bound } = made;
+    const { content, lifetime, variesOn, maxVariants, bound, validation } = made;
+    const names = [...new Set([...place.names, ...(validation?.entry.names ?? []), ...made.tags])];
+    const sequence = this.#sequenceOf(validation);
     const payload = packEnvelope({ ...made, names });
     place.learnVary(variesOn);
     this.#start.passing(0);
+    this.#start.sharing(lifetime.freshMs > 0);
+    if (lifetime.freshMs <= 0) flight?.settle({ kind: 'retry' });
+    else if (flight !== undefined) flight.isMade = true;
     const storedAt = now();
     const entry = {
-      ...{ content, lifetime, bytes: payload.length, readAt: storedAt, storedAt },
+      ...{ content, names, lifetime, bytes: payload.length, readAt: storedAt, storedAt },
       freshUntil: storedAt + lifetime.freshMs,
     };
     if (sequence === undefined) {
@@ -106,7 +113,7 @@ export class Fill<Content> {
       this.#giveBack(0);
       return undefined;
     }
-    const lifeMs = lifetime.freshMs + Math.max(lifetime.staleIfErrorMs, lifetime.staleWhileRevalidateMs);
+    const lifeMs = keepMs(lifetime);
     const known = versions.known(names, this.#start.maxAgeMs, lifeMs);
     if (known !== undefined) this.#hold({ ...entry, sequence }, known);
     const making = { payload, lifetime, variesOn, maxVariants, bound, sequence };
@@ -146,7 +153,8 @@ export class Fill<Content> {
 
   /** Followers get a stale entry in place of a new one. False for an entry that was purged meanwhile: the next one leads. */
   fallBackOn(entry: Entry<Content>): boolean {
-    const isUsable = usabilityOf(entry, this.#deps.now()) !== 'void';
+    const usability = usabilityOf(entry, this.#deps.now());
+    const isUsable = usability !== 'void' && usability !== 'validatable';
     if (isUsable) this.#endWith(entry, false);
     else this.abandon();
     return isUsable;
@@ -167,6 +175,12 @@ export class Fill<Content> {
     this.#giveBack(0);
   }
 
+  #sequenceOf(validation: Validation<Content> | undefined): number | undefined {
+    const { sequence } = this.#start;
+    if (sequence === undefined || validation === undefined) return sequence;
+    return Math.min(sequence, validation.sequence);
+  }
+
   #endWith(entry: Entry<Content>, isMade: boolean): void {
     if (!this.#end()) return;
     this.#start.flight?.settle({ kind: 'entry', entry, isMade });
@@ -176,9 +190,10 @@ export class Fill<Content> {
   /** An entry for followers only. */
   #unstored(content: Content): Entry<Content> {
     const at = this.#deps.now();
-    const lifetime = { freshMs: 0, staleWhileRevalidateMs: 0, staleIfErrorMs: 0, ageMs: 0, isStrict: false };
+    const windows = { staleWhileRevalidateMs: 0, staleIfErrorMs: 0, validatableMs: 0 };
+    const lifetime = { freshMs: 0, ...windows, ageMs: 0, isStrict: false };
     const times = { readAt: at, storedAt: at, freshUntil: at };
-    return { content, lifetime, sequence: 0, versions: [], bytes: 0, ...times };
+    return { content, names: [], lifetime, sequence: 0, versions: [], bytes: 0, ...times };
   }
 
   #end(): boolean {

@@ -2,10 +2,14 @@ import type { OutgoingHttpHeaders } from 'node:http';
 import { type CacheControl, MAX_SECONDS } from '../http/cache-control.ts';
 import { parseHttpDate } from '../http/http-date.ts';
 import type { Lifetime } from './entry.ts';
-import type { Directives } from './storable.ts';
+import { type Directives, needsValidation } from './storable.ts';
 
 const SECOND = 1_000;
 const DAY_MS = 86_400_000;
+
+/** Bounds of how long a response is kept to be validated: as long again as it was fresh, since that costs memory. */
+const MIN_VALIDATABLE_MS = 60_000;
+const MAX_VALIDATABLE_MS = 3_600_000;
 
 /** The statuses that may be given a lifetime that nobody named (RFC 9110, section 15.1). */
 const HEURISTICALLY_CACHEABLE = new Set([200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501]);
@@ -23,6 +27,8 @@ export interface Received {
   readonly status: number;
   readonly headers: OutgoingHttpHeaders;
   readonly directives: Directives;
+  /** Whether the handler can be asked to validate it. */
+  readonly hasValidator: boolean;
   /** When the handler was asked and when it answered, in ms since the epoch. */
   readonly requestedAt: number;
   readonly respondedAt: number;
@@ -37,6 +43,9 @@ export function lifetimeOf(
   const { effective, general } = received.directives;
   const ageMs = initialAge(received);
   const namedMs = rules.ttl ?? namedLifetime(received, rules.heuristics);
+  const validatableMs = received.hasValidator ? validatableTime(namedMs ?? 0) : 0;
+  if (needsValidation(received.directives, rules.ttl !== undefined))
+    return { ...NEVER_FRESH, ageMs, validatableMs };
   if (namedMs === undefined) return undefined;
   // What the app itself names begins now; what the response names began when it was made.
   const leftMs = rules.ttl === undefined ? namedMs - ageMs : namedMs;
@@ -56,13 +65,25 @@ export function lifetimeOf(
     staleIfErrorMs: window(rules.staleIfError, 'stale-if-error'),
     ageMs,
     isStrict,
+    validatableMs,
   };
 }
 
-/** What is left of it so many milliseconds after the response was made; a ttl of the app's own begins when it is stored. */
-export function lifetimeLater(lifetime: Lifetime, ms: number, isOurTtl: boolean): Lifetime {
-  const freshMs = isOurTtl ? lifetime.freshMs : lifetime.freshMs - ms;
-  return { ...lifetime, freshMs, ageMs: lifetime.ageMs + ms };
+const NEVER_FRESH = { freshMs: 0, staleWhileRevalidateMs: 0, staleIfErrorMs: 0, isStrict: true };
+
+function validatableTime(freshMs: number): number {
+  return Math.min(Math.max(freshMs, MIN_VALIDATABLE_MS), MAX_VALIDATABLE_MS);
+}
+
+/**
+ * The lifetime so many milliseconds after the response was made; undefined when it has ended. A ttl of the app's own begins
+ * when the response is stored.
+ */
+export function lifetimeLater(lifetime: Lifetime, ms: number, isOurTtl: boolean): Lifetime | undefined {
+  const later = { ...lifetime, ageMs: lifetime.ageMs + ms };
+  if (isOurTtl || lifetime.freshMs === 0) return later;
+  const freshMs = lifetime.freshMs - ms;
+  return freshMs > 0 ? { ...later, freshMs } : undefined;
 }
 
 /** RFC 9111, section 4.2.4. With a lifetime of the app's own s-maxage is not what applies. */

@@ -2,12 +2,12 @@ import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerResponse } from 'n
 import type { LateHeaders } from '../http/before-end.ts';
 import type { OwnHeaders } from '../http/own-headers.ts';
 import { type CachedResponse, cachedResponse, headersOf, packInfo } from './cached-response.ts';
-import type { Lifetime } from './entry.ts';
 import type { Made } from './fill.ts';
 import type { CacheSettings } from './options.ts';
 import {
   directivesOf,
   type HandlerHead,
+  hasEtag,
   isForAll,
   OF_THE_STORED_BODY,
   reasonNotToStore,
@@ -47,25 +47,8 @@ export function withLate(head: MadeHead, late: LateHeaders): MadeHead {
   return { ...head, headers, directives: directivesOf(headers) };
 }
 
-/** What is to be stored of a complete response, and the head by which that is judged; undefined for a 304 of another. */
-export function completeResponse(
-  head: MadeHead,
-  body: Buffer,
-  request: {
-    readonly asked: IncomingHttpHeaders;
-    /** The stored response that the handler was asked to confirm. */
-    readonly confirms: CachedResponse | undefined;
-    readonly hasTtl: boolean;
-  },
-): { readonly head: MadeHead; readonly response: CachedResponse } | undefined {
-  const { asked, confirms, hasTtl } = request;
-  return head.status === 304 && confirms !== undefined
-    ? confirmedResponse(head, confirms, hasTtl)
-    : { head, response: madeResponse(head, body, asked, hasTtl) };
-}
-
 /** What is stored of a response. */
-function madeResponse(
+export function madeResponse(
   head: MadeHead,
   body: Buffer,
   asked: IncomingHttpHeaders,
@@ -83,16 +66,25 @@ function madeResponse(
   });
 }
 
+/** A stored response that the handler has validated by a 304. */
+export interface ValidatedResponse {
+  /** Its head, by which it is judged whether it may be stored again. */
+  readonly head: MadeHead;
+  readonly response: CachedResponse;
+  /** Whether the 304 is of this response and forbids nothing. */
+  readonly isStorable: boolean;
+}
+
 /**
- * A stored response that a 304 confirms and brings up to date, with its head as it is now; undefined when the 304 speaks
- * of another, or says what forbids to keep it (RFC 9111, section 4.3.4).
+ * The stored response with the header fields of the 304 that validates it (RFC 9111, section 4.3.4). A 304 that names another
+ * validator than the stored one updates nothing.
  */
-function confirmedResponse(
+export function validatedResponse(
   update: MadeHead,
   stored: CachedResponse,
   hasTtl: boolean,
-): { readonly head: MadeHead; readonly response: CachedResponse } | undefined {
-  if (!isOf(update.headers, stored)) return undefined;
+): ValidatedResponse {
+  if (!isOf(update.headers, stored)) return { head: update, response: stored, isStorable: false };
   const merged = updatedHeaders(headersOf(stored), storedHeaders(update, hasTtl));
   // What stands above the cache counts as well, and is not stored.
   const texts: OutgoingHttpHeaders = Object.fromEntries([
@@ -102,13 +94,21 @@ function confirmedResponse(
   const all = directivesOf(texts);
   const { status } = stored;
   const { madeAt } = update;
-  const rules = { statuses: new Set([status]), mayVaryOn: undefined, hasTtl };
-  if (reasonNotToStore(status, texts, all, rules) !== undefined) return undefined;
-  // It would be another variant, of which nobody knows for which requests.
-  if (varyNames(texts) !== stored.vary.names) return undefined;
   const removed = removedAfter(stored, update, texts);
   const head = { status, headers: texts, own: { set: merged, removed }, directives: all, madeAt };
-  return { head, response: cachedResponse({ ...stored, headers: merged, removed, isForAll: isForAll(all) }) };
+  const isValidatable = hasEtag(status, head.own);
+  const rules = { statuses: new Set([status]), mayVaryOn: undefined, hasTtl, isValidatable };
+  const isForbidden = reasonNotToStore(status, texts, all, rules) !== undefined;
+  // With another Vary it is not known which requests it would be for.
+  const isStorable = !isForbidden && varyNames(texts) === stored.vary.names;
+  // What the handler read when it made the body is not known here, so that its use is not widened.
+  const response = cachedResponse({
+    ...stored,
+    headers: merged,
+    removed,
+    isForAll: stored.isForAll && isForAll(all),
+  });
+  return { head, response, isStorable };
 }
 
 /** A 304 has no fields of the body, also where middleware above had set them. */
@@ -124,16 +124,14 @@ function removedAfter(
 /** A response as a fill stores it. */
 export function responseToFill(
   response: CachedResponse,
-  lifetime: Lifetime,
-  tags: readonly string[],
+  made: Pick<Made<CachedResponse>, 'lifetime' | 'tags' | 'validation'>,
   { maxVariants, policy, maxEntries }: Pick<CacheSettings, 'maxVariants' | 'policy' | 'maxEntries'>,
 ): Made<CachedResponse> {
   return {
     content: response,
     info: packInfo(response),
     body: response.body,
-    lifetime,
-    tags,
+    ...made,
     variesOn: response.vary.names,
     maxVariants,
     bound: policy === undefined || maxEntries === undefined ? undefined : { policy, maxEntries },

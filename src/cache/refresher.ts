@@ -2,7 +2,8 @@ import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import { BoundedMap } from '../base/bounded-map.ts';
 import { appOf, noteClient, reenter, reentryOf } from '../http/reentry.ts';
 import type { CachedResponse } from './cached-response.ts';
-import type { Entry } from './entry.ts';
+import { validatingFields } from './conditions.ts';
+import { type Entry, type Validation, validationOf } from './entry.ts';
 import type { Fill } from './fill.ts';
 
 /** How long nobody in this process tries to refresh again what somebody else does, or what could not be. */
@@ -26,19 +27,19 @@ export class Refresh {
   readonly of: Refresher;
   readonly id: string;
   readonly fill: Fill<CachedResponse>;
-  /** The stale response that the handler is asked to confirm. */
-  readonly confirms: Entry<CachedResponse> | undefined;
+  /** The stale response that the handler is asked to validate. */
+  readonly validation: Validation<CachedResponse> | undefined;
 
   constructor(
     of: Refresher,
     id: string,
     fill: Fill<CachedResponse>,
-    confirms: Entry<CachedResponse> | undefined,
+    validation: Validation<CachedResponse> | undefined,
   ) {
     this.of = of;
     this.id = id;
     this.fill = fill;
-    this.confirms = confirms;
+    this.validation = validation;
   }
 }
 
@@ -62,8 +63,8 @@ export class Refresher {
   readonly #deps: RefresherDeps;
   /** By key: until when a refresh of it is under way, or not worth another try. */
   readonly #until = new BoundedMap<number>(REMEMBERED_BYTES);
-  /** The 304 of these handlers spoke of another response than the stored one. */
-  readonly #unconfirmable = new BoundedMap<true>(REMEMBERED_BYTES);
+  /** The keys whose handlers answered with a 304 that validated nothing. */
+  readonly #unvalidatable = new BoundedMap<true>(REMEMBERED_BYTES);
   /** How often in a row each was refused by something above the cache. */
   readonly #refusals = new BoundedMap<number>(REMEMBERED_BYTES);
 
@@ -94,8 +95,15 @@ export class Refresher {
     return refresh;
   }
 
-  cannotConfirm(id: string): void {
-    this.#unconfirmable.set(id, true);
+  /** The handler of this id answered with a 304 of another response than the stored one, or of one that is not to be stored. */
+  cannotValidate(id: string): void {
+    this.#unvalidatable.set(id, true);
+  }
+
+  /** Whether the handler of this id can be asked to validate a stored response. */
+  validates(id: string, { status, etag, lastModified }: CachedResponse): boolean {
+    const hasValidator = status === 200 && (etag !== undefined || lastModified !== undefined);
+    return hasValidator && this.#unvalidatable.get(id) !== true;
   }
 
   /** Asks the app again, once it is known that this process is to. Never rejects. */
@@ -124,12 +132,11 @@ export class Refresher {
     { req, id, url, entry }: Stale,
     fill: Fill<CachedResponse>,
   ): Promise<boolean> {
-    const isConfirmable = this.#unconfirmable.get(id) !== true && hasValidator(entry.content);
-    const confirms = isConfirmable ? entry : undefined;
-    const refresh = new Refresh(this, id, fill, confirms);
+    const validation = this.validates(id, entry.content) ? validationOf(entry) : undefined;
+    const refresh = new Refresh(this, id, fill, validation);
     let status: number | undefined;
     try {
-      const headers = refreshHeaders(req.headers, confirms?.content);
+      const headers = refreshHeaders(req.headers, validation?.entry.content);
       status = await reenter(app, req, headers, refresh, LONGEST_REFRESH_MS);
       return fill.isOver;
     } finally {
@@ -147,10 +154,6 @@ export class Refresher {
   }
 }
 
-function hasValidator({ status, etag, lastModified }: CachedResponse): boolean {
-  return status === 200 && (etag !== undefined || lastModified !== undefined);
-}
-
 /** As the client's, since what it was answered with was made for such a request, and with the validators of what is stale. */
 function refreshHeaders(
   headers: IncomingHttpHeaders,
@@ -159,7 +162,6 @@ function refreshHeaders(
   const own = Object.entries(headers).filter(([name]) => !NOT_FOR_REFRESH.has(name));
   return {
     ...Object.fromEntries(own),
-    ...(stale?.etag === undefined ? {} : { 'if-none-match': stale.etag }),
-    ...(stale?.lastModified === undefined ? {} : { 'if-modified-since': stale.lastModified }),
+    ...(stale === undefined ? {} : validatingFields(stale)),
   };
 }

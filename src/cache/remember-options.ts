@@ -126,5 +126,6 @@ export function valueLifetime({
     staleIfErrorMs: staleIfError,
     ageMs: 0,
     isStrict: false,
+    validatableMs: 0,
   };
 }

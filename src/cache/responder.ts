@@ -13,8 +13,9 @@ import { whenUnserved } from '../http/unserved.ts';
 import type { CacheRoom, Lookup, LookupSettings } from './cache-room.ts';
 import type { CachedResponse } from './cached-response.ts';
 import { captureResponse } from './capture.ts';
+import type { CaptureContext } from './capture-context.ts';
 import { type Conditions, LEFT_CONDITIONS, NO_CONDITIONS, takeConditions } from './conditions.ts';
-import { type Entry, usabilityOf } from './entry.ts';
+import { type Entry, usabilityOf, type Validation, validationOf } from './entry.ts';
 import type { Fill } from './fill.ts';
 import { offerControls } from './handler-controls.ts';
 import type { CacheSettings } from './options.ts';
@@ -40,6 +41,9 @@ export interface Exchange {
   readonly key: RequestKey;
   readonly place: ResponsePlace;
 }
+
+/** What is stored for a request, and may not be used as it is. */
+type Found = Record<'fallback' | 'validatable', Entry<CachedResponse> | undefined>;
 
 /** How many keys are remembered whose responses cannot be stored. */
 const MAX_UNSTORABLE = 1_000;
@@ -112,8 +116,8 @@ export class Responder {
     const { req, key } = exchange;
     const refresh = this.#refresher.refreshOf(req, key.id);
     if (refresh !== undefined) {
-      const { fill, confirms } = refresh;
-      this.#capture(exchange, fill, { confirms, isRefresh: true, how: 'fwd=stale' });
+      const { fill, validation } = refresh;
+      this.#capture(exchange, fill, { validation, isRefresh: true, how: 'fwd=stale' });
       return 'continue';
     }
     if (isFilling(req, exchange.place.keys.entry)) return this.#goPast(exchange, 'fwd=bypass');
@@ -125,29 +129,21 @@ export class Responder {
     if (directives?.noStore === true) return this.#goPast(exchange, 'fwd=request');
     const lookup = this.#lookupOf(exchange);
     const miss = exchange.place.isKnownToVary ? 'fwd=vary-miss' : 'fwd=uri-miss';
-    if (directives?.noCache === true) {
-      const fill = await this.#room.fillOf(lookup, this.#lookup);
-      return this.#make(exchange, fill, { how: 'fwd=request' });
-    }
     const isForOne = req.headers.authorization !== undefined && !this.#isKeyedByCredentials;
     // It may get a part, which the others cannot use.
-    const isAlone = isForOne || this.#leavesPart(exchange);
+    const isAlone = isForOne || this.#leavesPart(exchange) || directives?.noCache === true;
     const settings = isAlone ? { ...this.#lookup, singleFlight: undefined } : this.#lookup;
     const answer = await this.#room.obtain(lookup, settings);
-    if (answer.how === 'make') {
-      const { fill, fallback } = answer;
-      return this.#make(exchange, fill, {
-        fallback,
-        how: fallback === undefined ? miss : 'fwd=stale',
-      });
-    }
+    if (answer.how === 'make')
+      return this.#make(exchange, answer.fill, answer, this.#whyForwarded(req, answer, miss));
     const { entry, how } = answer;
     const begin = answer.how === 'stale' ? answer.refresh : undefined;
     const app = begin === undefined ? undefined : this.#refresher.appOf(req, key.id);
     if (begin !== undefined && app === undefined) {
       // Nobody else can ask the handler: this request does, and the others get what is stale meanwhile.
       this.#refresher.leaveToClient(key.id);
-      return this.#make(exchange, await begin(), { fallback: entry, how: 'fwd=stale' });
+      const validatable = this.#validates(exchange, entry) ? entry : undefined;
+      return this.#make(exchange, await begin(), { fallback: entry, validatable }, 'fwd=stale');
     }
     this.#deps.reporter.events.emit(`cache:${how}`, { url: key.url });
     this.#send(exchange, entry, how === 'collapsed' ? `${miss}; collapsed` : 'hit');
@@ -182,29 +178,34 @@ export class Responder {
     return 'continue';
   }
 
-  #make(
-    exchange: Exchange,
-    fill: Fill<CachedResponse>,
-    why: { readonly fallback?: Entry<CachedResponse> | undefined; readonly how: string },
-  ): Outcome {
+  #make(exchange: Exchange, fill: Fill<CachedResponse>, found: Found, how: string): Outcome {
     this.#deps.reporter.events.emit('cache:miss', { url: exchange.key.url });
-    this.#capture(exchange, fill, why);
+    const { fallback, validatable } = found;
+    const isAsked = validatable !== undefined && !this.#leavesPart(exchange);
+    this.#capture(exchange, fill, {
+      fallback,
+      validation: isAsked ? validationOf(validatable) : undefined,
+      how,
+    });
     return 'continue';
+  }
+
+  /** As Cache-Status has it: of a stored response that is fresh the request accepts less than that. */
+  #whyForwarded(req: IncomingMessage, { fallback, validatable }: Found, miss: string): string {
+    if (this.#directivesOf(req)?.noCache === true) return 'fwd=request';
+    const stored = fallback ?? validatable;
+    if (stored === undefined) return miss;
+    return usabilityOf(stored, this.#room.now()) === 'fresh' ? 'fwd=request' : 'fwd=stale';
   }
 
   #capture(
     exchange: Exchange,
     fill: Fill<CachedResponse>,
-    why: {
-      readonly fallback?: Entry<CachedResponse> | undefined;
-      readonly confirms?: Entry<CachedResponse> | undefined;
-      readonly isRefresh?: boolean;
-      readonly how: string;
-    },
+    why: Pick<CaptureContext, 'validation'> & Partial<CaptureContext> & { readonly how: string },
   ): void {
     const { req, res, key, place } = exchange;
     const { events } = this.#deps.reporter;
-    const { fallback, confirms, isRefresh = false, how } = why;
+    const { fallback, validation, isRefresh = false, how } = why;
     const subject: CacheSubject = { url: key.url };
     noteFill(req, place.keys.entry);
     // Its followers do not wait for a handler that will not run.
@@ -216,9 +217,9 @@ export class Responder {
       key: key.id,
       fill,
       fallback,
-      confirms,
+      validation,
       isRefresh,
-      conditions: confirms === undefined ? this.#conditionsOf(exchange) : NO_CONDITIONS,
+      conditions: isRefresh ? NO_CONDITIONS : this.#conditionsOf(exchange, validation),
       controls: offerControls(req),
       now: () => this.#room.now(),
       forwarded: how,
@@ -230,7 +231,7 @@ export class Responder {
       },
       wholeSkipped: () => this.#unstorable.set(place.keys.entry, true),
       skipped: (reason) => {
-        if (reason === 'validator') this.#refresher.cannotConfirm(key.id);
+        if (reason === 'validator') this.#refresher.cannotValidate(key.id);
         events.emit('cache:skipped', { ...subject, reason });
       },
       failed: (error) => this.#failed(error),
@@ -242,8 +243,9 @@ export class Responder {
     return req.headers.range !== undefined && this.#unstorable.has(place.keys.entry);
   }
 
-  #conditionsOf(exchange: Exchange): Conditions {
-    return this.#leavesPart(exchange) ? LEFT_CONDITIONS : takeConditions(exchange.req);
+  #conditionsOf(exchange: Exchange, validation: Validation<CachedResponse> | undefined): Conditions {
+    if (this.#leavesPart(exchange)) return LEFT_CONDITIONS;
+    return takeConditions(exchange.req, validation?.entry.content);
   }
 
   #lookupOf(exchange: Exchange, hasBudget = true): Lookup<CachedResponse> {
@@ -253,13 +255,25 @@ export class Responder {
       place,
       budget,
       accepts: (entry) => place.isFor(entry.content) && this.#accepts(exchange, entry),
+      validates: (entry) => this.#validates(exchange, entry),
     };
   }
 
   #accepts({ req }: Exchange, entry: Entry<CachedResponse>): boolean {
-    const { authorization } = req.headers;
-    if (authorization !== undefined && !entry.content.isForAll && !this.#isKeyedByCredentials) return false;
+    if (!this.#mayAnswer(req, entry.content)) return false;
     return this.#directivesOf(req)?.accepts(entry, this.#room.now()) ?? true;
+  }
+
+  /** Whether the handler can be asked to validate what may not be used as it is. */
+  #validates({ req, key, place }: Exchange, { content }: Entry<CachedResponse>): boolean {
+    return (
+      place.isFor(content) && this.#mayAnswer(req, content) && this.#refresher.validates(key.id, content)
+    );
+  }
+
+  /** RFC 9111, section 3.5. */
+  #mayAnswer({ headers }: IncomingMessage, { isForAll }: CachedResponse): boolean {
+    return headers.authorization === undefined || isForAll || this.#isKeyedByCredentials;
   }
 
   get #isKeyedByCredentials(): boolean {

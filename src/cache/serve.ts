@@ -3,10 +3,12 @@ import { type Replacement, writeFlatHead } from '../http/before-end.ts';
 import { type ByteRange, ifRangeMatches, rangeOf } from '../http/byte-range.ts';
 import { isNotModified, type Validators, validatorsOf } from '../http/conditional.ts';
 import { removeHeaders } from '../http/own-headers.ts';
-import type { CachedResponse } from './cached-response.ts';
+import { setStatus } from '../http/response-head.ts';
+import { type CachedResponse, headersOf } from './cached-response.ts';
 import type { Entry } from './entry.ts';
 import type { CacheSettings } from './options.ts';
 import { statusOf, withStatus } from './status.ts';
+import { OF_THE_STORED_BODY } from './storable.ts';
 
 /** What a 304 leaves out: it describes a body that is not sent (RFC 9110, section 15.4.5). */
 const OF_THE_BODY = new Set([
@@ -51,6 +53,29 @@ export function sendEntry(
   if (status !== undefined) headers.push('Cache-Status', withStatus(res, status));
   const { downstream } = settings;
   sendContent(req, res, content, downstream === undefined ? headers : redirected(headers, downstream));
+}
+
+/**
+ * Answers with a stored response on a response that has the headers of the 304 which validated it: what the 304 says to this
+ * client alone, such as a cookie, is sent too. `isOwn` names headers, in lower case, that stay as they are.
+ */
+export function sendValidated(
+  req: Asking,
+  res: ServerResponse,
+  content: CachedResponse,
+  isOwn: (name: string) => boolean,
+): void {
+  removeHeaders(res, [...OF_THE_STORED_BODY, ...content.removed]);
+  for (const [name, value] of headersOf(content)) if (!isOwn(name.toLowerCase())) res.setHeader(name, value);
+  const { status, body } = content;
+  setStatus(res, status);
+  const replacement = isNotModified(req, content) ? notModified : narrowed(req, wholeOf(content), body);
+  if (replacement !== undefined) {
+    replacement(res, () => undefined);
+    return;
+  }
+  res.setHeader('Content-Length', String(body.length));
+  res.end(body);
 }
 
 function sendContent(req: Asking, res: ServerResponse, content: CachedResponse, headers: FlatHeaders): void {

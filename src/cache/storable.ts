@@ -44,6 +44,8 @@ export interface StorageRules {
   readonly mayVaryOn: ReadonlySet<string> | undefined;
   /** Whether the lifetime is the app's own: then what Cache-Control forbids is forbidden, whatever other field speaks. */
   readonly hasTtl: boolean;
+  /** Whether it can be validated before each use, which `no-cache` asks for. */
+  readonly isValidatable: boolean;
 }
 
 /** Why a response is not stored, in the words of the event `cache:skipped`; undefined when it may be. */
@@ -62,7 +64,8 @@ export function reasonNotToStore(
     // Beside must-understand it is for caches that do not know that (RFC 9111, section 5.2.2.3).
     if (control.has('no-store') && (rules.hasTtl || !control.has('must-understand'))) return 'no-store';
     // With field names only those fields are concerned, and taken off.
-    for (const name of ['private', 'no-cache']) if (control.fields(name)?.length === 0) return name;
+    if (isWhole(control, 'private')) return 'private';
+    if (isWhole(control, 'no-cache') && !rules.isValidatable) return 'no-cache';
   }
   if (directives.effective.has('must-understand') && !UNDERSTOOD.has(status)) return 'status';
   const names = varyNames(headers);
@@ -71,6 +74,30 @@ export function reasonNotToStore(
     for (const name of names.split(',')) if (!rules.mayVaryOn.has(name)) return 'vary';
   }
   return undefined;
+}
+
+/** Whether a response may be used only once the handler has validated it for the request (RFC 9111, section 5.2.2.4). */
+export function needsValidation(directives: Directives, hasTtl: boolean): boolean {
+  return controlsThatCount(directives, hasTtl).some((control) => isWhole(control, 'no-cache'));
+}
+
+/**
+ * Whether a response can be validated before each use. Its ETag says which content a client has; a Last-Modified alone
+ * may be that of the content of another user, which the cache cannot see.
+ */
+export function hasEtag(status: number, { set }: OwnHeaders): boolean {
+  return status === 200 && set.some(([name]) => name.toLowerCase() === 'etag');
+}
+
+/** Whether a response can be validated once it is stale. */
+export function hasValidator(status: number, own: OwnHeaders): boolean {
+  const hasModified = () => own.set.some(([name]) => name.toLowerCase() === 'last-modified');
+  return hasEtag(status, own) || (status === 200 && hasModified());
+}
+
+/** Whether a directive concerns the whole response, and not only the fields that it names. */
+function isWhole(control: CacheControl, name: 'private' | 'no-cache'): boolean {
+  return control.fields(name)?.length === 0;
 }
 
 /** By what a response may forbid something. */
@@ -114,7 +141,7 @@ export function storedHeaders({ headers, own, directives, madeAt }: HandlerHead,
   return stored;
 }
 
-/** What a 304 may not change of the response that it confirms (RFC 9111, section 3.2). */
+/** What a 304 may not change of the response that it validates (RFC 9111, section 3.2). */
 export const OF_THE_STORED_BODY: ReadonlySet<string> = new Set([
   'content-encoding',
   'content-length',

@@ -37,8 +37,13 @@ export function restoreHead(res: ServerResponse, head: Head): void {
   for (const [name, value] of head.headers) {
     if (String(res.getHeader(name)) !== String(value)) res.setHeader(name, copyOf(value));
   }
-  res.statusCode = head.status;
-  if (hasMessage(res)) Object.assign(res, { statusMessage: head.message });
+  setStatus(res, head.status, head.message);
+}
+
+/** Without a message Node sends the usual one of the status. */
+export function setStatus(res: ServerResponse, status: number, message?: string): void {
+  res.statusCode = status;
+  if (hasMessage(res)) Object.assign(res, { statusMessage: message });
 }
 
 /**

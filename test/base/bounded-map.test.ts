@@ -5,9 +5,9 @@ import { BoundedMap } from '../../src/base/bounded-map.ts';
 import { Events, type KitEvents } from '../../src/base/events.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { Reporter } from '../../src/base/reporter.ts';
-import { RoomMemory } from '../../src/cache/cache-room.ts';
 import { LocalCopies } from '../../src/cache/local-copies.ts';
 import { Refresher } from '../../src/cache/refresher.ts';
+import { RoomMemory } from '../../src/cache/room-memory.ts';
 import { VaryMemory } from '../../src/cache/vary.ts';
 import { KnownVersions } from '../../src/cache/versions.ts';
 import { DenyCache } from '../../src/rate-limit/deny-cache.ts';
@@ -43,9 +43,26 @@ function pathOf(index: number): string {
 const nothing = () => undefined;
 const refresher = () => new Refresher({ now: () => 0, failed: nothing, refused: nothing });
 const reporter = () => new Reporter(new Events<KitEvents>(silentLogger), silentLogger);
-const lifetime = { freshMs: 1, staleWhileRevalidateMs: 0, staleIfErrorMs: 0, ageMs: 0, isStrict: false };
+const lifetime = {
+  freshMs: 1,
+  staleWhileRevalidateMs: 0,
+  staleIfErrorMs: 0,
+  ageMs: 0,
+  isStrict: false,
+  validatableMs: 0,
+};
 const entry = {
-  ...{ content: '', sequence: 0, versions: [], lifetime, bytes: 0, readAt: 0, storedAt: 0, freshUntil: 0 },
+  ...{
+    content: '',
+    names: [],
+    sequence: 0,
+    versions: [],
+    lifetime,
+    bytes: 0,
+    readAt: 0,
+    storedAt: 0,
+    freshUntil: 0,
+  },
 };
 
 /** Everything that is held by names which clients choose: how it is filled, and the most that it may hold. */
@@ -58,13 +75,17 @@ const HOLDERS: Readonly<Record<string, () => { add(name: string): void; readonly
     const held = refresher();
     return { add: (name) => held.leaveToClient(name), maxBytes: 2 * MEBIBYTE };
   },
-  'responses that cannot be confirmed': () => {
+  'responses that cannot be validated': () => {
     const held = refresher();
-    return { add: (name) => held.cannotConfirm(name), maxBytes: 2 * MEBIBYTE };
+    return { add: (name) => held.cannotValidate(name), maxBytes: 2 * MEBIBYTE };
   },
   'hit-for-miss markers': () => {
     const { passing } = new RoomMemory<string>(1, (text) => text);
     return { add: (name) => passing.set(name, 1), maxBytes: 2 * MEBIBYTE };
+  },
+  'markers of responses that are validated for each request': () => {
+    const { unshared } = new RoomMemory<string>(1, (text) => text);
+    return { add: (name) => unshared.set(name, 1), maxBytes: 2 * MEBIBYTE };
   },
   'local copies': () => {
     const copies = new LocalCopies<string>(8 * MEBIBYTE, (text) => text);

@@ -28,6 +28,7 @@ const LIFETIME = {
   staleIfErrorMs: 30,
   ageMs: 40,
   isStrict: false,
+  validatableMs: 50,
 };
 const ENVELOPE: Envelope = {
   names: ['all', 'tag:a'],

@@ -131,10 +131,11 @@ onEveryStore('a cached page and a remembered value', (makeKit) => {
 it('a store of copies keeps within its bytes, whatever is put there', () => {
   const copies = new LocalCopies<Buffer>(1_000_000, (content) => content);
   const clock = new TestClock();
-  const lifetime = { freshMs: 1, staleWhileRevalidateMs: 0, staleIfErrorMs: 0, ageMs: 0, isStrict: false };
+  const windows = { staleWhileRevalidateMs: 0, staleIfErrorMs: 0, validatableMs: 0 };
+  const lifetime = { freshMs: 1, ...windows, ageMs: 0, isStrict: false };
   const times = { readAt: clock.now(), storedAt: clock.now(), freshUntil: clock.now() };
   const entryOf = (bytes: number) => {
-    return { content: Buffer.alloc(0), sequence: 0, versions: [], lifetime, bytes, ...times };
+    return { content: Buffer.alloc(0), names: [], sequence: 0, versions: [], lifetime, bytes, ...times };
   };
   for (let index = 0; index < 2_000; index++) copies.put(`k${index}`, entryOf(10_000));
   const held = Array.from({ length: 2_000 }, (_, index) => copies.get(`k${index}`)).filter(Boolean);
