@@ -1,3 +1,4 @@
+import type { OutgoingHttpHeaders } from 'node:http';
 import type { CachedResponse } from './cached-response.ts';
 import type { ClientContext } from './client-response.ts';
 import type { Entry } from './entry.ts';
@@ -12,8 +13,8 @@ export interface CaptureContext extends ClientContext {
   /** The stale response that the handler was asked to confirm. */
   readonly confirms: Entry<CachedResponse> | undefined;
   readonly controls: HandlerControls;
-  /** How a tag stands among what purges. */
-  nameOf(tag: string): string;
+  /** By what a response with these tags and these headers is invalidated, besides by its place. */
+  namesOf(tags: readonly string[], headers: OutgoingHttpHeaders): readonly string[];
   stored(bytes: number): void;
   skipped(reason: string): void;
   /** A complete 200 cannot be stored. */

@@ -239,17 +239,18 @@ class Capture implements ResponseHook {
     const reason = head && this.#reasonOfHandler(made?.head ?? head);
     if (reason !== undefined) this.#skip(reason);
     else if (made === undefined || this.#lifetime === undefined) this.#skip('validator');
-    else this.#store(made.response, this.#lifetime);
+    else this.#store(made.response, this.#lifetime, made.head);
   }
 
-  #store(made: CachedResponse, lifetime: Lifetime): void {
-    const { settings, fill, controls, nameOf, stored } = this.#context;
+  #store(made: CachedResponse, lifetime: Lifetime, { headers }: MadeHead): void {
+    const { settings, fill, controls, namesOf, stored } = this.#context;
     const { tags } = settings;
     const own =
       typeof tags === 'function'
         ? checkTags('kit.cache: option `tags`: the tags', tags(asExpress(this.#req), this.#res as Res))
         : tags;
-    const making = responseToFill(made, lifetime, [...own, ...controls.tags].map(nameOf), settings);
+    const names = namesOf([...own, ...controls.tags], headers);
+    const making = responseToFill(made, lifetime, names, settings);
     // Not waited for: the command leaves before the response does, so this process's next read comes after it.
     void fill.store(making).then((bytes) => {
       if (bytes !== undefined) stored(bytes);

@@ -16,6 +16,7 @@ import { captureResponse } from './capture.ts';
 import { type Conditions, LEFT_CONDITIONS, NO_CONDITIONS, takeConditions } from './conditions.ts';
 import { type Entry, usabilityOf } from './entry.ts';
 import type { Fill } from './fill.ts';
+import { namesToPurgeBy } from './groups.ts';
 import { offerControls } from './handler-controls.ts';
 import type { CacheSettings } from './options.ts';
 import { Refresher } from './refresher.ts';
@@ -219,7 +220,7 @@ export class Responder {
       controls: offerControls(req),
       now: () => this.#room.now(),
       forwarded: how,
-      nameOf: (tag) => this.#deps.keys.cacheName('tag', tag),
+      namesOf: (tags, headers) => namesToPurgeBy(req, { tags, headers }, this.#settings.key, this.#deps.keys),
       fellBack: () => events.emit('cache:stale', subject),
       stored: (bytes) => {
         this.#unstorable.delete(place.keys.entry);

@@ -4,6 +4,7 @@ import type { ResponseHook } from '../http/before-end.ts';
 import { forwardedOf } from '../http/forwarded.ts';
 import { originalUrl } from '../http/middleware.ts';
 import { countedUrl } from './counted-url.ts';
+import { namesToInvalidate } from './groups.ts';
 import type { KeySettings } from './key-options.ts';
 import type { ResponderDeps } from './responder.ts';
 import type { Versions } from './versions.ts';
@@ -15,7 +16,10 @@ export function isUnsafe({ method = 'GET' }: IncomingMessage): boolean {
   return !SAFE.has(method);
 }
 
-/** A change that succeeded invalidates what is stored for its URL, and for those that it names (RFC 9111, section 4.4). */
+/**
+ * A change that succeeded invalidates what is stored for its URL, and for those that it names (RFC 9111, section 4.4), and
+ * the groups that it names (RFC 9875, section 3).
+ */
 export function invalidation(
   req: IncomingMessage,
   res: ServerResponse,
@@ -28,12 +32,10 @@ export function invalidation(
   async function purge(): Promise<void> {
     const named = ['location', 'content-location'].map((name) => sameHostUrl(req, res.getHeader(name)));
     const urls = [url, ...named.filter((each) => each !== undefined)].map((each) => countedUrl(each, query));
+    const groups = namesToInvalidate(res.getHeader('cache-group-invalidation'), req, keys);
+    const names = [...urls.map((each) => keys.cacheName('url', each)), ...groups];
     try {
-      await versions.purge(
-        [...new Set(urls)].map((each) => keys.cacheName('url', each)),
-        false,
-        budgetOf(req),
-      );
+      await versions.purge([...new Set(names)], false, budgetOf(req));
     } catch (error) {
       reporter.failure('cache', asError(error));
     }
