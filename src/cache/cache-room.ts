@@ -11,7 +11,7 @@ import {
   NO_LEASE,
   type Place,
 } from './entry-store.ts';
-import { Fill } from './fill.ts';
+import { Fill, type FillStart } from './fill.ts';
 import { type Flight, Flights, type Outcome } from './flights.ts';
 import { LocalCopies } from './local-copies.ts';
 import { areFollowed } from './versions.ts';
@@ -166,6 +166,12 @@ export class CacheRoom<Content> {
     return this.#fill(lookup, settings, undefined, NO_LEASE);
   }
 
+  /** For what was made without a lookup, by a request that no other waits for; only purges after `sequence` reach it. */
+  fillAsOf(sequence: number, place: Place<Content>): Fill<Content> {
+    const nobodyWaits = { flight: undefined, lease: NO_LEASE, local: undefined };
+    return this.#begin(place, { ...nobodyWaits, sequence, maxAgeMs: DEFAULT_MAX_AGE_MS });
+  }
+
   async #lead(
     lookup: Lookup<Content>,
     settings: LookupSettings<Content>,
@@ -253,12 +259,13 @@ export class CacheRoom<Content> {
     } catch (error) {
       this.#store.failed(error);
     }
-    const sequence = snapshot?.sequence;
+    return this.#begin(place, { sequence: snapshot?.sequence, flight, lease, local, maxAgeMs });
+  }
+
+  #begin(place: Place<Content>, start: Omit<FillStart<Content>, 'place' | 'passing'>): Fill<Content> {
+    const { versions, now } = this.#deps;
     const passing = (forMs: number) => this.#pass(place, forMs);
-    return new Fill(
-      { store: this.#store, versions, now: this.#deps.now },
-      { place, sequence, flight, lease, local, maxAgeMs, passing },
-    );
+    return new Fill({ store: this.#store, versions, now }, { ...start, place, passing });
   }
 
   #hold(place: Place<Content>, { local }: LookupSettings<Content>, entry: Entry<Content>): void {

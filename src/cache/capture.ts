@@ -180,7 +180,9 @@ class Capture implements ResponseHook {
 
   /** What the handler said, and what it did, that forbids to store its response. */
   #reasonOfHandler(head: MadeHead): string | undefined {
-    return this.#context.controls.noStoreReason ?? this.#identities.reasonNotToStore(head);
+    const { controls } = this.#context;
+    const own = controls.noStoreReason ?? this.#identities.reasonNotToStore(head);
+    return own ?? this.#context.reasonNotToStore?.(head);
   }
 
   #lifetimeOf({ status, headers, directives, madeAt }: MadeHead): Lifetime | undefined {

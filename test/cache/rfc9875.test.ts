@@ -1,35 +1,10 @@
-import type { RequestListener, ServerResponse } from 'node:http';
+import type { ServerResponse } from 'node:http';
 import { beforeAll, describe, expect, it } from 'vitest';
-import type { CacheOptions, RedisKit } from '../../src/index.ts';
-import { APPS, type App } from '../http/frameworks.ts';
+import type { CacheOptions } from '../../src/index.ts';
 import { describeOnBothEngines, kitForTest } from '../support/kits.ts';
 import { send, serve } from '../support/web.ts';
 import { loadCacheScripts } from './scripts.ts';
-
-type MakeApp = (kit: RedisKit, options: CacheOptions, handler: RequestListener) => RequestListener;
-
-function appWith(makeApp: () => App): MakeApp {
-  return (kit, options, handler) => {
-    const app = makeApp();
-    app.use(kit.cache(options));
-    app.use((req, res) => handler(req, res));
-    return app;
-  };
-}
-
-const SERVERS: readonly (readonly [name: string, makeApp: MakeApp])[] = [
-  ...APPS.map(([name, makeApp]) => [name, appWith(makeApp)] as const),
-  [
-    'node:http',
-    (kit, options, handler) => {
-      const cache = kit.cache(options);
-      return (req, res) => cache(req, res, () => handler(req, res));
-    },
-  ],
-];
-
-const [, makeNodeServer = appWith(() => Object.assign(() => undefined, { use: () => undefined }))] =
-  SERVERS.at(-1) ?? [];
+import { type MakeServer, makeNodeServer, SERVERS } from './servers.ts';
 
 /** The groups that the pages of a site name in Cache-Groups, by their paths. */
 type Groups = Readonly<Record<string, string | string[]>>;
@@ -43,11 +18,11 @@ describeOnBothEngines('RFC 9875, cache groups', (url) => {
   async function start(
     groups: Groups,
     change: (res: ServerResponse) => void,
-    { options = {}, makeApp = makeNodeServer }: { options?: CacheOptions; makeApp?: MakeApp } = {},
+    { options = {}, makeServer = makeNodeServer }: { options?: CacheOptions; makeServer?: MakeServer } = {},
   ) {
     const kit = kitForTest({ url: url() });
     let runs = 0;
-    const app = makeApp(kit, { ttl: '1m', ...options }, (req, res) => {
+    const app = makeServer([kit.cache({ ttl: '1m', ...options })], (req, res) => {
       if (req.method === 'POST') return change(res);
       const field = groups[req.url ?? ''];
       if (field !== undefined) res.setHeader('Cache-Groups', field);
@@ -62,12 +37,12 @@ describeOnBothEngines('RFC 9875, cache groups', (url) => {
     return { kit, ask, post };
   }
 
-  describe.each(SERVERS)('on %s', (_, makeApp) => {
+  describe.each(SERVERS)('on %s', (_, makeServer) => {
     it('section 3: a successful unsafe request invalidates the responses of the groups that it names, and no others', async () => {
       const groups = { '/1': '"a", "b"', '/2': ['"c"', '"b";x=1'], '/3': '"B"' };
       const change = (res: ServerResponse) =>
         void res.writeHead(201, { 'Cache-Group-Invalidation': '"b", "x"' }).end();
-      const { ask, post } = await start(groups, change, { makeApp });
+      const { ask, post } = await start(groups, change, { makeServer });
       for (const path of ['/1', '/2', '/3', '/4']) await ask(path);
       expect(await ask('/1')).toBe('/1 1');
       expect((await post()).status).toBe(201);
