@@ -10,7 +10,7 @@ import {
   NO_LEASE,
   type Place,
 } from './entry-store.ts';
-import { Fill } from './fill.ts';
+import { Fill, type FillStart } from './fill.ts';
 import type { Flight, Outcome } from './flights.ts';
 import { LocalCopies } from './local-copies.ts';
 import type { RoomMemory } from './room-memory.ts';
@@ -173,6 +173,12 @@ export class CacheRoom<Content> {
     await this.#store.drop(place);
   }
 
+  /** For what was made without a lookup, by a request that no other waits for; only purges after `sequence` reach it. */
+  fillAsOf(sequence: number, place: Place<Content>): Fill<Content> {
+    const nobodyWaits = { flight: undefined, lease: NO_LEASE, local: undefined };
+    return this.#begin(place, { ...nobodyWaits, sequence, maxAgeMs: DEFAULT_MAX_AGE_MS });
+  }
+
   async #lead(
     lookup: Lookup<Content>,
     settings: LookupSettings<Content>,
@@ -271,13 +277,17 @@ export class CacheRoom<Content> {
     } catch (error) {
       this.#store.failed(error);
     }
-    const sequence = snapshot?.sequence;
+    return this.#begin(place, { sequence: snapshot?.sequence, flight, lease, local, maxAgeMs });
+  }
+
+  #begin(
+    place: Place<Content>,
+    start: Omit<FillStart<Content>, 'place' | 'passing' | 'sharing'>,
+  ): Fill<Content> {
+    const { versions, now } = this.#deps;
     const passing = (forMs: number) => this.#memory.pass(place.keys.entry, this.now(), forMs);
     const sharing = (isShared: boolean) => this.#memory.share(place.keys.entry, this.now(), isShared);
-    return new Fill(
-      { store: this.#store, versions, now: this.#deps.now },
-      { place, sequence, flight, lease, local, maxAgeMs, passing, sharing },
-    );
+    return new Fill({ store: this.#store, versions, now }, { ...start, place, passing, sharing });
   }
 
   #hold(place: Place<Content>, { local }: LookupSettings<Content>, entry: Entry<Content>): void {

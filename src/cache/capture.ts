@@ -1,7 +1,6 @@
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 import { beforeEnd, type LateHeaders, type Replacement, type ResponseHook } from '../http/before-end.ts';
 import { DepartureWatch } from '../http/departure.ts';
-import { asExpress, type Res } from '../http/middleware.ts';
 import { type OwnHeaders, watchOwnHeaders } from '../http/own-headers.ts';
 import type { CachedResponse } from './cached-response.ts';
 import type { CaptureContext } from './capture-context.ts';
@@ -21,8 +20,8 @@ import {
 import type { CacheSettings } from './options.ts';
 import { sendStreamedPart, streamedPart } from './part-stream.ts';
 import { responseLifetime } from './response-lifetime.ts';
+import { responseTags } from './response-tags.ts';
 import type { Part } from './serve.ts';
-import { checkTags } from './shared-options.ts';
 import { hasEtag, OF_THIS_CACHE, reasonNotToStore } from './storable.ts';
 
 /** With these a handler answers what was asked in part or under conditions. */
@@ -200,7 +199,9 @@ class Capture implements ResponseHook {
 
   /** What the handler said, and what it did, that forbids to store its response. */
   #reasonOfHandler(head: MadeHead): string | undefined {
-    return this.#context.controls.noStoreReason ?? this.#identities.reasonNotToStore(head);
+    const { controls } = this.#context;
+    const own = controls.noStoreReason ?? this.#identities.reasonNotToStore(head);
+    return own ?? this.#context.reasonNotToStore?.(head);
   }
 
   #lifetimeOf(head: MadeHead): Lifetime | undefined {
@@ -248,19 +249,17 @@ class Capture implements ResponseHook {
     if (head === undefined || this.#lifetime === undefined) return;
     const reason = this.#reasonOfHandler(head);
     if (reason !== undefined) this.#skip(reason);
-    else
-      this.#store(response ?? madeResponse(head, body, this.#asked, this.#ttl !== undefined), this.#lifetime);
+    else {
+      const made = response ?? madeResponse(head, body, this.#asked, this.#ttl !== undefined);
+      this.#store(made, this.#lifetime, head);
+    }
   }
 
-  #store(made: CachedResponse, lifetime: Lifetime): void {
-    const { settings, fill, controls, nameOf, stored } = this.#context;
-    const { tags } = settings;
-    const own =
-      typeof tags === 'function'
-        ? checkTags('kit.cache: option `tags`: the tags', tags(asExpress(this.#req), this.#res as Res))
-        : tags;
+  #store(made: CachedResponse, lifetime: Lifetime, { headers }: MadeHead): void {
+    const { settings, fill, controls, namesOf, stored } = this.#context;
+    const own = responseTags(settings, this.#req, this.#res);
     const validation = this.#validated && this.#context.validation;
-    const of = { lifetime, tags: [...own, ...controls.tags].map(nameOf), validation };
+    const of = { lifetime, tags: namesOf([...own, ...controls.tags], headers), validation };
     const making = responseToFill(made, of, settings);
     // Not waited for: the command leaves before the response does, so this process's next read comes after it.
     void fill.store(making).then((bytes) => {

@@ -6,8 +6,9 @@ import { checkTags } from './shared-options.ts';
 import { ALL, type Versions } from './versions.ts';
 
 /**
- * What is no longer true: everything with one of these tags, a URL (path and query as a client sends them and the key
- * counts them, of every host and in every variant), a key of `kit.remember` or of a `key` function, or all.
+ * What is no longer true: everything with one of these tags (a group that a response names in Cache-Groups is one as well),
+ * a URL (path and query as a client sends them and the key counts them, of every host and in every variant), a key of
+ * `kit.remember` or of a `key` function, or all.
  */
 export type InvalidationTarget = (
   | { readonly tags: string | readonly string[] }

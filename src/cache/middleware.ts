@@ -10,6 +10,7 @@ import type { Caches } from './caches.ts';
 import { offerControls } from './handler-controls.ts';
 import { type CacheOptions, type CacheSettings, resolveCacheOptions } from './options.ts';
 import type { CachePolicies } from './policies.ts';
+import { PostResponses } from './post-responses.ts';
 import { Responder, type ResponderDeps } from './responder.ts';
 import { invalidation, isUnsafe } from './unsafe.ts';
 
@@ -40,6 +41,7 @@ export function cacheMiddleware(
   const settings = resolveCacheOptions(options, deps.policies);
   const { responses, versions } = deps.caches;
   const responder = new Responder(settings, responses, deps);
+  const posts = new PostResponses(settings, deps.caches, deps);
   const failed = (error: unknown) => void deps.reporter.failure('cache', asError(error));
 
   function cache(req: IncomingMessage, res: ServerResponse, next: Next): void {
@@ -53,7 +55,9 @@ export function cacheMiddleware(
       const isSkipped = settings.skip?.(asExpress(req)) === true;
       if (!isSkipped && isCacheable(req, settings)) exchange = responder.exchangeOf(req, res);
       else if (!isSkipped && isUnsafe(req)) {
-        beforeEnd(res, invalidation(req, res, settings.key.query, versions, deps));
+        const change = invalidation(req, res, settings.key.query, versions, deps);
+        beforeEnd(res, change);
+        posts.capture(req, res, change);
       }
       if (exchange !== undefined && responder.answerAtOnce(exchange)) return;
       if (exchange === undefined) offerControls(req);

@@ -90,6 +90,12 @@ function hostOf({ headers }: IncomingMessage): string | undefined {
   return HOST.test(host) ? host.toLowerCase() : undefined;
 }
 
+/** The host of the origin that a request is for: the one that a trusted proxy names, else the one that the client sent. */
+export function hostOfOrigin(req: IncomingMessage): string {
+  const host = forwardedOf(req)?.host;
+  return host !== undefined && HOST.test(host) ? host.toLowerCase() : (hostOf(req) ?? '');
+}
+
 /** A page may say host and scheme that a trusted proxy named, and would say them to everybody. */
 function believedKey(req: IncomingMessage): string {
   const forwarded = forwardedOf(req);

@@ -17,6 +17,7 @@ import type { CaptureContext } from './capture-context.ts';
 import { type Conditions, LEFT_CONDITIONS, NO_CONDITIONS, takeConditions } from './conditions.ts';
 import { type Entry, usabilityOf, type Validation, validationOf } from './entry.ts';
 import type { Fill } from './fill.ts';
+import { namesToPurgeBy } from './groups.ts';
 import { offerControls } from './handler-controls.ts';
 import type { CacheSettings } from './options.ts';
 import { Refresher } from './refresher.ts';
@@ -25,7 +26,7 @@ import { isFilling, noteFill } from './request-fills.ts';
 import { type RequestKey, requestKey } from './request-key.ts';
 import { ResponsePlace } from './response-place.ts';
 import { sendEntry } from './serve.ts';
-import { addStatus, statusOf } from './status.ts';
+import { addStatus, statusOf, whyForwarded } from './status.ts';
 import { VaryMemory } from './vary.ts';
 
 export interface ResponderDeps {
@@ -134,8 +135,11 @@ export class Responder {
     const isAlone = isForOne || this.#leavesPart(exchange) || directives?.noCache === true;
     const settings = isAlone ? { ...this.#lookup, singleFlight: undefined } : this.#lookup;
     const answer = await this.#room.obtain(lookup, settings);
-    if (answer.how === 'make')
-      return this.#make(exchange, answer.fill, answer, this.#whyForwarded(req, answer, miss));
+    if (answer.how === 'make') {
+      const stored = answer.fallback ?? answer.validatable;
+      const how = directives?.noCache === true ? 'fwd=request' : whyForwarded(stored, this.#room.now(), miss);
+      return this.#make(exchange, answer.fill, answer, how);
+    }
     const { entry, how } = answer;
     const begin = answer.how === 'stale' ? answer.refresh : undefined;
     const app = begin === undefined ? undefined : this.#refresher.appOf(req, key.id);
@@ -190,14 +194,6 @@ export class Responder {
     return 'continue';
   }
 
-  /** As Cache-Status has it: of a stored response that is fresh the request accepts less than that. */
-  #whyForwarded(req: IncomingMessage, { fallback, validatable }: Found, miss: string): string {
-    if (this.#directivesOf(req)?.noCache === true) return 'fwd=request';
-    const stored = fallback ?? validatable;
-    if (stored === undefined) return miss;
-    return usabilityOf(stored, this.#room.now()) === 'fresh' ? 'fwd=request' : 'fwd=stale';
-  }
-
   #capture(
     exchange: Exchange,
     fill: Fill<CachedResponse>,
@@ -223,7 +219,7 @@ export class Responder {
       controls: offerControls(req),
       now: () => this.#room.now(),
       forwarded: how,
-      nameOf: (tag) => this.#deps.keys.cacheName('tag', tag),
+      namesOf: (tags, headers) => namesToPurgeBy(req, { tags, headers }, this.#settings.key, this.#deps.keys),
       fellBack: () => events.emit('cache:stale', subject),
       stored: (bytes) => {
         this.#unstorable.delete(place.keys.entry);

@@ -1,5 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import { isHeadOpen } from '../http/before-end.ts';
+import { type Entry, usabilityOf } from './entry.ts';
 import type { CacheSettings } from './options.ts';
 
 /** What Cache-Status says after the name of this cache (RFC 9211, section 2). */
@@ -7,6 +8,12 @@ export function statusOf(settings: CacheSettings, what: string, key: string): st
   if (settings.cacheStatus === undefined) return undefined;
   const shown = settings.debug ? `; key=${quoted(key)}` : '';
   return `${settings.cacheStatus}; ${what}${shown}`;
+}
+
+/** Why a request is forwarded: of a stored response that is fresh it accepts less than that (RFC 9211, section 2.2). */
+export function whyForwarded(stored: Entry<unknown> | undefined, now: number, miss: string): string {
+  if (stored === undefined) return miss;
+  return usabilityOf(stored, now) === 'fresh' ? 'fwd=request' : 'fwd=stale';
 }
 
 /** Why a response is not stored, where the developer asked to see that (RFC 9211, section 2.8). */

@@ -2,7 +2,7 @@ import { BoundedMap } from '../base/bounded-map.ts';
 import type { Keys } from '../base/keys.ts';
 import type { Budget } from '../engine/budget.ts';
 import type { Engine } from '../engine/port.ts';
-import { cachePurge, cacheVersions } from '../operations/cache-versions.ts';
+import { type CachePurgeReply, cachePurge, cacheVersions } from '../operations/cache-versions.ts';
 
 /** Beyond these the names that were used least recently are asked for again. */
 const KNOWN_BYTES = 16 * 2 ** 20;
@@ -136,10 +136,16 @@ export class Versions {
     return (known.sequenceOf(keys.scope) ?? 0) > sequence;
   }
 
+  /** The sequence of the last purge that is known here; undefined when this process does not know of all purges. */
+  get sequence(): number | undefined {
+    const { known, keys } = this.#deps;
+    return known.isUp ? known.sequenceOf(keys.scope) : undefined;
+  }
+
   /** What is known here; undefined when the store must be asked. */
   known(names: readonly string[], maxAgeMs: number, ttlMs = 0): Snapshot | undefined {
     const { known, keys } = this.#deps;
-    const sequence = known.isUp ? known.sequenceOf(keys.scope) : undefined;
+    const { sequence } = this;
     if (sequence === undefined) return undefined;
     const now = this.#deps.now();
     const versions: KnownVersion[] = [];
@@ -182,15 +188,16 @@ export class Versions {
     return { sequence, versions: followed, readAt };
   }
 
-  async purge(names: readonly string[], soft: boolean, budget?: Budget): Promise<void> {
+  async purge(names: readonly string[], soft: boolean, budget?: Budget): Promise<CachePurgeReply> {
     const { engine, keys, known } = this.#deps;
-    const sequence = await engine.run(
+    const purge = await engine.run(
       cachePurge,
       [keys.cacheVersion('sequence'), ...names.map((name) => keys.cacheVersion(name))],
       { soft, channel: keys.cacheChannel(), scope: keys.scope, names },
       budget,
     );
-    known.purged(keys.scope, sequence, soft, names);
+    known.purged(keys.scope, purge.sequence, soft, names);
+    return purge;
   }
 }
 

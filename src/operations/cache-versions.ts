@@ -132,7 +132,7 @@ export interface CachePurgeArgs {
  *
  * KEYS   1 the sequence, 2... the versions
  * ARGV   1 time, 2 soft 0 or 1, 3 channel, 4 scope and names, as JSON
- * reply  {newer 0 or 1, sequence}
+ * reply  {newer 0 or 1, sequence, the sequence before it}
  */
 const purgeLua = `${VERSIONS_LUA}
 local top, versions = sequence() or 0, {}
@@ -141,7 +141,7 @@ for i = 2, #KEYS do
   versions[i] = { hard or 0, soft or 0 }
   top = math.max(top, hard or 0, soft or 0)
 end
-if is_newer then return { 1, 0 } end
+if is_newer then return { 1, 0, 0 } end
 local next = math.max(top + 1, now_us)
 put(KEYS[1], string.format('1:%.0f', next), ${PURGE_TTL_MS})
 for i = 2, #KEYS do
@@ -151,10 +151,17 @@ for i = 2, #KEYS do
 end
 -- A user without the right to publish must not lose the purge for it: local copies end soon by themselves.
 redis.pcall('PUBLISH', ARGV[3], string.format('["purged",%.0f,%s,%s]', next, ARGV[2], ARGV[4]))
-return { 0, next }
+return { 0, next, top }
 `;
 
-export const cachePurge: Operation<CachePurgeArgs, number> = defineOperation({
+export interface CachePurgeReply {
+  /** What was made at a lower sequence is purged. */
+  readonly sequence: number;
+  /** The sequence of the purge before, or a higher one. */
+  readonly previous: number;
+}
+
+export const cachePurge: Operation<CachePurgeArgs, CachePurgeReply> = defineOperation({
   name: 'cache-purge',
   lua: purgeLua,
   encode: (args) => [args.soft ? '1' : '0', args.channel, subjectOf(args)],
@@ -162,21 +169,22 @@ export const cachePurge: Operation<CachePurgeArgs, number> = defineOperation({
     const { soft, channel } = args;
     const [sequenceKey = '', ...versionKeys] = keys;
     const versions = versionKeys.map((key) => versionIn(memory, key) ?? { hard: 0, soft: 0 });
-    if (keys.some((key) => isNewer(memory, key))) return [1, 0];
+    if (keys.some((key) => isNewer(memory, key))) return [1, 0, 0];
     const known = versions.flatMap((each) => [each.hard, each.soft]);
-    const next = Math.max(Math.max(sequenceIn(memory, sequenceKey) ?? 0, ...known) + 1, now * 1000);
+    const top = Math.max(sequenceIn(memory, sequenceKey) ?? 0, ...known);
+    const next = Math.max(top + 1, now * 1000);
     put(memory, sequenceKey, `1:${next}`, PURGE_TTL_MS);
     for (const [index, version] of versions.entries()) {
       const value = soft ? `1:${version.hard}:${next}` : `1:${next}:${version.soft}`;
       put(memory, versionKeys[index] ?? '', value, PURGE_TTL_MS);
     }
     memory.publish(channel, `["purged",${next},${soft ? 1 : 0},${subjectOf(args)}]`);
-    return [0, next];
+    return [0, next, top];
   },
   decode(reply) {
     const fields = arrayOf(reply);
     if (integerAt(fields, 0) === 1) throw newerFormat('cache');
-    return integerAt(fields, 1);
+    return { sequence: integerAt(fields, 1), previous: integerAt(fields, 2) };
   },
 });
 
