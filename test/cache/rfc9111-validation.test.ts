@@ -451,12 +451,11 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
       await ask();
       await storedAll(1);
       await pass(11_000);
-      await ask({ Authorization: 'Bearer 1' });
-      expect(asked[1]?.[0]).toBeUndefined();
-      // Its own response could not be stored, which is remembered for five seconds.
-      await pass(6_000);
       await ask();
-      expect(asked[2]?.[0]).toBe('"1"');
+      await storedAll(2);
+      await pass(11_000);
+      await ask({ Authorization: 'Bearer 1' });
+      expect(asked.map(([etag]) => etag)).toEqual([undefined, '"1"', undefined]);
     });
 
     it('3.5: a 304 does not extend the use of a response to requests with Authorization', async () => {
