@@ -14,7 +14,7 @@ import { Fill, type FillStart } from './fill.ts';
 import type { Flight, Outcome } from './flights.ts';
 import { LocalCopies } from './local-copies.ts';
 import type { RoomMemory } from './room-memory.ts';
-import { areFollowed } from './versions.ts';
+import { areFollowed, WHILE_MAKING_MS } from './versions.ts';
 
 /** How a user of the room looks things up. */
 export interface LookupSettings<Content> {
@@ -62,9 +62,6 @@ export interface CacheRoomDeps extends EntryStoreDeps {
 
 /** How old what is known of purges may be where no copies are held. */
 const DEFAULT_MAX_AGE_MS = 5_000;
-
-/** Versions are kept for this long at least while something is made: its own lifetime is not known yet. */
-const WHILE_MAKING_MS = 60_000;
 
 const ALONE = { flight: undefined, lease: NO_LEASE };
 

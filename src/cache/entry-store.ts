@@ -15,7 +15,7 @@ import {
 import { cacheWrite } from '../operations/cache-write.ts';
 import { newerFormat } from '../operations/reply.ts';
 import { type Entry, type Envelope, keepMs, type Lifetime, unpackEnvelope, usabilityOf } from './entry.ts';
-import type { Snapshot, Versions } from './versions.ts';
+import { type Snapshot, type Versions, WHILE_MAKING_MS } from './versions.ts';
 
 /** Where something is kept, and how it is read. */
 export interface Place<Content> {
@@ -135,8 +135,9 @@ export class EntryStore {
       const envelope = this.#read(reply);
       const content = envelope && this.#contentOf(place, envelope);
       if (envelope === undefined || content === undefined) return { entry: undefined, ...lease };
+      const keptMs = reply.left > 0 ? reply.kept : Math.max(reply.kept, WHILE_MAKING_MS);
       const snapshot =
-        versions.known(envelope.names, maxAgeMs) ?? (await versions.ask(envelope.names, reply.kept, budget));
+        versions.known(envelope.names, maxAgeMs) ?? (await versions.ask(envelope.names, keptMs, budget));
       const entry = entryOf(envelope, content, reply, snapshot, readAt);
       const usability = usabilityOf(entry, now());
       if (usability !== 'fresh' && lease.lease === 'none' && token !== '' && reads < MOST_READS) {

@@ -8,6 +8,12 @@ import { type CachePurgeReply, cachePurge, cacheVersions } from '../operations/c
 const KNOWN_BYTES = 16 * 2 ** 20;
 const VERSION_BYTES = 100;
 
+/**
+ * Versions are kept for this long at least while something is made, since its own lifetime is not known yet: for what is fresh
+ * for a minute, and may be validated for another one, they need not be asked for again.
+ */
+export const WHILE_MAKING_MS = 180_000;
+
 /** For the sequence of each namespace. */
 const SEQUENCE_BYTES = 2 ** 20;
 

@@ -96,6 +96,27 @@ describeWithServers('on the wire a cached response', () => {
     expect(await commandsOf(make('/a', 3)), 'fresh to who does not know its tags').toHaveLength(3);
   });
 
+  it.each(['must-revalidate', 'no-cache'])(
+    'with %s costs no more commands when it is validated than when it is made',
+    async (control) => {
+      const validated: (string | undefined)[] = [];
+      const maker = await startProcess({}, (req, res) => {
+        validated.push(req.headers['if-none-match']);
+        res.set('Cache-Control', control).send('page');
+      });
+      const make = (count: number) => async () => {
+        await maker.ask('/a');
+        await maker.isStored(count);
+      };
+      expect(await commandsOf(make(1)), 'read, versions, write').toHaveLength(3);
+      await maker.kit.invalidate({ url: '/a', soft: true });
+      expect(await commandsOf(make(2)), 'read, write').toHaveLength(2);
+      await maker.kit.invalidate({ url: '/a' });
+      expect(await commandsOf(make(3)), 'read, write').toHaveLength(2);
+      expect(validated).toEqual([undefined, expect.any(String), undefined]);
+    },
+  );
+
   it('costs nothing when it is not to be had from here', async () => {
     const maker = await startProcess({ skip: (req) => req.path === '/skipped' });
     await maker.ask('/a');
