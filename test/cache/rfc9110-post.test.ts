@@ -1,4 +1,5 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import express from 'express';
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { CacheOptions, Middleware, RedisKit } from '../../src/index.ts';
 import { describeOnBothEngines, eventsOf, kitForTest } from '../support/kits.ts';
@@ -85,6 +86,26 @@ describeOnBothEngines('RFC 9110 9.3.3, the response to a POST', (url) => {
       expect([posts, runs(), stored.map((event) => event.url)]).toEqual([2, 1, ['/a', '/a', '/a']]);
     });
   });
+
+  it.each<[name: string, below: Middleware[], type: string, sent: string]>([
+    ['json', [express.json()], 'application/json', '{"a":1}'],
+    ['a form', [express.urlencoded({ extended: true })], 'application/x-www-form-urlencoded', 'a=1'],
+    ['text', [express.text()], 'text/plain', 'a'],
+  ])(
+    'is stored where a body parser of Express below the cache has read %s',
+    async (_name, below, type, sent) => {
+      const bodies: unknown[] = [];
+      const post: Post = (req, res) => {
+        bodies.push(Reflect.get(req, 'body'));
+        answers(FRESH)(req, res);
+      };
+      const request = { headers: { 'Content-Type': type }, body: sent };
+      for (const [, makeServer] of SERVERS.slice(0, 2)) {
+        expect(await afterPost(post, { below: () => below, makeServer }, request)).toBe('posted');
+      }
+      expect(bodies).not.toContain(undefined);
+    },
+  );
 
   it.each<[name: string, headers: OutgoingHttpHeaders]>([
     ['a relative reference', { 'Content-Location': 'a' }],
