@@ -41,7 +41,7 @@ export interface Exchange {
   readonly place: ResponsePlace;
 }
 
-/** What is stored for a request, and may not be used as it is. */
+/** A stored response that may not be used as it is. */
 type Found = Record<'fallback' | 'validatable', Entry<CachedResponse> | undefined>;
 
 /** How many keys are remembered whose responses cannot be stored. */
@@ -188,7 +188,7 @@ export class Responder {
     return 'continue';
   }
 
-  /** As Cache-Status has it: of a stored response that is fresh the request accepts less than that. */
+  /** The reason as Cache-Status has it. The directives of the request may refuse a stored response that is fresh. */
   #whyForwarded(req: IncomingMessage, { fallback, validatable }: Found, miss: string): string {
     if (this.#directivesOf(req)?.noCache === true) return 'fwd=request';
     const stored = fallback ?? validatable;
