@@ -43,7 +43,7 @@ export interface Exchange {
   readonly place: ResponsePlace;
 }
 
-/** What is stored for a request, and may not be used as it is. */
+/** A stored response that may not be used as it is. */
 type Found = Record<'fallback' | 'validatable', Entry<CachedResponse> | undefined>;
 
 /** How many keys are remembered whose responses cannot be stored. */
