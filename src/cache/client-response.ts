@@ -3,7 +3,7 @@ import type { Replacement } from '../http/before-end.ts';
 import { isNotModified } from '../http/conditional.ts';
 import type { CachedResponse } from './cached-response.ts';
 import type { Conditions } from './conditions.ts';
-import type { Entry, Validation } from './entry.ts';
+import { type Entry, usabilityOf, type Validation } from './entry.ts';
 import type { MadeHead } from './made.ts';
 import type { CacheSettings } from './options.ts';
 import { cutOff, measured, narrowed, notModified, sendEntry, sendValidated, wantsPart } from './serve.ts';
@@ -50,8 +50,9 @@ export class ClientResponse {
    * gets a part of it while it streams.
    */
   begin(head: MadeHead, skippedFor: string | undefined, isPart: boolean): void {
-    const { fallback, conditions } = this.#context;
-    if (fallback !== undefined && ERRORS.has(head.status)) {
+    const { fallback, conditions, now } = this.#context;
+    const isFallbackUsable = fallback !== undefined && usabilityOf(fallback, now()) !== 'void';
+    if (isFallbackUsable && ERRORS.has(head.status)) {
       this.#replacement = (res, reset) => this.#sendFallback(res, reset, fallback, head.status);
       return;
     }

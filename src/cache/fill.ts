@@ -54,6 +54,7 @@ export class Fill<Content> {
   readonly #start: FillStart<Content>;
   readonly #renewal: NodeJS.Timeout | undefined;
   readonly #limit: NodeJS.Timeout;
+  readonly #purgesBefore: number;
   #isOver = false;
   #isReleased = false;
   #isAwaitedElsewhere = false;
@@ -62,6 +63,7 @@ export class Fill<Content> {
   constructor(deps: FillDeps, start: FillStart<Content>) {
     this.#deps = deps;
     this.#start = start;
+    this.#purgesBefore = deps.versions.purges;
     const { token, leaseMs } = start.lease;
     if (token !== '') this.#renewal = setInterval(() => void this.#renew(), leaseMs / 3).unref();
     this.#limit = setTimeout(() => this.release(), LONGEST_FILL_MS).unref();
@@ -154,7 +156,9 @@ export class Fill<Content> {
   /** Followers get a stale entry in place of a new one. False for an entry that was purged meanwhile: the next one leads. */
   fallBackOn(entry: Entry<Content>): boolean {
     const usability = usabilityOf(entry, this.#deps.now());
-    const isUsable = usability !== 'void' && usability !== 'validatable';
+    // A purge does not reach versions that were read while the process does not listen, not even its own.
+    const mayBePurged = !areFollowed(entry.versions) && this.#deps.versions.purges !== this.#purgesBefore;
+    const isUsable = usability !== 'void' && usability !== 'validatable' && !mayBePurged;
     if (isUsable) this.#endWith(entry, false);
     else this.abandon();
     return isUsable;

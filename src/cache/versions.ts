@@ -61,8 +61,15 @@ export class KnownVersions {
   /** How often the listening connection has come or gone. */
   #changes = 0;
 
+  #purges = 0;
+
   get isUp(): boolean {
     return this.#isUp;
+  }
+
+  /** How many purges this process has made or heard of. */
+  get purges(): number {
+    return this.#purges;
   }
 
   get changes(): number {
@@ -101,6 +108,7 @@ export class KnownVersions {
   purged(scope: string, sequence: number, soft: boolean, names: readonly string[]): void {
     // Any client of Redis may publish.
     if (!Number.isSafeInteger(sequence)) return;
+    this.#purges++;
     if (this.#sequences.peek(scope) !== undefined) this.sawSequence(scope, sequence);
     for (const name of names) {
       const version = this.#known.peek(scope + name);
@@ -134,6 +142,11 @@ export class Versions {
 
   constructor(deps: VersionsDeps) {
     this.#deps = deps;
+  }
+
+  /** How many purges this process has made or heard of. */
+  get purges(): number {
+    return this.#deps.known.purges;
   }
 
   /** Whether anything at all was purged since, as far as this process knows. */
