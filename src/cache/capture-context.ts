@@ -3,6 +3,7 @@ import type { ClientContext } from './client-response.ts';
 import type { Entry } from './entry.ts';
 import type { Fill } from './fill.ts';
 import type { HandlerControls } from './handler-controls.ts';
+import type { PartTarget } from './partial-content.ts';
 
 /** What a response is captured for. */
 export interface CaptureContext extends ClientContext {
@@ -11,10 +12,12 @@ export interface CaptureContext extends ClientContext {
   readonly isRefresh: boolean;
   /** The stale response that the handler was asked to confirm. */
   readonly confirms: Entry<CachedResponse> | undefined;
+  /** Where a 206 is stored; undefined for a request that asked for no part. */
+  readonly part: PartTarget | undefined;
   readonly controls: HandlerControls;
   /** How a tag stands among what purges. */
   nameOf(tag: string): string;
-  stored(bytes: number): void;
+  stored(bytes: number, response: CachedResponse): void;
   skipped(reason: string): void;
   /** A complete 200 cannot be stored. */
   wholeSkipped(): void;

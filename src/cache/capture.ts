@@ -148,8 +148,9 @@ class Capture implements ResponseHook {
     setTimeout(() => this.#context.fill.release(), AFTER_CLOSE_MS).unref();
   }
 
-  #judge(head: MadeHead): void {
-    const { settings, confirms, fallback, isRefresh } = this.#context;
+  #judge(made: MadeHead): void {
+    const { settings, confirms, fallback, isRefresh, part } = this.#context;
+    const head = part?.judgedHead(made, this.#context) ?? made;
     const { status, headers, directives } = head;
     if (status === 304 && confirms !== undefined) return;
     if (ERRORS.has(status) && (isRefresh || fallback !== undefined)) {
@@ -233,26 +234,34 @@ class Capture implements ResponseHook {
   #storeOrSkip(body: Buffer): void {
     const head = this.#head;
     const { confirms } = this.#context;
-    const request = { asked: this.#asked, confirms: confirms?.content, hasTtl: this.#ttl !== undefined };
+    const part = this.#context.part?.isMade === true ? this.#context.part : undefined;
+    const hasTtl = this.#ttl !== undefined;
+    const request = { asked: this.#asked, confirms: confirms?.content, hasTtl, part };
     const made = head && completeResponse(head, body, request);
     if (confirms !== undefined && head?.status === 304) this.#lifetime = made && this.#lifetimeOf(made.head);
     const reason = head && this.#reasonOfHandler(made?.head ?? head);
     if (reason !== undefined) this.#skip(reason);
-    else if (made === undefined || this.#lifetime === undefined) this.#skip('validator');
+    else if (made === undefined || this.#lifetime === undefined)
+      this.#skip(part === undefined ? 'validator' : 'partial');
     else this.#store(made.response, this.#lifetime);
   }
 
   #store(made: CachedResponse, lifetime: Lifetime): void {
-    const { settings, fill, controls, nameOf, stored } = this.#context;
+    const { settings, fill, controls, nameOf, stored, part } = this.#context;
     const { tags } = settings;
     const own =
       typeof tags === 'function'
         ? checkTags('kit.cache: option `tags`: the tags', tags(asExpress(this.#req), this.#res as Res))
         : tags;
-    const making = responseToFill(made, lifetime, [...own, ...controls.tags].map(nameOf), settings);
+    const whole = { response: made, lifetime, tags: [...own, ...controls.tags].map(nameOf), fill };
+    const storing = made.part === undefined ? whole : part?.combine(whole, settings.maxBody);
+    if (storing === undefined) {
+      this.#skip('partial');
+      return;
+    }
     // Not waited for: the command leaves before the response does, so this process's next read comes after it.
-    void fill.store(making).then((bytes) => {
-      if (bytes !== undefined) stored(bytes);
+    void storing.fill.store(responseToFill(storing, settings)).then((bytes) => {
+      if (bytes !== undefined) stored(bytes, storing.response);
     });
   }
 

@@ -1,5 +1,5 @@
 import { type Entry, type Lifetime, packEnvelope, usabilityOf } from './entry.ts';
-import type { Bound, EntryStore, Lease, Making, Place } from './entry-store.ts';
+import { type Bound, type EntryStore, type Lease, type Making, NO_LEASE, type Place } from './entry-store.ts';
 import type { Flight } from './flights.ts';
 import type { LocalCopies } from './local-copies.ts';
 import { areFollowed, type Snapshot, type Versions } from './versions.ts';
@@ -73,6 +73,12 @@ export class Fill<Content> {
   get isAwaited(): boolean {
     const { flight, lease } = this.#start;
     return !(this.#isOver || this.#isReleased) && (flight !== undefined || lease.token !== '');
+  }
+
+  /** A fill of this place, or of another one, with what the same handler makes; no request waits for it. */
+  beside(place: Place<Content> = this.#start.place): Fill<Content> {
+    const passing = place === this.#start.place ? this.#start.passing : () => undefined;
+    return new Fill(this.#deps, { ...this.#start, place, flight: undefined, lease: NO_LEASE, passing });
   }
 
   /** Stores what was made; resolves to its size in bytes, or undefined when it was not stored. */

@@ -56,16 +56,24 @@ export function completeResponse(
     /** The stored response that the handler was asked to confirm. */
     readonly confirms: CachedResponse | undefined;
     readonly hasTtl: boolean;
+    /** Makes what is stored of the handler's 206. */
+    readonly part:
+      | { responseOf(...args: Parameters<typeof madeResponse>): CachedResponse | undefined }
+      | undefined;
   },
 ): { readonly head: MadeHead; readonly response: CachedResponse } | undefined {
-  const { asked, confirms, hasTtl } = request;
+  const { asked, confirms, hasTtl, part } = request;
+  if (part !== undefined) {
+    const response = part.responseOf(head, body, asked, hasTtl);
+    return response && { head, response };
+  }
   return head.status === 304 && confirms !== undefined
     ? confirmedResponse(head, confirms, hasTtl)
     : { head, response: madeResponse(head, body, asked, hasTtl) };
 }
 
 /** What is stored of a response. */
-function madeResponse(
+export function madeResponse(
   head: MadeHead,
   body: Buffer,
   asked: IncomingHttpHeaders,
@@ -123,9 +131,15 @@ function removedAfter(
 
 /** A response as a fill stores it. */
 export function responseToFill(
-  response: CachedResponse,
-  lifetime: Lifetime,
-  tags: readonly string[],
+  {
+    response,
+    lifetime,
+    tags,
+  }: {
+    readonly response: CachedResponse;
+    readonly lifetime: Lifetime;
+    readonly tags: readonly string[];
+  },
   { maxVariants, policy, maxEntries }: Pick<CacheSettings, 'maxVariants' | 'policy' | 'maxEntries'>,
 ): Made<CachedResponse> {
   return {

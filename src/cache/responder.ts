@@ -1,5 +1,4 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { LRUCache } from 'lru-cache';
 import { asError } from '../base/errors.ts';
 import type { CacheSubject } from '../base/events.ts';
 import type { Keys } from '../base/keys.ts';
@@ -13,11 +12,12 @@ import { whenUnserved } from '../http/unserved.ts';
 import type { CacheRoom, Lookup, LookupSettings } from './cache-room.ts';
 import type { CachedResponse } from './cached-response.ts';
 import { captureResponse } from './capture.ts';
-import { type Conditions, LEFT_CONDITIONS, NO_CONDITIONS, takeConditions } from './conditions.ts';
+import { NO_CONDITIONS } from './conditions.ts';
 import { type Entry, usabilityOf } from './entry.ts';
 import type { Fill } from './fill.ts';
 import { offerControls } from './handler-controls.ts';
 import type { CacheSettings } from './options.ts';
+import { PartialContent, type PartTarget } from './partial-content.ts';
 import { Refresher } from './refresher.ts';
 import { requestDirectives } from './request-directives.ts';
 import { type RequestKey, requestKey } from './request-key.ts';
@@ -40,8 +40,15 @@ export interface Exchange {
   readonly place: ResponsePlace;
 }
 
-/** How many keys are remembered whose responses cannot be stored. */
-const MAX_UNSTORABLE = 1_000;
+/** Why a handler's response is captured. */
+interface Making {
+  readonly fallback?: Entry<CachedResponse> | undefined;
+  readonly confirms?: Entry<CachedResponse> | undefined;
+  readonly part?: PartTarget | undefined;
+  readonly isRefresh?: boolean;
+  /** As Cache-Status says it. */
+  readonly how: string;
+}
 
 /** Answers the requests of one `kit.cache` from stored responses, and stores what its handlers make. */
 export class Responder {
@@ -51,11 +58,7 @@ export class Responder {
   readonly #lookup: LookupSettings<CachedResponse>;
   readonly #vary = new VaryMemory();
   readonly #refresher: Refresher;
-  /**
-   * The Redis keys of wholes that could not be stored. A request for a part of one goes to the handler as it is, which
-   * knows how to make a part; until a whole is stored, which takes the key out.
-   */
-  readonly #unstorable = new LRUCache<string, true>({ max: MAX_UNSTORABLE });
+  readonly #parts: PartialContent;
 
   constructor(settings: CacheSettings, room: CacheRoom<CachedResponse>, deps: ResponderDeps) {
     const { local, singleFlight } = settings;
@@ -72,6 +75,16 @@ export class Responder {
       singleFlight,
       local: local === undefined ? undefined : { copies, maxAgeMs: local.maxAgeMs },
     };
+    const { keys, budgetOf } = deps;
+    const accepts = this.#accepts.bind(this);
+    this.#parts = new PartialContent({
+      room,
+      lookup: this.#lookup,
+      vary: this.#vary,
+      keys,
+      budgetOf,
+      accepts,
+    });
   }
 
   /** Undefined for a request that is left alone. */
@@ -84,7 +97,8 @@ export class Responder {
   answerAtOnce(exchange: Exchange): boolean {
     const { req, key, place } = exchange;
     const entry = this.#room.held(this.#lookup, place.localKey());
-    if (entry === undefined || !this.#accepts(exchange, entry) || reentryOf(req) !== undefined) return false;
+    if (entry === undefined) return this.#sendPart(exchange, this.#parts.held(exchange));
+    if (!this.#accepts(exchange, entry) || reentryOf(req) !== undefined) return false;
     const { names } = entry.content.vary;
     if (names !== '' && names !== place.variesOn()) return false;
     const now = this.#room.now();
@@ -129,15 +143,18 @@ export class Responder {
     }
     const isForOne = req.headers.authorization !== undefined && !this.#isKeyedByCredentials;
     // It may get a part, which the others cannot use.
-    const isAlone = isForOne || this.#leavesPart(exchange);
+    const isAlone = isForOne || this.#parts.areLeft(exchange);
     const settings = isAlone ? { ...this.#lookup, singleFlight: undefined } : this.#lookup;
     const answer = await this.#room.obtain(lookup, settings);
     if (answer.how === 'make') {
       const { fill, fallback } = answer;
-      return this.#make(exchange, fill, {
-        fallback,
-        how: fallback === undefined ? miss : 'fwd=stale',
-      });
+      if (fallback !== undefined) return this.#make(exchange, fill, { fallback, how: 'fwd=stale' });
+      const part = await this.#parts.find(exchange);
+      if (this.#sendPart(exchange, part?.usable)) {
+        fill.abandon();
+        return 'answered';
+      }
+      return this.#make(exchange, fill, { part, how: part?.stored === undefined ? miss : 'fwd=partial' });
     }
     const { entry, how } = answer;
     const begin = answer.how === 'stale' ? answer.refresh : undefined;
@@ -164,6 +181,7 @@ export class Responder {
       this.#send(exchange, entry, 'hit');
       return 'answered';
     }
+    if (this.#sendPart(exchange, (await this.#parts.find(exchange))?.usable)) return 'answered';
     this.#deps.reporter.events.emit('cache:miss', { url: key.url });
     if (this.#directivesOf(req)?.onlyIfCached !== true) return this.#goPast(exchange, 'fwd=uri-miss');
     sendProblem(res, {
@@ -183,7 +201,7 @@ export class Responder {
   #make(
     exchange: Exchange,
     fill: Fill<CachedResponse>,
-    why: { readonly fallback?: Entry<CachedResponse> | undefined; readonly how: string },
+    why: Pick<Making, 'fallback' | 'part' | 'how'>,
   ): Outcome {
     this.#deps.reporter.events.emit('cache:miss', { url: exchange.key.url });
     this.#capture(exchange, fill, why);
@@ -193,16 +211,10 @@ export class Responder {
   #capture(
     exchange: Exchange,
     fill: Fill<CachedResponse>,
-    why: {
-      readonly fallback?: Entry<CachedResponse> | undefined;
-      readonly confirms?: Entry<CachedResponse> | undefined;
-      readonly isRefresh?: boolean;
-      readonly how: string;
-    },
+    { fallback, confirms, part, isRefresh = false, how }: Making,
   ): void {
     const { req, res, key, place } = exchange;
     const { events } = this.#deps.reporter;
-    const { fallback, confirms, isRefresh = false, how } = why;
     const subject: CacheSubject = { url: key.url };
     // Its followers do not wait for a handler that will not run.
     whenUnserved(res, () => fill.abandon());
@@ -215,32 +227,24 @@ export class Responder {
       fallback,
       confirms,
       isRefresh,
-      conditions: confirms === undefined ? this.#conditionsOf(exchange) : NO_CONDITIONS,
+      part: part ?? this.#parts.target(exchange),
+      conditions: confirms === undefined ? this.#parts.conditionsOf(exchange) : NO_CONDITIONS,
       controls: offerControls(req),
       now: () => this.#room.now(),
       forwarded: how,
       nameOf: (tag) => this.#deps.keys.cacheName('tag', tag),
       fellBack: () => events.emit('cache:stale', subject),
-      stored: (bytes) => {
-        this.#unstorable.delete(place.keys.entry);
+      stored: (bytes, { part }) => {
+        if (part === undefined) this.#parts.wholeStored(place);
         events.emit('cache:stored', { ...subject, bytes });
       },
-      wholeSkipped: () => this.#unstorable.set(place.keys.entry, true),
+      wholeSkipped: () => this.#parts.wholeSkipped(place),
       skipped: (reason) => {
         if (reason === 'validator') this.#refresher.cannotConfirm(key.id);
         events.emit('cache:skipped', { ...subject, reason });
       },
       failed: (error) => this.#failed(error),
     });
-  }
-
-  /** Whether the handler is asked for the part itself, since the whole is known not to be stored. */
-  #leavesPart({ req, place }: Exchange): boolean {
-    return req.headers.range !== undefined && this.#unstorable.has(place.keys.entry);
-  }
-
-  #conditionsOf(exchange: Exchange): Conditions {
-    return this.#leavesPart(exchange) ? LEFT_CONDITIONS : takeConditions(exchange.req);
   }
 
   #lookupOf(exchange: Exchange, hasBudget = true): Lookup<CachedResponse> {
@@ -253,7 +257,7 @@ export class Responder {
     };
   }
 
-  #accepts({ req }: Exchange, entry: Entry<CachedResponse>): boolean {
+  #accepts({ req }: Pick<Exchange, 'req'>, entry: Entry<CachedResponse>): boolean {
     const { authorization } = req.headers;
     if (authorization !== undefined && !entry.content.isForAll && !this.#isKeyedByCredentials) return false;
     return this.#directivesOf(req)?.accepts(entry, this.#room.now()) ?? true;
@@ -263,8 +267,16 @@ export class Responder {
     return this.#settings.key.headers.includes('authorization');
   }
 
-  #directivesOf({ headers }: IncomingMessage): ReturnType<typeof requestDirectives> {
+  #directivesOf({ headers }: Pick<IncomingMessage, 'headers'>): ReturnType<typeof requestDirectives> {
     return this.#settings.honorsDirectives ? requestDirectives(headers) : undefined;
+  }
+
+  /** Whether there is a stored part for the request, which answers it. */
+  #sendPart(exchange: Exchange, part: Entry<CachedResponse> | undefined): boolean {
+    if (part === undefined) return false;
+    this.#deps.reporter.events.emit('cache:hit', { url: exchange.key.url });
+    this.#send(exchange, part, 'hit');
+    return true;
   }
 
   #send({ req, res, key }: Exchange, entry: Entry<CachedResponse>, how: string): void {
