@@ -151,6 +151,7 @@ export class PartTarget {
    */
   judgedHead(head: MadeHead, { fill, conditions }: WholeInTheMaking): MadeHead {
     if (head.status !== 206 || rangeIn(head) === undefined) return head;
+    if (this.#hasIfRange && this.stored === undefined) return head;
     if (!this.#isMade) {
       this.#isMade = true;
       if (conditions.areLeft) fill.release();
