@@ -216,7 +216,7 @@ function headOfWhole(head: MadeHead): MadeHead {
   return { ...head, status: 200, headers, own: { ...head.own, set } };
 }
 
-/** A part is served while it is fresh, and by no window for stale responses. */
+/** A part is served only while it is fresh, so the store keeps it no longer. */
 function lifetimeOfPart(lifetime: Lifetime): Lifetime {
   return { ...lifetime, staleWhileRevalidateMs: 0, staleIfErrorMs: 0 };
 }
