@@ -470,6 +470,44 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         }
       });
 
+      it('an invalidation of a group of its host invalidates it (RFC 9875 2)', async () => {
+        const { kit, isHit, part } = await page(parts(() => ({ ...STRONG, 'Cache-Groups': '"letters"' })));
+        await part('0-4');
+        await part('5-9');
+        expect(await isHit({ Range: 'bytes=0-9' })).toBe(true);
+        await kit.invalidate({ tags: 'letters' });
+        expect(await isHit({ Range: 'bytes=0-9' })).toBe(false);
+      });
+
+      it('RFC 9111 5.2.2.4: with no-cache it is not stored, also with an ETag', async () => {
+        const { isHit, part, skipped } = await page(
+          parts(() => ({ ...STRONG, 'Cache-Control': 'no-cache, max-age=60' })),
+        );
+        await part('0-9');
+        expect(await isHit({ Range: 'bytes=0-9' })).toBe(false);
+        expect(skipped.at(-1)?.reason).toBe('no-cache');
+      });
+
+      it('RFC 9111 4.3: it is not validated, and the whole that parts make up is', async () => {
+        const whole = parts();
+        const conditions: unknown[] = [];
+        const { ask, isHit, part, pass } = await page((req, res) => {
+          const { 'if-none-match': condition, range } = req.headers;
+          conditions.push(condition);
+          if (condition === undefined || range !== undefined) whole(req, res);
+          else res.writeHead(304, STRONG).end();
+        });
+        await part('0-9');
+        await pass(61_000);
+        expect(await isHit({ Range: 'bytes=0-9' })).toBe(false);
+        await part('10-19');
+        await pass(61_000);
+        const { status, text, headers } = await ask({ Range: 'bytes=5-14' });
+        expect([status, text, headers['content-range']]).toEqual([206, 'fghijklmno', 'bytes 5-14/20']);
+        expect(conditions).toEqual([undefined, undefined, undefined, undefined, '"1"']);
+        expect(await isHit({})).toBe(true);
+      });
+
       it('an invalidation while the handler makes it keeps it from being used', async () => {
         const whole = parts();
         let purge = async (): Promise<void> => undefined;
