@@ -33,7 +33,7 @@ export interface Lookup<Content> {
   readonly budget?: Budget | undefined;
 }
 
-/** What was found and may not be used as it is. */
+/** An entry that was found and may not be used as it is. */
 interface Remains<Content> {
   readonly how: 'remains';
   /** May be used when making a new one fails. */

@@ -57,7 +57,7 @@ class Capture implements ResponseHook {
   /** The lifetime that the app names, as it was when the head left. */
   #ttl: CacheSettings['ttl'];
   #lifetime: Lifetime | undefined;
-  /** What the handler has validated by its 304. */
+  /** The stored response that the 304 of the handler has validated. */
   #validated: ValidatedResponse | undefined;
   #skippedFor: string | undefined;
   /** Whether the client gets a part of what the handler makes whole. */

@@ -263,7 +263,7 @@ function entryOf<Content>(
     bytes,
     readAt: Math.min(readAt, snapshot.readAt),
     storedAt: readAt - age,
-    freshUntil: readAt + left,
+    freshUntil: lifetime.freshMs > 0 ? readAt + left : readAt,
   };
 }
 

@@ -82,7 +82,7 @@ export function keepMs(lifetime: Lifetime): number {
 /* Packed as [length of meta u32][meta as a JSON array][body]: the body is sliced from the reply, never copied. */
 
 export function packEnvelope({ names, lifetime, info, body }: Envelope): Buffer {
-  const { staleWhileRevalidateMs, staleIfErrorMs, ageMs, isStrict, validatableMs } = lifetime;
+  const { freshMs, staleWhileRevalidateMs, staleIfErrorMs, ageMs, isStrict, validatableMs } = lifetime;
   const meta = Buffer.from(
     JSON.stringify([
       names,
@@ -92,7 +92,7 @@ export function packEnvelope({ names, lifetime, info, body }: Envelope): Buffer 
       isStrict ? 1 : 0,
       info,
       body.length,
-      ...(validatableMs > 0 ? [validatableMs] : []),
+      ...(validatableMs > 0 ? [validatableMs, freshMs > 0 ? 0 : 1] : []),
     ]),
   );
   const length = Buffer.alloc(4);
@@ -114,13 +114,15 @@ export function unpackEnvelope(packed: Buffer, leftMs: number, storedMs: number)
   if (!Array.isArray(meta)) return undefined;
   const [names, staleWhileRevalidateMs, staleIfErrorMs, ageMs, strict, info, bodyLength, ...rest]: unknown[] =
     meta;
-  const [validatableMs = 0] = rest;
+  const [validatableMs = 0, isNeverFresh = 0] = rest;
   const body = packed.subarray(bodyAt);
   if (!areTexts(names) || body.length !== bodyLength || (strict !== 0 && strict !== 1)) return undefined;
   if (!isSpan(staleWhileRevalidateMs) || !isSpan(staleIfErrorMs) || !isSpan(ageMs)) return undefined;
   if (!isSpan(validatableMs)) return undefined;
   const windows = { staleWhileRevalidateMs, staleIfErrorMs, validatableMs };
-  const lifetime = { freshMs: storedMs + leftMs, ...windows, ageMs, isStrict: strict === 1 };
+  // The time left says nothing where the clock of the store has gone back.
+  const freshMs = isNeverFresh === 0 ? storedMs + leftMs : 0;
+  const lifetime = { freshMs, ...windows, ageMs, isStrict: strict === 1 };
   return { names, lifetime, info, body };
 }
 

@@ -107,7 +107,7 @@ export function validatedResponse(
   const isForbidden = reasonNotToStore(status, texts, all, rules) !== undefined;
   // With another Vary it is not known which requests it would be for.
   const isStorable = !isForbidden && varyNames(texts) === stored.vary.names;
-  // What the handler read when it made the body is not known here, so that its use is not widened.
+  // Which identities the handler read when it made the body is not known here, so a 304 widens no use.
   const response = cachedResponse({
     ...stored,
     headers: merged,

@@ -43,7 +43,7 @@ export interface Exchange {
   readonly place: ResponsePlace;
 }
 
-/** What is stored for a request, and may not be used as it is. */
+/** A stored response that may not be used as it is. */
 type Found = Record<'fallback' | 'validatable' | 'part', Entry<CachedResponse> | undefined>;
 
 /** Why a handler's response is captured. */

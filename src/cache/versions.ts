@@ -9,8 +9,8 @@ const KNOWN_BYTES = 16 * 2 ** 20;
 const VERSION_BYTES = 100;
 
 /**
- * Versions are kept for this long at least while something is made, since its own lifetime is not known yet: for what is fresh
- * for a minute, and may be validated for another one, they need not be asked for again.
+ * Versions are kept for this long at least while something is made, since its own lifetime is not known yet. A
+ * response that is fresh for a minute and validatable for another one needs no second command for them.
  */
 export const WHILE_MAKING_MS = 180_000;
 

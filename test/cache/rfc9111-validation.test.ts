@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it, vi } from 'vitest';
 import type { CacheOptions, RedisKit } from '../../src/index.ts';
 import { APPS } from '../http/frameworks.ts';
 import { redisUrl } from '../support/context.ts';
@@ -512,6 +512,15 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
       expect((await ask()).headers['set-cookie']).toBeUndefined();
       expect(asked[2]?.[0], 'the next run is asked for the whole').toBeUndefined();
     });
+  });
+
+  it('5.2.2.4: a no-cache response is validated also where the clock of the store has gone back', async () => {
+    const { ask, storedAll, asked } = await page(tagged({ 'Cache-Control': 'no-cache' }));
+    await ask();
+    await storedAll(1);
+    vi.setSystemTime(Date.now() - 10_000);
+    await ask();
+    expect(asked.map(([etag]) => etag)).toEqual([undefined, '"1"']);
   });
 
   it('5.2.2.4: requests for a no-cache response do not wait for each other', async () => {
