@@ -1,6 +1,15 @@
+import type { ByteRange } from '../http/byte-range.ts';
 import { validatorsOf } from '../http/conditional.ts';
 import { areHeaders, areNames, flatHeaders, type Header } from '../http/own-headers.ts';
 import { isText } from './entry.ts';
+
+/** Which part of a representation a stored response holds. */
+export interface StoredPart extends ByteRange {
+  /** The length of the whole, in bytes. */
+  readonly length: number;
+  /** The names of its tags, for a response that it is combined into. */
+  readonly tags: readonly string[];
+}
 
 /** A stored response. */
 export interface CachedResponse {
@@ -17,11 +26,14 @@ export interface CachedResponse {
   /** Whether it may answer a request with Authorization (RFC 9111, section 3.5). */
   readonly isForAll: boolean;
   readonly body: Buffer;
+  /** Undefined for a complete response. */
+  readonly part: StoredPart | undefined;
 }
 
 type Stored = Pick<CachedResponse, 'status' | 'vary' | 'isForAll' | 'body'> & {
   readonly headers: readonly Header[];
   readonly removed?: readonly string[];
+  readonly part?: StoredPart | undefined;
 };
 
 export function cachedResponse({
@@ -31,9 +43,11 @@ export function cachedResponse({
   vary,
   isForAll,
   body,
+  part,
 }: Stored): CachedResponse {
   const { etag, lastModified, date } = validatorsOf(headers);
-  return { status, flat: flatHeaders(headers), removed, etag, lastModified, date, vary, isForAll, body };
+  const flat = flatHeaders(headers);
+  return { status, flat, removed, etag, lastModified, date, vary, isForAll, body, part };
 }
 
 /** The headers of a stored response, in their order. */
@@ -42,8 +56,9 @@ export function headersOf({ flat }: CachedResponse): Header[] {
 }
 
 export function packInfo(response: CachedResponse): unknown {
-  const { status, removed, vary, isForAll } = response;
+  const { status, removed, vary, isForAll, part } = response;
   const info = [status, headersOf(response), vary.names, vary.id, isForAll ? 1 : 0];
+  if (part !== undefined) return [...info, removed, [part.start, part.end, part.length, part.tags]];
   return removed.length === 0 ? info : [...info, removed];
 }
 
@@ -59,11 +74,26 @@ export function detachedResponse(response: CachedResponse): CachedResponse {
 /** Undefined for what cannot be sent. */
 export function unpackResponse(info: unknown, body: Buffer): CachedResponse | undefined {
   if (!Array.isArray(info)) return undefined;
-  const [status, headers, names, id, isForAll, removed = []]: unknown[] = info;
+  const [status, headers, names, id, isForAll, removed = [], packedPart]: unknown[] = info;
   if (!isStatus(status) || !isText(names) || !isText(id) || (isForAll !== 0 && isForAll !== 1))
     return undefined;
   if (!areHeaders(headers) || !areNames(removed)) return undefined;
-  return cachedResponse({ status, headers, removed, vary: { names, id }, isForAll: isForAll === 1, body });
+  const part = packedPart === undefined ? undefined : unpackPart(packedPart);
+  if (packedPart !== undefined && (part === undefined || body.length !== part.end - part.start + 1))
+    return undefined;
+  const vary = { names, id };
+  return cachedResponse({ status, headers, removed, vary, isForAll: isForAll === 1, body, part });
+}
+
+function unpackPart(packed: unknown): StoredPart | undefined {
+  if (!Array.isArray(packed)) return undefined;
+  const [start, end, length, tags]: unknown[] = packed;
+  if (!isOffset(start) || !isOffset(end) || !isOffset(length) || !areNames(tags)) return undefined;
+  return start <= end && end < length ? { start, end, length, tags } : undefined;
+}
+
+function isOffset(value: unknown): value is number {
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
 }
 
 function isStatus(value: unknown): value is number {

@@ -5,10 +5,12 @@ import { type OwnHeaders, watchOwnHeaders } from '../http/own-headers.ts';
 import type { CachedResponse } from './cached-response.ts';
 import type { CaptureContext } from './capture-context.ts';
 import { ClientResponse, ERRORS } from './client-response.ts';
+import { OF_CONDITIONS } from './conditions.ts';
 import type { Lifetime } from './entry.ts';
 import { lifetimeLater } from './freshness.ts';
 import { HandlerIdentities } from './handler-identities.ts';
 import {
+  isAllOf,
   type MadeHead,
   madeHead,
   madeResponse,
@@ -19,13 +21,11 @@ import {
 } from './made.ts';
 import type { CacheSettings } from './options.ts';
 import { sendStreamedPart, streamedPart } from './part-stream.ts';
+import { partResponse } from './part-target.ts';
 import { responseLifetime } from './response-lifetime.ts';
 import { responseTags } from './response-tags.ts';
 import type { Part } from './serve.ts';
 import { hasEtag, OF_THIS_CACHE, reasonNotToStore } from './storable.ts';
-
-/** With these a handler answers what was asked in part or under conditions. */
-const OF_CONDITIONS = new Set([206, 304, 412, 416]);
 
 /** How long the others wait for a handler whose client has gone and that may have stopped with it. */
 const AFTER_CLOSE_MS = 1_000;
@@ -124,7 +124,7 @@ class Capture implements ResponseHook {
     conditions.restore();
     if (hasBegun) this.#countStreaming();
     const body = this.#isSkipped ? undefined : Buffer.concat(this.#chunks, this.#size);
-    if (body !== undefined && (isCutShort || !this.#isWhole(body))) this.#dropIncomplete();
+    if (body !== undefined && (isCutShort || !isAllOf(this.#head, body))) this.#dropIncomplete();
     else if (body !== undefined) {
       this.#body = body;
       if (!hasBegun) this.#client.narrow(this.#head, body);
@@ -160,8 +160,9 @@ class Capture implements ResponseHook {
     setTimeout(() => this.#context.fill.release(), AFTER_CLOSE_MS).unref();
   }
 
-  #judge(head: MadeHead): void {
-    const { settings, validation, fallback, isRefresh } = this.#context;
+  #judge(made: MadeHead): void {
+    const { settings, validation, fallback, isRefresh, part } = this.#context;
+    const head = part?.judgedHead(made) ?? made;
     const { status, headers, directives, own } = head;
     if (status === 304 && validation !== undefined) {
       this.#judgeValidated(validatedResponse(head, validation.entry.content, this.#ttl !== undefined));
@@ -172,7 +173,9 @@ class Capture implements ResponseHook {
       this.#skip('status');
       return;
     }
-    const rules = { ...settings, hasTtl: this.#ttl !== undefined, isValidatable: hasEtag(status, own) };
+    // A part is not validated.
+    const isValidatable = head === made && hasEtag(status, own);
+    const rules = { ...settings, hasTtl: this.#ttl !== undefined, isValidatable };
     const reason = reasonNotToStore(status, headers, directives, rules) ?? this.#reasonOfHandler(head);
     this.#lifetime = reason === undefined ? this.#lifetimeOf(head) : undefined;
     if (reason !== undefined) this.#skip(reason);
@@ -217,12 +220,6 @@ class Capture implements ResponseHook {
     if (this.#lifetime === undefined) this.#skip('no-lifetime');
   }
 
-  /** A body that is shorter or longer than it claims was cut off, or is none of ours. */
-  #isWhole(body: Buffer): boolean {
-    const declared = this.#head?.headers['content-length'];
-    return declared === undefined || this.#head?.status === 304 || Number(declared) === body.length;
-  }
-
   /** The next request runs the handler again. */
   #dropIncomplete(): void {
     const { fill, skipped } = this.#context;
@@ -248,22 +245,28 @@ class Capture implements ResponseHook {
     const { head = this.#head, response } = this.#validated ?? {};
     if (head === undefined || this.#lifetime === undefined) return;
     const reason = this.#reasonOfHandler(head);
+    const makes = this.#context.part?.isMade === true ? partResponse : madeResponse;
+    const made = response ?? makes(head, body, this.#asked, this.#ttl !== undefined);
     if (reason !== undefined) this.#skip(reason);
-    else {
-      const made = response ?? madeResponse(head, body, this.#asked, this.#ttl !== undefined);
-      this.#store(made, this.#lifetime, head);
-    }
+    else if (made === undefined) this.#skip('partial');
+    else this.#store(made, this.#lifetime, head);
   }
 
   #store(made: CachedResponse, lifetime: Lifetime, { headers }: MadeHead): void {
-    const { settings, fill, controls, namesOf, stored } = this.#context;
-    const own = responseTags(settings, this.#req, this.#res);
+    const { settings, controls, namesOf, stored, part } = this.#context;
+    const tags = [...responseTags(settings, this.#req, this.#res), ...controls.tags];
     const validation = this.#validated && this.#context.validation;
-    const of = { lifetime, tags: namesOf([...own, ...controls.tags], headers), validation };
-    const making = responseToFill(made, of, settings);
+    const of = { lifetime, tags: namesOf(tags, headers), validation };
+    const whole = { response: made, of, fill: this.#context.fill };
+    const storing = made.part === undefined ? whole : part?.combine(made, of, settings.maxBody);
+    if (storing === undefined) {
+      this.#skip('partial');
+      return;
+    }
+    const { response, fill } = storing;
     // Not waited for: the command leaves before the response does, so this process's next read comes after it.
-    void fill.store(making).then((bytes) => {
-      if (bytes !== undefined) stored(bytes);
+    void fill.store(responseToFill(response, storing.of, settings)).then((bytes) => {
+      if (bytes !== undefined) stored(bytes, response);
     });
   }
 

@@ -4,6 +4,9 @@ import type { CachedResponse } from './cached-response.ts';
 /** With these a handler would answer in part or not at all, and nothing could be kept for the others. */
 const CONDITIONAL = ['if-none-match', 'if-modified-since', 'if-range', 'range'] as const;
 
+/** With these a handler answers what was asked in part or under conditions. */
+export const OF_CONDITIONS: ReadonlySet<number> = new Set([206, 304, 412, 416]);
+
 /** Under which conditions a client wants an answer. */
 export interface Conditions {
   /** The request with those that were taken off it. */

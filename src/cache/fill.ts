@@ -1,5 +1,5 @@
 import { type Entry, keepMs, type Lifetime, packEnvelope, usabilityOf, type Validation } from './entry.ts';
-import type { Bound, EntryStore, Lease, Making, Place } from './entry-store.ts';
+import { type Bound, type EntryStore, type Lease, type Making, NO_LEASE, type Place } from './entry-store.ts';
 import type { Flight, Outcome } from './flights.ts';
 import type { LocalCopies } from './local-copies.ts';
 import { areFollowed, type Snapshot, type Versions } from './versions.ts';
@@ -89,6 +89,13 @@ export class Fill<Content> {
     if (flight !== undefined) flight.onFollowed = begin;
     this.#onAwaitedElsewhere = begin;
     if (this.isAwaited) begin();
+  }
+
+  /** A fill of this place, or of another one, with what the same handler makes; no request waits for it. */
+  beside(place: Place<Content> = this.#start.place): Fill<Content> {
+    const nobodyWaits = { flight: undefined, lease: NO_LEASE };
+    const own = place === this.#start.place ? {} : { passing: () => undefined, sharing: () => undefined };
+    return new Fill(this.#deps, { ...this.#start, ...nobodyWaits, ...own, place });
   }
 
   /** Stores what was made; resolves to its size in bytes, or undefined when it was not stored. */

@@ -47,6 +47,12 @@ export function withLate(head: MadeHead, late: LateHeaders): MadeHead {
   return { ...head, headers, directives: directivesOf(headers) };
 }
 
+/** Whether a body is as long as its head says: else it was cut off, or is not the handler's. */
+export function isAllOf(head: MadeHead | undefined, body: Buffer): boolean {
+  const declared = head?.headers['content-length'];
+  return declared === undefined || head?.status === 304 || Number(declared) === body.length;
+}
+
 /** What is stored of a response. */
 export function madeResponse(
   head: MadeHead,

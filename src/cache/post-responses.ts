@@ -60,6 +60,7 @@ export class PostResponses {
       fallback: undefined,
       validation: undefined,
       isRefresh: false,
+      part: undefined,
       conditions: NO_CONDITIONS,
       controls: offerControls(req),
       now: () => responses.now(),

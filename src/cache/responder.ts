@@ -1,5 +1,4 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { LRUCache } from 'lru-cache';
 import { asError } from '../base/errors.ts';
 import type { CacheSubject } from '../base/events.ts';
 import type { Keys } from '../base/keys.ts';
@@ -10,18 +9,19 @@ import { sendProblem } from '../http/problem.ts';
 import { noteClient, reentryOf } from '../http/reentry.ts';
 import { takeBody } from '../http/taken-body.ts';
 import { whenUnserved } from '../http/unserved.ts';
-import type { CacheRoom, Lookup, LookupSettings } from './cache-room.ts';
+import { Acceptance } from './acceptance.ts';
+import type { Answer, CacheRoom, Lookup, LookupSettings } from './cache-room.ts';
 import type { CachedResponse } from './cached-response.ts';
 import { captureResponse } from './capture.ts';
 import type { CaptureContext } from './capture-context.ts';
-import { type Conditions, LEFT_CONDITIONS, NO_CONDITIONS, takeConditions } from './conditions.ts';
-import { type Entry, usabilityOf, type Validation, validationOf } from './entry.ts';
+import { NO_CONDITIONS } from './conditions.ts';
+import { type Entry, usabilityOf, validationOf } from './entry.ts';
 import type { Fill } from './fill.ts';
 import { namesToPurgeBy } from './groups.ts';
 import { offerControls } from './handler-controls.ts';
 import type { CacheSettings } from './options.ts';
+import { PartialContent } from './partial-content.ts';
 import { Refresher } from './refresher.ts';
-import { requestDirectives } from './request-directives.ts';
 import { isFilling, noteFill } from './request-fills.ts';
 import { type RequestKey, requestKey } from './request-key.ts';
 import { ResponsePlace } from './response-place.ts';
@@ -44,10 +44,14 @@ export interface Exchange {
 }
 
 /** A stored response that may not be used as it is. */
-type Found = Record<'fallback' | 'validatable', Entry<CachedResponse> | undefined>;
+type Found = Record<'fallback' | 'validatable' | 'part', Entry<CachedResponse> | undefined>;
 
-/** How many keys are remembered whose responses cannot be stored. */
-const MAX_UNSTORABLE = 1_000;
+/** Why a handler's response is captured. */
+type Reason = Pick<CaptureContext, 'validation'> &
+  Partial<Pick<CaptureContext, 'fallback' | 'isRefresh'> & Pick<Found, 'part'>> & {
+    /** As Cache-Status says it. */
+    readonly how: string;
+  };
 
 /** Answers the requests of one `kit.cache` from stored responses, and stores what its handlers make. */
 export class Responder {
@@ -57,11 +61,8 @@ export class Responder {
   readonly #lookup: LookupSettings<CachedResponse>;
   readonly #vary = new VaryMemory();
   readonly #refresher: Refresher;
-  /**
-   * The Redis keys of wholes that could not be stored. A request for a part of one goes to the handler as it is, which
-   * knows how to make a part; until a whole is stored, which takes the key out.
-   */
-  readonly #unstorable = new LRUCache<string, true>({ max: MAX_UNSTORABLE });
+  readonly #acceptance: Acceptance;
+  readonly #parts: PartialContent;
 
   constructor(settings: CacheSettings, room: CacheRoom<CachedResponse>, deps: ResponderDeps) {
     const { local, singleFlight } = settings;
@@ -78,6 +79,9 @@ export class Responder {
       singleFlight,
       local: local === undefined ? undefined : { copies, maxAgeMs: local.maxAgeMs },
     };
+    const acceptance = new Acceptance(settings, () => room.now());
+    this.#acceptance = acceptance;
+    this.#parts = new PartialContent({ ...deps, acceptance, room, lookup: this.#lookup, vary: this.#vary });
   }
 
   /** Undefined for a request that is left alone. */
@@ -90,7 +94,8 @@ export class Responder {
   answerAtOnce(exchange: Exchange): boolean {
     const { req, key, place } = exchange;
     const entry = this.#room.held(this.#lookup, place.localKey());
-    if (entry === undefined || !this.#accepts(exchange, entry) || reentryOf(req) !== undefined) return false;
+    if (entry === undefined) return this.#sendPart(exchange, this.#parts.held(exchange));
+    if (!this.#acceptance.accepts(req, entry) || reentryOf(req) !== undefined) return false;
     const { names } = entry.content.vary;
     if (names !== '' && names !== place.variesOn()) return false;
     const now = this.#room.now();
@@ -124,22 +129,18 @@ export class Responder {
     if (isFilling(req, exchange.place.keys.entry)) return this.#goPast(exchange, 'fwd=bypass');
     // It may be gone when it is known that what is stored is stale.
     noteClient(req);
-    const directives = this.#directivesOf(req);
+    const directives = this.#acceptance.directivesOf(req);
     if (directives?.onlyIfCached === true || req.method === 'HEAD')
       return this.#answerWithoutMaking(exchange);
     if (directives?.noStore === true) return this.#goPast(exchange, 'fwd=request');
     const lookup = this.#lookupOf(exchange);
     const miss = exchange.place.isKnownToVary ? 'fwd=vary-miss' : 'fwd=uri-miss';
-    const isForOne = req.headers.authorization !== undefined && !this.#isKeyedByCredentials;
+    const isForOne = this.#acceptance.hasOwnCredentials(req);
     // It may get a part, which the others cannot use.
-    const isAlone = isForOne || this.#leavesPart(exchange) || directives?.noCache === true;
+    const isAlone = isForOne || this.#parts.areLeft(exchange) || directives?.noCache === true;
     const settings = isAlone ? { ...this.#lookup, singleFlight: undefined } : this.#lookup;
     const answer = await this.#room.obtain(lookup, settings);
-    if (answer.how === 'make') {
-      const stored = answer.fallback ?? answer.validatable;
-      const how = directives?.noCache === true ? 'fwd=request' : whyForwarded(stored, this.#room.now(), miss);
-      return this.#make(exchange, answer.fill, answer, how);
-    }
+    if (answer.how === 'make') return this.#sendPartOrMake(exchange, answer, miss);
     const { entry, how } = answer;
     const begin = answer.how === 'stale' ? answer.refresh : undefined;
     const app = begin === undefined ? undefined : this.#refresher.appOf(req, key.id);
@@ -147,7 +148,8 @@ export class Responder {
       // Nobody else can ask the handler: this request does, and the others get what is stale meanwhile.
       this.#refresher.leaveToClient(key.id);
       const validatable = this.#validates(exchange, entry) ? entry : undefined;
-      return this.#make(exchange, await begin(), { fallback: entry, validatable }, 'fwd=stale');
+      const found = { fallback: entry, validatable, part: undefined };
+      return this.#make(exchange, await begin(), found, 'fwd=stale');
     }
     this.#deps.reporter.events.emit(`cache:${how}`, { url: key.url });
     this.#send(exchange, entry, how === 'collapsed' ? `${miss}; collapsed` : 'hit');
@@ -166,8 +168,10 @@ export class Responder {
       this.#send(exchange, entry, 'hit');
       return 'answered';
     }
+    if (this.#sendPart(exchange, (await this.#parts.find(exchange)).usable)) return 'answered';
     this.#deps.reporter.events.emit('cache:miss', { url: key.url });
-    if (this.#directivesOf(req)?.onlyIfCached !== true) return this.#goPast(exchange, 'fwd=uri-miss');
+    if (this.#acceptance.directivesOf(req)?.onlyIfCached !== true)
+      return this.#goPast(exchange, 'fwd=uri-miss');
     sendProblem(res, {
       status: 504,
       title: 'Gateway Timeout',
@@ -182,23 +186,33 @@ export class Responder {
     return 'continue';
   }
 
+  async #sendPartOrMake(
+    exchange: Exchange,
+    { fill, fallback, validatable }: Extract<Answer<CachedResponse>, { how: 'make' }>,
+    miss: string,
+  ): Promise<Outcome> {
+    const part = fallback === undefined ? await this.#parts.find(exchange) : undefined;
+    if (this.#sendPart(exchange, part?.usable)) {
+      fill.abandon();
+      return 'answered';
+    }
+    const isForced = this.#acceptance.directivesOf(exchange.req)?.noCache === true;
+    const without = part?.stored === undefined ? miss : 'fwd=partial';
+    const why = whyForwarded(fallback ?? validatable, this.#room.now(), without);
+    const found = { fallback, validatable, part: part?.stored };
+    return this.#make(exchange, fill, found, isForced ? 'fwd=request' : why);
+  }
+
   #make(exchange: Exchange, fill: Fill<CachedResponse>, found: Found, how: string): Outcome {
     this.#deps.reporter.events.emit('cache:miss', { url: exchange.key.url });
-    const { fallback, validatable } = found;
-    const isAsked = validatable !== undefined && !this.#leavesPart(exchange);
-    this.#capture(exchange, fill, {
-      fallback,
-      validation: isAsked ? validationOf(validatable) : undefined,
-      how,
-    });
+    const { fallback, validatable, part } = found;
+    const isAsked = validatable !== undefined && !this.#parts.areLeft(exchange);
+    const validation = isAsked ? validationOf(validatable) : undefined;
+    this.#capture(exchange, fill, { fallback, validation, part, how });
     return 'continue';
   }
 
-  #capture(
-    exchange: Exchange,
-    fill: Fill<CachedResponse>,
-    why: Pick<CaptureContext, 'validation'> & Partial<CaptureContext> & { readonly how: string },
-  ): void {
+  #capture(exchange: Exchange, fill: Fill<CachedResponse>, why: Reason): void {
     const { req, res, key, place } = exchange;
     const { events } = this.#deps.reporter;
     const { fallback, validation, isRefresh = false, how } = why;
@@ -215,17 +229,18 @@ export class Responder {
       fallback,
       validation,
       isRefresh,
-      conditions: isRefresh ? NO_CONDITIONS : this.#conditionsOf(exchange, validation),
+      part: this.#parts.target(exchange, fill, why.part),
+      conditions: isRefresh ? NO_CONDITIONS : this.#parts.conditionsOf(exchange, validation),
       controls: offerControls(req),
       now: () => this.#room.now(),
       forwarded: how,
       namesOf: (tags, headers) => namesToPurgeBy(req, { tags, headers }, this.#settings.key, this.#deps.keys),
       fellBack: () => events.emit('cache:stale', subject),
-      stored: (bytes) => {
-        this.#unstorable.delete(place.keys.entry);
+      stored: (bytes, { part }) => {
+        if (part === undefined) this.#parts.wholeStored(place);
         events.emit('cache:stored', { ...subject, bytes });
       },
-      wholeSkipped: () => this.#unstorable.set(place.keys.entry, true),
+      wholeSkipped: () => this.#parts.wholeSkipped(place),
       skipped: (reason) => {
         if (reason === 'validator') this.#refresher.cannotValidate(key.id);
         events.emit('cache:skipped', { ...subject, reason });
@@ -234,50 +249,32 @@ export class Responder {
     });
   }
 
-  /** Whether the handler is asked for the part itself, since the whole is known not to be stored. */
-  #leavesPart({ req, place }: Exchange): boolean {
-    return req.headers.range !== undefined && this.#unstorable.has(place.keys.entry);
-  }
-
-  #conditionsOf(exchange: Exchange, validation: Validation<CachedResponse> | undefined): Conditions {
-    if (this.#leavesPart(exchange)) return LEFT_CONDITIONS;
-    return takeConditions(exchange.req, validation?.entry.content);
-  }
-
   #lookupOf(exchange: Exchange, hasBudget = true): Lookup<CachedResponse> {
     const { req, place } = exchange;
     const budget = hasBudget ? this.#deps.budgetOf(req) : undefined;
     return {
       place,
       budget,
-      accepts: (entry) => place.isFor(entry.content) && this.#accepts(exchange, entry),
+      accepts: (entry) => place.isFor(entry.content) && this.#acceptance.accepts(req, entry),
       validates: (entry) => this.#validates(exchange, entry),
     };
-  }
-
-  #accepts({ req }: Exchange, entry: Entry<CachedResponse>): boolean {
-    if (!this.#mayAnswer(req, entry.content)) return false;
-    return this.#directivesOf(req)?.accepts(entry, this.#room.now()) ?? true;
   }
 
   /** Whether the handler can be asked to validate what may not be used as it is. */
   #validates({ req, key, place }: Exchange, { content }: Entry<CachedResponse>): boolean {
     return (
-      place.isFor(content) && this.#mayAnswer(req, content) && this.#refresher.validates(key.id, content)
+      place.isFor(content) &&
+      this.#acceptance.mayAnswer(req, content) &&
+      this.#refresher.validates(key.id, content)
     );
   }
 
-  /** RFC 9111, section 3.5. */
-  #mayAnswer({ headers }: IncomingMessage, { isForAll }: CachedResponse): boolean {
-    return headers.authorization === undefined || isForAll || this.#isKeyedByCredentials;
-  }
-
-  get #isKeyedByCredentials(): boolean {
-    return this.#settings.key.headers.includes('authorization');
-  }
-
-  #directivesOf({ headers }: IncomingMessage): ReturnType<typeof requestDirectives> {
-    return this.#settings.honorsDirectives ? requestDirectives(headers) : undefined;
+  /** Whether there is a stored part for the request, which answers it. */
+  #sendPart(exchange: Exchange, part: Entry<CachedResponse> | undefined): boolean {
+    if (part === undefined) return false;
+    this.#deps.reporter.events.emit('cache:hit', { url: exchange.key.url });
+    this.#send(exchange, part, 'hit');
+    return true;
   }
 
   #send({ req, res, key }: Exchange, entry: Entry<CachedResponse>, how: string): void {

@@ -79,14 +79,14 @@ export function sendValidated(
 }
 
 function sendContent(req: Asking, res: ServerResponse, content: CachedResponse, headers: FlatHeaders): void {
-  const { status, body } = content;
-  if (status === 200) {
+  const { status, body, part: stored } = content;
+  if (status === 200 || stored !== undefined) {
     if (isNotModified(req, content)) {
       writeFlatHead(res, 304, without(headers, OF_THE_BODY));
       res.end();
       return;
     }
-    const part = req.headers.range === undefined ? undefined : narrowed(req, wholeOf(content), body);
+    const part = req.headers.range === undefined ? undefined : narrowed(req, wholeOf(content), body, stored);
     if (part !== undefined) {
       for (const [name, value] of pairsOf(headers)) res.setHeader(name, value);
       part(res, () => undefined);
@@ -100,9 +100,10 @@ function sendContent(req: Asking, res: ServerResponse, content: CachedResponse, 
   else res.end(body);
 }
 
-function wholeOf({ flat, body, ...validators }: CachedResponse): Measured {
+/** The complete response that is stored, or that a part of is. */
+export function wholeOf({ flat, body, part, ...validators }: CachedResponse): Measured {
   const isEncoded = flat.some((name, at) => at % 2 === 0 && /^content-encoding$/i.test(String(name)));
-  return { ...validators, length: body.length, isEncoded };
+  return { ...validators, length: part?.length ?? body.length, isEncoded };
 }
 
 type Range = Exclude<ReturnType<typeof rangeOf>, undefined>;
@@ -124,7 +125,7 @@ export function measured(headers: OutgoingHttpHeaders, length: number): Measured
 }
 
 /** The part of a complete response that the client asks for, if it may have that (RFC 9110, section 14.2). */
-function rangeFor(
+export function rangeFor(
   { method, headers }: Asking,
   { length, etag, lastModified, date, isEncoded }: Measured,
 ): Range | undefined {
@@ -189,13 +190,21 @@ export function setPartHead(res: ServerResponse, { start, end, isRefused, length
   if (!res.hasHeader('Content-Encoding')) Object.assign(res.req.headers, { 'accept-encoding': 'identity' });
 }
 
-/** In the place of a response that the handler made whole: the part that the client asked for, where it may have it. */
-export function narrowed(req: Asking, whole: Measured, body: Buffer): Replacement | undefined {
+/**
+ * In the place of a complete response: the part that the client asked for, where it may have it. `body` is the whole, or the
+ * bytes from `start` on.
+ */
+export function narrowed(
+  req: Asking,
+  whole: Measured,
+  body: Buffer,
+  { start }: Pick<ByteRange, 'start'> = { start: 0 },
+): Replacement | undefined {
   const part = partOf(req, whole);
   if (part === undefined) return undefined;
   return (res) => {
     setPartHead(res, part);
-    res.end(body.subarray(part.start, part.end + 1));
+    res.end(body.subarray(part.start - start, part.end + 1 - start));
   };
 }
 

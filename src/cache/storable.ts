@@ -57,7 +57,7 @@ export function reasonNotToStore(
 ): string | undefined {
   if (!mayStoreStatus(status, rules)) return 'status';
   if (headers['set-cookie'] !== undefined) return 'set-cookie';
-  if (headers['content-range'] !== undefined) return 'partial';
+  if (hasRange(status, headers)) return 'partial';
   if (headers.trailer !== undefined) return 'trailer';
   if (/^text\/event-stream/i.test(String(headers['content-type'] ?? ''))) return 'event-stream';
   for (const control of controlsThatCount(directives, rules.hasTtl)) {
@@ -74,6 +74,11 @@ export function reasonNotToStore(
     for (const name of names.split(',')) if (!rules.mayVaryOn.has(name)) return 'vary';
   }
   return undefined;
+}
+
+/** Content-Range has a meaning with these statuses alone (RFC 9110, section 14.4). */
+function hasRange(status: number, headers: OutgoingHttpHeaders): boolean {
+  return (status === 206 || status === 416) && headers['content-range'] !== undefined;
 }
 
 /** Whether a response may be used only once the handler has validated it for the request (RFC 9111, section 5.2.2.4). */

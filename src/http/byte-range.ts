@@ -63,7 +63,17 @@ export function ifRangeMatches(
   return date === undefined || (parseHttpDate(date) ?? modified) - modified >= 1_000;
 }
 
+/**
+ * The range that a 206 with one part sends, and the length of the whole (RFC 9110, section 14.4). Undefined for a field that
+ * is invalid, has another unit, or does not name the length.
+ */
+export function contentRangeOf(header: string): (ByteRange & { readonly length: number }) | undefined {
+  const [, first, last, whole] = /^bytes (\d{1,15})-(\d{1,15})\/(\d{1,15})$/i.exec(header.trim()) ?? [];
+  const [start, end, length] = [Number(first), Number(last), Number(whole)];
+  return start <= end && end < length ? { start, end, length } : undefined;
+}
+
 /** RFC 9110, section 8.8.3. A weak one, or one that is malformed, is no date either. */
-function isStrongTag(text: string): boolean {
+export function isStrongTag(text: string): boolean {
   return /^"[\x21\x23-\x7e\x80-\xff]*"$/.test(text);
 }

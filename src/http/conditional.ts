@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http';
+import { isStrongTag } from './byte-range.ts';
 import { parseHttpDate } from './http-date.ts';
 
 /** The fields of a stored response that tell its versions apart, as they were sent. */
@@ -39,6 +40,23 @@ export function isNotModified(
   if (req.method !== 'GET' && req.method !== 'HEAD' && req.method !== 'QUERY') return false;
   if (tags !== undefined) return isListed(validators.etag, tags);
   return since !== undefined && isUnchangedSince(validators, since);
+}
+
+/**
+ * Whether two responses are of one representation to the byte (RFC 9110, section 8.8.1): by a strong ETag, or, where neither
+ * has an ETag, by a Last-Modified that is at least a second older than both of their Dates (section 8.8.2.2).
+ */
+export function haveSameStrongValidator(one: Validators, other: Validators): boolean {
+  if (one.etag !== undefined || other.etag !== undefined) {
+    return one.etag === other.etag && isStrongTag(one.etag ?? '');
+  }
+  return one.lastModified === other.lastModified && [one, other].every(isModifiedBefore);
+}
+
+function isModifiedBefore({ lastModified, date }: Validators): boolean {
+  const modified = parseHttpDate(lastModified ?? '');
+  const sent = parseHttpDate(date ?? '');
+  return modified !== undefined && sent !== undefined && sent - modified >= 1_000;
 }
 
 /** With the weak comparison that RFC 9110, section 13.1.2, asks for. */

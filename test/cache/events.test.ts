@@ -163,6 +163,10 @@ describeOnBothEngines('of a cached response is told', (url) => {
     return (_req, res) => void res.setHeader(name, value).end('body');
   };
 
+  const tooShort: RequestHandler = (_req, res) => {
+    res.status(206).setHeader('Content-Range', 'bytes 0-8/9').end('body');
+  };
+
   const noStore: RequestHandler = (req, res) => {
     req.cache.noStore();
     res.end();
@@ -171,7 +175,7 @@ describeOnBothEngines('of a cached response is told', (url) => {
   it.each<[string, RequestHandler, CacheOptions?, Sent['headers']?]>([
     ['status', (_req, res) => void res.status(404).end()],
     ['set-cookie', says('Set-Cookie', 'a=b')],
-    ['partial', says('Content-Range', 'bytes 0-3/9')],
+    ['partial', tooShort, {}, { Range: 'bytes=0-8' }],
     ['trailer', says('Trailer', 'X-Sum')],
     ['event-stream', says('Content-Type', 'text/event-stream')],
     ['no-store', says('Cache-Control', 'no-store')],

@@ -38,13 +38,15 @@ describeOnBothEngines('a response is not stored', (url) => {
     return (_req, res) => void res.setHeader(name, value).end('body');
   };
 
+  const RANGE = { 'Content-Range': 'bytes 0-3/9' };
+
   it.each<[string, RequestHandler, string]>([
     ['that sets a cookie', (_req, res) => void res.cookie('a', 'b').send('body'), 'set-cookie'],
     ['that says no-store', withHeader('Cache-Control', 'no-store'), 'no-store'],
     ['that says private', withHeader('Cache-Control', 'max-age=60, Private'), 'private'],
     ['that says no-cache', withHeader('Cache-Control', ['max-age=1', 'no-cache']), 'no-cache'],
     ['that varies on everything', withHeader('Vary', 'Accept, *'), 'vary'],
-    ['that is one part', withHeader('Content-Range', 'bytes 0-3/9'), 'partial'],
+    ['that is one part', (_req, res) => void res.status(206).set(RANGE).send('body'), 'status'],
     ['that has trailers', withHeader('Trailer', 'X-Sum'), 'trailer'],
     ['that was not found', (_req, res) => void res.status(404).send('no'), 'status'],
     ['that redirects', (_req, res) => void res.redirect('/elsewhere'), 'status'],

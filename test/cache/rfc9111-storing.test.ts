@@ -50,9 +50,10 @@ describeBySeconds('RFC 9111, what is stored', (url) => {
       await expect(site(url(), { statuses: [status] }, says({}))).rejects.toThrow('no whole response');
     });
 
-    it('stores no part of a response under a whole status', async () => {
-      const part = { ...MAX_AGE, 'Content-Range': 'bytes 0-3/9' };
-      expect(await isStored(url(), {}, says(part))).toBe(false);
+    it('ignores a Content-Range beside a status to which it means nothing (RFC 9110 14.4)', async () => {
+      const range = { ...MAX_AGE, 'Content-Range': 'bytes 0-3/9' };
+      for (const status of [200, 404]) expect(await isStored(url(), {}, says(range, { status }))).toBe(true);
+      for (const status of [206, 416]) expect(await isStored(url(), {}, says(range, { status }))).toBe(false);
     });
   });
 

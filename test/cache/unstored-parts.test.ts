@@ -69,7 +69,12 @@ describeOnBothEngines('a request for a part of what is not stored', (url) => {
       const expected = essence(await send(`${plain}/film.mp4`, { headers }));
       expect(expected.status).toBe(status);
       for (let time = 0; time < 3; time++) {
-        expect(essence(await send(`${cached}/film.mp4`, { headers }))).toEqual(expected);
+        const { headers: answered, ...rest } = essence(await send(`${cached}/film.mp4`, { headers }));
+        const { age, ...others } = answered;
+        expect({ ...rest, headers: others }).toEqual(expected);
+        // A part that its handler made is stored, if it is no larger than a whole may be.
+        const isStored = time === 2 && status === 206 && Number(others['content-length']) <= MEBIBYTE;
+        expect(age).toBe(isStored ? '0' : undefined);
       }
       expect(skipped[0]?.reason).toBe('too-large');
     });
