@@ -137,28 +137,13 @@ export class IdentityWatch {
   }
 }
 
-/**
- * The headers, with each read of one reported. A Proxy, since an accessor for a field that was not sent would show in
- * `in` and in copies; a copy of all fields counts as a read of each.
- */
+/** The headers, with each read of one reported; a copy of all fields counts as a read of each. */
 function watchedHeaders(headers: object, read: (name: string | symbol) => void): object {
-  return new Proxy(headers, {
-    get(target, name) {
-      read(name);
-      return Reflect.get(target, name) as unknown;
-    },
-    has(target, name) {
-      read(name);
-      return Reflect.has(target, name);
-    },
-    getOwnPropertyDescriptor(target, name) {
-      read(name);
-      return Reflect.getOwnPropertyDescriptor(target, name);
-    },
-    ownKeys(target) {
+  return watchedReads(headers, {
+    read,
+    readAll() {
       read('cookie');
       read('authorization');
-      return Reflect.ownKeys(target);
     },
   });
 }
@@ -166,28 +151,39 @@ function watchedHeaders(headers: object, read: (name: string | symbol) => void):
 /** Parsed cookies, of which some are known. One read of them counts once, however many others are looked at. */
 function cookiesBut(cookies: object, known: readonly string[], looks: CookieLooks): object {
   let isCounted = false;
-  const count = () => {
+  const readAll = () => {
     if (!isCounted) looks.readParsed();
     isCounted = true;
   };
-  const look = (name: string | symbol) => {
-    if (typeof name === 'string' && !known.includes(name)) count();
+  const read = (name: string | symbol) => {
+    if (typeof name === 'string' && !known.includes(name)) readAll();
   };
-  return new Proxy(cookies, {
+  return watchedReads(cookies, { read, readAll });
+}
+
+interface ReadListener {
+  read(name: string | symbol): void;
+  /** The names of all properties are read, as for a copy. */
+  readAll(): void;
+}
+
+/** A Proxy, since an accessor for a property that does not exist would show in `in` and in copies. */
+function watchedReads(watched: object, { read, readAll }: ReadListener): object {
+  return new Proxy(watched, {
     get(target, name) {
-      look(name);
+      read(name);
       return Reflect.get(target, name) as unknown;
     },
     has(target, name) {
-      look(name);
+      read(name);
       return Reflect.has(target, name);
     },
     getOwnPropertyDescriptor(target, name) {
-      look(name);
+      read(name);
       return Reflect.getOwnPropertyDescriptor(target, name);
     },
     ownKeys(target) {
-      count();
+      readAll();
       return Reflect.ownKeys(target);
     },
   });
