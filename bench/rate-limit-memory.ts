@@ -4,9 +4,9 @@
  */
 import { RateLimiterRedis } from 'rate-limiter-flexible';
 import { createClient } from 'redis';
-import { limitTake } from '../src/operations/limit-take.ts';
-import { slidingWindow } from '../src/operations/sliding-window.ts';
-import { tokenBucket } from '../src/operations/token-bucket.ts';
+import { slidingWindow } from '../src/rate-limit/operations/sliding-window.ts';
+import { limitTake } from '../src/rate-limit/operations/take.ts';
+import { tokenBucket } from '../src/rate-limit/operations/token-bucket.ts';
 import { startRedis } from '../test/support/servers.ts';
 
 const WINDOW_MS = 3_600_000;

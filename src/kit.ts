@@ -32,7 +32,6 @@ import { type BudgetOf, requestBudgets } from './engine/budget.ts';
 import { memoryEngine } from './engine/memory-engine.ts';
 import { MemoryKeyspace } from './engine/memory-keyspace.ts';
 import type { Engine } from './engine/port.ts';
-import { Turns } from './engine/turns.ts';
 import type { Middleware, Req, Res } from './http/middleware.ts';
 import { type IdempotencyOptions, idempotencyMiddleware } from './idempotency/index.ts';
 import { type KitOptions, resolveKitOptions } from './kit-options.ts';
@@ -61,6 +60,7 @@ import {
   type StoreOptions,
   sessionMiddleware,
 } from './session/index.ts';
+import { Turns } from './waiting/turns.ts';
 
 /** What `kit.client` is when the kit opened the connection itself: null on `memory:`. */
 export type DefaultClient = RedisClientType | RedisClusterType | null;

@@ -5,20 +5,25 @@ import { describe, expect, it } from 'vitest';
 
 const SRC = fileURLToPath(new URL('../src', import.meta.url));
 
-/** Low to high. An import goes to a lower floor, or stays within its own folder. */
-const FLOORS = [
-  'base',
-  'operations',
-  'http',
-  'engine',
-  'connection',
-  'room core',
-  'room face',
-  'kit',
-  'index',
-] as const;
+/** Low to high. An import goes to a lower layer, or stays within its own module. */
+const LAYERS: readonly (readonly string[])[] = [
+  ['base'],
+  ['engine'],
+  ['connection', 'waiting', 'http'],
+  ['feature core'],
+  ['feature face'],
+  ['kit'],
+  ['index'],
+];
 
-const ROOMS = ['rate-limit', 'session', 'cache', 'lock', 'idempotency', 'concurrency'] as const;
+const FEATURES = ['rate-limit', 'session', 'cache', 'lock', 'idempotency', 'concurrency'] as const;
+
+/** The modules of the cache: the store knows nothing of HTTP, and responses and values do not know each other. */
+const CACHE_MODULES: Readonly<Record<string, readonly string[]>> = {
+  'cache/store': ['cache/store'],
+  'cache/http': ['cache/http', 'cache/store'],
+  'cache/values': ['cache/values', 'cache/store'],
+};
 
 interface Import {
   readonly from: string;
@@ -51,19 +56,22 @@ function folderOf(file: string): string {
   return file.includes('/') ? (file.split('/')[0] ?? '') : '';
 }
 
-function floorOf(file: string): number {
-  const folder = folderOf(file);
-  const name = file.slice(folder.length).replace(/^\//, '');
-  if (ROOMS.some((room) => room === folder)) {
-    return FLOORS.indexOf(name === 'middleware.ts' || name === 'index.ts' ? 'room face' : 'room core');
-  }
-  if (folder === '') return FLOORS.indexOf(name === 'index.ts' ? 'index' : 'kit');
-  return (FLOORS as readonly string[]).indexOf(folder);
+function isInFeature(file: string): boolean {
+  return FEATURES.some((feature) => feature === folderOf(file));
 }
 
-describe('the house', () => {
-  it('has no file that belongs to no floor', () => {
-    expect(files.filter((file) => floorOf(file) === -1)).toEqual([]);
+function layerOf(file: string): number {
+  const indexOf = (name: string) => LAYERS.findIndex((layer) => layer.includes(name));
+  if (isInFeature(file)) {
+    return indexOf(/\/(?:middleware|index)\.ts$/.test(file) ? 'feature face' : 'feature core');
+  }
+  const folder = folderOf(file);
+  return indexOf(folder === '' ? (file === 'index.ts' ? 'index' : 'kit') : folder);
+}
+
+describe('the source tree', () => {
+  it('has no file outside of the layers', () => {
+    expect(files.filter((file) => layerOf(file) === -1)).toEqual([]);
     expect(files.length).toBeGreaterThan(40);
     expect(inside.length).toBeGreaterThan(100);
   });
@@ -71,32 +79,43 @@ describe('the house', () => {
   it('has no import that goes up or sideways', () => {
     const wrong = inside.filter(({ from, to }) => {
       const isWithin = folderOf(from) === folderOf(to);
-      return isWithin ? floorOf(to) > floorOf(from) : floorOf(to) >= floorOf(from);
+      return isWithin ? layerOf(to) > layerOf(from) : layerOf(to) >= layerOf(from);
     });
     expect(wrong).toEqual([]);
   });
 
-  it('has rooms that do not know each other', () => {
-    const isRoom = (file: string) => ROOMS.some((room) => room === folderOf(file));
+  it('has features that do not import each other', () => {
     const wrong = inside.filter(
-      ({ from, to }) => isRoom(from) && isRoom(to) && folderOf(from) !== folderOf(to),
+      ({ from, to }) => isInFeature(from) && isInFeature(to) && folderOf(from) !== folderOf(to),
     );
     expect(wrong).toEqual([]);
   });
 
-  it('is entered through the door of a room from above', () => {
+  it('imports a feature from above through its index only', () => {
     const wrong = inside.filter(
-      ({ from, to }) =>
-        ROOMS.some((room) => room === folderOf(to)) &&
-        folderOf(from) !== folderOf(to) &&
-        !to.endsWith('/index.ts'),
+      ({ from, to }) => isInFeature(to) && folderOf(from) !== folderOf(to) && !to.endsWith('/index.ts'),
     );
     expect(wrong).toEqual([]);
   });
 
-  it('has no circle of imports', () => {
-    const circles = files.filter((file) => reachableFrom(file).has(file));
-    expect(circles).toEqual([]);
+  it('has cache modules that import their own files and the store only', () => {
+    const moduleOf = (file: string) => dirname(file).split('/').slice(0, 2).join('/');
+    const wrong = inside.filter(({ from, to }) => {
+      const allowed = CACHE_MODULES[moduleOf(from)];
+      return allowed !== undefined && folderOf(to) === 'cache' && !allowed.includes(moduleOf(to));
+    });
+    expect(wrong).toEqual([]);
+  });
+
+  it('has a cache store that knows nothing of HTTP', () => {
+    const wrong = imports.filter(
+      ({ from, to }) => from.startsWith('cache/store/') && (folderOf(to) === 'http' || to === 'node:http'),
+    );
+    expect(wrong).toEqual([]);
+  });
+
+  it('has no cyclic import', () => {
+    expect(files.filter((file) => reachableFrom(file).has(file))).toEqual([]);
   });
 
   it('has no file over 300 lines', () => {
@@ -104,15 +123,27 @@ describe('the house', () => {
     expect(long).toEqual([]);
   });
 
-  it('imports the redis package only in the connection room, and its types in the kit', () => {
+  it('has no exported type name with two meanings', () => {
+    const declared = files.flatMap((file) => {
+      const text = readFileSync(join(SRC, file), 'utf8');
+      const names = text.matchAll(/^export (?:abstract )?(?:interface|type|class) (\w+)/gm);
+      return [...names].map(([, name = '']) => ({ name, file }));
+    });
+    const twice = declared.filter(({ name }, at) => declared.findIndex((each) => each.name === name) !== at);
+    expect(twice).toEqual([]);
+  });
+
+  it('imports the redis package only in the connection module, and its types in the kit', () => {
     const wrong = outside.filter(
       ({ from, to, isTypeOnly }) =>
-        to === 'redis' && folderOf(from) !== 'connection' && !(from === 'kit.ts' && isTypeOnly),
+        to === 'redis' &&
+        folderOf(from) !== 'connection' &&
+        !(/^kit(?:-interface)?\.ts$/.test(from) && isTypeOnly),
     );
     expect(wrong).toEqual([]);
   });
 
-  it('knows Express only in http, in the session room that builds on express-session, and as a type', () => {
+  it('knows Express only in http, in the session feature that builds on express-session, and as a type', () => {
     const wrong = outside.filter(({ from, to, isTypeOnly }) => {
       if (to === 'express') return folderOf(from) !== 'http' || !isTypeOnly;
       return to === 'express-session' && folderOf(from) !== 'session';

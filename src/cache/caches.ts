@@ -2,12 +2,12 @@ import type { Keys } from '../base/keys.ts';
 import type { Reporter } from '../base/reporter.ts';
 import type { Listening } from '../engine/listening.ts';
 import type { Engine } from '../engine/port.ts';
-import { WakeUps } from '../engine/wake-ups.ts';
-import { CacheRoom } from './cache-room.ts';
-import { type CachedResponse, detachedResponse } from './cached-response.ts';
-import { hearing } from './hearing.ts';
-import { RoomMemory } from './room-memory.ts';
-import { KnownVersions, Versions } from './versions.ts';
+import { WakeUps } from '../waiting/wake-ups.ts';
+import { type CachedResponse, detachedResponse } from './http/cached-response.ts';
+import { CacheRoom } from './store/cache-room.ts';
+import { hearing } from './store/hearing.ts';
+import { RoomMemory } from './store/room-memory.ts';
+import { KnownVersions, Versions } from './store/versions.ts';
 
 const MEBIBYTE = 2 ** 20;
 

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { beforeEnd } from '../http/before-end.ts';
-import { whenUnserved } from '../http/unserved.ts';
+import { beforeEnd } from '../http/response/before-end.ts';
+import { whenUnserved } from '../http/response/unserved.ts';
 import type { Slot } from './slot.ts';
 
 const SLOTS: unique symbol = Symbol('the slots that the request has');

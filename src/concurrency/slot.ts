@@ -3,10 +3,10 @@ import type { ConcurrencyKeys } from '../base/keys.ts';
 import type { OpenWork } from '../base/open-work.ts';
 import type { Reporter } from '../base/reporter.ts';
 import type { Budget } from '../engine/budget.ts';
-import { insist } from '../engine/insist.ts';
 import type { Engine } from '../engine/port.ts';
-import { type ConcurrencyReleaseArgs, concurrencyRelease } from '../operations/concurrency-release.ts';
-import { concurrencyRenew } from '../operations/concurrency-renew.ts';
+import { insist } from '../waiting/insist.ts';
+import { type ConcurrencyReleaseArgs, concurrencyRelease } from './operations/release.ts';
+import { concurrencyRenew } from './operations/renew.ts';
 
 export interface SlotDeps {
   readonly engine: Engine;

@@ -1,12 +1,12 @@
 import { asError, StoreError } from '../base/errors.ts';
 import type { Keys } from '../base/keys.ts';
 import { freshToken } from '../base/token.ts';
-import { type Answer, askInTurn } from '../engine/ask-in-turn.ts';
 import type { Budget } from '../engine/budget.ts';
-import { insist, mayHaveRun } from '../engine/insist.ts';
 import type { Engine } from '../engine/port.ts';
-import type { Turns } from '../engine/turns.ts';
-import { concurrencyAcquire } from '../operations/concurrency-acquire.ts';
+import { type Answer, askInTurn } from '../waiting/ask-in-turn.ts';
+import { insist, mayHaveRun } from '../waiting/insist.ts';
+import type { Turns } from '../waiting/turns.ts';
+import { concurrencyAcquire } from './operations/acquire.ts';
 import { freeSlot, Slot, type SlotDeps, type Taken } from './slot.ts';
 
 /** Where slots are counted: in Redis, or in this process while Redis is away. */

@@ -1,4 +1,4 @@
-import type { Argument, RawReply } from '../operations/operation.ts';
+import type { Argument, RawReply } from '../engine/operation.ts';
 
 /**
  * `up`: commands may be sent. `connecting`: may be up at any moment, so a command waits for it. `down`: known to

@@ -1,6 +1,6 @@
 import { createClient } from 'redis';
 import { asError, ConnectionError } from '../base/errors.ts';
-import type { Argument, RawReply } from '../operations/operation.ts';
+import type { Argument, RawReply } from '../engine/operation.ts';
 import {
   type Adapter,
   type AdapterListener,

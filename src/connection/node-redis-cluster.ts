@@ -2,7 +2,7 @@ import { performance } from 'node:perf_hooks';
 import { setTimeout as wait } from 'node:timers/promises';
 import { createCluster } from 'redis';
 import { asError, ConnectionError } from '../base/errors.ts';
-import type { Argument, RawReply } from '../operations/operation.ts';
+import type { Argument, RawReply } from '../engine/operation.ts';
 import {
   type Adapter,
   type AdapterListener,

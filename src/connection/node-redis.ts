@@ -1,7 +1,7 @@
 import type { ConnectionOptions as TlsOptions } from 'node:tls';
 import { ErrorReply, RESP_TYPES } from 'redis';
+import type { RawReply } from '../engine/operation.ts';
 import { ReplyError } from '../engine/port.ts';
-import type { RawReply } from '../operations/operation.ts';
 import { PING_INTERVAL_MS, reconnectDelay, SOCKET_TIMEOUT_MS } from './adapter.ts';
 
 /** What both node-redis adapters share: how a client of ours is set up, and how replies come back. */

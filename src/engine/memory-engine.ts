@@ -1,6 +1,6 @@
 import type { Clock } from '../base/clock.ts';
-import type { Operation } from '../operations/operation.ts';
 import type { MemoryKeyspace } from './memory-keyspace.ts';
+import type { Operation } from './operation.ts';
 import type { Engine } from './port.ts';
 
 /**

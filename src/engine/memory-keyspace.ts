@@ -2,9 +2,9 @@ import { LRUCache } from 'lru-cache';
 import type { Clock } from '../base/clock.ts';
 import { StoreError } from '../base/errors.ts';
 import { isFenceCounter, type KeyPattern, type Room, roomOf } from '../base/keys.ts';
-import type { Keyspace } from '../operations/operation.ts';
-import { bytesOf, packSortedSet, type SortedEntry, SortedSet } from '../operations/sorted-set.ts';
 import type { ChannelListener, Listening } from './listening.ts';
+import type { Keyspace } from './operation.ts';
+import { bytesOf, packSortedSet, type SortedEntry, SortedSet } from './sorted-set.ts';
 
 export interface RoomLimits {
   readonly maxEntries: number;

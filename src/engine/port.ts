@@ -1,6 +1,6 @@
 import type { KeyPattern } from '../base/keys.ts';
-import type { Argument, Operation, RawReply } from '../operations/operation.ts';
 import type { Budget } from './budget.ts';
+import type { Argument, Operation, RawReply } from './operation.ts';
 
 /** What the rooms know of the store: it runs operations and forgets keys. */
 export interface Engine {

@@ -1,9 +1,9 @@
 import { RedisKitError, StoreError } from '../base/errors.ts';
-import type { Argument, Operation, RawReply } from '../operations/operation.ts';
-import { arrayOf } from '../operations/reply.ts';
 import type { Budget } from './budget.ts';
 import { loopNow } from './loop-clock.ts';
+import type { Argument, Operation, RawReply } from './operation.ts';
 import { type CommandLink, type Engine, ReplyError } from './port.ts';
+import { arrayOf } from './reply.ts';
 
 export interface RedisEngineSettings {
   /** The deadline of a command that belongs to no request. */

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { isHeadPassing } from './before-end.ts';
-import { CookieLooks } from './cookie-looks.ts';
+import { CookieLooks } from './message/cookie-looks.ts';
+import { isHeadPassing } from './response/before-end.ts';
 import { WatchedProperty } from './watched-property.ts';
 
 /** What a watch takes for an identity, besides the session and the credentials. */

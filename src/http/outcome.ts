@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { isClosed } from './closing.ts';
 import type { Next } from './middleware.ts';
-import { endUnserved, hasClientLeft } from './unserved.ts';
+import { isClosed } from './response/closing.ts';
+import { endUnserved, hasClientLeft } from './response/unserved.ts';
 
 /** What a middleware did with a request: hand it on, answer it, or neither, since its client left while it waited. */
 export type Outcome = 'continue' | 'answered' | 'gone';

@@ -1,11 +1,11 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asError, type ErrorCode, RedisKitError } from '../base/errors.ts';
 import type { BudgetOf } from '../engine/budget.ts';
-import { closingOf } from '../http/closing.ts';
-import { callError } from '../http/complete-response.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
 import { type Outcome, settle } from '../http/outcome.ts';
 import { sendUnavailable } from '../http/problem.ts';
+import { closingOf } from '../http/response/closing.ts';
+import { callError } from '../http/response/complete-response.ts';
 import { sendAnswer } from './answer.ts';
 import { captureAnswer } from './capture.ts';
 import { fingerprintOf } from './fingerprint.ts';

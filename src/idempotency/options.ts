@@ -4,9 +4,9 @@ import type { Duration } from '../base/duration.ts';
 import { LIFETIME_NAMES, renamed } from '../base/foreign-options.ts';
 import { readSettings } from '../base/settings.ts';
 import { leaseOption, timerOption } from '../base/timed-options.ts';
-import type { OnDisconnect } from '../http/departure.ts';
 import { checkIsCalled } from '../http/foreign-call.ts';
 import type { Next, Req, Res } from '../http/middleware.ts';
+import type { OnDisconnect } from '../http/response/departure.ts';
 import type { IdempotencyRefusal } from './refusal.ts';
 
 /** What happens when Redis cannot be asked whether a request has run. */

@@ -1,11 +1,11 @@
 import { closedError, StoreError } from '../base/errors.ts';
 import { freshToken } from '../base/token.ts';
 import type { Budget } from '../engine/budget.ts';
-import { insist, mayHaveRun } from '../engine/insist.ts';
 import type { Listening } from '../engine/listening.ts';
-import { WakeUps } from '../engine/wake-ups.ts';
-import { type IdempotencyBeginReply, idempotencyBegin } from '../operations/idempotency-begin.ts';
+import { insist, mayHaveRun } from '../waiting/insist.ts';
+import { WakeUps } from '../waiting/wake-ups.ts';
 import { type Answer, unpackAnswer } from './answer.ts';
+import { type IdempotencyBeginReply, idempotencyBegin } from './operations/begin.ts';
 import { discardRun, Run, type RunDeps, type RunSettings } from './run.ts';
 
 export interface RecordsDeps extends RunDeps {

@@ -3,12 +3,12 @@ import type { Keys } from '../base/keys.ts';
 import type { OpenWork } from '../base/open-work.ts';
 import type { Reporter } from '../base/reporter.ts';
 import type { Budget } from '../engine/budget.ts';
-import { insist } from '../engine/insist.ts';
 import type { Engine } from '../engine/port.ts';
-import { idempotencyComplete } from '../operations/idempotency-complete.ts';
-import { idempotencyDiscard } from '../operations/idempotency-discard.ts';
-import type { IdempotencyClaim } from '../operations/idempotency-record.ts';
-import { idempotencyRenew } from '../operations/idempotency-renew.ts';
+import { insist } from '../waiting/insist.ts';
+import { idempotencyComplete } from './operations/complete.ts';
+import { idempotencyDiscard } from './operations/discard.ts';
+import type { IdempotencyClaim } from './operations/record.ts';
+import { idempotencyRenew } from './operations/renew.ts';
 
 export interface RunDeps {
   readonly engine: Engine;

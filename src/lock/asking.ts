@@ -1,14 +1,14 @@
 import { asError, StoreError } from '../base/errors.ts';
 import type { Keys, LockKeys } from '../base/keys.ts';
 import { freshToken } from '../base/token.ts';
-import { type Answer, askInTurn } from '../engine/ask-in-turn.ts';
 import type { Budget } from '../engine/budget.ts';
-import { mayHaveRun } from '../engine/insist.ts';
-import type { Turn } from '../engine/turns.ts';
-import { type LockAcquireReply, lockAcquire } from '../operations/lock-acquire.ts';
-import type { LockReleaseArgs } from '../operations/lock-release.ts';
+import { type Answer, askInTurn } from '../waiting/ask-in-turn.ts';
+import { mayHaveRun } from '../waiting/insist.ts';
+import type { Turn } from '../waiting/turns.ts';
 import type { Handle } from './handle.ts';
 import { Lease, type LeaseDeps, type Moment, thisMoment } from './lease.ts';
+import { type LockAcquireReply, lockAcquire } from './operations/acquire.ts';
+import type { LockReleaseArgs } from './operations/release.ts';
 import { undo } from './undo.ts';
 
 /** What every lock of a kit shares. */

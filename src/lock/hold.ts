@@ -1,10 +1,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { LockLostError } from '../base/errors.ts';
 import type { Budget } from '../engine/budget.ts';
-import { beforeEnd } from '../http/before-end.ts';
 import { asExpress, type Res } from '../http/middleware.ts';
 import { callAside } from '../http/outcome.ts';
-import { whenUnserved } from '../http/unserved.ts';
+import { beforeEnd } from '../http/response/before-end.ts';
+import { whenUnserved } from '../http/response/unserved.ts';
 import type { Handle } from './handle.ts';
 import type { LockSettings } from './options.ts';
 

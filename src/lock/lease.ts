@@ -5,9 +5,9 @@ import type { OpenWork } from '../base/open-work.ts';
 import type { Reporter } from '../base/reporter.ts';
 import type { Budget } from '../engine/budget.ts';
 import type { Engine } from '../engine/port.ts';
-import type { Turns } from '../engine/turns.ts';
-import { lockExtend } from '../operations/lock-extend.ts';
-import { type LockReleaseArgs, lockRelease } from '../operations/lock-release.ts';
+import type { Turns } from '../waiting/turns.ts';
+import { lockExtend } from './operations/extend.ts';
+import { type LockReleaseArgs, lockRelease } from './operations/release.ts';
 import { undo } from './undo.ts';
 
 export interface LeaseDeps {

@@ -1,8 +1,8 @@
 import type { LockKeys } from '../base/keys.ts';
 import type { OpenWork } from '../base/open-work.ts';
-import { insist } from '../engine/insist.ts';
 import type { Engine } from '../engine/port.ts';
-import { type LockReleaseArgs, lockRelease } from '../operations/lock-release.ts';
+import { insist } from '../waiting/insist.ts';
+import { type LockReleaseArgs, lockRelease } from './operations/release.ts';
 
 /**
  * Takes back what nobody waits for or holds any more, and what may be there all the same: a grant or a place in the line

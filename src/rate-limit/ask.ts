@@ -3,8 +3,8 @@ import type { Keys } from '../base/keys.ts';
 import type { Reporter } from '../base/reporter.ts';
 import type { Budget } from '../engine/budget.ts';
 import type { Engine } from '../engine/port.ts';
-import type { PolicyNumbers } from '../operations/limit-algorithm.ts';
-import { limitTake, type TakeArgs, type TakeReply } from '../operations/limit-take.ts';
+import type { PolicyNumbers } from './operations/algorithm.ts';
+import { limitTake, type TakeArgs, type TakeReply } from './operations/take.ts';
 import type { PolicySettings } from './policy.ts';
 
 /** What happens when Redis cannot be asked. */

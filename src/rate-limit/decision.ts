@@ -1,4 +1,4 @@
-import type { TakeReply } from '../operations/limit-take.ts';
+import type { TakeReply } from './operations/take.ts';
 
 /** What one policy says of an identity. */
 export interface PolicyDecision {

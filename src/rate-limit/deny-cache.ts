@@ -1,7 +1,7 @@
 import { performance } from 'node:perf_hooks';
 import { LRUCache } from 'lru-cache';
-import type { TakeReply } from '../operations/limit-take.ts';
 import type { Share } from './ask.ts';
+import type { TakeReply } from './operations/take.ts';
 
 /** A refusal as Redis gave it. */
 export interface Refusal {

@@ -4,7 +4,7 @@ import { RedisKitError } from '../base/errors.ts';
 import { clientNetwork } from '../http/client-address.ts';
 import { asKeeper } from '../http/identity-watch.ts';
 import { asExpress, type Req } from '../http/middleware.ts';
-import { isSocketGone } from '../http/unserved.ts';
+import { isSocketGone } from '../http/response/unserved.ts';
 import type { Share } from './ask.ts';
 import type { AskedPolicy, LimiterCore } from './limiter.ts';
 import type { MisuseWatch } from './misuse.ts';

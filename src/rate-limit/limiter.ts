@@ -3,11 +3,11 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { describe, OptionReader } from '../base/check.ts';
 import { asError, ConfigError } from '../base/errors.ts';
 import type { Budget } from '../engine/budget.ts';
-import { limitRefund } from '../operations/limit-refund.ts';
-import type { TakeArgs } from '../operations/limit-take.ts';
 import { type Answer, askStore, type RateLimitDeps, type RateLimitOnError, type Share } from './ask.ts';
 import { type Decision, decide, type PolicyAnswer } from './decision.ts';
 import { DenyCache, type DenyCacheSettings } from './deny-cache.ts';
+import { limitRefund } from './operations/refund.ts';
+import type { TakeArgs } from './operations/take.ts';
 import type { PolicySettings } from './policy.ts';
 
 /** What one call may say for itself. */

@@ -1,14 +1,14 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asError, ConfigError, RedisKitError } from '../base/errors.ts';
 import type { BudgetOf } from '../engine/budget.ts';
-import { isClosed, onClose } from '../http/closing.ts';
-import { callError } from '../http/complete-response.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
 import { callAside, type Outcome, settle } from '../http/outcome.ts';
 import { sendProblem, sendUnavailable } from '../http/problem.ts';
 import { addRateHeaders } from '../http/rate-headers.ts';
 import { reentryOf } from '../http/reentry.ts';
-import { hasClientLeft } from '../http/unserved.ts';
+import { isClosed, onClose } from '../http/response/closing.ts';
+import { callError } from '../http/response/complete-response.ts';
+import { hasClientLeft } from '../http/response/unserved.ts';
 import type { RateLimitDeps } from './ask.ts';
 import type { Decision } from './decision.ts';
 import { sharesOf } from './identity.ts';

@@ -5,9 +5,9 @@ import { ConfigError } from '../base/errors.ts';
 import { AMOUNT_NAMES, LIFETIME_NAMES, renamed } from '../base/foreign-options.ts';
 import { collectItems, collectSettings, readSettings } from '../base/settings.ts';
 import type { Req } from '../http/middleware.ts';
-import type { LimitAlgorithm, PolicyNumbers } from '../operations/limit-algorithm.ts';
-import { slidingWindow } from '../operations/sliding-window.ts';
-import { tokenBucket } from '../operations/token-bucket.ts';
+import type { LimitAlgorithm, PolicyNumbers } from './operations/algorithm.ts';
+import { slidingWindow } from './operations/sliding-window.ts';
+import { tokenBucket } from './operations/token-bucket.ts';
 
 /** At most `limit` units in every window of this length: exact, at any moment, on the server's clock. */
 export interface SlidingWindowPolicy {

@@ -1,7 +1,7 @@
 import { OptionReader } from '../base/check.ts';
 import { ConfigError, StoreError } from '../base/errors.ts';
-import { type FixedWindowReply, fixedWindow } from '../operations/fixed-window.ts';
 import type { RateLimitDeps } from './ask.ts';
+import { type FixedWindowReply, fixedWindow } from './operations/fixed-window.ts';
 
 /** What express-rate-limit knows of a client. */
 export interface ClientRateLimitInfo {

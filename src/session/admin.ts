@@ -1,8 +1,8 @@
 import type { IncomingMessage } from 'node:http';
 import { describe, OptionReader } from '../base/check.ts';
 import { ConfigError } from '../base/errors.ts';
-import { sessionRead } from '../operations/session-read.ts';
 import { isKept } from './kit-session.ts';
+import { sessionRead } from './operations/read.ts';
 import { unpackPayload } from './payload.ts';
 import type { Seal } from './seal.ts';
 import { type IndexedSession, type SessionDeps, UserIndex } from './user-index.ts';

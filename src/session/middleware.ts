@@ -1,13 +1,13 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { ConfigError, RedisKitError } from '../base/errors.ts';
 import type { BudgetOf } from '../engine/budget.ts';
-import { beforeEnd } from '../http/before-end.ts';
 import { clientAddress } from '../http/client-address.ts';
-import { isComplete } from '../http/complete-response.ts';
 import { checkCall } from '../http/foreign-call.ts';
 import { asExpress, type Middleware, type Next } from '../http/middleware.ts';
 import { failCall } from '../http/outcome.ts';
 import { sendUnavailable } from '../http/problem.ts';
+import { beforeEnd } from '../http/response/before-end.ts';
+import { isComplete } from '../http/response/complete-response.ts';
 import { ClientCookie, type WholeCookie } from './client-cookie.ts';
 import { commitSession, dropCookie } from './commit.ts';
 import { secretsOf, sessionLoader } from './express-session.ts';

@@ -1,8 +1,8 @@
 import { performance } from 'node:perf_hooks';
 import expressSession from 'express-session';
-import { sessionRead } from '../operations/session-read.ts';
 import { dataOf, payloadOf } from './content.ts';
 import { hasOtherLife } from './cookie-life.ts';
+import { sessionRead } from './operations/read.ts';
 import { unpackPayload } from './payload.ts';
 import type { SessionData, StoreWork } from './public-store.ts';
 import type { SessionRecords, StoredSession } from './record.ts';

@@ -1,8 +1,8 @@
 import { performance } from 'node:perf_hooks';
 import { StoreError } from '../base/errors.ts';
-import { type PlainSessionArgs, type PlainSessionReply, plainSession } from '../operations/plain-session.ts';
 import { checkSize } from './content.ts';
 import { renewed } from './cookie-life.ts';
+import { type PlainSessionArgs, type PlainSessionReply, plainSession } from './operations/plain-session.ts';
 import type { SessionData, StoreWork } from './public-store.ts';
 import type { StoreSettings } from './store-options.ts';
 import type { SessionDeps } from './user-index.ts';

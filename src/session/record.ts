@@ -1,11 +1,11 @@
 import { asError, StoreError } from '../base/errors.ts';
 import type { Budget } from '../engine/budget.ts';
-import { sessionDestroy } from '../operations/session-destroy.ts';
-import { sessionRead } from '../operations/session-read.ts';
-import { type SessionWriteReply, sessionWrite } from '../operations/session-write.ts';
 import { checkSize } from './content.ts';
 import { isSameLife } from './cookie-life.ts';
 import { mergePayloads } from './merge.ts';
+import { sessionDestroy } from './operations/destroy.ts';
+import { sessionRead } from './operations/read.ts';
+import { type SessionWriteReply, sessionWrite } from './operations/write.ts';
 import {
   packPayload,
   type ReadPayload,

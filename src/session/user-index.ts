@@ -3,11 +3,11 @@ import type { Keys } from '../base/keys.ts';
 import type { Reporter } from '../base/reporter.ts';
 import type { Budget } from '../engine/budget.ts';
 import type { Engine } from '../engine/port.ts';
-import type { Found } from '../operations/reply.ts';
-import { type SessionDestroyReply, sessionDestroy } from '../operations/session-destroy.ts';
-import { sessionRead } from '../operations/session-read.ts';
-import { userSessionsAdd } from '../operations/user-sessions-add.ts';
-import { userSessionsList } from '../operations/user-sessions-list.ts';
+import type { Found } from '../engine/reply.ts';
+import { type SessionDestroyReply, sessionDestroy } from './operations/destroy.ts';
+import { sessionRead } from './operations/read.ts';
+import { userSessionsAdd } from './operations/user-sessions-add.ts';
+import { userSessionsList } from './operations/user-sessions-list.ts';
 
 /** What every session middleware of a kit shares. */
 export interface SessionDeps {

@@ -5,11 +5,11 @@ import { BoundedMap } from '../../src/base/bounded-map.ts';
 import { Events, type KitEvents } from '../../src/base/events.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { Reporter } from '../../src/base/reporter.ts';
-import { LocalCopies } from '../../src/cache/local-copies.ts';
-import { Refresher } from '../../src/cache/refresher.ts';
-import { RoomMemory } from '../../src/cache/room-memory.ts';
-import { VaryMemory } from '../../src/cache/vary.ts';
-import { KnownVersions } from '../../src/cache/versions.ts';
+import { Refresher } from '../../src/cache/http/refresher.ts';
+import { VaryMemory } from '../../src/cache/http/vary.ts';
+import { LocalCopies } from '../../src/cache/store/local-copies.ts';
+import { RoomMemory } from '../../src/cache/store/room-memory.ts';
+import { KnownVersions } from '../../src/cache/store/versions.ts';
 import { DenyCache } from '../../src/rate-limit/deny-cache.ts';
 import { LimiterNames } from '../../src/rate-limit/names.ts';
 

@@ -1,8 +1,8 @@
 import express from 'express';
 import { RESP_TYPES } from 'redis';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { cachedResponse, packInfo, unpackResponse } from '../../src/cache/cached-response.ts';
-import { type Envelope, packEnvelope, unpackEnvelope } from '../../src/cache/entry.ts';
+import { cachedResponse, packInfo, unpackResponse } from '../../src/cache/http/cached-response.ts';
+import { type Envelope, packEnvelope, unpackEnvelope } from '../../src/cache/store/entry.ts';
 import { redisUrl } from '../support/context.ts';
 import { eventsOf, kitForTest } from '../support/kits.ts';
 import { connectPlainClient, type PlainClient } from '../support/plain-client.ts';

@@ -1,6 +1,6 @@
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { packInfo, unpackResponse } from '../../src/cache/cached-response.ts';
+import { packInfo, unpackResponse } from '../../src/cache/http/cached-response.ts';
 import type { CacheOptions, KitOptions, RedisKit } from '../../src/index.ts';
 import { EXPRESS } from '../http/frameworks.ts';
 import { describeBySeconds, eventsOf, kitForTest, testPrefix } from '../support/kits.ts';

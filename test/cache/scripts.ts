@@ -1,7 +1,7 @@
-import { cacheFillEnd } from '../../src/operations/cache-fill.ts';
-import { cacheRead } from '../../src/operations/cache-read.ts';
-import { cachePurge, cacheVersions } from '../../src/operations/cache-versions.ts';
-import { cacheWrite } from '../../src/operations/cache-write.ts';
+import { cacheFillEnd } from '../../src/cache/store/operations/fill.ts';
+import { cacheRead } from '../../src/cache/store/operations/read.ts';
+import { cachePurge, cacheVersions } from '../../src/cache/store/operations/versions.ts';
+import { cacheWrite } from '../../src/cache/store/operations/write.ts';
 import { withPlainClient } from '../support/plain-client.ts';
 
 /**

@@ -2,8 +2,8 @@ import { expect, it, vi } from 'vitest';
 import { Keys } from '../../src/base/keys.ts';
 import { memoryEngine } from '../../src/engine/memory-engine.ts';
 import { MemoryKeyspace } from '../../src/engine/memory-keyspace.ts';
-import { lockAcquire } from '../../src/operations/lock-acquire.ts';
-import { lockRelease } from '../../src/operations/lock-release.ts';
+import { lockAcquire } from '../../src/lock/operations/acquire.ts';
+import { lockRelease } from '../../src/lock/operations/release.ts';
 import { TestClock } from '../support/both-engines.ts';
 
 const ASKED = { token: 't', waitMs: 0, process: '', channels: 't-calls:', isFair: true } as const;

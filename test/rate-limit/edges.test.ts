@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { limitTake, type TakeReply } from '../../src/operations/limit-take.ts';
-import { tokenBucket } from '../../src/operations/token-bucket.ts';
+import { limitTake, type TakeReply } from '../../src/rate-limit/operations/take.ts';
+import { tokenBucket } from '../../src/rate-limit/operations/token-bucket.ts';
 import { type BothEngines, startBothEngines } from '../support/both-engines.ts';
 import type { Mode } from './model.ts';
 import { type PolicySpec, SideBySide } from './side-by-side.ts';

@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { Keys } from '../../src/base/keys.ts';
 import type { Engine } from '../../src/engine/port.ts';
-import { limitRefund } from '../../src/operations/limit-refund.ts';
-import { limitTake, type PolicyArgs } from '../../src/operations/limit-take.ts';
-import { slidingWindow } from '../../src/operations/sliding-window.ts';
-import { tokenBucket } from '../../src/operations/token-bucket.ts';
+import { limitRefund } from '../../src/rate-limit/operations/refund.ts';
+import { slidingWindow } from '../../src/rate-limit/operations/sliding-window.ts';
+import { limitTake, type PolicyArgs } from '../../src/rate-limit/operations/take.ts';
+import { tokenBucket } from '../../src/rate-limit/operations/token-bucket.ts';
 import { type BothEngines, startBothEngines } from '../support/both-engines.ts';
 
 let both: BothEngines;

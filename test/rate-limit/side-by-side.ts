@@ -1,10 +1,10 @@
 import { expect } from 'vitest';
 import { Keys } from '../../src/base/keys.ts';
-import type { Charge, PolicyNumbers } from '../../src/operations/limit-algorithm.ts';
-import { limitRefund } from '../../src/operations/limit-refund.ts';
-import { limitTake, type TakeReply } from '../../src/operations/limit-take.ts';
-import { slidingWindow } from '../../src/operations/sliding-window.ts';
-import { tokenBucket } from '../../src/operations/token-bucket.ts';
+import type { Charge, PolicyNumbers } from '../../src/rate-limit/operations/algorithm.ts';
+import { limitRefund } from '../../src/rate-limit/operations/refund.ts';
+import { slidingWindow } from '../../src/rate-limit/operations/sliding-window.ts';
+import { limitTake, type TakeReply } from '../../src/rate-limit/operations/take.ts';
+import { tokenBucket } from '../../src/rate-limit/operations/token-bucket.ts';
 import type { BothEngines } from '../support/both-engines.ts';
 import { BucketModel, expectTake, type Mode, type Numbers, type PolicyModel, WindowModel } from './model.ts';
 

@@ -1,10 +1,10 @@
 import { RESP_TYPES } from 'redis';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { Keys } from '../../src/base/keys.ts';
-import type { PolicyNumbers } from '../../src/operations/limit-algorithm.ts';
-import { limitTake, type TakeReply } from '../../src/operations/limit-take.ts';
-import { slidingWindow } from '../../src/operations/sliding-window.ts';
-import { tokenBucket } from '../../src/operations/token-bucket.ts';
+import type { PolicyNumbers } from '../../src/rate-limit/operations/algorithm.ts';
+import { slidingWindow } from '../../src/rate-limit/operations/sliding-window.ts';
+import { limitTake, type TakeReply } from '../../src/rate-limit/operations/take.ts';
+import { tokenBucket } from '../../src/rate-limit/operations/token-bucket.ts';
 import { type BothEngines, startBothEngines } from '../support/both-engines.ts';
 import { describeWithServers } from '../support/context.ts';
 import { startRedis } from '../support/servers.ts';

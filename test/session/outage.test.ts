@@ -1,6 +1,6 @@
 import express, { type Request, type Response } from 'express';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { beforeEnd } from '../../src/http/before-end.ts';
+import { beforeEnd } from '../../src/http/response/before-end.ts';
 import type { SessionOptions } from '../../src/index.ts';
 import type { Answer } from '../http/exchange.ts';
 import { describeWithServers } from '../support/context.ts';

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { inspect } from 'node:util';
 import type { Request, Response } from 'express';
 import { expect, it, onTestFinished } from 'vitest';
-import { sessionWrite } from '../../src/operations/session-write.ts';
+import { sessionWrite } from '../../src/session/operations/write.ts';
 import { Gate } from '../http/exchange.ts';
 import { describeWithServers } from '../support/context.ts';
 import { eventsOf, kitForTest } from '../support/kits.ts';

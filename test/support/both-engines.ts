@@ -6,7 +6,7 @@ import { memoryEngine } from '../../src/engine/memory-engine.ts';
 import { MemoryKeyspace } from '../../src/engine/memory-keyspace.ts';
 import type { Engine } from '../../src/engine/port.ts';
 import { redisEngine } from '../../src/engine/redis-engine.ts';
-import type { SortedEntry } from '../../src/operations/sorted-set.ts';
+import type { SortedEntry } from '../../src/engine/sorted-set.ts';
 import { redisUrl } from './context.ts';
 import { connectPlainClient, type PlainClient } from './plain-client.ts';
 

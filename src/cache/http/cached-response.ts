@@ -1,0 +1,101 @@
+import type { ByteRange } from '../../http/message/byte-range.ts';
+import { validatorsOf } from '../../http/message/conditional.ts';
+import { areHeaders, areNames, flatHeaders, type Header } from '../../http/response/own-headers.ts';
+import { isText } from '../store/entry.ts';
+
+/** Which part of a representation a stored response holds. */
+export interface StoredPart extends ByteRange {
+  /** The length of the whole, in bytes. */
+  readonly length: number;
+  /** The names of its tags, for a response that it is combined into. */
+  readonly tags: readonly string[];
+}
+
+/** A stored response. */
+export interface CachedResponse {
+  readonly status: number;
+  /** Names, spelled as they were sent, and values in turn, as `writeHead` takes them fastest. */
+  readonly flat: readonly (string | string[])[];
+  /** Names, in lower case, of headers that middleware above the cache had set and the handler took off. */
+  readonly removed: readonly string[];
+  readonly etag: string | undefined;
+  readonly lastModified: string | undefined;
+  readonly date: string | undefined;
+  /** The request headers that it varies on, and the values it is for, hashed. Both empty where it does not vary. */
+  readonly vary: { readonly names: string; readonly id: string };
+  /** Whether it may answer a request with Authorization (RFC 9111, section 3.5). */
+  readonly isForAll: boolean;
+  readonly body: Buffer;
+  /** Undefined for a complete response. */
+  readonly part: StoredPart | undefined;
+}
+
+type Stored = Pick<CachedResponse, 'status' | 'vary' | 'isForAll' | 'body'> & {
+  readonly headers: readonly Header[];
+  readonly removed?: readonly string[];
+  readonly part?: StoredPart | undefined;
+};
+
+export function cachedResponse({
+  status,
+  headers,
+  removed = [],
+  vary,
+  isForAll,
+  body,
+  part,
+}: Stored): CachedResponse {
+  const { etag, lastModified, date } = validatorsOf(headers);
+  const flat = flatHeaders(headers);
+  return { status, flat, removed, etag, lastModified, date, vary, isForAll, body, part };
+}
+
+/** The headers of a stored response, in their order. */
+export function headersOf({ flat }: CachedResponse): Header[] {
+  return flat.flatMap((name, at) => (at % 2 === 0 ? [[String(name), flat[at + 1] ?? '']] : []));
+}
+
+export function packInfo(response: CachedResponse): unknown {
+  const { status, removed, vary, isForAll, part } = response;
+  const info = [status, headersOf(response), vary.names, vary.id, isForAll ? 1 : 0];
+  if (part !== undefined) return [...info, removed, [part.start, part.end, part.length, part.tags]];
+  return removed.length === 0 ? info : [...info, removed];
+}
+
+/** With bytes of its own. Those that were read belong to a larger piece, all of which would be kept for them. */
+export function detachedResponse(response: CachedResponse): CachedResponse {
+  const { body } = response;
+  if (body.buffer.byteLength === body.length) return response;
+  const own = Buffer.allocUnsafeSlow(body.length);
+  body.copy(own);
+  return { ...response, body: own };
+}
+
+/** Undefined for what cannot be sent. */
+export function unpackResponse(info: unknown, body: Buffer): CachedResponse | undefined {
+  if (!Array.isArray(info)) return undefined;
+  const [status, headers, names, id, isForAll, removed = [], packedPart]: unknown[] = info;
+  if (!isStatus(status) || !isText(names) || !isText(id) || (isForAll !== 0 && isForAll !== 1))
+    return undefined;
+  if (!areHeaders(headers) || !areNames(removed)) return undefined;
+  const part = packedPart === undefined ? undefined : unpackPart(packedPart);
+  if (packedPart !== undefined && (part === undefined || body.length !== part.end - part.start + 1))
+    return undefined;
+  const vary = { names, id };
+  return cachedResponse({ status, headers, removed, vary, isForAll: isForAll === 1, body, part });
+}
+
+function unpackPart(packed: unknown): StoredPart | undefined {
+  if (!Array.isArray(packed)) return undefined;
+  const [start, end, length, tags]: unknown[] = packed;
+  if (!isOffset(start) || !isOffset(end) || !isOffset(length) || !areNames(tags)) return undefined;
+  return start <= end && end < length ? { start, end, length, tags } : undefined;
+}
+
+function isOffset(value: unknown): value is number {
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
+}
+
+function isStatus(value: unknown): value is number {
+  return typeof value === 'number' && Number.isInteger(value) && value >= 200 && value <= 599;
+}

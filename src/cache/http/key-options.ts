@@ -1,0 +1,67 @@
+import type { IncomingMessage } from 'node:http';
+import { OptionReader } from '../../base/check.ts';
+import { readSettings } from '../../base/settings.ts';
+import type { Req } from '../../http/middleware.ts';
+
+/** What of a request makes it another one. What is not named here does not: the response must not depend on it. */
+export interface KeyOptions<Request extends IncomingMessage = Req> {
+  /** Host, default true. False where one app answers alike under all its names. */
+  readonly host?: boolean | undefined;
+  /** All of the query (default true), nothing of it, only these parameters, or all but some. */
+  readonly query?: boolean | readonly string[] | { readonly ignore: readonly string[] } | undefined;
+  /** Request headers; the key holds a hash of them. */
+  readonly headers?: readonly string[] | undefined;
+  /** Cookies; the key holds a hash of them. */
+  readonly cookies?: readonly string[] | undefined;
+  /**
+   * What stands for the session, like `(req) => req.session.userId ?? ''`. Only with it a response is stored whose
+   * handler read the session. The key holds a hash of it.
+   */
+  readonly session?: ((req: Request) => string) | undefined;
+}
+
+export interface KeySettings {
+  readonly custom: ((req: Req) => string | false) | undefined;
+  readonly host: boolean;
+  readonly query: boolean | { readonly only: ReadonlySet<string> } | { readonly ignore: ReadonlySet<string> };
+  /** In lower case. */
+  readonly headers: readonly string[];
+  readonly cookies: readonly string[];
+  readonly session: ((req: Req) => string) | undefined;
+}
+
+export function resolveKeyOptions(reader: OptionReader): KeySettings {
+  const value = reader.value('key');
+  const names = { known: ['host', 'query', 'headers', 'cookies', 'session'] };
+  const isCustom = typeof value === 'function';
+  return readSettings(`${reader.where}: key`, isCustom ? {} : (value ?? {}), names, (key) => ({
+    custom: () => (isCustom ? reader.callback<(req: Req) => string | false>('key') : undefined),
+    host: () => key.boolean('host', true),
+    query: () => queryOption(key),
+    headers: () => namesOption(key, 'headers').map((name) => name.toLowerCase()),
+    cookies: () => namesOption(key, 'cookies'),
+    session: () => key.callback<(req: Req) => string>('session'),
+  }));
+}
+
+function queryOption(key: OptionReader): KeySettings['query'] {
+  const value = key.value('query') ?? true;
+  if (typeof value === 'boolean') return value;
+  if (Array.isArray(value)) return { only: new Set(namesOption(key, 'query')) };
+  if (typeof value !== 'object' || value === null) {
+    throw key.error(
+      'query',
+      `it must be true, false, names to keep like ['page'], or { ignore: ['utm_source'] }`,
+    );
+  }
+  return {
+    ignore: new Set(namesOption(new OptionReader(`${key.where}.query`, value, ['ignore']), 'ignore')),
+  };
+}
+
+/** An array of names, empty by default. */
+export function namesOption(reader: OptionReader, name: string): readonly string[] {
+  const value = reader.value(name) ?? [];
+  if (Array.isArray(value) && value.every((each) => typeof each === 'string' && each !== '')) return value;
+  throw reader.error(name, 'it must be an array of names');
+}

@@ -1,0 +1,224 @@
+import type { IncomingMessage } from 'node:http';
+import { describe, type OptionReader } from '../../base/check.ts';
+import type { Duration } from '../../base/duration.ts';
+import { LIFETIME_NAMES, renamed } from '../../base/foreign-options.ts';
+import { readSettings } from '../../base/settings.ts';
+import { valueSizeOption } from '../../base/size-options.ts';
+import { checkIsCalled } from '../../http/foreign-call.ts';
+import type { Req, Res } from '../../http/middleware.ts';
+import type { OnDisconnect } from '../../http/response/departure.ts';
+import { type CachePolicies, jitterOption, policyOption } from '../store/policies.ts';
+import {
+  checkTags,
+  type LocalOptions,
+  localOption,
+  SHARED_OPTION_NAMES,
+  type SharedSettings,
+  type SingleFlightOptions,
+  singleFlightOption,
+} from '../store/shared-options.ts';
+import { type KeyOptions, type KeySettings, namesOption, resolveKeyOptions } from './key-options.ts';
+
+export interface CacheOptions<Request extends IncomingMessage = Req> {
+  /**
+   * How long a response stays fresh, or a function of the request and the response whose head is about to leave, false
+   * to store nothing. Without it only what the response's own headers allow is stored (RFC 9111). What says no-store or
+   * private, or sets a cookie, is not stored all the same.
+   */
+  readonly ttl?: Duration | ((req: Request, res: Res) => Duration | false) | undefined;
+  /** A policy of `createRedisKit({ cachePolicies })`, for what is not said here. */
+  readonly policy?: string | undefined;
+  /** For how long after it is fresh a response is sent while it is made anew (RFC 5861). Default: what the response says. */
+  readonly staleWhileRevalidate?: Duration | undefined;
+  /** For how long after it is fresh a response is sent instead of a 500, 502, 503 or 504 (RFC 5861). Default: what the response says. */
+  readonly staleIfError?: Duration | undefined;
+  /** The part of the lifetime, from 0 to 1, that each entry loses at random. Default 0. */
+  readonly jitter?: number | undefined;
+  /** What makes two requests the same. Default: host and URL as the client sent them. */
+  readonly key?: KeyOptions<Request> | ((req: Request) => string | false) | undefined;
+  /**
+   * Further properties of the request that say whose request it is, for example `['auth', 'oidc']`. As with `req.session`
+   * and `req.user`, a response whose handler read one is stored only if `key.session` names the session. Default: none.
+   */
+  readonly identities?: readonly string[] | undefined;
+  /** What the response may be invalidated by; `req.cache.tag()` adds to them. */
+  readonly tags?: readonly string[] | ((req: Request, res: Res) => readonly string[]) | undefined;
+  readonly vary?:
+    | {
+        /** The most variants of one key; the oldest goes first. Default 16. */
+        readonly maxVariants?: number | undefined;
+        /** The only request headers that a response may vary on; one that names others is not stored. Default: any. */
+        readonly allow?: readonly string[] | undefined;
+      }
+    | undefined;
+  /** The statuses that are stored. Default: 200 with `ttl`, else every one whose headers allow it. */
+  readonly statuses?: readonly number[] | undefined;
+  /** Without an explicit lifetime, a tenth of the time since Last-Modified, at most a day (RFC 9111, 4.2.2). Default false. */
+  readonly heuristics?: boolean | undefined;
+  /** The largest body that is stored, in bytes; a larger one streams on and is forgotten. Default 1 MiB. */
+  readonly maxBody?: number | undefined;
+  /** Caches a GET that has a body as if it had none. Default false: it passes, since its handler may use the body. */
+  readonly ignoreBody?: boolean | undefined;
+  /**
+   * What becomes of a response that the handler ended after its client had left. `'detect'` (the default): it is stored
+   * unless the handler may have noticed and cut it short. `'keep'`: it is stored. `'drop'`: it is not.
+   */
+  readonly onDisconnect?: OnDisconnect | undefined;
+  /** One request makes what others wait for, in all processes; false: each makes its own. */
+  readonly singleFlight?: false | SingleFlightOptions | undefined;
+  /** The copies held in the process; false for none. */
+  readonly local?: false | LocalOptions | undefined;
+  /** Whether a client's `Cache-Control` counts (no-cache, max-age=0, only-if-cached, ...). Default `'ignore'`: nobody gets past the cache by a header. */
+  readonly requestDirectives?: 'honor' | 'ignore' | undefined;
+  /** The Cache-Control that clients get instead of the response's own; false for none. Default: the response's own. */
+  readonly downstream?: string | false | undefined;
+  /** The Cache-Status field (RFC 9211): true, a name for this cache instead of `redis-kit`, or false. Default true. */
+  readonly cacheStatus?: boolean | string | undefined;
+  /** Shows the key in Cache-Status, for your own eyes while you set it up. Default false. */
+  readonly debug?: boolean | undefined;
+  /** Requests that neither are answered from the cache nor fill it. */
+  readonly skip?: ((req: Request) => boolean) | undefined;
+}
+
+export interface CacheSettings extends SharedSettings {
+  readonly ttl: number | ((req: Req, res: Res) => Duration | false) | undefined;
+  readonly policy: string | undefined;
+  readonly maxEntries: number | undefined;
+  readonly staleWhileRevalidate: number | undefined;
+  readonly staleIfError: number | undefined;
+  readonly jitter: number;
+  readonly key: KeySettings;
+  readonly identities: readonly string[];
+  readonly tags: readonly string[] | ((req: Req, res: Res) => readonly string[]);
+  readonly maxVariants: number;
+  readonly mayVaryOn: ReadonlySet<string> | undefined;
+  readonly statuses: ReadonlySet<number> | undefined;
+  readonly heuristics: boolean;
+  readonly maxBody: number;
+  readonly ignoreBody: boolean;
+  readonly onDisconnect: OnDisconnect;
+  readonly honorsDirectives: boolean;
+  readonly downstream: string | false | undefined;
+  /** The name in Cache-Status, or undefined for none. */
+  readonly cacheStatus: string | undefined;
+  readonly debug: boolean;
+  readonly skip: ((req: Req) => boolean) | undefined;
+}
+
+const NAMES = [
+  ...['ttl', 'policy', 'staleWhileRevalidate', 'staleIfError', 'jitter', 'key', 'tags', 'vary', 'statuses'],
+  ...['identities', 'ignoreBody', 'onDisconnect'],
+  ...['heuristics', 'maxBody', 'requestDirectives', 'downstream', 'cacheStatus', 'debug', 'skip'],
+  ...SHARED_OPTION_NAMES,
+];
+
+/** What users of other cache packages look for. */
+const ELSEWHERE = {
+  ...renamed('ttl', ...LIFETIME_NAMES, 'cacheDuration'),
+  ...renamed('key', 'keyGenerator', 'appendKey', 'cacheKey'),
+  ...renamed('statuses', 'statusCodes'),
+  max: 'it is `maxEntries` of createRedisKit({ cachePolicies }), or `maxBody` for one response',
+  maxEntries: 'it is `maxEntries` of createRedisKit({ cachePolicies })',
+};
+
+export function resolveCacheOptions(options: CacheOptions<never>, policies: CachePolicies): CacheSettings {
+  checkIsCalled('kit.cache', options);
+  const settings = readSettings('kit.cache', options, { known: NAMES, elsewhere: ELSEWHERE }, (reader) => ({
+    singleFlight: () => singleFlightOption(reader),
+    local: () => localOption(reader),
+    ttl: () => ttlOption(reader),
+    policy: () => policyOption(reader, policies),
+    staleWhileRevalidate: () => reader.duration('staleWhileRevalidate'),
+    staleIfError: () => reader.duration('staleIfError'),
+    jitter: () => jitterOption(reader),
+    key: () => resolveKeyOptions(reader),
+    identities: () => namesOption(reader, 'identities'),
+    tags: () => tagsOption(reader),
+    vary: () => varyOption(reader),
+    statuses: () => statusesOption(reader),
+    heuristics: () => reader.boolean('heuristics', false),
+    maxBody: () => valueSizeOption(reader, 'maxBody'),
+    ignoreBody: () => reader.boolean('ignoreBody', false),
+    onDisconnect: () => reader.oneOf('onDisconnect', ['detect', 'keep', 'drop'], 'detect'),
+    honorsDirectives: () => reader.oneOf('requestDirectives', ['honor', 'ignore'], 'ignore') === 'honor',
+    downstream: () => (reader.value('downstream') === false ? (false as const) : downstreamOption(reader)),
+    cacheStatus: () => cacheStatusOption(reader),
+    debug: () => reader.boolean('debug', false),
+    skip: () => reader.callback<(req: Req) => boolean>('skip'),
+  }));
+  const { policy, vary, ...rest } = settings;
+  return Object.freeze({
+    ...rest,
+    ...vary,
+    policy: policy?.name,
+    maxEntries: policy?.maxEntries,
+    ttl: rest.ttl ?? policy?.ttl,
+    staleWhileRevalidate: rest.staleWhileRevalidate ?? policy?.staleWhileRevalidate,
+    jitter: rest.jitter ?? policy?.jitter ?? 0,
+  });
+}
+
+function varyOption(reader: OptionReader): Pick<CacheSettings, 'maxVariants' | 'mayVaryOn'> {
+  const names = { known: ['maxVariants', 'allow'] };
+  return readSettings('kit.cache: vary', reader.value('vary') ?? {}, names, (vary) => ({
+    maxVariants: () => vary.integer('maxVariants', { min: 1, max: 1_000 }) ?? 16,
+    mayVaryOn: () => allowOption(vary),
+  }));
+}
+
+function ttlOption(reader: OptionReader): CacheSettings['ttl'] {
+  if (typeof reader.value('ttl') === 'function')
+    return reader.callback<(req: Req, res: Res) => Duration>('ttl');
+  return reader.duration('ttl');
+}
+
+function tagsOption(reader: OptionReader): CacheSettings['tags'] {
+  const value = reader.value('tags');
+  if (typeof value === 'function') {
+    return reader.callback<(req: Req, res: Res) => readonly string[]>('tags') ?? [];
+  }
+  if (typeof value === 'string') throw reader.error('tags', `it must be an array, like ['products']`);
+  return checkTags('kit.cache: option `tags`', value);
+}
+
+function allowOption(vary: OptionReader): ReadonlySet<string> | undefined {
+  const allow = vary.value('allow');
+  if (allow === undefined) return undefined;
+  if (Array.isArray(allow) && allow.every((name) => typeof name === 'string')) {
+    return new Set(allow.map((name) => name.toLowerCase()));
+  }
+  throw vary.error('allow', `it must be an array of header names, like ['accept-encoding']`);
+}
+
+function statusesOption(reader: OptionReader): ReadonlySet<number> | undefined {
+  const statuses = reader.value('statuses');
+  if (statuses === undefined) return undefined;
+  const isStatus = (status: unknown) =>
+    Number.isInteger(status) && Number(status) >= 200 && Number(status) <= 599;
+  if (!Array.isArray(statuses) || statuses.length === 0 || !statuses.every(isStatus)) {
+    throw reader.error('statuses', 'it must be an array of statuses from 200 to 599, like [200, 404]');
+  }
+  const partial = statuses.find((status) => status === 206 || status === 304);
+  if (partial !== undefined) {
+    throw reader.error(
+      'statuses',
+      `${describe(partial)} is no whole response and cannot be stored; leave it out`,
+    );
+  }
+  return new Set(statuses as number[]);
+}
+
+function downstreamOption(reader: OptionReader): string | undefined {
+  const value = reader.string('downstream');
+  if (value === undefined || /^[\t\x20-\x7e]+$/.test(value)) return value;
+  throw reader.error('downstream', `it must be a value of Cache-Control, like 'public, max-age=0'`);
+}
+
+function cacheStatusOption(reader: OptionReader): string | undefined {
+  const status = reader.value('cacheStatus') ?? true;
+  if (status === true) return 'redis-kit';
+  if (status === false) return undefined;
+  // A token as RFC 9110 spells it, which RFC 9211 takes for a cache's name without quotes.
+  if (typeof status === 'string' && /^[A-Za-z*][\w:/!#$%&'*+.^`|~-]*$/.test(status)) return status;
+  throw reader.error('cacheStatus', `it must be true, false, or a name like 'shop-cache'`);
+}

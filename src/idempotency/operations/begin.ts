@@ -1,0 +1,114 @@
+import { defineOperation, type Operation } from '../../engine/operation.ts';
+import {
+  arrayOf,
+  bytesAt,
+  type Found,
+  foundAt,
+  foundCode,
+  integerAt,
+  newerFormat,
+} from '../../engine/reply.ts';
+import { IDEMPOTENCY_LUA, packIdempotency, unpackIdempotency } from './record.ts';
+
+export interface IdempotencyBeginArgs {
+  readonly token: string;
+  /** The SHA-256 of what the request asks for. */
+  readonly fingerprint: Buffer;
+  readonly lease: number;
+  readonly retention: number;
+  /** Whether the caller is to be told when a run that is under way is over. */
+  readonly waits: boolean;
+}
+
+/**
+ * `started`: the caller runs it. `recovered`: so too, since the lease of another run has ended. `running`: somebody else
+ * runs it. `mismatch`: the key stands for another request. `done`: the answer is there. `unkept`: it was done, and its
+ * answer not kept.
+ */
+type IdempotencyOutcome = (typeof OUTCOMES)[number];
+
+const OUTCOMES = ['started', 'recovered', 'running', 'mismatch', 'done', 'unkept'] as const;
+
+export interface IdempotencyBeginReply {
+  readonly found: Found;
+  readonly outcome: IdempotencyOutcome;
+  /** Which run of this key it is, from 1; of `running` the other's. */
+  readonly attempt: number;
+  /** Milliseconds that the lease has left; 0 where nothing runs. */
+  readonly leftMs: number;
+  readonly answer: Buffer | null;
+}
+
+/*
+ * Takes a request on, or says what became of it. A run whose lease has ended is taken over, if it was the same request.
+ * What cannot be read is not touched: taking it for absent could run a request twice.
+ *
+ * KEYS   1 the record
+ * ARGV   1 time, 2 token, 3 fingerprint, 4 lease ms, 5 retention ms, 6 waits 0 or 1
+ * reply  {found, outcome (0 started, 1 recovered, 2 running, 3 mismatch, 4 done, 5 unkept), attempt, left ms,
+ *         answer or nil}
+ */
+const lua = `${IDEMPOTENCY_LUA}
+local record = load()
+if record.found ~= 0 then return { record.found, 2, 0, 0, false } end
+local state = record.state
+if state and record.fingerprint ~= ARGV[3] then return { 0, 3, record.attempt, 0, false } end
+if state == 'D' then return { 0, 4, record.attempt, 0, record.answer } end
+if state == 'N' then return { 0, 5, record.attempt, 0, false } end
+if state == 'R' and record.lease > now then
+  if ARGV[6] == '1' and record.waited == 0 then
+    record.waited = 1
+    save(record)
+  end
+  return { 0, 2, record.attempt, record.lease - now, false }
+end
+local attempt = (record.attempt or 0) + 1
+save({ state = 'R', waited = 0, attempt = attempt, lease = now + ARGV[4], ends = now + ARGV[4] + ARGV[5],
+       fingerprint = ARGV[3], token = ARGV[2], answer = '' })
+return { 0, state == 'R' and 1 or 0, attempt, tonumber(ARGV[4]), false }
+`;
+
+export const idempotencyBegin: Operation<IdempotencyBeginArgs, IdempotencyBeginReply> = defineOperation({
+  name: 'idempotency-begin',
+  lua,
+  encode: ({ token, fingerprint, lease, retention, waits }) => [
+    token,
+    fingerprint,
+    String(lease),
+    String(retention),
+    waits ? '1' : '0',
+  ],
+  twin(memory, [key = ''], now, { token, fingerprint, lease, retention, waits }) {
+    const { found, record } = unpackIdempotency(memory.get(key), now);
+    if (found !== 'fine') return [foundCode(found), 2, 0, 0, null];
+    if (record !== undefined) {
+      const { state, attempt, answer } = record;
+      if (!record.fingerprint.equals(fingerprint)) return [0, 3, attempt, 0, null];
+      if (state === 'D') return [0, 4, attempt, 0, answer];
+      if (state === 'N') return [0, 5, attempt, 0, null];
+      if (state === 'R' && record.lease > now) {
+        if (waits && !record.waited) {
+          memory.set(key, packIdempotency({ ...record, waited: true }), record.ends - now);
+        }
+        return [0, 2, attempt, record.lease - now, null];
+      }
+    }
+    const attempt = (record?.attempt ?? 0) + 1;
+    const times = { lease: now + lease, ends: now + lease + retention };
+    const run = { state: 'R', waited: false, attempt, ...times, fingerprint, token } as const;
+    memory.set(key, packIdempotency({ ...run, answer: Buffer.alloc(0) }), lease + retention);
+    return [0, record?.state === 'R' ? 1 : 0, attempt, lease, null];
+  },
+  decode(reply) {
+    const fields = arrayOf(reply);
+    const found = foundAt(fields, 0);
+    if (found === 'newer') throw newerFormat('idempotency');
+    return {
+      found,
+      outcome: OUTCOMES[integerAt(fields, 1)] ?? 'running',
+      attempt: integerAt(fields, 2),
+      leftMs: integerAt(fields, 3),
+      answer: bytesAt(fields, 4),
+    };
+  },
+});

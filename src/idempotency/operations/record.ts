@@ -1,0 +1,117 @@
+import type { Found } from '../../engine/reply.ts';
+
+/*
+ * How a request that runs once is recorded:
+ *
+ *   'I', version 1, state, waited u8 (0 or 1), attempt u32, lease u48, ends u48, fingerprint (32 bytes),
+ *   length of token u8, token, then the answer, which only the room can read
+ *
+ * The state is 'R' while it runs, 'D' when it is done and its answer is here, 'N' when it is done and its answer was not
+ * kept, 'O' when it is open for another try. `lease` is when a run that has died may be taken over, `ends` is when the
+ * record is void; both in milliseconds of the server's clock, big-endian. The key's TTL only follows that. `waited`:
+ * somebody is to be told when the run is over.
+ */
+const HEADER = 53;
+const FINGERPRINT_LENGTH = 32;
+const FINGERPRINT_AT: number = HEADER - 1 - FINGERPRINT_LENGTH;
+
+/**
+ * Defines `load()`, which answers with the record of KEYS[1] as a table, without a state where there is none; `save`,
+ * which writes one; and `tell`, which calls those who wait for a record.
+ */
+export const IDEMPOTENCY_LUA: string = `
+local HEADER = ${HEADER}
+local function load()
+  local raw = read('GET', KEYS[1])
+  if not raw then return { found = 0 } end
+  local version = type(raw) == 'string' and string.byte(raw, 2)
+  if not version or string.sub(raw, 1, 1) ~= 'I' then return { found = 1 } end
+  if version > 1 then return { found = 2 } end
+  local answer_at = HEADER + (string.byte(raw, HEADER) or 0)
+  if version < 1 or #raw < HEADER or #raw < answer_at then return { found = 1 } end
+  local _, _, state, waited, attempt, lease, ends = struct.unpack('>BBc1BI4I6I6', raw)
+  if not string.find('RDNO', state, 1, true) or waited > 1 then return { found = 1 } end
+  if ends <= now then return { found = 0 } end
+  return { found = 0, state = state, waited = waited, attempt = attempt, lease = lease, ends = ends,
+           fingerprint = string.sub(raw, ${FINGERPRINT_AT + 1}, HEADER - 1),
+           token = string.sub(raw, HEADER + 1, answer_at), answer = string.sub(raw, answer_at + 1) }
+end
+local function save(record)
+  local head = struct.pack('>BBc1BI4I6I6', 73, 1, record.state, record.waited, record.attempt, record.lease, record.ends)
+  redis.call('SET', KEYS[1], head .. record.fingerprint .. string.char(#record.token) .. record.token .. record.answer,
+    'PX', record.ends - now)
+end
+local function tell(record, channel, message)
+  -- A user without the right to publish must not lose the record for it.
+  if record.waited == 1 then redis.pcall('PUBLISH', channel, message) end
+end
+`;
+
+type IdempotencyState = 'R' | 'D' | 'N' | 'O';
+
+const STATES: readonly string[] = ['R', 'D', 'N', 'O'] satisfies IdempotencyState[];
+
+export interface IdempotencyRecord {
+  readonly state: IdempotencyState;
+  readonly waited: boolean;
+  readonly attempt: number;
+  readonly lease: number;
+  readonly ends: number;
+  readonly fingerprint: Buffer;
+  readonly token: string;
+  readonly answer: Buffer;
+}
+
+/** A record, if there is one that has not ended. */
+export interface LoadedIdempotency {
+  readonly found: Found;
+  readonly record: IdempotencyRecord | undefined;
+}
+
+export function unpackIdempotency(value: Buffer | undefined, now: number): LoadedIdempotency {
+  const none = { record: undefined };
+  if (value === undefined) return { found: 'fine', ...none };
+  const version = value[1];
+  if (value[0] !== 0x49 || version === undefined) return { found: 'corrupt', ...none };
+  if (version > 1) return { found: 'newer', ...none };
+  const answerAt = HEADER + (value[HEADER - 1] ?? 0);
+  const state = String.fromCharCode(value[2] ?? 0);
+  const waited = value[3] ?? 0;
+  if (version < 1 || value.length < HEADER || value.length < answerAt) return { found: 'corrupt', ...none };
+  if (!STATES.includes(state) || waited > 1) return { found: 'corrupt', ...none };
+  const ends = value.readUIntBE(14, 6);
+  if (ends <= now) return { found: 'fine', ...none };
+  const record = {
+    state: state as IdempotencyState,
+    waited: waited === 1,
+    attempt: value.readUInt32BE(4),
+    lease: value.readUIntBE(8, 6),
+    ends,
+    fingerprint: value.subarray(FINGERPRINT_AT, HEADER - 1),
+    token: value.toString('latin1', HEADER, answerAt),
+    answer: value.subarray(answerAt),
+  };
+  return { found: 'fine', record };
+}
+
+export function packIdempotency(record: IdempotencyRecord): Buffer {
+  const head = Buffer.alloc(HEADER);
+  head[0] = 0x49;
+  head[1] = 1;
+  head.write(record.state, 2, 'latin1');
+  head[3] = record.waited ? 1 : 0;
+  head.writeUInt32BE(record.attempt, 4);
+  head.writeUIntBE(record.lease, 8, 6);
+  head.writeUIntBE(record.ends, 14, 6);
+  record.fingerprint.copy(head, FINGERPRINT_AT);
+  head[HEADER - 1] = record.token.length;
+  return Buffer.concat([head, Buffer.from(record.token, 'latin1'), record.answer]);
+}
+
+/** One run of a request: what tells it from another of the same key, and what is needed to write it down anew. */
+export interface IdempotencyClaim {
+  readonly token: string;
+  /** The SHA-256 of what the request asks for. */
+  readonly fingerprint: Buffer;
+  readonly attempt: number;
+}

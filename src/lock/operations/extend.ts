@@ -1,0 +1,36 @@
+import { defineOperation, type Operation } from '../../engine/operation.ts';
+import { LOCK_RECORD_LUA, storeLock, unpackLock } from './record.ts';
+
+export interface LockExtendArgs {
+  readonly token: string;
+  readonly lease: number;
+}
+
+/*
+ * Gives the holder a full lease from now. A lease that has ended is not revived, though nobody may have taken the
+ * lock yet: its holder was told to stop.
+ *
+ * KEYS   1 the lock
+ * ARGV   1 time, 2 token, 3 lease ms
+ * reply  1 extended, 0 no longer ours
+ */
+const lua = `${LOCK_RECORD_LUA}
+local lock = load()
+if lock.token ~= ARGV[2] or lock.fence == 0 or lock.deadline <= now then return 0 end
+lock.deadline = now + ARGV[3]
+store(lock, ARGV[3])
+return 1
+`;
+
+export const lockExtend: Operation<LockExtendArgs, boolean> = defineOperation({
+  name: 'lock-extend',
+  lua,
+  encode: ({ token, lease }) => [token, String(lease)],
+  twin(memory, [key = ''], now, { token, lease }) {
+    const { found: _, ...lock } = unpackLock(memory.get(key));
+    if (lock.token !== token || lock.fence === 0 || lock.deadline <= now) return 0;
+    storeLock(memory, key, { ...lock, deadline: now + lease }, lease);
+    return 1;
+  },
+  decode: (reply) => reply === 1,
+});

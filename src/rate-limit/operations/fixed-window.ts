@@ -1,0 +1,72 @@
+import { defineOperation, type Operation } from '../../engine/operation.ts';
+import { arrayOf, type Found, foundAt, foundCode, integerAt, newerFormat } from '../../engine/reply.ts';
+
+/** For users who keep express-rate-limit: its kind of counter. Our own limits are exact and do not use it. */
+export interface FixedWindowArgs {
+  /** Hits to add; negative takes some back, 0 only looks. */
+  readonly delta: number;
+  readonly window: number;
+}
+
+export interface FixedWindowReply {
+  readonly hits: number;
+  /** Milliseconds until the window ends; 0 when there is none. */
+  readonly resetMs: number;
+  readonly found: Found;
+}
+
+/*
+ * Counts hits in a window that begins with its first hit, stored as '1:<hits>:<end in ms>'. Taking a hit back after
+ * the window has ended leaves nothing behind.
+ *
+ * KEYS   1 the counter
+ * ARGV   1 time, 2 delta, 3 window ms
+ * reply  {hits, reset ms, found}
+ */
+const lua = `
+local delta, found, hits, ends = tonumber(ARGV[2]), 0, 0, 0
+local raw = read('GET', KEYS[1])
+if raw then
+  local text = type(raw) == 'string' and raw or ''
+  local version = tonumber(string.match(text, '^(%d+):') or '')
+  if version and version > 1 then return { 0, 0, 2 } end
+  local a, b = string.match(text, '^1:(%d+):(%d+)$')
+  if a and #text < 40 then hits, ends = tonumber(a), tonumber(b) else found = 1 end
+end
+if ends <= now then
+  if delta <= 0 then return { 0, 0, found } end
+  hits, ends = 0, now + tonumber(ARGV[3])
+end
+hits = math.max(0, hits + delta)
+if delta ~= 0 then
+  redis.call('SET', KEYS[1], string.format('1:%.0f:%.0f', hits, ends), 'PX', ends - now)
+end
+return { hits, ends - now, found }
+`;
+
+export const fixedWindow: Operation<FixedWindowArgs, FixedWindowReply> = defineOperation({
+  name: 'fixed-window',
+  lua,
+  encode: ({ delta, window }) => [String(delta), String(window)],
+  twin(memory, [key = ''], now, { delta, window }) {
+    const text = memory.get(key)?.toString('latin1');
+    const version = /^(\d+):/.exec(text ?? '')?.[1];
+    if (version !== undefined && Number(version) > 1) return [0, 0, foundCode('newer')];
+    const parts = text !== undefined && text.length < 40 ? /^1:(\d+):(\d+)$/.exec(text) : null;
+    const found = foundCode(text !== undefined && parts === null ? 'corrupt' : 'fine');
+    let [hits, ends] = [Number(parts?.[1] ?? 0), Number(parts?.[2] ?? 0)];
+    if (ends <= now) {
+      if (delta <= 0) return [0, 0, found];
+      [hits, ends] = [0, now + window];
+    }
+    hits = Math.max(0, hits + delta);
+    if (delta !== 0) memory.set(key, Buffer.from(`1:${hits}:${ends}`, 'latin1'), ends - now);
+    return [hits, ends - now, found];
+  },
+  decode(reply) {
+    const fields = arrayOf(reply);
+    const found = foundAt(fields, 2);
+    if (found === 'newer') throw newerFormat('rate-limit');
+    return { hits: integerAt(fields, 0), resetMs: integerAt(fields, 1), found };
+  },
+});

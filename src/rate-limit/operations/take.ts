@@ -1,0 +1,134 @@
+import { defineOperation, type Operation } from '../../engine/operation.ts';
+import { arrayOf, type Found, foundAt, foundCode, integerAt, newerFormat } from '../../engine/reply.ts';
+import type { Charge, LimitAlgorithm, PolicyNumbers } from './algorithm.ts';
+import { slidingWindow } from './sliding-window.ts';
+import { tokenBucket } from './token-bucket.ts';
+
+/** One policy as an operation takes it; its key stands at the same place in KEYS. */
+export interface PolicyArgs {
+  readonly algorithm: LimitAlgorithm;
+  readonly numbers: PolicyNumbers;
+}
+
+export interface TakeArgs {
+  /** `take` charges when every policy allows it, `peek` never, `force` always; `count` charges refused tries too. */
+  readonly mode: 'take' | 'peek' | 'force' | 'count';
+  readonly cost: number;
+  readonly policies: readonly PolicyArgs[];
+}
+
+/** What one policy answers. */
+export interface TakeReply extends Charge {
+  readonly allowed: boolean;
+  readonly used: number;
+  /** Milliseconds until the same cost fits, after what was charged now: 0 at once, -1 never. */
+  readonly waitMs: number;
+  readonly resetMs: number;
+  readonly found: Found;
+}
+
+const NOTHING: Charge = { stamp: 0, position: 0 };
+
+/**
+ * Both algorithms' functions, for every script that works on policies; `open` reads the policy of a key that begins at
+ * an index of ARGV.
+ */
+export const ALGORITHMS_LUA: string = `local algorithms = {}
+${slidingWindow.lua}${tokenBucket.lua}
+local function open(key, at)
+  local algorithm = algorithms[ARGV[at]]
+  local s = algorithm.open(key, tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]))
+  return algorithm, s
+end
+`;
+
+/** A policy as `open` reads it. */
+export function encodePolicy({ algorithm, numbers }: PolicyArgs): string[] {
+  return [algorithm.code, ...numbers.map(String)];
+}
+
+/*
+ * Decides all policies of one identity at once: first evaluate all, then charge all or none.
+ *
+ * KEYS   one per policy, all of one hash tag
+ * ARGV   1 time, 2 mode, 3 cost, then per policy: algorithm, limit, span, rate
+ * reply  per policy {allowed 0 or 1, used, wait ms (-1 never), reset ms, stamp, position, found}
+ *
+ * A value of a newer format charges nothing anywhere.
+ */
+const lua = `${ALGORITHMS_LUA}
+local mode, cost = ARGV[2], tonumber(ARGV[3])
+local states, waits, allowed, readable = {}, {}, true, true
+for i, key in ipairs(KEYS) do
+  local algorithm, s = open(key, 4 * i)
+  s.algorithm, states[i], waits[i] = algorithm, s, algorithm.wait_for(s, cost)
+  allowed = allowed and waits[i] == 0
+  readable = readable and s.found ~= 2
+end
+local charges = mode == 'force' or mode == 'count' or (mode == 'take' and allowed)
+local reply = {}
+for i, s in ipairs(states) do
+  local algorithm, wait, stamp, position = s.algorithm, waits[i], 0, 0
+  if readable and charges and cost > 0 then
+    local refused = mode == 'count' and not allowed
+    stamp, position = algorithm.charge(s, cost, refused)
+    wait = algorithm.wait_for(s, cost)
+    if refused then stamp, position = 0, 0 end
+  elseif readable and mode ~= 'peek' then
+    algorithm.settle(s)
+  end
+  reply[i] = { waits[i] == 0 and 1 or 0, algorithm.used(s), wait, algorithm.until_more(s), stamp, position, s.found }
+end
+return reply
+`;
+
+export const limitTake: Operation<TakeArgs, readonly TakeReply[]> = defineOperation({
+  name: 'limit-take',
+  lua,
+  encode({ mode, cost, policies }) {
+    return [mode, String(cost), ...policies.flatMap(encodePolicy)];
+  },
+  twin(memory, keys, now, { mode, cost, policies }) {
+    const states = policies.map(({ algorithm, numbers }, index) =>
+      algorithm.open(memory, keys[index] ?? '', now, numbers),
+    );
+    const fits = states.map((state) => state.waitFor(cost) === 0);
+    const allowed = !fits.includes(false);
+    const readable = states.every((state) => state.found !== 'newer');
+    const charges = mode === 'force' || mode === 'count' || (mode === 'take' && allowed);
+    return states.map((state, index) => {
+      const isRefused = mode === 'count' && !allowed;
+      let charge: Charge = NOTHING;
+      if (readable && charges && cost > 0) {
+        const charged = state.charge(cost, isRefused);
+        if (!isRefused) charge = charged;
+      } else if (readable && mode !== 'peek') state.settle();
+      const found = foundCode(state.found);
+      return [
+        fits[index] ? 1 : 0,
+        state.used(),
+        state.waitFor(cost),
+        state.untilMore(),
+        charge.stamp,
+        charge.position,
+        found,
+      ];
+    });
+  },
+  decode(reply) {
+    return arrayOf(reply).map((each) => {
+      const fields = arrayOf(each);
+      const found = foundAt(fields, 6);
+      if (found === 'newer') throw newerFormat('rate-limit');
+      return {
+        allowed: integerAt(fields, 0) === 1,
+        used: integerAt(fields, 1),
+        waitMs: integerAt(fields, 2),
+        resetMs: integerAt(fields, 3),
+        stamp: integerAt(fields, 4),
+        position: integerAt(fields, 5),
+        found,
+      };
+    });
+  },
+});

@@ -1,0 +1,56 @@
+import { defineOperation, type Operation } from '../../engine/operation.ts';
+import { arrayOf, bytesAt, type Found, foundAt, foundCode, integerAt } from '../../engine/reply.ts';
+
+export interface PlainSessionArgs {
+  /** `get` reads, `set` writes with a TTL, `touch` gives what is there a new TTL. */
+  readonly mode: 'get' | 'set' | 'touch';
+  /** Milliseconds. */
+  readonly ttl: number;
+  readonly data: Buffer;
+}
+
+export interface PlainSessionReply {
+  readonly found: Found;
+  /** Null when there is none. */
+  readonly data: Buffer | null;
+  /** Milliseconds; negative when there is none, or when the value has none. */
+  readonly ttl: number;
+}
+
+/*
+ * A session as connect-redis keeps it: a JSON string whose life is the TTL of its key.
+ *
+ * KEYS   1 the session
+ * ARGV   1 time, 2 mode, 3 ttl ms, 4 data
+ * reply  {found, data or nil, ttl ms}
+ */
+const lua = `
+local key, mode = KEYS[1], ARGV[2]
+if mode == 'set' then
+  redis.call('SET', key, ARGV[4], 'PX', ARGV[3])
+  return { 0, false, tonumber(ARGV[3]) }
+elseif mode == 'touch' then
+  redis.call('PEXPIRE', key, ARGV[3])
+  return { 0, false, redis.call('PTTL', key) }
+end
+local data = read('GET', key)
+if type(data) == 'table' then return { 1, false, -1 } end
+return { 0, data, redis.call('PTTL', key) }
+`;
+
+export const plainSession: Operation<PlainSessionArgs, PlainSessionReply> = defineOperation({
+  name: 'plain-session',
+  lua,
+  encode: ({ mode, ttl, data }) => [mode, String(ttl), data],
+  twin(memory, [key = ''], _now, { mode, ttl, data }) {
+    const stored = memory.get(key);
+    if (mode === 'get') return [foundCode('fine'), stored ?? null, memory.ttl(key) ?? -2];
+    const value = mode === 'set' ? data : stored;
+    if (value !== undefined) memory.set(key, value, ttl);
+    return [0, null, value === undefined ? -2 : ttl];
+  },
+  decode(reply) {
+    const fields = arrayOf(reply);
+    return { found: foundAt(fields, 0), data: bytesAt(fields, 1), ttl: integerAt(fields, 2) };
+  },
+});

@@ -1,0 +1,117 @@
+import type { Found } from '../../engine/reply.ts';
+
+/*
+ * How a session is stored:
+ *
+ *   'S', version 1, created u48, seen u48, idle u48, absolute u48 (0: none), indexed u48, revision u32,
+ *   length of owner u8, owner, then the data, which only the room can read
+ *
+ * Times are milliseconds of the server's clock, big-endian. A session ends `idle` ms after it was last seen and at
+ * `absolute` at the latest; the key's TTL only follows that. `revision` grows with every write. `owner` names the
+ * index of the user's sessions, which knows this one until `indexed`; it is empty for a session without a user.
+ */
+const SESSION_HEADER = 37;
+
+/**
+ * Defines `load()`, which answers with the record of KEYS[1], dead or alive, as a table; `until_idle`; and `index`,
+ * which says whether the owner's index must hear of a session, and then notes it.
+ */
+export const SESSION_LUA: string = `
+local HEADER = ${SESSION_HEADER}
+local function until_idle(seen, idle, absolute)
+  if absolute > 0 then return math.min(seen + idle, absolute) end
+  return seen + idle
+end
+local function load()
+  local raw = read('GET', KEYS[1])
+  if not raw then return { found = 0, expires = 0 } end
+  local version = type(raw) == 'string' and string.byte(raw, 2)
+  if not version or string.sub(raw, 1, 1) ~= 'S' then return { found = 1, expires = 0 } end
+  if version > 1 then return { found = 2, expires = 0 } end
+  local data_at = HEADER + (string.byte(raw, HEADER) or 0)
+  if version < 1 or #raw < data_at then return { found = 1, expires = 0 } end
+  local _, _, created, seen, idle, absolute, indexed, revision = struct.unpack('>BBI6I6I6I6I6I4', raw)
+  return { found = 0, created = created, seen = seen, idle = idle, absolute = absolute, indexed = indexed,
+           revision = revision, expires = until_idle(seen, idle, absolute),
+           owner = string.sub(raw, HEADER + 1, data_at), data = string.sub(raw, data_at + 1) }
+end
+local function index(session, touch_after)
+  if session.owner == '' or session.expires <= session.indexed then return 0 end
+  session.indexed = session.expires + touch_after
+  return session.indexed
+end
+`;
+
+export interface SessionRecord {
+  readonly created: number;
+  readonly seen: number;
+  readonly idle: number;
+  readonly absolute: number;
+  readonly indexed: number;
+  readonly revision: number;
+  readonly owner: string;
+  readonly data: Buffer;
+}
+
+export interface LoadedSession {
+  readonly found: Found;
+  /** When it ends; 0 when there is none. */
+  readonly expires: number;
+  readonly record: SessionRecord;
+}
+
+const NO_RECORD: SessionRecord = {
+  created: 0,
+  seen: 0,
+  idle: 0,
+  absolute: 0,
+  indexed: 0,
+  revision: 0,
+  owner: '',
+  data: Buffer.alloc(0),
+};
+
+export function unpackSession(value: Buffer | undefined): LoadedSession {
+  const none = { expires: 0, record: NO_RECORD };
+  if (value === undefined) return { found: 'fine', ...none };
+  const version = value[1];
+  if (value[0] !== 0x53 || version === undefined) return { found: 'corrupt', ...none };
+  if (version > 1) return { found: 'newer', ...none };
+  const dataAt = SESSION_HEADER + (value[SESSION_HEADER - 1] ?? 0);
+  if (version < 1 || value.length < dataAt) return { found: 'corrupt', ...none };
+  const record = {
+    created: value.readUIntBE(2, 6),
+    seen: value.readUIntBE(8, 6),
+    idle: value.readUIntBE(14, 6),
+    absolute: value.readUIntBE(20, 6),
+    indexed: value.readUIntBE(26, 6),
+    revision: value.readUInt32BE(32),
+    owner: value.toString('latin1', SESSION_HEADER, dataAt),
+    data: value.subarray(dataAt),
+  };
+  return { found: 'fine', expires: untilIdle(record), record };
+}
+
+export function packSession(record: SessionRecord): Buffer {
+  const header = Buffer.alloc(SESSION_HEADER);
+  header[0] = 0x53;
+  header[1] = 1;
+  header.writeUIntBE(record.created, 2, 6);
+  header.writeUIntBE(record.seen, 8, 6);
+  header.writeUIntBE(record.idle, 14, 6);
+  header.writeUIntBE(record.absolute, 20, 6);
+  header.writeUIntBE(record.indexed, 26, 6);
+  header.writeUInt32BE(record.revision, 32);
+  header[36] = record.owner.length;
+  return Buffer.concat([header, Buffer.from(record.owner, 'latin1'), record.data]);
+}
+
+export function untilIdle({ seen, idle, absolute }: Omit<SessionRecord, 'data'>): number {
+  return absolute > 0 ? Math.min(seen + idle, absolute) : seen + idle;
+}
+
+/** Until when the owner's index is to know the session; 0 where it knows already. */
+export function indexUntil(record: SessionRecord, touchAfter: number): number {
+  const expires = untilIdle(record);
+  return record.owner === '' || expires <= record.indexed ? 0 : expires + touchAfter;
+}

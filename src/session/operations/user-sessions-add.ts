@@ -1,0 +1,79 @@
+import { defineOperation, type Operation } from '../../engine/operation.ts';
+import { arrayOf, type Found, foundAt, foundCode, integerAt, textsAt } from '../../engine/reply.ts';
+import { USER_SESSIONS_LUA, UserSessions } from './user-sessions.ts';
+
+export interface UserSessionsAddArgs {
+  readonly member: string;
+  /** The ms until which the session may live. */
+  readonly until: number;
+  /** How many a user may have; 0: any number. One that is known already always stays. */
+  readonly limit: number;
+  /** What makes room: the oldest sessions, or nothing, and then the new one is not taken. */
+  readonly onExceed: 'evict-oldest' | 'reject';
+  /** One that the new session takes the place of: it does not count; its end is another's work. Empty: none. */
+  readonly replaces: string;
+}
+
+export interface UserSessionsAddReply {
+  readonly found: Found;
+  readonly added: boolean;
+  /** The members that made room; of one that was not taken, those that have it. */
+  readonly others: readonly string[];
+}
+
+/*
+ * Tells a user's index of a session, or that it lives longer.
+ *
+ * KEYS   1 the index
+ * ARGV   1 time, 2 member, 3 until ms, 4 limit, 5 'evict-oldest' or 'reject', 6 the member that it replaces
+ * reply  {found, added 0 or 1, other members}
+ */
+const lua = `${USER_SESSIONS_LUA}
+local others, limit, evicted = {}, tonumber(ARGV[4]), {}
+for _, other in ipairs(members()) do
+  if other ~= ARGV[6] then others[#others + 1] = other end
+end
+if limit > 0 and not redis.call('ZSCORE', KEY, ARGV[2]) then
+  local surplus = #others + 1 - limit
+  if surplus > 0 and ARGV[5] == 'reject' then
+    keep_until_last()
+    return { found, 0, others }
+  end
+  for i = 1, surplus do
+    evicted[i] = others[i]
+    redis.call('ZREM', KEY, others[i])
+  end
+end
+redis.call('ZADD', KEY, ARGV[3], ARGV[2])
+keep_until_last()
+return { found, 1, evicted }
+`;
+
+export const userSessionsAdd: Operation<UserSessionsAddArgs, UserSessionsAddReply> = defineOperation({
+  name: 'user-sessions-add',
+  lua,
+  encode: ({ member, until, limit, onExceed, replaces }) => [
+    member,
+    String(until),
+    String(limit),
+    onExceed,
+    replaces,
+  ],
+  twin(memory, [key = ''], now, { member, until, limit, onExceed, replaces }) {
+    const index = new UserSessions(memory, key, now);
+    const others = index.members.filter((other) => other !== replaces);
+    const surplus = limit > 0 && !index.members.includes(member) ? others.length + 1 - limit : 0;
+    const isRejected = surplus > 0 && onExceed === 'reject';
+    const listed = isRejected ? others : others.slice(0, Math.max(0, surplus));
+    if (!isRejected) {
+      for (const old of listed) index.remove(old);
+      index.add(member, until);
+    }
+    index.save();
+    return [foundCode(index.found), isRejected ? 0 : 1, listed.map((each) => Buffer.from(each))];
+  },
+  decode(reply) {
+    const fields = arrayOf(reply);
+    return { found: foundAt(fields, 0), added: integerAt(fields, 1) === 1, others: textsAt(fields, 2) };
+  },
+});

@@ -1,0 +1,40 @@
+import { defineOperation, type Operation } from '../../engine/operation.ts';
+import { arrayOf, type Found, foundAt, foundCode, textsAt } from '../../engine/reply.ts';
+import { USER_SESSIONS_LUA, UserSessions } from './user-sessions.ts';
+
+export interface UserSessionsListReply {
+  readonly found: Found;
+  /** Oldest first. */
+  readonly members: readonly string[];
+}
+
+/*
+ * Answers with what a user's index knows, after forgetting some of it.
+ *
+ * KEYS   1 the index
+ * ARGV   1 time, then the members to forget
+ * reply  {found, members}
+ */
+const lua = `${USER_SESSIONS_LUA}
+for i = 2, #ARGV do read('ZREM', KEY, ARGV[i]) end
+local left = members()
+keep_until_last()
+return { found, left }
+`;
+
+export const userSessionsList: Operation<{ readonly forget: readonly string[] }, UserSessionsListReply> =
+  defineOperation({
+    name: 'user-sessions-list',
+    lua,
+    encode: ({ forget }) => [...forget],
+    twin(memory, [key = ''], now, { forget }) {
+      const index = new UserSessions(memory, key, now);
+      for (const member of forget) index.remove(member);
+      index.save();
+      return [foundCode(index.found), index.members.map((each) => Buffer.from(each))];
+    },
+    decode(reply) {
+      const fields = arrayOf(reply);
+      return { found: foundAt(fields, 0), members: textsAt(fields, 1) };
+    },
+  });

@@ -1,0 +1,345 @@
+import { beforeAll, describe, expect, it } from 'vitest';
+import type { RedisKit, RememberOptions, WarmEntry, WarmOptions } from '../../../src/index.ts';
+import { TestClock } from '../../support/both-engines.ts';
+import { redisUrl } from '../../support/context.ts';
+import { describeOnBothEngines, eventsOf, kitForTest } from '../../support/kits.ts';
+import { withPlainClient } from '../../support/plain-client.ts';
+import { until } from '../../support/until.ts';
+import { loadCacheScripts } from '../scripts.ts';
+
+/** A load that ends when the test says so. */
+function heldLoad<Value>(value: () => Value) {
+  let runs = 0;
+  let letGo: () => void = () => undefined;
+  const gate = new Promise<void>((resolve) => {
+    letGo = resolve;
+  });
+  const load = async () => {
+    runs++;
+    await gate;
+    return value();
+  };
+  return { load, letGo, runs: () => runs };
+}
+
+describeOnBothEngines('kit.remember', (url) => {
+  beforeAll(() => loadCacheScripts(url()));
+
+  it.each([null, '', 0, false, [], {}, 'text', { a: [1, null, { b: '☃' }] }])(
+    'keeps %j as what it is',
+    async (value) => {
+      const kit = kitForTest({ url: url() });
+      const other = kitForTest({ url: url(), prefix: kit.prefix });
+      expect(await kit.remember('k', '1m', () => value)).toEqual(value);
+      const never = () => {
+        throw new Error('nobody loads it twice');
+      };
+      expect(await kit.remember('k', '1m', never)).toEqual(value);
+      if (url() !== 'memory:') {
+        await until('another process has it', async () => {
+          return JSON.stringify(await other.remember('k', '1m', () => 'nothing')) === JSON.stringify(value);
+        });
+      }
+    },
+  );
+
+  it('gives everybody what JSON makes of a value, and each a copy of their own', async () => {
+    const kit = kitForTest({ url: url() });
+    const load = () => ({ at: new Date(0), gone: undefined, list: [1] });
+    const first = (await kit.remember<unknown>('k', '1m', load)) as { list: number[] };
+    expect(first).toEqual({ at: '1970-01-01T00:00:00.000Z', list: [1] });
+    first.list.push(2);
+    expect(await kit.remember<unknown>('k', '1m', load)).toEqual({
+      at: '1970-01-01T00:00:00.000Z',
+      list: [1],
+    });
+  });
+
+  it('does not store undefined, and tells why', async () => {
+    const kit = kitForTest({ url: url() });
+    const skipped = eventsOf(kit, 'cache:skipped');
+    let loads = 0;
+    const load = () => (++loads > 2 ? 'there' : undefined);
+    expect(await kit.remember('k', '1m', load)).toBeUndefined();
+    expect(await kit.remember('k', '1m', load)).toBeUndefined();
+    expect(await kit.remember('k', '1m', load)).toBe('there');
+    expect(skipped).toEqual([
+      { key: 'k', reason: 'undefined' },
+      { key: 'k', reason: 'undefined' },
+    ]);
+  });
+
+  it('loads once for fifty that ask at once', async () => {
+    const kit = kitForTest({ url: url() });
+    const { load, letGo, runs } = heldLoad(() => 'value');
+    const values = Array.from({ length: 50 }, () => kit.remember('k', '1m', load));
+    await until('it is being loaded', () => runs() === 1);
+    letGo();
+    expect(await Promise.all(values)).toEqual(Array(50).fill('value'));
+    expect(runs()).toBe(1);
+  });
+
+  it('fails for all who wait when the load fails, and loads again for the next', async () => {
+    const kit = kitForTest({ url: url() });
+    const { load, letGo, runs } = heldLoad(() => {
+      throw new Error('on purpose');
+    });
+    const values = Array.from({ length: 5 }, () => kit.remember('k', '1m', load));
+    const settled = Promise.allSettled(values);
+    await until('it is being loaded', () => runs() === 1);
+    letGo();
+    for (const each of await settled) expect(each).toMatchObject({ reason: { message: 'on purpose' } });
+    expect(runs()).toBe(1);
+    expect(await kit.remember('k', '1m', () => 'again')).toBe('again');
+  });
+
+  it('tells who loads it what JSON has no form for', async () => {
+    const kit = kitForTest({ url: url() });
+    await expect(kit.remember('k', '1m', () => 1n)).rejects.toThrow('BigInt');
+    expect(await kit.remember('k', '1m', () => 1)).toBe(1);
+  });
+
+  it('tells of hits, misses and what was stored, by key', async () => {
+    const kit = kitForTest({ url: url() });
+    const names = ['cache:miss', 'cache:stored', 'cache:hit'] as const;
+    const events = names.map((name) => eventsOf(kit, name));
+    await kit.remember('k', '1m', () => 1);
+    await until('it is stored', () => events[1]?.length === 1);
+    await kit.remember('k', '1m', () => 2);
+    expect(events).toMatchObject([[{ key: 'k' }], [{ key: 'k', bytes: expect.any(Number) }], [{ key: 'k' }]]);
+  });
+
+  it('knows tags that only the load knows', async () => {
+    const kit = kitForTest({ url: url() });
+    let loads = 0;
+    const remember = () =>
+      kit.remember('k', '1m', ({ tag }) => {
+        tag('author:7', 'author:9');
+        return ++loads;
+      });
+    await remember();
+    await kit.invalidate({ tags: 'author:8' });
+    expect(await remember()).toBe(1);
+    await kit.invalidate({ tags: 'author:9' });
+    expect(await remember()).toBe(2);
+    await kit.invalidate({ key: 'k' });
+    expect(await remember()).toBe(3);
+  });
+
+  it('aborts the load when the kit is closed', async () => {
+    const kit = kitForTest({ url: url() });
+    let signal: AbortSignal | undefined;
+    const value = kit.remember('k', '1m', (context) => {
+      signal = context.signal;
+      return new Promise<string>((resolve) => {
+        signal?.addEventListener('abort', () => resolve('stopped'));
+      });
+    });
+    await until('it is being loaded', () => signal !== undefined);
+    expect(signal?.aborted).toBe(false);
+    await kit.close();
+    expect(await value).toBe('stopped');
+  });
+});
+
+describe('what kit.remember keeps', () => {
+  function start(options: RememberOptions) {
+    const clock = new TestClock();
+    const kit = kitForTest({ url: 'memory:', clock });
+    const state = { loads: 0, fails: false };
+    const remember = () =>
+      kit.remember('k', options, () => {
+        state.loads++;
+        if (state.fails) throw new Error('on purpose');
+        return state.loads;
+      });
+    return { clock, kit, state, remember };
+  }
+
+  it.each([true, false])('ends with its ttl, to the millisecond (held here: %s)', async (isHeld) => {
+    const { clock, remember } = start({ ttl: '1s', ...(isHeld ? {} : { local: false }) });
+    expect(await remember()).toBe(1);
+    clock.time += 999;
+    expect(await remember()).toBe(1);
+    clock.time += 1;
+    expect(await remember()).toBe(2);
+  });
+
+  it('is returned once more and loaded anew behind, within its window', async () => {
+    const { clock, kit, state, remember } = start({ ttl: '1s', staleWhileRevalidate: '10s' });
+    const [stale, stored] = [eventsOf(kit, 'cache:stale'), eventsOf(kit, 'cache:stored')];
+    await remember();
+    clock.time += 10_999;
+    expect(await remember()).toBe(1);
+    await until('it is loaded anew', () => stored.length === 2);
+    expect(await remember()).toBe(2);
+    expect([state.loads, stale.length]).toEqual([2, 1]);
+    clock.time += 11_000;
+    expect(await remember()).toBe(3);
+  });
+
+  it('is returned when loading it anew fails, within its window', async () => {
+    const { clock, kit, state, remember } = start({ ttl: '1s', staleIfError: '10s' });
+    const errors = eventsOf(kit, 'error');
+    await remember();
+    clock.time += 10_999;
+    state.fails = true;
+    expect(await Promise.all([remember(), remember()])).toEqual([1, 1]);
+    expect(state.loads).toBe(2);
+    expect(errors).toMatchObject([{ room: 'cache', error: { message: 'on purpose' } }]);
+    clock.time += 1;
+    await expect(remember()).rejects.toThrow('on purpose');
+  });
+
+  it('loses at most the part of its ttl that jitter names, and not always the same', async () => {
+    const { clock, kit } = start({ ttl: '1s' });
+    const options = { ttl: '1000s', jitter: 0.5, local: false } as const;
+    const keys = Array.from({ length: 200 }, (_, index) => `k${index}`);
+    const loaded = new Set<string>();
+    const rememberAll = async () => {
+      loaded.clear();
+      for (const key of keys) {
+        await kit.remember(key, options, () => {
+          loaded.add(key);
+          return key;
+        });
+      }
+      return loaded.size;
+    };
+    await rememberAll();
+    clock.time += 499_999;
+    expect(await rememberAll()).toBe(0);
+    clock.time += 250_000;
+    const ended = await rememberAll();
+    expect(ended).toBeGreaterThan(40);
+    expect(ended).toBeLessThan(160);
+  });
+});
+
+describe('on Redis a remembered value', () => {
+  it.each(['garbage', 'C\u0001short', '', 'V\u0001\u0000\u0001x'])(
+    'that is %j counts as absent',
+    async (garbage) => {
+      const kit = kitForTest({ url: redisUrl() });
+      const errors = eventsOf(kit, 'error');
+      await withPlainClient(redisUrl(), (client) =>
+        client.set(`${kit.prefix}:cache:{k}:value`, garbage, { PX: 60_000 }),
+      );
+      expect(await kit.remember('k', '1m', () => 'loaded')).toBe('loaded');
+      expect(await kit.remember('k', '1m', () => 'again')).toBe('loaded');
+      // A marker of another kind is no value, and no garbage.
+      if (!garbage.startsWith('V')) {
+        expect(errors).toMatchObject([{ room: 'cache', error: { code: 'ERR_REDIS_KIT_CORRUPT' } }]);
+      }
+    },
+  );
+});
+
+describe('kit.warm', () => {
+  it('loads a few at once, stores them all, and tells how far it is', async () => {
+    const kit = kitForTest({ url: 'memory:' });
+    let [running, most] = [0, 0];
+    const entries = Array.from({ length: 30 }, (_, index) => ({
+      key: `k${index}`,
+      ttl: '1m' as const,
+      load: async () => {
+        most = Math.max(most, ++running);
+        await new Promise((resolve) => setImmediate(resolve));
+        running--;
+        return index;
+      },
+    }));
+    const progress: (number | undefined)[][] = [];
+    const onProgress = (done: number, total: number | undefined) => void progress.push([done, total]);
+    const result = await kit.warm(entries, { concurrency: 3, onProgress });
+    expect(result).toEqual({ stored: 30, failed: 0 });
+    expect(most).toBe(3);
+    expect(progress).toEqual(entries.map((_, index) => [index + 1, 30]));
+    expect(await kit.remember('k7', '1m', () => 'not again')).toBe(7);
+  });
+
+  it('replaces what is there, and goes on past what fails', async () => {
+    const kit = kitForTest({ url: 'memory:' });
+    const errors = eventsOf(kit, 'error');
+    await kit.remember('a', '1m', () => 'old');
+    function* entries(): Generator<WarmEntry> {
+      yield { key: 'a', load: () => 'new' };
+      yield {
+        key: 'b',
+        load: () => {
+          throw new Error('on purpose');
+        },
+      };
+      yield { key: 'c', load: () => undefined };
+      yield { key: 'd', load: () => 'd' };
+    }
+    const totals: unknown[] = [];
+    const result = await kit.warm(entries(), { onProgress: (_, total) => void totals.push(total) });
+    expect(result).toEqual({ stored: 2, failed: 2 });
+    expect(totals).toEqual([undefined, undefined, undefined, undefined]);
+    expect(await kit.remember('a', '1m', () => 'newer')).toBe('new');
+    expect(errors).toMatchObject([{ error: { message: 'on purpose' } }]);
+  });
+
+  it('takes entries as they come, and no more than it can load', async () => {
+    const kit = kitForTest({ url: 'memory:' });
+    let taken = 0;
+    let loaded = 0;
+    async function* entries() {
+      for (; taken < 20; taken++) {
+        expect(taken - loaded).toBeLessThanOrEqual(2);
+        yield { key: `k${taken}`, load: () => ++loaded };
+      }
+    }
+    expect(await kit.warm(entries(), { concurrency: 2 })).toEqual({ stored: 20, failed: 0 });
+  });
+});
+
+describe('bad input', () => {
+  const kit = () => kitForTest({ url: 'memory:', cachePolicies: { pages: { ttl: '1m' } } });
+  const remember = (key: unknown, options: unknown, load: unknown) => (of: RedisKit) =>
+    of.remember(key as string, options as RememberOptions, load as () => string);
+  const warm = (entries: unknown, options?: unknown) => (of: RedisKit) =>
+    of.warm(entries as WarmEntry[], options as WarmOptions);
+  const load = () => 'value';
+
+  it.each<[string, (of: RedisKit) => Promise<unknown>, string]>([
+    ['an empty key', remember('', '1m', load), 'the key is'],
+    ['a key that is no string', remember(7, '1m', load), 'the key is 7'],
+    ['no ttl', remember('k', {}, load), '`ttl`'],
+    ['a ttl of nothing', remember('k', 0, load), '`ttl` is 0'],
+    ['no load', remember('k', '1m', undefined), 'the load is undefined'],
+    ['an unknown policy', remember('k', { policy: 'page' }, load), 'did you mean `pages`?'],
+    ['an unknown option', remember('k', { ttl: '1m', tag: 'a' }, load), 'did you mean `tags`?'],
+    ['tags that are none', remember('k', { ttl: '1m', tags: [7] }, load), 'option `tags` are an array of 1'],
+    ['a jitter above 1', remember('k', { ttl: '1m', jitter: 2 }, load), '`jitter` is 2'],
+    ['entries that are none', warm(7), 'the entries are 7'],
+    ['an entry with a wrong option', warm([{ key: 'k', load, tll: 1 }]), 'did you mean `ttl`?'],
+    ['a concurrency of 0', warm([], { concurrency: 0 }), '`concurrency` is 0'],
+  ])('is told at once: %s', async (_, call, part) => {
+    await expect(call(kit())).rejects.toThrow(part);
+  });
+
+  it.each<[unknown, string]>([
+    [{ pages: {} }, 'cachePolicies.pages: option `ttl`'],
+    [{ pages: { ttl: '1m', max: 3 } }, 'unknown option `max`'],
+    [{ pages: { ttl: '1m', maxEntries: 0 } }, '`maxEntries` is 0'],
+    [[], '`cachePolicies` must be an object'],
+  ])('is told where the kit is made: %j', (cachePolicies, part) => {
+    expect(() => kitForTest({ url: 'memory:', cachePolicies: cachePolicies as never })).toThrow(part);
+  });
+});
+
+describeOnBothEngines('a policy', (url) => {
+  it('gives its lifetimes to those who name it, and is bounded', async () => {
+    const cachePolicies = { few: { ttl: '1m', maxEntries: 3, jitter: 0 } } as const;
+    const kit = kitForTest({ url: url(), cachePolicies });
+    const stored = eventsOf(kit, 'cache:stored');
+    let loads = 0;
+    const remember = (key: string) => kit.remember(key, { policy: 'few', local: false }, () => ++loads);
+    for (const key of ['a', 'b', 'c', 'd', 'e']) await remember(key);
+    await until('all are stored', () => stored.length === 5);
+    expect([await remember('c'), await remember('d'), await remember('e')]).toEqual([3, 4, 5]);
+    expect(await remember('a')).toBe(6);
+  });
+});

@@ -1,0 +1,254 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Keys } from '../../src/base/keys.ts';
+import { cacheRead } from '../../src/cache/store/operations/read.ts';
+import { cacheWrite } from '../../src/cache/store/operations/write.ts';
+import { concurrencyAcquire } from '../../src/concurrency/operations/acquire.ts';
+import { concurrencyRelease } from '../../src/concurrency/operations/release.ts';
+import { concurrencyRenew } from '../../src/concurrency/operations/renew.ts';
+import type { Engine } from '../../src/engine/port.ts';
+import { idempotencyBegin } from '../../src/idempotency/operations/begin.ts';
+import { idempotencyComplete } from '../../src/idempotency/operations/complete.ts';
+import { idempotencyDiscard } from '../../src/idempotency/operations/discard.ts';
+import { idempotencyRenew } from '../../src/idempotency/operations/renew.ts';
+import { lockAcquire } from '../../src/lock/operations/acquire.ts';
+import { lockExtend } from '../../src/lock/operations/extend.ts';
+import { lockRelease } from '../../src/lock/operations/release.ts';
+import { fixedWindow } from '../../src/rate-limit/operations/fixed-window.ts';
+import { slidingWindow } from '../../src/rate-limit/operations/sliding-window.ts';
+import { limitTake } from '../../src/rate-limit/operations/take.ts';
+import { tokenBucket } from '../../src/rate-limit/operations/token-bucket.ts';
+import { sessionRead } from '../../src/session/operations/read.ts';
+import { sessionWrite } from '../../src/session/operations/write.ts';
+import { type BothEngines, startBothEngines } from '../support/both-engines.ts';
+
+/** What every engine promises the rooms. A new engine is one more row here. */
+let both: BothEngines;
+let tests = 0;
+
+beforeAll(async () => {
+  both = await startBothEngines();
+});
+
+afterAll(() => both.stop());
+
+const HOUR = 3_600_000;
+
+describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
+  const engine = (): Engine => both[name];
+  const keys = () => new Keys(`${both.prefix}:contract-${tests}`);
+  const later = (ms: number) => {
+    both.clock.time += ms;
+  };
+  const fresh = (promise: string, test: () => Promise<void>) =>
+    it(promise, async () => {
+      tests++;
+      await test();
+    });
+
+  fresh('admits what fits, refuses what does not, and frees it when its time has come', async () => {
+    const policies = [{ algorithm: slidingWindow, numbers: [2, HOUR, 1] as const }];
+    const take = () =>
+      engine().run(limitTake, [keys().rate('ann', 'p')], { mode: 'take', cost: 1, policies });
+    expect(await take()).toMatchObject([{ allowed: true, used: 1 }]);
+    later(1_000);
+    expect(await take()).toMatchObject([{ allowed: true, used: 2 }]);
+    expect(await take()).toMatchObject([{ allowed: false, used: 2, waitMs: HOUR - 1_000 }]);
+    later(HOUR - 1_001);
+    expect(await take()).toMatchObject([{ allowed: false, waitMs: 1 }]);
+    later(1);
+    expect(await take()).toMatchObject([{ allowed: true, used: 2 }]);
+  });
+
+  fresh('charges all policies of an identity or none', async () => {
+    const policies = [
+      { algorithm: slidingWindow, numbers: [10, HOUR, 1] as const },
+      { algorithm: tokenBucket, numbers: [1, HOUR, 1] as const },
+    ];
+    const both = [keys().rate('ann', 'window'), keys().rate('ann', 'bucket')];
+    const take = () => engine().run(limitTake, both, { mode: 'take', cost: 1, policies });
+    expect(await take()).toMatchObject([
+      { allowed: true, used: 1 },
+      { allowed: true, used: 1 },
+    ]);
+    expect(await take()).toMatchObject([
+      { allowed: true, used: 1 },
+      { allowed: false, used: 1 },
+    ]);
+  });
+
+  fresh('keeps a session as long as it is used, and no longer', async () => {
+    const key = [keys().session('id')];
+    const data = Buffer.from('{"cookie":{},"n":1}');
+    const write = (mode: 'create' | 'update') =>
+      engine().run(sessionWrite, key, {
+        mode,
+        revision: 0,
+        idle: HOUR,
+        absolute: 3 * HOUR,
+        touchAfter: 60_000,
+        owner: '',
+        data,
+      });
+    const read = () => engine().run(sessionRead, key, { touchAfter: 60_000, idle: HOUR });
+    expect(await write('update')).toMatchObject({ outcome: 'gone' });
+    expect(await write('create')).toMatchObject({ outcome: 'written' });
+    expect(await write('create')).toMatchObject({ outcome: 'gone' });
+    for (let use = 0; use < 3; use++) {
+      expect((await read()).data).toEqual(data);
+      later(HOUR - 1);
+    }
+    // Used all the time, and over all the same: the absolute deadline.
+    expect((await read()).data).toEqual(data);
+    later(3);
+    expect((await read()).data).toBeNull();
+    expect(await write('update')).toMatchObject({ outcome: 'gone' });
+  });
+
+  fresh('keeps bytes as they are', async () => {
+    const { entry, fill } = keys().cache('page');
+    const payload = Buffer.from(Array.from({ length: 512 }, (_, byte) => byte % 256));
+    const asked = { names: '', minSequence: 0, token: '', lease: 0 };
+    const read = () => engine().run(cacheRead, [entry, fill], asked);
+    const made = {
+      fresh: HOUR,
+      keep: 2 * HOUR,
+      sequence: 7,
+      names: '',
+      variant: '',
+      maxVariants: 1,
+      payload,
+    };
+    const told = { token: '', channel: `${both.prefix}:none`, message: '' };
+    expect(await read()).toMatchObject({ payload: null, found: 'fine' });
+    expect(await engine().run(cacheWrite, [entry, fill], { ...made, ...told })).toMatchObject({
+      stored: true,
+    });
+    later(1_500);
+    expect(await read()).toMatchObject({ payload, age: 1_500, left: HOUR - 1_500, sequence: 7 });
+    later(HOUR);
+    expect(await read()).toMatchObject({ payload, left: -1_500 });
+    later(HOUR);
+    expect(await read()).toMatchObject({ payload: null });
+  });
+
+  fresh('grants a lock to one, with a fence that only grows', async () => {
+    const { lock: key, line, fence } = keys().lock('order');
+    const asked = { waitMs: 0, process: '', channels: 'calls:', isFair: true };
+    const acquire = (token: string) =>
+      engine().run(lockAcquire, [key, line, fence], { ...asked, token, lease: HOUR, metadata: '' });
+    const release = (token: string) => engine().run(lockRelease, [key, line], { ...asked, token });
+    const first = await acquire('ann');
+    expect(first.granted).toBe(true);
+    expect(await acquire('bob')).toMatchObject({ granted: false, leftMs: HOUR });
+    expect(await release('bob')).toBe(false);
+    expect(await engine().run(lockExtend, [key], { token: 'bob', lease: HOUR })).toBe(false);
+    expect(await engine().run(lockExtend, [key], { token: 'ann', lease: 2 * HOUR })).toBe(true);
+    later(2 * HOUR);
+    expect(await engine().run(lockExtend, [key], { token: 'ann', lease: HOUR })).toBe(false);
+    const second = await acquire('bob');
+    expect(second.granted).toBe(true);
+    expect(second.fence).toBeGreaterThan(first.fence);
+    expect(await release('bob')).toBe(true);
+    later(-4 * HOUR);
+    expect((await acquire('eve')).fence).toBeGreaterThan(second.fence);
+  });
+
+  fresh('lets a request run once, and remembers its answer for as long as it was told', async () => {
+    const key = [keys().idempotency('ann', 'order')];
+    const fingerprint = Buffer.alloc(32, 7);
+    const told = { channel: `${both.prefix}:none`, message: '' };
+    const begin = (token: string, asked = fingerprint) => {
+      const args = { token, fingerprint: asked, lease: 1_000, retention: HOUR, waits: false };
+      return engine().run(idempotencyBegin, key, args);
+    };
+    const complete = (token: string, attempt: number, answer: Buffer | undefined) => {
+      const args = { ...told, token, fingerprint, attempt, retention: HOUR, answer };
+      return engine().run(idempotencyComplete, key, args);
+    };
+    const renew = (token: string, attempt: number) => {
+      const args = { token, fingerprint, attempt, lease: 1_000, retention: HOUR };
+      return engine().run(idempotencyRenew, key, args);
+    };
+    const discard = (token: string, hasRun = true) =>
+      engine().run(idempotencyDiscard, key, { ...told, token, retention: HOUR, hasRun });
+
+    expect(await begin('a')).toMatchObject({ outcome: 'started', attempt: 1 });
+    expect(await begin('b')).toMatchObject({ outcome: 'running', attempt: 1, leftMs: 1_000 });
+    expect(await begin('b', Buffer.alloc(32, 8))).toMatchObject({ outcome: 'mismatch' });
+    later(1_000);
+    expect(await renew('a', 1), 'nobody has taken it over').toBe(true);
+    later(1_000);
+    expect(await begin('b', Buffer.alloc(32, 8)), 'a crash keeps it').toMatchObject({ outcome: 'mismatch' });
+    expect(await begin('b')).toMatchObject({ outcome: 'recovered', attempt: 2 });
+    expect(await renew('a', 1)).toBe(false);
+    expect(await complete('a', 1, Buffer.from('late'))).toBe(false);
+    expect(await discard('a')).toBe(false);
+    expect(await discard('b')).toBe(true);
+    expect(await begin('c')).toMatchObject({ outcome: 'started', attempt: 3 });
+    expect(await discard('c', false), 'it never ran').toBe(true);
+    expect(await begin('d')).toMatchObject({ outcome: 'started', attempt: 3 });
+    await engine().delete(key);
+    expect(await renew('d', 3), 'the store has lost it').toBe(true);
+    expect(await begin('e')).toMatchObject({ outcome: 'running', attempt: 3 });
+    const answer = Buffer.from(Array.from({ length: 256 }, (_, byte) => byte));
+    expect(await complete('d', 3, answer)).toBe(true);
+    expect(await complete('d', 3, answer), 'its reply was lost').toBe(true);
+    later(HOUR - 1);
+    expect(await begin('e')).toMatchObject({ outcome: 'done', attempt: 3, answer });
+    later(1);
+    expect(await begin('e')).toMatchObject({ outcome: 'started', attempt: 1 });
+    expect(await complete('e', 1, undefined)).toBe(true);
+    expect(await begin('f')).toMatchObject({ outcome: 'unkept', answer: null });
+  });
+
+  fresh('grants so many slots at once, and those that come free to who waits', async () => {
+    const { slots, line } = keys().concurrency('ann', 'reports');
+    const asked = { process: 'P', channels: 'calls:', limit: 2 };
+    const acquire = (token: string, waitMs = 0) => {
+      const args = { ...asked, token, waitMs, lease: HOUR, maxQueue: 1 };
+      return engine().run(concurrencyAcquire, [slots, line], args);
+    };
+    const release = (token: string, waitMs = 0) =>
+      engine().run(concurrencyRelease, [slots, line], { ...asked, token, waitMs });
+    expect(await acquire('ann')).toEqual({ found: 'fine', outcome: 'granted', running: 1, leftMs: HOUR });
+    expect(await acquire('ann'), 'again').toMatchObject({ outcome: 'granted', running: 1 });
+    expect(await acquire('bob')).toMatchObject({ outcome: 'granted', running: 2 });
+    expect(await acquire('eve')).toMatchObject({ outcome: 'refused', running: 2 });
+    expect(await acquire('joe', HOUR)).toMatchObject({ outcome: 'waits', running: 2 });
+    expect(await acquire('eve', HOUR), 'the line is full').toMatchObject({ outcome: 'refused' });
+    expect(await release('ann')).toBe(true);
+    expect(await release('ann')).toBe(false);
+    expect(await acquire('eve'), 'it is kept for who waits').toMatchObject({ outcome: 'refused' });
+    expect(await acquire('joe', HOUR)).toMatchObject({ outcome: 'granted', running: 2 });
+    later(HOUR - 1);
+    await engine().run(concurrencyRenew, [slots, line], {
+      ...asked,
+      token: 'joe',
+      lease: HOUR,
+    });
+    later(1);
+    expect(await acquire('eve'), 'the slot of bob has ended').toMatchObject({
+      outcome: 'granted',
+      running: 2,
+    });
+    expect([await release('joe', HOUR), await release('eve'), await release('bob')]).toEqual([
+      true,
+      true,
+      false,
+    ]);
+  });
+
+  fresh('deletes what it is told to and says how much that was', async () => {
+    const count = (id: string, policy: string) =>
+      engine().run(fixedWindow, [keys().rate(id, policy)], { delta: 1, window: HOUR });
+    await Promise.all([count('ann', 'p'), count('ann', 'q'), count('bob', 'p'), count('bob', 'q')]);
+    expect(
+      await engine().delete([keys().rate('ann', 'p'), keys().rate('ann', 'q'), keys().rate('ann', 'r')]),
+    ).toBe(2);
+    const found = [];
+    for await (const page of engine().scan(keys().ratePattern('q'))) found.push(...page);
+    expect(found).toEqual([keys().rate('bob', 'q')]);
+    expect(await count('bob', 'p')).toMatchObject({ hits: 2 });
+    expect(await count('bob', 'q')).toMatchObject({ hits: 2 });
+  });
+});

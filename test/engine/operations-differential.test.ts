@@ -1,0 +1,467 @@
+import fc from 'fast-check';
+import { afterAll, beforeAll, describe, it } from 'vitest';
+import { cacheBound } from '../../src/cache/store/operations/bound.ts';
+import { cacheFillEnd, cacheFillRenew } from '../../src/cache/store/operations/fill.ts';
+import { cacheRead } from '../../src/cache/store/operations/read.ts';
+import { cachePurge, cacheVersions } from '../../src/cache/store/operations/versions.ts';
+import { cacheWrite } from '../../src/cache/store/operations/write.ts';
+import { concurrencyAcquire } from '../../src/concurrency/operations/acquire.ts';
+import { concurrencyRelease } from '../../src/concurrency/operations/release.ts';
+import { concurrencyRenew } from '../../src/concurrency/operations/renew.ts';
+import { idempotencyBegin } from '../../src/idempotency/operations/begin.ts';
+import { idempotencyComplete } from '../../src/idempotency/operations/complete.ts';
+import { idempotencyDiscard } from '../../src/idempotency/operations/discard.ts';
+import { idempotencyRenew } from '../../src/idempotency/operations/renew.ts';
+import { lockAcquire } from '../../src/lock/operations/acquire.ts';
+import { lockForceRelease, lockInspect } from '../../src/lock/operations/admin.ts';
+import { lockExtend } from '../../src/lock/operations/extend.ts';
+import { lockRelease } from '../../src/lock/operations/release.ts';
+import { fixedWindow } from '../../src/rate-limit/operations/fixed-window.ts';
+import { limitRefund } from '../../src/rate-limit/operations/refund.ts';
+import { slidingWindow } from '../../src/rate-limit/operations/sliding-window.ts';
+import { limitTake, type PolicyArgs } from '../../src/rate-limit/operations/take.ts';
+import { tokenBucket } from '../../src/rate-limit/operations/token-bucket.ts';
+import { sessionDestroy } from '../../src/session/operations/destroy.ts';
+import { sessionRead } from '../../src/session/operations/read.ts';
+import { userSessionsAdd } from '../../src/session/operations/user-sessions-add.ts';
+import { userSessionsList } from '../../src/session/operations/user-sessions-list.ts';
+import { sessionWrite } from '../../src/session/operations/write.ts';
+import { type BothEngines, startBothEngines } from '../support/both-engines.ts';
+import { S, type Step, spoil, turnClock, World } from './world.ts';
+
+let both: BothEngines;
+
+const VARIANTS = ['variant-------01', 'variant-------02', 'variant-------03'];
+
+function check(steps: fc.Arbitrary<Step>, numRuns: number): Promise<void> {
+  return fc.assert(
+    fc.asyncProperty(fc.array(steps, { minLength: 1, maxLength: 40 }), async (run) => {
+      const world = new World(both);
+      for (const step of run) await step(world);
+    }),
+    { numRuns, endOnFailure: true },
+  );
+}
+
+beforeAll(async () => {
+  both = await startBothEngines();
+});
+
+afterAll(async () => {
+  await both.stop();
+});
+
+describe('script and twin give the same replies and keep the same bytes', () => {
+  const policies: readonly PolicyArgs[] = [
+    { algorithm: slidingWindow, numbers: [5, 1_000 * S, 1] },
+    { algorithm: slidingWindow, numbers: [200, 1_000 * S, 7_000] },
+    { algorithm: slidingWindow, numbers: [3, 100 * S, 100 * S] },
+    { algorithm: tokenBucket, numbers: [5, 1_000 * S, 3] },
+    { algorithm: tokenBucket, numbers: [200_000, 100 * S, 7] },
+  ];
+  const keyOf = (world: World, policy: number) => world.keys.rate('id', `p${policy}`);
+  const some = fc.uniqueArray(fc.nat(policies.length - 1), { minLength: 1, maxLength: 3 });
+  const cost = fc.oneof(
+    fc.constant(1),
+    fc.integer({ min: 0, max: 6 }),
+    fc.constantFrom(5, 6, 200, 201, 65_535, 65_536, 200_000),
+  );
+
+  const take = fc
+    .tuple(
+      fc.constantFrom('take' as const, 'take' as const, 'peek' as const, 'force' as const, 'count' as const),
+      some,
+      cost,
+      fc.nat(3),
+    )
+    .map(
+      ([mode, which, units, tighter]): Step =>
+        async (world) => {
+          const chosen = which.map((index): PolicyArgs => {
+            const { algorithm, numbers } = policies[index] as PolicyArgs;
+            return { algorithm, numbers: [Math.max(1, numbers[0] - tighter), numbers[1], numbers[2]] };
+          });
+          const keys = which.map((policy) => keyOf(world, policy));
+          const replies = await world.compare(limitTake, keys, { mode, cost: units, policies: chosen });
+          which.forEach((policy, index) => {
+            const { stamp = 0, position = 0 } = replies?.[index] ?? {};
+            if (stamp > 0) world.charges.push({ policy, stamp, position, units });
+          });
+        },
+    );
+
+  const refund = fc.nat(50).map(
+    (nth): Step =>
+      async (world) => {
+        const grant = world.charges[nth % Math.max(1, world.charges.length)];
+        if (grant === undefined) return;
+        const { policy, ...charge } = grant;
+        await world.compare(limitRefund, [keyOf(world, policy)], {
+          policies: [{ ...(policies[policy] as PolicyArgs), ...charge }],
+        });
+      },
+  );
+
+  const changedBucket = fc.constantFrom(777 * S, 999_999, 1_000 * S, 86_400_000).map(
+    (interval): Step =>
+      async (world) => {
+        const args = {
+          mode: 'take' as const,
+          cost: 1,
+          policies: [{ algorithm: tokenBucket, numbers: [5, interval, 3] as const }],
+        };
+        await world.compare(limitTake, [keyOf(world, 3)], args);
+      },
+  );
+
+  it('for rate limits', async () => {
+    const spoiled = spoil((world) => policies.map((_, index) => keyOf(world, index)));
+    await check(
+      fc.oneof(
+        { weight: 8, arbitrary: take },
+        { weight: 4, arbitrary: turnClock },
+        { weight: 2, arbitrary: refund },
+        { weight: 1, arbitrary: changedBucket },
+        { weight: 1, arbitrary: spoiled },
+      ),
+      150,
+    );
+  });
+
+  it('for rate limits with logs longer than one chunk', async () => {
+    const policy: PolicyArgs = { algorithm: slidingWindow, numbers: [2_000, 1_000 * S, 1] };
+    const world = new World(both);
+    const keys = [keyOf(world, 9)];
+    for (let turn = 0; turn < 1_200; turn++) {
+      both.clock.time += turn % 400 === 399 ? 900 * S : S;
+      const cost = turn % 97 === 0 ? 1_900 : 1;
+      const args = { mode: 'take' as const, cost, policies: [policy] };
+      const [reply] = await world.compare(limitTake, keys, args);
+      const stamp = reply?.stamp ?? 0;
+      if (turn % 13 === 0 && stamp > 0) {
+        await world.compare(limitRefund, keys, {
+          policies: [{ ...policy, stamp, position: 0, units: cost }],
+        });
+      }
+    }
+  });
+
+  it('for the counters of express-rate-limit', async () => {
+    const key = (world: World) => [world.keys.rate('id', 'fixed')];
+    const count = fc.tuple(fc.integer({ min: -2, max: 3 }), fc.constantFrom(100 * S, 1_000 * S)).map(
+      ([delta, window]): Step =>
+        async (world) =>
+          void (await world.compare(fixedWindow, key(world), { delta, window })),
+    );
+    await check(fc.oneof({ weight: 4, arbitrary: fc.oneof(count, turnClock) }, spoil(key)), 100);
+  });
+
+  it('for sessions', async () => {
+    const key = (world: World) => [world.keys.session('id')];
+    const read = fc
+      .tuple(fc.constantFrom(0, 1, 50 * S, 500 * S), fc.constantFrom(0, 1_000 * S, 9_999 * S))
+      .map(
+        ([touchAfter, idle]): Step =>
+          async (world) =>
+            void (await world.compare(sessionRead, key(world), { touchAfter, idle })),
+      );
+    const write = fc
+      .tuple(
+        fc.constantFrom('create' as const, 'update' as const),
+        fc.constantFrom(100 * S, 1_000 * S, 60_000 * S),
+        fc.constantFrom(0, 1_500 * S, 100_000 * S),
+        fc.uint8Array({ maxLength: 40 }),
+        fc.constantFrom('', 'somebody'),
+        fc.nat(3),
+      )
+      .map(
+        ([mode, idle, absolute, data, owner, revision]): Step =>
+          async (world) => {
+            const args = {
+              mode,
+              idle,
+              absolute,
+              owner,
+              revision,
+              touchAfter: 10 * S,
+              data: Buffer.from(data),
+            };
+            await world.compare(sessionWrite, key(world), args);
+          },
+      );
+    const destroy: Step = async (world) => void (await world.compare(sessionDestroy, key(world), undefined));
+    await check(
+      fc.oneof(
+        { weight: 8, arbitrary: fc.oneof(read, write, turnClock) },
+        { weight: 1, arbitrary: fc.oneof(fc.constant(destroy), spoil(key)) },
+      ),
+      150,
+    );
+  });
+
+  it("for the indexes of users' sessions", async () => {
+    const key = (world: World) => [world.keys.userSessions('ann')];
+    const member = fc.constantFrom('1a', '1b', '2a', '3a', '4a');
+    const add = fc
+      .tuple(
+        member,
+        fc.constantFrom(100 * S, 1_000 * S, 1_000 * S + 1),
+        fc.nat(3),
+        fc.constantFrom('evict-oldest' as const, 'reject' as const),
+        fc.constantFrom('', '', '2a'),
+      )
+      .map(
+        ([name, life, limit, onExceed, replaces]): Step =>
+          async (world) => {
+            const args = { member: name, until: world.both.clock.time + life, limit, onExceed, replaces };
+            await world.compare(userSessionsAdd, key(world), args);
+          },
+      );
+    const list = fc.array(member, { maxLength: 2 }).map(
+      (forget): Step =>
+        async (world) =>
+          void (await world.compare(userSessionsList, key(world), { forget })),
+    );
+    await check(
+      fc.oneof(
+        { weight: 6, arbitrary: fc.oneof(add, list, turnClock) },
+        { weight: 1, arbitrary: spoil(key, false) },
+      ),
+      150,
+    );
+  });
+
+  it('for cached responses, their variants and who makes them', async () => {
+    const keys = (world: World, variant: string) => {
+      const { entry, fill, variant: variantKey } = world.keys.cache('id');
+      return variant === '' ? [entry, fill] : [entry, fill, variantKey(variant)];
+    };
+    const all = (world: World) => [
+      ...keys(world, ''),
+      ...VARIANTS.flatMap((each) => keys(world, each)[2] ?? []),
+    ];
+    const span = fc.constantFrom(100 * S, 1_000 * S);
+    const names = fc.constantFrom('', 'accept', 'accept,accept-language');
+    const token = fc.constantFrom('', 'ann', 'bob');
+    const sequence = fc.constantFrom(0, 5, 2 ** 50 + 1);
+    const variant = fc.constantFrom(...VARIANTS);
+    const told = { channel: 'outside-channel', message: 'm' };
+    const read = fc.tuple(names, variant, sequence, token, span).map(
+      ([vary, which, minSequence, owner, lease]): Step =>
+        async (world) => {
+          const args = { names: vary, minSequence, token: owner, lease };
+          await world.compare(cacheRead, keys(world, vary === '' ? '' : which), args);
+        },
+    );
+    const write = fc
+      .tuple(
+        names,
+        variant,
+        sequence,
+        token,
+        span,
+        span,
+        fc.uint8Array({ maxLength: 300 }),
+        fc.constantFrom(1, 2),
+      )
+      .map(
+        ([vary, which, made, owner, fresh, stale, payload, maxVariants]): Step =>
+          async (world) => {
+            await world.compare(cacheWrite, keys(world, vary === '' ? '' : which), {
+              ...{ ...told, token: owner, fresh, keep: fresh + stale, sequence: made, names: vary },
+              ...{ variant: vary === '' ? '' : which, maxVariants, payload: Buffer.from(payload) },
+            });
+          },
+      );
+    const renew = fc.tuple(token, span).map(
+      ([owner, lease]): Step =>
+        async (world) =>
+          void (await world.compare(cacheFillRenew, [world.keys.cache('id').fill], { token: owner, lease })),
+    );
+    const end = fc.tuple(token, fc.constantFrom(0, 100 * S)).map(
+      ([owner, passing]): Step =>
+        async (world) => {
+          const args = { ...told, token: owner, passing };
+          await world.compare(cacheFillEnd, [world.keys.cache('id').fill], args);
+        },
+    );
+    await check(
+      fc.oneof({ weight: 6, arbitrary: fc.oneof(read, write, renew, end, turnClock) }, spoil(all)),
+      250,
+    );
+  });
+
+  it('for what invalidates cached responses', async () => {
+    const keys = (world: World, names: readonly string[]) => [
+      world.keys.cacheVersion('sequence'),
+      ...names.map((name) => world.keys.cacheVersion(name)),
+    ];
+    const names = fc.subarray(['all', 'tag:a', 'tag:b'], { minLength: 1 });
+    const read = fc.tuple(names, fc.constantFrom(100 * S, 10_000 * S)).map(
+      ([some, ttl]): Step =>
+        async (world) =>
+          void (await world.compare(cacheVersions, keys(world, some), { ttl })),
+    );
+    const purge = fc.tuple(names, fc.boolean()).map(
+      ([some, soft]): Step =>
+        async (world) => {
+          const args = { soft, channel: 'outside-channel', scope: '', names: [] };
+          await world.compare(cachePurge, keys(world, some), args);
+        },
+    );
+    const all = (world: World) => keys(world, ['all', 'tag:a', 'tag:b']);
+    await check(fc.oneof({ weight: 6, arbitrary: fc.oneof(read, purge, turnClock) }, spoil(all)), 150);
+  });
+
+  it('for the bounds of a policy', async () => {
+    const key = (world: World) => [world.keys.cachePolicy('pages')];
+    const note = fc.tuple(
+      fc.constantFrom('a', 'b', 'c', 'd'),
+      fc.constantFrom(100 * S, 1_000 * S),
+      fc.constantFrom(1, 3),
+    );
+    const bound = note.map(
+      ([member, lifeMs, maxEntries]): Step =>
+        async (world) =>
+          void (await world.compare(cacheBound, key(world), { member, lifeMs, maxEntries })),
+    );
+    await check(
+      fc.oneof(
+        { weight: 6, arbitrary: fc.oneof(bound, turnClock) },
+        { weight: 1, arbitrary: spoil(key, false) },
+      ),
+      100,
+    );
+  });
+
+  it('for locks', async () => {
+    const keys = (world: World) => {
+      const { lock, line, fence } = world.keys.lock('id');
+      return [lock, line, fence];
+    };
+    const strings = (world: World) => keys(world).filter((key) => !key.endsWith(':line'));
+    const line = (world: World) => [world.keys.lock('id').line];
+    const token = fc.constantFrom('ann', 'bob', 'eve');
+    const asked = fc.record({
+      token,
+      waitMs: fc.constantFrom(0, 100 * S, 1_000 * S),
+      process: fc.constantFrom('P1', 'P2', 'P3'),
+      channels: fc.constant('t-calls:'),
+      isFair: fc.boolean(),
+    });
+    const lease = fc.constantFrom(100 * S, 1_000 * S);
+    const metadata = fc.constantFrom('', '{"by":"ä:1"}');
+    const acquire = fc.tuple(asked, lease, metadata).map(
+      ([ask, ms, about]): Step =>
+        async (world) =>
+          void (await world.compare(lockAcquire, keys(world), { ...ask, lease: ms, metadata: about })),
+    );
+    const extend = fc.tuple(token, lease).map(
+      ([owner, ms]): Step =>
+        async (world) =>
+          void (await world.compare(lockExtend, keys(world), { token: owner, lease: ms })),
+    );
+    const release = asked.map(
+      (ask): Step =>
+        async (world) =>
+          void (await world.compare(lockRelease, keys(world), ask)),
+    );
+    const inspect = fc.constant<Step>(
+      async (world) => void (await world.compare(lockInspect, keys(world), {})),
+    );
+    const force = fc.constant<Step>(
+      async (world) => void (await world.compare(lockForceRelease, keys(world), { channels: 't-calls:' })),
+    );
+    await check(
+      fc.oneof(
+        { weight: 6, arbitrary: fc.oneof(acquire, acquire, extend, release, inspect, force, turnClock) },
+        spoil(strings),
+        spoil(line, false),
+      ),
+      200,
+    );
+  });
+
+  it('for requests that run once', async () => {
+    const key = (world: World) => [world.keys.idempotency('ann', 'id')];
+    const claim = fc.record({
+      token: fc.constantFrom('ann', 'bob'),
+      fingerprint: fc.constantFrom(Buffer.alloc(32, 1), Buffer.alloc(32, 0xff)),
+      attempt: fc.constantFrom(1, 2),
+    });
+    const span = fc.constantFrom(100 * S, 1_000 * S);
+    const told = { channel: 'outside-channel', message: 'm' };
+    const begin = fc.tuple(claim, span, span, fc.boolean()).map(
+      ([{ token, fingerprint }, lease, retention, waits]): Step =>
+        async (world) => {
+          const args = { token, fingerprint, lease, retention, waits };
+          await world.compare(idempotencyBegin, key(world), args);
+        },
+    );
+    const renew = fc.tuple(claim, span, span).map(
+      ([run, lease, retention]): Step =>
+        async (world) =>
+          void (await world.compare(idempotencyRenew, key(world), { ...run, lease, retention })),
+    );
+    const complete = fc.tuple(claim, span, fc.option(fc.uint8Array({ maxLength: 300 }))).map(
+      ([run, retention, bytes]): Step =>
+        async (world) => {
+          const answer = bytes === null ? undefined : Buffer.from(bytes);
+          await world.compare(idempotencyComplete, key(world), { ...run, ...told, retention, answer });
+        },
+    );
+    const discard = fc.tuple(claim, span, fc.boolean()).map(
+      ([{ token }, retention, hasRun]): Step =>
+        async (world) =>
+          void (await world.compare(idempotencyDiscard, key(world), { ...told, token, retention, hasRun })),
+    );
+    await check(
+      fc.oneof(
+        { weight: 6, arbitrary: fc.oneof(begin, begin, renew, complete, discard, turnClock) },
+        spoil(key),
+      ),
+      200,
+    );
+  });
+
+  it('for concurrency limits', async () => {
+    const keys = (world: World) => {
+      const { slots, line } = world.keys.concurrency('id', 'p');
+      return [slots, line];
+    };
+    const token = fc.constantFrom('ann', 'bob', 'eve', 'joe');
+    const lease = fc.constantFrom(100 * S, 1_000 * S);
+    const asked = fc.record({
+      token,
+      waitMs: fc.constantFrom(0, 100 * S, 1_000 * S),
+      process: fc.constantFrom('P1', 'P2'),
+      channels: fc.constant('t-calls:'),
+      limit: fc.integer({ min: 1, max: 3 }),
+    });
+    const acquire = fc.tuple(asked, lease, fc.integer({ min: 1, max: 3 })).map(
+      ([ask, ms, maxQueue]): Step =>
+        async (world) =>
+          void (await world.compare(concurrencyAcquire, keys(world), { ...ask, lease: ms, maxQueue })),
+    );
+    const renew = fc.tuple(token, lease).map(
+      ([owner, ms]): Step =>
+        async (world) =>
+          void (await world.compare(concurrencyRenew, keys(world), {
+            ...{ token: owner, lease: ms },
+            ...{ process: 'P1', channels: 't-calls:' },
+          })),
+    );
+    const release = asked.map(
+      (ask): Step =>
+        async (world) =>
+          void (await world.compare(concurrencyRelease, keys(world), ask)),
+    );
+    await check(
+      fc.oneof(
+        { weight: 6, arbitrary: fc.oneof(acquire, acquire, renew, release, turnClock) },
+        spoil(keys, false),
+      ),
+      200,
+    );
+  });
+});

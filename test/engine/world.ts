@@ -1,0 +1,155 @@
+import fc from 'fast-check';
+import { RESP_TYPES } from 'redis';
+import { expect } from 'vitest';
+import { Keys } from '../../src/base/keys.ts';
+import type { Operation } from '../../src/engine/operation.ts';
+import type { Charge } from '../../src/rate-limit/operations/algorithm.ts';
+import type { BothEngines } from '../support/both-engines.ts';
+
+/** One step of a run: an operation on some keys, the clock turned, or a value spoiled behind the kit's back. */
+export type Step = (world: World) => Promise<void>;
+
+let runs = 0;
+
+/** The keys of one run; every run has fresh ones. */
+export class World {
+  readonly both: BothEngines;
+  readonly keys: Keys;
+  /** Earlier charges, for refunds. */
+  readonly charges: (Charge & { readonly policy: number; readonly units: number })[] = [];
+
+  constructor(both: BothEngines) {
+    this.both = both;
+    this.keys = new Keys(`${both.prefix}:${runs++}`);
+  }
+
+  /** Runs it on both engines; the replies and what is stored must be the same to the byte. */
+  async compare<Args, Reply>(
+    operation: Operation<Args, Reply>,
+    keys: readonly string[],
+    args: Args,
+  ): Promise<Reply> {
+    await this.#forgetShortLived(keys);
+    const [memory, redis] = await Promise.all([
+      settled(this.both.memory.run(operation, keys, args)),
+      settled(this.both.redis.run(operation, keys, args)),
+    ]);
+    expect(redis, operation.name).toEqual(memory);
+    await this.compareStored(keys);
+    return redis.reply as Reply;
+  }
+
+  /** What Redis may collect at any moment by its own clock goes on both sides, so that the run stays the same. */
+  async #forgetShortLived(keys: readonly string[]): Promise<void> {
+    for (const key of keys.filter((each) => this.#isShortLived(each))) {
+      this.both.keyspace.delete(key);
+      this.both.keyspace.ttls.delete(key);
+      await this.both.client.del(key);
+    }
+  }
+
+  async compareStored(keys: readonly string[]): Promise<void> {
+    const bytes = this.both.client.withTypeMapping({ [RESP_TYPES.BLOB_STRING]: Buffer });
+    for (const key of keys.filter((each) => !this.#isShortLived(each))) {
+      const stored = this.both.keyspace.get(key);
+      const isSorted = (await this.both.client.type(key)) === 'zset';
+      const bytesThere = isSorted ? await this.#sortedBytes(key) : await bytes.get(key);
+      expect(bytesThere, key).toEqual(stored ?? null);
+      if (stored === undefined) continue;
+      const gap = (this.both.keyspace.ttls.get(key) ?? 0) - (await this.both.client.pTTL(key));
+      expect(Math.abs(gap), `the TTL of ${key}`).toBeLessThan(30_000);
+    }
+  }
+
+  /** A sorted set as the twins write it. */
+  async #sortedBytes(key: string): Promise<Buffer> {
+    const entries = await this.both.client.zRangeWithScores(key, 0, -1);
+    return Buffer.from(JSON.stringify(entries.map(({ score, value }) => [score, value])));
+  }
+
+  #isShortLived(key: string): boolean {
+    return (this.both.keyspace.ttls.get(key) ?? Number.POSITIVE_INFINITY) < 30_000;
+  }
+}
+
+async function settled<Reply>(work: Promise<Reply>): Promise<{ reply?: Reply; error?: unknown }> {
+  try {
+    return { reply: await work };
+  } catch (error) {
+    return { error: (error as { code?: unknown }).code ?? error };
+  }
+}
+
+/** Redis's own clock goes on during a run, so spans are long enough that no TTL of a test runs out by it. */
+export const S = 1_000;
+
+export const turnClock: fc.Arbitrary<Step> = fc
+  .oneof(
+    fc.integer({ min: 0, max: 5 }),
+    fc.integer({ min: -300 * S, max: 2_000 * S }),
+    fc.constantFrom(100 * S - 1, 100 * S, 100 * S + 1, 1_000 * S - 1, 1_000 * S, 1_000 * S + 1, 60_000 * S),
+  )
+  .map(
+    (ms): Step =>
+      async ({ both }) => {
+        both.clock.time += ms;
+      },
+  );
+
+const GARBAGE = [
+  '',
+  'W',
+  'W\u0001',
+  'W\u0001\u0000\u0000',
+  'W\u0002 a later format',
+  '1:5',
+  '2:5:5:5',
+  '1:99999999999999999999:1:1:1:1:;',
+  '1:1:1:1:1:0:;',
+  '1:9:2:8:1700000000000:1000000:;',
+  '1:9:2:8:1700000000000:1000000:3-4,6-8;',
+  '1:9:2:8:1700000000000:1000000:3-4,4-3;',
+  '1:9:2:8:1700000000000:1000000:03-4;',
+  '1:9:9:8:1700000000000:1000000:;',
+  'S\u0001',
+  'S\u0007later',
+  'C\u0001short',
+  'V\u0001',
+  'V\u0001\u0000\u0006accept',
+  'V\u0001\u0000\u0006acceptvariant',
+  'V\u0001\u0000\u0099accept',
+  'V\u0002later',
+  '1:L:1:99999999999999:ann',
+  '1:P:0:99999999999999:',
+  '2:L:0:5:bob',
+  '1:L:0:abc:',
+  'C\u0009later',
+  'I\u0001',
+  'I\u0007later',
+  `I\u0001X${'\0'.repeat(50)}`,
+  `I\u0001R${'\0'.repeat(49)}\u0009short`,
+  'x',
+  '1:12:34:to/ken',
+  '1:abc',
+  '1:7:99999999999999',
+  'W\u0001\u0000\u0000\u0000\u0009\u0000\u0000\u0000\u0009\u0000\u0000\u0000\u0000\u0000\u0009',
+];
+
+/** Puts something else in the place of a value, on both sides; `mayCut` also a part of it, which only strings have. */
+export function spoil(keysOf: (world: World) => readonly string[], mayCut = true): fc.Arbitrary<Step> {
+  return fc.tuple(fc.constantFrom(...GARBAGE), fc.nat(5), fc.integer({ min: 0, max: 40 }), fc.boolean()).map(
+    ([garbage, which, cut, truncate]): Step =>
+      async (world) => {
+        const keys = keysOf(world);
+        const key = keys[which % keys.length] ?? '';
+        const { keyspace, client } = world.both;
+        const stored = keyspace.get(key);
+        const value =
+          mayCut && truncate && stored !== undefined
+            ? stored.subarray(0, cut)
+            : Buffer.from(garbage, 'latin1');
+        keyspace.set(key, value, 86_400_000);
+        await client.set(key, value, { PX: 86_400_000 });
+      },
+  );
+}

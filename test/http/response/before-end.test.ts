@@ -1,0 +1,179 @@
+import { once } from 'node:events';
+import type { ServerResponse } from 'node:http';
+import { describe, expect, it } from 'vitest';
+import { beforeEnd } from '../../../src/http/response/before-end.ts';
+import { ask, Exchange, Gate, logging, roundTrip, serve } from '../exchange.ts';
+
+describe('the hooks', () => {
+  it.each([false, true])(
+    'run in their phases whatever the order of registration (waiting: %s)',
+    async (waits) => {
+      const log: string[] = [];
+      const port = await serve((_req, res) => {
+        for (const phase of ['lock', 'session', 'idempotency', 'capture'] as const) {
+          beforeEnd(res, logging(log, phase, waits));
+        }
+        res.end('body');
+      });
+      expect((await ask(port)).body).toBe('body');
+      expect(log).toEqual(
+        ['capture', 'session', 'idempotency', 'lock'].flatMap((phase) => [
+          `${phase} headers`,
+          `${phase} end`,
+        ]),
+      );
+    },
+  );
+
+  it('see the headers leave once and the end once when a response streams', async () => {
+    const log: string[] = [];
+    const port = await serve(async (_req, res) => {
+      beforeEnd(res, logging(log, 'session', true));
+      beforeEnd(res, logging(log, 'capture'));
+      res.write('a');
+      await roundTrip(port);
+      res.write('b');
+      res.end('c');
+    });
+    expect((await ask(port)).body).toBe('abc');
+    expect(log).toEqual(['capture headers', 'session headers', 'capture late end', 'session late end']);
+  });
+
+  it('are all done before anything leaves when the handler ended in the meantime', async () => {
+    const log: string[] = [];
+    const port = await serve((_req, res) => {
+      beforeEnd(res, logging(log, 'session', true));
+      res.write('a');
+      res.end('b');
+    });
+    expect((await ask(port)).body).toBe('ab');
+    expect(log).toEqual(['session headers', 'session end']);
+  });
+
+  it('share one wrapper', async () => {
+    const port = await serve((_req, res) => {
+      beforeEnd(res, { phase: 'session' });
+      const { write, end, writeHead } = res;
+      beforeEnd(res, { phase: 'lock' });
+      res.end(String(res.write === write && res.end === end && res.writeHead === writeHead));
+    });
+    expect((await ask(port)).body).toBe('true');
+  });
+
+  it('cost no turn of the event loop when they do not wait', async () => {
+    let isFinished: boolean | undefined;
+    const port = await serve((_req, res) => {
+      beforeEnd(res, logging([], 'session'));
+      res.end('body');
+      // `finished` is Node's own word, which the wrapper does not touch.
+      isFinished = res.finished;
+    });
+    await ask(port);
+    expect(isFinished).toBe(true);
+  });
+
+  it('hear the body as the handler wrote it, in the encoding that it named', async () => {
+    const heard: Buffer[] = [];
+    const port = await serve((_req, res) => {
+      beforeEnd(res, { phase: 'capture', chunk: (chunk) => void heard.push(chunk) });
+      res.write('6869', 'hex');
+      res.write(Buffer.from(' '));
+      res.end('4pi6', 'base64');
+    });
+    await ask(port);
+    expect(Buffer.concat(heard).toString()).toBe('hi ☺');
+  });
+
+  it('that come after the end run at once, so that nothing stays held', async () => {
+    const log: string[] = [];
+    const port = await serve((_req, res) => {
+      beforeEnd(res, logging(log, 'session', true));
+      res.end('body');
+      beforeEnd(res, logging(log, 'lock'));
+    });
+    expect((await ask(port)).body).toBe('body');
+    expect(log).toEqual(['session headers', 'lock late end', 'session end']);
+  });
+
+  it('of a response that had ended before the first of them run too', async () => {
+    const log: string[] = [];
+    const port = await serve((_req, res) => {
+      res.end('body');
+      beforeEnd(res, logging(log, 'lock'));
+      res.end('again');
+    });
+    expect((await ask(port)).body).toBe('body');
+    expect(log).toEqual(['lock late end']);
+  });
+});
+
+describe('nothing reaches the client before the hooks are done', () => {
+  const ways: Readonly<Record<string, (res: ServerResponse) => void>> = {
+    'end()': (res) => res.end(),
+    'end(body)': (res) => res.end('body'),
+    'write() and end()': (res) => {
+      res.write('body');
+      res.end();
+    },
+    'write()': (res) => res.write('body'),
+    'writeHead() and end()': (res) => res.writeHead(201, { 'X-A': '1' }).end('body'),
+    'flushHeaders()': (res) => res.flushHeaders(),
+  };
+  it.each(Object.entries(ways))('%s', async (_name, send) => {
+    const gate = new Gate();
+    const port = await serve((_req, res) => {
+      beforeEnd(res, { phase: 'session', beforeHeaders: () => gate.promise });
+      send(res);
+    });
+    const exchange = new Exchange(port);
+    await roundTrip(port);
+    await roundTrip(port);
+    expect(exchange.text).toBe('');
+    gate.open();
+    await once(exchange.socket, 'data');
+    expect(exchange.text).toMatch(/^HTTP\/1.1 20/);
+  });
+});
+
+describe('a client that goes away', () => {
+  it.each(['/', '/streamed'])(
+    'is told to the hooks, which still run, once, when the handler ends (%s)',
+    async (path) => {
+      const log: string[] = [];
+      const isClosed = new Gate();
+      const isOver = new Gate();
+      const port = await serve(async (req, res) => {
+        beforeEnd(res, { ...logging(log, 'lock', true), closedEarly: isClosed.open });
+        if (req.url === '/streamed') res.write('a');
+        await once(res, 'close');
+        log.push('closed');
+        res.end('late', isOver.open);
+        res.end('later', isOver.open);
+        isOver.open();
+      });
+      const exchange = new Exchange(port, { path });
+      await roundTrip(port);
+      exchange.socket.destroy();
+      await isClosed.promise;
+      await isOver.promise;
+      await roundTrip(port);
+      expect(log.filter((entry) => entry.endsWith('end'))).toHaveLength(1);
+      expect(log.at(-1)).toMatch(/end$/);
+    },
+  );
+
+  it('is no early close when the handler had ended', async () => {
+    let isClosedEarly = false;
+    const port = await serve((_req, res) => {
+      beforeEnd(res, {
+        phase: 'lock',
+        closedEarly() {
+          isClosedEarly = true;
+        },
+      });
+      res.end('body');
+    });
+    await ask(port);
+    expect(isClosedEarly).toBe(false);
+  });
+});
