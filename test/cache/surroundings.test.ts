@@ -138,7 +138,7 @@ describeWithServers('the cache on Redis', () => {
     const app = express();
     app.get(
       '/{*path}',
-      kit.cache({ ttl: '1m', local: false }),
+      kit.cache({ ttl: '1m', local: false, singleFlight: false }),
       (_req, res) => void res.send(`body ${++runs}`),
     );
     return { server, kit, address: await serve(app) };
