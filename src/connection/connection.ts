@@ -67,6 +67,7 @@ export class Connection implements CommandLink {
     // An EVAL goes on with an EVALSHA that was under way when the kit was closed.
     if (this.#isClosed && command[0] !== 'EVAL') throw closedError();
     const until = loopNow() + deadlineMs;
+    let refusal: unknown;
     for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
       let breaker = this.#closedBreaker(key);
       if (this.#adapter.status(key) !== 'up') {
@@ -75,7 +76,10 @@ export class Connection implements CommandLink {
         breaker = this.#closedBreaker(key);
       }
       const left = until - loopNow();
-      if (left <= 0) throw new ConnectionError('no time is left to ask Redis; nothing was sent');
+      if (left <= 0) {
+        if (refusal !== undefined) throw this.#failure(refusal, breaker, deadlineMs);
+        throw new ConnectionError('no time is left to ask Redis; nothing was sent');
+      }
       try {
         const reply = await this.#deadlines.race(this.#adapter.send(key, command), left, () =>
           this.#late(deadlineMs),
@@ -85,6 +89,8 @@ export class Connection implements CommandLink {
       } catch (error) {
         const isRetried = hasNotRun(error) && !breaker.isOnTrial && until - loopNow() > pauseMs;
         if (!isRetried) throw this.#failure(error, breaker, hasNotRun(error) ? deadlineMs : left);
+        // A pause may take longer than it should.
+        refusal = error;
       }
       await this.#deadlines.pause(pauseMs);
     }
