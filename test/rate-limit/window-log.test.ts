@@ -73,7 +73,7 @@ class Window {
 
 describe('a log of which units are given back', () => {
   it.each([0, CHUNK, 3 * CHUNK])(
-    'is as short after 5,000 grants that were given back as it was with the %d that were not',
+    'is as short after 1,500 grants that were given back as it was with the %d that were not',
     async (kept) => {
       const window = new Window(1_000);
       for (let turn = 0; turn < kept; turn++) {
@@ -81,7 +81,7 @@ describe('a log of which units are given back', () => {
         await window.take();
       }
       const before = window.stored();
-      await window.passThrough(5_000);
+      await window.passThrough(1_500);
       expect(window.stored()).toMatchObject({ entries: kept, used: kept });
       expect((await window.take(1, 'peek')).used).toBe(kept);
       // One entry more and an eighth of room; Redis may hold twice as much for a string that has grown.
