@@ -34,7 +34,7 @@ export type { Middleware, Next, Req, Res } from './http/middleware.ts';
 export type { RateHeaders } from './http/rate-headers.ts';
 export { isRevalidation } from './http/reentry.ts';
 export type { IdempotencyOnError, IdempotencyOptions, IdempotencyRefusal } from './idempotency/index.ts';
-export { createRedisKit, type DefaultClient, type RedisKit } from './kit.ts';
+export { createRedisKit } from './kit.ts';
 export type { KitOptions } from './kit-options.ts';
 export type {
   AcquireOptions,
@@ -62,6 +62,7 @@ export type {
   SlidingWindowPolicy,
   TokenBucketPolicy,
 } from './rate-limit/index.ts';
+export type { DefaultClient, RedisKit } from './redis-kit.ts';
 export type {
   CookieOptions,
   LoginOptions,

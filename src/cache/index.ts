@@ -1,11 +1,11 @@
-export { CacheMemory, Caches } from './caches.ts';
+export { type CacheMethods, cacheFeature } from './feature.ts';
 export type { CacheControls } from './http/handler-controls.ts';
 export type { KeyOptions } from './http/key-options.ts';
-export { cacheMiddleware, type Handler } from './http/middleware.ts';
+export type { Handler } from './http/middleware.ts';
 export type { CacheOptions } from './http/options.ts';
-export { type InvalidationTarget, invalidate } from './store/invalidate.ts';
+export type { InvalidationTarget } from './store/invalidate.ts';
 export { type CachePolicies, type CachePolicy, resolveCachePolicies } from './store/policies.ts';
 export type { LocalOptions, SingleFlightOptions } from './store/shared-options.ts';
-export { type Load, type LoadContext, RememberedValues } from './values/remember.ts';
+export type { Load, LoadContext } from './values/remember.ts';
 export type { RememberOptions } from './values/remember-options.ts';
-export { type WarmEntry, type WarmOptions, type WarmResult, warmUp } from './values/warm.ts';
+export type { WarmEntry, WarmOptions, WarmResult } from './values/warm.ts';

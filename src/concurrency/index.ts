@@ -1,2 +1,2 @@
-export { concurrencyMiddleware } from './middleware.ts';
+export { type ConcurrencyMethods, concurrencyFeature } from './feature.ts';
 export type { ConcurrencyOnError, ConcurrencyOptions, ConcurrencyRefusal } from './options.ts';

@@ -1,3 +1,3 @@
-export { idempotencyMiddleware } from './middleware.ts';
+export { type IdempotencyMethods, idempotencyFeature } from './feature.ts';
 export type { IdempotencyOnError, IdempotencyOptions } from './options.ts';
 export type { IdempotencyRefusal } from './refusal.ts';

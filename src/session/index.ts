@@ -1,10 +1,8 @@
-export { type SessionAdmin, SessionAdministration, type SessionInfo } from './admin.ts';
+export type { SessionAdmin, SessionInfo } from './admin.ts';
 export type { CookieOptions } from './cookie-options.ts';
+export { type SessionMethods, sessionFeature } from './feature.ts';
 export type { LoginOptions } from './kit-session.ts';
-export { sessionMiddleware } from './middleware.ts';
 export type { SessionOnError, SessionOptions } from './options.ts';
 export type { SessionStore } from './public-store.ts';
-export { noSeal, type Seal } from './seal.ts';
-export { makeSessionStore } from './session-store.ts';
 export type { StoreOptions } from './store-options.ts';
 export type { UserLimit } from './user-index.ts';

@@ -20,15 +20,14 @@ import { SignedCookies } from './signed-cookie.ts';
 import { KitStore } from './store.ts';
 import type { SessionDeps } from './user-index.ts';
 
-export function sessionMiddleware(
-  options: SessionOptions<never>,
-  deps: SessionDeps & {
-    readonly budgetOf: BudgetOf;
-    readonly isMemory: boolean;
-    /** For those who list sessions. */
-    readonly seals: Set<Seal>;
-  },
-): Middleware {
+export interface SessionMiddlewareDeps extends SessionDeps {
+  readonly budgetOf: BudgetOf;
+  readonly isMemory: boolean;
+  /** The seals of all session middleware of the kit, with which `kit.sessions` opens sealed sessions. */
+  readonly seals: Set<Seal>;
+}
+
+export function sessionMiddleware(options: SessionOptions<never>, deps: SessionMiddlewareDeps): Middleware {
   const settings = resolveSessionOptions(options);
   deps.seals.add(settings.seal);
   const records = new SessionRecords(deps, settings);

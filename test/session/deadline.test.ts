@@ -6,7 +6,7 @@ import { silentLogger } from '../../src/base/logger.ts';
 import { Reporter } from '../../src/base/reporter.ts';
 import { type Budget, requestBudgets } from '../../src/engine/budget.ts';
 import type { Engine } from '../../src/engine/port.ts';
-import { sessionMiddleware } from '../../src/session/index.ts';
+import { sessionMiddleware } from '../../src/session/middleware.ts';
 import { startBothEngines } from '../support/both-engines.ts';
 import { Browser, type Routes, serveSessions } from './browser.ts';
 

@@ -1,0 +1,70 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Duration } from '../base/duration.ts';
+import type { Keys } from '../base/keys.ts';
+import type { BudgetOf } from '../engine/budget.ts';
+import type { Listening } from '../engine/listening.ts';
+import type { Middleware, Req, Res } from '../http/middleware.ts';
+import { CacheMemory, Caches, type CachesDeps } from './caches.ts';
+import { cacheMiddleware, type Handler } from './http/middleware.ts';
+import type { CacheOptions } from './http/options.ts';
+import { type InvalidationTarget, invalidate } from './store/invalidate.ts';
+import type { CachePolicies } from './store/policies.ts';
+import { type Load, RememberedValues } from './values/remember.ts';
+import type { RememberOptions } from './values/remember-options.ts';
+import { type WarmEntry, type WarmOptions, type WarmResult, warmUp } from './values/warm.ts';
+
+export interface CacheMethods {
+  /** Answers GET and HEAD requests from stored responses, and stores the responses of the handler. */
+  cache<Request extends IncomingMessage = Req, Response extends ServerResponse = Res>(
+    options?: CacheOptions<Request>,
+    handler?: Handler<Request, Response>,
+  ): Middleware;
+  /** Returns the cached value of a key, loaded where none is fresh. It is stored as JSON, and every caller gets a copy. */
+  remember<Value>(key: string, options: Duration | RememberOptions, load: Load<Value>): Promise<Value>;
+  /**
+   * Invalidates stored responses and cached values, or with `soft` makes them stale. Resolves when Redis has recorded the
+   * purge: from then on this process uses nothing older; other processes follow a few milliseconds later, when they
+   * receive the message. Rejects when Redis is unavailable: with a ConnectionError when nothing was purged, with a
+   * StoreError when the outcome is unknown.
+   */
+  invalidate(target: InvalidationTarget): Promise<void>;
+  /** Loads and stores cached values ahead of their first use. */
+  warm(entries: Iterable<WarmEntry> | AsyncIterable<WarmEntry>, options?: WarmOptions): Promise<WarmResult>;
+}
+
+export interface CacheFeatureDeps extends Omit<CachesDeps, 'keys'> {
+  readonly listening: Listening;
+  /** The channel on which the processes of a kit tell each other of purges. */
+  readonly channel: string;
+  readonly budgetOf: BudgetOf;
+  readonly closing: AbortSignal;
+}
+
+export function cacheFeature(kit: CacheFeatureDeps, policies: CachePolicies) {
+  // Created with the first cache, since it subscribes.
+  const memory = lazy(() => new CacheMemory(kit.listening, kit.channel));
+
+  return (keys: Keys): CacheMethods => {
+    const caches = lazy(() => new Caches({ ...kit, keys }, memory()));
+    const deps = lazy(() => ({ ...kit, keys, policies, caches: caches(), values: caches().values }));
+    const remembered = lazy(() => new RememberedValues(deps()));
+    return {
+      cache: (options: CacheOptions<never> = {}, handler?: Handler<never, never>) =>
+        cacheMiddleware(options, deps(), handler),
+      remember: <Value>(key: string, options: Duration | RememberOptions, load: Load<Value>) =>
+        remembered().remember(key, options, load),
+      invalidate: (target: InvalidationTarget) =>
+        invalidate(target, { ...kit, keys, versions: caches().versions }),
+      warm: (entries: Iterable<WarmEntry> | AsyncIterable<WarmEntry>, options: WarmOptions = {}) =>
+        warmUp(entries, options, remembered(), deps()),
+    };
+  };
+}
+
+function lazy<Value>(create: () => Value): () => Value {
+  let created: { readonly value: Value } | undefined;
+  return () => {
+    created ??= { value: create() };
+    return created.value;
+  };
+}

@@ -1,0 +1,47 @@
+import type { IncomingMessage } from 'node:http';
+import type { Keys } from '../base/keys.ts';
+import type { BudgetOf } from '../engine/budget.ts';
+import type { Middleware, Req } from '../http/middleware.ts';
+import type { RateLimitDeps } from './ask.ts';
+import { type Limiter, LimiterCore } from './limiter.ts';
+import { rateLimitMiddleware } from './middleware.ts';
+import { LimiterNames } from './names.ts';
+import type { RateLimitOptions } from './options.ts';
+import { type Policy, readPolicy } from './policy.ts';
+import {
+  type ExpressRateLimitStore,
+  type ExpressRateLimitStoreOptions,
+  makeExpressRateLimitStore,
+} from './store.ts';
+
+export interface RateLimitMethods {
+  /** Refuses a request that exceeds a policy, with 429, and sets `req.rateLimit`. */
+  rateLimit<Request extends IncomingMessage = Req>(
+    options: RateLimitOptions<Request>,
+  ): Middleware & { readonly limiter: Limiter };
+  /** Returns a limiter for one policy, for use without HTTP. */
+  limiter(policy: Policy): Limiter;
+  /** Returns a store for an app that keeps express-rate-limit; its windows are fixed, and so not exact. */
+  expressRateLimitStore(options?: ExpressRateLimitStoreOptions): ExpressRateLimitStore;
+}
+
+/** How `kit.limiter` behaves, which has no options for it. */
+const WITHOUT_HTTP = { onError: 'memory', onDenied: 'ignore', denyCache: undefined } as const;
+
+export function rateLimitFeature(kit: Omit<RateLimitDeps, 'keys'> & { readonly budgetOf: BudgetOf }) {
+  const limiterNames = new LimiterNames(kit.reporter);
+  return (keys: Keys): RateLimitMethods => {
+    const deps = { ...kit, keys };
+    const claim = (names: readonly string[]) => limiterNames.claim(keys.prefix, names);
+    return {
+      rateLimit: (options: RateLimitOptions<never>) => rateLimitMiddleware(options, deps, claim),
+      limiter(policy: Policy) {
+        const settings = readPolicy('kit.limiter', policy);
+        claim([settings.name]);
+        return new LimiterCore({ policies: [settings], ...WITHOUT_HTTP }, deps);
+      },
+      expressRateLimitStore: (options: ExpressRateLimitStoreOptions = {}) =>
+        makeExpressRateLimitStore(options, deps, claim),
+    };
+  };
+}

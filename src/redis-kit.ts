@@ -1,0 +1,45 @@
+import type { RedisClientType, RedisClusterType } from 'redis';
+import type { Duration } from './base/duration.ts';
+import type { KitEvents } from './base/events.ts';
+import type { CacheMethods } from './cache/index.ts';
+import type { ConcurrencyMethods } from './concurrency/index.ts';
+import type { IdempotencyMethods } from './idempotency/index.ts';
+import type { LockMethods } from './lock/index.ts';
+import type { RateLimitMethods } from './rate-limit/index.ts';
+import type { SessionMethods } from './session/index.ts';
+
+/** The type of `kit.client` when the kit opened the connection itself; the client is null on `memory:`. */
+export type DefaultClient = RedisClientType | RedisClusterType | null;
+
+/** Everything that a server keeps in Redis for its requests, on one connection and under one prefix. */
+export interface RedisKit<Client = DefaultClient>
+  extends SessionMethods,
+    RateLimitMethods,
+    CacheMethods,
+    LockMethods,
+    ConcurrencyMethods,
+    IdempotencyMethods {
+  /** The beginning of every key. */
+  readonly prefix: string;
+  /** The underlying client, for your own commands; the kit's deadlines and failure policies do not apply to it. */
+  readonly client: Client;
+  /**
+   * Resolves with the first connection; rejects with a ConnectionError after 5 s. A connection that is made later is still
+   * used.
+   */
+  ready(): Promise<void>;
+  /**
+   * Lets commands in flight finish, for up to `timeout` (default `'5s'`), and closes what the kit opened. You can call it
+   * again. On a namespace it closes nothing.
+   */
+  close(options?: { readonly timeout?: Duration | undefined }): Promise<void>;
+  /**
+   * Returns a kit on the same connection whose keys begin `<prefix>:<name>:`; the same name returns the same kit. It is cheap
+   * enough to be called for each request: namespaces share the memory of this process within the same bounds, and a
+   * namespace that nothing refers to costs nothing. Create limiters at start-up here too: a second limiter of the same
+   * name throws.
+   */
+  namespace(name: string): RedisKit<Client>;
+  /** Calls the listener with every event of this name; returns an unsubscribe function. */
+  on<Name extends keyof KitEvents>(event: Name, listener: (event: KitEvents[Name]) => void): () => void;
+}

@@ -1,0 +1,30 @@
+import type { IncomingMessage } from 'node:http';
+import type { Keys } from '../base/keys.ts';
+import type { Middleware, Req } from '../http/middleware.ts';
+import { type SessionAdmin, SessionAdministration } from './admin.ts';
+import { type SessionMiddlewareDeps, sessionMiddleware } from './middleware.ts';
+import type { SessionOptions } from './options.ts';
+import type { SessionStore } from './public-store.ts';
+import { noSeal } from './seal.ts';
+import { makeSessionStore } from './session-store.ts';
+import type { StoreOptions } from './store-options.ts';
+
+export interface SessionMethods {
+  /** Loads `req.session` before the handler runs, and saves it before the response headers are sent. */
+  session<Request extends IncomingMessage = Req>(options?: SessionOptions<Request>): Middleware;
+  /** Returns a store for an app that keeps its own express-session. */
+  sessionStore(options?: StoreOptions): SessionStore;
+  /** Lists, counts and revokes the sessions of users. */
+  readonly sessions: SessionAdmin;
+}
+
+export function sessionFeature(kit: Omit<SessionMiddlewareDeps, 'keys' | 'seals'>) {
+  return (keys: Keys): SessionMethods => {
+    const deps = { ...kit, keys, seals: new Set([noSeal]) };
+    return {
+      session: (options: SessionOptions<never> = {}) => sessionMiddleware(options, deps),
+      sessionStore: (options: StoreOptions = {}) => makeSessionStore(options, deps),
+      sessions: new SessionAdministration(deps, deps.seals),
+    };
+  };
+}
