@@ -126,6 +126,16 @@ describe('the docs', () => {
     expect(broken).toEqual([]);
   });
 
+  it('every file and folder that CONTRIBUTING.md names exists', () => {
+    const named = [...read('CONTRIBUTING.md').matchAll(/`((?:[\w.-]+\/)+(?:[\w.-]+\.\w+)?)`/g)].map(
+      ([, path = '']) => path,
+    );
+    expect(named.length).toBeGreaterThan(10);
+    // A folder without a parent may be one of a feature.
+    const places = ['', 'src', 'src/rate-limit'];
+    expect(named.filter((path) => !places.some((place) => existsSync(join(root, place, path))))).toEqual([]);
+  });
+
   it('docs/errors.md has a heading for every error code, and for no other', () => {
     const codes = [...read('src/base/errors.ts').matchAll(/\| '(ERR_\w+)'/g)].map(([, code]) => code);
     const headings = [...read('docs/errors.md').matchAll(/^## (\w+)$/gm)].map(([, code]) => code);
