@@ -136,6 +136,18 @@ describe('the docs', () => {
     expect(named.filter((path) => !places.some((place) => existsSync(join(root, place, path))))).toEqual([]);
   });
 
+  it('every page of a feature has the same headings', () => {
+    const features = [...read('docs/README.md').matchAll(/\]\(([\w-]+\.md)\) \| `kit\./g)].map(
+      ([, page]) => `docs/${page}`,
+    );
+    expect(features).toHaveLength(7);
+    const skeleton = ['Example', 'Options', 'Behaviour', 'When Redis is down', 'Keys and commands', 'Limits'];
+    for (const page of features) {
+      const headings = [...read(page).matchAll(/^## (.+)$/gm)].map(([, heading]) => heading);
+      expect(headings, page).toEqual(skeleton);
+    }
+  });
+
   it('docs/errors.md has a heading for every error code, and for no other', () => {
     const codes = [...read('src/base/errors.ts').matchAll(/\| '(ERR_\w+)'/g)].map(([, code]) => code);
     const headings = [...read('docs/errors.md').matchAll(/^## (\w+)$/gm)].map(([, code]) => code);

@@ -95,7 +95,7 @@ function proseOf(file: string): readonly Sentence[] {
   const text = read(file).replace(/```.*?```/gs, (code) => code.replace(/[^\n]/g, ''));
   return text.split('\n').flatMap((line, index) => {
     if (line.startsWith('#')) return [];
-    const cells = line.startsWith('|') ? line.split('|') : [line.replace(/^\s*(?:[-*]|\d+\.)\s/, '')];
+    const cells = line.startsWith('|') ? line.split(/(?<!\\)\|/) : [line.replace(/^\s*(?:[-*]|\d+\.)\s/, '')];
     return cells.map((cell) => ({
       where: `${file}:${index + 1}`,
       text: withoutCode(cell)
