@@ -2,6 +2,7 @@ import type { ByteRange } from '../http/byte-range.ts';
 import { validatorsOf } from '../http/conditional.ts';
 import { areHeaders, areNames, flatHeaders, type Header } from '../http/own-headers.ts';
 import { isText } from './entry.ts';
+import type { SearchRule } from './no-vary-search.ts';
 
 /** Which part of a representation a stored response holds. */
 export interface StoredPart extends ByteRange {
@@ -28,12 +29,15 @@ export interface CachedResponse {
   readonly body: Buffer;
   /** Undefined for a complete response. */
   readonly part: StoredPart | undefined;
+  /** Which part of the query counts, for a new response; of a stored one the key says it. */
+  readonly rule?: SearchRule | undefined;
 }
 
 type Stored = Pick<CachedResponse, 'status' | 'vary' | 'isForAll' | 'body'> & {
   readonly headers: readonly Header[];
   readonly removed?: readonly string[];
   readonly part?: StoredPart | undefined;
+  readonly rule?: SearchRule | undefined;
 };
 
 export function cachedResponse({
@@ -44,10 +48,11 @@ export function cachedResponse({
   isForAll,
   body,
   part,
+  rule,
 }: Stored): CachedResponse {
   const { etag, lastModified, date } = validatorsOf(headers);
   const flat = flatHeaders(headers);
-  return { status, flat, removed, etag, lastModified, date, vary, isForAll, body, part };
+  return { status, flat, removed, etag, lastModified, date, vary, isForAll, body, part, rule };
 }
 
 /** The headers of a stored response, in their order. */

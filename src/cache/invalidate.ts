@@ -3,6 +3,7 @@ import { ConfigError } from '../base/errors.ts';
 import type { Keys } from '../base/keys.ts';
 import type { Reporter } from '../base/reporter.ts';
 import { checkTags } from './shared-options.ts';
+import { namesOfUrl } from './url-names.ts';
 import { ALL, type Versions } from './versions.ts';
 
 /**
@@ -58,7 +59,7 @@ function targetOf(reader: OptionReader, keys: Keys) {
     if (!url.startsWith('/')) {
       throw reader.error('url', `it must be path and query, like '/products?page=2': every host is meant`);
     }
-    return { names: [keys.cacheName('url', url)], what: { url } };
+    return { names: namesOfUrl(url, keys), what: { url } };
   }
   const key = reader.string('key');
   if (key !== undefined) return { names: [keys.cacheName('key', key)], what: { key } };
