@@ -67,13 +67,17 @@ export function packInfo(response: CachedResponse): unknown {
   return removed.length === 0 ? info : [...info, removed];
 }
 
-/** With bytes of its own. Those that were read belong to a larger piece, all of which would be kept for them. */
+/**
+ * With bytes of its own. Those that were read belong to a larger piece, all of which would be kept for them. The rule is in
+ * the key by then.
+ */
 export function detachedResponse(response: CachedResponse): CachedResponse {
-  const { body } = response;
-  if (body.buffer.byteLength === body.length) return response;
+  const { body, rule } = response;
+  if (body.buffer.byteLength === body.length)
+    return rule === undefined ? response : { ...response, rule: undefined };
   const own = Buffer.allocUnsafeSlow(body.length);
   body.copy(own);
-  return { ...response, body: own };
+  return { ...response, body: own, rule: undefined };
 }
 
 /** Undefined for what cannot be sent. */

@@ -8,8 +8,8 @@ import { ALL, type Versions } from './versions.ts';
 
 /**
  * What is no longer true: everything with one of these tags (a group that a response names in Cache-Groups is one as well),
- * a URL (path and query as a client sends them and the key counts them, of every host and in every variant), a key of
- * `kit.remember` or of a `key` function, or all.
+ * a URL (path and query as a client sends them and the key counts them, of every host and in every variant, with each
+ * response that it shares with other URLs by No-Vary-Search), a key of `kit.remember` or of a `key` function, or all.
  */
 export type InvalidationTarget = (
   | { readonly tags: string | readonly string[] }
