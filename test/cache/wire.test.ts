@@ -152,6 +152,11 @@ describeWithServers('on the wire a cached response', () => {
     expect(await commandsOf(() => kit.invalidate({ tags }))).toEqual(['EVALSHA']);
   });
 
+  it('an invalidation by URL, which reaches the responses that a URL has in common with others, is one command', async () => {
+    const { kit } = await startProcess();
+    expect(await commandsOf(() => kit.invalidate({ url: '/a?b=1' }))).toEqual(['EVALSHA']);
+  });
+
   it('leaves no more keys than its variants may be, whatever clients send', async () => {
     const maker = await startProcess(
       { vary: { maxVariants: 3 } },

@@ -2,6 +2,7 @@ import type { ByteRange } from '../../http/message/byte-range.ts';
 import { validatorsOf } from '../../http/message/conditional.ts';
 import { areHeaders, areNames, flatHeaders, type Header } from '../../http/response/own-headers.ts';
 import { isText } from '../store/entry.ts';
+import type { SearchRule } from './no-vary-search.ts';
 
 /** Which part of a representation a stored response holds. */
 export interface StoredPart extends ByteRange {
@@ -28,12 +29,15 @@ export interface CachedResponse {
   readonly body: Buffer;
   /** Undefined for a complete response. */
   readonly part: StoredPart | undefined;
+  /** Which part of the query counts, for a new response; of a stored one the key says it. */
+  readonly rule?: SearchRule | undefined;
 }
 
 type Stored = Pick<CachedResponse, 'status' | 'vary' | 'isForAll' | 'body'> & {
   readonly headers: readonly Header[];
   readonly removed?: readonly string[];
   readonly part?: StoredPart | undefined;
+  readonly rule?: SearchRule | undefined;
 };
 
 export function cachedResponse({
@@ -44,10 +48,11 @@ export function cachedResponse({
   isForAll,
   body,
   part,
+  rule,
 }: Stored): CachedResponse {
   const { etag, lastModified, date } = validatorsOf(headers);
   const flat = flatHeaders(headers);
-  return { status, flat, removed, etag, lastModified, date, vary, isForAll, body, part };
+  return { status, flat, removed, etag, lastModified, date, vary, isForAll, body, part, rule };
 }
 
 /** The headers of a stored response, in their order. */
@@ -62,13 +67,17 @@ export function packInfo(response: CachedResponse): unknown {
   return removed.length === 0 ? info : [...info, removed];
 }
 
-/** With bytes of its own. Those that were read belong to a larger piece, all of which would be kept for them. */
+/**
+ * With bytes of its own. Those that were read belong to a larger piece, all of which would be kept for them. The rule is in
+ * the key by then.
+ */
 export function detachedResponse(response: CachedResponse): CachedResponse {
-  const { body } = response;
-  if (body.buffer.byteLength === body.length) return response;
+  const { body, rule } = response;
+  if (body.buffer.byteLength === body.length)
+    return rule === undefined ? response : { ...response, rule: undefined };
   const own = Buffer.allocUnsafeSlow(body.length);
   body.copy(own);
-  return { ...response, body: own };
+  return { ...response, body: own, rule: undefined };
 }
 
 /** Undefined for what cannot be sent. */

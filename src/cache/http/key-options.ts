@@ -7,7 +7,10 @@ import type { Req } from '../../http/middleware.ts';
 export interface KeyOptions<Request extends IncomingMessage = Req> {
   /** Host, default true. False where one app answers alike under all its names. */
   readonly host?: boolean | undefined;
-  /** All of the query (default true), nothing of it, only these parameters, or all but some. */
+  /**
+   * All of the query (default true), nothing of it, only these parameters, or all but some. A response may leave out more by
+   * its own No-Vary-Search.
+   */
   readonly query?: boolean | readonly string[] | { readonly ignore: readonly string[] } | undefined;
   /** Request headers; the key holds a hash of them. */
   readonly headers?: readonly string[] | undefined;

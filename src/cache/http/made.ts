@@ -3,6 +3,7 @@ import type { LateHeaders } from '../../http/response/before-end.ts';
 import type { OwnHeaders } from '../../http/response/own-headers.ts';
 import type { Made } from '../store/fill.ts';
 import { type CachedResponse, cachedResponse, headersOf, packInfo } from './cached-response.ts';
+import { searchRule } from './no-vary-search.ts';
 import type { CacheSettings } from './options.ts';
 import {
   directivesOf,
@@ -28,8 +29,8 @@ export function madeHead(res: ServerResponse, own: OwnHeaders): MadeHead {
   return { status: res.statusCode, headers, own, directives, madeAt: Date.now() };
 }
 
-/** By what a response says to caches whether, how long and for whom it may be stored. */
-const TO_CACHES = ['cache-control', 'cdn-cache-control', 'pragma', 'expires'];
+/** By what a response says to caches whether, how long, for whom and for which URLs it may be stored. */
+const TO_CACHES = ['cache-control', 'cdn-cache-control', 'pragma', 'expires', 'no-vary-search'];
 
 /**
  * The head with what middleware above the cache changed while it left; the same one where that concerns no cache. A cookie
@@ -69,6 +70,7 @@ export function madeResponse(
     vary: { names, id: names === '' ? '' : variantId(names, asked) },
     isForAll: isForAll(directives),
     body,
+    rule: searchRule(headers),
   });
 }
 
@@ -113,6 +115,7 @@ export function validatedResponse(
     headers: merged,
     removed,
     isForAll: stored.isForAll && isForAll(all),
+    rule: searchRule(texts),
   });
   return { head, response, isStorable };
 }

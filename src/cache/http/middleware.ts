@@ -11,8 +11,10 @@ import type { CachePolicies } from '../store/policies.ts';
 import { offerControls } from './handler-controls.ts';
 import { type CacheOptions, type CacheSettings, resolveCacheOptions } from './options.ts';
 import { PostResponses } from './post-responses.ts';
-import { Responder, type ResponderDeps } from './responder.ts';
+import { type CacheDeps, Responder } from './responder.ts';
+import { SearchRules } from './search-rules.ts';
 import { invalidation, isUnsafe } from './unsafe.ts';
+import { VaryMemory } from './vary.ts';
 
 /** What makes a response; the same as an Express handler. */
 export type Handler<Request extends IncomingMessage = Req, Response extends ServerResponse = Res> = (
@@ -21,7 +23,7 @@ export type Handler<Request extends IncomingMessage = Req, Response extends Serv
   next: Next,
 ) => unknown;
 
-export interface CacheMiddlewareDeps extends ResponderDeps {
+export interface CacheMiddlewareDeps extends CacheDeps {
   readonly caches: Caches;
   readonly policies: CachePolicies;
 }
@@ -40,8 +42,9 @@ export function cacheMiddleware(
 ): Middleware {
   const settings = resolveCacheOptions(options, deps.policies);
   const { responses, versions } = deps.caches;
-  const responder = new Responder(settings, responses, deps);
-  const posts = new PostResponses(settings, deps.caches, deps);
+  const own = { ...deps, memory: { vary: new VaryMemory(), rules: new SearchRules() } };
+  const responder = new Responder(settings, responses, own);
+  const posts = new PostResponses(settings, deps.caches, own);
   const failed = (error: unknown) => void deps.reporter.failure('cache', asError(error));
 
   function cache(req: IncomingMessage, res: ServerResponse, next: Next): void {

@@ -11,19 +11,13 @@ import type { CachedResponse } from './cached-response.ts';
 import { type Conditions, LEFT_CONDITIONS, takeConditions } from './conditions.ts';
 import { PartTarget } from './part-target.ts';
 import type { RequestKey } from './request-key.ts';
-import { ResponsePlace } from './response-place.ts';
+import { type ResponseMemory, ResponsePlace } from './response-place.ts';
 import { type Asking, rangeFor, wholeOf } from './serve.ts';
-import type { VaryMemory } from './vary.ts';
 
 /*
  * A 206 is stored beside the complete responses, under a key of its own: a request without Range never reads it, and a
  * process of an older version does not find it.
  */
-
-/** The key of the stored part. No other id begins so: a host is in lower case. */
-function keyOfPart(key: RequestKey): RequestKey {
-  return { ...key, id: `PART ${key.id}` };
-}
 
 /** Whether a stored part may answer a request: only one for a single range inside of it. */
 function isPartFor(req: Asking, content: CachedResponse): boolean {
@@ -36,7 +30,7 @@ function isPartFor(req: Asking, content: CachedResponse): boolean {
 export interface PartialContentDeps {
   readonly room: CacheRoom<CachedResponse>;
   readonly lookup: LookupSettings<CachedResponse>;
-  readonly vary: VaryMemory;
+  readonly memory: ResponseMemory;
   readonly keys: Keys;
   readonly budgetOf: BudgetOf;
   readonly acceptance: Acceptance;
@@ -129,8 +123,8 @@ export class PartialContent {
 
   #placeOf({ req, key }: PartRequest): ResponsePlace | undefined {
     if (req.headers.range === undefined || (req.method !== 'GET' && req.method !== 'QUERY')) return undefined;
-    const { vary, keys } = this.#deps;
-    return reentryOf(req) === undefined ? new ResponsePlace(req, keyOfPart(key), vary, keys) : undefined;
+    const { memory, keys } = this.#deps;
+    return reentryOf(req) === undefined ? new ResponsePlace(req, key.ofPart(), memory, keys) : undefined;
   }
 
   #accepts(request: PartRequest, place: ResponsePlace, entry: Entry<CachedResponse>): boolean {

@@ -5,16 +5,15 @@ import type { Caches } from '../caches.ts';
 import { captureResponse } from './capture.ts';
 import type { ResponseFill } from './capture-context.ts';
 import { NO_CONDITIONS } from './conditions.ts';
+import { placeOfRequest } from './exchange.ts';
 import { lifetimeOf } from './freshness.ts';
 import { namesToPurgeBy } from './groups.ts';
 import { offerControls } from './handler-controls.ts';
 import type { MadeHead } from './made.ts';
 import type { CacheSettings } from './options.ts';
-import { requestKey } from './request-key.ts';
 import type { ResponderDeps } from './responder.ts';
-import { ResponsePlace } from './response-place.ts';
+import type { ResponsePlace } from './response-place.ts';
 import { type Invalidation, sameHostUrl } from './unsafe.ts';
-import { VaryMemory } from './vary.ts';
 
 /** Only what the response itself says of its lifetime. */
 const OWN_LIFETIME = {
@@ -33,7 +32,6 @@ export class PostResponses {
   readonly #settings: CacheSettings;
   readonly #caches: Caches;
   readonly #deps: ResponderDeps;
-  readonly #vary = new VaryMemory();
 
   constructor(settings: CacheSettings, caches: Caches, deps: ResponderDeps) {
     // The field is about the answer to a GET.
@@ -48,15 +46,16 @@ export class PostResponses {
     // Functions that are written for GET requests.
     if (req.method !== 'POST' || custom !== undefined || session !== undefined) return;
     const { sequence } = this.#caches.versions;
-    const key = sequence === undefined ? undefined : requestKey(req, this.#settings.key);
-    if (sequence === undefined || key === undefined) return;
-    const { keys, reporter } = this.#deps;
+    const { keys, memory, reporter } = this.#deps;
+    const place = sequence === undefined ? undefined : placeOfRequest(req, this.#settings.key, memory, keys);
+    if (sequence === undefined || place === undefined) return;
+    const { key } = place;
     const { responses } = this.#caches;
     const requestedAt = Date.now();
     captureResponse(req, res, {
       settings: this.#settings,
       key: key.id,
-      fill: this.#fill(new ResponsePlace(req, key, this.#vary, keys), sequence, change),
+      fill: this.#fill(place, sequence, change),
       fallback: undefined,
       validation: undefined,
       isRefresh: false,

@@ -5,6 +5,7 @@ import { type Entry, type Validation, validationOf } from '../store/entry.ts';
 import type { Fill } from '../store/fill.ts';
 import type { CachedResponse } from './cached-response.ts';
 import { validatingFields } from './conditions.ts';
+import type { RequestKey } from './request-key.ts';
 
 /** How long nobody in this process tries to refresh again what somebody else does, or what could not be. */
 const AGAIN_MS = 1_000;
@@ -25,19 +26,19 @@ const NOT_FOR_REFRESH = new Set([
 export class Refresh {
   wasReached = false;
   readonly of: Refresher;
-  readonly id: string;
+  readonly key: RequestKey;
   readonly fill: Fill<CachedResponse>;
   /** The stale response that the handler is asked to validate. */
   readonly validation: Validation<CachedResponse> | undefined;
 
   constructor(
     of: Refresher,
-    id: string,
+    key: RequestKey,
     fill: Fill<CachedResponse>,
     validation: Validation<CachedResponse> | undefined,
   ) {
     this.of = of;
-    this.id = id;
+    this.key = key;
     this.fill = fill;
     this.validation = validation;
   }
@@ -46,8 +47,7 @@ export class Refresh {
 /** A stale response, and a request that was answered with it. */
 export interface Stale {
   readonly req: IncomingMessage;
-  readonly id: string;
-  readonly url: string;
+  readonly key: RequestKey;
   readonly entry: Entry<CachedResponse>;
 }
 
@@ -87,10 +87,11 @@ export class Refresher {
     return (this.#refusals.get(id) ?? 0) < MAX_REFUSALS ? appOf(req) : undefined;
   }
 
-  /** What a request is to refresh, where that is why it was made, for this id. */
-  refreshOf(req: IncomingMessage, id: string): Refresh | undefined {
+  /** What a request is to refresh, where that is why it was made, for this URL: another rule may be known by now. */
+  refreshOf(req: IncomingMessage, { exactId }: RequestKey): Refresh | undefined {
     const refresh = reentryOf(req);
-    if (!(refresh instanceof Refresh) || refresh.of !== this || refresh.id !== id) return undefined;
+    if (!(refresh instanceof Refresh) || refresh.of !== this || refresh.key.exactId !== exactId)
+      return undefined;
     refresh.wasReached = true;
     return refresh;
   }
@@ -112,7 +113,8 @@ export class Refresher {
     stale: Stale,
     begin: () => Promise<Fill<CachedResponse> | undefined>,
   ): Promise<void> {
-    const { req, id } = stale;
+    const { req } = stale;
+    const { id } = stale.key;
     this.#until.set(id, this.#deps.now() + LONGEST_REFRESH_MS);
     noteClient(req);
     let isDone = false;
@@ -129,11 +131,12 @@ export class Refresher {
   /** Whether the handler has answered with something that was stored, or that is known not to be. */
   async #reenter(
     app: NonNullable<ReturnType<typeof appOf>>,
-    { req, id, url, entry }: Stale,
+    { req, key, entry }: Stale,
     fill: Fill<CachedResponse>,
   ): Promise<boolean> {
+    const { id, url } = key;
     const validation = this.validates(id, entry.content) ? validationOf(entry) : undefined;
-    const refresh = new Refresh(this, id, fill, validation);
+    const refresh = new Refresh(this, key, fill, validation);
     let status: number | undefined;
     try {
       const headers = refreshHeaders(req.headers, validation?.entry.content);

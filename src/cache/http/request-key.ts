@@ -5,31 +5,124 @@ import { RedisKitError } from '../../base/errors.ts';
 import { forwardedOf } from '../../http/forwarded.ts';
 import { requestContent } from '../../http/message/request-content.ts';
 import { asExpress, originalUrl } from '../../http/middleware.ts';
-import { countedUrl, isReadDifferently } from './counted-url.ts';
+import { appOf, countedUrl, isReadDifferently, pathOf } from './counted-url.ts';
 import type { KeySettings } from './key-options.ts';
-
-export interface RequestKey {
-  /** The same for requests that one stored response may answer, but for what it varies on. */
-  readonly id: string;
-  /** Path and query, as far as they count. */
-  readonly url: string;
-  /** What a `key` function gave. */
-  readonly custom: string | undefined;
-  /** Whether the id holds headers, cookies or a session, which nobody is to read in a key. */
-  readonly isSecret: boolean;
-}
+import { type SearchRule, urlUnder } from './no-vary-search.ts';
 
 /** What a client may call a host; anything else is answered, and not from here. */
 const HOST = /^[\w.:[\]-]*$/;
 
+/** What the key of a request is made of. */
+interface KeyParts {
+  /** What stands for the content of a QUERY, at the beginning of the id. */
+  readonly content: string;
+  readonly host: string;
+  readonly url: string;
+  readonly custom: string | undefined;
+  /** Headers, cookies and a session, which nobody is to read in a key. */
+  readonly secrets: readonly (string | null)[];
+  /** Whether a response may declare which part of the query counts. */
+  readonly takesRules: boolean;
+  /** Whose parser reads the query. */
+  readonly app: unknown;
+}
+
+/** A rule, and the URL with what counts by it. */
+interface Ruled {
+  readonly rule: SearchRule;
+  readonly url: string;
+}
+
+/* No id begins like another kind of id: a host is in lower case and without `=`. */
+
+/** By what a stored response is found. */
+export class RequestKey {
+  /** The same for requests that one stored response may answer, but for what it varies on. */
+  readonly id: string;
+  readonly #parts: KeyParts;
+  readonly #ruled: Ruled | undefined;
+  readonly #isPart: boolean;
+
+  constructor(parts: KeyParts, ruled?: Ruled, isPart = false) {
+    this.#parts = parts;
+    this.#ruled = ruled;
+    this.#isPart = isPart;
+    const id = parts.content + idOf(parts, ruled);
+    this.id = isPart ? `PART ${id}` : id;
+  }
+
+  /** Path and query of the request, as far as the options let them count. */
+  get url(): string {
+    return this.#parts.url;
+  }
+
+  /** What a `key` function gave. */
+  get custom(): string | undefined {
+    return this.#parts.custom;
+  }
+
+  /** Whether the id holds headers, cookies or a session. */
+  get isSecret(): boolean {
+    return this.#parts.secrets.length > 0;
+  }
+
+  /** The rule by which parameters are left out of the id, or are in another order. */
+  get rule(): SearchRule | undefined {
+    return this.#ruled?.rule;
+  }
+
+  /** Whether a response may declare which part of the query counts. */
+  get takesRules(): boolean {
+    return this.#parts.takesRules;
+  }
+
+  /** The id of the whole response, with all of the query that the options let count. */
+  get exactId(): string {
+    return this.#parts.content + idOf(this.#parts, undefined);
+  }
+
+  /** The same for the requests to one path of a host by one method. */
+  get pathId(): string {
+    const { content, host, url } = this.#parts;
+    return `${content === '' ? '' : 'QUERY '}${placeOf(host, pathOf(url))}`;
+  }
+
+  /** The key of the same request under a rule; the exact one without a rule, and where the rule cannot be followed. */
+  under(rule: SearchRule | undefined): RequestKey {
+    if (rule?.id === this.rule?.id) return this;
+    const { url, app, takesRules } = this.#parts;
+    const counted = rule && takesRules ? urlUnder(rule, url, app) : undefined;
+    const ruled = rule === undefined || counted === undefined ? undefined : { rule, url: counted };
+    return new RequestKey(this.#parts, ruled, this.#isPart);
+  }
+
+  /** The key of the stored part of the response. */
+  ofPart(): RequestKey {
+    return new RequestKey(this.#parts, this.#ruled, true);
+  }
+}
+
+function idOf({ host, url, custom, secrets }: KeyParts, ruled: Ruled | undefined): string {
+  if (custom !== undefined) return `=${custom}`;
+  const place =
+    ruled === undefined ? placeOf(host, url) : `SEARCH ${ruled.rule.id} ${placeOf(host, ruled.url)}`;
+  return secrets.length === 0 ? place : JSON.stringify([place, ...secrets]);
+}
+
+/** A host has no slash and no space, so that no two of host and URL meet. */
+function placeOf(host: string, url: string): string {
+  return url.charCodeAt(0) === SLASH ? host + url : `${host} ${url}`;
+}
+
+const SLASH = 47;
+
 /** Undefined when the request is not to be cached. */
 export function requestKey(req: IncomingMessage, settings: KeySettings): RequestKey | undefined {
   if (isReadDifferently(req, settings.query)) return undefined;
-  const key = keyOfTarget(req, settings);
-  if (req.method !== 'QUERY' || key === undefined) return key;
-  const digest = contentDigest(req);
-  // No other id begins so: a host is in lower case.
-  return digest === undefined ? undefined : { ...key, id: `QUERY ${digest} ${key.id}` };
+  const digest = req.method === 'QUERY' ? contentDigest(req) : '';
+  if (digest === undefined) return undefined;
+  const parts = partsOf(req, settings, digest === '' ? '' : `QUERY ${digest} `);
+  return parts && new RequestKey(parts);
 }
 
 /** RFC 10008, section 2.7: the key of a QUERY holds its content and what describes it. Undefined when it is not known. */
@@ -41,34 +134,34 @@ function contentDigest(req: IncomingMessage): string | undefined {
   return hash.update(content.bytes).digest('base64url');
 }
 
-function keyOfTarget(req: IncomingMessage, settings: KeySettings): RequestKey | undefined {
-  const url = countedUrl(originalUrl(req), settings.query);
-  if (settings.custom !== undefined) return customKey(settings.custom(asExpress(req)), url);
+const NONE: readonly string[] = [];
+
+function partsOf(req: IncomingMessage, settings: KeySettings, content: string): KeyParts | undefined {
+  const { headers, cookies, session, query } = settings;
+  const url = countedUrl(originalUrl(req), query);
+  if (settings.custom !== undefined) {
+    const custom = checkedKey(settings.custom(asExpress(req)));
+    if (custom === undefined) return undefined;
+    return { content, host: '', url, custom, secrets: NONE, takesRules: false, app: undefined };
+  }
   const sent = settings.host ? hostOf(req) : '';
   if (sent === undefined) return undefined;
   const host = settings.host ? sent + believedKey(req) : sent;
-  // A host has no slash and no space, so that no two of host and URL meet.
-  const place = url.charCodeAt(0) === SLASH ? host + url : `${host} ${url}`;
-  const { headers, cookies, session } = settings;
-  if (headers.length === 0 && cookies.length === 0 && session === undefined) {
-    return { id: place, url, custom: undefined, isSecret: false };
-  }
-  const parts = [
-    ...headers.map((name) => String(req.headers[name] ?? '')),
-    ...cookies.map((name) => cookieOf(req.headers.cookie ?? '', name) ?? null),
-    session === undefined ? '' : sessionPart(session(asExpress(req))),
-  ];
-  return { id: JSON.stringify([place, ...parts]), url, custom: undefined, isSecret: true };
+  const isOpen = headers.length === 0 && cookies.length === 0 && session === undefined;
+  const secrets = isOpen
+    ? NONE
+    : [
+        ...headers.map((name) => String(req.headers[name] ?? '')),
+        ...cookies.map((name) => cookieOf(req.headers.cookie ?? '', name) ?? null),
+        session === undefined ? '' : sessionPart(session(asExpress(req))),
+      ];
+  return { content, host, url, custom: undefined, secrets, takesRules: query !== false, app: appOf(req) };
 }
 
-const SLASH = 47;
-
-function customKey(key: unknown, url: string): RequestKey | undefined {
+/** Undefined for a request that is left alone. */
+function checkedKey(key: unknown): string | undefined {
   if (key === false) return undefined;
-  if (typeof key === 'string' && key !== '') {
-    // No host begins so.
-    return { id: `=${key}`, url, custom: key, isSecret: false };
-  }
+  if (typeof key === 'string' && key !== '') return key;
   throw noKey('key', key, 'a string that is not empty, or false for a request that is left alone');
 }
 

@@ -17,30 +17,25 @@ import type { CachedResponse } from './cached-response.ts';
 import { captureResponse } from './capture.ts';
 import type { CaptureContext } from './capture-context.ts';
 import { NO_CONDITIONS } from './conditions.ts';
+import { Exchange, placeOfRequest } from './exchange.ts';
 import { namesToPurgeBy } from './groups.ts';
 import { offerControls } from './handler-controls.ts';
 import type { CacheSettings } from './options.ts';
 import { PartialContent } from './partial-content.ts';
 import { Refresher } from './refresher.ts';
 import { isFilling, noteFill } from './request-fills.ts';
-import { type RequestKey, requestKey } from './request-key.ts';
-import { ResponsePlace } from './response-place.ts';
+import type { ResponseMemory } from './response-place.ts';
 import { sendEntry } from './serve.ts';
 import { addStatus, statusOf, whyForwarded } from './status.ts';
-import { VaryMemory } from './vary.ts';
 
-export interface ResponderDeps {
+export interface CacheDeps {
   readonly keys: Keys;
   readonly reporter: Reporter;
   readonly budgetOf: BudgetOf;
 }
 
-/** One request on its way through a cache. */
-export interface Exchange {
-  readonly req: IncomingMessage;
-  readonly res: ServerResponse;
-  readonly key: RequestKey;
-  readonly place: ResponsePlace;
+export interface ResponderDeps extends CacheDeps {
+  readonly memory: ResponseMemory;
 }
 
 /** A stored response that may not be used as it is. */
@@ -59,7 +54,6 @@ export class Responder {
   readonly #deps: ResponderDeps;
   readonly #room: CacheRoom<CachedResponse>;
   readonly #lookup: LookupSettings<CachedResponse>;
-  readonly #vary = new VaryMemory();
   readonly #refresher: Refresher;
   readonly #acceptance: Acceptance;
   readonly #parts: PartialContent;
@@ -81,13 +75,13 @@ export class Responder {
     };
     const acceptance = new Acceptance(settings, () => room.now());
     this.#acceptance = acceptance;
-    this.#parts = new PartialContent({ ...deps, acceptance, room, lookup: this.#lookup, vary: this.#vary });
+    this.#parts = new PartialContent({ ...deps, acceptance, room, lookup: this.#lookup });
   }
 
   /** Undefined for a request that is left alone. */
   exchangeOf(req: IncomingMessage, res: ServerResponse): Exchange | undefined {
-    const key = requestKey(req, this.#settings.key);
-    return key && { req, res, key, place: new ResponsePlace(req, key, this.#vary, this.#deps.keys) };
+    const place = placeOfRequest(req, this.#settings.key, this.#deps.memory, this.#deps.keys);
+    return place && new Exchange(req, res, place);
   }
 
   /** Whether it was answered from what is held here, without asking anybody. */
@@ -113,20 +107,20 @@ export class Responder {
     this.#send(exchange, entry, 'hit');
     if (app !== undefined) {
       const begin = () => this.#room.refresh(this.#lookupOf(exchange, false), this.#lookup);
-      void this.#refresher.refresh(app, { req, id: key.id, url: key.url, entry }, begin);
+      void this.#refresher.refresh(app, { req, key, entry }, begin);
     }
     return true;
   }
 
   async answer(exchange: Exchange): Promise<Outcome> {
-    const { req, key } = exchange;
-    const refresh = this.#refresher.refreshOf(req, key.id);
+    const { req } = exchange;
+    const refresh = this.#refresher.refreshOf(req, exchange.key);
     if (refresh !== undefined) {
       const { fill, validation } = refresh;
       this.#capture(exchange, fill, { validation, isRefresh: true, how: 'fwd=stale' });
       return 'continue';
     }
-    if (isFilling(req, exchange.place.keys.entry)) return this.#goPast(exchange, 'fwd=bypass');
+    if (isFilling(req, exchange.place.exactEntry)) return this.#goPast(exchange, 'fwd=bypass');
     // It may be gone when it is known that what is stored is stale.
     noteClient(req);
     const directives = this.#acceptance.directivesOf(req);
@@ -142,6 +136,7 @@ export class Responder {
     const answer = await this.#room.obtain(lookup, settings);
     if (answer.how === 'make') return this.#sendPartOrMake(exchange, answer, miss);
     const { entry, how } = answer;
+    const { key } = exchange;
     const begin = answer.how === 'stale' ? answer.refresh : undefined;
     const app = begin === undefined ? undefined : this.#refresher.appOf(req, key.id);
     if (begin !== undefined && app === undefined) {
@@ -154,7 +149,7 @@ export class Responder {
     this.#deps.reporter.events.emit(`cache:${how}`, { url: key.url });
     this.#send(exchange, entry, how === 'collapsed' ? `${miss}; collapsed` : 'hit');
     if (begin !== undefined && app !== undefined)
-      void this.#refresher.refresh(app, { req, id: key.id, url: key.url, entry }, begin);
+      void this.#refresher.refresh(app, { req, key, entry }, begin);
     return 'answered';
   }
 
@@ -217,7 +212,7 @@ export class Responder {
     const { events } = this.#deps.reporter;
     const { fallback, validation, isRefresh = false, how } = why;
     const subject: CacheSubject = { url: key.url };
-    noteFill(req, place.keys.entry);
+    noteFill(req, place.exactEntry);
     // Its followers do not wait for a handler that will not run.
     whenUnserved(res, () => fill.abandon());
     // The others wait for the body, and not for the client that this response goes to. The fill ends at `maxBody`.

@@ -4,11 +4,12 @@ import { forwardedOf } from '../../http/forwarded.ts';
 import { originalUrl } from '../../http/middleware.ts';
 import type { ResponseHook } from '../../http/response/before-end.ts';
 import type { CachePurgeReply } from '../store/operations/versions.ts';
+import { namesOfUrl } from '../store/url-names.ts';
 import type { Versions } from '../store/versions.ts';
 import { countedUrl } from './counted-url.ts';
 import { namesToInvalidate } from './groups.ts';
 import type { KeySettings } from './key-options.ts';
-import type { ResponderDeps } from './responder.ts';
+import type { CacheDeps } from './responder.ts';
 
 /** RFC 9110, section 9.2.1, and RFC 10008; an unknown method may change anything. */
 const SAFE = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'QUERY']);
@@ -32,7 +33,7 @@ export function invalidation(
   res: ServerResponse,
   query: KeySettings['query'],
   versions: Versions,
-  { keys, reporter, budgetOf }: ResponderDeps,
+  { keys, reporter, budgetOf }: CacheDeps,
 ): Invalidation {
   const url = originalUrl(req);
   let done: CachePurgeReply | undefined;
@@ -41,7 +42,7 @@ export function invalidation(
     const named = ['location', 'content-location'].map((name) => sameHostUrl(req, res.getHeader(name)));
     const urls = [url, ...named.filter((each) => each !== undefined)].map((each) => countedUrl(each, query));
     const groups = namesToInvalidate(res.getHeader('cache-group-invalidation'), req, keys);
-    const names = [...urls.map((each) => keys.cacheName('url', each)), ...groups];
+    const names = [...urls.flatMap((each) => namesOfUrl(each, keys)), ...groups];
     try {
       done = await versions.purge([...new Set(names)], false, budgetOf(req));
     } catch (error) {

@@ -133,10 +133,14 @@ export class CacheRoom<Content> {
       const outcome = await (lookup.follow?.(flight, waitMs) ?? flight.follow(waitMs));
       if (outcome === undefined || outcome.kind === 'pass') return this.#make(lookup, settings, NOTHING);
       if (outcome.kind === 'error') throw outcome.error;
-      if (outcome.kind === 'retry') continue;
+      if (outcome.kind === 'retry') {
+        place.move?.();
+        continue;
+      }
       const { entry, isMade } = outcome;
       if (!lookup.accepts(entry)) {
         // It varies, as is known only now: those who ask for another variant wait for each other.
+        place.move?.();
         if (place.localKey() !== key) continue;
         return this.#lead(lookup, settings, undefined, until);
       }
@@ -282,8 +286,9 @@ export class CacheRoom<Content> {
     start: Omit<FillStart<Content>, 'place' | 'passing' | 'sharing'>,
   ): Fill<Content> {
     const { versions, now } = this.#deps;
-    const passing = (forMs: number) => this.#memory.pass(place.keys.entry, this.now(), forMs);
-    const sharing = (isShared: boolean) => this.#memory.share(place.keys.entry, this.now(), isShared);
+    const passing = ({ keys }: Place<Content>, ms: number) => this.#memory.pass(keys.entry, this.now(), ms);
+    const sharing = ({ keys }: Place<Content>, isShared: boolean) =>
+      this.#memory.share(keys.entry, this.now(), isShared);
     return new Fill({ store: this.#store, versions, now }, { ...start, place, passing, sharing });
   }
 

@@ -26,6 +26,17 @@ export interface Place<Content> {
   variantOf(names: string): string;
   /** What was packed, or undefined when it cannot be that. */
   unpack(info: unknown, body: Buffer): Content | undefined;
+  /** Where content that was made for this place belongs by what it declares itself; undefined where that is here. */
+  ownPlace?(content: Content): OwnPlace<Content> | undefined;
+  /** Moves to where content for the same caller belongs by what is known now. For a caller that holds no lease and no flight. */
+  move?(): void;
+}
+
+/** Another place than the one that content was made for. */
+export interface OwnPlace<Content> {
+  readonly place: Place<Content>;
+  /** Whether the content may answer every caller of the place that it was made for. */
+  readonly isForAll: boolean;
 }
 
 /** What is written for a place. */

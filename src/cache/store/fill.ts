@@ -1,5 +1,13 @@
 import { type Entry, keepMs, type Lifetime, packEnvelope, usabilityOf, type Validation } from './entry.ts';
-import { type Bound, type EntryStore, type Lease, type Making, NO_LEASE, type Place } from './entry-store.ts';
+import {
+  type Bound,
+  type EntryStore,
+  type Lease,
+  type Making,
+  NO_LEASE,
+  type OwnPlace,
+  type Place,
+} from './entry-store.ts';
 import type { Flight, Outcome } from './flights.ts';
 import type { LocalCopies } from './local-copies.ts';
 import { areFollowed, type Snapshot, type Versions } from './versions.ts';
@@ -28,9 +36,9 @@ export interface FillStart<Content> {
   readonly local: { readonly copies: LocalCopies<Content>; readonly maxAgeMs: number } | undefined;
   /** How old what is known of purges may be. */
   readonly maxAgeMs: number;
-  readonly passing: (forMs: number) => void;
+  readonly passing: (place: Place<Content>, forMs: number) => void;
   /** Whether requests may wait for each other: what has to be validated for each of them serves one alone. */
-  readonly sharing: (isShared: boolean) => void;
+  readonly sharing: (place: Place<Content>, isShared: boolean) => void;
 }
 
 export interface Made<Content> {
@@ -93,13 +101,13 @@ export class Fill<Content> {
 
   /** A fill of this place, or of another one, with what the same handler makes; no request waits for it. */
   beside(place: Place<Content> = this.#start.place): Fill<Content> {
-    const nobodyWaits = { flight: undefined, lease: NO_LEASE };
-    const own = place === this.#start.place ? {} : { passing: () => undefined, sharing: () => undefined };
-    return new Fill(this.#deps, { ...this.#start, ...nobodyWaits, ...own, place });
+    return new Fill(this.#deps, { ...this.#start, flight: undefined, lease: NO_LEASE, place });
   }
 
   /** Stores what was made; resolves to its size in bytes, or undefined when it was not stored. */
   async store(made: Made<Content>): Promise<number | undefined> {
+    const own = this.#start.place.ownPlace?.(made.content);
+    if (own !== undefined) return this.#storeElsewhere(made, own);
     if (!this.#end()) return undefined;
     const { place, flight } = this.#start;
     const { versions, now } = this.#deps;
@@ -108,8 +116,8 @@ export class Fill<Content> {
     const sequence = this.#sequenceOf(validation);
     const payload = packEnvelope({ ...made, names });
     place.learnVary(variesOn);
-    this.#start.passing(0);
-    this.#start.sharing(lifetime.freshMs > 0);
+    this.#start.passing(place, 0);
+    this.#start.sharing(place, lifetime.freshMs > 0);
     if (lifetime.freshMs <= 0) flight?.settle({ kind: 'retry' });
     else if (flight !== undefined) flight.isMade = true;
     const storedAt = now();
@@ -139,7 +147,7 @@ export class Fill<Content> {
    */
   pass(content?: Content): void {
     if (!this.#end()) return;
-    this.#start.passing(PASSING_MS);
+    this.#start.passing(this.#start.place, PASSING_MS);
     const outcome: Outcome<Content> =
       content === undefined
         ? { kind: 'pass' }
@@ -190,6 +198,17 @@ export class Fill<Content> {
     const { sequence } = this.#start;
     if (sequence === undefined || validation === undefined) return sequence;
     return Math.min(sequence, validation.sequence);
+  }
+
+  /** The command of the store leaves before followers that retry look for it. */
+  #storeElsewhere(made: Made<Content>, { place, isForAll }: OwnPlace<Content>): Promise<number | undefined> {
+    if (!this.#end()) return Promise.resolve(undefined);
+    const { flight } = this.#start;
+    const own = { ...this.#start, place, lease: NO_LEASE, flight: isForAll ? flight : undefined };
+    const stored = new Fill(this.#deps, own).store(made);
+    if (!isForAll) flight?.settle({ kind: 'retry' });
+    this.#giveBack(0);
+    return stored;
   }
 
   #endWith(entry: Entry<Content>, isMade: boolean): void {

@@ -3,12 +3,13 @@ import { ConfigError } from '../../base/errors.ts';
 import type { Keys } from '../../base/keys.ts';
 import type { Reporter } from '../../base/reporter.ts';
 import { checkTags } from './shared-options.ts';
+import { namesOfUrl } from './url-names.ts';
 import { ALL, type Versions } from './versions.ts';
 
 /**
  * What is no longer true: everything with one of these tags (a group that a response names in Cache-Groups is one as well),
- * a URL (path and query as a client sends them and the key counts them, of every host and in every variant), a key of
- * `kit.remember` or of a `key` function, or all.
+ * a URL (path and query as a client sends them and the key counts them, of every host and in every variant, with each
+ * response that it shares with other URLs by No-Vary-Search), a key of `kit.remember` or of a `key` function, or all.
  */
 export type InvalidationTarget = (
   | { readonly tags: string | readonly string[] }
@@ -58,7 +59,7 @@ function targetOf(reader: OptionReader, keys: Keys) {
     if (!url.startsWith('/')) {
       throw reader.error('url', `it must be path and query, like '/products?page=2': every host is meant`);
     }
-    return { names: [keys.cacheName('url', url)], what: { url } };
+    return { names: namesOfUrl(url, keys), what: { url } };
   }
   const key = reader.string('key');
   if (key !== undefined) return { names: [keys.cacheName('key', key)], what: { key } };
