@@ -10,7 +10,7 @@ import { Reporter } from './base/reporter.ts';
 import { WeakRegistry } from './base/weak-registry.ts';
 import { cacheFeature } from './cache/index.ts';
 import { concurrencyFeature } from './concurrency/index.ts';
-import { requestBudgets } from './engine/budget.ts';
+import { RequestDeadlines } from './engine/deadline.ts';
 import { memoryEngine } from './engine/memory-engine.ts';
 import { MemoryKeyspace } from './engine/memory-keyspace.ts';
 import { idempotencyFeature } from './idempotency/index.ts';
@@ -99,7 +99,7 @@ function openParts(settings: KitSettings) {
     work,
     closing: closing.signal,
     isMemory: store.connection === undefined,
-    budgetOf: requestBudgets(commandTimeoutMs),
+    deadlines: new RequestDeadlines(commandTimeoutMs),
     channel: keys.cacheChannel(),
     turns: new Turns(store.listening, channels, closing.signal),
     standIn: memoryEngine(fallback, systemClock),

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duration } from '../base/duration.ts';
 import type { Keys } from '../base/keys.ts';
-import type { BudgetOf } from '../engine/budget.ts';
+import type { RequestDeadlines } from '../engine/deadline.ts';
 import type { Listening } from '../engine/listening.ts';
 import type { Middleware, Req, Res } from '../http/middleware.ts';
 import { CacheMemory, Caches, type CachesDeps } from './caches.ts';
@@ -36,7 +36,7 @@ export interface CacheFeatureDeps extends Omit<CachesDeps, 'keys'> {
   readonly listening: Listening;
   /** The channel on which the processes of a kit tell each other of purges. */
   readonly channel: string;
-  readonly budgetOf: BudgetOf;
+  readonly deadlines: RequestDeadlines;
   readonly closing: AbortSignal;
 }
 

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { performance } from 'node:perf_hooks';
 import { asError, RedisKitError } from '../base/errors.ts';
-import type { BudgetOf } from '../engine/budget.ts';
+import type { RequestDeadlines } from '../engine/deadline.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
 import { type Outcome, settle } from '../http/outcome.ts';
 import { sendProblem, sendUnavailable } from '../http/problem.ts';
@@ -17,7 +17,7 @@ export interface ConcurrencyDeps extends SlotsDeps, Store {
   /** Counts in this process while Redis cannot. */
   readonly standIn: Store['engine'];
   readonly standInTurns: Store['turns'];
-  readonly budgetOf: BudgetOf;
+  readonly deadlines: RequestDeadlines;
 }
 
 /** When one of those who run will be done nobody knows; most requests take less than this. */
@@ -39,11 +39,11 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
     const most = limitOf(req, settings);
     const { name, lease: leaseMs, wait: waitMs, maxQueue } = settings;
     const signal = waitMs > 0 ? closingOf(res) : undefined;
-    const budget = deps.budgetOf(req);
+    const deadline = deps.deadlines.of(req);
     const beganAt = performance.now();
     let result: Result | Outcome;
     try {
-      result = await ask({ key, name, limit: most, leaseMs, waitMs, maxQueue, signal, budget }, res);
+      result = await ask({ key, name, limit: most, leaseMs, waitMs, maxQueue, signal, deadline }, res);
     } catch (error) {
       if (signal?.aborted === true) return 'gone';
       throw error;
@@ -59,7 +59,7 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
       await slot.free();
       return 'gone';
     }
-    hold(res, slot, () => slot.free(budget));
+    hold(res, slot, () => slot.free(deadline));
     slotsOf(req).add(slots);
     return 'continue';
   }

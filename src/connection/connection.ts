@@ -102,7 +102,7 @@ export class Connection implements CommandLink {
       breaker.succeeded();
       return error;
     }
-    // A request that had spent its budget elsewhere says nothing about the node.
+    // A request that had spent its deadline elsewhere says nothing about the node.
     if (spentMs * 2 >= this.#commandTimeoutMs) breaker.failed();
     if (error instanceof ReplyError || error instanceof StoreError) return error;
     return new StoreError('ERR_REDIS_KIT_CONNECTION', 'the connection was lost before Redis answered', {

@@ -1,5 +1,5 @@
 import type { KeyPattern } from '../base/keys.ts';
-import type { Budget } from './budget.ts';
+import type { Deadline } from './deadline.ts';
 import type { Argument, Operation, RawReply } from './operation.ts';
 
 /** What the rooms know of the store: it runs operations and forgets keys. */
@@ -7,17 +7,17 @@ export interface Engine {
   /**
    * Runs one atomic operation; all `keys` share a hash tag. Rejects with a ConnectionError when the command was
    * certainly not run, and with a StoreError when nobody can tell or the store refused it. Never later than the
-   * deadline; the request's budget where one is given.
+   * deadline; the request's deadline where one is given.
    */
   run<Args, Reply>(
     operation: Operation<Args, Reply>,
     keys: readonly string[],
     args: Args,
-    budget?: Budget,
+    deadline?: Deadline,
   ): Promise<Reply>;
 
   /** Forgets keys that share a hash tag; resolves to how many there were. */
-  delete(keys: readonly string[], budget?: Budget): Promise<number>;
+  delete(keys: readonly string[], deadline?: Deadline): Promise<number>;
 
   /**
    * The keys that match, on all nodes, some at a time; one that comes or goes meanwhile may be missing, and one may

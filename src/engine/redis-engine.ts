@@ -1,5 +1,5 @@
 import { RedisKitError, StoreError } from '../base/errors.ts';
-import type { Budget } from './budget.ts';
+import type { Deadline } from './deadline.ts';
 import { loopNow } from './loop-clock.ts';
 import type { Argument, Operation, RawReply } from './operation.ts';
 import { type CommandLink, type Engine, ReplyError } from './port.ts';
@@ -16,21 +16,21 @@ export interface RedisEngineSettings {
 export function redisEngine(link: CommandLink, settings: RedisEngineSettings): Engine {
   async function within<Reply>(
     what: string,
-    budget: Budget | undefined,
+    deadline: Deadline | undefined,
     send: (deadlineMs: () => number) => Promise<Reply>,
   ): Promise<Reply> {
     const started = loopNow();
-    budget?.begin();
+    deadline?.begin();
     try {
       return await send(() =>
-        budget === undefined ? settings.commandTimeoutMs - (loopNow() - started) : budget.remainingMs(),
+        deadline === undefined ? settings.commandTimeoutMs - (loopNow() - started) : deadline.remainingMs(),
       );
     } catch (error) {
       if (error instanceof RedisKitError) throw error;
       const message = error instanceof Error ? error.message : String(error);
       throw new StoreError('ERR_REDIS_KIT_REPLY', `${what} failed: ${message}`, { cause: error });
     } finally {
-      budget?.end();
+      deadline?.end();
     }
   }
 
@@ -39,9 +39,9 @@ export function redisEngine(link: CommandLink, settings: RedisEngineSettings): E
       operation: Operation<Args, Reply>,
       keys: readonly string[],
       args: Args,
-      budget?: Budget,
+      deadline?: Deadline,
     ): Promise<Reply> {
-      return within(operation.name, budget, async (deadlineMs) => {
+      return within(operation.name, deadline, async (deadlineMs) => {
         const key = keys[0] ?? '';
         const tail: Argument[] = [
           String(keys.length),
@@ -61,8 +61,8 @@ export function redisEngine(link: CommandLink, settings: RedisEngineSettings): E
       });
     },
 
-    delete(keys, budget) {
-      return within('delete', budget, async (deadlineMs) => {
+    delete(keys, deadline) {
+      return within('delete', deadline, async (deadlineMs) => {
         const reply = await link.send(keys[0] ?? '', ['DEL', ...keys], deadlineMs());
         return typeof reply === 'number' ? reply : 0;
       });

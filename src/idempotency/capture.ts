@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asError } from '../base/errors.ts';
 import type { Reporter } from '../base/reporter.ts';
-import type { Budget } from '../engine/budget.ts';
+import type { Deadline } from '../engine/deadline.ts';
 import { originalUrl } from '../http/middleware.ts';
 import { beforeEnd, type ResponseHook } from '../http/response/before-end.ts';
 import { DepartureWatch } from '../http/response/departure.ts';
@@ -15,7 +15,7 @@ export interface CaptureContext {
   readonly run: Run;
   readonly key: string;
   readonly settings: Pick<IdempotencySettings, 'maxBody' | 'store' | 'onDisconnect'>;
-  readonly budget: Budget;
+  readonly deadline: Deadline;
   readonly reporter: Reporter;
 }
 
@@ -84,21 +84,21 @@ class AnswerCapture implements ResponseHook {
   /** No handler has run, so the next request with the key does. What stood in between may have acted: it counts. */
   giveUp(): void {
     this.#isUnserved = true;
-    const { run, budget } = this.#context;
-    void run.discard(budget);
+    const { run, deadline } = this.#context;
+    void run.discard(deadline);
   }
 
   record(): Promise<void> {
     if (this.#isUnserved) return Promise.resolve();
-    const { run, settings, budget } = this.#context;
+    const { run, settings, deadline } = this.#context;
     const head = this.#head ?? this.#readHead();
-    if (this.#isCutShort || !this.#isFinal(head.status)) return run.discard(budget);
+    if (this.#isCutShort || !this.#isFinal(head.status)) return run.discard(deadline);
     if (this.#size > settings.maxBody) {
       this.#tellUnkept();
-      return run.complete(undefined, budget);
+      return run.complete(undefined, deadline);
     }
     const body = Buffer.concat(this.#chunks, this.#size);
-    return run.complete(packAnswer({ ...head, body }), budget);
+    return run.complete(packAnswer({ ...head, body }), deadline);
   }
 
   #readHead(): Omit<Answer, 'body'> {

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asError, type ErrorCode, RedisKitError } from '../base/errors.ts';
-import type { BudgetOf } from '../engine/budget.ts';
+import type { RequestDeadlines } from '../engine/deadline.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
 import { type Outcome, settle } from '../http/outcome.ts';
 import { sendUnavailable } from '../http/problem.ts';
@@ -37,7 +37,7 @@ const UNREAD_BODY =
 
 export function idempotencyMiddleware(
   options: IdempotencyOptions<never>,
-  deps: RecordsDeps & { readonly budgetOf: BudgetOf },
+  deps: RecordsDeps & { readonly deadlines: RequestDeadlines },
 ): Middleware {
   const settings = resolveIdempotencyOptions(options);
   const records = new IdempotencyRecords(settings, deps);
@@ -61,7 +61,7 @@ export function idempotencyMiddleware(
     try {
       beginning = await records.begin(
         { scope, key, fingerprint },
-        deps.budgetOf(req),
+        deps.deadlines.of(req),
         settings.waits ? closingOf(res) : undefined,
       );
     } catch (error) {
@@ -72,7 +72,7 @@ export function idempotencyMiddleware(
     if (beginning.kind === 'run') {
       const { run } = beginning;
       asExpress(req).idempotency = { key, attempt: run.attempt };
-      captureAnswer(req, res, { run, key, settings, budget: deps.budgetOf(req), reporter });
+      captureAnswer(req, res, { run, key, settings, deadline: deps.deadlines.of(req), reporter });
       return 'continue';
     }
     if (beginning.kind !== 'replay') return refuse(req, res, next, refusalFor(beginning.kind, key));

@@ -1,6 +1,6 @@
 import { closedError, StoreError } from '../base/errors.ts';
 import { freshToken } from '../base/token.ts';
-import type { Budget } from '../engine/budget.ts';
+import type { Deadline } from '../engine/deadline.ts';
 import type { Listening } from '../engine/listening.ts';
 import { insist, mayHaveRun } from '../waiting/insist.ts';
 import { WakeUps } from '../waiting/wake-ups.ts';
@@ -52,13 +52,13 @@ export class IdempotencyRecords {
   }
 
   /** Rejects with a StoreError when nobody can tell. `gone` aborts when nobody waits for the answer any more. */
-  async begin(asked: Asked, budget: Budget, gone?: AbortSignal): Promise<Beginning> {
+  async begin(asked: Asked, deadline: Deadline, gone?: AbortSignal): Promise<Beginning> {
     const recordKey = this.#deps.keys.idempotency(asked.scope, asked.key);
     const wakeUp = this.#wakeUps?.expect(recordKey);
     const stop = () => wakeUp?.stop();
     gone?.addEventListener('abort', stop, { once: true });
     try {
-      let reply = await this.#ask(recordKey, asked, budget);
+      let reply = await this.#ask(recordKey, asked, deadline);
       while (typeof reply === 'number' && wakeUp !== undefined) {
         await wakeUp.wait(Math.max(reply, SHORTEST_WAIT_MS));
         if (gone?.aborted === true) return { kind: 'gone' };
@@ -77,7 +77,7 @@ export class IdempotencyRecords {
   }
 
   /** How long the lease of who runs it lasts, where somebody does. */
-  async #ask(recordKey: string, asked: Asked, budget: Budget | undefined): Promise<Beginning | number> {
+  async #ask(recordKey: string, asked: Asked, deadline: Deadline | undefined): Promise<Beginning | number> {
     const { engine, closing } = this.#deps;
     if (closing.aborted) throw closedError();
     const { lease, retention, waits } = this.#settings;
@@ -86,7 +86,7 @@ export class IdempotencyRecords {
     const args = { token, fingerprint, lease, retention, waits };
     let reply: IdempotencyBeginReply;
     try {
-      reply = await engine.run(idempotencyBegin, [recordKey], args, budget);
+      reply = await engine.run(idempotencyBegin, [recordKey], args, deadline);
     } catch (error) {
       const undo = () => discardRun({ recordKey, token }, false, this.#settings, this.#deps);
       if (mayHaveRun(error)) void insist(undo, lease);

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { LockLostError } from '../base/errors.ts';
-import type { Budget } from '../engine/budget.ts';
+import type { Deadline } from '../engine/deadline.ts';
 import { asExpress, type Res } from '../http/middleware.ts';
 import { callAside } from '../http/outcome.ts';
 import { beforeEnd } from '../http/response/before-end.ts';
@@ -11,7 +11,7 @@ import type { LockSettings } from './options.ts';
 export interface HoldContext {
   readonly settings: LockSettings;
   failed(error: unknown): void;
-  readonly budget: Budget;
+  readonly deadline: Deadline;
 }
 
 /** The hold of a request: it ends with its work, or after `maxHold`. Answers with the way to end it. */
@@ -19,7 +19,7 @@ export function hold(
   req: IncomingMessage,
   res: ServerResponse,
   handle: Handle,
-  { settings, failed, budget }: HoldContext,
+  { settings, failed, deadline }: HoldContext,
 ): () => Promise<void> {
   const { maxHold, onLost } = settings;
   const tooLong = setTimeout(() => {
@@ -37,7 +37,7 @@ export function hold(
 
   return () => {
     clearTimeout(tooLong);
-    return handle.release(budget).then(() => undefined);
+    return handle.release(deadline).then(() => undefined);
   };
 }
 

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { describe } from '../base/check.ts';
 import { type ErrorCode, RedisKitError } from '../base/errors.ts';
-import type { BudgetOf } from '../engine/budget.ts';
+import type { RequestDeadlines } from '../engine/deadline.ts';
 import { asKeeper } from '../http/identity-watch.ts';
 import { asExpress, type Next, type Res } from '../http/middleware.ts';
 import type { Outcome } from '../http/outcome.ts';
@@ -14,7 +14,7 @@ import { locksOf } from './scope.ts';
 
 interface AcquirerDeps {
   readonly room: LockRoom;
-  readonly budgetOf: BudgetOf;
+  readonly deadlines: RequestDeadlines;
   failed(error: unknown): void;
 }
 
@@ -29,7 +29,7 @@ const NO_OUTAGE: ReadonlySet<ErrorCode> = new Set([
 ]);
 
 /** Locks what a request asks for: the handle, or, where it goes on without one or is answered, that. */
-export function acquirer(settings: LockSettings, { room, budgetOf, failed }: AcquirerDeps) {
+export function acquirer(settings: LockSettings, { room, deadlines, failed }: AcquirerDeps) {
   return async function acquire(
     req: IncomingMessage,
     res: ServerResponse,
@@ -37,13 +37,13 @@ export function acquirer(settings: LockSettings, { room, budgetOf, failed }: Acq
   ): Promise<Handle | Outcome> {
     const ids = keysOf(await asKeeper(() => settings.key(asExpress(req))));
     if (ids === null) return 'continue';
-    const budget = budgetOf(req);
+    const deadline = deadlines.of(req);
     const { lease: leaseMs, wait: waitMs, isFair } = settings;
     const signal = waitMs > 0 ? closingOf(res) : undefined;
     let attempt: Attempt;
     try {
       const own = locksOf(req);
-      const wanted = { leaseMs, waitMs, isFair, renew: true, metadata: '', signal, budget, own };
+      const wanted = { leaseMs, waitMs, isFair, renew: true, metadata: '', signal, deadline, own };
       attempt = await room.attempt(ids, wanted);
     } catch (error) {
       return signal?.aborted === true ? 'gone' : withoutAnswer(error, res);
@@ -51,7 +51,7 @@ export function acquirer(settings: LockSettings, { room, budgetOf, failed }: Acq
     if ('handle' in attempt) {
       if (signal?.aborted !== true) return attempt.handle;
       // No client is left for which the handler should begin.
-      await attempt.handle.release(budget);
+      await attempt.handle.release(deadline);
       return 'gone';
     }
     const { refusal } = attempt;

@@ -1,7 +1,7 @@
 import { asError, StoreError } from '../base/errors.ts';
 import type { Keys } from '../base/keys.ts';
 import type { Reporter } from '../base/reporter.ts';
-import type { Budget } from '../engine/budget.ts';
+import type { Deadline } from '../engine/deadline.ts';
 import type { Engine } from '../engine/port.ts';
 import type { PolicyNumbers } from './operations/algorithm.ts';
 import { limitTake, type TakeArgs, type TakeReply } from './operations/take.ts';
@@ -45,12 +45,12 @@ export async function askStore(
   { mode, cost }: Pick<TakeArgs, 'mode' | 'cost'>,
   onError: RateLimitOnError,
   { engine, standIn, reporter }: RateLimitDeps,
-  budget: Budget | undefined,
+  deadline: Deadline | undefined,
 ): Promise<Answer> {
   const policies = share.policies.map(({ policy, numbers }) => ({ algorithm: policy.algorithm, numbers }));
   const args = { mode, cost, policies };
   try {
-    const replies = await engine.run(limitTake, share.keys, args, budget);
+    const replies = await engine.run(limitTake, share.keys, args, deadline);
     if (replies.some((reply) => reply.found === 'corrupt')) reporter.failure('rate', corrupt(share.keys));
     return { share, replies, engine };
   } catch (thrown) {

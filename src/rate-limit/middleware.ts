@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asError, ConfigError, RedisKitError } from '../base/errors.ts';
-import type { BudgetOf } from '../engine/budget.ts';
+import type { RequestDeadlines } from '../engine/deadline.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
 import { callAside, type Outcome, settle } from '../http/outcome.ts';
 import { sendProblem, sendUnavailable } from '../http/problem.ts';
@@ -27,7 +27,7 @@ declare global {
 
 export function rateLimitMiddleware(
   options: RateLimitOptions<never>,
-  deps: RateLimitDeps & { readonly budgetOf: BudgetOf },
+  deps: RateLimitDeps & { readonly deadlines: RequestDeadlines },
   claimNames: (names: readonly string[]) => void,
 ): Middleware & { readonly limiter: Limiter } {
   const settings = resolveRateLimitOptions(options);
@@ -47,7 +47,7 @@ export function rateLimitMiddleware(
     const cost = typeof settings.cost === 'function' ? settings.cost(request) : settings.cost;
     let decision: Decision;
     try {
-      decision = await limiter.take(shares, cost, deps.budgetOf(req));
+      decision = await limiter.take(shares, cost, deps.deadlines.of(req));
     } catch (error) {
       if (settings.shadow || !(error instanceof RedisKitError) || error instanceof ConfigError) throw error;
       sendUnavailable(res, 'rate-limit');

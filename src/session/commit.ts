@@ -62,7 +62,7 @@ function change(request: Req, context: CommitContext, hasBegun: boolean): undefi
     const id: unknown = request.sessionID;
     if (settings.unset !== 'destroy' || typeof id !== 'string' || !sessions.stored.has(id)) return undefined;
     forgetCookie(view, id);
-    return view.end(id, sessions.scope.budget);
+    return view.end(id, sessions.scope.deadline);
   }
   if (sessions.ended.includes(session.id)) {
     dropCookie(request);
@@ -77,7 +77,7 @@ function change(request: Req, context: CommitContext, hasBegun: boolean): undefi
   if (isToBeSaved(session, content, context)) return save(request, session, context, hasBegun);
   if (!isLong(session.id, context)) return undefined;
   sessions.touchedAt = performance.now();
-  return records.touch(session.id, sessions.scope.budget).catch((error: unknown) => records.failed(error));
+  return records.touch(session.id, sessions.scope.deadline).catch((error: unknown) => records.failed(error));
 }
 
 /** express-session sends a cookie again only with other data, which a cookie's new life is not. */
@@ -152,7 +152,7 @@ async function save(
   const isNew = !sessions.stored.has(session.id);
   // Before anything waits: what is changed in the headers after that is undone.
   if (isNew) sessions.scope.cookie?.keep();
-  await view.write(session.id, session, sessions.scope.budget);
+  await view.write(session.id, session, sessions.scope.deadline);
   if (sessions.ended.includes(session.id)) {
     dropCookie(request);
   } else if (isNew && hasBegun) {

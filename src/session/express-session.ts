@@ -34,7 +34,7 @@ export function sessionLoader(settings: SessionSettings, store: KitStore, cookie
   // express-session reads through this property during its synchronous part.
   let reading = store;
   store.get = (id, callback) => {
-    const work = reading.read(id, reading.request.scope.budget);
+    const work = reading.read(id, reading.request.scope.deadline);
     callBack(work, callback);
     return work;
   };

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { ConfigError, RedisKitError } from '../base/errors.ts';
-import type { BudgetOf } from '../engine/budget.ts';
+import type { RequestDeadlines } from '../engine/deadline.ts';
 import { clientAddress } from '../http/client-address.ts';
 import { checkCall } from '../http/foreign-call.ts';
 import { asExpress, type Middleware, type Next } from '../http/middleware.ts';
@@ -21,7 +21,7 @@ import { KitStore } from './store.ts';
 import type { SessionDeps } from './user-index.ts';
 
 export interface SessionMiddlewareDeps extends SessionDeps {
-  readonly budgetOf: BudgetOf;
+  readonly deadlines: RequestDeadlines;
   readonly isMemory: boolean;
   /** The seals of all session middleware of the kit, with which `kit.sessions` opens sealed sessions. */
   readonly seals: Set<Seal>;
@@ -48,8 +48,8 @@ export function sessionMiddleware(options: SessionOptions<never>, deps: SessionM
     // A WebSocket upgrade has none: its session is loaded, and saved only when the handler says so.
     const isAnswerable = isComplete(req, res);
     const sessions = new RequestSessions({
-      budget: deps.budgetOf(req),
-      newBudget: () => deps.budgetOf.ofCall(),
+      deadline: deps.deadlines.of(req),
+      newDeadline: () => deps.deadlines.ofCall(),
       facts: () => factsOf(req),
       cookie: isAnswerable ? new ClientCookie(request, res, cookies, { proxy, warn }) : undefined,
       currentId: () => request.sessionID,
@@ -134,7 +134,7 @@ export function sessionMiddleware(options: SessionOptions<never>, deps: SessionM
     if (!cookies.areSeveral(sent)) begin();
     else {
       // Outside of the promise, as after a read: what the app throws is not ours.
-      const newest = records.newestOf(cookies.idsIn(sent), sessions.scope.budget);
+      const newest = records.newestOf(cookies.idsIn(sent), sessions.scope.deadline);
       newest.then(
         (id) => process.nextTick(begin, id),
         (error: unknown) => process.nextTick(loaded, error, () => undefined),

@@ -6,7 +6,7 @@ import { silentLogger } from '../../src/base/logger.ts';
 import { parseRedisUrl } from '../../src/connection/address.ts';
 import { connect } from '../../src/connection/connect.ts';
 import type { Connection } from '../../src/connection/connection.ts';
-import { Budget } from '../../src/engine/budget.ts';
+import { Deadline } from '../../src/engine/deadline.ts';
 import { defineOperation } from '../../src/engine/operation.ts';
 import { redisEngine } from '../../src/engine/redis-engine.ts';
 import { describeWithServers } from '../support/context.ts';
@@ -162,15 +162,17 @@ describeWithServers('a command in flight', () => {
     const server = await startForTest();
     const engine = engineOn(server.url);
     await engine.run(count, ['counter'], 1);
-    const budget = new Budget(TIMEOUT_MS);
+    const deadline = new Deadline(TIMEOUT_MS);
     for (let round = 1; round <= 3; round++) {
       const isWritten = new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
-      const reply = engine.run(count, ['counter'], 1, budget);
+      const reply = engine.run(count, ['counter'], 1, deadline);
       await isWritten;
       blockFor(TIMEOUT_MS * 1.2);
       expect(await reply).toBe(round + 1);
     }
-    expect(budget.remainingMs(), 'nor is the time the budget of the request').toBeGreaterThan(TIMEOUT_MS / 2);
+    expect(deadline.remainingMs(), 'nor is the time the deadline of the request').toBeGreaterThan(
+      TIMEOUT_MS / 2,
+    );
   });
 
   it('is not late because the event loop was blocked before it left', async () => {
@@ -200,7 +202,7 @@ describeWithServers('the redis engine', () => {
     const server = await startForTest();
     const engine = engineOn(server.url);
     await engine.run(count, ['counter'], 1);
-    const spent = new Budget(0);
+    const spent = new Deadline(0);
     await expect(engine.run(count, ['counter'], 1, spent)).rejects.toBeInstanceOf(ConnectionError);
     expect(await counter(server.url)).toBe(1);
   });

@@ -4,7 +4,7 @@ import { Events, type KitEvents } from '../../src/base/events.ts';
 import { Keys } from '../../src/base/keys.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { Reporter } from '../../src/base/reporter.ts';
-import { requestBudgets } from '../../src/engine/budget.ts';
+import { RequestDeadlines } from '../../src/engine/deadline.ts';
 import { memoryEngine } from '../../src/engine/memory-engine.ts';
 import { MemoryKeyspace } from '../../src/engine/memory-keyspace.ts';
 import type { SessionOptions } from '../../src/index.ts';
@@ -51,7 +51,7 @@ async function inMemory(): Promise<Meddling> {
     engine: memoryEngine(keyspace, clock),
     keys: new Keys(prefix),
     reporter: new Reporter(events, silentLogger),
-    budgetOf: requestBudgets(500),
+    deadlines: new RequestDeadlines(500),
     isMemory: true,
     seals: new Set<Seal>(),
   };

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { LRUCache } from 'lru-cache';
 import type { Keys } from '../../base/keys.ts';
-import type { BudgetOf } from '../../engine/budget.ts';
+import type { RequestDeadlines } from '../../engine/deadline.ts';
 import { reentryOf } from '../../http/reentry.ts';
 import type { CacheRoom, LookupSettings } from '../store/cache-room.ts';
 import { type Entry, usabilityOf, type Validation } from '../store/entry.ts';
@@ -32,7 +32,7 @@ export interface PartialContentDeps {
   readonly lookup: LookupSettings<CachedResponse>;
   readonly memory: ResponseMemory;
   readonly keys: Keys;
-  readonly budgetOf: BudgetOf;
+  readonly deadlines: RequestDeadlines;
   readonly acceptance: Acceptance;
 }
 
@@ -100,9 +100,9 @@ export class PartialContent {
   async find(request: PartRequest): Promise<FoundPart> {
     const place = this.#placeOf(request);
     if (place === undefined) return NO_PART;
-    const { room, lookup, budgetOf } = this.#deps;
+    const { room, lookup, deadlines } = this.#deps;
     const accepts = (entry: Entry<CachedResponse>) => this.#accepts(request, place, entry);
-    const stored = await room.peek({ place, budget: budgetOf(request.req), accepts }, lookup);
+    const stored = await room.peek({ place, deadline: deadlines.of(request.req), accepts }, lookup);
     const isUsable = stored !== undefined && isPartFor(request.req, stored.content);
     return { stored, usable: isUsable ? stored : undefined };
   }

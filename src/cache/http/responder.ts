@@ -3,7 +3,7 @@ import { asError } from '../../base/errors.ts';
 import type { CacheSubject } from '../../base/events.ts';
 import type { Keys } from '../../base/keys.ts';
 import type { Reporter } from '../../base/reporter.ts';
-import type { BudgetOf } from '../../engine/budget.ts';
+import type { RequestDeadlines } from '../../engine/deadline.ts';
 import type { Outcome } from '../../http/outcome.ts';
 import { sendProblem } from '../../http/problem.ts';
 import { noteClient, reentryOf } from '../../http/reentry.ts';
@@ -31,7 +31,7 @@ import { addStatus, statusOf, whyForwarded } from './status.ts';
 export interface CacheDeps {
   readonly keys: Keys;
   readonly reporter: Reporter;
-  readonly budgetOf: BudgetOf;
+  readonly deadlines: RequestDeadlines;
 }
 
 export interface ResponderDeps extends CacheDeps {
@@ -244,12 +244,12 @@ export class Responder {
     });
   }
 
-  #lookupOf(exchange: Exchange, hasBudget = true): Lookup<CachedResponse> {
+  #lookupOf(exchange: Exchange, hasDeadline = true): Lookup<CachedResponse> {
     const { req, place } = exchange;
-    const budget = hasBudget ? this.#deps.budgetOf(req) : undefined;
+    const deadline = hasDeadline ? this.#deps.deadlines.of(req) : undefined;
     return {
       place,
-      budget,
+      deadline,
       accepts: (entry) => place.isFor(entry.content) && this.#acceptance.accepts(req, entry),
       validates: (entry) => this.#validates(exchange, entry),
     };

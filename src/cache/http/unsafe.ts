@@ -33,7 +33,7 @@ export function invalidation(
   res: ServerResponse,
   query: KeySettings['query'],
   versions: Versions,
-  { keys, reporter, budgetOf }: CacheDeps,
+  { keys, reporter, deadlines }: CacheDeps,
 ): Invalidation {
   const url = originalUrl(req);
   let done: CachePurgeReply | undefined;
@@ -44,7 +44,7 @@ export function invalidation(
     const groups = namesToInvalidate(res.getHeader('cache-group-invalidation'), req, keys);
     const names = [...urls.flatMap((each) => namesOfUrl(each, keys)), ...groups];
     try {
-      done = await versions.purge([...new Set(names)], false, budgetOf(req));
+      done = await versions.purge([...new Set(names)], false, deadlines.of(req));
     } catch (error) {
       reporter.failure('cache', asError(error));
     }

@@ -1,5 +1,5 @@
 import { freshToken } from '../../base/token.ts';
-import type { Budget } from '../../engine/budget.ts';
+import type { Deadline } from '../../engine/deadline.ts';
 import type { WakeUps } from '../../waiting/wake-ups.ts';
 import { type Entry, usabilityOf } from './entry.ts';
 import {
@@ -30,7 +30,7 @@ export interface Lookup<Content> {
   readonly validates?: (entry: Entry<Content>) => boolean;
   /** Waits for another's flight in a way of its own. */
   readonly follow?: (flight: Flight<Content>, ms: number) => Promise<Outcome<Content> | undefined>;
-  readonly budget?: Budget | undefined;
+  readonly deadline?: Deadline | undefined;
 }
 
 /** An entry that was found and may not be used as it is. */
@@ -245,12 +245,12 @@ export class CacheRoom<Content> {
 
   /** With the lease that was taken, or none. */
   async #find(
-    { place, budget }: Lookup<Content>,
+    { place, deadline }: Lookup<Content>,
     { singleFlight, local }: LookupSettings<Content>,
   ): Promise<{ readonly finding: Finding<Content>; readonly lease: Lease }> {
     const wanted =
       singleFlight === undefined ? NO_LEASE : { token: freshToken(), leaseMs: singleFlight.leaseMs };
-    const finding = await this.#store.find(place, wanted, local?.maxAgeMs ?? DEFAULT_MAX_AGE_MS, budget);
+    const finding = await this.#store.find(place, wanted, local?.maxAgeMs ?? DEFAULT_MAX_AGE_MS, deadline);
     return { finding, lease: finding.lease === 'granted' ? wanted : NO_LEASE };
   }
 
@@ -265,7 +265,7 @@ export class CacheRoom<Content> {
   }
 
   async #fill(
-    { place, budget }: Lookup<Content>,
+    { place, deadline }: Lookup<Content>,
     { local }: LookupSettings<Content>,
     flight: Flight<Content> | undefined,
     lease: Lease,
@@ -274,7 +274,7 @@ export class CacheRoom<Content> {
     const { versions } = this.#deps;
     let snapshot = versions.known(place.names, maxAgeMs);
     try {
-      snapshot ??= await versions.ask(place.names, WHILE_MAKING_MS, budget);
+      snapshot ??= await versions.ask(place.names, WHILE_MAKING_MS, deadline);
     } catch (error) {
       this.#store.failed(error);
     }

@@ -1,7 +1,7 @@
 import { asError, StoreError } from '../../base/errors.ts';
 import type { CacheKeys, Keys } from '../../base/keys.ts';
 import type { Reporter } from '../../base/reporter.ts';
-import type { Budget } from '../../engine/budget.ts';
+import type { Deadline } from '../../engine/deadline.ts';
 import type { Engine } from '../../engine/port.ts';
 import { newerFormat } from '../../engine/reply.ts';
 import { insist, mayHaveRun } from '../../waiting/insist.ts';
@@ -104,11 +104,11 @@ export class EntryStore {
     place: Place<Content>,
     lease: Lease,
     maxAgeMs: number,
-    budget?: Budget,
+    deadline?: Deadline,
   ): Promise<Finding<Content>> {
     const asked: Asked = { mayHoldLease: false };
     try {
-      return await this.#look(place, lease, asked, { maxAgeMs, budget });
+      return await this.#look(place, lease, asked, { maxAgeMs, deadline });
     } catch (error) {
       this.failed(error);
       // A lease that Redis may have granted is ours: the caller makes the entry under it, and ends it.
@@ -120,7 +120,7 @@ export class EntryStore {
     place: Place<Content>,
     { token, leaseMs }: Lease,
     asked: Asked,
-    { maxAgeMs, budget }: { readonly maxAgeMs: number; readonly budget: Budget | undefined },
+    { maxAgeMs, deadline }: { readonly maxAgeMs: number; readonly deadline: Deadline | undefined },
   ): Promise<Finding<Content>> {
     const { versions, now } = this.#deps;
     let purgedAt = highest(versions.known(place.names, maxAgeMs));
@@ -130,7 +130,7 @@ export class EntryStore {
       const readAt = now();
       const keys = names === '' ? [key, fill] : [key, fill, variant(place.variantOf(names))];
       const args = { names, minSequence: purgedAt, token, lease: leaseMs };
-      const reply = await this.#readOnce(keys, args, asked, budget);
+      const reply = await this.#readOnce(keys, args, asked, deadline);
       if (reply.found === 'newer') throw newerFormat('cache');
       if (reply.names !== '' && reply.names !== names && reads < MOST_READS) {
         names = reply.names;
@@ -143,7 +143,7 @@ export class EntryStore {
       if (envelope === undefined || content === undefined) return { entry: undefined, ...lease };
       const keptMs = reply.left > 0 ? reply.kept : Math.max(reply.kept, WHILE_MAKING_MS);
       const snapshot =
-        versions.known(envelope.names, maxAgeMs) ?? (await versions.ask(envelope.names, keptMs, budget));
+        versions.known(envelope.names, maxAgeMs) ?? (await versions.ask(envelope.names, keptMs, deadline));
       const entry = entryOf(envelope, content, reply, snapshot, readAt);
       const usability = usabilityOf(entry, now());
       if (usability !== 'fresh' && lease.lease === 'none' && token !== '' && reads < MOST_READS) {
@@ -159,10 +159,10 @@ export class EntryStore {
     keys: readonly string[],
     args: CacheReadArgs,
     asked: Asked,
-    budget: Budget | undefined,
+    deadline: Deadline | undefined,
   ): Promise<CacheReadReply> {
     try {
-      const reply = await this.#deps.engine.run(cacheRead, keys, args, budget);
+      const reply = await this.#deps.engine.run(cacheRead, keys, args, deadline);
       asked.mayHoldLease ||= reply.lease === 'granted';
       return reply;
     } catch (error) {

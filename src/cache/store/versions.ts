@@ -1,6 +1,6 @@
 import { BoundedMap } from '../../base/bounded-map.ts';
 import type { Keys } from '../../base/keys.ts';
-import type { Budget } from '../../engine/budget.ts';
+import type { Deadline } from '../../engine/deadline.ts';
 import type { Engine } from '../../engine/port.ts';
 import { type CachePurgeReply, cachePurge, cacheVersions } from './operations/versions.ts';
 
@@ -181,7 +181,7 @@ export class Versions {
   }
 
   /** Asks the store, which keeps the versions for so long from now on. */
-  async ask(names: readonly string[], ttlMs: number, budget?: Budget): Promise<Snapshot> {
+  async ask(names: readonly string[], ttlMs: number, deadline?: Deadline): Promise<Snapshot> {
     const { engine, keys, known, now } = this.#deps;
     const readAt = now();
     const { changes } = known;
@@ -191,7 +191,7 @@ export class Versions {
       cacheVersions,
       [keys.cacheVersion('sequence'), ...names.map((name) => keys.cacheVersion(name))],
       { ttl: Math.ceil(ttlMs) },
-      budget,
+      deadline,
     );
     known.sawSequence(keys.scope, sequence);
     // A reply that was asked for before the connection came back may be older than a purge that was not heard.
@@ -207,13 +207,13 @@ export class Versions {
     return { sequence, versions: followed, readAt };
   }
 
-  async purge(names: readonly string[], soft: boolean, budget?: Budget): Promise<CachePurgeReply> {
+  async purge(names: readonly string[], soft: boolean, deadline?: Deadline): Promise<CachePurgeReply> {
     const { engine, keys, known } = this.#deps;
     const purge = await engine.run(
       cachePurge,
       [keys.cacheVersion('sequence'), ...names.map((name) => keys.cacheVersion(name))],
       { soft, channel: keys.cacheChannel(), scope: keys.scope, names },
-      budget,
+      deadline,
     );
     known.purged(keys.scope, purge.sequence, soft, names);
     return purge;

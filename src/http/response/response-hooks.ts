@@ -9,7 +9,7 @@ type Phase = (typeof PHASES)[number];
 
 /**
  * What a room wants to do before a response is out. A hook that returns nothing costs the response no turn of the
- * event loop; one that returns a promise is waited for, so it must settle within the request's budget. One that
+ * event loop; one that returns a promise is waited for, so it must settle within the request's deadline. One that
  * throws or rejects turns a response that has not begun into a 503. The headers are the handler's: what a hook
  * changes in them after it waited is undone.
  */
