@@ -14,8 +14,8 @@ import { RequestDeadlines } from './engine/deadline.ts';
 import { memoryEngine } from './engine/memory-engine.ts';
 import { MemoryKeyspace } from './engine/memory-keyspace.ts';
 import { idempotencyFeature } from './idempotency/index.ts';
+import { openBackend } from './kit-backend.ts';
 import { type KitOptions, type KitSettings, resolveKitOptions } from './kit-options.ts';
-import { openStore } from './kit-store.ts';
 import { lockFeature } from './lock/index.ts';
 import { rateLimitFeature } from './rate-limit/index.ts';
 import type { DefaultClient, RedisKit } from './redis-kit.ts';
@@ -81,7 +81,7 @@ function openParts(settings: KitSettings) {
   // Each middleware with waiting requests adds a listener, which is no leak.
   setMaxListeners(0, closing.signal);
   const work = new OpenWork();
-  const store = openStore(settings, events);
+  const store = openBackend(settings, events);
   const fallback = new MemoryKeyspace(systemClock);
   const channels = keys.callChannels();
 
@@ -101,8 +101,8 @@ function openParts(settings: KitSettings) {
     isMemory: store.connection === undefined,
     deadlines: new RequestDeadlines(commandTimeoutMs),
     channel: keys.cacheChannel(),
-    turns: new Turns(store.listening, channels, closing.signal),
-    standIn: memoryEngine(fallback, systemClock),
-    standInTurns: new Turns(fallback, channels, closing.signal),
+    turns: new Turns(store.pubSub, channels, closing.signal),
+    fallbackEngine: memoryEngine(fallback, systemClock),
+    fallbackTurns: new Turns(fallback, channels, closing.signal),
   };
 }

@@ -91,7 +91,7 @@ export interface KitEvents {
   /** This process counts for itself, since Redis could not be asked. Once per outage. */
   'concurrency:degraded': { readonly error: Error };
   /** Something went wrong that the room's failure policy covered. Told once a while, not once a request. */
-  error: { readonly room: string; readonly error: Error };
+  error: { readonly feature: string; readonly error: Error };
 }
 
 export interface CacheSubject {

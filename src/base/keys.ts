@@ -3,11 +3,11 @@ import { describe } from './check.ts';
 import { ConfigError } from './errors.ts';
 
 /** The rooms that keep something in Redis; the second part of every key. */
-export type Room = 'rate' | 'session' | 'cache' | 'lock' | 'idempotency' | 'concurrency';
+export type Feature = 'rate' | 'session' | 'cache' | 'lock' | 'idempotency' | 'concurrency';
 
-/** All keys of a room that begin and end so; for administration only, since finding them means a SCAN. */
+/** All keys of a feature that begin and end so; for administration only, since finding them means a SCAN. */
 export interface KeyPattern {
-  readonly room: Room;
+  readonly feature: Feature;
   readonly start: string;
   readonly end: string;
 }
@@ -16,7 +16,7 @@ export interface KeyPattern {
 const MAX_ID_BYTES = 64;
 
 /**
- * Spells the Redis keys of one kit: `<prefix>:<room>:{<id>}[:<part>]`. The braces are the Cluster hash tag, so
+ * Spells the Redis keys of one kit: `<prefix>:<feature>:{<id>}[:<part>]`. The braces are the Cluster hash tag, so
  * all keys of one id live on one node and one script may touch them together. Nothing else in the project spells
  * a key.
  */
@@ -59,7 +59,7 @@ export class Keys {
 
   /** The keys of one policy, whoever they count for. */
   ratePattern(policy: string): KeyPattern {
-    return { room: 'rate', start: `${this.prefix}:rate:{`, end: `}:${policy}` };
+    return { feature: 'rate', start: `${this.prefix}:rate:{`, end: `}:${policy}` };
   }
 
   /** Takes the session id, which is a secret, and shows only its hash. */
@@ -96,7 +96,7 @@ export class Keys {
 
   /** All sessions, without the indexes. */
   sessionPattern(): KeyPattern {
-    return { room: 'session', start: `${this.prefix}:session:{`, end: '}' };
+    return { feature: 'session', start: `${this.prefix}:session:{`, end: '}' };
   }
 
   /** The keys of a cached response; `isSecret` where the id holds what nobody else may see. */
@@ -157,8 +157,8 @@ export class Keys {
     return this.#key('idempotency', encodeId(this.prefix), 'ended');
   }
 
-  #key(room: Room, id: string, part?: string, prefix: string = this.prefix): string {
-    const base = `${prefix}:${room}:{${id}}`;
+  #key(feature: Feature, id: string, part?: string, prefix: string = this.prefix): string {
+    const base = `${prefix}:${feature}:{${id}}`;
     return part === undefined ? base : `${base}:${part}`;
   }
 }
@@ -192,9 +192,9 @@ function checkPrefix(what: string, prefix: unknown): void {
   );
 }
 
-/** The room that a key belongs to. Keys that another library spells are sessions. */
-export function roomOf(key: string): Room {
-  return (/:(rate|session|cache|lock|idempotency|concurrency):\{/.exec(key)?.[1] ?? 'session') as Room;
+/** The feature that a key belongs to. Keys that another library spells are sessions. */
+export function featureOf(key: string): Feature {
+  return (/:(rate|session|cache|lock|idempotency|concurrency):\{/.exec(key)?.[1] ?? 'session') as Feature;
 }
 
 /** Whether it is the counter of a lock's fences, which outlives the lock. No id ends so, since none has a bare brace. */

@@ -14,7 +14,7 @@ const CONNECTION = '';
 const REMEMBERED_BYTES = 2 ** 20;
 
 /**
- * Tells people what went wrong: as an event and in the log, each kind of trouble of each room once and not once a
+ * Tells people what went wrong: as an event and in the log, each kind of trouble of each feature once and not once a
  * request. After a recovery the next trouble is news again.
  */
 export class Reporter {
@@ -22,7 +22,7 @@ export class Reporter {
   readonly #logger: Logger;
   readonly #toldAt = new BoundedMap<number>(REMEMBERED_BYTES);
   readonly #warned = new BoundedMap<true>(REMEMBERED_BYTES);
-  /** When each room last went on without Redis. */
+  /** When each feature last went on without Redis. */
   readonly #degradedAt = new Map<string, number>();
   /** What is known to be away: the connection, or nodes by name. */
   readonly #away = new Set<string>();
@@ -52,22 +52,22 @@ export class Reporter {
   }
 
   /** A failure that a policy covered: the request went on, or was refused in an orderly way. */
-  failure(room: string, error: Error): void {
+  failure(feature: string, error: Error): void {
     // An error of the app's own has no code, and is told by what it says.
     const kind = error instanceof RedisKitError ? error.code : `${error.name}: ${error.message}`;
     const now = performance.now();
-    const toldAt = this.#toldAt.get(`${room} ${kind}`) ?? Number.NEGATIVE_INFINITY;
+    const toldAt = this.#toldAt.get(`${feature} ${kind}`) ?? Number.NEGATIVE_INFINITY;
     if (now - toldAt < REPEAT_AFTER_MS) return;
-    this.#toldAt.set(`${room} ${kind}`, now);
-    this.events.emit('error', { room, error });
-    this.#logger.error(`${room}: ${error.message}`);
+    this.#toldAt.set(`${feature} ${kind}`, now);
+    this.events.emit('error', { feature, error });
+    this.#logger.error(`${feature}: ${error.message}`);
   }
 
-  /** To be asked each time that a room goes on without Redis: whether it is the first time of this outage. */
-  isNewlyDegraded(room: string): boolean {
+  /** To be asked each time that a feature goes on without Redis: whether it is the first time of this outage. */
+  isNewlyDegraded(feature: string): boolean {
     const now = performance.now();
-    const degradedAt = this.#degradedAt.get(room);
-    this.#degradedAt.set(room, now);
+    const degradedAt = this.#degradedAt.get(feature);
+    this.#degradedAt.set(feature, now);
     if (degradedAt === undefined) return true;
     // A single late answer opens no breaker, and nobody tells of its end: after a while without another it is over.
     return this.#away.size === 0 && now - degradedAt >= REPEAT_AFTER_MS;

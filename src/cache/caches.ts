@@ -1,7 +1,7 @@
 import type { Keys } from '../base/keys.ts';
 import type { Reporter } from '../base/reporter.ts';
-import type { Listening } from '../engine/listening.ts';
 import type { Engine } from '../engine/port.ts';
+import type { PubSub } from '../engine/pub-sub.ts';
 import { WakeUps } from '../waiting/wake-ups.ts';
 import { type CachedResponse, detachedResponse } from './http/cached-response.ts';
 import { CacheRoom } from './store/cache-room.ts';
@@ -22,8 +22,8 @@ export class CacheMemory {
   readonly responses: RoomMemory<CachedResponse> = new RoomMemory(LOCAL_RESPONSES, detachedResponse);
   readonly values: RoomMemory<string> = new RoomMemory(LOCAL_VALUES, (text) => text);
 
-  constructor(listening: Listening, channel: string) {
-    listening.subscribe(channel, hearing(this.known, this.wakeUps));
+  constructor(pubSub: PubSub, channel: string) {
+    pubSub.subscribe(channel, hearing(this.known, this.wakeUps));
   }
 }
 

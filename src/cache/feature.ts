@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duration } from '../base/duration.ts';
 import type { Keys } from '../base/keys.ts';
 import type { RequestDeadlines } from '../engine/deadline.ts';
-import type { Listening } from '../engine/listening.ts';
+import type { PubSub } from '../engine/pub-sub.ts';
 import type { Middleware, Req, Res } from '../http/middleware.ts';
 import { CacheMemory, Caches, type CachesDeps } from './caches.ts';
 import { cacheMiddleware, type Handler } from './http/middleware.ts';
@@ -33,7 +33,7 @@ export interface CacheMethods {
 }
 
 export interface CacheFeatureDeps extends Omit<CachesDeps, 'keys'> {
-  readonly listening: Listening;
+  readonly pubSub: PubSub;
   /** The channel on which the processes of a kit tell each other of purges. */
   readonly channel: string;
   readonly deadlines: RequestDeadlines;
@@ -42,7 +42,7 @@ export interface CacheFeatureDeps extends Omit<CachesDeps, 'keys'> {
 
 export function cacheFeature(kit: CacheFeatureDeps, policies: CachePolicies) {
   // Created with the first cache, since it subscribes.
-  const memory = lazy(() => new CacheMemory(kit.listening, kit.channel));
+  const memory = lazy(() => new CacheMemory(kit.pubSub, kit.channel));
 
   return (keys: Keys): CacheMethods => {
     const caches = lazy(() => new Caches({ ...kit, keys }, memory()));

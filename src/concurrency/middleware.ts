@@ -15,8 +15,8 @@ import { type Result, type SlotsDeps, type Store, takeSlot, type Wanted } from '
 
 export interface ConcurrencyDeps extends SlotsDeps, Store {
   /** Counts in this process while Redis cannot. */
-  readonly standIn: Store['engine'];
-  readonly standInTurns: Store['turns'];
+  readonly fallbackEngine: Store['engine'];
+  readonly fallbackTurns: Store['turns'];
   readonly deadlines: RequestDeadlines;
 }
 
@@ -81,7 +81,11 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
       if (reporter.isNewlyDegraded('concurrency')) events.emit('concurrency:degraded', { error: thrown });
       if (onError === 'allow') return 'continue';
       const waitMs = Math.max(0, Math.round(wanted.waitMs - (performance.now() - beganAt)));
-      return takeSlot({ ...wanted, waitMs }, { engine: deps.standIn, turns: deps.standInTurns }, deps);
+      return takeSlot(
+        { ...wanted, waitMs },
+        { engine: deps.fallbackEngine, turns: deps.fallbackTurns },
+        deps,
+      );
     }
   }
 

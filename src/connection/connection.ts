@@ -1,14 +1,14 @@
 import { performance } from 'node:perf_hooks';
 import { ConnectionError, closedError, StoreError } from '../base/errors.ts';
 import type { Events, KitEvents } from '../base/events.ts';
-import type { Listening } from '../engine/listening.ts';
-import { loopNow } from '../engine/loop-clock.ts';
+import { eventLoopTimeMs } from '../engine/event-loop-time.ts';
 import type { Argument, RawReply } from '../engine/operation.ts';
 import { type CommandLink, ReplyError } from '../engine/port.ts';
+import type { PubSub } from '../engine/pub-sub.ts';
 import type { Adapter, AdapterListener, Status } from './adapter.ts';
 import { Breaker } from './breaker.ts';
-import { Deadlines } from './deadlines.ts';
 import { Listener } from './listener.ts';
+import { Timeouts } from './timeouts.ts';
 
 /** How long `ready()` waits for the first connection. */
 const CONNECT_DEADLINE_MS = 5_000;
@@ -25,7 +25,7 @@ export class Connection implements CommandLink {
   readonly #adapter: Adapter;
   readonly #events: Events<KitEvents>;
   readonly #commandTimeoutMs: number;
-  readonly #deadlines = new Deadlines();
+  readonly #timeouts = new Timeouts();
   readonly #breakers = new Map<string, Breaker>();
   readonly #waiting = new Set<() => void>();
   readonly #listener: Listener;
@@ -43,14 +43,14 @@ export class Connection implements CommandLink {
     this.#adapter = makeAdapter({ changed: () => this.#changed() });
     this.#listener = new Listener(
       () => this.#adapter.listen(),
-      (error) => this.#events.emit('error', { room: 'connection', error }),
+      (error) => this.#events.emit('error', { feature: 'connection', error }),
     );
     this.#adapter.open();
     this.#changed();
   }
 
   /** Hears what is published, on a connection of its own that all rooms share. */
-  get listening(): Listening {
+  get pubSub(): PubSub {
     return this.#listener;
   }
 
@@ -66,33 +66,33 @@ export class Connection implements CommandLink {
   async send(key: string, command: readonly Argument[], deadlineMs: number): Promise<RawReply> {
     // An EVAL goes on with an EVALSHA that was under way when the kit was closed.
     if (this.#isClosed && command[0] !== 'EVAL') throw closedError();
-    const until = loopNow() + deadlineMs;
+    const until = eventLoopTimeMs() + deadlineMs;
     let refusal: unknown;
     for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
       let breaker = this.#closedBreaker(key);
       if (this.#adapter.status(key) !== 'up') {
-        await this.#waitForUp(key, until - loopNow());
+        await this.#waitForUp(key, until - eventLoopTimeMs());
         // Only now is the topology known, or another node serves the key since a failover.
         breaker = this.#closedBreaker(key);
       }
-      const left = until - loopNow();
+      const left = until - eventLoopTimeMs();
       if (left <= 0) {
         if (refusal !== undefined) throw this.#failure(refusal, breaker, deadlineMs);
         throw new ConnectionError('no time is left to ask Redis; nothing was sent');
       }
       try {
-        const reply = await this.#deadlines.race(this.#adapter.send(key, command), left, () =>
+        const reply = await this.#timeouts.race(this.#adapter.send(key, command), left, () =>
           this.#late(deadlineMs),
         );
         breaker.succeeded();
         return reply;
       } catch (error) {
-        const isRetried = hasNotRun(error) && !breaker.isOnTrial && until - loopNow() > pauseMs;
+        const isRetried = hasNotRun(error) && !breaker.isOnTrial && until - eventLoopTimeMs() > pauseMs;
         if (!isRetried) throw this.#failure(error, breaker, hasNotRun(error) ? deadlineMs : left);
         // A pause may take longer than it should.
         refusal = error;
       }
-      await this.#deadlines.pause(pauseMs);
+      await this.#timeouts.pause(pauseMs);
     }
   }
 
@@ -116,7 +116,7 @@ export class Connection implements CommandLink {
       .masters()
       .map(
         (send) => (command, deadlineMs) =>
-          this.#deadlines.race(send(command), deadlineMs, () => this.#late(deadlineMs)),
+          this.#timeouts.race(send(command), deadlineMs, () => this.#late(deadlineMs)),
       );
   }
 
@@ -131,7 +131,7 @@ export class Connection implements CommandLink {
     this.#listener.close();
     for (const check of this.#waiting) check();
     const until = performance.now() + timeoutMs;
-    while (this.#deadlines.size > 0 && performance.now() < until) {
+    while (this.#timeouts.size > 0 && performance.now() < until) {
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
     for (const breaker of this.#breakers.values()) breaker.stop();
@@ -165,7 +165,7 @@ export class Connection implements CommandLink {
     this.#waiting.add(check);
     try {
       check();
-      await this.#deadlines.race(up, deadlineMs, () =>
+      await this.#timeouts.race(up, deadlineMs, () =>
         this.#unreachable(`Redis was not ready within ${Math.round(deadlineMs)} ms`),
       );
     } finally {

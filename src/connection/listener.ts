@@ -1,7 +1,7 @@
 import { asError, ConnectionError, StoreError } from '../base/errors.ts';
 import { callListener } from '../base/events.ts';
-import type { ChannelListener, Listening } from '../engine/listening.ts';
 import { ReplyError } from '../engine/port.ts';
+import type { ChannelListener, PubSub } from '../engine/pub-sub.ts';
 import { type ListeningSocket, reconnectDelay } from './adapter.ts';
 import { SocketLife } from './socket-life.ts';
 
@@ -12,7 +12,7 @@ interface Entry {
 }
 
 /** Who listens to what, on one socket after the other: the first when somebody asks, the next when that is lost. */
-export class Listener implements Listening {
+export class Listener implements PubSub {
   readonly #listen: () => ListeningSocket | undefined;
   readonly #report: (error: Error) => void;
   readonly #channels = new Map<string, Set<Entry>>();
@@ -101,7 +101,7 @@ export class Listener implements Listening {
   #heard(channel: string, message: string): void {
     const entries = this.#channels.get(channel);
     for (const entry of [...(entries ?? [])]) {
-      if (entries?.has(entry)) this.#call(() => entry.listener.heard(message));
+      if (entries?.has(entry)) this.#call(() => entry.listener.onMessage(message));
     }
   }
 
@@ -120,7 +120,7 @@ export class Listener implements Listening {
     const isUp = this.#life?.isUp(channel) ?? false;
     if (isUp === entry.isUp || !this.#channels.get(channel)?.has(entry)) return;
     entry.isUp = isUp;
-    this.#call(() => entry.listener.changed(isUp));
+    this.#call(() => entry.listener.onStatus(isUp));
   }
 
   #call(call: () => unknown): void {

@@ -1,4 +1,4 @@
-import { loopNow } from './loop-clock.ts';
+import { eventLoopTimeMs } from './event-loop-time.ts';
 
 /**
  * The time that one request may spend waiting for Redis, over all kit middleware and on both sides of the handler; or
@@ -16,16 +16,16 @@ export class Deadline {
 
   /** Whole milliseconds left; 0 when the time is used up. */
   remainingMs(): number {
-    const running = this.#waiting > 0 ? loopNow() - this.#since : 0;
+    const running = this.#waiting > 0 ? eventLoopTimeMs() - this.#since : 0;
     return Math.max(0, Math.ceil(this.#limitMs - this.#spentMs - running));
   }
 
   begin(): void {
-    if (this.#waiting++ === 0) this.#since = loopNow();
+    if (this.#waiting++ === 0) this.#since = eventLoopTimeMs();
   }
 
   end(): void {
-    if (--this.#waiting === 0) this.#spentMs += loopNow() - this.#since;
+    if (--this.#waiting === 0) this.#spentMs += eventLoopTimeMs() - this.#since;
   }
 }
 

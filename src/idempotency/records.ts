@@ -1,7 +1,7 @@
 import { closedError, StoreError } from '../base/errors.ts';
 import { freshToken } from '../base/token.ts';
 import type { Deadline } from '../engine/deadline.ts';
-import type { Listening } from '../engine/listening.ts';
+import type { PubSub } from '../engine/pub-sub.ts';
 import { insist, mayHaveRun } from '../waiting/insist.ts';
 import { WakeUps } from '../waiting/wake-ups.ts';
 import { type Answer, unpackAnswer } from './answer.ts';
@@ -9,7 +9,7 @@ import { type IdempotencyBeginReply, idempotencyBegin } from './operations/begin
 import { discardRun, Run, type RunDeps, type RunSettings } from './run.ts';
 
 export interface RecordsDeps extends RunDeps {
-  readonly listening: Listening;
+  readonly pubSub: PubSub;
   /** Aborts when the kit is closed. */
   readonly closing: AbortSignal;
 }
@@ -112,11 +112,11 @@ export class IdempotencyRecords {
 }
 
 /** Wakes who waits when a run is over, wherever it ran. */
-function heard({ listening, keys, closing }: RecordsDeps): WakeUps {
+function heard({ pubSub, keys, closing }: RecordsDeps): WakeUps {
   const wakeUps = new WakeUps();
-  listening.subscribe(keys.idempotencyChannel(), {
-    heard: (message) => wakeUps.call(message),
-    changed: (isUp) => wakeUps.listenerChanged(isUp),
+  pubSub.subscribe(keys.idempotencyChannel(), {
+    onMessage: (message) => wakeUps.call(message),
+    onStatus: (isUp) => wakeUps.listenerChanged(isUp),
   });
   // Who waits is to hear of it, and not to sleep on for a lease.
   closing.addEventListener('abort', () => wakeUps.listenerChanged(false), { once: true });

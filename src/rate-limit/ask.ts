@@ -14,7 +14,7 @@ export type RateLimitOnError = 'memory' | 'allow' | 'deny';
 export interface RateLimitDeps {
   readonly engine: Engine;
   /** Decides in this process while Redis cannot. */
-  readonly standIn: Engine;
+  readonly fallbackEngine: Engine;
   readonly keys: Keys;
   readonly reporter: Reporter;
 }
@@ -44,7 +44,7 @@ export async function askStore(
   share: Share,
   { mode, cost }: Pick<TakeArgs, 'mode' | 'cost'>,
   onError: RateLimitOnError,
-  { engine, standIn, reporter }: RateLimitDeps,
+  { engine, fallbackEngine, reporter }: RateLimitDeps,
   deadline: Deadline | undefined,
 ): Promise<Answer> {
   const policies = share.policies.map(({ policy, numbers }) => ({ algorithm: policy.algorithm, numbers }));
@@ -59,7 +59,11 @@ export async function askStore(
     if (onError === 'deny') throw error;
     if (reporter.isNewlyDegraded('rate')) reporter.events.emit('rate:degraded', { error });
     if (onError === 'memory') {
-      return { share, replies: await standIn.run(limitTake, share.keys, args), engine: standIn };
+      return {
+        share,
+        replies: await fallbackEngine.run(limitTake, share.keys, args),
+        engine: fallbackEngine,
+      };
     }
     return { share, replies: policies.map(() => ALLOWED), engine: undefined };
   }

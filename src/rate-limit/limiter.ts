@@ -83,10 +83,10 @@ export class LimiterCore implements Limiter {
 
   async reset(id: string): Promise<void> {
     checkId(id);
-    const { keys, standIn, engine } = this.#deps;
+    const { keys, fallbackEngine, engine } = this.#deps;
     const all = this.#settings.policies.map((policy) => keys.rate(id, policy.name));
     try {
-      await standIn.delete(all);
+      await fallbackEngine.delete(all);
       await engine.delete(all);
     } finally {
       await this.#forgetRefusal(keys.rateOwner(id));

@@ -3,7 +3,7 @@ import type { Keys } from '../base/keys.ts';
 import type { Reporter } from '../base/reporter.ts';
 import type { Deadline } from '../engine/deadline.ts';
 import type { Engine } from '../engine/port.ts';
-import type { Found } from '../engine/reply.ts';
+import type { StoredFormat } from '../engine/reply.ts';
 import { type SessionDestroyReply, sessionDestroy } from './operations/destroy.ts';
 import { sessionRead } from './operations/read.ts';
 import { userSessionsAdd } from './operations/user-sessions-add.ts';
@@ -120,7 +120,7 @@ export class UserIndex {
     return (await engine.run(sessionRead, [key], { touchAfter: 0, idle: 0 }, deadline)).data !== null;
   }
 
-  #checkFound(found: Found): void {
+  #checkFound(found: StoredFormat): void {
     if (found !== 'corrupt') return;
     const message =
       "a user's index of sessions could not be read and begins anew; what it knew is not listed";

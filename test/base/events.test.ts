@@ -81,7 +81,7 @@ describe('trouble', () => {
   it('is told once for each kind and room, and again after a recovery', () => {
     const { events, reporter } = make();
     const told: string[] = [];
-    events.on('error', ({ room, error }) => told.push(`${room} ${error.message.slice(0, 5)}`));
+    events.on('error', ({ feature, error }) => told.push(`${feature} ${error.message.slice(0, 5)}`));
     for (let times = 0; times < 3; times++) {
       reporter.failure('cache', timeout());
       reporter.failure('rate', timeout());

@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { encodeId, Keys, roomOf } from '../../src/base/keys.ts';
+import { encodeId, featureOf, Keys } from '../../src/base/keys.ts';
 
 describe('keys', () => {
-  it('are spelled <prefix>:<room>:{<id>}[:<part>]', () => {
+  it('are spelled <prefix>:<feature>:{<id>}[:<part>]', () => {
     const keys = new Keys('shop');
     expect(keys.rate('ann', 'logins')).toBe('shop:rate:{ann}:logins');
     expect(keys.cache('host/path').entry).toBe('shop:cache:{host/path}');
@@ -40,15 +40,15 @@ describe('keys', () => {
     expect(keys.idempotency('a","b', 'c')).not.toBe(keys.idempotency('a', 'b","c'));
   });
 
-  it('tell their room, whatever the prefix', () => {
+  it('tell their feature, whatever the prefix', () => {
     fc.assert(
       fc.property(fc.stringMatching(/^[\w.:-]{1,20}$/), fc.string({ unit: 'binary' }), (prefix, id) => {
         const keys = new Keys(prefix);
-        expect(roomOf(keys.rate(id, 'p'))).toBe('rate');
-        expect(roomOf(keys.session(id))).toBe('session');
-        expect(roomOf(keys.lock(id).fence)).toBe('lock');
-        expect(roomOf(keys.idempotency(id, id))).toBe('idempotency');
-        expect(roomOf(keys.concurrency(id, id).line)).toBe('concurrency');
+        expect(featureOf(keys.rate(id, 'p'))).toBe('rate');
+        expect(featureOf(keys.session(id))).toBe('session');
+        expect(featureOf(keys.lock(id).fence)).toBe('lock');
+        expect(featureOf(keys.idempotency(id, id))).toBe('idempotency');
+        expect(featureOf(keys.concurrency(id, id).line)).toBe('concurrency');
       }),
     );
   });

@@ -8,9 +8,9 @@ import { Reporter } from '../../src/base/reporter.ts';
 import { CacheMemory, Caches } from '../../src/cache/caches.ts';
 import { RememberedValues } from '../../src/cache/values/remember.ts';
 import type { RememberOptions } from '../../src/cache/values/remember-options.ts';
-import type { ChannelListener, Listening } from '../../src/engine/listening.ts';
 import { memoryEngine } from '../../src/engine/memory-engine.ts';
 import { MemoryKeyspace } from '../../src/engine/memory-keyspace.ts';
+import type { ChannelListener, PubSub } from '../../src/engine/pub-sub.ts';
 import { TestClock } from '../support/both-engines.ts';
 import { describeWithServers } from '../support/context.ts';
 import { describeOnBothEngines, eventsOf, kitForTest, testPrefix } from '../support/kits.ts';
@@ -22,7 +22,7 @@ import { agingKit } from './aging.ts';
 import { loadCacheScripts } from './scripts.ts';
 
 /** A listening connection that a test takes down and up; what is published while it is down is lost. */
-class Line implements Listening {
+class Line implements PubSub {
   readonly #memory: MemoryKeyspace;
   readonly #listeners = new Map<string, ChannelListener>();
   #isUp: boolean;
@@ -35,16 +35,16 @@ class Line implements Listening {
   subscribe(channel: string, listener: ChannelListener): () => void {
     this.#listeners.set(channel, listener);
     const heard = (message: string) => {
-      if (this.#isUp) listener.heard(message);
+      if (this.#isUp) listener.onMessage(message);
     };
-    const stop = this.#memory.subscribe(channel, { heard, changed: () => undefined });
-    if (this.#isUp) listener.changed(true);
+    const stop = this.#memory.subscribe(channel, { onMessage: heard, onStatus: () => undefined });
+    if (this.#isUp) listener.onStatus(true);
     return stop;
   }
 
   set(isUp: boolean): void {
     this.#isUp = isUp;
-    for (const listener of this.#listeners.values()) listener.changed(isUp);
+    for (const listener of this.#listeners.values()) listener.onStatus(isUp);
   }
 }
 

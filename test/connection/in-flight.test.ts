@@ -24,7 +24,7 @@ const count = defineOperation<number, number>({
   name: 'test-count',
   lua: `return redis.call('INCRBY', KEYS[1], ARGV[2])`,
   encode: (by) => [String(by)],
-  twin: () => 0,
+  runInMemory: () => 0,
   decode: (reply) => Number(reply),
 });
 

@@ -122,12 +122,12 @@ describeWithServers('when Redis is away', () => {
       await server.kill();
       await until('the loss is noticed', () => downs.length === outage);
       for (let round = 0; round < 5; round++) await expectPolicies(address);
-      const rooms = errors.filter(
+      const matching = errors.filter(
         ({ error }) => 'code' in error && error.code === 'ERR_REDIS_KIT_CONNECTION',
       );
-      for (const room of ['session', 'rate', 'cache', 'lock']) {
-        expect(rooms.filter((event) => event.room === room)).toHaveLength(outage);
-        expect(log.mock.calls.filter(([message]) => String(message).includes(`${room}: `))).toHaveLength(
+      for (const feature of ['session', 'rate', 'cache', 'lock']) {
+        expect(matching.filter((event) => event.feature === feature)).toHaveLength(outage);
+        expect(log.mock.calls.filter(([message]) => String(message).includes(`${feature}: `))).toHaveLength(
           outage,
         );
       }

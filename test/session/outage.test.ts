@@ -167,7 +167,7 @@ describeWithServers('while Redis is away', () => {
       const answer = await timed(() => browser.get('/stream'));
       expect([answer.status, answer.body, answer.isComplete]).toEqual([200, 'ab', true]);
       expect(errors).toEqual([
-        { room: 'session', error: expect.objectContaining({ code: 'ERR_REDIS_KIT_TIMEOUT' }) },
+        { feature: 'session', error: expect.objectContaining({ code: 'ERR_REDIS_KIT_TIMEOUT' }) },
       ]);
     });
 

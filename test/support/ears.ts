@@ -9,7 +9,7 @@ import {
   type ConnectionOptions,
   resolveConnection,
 } from '../../src/connection/options.ts';
-import type { ChannelListener, Listening } from '../../src/engine/listening.ts';
+import type { ChannelListener, PubSub } from '../../src/engine/pub-sub.ts';
 import { connectPlainClient, type PlainClient, withPlainClient } from './plain-client.ts';
 import { type RedisServer, startRedis } from './servers.ts';
 import { until } from './until.ts';
@@ -22,14 +22,14 @@ export interface Ear extends ChannelListener {
   stop(): void;
 }
 
-export function earOn(listening: Listening, channel: string): Ear {
+export function earOn(pubSub: PubSub, channel: string): Ear {
   const messages: string[] = [];
   const changes: boolean[] = [];
   const listener: ChannelListener = {
-    heard: (message) => void messages.push(message),
-    changed: (isUp) => void changes.push(isUp),
+    onMessage: (message) => void messages.push(message),
+    onStatus: (isUp) => void changes.push(isUp),
   };
-  const stop = listening.subscribe(channel, listener);
+  const stop = pubSub.subscribe(channel, listener);
   return {
     ...listener,
     messages,
@@ -44,7 +44,7 @@ export function earOn(listening: Listening, channel: string): Ear {
 /** A connection that is closed with the test, and what it told of going wrong. */
 export interface TestConnection {
   readonly connection: Connection;
-  readonly listening: Listening;
+  readonly pubSub: PubSub;
   readonly errors: readonly KitEvents['error'][];
 }
 
@@ -57,7 +57,7 @@ export function connectForTest(options: ConnectionOptions): TestConnection {
   events.on('error', (event) => errors.push(event));
   const connection = connect(settings, events, 2_000);
   onTestFinished(() => connection.close(1_000));
-  return { connection, listening: connection.listening, errors };
+  return { connection, pubSub: connection.pubSub, errors };
 }
 
 export async function startServerForTest(
@@ -77,9 +77,9 @@ export async function publisherFor({ url }: RedisServer): Promise<PlainClient> {
 /** A server, a connection to it that is ready, and somebody who publishes. */
 export async function startAll() {
   const server = await startServerForTest();
-  const { connection, listening, errors } = connectForTest({ url: server.url });
+  const { connection, pubSub, errors } = connectForTest({ url: server.url });
   await connection.ready();
-  return { server, connection, listening, errors, publisher: await publisherFor(server) };
+  return { server, connection, pubSub, errors, publisher: await publisherFor(server) };
 }
 
 /** How many are connected, beside the one who asks. */

@@ -1,18 +1,18 @@
-import type { ChannelListener } from '../../engine/listening.ts';
+import type { ChannelListener } from '../../engine/pub-sub.ts';
 import type { WakeUps } from '../../waiting/wake-ups.ts';
 import type { KnownVersions } from './versions.ts';
 
 /** What the caches of a kit hear of each other: purges, and fills that others wait for. */
 export function hearing(known: KnownVersions, wakeUps: WakeUps): ChannelListener {
   return {
-    heard(message) {
+    onMessage(message) {
       const [kind, first, second, scope, names] = parse(message);
       if (kind === 'filled') wakeUps.call(String(first));
       else if (kind === 'purged' && typeof scope === 'string' && Array.isArray(names)) {
         known.purged(scope, Number(first), second === 1, names.map(String));
       }
     },
-    changed(isUp) {
+    onStatus(isUp) {
       known.listenerChanged(isUp);
       wakeUps.listenerChanged(isUp);
     },

@@ -186,7 +186,7 @@ describe('what kit.remember keeps', () => {
     state.fails = true;
     expect(await Promise.all([remember(), remember()])).toEqual([1, 1]);
     expect(state.loads).toBe(2);
-    expect(errors).toMatchObject([{ room: 'cache', error: { message: 'on purpose' } }]);
+    expect(errors).toMatchObject([{ feature: 'cache', error: { message: 'on purpose' } }]);
     clock.time += 1;
     await expect(remember()).rejects.toThrow('on purpose');
   });
@@ -229,7 +229,7 @@ describe('on Redis a remembered value', () => {
       expect(await kit.remember('k', '1m', () => 'again')).toBe('loaded');
       // A marker of another kind is no value, and no garbage.
       if (!garbage.startsWith('V')) {
-        expect(errors).toMatchObject([{ room: 'cache', error: { code: 'ERR_REDIS_KIT_CORRUPT' } }]);
+        expect(errors).toMatchObject([{ feature: 'cache', error: { code: 'ERR_REDIS_KIT_CORRUPT' } }]);
       }
     },
   );

@@ -32,7 +32,7 @@ export const cacheBound: Operation<CacheBoundArgs, readonly string[]> = defineOp
   name: 'cache-bound',
   lua,
   encode: ({ member, lifeMs, maxEntries }) => [member, String(lifeMs), String(maxEntries)],
-  twin(memory, [key = ''], now, { member, lifeMs, maxEntries }) {
+  runInMemory(memory, [key = ''], now, { member, lifeMs, maxEntries }) {
     // Something of another type.
     if (memory.sortedSet(key) === undefined) memory.delete(key);
     takeFirst(memory, key, ([until]) => until <= now);

@@ -18,9 +18,9 @@ import { until } from '../support/until.ts';
 
 describeWithServers('a connection that listens', () => {
   it('is made for the first who asks, and shared by all', async () => {
-    const { server, listening, publisher } = await startAll();
+    const { server, pubSub, publisher } = await startAll();
     expect(await connectedClients(server.url), 'commands and the publisher').toBe(2);
-    const ears = ['a', 'b', 'b'].map((channel) => earOn(listening, channel));
+    const ears = ['a', 'b', 'b'].map((channel) => earOn(pubSub, channel));
     await until('all are up', () => ears.every((ear) => ear.isUp));
     expect(await connectedClients(server.url)).toBe(3);
     await publisher.publish('b', 'for two');
@@ -31,8 +31,8 @@ describeWithServers('a connection that listens', () => {
   });
 
   it('hears what others publish, all of it and in order, as text', async () => {
-    const { listening, publisher } = await startAll();
-    const ear = earOn(listening, 'news');
+    const { pubSub, publisher } = await startAll();
+    const ear = earOn(pubSub, 'news');
     await until('it is up', () => ear.isUp);
     const messages = Array.from({ length: 2_000 }, (_, number) => `${number} Grüße ☃ 🎉 \r\n`);
     await Promise.all(messages.map((message) => publisher.publish('news', message)));
@@ -41,20 +41,20 @@ describeWithServers('a connection that listens', () => {
   });
 
   it('is up only when Redis has acknowledged it: whatever is published then is heard', async () => {
-    const { listening, publisher } = await startAll();
+    const { pubSub, publisher } = await startAll();
     const rounds = 300;
     const heard: string[] = [];
     for (let round = 0; round < rounds; round++) {
       // Each twice in a row: it is left and wanted again while Redis is still being told.
       const channel = `channel ${Math.floor(round / 2)}`;
       await new Promise<void>((resolve, reject) => {
-        const stop = listening.subscribe(channel, {
-          heard: (message) => {
+        const stop = pubSub.subscribe(channel, {
+          onMessage: (message) => {
             heard.push(message);
             stop();
             resolve();
           },
-          changed: (isUp) => {
+          onStatus: (isUp) => {
             if (isUp) publisher.publish(channel, `${round}`).catch(reject);
           },
         });
@@ -64,7 +64,7 @@ describeWithServers('a connection that listens', () => {
   });
 
   it('tells that a channel is up before anything of it is heard', async () => {
-    const { listening, publisher } = await startAll();
+    const { pubSub, publisher } = await startAll();
     const told: string[] = [];
     let isOver = false;
     const flood = (async () => {
@@ -73,13 +73,13 @@ describeWithServers('a connection that listens', () => {
     })();
     for (let round = 0; round < 50; round++) {
       await new Promise<void>((resolve) => {
-        const stop = listening.subscribe('flood', {
-          heard: () => {
+        const stop = pubSub.subscribe('flood', {
+          onMessage: () => {
             told.push('message');
             stop();
             resolve();
           },
-          changed: (isUp) => void told.push(isUp ? 'up' : 'down'),
+          onStatus: (isUp) => void told.push(isUp ? 'up' : 'down'),
         });
       });
     }
@@ -89,18 +89,18 @@ describeWithServers('a connection that listens', () => {
   });
 
   it('does what was wanted last, however often that changed', async () => {
-    const { server, listening, publisher } = await startAll();
-    const first = earOn(listening, 'a');
+    const { server, pubSub, publisher } = await startAll();
+    const first = earOn(pubSub, 'a');
     await until('it is up', () => first.isUp);
     for (let round = 0; round < 100; round++) {
-      const ears = ['a', 'b', 'c'].map((channel) => earOn(listening, channel));
+      const ears = ['a', 'b', 'c'].map((channel) => earOn(pubSub, channel));
       if (round % 2 === 0) first.stop();
       if (round % 5 === 0) await turn();
       for (const ear of ears.slice(0, 2)) ear.stop();
       if (round % 3 === 0) await publisher.ping();
       ears[2]?.stop();
     }
-    const last = earOn(listening, 'b');
+    const last = earOn(pubSub, 'b');
     await hearsAgain(last, publisher, 'b');
     expect(last.messages, 'once').toHaveLength(1);
     await until('only that is still subscribed', async () => {
@@ -110,32 +110,32 @@ describeWithServers('a connection that listens', () => {
     expect(await listenersAt(server.url)).toHaveLength(1);
     last.stop();
     last.stop();
-    const later = earOn(listening, 'b');
+    const later = earOn(pubSub, 'b');
     await hearsAgain(later, publisher, 'b');
     expect(last.messages, 'nothing after stop()').toHaveLength(1);
   });
 
   it('lets no listener disturb another, and tells that it failed', async () => {
-    const { listening, errors, publisher } = await startAll();
+    const { pubSub, errors, publisher } = await startAll();
     const fail = () => {
       throw new Error('a listener that fails');
     };
-    listening.subscribe('a', { heard: fail, changed: fail });
+    pubSub.subscribe('a', { onMessage: fail, onStatus: fail });
     const rejects = async () => fail();
-    listening.subscribe('a', { heard: rejects, changed: rejects });
-    const ear = earOn(listening, 'a');
+    pubSub.subscribe('a', { onMessage: rejects, onStatus: rejects });
+    const ear = earOn(pubSub, 'a');
     await hearsAgain(ear, publisher, 'a');
     await hearsAgain(ear, publisher, 'a');
     expect(ear.changes).toEqual([true]);
     await until('each failure is told', () => errors.length === 6);
-    expect(errors[0]).toMatchObject({ room: 'connection', error: { message: 'a listener that fails' } });
+    expect(errors[0]).toMatchObject({ feature: 'connection', error: { message: 'a listener that fails' } });
   });
 });
 
 describeWithServers('a connection that listens and is lost', () => {
   it('is down at once when it is cut, and hears again on the next', async () => {
-    const { listening, publisher } = await startAll();
-    const ears = ['a', 'b'].map((channel) => earOn(listening, channel));
+    const { pubSub, publisher } = await startAll();
+    const ears = ['a', 'b'].map((channel) => earOn(pubSub, channel));
     await until('both are up', () => ears.every((ear) => ear.isUp));
     for (let cut = 1; cut <= 3; cut++) {
       await publisher.sendCommand(['CLIENT', 'KILL', 'TYPE', 'pubsub']);
@@ -150,8 +150,8 @@ describeWithServers('a connection that listens and is lost', () => {
   });
 
   it('is made again only for somebody', async () => {
-    const { server, listening, publisher } = await startAll();
-    const ear = earOn(listening, 'a');
+    const { server, pubSub, publisher } = await startAll();
+    const ear = earOn(pubSub, 'a');
     await until('it is up', () => ear.isUp);
     const [id = ''] = (await listenersAt(server.url)).map((line) => /^id=(\d+)/.exec(line)?.[1] ?? '');
     ear.stop();
@@ -161,21 +161,21 @@ describeWithServers('a connection that listens and is lost', () => {
     // Longer than the pause before another attempt, of which nobody would tell.
     await pause(700);
     expect(await connectionsSoFar(publisher)).toBe(before);
-    const later = earOn(listening, 'a');
+    const later = earOn(pubSub, 'a');
     await hearsAgain(later, publisher, 'a');
     expect(await connectionsSoFar(publisher)).toBe(before + 1);
     expect(ear.changes, 'nothing after stop()').toEqual([true]);
   });
 
   it('is down soon when the server is frozen, also while channels come and go, and up when it thaws', async () => {
-    const { server, listening, publisher } = await startAll();
-    const ear = earOn(listening, 'a');
+    const { server, pubSub, publisher } = await startAll();
+    const ear = earOn(pubSub, 'a');
     await until('it is up', () => ear.isUp);
     server.freeze();
     const elapsedMs = stopwatch();
     await until('it is down', () => {
       // What is written to a dead connection says nothing about it.
-      earOn(listening, `b${performance.now()}`);
+      earOn(pubSub, `b${performance.now()}`);
       return !ear.isUp;
     });
     expect(elapsedMs()).toBeLessThan(8_000);
@@ -185,8 +185,8 @@ describeWithServers('a connection that listens and is lost', () => {
   });
 
   it('stays up however long nothing is published', async () => {
-    const { listening, publisher } = await startAll();
-    const ear = earOn(listening, 'a');
+    const { pubSub, publisher } = await startAll();
+    const ear = earOn(pubSub, 'a');
     await hearsAgain(ear, publisher, 'a');
     // Longer than a connection may be silent.
     await pause(6_500);
@@ -195,8 +195,8 @@ describeWithServers('a connection that listens and is lost', () => {
   });
 
   it('stays up while the process itself stands still', async () => {
-    const { listening, publisher } = await startAll();
-    const ear = earOn(listening, 'a');
+    const { pubSub, publisher } = await startAll();
+    const ear = earOn(pubSub, 'a');
     await hearsAgain(ear, publisher, 'a');
     for (const ms of [6_000, 1_500, 1_500]) {
       const end = performance.now() + ms;
@@ -208,12 +208,12 @@ describeWithServers('a connection that listens and is lost', () => {
   });
 
   it('hears again when the server was killed and is back', async () => {
-    const { server, listening } = await startAll();
-    const ear = earOn(listening, 'a');
+    const { server, pubSub } = await startAll();
+    const ear = earOn(pubSub, 'a');
     await until('it is up', () => ear.isUp);
     await server.kill();
     await until('it is down', () => !ear.isUp);
-    const late = earOn(listening, 'b');
+    const late = earOn(pubSub, 'b');
     await server.restart();
     const publisher = await publisherFor(server);
     await hearsAgain(ear, publisher, 'a');
@@ -223,8 +223,8 @@ describeWithServers('a connection that listens and is lost', () => {
 
   it('is made when Redis comes at last', async () => {
     const port = await freePort();
-    const { listening } = connectForTest({ port });
-    const ear = earOn(listening, 'a');
+    const { pubSub } = connectForTest({ port });
+    const ear = earOn(pubSub, 'a');
     const server = await startServerForTest({ port });
     await hearsAgain(ear, await publisherFor(server), 'a');
   });

@@ -87,8 +87,8 @@ describeWithServers('listening on a cluster', () => {
     ['that was lent and connects its nodes late', (nodes) => lendTo(nodes, true)],
   ])('%s hears what is published on any master, and goes on when its own is killed', async (_, connectTo) => {
     const { nodes } = await startForTest();
-    const { connection, listening } = await connectTo(nodes);
-    const ear = earOn(listening, 'a');
+    const { connection, pubSub } = await connectTo(nodes);
+    const ear = earOn(pubSub, 'a');
     await expectToHearFromAll(ear, nodes);
     const killed = await listenedOn(nodes);
     await killed.server.kill();
@@ -106,8 +106,8 @@ describeWithServers('listening on a cluster', () => {
   it('leaves a node that is frozen for another', async () => {
     const { nodes } = await startForTest();
     const cluster = { nodes: nodes.map(({ host, port }) => ({ host, port })) };
-    const { listening } = connectForTest({ cluster });
-    const ear = earOn(listening, 'a');
+    const { pubSub } = connectForTest({ cluster });
+    const ear = earOn(pubSub, 'a');
     await until('it is up', () => ear.isUp);
     const frozen = await listenedOn(nodes);
     frozen.server.freeze();
@@ -126,8 +126,8 @@ describeWithServers('listening on a cluster', () => {
     const { nodes } = await startForTest({ masters: 3, replicasPerMaster: 1 });
     const [masters, replicas] = [nodes.slice(0, 3), nodes.slice(3)];
     const cluster = { nodes: masters.map(({ host, port }) => ({ host, port })) };
-    const { connection, listening } = connectForTest({ cluster });
-    const ear = earOn(listening, 'a');
+    const { connection, pubSub } = connectForTest({ cluster });
+    const ear = earOn(pubSub, 'a');
     await until('it is up', () => ear.isUp);
     const left = await listenedOn(nodes);
     const successor = replicas[masters.indexOf(left)];

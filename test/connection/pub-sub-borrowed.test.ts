@@ -44,8 +44,8 @@ describeWithServers('listening beside a client that was lent', () => {
     const server = await startServerForTest();
     const client = lend({ url: server.url, ...options });
     await client.connect();
-    const { listening } = connectForTest({ client });
-    const ears = ['a', 'b'].map((channel) => earOn(listening, channel));
+    const { pubSub } = connectForTest({ client });
+    const ears = ['a', 'b'].map((channel) => earOn(pubSub, channel));
     const publisher = await publisherFor(server);
     for (let loss = 0; loss < 2; loss++) {
       for (const [index, ear] of ears.entries()) await hearsAgain(ear, publisher, 'ab'[index] ?? '');
@@ -61,15 +61,15 @@ describeWithServers('listening beside a client that was lent', () => {
     const server = await startServerForTest();
     const client = lend({ url: server.url, RESP: 2 });
     await client.connect();
-    const { listening } = connectForTest({ client });
+    const { pubSub } = connectForTest({ client });
     const publisher = await publisherFor(server);
     for (let round = 0; round < 100; round++) {
-      const ears = ['a', 'b'].map((channel) => earOn(listening, channel));
+      const ears = ['a', 'b'].map((channel) => earOn(pubSub, channel));
       if (round % 5 === 0) await until('they are up', () => ears.every((ear) => ear.isUp));
       if (round % 2 === 0) await publisher.ping();
       for (const ear of ears) ear.stop();
     }
-    const ear = earOn(listening, 'a');
+    const ear = earOn(pubSub, 'a');
     await hearsAgain(ear, publisher, 'a');
     expect(ear.messages).toHaveLength(1);
   });
@@ -78,8 +78,8 @@ describeWithServers('listening beside a client that was lent', () => {
     const server = await startServerForTest();
     const client = lend({ url: server.url, RESP: 2 });
     await client.connect();
-    const { listening } = connectForTest({ client });
-    const ear = earOn(listening, 'a');
+    const { pubSub } = connectForTest({ client });
+    const ear = earOn(pubSub, 'a');
     await until('it is up', () => ear.isUp);
     server.freeze();
     await until('it is down', () => !ear.isUp);
@@ -92,8 +92,8 @@ describeWithServers('listening beside a client that was lent', () => {
     const cache = new BasicClientSideCache({ ttl: 0, maxEntries: 0, evictPolicy: 'LRU' });
     const client = lend({ url: server.url, clientSideCache: cache });
     await client.connect();
-    const { listening } = connectForTest({ client });
-    const ear = earOn(listening, 'a');
+    const { pubSub } = connectForTest({ client });
+    const ear = earOn(pubSub, 'a');
     const publisher = await publisherFor(server);
     await hearsAgain(ear, publisher, 'a');
     await client.get('a key');
@@ -109,8 +109,8 @@ describeWithServers('listening beside a client that was lent', () => {
     const client = lend({ url: server.url });
     await client.connect();
     const before = listenerCounts(client);
-    const { connection, listening } = connectForTest({ client });
-    const ear = earOn(listening, 'a');
+    const { connection, pubSub } = connectForTest({ client });
+    const ear = earOn(pubSub, 'a');
     const publisher = await publisherFor(server);
     await hearsAgain(ear, publisher, 'a');
     expect(client.isPubSubActive).toBe(false);
@@ -124,8 +124,8 @@ describeWithServers('listening beside a client that was lent', () => {
   it('waits for a client that is connected late, and for one that is closed in between', async () => {
     const server = await startServerForTest();
     const client = lend({ url: server.url });
-    const { listening } = connectForTest({ client });
-    const ear = earOn(listening, 'a');
+    const { pubSub } = connectForTest({ client });
+    const ear = earOn(pubSub, 'a');
     // Long enough for several looks at a client that is not there.
     await pause(700);
     expect(client.isOpen).toBe(false);
@@ -145,10 +145,10 @@ describeWithServers('listening beside a client that was lent', () => {
     const client = lend({ url: server.url });
     await client.connect();
     const view = Object.create(client, { duplicate: { value: undefined } }) as typeof client;
-    const { listening, errors } = connectForTest({ client: view });
-    const ear = earOn(listening, 'a');
+    const { pubSub, errors } = connectForTest({ client: view });
+    const ear = earOn(pubSub, 'a');
     await until('it is told', () => errors.length > 0);
-    expect(errors[0]).toMatchObject({ room: 'connection', error: { code: 'ERR_REDIS_KIT_CONNECTION' } });
+    expect(errors[0]).toMatchObject({ feature: 'connection', error: { code: 'ERR_REDIS_KIT_CONNECTION' } });
     expect(ear.changes).toEqual([]);
   });
 });

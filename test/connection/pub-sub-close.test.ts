@@ -15,12 +15,12 @@ import { until } from '../support/until.ts';
 
 describeWithServers('a connection that listens and is closed', () => {
   it('is closed at once, is told as down, and does nothing more', async () => {
-    const { server, connection, listening, publisher } = await startAll();
-    const ear = earOn(listening, 'a');
+    const { server, connection, pubSub, publisher } = await startAll();
+    const ear = earOn(pubSub, 'a');
     await until('it is up', () => ear.isUp);
     await connection.close(1_000);
     expect(ear.changes).toEqual([true, false]);
-    const late = earOn(listening, 'a');
+    const late = earOn(pubSub, 'a');
     await until('only the publisher is connected', async () => (await connectedClients(server.url)) === 1);
     await publisher.publish('a', 'to nobody');
     late.stop();
@@ -31,9 +31,9 @@ describeWithServers('a connection that listens and is closed', () => {
   it.each([0, 300])(
     'is closed while it is connecting to a server that is frozen (%i ms on its way)',
     async (ms) => {
-      const { server, connection, listening } = await startAll();
+      const { server, connection, pubSub } = await startAll();
       server.freeze();
-      const ear = earOn(listening, 'a');
+      const ear = earOn(pubSub, 'a');
       await pause(ms);
       const elapsedMs = stopwatch();
       await connection.close(1_000);
@@ -45,8 +45,8 @@ describeWithServers('a connection that listens and is closed', () => {
   );
 
   it('is closed while it waits to connect again', async () => {
-    const { server, connection, listening } = await startAll();
-    const ear = earOn(listening, 'a');
+    const { server, connection, pubSub } = await startAll();
+    const ear = earOn(pubSub, 'a');
     await until('it is up', () => ear.isUp);
     await server.kill();
     await until('it is down', () => !ear.isUp);
@@ -64,7 +64,7 @@ describeWithServers('a connection that listens and is closed', () => {
     import { silentLogger } from './src/base/logger.ts';
     import { connect } from './src/connection/connect.ts';
     const open = (settings) => connect(settings, new Events(silentLogger), 1_000);
-    const ear = { heard() {}, changed(isUp) { if (isUp) console.log('up'); } };
+    const ear = { onMessage() {}, onStatus(isUp) { if (isUp) console.log('up'); } };
   `;
 
   it('lets its process end, in whatever moment it is closed', async () => {
@@ -75,7 +75,7 @@ describeWithServers('a connection that listens and is closed', () => {
       for (let turns = 0; turns < 60; turns++) {
         const connection = open(settings);
         await connection.ready();
-        connection.listening.subscribe('a', { heard() {}, changed() {} });
+        connection.pubSub.subscribe('a', { onMessage() {}, onStatus() {} });
         for (let turn = 0; turn < turns; turn++) await new Promise((resolve) => setImmediate(resolve));
         await connection.close(1_000);
       }
@@ -97,7 +97,7 @@ describeWithServers('a connection that listens and is closed', () => {
       await client.connect();
       const connection = open({ kind: 'borrowed', family: 'standalone', client });
       await new Promise((resolve) => {
-        connection.listening.subscribe('a', { heard() {}, changed: resolve });
+        connection.pubSub.subscribe('a', { onMessage() {}, onStatus: resolve });
       });
       clearInterval(busy);
       console.log('up');

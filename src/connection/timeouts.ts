@@ -1,4 +1,4 @@
-import { loopNow, loopTick } from '../engine/loop-clock.ts';
+import { eventLoopTimeMs, tickEventLoopTime } from '../engine/event-loop-time.ts';
 
 const TICK_MS = 10;
 
@@ -11,7 +11,7 @@ interface Entry {
  * One coarse timer for all deadlines: a timer or an AbortSignal per command costs more than the command. It runs
  * only while something waits.
  */
-export class Deadlines {
+export class Timeouts {
   readonly #waiting = new Set<Entry>();
   #timer: NodeJS.Timeout | undefined;
 
@@ -24,7 +24,7 @@ export class Deadlines {
   race<Value>(promise: Promise<Value>, ms: number, late: () => Error): Promise<Value> {
     return new Promise((resolve, reject) => {
       const entry = {
-        at: loopNow() + ms,
+        at: eventLoopTimeMs() + ms,
         expire: () => {
           this.#waiting.delete(entry);
           reject(late());
@@ -48,7 +48,7 @@ export class Deadlines {
   pause(ms: number): Promise<void> {
     return new Promise((resolve) => {
       const entry = {
-        at: loopNow() + ms,
+        at: eventLoopTimeMs() + ms,
         expire: () => {
           this.#waiting.delete(entry);
           resolve();
@@ -64,8 +64,8 @@ export class Deadlines {
   }
 
   #tick(): void {
-    loopTick();
-    const now = loopNow();
+    tickEventLoopTime();
+    const now = eventLoopTimeMs();
     const expired = [...this.#waiting].filter((entry) => entry.at <= now);
     // After a blocked event loop the timers run before the sockets are read: an answer that is already there gets
     // this turn of the loop to be heard.

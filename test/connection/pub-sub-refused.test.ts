@@ -19,7 +19,7 @@ describeWithServers('a connection that may not listen', () => {
     const grant = (...more: readonly string[]) => admin.sendCommand(['ACL', 'SETUSER', 'app', ...more]);
     await grant('on', '>secret', '~*', '+@all', 'resetchannels', ...rights);
     const url = server.url.replace('redis://', 'redis://app:secret@');
-    const { connection, listening, errors } = connectForTest({ url });
+    const { connection, pubSub, errors } = connectForTest({ url });
     await connection.ready();
     const denials = async () => {
       const log = (await admin.sendCommand(['ACL', 'LOG'])) as unknown as readonly {
@@ -27,19 +27,19 @@ describeWithServers('a connection that may not listen', () => {
       }[];
       return log.reduce((sum, { count }) => sum + Number(count), 0);
     };
-    return { admin, grant, listening, errors, denials };
+    return { admin, grant, pubSub, errors, denials };
   }
 
   it.each([
     ['to a channel', ['&allowed'], ['&denied']],
     ['at all', ['&*', '-subscribe'], ['+subscribe']],
   ])('%s asks again now and then, and tells once', async (_, rights, missing) => {
-    const { admin, grant, listening, errors, denials } = await startRestricted(...rights);
+    const { admin, grant, pubSub, errors, denials } = await startRestricted(...rights);
     const beganAt = performance.now();
-    const ear = earOn(listening, 'denied');
+    const ear = earOn(pubSub, 'denied');
     await until('it has asked again', async () => (await denials()) >= 2);
     for (let round = 0; round < 20; round++) {
-      earOn(listening, 'denied').stop();
+      earOn(pubSub, 'denied').stop();
       await admin.ping();
     }
     const count = await denials();
@@ -49,15 +49,15 @@ describeWithServers('a connection that may not listen', () => {
     expect(count, 'no more often for those who come and go').toBeLessThanOrEqual(most);
     expect(ear.changes).toEqual([]);
     expect(errors).toHaveLength(1);
-    expect(errors[0]).toMatchObject({ room: 'connection', error: { code: 'ERR_REDIS_KIT_REPLY' } });
+    expect(errors[0]).toMatchObject({ feature: 'connection', error: { code: 'ERR_REDIS_KIT_REPLY' } });
     expect(errors[0]?.error.message).toMatch(/^listening failed: NOPERM/);
     await grant(...missing);
     await hearsAgain(ear, admin, 'denied');
   });
 
   it('to one channel still hears of the others, also after a loss', async () => {
-    const { admin, listening, errors } = await startRestricted('&allowed');
-    const [denied, allowed] = [earOn(listening, 'denied'), earOn(listening, 'allowed')];
+    const { admin, pubSub, errors } = await startRestricted('&allowed');
+    const [denied, allowed] = [earOn(pubSub, 'denied'), earOn(pubSub, 'allowed')];
     await hearsAgain(allowed, admin, 'allowed');
     await admin.sendCommand(['CLIENT', 'KILL', 'TYPE', 'pubsub']);
     await until('the loss is told', () => allowed.changes.length > 1);
@@ -67,9 +67,9 @@ describeWithServers('a connection that may not listen', () => {
   });
 
   it('since it may not even connect a second time, tells so, and hears once it may', async () => {
-    const { server, listening, errors, publisher } = await startAll();
+    const { server, pubSub, errors, publisher } = await startAll();
     await publisher.configSet('maxclients', '2');
-    const ear = earOn(listening, 'a');
+    const ear = earOn(pubSub, 'a');
     await until('it is told', () => errors.length > 0);
     await pause(700);
     expect(errors).toHaveLength(1);
