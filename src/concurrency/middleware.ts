@@ -2,12 +2,12 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { performance } from 'node:perf_hooks';
 import { asError, RedisKitError } from '../base/errors.ts';
 import type { RequestDeadlines } from '../engine/deadline.ts';
+import { internalPurposeOf } from '../http/internal-request.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
-import { type Outcome, settle } from '../http/outcome.ts';
-import { sendProblem, sendUnavailable } from '../http/problem.ts';
-import { reentryOf } from '../http/reentry.ts';
-import { closingOf } from '../http/response/closing.ts';
+import { sendProblem, sendUnavailable } from '../http/problem-details.ts';
+import { closeSignalOf } from '../http/response/close-signal.ts';
 import { callError } from '../http/response/complete-response.ts';
+import { type MiddlewareOutcome, runMiddleware } from '../http/run-middleware.ts';
 import { hold, slotsOf } from './hold.ts';
 import { type ConcurrencyOptions, type ConcurrencyRefusal, resolveConcurrencyOptions } from './options.ts';
 import { keyOf, limitOf } from './request.ts';
@@ -30,7 +30,7 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
   if (settings.wait > 0) deps.turns.listen();
   const failed = (error: unknown) => void reporter.failure('concurrency', asError(error));
 
-  async function limit(req: IncomingMessage, res: ServerResponse, next: Next): Promise<Outcome> {
+  async function limit(req: IncomingMessage, res: ServerResponse, next: Next): Promise<MiddlewareOutcome> {
     const key = await keyOf(req, settings);
     if (key === null) return 'continue';
     const { slots } = deps.keys.concurrency(key, settings.name);
@@ -38,10 +38,10 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
     if (slotsOf(req).has(slots)) return 'continue';
     const most = limitOf(req, settings);
     const { name, lease: leaseMs, wait: waitMs, maxQueue } = settings;
-    const signal = waitMs > 0 ? closingOf(res) : undefined;
+    const signal = waitMs > 0 ? closeSignalOf(res) : undefined;
     const deadline = deps.deadlines.of(req);
     const beganAt = performance.now();
-    let result: Result | Outcome;
+    let result: Result | MiddlewareOutcome;
     try {
       result = await ask({ key, name, limit: most, leaseMs, waitMs, maxQueue, signal, deadline }, res);
     } catch (error) {
@@ -65,7 +65,7 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
   }
 
   /** Asks Redis, or whoever the failure policy names. */
-  async function ask(wanted: Wanted, res: ServerResponse): Promise<Result | Outcome> {
+  async function ask(wanted: Wanted, res: ServerResponse): Promise<Result | MiddlewareOutcome> {
     const beganAt = performance.now();
     try {
       return await takeSlot(wanted, deps, deps);
@@ -94,7 +94,7 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
     res: ServerResponse,
     next: Next,
     refusal: ConcurrencyRefusal,
-  ): Promise<Outcome> {
+  ): Promise<MiddlewareOutcome> {
     const { key, limit: most, running } = refusal;
     events.emit('concurrency:refused', { key, limit: most, running });
     if (settings.handler === undefined) sendRefusal(res);
@@ -105,8 +105,8 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
   return function concurrency(req: IncomingMessage, res: ServerResponse, next: Next): void {
     const unusable = callError('kit.concurrency', { req, res, next });
     // The kit's own requests count for no client.
-    if (unusable !== undefined || reentryOf(req) !== undefined) next(unusable);
-    else settle({ req, res, next }, failed, (once) => limit(req, res, once));
+    if (unusable !== undefined || internalPurposeOf(req) !== undefined) next(unusable);
+    else runMiddleware({ req, res, next }, failed, (once) => limit(req, res, once));
   };
 }
 

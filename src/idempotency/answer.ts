@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { areHeaders, areNames, type Header, removeHeaders } from '../http/response/own-headers.ts';
+import { areHeaders, areNames, type Header, removeHeaders } from '../http/response/handler-headers.ts';
 
 /** A response that is kept for whoever repeats its request. */
 export interface Answer {

@@ -3,9 +3,9 @@ import { asError } from '../base/errors.ts';
 import type { Reporter } from '../base/reporter.ts';
 import type { Deadline } from '../engine/deadline.ts';
 import { originalUrl } from '../http/middleware.ts';
-import { beforeEnd, type ResponseHook } from '../http/response/before-end.ts';
-import { DepartureWatch } from '../http/response/departure.ts';
-import { type OwnHeaders, watchOwnHeaders } from '../http/response/own-headers.ts';
+import { DisconnectWatch } from '../http/response/disconnect-watch.ts';
+import { addResponseHook, type ResponseHook } from '../http/response/guarded-response.ts';
+import { type HandlerHeaders, watchHandlerHeaders } from '../http/response/handler-headers.ts';
 import { whenUnserved } from '../http/response/unserved.ts';
 import { type Answer, packAnswer } from './answer.ts';
 import type { IdempotencySettings } from './options.ts';
@@ -26,10 +26,10 @@ const LEFT_OUT: ReadonlySet<string> = new Set(['set-cookie', 'content-length']);
 export function captureAnswer(req: IncomingMessage, res: ServerResponse, context: CaptureContext): void {
   const capture = new AnswerCapture(req, res, context);
   // What was the handler's is read before anybody else's hook waits.
-  beforeEnd(res, capture);
+  addResponseHook(res, capture);
   // After the guard's own listener was added.
   capture.watchClient();
-  beforeEnd(res, {
+  addResponseHook(res, {
     phase: 'idempotency',
     withholdsLastBytes: true,
     outlastsRefusal: true,
@@ -44,23 +44,23 @@ class AnswerCapture implements ResponseHook {
   readonly #req: IncomingMessage;
   readonly #res: ServerResponse;
   readonly #context: CaptureContext;
-  readonly #ownHeaders: () => OwnHeaders;
+  readonly #ownHeaders: () => HandlerHeaders;
   #head: Omit<Answer, 'body'> | undefined;
   #chunks: Buffer[] = [];
   #size = 0;
   #isUnserved = false;
-  #departure: DepartureWatch | undefined;
+  #departure: DisconnectWatch | undefined;
   #isCutShort = false;
 
   constructor(req: IncomingMessage, res: ServerResponse, context: CaptureContext) {
     this.#req = req;
     this.#res = res;
     this.#context = context;
-    this.#ownHeaders = watchOwnHeaders(res, (name) => LEFT_OUT.has(name));
+    this.#ownHeaders = watchHandlerHeaders(res, (name) => LEFT_OUT.has(name));
   }
 
   watchClient(): void {
-    this.#departure = new DepartureWatch(this.#req, this.#res);
+    this.#departure = new DisconnectWatch(this.#req, this.#res);
   }
 
   closedEarly(): void {

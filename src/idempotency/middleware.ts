@@ -2,10 +2,10 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asError, type ErrorCode, RedisKitError } from '../base/errors.ts';
 import type { RequestDeadlines } from '../engine/deadline.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
-import { type Outcome, settle } from '../http/outcome.ts';
-import { sendUnavailable } from '../http/problem.ts';
-import { closingOf } from '../http/response/closing.ts';
+import { sendUnavailable } from '../http/problem-details.ts';
+import { closeSignalOf } from '../http/response/close-signal.ts';
 import { callError } from '../http/response/complete-response.ts';
+import { type MiddlewareOutcome, runMiddleware } from '../http/run-middleware.ts';
 import { sendAnswer } from './answer.ts';
 import { captureAnswer } from './capture.ts';
 import { fingerprintOf } from './fingerprint.ts';
@@ -45,7 +45,7 @@ export function idempotencyMiddleware(
   const failed = (error: unknown) => void reporter.failure('idempotency', asError(error));
   const warn = (message: string) => void reporter.warning(message);
 
-  async function answer(req: IncomingMessage, res: ServerResponse, next: Next): Promise<Outcome> {
+  async function answer(req: IncomingMessage, res: ServerResponse, next: Next): Promise<MiddlewareOutcome> {
     const field = req.headers[settings.header];
     if (field === undefined && !settings.required) return 'continue';
     if (field === undefined) return refuse(req, res, next, refusalFor('missing-key', undefined));
@@ -62,7 +62,7 @@ export function idempotencyMiddleware(
       beginning = await records.begin(
         { scope, key, fingerprint },
         deps.deadlines.of(req),
-        settings.waits ? closingOf(res) : undefined,
+        settings.waits ? closeSignalOf(res) : undefined,
       );
     } catch (error) {
       return withoutAnswer(error, res, settings.onError === 'allow');
@@ -85,7 +85,7 @@ export function idempotencyMiddleware(
     res: ServerResponse,
     next: Next,
     refusal: IdempotencyRefusal,
-  ): Promise<Outcome> {
+  ): Promise<MiddlewareOutcome> {
     const { key, reason } = refusal;
     reporter.events.emit('idempotency:refused', { key, reason });
     if (settings.handler === undefined) sendRefusal(res, refusal);
@@ -93,7 +93,7 @@ export function idempotencyMiddleware(
     return 'answered';
   }
 
-  function withoutAnswer(error: unknown, res: ServerResponse, mayRun: boolean): Outcome {
+  function withoutAnswer(error: unknown, res: ServerResponse, mayRun: boolean): MiddlewareOutcome {
     if (!(error instanceof RedisKitError)) throw error;
     failed(error);
     if (mayRun && !NO_OUTAGE.has(error.code)) return 'continue';
@@ -106,6 +106,6 @@ export function idempotencyMiddleware(
     // Mounted twice: the first has the request, and the second would wait for it.
     const isLeftAlone = !settings.methods.has(req.method ?? '') || asExpress(req).idempotency !== undefined;
     if (unusable !== undefined || isLeftAlone) next(unusable);
-    else settle({ req, res, next }, failed, (once) => answer(req, res, once));
+    else runMiddleware({ req, res, next }, failed, (once) => answer(req, res, once));
   };
 }

@@ -1,5 +1,5 @@
 import type { ServerResponse } from 'node:http';
-import { sendProblem } from '../http/problem.ts';
+import { sendProblem } from '../http/problem-details.ts';
 
 /** Why a request was refused. */
 export interface IdempotencyRefusal {

@@ -3,8 +3,8 @@ import { describe } from '../base/check.ts';
 import { asError, ConfigError } from '../base/errors.ts';
 import type { RequestDeadlines } from '../engine/deadline.ts';
 import { asExpress, type Middleware, type Next, type Req, type Res } from '../http/middleware.ts';
-import { callAside, type Outcome, settle } from '../http/outcome.ts';
 import { callError } from '../http/response/complete-response.ts';
+import { callInBackground, type MiddlewareOutcome, runMiddleware } from '../http/run-middleware.ts';
 import type { LockDeps } from './asking.ts';
 import type { Handle, LockHandle } from './handle.ts';
 import { endWithResponse, hold, holdWhileWorking } from './hold.ts';
@@ -53,7 +53,7 @@ export function lockMiddleware(
       next(unusable);
       return;
     }
-    let got: Handle | Outcome = 'answered';
+    let got: Handle | MiddlewareOutcome = 'answered';
 
     function goOn(error?: unknown): void {
       // A `handler` that takes a refusal over goes on without what should have worked under the lock.
@@ -68,13 +68,13 @@ export function lockMiddleware(
         return;
       }
       const call = () => make(asExpress(req), res as Res, handle as LockHandle);
-      callAside(handle === undefined ? call : () => holdWhileWorking(res, endOf(handle), call), next);
+      callInBackground(handle === undefined ? call : () => holdWhileWorking(res, endOf(handle), call), next);
     }
 
     const endOf = (handle: Handle) =>
       hold(req, res, handle, { settings, failed, deadline: deps.deadlines.of(req) });
 
-    settle({ req, res, next: goOn }, failed, async (once) => {
+    runMiddleware({ req, res, next: goOn }, failed, async (once) => {
       got = await acquire(req, res, once);
       if (typeof got === 'string') return got;
       asExpress(req).lock = got;

@@ -2,11 +2,11 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { describe } from '../base/check.ts';
 import { type ErrorCode, RedisKitError } from '../base/errors.ts';
 import type { RequestDeadlines } from '../engine/deadline.ts';
-import { asKeeper } from '../http/identity-watch.ts';
+import { withoutIdentityWatch } from '../http/identity/identity-watch.ts';
 import { asExpress, type Next, type Res } from '../http/middleware.ts';
-import type { Outcome } from '../http/outcome.ts';
-import { sendProblem, sendUnavailable } from '../http/problem.ts';
-import { closingOf } from '../http/response/closing.ts';
+import { sendProblem, sendUnavailable } from '../http/problem-details.ts';
+import { closeSignalOf } from '../http/response/close-signal.ts';
+import type { MiddlewareOutcome } from '../http/run-middleware.ts';
 import type { Handle } from './handle.ts';
 import type { LockConflict, LockSettings } from './options.ts';
 import type { Attempt, LockRoom } from './room.ts';
@@ -34,12 +34,12 @@ export function acquirer(settings: LockSettings, { room, deadlines, failed }: Ac
     req: IncomingMessage,
     res: ServerResponse,
     next: Next,
-  ): Promise<Handle | Outcome> {
-    const ids = keysOf(await asKeeper(() => settings.key(asExpress(req))));
+  ): Promise<Handle | MiddlewareOutcome> {
+    const ids = keysOf(await withoutIdentityWatch(() => settings.key(asExpress(req))));
     if (ids === null) return 'continue';
     const deadline = deadlines.of(req);
     const { lease: leaseMs, wait: waitMs, isFair } = settings;
-    const signal = waitMs > 0 ? closingOf(res) : undefined;
+    const signal = waitMs > 0 ? closeSignalOf(res) : undefined;
     let attempt: Attempt;
     try {
       const own = locksOf(req);
@@ -61,7 +61,7 @@ export function acquirer(settings: LockSettings, { room, deadlines, failed }: Ac
     return 'answered';
   };
 
-  function withoutAnswer(error: unknown, res: ServerResponse): Outcome {
+  function withoutAnswer(error: unknown, res: ServerResponse): MiddlewareOutcome {
     const isOurs = error instanceof RedisKitError && error.code !== 'ERR_REDIS_KIT_LOCK_REENTRY';
     if (!isOurs) throw error;
     failed(error);

@@ -2,7 +2,7 @@ import { performance } from 'node:perf_hooks';
 import expressSession from 'express-session';
 import { describe } from '../base/check.ts';
 import { RedisKitError, StoreError } from '../base/errors.ts';
-import { asKeeper } from '../http/identity-watch.ts';
+import { withoutIdentityWatch } from '../http/identity/identity-watch.ts';
 import type { Req } from '../http/middleware.ts';
 import type { WholeCookie } from './client-cookie.ts';
 import { contentOf, dataError } from './content.ts';
@@ -32,12 +32,12 @@ export function commitSession(
 ): undefined | Promise<void> {
   const { sessions } = context;
   try {
-    if (!hasBegun) asKeeper(() => sendNewLife(request, context));
+    if (!hasBegun) withoutIdentityWatch(() => sendNewLife(request, context));
     // A handler need not wait for its save() or destroy(); what is left to do is known when they are through.
     if (sessions.underWay !== undefined) {
       return sessions.underWay.then(() => commitSession(request, context, hasBegun));
     }
-    const work = asKeeper(() => change(request, context, hasBegun));
+    const work = withoutIdentityWatch(() => change(request, context, hasBegun));
     return work?.catch((error: unknown) => settle(error, request, context, hasBegun));
   } catch (error) {
     // A session that JSON cannot hold.

@@ -12,7 +12,7 @@ import { varyValues } from '../../src/cache/http/vary.ts';
 import { networkOf } from '../../src/http/client-address.ts';
 import { ifRangeMatches, rangeOf } from '../../src/http/message/byte-range.ts';
 import { parseCacheControl } from '../../src/http/message/cache-control.ts';
-import { isNotModified } from '../../src/http/message/conditional.ts';
+import { isNotModified } from '../../src/http/message/conditional-request.ts';
 import { parseHttpDate } from '../../src/http/message/http-date.ts';
 import { parseTargeted } from '../../src/http/message/targeted-cache-control.ts';
 import { fingerprintOf } from '../../src/idempotency/fingerprint.ts';

@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { type AddressInfo, connect, type Server, type Socket } from 'node:net';
 import { setImmediate } from 'node:timers/promises';
 import { onTestFinished } from 'vitest';
-import type { ResponseHook } from '../../src/http/response/before-end.ts';
+import type { ResponseHook } from '../../src/http/response/guarded-response.ts';
 
 export type Handler = (req: IncomingMessage, res: ServerResponse) => void;
 

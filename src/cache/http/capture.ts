@@ -1,12 +1,12 @@
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
+import { DisconnectWatch } from '../../http/response/disconnect-watch.ts';
 import {
-  beforeEnd,
+  addResponseHook,
   type LateHeaders,
   type Replacement,
   type ResponseHook,
-} from '../../http/response/before-end.ts';
-import { DepartureWatch } from '../../http/response/departure.ts';
-import { type OwnHeaders, watchOwnHeaders } from '../../http/response/own-headers.ts';
+} from '../../http/response/guarded-response.ts';
+import { type HandlerHeaders, watchHandlerHeaders } from '../../http/response/handler-headers.ts';
 import type { Lifetime } from '../store/entry.ts';
 import type { CachedResponse } from './cached-response.ts';
 import type { CaptureContext } from './capture-context.ts';
@@ -38,7 +38,7 @@ const AFTER_CLOSE_MS = 1_000;
 /** Listens to a response as the handler makes it, and stores or skips it when it is complete. */
 export function captureResponse(req: IncomingMessage, res: ServerResponse, context: CaptureContext): void {
   const capture = new Capture(req, res, context);
-  beforeEnd(res, capture);
+  addResponseHook(res, capture);
   // After the guard's own listener was added.
   capture.watchClient();
   if (context.conditions.request.headers.range !== undefined)
@@ -50,7 +50,7 @@ class Capture implements ResponseHook {
   readonly #req: IncomingMessage;
   readonly #res: ServerResponse;
   readonly #context: CaptureContext;
-  readonly #ownHeaders: () => OwnHeaders;
+  readonly #ownHeaders: () => HandlerHeaders;
   readonly #client: ClientResponse;
   readonly #identities: HandlerIdentities;
   /** The fields of the request, of which reads are not watched. */
@@ -70,20 +70,20 @@ class Capture implements ResponseHook {
   /** Whether Node has the head: it may show until then that the response must not be stored. */
   #hasHeadLeft = false;
   #body: Buffer | undefined;
-  #departure: DepartureWatch | undefined;
+  #departure: DisconnectWatch | undefined;
 
   constructor(req: IncomingMessage, res: ServerResponse, context: CaptureContext) {
     this.#req = req;
     this.#res = res;
     this.#context = context;
     this.#client = new ClientResponse(res, context);
-    this.#ownHeaders = watchOwnHeaders(res, (name) => OF_THIS_CACHE.has(name));
+    this.#ownHeaders = watchHandlerHeaders(res, (name) => OF_THIS_CACHE.has(name));
     this.#asked = req.headers;
     this.#identities = new HandlerIdentities(req, res, context.settings);
   }
 
   watchClient(): void {
-    this.#departure = new DepartureWatch(this.#req, this.#res);
+    this.#departure = new DisconnectWatch(this.#req, this.#res);
   }
 
   chunk(chunk: Buffer): void {

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { IdentityWatch } from '../../http/identity-watch.ts';
+import { IdentityWatch } from '../../http/identity/identity-watch.ts';
 import type { CacheSettings } from './options.ts';
 import { type HandlerHead, isForAll } from './storable.ts';
 import { varyNames } from './vary.ts';

@@ -1,6 +1,6 @@
 import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerResponse } from 'node:http';
-import type { LateHeaders } from '../../http/response/before-end.ts';
-import type { OwnHeaders } from '../../http/response/own-headers.ts';
+import type { LateHeaders } from '../../http/response/guarded-response.ts';
+import type { HandlerHeaders } from '../../http/response/handler-headers.ts';
 import type { Made } from '../store/fill.ts';
 import { type CachedResponse, cachedResponse, headersOf, packInfo } from './cached-response.ts';
 import { searchRule } from './no-vary-search.ts';
@@ -22,7 +22,7 @@ export interface MadeHead extends HandlerHead {
   readonly status: number;
 }
 
-export function madeHead(res: ServerResponse, own: OwnHeaders): MadeHead {
+export function madeHead(res: ServerResponse, own: HandlerHeaders): MadeHead {
   // A copy: what is added from now on is not the handler's.
   const headers = { ...res.getHeaders() };
   const directives = directivesOf(headers);

@@ -1,11 +1,11 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asError } from '../../base/errors.ts';
-import { checkCall } from '../../http/foreign-call.ts';
 import { hasContent } from '../../http/message/request-content.ts';
 import { asExpress, type Middleware, type Next, type Req, type Res } from '../../http/middleware.ts';
-import { callAside, failCall, settle, unlessGone } from '../../http/outcome.ts';
-import { beforeEnd } from '../../http/response/before-end.ts';
+import { checkMiddlewareCall } from '../../http/mount-check.ts';
 import { callError } from '../../http/response/complete-response.ts';
+import { addResponseHook } from '../../http/response/guarded-response.ts';
+import { callInBackground, passError, runMiddleware, untilClientLeaves } from '../../http/run-middleware.ts';
 import type { Caches } from '../caches.ts';
 import type { CachePolicies } from '../store/policies.ts';
 import { offerControls } from './handler-controls.ts';
@@ -59,25 +59,28 @@ export function cacheMiddleware(
       if (!isSkipped && isCacheable(req, settings)) exchange = responder.exchangeOf(req, res);
       else if (!isSkipped && isUnsafe(req)) {
         const change = invalidation(req, res, settings.key.query, versions, deps);
-        beforeEnd(res, change);
+        addResponseHook(res, change);
         posts.capture(req, res, change);
       }
       if (exchange !== undefined && responder.answerAtOnce(exchange)) return;
       if (exchange === undefined) offerControls(req);
     } catch (error) {
-      failCall({ req, res, next }, error);
+      passError({ req, res, next }, error);
       return;
     }
     if (exchange === undefined) next();
-    else settle({ req, res, next }, failed, () => unlessGone(res, () => responder.answer(exchange)));
+    else
+      runMiddleware({ req, res, next }, failed, () =>
+        untilClientLeaves(res, () => responder.answer(exchange)),
+      );
   }
 
   if (handler === undefined) return cache;
   const make = handler as Handler;
   return function cachedHandler(req: IncomingMessage, res: ServerResponse, next: Next): void {
-    checkCall('kit.cache', req, next);
+    checkMiddlewareCall('kit.cache', req, next);
     cache(req, res, (error) => {
-      if (error === undefined) callAside(() => make(asExpress(req), res as Res, next), next);
+      if (error === undefined) callInBackground(() => make(asExpress(req), res as Res, next), next);
       else next(error);
     });
   };

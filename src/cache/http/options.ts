@@ -4,9 +4,9 @@ import type { Duration } from '../../base/duration.ts';
 import { LIFETIME_NAMES, renamed } from '../../base/foreign-options.ts';
 import { readSettings } from '../../base/settings.ts';
 import { valueSizeOption } from '../../base/size-options.ts';
-import { checkIsCalled } from '../../http/foreign-call.ts';
 import type { Req, Res } from '../../http/middleware.ts';
-import type { OnDisconnect } from '../../http/response/departure.ts';
+import { checkNotMounted } from '../../http/mount-check.ts';
+import type { OnDisconnect } from '../../http/response/disconnect-watch.ts';
 import { type CachePolicies, jitterOption, policyOption } from '../store/policies.ts';
 import {
   checkTags,
@@ -122,7 +122,7 @@ const ELSEWHERE = {
 };
 
 export function resolveCacheOptions(options: CacheOptions<never>, policies: CachePolicies): CacheSettings {
-  checkIsCalled('kit.cache', options);
+  checkNotMounted('kit.cache', options);
   const settings = readSettings('kit.cache', options, { known: NAMES, elsewhere: ELSEWHERE }, (reader) => ({
     singleFlight: () => singleFlightOption(reader),
     local: () => localOption(reader),

@@ -1,5 +1,5 @@
 import type { ServerResponse } from 'node:http';
-import { type Call, callOf, isChunk } from '../../http/response/held-writes.ts';
+import { type Call, callOf, isChunk } from '../../http/response/buffered-writes.ts';
 import { type Asking, measured, type Part, partOf, setPartHead } from './serve.ts';
 
 /** What a response must have said before a part of it may be sent while it streams. */

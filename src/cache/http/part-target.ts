@@ -1,6 +1,6 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import { contentRangeOf } from '../../http/message/byte-range.ts';
-import { haveSameStrongValidator } from '../../http/message/conditional.ts';
+import { haveSameStrongValidator } from '../../http/message/conditional-request.ts';
 import type { Lifetime } from '../store/entry.ts';
 import type { Fill, Made } from '../store/fill.ts';
 import { type CachedResponse, cachedResponse, headersOf, type StoredPart } from './cached-response.ts';

@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import { LRUCache } from 'lru-cache';
 import type { Keys } from '../../base/keys.ts';
 import type { RequestDeadlines } from '../../engine/deadline.ts';
-import { reentryOf } from '../../http/reentry.ts';
+import { internalPurposeOf } from '../../http/internal-request.ts';
 import type { CacheRoom, LookupSettings } from '../store/cache-room.ts';
 import { type Entry, usabilityOf, type Validation } from '../store/entry.ts';
 import type { Fill } from '../store/fill.ts';
@@ -124,7 +124,7 @@ export class PartialContent {
   #placeOf({ req, key }: PartRequest): ResponsePlace | undefined {
     if (req.headers.range === undefined || (req.method !== 'GET' && req.method !== 'QUERY')) return undefined;
     const { memory, keys } = this.#deps;
-    return reentryOf(req) === undefined ? new ResponsePlace(req, key.ofPart(), memory, keys) : undefined;
+    return internalPurposeOf(req) === undefined ? new ResponsePlace(req, key.ofPart(), memory, keys) : undefined;
   }
 
   #accepts(request: PartRequest, place: ResponsePlace, entry: Entry<CachedResponse>): boolean {

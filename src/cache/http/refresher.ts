@@ -1,6 +1,11 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import { BoundedMap } from '../../base/bounded-map.ts';
-import { appOf, noteClient, reenter, reentryOf } from '../../http/reentry.ts';
+import {
+  internalPurposeOf,
+  keepClientAddress,
+  rootAppOf,
+  sendInternalRequest,
+} from '../../http/internal-request.ts';
 import { type Entry, type Validation, validationOf } from '../store/entry.ts';
 import type { Fill } from '../store/fill.ts';
 import type { CachedResponse } from './cached-response.ts';
@@ -83,13 +88,13 @@ export class Refresher {
   }
 
   /** The app that can be asked without a client; undefined on Connect and plain `node:http`, and after refusals. */
-  appOf(req: IncomingMessage, id: string): ReturnType<typeof appOf> {
-    return (this.#refusals.get(id) ?? 0) < MAX_REFUSALS ? appOf(req) : undefined;
+  rootAppOf(req: IncomingMessage, id: string): ReturnType<typeof rootAppOf> {
+    return (this.#refusals.get(id) ?? 0) < MAX_REFUSALS ? rootAppOf(req) : undefined;
   }
 
   /** What a request is to refresh, where that is why it was made, for this URL: another rule may be known by now. */
   refreshOf(req: IncomingMessage, { exactId }: RequestKey): Refresh | undefined {
-    const refresh = reentryOf(req);
+    const refresh = internalPurposeOf(req);
     if (!(refresh instanceof Refresh) || refresh.of !== this || refresh.key.exactId !== exactId)
       return undefined;
     refresh.wasReached = true;
@@ -109,18 +114,18 @@ export class Refresher {
 
   /** Asks the app again, once it is known that this process is to. Never rejects. */
   async refresh(
-    app: NonNullable<ReturnType<typeof appOf>>,
+    app: NonNullable<ReturnType<typeof rootAppOf>>,
     stale: Stale,
     begin: () => Promise<Fill<CachedResponse> | undefined>,
   ): Promise<void> {
     const { req } = stale;
     const { id } = stale.key;
     this.#until.set(id, this.#deps.now() + LONGEST_REFRESH_MS);
-    noteClient(req);
+    keepClientAddress(req);
     let isDone = false;
     try {
       const fill = await begin();
-      if (fill !== undefined) isDone = await this.#reenter(app, stale, fill);
+      if (fill !== undefined) isDone = await this.#runRefresh(app, stale, fill);
     } catch (error) {
       this.#deps.failed(error);
     }
@@ -129,8 +134,8 @@ export class Refresher {
   }
 
   /** Whether the handler has answered with something that was stored, or that is known not to be. */
-  async #reenter(
-    app: NonNullable<ReturnType<typeof appOf>>,
+  async #runRefresh(
+    app: NonNullable<ReturnType<typeof rootAppOf>>,
     { req, key, entry }: Stale,
     fill: Fill<CachedResponse>,
   ): Promise<boolean> {
@@ -140,7 +145,7 @@ export class Refresher {
     let status: number | undefined;
     try {
       const headers = refreshHeaders(req.headers, validation?.entry.content);
-      status = await reenter(app, req, headers, refresh, LONGEST_REFRESH_MS);
+      status = await sendInternalRequest(app, req, headers, refresh, LONGEST_REFRESH_MS);
       return fill.isOver;
     } finally {
       fill.abandon();

@@ -4,11 +4,11 @@ import type { CacheSubject } from '../../base/events.ts';
 import type { Keys } from '../../base/keys.ts';
 import type { Reporter } from '../../base/reporter.ts';
 import type { RequestDeadlines } from '../../engine/deadline.ts';
-import type { Outcome } from '../../http/outcome.ts';
-import { sendProblem } from '../../http/problem.ts';
-import { noteClient, reentryOf } from '../../http/reentry.ts';
-import { takeBody } from '../../http/response/taken-body.ts';
+import { internalPurposeOf, keepClientAddress } from '../../http/internal-request.ts';
+import { sendProblem } from '../../http/problem-details.ts';
+import { suspendBackpressure } from '../../http/response/backpressure.ts';
 import { whenUnserved } from '../../http/response/unserved.ts';
+import type { MiddlewareOutcome } from '../../http/run-middleware.ts';
 import type { Answer, CacheRoom, Lookup, LookupSettings } from '../store/cache-room.ts';
 import { type Entry, usabilityOf, validationOf } from '../store/entry.ts';
 import type { Fill } from '../store/fill.ts';
@@ -89,7 +89,7 @@ export class Responder {
     const { req, key, place } = exchange;
     const entry = this.#room.held(this.#lookup, place.localKey());
     if (entry === undefined) return this.#sendPart(exchange, this.#parts.held(exchange));
-    if (!this.#acceptance.accepts(req, entry) || reentryOf(req) !== undefined) return false;
+    if (!this.#acceptance.accepts(req, entry) || internalPurposeOf(req) !== undefined) return false;
     const { names } = entry.content.vary;
     if (names !== '' && names !== place.variesOn()) return false;
     const now = this.#room.now();
@@ -101,7 +101,7 @@ export class Responder {
     }
     if (usability !== 'stale') return false;
     const isUnderWay = this.#refresher.isUnderWay(key.id);
-    const app = isUnderWay ? undefined : this.#refresher.appOf(req, key.id);
+    const app = isUnderWay ? undefined : this.#refresher.rootAppOf(req, key.id);
     if (!isUnderWay && app === undefined) return false;
     this.#deps.reporter.events.emit('cache:stale', { url: key.url });
     this.#send(exchange, entry, 'hit');
@@ -112,7 +112,7 @@ export class Responder {
     return true;
   }
 
-  async answer(exchange: Exchange): Promise<Outcome> {
+  async answer(exchange: Exchange): Promise<MiddlewareOutcome> {
     const { req } = exchange;
     const refresh = this.#refresher.refreshOf(req, exchange.key);
     if (refresh !== undefined) {
@@ -122,7 +122,7 @@ export class Responder {
     }
     if (isFilling(req, exchange.place.exactEntry)) return this.#goPast(exchange, 'fwd=bypass');
     // It may be gone when it is known that what is stored is stale.
-    noteClient(req);
+    keepClientAddress(req);
     const directives = this.#acceptance.directivesOf(req);
     if (directives?.onlyIfCached === true || req.method === 'HEAD')
       return this.#answerWithoutMaking(exchange);
@@ -138,7 +138,7 @@ export class Responder {
     const { entry, how } = answer;
     const { key } = exchange;
     const begin = answer.how === 'stale' ? answer.refresh : undefined;
-    const app = begin === undefined ? undefined : this.#refresher.appOf(req, key.id);
+    const app = begin === undefined ? undefined : this.#refresher.rootAppOf(req, key.id);
     if (begin !== undefined && app === undefined) {
       // Nobody else can ask the handler: this request does, and the others get what is stale meanwhile.
       this.#refresher.leaveToClient(key.id);
@@ -154,7 +154,7 @@ export class Responder {
   }
 
   /** For HEAD, of which no body can be kept, and for clients that want a stored response or none. */
-  async #answerWithoutMaking(exchange: Exchange): Promise<Outcome> {
+  async #answerWithoutMaking(exchange: Exchange): Promise<MiddlewareOutcome> {
     const { req, res, key } = exchange;
     const entry = await this.#room.peek(this.#lookupOf(exchange), this.#lookup);
     if (entry !== undefined) {
@@ -175,7 +175,7 @@ export class Responder {
     return 'answered';
   }
 
-  #goPast({ req, res, key }: Exchange, how: string): Outcome {
+  #goPast({ req, res, key }: Exchange, how: string): MiddlewareOutcome {
     addStatus(res, statusOf(this.#settings, how, key.id));
     offerControls(req);
     return 'continue';
@@ -185,7 +185,7 @@ export class Responder {
     exchange: Exchange,
     { fill, fallback, validatable }: Extract<Answer<CachedResponse>, { how: 'make' }>,
     miss: string,
-  ): Promise<Outcome> {
+  ): Promise<MiddlewareOutcome> {
     const part = fallback === undefined ? await this.#parts.find(exchange) : undefined;
     if (this.#sendPart(exchange, part?.usable)) {
       fill.abandon();
@@ -198,7 +198,7 @@ export class Responder {
     return this.#make(exchange, fill, found, isForced ? 'fwd=request' : why);
   }
 
-  #make(exchange: Exchange, fill: Fill<CachedResponse>, found: Found, how: string): Outcome {
+  #make(exchange: Exchange, fill: Fill<CachedResponse>, found: Found, how: string): MiddlewareOutcome {
     this.#deps.reporter.events.emit('cache:miss', { url: exchange.key.url });
     const { fallback, validatable, part } = found;
     const isAsked = validatable !== undefined && !this.#parts.areLeft(exchange);
@@ -216,7 +216,7 @@ export class Responder {
     // Its followers do not wait for a handler that will not run.
     whenUnserved(res, () => fill.abandon());
     // The others wait for the body, and not for the client that this response goes to. The fill ends at `maxBody`.
-    fill.whenAwaited(takeBody(res, () => fill.isAwaited));
+    fill.whenAwaited(suspendBackpressure(res, () => fill.isAwaited));
     captureResponse(req, res, {
       settings: this.#settings,
       key: key.id,

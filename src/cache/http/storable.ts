@@ -1,7 +1,7 @@
 import type { OutgoingHttpHeaders } from 'node:http';
 import { type CacheControl, parseCacheControl } from '../../http/message/cache-control.ts';
 import { parseTargeted } from '../../http/message/targeted-cache-control.ts';
-import type { Header, OwnHeaders } from '../../http/response/own-headers.ts';
+import type { HandlerHeaders, Header } from '../../http/response/handler-headers.ts';
 import { varyNames } from './vary.ts';
 
 /** What the one answering cache says of itself. */
@@ -90,12 +90,12 @@ export function needsValidation(directives: Directives, hasTtl: boolean): boolea
  * Whether a response can be validated before each use. Its ETag says which content a client has; a Last-Modified alone
  * may be that of the content of another user, which the cache cannot see.
  */
-export function hasEtag(status: number, { set }: OwnHeaders): boolean {
+export function hasEtag(status: number, { set }: HandlerHeaders): boolean {
   return status === 200 && set.some(([name]) => name.toLowerCase() === 'etag');
 }
 
 /** Whether a response can be validated once it is stale. */
-export function hasValidator(status: number, own: OwnHeaders): boolean {
+export function hasValidator(status: number, own: HandlerHeaders): boolean {
   const hasModified = () => own.set.some(([name]) => name.toLowerCase() === 'last-modified');
   return hasEtag(status, own) || (status === 200 && hasModified());
 }
@@ -128,7 +128,7 @@ export interface HandlerHead {
   /** All headers of the response: what a middleware above says to caches counts as well. */
   readonly headers: OutgoingHttpHeaders;
   /** The part of them that is stored. */
-  readonly own: OwnHeaders;
+  readonly own: HandlerHeaders;
   readonly directives: Directives;
   /** When it was, in ms since the epoch. */
   readonly madeAt: number;

@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asError } from '../../base/errors.ts';
 import { forwardedOf } from '../../http/forwarded.ts';
 import { originalUrl } from '../../http/middleware.ts';
-import type { ResponseHook } from '../../http/response/before-end.ts';
+import type { ResponseHook } from '../../http/response/guarded-response.ts';
 import type { CachePurgeReply } from '../store/operations/versions.ts';
 import { namesOfUrl } from '../store/url-names.ts';
 import type { Versions } from '../store/versions.ts';

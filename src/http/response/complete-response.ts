@@ -1,6 +1,6 @@
 import { type IncomingMessage, ServerResponse } from 'node:http';
 import { ConfigError } from '../../base/errors.ts';
-import { checkCall } from '../foreign-call.ts';
+import { checkMiddlewareCall } from '../mount-check.ts';
 
 /** What the kit calls on a response, whether Node or a test library made it. */
 const METHODS = [
@@ -41,7 +41,7 @@ interface MiddlewareCall {
  * to report it to. `where` is how the user wrote the call.
  */
 export function callError(where: string, { req, res, next }: MiddlewareCall): ConfigError | undefined {
-  checkCall(where, req, next);
+  checkMiddlewareCall(where, req, next);
   if (isComplete(req, res)) return undefined;
   return new ConfigError(
     `${where}: the response is no ServerResponse (a WebSocket upgrade has none); mount it where requests are answered over HTTP`,

@@ -1,5 +1,5 @@
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
-import { isClosed } from './closing.ts';
+import { isClosed } from './close-signal.ts';
 import { alsoTrue, applyHead, takesFlatHeaders } from './response-head.ts';
 import type { LateHeaders, ResponseHooks } from './response-hooks.ts';
 

@@ -1,9 +1,9 @@
 import type { ServerResponse } from 'node:http';
 import { asError } from '../../base/errors.ts';
-import { isClosed } from './closing.ts';
-import { EarlyEnd } from './early-end.ts';
-import { type Call, type Chunk, callOf, type Done, HeldWrites, isChunk } from './held-writes.ts';
+import { BufferedWrites, type Call, type Chunk, callOf, type Done, isChunk } from './buffered-writes.ts';
+import { isClosed } from './close-signal.ts';
 import { OutgoingHead } from './outgoing-head.ts';
+import { PrematureEnd } from './premature-end.ts';
 import { assertStatus, type Head, headOf, isBodyless, outerHeadOf, restoreHead } from './response-head.ts';
 import { type Replacement, type ResponseHook, ResponseHooks } from './response-hooks.ts';
 
@@ -24,14 +24,14 @@ export class ResponseGuard {
   readonly #outer: Head;
   readonly #hooks = new ResponseHooks();
   readonly outgoing: OutgoingHead;
-  readonly #held = new HeldWrites();
+  readonly #held = new BufferedWrites();
   #stage: Stage = 'open';
   /** What the handler had set when it began or ended the response; what it changes later comes too late. */
   #head: Head | undefined;
   #flushRequested = false;
   #written = 0;
   #ending: readonly unknown[] | undefined;
-  readonly #earlyEnd: EarlyEnd;
+  readonly #prematureEnd: PrematureEnd;
 
   /** Puts the guarded methods in the place of the response's own. */
   constructor(res: ServerResponse, guarded: Readonly<Record<keyof Methods, unknown>>) {
@@ -41,7 +41,7 @@ export class ResponseGuard {
     this.#guarded = guarded;
     this.#outer = outerHeadOf(res);
     this.outgoing = new OutgoingHead(res, this.#hooks, guarded.writeHead);
-    this.#earlyEnd = new EarlyEnd(res, this.#hooks, () => this.#ending !== undefined);
+    this.#prematureEnd = new PrematureEnd(res, this.#hooks, () => this.#ending !== undefined);
     Object.assign(res, guarded);
     if (res.writableEnded) {
       this.#stage = 'done';
@@ -55,7 +55,7 @@ export class ResponseGuard {
     else void new ResponseHooks(hook).beforeEnd(true);
     if (this.#ending !== undefined) return;
     if (isClosed(this.#res)) hook.closedEarly?.();
-    this.#earlyEnd.listenFor(hook);
+    this.#prematureEnd.listenFor(hook);
   }
 
   /** Whether a header that is set now is sent. */

@@ -1,6 +1,6 @@
 import type { OutgoingHttpHeader, ServerResponse } from 'node:http';
 import { type ErrorCode, RedisKitError } from '../../base/errors.ts';
-import { type Problem, sendProblem, sendUnavailable } from '../problem.ts';
+import { type Problem, sendProblem, sendUnavailable } from '../problem-details.ts';
 
 /** The order in which hooks run, whatever the order of the middleware that registered them. */
 const PHASES = ['capture', 'session', 'idempotency', 'lock'] as const;

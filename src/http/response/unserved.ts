@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { isClosed } from './closing.ts';
+import { isClosed } from './close-signal.ts';
 
 /*
  * A request is unserved when its client leaves before a handler got it: while it waits for a lock, a slot, an earlier

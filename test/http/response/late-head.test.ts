@@ -1,7 +1,11 @@
 import type { ServerResponse } from 'node:http';
 import onHeaders from 'on-headers';
 import { describe, expect, it } from 'vitest';
-import { beforeEnd, type LateHeaders, writeFlatHead } from '../../../src/http/response/before-end.ts';
+import {
+  addResponseHook,
+  type LateHeaders,
+  writeFlatHead,
+} from '../../../src/http/response/guarded-response.ts';
 import { onHeaders102 } from '../../support/older-releases.ts';
 import { ask, type Handler, serve } from '../exchange.ts';
 
@@ -64,7 +68,7 @@ describe.each(Object.entries(SENDERS))('the response guard, for a response sent 
       const late: LateHeaders[] = [];
       const port = await serve((_req, res) => {
         handler(res, () =>
-          beforeEnd(res, {
+          addResponseHook(res, {
             phase: 'capture',
             withholdsLastBytes: withholds,
             beforeHeaders() {
@@ -168,7 +172,7 @@ describe.each(Object.entries(SENDERS))('the response guard, for a response sent 
     it('the handler gets the error of a listener below', async () => {
       const errors: unknown[] = [];
       const port = await serve((_req, res) => {
-        beforeEnd(res, { phase: 'capture', beforeHeaders: wait });
+        addResponseHook(res, { phase: 'capture', beforeHeaders: wait });
         onHeaders(res, () => {
           throw new Error('on purpose');
         });
@@ -192,12 +196,12 @@ describe.each(Object.entries(SENDERS))('the response guard, for a response sent 
     let calls = 0;
     const port = await serve((_req, res) => {
       onHeaders(res, () => void res.setHeader('X-Above', 'yes'));
-      beforeEnd(res, {
+      addResponseHook(res, {
         phase: 'capture',
         headLeft: () => void hooks.push('left'),
         notSent: () => void hooks.push('not sent'),
       });
-      beforeEnd(res, {
+      addResponseHook(res, {
         phase: 'session',
         beforeHeaders: () => Promise.reject(new Error('on purpose')),
       });
@@ -226,12 +230,12 @@ describe('a flat list of headers', () => {
 
   it.each<[string, (res: ServerResponse) => void]>([
     ['nothing', () => undefined],
-    ['the guard', (res) => beforeEnd(res, { phase: 'session' })],
+    ['the guard', (res) => addResponseHook(res, { phase: 'session' })],
     ['on-headers 1.0.2', (res) => onHeaders102(res, () => undefined)],
     [
       'on-headers 1.0.2 below the guard',
       (res) => {
-        beforeEnd(res, { phase: 'session' });
+        addResponseHook(res, { phase: 'session' });
         onHeaders102(res, () => undefined);
       },
     ],
@@ -239,7 +243,7 @@ describe('a flat list of headers', () => {
       'on-headers 1.0.2 above the guard',
       (res) => {
         onHeaders102(res, () => undefined);
-        beforeEnd(res, { phase: 'session' });
+        addResponseHook(res, { phase: 'session' });
       },
     ],
     [

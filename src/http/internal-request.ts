@@ -15,7 +15,7 @@ interface Reentered extends IncomingMessage {
 }
 
 /** A request that the kit made itself, and for what; undefined for a client's. No client can say so. */
-export function reentryOf(req: Reentered): unknown {
+export function internalPurposeOf(req: Reentered): unknown {
   return req[REENTRY];
 }
 
@@ -24,11 +24,11 @@ export function reentryOf(req: Reentered): unknown {
  * middleware above the cache that would refuse it, such as another package's rate limit: `skip: isRevalidation`.
  */
 export function isRevalidation(req: IncomingMessage): boolean {
-  return reentryOf(req) !== undefined;
+  return internalPurposeOf(req) !== undefined;
 }
 
 /** The app as a whole, which saw the request first; undefined where there is none to ask. */
-export function appOf(req: IncomingMessage): App | undefined {
+export function rootAppOf(req: IncomingMessage): App | undefined {
   let { app } = req as { app?: unknown };
   // HTTP/2 has requests of its own, which cannot be made up, and the content of a QUERY has been read.
   if (req.httpVersionMajor > 1 || req.method === 'QUERY') return undefined;
@@ -41,7 +41,7 @@ export function appOf(req: IncomingMessage): App | undefined {
 }
 
 /** Has Node note whose connection it is while it is there: once it has closed, only what was asked for before is known. */
-export function noteClient({ socket }: IncomingMessage): void {
+export function keepClientAddress({ socket }: IncomingMessage): void {
   void socket?.remoteAddress;
 }
 
@@ -50,7 +50,7 @@ export function noteClient({ socket }: IncomingMessage): void {
  * when the answer is complete or broken off, at the latest after so many milliseconds, to the status that was sent;
  * rejects when it was broken off with an error.
  */
-export function reenter(
+export function sendInternalRequest(
   app: App,
   like: IncomingMessage,
   headers: IncomingMessage['headers'],

@@ -4,7 +4,7 @@ import {
   validateHeaderName,
   validateHeaderValue,
 } from 'node:http';
-import { isOfOneRequest } from '../message/request-fields.ts';
+import { isPerRequestField } from '../message/per-request-fields.ts';
 import { watchHeaders } from './header-changes.ts';
 import { spelledNames } from './response-head.ts';
 
@@ -26,7 +26,7 @@ const HOP_BY_HOP = new Set([
 ]);
 
 /** What a handler did to the headers of its response. */
-export interface OwnHeaders {
+export interface HandlerHeaders {
   readonly set: readonly Header[];
   /** Names, in lower case, of headers that were there before the handler ran and that it took off. */
   readonly removed: readonly string[];
@@ -37,7 +37,10 @@ export interface OwnHeaders {
  * what that was, by then. Headers that a middleware above set are not part of it: it sets them on each response. Fields of
  * the connection and of one request's handling are left out, and so is what `isLeftOut` names in lower case.
  */
-export function watchOwnHeaders(res: ServerResponse, isLeftOut: (name: string) => boolean): () => OwnHeaders {
+export function watchHandlerHeaders(
+  res: ServerResponse,
+  isLeftOut: (name: string) => boolean,
+): () => HandlerHeaders {
   const outer = new Map(Object.entries(res.getHeaders()).map(([name, value]) => [name, String(value)]));
   const hasChanged = watchHeaders(res);
   return function ownHeaders() {
@@ -50,7 +53,7 @@ export function watchOwnHeaders(res: ServerResponse, isLeftOut: (name: string) =
       const value = headers[name];
       // A list that was read may have been changed in place.
       if (value === undefined || !(hasChanged(name) || String(value) !== outer.get(name))) continue;
-      if (isOfConnection(name) || isLeftOut(name) || isOfOneRequest(name, res.statusCode)) continue;
+      if (isOfConnection(name) || isLeftOut(name) || isPerRequestField(name, res.statusCode)) continue;
       set.push([spelling, Array.isArray(value) ? value.map(String) : String(value)]);
     }
     const removed = [...outer.keys()].filter((name) => headers[name] === undefined && !isOfConnection(name));

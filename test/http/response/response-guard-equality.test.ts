@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import { setImmediate } from 'node:timers/promises';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { beforeEnd, type ResponseHook } from '../../../src/http/response/before-end.ts';
+import { addResponseHook, type ResponseHook } from '../../../src/http/response/guarded-response.ts';
 import { type Answer, ask, logging, serve } from '../exchange.ts';
 
 type Note = (what: string) => (error?: Error | null) => void;
@@ -124,7 +124,7 @@ async function observe(method: string, send: Sender, hooks: readonly ResponseHoo
   const called: string[] = [];
   const note: Note = (what) => (error) => called.push(error ? `${what}: ${error.message}` : what);
   const port = await serve((_req, res) => {
-    for (const hook of hooks) beforeEnd(res, hook);
+    for (const hook of hooks) addResponseHook(res, hook);
     send(res, note);
   });
   return { answer: await ask(port, { method }), called: called.sort() };
@@ -180,7 +180,7 @@ describe.each(Object.entries(WRAPPINGS))(
     async function blunder(send: Sender, wrapped: readonly ResponseHook[]) {
       const codes: unknown[] = [];
       const port = await serve((_req, res) => {
-        for (const hook of wrapped) beforeEnd(res, hook);
+        for (const hook of wrapped) addResponseHook(res, hook);
         try {
           send(res, () => () => undefined);
         } catch (error) {
@@ -228,7 +228,7 @@ it('what Node refuses only when it is sent ends the connection, and never the pr
     },
   ];
   const port = await serve((req, res) => {
-    beforeEnd(res, waiting);
+    addResponseHook(res, waiting);
     blunders[Number(req.url?.slice(1))]?.(res);
   });
   for (const index of blunders.keys()) {
@@ -245,7 +245,7 @@ it.each<readonly [string, Sender]>([
   async (_name, send) => {
     const log: string[] = [];
     const port = await serve((_req, res) => {
-      beforeEnd(res, logging(log, 'session'));
+      addResponseHook(res, logging(log, 'session'));
       res.statusMessage = 'a\nb';
       try {
         send(res, () => () => undefined);

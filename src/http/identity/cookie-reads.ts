@@ -3,7 +3,7 @@
  * Cookie field, assigns an empty `req.cookies` and an empty `req.signedCookies`, and then replaces each with what it
  * made from the other. What it read is then in the properties, whose reads are counted.
  */
-export class CookieLooks {
+export class CookieReads {
   /** Reads since the last assignment. */
   #header = 0;
   #parsed = 0;

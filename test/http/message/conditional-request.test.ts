@@ -1,7 +1,11 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { isNotModified, type Validators, validatorsOf } from '../../../src/http/message/conditional.ts';
+import {
+  isNotModified,
+  type Validators,
+  validatorsOf,
+} from '../../../src/http/message/conditional-request.ts';
 
 const [BEFORE, THEN, LATER] = [
   'Sun, 06 Nov 1994 08:49:36 GMT',

@@ -3,7 +3,7 @@ import { connect as connectHttp2, createServer as createHttp2Server } from 'node
 import { connect as connectSocket } from 'node:net';
 import { setImmediate } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { beforeEnd, type ResponseHook } from '../../../src/http/response/before-end.ts';
+import { addResponseHook, type ResponseHook } from '../../../src/http/response/guarded-response.ts';
 import { ask, Exchange, type Handler, listen, logging, serve } from '../exchange.ts';
 import { APPS, EXPRESS, mount, onError } from '../frameworks.ts';
 
@@ -19,8 +19,8 @@ describe.each(APPS)('under %s', (_name, makeApp) => {
     const app = makeApp();
     const log: string[] = [];
     app.use((_req, res, next) => {
-      for (const hook of hooks) beforeEnd(res, hook);
-      beforeEnd(res, logging(log, 'lock'));
+      for (const hook of hooks) addResponseHook(res, hook);
+      addResponseHook(res, logging(log, 'lock'));
       next();
     });
     app.use((_req, res) => {
@@ -40,7 +40,7 @@ describe.each(APPS)('under %s', (_name, makeApp) => {
     const app = makeApp();
     const log: string[] = [];
     app.use((_req, res, next) => {
-      beforeEnd(res, logging(log, 'session', true));
+      addResponseHook(res, logging(log, 'session', true));
       next(new Error('broken'));
     });
     expect((await ask(await serve(app))).status).toBe(500);
@@ -51,11 +51,11 @@ describe.each(APPS)('under %s', (_name, makeApp) => {
     const [app, inner] = [makeApp(), makeApp()];
     const log: string[] = [];
     app.use((_req, res, next) => {
-      beforeEnd(res, logging(log, 'session', true));
+      addResponseHook(res, logging(log, 'session', true));
       next();
     });
     inner.use((_req, res) => {
-      beforeEnd(res, logging(log, 'capture', true));
+      addResponseHook(res, logging(log, 'capture', true));
       res.end('inner');
     });
     mount(app, '/inner', inner);
@@ -66,7 +66,7 @@ describe.each(APPS)('under %s', (_name, makeApp) => {
   it.each([[[waiting]], [[]]])('a handler that ends and still calls next() does no harm', async (hooks) => {
     const app = makeApp();
     app.use((_req, res, next) => {
-      for (const hook of [...hooks, logging([], 'lock')]) beforeEnd(res, hook);
+      for (const hook of [...hooks, logging([], 'lock')]) addResponseHook(res, hook);
       next();
     });
     app.use((_req, res, next) => {
@@ -83,7 +83,7 @@ describe.each(EXPRESS)('under %s', (_name, makeApp) => {
   it('res.json(x); next() cannot change what was sent, whatever comes next', async () => {
     const app = makeApp();
     app.use((_req, res, next) => {
-      beforeEnd(res, waiting);
+      addResponseHook(res, waiting);
       next();
     });
     app.use((_req, res, next) => {
@@ -107,8 +107,8 @@ describe.each(EXPRESS)('under %s', (_name, makeApp) => {
     const app = makeApp();
     app.use((req, res, next) => {
       if (req.query.hooks === 'yes') {
-        beforeEnd(res, waiting);
-        beforeEnd(res, { ...waiting, phase: 'lock', withholdsLastBytes: true });
+        addResponseHook(res, waiting);
+        addResponseHook(res, { ...waiting, phase: 'lock', withholdsLastBytes: true });
       }
       next();
     });
@@ -131,8 +131,8 @@ describe.each(EXPRESS)('under %s', (_name, makeApp) => {
 describe('plain HTTP', () => {
   it('serves request after request on one connection', async () => {
     const port = await serve((req, res) => {
-      beforeEnd(res, waiting);
-      beforeEnd(res, { ...waiting, phase: 'lock', withholdsLastBytes: true });
+      addResponseHook(res, waiting);
+      addResponseHook(res, { ...waiting, phase: 'lock', withholdsLastBytes: true });
       if (req.url === '/3') res.write('streamed ');
       res.end(`answer ${req.url}`);
     });
@@ -151,7 +151,7 @@ describe('plain HTTP', () => {
 
   it('goes on with the connection after a refusal', async () => {
     const port = await serve((req, res) => {
-      if (req.url === '/1') beforeEnd(res, failing);
+      if (req.url === '/1') addResponseHook(res, failing);
       res.end('fine');
     });
     const exchange = new Exchange(port, { path: '/1', headers: { Connection: 'keep-alive' } });
@@ -162,7 +162,7 @@ describe('plain HTTP', () => {
 
   it('leaves 100-continue and early hints to Node', async () => {
     const port = await serve((req, res) => {
-      beforeEnd(res, waiting);
+      addResponseHook(res, waiting);
       res.writeEarlyHints({ link: '</style.css>; rel=preload' });
       req.resume().on('end', () => res.end('body'));
     });
@@ -232,7 +232,7 @@ describe('HTTP/2 in its compatibility mode', () => {
     for (const method of ['GET', 'HEAD']) {
       for (const hook of [waiting, logging([], 'session'), { ...waiting, withholdsLastBytes: true }]) {
         const hooked = await request((req, res) => {
-          beforeEnd(res, hook);
+          addResponseHook(res, hook);
           send(req, res);
         }, method);
         expect(hooked).toEqual(await request(send, method));
@@ -242,7 +242,7 @@ describe('HTTP/2 in its compatibility mode', () => {
 
   it('turns a failure into a 503', async () => {
     const { headers, body } = await request((_req, res) => {
-      beforeEnd(res, failing);
+      addResponseHook(res, failing);
       res.setHeader('X-Secret', '1');
       res.end('secret');
     }, 'GET');

@@ -30,7 +30,7 @@ const OF_ONE_REQUEST: ReadonlySet<string> = new Set([
  * Whether a field of a response, by its name in lower case, describes the request's own handling. `Retry-After` does in a
  * 429, where it says when the client of that request has quota again; elsewhere it is what the handler says of its resource.
  */
-export function isOfOneRequest(name: string, status: number): boolean {
+export function isPerRequestField(name: string, status: number): boolean {
   if (OF_ONE_REQUEST.has(name) || (name === 'retry-after' && status === 429)) return true;
   return QUOTA.test(name) || TRACE.test(name);
 }

@@ -32,7 +32,7 @@ export function isChunk(value: unknown): value is Chunk {
 }
 
 /** The writes of a response that wait for its hooks. */
-export class HeldWrites {
+export class BufferedWrites {
   #calls: Write[] = [];
   #bytes = 0;
   #owesDrain = false;

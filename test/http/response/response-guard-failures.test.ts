@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
-import { beforeEnd, type ResponseHook } from '../../../src/http/response/before-end.ts';
+import { addResponseHook, type ResponseHook } from '../../../src/http/response/guarded-response.ts';
 import { ask, Gate, type Handler, logging, roundTrip, serve } from '../exchange.ts';
 
 const failing: ResponseHook = {
@@ -35,8 +35,8 @@ describe('a failing hook', () => {
       const port = await serve((_req, res) => {
         res.setHeader('X-Outer', 'kept');
         res.setHeader('Set-Cookie', ['outer=1']);
-        beforeEnd(res, logging(log, 'lock'));
-        beforeEnd(res, hook);
+        addResponseHook(res, logging(log, 'lock'));
+        addResponseHook(res, hook);
         res.setHeader('X-Outer', 'changed');
         res.appendHeader('Set-Cookie', 'inner=1');
         res.setHeader('X-Secret', 'of the handler');
@@ -57,7 +57,7 @@ describe('a failing hook', () => {
 
   it('refuses also what was written before the hooks were through', async () => {
     const port = await serve((_req, res) => {
-      beforeEnd(res, {
+      addResponseHook(res, {
         phase: 'session',
         beforeHeaders: () => setImmediate().then(() => Promise.reject(failing)),
       });
@@ -73,8 +73,8 @@ describe('a failing hook', () => {
   it('cannot take back a response that has begun, which then ends as the handler meant it', async () => {
     const log: string[] = [];
     const port = await serve(async (_req, res) => {
-      beforeEnd(res, failing);
-      beforeEnd(res, logging(log, 'lock'));
+      addResponseHook(res, failing);
+      addResponseHook(res, logging(log, 'lock'));
       res.write('a');
       await roundTrip(port);
       res.end('b');
@@ -87,7 +87,7 @@ describe('a failing hook', () => {
   it('calls back whoever waits for a write or for the end', async () => {
     const called: string[] = [];
     const port = await serve((_req, res) => {
-      beforeEnd(res, { phase: 'session', beforeHeaders: () => Promise.reject(new Error('gone')) });
+      addResponseHook(res, { phase: 'session', beforeHeaders: () => Promise.reject(new Error('gone')) });
       res.write('a', () => called.push('write'));
       res.write('b', () => {
         called.push('second');
@@ -118,7 +118,7 @@ describe('after end()', () => {
     async (way) => {
       const gate = new Gate();
       const port = await serve((req, res) => {
-        beforeEnd(res, { phase: 'session', beforeHeaders: () => gate.promise });
+        addResponseHook(res, { phase: 'session', beforeHeaders: () => gate.promise });
         res.setHeader('X-A', 'a').setHeader('X-C', 'c').setHeader('X-List', ['1']);
         if (way === 'write') res.write('bo');
         res.end(way === 'write' ? 'dy' : 'body');
@@ -138,7 +138,7 @@ describe('after end()', () => {
   it('of a first write that waits, its headers are as they were then', async () => {
     const gate = new Gate();
     const port = await serve(async (_req, res) => {
-      beforeEnd(res, { phase: 'session', beforeHeaders: () => gate.promise });
+      addResponseHook(res, { phase: 'session', beforeHeaders: () => gate.promise });
       res.setHeader('X-A', 'a');
       res.write('bo');
       res.setHeader('X-A', 'changed').setHeader('X-B', 'added');
@@ -157,7 +157,7 @@ describe('after end()', () => {
     async (waits) => {
       const seen: boolean[] = [];
       const port = await serve((_req, res) => {
-        beforeEnd(res, logging([], 'session', waits));
+        addResponseHook(res, logging([], 'session', waits));
         seen.push(res.headersSent, res.writableEnded);
         res.end('body');
         seen.push(res.headersSent, res.writableEnded);
@@ -171,7 +171,7 @@ describe('after end()', () => {
   it.each([false, true])('a write is ignored and its callback hears why (hook waits: %s)', async (waits) => {
     const errors: unknown[] = [];
     const port = await serve((_req, res) => {
-      beforeEnd(res, logging([], 'session', waits));
+      addResponseHook(res, logging([], 'session', waits));
       res.end('body');
       res.write('more', (error) => errors.push(error));
     });

@@ -1,6 +1,6 @@
 import { setMaxListeners } from 'node:events';
 import type { ServerResponse } from 'node:http';
-import { isClosed, listenOnce } from './departure.ts';
+import { isClosed, listenOnce } from './disconnect-watch.ts';
 
 export { isClosed };
 
@@ -19,7 +19,7 @@ export function onClose(res: Closable, listener: () => void): void {
 }
 
 /** Aborts when the response is over: it was sent, or its client has gone. One signal for all that ask. */
-export function closingOf(res: Closable): AbortSignal {
+export function closeSignalOf(res: Closable): AbortSignal {
   const state = closing(res);
   state.signal ??= signalOf(res);
   return state.signal;

@@ -11,7 +11,7 @@ const MOUNTED: Readonly<Record<Framework, (call: string) => string>> = {
 };
 
 /** Throws where the function that makes a middleware was itself mounted, and so is called with a request. */
-export function checkIsCalled(where: string, options: unknown): void {
+export function checkNotMounted(where: string, options: unknown): void {
   const framework = frameworkOf(options);
   if (framework === undefined) return;
   throw new ConfigError(
@@ -23,7 +23,7 @@ export function checkIsCalled(where: string, options: unknown): void {
  * Throws where a middleware is not called with (req, res, next). Koa and Hono catch that and answer 500; without this
  * check it would fail later, where no framework catches it.
  */
-export function checkCall(where: string, req: unknown, next: unknown): void {
+export function checkMiddlewareCall(where: string, req: unknown, next: unknown): void {
   if (typeof next === 'function') return;
   const framework = frameworkOf(req) ?? 'Express';
   throw new ConfigError(

@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { reentryOf } from '../reentry.ts';
+import { internalPurposeOf } from '../internal-request.ts';
 import { WatchedProperty } from '../watched-property.ts';
 
 /**
@@ -70,7 +70,7 @@ export function isClosed(
  * listener that was added below heard of it, or when it then read a property that tells it. A read before that tells
  * nothing, so requests whose clients stay pay for one listener.
  */
-export class DepartureWatch {
+export class DisconnectWatch {
   readonly #req: IncomingMessage;
   readonly #res: ServerResponse;
   readonly #before: ReadonlySet<unknown>;
@@ -107,7 +107,7 @@ export class DepartureWatch {
 
   /** Whether the socket is destroyed, though it has not emitted 'close'. Behind a request of the kit is no client. */
   #isLeaving(): boolean {
-    return this.#res.socket?.destroyed === true && reentryOf(this.#req) === undefined;
+    return this.#res.socket?.destroyed === true && internalPurposeOf(this.#req) === undefined;
   }
 
   #askListeners(): void {

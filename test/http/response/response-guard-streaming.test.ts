@@ -7,7 +7,7 @@ import { setImmediate } from 'node:timers/promises';
 import { brotliDecompressSync, gunzipSync } from 'node:zlib';
 import compression from 'compression';
 import { describe, expect, it } from 'vitest';
-import { beforeEnd, type ResponseHook } from '../../../src/http/response/before-end.ts';
+import { addResponseHook, type ResponseHook } from '../../../src/http/response/guarded-response.ts';
 import { type Answer, ask, Exchange, Gate, type Handler, roundTrip, serve } from '../exchange.ts';
 
 const saving: ResponseHook = {
@@ -68,7 +68,7 @@ const HOOKS: readonly (readonly [string, readonly ResponseHook[]])[] = [
 describe.each(HOOKS)('a large stream under %s', (_name, hooks) => {
   it.each(Object.entries(SENDERS))('arrives whole by %s', async (_way, send) => {
     const port = await serve((_req, res) => {
-      for (const hook of hooks) beforeEnd(res, hook);
+      for (const hook of hooks) addResponseHook(res, hook);
       send(res);
     });
     const answer = await ask(port);
@@ -78,7 +78,7 @@ describe.each(HOOKS)('a large stream under %s', (_name, hooks) => {
 
   it.each(Object.entries(SENDERS))('arrives whole by %s with a declared length', async (_way, send) => {
     const port = await serve((_req, res) => {
-      for (const hook of hooks) beforeEnd(res, hook);
+      for (const hook of hooks) addResponseHook(res, hook);
       res.setHeader('Content-Length', Buffer.concat([...manyPieces()]).length);
       send(res);
     });
@@ -90,7 +90,7 @@ it('a first write is not held in more memory than a socket would take', async ()
   const gate = new Gate();
   const isFull: boolean[] = [];
   const port = await serve(async (_req, res) => {
-    beforeEnd(res, { phase: 'session', beforeHeaders: () => gate.promise });
+    addResponseHook(res, { phase: 'session', beforeHeaders: () => gate.promise });
     isFull.push(!res.write('a'));
     isFull.push(!res.write(Buffer.alloc(res.writableHighWaterMark)));
     gate.open();
@@ -106,12 +106,12 @@ describe('compression()', () => {
   const orders: Readonly<Record<string, (handler: Handler, hooks: readonly ResponseHook[]) => Handler>> = {
     'outside the hooks': (handler, hooks) => (req, res) => {
       compress(req as never, res as never, () => {
-        for (const hook of hooks) beforeEnd(res, hook);
+        for (const hook of hooks) addResponseHook(res, hook);
         handler(req, res);
       });
     },
     'inside the hooks': (handler, hooks) => (req, res) => {
-      for (const hook of hooks) beforeEnd(res, hook);
+      for (const hook of hooks) addResponseHook(res, hook);
       compress(req as never, res as never, () => handler(req, res));
     },
   };
@@ -176,7 +176,7 @@ describe('a lock', () => {
     const free = new Gate();
     const isAsked = new Gate();
     const port = await serve((req, res) => {
-      beforeEnd(res, {
+      addResponseHook(res, {
         phase: 'lock',
         withholdsLastBytes: true,
         beforeEnd() {
@@ -255,7 +255,7 @@ describe('a lock', () => {
 
   it('lets the headers of a stream go when they are flushed', async () => {
     const port = await serve((_req, res) => {
-      beforeEnd(res, locking);
+      addResponseHook(res, locking);
       res.flushHeaders();
     });
     const exchange = new Exchange(port);
@@ -267,8 +267,8 @@ describe('a lock', () => {
   it('lasts until the handler is done, also when another hook has failed by then', async () => {
     const log: string[] = [];
     const port = await serve(async (_req, res) => {
-      beforeEnd(res, failing);
-      beforeEnd(res, {
+      addResponseHook(res, failing);
+      addResponseHook(res, {
         ...locking,
         beforeEnd() {
           log.push('released');

@@ -10,7 +10,7 @@ interface Taking {
 }
 
 /** A response whose body may be taken. */
-export interface TakenBody {
+export interface PacedResponse {
   [TAKING]?: Taking;
 }
 
@@ -22,14 +22,14 @@ const RESUME_EVERY_MS = 10;
  * read yet wait in Node's buffer, and the handler does not wait for 'drain'. `takes` bounds their number. Returns a
  * function to call when `takes()` begins to hold, which resumes a handler that waits already.
  */
-export function takeBody(res: ServerResponse & TakenBody, takes: () => boolean): () => void {
+export function suspendBackpressure(res: ServerResponse & PacedResponse, takes: () => boolean): () => void {
   const other = res[TAKING];
   const needsDrain = other?.needsDrain ?? nativeFlag(res, 'writableNeedDrain');
   res[TAKING] = { takes: () => takes() || other?.takes() === true, needsDrain };
   // `pipe()` waits for 'drain' where this says so, whatever `write()` returned.
   Object.defineProperty(res, 'writableNeedDrain', {
     configurable: true,
-    get: () => !isBodyTaken(res) && needsDrain(),
+    get: () => !isBackpressureSuspended(res) && needsDrain(),
   });
   let timer: NodeJS.Timeout | undefined;
   return function resume() {
@@ -40,6 +40,6 @@ export function takeBody(res: ServerResponse & TakenBody, takes: () => boolean):
   };
 }
 
-export function isBodyTaken(res: TakenBody): boolean {
+export function isBackpressureSuspended(res: PacedResponse): boolean {
   return res[TAKING]?.takes() === true;
 }

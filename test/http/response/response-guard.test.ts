@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { describe, expect, it } from 'vitest';
-import { beforeEnd } from '../../../src/http/response/before-end.ts';
+import { addResponseHook } from '../../../src/http/response/guarded-response.ts';
 import { ask, Exchange, Gate, logging, roundTrip, serve } from '../exchange.ts';
 
 describe('the hooks', () => {
@@ -11,7 +11,7 @@ describe('the hooks', () => {
       const log: string[] = [];
       const port = await serve((_req, res) => {
         for (const phase of ['lock', 'session', 'idempotency', 'capture'] as const) {
-          beforeEnd(res, logging(log, phase, waits));
+          addResponseHook(res, logging(log, phase, waits));
         }
         res.end('body');
       });
@@ -28,8 +28,8 @@ describe('the hooks', () => {
   it('see the headers leave once and the end once when a response streams', async () => {
     const log: string[] = [];
     const port = await serve(async (_req, res) => {
-      beforeEnd(res, logging(log, 'session', true));
-      beforeEnd(res, logging(log, 'capture'));
+      addResponseHook(res, logging(log, 'session', true));
+      addResponseHook(res, logging(log, 'capture'));
       res.write('a');
       await roundTrip(port);
       res.write('b');
@@ -42,7 +42,7 @@ describe('the hooks', () => {
   it('are all done before anything leaves when the handler ended in the meantime', async () => {
     const log: string[] = [];
     const port = await serve((_req, res) => {
-      beforeEnd(res, logging(log, 'session', true));
+      addResponseHook(res, logging(log, 'session', true));
       res.write('a');
       res.end('b');
     });
@@ -52,9 +52,9 @@ describe('the hooks', () => {
 
   it('share one wrapper', async () => {
     const port = await serve((_req, res) => {
-      beforeEnd(res, { phase: 'session' });
+      addResponseHook(res, { phase: 'session' });
       const { write, end, writeHead } = res;
-      beforeEnd(res, { phase: 'lock' });
+      addResponseHook(res, { phase: 'lock' });
       res.end(String(res.write === write && res.end === end && res.writeHead === writeHead));
     });
     expect((await ask(port)).body).toBe('true');
@@ -63,7 +63,7 @@ describe('the hooks', () => {
   it('cost no turn of the event loop when they do not wait', async () => {
     let isFinished: boolean | undefined;
     const port = await serve((_req, res) => {
-      beforeEnd(res, logging([], 'session'));
+      addResponseHook(res, logging([], 'session'));
       res.end('body');
       // `finished` is Node's own word, which the wrapper does not touch.
       isFinished = res.finished;
@@ -75,7 +75,7 @@ describe('the hooks', () => {
   it('hear the body as the handler wrote it, in the encoding that it named', async () => {
     const heard: Buffer[] = [];
     const port = await serve((_req, res) => {
-      beforeEnd(res, { phase: 'capture', chunk: (chunk) => void heard.push(chunk) });
+      addResponseHook(res, { phase: 'capture', chunk: (chunk) => void heard.push(chunk) });
       res.write('6869', 'hex');
       res.write(Buffer.from(' '));
       res.end('4pi6', 'base64');
@@ -87,9 +87,9 @@ describe('the hooks', () => {
   it('that come after the end run at once, so that nothing stays held', async () => {
     const log: string[] = [];
     const port = await serve((_req, res) => {
-      beforeEnd(res, logging(log, 'session', true));
+      addResponseHook(res, logging(log, 'session', true));
       res.end('body');
-      beforeEnd(res, logging(log, 'lock'));
+      addResponseHook(res, logging(log, 'lock'));
     });
     expect((await ask(port)).body).toBe('body');
     expect(log).toEqual(['session headers', 'lock late end', 'session end']);
@@ -99,7 +99,7 @@ describe('the hooks', () => {
     const log: string[] = [];
     const port = await serve((_req, res) => {
       res.end('body');
-      beforeEnd(res, logging(log, 'lock'));
+      addResponseHook(res, logging(log, 'lock'));
       res.end('again');
     });
     expect((await ask(port)).body).toBe('body');
@@ -122,7 +122,7 @@ describe('nothing reaches the client before the hooks are done', () => {
   it.each(Object.entries(ways))('%s', async (_name, send) => {
     const gate = new Gate();
     const port = await serve((_req, res) => {
-      beforeEnd(res, { phase: 'session', beforeHeaders: () => gate.promise });
+      addResponseHook(res, { phase: 'session', beforeHeaders: () => gate.promise });
       send(res);
     });
     const exchange = new Exchange(port);
@@ -143,7 +143,7 @@ describe('a client that goes away', () => {
       const isClosed = new Gate();
       const isOver = new Gate();
       const port = await serve(async (req, res) => {
-        beforeEnd(res, { ...logging(log, 'lock', true), closedEarly: isClosed.open });
+        addResponseHook(res, { ...logging(log, 'lock', true), closedEarly: isClosed.open });
         if (req.url === '/streamed') res.write('a');
         await once(res, 'close');
         log.push('closed');
@@ -165,7 +165,7 @@ describe('a client that goes away', () => {
   it('is no early close when the handler had ended', async () => {
     let isClosedEarly = false;
     const port = await serve((_req, res) => {
-      beforeEnd(res, {
+      addResponseHook(res, {
         phase: 'lock',
         closedEarly() {
           isClosedEarly = true;

@@ -1,9 +1,9 @@
 import type { ServerResponse } from 'node:http';
-import { onClose } from './closing.ts';
+import { onClose } from './close-signal.ts';
 import type { ResponseHook, ResponseHooks } from './response-hooks.ts';
 
 /** Reports to the hooks a response that ends in another way than by `end()`. */
-export class EarlyEnd {
+export class PrematureEnd {
   readonly #res: ServerResponse;
   readonly #hooks: ResponseHooks;
   readonly #hasEnded: () => boolean;

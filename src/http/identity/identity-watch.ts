@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { CookieLooks } from './message/cookie-looks.ts';
-import { isHeadPassing } from './response/before-end.ts';
-import { WatchedProperty } from './watched-property.ts';
+import { isHeadPassing } from '../response/guarded-response.ts';
+import { WatchedProperty } from '../watched-property.ts';
+import { CookieReads } from './cookie-reads.ts';
 
 /** What a watch takes for an identity, besides the session and the credentials. */
 export interface WatchedIdentities {
@@ -18,7 +18,7 @@ const NAMES = ['session', 'sessionID', 'sessionStore', 'user'];
 let keepers = 0;
 
 /** Reads of an identity in here are not the handler's. `work` is synchronous, since other code runs in between otherwise. */
-export function asKeeper<Result>(work: () => Result): Result {
+export function withoutIdentityWatch<Result>(work: () => Result): Result {
   keepers++;
   try {
     return work();
@@ -38,7 +38,7 @@ export class IdentityWatch {
   readonly #named: readonly WatchedProperty[];
   /** Where the cookies and the Authorization field are. */
   readonly #credentials: readonly WatchedProperty[];
-  readonly #cookieLooks = new CookieLooks();
+  readonly #cookieReads = new CookieReads();
   #readsNamed = false;
   #readsAuthorization = false;
   /** What counts as read since it was replaced; decided when the watch ends. */
@@ -64,7 +64,7 @@ export class IdentityWatch {
   }
 
   get readsCookies(): boolean {
-    return this.#cookieLooks.any || this.#areReplaced().credentials;
+    return this.#cookieReads.any || this.#areReplaced().credentials;
   }
 
   get readsAuthorization(): boolean {
@@ -106,15 +106,15 @@ export class IdentityWatch {
   ): WatchedProperty {
     return new WatchedProperty(req, name, {
       read: (value) => this.#readCookies(value, knownCookies),
-      assigned: (value) => this.#cookieLooks.assign(name, value),
+      assigned: (value) => this.#cookieReads.assign(name, value),
     });
   }
 
   #readCookies(value: unknown, knownCookies: readonly string[]): unknown {
     if (!this.#isHandlers) return value;
     const isObject = typeof value === 'object' && value !== null;
-    if (knownCookies.length > 0 && isObject) return cookiesBut(value, knownCookies, this.#cookieLooks);
-    this.#cookieLooks.readParsed();
+    if (knownCookies.length > 0 && isObject) return cookiesBut(value, knownCookies, this.#cookieReads);
+    this.#cookieReads.readParsed();
     return value;
   }
 
@@ -132,7 +132,7 @@ export class IdentityWatch {
 
   #readHeader(name: string | symbol): void {
     if (!this.#isHandlers) return;
-    if (name === 'cookie') this.#cookieLooks.readHeader();
+    if (name === 'cookie') this.#cookieReads.readHeader();
     else if (name === 'authorization') this.#readsAuthorization = true;
   }
 }
@@ -149,7 +149,7 @@ function watchedHeaders(headers: object, read: (name: string | symbol) => void):
 }
 
 /** Parsed cookies, of which some are known. One read of them counts once, however many others are looked at. */
-function cookiesBut(cookies: object, known: readonly string[], looks: CookieLooks): object {
+function cookiesBut(cookies: object, known: readonly string[], looks: CookieReads): object {
   let isCounted = false;
   const readAll = () => {
     if (!isCounted) looks.readParsed();

@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import { expect, it, onTestFinished } from 'vitest';
-import { closingOf, onClose } from '../../../src/http/response/closing.ts';
+import { closeSignalOf, onClose } from '../../../src/http/response/close-signal.ts';
 import type { RedisKit } from '../../../src/index.ts';
 import { kitForTest } from '../../support/kits.ts';
 import { ask, Exchange, Gate, serve } from '../exchange.ts';
@@ -59,11 +59,11 @@ it('all that ask whether a response has closed share one listener and one signal
   const over = new Gate();
   const port = await serve((_req, res) => {
     const before = res.listenerCount('close');
-    const signal = closingOf(res);
+    const signal = closeSignalOf(res);
     signal.addEventListener('abort', () => closed.push('signal'));
     for (let number = 0; number < MANY; number++) onClose(res, () => closed.push(`listener ${number}`));
     onClose(res, over.open);
-    expect(closingOf(res)).toBe(signal);
+    expect(closeSignalOf(res)).toBe(signal);
     expect(res.listenerCount('close')).toBe(before + 1);
     res.write('a piece');
     exchange.socket.destroy();
@@ -78,7 +78,7 @@ it('the signal of a response that has closed is aborted already', async () => {
   const signals: AbortSignal[] = [];
   const port = await serve((_req, res) => {
     res.once('close', () => {
-      signals.push(closingOf(res));
+      signals.push(closeSignalOf(res));
       over.open();
     });
     res.end();

@@ -1,22 +1,22 @@
 import type { ServerResponse } from 'node:http';
-import { asReader } from './departure.ts';
+import { isBackpressureSuspended, type PacedResponse } from './backpressure.ts';
+import { asReader } from './disconnect-watch.ts';
 import { ResponseGuard } from './response-guard.ts';
 import { takesFlatHeaders } from './response-head.ts';
 import type { ResponseHook } from './response-hooks.ts';
-import { isBodyTaken, type TakenBody } from './taken-body.ts';
 
 export type { LateHeaders, Replacement, ResponseHook } from './response-hooks.ts';
 
 const GUARD: unique symbol = Symbol('the guard of the response');
 
-interface Guarded extends TakenBody {
+interface Guarded extends PacedResponse {
   readonly [GUARD]: ResponseGuard;
 }
 
 /** In the place of the response's own methods; the same for all responses, so that calls of them stay fast. */
 const GUARDED = {
   write(this: Guarded, ...args: unknown[]) {
-    return asReader(() => this[GUARD].write(args)) || isBodyTaken(this);
+    return asReader(() => this[GUARD].write(args)) || isBackpressureSuspended(this);
   },
   end(this: Guarded, ...args: unknown[]) {
     return asReader(() => this[GUARD].end(args));
@@ -32,7 +32,7 @@ const GUARDED = {
 type MaybeGuarded = ServerResponse & { [GUARD]?: ResponseGuard };
 
 /** Registers a hook. A response is guarded once, however many hooks it gets. */
-export function beforeEnd(res: MaybeGuarded, hook: ResponseHook): void {
+export function addResponseHook(res: MaybeGuarded, hook: ResponseHook): void {
   // A property and no map: one that holds responses weakly costs several times as much.
   res[GUARD] ??= new ResponseGuard(res, GUARDED);
   res[GUARD].add(hook);

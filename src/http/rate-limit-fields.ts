@@ -11,7 +11,7 @@ export const RATE_HEADERS = ['draft-10', 'draft-8', 'draft-6', 'legacy'] as cons
 export type RateHeaders = (typeof RATE_HEADERS)[number];
 
 /** What the fields say of one policy. */
-export interface QuotaFacts {
+export interface Quota {
   /** Printable ASCII without quotes and backslashes. */
   readonly name: string;
   readonly limit: number;
@@ -21,10 +21,10 @@ export interface QuotaFacts {
 }
 
 /** Adds the fields to a response. Times are whole seconds, rounded up: a client that waits so long is not early. */
-export function addRateHeaders(
+export function addRateLimitFields(
   res: ServerResponse,
   styles: readonly RateHeaders[],
-  quotas: readonly QuotaFacts[],
+  quotas: readonly Quota[],
 ): void {
   const wantsLists = styles.includes('draft-10') || styles.includes('draft-8');
   for (const { name, limit, remaining, windowMs, resetMs } of wantsLists ? quotas : []) {
@@ -42,12 +42,7 @@ export function addRateHeaders(
   }
 }
 
-function setScalars(
-  res: ServerResponse,
-  prefix: string,
-  { limit, remaining }: QuotaFacts,
-  reset: number,
-): void {
+function setScalars(res: ServerResponse, prefix: string, { limit, remaining }: Quota, reset: number): void {
   const before = res.getHeader(`${prefix}Remaining`);
   if (before !== undefined && Number(before) <= remaining) return;
   res.setHeader(`${prefix}Limit`, limit);
