@@ -4,7 +4,7 @@ import { asError, RedisKitError } from '../base/errors.ts';
 import type { RequestDeadlines } from '../engine/deadline.ts';
 import { internalPurposeOf } from '../http/internal-request.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
-import { sendProblem, sendUnavailable } from '../http/problem-details.ts';
+import { RETRY_AFTER_MS, sendProblem, sendUnavailable } from '../http/problem-details.ts';
 import { closeSignalOf } from '../http/response/close-signal.ts';
 import { callError } from '../http/response/complete-response.ts';
 import { type MiddlewareOutcome, runMiddleware } from '../http/run-middleware.ts';
@@ -19,9 +19,6 @@ export interface ConcurrencyDeps extends SlotsDeps, Store {
   readonly fallbackTurns: Store['turns'];
   readonly deadlines: RequestDeadlines;
 }
-
-/** When one of those who run will be done nobody knows; most requests take less than this. */
-const RETRY_AFTER_MS = 1_000;
 
 export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: ConcurrencyDeps): Middleware {
   const settings = resolveConcurrencyOptions(options);

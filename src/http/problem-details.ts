@@ -34,8 +34,8 @@ export function sendProblem(res: ServerResponse, problem: Problem): void {
   res.end(body);
 }
 
-/** How long a client should wait when Redis is away: nobody knows, and seconds are what an outage lasts at least. */
-const RETRY_AFTER_OUTAGE_MS = 1_000;
+/** `Retry-After` of a refusal whose end cannot be predicted: an outage, a lock, a running request. */
+export const RETRY_AFTER_MS = 1_000;
 
 /** The refusal of a feature that needs Redis while Redis is not there. */
 export function sendUnavailable(res: ServerResponse, feature: string): void {
@@ -43,6 +43,6 @@ export function sendUnavailable(res: ServerResponse, feature: string): void {
     status: 503,
     title: 'Service Unavailable',
     detail: `The ${feature} store cannot be reached at the moment.`,
-    retryAfterMs: RETRY_AFTER_OUTAGE_MS,
+    retryAfterMs: RETRY_AFTER_MS,
   });
 }

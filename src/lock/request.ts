@@ -4,7 +4,7 @@ import { type ErrorCode, RedisKitError } from '../base/errors.ts';
 import type { RequestDeadlines } from '../engine/deadline.ts';
 import { withoutIdentityWatch } from '../http/identity/identity-watch.ts';
 import { asExpress, type Next, type Res } from '../http/middleware.ts';
-import { sendProblem, sendUnavailable } from '../http/problem-details.ts';
+import { RETRY_AFTER_MS, sendProblem, sendUnavailable } from '../http/problem-details.ts';
 import { closeSignalOf } from '../http/response/close-signal.ts';
 import type { MiddlewareOutcome } from '../http/run-middleware.ts';
 import type { Handle } from './handle.ts';
@@ -17,9 +17,6 @@ interface AcquirerDeps {
   readonly deadlines: RequestDeadlines;
   failed(error: unknown): void;
 }
-
-/** When the holder will be done nobody knows; most requests take less than this. */
-const RETRY_AFTER_MS = 1_000;
 
 /** Somebody may hold the lock: one whom we cannot read, who took it from us, or whom a kit that closes waits for. */
 const NO_OUTAGE: ReadonlySet<ErrorCode> = new Set([
