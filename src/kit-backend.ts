@@ -1,6 +1,7 @@
 import { performance } from 'node:perf_hooks';
+import type { Emitter } from './base/emitter.ts';
 import { closedError } from './base/errors.ts';
-import type { Events, KitEvents } from './base/events.ts';
+import type { KitEvents } from './base/events.ts';
 import { connect } from './connection/connect.ts';
 import type { Connection } from './connection/connection.ts';
 import { memoryEngine } from './engine/memory-engine.ts';
@@ -24,7 +25,7 @@ export interface KitBackend {
 
 export function openBackend(
   { connection: settings, clock, commandTimeoutMs }: KitSettings,
-  events: Events<KitEvents>,
+  events: Emitter<KitEvents>,
 ): KitBackend {
   if (settings.kind === 'memory') return memoryBackend(clock);
   const connection = connect(settings, events, commandTimeoutMs);

@@ -1,10 +1,10 @@
-import type { OptionReader } from './base/check.ts';
 import { type Clock, systemClock } from './base/clock.ts';
 import type { Duration } from './base/duration.ts';
 import { ConfigError } from './base/errors.ts';
 import { renamed } from './base/foreign-options.ts';
 import { Keys } from './base/keys.ts';
 import { consoleLogger, guardedLogger, type Logger, silentLogger } from './base/logger.ts';
+import type { OptionReader } from './base/option-reader.ts';
 import { readSettings } from './base/settings.ts';
 import { type CachePolicies, type CachePolicy, resolveCachePolicies } from './cache/index.ts';
 import {

@@ -1,11 +1,12 @@
 import { setMaxListeners } from 'node:events';
 import { performance } from 'node:perf_hooks';
-import { OptionReader } from './base/check.ts';
 import { systemClock } from './base/clock.ts';
 import type { Duration } from './base/duration.ts';
-import { checkListener, Events, type KitEvents } from './base/events.ts';
+import { Emitter } from './base/emitter.ts';
+import { checkListener, type KitEvents } from './base/events.ts';
 import type { Keys } from './base/keys.ts';
 import { OpenWork } from './base/open-work.ts';
+import { OptionReader } from './base/option-reader.ts';
 import { Reporter } from './base/reporter.ts';
 import { WeakRegistry } from './base/weak-registry.ts';
 import { cacheFeature } from './cache/index.ts';
@@ -74,7 +75,7 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
 /** What all features of a kit and of its namespaces share. */
 function openParts(settings: KitSettings) {
   const { commandTimeoutMs, keys, logger } = settings;
-  const events = new Events<KitEvents>(logger);
+  const events = new Emitter<KitEvents>(logger);
   const reporter = new Reporter(events, logger);
   for (const warning of settings.warnings) reporter.warning(warning);
   const closing = new AbortController();

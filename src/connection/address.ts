@@ -1,5 +1,5 @@
 import type { ConnectionOptions as TlsOptions } from 'node:tls';
-import { describe } from '../base/check.ts';
+import { describe } from '../base/describe.ts';
 import { ConfigError } from '../base/errors.ts';
 
 export interface RedisAddress {

@@ -1,5 +1,5 @@
 import type { EventEmitter } from 'node:events';
-import { describe } from '../base/check.ts';
+import { describe } from '../base/describe.ts';
 import { ConfigError } from '../base/errors.ts';
 
 /**

@@ -1,4 +1,5 @@
-import type { Events, KitEvents } from '../base/events.ts';
+import type { Emitter } from '../base/emitter.ts';
+import type { KitEvents } from '../base/events.ts';
 import type { Adapter, AdapterListener } from './adapter.ts';
 import { Connection } from './connection.ts';
 import { borrowStandalone, openStandalone } from './node-redis-client.ts';
@@ -10,7 +11,7 @@ type RedisSettings = Exclude<ConnectionSettings, { kind: 'memory' }>;
 /** Begins to connect. A new family of clients is one more case here and an adapter of its own. */
 export function connect(
   settings: RedisSettings,
-  events: Events<KitEvents>,
+  events: Emitter<KitEvents>,
   commandTimeoutMs: number,
 ): Connection {
   return new Connection((listener) => makeAdapter(settings, listener), events, commandTimeoutMs);

@@ -1,6 +1,7 @@
 import { performance } from 'node:perf_hooks';
+import type { Emitter } from '../base/emitter.ts';
 import { ConnectionError, closedError, StoreError } from '../base/errors.ts';
-import type { Events, KitEvents } from '../base/events.ts';
+import type { KitEvents } from '../base/events.ts';
 import { eventLoopTimeMs } from '../engine/event-loop-time.ts';
 import type { Argument, RawReply } from '../engine/operation.ts';
 import { type CommandLink, ReplyError } from '../engine/port.ts';
@@ -23,7 +24,7 @@ const LONGEST_PAUSE_MS = 100;
  */
 export class Connection implements CommandLink {
   readonly #adapter: Adapter;
-  readonly #events: Events<KitEvents>;
+  readonly #events: Emitter<KitEvents>;
   readonly #commandTimeoutMs: number;
   readonly #timeouts = new Timeouts();
   readonly #breakers = new Map<string, Breaker>();
@@ -35,7 +36,7 @@ export class Connection implements CommandLink {
 
   constructor(
     makeAdapter: (listener: AdapterListener) => Adapter,
-    events: Events<KitEvents>,
+    events: Emitter<KitEvents>,
     commandTimeoutMs: number,
   ) {
     this.#events = events;

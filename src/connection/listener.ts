@@ -1,5 +1,5 @@
+import { callListener } from '../base/emitter.ts';
 import { asError, ConnectionError, StoreError } from '../base/errors.ts';
-import { callListener } from '../base/events.ts';
 import { ReplyError } from '../engine/port.ts';
 import type { ChannelListener, PubSub } from '../engine/pub-sub.ts';
 import { type ListeningSocket, reconnectDelay } from './adapter.ts';

@@ -1,6 +1,7 @@
 import type { ConnectionOptions as TlsOptions } from 'node:tls';
-import { describe, OptionReader } from '../base/check.ts';
+import { describe } from '../base/describe.ts';
 import { ConfigError } from '../base/errors.ts';
+import { OptionReader } from '../base/option-reader.ts';
 import { checkHost, parseRedisUrl, type RedisAddress } from './address.ts';
 import { type BorrowedClient, recognizeClient } from './borrowed-client.ts';
 

@@ -1,7 +1,7 @@
 import { type IncomingMessage, validateHeaderName } from 'node:http';
-import type { OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
 import { LIFETIME_NAMES, renamed } from '../base/foreign-options.ts';
+import type { OptionReader } from '../base/option-reader.ts';
 import { readSettings } from '../base/settings.ts';
 import { leaseOption, timerOption } from '../base/timed-options.ts';
 import type { Next, Req, Res } from '../http/middleware.ts';

@@ -1,6 +1,6 @@
-import { OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
 import { LockLostError, RedisKitError } from '../base/errors.ts';
+import { OptionReader } from '../base/option-reader.ts';
 import type { Reporter } from '../base/reporter.ts';
 import type { Deadline } from '../engine/deadline.ts';
 import type { Engine } from '../engine/port.ts';

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { describe } from '../base/check.ts';
+import { describe } from '../base/describe.ts';
 import { asError, ConfigError } from '../base/errors.ts';
 import type { RequestDeadlines } from '../engine/deadline.ts';
 import { asExpress, type Middleware, type Next, type Req, type Res } from '../http/middleware.ts';

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { describe } from '../base/check.ts';
+import { describe } from '../base/describe.ts';
 import { type ErrorCode, RedisKitError } from '../base/errors.ts';
 import type { RequestDeadlines } from '../engine/deadline.ts';
 import { withoutIdentityWatch } from '../http/identity/identity-watch.ts';

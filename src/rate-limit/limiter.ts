@@ -1,7 +1,8 @@
 import { performance } from 'node:perf_hooks';
 import { setImmediate as turn } from 'node:timers/promises';
-import { describe, OptionReader } from '../base/check.ts';
+import { describe } from '../base/describe.ts';
 import { asError, ConfigError } from '../base/errors.ts';
+import { OptionReader } from '../base/option-reader.ts';
 import type { Deadline } from '../engine/deadline.ts';
 import { type Answer, askStore, type RateLimitDeps, type RateLimitOnError, type Share } from './ask.ts';
 import { type Decision, decide, type PolicyAnswer } from './decision.ts';

@@ -1,7 +1,8 @@
 import type { IncomingMessage } from 'node:http';
-import { describe, type OptionReader } from '../base/check.ts';
+import { describe } from '../base/describe.ts';
 import type { Duration } from '../base/duration.ts';
 import { ConfigError } from '../base/errors.ts';
+import type { OptionReader } from '../base/option-reader.ts';
 import { collectItems, collectSettings, readSettings } from '../base/settings.ts';
 import type { Next, Req, Res } from '../http/middleware.ts';
 import { checkNotMounted } from '../http/mount-check.ts';

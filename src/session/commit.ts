@@ -1,6 +1,6 @@
 import { performance } from 'node:perf_hooks';
 import expressSession from 'express-session';
-import { describe } from '../base/check.ts';
+import { describe } from '../base/describe.ts';
 import { RedisKitError, StoreError } from '../base/errors.ts';
 import { withoutIdentityWatch } from '../http/identity/identity-watch.ts';
 import type { Req } from '../http/middleware.ts';

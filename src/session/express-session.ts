@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { ServerResponse } from 'node:http';
 import expressSession from 'express-session';
-import { describe } from '../base/check.ts';
+import { describe } from '../base/describe.ts';
 import { ConfigError } from '../base/errors.ts';
 import type { Req } from '../http/middleware.ts';
 import { callBack } from './callback.ts';

@@ -1,8 +1,9 @@
 import type { IncomingMessage } from 'node:http';
 import expressSession from 'express-session';
-import { describe, OptionReader } from '../base/check.ts';
+import { describe } from '../base/describe.ts';
 import type { Duration } from '../base/duration.ts';
 import { ConfigError, ConnectionError, StoreError } from '../base/errors.ts';
+import { OptionReader } from '../base/option-reader.ts';
 import type { Deadline } from '../engine/deadline.ts';
 import type { Req } from '../http/middleware.ts';
 import { type Callback, callBack } from './callback.ts';

@@ -1,8 +1,8 @@
 import type { IncomingMessage } from 'node:http';
 import { types } from 'node:util';
-import { OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
 import { AMOUNT_NAMES, LIFETIME_NAMES, renamed } from '../base/foreign-options.ts';
+import { OptionReader } from '../base/option-reader.ts';
 import { readSettings } from '../base/settings.ts';
 import { valueSizeOption } from '../base/size-options.ts';
 import type { Req } from '../http/middleware.ts';

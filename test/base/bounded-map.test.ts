@@ -2,7 +2,8 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
 import { BoundedMap } from '../../src/base/bounded-map.ts';
-import { Events, type KitEvents } from '../../src/base/events.ts';
+import { Emitter } from '../../src/base/emitter.ts';
+import type { KitEvents } from '../../src/base/events.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { Reporter } from '../../src/base/reporter.ts';
 import { Refresher } from '../../src/cache/http/refresher.ts';
@@ -42,7 +43,7 @@ function pathOf(index: number): string {
 
 const nothing = () => undefined;
 const refresher = () => new Refresher({ now: () => 0, failed: nothing, refused: nothing });
-const reporter = () => new Reporter(new Events<KitEvents>(silentLogger), silentLogger);
+const reporter = () => new Reporter(new Emitter<KitEvents>(silentLogger), silentLogger);
 const lifetime = {
   freshMs: 1,
   staleWhileRevalidateMs: 0,

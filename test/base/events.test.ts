@@ -1,14 +1,15 @@
 import { runInNewContext } from 'node:vm';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { Emitter } from '../../src/base/emitter.ts';
 import { type RedisKitError, StoreError } from '../../src/base/errors.ts';
-import { Events, type KitEvents } from '../../src/base/events.ts';
+import type { KitEvents } from '../../src/base/events.ts';
 import { Reporter } from '../../src/base/reporter.ts';
 import { kitForTest } from '../support/kits.ts';
 import { keepingLogger } from '../support/stores.ts';
 
 function make() {
   const logger = keepingLogger();
-  const events = new Events<KitEvents>(logger);
+  const events = new Emitter<KitEvents>(logger);
   return { logger, events, reporter: new Reporter(events, logger) };
 }
 
@@ -130,7 +131,7 @@ describe('trouble', () => {
 
   it('is heard of again by those whom it woke, when it is over', () => {
     const { lines, logger } = levelLogger();
-    const events = new Events<KitEvents>(logger);
+    const events = new Emitter<KitEvents>(logger);
     new Reporter(events, logger);
     events.emit('connection:up', { mode: 'cluster' });
     events.emit('connection:down', { error: new Error('gone') });

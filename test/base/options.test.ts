@@ -1,5 +1,4 @@
 import { describe, expect, expectTypeOf, it } from 'vitest';
-import { OptionReader } from '../../src/base/check.ts';
 import { type Duration, durationMs, formatDuration } from '../../src/base/duration.ts';
 import {
   ConfigError,
@@ -8,6 +7,7 @@ import {
   RedisKitError,
   StoreError,
 } from '../../src/base/errors.ts';
+import { OptionReader } from '../../src/base/option-reader.ts';
 
 const read = (options: unknown, known = ['limit', 'window', 'headers']) =>
   new OptionReader('kit.test', options, known);

@@ -1,7 +1,8 @@
 import { setImmediate } from 'node:timers/promises';
 import express from 'express';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { Events, type KitEvents } from '../../src/base/events.ts';
+import { Emitter } from '../../src/base/emitter.ts';
+import type { KitEvents } from '../../src/base/events.ts';
 import { Keys } from '../../src/base/keys.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { Reporter } from '../../src/base/reporter.ts';
@@ -52,7 +53,7 @@ class Line implements PubSub {
 function twoProcesses(isUp: boolean) {
   const clock = new TestClock();
   const memory = new MemoryKeyspace(clock);
-  const reporter = new Reporter(new Events<KitEvents>(silentLogger), silentLogger);
+  const reporter = new Reporter(new Emitter<KitEvents>(silentLogger), silentLogger);
   const engine = memoryEngine(memory, clock);
   const keys = new Keys('t-line');
   const line = new Line(memory, isUp);

@@ -1,7 +1,8 @@
 import type { EventEmitter } from 'node:events';
 import { expect, it, onTestFinished } from 'vitest';
+import { Emitter } from '../../src/base/emitter.ts';
 import { ConnectionError, RedisKitError, StoreError } from '../../src/base/errors.ts';
-import { Events, type KitEvents } from '../../src/base/events.ts';
+import type { KitEvents } from '../../src/base/events.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { parseRedisUrl } from '../../src/connection/address.ts';
 import { connect } from '../../src/connection/connect.ts';
@@ -34,7 +35,7 @@ async function startForTest(): Promise<RedisServer> {
   return server;
 }
 
-function connectTo(url: string, events = new Events<KitEvents>(silentLogger)): Connection {
+function connectTo(url: string, events = new Emitter<KitEvents>(silentLogger)): Connection {
   const address = parseRedisUrl('url', url);
   if (address === 'memory') throw new Error('not a Redis');
   const connection = connect({ kind: 'standalone', ...address }, events, TIMEOUT_MS);
@@ -107,7 +108,7 @@ describeWithServers('a command in flight', () => {
   it('that fails with many others does not keep the node spared for longer than it is away', async () => {
     const server = await startForTest();
     const proxy = await startProxy(server);
-    const events = new Events<KitEvents>(silentLogger);
+    const events = new Emitter<KitEvents>(silentLogger);
     const connection = connectTo(proxy.url, events);
     const engine = redisEngine(connection, { commandTimeoutMs: TIMEOUT_MS });
     await engine.run(count, ['counter'], 1);

@@ -60,7 +60,7 @@ describeWithServers('a connection that listens and is closed', () => {
   });
 
   const CONNECT = `
-    import { Events } from './src/base/events.ts';
+    import { Emitter } from './src/base/emitter.ts';
     import { silentLogger } from './src/base/logger.ts';
     import { connect } from './src/connection/connect.ts';
     const open = (settings) => connect(settings, new Events(silentLogger), 1_000);

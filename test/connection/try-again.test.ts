@@ -1,5 +1,6 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { Events, type KitEvents } from '../../src/base/events.ts';
+import { Emitter } from '../../src/base/emitter.ts';
+import type { KitEvents } from '../../src/base/events.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import type { Adapter } from '../../src/connection/adapter.ts';
 import { Connection } from '../../src/connection/connection.ts';
@@ -132,7 +133,7 @@ function refusingServer(message: string, times: number) {
     listen: () => undefined,
     close: () => undefined,
   };
-  const connection = new Connection(() => adapter, new Events<KitEvents>(silentLogger), 60_000);
+  const connection = new Connection(() => adapter, new Emitter<KitEvents>(silentLogger), 60_000);
   onTestFinished(() => connection.close(0));
   return { sent, connection };
 }

@@ -1,6 +1,7 @@
 import type { Request } from 'express';
 import { expect, it, onTestFinished } from 'vitest';
-import { Events, type KitEvents } from '../../src/base/events.ts';
+import { Emitter } from '../../src/base/emitter.ts';
+import type { KitEvents } from '../../src/base/events.ts';
 import { Keys } from '../../src/base/keys.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { Reporter } from '../../src/base/reporter.ts';
@@ -43,7 +44,7 @@ async function start(name: 'memory' | 'redis', routes: Routes) {
   const deps = {
     engine,
     keys: new Keys(both.prefix),
-    reporter: new Reporter(new Events<KitEvents>(silentLogger), silentLogger),
+    reporter: new Reporter(new Emitter<KitEvents>(silentLogger), silentLogger),
     deadlines: new RequestDeadlines(500),
     isMemory: true,
     seals: new Set<never>(),

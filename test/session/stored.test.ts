@@ -1,6 +1,7 @@
 import express from 'express';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { Events, type KitEvents } from '../../src/base/events.ts';
+import { Emitter } from '../../src/base/emitter.ts';
+import type { KitEvents } from '../../src/base/events.ts';
 import { Keys } from '../../src/base/keys.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { Reporter } from '../../src/base/reporter.ts';
@@ -45,7 +46,7 @@ async function onRedis(): Promise<Meddling> {
 async function inMemory(): Promise<Meddling> {
   const clock = new TestClock(Date.now());
   const keyspace = new MemoryKeyspace(clock);
-  const events = new Events<KitEvents>(silentLogger);
+  const events = new Emitter<KitEvents>(silentLogger);
   const prefix = testPrefix();
   const deps = {
     engine: memoryEngine(keyspace, clock),

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { Events, type KitEvents } from '../../src/base/events.ts';
+import { Emitter } from '../../src/base/emitter.ts';
+import type { KitEvents } from '../../src/base/events.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { connect } from '../../src/connection/connect.ts';
 import { memoryEngine } from '../../src/engine/memory-engine.ts';
@@ -71,7 +72,7 @@ export async function startBothEngines(url: string = redisUrl()): Promise<BothEn
       db: Number(pathname.slice(1)),
       tls: url.startsWith('rediss:'),
     },
-    new Events<KitEvents>(silentLogger),
+    new Emitter<KitEvents>(silentLogger),
     10_000,
   );
   await connection.ready();

@@ -1,7 +1,8 @@
 import { onTestFinished } from 'vitest';
-import { OptionReader } from '../../src/base/check.ts';
-import { Events, type KitEvents } from '../../src/base/events.ts';
+import { Emitter } from '../../src/base/emitter.ts';
+import type { KitEvents } from '../../src/base/events.ts';
 import { silentLogger } from '../../src/base/logger.ts';
+import { OptionReader } from '../../src/base/option-reader.ts';
 import { connect } from '../../src/connection/connect.ts';
 import type { Connection } from '../../src/connection/connection.ts';
 import {
@@ -52,7 +53,7 @@ export function connectForTest(options: ConnectionOptions): TestConnection {
   const reader = new OptionReader('connectForTest', options, CONNECTION_OPTION_NAMES);
   const settings = resolveConnection(reader, {});
   if (settings.kind === 'memory') throw new Error('there is no connection to memory');
-  const events = new Events<KitEvents>(silentLogger);
+  const events = new Emitter<KitEvents>(silentLogger);
   const errors: KitEvents['error'][] = [];
   events.on('error', (event) => errors.push(event));
   const connection = connect(settings, events, 2_000);

@@ -1,7 +1,8 @@
 import type { IncomingMessage } from 'node:http';
-import { describe, type OptionReader } from '../../base/check.ts';
+import { describe } from '../../base/describe.ts';
 import type { Duration } from '../../base/duration.ts';
 import { LIFETIME_NAMES, renamed } from '../../base/foreign-options.ts';
+import type { OptionReader } from '../../base/option-reader.ts';
 import { readSettings } from '../../base/settings.ts';
 import { valueSizeOption } from '../../base/size-options.ts';
 import type { Req, Res } from '../../http/middleware.ts';

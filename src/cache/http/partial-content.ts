@@ -124,7 +124,9 @@ export class PartialContent {
   #placeOf({ req, key }: PartRequest): ResponsePlace | undefined {
     if (req.headers.range === undefined || (req.method !== 'GET' && req.method !== 'QUERY')) return undefined;
     const { memory, keys } = this.#deps;
-    return internalPurposeOf(req) === undefined ? new ResponsePlace(req, key.ofPart(), memory, keys) : undefined;
+    return internalPurposeOf(req) === undefined
+      ? new ResponsePlace(req, key.ofPart(), memory, keys)
+      : undefined;
   }
 
   #accepts(request: PartRequest, place: ResponsePlace, entry: Entry<CachedResponse>): boolean {

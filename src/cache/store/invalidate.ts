@@ -1,6 +1,7 @@
-import { describe, OptionReader } from '../../base/check.ts';
+import { describe } from '../../base/describe.ts';
 import { ConfigError } from '../../base/errors.ts';
 import type { Keys } from '../../base/keys.ts';
+import { OptionReader } from '../../base/option-reader.ts';
 import type { Reporter } from '../../base/reporter.ts';
 import { checkTags } from './shared-options.ts';
 import { namesOfUrl } from './url-names.ts';

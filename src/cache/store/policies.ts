@@ -1,7 +1,8 @@
-import { hintAt, type OptionReader } from '../../base/check.ts';
+import { suggestion } from '../../base/describe.ts';
 import type { Duration } from '../../base/duration.ts';
 import { ConfigError } from '../../base/errors.ts';
 import { AMOUNT_NAMES, LIFETIME_NAMES, renamed } from '../../base/foreign-options.ts';
+import type { OptionReader } from '../../base/option-reader.ts';
 import { collectItems, readSettings } from '../../base/settings.ts';
 
 /** A named set of lifetimes, so that caches of one kind are told once: `createRedisKit({ cachePolicies })`. */
@@ -68,7 +69,7 @@ export function policyOption(reader: OptionReader, policies: CachePolicies): Cac
     'policy',
     policies.size === 0
       ? 'it must name one of createRedisKit({ cachePolicies }), and there are none'
-      : `it must name one of createRedisKit({ cachePolicies }); ${hintAt(name, 'policies', [...policies.keys()])}`,
+      : `it must name one of createRedisKit({ cachePolicies }); ${suggestion(name, 'policies', [...policies.keys()])}`,
   );
 }
 

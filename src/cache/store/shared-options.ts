@@ -1,7 +1,8 @@
-import { describe, type OptionReader } from '../../base/check.ts';
+import { describe } from '../../base/describe.ts';
 import { type Duration, durationMs } from '../../base/duration.ts';
 import { RedisKitError } from '../../base/errors.ts';
 import { renamed } from '../../base/foreign-options.ts';
+import type { OptionReader } from '../../base/option-reader.ts';
 import { readSettings } from '../../base/settings.ts';
 
 /** Who makes what is missing while the others wait for it. */

@@ -1,5 +1,6 @@
-import { describe, OptionReader } from '../../base/check.ts';
+import { describe } from '../../base/describe.ts';
 import { asError, ConfigError } from '../../base/errors.ts';
+import { OptionReader } from '../../base/option-reader.ts';
 import { callInBackground } from '../../http/run-middleware.ts';
 import type { Load, RememberedValues, ValuesDeps } from './remember.ts';
 import type { RememberOptions } from './remember-options.ts';

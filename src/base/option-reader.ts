@@ -1,22 +1,23 @@
+import { describe, suggestion } from './describe.ts';
 import { type Duration, durationMs, MAX_DURATION_MS } from './duration.ts';
 import { ConfigError } from './errors.ts';
 import { FOREIGN_OPTIONS } from './foreign-options.ts';
 
-/** The options of a call that may be given, and what options of other packages are called there. */
+/** The option names that a call accepts. */
 export interface OptionNames {
   readonly known: readonly string[];
+  /** Hints for names that other packages use, by name. */
   readonly elsewhere?: Readonly<Record<string, string>>;
 }
 
 /**
- * Reads the options object of one public function: each method takes one option, checks it and gives its
- * default. `where` is how the user wrote the call (`kit.rateLimit`), so that the error points there.
+ * Reads the options of one public function: each method reads one option, checks it and applies its default. `where` is
+ * the call as the user wrote it (`kit.rateLimit`), for error messages.
  */
 export class OptionReader {
   readonly where: string;
   readonly #options: Readonly<Record<string, unknown>>;
 
-  /** `elsewhere`: what options of the packages that this replaces are called here. */
   constructor(
     where: string,
     options: unknown,
@@ -37,14 +38,14 @@ export class OptionReader {
     return this.#options[name] !== undefined;
   }
 
-  /** A ConfigError about one option of this call; `remedy` says what to write instead. */
+  /** A ConfigError about one option; `remedy` says what to write instead. */
   error(name: string, remedy: string): ConfigError {
     return new ConfigError(
       `${this.where}: option \`${name}\` is ${describe(this.#options[name])}; ${remedy}`,
     );
   }
 
-  /** As `error`, without the value. */
+  /** Like `error`, for an option whose value may be a secret. */
   secretError(name: string, remedy: string): ConfigError {
     return new ConfigError(`${this.where}: option \`${name}\` is not usable; ${remedy}`);
   }
@@ -96,7 +97,7 @@ export class OptionReader {
     throw this.error(name, 'it must be a string that is not empty');
   }
 
-  /** As `string`, without showing the value. */
+  /** Like `string`, for an option whose value may be a secret. */
   secret(name: string): string | undefined {
     const value = this.#options[name];
     if (value === undefined || (typeof value === 'string' && value !== '')) return value;
@@ -111,14 +112,14 @@ export class OptionReader {
     throw this.error(name, `it must be one of ${named.map(describe).join(', ')}`);
   }
 
-  /** A callback; its parameters are the caller's business and cannot be checked. */
+  /** Checks only that it is a function: parameter types are unknown at run time. */
   callback<Callback extends (...args: never[]) => unknown>(name: string): Callback | undefined {
     const value = this.#options[name];
     if (value === undefined || typeof value === 'function') return value as Callback | undefined;
     throw this.error(name, 'it must be a function');
   }
 
-  /** Only undefined means "not given"; null is a value, and a wrong one. */
+  /** Only `undefined` means that an option is absent; `null` is an invalid value. */
   #given(name: string, fallback: unknown): unknown {
     const value = this.#options[name];
     return value === undefined ? fallback : value;
@@ -132,7 +133,7 @@ export function optionsObject(where: string, options: unknown): Readonly<Record<
   throw new ConfigError(`${where}: options must be an object, got ${describe(options)}`);
 }
 
-/** What is wrong with the names of the options that are given. */
+/** One problem per option with an unknown name. */
 export function unknownOptions(
   where: string,
   options: Readonly<Record<string, unknown>>,
@@ -142,51 +143,6 @@ export function unknownOptions(
   return names.map((name) => {
     const tables = [elsewhere, FOREIGN_OPTIONS];
     const hint = tables.find((table) => Object.hasOwn(table, name))?.[name];
-    return `${where}: unknown option \`${name}\`; ${hint ?? hintAt(name, 'options', known)}`;
+    return `${where}: unknown option \`${name}\`; ${hint ?? suggestion(name, 'options', known)}`;
   });
-}
-
-/** What may have been meant by a name that is not known. */
-export function hintAt(name: string, what: string, known: readonly string[]): string {
-  const distances = known.map((candidate) => distance(name.toLowerCase(), candidate.toLowerCase()));
-  const least = Math.min(...distances);
-  const close = known[distances.indexOf(least)] ?? '';
-  return least <= 2 && least < Math.max(name.length, close.length)
-    ? `did you mean \`${close}\`?`
-    : `known ${what}: ${known.join(', ')}`;
-}
-
-/** A value as it may stand in an error message: short, never a whole object, and a URL without its password. */
-export function describe(value: unknown): string {
-  if (typeof value === 'string') {
-    const text = withoutCredentials(value);
-    return text.length > 60 ? `'${text.slice(0, 57)}...'` : `'${text}'`;
-  }
-  if (typeof value === 'function') return 'a function';
-  if (Array.isArray(value)) return `an array of ${value.length}`;
-  if (typeof value === 'object' && value !== null) return 'an object';
-  return String(value);
-}
-
-/** A URL ends up in any option by mistake, with a password that may hold every character, `@` too. */
-function withoutCredentials(text: string): string {
-  const colon = text.indexOf(':');
-  const at = text.lastIndexOf('@');
-  if (colon === -1 || at < colon) return text;
-  const start = text.startsWith('//', colon + 1) ? colon + 3 : 0;
-  return `${text.slice(0, start)}***${text.slice(at)}`;
-}
-
-/** How many typing mistakes lie between two names (Levenshtein). */
-function distance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const change = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(change, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
-    }
-    row = next;
-  }
-  return row[b.length] ?? 0;
 }
