@@ -11,7 +11,7 @@ import {
   CONNECTION_OPTION_NAMES,
   type ConnectionOptions,
   type ConnectionSettings,
-  refuseWaysNotBuilt,
+  rejectUnsupported,
   resolveConnection,
 } from './connection/options.ts';
 
@@ -67,7 +67,7 @@ const ELSEWHERE = {
 const MAX_COMMAND_TIMEOUT_MS = 60_000;
 
 export function resolveKitOptions(options: KitOptions, env: NodeJS.ProcessEnv): KitSettings {
-  if (typeof options === 'object' && options !== null) refuseWaysNotBuilt(options);
+  if (typeof options === 'object' && options !== null) rejectUnsupported(options);
   return readSettings('createRedisKit', options, { known: NAMES, elsewhere: ELSEWHERE }, (reader) => ({
     connection: () => resolveConnection(reader, env),
     keys: () => new Keys(reader.string('prefix') ?? 'kit'),

@@ -5,38 +5,38 @@ import { OptionReader } from '../base/option-reader.ts';
 import { checkHost, parseRedisUrl, type RedisAddress } from './address.ts';
 import { type BorrowedClient, recognizeClient } from './borrowed-client.ts';
 
-/** One node of a cluster from which the others are discovered. */
+/** A node of a cluster, from which the others are discovered. */
 export type ClusterNode = string | { readonly host: string; readonly port?: number | undefined };
 
 export interface ClusterOptions {
-  /** Some of the masters, as `redis://host:port` or `{ host, port }`; name more than one, since each may be down. */
+  /** Some of the masters, as `redis://host:port` or `{ host, port }`. List more than one, since any node may be down. */
   readonly nodes: readonly ClusterNode[];
   readonly username?: string | undefined;
   readonly password?: string | undefined;
-  /** TLS to every node: `true`, or the options of `tls.connect`. */
+  /** TLS for all nodes: `true`, or options of `tls.connect`. */
   readonly tls?: boolean | TlsOptions | undefined;
 }
 
 /**
- * Where Redis is: exactly one of `url`, `host`/`port`, `client` or `cluster`. With none of them, `REDIS_URL` and
- * then `REDIS_HOST`, `REDIS_PORT`, `REDIS_USERNAME`, `REDIS_PASSWORD` and `REDIS_DB` are read.
+ * How to connect to Redis: exactly one of `url`, `host`/`port`, `client` or `cluster`. Without any of them the environment
+ * is used: `REDIS_URL`, or else `REDIS_HOST`, `REDIS_PORT`, `REDIS_USERNAME`, `REDIS_PASSWORD` and `REDIS_DB`.
  */
 export interface ConnectionOptions<Client = unknown> {
-  /** `redis://user:password@host:port/db`, `rediss://...` for TLS, or `memory:` for this process's memory. */
+  /** `redis://user:password@host:port/db`, `rediss://...` for TLS, or `memory:` for the memory of this process. */
   readonly url?: string | undefined;
-  /** Default `localhost`, once `port` is given. */
+  /** Default `localhost` if `port` is given. */
   readonly host?: string | undefined;
   /** Default 6379. */
   readonly port?: number | undefined;
   readonly username?: string | undefined;
   readonly password?: string | undefined;
-  /** The database number; default 0. A cluster has only that one. */
+  /** The database number; default 0. A cluster has only database 0. */
   readonly db?: number | undefined;
-  /** TLS with `host`: `true`, or the options of `tls.connect`. With `url`, options for a `rediss:` address. */
+  /** TLS with `host`: `true`, or options of `tls.connect`. With a `rediss:` URL: options of `tls.connect`. */
   readonly tls?: boolean | TlsOptions | undefined;
   /**
-   * A node-redis client or cluster of your own. It is borrowed: you connect it, and `kit.close()` leaves it open
-   * and without listeners of the kit.
+   * A node-redis client or cluster of your own, which you connect and close yourself. `kit.close()` only removes the kit's
+   * listeners from it.
    */
   readonly client?: (Client & BorrowedClient) | undefined;
   readonly cluster?: ClusterOptions | undefined;
@@ -54,8 +54,8 @@ export const CONNECTION_OPTION_NAMES = [
   'cluster',
 ] as const;
 
-/** Ways of the design that this version does not have yet: refused by name rather than half working. */
-const NOT_YET = { sentinel: 'Redis Sentinel', instance: 'named instances' } as const;
+/** Planned options, which this version rejects by name. */
+const UNSUPPORTED = { sentinel: 'Redis Sentinel', instance: 'named instances' } as const;
 
 export type ConnectionSettings =
   | { readonly kind: 'memory' }
@@ -77,7 +77,7 @@ export function resolveConnection(reader: OptionReader, env: NodeJS.ProcessEnv):
     if (reader.has(way) && !HOST_GROUP.some((name) => reader.has(name))) {
       throw new ConfigError(
         `createRedisKit: option \`${way}\` is given without \`host\` or \`port\`; ` +
-          `with \`url\` it belongs into the address, with \`cluster\` into its options`,
+          `with \`url\` put it in the URL, with \`cluster\` put it in its options`,
       );
     }
   }
@@ -91,7 +91,7 @@ export function resolveConnection(reader: OptionReader, env: NodeJS.ProcessEnv):
   }
   const [way] = ways;
   if ((way === 'client' || way === 'cluster') && reader.has('tls') && reader.value('tls') !== false) {
-    throw reader.secretError('tls', `it belongs into the options of \`${way}\``);
+    throw reader.secretError('tls', `put it in the options of \`${way}\``);
   }
   switch (way) {
     case 'url':
@@ -107,9 +107,9 @@ export function resolveConnection(reader: OptionReader, env: NodeJS.ProcessEnv):
   }
 }
 
-/** Refuses the ways that are planned and not built, before they read as typing mistakes. */
-export function refuseWaysNotBuilt(options: object): void {
-  for (const [name, what] of Object.entries(NOT_YET)) {
+/** Rejects planned options before they are reported as unknown. */
+export function rejectUnsupported(options: object): void {
+  for (const [name, what] of Object.entries(UNSUPPORTED)) {
     if ((options as Readonly<Record<string, unknown>>)[name] !== undefined) {
       throw new ConfigError(
         `createRedisKit: option \`${name}\` (${what}) is not available in this version; use \`url\`, \`host\`, \`cluster\` or \`client\``,

@@ -63,7 +63,7 @@ describeWithServers('a connection that listens and is closed', () => {
     import { Emitter } from './src/base/emitter.ts';
     import { silentLogger } from './src/base/logger.ts';
     import { connect } from './src/connection/connect.ts';
-    const open = (settings) => connect(settings, new Events(silentLogger), 1_000);
+    const open = (settings) => connect(settings, new Emitter(silentLogger), 1_000);
     const ear = { onMessage() {}, onStatus(isUp) { if (isUp) console.log('up'); } };
   `;
 

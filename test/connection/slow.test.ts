@@ -76,7 +76,7 @@ function breakerForTest() {
   let resolve: (() => void) | undefined;
   let questions = 0;
   const breaker = new Breaker({
-    deadlineMs: 500,
+    timeoutMs: 500,
     probe() {
       questions++;
       return new Promise<void>((done) => {
@@ -116,7 +116,7 @@ it('a breaker opens again without a report when the first command after the prob
   expect([breaker.isOpen, breaker.isOnTrial]).toEqual([false, true]);
   breaker.failed();
   expect(breaker.isOpen).toBe(true);
-  breaker.hurry();
+  breaker.probeNow();
   await answer(1, 1, 1);
   breaker.succeeded();
   for (let times = 0; times < 2; times++) breaker.failed();

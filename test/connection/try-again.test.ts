@@ -130,7 +130,7 @@ function refusingServer(message: string, times: number) {
     },
     masters: () => [],
     ping: () => Promise.reject(new ReplyError(message)),
-    listen: () => undefined,
+    createSubscriber: () => undefined,
     close: () => undefined,
   };
   const connection = new Connection(() => adapter, new Emitter<KitEvents>(silentLogger), 60_000);

@@ -1,14 +1,14 @@
-import type { ListeningSocket, ListeningSocketEvents } from './adapter.ts';
+import type { Subscriber, SubscriberEvents } from './adapter.ts';
 import { CONNECT_TIMEOUT_MS, readReply, replyErrorOf } from './node-redis.ts';
 
-/** A client for commands, ours or borrowed, of which another is made that listens. */
+/** A client for commands, whose settings the subscriber takes over. */
 export interface DuplicableClient {
   readonly isReady: boolean;
   readonly options?: { readonly socket?: object | undefined } | undefined;
-  duplicate(overrides: object): ListeningClient;
+  duplicate(overrides: object): SubscriberClient;
 }
 
-interface ListeningClient {
+interface SubscriberClient {
   on(event: 'error', listener: (error: unknown) => void): unknown;
   unref(): void;
   connect(): Promise<unknown>;
@@ -18,27 +18,27 @@ interface ListeningClient {
   destroy(): void;
 }
 
-/** What a lender set for commands, and would only disturb here. */
+/** Replaces settings of the client that are meant for commands. */
 const OVERRIDES = {
   disableOfflineQueue: true,
   commandsQueueMaxLength: undefined,
   commandOptions: { typeMapping: {}, timeout: 0 },
-  // A cache of the lender's would be emptied whenever our socket is lost.
+  // A client-side cache would be cleared whenever the subscriber's socket is lost.
   clientSideCache: undefined,
   emitInvalidate: false,
-  // It would change the socket beneath us.
+  // It would replace the socket.
   maintNotifications: 'disabled',
-  // The heartbeat is ours: node-redis takes a socket for alive as long as it writes to it itself.
+  // SubscriberConnection has a heartbeat: for node-redis, a socket to which it can write is alive.
   pingInterval: 0,
 } as const;
 
-/** A duplicate of a client that is connected, and so with the same way in. */
-export class NodeRedisListening implements ListeningSocket {
-  readonly #client: ListeningClient;
+/** A duplicate of a connected client, with the same address and credentials. */
+export class NodeRedisSubscriber implements Subscriber {
+  readonly #client: SubscriberClient;
   readonly #closing = new AbortController();
-  readonly #hear = (message: string, channel: string) => this.#events?.heard(channel, message);
+  readonly #onMessage = (message: string, channel: string) => this.#events?.message(channel, message);
   readonly isWellPlaced: () => boolean;
-  #events: ListeningSocketEvents | undefined;
+  #events: SubscriberEvents | undefined;
 
   constructor(client: DuplicableClient, isWellPlaced: () => boolean) {
     this.isWellPlaced = isWellPlaced;
@@ -48,9 +48,9 @@ export class NodeRedisListening implements ListeningSocket {
         ...client.options?.socket,
         connectTimeout: CONNECT_TIMEOUT_MS,
         socketTimeout: undefined,
-        // node-redis subscribes to all channels in one command when it reconnects; one that is denied would deny all.
+        // node-redis resubscribes to all channels in one command, which fails if one of them is denied.
         reconnectStrategy: false,
-        // node-redis loses sight of a socket that is on the way.
+        // `destroy()` of node-redis does not stop a socket that is still connecting.
         signal: this.#closing.signal,
       },
     });
@@ -58,13 +58,13 @@ export class NodeRedisListening implements ListeningSocket {
     this.#client.unref();
   }
 
-  connect(events: ListeningSocketEvents): Promise<unknown> {
+  connect(events: SubscriberEvents): Promise<unknown> {
     this.#events = events;
     return readReply(this.#client.connect());
   }
 
   subscribe(channel: string): Promise<unknown> {
-    return readReply(this.#client.subscribe(channel, this.#hear));
+    return readReply(this.#client.subscribe(channel, this.#onMessage));
   }
 
   unsubscribe(channel: string): Promise<unknown> {
@@ -80,7 +80,7 @@ export class NodeRedisListening implements ListeningSocket {
     try {
       this.#client.destroy();
     } catch {
-      // node-redis 5 says so when the client is closed already.
+      // node-redis 5 throws if the client is closed already.
     }
     this.#closing.abort();
   }
