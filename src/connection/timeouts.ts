@@ -22,21 +22,21 @@ export class Timeouts {
   /** Settles as `promise` does, or rejects with `late()` after `ms`. */
   race<Value>(promise: Promise<Value>, ms: number, late: () => Error): Promise<Value> {
     return new Promise((resolve, reject) => {
-      const entry = {
+      const timeout = {
         at: eventLoopTimeMs() + ms,
         expire: () => {
-          this.#timeouts.delete(entry);
+          this.#timeouts.delete(timeout);
           reject(late());
         },
       };
-      this.#add(entry);
+      this.#add(timeout);
       promise.then(
         (value) => {
-          this.#timeouts.delete(entry);
+          this.#timeouts.delete(timeout);
           resolve(value);
         },
         (error: unknown) => {
-          this.#timeouts.delete(entry);
+          this.#timeouts.delete(timeout);
           reject(error);
         },
       );
@@ -45,30 +45,30 @@ export class Timeouts {
 
   pause(ms: number): Promise<void> {
     return new Promise((resolve) => {
-      const entry = {
+      const timeout = {
         at: eventLoopTimeMs() + ms,
         expire: () => {
-          this.#timeouts.delete(entry);
+          this.#timeouts.delete(timeout);
           resolve();
         },
       };
-      this.#add(entry);
+      this.#add(timeout);
     });
   }
 
-  #add(entry: Timeout): void {
-    this.#timeouts.add(entry);
+  #add(timeout: Timeout): void {
+    this.#timeouts.add(timeout);
     this.#timer ??= setInterval(() => this.#tick(), TICK_MS);
   }
 
   #tick(): void {
     tickEventLoopTime();
     const now = eventLoopTimeMs();
-    const expired = [...this.#timeouts].filter((entry) => entry.at <= now);
+    const expired = [...this.#timeouts].filter((timeout) => timeout.at <= now);
     // After a blocked event loop, timers run before sockets are read. A reply that has arrived meanwhile still counts.
     if (expired.length > 0) {
       setImmediate(() => {
-        for (const entry of expired) if (this.#timeouts.has(entry)) entry.expire();
+        for (const timeout of expired) if (this.#timeouts.has(timeout)) timeout.expire();
       });
     }
     if (this.#timeouts.size === 0) {

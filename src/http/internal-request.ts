@@ -4,33 +4,33 @@ import { Duplex } from 'node:stream';
 import type { Next } from './middleware.ts';
 import { originalUrl } from './middleware.ts';
 
-/* An Express app can be asked again without a client: it is a function of a request and a response. */
+/* Requests that the kit itself sends to an Express app, which is a function of a request and a response. */
 
 type App = ((req: IncomingMessage, res: ServerResponse, next: Next) => void) & { readonly parent?: App };
 
-const REENTRY: unique symbol = Symbol('what a request without a client is for');
+const PURPOSE: unique symbol = Symbol('the purpose of an internal request');
 
-interface Reentered extends IncomingMessage {
-  [REENTRY]?: unknown;
+interface InternalRequest extends IncomingMessage {
+  [PURPOSE]?: unknown;
 }
 
-/** A request that the kit made itself, and for what; undefined for a client's. No client can say so. */
-export function internalPurposeOf(req: Reentered): unknown {
-  return req[REENTRY];
+/** The purpose of an internal request; undefined for a client's request, which cannot set it. */
+export function internalPurposeOf(req: InternalRequest): unknown {
+  return req[PURPOSE];
 }
 
 /**
- * Whether this is a request that `kit.cache` makes itself to revalidate a stale response. No client can claim it. For
- * middleware above the cache that would refuse it, such as another package's rate limit: `skip: isRevalidation`.
+ * Whether this is a request of `kit.cache` to revalidate a stale response; a client cannot send one. For middleware above the
+ * cache that would refuse it, such as the rate limiter of another package: `skip: isRevalidation`.
  */
 export function isRevalidation(req: IncomingMessage): boolean {
   return internalPurposeOf(req) !== undefined;
 }
 
-/** The app as a whole, which saw the request first; undefined where there is none to ask. */
+/** The outermost Express app of a request; undefined if it cannot be sent an internal request. */
 export function rootAppOf(req: IncomingMessage): App | undefined {
   let { app } = req as { app?: unknown };
-  // HTTP/2 has requests of its own, which cannot be made up, and the content of a QUERY has been read.
+  // HTTP/2 requests cannot be constructed, and the content of a QUERY has been read already.
   if (req.httpVersionMajor > 1 || req.method === 'QUERY') return undefined;
   while (typeof app === 'function') {
     const { parent } = app as App;
@@ -40,25 +40,29 @@ export function rootAppOf(req: IncomingMessage): App | undefined {
   return undefined;
 }
 
-/** Has Node note whose connection it is while it is there: once it has closed, only what was asked for before is known. */
+/** Makes Node cache the client's address, which cannot be read once the connection has closed. */
 export function keepClientAddress({ socket }: IncomingMessage): void {
   void socket?.remoteAddress;
 }
 
+interface InternalRequestOptions {
+  /** The client's request whose URL and connection the new one has. */
+  readonly like: IncomingMessage;
+  readonly headers: IncomingMessage['headers'];
+  readonly purpose: unknown;
+  readonly timeoutMs: number;
+}
+
 /**
- * Runs the app once more for a request like this one, with these headers, and throws away what it answers. Resolves
- * when the answer is complete or broken off, at the latest after so many milliseconds, to the status that was sent;
- * rejects when it was broken off with an error.
+ * Sends a GET request to the app and discards the response. Resolves to the status when the response ends or is aborted, or
+ * after `timeoutMs`; the status is undefined if no header was sent. Rejects if the response is destroyed with an error.
  */
 export function sendInternalRequest(
   app: App,
-  like: IncomingMessage,
-  headers: IncomingMessage['headers'],
-  purpose: unknown,
-  timeoutMs: number,
+  { like, headers, purpose, timeoutMs }: InternalRequestOptions,
 ): Promise<number | undefined> {
-  const socket = new NowhereSocket(like.socket);
-  const req: Reentered = new IncomingMessage(socket as unknown as Socket);
+  const socket = new NullSocket(like.socket);
+  const req: InternalRequest = new IncomingMessage(socket as unknown as Socket);
   req.method = 'GET';
   req.url = originalUrl(like);
   req.httpVersion = like.httpVersion;
@@ -69,13 +73,13 @@ export function sendInternalRequest(
   req.complete = true;
   // A GET has no body.
   req.push(null);
-  req[REENTRY] = purpose;
+  req[PURPOSE] = purpose;
   const res = new ServerResponse(req);
   res.assignSocket(socket as unknown as Socket);
-  // Node's server passes it on for connections of its own; whoever streams waits for it.
+  // Node's server forwards 'drain' from the socket; handlers that stream wait for it.
   socket.on('drain', () => res.emit('drain'));
   return new Promise((resolve, reject) => {
-    // Without a listener it would end the process: a source that breaks in the middle takes its response along.
+    // `stream.pipeline` destroys the response with an error when its source fails.
     socket.on('error', reject);
     const timer = setTimeout(() => res.destroy(), timeoutMs).unref();
     res.on('finish', () => socket.destroy());
@@ -83,13 +87,13 @@ export function sendInternalRequest(
       clearTimeout(timer);
       resolve(res.headersSent ? res.statusCode : undefined);
     });
-    // What no handler answers ends here.
+    // Called if no handler responds.
     app(req, res, () => res.destroy());
   });
 }
 
-/** Takes everything and keeps nothing. To the app it is the connection of the request that it stands for. */
-class NowhereSocket extends Duplex {
+/** Discards everything that is written. The app sees the address of the connection of the original request. */
+class NullSocket extends Duplex {
   readonly remoteAddress: string | undefined;
   readonly remoteFamily: string | undefined;
   readonly encrypted: boolean | undefined;
@@ -102,7 +106,7 @@ class NowhereSocket extends Duplex {
   }
 
   override _read(): void {
-    // Nothing comes from nowhere.
+    // There is nothing to read.
   }
 
   override _write(_chunk: unknown, _encoding: string, done: () => void): void {

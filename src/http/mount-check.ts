@@ -2,15 +2,15 @@ import { ConfigError } from '../base/errors.ts';
 
 type Framework = 'Express' | 'Koa' | 'Hono';
 
-/** How a middleware of the kit is mounted in a framework. */
+/** How to mount a middleware of the kit in each framework. */
 const MOUNTED: Readonly<Record<Framework, (call: string) => string>> = {
   Express: (call) => `app.use(${call})`,
   Koa: (call) => `app.use(connect(${call})), where \`connect\` is the package koa-connect`,
   Hono: (call) =>
-    `express().use(${call}).use(getRequestListener(app.fetch)), where \`getRequestListener\` is of @hono/node-server`,
+    `express().use(${call}).use(getRequestListener(app.fetch)), where \`getRequestListener\` is from @hono/node-server`,
 };
 
-/** Throws where the function that makes a middleware was itself mounted, and so is called with a request. */
+/** Throws if a function such as `kit.session` was mounted without being called, so that it receives a request. */
 export function checkNotMounted(where: string, options: unknown): void {
   const framework = frameworkOf(options);
   if (framework === undefined) return;
@@ -20,8 +20,8 @@ export function checkNotMounted(where: string, options: unknown): void {
 }
 
 /**
- * Throws where a middleware is not called with (req, res, next). Koa and Hono catch that and answer 500; without this
- * check it would fail later, where no framework catches it.
+ * Throws if a middleware is not called with (req, res, next). Koa and Hono catch this error and answer 500; a later one they
+ * would not catch.
  */
 export function checkMiddlewareCall(where: string, req: unknown, next: unknown): void {
   if (typeof next === 'function') return;
@@ -31,7 +31,7 @@ export function checkMiddlewareCall(where: string, req: unknown, next: unknown):
   );
 }
 
-/** The framework whose middleware have this as their first argument; Express stands for all that pass Node's request. */
+/** The framework that passes this value as the first argument. `Express` includes all that pass Node's request. */
 function frameworkOf(value: unknown): Framework | undefined {
   if (has(value, 'req', 'res', 'request', 'response')) return 'Koa';
   if (has(value, 'req', 'env', 'newResponse')) return 'Hono';

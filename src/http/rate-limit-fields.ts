@@ -3,16 +3,16 @@ import type { ServerResponse } from 'node:http';
 export const RATE_HEADERS = ['draft-10', 'draft-8', 'draft-6', 'legacy'] as const;
 
 /**
- * How a quota is told. `draft-10` and `draft-8` are the lists RateLimit and RateLimit-Policy of
- * draft-ietf-httpapi-ratelimit-headers, which are the same in both as far as they are used here; every limiter on
- * the way of a request adds its own. `draft-6` has RateLimit-Limit, -Remaining and -Reset (seconds), `legacy` the
- * same with X- and the reset as Unix time; they have room for one policy, the one with the least left.
+ * Formats of rate limit fields. `draft-10` and `draft-8`: the lists `RateLimit` and `RateLimit-Policy` of
+ * draft-ietf-httpapi-ratelimit-headers, identical in both drafts for the parameters used here; each limiter appends its
+ * policies. `draft-6`: `RateLimit-Limit`, `-Remaining` and `-Reset` in seconds. `legacy`: the same with `X-RateLimit-`, and
+ * the reset as Unix time. The last two describe one policy only, the one with the least remaining.
  */
 export type RateHeaders = (typeof RATE_HEADERS)[number];
 
-/** What the fields say of one policy. */
+/** One policy as the fields describe it. */
 export interface Quota {
-  /** Printable ASCII without quotes and backslashes. */
+  /** Printable ASCII without quotes or backslashes. */
   readonly name: string;
   readonly limit: number;
   readonly remaining: number;
@@ -20,7 +20,7 @@ export interface Quota {
   readonly resetMs: number;
 }
 
-/** Adds the fields to a response. Times are whole seconds, rounded up: a client that waits so long is not early. */
+/** Adds the fields to a response. Times are whole seconds, rounded up, so that no client retries too early. */
 export function addRateLimitFields(
   res: ServerResponse,
   styles: readonly RateHeaders[],

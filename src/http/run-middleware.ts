@@ -3,10 +3,9 @@ import type { Next } from './middleware.ts';
 import { isClosed } from './response/close-signal.ts';
 import { endUnserved, hasClientLeft } from './response/unserved.ts';
 
-/** What a middleware did with a request: hand it on, answer it, or neither, since its client left while it waited. */
+/** How a middleware ends: with `next()`, with a response, or with neither because the client disconnected. */
 export type MiddlewareOutcome = 'continue' | 'answered' | 'gone';
 
-/** What a middleware is called with. */
 interface Call {
   readonly req: IncomingMessage;
   readonly res: ServerResponse;
@@ -14,44 +13,44 @@ interface Call {
 }
 
 /**
- * Does a middleware's work and ends it with exactly one call of `next`, or none. The work may hand the `next` that
- * it is given to a user's callback; what fails after that was called is reported to `late`. What the app's `next` itself
- * throws is not ours to catch: it would be handed on as a second call.
+ * Runs an asynchronous middleware and calls `next` at most once. `work` may pass the `next` that it receives to a user's
+ * callback; errors after `next` was called go to `late`. Errors that the app's own `next` throws are not caught: passing
+ * them on would be a second call of `next`.
  */
 export function runMiddleware(
   call: Call,
   late: (error: unknown) => void,
   work: (next: Next) => Promise<MiddlewareOutcome>,
 ): void {
-  let wentOn = false;
-  function goOn(error?: unknown): void {
-    if (!wentOn) {
-      wentOn = true;
+  let hasContinued = false;
+  function continueOnce(error?: unknown): void {
+    if (!hasContinued) {
+      hasContinued = true;
       call.next(error);
     } else if (error !== undefined) late(error);
   }
-  work(goOn).then(
+  work(continueOnce).then(
     (outcome) => {
-      if (outcome === 'continue') goOn();
+      if (outcome === 'continue') continueOnce();
       else if (outcome === 'gone') endUnserved(call.res);
     },
     (error: unknown) => {
-      if (wentOn) late(error);
-      else passError({ ...call, next: goOn }, error);
+      if (hasContinued) late(error);
+      else passError({ ...call, next: continueOnce }, error);
     },
   );
 }
 
 /**
- * Hands an error on to the app. Not where the client has left: what a callback reads of a connection that is gone is
- * missing, and an error handler would log that as the app's mistake and answer nobody.
+ * Passes an error to the app, unless the client has disconnected. Callbacks fail on a closed connection, which has no
+ * address; the app would log that as a mistake of its own, and no client is left to answer.
  */
 export function passError({ req, res, next }: Call, error: unknown): void {
   if (hasClientLeft(req, res)) endUnserved(res);
   else next(error);
 }
 
-/** The outcome of work during which a request may wait: `'gone'` as soon as its client leaves. */
+/** Runs `begin` and resolves to its outcome, or to `'gone'` as soon as the client disconnects. */
 export function untilClientLeaves(
   res: ServerResponse,
   begin: () => Promise<MiddlewareOutcome>,
@@ -59,13 +58,13 @@ export function untilClientLeaves(
   if (isClosed(res)) return Promise.resolve('gone');
   const work = begin();
   return new Promise((resolve, reject) => {
-    const left = () => resolve('gone');
-    res.once('close', left);
-    work.then(resolve, reject).finally(() => res.off('close', left));
+    const leave = () => resolve('gone');
+    res.once('close', leave);
+    work.then(resolve, reject).finally(() => res.off('close', leave));
   });
 }
 
-/** Calls a user's callback that is not waited for; its failure, at once or later, is reported to `failed`. */
+/** Calls a user's callback without waiting for it. Errors, thrown or rejected, go to `failed`. */
 export function callInBackground(callback: () => unknown, failed: (error: unknown) => void): void {
   (async () => callback())().catch(failed);
 }

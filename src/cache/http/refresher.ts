@@ -145,7 +145,12 @@ export class Refresher {
     let status: number | undefined;
     try {
       const headers = refreshHeaders(req.headers, validation?.entry.content);
-      status = await sendInternalRequest(app, req, headers, refresh, LONGEST_REFRESH_MS);
+      status = await sendInternalRequest(app, {
+        like: req,
+        headers,
+        purpose: refresh,
+        timeoutMs: LONGEST_REFRESH_MS,
+      });
       return fill.isOver;
     } finally {
       fill.abandon();

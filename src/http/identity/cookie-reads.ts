@@ -1,16 +1,16 @@
 /**
- * Counts how often cookies were read, without the reads that cookie-parser makes when it is mounted below: it reads the
- * Cookie field, assigns an empty `req.cookies` and an empty `req.signedCookies`, and then replaces each with what it
- * made from the other. What it read is then in the properties, whose reads are counted.
+ * Counts the handler's reads of cookies, without those of cookie-parser. cookie-parser reads the Cookie field, assigns an
+ * empty `req.cookies` and an empty `req.signedCookies`, and then replaces each with cookies that it derives from the other.
+ * The cookies are in these properties from then on, whose reads are counted.
  */
 export class CookieReads {
   /** Reads since the last assignment. */
   #header = 0;
   #parsed = 0;
-  /** Reads before the last assignment that were not the parser's. */
+  /** Reads before the last assignment, without those of cookie-parser. */
   #counted = 0;
-  /** `begun`: an empty `req.cookies` was assigned, and nothing else has happened since. */
-  #parser: 'none' | 'begun' | 'found' = 'none';
+  /** `started`: an empty `req.cookies` was assigned, and nothing else has happened since. */
+  #parser: 'none' | 'started' | 'found' = 'none';
 
   get any(): boolean {
     return this.#counted + this.#header + this.#parsed > 0;
@@ -28,32 +28,32 @@ export class CookieReads {
 
   assign(name: 'cookies' | 'signedCookies', value: unknown): void {
     if (this.#parser === 'none' && name === 'cookies' && isBlank(value)) {
-      this.#parser = 'begun';
+      this.#parser = 'started';
       return;
     }
-    if (this.#parser === 'begun' && name === 'signedCookies' && isBlank(value)) {
+    if (this.#parser === 'started' && name === 'signedCookies' && isBlank(value)) {
       this.#parser = 'found';
-      this.#count({ headerIsParsers: true });
+      this.#count({ isHeaderReadByParser: true });
       return;
     }
     this.#interrupt();
-    this.#count({ headerIsParsers: false });
+    this.#count({ isHeaderReadByParser: false });
   }
 
   #interrupt(): void {
-    if (this.#parser === 'begun') this.#parser = 'none';
+    if (this.#parser === 'started') this.#parser = 'none';
   }
 
-  #count({ headerIsParsers }: { readonly headerIsParsers: boolean }): void {
-    const ofParser = this.#parser === 'found' ? 1 : 0;
-    this.#counted += Math.max(0, this.#parsed - ofParser);
-    this.#counted += Math.max(0, this.#header - (headerIsParsers ? 1 : 0));
+  #count({ isHeaderReadByParser }: { readonly isHeaderReadByParser: boolean }): void {
+    const parserReads = this.#parser === 'found' ? 1 : 0;
+    this.#counted += Math.max(0, this.#parsed - parserReads);
+    this.#counted += Math.max(0, this.#header - (isHeaderReadByParser ? 1 : 0));
     this.#header = 0;
     this.#parsed = 0;
   }
 }
 
-/** As cookie-parser begins: without a prototype and without a cookie. */
+/** The object that cookie-parser assigns first: without a prototype and without cookies. */
 function isBlank(value: unknown): boolean {
   return (
     typeof value === 'object' &&

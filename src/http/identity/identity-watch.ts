@@ -2,53 +2,54 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isHeadPassing } from '../response/guarded-response.ts';
 import { WatchedProperty } from '../watched-property.ts';
 import { CookieReads } from './cookie-reads.ts';
+import { watchedReads } from './watched-reads.ts';
 
-/** What a watch takes for an identity, besides the session and the credentials. */
+/** What identifies the user of a request, besides the session and the credentials. */
 export interface WatchedIdentities {
-  /** Further properties of the request that say whose it is. */
+  /** Further request properties that identify the user. */
   readonly identities: readonly string[];
-  /** The cookies that a handler may read without a look. */
+  /** Cookies that a handler may read without being noticed. */
   readonly knownCookies: readonly string[];
 }
 
-/** Where a handler finds whose request it is; `user` is what Passport and its like derive from the session. */
-const NAMES = ['session', 'sessionID', 'sessionStore', 'user'];
+/** Request properties that identify the user; `user` is set by Passport and similar packages. */
+const IDENTITY_NAMES = ['session', 'sessionID', 'sessionStore', 'user'];
 
-/** More than 0 while code reads identities that only maintains them and derives no response from them. */
-let keepers = 0;
+/** Positive while code runs whose reads of an identity do not influence the response. */
+let exemptions = 0;
 
-/** Reads of an identity in here are not the handler's. `work` is synchronous, since other code runs in between otherwise. */
+/** Runs `work` without noticing its reads of an identity. Synchronous, since other code could run in between otherwise. */
 export function withoutIdentityWatch<Result>(work: () => Result): Result {
-  keepers++;
+  exemptions++;
   try {
     return work();
   } finally {
-    keepers--;
+    exemptions--;
   }
 }
 
 /**
- * Notes what a handler reads that says whose request it is. A value that was read counts whatever it is: a page for
- * "nobody is logged in" is as personal as any other. An identity that is defined anew while the watch lasts counts as
- * read, since its reads cannot be seen.
+ * Notices whether a handler reads anything that identifies the user of a request. Each read counts, whatever the value: a
+ * page for an anonymous user is as personal as any other. An identity that is redefined during the watch counts as read,
+ * since its reads cannot be noticed.
  */
 export class IdentityWatch {
   readonly #res: ServerResponse;
-  /** The session and the identities by name. */
+  /** The session and the named identities. */
   readonly #named: readonly WatchedProperty[];
-  /** Where the cookies and the Authorization field are. */
+  /** Properties that contain the cookies and the Authorization field. */
   readonly #credentials: readonly WatchedProperty[];
   readonly #cookieReads = new CookieReads();
   #readsNamed = false;
   #readsAuthorization = false;
-  /** What counts as read since it was replaced; decided when the watch ends. */
+  /** Which kinds count as read because they were replaced; set when the watch ends. */
   #replaced: { readonly named: boolean; readonly credentials: boolean } | undefined;
 
   constructor(req: IncomingMessage, res: ServerResponse, { identities, knownCookies }: WatchedIdentities) {
     this.#res = res;
-    // Node makes the headers from the raw ones when they are first read: before those are watched.
+    // Node builds `headers` from `rawHeaders` on the first read, which must happen before `rawHeaders` is watched.
     void req.headers;
-    const names = [...new Set([...NAMES, ...identities])];
+    const names = [...new Set([...IDENTITY_NAMES, ...identities])];
     this.#named = names.map((name) => new WatchedProperty(req, name, { read: (value) => this.#read(value) }));
     this.#credentials = [
       this.#watchCookies(req, 'cookies', knownCookies),
@@ -58,7 +59,7 @@ export class IdentityWatch {
     ];
   }
 
-  /** Whether the session, the user, or another identity by name was read. */
+  /** Whether the session, the user or another named identity was read. */
   get readsSession(): boolean {
     return this.#readsNamed || this.#areReplaced().named;
   }
@@ -71,7 +72,7 @@ export class IdentityWatch {
     return this.#readsAuthorization || this.#areReplaced().credentials;
   }
 
-  /** Ends the watch; what it has noted stays. */
+  /** Ends the watch and keeps its results. */
   stop(): void {
     if (this.#replaced !== undefined) return;
     this.#replaced = this.#areReplaced();
@@ -83,13 +84,13 @@ export class IdentityWatch {
     return this.#replaced ?? { named: anyOf(this.#named), credentials: anyOf(this.#credentials) };
   }
 
-  /** A session middleware above reads the session while the head leaves. */
-  get #isHandlers(): boolean {
-    return keepers === 0 && !isHeadPassing(this.#res);
+  /** False while the head is sent, when session middleware above reads the session. */
+  get #isHandlerReading(): boolean {
+    return exemptions === 0 && !isHeadPassing(this.#res);
   }
 
   #read(value: unknown): unknown {
-    this.#readsNamed ||= this.#isHandlers;
+    this.#readsNamed ||= this.#isHandlerReading;
     return value;
   }
 
@@ -111,9 +112,9 @@ export class IdentityWatch {
   }
 
   #readCookies(value: unknown, knownCookies: readonly string[]): unknown {
-    if (!this.#isHandlers) return value;
+    if (!this.#isHandlerReading) return value;
     const isObject = typeof value === 'object' && value !== null;
-    if (knownCookies.length > 0 && isObject) return cookiesBut(value, knownCookies, this.#cookieReads);
+    if (knownCookies.length > 0 && isObject) return watchedCookies(value, knownCookies, this.#cookieReads);
     this.#cookieReads.readParsed();
     return value;
   }
@@ -123,7 +124,7 @@ export class IdentityWatch {
     let watched: { readonly headers: object; readonly proxy: object } | undefined;
     return new WatchedProperty(req, 'headers', {
       read: (headers) => {
-        if (!this.#isHandlers || typeof headers !== 'object' || headers === null) return headers;
+        if (!this.#isHandlerReading || typeof headers !== 'object' || headers === null) return headers;
         if (watched?.headers !== headers) watched = { headers, proxy: watchedHeaders(headers, read) };
         return watched.proxy;
       },
@@ -131,13 +132,13 @@ export class IdentityWatch {
   }
 
   #readHeader(name: string | symbol): void {
-    if (!this.#isHandlers) return;
+    if (!this.#isHandlerReading) return;
     if (name === 'cookie') this.#cookieReads.readHeader();
     else if (name === 'authorization') this.#readsAuthorization = true;
   }
 }
 
-/** The headers, with each read of one reported; a copy of all fields counts as a read of each. */
+/** The headers, with reads reported. A copy of all fields counts as a read of each. */
 function watchedHeaders(headers: object, read: (name: string | symbol) => void): object {
   return watchedReads(headers, {
     read,
@@ -148,43 +149,15 @@ function watchedHeaders(headers: object, read: (name: string | symbol) => void):
   });
 }
 
-/** Parsed cookies, of which some are known. One read of them counts once, however many others are looked at. */
-function cookiesBut(cookies: object, known: readonly string[], looks: CookieReads): object {
+/** Parsed cookies. Reads of known cookies do not count; reads of others count once. */
+function watchedCookies(cookies: object, known: readonly string[], reads: CookieReads): object {
   let isCounted = false;
   const readAll = () => {
-    if (!isCounted) looks.readParsed();
+    if (!isCounted) reads.readParsed();
     isCounted = true;
   };
   const read = (name: string | symbol) => {
     if (typeof name === 'string' && !known.includes(name)) readAll();
   };
   return watchedReads(cookies, { read, readAll });
-}
-
-interface ReadListener {
-  read(name: string | symbol): void;
-  /** The names of all properties are read, as for a copy. */
-  readAll(): void;
-}
-
-/** A Proxy, since an accessor for a property that does not exist would show in `in` and in copies. */
-function watchedReads(watched: object, { read, readAll }: ReadListener): object {
-  return new Proxy(watched, {
-    get(target, name) {
-      read(name);
-      return Reflect.get(target, name) as unknown;
-    },
-    has(target, name) {
-      read(name);
-      return Reflect.has(target, name);
-    },
-    getOwnPropertyDescriptor(target, name) {
-      read(name);
-      return Reflect.getOwnPropertyDescriptor(target, name);
-    },
-    ownKeys(target) {
-      readAll();
-      return Reflect.ownKeys(target);
-    },
-  });
 }

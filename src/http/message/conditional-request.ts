@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import { isStrongTag } from './byte-range.ts';
 import { parseHttpDate } from './http-date.ts';
 
-/** The fields of a stored response that tell its versions apart, as they were sent. */
+/** The fields of a response that distinguish its versions, as they were sent. */
 export interface Validators {
   readonly etag?: string | undefined;
   readonly lastModified?: string | undefined;
@@ -15,7 +15,7 @@ const VALIDATORS: ReadonlyMap<string, keyof Validators> = new Map([
   ['date', 'date'],
 ]);
 
-/** Names are in any case. */
+/** Header names may be in any case. */
 export function validatorsOf(
   headers: Iterable<readonly [name: string, value: string | readonly string[]]>,
 ): Validators {
@@ -28,8 +28,8 @@ export function validatorsOf(
 }
 
 /**
- * Whether the client has this representation already, in the order of RFC 9110, section 13.2.2: If-None-Match, and
- * only without that If-Modified-Since. Both mean 304 for GET, HEAD and QUERY (RFC 10008) alone.
+ * Whether to answer with 304. If-Modified-Since counts only without If-None-Match (RFC 9110, section 13.2.2), and both only
+ * for GET, HEAD and QUERY (RFC 10008).
  */
 export function isNotModified(
   req: Pick<IncomingMessage, 'method' | 'headers'>,
@@ -43,8 +43,8 @@ export function isNotModified(
 }
 
 /**
- * Whether two responses are of one representation to the byte (RFC 9110, section 8.8.1): by a strong ETag, or, where neither
- * has an ETag, by a Last-Modified that is at least a second older than both of their Dates (section 8.8.2.2).
+ * Whether two responses have the same bytes (RFC 9110, section 8.8.1): the same strong ETag, or, if neither has an ETag, the
+ * same Last-Modified, at least a second before the Date of each (section 8.8.2.2).
  */
 export function haveSameStrongValidator(one: Validators, other: Validators): boolean {
   if (one.etag !== undefined || other.etag !== undefined) {
@@ -59,7 +59,7 @@ function isModifiedBefore({ lastModified, date }: Validators): boolean {
   return modified !== undefined && sent !== undefined && sent - modified >= 1_000;
 }
 
-/** With the weak comparison that RFC 9110, section 13.1.2, asks for. */
+/** By weak comparison (RFC 9110, section 13.1.2). */
 function isListed(etag: string | undefined, header: string): boolean {
   if (header.trim() === '*') return true;
   if (etag === undefined) return false;
@@ -69,8 +69,8 @@ function isListed(etag: string | undefined, header: string): boolean {
 }
 
 /**
- * RFC 9110, section 13.1.3: what is no date is ignored. The Date of a stored response stands in for a Last-Modified
- * that it has not (RFC 9111, section 4.3.2), though not for one that cannot be read.
+ * An invalid date is ignored (RFC 9110, section 13.1.3). Without Last-Modified the Date of the stored response is used (RFC
+ * 9111, section 4.3.2), but not in place of an invalid Last-Modified.
  */
 function isUnchangedSince({ lastModified, date }: Validators, header: string): boolean {
   const since = parseHttpDate(header);

@@ -1,20 +1,20 @@
 /*
- * Fields that describe how one request was handled. Stored with a response they would tell another client, or the same one
- * later, something false; so they are never stored nor replayed, and a middleware above adds those of the present request.
+ * Response fields that describe how one request was handled. They would be wrong for another request, so they are neither
+ * stored nor replayed; middleware above sets those of the current request.
  */
 
-/** A quota that one client has at one moment (draft-ietf-httpapi-ratelimit-headers, and the fields before it). */
+/** Rate limit fields (draft-ietf-httpapi-ratelimit-headers, and its predecessors). */
 const QUOTA = /^(x-)?rate-?limit(-|$)/;
 
-/** Tracing of one request by Zipkin, Datadog, AWS and Google. */
+/** Trace fields of Zipkin, Datadog, AWS and Google. */
 const TRACE = /^x-(b3|datadog|amzn|cloud-trace)-/;
 
-const OF_ONE_REQUEST: ReadonlySet<string> = new Set([
-  // How long the handler took: nothing of it ran for a stored response.
+const PER_REQUEST: ReadonlySet<string> = new Set([
+  // How long the handler took, which does not run for a stored response.
   'server-timing',
   'x-response-time',
   'x-runtime',
-  // Names by which a log has the request.
+  // Ids of the request in logs.
   'request-id',
   'x-request-id',
   'correlation-id',
@@ -27,10 +27,10 @@ const OF_ONE_REQUEST: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Whether a field of a response, by its name in lower case, describes the request's own handling. `Retry-After` does in a
- * 429, where it says when the client of that request has quota again; elsewhere it is what the handler says of its resource.
+ * Whether a response field, by its name in lower case, describes the handling of one request. `Retry-After` does in a 429,
+ * where it depends on the client's quota; otherwise it describes the resource.
  */
 export function isPerRequestField(name: string, status: number): boolean {
-  if (OF_ONE_REQUEST.has(name) || (name === 'retry-after' && status === 429)) return true;
+  if (PER_REQUEST.has(name) || (name === 'retry-after' && status === 429)) return true;
   return QUOTA.test(name) || TRACE.test(name);
 }
