@@ -7,7 +7,7 @@ const MOUNTED: Readonly<Record<Framework, (call: string) => string>> = {
   Express: (call) => `app.use(${call})`,
   Koa: (call) => `app.use(connect(${call})), where \`connect\` is the package koa-connect`,
   Hono: (call) =>
-    `express().use(${call}).use(getRequestListener(app.fetch)), where \`getRequestListener\` is from @hono/node-server`,
+    `express().use(${call}).use(getRequestListener(app.fetch)), where \`getRequestListener\` is of @hono/node-server`,
 };
 
 /** Throws if a function such as `kit.session` was mounted without being called, so that it receives a request. */

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { packFrame, unpackFrame } from '../base/framing.ts';
-import { areHeaders, areNames, type Header, removeHeaders } from '../http/response/handler-headers.ts';
+import { areHeaders, areNames, type Header, removeHeaders } from '../http/response/stored-headers.ts';
 
 /** A response that is kept for whoever repeats its request. */
 export interface Answer {

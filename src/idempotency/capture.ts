@@ -64,7 +64,7 @@ class AnswerCapture implements ResponseHook {
   }
 
   closedEarly(): void {
-    this.#departure?.left();
+    this.#departure?.disconnected();
   }
 
   beforeEnd(): undefined {

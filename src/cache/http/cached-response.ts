@@ -1,6 +1,6 @@
 import type { ByteRange } from '../../http/message/byte-range.ts';
 import { validatorsOf } from '../../http/message/conditional-request.ts';
-import { areHeaders, areNames, flatHeaders, type Header } from '../../http/response/handler-headers.ts';
+import { areHeaders, areNames, flatHeaders, type Header } from '../../http/response/stored-headers.ts';
 import { isText } from '../store/entry.ts';
 import type { SearchRule } from './no-vary-search.ts';
 

@@ -161,7 +161,7 @@ class Capture implements ResponseHook {
   }
 
   closedEarly(): void {
-    this.#departure?.left();
+    this.#departure?.disconnected();
     setTimeout(() => this.#context.fill.release(), AFTER_CLOSE_MS).unref();
   }
 

@@ -2,8 +2,8 @@ import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:
 import { type ByteRange, ifRangeMatches, rangeOf } from '../../http/message/byte-range.ts';
 import { isNotModified, type Validators, validatorsOf } from '../../http/message/conditional-request.ts';
 import { type Replacement, writeFlatHead } from '../../http/response/guarded-response.ts';
-import { removeHeaders } from '../../http/response/handler-headers.ts';
 import { setStatus } from '../../http/response/response-head.ts';
+import { removeHeaders } from '../../http/response/stored-headers.ts';
 import type { Entry } from '../store/entry.ts';
 import { type CachedResponse, headersOf } from './cached-response.ts';
 import type { CacheSettings } from './options.ts';

@@ -1,7 +1,8 @@
 import type { OutgoingHttpHeaders } from 'node:http';
 import { type CacheControl, parseCacheControl } from '../../http/message/cache-control.ts';
 import { parseTargeted } from '../../http/message/targeted-cache-control.ts';
-import type { HandlerHeaders, Header } from '../../http/response/handler-headers.ts';
+import type { HandlerHeaders } from '../../http/response/handler-headers.ts';
+import type { Header } from '../../http/response/stored-headers.ts';
 import { varyNames } from './vary.ts';
 
 /** What the one answering cache says of itself. */

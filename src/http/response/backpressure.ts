@@ -1,32 +1,34 @@
 import type { ServerResponse } from 'node:http';
 import { nativeFlag } from './response-head.ts';
 
-const TAKING: unique symbol = Symbol('how the body is taken');
+const BACKPRESSURE: unique symbol = Symbol('the suspension of backpressure');
 
-interface Taking {
-  takes(): boolean;
-  /** As Node says it. */
+interface Backpressure {
+  isSuspended(): boolean;
+  /** Node's own `writableNeedDrain`. */
   needsDrain(): boolean;
 }
 
-/** A response whose body may be taken. */
 export interface PacedResponse {
-  [TAKING]?: Taking;
+  [BACKPRESSURE]?: Backpressure;
 }
 
-/** One 'drain' may move what is in between, such as a compression, by one piece only. */
+/** A single 'drain' moves middleware in between, such as compression, by one chunk only. */
 const RESUME_EVERY_MS = 10;
 
 /**
- * Takes the body of a response as fast as its handler makes it while `takes()` holds: bytes that its own client has not
- * read yet wait in Node's buffer, and the handler does not wait for 'drain'. `takes` bounds their number. Returns a
- * function to call when `takes()` begins to hold, which resumes a handler that waits already.
+ * Suspends backpressure while `isSuspended()` is true: the handler does not wait for 'drain', and bytes that its client has
+ * not read wait in Node's buffer. The caller limits their number. Returns a function to be called when `isSuspended()` becomes
+ * true, which resumes a handler that is already waiting.
  */
-export function suspendBackpressure(res: ServerResponse & PacedResponse, takes: () => boolean): () => void {
-  const other = res[TAKING];
+export function suspendBackpressure(
+  res: ServerResponse & PacedResponse,
+  isSuspended: () => boolean,
+): () => void {
+  const other = res[BACKPRESSURE];
   const needsDrain = other?.needsDrain ?? nativeFlag(res, 'writableNeedDrain');
-  res[TAKING] = { takes: () => takes() || other?.takes() === true, needsDrain };
-  // `pipe()` waits for 'drain' where this says so, whatever `write()` returned.
+  res[BACKPRESSURE] = { isSuspended: () => isSuspended() || other?.isSuspended() === true, needsDrain };
+  // `pipe()` waits for 'drain' if this is true, whatever `write()` returned.
   Object.defineProperty(res, 'writableNeedDrain', {
     configurable: true,
     get: () => !isBackpressureSuspended(res) && needsDrain(),
@@ -34,12 +36,12 @@ export function suspendBackpressure(res: ServerResponse & PacedResponse, takes: 
   let timer: NodeJS.Timeout | undefined;
   return function resume() {
     clearTimeout(timer);
-    if (!takes()) return;
+    if (!isSuspended()) return;
     if (needsDrain()) res.emit('drain');
     timer = setTimeout(resume, RESUME_EVERY_MS).unref();
   };
 }
 
 export function isBackpressureSuspended(res: PacedResponse): boolean {
-  return res[TAKING]?.takes() === true;
+  return res[BACKPRESSURE]?.isSuspended() === true;
 }

@@ -1,9 +1,10 @@
+import type { ServerResponse } from 'node:http';
 import { types } from 'node:util';
 
 export type Chunk = string | Uint8Array;
 export type Done = (error?: Error | null) => void;
 
-/** The arguments of `write` and `end`: (chunk, encoding, callback), each of which may be left out. */
+/** The arguments of `write` and `end`: (chunk, encoding, callback), all optional. */
 export interface Call {
   readonly chunk: unknown;
   readonly encoding: BufferEncoding | undefined;
@@ -12,7 +13,7 @@ export interface Call {
 
 export interface Write extends Call {
   readonly chunk: Chunk;
-  /** With this write the client would have everything that the headers promise, and it must not yet. */
+  /** The client would have the complete response with this write, so it must wait for the hooks. */
   readonly completes: boolean;
 }
 
@@ -26,26 +27,33 @@ export function callOf([first, second, third]: readonly unknown[]): Call {
   };
 }
 
-/** What Node writes. Not `instanceof`, which tells a test runner's Buffer from everybody else's. */
+/** Calls the callback of `end`, as Node does when the response was sent. */
+export function callWhenFinished(res: ServerResponse, done: Done | undefined): void {
+  if (done === undefined) return;
+  if (res.writableFinished) process.nextTick(done);
+  else res.once('finish', done);
+}
+
+/** Whether Node can write a value. Not `instanceof`, which fails for the Buffer of a test runner's realm. */
 export function isChunk(value: unknown): value is Chunk {
   return typeof value === 'string' || types.isUint8Array(value);
 }
 
-/** The writes of a response that wait for its hooks. */
+/** Writes of a response that wait for its hooks. */
 export class BufferedWrites {
   #calls: Write[] = [];
   #bytes = 0;
-  #owesDrain = false;
+  #needsDrain = false;
 
   get isEmpty(): boolean {
     return this.#calls.length === 0;
   }
 
-  /** Answers as Node's `write` does: whether the writer may go on before the next 'drain'. */
-  hold(call: Write, highWaterMark: number): boolean {
+  /** Returns what `write` returns: whether the writer may continue before the next 'drain'. */
+  add(call: Write, highWaterMark: number): boolean {
     if (call.completes) {
-      // A writer that waits to be called back before it ends would otherwise wait for itself, and one that was
-      // called back may write something else into its buffer.
+      // The callback comes at once: a writer may wait for it before it calls `end()`. After it, the writer may reuse its
+      // buffer, so the chunk is copied.
       const chunk = typeof call.chunk === 'string' ? call.chunk : Buffer.from(call.chunk);
       this.#calls.push({ ...call, chunk, done: undefined });
       if (call.done !== undefined) process.nextTick(call.done);
@@ -53,30 +61,30 @@ export class BufferedWrites {
     }
     this.#calls.push(call);
     this.#bytes += call.chunk.length;
-    const hasRoom = this.#bytes < highWaterMark;
-    this.#owesDrain ||= !hasRoom;
-    return hasRoom;
+    const hasSpace = this.#bytes < highWaterMark;
+    this.#needsDrain ||= !hasSpace;
+    return hasSpace;
   }
 
-  /** A writer that `hold` refused may go on. */
-  payDrain(writer: { emit(event: 'drain'): unknown }): void {
-    if (this.#owesDrain) process.nextTick(() => writer.emit('drain'));
-    this.#owesDrain = false;
+  /** Emits 'drain' if `add` has returned false. */
+  emitDrain(writer: { emit(event: 'drain'): unknown }): void {
+    if (this.#needsDrain) process.nextTick(() => writer.emit('drain'));
+    this.#needsDrain = false;
   }
 
-  /** Hands on what may leave, which is `all` only at the end; answers whether there is room for more. */
+  /** Writes what may be sent: `all`, or the writes that do not complete the response. Returns what `write` returns. */
   release(all: boolean, write: (call: Write) => boolean): boolean {
-    let hasRoom = true;
+    let hasSpace = true;
     for (let call = this.#calls[0]; call !== undefined; call = this.#calls[0]) {
       if (call.completes && !all) break;
       this.#calls.shift();
-      hasRoom = write(call);
+      hasSpace = write(call);
     }
-    return hasRoom;
+    return hasSpace;
   }
 
-  /** Forgets them all. Their writers did nothing wrong and must not wait for ever. */
-  drop(): void {
+  /** Discards all writes, and calls their callbacks so that no writer waits forever. */
+  discard(): void {
     for (const { done } of this.#calls) if (done !== undefined) process.nextTick(done);
     this.#calls = [];
   }

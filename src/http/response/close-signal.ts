@@ -1,35 +1,35 @@
 import { setMaxListeners } from 'node:events';
 import type { ServerResponse } from 'node:http';
-import { isClosed, listenOnce } from './disconnect-watch.ts';
+import { isClosed, listenOnce } from './kit-reads.ts';
 
 export { isClosed };
 
-const CLOSING: unique symbol = Symbol('what waits for the end of the response');
+const CLOSE_LISTENERS: unique symbol = Symbol('the listeners for the close of the response');
 
-interface Closing {
+interface CloseListeners {
   readonly listeners: (() => void)[];
   signal: AbortSignal | undefined;
 }
 
-type Closable = ServerResponse & { [CLOSING]?: Closing };
+type Closable = ServerResponse & { [CLOSE_LISTENERS]?: CloseListeners };
 
-/** Calls the listener when the response closes. All share one listener of the response, so that none is one too many. */
+/** Calls the listener when the response closes. All share one event listener, so that Node does not warn of a leak. */
 export function onClose(res: Closable, listener: () => void): void {
-  closing(res).listeners.push(listener);
+  closeListeners(res).listeners.push(listener);
 }
 
-/** Aborts when the response is over: it was sent, or its client has gone. One signal for all that ask. */
+/** A signal that aborts when the response closes: it was sent, or the client disconnected. One signal per response. */
 export function closeSignalOf(res: Closable): AbortSignal {
-  const state = closing(res);
+  const state = closeListeners(res);
   state.signal ??= signalOf(res);
   return state.signal;
 }
 
-function closing(res: Closable): Closing {
-  const known = res[CLOSING];
+function closeListeners(res: Closable): CloseListeners {
+  const known = res[CLOSE_LISTENERS];
   if (known !== undefined) return known;
-  const state: Closing = { listeners: [], signal: undefined };
-  res[CLOSING] = state;
+  const state: CloseListeners = { listeners: [], signal: undefined };
+  res[CLOSE_LISTENERS] = state;
   listenOnce(res, 'close', () => {
     for (const listener of state.listeners) listener();
   });
@@ -38,7 +38,7 @@ function closing(res: Closable): Closing {
 
 function signalOf(res: Closable): AbortSignal {
   const controller = new AbortController();
-  // As many may wait as there are middleware on the response.
+  // Each middleware of the response may add a listener.
   setMaxListeners(0, controller.signal);
   if (isClosed(res)) controller.abort();
   else onClose(res, () => controller.abort());

@@ -2,47 +2,26 @@ import { EventEmitter } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { internalPurposeOf } from '../internal-request.ts';
 import { WatchedProperty } from '../watched-property.ts';
+import { isClosed, isKitListener, isKitReading, listenOnce } from './kit-reads.ts';
 
 /**
- * What becomes of a response that its handler ended after the client had left. `detect`: it counts unless the handler
- * may have noticed and cut it short. `keep`: it counts. `drop`: it does not.
+ * Whether a response is stored that the handler ended after its client had disconnected. `detect`: unless the handler may
+ * have noticed, and so may have ended the response early. `keep`: always. `drop`: never.
  */
 export type OnDisconnect = 'detect' | 'keep' | 'drop';
 
-/** What tells that the client has left. */
+/** Properties that show that the client has disconnected. */
 const RESPONSE_NAMES = ['destroyed', 'closed', 'writable', 'writableAborted', 'errored'];
 const REQUEST_NAMES = ['destroyed', 'closed', 'aborted', 'readableAborted', 'errored'];
 const SOCKET_NAMES = ['destroyed', 'closed', 'writable', 'errored', 'readyState'];
-/** Under HTTP/2 there are none any more, or they tell it themselves. */
+/** HTTP/2: absent after a disconnect, or objects that show it. */
 const HTTP2_NAMES = ['stream', 'socket', 'connection'];
 
-const ABORTED: unique symbol = Symbol('what waits for the request to be aborted');
+const ABORTED: unique symbol = Symbol('the listeners for an aborted request');
 
 type Abortable = IncomingMessage & { [ABORTED]?: Set<() => void> };
 
-/** The kit's own listeners for the end of a connection. */
-const kitListeners = new WeakSet<(...args: never[]) => unknown>();
-
-/** More than 0 while Node or the kit reads the state of a response. */
-let readers = 0;
-
-/** Reads of a response's state in here are not the handler's. */
-export function asReader<Result>(work: () => Result): Result {
-  readers++;
-  try {
-    return work();
-  } finally {
-    readers--;
-  }
-}
-
-/** Listens for the kit, which does not shorten a response because of what it hears. */
-export function listenOnce(emitter: EventEmitter, event: string, listener: () => void): void {
-  kitListeners.add(listener);
-  emitter.once(event, listener);
-}
-
-/** Calls the listener when the client breaks its request off; returns how to stop that. All share one listener. */
+/** Calls the listener when the client aborts the request, and returns an unsubscribe function. All share one event listener. */
 function onAborted(req: Abortable, listener: () => void): () => void {
   let listeners = req[ABORTED];
   if (listeners === undefined) {
@@ -57,73 +36,65 @@ function onAborted(req: Abortable, listener: () => void): () => void {
   return () => listeners.delete(listener);
 }
 
-/** Whether 'close' has been emitted already, and will not be again. */
-export function isClosed(
-  res: ServerResponse & { readonly stream?: { readonly destroyed?: boolean } },
-): boolean {
-  // Node's HTTP/2 responses know it by their stream only.
-  return asReader(() => res.destroyed || res.stream?.destroyed === true);
-}
-
 /**
- * Finds out whether a handler may have noticed that its client left before it ended the response. It has noticed when a
- * listener that was added below heard of it, or when it then read a property that tells it. A read before that tells
- * nothing, so requests whose clients stay pay for one listener.
+ * Detects whether a handler may have noticed, before it ended the response, that its client had disconnected: by a listener
+ * that was added below the kit, or by reading a property after the disconnect. Properties are watched only from then on, so a
+ * request whose client stays pays for one listener.
  */
 export class DisconnectWatch {
   readonly #req: IncomingMessage;
   readonly #res: ServerResponse;
   readonly #before: ReadonlySet<unknown>;
   readonly #stopListening: () => void;
-  #hasLeft = false;
+  #isDisconnected = false;
   #isNoticed = false;
 
   constructor(req: IncomingMessage, res: ServerResponse) {
     this.#req = req;
     this.#res = res;
     this.#before = new Set(this.#listeners());
-    // It is emitted before the 'close' of the response, when listeners for one occasion are still known.
-    this.#stopListening = onAborted(req, () => this.#askListeners());
-    if (isClosed(res)) this.left();
+    // 'aborted' comes before 'close', when listeners added with `once` can still be seen.
+    this.#stopListening = onAborted(req, () => this.#checkListeners());
+    if (isClosed(res)) this.disconnected();
   }
 
-  /** The response has emitted 'close', and \`end()\` was not called. */
-  left(): void {
-    if (this.#hasLeft) return;
-    this.#hasLeft = true;
-    this.#askListeners();
+  /** To be called when the response has emitted 'close' and `end()` was not called. */
+  disconnected(): void {
+    if (this.#isDisconnected) return;
+    this.#isDisconnected = true;
+    this.#checkListeners();
     this.#watchReads();
   }
 
-  /** Called when the handler ends its response: whether it may be shorter because the client has left. */
+  /** To be called when the handler ends its response. Returns whether it may have ended it early because of a disconnect. */
   mayBeCutShort(onDisconnect: OnDisconnect): boolean {
     this.#stopListening();
     if (onDisconnect === 'keep') return false;
-    const hasLeft = this.#hasLeft || isClosed(this.#res) || this.#isLeaving();
-    if (!hasLeft || onDisconnect === 'drop') return hasLeft;
-    // While it is leaving, what is read is not known.
-    return !this.#hasLeft || this.#isNoticed;
+    const isDisconnected = this.#isDisconnected || isClosed(this.#res) || this.#isDisconnecting();
+    if (!isDisconnected || onDisconnect === 'drop') return isDisconnected;
+    // Between the loss of the socket and 'close', reads are not watched yet.
+    return !this.#isDisconnected || this.#isNoticed;
   }
 
-  /** Whether the socket is destroyed, though it has not emitted 'close'. Behind a request of the kit is no client. */
-  #isLeaving(): boolean {
+  /** Whether the socket is destroyed and 'close' was not emitted yet. An internal request has no client. */
+  #isDisconnecting(): boolean {
     return this.#res.socket?.destroyed === true && internalPurposeOf(this.#req) === undefined;
   }
 
-  #askListeners(): void {
+  #checkListeners(): void {
     this.#isNoticed ||= this.#listeners().some(
-      (listener) => !this.#before.has(listener) && !kitListeners.has(listener),
+      (listener) => !this.#before.has(listener) && !isKitListener(listener),
     );
   }
 
   #listeners(): ((...args: never[]) => unknown)[] {
     const req: IncomingMessage & { readonly closed?: boolean; readonly stream?: EventEmitter } = this.#req;
     const res = this.#res;
-    // Under HTTP/2 the socket is the connection of other requests as well.
+    // With HTTP/2, other requests share the socket.
     const connection: unknown = req.stream ?? req.socket;
-    // Mocks of requests have a plain object.
+    // Mock requests have a plain object as their socket.
     const emitters = connection instanceof EventEmitter ? [connection] : [];
-    // A request whose body was read has emitted 'close' long before, and will not again.
+    // A request whose body was read has already emitted 'close'.
     const ofRequest = req.closed === true ? [] : [...req.listeners('close'), ...req.listeners('error')];
     return [
       ...res.listeners('close'),
@@ -146,14 +117,14 @@ export class DisconnectWatch {
 
   #watch(target: object, names: readonly string[]): void {
     const read = (value: unknown) => {
-      this.#isNoticed ||= readers === 0;
+      this.#isNoticed ||= !isKitReading();
       return value;
     };
-    // The connection is over and the objects go with it, so nothing is put back.
+    // The connection is closed, so the properties are never restored.
     for (const name of names) if (name in target) new WatchedProperty(target, name, { read });
   }
 
-  /** Node calls them with an error now. */
+  /** After a disconnect, Node calls the callbacks of `write` with an error. */
   #watchWriteCallbacks(): void {
     const { write } = this.#res;
     this.#res.write = ((...args: Parameters<typeof write>) => {

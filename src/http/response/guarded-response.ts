@@ -1,54 +1,54 @@
 import type { ServerResponse } from 'node:http';
 import { isBackpressureSuspended, type PacedResponse } from './backpressure.ts';
-import { asReader } from './disconnect-watch.ts';
+import { asKit } from './kit-reads.ts';
 import { ResponseGuard } from './response-guard.ts';
 import { takesFlatHeaders } from './response-head.ts';
-import type { ResponseHook } from './response-hooks.ts';
+import type { ResponseHook } from './response-hook.ts';
 
-export type { LateHeaders, Replacement, ResponseHook } from './response-hooks.ts';
+export type { LateHeaders, Replacement, ResponseHook } from './response-hook.ts';
 
-const GUARD: unique symbol = Symbol('the guard of the response');
+const GUARD: unique symbol = Symbol('the response guard');
 
-interface Guarded extends PacedResponse {
+interface GuardedResponse extends PacedResponse {
   readonly [GUARD]: ResponseGuard;
 }
 
-/** In the place of the response's own methods; the same for all responses, so that calls of them stay fast. */
+/** Replace the methods of a response. The same functions for all responses, so that V8 can optimize calls of them. */
 const GUARDED = {
-  write(this: Guarded, ...args: unknown[]) {
-    return asReader(() => this[GUARD].write(args)) || isBackpressureSuspended(this);
+  write(this: GuardedResponse, ...args: unknown[]) {
+    return asKit(() => this[GUARD].write(args)) || isBackpressureSuspended(this);
   },
-  end(this: Guarded, ...args: unknown[]) {
-    return asReader(() => this[GUARD].end(args));
+  end(this: GuardedResponse, ...args: unknown[]) {
+    return asKit(() => this[GUARD].end(args));
   },
-  writeHead(this: Guarded, ...args: unknown[]) {
-    return asReader(() => this[GUARD].writeHead(args));
+  writeHead(this: GuardedResponse, ...args: unknown[]) {
+    return asKit(() => this[GUARD].writeHead(args));
   },
-  flushHeaders(this: Guarded) {
-    asReader(() => this[GUARD].flushHeaders());
+  flushHeaders(this: GuardedResponse) {
+    asKit(() => this[GUARD].flushHeaders());
   },
 };
 
 type MaybeGuarded = ServerResponse & { [GUARD]?: ResponseGuard };
 
-/** Registers a hook. A response is guarded once, however many hooks it gets. */
+/** Registers a hook. The first one installs the guard of the response. */
 export function addResponseHook(res: MaybeGuarded, hook: ResponseHook): void {
-  // A property and no map: one that holds responses weakly costs several times as much.
+  // A property is several times faster than a WeakMap.
   res[GUARD] ??= new ResponseGuard(res, GUARDED);
   res[GUARD].add(hook);
 }
 
-/** Whether a header that is set now is sent. `headersSent` is true earlier: once the handler's head waits for the hooks. */
+/** Whether headers can still be changed. `headersSent` is true earlier: once the handler's head waits for the hooks. */
 export function isHeadOpen(res: MaybeGuarded): boolean {
-  return res[GUARD]?.isHeadOpen ?? !res.headersSent;
+  return res[GUARD]?.outgoing.isOpen ?? !res.headersSent;
 }
 
-/** Whether the head passes to Node at this moment: what runs now is a middleware's listener, and no handler. */
+/** Whether the head is being sent right now: code that runs now is a listener of middleware, not a handler. */
 export function isHeadPassing(res: MaybeGuarded): boolean {
   return res[GUARD]?.outgoing.isPassing === true;
 }
 
-/** Sets the status and the headers, a flat list of names and values: in one call where nothing has wrapped `writeHead`. */
+/** Sets the status and headers (a flat list of names and values), by a single `writeHead` call unless that is wrapped. */
 export function writeFlatHead(
   res: ServerResponse,
   status: number,

@@ -1,8 +1,9 @@
 import type { ServerResponse } from 'node:http';
 import { onClose } from './close-signal.ts';
-import type { ResponseHook, ResponseHooks } from './response-hooks.ts';
+import type { ResponseHook } from './response-hook.ts';
+import type { ResponseHooks } from './response-hooks.ts';
 
-/** Reports to the hooks a response that ends in another way than by `end()`. */
+/** Reports to the hooks that a response has ended without a call of `end()`. */
 export class PrematureEnd {
   readonly #res: ServerResponse;
   readonly #hooks: ResponseHooks;
@@ -16,7 +17,7 @@ export class PrematureEnd {
     this.#hasEnded = hasEnded;
   }
 
-  /** Listens for what this hook wants to know, once for all hooks. */
+  /** Installs the listeners that this hook needs, once for all hooks. */
   listenFor({ closedEarly, abandoned }: ResponseHook): void {
     if (abandoned !== undefined) this.#listenForDestroy();
     if (closedEarly !== undefined) this.#listenForClose();
@@ -33,7 +34,7 @@ export class PrematureEnd {
   #listenForDestroy(): void {
     const res = this.#res;
     const { destroy } = res;
-    // Node's HTTP/2 responses have none.
+    // HTTP/2 responses of Node have no `destroy`.
     if (this.#listensForDestroy || typeof destroy !== 'function') return;
     this.#listensForDestroy = true;
     res.destroy = (...args: Parameters<typeof destroy>) => {
