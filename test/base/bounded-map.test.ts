@@ -114,10 +114,10 @@ const HOLDERS: Readonly<Record<string, () => { add(name: string): void; readonly
   },
 };
 
-/** Names enough to exceed each bound more than twice, were any of their URLs kept alive. */
+/** Enough names to exceed each bound more than twice if their URLs were kept alive. */
 const NAMES = 3_000;
 
-describe('what this process holds by names that a client chooses', () => {
+describe('maps whose keys clients choose', () => {
   it.for(Object.entries(HOLDERS))('%s: 3,000 names of 14 kB stay within its bytes', ([, make]) => {
     const { add, maxBytes } = make();
     const bytes = growth(() => {
@@ -139,7 +139,7 @@ describe('what this process holds by names that a client chooses', () => {
     },
   );
 
-  it('the refusals of a limiter stay within 2 kB each, whatever the id, since their keys are short', () => {
+  it('a remembered refusal of a limiter takes at most 2 kB, whatever the id', () => {
     const maxEntries = 2_000;
     const refusals = new DenyCache({ maxEntries, maxAgeMs: 1_000 });
     const reply = {
@@ -162,8 +162,8 @@ describe('what this process holds by names that a client chooses', () => {
   });
 });
 
-describe('a bounded map', () => {
-  it('drops the entry that was used least recently, and says so', () => {
+describe('BoundedMap', () => {
+  it('a full map drops its least recently used entry and calls `dropped`', () => {
     const dropped: number[] = [];
     const map = new BoundedMap<number>(
       700,
@@ -180,7 +180,7 @@ describe('a bounded map', () => {
     expect([map.size, dropped.length]).toEqual([0, 5]);
   });
 
-  it('takes no entry that is larger than itself', () => {
+  it('an entry that is larger than the map is not stored', () => {
     const map = new BoundedMap<true>(1_000);
     map.set('x'.repeat(1_000), true);
     expect(map.size).toBe(0);

@@ -33,7 +33,7 @@ function levelLogger() {
 const MISS = ['cache:miss', { url: '/' }] as const;
 
 describe('kit.on', () => {
-  it('tells each listener once, also those that come and go meanwhile', () => {
+  it('an event reaches each listener once, even if listeners are added and removed meanwhile', () => {
     const { events } = make();
     const told: string[] = [];
     const stop = events.on('cache:miss', () => {
@@ -48,7 +48,7 @@ describe('kit.on', () => {
     expect(told).toEqual(['first', 'second', 'second', 'late']);
   });
 
-  it('survives listeners that throw or reject, and logs it', async () => {
+  it('a listener that throws or rejects is logged and does no harm', async () => {
     const { events, logger } = make();
     const told: string[] = [];
     events.on('cache:miss', () => {
@@ -64,7 +64,7 @@ describe('kit.on', () => {
     expect(logger.lines.map((line) => line.slice(0, begin.length))).toEqual(Array(3).fill(begin));
   });
 
-  it('refuses events that there are not, and listeners that are none', () => {
+  it('kit.on rejects unknown events, and listeners that are no functions', () => {
     const kit = kitForTest({ url: 'memory:' });
     const on = kit.on as (event: unknown, listener: unknown) => unknown;
     expect(() => on('cache:mis', () => 0)).toThrow(/no event 'cache:mis'; did you mean `cache:miss`\?/);
@@ -76,10 +76,10 @@ describe('kit.on', () => {
   });
 });
 
-describe('trouble', () => {
+describe('the reporter', () => {
   const timeout = () => new StoreError('ERR_REDIS_KIT_TIMEOUT', `too late at ${Math.random()}`);
 
-  it('is told once for each kind and room, and again after a recovery', () => {
+  it('a failure is reported once per kind and feature, and again after a recovery', () => {
     const { events, reporter } = make();
     const told: string[] = [];
     events.on('error', ({ feature, error }) => told.push(`${feature} ${error.message.slice(0, 5)}`));
@@ -95,7 +95,7 @@ describe('trouble', () => {
     expect(told).toHaveLength(5);
   });
 
-  it('is told in the first second of a process, and again after a while, whatever the clock does', () => {
+  it('a failure is reported in the first second of a process, and again after a while, even if the clock changes', () => {
     const { events, reporter } = make();
     const told: RedisKitError[] = [];
     events.on('error', ({ error }) => told.push(error as RedisKitError));
@@ -111,7 +111,7 @@ describe('trouble', () => {
     expect(told).toHaveLength(2);
   });
 
-  it('is not remembered for ever when its texts differ each time', () => {
+  it('failures whose messages differ each time do not fill the memory', () => {
     const { events, reporter } = make();
     let told = 0;
     events.on('error', () => told++);
@@ -129,7 +129,7 @@ describe('trouble', () => {
     expect(reporter.warning(text(1_000))).toBe(false);
   });
 
-  it('is heard of again by those whom it woke, when it is over', () => {
+  it('the end of an outage is logged at the level warn', () => {
     const { lines, logger } = levelLogger();
     const events = new Emitter<KitEvents>(logger);
     new Reporter(events, logger);
@@ -148,11 +148,11 @@ describe('trouble', () => {
   });
 });
 
-describe('a room', () => {
+describe('isNewlyDegraded()', () => {
   const breaker = (node: string, state: 'open' | 'closed') =>
     ['connection:breaker', { node, state }] as const;
 
-  it('is newly degraded once in an outage, whatever its errors, however many nodes it takes', () => {
+  it('a feature is newly degraded once per outage, whatever the errors and however many nodes are down', () => {
     const { events, reporter } = make();
     const news = () => [reporter.isNewlyDegraded('rate'), reporter.isNewlyDegraded('rate')];
     expect(news()).toEqual([true, false]);
@@ -168,7 +168,7 @@ describe('a room', () => {
     expect(news()).toEqual([true, false]);
   });
 
-  it('is newly degraded by a late answer long after another, and not while Redis is known to be away', () => {
+  it('a feature is newly degraded by a failure long after another, unless Redis is known to be down', () => {
     const { events, reporter } = make();
     const turn = turnTime();
     expect(reporter.isNewlyDegraded('rate')).toBe(true);

@@ -36,7 +36,7 @@ async function logTrouble(logger?: Logger): Promise<void> {
 
 const WORDS = ['TypeError: the listener is broken', 'pino.test.ts', 'Error: the reason'];
 
-it('pino writes the error of a listener with its stack and its cause, and each outage', async () => {
+it('pino logs the error of a listener with its stack and its cause, and each outage', async () => {
   const { lines, logger } = pinoForTest();
   await logTrouble(logger);
   const line = lines.find(({ msg }) => msg.includes('connection:down'));

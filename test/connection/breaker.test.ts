@@ -49,8 +49,8 @@ async function areFine(kit: ReturnType<typeof kitForTest>, ...ids: readonly stri
   return locks.every((lock) => lock.status === 'fulfilled' && lock.value !== null);
 }
 
-describeWithServers('the breaker of a silent master', () => {
-  it('asks that master, whoever serves its ids by then, and goes when the cluster forgets it', async () => {
+describeWithServers('the circuit breaker of a master that does not answer', () => {
+  it('a breaker probes its own master after a failover, and is removed when the master leaves the cluster', async () => {
     const { first, second, third, ids, slotOf, ...start } = await startForTest();
     const kit = start.kit();
     await kit.ready();
@@ -98,7 +98,7 @@ describeWithServers('the breaker of a silent master', () => {
   });
 
   it.each(['frozen', 'slow'])(
-    'opens also by requests that came before the cluster was known (%s)',
+    'a breaker also counts commands that were waiting before the topology was known (%s)',
     async (how) => {
       const { first, ids, ...start } = await startForTest();
       if (how === 'frozen') first.freeze();

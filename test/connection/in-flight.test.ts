@@ -57,7 +57,7 @@ function blockFor(ms: number): void {
 }
 
 describeWithServers('a command in flight', () => {
-  it('whose reply is lost fails and is not sent a second time', async () => {
+  it('a command whose reply is lost is rejected and not sent again', async () => {
     const server = await startForTest();
     const proxy = await startProxy(server);
     const engine = engineOn(proxy.url);
@@ -75,7 +75,7 @@ describeWithServers('a command in flight', () => {
     expect(commands.filter(([name]) => name === 'EVAL')).toHaveLength(0);
   });
 
-  it('fails when Redis kills its client, and runs at most once', async () => {
+  it('a command is rejected when Redis kills its client, and runs at most once', async () => {
     const server = await startForTest();
     const engine = engineOn(server.url);
     await engine.run(count, ['counter'], 1);
@@ -105,7 +105,7 @@ describeWithServers('a command in flight', () => {
     await until('it works again', () => engine.run(count, ['counter'], 1).then(Boolean, () => false));
   });
 
-  it('that fails with many others does not keep the node spared for longer than it is away', async () => {
+  it('many failed commands do not keep the breaker open longer than the outage', async () => {
     const server = await startForTest();
     const proxy = await startProxy(server);
     const events = new Emitter<KitEvents>(silentLogger);
@@ -134,7 +134,7 @@ describeWithServers('a command in flight', () => {
     expect(sparedMs, 'it would otherwise be asked every half second').toBeLessThan(1_000);
   });
 
-  it('does not notice that the scripts were flushed', async () => {
+  it('a command succeeds after SCRIPT FLUSH', async () => {
     const server = await startForTest();
     const engine = engineOn(server.url);
     await withPlainClient(server.url, async (flusher) => {
@@ -147,7 +147,7 @@ describeWithServers('a command in flight', () => {
     expect(await counter(server.url)).toBe(250);
   });
 
-  it('is late after its deadline, and its late answer disturbs nobody', async () => {
+  it('a command is rejected after its deadline, and its late reply has no effect', async () => {
     const server = await startForTest();
     const engine = engineOn(server.url);
     await engine.run(count, ['counter'], 1);
@@ -159,7 +159,7 @@ describeWithServers('a command in flight', () => {
     expect(await engine.run(count, ['counter'], 100), 'it had run, once').toBe(111);
   });
 
-  it('is not late because the event loop was blocked while the answer came', async () => {
+  it('a command is not late if the event loop was blocked while the reply arrived', async () => {
     const server = await startForTest();
     const engine = engineOn(server.url);
     await engine.run(count, ['counter'], 1);
@@ -176,7 +176,7 @@ describeWithServers('a command in flight', () => {
     );
   });
 
-  it('is not late because the event loop was blocked before it left', async () => {
+  it('a command is not late if the event loop was blocked before it was sent', async () => {
     const server = await startForTest();
     const engine = engineOn(server.url);
     await engine.run(count, ['counter'], 1);
@@ -186,8 +186,8 @@ describeWithServers('a command in flight', () => {
   });
 });
 
-describeWithServers('the redis engine', () => {
-  it('sends one EVALSHA per operation, and an EVAL only where the script is unknown', async () => {
+describeWithServers('the Redis engine', () => {
+  it('the engine sends one EVALSHA per operation, and an EVAL only for an unknown script', async () => {
     const server = await startForTest();
     const engine = engineOn(server.url);
     const commands = await countCommands(server.url, async () => {
@@ -199,7 +199,7 @@ describeWithServers('the redis engine', () => {
     expect(ours[1]?.slice(2)).toEqual(ours[3]?.slice(2));
   });
 
-  it('asks nothing of a Redis for which a request has no time left', async () => {
+  it('the engine sends nothing for a request without time left', async () => {
     const server = await startForTest();
     const engine = engineOn(server.url);
     await engine.run(count, ['counter'], 1);
@@ -208,7 +208,7 @@ describeWithServers('the redis engine', () => {
     expect(await counter(server.url)).toBe(1);
   });
 
-  it('gives the error of Redis and the name of the operation when Redis refuses it', async () => {
+  it('an error contains the error of Redis and the name of the operation', async () => {
     const server = await startForTest();
     const engine = engineOn(server.url);
     await withPlainClient(server.url, (client) => client.lPush('counter', 'x'));
@@ -217,7 +217,7 @@ describeWithServers('the redis engine', () => {
     expect(String(error)).toMatch(/test-count failed: .*WRONGTYPE/);
   });
 
-  it('is not broken by refusals of Redis, however many', async () => {
+  it('any number of error replies does not open the breaker', async () => {
     const server = await startForTest();
     const engine = engineOn(server.url);
     await withPlainClient(server.url, (client) => client.lPush('wrong', 'x'));

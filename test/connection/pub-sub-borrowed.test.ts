@@ -30,7 +30,7 @@ function listenerCounts(client: EventEmitter): ReadonlyMap<unknown, number> {
   return new Map(client.eventNames().map((name) => [name, client.listenerCount(name)]));
 }
 
-describeWithServers('listening beside a client that was lent', () => {
+describeWithServers('Pub/Sub with a borrowed client', () => {
   it.each<[string, ClientOptions]>([
     ['is as it comes', {}],
     ['speaks RESP2', { RESP: 2 }],
@@ -40,7 +40,7 @@ describeWithServers('listening beside a client that was lent', () => {
     ],
     ['gives up at the first loss', { socket: { reconnectStrategy: false } }],
     ['pings by itself, and gives silence up', { pingInterval: 300, socket: { socketTimeout: 1_000 } }],
-  ])('works where the client %s', async (_, options) => {
+  ])('Pub/Sub works with a borrowed client that %s', async (_, options) => {
     const server = await startServerForTest();
     const client = lend({ url: server.url, ...options });
     await client.connect();
@@ -57,7 +57,7 @@ describeWithServers('listening beside a client that was lent', () => {
     expect(ears.map((ear) => ear.changes)).toEqual(ears.map(() => [true, false, true, false, true]));
   });
 
-  it('does what was wanted last on RESP2 too, where the same replies serve all', async () => {
+  it('the last of many subscribes and unsubscribes takes effect on RESP2 too', async () => {
     const server = await startServerForTest();
     const client = lend({ url: server.url, RESP: 2 });
     await client.connect();
@@ -74,7 +74,7 @@ describeWithServers('listening beside a client that was lent', () => {
     expect(ear.messages).toHaveLength(1);
   });
 
-  it('notices a frozen server on RESP2 too', async () => {
+  it('a subscriber connection notices a frozen server on RESP2 too', async () => {
     const server = await startServerForTest();
     const client = lend({ url: server.url, RESP: 2 });
     await client.connect();
@@ -87,7 +87,7 @@ describeWithServers('listening beside a client that was lent', () => {
     await hearsAgain(ear, await publisherFor(server), 'a');
   });
 
-  it('leaves the cache of the client alone', async () => {
+  it('a subscriber connection does not clear the client-side cache of the borrowed client', async () => {
     const server = await startServerForTest();
     const cache = new BasicClientSideCache({ ttl: 0, maxEntries: 0, evictPolicy: 'LRU' });
     const client = lend({ url: server.url, clientSideCache: cache });
@@ -104,7 +104,7 @@ describeWithServers('listening beside a client that was lent', () => {
     expect(cache.size()).toBe(1);
   });
 
-  it('leaves the client as it was, and closes only its own', async () => {
+  it('a borrowed client stays open and unchanged when the subscriber connection closes', async () => {
     const server = await startServerForTest();
     const client = lend({ url: server.url });
     await client.connect();
@@ -121,7 +121,7 @@ describeWithServers('listening beside a client that was lent', () => {
     expect(await client.ping()).toBe('PONG');
   });
 
-  it('waits for a client that is connected late, and for one that is closed in between', async () => {
+  it('a subscriber connection waits for a borrowed client that connects late or is closed meanwhile', async () => {
     const server = await startServerForTest();
     const client = lend({ url: server.url });
     const { pubSub } = connectForTest({ client });
@@ -140,7 +140,7 @@ describeWithServers('listening beside a client that was lent', () => {
     await hearsAgain(ear, publisher, 'a');
   });
 
-  it('never throws where the client cannot be duplicated, and tells so', async () => {
+  it('a borrowed client that cannot be duplicated is reported, and nothing throws', async () => {
     const server = await startServerForTest();
     const client = lend({ url: server.url });
     await client.connect();

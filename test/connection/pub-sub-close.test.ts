@@ -13,8 +13,8 @@ import { startProgram } from '../support/program.ts';
 import { stopwatch } from '../support/stopwatch.ts';
 import { until } from '../support/until.ts';
 
-describeWithServers('a connection that listens and is closed', () => {
-  it('is closed at once, is told as down, and does nothing more', async () => {
+describeWithServers('a subscriber connection that is closed', () => {
+  it('a subscriber connection closes at once, reports its channels as down, and does nothing more', async () => {
     const { server, connection, pubSub, publisher } = await startAll();
     const ear = earOn(pubSub, 'a');
     await until('it is up', () => ear.isUp);
@@ -29,7 +29,7 @@ describeWithServers('a connection that listens and is closed', () => {
   });
 
   it.each([0, 300])(
-    'is closed while it is connecting to a server that is frozen (%i ms on its way)',
+    'a subscriber connection closes while it connects to a frozen server (after %i ms)',
     async (ms) => {
       const { server, connection, pubSub } = await startAll();
       server.freeze();
@@ -44,7 +44,7 @@ describeWithServers('a connection that listens and is closed', () => {
     },
   );
 
-  it('is closed while it waits to connect again', async () => {
+  it('a subscriber connection closes while it waits to reconnect', async () => {
     const { server, connection, pubSub } = await startAll();
     const ear = earOn(pubSub, 'a');
     await until('it is up', () => ear.isUp);
@@ -67,7 +67,7 @@ describeWithServers('a connection that listens and is closed', () => {
     const ear = { onMessage() {}, onStatus(isUp) { if (isUp) console.log('up'); } };
   `;
 
-  it('lets its process end, in whatever moment it is closed', async () => {
+  it('a closed subscriber connection lets its process end, whenever it was closed', async () => {
     const server = await startServerForTest();
     const { code, said } = await startProgram(`${CONNECT}
       const address = { host: '127.0.0.1', port: ${server.port}, username: undefined, password: undefined };
@@ -87,7 +87,7 @@ describeWithServers('a connection that listens and is closed', () => {
     expect({ code, said }).toEqual({ code: 0, said: 'soon' });
   });
 
-  it('keeps no process alive of itself', async () => {
+  it('a subscriber connection alone does not keep its process alive', async () => {
     const server = await startServerForTest();
     const { code, said } = await startProgram(`${CONNECT}
       import { createClient } from 'redis';

@@ -77,33 +77,36 @@ async function hearsFromAllAtLast(ear: Ear, nodes: readonly ClusterNode[]): Prom
   }
 }
 
-describeWithServers('listening on a cluster', () => {
+describeWithServers('Pub/Sub on a cluster', () => {
   it.each<[string, (nodes: readonly ClusterNode[]) => TestConnection | Promise<TestConnection>]>([
     [
-      'of ours',
+      "the kit's own cluster client",
       (nodes) => connectForTest({ cluster: { nodes: nodes.map(({ host, port }) => ({ host, port })) } }),
     ],
-    ['that was lent', (nodes) => lendTo(nodes, false)],
-    ['that was lent and connects its nodes late', (nodes) => lendTo(nodes, true)],
-  ])('%s hears what is published on any master, and goes on when its own is killed', async (_, connectTo) => {
-    const { nodes } = await startForTest();
-    const { connection, pubSub } = await connectTo(nodes);
-    const ear = earOn(pubSub, 'a');
-    await expectToHearFromAll(ear, nodes);
-    const killed = await listenedOn(nodes);
-    await killed.server.kill();
-    await until('it is down', () => ear.changes.includes(false));
-    const others = nodes.filter((node) => node !== killed);
-    await hearsFromAllAtLast(ear, others);
-    expect(others).toContain(await listenedOn(others));
-    expect(ear.changes).toEqual([true, false, true]);
-    await connection.close(1_000);
-    for (const { server } of others) {
-      await until('nobody listens', async () => (await listenersAt(server.url)).length === 0);
-    }
-  });
+    ['a borrowed cluster client', (nodes) => lendTo(nodes, false)],
+    ['a borrowed cluster client that connects its nodes late', (nodes) => lendTo(nodes, true)],
+  ])(
+    '%s receives messages that are published on any master, and reconnects when its own master is killed',
+    async (_, connectTo) => {
+      const { nodes } = await startForTest();
+      const { connection, pubSub } = await connectTo(nodes);
+      const ear = earOn(pubSub, 'a');
+      await expectToHearFromAll(ear, nodes);
+      const killed = await listenedOn(nodes);
+      await killed.server.kill();
+      await until('it is down', () => ear.changes.includes(false));
+      const others = nodes.filter((node) => node !== killed);
+      await hearsFromAllAtLast(ear, others);
+      expect(others).toContain(await listenedOn(others));
+      expect(ear.changes).toEqual([true, false, true]);
+      await connection.close(1_000);
+      for (const { server } of others) {
+        await until('nobody listens', async () => (await listenersAt(server.url)).length === 0);
+      }
+    },
+  );
 
-  it('leaves a node that is frozen for another', async () => {
+  it('a subscriber connection moves from a frozen node to another', async () => {
     const { nodes } = await startForTest();
     const cluster = { nodes: nodes.map(({ host, port }) => ({ host, port })) };
     const { pubSub } = connectForTest({ cluster });
@@ -122,7 +125,7 @@ describeWithServers('listening on a cluster', () => {
     frozen.server.thaw();
   });
 
-  it('leaves a node that is no longer a master of the cluster', async () => {
+  it('a subscriber connection leaves a node that is no longer a master of the cluster', async () => {
     const { nodes } = await startForTest({ masters: 3, replicasPerMaster: 1 });
     const [masters, replicas] = [nodes.slice(0, 3), nodes.slice(3)];
     const cluster = { nodes: masters.map(({ host, port }) => ({ host, port })) };

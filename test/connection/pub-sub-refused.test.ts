@@ -12,7 +12,7 @@ import {
 } from '../support/ears.ts';
 import { until } from '../support/until.ts';
 
-describeWithServers('a connection that may not listen', () => {
+describeWithServers('a subscriber connection without permission', () => {
   async function startRestricted(...rights: readonly string[]) {
     const server = await startServerForTest();
     const admin = await publisherFor(server);
@@ -33,29 +33,32 @@ describeWithServers('a connection that may not listen', () => {
   it.each([
     ['to a channel', ['&allowed'], ['&denied']],
     ['at all', ['&*', '-subscribe'], ['+subscribe']],
-  ])('%s asks again now and then, and tells once', async (_, rights, missing) => {
-    const { admin, grant, pubSub, errors, denials } = await startRestricted(...rights);
-    const beganAt = performance.now();
-    const ear = earOn(pubSub, 'denied');
-    await until('it has asked again', async () => (await denials()) >= 2);
-    for (let round = 0; round < 20; round++) {
-      earOn(pubSub, 'denied').stop();
-      await admin.ping();
-    }
-    const count = await denials();
-    const seconds = (performance.now() - beganAt) / 1_000;
-    // After one second, two more, four more; a timer may be early by a moment.
-    const most = 1 + Math.floor(Math.log2(1.1 + seconds));
-    expect(count, 'no more often for those who come and go').toBeLessThanOrEqual(most);
-    expect(ear.changes).toEqual([]);
-    expect(errors).toHaveLength(1);
-    expect(errors[0]).toMatchObject({ feature: 'connection', error: { code: 'ERR_REDIS_KIT_REPLY' } });
-    expect(errors[0]?.error.message).toMatch(/^listening failed: NOPERM/);
-    await grant(...missing);
-    await hearsAgain(ear, admin, 'denied');
-  });
+  ])(
+    'a connection that may not subscribe %s tries again now and then, and reports the refusal once',
+    async (_, rights, missing) => {
+      const { admin, grant, pubSub, errors, denials } = await startRestricted(...rights);
+      const beganAt = performance.now();
+      const ear = earOn(pubSub, 'denied');
+      await until('it has asked again', async () => (await denials()) >= 2);
+      for (let round = 0; round < 20; round++) {
+        earOn(pubSub, 'denied').stop();
+        await admin.ping();
+      }
+      const count = await denials();
+      const seconds = (performance.now() - beganAt) / 1_000;
+      // After one second, two more, four more; a timer may be early by a moment.
+      const most = 1 + Math.floor(Math.log2(1.1 + seconds));
+      expect(count, 'no more often for those who come and go').toBeLessThanOrEqual(most);
+      expect(ear.changes).toEqual([]);
+      expect(errors).toHaveLength(1);
+      expect(errors[0]).toMatchObject({ feature: 'connection', error: { code: 'ERR_REDIS_KIT_REPLY' } });
+      expect(errors[0]?.error.message).toMatch(/^listening failed: NOPERM/);
+      await grant(...missing);
+      await hearsAgain(ear, admin, 'denied');
+    },
+  );
 
-  it('to one channel still hears of the others, also after a loss', async () => {
+  it('a subscriber connection that is denied one channel still receives the others, even after a reconnect', async () => {
     const { admin, pubSub, errors } = await startRestricted('&allowed');
     const [denied, allowed] = [earOn(pubSub, 'denied'), earOn(pubSub, 'allowed')];
     await hearsAgain(allowed, admin, 'allowed');
@@ -66,7 +69,7 @@ describeWithServers('a connection that may not listen', () => {
     expect(errors).toHaveLength(1);
   });
 
-  it('since it may not even connect a second time, tells so, and hears once it may', async () => {
+  it('a subscriber connection that the server refuses is reported, and works once the server accepts it', async () => {
     const { server, pubSub, errors, publisher } = await startAll();
     await publisher.configSet('maxclients', '2');
     const ear = earOn(pubSub, 'a');

@@ -16,8 +16,8 @@ import { freePort } from '../support/servers.ts';
 import { stopwatch } from '../support/stopwatch.ts';
 import { until } from '../support/until.ts';
 
-describeWithServers('a connection that listens', () => {
-  it('is made for the first who asks, and shared by all', async () => {
+describeWithServers('a subscriber connection', () => {
+  it('the first subscription opens the connection, and all share it', async () => {
     const { server, pubSub, publisher } = await startAll();
     expect(await connectedClients(server.url), 'commands and the publisher').toBe(2);
     const ears = ['a', 'b', 'b'].map((channel) => earOn(pubSub, channel));
@@ -30,7 +30,7 @@ describeWithServers('a connection that listens', () => {
     expect(ears.map((ear) => ear.changes)).toEqual([[true], [true], [true]]);
   });
 
-  it('hears what others publish, all of it and in order, as text', async () => {
+  it('a listener receives all published messages, in order, as text', async () => {
     const { pubSub, publisher } = await startAll();
     const ear = earOn(pubSub, 'news');
     await until('it is up', () => ear.isUp);
@@ -40,7 +40,7 @@ describeWithServers('a connection that listens', () => {
     expect(ear.messages).toEqual(messages);
   });
 
-  it('is up only when Redis has acknowledged it: whatever is published then is heard', async () => {
+  it('a channel is up once Redis has acknowledged it, and every later message arrives', async () => {
     const { pubSub, publisher } = await startAll();
     const rounds = 300;
     const heard: string[] = [];
@@ -63,7 +63,7 @@ describeWithServers('a connection that listens', () => {
     expect(heard).toEqual(Array.from({ length: rounds }, (_, round) => `${round}`));
   });
 
-  it('tells that a channel is up before anything of it is heard', async () => {
+  it('a listener is notified that its channel is up before it receives a message', async () => {
     const { pubSub, publisher } = await startAll();
     const told: string[] = [];
     let isOver = false;
@@ -88,7 +88,7 @@ describeWithServers('a connection that listens', () => {
     expect(told).toEqual(Array.from({ length: 50 }, () => ['up', 'message']).flat());
   });
 
-  it('does what was wanted last, however often that changed', async () => {
+  it('the last of many subscribes and unsubscribes takes effect', async () => {
     const { server, pubSub, publisher } = await startAll();
     const first = earOn(pubSub, 'a');
     await until('it is up', () => first.isUp);
@@ -115,7 +115,7 @@ describeWithServers('a connection that listens', () => {
     expect(last.messages, 'nothing after stop()').toHaveLength(1);
   });
 
-  it('lets no listener disturb another, and tells that it failed', async () => {
+  it('a listener that throws does not affect others, and its error is reported', async () => {
     const { pubSub, errors, publisher } = await startAll();
     const fail = () => {
       throw new Error('a listener that fails');
@@ -132,8 +132,8 @@ describeWithServers('a connection that listens', () => {
   });
 });
 
-describeWithServers('a connection that listens and is lost', () => {
-  it('is down at once when it is cut, and hears again on the next', async () => {
+describeWithServers('a subscriber connection that is lost', () => {
+  it('a connection that is cut is down at once, and messages arrive again on the next one', async () => {
     const { pubSub, publisher } = await startAll();
     const ears = ['a', 'b'].map((channel) => earOn(pubSub, channel));
     await until('both are up', () => ears.every((ear) => ear.isUp));
@@ -149,7 +149,7 @@ describeWithServers('a connection that listens and is lost', () => {
     );
   });
 
-  it('is made again only for somebody', async () => {
+  it('a lost connection is opened again only while a subscription exists', async () => {
     const { server, pubSub, publisher } = await startAll();
     const ear = earOn(pubSub, 'a');
     await until('it is up', () => ear.isUp);
@@ -167,7 +167,7 @@ describeWithServers('a connection that listens and is lost', () => {
     expect(ear.changes, 'nothing after stop()').toEqual([true]);
   });
 
-  it('is down soon when the server is frozen, also while channels come and go, and up when it thaws', async () => {
+  it('a connection to a frozen server is soon down, even while channels change, and up again when the server continues', async () => {
     const { server, pubSub, publisher } = await startAll();
     const ear = earOn(pubSub, 'a');
     await until('it is up', () => ear.isUp);
@@ -184,7 +184,7 @@ describeWithServers('a connection that listens and is lost', () => {
     expect(ear.changes).toEqual([true, false, true]);
   });
 
-  it('stays up however long nothing is published', async () => {
+  it('a connection stays up however long no message is published', async () => {
     const { pubSub, publisher } = await startAll();
     const ear = earOn(pubSub, 'a');
     await hearsAgain(ear, publisher, 'a');
@@ -194,7 +194,7 @@ describeWithServers('a connection that listens and is lost', () => {
     expect(ear.changes).toEqual([true]);
   });
 
-  it('stays up while the process itself stands still', async () => {
+  it('a connection stays up while the event loop is blocked', async () => {
     const { pubSub, publisher } = await startAll();
     const ear = earOn(pubSub, 'a');
     await hearsAgain(ear, publisher, 'a');
@@ -207,7 +207,7 @@ describeWithServers('a connection that listens and is lost', () => {
     expect(ear.changes).toEqual([true]);
   });
 
-  it('hears again when the server was killed and is back', async () => {
+  it('messages arrive again after the server was killed and restarted', async () => {
     const { server, pubSub } = await startAll();
     const ear = earOn(pubSub, 'a');
     await until('it is up', () => ear.isUp);
@@ -221,7 +221,7 @@ describeWithServers('a connection that listens and is lost', () => {
     expect([ear.changes, late.changes]).toEqual([[true, false, true], [true]]);
   });
 
-  it('is made when Redis comes at last', async () => {
+  it('a connection is opened when Redis becomes reachable', async () => {
     const port = await freePort();
     const { pubSub } = connectForTest({ port });
     const ear = earOn(pubSub, 'a');

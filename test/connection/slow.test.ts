@@ -57,7 +57,7 @@ async function startForTest() {
 }
 
 describeWithServers('a Redis that does not answer commands within the deadline', () => {
-  it('a Redis whose answers are all late is reported as one outage, and recovers when it is quick', async () => {
+  it('a Redis that answers too late is reported as one outage, and recovers when it answers in time', async () => {
     const { proxy, probed, expectOneOutage, expectRecovery } = await startForTest();
     proxy.delayReplies(600);
     await probed(6);
@@ -95,7 +95,7 @@ function breakerForTest() {
   return { breaker, reported, answer, questions: () => questions };
 }
 
-it('a breaker sends commands again after three answers in a row within the deadline', async () => {
+it('a breaker allows commands again after three consecutive answers within the timeout', async () => {
   const { breaker, reported, answer, questions } = breakerForTest();
   for (let times = 0; times < 3; times++) breaker.failed();
   expect(breaker.isOpen).toBe(true);

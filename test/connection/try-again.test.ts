@@ -47,7 +47,7 @@ function limiterOn({ nodes }: RedisCluster, commandTimeout: '500ms' | '10s') {
 }
 
 describeWithServers('a command that a cluster refuses without running it', () => {
-  it('a command for a slot that moves is tried again, within its deadline and with pauses, until it has moved', async () => {
+  it('a command for a slot that moves is sent again, within its deadline and with pauses, until the slot has moved', async () => {
     const cluster = await startForTest(3);
     const { kit, limiter, slot: slotOf } = limiterOn(cluster, '10s');
     await kit.ready();
@@ -72,7 +72,7 @@ describeWithServers('a command that a cluster refuses without running it', () =>
     expect((await limiter.peek('ann')).used, 'it ran once').toBe(1);
   });
 
-  it('a command for a slot that no node serves is tried again until one does', async () => {
+  it('a command for a slot that no node serves is sent again until a node serves it', async () => {
     const cluster = await startForTest(1);
     const { kit, limiter, slot: slotOf } = limiterOn(cluster, '10s');
     await kit.ready();
@@ -86,7 +86,7 @@ describeWithServers('a command that a cluster refuses without running it', () =>
     expect(await decision).toMatchObject({ allowed: true, used: 1 });
   });
 
-  it('a cluster that stays down is reported as one outage, and its requests are refused without a wait', async () => {
+  it('a cluster that stays down is reported as one outage, and requests are refused without waiting', async () => {
     const cluster = await startForTest(1);
     const { kit, limiter, slot: slotOf } = limiterOn(cluster, '500ms');
     await kit.ready();
@@ -145,7 +145,7 @@ describe('an error reply', () => {
     'LOADING Redis is loading the dataset in memory',
     "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
     'BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.',
-  ])('an error reply that says that nothing ran is followed by another try: %s', async (message) => {
+  ])('a command is sent again after an error reply that says that nothing ran: %s', async (message) => {
     const { sent, connection } = refusingServer(message, 3);
     expect(await connection.send('a', ['GET', 'a'], 60_000)).toBe(7);
     expect(sent).toEqual(['GET', 'GET', 'GET', 'GET']);
@@ -159,7 +159,7 @@ describe('an error reply', () => {
     "READONLY You can't write against a read only replica. script: 4ab7, on @user_script:9.",
     'LOADING Redis is loading. script: 4ab7, on @user_script:9.',
   ])(
-    'an error reply that may come from a command that ran is followed by no other try: %s',
+    'a command is not sent again after an error reply that may come from a command that ran: %s',
     async (message) => {
       const { sent, connection } = refusingServer(message, 3);
       await expect(connection.send('a', ['GET', 'a'], 60_000)).rejects.toThrow(message);
@@ -167,7 +167,7 @@ describe('an error reply', () => {
     },
   );
 
-  it('an error reply is the result when no time is left for another try', async () => {
+  it('an error reply rejects the command if no time is left to send it again', async () => {
     const { sent, connection } = refusingServer('LOADING Redis is loading the dataset in memory', 1_000);
     await expect(connection.send('a', ['GET', 'a'], 10)).rejects.toThrow('LOADING');
     expect(sent).toEqual(['GET']);

@@ -29,7 +29,7 @@ const MEASURE = `
   const churn = () => Buffer.from('x'.repeat(2_000));
 `;
 
-describe('the memory of memory:', () => {
+describe('the memory use of memory:', () => {
   it('memory: holds 25,000 token buckets within a quarter of the 64 MiB that the README names', async () => {
     const { ended } = startProgram(`${MEASURE}
       const kit = createRedisKit({ url: 'memory:', logger: false });
@@ -72,7 +72,7 @@ describe('the memory of memory:', () => {
     expect(held).toBeLessThan(64 / 4);
   });
 
-  it('memory: is full before it holds more than its budget, whatever the size of keys and values', async () => {
+  it('memory: is full before it exceeds its limit, whatever the size of keys and values', async () => {
     const { ended } = startProgram(`${MEASURE}
       import { MemoryKeyspace } from './src/engine/memory-keyspace.ts';
       async function fill(size, letter) {

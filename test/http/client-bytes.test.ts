@@ -133,8 +133,8 @@ function costOfQuarter(): number {
   return Math.min(...Array.from({ length: 5 }, () => costOf(() => quadraticWork(BYTES / 4))));
 }
 
-describe('parsers of what a client sends', () => {
-  it.for(Object.entries(PARSERS))('reading %s takes linear time, whatever a client sends', ([, parse]) => {
+describe('parsers of client input', () => {
+  it.for(Object.entries(PARSERS))('parsing %s takes linear time for any input', ([, parse]) => {
     const limit = costOfQuarter();
     for (const input of inputs()) {
       const isDear = () => costOf(() => parse(input)) > limit;
@@ -157,7 +157,7 @@ describe('parsers of what a client sends', () => {
     expect(BEGINS_UNBOUNDED.test('\\s*,\\s*'), 'the search that this test began with').toBe(true);
   });
 
-  it('the measurement of this test tells quadratic work from linear work', () => {
+  it('the measurement of this test distinguishes quadratic from linear time', () => {
     const limit = costOfQuarter();
     expect(costOf(() => quadraticWork(BYTES))).toBeGreaterThan(limit * 4);
   });

@@ -135,8 +135,8 @@ async function leavesNothingHeld(kit: RedisKit, { waitAndLeave, retry, endFirst,
   expect(ran).not.toContain('second');
 }
 
-describeOnBothEngines('a client that leaves while its request waits', (url) => {
-  it.each(PAIRS)('leaves nothing held by $name', async ({ outer, inner }) => {
+describeOnBothEngines('a client that disconnects while its request waits', (url) => {
+  it.each(PAIRS)('a client that disconnects leaves nothing held by $name', async ({ outer, inner }) => {
     const kit = kitForTest({ url: url() });
     const [, makeApp] = APPS[0] ?? expect.unreachable();
     const [above, below] = [OUTER[outer] ?? expect.unreachable(), INNER[inner] ?? expect.unreachable()];
@@ -144,12 +144,18 @@ describeOnBothEngines('a client that leaves while its request waits', (url) => {
   });
 });
 
-describe.each(APPS)('a client that leaves while its request waits on %s', (_, makeApp) => {
-  it.each(Object.keys(INNER))('gives back what is held above %s', async (inner) => {
-    const kit = kitForTest({ url: 'memory:' });
-    const below = INNER[inner] ?? expect.unreachable();
-    const above = [kit.concurrency({ key: () => 'all', name: 'o', limit: 1 }), kit.lock({ key: () => 'o' })];
-    const outer: Middleware = (req, res, next) => above[0]?.(req, res, () => above[1]?.(req, res, next));
-    await leavesNothingHeld(kit, await queueOf(kit, makeApp, outer, below(kit)));
-  });
+describe.each(APPS)('a client that disconnects while its request waits, on %s', (_, makeApp) => {
+  it.each(Object.keys(INNER))(
+    'a client that disconnects while it waits in %s releases what middleware above holds',
+    async (inner) => {
+      const kit = kitForTest({ url: 'memory:' });
+      const below = INNER[inner] ?? expect.unreachable();
+      const above = [
+        kit.concurrency({ key: () => 'all', name: 'o', limit: 1 }),
+        kit.lock({ key: () => 'o' }),
+      ];
+      const outer: Middleware = (req, res, next) => above[0]?.(req, res, () => above[1]?.(req, res, next));
+      await leavesNothingHeld(kit, await queueOf(kit, makeApp, outer, below(kit)));
+    },
+  );
 });

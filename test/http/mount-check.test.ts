@@ -79,7 +79,7 @@ const FOREIGN: Readonly<Record<string, (middleware: never) => Promise<string>>> 
   },
 };
 
-describe('a middleware of the kit that is mounted in another framework', () => {
+describe('a middleware of the kit in another framework', () => {
   it.each(featureNames)('kit.%s in Koa answers 500 with an error that names koa-connect', async (name) => {
     const uncaught = uncaughtForTest();
     const { factory, made } = featureForTest(name);
@@ -95,18 +95,21 @@ describe('a middleware of the kit that is mounted in another framework', () => {
     expect(uncaught).toEqual([]);
   });
 
-  it.each(featureNames)('kit.%s in Hono answers 500 with an error that names the way there', async (name) => {
-    const uncaught = uncaughtForTest();
-    const { factory, made } = featureForTest(name);
-    const message = await FOREIGN.hono?.(made as never);
-    expect(message).toContain(`kit.${name} is a middleware for (req, res, next)`);
-    expect(message).toContain('`getRequestListener` is of @hono/node-server');
-    expect(await FOREIGN.hono?.(factory as never)).toMatch(/given a request of Hono .*; call it: /);
-    await new Promise(setImmediate);
-    expect(uncaught).toEqual([]);
-  });
+  it.each(featureNames)(
+    'kit.%s in Hono answers 500 with an error that says how to mount it',
+    async (name) => {
+      const uncaught = uncaughtForTest();
+      const { factory, made } = featureForTest(name);
+      const message = await FOREIGN.hono?.(made as never);
+      expect(message).toContain(`kit.${name} is a middleware for (req, res, next)`);
+      expect(message).toContain('`getRequestListener` is of @hono/node-server');
+      expect(await FOREIGN.hono?.(factory as never)).toMatch(/given a request of Hono .*; call it: /);
+      await new Promise(setImmediate);
+      expect(uncaught).toEqual([]);
+    },
+  );
 
-  it('Hono below Express, as the error says, has the session and the limit of the kit', async () => {
+  it('a Hono app below Express, as the error suggests, has the session and the limit of the kit', async () => {
     const kit = kitForTest({ url: 'memory:' });
     const hono = new Hono<{ Bindings: { incoming: express.Request } }>();
     hono.get('/', ({ env, json }) => {
@@ -141,7 +144,7 @@ describe.each(APPS)('a feature that is mounted in %s without being called', (_fr
   });
 });
 
-it.each(featureNames)('kit.%s that is called without next throws at once and says so', async (name) => {
+it.each(featureNames)('kit.%s that is called without next throws an error about it at once', async (name) => {
   const { made } = featureForTest(name);
   const server = createServer((req, res) => {
     try {

@@ -40,7 +40,7 @@ it.each(
     Object.entries(MIDDLEWARE).map(([name, make]) => [name, framework, make, makeApp] as const),
   ),
 )(
-  'eleven of %s on one response of %s print no warning of too many listeners',
+  'eleven %s middleware on one response of %s cause no listener leak warning',
   async (_name, _framework, make, makeApp) => {
     const seen = warnings();
     const kit = kitForTest({ url: 'memory:' });
@@ -54,7 +54,7 @@ it.each(
   },
 );
 
-it('all that ask whether a response has closed share one listener and one signal', async () => {
+it('all users of onClose and closeSignalOf share one listener and one signal', async () => {
   const closed: string[] = [];
   const over = new Gate();
   const port = await serve((_req, res) => {
@@ -73,7 +73,7 @@ it('all that ask whether a response has closed share one listener and one signal
   expect(closed).toHaveLength(MANY + 1);
 });
 
-it('the signal of a response that has closed is aborted already', async () => {
+it('the signal of a closed response is already aborted', async () => {
   const over = new Gate();
   const signals: AbortSignal[] = [];
   const port = await serve((_req, res) => {

@@ -60,7 +60,7 @@ const HOOKS = {
   'that waits': () => new Promise<void>((resolve) => setImmediate(resolve)),
 };
 
-describe.each(Object.entries(SENDERS))('the response guard, for a response sent with %s', (_sender, send) => {
+describe.each(Object.entries(SENDERS))('the head of a response sent with %s', (_sender, send) => {
   describe.each(Object.entries(HOOKS))('with a hook %s', (_hook, wait) => {
     /** Serves with a hook that notes the headers that it sees, and those that came later. */
     async function exchange(handler: (res: ServerResponse, guard: () => void) => void, withholds = false) {
@@ -84,7 +84,7 @@ describe.each(Object.entries(SENDERS))('the response guard, for a response sent 
       return { answer: await ask(port), seen, late };
     }
 
-    describe.each(VERSIONS)('and %s', (_version, listen) => {
+    describe.each(VERSIONS)('with %s', (_version, listen) => {
       it.each([false, true])(
         'a hook sees what a listener below sets, and the listener runs once (hook withholds: %s)',
         async (withholds) => {
@@ -102,7 +102,7 @@ describe.each(Object.entries(SENDERS))('the response guard, for a response sent 
         },
       );
 
-      it('a hook hears what a listener above sets before the first byte leaves', async () => {
+      it('a hook receives the headers that a listener above sets, before the first byte is sent', async () => {
         const { answer, seen, late } = await exchange((res, guard) => {
           listen(res, () => {
             res.setHeader('X-Late', 'yes');
@@ -136,7 +136,7 @@ describe.each(Object.entries(SENDERS))('the response guard, for a response sent 
     );
 
     it.each(Object.entries(FORMS).slice(0, 2))(
-      'a hook hears what a wrapper above passes to writeHead as %s',
+      'a hook receives what a wrapper above passes to writeHead as %s',
       async (_form, headers) => {
         let calls = 0;
         const { answer, late } = await exchange((res, guard) => {
@@ -152,7 +152,7 @@ describe.each(Object.entries(SENDERS))('the response guard, for a response sent 
       },
     );
 
-    it('wrappers below and above run once each, the last first', async () => {
+    it('each wrapper below and above the guard runs once, the last one first', async () => {
       const log: string[] = [];
       const noting = (res: ServerResponse, name: string) =>
         wrap(res, (next, status, rest) => {
@@ -169,7 +169,7 @@ describe.each(Object.entries(SENDERS))('the response guard, for a response sent 
       expect(log).toEqual(['second below', 'first below', 'above']);
     });
 
-    it('the handler gets the error of a listener below', async () => {
+    it('the error of a listener below reaches the handler', async () => {
       const errors: unknown[] = [];
       const port = await serve((_req, res) => {
         addResponseHook(res, { phase: 'capture', beforeHeaders: wait });
@@ -191,7 +191,7 @@ describe.each(Object.entries(SENDERS))('the response guard, for a response sent 
     });
   });
 
-  it('a 503 in its place has the headers of listeners above and none of those below', async () => {
+  it('a 503 that replaces a response has the headers of listeners above, and none of listeners below', async () => {
     const hooks: string[] = [];
     let calls = 0;
     const port = await serve((_req, res) => {

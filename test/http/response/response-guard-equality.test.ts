@@ -136,20 +136,23 @@ function unframed({ status, message, headers, body, isComplete }: Answer) {
   return { status, message, headers: headers.filter(([name]) => !framing.test(name)), body, isComplete };
 }
 
-describe.each(Object.entries(WRAPPINGS))(
-  'with %s, a client gets what Node alone would have sent',
-  (_with, hooks) => {
-    it.each(Object.entries(SENDERS))('by %s', async (name, send) => {
+describe.each(Object.entries(WRAPPINGS))('a response with %s equals that of Node alone', (_with, hooks) => {
+  it.each(Object.entries(SENDERS))(
+    'a response sent by %s is the same as without the guard',
+    async (name, send) => {
       const [ours, plain] = [await observe('GET', send, hooks), await observe('GET', send, [])];
       expect(ours.called).toEqual(plain.called);
       if (name.startsWith('writeHead')) expect(unframed(ours.answer)).toEqual(unframed(plain.answer));
       else expect(ours.answer.text).toBe(plain.answer.text);
-    });
-    it.each(Object.entries(SENDERS))('to HEAD, by %s', async (_name, send) => {
+    },
+  );
+  it.each(Object.entries(SENDERS))(
+    'a response to HEAD sent by %s is the same as without the guard',
+    async (_name, send) => {
       expect(await observe('HEAD', send, hooks)).toEqual(await observe('HEAD', send, []));
-    });
-  },
-);
+    },
+  );
+});
 
 const MISTAKES: Readonly<Record<string, Sender>> = {
   'write(a number)': (res) => Reflect.apply(res.write, res, [5]),
@@ -173,35 +176,35 @@ const MISTAKES: Readonly<Record<string, Sender>> = {
   },
 };
 
-describe.each(Object.entries(WRAPPINGS))(
-  'with %s, a mistake is thrown to the handler as Node would',
-  (_with, hooks) => {
-    /** A handler that answers its own mistake, as an error handler would. */
-    async function blunder(send: Sender, wrapped: readonly ResponseHook[]) {
-      const codes: unknown[] = [];
-      const port = await serve((_req, res) => {
-        for (const hook of wrapped) addResponseHook(res, hook);
-        try {
-          send(res, () => () => undefined);
-        } catch (error) {
-          codes.push(Reflect.get(Object(error), 'code'), res.headersSent);
-          res.statusCode = 500;
-          res.end('sorry');
-        }
-      });
-      const { status, body } = await ask(port);
-      return { codes, status, body };
-    }
+describe.each(Object.entries(WRAPPINGS))("a handler's mistake with %s", (_with, hooks) => {
+  /** A handler that answers its own mistake, as an error handler would. */
+  async function blunder(send: Sender, wrapped: readonly ResponseHook[]) {
+    const codes: unknown[] = [];
+    const port = await serve((_req, res) => {
+      for (const hook of wrapped) addResponseHook(res, hook);
+      try {
+        send(res, () => () => undefined);
+      } catch (error) {
+        codes.push(Reflect.get(Object(error), 'code'), res.headersSent);
+        res.statusCode = 500;
+        res.end('sorry');
+      }
+    });
+    const { status, body } = await ask(port);
+    return { codes, status, body };
+  }
 
-    it.each(Object.entries(MISTAKES))('by %s', async (_name, send) => {
+  it.each(Object.entries(MISTAKES))(
+    'a mistake by %s throws the same error as without the guard',
+    async (_name, send) => {
       const plain = await blunder(send, []);
       expect(plain.codes).toHaveLength(2);
       expect(await blunder(send, hooks)).toEqual(plain);
-    });
-  },
-);
+    },
+  );
+});
 
-it('what Node refuses only when it is sent ends the connection, and never the process', async () => {
+it('a response that Node rejects only when it is sent ends the connection, and never the process', async () => {
   const crashes: unknown[] = [];
   const remember = (error: unknown) => void crashes.push(error);
   process.on('uncaughtException', remember);
@@ -241,7 +244,7 @@ it.each<readonly [string, Sender]>([
   ['end()', (res) => res.end('body')],
   ['write()', (res) => res.write('body')],
 ])(
-  "what Node refuses when it is sent by %s is the handler's to answer when no hook waits",
+  'an error that Node throws when %s sends the head reaches the handler, which may send another response, if no hook waits',
   async (_name, send) => {
     const log: string[] = [];
     const port = await serve((_req, res) => {

@@ -29,7 +29,7 @@ describe('a failing hook', () => {
     },
   };
   it.each(Object.entries(ways))(
-    '%s makes a 503 of the response, without the headers of the handler',
+    'a hook %s turns the response into a 503, without the headers of the handler',
     async (_name, hook) => {
       const log: string[] = [];
       const port = await serve((_req, res) => {
@@ -55,7 +55,7 @@ describe('a failing hook', () => {
     },
   );
 
-  it('refuses also what was written before the hooks were through', async () => {
+  it('a failing hook also replaces what was written before the hooks had run', async () => {
     const port = await serve((_req, res) => {
       addResponseHook(res, {
         phase: 'session',
@@ -70,7 +70,7 @@ describe('a failing hook', () => {
     expect(answer.text).not.toContain('secret');
   });
 
-  it('cannot take back a response that has begun, which then ends as the handler meant it', async () => {
+  it('a failing hook does not change a response that has begun', async () => {
     const log: string[] = [];
     const port = await serve(async (_req, res) => {
       addResponseHook(res, failing);
@@ -84,7 +84,7 @@ describe('a failing hook', () => {
     expect(log).toEqual(['lock headers', 'lock late end']);
   });
 
-  it('calls back whoever waits for a write or for the end', async () => {
+  it('the callbacks of write() and end() are called when a hook fails', async () => {
     const called: string[] = [];
     const port = await serve((_req, res) => {
       addResponseHook(res, { phase: 'session', beforeHeaders: () => Promise.reject(new Error('gone')) });
@@ -99,7 +99,7 @@ describe('a failing hook', () => {
   });
 });
 
-describe('after end()', () => {
+describe('a response after end()', () => {
   const again: Handler = (_req, res) => {
     res.statusCode = 500;
     res.statusMessage = 'Changed';
@@ -114,7 +114,7 @@ describe('after end()', () => {
   };
 
   it.each(['end', 'write'] as const)(
-    'the handler can change nothing any more while the hooks wait (response begun by %s)',
+    'a handler cannot change its response while the hooks wait (response begun by %s)',
     async (way) => {
       const gate = new Gate();
       const port = await serve((req, res) => {
@@ -135,7 +135,7 @@ describe('after end()', () => {
     },
   );
 
-  it('of a first write that waits, its headers are as they were then', async () => {
+  it('a first write that waits for the hooks keeps the headers that it had', async () => {
     const gate = new Gate();
     const port = await serve(async (_req, res) => {
       addResponseHook(res, { phase: 'session', beforeHeaders: () => gate.promise });
@@ -153,7 +153,7 @@ describe('after end()', () => {
   });
 
   it.each([false, true])(
-    'the response says that its head is sent, and that it has ended once it has (hook waits: %s)',
+    'after end(), headersSent is true at once and writableEnded once the response has ended (hook waits: %s)',
     async (waits) => {
       const seen: boolean[] = [];
       const port = await serve((_req, res) => {
@@ -168,14 +168,17 @@ describe('after end()', () => {
     },
   );
 
-  it.each([false, true])('a write is ignored and its callback hears why (hook waits: %s)', async (waits) => {
-    const errors: unknown[] = [];
-    const port = await serve((_req, res) => {
-      addResponseHook(res, logging([], 'session', waits));
-      res.end('body');
-      res.write('more', (error) => errors.push(error));
-    });
-    expect((await ask(port)).body).toBe('body');
-    expect(errors).toEqual([expect.objectContaining({ code: 'ERR_STREAM_WRITE_AFTER_END' })]);
-  });
+  it.each([false, true])(
+    'a write after end() is ignored, and its callback receives an error (hook waits: %s)',
+    async (waits) => {
+      const errors: unknown[] = [];
+      const port = await serve((_req, res) => {
+        addResponseHook(res, logging([], 'session', waits));
+        res.end('body');
+        res.write('more', (error) => errors.push(error));
+      });
+      expect((await ask(port)).body).toBe('body');
+      expect(errors).toEqual([expect.objectContaining({ code: 'ERR_STREAM_WRITE_AFTER_END' })]);
+    },
+  );
 });

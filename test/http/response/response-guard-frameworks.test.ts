@@ -14,8 +14,8 @@ const waiting: ResponseHook = {
 };
 const failing: ResponseHook = { phase: 'session', beforeEnd: () => Promise.reject(new Error('gone')) };
 
-describe.each(APPS)('under %s', (_name, makeApp) => {
-  it.each([[[waiting]], [[]]])('an error handler answers what a handler threw', async (hooks) => {
+describe.each(APPS)('the response guard in %s', (_name, makeApp) => {
+  it.each([[[waiting]], [[]]])('an error handler responds to the error of a handler', async (hooks) => {
     const app = makeApp();
     const log: string[] = [];
     app.use((_req, res, next) => {
@@ -36,7 +36,7 @@ describe.each(APPS)('under %s', (_name, makeApp) => {
     expect(log).toEqual(['lock headers', 'lock end']);
   });
 
-  it('the error page of the framework itself waits for the hooks', async () => {
+  it('the error page of the framework waits for the hooks', async () => {
     const app = makeApp();
     const log: string[] = [];
     app.use((_req, res, next) => {
@@ -47,7 +47,7 @@ describe.each(APPS)('under %s', (_name, makeApp) => {
     expect(log).toEqual(['session headers', 'session end']);
   });
 
-  it('a sub-app has the hooks of the app around it', async () => {
+  it('a sub-app has the hooks of its parent app', async () => {
     const [app, inner] = [makeApp(), makeApp()];
     const log: string[] = [];
     app.use((_req, res, next) => {
@@ -63,24 +63,27 @@ describe.each(APPS)('under %s', (_name, makeApp) => {
     expect(log).toEqual(['capture headers', 'capture end', 'session headers', 'session end']);
   });
 
-  it.each([[[waiting]], [[]]])('a handler that ends and still calls next() does no harm', async (hooks) => {
-    const app = makeApp();
-    app.use((_req, res, next) => {
-      for (const hook of [...hooks, logging([], 'lock')]) addResponseHook(res, hook);
-      next();
-    });
-    app.use((_req, res, next) => {
-      res.statusCode = 201;
-      res.end('first');
-      next();
-    });
-    const answer = await ask(await serve(app));
-    expect([answer.status, answer.body, answer.isComplete]).toEqual([201, 'first', true]);
-  });
+  it.each([[[waiting]], [[]]])(
+    'a handler that ends its response and calls next() does no harm',
+    async (hooks) => {
+      const app = makeApp();
+      app.use((_req, res, next) => {
+        for (const hook of [...hooks, logging([], 'lock')]) addResponseHook(res, hook);
+        next();
+      });
+      app.use((_req, res, next) => {
+        res.statusCode = 201;
+        res.end('first');
+        next();
+      });
+      const answer = await ask(await serve(app));
+      expect([answer.status, answer.body, answer.isComplete]).toEqual([201, 'first', true]);
+    },
+  );
 });
 
-describe.each(EXPRESS)('under %s', (_name, makeApp) => {
-  it('res.json(x); next() cannot change what was sent, whatever comes next', async () => {
+describe.each(EXPRESS)('the response guard with the methods of %s', (_name, makeApp) => {
+  it('a call of next() after res.json() cannot change the response', async () => {
     const app = makeApp();
     app.use((_req, res, next) => {
       addResponseHook(res, waiting);
@@ -103,7 +106,7 @@ describe.each(EXPRESS)('under %s', (_name, makeApp) => {
     ]);
   });
 
-  it('res.send, res.sendFile, res.redirect and res.sendStatus answer as without hooks', async () => {
+  it('res.send, res.sendFile, res.redirect and res.sendStatus work as without hooks', async () => {
     const app = makeApp();
     app.use((req, res, next) => {
       if (req.query.hooks === 'yes') {
@@ -128,8 +131,8 @@ describe.each(EXPRESS)('under %s', (_name, makeApp) => {
   });
 });
 
-describe('plain HTTP', () => {
-  it('serves request after request on one connection', async () => {
+describe('the response guard on plain HTTP', () => {
+  it('one connection serves several requests', async () => {
     const port = await serve((req, res) => {
       addResponseHook(res, waiting);
       addResponseHook(res, { ...waiting, phase: 'lock', withholdsLastBytes: true });
@@ -149,7 +152,7 @@ describe('plain HTTP', () => {
     expect([...text.matchAll(/answer \/\d/g)].join()).toBe('answer /1,answer /2,answer /3,answer /4');
   });
 
-  it('goes on with the connection after a refusal', async () => {
+  it('a connection continues after a refusal', async () => {
     const port = await serve((req, res) => {
       if (req.url === '/1') addResponseHook(res, failing);
       res.end('fine');
@@ -160,7 +163,7 @@ describe('plain HTTP', () => {
     expect((await exchange.answer()).text).toMatch(/^HTTP\/1.1 503[\s\S]*HTTP\/1.1 200 OK[\s\S]*fine$/);
   });
 
-  it('leaves 100-continue and early hints to Node', async () => {
+  it('100-continue and early hints work as without the guard', async () => {
     const port = await serve((req, res) => {
       addResponseHook(res, waiting);
       res.writeEarlyHints({ link: '</style.css>; rel=preload' });
@@ -177,7 +180,7 @@ describe('plain HTTP', () => {
   });
 });
 
-describe('HTTP/2 in its compatibility mode', () => {
+describe('the response guard on HTTP/2 (compatibility API)', () => {
   const warnings: string[] = [];
   const remember = (warning: Error) => void warnings.push(warning.message);
   beforeAll(() => void process.on('warning', remember));
@@ -228,19 +231,22 @@ describe('HTTP/2 in its compatibility mode', () => {
     return { headers, body };
   }
 
-  it.each(Object.entries(senders))('sends what Node alone would, by %s', async (_name, send) => {
-    for (const method of ['GET', 'HEAD']) {
-      for (const hook of [waiting, logging([], 'session'), { ...waiting, withholdsLastBytes: true }]) {
-        const hooked = await request((req, res) => {
-          addResponseHook(res, hook);
-          send(req, res);
-        }, method);
-        expect(hooked).toEqual(await request(send, method));
+  it.each(Object.entries(senders))(
+    'a response sent by %s is the same as without the guard',
+    async (_name, send) => {
+      for (const method of ['GET', 'HEAD']) {
+        for (const hook of [waiting, logging([], 'session'), { ...waiting, withholdsLastBytes: true }]) {
+          const hooked = await request((req, res) => {
+            addResponseHook(res, hook);
+            send(req, res);
+          }, method);
+          expect(hooked).toEqual(await request(send, method));
+        }
       }
-    }
-  });
+    },
+  );
 
-  it('turns a failure into a 503', async () => {
+  it('a failing hook turns the response into a 503', async () => {
     const { headers, body } = await request((_req, res) => {
       addResponseHook(res, failing);
       res.setHeader('X-Secret', '1');

@@ -61,12 +61,12 @@ const SENDERS: Readonly<Record<string, (res: ServerResponse) => unknown>> = {
 
 const HOOKS: readonly (readonly [string, readonly ResponseHook[]])[] = [
   ['a hook that waits', [saving]],
-  ['a lock', [locking]],
+  ['a hook that withholds the last bytes', [locking]],
   ['both', [saving, locking]],
 ];
 
 describe.each(HOOKS)('a large stream under %s', (_name, hooks) => {
-  it.each(Object.entries(SENDERS))('arrives whole by %s', async (_way, send) => {
+  it.each(Object.entries(SENDERS))('a large stream arrives complete by %s', async (_way, send) => {
     const port = await serve((_req, res) => {
       for (const hook of hooks) addResponseHook(res, hook);
       send(res);
@@ -76,17 +76,20 @@ describe.each(HOOKS)('a large stream under %s', (_name, hooks) => {
     expect(answer.isComplete).toBe(true);
   });
 
-  it.each(Object.entries(SENDERS))('arrives whole by %s with a declared length', async (_way, send) => {
-    const port = await serve((_req, res) => {
-      for (const hook of hooks) addResponseHook(res, hook);
-      res.setHeader('Content-Length', Buffer.concat([...manyPieces()]).length);
-      send(res);
-    });
-    expect(digest(bytesOf(await ask(port)))).toBe(WHOLE);
-  });
+  it.each(Object.entries(SENDERS))(
+    'a large stream arrives complete by %s with a declared length',
+    async (_way, send) => {
+      const port = await serve((_req, res) => {
+        for (const hook of hooks) addResponseHook(res, hook);
+        res.setHeader('Content-Length', Buffer.concat([...manyPieces()]).length);
+        send(res);
+      });
+      expect(digest(bytesOf(await ask(port)))).toBe(WHOLE);
+    },
+  );
 });
 
-it('a first write is not held in more memory than a socket would take', async () => {
+it('a first write that waits is held within the high-water mark of a socket', async () => {
   const gate = new Gate();
   const isFull: boolean[] = [];
   const port = await serve(async (_req, res) => {
@@ -133,32 +136,38 @@ describe('compression()', () => {
   };
 
   describe.each(Object.entries(orders))('%s', (_order, wrap) => {
-    it.each(Object.entries(senders))('compresses what comes by %s', async (_way, send) => {
-      for (const [, hooks] of HOOKS) {
-        const port = await serve(wrap(send, hooks));
-        const answer = await ask(port, { headers: { 'Accept-Encoding': 'gzip' } });
-        expect(answer.header('content-encoding')).toBe('gzip');
-        expect(bytesOf(answer).toString()).toBe('body '.repeat(1_000));
-        expect(answer.isComplete).toBe(true);
-      }
-    });
+    it.each(Object.entries(senders))(
+      'compression() compresses a response that is sent by %s',
+      async (_way, send) => {
+        for (const [, hooks] of HOOKS) {
+          const port = await serve(wrap(send, hooks));
+          const answer = await ask(port, { headers: { 'Accept-Encoding': 'gzip' } });
+          expect(answer.header('content-encoding')).toBe('gzip');
+          expect(bytesOf(answer).toString()).toBe('body '.repeat(1_000));
+          expect(answer.isComplete).toBe(true);
+        }
+      },
+    );
 
-    it.each(Object.entries(SENDERS).slice(0, 2))('lets a large stream through by %s', async (_way, send) => {
-      for (const [, hooks] of HOOKS) {
-        const port = await serve(
-          wrap((_req, res) => {
-            res.setHeader('Content-Type', 'text/plain');
-            send(res);
-          }, hooks),
-        );
-        const answer = await ask(port, { headers: { 'Accept-Encoding': 'br' } });
-        expect(answer.header('content-encoding')).toBe('br');
-        expect(digest(bytesOf(answer))).toBe(WHOLE);
-      }
-    });
+    it.each(Object.entries(SENDERS).slice(0, 2))(
+      'compression() passes a large stream by %s',
+      async (_way, send) => {
+        for (const [, hooks] of HOOKS) {
+          const port = await serve(
+            wrap((_req, res) => {
+              res.setHeader('Content-Type', 'text/plain');
+              send(res);
+            }, hooks),
+          );
+          const answer = await ask(port, { headers: { 'Accept-Encoding': 'br' } });
+          expect(answer.header('content-encoding')).toBe('br');
+          expect(digest(bytesOf(answer))).toBe(WHOLE);
+        }
+      },
+    );
 
     it.each(Object.entries(senders))(
-      'leaves the refusal of a failed hook readable, by %s',
+      'compression() leaves the refusal of a failed hook readable, by %s',
       async (_way, send) => {
         const port = await serve(wrap(send, [failing]));
         const answer = await ask(port, { headers: { 'Accept-Encoding': 'gzip' } });
@@ -195,7 +204,7 @@ describe('a lock', () => {
     return { before, answer: await exchange.answer() };
   }
 
-  it('withholds the write that completes a declared length', async () => {
+  it('the write that completes a declared length is withheld', async () => {
     const { before, answer } = await arrivesBefore((_req, res) => {
       res.setHeader('Content-Length', 6);
       res.write('one');
@@ -206,7 +215,7 @@ describe('a lock', () => {
     expect(answer.body).toBe('onetwo');
   });
 
-  it('withholds it also from a writer that waits for its callback before it ends, and may use its buffer again', async () => {
+  it('a withheld write calls its callback at once, and its buffer may be reused', async () => {
     const { before, answer } = await arrivesBefore((_req, res) => {
       const buffer = Buffer.from('body');
       res.setHeader('Content-Length', 4);
@@ -219,7 +228,7 @@ describe('a lock', () => {
     expect(answer.body).toBe('body');
   });
 
-  it('withholds the last chunk of a stream without a length', async () => {
+  it('the last chunk of a stream without a length is withheld', async () => {
     const { before, answer } = await arrivesBefore((_req, res) => {
       res.write('one');
       res.end('two');
@@ -232,7 +241,7 @@ describe('a lock', () => {
     ['HEAD', 200],
     ['GET', 204],
     ['GET', 304],
-  ])('withholds the headers where they are the whole response (%s, %s)', async (method, status) => {
+  ])('headers that are the whole response are withheld (%s, %s)', async (method, status) => {
     const { before, answer } = await arrivesBefore((_req, res) => {
       res.statusCode = status;
       res.flushHeaders();
@@ -243,7 +252,7 @@ describe('a lock', () => {
     expect(answer.rawBody).toBe('');
   });
 
-  it('withholds the headers of an empty body', async () => {
+  it('the headers of an empty body are withheld', async () => {
     const { before, answer } = await arrivesBefore((_req, res) => {
       res.setHeader('Content-Length', 0);
       res.flushHeaders();
@@ -253,7 +262,7 @@ describe('a lock', () => {
     expect(answer.status).toBe(200);
   });
 
-  it('lets the headers of a stream go when they are flushed', async () => {
+  it('the headers of a stream are sent when they are flushed', async () => {
     const port = await serve((_req, res) => {
       addResponseHook(res, locking);
       res.flushHeaders();
@@ -264,7 +273,7 @@ describe('a lock', () => {
     exchange.socket.destroy();
   });
 
-  it('lasts until the handler is done, also when another hook has failed by then', async () => {
+  it('a lock lasts until the handler ends, even if another hook has failed', async () => {
     const log: string[] = [];
     const port = await serve(async (_req, res) => {
       addResponseHook(res, failing);

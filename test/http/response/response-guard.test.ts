@@ -6,7 +6,7 @@ import { ask, Exchange, Gate, logging, roundTrip, serve } from '../exchange.ts';
 
 describe('the hooks', () => {
   it.each([false, true])(
-    'run in their phases whatever the order of registration (waiting: %s)',
+    'hooks run in the order of their phases, whatever the order of registration (waiting: %s)',
     async (waits) => {
       const log: string[] = [];
       const port = await serve((_req, res) => {
@@ -25,7 +25,7 @@ describe('the hooks', () => {
     },
   );
 
-  it('see the headers leave once and the end once when a response streams', async () => {
+  it('a hook is called once for the headers and once for the end of a streamed response', async () => {
     const log: string[] = [];
     const port = await serve(async (_req, res) => {
       addResponseHook(res, logging(log, 'session', true));
@@ -39,7 +39,7 @@ describe('the hooks', () => {
     expect(log).toEqual(['capture headers', 'session headers', 'capture late end', 'session late end']);
   });
 
-  it('are all done before anything leaves when the handler ended in the meantime', async () => {
+  it('all hooks run before anything is sent if the handler ends meanwhile', async () => {
     const log: string[] = [];
     const port = await serve((_req, res) => {
       addResponseHook(res, logging(log, 'session', true));
@@ -50,7 +50,7 @@ describe('the hooks', () => {
     expect(log).toEqual(['session headers', 'session end']);
   });
 
-  it('share one wrapper', async () => {
+  it('all hooks of a response share one wrapper', async () => {
     const port = await serve((_req, res) => {
       addResponseHook(res, { phase: 'session' });
       const { write, end, writeHead } = res;
@@ -60,7 +60,7 @@ describe('the hooks', () => {
     expect((await ask(port)).body).toBe('true');
   });
 
-  it('cost no turn of the event loop when they do not wait', async () => {
+  it('hooks that do not wait cost no turn of the event loop', async () => {
     let isFinished: boolean | undefined;
     const port = await serve((_req, res) => {
       addResponseHook(res, logging([], 'session'));
@@ -72,7 +72,7 @@ describe('the hooks', () => {
     expect(isFinished).toBe(true);
   });
 
-  it('hear the body as the handler wrote it, in the encoding that it named', async () => {
+  it('hooks receive the body as the handler wrote it, in its encoding', async () => {
     const heard: Buffer[] = [];
     const port = await serve((_req, res) => {
       addResponseHook(res, { phase: 'capture', chunk: (chunk) => void heard.push(chunk) });
@@ -84,7 +84,7 @@ describe('the hooks', () => {
     expect(Buffer.concat(heard).toString()).toBe('hi ☺');
   });
 
-  it('that come after the end run at once, so that nothing stays held', async () => {
+  it('a hook that is added after the end runs at once, so that it releases what it holds', async () => {
     const log: string[] = [];
     const port = await serve((_req, res) => {
       addResponseHook(res, logging(log, 'session', true));
@@ -95,7 +95,7 @@ describe('the hooks', () => {
     expect(log).toEqual(['session headers', 'lock late end', 'session end']);
   });
 
-  it('of a response that had ended before the first of them run too', async () => {
+  it('a first hook that is added after the end of the response runs, too', async () => {
     const log: string[] = [];
     const port = await serve((_req, res) => {
       res.end('body');
@@ -107,7 +107,7 @@ describe('the hooks', () => {
   });
 });
 
-describe('nothing reaches the client before the hooks are done', () => {
+describe('a response whose hooks wait', () => {
   const ways: Readonly<Record<string, (res: ServerResponse) => void>> = {
     'end()': (res) => res.end(),
     'end(body)': (res) => res.end('body'),
@@ -119,25 +119,28 @@ describe('nothing reaches the client before the hooks are done', () => {
     'writeHead() and end()': (res) => res.writeHead(201, { 'X-A': '1' }).end('body'),
     'flushHeaders()': (res) => res.flushHeaders(),
   };
-  it.each(Object.entries(ways))('%s', async (_name, send) => {
-    const gate = new Gate();
-    const port = await serve((_req, res) => {
-      addResponseHook(res, { phase: 'session', beforeHeaders: () => gate.promise });
-      send(res);
-    });
-    const exchange = new Exchange(port);
-    await roundTrip(port);
-    await roundTrip(port);
-    expect(exchange.text).toBe('');
-    gate.open();
-    await once(exchange.socket, 'data');
-    expect(exchange.text).toMatch(/^HTTP\/1.1 20/);
-  });
+  it.each(Object.entries(ways))(
+    'nothing that %s sends reaches the client before the hooks have run',
+    async (_name, send) => {
+      const gate = new Gate();
+      const port = await serve((_req, res) => {
+        addResponseHook(res, { phase: 'session', beforeHeaders: () => gate.promise });
+        send(res);
+      });
+      const exchange = new Exchange(port);
+      await roundTrip(port);
+      await roundTrip(port);
+      expect(exchange.text).toBe('');
+      gate.open();
+      await once(exchange.socket, 'data');
+      expect(exchange.text).toMatch(/^HTTP\/1.1 20/);
+    },
+  );
 });
 
-describe('a client that goes away', () => {
+describe('a client that disconnects', () => {
   it.each(['/', '/streamed'])(
-    'is told to the hooks, which still run, once, when the handler ends (%s)',
+    'hooks are notified of a disconnect, and still run once when the handler ends (%s)',
     async (path) => {
       const log: string[] = [];
       const isClosed = new Gate();
@@ -162,7 +165,7 @@ describe('a client that goes away', () => {
     },
   );
 
-  it('is no early close when the handler had ended', async () => {
+  it('a disconnect after the end of the response is no early close', async () => {
     let isClosedEarly = false;
     const port = await serve((_req, res) => {
       addResponseHook(res, {
