@@ -19,25 +19,25 @@ const MEBIBYTE = 2 ** 20;
 setFlagsFromString('--expose-gc');
 const collectGarbage: () => void = runInNewContext('gc');
 
-/** The growth of the heap in bytes; `fill` returns what holds the rest. */
+/** The growth of the heap in bytes. `fill` returns the object that keeps the memory alive. */
 function growth(fill: () => object): number {
   collectGarbage();
   const before = process.memoryUsage().heapUsed;
   const held = fill();
   collectGarbage();
   const bytes = process.memoryUsage().heapUsed - before;
-  // Alive until here.
+  // Keeps the object alive until here.
   return held === undefined ? Number.NaN : bytes;
 }
 
-/** As a client sends it: of a URL of 14 kB, the part before the query is a slice that refers to the whole. */
+/** A URL of 14 kB as a client sends it: its part before the query is a slice that keeps the whole alive. */
 function longUrl(index: number): string {
   return `/${index}/${'x'.repeat(14_000)}?page=${index}`;
 }
 
 function pathOf(index: number): string {
   const url = `/products/${index}?${'x'.repeat(14_000)}${index}`;
-  // Node's parser gives a flat string; a rope would hide what a slice refers to.
+  // Flat, as Node's parser creates it: a slice of a concatenated string would not keep the whole alive.
   return Buffer.from(url, 'latin1').toString('latin1').split('?', 1)[0] ?? '';
 }
 
@@ -66,7 +66,7 @@ const entry = {
   },
 };
 
-/** Everything that is held by names which clients choose: how it is filled, and the most that it may hold. */
+/** All maps whose keys clients choose: how each is filled, and the most that it may hold. */
 const HOLDERS: Readonly<Record<string, () => { add(name: string): void; readonly maxBytes: number }>> = {
   'the memory of Vary': () => {
     const memory = new VaryMemory();

@@ -6,7 +6,7 @@ import { testPrefix } from '../support/kits.ts';
 import { freePort } from '../support/servers.ts';
 import { until } from '../support/until.ts';
 
-/** The lines of a real pino, as they are written. */
+/** A real pino, and the lines that it writes. */
 function pinoForTest() {
   const lines: { level: number; msg: string }[] = [];
   const stream = new Writable({

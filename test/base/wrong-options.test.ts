@@ -5,7 +5,7 @@ import { keepingLogger } from '../support/stores.ts';
 
 type Call = (kit: RedisKit, options: never) => unknown;
 
-/** Every call that takes options, with the ones that it cannot do without. */
+/** Every call that takes options, with its required options. */
 const CALLS: Readonly<Record<string, readonly [needed: object, call: Call]>> = {
   createRedisKit: [{ url: 'memory:' }, (_kit, options) => createRedisKit(options)],
   'kit.session': [{ secret: 'a secret of the test' }, (kit, options) => kit.session(options)],

@@ -6,7 +6,7 @@ import { eventsOf, kitForTest } from '../support/kits.ts';
 import { type RedisCluster, startCluster, startRedis } from '../support/servers.ts';
 import { until } from '../support/until.ts';
 
-/** What every kind of node-redis client has and these tests use. */
+/** The methods of node-redis clients that these tests use. */
 interface Lent extends BorrowedClient {
   connect(): Promise<unknown>;
   destroy(): void;
@@ -17,10 +17,10 @@ interface Lender {
 }
 
 function ignore(): void {
-  // The lender's own listener: without one a lost socket would end the process.
+  // Without a listener of its owner, a lost socket would end the process.
 }
 
-/** The listeners that the real client calls, whichever object it was lent through. */
+/** The listeners of the real client, for any object through which it was passed. */
 function listenersOf(client: object): Map<unknown, readonly unknown[]> {
   let owner: object = client;
   while (!Object.hasOwn(owner, '_events')) owner = Object.getPrototypeOf(owner) as object;
@@ -28,7 +28,7 @@ function listenersOf(client: object): Map<unknown, readonly unknown[]> {
   return new Map(Reflect.ownKeys(events).map((name) => [name, [Reflect.get(events, name)].flat()]));
 }
 
-/** Takes a lock and gives it back, so that commands and their binary replies have passed. */
+/** Acquires and releases a lock, so that commands and binary replies are exchanged. */
 async function use(kit: ReturnType<typeof kitForTest>): Promise<void> {
   const lock = await kit.locks.tryAcquire('borrowed');
   expect(lock?.fence).toBeGreaterThan(0);

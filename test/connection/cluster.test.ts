@@ -10,7 +10,7 @@ import { countCommands } from '../support/wire.ts';
 
 type Kit = ReturnType<typeof kitForTest>;
 
-/** So many ids that every master has some. */
+/** Enough ids for each master to have some. */
 const IDS = Array.from({ length: 24 }, (_, id) => `id-${id}`);
 const TIMEOUT_MS = 1_000;
 
@@ -25,7 +25,7 @@ function kitOn({ nodes }: RedisCluster, options: KitOptions = {}): Kit {
   return kitForTest({ cluster, commandTimeout: TIMEOUT_MS, ...options });
 }
 
-/** How each id fared: 'fine' or the code of the error. Each takes a lock and gives it back. */
+/** Acquires and releases a lock for each id: 'fine' or the code of the error. */
 async function tryAll(kit: Kit, ids: readonly string[] = IDS): Promise<Map<string, unknown>> {
   const outcomes = await Promise.all(
     ids.map(async (id): Promise<[string, unknown]> => {
@@ -181,7 +181,7 @@ describeWithServers('a cluster that has lost a master', () => {
     const elapsedMs = stopwatch();
     expect(areAllFine(await tryAll(kit, third))).toBe(true);
     expect(areAllFine(await tryAll(kit, [...first, ...second]))).toBe(false);
-    expect(elapsedMs(), 'nobody waits for those that are spared').toBeLessThan(TIMEOUT_MS);
+    expect(elapsedMs(), 'no request waits for a node with an open breaker').toBeLessThan(TIMEOUT_MS);
     cluster.nodes[1]?.server.thaw();
     await until('the one that thawed works', async () => areAllFine(await tryAll(kit, second)));
     expect(isOpen(0)).toBe(true);

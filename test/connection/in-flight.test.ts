@@ -20,7 +20,7 @@ import { countCommands } from '../support/wire.ts';
 
 const TIMEOUT_MS = 1_000;
 
-/** Shows in Redis how often it has run. */
+/** An operation that counts in Redis how often it ran. */
 const count = defineOperation<number, number>({
   name: 'test-count',
   lua: `return redis.call('INCRBY', KEYS[1], ARGV[2])`,

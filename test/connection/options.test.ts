@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { ConfigError, createRedisKit } from '../../src/index.ts';
 import { type KitOptions, resolveKitOptions } from '../../src/kit-options.ts';
 
-/** What the options say of the connection, with nothing in the environment unless it is given. */
+/** Resolves the connection options, with an empty environment by default. */
 function resolve(options: Readonly<Record<string, unknown>>, env: NodeJS.ProcessEnv = {}) {
   return resolveKitOptions(options as KitOptions, env).connection;
 }
@@ -19,7 +19,7 @@ function refusal(options: unknown, env: NodeJS.ProcessEnv = {}): string {
   throw new Error('the options were accepted');
 }
 
-/** Something with these methods, none of which is called here. */
+/** An object with these methods, which are never called. */
 const methods = (...names: readonly string[]) =>
   Object.fromEntries(names.map((name) => [name, () => undefined]));
 const NODE_REDIS = ['sendCommand', 'on', 'off', 'withTypeMapping'];

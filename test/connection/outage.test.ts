@@ -8,7 +8,7 @@ import { stopwatch } from '../support/stopwatch.ts';
 import { until } from '../support/until.ts';
 import { type Answer, send, serve } from '../support/web.ts';
 
-/** Long beside what a request takes that waits for nothing, so that "at once" can be told from it. */
+/** Much longer than a request that does not wait, so that the two can be distinguished. */
 const TIMEOUT_MS = 1_500;
 const AT_ONCE_MS = 750;
 
@@ -18,7 +18,7 @@ async function startForTest(options: Parameters<typeof startRedis>[0] = {}): Pro
   return server;
 }
 
-/** One route per feature, and one that passes all four whatever Redis does. */
+/** One route per feature, and one that passes all four during an outage too. */
 async function startApp(options: KitOptions) {
   const kit = kitForTest({ commandTimeout: TIMEOUT_MS, ...options });
   const app = express();

@@ -5,18 +5,18 @@ import { expect, it, onTestFinished } from 'vitest';
 import { describeWithServers } from '../support/context.ts';
 import {
   connectForTest,
-  earOn,
-  hearsAgain,
   listenersAt,
   publisherFor,
+  receivesAgain,
+  recordChannel,
   startServerForTest,
-} from '../support/ears.ts';
+} from '../support/pub-sub.ts';
 import { until } from '../support/until.ts';
 
 type ClientOptions = NonNullable<Parameters<typeof createClient>[0]>;
 
 function ignore(): void {
-  // The lender's own listener: without one a lost socket would end the process.
+  // Without a listener of its owner, a lost socket would end the process.
 }
 
 function lend(options: ClientOptions) {
@@ -45,16 +45,21 @@ describeWithServers('Pub/Sub with a borrowed client', () => {
     const client = lend({ url: server.url, ...options });
     await client.connect();
     const { pubSub } = connectForTest({ client });
-    const ears = ['a', 'b'].map((channel) => earOn(pubSub, channel));
+    const recorders = ['a', 'b'].map((channel) => recordChannel(pubSub, channel));
     const publisher = await publisherFor(server);
     for (let loss = 0; loss < 2; loss++) {
-      for (const [index, ear] of ears.entries()) await hearsAgain(ear, publisher, 'ab'[index] ?? '');
+      for (const [index, recorder] of recorders.entries())
+        await receivesAgain(recorder, publisher, 'ab'[index] ?? '');
       await publisher.sendCommand(['CLIENT', 'KILL', 'TYPE', 'pubsub']);
-      await until('the loss is told', () => ears.every((ear) => ear.changes.length > 1 + 2 * loss));
+      await until('the loss is noticed', () =>
+        recorders.every((recorder) => recorder.changes.length > 1 + 2 * loss),
+      );
     }
-    await until('all are up', () => ears.every((ear) => ear.isUp));
+    await until('all are up', () => recorders.every((recorder) => recorder.isUp));
     expect(client.isReady).toBe(true);
-    expect(ears.map((ear) => ear.changes)).toEqual(ears.map(() => [true, false, true, false, true]));
+    expect(recorders.map((recorder) => recorder.changes)).toEqual(
+      recorders.map(() => [true, false, true, false, true]),
+    );
   });
 
   it('the last of many subscribes and unsubscribes takes effect on RESP2 too', async () => {
@@ -64,14 +69,14 @@ describeWithServers('Pub/Sub with a borrowed client', () => {
     const { pubSub } = connectForTest({ client });
     const publisher = await publisherFor(server);
     for (let round = 0; round < 100; round++) {
-      const ears = ['a', 'b'].map((channel) => earOn(pubSub, channel));
-      if (round % 5 === 0) await until('they are up', () => ears.every((ear) => ear.isUp));
+      const recorders = ['a', 'b'].map((channel) => recordChannel(pubSub, channel));
+      if (round % 5 === 0) await until('they are up', () => recorders.every((recorder) => recorder.isUp));
       if (round % 2 === 0) await publisher.ping();
-      for (const ear of ears) ear.stop();
+      for (const recorder of recorders) recorder.stop();
     }
-    const ear = earOn(pubSub, 'a');
-    await hearsAgain(ear, publisher, 'a');
-    expect(ear.messages).toHaveLength(1);
+    const recorder = recordChannel(pubSub, 'a');
+    await receivesAgain(recorder, publisher, 'a');
+    expect(recorder.messages).toHaveLength(1);
   });
 
   it('a subscriber connection notices a frozen server on RESP2 too', async () => {
@@ -79,12 +84,12 @@ describeWithServers('Pub/Sub with a borrowed client', () => {
     const client = lend({ url: server.url, RESP: 2 });
     await client.connect();
     const { pubSub } = connectForTest({ client });
-    const ear = earOn(pubSub, 'a');
-    await until('it is up', () => ear.isUp);
+    const recorder = recordChannel(pubSub, 'a');
+    await until('it is up', () => recorder.isUp);
     server.freeze();
-    await until('it is down', () => !ear.isUp);
+    await until('it is down', () => !recorder.isUp);
     server.thaw();
-    await hearsAgain(ear, await publisherFor(server), 'a');
+    await receivesAgain(recorder, await publisherFor(server), 'a');
   });
 
   it('a subscriber connection does not clear the client-side cache of the borrowed client', async () => {
@@ -93,14 +98,14 @@ describeWithServers('Pub/Sub with a borrowed client', () => {
     const client = lend({ url: server.url, clientSideCache: cache });
     await client.connect();
     const { pubSub } = connectForTest({ client });
-    const ear = earOn(pubSub, 'a');
+    const recorder = recordChannel(pubSub, 'a');
     const publisher = await publisherFor(server);
-    await hearsAgain(ear, publisher, 'a');
+    await receivesAgain(recorder, publisher, 'a');
     await client.get('a key');
     expect(cache.size()).toBe(1);
     await publisher.sendCommand(['CLIENT', 'KILL', 'TYPE', 'pubsub']);
-    await until('the loss is told', () => ear.changes.length > 1);
-    await hearsAgain(ear, publisher, 'a');
+    await until('the loss is noticed', () => recorder.changes.length > 1);
+    await receivesAgain(recorder, publisher, 'a');
     expect(cache.size()).toBe(1);
   });
 
@@ -110,9 +115,9 @@ describeWithServers('Pub/Sub with a borrowed client', () => {
     await client.connect();
     const before = listenerCounts(client);
     const { connection, pubSub } = connectForTest({ client });
-    const ear = earOn(pubSub, 'a');
+    const recorder = recordChannel(pubSub, 'a');
     const publisher = await publisherFor(server);
-    await hearsAgain(ear, publisher, 'a');
+    await receivesAgain(recorder, publisher, 'a');
     expect(client.isPubSubActive).toBe(false);
     expect(await listenersAt(server.url)).toHaveLength(1);
     await connection.close(1_000);
@@ -125,19 +130,19 @@ describeWithServers('Pub/Sub with a borrowed client', () => {
     const server = await startServerForTest();
     const client = lend({ url: server.url });
     const { pubSub } = connectForTest({ client });
-    const ear = earOn(pubSub, 'a');
-    // Long enough for several looks at a client that is not there.
+    const recorder = recordChannel(pubSub, 'a');
+    // Long enough for several attempts with a client that is not connected.
     await pause(700);
     expect(client.isOpen).toBe(false);
     expect(await listenersAt(server.url)).toEqual([]);
     await client.connect();
     const publisher = await publisherFor(server);
-    await hearsAgain(ear, publisher, 'a');
+    await receivesAgain(recorder, publisher, 'a');
     client.destroy();
-    await until('it is down, as the client is', () => !ear.isUp);
+    await until('it is down, as the client is', () => !recorder.isUp);
     expect(await listenersAt(server.url)).toEqual([]);
     await client.connect();
-    await hearsAgain(ear, publisher, 'a');
+    await receivesAgain(recorder, publisher, 'a');
   });
 
   it('a borrowed client that cannot be duplicated is reported, and nothing throws', async () => {
@@ -146,9 +151,9 @@ describeWithServers('Pub/Sub with a borrowed client', () => {
     await client.connect();
     const view = Object.create(client, { duplicate: { value: undefined } }) as typeof client;
     const { pubSub, errors } = connectForTest({ client: view });
-    const ear = earOn(pubSub, 'a');
-    await until('it is told', () => errors.length > 0);
+    const recorder = recordChannel(pubSub, 'a');
+    await until('it is reported', () => errors.length > 0);
     expect(errors[0]).toMatchObject({ feature: 'connection', error: { code: 'ERR_REDIS_KIT_CONNECTION' } });
-    expect(ear.changes).toEqual([]);
+    expect(recorder.changes).toEqual([]);
   });
 });

@@ -1,31 +1,31 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { describeWithServers } from '../support/context.ts';
+import { startProgram } from '../support/program.ts';
 import {
   connectedClients,
   connectionsSoFar,
-  earOn,
   publisherFor,
+  recordChannel,
   startAll,
   startServerForTest,
-} from '../support/ears.ts';
-import { startProgram } from '../support/program.ts';
+} from '../support/pub-sub.ts';
 import { stopwatch } from '../support/stopwatch.ts';
 import { until } from '../support/until.ts';
 
 describeWithServers('a subscriber connection that is closed', () => {
   it('a subscriber connection closes at once, reports its channels as down, and does nothing more', async () => {
     const { server, connection, pubSub, publisher } = await startAll();
-    const ear = earOn(pubSub, 'a');
-    await until('it is up', () => ear.isUp);
+    const recorder = recordChannel(pubSub, 'a');
+    await until('it is up', () => recorder.isUp);
     await connection.close(1_000);
-    expect(ear.changes).toEqual([true, false]);
-    const late = earOn(pubSub, 'a');
+    expect(recorder.changes).toEqual([true, false]);
+    const late = recordChannel(pubSub, 'a');
     await until('only the publisher is connected', async () => (await connectedClients(server.url)) === 1);
-    await publisher.publish('a', 'to nobody');
+    await publisher.publish('a', 'unheard');
     late.stop();
-    ear.stop();
-    expect([ear.messages, late.messages, late.changes]).toEqual([[], [], []]);
+    recorder.stop();
+    expect([recorder.messages, late.messages, late.changes]).toEqual([[], [], []]);
   });
 
   it.each([0, 300])(
@@ -33,30 +33,30 @@ describeWithServers('a subscriber connection that is closed', () => {
     async (ms) => {
       const { server, connection, pubSub } = await startAll();
       server.freeze();
-      const ear = earOn(pubSub, 'a');
+      const recorder = recordChannel(pubSub, 'a');
       await pause(ms);
       const elapsedMs = stopwatch();
       await connection.close(1_000);
       expect(elapsedMs()).toBeLessThan(2_000);
       server.thaw();
       await until('only the publisher is connected', async () => (await connectedClients(server.url)) === 1);
-      expect(ear.changes).toEqual([]);
+      expect(recorder.changes).toEqual([]);
     },
   );
 
   it('a subscriber connection closes while it waits to reconnect', async () => {
     const { server, connection, pubSub } = await startAll();
-    const ear = earOn(pubSub, 'a');
-    await until('it is up', () => ear.isUp);
+    const recorder = recordChannel(pubSub, 'a');
+    await until('it is up', () => recorder.isUp);
     await server.kill();
-    await until('it is down', () => !ear.isUp);
+    await until('it is down', () => !recorder.isUp);
     await connection.close(1_000);
     await server.restart();
     const publisher = await publisherFor(server);
     const before = await connectionsSoFar(publisher);
     await pause(700);
     expect(await connectionsSoFar(publisher)).toBe(before);
-    expect(ear.changes).toEqual([true, false]);
+    expect(recorder.changes).toEqual([true, false]);
   });
 
   const CONNECT = `
@@ -64,7 +64,7 @@ describeWithServers('a subscriber connection that is closed', () => {
     import { silentLogger } from './src/base/logger.ts';
     import { connect } from './src/connection/connect.ts';
     const open = (settings) => connect(settings, new Emitter(silentLogger), 1_000);
-    const ear = { onMessage() {}, onStatus(isUp) { if (isUp) console.log('up'); } };
+    const recorder = { onMessage() {}, onStatus(isUp) { if (isUp) console.log('up'); } };
   `;
 
   it('a closed subscriber connection lets its process end, whenever it was closed', async () => {

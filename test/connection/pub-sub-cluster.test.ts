@@ -1,22 +1,22 @@
 import { createCluster } from 'redis';
 import { expect, it, onTestFinished } from 'vitest';
 import { describeWithServers } from '../support/context.ts';
-import {
-  connectForTest,
-  type Ear,
-  earOn,
-  hearsAgain,
-  listenersAt,
-  type TestConnection,
-} from '../support/ears.ts';
 import { connectPlainClient, withPlainClient } from '../support/plain-client.ts';
+import {
+  type ChannelRecorder,
+  connectForTest,
+  listenersAt,
+  receivesAgain,
+  recordChannel,
+  type TestConnection,
+} from '../support/pub-sub.ts';
 import { type RedisCluster, startCluster } from '../support/servers.ts';
 import { stopwatch } from '../support/stopwatch.ts';
 import { until } from '../support/until.ts';
 
 type ClusterNode = RedisCluster['nodes'][number];
 
-/** Long enough for a cluster to find its way again, on a slow machine too. */
+/** Long enough for a cluster to recover on a slow machine. */
 const RECOVERY_MS = 20_000;
 
 async function startForTest(options: Parameters<typeof startCluster>[0] = {}): Promise<RedisCluster> {
@@ -26,7 +26,7 @@ async function startForTest(options: Parameters<typeof startCluster>[0] = {}): P
 }
 
 function ignore(): void {
-  // The lender's own listener: without one a lost socket would end the process.
+  // Without a listener of its owner, a lost socket would end the process.
 }
 
 async function lendTo(nodes: readonly ClusterNode[], minimizeConnections: boolean): Promise<TestConnection> {
@@ -40,7 +40,7 @@ async function lendTo(nodes: readonly ClusterNode[], minimizeConnections: boolea
   return connectForTest({ client });
 }
 
-/** The node that is listened on. */
+/** The node that the subscriber is connected to. */
 async function listenedOn(nodes: readonly ClusterNode[]): Promise<ClusterNode> {
   const found: ClusterNode[] = [];
   await until('exactly one node is listened on', async () => {
@@ -53,23 +53,23 @@ async function listenedOn(nodes: readonly ClusterNode[]): Promise<ClusterNode> {
   return node;
 }
 
-/** On each of the nodes, whichever is listened on. */
-async function expectToHearFromAll(ear: Ear, nodes: readonly ClusterNode[]): Promise<void> {
+/** Publishes on each of the nodes. */
+async function expectToHearFromAll(recorder: ChannelRecorder, nodes: readonly ClusterNode[]): Promise<void> {
   for (const { server } of nodes) {
-    await withPlainClient(server.url, (client) => hearsAgain(ear, client, 'a'));
+    await withPlainClient(server.url, (client) => receivesAgain(recorder, client, 'a'));
   }
 }
 
-/** Publishes until it is heard: a cluster that has changed passes messages on only after a while. */
-async function hearsFromAllAtLast(ear: Ear, nodes: readonly ClusterNode[]): Promise<void> {
+/** Publishes until the message arrives: after a change, a cluster does not forward messages for a while. */
+async function hearsFromAllAtLast(recorder: ChannelRecorder, nodes: readonly ClusterNode[]): Promise<void> {
   for (const { server, port } of nodes) {
     const client = await connectPlainClient(server.url);
-    const message = `from ${port} at last ${ear.messages.length}`;
+    const message = `from ${port} at last ${recorder.messages.length}`;
     await until(
       'it hears again',
       async () => {
         await client.publish('a', message);
-        return ear.messages.includes(message);
+        return recorder.messages.includes(message);
       },
       RECOVERY_MS,
     );
@@ -90,18 +90,21 @@ describeWithServers('Pub/Sub on a cluster', () => {
     async (_, connectTo) => {
       const { nodes } = await startForTest();
       const { connection, pubSub } = await connectTo(nodes);
-      const ear = earOn(pubSub, 'a');
-      await expectToHearFromAll(ear, nodes);
+      const recorder = recordChannel(pubSub, 'a');
+      await expectToHearFromAll(recorder, nodes);
       const killed = await listenedOn(nodes);
       await killed.server.kill();
-      await until('it is down', () => ear.changes.includes(false));
+      await until('it is down', () => recorder.changes.includes(false));
       const others = nodes.filter((node) => node !== killed);
-      await hearsFromAllAtLast(ear, others);
+      await hearsFromAllAtLast(recorder, others);
       expect(others).toContain(await listenedOn(others));
-      expect(ear.changes).toEqual([true, false, true]);
+      expect(recorder.changes).toEqual([true, false, true]);
       await connection.close(1_000);
       for (const { server } of others) {
-        await until('nobody listens', async () => (await listenersAt(server.url)).length === 0);
+        await until(
+          'the channel has no subscriber',
+          async () => (await listenersAt(server.url)).length === 0,
+        );
       }
     },
   );
@@ -110,16 +113,16 @@ describeWithServers('Pub/Sub on a cluster', () => {
     const { nodes } = await startForTest();
     const cluster = { nodes: nodes.map(({ host, port }) => ({ host, port })) };
     const { pubSub } = connectForTest({ cluster });
-    const ear = earOn(pubSub, 'a');
-    await until('it is up', () => ear.isUp);
+    const recorder = recordChannel(pubSub, 'a');
+    await until('it is up', () => recorder.isUp);
     const frozen = await listenedOn(nodes);
     frozen.server.freeze();
-    await until('it is down', () => ear.changes.includes(false));
+    await until('it is down', () => recorder.changes.includes(false));
     const elapsedMs = stopwatch();
-    await until('it is up', () => ear.isUp);
+    await until('it is up', () => recorder.isUp);
     expect(elapsedMs(), 'to try the frozen one again takes five seconds').toBeLessThan(4_000);
     await hearsFromAllAtLast(
-      ear,
+      recorder,
       nodes.filter((node) => node !== frozen),
     );
     frozen.server.thaw();
@@ -130,8 +133,8 @@ describeWithServers('Pub/Sub on a cluster', () => {
     const [masters, replicas] = [nodes.slice(0, 3), nodes.slice(3)];
     const cluster = { nodes: masters.map(({ host, port }) => ({ host, port })) };
     const { connection, pubSub } = connectForTest({ cluster });
-    const ear = earOn(pubSub, 'a');
-    await until('it is up', () => ear.isUp);
+    const recorder = recordChannel(pubSub, 'a');
+    await until('it is up', () => recorder.isUp);
     const left = await listenedOn(nodes);
     const successor = replicas[masters.indexOf(left)];
     if (successor === undefined) throw new Error('the master has no replica');
@@ -141,14 +144,14 @@ describeWithServers('Pub/Sub on a cluster', () => {
     await until(
       'another is listened on',
       async () => {
-        // The client learns of it by what the former master answers to commands.
+        // The client learns of the change from error replies of the former master.
         const keys = Array.from({ length: 30 }, (_, id) => `t-${id}`);
         await Promise.allSettled(keys.map((key) => connection.send(key, ['GET', key], 1_000)));
-        return ear.changes.length >= 3 && (await listenedOn(nodes)) !== left;
+        return recorder.changes.length >= 3 && (await listenedOn(nodes)) !== left;
       },
       RECOVERY_MS,
     );
-    await hearsFromAllAtLast(ear, nodes);
-    expect(ear.changes).toEqual([true, false, true]);
+    await hearsFromAllAtLast(recorder, nodes);
+    expect(recorder.changes).toEqual([true, false, true]);
   });
 });

@@ -3,13 +3,13 @@ import { expect, it } from 'vitest';
 import { describeWithServers } from '../support/context.ts';
 import {
   connectForTest,
-  earOn,
-  hearsAgain,
   listenersAt,
   publisherFor,
+  receivesAgain,
+  recordChannel,
   startAll,
   startServerForTest,
-} from '../support/ears.ts';
+} from '../support/pub-sub.ts';
 import { until } from '../support/until.ts';
 
 describeWithServers('a subscriber connection without permission', () => {
@@ -38,33 +38,33 @@ describeWithServers('a subscriber connection without permission', () => {
     async (_, rights, missing) => {
       const { admin, grant, pubSub, errors, denials } = await startRestricted(...rights);
       const beganAt = performance.now();
-      const ear = earOn(pubSub, 'denied');
+      const recorder = recordChannel(pubSub, 'denied');
       await until('it has asked again', async () => (await denials()) >= 2);
       for (let round = 0; round < 20; round++) {
-        earOn(pubSub, 'denied').stop();
+        recordChannel(pubSub, 'denied').stop();
         await admin.ping();
       }
       const count = await denials();
       const seconds = (performance.now() - beganAt) / 1_000;
-      // After one second, two more, four more; a timer may be early by a moment.
+      // After one second, then two, then four; a timer may be slightly early.
       const most = 1 + Math.floor(Math.log2(1.1 + seconds));
       expect(count, 'no more often for those who come and go').toBeLessThanOrEqual(most);
-      expect(ear.changes).toEqual([]);
+      expect(recorder.changes).toEqual([]);
       expect(errors).toHaveLength(1);
       expect(errors[0]).toMatchObject({ feature: 'connection', error: { code: 'ERR_REDIS_KIT_REPLY' } });
       expect(errors[0]?.error.message).toMatch(/^listening failed: NOPERM/);
       await grant(...missing);
-      await hearsAgain(ear, admin, 'denied');
+      await receivesAgain(recorder, admin, 'denied');
     },
   );
 
   it('a subscriber connection that is denied one channel still receives the others, even after a reconnect', async () => {
     const { admin, pubSub, errors } = await startRestricted('&allowed');
-    const [denied, allowed] = [earOn(pubSub, 'denied'), earOn(pubSub, 'allowed')];
-    await hearsAgain(allowed, admin, 'allowed');
+    const [denied, allowed] = [recordChannel(pubSub, 'denied'), recordChannel(pubSub, 'allowed')];
+    await receivesAgain(allowed, admin, 'allowed');
     await admin.sendCommand(['CLIENT', 'KILL', 'TYPE', 'pubsub']);
-    await until('the loss is told', () => allowed.changes.length > 1);
-    await hearsAgain(allowed, admin, 'allowed');
+    await until('the loss is noticed', () => allowed.changes.length > 1);
+    await receivesAgain(allowed, admin, 'allowed');
     expect([denied.changes, allowed.changes]).toEqual([[], [true, false, true]]);
     expect(errors).toHaveLength(1);
   });
@@ -72,13 +72,13 @@ describeWithServers('a subscriber connection without permission', () => {
   it('a subscriber connection that the server refuses is reported, and works once the server accepts it', async () => {
     const { server, pubSub, errors, publisher } = await startAll();
     await publisher.configSet('maxclients', '2');
-    const ear = earOn(pubSub, 'a');
-    await until('it is told', () => errors.length > 0);
+    const recorder = recordChannel(pubSub, 'a');
+    await until('it is reported', () => errors.length > 0);
     await pause(700);
     expect(errors).toHaveLength(1);
     expect(errors[0]?.error.message).toBe('listening failed: ERR max number of clients reached');
     await publisher.configSet('maxclients', '100');
-    await hearsAgain(ear, publisher, 'a');
+    await receivesAgain(recorder, publisher, 'a');
     expect(await listenersAt(server.url)).toHaveLength(1);
   });
 });

@@ -80,9 +80,9 @@ describeWithServers('kit.ready()', () => {
       lent.connect().catch(() => undefined);
       await until('the first attempt has failed', () => downs.length > 0);
       const refused = await kit.locks.tryAcquire('a').catch((error: unknown) => error);
-      const told = inspect([downs, refused, logger.lines], { depth: 9 });
-      expect(told).toContain("ERR unknown command 'HELLO'");
-      expect(told).not.toContain('hush');
+      const shown = inspect([downs, refused, logger.lines], { depth: 9 });
+      expect(shown).toContain("ERR unknown command 'HELLO'");
+      expect(shown).not.toContain('hush');
     },
   );
 });

@@ -7,7 +7,7 @@ import { startRedis } from '../support/servers.ts';
 import { keepingLogger } from '../support/stores.ts';
 import { until } from '../support/until.ts';
 
-/** The reporter repeats the same trouble after this long, which only a machine that stands still comes to. */
+/** The reporter repeats the same failure after this time, longer than the test takes. */
 const REPEAT_AFTER_MS = 30_000;
 
 async function startForTest() {
@@ -24,7 +24,7 @@ async function startForTest() {
   await limiter.consume('ann');
   const began = performance.now();
 
-  /** Goes on with requests until the node was probed so often. */
+  /** Sends requests until the node was probed this often. */
   async function probed(times: number): Promise<void> {
     const before = proxy.pings;
     await until(`the node was probed ${times} times`, async () => {
@@ -67,7 +67,7 @@ describeWithServers('a Redis that does not answer commands within the deadline',
   });
 });
 
-/** A breaker whose probes the test answers; `answer` takes how long the answer took. */
+/** A breaker whose probes the test answers; `answer` takes the duration of the answer. */
 function breakerForTest() {
   let now = 0;
   const spy = vi.spyOn(performance, 'now').mockImplementation(() => now);

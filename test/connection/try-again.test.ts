@@ -14,7 +14,7 @@ import { until } from '../support/until.ts';
 const FIRST_PAUSES_MS = [20, 40, 80];
 const LONGEST_PAUSE_MS = 100;
 
-/** The most tries that fit into a time, since no pause is shorter than it should be. */
+/** The largest number of attempts that fit into a time, with the shortest pauses. */
 function mostTries(ms: number): number {
   return 1 + FIRST_PAUSES_MS.length + Math.floor(ms / LONGEST_PAUSE_MS);
 }
@@ -29,13 +29,13 @@ async function send(server: RedisServer, ...command: readonly string[]): Promise
   return withPlainClient(server.url, async (client) => String(await client.sendCommand([...command])));
 }
 
-/** How often a server has refused a command with this word. */
+/** How often a server has replied with this error. */
 async function refusals(server: RedisServer, word: string): Promise<number> {
   const stats = await send(server, 'INFO', 'errorstats');
   return Number(new RegExp(`errorstat_${word}:count=(\\d+)`).exec(stats)?.[1] ?? 0);
 }
 
-/** Counts into two keys at once, of one slot. */
+/** Increments two keys of one slot. */
 function limiterOn({ nodes }: RedisCluster, commandTimeout: '500ms' | '10s') {
   const kit = kitForTest({
     cluster: { nodes: nodes.map(({ host, port }) => ({ host, port })) },
@@ -113,7 +113,7 @@ describeWithServers('a command that a cluster refuses without running it', () =>
   });
 });
 
-/** A connection to a server that refuses the first commands with an error, and what it was sent. */
+/** A connection to a server that refuses the first commands with an error, and the commands that it received. */
 function refusingServer(message: string, times: number) {
   const sent: string[] = [];
   const adapter: Adapter = {
@@ -172,16 +172,16 @@ describe('an error reply', () => {
     await expect(connection.send('a', ['GET', 'a'], 10)).rejects.toThrow('LOADING');
     expect(sent).toEqual(['GET']);
     await expect(connection.send('a', ['GET', 'a'], 250)).rejects.toThrow('LOADING');
-    // At 20, 60, 140 and 240 ms at the earliest.
+    // Attempts come at 20, 60, 140 and 240 ms at the earliest.
     expect(sent.length).toBeGreaterThan(1);
     expect(sent.length).toBeLessThanOrEqual(6);
   });
 
-  it('an error reply is the result when a pause takes longer than the time that is left', async () => {
+  it('an error reply rejects the command if a pause outlasts the time that is left', async () => {
     const { sent, connection } = refusingServer('LOADING Redis is loading the dataset in memory', 1_000);
     const result = connection.send('a', ['GET', 'a'], 40);
     await new Promise(setImmediate);
-    // A blocked event loop counts for 50 ms at most.
+    // A blocked event loop counts as 50 ms at most.
     const until = performance.now() + 100;
     while (performance.now() < until);
     await expect(result).rejects.toThrow('LOADING');

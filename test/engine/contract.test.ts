@@ -21,7 +21,7 @@ import { sessionRead } from '../../src/session/operations/read.ts';
 import { sessionWrite } from '../../src/session/operations/write.ts';
 import { type BothEngines, startBothEngines } from '../support/both-engines.ts';
 
-/** What every engine promises the rooms. A new engine is one more row here. */
+/** The contract of all engines. A new engine is one more row. */
 let both: BothEngines;
 let tests = 0;
 
@@ -100,7 +100,7 @@ describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
       expect((await read()).data).toEqual(data);
       later(HOUR - 1);
     }
-    // Used all the time, and over all the same: the absolute deadline.
+    // The absolute deadline ends a session that is in use.
     expect((await read()).data).toEqual(data);
     later(3);
     expect((await read()).data).toBeNull();
@@ -121,9 +121,9 @@ describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
       maxVariants: 1,
       payload,
     };
-    const told = { token: '', channel: `${both.prefix}:none`, message: '' };
+    const notice = { token: '', channel: `${both.prefix}:none`, message: '' };
     expect(await read()).toMatchObject({ payload: null, found: 'fine' });
-    expect(await engine().run(cacheWrite, [entry, fill], { ...made, ...told })).toMatchObject({
+    expect(await engine().run(cacheWrite, [entry, fill], { ...made, ...notice })).toMatchObject({
       stored: true,
     });
     later(1_500);
@@ -159,13 +159,13 @@ describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
   fresh('an idempotent request runs once, and its response is kept for the retention time', async () => {
     const key = [keys().idempotency('ann', 'order')];
     const fingerprint = Buffer.alloc(32, 7);
-    const told = { channel: `${both.prefix}:none`, message: '' };
+    const notice = { channel: `${both.prefix}:none`, message: '' };
     const begin = (token: string, asked = fingerprint) => {
       const args = { token, fingerprint: asked, lease: 1_000, retention: HOUR, waits: false };
       return engine().run(idempotencyBegin, key, args);
     };
     const complete = (token: string, attempt: number, answer: Buffer | undefined) => {
-      const args = { ...told, token, fingerprint, attempt, retention: HOUR, answer };
+      const args = { ...notice, token, fingerprint, attempt, retention: HOUR, answer };
       return engine().run(idempotencyComplete, key, args);
     };
     const renew = (token: string, attempt: number) => {
@@ -173,13 +173,13 @@ describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
       return engine().run(idempotencyRenew, key, args);
     };
     const discard = (token: string, hasRun = true) =>
-      engine().run(idempotencyDiscard, key, { ...told, token, retention: HOUR, hasRun });
+      engine().run(idempotencyDiscard, key, { ...notice, token, retention: HOUR, hasRun });
 
     expect(await begin('a')).toMatchObject({ outcome: 'started', attempt: 1 });
     expect(await begin('b')).toMatchObject({ outcome: 'running', attempt: 1, leftMs: 1_000 });
     expect(await begin('b', Buffer.alloc(32, 8))).toMatchObject({ outcome: 'mismatch' });
     later(1_000);
-    expect(await renew('a', 1), 'nobody has taken it over').toBe(true);
+    expect(await renew('a', 1), 'no other attempt has started').toBe(true);
     later(1_000);
     expect(await begin('b', Buffer.alloc(32, 8)), 'a crash keeps it').toMatchObject({ outcome: 'mismatch' });
     expect(await begin('b')).toMatchObject({ outcome: 'recovered', attempt: 2 });

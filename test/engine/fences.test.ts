@@ -8,7 +8,7 @@ import { TestClock } from '../support/both-engines.ts';
 
 const ASKED = { token: 't', waitMs: 0, process: '', channels: 't-calls:', isFair: true } as const;
 
-/** Grants locks in this process; those of a fence are read from the reply. */
+/** Acquires locks on an in-memory engine, and reads the fences from the replies. */
 function grantingOn(memory: MemoryKeyspace, clock: TestClock) {
   const engine = memoryEngine(memory, clock);
   const keys = new Keys('t');

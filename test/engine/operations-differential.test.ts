@@ -171,7 +171,7 @@ describe('script and in-memory implementation give the same replies and store th
         fc.constantFrom(100 * S, 1_000 * S, 60_000 * S),
         fc.constantFrom(0, 1_500 * S, 100_000 * S),
         fc.uint8Array({ maxLength: 40 }),
-        fc.constantFrom('', 'somebody'),
+        fc.constantFrom('', 'user'),
         fc.nat(3),
       )
       .map(
@@ -245,7 +245,7 @@ describe('script and in-memory implementation give the same replies and store th
     const token = fc.constantFrom('', 'ann', 'bob');
     const sequence = fc.constantFrom(0, 5, 2 ** 50 + 1);
     const variant = fc.constantFrom(...VARIANTS);
-    const told = { channel: 'outside-channel', message: 'm' };
+    const notice = { channel: 'outside-channel', message: 'm' };
     const read = fc.tuple(names, variant, sequence, token, span).map(
       ([vary, which, minSequence, owner, lease]): Step =>
         async (world) => {
@@ -268,7 +268,7 @@ describe('script and in-memory implementation give the same replies and store th
         ([vary, which, made, owner, fresh, stale, payload, maxVariants]): Step =>
           async (world) => {
             await world.compare(cacheWrite, keys(world, vary === '' ? '' : which), {
-              ...{ ...told, token: owner, fresh, keep: fresh + stale, sequence: made, names: vary },
+              ...{ ...notice, token: owner, fresh, keep: fresh + stale, sequence: made, names: vary },
               ...{ variant: vary === '' ? '' : which, maxVariants, payload: Buffer.from(payload) },
             });
           },
@@ -281,7 +281,7 @@ describe('script and in-memory implementation give the same replies and store th
     const end = fc.tuple(token, fc.constantFrom(0, 100 * S)).map(
       ([owner, passing]): Step =>
         async (world) => {
-          const args = { ...told, token: owner, passing };
+          const args = { ...notice, token: owner, passing };
           await world.compare(cacheFillEnd, [world.keys.cache('id').fill], args);
         },
     );
@@ -390,7 +390,7 @@ describe('script and in-memory implementation give the same replies and store th
       attempt: fc.constantFrom(1, 2),
     });
     const span = fc.constantFrom(100 * S, 1_000 * S);
-    const told = { channel: 'outside-channel', message: 'm' };
+    const notice = { channel: 'outside-channel', message: 'm' };
     const begin = fc.tuple(claim, span, span, fc.boolean()).map(
       ([{ token, fingerprint }, lease, retention, waits]): Step =>
         async (world) => {
@@ -407,13 +407,13 @@ describe('script and in-memory implementation give the same replies and store th
       ([run, retention, bytes]): Step =>
         async (world) => {
           const answer = bytes === null ? undefined : Buffer.from(bytes);
-          await world.compare(idempotencyComplete, key(world), { ...run, ...told, retention, answer });
+          await world.compare(idempotencyComplete, key(world), { ...run, ...notice, retention, answer });
         },
     );
     const discard = fc.tuple(claim, span, fc.boolean()).map(
       ([{ token }, retention, hasRun]): Step =>
         async (world) =>
-          void (await world.compare(idempotencyDiscard, key(world), { ...told, token, retention, hasRun })),
+          void (await world.compare(idempotencyDiscard, key(world), { ...notice, token, retention, hasRun })),
     );
     await check(
       fc.oneof(

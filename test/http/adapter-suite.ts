@@ -19,7 +19,7 @@ export interface Request {
 
 export type Send = (request: Request) => Promise<Got>;
 
-/** Sends the requests of an app through something that takes each response as a whole, once it is over. */
+/** Tests an app through an adapter that reads each response in full when it has ended. */
 export function describeAdapter(name: string, make: (app: Application) => Send): void {
   describeOnBothEngines(name, (url) => {
     describe.each(EXPRESS)('on %s', (_, makeApp) => {

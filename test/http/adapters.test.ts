@@ -17,7 +17,7 @@ interface LambdaAnswer {
   readonly cookies?: readonly string[];
 }
 
-/** What API Gateway hands to a Lambda function. */
+/** An event of API Gateway for a Lambda function. */
 function eventOf({ method, path, headers }: Request) {
   return {
     version: '2.0',
@@ -44,7 +44,7 @@ function gotOf({ statusCode, body, headers, cookies = [] }: LambdaAnswer): Got {
   };
 }
 
-/** A server that looks at `writableEnded` once the app returns and at `finish` later, and at nothing else. */
+/** A server that reads `writableEnded` when the app returns, and later waits for 'finish'. */
 function buffering(app: Application): Send {
   return ({ method, path, headers }) =>
     new Promise((resolve) => {

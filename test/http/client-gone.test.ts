@@ -11,16 +11,16 @@ import { APPS, onError } from './frameworks.ts';
 type Next = (error?: unknown) => void;
 type Middleware = (req: IncomingMessage, res: ServerResponse, next: Next) => void;
 
-/** As `req.ip` of Express: undefined once the connection is gone. */
+/** The client address as in Express: undefined once the connection is closed. */
 const addressOf = ({ socket }: IncomingMessage) => socket.remoteAddress as string;
-/** A callback that relies on there being an address. */
+/** A callback that fails without a client address. */
 const networkOf = (req: IncomingMessage) => addressOf(req).split('.').slice(0, 3).join('.');
 
 const RATE = { algorithm: 'sliding-window', limit: 10, window: '1m' } as const;
 const KEYED = { methods: ['GET'] };
 const SECRET = 'a secret of the tests';
 
-/** What needs to know who the client is, in the ways in which that may fail. */
+/** Middleware that needs the client address, in all ways in which that may fail. */
 const FEATURES: Readonly<Record<string, (kit: RedisKit) => Middleware>> = {
   'kit.rateLimit by the address': (kit) => kit.rateLimit(RATE),
   'kit.rateLimit whose key is undefined': (kit) => kit.rateLimit({ ...RATE, key: addressOf }),
@@ -47,7 +47,7 @@ const FEATURES: Readonly<Record<string, (kit: RedisKit) => Middleware>> = {
   'kit.session whose genid throws': (kit) => kit.session({ secret: SECRET, genid: networkOf }),
 };
 
-/** Lets a request on when its client has gone. */
+/** A middleware that continues once the client has disconnected. */
 function departure() {
   let arrived: () => void = () => undefined;
   const hasArrived = new Promise<void>((resolve) => {

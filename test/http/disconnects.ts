@@ -6,7 +6,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 
 type Exchange = readonly [req: IncomingMessage, res: ServerResponse];
 
-/** A middleware for above the kit, and a promise for the moment when the server knows that a client has left. */
+/** A middleware to be mounted above the kit, and a promise for the moment when the server notices a disconnect. */
 export function departures() {
   const left = new Map<IncomingMessage, Promise<unknown>>();
   return {
@@ -14,7 +14,7 @@ export function departures() {
       left.set(req, once(res, 'close'));
       next();
     },
-    /** Resolves when the client of a request has left and all that happens then is over. */
+    /** Resolves when the client has disconnected and all listeners have run. */
     async of(req: IncomingMessage): Promise<void> {
       await left.get(req);
       await turn();
@@ -22,7 +22,7 @@ export function departures() {
   };
 }
 
-/** Asks, and leaves as soon as the response begins. */
+/** Sends a request, and disconnects as soon as the response begins. */
 export async function askAndLeave(
   url: string,
   { body, ...options }: { method?: string; headers?: Record<string, string>; body?: string } = {},
@@ -33,7 +33,7 @@ export async function askAndLeave(
   response.on('error', () => undefined).destroy();
 }
 
-/** Ways in which a handler may notice that its client has left: what it does at first, and what it does later. */
+/** Ways in which a handler may notice a disconnect: what it does first, and what it does later. */
 export const NOTICES: readonly (readonly [
   name: string,
   begin: (...exchange: Exchange) => unknown,
@@ -62,7 +62,7 @@ export const NOTICES: readonly (readonly [
   ['the callback of a write', nothing, (_, _req, res) => res.write('', nothing)],
 ];
 
-/** What handlers do that tells them nothing. */
+/** Ways of handlers that do not reveal a disconnect. */
 export const NO_NOTICES: typeof NOTICES = [
   ['nothing', nothing, nothing],
   [
@@ -80,5 +80,5 @@ export const NO_NOTICES: typeof NOTICES = [
 ];
 
 function nothing(): void {
-  // Only that it is called counts.
+  // Only the call matters.
 }

@@ -11,7 +11,7 @@ import { APPS, onError } from './frameworks.ts';
 
 type Middleware = (req: IncomingMessage, res: ServerResponse, next: (error?: unknown) => void) => void;
 
-/** Every feature: what makes its middleware, and one that is made. */
+/** Every feature: its factory, and a middleware of it. */
 const FEATURES: Readonly<
   Record<string, (kit: RedisKit) => { readonly factory: unknown; readonly made: Middleware }>
 > = {
@@ -35,7 +35,7 @@ function featureForTest(name: string) {
   return feature;
 }
 
-/** What nobody caught; vitest would fail the run with it, but not this test. */
+/** Uncaught errors, which vitest would report for the run but not for this test. */
 function uncaughtForTest(): readonly unknown[] {
   const uncaught: unknown[] = [];
   const note = (error: unknown) => void uncaught.push(error);
@@ -44,7 +44,7 @@ function uncaughtForTest(): readonly unknown[] {
   return uncaught;
 }
 
-/** Mounts something where Koa, or Hono, wants a middleware of its own; resolves to the error that the app got. */
+/** Mounts something as a middleware of Koa or Hono; resolves to the error of the app. */
 const FOREIGN: Readonly<Record<string, (middleware: never) => Promise<string>>> = {
   async koa(middleware) {
     const app = new Koa();

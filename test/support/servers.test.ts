@@ -159,7 +159,7 @@ async function connectionTo(port: number): Promise<'connected'> {
   }
 }
 
-/** A stopped process's connections are still accepted, by the kernel: this one then hears nothing for a while. */
+/** The kernel still accepts connections for a stopped process, which then sends nothing. */
 async function silenceOn(port: number): Promise<'silence'> {
   const socket = connect(port, '127.0.0.1', () => socket.write('PING\r\n'));
   try {
@@ -170,7 +170,7 @@ async function silenceOn(port: number): Promise<'silence'> {
   }
 }
 
-/** A process that starts a server and forgets about it. */
+/** A process that starts a server and does not stop it. */
 async function startInAnotherProcess() {
   const program = `
     import { startRedis } from './test/support/servers.ts';

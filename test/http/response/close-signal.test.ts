@@ -17,7 +17,7 @@ function warnings(): readonly Error[] {
 
 const MANY = 11;
 
-/** Each kind of middleware that listens for the end of a response, with a number of its own. */
+/** Each kind of middleware that listens for the close of a response, numbered. */
 const MIDDLEWARE: Readonly<Record<string, (kit: RedisKit, number: number) => ReturnType<RedisKit['lock']>>> =
   {
     'kit.lock': (kit, number) => kit.lock({ key: () => `lock ${number}`, wait: '1s' }),

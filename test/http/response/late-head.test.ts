@@ -16,7 +16,7 @@ const VERSIONS = [
 
 type WriteHead = (status: number, ...rest: unknown[]) => ServerResponse;
 
-/** Puts a function in front of `writeHead`, by hand. */
+/** Wraps `writeHead`. */
 function wrap(
   res: ServerResponse,
   wrapper: (next: WriteHead, status: number, rest: unknown[]) => unknown,
@@ -25,7 +25,7 @@ function wrap(
   Object.assign(res, { writeHead: (status: number, ...rest: unknown[]) => wrapper(next, status, rest) });
 }
 
-/** How a wrapper may hand headers of its own on. */
+/** Ways in which a wrapper may pass headers to `writeHead`. */
 const FORMS: Readonly<Record<string, unknown>> = {
   'an object': { 'X-Late': 'yes', 'Set-Cookie': ['a=1', 'b=2'] },
   'a flat list': ['X-Late', 'yes', 'Set-Cookie', 'a=1', 'Set-Cookie', 'b=2'],
@@ -35,7 +35,7 @@ const FORMS: Readonly<Record<string, unknown>> = {
   ],
 };
 
-/** How a handler may send a response. */
+/** Ways in which a handler may send a response. */
 const SENDERS: Readonly<Record<string, (res: ServerResponse) => void>> = {
   'end()': (res) => void res.end('body'),
   'end() without a body': (res) => void res.end(),
@@ -62,7 +62,7 @@ const HOOKS = {
 
 describe.each(Object.entries(SENDERS))('the head of a response sent with %s', (_sender, send) => {
   describe.each(Object.entries(HOOKS))('with a hook %s', (_hook, wait) => {
-    /** Serves with a hook that notes the headers that it sees, and those that came later. */
+    /** Serves with a hook that records the headers that it sees, and later changes. */
     async function exchange(handler: (res: ServerResponse, guard: () => void) => void, withholds = false) {
       const seen: Record<string, unknown>[] = [];
       const late: LateHeaders[] = [];

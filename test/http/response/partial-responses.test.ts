@@ -22,7 +22,7 @@ const FEATURES: readonly (readonly [name: string, make: (kit: RedisKit) => Middl
   ['kit.idempotency', (kit) => kit.idempotency({ scope: () => 'a' })],
 ];
 
-/** As Socket.IO passes it for an upgrade. */
+/** The response that Socket.IO passes for an upgrade. */
 const PARTIAL = {
   setHeader: () => undefined,
   getHeader: () => undefined,
@@ -54,7 +54,7 @@ it.each(
   ]);
 });
 
-/** Events of a mock reach its listeners only with an emitter of the caller's. */
+/** Mocks emit events only with an EventEmitter that is passed to them. */
 function mocks(request: RequestOptions) {
   return createMocks(request, { eventEmitter: EventEmitter });
 }

@@ -119,7 +119,7 @@ const SENDERS: Readonly<Record<string, Sender>> = {
   },
 };
 
-/** What the client gets, and the callbacks in the order of their calls. */
+/** The response that the client receives, and the callbacks in the order of their calls. */
 async function observe(method: string, send: Sender, hooks: readonly ResponseHook[]) {
   const called: string[] = [];
   const note: Note = (what) => (error) => called.push(error ? `${what}: ${error.message}` : what);
@@ -130,7 +130,7 @@ async function observe(method: string, send: Sender, hooks: readonly ResponseHoo
   return { answer: await ask(port, { method }), called: called.sort() };
 }
 
-/** Node knows a body's length only when the head is made with its end, as ours always is: that changes the framing. */
+/** Node sends Content-Length only if it creates the head in `end()`, as it always does with the guard. */
 function unframed({ status, message, headers, body, isComplete }: Answer) {
   const framing = /^(content-length|transfer-encoding)$/i;
   return { status, message, headers: headers.filter(([name]) => !framing.test(name)), body, isComplete };
@@ -177,7 +177,7 @@ const MISTAKES: Readonly<Record<string, Sender>> = {
 };
 
 describe.each(Object.entries(WRAPPINGS))("a handler's mistake with %s", (_with, hooks) => {
-  /** A handler that answers its own mistake, as an error handler would. */
+  /** A handler that catches its error and responds, as an error handler would. */
   async function blunder(send: Sender, wrapped: readonly ResponseHook[]) {
     const codes: unknown[] = [];
     const port = await serve((_req, res) => {

@@ -163,7 +163,7 @@ describe('a response after end()', () => {
         seen.push(res.headersSent, res.writableEnded);
       });
       await ask(port);
-      // A server that buffers takes the response once `writableEnded` is true, which must be when it is complete.
+      // An adapter that buffers takes the response once `writableEnded` is true, so it must be complete then.
       expect(seen).toEqual([false, false, true, !waits]);
     },
   );

@@ -146,7 +146,7 @@ describe('the response guard on plain HTTP', () => {
     socket.on('data', (chunk) => {
       text += chunk.toString();
     });
-    // All at once: the answers keep the order of the requests.
+    // Pipelined: responses come in the order of the requests.
     socket.write(requests.join(''));
     while (!text.includes('answer /4')) await once(socket, 'data');
     expect([...text.matchAll(/answer \/\d/g)].join()).toBe('answer /1,answer /2,answer /3,answer /4');
@@ -185,7 +185,7 @@ describe('the response guard on HTTP/2 (compatibility API)', () => {
   const remember = (warning: Error) => void warnings.push(warning.message);
   beforeAll(() => void process.on('warning', remember));
   afterAll(async () => {
-    // Warnings are told on the next tick, and of each kind only the first.
+    // Node emits warnings on the next tick, and only the first of each kind.
     await setImmediate();
     process.off('warning', remember);
     expect(warnings).toEqual([]);

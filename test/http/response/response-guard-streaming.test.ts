@@ -28,7 +28,7 @@ const failing: ResponseHook = {
 
 const PIECES = 200;
 
-/** More than every buffer on the way holds. */
+/** More than all buffers between server and client hold. */
 function* manyPieces(): Generator<Buffer> {
   for (let index = 0; index < PIECES; index++) yield Buffer.alloc(50_000, `piece ${index} `);
 }
@@ -180,7 +180,7 @@ describe('compression()', () => {
 });
 
 describe('a lock', () => {
-  /** Answers with what had arrived before the lock was free. */
+  /** Returns the bytes that arrived before the lock was released. */
   async function arrivesBefore(send: Handler, method = 'GET') {
     const free = new Gate();
     const isAsked = new Gate();

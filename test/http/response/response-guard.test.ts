@@ -65,7 +65,7 @@ describe('the hooks', () => {
     const port = await serve((_req, res) => {
       addResponseHook(res, logging([], 'session'));
       res.end('body');
-      // `finished` is Node's own word, which the wrapper does not touch.
+      // `finished` is Node's own property, which the guard does not override.
       isFinished = res.finished;
     });
     await ask(port);

@@ -15,15 +15,15 @@ import { connectPlainClient, type PlainClient, withPlainClient } from './plain-c
 import { type RedisServer, startRedis } from './servers.ts';
 import { until } from './until.ts';
 
-/** Notes what it is told of a channel. */
-export interface Ear extends ChannelListener {
+/** Records the messages and the status of a channel. */
+export interface ChannelRecorder extends ChannelListener {
   readonly messages: readonly string[];
   readonly changes: readonly boolean[];
   readonly isUp: boolean;
   stop(): void;
 }
 
-export function earOn(pubSub: PubSub, channel: string): Ear {
+export function recordChannel(pubSub: PubSub, channel: string): ChannelRecorder {
   const messages: string[] = [];
   const changes: boolean[] = [];
   const listener: ChannelListener = {
@@ -42,7 +42,7 @@ export function earOn(pubSub: PubSub, channel: string): Ear {
   };
 }
 
-/** A connection that is closed with the test, and what it told of going wrong. */
+/** A connection that is closed with the test, and its error events. */
 export interface TestConnection {
   readonly connection: Connection;
   readonly pubSub: PubSub;
@@ -75,7 +75,7 @@ export async function publisherFor({ url }: RedisServer): Promise<PlainClient> {
   return client;
 }
 
-/** A server, a connection to it that is ready, and somebody who publishes. */
+/** A server, a ready connection to it, and a client that publishes. */
 export async function startAll() {
   const server = await startServerForTest();
   const { connection, pubSub, errors } = connectForTest({ url: server.url });
@@ -83,7 +83,7 @@ export async function startAll() {
   return { server, connection, pubSub, errors, publisher: await publisherFor(server) };
 }
 
-/** How many are connected, beside the one who asks. */
+/** The number of connected clients, without the one that asks. */
 export function connectedClients(url: string): Promise<number> {
   return withPlainClient(url, async (client) => {
     const list = String(await client.sendCommand(['CLIENT', 'LIST']));
@@ -95,7 +95,7 @@ export async function connectionsSoFar(client: PlainClient): Promise<number> {
   return Number(/total_connections_received:(\d+)/.exec(await client.info('stats'))?.[1]);
 }
 
-/** Whoever listens at this server, as CLIENT LIST names them. */
+/** The subscribers of a server, as CLIENT LIST shows them. */
 export function listenersAt(url: string): Promise<readonly string[]> {
   return withPlainClient(url, async (client) => {
     const list = String(await client.sendCommand(['CLIENT', 'LIST', 'TYPE', 'pubsub']));
@@ -103,10 +103,14 @@ export function listenersAt(url: string): Promise<readonly string[]> {
   });
 }
 
-/** Publishes one message as soon as the ear is up, and waits until it is heard. */
-export async function hearsAgain(ear: Ear, publisher: PlainClient, channel: string): Promise<void> {
-  await until('it is up', () => ear.isUp);
-  const message = `again ${ear.messages.length}`;
+/** Publishes a message once the channel is up, and waits until it arrives. */
+export async function receivesAgain(
+  recorder: ChannelRecorder,
+  publisher: PlainClient,
+  channel: string,
+): Promise<void> {
+  await until('it is up', () => recorder.isUp);
+  const message = `again ${recorder.messages.length}`;
   await publisher.publish(channel, message);
-  await until('it hears', () => ear.messages.includes(message));
+  await until('it hears', () => recorder.messages.includes(message));
 }
