@@ -7,7 +7,7 @@ import type { Argument, RawReply } from '../engine/operation.ts';
 export type Status = 'up' | 'connecting' | 'down';
 
 /**
- * What the kit needs of a Redis client. An adapter connects clients of one family, follows their status and sends raw
+ * The interface to a Redis client. An adapter connects clients of one family, follows their status and sends raw
  * commands; timeouts, circuit breakers and waiting are the connection's.
  */
 export interface Adapter {

@@ -25,7 +25,7 @@ function grantingOn(memory: MemoryKeyspace, clock: TestClock) {
   };
 }
 
-it('on memory: any number of released locks leaves space for new ones, and fences still grow', async () => {
+it('any number of released locks on memory: leaves space for new ones, and fences still grow', async () => {
   const clock = new TestClock();
   const refusing = { maxEntries: 100, maxBytes: 2 ** 20, whenFull: 'refuse' } as const;
   const rooms = { rate: refusing, cache: refusing, session: refusing, lock: refusing };
@@ -48,7 +48,7 @@ it('on memory: any number of released locks leaves space for new ones, and fence
   await expect(grant('one too many')).rejects.toMatchObject({ code: 'ERR_REDIS_KIT_FULL' });
 });
 
-it('on memory: the acquire and release of a single lock clears no large tables', async () => {
+it('the acquire and release of a single lock on memory: clears no large tables', async () => {
   const clock = new TestClock();
   const { grant, release } = grantingOn(new MemoryKeyspace(clock), clock);
   await grant('first');

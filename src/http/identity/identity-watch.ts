@@ -4,7 +4,7 @@ import { WatchedProperty } from '../watched-property.ts';
 import { CookieReads } from './cookie-reads.ts';
 import { watchedReads } from './watched-reads.ts';
 
-/** What identifies the user of a request, besides the session and the credentials. */
+/** Properties and cookies that matter for the identity of a request, besides the session and the credentials. */
 export interface WatchedIdentities {
   /** Further request properties that identify the user. */
   readonly identities: readonly string[];

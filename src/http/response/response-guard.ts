@@ -275,7 +275,7 @@ export class ResponseGuard {
     this.outgoing.overrideHeadersSent(() => this.#isHeadDecided());
   }
 
-  /** What `headersSent` would be if the handler's calls had reached Node. */
+  /** The value of `headersSent` if the handler's calls had reached Node. */
   #isHeadDecided(): boolean {
     if (this.#isPassedToNode()) return false;
     const isRequested = this.outgoing.isRecorded || this.#flushRequested;
