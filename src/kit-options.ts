@@ -91,7 +91,7 @@ function commandTimeoutOption(reader: OptionReader): number {
 function warningsOf({ kind }: ConnectionSettings, env: NodeJS.ProcessEnv): readonly string[] {
   if (kind !== 'memory' || env.NODE_ENV !== 'production') return [];
   return [
-    "createRedisKit runs on 'memory:' with NODE_ENV=production: sessions, limits, locks and caches are not shared with other processes and are lost when this one ends; set `url`",
+    "createRedisKit runs on 'memory:' with NODE_ENV=production: sessions, limits, locks and caches are not shared with other processes and are lost when this one ends; set the `url` of a Redis server",
   ];
 }
 

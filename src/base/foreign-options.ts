@@ -24,7 +24,7 @@ export const FOREIGN_OPTIONS: Readonly<Record<string, string>> = {
   max: 'it is an option of rate limits; see `limit` of kit.rateLimit',
   points: 'it is an option of rate limits; see `limit` of kit.rateLimit',
   keyGenerator: 'it is an option of rate limits; see `key` of kit.rateLimit',
-  key: 'there is only one here; leave it out',
+  key: 'this call has no key; leave it out',
   retryCount: 'it is an option of locks; see `wait` of kit.lock',
   retryDelay: 'it is an option of locks; see `wait` of kit.lock',
 };

@@ -21,7 +21,7 @@ export function parseRedisUrl(source: string, value: unknown): RedisAddress | 'm
   if (url.protocol !== 'redis:' && url.protocol !== 'rediss:') {
     // Without slashes the part before the colon may be a user name, which is not shown.
     const isScheme = value.startsWith('//', url.protocol.length);
-    throw malformed(source, isScheme ? `of the scheme ${describe(url.protocol)}` : 'without redis://');
+    throw malformed(source, isScheme ? `with the scheme ${describe(url.protocol)}` : 'without redis://');
   }
   if (url.hostname === '') throw malformed(source, 'without a host');
   const db = /^\/?(\d{0,9})$/.exec(url.pathname)?.[1];

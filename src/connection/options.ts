@@ -86,7 +86,7 @@ export function resolveConnection(reader: OptionReader, env: NodeJS.ProcessEnv):
   if (hostOption !== undefined) ways.push(hostOption);
   if (ways.length > 1) {
     throw new ConfigError(
-      `createRedisKit: options ${ways.map((way) => `\`${way}\``).join(' and ')} both say where Redis is; give one`,
+      `createRedisKit: options ${ways.map((way) => `\`${way}\``).join(' and ')} both say where Redis is; set one`,
     );
   }
   const [way] = ways;
@@ -130,10 +130,7 @@ function fromUrl(source: string, value: unknown, reader: OptionReader): Connecti
   const isTls = address !== 'memory' && address.tls !== false;
   const tls = reader.has('tls') ? tlsOption(reader) : isTls;
   if ((tls !== false) !== isTls) {
-    throw reader.error(
-      'tls',
-      `${source} says otherwise: rediss: is with TLS, redis: and memory: are without`,
-    );
+    throw reader.error('tls', `it contradicts ${source}: rediss: means TLS, redis: and memory: mean no TLS`);
   }
   return address === 'memory' ? { kind: 'memory' } : { kind: 'standalone', ...address, tls };
 }
@@ -188,7 +185,7 @@ function clusterNode(node: unknown): RedisAddress {
   const address = parseRedisUrl('option `cluster.nodes`', node);
   if (address === 'memory') {
     throw new ConfigError(
-      `createRedisKit: option \`cluster.nodes\` holds 'memory:'; give it as \`url\` instead`,
+      `createRedisKit: option \`cluster.nodes\` holds 'memory:'; set it as \`url\` instead`,
     );
   }
   if (
@@ -198,8 +195,8 @@ function clusterNode(node: unknown): RedisAddress {
     address.tls !== false
   ) {
     throw new ConfigError(
-      'createRedisKit: a node in `cluster.nodes` is only redis://host:port, since it serves to discover the others; ' +
-        'give `username`, `password` and `tls` beside `nodes`, for all of them',
+      'createRedisKit: a node in `cluster.nodes` must be redis://host:port; ' +
+        'put `username`, `password` and `tls` beside `nodes`, for all nodes',
     );
   }
   return address;
@@ -209,7 +206,7 @@ function fromEnvironment(env: NodeJS.ProcessEnv, reader: OptionReader): Connecti
   if (env.REDIS_URL) return fromUrl('REDIS_URL', env.REDIS_URL, reader);
   if (!env.REDIS_HOST) {
     throw new ConfigError(
-      `createRedisKit: nothing says where Redis is; give \`url\` ('redis://localhost:6379', or 'memory:' to try ` +
+      `createRedisKit: nothing says where Redis is; set \`url\` ('redis://localhost:6379', or 'memory:' to try ` +
         `things out), \`host\`, \`cluster\` or \`client\`, or set REDIS_URL or REDIS_HOST`,
     );
   }

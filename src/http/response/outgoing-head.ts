@@ -107,7 +107,7 @@ export class OutgoingHead {
     if (this.#isAnnounced || this.isSent) return;
     this.#isAnnounced = true;
     this.#passing(() => this.#hooks.headLeaves());
-    if (!this.#hooks.hearHeadLeave) return;
+    if (!this.#hooks.needsSentHead) return;
     this.#before = { ...this.#res.getHeaders() };
     if (Object.keys(this.#before).length === 0) keepHeaders(this.#res);
     // Node creates no head if the client has disconnected; the wrappers run all the same.

@@ -78,7 +78,7 @@ export class ResponseHooks {
     return this.#hooks.some((hook) => hook.outlastsRefusal === true);
   }
 
-  get hearHeadLeave(): boolean {
+  get needsSentHead(): boolean {
     return !this.hasFailed && this.#hooks.some((hook) => hook.headLeft !== undefined);
   }
 
