@@ -16,7 +16,7 @@ export class DeclaredBody {
   }
 
   /** Counts a chunk, and returns whether the body is complete with it. */
-  isCompleteWith(chunk: string | Uint8Array, encoding: BufferEncoding | undefined): boolean {
+  add(chunk: string | Uint8Array, encoding: BufferEncoding | undefined): boolean {
     this.#written += typeof chunk === 'string' ? Buffer.byteLength(chunk, encoding) : chunk.byteLength;
     const declared = this.#res.getHeader('content-length');
     return isBodyless(this.#res) || (declared !== undefined && this.#written >= Number(declared));

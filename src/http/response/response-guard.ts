@@ -137,7 +137,7 @@ export class ResponseGuard {
   /** Passes a chunk to the hooks. Returns whether it completes the response and must be withheld. */
   #observe({ chunk, encoding }: Call & { readonly chunk: Chunk }): boolean {
     this.#hooks.chunk(chunk, encoding);
-    return this.#body.isCompleteWith(chunk, encoding) && this.#hooks.withholdLastBytes;
+    return this.#body.add(chunk, encoding) && this.#hooks.withholdLastBytes;
   }
 
   /** The headers are about to be sent, before the end of the body. */
