@@ -2,8 +2,8 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Keys } from '../base/keys.ts';
 import type { RequestDeadlines } from '../engine/deadline.ts';
 import type { Middleware, Req, Res } from '../http/middleware.ts';
-import type { LockDeps } from './asking.ts';
-import { KitLocks, type Locks } from './locks.ts';
+import type { LockDeps } from './granted-lock.ts';
+import { KitLocks, type Locks } from './kit-locks.ts';
 import { type LockHandler, lockMiddleware } from './middleware.ts';
 import type { LockOptions } from './options.ts';
 

@@ -5,13 +5,12 @@ import type { RequestDeadlines } from '../engine/deadline.ts';
 import { asExpress, type Middleware, type Next, type Req, type Res } from '../http/middleware.ts';
 import { callError } from '../http/response/complete-response.ts';
 import { callInBackground, type MiddlewareOutcome, runMiddleware } from '../http/run-middleware.ts';
-import type { LockDeps } from './asking.ts';
-import type { Handle, LockHandle } from './handle.ts';
-import { endWithResponse, hold, holdWhileWorking } from './hold.ts';
+import { acquireForRequest } from './acquire-for-request.ts';
+import type { LockDeps } from './granted-lock.ts';
+import type { KitLockHandle, LockHandle } from './handle.ts';
+import { holdForRequest, releaseAfterHandler, releaseWithResponse } from './hold-for-request.ts';
 import { type LockOptions, resolveLockOptions } from './options.ts';
-import { acquirer } from './request.ts';
-import { LockRoom } from './room.ts';
-import { locksOf, underLock } from './scope.ts';
+import { locksOf, runHolding } from './reentry.ts';
 
 declare global {
   namespace Express {
@@ -23,8 +22,8 @@ declare global {
 }
 
 /**
- * What works under a lock until its promise settles. `lock` is undefined where `key` answered null, or Redis was out of
- * reach and `onError` is `'allow'`.
+ * A handler that holds the lock until its promise settles. `lock` is undefined when `key` returned null, or when Redis is
+ * unavailable and `onError` is `'allow'`.
  */
 export type LockHandler<Request extends IncomingMessage = Req, Response extends ServerResponse = Res> = (
   req: Request,
@@ -41,11 +40,11 @@ export function lockMiddleware(
   if (handler !== undefined && typeof handler !== 'function') {
     throw new ConfigError(`kit.lock: the handler is ${describe(handler)}; it must be a function`);
   }
-  const room = new LockRoom(deps);
-  if (settings.wait > 0) deps.turns.listen();
-  const make = handler as LockHandler | undefined;
+  if (settings.wait > 0) deps.processChannel.subscribe();
+  const lockHandler = handler as LockHandler | undefined;
   const failed = (error: unknown) => void deps.reporter.failure('lock', asError(error));
-  const acquire = acquirer(settings, { room, deadlines: deps.deadlines, failed });
+  const acquireDeps = { ...deps, failed };
+  const { maxHold, onLost } = settings;
 
   return function lock(req: IncomingMessage, res: ServerResponse, next: Next): void {
     const unusable = callError('kit.lock', { req, res, next });
@@ -53,33 +52,38 @@ export function lockMiddleware(
       next(unusable);
       return;
     }
-    let got: Handle | MiddlewareOutcome = 'answered';
+    let result: KitLockHandle | MiddlewareOutcome = 'answered';
 
     function goOn(error?: unknown): void {
-      // A `handler` that takes a refusal over goes on without what should have worked under the lock.
-      if (error !== undefined || got === 'answered' || got === 'gone') next(error);
-      else if (got === 'continue') work(undefined);
-      else underLock(got, () => work(got as Handle));
+      // A `handler` option that calls `next` skips the handler that needs the lock.
+      if (error !== undefined || result === 'answered' || result === 'gone') next(error);
+      else if (result === 'continue') run(undefined);
+      else {
+        const handle = result;
+        runHolding(handle, () => run(handle));
+      }
     }
 
-    function work(handle: Handle | undefined): void {
-      if (make === undefined) {
+    function run(handle: KitLockHandle | undefined): void {
+      if (lockHandler === undefined) {
         next();
         return;
       }
-      const call = () => make(asExpress(req), res as Res, handle as LockHandle);
-      callInBackground(handle === undefined ? call : () => holdWhileWorking(res, endOf(handle), call), next);
+      const call = () => lockHandler(asExpress(req), res as Res, handle as LockHandle);
+      const callHolding = () =>
+        handle === undefined ? call() : releaseAfterHandler(res, releaseOf(handle), call);
+      callInBackground(callHolding, next);
     }
 
-    const endOf = (handle: Handle) =>
-      hold(req, res, handle, { settings, failed, deadline: deps.deadlines.of(req) });
+    const releaseOf = (handle: KitLockHandle) =>
+      holdForRequest(req, res, handle, { maxHold, onLost, deadline: deps.deadlines.of(req), failed });
 
     runMiddleware({ req, res, next: goOn }, failed, async (once) => {
-      got = await acquire(req, res, once);
-      if (typeof got === 'string') return got;
-      asExpress(req).lock = got;
-      locksOf(req).push(got);
-      if (make === undefined) endWithResponse(res, endOf(got));
+      result = await acquireForRequest({ req, res, next: once }, settings, acquireDeps);
+      if (typeof result === 'string') return result;
+      asExpress(req).lock = result;
+      locksOf(req).push(result);
+      if (lockHandler === undefined) releaseWithResponse(res, releaseOf(result));
       return 'continue';
     });
   };

@@ -15,7 +15,7 @@ describe('the options of kit.concurrency', () => {
     [{ limit: 5, lease: '99ms' }, 'at least 100 ms'],
     [{ limit: 5, wait: -1 }, '`wait` is -1'],
     [{ limit: 5, wait: '25d' }, 'at most 24 days'],
-    [{ limit: 5, maxQueue: 5 }, 'nobody waits without `wait`'],
+    [{ limit: 5, maxQueue: 5 }, 'no request waits without `wait`'],
     [{ limit: 5, wait: '5s', maxQueue: 0 }, '`maxQueue` is 0'],
     [{ limit: 5, onError: 'ignore' }, "`onError` is 'ignore'"],
     [{ limit: 5, handler: true }, '`handler`'],

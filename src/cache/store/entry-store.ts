@@ -4,7 +4,7 @@ import type { Reporter } from '../../base/reporter.ts';
 import type { Deadline } from '../../engine/deadline.ts';
 import type { Engine } from '../../engine/port.ts';
 import { newerFormat } from '../../engine/reply.ts';
-import { insist, mayHaveRun } from '../../waiting/insist.ts';
+import { mayHaveRun, sendUntilAnswered } from '../../waiting/retry.ts';
 import { type Entry, type Envelope, keepMs, type Lifetime, unpackEnvelope, usabilityOf } from './entry.ts';
 import { cacheBound } from './operations/bound.ts';
 import { cacheFillEnd, cacheFillRenew } from './operations/fill.ts';
@@ -210,7 +210,7 @@ export class EntryStore {
       await end();
     } catch (error) {
       this.failed(error);
-      await insist(end, leaseMs);
+      await sendUntilAnswered(end, leaseMs);
     }
   }
 

@@ -1,3 +1,4 @@
+import { Renewal } from '../../waiting/renewal.ts';
 import { type Entry, keepMs, type Lifetime, packEnvelope, usabilityOf, type Validation } from './entry.ts';
 import {
   type Bound,
@@ -60,7 +61,7 @@ type Unversioned<Content> = Omit<Entry<Content>, 'versions'>;
 export class Fill<Content> {
   readonly #deps: FillDeps;
   readonly #start: FillStart<Content>;
-  readonly #renewal: NodeJS.Timeout | undefined;
+  readonly #renewal: Renewal | undefined;
   readonly #limit: NodeJS.Timeout;
   readonly #purgesBefore: number;
   #isOver = false;
@@ -73,7 +74,11 @@ export class Fill<Content> {
     this.#start = start;
     this.#purgesBefore = deps.versions.purges;
     const { token, leaseMs } = start.lease;
-    if (token !== '') this.#renewal = setInterval(() => void this.#renew(), leaseMs / 3).unref();
+    if (token !== '') {
+      const failed = (error: unknown) => deps.store.failed(error);
+      this.#renewal = new Renewal({ renew: () => this.#renew(), failed });
+      this.#renewal.start(leaseMs);
+    }
     this.#limit = setTimeout(() => this.release(), LONGEST_FILL_MS).unref();
   }
 
@@ -274,16 +279,18 @@ export class Fill<Content> {
     if (lease.token !== '') void this.#deps.store.endFill(place, lease, passingMs);
   }
 
-  async #renew(): Promise<void> {
+  async #renew(): Promise<true> {
     const { place, lease } = this.#start;
-    const isAwaited = (await this.#try(this.#deps.store.renewFill(place, lease))) === true;
-    if (!isAwaited || this.#isAwaitedElsewhere) return;
-    this.#isAwaitedElsewhere = true;
-    this.#onAwaitedElsewhere();
+    const isAwaited = await this.#deps.store.renewFill(place, lease);
+    if (isAwaited && !this.#isAwaitedElsewhere) {
+      this.#isAwaitedElsewhere = true;
+      this.#onAwaitedElsewhere();
+    }
+    return true;
   }
 
   #stopTimers(): void {
-    clearInterval(this.#renewal);
+    this.#renewal?.stop();
     clearTimeout(this.#limit);
   }
 

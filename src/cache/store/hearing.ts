@@ -7,7 +7,7 @@ export function hearing(known: KnownVersions, wakeUps: WakeUps): ChannelListener
   return {
     onMessage(message) {
       const [kind, first, second, scope, names] = parse(message);
-      if (kind === 'filled') wakeUps.call(String(first));
+      if (kind === 'filled') wakeUps.wake(String(first));
       else if (kind === 'purged' && typeof scope === 'string' && Array.isArray(names)) {
         known.purged(scope, Number(first), second === 1, names.map(String));
       }
