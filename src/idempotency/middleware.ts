@@ -32,7 +32,7 @@ const NO_OUTAGE: ReadonlySet<ErrorCode> = new Set([
 ]);
 
 const UNREAD_BODY =
-  'kit.idempotency: a request with a key was refused with 415, because its body is neither in req.body nor in req.rawBody, so a retry could not be told from another request; to accept such requests, put a parser for their bodies (for example express.json()) before kit.idempotency, or give the option `fingerprint`';
+  'kit.idempotency: a request with a key was refused with 415, because its body is neither in req.body nor in req.rawBody, so a retry cannot be distinguished from another request; to accept such requests, put a parser for their bodies (for example express.json()) before kit.idempotency, or give the option `fingerprint`';
 
 export function idempotencyMiddleware(
   options: IdempotencyOptions<never>,

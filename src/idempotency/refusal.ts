@@ -8,7 +8,7 @@ export interface IdempotencyRefusal {
    * request with the key is still running. `mismatch`: the key was used for a different request. `unkept`: the request has
    * run, but its response was too large to be recorded. `unread-body`: no body parser has read the body, for example
    * because it does not accept the content type. `deep-body`: the body is nested too deeply. With either body problem, a
-   * retry could not be told from another request.
+   * retry cannot be distinguished from another request.
    */
   readonly reason:
     | 'missing-key'
@@ -61,13 +61,13 @@ const REFUSALS: Readonly<Record<Reason, Pick<IdempotencyRefusal, 'status' | 'det
   'unread-body': {
     status: 415,
     detail:
-      'A body of this type is not read here, so a retry with the same key could not be told from another request.',
+      'A body of this type is not read here, so a retry with the same key cannot be distinguished from another request.',
     retryAfterMs: undefined,
   },
   'deep-body': {
     status: 400,
     detail:
-      'The body is nested too deeply, so a retry with the same key could not be told from another request.',
+      'The body is nested too deeply, so a retry with the same key cannot be distinguished from another request.',
     retryAfterMs: undefined,
   },
 };

@@ -1,11 +1,29 @@
 import { performance } from 'node:perf_hooks';
 import { describe } from '../base/describe.ts';
-import { ConfigError, closedError, LockLostError } from '../base/errors.ts';
-import { claimLock, type LockRequest } from './claim-lock.ts';
-import type { GrantedLock, LockDeps } from './granted-lock.ts';
+import { asError, ConfigError, closedError, LockLostError, StoreError } from '../base/errors.ts';
+import { freshToken } from '../base/token.ts';
+import type { Deadline } from '../engine/deadline.ts';
+import { type ClaimReply, type ClaimResult, makeClaim } from '../waiting/claim.ts';
+import { GrantedLock, type LockDeps, momentNow } from './granted-lock.ts';
 import { KitLockHandle } from './handle.ts';
+import { lockAcquire } from './operations/acquire.ts';
+import { lockRelease } from './operations/release.ts';
 import type { LockConflict } from './options.ts';
 import { isHeldInContext, refuseReentry } from './reentry.ts';
+
+/** How a caller asks for its locks. */
+export interface LockRequest {
+  readonly leaseMs: number;
+  readonly waitMs: number;
+  readonly renew: boolean;
+  readonly isFair: boolean;
+  /** JSON, or empty. */
+  readonly metadata: string;
+  readonly signal?: AbortSignal | undefined;
+  readonly deadline?: Deadline | undefined;
+  /** The locks that the caller itself holds, as far as that is proven. */
+  readonly ownLocks: readonly KitLockHandle[];
+}
 
 /** Names no key, so that it is logged once. */
 const HELD_IN_CONTEXT =
@@ -52,6 +70,53 @@ export async function acquireLocks(
   return handleOf(locks, hasWaited ? performance.now() - startedAt : undefined, deps);
 }
 
+/** Claims the lock of one key, and waits for it up to `waitMs`. */
+async function claimLock(
+  key: string,
+  request: LockRequest,
+  deps: LockDeps,
+): Promise<ClaimResult<GrantedLock>> {
+  const { engine, reporter, processChannel } = deps;
+  const { leaseMs, waitMs, isFair, metadata, renew, signal } = request;
+  const token = freshToken();
+  const wakeUp = waitMs > 0 ? processChannel.expect(token) : undefined;
+  const redisKeys = deps.keys.lock(key);
+  const { lock, line, fence } = redisKeys;
+  const { process, channels } = processChannel;
+  const release = { token, waitMs, process, channels, isFair };
+
+  async function ask(hasWaited: boolean): Promise<ClaimReply<GrantedLock>> {
+    const grantedAt = momentNow();
+    // The deadline limits time spent on Redis, not a wait that the caller asked for.
+    const deadline = hasWaited ? undefined : request.deadline;
+    const args = { ...release, lease: leaseMs, metadata };
+    const reply = await engine.run(lockAcquire, [lock, line, fence], args, deadline);
+    if (reply.found === 'corrupt') reporter.failure('lock', corrupt(lock));
+    const { leftMs } = reply;
+    const needsUndo = reply.granted || wakeUp !== undefined;
+    if (!reply.granted) return { leftMs, needsUndo };
+    const grant = { key, redisKeys, release, fence: reply.fence, leaseMs, grantedAt, renew };
+    const granted = new GrantedLock(grant, deps);
+    if (granted.remainingMs() > 0) return { granted, leftMs, needsUndo };
+    // The reply took longer than the lease lasts.
+    await granted.release();
+    return { leftMs, needsUndo };
+  }
+
+  return makeClaim(
+    {
+      ask,
+      undo: () => engine.run(lockRelease, [lock, line], release),
+      undoForMs: Math.max(leaseMs, waitMs),
+      waitMs,
+      wakeUp,
+      signal,
+      failed: (error) => reporter.failure('lock', asError(error)),
+    },
+    deps,
+  );
+}
+
 async function handleOf(
   locks: readonly GrantedLock[],
   waitedMs: number | undefined,
@@ -78,4 +143,11 @@ async function releaseAll(locks: readonly GrantedLock[]): Promise<void> {
 function checkKey(key: unknown): string {
   if (typeof key === 'string' && key !== '') return key;
   throw new ConfigError(`a lock's key is ${describe(key)}; it must be a string that is not empty`);
+}
+
+function corrupt(lockKey: string): StoreError {
+  return new StoreError(
+    'ERR_REDIS_KIT_CORRUPT',
+    `the value under ${lockKey} is not a redis-kit lock; it counts as held, since it may be a lock, until kit.locks.forceRelease deletes it`,
+  );
 }

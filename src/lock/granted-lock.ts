@@ -21,10 +21,11 @@ export interface LockDeps {
   readonly closing: AbortSignal;
 }
 
-/** The grant of one key. */
+/** The grant of one key, as Redis returned it. */
 export interface LockGrant {
   readonly key: string;
   readonly redisKeys: LockKeys;
+  /** The arguments that release the lock. */
   readonly release: LockReleaseArgs;
   readonly fence: number;
   readonly leaseMs: number;
@@ -50,7 +51,7 @@ const CHECK_EVERY_MS = 1_000;
 export class GrantedLock {
   readonly key: string;
   readonly fence: number;
-  /** Called once, when the lock is lost or may be. */
+  /** Called once, when the lock is lost or may be lost. */
   onLost: (error: LockLostError) => void = () => undefined;
   readonly #grant: LockGrant;
   readonly #deps: LockDeps;
@@ -113,7 +114,7 @@ export class GrantedLock {
     }
   }
 
-  /** Ends the hold in this process and tells the holder through `onLost`. */
+  /** Ends the hold in this process and calls `onLost`. */
   lose(error: LockLostError): void {
     if (this.#isOver) return;
     this.#lost = error;

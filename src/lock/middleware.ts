@@ -1,15 +1,19 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { describe } from '../base/describe.ts';
-import { asError, ConfigError } from '../base/errors.ts';
+import { asError, ConfigError, type ErrorCode, RedisKitError } from '../base/errors.ts';
+import type { Reporter } from '../base/reporter.ts';
 import type { RequestDeadlines } from '../engine/deadline.ts';
+import { withoutIdentityWatch } from '../http/identity/identity-watch.ts';
 import { asExpress, type Middleware, type Next, type Req, type Res } from '../http/middleware.ts';
+import { RETRY_AFTER_MS, sendProblem, sendUnavailable } from '../http/problem-details.ts';
+import { closeSignalOf } from '../http/response/close-signal.ts';
 import { callError } from '../http/response/complete-response.ts';
 import { callInBackground, type MiddlewareOutcome, runMiddleware } from '../http/run-middleware.ts';
-import { acquireForRequest } from './acquire-for-request.ts';
+import { acquireLocks } from './acquire-locks.ts';
 import type { LockDeps } from './granted-lock.ts';
-import type { KitLockHandle, LockHandle } from './handle.ts';
+import { KitLockHandle, type LockHandle } from './handle.ts';
 import { holdForRequest, releaseAfterHandler, releaseWithResponse } from './hold-for-request.ts';
-import { type LockOptions, resolveLockOptions } from './options.ts';
+import { type LockConflict, type LockOptions, type LockSettings, resolveLockOptions } from './options.ts';
 import { locksOf, runHolding } from './reentry.ts';
 
 declare global {
@@ -31,9 +35,20 @@ export type LockHandler<Request extends IncomingMessage = Req, Response extends 
   lock: LockHandle,
 ) => unknown;
 
+export interface LockMiddlewareDeps extends LockDeps {
+  readonly deadlines: RequestDeadlines;
+}
+
+/** Errors after which another process may hold the lock: `onError: 'allow'` does not cover them. */
+const NO_OUTAGE: ReadonlySet<ErrorCode> = new Set([
+  'ERR_REDIS_KIT_NEWER_FORMAT',
+  'ERR_REDIS_KIT_LOCK_LOST',
+  'ERR_REDIS_KIT_CLOSED',
+]);
+
 export function lockMiddleware(
   options: LockOptions<never>,
-  deps: LockDeps & { readonly deadlines: RequestDeadlines },
+  deps: LockMiddlewareDeps,
   handler?: LockHandler<never, never>,
 ): Middleware {
   const settings = resolveLockOptions(options);
@@ -43,7 +58,6 @@ export function lockMiddleware(
   if (settings.wait > 0) deps.processChannel.subscribe();
   const lockHandler = handler as LockHandler | undefined;
   const failed = (error: unknown) => void deps.reporter.failure('lock', asError(error));
-  const acquireDeps = { ...deps, failed };
   const { maxHold, onLost } = settings;
 
   return function lock(req: IncomingMessage, res: ServerResponse, next: Next): void {
@@ -79,7 +93,7 @@ export function lockMiddleware(
       holdForRequest(req, res, handle, { maxHold, onLost, deadline: deps.deadlines.of(req), failed });
 
     runMiddleware({ req, res, next: goOn }, failed, async (once) => {
-      result = await acquireForRequest({ req, res, next: once }, settings, acquireDeps);
+      result = await acquireForRequest({ req, res, next: once }, settings, deps);
       if (typeof result === 'string') return result;
       asExpress(req).lock = result;
       locksOf(req).push(result);
@@ -87,4 +101,69 @@ export function lockMiddleware(
       return 'continue';
     });
   };
+}
+
+/** Acquires the locks of a request. Resolves to an outcome where the request goes on without a lock or is answered. */
+async function acquireForRequest(
+  { req, res, next }: { readonly req: IncomingMessage; readonly res: ServerResponse; readonly next: Next },
+  settings: LockSettings,
+  deps: LockMiddlewareDeps,
+): Promise<KitLockHandle | MiddlewareOutcome> {
+  const keys = keysOf(await withoutIdentityWatch(() => settings.key(asExpress(req))));
+  if (keys === null) return 'continue';
+  const deadline = deps.deadlines.of(req);
+  const { lease: leaseMs, wait: waitMs, isFair } = settings;
+  const signal = waitMs > 0 ? closeSignalOf(res) : undefined;
+  const options = { leaseMs, waitMs, isFair, renew: true, metadata: '' };
+  let result: KitLockHandle | LockConflict;
+  try {
+    result = await acquireLocks(keys, { ...options, signal, deadline, ownLocks: locksOf(req) }, deps);
+  } catch (error) {
+    return signal?.aborted === true ? 'gone' : handleFailure(error, res, settings, deps.reporter);
+  }
+  if (result instanceof KitLockHandle) {
+    if (signal?.aborted !== true) return result;
+    // The client has left, so the handler does not start.
+    await result.release(deadline);
+    return 'gone';
+  }
+  if (settings.handler === undefined) sendConflict(res, result);
+  else await settings.handler(asExpress(req), res as Res, next, result);
+  return 'answered';
+}
+
+function handleFailure(
+  error: unknown,
+  res: ServerResponse,
+  { onError }: LockSettings,
+  reporter: Reporter,
+): MiddlewareOutcome {
+  if (!(error instanceof RedisKitError) || error.code === 'ERR_REDIS_KIT_LOCK_REENTRY') throw error;
+  reporter.failure('lock', error);
+  if (onError === 'allow' && !NO_OUTAGE.has(error.code)) return 'continue';
+  sendUnavailable(res, 'lock');
+  return 'answered';
+}
+
+function keysOf(key: unknown): readonly string[] | null {
+  if (key === null) return null;
+  const keys: readonly unknown[] = Array.isArray(key) ? key : [key];
+  if (keys.length > 0 && keys.every(isKey)) return keys;
+  const wrong = Array.isArray(key) && key.length > 0 ? key.find((each) => !isKey(each)) : key;
+  throw new RedisKitError(
+    'ERR_REDIS_KIT_NO_IDENTITY',
+    `kit.lock: option \`key\` returned ${describe(wrong)}; it must return a string that is not empty, several of them, or null to take no lock`,
+  );
+}
+
+function isKey(value: unknown): value is string {
+  return typeof value === 'string' && value !== '';
+}
+
+function sendConflict(res: ServerResponse, { hasWaited }: LockConflict): void {
+  sendProblem(res, {
+    ...(hasWaited ? { status: 503, title: 'Service Unavailable' } : { status: 409, title: 'Conflict' }),
+    detail: 'Another request is working on the same resource.',
+    retryAfterMs: RETRY_AFTER_MS,
+  });
 }

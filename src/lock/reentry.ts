@@ -4,9 +4,9 @@ import { RedisKitError } from '../base/errors.ts';
 import { handleOfSignal, type KitLockHandle, type RequestedLocks } from './handle.ts';
 
 /*
- * Work that waits for a lock that it holds itself waits in vain. A request object, or the signal of a handle, proves that
- * the caller holds a lock. The async context does not: a connection pool may run the callback of one request in the
- * context of another request, which has just returned its connection.
+ * Work that requests a lock that it holds itself would wait until its wait is over. A request object, or the signal of a
+ * handle, proves that the caller holds a lock. The async context does not: a connection pool may run the callback of one
+ * request in the context of another request, which has just returned its connection.
  */
 
 const LOCKS: unique symbol = Symbol('the locks that the request holds');

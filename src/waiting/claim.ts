@@ -4,19 +4,19 @@ import type { OpenWork } from '../base/open-work.ts';
 import { mayHaveRun, sendUntilAnswered } from './retry.ts';
 import type { WakeUp } from './wake-ups.ts';
 
-/** A claim on something that one process at a time may have, or a limited number of them. */
+/** A claim to a lock, a slot or an idempotency key. */
 export interface Claim<Grant> {
   /** Asks the store once. Asking again with the same token must do no harm. */
   ask(hasWaited: boolean): Promise<ClaimReply<Grant>>;
-  /** Gives a grant back and leaves the queue. */
+  /** Releases a grant and leaves the queue. */
   undo(): Promise<unknown>;
-  /** For how long the undo is retried: after that the store has dropped the grant and the place in the queue anyway. */
+  /** How long the undo is retried. Afterwards the grant and the place in the queue have expired. */
   readonly undoForMs: number;
   readonly waitMs: number;
-  /** Undefined where the claim does not wait. */
+  /** Undefined for a claim that does not wait. */
   readonly wakeUp: WakeUp | undefined;
   readonly signal?: AbortSignal | undefined;
-  /** Reports a failure that the wait outlives. Where it is undefined, each failure ends the claim. */
+  /** Reports a failure that the wait outlives. If it is undefined, each failure ends the claim. */
   readonly failed?: ((error: unknown) => void) | undefined;
 }
 
@@ -43,13 +43,13 @@ export interface ClaimDeps {
   readonly closing: AbortSignal;
 }
 
-/** How soon a waiter asks again when the store could not say when. */
+/** The pause before a waiter asks again when the time is unknown. */
 const ASK_AGAIN_MS = 500;
 
 /**
  * Asks until the claim is granted or its wait is over, and undoes a claim that ends without a grant. Rejects when the
- * first question fails, when the store cannot be asked at the end of the wait, when the kit is closed, and with the
- * reason of the signal.
+ * first command fails, when a command fails at the end of the wait, when the kit is closed, and with the signal's reason
+ * when it aborts.
  */
 export async function makeClaim<Grant>(
   claim: Claim<Grant>,
@@ -88,7 +88,7 @@ async function askUntilGranted<Grant>(
     try {
       reply = await ask(hasWaited);
     } catch (error) {
-      // The first failure decides the request by its failure policy; a waiter outlives a short outage.
+      // A waiter outlives a short outage; before that, the failure policy of the feature applies.
       if (!hasWaited || failed === undefined || !isOutage(error)) throw error;
       failed(error);
       failure = error;

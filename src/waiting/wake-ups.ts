@@ -1,10 +1,10 @@
 import { performance } from 'node:perf_hooks';
 import { onAbort } from '../base/abort.ts';
 
-/** While the listening connection is down no wake-up arrives, so waiters ask again this often. Shorter than a handoff. */
+/** How often waiters ask again while the subscriber is disconnected and no message arrives. Shorter than a handoff. */
 const POLL_MS = 250;
 
-/** Added to each wait, so that a deadline by the server's clock has passed there when the waiter asks again. */
+/** Added to each wait, so that a deadline by the server's clock has passed when the waiter asks again. */
 const MARGIN_MS = 10;
 
 /** The waiters of this process, woken by the key that they wait for. */
@@ -12,7 +12,7 @@ export class WakeUps {
   readonly #wakeUps = new Map<string, Set<WakeUp>>();
   #isListening = false;
 
-  /** Expect a wake-up before asking, so that none is missed. */
+  /** Call it before asking, so that no wake-up is missed. */
   expect(key: string): WakeUp {
     const wakeUps = this.#wakeUps.get(key) ?? new Set();
     const wakeUp = new WakeUp(
@@ -46,9 +46,9 @@ export class WakeUps {
   }
 }
 
-/** The wake-up of one waiter. */
+/** Wakes one waiter. */
 export class WakeUp {
-  /** Call it once the waiter waits no longer. */
+  /** Call it when the waiter no longer waits. */
   readonly stop: () => void;
   readonly #isListening: () => boolean;
   #isWoken = false;
