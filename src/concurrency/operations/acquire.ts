@@ -39,19 +39,10 @@ const OUTCOMES = ['refused', 'granted', 'waits'] as const;
  * Grants a slot that is free and not due to a waiter. As with a lock, the same command asks first, asks again and accepts
  * a handoff. A corrupt value counts as absent.
  *
- * KEYS[1] the slots
- * KEYS[2] the queue
- *
- * ARGV[1] time in ms, or empty for the server's clock
- * ARGV[2] token
- * ARGV[3] lease in ms
- * ARGV[4] wait in ms
- * ARGV[5] process
- * ARGV[6] prefix of the channels
- * ARGV[7] limit
- * ARGV[8] number of waiters allowed
- *
- * Returns {found, outcome (0 refused, 1 granted, 2 waits), slots in use, ms left}
+ * KEYS   1 the slots, 2 the queue
+ * ARGV   1 time, 2 token, 3 lease ms, 4 wait ms, 5 process, 6 prefix of the channels, 7 limit,
+ *        8 number of waiters allowed
+ * reply  {found, outcome (0 refused, 1 granted, 2 waits), slots in use, ms left}
  */
 const lua = /* lua */ `
 local CHANNELS = ARGV[6]

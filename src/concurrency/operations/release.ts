@@ -15,17 +15,9 @@ export interface ConcurrencyReleaseArgs {
  * Ends what a token has: its slot, its handoff and its place in the queue. Free slots go to waiters, up to the limit that
  * the waiter that joined last knew: the limit may have changed since this token was granted its slot.
  *
- * KEYS[1] the slots
- * KEYS[2] the queue
- *
- * ARGV[1] time in ms, or empty for the server's clock
- * ARGV[2] token
- * ARGV[3] wait in ms
- * ARGV[4] process
- * ARGV[5] prefix of the channels
- * ARGV[6] limit
- *
- * Returns 1 when the token had a slot, else 0
+ * KEYS   1 the slots, 2 the queue
+ * ARGV   1 time, 2 token, 3 wait ms, 4 process, 5 prefix of the channels, 6 limit
+ * reply  1 when the token had a slot, else 0
  */
 const lua = /* lua */ `
 local CHANNELS = ARGV[5]

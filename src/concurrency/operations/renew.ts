@@ -13,16 +13,9 @@ export interface ConcurrencyRenewArgs {
  * Gives a slot its full lease from now. A running request counts, so a slot that was lost is taken again, even above the
  * limit: it keeps further requests out.
  *
- * KEYS[1] the slots
- * KEYS[2] the queue
- *
- * ARGV[1] time in ms, or empty for the server's clock
- * ARGV[2] token
- * ARGV[3] process
- * ARGV[4] lease in ms
- * ARGV[5] prefix of the channels
- *
- * Returns 1
+ * KEYS   1 the slots, 2 the queue
+ * ARGV   1 time, 2 token, 3 process, 4 lease ms, 5 prefix of the channels
+ * reply  1
  */
 const lua = /* lua */ `
 local CHANNELS = ARGV[5]

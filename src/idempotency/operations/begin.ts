@@ -43,17 +43,10 @@ export interface IdempotencyBeginReply {
  * Starts an attempt, or returns the outcome of an earlier one. An attempt of the same request whose lease has ended is
  * replaced. A corrupt record is left alone: to treat it as absent could run a request twice.
  *
- * KEYS[1] the record
- *
- * ARGV[1] time in ms, or empty for the server's clock
- * ARGV[2] token
- * ARGV[3] fingerprint
- * ARGV[4] lease in ms
- * ARGV[5] retention in ms
- * ARGV[6] '1' when the caller waits
- *
- * Returns {found, outcome (0 started, 1 recovered, 2 running, 3 mismatch, 4 done, 5 unkept), attempt, ms left,
- *          response or nil}
+ * KEYS   1 the record
+ * ARGV   1 time, 2 token, 3 fingerprint, 4 lease ms, 5 retention ms, 6 '1' when the caller waits
+ * reply  {found, outcome (0 started, 1 recovered, 2 running, 3 mismatch, 4 done, 5 unkept), attempt, ms left,
+ *        response or nil}
  */
 const lua = /* lua */ `${IDEMPOTENCY_LUA}
 local record = load_record()

@@ -14,19 +14,10 @@ export interface IdempotencyCompleteArgs extends AttemptRecord {
  * Records that a request has run, and its response, unless another attempt has replaced this one. The command may be
  * repeated, as it is when its reply was lost. It also writes a record that Redis has lost: no other attempt has run.
  *
- * KEYS[1] the record
- *
- * ARGV[1] time in ms, or empty for the server's clock
- * ARGV[2] token
- * ARGV[3] fingerprint
- * ARGV[4] attempt
- * ARGV[5] retention in ms
- * ARGV[6] channel
- * ARGV[7] message
- * ARGV[8] state, 'D' or 'N'
- * ARGV[9] response
- *
- * Returns 1 when recorded, 0 when another attempt has replaced this one
+ * KEYS   1 the record
+ * ARGV   1 time, 2 token, 3 fingerprint, 4 attempt, 5 retention ms, 6 channel, 7 message, 8 state 'D' or 'N',
+ *        9 response
+ * reply  1 when recorded, 0 when another attempt has replaced this one
  */
 const lua = /* lua */ `${IDEMPOTENCY_LUA}
 local record = load_record()

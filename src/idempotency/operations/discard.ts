@@ -15,16 +15,9 @@ export interface IdempotencyDiscardArgs {
  * Ends an attempt without a response, so that the next request with the key runs at once. The fingerprint and the number
  * of attempts stay recorded: an attempt without a final response may have done a part of its work.
  *
- * KEYS[1] the record
- *
- * ARGV[1] time in ms, or empty for the server's clock
- * ARGV[2] token
- * ARGV[3] retention in ms
- * ARGV[4] channel
- * ARGV[5] message
- * ARGV[6] '1' when the attempt has run
- *
- * Returns 1 when ended, 0 when another attempt has replaced this one
+ * KEYS   1 the record
+ * ARGV   1 time, 2 token, 3 retention ms, 4 channel, 5 message, 6 '1' when the attempt has run
+ * reply  1 when ended, 0 when another attempt has replaced this one
  */
 const lua = /* lua */ `${IDEMPOTENCY_LUA}
 local record = load_record()

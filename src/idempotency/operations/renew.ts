@@ -10,16 +10,9 @@ export interface IdempotencyRenewArgs extends AttemptRecord {
  * Gives an attempt a full lease from now, even if its lease has ended, as long as no other attempt has replaced it: it is
  * still running, and another attempt would run the request twice. Writes a record again that Redis has lost.
  *
- * KEYS[1] the record
- *
- * ARGV[1] time in ms, or empty for the server's clock
- * ARGV[2] token
- * ARGV[3] fingerprint
- * ARGV[4] attempt
- * ARGV[5] lease in ms
- * ARGV[6] retention in ms
- *
- * Returns 1 when renewed, 0 when another attempt has replaced this one
+ * KEYS   1 the record
+ * ARGV   1 time, 2 token, 3 fingerprint, 4 attempt, 5 lease ms, 6 retention ms
+ * reply  1 when renewed, 0 when another attempt has replaced this one
  */
 const lua = /* lua */ `${IDEMPOTENCY_LUA}
 local record = load_record()

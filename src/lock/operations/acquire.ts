@@ -43,20 +43,10 @@ const FENCE_TTL_MS = 3_600_000;
  * command asks first, asks again and accepts a handoff, and it does no harm to repeat one whose reply was lost. A corrupt
  * value counts as held, since it may be a lock.
  *
- * KEYS[1] the lock
- * KEYS[2] the queue
- * KEYS[3] the fencing counter
- *
- * ARGV[1] time in ms, or empty for the server's clock
- * ARGV[2] token
- * ARGV[3] lease in ms
- * ARGV[4] wait in ms
- * ARGV[5] process
- * ARGV[6] prefix of the channels
- * ARGV[7] '1' when waiters go first
- * ARGV[8] metadata
- *
- * Returns {found, granted (0 or 1), fencing token, ms left}
+ * KEYS   1 the lock, 2 the queue, 3 the fencing counter
+ * ARGV   1 time, 2 token, 3 lease ms, 4 wait ms, 5 process, 6 prefix of the channels, 7 '1' when waiters go first,
+ *        8 metadata
+ * reply  {found, granted (0 or 1), fencing token, ms left}
  */
 const lua = /* lua */ `
 local CHANNELS = ARGV[6]

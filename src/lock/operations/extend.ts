@@ -10,13 +10,9 @@ export interface LockExtendArgs {
  * Gives the holder a full lease from now. A lease that has ended is not revived, even while the lock is free: the signal
  * of its holder has aborted.
  *
- * KEYS[1] the lock
- *
- * ARGV[1] time in ms, or empty for the server's clock
- * ARGV[2] token
- * ARGV[3] lease in ms
- *
- * Returns 1 when extended, 0 when the token no longer holds the lock
+ * KEYS   1 the lock
+ * ARGV   1 time, 2 token, 3 lease ms
+ * reply  1 when extended, 0 when the token no longer holds the lock
  */
 const lua = /* lua */ `${STORED_LOCK_LUA}
 local lock = load_lock()

@@ -7,13 +7,9 @@ import { handOff, LOCK_LUA, unpackLock } from './stored-lock.ts';
  * Takes a lock away from its holder, or replaces a corrupt value, and hands the lock off to the first waiter. The former
  * holder learns it on the channel of its process, or with its next renewal.
  *
- * KEYS[1] the lock
- * KEYS[2] the queue
- *
- * ARGV[1] time in ms, or empty for the server's clock
- * ARGV[2] prefix of the channels
- *
- * Returns {found, 1 when the lock was held or corrupt, else 0}
+ * KEYS   1 the lock, 2 the queue
+ * ARGV   1 time, 2 prefix of the channels
+ * reply  {found, 1 when the lock was held or corrupt, else 0}
  */
 const lua = /* lua */ `
 local CHANNELS = ARGV[2]

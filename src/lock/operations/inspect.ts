@@ -25,12 +25,9 @@ export interface LockInspectReply {
 /*
  * Reads the state of a lock.
  *
- * KEYS[1] the lock
- * KEYS[2] the queue
- *
- * ARGV[1] time in ms, or empty for the server's clock
- *
- * Returns {found, fencing token, ms left, number of waiters, metadata}
+ * KEYS   1 the lock, 2 the queue
+ * ARGV   1 time
+ * reply  {found, fencing token, ms left, number of waiters, metadata}
  */
 const lua = /* lua */ `
 local CHANNELS

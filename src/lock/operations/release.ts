@@ -16,17 +16,9 @@ export interface LockReleaseArgs {
  * waiter; where waiters do not go first it is free at once, and the first waiter is only woken. So a caller that gives up
  * while the lock is free may be the waiter that was woken, and the next one is woken in its place.
  *
- * KEYS[1] the lock
- * KEYS[2] the queue
- *
- * ARGV[1] time in ms, or empty for the server's clock
- * ARGV[2] token
- * ARGV[3] wait in ms
- * ARGV[4] process
- * ARGV[5] prefix of the channels
- * ARGV[6] '1' when waiters go first
- *
- * Returns 1 when the token held the lock, 0 when it did not or its lease had ended
+ * KEYS   1 the lock, 2 the queue
+ * ARGV   1 time, 2 token, 3 wait ms, 4 process, 5 prefix of the channels, 6 '1' when waiters go first
+ * reply  1 when the token held the lock, 0 when it did not or its lease had ended
  */
 const lua = /* lua */ `
 local CHANNELS = ARGV[5]
