@@ -8,7 +8,7 @@ import type { ProcessChannel } from '../waiting/process-channel.ts';
 import { concurrencyAcquire } from './operations/acquire.ts';
 import { type GrantedSlot, releaseSlot, Slot, type SlotDeps } from './slot.ts';
 
-/** Counts slots: Redis, or the in-process fallback. */
+/** The backend that counts slots: Redis, or the in-process fallback. */
 export interface SlotBackend {
   readonly engine: Engine;
   readonly processChannel: ProcessChannel;

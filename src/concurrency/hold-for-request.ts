@@ -13,7 +13,7 @@ export function slotsOf(req: IncomingMessage & { [SLOTS]?: Set<string> }): Set<s
 
 /**
  * Releases a slot when the handler has ended its response or given it up. When the client leaves, the handler may run on,
- * and no event shows its end if it stops without one; so the slot is renewed no longer and ends with its lease.
+ * and no event shows its end if it stops without one; so the renewal stops, and the slot ends with its lease.
  */
 export function releaseWithResponse(res: ServerResponse, slot: Slot, release: () => Promise<void>): void {
   addResponseHook(res, {

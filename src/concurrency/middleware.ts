@@ -108,7 +108,7 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
 
   return function concurrency(req: IncomingMessage, res: ServerResponse, next: Next): void {
     const unusable = callError('kit.concurrency', { req, res, next });
-    // Requests that the kit sends to the app itself have no client and are not counted.
+    // Requests that the kit itself sends to the app have no client and are not counted.
     if (unusable !== undefined || internalPurposeOf(req) !== undefined) next(unusable);
     else runMiddleware({ req, res, next }, failed, (once) => limitRequest(req, res, once));
   };

@@ -30,7 +30,7 @@ export interface ConcurrencyOptions<Request extends IncomingMessage = Req> {
   readonly limit: number | ((req: Request) => number);
   /**
    * The name of the limit: middleware with the same name counts together. Default: the limit in digits, or `'varies'` if
-   * it is a function; so name limits that have equal numbers and equal keys but count different requests.
+   * it is a function; so give a name to a limit that has the same number and keys as another but counts separately.
    */
   readonly name?: string | undefined;
   /** How long a slot outlives a process that crashed. It is renewed while the request runs. Default `'15s'`. */

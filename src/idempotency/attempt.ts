@@ -71,7 +71,7 @@ export class Attempt {
   }
 
   /**
-   * Records the response, or with undefined only that the request has run. A record that fails is retried in the
+   * Records the response, or, if it is undefined, only that the request has run. A command that fails is retried in the
    * background until the lease ends, so that the request does not run again.
    */
   async complete(response: Buffer | undefined, deadline: Deadline): Promise<void> {
@@ -150,7 +150,7 @@ export class Attempt {
   }
 }
 
-/** Ends an attempt without a response. One that was granted without the caller's knowledge has not run. */
+/** Ends an attempt without a response. `hasRun` is false if the reply that granted it was lost: it has not run. */
 export function discardAttempt(
   { recordKey, token }: Pick<GrantedAttempt, 'recordKey' | 'token'>,
   { engine, keys, retention, hasRun = true }: DiscardTerms,

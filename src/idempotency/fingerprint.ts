@@ -80,7 +80,7 @@ function jsonOf(body: unknown, isForm: boolean): string | undefined {
     if (isData) text = JSON.stringify(body, isForm ? withoutHoles : undefined);
   } catch (error) {
     if (error instanceof RangeError) return undefined;
-    // A cycle or a BigInt: JSON cannot represent them.
+    // JSON cannot represent a cycle or a BigInt.
   }
   if (text !== undefined) return text;
   throw new ConfigError(

@@ -34,7 +34,7 @@ export interface KeyedRequest {
 
 /**
  * The state of a key when a request arrives with it. `attempt`: the request runs. `unknown`: the request waited for
- * another one with the key, and Redis can no longer say how that one ended.
+ * another one with the key, and its outcome can no longer be read from Redis.
  */
 export type KeyState =
   | { readonly kind: 'attempt'; readonly attempt: Attempt }
@@ -55,8 +55,8 @@ export class IdempotencyRecords {
   }
 
   /**
-   * Claims the key for a request. Rejects with a StoreError when Redis cannot be asked, and with the reason of the signal,
-   * which ends a wait.
+   * Claims the key for a request. Rejects with a StoreError when Redis cannot be asked, and with the reason of the signal
+   * when that aborts during a wait.
    */
   async claim(request: KeyedRequest, deadline: Deadline, signal?: AbortSignal): Promise<KeyState> {
     const { engine, keys, closing } = this.#deps;

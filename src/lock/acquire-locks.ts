@@ -21,11 +21,11 @@ export interface LockRequest {
   readonly metadata: string;
   readonly signal?: AbortSignal | undefined;
   readonly deadline?: Deadline | undefined;
-  /** The locks that the caller itself holds, as far as that is proven. */
+  /** Locks that are known to be the caller's own. A request for one of them is refused at once. */
   readonly ownLocks: readonly KitLockHandle[];
 }
 
-/** Names no key, so that it is logged once. */
+/** The same text for all keys, since the reporter logs each text once. */
 const HELD_IN_CONTEXT =
   'kit.locks: a lock was requested in the async context of work that holds it. If that work requests it, it waits for itself until `wait` is over: pass the handle on (req.lock, or the handle from `using`), or give its `signal` as the option `signal`, and such a call is refused at once. Otherwise, a connection pool or a similar library runs the callback of one request in the context of another, which AsyncResource.bind prevents';
 

@@ -29,7 +29,7 @@ export interface LockGrant {
   readonly release: LockReleaseArgs;
   readonly fence: number;
   readonly leaseMs: number;
-  /** When the command was sent that granted it: the lease cannot have begun earlier. */
+  /** The time at which the acquire command was sent: the lease cannot have begun earlier. */
   readonly grantedAt: Moment;
   readonly renew: boolean;
 }
@@ -93,7 +93,7 @@ export class GrantedLock {
     return this.#grant.redisKeys.lock;
   }
 
-  /** Milliseconds that are certainly left of the lease, by the clock that says less. */
+  /** Milliseconds that are certainly left of the lease, by the clock that shows less. */
   remainingMs(): number {
     if (this.#isOver) return 0;
     const { steady, wall } = momentNow();
@@ -101,7 +101,7 @@ export class GrantedLock {
     return Math.max(0, this.#leaseMs - passed);
   }
 
-  /** Makes the lease last this long from now. Rejects when Redis cannot be asked; the lock is lost when it has ended. */
+  /** Makes the lease last this long from now. Rejects when Redis cannot be asked. A lease that has ended is lost. */
   async extend(leaseMs: number = this.#leaseMs): Promise<void> {
     // A renewal at the same time would undo the extension.
     this.#renewal?.stop();
@@ -114,7 +114,7 @@ export class GrantedLock {
     }
   }
 
-  /** Ends the hold in this process and calls `onLost`. */
+  /** Marks the lock as lost in this process and calls `onLost`. */
   lose(error: LockLostError): void {
     if (this.#isOver) return;
     this.#lost = error;
@@ -169,7 +169,7 @@ export class GrantedLock {
     return isHeld;
   }
 
-  /** Of concurrent extensions the latest decides, as it does in Redis. */
+  /** The latest of concurrent extensions decides, as it does in Redis. */
   #isLatest(extension: number): boolean {
     return !this.#isOver && extension === this.#extensions;
   }

@@ -33,7 +33,7 @@ export interface LockHandle extends AsyncDisposable {
   release(): Promise<boolean>;
 }
 
-/** The locks that a caller requests: its own name of each key, by Redis key. */
+/** Requested locks. `keys` maps the Redis key of each lock to the key that the caller gave. */
 export interface RequestedLocks {
   readonly engine: Engine;
   readonly keys: ReadonlyMap<string, string>;
@@ -112,7 +112,7 @@ export class KitLockHandle implements LockHandle {
     return this.remainingMs() > 0;
   }
 
-  /** Ends the hold in this process: aborts the signal and stops the renewals. */
+  /** Marks all locks as lost in this process, aborts the signal and stops the renewals. */
   lose(error: LockLostError): void {
     if (this.#released !== undefined || this.#lost !== undefined) return;
     this.#lost = error;

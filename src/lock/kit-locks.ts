@@ -19,7 +19,7 @@ export interface TryAcquireOptions {
   readonly lease?: Duration | undefined;
   /** Renew the lease while the lock is held; default true. */
   readonly renew?: boolean | undefined;
-  /** Leave the lock to its waiters; default true. */
+  /** First come, first served; default true. With `false`, this call may overtake waiters. */
   readonly fair?: boolean | undefined;
   /** What `inspect` shows about the holder, for example its name or its task. JSON of at most 4,096 bytes. */
   readonly metadata?: Json | undefined;
@@ -64,8 +64,8 @@ export interface Locks {
   inspect(key: string): Promise<LockInspection>;
   /**
    * Takes a lock away from its holder and gives it to the first waiter. Resolves to false when the lock was free. The
-   * holder's signal aborts at once, or with the next renewal. Only a check of the fencing token stops what the holder
-   * still writes.
+   * holder's signal aborts at once, or with the next renewal. Only a check of the fencing token stops later
+   * writes of the former holder.
    */
   forceRelease(key: string): Promise<boolean>;
 }
@@ -166,7 +166,7 @@ function metadataOption(reader: OptionReader): string {
   try {
     text = JSON.stringify(metadata);
   } catch {
-    // A cycle or a BigInt.
+    // JSON cannot represent a cycle or a BigInt.
   }
   if (text === undefined || Buffer.byteLength(text) > MAX_METADATA_BYTES) {
     throw reader.error('metadata', `it must be JSON of at most ${MAX_METADATA_BYTES} bytes`);

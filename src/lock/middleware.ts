@@ -69,7 +69,7 @@ export function lockMiddleware(
     let result: KitLockHandle | MiddlewareOutcome = 'answered';
 
     function goOn(error?: unknown): void {
-      // A `handler` option that calls `next` skips the handler that needs the lock.
+      // When the option `handler` calls `next` for a refused request, the handler that needs the lock is skipped.
       if (error !== undefined || result === 'answered' || result === 'gone') next(error);
       else if (result === 'continue') run(undefined);
       else {
@@ -103,7 +103,7 @@ export function lockMiddleware(
   };
 }
 
-/** Acquires the locks of a request. Resolves to an outcome where the request goes on without a lock or is answered. */
+/** Acquires the locks of a request. Resolves to an outcome when the request gets no lock. */
 async function acquireForRequest(
   { req, res, next }: { readonly req: IncomingMessage; readonly res: ServerResponse; readonly next: Next },
   settings: LockSettings,

@@ -12,7 +12,7 @@ export type LockOnError = 'deny' | 'allow';
 
 /** Why a request did not get its lock. */
 export interface LockConflict {
-  /** The key, of those that were requested, that another request holds. */
+  /** The requested key that another request holds. */
   readonly key: string;
   /** Whether the request waited for its turn. The default response is 503 if it did, else 409. */
   readonly hasWaited: boolean;

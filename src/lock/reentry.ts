@@ -29,7 +29,7 @@ export function locksOfSignal(signal: AbortSignal | undefined): readonly KitLock
 
 const contexts = new AsyncLocalStorage<readonly KitLockHandle[]>();
 
-/** Runs work that holds a lock in an async context that says so. */
+/** Runs work in an async context that records the lock it holds. */
 export function runHolding<Result>(handle: KitLockHandle, work: () => Result): Result {
   // A context that passes from request to request would otherwise keep the handles of all of them.
   const outer = (contexts.getStore() ?? []).filter((each) => each.remainingMs() > 0);

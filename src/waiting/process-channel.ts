@@ -4,15 +4,15 @@ import { HANDOFF_MS } from './queue.ts';
 import { type WakeUp, WakeUps } from './wake-ups.ts';
 
 /**
- * The channel of this process, on which its waiters are woken and its holders learn that they have lost what they hold.
- * Subscribes with the first waiter. See queue.ts for the messages.
+ * The channel of this process: it wakes waiters, and notifies holders whose lock was taken away. The first waiter
+ * subscribes to it. See queue.ts for the messages.
  */
 export class ProcessChannel implements ChannelListener {
   /** The prefix that the channels of all processes share. */
   readonly channels: string;
   readonly #process = randomBytes(9).toString('base64url');
   readonly #pubSub: PubSub;
-  /** By token, as are the holders: a waiter that was granted too late holds for a moment what it gives back. */
+  /** By token. A token whose grant came too late has a loss listener as well, until the grant is released. */
   readonly #wakeUps = new WakeUps();
   readonly #lossListeners = new Map<string, () => void>();
   #isSubscribed = false;

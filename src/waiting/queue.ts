@@ -5,9 +5,11 @@ import type { Keyspace } from '../engine/operation.ts';
  * its member is '<token>:<process>:<ms that it waits>', followed by ':<limit>' in the queue of a concurrency limit. A
  * waiter whose wait is over is skipped, so a process that died costs nothing.
  *
- * Each process subscribes to a channel of its own. Messages: 'now:<token>', the waiter asks at once; 'soon:<token>', it
- * asks after the handoff to another process has expired, since that process may be dead; 'lost:<token>', what the holder
- * holds was taken away.
+ * Each process subscribes to a channel of its own, which carries these messages:
+ *
+ *   now:<token>   the waiter asks at once
+ *   soon:<token>  the waiter asks when the handoff to another process has expired, since that process may be dead
+ *   lost:<token>  the lock was taken away from its holder
  */
 
 /** How long a lock or a slot is kept for the waiter that was woken. It confirms with one command. */
@@ -23,7 +25,7 @@ export interface Waiter {
   readonly token: string;
   readonly process: string;
   readonly waitMs: number;
-  /** The concurrency limit as the waiter knew it when it joined. */
+  /** The concurrency limit that the waiter gave when it joined. */
   readonly limit?: number | undefined;
 }
 
@@ -117,7 +119,7 @@ export class WaiterQueue {
     this.#key = key;
     this.#now = now;
     this.#channels = channels;
-    // A value of another type.
+    // The key may hold a value of another type.
     if (this.#set === undefined) memory.delete(key);
   }
 
@@ -136,7 +138,7 @@ export class WaiterQueue {
     return this.#set?.has(member) ?? false;
   }
 
-  /** The limit as the waiter knew it that joined last. */
+  /** The limit that the last waiter gave when it joined. */
   get limit(): number | undefined {
     return parse(this.#set?.at(-1)?.[1])?.limit;
   }

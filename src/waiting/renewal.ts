@@ -23,7 +23,7 @@ export class Renewal {
     this.#steps = steps;
   }
 
-  /** Starts, or starts again, with a lease that began `elapsedMs` ago. */
+  /** Starts or restarts the renewal of a lease that began `elapsedMs` ago. */
   start(leaseMs: number, elapsedMs: number = 0): void {
     this.#leaseMs = leaseMs;
     this.#schedule(leaseMs / 3 - elapsedMs);
@@ -46,7 +46,7 @@ export class Renewal {
   async #renew(): Promise<void> {
     const timer = this.#timer;
     const sentAt = performance.now();
-    // Stopped, or started again, while the command was under way: its outcome no longer matters.
+    // If the renewal was stopped or restarted while the command was in flight, its outcome no longer matters.
     const isOutdated = () => this.#timer !== timer;
     try {
       const isHeld = await this.#steps.renew();

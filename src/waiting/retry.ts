@@ -15,7 +15,7 @@ const KNOWN_OUTCOMES: ReadonlySet<ErrorCode> = new Set([
 
 /**
  * Sends a command in the background until the store has answered it or `forMs` have passed; the command must do no harm
- * when it runs twice. Never rejects. Closing the kit waits for the first try where `work` is given.
+ * when it runs twice. Never rejects. If `work` is given, closing the kit waits for the first try.
  */
 export async function sendUntilAnswered(
   send: () => Promise<unknown>,
@@ -38,7 +38,7 @@ export async function sendUntilAnswered(
   }
 }
 
-/** Whether the command that failed with this error may have run all the same. */
+/** Whether a command that failed with this error may have run. */
 export function mayHaveRun(error: unknown): boolean {
   if (error instanceof ConnectionError || !(error instanceof StoreError)) return false;
   return !KNOWN_OUTCOMES.has(error.code);

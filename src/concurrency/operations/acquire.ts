@@ -12,7 +12,7 @@ import { SLOTS_LUA, StoredSlots } from './stored-slots.ts';
 export interface ConcurrencyAcquireArgs {
   readonly token: string;
   readonly lease: number;
-  /** The whole wait, from the first question on; 0 does not join the queue. */
+  /** The whole wait, from the first command on; 0 does not join the queue. */
   readonly waitMs: number;
   /** The process whose channel wakes the caller; needed in order to wait. */
   readonly process: string;
@@ -27,7 +27,7 @@ export interface ConcurrencyAcquireArgs {
 export interface ConcurrencyAcquireReply {
   readonly found: StoredFormat;
   readonly outcome: 'granted' | 'waits' | 'refused';
-  /** The number of slots in use, with the one that was granted. */
+  /** The number of slots in use, including the one that was granted. */
   readonly running: number;
   /** Milliseconds until the first slot expires; -1 when no slot is in use. */
   readonly leftMs: number;
@@ -36,8 +36,8 @@ export interface ConcurrencyAcquireReply {
 const OUTCOMES = ['refused', 'granted', 'waits'] as const;
 
 /*
- * Grants a slot that is free and not due to a waiter. As with a lock, the same command asks first, asks again and accepts
- * a handoff. A corrupt value counts as absent.
+ * Grants a free slot that no waiter is entitled to. As with a lock, the same command asks first, asks again and accepts a
+ * handoff. A corrupt value counts as absent.
  *
  * KEYS   1 the slots, 2 the queue
  * ARGV   1 time, 2 token, 3 lease ms, 4 wait ms, 5 process, 6 prefix of the channels, 7 limit,

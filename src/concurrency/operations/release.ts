@@ -13,7 +13,7 @@ export interface ConcurrencyReleaseArgs {
 
 /*
  * Ends what a token has: its slot, its handoff and its place in the queue. Free slots go to waiters, up to the limit that
- * the waiter that joined last knew: the limit may have changed since this token was granted its slot.
+ * the last waiter gave: the limit may have changed since this token was granted its slot.
  *
  * KEYS   1 the slots, 2 the queue
  * ARGV   1 time, 2 token, 3 wait ms, 4 process, 5 prefix of the channels, 6 limit

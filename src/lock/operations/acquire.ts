@@ -13,7 +13,7 @@ import { handOff, LOCK_LUA, storeLock, unpackLock } from './stored-lock.ts';
 export interface LockAcquireArgs {
   readonly token: string;
   readonly lease: number;
-  /** The whole wait, from the first question on; 0 does not join the queue. */
+  /** The whole wait, from the first command on; 0 does not join the queue. */
   readonly waitMs: number;
   /** The process whose channel wakes the caller; needed in order to wait. */
   readonly process: string;
