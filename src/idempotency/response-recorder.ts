@@ -53,7 +53,7 @@ class ResponseRecorder implements ResponseHook {
   #chunks: Buffer[] = [];
   #size = 0;
   #isUnserved = false;
-  #departure: DisconnectWatch | undefined;
+  #disconnect: DisconnectWatch | undefined;
   #isCutShort = false;
 
   constructor(req: IncomingMessage, res: ServerResponse, attempt: Attempt, deps: RecorderDeps) {
@@ -65,15 +65,15 @@ class ResponseRecorder implements ResponseHook {
   }
 
   watchClient(): void {
-    this.#departure = new DisconnectWatch(this.#req, this.#res);
+    this.#disconnect = new DisconnectWatch(this.#req, this.#res);
   }
 
   closedEarly(): void {
-    this.#departure?.disconnected();
+    this.#disconnect?.disconnected();
   }
 
   beforeEnd(): undefined {
-    this.#isCutShort = this.#departure?.mayBeCutShort(this.#deps.settings.onDisconnect) === true;
+    this.#isCutShort = this.#disconnect?.mayBeCutShort(this.#deps.settings.onDisconnect) === true;
   }
 
   beforeHeaders(): undefined {
