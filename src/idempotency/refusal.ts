@@ -1,4 +1,5 @@
 import type { ServerResponse } from 'node:http';
+import type { KitEvents } from '../base/events.ts';
 import { RETRY_AFTER_MS, sendProblem } from '../http/problem-details.ts';
 
 /** Why a request was refused. */
@@ -10,14 +11,7 @@ export interface IdempotencyRefusal {
    * because it does not accept the content type. `deep-body`: the body is nested too deeply. With either body problem, a
    * retry cannot be distinguished from another request.
    */
-  readonly reason:
-    | 'missing-key'
-    | 'malformed-key'
-    | 'in-flight'
-    | 'mismatch'
-    | 'unkept'
-    | 'unread-body'
-    | 'deep-body';
+  readonly reason: KitEvents['idempotency:refused']['reason'];
   /** The status of the default response. */
   readonly status: 400 | 409 | 415 | 422;
   /** Undefined when the request has no valid key. */
