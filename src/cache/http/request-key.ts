@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
-import { describe } from '../../base/describe.ts';
-import { RedisKitError } from '../../base/errors.ts';
+import { identityError, isIdentity } from '../../base/identity.ts';
 import { forwardedOf } from '../../http/forwarded.ts';
 import { requestContent } from '../../http/message/request-content.ts';
 import { asExpress, originalUrl } from '../../http/middleware.ts';
@@ -161,20 +160,15 @@ function partsOf(req: IncomingMessage, settings: KeySettings, content: string): 
 /** Undefined for a request that is left alone. */
 function checkedKey(key: unknown): string | undefined {
   if (key === false) return undefined;
-  if (typeof key === 'string' && key !== '') return key;
-  throw noKey('key', key, 'a string that is not empty, or false for a request that is left alone');
+  if (isIdentity(key)) return key;
+  const expected = 'a string that is not empty, or false for a request that is left alone';
+  throw identityError('kit.cache: option `key`', key, expected);
 }
 
 function sessionPart(part: unknown): string {
   if (typeof part === 'string') return part;
-  throw noKey('key.session', part, 'a string; one for all who have no session may be empty');
-}
-
-function noKey(option: string, value: unknown, remedy: string): RedisKitError {
-  return new RedisKitError(
-    'ERR_REDIS_KIT_NO_IDENTITY',
-    `kit.cache: option \`${option}\` returned ${describe(value)}; it must return ${remedy}`,
-  );
+  const expected = 'a string; one for all who have no session may be empty';
+  throw identityError('kit.cache: option `key.session`', part, expected);
 }
 
 /** As the client sent it: a site's pages are not another's, whatever the app does with the name. HTTP/2 has another field. */
