@@ -1,6 +1,6 @@
 import express from 'express';
 import { expect, it, onTestFinished } from 'vitest';
-import { LocalCopies } from '../../src/cache/store/local-copies.ts';
+import { LocalCopies } from '../../src/cache/store/local-state.ts';
 import type { CacheOptions } from '../../src/index.ts';
 import { TestClock } from '../support/both-engines.ts';
 import { describeWithServers } from '../support/context.ts';

@@ -115,9 +115,9 @@ describe('purges that a process did not hear', () => {
     const { line, state, remember, purge, versions } = twoProcesses(true);
     await remember();
     line.set(false);
-    const asked = versions.ask(['all'], 1_000);
+    const asked = versions.read(['all'], 1_000);
     line.set(true);
-    expect((await asked).versions.map(({ isFollowed }) => isFollowed)).toEqual([false]);
+    expect((await asked).versions.map(({ isTracked }) => isTracked)).toEqual([false]);
     line.set(false);
     // It reads the value and its versions before the purge, and has them when the connection is up again.
     const value = remember();

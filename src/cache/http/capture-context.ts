@@ -9,7 +9,7 @@ import type { PartTarget } from './part-target.ts';
 /** Takes what becomes of a captured response. */
 export type ResponseFill = Pick<
   Fill<CachedResponse>,
-  'store' | 'pass' | 'release' | 'abandon' | 'fallBackOn'
+  'store' | 'endAsHitForMiss' | 'release' | 'abandon' | 'fallBackOn'
 >;
 
 /** What a response is captured for. */

@@ -261,7 +261,7 @@ class Capture implements ResponseHook {
     const { settings, controls, namesOf, stored, part } = this.#context;
     const tags = [...responseTags(settings, this.#req, this.#res), ...controls.tags];
     const validation = this.#validated && this.#context.validation;
-    const of = { lifetime, tags: namesOf(tags, headers), validation };
+    const of = { lifetime, names: namesOf(tags, headers), validation };
     const whole = { response: made, of, fill: this.#context.fill };
     const storing = made.part === undefined ? whole : part?.combine(made, of, settings.maxBody);
     if (storing === undefined) {
@@ -289,7 +289,7 @@ class Capture implements ResponseHook {
     else if (isError && isRefresh) fill.release();
     // It says nothing about the whole.
     else if (conditions.areLeft && OF_CONDITIONS.has(status)) fill.release();
-    else fill.pass();
+    else fill.endAsHitForMiss();
     skipped(reason);
   }
 

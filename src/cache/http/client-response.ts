@@ -51,7 +51,7 @@ export class ClientResponse {
    */
   begin(head: MadeHead, skippedFor: string | undefined, isPart: boolean): void {
     const { fallback, conditions, now } = this.#context;
-    const isFallbackUsable = fallback !== undefined && usabilityOf(fallback, now()) !== 'void';
+    const isFallbackUsable = fallback !== undefined && usabilityOf(fallback, now()) !== 'invalid';
     if (isFallbackUsable && ERRORS.has(head.status)) {
       this.#replacement = (res, reset) => this.#sendFallback(res, reset, fallback, head.status);
       return;

@@ -1,7 +1,7 @@
 import type { IncomingMessage, OutgoingHttpHeader, OutgoingHttpHeaders } from 'node:http';
 import { parseList } from 'structured-headers';
 import type { Keys } from '../../base/keys.ts';
-import { checkTags } from '../store/shared-options.ts';
+import { checkTags } from '../store/options.ts';
 import type { KeySettings } from './key-options.ts';
 import { hostOfOrigin } from './request-key.ts';
 

@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import { describe } from '../../base/check.ts';
 import { type Duration, durationMs } from '../../base/duration.ts';
 import { ConfigError } from '../../base/errors.ts';
-import { checkTags } from '../store/shared-options.ts';
+import { checkTags } from '../store/options.ts';
 
 declare global {
   namespace Express {

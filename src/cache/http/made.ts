@@ -1,7 +1,7 @@
 import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { LateHeaders } from '../../http/response/before-end.ts';
 import type { OwnHeaders } from '../../http/response/own-headers.ts';
-import type { Made } from '../store/fill.ts';
+import type { NewEntry } from '../store/fill.ts';
 import { type CachedResponse, cachedResponse, headersOf, packInfo } from './cached-response.ts';
 import type { CacheSettings } from './options.ts';
 import {
@@ -130,9 +130,9 @@ function removedAfter(
 /** A response as a fill stores it. */
 export function responseToFill(
   response: CachedResponse,
-  made: Pick<Made<CachedResponse>, 'lifetime' | 'tags' | 'validation'>,
+  made: Pick<NewEntry<CachedResponse>, 'lifetime' | 'names' | 'validation'>,
   { maxVariants, policy, maxEntries }: Pick<CacheSettings, 'maxVariants' | 'policy' | 'maxEntries'>,
-): Made<CachedResponse> {
+): NewEntry<CachedResponse> {
   return {
     content: response,
     info: packInfo(response),
@@ -140,7 +140,7 @@ export function responseToFill(
     ...made,
     variesOn: response.vary.names,
     maxVariants,
-    bound: policy === undefined || maxEntries === undefined ? undefined : { policy, maxEntries },
+    policy: policy === undefined || maxEntries === undefined ? undefined : { name: policy, maxEntries },
   };
 }
 

@@ -7,7 +7,7 @@ import { callAside, failCall, settle, unlessGone } from '../../http/outcome.ts';
 import { beforeEnd } from '../../http/response/before-end.ts';
 import { callError } from '../../http/response/complete-response.ts';
 import type { Caches } from '../caches.ts';
-import type { CachePolicies } from '../store/policies.ts';
+import type { CachePolicies } from '../store/options.ts';
 import { offerControls } from './handler-controls.ts';
 import { type CacheOptions, type CacheSettings, resolveCacheOptions } from './options.ts';
 import { PostResponses } from './post-responses.ts';

@@ -7,16 +7,18 @@ import { valueSizeOption } from '../../base/size-options.ts';
 import { checkIsCalled } from '../../http/foreign-call.ts';
 import type { Req, Res } from '../../http/middleware.ts';
 import type { OnDisconnect } from '../../http/response/departure.ts';
-import { type CachePolicies, jitterOption, policyOption } from '../store/policies.ts';
 import {
+  type CachePolicies,
   checkTags,
+  jitterOption,
   type LocalOptions,
   localOption,
+  policyOption,
   SHARED_OPTION_NAMES,
   type SharedSettings,
   type SingleFlightOptions,
   singleFlightOption,
-} from '../store/shared-options.ts';
+} from '../store/options.ts';
 import { type KeyOptions, type KeySettings, namesOption, resolveKeyOptions } from './key-options.ts';
 
 export interface CacheOptions<Request extends IncomingMessage = Req> {

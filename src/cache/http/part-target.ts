@@ -2,7 +2,7 @@ import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import { contentRangeOf } from '../../http/message/byte-range.ts';
 import { haveSameStrongValidator } from '../../http/message/conditional.ts';
 import type { Lifetime } from '../store/entry.ts';
-import type { Fill, Made } from '../store/fill.ts';
+import type { Fill, NewEntry } from '../store/fill.ts';
 import { type CachedResponse, cachedResponse, headersOf, type StoredPart } from './cached-response.ts';
 import { type MadeHead, madeResponse } from './made.ts';
 import type { ResponsePlace } from './response-place.ts';
@@ -21,7 +21,7 @@ interface PartMaking {
 }
 
 /** How a response is stored; its tags are names. */
-type Storing = Pick<Made<CachedResponse>, 'lifetime' | 'tags' | 'validation'>;
+type Storing = Pick<NewEntry<CachedResponse>, 'lifetime' | 'names' | 'validation'>;
 
 /** A response on its way to the store. */
 interface PartOrWhole {
@@ -58,27 +58,27 @@ export class PartTarget {
     if (!this.#isMade) {
       this.#isMade = true;
       if (areLeft) fill.release();
-      else fill.pass();
+      else fill.endAsHitForMiss();
     }
     return headOfWhole(head);
   }
 
   /** The new part, with the stored one where both are of one representation: complete once no byte is missing. */
-  combine(response: CachedResponse, { lifetime, tags }: Storing, maxBody: number): PartOrWhole | undefined {
+  combine(response: CachedResponse, { lifetime, names }: Storing, maxBody: number): PartOrWhole | undefined {
     const { part } = response;
     const { stored, place, fill } = this.#making;
     if (part === undefined) return undefined;
-    const own = { ...response, part: { ...part, tags } };
+    const own = { ...response, part: { ...part, tags: names } };
     const together = stored && combined(stored, own, maxBody);
     if (together === undefined && this.#hasIfRange) return undefined;
     const made = together ?? own;
     const { start, end, length, tags: all } = together?.part ?? own.part;
     if (start === 0 && end === length - 1) {
       const whole = { ...made, status: 200, part: undefined };
-      return { response: whole, of: { lifetime, tags: all }, fill: fill.beside() };
+      return { response: whole, of: { lifetime, names: all }, fill: fill.unawaited() };
     }
-    const of = { lifetime: lifetimeOfPart(lifetime), tags: all };
-    return { response: made, of, fill: fill.beside(place) };
+    const of = { lifetime: lifetimeOfPart(lifetime), names: all };
+    return { response: made, of, fill: fill.unawaited(place) };
   }
 }
 

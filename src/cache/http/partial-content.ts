@@ -3,8 +3,8 @@ import { LRUCache } from 'lru-cache';
 import type { Keys } from '../../base/keys.ts';
 import type { BudgetOf } from '../../engine/budget.ts';
 import { reentryOf } from '../../http/reentry.ts';
-import type { CacheRoom, LookupSettings } from '../store/cache-room.ts';
 import { type Entry, usabilityOf, type Validation } from '../store/entry.ts';
+import type { EntryCache, LookupSettings } from '../store/entry-cache.ts';
 import type { Fill } from '../store/fill.ts';
 import type { Acceptance } from './acceptance.ts';
 import type { CachedResponse } from './cached-response.ts';
@@ -34,7 +34,7 @@ function isPartFor(req: Asking, content: CachedResponse): boolean {
 }
 
 export interface PartialContentDeps {
-  readonly room: CacheRoom<CachedResponse>;
+  readonly room: EntryCache<CachedResponse>;
   readonly lookup: LookupSettings<CachedResponse>;
   readonly vary: VaryMemory;
   readonly keys: Keys;
@@ -78,7 +78,7 @@ export class PartialContent {
 
   /** Whether the handler is asked for the part itself, since the whole is known not to be stored. */
   areLeft({ req, place }: PartRequest): boolean {
-    return req.headers.range !== undefined && this.#unstorable.has(place.keys.entry);
+    return req.headers.range !== undefined && this.#unstorable.has(place.redisKeys.entry);
   }
 
   /** Takes its conditions off the request, or leaves them to the handler; `validated` is what that is asked to validate. */
@@ -86,18 +86,18 @@ export class PartialContent {
     return this.areLeft(request) ? LEFT_CONDITIONS : takeConditions(request.req, validated?.entry.content);
   }
 
-  wholeSkipped({ keys }: ResponsePlace): void {
-    this.#unstorable.set(keys.entry, true);
+  wholeSkipped({ redisKeys }: ResponsePlace): void {
+    this.#unstorable.set(redisKeys.entry, true);
   }
 
-  wholeStored({ keys }: ResponsePlace): void {
-    this.#unstorable.delete(keys.entry);
+  wholeStored({ redisKeys }: ResponsePlace): void {
+    this.#unstorable.delete(redisKeys.entry);
   }
 
   /** A stored part that this process holds and that answers the request; sends no command. */
   held(request: PartRequest): Entry<CachedResponse> | undefined {
     const place = this.#placeOf(request);
-    const entry = place && this.#deps.room.held(this.#deps.lookup, place.localKey());
+    const entry = place && this.#deps.room.localCopy(this.#deps.lookup, place.localKey());
     if (place === undefined || entry === undefined || !this.#accepts(request, place, entry)) return undefined;
     return isPartFor(request.req, entry.content) ? entry : undefined;
   }
@@ -108,7 +108,7 @@ export class PartialContent {
     if (place === undefined) return NO_PART;
     const { room, lookup, budgetOf } = this.#deps;
     const accepts = (entry: Entry<CachedResponse>) => this.#accepts(request, place, entry);
-    const stored = await room.peek({ place, budget: budgetOf(request.req), accepts }, lookup);
+    const stored = await room.peek({ key: place, budget: budgetOf(request.req), accepts }, lookup);
     const isUsable = stored !== undefined && isPartFor(request.req, stored.content);
     return { stored, usable: isUsable ? stored : undefined };
   }

@@ -86,9 +86,9 @@ export class PostResponses {
       async store(made) {
         const { done } = change;
         if (done === undefined || done.previous > sequence) return undefined;
-        return responses.fillAsOf(done.sequence, place).store(made);
+        return responses.beginFillAt(done.sequence, place).store(made);
       },
-      pass: () => undefined,
+      endAsHitForMiss: () => undefined,
       release: () => undefined,
       abandon: () => undefined,
       fallBackOn: () => false,

@@ -9,8 +9,8 @@ import { sendProblem } from '../../http/problem.ts';
 import { noteClient, reentryOf } from '../../http/reentry.ts';
 import { takeBody } from '../../http/response/taken-body.ts';
 import { whenUnserved } from '../../http/response/unserved.ts';
-import type { Answer, CacheRoom, Lookup, LookupSettings } from '../store/cache-room.ts';
 import { type Entry, usabilityOf, validationOf } from '../store/entry.ts';
+import type { EntryCache, Lookup, LookupResult, LookupSettings } from '../store/entry-cache.ts';
 import type { Fill } from '../store/fill.ts';
 import { Acceptance } from './acceptance.ts';
 import type { CachedResponse } from './cached-response.ts';
@@ -57,15 +57,14 @@ type Reason = Pick<CaptureContext, 'validation'> &
 export class Responder {
   readonly #settings: CacheSettings;
   readonly #deps: ResponderDeps;
-  readonly #room: CacheRoom<CachedResponse>;
+  readonly #room: EntryCache<CachedResponse>;
   readonly #lookup: LookupSettings<CachedResponse>;
   readonly #vary = new VaryMemory();
   readonly #refresher: Refresher;
   readonly #acceptance: Acceptance;
   readonly #parts: PartialContent;
 
-  constructor(settings: CacheSettings, room: CacheRoom<CachedResponse>, deps: ResponderDeps) {
-    const { local, singleFlight } = settings;
+  constructor(settings: CacheSettings, room: EntryCache<CachedResponse>, deps: ResponderDeps) {
     this.#settings = settings;
     this.#deps = deps;
     this.#room = room;
@@ -74,11 +73,7 @@ export class Responder {
       failed: (error) => this.#failed(error),
       refused: (url, status) => this.#refreshRefused(url, status),
     });
-    const copies = local?.maxBytes === undefined ? room.shared : room.ownCopies(local.maxBytes);
-    this.#lookup = {
-      singleFlight,
-      local: local === undefined ? undefined : { copies, maxAgeMs: local.maxAgeMs },
-    };
+    this.#lookup = room.settingsOf(settings);
     const acceptance = new Acceptance(settings, () => room.now());
     this.#acceptance = acceptance;
     this.#parts = new PartialContent({ ...deps, acceptance, room, lookup: this.#lookup, vary: this.#vary });
@@ -93,7 +88,7 @@ export class Responder {
   /** Whether it was answered from what is held here, without asking anybody. */
   answerAtOnce(exchange: Exchange): boolean {
     const { req, key, place } = exchange;
-    const entry = this.#room.held(this.#lookup, place.localKey());
+    const entry = this.#room.localCopy(this.#lookup, place.localKey());
     if (entry === undefined) return this.#sendPart(exchange, this.#parts.held(exchange));
     if (!this.#acceptance.accepts(req, entry) || reentryOf(req) !== undefined) return false;
     const { names } = entry.content.vary;
@@ -112,7 +107,7 @@ export class Responder {
     this.#deps.reporter.events.emit('cache:stale', { url: key.url });
     this.#send(exchange, entry, 'hit');
     if (app !== undefined) {
-      const begin = () => this.#room.refresh(this.#lookupOf(exchange, false), this.#lookup);
+      const begin = () => this.#room.beginRefresh(this.#lookupOf(exchange, false), this.#lookup);
       void this.#refresher.refresh(app, { req, id: key.id, url: key.url, entry }, begin);
     }
     return true;
@@ -126,7 +121,7 @@ export class Responder {
       this.#capture(exchange, fill, { validation, isRefresh: true, how: 'fwd=stale' });
       return 'continue';
     }
-    if (isFilling(req, exchange.place.keys.entry)) return this.#goPast(exchange, 'fwd=bypass');
+    if (isFilling(req, exchange.place.redisKeys.entry)) return this.#goPast(exchange, 'fwd=bypass');
     // It may be gone when it is known that what is stored is stale.
     noteClient(req);
     const directives = this.#acceptance.directivesOf(req);
@@ -139,10 +134,10 @@ export class Responder {
     // It may get a part, which the others cannot use.
     const isAlone = isForOne || this.#parts.areLeft(exchange) || directives?.noCache === true;
     const settings = isAlone ? { ...this.#lookup, singleFlight: undefined } : this.#lookup;
-    const answer = await this.#room.obtain(lookup, settings);
-    if (answer.how === 'make') return this.#sendPartOrMake(exchange, answer, miss);
-    const { entry, how } = answer;
-    const begin = answer.how === 'stale' ? answer.refresh : undefined;
+    const answer = await this.#room.lookUp(lookup, settings);
+    if (answer.kind === 'miss') return this.#sendPartOrMake(exchange, answer, miss);
+    const { entry, kind: how } = answer;
+    const begin = answer.kind === 'stale' ? answer.refresh : undefined;
     const app = begin === undefined ? undefined : this.#refresher.appOf(req, key.id);
     if (begin !== undefined && app === undefined) {
       // Nobody else can ask the handler: this request does, and the others get what is stale meanwhile.
@@ -188,7 +183,7 @@ export class Responder {
 
   async #sendPartOrMake(
     exchange: Exchange,
-    { fill, fallback, validatable }: Extract<Answer<CachedResponse>, { how: 'make' }>,
+    { fill, fallback, validatable }: Extract<LookupResult<CachedResponse>, { kind: 'miss' }>,
     miss: string,
   ): Promise<Outcome> {
     const part = fallback === undefined ? await this.#parts.find(exchange) : undefined;
@@ -217,11 +212,11 @@ export class Responder {
     const { events } = this.#deps.reporter;
     const { fallback, validation, isRefresh = false, how } = why;
     const subject: CacheSubject = { url: key.url };
-    noteFill(req, place.keys.entry);
+    noteFill(req, place.redisKeys.entry);
     // Its followers do not wait for a handler that will not run.
     whenUnserved(res, () => fill.abandon());
     // The others wait for the body, and not for the client that this response goes to. The fill ends at `maxBody`.
-    fill.whenAwaited(takeBody(res, () => fill.isAwaited));
+    fill.onAwaited(takeBody(res, () => fill.isAwaited));
     captureResponse(req, res, {
       settings: this.#settings,
       key: key.id,
@@ -253,7 +248,7 @@ export class Responder {
     const { req, place } = exchange;
     const budget = hasBudget ? this.#deps.budgetOf(req) : undefined;
     return {
-      place,
+      key: place,
       budget,
       accepts: (entry) => place.isFor(entry.content) && this.#acceptance.accepts(req, entry),
       validates: (entry) => this.#validates(exchange, entry),

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asExpress, type Res } from '../../http/middleware.ts';
 import type { Lifetime } from '../store/entry.ts';
-import { checkTtl } from '../store/shared-options.ts';
+import { checkTtl } from '../store/options.ts';
 import { lifetimeOf } from './freshness.ts';
 import type { MadeHead } from './made.ts';
 import type { CacheSettings } from './options.ts';

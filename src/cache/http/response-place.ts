@@ -1,13 +1,13 @@
 import type { IncomingMessage } from 'node:http';
 import type { CacheKeys, Keys } from '../../base/keys.ts';
-import type { Place } from '../store/entry-store.ts';
+import type { EntryKey } from '../store/entry-store.ts';
 import { ALL } from '../store/versions.ts';
 import { type CachedResponse, unpackResponse } from './cached-response.ts';
 import type { RequestKey } from './request-key.ts';
 import { type VaryMemory, variantId, varyValues } from './vary.ts';
 
 /** Where the response to a request is kept. */
-export class ResponsePlace implements Place<CachedResponse> {
+export class ResponsePlace implements EntryKey<CachedResponse> {
   readonly #req: IncomingMessage;
   readonly #key: RequestKey;
   readonly #vary: VaryMemory;
@@ -21,7 +21,7 @@ export class ResponsePlace implements Place<CachedResponse> {
     this.#keys = keys;
   }
 
-  get keys(): CacheKeys {
+  get redisKeys(): CacheKeys {
     this.#own ??= this.#keys.cache(this.#key.id, this.#key.isSecret);
     return this.#own;
   }

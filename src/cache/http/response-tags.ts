@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asExpress, type Res } from '../../http/middleware.ts';
-import { checkTags } from '../store/shared-options.ts';
+import { checkTags } from '../store/options.ts';
 import type { CacheSettings } from './options.ts';
 
 /** The tags that the option `tags` gives a response. Throws for what is no list of tags. */

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { IncomingHttpHeaders, OutgoingHttpHeaders } from 'node:http';
 import { BoundedMap } from '../../base/bounded-map.ts';
 import { canonicalWeightedList } from '../../http/message/weighted-list.ts';
-import { VARIANT_ID_LENGTH } from '../store/operations/record.ts';
+import { VARIANT_ID_LENGTH } from '../store/operations/format.ts';
 
 /** Request headers whose members have weights, so that neither their order nor their case selects anything. */
 const WEIGHTED: ReadonlySet<string> = new Set(['accept-encoding', 'accept-language']);

@@ -1,14 +1,14 @@
-import { describe, OptionReader } from '../../base/check.ts';
-import { ConfigError } from '../../base/errors.ts';
-import type { Keys } from '../../base/keys.ts';
-import type { Reporter } from '../../base/reporter.ts';
-import { checkTags } from './shared-options.ts';
-import { ALL, type Versions } from './versions.ts';
+import { OptionReader } from '../base/check.ts';
+import { ConfigError } from '../base/errors.ts';
+import type { Keys } from '../base/keys.ts';
+import type { Reporter } from '../base/reporter.ts';
+import { checkTags } from './store/options.ts';
+import { ALL, type Versions } from './store/versions.ts';
 
 /**
- * What is no longer true: everything with one of these tags (a group that a response names in Cache-Groups is one as well),
- * a URL (path and query as a client sends them and the key counts them, of every host and in every variant), a key of
- * `kit.remember` or of a `key` function, or all.
+ * The entries to invalidate: those with one of these tags, which include the groups in a response's Cache-Groups; those of a
+ * URL, that is the path and the query parameters that the cache key counts, on every host and in every variant; those of a
+ * key of `kit.remember` or of a `key` function; or all entries.
  */
 export type InvalidationTarget = (
   | { readonly tags: string | readonly string[] }
@@ -16,15 +16,15 @@ export type InvalidationTarget = (
   | { readonly key: string }
   | { readonly all: true }
 ) & {
-  /** It becomes stale: sent once more while it is made anew. Default false: it is gone. */
+  /** Entries become stale and are used while they are refreshed. Default false: entries become invalid. */
   readonly soft?: boolean | undefined;
 };
 
-const WAYS = ['tags', 'url', 'key', 'all'] as const;
+const TARGETS = ['tags', 'url', 'key', 'all'] as const;
 
 /**
- * Resolves when the store has recorded the purge: this process uses nothing older from then on, other processes from the
- * moment that they hear of it. Rejects when the store cannot be reached.
+ * Resolves when Redis has recorded the purge: from then on this process uses no older entry, and another process none once
+ * it has received the message. Rejects when Redis cannot be reached.
  */
 export async function invalidate(
   target: InvalidationTarget,
@@ -34,12 +34,12 @@ export async function invalidate(
     reporter,
   }: { readonly versions: Versions; readonly keys: Keys; readonly reporter: Reporter },
 ): Promise<void> {
-  const reader = new OptionReader('kit.invalidate', target, [...WAYS, 'soft']);
-  const given = WAYS.filter((way) => reader.has(way));
+  const reader = new OptionReader('kit.invalidate', target, [...TARGETS, 'soft']);
+  const given = TARGETS.filter((name) => reader.has(name));
   if (given.length !== 1) {
     throw new ConfigError(
       `kit.invalidate: ${given.length === 0 ? 'nothing is' : `${given.join(' and ')} are`} given; ` +
-        'say exactly one of tags, url, key and all',
+        'give exactly one of tags, url, key and all',
     );
   }
   const soft = reader.boolean('soft', false);
@@ -56,13 +56,15 @@ function targetOf(reader: OptionReader, keys: Keys) {
   const url = reader.string('url');
   if (url !== undefined) {
     if (!url.startsWith('/')) {
-      throw reader.error('url', `it must be path and query, like '/products?page=2': every host is meant`);
+      throw reader.error(
+        'url',
+        `it must be a path and a query, like '/products?page=2', since every host is meant`,
+      );
     }
     return { names: [keys.cacheName('url', url)], what: { url } };
   }
   const key = reader.string('key');
   if (key !== undefined) return { names: [keys.cacheName('key', key)], what: { key } };
-  if (reader.value('all') !== true)
-    throw reader.error('all', `it must be true; ${describe(false)} means nothing`);
+  if (reader.value('all') !== true) throw reader.error('all', `it must be true`);
   return { names: [ALL], what: { all: true as const } };
 }

@@ -1,13 +1,13 @@
 import type { Keyspace } from '../../../engine/operation.ts';
 
 /*
- * What the cache keeps under the keys of one id:
+ * The values under the Redis keys of a cache entry:
  *
  *   an entry   'C', version 1, stored u48 (ms), fresh u48 (ms from then), keep u48 (ms from then), sequence u64, payload
  *   a marker   'V', version 1, length u16 of the names, the names of the request headers on which the responses vary,
  *              then for each variant, oldest first, its id (16 characters) and deadline u48
- *   a fill     '1:L:<waited 0 or 1>:<deadline>:<token>' while somebody makes the entry anew,
- *              '1:P:0:<deadline>:' while it is known that nothing comes of it
+ *   a fill     '1:L:<waited 0 or 1>:<deadline>:<token>' while a process holds the lease to fill the entry,
+ *              '1:P:0:<deadline>:' as hit-for-miss marker
  */
 export const ENTRY_HEADER = 28;
 export const VARIANT_ID_LENGTH = 16;
@@ -19,10 +19,11 @@ const MARKER_HEADER = 4;
 const VARIANT_LENGTH: number = VARIANT_ID_LENGTH + 6;
 
 /**
- * Defines `kind_of(raw)`, which answers with 'entry', 'marker', 'newer', 'corrupt' or nil; `sequence_of(entry)`,
- * `names_of(marker)`, and `fill_of(key)`: state, waited, deadline, token; state 'newer' is not to be touched.
+ * Defines `kind_of(raw)`, which returns 'entry', 'marker', 'newer', 'corrupt' or nil; `sequence_of(entry)`;
+ * `names_of(marker)`; and `fill_of(key)`, which returns state, waited, deadline and token. A fill of state 'newer' must not
+ * be changed.
  */
-export const CACHE_LUA: string = `
+export const CACHE_LUA: string = /* lua */ `
 local function kind_of(raw)
   if not raw then return nil end
   if type(raw) ~= 'string' or #raw < 2 then return 'corrupt' end
@@ -127,14 +128,14 @@ export function packMarker(names: string, variants: readonly Variant[]): Buffer 
   return Buffer.concat([head, Buffer.from(names, 'latin1'), ...records]);
 }
 
-interface Fill {
+interface FillRecord {
   readonly state: 'L' | 'P' | 'newer';
   readonly waited: boolean;
   readonly deadline: number;
   readonly token: string;
 }
 
-export function fillOf(memory: Keyspace, key: string): Fill | undefined {
+export function fillOf(memory: Keyspace, key: string): FillRecord | undefined {
   const raw = memory.get(key)?.toString('latin1');
   if (raw === undefined) return undefined;
   const [, state, waited, deadline, token] = /^1:([LP]):([01]):(\d+):(.*)$/s.exec(raw) ?? [];
@@ -151,6 +152,6 @@ export function fillOf(memory: Keyspace, key: string): Fill | undefined {
     : undefined;
 }
 
-export function packFill({ state, waited, deadline, token }: Fill): Buffer {
+export function packFill({ state, waited, deadline, token }: FillRecord): Buffer {
   return Buffer.from(`1:${state}:${waited ? 1 : 0}:${deadline}:${token}`, 'latin1');
 }

@@ -1,15 +1,16 @@
 import { performance } from 'node:perf_hooks';
 
-/** The longest that anything waits for a load. */
+/** After this time no caller waits for a loader any more. */
 const LONGEST_LOAD_MS = 60_000;
 
-/** The signal of one load. Created when the load asks for it: most do not, and AbortSignals are expensive. */
-export class LoadSignal {
+/** The signal of one run of a loader. Created when the loader reads it: AbortSignals are expensive, and most loaders use none. */
+export class LoaderSignal {
   readonly #closing: AbortSignal;
   readonly #until = performance.now() + LONGEST_LOAD_MS;
   #controller: AbortController | undefined;
   #timer: NodeJS.Timeout | undefined;
 
+  /** `closing` aborts when the kit is closed. */
   constructor(closing: AbortSignal) {
     this.#closing = closing;
   }
@@ -19,7 +20,7 @@ export class LoadSignal {
     return this.#controller.signal;
   }
 
-  /** To be called when the load is over. */
+  /** Stops the timer and the listener when the loader has ended. */
   end(): void {
     clearTimeout(this.#timer);
     this.#closing.removeEventListener('abort', this.#close);

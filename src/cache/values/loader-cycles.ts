@@ -1,39 +1,39 @@
 import { RedisKitError } from '../../base/errors.ts';
-import type { Flight, Outcome } from '../store/flights.ts';
+import type { Flight, FlightOutcome } from '../store/flights.ts';
 
 /*
- * A load that asks for its own key waits for itself. That a call is made in the async context of a load proves nothing:
- * pools carry a context over to other requests, whose calls must not be refused. What proves it is the chain of awaits,
- * which V8 walks from a promise to the functions that wait for it when it makes a stack trace. Each load runs below a
- * function with a name of its own, which is looked for there. A chain that V8 cannot follow (a promise that several wait
- * for) proves nothing, and the caller waits as long as its `wait` allows.
+ * A loader that calls kit.remember with its own key waits for itself. The async context of a call does not prove this: pools
+ * carry a context over to other requests, whose calls must not be refused. The chain of awaits does, which V8 walks from a
+ * promise to the functions that wait for it when it builds a stack trace. Each loader runs inside a function with a unique
+ * name, by which the stack trace shows it. A chain that V8 cannot follow (several functions await one promise) proves
+ * nothing, and then the caller waits as long as its `wait` allows.
  */
 
-/** Most flights end sooner, and then nothing is looked for. */
+/** A cycle is looked for after this time, since most flights end sooner. */
 const LOOK_AFTER_MS = 20;
 
-/** Each await between two loads is a frame. */
+/** Each await between two loaders takes a frame. */
 const MAX_FRAMES = 200;
 
-interface RunningLoad {
+interface RunningLoader {
   readonly key: string;
-  /** The flights that this load, or one that it waits for, certainly waits for. */
+  /** The flights for which this loader is known to wait. */
   readonly waitsFor: Set<Flight<string>>;
 }
 
-/** By the names of their functions. */
-const running = new Map<string, RunningLoad>();
-const leaders = new WeakMap<Flight<string>, RunningLoad>();
-let loads = 0;
+/** By the unique names of their functions. */
+const running = new Map<string, RunningLoader>();
+const leaders = new WeakMap<Flight<string>, RunningLoader>();
+let runs = 0;
 
-/** Runs the load of a key, so that calls which it waits for know it. */
-export async function runLoad<Value>(
+/** Runs the loader of a key inside a function with a unique name. */
+export async function runLoader<Value>(
   key: string,
   flight: Flight<string> | undefined,
   load: () => Value | Promise<Value>,
 ): Promise<Value> {
-  const name = `redis-kit load ${++loads}`;
-  const own: RunningLoad = { key, waitsFor: new Set() };
+  const name = `redis-kit load ${++runs}`;
+  const own: RunningLoader = { key, waitsFor: new Set() };
   running.set(name, own);
   if (flight !== undefined) leaders.set(flight, own);
   const named = { [name]: async () => await load() };
@@ -44,21 +44,21 @@ export async function runLoad<Value>(
   }
 }
 
-/** Follows a flight, and rejects where the flight certainly waits for the caller. */
+/** Follows a flight, and rejects if the flight is known to wait for the caller. */
 export async function followUnlessCyclic(
   flight: Flight<string>,
   ms: number,
-): Promise<Outcome<string> | undefined> {
+): Promise<FlightOutcome<string> | undefined> {
   const following = flight.follow(ms);
   if (await isSettledWithin(following, Math.min(ms, LOOK_AFTER_MS))) return following;
-  const waiting = waitingLoads();
-  for (const load of waiting) load.waitsFor.add(flight);
+  const waiting = waitingLoaders();
+  for (const loader of waiting) loader.waitsFor.add(flight);
   try {
     const cycle = cycleOf(flight, waiting);
     if (cycle !== undefined) throw cycleError(cycle);
     return await following;
   } finally {
-    for (const load of waiting) load.waitsFor.delete(flight);
+    for (const loader of waiting) loader.waitsFor.delete(flight);
   }
 }
 
@@ -74,8 +74,8 @@ async function isSettledWithin(promise: Promise<unknown>, ms: number): Promise<b
   }
 }
 
-/** The loads that wait for the async function that calls this, the nearest first. */
-function waitingLoads(): readonly RunningLoad[] {
+/** The loaders that wait for the async function that calls this one, the innermost first. */
+function waitingLoaders(): readonly RunningLoader[] {
   return awaitingFunctions().flatMap((name) => running.get(name ?? '') ?? []);
 }
 
@@ -88,18 +88,18 @@ function awaitingFunctions(): readonly (string | null)[] {
       names = sites.map((site) => site.getFunctionName());
       return '';
     };
-    // A stack is made when it is first read.
+    // V8 builds a stack when it is first read.
     void new Error('the functions that wait').stack;
   } catch {
-    // In a hardened process Error cannot be changed: then nothing is proven.
+    // A hardened process freezes Error: then no cycle is found.
   } finally {
     Object.assign(Error, { stackTraceLimit, prepareStackTrace });
   }
   return names;
 }
 
-/** The keys of a circle, in which each load waits for the next; undefined where there is none. */
-function cycleOf(flight: Flight<string>, waiting: readonly RunningLoad[]): readonly string[] | undefined {
+/** The keys of a cycle in which each loader waits for the next; undefined without a cycle. */
+function cycleOf(flight: Flight<string>, waiting: readonly RunningLoader[]): readonly string[] | undefined {
   const path = pathTo(waiting, flight, new Set());
   const last = path?.at(-1);
   if (path === undefined || last === undefined) return undefined;
@@ -107,12 +107,12 @@ function cycleOf(flight: Flight<string>, waiting: readonly RunningLoad[]): reado
   return [...before, ...path].map(({ key }) => key);
 }
 
-/** The loads from the one that leads a flight to one of these, each of which waits for the next. */
+/** The loaders from the leader of a flight to one of `ends`, each of which waits for the next. */
 function pathTo(
-  ends: readonly RunningLoad[],
+  ends: readonly RunningLoader[],
   flight: Flight<string>,
-  seen: Set<RunningLoad>,
-): readonly RunningLoad[] | undefined {
+  seen: Set<RunningLoader>,
+): readonly RunningLoader[] | undefined {
   const leader = leaders.get(flight);
   if (leader === undefined || seen.has(leader)) return undefined;
   seen.add(leader);
@@ -125,9 +125,9 @@ function pathTo(
 }
 
 function cycleError(keys: readonly string[]): RedisKitError {
-  const circle = keys.map((key) => `'${key}'`).join(' > ');
+  const cycle = keys.map((key) => `'${key}'`).join(' > ');
   return new RedisKitError(
     'ERR_REDIS_KIT_LOAD_CYCLE',
-    `kit.remember: a load waits for itself: ${circle}; give what the load asks for another key, or load it without kit.remember`,
+    `kit.remember: a loader waits for itself: ${cycle}; use another key inside the loader, or load the value without kit.remember`,
   );
 }

@@ -2,21 +2,21 @@ import { defineOperation, type Keyspace, type Operation } from '../../../engine/
 import { arrayOf, textsAt } from '../../../engine/reply.ts';
 import type { SortedEntry } from '../../../engine/sorted-set.ts';
 
-export interface CacheBoundArgs {
+export interface CacheEnterPolicyArgs {
   readonly member: string;
   readonly lifeMs: number;
   readonly maxEntries: number;
 }
 
 /*
- * Notes an entry in the index of its policy, a sorted set whose scores are the ms until which each is kept, and takes
- * those out that are too many: the ones that would end first.
+ * Adds the key of an entry to the index of its policy, a sorted set whose scores are the times at which the entries expire,
+ * and removes the surplus: the entries that expire first.
  *
  * KEYS   1 the index
- * ARGV   1 time, 2 member, 3 life ms, 4 most entries
- * reply  {{member that is too many, ...}}
+ * ARGV   1 time, 2 entry key, 3 lifetime ms, 4 most entries
+ * reply  {{surplus entry key, ...}}
  */
-const lua = `
+const lua = /* lua */ `
 local key = KEYS[1]
 if type(read('ZREMRANGEBYSCORE', key, '-inf', now)) == 'table' then redis.call('DEL', key) end
 redis.call('ZADD', key, now + ARGV[3], ARGV[2])
@@ -28,35 +28,35 @@ redis.call('PEXPIRE', key, last[2] - now)
 return { out }
 `;
 
-export const cacheBound: Operation<CacheBoundArgs, readonly string[]> = defineOperation({
-  name: 'cache-bound',
+export const cacheEnterPolicy: Operation<CacheEnterPolicyArgs, readonly string[]> = defineOperation({
+  name: 'cache-enter-policy',
   lua,
   encode: ({ member, lifeMs, maxEntries }) => [member, String(lifeMs), String(maxEntries)],
   twin(memory, [key = ''], now, { member, lifeMs, maxEntries }) {
-    // Something of another type.
+    // A value of another type is replaced.
     if (memory.sortedSet(key) === undefined) memory.delete(key);
-    takeFirst(memory, key, ([until]) => until <= now);
+    removeFirst(memory, key, ([until]) => until <= now);
     memory.removeSorted(key, member);
     const until = now + lifeMs;
     const lastUntil = Math.max(until, memory.sortedSet(key)?.at(-1)?.[0] ?? 0);
     memory.addSorted(key, [until, member], lastUntil - now);
-    return [takeFirst(memory, key, (_, size) => size > maxEntries)];
+    return [removeFirst(memory, key, (_, size) => size > maxEntries)];
   },
   decode: (reply) => textsAt(arrayOf(reply), 0),
 });
 
-/** Removes the members that would end first, as long as one is to go, and returns them. */
-function takeFirst(
+/** Removes the members that expire first while `isSurplus` holds, and returns them. */
+function removeFirst(
   memory: Keyspace,
   key: string,
-  isToGo: (first: SortedEntry, size: number) => boolean,
+  isSurplus: (first: SortedEntry, size: number) => boolean,
 ): Buffer[] {
-  const taken: Buffer[] = [];
+  const removed: Buffer[] = [];
   for (;;) {
     const set = memory.sortedSet(key);
     const first = set?.at(0);
-    if (set === undefined || first === undefined || !isToGo(first, set.size)) return taken;
+    if (set === undefined || first === undefined || !isSurplus(first, set.size)) return removed;
     memory.removeSorted(key, first[1]);
-    taken.push(Buffer.from(first[1]));
+    removed.push(Buffer.from(first[1]));
   }
 }

@@ -1,0 +1,41 @@
+import type { ChannelListener } from '../../engine/listening.ts';
+import type { WakeUps } from '../../waiting/wake-ups.ts';
+import type { KnownVersions } from './versions.ts';
+
+/*
+ * The channel on which the caches of all processes tell each other:
+ *
+ *   ["purged", sequence, soft 0 or 1, scope, names]   by the script of `cachePurge`
+ *   ["filled", fill key]                              when a fill ends for which another process waits
+ */
+
+export function filledMessage(fillKey: string): string {
+  return JSON.stringify(['filled', fillKey]);
+}
+
+/** Records the purges and wakes the waiters that messages of the channel name. */
+export function cacheChannelListener(known: KnownVersions, wakeUps: WakeUps): ChannelListener {
+  return {
+    heard(message) {
+      const [kind, first, second, scope, names] = parse(message);
+      if (kind === 'filled') wakeUps.call(String(first));
+      else if (kind === 'purged' && typeof scope === 'string' && Array.isArray(names)) {
+        known.recordPurge(scope, Number(first), second === 1, names.map(String));
+      }
+    },
+    changed(isUp) {
+      known.listenerChanged(isUp);
+      wakeUps.listenerChanged(isUp);
+    },
+  };
+}
+
+/** The fields of a message; empty for a message in another format, since any client can publish on the channel. */
+function parse(message: string): readonly unknown[] {
+  try {
+    const fields: unknown = JSON.parse(message);
+    return Array.isArray(fields) ? fields : [];
+  } catch {
+    return [];
+  }
+}
