@@ -8,11 +8,11 @@ import type { EntryCache, LookupSettings } from '../store/entry-cache.ts';
 import type { Fill } from '../store/fill.ts';
 import type { Acceptance } from './acceptance.ts';
 import type { CachedResponse } from './cached-response.ts';
-import { type Conditions, LEFT_CONDITIONS, takeConditions } from './conditions.ts';
+import { type Conditions, LEFT_CONDITIONS, removeConditions } from './conditions.ts';
 import { PartTarget } from './part-target.ts';
+import { type RangeRequest, rangeFor, wholeOf } from './range-response.ts';
 import type { RequestKey } from './request-key.ts';
 import { ResponsePlace } from './response-place.ts';
-import { type Asking, rangeFor, wholeOf } from './serve.ts';
 import type { VaryMemory } from './vary.ts';
 
 /*
@@ -26,7 +26,7 @@ function keyOfPart(key: RequestKey): RequestKey {
 }
 
 /** Whether a stored part may answer a request: only one for a single range inside of it. */
-function isPartFor(req: Asking, content: CachedResponse): boolean {
+function isPartFor(req: RangeRequest, content: CachedResponse): boolean {
   const { part } = content;
   const range = part && rangeFor(req, wholeOf(content));
   if (part === undefined || range === undefined || range === 'unsatisfiable') return false;
@@ -83,7 +83,7 @@ export class PartialContent {
 
   /** Takes its conditions off the request, or leaves them to the handler; `validated` is what that is asked to validate. */
   conditionsOf(request: PartRequest, validated: Validation<CachedResponse> | undefined): Conditions {
-    return this.areLeft(request) ? LEFT_CONDITIONS : takeConditions(request.req, validated?.entry.content);
+    return this.areLeft(request) ? LEFT_CONDITIONS : removeConditions(request.req, validated?.entry.content);
   }
 
   wholeSkipped({ redisKeys }: ResponsePlace): void {
@@ -122,9 +122,10 @@ export class PartialContent {
     fill: Fill<CachedResponse>,
     stored: Entry<CachedResponse> | undefined,
   ): PartTarget | undefined {
-    const place = this.#placeOf(request);
-    const areLeft = this.areLeft(request);
-    return place && new PartTarget({ req: request.req, place, stored: stored?.content, fill, areLeft });
+    const key = this.#placeOf(request);
+    const areConditionsLeft = this.areLeft(request);
+    const hasIfRange = request.req.headers['if-range'] !== undefined;
+    return key && new PartTarget({ key, stored: stored?.content, fill, areConditionsLeft, hasIfRange });
   }
 
   #placeOf({ req, key }: PartRequest): ResponsePlace | undefined {

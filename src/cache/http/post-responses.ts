@@ -2,21 +2,30 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asError } from '../../base/errors.ts';
 import { originalUrl } from '../../http/middleware.ts';
 import type { Caches } from '../caches.ts';
-import { captureResponse } from './capture.ts';
-import type { ResponseFill } from './capture-context.ts';
+import { captureResponse, type ResponseFill } from './capture.ts';
+import { ClientResponse } from './client-response.ts';
 import { NO_CONDITIONS } from './conditions.ts';
 import { lifetimeOf } from './freshness.ts';
-import { namesToPurgeBy } from './groups.ts';
 import { offerControls } from './handler-controls.ts';
-import type { MadeHead } from './made.ts';
 import type { CacheSettings } from './options.ts';
 import { requestKey } from './request-key.ts';
 import type { ResponderDeps } from './responder.ts';
 import { ResponsePlace } from './response-place.ts';
+import type { HandlerHead } from './storable.ts';
+import { type HandlerRun, StorageDecision } from './storage-decision.ts';
 import { type Invalidation, sameHostUrl } from './unsafe.ts';
 import { VaryMemory } from './vary.ts';
 
-/** Only what the response itself says of its lifetime. */
+/** A POST has no stored response to fall back on, and its conditions are left to the handler. */
+const RUN: HandlerRun = {
+  fallback: undefined,
+  validation: undefined,
+  part: undefined,
+  conditions: NO_CONDITIONS,
+  isRefresh: false,
+};
+
+/** Only the response itself sets its lifetime. */
 const OWN_LIFETIME = {
   ttl: undefined,
   staleWhileRevalidate: undefined,
@@ -53,27 +62,28 @@ export class PostResponses {
     const { keys, reporter } = this.#deps;
     const { responses } = this.#caches;
     const requestedAt = Date.now();
-    captureResponse(req, res, {
-      settings: this.#settings,
-      key: key.id,
-      fill: this.#fill(new ResponsePlace(req, key, this.#vary, keys), sequence, change),
-      fallback: undefined,
-      validation: undefined,
-      isRefresh: false,
-      part: undefined,
-      conditions: NO_CONDITIONS,
+    const settings = this.#settings;
+    const fill = this.#fill(new ResponsePlace(req, key, this.#vary, keys), sequence, change);
+    const decision = new StorageDecision(req, res, RUN, {
+      settings,
+      keys,
       controls: offerControls(req),
-      now: () => responses.now(),
-      forwarded: 'fwd=method',
       reasonNotToStore: (head) => (isRepresentation(req, head, requestedAt) ? undefined : 'method'),
-      namesOf: (tags, headers) => namesToPurgeBy(req, { tags, headers }, this.#settings.key, keys),
-      fellBack: () => undefined,
-      stored: (bytes) => reporter.events.emit('cache:stored', { url: key.url, bytes }),
-      wholeSkipped: () => undefined,
-      // Hardly any response to a POST can be stored: an event for each of the others says nothing.
-      skipped: () => undefined,
-      failed: (error) => void reporter.failure('cache', asError(error)),
     });
+    const client = new ClientResponse(res, RUN, {
+      settings,
+      key: key.id,
+      forwarded: 'fwd=method',
+      now: () => responses.now(),
+      fellBack: () => undefined,
+    });
+    const listener = {
+      stored: (bytes: number) => reporter.events.emit('cache:stored', { url: key.url, bytes }),
+      // Hardly any response to a POST can be stored, so the event would carry no information.
+      skipped: () => undefined,
+      failed: (error: unknown) => void reporter.failure('cache', asError(error)),
+    };
+    captureResponse(req, res, { decision, client, fill, listener });
   }
 
   /**
@@ -99,7 +109,7 @@ export class PostResponses {
 /** Whether the response to a POST is what a GET of its URL gets, and says how long (RFC 9110, sections 8.7 and 9.3.3). */
 function isRepresentation(
   req: IncomingMessage,
-  { status, headers, directives, madeAt }: MadeHead,
+  { status, headers, directives, respondedAt }: HandlerHead,
   requestedAt: number,
 ): boolean {
   // A replay by `kit.idempotency` is as old as the first response.
@@ -107,7 +117,7 @@ function isRepresentation(
   const location = headers['content-location'];
   if (typeof location !== 'string' || /^(?!https?:)[a-z][a-z\d+.-]*:/i.test(location)) return false;
   if (sameHostUrl(req, location) !== originalUrl(req)) return false;
-  const times = { requestedAt, respondedAt: madeAt };
+  const times = { requestedAt, respondedAt };
   const received = { status, headers, directives, hasValidator: false, ...times };
   return lifetimeOf(received, OWN_LIFETIME, () => 0) !== undefined;
 }

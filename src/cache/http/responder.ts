@@ -13,11 +13,11 @@ import { type Entry, usabilityOf, validationOf } from '../store/entry.ts';
 import type { EntryCache, Lookup, LookupResult, LookupSettings } from '../store/entry-cache.ts';
 import type { Fill } from '../store/fill.ts';
 import { Acceptance } from './acceptance.ts';
+import { addStatus, statusOf, whyForwarded } from './cache-status.ts';
 import type { CachedResponse } from './cached-response.ts';
-import { captureResponse } from './capture.ts';
-import type { CaptureContext } from './capture-context.ts';
+import { type CaptureListener, captureResponse } from './capture.ts';
+import { ClientResponse } from './client-response.ts';
 import { NO_CONDITIONS } from './conditions.ts';
-import { namesToPurgeBy } from './groups.ts';
 import { offerControls } from './handler-controls.ts';
 import type { CacheSettings } from './options.ts';
 import { PartialContent } from './partial-content.ts';
@@ -25,8 +25,8 @@ import { Refresher } from './refresher.ts';
 import { isFilling, noteFill } from './request-fills.ts';
 import { type RequestKey, requestKey } from './request-key.ts';
 import { ResponsePlace } from './response-place.ts';
-import { sendEntry } from './serve.ts';
-import { addStatus, statusOf, whyForwarded } from './status.ts';
+import { sendStored } from './send-response.ts';
+import { type HandlerRun, StorageDecision } from './storage-decision.ts';
 import { VaryMemory } from './vary.ts';
 
 export interface ResponderDeps {
@@ -47,8 +47,8 @@ export interface Exchange {
 type Found = Record<'fallback' | 'validatable' | 'part', Entry<CachedResponse> | undefined>;
 
 /** Why a handler's response is captured. */
-type Reason = Pick<CaptureContext, 'validation'> &
-  Partial<Pick<CaptureContext, 'fallback' | 'isRefresh'> & Pick<Found, 'part'>> & {
+type Reason = Pick<HandlerRun, 'validation'> &
+  Partial<Pick<HandlerRun, 'fallback' | 'isRefresh'> & Pick<Found, 'part'>> & {
     /** As Cache-Status says it. */
     readonly how: string;
   };
@@ -217,31 +217,36 @@ export class Responder {
     whenUnserved(res, () => fill.abandon());
     // The others wait for the body, and not for the client that this response goes to. The fill ends at `maxBody`.
     fill.onAwaited(takeBody(res, () => fill.isAwaited));
-    captureResponse(req, res, {
-      settings: this.#settings,
-      key: key.id,
-      fill,
+    const run = {
       fallback,
       validation,
       isRefresh,
       part: this.#parts.target(exchange, fill, why.part),
       conditions: isRefresh ? NO_CONDITIONS : this.#parts.conditionsOf(exchange, validation),
-      controls: offerControls(req),
+    };
+    const client = new ClientResponse(res, run, {
+      settings: this.#settings,
+      key: key.id,
       now: () => this.#room.now(),
       forwarded: how,
-      namesOf: (tags, headers) => namesToPurgeBy(req, { tags, headers }, this.#settings.key, this.#deps.keys),
       fellBack: () => events.emit('cache:stale', subject),
+    });
+    const { keys } = this.#deps;
+    const rules = { settings: this.#settings, keys, controls: offerControls(req) };
+    const decision = new StorageDecision(req, res, run, rules);
+    const listener: CaptureListener = {
       stored: (bytes, { part }) => {
         if (part === undefined) this.#parts.wholeStored(place);
         events.emit('cache:stored', { ...subject, bytes });
       },
-      wholeSkipped: () => this.#parts.wholeSkipped(place),
-      skipped: (reason) => {
+      skipped: (reason, isWhole) => {
+        if (isWhole) this.#parts.wholeSkipped(place);
         if (reason === 'validator') this.#refresher.cannotValidate(key.id);
         events.emit('cache:skipped', { ...subject, reason });
       },
       failed: (error) => this.#failed(error),
-    });
+    };
+    captureResponse(req, res, { decision, client, fill, listener });
   }
 
   #lookupOf(exchange: Exchange, hasBudget = true): Lookup<CachedResponse> {
@@ -273,7 +278,8 @@ export class Responder {
   }
 
   #send({ req, res, key }: Exchange, entry: Entry<CachedResponse>, how: string): void {
-    sendEntry(req, res, entry, { settings: this.#settings, key: key.id, now: this.#room.now(), how });
+    const now = this.#room.now();
+    sendStored(req, res, entry, { settings: this.#settings, key: key.id, now, status: how });
   }
 
   #refreshRefused(url: string, status: number | undefined): void {

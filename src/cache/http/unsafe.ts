@@ -6,7 +6,7 @@ import type { ResponseHook } from '../../http/response/before-end.ts';
 import type { CachePurgeReply } from '../store/operations/versions.ts';
 import type { Versions } from '../store/versions.ts';
 import { countedUrl } from './counted-url.ts';
-import { namesToInvalidate } from './groups.ts';
+import { namesToInvalidate } from './invalidation-names.ts';
 import type { KeySettings } from './key-options.ts';
 import type { ResponderDeps } from './responder.ts';
 
