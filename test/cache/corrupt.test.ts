@@ -83,7 +83,7 @@ const cut = (length: number) => (value: Buffer) => value.subarray(0, length);
 const meta = (text: string) => (value: Buffer) => withMeta(value, text);
 const info = (text: string) => meta(`[[],0,0,0,0,${text},6]`);
 
-describe('a cache entry that cannot be read', () => {
+describe('an unreadable cache entry', () => {
   it.each<[string, (value: Buffer) => Buffer]>([
     ['garbage', () => Buffer.from('garbage')],
     ['nothing', () => Buffer.alloc(0)],
@@ -119,7 +119,7 @@ describe('a cache entry that cannot be read', () => {
     ['vary that is no text', info('[200,[],null,"",0]')],
     ['a variant that is no text', info('[200,[],"",1,0]')],
     ['an unknown reach', info('[200,[],"","",2]')],
-  ])('counts as a miss, is told once and is repaired: %s', async (_, spoil) => {
+  ])('An unreadable entry counts as a miss, is reported once and is replaced: %s', async (_, spoil) => {
     const { kit, address, key } = await start();
     const errors = eventsOf(kit, 'error');
     const good = await stored(key);
@@ -134,7 +134,7 @@ describe('a cache entry that cannot be read', () => {
     expect(errors).toMatchObject([{ room: 'cache', error: { code: 'ERR_REDIS_KIT_CORRUPT' } }]);
   });
 
-  it('counts as a miss and is repaired when it is of another type', async () => {
+  it('An entry of another Redis type counts as a miss and is replaced', async () => {
     const { kit, address, key } = await start();
     const errors = eventsOf(kit, 'error');
     await client.multi().del(key).hSet(key, 'a', 'b').pExpire(key, 60_000).exec();
@@ -143,7 +143,7 @@ describe('a cache entry that cannot be read', () => {
     expect(errors).toMatchObject([{ room: 'cache', error: { code: 'ERR_REDIS_KIT_CORRUPT' } }]);
   });
 
-  it('is never overwritten when a newer version of redis-kit wrote it', async () => {
+  it('An entry of a newer version of redis-kit is never overwritten', async () => {
     const { kit, address, key } = await start();
     const misses = eventsOf(kit, 'cache:miss');
     const newer = Buffer.from('C\x02 whatever a later version keeps');
@@ -155,8 +155,8 @@ describe('a cache entry that cannot be read', () => {
   });
 });
 
-describe('an entry', () => {
-  it('is read as it was packed, its body a view of the same bytes', () => {
+describe('the envelope of an entry', () => {
+  it('An envelope is read as it was packed, its body a view of the same bytes', () => {
     const packed = packEnvelope(ENVELOPE);
     const envelope = unpackEnvelope(packed, 900, 100);
     expect(envelope).toEqual(ENVELOPE);
@@ -164,7 +164,7 @@ describe('an entry', () => {
     expect(unpackResponse(envelope?.info, ENVELOPE.body)).toEqual(RESPONSE);
   });
 
-  it('is nothing when any one byte of its meta is missing, or any of its tail', () => {
+  it('An envelope is unreadable when any byte of its meta is missing, or the end of its body', () => {
     const packed = packEnvelope(ENVELOPE);
     for (let length = 0; length < packed.length; length++) {
       expect(unpackEnvelope(packed.subarray(0, length), 0, 0)).toBeUndefined();

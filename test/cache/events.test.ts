@@ -26,7 +26,7 @@ function told(kit: RedisKit): string[] {
   return lines;
 }
 
-describeOnBothEngines('of a cached response is told', (url) => {
+describeOnBothEngines('the events of kit.cache', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   async function start(
@@ -60,7 +60,7 @@ describeOnBothEngines('of a cached response is told', (url) => {
 
   const answers: RequestHandler = (_req, res) => void res.end('body');
 
-  it('once a miss and that it was stored, and once each hit, whatever was asked for', async () => {
+  it('A miss emits `cache:miss` and `cache:stored` once, and each hit emits `cache:hit` once', async () => {
     const { ask, next } = await start(answers);
     await ask();
     expect(await next(2)).toEqual(['cache:miss /a', 'cache:stored /a']);
@@ -71,7 +71,7 @@ describeOnBothEngines('of a cached response is told', (url) => {
     expect(await next(4)).toEqual(Array(4).fill('cache:hit /a'));
   });
 
-  it('a miss for a HEAD that finds nothing, and nothing at all where the cache is passed', async () => {
+  it('A HEAD that finds nothing emits `cache:miss`, and a request that bypasses the cache emits nothing', async () => {
     const { ask, next } = await start(answers, { skip: (req) => req.url === '/skipped' });
     await ask('/skipped');
     await ask('/a', { method: 'POST' });
@@ -79,7 +79,7 @@ describeOnBothEngines('of a cached response is told', (url) => {
     expect(await next(1)).toEqual(['cache:miss /a']);
   });
 
-  it('for each that waited that it was collapsed', async () => {
+  it('Each follower emits `cache:collapsed`', async () => {
     const gate = new Gate();
     const { ask, next, arrived } = await start(async (_req, res) => {
       await gate.promise;
@@ -97,7 +97,7 @@ describeOnBothEngines('of a cached response is told', (url) => {
     ]);
   });
 
-  it('once for each that gets what is stale, and once that it was stored anew', async () => {
+  it('Each stale response emits `cache:stale`, and its refresh emits `cache:stored` once', async () => {
     const gate = new Gate();
     let runs = 0;
     const { ask, pass, next } = await start(
@@ -116,7 +116,7 @@ describeOnBothEngines('of a cached response is told', (url) => {
     expect(await next(5)).toEqual([...Array(4).fill('cache:stale /a'), 'cache:stored /a']);
   });
 
-  it('on Connect a miss for who makes it anew, and stale for the others', async () => {
+  it('On Connect the request that refreshes emits `cache:miss`, and the others emit `cache:stale`', async () => {
     const gate = new Gate();
     let runs = 0;
     const { ask, pass, next } = await start(
@@ -138,7 +138,7 @@ describeOnBothEngines('of a cached response is told', (url) => {
     expect(await next(3)).toEqual(['cache:miss /a', 'cache:stale /a', 'cache:stored /a']);
   });
 
-  it('a miss, why nothing was stored, and what was sent instead of an error', async () => {
+  it('A server error emits `cache:miss` and `cache:skipped`, and the fallback emits `cache:stale`', async () => {
     let isBroken = false;
     const { ask, pass, next } = await start(
       (_req, res) => void res.status(isBroken ? 500 : 200).end('body'),
@@ -152,7 +152,7 @@ describeOnBothEngines('of a cached response is told', (url) => {
     expect(await next(3)).toEqual(['cache:miss /a', 'cache:skipped /a status', 'cache:stale /a']);
   });
 
-  it('once what was purged, by whom it was', async () => {
+  it('A purge emits `cache:purged` once, in the process that made it', async () => {
     const { kit, next } = await start(answers);
     await kit.invalidate({ tags: ['a', 'b'] });
     await kit.invalidate({ all: true, soft: true });
@@ -189,15 +189,18 @@ describeOnBothEngines('of a cached response is told', (url) => {
     ['no-lifetime', answers, { ttl: () => false }],
     ['too-large', (_req, res) => void res.end('much too long'), { maxBody: 4 }],
     ['incomplete', (_req, res) => void res.setHeader('Content-Length', 9).end('body').socket?.end()],
-  ])('once that it was skipped: %s', async (reason, handler, options, headers = {}) => {
-    const { ask, next } = await start(handler, options);
-    for (const path of ['/a', '/b']) {
-      await ask(path, { headers }).catch(() => undefined);
-      expect(await next(2)).toEqual([`cache:miss ${path}`, `cache:skipped ${path} ${reason}`]);
-    }
-  });
+  ])(
+    'A response that is not stored emits `cache:skipped` once: %s',
+    async (reason, handler, options, headers = {}) => {
+      const { ask, next } = await start(handler, options);
+      for (const path of ['/a', '/b']) {
+        await ask(path, { headers }).catch(() => undefined);
+        expect(await next(2)).toEqual([`cache:miss ${path}`, `cache:skipped ${path} ${reason}`]);
+      }
+    },
+  );
 
-  it('why a stale one was not confirmed', async () => {
+  it('A failed validation emits its reason', async () => {
     let runs = 0;
     const { ask, pass, next } = await start(
       (_req, res) =>
@@ -214,7 +217,7 @@ describeOnBothEngines('of a cached response is told', (url) => {
     expect(await next(2)).toEqual(['cache:stale /a', 'cache:skipped /a validator']);
   });
 
-  it('each time that it was skipped for an error of the app, and the error itself once', async () => {
+  it('An error of the app emits `cache:skipped` each time, and `error` once', async () => {
     const { ask, next } = await start(answers, {
       ttl: () => {
         throw new Error('on purpose');
@@ -229,8 +232,8 @@ describeOnBothEngines('of a cached response is told', (url) => {
   });
 });
 
-describe('of a remembered value is told', () => {
-  it('the same by its key', async () => {
+describe('the events of kit.remember', () => {
+  it('A cached value emits the same events, with its key', async () => {
     const { kit, pass } = agingKit('memory:');
     const lines = told(kit);
     const gate = new Gate();

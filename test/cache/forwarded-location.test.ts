@@ -4,7 +4,7 @@ import { describeOnBothEngines, kitForTest } from '../support/kits.ts';
 import { send, serve } from '../support/web.ts';
 import { loadCacheScripts } from './scripts.ts';
 
-describeOnBothEngines('a POST behind a proxy that names a URL', (url) => {
+describeOnBothEngines('the response to a POST behind a proxy', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   describe.each(EXPRESS)('on %s', (_, makeApp) => {
@@ -32,7 +32,7 @@ describeOnBothEngines('a POST behind a proxy that names a URL', (url) => {
     }
 
     it.each(['Location', 'Content-Location'])(
-      'purges what an absolute %s names on the public host',
+      'An absolute URL in %s on the public host is purged',
       async (field) => {
         expect(await isPurged('https://public.host/items/1', { field })).toBe(true);
       },
@@ -44,7 +44,7 @@ describeOnBothEngines('a POST behind a proxy that names a URL', (url) => {
       ['https://public.host:8443/items/1', { ...PROXY, 'X-Forwarded-Host': 'public.host:8443, inner' }],
       ['/items/1', PROXY],
       ['1', { ...PROXY, 'X-Forwarded-Host': 'not a host' }],
-    ])('purges what %s names', async (named, headers) => {
+    ])('The stored response that %s names is purged', async (named, headers) => {
       expect(await isPurged(named === '1' ? 'items/1' : named, { headers })).toBe(true);
     });
 
@@ -52,7 +52,7 @@ describeOnBothEngines('a POST behind a proxy that names a URL', (url) => {
       ['https://other.host/items/1', {}],
       ['https://public.host:8443/items/1', {}],
       ['https://public.host/items/1', { trust: false }],
-    ])('purges nothing for %s with %j', async (named, options) => {
+    ])('No stored response is purged by %s with %j', async (named, options) => {
       expect(await isPurged(named, options)).toBe(false);
     });
   });

@@ -20,7 +20,7 @@ function fieldsOf({ rawHeaders }: Answer): [string, string][] {
   return fields.filter(([name]) => !PER_HOP.includes(name) && name !== 'Date');
 }
 
-describeOnBothEngines('a cached response', (url) => {
+describeOnBothEngines('a stored response', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   async function cached(handler: RequestHandler, options: Partial<CacheOptions> = {}) {
@@ -51,7 +51,7 @@ describeOnBothEngines('a cached response', (url) => {
     return { miss, hit };
   }
 
-  it('has the same status, headers and body as the first, and the names spelled alike', async () => {
+  it('A hit has the status, the headers and the body of the first response, with names spelled alike', async () => {
     const { hit } = await missAndHit((_req, res) => {
       res.setHeader('X-CamelCase', 'Grüße'.normalize('NFC'));
       res.setHeader('x-lower', ['one', 'two']);
@@ -93,12 +93,12 @@ describeOnBothEngines('a cached response', (url) => {
       },
     ],
     ['nothing', (_req, res) => void res.end()],
-  ])('has the same bytes when its body was %s', async (_, handler) => {
+  ])('A hit has the same bytes when the body was %s', async (_, handler) => {
     const { hit } = await missAndHit(handler);
     expect(hit.headers['content-length']).toBe(String(hit.body.length));
   });
 
-  it('keeps what was passed to writeHead, as an object and as a list', async () => {
+  it('A hit has the headers that were passed to writeHead, as an object or as a list', async () => {
     const { hit } = await missAndHit((_req, res) => {
       res.setHeader('X-Before', 'kept');
       res.writeHead(200, 'Fine', { 'Content-Type': 'text/x-test', 'X-Several': ['1', '2'] });
@@ -115,7 +115,7 @@ describeOnBothEngines('a cached response', (url) => {
     });
   });
 
-  it('says that it is a hit and a miss (RFC 9211), under the name that was chosen or not at all', async () => {
+  it('Cache-Status reports hit and miss (RFC 9211), under the configured name or not at all', async () => {
     const handler: RequestHandler = (_req, res) => void res.send('body');
     const named = await cached(handler, { cacheStatus: 'shop-cache' });
     expect((await send(`${named.address}/a`)).headers['cache-status']).toBe(
@@ -134,7 +134,7 @@ describeOnBothEngines('a cached response', (url) => {
     }
   });
 
-  it('answers If-None-Match with 304 and no body, and another tag with all of it', async () => {
+  it('If-None-Match gets a 304 without a body, and another tag gets the whole response', async () => {
     const { address, runs } = await cached((_req, res) => void res.send('body'));
     const { headers } = await send(`${address}/a`);
     const etag = String(headers.etag);
@@ -148,7 +148,7 @@ describeOnBothEngines('a cached response', (url) => {
     expect(runs()).toBe(1);
   });
 
-  it('answers If-Modified-Since with 304 by Last-Modified, or by the stored Date where there is none', async () => {
+  it('If-Modified-Since gets a 304 by Last-Modified, or by the stored Date without one', async () => {
     const [before, then, later] = [1, 2, 3].map((day) => new Date(Date.UTC(2020, 0, day)).toUTCString());
     const dated = await cached((_req, res) => void res.set('Last-Modified', then).send('body'));
     const statusOf = async (address: string, since: string, tag?: string) => {
@@ -167,7 +167,7 @@ describeOnBothEngines('a cached response', (url) => {
     expect([dated.runs(), undated.runs()]).toEqual([1, 1]);
   });
 
-  it('answers HEAD from a stored GET, with its length and no body; a HEAD itself stores nothing', async () => {
+  it('A HEAD is answered from a stored GET, with its length and no body, and stores nothing itself', async () => {
     const { address, runs } = await cached((_req, res) => void res.send('body'));
     await send(`${address}/a`, { method: 'HEAD' });
     await send(`${address}/a`, { method: 'HEAD' });
@@ -179,7 +179,7 @@ describeOnBothEngines('a cached response', (url) => {
     expect(head.headers.age).toBeDefined();
   });
 
-  it('is another one for another host, query or path, and the same for a host in capitals', async () => {
+  it('The response differs by host, query and path, but not by the case of the host', async () => {
     const { address, runs } = await cached((req, res) => void res.send(`${req.headers.host}${req.url}`));
     const ask = async (path: string, host: string) =>
       (await send(`${address}${path}`, { headers: { Host: host } })).text;
@@ -193,7 +193,7 @@ describeOnBothEngines('a cached response', (url) => {
     expect(await ask('/a', 'ONE.example')).toBe('one.example/a');
   });
 
-  it('varies on what the response names, with the values of the request', async () => {
+  it('The response varies on the request headers that it names', async () => {
     const { address, runs } = await cached((req, res) => {
       res.vary('Accept-Language');
       res.send(`in ${req.headers['accept-language']}`);
@@ -210,7 +210,7 @@ describeOnBothEngines('a cached response', (url) => {
     expect(runs()).toBe(3);
   });
 
-  it('is told of by events', async () => {
+  it('A hit and a miss emit events', async () => {
     const { kit, address } = await cached(
       (req, res) => void res.send(req.url === '/no' ? res.status(404) && '' : 'body'),
     );
@@ -228,7 +228,7 @@ describeOnBothEngines('a cached response', (url) => {
     ]);
   });
 
-  it('ends with its ttl', async () => {
+  it('A stored response expires after its ttl', async () => {
     const { address, runs } = await cached((_req, res) => void res.send(`body ${runs()}`), { ttl: '150ms' });
     expect((await send(`${address}/a`)).text).toBe('body 1');
     await until('the handler runs again', async () => (await send(`${address}/a`)).text !== 'body 1');
@@ -236,7 +236,7 @@ describeOnBothEngines('a cached response', (url) => {
   });
 });
 
-it('a cached response ages by the clock that the kit was given, and ends by the deadline in its value', async () => {
+it('a stored response ages by the clock of the kit, and expires by the deadline in its value', async () => {
   let now = 1_700_000_000_000;
   const kit = kitForTest({ url: 'memory:', clock: { now: () => now } });
   let runs = 0;
@@ -259,7 +259,7 @@ it('a cached response ages by the clock that the kit was given, and ends by the 
   expect((await send(address)).headers.age, 'never negative').toBe('0');
 });
 
-it('a cached response is given to another kit of the same prefix, and to no other', async () => {
+it('a stored response is shared with another kit of the same prefix, and with no other kit', async () => {
   const answering = async (kit: Pick<ReturnType<typeof kitForTest>, 'cache'>, text: string) => {
     const app = express();
     app.get('/a', kit.cache({ ttl: '1m' }), (_req, res) => void res.send(text));

@@ -62,19 +62,22 @@ describeOnBothEngines('a page below kit.cache', (url) => {
   ];
 
   describe.each(APPS)('on %s', (_, makeApp) => {
-    it.each(WAYS)('is not stored when its handler read a req.user that came by %s', async (_name, put) => {
-      const { texts, reasons } = await served(makeApp, [
-        (req, _res, next) => {
-          put(req, userOf(req));
-          next();
-        },
-        (req, res) => void res.end(`for ${String(Reflect.get(req, 'user'))}`),
-      ]);
-      expect(texts).toEqual(['for ann', 'for bob', 'for undefined']);
-      expect(reasons).toEqual(['session-read']);
-    });
+    it.each(WAYS)(
+      'A response is not stored when its handler read a req.user that was set by %s',
+      async (_name, put) => {
+        const { texts, reasons } = await served(makeApp, [
+          (req, _res, next) => {
+            put(req, userOf(req));
+            next();
+          },
+          (req, res) => void res.end(`for ${String(Reflect.get(req, 'user'))}`),
+        ]);
+        expect(texts).toEqual(['for ann', 'for bob', 'for undefined']);
+        expect(reasons).toEqual(['session-read']);
+      },
+    );
 
-    it('is not stored when its handler read a user that is on the prototype of all requests', async () => {
+    it('A response is not stored when its handler read a user on the prototype of all requests', async () => {
       const { texts, reasons } = await served(
         makeApp,
         [(req, res) => void res.end(`for ${String(Reflect.get(req, 'user'))}`)],
@@ -105,13 +108,13 @@ describeOnBothEngines('a page below kit.cache', (url) => {
         (req: IncomingMessage) => Object.fromEntries(Object.entries(req.headers)).cookie,
       ],
       ['whether there is a Cookie field', (req: IncomingMessage) => 'cookie' in req.headers],
-    ])('is not stored when its handler read %s', async (_name, read) => {
+    ])('A response is not stored when its handler read %s', async (_name, read) => {
       const { runs, reasons, texts } = await served(makeApp, [(req, res) => void res.end(String(read(req)))]);
       expect([runs, reasons]).toEqual([3, ['cookie-read']]);
       expect(texts[0]).not.toBe(texts[2]);
     });
 
-    it('is not stored when a cookie was read, whether or not the first client sent one', async () => {
+    it('A response is not stored when a cookie was read, whether or not the first client sent one', async () => {
       const kit = kitForTest({ url: url() });
       const app = makeApp();
       app.use(kit.cache({ ttl: '1m' }));
@@ -121,7 +124,7 @@ describeOnBothEngines('a page below kit.cache', (url) => {
       expect((await send(address, { headers: { Cookie: 'a=b' } })).text).toBe('for a=b');
     });
 
-    it('is not stored when a middleware defined cookies that are parsed when they are read', async () => {
+    it('A response is not stored when a middleware defined cookies that are parsed on read', async () => {
       const { texts, reasons } = await served(makeApp, [
         (req, _res, next) => {
           const lazy = { configurable: true, get: () => userOf(req) };
@@ -133,7 +136,7 @@ describeOnBothEngines('a page below kit.cache', (url) => {
       expect([texts, reasons]).toEqual([['for ann', 'for bob', 'for undefined'], ['cookie-read']]);
     });
 
-    it('is stored for each cookie where Vary or the key names the Cookie field', async () => {
+    it('A response is stored for each cookie when Vary or the key names the Cookie field', async () => {
       const cookies: RequestHandler = (req, res) => {
         res.setHeader('Vary', 'Cookie');
         res.end(`for ${req.headers.cookie}`);
@@ -145,14 +148,14 @@ describeOnBothEngines('a page below kit.cache', (url) => {
       expect([keyed.reasons, keyed.texts[2]]).toEqual([[], 'for undefined']);
     });
 
-    it('is stored when its handler looked at no identity, whatever clients send', async () => {
+    it('A response is stored when its handler read no identity, whatever clients send', async () => {
       const { texts, runs, reasons } = await served(makeApp, [
         (req, res) => void res.end(`${req.headers.host !== undefined && req.headers.accept === undefined}`),
       ]);
       expect([texts, runs, reasons]).toEqual([['true', 'true', 'true'], 1, []]);
     });
 
-    it('sees the properties of the request as they are, while it is watched and after', async () => {
+    it('A handler sees the properties of the request unchanged, while they are watched and afterwards', async () => {
       const seen: unknown[] = [];
       await served(makeApp, [
         (req, res) => {
@@ -170,7 +173,7 @@ describeOnBothEngines('a page below kit.cache', (url) => {
   });
 
   describe.each(EXPRESS)('on %s', (_, makeApp) => {
-    it('is not stored when its handler read a session of cookie-session', async () => {
+    it('A response is not stored when its handler read a session of cookie-session', async () => {
       const { texts, reasons } = await served(makeApp, [
         cookieSession({ keys: ['k'] }),
         (req, res) => void res.end(`${JSON.stringify(req.session)} for ${String(userOf(req))}`),
@@ -178,7 +181,7 @@ describeOnBothEngines('a page below kit.cache', (url) => {
       expect([texts, reasons]).toEqual([['{} for ann', '{} for bob', '{} for undefined'], ['session-read']]);
     });
 
-    it('is not stored when a middleware derived the user from a cookie', async () => {
+    it('A response is not stored when a middleware derived the user from a cookie', async () => {
       const { texts, reasons } = await served(makeApp, [
         cookieParser(),
         (req, res, next) => {
@@ -190,7 +193,7 @@ describeOnBothEngines('a page below kit.cache', (url) => {
       expect([texts, reasons]).toEqual([['for ann', 'for bob', 'for undefined'], ['cookie-read']]);
     });
 
-    it('is not stored when a middleware above cookie-parser derived the user from the Cookie field', async () => {
+    it('A response is not stored when a middleware above cookie-parser derived the user from the Cookie field', async () => {
       const { texts, reasons } = await served(makeApp, [
         (req, res, next) => {
           res.locals.name = req.headers.cookie;
@@ -206,12 +209,15 @@ describeOnBothEngines('a page below kit.cache', (url) => {
     it.each([
       ['without a secret', cookieParser()],
       ['with a secret', cookieParser('a secret')],
-    ])('is stored below a cookie-parser %s whose cookies its handler did not read', async (_name, parser) => {
-      const { runs, reasons } = await served(makeApp, [parser, (_req, res) => void res.end('body')]);
-      expect([runs, reasons]).toEqual([1, []]);
-    });
+    ])(
+      'A response is stored below a cookie-parser %s whose cookies its handler did not read',
+      async (_name, parser) => {
+        const { runs, reasons } = await served(makeApp, [parser, (_req, res) => void res.end('body')]);
+        expect([runs, reasons]).toEqual([1, []]);
+      },
+    );
 
-    it('is not stored below a parser of cookies that also derives the user', async () => {
+    it('A response is not stored below a cookie parser that also derives the user', async () => {
       const { texts, reasons } = await served(makeApp, [
         (req, res, next) => {
           const header = req.headers.cookie;
@@ -229,7 +235,7 @@ describeOnBothEngines('a page below kit.cache', (url) => {
       expect(reasons).toEqual(['cookie-read']);
     });
 
-    it('is stored when its handler read only the cookies that the key names', async () => {
+    it('A response is stored when its handler read only cookies that the key names', async () => {
       const cookieOf =
         (name: string): RequestHandler =>
         (req, res) =>
@@ -241,7 +247,7 @@ describeOnBothEngines('a page below kit.cache', (url) => {
       expect([jwt.texts, jwt.reasons]).toEqual([['ann', 'bob', 'undefined'], ['cookie-read']]);
     });
 
-    it('is not stored when its handler read a property that `identities` names', async () => {
+    it('A response is not stored when its handler read a property that `identities` names', async () => {
       const below: RequestHandler[] = [(req, res) => void res.end(`for ${String(Reflect.get(req, 'auth'))}`)];
       const above: RequestHandler[] = [
         (req, _res, next) => {
@@ -259,7 +265,7 @@ describeOnBothEngines('a page below kit.cache', (url) => {
       expect([keyed.texts, keyed.reasons]).toEqual([['for ann', 'for bob', 'for undefined'], []]);
     });
 
-    it('is stored below middleware above that reads identities: morgan, passport and a session', async () => {
+    it('A response is stored below middleware that reads identities: morgan, passport and a session', async () => {
       const kit = kitForTest({ url: url() });
       const authenticator = new passport.Passport();
       const lines: string[] = [];
@@ -281,7 +287,7 @@ describeOnBothEngines('a page below kit.cache', (url) => {
       expect([runs, lines.length]).toEqual([1, 2]);
     });
 
-    it('is stored though limits and a lock of the kit below it are keyed by the user', async () => {
+    it('A response is stored when limits and a lock of the kit below it are keyed by the user', async () => {
       const kit = kitForTest({ url: url() });
       const key = (req: object) => String(Reflect.get(req, 'user'));
       const app = makeApp().use((req, _res, next) => next(void Object.assign(req, { user: userOf(req) })));
@@ -302,13 +308,13 @@ describeOnBothEngines('a page below kit.cache', (url) => {
       expect(runs).toBe(1);
     });
 
-    it('is stored below a morgan that logs at once, which reads the Authorization field', async () => {
+    it('A response is stored below a morgan that logs at once and reads the Authorization field', async () => {
       const log = morgan('combined', { immediate: true, stream: { write: () => undefined } });
       const { runs, reasons } = await served(makeApp, [log, (_req, res) => void res.end('body')]);
       expect([runs, reasons]).toEqual([1, []]);
     });
 
-    it('is not stored for all when its handler read the Authorization field, unless Vary names it', async () => {
+    it('A response is not stored for all when its handler read Authorization, unless Vary names it', async () => {
       const page = (vary?: string): RequestHandler => {
         return (req, res) => {
           if (vary !== undefined) res.set('Vary', vary);
@@ -332,7 +338,7 @@ describeOnBothEngines('a page below kit.cache', (url) => {
     });
   });
 
-  it.each([['auth'], [{}], [['']], [[1]]])('refuses `identities` that are %j', (identities) => {
+  it.each([['auth'], [{}], [['']], [[1]]])('An `identities` of %j is refused', (identities) => {
     const kit = kitForTest({ url: 'memory:' });
     if (identities === 'auth')
       expect(() => kit.cache({ identities: 'auth' as never })).toThrow('`identities`');

@@ -20,7 +20,7 @@ beforeAll(async () => {
 
 afterAll(() => rm(directory, { recursive: true, force: true }));
 
-describeOnBothEngines('under Express, the cache', (url) => {
+describeOnBothEngines('kit.cache under Express', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   async function page(handler: RequestHandler, options: Partial<CacheOptions> = {}) {
@@ -45,7 +45,7 @@ describeOnBothEngines('under Express, the cache', (url) => {
   ];
 
   describe.each(FILES)('with %s', (_, handler) => {
-    it('sends the stored page as the first', async () => {
+    it('A stored page is sent like the first one', async () => {
       const { ask, runs } = await page(handler());
       const [miss, hit] = [await ask(), await ask()];
       for (const { status, text } of [miss, hit]) expect([status, text]).toEqual([200, TEXT]);
@@ -59,7 +59,7 @@ describeOnBothEngines('under Express, the cache', (url) => {
       ['Range', 206, TEXT.slice(5, 10), { Range: 'bytes=5-9' }],
       ['a Range of no byte', 416, '', { Range: 'bytes=99999-' }],
       ['a condition that is not met', 200, TEXT, { 'If-None-Match': '"other"' }],
-    ])('stores the whole page for a first request with %s', async (_name, status, text, headers) => {
+    ])('The whole page is stored for a first request with %s', async (_name, status, text, headers) => {
       const { ask, runs } = await page(handler());
       const first = await ask(headers);
       expect([first.status, first.text]).toEqual([status, text]);
@@ -71,7 +71,7 @@ describeOnBothEngines('under Express, the cache', (url) => {
         expect(again.headers[name], name).toBe(first.headers[name]);
     });
 
-    it('answers a client of its own ETag with 304 from the start', async () => {
+    it('A client that has the ETag of the handler gets a 304 from the start', async () => {
       const etag = String((await (await page(handler())).ask()).headers.etag);
       const { ask, runs } = await page(handler());
       for (let client = 0; client < 2; client++) {
@@ -81,7 +81,7 @@ describeOnBothEngines('under Express, the cache', (url) => {
       expect(runs()).toBe(1);
     });
 
-    it('stores no HEAD, and answers it from the stored GET', async () => {
+    it('A HEAD is not stored, and is answered from the stored GET', async () => {
       const { ask, runs } = await page(handler());
       const unstored = await ask({}, 'HEAD');
       expect([unstored.status, unstored.headers['content-length']]).toEqual([200, String(TEXT.length)]);
@@ -94,7 +94,7 @@ describeOnBothEngines('under Express, the cache', (url) => {
   });
 
   it.each(['outside', 'inside'] as const)(
-    'with compression() %s answers conditions, parts and HEAD in the coding of each client',
+    'With compression() %s the cache answers conditions, ranges and HEAD in the coding of each client',
     async (where) => {
       const kit = kitForTest({ url: url() });
       let runs = 0;
@@ -128,7 +128,7 @@ describeOnBothEngines('under Express, the cache', (url) => {
     },
   );
 
-  it('stores a redirect where statuses name it', async () => {
+  it('A redirect is stored if `statuses` names it', async () => {
     const { ask, runs } = await page((_req, res) => res.redirect(301, '/elsewhere?a=b'), {
       statuses: [200, 301],
     });
@@ -139,7 +139,7 @@ describeOnBothEngines('under Express, the cache', (url) => {
     expect(runs()).toBe(1);
   });
 
-  it('does no harm to a handler that goes on after its answer', async () => {
+  it('A handler that continues after its response is not harmed', async () => {
     const app = express().set('env', 'test');
     const kit = kitForTest({ url: url() });
     let wentOn = 0;
@@ -162,33 +162,36 @@ describeOnBothEngines('under Express, the cache', (url) => {
     ['throws', () => fail()],
     ['rejects', async () => fail()],
     ['hands an error on', (_req, _res, next) => next(new Error('on purpose'))],
-  ])('does not store the 500 of a handler that %s, nor what an error handler answers', async (_, failing) => {
-    const kit = kitForTest({ url: url() });
-    const skipped = eventsOf(kit, 'cache:skipped');
-    const app = express().set('env', 'test');
-    const cache = kit.cache({ ttl: '1m' });
-    let isBroken = true;
-    const handler: RequestHandler = (req, res, next) =>
-      isBroken ? failing(req, res, next) : void res.send('works');
-    app.get('/plain', cache, handler);
-    const handled = Router().get('/page', cache, handler);
-    handled.use(
-      ((_error, _req, res, _next) => void res.status(418).send('teapot')) as express.ErrorRequestHandler,
-    );
-    app.use('/handled', handled);
-    const address = await serve(app);
-    expect((await send(`${address}/plain`)).status).toBe(500);
-    expect((await send(`${address}/handled/page`)).status).toBe(418);
-    expect(skipped.map(({ url: of, reason }) => [of, reason])).toEqual([
-      ['/plain', 'status'],
-      ['/handled/page', 'status'],
-    ]);
-    isBroken = false;
-    for (const path of ['/plain', '/handled/page', '/plain', '/handled/page'])
-      expect((await send(`${address}${path}`)).text).toBe('works');
-  });
+  ])(
+    'Neither the 500 of a handler that %s nor the response of an error handler is stored',
+    async (_, failing) => {
+      const kit = kitForTest({ url: url() });
+      const skipped = eventsOf(kit, 'cache:skipped');
+      const app = express().set('env', 'test');
+      const cache = kit.cache({ ttl: '1m' });
+      let isBroken = true;
+      const handler: RequestHandler = (req, res, next) =>
+        isBroken ? failing(req, res, next) : void res.send('works');
+      app.get('/plain', cache, handler);
+      const handled = Router().get('/page', cache, handler);
+      handled.use(
+        ((_error, _req, res, _next) => void res.status(418).send('teapot')) as express.ErrorRequestHandler,
+      );
+      app.use('/handled', handled);
+      const address = await serve(app);
+      expect((await send(`${address}/plain`)).status).toBe(500);
+      expect((await send(`${address}/handled/page`)).status).toBe(418);
+      expect(skipped.map(({ url: of, reason }) => [of, reason])).toEqual([
+        ['/plain', 'status'],
+        ['/handled/page', 'status'],
+      ]);
+      isBroken = false;
+      for (const path of ['/plain', '/handled/page', '/plain', '/handled/page'])
+        expect((await send(`${address}${path}`)).text).toBe('works');
+    },
+  );
 
-  it('is passed by a handler that leaves its route, and stores what the next one answers', async () => {
+  it('A handler that leaves its route passes the cache, and the response of the next one is stored', async () => {
     const kit = kitForTest({ url: url() });
     let runs = 0;
     const app = express();

@@ -37,10 +37,10 @@ const FORMS: readonly (readonly [
   ],
 ];
 
-describeOnBothEngines('without a framework, as', (url) => {
+describeOnBothEngines('kit.cache without a framework, as', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
-  describe.each(FORMS)('%s, the cache', (_, make) => {
+  describe.each(FORMS)('%s', (_, make) => {
     async function page(handler: Handler, options: Options = {}) {
       const kit = kitForTest({ url: url() });
       const skipped = eventsOf(kit, 'cache:skipped');
@@ -55,7 +55,7 @@ describeOnBothEngines('without a framework, as', (url) => {
       return { ask, skipped, runs: () => runs };
     }
 
-    it('stores what streams, and answers conditions, parts and HEAD', async () => {
+    it('A streamed response is stored, and answers conditions, ranges and HEAD', async () => {
       const { ask, runs } = await page((_req, res) => {
         res.writeHead(200, ['ETag', '"page"', 'Content-Type', 'text/plain']);
         res.write('0123');
@@ -70,7 +70,7 @@ describeOnBothEngines('without a framework, as', (url) => {
       expect(runs()).toBe(1);
     });
 
-    it('takes no HEAD for a page without a body', async () => {
+    it('A HEAD is not taken for a page without a body', async () => {
       const { ask, runs } = await page((req, res) => {
         res.setHeader('Transfer-Encoding', 'chunked');
         if (req.method !== 'HEAD') res.write('body');
@@ -82,7 +82,7 @@ describeOnBothEngines('without a framework, as', (url) => {
       expect(runs()).toBe(3);
     });
 
-    it('offers its controls as req.cache', async () => {
+    it('The controls are available as req.cache', async () => {
       const { ask, skipped, runs } = await page((req, res) => {
         (req as IncomingMessage & { cache: CacheControls }).cache.noStore();
         res.end('body');
@@ -96,7 +96,7 @@ describeOnBothEngines('without a framework, as', (url) => {
     it.each<[string, Handler]>([
       ['throws', fail],
       ['throws after it began', (_req, res) => res.write('begun') && fail()],
-    ])('does not store what a handler left that %s', async (_name, failing) => {
+    ])('A response that a handler %s is not stored', async (_name, failing) => {
       let isBroken = true;
       const { ask } = await page((req, res) => (isBroken ? failing(req, res) : res.end('works')));
       const first = await ask().catch(() => undefined);
@@ -107,21 +107,24 @@ describeOnBothEngines('without a framework, as', (url) => {
     });
   });
 
-  it.each(APPS)('a wrapper in %s hands on what its handler throws, at once or later', async (_, makeApp) => {
-    const kit = kitForTest({ url: url() });
-    const app: App = makeApp();
-    app.use(
-      kit.cache({ ttl: '1m' }, async (req, res) => {
-        if (req.url === '/later') await Promise.resolve();
-        if (req.url !== '/works') fail();
-        res.end('works');
-      }),
-    );
-    const address = await serve(app);
-    expect((await send(`${address}/once`)).status).toBe(500);
-    expect((await send(`${address}/later`)).status).toBe(500);
-    for (let round = 0; round < 2; round++) expect((await send(`${address}/works`)).text).toBe('works');
-  });
+  it.each(APPS)(
+    'A wrapper in %s passes on an error that its handler throws, at once or later',
+    async (_, makeApp) => {
+      const kit = kitForTest({ url: url() });
+      const app: App = makeApp();
+      app.use(
+        kit.cache({ ttl: '1m' }, async (req, res) => {
+          if (req.url === '/later') await Promise.resolve();
+          if (req.url !== '/works') fail();
+          res.end('works');
+        }),
+      );
+      const address = await serve(app);
+      expect((await send(`${address}/once`)).status).toBe(500);
+      expect((await send(`${address}/later`)).status).toBe(500);
+      for (let round = 0; round < 2; round++) expect((await send(`${address}/works`)).text).toBe('works');
+    },
+  );
 });
 
 function fail(): never {

@@ -14,7 +14,7 @@ import { loadCacheScripts } from './scripts.ts';
 const BYTES = Buffer.from(Uint8Array.from({ length: 256 }, (_, byte) => byte));
 const MEBIBYTE = 2 ** 20;
 
-describeOnBothEngines('a body that passes the cache', (url) => {
+describeOnBothEngines('a body behind the cache', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   async function page(
@@ -46,7 +46,7 @@ describeOnBothEngines('a body that passes the cache', (url) => {
     ['base64', BYTES.toString('base64')],
     ['base64url', BYTES.toString('base64url')],
     ['hex', BYTES.toString('hex')],
-  ])('comes out byte for byte when it was written in %s', async (encoding, text) => {
+  ])('A body is the same byte for byte when it was written in %s', async (encoding, text) => {
     const { ask, runs } = await page((_req, res) => {
       res.write(text, encoding);
       res.write(new Uint8Array(BYTES).subarray(7, 9));
@@ -58,7 +58,7 @@ describeOnBothEngines('a body that passes the cache', (url) => {
     expect(runs()).toBe(1);
   });
 
-  it('may be reused by its handler as soon as it was written', async () => {
+  it('A buffer can be reused by its handler as soon as it was written', async () => {
     const { ask, runs } = await page((_req, res) => {
       const scratch = Buffer.from('first ');
       res.write(scratch, () => {
@@ -70,7 +70,7 @@ describeOnBothEngines('a body that passes the cache', (url) => {
     expect(runs()).toBe(1);
   });
 
-  it('keeps its back pressure, and is the same when it came through a pipeline', async () => {
+  it('A body keeps its back pressure, and is the same when it came through a pipeline', async () => {
     let wasFull = false;
     const { ask, runs } = await page(async (_req, res) => {
       wasFull = !res.write(Buffer.alloc(MEBIBYTE / 2, 'a'));
@@ -81,7 +81,7 @@ describeOnBothEngines('a body that passes the cache', (url) => {
     expect([runs(), wasFull]).toEqual([1, true]);
   });
 
-  it('over maxBody goes through byte for byte in the pieces that it came in, and is not stored', async () => {
+  it('A body over maxBody is sent in the pieces in which it was written, and is not stored', async () => {
     const pieces = Array.from({ length: 40 }, (_, at) =>
       Buffer.alloc(MEBIBYTE / 20, String.fromCharCode(65 + at)),
     );
@@ -130,7 +130,7 @@ describeOnBothEngines('a body that passes the cache', (url) => {
         res.destroy();
       },
     ],
-  ])('is not stored when %s', async (_, handler) => {
+  ])('A body is not stored when %s', async (_, handler) => {
     let isWhole = false;
     const { ask, runs, stored } = await page((req, res, next) =>
       isWhole ? void res.send('whole') : handler(req, res, next),
@@ -142,7 +142,7 @@ describeOnBothEngines('a body that passes the cache', (url) => {
     await until('the whole is stored', () => stored.length === 1);
   });
 
-  it('is no part of a whole when it was cut off', async () => {
+  it('A body that was cut off is not sent as a part of a whole', async () => {
     const { address, stored, reasons } = await page((_req, res) => {
       res.setHeader('Content-Length', 512);
       res.write(BYTES);
@@ -152,7 +152,7 @@ describeOnBothEngines('a body that passes the cache', (url) => {
     expect([reasons(), stored]).toEqual([['incomplete'], []]);
   });
 
-  it('over maxBody is sent whole to who asked for a part', async () => {
+  it('A body over maxBody is sent whole to a client that asks for a part', async () => {
     const { address, reasons } = await page((_req, res) => {
       res.setHeader('Content-Length', MEBIBYTE * 2);
       return pipeline(Readable.from([Buffer.alloc(MEBIBYTE, 'a'), Buffer.alloc(MEBIBYTE, 'b')]), res);
@@ -161,7 +161,7 @@ describeOnBothEngines('a body that passes the cache', (url) => {
     expect([status, body.length, reasons()]).toEqual([200, 2 * MEBIBYTE, ['too-large']]);
   });
 
-  it('is stored once when its client went away in the middle and its handler went on to the end', async () => {
+  it('A body is stored once when its client disconnects in the middle and its handler goes on to the end', async () => {
     const [first, rest] = [new Gate(), new Gate()];
     const { address, ask, runs, stored } = await page(
       async (_req, res) => {
@@ -185,7 +185,7 @@ describeOnBothEngines('a body that passes the cache', (url) => {
     expect([runs(), stored.length]).toEqual([1, 1]);
   });
 
-  it('of events reaches its client one by one, for each client anew', async () => {
+  it('An event stream reaches its client event by event, and runs for each client', async () => {
     const streams: import('express').Response[] = [];
     const { address, reasons, stored } = await page((_req, res) => {
       res.set('Content-Type', 'text/event-stream').flushHeaders();
@@ -205,7 +205,7 @@ describeOnBothEngines('a body that passes the cache', (url) => {
     expect([reasons(), stored]).toEqual([['event-stream', 'event-stream'], []]);
   });
 
-  it('has its trailers, and is not stored with them', async () => {
+  it('A response with trailers is sent with them, and is not stored', async () => {
     const { port, reasons } = await page((_req, res) => {
       res.setHeader('Trailer', 'X-Sum');
       res.write('body');
@@ -218,7 +218,7 @@ describeOnBothEngines('a body that passes the cache', (url) => {
     expect(reasons()).toEqual(['trailer', 'trailer']);
   });
 
-  it('comes after its early hints, which are for who waits and not stored', async () => {
+  it('Early hints are sent to the waiting client, and are not stored', async () => {
     const { port, runs } = await page((_req, res) => {
       res.writeEarlyHints({ link: '</style.css>; rel=preload' }, () => undefined);
       res.end('body');

@@ -28,10 +28,10 @@ async function page(url: string, options: CacheOptions = {}, handler = SEEN) {
 
 const isHit = (answer: Answer) => answer.header('age') !== undefined;
 
-describeOnBothEngines('a cached page', (url) => {
+describeOnBothEngines('the key of a stored page', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
-  it('is found by its URL to the letter: nothing of it is decoded, joined or put in order', async () => {
+  it('A page is found by its exact URL: nothing is decoded, joined or reordered', async () => {
     const { ask } = await page(url());
     const paths = [
       ...[
@@ -68,7 +68,7 @@ describeOnBothEngines('a cached page', (url) => {
     }
   });
 
-  it('is not what was asked for as a whole address, whatever host that names', async () => {
+  it('A request with an absolute URL is not taken for one on the host that it names', async () => {
     const { ask } = await page(url());
     const host = { Host: 'shop.example' };
     for (const path of ['http://evil.example/a', 'http://shop.example/a', '/a']) {
@@ -87,7 +87,7 @@ describeOnBothEngines('a cached page', (url) => {
     'shop.example#',
     'a@b',
     'ü',
-  ])('is neither made nor found for %j, which is no host', async (host) => {
+  ])('A request with the invalid host %j is neither stored nor answered from the cache', async (host) => {
     const { ask, stored } = await page(url());
     const answers = [await ask('/a', { Host: host }), await ask('/a', { Host: host })];
     for (const answer of answers) expect([isHit(answer), answer.status]).toEqual([false, 200]);
@@ -95,14 +95,14 @@ describeOnBothEngines('a cached page', (url) => {
     expect(stored).toEqual([]);
   });
 
-  it('for no host at all is another one', async () => {
+  it('A request without a host has a page of its own', async () => {
     const { ask } = await page(url());
     const first = await ask('/a', { Host: '' });
     expect((await ask('/a', { Host: 'shop.example' })).body).not.toBe(first.body);
     expect((await ask('/a', { Host: '' })).body).toBe(first.body);
   });
 
-  it('is one for all hosts where the key says so', async () => {
+  it('All hosts share a page with `host: false`', async () => {
     const { ask } = await page(url(), { key: { host: false } });
     const { body } = await ask('/a', { Host: 'one.example' });
     for (const host of ['two.example', '', 'no host/at all'])
@@ -110,7 +110,7 @@ describeOnBothEngines('a cached page', (url) => {
     expect(isHit(await ask('//a'))).toBe(false);
   });
 
-  it('by default depends on no header and no cookie, and no header gets past it', async () => {
+  it('By default the key depends on no header and no cookie, and no header bypasses the cache', async () => {
     const { ask } = await page(url());
     const { body } = await ask('/a');
     for (const [name, value] of [
@@ -140,7 +140,7 @@ describeOnBothEngines('a cached page', (url) => {
     }
   });
 
-  it("by a client's header is not poisoned: who comes first with it leaves no trace of it in the key", async () => {
+  it("A client's header does not poison the page: the key shows no trace of the first client", async () => {
     const { ask } = await page(url(), {}, (req, res) => void res.send(`${req.hostname} ${req.protocol}`));
     const forwarded = { 'X-Forwarded-Host': 'evil.example', 'X-Forwarded-Proto': 'evil' };
     expect((await ask('/a', { Host: 'shop.example', ...forwarded })).body).toBe('shop.example http');
@@ -148,7 +148,7 @@ describeOnBothEngines('a cached page', (url) => {
   });
 
   it.each([true, 'loopback', '192.0.2.1'] as const)(
-    'of an app that trusts its proxy (%j) is another one for what it believes of that, and of nobody else',
+    'A page of an app that trusts its proxy (%j) differs by the forwarded host and scheme, and by those alone',
     async (proxy) => {
       const kit = kitForTest({ url: url() });
       const app = express()
@@ -197,7 +197,7 @@ describeOnBothEngines('a cached page', (url) => {
       [{ cookie: 'y=1' }],
     ],
   ])(
-    'is another one for each value of the %s that the key names, and of no other',
+    'A page differs by the value of the %s that the key names, and by no other',
     async (_, key, others, same) => {
       const { ask } = await page(url(), { key });
       const bodies = new Set<string>();
@@ -210,9 +210,9 @@ describeOnBothEngines('a cached page', (url) => {
   );
 
   it.each<[string, NonNullable<CacheOptions['key']>, string[], string[]]>([
-    ['nothing', { query: false }, [], ['?', '?a=1', '?b=2&a=1', '?a[b]=1']],
+    ['no parameter', { query: false }, [], ['?', '?a=1', '?b=2&a=1', '?a[b]=1']],
     [
-      'only what is named',
+      'only the named parameters',
       { query: ['page', 'sort'] },
       [
         '?page=1',
@@ -227,12 +227,12 @@ describeOnBothEngines('a cached page', (url) => {
       ['?utm=1', '?Page=1', '?apage=1'],
     ],
     [
-      'all but what is named',
+      'all but the named parameters',
       { query: { ignore: ['utm'] } },
       ['?page=1', '?page=2', '?utms=1', '?page=1&x=%zz'],
       ['?utm=1', '?utm', '?utm=1&utm=2', '?%75tm=3'],
     ],
-  ])('counts of the query %s', async (_, key, others, same) => {
+  ])('The key contains %s of the query', async (_, key, others, same) => {
     const { ask } = await page(url(), { key });
     const { body } = await ask('/a');
     const bodies = new Set([body]);
@@ -241,7 +241,7 @@ describeOnBothEngines('a cached page', (url) => {
     for (const query of same) expect((await ask(`/a${query}`)).body, query).toBe(body);
   });
 
-  it('is found by what a function says, and left alone where that says false', async () => {
+  it('A page is found by the result of a `key` function, and bypasses the cache on false', async () => {
     const { ask, stored } = await page(url(), { key: (req) => req.get('x-key') ?? false });
     const { body } = await ask('/a', { 'x-key': 'one' });
     expect((await ask('/b', { 'x-key': 'one', Host: 'other.example' })).body).toBe(body);
@@ -251,14 +251,14 @@ describeOnBothEngines('a cached page', (url) => {
     await until('two are stored', () => stored.length === 2);
   });
 
-  it.each(['', undefined, 7, null, {}])('is refused where a function says %j', async (key) => {
+  it.each(['', undefined, 7, null, {}])('A `key` function that returns %j is refused', async (key) => {
     const { ask } = await page(url(), { key: () => key as string });
     expect((await ask('/a')).status).toBe(500);
   });
 });
 
-describe('in Redis, the key of a cached page', () => {
-  it('is short, however long the URL is, and tells nothing that the key names of headers and cookies', async () => {
+describe('the Redis key of a stored page', () => {
+  it('A Redis key is short for any URL, and does not show the headers and cookies that the key names', async () => {
     const { kit, ask, stored } = await page(redisUrl(), {
       key: { headers: ['x-token'], cookies: ['token'] },
     });

@@ -14,7 +14,7 @@ import { send, serve } from '../support/web.ts';
 import { countCommands } from '../support/wire.ts';
 import { loadCacheScripts } from './scripts.ts';
 
-describeWithServers('copies held in the process', () => {
+describeWithServers('the local copies of a process', () => {
   async function start(local: CacheOptions['local']) {
     const server = await startRedis();
     onTestFinished(() => server.stop());
@@ -37,7 +37,7 @@ describeWithServers('copies held in the process', () => {
     return { server, kit, address, costOfHit, runs: () => runs };
   }
 
-  it('are forgotten and made no more while purges cannot be heard, and made again after that', async () => {
+  it('Copies are dropped while the subscriber is disconnected, and kept again after it reconnects', async () => {
     const { server, address, costOfHit, runs } = await start({ maxAge: '1h' });
     await withPlainClient(server.url, async (client) => {
       await client.sendCommand(['ACL', 'SETUSER', 'default', '-subscribe']);
@@ -51,7 +51,7 @@ describeWithServers('copies held in the process', () => {
     expect(runs()).toBe(1);
   }, 180_000);
 
-  it('are looked up again when they are older than maxAge', async () => {
+  it('Copies older than maxAge are read from Redis again', async () => {
     const { costOfHit } = await start({ maxAge: '1m' });
     stopTime();
     await passTime(60_000);
@@ -59,7 +59,7 @@ describeWithServers('copies held in the process', () => {
     await until('and then none', async () => (await costOfHit()) === 0);
   });
 
-  it('follow a purge by somebody who only knows how to publish nothing: within maxAge', async () => {
+  it('Copies are outdated within maxAge when a purge is not published', async () => {
     const { server, kit, address } = await start({ maxAge: '1m' });
     // A process whose user may not publish still purges.
     await withPlainClient(server.url, (client) =>
@@ -74,7 +74,7 @@ describeWithServers('copies held in the process', () => {
     await until('it is made anew', async () => (await send(address)).text === 'body 2');
   });
 
-  it('survive what anybody else publishes on their channel', async () => {
+  it('Copies survive foreign messages on their channel', async () => {
     const { server, kit, address, costOfHit } = await start({ maxAge: '1h' });
     await withPlainClient(server.url, async (client) => {
       const [channel = ''] = await client.pubSubChannels(`${kit.prefix}:*`);
@@ -98,8 +98,8 @@ describeWithServers('copies held in the process', () => {
   });
 });
 
-onEveryStore('a cached page and a remembered value', (makeKit) => {
-  it('are made once, held, invalidated and made anew', async () => {
+onEveryStore('a stored page and a cached value', (makeKit) => {
+  it('An entry is filled once, kept locally, invalidated and filled again', async () => {
     const kit = makeKit({ commandTimeout: '5s' });
     await kit.ready();
     const stored = eventsOf(kit, 'cache:stored');
@@ -128,7 +128,7 @@ onEveryStore('a cached page and a remembered value', (makeKit) => {
   });
 });
 
-it('a store of copies keeps within its bytes, whatever is put there', () => {
+it('local copies stay within their bytes', () => {
   const copies = new LocalCopies<Buffer>(1_000_000, (content) => content);
   const clock = new TestClock();
   const windows = { staleWhileRevalidateMs: 0, staleIfErrorMs: 0, validatableMs: 0 };

@@ -39,11 +39,11 @@ async function bytesPerTenant(
 }
 
 describe('many namespaces', () => {
-  it('a namespace that nothing refers to costs nothing', async () => {
+  it('A namespace without references costs no memory', async () => {
     expect(await bytesPerTenant(10_000, (kit, tenant) => void kit.namespace(tenant))).toBeLessThan(200);
   });
 
-  it('a namespace that is kept costs less than 8 kB', async () => {
+  it('A namespace that is kept costs less than 8 kB', async () => {
     const kept: RedisKit[] = [];
     expect(await bytesPerTenant(10_000, (kit, tenant) => kept.push(kit.namespace(tenant)))).toBeLessThan(
       8_192,
@@ -51,13 +51,13 @@ describe('many namespaces', () => {
     expect(kept).toHaveLength(10_000);
   });
 
-  it('a namespace that was asked for a value costs no more than the copy and the stored value', async () => {
+  it('A namespace with one cached value costs only the copy and the stored value', async () => {
     const remember = (kit: RedisKit, tenant: string) =>
       kit.namespace(tenant).remember('k', '1h', () => tenant);
     expect(await bytesPerTenant(3_000, remember)).toBeLessThan(8_192);
   });
 
-  it('namespaces of which each is asked a hundred times hold no more than those asked once', async () => {
+  it('Namespaces that are used a hundred times cost as much as those used once', async () => {
     const kit = kitForTest({ url: 'memory:' });
     const round = async () => {
       for (let index = 0; index < 5_000; index++) {
@@ -72,7 +72,7 @@ describe('many namespaces', () => {
 });
 
 describeOnBothEngines('the namespaces of a kit', (url) => {
-  it('the same name is the same namespace, however it is spelled', () => {
+  it('Equal names give the same namespace, however they are spelled', () => {
     const kit = kitForTest({ url: url() });
     const tenant = kit.namespace('a');
     expect(kit.namespace('a')).toBe(tenant);
@@ -81,7 +81,7 @@ describeOnBothEngines('the namespaces of a kit', (url) => {
     expect(kitForTest({ url: url() }).namespace('a')).not.toBe(tenant);
   });
 
-  it('two calls of the same name share the names of their limiters', () => {
+  it('Two namespaces of one name share the names of their limiters', () => {
     const kit = kitForTest({ url: url() });
     const policy = { algorithm: 'sliding-window', name: 'api', limit: 3, window: '1m' } as const;
     kit.namespace('a').limiter(policy);
@@ -90,7 +90,7 @@ describeOnBothEngines('the namespaces of a kit', (url) => {
     kit.limiter(policy);
   });
 
-  it('namespaces share no value, copy, flight or purge, whatever the keys', async () => {
+  it('Namespaces share no value, copy, flight or purge, whatever the keys', async () => {
     const kit = kitForTest({ url: url() });
     const kits = { root: kit, a: kit.namespace('a'), 'a:b': kit.namespace('a:b'), b: kit.namespace('b') };
     const keys = ['k', 'a\nk', '>a\nk', ':k', 'b:k', '>a:b\n'];
@@ -112,7 +112,7 @@ describeOnBothEngines('the namespaces of a kit', (url) => {
     expect(await ask('3')).toEqual(second);
   });
 
-  it('pages of namespaces are kept apart, also in the local copies', async () => {
+  it('The pages of namespaces are separate, also in the local copies', async () => {
     const kit = kitForTest({ url: url() });
     const app = express();
     const stored = eventsOf(kit, 'cache:stored');
@@ -133,7 +133,7 @@ describeOnBothEngines('the namespaces of a kit', (url) => {
   });
 });
 
-it('all namespaces of a kit listen on one channel, and hear the purges of another process', async () => {
+it('all namespaces of a kit subscribe to one channel, and receive the purges of another process', async () => {
   const kit = kitForTest({ url: redisUrl() });
   const other = kitForTest({ url: redisUrl(), prefix: kit.prefix });
   for (let index = 0; index < 20; index++) {

@@ -7,7 +7,7 @@ import { until } from '../support/until.ts';
 import { type Sent, send, serve } from '../support/web.ts';
 import { loadCacheScripts } from './scripts.ts';
 
-describeOnBothEngines('a response is not stored', (url) => {
+describeOnBothEngines('responses that are not stored', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   async function cached(handler: RequestHandler, options: Partial<CacheOptions> = {}) {
@@ -46,17 +46,17 @@ describeOnBothEngines('a response is not stored', (url) => {
     ['that says private', withHeader('Cache-Control', 'max-age=60, Private'), 'private'],
     ['that says no-cache', withHeader('Cache-Control', ['max-age=1', 'no-cache']), 'no-cache'],
     ['that varies on everything', withHeader('Vary', 'Accept, *'), 'vary'],
-    ['that is one part', (_req, res) => void res.status(206).set(RANGE).send('body'), 'status'],
+    ['that is a part', (_req, res) => void res.status(206).set(RANGE).send('body'), 'status'],
     ['that has trailers', withHeader('Trailer', 'X-Sum'), 'trailer'],
     ['that was not found', (_req, res) => void res.status(404).send('no'), 'status'],
     ['that redirects', (_req, res) => void res.redirect('/elsewhere'), 'status'],
     ['that is an error', (_req, _res, next) => next(new Error('on purpose')), 'status'],
-  ])('%s', async (_, handler, reason) => {
+  ])('A response %s is not stored', async (_, handler, reason) => {
     process.env.NODE_ENV = 'test';
     expect(await reasons(handler)).toEqual([reason, reason]);
   });
 
-  it('that only quotes such a word', async () => {
+  it('A response that only quotes such a directive is stored', async () => {
     const { address, runs } = await cached(
       withHeader('Cache-Control', 'max-age=60, note="no-store, private"'),
     );
@@ -65,7 +65,7 @@ describeOnBothEngines('a response is not stored', (url) => {
     expect(runs(), 'is stored').toBe(1);
   });
 
-  it('with a body over maxBody, declared or streamed, and one of just that size is', async () => {
+  it('A body over maxBody is not stored, declared or streamed, and a body of exactly that size is', async () => {
     const exact = await cached((_req, res) => void res.send('x'.repeat(1_000)), { maxBody: 1_000 });
     await send(exact.address);
     expect((await send(exact.address)).body.length).toBe(1_000);
@@ -80,7 +80,7 @@ describeOnBothEngines('a response is not stored', (url) => {
     expect(await reasons(streamed, { maxBody: 1_000 })).toEqual(['too-large', 'too-large']);
   });
 
-  it('to a request with Authorization, which a stored one does not answer either', async () => {
+  it('A response to a request with Authorization is not stored, and a stored one does not answer it', async () => {
     const { address, runs } = await cached((req, res) => void res.send(`for ${req.headers.authorization}`));
     const headers = { Authorization: 'Bearer t' };
     await send(address, { headers });
@@ -91,7 +91,7 @@ describeOnBothEngines('a response is not stored', (url) => {
   });
 
   it.each(['POST', 'PUT', 'DELETE', 'OPTIONS'])(
-    'to %s, which a stored one does not answer either',
+    'A response to %s is not stored, and a stored one does not answer it',
     async (method) => {
       const { address, runs } = await cached((req, res) => void res.send(req.method));
       await send(address);
@@ -101,7 +101,7 @@ describeOnBothEngines('a response is not stored', (url) => {
     },
   );
 
-  it('to a request that is skipped, which a stored one does not answer either', async () => {
+  it('A response to a skipped request is not stored, and a stored one does not answer it', async () => {
     const { address, runs } = await cached((req, res) => void res.send(String(req.headers['x-preview'])), {
       skip: (req) => req.headers['x-preview'] !== undefined,
     });
@@ -112,7 +112,7 @@ describeOnBothEngines('a response is not stored', (url) => {
     expect(runs()).toBe(3);
   });
 
-  describe('that was cut off', () => {
+  describe('a response that was cut off', () => {
     /** Asks once, in whatever way the answer ends, and then says whether the handler runs again. */
     async function isStored(end: (res: Response) => void, declared?: number): Promise<boolean> {
       const { address, runs } = await cached((_req, res) => {
@@ -134,11 +134,11 @@ describeOnBothEngines('a response is not stored', (url) => {
       ],
       ['since its socket was destroyed', (res) => void res.socket?.destroy(), undefined],
       ['since it is shorter than declared', (res) => res.socket?.destroy() && res.end(), 9],
-    ])('%s', async (_, end, declared) => {
+    ])('A response is not stored %s', async (_, end, declared) => {
       expect(await isStored(end, declared)).toBe(false);
     });
 
-    it('since its client went away before the end came', async () => {
+    it('A response is not stored when its client disconnects before the end', async () => {
       let gone = false;
       const { address, runs } = await cached((_req, res) => {
         if (runs() > 1) return void res.send('whole');
@@ -159,7 +159,7 @@ function expectCutOff(error: unknown): void {
   expect(String(error)).toMatch(/aborted|hang up|ECONNRESET|terminated/);
 }
 
-describe('kit.cache', () => {
+describe('the options of kit.cache', () => {
   it.each([
     [{ ttl: 0 }, '`ttl` is 0'],
     [{ ttl: '1 minute' }, "`ttl` is '1 minute'"],
@@ -171,7 +171,7 @@ describe('kit.cache', () => {
     [{ ttl: '1m', staleWhileRevalidate: 0 }, '`staleWhileRevalidate` is 0'],
     [{ tll: '1m' }, 'did you mean `ttl`?'],
     [null, 'options must be an object'],
-  ])('refuses options that cannot be: %j', (options, part) => {
+  ])('An invalid option is refused: %j', (options, part) => {
     const kit = kitForTest({ url: 'memory:' });
     expect(() => kit.cache(options as CacheOptions)).toThrow(part);
   });

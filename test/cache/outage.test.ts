@@ -70,10 +70,10 @@ async function hitsAgain(kit: RedisKit, ask: () => Promise<unknown>): Promise<vo
   });
 }
 
-describeWithServers('when Redis goes away, the cache', () => {
+describeWithServers('kit.cache and kit.remember while Redis is down', () => {
   describe.each(FATES)('(%s)', (fate) => {
     it.each([false, undefined] as const)(
-      'runs the handler within the deadline, and caches again after that (local: %j)',
+      'The handler runs within the deadline, and the cache works again afterwards (local: %j)',
       async (local) => {
         const server = await startServer();
         let runs = 0;
@@ -90,7 +90,7 @@ describeWithServers('when Redis goes away, the cache', () => {
       },
     );
 
-    it('loads what is remembered, and remembers again after that', async () => {
+    it('A value is loaded during the outage, and cached again afterwards', async () => {
       const server = await startServer();
       const { kit } = await startProcess(server, () => undefined);
       let loads = 0;
@@ -105,7 +105,7 @@ describeWithServers('when Redis goes away, the cache', () => {
   });
 
   it.each(['frozen', 'killed'] as const)(
-    'rejects an invalidation, and tells whether it may have been done (%s)',
+    'An invalidation rejects, and the error says whether it may have run (%s)',
     async (fate) => {
       const server = await startServer();
       const { kit } = await startProcess(server, () => undefined);
@@ -127,7 +127,7 @@ describeWithServers('when Redis goes away, the cache', () => {
   );
 
   it.each(['frozen', 'killed'] as const)(
-    'lets all who wait for one handler have its answer (%s)',
+    'All followers get the response of one handler (%s)',
     async (fate) => {
       const server = await startServer();
       const gate = new Gate();
@@ -150,7 +150,7 @@ describeWithServers('when Redis goes away, the cache', () => {
     },
   );
 
-  it.each(FATES)('lets nobody wait for ever for what another process makes (%s)', async (fate) => {
+  it.each(FATES)('No request waits forever for another process (%s)', async (fate) => {
     const server = await startServer();
     let isMaking = false;
     const maker = await startProcess(server, () => {
@@ -173,7 +173,7 @@ describeWithServers('when Redis goes away, the cache', () => {
   });
 
   it.each(FATES)(
-    'sends what is stale, or what the handler makes, while a refresh cannot be stored (%s)',
+    "A stale response or the handler's is sent while a refresh cannot be stored (%s)",
     async (fate) => {
       const server = await startServer();
       let runs = 0;

@@ -6,7 +6,7 @@ import { describeOnBothEngines, kitForTest } from '../support/kits.ts';
 import { send, serve } from '../support/web.ts';
 import { loadCacheScripts } from './scripts.ts';
 
-describeOnBothEngines('a response is not stored under the key of another', (url) => {
+describeOnBothEngines('a response whose key might be that of another request', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   const FILTERS: readonly CacheOptions['key'][] = [{ query: ['page'] }, { query: { ignore: ['a'] } }];
@@ -14,19 +14,22 @@ describeOnBothEngines('a response is not stored under the key of another', (url)
   describe.each(EXPRESS)('on %s', (_, makeApp) => {
     it.each(
       FILTERS.flatMap((key) => (['simple', 'extended'] as const).map((parser) => [key, parser] as const)),
-    )('when the parser cuts the query, with the key %j and the %s parser', async (key, parser) => {
-      const kit = kitForTest({ url: url() });
-      const app = makeApp().set('query parser', parser);
-      app.use(kit.cache({ ttl: '1m', key }), (req, res) => void res.send(`page ${req.query.page}`));
-      const address = await serve(app);
-      const many = 'a&'.repeat(1_000);
-      expect((await send(`${address}/?${many}page=2`)).text).toBe('page undefined');
-      expect((await send(`${address}/?page=2`)).text).toBe('page 2');
-      const most = await send(`${address}/?${'a&'.repeat(999)}page=2`);
-      expect([most.text, most.headers.age]).toEqual(['page 2', '0']);
-    });
+    )(
+      'A query that the parser cuts off is not cached, with the key %j and the %s parser',
+      async (key, parser) => {
+        const kit = kitForTest({ url: url() });
+        const app = makeApp().set('query parser', parser);
+        app.use(kit.cache({ ttl: '1m', key }), (req, res) => void res.send(`page ${req.query.page}`));
+        const address = await serve(app);
+        const many = 'a&'.repeat(1_000);
+        expect((await send(`${address}/?${many}page=2`)).text).toBe('page undefined');
+        expect((await send(`${address}/?page=2`)).text).toBe('page 2');
+        const most = await send(`${address}/?${'a&'.repeat(999)}page=2`);
+        expect([most.text, most.headers.age]).toEqual(['page 2', '0']);
+      },
+    );
 
-    it.each(FILTERS)("when a parser of the app's own cuts the query, with the key %j", async (key) => {
+    it.each(FILTERS)('A query that a custom parser cuts off is not cached, with the key %j', async (key) => {
       const kit = kitForTest({ url: url() });
       const parse = (text: string) => qs.parse(text, '&', '=', { maxKeys: 10 });
       const app = makeApp().set('query parser', parse);
@@ -38,18 +41,21 @@ describeOnBothEngines('a response is not stored under the key of another', (url)
       expect([most.text, most.headers.age]).toEqual(['page 2', '0']);
     });
 
-    it.each(FILTERS)("when a parser of the app's own has another syntax, with the key %j", async (key) => {
-      const kit = kitForTest({ url: url() });
-      const parse = (text: string) => ({
-        ...qs.parse(text),
-        ...(text.includes('a=x') ? { page: 'poisoned' } : {}),
-      });
-      const app = makeApp().set('query parser', parse);
-      app.use(kit.cache({ ttl: '1m', key }), (req, res) => void res.send(`page ${req.query.page}`));
-      const address = await serve(app);
-      expect((await send(`${address}/?page=2&a=x`)).text).toBe('page poisoned');
-      expect((await send(`${address}/?page=2`)).text).toBe('page 2');
-    });
+    it.each(FILTERS)(
+      'A query that a custom parser reads in another syntax is not cached, with the key %j',
+      async (key) => {
+        const kit = kitForTest({ url: url() });
+        const parse = (text: string) => ({
+          ...qs.parse(text),
+          ...(text.includes('a=x') ? { page: 'poisoned' } : {}),
+        });
+        const app = makeApp().set('query parser', parse);
+        app.use(kit.cache({ ttl: '1m', key }), (req, res) => void res.send(`page ${req.query.page}`));
+        const address = await serve(app);
+        expect((await send(`${address}/?page=2&a=x`)).text).toBe('page poisoned');
+        expect((await send(`${address}/?page=2`)).text).toBe('page 2');
+      },
+    );
   });
 
   describe.each(APPS)('on %s', (_, makeApp) => {
@@ -71,7 +77,7 @@ describeOnBothEngines('a response is not stored under the key of another', (url)
     it.each<[string, Record<string, string>]>([
       ['a length', { 'Content-Length': '1' }],
       ['chunks', { 'Transfer-Encoding': 'chunked' }],
-    ])('when a GET has a body, sent with %s', async (_name, headers) => {
+    ])('A GET with a body is not cached, when it is sent with %s', async (_name, headers) => {
       const { address, runs } = await fat({});
       expect((await send(address, { body: 'x', headers })).text).toBe('for x');
       expect((await send(address)).text).toBe('for ');
@@ -80,7 +86,7 @@ describeOnBothEngines('a response is not stored under the key of another', (url)
       expect(runs()).toBe(3);
     });
 
-    it('unless `ignoreBody` says that the body means nothing', async () => {
+    it('A GET with a body is cached with `ignoreBody`', async () => {
       const { address, runs } = await fat({ ignoreBody: true });
       await send(address, { body: 'x', headers: { 'Content-Length': '1' } });
       await send(address, { headers: { 'Content-Length': '0' } });

@@ -58,8 +58,8 @@ function numberIn(server: RedisServer, key: string): Promise<number> {
   return withPlainClient(server.url, async (client) => Number(await client.get(key)));
 }
 
-describeWithServers('a cache among processes', () => {
-  it('runs the handler once for forty misses in two processes, and wakes who waits', async () => {
+describeWithServers('a cache of several processes', () => {
+  it('The handler runs once for forty misses in two processes, and waiting processes are woken', async () => {
     const server = await startForTest();
     const options = `{ ttl: '1m', key: { host: false }, singleFlight: { lease: '30s', wait: '30s' } }`;
     const programs = [await startServer(server, options, 400), await startServer(server, options, 400)];
@@ -74,7 +74,7 @@ describeWithServers('a cache among processes', () => {
     expect(elapsedMs()).toBeLessThan(15_000);
   });
 
-  it('replaces one who was killed while it made a response, when its lease ends', async () => {
+  it('A process that is killed while its handler runs is replaced when its lease expires', async () => {
     const server = await startForTest();
     const maker = await startServer(
       server,
@@ -99,7 +99,7 @@ describeWithServers('a cache among processes', () => {
     expect(elapsedMs()).toBeLessThan(2 * LEASE_MS);
   });
 
-  it('refreshes what is stale once for all processes', async () => {
+  it('A stale response is refreshed once for all processes', async () => {
     const server = await startForTest();
     const options = `{ ttl: '1s', staleWhileRevalidate: '1h', local: false, key: { host: false } }`;
     const programs = [await startServer(server, options, 300), await startServer(server, options, 300)];
@@ -120,7 +120,7 @@ describeWithServers('a cache among processes', () => {
     expect(await overlapsOf(server)).toBe(0);
   });
 
-  it('drops the copies of all processes when one invalidates', async () => {
+  it('An invalidation drops the copies of all processes', async () => {
     const server = await startForTest();
     const options = `{ ttl: '1h', local: { maxAge: '1h' }, key: { host: false }, tags: ['t'] }`;
     const programs = [await startServer(server, options, 0), await startServer(server, options, 0)];

@@ -28,7 +28,7 @@ describeOnBothEngines('the method QUERY', (url) => {
       return { kit, address, query, runs: () => runs };
     }
 
-    it('is cached under its content, which a parser has read', async () => {
+    it('A QUERY is cached by its content, which a parser has read', async () => {
       const { address, query, runs } = await served(express.json());
       for (let round = 0; round < 2; round++) {
         expect((await query('{"page":1}')).text).toBe('QUERY {"page":1}');
@@ -50,7 +50,7 @@ describeOnBothEngines('the method QUERY', (url) => {
         'application/json',
         '{"a":1}',
       ],
-    ])('is cached where a parser has read %s', async (_name, parser, type, body) => {
+    ])('A QUERY is cached when a parser has read %s', async (_name, parser, type, body) => {
       const { query, runs } = await served(parser, (_req, res) => void res.send('body'));
       const headers = { 'Content-Type': type };
       await query(body, headers);
@@ -60,7 +60,7 @@ describeOnBothEngines('the method QUERY', (url) => {
       expect(runs()).toBe(2);
     });
 
-    it('is another request with another Content-Type', async () => {
+    it('A QUERY with another Content-Type is another request', async () => {
       const { query, runs } = await served(
         express.text({ type: () => true }),
         (_req, res) => void res.send('body'),
@@ -88,16 +88,19 @@ describeOnBothEngines('the method QUERY', (url) => {
         'multipart/form-data; boundary=x',
         '--x--',
       ],
-    ])('passes the cache when its content is not known, since %s', async (_name, parser, type, body) => {
-      const { query, runs } = await served(parser, (_req, res) => void res.send('body'));
-      for (let request = 0; request < 2; request++) {
-        const { status, headers } = await query(body, { 'Content-Type': type });
-        expect([status, headers.age]).toEqual([200, undefined]);
-      }
-      expect(runs()).toBe(2);
-    });
+    ])(
+      'A QUERY bypasses the cache when its content is unknown, since %s',
+      async (_name, parser, type, body) => {
+        const { query, runs } = await served(parser, (_req, res) => void res.send('body'));
+        for (let request = 0; request < 2; request++) {
+          const { status, headers } = await query(body, { 'Content-Type': type });
+          expect([status, headers.age]).toEqual([200, undefined]);
+        }
+        expect(runs()).toBe(2);
+      },
+    );
 
-    it('answers conditions, and gets its response purged by URL', async () => {
+    it('A QUERY answers conditions, and its response is purged by URL', async () => {
       const { kit, query, runs } = await served(express.json());
       const etag = String((await query('{"a":1}')).headers.etag);
       const conditional = await query('{"a":1}', { ...JSON_TYPE, 'If-None-Match': etag });
@@ -108,7 +111,7 @@ describeOnBothEngines('the method QUERY', (url) => {
     });
   });
 
-  it.each(APPS)('invalidates nothing on %s', async (_, makeApp) => {
+  it.each(APPS)('A QUERY invalidates nothing on %s', async (_, makeApp) => {
     const kit = kitForTest({ url: url() });
     const purged = eventsOf(kit, 'cache:purged');
     let gets = 0;
@@ -126,7 +129,7 @@ describeOnBothEngines('the method QUERY', (url) => {
     expect([gets, purged]).toEqual([2, []]);
   });
 
-  it('is made again by its own client when its stored response is stale', async () => {
+  it('A stale response to a QUERY is refreshed by its own client', async () => {
     const { kit, local, pass } = agingKit(url());
     const stored = eventsOf(kit, 'cache:stored');
     const methods: string[] = [];

@@ -11,22 +11,22 @@ import { agingKit } from './aging.ts';
 import { loadCacheScripts } from './scripts.ts';
 import { site } from './site.ts';
 
-describeOnBothEngines('a refresh that comes to nothing', (url) => {
+describeOnBothEngines('a refresh that fails', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   it.each<[string, RequestHandler]>([
     ['throws', () => fail()],
     ['rejects', async () => fail()],
-    ['hands an error on', (_req, _res, next) => next(new Error('on purpose'))],
-    ['passes on to nobody', (_req, _res, next) => next()],
-    ['breaks off', (_req, res) => void res.destroy()],
+    ['passes an error to next', (_req, _res, next) => next(new Error('on purpose'))],
+    ['calls next without another handler', (_req, _res, next) => next()],
+    ['destroys the response', (_req, res) => void res.destroy()],
     [
-      'breaks off what it began',
+      'destroys a response that it began',
       (_req, res) => res.write('begun') && void res.destroy(new Error('on purpose')),
     ],
     ['closes its connection', (req) => void req.socket.destroy()],
-    ['answers with 503', (_req, res) => void res.status(503).send('no')],
-  ])('since its handler %s, leaves what is stale, and the next try succeeds', async (_, failing) => {
+    ['responds with 503', (_req, res) => void res.status(503).send('no')],
+  ])('A refresh whose handler %s keeps the stale response, and the next one succeeds', async (_, failing) => {
     let isBroken = false;
     const { ask, pass, storedAll, runs } = await site(
       url(),
@@ -50,7 +50,7 @@ describeOnBothEngines('a refresh that comes to nothing', (url) => {
     expect(runs()).toBeLessThan(10);
   });
 
-  it('since its handler never answers, keeps nobody: all get what is stale', async () => {
+  it('A handler that never responds delays no client: all get the stale response', async () => {
     const { ask, pass, storedAll, runs, kit } = await site(
       url(),
       { ttl: '10s', staleWhileRevalidate: '1h' },
@@ -70,7 +70,7 @@ describeOnBothEngines('a refresh that comes to nothing', (url) => {
     await kit.close();
   });
 
-  it('since something above the cache answers requests without a client, is not tried for ever', async () => {
+  it('A refresh that middleware above the cache answers is not retried forever', async () => {
     const { ask, pass, storedAll, runs } = await site(
       url(),
       {
@@ -100,8 +100,8 @@ describeOnBothEngines('a refresh that comes to nothing', (url) => {
 describe.each([
   ['Express', true],
   ['Connect', false],
-])('what is stale in two processes on %s', (_, isExpress) => {
-  it('is made anew by one of them, and the others get it meanwhile', async () => {
+])('a stale response in two processes on %s', (_, isExpress) => {
+  it('One process refreshes a stale response, and the other sends it meanwhile', async () => {
     const url = redisUrl();
     await loadCacheScripts(url);
     const prefix = testPrefix();

@@ -29,7 +29,7 @@ beforeAll(async () => {
 
 afterAll(() => rm(dirname(file), { recursive: true, force: true }));
 
-describeOnBothEngines('what is stale is made anew behind its client', (url) => {
+describeOnBothEngines('the refresh of a stale response', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   const stalePage = (handler: RequestHandler, options: SiteOptions = {}) =>
@@ -50,7 +50,7 @@ describeOnBothEngines('what is stale is made anew behind its client', (url) => {
   }
 
   it.each<[string, RequestHandler]>([
-    ['answers at once', (_req, res) => void res.send(BODY)],
+    ['responds at once', (_req, res) => void res.send(BODY)],
     ['streams', (_req, res) => pipeline(Readable.from(PIECES), res)],
     ['sends a file', (_req, res) => res.sendFile(file)],
     [
@@ -58,13 +58,13 @@ describeOnBothEngines('what is stale is made anew behind its client', (url) => {
       (req, res) => void req.resume().on('end', () => res.send(BODY)),
     ],
     [
-      'looks at its connection',
+      'reads its connection',
       ({ socket, ip, protocol }, res) => {
         res.send(socket.remoteAddress === ip && protocol === 'http' && !socket.destroyed ? BODY : 'no');
       },
     ],
     [
-      'says more than an answer',
+      'sends informational responses',
       (_req, res) => {
         res.writeProcessing();
         res.writeEarlyHints({ link: '</style.css>; rel=preload' });
@@ -84,44 +84,51 @@ describeOnBothEngines('what is stale is made anew behind its client', (url) => {
         res.send(BODY);
       },
     ],
-  ])('by a handler that %s', async (_, handler) => {
+  ])('A stale response is refreshed in the background by a handler that %s', async (_, handler) => {
     await isMadeAnew(await stalePage(handler));
   });
 
-  it.each(['above', 'below'] as const)('with compression() %s the cache', async (where) => {
-    const { ask, pass, storedAll, runs } = await stalePage(
-      (_req, res) => pipeline(Readable.from(PIECES), res.type('text')),
-      { [where]: [compression({ level: 0 })] },
-    );
-    const unzipped = async () => gunzipSync((await ask('/a', { 'Accept-Encoding': 'gzip' })).body).toString();
-    expect(await unzipped()).toBe(BODY);
-    await storedAll(1);
-    await pass(11_000);
-    expect(await unzipped()).toBe(BODY);
-    await storedAll(2);
-    expect(await unzipped()).toBe(BODY);
-    expect(runs()).toBe(2);
-  });
+  it.each(['above', 'below'] as const)(
+    'A stale response is refreshed in the background with compression() %s the cache',
+    async (where) => {
+      const { ask, pass, storedAll, runs } = await stalePage(
+        (_req, res) => pipeline(Readable.from(PIECES), res.type('text')),
+        { [where]: [compression({ level: 0 })] },
+      );
+      const unzipped = async () =>
+        gunzipSync((await ask('/a', { 'Accept-Encoding': 'gzip' })).body).toString();
+      expect(await unzipped()).toBe(BODY);
+      await storedAll(1);
+      await pass(11_000);
+      expect(await unzipped()).toBe(BODY);
+      await storedAll(2);
+      expect(await unzipped()).toBe(BODY);
+      expect(runs()).toBe(2);
+    },
+  );
 
-  it.each(EXPRESS)('in %s, in a router of a sub-app', async (_, makeApp) => {
-    const { kit, local, pass } = agingKit(url());
-    const stored = eventsOf(kit, 'cache:stored');
-    let runs = 0;
-    const router = Router();
-    const cache = kit.cache({ ttl: '10s', staleWhileRevalidate: '1h', local });
-    router.get('/page/:id', cache, (req, res) => void res.send(`${req.params.id} ${++runs}`));
-    const inner = makeApp() as Express;
-    inner.use('/inner', router);
-    const app = makeApp() as Express;
-    app.use('/outer', inner);
-    const address = `${await serve(app)}/outer/inner/page/7`;
-    expect((await send(address)).text).toBe('7 1');
-    await until('it is stored', () => stored.length === 1);
-    await pass(11_000);
-    expect((await send(address)).text).toBe('7 1');
-    await until('it is stored again', () => stored.length === 2);
-    expect((await send(address)).text).toBe('7 2');
-  });
+  it.each(EXPRESS)(
+    'A stale response is refreshed in the background in %s, in a router of a sub-app',
+    async (_, makeApp) => {
+      const { kit, local, pass } = agingKit(url());
+      const stored = eventsOf(kit, 'cache:stored');
+      let runs = 0;
+      const router = Router();
+      const cache = kit.cache({ ttl: '10s', staleWhileRevalidate: '1h', local });
+      router.get('/page/:id', cache, (req, res) => void res.send(`${req.params.id} ${++runs}`));
+      const inner = makeApp() as Express;
+      inner.use('/inner', router);
+      const app = makeApp() as Express;
+      app.use('/outer', inner);
+      const address = `${await serve(app)}/outer/inner/page/7`;
+      expect((await send(address)).text).toBe('7 1');
+      await until('it is stored', () => stored.length === 1);
+      await pass(11_000);
+      expect((await send(address)).text).toBe('7 1');
+      await until('it is stored again', () => stored.length === 2);
+      expect((await send(address)).text).toBe('7 2');
+    },
+  );
 
   it.each<[string, (kit: RedisKit) => RequestHandler]>([
     ['kit.session', (kit) => kit.session({ secret: SECRET }) as RequestHandler],
@@ -130,11 +137,11 @@ describeOnBothEngines('what is stale is made anew behind its client', (url) => {
     ['express.json', () => express.json()],
     ['express.urlencoded', () => express.urlencoded()],
     ['express.raw', () => express.raw({ type: () => true })],
-  ])('below %s', async (_, above) => {
+  ])('A stale response is refreshed in the background below %s', async (_, above) => {
     await isMadeAnew(await stalePage((_req, res) => void res.send(BODY), { above: (kit) => [above(kit)] }));
   });
 
-  it('past a rate limit, of which it takes nothing', async () => {
+  it('A refresh does not count against a rate limit', async () => {
     const limited = (kit: RedisKit) => kit.rateLimit({ algorithm: 'sliding-window', limit: 5, window: '1h' });
     const made = await stalePage((_req, res) => void res.send(BODY), {
       above: (kit) => [limited(kit) as RequestHandler],
@@ -144,7 +151,7 @@ describeOnBothEngines('what is stale is made anew behind its client', (url) => {
     expect([status, String(headers.ratelimit)]).toEqual([429, expect.stringContaining('r=0')]);
   });
 
-  it('with the headers of who asked for it, but none that would be answered in part', async () => {
+  it('A refresh has the headers of the request that found the stale response, without conditions and Range', async () => {
     const seen: Request['headers'][] = [];
     const { ask, pass, storedAll } = await stalePage(
       (req, res) => {
@@ -165,7 +172,7 @@ describeOnBothEngines('what is stale is made anew behind its client', (url) => {
     expect(seen[1]?.['if-none-match'], 'its own: that of what is stale').toMatch(/^W\//);
   });
 
-  it('as for the client behind a trusted proxy, also when that is gone', async () => {
+  it('A refresh has the client of a trusted proxy, also when that client has disconnected', async () => {
     const seen: unknown[] = [];
     const { ask, pass, storedAll } = await stalePage(
       (req, res) => {

@@ -38,27 +38,30 @@ describeBySeconds('RFC 5861', (url) => {
         'stale-while-revalidate=3600',
         { ttl: '10s', staleWhileRevalidate: '20s' },
       ],
-    ])('sends what is stale at once and makes it anew behind that, %s', async (_, control, options) => {
-      const { ask, pass, runs, storedAll, kit } = await site(
-        url(),
-        options,
-        failing(control, () => undefined),
-      );
-      const stale = eventsOf(kit, 'cache:stale');
-      await ask();
-      await storedAll(1);
-      await pass(29_000);
-      const answer = await ask();
-      expect([answer.text, answer.headers.age]).toEqual(['page 1', '29']);
-      expect(stale).toEqual([{ url: '/a' }]);
-      await storedAll(2);
-      expect((await ask()).text).toBe('page 2');
-      await pass(31_000);
-      expect((await ask()).text, 'its window has ended').toBe('page 3');
-      expect(runs()).toBe(3);
-    });
+    ])(
+      'A stale response is sent at once and refreshed in the background, by the window %s',
+      async (_, control, options) => {
+        const { ask, pass, runs, storedAll, kit } = await site(
+          url(),
+          options,
+          failing(control, () => undefined),
+        );
+        const stale = eventsOf(kit, 'cache:stale');
+        await ask();
+        await storedAll(1);
+        await pass(29_000);
+        const answer = await ask();
+        expect([answer.text, answer.headers.age]).toEqual(['page 1', '29']);
+        expect(stale).toEqual([{ url: '/a' }]);
+        await storedAll(2);
+        expect((await ask()).text).toBe('page 2');
+        await pass(31_000);
+        expect((await ask()).text, 'its window has ended').toBe('page 3');
+        expect(runs()).toBe(3);
+      },
+    );
 
-    it('does not wait for the handler', async () => {
+    it('A stale response does not wait for the handler', async () => {
       let go: (() => void) | undefined;
       const { ask, pass, runs, storedAll } = await site(url(), {}, (_req, res) => {
         res.setHeader('Cache-Control', 'max-age=10, stale-while-revalidate=60');
@@ -76,7 +79,7 @@ describeBySeconds('RFC 5861', (url) => {
       expect((await ask()).text).toBe('second');
     });
 
-    it('on Connect one request makes it, and the others get what is stale meanwhile', async () => {
+    it('On Connect one request refreshes a stale response, and the others get it meanwhile', async () => {
       const { kit, local, pass } = agingKit(url());
       const stored = eventsOf(kit, 'cache:stored');
       let runs = 0;
@@ -101,7 +104,7 @@ describeBySeconds('RFC 5861', (url) => {
       expect(runs).toBe(2);
     });
 
-    it('on Connect that request gets what is stale when it fails', async () => {
+    it('On Connect the request that refreshes gets the stale response when the refresh fails', async () => {
       const { kit, local, pass } = agingKit(url());
       let runs = 0;
       const app = connect();
@@ -144,7 +147,7 @@ describeBySeconds('RFC 5861', (url) => {
       return { ...made, answer };
     }
 
-    it.each([500, 502, 503, 504])('sends what is stale instead of %i', async (status) => {
+    it.each([500, 502, 503, 504])('A stale response is sent instead of %i', async (status) => {
       const { answer } = await instead(status);
       expect([answer.status, answer.text]).toEqual([200, 'page 1']);
       expect(answer.headers.age, 'a second may have begun').toMatch(/^2[012]$/);
@@ -153,13 +156,13 @@ describeBySeconds('RFC 5861', (url) => {
       expect(lastStatus(answer)).toContain(`fwd=stale; fwd-status=${status}`);
     });
 
-    it('sends what is stale instead of an error that was handed on', async () => {
+    it('A stale response is sent instead of an error that was passed to `next`', async () => {
       const { answer } = await instead(new Error('on purpose'));
       expect([answer.status, answer.text]).toEqual([200, 'page 1']);
       expect(answer.headers.age, 'a second may have begun').toMatch(/^2[012]$/);
     });
 
-    it.each([404, 400, 501, 505, 429, 301])('sends %i as it is', async (status) => {
+    it.each([404, 400, 501, 505, 429, 301])('A %i is sent as it is', async (status) => {
       const { answer } = await instead(status);
       expect([answer.status, answer.text, answer.headers.age]).toEqual([status, 'failure', undefined]);
     });
@@ -176,17 +179,17 @@ describeBySeconds('RFC 5861', (url) => {
         'of the option rather than the response, beside a ttl',
         { control: 'stale-if-error=1', ttl: '10s', staleIfError: '50s' },
       ],
-    ])('the window is the one %s', async (_, options) => {
+    ])('The window %s applies', async (_, options) => {
       expect((await instead(503, { ...options, after: 59 })).answer.status).toBe(200);
       expect((await instead(503, { ...options, after: 61 })).answer.status).toBe(503);
     });
 
-    it('RFC 9111 4.2.4: without a window an error is an error', async () => {
+    it('RFC 9111 4.2.4: without a window an error is sent', async () => {
       expect((await instead(503, { control: 'max-age=10' })).answer.status).toBe(503);
       expect((await instead(503, { control: 'max-age=10, stale-if-error=x' })).answer.status).toBe(503);
     });
 
-    it('sends a success, and keeps that', async () => {
+    it('A success is sent and stored', async () => {
       let fails = false;
       const { ask, pass, storedAll } = await site(
         url(),
@@ -204,7 +207,7 @@ describeBySeconds('RFC 5861', (url) => {
       expect((await ask()).text).toBe('page 2');
     });
 
-    it('heeds the conditions of the client', async () => {
+    it('The conditions of the client apply to the stale response', async () => {
       let fails = false;
       const { ask, pass, storedAll } = await site(url(), {}, (_req, res) => {
         if (fails) return void res.sendStatus(503);
@@ -222,7 +225,7 @@ describeBySeconds('RFC 5861', (url) => {
       expect((await ask('/a', {}, 'HEAD')).status, 'HEAD is answered by the handler').toBe(503);
     });
 
-    it('is for what streams as well, which then goes no further', async () => {
+    it('A stale response replaces a streamed error as well', async () => {
       let fails = false;
       const { ask, pass, storedAll } = await site(url(), { ttl: '10s', staleIfError: '1m' }, (_req, res) => {
         res.status(fails ? 502 : 200);
@@ -238,7 +241,7 @@ describeBySeconds('RFC 5861', (url) => {
     });
   });
 
-  it('a refresh that failed does not keep what is stale from being sent instead of an error', async () => {
+  it('a stale response is still sent instead of an error after a failed refresh', async () => {
     let fails = false;
     const control = 'max-age=10, stale-while-revalidate=20, stale-if-error=50';
     const { ask, pass, storedAll, skipped } = await site(
@@ -256,7 +259,7 @@ describeBySeconds('RFC 5861', (url) => {
     for (let request = 0; request < 3; request++) expect((await ask()).text).toBe('page 1');
   });
 
-  it('both windows: stale at once first, then only instead of an error', async () => {
+  it('with both windows a response is sent stale first, and later only instead of an error', async () => {
     let fails = false;
     const { ask, pass, storedAll, skipped } = await site(
       url(),

@@ -24,7 +24,7 @@ const WHOLE = {
   'X-Own': 'own',
 };
 
-describeBySeconds('RFC 9110, what is sent of a stored response', (url) => {
+describeBySeconds('RFC 9110, how a stored response is sent', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   /** Asks a page that is stored. */
@@ -129,7 +129,7 @@ describeBySeconds('RFC 9110, what is sent of a stored response', (url) => {
       }
     });
 
-    it('RFC 9110 13.1.1 and 13.1.4: If-Match and If-Unmodified-Since are for origins, and change nothing here', async () => {
+    it('RFC 9110 13.1.1 and 13.1.4: If-Match and If-Unmodified-Since are for origins, and have no effect', async () => {
       const again = await digits();
       expect((await again({ 'If-Match': '"2"' })).status).toBe(200);
       expect((await again({ 'If-Unmodified-Since': BEFORE })).status).toBe(200);
@@ -137,7 +137,7 @@ describeBySeconds('RFC 9110, what is sent of a stored response', (url) => {
   });
 
   describe('RFC 9110 9.3.2: HEAD', () => {
-    it('gets the headers of the stored GET and its length', async () => {
+    it('A HEAD gets the headers of the stored GET and its length', async () => {
       const again = await digits();
       const [get, head] = [await again({}), await again({}, 'HEAD')];
       expect(head.headers).toEqual({
@@ -148,7 +148,7 @@ describeBySeconds('RFC 9110, what is sent of a stored response', (url) => {
       expect([head.status, head.text, head.headers['content-length']]).toEqual([200, '', '10']);
     });
 
-    it('takes no notice of Range (RFC 9110 14.2)', async () => {
+    it('A HEAD ignores Range (RFC 9110 14.2)', async () => {
       const answer = await (await digits())({ Range: 'bytes=0-1' }, 'HEAD');
       expect([answer.status, answer.headers['content-length'], answer.headers['content-range']]).toEqual([
         ...[200, '10', undefined],
@@ -186,7 +186,7 @@ describeBySeconds('RFC 9110, what is sent of a stored response', (url) => {
       },
     );
 
-    it('RFC 9111 3: a 416 has not the lifetime of the whole, so that no other cache keeps it', async () => {
+    it('RFC 9111 3: a 416 has no lifetime, so that no other cache stores it', async () => {
       const again = await digits({ ...WHOLE, 'CDN-Cache-Control': 'max-age=60' });
       const { headers } = await again({ Range: 'bytes=10-' });
       for (const name of ['cache-control', 'cdn-cache-control', 'expires']) {
@@ -203,7 +203,7 @@ describeBySeconds('RFC 9110, what is sent of a stored response', (url) => {
       'lines=0-1',
       'bytes=-',
       '0-1',
-    ])('RFC 9110 14.2: %s is answered with the whole', async (range) => {
+    ])('RFC 9110 14.2: %s gets the whole', async (range) => {
       const answer = await (await digits())({ Range: range });
       expect([answer.status, answer.text, answer.headers['content-range']]).toEqual([200, DIGITS, undefined]);
     });
@@ -221,7 +221,7 @@ describeBySeconds('RFC 9110, what is sent of a stored response', (url) => {
       expect((await (await digits())({ Range: 'bytes=0-1', 'If-Range': condition })).status).toBe(status);
     });
 
-    it('RFC 9110 13.1.5: a weak tag, and a date of the same second, are not enough for a part', async () => {
+    it('RFC 9110 13.1.5: a weak tag, and a date of the same second, do not suffice for a part', async () => {
       const weak = await digits({ ETag: 'W/"1"' });
       expect((await weak({ Range: 'bytes=0-1', 'If-Range': 'W/"1"' })).status).toBe(200);
       const now = dateIn(0);
@@ -229,7 +229,7 @@ describeBySeconds('RFC 9110, what is sent of a stored response', (url) => {
       expect((await young({ Range: 'bytes=0-1', 'If-Range': now })).status).toBe(200);
     });
 
-    it('RFC 9110 13.1.5: If-Range without Range means nothing', async () => {
+    it('RFC 9110 13.1.5: If-Range without Range has no effect', async () => {
       expect((await (await digits())({ 'If-Range': '"1"' })).status).toBe(200);
     });
 
@@ -238,7 +238,7 @@ describeBySeconds('RFC 9110, what is sent of a stored response', (url) => {
       expect((await (await digits())({ 'If-None-Match': '"2"', Range: 'bytes=0-1' })).status).toBe(206);
     });
 
-    it('of a body without bytes there is none', async () => {
+    it('An empty body has no part', async () => {
       const again = await stored(says(WHOLE, { body: '' }));
       expect((await again({ Range: 'bytes=0-' })).status).toBe(416);
       expect((await again({ Range: 'bytes=-5' })).status).toBe(200);

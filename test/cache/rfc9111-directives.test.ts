@@ -5,7 +5,7 @@ import { isStored, says, site } from './site.ts';
 
 const control = (value: string | string[]) => says({ 'Cache-Control': value });
 
-describeBySeconds('RFC 9111 5.2.2, what a response says to caches', (url) => {
+describeBySeconds('RFC 9111 5.2.2, the directives of a response', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   const isKept = (value: string | string[]) => isStored(url(), {}, control(value));
@@ -36,7 +36,7 @@ describeBySeconds('RFC 9111 5.2.2, what a response says to caches', (url) => {
   });
 
   it.each(['must-revalidate', 'proxy-revalidate', 'public', 'no-transform', 'immutable', 'x-own="a, b"'])(
-    'RFC 9111 5.2.2: %s forbids nothing of a fresh response',
+    'RFC 9111 5.2.2: %s allows a fresh response',
     async (directive) => {
       expect(await isKept(`${directive}, max-age=60`)).toBe(true);
       expect(await isKept(`max-age=60, ${directive}`)).toBe(true);
@@ -44,7 +44,7 @@ describeBySeconds('RFC 9111 5.2.2, what a response says to caches', (url) => {
   );
 
   it.each(['no-store', 'private', 'no-cache'])(
-    'RFC 9111 5.2.2: %s is not stored, whatever else',
+    'RFC 9111 5.2.2: a response with %s is not stored, whatever else it says',
     async (word) => {
       for (const value of [
         ...[`${word}, public, s-maxage=60`, `max-age=60,${word.toUpperCase()}`, `max-age=60, ${word}="?"`],
@@ -63,7 +63,7 @@ describeBySeconds('RFC 9111 5.2.2, what a response says to caches', (url) => {
   );
 
   it.each(['no-store', 'private', 'no-cache'])(
-    'RFC 9111 5.2: %s in a quoted argument is no directive',
+    'RFC 9111 5.2: %s in a quoted argument is not a directive',
     async (word) => {
       expect(await isKept(`max-age=60, x="${word}"`)).toBe(true);
       expect(await isKept(`max-age=60, x="\\", ${word}"`)).toBe(true);
@@ -88,7 +88,7 @@ describeBySeconds('RFC 9111 5.2.2, what a response says to caches', (url) => {
         '1m',
       ],
       ['in a targeted field', { 'CDN-Cache-Control': `max-age=60, ${word}="x-user, link"` }, undefined],
-    ])('stores the response without them, %s', async (_, headers, ttl) => {
+    ])('The response is stored without these fields, %s', async (_, headers, ttl) => {
       const options = ttl === undefined ? {} : ({ ttl: '1m' } as const);
       const { ask, runs } = await site(url(), options, says({ ...fields, ...headers }));
       const miss = await ask();
@@ -100,13 +100,13 @@ describeBySeconds('RFC 9111 5.2.2, what a response says to caches', (url) => {
     });
   });
 
-  it('RFC 9111 5.2.2.4: an unqualified one beside a qualified one stands for the whole response', async () => {
+  it('RFC 9111 5.2.2.4: an unqualified directive beside a qualified one applies to the whole response', async () => {
     expect(await isKept('max-age=60, private="x-user", private')).toBe(false);
     expect(await isKept('max-age=60, no-cache="x-user, not a name"')).toBe(false);
   });
 
   it.each(['soon', '-1', '1.5', '6 0', '"6o"', '', '+60', '0x3c'])(
-    'RFC 9111 4.2.1: a lifetime of %j is none',
+    'RFC 9111 4.2.1: a lifetime of %j is invalid',
     async (value) => {
       expect(await isKept(`max-age=${value}`)).toBe(false);
       expect(await isKept(`s-maxage=${value}, max-age=60`)).toBe(false);
@@ -119,18 +119,18 @@ describeBySeconds('RFC 9111 5.2.2, what a response says to caches', (url) => {
     expect(await lifetimeOf('max-age="30"')).toBe(30);
   });
 
-  it('RFC 9111 4.2.1: of lifetimes that differ none counts, and equal ones do', async () => {
+  it('RFC 9111 4.2.1: different lifetimes are invalid, and equal ones count', async () => {
     expect(await isKept('max-age=60, max-age=0')).toBe(false);
     expect(await isKept(['max-age=60', 'max-age=61'])).toBe(false);
     expect(await isKept('max-age=60, max-age="60"')).toBe(true);
   });
 
-  it('RFC 9111 5.2.3: what is not known is ignored', async () => {
+  it('RFC 9111 5.2.3: unknown directives are ignored', async () => {
     expect(await isKept('community="UCI", max-age=60')).toBe(true);
     expect(await isKept('community=UCI')).toBe(false);
   });
 
-  it('with a ttl a lifetime of the response does not count, nor that it has none', async () => {
+  it('With a ttl, the lifetime of the response does not count, even when it has none', async () => {
     for (const value of ['max-age=0', 's-maxage=0', 'max-age=soon', 'public']) {
       expect(await isStored(url(), { ttl: '1m' }, control(value)), value).toBe(true);
     }
@@ -143,7 +143,7 @@ describeBySeconds('RFC 9111 5.2.2, what a response says to caches', (url) => {
     expect(runs()).toBe(2);
   });
 
-  it('with a function for the ttl, false stores nothing', async () => {
+  it('A `ttl` function that returns false stores nothing', async () => {
     const ttl: (req: { url: string }) => '1m' | false = ({ url }) => (url === '/no' ? false : '1m');
     const { ask, runs, skipped } = await site(url(), { ttl }, says({}));
     for (const path of ['/yes', '/yes', '/no', '/no']) await ask(path);

@@ -101,7 +101,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         ['bytes=18-99', 'st', '18-19'],
         ['bytes=-3', 'rst', '17-19'],
         ['Bytes= 9-10 ', 'jk', '9-10'],
-      ])('answers %s, which is inside of it', async (range, text, told) => {
+      ])('A stored part answers %s, which is inside of it', async (range, text, told) => {
         const { ask, part, runs } = await page(parts());
         await part('8-19');
         const before = runs();
@@ -124,13 +124,13 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         'bytes=8-9,10-11',
         'bytes=10-9',
         'lines=8-9',
-      ])('does not answer %s, which is not inside of it', async (range) => {
+      ])('A stored part does not answer %s, which is not inside of it', async (range) => {
         const { isHit, part } = await page(parts());
         await part('8-14');
         expect(await isHit({ Range: range })).toBe(false);
       });
 
-      it('never answers a request for the whole', async () => {
+      it('A stored part never answers a request for the whole', async () => {
         const { ask, part, runs } = await page(parts());
         await part('0-9');
         const before = runs();
@@ -144,13 +144,13 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(runs()).toBe(before + 3);
       });
 
-      it('is stored without a validator, for ranges inside of it', async () => {
+      it('A part is stored without a validator, for ranges inside of it', async () => {
         const { isHit, part } = await page(parts(() => ({ 'Cache-Control': 'max-age=60' })));
         await part('0-9');
         expect(await isHit({ Range: 'bytes=2-3' })).toBe(true);
       });
 
-      it('is fresh for as long as its headers say, and is not used when it is stale', async () => {
+      it('A stored part is fresh as long as its headers say, and is not used when it is stale', async () => {
         const stale = 'max-age=60, stale-while-revalidate=600, stale-if-error=600';
         const { isHit, part, pass } = await page(parts(() => ({ ...STRONG, 'Cache-Control': stale })));
         await part('0-9');
@@ -160,7 +160,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(await isHit({ Range: 'bytes=0-9' })).toBe(false);
       });
 
-      it('takes the lifetime of the option `ttl`', async () => {
+      it('A stored part takes the lifetime of the option `ttl`', async () => {
         const { isHit, part, pass } = await page(
           parts(() => ({ ETag: '"1"' })),
           { ttl: '10s' },
@@ -172,7 +172,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(await isHit({ Range: 'bytes=0-9' })).toBe(false);
       });
 
-      it('satisfies only-if-cached, where request directives are honored', async () => {
+      it('A stored part satisfies only-if-cached when request directives are honored', async () => {
         const { ask, part } = await page(parts(), { requestDirectives: 'honor' });
         await part('0-9');
         const only = { 'Cache-Control': 'only-if-cached' };
@@ -181,20 +181,20 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect((await ask(only)).status).toBe(504);
       });
 
-      it('does not answer no-cache, where request directives are honored', async () => {
+      it('A stored part does not answer no-cache when request directives are honored', async () => {
         const { isHit, part } = await page(parts(), { requestDirectives: 'honor' });
         await part('0-9');
         expect(await isHit({ Range: 'bytes=1-2', 'Cache-Control': 'no-cache' })).toBe(false);
       });
 
-      it('is reported as stored, and a range outside of it as partial (RFC 9211 2.2)', async () => {
+      it('Cache-Status reports a part as stored, and a range outside of it as partial (RFC 9211 2.2)', async () => {
         const { part, stored } = await page(parts());
         await part('0-9');
         await expect.poll(() => stored.length).toBe(1);
         expect(lastStatus(await part('8-12'))).toMatch(/^redis-kit; fwd=partial/);
       });
 
-      it('leaves a stored whole in its place', async () => {
+      it('A stored part does not replace a stored whole', async () => {
         let isPublic = true;
         const whole = parts();
         const { ask, isHit } = await page((req, res) => {
@@ -208,7 +208,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
       });
     });
 
-    describe('RFC 9111 3: a 206 is not stored', () => {
+    describe('RFC 9111 3: a 206 that is not stored', () => {
       const answers: readonly [why: string, fields: Fields, body?: string][] = [
         ['has several parts', { 'Content-Type': 'multipart/byteranges; boundary=x', 'Content-Range': '' }],
         ['does not name the length of the whole', { 'Content-Range': 'bytes 0-9/*' }],
@@ -224,7 +224,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         ['has no lifetime', { 'Cache-Control': '' }],
       ];
       it.each<[why: string, fields: Fields, body?: string]>(answers)(
-        'that %s',
+        'A 206 that %s is not stored',
         async (_why, fields, body = LETTERS.slice(0, 10)) => {
           const { ask, isHit, stored } = await page((req, res) => {
             const range = { 'Content-Range': 'bytes 0-9/20' };
@@ -242,14 +242,14 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         },
       );
 
-      it('that is larger than `maxBody`', async () => {
+      it('A 206 over `maxBody` is not stored', async () => {
         const { isHit, part, skipped } = await page(parts(), { maxBody: 9 });
         await part('0-9');
         expect(await isHit({ Range: 'bytes=0-9' })).toBe(false);
         expect(skipped.at(-1)?.reason).toBe('too-large');
       });
 
-      it('that answers a request without Range', async () => {
+      it('A 206 to a request without Range is not stored', async () => {
         const { ask, stored } = await page((_req, res) => {
           res.writeHead(206, { ...STRONG, 'Content-Range': 'bytes 0-9/20' }).end(LETTERS.slice(0, 10));
         });
@@ -258,7 +258,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         await expect.poll(() => stored.length).toBe(1);
       });
 
-      it('that is cut off', async () => {
+      it('A 206 that is cut off is not stored', async () => {
         const whole = parts();
         let isCut = true;
         const { ask, isHit } = await page((req, res) => {
@@ -274,7 +274,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(await isHit({ Range: 'bytes=0-9' })).toBe(false);
       });
 
-      it('that may leave out what the client has, since its handler saw If-Range (RFC 9110 15.3.7)', async () => {
+      it('A 206 is not stored when its handler saw If-Range and may omit headers (RFC 9110 15.3.7)', async () => {
         const { isHit, part } = await page(parts());
         await part('0-9', { 'If-Range': '"1"' });
         expect(await isHit({ Range: 'bytes=0-9' })).toBe(false);
@@ -298,7 +298,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect([status, text]).toEqual(isHitExpected ? [206, 'cd'] : [200, LETTERS]);
       });
 
-      it('13.1.5: a weak ETag and a Last-Modified of the same second are not enough for a part', async () => {
+      it('13.1.5: a weak ETag and a Last-Modified of the same second do not suffice for a part', async () => {
         const weak = await page(parts(() => ({ ...STRONG, ETag: 'W/"1"' })));
         await weak.part('0-9');
         expect(await weak.isHit({ Range: 'bytes=2-3', 'If-Range': 'W/"1"' })).toBe(false);
@@ -333,7 +333,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         ['a weak ETag beside an old Last-Modified', false, () => ({ ...dated(-60), ETag: 'W/"1"' })],
         ['no validator', false, () => ({ 'Cache-Control': 'max-age=60' })],
       ];
-      it.each(validators)('are combined with %s: %s', async (_name, isCombined, fields) => {
+      it.each(validators)('Two parts are combined with %s: %s', async (_name, isCombined, fields) => {
         const { isHit, part } = await page(parts(fields));
         await part('2-7');
         await part('6-11');
@@ -346,7 +346,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         ['8-11', '2-7', '2-11'],
         ['4-7', '2-11', '2-11'],
         ['2-7', '4-11', '2-11'],
-      ])('%s and %s make %s', async (first, second, both) => {
+      ])('The parts %s and %s make %s', async (first, second, both) => {
         const { ask, part, runs } = await page(parts());
         await part(first);
         await part(second);
@@ -355,7 +355,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect([text, runs()]).toEqual([LETTERS.slice(2, 12), before]);
       });
 
-      it('with a gap between them, or too large together, are not combined: the later one is stored', async () => {
+      it('Two parts with a gap between them, or too large together, are not combined: the later one is stored', async () => {
         const { isHit, part } = await page(parts(), { maxBody: 10 });
         await part('0-3');
         await part('5-9');
@@ -366,7 +366,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(await isHit({ Range: 'bytes=0-3' })).toBe(false);
       });
 
-      it('of two representations are never mixed', async () => {
+      it('Two parts of different representations are never mixed', async () => {
         let etag = '"1"';
         const [older, newer] = [
           parts(() => ({ ...STRONG, ETag: '"1"' })),
@@ -380,7 +380,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect((await ask({ Range: 'bytes=0-14' })).headers).toMatchObject({ etag: '"2"', age: '0' });
       });
 
-      it('of wholes of different lengths are not combined, whatever their ETag says', async () => {
+      it('Two parts of wholes of different lengths are not combined, whatever their ETag', async () => {
         let handle = parts();
         const { isHit, part } = await page((req, res) => handle(req, res));
         await part('0-9');
@@ -389,7 +389,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(await isHit({ Range: 'bytes=0-14' })).toBe(false);
       });
 
-      it('have the header fields of the later one, and those that only the earlier one has', async () => {
+      it('A combined part has the headers of the later one, and those that only the earlier one has', async () => {
         let fields: Fields = { ...STRONG, 'X-A': '1', 'X-B': '1' };
         const { ask, part } = await page(parts(() => fields));
         await part('0-9');
@@ -400,7 +400,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(headers).toMatchObject({ 'x-a': '1', 'x-b': '2', 'cache-control': 'max-age=30', age: '0' });
       });
 
-      it('without a missing byte are stored as the whole, and serve it', async () => {
+      it('Two parts without a missing byte are stored as the whole, and serve it', async () => {
         const { ask, part, runs } = await page(parts());
         await part('0-9');
         await part('10-19');
@@ -412,7 +412,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect((await ask({ Range: 'bytes=0-9' })).text).toBe(LETTERS.slice(0, 10));
       });
 
-      it('are combined where the handler saw If-Range for the second', async () => {
+      it('Two parts are combined when the handler saw If-Range for the second', async () => {
         const { isHit, part } = await page(parts());
         await part('0-9');
         await part('10-14', { 'If-Range': '"1"' });
@@ -421,7 +421,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
     });
 
     describe('the rules for a 200 hold for a stored part', () => {
-      it('RFC 9111 4.1: it answers requests with the same values of what it varies on', async () => {
+      it('RFC 9111 4.1: a stored part answers requests with the same values of the headers in Vary', async () => {
         const { isHit, part } = await page(parts(() => ({ ...STRONG, Vary: 'Accept' })));
         await part('0-9', { Accept: 'a' });
         expect(await isHit({ Range: 'bytes=0-9', Accept: 'a' })).toBe(true);
@@ -437,14 +437,14 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         }
       });
 
-      it('RFC 9111 3.5: one that was made for a request with Authorization answers no other', async () => {
+      it('RFC 9111 3.5: a stored part for a request with Authorization answers no other request', async () => {
         const { isHit, part } = await page(parts());
         await part('0-9', { Authorization: 'Basic YTpi' });
         expect(await isHit({ Range: 'bytes=0-9' })).toBe(false);
         expect(await isHit({ Range: 'bytes=0-9', Authorization: 'Basic YTpi' })).toBe(false);
       });
 
-      it('RFC 9111 4.4: a change invalidates it', async () => {
+      it('RFC 9111 4.4: a change invalidates a stored part', async () => {
         const { ask, isHit, part } = await page(parts());
         await part('0-9');
         expect(await isHit({ Range: 'bytes=0-9' })).toBe(true);
@@ -452,7 +452,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(await isHit({ Range: 'bytes=0-9' })).toBe(false);
       });
 
-      it('an invalidation by URL or by a tag invalidates it, also by a tag of what it was combined with', async () => {
+      it('An invalidation by URL or by tag invalidates a stored part, also by a tag of the part combined with it', async () => {
         let tag = 'first';
         const { kit, isHit, part } = await page(parts(), { tags: () => [tag] });
         const stored = async () => {
@@ -470,7 +470,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         }
       });
 
-      it('an invalidation of a group of its host invalidates it (RFC 9875 2)', async () => {
+      it('An invalidation of a group of its host invalidates a stored part (RFC 9875 2)', async () => {
         const { kit, isHit, part } = await page(parts(() => ({ ...STRONG, 'Cache-Groups': '"letters"' })));
         await part('0-4');
         await part('5-9');
@@ -479,7 +479,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(await isHit({ Range: 'bytes=0-9' })).toBe(false);
       });
 
-      it('RFC 9111 5.2.2.4: with no-cache it is not stored, also with an ETag', async () => {
+      it('RFC 9111 5.2.2.4: a part with no-cache is not stored, even with an ETag', async () => {
         const { isHit, part, skipped } = await page(
           parts(() => ({ ...STRONG, 'Cache-Control': 'no-cache, max-age=60' })),
         );
@@ -488,7 +488,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(skipped.at(-1)?.reason).toBe('no-cache');
       });
 
-      it('RFC 9111 4.3: it is not validated, and the whole that parts make up is', async () => {
+      it('RFC 9111 4.3: a stored part is not validated, and the whole that parts make up is', async () => {
         const whole = parts();
         const conditions: unknown[] = [];
         const { ask, isHit, part, pass } = await page((req, res) => {
@@ -508,7 +508,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(await isHit({})).toBe(true);
       });
 
-      it('an invalidation while the handler makes it keeps it from being used', async () => {
+      it('An invalidation while the handler runs keeps its part from being used', async () => {
         const whole = parts();
         let purge = async (): Promise<void> => undefined;
         const { kit, isHit, part } = await page((req, res) => void purge().then(() => whole(req, res)));
@@ -519,7 +519,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(await isHit({ Range: 'bytes=0-9' })).toBe(true);
       });
 
-      it('a handler that reads an identity keeps it from being stored', async () => {
+      it('A handler that reads an identity keeps its part from being stored', async () => {
         const whole = parts();
         const { isHit, part, skipped } = await page((req, res) => {
           Reflect.get(req.headers, 'cookie');
@@ -531,7 +531,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
       });
     });
 
-    it('a part that one process stores answers the requests of another', async () => {
+    it('A part that one process stores answers the requests of another', async () => {
       if (url() === 'memory:') return;
       const options = { url: url(), prefix: testPrefix() } as KitOptions;
       const one = await page(parts(), { kit: kitForTest(options), key: { host: false } });
@@ -558,7 +558,7 @@ describe('the stored bytes of a part', () => {
   };
   const packed = () => JSON.parse(JSON.stringify(packInfo(stored))) as unknown[];
 
-  it('are read as they were written', () => {
+  it('A packed part is read as it was written', () => {
     expect(unpackResponse(packed(), body)).toMatchObject({ status: 206, part, etag: '"1"' });
   });
 
@@ -570,7 +570,7 @@ describe('the stored bytes of a part', () => {
     ['is longer than the body', [2, 6, 20, []]],
     ['has no tags', [2, 5, 20]],
     ['has a start that is no number', ['2', 5, 20, []]],
-  ])('count as absent where the range %s', (_why, range) => {
+  ])('A packed part counts as absent when the range %s', (_why, range) => {
     expect(unpackResponse([...packed().slice(0, 6), range], body)).toBeUndefined();
   });
 });

@@ -7,7 +7,7 @@ import { lastStatus, says, site } from './site.ts';
 
 const control = (value: string): RequestHandler => says({ 'Cache-Control': value });
 
-describeBySeconds('RFC 9111 5.2.1, what a client says to caches', (url) => {
+describeBySeconds('RFC 9111 5.2.1, the directives of a request', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   const honoring = { requestDirectives: 'honor' } as const;
@@ -17,7 +17,7 @@ describeBySeconds('RFC 9111 5.2.1, what a client says to caches', (url) => {
     ...['no-transform', 'no-cache, no-store, max-age=0'],
   ];
 
-  it.each(DIRECTIVES)('by default %s gets nobody past the cache', async (directive) => {
+  it.each(DIRECTIVES)('By default %s does not bypass the cache', async (directive) => {
     const { ask, pass, runs } = await site(url(), {}, control('max-age=60'));
     const headers = { 'Cache-Control': directive, Pragma: 'no-cache' };
     await ask('/a', headers);
@@ -27,12 +27,12 @@ describeBySeconds('RFC 9111 5.2.1, what a client says to caches', (url) => {
     expect(runs()).toBe(1);
   });
 
-  it('by default only-if-cached asks the handler', async () => {
+  it('By default only-if-cached runs the handler', async () => {
     const { ask } = await site(url(), {}, control('max-age=60'));
     expect((await ask('/a', { 'Cache-Control': 'only-if-cached' })).status).toBe(200);
   });
 
-  it('RFC 9111 5.2.1.4: no-cache asks the handler, and what it makes is stored', async () => {
+  it('RFC 9111 5.2.1.4: no-cache runs the handler, and its response is stored', async () => {
     const { ask, runs } = await site(url(), honoring, (_req, res) => {
       res.setHeader('Cache-Control', 'max-age=60');
       res.end(`body ${runs()}`);
@@ -56,7 +56,7 @@ describeBySeconds('RFC 9111 5.2.1, what a client says to caches', (url) => {
     expect(runs()).toBe(4);
   });
 
-  it('RFC 9111 5.2.1.1: max-age takes nothing that is older', async () => {
+  it('RFC 9111 5.2.1.1: max-age accepts no older response', async () => {
     const { ask, pass, runs } = await site(url(), honoring, control('max-age=60'));
     await ask();
     await pass(20_000);
@@ -66,7 +66,7 @@ describeBySeconds('RFC 9111 5.2.1, what a client says to caches', (url) => {
     expect(runs()).toBe(2);
   });
 
-  it('RFC 9111 5.2.1.1 and 5.2.1.2: max-age takes nothing stale, unless with max-stale', async () => {
+  it('RFC 9111 5.2.1.1 and 5.2.1.2: max-age accepts no stale response, unless with max-stale', async () => {
     const { ask, pass, runs } = await site(
       url(),
       { ...honoring, singleFlight: false },
@@ -82,7 +82,7 @@ describeBySeconds('RFC 9111 5.2.1, what a client says to caches', (url) => {
     await until('it was made anew', () => runs() === 3);
   });
 
-  it('RFC 9111 5.2.1.2: max-stale takes what is no staler', async () => {
+  it('RFC 9111 5.2.1.2: max-stale accepts a response that is no staler', async () => {
     const { ask, pass, runs } = await site(
       url(),
       { ...honoring, singleFlight: false },
@@ -97,7 +97,7 @@ describeBySeconds('RFC 9111 5.2.1, what a client says to caches', (url) => {
     expect(await age('max-stale=15')).toBe('20');
   });
 
-  it('RFC 9111 5.2.1.3: min-fresh takes what stays fresh for so long', async () => {
+  it('RFC 9111 5.2.1.3: min-fresh accepts a response that stays fresh that long', async () => {
     const { ask, pass, runs } = await site(url(), honoring, control('max-age=60'));
     await ask();
     await pass(30_000);
@@ -106,7 +106,7 @@ describeBySeconds('RFC 9111 5.2.1, what a client says to caches', (url) => {
     expect(runs()).toBe(2);
   });
 
-  it('RFC 9111 5.2.1.7: only-if-cached takes what is stored, or 504', async () => {
+  it('RFC 9111 5.2.1.7: only-if-cached gets the stored response, or a 504', async () => {
     const { ask, runs } = await site(url(), honoring, control('max-age=60'));
     const only = { 'Cache-Control': 'only-if-cached' };
     const missing = await ask('/a', only);
@@ -122,7 +122,7 @@ describeBySeconds('RFC 9111 5.2.1, what a client says to caches', (url) => {
     expect(runs()).toBe(1);
   });
 
-  it('what cannot be read of it counts for nothing', async () => {
+  it('A malformed directive is ignored', async () => {
     const { ask, runs } = await site(url(), honoring, control('max-age=60'));
     await ask();
     for (const directive of ['max-age=x', 'min-fresh', 'max-age', 'x-y="no-cache"']) {
@@ -132,7 +132,7 @@ describeBySeconds('RFC 9111 5.2.1, what a client says to caches', (url) => {
   });
 });
 
-describeBySeconds('RFC 9111 4.4, requests that change something', (url) => {
+describeBySeconds('RFC 9111 4.4, unsafe requests', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   /** Whether `/a` and `/b?x=1` are still there after a request of this method that is answered so. */
@@ -158,45 +158,54 @@ describeBySeconds('RFC 9111 4.4, requests that change something', (url) => {
   }
 
   it.each(['POST', 'PUT', 'DELETE', 'PATCH', 'MKCOL', 'PROPPATCH'])(
-    '%s invalidates its URL',
+    'A %s request invalidates its URL',
     async (method) => {
       expect(await leftAfter(method, 200)).toEqual([false, true]);
     },
   );
 
-  it.each([201, 202, 204, 299, 301, 302, 303, 304])('a status of %i invalidates', async (status) => {
+  it.each([201, 202, 204, 299, 301, 302, 303, 304])('A status of %i invalidates', async (status) => {
     expect(await leftAfter('POST', status)).toEqual([false, true]);
   });
 
-  it.each([400, 404, 409, 422, 500, 503])('a status of %i does not', async (status) => {
+  it.each([400, 404, 409, 422, 500, 503])('A status of %i does not invalidate', async (status) => {
     expect(await leftAfter('POST', status, { Location: '/b?x=1' })).toEqual([true, true]);
   });
 
-  it.each(['OPTIONS', 'HEAD', 'GET', 'TRACE'])('%s does not, which is safe', async (method) => {
-    expect(await leftAfter(method, 200, { Location: '/b?x=1' })).toEqual([true, true]);
-  });
+  it.each(['OPTIONS', 'HEAD', 'GET', 'TRACE'])(
+    'A %s request is safe and does not invalidate',
+    async (method) => {
+      expect(await leftAfter(method, 200, { Location: '/b?x=1' })).toEqual([true, true]);
+    },
+  );
 
-  it.each(['Location', 'Content-Location'])('what %s names goes as well, of the same host', async (name) => {
-    for (const value of ['/b?x=1', 'b?x=1', './../b?x=1']) {
-      expect(await leftAfter('POST', 201, { [name]: value }), value).toEqual([false, false]);
-    }
-    expect(await leftAfter('POST', 201, (address) => ({ [name]: `${address}/b?x=1` }))).toEqual([
-      false,
-      false,
-    ]);
-    expect(
-      await leftAfter('POST', 201, (address) => ({ [name]: `${address.replace('http', 'https')}/b?x=1` })),
-      'where TLS ends before the app',
-    ).toEqual([false, false]);
-  });
+  it.each(['Location', 'Content-Location'])(
+    'The URL in %s is invalidated as well, on the same host',
+    async (name) => {
+      for (const value of ['/b?x=1', 'b?x=1', './../b?x=1']) {
+        expect(await leftAfter('POST', 201, { [name]: value }), value).toEqual([false, false]);
+      }
+      expect(await leftAfter('POST', 201, (address) => ({ [name]: `${address}/b?x=1` }))).toEqual([
+        false,
+        false,
+      ]);
+      expect(
+        await leftAfter('POST', 201, (address) => ({ [name]: `${address.replace('http', 'https')}/b?x=1` })),
+        'where TLS ends before the app',
+      ).toEqual([false, false]);
+    },
+  );
 
-  it.each(['Location', 'Content-Location'])('what %s names of another host stays', async (name) => {
-    for (const value of ['http://other.example/b?x=1', '//127.0.0.1:1/b?x=1', 'http://[/b?x=1', 'b:x']) {
-      expect(await leftAfter('POST', 201, { [name]: value }), value).toEqual([false, true]);
-    }
-  });
+  it.each(['Location', 'Content-Location'])(
+    'The URL in %s is not invalidated on another host',
+    async (name) => {
+      for (const value of ['http://other.example/b?x=1', '//127.0.0.1:1/b?x=1', 'http://[/b?x=1', 'b:x']) {
+        expect(await leftAfter('POST', 201, { [name]: value }), value).toEqual([false, true]);
+      }
+    },
+  );
 
-  it('is done before the client knows of the change', async () => {
+  it('The invalidation is done before the client gets the response', async () => {
     let version = 0;
     const { ask, runs } = await site(url(), { ttl: '1m' }, (req, res) => {
       if (req.method !== 'GET') version++;
@@ -210,7 +219,7 @@ describeBySeconds('RFC 9111 4.4, requests that change something', (url) => {
     expect(runs()).toBe(11);
   });
 
-  it('goes by the query as the key counts it', async () => {
+  it('The invalidation uses the query as the key counts it', async () => {
     const { ask, runs } = await site(url(), { ttl: '1m', key: { query: ['page'] } }, says({}));
     await ask('/a?page=1&utm=x');
     await ask('/a?utm=y&page=1');
@@ -219,7 +228,7 @@ describeBySeconds('RFC 9111 4.4, requests that change something', (url) => {
     expect((await ask('/a?page=1')).headers.age).toBeUndefined();
   });
 
-  it('leaves alone what is skipped', async () => {
+  it('A skipped request does not invalidate', async () => {
     const { ask } = await site(
       url(),
       { ttl: '1m', skip: (req) => req.headers['x-skip'] !== undefined },
@@ -230,7 +239,7 @@ describeBySeconds('RFC 9111 4.4, requests that change something', (url) => {
     expect((await ask()).headers.age).toBeDefined();
   });
 
-  it('invalidates every variant', async () => {
+  it('An unsafe request invalidates every variant', async () => {
     const { ask, runs } = await site(url(), { ttl: '1m' }, says({ Vary: 'X-A' }));
     for (const value of ['1', '2']) await ask('/a', { 'X-A': value });
     await ask('/a', {}, 'DELETE');

@@ -81,7 +81,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
   }
 
   describe.each(FORMS)('on %s', (_form, make) => {
-    it('4.3.1: the handler is asked with the validators of the stale response in place of the conditions of the client', async () => {
+    it('4.3.1: the handler gets the validators of the stale response in place of the conditions of the client', async () => {
       const after: (string | undefined)[] = [];
       const { ask, pass, storedAll, asked } = await page(
         (req, res) => {
@@ -135,7 +135,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
       expect(asked).toHaveLength(2);
     });
 
-    it('4.3.3: another answer than 304 replaces the stored response', async () => {
+    it('4.3.3: another status than 304 replaces the stored response', async () => {
       let version = 1;
       const { ask, pass, storedAll, asked } = await page(
         tagged(
@@ -219,7 +219,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
       },
     );
 
-    it('4.3.3: a handler that ignores the conditions answers as ever', async () => {
+    it('4.3.3: a handler that ignores the conditions responds as always', async () => {
       let run = 0;
       const { ask, pass, storedAll } = await page(
         (_req, res) => {
@@ -265,7 +265,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
     expect(asked[2]?.[0]).toBeUndefined();
   });
 
-  it('4.3: a response with Last-Modified alone is validated once it is stale', async () => {
+  it('4.3: a response with Last-Modified alone is validated when it is stale', async () => {
     const { ask, pass, storedAll } = await page((req, res) => {
       res.setHeader('Cache-Control', 'max-age=10').setHeader('Last-Modified', OLD);
       if (req.headers['if-modified-since'] === OLD) res.writeHead(304).end();
@@ -345,7 +345,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
     expect(collapsed).toHaveLength(2);
   });
 
-  it('5.2.2.4: no request gets the no-cache response that was made for another at the same time', async () => {
+  it('5.2.2.4: no request gets a no-cache response that was made for another request', async () => {
     let run = 0;
     const { ask, storedAll } = await page((req, res) => {
       const etag = `"${++run}"`;
@@ -362,7 +362,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
     expect(new Set([...texts, ...later]).size).toBe(7);
   });
 
-  describe('and invalidation', () => {
+  describe('validation and invalidation', () => {
     it('4.4: a response that was purged is never validated', async () => {
       const { ask, pass, storedAll, asked, kit } = await page(tagged({ 'Cache-Control': 'max-age=10' }));
       await ask();
@@ -374,7 +374,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
     });
 
     it.each(['max-age=60', 'max-age=60, must-revalidate'])(
-      '4.4: a response with %s that was softly purged is validated, and is fresh then',
+      '4.4: a response with %s that was softly purged is validated, and is fresh afterwards',
       async (control) => {
         const { ask, storedAll, asked, kit } = await page(tagged({ 'Cache-Control': control }), {
           make: FORMS.at(-1)?.[1] ?? FORM,
@@ -420,7 +420,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
   });
 
   it.each(['no-cache', 'max-age=0'])(
-    '5.2.1: a request with %s has the stored response validated where requests are honored',
+    '5.2.1: a request with %s has the stored response validated when request directives are honored',
     async (control) => {
       const { ask, storedAll, asked } = await page(tagged({ 'Cache-Control': 'max-age=60' }), {
         requestDirectives: 'honor',
@@ -435,7 +435,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
     },
   );
 
-  describe('and whose response it is', () => {
+  describe('validation and the selection of responses', () => {
     it('4.1: a variant that is stored for other requests is not validated', async () => {
       const { ask, pass, storedAll, asked } = await page(
         tagged({ 'Cache-Control': 'max-age=10', Vary: 'Accept-Language' }),
@@ -448,7 +448,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
       expect(asked.map(([etag]) => etag)).toEqual([undefined, undefined, '"1"']);
     });
 
-    it('3.5: a response that is not for requests with Authorization is not validated by one', async () => {
+    it('3.5: a response that must not answer requests with Authorization is not validated by one', async () => {
       const { ask, pass, storedAll, asked } = await page(tagged({ 'Cache-Control': 'max-age=10' }));
       await ask();
       await storedAll(1);
@@ -477,7 +477,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
     it.each<[string, string, (req: IncomingMessage) => unknown]>([
       ['the session', 'session-read', (req) => (req as { session?: unknown }).session],
       ['the cookies', 'cookie-read', (req) => req.headers.cookie],
-    ])('a validation whose handler reads %s is not stored', async (_, reason, read) => {
+    ])('A validation whose handler reads %s is not stored', async (_, reason, read) => {
       const { ask, pass, storedAll, asked, stored, skipped } = await page((req, res) => {
         if (asked.length > 1) read(req);
         return tagged({ 'Cache-Control': 'max-age=10' })(req, res);
@@ -493,7 +493,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
       expect(asked).toHaveLength(3);
     });
 
-    it('a cookie of a 304 reaches the client, and the response is not stored', async () => {
+    it('A cookie of a 304 reaches the client, and the response is not stored', async () => {
       const { ask, pass, storedAll, asked, stored, skipped } = await page((req, res) => {
         if (asked.length === 2) res.setHeader('Set-Cookie', 'a=1');
         return tagged({ 'Cache-Control': 'max-age=10' })(req, res);
@@ -514,7 +514,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
     });
   });
 
-  it('5.2.2.4: a no-cache response is validated also where the clock of the store has gone back', async () => {
+  it('5.2.2.4: a no-cache response is validated also when the clock of the store has gone back', async () => {
     const { ask, storedAll, asked } = await page(tagged({ 'Cache-Control': 'no-cache' }));
     await ask();
     await storedAll(1);
@@ -537,7 +537,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
     expect(asked.map(([etag]) => etag)).toEqual([undefined, '"1"', '"1"', '"1"']);
   });
 
-  it('4.3.4: a 304 with another ETag updates nothing, and the next run is asked for the whole', async () => {
+  it('4.3.4: a 304 with another ETag updates nothing, and the next run is unconditional', async () => {
     const { ask, pass, storedAll, asked, stored, skipped } = await page((req, res) => {
       res.setHeader('Cache-Control', 'max-age=10').setHeader('X-Run', asked.length);
       if (req.headers['if-none-match'] !== undefined) res.setHeader('ETag', '"2"').writeHead(304).end();
@@ -574,7 +574,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
     expect(lastStatus(validated)).toContain('fwd-status=304');
   });
 
-  it('a validation is the events cache:miss and cache:stored', async () => {
+  it('A validation emits cache:miss and cache:stored', async () => {
     const { ask, pass, storedAll, kit, stored } = await page(tagged({ 'Cache-Control': 'max-age=10' }));
     await ask();
     await storedAll(1);
@@ -591,7 +591,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
   });
 });
 
-it('RFC 9111 4.4: a validation does not hide a purge of which its process has not heard', async () => {
+it('RFC 9111 4.4: a validation does not hide a purge that its process has missed', async () => {
   const prefix = testPrefix();
   await loadCacheScripts(redisUrl());
   const start = async () => {

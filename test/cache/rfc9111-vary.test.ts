@@ -20,7 +20,7 @@ const ttl = '1m';
 describeBySeconds('RFC 9111 4.1, responses that vary', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
-  it('answer requests with the same values, and no others', async () => {
+  it('A variant answers requests with the same values, and no others', async () => {
     const { ask, runs } = await site(url(), { ttl }, varying('Accept', 'X-B'));
     const requests = [{ Accept: 'a' }, { Accept: 'b' }, { 'X-B': 'a' }, { Accept: 'a', 'X-B': 'a' }, {}];
     for (const [index, headers] of [...requests, ...requests].entries()) {
@@ -32,7 +32,7 @@ describeBySeconds('RFC 9111 4.1, responses that vary', (url) => {
     expect(runs()).toBe(requests.length);
   });
 
-  it('match a header that was absent only with one that is absent', async () => {
+  it('A missing header matches only a missing header', async () => {
     const { ask, runs } = await site(url(), { ttl }, varying('X-A'));
     await ask();
     await ask('/a', { 'X-A': '' });
@@ -42,7 +42,7 @@ describeBySeconds('RFC 9111 4.1, responses that vary', (url) => {
     expect(runs()).toBe(2);
   });
 
-  it('match values that differ in white space around commas and ends alone', async () => {
+  it('Values match that differ only in white space around commas and at the ends', async () => {
     const { ask, runs } = await site(url(), { ttl }, varying('X-Coding'));
     for (const value of ['gzip, br', 'gzip,br', ' gzip ,  br ', 'gzip,\tbr']) {
       await ask('/a', { 'X-Coding': value });
@@ -55,7 +55,7 @@ describeBySeconds('RFC 9111 4.1, responses that vary', (url) => {
   });
 
   it.each(['Accept-Encoding', 'Accept-Language'])(
-    'share a variant where the preferences in %s are equal',
+    'Requests with equal preferences in %s share a variant',
     async (name) => {
       const { ask, runs } = await site(url(), { ttl }, varying(name));
       for (const value of ['de, en;q=0.5', 'DE,en;q=0.50', 'en;q=0.5 , de', 'de;q=1.0, en; q=0.5']) {
@@ -69,7 +69,7 @@ describeBySeconds('RFC 9111 4.1, responses that vary', (url) => {
     },
   );
 
-  it('name their headers in any case and order, on one line or several', async () => {
+  it('The names in Vary may have any case and order, on one line or several', async () => {
     const spellings = [['X-A, x-b'], ['X-B', 'X-A'], ['x-b ,X-A,, x-a'], 'X-A,X-B'];
     let at = 0;
     const { ask, runs } = await site(url(), { ttl }, (_req, res) => {
@@ -82,7 +82,7 @@ describeBySeconds('RFC 9111 4.1, responses that vary', (url) => {
     expect(runs()).toBe(4);
   });
 
-  it.each(['*', 'Accept, *', ['Accept', '*']])('are not stored when they vary on %j', async (vary) => {
+  it.each(['*', 'Accept, *', ['Accept', '*']])('A response with Vary: %j is not stored', async (vary) => {
     const { ask, runs, skipped } = await site(url(), { ttl }, says({ Vary: vary }));
     await ask();
     await ask();
@@ -90,7 +90,7 @@ describeBySeconds('RFC 9111 4.1, responses that vary', (url) => {
     expect(skipped).toMatchObject([{ reason: 'vary' }, { reason: 'vary' }]);
   });
 
-  it('are not stored when they vary on what vary.allow does not name', async () => {
+  it('A response that varies on a header not in vary.allow is not stored', async () => {
     const options: SiteOptions = { ttl, vary: { allow: ['Accept-Language'] } };
     const allowed = await site(url(), options, varying('accept-language'));
     await allowed.ask();
@@ -103,7 +103,7 @@ describeBySeconds('RFC 9111 4.1, responses that vary', (url) => {
     expect(other.skipped).toMatchObject([{ reason: 'vary' }, { reason: 'vary' }]);
   });
 
-  it('are at most vary.maxVariants, of which the oldest goes', async () => {
+  it('A key has at most vary.maxVariants variants, and the oldest is removed', async () => {
     const options: SiteOptions = { ttl, vary: { maxVariants: 3 }, local: false };
     const { ask, runs, storedAll } = await site(url(), options, varying('X-A'));
     for (const [index, value] of ['1', '2', '3', '4'].entries()) {
@@ -117,7 +117,7 @@ describeBySeconds('RFC 9111 4.1, responses that vary', (url) => {
     expect(runs()).toBe(5);
   });
 
-  it('may begin to vary, stop and vary on something else', async () => {
+  it('A response may start to vary, stop, and vary on another header', async () => {
     let vary: string | undefined;
     const { ask, runs, pass, storedAll } = await site(url(), { ttl: '10s' }, (req, res) => {
       if (vary !== undefined) res.setHeader('Vary', vary);
@@ -148,7 +148,7 @@ describeBySeconds('RFC 9111 4.1, responses that vary', (url) => {
     }
   });
 
-  it('RFC 9110 12.5.5: are told apart by what Express and its like add to Vary', async () => {
+  it('RFC 9110 12.5.5: variants are selected by the headers that Express and its middleware add to Vary', async () => {
     const { ask, runs } = await site(url(), { ttl }, (req, res) => {
       res.format({
         text: () => void res.send('text'),
@@ -169,7 +169,7 @@ describe('RFC 9111 4.1, variants in Redis', () => {
   const keysOf = (prefix: string) =>
     withPlainClient(redisUrl(), (client) => client.keys(`${prefix}:cache:{127*`));
 
-  it('take a key each and one for the list, and no more than there may be', async () => {
+  it('Each variant takes a Redis key, and one more lists them, within the limit', async () => {
     const options: SiteOptions = { ttl, vary: { maxVariants: 3 } };
     const { ask, kit, storedAll } = await site(redisUrl(), options, varying('X-A'));
     for (let value = 1; value <= 20; value++) {
@@ -182,7 +182,7 @@ describe('RFC 9111 4.1, variants in Redis', () => {
   it.each([
     ['something else', 'X-B'],
     ['nothing', undefined],
-  ])('are gone when the response varies on %s', async (_, second) => {
+  ])('Variants are deleted when the response varies on %s', async (_, second) => {
     const { ask, kit, storedAll } = await site(redisUrl(), { ttl }, (req, res) => {
       const vary = req.headers['x-c'] === undefined ? 'X-A, X-C' : second;
       if (vary !== undefined) res.setHeader('Vary', vary);

@@ -13,7 +13,7 @@ describeBySeconds('RFC 9213, CDN-Cache-Control', (url) => {
       says({ 'CDN-Cache-Control': targeted, 'Cache-Control': general, ...rest }),
     );
 
-  it('RFC 9213 2.2: wins over Cache-Control in both directions', async () => {
+  it('RFC 9213 2.2: CDN-Cache-Control wins over Cache-Control in both directions', async () => {
     expect(await stored('max-age=60', 'no-store')).toBe(true);
     expect(await stored('max-age=60', 'private, max-age=0')).toBe(true);
     expect(await stored('no-store', 'max-age=60')).toBe(false);
@@ -21,7 +21,7 @@ describeBySeconds('RFC 9213, CDN-Cache-Control', (url) => {
     expect(await stored('max-age=0', 'max-age=60')).toBe(false);
   });
 
-  it('RFC 9213 2.2: is the lifetime, and clients get both fields as they were', async () => {
+  it('RFC 9213 2.2: CDN-Cache-Control sets the lifetime, and clients get both fields unchanged', async () => {
     const { ask, pass, runs } = await site(
       url(),
       {},
@@ -40,7 +40,7 @@ describeBySeconds('RFC 9213, CDN-Cache-Control', (url) => {
     expect(runs()).toBe(2);
   });
 
-  it('RFC 9213 2.2: makes Expires not count either', async () => {
+  it('RFC 9213 2.2: CDN-Cache-Control overrides Expires', async () => {
     expect(await stored('public', '', false, { Expires: dateIn(60) })).toBe(false);
     expect(await stored('max-age=60', '', false, { Expires: '0' })).toBe(true);
   });
@@ -51,7 +51,7 @@ describeBySeconds('RFC 9213, CDN-Cache-Control', (url) => {
     ['max-age="60', 'a quote that is not closed'],
     ['MAX-AGE=60', 'a key in capitals'],
     ['', 'nothing'],
-  ])('RFC 9213 2.1: %j is ignored as a whole', async (targeted) => {
+  ])('RFC 9213 2.1: the field %j is ignored as a whole', async (targeted) => {
     expect(await stored(targeted, 'no-store')).toBe(false);
     expect(await stored(targeted, 'max-age=60')).toBe(true);
     expect(await stored(targeted, '', false, { Expires: dateIn(60) })).toBe(true);
@@ -81,7 +81,7 @@ describeBySeconds('RFC 9213, CDN-Cache-Control', (url) => {
     expect(await stored(targeted, 'max-age=60')).toBe(false);
   });
 
-  it('RFC 9213 2.1: parameters are ignored, a line more continues the list, and the last of a name counts', async () => {
+  it('RFC 9213 2.1: parameters are ignored, another line continues the list, and the last value of a name counts', async () => {
     expect(await stored('max-age=60;x=1', 'no-store')).toBe(true);
     expect(await stored(['public', 'max-age=60'], 'no-store')).toBe(true);
     expect(await stored(['max-age=60', 'no-store'], 'max-age=60')).toBe(false);
@@ -89,7 +89,7 @@ describeBySeconds('RFC 9213, CDN-Cache-Control', (url) => {
     expect(await stored('max-age=60, no-store=?0', 'no-store')).toBe(true);
   });
 
-  it('RFC 9111 3.5: says what may answer requests with Authorization', async () => {
+  it('RFC 9111 3.5: CDN-Cache-Control may allow answers to requests with Authorization', async () => {
     for (const [targeted, runsThen] of [
       ['public, max-age=60', 1],
       ['s-maxage=60', 1],
@@ -109,7 +109,7 @@ describeBySeconds('RFC 9213, CDN-Cache-Control', (url) => {
     }
   });
 
-  it('with a ttl, what either field forbids is not stored', async () => {
+  it('With a ttl, a response that either field forbids to store is not stored', async () => {
     for (const word of ['no-store', 'private', 'no-cache']) {
       expect(await stored('max-age=60', word, true), word).toBe(false);
       expect(await stored(word, 'max-age=60', true), word).toBe(false);
@@ -118,7 +118,7 @@ describeBySeconds('RFC 9213, CDN-Cache-Control', (url) => {
     expect(await stored('max-age=60, &', 'no-store', true)).toBe(false);
   });
 
-  it('with a ttl, must-revalidate of either field forbids what is stale', async () => {
+  it('With a ttl, must-revalidate in either field forbids stale responses', async () => {
     for (const [targeted, general] of [
       ['must-revalidate', 'public'],
       ['public', 'must-revalidate'],
@@ -135,7 +135,7 @@ describeBySeconds('RFC 9213, CDN-Cache-Control', (url) => {
     }
   });
 
-  it('RFC 5861: has windows of its own', async () => {
+  it('RFC 5861: CDN-Cache-Control may set the stale windows', async () => {
     const { ask, pass } = await site(
       url(),
       {},

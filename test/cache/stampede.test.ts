@@ -34,7 +34,7 @@ class Held {
   }
 }
 
-describeOnBothEngines('many requests for what is not stored', (url) => {
+describeOnBothEngines('many requests for a missing response', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   async function start(end: RequestHandler, options: Partial<CacheOptions> = {}) {
@@ -50,7 +50,7 @@ describeOnBothEngines('many requests for what is not stored', (url) => {
     return { kit, held, address, ask, arrived };
   }
 
-  it('are answered by one run of the handler', async () => {
+  it('Concurrent requests are answered by one run of the handler', async () => {
     const { kit, held, ask, arrived } = await start((_req, res) => void res.send('body'));
     const [hits, collapsed] = [eventsOf(kit, 'cache:hit'), eventsOf(kit, 'cache:collapsed')];
     const answers = ask(20);
@@ -67,7 +67,7 @@ describeOnBothEngines('many requests for what is not stored', (url) => {
     expect((await ask(1)[0])?.headers['cache-status']).toContain('; hit');
   });
 
-  it('run side by side once it is known that nothing of them is stored', async () => {
+  it('Concurrent requests run side by side once it is known that their responses are not stored', async () => {
     const { kit, held, ask, arrived } = await start(
       (_req, res) => void res.set('Cache-Control', 'private').send('x'),
     );
@@ -89,7 +89,7 @@ describeOnBothEngines('many requests for what is not stored', (url) => {
     expect(held.runs).toBe(200);
   });
 
-  it('are answered by one run for each variant', async () => {
+  it('Concurrent requests are answered by one run for each variant', async () => {
     const { held, ask, arrived } = await start((req, res) => {
       res.vary('Accept-Language');
       res.send(String(req.headers['accept-language']));
@@ -108,7 +108,7 @@ describeOnBothEngines('many requests for what is not stored', (url) => {
     expect(held.runs).toBe(2);
   });
 
-  it('go on when the first one fails, and when its client goes away with it', async () => {
+  it('The followers go on when the leader fails, and when its client disconnects', async () => {
     const { held, address, ask, arrived } = await start((req, res) => {
       if (req.headers['x-doomed'] !== undefined) return void res.destroy();
       res.send('body');
@@ -127,7 +127,7 @@ describeOnBothEngines('many requests for what is not stored', (url) => {
     expect(held.runs).toBe(2);
   });
 
-  it('store the complete answer of one whose client has gone, once', async () => {
+  it('The complete response of a handler whose client has disconnected is stored, once', async () => {
     const { kit, held, address, ask, arrived } = await start((_req, res) => void res.send('body'));
     const stored = eventsOf(kit, 'cache:stored');
     const client = request(address, { agent: false });
@@ -141,7 +141,7 @@ describeOnBothEngines('many requests for what is not stored', (url) => {
     expect(held.runs).toBe(1);
   });
 
-  it('wait no longer than they were told to', async () => {
+  it('A request waits no longer than `wait`', async () => {
     const { held, ask, arrived } = await start((_req, res) => void res.send('body'), {
       singleFlight: { wait: '200ms' },
     });
@@ -152,7 +152,7 @@ describeOnBothEngines('many requests for what is not stored', (url) => {
     expect(held.runs).toBe(5);
   });
 
-  it('each run without single flight', async () => {
+  it('Each request runs its own handler without single flight', async () => {
     const { held, ask, arrived } = await start((_req, res) => void res.send('body'), { singleFlight: false });
     const answers = ask(5);
     await arrived(5);
@@ -160,7 +160,7 @@ describeOnBothEngines('many requests for what is not stored', (url) => {
     await Promise.all(answers);
   });
 
-  it('get what a purge in the middle leaves: nothing old', async () => {
+  it('Requests that follow a purge get no older response', async () => {
     let version = 1;
     const { kit, held, ask, arrived } = await start((_req, res) => void res.send(`version ${made}`));
     let made = 0;

@@ -13,10 +13,10 @@ import { loadCacheScripts } from './scripts.ts';
 
 const TEXT = 'a text that is worth compressing, '.repeat(100);
 
-describeOnBothEngines('the cache', (url) => {
+describeOnBothEngines('kit.cache in an app', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
-  it.each(APPS)('works under %s, also in a sub-app, by the whole URL', async (_, makeApp) => {
+  it.each(APPS)('The cache works under %s, also in a sub-app, by the whole URL', async (_, makeApp) => {
     const kit = kitForTest({ url: url() });
     let runs = 0;
     const inner = makeApp();
@@ -43,7 +43,7 @@ describeOnBothEngines('the cache', (url) => {
     }
   });
 
-  it('works in a router, for one route of many', async () => {
+  it('The cache works in a router, for one route of many', async () => {
     const kit = kitForTest({ url: url() });
     let runs = 0;
     const router = Router();
@@ -61,7 +61,7 @@ describeOnBothEngines('the cache', (url) => {
     expect((await send(`${address}/api/plain`)).text).toBe('{"runs":4}');
   });
 
-  it('does not replay what was set before it: that is each client its own', async () => {
+  it('The headers that middleware above sets are not replayed: each client gets its own', async () => {
     const kit = kitForTest({ url: url() });
     let request = 0;
     const app = express();
@@ -87,7 +87,7 @@ describeOnBothEngines('the cache', (url) => {
     expect(hit.headers['x-same']).toBe('same');
   });
 
-  it.each(['outside', 'inside'] as const)('works with compression() %s', async (where) => {
+  it.each(['outside', 'inside'] as const)('The cache works with compression() %s', async (where) => {
     const kit = kitForTest({ url: url() });
     let runs = 0;
     const app = express();
@@ -112,7 +112,7 @@ describeOnBothEngines('the cache', (url) => {
     expect(runs, 'the stored bytes are zipped only where it is inside').toBe(where === 'outside' ? 1 : 2);
   });
 
-  it('hands what skip or the handler throws to the error handler', async () => {
+  it('The errors of skip and of the handler reach the error handler', async () => {
     const kit = kitForTest({ url: url() });
     const app = express().set('env', 'test');
     const fail = () => {
@@ -127,7 +127,7 @@ describeOnBothEngines('the cache', (url) => {
   });
 });
 
-describeWithServers('the cache on Redis', () => {
+describeWithServers('kit.cache on Redis', () => {
   async function start(commandTimeout: number) {
     const server = await startRedis();
     onTestFinished(() => server.stop());
@@ -144,7 +144,7 @@ describeWithServers('the cache on Redis', () => {
     return { server, kit, address: await serve(app) };
   }
 
-  it('gives every key a TTL', async () => {
+  it('Every key has a TTL', async () => {
     const { server, address } = await start(5_000);
     await send(`${address}/a`);
     await send(`${address}/a`);
@@ -155,8 +155,8 @@ describeWithServers('the cache on Redis', () => {
     });
   });
 
-  describe.each(['killed', 'frozen'] as const)('while it is %s', (fate) => {
-    it('runs the handler for every request, and no client sees an error', async () => {
+  describe.each(['killed', 'frozen'] as const)('while Redis is %s', (fate) => {
+    it('The handler runs for every request, and no client gets an error', async () => {
       const { server, kit, address } = await start(1_000);
       const errors = eventsOf(kit, 'error');
       expect((await send(`${address}/a`)).text).toBe('body 1');

@@ -78,14 +78,14 @@ function twoProcesses(isUp: boolean) {
   };
 }
 
-describe('purges that a process did not hear', () => {
+describe('purges that a process has missed', () => {
   const WAYS: Readonly<Record<string, RememberOptions>> = {
     'local copies': {},
     'no local copies': { local: false },
   };
 
   it.for(Object.entries(WAYS))(
-    'a process with %s uses nothing that was purged while its listening connection was away',
+    'A process with %s uses no entry that was purged while its subscriber was disconnected',
     async ([, options]) => {
       const { line, state, remember, purge } = twoProcesses(true);
       expect(await remember(options)).toBe(1);
@@ -99,7 +99,7 @@ describe('purges that a process did not hear', () => {
   );
 
   it.for(Object.entries(WAYS))(
-    'a process with %s believes nothing that it read before it first listened',
+    'A process with %s uses nothing that it read before its subscriber connected',
     async ([, options]) => {
       const { line, state, remember, purge } = twoProcesses(false);
       expect(await remember(options)).toBe(1);
@@ -111,7 +111,7 @@ describe('purges that a process did not hear', () => {
     },
   );
 
-  it('a process holds no copy of what it asked for before its listening connection came back', async () => {
+  it('A process keeps no copy of an entry that it asked for before its subscriber reconnected', async () => {
     const { line, state, remember, purge, versions } = twoProcesses(true);
     await remember();
     line.set(false);
@@ -130,7 +130,7 @@ describe('purges that a process did not hear', () => {
     expect(await remember()).toBe(2);
   });
 
-  it('a process whose listening connection is back holds copies again, and hears of their purges', async () => {
+  it('A process whose subscriber has reconnected keeps copies again, and receives their purges', async () => {
     const { line, state, remember, purge, memory } = twoProcesses(true);
     await remember();
     line.set(false);
@@ -150,7 +150,7 @@ describe('purges that a process did not hear', () => {
 });
 
 describeOnBothEngines('a stale value for errors', (url) => {
-  it('a stale value that was purged while its load failed is not used', async () => {
+  it('A stale value that was purged while its loader failed is not used', async () => {
     const { kit, pass, local } = agingKit(url());
     const options = {
       ttl: '1s',
@@ -170,8 +170,8 @@ describeOnBothEngines('a stale value for errors', (url) => {
   });
 });
 
-describeWithServers('purges that a process did not hear, on Redis', () => {
-  it('a process whose listening connection was away answers with nothing that was purged meanwhile', async () => {
+describeWithServers('purges that a process has missed, on Redis', () => {
+  it('A process whose subscriber was disconnected uses nothing that was purged meanwhile', async () => {
     const server = await startRedis();
     onTestFinished(() => server.stop());
     await loadCacheScripts(server.url);

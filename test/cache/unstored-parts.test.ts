@@ -28,7 +28,7 @@ const RANGES: readonly (readonly [range: string, status: number])[] = [
   ['lines=0-1', 200],
 ];
 
-describeOnBothEngines('a request for a part of what is not stored', (url) => {
+describeOnBothEngines('a request for a part of a response that is not stored', (url) => {
   let directory = '';
   beforeAll(async () => {
     await loadCacheScripts(url());
@@ -63,27 +63,30 @@ describeOnBothEngines('a request for a part of what is not stored', (url) => {
       return { kit, cached, plain, skipped };
     }
 
-    it.each(RANGES)('gets for %s what it gets without the kit, at first and later', async (range, status) => {
-      const { cached, plain, skipped } = await both([], express.static(directory));
-      const headers = { Range: range };
-      const expected = essence(await send(`${plain}/film.mp4`, { headers }));
-      expect(expected.status).toBe(status);
-      for (let time = 0; time < 3; time++) {
-        const { headers: answered, ...rest } = essence(await send(`${cached}/film.mp4`, { headers }));
-        const { age, ...others } = answered;
-        expect({ ...rest, headers: others }).toEqual(expected);
-        // A part that its handler made is stored, if it is no larger than a whole may be.
-        const isStored = time === 2 && status === 206 && Number(others['content-length']) <= MEBIBYTE;
-        expect(age).toBe(isStored ? '0' : undefined);
-      }
-      expect(skipped[0]?.reason).toBe('too-large');
-    });
+    it.each(RANGES)(
+      'A request for %s gets the same as without the kit, at first and later',
+      async (range, status) => {
+        const { cached, plain, skipped } = await both([], express.static(directory));
+        const headers = { Range: range };
+        const expected = essence(await send(`${plain}/film.mp4`, { headers }));
+        expect(expected.status).toBe(status);
+        for (let time = 0; time < 3; time++) {
+          const { headers: answered, ...rest } = essence(await send(`${cached}/film.mp4`, { headers }));
+          const { age, ...others } = answered;
+          expect({ ...rest, headers: others }).toEqual(expected);
+          // A part that its handler made is stored, if it is no larger than a whole may be.
+          const isStored = time === 2 && status === 206 && Number(others['content-length']) <= MEBIBYTE;
+          expect(age).toBe(isStored ? '0' : undefined);
+        }
+        expect(skipped[0]?.reason).toBe('too-large');
+      },
+    );
 
     it.each<[string, RequestHandler]>([
       ['private', (_req, res, next) => next(void res.set('Cache-Control', 'private'))],
       ['with a cookie', (_req, res, next) => next(void res.cookie('a', 'b'))],
       ['of a session', (req, _res, next) => next(void Reflect.get(req, 'session'))],
-    ])('gets the part of a response that is %s', async (_name, below) => {
+    ])('A client gets the part of a response that is %s', async (_name, below) => {
       const { cached } = await both(
         [],
         makeApp().use(below, express.static(directory, { cacheControl: false })) as unknown as RequestHandler,
@@ -96,7 +99,7 @@ describeOnBothEngines('a request for a part of what is not stored', (url) => {
       }
     });
 
-    it('gets the refusal of a part that is outside', async () => {
+    it('A part outside of the response gets a 416', async () => {
       const { cached } = await both([], express.static(directory));
       for (let time = 0; time < 2; time++) {
         const { status, headers } = await send(`${cached}/film.mp4`, {
@@ -106,7 +109,7 @@ describeOnBothEngines('a request for a part of what is not stored', (url) => {
       }
     });
 
-    it('gets the whole where its handler makes no parts', async () => {
+    it('A client gets the whole when its handler makes no parts', async () => {
       const { cached } = await both(
         [],
         (_req, res) => void res.set('Cache-Control', 'private').send('0123456789'),
@@ -117,7 +120,7 @@ describeOnBothEngines('a request for a part of what is not stored', (url) => {
       }
     });
 
-    it('gets 304 where it has the whole, and nothing else than without the kit', async () => {
+    it('A client that has the whole gets a 304, and otherwise the same as without the kit', async () => {
       const { cached, plain } = await both([], express.static(directory));
       const etag = String((await send(`${plain}/film.mp4`)).headers.etag);
       for (const headers of [{ 'If-None-Match': etag }, { 'If-None-Match': etag, Range: 'bytes=0-1' }]) {
@@ -128,7 +131,7 @@ describeOnBothEngines('a request for a part of what is not stored', (url) => {
       }
     });
 
-    it('is not the reason why others do not wait for each other, and the whole is stored once it can be', async () => {
+    it('A request for a part does not stop others from waiting for each other, and the whole is stored once it can be', async () => {
       let isPrivate = true;
       const files = express.static(directory, { cacheControl: false });
       const { cached, kit } = await both([], (req, res, next) => {
@@ -167,7 +170,7 @@ describeOnBothEngines('a part of a response beside compression', (url) => {
         send(address, { headers: { 'Accept-Encoding': 'gzip', ...headers } });
     }
 
-    it('above the cache is not encoded, neither made nor stored', async () => {
+    it('A part above the cache is not encoded, whether new or stored', async () => {
       const ask = await served('above');
       for (let time = 0; time < 2; time++) {
         const { status, headers, text } = await ask({ Range: 'bytes=10-19' });
@@ -178,7 +181,7 @@ describeOnBothEngines('a part of a response beside compression', (url) => {
     });
 
     it.runIf(compress === compression)(
-      'above the cache is the whole for a client whose first part may have been encoded',
+      'A client whose first part may have been encoded gets the whole',
       async () => {
         const ask = await served('above');
         const etag = String((await ask({})).headers.etag);
@@ -193,7 +196,7 @@ describeOnBothEngines('a part of a response beside compression', (url) => {
       },
     );
 
-    it('below the cache is a part of the encoded whole', async () => {
+    it('A part below the cache is a part of the encoded whole', async () => {
       const ask = await served('below');
       const whole = await ask({});
       const { status, headers, body } = await ask({ Range: 'bytes=10-19' });

@@ -34,20 +34,23 @@ const cycle = (message: string) => ({
   message: expect.stringContaining(message),
 });
 
-describeOnBothEngines('a load of kit.remember', (url) => {
+describeOnBothEngines('a loader of kit.remember', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   const asking = (kit: RedisKit, key: string, load: Ask): Promise<unknown> =>
     kit.remember(key, OPTIONS, load);
 
-  it.for(Object.entries(WAYS))('a load that asks for its own key and %s fails at once', async ([, wait]) => {
-    const kit = kitForTest({ url: url() });
-    const get: Ask = () => asking(kit, 'a', async () => wait(get));
-    await expect(get()).rejects.toMatchObject(cycle("'a' > 'a'"));
-    expect(await asking(kit, 'a', async () => 'a value'), 'and the next one loads').toBe('a value');
-  });
+  it.for(Object.entries(WAYS))(
+    'A loader that asks for its own key and %s fails at once',
+    async ([, wait]) => {
+      const kit = kitForTest({ url: url() });
+      const get: Ask = () => asking(kit, 'a', async () => wait(get));
+      await expect(get()).rejects.toMatchObject(cycle("'a' > 'a'"));
+      expect(await asking(kit, 'a', async () => 'a value'), 'and the next one loads').toBe('a value');
+    },
+  );
 
-  it('two and three keys whose loads need each other fail at once, and are named', async () => {
+  it('Two and three keys whose loaders need each other fail at once, and the error names them', async () => {
     const kit = kitForTest({ url: url() });
     const a: Ask = () => asking(kit, 'a', async () => ({ b: await b() }));
     const b: Ask = () => asking(kit, 'b', async () => ({ c: await c() }));
@@ -58,7 +61,7 @@ describeOnBothEngines('a load of kit.remember', (url) => {
     await expect(two()).rejects.toMatchObject(cycle("'2' > '1' > '2'"));
   });
 
-  it('two keys whose loads need each other fail at once where each was begun by another caller', async () => {
+  it('Two keys whose loaders need each other fail at once when each was started by another caller', async () => {
     const kit = kitForTest({ url: url() });
     const a: Ask = () => asking(kit, 'a', async () => ({ b: await pause(10).then(b) }));
     const b: Ask = () => asking(kit, 'b', async () => ({ a: await pause(10).then(a) }));
@@ -69,13 +72,13 @@ describeOnBothEngines('a load of kit.remember', (url) => {
     ]);
   });
 
-  it('a load that catches the error goes on', async () => {
+  it('A loader that catches the error goes on', async () => {
     const kit = kitForTest({ url: url() });
     const get: Ask = () => asking(kit, 'a', async () => get().catch(() => 'for want of the value'));
     expect(await get()).toBe('for want of the value');
   });
 
-  it('loads that need other keys, and the same key of another namespace, are not refused', async () => {
+  it('A loader that needs another key, or the same key of another namespace, is not refused', async () => {
     const kit = kitForTest({ url: url() });
     const other = kit.namespace('other');
     const slow = (value: string) => async () => {
@@ -92,7 +95,7 @@ describeOnBothEngines('a load of kit.remember', (url) => {
     expect(all).toEqual(['shared', ['shared', 'a'], [['shared', 'a'], 'b'], 'c']);
   });
 
-  it('a stranger that is called in the async context of a load gets the value and is not refused', async () => {
+  it('An unrelated caller in the async context of a loader gets the value and is not refused', async () => {
     const kit = kitForTest({ url: url() });
     const context = new AsyncLocalStorage<string>();
     // A pool of one connection with callbacks: whoever gives it back calls the next in line, in its own context.
