@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { encodeId } from '../../src/base/keys.ts';
 import type { KeySettings } from '../../src/cache/http/key-options.ts';
-import { requestDirectives } from '../../src/cache/http/request-directives.ts';
+import { requestDirectives } from '../../src/cache/http/acceptance.ts';
 import { requestKey } from '../../src/cache/http/request-key.ts';
 import { varyValues } from '../../src/cache/http/vary.ts';
 import { networkOf } from '../../src/http/client-address.ts';

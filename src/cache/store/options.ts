@@ -30,7 +30,10 @@ export interface CachePolicy {
   readonly maxEntries?: number | undefined;
   /** How long a stale entry is used while it is refreshed. Default: not at all. */
   readonly staleWhileRevalidate?: Duration | undefined;
-  /** The fraction of `ttl`, from 0 to 1, by which lifetimes are shortened at random, so that entries do not expire together. Default 0. */
+  /**
+   * The fraction of `ttl`, from 0 to 1, by which lifetimes are shortened at random, so that entries do not expire together.
+   * Default 0.
+   */
   readonly jitter?: number | undefined;
 }
 
