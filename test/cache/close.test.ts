@@ -10,7 +10,7 @@ import { until } from '../support/until.ts';
 import { send, serve } from '../support/web.ts';
 import { loadCacheScripts } from './scripts.ts';
 
-/** An app whose page waits for the gate, and how many requests have come. */
+/** An app whose page waits for the gate, and the number of its requests. */
 async function gated(kit: ReturnType<typeof kitForTest>, gate: Gate, options = {}) {
   let [arrived, runs] = [0, 0];
   const app = express().set('env', 'test');

@@ -12,7 +12,7 @@ import { loadCacheScripts } from './scripts.ts';
 const NAMES = ['hit', 'miss', 'stale', 'stored', 'skipped', 'collapsed', 'purged'] as const;
 const ALL_EVENTS: readonly (keyof KitEvents)[] = [...NAMES.map((name) => `cache:${name}` as const), 'error'];
 
-/** Everything that a kit tells of its caches, as one line each: the event, of what, and why. */
+/** The events of a kit's caches, as one line each: the event, its subject, and the reason. */
 function told(kit: RedisKit): string[] {
   const lines: string[] = [];
   for (const name of ALL_EVENTS) {
@@ -47,7 +47,7 @@ describeOnBothEngines('the events of kit.cache', (url) => {
     app.use(handler);
     const address = await serve(app);
     const ask = (path = '/a', sent: Sent = {}) => send(`${address}${path}`, sent);
-    /** Resolves to what was told since the last time, once so much was. */
+    /** Resolves to the next `count` lines. */
     let from = 0;
     const next = async (count: number) => {
       await until(`${count} more are told`, () => lines.length >= from + count);

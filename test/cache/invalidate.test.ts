@@ -163,7 +163,7 @@ describe('an entry on Redis', () => {
     await remember();
     await until('it is stored', async () => (await remember()) === 1);
     await withPlainClient(redisUrl(), async (client) => {
-      // As a failover loses what a purge had just written, together with what was there before.
+      // Like a failover that loses the purge together with earlier writes.
       await kit.invalidate({ tags: 'unrelated' });
       const keys = await client.keys(`${kit.prefix}:cache:{${kit.prefix}.v}:${lost}*`);
       expect(keys.length).toBeGreaterThan(0);

@@ -18,7 +18,7 @@ async function commandsOf(work: () => unknown): Promise<readonly string[]> {
   return (await countCommands(server.url, work)).map(([name]) => name);
 }
 
-/** Resolves when so many processes hear of purges. */
+/** Resolves when this many processes subscribe to purges. */
 async function allListen(count: number): Promise<void> {
   await withPlainClient(server.url, (client) =>
     until('all listen', async () => {
@@ -28,7 +28,7 @@ async function allListen(count: number): Promise<void> {
   );
 }
 
-/** A kit with an app, as a process of its own has them; all share one prefix, and so what is stored. */
+/** A kit with an app, like those of another process. All share one prefix, and so the stored responses. */
 async function startProcess(options: Partial<CacheOptions> = {}, handler?: RequestHandler) {
   const kit: RedisKit = kitForTest({ url: server.url, prefix: 't-wire', commandTimeout: '5s' });
   const [stored, hits] = [eventsOf(kit, 'cache:stored'), eventsOf(kit, 'cache:hit')];
@@ -90,7 +90,7 @@ describeWithServers('the commands of a stored response', () => {
     };
     expect(await commandsOf(make('/a', 1)), 'read, versions, write, versions of its tags').toHaveLength(4);
     await maker.kit.invalidate({ url: '/a' });
-    // What it is purged by is known here, and kept for long enough.
+    // The versions of its names are known to the process, and kept for long enough.
     expect(await commandsOf(make('/a', 2))).toHaveLength(2);
     await maker.kit.invalidate({ tags: 'one' });
     expect(await commandsOf(make('/a', 3)), 'fresh to who does not know its tags').toHaveLength(3);

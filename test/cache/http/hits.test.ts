@@ -8,7 +8,7 @@ import { type Answer, send, serve } from '../../support/web.ts';
 import { loadCacheScripts } from '../scripts.ts';
 
 const ALL_BYTES = Buffer.from(Uint8Array.from({ length: 256 }, (_, byte) => byte));
-/** Of one connection, or added by this cache. */
+/** Fields of the connection, and those that this cache adds. */
 const PER_HOP = ['Connection', 'Keep-Alive', 'Age', 'Cache-Status', 'Transfer-Encoding', 'Content-Length'];
 
 /** Names and values, spelled and ordered as they were sent. */
@@ -35,7 +35,7 @@ describeOnBothEngines('a stored response', (url) => {
     return { kit, address: await serve(app), runs: () => runs };
   }
 
-  /** What the first client got and what the second did, for whom no handler ran. */
+  /** The responses to two clients, of which the second is a hit. */
   async function missAndHit(handler: RequestHandler): Promise<{ miss: Answer; hit: Answer }> {
     const { address, runs } = await cached(handler);
     const miss = await send(`${address}/a`);

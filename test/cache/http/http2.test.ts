@@ -17,7 +17,7 @@ interface Asked {
   readonly [name: string]: string | undefined;
 }
 
-/** Node's compatibility layer stands in for the classes of node:http. */
+/** Uses the compatibility layer of node:http2 in place of the classes of node:http. */
 async function served(options: CacheOptions, handler: Handler) {
   const { kit, pass } = agingKit('memory:');
   const cache = kit.cache(options);
@@ -40,7 +40,7 @@ async function served(options: CacheOptions, handler: Handler) {
   });
   const ask = (headers: Asked = {}) => answerOf(session, headers);
   const [stored, skipped] = [eventsOf(kit, 'cache:stored'), eventsOf(kit, 'cache:skipped')];
-  /** Asks, and leaves as soon as the response begins. */
+  /** Sends a request, and disconnects as soon as the response begins. */
   const leave = async () => {
     const stream = session.request({ ':path': '/a' }).on('error', () => undefined);
     await once(stream, 'response');

@@ -16,7 +16,7 @@ const USERS = ['ann', 'bob'];
 describeOnBothEngines('a page below kit.cache', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
-  /** What each user, and then a client without credentials, gets of a page. */
+  /** The responses that each user, and then a client without credentials, gets. */
   async function served(
     makeApp: () => App,
     below: readonly RequestHandler[],
@@ -46,7 +46,7 @@ describeOnBothEngines('a page below kit.cache', (url) => {
 
   const userOf = (req: IncomingMessage): unknown => req.headers['x-user'];
 
-  /** Ways in which an identity comes onto the request below the cache. */
+  /** Ways in which middleware below the cache sets an identity on the request. */
   const WAYS: readonly (readonly [name: string, put: (req: object, user: unknown) => void])[] = [
     ['an assignment', (req, user) => void Object.assign(req, { user })],
     ['a getter', (req, user) => void Object.defineProperty(req, 'user', { get: () => user })],

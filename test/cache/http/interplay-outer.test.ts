@@ -8,7 +8,7 @@ import { loadCacheScripts } from '../scripts.ts';
 
 const SECRET = 'a secret for this test';
 
-/** What may stand above a cache and give each client a cookie of its own. */
+/** Middleware above a cache that gives each client a cookie of its own. */
 const COOKIES: readonly (readonly [name: string, make: (kit: RedisKit) => RequestHandler])[] = [
   ['kit.session', (kit) => kit.session({ secret: SECRET }) as RequestHandler],
   [
@@ -22,7 +22,7 @@ const COOKIES: readonly (readonly [name: string, make: (kit: RedisKit) => Reques
   ],
 ];
 
-/** How a client may ask for the page, and what it then gets. */
+/** Conditions and ranges of a request, and the status of its response. */
 const WAYS: readonly (readonly [status: number, text: string, headers: Sent['headers']])[] = [
   [200, '0123456789', {}],
   [304, '', { 'If-None-Match': '"page"' }],
@@ -60,7 +60,7 @@ describeOnBothEngines('middleware above a cache', (url) => {
       const { ask, runs } = await page((kit) => [
         session(kit),
         (req, _res, next) => {
-          // A visitor of whom something is to be remembered.
+          // With data, so that the session is saved.
           Object.assign(req.session, { seen: true });
           next();
         },

@@ -9,7 +9,7 @@ import { until } from '../../support/until.ts';
 import { serve } from '../../support/web.ts';
 import { loadCacheScripts } from '../scripts.ts';
 
-/** Host and URL as the app saw them, and which run it was. */
+/** Responds with host and URL as the app saw them, and with the number of the run. */
 const SEEN: RequestHandler = (req, res) => {
   res.send(`${req.headers.host} ${req.originalUrl} ${++runs}`);
 };

@@ -16,7 +16,7 @@ const VERSIONS = [
   ['on-headers 1.0.2', onHeaders102],
 ] as const;
 
-/** How a handler may answer; the body says for which tenant. */
+/** Ways in which a handler responds; the body names the tenant. */
 const WAYS: readonly (readonly [name: string, handler: RequestHandler])[] = [
   ['with json()', (req, res) => void res.json({ tenant: req.get('x-tenant') })],
   ['with end()', (req, res) => void res.end(`for ${req.get('x-tenant')}`)],
@@ -265,7 +265,7 @@ describeOnBothEngines('kit.cache', (url) => {
       },
       (req, res) => {
         runs++;
-        // A session that JSON cannot hold.
+        // A session that JSON cannot represent.
         if (runs === 1) Object.assign(req.session, { circle: req.session });
         res.send('page');
       },

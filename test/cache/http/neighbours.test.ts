@@ -22,7 +22,7 @@ import { site } from './site.ts';
 const SESSION = { secret: 'a secret for this test', resave: false, saveUninitialized: true };
 const SILENT = { stream: { write: () => true } };
 
-/** Middleware that puts itself in front of `writeHead`, in today's release and in the last one with on-headers 1.0.2. */
+/** Middleware that wraps `writeHead`, in its current release and in the last one with on-headers 1.0.2. */
 const NEIGHBOURS: readonly (readonly [name: string, make: () => RequestHandler])[] = [
   ['morgan 1.12', () => morgan('tiny', SILENT)],
   ['morgan 1.10.0', () => morgan1100('tiny', SILENT)],
@@ -36,7 +36,7 @@ const NEIGHBOURS: readonly (readonly [name: string, make: () => RequestHandler])
   ['express-session 1.18.1', () => expressSession1181(SESSION)],
 ];
 
-/** A wrapper that knows no flat list of headers, as much handmade code does not. */
+/** A hand-written wrapper of `writeHead` that does not know a flat list of headers. */
 const handmade: RequestHandler = (_req, res, next) => {
   const { writeHead } = res;
   res.writeHead = ((status: number, headers?: Record<string, string>) =>
@@ -44,7 +44,7 @@ const handmade: RequestHandler = (_req, res, next) => {
   next();
 };
 
-/** How a client may ask for the page, and what it then gets. */
+/** Conditions and ranges of a request, and the status of its response. */
 const WAYS: readonly (readonly [status: number, text: string, headers: Sent['headers']])[] = [
   [200, '0123456789', {}],
   [304, '', { 'If-None-Match': '"page"' }],
@@ -72,7 +72,7 @@ describeOnBothEngines('kit.cache beside other middleware', (url) => {
     return { ask: (headers: Sent['headers'] = {}) => send(address, { headers }), runs: () => runs };
   }
 
-  /** What on-headers 1.0.2 makes of a flat list. */
+  /** The headers that on-headers 1.0.2 sets for a flat list. */
   const strayNames = ({ headers }: Answer) => Object.keys(headers).filter((name) => name.length === 1);
 
   describe.each(APPS)('on %s', (_, makeApp) => {

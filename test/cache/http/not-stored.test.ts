@@ -23,7 +23,7 @@ describeOnBothEngines('responses that are not stored', (url) => {
     return { kit, address, skipped, runs: () => runs };
   }
 
-  /** The reasons that were told when the same was asked twice and the handler ran both times. */
+  /** The reasons of two equal requests, for both of which the handler ran. */
   async function reasons(handler: RequestHandler, options?: Partial<CacheOptions>, sent?: Sent) {
     const { address, skipped, runs } = await cached(handler, options);
     const first = await send(address, sent);
@@ -113,7 +113,7 @@ describeOnBothEngines('responses that are not stored', (url) => {
   });
 
   describe('a response that was cut off', () => {
-    /** Asks once, in whatever way the answer ends, and then says whether the handler runs again. */
+    /** Whether a response that ends in this way is stored: the second request is a hit. */
     async function isStored(end: (res: Response) => void, declared?: number): Promise<boolean> {
       const { address, runs } = await cached((_req, res) => {
         if (runs() > 1) return void res.send('whole');

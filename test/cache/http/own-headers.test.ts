@@ -9,7 +9,7 @@ import { send, serve } from '../../support/web.ts';
 import { loadCacheScripts } from '../scripts.ts';
 import { site } from './site.ts';
 
-/** How a handler may set a header; `Content-Language: de` in each case. */
+/** Ways in which a handler sets a header; each sets `Content-Language: de`. */
 const SETTERS: readonly (readonly [name: string, set: RequestHandler])[] = [
   ['setHeader()', (_req, res, next) => void next(res.setHeader('Content-Language', 'de') && undefined)],
   ['Express set()', (_req, res, next) => void next(res.set('content-language', 'de') && undefined)],
@@ -30,7 +30,7 @@ const SETTERS: readonly (readonly [name: string, set: RequestHandler])[] = [
 describeOnBothEngines('kit.cache and the headers of the handler', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
-  /** The language of the page that a middleware above has for each request. */
+  /** The Content-Language that each client gets if middleware above sets it for each request. */
   const byQuery: RequestHandler = (req, res, next) => {
     res.setHeader('Content-Language', String(req.query.language ?? 'de'));
     next();
@@ -134,7 +134,7 @@ describeOnBothEngines('kit.cache and the headers of the handler', (url) => {
   });
 });
 
-/** Fields that describe how a request was handled, as a handler or a middleware below the cache may set them. */
+/** Fields about the handling of one request, set by a handler or by middleware below the cache. */
 const OF_ONE_REQUEST = {
   RateLimit: '"burst";r=3;t=60',
   'RateLimit-Policy': '"burst";q=10;w=60',

@@ -43,7 +43,7 @@ describeOnBothEngines('a refresh that fails', (url) => {
     }
     isBroken = false;
     await until('it was made anew', async () => {
-      // So that it is tried again, and by the clock of the test as well.
+      // The refresh is tried again only after a second, also on the clock of the test.
       await pass(2_000);
       return (await ask()).text !== 'page 1';
     });
@@ -78,7 +78,7 @@ describeOnBothEngines('a refresh that fails', (url) => {
         staleWhileRevalidate: '1h',
         above: [
           (req, res, next) => {
-            // As who wants to see a real connection does.
+            // Like middleware that accepts only requests of a real connection.
             if (req.socket.localPort === undefined) res.sendStatus(403);
             else next();
           },

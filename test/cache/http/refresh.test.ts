@@ -35,7 +35,7 @@ describeOnBothEngines('the refresh of a stale response', (url) => {
   const stalePage = (handler: RequestHandler, options: SiteOptions = {}) =>
     site(url(), { ttl: '10s', staleWhileRevalidate: '1h', ...options }, handler);
 
-  /** Asks, lets it become stale, asks again and waits until it was made anew, twice. */
+  /** Twice: requests the page, lets it become stale, requests it again and waits for its refresh. */
   async function isMadeAnew({ kit, ask, pass, storedAll, runs }: Site, text = BODY): Promise<void> {
     const [stale, errors] = [eventsOf(kit, 'cache:stale'), eventsOf(kit, 'error')];
     expect((await ask()).text).toBe(text);
@@ -158,7 +158,7 @@ describeOnBothEngines('the refresh of a stale response', (url) => {
         seen.push({ ...req.headers });
         res.send(BODY);
       },
-      // The copy of all headers is a read of the cookies.
+      // Copying all headers reads the cookies.
       { key: { headers: ['Cookie'] } },
     );
     const headers = { 'Accept-Language': 'de', Cookie: 'a=b', Range: 'bytes=0-1', 'If-None-Match': '"x"' };

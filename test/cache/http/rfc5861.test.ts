@@ -7,7 +7,7 @@ import { agingKit } from '../aging.ts';
 import { loadCacheScripts } from '../scripts.ts';
 import { lastStatus, type SiteOptions, site } from './site.ts';
 
-/** A page that tells how often it was made, with this Cache-Control, and then fails with a status or an error. */
+/** A page with this Cache-Control that contains the number of the run, and later fails with a status or an error. */
 function failing(control: string | undefined, failure: () => number | Error | undefined) {
   let made = 0;
   return (_req: unknown, res: import('express').Response, next: (error?: unknown) => void) => {
@@ -123,7 +123,7 @@ describeBySeconds('RFC 5861', (url) => {
   });
 
   describe('section 4: stale-if-error', () => {
-    /** What is sent in the place of a failure so many seconds after a success. */
+    /** The response in place of a failure this many seconds after a success. */
     async function instead(
       failure: number | Error,
       {

@@ -44,7 +44,7 @@ describeOnBothEngines('RFC 9110 9.3.3, the response to a POST', (url) => {
     return { kit, ask, runs: () => runs };
   }
 
-  /** Before that no response to a POST is stored: a change by another process might be missed. */
+  /** Before the subscriber is connected no response to a POST is stored, since a purge by another process might be missed. */
   async function hearsOfInvalidations(kit: RedisKit): Promise<void> {
     const app = makeNodeServer([kit.cache()], (req, res) => {
       res.writeHead(200, FRESH).end(req.method);
@@ -56,7 +56,7 @@ describeOnBothEngines('RFC 9110 9.3.3, the response to a POST', (url) => {
     });
   }
 
-  /** What a GET gets after a POST. */
+  /** The response to a GET after a POST. */
   async function afterPost(post: Post, options: StartOptions = {}, sent: Sent = {}): Promise<string> {
     const { ask } = await start(post, options);
     expect((await ask('POST', '/a', sent)).text).toBe('posted');

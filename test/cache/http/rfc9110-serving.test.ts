@@ -27,7 +27,7 @@ const WHOLE = {
 describeBySeconds('RFC 9110, how a stored response is sent', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
-  /** Asks a page that is stored. */
+  /** Requests a page that is stored. */
   async function stored(handler: RequestHandler) {
     const { ask, runs } = await site(url(), { ttl }, handler);
     await ask();

@@ -18,7 +18,7 @@ const NEW = 'Sun, 04 Jan 2015 00:00:00 GMT';
 describeBySeconds('RFC 9111 3.2 and 4.3.4, a 304 from the handler', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
-  /** A page that was stored, became stale, was asked for once more and so made anew behind that. */
+  /** A page that was stored, became stale, was requested once more and refreshed in the background. */
   async function refreshed(first: RequestHandler, second: RequestHandler, options: SiteOptions = {}) {
     const conditions: (readonly [string | undefined, string | undefined])[] = [];
     const made = await site(url(), { singleFlight: false, ...options }, (req, res, next) => {

@@ -10,7 +10,7 @@ describeBySeconds('RFC 9111 5.2.2, the directives of a response', (url) => {
 
   const isKept = (value: string | string[]) => isStored(url(), {}, control(value));
 
-  /** After how many seconds it is made anew, to within one. */
+  /** The lifetime of the response in seconds, to within one. */
   async function lifetimeOf(value: string | string[]): Promise<number> {
     const { ask, pass, runs } = await site(url(), {}, control(value));
     await ask();

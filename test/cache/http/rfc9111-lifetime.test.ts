@@ -25,7 +25,7 @@ describeBySeconds('RFC 9111 4.2, the lifetime of a response', (url) => {
 
   const stored = (headers: Parameters<typeof says>[0]) => isStored(url(), {}, says(headers));
 
-  /** What Age says, and how long it will be fresh, of a response that was just stored. */
+  /** The Age and the remaining freshness of a response that was just stored. */
   async function agesOf(headers: Parameters<typeof says>[0], options = {}) {
     const { ask, pass, runs } = await site(url(), options, says(headers));
     await ask();

@@ -9,7 +9,7 @@ import { agingKit } from '../aging.ts';
 import { loadCacheScripts } from '../scripts.ts';
 import { dateIn, lastStatus } from './site.ts';
 
-/** The representation: 20 bytes, each of which tells where it is. */
+/** The representation: 20 bytes, each of which shows its position. */
 const LETTERS = 'abcdefghijklmnopqrst';
 
 type Handle = (req: IncomingMessage, res: ServerResponse) => void;
@@ -35,7 +35,7 @@ const SERVERS: readonly (readonly [
 type Fields = Readonly<Record<string, string>>;
 const STRONG: Fields = { 'Cache-Control': 'max-age=60', 'Content-Type': 'text/plain', ETag: '"1"' };
 
-/** A handler that sends single ranges of the letters, and of which the whole may not be stored. */
+/** A handler that sends single ranges of the letters, and whose whole may not be stored. */
 function parts(fields: () => Fields = () => STRONG, letters = LETTERS): Handle {
   return (req, res) => {
     const own = fields();
@@ -45,7 +45,7 @@ function parts(fields: () => Fields = () => STRONG, letters = LETTERS): Handle {
     for (const [name, value] of Object.entries(own)) res.setHeader(name, value);
     if (isWhole) {
       res.setHeader('Cache-Control', 'private');
-      // The kit judges the head, and then sees how long the body is.
+      // The cache judges the head first, and sees the length of the body later.
       res.flushHeaders();
       res.end(letters);
       return;
@@ -62,7 +62,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   describe.each(SERVERS)('on %s', (_name, mount) => {
-    /** A page whose whole is known not to be stored, so that its handler sees Range. */
+    /** A page whose whole is known not to be storable, so that its handler sees Range. */
     async function page(handle: Handle, { kit: given, ...options }: CacheOptions & { kit?: RedisKit } = {}) {
       const aging = agingKit(url());
       const kit = given ?? aging.kit;
@@ -78,7 +78,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
       const stored = eventsOf(kit, 'cache:stored');
       const ask = (headers: Fields = {}, sent: Sent = {}) => send(`${address}/a`, { ...sent, headers });
       await ask();
-      /** Whether the handler did not run for it. */
+      /** Whether the request was answered without a run of the handler. */
       const isHit = async (headers: Fields, sent?: Sent): Promise<boolean> => {
         const before = runs;
         const { headers: answered } = await ask(headers, sent);

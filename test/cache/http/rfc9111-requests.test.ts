@@ -135,7 +135,7 @@ describeBySeconds('RFC 9111 5.2.1, the directives of a request', (url) => {
 describeBySeconds('RFC 9111 4.4, unsafe requests', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
-  /** Whether `/a` and `/b?x=1` are still there after a request of this method that is answered so. */
+  /** Whether `/a` and `/b?x=1` are still stored after a request of this method with this response. */
   async function leftAfter(
     method: string,
     status: number,

@@ -40,7 +40,7 @@ const FORMS: readonly (readonly [name: string, make: Make])[] = [
 
 const FORM = FORMS[0]?.[1] ?? (() => () => undefined);
 
-/** A handler that knows one ETag, and answers requests that have it with 304. */
+/** A handler with one ETag that responds to a matching condition with a 304. */
 function tagged(
   headers: Readonly<Record<string, string>>,
   etag: () => string = () => '"1"',
@@ -57,7 +57,7 @@ function tagged(
 describeBySeconds('RFC 9111 4.3, validation', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
-  /** A page behind a cache, with the conditions under which its handler was asked. */
+  /** A page behind a cache, and the conditions that its handler got. */
   async function page(handler: Handler, { make = FORM, ...options }: Options & { make?: Make } = {}) {
     const { kit, local, pass } = agingKit(url());
     const [stored, skipped] = [eventsOf(kit, 'cache:stored'), eventsOf(kit, 'cache:skipped')];
@@ -427,7 +427,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
       });
       await ask();
       await storedAll(1);
-      // Without a second in between, an age of 0 is accepted.
+      // Within one second, max-age=0 accepts a response of age 0.
       const validated = await ask({ 'Cache-Control': control === 'max-age=0' ? 'min-fresh=61' : control });
       expect([validated.status, validated.text]).toEqual([200, 'body']);
       expect(lastStatus(validated)).toBe('redis-kit; fwd=request; fwd-status=304; stored');
@@ -615,7 +615,7 @@ it('RFC 9111 4.4: a validation does not hide a purge that its process has missed
   await process.ask('/a');
   await until('the response is stored', () => process.stored.length === 1);
   await process.pass(11_000);
-  // It reads when the response was last purged, and relies on that for five seconds.
+  // It reads the versions of the response, and uses them for five seconds.
   await process.ask('/a', 'HEAD');
   await withPlainClient(redisUrl(), async (client) => {
     const keys = await client.keys(`${prefix}:cache:{*`);
@@ -625,7 +625,7 @@ it('RFC 9111 4.4: a validation does not hide a purge that its process has missed
     await client.set(version, `1:${last + 1}:0`, { PX: 60_000 });
     await client.set(sequence, `1:${last + 1}`, { PX: 60_000 });
   });
-  // Now the process knows the sequence of the purge, and not what was purged.
+  // Now the process knows the sequence of the purge, but not its names.
   await process.ask('/b');
   await process.ask('/a');
   expect(process.asked, 'the stored response was validated').toEqual([undefined, '"1"']);

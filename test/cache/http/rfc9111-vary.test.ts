@@ -7,7 +7,7 @@ import { until } from '../../support/until.ts';
 import { loadCacheScripts } from '../scripts.ts';
 import { type SiteOptions, says, site } from './site.ts';
 
-/** Varies on a header and tells its value. */
+/** A handler whose response varies on a header and contains its value. */
 function varying(...names: string[]): RequestHandler {
   return (req, res) => {
     res.setHeader('Vary', names);

@@ -8,12 +8,12 @@ import type { Answer } from '../../support/web.ts';
 import { loadCacheScripts } from '../scripts.ts';
 import { type SiteOptions, says, site } from './site.ts';
 
-/** A page that is stored, and is known to be when its head leaves. */
+/** A page that is stored, and has a Content-Length, so that Cache-Status can say so. */
 function page(headers: Readonly<Record<string, string>>): RequestHandler {
   return (_req, res) => void res.set(headers).send('page');
 }
 
-/** The members of the field: names, with their parameters as data. */
+/** The members of Cache-Status: names with their parameters. */
 function members({ headers }: Answer): [name: string, parameters: Record<string, unknown>][] {
   return parseList(String(headers['cache-status'])).map(([name, parameters]) => [
     String(name),

@@ -6,7 +6,7 @@ import { send, serve } from '../../support/web.ts';
 import { loadCacheScripts } from '../scripts.ts';
 import { type MakeServer, makeNodeServer, SERVERS } from '../servers.ts';
 
-/** The groups that the pages of a site name in Cache-Groups, by their paths. */
+/** The Cache-Groups of the pages of a site, by path. */
 type Groups = Readonly<Record<string, string | string[]>>;
 
 const ONE = { Host: 'one.example' };

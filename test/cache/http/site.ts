@@ -9,24 +9,24 @@ import { agingKit } from '../aging.ts';
 
 type Headers = Readonly<Record<string, OutgoingHttpHeader | undefined>>;
 
-/** A site whose pages are cached, how often its handler ran, and a way to ask it. */
+/** A site behind a cache, the number of its handler's runs, and a function that sends a request. */
 export interface Site {
   readonly kit: RedisKit;
   readonly address: string;
   runs(): number;
   ask(path?: string, headers?: Sent['headers'], method?: string): Promise<Answer>;
-  /** Makes what is stored so much older. */
+  /** Advances the clock of the stored responses. */
   pass(ms: number): Promise<void>;
   readonly stored: readonly KitEvents['cache:stored'][];
   readonly skipped: readonly KitEvents['cache:skipped'][];
-  /** Resolves once so many responses were stored in all. */
+  /** Resolves when this many responses have been stored. */
   storedAll(count: number): Promise<void>;
 }
 
 export interface SiteOptions extends CacheOptions {
-  /** What stands above the cache, for each request. */
+  /** Middleware above the cache, for each request. */
   readonly above?: readonly RequestHandler[] | ((kit: RedisKit) => readonly RequestHandler[]);
-  /** What stands between the cache and the handler. */
+  /** Middleware between the cache and the handler. */
   readonly below?: readonly RequestHandler[];
   readonly makeApp?: () => Application;
 }
@@ -58,7 +58,7 @@ export async function site(url: string, options: SiteOptions, handler: RequestHa
   };
 }
 
-/** A handler that answers with these headers, and with a body of its own. */
+/** A handler that responds with these headers and with a new body each time. */
 export function says(headers: Headers, { status = 200, body = 'body' } = {}): RequestHandler {
   return (_req, res) => {
     for (const [name, value] of Object.entries(headers)) if (value !== undefined) res.setHeader(name, value);
@@ -67,7 +67,7 @@ export function says(headers: Headers, { status = 200, body = 'body' } = {}): Re
   };
 }
 
-/** Whether a second request is answered from what was stored of the first. */
+/** Whether a second request is answered from the stored response to the first. */
 export async function isStored(url: string, options: SiteOptions, handler: RequestHandler): Promise<boolean> {
   const { ask, runs } = await site(url, options, handler);
   const first = await ask();
@@ -77,12 +77,12 @@ export async function isStored(url: string, options: SiteOptions, handler: Reque
   return runs() === 1;
 }
 
-/** The members of a field that is a list, without those of whoever is further away. */
+/** The members of a list field, without those of caches upstream. */
 export function lastStatus({ headers }: Answer): string {
   return String(headers['cache-status']).split(', ').at(-1) ?? '';
 }
 
-/** An HTTP-date so many seconds from now. */
+/** An HTTP-date in this many seconds. */
 export function dateIn(seconds: number): string {
   return new Date(Date.now() + seconds * 1_000).toUTCString();
 }

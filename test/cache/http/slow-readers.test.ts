@@ -16,7 +16,7 @@ import { send, serve } from '../../support/web.ts';
 import { loadCacheScripts } from '../scripts.ts';
 
 const MEBIBYTE = 2 ** 20;
-/** Nothing that a compression makes smaller. */
+/** Random bytes, which no compression makes smaller. */
 const PIECE = randomBytes(65_536);
 
 /** More than the buffers of both sockets take, so that a client that does not read stops the handler. */
@@ -29,7 +29,7 @@ function* pieces(count = PIECES): Generator<Buffer> {
 
 type Send = (res: ServerResponse, count?: number) => unknown;
 
-/** How handlers send what is large, each waiting until the client has taken some of it. */
+/** Ways in which handlers send a large body, each of which waits until the client has read some of it. */
 const WAYS: Readonly<Record<string, Send>> = {
   'pipe()': (res, count) => Readable.from(pieces(count), { objectMode: false }).pipe(res),
   'pipe() after a first write': (res, count = PIECES) => {
@@ -45,7 +45,7 @@ const WAYS: Readonly<Record<string, Send>> = {
   },
 };
 
-/** A client that asks and then reads nothing. */
+/** A client that sends a request and does not read the response. */
 async function slowClient(address: string): Promise<Socket> {
   const { hostname, port } = new URL(address);
   const socket = connect(Number(port), hostname).pause();

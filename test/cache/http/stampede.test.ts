@@ -9,7 +9,7 @@ import { until } from '../../support/until.ts';
 import { type Sent, send, serve } from '../../support/web.ts';
 import { loadCacheScripts } from '../scripts.ts';
 
-/** A handler that begins, waits to be let go and then ends, so that a test says when. */
+/** A handler whose response waits until the test releases it. */
 class Held {
   runs = 0;
   #waiting: (() => void)[] = [];
@@ -80,7 +80,7 @@ describeOnBothEngines('many requests for a missing response', (url) => {
     await arrived(99);
     held.letGo();
     await Promise.all(others);
-    // And for a while after that none waits at all.
+    // While the hit-for-miss marker lasts no request waits at all.
     const later = ask(100);
     await arrived(100);
     held.letGo();

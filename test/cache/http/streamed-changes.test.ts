@@ -59,7 +59,7 @@ describeOnBothEngines('an invalidation by a streamed response', (url) => {
       const answered = once(client, 'response');
       client.end();
       await written.promise;
-      // A round trip on another connection: what was sent before has arrived.
+      // A round trip on another connection: earlier bytes have arrived by then.
       await send(`${address}/other`);
       expect(answers).toEqual([]);
       end.open();

@@ -16,7 +16,7 @@ const compression17 = createRequire(import.meta.url)('compression17') as typeof 
 const MEBIBYTE = 2 ** 20;
 const FILE = Buffer.from(Uint8Array.from({ length: 2 * MEBIBYTE }, (_, at) => (at * 7 + (at >> 9)) & 255));
 
-/** What clients ask for. */
+/** Ranges that clients ask for. */
 const RANGES: readonly (readonly [range: string, status: number])[] = [
   ['bytes=0-99', 206],
   ['bytes=70000-70999', 206],
@@ -74,7 +74,7 @@ describeOnBothEngines('a request for a part of a response that is not stored', (
           const { headers: answered, ...rest } = essence(await send(`${cached}/film.mp4`, { headers }));
           const { age, ...others } = answered;
           expect({ ...rest, headers: others }).toEqual(expected);
-          // A part that its handler made is stored, if it is no larger than a whole may be.
+          // The part itself is stored if it is no larger than maxBody.
           const isStored = time === 2 && status === 206 && Number(others['content-length']) <= MEBIBYTE;
           expect(age).toBe(isStored ? '0' : undefined);
         }

@@ -10,7 +10,7 @@ import { until } from '../../support/until.ts';
 import { send, serve } from '../../support/web.ts';
 import { loadCacheScripts } from '../scripts.ts';
 
-/** What an entry in Redis begins with: magic, version, times and sequence. */
+/** The beginning of an entry in Redis: magic, version, times and sequence. */
 const HEADER = 28;
 const RESPONSE = cachedResponse({
   status: 200,
@@ -46,7 +46,7 @@ beforeAll(async () => {
 
 afterAll(() => client.destroy());
 
-/** An app whose one page is in the cache, and the key under which it is. */
+/** An app whose page is stored, and its Redis key. */
 async function start() {
   const kit = kitForTest({ url: redisUrl() });
   let runs = 0;

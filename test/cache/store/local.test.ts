@@ -61,7 +61,7 @@ describeWithServers('the local copies of a process', () => {
 
   it('Copies are outdated within maxAge when a purge is not published', async () => {
     const { server, kit, address } = await start({ maxAge: '1m' });
-    // A process whose user may not publish still purges.
+    // A process whose Redis user must not publish can still purge.
     await withPlainClient(server.url, (client) =>
       client.sendCommand(['ACL', 'SETUSER', 'mute', 'on', 'nopass', '~*', '+@all', '-publish', '&*']),
     );

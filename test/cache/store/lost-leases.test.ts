@@ -12,10 +12,10 @@ import { until } from '../../support/until.ts';
 import { send, serve } from '../../support/web.ts';
 import { loadCacheScripts } from '../scripts.ts';
 
-/** Longer than any test lasts: one that is lost shows as a test that never ends. */
+/** Longer than any test lasts, so that a lost lease makes the test time out. */
 const singleFlight = { lease: '1h', wait: '1h' } as const;
 
-/** Asks a kit for something that is cached, made by `make`. */
+/** Requests a cached response or value of a kit, which `make` creates. */
 type Ask = (kit: RedisKit, make: () => Promise<string>) => Promise<string>;
 
 const askRemember: Ask = (kit, make) =>
@@ -44,7 +44,7 @@ describeWithServers('leases that Redis grants to a cache', () => {
     const healthy = kitForTest({ url: server.url, prefix, commandTimeout: '5s' });
     await kit.ready();
     await healthy.ready();
-    // From now on both listen, and the next command is one of the test's.
+    // Both kits have subscribed by now, so the next command is one of the test's.
     for (const each of [kit, healthy]) await each.remember('warm-up', '1h', () => 0);
     await until('both listen', () =>
       withPlainClient(server.url, async (client) => {
@@ -64,7 +64,7 @@ describeWithServers('leases that Redis grants to a cache', () => {
       proxy.loseNextReply();
       expect(await ask(kit, async () => 'made under the lease')).toBe('made under the lease');
       expect(proxy.cuts).toBe(1);
-      // It may have been stored in the meantime.
+      // The response may have been stored in the meantime.
       const answer = await ask(healthy, async () => 'made by another process');
       expect(['made under the lease', 'made by another process']).toContain(answer);
     },

@@ -21,7 +21,7 @@ import { send, serve } from '../../support/web.ts';
 import { agingKit } from '../aging.ts';
 import { loadCacheScripts } from '../scripts.ts';
 
-/** A listening connection that a test takes down and up; what is published while it is down is lost. */
+/** A subscriber that a test connects and disconnects; messages are lost while it is disconnected. */
 class Line implements Listening {
   readonly #memory: MemoryKeyspace;
   readonly #listeners = new Map<string, ChannelListener>();
@@ -48,7 +48,7 @@ class Line implements Listening {
   }
 }
 
-/** Two processes that share a store; the line of the first is in the hands of the test. */
+/** Two processes that share a store; the test controls the subscriber of the first. */
 function twoProcesses(isUp: boolean) {
   const clock = new TestClock();
   const memory = new MemoryKeyspace(clock);
@@ -119,7 +119,7 @@ describe('purges that a process has missed', () => {
     line.set(true);
     expect((await asked).versions.map(({ isTracked }) => isTracked)).toEqual([false]);
     line.set(false);
-    // It reads the value and its versions before the purge, and has them when the connection is up again.
+    // It reads the value and its versions before the purge, and gets the replies after the subscriber has reconnected.
     const value = remember();
     await setImmediate();
     line.set(true);

@@ -13,17 +13,17 @@ import { send, serve } from '../../support/web.ts';
 setFlagsFromString('--expose-gc');
 const collectGarbage: () => void = runInNewContext('gc');
 
-/** Bytes on the heap once everything is collected that nothing refers to. */
+/** Bytes on the heap after a garbage collection. */
 async function heapBytes(): Promise<number> {
   for (let round = 0; round < 4; round++) {
-    // What a WeakRef was asked for lives until the end of the turn.
+    // A dereferenced WeakRef keeps its target until the end of the turn.
     await setImmediate();
     collectGarbage();
   }
   return process.memoryUsage().heapUsed;
 }
 
-/** Bytes per tenant that are still there after `use` was called for each. */
+/** Bytes per tenant that remain on the heap after `use` was called for each. */
 async function bytesPerTenant(
   tenants: number,
   use: (kit: RedisKit, tenant: string) => unknown,

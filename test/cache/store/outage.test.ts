@@ -12,7 +12,7 @@ import { loadCacheScripts } from '../scripts.ts';
 
 const COMMAND_TIMEOUT_MS = 500;
 
-/** Many times the deadline: what takes longer on a busy machine did not wait for Redis alone. */
+/** Many times the deadline, since a busy machine takes longer without waiting for Redis. */
 const SOON_MS = 20 * COMMAND_TIMEOUT_MS;
 
 type Fate = 'frozen' | 'killed' | 'empty';
@@ -36,7 +36,7 @@ async function rise(server: RedisServer, fate: Fate): Promise<void> {
   else if (fate === 'killed') await server.restart();
 }
 
-/** A process of its own, as far as Redis is concerned: a kit, and an app whose page answers what its handler does. */
+/** A kit and an app with one page, like those of another process. */
 async function startProcess(
   server: RedisServer,
   handler: RequestHandler,
@@ -164,7 +164,7 @@ describeWithServers('kit.cache and kit.remember while Redis is down', () => {
     await until('it is being made', () => isMaking);
     const waiting = Array.from({ length: 5 }, () => waiter.ask());
     await until('all are there', () => waiter.arrived() === 5);
-    // They wait: another page of the same process is made and answered meanwhile.
+    // They are waiting: another page of the same process is requested and sent meanwhile.
     expect((await waiter.ask('/b')).text).toBe('made here');
     expect(misses).toEqual([{ url: '/b' }]);
     await fall(server, fate);

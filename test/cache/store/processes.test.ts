@@ -8,7 +8,7 @@ import { stopwatch } from '../../support/stopwatch.ts';
 import { until } from '../../support/until.ts';
 import { send } from '../../support/web.ts';
 
-/** Much longer than a loaded machine keeps a process from renewing. */
+/** Longer than a loaded machine keeps a process from renewing a lease. */
 const LEASE_MS = 3_500;
 
 async function startForTest(): Promise<RedisServer> {
@@ -17,7 +17,7 @@ async function startForTest(): Promise<RedisServer> {
   return server;
 }
 
-/** A server process whose one page counts its runs in Redis and takes a while; says its address. */
+/** A server process whose page counts its runs in Redis and takes a while; it prints its address. */
 async function startServer(
   server: RedisServer,
   options: string,
@@ -51,7 +51,7 @@ async function allListen(server: RedisServer, count: number): Promise<void> {
 
 const runsOf = (server: RedisServer) => numberIn(server, 'outside-runs');
 
-/** How many runs of the handler began while another one was under way. */
+/** The number of runs of the handler that began during another run. */
 const overlapsOf = (server: RedisServer) => numberIn(server, 'outside-overlaps');
 
 function numberIn(server: RedisServer, key: string): Promise<number> {
@@ -70,7 +70,7 @@ describeWithServers('a cache of several processes', () => {
     );
     expect(answers.map(({ text }) => text)).toEqual(Array(40).fill('run 1'));
     expect(await runsOf(server)).toBe(1);
-    // Far less than the lease: they were woken.
+    // Much less than the lease, so they were woken.
     expect(elapsedMs()).toBeLessThan(15_000);
   });
 
@@ -89,7 +89,7 @@ describeWithServers('a cache of several processes', () => {
     const doomed = send(`${maker.address}/page`).catch(() => undefined);
     await until('it is being made', async () => (await runsOf(server)) === 1);
     const waiting = Array.from({ length: 5 }, () => send(`${other.address}/page`));
-    // The lease is renewed as long as its holder lives.
+    // The lease is renewed while its holder lives.
     await new Promise((resolve) => setTimeout(resolve, 1.1 * LEASE_MS));
     expect(await runsOf(server)).toBe(1);
     maker.process.kill('SIGKILL');
@@ -116,7 +116,7 @@ describeWithServers('a cache of several processes', () => {
     );
     expect(new Set(answers.map(({ text }) => text))).toContain('run 1');
     await until('it was made anew', async () => (await send(second)).text !== 'run 1');
-    // A refresh takes a while, and two that began from the same stale response would overlap.
+    // A refresh takes a while, so two of the same stale response would overlap.
     expect(await overlapsOf(server)).toBe(0);
   });
 

@@ -5,12 +5,12 @@ import type { RedisKit } from '../../../src/index.ts';
 import { describeOnBothEngines, kitForTest } from '../../support/kits.ts';
 import { loadCacheScripts } from '../scripts.ts';
 
-/** Longer than any test lasts: a call that waits for itself shows as a test that never ends. */
+/** Longer than any test lasts, so that a call that waits for itself makes the test time out. */
 const OPTIONS = { ttl: '1h', singleFlight: { lease: '1h', wait: '1h' } } as const;
 
 type Ask = () => Promise<unknown>;
 
-/** How the load of a key may ask for another value and wait for it. */
+/** Ways in which the loader of a key requests another value and waits for it. */
 const WAYS: Readonly<Record<string, (ask: Ask) => unknown>> = {
   'returns the promise': (ask) => ask(),
   'returns the promise from an async function': async (ask) => ask(),
@@ -28,7 +28,7 @@ const WAYS: Readonly<Record<string, (ask: Ask) => unknown>> = {
   'waits with finally()': async (ask) => ask().finally(() => undefined),
 };
 
-/** What one who waits twice gets. */
+/** The result of a caller that waits for two values. */
 const cycle = (message: string) => ({
   code: 'ERR_REDIS_KIT_LOAD_CYCLE',
   message: expect.stringContaining(message),
@@ -98,7 +98,7 @@ describeOnBothEngines('a loader of kit.remember', (url) => {
   it('An unrelated caller in the async context of a loader gets the value and is not refused', async () => {
     const kit = kitForTest({ url: url() });
     const context = new AsyncLocalStorage<string>();
-    // A pool of one connection with callbacks: whoever gives it back calls the next in line, in its own context.
+    // A pool of one connection with callbacks: releasing the connection calls the next callback in the releaser's context.
     const line: (() => void)[] = [];
     const seen: (string | undefined)[] = [];
     const stranger = new Promise<unknown>((resolve, reject) => {
@@ -111,7 +111,7 @@ describeOnBothEngines('a loader of kit.remember', (url) => {
       asking(kit, 'a', async () => {
         await pause(5);
         line.shift()?.();
-        // Long enough for the stranger to be judged.
+        // Longer than it takes to look for a cycle.
         await pause(200);
         return 'loaded once';
       }),

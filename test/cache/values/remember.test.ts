@@ -7,7 +7,7 @@ import { withPlainClient } from '../../support/plain-client.ts';
 import { until } from '../../support/until.ts';
 import { loadCacheScripts } from '../scripts.ts';
 
-/** A load that ends when the test says so. */
+/** A loader that ends when the test says so. */
 function heldLoad<Value>(value: () => Value) {
   let runs = 0;
   let letGo: () => void = () => undefined;
@@ -230,7 +230,7 @@ describe('a cached value on Redis', () => {
       );
       expect(await kit.remember('k', '1m', () => 'loaded')).toBe('loaded');
       expect(await kit.remember('k', '1m', () => 'again')).toBe('loaded');
-      // A marker of another kind is no value, and no garbage.
+      // A marker is neither a value nor corrupt.
       if (!garbage.startsWith('V')) {
         expect(errors).toMatchObject([{ room: 'cache', error: { code: 'ERR_REDIS_KIT_CORRUPT' } }]);
       }

@@ -15,7 +15,7 @@ function textOf(bytes: number): string {
   return 'é'.repeat(Math.floor(inner / 2)) + 'e'.repeat(inner % 2);
 }
 
-/** A load that counts its runs and ends when the test opens the gate. */
+/** A loader that counts its runs and ends when the test opens the gate. */
 function heldLoad<Value>(value: Value) {
   const gate = new Gate();
   const state = { runs: 0 };
@@ -38,7 +38,7 @@ describeOnBothEngines('kit.remember with maxBytes', (url) => {
     return { kit, skipped: eventsOf(kit, 'cache:skipped'), stored: eventsOf(kit, 'cache:stored') };
   }
 
-  /** How often a value is loaded that is asked for twice in turn. */
+  /** The number of loads of a value that is requested twice in turn. */
   async function loadsOf(kit: RedisKit, value: unknown, options: RememberOptions): Promise<number> {
     let loads = 0;
     const load = () => {
@@ -90,7 +90,7 @@ describeOnBothEngines('kit.remember with maxBytes', (url) => {
 
   it('Callers do not wait for each other after a value was too large', async () => {
     const { kit } = start();
-    // Longer than any test lasts: a caller that waits shows as a test that never ends.
+    // Longer than any test lasts, so that a caller that waits makes the test time out.
     const options = { ttl: '1m', maxBytes: LIMIT, singleFlight: { wait: '1h' } } as const;
     await kit.remember('k', options, () => TOO_LARGE);
     const { load, state, letGo } = heldLoad(TOO_LARGE);
@@ -184,7 +184,7 @@ describeWithServers('kit.remember in two processes', () => {
         return channel !== '' && (await client.pubSubNumSub([channel]))[channel] === 2;
       }),
     );
-    // Longer than any test lasts: a caller that is not woken shows as a test that never ends.
+    // Longer than any test lasts, so that a caller that is not woken makes the test time out.
     const singleFlight = { lease: '1h', wait: '1h' } as const;
     const options = { ttl: '1h', maxBytes: LIMIT, singleFlight } as const;
     const leader = heldLoad(TOO_LARGE);
