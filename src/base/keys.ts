@@ -110,7 +110,7 @@ export class Keys {
   }
 
   /** What entries are purged by, as it stands in keys and messages. */
-  cacheName(kind: 'tag' | 'group' | 'url' | 'key', id: string): string {
+  cacheName(kind: 'tag' | 'group' | 'url' | 'path' | 'key', id: string): string {
     return `${kind}:${encodeId(id)}`;
   }
 

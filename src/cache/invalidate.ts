@@ -2,13 +2,14 @@ import { OptionReader } from '../base/check.ts';
 import { ConfigError } from '../base/errors.ts';
 import type { Keys } from '../base/keys.ts';
 import type { Reporter } from '../base/reporter.ts';
+import { namesOfUrl } from './http/invalidation-names.ts';
 import { checkTags } from './store/options.ts';
 import { ALL, type Versions } from './store/versions.ts';
 
 /**
  * The entries to invalidate: those with one of these tags, which include the groups in a response's Cache-Groups; those of a
- * URL, that is the path and the query parameters that the cache key counts, on every host and in every variant; those of a
- * key of `kit.remember` or of a `key` function; or all entries.
+ * URL (path and query as the key counts it), on every host, in every variant, and also if No-Vary-Search shares them with
+ * other URLs; those of a key of `kit.remember` or of a `key` function; or all entries.
  */
 export type InvalidationTarget = (
   | { readonly tags: string | readonly string[] }
@@ -61,7 +62,7 @@ function targetOf(reader: OptionReader, keys: Keys) {
         `it must be a path and a query, like '/products?page=2', since every host is meant`,
       );
     }
-    return { names: [keys.cacheName('url', url)], what: { url } };
+    return { names: namesOfUrl(url, keys), what: { url } };
   }
   const key = reader.string('key');
   if (key !== undefined) return { names: [keys.cacheName('key', key)], what: { key } };

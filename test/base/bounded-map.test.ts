@@ -6,7 +6,7 @@ import { Events, type KitEvents } from '../../src/base/events.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { Reporter } from '../../src/base/reporter.ts';
 import { Refresher } from '../../src/cache/http/refresher.ts';
-import { VaryMemory } from '../../src/cache/http/vary.ts';
+import { VaryMemory } from '../../src/cache/http/response-memory.ts';
 import { LocalCopies, LocalState } from '../../src/cache/store/local-state.ts';
 import { KnownVersions } from '../../src/cache/store/versions.ts';
 import { DenyCache } from '../../src/rate-limit/deny-cache.ts';
@@ -40,7 +40,7 @@ function pathOf(index: number): string {
 }
 
 const nothing = () => undefined;
-const refresher = () => new Refresher({ now: () => 0, failed: nothing, refused: nothing });
+const refresher = () => new Refresher(() => 0, { failed: nothing, refused: nothing });
 const reporter = () => new Reporter(new Events<KitEvents>(silentLogger), silentLogger);
 const lifetime = {
   freshMs: 1,

@@ -152,6 +152,11 @@ describeWithServers('the commands of a stored response', () => {
     expect(await commandsOf(() => kit.invalidate({ tags }))).toEqual(['EVALSHA']);
   });
 
+  it('An invalidation by URL costs one command, though it reaches responses that several URLs share', async () => {
+    const { kit } = await startProcess();
+    expect(await commandsOf(() => kit.invalidate({ url: '/a?b=1' }))).toEqual(['EVALSHA']);
+  });
+
   it('A response has no more Redis keys than its variants may have, whatever clients send', async () => {
     const maker = await startProcess(
       { vary: { maxVariants: 3 } },

@@ -2,38 +2,42 @@ import type { ByteRange } from '../../http/message/byte-range.ts';
 import { validatorsOf } from '../../http/message/conditional.ts';
 import { areHeaders, areNames, flatHeaders, type Header } from '../../http/response/own-headers.ts';
 import { isText } from '../store/entry.ts';
+import type { SearchRule } from './no-vary-search.ts';
 
-/** Which part of a representation a stored response holds. */
+/** The part of a representation that a stored response contains. */
 export interface StoredPart extends ByteRange {
-  /** The length of the whole, in bytes. */
+  /** The length of the whole in bytes. */
   readonly length: number;
-  /** The names of its tags, for a response that it is combined into. */
+  /** Its invalidation names, for the response into which it is combined. */
   readonly tags: readonly string[];
 }
 
-/** A stored response. */
+/** The content of a stored response. */
 export interface CachedResponse {
   readonly status: number;
-  /** Names, spelled as they were sent, and values in turn, as `writeHead` takes them fastest. */
+  /** Names, in their original spelling, and values in turn: the form that `writeHead` takes fastest. */
   readonly flat: readonly (string | string[])[];
-  /** Names, in lower case, of headers that middleware above the cache had set and the handler took off. */
+  /** Names, in lower case, of headers that middleware above the cache had set and the handler has removed. */
   readonly removed: readonly string[];
   readonly etag: string | undefined;
   readonly lastModified: string | undefined;
   readonly date: string | undefined;
-  /** The request headers that it varies on, and the values it is for, hashed. Both empty where it does not vary. */
+  /** The names in Vary, and the id of the variant. Both are empty for a response that does not vary. */
   readonly vary: { readonly names: string; readonly id: string };
-  /** Whether it may answer a request with Authorization (RFC 9111, section 3.5). */
+  /** Whether it may answer requests with Authorization (RFC 9111, section 3.5). */
   readonly isForAll: boolean;
   readonly body: Buffer;
   /** Undefined for a complete response. */
   readonly part: StoredPart | undefined;
+  /** The No-Vary-Search of a response that is to be stored. The key of a stored response contains it. */
+  readonly rule?: SearchRule | undefined;
 }
 
-type Stored = Pick<CachedResponse, 'status' | 'vary' | 'isForAll' | 'body'> & {
+type ResponseFields = Pick<CachedResponse, 'status' | 'vary' | 'isForAll' | 'body'> & {
   readonly headers: readonly Header[];
   readonly removed?: readonly string[];
   readonly part?: StoredPart | undefined;
+  readonly rule?: SearchRule | undefined;
 };
 
 export function cachedResponse({
@@ -44,13 +48,14 @@ export function cachedResponse({
   isForAll,
   body,
   part,
-}: Stored): CachedResponse {
+  rule,
+}: ResponseFields): CachedResponse {
   const { etag, lastModified, date } = validatorsOf(headers);
   const flat = flatHeaders(headers);
-  return { status, flat, removed, etag, lastModified, date, vary, isForAll, body, part };
+  return { status, flat, removed, etag, lastModified, date, vary, isForAll, body, part, rule };
 }
 
-/** The headers of a stored response, in their order. */
+/** The headers of a stored response, in their original order. */
 export function headersOf({ flat }: CachedResponse): Header[] {
   return flat.flatMap((name, at) => (at % 2 === 0 ? [[String(name), flat[at + 1] ?? '']] : []));
 }
@@ -62,7 +67,7 @@ export function packInfo(response: CachedResponse): unknown {
   return removed.length === 0 ? info : [...info, removed];
 }
 
-/** With bytes of its own. Those that were read belong to a larger piece, all of which would be kept for them. */
+/** Copies the body. Read bytes are a slice of a larger buffer, which a local copy would keep in memory. */
 export function detachedResponse(response: CachedResponse): CachedResponse {
   const { body } = response;
   if (body.buffer.byteLength === body.length) return response;
@@ -71,7 +76,7 @@ export function detachedResponse(response: CachedResponse): CachedResponse {
   return { ...response, body: own };
 }
 
-/** Undefined for what cannot be sent. */
+/** Undefined for a response that cannot be sent. */
 export function unpackResponse(info: unknown, body: Buffer): CachedResponse | undefined {
   if (!Array.isArray(info)) return undefined;
   const [status, headers, names, id, isForAll, removed = [], packedPart]: unknown[] = info;

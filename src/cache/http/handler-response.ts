@@ -3,6 +3,7 @@ import type { LateHeaders } from '../../http/response/before-end.ts';
 import type { Header, OwnHeaders } from '../../http/response/own-headers.ts';
 import type { NewEntry } from '../store/fill.ts';
 import { type CachedResponse, cachedResponse, packInfo } from './cached-response.ts';
+import { searchRule } from './no-vary-search.ts';
 import type { CacheSettings } from './options.ts';
 import { applicableControls, directivesOf, type HandlerHead, isForAll } from './storable.ts';
 import { variantId, varyNames } from './vary.ts';
@@ -14,7 +15,7 @@ export function readHandlerHead(res: ServerResponse, own: OwnHeaders): HandlerHe
 }
 
 /** The fields that say to caches whether, how long and for which requests a response may be stored. */
-const CACHING_FIELDS = ['cache-control', 'cdn-cache-control', 'pragma', 'expires'];
+const CACHING_FIELDS = ['cache-control', 'cdn-cache-control', 'pragma', 'expires', 'no-vary-search'];
 
 /**
  * The head with the changes that middleware above the cache made while it was sent, or the same head if they concern no
@@ -69,6 +70,7 @@ export function responseToStore(
     vary: { names, id: names === '' ? '' : variantId(names, requestHeaders) },
     isForAll: isForAll(directives),
     body,
+    rule: searchRule(headers),
   });
 }
 

@@ -3,10 +3,29 @@ import { parseList } from 'structured-headers';
 import type { Keys } from '../../base/keys.ts';
 import { asExpress, type Res } from '../../http/middleware.ts';
 import { checkTags } from '../store/options.ts';
+import { pathOf } from './counted-url.ts';
 import type { CacheSettings } from './options.ts';
 import { hostOfOrigin } from './request-key.ts';
 
 type Field = OutgoingHttpHeader | undefined;
+
+/** The invalidation name of the responses to one URL. */
+export function urlName(url: string, keys: Keys): string {
+  return keys.cacheName('url', url);
+}
+
+/** The invalidation name of the responses of a path that answer several URLs by their No-Vary-Search. */
+export function pathName(url: string, keys: Keys): string {
+  return keys.cacheName('path', pathOf(url));
+}
+
+/**
+ * The names that the invalidation of a URL purges. The process may not know which URLs share a stored response with this one,
+ * so all responses of the path that answer several URLs are included.
+ */
+export function namesOfUrl(url: string, keys: Keys): readonly string[] {
+  return [urlName(url, keys), pathName(url, keys)];
+}
 
 /** The host of the groups of stored responses whose key contains no host. */
 const ANY_HOST = '';
@@ -47,7 +66,7 @@ function optionTags({ tags }: CacheSettings, req: IncomingMessage, res: ServerRe
 }
 
 /** The invalidation names of the groups in the Cache-Group-Invalidation of an unsafe request's response (RFC 9875, section 3). */
-export function namesToInvalidate(field: Field, req: IncomingMessage, keys: Keys): readonly string[] {
+export function invalidatedGroups(field: Field, req: IncomingMessage, keys: Keys): readonly string[] {
   const hosts = [hostOfOrigin(req), ANY_HOST];
   return groupsIn(field).flatMap((group) => hosts.map((host) => nameOfGroup(host, group, keys)));
 }

@@ -7,7 +7,10 @@ import type { Req } from '../../http/middleware.ts';
 export interface KeyOptions<Request extends IncomingMessage = Req> {
   /** The host. Default true; false for an app that responds alike on all its hosts. */
   readonly host?: boolean | undefined;
-  /** The whole query (default true), no part of it, only these parameters, or all but the ignored ones. */
+  /**
+   * The whole query (default true), no part of it, only these parameters, or all but the ignored ones. A response may omit
+   * more parameters by No-Vary-Search.
+   */
   readonly query?: boolean | readonly string[] | { readonly ignore: readonly string[] } | undefined;
   /** Request headers. The Redis key contains only a hash of them. */
   readonly headers?: readonly string[] | undefined;

@@ -1,32 +1,32 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { asError } from '../../base/errors.ts';
 import { checkCall } from '../../http/foreign-call.ts';
 import { hasContent } from '../../http/message/request-content.ts';
 import { asExpress, type Middleware, type Next, type Req, type Res } from '../../http/middleware.ts';
 import { callAside, failCall, settle, unlessGone } from '../../http/outcome.ts';
 import { beforeEnd } from '../../http/response/before-end.ts';
 import { callError } from '../../http/response/complete-response.ts';
-import type { Caches } from '../caches.ts';
 import type { CachePolicies } from '../store/options.ts';
+import type { Exchange } from './forwarder.ts';
 import { offerControls } from './handler-controls.ts';
-import { type CacheOptions, type CacheSettings, resolveCacheOptions } from './options.ts';
+import { invalidation, isUnsafe } from './invalidation.ts';
+import {
+  type CacheDependencies,
+  type CacheOptions,
+  type CacheSettings,
+  resolveCacheOptions,
+} from './options.ts';
 import { PostResponses } from './post-responses.ts';
-import { Responder, type ResponderDeps } from './responder.ts';
-import { invalidation, isUnsafe } from './unsafe.ts';
+import { Responder } from './responder.ts';
+import { ResponseMemory } from './response-memory.ts';
 
-/** What makes a response; the same as an Express handler. */
+/** Responds to a request, like an Express handler. */
 export type Handler<Request extends IncomingMessage = Req, Response extends ServerResponse = Res> = (
   req: Request,
   res: Response,
   next: Next,
 ) => unknown;
 
-export interface CacheMiddlewareDeps extends ResponderDeps {
-  readonly caches: Caches;
-  readonly policies: CachePolicies;
-}
-
-/** A GET with a body may be answered by what the body says, and its key does not hold it. */
+/** A GET with a body bypasses the cache: its response may depend on the body, which its key does not contain. */
 function isCacheable(req: IncomingMessage, { ignoreBody }: CacheSettings): boolean {
   if (req.method === 'QUERY') return true;
   if (req.method !== 'GET' && req.method !== 'HEAD') return false;
@@ -35,14 +35,14 @@ function isCacheable(req: IncomingMessage, { ignoreBody }: CacheSettings): boole
 
 export function cacheMiddleware(
   options: CacheOptions<never>,
-  deps: CacheMiddlewareDeps,
+  deps: CacheDependencies & { readonly policies: CachePolicies },
   handler?: Handler<never, never>,
 ): Middleware {
   const settings = resolveCacheOptions(options, deps.policies);
-  const { responses, versions } = deps.caches;
-  const responder = new Responder(settings, responses, deps);
-  const posts = new PostResponses(settings, deps.caches, deps);
-  const failed = (error: unknown) => void deps.reporter.failure('cache', asError(error));
+  const memory = new ResponseMemory();
+  const responder = new Responder(settings, memory, deps);
+  const posts = new PostResponses(settings, memory, deps);
+  const reportFailure = (error: unknown) => deps.caches.responses.reportFailure(error);
 
   function cache(req: IncomingMessage, res: ServerResponse, next: Next): void {
     const unusable = callError('kit.cache', { req, res, next });
@@ -50,31 +50,31 @@ export function cacheMiddleware(
       next(unusable);
       return;
     }
-    let exchange: ReturnType<Responder['exchangeOf']>;
+    let exchange: Exchange | undefined;
     try {
       const isSkipped = settings.skip?.(asExpress(req)) === true;
       if (!isSkipped && isCacheable(req, settings)) exchange = responder.exchangeOf(req, res);
       else if (!isSkipped && isUnsafe(req)) {
-        const change = invalidation(req, res, settings.key.query, versions, deps);
-        beforeEnd(res, change);
-        posts.capture(req, res, change);
+        const hook = invalidation(req, res, settings.key.query, deps);
+        beforeEnd(res, hook);
+        posts.capture(req, res, hook);
       }
-      if (exchange !== undefined && responder.answerAtOnce(exchange)) return;
+      if (exchange !== undefined && responder.answerLocally(exchange)) return;
       if (exchange === undefined) offerControls(req);
     } catch (error) {
       failCall({ req, res, next }, error);
       return;
     }
     if (exchange === undefined) next();
-    else settle({ req, res, next }, failed, () => unlessGone(res, () => responder.answer(exchange)));
+    else settle({ req, res, next }, reportFailure, () => unlessGone(res, () => responder.answer(exchange)));
   }
 
   if (handler === undefined) return cache;
-  const make = handler as Handler;
+  const run = handler as Handler;
   return function cachedHandler(req: IncomingMessage, res: ServerResponse, next: Next): void {
     checkCall('kit.cache', req, next);
     cache(req, res, (error) => {
-      if (error === undefined) callAside(() => make(asExpress(req), res as Res, next), next);
+      if (error === undefined) callAside(() => run(asExpress(req), res as Res, next), next);
       else next(error);
     });
   };

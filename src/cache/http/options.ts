@@ -2,11 +2,15 @@ import type { IncomingMessage } from 'node:http';
 import { describe, type OptionReader } from '../../base/check.ts';
 import type { Duration } from '../../base/duration.ts';
 import { LIFETIME_NAMES, renamed } from '../../base/foreign-options.ts';
+import type { Keys } from '../../base/keys.ts';
+import type { Reporter } from '../../base/reporter.ts';
 import { readSettings } from '../../base/settings.ts';
 import { valueSizeOption } from '../../base/size-options.ts';
+import type { BudgetOf } from '../../engine/budget.ts';
 import { checkIsCalled } from '../../http/foreign-call.ts';
 import type { Req, Res } from '../../http/middleware.ts';
 import type { OnDisconnect } from '../../http/response/departure.ts';
+import type { EntryCache } from '../store/entry-cache.ts';
 import {
   type CachePolicies,
   checkTags,
@@ -19,6 +23,8 @@ import {
   type SingleFlightOptions,
   singleFlightOption,
 } from '../store/options.ts';
+import type { Versions } from '../store/versions.ts';
+import type { CachedResponse } from './cached-response.ts';
 import { type KeyOptions, type KeySettings, namesOption, resolveKeyOptions } from './key-options.ts';
 
 export interface CacheOptions<Request extends IncomingMessage = Req> {
@@ -114,6 +120,14 @@ export interface CacheSettings extends SharedSettings {
   readonly cacheStatus: string | undefined;
   readonly debug: boolean;
   readonly skip: ((req: Req) => boolean) | undefined;
+}
+
+/** What a `kit.cache` uses besides its options. */
+export interface CacheDependencies {
+  readonly keys: Keys;
+  readonly reporter: Reporter;
+  readonly budgetOf: BudgetOf;
+  readonly caches: { readonly responses: EntryCache<CachedResponse>; readonly versions: Versions };
 }
 
 const NAMES = [

@@ -5,34 +5,128 @@ import { RedisKitError } from '../../base/errors.ts';
 import { forwardedOf } from '../../http/forwarded.ts';
 import { requestContent } from '../../http/message/request-content.ts';
 import { asExpress, originalUrl } from '../../http/middleware.ts';
-import { countedUrl, isReadDifferently } from './counted-url.ts';
+import { appOf, countedUrl, isReadDifferently, pathOf } from './counted-url.ts';
 import type { KeySettings } from './key-options.ts';
+import { type SearchRule, urlUnder } from './no-vary-search.ts';
 
-export interface RequestKey {
-  /** The same for requests that one stored response may answer, but for what it varies on. */
-  readonly id: string;
-  /** Path and query, as far as they count. */
-  readonly url: string;
-  /** What a `key` function gave. */
-  readonly custom: string | undefined;
-  /** Whether the id holds headers, cookies or a session, which nobody is to read in a key. */
-  readonly isSecret: boolean;
-}
-
-/** What a client may call a host; anything else is answered, and not from here. */
+/** The characters of a host. A request with another Host bypasses the cache. */
 const HOST = /^[\w.:[\]-]*$/;
 
-/** Undefined when the request is not to be cached. */
-export function requestKey(req: IncomingMessage, settings: KeySettings): RequestKey | undefined {
-  if (isReadDifferently(req, settings.query)) return undefined;
-  const key = keyOfTarget(req, settings);
-  if (req.method !== 'QUERY' || key === undefined) return key;
-  const digest = contentDigest(req);
-  // No other id begins so: a host is in lower case.
-  return digest === undefined ? undefined : { ...key, id: `QUERY ${digest} ${key.id}` };
+/** The parts of a request that its key contains. */
+interface KeyParts {
+  /** The digest of the content of a QUERY, with which its id begins. */
+  readonly content: string;
+  readonly host: string;
+  readonly url: string;
+  /** The result of a `key` function. */
+  readonly custom: string | undefined;
+  /** Headers, cookies and a session, which a Redis key must not show. */
+  readonly secrets: readonly (string | null)[];
+  /** Whether a response may declare by No-Vary-Search which parameters count. */
+  readonly acceptsRules: boolean;
+  /** The app whose parser reads the query. */
+  readonly app: unknown;
 }
 
-/** RFC 10008, section 2.7: the key of a QUERY holds its content and what describes it. Undefined when it is not known. */
+/** A rule, and the URL with the parameters that count by it. */
+interface RuledUrl {
+  readonly rule: SearchRule;
+  readonly url: string;
+}
+
+/* The kinds of ids begin differently, so that no two are equal: a host is in lower case and contains no `=`. */
+
+/** The cache key of a request, apart from Vary. */
+export class RequestKey {
+  /** Equal for requests that one stored response may answer if Vary selects it. */
+  readonly id: string;
+  readonly #parts: KeyParts;
+  readonly #ruled: RuledUrl | undefined;
+  readonly #isPart: boolean;
+
+  constructor(parts: KeyParts, ruled?: RuledUrl, isPart = false) {
+    this.#parts = parts;
+    this.#ruled = ruled;
+    this.#isPart = isPart;
+    const id = parts.content + idOf(parts, ruled);
+    this.id = isPart ? `PART ${id}` : id;
+  }
+
+  /** The path and the parameters that count by the options. */
+  get url(): string {
+    return this.#parts.url;
+  }
+
+  /** The result of a `key` function. */
+  get custom(): string | undefined {
+    return this.#parts.custom;
+  }
+
+  /** Whether the id contains headers, cookies or a session, which a Redis key must not show. */
+  get isSecret(): boolean {
+    return this.#parts.secrets.length > 0;
+  }
+
+  /** The rule by which the id omits parameters or reorders them. */
+  get rule(): SearchRule | undefined {
+    return this.#ruled?.rule;
+  }
+
+  /** Whether a response may declare by No-Vary-Search which parameters count. */
+  get acceptsRules(): boolean {
+    return this.#parts.acceptsRules;
+  }
+
+  /** The id without a rule. */
+  get exactId(): string {
+    return this.#parts.content + idOf(this.#parts, undefined);
+  }
+
+  /** Equal for the requests to one path of a host with one method. */
+  get pathId(): string {
+    const { content, host, url } = this.#parts;
+    return `${content === '' ? '' : 'QUERY '}${targetOf(host, pathOf(url))}`;
+  }
+
+  /** The key of the same request under a rule; without a rule, or if the rule cannot be applied, the exact key. */
+  under(rule: SearchRule | undefined): RequestKey {
+    if (rule?.id === this.rule?.id) return this;
+    const { url, app, acceptsRules } = this.#parts;
+    const counted = rule && acceptsRules ? urlUnder(rule, url, app) : undefined;
+    const ruled = rule === undefined || counted === undefined ? undefined : { rule, url: counted };
+    return new RequestKey(this.#parts, ruled, this.#isPart);
+  }
+
+  /** The key of the stored part of the response. */
+  ofPart(): RequestKey {
+    return new RequestKey(this.#parts, this.#ruled, true);
+  }
+}
+
+function idOf({ host, url, custom, secrets }: KeyParts, ruled: RuledUrl | undefined): string {
+  if (custom !== undefined) return `=${custom}`;
+  const target =
+    ruled === undefined ? targetOf(host, url) : `SEARCH ${ruled.rule.id} ${targetOf(host, ruled.url)}`;
+  return secrets.length === 0 ? target : JSON.stringify([target, ...secrets]);
+}
+
+/** A host contains neither slash nor space, so that two pairs of host and URL never get the same id. */
+function targetOf(host: string, url: string): string {
+  return url.charCodeAt(0) === SLASH ? host + url : `${host} ${url}`;
+}
+
+const SLASH = 47;
+
+/** Undefined for a request that must bypass the cache. */
+export function requestKey(req: IncomingMessage, settings: KeySettings): RequestKey | undefined {
+  if (isReadDifferently(req, settings.query)) return undefined;
+  const digest = req.method === 'QUERY' ? contentDigest(req) : '';
+  if (digest === undefined) return undefined;
+  const parts = partsOf(req, settings, digest === '' ? '' : `QUERY ${digest} `);
+  return parts && new RequestKey(parts);
+}
+
+/** The key of a QUERY contains its content and related metadata (RFC 10008, section 2.7). Undefined for unknown content. */
 function contentDigest(req: IncomingMessage): string | undefined {
   const content = requestContent(req);
   if (content === undefined) return undefined;
@@ -41,72 +135,72 @@ function contentDigest(req: IncomingMessage): string | undefined {
   return hash.update(content.bytes).digest('base64url');
 }
 
-function keyOfTarget(req: IncomingMessage, settings: KeySettings): RequestKey | undefined {
-  const url = countedUrl(originalUrl(req), settings.query);
-  if (settings.custom !== undefined) return customKey(settings.custom(asExpress(req)), url);
+const NO_SECRETS: readonly string[] = [];
+
+function partsOf(req: IncomingMessage, settings: KeySettings, content: string): KeyParts | undefined {
+  const { headers, cookies, session, query } = settings;
+  const url = countedUrl(originalUrl(req), query);
+  if (settings.custom !== undefined) {
+    const custom = checkCustomKey(settings.custom(asExpress(req)));
+    if (custom === undefined) return undefined;
+    return { content, host: '', url, custom, secrets: NO_SECRETS, acceptsRules: false, app: undefined };
+  }
   const sent = settings.host ? hostOf(req) : '';
   if (sent === undefined) return undefined;
-  const host = settings.host ? sent + believedKey(req) : sent;
-  // A host has no slash and no space, so that no two of host and URL meet.
-  const place = url.charCodeAt(0) === SLASH ? host + url : `${host} ${url}`;
-  const { headers, cookies, session } = settings;
-  if (headers.length === 0 && cookies.length === 0 && session === undefined) {
-    return { id: place, url, custom: undefined, isSecret: false };
-  }
-  const parts = [
-    ...headers.map((name) => String(req.headers[name] ?? '')),
-    ...cookies.map((name) => cookieOf(req.headers.cookie ?? '', name) ?? null),
-    session === undefined ? '' : sessionPart(session(asExpress(req))),
-  ];
-  return { id: JSON.stringify([place, ...parts]), url, custom: undefined, isSecret: true };
+  const host = settings.host ? sent + forwardedKey(req) : sent;
+  const isPublic = headers.length === 0 && cookies.length === 0 && session === undefined;
+  const secrets = isPublic
+    ? NO_SECRETS
+    : [
+        ...headers.map((name) => String(req.headers[name] ?? '')),
+        ...cookies.map((name) => rawCookie(req.headers.cookie ?? '', name) ?? null),
+        session === undefined ? '' : checkSessionKey(session(asExpress(req))),
+      ];
+  return { content, host, url, custom: undefined, secrets, acceptsRules: query !== false, app: appOf(req) };
 }
 
-const SLASH = 47;
-
-function customKey(key: unknown, url: string): RequestKey | undefined {
+/** Undefined for false: the request bypasses the cache. */
+function checkCustomKey(key: unknown): string | undefined {
   if (key === false) return undefined;
-  if (typeof key === 'string' && key !== '') {
-    // No host begins so.
-    return { id: `=${key}`, url, custom: key, isSecret: false };
-  }
-  throw noKey('key', key, 'a string that is not empty, or false for a request that is left alone');
+  if (typeof key === 'string' && key !== '') return key;
+  throw invalidKey('key', key, 'a string that is not empty, or false for a request that bypasses the cache');
 }
 
-function sessionPart(part: unknown): string {
-  if (typeof part === 'string') return part;
-  throw noKey('key.session', part, 'a string; one for all who have no session may be empty');
+function checkSessionKey(key: unknown): string {
+  if (typeof key === 'string') return key;
+  throw invalidKey('key.session', key, 'a string, which may be empty for requests without a session');
 }
 
-function noKey(option: string, value: unknown, remedy: string): RedisKitError {
+function invalidKey(option: string, value: unknown, remedy: string): RedisKitError {
   return new RedisKitError(
     'ERR_REDIS_KIT_NO_IDENTITY',
     `kit.cache: option \`${option}\` returned ${describe(value)}; it must return ${remedy}`,
   );
 }
 
-/** As the client sent it: a site's pages are not another's, whatever the app does with the name. HTTP/2 has another field. */
+/** The host that the client sent, so that no site gets the pages of another. HTTP/2 sends it in `:authority`. */
 function hostOf({ headers }: IncomingMessage): string | undefined {
   const host = String(headers.host ?? headers[':authority'] ?? '');
   return HOST.test(host) ? host.toLowerCase() : undefined;
 }
 
-/** The host of the origin that a request is for: the one that a trusted proxy names, else the one that the client sent. */
+/** The host of the origin: the one that a trusted proxy names, else the one that the client sent. */
 export function hostOfOrigin(req: IncomingMessage): string {
   const host = forwardedOf(req)?.host;
   return host !== undefined && HOST.test(host) ? host.toLowerCase() : (hostOf(req) ?? '');
 }
 
-/** A page may say host and scheme that a trusted proxy named, and would say them to everybody. */
-function believedKey(req: IncomingMessage): string {
+/** The host and the scheme that a trusted proxy names, since a page may contain them. */
+function forwardedKey(req: IncomingMessage): string {
   const forwarded = forwardedOf(req);
   if (forwarded === undefined) return '';
-  // Without a slash, with which the URL begins. No host has this sign.
+  // Encoded, so that it contains no slash, with which the URL begins. A host never contains `>`.
   const { host = '', proto = '' } = forwarded;
   return `>${encodeURIComponent(host)}>${encodeURIComponent(proto)}`;
 }
 
-/** As it was sent, without its quotes or codes undone. */
-function cookieOf(header: string, name: string): string | undefined {
+/** The value of a cookie as it was sent, neither unquoted nor decoded. */
+function rawCookie(header: string, name: string): string | undefined {
   for (const pair of header.split(';')) {
     const end = pair.indexOf('=');
     if (end !== -1 && pair.slice(0, end).trim() === name) return pair.slice(end + 1).trim();

@@ -2,6 +2,7 @@ import type { OutgoingHttpHeaders } from 'node:http';
 import type { Header } from '../../http/response/own-headers.ts';
 import { type CachedResponse, cachedResponse, headersOf } from './cached-response.ts';
 import { storedHeaders } from './handler-response.ts';
+import { searchRule } from './no-vary-search.ts';
 import { directivesOf, type HandlerHead, hasEtag, isForAll, reasonNotToStore } from './storable.ts';
 import { varyNames } from './vary.ts';
 
@@ -50,7 +51,8 @@ export function validatedResponse(
   const isStorable = !isForbidden && varyNames(headers) === stored.vary.names;
   // Whether the handler read Authorization when it made the body is unknown here, so a 304 never widens the use.
   const isStillForAll = stored.isForAll && isForAll(directives);
-  const response = cachedResponse({ ...stored, headers: merged, removed, isForAll: isStillForAll });
+  const fields = { headers: merged, removed, isForAll: isStillForAll, rule: searchRule(headers) };
+  const response = cachedResponse({ ...stored, ...fields });
   return { head, response, isStorable };
 }
 

@@ -85,6 +85,10 @@ export class EntryCache<Content> {
     return this.#store.now();
   }
 
+  reportFailure(error: unknown): void {
+    this.#store.reportFailure(error);
+  }
+
   settingsOf({ singleFlight, local }: SharedSettings): LookupSettings<Content> {
     const { copies, detach } = this.#state;
     if (local === undefined) return { singleFlight, copies: undefined, maxAgeMs: DEFAULT_MAX_AGE_MS };
@@ -132,10 +136,12 @@ export class EntryCache<Content> {
       const outcome = await (lookup.follow?.(flight, waitMs) ?? flight.follow(waitMs));
       if (outcome === undefined || outcome.kind === 'hit-for-miss') return this.#missAlone(lookup, settings);
       if (outcome.kind === 'error') throw outcome.error;
-      if (outcome.kind === 'retry') continue;
-      if (lookup.accepts(outcome.entry)) return this.#followed(outcome, wasFilled);
-      // The response turned out to vary: then the requests for this variant have a flight of their own.
-      if (key.localKey() === localKey) return this.#lead(alone);
+      if (outcome.kind === 'entry') {
+        if (lookup.accepts(outcome.entry)) return this.#followed(outcome, wasFilled);
+        // The response turned out to vary: then the requests for this variant have a flight of their own.
+        key.update?.();
+        if (key.localKey() === localKey) return this.#lead(alone);
+      } else key.update?.();
     }
   }
 

@@ -25,6 +25,17 @@ export interface EntryKey<Content> {
   variantOf(names: string): string;
   /** Undefined for unreadable content. */
   unpack(info: unknown, body: Buffer): Content | undefined;
+  /** The key under which new content must be stored by its own declaration; undefined for this key. */
+  declaredKey?(content: Content): DeclaredKey<Content> | undefined;
+  /** Applies what this process has learned since. Only for a caller that holds neither a lease nor a flight of this key. */
+  update?(): void;
+}
+
+/** Another key than the one under which the handler ran. */
+export interface DeclaredKey<Content> {
+  readonly key: EntryKey<Content>;
+  /** Whether the content may answer every follower of the key under which the handler ran. */
+  readonly servesFollowers: boolean;
 }
 
 /** An entry as it is written to Redis. */

@@ -38,6 +38,14 @@ export interface Entry<Content> {
   readonly freshUntil: number;
 }
 
+/** An entry for followers only. */
+export function unstoredEntry<Content>(content: Content, now: number): Entry<Content> {
+  const windows = { staleWhileRevalidateMs: 0, staleIfErrorMs: 0, validatableMs: 0 };
+  const lifetime = { freshMs: 0, ...windows, ageMs: 0, isStrict: false };
+  const times = { readAt: now, storedAt: now, freshUntil: now };
+  return { content, names: [], lifetime, sequence: 0, versions: [], bytes: 0, ...times };
+}
+
 /** A stored entry that a handler is asked to validate. */
 export interface Validation<Content> {
   readonly entry: Entry<Content>;

@@ -1,6 +1,15 @@
-import { type Entry, keepMs, type Lifetime, packEnvelope, usabilityOf, type Validation } from './entry.ts';
+import {
+  type Entry,
+  keepMs,
+  type Lifetime,
+  packEnvelope,
+  unstoredEntry,
+  usabilityOf,
+  type Validation,
+} from './entry.ts';
 import {
   type BoundedPolicy,
+  type DeclaredKey,
   type EntryKey,
   type EntryStore,
   type FillLease,
@@ -98,6 +107,8 @@ export class Fill<Content> {
 
   /** Stores an entry. Resolves to its size in bytes, or to undefined when it is not stored. */
   async store(added: NewEntry<Content>): Promise<number | undefined> {
+    const declared = this.#start.key.declaredKey?.(added.content);
+    if (declared !== undefined) return this.#storeUnder(declared, added);
     if (!this.#end()) return undefined;
     const { key, flight, maxAgeMs } = this.#start;
     const { content, lifetime, variesOn, validation } = added;
@@ -137,7 +148,7 @@ export class Fill<Content> {
     const outcome: FlightOutcome<Content> =
       content === undefined
         ? { kind: 'hit-for-miss' }
-        : { kind: 'entry', entry: this.#unstored(content), isNew: true };
+        : { kind: 'entry', entry: unstoredEntry(content, this.#store.now()), isNew: true };
     this.#start.flight?.settle(outcome);
     this.#endLease(HIT_FOR_MISS_MS);
   }
@@ -151,7 +162,7 @@ export class Fill<Content> {
 
   /** Ends the fill with content that is not stored; the followers get it. */
   endUnstored(content: Content): void {
-    this.#endWith(this.#unstored(content), true);
+    this.#endWith(unstoredEntry(content, this.#store.now()), true);
   }
 
   /** Ends the fill with a stale entry. Returns false for an entry that was invalidated meanwhile: then the next request leads. */
@@ -201,19 +212,24 @@ export class Fill<Content> {
     state.markHitForMiss(key.redisKeys.entry, this.#store.now(), forMs);
   }
 
+  /** The write is sent before followers retry, so that they find the entry. */
+  #storeUnder(
+    { key, servesFollowers }: DeclaredKey<Content>,
+    added: NewEntry<Content>,
+  ): Promise<number | undefined> {
+    if (!this.#end()) return Promise.resolve(undefined);
+    const { flight } = this.#start;
+    const start = { ...this.#start, key, lease: NO_LEASE, flight: servesFollowers ? flight : undefined };
+    const stored = new Fill(this.#store, start).store(added);
+    if (!servesFollowers) flight?.settle({ kind: 'retry' });
+    this.#endLease(0);
+    return stored;
+  }
+
   #endWith(entry: Entry<Content>, isNew: boolean): void {
     if (!this.#end()) return;
     this.#start.flight?.settle({ kind: 'entry', entry, isNew });
     this.#endLease(0);
-  }
-
-  /** An entry for followers only. */
-  #unstored(content: Content): Entry<Content> {
-    const at = this.#store.now();
-    const windows = { staleWhileRevalidateMs: 0, staleIfErrorMs: 0, validatableMs: 0 };
-    const lifetime = { freshMs: 0, ...windows, ageMs: 0, isStrict: false };
-    const times = { readAt: at, storedAt: at, freshUntil: at };
-    return { content, names: [], lifetime, sequence: 0, versions: [], bytes: 0, ...times };
   }
 
   #end(): boolean {

@@ -1,5 +1,5 @@
-import { type Dictionary, parseDictionary } from 'structured-headers';
 import { type CacheControl, fieldNames, MAX_SECONDS } from './cache-control.ts';
+import { fieldDictionary, fieldText } from './structured-field.ts';
 
 /** They allow a cache more than it may without them, so they count only as what they are, a Boolean. */
 const RELAXING: ReadonlySet<string> = new Set(['public', 'must-understand']);
@@ -15,10 +15,8 @@ const RELAXING: ReadonlySet<string> = new Set(['public', 'must-understand']);
 export function parseTargeted(
   value: number | string | readonly string[] | undefined,
 ): CacheControl | undefined {
-  // One value, of which whitespace around it is no part (RFC 9651, section 4.2; RFC 9110, section 5.5).
-  const lines = typeof value === 'object' ? value : [String(value ?? '')];
-  const text = lines.join(', ').replace(/^[ \t]+/, '');
-  const directives = dictionary(text);
+  const text = fieldText(value);
+  const directives = fieldDictionary(text);
   if (directives === undefined || directives.size === 0) return undefined;
 
   const argument = (name: string) => directives.get(name)?.[0];
@@ -42,20 +40,6 @@ export function parseTargeted(
       return typeof given === 'string' ? [...new Set(fieldNames(given))] : [];
     },
   };
-}
-
-/** A quoted string, also one that is not closed, or a Date with the character before it. */
-const STRING_OR_DATE = /"(?:[^"\\]|\\.)*(?:"|\\?$)|([=( ])@-?\d{1,15}(?![\d.])/gs;
-
-function dictionary(text: string): Dictionary | undefined {
-  try {
-    // The parser refuses a Date that is not at the very end of the field. No directive takes a Date, so a Token does as well.
-    return parseDictionary(
-      text.replace(STRING_OR_DATE, (match, before) => (before ? `${before}date` : match)),
-    );
-  } catch {
-    return undefined;
-  }
 }
 
 /**
