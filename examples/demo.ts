@@ -1,6 +1,6 @@
 /*
- * A tour of the quick start over real HTTP: starts the app on a free port, acts as its client, and ends with a
- * non-zero exit code when anything is not as it should be. With --serve it leaves the server running.
+ * A tour of the quick start over real HTTP: starts the app on a free port and sends requests to each feature. The exit
+ * code is 1 if a response is not as expected. With --serve, the app runs until it gets a signal.
  */
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -41,7 +41,7 @@ if (isServing) {
 }
 
 let failures = 0;
-/** Redis remembers earlier tours, so each has its own users and orders. */
+/** Makes users and orders unique: Redis still has those of earlier tours. */
 const run = randomBytes(4).toString('hex');
 try {
   await tour();
@@ -55,23 +55,23 @@ console.log(failures === 0 ? '\nAll as it should be.' : `\n${failures} thing(s) 
 process.exit(failures === 0 ? 0 : 1);
 
 async function tour(): Promise<void> {
-  title('Sessions: log in and be remembered');
+  title('Sessions: log in and stay logged in');
   const login = await send('POST', '/login', { body: { user: `ada-${run}` } });
   const cookie = login.headers.get('set-cookie')?.split(';')[0] ?? '';
   show('POST /login', login, ['set-cookie']);
   const me = await send('GET', '/me', { cookie });
   show('GET /me with the cookie', me);
-  check('the app knows who it is', login.status === 200 && me.text.includes(`"ada-${run}"`));
+  check('the app knows the user', login.status === 200 && me.text.includes(`"ada-${run}"`));
   const stranger = await send('GET', '/me');
-  check('without the cookie it does not', stranger.text.includes('null'));
+  check('a request without the cookie has no user', stranger.text.includes('null'));
 
   title('Rate limits: five logins at once, then one every ten seconds');
   let last = login;
-  for (let tries = 0; tries < 6; tries++)
+  for (let attempt = 1; attempt <= 6; attempt++)
     last = await send('POST', '/login', { body: { user: `eve-${run}` } });
   show('the sixth POST /login', last, ['ratelimit', 'ratelimit-policy', 'retry-after']);
   check(
-    'it is refused and told when to come back',
+    'the request is refused with Retry-After',
     last.status === 429 && Number(last.headers.get('retry-after')) >= 1,
   );
 
@@ -81,38 +81,38 @@ async function tour(): Promise<void> {
   const hit = await send('GET', miss.path);
   show('GET /products again', hit, ['cache-status', 'age']);
   check(
-    'the second answer is the first one',
+    'the second response is the stored one',
     hit.text === miss.text && hit.headers.get('cache-status')?.includes('hit') === true,
   );
 
-  title('Locks: two payments of one order, side by side');
+  title('Locks: two payments of one order at the same time');
   const payments = await Promise.all([
     send('POST', `/orders/${run}/pay`),
     send('POST', `/orders/${run}/pay`),
   ]);
   for (const payment of payments) show('POST /orders/…/pay', payment, ['retry-after']);
   check(
-    'one is taken, the other gets 409',
+    'one payment runs, the other is refused with 409',
     payments
       .map(({ status }) => status)
       .sort()
       .join() === '200,409',
   );
   const next = await send('POST', `/orders/${run}/pay`);
-  check('and then the order is free again', next.status === 200);
+  check('the lock is free after the payment', next.status === 200);
 
-  title('Idempotency keys: a payment that is tried twice');
-  const tries = { cookie, key: `"${run}"` };
-  const paid = await send('POST', `/orders/${run}/pay`, tries);
+  title('Idempotency keys: a payment that is sent twice');
+  const request = { cookie, key: `"${run}"` };
+  const paid = await send('POST', `/orders/${run}/pay`, request);
   show('POST /orders/…/pay with a key', paid);
-  const again = await send('POST', `/orders/${run}/pay`, tries);
-  show('the same again', again, ['idempotent-replayed']);
+  const again = await send('POST', `/orders/${run}/pay`, request);
+  show('the same request again', again, ['idempotent-replayed']);
   check(
-    'it runs once, and the second answer is the first',
+    'the payment runs once, and the repeat gets the recorded response',
     paid.status === 200 && again.text === paid.text && again.headers.get('idempotent-replayed') === 'true',
   );
-  const other = await send('POST', `/orders/${run}-other/pay`, tries);
-  check('the key stands for no other order', other.status === 422);
+  const other = await send('POST', `/orders/${run}-other/pay`, request);
+  check('the key is refused for another order', other.status === 422);
 }
 
 interface Reply {

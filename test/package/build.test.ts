@@ -17,7 +17,7 @@ describe('the built package', () => {
 
   const names = async (...args: string[]) => (await run(process.execPath, args, { cwd: root })).stdout.trim();
 
-  it('can be imported and required, and exports its functions and errors only', async () => {
+  it('the built package can be imported and required, and exports its functions and errors only', async () => {
     const expected =
       'ConfigError,ConnectionError,LockLostError,LockTimeoutError,RedisKitError,StoreError,createRedisKit,isRevalidation';
     const code = `console.log(Object.keys(kit).sort().join())`;
@@ -41,7 +41,7 @@ describe('the built package', () => {
     for (const file of [code, types]) expect(existsSync(join(root, file)), file).toBe(true);
   });
 
-  it('lets a process end that has made a kit on memory: and used it', async () => {
+  it('a process that used a kit on memory: ends by itself', async () => {
     const code = `
       import { createRedisKit } from 'redis-kit';
       const kit = createRedisKit({ url: 'memory:' });

@@ -1,6 +1,14 @@
 import { execFile } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
@@ -8,12 +16,40 @@ import { describe, expect, it, onTestFinished, vi } from 'vitest';
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const run = promisify(execFile);
 const read = (file: string) => readFileSync(join(root, file), 'utf8');
+const TSC = join(root, 'node_modules/typescript/bin/tsc');
 
-/** The compiler takes its time on a machine that does other things as well. */
+/** The compiler and the snippets take their time on a busy machine. */
 vi.setConfig({ testTimeout: 600_000 });
 
-/** Type-checks files as a user's project would, against the sources. */
-async function typeCheck(files: Readonly<Record<string, string>>): Promise<void> {
+/** The front page and all pages in docs/, relative to the root. */
+const PAGES = [
+  'README.md',
+  ...readdirSync(join(root, 'docs'))
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => `docs/${name}`),
+];
+
+/** `kit` and `app`, for snippets that do not create their own. */
+const PREAMBLE = `import express from 'express';
+import { createRedisKit } from 'redis-kit';
+const kit = createRedisKit({ url: 'memory:' });
+const app = express();
+`;
+
+/** All snippets of all pages, by the name of the file that each becomes. */
+function snippets(): Readonly<Record<string, string>> {
+  return Object.fromEntries(
+    PAGES.flatMap((page) =>
+      [...read(page).matchAll(/```ts\n(.*?)```/gs)].map(([, code = ''], index) => [
+        `${page.replace(/\W/g, '-')}-${index + 1}.ts`,
+        `${code.includes("from 'redis-kit'") ? '' : PREAMBLE}${code}\nexport {};\n`,
+      ]),
+    ),
+  );
+}
+
+/** Writes files of a user's project, in which `redis-kit` is the sources. */
+function project(files: Readonly<Record<string, string>>): string {
   mkdirSync(join(root, '.cache'), { recursive: true });
   const folder = mkdtempSync(join(root, '.cache/types-'));
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
@@ -24,35 +60,118 @@ async function typeCheck(files: Readonly<Record<string, string>>): Promise<void>
     join(folder, 'tsconfig.json'),
     JSON.stringify({ extends: '../../tsconfig.json', compilerOptions, include: ['*.ts'] }),
   );
+  return folder;
+}
+
+async function typeCheck(files: Readonly<Record<string, string>>): Promise<void> {
   try {
-    await run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', folder], { cwd: root });
+    await run(process.execPath, [TSC, '-p', project(files)], { cwd: root });
   } catch (error) {
     throw new Error(String((error as { stdout?: string }).stdout), { cause: error });
   }
 }
 
+/** The anchors of a page, as GitHub makes them of its headings. */
+function anchorsOf(page: string): readonly string[] {
+  return [...read(page).matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) =>
+    heading
+      .toLowerCase()
+      .replace(/[^\w\- ]/g, '')
+      .replaceAll(' ', '-'),
+  );
+}
+
 describe('the docs', () => {
-  it('have snippets that compile', async () => {
-    const snippets = [...read('README.md').matchAll(/```ts\n(.*?)```/gs)].map(([, code = '']) => code);
-    expect(snippets.length).toBeGreaterThanOrEqual(4);
-    await typeCheck(Object.fromEntries(snippets.map((code, index) => [`snippet-${index}.ts`, code])));
+  it('every snippet compiles', async () => {
+    const files = snippets();
+    expect(Object.keys(files).length).toBeGreaterThanOrEqual(4);
+    await typeCheck(files);
   });
 
-  it('have a heading for every error code, and for no other', () => {
+  it('every snippet that needs no Redis server and no free port runs to its end', async () => {
+    const files = Object.entries(snippets()).filter(([, code]) => !/redis:\/\/|env\.PORT/.test(code));
+    expect(files.length).toBeGreaterThan(20);
+    const imports = files.map(([name]) => `console.log('${name}');\nawait import('./${name}');\n`);
+    const folder = project({
+      ...Object.fromEntries(files),
+      'all.ts': `${imports.join('')}console.log('the last snippet has run');\n`,
+    });
+    const { REDIS_URL, NODE_ENV, ...env } = process.env;
+    const { stdout } = await run(process.execPath, ['--import', 'tsx', join(folder, 'all.ts')], {
+      cwd: root,
+      env: {
+        ...env,
+        SESSION_SECRET: 'of at least 8 characters',
+        TSX_TSCONFIG_PATH: join(folder, 'tsconfig.json'),
+      },
+      timeout: 300_000,
+    });
+    expect(stdout).toContain('the last snippet has run');
+  });
+
+  it('the README is a front page of at most 10 kB', () => {
+    expect(Buffer.byteLength(read('README.md'))).toBeLessThanOrEqual(10_000);
+  });
+
+  it('every link to a file of the repository leads to that file and to a heading in it', () => {
+    const broken = [...PAGES, 'CONTRIBUTING.md'].flatMap((page) =>
+      [...read(page).matchAll(/\]\((?!https?:)([^)#]*)#?([^)]*)\)/g)]
+        .map(([, file = '', anchor = '']) => ({ target: file ? join(dirname(page), file) : page, anchor }))
+        .filter(
+          ({ target, anchor }) =>
+            !existsSync(join(root, target)) || (anchor !== '' && !anchorsOf(target).includes(anchor)),
+        )
+        .map(({ target, anchor }) => `${page}: ${target}#${anchor}`),
+    );
+    expect(broken).toEqual([]);
+  });
+
+  it('every file and folder that CONTRIBUTING.md names exists', () => {
+    const named = [...read('CONTRIBUTING.md').matchAll(/`((?:[\w.-]+\/)+(?:[\w.-]+\.\w+)?)`/g)].map(
+      ([, path = '']) => path,
+    );
+    expect(named.length).toBeGreaterThan(10);
+    // A folder without a parent may be one of a feature.
+    const places = ['', 'src', 'src/rate-limit'];
+    expect(named.filter((path) => !places.some((place) => existsSync(join(root, place, path))))).toEqual([]);
+  });
+
+  it('every page of a feature has the same headings', () => {
+    const features = [...read('docs/README.md').matchAll(/\]\(([\w-]+\.md)\) \| `kit\./g)].map(
+      ([, page]) => `docs/${page}`,
+    );
+    expect(features).toHaveLength(7);
+    const skeleton = ['Example', 'Options', 'Behaviour', 'When Redis is down', 'Keys and commands', 'Limits'];
+    for (const page of features) {
+      const headings = [...read(page).matchAll(/^## (.+)$/gm)].map(([, heading]) => heading);
+      expect(headings, page).toEqual(skeleton);
+    }
+  });
+
+  it('docs/errors.md has a heading for every error code, and for no other', () => {
     const codes = [...read('src/base/errors.ts').matchAll(/\| '(ERR_\w+)'/g)].map(([, code]) => code);
     const headings = [...read('docs/errors.md').matchAll(/^## (\w+)$/gm)].map(([, code]) => code);
     expect(codes.length).toBeGreaterThan(5);
     expect(headings).toEqual(codes);
   });
 
-  it('justify every runtime dependency', () => {
+  it('docs/events.md has a row for every event, and for no other', () => {
+    const [, interfaceText = ''] =
+      /interface KitEvents \{\n(.*?)\n\}/s.exec(read('src/base/events.ts')) ?? [];
+    const events = [...interfaceText.matchAll(/^ {2}'?(\w+(?::[\w-]+)?)'?:/gm)].map(([, name]) => name);
+    const rows = [...read('docs/events.md').matchAll(/^\| `([\w:-]+)` \|/gm)].map(([, name]) => name);
+    expect(events.length).toBeGreaterThan(30);
+    expect(rows.sort()).toEqual(events.sort());
+  });
+
+  it('the README justifies every runtime dependency', () => {
     const { dependencies } = JSON.parse(read('package.json')) as { dependencies: Record<string, string> };
     for (const name of Object.keys(dependencies)) expect(read('README.md')).toContain(`\`${name}\``);
   });
 });
 
 describe('the types', () => {
-  it('let a middleware into Express 4 and 5, typed routes, routers and Connect', async () => {
+  it('a middleware is accepted by Express 4 and 5, typed routes, routers and Connect', async () => {
     const use = `
       import { createRedisKit } from 'redis-kit';
       const kit = createRedisKit({ url: process.env.REDIS_URL, prefix: undefined });

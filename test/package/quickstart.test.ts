@@ -11,7 +11,7 @@ import { startCluster, startRedis } from '../support/servers.ts';
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const run = promisify(execFile);
 
-/** The tour of `script/demo` over the quick start, which fails when anything is not as it should be. */
+/** Runs the tour of `script/demo` over the quick start. It rejects if a response is not as expected. */
 async function tour(env: Record<string, string>): Promise<string> {
   const { stdout } = await run(process.execPath, ['--import', 'tsx', 'examples/demo.ts'], {
     cwd: root,
@@ -21,17 +21,17 @@ async function tour(env: Record<string, string>): Promise<string> {
 }
 
 describe('the quick start', () => {
-  it('is what the README shows first', () => {
+  it('the quick start is the first snippet of the README', () => {
     const readme = readFileSync(`${root}/README.md`, 'utf8');
     const first = /```ts\n(.*?)```/s.exec(readme)?.[1];
     expect(first).toBe(readFileSync(`${root}/examples/quickstart.ts`, 'utf8'));
   });
 
-  it('runs on memory:', async () => {
+  it('the quick start runs on memory:', async () => {
     expect(await tour({ REDIS_URL: 'memory:' })).toContain('All as it should be.');
   });
 
-  it('is left running by --serve until it is told to stop', async () => {
+  it('a demo with --serve runs until it gets SIGTERM', async () => {
     const child = execFile(process.execPath, ['--import', 'tsx', 'examples/demo.ts', '--serve'], {
       cwd: root,
       env: { ...process.env, REDIS_URL: 'memory:', PORT: '0' },
@@ -50,14 +50,14 @@ describe('the quick start', () => {
 });
 
 describeWithServers('the quick start', () => {
-  it('runs on a standalone Redis, and every key there is its own and has a TTL', async () => {
+  it('the quick start runs on a standalone Redis, and every key there belongs to the kit and has a TTL', async () => {
     const server = await startRedis();
     onTestFinished(() => server.stop());
     expect(await tour({ REDIS_URL: server.url })).toContain('All as it should be.');
     await assertKeysAreOurs(server.url, /^shop:(session|rate|cache|lock|idempotency):\{/);
   });
 
-  it('runs on a Cluster of three masters with the same results', async () => {
+  it('the quick start runs on a Cluster of three masters with the same results', async () => {
     const cluster = await startCluster();
     onTestFinished(() => cluster.stop());
     const nodes = cluster.nodes.map(({ server }) => server.url).join(',');

@@ -67,13 +67,17 @@ export function packInfo(response: CachedResponse): unknown {
   return removed.length === 0 ? info : [...info, removed];
 }
 
-/** Copies the body. Read bytes are a slice of a larger buffer, which a local copy would keep in memory. */
+/**
+ * The response for a local copy: with a copied body, since read bytes are a slice of a larger buffer that would stay in memory,
+ * and without its rule, which its key contains.
+ */
 export function detachedResponse(response: CachedResponse): CachedResponse {
-  const { body } = response;
-  if (body.buffer.byteLength === body.length) return response;
+  const { body, rule } = response;
+  if (body.buffer.byteLength === body.length)
+    return rule === undefined ? response : { ...response, rule: undefined };
   const own = Buffer.allocUnsafeSlow(body.length);
   body.copy(own);
-  return { ...response, body: own };
+  return { ...response, body: own, rule: undefined };
 }
 
 /** Undefined for a response that cannot be sent. */
