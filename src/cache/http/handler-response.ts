@@ -1,7 +1,7 @@
 import type { IncomingHttpHeaders, ServerResponse } from 'node:http';
 import type { LateHeaders } from '../../http/response/before-end.ts';
 import type { Header, OwnHeaders } from '../../http/response/own-headers.ts';
-import type { NewEntry } from '../store/fill.ts';
+import type { NewEntry } from '../store/entry.ts';
 import { type CachedResponse, cachedResponse, packInfo } from './cached-response.ts';
 import { searchRule } from './no-vary-search.ts';
 import type { CacheSettings } from './options.ts';

@@ -1,9 +1,9 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { contentRangeOf } from '../../http/message/byte-range.ts';
 import { haveSameStrongValidator } from '../../http/message/conditional.ts';
-import type { Lifetime } from '../store/entry.ts';
+import type { Lifetime, NewEntry } from '../store/entry.ts';
 import type { EntryKey } from '../store/entry-store.ts';
-import type { Fill, NewEntry } from '../store/fill.ts';
+import type { Fill } from '../store/fill.ts';
 import { type CachedResponse, cachedResponse, headersOf, type StoredPart } from './cached-response.ts';
 import { responseToStore } from './handler-response.ts';
 import type { HandlerHead } from './storable.ts';

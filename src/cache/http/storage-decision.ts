@@ -33,8 +33,8 @@ export interface HandlerRun {
   readonly isRefresh: boolean;
 }
 
-/** The options that decide on a response, and what the handler says in `req.cache`. */
-export interface StorageRules {
+/** What a decision depends on besides the response and the run. */
+export interface DecisionOptions {
   readonly settings: CacheSettings;
   readonly keys: Keys;
   readonly controls: HandlerControls;
@@ -48,7 +48,7 @@ export class StorageDecision {
   readonly settings: CacheSettings;
   readonly #req: IncomingMessage;
   readonly #res: ServerResponse;
-  readonly #rules: StorageRules;
+  readonly #options: DecisionOptions;
   /** Read before the watch of identities begins, which would count the reads below. */
   readonly #requestHeaders: IncomingMessage['headers'];
   readonly #hasCredentials: boolean;
@@ -60,13 +60,13 @@ export class StorageDecision {
   #lifetime: Lifetime | undefined;
   #validated: ValidatedResponse | undefined;
 
-  constructor(req: IncomingMessage, res: ServerResponse, run: HandlerRun, rules: StorageRules) {
-    const { settings } = rules;
+  constructor(req: IncomingMessage, res: ServerResponse, run: HandlerRun, options: DecisionOptions) {
+    const { settings } = options;
     this.run = run;
     this.settings = settings;
     this.#req = req;
     this.#res = res;
-    this.#rules = rules;
+    this.#options = options;
     this.#requestHeaders = req.headers;
     this.#hasCredentials = req.headers.authorization !== undefined;
     const { identities, key } = settings;
@@ -80,7 +80,7 @@ export class StorageDecision {
 
   /** Decides by the complete head. Returns why the response is not stored; undefined if it may be stored. */
   judgeHead(head: HandlerHead): string | undefined {
-    this.#ttl = this.#rules.controls.ttlMs ?? this.settings.ttl;
+    this.#ttl = this.#options.controls.ttlMs ?? this.settings.ttl;
     return this.judgeChangedHead(head);
   }
 
@@ -128,7 +128,7 @@ export class StorageDecision {
     const toStore = this.run.part?.hasPart === true ? partToStore : responseToStore;
     const response = validated ?? toStore(head, body, this.#requestHeaders, this.#hasTtl);
     if (reason !== undefined || response === undefined) return reason ?? 'partial';
-    const { settings, controls, keys } = this.#rules;
+    const { settings, controls, keys } = this.#options;
     const tagged = { settings, tags: controls.tags, headers: head.headers };
     const names = responseNames(this.#req, this.#res, tagged, keys);
     const validation = validated && this.run.validation;
@@ -163,8 +163,8 @@ export class StorageDecision {
 
   /** What the handler has said in `req.cache`, or read of the request. */
   #reasonOfHandler(head: HandlerHead): string | undefined {
-    const { noStoreReason } = this.#rules.controls;
-    return noStoreReason ?? this.#reasonOfIdentities(head) ?? this.#rules.reasonNotToStore?.(head);
+    const { noStoreReason } = this.#options.controls;
+    return noStoreReason ?? this.#reasonOfIdentities(head) ?? this.#options.reasonNotToStore?.(head);
   }
 
   /** A response must not depend on an identity that its key does not name. */

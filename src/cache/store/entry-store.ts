@@ -9,6 +9,7 @@ import { cacheFillEnd, cacheFillRenew } from './operations/fill.ts';
 import { cacheEnterPolicy } from './operations/policy-index.ts';
 import { type CacheReadArgs, type CacheReadReply, cacheRead, type FillState } from './operations/read.ts';
 import { cacheWrite } from './operations/write.ts';
+import type { BoundedPolicy } from './options.ts';
 import { type CacheEnvironment, FILL_VERSIONS_TTL_MS, type Snapshot, type Versions } from './versions.ts';
 
 /** Names an entry, and unpacks its content. */
@@ -47,12 +48,6 @@ export interface PackedEntry {
   readonly variesOn: string;
   readonly maxVariants: number;
   readonly policy: BoundedPolicy | undefined;
-}
-
-/** A named policy with `maxEntries`. */
-export interface BoundedPolicy {
-  readonly name: string;
-  readonly maxEntries: number;
 }
 
 /** The lease of a fill: other processes wait while it lasts. */

@@ -1,3 +1,4 @@
+import type { BoundedPolicy } from './options.ts';
 import { isInvalidated, isSoftlyInvalidated, type NameVersion } from './versions.ts';
 
 /** How long an entry may be used, in milliseconds from the moment that it is stored. */
@@ -36,6 +37,21 @@ export interface Entry<Content> {
   readonly readAt: number;
   readonly storedAt: number;
   readonly freshUntil: number;
+}
+
+/** An entry to store. */
+export interface NewEntry<Content> {
+  readonly content: Content;
+  readonly info: unknown;
+  readonly body: Buffer;
+  readonly lifetime: Lifetime;
+  /** The invalidation names that the entry has besides those of its key. */
+  readonly names: readonly string[];
+  readonly variesOn: string;
+  readonly maxVariants: number;
+  readonly policy: BoundedPolicy | undefined;
+  /** Set when the content is that of a stored entry, which the handler has validated. */
+  readonly validation?: Validation<Content> | undefined;
 }
 
 /** An entry for followers only. */

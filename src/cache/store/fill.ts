@@ -2,13 +2,13 @@ import {
   type Entry,
   keepMs,
   type Lifetime,
+  type NewEntry,
   packEnvelope,
   unstoredEntry,
   usabilityOf,
   type Validation,
 } from './entry.ts';
 import {
-  type BoundedPolicy,
   type DeclaredKey,
   type EntryKey,
   type EntryStore,
@@ -38,21 +38,6 @@ export interface FillStart<Content> {
   readonly copies: LocalCopies<Content> | undefined;
   /** How old known versions may be. */
   readonly maxAgeMs: number;
-}
-
-/** An entry to store. */
-export interface NewEntry<Content> {
-  readonly content: Content;
-  readonly info: unknown;
-  readonly body: Buffer;
-  readonly lifetime: Lifetime;
-  /** The invalidation names that the entry has besides those of its key. */
-  readonly names: readonly string[];
-  readonly variesOn: string;
-  readonly maxVariants: number;
-  readonly policy: BoundedPolicy | undefined;
-  /** Set when the content is that of a stored entry, which the handler has validated. */
-  readonly validation?: Validation<Content> | undefined;
 }
 
 type UnversionedEntry<Content> = Omit<Entry<Content>, 'versions'>;

@@ -50,6 +50,12 @@ export interface CachePolicySettings {
   readonly jitter: number | undefined;
 }
 
+/** A named policy with `maxEntries`. */
+export interface BoundedPolicy {
+  readonly name: string;
+  readonly maxEntries: number;
+}
+
 export type CachePolicies = ReadonlyMap<string, CachePolicySettings>;
 
 export const SHARED_OPTION_NAMES = ['singleFlight', 'local'] as const;

@@ -4,8 +4,8 @@ import { ConfigError } from '../../base/errors.ts';
 import { LIFETIME_NAMES, renamed } from '../../base/foreign-options.ts';
 import { readSettings } from '../../base/settings.ts';
 import { valueSizeOption } from '../../base/size-options.ts';
-import type { BoundedPolicy } from '../store/entry-store.ts';
 import {
+  type BoundedPolicy,
   type CachePolicies,
   checkTags,
   jitterOption,

@@ -30,10 +30,10 @@ interface PageOptions extends CacheOptions {
   readonly makeServer?: MakeServer;
 }
 
-/** What each run of the handler says besides its body: the field as a text, or whatever a function does. */
+/** The field that each run of the handler sends: a text, or the effect of a function. */
 type Saying = string | ((run: Run) => void | Promise<void>);
 
-/** A page whose body names the URL that its handler saw, and how to ask for it. */
+/** A page whose body is the URL that its handler saw, and a function that requests it. */
 async function page(
   kit: RedisKit,
   says: Saying,
@@ -54,7 +54,7 @@ async function page(
   const request = (path: string, sent: Sent = {}) =>
     send(address + path, { ...sent, headers: { Host: 'shop.example', ...sent.headers } });
 
-  /** The next request comes once the response is stored or skipped. */
+  /** Resolves when the response is stored or skipped. */
   async function ask(path: string, sent: Sent = {}): Promise<string> {
     const before = runs.length;
     const answer = await request(path, sent);
@@ -68,7 +68,7 @@ async function page(
 
 const isHit = ({ headers }: Answer) => headers.age !== undefined;
 
-describe('No-Vary-Search, the rule that a field declares', () => {
+describe('the rule of a No-Vary-Search field', () => {
   const ruleOf = (field: string | string[]) => {
     const rule = searchRule({ 'no-vary-search': field });
     if (rule === undefined) return undefined;
@@ -91,7 +91,7 @@ describe('No-Vary-Search, the rule that a field declares', () => {
     ['params=("a"), later=1, date=@1659578233, other=("x")', [true, { ignore: ['a'] }]],
     ['params=("%C3%A9+%E6%B0%97")', [true, { ignore: ['é 気'] }]],
     ['params=("%FF" "%zz" "%")', [true, { ignore: ['%', '%zz', '\ufffd'] }]],
-  ])('sections 5.1 to 5.3: %j is valid', (field, rule) => {
+  ])('Sections 5.1 to 5.3: %j is valid', (field, rule) => {
     expect(ruleOf(field)).toEqual(rule);
   });
 
@@ -101,7 +101,7 @@ describe('No-Vary-Search, the rule that a field declares', () => {
     ...['except="not an inner list"', 'except=(not-a-string)', 'except=?1', 'params', 'params, except=("a")'],
     ...['params=()', 'key-order=?0', 'params=(), key-order=?0', '', 'x=1', 'params=("a"', 'params=("a" 1)'],
     ...['KEY-ORDER', 'params=(%"a")', 'key-order;', 'params=("é")', `params=("${'a'.repeat(5_000)}")`],
-  ])('sections 5.1 and 5.2: %j declares nothing, so that all of the query counts', (field) => {
+  ])('Sections 5.1 and 5.2: %j declares nothing, so that the whole query counts', (field) => {
     expect(ruleOf(field)).toBe(undefined);
   });
 
@@ -118,7 +118,7 @@ describe('No-Vary-Search, the rule that a field declares', () => {
     ['except=()', ['', '?a', '?a=1&b=2', '?%61']],
     ['params=("%C3%A9+%E6%B0%97")', ['?', '?%C3%A9%20%E6%B0%97=3', '?%C3%A9+%E6%B0%97=4']],
     ['params=("a[b]")', ['?a=1', '?b=1'].slice(0, 1)],
-  ])('section 6: by %s all of %j are equal', (field, searches) => {
+  ])('Section 6: by %s all of %j are equivalent', (field, searches) => {
     const [first, ...others] = searches.map((search) => under(field, search));
     expect(first).toBeTypeOf('string');
     for (const other of others) expect(other).toBe(first);
@@ -127,28 +127,28 @@ describe('No-Vary-Search, the rule that a field declares', () => {
   it.each<[string, string[]]>([
     ['key-order', ['?a=1&a=2', '?a=2&a=1', '?a=1', '?a=1&b', '?b']],
     [UTM, ['?utm_term=1', '?utm_source[x]=1', '?[utm_source]=1', '?UTM_SOURCE=1', '']],
-    // Parsers for nested parameters make one of these.
+    // Parsers for nested parameters join these.
     ['except=("a")', ['', '?a=1', '?a[b]=1', '?[a]=1', '?%61=1', '?a%5Bb%5D=1', '?a[]=1']],
     ['except=("a[b]")', ['', '?a[b]=1', '?a=1', '?a[b][c]=1']],
     ['params=("a")', ['?a=1&a[b]=2', '?a[b]=2', '?a=2&a[b]=2']],
     ['key-order', ['?a=1&a[]=2', '?a[]=2&a=1']],
-    // The equivalent spellings of section 6.1 are merely misses.
+    // The equivalent spellings of section 6.1 only cost a miss.
     ['key-order', ['?a=%C3%A9', '?a=%c3%a9', '?a', '?a=']],
-  ])('section 6: by %s no two of %j are equal', (field, searches) => {
+  ])('Section 6: by %s no two of %j are equivalent', (field, searches) => {
     expect(new Set(searches.map((search) => under(field, search))).size).toBe(searches.length);
   });
 
   it.each([
     ...['?utm_source=1#&id=2', '?%FF=1&id=2', '?x=[utm_source]=1', '?utm_source=[x]=1', '?a=%5Db%5D=1'],
     `?${'a&'.repeat(1_000)}`,
-  ])('section 8: a URL that parsers may read differently, like %.30s, is left as it is', (search) => {
+  ])('Section 8: a URL that parsers may read differently, like %.30s, keeps its exact key', (search) => {
     for (const field of [UTM, 'key-order', 'except=("id")']) expect(under(field, search)).toBe(undefined);
   });
 });
 
 onEveryStore('No-Vary-Search', (makeKit) => {
   describe.each(SERVERS)('on %s', (_, makeServer) => {
-    it('section 1: with key-order the order of the parameters does not count, apart from those of one name', async () => {
+    it('Section 1: with key-order the order of parameters with different names does not count', async () => {
       const { ask } = await page(makeKit(), 'key-order', { makeServer });
       expect(await ask('/a?b=1&a=2')).toBe('for /a?b=1&a=2');
       expect(await ask('/a?a=2&b=1')).toBe('for /a?b=1&a=2');
@@ -158,7 +158,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
       expect(await ask('/b?b=0&a=2&b=1')).toBe('for /b?b=0&a=2&b=1');
     });
 
-    it('section 1: with params the named parameters do not count, and all others do', async () => {
+    it('Section 1: with params the named parameters do not count, and all others do', async () => {
       const { ask, request } = await page(makeKit(), UTM, { makeServer });
       await ask('/a?id=1&utm_source=x');
       for (const path of ['/a?id=1', '/a?utm_medium=y&id=1&utm_campaign=z', '/a?id=1&utm_source=x']) {
@@ -170,7 +170,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
         expect(await ask(path), path).toBe(`for ${path}`);
     });
 
-    it('section 1: with except the named parameters alone count', async () => {
+    it('Section 1: with except only the named parameters count', async () => {
       const { ask } = await page(makeKit(), 'except=("productId")', { makeServer });
       expect(await ask('/a?productId=1&x=1')).toBe('for /a?productId=1&x=1');
       expect(await ask('/a?y&productId=1')).toBe('for /a?productId=1&x=1');
@@ -178,20 +178,20 @@ onEveryStore('No-Vary-Search', (makeKit) => {
         expect(await ask(path), path).toBe(`for ${path}`);
     });
 
-    it('section 6: with an empty except nothing of the query counts', async () => {
+    it('Section 6: with an empty except no parameter counts', async () => {
       const { ask, runs } = await page(makeKit(), 'except=()', { makeServer });
       for (const path of ['/a?x=1', '/a', '/a?', '/a?y[z]=2&x']) expect(await ask(path)).toBe('for /a?x=1');
       expect(runs).toHaveLength(1);
     });
   });
 
-  it('section 5: a field that is not valid leaves all of the query in the key', async () => {
+  it('Section 5: an invalid field leaves the whole query in the key', async () => {
     const { ask } = await page(makeKit(), 'params, except=("a")');
     for (const path of ['/a?x=1', '/a', '/a?x=2']) expect(await ask(path)).toBe(`for ${path}`);
     expect(await ask('/a?x=1')).toBe('for /a?x=1');
   });
 
-  it('section 7: requests for one URL wait for its first response, which declares the rule', async () => {
+  it('Section 7: requests for one URL wait for its first response, which declares the rule', async () => {
     const gate = new Gate();
     const { request, runs } = await page(makeKit(), async ({ res }) => {
       await gate.promise;
@@ -204,7 +204,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(runs).toHaveLength(1);
   });
 
-  it('section 7: requests that wait under a rule get no response of another rule which does not allow it', async () => {
+  it('Section 7: requests that wait under a rule get no response of another rule that does not allow it', async () => {
     let field = 'except=()';
     let gate: Promise<void> | undefined;
     const open = new Gate();
@@ -225,7 +225,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(runs).toHaveLength(4);
   });
 
-  it('section 7: a response is stored under its own rule, whatever rule was known', async () => {
+  it('Section 7: a response is stored under its own rule, whatever rule was known', async () => {
     let field = 'except=()';
     const kit = makeKit();
     const { ask } = await page(kit, ({ res }) => void res.setHeader('No-Vary-Search', field));
@@ -241,7 +241,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(await ask('/a?x=1')).toBe('for /a?x=3');
   });
 
-  it('section 7: a response that declares nothing answers its own URL, and leaves the rule of the others', async () => {
+  it('Section 7: a response without a rule answers its own URL, and keeps the rule of the others', async () => {
     const { ask, runs } = await page(makeKit(), ({ url, res }) => {
       if (url.includes('missing')) res.setHeader('Cache-Control', 'max-age=60');
       else res.setHeader('No-Vary-Search', 'except=("id")');
@@ -254,7 +254,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(runs).toHaveLength(3);
   });
 
-  it('section 7: an app that declares nothing any more has its responses found by all of the query', async () => {
+  it('Section 7: an app that no longer declares a rule has its responses found by the whole query', async () => {
     let field: string | undefined = 'except=()';
     const kit = makeKit();
     const { ask, runs } = await page(kit, ({ res }) => {
@@ -267,7 +267,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(runs).toHaveLength(3);
   });
 
-  it('section 7: responses by turns with three rules and none are never sent for a URL that they do not allow', async () => {
+  it('Section 7: responses with alternating rules are never sent for a URL that they do not allow', async () => {
     const fields = ['except=()', undefined, 'params=("a")', 'key-order', 'except=("b")'];
     let at = 0;
     const declared = new Map<string, string | undefined>();
@@ -295,7 +295,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     }
   });
 
-  it('section 7: an invalidation by any URL that a response answers invalidates it', async () => {
+  it('Section 7: an invalidation of any URL that a response answers invalidates it', async () => {
     const kit = makeKit();
     const { ask, request, runs } = await page(kit, 'except=("id")');
     const paths = ['/a?id=1&x=1', '/a?id=1&x=2', '/a?id=1'];
@@ -317,7 +317,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     }
   });
 
-  it('section 7: an invalidation while the first response is made, of another URL that it answers, invalidates it', async () => {
+  it('Section 7: an invalidation of another URL that a response answers invalidates it while its handler runs', async () => {
     const kit = makeKit();
     let change: Promise<void> | undefined;
     const { ask } = await page(kit, async ({ res, url }) => {
@@ -329,7 +329,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(await ask('/a?x=2')).toBe('for /a?x=2');
   });
 
-  it('section 7: Vary selects among the responses of a rule', async () => {
+  it('Section 7: Vary selects among the responses of a rule', async () => {
     const { ask, runs } = await page(makeKit(), ({ res, headers }) => {
       res.setHeader('No-Vary-Search', 'except=()');
       res.setHeader('Vary', 'Accept-Language');
@@ -343,7 +343,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(runs).toHaveLength(2);
   });
 
-  it('HEAD is answered from the response of an equal URL', async () => {
+  it('A HEAD is answered from the response of an equivalent URL', async () => {
     const { ask, request, runs } = await page(makeKit(), 'except=()');
     await ask('/a?x=1');
     const head = await request('/a?x=2', { method: 'HEAD' });
@@ -351,7 +351,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(runs).toHaveLength(1);
   });
 
-  it('a range is answered from the whole, and from a stored part, of an equal URL', async () => {
+  it('A range is answered from the whole, and from a stored part, of an equivalent URL', async () => {
     const { ask, request, runs } = await page(makeKit(), ({ url, headers, res }) => {
       res.setHeader('No-Vary-Search', 'except=("id")');
       if (url.startsWith('/part') && headers.range !== undefined) {
@@ -362,7 +362,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     const range = { Range: 'bytes=4-' };
     expect((await request('/a?id=1&x=2', { headers: range })).text).toBe('/a?id=1&x=1');
     expect(runs).toHaveLength(1);
-    // The whole cannot be stored, as is known then.
+    // By then the whole is known not to be storable.
     for (let round = 0; round < 2; round++) await ask('/part?id=1&x=1', { headers: { Range: 'bytes=0-3' } });
     const inside = { headers: { Range: 'bytes=1-2' } };
     const hit = await request('/part?id=1&x=2', inside);
@@ -370,7 +370,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(isHit(await request('/part?id=2', inside))).toBe(false);
   });
 
-  it('the options of the key go first: what they leave out never counts', async () => {
+  it('A parameter that the key options leave out never counts', async () => {
     const { ask, runs } = await page(makeKit(), 'params=("a")', { key: { query: { ignore: ['b'] } } });
     await ask('/a?a=1&b=1&c=1');
     for (const path of ['/a?c=1', '/a?b=2&c=1', '/a?a=2&c=1'])
@@ -379,7 +379,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(runs).toHaveLength(2);
   });
 
-  it('the headers of the key count under a rule as well', async () => {
+  it('The headers of the key count under a rule as well', async () => {
     const { ask, runs } = await page(makeKit(), 'except=()', { key: { headers: ['X-Tenant'] } });
     const by = (path: string, tenant: string) => ask(path, { headers: { 'X-Tenant': tenant } });
     expect(await by('/a?x=1', 'a')).toBe('for /a?x=1');
@@ -389,7 +389,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(runs).toHaveLength(2);
   });
 
-  it('a `key` function decides alone', async () => {
+  it('A `key` function overrides the rule', async () => {
     const options = { key: (req: { url: string }) => req.url };
     const kit = makeKit();
     const { ask, runs } = await page(kit, 'except=()', options);
@@ -399,7 +399,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(runs).toHaveLength(4);
   });
 
-  it('the response to a POST with a Content-Location answers a GET of an equal URL', async () => {
+  it('The response to a POST with a Content-Location answers a GET of an equivalent URL', async () => {
     const kit = makeKit();
     const { ask, request, runs } = await page(kit, ({ method, res, url }) => {
       res.setHeader('No-Vary-Search', 'except=("id")');
@@ -416,7 +416,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(runs).toHaveLength(count);
   });
 
-  it('what middleware above the cache does to the field while the head leaves counts', async () => {
+  it('A field that middleware above the cache changes while the head leaves counts', async () => {
     const makeServer: MakeServer = (above, handler) => {
       const removeField: Middleware = (_req, res, next) => {
         onHeaders(res, () => res.removeHeader('No-Vary-Search'));
@@ -428,7 +428,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     for (const path of ['/a?x=1', '/a?x=2', '/a']) expect(await ask(path)).toBe(`for ${path}`);
   });
 
-  it('two caches, one above the other, run the handler once and share one response', async () => {
+  it('Two caches, one above the other, run the handler once and share one response', async () => {
     const kit = makeKit();
     const inner = kit.cache({ ttl: '1m' });
     const makeServer: MakeServer = (above, handler) => makeNodeServer([...above, inner], handler);
@@ -456,7 +456,7 @@ describe('No-Vary-Search in two processes on one Redis', () => {
     return { kits: [one, other] as const, pages: [await page(one, says), await page(other, says)] as const };
   }
 
-  it('a process finds the responses of another one once it has made one response of the path itself', async () => {
+  it('A process finds the responses of another one once its own handler has sent one for the path', async () => {
     const { pages } = await twoProcesses('except=("id")');
     const [one, other] = pages;
     await one.ask('/a?id=1&x=1');
@@ -467,7 +467,7 @@ describe('No-Vary-Search in two processes on one Redis', () => {
     expect(other.runs).toHaveLength(1);
   });
 
-  it('an invalidation by a process that knows no rule reaches every URL that the response answers', async () => {
+  it('An invalidation by a process that knows no rule reaches every URL that the response answers', async () => {
     const { kits, pages } = await twoProcesses('except=("id")');
     const [one, other] = pages;
     await one.ask('/a?id=1&x=1');
@@ -483,7 +483,7 @@ describe('No-Vary-Search in two processes on one Redis', () => {
     }
   });
 
-  it('a rule that one process has learned leaves the other one with its own, and no response goes astray', async () => {
+  it('Two processes with different rules never send a response for a wrong URL', async () => {
     let field = 'except=()';
     const { kits, pages } = await twoProcesses(({ res }) => void res.setHeader('No-Vary-Search', field));
     const [one, other] = pages;
@@ -519,7 +519,7 @@ describeOnBothEngines('No-Vary-Search and the parsers of Express', (url) => {
       ['params=("b")', ['?a=1', '?b=1#&a=1', '?b=1&a=2', '?b&a[x]=1', '?a=1&a[x]=1', '?b=[a]=1&b']],
       ['key-order', ['?a=1&a[]=2', '?a[]=2&a=1', '?[a]=3&a=2', '?a=2&[a]=3', '?a[x]=1&a[y]=2']],
     ])(
-      'a response never depends on which URL came before, with %s and the extended parser',
+      'A response never depends on an earlier URL, with %s and the extended parser',
       async (field, searches) => {
         for (const order of [searches, searches.toReversed()]) {
           const ask = await site('extended', field);
@@ -530,7 +530,7 @@ describeOnBothEngines('No-Vary-Search and the parsers of Express', (url) => {
       },
     );
 
-    it("a URL in which a parser of the app's own reads something else is left as it is", async () => {
+    it("A URL that the app's own parser reads differently keeps its exact key", async () => {
       const parse = (text: string) => ({
         ...qs.parse(text, '&', '=', { maxKeys: 3 }),
         ...(text.includes('c=x') ? { a: 'c' } : {}),
@@ -543,14 +543,14 @@ describeOnBothEngines('No-Vary-Search and the parsers of Express', (url) => {
       expect(await ask('?b=2&a=1')).toBe('a is "1"');
     });
 
-    it('a URL with too many parameters is left as it is', async () => {
+    it('A URL with too many parameters keeps its exact key', async () => {
       const ask = await site('extended', 'except=("a")');
       await ask('?a=0');
       expect(await ask(`?${'b&'.repeat(1_000)}a=1`)).toBe('a is undefined');
       expect(await ask('?a=1')).toBe('a is "1"');
     });
 
-    it('a fragment ends the query, also for parameters that the options of the key leave out', async () => {
+    it('A fragment ends the query, also for parameters that the key options leave out', async () => {
       const kit = kitForTest({ url: url() });
       const app = makeApp();
       app.use(kit.cache({ ttl: '1m', key: { query: { ignore: ['b'] } } }), (req, res) => {
@@ -589,7 +589,7 @@ describeOnBothEngines('No-Vary-Search and stale responses', (url) => {
     };
   }
 
-  it('a stale response answers an equal URL, and is refreshed for both', async () => {
+  it('A stale response answers an equivalent URL, and is refreshed for both', async () => {
     const { ask, pass, storedAll } = await staleSite(
       (_run, res) => void res.setHeader('No-Vary-Search', 'except=()'),
     );
@@ -604,7 +604,7 @@ describeOnBothEngines('No-Vary-Search and stale responses', (url) => {
   it.each([
     ['another rule', 'except=("x")'],
     ['no rule', undefined],
-  ])('a refresh with %s is stored under it, once, and answers no other URL', async (_name, field) => {
+  ])('A refresh with %s is stored under it, once, and answers no other URL', async (_name, field) => {
     const site = await staleSite((run, res) => {
       if (run === 1) res.setHeader('No-Vary-Search', 'except=()');
       else if (field !== undefined) res.setHeader('No-Vary-Search', field);
@@ -620,7 +620,7 @@ describeOnBothEngines('No-Vary-Search and stale responses', (url) => {
     expect([runs() <= 3, refused]).toEqual([true, []]);
   });
 
-  it('section 3.2 of RFC 9111: a 304 that changes the field stores the response under the new rule', async () => {
+  it('RFC 9111 3.2: a 304 that changes the field stores the response under the new rule', async () => {
     const site = await staleSite((run, res, ifNoneMatch) => {
       res
         .setHeader('ETag', `"${run === 3 ? 3 : 1}"`)
@@ -638,7 +638,7 @@ describeOnBothEngines('No-Vary-Search and stale responses', (url) => {
     expect(runs()).toBe(3);
   });
 
-  it('a rule that is learned while a refresh is on its way does not keep the refresh from its handler', async () => {
+  it('A rule that is learned during a refresh does not keep the refresh from its handler', async () => {
     const { kit, local, pass } = agingKit(url());
     const [stored, refused] = [eventsOf(kit, 'cache:stored'), eventsOf(kit, 'cache:refresh-refused')];
     const arrived = new Gate();
@@ -672,7 +672,7 @@ describeOnBothEngines('No-Vary-Search and stale responses', (url) => {
 });
 
 describe('No-Vary-Search and QUERY', () => {
-  it('RFC 10008, section 2.7: a rule leaves the content in the key', async () => {
+  it('RFC 10008 2.7: a rule leaves the content in the key', async () => {
     const kit = kitForTest({ url: 'memory:' });
     let runs = 0;
     const app = express().use(express.json(), kit.cache({ ttl: '1m' }), (req, res) => {
