@@ -13,7 +13,7 @@ const NAMES = ['hit', 'miss', 'stale', 'stored', 'skipped', 'collapsed', 'purged
 const ALL_EVENTS: readonly (keyof KitEvents)[] = [...NAMES.map((name) => `cache:${name}` as const), 'error'];
 
 /** The events of a kit's caches, as one line each: the event, its subject, and the reason. */
-function told(kit: RedisKit): string[] {
+function eventLines(kit: RedisKit): string[] {
   const lines: string[] = [];
   for (const name of ALL_EVENTS) {
     kit.on(name, (event) => {
@@ -35,7 +35,7 @@ describeOnBothEngines('the events of kit.cache', (url) => {
     makeApp: () => unknown = express,
   ) {
     const { kit, local, pass } = agingKit(url());
-    const lines = told(kit);
+    const lines = eventLines(kit);
     let arrived = 0;
     const app = makeApp() as Express;
     if ('set' in app) app.set('env', 'test');
@@ -50,7 +50,7 @@ describeOnBothEngines('the events of kit.cache', (url) => {
     /** Resolves to the next `count` lines. */
     let from = 0;
     const next = async (count: number) => {
-      await until(`${count} more are told`, () => lines.length >= from + count);
+      await until(`${count} more are emitted`, () => lines.length >= from + count);
       const since = lines.slice(from);
       from = lines.length;
       return since;
@@ -235,7 +235,7 @@ describeOnBothEngines('the events of kit.cache', (url) => {
 describe('the events of kit.remember', () => {
   it('A cached value emits the same events, with its key', async () => {
     const { kit, pass } = agingKit('memory:');
-    const lines = told(kit);
+    const lines = eventLines(kit);
     const gate = new Gate();
     const options = { ttl: '10s', staleIfError: '1h' } as const;
     const first = kit.remember('a', options, async () => {

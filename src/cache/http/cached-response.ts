@@ -1,8 +1,11 @@
+import type { IncomingHttpHeaders } from 'node:http';
 import type { ByteRange } from '../../http/message/byte-range.ts';
 import { validatorsOf } from '../../http/message/conditional.ts';
 import { areHeaders, areNames, flatHeaders, type Header } from '../../http/response/own-headers.ts';
-import { isText } from '../store/entry.ts';
-import type { SearchRule } from './no-vary-search.ts';
+import { isText, type NewEntry } from '../store/entry.ts';
+import { type SearchRule, searchRule } from './no-vary-search.ts';
+import { applicableControls, type HandlerHead, isForAll } from './storable.ts';
+import { variantId, varyNames } from './vary.ts';
 
 /** The part of a representation that a stored response contains. */
 export interface StoredPart extends ByteRange {
@@ -58,6 +61,65 @@ export function cachedResponse({
 /** The headers of a stored response, in their original order. */
 export function headersOf({ flat }: CachedResponse): Header[] {
   return flat.flatMap((name, at) => (at % 2 === 0 ? [[String(name), flat[at + 1] ?? '']] : []));
+}
+
+/** The headers of a response that are stored: its own, without the fields that Cache-Control reserves for one client. */
+export function storedHeaders(
+  { headers, own, directives, respondedAt }: HandlerHead,
+  hasTtl: boolean,
+): Header[] {
+  const reserved = new Set(
+    applicableControls(directives, hasTtl).flatMap((control) =>
+      ['private', 'no-cache'].flatMap((name) => control.fields(name) ?? []),
+    ),
+  );
+  const stored = own.set.filter(([name]) => !reserved.has(name.toLowerCase()));
+  if (headers.date === undefined) stored.push(['Date', new Date(respondedAt).toUTCString()]);
+  return stored;
+}
+
+/** The stored form of a handler's response. */
+export function responseToStore(
+  head: HandlerHead,
+  body: Buffer,
+  requestHeaders: IncomingHttpHeaders,
+  hasTtl: boolean,
+): CachedResponse {
+  const { status, headers, directives } = head;
+  const names = varyNames(headers);
+  return cachedResponse({
+    status,
+    headers: storedHeaders(head, hasTtl),
+    removed: head.own.removed,
+    vary: { names, id: names === '' ? '' : variantId(names, requestHeaders) },
+    isForAll: isForAll(directives),
+    body,
+    rule: searchRule(headers),
+  });
+}
+
+/** The options of a cache that limit what it stores. */
+interface StorageLimits {
+  readonly maxVariants: number;
+  readonly policy: string | undefined;
+  readonly maxEntries: number | undefined;
+}
+
+/** A response as its fill stores it. */
+export function entryToStore(
+  response: CachedResponse,
+  use: Pick<NewEntry<CachedResponse>, 'lifetime' | 'names' | 'validation'>,
+  { maxVariants, policy, maxEntries }: StorageLimits,
+): NewEntry<CachedResponse> {
+  return {
+    content: response,
+    info: packInfo(response),
+    body: response.body,
+    ...use,
+    variesOn: response.vary.names,
+    maxVariants,
+    policy: policy === undefined || maxEntries === undefined ? undefined : { name: policy, maxEntries },
+  };
 }
 
 export function packInfo(response: CachedResponse): unknown {

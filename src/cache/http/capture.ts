@@ -8,14 +8,20 @@ import {
 import { DepartureWatch } from '../../http/response/departure.ts';
 import { type OwnHeaders, watchOwnHeaders } from '../../http/response/own-headers.ts';
 import type { Fill } from '../store/fill.ts';
-import type { CachedResponse } from './cached-response.ts';
+import { type CachedResponse, entryToStore } from './cached-response.ts';
 import type { ClientResponse } from './client-response.ts';
 import { CONDITIONAL_STATUSES } from './conditions.ts';
-import { entryToStore, isWholeBody, readHandlerHead, withLateHeaders } from './handler-response.ts';
+
 import { sendStreamedPart, streamedPart } from './part-stream.ts';
 import type { StorageUse } from './part-target.ts';
 import type { RangePart } from './range-response.ts';
-import { type HandlerHead, UNSTORED_FIELDS } from './storable.ts';
+import {
+  type HandlerHead,
+  isWholeBody,
+  readHandlerHead,
+  UNSTORED_FIELDS,
+  withLateHeaders,
+} from './storable.ts';
 import { ERROR_STATUSES, type StorageDecision } from './storage-decision.ts';
 
 /** How long followers wait for a handler after its client has disconnected, since it may have stopped then. */

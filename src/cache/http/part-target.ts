@@ -4,8 +4,13 @@ import { haveSameStrongValidator } from '../../http/message/conditional.ts';
 import type { Lifetime, NewEntry } from '../store/entry.ts';
 import type { EntryKey } from '../store/entry-store.ts';
 import type { Fill } from '../store/fill.ts';
-import { type CachedResponse, cachedResponse, headersOf, type StoredPart } from './cached-response.ts';
-import { responseToStore } from './handler-response.ts';
+import {
+  type CachedResponse,
+  cachedResponse,
+  headersOf,
+  responseToStore,
+  type StoredPart,
+} from './cached-response.ts';
 import type { HandlerHead } from './storable.ts';
 
 /** How a response is stored. */

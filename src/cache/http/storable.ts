@@ -1,6 +1,7 @@
-import type { OutgoingHttpHeaders } from 'node:http';
+import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { type CacheControl, parseCacheControl } from '../../http/message/cache-control.ts';
 import { parseTargeted } from '../../http/message/targeted-cache-control.ts';
+import type { LateHeaders } from '../../http/response/before-end.ts';
 import type { OwnHeaders } from '../../http/response/own-headers.ts';
 import { varyNames } from './vary.ts';
 
@@ -48,6 +49,37 @@ export function directivesOf(headers: OutgoingHttpHeaders): Directives {
   const targeted = parseTargeted(field);
   const malformed = field === undefined || targeted !== undefined ? undefined : parseCacheControl(field);
   return { effective: targeted ?? general, isTargeted: targeted !== undefined, general, malformed };
+}
+
+export function readHandlerHead(res: ServerResponse, own: OwnHeaders): HandlerHead {
+  // A copy, since the kit adds headers from now on.
+  const headers = { ...res.getHeaders() };
+  return { status: res.statusCode, headers, own, directives: directivesOf(headers), respondedAt: Date.now() };
+}
+
+/** The fields that say to caches whether, how long and for which requests a response may be stored. */
+const CACHING_FIELDS = ['cache-control', 'cdn-cache-control', 'pragma', 'expires', 'no-vary-search'];
+
+/**
+ * The head with the changes that middleware above the cache made while it was sent, or the same head if they concern no
+ * cache. A cookie does not: such middleware sets it on stored responses as well. `Vary: Accept-Encoding` does not either:
+ * a compression above the cache gets stored responses unencoded, and encodes them for each client.
+ */
+export function withLateHeaders(head: HandlerHead, late: LateHeaders): HandlerHead {
+  const changes = new Map([...late].filter(([name]) => CACHING_FIELDS.includes(name)));
+  const before = varyNames(head.headers);
+  const names = late.has('vary') ? varyNames({ vary: String(late.get('vary') ?? '') }).split(',') : [];
+  const added = names.filter((name) => name !== 'accept-encoding' && !before.split(',').includes(name));
+  if (added.length > 0 && added[0] !== '') changes.set('vary', [before, ...added].join(','));
+  if (changes.size === 0) return head;
+  const headers = { ...head.headers, ...Object.fromEntries(changes) };
+  return { ...head, headers, directives: directivesOf(headers) };
+}
+
+/** Whether a body has the length that its head declares; otherwise it was cut off, or is not the handler's. */
+export function isWholeBody(head: HandlerHead | undefined, body: Buffer): boolean {
+  const declared = head?.headers['content-length'];
+  return declared === undefined || head?.status === 304 || Number(declared) === body.length;
 }
 
 export interface StorageRules {

@@ -1,7 +1,6 @@
 import type { OutgoingHttpHeaders } from 'node:http';
 import type { Header } from '../../http/response/own-headers.ts';
-import { type CachedResponse, cachedResponse, headersOf } from './cached-response.ts';
-import { storedHeaders } from './handler-response.ts';
+import { type CachedResponse, cachedResponse, headersOf, storedHeaders } from './cached-response.ts';
 import { searchRule } from './no-vary-search.ts';
 import { directivesOf, type HandlerHead, hasEtag, isForAll, reasonNotToStore } from './storable.ts';
 import { varyNames } from './vary.ts';

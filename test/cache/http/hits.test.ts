@@ -219,7 +219,7 @@ describeOnBothEngines('a stored response', (url) => {
     await send(`${address}/a`);
     await send(`${address}/a`);
     await send(`${address}/no`);
-    await until('the store is told of', () => events[1]?.length === 1);
+    await until('the event is emitted', () => events[1]?.length === 1);
     expect(events).toMatchObject([
       [{ url: '/a' }, { url: '/no' }],
       [{ url: '/a' }],

@@ -156,7 +156,7 @@ describeOnBothEngines('the key of a stored page', (url) => {
         .use(kit.cache({ ttl: '1m' }));
       app.use((req, res) => void res.send(`${req.protocol}://${req.hostname} ${++runs}`));
       const port = Number(new URL(await serve(app)).port);
-      const told = async (host?: string, proto?: string) => {
+      const answerTo = async (host?: string, proto?: string) => {
         const forwarded = {
           ...(host && { 'X-Forwarded-Host': host }),
           ...(proto && { 'X-Forwarded-Proto': proto }),
@@ -166,14 +166,18 @@ describeOnBothEngines('the key of a stored page', (url) => {
       const isTrusted = proxy !== '192.0.2.1';
       for (const host of ['one.example', 'two.example', undefined]) {
         for (const proto of ['http', 'https', undefined]) {
-          const [origin, run] = await told(host, proto);
+          const [origin, run] = await answerTo(host, proto);
           expect(origin).toBe(isTrusted ? `${proto ?? 'http'}://${host ?? 'inner'}` : 'http://inner');
-          expect(await told(host, proto)).toEqual([origin, run]);
+          expect(await answerTo(host, proto)).toEqual([origin, run]);
         }
       }
-      const pages = [await told('one.example', 'https'), await told('two.example', 'https'), await told()];
+      const pages = [
+        await answerTo('one.example', 'https'),
+        await answerTo('two.example', 'https'),
+        await answerTo(),
+      ];
       expect(new Set(pages.map(([, run]) => run)).size).toBe(isTrusted ? 3 : 1);
-      expect(await told('one.example, another', 'https, http')).toEqual(pages[0]);
+      expect(await answerTo('one.example, another', 'https, http')).toEqual(pages[0]);
     },
   );
 

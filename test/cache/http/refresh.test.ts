@@ -36,7 +36,7 @@ describeOnBothEngines('the refresh of a stale response', (url) => {
     site(url(), { ttl: '10s', staleWhileRevalidate: '1h', ...options }, handler);
 
   /** Twice: requests the page, lets it become stale, requests it again and waits for its refresh. */
-  async function isMadeAnew({ kit, ask, pass, storedAll, runs }: Site, text = BODY): Promise<void> {
+  async function expectRefresh({ kit, ask, pass, storedAll, runs }: Site, text = BODY): Promise<void> {
     const [stale, errors] = [eventsOf(kit, 'cache:stale'), eventsOf(kit, 'error')];
     expect((await ask()).text).toBe(text);
     await storedAll(1);
@@ -85,7 +85,7 @@ describeOnBothEngines('the refresh of a stale response', (url) => {
       },
     ],
   ])('A stale response is refreshed in the background by a handler that %s', async (_, handler) => {
-    await isMadeAnew(await stalePage(handler));
+    await expectRefresh(await stalePage(handler));
   });
 
   it.each(['above', 'below'] as const)(
@@ -138,7 +138,9 @@ describeOnBothEngines('the refresh of a stale response', (url) => {
     ['express.urlencoded', () => express.urlencoded()],
     ['express.raw', () => express.raw({ type: () => true })],
   ])('A stale response is refreshed in the background below %s', async (_, above) => {
-    await isMadeAnew(await stalePage((_req, res) => void res.send(BODY), { above: (kit) => [above(kit)] }));
+    await expectRefresh(
+      await stalePage((_req, res) => void res.send(BODY), { above: (kit) => [above(kit)] }),
+    );
   });
 
   it('A refresh does not count against a rate limit', async () => {
@@ -146,7 +148,7 @@ describeOnBothEngines('the refresh of a stale response', (url) => {
     const made = await stalePage((_req, res) => void res.send(BODY), {
       above: (kit) => [limited(kit) as RequestHandler],
     });
-    await isMadeAnew(made);
+    await expectRefresh(made);
     const { status, headers } = await made.ask();
     expect([status, String(headers.ratelimit)]).toEqual([429, expect.stringContaining('r=0')]);
   });

@@ -8,7 +8,7 @@ const control = (value: string | string[]) => says({ 'Cache-Control': value });
 describeBySeconds('RFC 9111 5.2.2, the directives of a response', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
-  const isKept = (value: string | string[]) => isStored(url(), {}, control(value));
+  const isStoredWith = (value: string | string[]) => isStored(url(), {}, control(value));
 
   /** The lifetime of the response in seconds, to within one. */
   async function lifetimeOf(value: string | string[]): Promise<number> {
@@ -24,22 +24,22 @@ describeBySeconds('RFC 9111 5.2.2, the directives of a response', (url) => {
 
   it('RFC 9111 5.2.2.1: max-age is the lifetime', async () => {
     expect(await lifetimeOf('max-age=30')).toBe(30);
-    expect(await isKept('max-age=0')).toBe(false);
-    expect(await isKept('max-age=99999999999999999999')).toBe(true);
+    expect(await isStoredWith('max-age=0')).toBe(false);
+    expect(await isStoredWith('max-age=99999999999999999999')).toBe(true);
   });
 
   it('RFC 9111 5.2.2.10: s-maxage wins over max-age', async () => {
     expect(await lifetimeOf('max-age=10, s-maxage=30')).toBe(30);
-    expect(await isKept('max-age=60, s-maxage=0')).toBe(false);
-    expect(await isKept('max-age=0, s-maxage=60')).toBe(true);
-    expect(await isKept('max-age=60, s-maxage=soon'), 'and when it cannot be read').toBe(false);
+    expect(await isStoredWith('max-age=60, s-maxage=0')).toBe(false);
+    expect(await isStoredWith('max-age=0, s-maxage=60')).toBe(true);
+    expect(await isStoredWith('max-age=60, s-maxage=soon'), 'and when it cannot be read').toBe(false);
   });
 
   it.each(['must-revalidate', 'proxy-revalidate', 'public', 'no-transform', 'immutable', 'x-own="a, b"'])(
     'RFC 9111 5.2.2: %s allows a fresh response',
     async (directive) => {
-      expect(await isKept(`${directive}, max-age=60`)).toBe(true);
-      expect(await isKept(`max-age=60, ${directive}`)).toBe(true);
+      expect(await isStoredWith(`${directive}, max-age=60`)).toBe(true);
+      expect(await isStoredWith(`max-age=60, ${directive}`)).toBe(true);
     },
   );
 
@@ -55,18 +55,18 @@ describeBySeconds('RFC 9111 5.2.2, the directives of a response', (url) => {
           `, ,${word} ,max-age=60`,
         ],
       ]) {
-        expect(await isKept(value), value).toBe(false);
+        expect(await isStoredWith(value), value).toBe(false);
         expect(await isStored(url(), { ttl: '1m' }, control(value)), `${value} with a ttl`).toBe(false);
       }
-      expect(await isKept(['max-age=60', word]), 'on a line of its own').toBe(false);
+      expect(await isStoredWith(['max-age=60', word]), 'on a line of its own').toBe(false);
     },
   );
 
   it.each(['no-store', 'private', 'no-cache'])(
     'RFC 9111 5.2: %s in a quoted argument is not a directive',
     async (word) => {
-      expect(await isKept(`max-age=60, x="${word}"`)).toBe(true);
-      expect(await isKept(`max-age=60, x="\\", ${word}"`)).toBe(true);
+      expect(await isStoredWith(`max-age=60, x="${word}"`)).toBe(true);
+      expect(await isStoredWith(`max-age=60, x="\\", ${word}"`)).toBe(true);
     },
   );
 
@@ -101,33 +101,33 @@ describeBySeconds('RFC 9111 5.2.2, the directives of a response', (url) => {
   });
 
   it('RFC 9111 5.2.2.4: an unqualified directive beside a qualified one applies to the whole response', async () => {
-    expect(await isKept('max-age=60, private="x-user", private')).toBe(false);
-    expect(await isKept('max-age=60, no-cache="x-user, not a name"')).toBe(false);
+    expect(await isStoredWith('max-age=60, private="x-user", private')).toBe(false);
+    expect(await isStoredWith('max-age=60, no-cache="x-user, not a name"')).toBe(false);
   });
 
   it.each(['soon', '-1', '1.5', '6 0', '"6o"', '', '+60', '0x3c'])(
     'RFC 9111 4.2.1: a lifetime of %j is invalid',
     async (value) => {
-      expect(await isKept(`max-age=${value}`)).toBe(false);
-      expect(await isKept(`s-maxage=${value}, max-age=60`)).toBe(false);
+      expect(await isStoredWith(`max-age=${value}`)).toBe(false);
+      expect(await isStoredWith(`s-maxage=${value}, max-age=60`)).toBe(false);
     },
   );
 
   it('RFC 9111 5.2: both forms of an argument count alike', async () => {
-    expect(await isKept('max-age="60"')).toBe(true);
-    expect(await isKept('MAX-AGE="6\\0"')).toBe(true);
+    expect(await isStoredWith('max-age="60"')).toBe(true);
+    expect(await isStoredWith('MAX-AGE="6\\0"')).toBe(true);
     expect(await lifetimeOf('max-age="30"')).toBe(30);
   });
 
   it('RFC 9111 4.2.1: different lifetimes are invalid, and equal ones count', async () => {
-    expect(await isKept('max-age=60, max-age=0')).toBe(false);
-    expect(await isKept(['max-age=60', 'max-age=61'])).toBe(false);
-    expect(await isKept('max-age=60, max-age="60"')).toBe(true);
+    expect(await isStoredWith('max-age=60, max-age=0')).toBe(false);
+    expect(await isStoredWith(['max-age=60', 'max-age=61'])).toBe(false);
+    expect(await isStoredWith('max-age=60, max-age="60"')).toBe(true);
   });
 
   it('RFC 9111 5.2.3: unknown directives are ignored', async () => {
-    expect(await isKept('community="UCI", max-age=60')).toBe(true);
-    expect(await isKept('community=UCI')).toBe(false);
+    expect(await isStoredWith('community="UCI", max-age=60')).toBe(true);
+    expect(await isStoredWith('community=UCI')).toBe(false);
   });
 
   it('With a ttl, the lifetime of the response does not count, even when it has none', async () => {

@@ -49,7 +49,7 @@ describeBySeconds('RFC 9211, Cache-Status', (url) => {
         ],
       },
     );
-    const names = async () => members(await answer()).map(([name]) => name);
+    const names = async () => members(await answer()).map(([member]) => member);
     const miss = await names();
     expect(miss.at(-1)).toBe('redis-kit');
     expect((await names()).at(-1)).toBe('redis-kit');
@@ -58,7 +58,7 @@ describeBySeconds('RFC 9211, Cache-Status', (url) => {
   it('RFC 9211 2: the names of caches are tokens', async () => {
     for (const name of ['shop', 'shop.example:1']) {
       const { answer } = await start(undefined, { cacheStatus: name });
-      expect(members(await answer()).map(([told]) => told)).toEqual([name]);
+      expect(members(await answer()).map(([member]) => member)).toEqual([name]);
     }
   });
 
@@ -128,10 +128,10 @@ describeBySeconds('RFC 9211, Cache-Status', (url) => {
     });
     const all = [ask(), ask(), ask()];
     setTimeout(open, 200);
-    const told = await Promise.all(all);
+    const statuses = await Promise.all(all);
     expect(runs()).toBe(1);
-    expect(told.filter((each) => each?.collapsed === 'true')).toHaveLength(2);
-    for (const each of told) expect(each?.fwd).toBe('uri-miss');
+    expect(statuses.filter((each) => each?.collapsed === 'true')).toHaveLength(2);
+    for (const each of statuses) expect(each?.fwd).toBe('uri-miss');
   });
 
   it('RFC 9211 2.7 and 6: the key is shown only with `debug`, since it may be a secret', async () => {

@@ -150,7 +150,7 @@ describe('an unreadable cache entry', () => {
     await client.set(key, newer, { PX: 60_000 });
     expect((await send(address)).text).toBe('body 2');
     expect((await send(address)).text).toBe('body 3');
-    await until('both misses were told', () => misses.length === 2);
+    await until('both misses are emitted', () => misses.length === 2);
     expect(await stored(key)).toEqual(newer);
   });
 });

@@ -116,7 +116,7 @@ describeWithServers('kit.cache and kit.remember while Redis is down', () => {
       );
       expect(purged).toEqual([]);
       await rise(server, fate);
-      await until('it can be told', () =>
+      await until('the outcome is known', () =>
         kit.invalidate({ tags: 'a' }).then(
           () => true,
           () => false,
