@@ -40,7 +40,6 @@ export interface CaptureListener {
   failed(error: unknown): void;
 }
 
-/** What a capture works with. */
 export interface CaptureParts {
   readonly decision: StorageDecision;
   readonly client: ClientResponse;

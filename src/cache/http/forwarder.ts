@@ -32,7 +32,9 @@ const FILLED_KEYS: unique symbol = Symbol('the keys that the request fills');
 
 type FillingRequest = IncomingMessage & { [FILLED_KEYS]?: Set<string> };
 
-/** Whether a cache above fills the key with the response to this request: a cache below would wait for its own request. */
+/**
+ * Whether a cache above already fills the key with the response to this request. A second fill would wait for its own request.
+ */
 export function isFilling(req: FillingRequest, key: string): boolean {
   return req[FILLED_KEYS]?.has(key) === true;
 }

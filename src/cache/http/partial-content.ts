@@ -24,16 +24,6 @@ interface PartRequest {
   readonly key: ResponseKey;
 }
 
-/** The stored part for a request. */
-export interface StoredPartResult {
-  /** The stored part, which is fresh. */
-  readonly stored: Entry<CachedResponse> | undefined;
-  /** The stored part, if it answers the request. */
-  readonly usable: Entry<CachedResponse> | undefined;
-}
-
-const NO_PART: StoredPartResult = { stored: undefined, usable: undefined };
-
 /** The most keys that are remembered as unstorable. */
 const MAX_UNSTORABLE = 1_000;
 
@@ -72,23 +62,21 @@ export class PartialContent {
     this.#unstorable.delete(redisKeys.entry);
   }
 
-  /** The local copy of a part that answers the request. Sends no command. */
+  /** The local copy of the stored part, if it is fresh. Sends no command. */
   localCopy(request: PartRequest): Entry<CachedResponse> | undefined {
     const key = this.#keyOfPart(request);
     const entry = key && this.#deps.caches.responses.localCopy(this.#lookup, key.localKey());
-    if (key === undefined || entry === undefined || !this.#accepts(request.req, key, entry)) return undefined;
-    return isPartFor(request.req, entry.content) ? entry : undefined;
+    return key && entry && this.#accepts(request.req, key, entry) ? entry : undefined;
   }
 
-  async find(request: PartRequest): Promise<StoredPartResult> {
+  /** The stored part, if it is fresh. */
+  async find(request: PartRequest): Promise<Entry<CachedResponse> | undefined> {
     const key = this.#keyOfPart(request);
-    if (key === undefined) return NO_PART;
+    if (key === undefined) return undefined;
     const { req } = request;
     const accepts = (entry: Entry<CachedResponse>) => this.#accepts(req, key, entry);
     const lookup = { key, budget: this.#deps.budgetOf(req), accepts };
-    const stored = await this.#deps.caches.responses.peek(lookup, this.#lookup);
-    const isUsable = stored !== undefined && isPartFor(req, stored.content);
-    return { stored, usable: isUsable ? stored : undefined };
+    return this.#deps.caches.responses.peek(lookup, this.#lookup);
   }
 
   /**
@@ -118,7 +106,7 @@ export class PartialContent {
 }
 
 /** Whether a stored part answers a request: it contains the only range that the request asks for. */
-function isPartFor(req: RangeRequest, content: CachedResponse): boolean {
+export function isPartFor(req: RangeRequest, content: CachedResponse): boolean {
   const { part } = content;
   const range = part && rangeFor(req, wholeOf(content));
   if (part === undefined || range === undefined || range === 'unsatisfiable') return false;

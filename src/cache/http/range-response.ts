@@ -32,7 +32,7 @@ export interface RangePart extends ByteRange {
   readonly length: number;
 }
 
-/** The whole representation that is stored, or of which a part is stored. */
+/** The whole representation of a stored response, which may be only a part of it. */
 export function wholeOf({ flat, body, part, ...validators }: CachedResponse): Representation {
   const isEncoded = flat.some((name, at) => at % 2 === 0 && /^content-encoding$/i.test(String(name)));
   return { ...validators, length: part?.length ?? body.length, isEncoded };

@@ -11,7 +11,10 @@ import type { RequestKey } from './request-key.ts';
 const RETRY_AFTER_MS = 1_000;
 const LONGEST_REFRESH_MS = 60_000;
 
-/** After this many refusals in a row a client's own request refreshes, so that the response does not stay stale to the end of its window. */
+/**
+ * After this many refusals in a row a client's own request refreshes, so that the response does not stay stale to the end of
+ * its window.
+ */
 const MAX_REFUSALS = 3;
 const NOT_FOUND = 404;
 const REMEMBERED_BYTES = 2 * 2 ** 20;

@@ -4,19 +4,16 @@ import { sendProblem } from '../../http/problem.ts';
 import { noteClient, reentryOf } from '../../http/reentry.ts';
 import { type Entry, usabilityOf } from '../store/entry.ts';
 import type { Lookup, LookupResult, LookupSettings } from '../store/entry-cache.ts';
-import type { Fill } from '../store/fill.ts';
 import { Acceptance } from './acceptance.ts';
 import { whyForwarded } from './cache-status.ts';
 import type { CachedResponse } from './cached-response.ts';
 import { type Exchange, Forwarder, isFilling } from './forwarder.ts';
 import type { CacheDependencies, CacheSettings } from './options.ts';
-import { PartialContent } from './partial-content.ts';
+import { isPartFor, PartialContent } from './partial-content.ts';
 import { Refresher } from './refresher.ts';
 import { responseKey } from './response-key.ts';
 import type { ResponseMemory } from './response-memory.ts';
 import { sendStored } from './send-response.ts';
-
-type BeginFill = () => Promise<Fill<CachedResponse> | undefined>;
 
 /** Answers the requests of one `kit.cache` with stored responses, and forwards the others to the handler. */
 export class Responder {
@@ -73,7 +70,7 @@ export class Responder {
     this.#emit('stale', exchange);
     this.#send(exchange, entry, 'hit');
     const begin = () => responses.beginRefresh(this.#lookupOf(exchange, false), this.#lookup);
-    if (app !== undefined) this.#refresh(app, exchange, entry, begin);
+    if (app !== undefined) void this.#refresher.refresh(app, { req, key: key.request, entry }, begin);
     return true;
   }
 
@@ -106,7 +103,8 @@ export class Responder {
     }
     this.#emit(kind, exchange);
     this.#send(exchange, entry, kind === 'collapsed' ? `${miss}; collapsed` : 'hit');
-    if (begin !== undefined && app !== undefined) this.#refresh(app, exchange, entry, begin);
+    if (begin !== undefined && app !== undefined)
+      void this.#refresher.refresh(app, { req, key: key.request, entry }, begin);
     return 'answered';
   }
 
@@ -120,7 +118,7 @@ export class Responder {
       this.#send(exchange, entry, 'hit');
       return 'answered';
     }
-    if (this.#sendPart(exchange, (await this.#parts.find(exchange)).usable)) return 'answered';
+    if (this.#sendPart(exchange, await this.#parts.find(exchange))) return 'answered';
     this.#emit('miss', exchange);
     if (this.#acceptance.directivesOf(req)?.onlyIfCached !== true)
       return this.#forwarder.bypass(exchange, 'fwd=uri-miss');
@@ -138,14 +136,14 @@ export class Responder {
     miss: string,
   ): Promise<Outcome> {
     const part = fallback === undefined ? await this.#parts.find(exchange) : undefined;
-    if (this.#sendPart(exchange, part?.usable)) {
+    if (this.#sendPart(exchange, part)) {
       fill.abandon();
       return 'answered';
     }
     const isForced = this.#acceptance.directivesOf(exchange.req)?.noCache === true;
-    const reason = part?.stored === undefined ? miss : 'fwd=partial';
+    const reason = part === undefined ? miss : 'fwd=partial';
     const why = whyForwarded(fallback ?? validatable, this.#deps.caches.responses.now(), reason);
-    const reusable = { fallback, validatable, part: part?.stored };
+    const reusable = { fallback, validatable, part };
     return this.#forwarder.forward(exchange, fill, reusable, isForced ? 'fwd=request' : why);
   }
 
@@ -168,9 +166,9 @@ export class Responder {
     );
   }
 
-  /** Sends a stored part that answers the request. Returns whether it has. */
+  /** Sends a stored part if it answers the request. Returns whether it has. */
   #sendPart(exchange: Exchange, part: Entry<CachedResponse> | undefined): boolean {
-    if (part === undefined) return false;
+    if (part === undefined || !isPartFor(exchange.req, part.content)) return false;
     this.#emit('hit', exchange);
     this.#send(exchange, part, 'hit');
     return true;
@@ -179,15 +177,6 @@ export class Responder {
   #send({ req, res, key }: Exchange, entry: Entry<CachedResponse>, status: string): void {
     const now = this.#deps.caches.responses.now();
     sendStored(req, res, entry, { settings: this.#settings, key: key.request.id, now, status });
-  }
-
-  #refresh(
-    app: NonNullable<ReturnType<Refresher['appOf']>>,
-    { req, key }: Exchange,
-    entry: Entry<CachedResponse>,
-    begin: BeginFill,
-  ): void {
-    void this.#refresher.refresh(app, { req, key: key.request, entry }, begin);
   }
 
   #emit(kind: LookupResult<CachedResponse>['kind'], { key }: Exchange): void {

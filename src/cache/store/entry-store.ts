@@ -92,9 +92,9 @@ export class EntryStore {
   }
 
   /**
-   * Reads an entry, and takes the lease unless the entry is fresh. Sends one command when this process knows the versions of
-   * the entry, else two, and another one when it does not know on which headers the response varies, or of a purge. A
-   * failure is reported and counts as a miss.
+   * Reads an entry, and takes the lease unless the entry is fresh. Costs one command, a second one if this process does not
+   * know the versions of the entry, and one more if the entry varies in an unknown way or was purged. A failure is reported
+   * and counts as a miss.
    */
   async read<Content>(
     key: EntryKey<Content>,

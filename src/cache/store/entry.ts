@@ -54,7 +54,7 @@ export interface NewEntry<Content> {
   readonly validation?: Validation<Content> | undefined;
 }
 
-/** An entry for followers only. */
+/** An entry that is not stored, for followers only. */
 export function unstoredEntry<Content>(content: Content, now: number): Entry<Content> {
   const windows = { staleWhileRevalidateMs: 0, staleIfErrorMs: 0, validatableMs: 0 };
   const lifetime = { freshMs: 0, ...windows, ageMs: 0, isStrict: false };

@@ -6,7 +6,6 @@ import {
   packEnvelope,
   unstoredEntry,
   usabilityOf,
-  type Validation,
 } from './entry.ts';
 import {
   type DeclaredKey,
@@ -106,12 +105,12 @@ export class Fill<Content> {
       ...{ content, names, lifetime, bytes: payload.length, readAt: storedAt, storedAt },
       freshUntil: storedAt + lifetime.freshMs,
     };
-    const sequence = this.#sequenceOf(validation);
-    if (sequence === undefined) {
+    if (this.#start.sequence === undefined) {
       flight?.settle({ kind: 'entry', entry: { ...entry, sequence: 0, versions: [] }, isNew: true });
       this.#endLease(0);
       return undefined;
     }
+    const sequence = Math.min(this.#start.sequence, validation?.sequence ?? this.#start.sequence);
     const lifeMs = keepMs(lifetime);
     const known = this.#store.versions.known(names, maxAgeMs, lifeMs);
     if (known !== undefined) this.#share({ ...entry, sequence }, known);
@@ -176,12 +175,6 @@ export class Fill<Content> {
     this.#stopTimers();
     this.#start.flight?.settle({ kind: 'retry' });
     this.#endLease(0);
-  }
-
-  #sequenceOf(validation: Validation<Content> | undefined): number | undefined {
-    const { sequence } = this.#start;
-    if (sequence === undefined || validation === undefined) return sequence;
-    return Math.min(sequence, validation.sequence);
   }
 
   #noteStorable({ freshMs }: Lifetime): void {

@@ -74,7 +74,7 @@ const POLICY_NAMES = {
   elsewhere: { ...renamed('ttl', ...LIFETIME_NAMES), ...renamed('maxEntries', ...AMOUNT_NAMES) },
 };
 
-/** The tags of an entry are keys of one script, and so few enough for its arguments. */
+/** All tags of an entry are arguments of one script, whose number is limited. */
 const MAX_TAGS = 256;
 
 export function singleFlightOption(reader: OptionReader): SharedSettings['singleFlight'] {
