@@ -30,9 +30,9 @@ export type {
 export type { ConcurrencyOnError, ConcurrencyOptions, ConcurrencyRefusal } from './concurrency/index.ts';
 export type { BorrowedClient } from './connection/borrowed-client.ts';
 export type { ClusterNode, ClusterOptions, ConnectionOptions } from './connection/options.ts';
+export { isRevalidation } from './http/internal-request.ts';
 export type { Middleware, Next, Req, Res } from './http/middleware.ts';
-export type { RateHeaders } from './http/rate-headers.ts';
-export { isRevalidation } from './http/reentry.ts';
+export type { RateHeaders } from './http/rate-limit-fields.ts';
 export type { IdempotencyOnError, IdempotencyOptions, IdempotencyRefusal } from './idempotency/index.ts';
 export { createRedisKit } from './kit.ts';
 export type { KitOptions } from './kit-options.ts';

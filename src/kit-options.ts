@@ -1,30 +1,30 @@
-import type { OptionReader } from './base/check.ts';
 import { type Clock, systemClock } from './base/clock.ts';
 import type { Duration } from './base/duration.ts';
 import { ConfigError } from './base/errors.ts';
 import { renamed } from './base/foreign-options.ts';
 import { Keys } from './base/keys.ts';
 import { consoleLogger, guardedLogger, type Logger, silentLogger } from './base/logger.ts';
+import type { OptionReader } from './base/option-reader.ts';
 import { readSettings } from './base/settings.ts';
 import { type CachePolicies, type CachePolicy, resolveCachePolicies } from './cache/index.ts';
 import {
   CONNECTION_OPTION_NAMES,
   type ConnectionOptions,
   type ConnectionSettings,
-  refuseWaysNotBuilt,
+  rejectUnsupported,
   resolveConnection,
 } from './connection/options.ts';
 
 export type KitOptions<Client = unknown> = ConnectionOptions<Client> & {
-  /** Begins every key; letters, digits, `.`, `_`, `-` and `:`. Default `kit`. */
+  /** The first part of every Redis key: letters, digits, `.`, `_`, `-` and `:`. Default `kit`. */
   readonly prefix?: string | undefined;
-  /** How long one request may wait for Redis, over all kit middleware it passes; default `'500ms'`. */
+  /** The time that one request may wait for Redis, in all kit middleware together; default `'500ms'`. */
   readonly commandTimeout?: Duration | undefined;
-  /** Where warnings and errors go; default: the console. `false` for nowhere. */
+  /** Receives warnings and errors; default: the console. `false` logs nothing. */
   readonly logger?: Logger | false | undefined;
-  /** Named lifetimes, for the option `policy` of `kit.cache` and `kit.remember`. */
+  /** Named lifetimes for the option `policy` of `kit.cache` and `kit.remember`. */
   readonly cachePolicies?: Readonly<Record<string, CachePolicy>> | undefined;
-  /** `memory:` only: the clock that its entries live by, for your own tests. */
+  /** The clock of a `memory:` kit, for your own tests. */
   readonly clock?: Clock | undefined;
 };
 
@@ -35,7 +35,7 @@ export interface KitSettings {
   readonly logger: Logger;
   readonly clock: Clock;
   readonly cachePolicies: CachePolicies;
-  /** What works and should still be changed. */
+  /** Settings that work but should be changed. */
   readonly warnings: readonly string[];
 }
 
@@ -48,8 +48,8 @@ const NAMES = [
   'clock',
 ] as const;
 
-/** What users of Redis clients and of other packages look for. */
-const ELSEWHERE = {
+/** Hints for option names of Redis clients and other packages. */
+const FOREIGN_NAMES = {
   ...renamed('prefix', 'keyPrefix'),
   ...renamed('url', 'uri', 'connectionString', 'redisUrl'),
   ...renamed('client', 'redis', 'redisClient', 'storeClient', 'store'),
@@ -57,18 +57,18 @@ const ELSEWHERE = {
   ...renamed('host', 'hostname'),
   ...renamed('username', 'user'),
   ...renamed('commandTimeout', 'timeout', 'socketTimeout'),
-  socket: 'give `host`, `port` and `tls`',
-  sendCommand: 'lend the client itself, as `client`',
-  rootNodes: 'they are `nodes` in `cluster`',
-  ttl: 'each feature has its own; for caches there is `cachePolicies`',
-  key: 'a TLS key belongs into `tls`; what begins every key of Redis is `prefix`',
+  socket: 'use `host`, `port` and `tls`',
+  sendCommand: 'pass the client itself, as `client`',
+  rootNodes: 'use `nodes` in `cluster`',
+  ttl: 'each feature has lifetimes of its own; caches have `cachePolicies`',
+  key: 'put a TLS key in `tls`; the prefix of Redis keys is `prefix`',
 };
 
 const MAX_COMMAND_TIMEOUT_MS = 60_000;
 
 export function resolveKitOptions(options: KitOptions, env: NodeJS.ProcessEnv): KitSettings {
-  if (typeof options === 'object' && options !== null) refuseWaysNotBuilt(options);
-  return readSettings('createRedisKit', options, { known: NAMES, elsewhere: ELSEWHERE }, (reader) => ({
+  if (typeof options === 'object' && options !== null) rejectUnsupported(options);
+  return readSettings('createRedisKit', options, { known: NAMES, elsewhere: FOREIGN_NAMES }, (reader) => ({
     connection: () => resolveConnection(reader, env),
     keys: () => new Keys(reader.string('prefix') ?? 'kit'),
     commandTimeoutMs: () => commandTimeoutOption(reader),
@@ -84,14 +84,14 @@ function commandTimeoutOption(reader: OptionReader): number {
   if (commandTimeoutMs <= MAX_COMMAND_TIMEOUT_MS) return commandTimeoutMs;
   throw reader.error(
     'commandTimeout',
-    `it must be at most ${MAX_COMMAND_TIMEOUT_MS} ms; requests wait this long for a Redis that is gone`,
+    `it must be at most ${MAX_COMMAND_TIMEOUT_MS} ms, since requests wait this long while Redis is down`,
   );
 }
 
 function warningsOf({ kind }: ConnectionSettings, env: NodeJS.ProcessEnv): readonly string[] {
   if (kind !== 'memory' || env.NODE_ENV !== 'production') return [];
   return [
-    "createRedisKit runs on 'memory:' with NODE_ENV=production: sessions, limits, locks and caches belong to this process alone and end with it; give the `url` of a Redis",
+    "createRedisKit runs on 'memory:' with NODE_ENV=production: sessions, limits, locks and caches are not shared with other processes and are lost when this one ends; set the `url` of a Redis server",
   ];
 }
 
@@ -108,7 +108,7 @@ function resolveClock(reader: OptionReader, env: NodeJS.ProcessEnv): Clock {
   if (clock === undefined) return systemClock;
   if (resolveConnection(reader, env).kind !== 'memory') {
     throw new ConfigError(
-      'createRedisKit: option `clock` is for `memory:` only; Redis goes by its own clock',
+      'createRedisKit: option `clock` is for `memory:` only; Redis has a clock of its own',
     );
   }
   if (hasMethods<Clock>(clock, 'now')) return clock;

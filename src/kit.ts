@@ -1,21 +1,22 @@
 import { setMaxListeners } from 'node:events';
 import { performance } from 'node:perf_hooks';
-import { OptionReader } from './base/check.ts';
 import { systemClock } from './base/clock.ts';
 import type { Duration } from './base/duration.ts';
-import { checkListener, Events, type KitEvents } from './base/events.ts';
+import { Emitter } from './base/emitter.ts';
+import { checkListener, type KitEvents } from './base/events.ts';
 import type { Keys } from './base/keys.ts';
 import { OpenWork } from './base/open-work.ts';
+import { OptionReader } from './base/option-reader.ts';
 import { Reporter } from './base/reporter.ts';
 import { WeakRegistry } from './base/weak-registry.ts';
 import { cacheFeature } from './cache/index.ts';
 import { concurrencyFeature } from './concurrency/index.ts';
-import { requestBudgets } from './engine/budget.ts';
+import { RequestDeadlines } from './engine/deadline.ts';
 import { memoryEngine } from './engine/memory-engine.ts';
 import { MemoryKeyspace } from './engine/memory-keyspace.ts';
 import { idempotencyFeature } from './idempotency/index.ts';
+import { openBackend } from './kit-backend.ts';
 import { type KitOptions, type KitSettings, resolveKitOptions } from './kit-options.ts';
-import { openStore } from './kit-store.ts';
 import { lockFeature } from './lock/index.ts';
 import { rateLimitFeature } from './rate-limit/index.ts';
 import type { DefaultClient, RedisKit } from './redis-kit.ts';
@@ -74,14 +75,14 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
 /** What all features of a kit and of its namespaces share. */
 function openParts(settings: KitSettings) {
   const { commandTimeoutMs, keys, logger } = settings;
-  const events = new Events<KitEvents>(logger);
+  const events = new Emitter<KitEvents>(logger);
   const reporter = new Reporter(events, logger);
   for (const warning of settings.warnings) reporter.warning(warning);
   const closing = new AbortController();
   // Each middleware with waiting requests adds a listener, which is no leak.
   setMaxListeners(0, closing.signal);
   const work = new OpenWork();
-  const store = openStore(settings, events);
+  const store = openBackend(settings, events);
   const fallback = new MemoryKeyspace(systemClock);
   const channels = keys.callChannels();
 
@@ -99,10 +100,10 @@ function openParts(settings: KitSettings) {
     work,
     closing: closing.signal,
     isMemory: store.connection === undefined,
-    budgetOf: requestBudgets(commandTimeoutMs),
+    deadlines: new RequestDeadlines(commandTimeoutMs),
     channel: keys.cacheChannel(),
-    turns: new Turns(store.listening, channels, closing.signal),
-    standIn: memoryEngine(fallback, systemClock),
-    standInTurns: new Turns(fallback, channels, closing.signal),
+    turns: new Turns(store.pubSub, channels, closing.signal),
+    fallbackEngine: memoryEngine(fallback, systemClock),
+    fallbackTurns: new Turns(fallback, channels, closing.signal),
   };
 }

@@ -1,34 +1,34 @@
-interface Listening {
+interface SharedListener {
   readonly listeners: Set<() => void>;
   stop(): void;
 }
 
-const listening = new WeakMap<AbortSignal, Listening>();
+const sharedListeners = new WeakMap<AbortSignal, SharedListener>();
 
 /**
  * Calls the listener when the signal aborts, and returns an unsubscribe function. All listeners of a signal share one
- * that is added to it: Node warns of a leak from the eleventh on, and compares each with all before.
+ * event listener: Node warns of a leak from the eleventh, and compares each new one with all others.
  */
 export function onAbort(signal: AbortSignal, listener: () => void): () => void {
-  const shared = listening.get(signal) ?? listenTo(signal);
+  const shared = sharedListeners.get(signal) ?? listenTo(signal);
   shared.listeners.add(listener);
   return () => {
     if (shared.listeners.delete(listener) && shared.listeners.size === 0) shared.stop();
   };
 }
 
-function listenTo(signal: AbortSignal): Listening {
+function listenTo(signal: AbortSignal): SharedListener {
   const listeners = new Set<() => void>();
   const abort = () => {
-    listening.delete(signal);
+    sharedListeners.delete(signal);
     for (const listener of [...listeners]) listener();
   };
   const stop = () => {
-    if (listening.get(signal) === shared) listening.delete(signal);
+    if (sharedListeners.get(signal) === shared) sharedListeners.delete(signal);
     signal.removeEventListener('abort', abort);
   };
   const shared = { listeners, stop };
-  listening.set(signal, shared);
+  sharedListeners.set(signal, shared);
   signal.addEventListener('abort', abort, { once: true });
   return shared;
 }

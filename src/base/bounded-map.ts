@@ -1,16 +1,16 @@
 import { LRUCache } from 'lru-cache';
 
-/** What an entry costs besides its key and value: a place in a Map and in the lists of the LRU cache, measured. */
+/** Bytes of an entry besides key and value, in the Map and the LRU lists (measured). */
 const OVERHEAD_BYTES = 150;
 
 /**
- * A map by keys that clients choose, within a number of bytes; the entry that was used least recently goes first. Unlike
- * an LRU cache of so many entries it takes no memory in advance, and long keys leave room for fewer of them.
+ * A least-recently-used map that is bounded in bytes, for keys that clients choose: long keys leave space for fewer
+ * entries. Unlike an LRUCache with `max`, it allocates nothing in advance.
  */
 export class BoundedMap<Value extends NonNullable<unknown>> {
   readonly #entries: LRUCache<string, Value>;
 
-  /** `bytesOf`: what a value costs; default: nothing to speak of. `dropped` gets each value that goes, whatever the reason. */
+  /** `bytesOf`: the size of a value, default 0. `dropped`: called with each value that leaves the map, for any reason. */
   constructor(
     maxBytes: number,
     bytesOf: (value: Value) => number = () => 0,
@@ -32,7 +32,7 @@ export class BoundedMap<Value extends NonNullable<unknown>> {
     return this.#entries.get(key);
   }
 
-  /** Without counting as a use. */
+  /** Reads without marking the entry as used. */
   peek(key: string): Value | undefined {
     return this.#entries.peek(key);
   }
@@ -50,7 +50,7 @@ export class BoundedMap<Value extends NonNullable<unknown>> {
   }
 }
 
-/** The same text in memory of its own: V8 makes a slice refer to the whole of what it is a slice of, a URL of 16 kB for example. */
+/** Copies a string: in V8 a slice keeps the whole string alive that it was cut from, such as a URL of 16 kB. */
 export function ownText(text: string): string {
   return ` ${text}`.slice(1);
 }

@@ -1,4 +1,4 @@
-/** Where `memory:` gets the time of day from. Tests give their own to turn it by hand. */
+/** The time of day for `memory:`. Tests pass a clock that they control. */
 export interface Clock {
   /** Milliseconds since the epoch. */
   now(): number;

@@ -1,15 +1,12 @@
-/**
- * A span of time: a whole number of milliseconds, or a number with a unit (`'250ms'`, `'30s'`, `'5m'`, `'1.5h'`,
- * `'7d'`) that comes to one.
- */
+/** A whole number of milliseconds, or a number with a unit: `'250ms'`, `'30s'`, `'5m'`, `'1.5h'`, `'7d'`. */
 export type Duration = number | `${number}ms` | `${number}s` | `${number}m` | `${number}h` | `${number}d`;
 
 const UNIT_MS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
 
-/** Redis adds a TTL to the time of day; beyond 100 years the sum is nothing that anyone meant. */
+/** 100 years. Redis adds a TTL to the time of day, and the sum must not overflow. */
 export const MAX_DURATION_MS: number = 36_525 * UNIT_MS.d;
 
-/** The milliseconds of a Duration, or undefined when the value is none. Zero and negative spans are none. */
+/** The milliseconds of a Duration; undefined for any other value, and for zero or less. */
 export function durationMs(value: unknown): number | undefined {
   const ms = typeof value === 'string' ? parse(value) : value;
   return typeof ms === 'number' && Number.isInteger(ms) && ms > 0 && ms <= MAX_DURATION_MS ? ms : undefined;
@@ -18,12 +15,12 @@ export function durationMs(value: unknown): number | undefined {
 function parse(text: string): number | undefined {
   const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text);
   if (match === null) return undefined;
-  // '0.1s' is 100.00000000000001 in binary floating point; the span that was written is a whole millisecond.
+  // '0.1s' is 100.00000000000001 ms in floating point.
   const ms = Number(match[1]) * UNIT_MS[match[2] as keyof typeof UNIT_MS];
   return Math.abs(ms - Math.round(ms)) < 1e-6 ? Math.round(ms) : undefined;
 }
 
-/** The shortest way to write a span, for names and messages: 60000 is `1m`. */
+/** The shortest notation, for names and messages: `1m` for 60000. */
 export function formatDuration(ms: number): string {
   for (const unit of ['d', 'h', 'm', 's'] as const) {
     if (ms % UNIT_MS[unit] === 0) return `${ms / UNIT_MS[unit]}${unit}`;

@@ -1,14 +1,14 @@
 /**
- * Every error that redis-kit makes. `code` is stable and safe to compare; the message is for people and may
- * change. Each code has a heading in docs/errors.md.
+ * The base class of all errors of redis-kit. `code` is stable, for programs to compare; `message` is for people and may
+ * change. docs/errors.md has a heading for each code.
  */
 export class RedisKitError extends Error {
   readonly code: ErrorCode;
-  /** What Express's own error handler, and most others, answer with; undefined for the app's own mistakes: 500. */
+  /** The HTTP status that error handlers such as Express's send; undefined (500) for mistakes of the app. */
   declare readonly status?: number;
-  /** The same as `status`; NestJS, Fastify and others read this name. */
+  /** The same as `status`, under the name that NestJS and Fastify read. */
   declare readonly statusCode?: number;
-  /** Whether a client may read the message, as `http-errors` has it: below 500. NestJS needs all three fields. */
+  /** Whether the message may be sent to the client, as in `http-errors`. NestJS requires all three fields. */
   declare readonly expose?: boolean;
 
   constructor(code: ErrorCode, message: string, options?: { readonly cause?: unknown }) {
@@ -44,7 +44,7 @@ export type ErrorCode =
   | 'ERR_REDIS_KIT_LOCK_REENTRY'
   | 'ERR_REDIS_KIT_LOCK_FENCES';
 
-/** Redis is needed and absent (503), or the user may have no more of what was asked for (409). */
+/** 503: Redis is required and unavailable, or a lock is not free. 409: the user has reached a limit. */
 const STATUS: Partial<Record<ErrorCode, number>> = {
   ERR_REDIS_KIT_CONNECTION: 503,
   ERR_REDIS_KIT_TIMEOUT: 503,
@@ -56,9 +56,9 @@ const STATUS: Partial<Record<ErrorCode, number>> = {
   ERR_REDIS_KIT_SESSION_LIMIT: 409,
 };
 
-/** What was given is wrong: an option where something is made, or what a callback answered for one request. */
+/** An invalid option or argument, or an invalid result of a callback. */
 export class ConfigError extends RedisKitError {
-  /** Everything that is wrong with the call, in one sentence each; `message` has them all. */
+  /** One sentence per problem of the call; `message` contains all of them. */
   readonly problems: readonly string[];
 
   constructor(problem: string | readonly string[], options?: { readonly cause?: unknown }) {
@@ -73,7 +73,7 @@ function listed(problems: readonly string[]): string {
   return `${problems.length} options are wrong:${problems.map((problem) => `\n- ${problem}`).join('')}`;
 }
 
-/** Redis could not be reached. The command was not handed over, so it has certainly not run. */
+/** Redis was unreachable. The command was not sent, so it certainly did not run. */
 export class ConnectionError extends RedisKitError {
   constructor(message: string, options?: { readonly cause?: unknown }) {
     super('ERR_REDIS_KIT_CONNECTION', message, options);
@@ -81,26 +81,25 @@ export class ConnectionError extends RedisKitError {
 }
 
 /**
- * An operation on the store failed. With `ERR_REDIS_KIT_TIMEOUT` and `ERR_REDIS_KIT_REPLY` the command may have
- * run all the same: nobody can tell, so it is never sent a second time.
+ * An operation on the store failed. With `ERR_REDIS_KIT_TIMEOUT` and `ERR_REDIS_KIT_REPLY` the command may have run, so it
+ * is never sent again.
  */
 export class StoreError extends RedisKitError {}
 
-/** The kit was closed, on whatever store. */
 export function closedError(): StoreError {
   return new StoreError('ERR_REDIS_KIT_CLOSED', 'the kit is closed');
 }
 
-/** The lock is no longer ours, or may no longer be: stop writing what it protects. */
+/** This process no longer holds the lock, or may no longer hold it: stop writing to what it protects. */
 export class LockLostError extends RedisKitError {
   constructor(message: string, options?: { readonly cause?: unknown }) {
     super('ERR_REDIS_KIT_LOCK_LOST', message, options);
   }
 }
 
-/** Somebody else held the lock for as long as it was worth waiting for. The place in the line is given up. */
+/** Another holder kept the lock for as long as the caller was willing to wait. The caller has left the queue. */
 export class LockTimeoutError extends RedisKitError {
-  /** The key that was not free, of those that were asked for. */
+  /** The requested key that was not free. */
   readonly key: string;
 
   constructor(key: string, message: string) {
@@ -109,7 +108,6 @@ export class LockTimeoutError extends RedisKitError {
   }
 }
 
-/** A thrown value as an Error, for code that must hand on whatever it caught. */
 export function asError(thrown: unknown): Error {
   return thrown instanceof Error ? thrown : new Error(String(thrown), { cause: thrown });
 }

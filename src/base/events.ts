@@ -1,53 +1,57 @@
-import { inspect } from 'node:util';
-import { describe, hintAt } from './check.ts';
+import { describe, suggestion } from './describe.ts';
 import { ConfigError } from './errors.ts';
-import type { Logger } from './logger.ts';
 
-/** Everything that a kit tells of, by name: `kit.on('connection:down', ...)`. Names are `<room>:<what>`. */
+/**
+ * The events of a kit, by name: `kit.on('connection:down', ({ error }) => ...)`. The part before the colon is the feature.
+ */
 export interface KitEvents {
-  /** Redis can be reached: for the first time, or again. */
+  /** Redis is reachable, for the first time or again. */
   'connection:up': { readonly mode: 'standalone' | 'cluster' };
-  /** Redis cannot be reached; each feature follows its failure policy until it comes back. */
+  /** Redis is unreachable. Each feature follows its failure policy until the connection is back. */
   'connection:down': { readonly error: Error };
   /**
-   * A node stopped answering within the deadline (`open`: it is sent PING only), or has answered a command again
-   * (`closed`). Once each for an outage.
+   * `open`: a Redis node does not answer within the deadline, and is sent nothing but PING. `closed`: it has answered a
+   * command again. Each is emitted once per outage.
    */
   'connection:breaker': { readonly node: string; readonly state: 'open' | 'closed' };
-  /** Sessions are named by their public handles, as `kit.sessions` does; their ids are told nowhere. */
+  /** A session was stored for the first time. `handle` is its public handle, as in `kit.sessions`; never its id. */
   'session:created': { readonly handle: string };
+  /** A request's session was read from the store. */
   'session:loaded': { readonly handle: string };
-  /** A login or `regenerate()` has put a new session in the place of another. */
+  /** `login()` or `regenerate()` replaced the session `previous` with a new one. */
   'session:rotated': { readonly handle: string; readonly previous: string };
+  /** The app ended a session, by `logout()` or `destroy()`. */
   'session:destroyed': { readonly handle: string };
-  /** Ended by an administrator, or to make room for another of the same user. */
+  /** A session was ended by `kit.sessions`, or because its user exceeded `maxPerUser`. */
   'session:revoked': { readonly handle: string };
-  /** A save was dropped, since the session had ended in the meantime. */
+  /** A session was not saved, since it had ended in the meantime. */
   'session:conflict': { readonly handle: string };
-  /** A stored session could not be read and counts as absent. */
+  /** A stored session was unreadable and is treated as absent. */
   'session:corrupt': { readonly handle: string };
+  /** A rate limiter refused a request. */
   'rate:refused': { readonly ids: readonly string[]; readonly policies: readonly string[] };
-  /** Something about a limiter that works and should not be so. Told once. */
+  /** A limiter works, but its configuration is probably a mistake. Each message is emitted once. */
   'rate:misuse': { readonly message: string };
-  /** The in-process stand-in decided, since Redis could not. Once per outage. */
+  /** Redis was unavailable, so the in-process fallback decided. Emitted once per outage. */
   'rate:degraded': { readonly error: Error };
-  /** What is cached is named by its `url`, or, for `kit.remember`, by its `key`. */
+  /** A fresh stored response or cached value was used. `url` names a response, `key` a value of `kit.remember`. */
   'cache:hit': CacheSubject;
-  /** The handler or the loader runs: nothing that is stored may be used, or the handler is asked to validate it. */
+  /** The handler or the loader runs, because nothing is stored that may be used without it. */
   'cache:miss': CacheSubject;
-  /** Answered with what is no longer fresh: while it is made anew, or since that failed. */
+  /** A stale response or value was used, while it is refreshed or because the refresh failed. */
   'cache:stale': CacheSubject;
-  /** Answered with what was made for another request at the same time. */
+  /** A request or call received the result of a concurrent one, instead of running the handler or loader itself. */
   'cache:collapsed': CacheSubject;
+  /** A response or value was stored. `bytes` is its size. */
   'cache:stored': CacheSubject & { readonly bytes: number };
-  /** It was not stored, and why. */
+  /** A response or value was not stored, for this `reason`. */
   'cache:skipped': CacheSubject & { readonly reason: string };
   /**
-   * Middleware above the cache answered the request that was to revalidate a stale response, with this status or with
-   * none; the next try may succeed. `isRevalidation(req)` is true for such requests.
+   * The kit's own request to revalidate a stale response did not reach the cache: middleware above answered it with
+   * `status`, or closed it without a status. The next attempt may succeed. `isRevalidation(req)` identifies such requests.
    */
   'cache:refresh-refused': CacheSubject & { readonly status: number | undefined };
-  /** This process invalidated something, in all of them. */
+  /** This process invalidated cached data, for all processes. */
   'cache:purged': {
     readonly what: {
       readonly tags?: readonly string[];
@@ -57,18 +61,21 @@ export interface KitEvents {
     };
     readonly soft: boolean;
   };
+  /** A lock was acquired. */
   'lock:acquired': { readonly keys: readonly string[] };
-  /** Acquired, but not at once. */
+  /** A lock was acquired after waiting. */
   'lock:waited': { readonly keys: readonly string[]; readonly waitedMs: number };
+  /** A lock was not acquired, since another holder kept it. */
   'lock:refused': { readonly keys: readonly string[] };
-  /** The lease ended, or may have, while its holder still worked. */
+  /** A lease ended, or may have ended, while its holder was still running. */
   'lock:lost': { readonly keys: readonly string[]; readonly error: Error };
+  /** A lock was released. */
   'lock:released': { readonly keys: readonly string[] };
-  /** Answered with what an earlier request with the same key was answered. */
+  /** A request was answered with the recorded response of an earlier request with the same key. */
   'idempotency:replayed': { readonly key: string };
-  /** An earlier run with the same key never came to its end, and its lease has: the request runs again. */
+  /** The lease of an earlier attempt ended without a recorded response, so the request runs again. */
   'idempotency:recovered': { readonly key: string; readonly attempt: number };
-  /** A request did not run, and why. `key` is undefined where none could be read. */
+  /** A request did not run, for this `reason`. `key` is undefined if the request has no valid key. */
   'idempotency:refused': {
     readonly key: string | undefined;
     readonly reason:
@@ -80,18 +87,21 @@ export interface KitEvents {
       | 'unread-body'
       | 'deep-body';
   };
-  /** A run went on after its lease had ended, and another request with its key has begun meanwhile: both may have run. */
+  /** A request outlived its lease, and another request with its key has started: both may have taken effect. */
   'idempotency:lost': { readonly key: string; readonly attempt: number };
-  /** An answer was larger than `maxBody`, so requests with this key are refused from now on. */
+  /** A response exceeded `maxBody` and was not recorded; further requests with its key are refused. */
   'idempotency:unkept': { readonly key: string; readonly url: string; readonly bytes: number };
-  /** A request was refused, since so many with its key were running. */
+  /** A request was refused, since `limit` requests with its key were running. */
   'concurrency:refused': { readonly key: string; readonly limit: number; readonly running: number };
-  /** A request got its slot, but not at once. */
+  /** A request got its slot after waiting. */
   'concurrency:waited': { readonly key: string; readonly waitedMs: number };
-  /** This process counts for itself, since Redis could not be asked. Once per outage. */
+  /** Redis was unavailable, so this process counts only its own requests. Emitted once per outage. */
   'concurrency:degraded': { readonly error: Error };
-  /** Something went wrong that the room's failure policy covered. Told once a while, not once a request. */
-  error: { readonly room: string; readonly error: Error };
+  /**
+   * Something failed that no caller hears of, because a failure policy or the kit itself handled it. `feature` is the
+   * feature, or `connection`. The same kind of error is emitted at most once in 30 seconds per feature.
+   */
+  error: { readonly feature: string; readonly error: Error };
 }
 
 export interface CacheSubject {
@@ -99,54 +109,6 @@ export interface CacheSubject {
   readonly key?: string;
 }
 
-type Listener<Event> = (event: Event) => void;
-
-/** A typed emitter whose listeners cannot disturb the request that told them something. */
-export class Events<EventMap extends object> {
-  readonly #listeners = new Map<keyof EventMap, Set<Listener<never>>>();
-  readonly #logger: Logger;
-
-  constructor(logger: Logger) {
-    this.#logger = logger;
-  }
-
-  on<Name extends keyof EventMap>(name: Name, listener: Listener<EventMap[Name]>): () => void {
-    let listeners = this.#listeners.get(name);
-    if (listeners === undefined) {
-      listeners = new Set();
-      this.#listeners.set(name, listeners);
-    }
-    const entry: Listener<EventMap[Name]> = (event) => listener(event);
-    listeners.add(entry);
-    return () => void listeners.delete(entry);
-  }
-
-  emit<Name extends keyof EventMap>(name: Name, event: EventMap[Name]): void {
-    const listeners = this.#listeners.get(name);
-    if (listeners === undefined) return;
-    const failed = (error: unknown) =>
-      this.#logger.error(`a listener for '${String(name)}' failed: ${inspect(error)}`);
-    // A copy: listeners may come and go while they are told.
-    for (const listener of [...listeners]) {
-      callListener(() => (listener as (event: EventMap[Name]) => unknown)(event), failed);
-    }
-  }
-}
-
-/** Calls what somebody else wrote; what it throws, or rejects with later, is told to `failed` and disturbs nobody. */
-export function callListener(call: () => unknown, failed: (error: unknown) => void): void {
-  try {
-    const result = call();
-    // Any promise, since another library's is no `Promise` of this realm.
-    if (typeof result === 'object' && result !== null && 'then' in result) {
-      Promise.resolve(result).catch(failed);
-    }
-  } catch (error) {
-    failed(error);
-  }
-}
-
-/** Every event there is, for those who ask for one that is not. */
 const EVENT_NAMES: Readonly<Record<keyof KitEvents, true>> = {
   'connection:up': true,
   'connection:down': true,
@@ -185,10 +147,10 @@ const EVENT_NAMES: Readonly<Record<keyof KitEvents, true>> = {
   error: true,
 };
 
-/** A listener would wait for ever for an event whose name is misspelled. */
+/** Throws for a misspelled event name, whose listener would never be called. */
 export function checkListener(name: string, listener: unknown): void {
   if (!Object.hasOwn(EVENT_NAMES, name)) {
-    const hint = hintAt(String(name), 'events', Object.keys(EVENT_NAMES));
+    const hint = suggestion(String(name), 'events', Object.keys(EVENT_NAMES));
     throw new ConfigError(`kit.on: there is no event '${String(name)}'; ${hint}`);
   }
   if (typeof listener === 'function') return;

@@ -1,6 +1,6 @@
 /**
- * Where the kit writes what a person should read. `console`, pino and winston all fit: each line is one string, since
- * they disagree about what may stand beside it (pino ignores an Error that comes second).
+ * Receives the kit's log lines. `console`, pino and winston fit. Each line is one string, since loggers disagree about
+ * further arguments: pino ignores an Error as the second one.
  */
 export interface Logger {
   debug(message: string): void;
@@ -10,7 +10,7 @@ export interface Logger {
 }
 
 function ignore(): void {
-  // The default logger keeps a quiet app quiet: only what needs a person's attention is written.
+  // The default logger writes only warnings and errors.
 }
 
 export const consoleLogger: Logger = {
@@ -22,7 +22,7 @@ export const consoleLogger: Logger = {
 
 export const silentLogger: Logger = { debug: ignore, info: ignore, warn: ignore, error: ignore };
 
-/** A logger of the user's, whose own errors must not disturb the code that logs. */
+/** Wraps a user's logger so that its own errors do not fail the code that logs. */
 export function guardedLogger(logger: Logger): Logger {
   const guard =
     (level: keyof Logger) =>
@@ -30,7 +30,7 @@ export function guardedLogger(logger: Logger): Logger {
       try {
         logger[level](message);
       } catch {
-        // There is no other place to log this.
+        // There is no other place to log an error of the logger.
       }
     };
   return { debug: guard('debug'), info: guard('info'), warn: guard('warn'), error: guard('error') };

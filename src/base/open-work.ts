@@ -1,31 +1,30 @@
-/** Work that the connection must outlive. */
+/** Counts work that must finish before the connection closes. */
 export class OpenWork {
   #count = 0;
-  /** Those who wait for the end of all. */
-  readonly #waiting = new Set<() => void>();
+  readonly #endListeners = new Set<() => void>();
 
-  /** Answers with what to call, once, when the work is done. */
+  /** Returns a function that marks this piece of work as done. */
   begin(): () => void {
     this.#count++;
     let isOpen = true;
     return () => {
       if (!isOpen) return;
       isOpen = false;
-      if (--this.#count === 0) for (const ended of this.#waiting) ended();
+      if (--this.#count === 0) for (const ended of this.#endListeners) ended();
     };
   }
 
-  /** Resolves when nothing is open any more, or after so many milliseconds. */
+  /** Resolves when all work is done, or after `timeoutMs`. */
   async ended(timeoutMs: number): Promise<void> {
     if (this.#count === 0) return;
     await new Promise<void>((resolve) => {
       const ended = () => {
         clearTimeout(timer);
-        this.#waiting.delete(ended);
+        this.#endListeners.delete(ended);
         resolve();
       };
       const timer = setTimeout(ended, timeoutMs);
-      this.#waiting.add(ended);
+      this.#endListeners.add(ended);
     });
   }
 }

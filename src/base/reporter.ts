@@ -1,91 +1,92 @@
 import { performance } from 'node:perf_hooks';
 import { BoundedMap } from './bounded-map.ts';
+import type { Emitter } from './emitter.ts';
 import { RedisKitError } from './errors.ts';
-import type { Events, KitEvents } from './events.ts';
+import type { KitEvents } from './events.ts';
 import type { Logger } from './logger.ts';
 
-/** An outage is one fact, however many requests meet it; it is told again after this long. */
+/** How long the same failure of a feature is not reported again. */
 const REPEAT_AFTER_MS = 30_000;
 
-/** No node is named so. */
+/** Stands for the connection among the names of nodes. */
 const CONNECTION = '';
 
-/** Texts that differ each time are not remembered for ever; they may hold what a client sent. */
-const REMEMBERED_BYTES = 2 ** 20;
+/** Bounds the memory of earlier messages, which may contain text that clients sent. */
+const MAX_REMEMBERED_BYTES = 2 ** 20;
 
 /**
- * Tells people what went wrong: as an event and in the log, each kind of trouble of each room once and not once a
- * request. After a recovery the next trouble is news again.
+ * Reports failures as `error` events and in the log: the same kind of failure of a feature once in a while, and not once per
+ * request. After a recovery it is reported again at once.
  */
 export class Reporter {
-  readonly events: Events<KitEvents>;
+  readonly events: Emitter<KitEvents>;
   readonly #logger: Logger;
-  readonly #toldAt = new BoundedMap<number>(REMEMBERED_BYTES);
-  readonly #warned = new BoundedMap<true>(REMEMBERED_BYTES);
-  /** When each room last went on without Redis. */
+  readonly #reportedAt = new BoundedMap<number>(MAX_REMEMBERED_BYTES);
+  readonly #warnings = new BoundedMap<true>(MAX_REMEMBERED_BYTES);
+  /** When each feature last worked without Redis. */
   readonly #degradedAt = new Map<string, number>();
-  /** What is known to be away: the connection, or nodes by name. */
-  readonly #away = new Set<string>();
+  /** The connection, if it is down, and the nodes that do not answer. */
+  readonly #unavailable = new Set<string>();
 
-  constructor(events: Events<KitEvents>, logger: Logger) {
+  constructor(events: Emitter<KitEvents>, logger: Logger) {
     this.events = events;
     this.#logger = logger;
     events.on('connection:down', ({ error }) => {
-      this.#away.add(CONNECTION);
+      this.#unavailable.add(CONNECTION);
       logger.error(error.message);
     });
     events.on('connection:up', ({ mode }) => {
-      // Who was woken by the outage is to hear of its end.
-      if (this.#away.has(CONNECTION)) logger.warn(`connected to Redis again (${mode})`);
+      // After an error in the log, its end is logged at a visible level as well.
+      if (this.#unavailable.has(CONNECTION)) logger.warn(`connected to Redis again (${mode})`);
       else logger.info(`connected to Redis (${mode})`);
-      this.#returned(CONNECTION);
+      this.#recovered(CONNECTION);
     });
     events.on('connection:breaker', ({ node, state }) => {
       if (state === 'open') {
-        this.#away.add(node);
+        this.#unavailable.add(node);
         logger.error(`${node} does not answer`);
       } else {
         logger.warn(`${node} answers again`);
-        this.#returned(node);
+        this.#recovered(node);
       }
     });
   }
 
-  /** A failure that a policy covered: the request went on, or was refused in an orderly way. */
-  failure(room: string, error: Error): void {
-    // An error of the app's own has no code, and is told by what it says.
+  /** Reports a failure that no caller hears of, since a failure policy handled it. */
+  failure(feature: string, error: Error): void {
+    // An error of the app has no code; its message tells it from others.
     const kind = error instanceof RedisKitError ? error.code : `${error.name}: ${error.message}`;
     const now = performance.now();
-    const toldAt = this.#toldAt.get(`${room} ${kind}`) ?? Number.NEGATIVE_INFINITY;
-    if (now - toldAt < REPEAT_AFTER_MS) return;
-    this.#toldAt.set(`${room} ${kind}`, now);
-    this.events.emit('error', { room, error });
-    this.#logger.error(`${room}: ${error.message}`);
+    const reportedAt = this.#reportedAt.get(`${feature} ${kind}`) ?? Number.NEGATIVE_INFINITY;
+    if (now - reportedAt < REPEAT_AFTER_MS) return;
+    this.#reportedAt.set(`${feature} ${kind}`, now);
+    this.events.emit('error', { feature, error });
+    this.#logger.error(`${feature}: ${error.message}`);
   }
 
-  /** To be asked each time that a room goes on without Redis: whether it is the first time of this outage. */
-  isNewlyDegraded(room: string): boolean {
+  /** To be called each time that a feature works without Redis. Returns whether this is the first time in this outage. */
+  isNewlyDegraded(feature: string): boolean {
     const now = performance.now();
-    const degradedAt = this.#degradedAt.get(room);
-    this.#degradedAt.set(room, now);
+    const degradedAt = this.#degradedAt.get(feature);
+    this.#degradedAt.set(feature, now);
     if (degradedAt === undefined) return true;
-    // A single late answer opens no breaker, and nobody tells of its end: after a while without another it is over.
-    return this.#away.size === 0 && now - degradedAt >= REPEAT_AFTER_MS;
+    // Without an open breaker no event ends the outage, so it ends after a while without a failure.
+    return this.#unavailable.size === 0 && now - degradedAt >= REPEAT_AFTER_MS;
   }
 
-  /** Something that works and should still be changed by its operator; each text is told once. */
+  /** Logs something that works but should be changed. Each message is logged once; returns whether this was the first time. */
   warning(message: string): boolean {
-    if (this.#warned.get(message) === true) return false;
-    this.#warned.set(message, true);
+    if (this.#warnings.get(message) === true) return false;
+    this.#warnings.set(message, true);
     this.#logger.warn(message);
     return true;
   }
 
-  /** The outage lasts as long as anything is away: a connection may be back before its server answers. */
-  #returned(what: string): void {
-    this.#away.delete(what);
-    if (this.#away.size > 0) return;
-    this.#toldAt.clear();
+  /** An outage lasts until everything is available: a connection may be back before its server answers. */
+  #recovered(what: string): void {
+    this.#unavailable.delete(what);
+    if (this.#unavailable.size > 0) return;
+    this.#reportedAt.clear();
     this.#degradedAt.clear();
   }
 }

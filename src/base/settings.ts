@@ -1,12 +1,12 @@
-import { type OptionNames, OptionReader, optionsObject, unknownOptions } from './check.ts';
 import { ConfigError, RedisKitError } from './errors.ts';
+import { type OptionNames, OptionReader, optionsObject, unknownOptions } from './option-reader.ts';
 
-/** One function for each setting, which reads the options that the setting is made of. */
+/** One function per setting, which reads the options that the setting depends on. */
 type Readers = Readonly<Record<string, () => unknown>>;
 
 type Settings<Read extends Readers> = { readonly [Name in keyof Read]: ReturnType<Read[Name]> };
 
-/** Reads all settings of one call, and throws one ConfigError for everything that is wrong with it. */
+/** Reads all settings of one call. Throws one ConfigError with all problems. */
 export function readSettings<Read extends Readers>(
   where: string,
   options: unknown,
@@ -20,7 +20,7 @@ export function readSettings<Read extends Readers>(
   return collectSettings(readersOf(new OptionReader(where, known, names.known)), unknown);
 }
 
-/** Calls all readers, and throws one ConfigError for all that throw one, after the problems that are known before. */
+/** Calls all readers. Throws one ConfigError with `knownProblems` and the problems that the readers throw. */
 export function collectSettings<Read extends Readers>(
   readers: Read,
   knownProblems: readonly string[] = [],
@@ -31,7 +31,7 @@ export function collectSettings<Read extends Readers>(
     try {
       settings[name] = readers[name]?.();
     } catch (error) {
-      // Several settings may be made of one option, so the same problem may come twice.
+      // A set, since settings that depend on the same option report the same problem.
       for (const problem of problemsOf(error)) problems.add(problem);
     }
   }
@@ -39,7 +39,7 @@ export function collectSettings<Read extends Readers>(
   return Object.freeze(settings as Settings<Read>);
 }
 
-/** The same for the items of a list. */
+/** Like `collectSettings`, for a list. */
 export function collectItems<Item>(readers: readonly (() => Item)[]): readonly Item[] {
   return Object.values(collectSettings(Object.fromEntries(readers.entries())));
 }

@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
 
 const PROCESS = randomBytes(12).toString('base64url');
-let made = 0;
+let count = 0;
 
-/** A name that nobody else has given: by random bytes for the process, which are dear, and a count. */
+/** A unique token: random bytes, which are expensive, once per process, followed by a counter. */
 export function freshToken(): string {
-  return `${PROCESS}${(++made).toString(36)}`;
+  return `${PROCESS}${(++count).toString(36)}`;
 }

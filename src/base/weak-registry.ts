@@ -1,8 +1,8 @@
-/** Objects by name, each of which is there as long as something else refers to it: the same name gives the same object. */
+/** Objects by name that are garbage-collected once nothing else refers to them. */
 export class WeakRegistry<Value extends object> {
   readonly #references = new Map<string, WeakRef<Value>>();
   readonly #collected = new FinalizationRegistry<string>((name) => {
-    // Another may have been made under the name since.
+    // A new object may have been registered under the name since.
     if (this.#references.get(name)?.deref() === undefined) this.#references.delete(name);
   });
 

@@ -1,4 +1,4 @@
-import type { Listening } from '../engine/listening.ts';
+import type { PubSub } from '../engine/pub-sub.ts';
 import { WakeUps } from '../waiting/wake-ups.ts';
 import { type CachedResponse, detachedResponse } from './http/cached-response.ts';
 import { cacheChannelListener } from './store/channel.ts';
@@ -20,7 +20,7 @@ export class CacheMemory {
   readonly responses: LocalState<CachedResponse> = new LocalState(LOCAL_RESPONSES, detachedResponse);
   readonly values: LocalState<string> = new LocalState(LOCAL_VALUES, (text) => text);
 
-  constructor(listening: Listening, channel: string) {
+  constructor(listening: PubSub, channel: string) {
     listening.subscribe(channel, cacheChannelListener(this.known, this.wakeUps));
   }
 }

@@ -1,8 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duration } from '../base/duration.ts';
 import type { Keys } from '../base/keys.ts';
-import type { BudgetOf } from '../engine/budget.ts';
-import type { Listening } from '../engine/listening.ts';
+import type { RequestDeadlines } from '../engine/deadline.ts';
+import type { PubSub } from '../engine/pub-sub.ts';
 import type { Middleware, Req, Res } from '../http/middleware.ts';
 import { CacheMemory, Caches } from './caches.ts';
 import { cacheMiddleware, type Handler } from './http/middleware.ts';
@@ -34,16 +34,16 @@ export interface CacheMethods {
 }
 
 export interface CacheFeatureDeps extends Omit<CacheEnvironment, 'keys'> {
-  readonly listening: Listening;
+  readonly pubSub: PubSub;
   /** The channel on which the processes of a kit tell each other of purges. */
   readonly channel: string;
-  readonly budgetOf: BudgetOf;
+  readonly deadlines: RequestDeadlines;
   readonly closing: AbortSignal;
 }
 
 export function cacheFeature(kit: CacheFeatureDeps, policies: CachePolicies) {
   // Created with the first cache, since it subscribes.
-  const memory = lazy(() => new CacheMemory(kit.listening, kit.channel));
+  const memory = lazy(() => new CacheMemory(kit.pubSub, kit.channel));
 
   return (keys: Keys): CacheMethods => {
     const caches = lazy(() => new Caches({ ...kit, keys }, memory()));

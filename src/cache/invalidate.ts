@@ -1,6 +1,6 @@
-import { OptionReader } from '../base/check.ts';
 import { ConfigError } from '../base/errors.ts';
 import type { Keys } from '../base/keys.ts';
+import { OptionReader } from '../base/option-reader.ts';
 import type { Reporter } from '../base/reporter.ts';
 import { namesOfUrl } from './http/invalidation-names.ts';
 import { checkTags } from './store/options.ts';

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { beforeEnd } from '../http/response/before-end.ts';
+import { addResponseHook } from '../http/response/guarded-response.ts';
 import { whenUnserved } from '../http/response/unserved.ts';
 import type { Slot } from './slot.ts';
 
@@ -16,7 +16,7 @@ export function slotsOf(req: IncomingMessage & { [SLOTS]?: Set<string> }): Set<s
  * may still run, and nobody would hear of its end if it stops quietly; so it keeps its slot for a lease and no longer.
  */
 export function hold(res: ServerResponse, slot: Slot, free: () => Promise<void>): void {
-  beforeEnd(res, {
+  addResponseHook(res, {
     phase: 'lock',
     withholdsLastBytes: true,
     outlastsRefusal: true,

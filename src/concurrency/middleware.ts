@@ -1,13 +1,13 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { performance } from 'node:perf_hooks';
 import { asError, RedisKitError } from '../base/errors.ts';
-import type { BudgetOf } from '../engine/budget.ts';
+import type { RequestDeadlines } from '../engine/deadline.ts';
+import { internalPurposeOf } from '../http/internal-request.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
-import { type Outcome, settle } from '../http/outcome.ts';
-import { sendProblem, sendUnavailable } from '../http/problem.ts';
-import { reentryOf } from '../http/reentry.ts';
-import { closingOf } from '../http/response/closing.ts';
+import { RETRY_AFTER_MS, sendProblem, sendUnavailable } from '../http/problem-details.ts';
+import { closeSignalOf } from '../http/response/close-signal.ts';
 import { callError } from '../http/response/complete-response.ts';
+import { type MiddlewareOutcome, runMiddleware } from '../http/run-middleware.ts';
 import { hold, slotsOf } from './hold.ts';
 import { type ConcurrencyOptions, type ConcurrencyRefusal, resolveConcurrencyOptions } from './options.ts';
 import { keyOf, limitOf } from './request.ts';
@@ -15,13 +15,10 @@ import { type Result, type SlotsDeps, type Store, takeSlot, type Wanted } from '
 
 export interface ConcurrencyDeps extends SlotsDeps, Store {
   /** Counts in this process while Redis cannot. */
-  readonly standIn: Store['engine'];
-  readonly standInTurns: Store['turns'];
-  readonly budgetOf: BudgetOf;
+  readonly fallbackEngine: Store['engine'];
+  readonly fallbackTurns: Store['turns'];
+  readonly deadlines: RequestDeadlines;
 }
-
-/** When one of those who run will be done nobody knows; most requests take less than this. */
-const RETRY_AFTER_MS = 1_000;
 
 export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: ConcurrencyDeps): Middleware {
   const settings = resolveConcurrencyOptions(options);
@@ -30,7 +27,7 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
   if (settings.wait > 0) deps.turns.listen();
   const failed = (error: unknown) => void reporter.failure('concurrency', asError(error));
 
-  async function limit(req: IncomingMessage, res: ServerResponse, next: Next): Promise<Outcome> {
+  async function limit(req: IncomingMessage, res: ServerResponse, next: Next): Promise<MiddlewareOutcome> {
     const key = await keyOf(req, settings);
     if (key === null) return 'continue';
     const { slots } = deps.keys.concurrency(key, settings.name);
@@ -38,12 +35,12 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
     if (slotsOf(req).has(slots)) return 'continue';
     const most = limitOf(req, settings);
     const { name, lease: leaseMs, wait: waitMs, maxQueue } = settings;
-    const signal = waitMs > 0 ? closingOf(res) : undefined;
-    const budget = deps.budgetOf(req);
+    const signal = waitMs > 0 ? closeSignalOf(res) : undefined;
+    const deadline = deps.deadlines.of(req);
     const beganAt = performance.now();
-    let result: Result | Outcome;
+    let result: Result | MiddlewareOutcome;
     try {
-      result = await ask({ key, name, limit: most, leaseMs, waitMs, maxQueue, signal, budget }, res);
+      result = await ask({ key, name, limit: most, leaseMs, waitMs, maxQueue, signal, deadline }, res);
     } catch (error) {
       if (signal?.aborted === true) return 'gone';
       throw error;
@@ -59,13 +56,13 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
       await slot.free();
       return 'gone';
     }
-    hold(res, slot, () => slot.free(budget));
+    hold(res, slot, () => slot.free(deadline));
     slotsOf(req).add(slots);
     return 'continue';
   }
 
   /** Asks Redis, or whoever the failure policy names. */
-  async function ask(wanted: Wanted, res: ServerResponse): Promise<Result | Outcome> {
+  async function ask(wanted: Wanted, res: ServerResponse): Promise<Result | MiddlewareOutcome> {
     const beganAt = performance.now();
     try {
       return await takeSlot(wanted, deps, deps);
@@ -81,7 +78,11 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
       if (reporter.isNewlyDegraded('concurrency')) events.emit('concurrency:degraded', { error: thrown });
       if (onError === 'allow') return 'continue';
       const waitMs = Math.max(0, Math.round(wanted.waitMs - (performance.now() - beganAt)));
-      return takeSlot({ ...wanted, waitMs }, { engine: deps.standIn, turns: deps.standInTurns }, deps);
+      return takeSlot(
+        { ...wanted, waitMs },
+        { engine: deps.fallbackEngine, turns: deps.fallbackTurns },
+        deps,
+      );
     }
   }
 
@@ -90,7 +91,7 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
     res: ServerResponse,
     next: Next,
     refusal: ConcurrencyRefusal,
-  ): Promise<Outcome> {
+  ): Promise<MiddlewareOutcome> {
     const { key, limit: most, running } = refusal;
     events.emit('concurrency:refused', { key, limit: most, running });
     if (settings.handler === undefined) sendRefusal(res);
@@ -101,8 +102,8 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
   return function concurrency(req: IncomingMessage, res: ServerResponse, next: Next): void {
     const unusable = callError('kit.concurrency', { req, res, next });
     // The kit's own requests count for no client.
-    if (unusable !== undefined || reentryOf(req) !== undefined) next(unusable);
-    else settle({ req, res, next }, failed, (once) => limit(req, res, once));
+    if (unusable !== undefined || internalPurposeOf(req) !== undefined) next(unusable);
+    else runMiddleware({ req, res, next }, failed, (once) => limit(req, res, once));
   };
 }
 

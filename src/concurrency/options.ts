@@ -1,11 +1,11 @@
 import type { IncomingMessage } from 'node:http';
-import type { OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
 import { AMOUNT_NAMES, LIFETIME_NAMES, renamed } from '../base/foreign-options.ts';
+import type { OptionReader } from '../base/option-reader.ts';
 import { readSettings } from '../base/settings.ts';
 import { leaseOption, waitOption } from '../base/timed-options.ts';
-import { checkIsCalled } from '../http/foreign-call.ts';
 import type { Next, Req, Res } from '../http/middleware.ts';
+import { checkNotMounted } from '../http/mount-check.ts';
 
 /** What happens when Redis cannot be asked. */
 export type ConcurrencyOnError = 'memory' | 'allow' | 'deny';
@@ -71,7 +71,7 @@ const ELSEWHERE = {
 };
 
 export function resolveConcurrencyOptions(options: ConcurrencyOptions<never>): ConcurrencySettings {
-  checkIsCalled('kit.concurrency', options);
+  checkNotMounted('kit.concurrency', options);
   return readSettings('kit.concurrency', options, { known: OPTIONS, elsewhere: ELSEWHERE }, (reader) => ({
     key: () => reader.callback<NonNullable<ConcurrencyOptions['key']>>('key'),
     limit: () => limitOption(reader),

@@ -1,8 +1,8 @@
 import type { IncomingMessage } from 'node:http';
-import { describe } from '../base/check.ts';
+import { describe } from '../base/describe.ts';
 import { RedisKitError } from '../base/errors.ts';
 import { clientNetwork } from '../http/client-address.ts';
-import { asKeeper } from '../http/identity-watch.ts';
+import { withoutIdentityWatch } from '../http/identity/identity-watch.ts';
 import { asExpress } from '../http/middleware.ts';
 import { type ConcurrencySettings, MAX_LIMIT } from './options.ts';
 
@@ -12,7 +12,7 @@ const IPV6_SUBNET = 56;
 /** Whose request it is; null for one that is not counted. */
 export async function keyOf(req: IncomingMessage, { key }: ConcurrencySettings): Promise<string | null> {
   if (key === undefined) return clientNetwork(req, IPV6_SUBNET, 'kit.concurrency');
-  const own: unknown = await asKeeper(() => key(asExpress(req)));
+  const own: unknown = await withoutIdentityWatch(() => key(asExpress(req)));
   if (own === null || (typeof own === 'string' && own !== '')) return own;
   throw new RedisKitError(
     'ERR_REDIS_KIT_NO_IDENTITY',

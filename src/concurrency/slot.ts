@@ -2,7 +2,7 @@ import { asError } from '../base/errors.ts';
 import type { ConcurrencyKeys } from '../base/keys.ts';
 import type { OpenWork } from '../base/open-work.ts';
 import type { Reporter } from '../base/reporter.ts';
-import type { Budget } from '../engine/budget.ts';
+import type { Deadline } from '../engine/deadline.ts';
 import type { Engine } from '../engine/port.ts';
 import { insist } from '../waiting/insist.ts';
 import { type ConcurrencyReleaseArgs, concurrencyRelease } from './operations/release.ts';
@@ -43,16 +43,16 @@ export class Slot {
     this.#workIsDone();
   }
 
-  free(budget?: Budget): Promise<void> {
-    this.#freed ??= this.#free(budget);
+  free(deadline?: Deadline): Promise<void> {
+    this.#freed ??= this.#free(deadline);
     return this.#freed;
   }
 
-  async #free(budget: Budget | undefined): Promise<void> {
+  async #free(deadline: Deadline | undefined): Promise<void> {
     clearTimeout(this.#renewal);
     this.#renewal = undefined;
     try {
-      await freeSlot(this.#taken, this.#deps.engine, budget);
+      await freeSlot(this.#taken, this.#deps.engine, deadline);
     } catch (error) {
       this.#deps.reporter.failure('concurrency', asError(error));
       void insist(() => freeSlot(this.#taken, this.#deps.engine), this.#taken.leaseMs);
@@ -81,6 +81,6 @@ export class Slot {
 }
 
 /** Ends what a token has: its slot, its turn or its place in the line. */
-export function freeSlot({ keys, ask }: Taken, engine: Engine, budget?: Budget): Promise<boolean> {
-  return engine.run(concurrencyRelease, [keys.slots, keys.line], ask, budget);
+export function freeSlot({ keys, ask }: Taken, engine: Engine, deadline?: Deadline): Promise<boolean> {
+  return engine.run(concurrencyRelease, [keys.slots, keys.line], ask, deadline);
 }

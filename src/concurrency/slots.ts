@@ -1,7 +1,7 @@
 import { asError, StoreError } from '../base/errors.ts';
 import type { Keys } from '../base/keys.ts';
 import { freshToken } from '../base/token.ts';
-import type { Budget } from '../engine/budget.ts';
+import type { Deadline } from '../engine/deadline.ts';
 import type { Engine } from '../engine/port.ts';
 import { type Answer, askInTurn } from '../waiting/ask-in-turn.ts';
 import { insist, mayHaveRun } from '../waiting/insist.ts';
@@ -29,7 +29,7 @@ export interface Wanted {
   readonly waitMs: number;
   readonly maxQueue: number;
   readonly signal?: AbortSignal | undefined;
-  readonly budget: Budget;
+  readonly deadline: Deadline;
 }
 
 export interface Result {
@@ -42,7 +42,7 @@ export interface Result {
 
 /** Asks for a slot, and waits for one where that is wanted. Rejects when the store cannot be asked. */
 export async function takeSlot(wanted: Wanted, { engine, turns }: Store, deps: SlotsDeps): Promise<Result> {
-  const { key, name, limit, leaseMs, waitMs, maxQueue, signal, budget } = wanted;
+  const { key, name, limit, leaseMs, waitMs, maxQueue, signal, deadline } = wanted;
   const { reporter, closing } = deps;
   const keys = deps.keys.concurrency(key, name);
   const token = freshToken();
@@ -56,7 +56,7 @@ export async function takeSlot(wanted: Wanted, { engine, turns }: Store, deps: S
     try {
       const args = { ...taken.ask, lease: leaseMs, maxQueue };
       // The wait is the user's wish; a request may need its time for Redis again when it is over.
-      const within = hasWaited ? undefined : budget;
+      const within = hasWaited ? undefined : deadline;
       const reply = await engine.run(concurrencyAcquire, [keys.slots, keys.line], args, within);
       if (reply.found === 'corrupt') reporter.failure('concurrency', corrupt(keys.slots));
       running = reply.running;

@@ -1,78 +1,77 @@
 import type { Argument, RawReply } from '../engine/operation.ts';
 
 /**
- * `up`: commands may be sent. `connecting`: may be up at any moment, so a command waits for it. `down`: known to
- * fail, so a command fails at once.
+ * `up`: commands may be sent. `connecting`: it may be up at any moment, so commands wait. `down`: commands would fail, so
+ * they are rejected at once.
  */
 export type Status = 'up' | 'connecting' | 'down';
 
 /**
- * The seam between the kit and one family of clients. An adapter knows how its clients connect, say that they are
- * ready, and take a raw command; deadlines, breakers and waiting are the connection's.
+ * The interface to a Redis client. An adapter connects clients of one family, follows their status and sends raw
+ * commands; timeouts, circuit breakers and waiting are the connection's.
  */
 export interface Adapter {
   readonly mode: 'standalone' | 'cluster';
   /** The client itself, for the user's own commands. */
   readonly client: unknown;
-  /** The last error that the client told, as the cause of ours. */
+  /** The client's last error, used as the cause of the kit's errors. */
   readonly lastError: Error | undefined;
-  /** Begins to connect what the kit opened; a borrowed client is only watched. */
+  /** Starts to connect a client that the kit created. The owner of a borrowed client connects it. */
   open(): void;
-  /** The master that serves a key, as a name; commands of one node share a fate. */
+  /** The name of the master that serves a key. Each node has its own circuit breaker. */
   nodeOf(key: string): string;
   status(key: string): Status;
-  /** The worst status of all that the kit needs. */
+  /** The worst status of all masters. */
   overallStatus(): Status;
-  /** Sends to a client that is ready; rejects with a ReplyError where Redis answered with an error. */
+  /** Sends to a client that is ready. Rejects with a ReplyError for an error reply. */
   send(key: string, command: readonly Argument[]): Promise<RawReply>;
-  /** Ways to send to each master, whatever its keys. */
+  /** One `send` function per master. */
   masters(): readonly ((command: readonly Argument[]) => Promise<RawReply>)[];
-  /** Asks this node, and no other, whether it answers; undefined when it serves no keys any more. */
+  /** Pings this node and no other; undefined if it is no longer part of the cluster. */
   ping(node: string): Promise<unknown> | undefined;
-  /** Another connection, to listen on; undefined while no node is known to be there. Asked again, of another node. */
-  listen(): ListeningSocket | undefined;
-  /** Closes what the kit opened, at once; a borrowed client only loses our listeners. */
+  /** Creates a subscriber, on another node than the last one if possible; undefined while no node is connected. */
+  createSubscriber(): Subscriber | undefined;
+  /** Closes a client that the kit created, at once. Removes the kit's listeners from a borrowed client. */
   close(): void;
 }
 
 /**
- * A connection that listens, of one socket and no more: once that is lost, another takes its place. Its promises
- * reject with a ReplyError where Redis answered with an error.
+ * A client for Pub/Sub with one socket, which does not reconnect. Its promises reject with a ReplyError for an error
+ * reply. It does not keep the process alive.
  */
-export interface ListeningSocket {
-  connect(events: ListeningSocketEvents): Promise<unknown>;
-  /** Resolves when Redis has acknowledged it. */
+export interface Subscriber {
+  connect(events: SubscriberEvents): Promise<unknown>;
+  /** Resolves when Redis has acknowledged the subscription. */
   subscribe(channel: string): Promise<unknown>;
   unsubscribe(channel: string): Promise<unknown>;
   ping(): Promise<unknown>;
-  /** Whether its node still hears of all that is published, as far as anybody knows. */
+  /** Whether its node still receives all published messages: false once it is no master, or its client was closed. */
   isWellPlaced(): boolean;
-  /** Ends it at once, whatever it is about; it does not keep the process alive before that either. */
+  /** Closes the socket at once, in any state. */
   destroy(): void;
 }
 
-export interface ListeningSocketEvents {
-  heard(channel: string, message: string): void;
+export interface SubscriberEvents {
+  message(channel: string, message: string): void;
   lost(error: unknown): void;
 }
 
-/** A heartbeat this often keeps a healthy socket from idling into the timeout below. */
+/** A PING this often keeps a healthy socket within the timeout below. */
 export const PING_INTERVAL_MS = 2_000;
 
-/** A socket on which nothing moved for so long is dead, whatever the kernel says. */
+/** A socket without traffic for this long is dead, even if the operating system has not noticed. */
 export const SOCKET_TIMEOUT_MS = 5_000;
 
-/** What an adapter tells as it happens. */
 export interface AdapterListener {
   /** The status of some key may have changed. */
   changed(): void;
 }
 
 /**
- * The status of one socket, read from the events of its client. A socket that drops is likely back at once, so its
- * commands wait; when the first attempt to come back fails too, it is down.
+ * The status of one socket, derived from the events of its client. A socket that was lost usually reconnects at once, so
+ * its status is `connecting`; when the first attempt to reconnect fails, it is `down`.
  */
-export class SocketPhase {
+export class SocketStatus {
   #wasUp = false;
   #attempts = 0;
   #failed = false;
@@ -97,7 +96,7 @@ export class SocketPhase {
   }
 }
 
-/** How long to wait before the next attempt to connect: soon, but a herd of processes not all at once. */
+/** Exponential up to 400 ms, with jitter, so that many processes do not reconnect at the same moment. */
 export function reconnectDelay(attempts: number): number {
   return Math.min(25 * 2 ** Math.min(attempts, 10), 400) + Math.floor(Math.random() * 100);
 }

@@ -1,5 +1,5 @@
 import type { ConnectionOptions as TlsOptions } from 'node:tls';
-import { describe } from '../base/check.ts';
+import { describe } from '../base/describe.ts';
 import { ConfigError } from '../base/errors.ts';
 
 export interface RedisAddress {
@@ -11,7 +11,7 @@ export interface RedisAddress {
   readonly tls: boolean | TlsOptions;
 }
 
-/** Reads `redis:`, `rediss:` and `memory:`. The errors never show a password. `source` says where it was given. */
+/** Parses `redis:`, `rediss:` and `memory:` URLs. `source` names the option; errors never contain a password. */
 export function parseRedisUrl(source: string, value: unknown): RedisAddress | 'memory' {
   if (value === 'memory:' || value === 'memory://') return 'memory';
   if (typeof value !== 'string') throw malformed(source, value === null ? 'null' : `of type ${typeof value}`);
@@ -19,18 +19,18 @@ export function parseRedisUrl(source: string, value: unknown): RedisAddress | 'm
   if (!URL.canParse(value)) throw malformed(source, 'not a URL');
   const url = new URL(value);
   if (url.protocol !== 'redis:' && url.protocol !== 'rediss:') {
-    // Without the slashes it may be the user's name that ends with the colon.
+    // Without slashes the part before the colon may be a user name, which is not shown.
     const isScheme = value.startsWith('//', url.protocol.length);
-    throw malformed(source, isScheme ? `of the scheme ${describe(url.protocol)}` : 'without redis://');
+    throw malformed(source, isScheme ? `with the scheme ${describe(url.protocol)}` : 'without redis://');
   }
   if (url.hostname === '') throw malformed(source, 'without a host');
   const db = /^\/?(\d{0,9})$/.exec(url.pathname)?.[1];
   if (db === undefined)
-    // An unescaped slash in a password ends up here, so the path is not shown.
+    // The path is not shown: an unescaped slash in a password puts the rest of the password there.
     throw malformed(source, 'with a path where a database number belongs');
   if (url.search !== '' || url.hash !== '') throw malformed(source, 'with a query or fragment');
   return {
-    // Node's sockets take an IPv6 address bare, a URL has it in brackets.
+    // A URL has brackets around an IPv6 address, which Node's sockets do not accept.
     host: url.hostname.replace(/^\[(.*)\]$/, '$1'),
     port: url.port === '' ? 6379 : Number(url.port),
     username: decode(source, url.username) || undefined,
@@ -40,7 +40,7 @@ export function parseRedisUrl(source: string, value: unknown): RedisAddress | 'm
   };
 }
 
-/** Node looks up whatever a host is said to be, and repeats it when it finds nothing: a URL with its password too. */
+/** Node looks up any text as a host name and repeats it in its error, even a URL with a password. */
 export function checkHost(source: string, host: string): string {
   if (!/[\s/@]|^[^:]*:[^:]*$/.test(host)) return host;
   throw new ConfigError(

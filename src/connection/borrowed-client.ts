@@ -1,29 +1,29 @@
 import type { EventEmitter } from 'node:events';
-import { describe } from '../base/check.ts';
+import { describe } from '../base/describe.ts';
 import { ConfigError } from '../base/errors.ts';
 
 /**
- * What a client lent to the kit must look like. All node-redis kinds do, whatever their modules and type mappings;
- * a union of their own generic types would accept none of them under `strict`.
+ * The shape of a client that the app passes to the kit. All kinds of node-redis clients have it, with any modules and type
+ * mappings; a union of their generic types would accept none of them under `strict`.
  */
 export interface BorrowedClient extends Pick<EventEmitter, 'on' | 'off'> {
   readonly isOpen: boolean;
-  // Each kind of client has its own parameters here; the adapter of its family knows them.
+  // The parameters differ between kinds of clients; each adapter knows its own.
   sendCommand(...args: never[]): Promise<unknown>;
 }
 
-/** Tells the families apart by what only they have. */
+/** Recognizes the kind of a client by methods that only this kind has. */
 export function recognizeClient(client: unknown): {
   family: 'standalone' | 'cluster';
   client: BorrowedClient;
 } {
   if (has(client, 'sendCommand', 'on', 'off', 'withTypeMapping')) {
     if (has(client, 'nodeClient')) return { family: 'cluster', client };
-    if (has(client, 'acquire')) throw notYet('a node-redis Sentinel client');
-    if (has(client, 'execute')) throw notYet('a node-redis pool');
+    if (has(client, 'acquire')) throw unsupported('a node-redis Sentinel client');
+    if (has(client, 'execute')) throw unsupported('a node-redis pool');
     return { family: 'standalone', client };
   }
-  if (has(client, 'call', 'defineCommand')) throw notYet('an ioredis or iovalkey client');
+  if (has(client, 'call', 'defineCommand')) throw unsupported('an ioredis or iovalkey client');
   throw new ConfigError(
     `createRedisKit: option \`client\` is ${describe(client)}; it must be a node-redis 5 or 6 client or cluster, ` +
       'as createClient() and createCluster() give',
@@ -35,8 +35,8 @@ function has(client: unknown, ...methods: readonly string[]): client is Borrowed
   return methods.every((name) => typeof (client as Readonly<Record<string, unknown>>)[name] === 'function');
 }
 
-function notYet(what: string): ConfigError {
+function unsupported(what: string): ConfigError {
   return new ConfigError(
-    `createRedisKit: option \`client\` is ${what}, which this version cannot use yet; lend it a node-redis client or cluster`,
+    `createRedisKit: option \`client\` is ${what}, which this version does not support; pass a node-redis client or cluster`,
   );
 }

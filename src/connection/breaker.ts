@@ -2,37 +2,37 @@ import { performance } from 'node:perf_hooks';
 
 const FAILURES_TO_OPEN = 3;
 
-/** As many as open it: a slow node gives a quick answer now and then. */
+/** More than one, since even a slow node replies quickly now and then. */
 const ANSWERS_TO_CLOSE = 3;
 
 const PROBE_EVERY_MS = 500;
 
 export interface BreakerTask {
-  /** Commands and probes that take longer have failed. */
-  readonly deadlineMs: number;
-  /** Asks the node itself; undefined when the node is no longer part of the cluster. */
+  /** A probe that takes longer has failed. */
+  readonly timeoutMs: number;
+  /** Pings the node; undefined if it is no longer part of the cluster. */
   probe(): Promise<unknown> | undefined;
-  /** Called once when an outage begins and once when it is over. */
+  /** Called when an outage begins and when it ends. */
   changed(isOpen: boolean): void;
 }
 
 /**
- * `closed`: commands are sent. `open`: none is sent. `trial`: the node answers probes, and the next command shows
- * whether it answers commands as well. The outage lasts until it does.
+ * `closed`: commands are sent. `open`: no command is sent. `trial` (often called half-open): the node answers probes, and
+ * commands are sent to find out whether it answers them too. The outage ends with the first answer to a command.
  */
 type State = 'closed' | 'open' | 'trial';
 
 /**
- * Stops commands to a node that does not answer, so that an outage costs a few deadlines and not one per request.
- * While it is open it probes the node, one question at a time. Each question stays until it is answered or the
- * connection is lost, so that a frozen server is noticed the moment it thaws; but only an answer within the deadline
- * counts, or a node that is slower than every deadline would seem to have recovered after each probe.
+ * A circuit breaker: stops commands to a node that does not answer, so that an outage costs a few timeouts and not one per
+ * request. While it is open it sends one probe at a time. A probe has no timeout, so that a frozen server is noticed as soon
+ * as it continues; but only answers within the timeout count, or a node that is always too slow would seem to recover
+ * after each probe.
  */
 export class Breaker {
   readonly #task: BreakerTask;
   #state: State = 'closed';
   #failures = 0;
-  /** Probes in a row that were answered in time. */
+  /** Consecutive probes that were answered in time. */
   #answers = 0;
   #timer: NodeJS.Timeout | undefined;
 
@@ -57,19 +57,19 @@ export class Breaker {
     if (this.#state === 'open') return;
     if (this.#state === 'trial') {
       this.#state = 'open';
-      this.#askLater();
+      this.#probeLater();
     } else if (++this.#failures >= FAILURES_TO_OPEN) {
       this.#state = 'open';
       this.#task.changed(true);
-      this.#ask();
+      this.#probe();
     }
   }
 
-  /** The node can be reached again, so there is no reason to wait with the next probe. */
-  hurry(): void {
+  /** Probes at once, since the connection to the node has changed. */
+  probeNow(): void {
     if (this.#timer === undefined) return;
     clearTimeout(this.#timer);
-    this.#ask();
+    this.#probe();
   }
 
   stop(): void {
@@ -78,17 +78,17 @@ export class Breaker {
     this.#state = 'closed';
   }
 
-  #ask(): void {
+  #probe(): void {
     this.#timer = undefined;
     const answer = this.#task.probe();
     if (answer === undefined) {
       this.#close();
       return;
     }
-    const askedAt = performance.now();
+    const sentAt = performance.now();
     answer.then(
-      () => this.#answered(performance.now() - askedAt <= this.#task.deadlineMs),
-      () => this.#askLater(),
+      () => this.#answered(performance.now() - sentAt <= this.#task.timeoutMs),
+      () => this.#probeLater(),
     );
   }
 
@@ -96,18 +96,18 @@ export class Breaker {
     if (this.#state !== 'open') return;
     this.#answers = isInTime ? this.#answers + 1 : 0;
     if (this.#answers < ANSWERS_TO_CLOSE) {
-      this.#ask();
+      this.#probe();
       return;
     }
     this.#answers = 0;
     this.#state = 'trial';
   }
 
-  #askLater(): void {
+  #probeLater(): void {
     this.#answers = 0;
     if (this.#state !== 'open') return;
-    // An idle process may end though a node is still away.
-    this.#timer = setTimeout(() => this.#ask(), PROBE_EVERY_MS).unref();
+    // Unreferenced: an outage must not keep an idle process alive.
+    this.#timer = setTimeout(() => this.#probe(), PROBE_EVERY_MS).unref();
   }
 
   #close(): void {

@@ -1,4 +1,5 @@
-import type { Events, KitEvents } from '../base/events.ts';
+import type { Emitter } from '../base/emitter.ts';
+import type { KitEvents } from '../base/events.ts';
 import type { Adapter, AdapterListener } from './adapter.ts';
 import { Connection } from './connection.ts';
 import { borrowStandalone, openStandalone } from './node-redis-client.ts';
@@ -7,16 +8,16 @@ import type { ConnectionSettings } from './options.ts';
 
 type RedisSettings = Exclude<ConnectionSettings, { kind: 'memory' }>;
 
-/** Begins to connect. A new family of clients is one more case here and an adapter of its own. */
+/** Starts to connect. Support for another client library is an adapter and a case here. */
 export function connect(
   settings: RedisSettings,
-  events: Events<KitEvents>,
+  events: Emitter<KitEvents>,
   commandTimeoutMs: number,
 ): Connection {
-  return new Connection((listener) => makeAdapter(settings, listener), events, commandTimeoutMs);
+  return new Connection((listener) => createAdapter(settings, listener), events, commandTimeoutMs);
 }
 
-function makeAdapter(settings: RedisSettings, listener: AdapterListener): Adapter {
+function createAdapter(settings: RedisSettings, listener: AdapterListener): Adapter {
   switch (settings.kind) {
     case 'standalone':
       return openStandalone(settings, listener);

@@ -1,108 +1,109 @@
 import { performance } from 'node:perf_hooks';
+import type { Emitter } from '../base/emitter.ts';
 import { ConnectionError, closedError, StoreError } from '../base/errors.ts';
-import type { Events, KitEvents } from '../base/events.ts';
-import type { Listening } from '../engine/listening.ts';
-import { loopNow } from '../engine/loop-clock.ts';
+import type { KitEvents } from '../base/events.ts';
+import { eventLoopTimeMs } from '../engine/event-loop-time.ts';
 import type { Argument, RawReply } from '../engine/operation.ts';
 import { type CommandLink, ReplyError } from '../engine/port.ts';
+import type { PubSub } from '../engine/pub-sub.ts';
 import type { Adapter, AdapterListener, Status } from './adapter.ts';
 import { Breaker } from './breaker.ts';
-import { Deadlines } from './deadlines.ts';
-import { Listener } from './listener.ts';
+import { ReconnectingPubSub } from './reconnecting-pub-sub.ts';
+import { Timeouts } from './timeouts.ts';
 
-/** How long `ready()` waits for the first connection. */
+/** The timeout of `ready()`. */
 const CONNECT_DEADLINE_MS = 5_000;
 
-/** Between two tries of a command that Redis did not run; doubled from the first to the longest. */
+/** The pause before a command is sent again that Redis did not run. It doubles up to the longest. */
 const FIRST_PAUSE_MS = 20;
 const LONGEST_PAUSE_MS = 100;
 
 /**
- * A connected client with manners: a command is sent only to a node that is ready, settles within its deadline,
- * and is not even tried while the node's breaker is open. It is sent again only where Redis says that it did not run.
+ * Sends commands to nodes that are ready and whose circuit breaker is not open, and settles each within its timeout. A
+ * command is sent again only if Redis replied that it did not run.
  */
 export class Connection implements CommandLink {
   readonly #adapter: Adapter;
-  readonly #events: Events<KitEvents>;
+  readonly #events: Emitter<KitEvents>;
   readonly #commandTimeoutMs: number;
-  readonly #deadlines = new Deadlines();
+  readonly #timeouts = new Timeouts();
   readonly #breakers = new Map<string, Breaker>();
   readonly #waiting = new Set<() => void>();
-  readonly #listener: Listener;
+  readonly #pubSub: ReconnectingPubSub;
   #isClosed = false;
-  #isTold: 'up' | 'down' | undefined;
+  #emittedStatus: 'up' | 'down' | undefined;
   #closed: Promise<void> | undefined;
 
   constructor(
-    makeAdapter: (listener: AdapterListener) => Adapter,
-    events: Events<KitEvents>,
+    createAdapter: (listener: AdapterListener) => Adapter,
+    events: Emitter<KitEvents>,
     commandTimeoutMs: number,
   ) {
     this.#events = events;
     this.#commandTimeoutMs = commandTimeoutMs;
-    this.#adapter = makeAdapter({ changed: () => this.#changed() });
-    this.#listener = new Listener(
-      () => this.#adapter.listen(),
-      (error) => this.#events.emit('error', { room: 'connection', error }),
+    this.#adapter = createAdapter({ changed: () => this.#changed() });
+    this.#pubSub = new ReconnectingPubSub(
+      () => this.#adapter.createSubscriber(),
+      (error) => this.#events.emit('error', { feature: 'connection', error }),
     );
     this.#adapter.open();
     this.#changed();
   }
 
-  /** Hears what is published, on a connection of its own that all rooms share. */
-  get listening(): Listening {
-    return this.#listener;
+  /** On a second connection, shared by all features. */
+  get pubSub(): PubSub {
+    return this.#pubSub;
   }
 
   get client(): unknown {
     return this.#adapter.client;
   }
 
-  /** Resolves with the first connection; one that comes after the rejection is used all the same. */
+  /** Resolves when connected. A connection that succeeds after the rejection is still used. */
   async ready(): Promise<void> {
     await this.#whenUp(() => this.#adapter.overallStatus(), CONNECT_DEADLINE_MS, false);
   }
 
-  async send(key: string, command: readonly Argument[], deadlineMs: number): Promise<RawReply> {
-    // An EVAL goes on with an EVALSHA that was under way when the kit was closed.
+  async send(key: string, command: readonly Argument[], timeoutMs: number): Promise<RawReply> {
+    // An EVAL completes an EVALSHA that was sent before the kit was closed.
     if (this.#isClosed && command[0] !== 'EVAL') throw closedError();
-    const until = loopNow() + deadlineMs;
+    const until = eventLoopTimeMs() + timeoutMs;
     let refusal: unknown;
     for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
-      let breaker = this.#closedBreaker(key);
+      let breaker = this.#passableBreaker(key);
       if (this.#adapter.status(key) !== 'up') {
-        await this.#waitForUp(key, until - loopNow());
-        // Only now is the topology known, or another node serves the key since a failover.
-        breaker = this.#closedBreaker(key);
+        await this.#waitForUp(key, until - eventLoopTimeMs());
+        // Looked up again: another node may serve the key now.
+        breaker = this.#passableBreaker(key);
       }
-      const left = until - loopNow();
+      const left = until - eventLoopTimeMs();
       if (left <= 0) {
-        if (refusal !== undefined) throw this.#failure(refusal, breaker, deadlineMs);
-        throw new ConnectionError('no time is left to ask Redis; nothing was sent');
+        if (refusal !== undefined) throw this.#failure(refusal, breaker, timeoutMs);
+        throw new ConnectionError('no time is left for a command to Redis; nothing was sent');
       }
       try {
-        const reply = await this.#deadlines.race(this.#adapter.send(key, command), left, () =>
-          this.#late(deadlineMs),
+        const reply = await this.#timeouts.race(this.#adapter.send(key, command), left, () =>
+          this.#late(timeoutMs),
         );
         breaker.succeeded();
         return reply;
       } catch (error) {
-        const isRetried = hasNotRun(error) && !breaker.isOnTrial && until - loopNow() > pauseMs;
-        if (!isRetried) throw this.#failure(error, breaker, hasNotRun(error) ? deadlineMs : left);
-        // A pause may take longer than it should.
+        const isRetried = hasNotRun(error) && !breaker.isOnTrial && until - eventLoopTimeMs() > pauseMs;
+        if (!isRetried) throw this.#failure(error, breaker, hasNotRun(error) ? timeoutMs : left);
+        // Kept for the case that the pause outlasts the timeout.
         refusal = error;
       }
-      await this.#deadlines.pause(pauseMs);
+      await this.#timeouts.pause(pauseMs);
     }
   }
 
-  /** Counts a failure for the breaker, and gives it the error that the caller gets. `spentMs` is what it had to wait. */
+  /** Records the failure of a command for the breaker, and returns the caller's error. `spentMs`: how long it waited. */
   #failure(error: unknown, breaker: Breaker, spentMs: number): unknown {
     if (error instanceof ReplyError && !hasNotRun(error)) {
       breaker.succeeded();
       return error;
     }
-    // A request that had spent its budget elsewhere says nothing about the node.
+    // A request that had little time left says nothing about the node.
     if (spentMs * 2 >= this.#commandTimeoutMs) breaker.failed();
     if (error instanceof ReplyError || error instanceof StoreError) return error;
     return new StoreError('ERR_REDIS_KIT_CONNECTION', 'the connection was lost before Redis answered', {
@@ -110,17 +111,17 @@ export class Connection implements CommandLink {
     });
   }
 
-  masters(): readonly ((command: readonly Argument[], deadlineMs: number) => Promise<RawReply>)[] {
+  masters(): readonly ((command: readonly Argument[], timeoutMs: number) => Promise<RawReply>)[] {
     if (this.#isClosed) throw closedError();
     return this.#adapter
       .masters()
       .map(
-        (send) => (command, deadlineMs) =>
-          this.#deadlines.race(send(command), deadlineMs, () => this.#late(deadlineMs)),
+        (send) => (command, timeoutMs) =>
+          this.#timeouts.race(send(command), timeoutMs, () => this.#late(timeoutMs)),
       );
   }
 
-  /** Lets commands in flight finish, up to the timeout, and then closes what the kit opened. */
+  /** Waits for running commands, up to the timeout, and then closes the client if the kit created it. */
   close(timeoutMs: number): Promise<void> {
     this.#closed ??= this.#close(timeoutMs);
     return this.#closed;
@@ -128,31 +129,31 @@ export class Connection implements CommandLink {
 
   async #close(timeoutMs: number): Promise<void> {
     this.#isClosed = true;
-    this.#listener.close();
+    this.#pubSub.close();
     for (const check of this.#waiting) check();
     const until = performance.now() + timeoutMs;
-    while (this.#deadlines.size > 0 && performance.now() < until) {
+    while (this.#timeouts.size > 0 && performance.now() < until) {
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
     for (const breaker of this.#breakers.values()) breaker.stop();
     this.#adapter.close();
   }
 
-  async #waitForUp(key: string, deadlineMs: number): Promise<void> {
+  async #waitForUp(key: string, timeoutMs: number): Promise<void> {
     try {
-      await this.#whenUp(() => this.#adapter.status(key), deadlineMs, true);
+      await this.#whenUp(() => this.#adapter.status(key), timeoutMs, true);
     } catch (error) {
-      // To be told at once that it is down costs nothing; only a wait in vain counts.
+      // An immediate rejection costs nothing; only a wait without success counts as a failure.
       const waited = this.#adapter.status(key) === 'connecting';
-      if (waited && deadlineMs * 2 >= this.#commandTimeoutMs) {
+      if (waited && timeoutMs * 2 >= this.#commandTimeoutMs) {
         this.#breaker(this.#adapter.nodeOf(key)).failed();
       }
       throw error;
     }
   }
 
-  /** Waits for the status to be up; with `failFast` only as long as it is not known to be down. */
-  async #whenUp(statusNow: () => Status, deadlineMs: number, failFast: boolean): Promise<void> {
+  /** Waits until the status is `up`; with `failFast`, rejects once it is `down`. */
+  async #whenUp(statusNow: () => Status, timeoutMs: number, failFast: boolean): Promise<void> {
     let check: () => void = () => undefined;
     const up = new Promise<void>((resolve, reject) => {
       check = () => {
@@ -165,8 +166,8 @@ export class Connection implements CommandLink {
     this.#waiting.add(check);
     try {
       check();
-      await this.#deadlines.race(up, deadlineMs, () =>
-        this.#unreachable(`Redis was not ready within ${Math.round(deadlineMs)} ms`),
+      await this.#timeouts.race(up, timeoutMs, () =>
+        this.#unreachable(`Redis was not ready within ${Math.round(timeoutMs)} ms`),
       );
     } finally {
       this.#waiting.delete(check);
@@ -180,15 +181,12 @@ export class Connection implements CommandLink {
     });
   }
 
-  #late(deadlineMs: number): StoreError {
-    return new StoreError(
-      'ERR_REDIS_KIT_TIMEOUT',
-      `Redis did not answer within ${Math.round(deadlineMs)} ms`,
-    );
+  #late(timeoutMs: number): StoreError {
+    return new StoreError('ERR_REDIS_KIT_TIMEOUT', `Redis did not answer within ${Math.round(timeoutMs)} ms`);
   }
 
-  /** Of the node that serves the key now; refuses while it is spared. */
-  #closedBreaker(key: string): Breaker {
+  /** The breaker of the node that serves the key. Throws while it is open. */
+  #passableBreaker(key: string): Breaker {
     const node = this.#adapter.nodeOf(key);
     const breaker = this.#breaker(node);
     if (breaker.isOpen) throw new ConnectionError(`${node} does not answer; nothing is sent until it does`);
@@ -199,7 +197,7 @@ export class Connection implements CommandLink {
     let breaker = this.#breakers.get(node);
     if (breaker === undefined) {
       breaker = new Breaker({
-        deadlineMs: this.#commandTimeoutMs,
+        timeoutMs: this.#commandTimeoutMs,
         probe: () => this.#ping(node),
         changed: (isOpen) =>
           this.#events.emit('connection:breaker', { node, state: isOpen ? 'open' : 'closed' }),
@@ -211,7 +209,7 @@ export class Connection implements CommandLink {
 
   #ping(node: string): Promise<unknown> | undefined {
     const answer = this.#adapter.ping(node);
-    // Its slots are served by others now, which have breakers of their own.
+    // The node has left the cluster; the nodes that serve its slots have breakers of their own.
     if (answer === undefined) this.#breakers.delete(node);
     return answer;
   }
@@ -219,18 +217,18 @@ export class Connection implements CommandLink {
   #changed(): void {
     if (this.#isClosed) return;
     for (const check of this.#waiting) check();
-    for (const breaker of this.#breakers.values()) breaker.hurry();
+    for (const breaker of this.#breakers.values()) breaker.probeNow();
     const status = this.#adapter.overallStatus();
-    if (status === 'connecting' || status === this.#isTold) return;
-    this.#isTold = status;
+    if (status === 'connecting' || status === this.#emittedStatus) return;
+    this.#emittedStatus = status;
     if (status === 'up') this.#events.emit('connection:up', { mode: this.#adapter.mode });
     else this.#events.emit('connection:down', { error: this.#unreachable('Redis cannot be reached') });
   }
 }
 
 /**
- * Whether the server refused a command before it ran, for a reason that passes: it checks these before anything of a
- * command or script is executed. An error from inside a script names the script.
+ * Whether Redis refused a command before running it, for a temporary reason: it checks these conditions before it executes
+ * anything. An error from inside a script contains `script: `.
  */
 function hasNotRun(error: unknown): boolean {
   if (!(error instanceof ReplyError)) return false;

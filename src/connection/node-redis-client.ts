@@ -1,13 +1,7 @@
 import { createClient } from 'redis';
 import { asError, ConnectionError } from '../base/errors.ts';
 import type { Argument, RawReply } from '../engine/operation.ts';
-import {
-  type Adapter,
-  type AdapterListener,
-  type ListeningSocket,
-  SocketPhase,
-  type Status,
-} from './adapter.ts';
+import { type Adapter, type AdapterListener, SocketStatus, type Status, type Subscriber } from './adapter.ts';
 import type { RedisAddress } from './address.ts';
 import type { BorrowedClient } from './borrowed-client.ts';
 import {
@@ -16,13 +10,13 @@ import {
   destroyClient,
   OWN_CLIENT_OPTIONS,
   readReply,
+  redact,
   socketOptions,
-  tellable,
 } from './node-redis.ts';
-import { type DuplicableClient, NodeRedisListening } from './node-redis-listening.ts';
-import { listen } from './shared-listeners.ts';
+import { type DuplicableClient, NodeRedisSubscriber } from './node-redis-subscriber.ts';
+import { addSharedListeners } from './shared-listeners.ts';
 
-/** What this adapter calls on a single client, ours or borrowed. */
+/** The methods that this adapter uses, of its own client or a borrowed one. */
 interface SingleClient extends BorrowedClient, DuplicableClient {
   readonly isReady: boolean;
   sendCommand(command: readonly Argument[], options: CommandOptions): Promise<unknown>;
@@ -49,35 +43,35 @@ export function borrowStandalone(client: BorrowedClient, listener: AdapterListen
 class NodeRedisClient implements Adapter {
   readonly mode = 'standalone';
   readonly client: SingleClient;
-  readonly #isOurs: boolean;
+  readonly #isOwn: boolean;
   readonly #listener: AdapterListener;
-  readonly #phase = new SocketPhase();
-  readonly #unlisten: () => void;
+  readonly #socket = new SocketStatus();
+  readonly #removeListeners: () => void;
   lastError: Error | undefined;
 
-  constructor(client: SingleClient, isOurs: boolean, listener: AdapterListener) {
+  constructor(client: SingleClient, isOwn: boolean, listener: AdapterListener) {
     this.client = client;
-    this.#isOurs = isOurs;
+    this.#isOwn = isOwn;
     this.#listener = listener;
-    if (client.isReady) this.#phase.ready();
-    this.#unlisten = listen(client, {
+    if (client.isReady) this.#socket.ready();
+    this.#removeListeners = addSharedListeners(client, {
       ready: () => {
-        this.#phase.ready();
+        this.#socket.ready();
         listener.changed();
       },
       reconnecting: () => {
-        this.#phase.reconnecting();
+        this.#socket.reconnecting();
         listener.changed();
       },
-      // Without a listener for 'error' a dropped socket would end the process.
+      // Without a listener for 'error', a lost socket would end the process.
       error: (error) => this.#failed(error),
       end: () => listener.changed(),
     });
   }
 
   open(): void {
-    // node-redis keeps trying by itself; it rejects only when it was closed meanwhile.
-    if (this.#isOurs) this.client.connect().catch((error: unknown) => this.#failed(error));
+    // node-redis retries by itself; this rejects only if the client is closed meanwhile.
+    if (this.#isOwn) this.client.connect().catch((error: unknown) => this.#failed(error));
   }
 
   nodeOf(): string {
@@ -85,7 +79,7 @@ class NodeRedisClient implements Adapter {
   }
 
   status(): Status {
-    return this.#phase.status(this.client.isReady);
+    return this.#socket.status(this.client.isReady);
   }
 
   overallStatus(): Status {
@@ -101,24 +95,24 @@ class NodeRedisClient implements Adapter {
   }
 
   ping(): Promise<unknown> {
-    // A lender's client may keep commands for later, and would answer for a server that is away.
+    // A borrowed client with an offline queue would keep the PING until the server is back.
     if (!this.client.isReady) return Promise.reject(new ConnectionError('Redis cannot be reached'));
     return readReply(this.client.sendCommand(['PING'], COMMAND_OPTIONS));
   }
 
-  listen(): ListeningSocket | undefined {
-    // A lender may not have connected it yet; and who closes it means the one that listens as well.
-    return this.client.isReady ? new NodeRedisListening(this.client, () => this.client.isOpen) : undefined;
+  createSubscriber(): Subscriber | undefined {
+    // An app that closes a borrowed client wants its subscriber closed as well.
+    return this.client.isReady ? new NodeRedisSubscriber(this.client, () => this.client.isOpen) : undefined;
   }
 
   close(): void {
-    if (this.#isOurs) destroyClient(this.client);
-    else this.#unlisten();
+    if (this.#isOwn) destroyClient(this.client);
+    else this.#removeListeners();
   }
 
   #failed(error: unknown): void {
-    this.lastError = tellable(asError(error));
-    this.#phase.failed();
+    this.lastError = redact(asError(error));
+    this.#socket.failed();
     this.#listener.changed();
   }
 }

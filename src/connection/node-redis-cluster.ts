@@ -6,10 +6,10 @@ import type { Argument, RawReply } from '../engine/operation.ts';
 import {
   type Adapter,
   type AdapterListener,
-  type ListeningSocket,
   reconnectDelay,
-  SocketPhase,
+  SocketStatus,
   type Status,
+  type Subscriber,
 } from './adapter.ts';
 import type { BorrowedClient } from './borrowed-client.ts';
 import { keySlot } from './key-slot.ts';
@@ -20,12 +20,12 @@ import {
   destroyClient,
   OWN_CLIENT_OPTIONS,
   readReply,
+  redact,
   socketOptions,
-  tellable,
 } from './node-redis.ts';
-import { type DuplicableClient, NodeRedisListening } from './node-redis-listening.ts';
+import { type DuplicableClient, NodeRedisSubscriber } from './node-redis-subscriber.ts';
 import type { ConnectionSettings } from './options.ts';
-import { listen } from './shared-listeners.ts';
+import { addSharedListeners } from './shared-listeners.ts';
 
 interface NodeClient extends DestructibleClient, DuplicableClient {
   readonly isReady: boolean;
@@ -37,7 +37,7 @@ interface ClusterMaster {
   readonly client?: NodeClient | undefined;
 }
 
-/** What this adapter calls on a cluster client, ours or borrowed. */
+/** The methods that this adapter uses, of its own cluster client or a borrowed one. */
 interface ClusterClient extends BorrowedClient {
   readonly slots: readonly ({ readonly master: ClusterMaster } | undefined)[];
   readonly masters: readonly ClusterMaster[];
@@ -52,10 +52,10 @@ interface ClusterClient extends BorrowedClient {
   destroy(): void;
 }
 
-/** A lender's cluster may give a node up at once; asking it again for each command would be a loop without a pause. */
+/** A borrowed cluster may reject at once; without a pause, each rejection would cause the next attempt. */
 const CONNECT_NODE_EVERY_MS = 200;
 
-/** A failed master is looked for elsewhere this long after its socket began to reconnect. */
+/** The cluster is asked for its topology this long after a master's socket began to reconnect. */
 const TOPOLOGY_REFRESH_MS = 200;
 
 export function openCluster(
@@ -72,7 +72,7 @@ export function openCluster(
       ...(password === undefined ? {} : { password }),
     },
     commandOptions: OWN_CLIENT_OPTIONS.commandOptions,
-    // Nodes are connected below, one by one: eagerly, a single dead master would hold up the whole cluster.
+    // Nodes are connected one by one below: otherwise a single dead master would block the whole cluster.
     minimizeConnections: true,
     topologyRefreshOnReconnectionAttemptStrategy: TOPOLOGY_REFRESH_MS,
   });
@@ -86,30 +86,30 @@ export function borrowCluster(client: BorrowedClient, listener: AdapterListener)
 class NodeRedisCluster implements Adapter {
   readonly mode = 'cluster';
   readonly client: ClusterClient;
-  readonly #isOurs: boolean;
+  readonly #isOwn: boolean;
   readonly #listener: AdapterListener;
-  readonly #phases = new Map<string, SocketPhase>();
+  readonly #sockets = new Map<string, SocketStatus>();
   readonly #closing = new AbortController();
-  /** When each node was last asked for its connection. */
-  readonly #askedAt = new Map<string, number>();
-  readonly #unlisten: () => void;
-  /** The master that was listened on last. */
-  #listenedOn: string | undefined;
-  /** Whether the last attempt to learn the topology failed. */
+  /** When a connection to each node was last attempted. */
+  readonly #attemptedAt = new Map<string, number>();
+  readonly #removeListeners: () => void;
+  /** The master of the last subscriber. */
+  #subscriberNode: string | undefined;
+  /** Whether the last attempt to read the topology failed. */
   #isLost = false;
   lastError: Error | undefined;
 
-  constructor(client: ClusterClient, isOurs: boolean, listener: AdapterListener) {
+  constructor(client: ClusterClient, isOwn: boolean, listener: AdapterListener) {
     this.client = client;
-    this.#isOurs = isOurs;
+    this.#isOwn = isOwn;
     this.#listener = listener;
-    this.#unlisten = listen(client, {
-      'node-ready': (node: { host: string; port: number }) => this.#note(node, (phase) => phase.ready()),
+    this.#removeListeners = addSharedListeners(client, {
+      'node-ready': (node: { host: string; port: number }) => this.#update(node, (socket) => socket.ready()),
       'node-reconnecting': (node: { host: string; port: number }) =>
-        this.#note(node, (phase) => phase.reconnecting()),
+        this.#update(node, (socket) => socket.reconnecting()),
       'node-error': (error: unknown, node: { host: string; port: number }) => {
-        this.lastError = tellable(asError(error));
-        this.#note(node, (phase) => phase.failed());
+        this.lastError = redact(asError(error));
+        this.#update(node, (socket) => socket.failed());
       },
       connect: () => listener.changed(),
       error: (error: unknown) => this.#failed(error),
@@ -117,7 +117,7 @@ class NodeRedisCluster implements Adapter {
   }
 
   open(): void {
-    if (this.#isOurs) void this.#connect();
+    if (this.#isOwn) void this.#connect();
   }
 
   nodeOf(key: string): string {
@@ -147,7 +147,7 @@ class NodeRedisCluster implements Adapter {
     });
   }
 
-  /** To the node itself: node-redis sends a PING for the cluster to all its nodes, of which others may be down. */
+  /** Sent to the node directly: a PING that is sent through the cluster goes to all nodes. */
   ping(node: string): Promise<unknown> | undefined {
     const { masters } = this.client;
     if (masters.length === 0) return Promise.reject(new ConnectionError('no node of the cluster is known'));
@@ -159,23 +159,23 @@ class NodeRedisCluster implements Adapter {
     return readReply(master.client.sendCommand(['PING'], COMMAND_OPTIONS));
   }
 
-  /** On any master, since what is published on one is passed on to all. */
-  listen(): ListeningSocket | undefined {
+  /** On any master, since a cluster passes published messages on to all of its nodes. */
+  createSubscriber(): Subscriber | undefined {
     const isMaster = (address: string) => this.client.masters.some((master) => master.address === address);
     const ready = this.client.masters.filter((master) => this.#masterStatus(master) === 'up');
-    // Who asks again has lost the last one. By chance, so that processes spread over the masters.
-    const others = ready.filter(({ address }) => address !== this.#listenedOn);
+    // Not the node of the last subscriber, which was lost. At random, so that processes spread over the masters.
+    const others = ready.filter(({ address }) => address !== this.#subscriberNode);
     const choice = others.length > 0 ? others : ready;
     const { address, client } = choice[Math.floor(Math.random() * choice.length)] ?? {};
     if (address === undefined || client === undefined) return undefined;
-    this.#listenedOn = address;
-    return new NodeRedisListening(client, () => isMaster(address));
+    this.#subscriberNode = address;
+    return new NodeRedisSubscriber(client, () => isMaster(address));
   }
 
   close(): void {
     this.#closing.abort();
-    if (this.#isOurs) this.#destroy();
-    else this.#unlisten();
+    if (this.#isOwn) this.#destroy();
+    else this.#removeListeners();
   }
 
   #destroy(): void {
@@ -189,15 +189,15 @@ class NodeRedisCluster implements Adapter {
 
   #masterStatus(master: ClusterMaster): Status {
     if (master.client === undefined) this.#connectNode(master);
-    return this.#phase(master.address).status(master.client?.isReady === true);
+    return this.#socket(master.address).status(master.client?.isReady === true);
   }
 
-  /** Unlike a single client, a cluster that finds no node at first gives up; its users would have to restart. */
+  /** Retries, since a cluster client of node-redis gives up if it reaches no node at first. */
   async #connect(): Promise<void> {
     for (let attempts = 0; !this.#closing.signal.aborted; attempts++) {
       try {
         await this.client.connect();
-        // It may have found its nodes only after it was closed, and would keep them.
+        // It may have connected after `close()`.
         if (this.#closing.signal.aborted) this.#destroy();
         this.#isLost = false;
         for (const master of this.client.masters) this.#connectNode(master);
@@ -205,7 +205,7 @@ class NodeRedisCluster implements Adapter {
         return;
       } catch (error) {
         this.#isLost = true;
-        // It only says that no node would do; why, the last node's own error has told.
+        // The error says only that no node was reachable; the last node's own error says why.
         this.#failed(this.lastError ?? error);
       }
       const delay = wait(reconnectDelay(attempts), undefined, { signal: this.#closing.signal });
@@ -215,30 +215,31 @@ class NodeRedisCluster implements Adapter {
 
   #connectNode(master: ClusterMaster): void {
     const now = performance.now();
-    if (now - (this.#askedAt.get(master.address) ?? -CONNECT_NODE_EVERY_MS) < CONNECT_NODE_EVERY_MS) return;
-    this.#askedAt.set(master.address, now);
+    if (now - (this.#attemptedAt.get(master.address) ?? -CONNECT_NODE_EVERY_MS) < CONNECT_NODE_EVERY_MS)
+      return;
+    this.#attemptedAt.set(master.address, now);
     this.client.nodeClient(master).catch((error: unknown) => {
-      const cause = tellable(asError(error));
+      const cause = redact(asError(error));
       this.#failed(new ConnectionError(`cluster node ${master.address}: ${cause.message}`, { cause }));
     });
   }
 
-  #phase(address: string): SocketPhase {
-    let phase = this.#phases.get(address);
-    if (phase === undefined) {
-      phase = new SocketPhase();
-      this.#phases.set(address, phase);
+  #socket(address: string): SocketStatus {
+    let socket = this.#sockets.get(address);
+    if (socket === undefined) {
+      socket = new SocketStatus();
+      this.#sockets.set(address, socket);
     }
-    return phase;
+    return socket;
   }
 
-  #note({ host, port }: { host: string; port: number }, change: (phase: SocketPhase) => void): void {
-    change(this.#phase(`${host}:${port}`));
+  #update({ host, port }: { host: string; port: number }, change: (socket: SocketStatus) => void): void {
+    change(this.#socket(`${host}:${port}`));
     this.#listener.changed();
   }
 
   #failed(error: unknown): void {
-    this.lastError = tellable(asError(error));
+    this.lastError = redact(asError(error));
     this.#listener.changed();
   }
 }

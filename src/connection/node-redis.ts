@@ -4,13 +4,11 @@ import type { RawReply } from '../engine/operation.ts';
 import { ReplyError } from '../engine/port.ts';
 import { PING_INTERVAL_MS, reconnectDelay, SOCKET_TIMEOUT_MS } from './adapter.ts';
 
-/** What both node-redis adapters share: how a client of ours is set up, and how replies come back. */
-
 export const CONNECT_TIMEOUT_MS = 5_000;
 
 /**
- * Scripts answer in bytes. The timeout is switched off because the connection has its own: node-redis's covers
- * only commands not yet written, and its AbortSignal per command costs a third of the throughput or more.
+ * Strings in replies are Buffers. The timeout of node-redis is off, since the connection has its own: that of node-redis
+ * covers only commands that were not yet written, and its AbortSignal per command costs a third of the throughput.
  */
 export const COMMAND_OPTIONS: CommandOptions = {
   typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer },
@@ -26,7 +24,7 @@ export function socketOptions(tls: boolean | TlsOptions): SocketOptions {
   return {
     connectTimeout: CONNECT_TIMEOUT_MS,
     socketTimeout: SOCKET_TIMEOUT_MS,
-    // The default strategy gives up for good after a socket timeout.
+    // The default strategy never reconnects after a socket timeout.
     reconnectStrategy: reconnectDelay,
     ...(tls === false ? {} : { ...(tls === true ? {} : tls), tls: true as const }),
   };
@@ -44,16 +42,13 @@ export const OWN_CLIENT_OPTIONS: {
   readonly pingInterval: number;
   readonly commandOptions: { readonly timeout: 0 };
 } = {
-  // An offline queue would send commands long after their callers were told that they failed.
+  // An offline queue would send commands long after they were rejected.
   disableOfflineQueue: true,
   pingInterval: PING_INTERVAL_MS,
   commandOptions: { timeout: 0 },
 };
 
-/**
- * Destroys a client also when its socket is still on the way: node-redis forgets such a socket, which would then come
- * up and stay.
- */
+/** Destroys a client, and once more when it is ready: node-redis does not stop a socket that is still connecting. */
 export function destroyClient(client: DestructibleClient): void {
   client.on('ready', () => client.destroy());
   client.destroy();
@@ -65,12 +60,12 @@ export interface DestructibleClient {
 }
 
 /**
- * An error as it may be told. Redis repeats a command that it does not know with its arguments, and the first of a
- * connection (HELLO, or AUTH) holds the password.
+ * Removes command arguments from an error. Redis repeats the arguments of a command that it does not know, and those of the
+ * first command of a connection (HELLO or AUTH) contain the password.
  */
-export function tellable(error: Error): Error {
-  const [told = ''] = error.message.split(/,? with args beginning with/, 1);
-  return told === error.message ? error : new Error(told);
+export function redact(error: Error): Error {
+  const [message = ''] = error.message.split(/,? with args beginning with/, 1);
+  return message === error.message ? error : new Error(message);
 }
 
 export async function readReply(reply: Promise<unknown>): Promise<RawReply> {
@@ -81,17 +76,17 @@ export async function readReply(reply: Promise<unknown>): Promise<RawReply> {
   }
 }
 
-/** What Redis answered, where that is what went wrong. */
+/** The error as a ReplyError, if it is an error reply of Redis. */
 export function replyErrorOf(error: unknown): ReplyError | undefined {
-  if (!(error instanceof ErrorReply || isReplyOfAnotherCopy(error))) return undefined;
-  const cause = tellable(error as Error);
+  if (!(error instanceof ErrorReply || isForeignErrorReply(error))) return undefined;
+  const cause = redact(error as Error);
   return new ReplyError(cause.message, { cause });
 }
 
 /**
- * A borrowed client may come from another copy of the package, whose classes are not ours. Its error replies are
- * told by what every error reply of Redis begins with: a word in capitals.
+ * Error replies of Redis begin with a word in capitals. A borrowed client may come from another copy of the package, whose
+ * ErrorReply is another class.
  */
-function isReplyOfAnotherCopy(error: unknown): boolean {
+function isForeignErrorReply(error: unknown): boolean {
   return error instanceof Error && /^[A-Z]{2,} /.test(error.message);
 }

@@ -1,41 +1,42 @@
 import type { ConnectionOptions as TlsOptions } from 'node:tls';
-import { describe, OptionReader } from '../base/check.ts';
+import { describe } from '../base/describe.ts';
 import { ConfigError } from '../base/errors.ts';
+import { OptionReader } from '../base/option-reader.ts';
 import { checkHost, parseRedisUrl, type RedisAddress } from './address.ts';
 import { type BorrowedClient, recognizeClient } from './borrowed-client.ts';
 
-/** One node of a cluster from which the others are discovered. */
+/** A node of a cluster, from which the others are discovered. */
 export type ClusterNode = string | { readonly host: string; readonly port?: number | undefined };
 
 export interface ClusterOptions {
-  /** Some of the masters, as `redis://host:port` or `{ host, port }`; name more than one, since each may be down. */
+  /** Some of the masters, as `redis://host:port` or `{ host, port }`. List more than one, since any node may be down. */
   readonly nodes: readonly ClusterNode[];
   readonly username?: string | undefined;
   readonly password?: string | undefined;
-  /** TLS to every node: `true`, or the options of `tls.connect`. */
+  /** TLS for all nodes: `true`, or options of `tls.connect`. */
   readonly tls?: boolean | TlsOptions | undefined;
 }
 
 /**
- * Where Redis is: exactly one of `url`, `host`/`port`, `client` or `cluster`. With none of them, `REDIS_URL` and
- * then `REDIS_HOST`, `REDIS_PORT`, `REDIS_USERNAME`, `REDIS_PASSWORD` and `REDIS_DB` are read.
+ * How to connect to Redis: exactly one of `url`, `host`/`port`, `client` or `cluster`. Without any of them the environment
+ * is used: `REDIS_URL`, or else `REDIS_HOST`, `REDIS_PORT`, `REDIS_USERNAME`, `REDIS_PASSWORD` and `REDIS_DB`.
  */
 export interface ConnectionOptions<Client = unknown> {
-  /** `redis://user:password@host:port/db`, `rediss://...` for TLS, or `memory:` for this process's memory. */
+  /** `redis://user:password@host:port/db`, `rediss://...` for TLS, or `memory:` for the memory of this process. */
   readonly url?: string | undefined;
-  /** Default `localhost`, once `port` is given. */
+  /** Default `localhost` if `port` is given. */
   readonly host?: string | undefined;
   /** Default 6379. */
   readonly port?: number | undefined;
   readonly username?: string | undefined;
   readonly password?: string | undefined;
-  /** The database number; default 0. A cluster has only that one. */
+  /** The database number; default 0. A cluster has only database 0. */
   readonly db?: number | undefined;
-  /** TLS with `host`: `true`, or the options of `tls.connect`. With `url`, options for a `rediss:` address. */
+  /** TLS with `host`: `true`, or options of `tls.connect`. With a `rediss:` URL: options of `tls.connect`. */
   readonly tls?: boolean | TlsOptions | undefined;
   /**
-   * A node-redis client or cluster of your own. It is borrowed: you connect it, and `kit.close()` leaves it open
-   * and without listeners of the kit.
+   * A node-redis client or cluster of your own, which you connect and close yourself. `kit.close()` only removes the kit's
+   * listeners from it.
    */
   readonly client?: (Client & BorrowedClient) | undefined;
   readonly cluster?: ClusterOptions | undefined;
@@ -53,8 +54,8 @@ export const CONNECTION_OPTION_NAMES = [
   'cluster',
 ] as const;
 
-/** Ways of the design that this version does not have yet: refused by name rather than half working. */
-const NOT_YET = { sentinel: 'Redis Sentinel', instance: 'named instances' } as const;
+/** Planned options, which this version rejects by name. */
+const UNSUPPORTED = { sentinel: 'Redis Sentinel', instance: 'named instances' } as const;
 
 export type ConnectionSettings =
   | { readonly kind: 'memory' }
@@ -76,7 +77,7 @@ export function resolveConnection(reader: OptionReader, env: NodeJS.ProcessEnv):
     if (reader.has(way) && !HOST_GROUP.some((name) => reader.has(name))) {
       throw new ConfigError(
         `createRedisKit: option \`${way}\` is given without \`host\` or \`port\`; ` +
-          `with \`url\` it belongs into the address, with \`cluster\` into its options`,
+          `with \`url\` put it in the URL, with \`cluster\` put it in its options`,
       );
     }
   }
@@ -85,12 +86,12 @@ export function resolveConnection(reader: OptionReader, env: NodeJS.ProcessEnv):
   if (hostOption !== undefined) ways.push(hostOption);
   if (ways.length > 1) {
     throw new ConfigError(
-      `createRedisKit: options ${ways.map((way) => `\`${way}\``).join(' and ')} both say where Redis is; give one`,
+      `createRedisKit: options ${ways.map((way) => `\`${way}\``).join(' and ')} both say where Redis is; set one`,
     );
   }
   const [way] = ways;
   if ((way === 'client' || way === 'cluster') && reader.has('tls') && reader.value('tls') !== false) {
-    throw reader.secretError('tls', `it belongs into the options of \`${way}\``);
+    throw reader.secretError('tls', `put it in the options of \`${way}\``);
   }
   switch (way) {
     case 'url':
@@ -106,9 +107,9 @@ export function resolveConnection(reader: OptionReader, env: NodeJS.ProcessEnv):
   }
 }
 
-/** Refuses the ways that are planned and not built, before they read as typing mistakes. */
-export function refuseWaysNotBuilt(options: object): void {
-  for (const [name, what] of Object.entries(NOT_YET)) {
+/** Rejects planned options before they are reported as unknown. */
+export function rejectUnsupported(options: object): void {
+  for (const [name, what] of Object.entries(UNSUPPORTED)) {
     if ((options as Readonly<Record<string, unknown>>)[name] !== undefined) {
       throw new ConfigError(
         `createRedisKit: option \`${name}\` (${what}) is not available in this version; use \`url\`, \`host\`, \`cluster\` or \`client\``,
@@ -129,10 +130,7 @@ function fromUrl(source: string, value: unknown, reader: OptionReader): Connecti
   const isTls = address !== 'memory' && address.tls !== false;
   const tls = reader.has('tls') ? tlsOption(reader) : isTls;
   if ((tls !== false) !== isTls) {
-    throw reader.error(
-      'tls',
-      `${source} says otherwise: rediss: is with TLS, redis: and memory: are without`,
-    );
+    throw reader.error('tls', `it contradicts ${source}: rediss: means TLS, redis: and memory: mean no TLS`);
   }
   return address === 'memory' ? { kind: 'memory' } : { kind: 'standalone', ...address, tls };
 }
@@ -187,7 +185,7 @@ function clusterNode(node: unknown): RedisAddress {
   const address = parseRedisUrl('option `cluster.nodes`', node);
   if (address === 'memory') {
     throw new ConfigError(
-      `createRedisKit: option \`cluster.nodes\` holds 'memory:'; give it as \`url\` instead`,
+      `createRedisKit: option \`cluster.nodes\` holds 'memory:'; set it as \`url\` instead`,
     );
   }
   if (
@@ -197,8 +195,8 @@ function clusterNode(node: unknown): RedisAddress {
     address.tls !== false
   ) {
     throw new ConfigError(
-      'createRedisKit: a node in `cluster.nodes` is only redis://host:port, since it serves to discover the others; ' +
-        'give `username`, `password` and `tls` beside `nodes`, for all of them',
+      'createRedisKit: a node in `cluster.nodes` must be redis://host:port; ' +
+        'put `username`, `password` and `tls` beside `nodes`, for all nodes',
     );
   }
   return address;
@@ -208,7 +206,7 @@ function fromEnvironment(env: NodeJS.ProcessEnv, reader: OptionReader): Connecti
   if (env.REDIS_URL) return fromUrl('REDIS_URL', env.REDIS_URL, reader);
   if (!env.REDIS_HOST) {
     throw new ConfigError(
-      `createRedisKit: nothing says where Redis is; give \`url\` ('redis://localhost:6379', or 'memory:' to try ` +
+      `createRedisKit: nothing says where Redis is; set \`url\` ('redis://localhost:6379', or 'memory:' to try ` +
         `things out), \`host\`, \`cluster\` or \`client\`, or set REDIS_URL or REDIS_HOST`,
     );
   }

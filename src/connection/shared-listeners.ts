@@ -8,7 +8,7 @@ const shared = new WeakMap<object, SharedListeners>();
  * Adds handlers to a client and returns a function that removes them. All kits of a process share one listener per
  * event: with one for each kit, the eleventh kit on a client would cause Node's warning about a listener leak.
  */
-export function listen(
+export function addSharedListeners(
   client: Pick<EventEmitter, 'on' | 'off'>,
   handlers: Readonly<Record<string, Handler>>,
 ): () => void {
@@ -22,7 +22,7 @@ export function listen(
   };
 }
 
-/** node-redis hands out objects that inherit their listeners from the real client, which is the one that emits. */
+/** node-redis returns objects whose prototype is the real client, which has the listeners and emits the events. */
 function emitterOf(client: object): object {
   let emitter = client;
   while (!Object.hasOwn(emitter, '_events')) {
@@ -35,9 +35,9 @@ function emitterOf(client: object): object {
 
 class SharedListeners {
   /**
-   * Node's emitter starts an empty set of listeners once the count on the object reaches zero, and the lender's would no
-   * longer be called where the lender added them through another object. So the counting is done on an object of our own,
-   * and so is the limit above which Node warns: a lender may have ten listeners already.
+   * An object with the emitter as its prototype. Node's emitter replaces its listeners when the count on the object reaches
+   * zero, which would drop listeners that the app added through another object. The view has a count of its own, and a
+   * limit of its own for Node's warning: the app may have added ten listeners already.
    */
   readonly #view: EventEmitter;
   readonly #events = new Map<

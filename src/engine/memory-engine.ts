@@ -4,8 +4,8 @@ import type { Operation } from './operation.ts';
 import type { Engine } from './port.ts';
 
 /**
- * Runs the operations' twins. Nothing here waits, so a single process sees each operation as atomic. Closed, it refuses
- * as a closed connection does, so that what forgets to stop in time is seen on a laptop: `checkOpen` throws then.
+ * Runs the in-memory implementations. None of them awaits anything, so each operation is atomic. `checkOpen` throws once
+ * the kit is closed, as a closed connection does: a caller that forgets to stop fails on a laptop too.
  */
 export function memoryEngine(
   memory: MemoryKeyspace,
@@ -13,14 +13,14 @@ export function memoryEngine(
   checkOpen: () => void = () => undefined,
 ): Engine {
   return {
-    // `async` for the errors: a twin that throws must reject, as a script does.
+    // `async`, so that an implementation that throws rejects, as a script does.
     async run<Args, Reply>(
       operation: Operation<Args, Reply>,
       keys: readonly string[],
       args: Args,
     ): Promise<Reply> {
       checkOpen();
-      return operation.decode(operation.twin(memory, keys, clock.now(), args));
+      return operation.decode(operation.runInMemory(memory, keys, clock.now(), args));
     },
 
     async *scan(pattern) {

@@ -1,51 +1,50 @@
 import { createHash } from 'node:crypto';
 import type { SortedEntry, SortedSet } from './sorted-set.ts';
 
-/** What a command may carry. Numbers are spelled in decimal, since the wire knows strings only. */
+/** An argument of a command. Numbers are sent in decimal. */
 export type Argument = string | Buffer;
 
-/** What a script answers: Lua's integers, strings (as bytes), nil and arrays of them. */
+/** The reply of a script: Lua's integers, strings (as bytes), nil, and arrays of these. */
 export type RawReply = number | Buffer | null | readonly RawReply[];
 
-/** What an in-memory implementation works on: the values and channels of Redis, without Redis. */
+/** The commands that in-memory implementations use in place of Redis. */
 export interface Keyspace {
-  /** A string; of a sorted set its entries as JSON. */
+  /** The string under a key, or the entries of a sorted set as JSON. */
   get(key: string): Buffer | undefined;
-  /** Throws a StoreError when the room is full and may not forget anything. */
+  /** Throws a StoreError when the feature's space is full and nothing may be evicted. */
   set(key: string, value: Buffer, ttlMs: number): void;
-  /** Replaces a value that is there and leaves its TTL alone, as SETRANGE does. */
+  /** Replaces an existing value and keeps its TTL, as SETRANGE does. */
   rewrite(key: string, value: Buffer): void;
   delete(key: string): boolean;
-  /** The sorted set under a key, to be read; undefined where the key holds a string, or nothing. */
+  /** The sorted set under a key, read-only; undefined if the key holds a string or nothing. */
   sortedSet(key: string): Pick<SortedSet, 'size' | 'at' | 'has' | 'entries'> | undefined;
-  /** Adds or moves a member of a sorted set, as ZADD and PEXPIRE do. Throws a StoreError when the room is full. */
+  /** Adds or moves a member and sets the TTL, as ZADD and PEXPIRE do. Throws as `set` does. */
   addSorted(key: string, entry: SortedEntry, ttlMs: number): void;
-  /** Removes a member and leaves the TTL alone, as ZREM does; whether it was in the set. An empty set is no key. */
+  /** Removes a member and keeps the TTL, as ZREM does. Returns whether it was in the set. Deletes an empty set. */
   removeSorted(key: string, member: string): boolean;
-  /** Milliseconds that a key has left; undefined when it is not there. */
+  /** Milliseconds until a key expires; undefined for a key that does not exist. */
   ttl(key: string): number | undefined;
-  /** Tells whoever listens to a channel, as PUBLISH does. */
   publish(channel: string, message: string): void;
 }
 
 /**
- * One atomic operation, told twice: as a Lua script for Redis and as its twin for `memory:`. Both give the same
- * raw reply, leave the same bytes behind, and are read by the same decoder.
+ * One atomic operation, implemented twice: as a Lua script for Redis, and in memory for `memory:` and the in-process
+ * fallback. Both return the same raw reply and leave the same bytes behind, and one decoder reads both.
  *
- * Every script finds the time in `now` (ms) and `now_us`: the server's, or the one in ARGV[1] when a test injects
- * it. Its own arguments begin at ARGV[2]. `read` is a call that answers with a table where the key holds something
- * of another type, which counts as corrupt; any other error is the script's.
+ * A script finds the time in `now` (ms) and `now_us`: the server's, or the one that a test passes in ARGV[1]. Its own
+ * arguments begin at ARGV[2]. `read(...)` calls Redis, and returns a table if the key holds another type than expected,
+ * which counts as corrupt; other errors are thrown.
  */
 export interface Operation<Args, Reply> {
   readonly name: string;
   readonly lua: string;
   readonly sha: string;
   encode(args: Args): Argument[];
-  twin(memory: Keyspace, keys: readonly string[], now: number, args: Args): RawReply;
+  runInMemory(memory: Keyspace, keys: readonly string[], now: number, args: Args): RawReply;
   decode(reply: RawReply): Reply;
 }
 
-const PREAMBLE = `
+const PREAMBLE = /* lua */ `
 local now, now_us
 if ARGV[1] == '' then
   local time = redis.call('TIME')

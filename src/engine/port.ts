@@ -1,43 +1,43 @@
 import type { KeyPattern } from '../base/keys.ts';
-import type { Budget } from './budget.ts';
+import type { Deadline } from './deadline.ts';
 import type { Argument, Operation, RawReply } from './operation.ts';
 
-/** What the rooms know of the store: it runs operations and forgets keys. */
+/** The store as features see it. */
 export interface Engine {
   /**
-   * Runs one atomic operation; all `keys` share a hash tag. Rejects with a ConnectionError when the command was
-   * certainly not run, and with a StoreError when nobody can tell or the store refused it. Never later than the
-   * deadline; the request's budget where one is given.
+   * Runs one atomic operation; all `keys` share a hash tag. Rejects with a ConnectionError if the command certainly did not
+   * run, and with a StoreError if it may have run, or if the store refused it. Settles within the request's deadline, or
+   * without one within `commandTimeout`.
    */
   run<Args, Reply>(
     operation: Operation<Args, Reply>,
     keys: readonly string[],
     args: Args,
-    budget?: Budget,
+    deadline?: Deadline,
   ): Promise<Reply>;
 
-  /** Forgets keys that share a hash tag; resolves to how many there were. */
-  delete(keys: readonly string[], budget?: Budget): Promise<number>;
+  /** Deletes keys that share a hash tag; resolves to the number of keys that existed. */
+  delete(keys: readonly string[], deadline?: Deadline): Promise<number>;
 
   /**
-   * The keys that match, on all nodes, some at a time; one that comes or goes meanwhile may be missing, and one may
-   * come twice. For administration: it visits every key that there is.
+   * The matching keys of all nodes, in pages. As with SCAN, a key that is created or deleted meanwhile may be missing, and a
+   * key may come twice. For administration only: it visits every key of the database.
    */
   scan(pattern: KeyPattern): AsyncIterable<readonly string[]>;
 }
 
-/** What the Redis engine needs of a connection. */
+/** A connection as the Redis engine uses it. */
 export interface CommandLink {
   /**
-   * Sends one command to the master that serves `key` and settles within `deadlineMs`. The command runs at most once:
-   * it is sent again only where Redis says that it did not run. Replies carry strings as Buffers. A Redis error reply
-   * rejects with a ReplyError.
+   * Sends one command to the master that serves `key`, and settles within `timeoutMs`. The command runs at most once: it is
+   * sent again only if Redis replied that it did not run. Replies carry strings as Buffers. An error reply rejects with a
+   * ReplyError.
    */
-  send(key: string, command: readonly Argument[], deadlineMs: number): Promise<RawReply>;
+  send(key: string, command: readonly Argument[], timeoutMs: number): Promise<RawReply>;
 
-  /** Ways to send to each master itself, with the same promises; a standalone server is its only one. */
-  masters(): readonly ((command: readonly Argument[], deadlineMs: number) => Promise<RawReply>)[];
+  /** One `send` function per master, with the same guarantees. A standalone server is the only master. */
+  masters(): readonly ((command: readonly Argument[], timeoutMs: number) => Promise<RawReply>)[];
 }
 
-/** Redis understood the command and refused it. Not a sign of a broken connection. */
+/** An error reply of Redis: the server is reachable and refused the command. */
 export class ReplyError extends Error {}

@@ -1,36 +1,38 @@
 import { RedisKitError, StoreError } from '../base/errors.ts';
-import type { Budget } from './budget.ts';
-import { loopNow } from './loop-clock.ts';
+import type { Deadline } from './deadline.ts';
+import { eventLoopTimeMs } from './event-loop-time.ts';
 import type { Argument, Operation, RawReply } from './operation.ts';
 import { type CommandLink, type Engine, ReplyError } from './port.ts';
 import { arrayOf } from './reply.ts';
 
 export interface RedisEngineSettings {
-  /** The deadline of a command that belongs to no request. */
+  /** For a command outside of any request. */
   readonly commandTimeoutMs: number;
-  /** Tests inject the time that scripts see; absent means the server's clock. */
+  /** The time that scripts see, in tests; default: the server's clock. */
   readonly now?: () => number;
 }
 
-/** Runs operations as scripts: by their digest, and with their text only where the server has not seen them. */
+/** Runs operations as scripts: by digest, and with their text only if the server does not have them yet. */
 export function redisEngine(link: CommandLink, settings: RedisEngineSettings): Engine {
   async function within<Reply>(
     what: string,
-    budget: Budget | undefined,
-    send: (deadlineMs: () => number) => Promise<Reply>,
+    deadline: Deadline | undefined,
+    send: (remainingMs: () => number) => Promise<Reply>,
   ): Promise<Reply> {
-    const started = loopNow();
-    budget?.begin();
+    const started = eventLoopTimeMs();
+    deadline?.begin();
     try {
       return await send(() =>
-        budget === undefined ? settings.commandTimeoutMs - (loopNow() - started) : budget.remainingMs(),
+        deadline === undefined
+          ? settings.commandTimeoutMs - (eventLoopTimeMs() - started)
+          : deadline.remainingMs(),
       );
     } catch (error) {
       if (error instanceof RedisKitError) throw error;
       const message = error instanceof Error ? error.message : String(error);
       throw new StoreError('ERR_REDIS_KIT_REPLY', `${what} failed: ${message}`, { cause: error });
     } finally {
-      budget?.end();
+      deadline?.end();
     }
   }
 
@@ -39,9 +41,9 @@ export function redisEngine(link: CommandLink, settings: RedisEngineSettings): E
       operation: Operation<Args, Reply>,
       keys: readonly string[],
       args: Args,
-      budget?: Budget,
+      deadline?: Deadline,
     ): Promise<Reply> {
-      return within(operation.name, budget, async (deadlineMs) => {
+      return within(operation.name, deadline, async (remainingMs) => {
         const key = keys[0] ?? '';
         const tail: Argument[] = [
           String(keys.length),
@@ -51,19 +53,19 @@ export function redisEngine(link: CommandLink, settings: RedisEngineSettings): E
         ];
         let reply: RawReply;
         try {
-          reply = await link.send(key, ['EVALSHA', operation.sha, ...tail], deadlineMs());
+          reply = await link.send(key, ['EVALSHA', operation.sha, ...tail], remainingMs());
         } catch (error) {
-          // Nothing has run, so it may be sent again.
+          // NOSCRIPT: nothing ran, so the script may be sent in full.
           if (!(error instanceof ReplyError) || !error.message.startsWith('NOSCRIPT')) throw error;
-          reply = await link.send(key, ['EVAL', operation.lua, ...tail], deadlineMs());
+          reply = await link.send(key, ['EVAL', operation.lua, ...tail], remainingMs());
         }
         return operation.decode(reply);
       });
     },
 
-    delete(keys, budget) {
-      return within('delete', budget, async (deadlineMs) => {
-        const reply = await link.send(keys[0] ?? '', ['DEL', ...keys], deadlineMs());
+    delete(keys, deadline) {
+      return within('delete', deadline, async (remainingMs) => {
+        const reply = await link.send(keys[0] ?? '', ['DEL', ...keys], remainingMs());
         return typeof reply === 'number' ? reply : 0;
       });
     },
@@ -74,7 +76,7 @@ export function redisEngine(link: CommandLink, settings: RedisEngineSettings): E
         let cursor = '0';
         do {
           const command = ['SCAN', cursor, 'MATCH', match, 'COUNT', '1000'];
-          const page = await within('scan', undefined, async (deadlineMs) => send(command, deadlineMs()));
+          const page = await within('scan', undefined, async (remainingMs) => send(command, remainingMs()));
           const [next, keys] = arrayOf(page);
           cursor = String(next);
           yield arrayOf(keys).filter(Buffer.isBuffer).map(String);

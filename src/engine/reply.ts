@@ -1,20 +1,20 @@
 import { StoreError } from '../base/errors.ts';
 import type { RawReply } from './operation.ts';
 
-/** What a stored value turned out to be. A script answers with the digit. */
-export type Found = 'fine' | 'corrupt' | 'newer';
+/** Whether a stored value is readable. A script replies with the index into `STORED_FORMATS`. */
+export type StoredFormat = 'fine' | 'corrupt' | 'newer';
 
-const FOUND: readonly Found[] = ['fine', 'corrupt', 'newer'];
+const STORED_FORMATS: readonly StoredFormat[] = ['fine', 'corrupt', 'newer'];
 
-export function foundAt(reply: readonly RawReply[], index: number): Found {
-  const found = FOUND[integerAt(reply, index)];
-  if (found === undefined) throw unexpected(reply);
-  return found;
+export function storedFormatAt(reply: readonly RawReply[], index: number): StoredFormat {
+  const format = STORED_FORMATS[integerAt(reply, index)];
+  if (format === undefined) throw unexpected(reply);
+  return format;
 }
 
-/** The digit by which a twin answers, as its script does. */
-export function foundCode(found: Found): number {
-  return FOUND.indexOf(found);
+/** The number that stands for a format in raw replies. */
+export function storedFormatCode(format: StoredFormat): number {
+  return STORED_FORMATS.indexOf(format);
 }
 
 export function arrayOf(reply: RawReply | undefined): readonly RawReply[] {
@@ -41,17 +41,14 @@ export function textsAt(reply: readonly RawReply[], index: number): readonly str
   });
 }
 
-/** A format that a newer version of redis-kit wrote is never read by guessing, and never overwritten. */
-export function newerFormat(room: string): StoreError {
+/** A value in a newer format is neither guessed at nor overwritten. */
+export function newerFormat(feature: string): StoreError {
   return new StoreError(
     'ERR_REDIS_KIT_NEWER_FORMAT',
-    `a ${room} value was written by a newer version of redis-kit; it is left untouched`,
+    `a ${feature} value was written by a newer version of redis-kit; it is left untouched`,
   );
 }
 
 function unexpected(reply: unknown): StoreError {
-  return new StoreError(
-    'ERR_REDIS_KIT_REPLY',
-    `a script answered with something unexpected: ${typeof reply}`,
-  );
+  return new StoreError('ERR_REDIS_KIT_REPLY', `a script replied in an unexpected form: ${typeof reply}`);
 }

@@ -1,13 +1,11 @@
-/* How the in-memory implementations keep a sorted set. */
-
 export type SortedEntry = readonly [score: number, member: string];
 
-/** What a member costs besides its characters: its string, its score, its entry and its place in Map and array. */
+/** Bytes of a member besides its characters: the string object, the score, the entry, and the Map and array slots. */
 const MEMBER_BYTES = 120;
 
 /**
- * A sorted set that is changed in place, as in Redis: by score, then by member. A change finds its place by halving, so
- * that a queue of thousands costs each of them no more than a short one does.
+ * A Redis sorted set for the in-memory implementations: ordered by score, then by member. It is changed in place, with a
+ * binary search, so that a queue of thousands costs each waiter no more than a short one.
  */
 export class SortedSet {
   readonly #scores = new Map<string, number>();
@@ -22,7 +20,7 @@ export class SortedSet {
     return this.#bytes;
   }
 
-  /** Counted from 0, or with -1 from the end. */
+  /** A negative index counts from the end, as in `Array.at`. */
   at(index: number): SortedEntry | undefined {
     return this.#entries.at(index);
   }
@@ -38,7 +36,7 @@ export class SortedSet {
   add(score: number, member: string): void {
     this.delete(member);
     const entry: SortedEntry = [score, member];
-    this.#entries.splice(this.#placeOf(entry), 0, entry);
+    this.#entries.splice(this.#indexOf(entry), 0, entry);
     this.#scores.set(member, score);
     this.#bytes += bytesOf(member);
   }
@@ -46,17 +44,17 @@ export class SortedSet {
   delete(member: string): boolean {
     const score = this.#scores.get(member);
     if (score === undefined) return false;
-    const place = this.#placeOf([score, member]);
-    // V8 takes the first of an array off without moving the others.
-    if (place === 0) this.#entries.shift();
-    else this.#entries.splice(place, 1);
+    const index = this.#indexOf([score, member]);
+    // V8 shifts an array without moving its other elements.
+    if (index === 0) this.#entries.shift();
+    else this.#entries.splice(index, 1);
     this.#scores.delete(member);
     this.#bytes -= bytesOf(member);
     return true;
   }
 
-  /** Where an entry is, or would be. */
-  #placeOf(entry: SortedEntry): number {
+  /** The index of an entry, or the index at which it would be inserted. */
+  #indexOf(entry: SortedEntry): number {
     const last = this.#entries.at(-1);
     if (last === undefined || compare(last, entry) < 0) return this.#entries.length;
     let low = 0;
@@ -71,7 +69,6 @@ export class SortedSet {
   }
 }
 
-/** What a new member adds to the bytes of a set. */
 export function bytesOf(member: string): number {
   return member.length + MEMBER_BYTES;
 }
@@ -80,7 +77,7 @@ function compare([a, one]: SortedEntry, [b, other]: SortedEntry): number {
   return a - b || (one < other ? -1 : one > other ? 1 : 0);
 }
 
-/** Undefined for bytes that are none; empty where nothing is kept. */
+/** Undefined for bytes that are no sorted set; empty for a key that does not exist. */
 export function parseSortedSet(value: Buffer | undefined): readonly SortedEntry[] | undefined {
   if (value === undefined) return [];
   try {

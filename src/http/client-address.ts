@@ -3,28 +3,25 @@ import { isIPv4, isIPv6 } from 'node:net';
 import { RedisKitError } from '../base/errors.ts';
 
 /**
- * The client's address: Express's `req.ip`, which knows the app's `trust proxy` rules, else the socket's own.
- * Undefined when the connection is gone already, or is a Unix socket and so has none.
+ * The client's address: Express's `req.ip`, which follows the app's `trust proxy` setting, or else that of the socket.
+ * Undefined for a closed connection and for a Unix socket.
  */
 export function clientAddress(req: IncomingMessage): string | undefined {
   const { ip } = req as { ip?: unknown };
   return typeof ip === 'string' && ip !== '' ? ip : req.socket?.remoteAddress;
 }
 
-/** What stands for the client of a request that is counted; `where` is how the user wrote the call. */
+/** The default identity of a client. `where` is the call as the user wrote it, for the error. */
 export function clientNetwork(req: IncomingMessage, subnet: number | false, where: string): string {
   const address = clientAddress(req);
   if (address !== undefined) return networkOf(address, subnet);
   throw new RedisKitError(
     'ERR_REDIS_KIT_NO_IDENTITY',
-    `${where}: the request has no client address (a Unix socket, or a client that has gone); give the option \`key\``,
+    `${where}: the request has no client address (a Unix socket, or a closed connection); set the option \`key\``,
   );
 }
 
-/**
- * Whose word the app takes for the client's address: anybody's (`trust proxy` is true), nobody's (it is not set, or
- * there is no Express), or that of proxies it knows.
- */
+/** Which proxies the app trusts to report the client's address; `none` also without Express or without the setting. */
 export function proxyTrust(req: IncomingMessage): 'all' | 'none' | 'some' {
   const { app } = req as { app?: { get?: (name: string) => unknown } };
   const setting = typeof app?.get === 'function' ? app.get('trust proxy') : undefined;
@@ -33,9 +30,8 @@ export function proxyTrust(req: IncomingMessage): 'all' | 'none' | 'some' {
 }
 
 /**
- * The part of an address that stands for one client. An IPv4 address is whole, also when it comes mapped into
- * IPv6. Of an IPv6 address the first `subnet` bits count, since one customer is given a whole network of them and
- * could take a new address for every request.
+ * The part of an address that identifies a client: an IPv4 address, mapped into IPv6 or not, or the first `subnet` bits of
+ * an IPv6 address. One customer has a whole IPv6 network, and could use a new address for each request.
  */
 export function networkOf(address: string, subnet: number | false): string {
   const bare = bareAddress(address);
@@ -47,13 +43,13 @@ export function networkOf(address: string, subnet: number | false): string {
   }
   const bits = subnet === false ? 128 : subnet;
   const masked = groups.map((group, index) => {
-    const kept = Math.min(16, Math.max(0, bits - index * 16));
-    return group & (0xffff << (16 - kept)) & 0xffff;
+    const prefixBits = Math.min(16, Math.max(0, bits - index * 16));
+    return group & (0xffff << (16 - prefixBits)) & 0xffff;
   });
   return `${masked.map((group) => group.toString(16)).join(':')}/${bits}`;
 }
 
-/** Without a zone, and without the port and brackets that some proxies write into X-Forwarded-For. */
+/** Removes the zone, and the port and brackets that some proxies write into X-Forwarded-For. */
 function bareAddress(address: string): string {
   const [, bracketed, dotted] = /^\[([^\]]*)\](?::\d+)?$|^([\d.]+):\d+$/.exec(address) ?? [];
   return (bracketed ?? dotted ?? address).split('%', 1)[0] ?? '';

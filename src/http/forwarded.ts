@@ -1,15 +1,12 @@
 import type { IncomingMessage } from 'node:http';
 
-/** What a proxy says about the request that it forwards. */
+/** The host and the scheme of the original request, from the X-Forwarded fields of a proxy. */
 export interface Forwarded {
   readonly host: string | undefined;
   readonly proto: string | undefined;
 }
 
-/**
- * What an Express app takes for its host and scheme, since its `trust proxy` trusts the proxy; undefined where nothing
- * was forwarded, or the app does not believe it.
- */
+/** Undefined without X-Forwarded fields, and if the Express app does not trust the proxy (`trust proxy`). */
 export function forwardedOf(req: IncomingMessage): Forwarded | undefined {
   const { 'x-forwarded-host': host, 'x-forwarded-proto': proto } = req.headers;
   if (host === undefined && proto === undefined) return undefined;
@@ -19,7 +16,7 @@ export function forwardedOf(req: IncomingMessage): Forwarded | undefined {
   return { host: firstOf(host), proto: firstOf(proto) };
 }
 
-/** Express believes the first of several as well. */
+/** The first of several values, as in Express. */
 function firstOf(field: string | string[] | undefined): string | undefined {
   return field === undefined ? undefined : (String(field).split(',', 1)[0] ?? '').trim();
 }

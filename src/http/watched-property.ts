@@ -1,16 +1,15 @@
-/** What happens to a property while it is watched. */
 export interface PropertyListener {
-  /** Called before each read. The result is what the reader gets in place of the value. */
+  /** Called on each read. Its result replaces the value for the reader. */
   read(value: unknown): unknown;
   assigned?(value: unknown): void;
 }
 
-/** The watches by their getters: one may be in front of another, where two caches handle the same request. */
+/** Watches by their getters. A property may have several, when two caches handle the same request. */
 const watches = new WeakMap<() => unknown, WatchedProperty>();
 
 /**
- * An accessor in front of a property, whatever provides its value: the object itself, a getter, a prototype, or an
- * assignment that comes later.
+ * Replaces a property with an accessor that reports reads and assignments. The value may come from the object, a getter, the
+ * prototype, or a later assignment.
  */
 export class WatchedProperty {
   readonly #target: object;
@@ -25,17 +24,17 @@ export class WatchedProperty {
     this.#listener = listener;
     this.#own = Object.getOwnPropertyDescriptor(target, name);
     const set = (value: unknown) => this.#set(value);
-    // A property that cannot be configured is not watched, and counts as replaced.
+    // For a property that is not configurable this fails, and the property counts as replaced.
     Reflect.defineProperty(target, name, { configurable: true, enumerable: true, get: this.#get, set });
     watches.set(this.#get, this);
   }
 
-  /** Whether it was deleted or redefined, so that reads are no longer seen. */
+  /** Whether the property was deleted or redefined, so that reads are no longer reported. */
   get isReplaced(): boolean {
     return this.#isInFront ? false : this.#inFront() === undefined;
   }
 
-  /** Puts back what is there, unless the property was replaced. */
+  /** Restores the property, unless it was replaced. */
   stop(): void {
     const inFront = this.#inFront();
     if (inFront !== undefined) inFront.#own = this.#own;
@@ -67,7 +66,7 @@ export class WatchedProperty {
 
   #set(value: unknown): void {
     if (this.#own?.set !== undefined) this.#own.set.call(this.#target, value);
-    // A setter of the prototype takes the value. Otherwise our accessor is in the way, and the value is the object's own.
+    // A setter of the prototype receives the value. Without one, the value becomes the object's own property.
     else if (this.#own !== undefined || !Reflect.set(this.#prototype, this.#name, value, this.#target)) {
       this.#own = { configurable: true, enumerable: true, writable: true, value };
     }

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { areHeaders, areNames, type Header, removeHeaders } from '../http/response/own-headers.ts';
+import { packFrame, unpackFrame } from '../base/framing.ts';
+import { areHeaders, areNames, type Header, removeHeaders } from '../http/response/stored-headers.ts';
 
 /** A response that is kept for whoever repeats its request. */
 export interface Answer {
@@ -10,30 +11,15 @@ export interface Answer {
   readonly body: Buffer;
 }
 
-/* Packed as [length of meta u32][meta as a JSON array][body]: the body is sliced from the reply, never copied. */
-
 export function packAnswer({ status, headers, removed, body }: Answer): Buffer {
-  const meta = Buffer.from(
-    JSON.stringify([status, headers, body.length, ...(removed.length === 0 ? [] : [removed])]),
-  );
-  const length = Buffer.alloc(4);
-  length.writeUInt32BE(meta.length);
-  return Buffer.concat([length, meta, body]);
+  return packFrame([status, headers, body.length, ...(removed.length === 0 ? [] : [removed])], body);
 }
 
 /** Undefined for what cannot be sent. */
 export function unpackAnswer(packed: Buffer): Answer | undefined {
-  if (packed.length < 4) return undefined;
-  const bodyAt = 4 + packed.readUInt32BE(0);
-  let meta: unknown;
-  try {
-    meta = JSON.parse(packed.toString('utf8', 4, bodyAt));
-  } catch {
-    return undefined;
-  }
-  if (!Array.isArray(meta)) return undefined;
+  const { meta, body } = unpackFrame(packed) ?? {};
+  if (body === undefined || !Array.isArray(meta)) return undefined;
   const [status, headers, bodyLength, removed = []]: unknown[] = meta;
-  const body = packed.subarray(bodyAt);
   const isStatus = typeof status === 'number' && Number.isInteger(status) && status >= 200 && status <= 999;
   if (!isStatus || body.length !== bodyLength || !areHeaders(headers) || !areNames(removed)) return undefined;
   return { status, headers, removed, body };

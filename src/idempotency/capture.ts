@@ -1,11 +1,11 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asError } from '../base/errors.ts';
 import type { Reporter } from '../base/reporter.ts';
-import type { Budget } from '../engine/budget.ts';
+import type { Deadline } from '../engine/deadline.ts';
 import { originalUrl } from '../http/middleware.ts';
-import { beforeEnd, type ResponseHook } from '../http/response/before-end.ts';
-import { DepartureWatch } from '../http/response/departure.ts';
-import { type OwnHeaders, watchOwnHeaders } from '../http/response/own-headers.ts';
+import { DisconnectWatch } from '../http/response/disconnect-watch.ts';
+import { addResponseHook, type ResponseHook } from '../http/response/guarded-response.ts';
+import { type HandlerHeaders, watchHandlerHeaders } from '../http/response/handler-headers.ts';
 import { whenUnserved } from '../http/response/unserved.ts';
 import { type Answer, packAnswer } from './answer.ts';
 import type { IdempotencySettings } from './options.ts';
@@ -15,7 +15,7 @@ export interface CaptureContext {
   readonly run: Run;
   readonly key: string;
   readonly settings: Pick<IdempotencySettings, 'maxBody' | 'store' | 'onDisconnect'>;
-  readonly budget: Budget;
+  readonly deadline: Deadline;
   readonly reporter: Reporter;
 }
 
@@ -26,10 +26,10 @@ const LEFT_OUT: ReadonlySet<string> = new Set(['set-cookie', 'content-length']);
 export function captureAnswer(req: IncomingMessage, res: ServerResponse, context: CaptureContext): void {
   const capture = new AnswerCapture(req, res, context);
   // What was the handler's is read before anybody else's hook waits.
-  beforeEnd(res, capture);
+  addResponseHook(res, capture);
   // After the guard's own listener was added.
   capture.watchClient();
-  beforeEnd(res, {
+  addResponseHook(res, {
     phase: 'idempotency',
     withholdsLastBytes: true,
     outlastsRefusal: true,
@@ -44,27 +44,27 @@ class AnswerCapture implements ResponseHook {
   readonly #req: IncomingMessage;
   readonly #res: ServerResponse;
   readonly #context: CaptureContext;
-  readonly #ownHeaders: () => OwnHeaders;
+  readonly #ownHeaders: () => HandlerHeaders;
   #head: Omit<Answer, 'body'> | undefined;
   #chunks: Buffer[] = [];
   #size = 0;
   #isUnserved = false;
-  #departure: DepartureWatch | undefined;
+  #departure: DisconnectWatch | undefined;
   #isCutShort = false;
 
   constructor(req: IncomingMessage, res: ServerResponse, context: CaptureContext) {
     this.#req = req;
     this.#res = res;
     this.#context = context;
-    this.#ownHeaders = watchOwnHeaders(res, (name) => LEFT_OUT.has(name));
+    this.#ownHeaders = watchHandlerHeaders(res, (name) => LEFT_OUT.has(name));
   }
 
   watchClient(): void {
-    this.#departure = new DepartureWatch(this.#req, this.#res);
+    this.#departure = new DisconnectWatch(this.#req, this.#res);
   }
 
   closedEarly(): void {
-    this.#departure?.left();
+    this.#departure?.disconnected();
   }
 
   beforeEnd(): undefined {
@@ -84,21 +84,21 @@ class AnswerCapture implements ResponseHook {
   /** No handler has run, so the next request with the key does. What stood in between may have acted: it counts. */
   giveUp(): void {
     this.#isUnserved = true;
-    const { run, budget } = this.#context;
-    void run.discard(budget);
+    const { run, deadline } = this.#context;
+    void run.discard(deadline);
   }
 
   record(): Promise<void> {
     if (this.#isUnserved) return Promise.resolve();
-    const { run, settings, budget } = this.#context;
+    const { run, settings, deadline } = this.#context;
     const head = this.#head ?? this.#readHead();
-    if (this.#isCutShort || !this.#isFinal(head.status)) return run.discard(budget);
+    if (this.#isCutShort || !this.#isFinal(head.status)) return run.discard(deadline);
     if (this.#size > settings.maxBody) {
       this.#tellUnkept();
-      return run.complete(undefined, budget);
+      return run.complete(undefined, deadline);
     }
     const body = Buffer.concat(this.#chunks, this.#size);
-    return run.complete(packAnswer({ ...head, body }), budget);
+    return run.complete(packAnswer({ ...head, body }), deadline);
   }
 
   #readHead(): Omit<Answer, 'body'> {

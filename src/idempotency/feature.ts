@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import type { Keys } from '../base/keys.ts';
-import type { BudgetOf } from '../engine/budget.ts';
+import type { RequestDeadlines } from '../engine/deadline.ts';
 import type { Middleware, Req } from '../http/middleware.ts';
 import { idempotencyMiddleware } from './middleware.ts';
 import type { IdempotencyOptions } from './options.ts';
@@ -11,7 +11,9 @@ export interface IdempotencyMethods {
   idempotency<Request extends IncomingMessage = Req>(options?: IdempotencyOptions<Request>): Middleware;
 }
 
-export function idempotencyFeature(kit: Omit<RecordsDeps, 'keys'> & { readonly budgetOf: BudgetOf }) {
+export function idempotencyFeature(
+  kit: Omit<RecordsDeps, 'keys'> & { readonly deadlines: RequestDeadlines },
+) {
   return (keys: Keys): IdempotencyMethods => {
     const deps = { ...kit, keys };
     return { idempotency: (options: IdempotencyOptions<never> = {}) => idempotencyMiddleware(options, deps) };

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { types } from 'node:util';
-import { describe } from '../base/check.ts';
+import { describe } from '../base/describe.ts';
 import { ConfigError } from '../base/errors.ts';
 import { asExpress, originalUrl } from '../http/middleware.ts';
 import type { IdempotencySettings } from './options.ts';

@@ -1,11 +1,11 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asError, type ErrorCode, RedisKitError } from '../base/errors.ts';
-import type { BudgetOf } from '../engine/budget.ts';
+import type { RequestDeadlines } from '../engine/deadline.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
-import { type Outcome, settle } from '../http/outcome.ts';
-import { sendUnavailable } from '../http/problem.ts';
-import { closingOf } from '../http/response/closing.ts';
+import { sendUnavailable } from '../http/problem-details.ts';
+import { closeSignalOf } from '../http/response/close-signal.ts';
 import { callError } from '../http/response/complete-response.ts';
+import { type MiddlewareOutcome, runMiddleware } from '../http/run-middleware.ts';
 import { sendAnswer } from './answer.ts';
 import { captureAnswer } from './capture.ts';
 import { fingerprintOf } from './fingerprint.ts';
@@ -37,7 +37,7 @@ const UNREAD_BODY =
 
 export function idempotencyMiddleware(
   options: IdempotencyOptions<never>,
-  deps: RecordsDeps & { readonly budgetOf: BudgetOf },
+  deps: RecordsDeps & { readonly deadlines: RequestDeadlines },
 ): Middleware {
   const settings = resolveIdempotencyOptions(options);
   const records = new IdempotencyRecords(settings, deps);
@@ -45,7 +45,7 @@ export function idempotencyMiddleware(
   const failed = (error: unknown) => void reporter.failure('idempotency', asError(error));
   const warn = (message: string) => void reporter.warning(message);
 
-  async function answer(req: IncomingMessage, res: ServerResponse, next: Next): Promise<Outcome> {
+  async function answer(req: IncomingMessage, res: ServerResponse, next: Next): Promise<MiddlewareOutcome> {
     const field = req.headers[settings.header];
     if (field === undefined && !settings.required) return 'continue';
     if (field === undefined) return refuse(req, res, next, refusalFor('missing-key', undefined));
@@ -61,8 +61,8 @@ export function idempotencyMiddleware(
     try {
       beginning = await records.begin(
         { scope, key, fingerprint },
-        deps.budgetOf(req),
-        settings.waits ? closingOf(res) : undefined,
+        deps.deadlines.of(req),
+        settings.waits ? closeSignalOf(res) : undefined,
       );
     } catch (error) {
       return withoutAnswer(error, res, settings.onError === 'allow');
@@ -72,7 +72,7 @@ export function idempotencyMiddleware(
     if (beginning.kind === 'run') {
       const { run } = beginning;
       asExpress(req).idempotency = { key, attempt: run.attempt };
-      captureAnswer(req, res, { run, key, settings, budget: deps.budgetOf(req), reporter });
+      captureAnswer(req, res, { run, key, settings, deadline: deps.deadlines.of(req), reporter });
       return 'continue';
     }
     if (beginning.kind !== 'replay') return refuse(req, res, next, refusalFor(beginning.kind, key));
@@ -85,7 +85,7 @@ export function idempotencyMiddleware(
     res: ServerResponse,
     next: Next,
     refusal: IdempotencyRefusal,
-  ): Promise<Outcome> {
+  ): Promise<MiddlewareOutcome> {
     const { key, reason } = refusal;
     reporter.events.emit('idempotency:refused', { key, reason });
     if (settings.handler === undefined) sendRefusal(res, refusal);
@@ -93,7 +93,7 @@ export function idempotencyMiddleware(
     return 'answered';
   }
 
-  function withoutAnswer(error: unknown, res: ServerResponse, mayRun: boolean): Outcome {
+  function withoutAnswer(error: unknown, res: ServerResponse, mayRun: boolean): MiddlewareOutcome {
     if (!(error instanceof RedisKitError)) throw error;
     failed(error);
     if (mayRun && !NO_OUTAGE.has(error.code)) return 'continue';
@@ -106,6 +106,6 @@ export function idempotencyMiddleware(
     // Mounted twice: the first has the request, and the second would wait for it.
     const isLeftAlone = !settings.methods.has(req.method ?? '') || asExpress(req).idempotency !== undefined;
     if (unusable !== undefined || isLeftAlone) next(unusable);
-    else settle({ req, res, next }, failed, (once) => answer(req, res, once));
+    else runMiddleware({ req, res, next }, failed, (once) => answer(req, res, once));
   };
 }

@@ -1,12 +1,12 @@
 import { type IncomingMessage, validateHeaderName } from 'node:http';
-import type { OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
 import { LIFETIME_NAMES, renamed } from '../base/foreign-options.ts';
+import type { OptionReader } from '../base/option-reader.ts';
 import { readSettings } from '../base/settings.ts';
 import { leaseOption, timerOption } from '../base/timed-options.ts';
-import { checkIsCalled } from '../http/foreign-call.ts';
 import type { Next, Req, Res } from '../http/middleware.ts';
-import type { OnDisconnect } from '../http/response/departure.ts';
+import { checkNotMounted } from '../http/mount-check.ts';
+import type { OnDisconnect } from '../http/response/disconnect-watch.ts';
 import type { IdempotencyRefusal } from './refusal.ts';
 
 /** What happens when Redis cannot be asked whether a request has run. */
@@ -93,7 +93,7 @@ const MOST_BODY = 256 * MEBIBYTE;
 const NOT_FINAL: ReadonlySet<number> = new Set([401, 403, 408, 409, 425, 429, 502, 503, 504]);
 
 export function resolveIdempotencyOptions(options: IdempotencyOptions<never>): IdempotencySettings {
-  checkIsCalled('kit.idempotency', options);
+  checkNotMounted('kit.idempotency', options);
   return readSettings('kit.idempotency', options, { known: NAMES, elsewhere: ELSEWHERE }, (reader) => ({
     header: () => headerOption(reader),
     required: () => reader.boolean('required', false),

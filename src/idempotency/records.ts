@@ -1,7 +1,7 @@
 import { closedError, StoreError } from '../base/errors.ts';
 import { freshToken } from '../base/token.ts';
-import type { Budget } from '../engine/budget.ts';
-import type { Listening } from '../engine/listening.ts';
+import type { Deadline } from '../engine/deadline.ts';
+import type { PubSub } from '../engine/pub-sub.ts';
 import { insist, mayHaveRun } from '../waiting/insist.ts';
 import { WakeUps } from '../waiting/wake-ups.ts';
 import { type Answer, unpackAnswer } from './answer.ts';
@@ -9,7 +9,7 @@ import { type IdempotencyBeginReply, idempotencyBegin } from './operations/begin
 import { discardRun, Run, type RunDeps, type RunSettings } from './run.ts';
 
 export interface RecordsDeps extends RunDeps {
-  readonly listening: Listening;
+  readonly pubSub: PubSub;
   /** Aborts when the kit is closed. */
   readonly closing: AbortSignal;
 }
@@ -52,13 +52,13 @@ export class IdempotencyRecords {
   }
 
   /** Rejects with a StoreError when nobody can tell. `gone` aborts when nobody waits for the answer any more. */
-  async begin(asked: Asked, budget: Budget, gone?: AbortSignal): Promise<Beginning> {
+  async begin(asked: Asked, deadline: Deadline, gone?: AbortSignal): Promise<Beginning> {
     const recordKey = this.#deps.keys.idempotency(asked.scope, asked.key);
     const wakeUp = this.#wakeUps?.expect(recordKey);
     const stop = () => wakeUp?.stop();
     gone?.addEventListener('abort', stop, { once: true });
     try {
-      let reply = await this.#ask(recordKey, asked, budget);
+      let reply = await this.#ask(recordKey, asked, deadline);
       while (typeof reply === 'number' && wakeUp !== undefined) {
         await wakeUp.wait(Math.max(reply, SHORTEST_WAIT_MS));
         if (gone?.aborted === true) return { kind: 'gone' };
@@ -77,7 +77,7 @@ export class IdempotencyRecords {
   }
 
   /** How long the lease of who runs it lasts, where somebody does. */
-  async #ask(recordKey: string, asked: Asked, budget: Budget | undefined): Promise<Beginning | number> {
+  async #ask(recordKey: string, asked: Asked, deadline: Deadline | undefined): Promise<Beginning | number> {
     const { engine, closing } = this.#deps;
     if (closing.aborted) throw closedError();
     const { lease, retention, waits } = this.#settings;
@@ -86,7 +86,7 @@ export class IdempotencyRecords {
     const args = { token, fingerprint, lease, retention, waits };
     let reply: IdempotencyBeginReply;
     try {
-      reply = await engine.run(idempotencyBegin, [recordKey], args, budget);
+      reply = await engine.run(idempotencyBegin, [recordKey], args, deadline);
     } catch (error) {
       const undo = () => discardRun({ recordKey, token }, false, this.#settings, this.#deps);
       if (mayHaveRun(error)) void insist(undo, lease);
@@ -112,11 +112,11 @@ export class IdempotencyRecords {
 }
 
 /** Wakes who waits when a run is over, wherever it ran. */
-function heard({ listening, keys, closing }: RecordsDeps): WakeUps {
+function heard({ pubSub, keys, closing }: RecordsDeps): WakeUps {
   const wakeUps = new WakeUps();
-  listening.subscribe(keys.idempotencyChannel(), {
-    heard: (message) => wakeUps.call(message),
-    changed: (isUp) => wakeUps.listenerChanged(isUp),
+  pubSub.subscribe(keys.idempotencyChannel(), {
+    onMessage: (message) => wakeUps.call(message),
+    onStatus: (isUp) => wakeUps.listenerChanged(isUp),
   });
   // Who waits is to hear of it, and not to sleep on for a lease.
   closing.addEventListener('abort', () => wakeUps.listenerChanged(false), { once: true });

@@ -1,5 +1,5 @@
 import type { ServerResponse } from 'node:http';
-import { sendProblem } from '../http/problem.ts';
+import { RETRY_AFTER_MS, sendProblem } from '../http/problem-details.ts';
 
 /** Why a request was refused. */
 export interface IdempotencyRefusal {
@@ -26,9 +26,6 @@ export interface IdempotencyRefusal {
   /** When a retry may succeed, in milliseconds; undefined where it never will. */
   readonly retryAfterMs: number | undefined;
 }
-
-/** When the first will be done nobody knows; most requests take less than this. */
-const RETRY_AFTER_MS = 1_000;
 
 type Reason = IdempotencyRefusal['reason'];
 

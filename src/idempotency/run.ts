@@ -2,7 +2,7 @@ import { asError, RedisKitError } from '../base/errors.ts';
 import type { Keys } from '../base/keys.ts';
 import type { OpenWork } from '../base/open-work.ts';
 import type { Reporter } from '../base/reporter.ts';
-import type { Budget } from '../engine/budget.ts';
+import type { Deadline } from '../engine/deadline.ts';
 import type { Engine } from '../engine/port.ts';
 import { insist } from '../waiting/insist.ts';
 import { idempotencyComplete } from './operations/complete.ts';
@@ -62,19 +62,19 @@ export class Run {
    * Records the answer, or, without one, that the request was done. Where that fails it is tried again in the background
    * for as long as the lease: what has run must not run again for want of a note.
    */
-  async complete(answer: Buffer | undefined, budget: Budget): Promise<void> {
+  async complete(answer: Buffer | undefined, deadline: Deadline): Promise<void> {
     this.#stopTimers();
     if (this.#isLost) return;
-    const record = async (within?: Budget) => {
+    const record = async (within?: Deadline) => {
       if (!(await this.#record(answer, within))) this.#lost();
     };
     try {
-      await record(budget);
+      await record(deadline);
     } catch (error) {
       this.#failed(error);
       const isFull = error instanceof RedisKitError && error.code === 'ERR_REDIS_KIT_FULL';
       // Of memory: only. There is room to say that it was done.
-      if (isFull && answer !== undefined) await this.complete(undefined, budget);
+      if (isFull && answer !== undefined) await this.complete(undefined, deadline);
       else void insist(record, this.#settings.lease);
     } finally {
       this.#workIsDone();
@@ -82,14 +82,14 @@ export class Run {
   }
 
   /** Its answer is not final: the next request with the key runs at once. */
-  async discard(budget: Budget): Promise<void> {
+  async discard(deadline: Deadline): Promise<void> {
     this.#stopTimers();
     if (this.#isLost) return;
-    const discard = async (within?: Budget) => {
+    const discard = async (within?: Deadline) => {
       if (!(await discardRun(this.#granted, true, this.#settings, this.#deps, within))) this.#lost();
     };
     try {
-      await discard(budget);
+      await discard(deadline);
     } catch (error) {
       this.#failed(error);
       void insist(discard, this.#settings.lease);
@@ -98,13 +98,13 @@ export class Run {
     }
   }
 
-  #record(answer: Buffer | undefined, budget: Budget | undefined): Promise<boolean> {
+  #record(answer: Buffer | undefined, deadline: Deadline | undefined): Promise<boolean> {
     const { token, fingerprint, attempt, recordKey } = this.#granted;
     const { engine, keys } = this.#deps;
     const { retention } = this.#settings;
     const told = { channel: keys.idempotencyChannel(), message: recordKey };
     const args = { token, fingerprint, attempt, retention, answer, ...told };
-    return engine.run(idempotencyComplete, [recordKey], args, budget);
+    return engine.run(idempotencyComplete, [recordKey], args, deadline);
   }
 
   #renewIn(ms: number): void {
@@ -153,8 +153,8 @@ export function discardRun(
   hasRun: boolean,
   { retention }: Pick<RunSettings, 'retention'>,
   { engine, keys }: RunDeps,
-  budget?: Budget,
+  deadline?: Deadline,
 ): Promise<boolean> {
   const told = { channel: keys.idempotencyChannel(), message: recordKey };
-  return engine.run(idempotencyDiscard, [recordKey], { token, retention, hasRun, ...told }, budget);
+  return engine.run(idempotencyDiscard, [recordKey], { token, retention, hasRun, ...told }, deadline);
 }

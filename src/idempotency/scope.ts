@@ -1,5 +1,5 @@
 import type { IncomingMessage } from 'node:http';
-import { describe } from '../base/check.ts';
+import { describe } from '../base/describe.ts';
 import { RedisKitError } from '../base/errors.ts';
 import { clientAddress, networkOf } from '../http/client-address.ts';
 import { asExpress } from '../http/middleware.ts';

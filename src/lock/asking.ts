@@ -1,7 +1,7 @@
 import { asError, StoreError } from '../base/errors.ts';
 import type { Keys, LockKeys } from '../base/keys.ts';
 import { freshToken } from '../base/token.ts';
-import type { Budget } from '../engine/budget.ts';
+import type { Deadline } from '../engine/deadline.ts';
 import { type Answer, askInTurn } from '../waiting/ask-in-turn.ts';
 import { mayHaveRun } from '../waiting/insist.ts';
 import type { Turn } from '../waiting/turns.ts';
@@ -26,7 +26,7 @@ export interface Wanted {
   /** JSON, or empty. */
   readonly metadata: string;
   readonly signal?: AbortSignal | undefined;
-  readonly budget?: Budget | undefined;
+  readonly deadline?: Deadline | undefined;
   /** What the caller is known to hold, which its async context does not prove. */
   readonly own: readonly Handle[];
 }
@@ -86,18 +86,18 @@ export class Asking {
   async #askOnce(hasWaited: boolean): Promise<Answer<Lease>> {
     const grantedAt = thisMoment();
     // The wait is the user's wish; a request may need its time for Redis again when it is over.
-    const budget = hasWaited ? undefined : this.#wanted.budget;
-    const { granted, fence, leftMs } = await this.#send(budget);
+    const deadline = hasWaited ? undefined : this.#wanted.deadline;
+    const { granted, fence, leftMs } = await this.#send(deadline);
     return { granted: granted ? await this.#leaseOf(fence, grantedAt) : undefined, leftMs };
   }
 
-  async #send(budget: Budget | undefined): Promise<LockAcquireReply> {
+  async #send(deadline: Deadline | undefined): Promise<LockAcquireReply> {
     const { engine, reporter } = this.#deps;
     const { leaseMs, metadata } = this.#wanted;
     const { lock, line, fence } = this.#keys;
     try {
       const args = { ...this.#ask, lease: leaseMs, metadata };
-      const reply = await engine.run(lockAcquire, [lock, line, fence], args, budget);
+      const reply = await engine.run(lockAcquire, [lock, line, fence], args, deadline);
       this.#isKnown = reply.granted || this.#turn !== undefined;
       if (reply.found === 'corrupt') reporter.failure('lock', corrupt(lock));
       return reply;

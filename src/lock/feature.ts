@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Keys } from '../base/keys.ts';
-import type { BudgetOf } from '../engine/budget.ts';
+import type { RequestDeadlines } from '../engine/deadline.ts';
 import type { Middleware, Req, Res } from '../http/middleware.ts';
 import type { LockDeps } from './asking.ts';
 import { KitLocks, type Locks } from './locks.ts';
@@ -20,7 +20,7 @@ export interface LockMethods {
   readonly locks: Locks;
 }
 
-export function lockFeature(kit: Omit<LockDeps, 'keys'> & { readonly budgetOf: BudgetOf }) {
+export function lockFeature(kit: Omit<LockDeps, 'keys'> & { readonly deadlines: RequestDeadlines }) {
   return (keys: Keys): LockMethods => {
     const deps = { ...kit, keys };
     return {

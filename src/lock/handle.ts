@@ -1,8 +1,8 @@
-import { OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
 import { LockLostError, RedisKitError } from '../base/errors.ts';
+import { OptionReader } from '../base/option-reader.ts';
 import type { Reporter } from '../base/reporter.ts';
-import type { Budget } from '../engine/budget.ts';
+import type { Deadline } from '../engine/deadline.ts';
 import type { Engine } from '../engine/port.ts';
 import type { Lease } from './lease.ts';
 import { leaseOption } from './options.ts';
@@ -122,8 +122,8 @@ export class Handle implements LockHandle {
     for (const lease of this.#leases) lease.lose(error);
   }
 
-  release(budget?: Budget): Promise<boolean> {
-    this.#released ??= this.#release(budget);
+  release(deadline?: Deadline): Promise<boolean> {
+    this.#released ??= this.#release(deadline);
     return this.#released;
   }
 
@@ -131,8 +131,8 @@ export class Handle implements LockHandle {
     return this.release().then(() => undefined);
   }
 
-  async #release(budget: Budget | undefined): Promise<boolean> {
-    const wereHeld = await Promise.all(this.#leases.map((lease) => lease.release(budget)));
+  async #release(deadline: Deadline | undefined): Promise<boolean> {
+    const wereHeld = await Promise.all(this.#leases.map((lease) => lease.release(deadline)));
     if (wereHeld.includes(true)) this.#reporter.events.emit('lock:released', { keys: this.keys });
     return !wereHeld.includes(false);
   }

@@ -1,17 +1,17 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { LockLostError } from '../base/errors.ts';
-import type { Budget } from '../engine/budget.ts';
+import type { Deadline } from '../engine/deadline.ts';
 import { asExpress, type Res } from '../http/middleware.ts';
-import { callAside } from '../http/outcome.ts';
-import { beforeEnd } from '../http/response/before-end.ts';
+import { addResponseHook } from '../http/response/guarded-response.ts';
 import { whenUnserved } from '../http/response/unserved.ts';
+import { callInBackground } from '../http/run-middleware.ts';
 import type { Handle } from './handle.ts';
 import type { LockSettings } from './options.ts';
 
 export interface HoldContext {
   readonly settings: LockSettings;
   failed(error: unknown): void;
-  readonly budget: Budget;
+  readonly deadline: Deadline;
 }
 
 /** The hold of a request: it ends with its work, or after `maxHold`. Answers with the way to end it. */
@@ -19,7 +19,7 @@ export function hold(
   req: IncomingMessage,
   res: ServerResponse,
   handle: Handle,
-  { settings, failed, budget }: HoldContext,
+  { settings, failed, deadline }: HoldContext,
 ): () => Promise<void> {
   const { maxHold, onLost } = settings;
   const tooLong = setTimeout(() => {
@@ -31,19 +31,19 @@ export function hold(
   if (onLost !== undefined) {
     // What a listener of an AbortSignal throws ends the process.
     const tell = () =>
-      callAside(() => onLost(asExpress(req), res as Res, handle.signal.reason as Error), failed);
+      callInBackground(() => onLost(asExpress(req), res as Res, handle.signal.reason as Error), failed);
     handle.signal.addEventListener('abort', tell, { once: true });
   }
 
   return () => {
     clearTimeout(tooLong);
-    return handle.release(budget).then(() => undefined);
+    return handle.release(deadline).then(() => undefined);
   };
 }
 
 /** Holds a lock for as long as the request's handler runs, whether or not its client is still there. */
 export function endWithResponse(res: ServerResponse, end: () => Promise<void>): void {
-  beforeEnd(res, { phase: 'lock', withholdsLastBytes: true, outlastsRefusal: true, beforeEnd: end });
+  addResponseHook(res, { phase: 'lock', withholdsLastBytes: true, outlastsRefusal: true, beforeEnd: end });
   whenUnserved(res, () => void end());
 }
 
@@ -59,7 +59,7 @@ export async function holdWhileWorking(
 ): Promise<void> {
   let isPromised = false;
   let ended: Promise<void> | undefined;
-  beforeEnd(res, {
+  addResponseHook(res, {
     phase: 'lock',
     withholdsLastBytes: true,
     outlastsRefusal: true,

@@ -3,7 +3,7 @@ import { asError, LockLostError } from '../base/errors.ts';
 import type { LockKeys } from '../base/keys.ts';
 import type { OpenWork } from '../base/open-work.ts';
 import type { Reporter } from '../base/reporter.ts';
-import type { Budget } from '../engine/budget.ts';
+import type { Deadline } from '../engine/deadline.ts';
 import type { Engine } from '../engine/port.ts';
 import type { Turns } from '../waiting/turns.ts';
 import { lockExtend } from './operations/extend.ts';
@@ -128,17 +128,17 @@ export class Lease {
   }
 
   /** False when the lease had ended before. Never rejects. */
-  release(budget?: Budget): Promise<boolean> {
-    this.#released ??= this.#release(budget);
+  release(deadline?: Deadline): Promise<boolean> {
+    this.#released ??= this.#release(deadline);
     return this.#released;
   }
 
-  async #release(budget: Budget | undefined): Promise<boolean> {
+  async #release(deadline: Deadline | undefined): Promise<boolean> {
     const { engine, reporter } = this.#deps;
     const { keys, ask } = this.#granted;
     clearTimeout(this.#timer);
     try {
-      return await engine.run(lockRelease, [keys.lock, keys.line], ask, budget);
+      return await engine.run(lockRelease, [keys.lock, keys.line], ask, deadline);
     } catch (error) {
       reporter.failure('lock', asError(error));
       void undo(this.#deps, keys, ask, this.#leaseMs);

@@ -1,6 +1,7 @@
-import { describe, OptionReader } from '../base/check.ts';
+import { describe } from '../base/describe.ts';
 import type { Duration } from '../base/duration.ts';
 import { ConfigError, LockTimeoutError } from '../base/errors.ts';
+import { OptionReader } from '../base/option-reader.ts';
 import { waitOption } from '../base/timed-options.ts';
 import type { LockDeps, Wanted } from './asking.ts';
 import type { Handle, LockHandle } from './handle.ts';

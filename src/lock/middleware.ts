@@ -1,10 +1,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { describe } from '../base/check.ts';
+import { describe } from '../base/describe.ts';
 import { asError, ConfigError } from '../base/errors.ts';
-import type { BudgetOf } from '../engine/budget.ts';
+import type { RequestDeadlines } from '../engine/deadline.ts';
 import { asExpress, type Middleware, type Next, type Req, type Res } from '../http/middleware.ts';
-import { callAside, type Outcome, settle } from '../http/outcome.ts';
 import { callError } from '../http/response/complete-response.ts';
+import { callInBackground, type MiddlewareOutcome, runMiddleware } from '../http/run-middleware.ts';
 import type { LockDeps } from './asking.ts';
 import type { Handle, LockHandle } from './handle.ts';
 import { endWithResponse, hold, holdWhileWorking } from './hold.ts';
@@ -34,7 +34,7 @@ export type LockHandler<Request extends IncomingMessage = Req, Response extends 
 
 export function lockMiddleware(
   options: LockOptions<never>,
-  deps: LockDeps & { readonly budgetOf: BudgetOf },
+  deps: LockDeps & { readonly deadlines: RequestDeadlines },
   handler?: LockHandler<never, never>,
 ): Middleware {
   const settings = resolveLockOptions(options);
@@ -45,7 +45,7 @@ export function lockMiddleware(
   if (settings.wait > 0) deps.turns.listen();
   const make = handler as LockHandler | undefined;
   const failed = (error: unknown) => void deps.reporter.failure('lock', asError(error));
-  const acquire = acquirer(settings, { room, budgetOf: deps.budgetOf, failed });
+  const acquire = acquirer(settings, { room, deadlines: deps.deadlines, failed });
 
   return function lock(req: IncomingMessage, res: ServerResponse, next: Next): void {
     const unusable = callError('kit.lock', { req, res, next });
@@ -53,7 +53,7 @@ export function lockMiddleware(
       next(unusable);
       return;
     }
-    let got: Handle | Outcome = 'answered';
+    let got: Handle | MiddlewareOutcome = 'answered';
 
     function goOn(error?: unknown): void {
       // A `handler` that takes a refusal over goes on without what should have worked under the lock.
@@ -68,13 +68,13 @@ export function lockMiddleware(
         return;
       }
       const call = () => make(asExpress(req), res as Res, handle as LockHandle);
-      callAside(handle === undefined ? call : () => holdWhileWorking(res, endOf(handle), call), next);
+      callInBackground(handle === undefined ? call : () => holdWhileWorking(res, endOf(handle), call), next);
     }
 
     const endOf = (handle: Handle) =>
-      hold(req, res, handle, { settings, failed, budget: deps.budgetOf(req) });
+      hold(req, res, handle, { settings, failed, deadline: deps.deadlines.of(req) });
 
-    settle({ req, res, next: goOn }, failed, async (once) => {
+    runMiddleware({ req, res, next: goOn }, failed, async (once) => {
       got = await acquire(req, res, once);
       if (typeof got === 'string') return got;
       asExpress(req).lock = got;

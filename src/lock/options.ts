@@ -1,11 +1,11 @@
 import type { IncomingMessage } from 'node:http';
-import type { OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
 import { LIFETIME_NAMES, renamed } from '../base/foreign-options.ts';
+import type { OptionReader } from '../base/option-reader.ts';
 import { readSettings } from '../base/settings.ts';
 import { leaseOption as leaseOf, timerOption, waitOption } from '../base/timed-options.ts';
-import { checkIsCalled } from '../http/foreign-call.ts';
 import type { Next, Req, Res } from '../http/middleware.ts';
+import { checkNotMounted } from '../http/mount-check.ts';
 
 /** What happens when Redis cannot be asked for the lock. */
 export type LockOnError = 'deny' | 'allow';
@@ -72,7 +72,7 @@ const ELSEWHERE = {
 };
 
 export function resolveLockOptions(options: LockOptions<never>): LockSettings {
-  checkIsCalled('kit.lock', options);
+  checkNotMounted('kit.lock', options);
   return readSettings('kit.lock', options, { known: NAMES, elsewhere: ELSEWHERE }, (reader) => ({
     key: () => keyOption(reader),
     lease: () => leaseOption(reader),

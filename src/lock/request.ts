@@ -1,12 +1,12 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { describe } from '../base/check.ts';
+import { describe } from '../base/describe.ts';
 import { type ErrorCode, RedisKitError } from '../base/errors.ts';
-import type { BudgetOf } from '../engine/budget.ts';
-import { asKeeper } from '../http/identity-watch.ts';
+import type { RequestDeadlines } from '../engine/deadline.ts';
+import { withoutIdentityWatch } from '../http/identity/identity-watch.ts';
 import { asExpress, type Next, type Res } from '../http/middleware.ts';
-import type { Outcome } from '../http/outcome.ts';
-import { sendProblem, sendUnavailable } from '../http/problem.ts';
-import { closingOf } from '../http/response/closing.ts';
+import { RETRY_AFTER_MS, sendProblem, sendUnavailable } from '../http/problem-details.ts';
+import { closeSignalOf } from '../http/response/close-signal.ts';
+import type { MiddlewareOutcome } from '../http/run-middleware.ts';
 import type { Handle } from './handle.ts';
 import type { LockConflict, LockSettings } from './options.ts';
 import type { Attempt, LockRoom } from './room.ts';
@@ -14,12 +14,9 @@ import { locksOf } from './scope.ts';
 
 interface AcquirerDeps {
   readonly room: LockRoom;
-  readonly budgetOf: BudgetOf;
+  readonly deadlines: RequestDeadlines;
   failed(error: unknown): void;
 }
-
-/** When the holder will be done nobody knows; most requests take less than this. */
-const RETRY_AFTER_MS = 1_000;
 
 /** Somebody may hold the lock: one whom we cannot read, who took it from us, or whom a kit that closes waits for. */
 const NO_OUTAGE: ReadonlySet<ErrorCode> = new Set([
@@ -29,21 +26,21 @@ const NO_OUTAGE: ReadonlySet<ErrorCode> = new Set([
 ]);
 
 /** Locks what a request asks for: the handle, or, where it goes on without one or is answered, that. */
-export function acquirer(settings: LockSettings, { room, budgetOf, failed }: AcquirerDeps) {
+export function acquirer(settings: LockSettings, { room, deadlines, failed }: AcquirerDeps) {
   return async function acquire(
     req: IncomingMessage,
     res: ServerResponse,
     next: Next,
-  ): Promise<Handle | Outcome> {
-    const ids = keysOf(await asKeeper(() => settings.key(asExpress(req))));
+  ): Promise<Handle | MiddlewareOutcome> {
+    const ids = keysOf(await withoutIdentityWatch(() => settings.key(asExpress(req))));
     if (ids === null) return 'continue';
-    const budget = budgetOf(req);
+    const deadline = deadlines.of(req);
     const { lease: leaseMs, wait: waitMs, isFair } = settings;
-    const signal = waitMs > 0 ? closingOf(res) : undefined;
+    const signal = waitMs > 0 ? closeSignalOf(res) : undefined;
     let attempt: Attempt;
     try {
       const own = locksOf(req);
-      const wanted = { leaseMs, waitMs, isFair, renew: true, metadata: '', signal, budget, own };
+      const wanted = { leaseMs, waitMs, isFair, renew: true, metadata: '', signal, deadline, own };
       attempt = await room.attempt(ids, wanted);
     } catch (error) {
       return signal?.aborted === true ? 'gone' : withoutAnswer(error, res);
@@ -51,7 +48,7 @@ export function acquirer(settings: LockSettings, { room, budgetOf, failed }: Acq
     if ('handle' in attempt) {
       if (signal?.aborted !== true) return attempt.handle;
       // No client is left for which the handler should begin.
-      await attempt.handle.release(budget);
+      await attempt.handle.release(deadline);
       return 'gone';
     }
     const { refusal } = attempt;
@@ -61,7 +58,7 @@ export function acquirer(settings: LockSettings, { room, budgetOf, failed }: Acq
     return 'answered';
   };
 
-  function withoutAnswer(error: unknown, res: ServerResponse): Outcome {
+  function withoutAnswer(error: unknown, res: ServerResponse): MiddlewareOutcome {
     const isOurs = error instanceof RedisKitError && error.code !== 'ERR_REDIS_KIT_LOCK_REENTRY';
     if (!isOurs) throw error;
     failed(error);

@@ -1,5 +1,5 @@
 import { performance } from 'node:perf_hooks';
-import { describe } from '../base/check.ts';
+import { describe } from '../base/describe.ts';
 import { ConfigError, closedError, LockLostError } from '../base/errors.ts';
 import { Asking, type LockDeps, type Refusal, type Wanted } from './asking.ts';
 import { Handle } from './handle.ts';

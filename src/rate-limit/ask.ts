@@ -1,7 +1,7 @@
 import { asError, StoreError } from '../base/errors.ts';
 import type { Keys } from '../base/keys.ts';
 import type { Reporter } from '../base/reporter.ts';
-import type { Budget } from '../engine/budget.ts';
+import type { Deadline } from '../engine/deadline.ts';
 import type { Engine } from '../engine/port.ts';
 import type { PolicyNumbers } from './operations/algorithm.ts';
 import { limitTake, type TakeArgs, type TakeReply } from './operations/take.ts';
@@ -14,7 +14,7 @@ export type RateLimitOnError = 'memory' | 'allow' | 'deny';
 export interface RateLimitDeps {
   readonly engine: Engine;
   /** Decides in this process while Redis cannot. */
-  readonly standIn: Engine;
+  readonly fallbackEngine: Engine;
   readonly keys: Keys;
   readonly reporter: Reporter;
 }
@@ -44,13 +44,13 @@ export async function askStore(
   share: Share,
   { mode, cost }: Pick<TakeArgs, 'mode' | 'cost'>,
   onError: RateLimitOnError,
-  { engine, standIn, reporter }: RateLimitDeps,
-  budget: Budget | undefined,
+  { engine, fallbackEngine, reporter }: RateLimitDeps,
+  deadline: Deadline | undefined,
 ): Promise<Answer> {
   const policies = share.policies.map(({ policy, numbers }) => ({ algorithm: policy.algorithm, numbers }));
   const args = { mode, cost, policies };
   try {
-    const replies = await engine.run(limitTake, share.keys, args, budget);
+    const replies = await engine.run(limitTake, share.keys, args, deadline);
     if (replies.some((reply) => reply.found === 'corrupt')) reporter.failure('rate', corrupt(share.keys));
     return { share, replies, engine };
   } catch (thrown) {
@@ -59,7 +59,11 @@ export async function askStore(
     if (onError === 'deny') throw error;
     if (reporter.isNewlyDegraded('rate')) reporter.events.emit('rate:degraded', { error });
     if (onError === 'memory') {
-      return { share, replies: await standIn.run(limitTake, share.keys, args), engine: standIn };
+      return {
+        share,
+        replies: await fallbackEngine.run(limitTake, share.keys, args),
+        engine: fallbackEngine,
+      };
     }
     return { share, replies: policies.map(() => ALLOWED), engine: undefined };
   }

@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import type { Keys } from '../base/keys.ts';
-import type { BudgetOf } from '../engine/budget.ts';
+import type { RequestDeadlines } from '../engine/deadline.ts';
 import type { Middleware, Req } from '../http/middleware.ts';
 import type { RateLimitDeps } from './ask.ts';
 import { type Limiter, LimiterCore } from './limiter.ts';
@@ -28,7 +28,9 @@ export interface RateLimitMethods {
 /** How `kit.limiter` behaves, which has no options for it. */
 const WITHOUT_HTTP = { onError: 'memory', onDenied: 'ignore', denyCache: undefined } as const;
 
-export function rateLimitFeature(kit: Omit<RateLimitDeps, 'keys'> & { readonly budgetOf: BudgetOf }) {
+export function rateLimitFeature(
+  kit: Omit<RateLimitDeps, 'keys'> & { readonly deadlines: RequestDeadlines },
+) {
   const limiterNames = new LimiterNames(kit.reporter);
   return (keys: Keys): RateLimitMethods => {
     const deps = { ...kit, keys };

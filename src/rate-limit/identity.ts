@@ -1,8 +1,8 @@
 import type { IncomingMessage } from 'node:http';
-import { describe } from '../base/check.ts';
+import { describe } from '../base/describe.ts';
 import { RedisKitError } from '../base/errors.ts';
 import { clientNetwork } from '../http/client-address.ts';
-import { asKeeper } from '../http/identity-watch.ts';
+import { withoutIdentityWatch } from '../http/identity/identity-watch.ts';
 import { asExpress, type Req } from '../http/middleware.ts';
 import { isSocketGone } from '../http/response/unserved.ts';
 import type { Share } from './ask.ts';
@@ -50,7 +50,7 @@ async function ask(
   request: Req,
   misuse: MisuseWatch,
 ): Promise<string | null> {
-  const id: unknown = await asKeeper(() => key(request));
+  const id: unknown = await withoutIdentityWatch(() => key(request));
   if ((typeof id === 'string' && id !== '') || id === null) return id;
   // Of what kind, and not what: it may be a secret, and would be told anew for each.
   const message = `kit.rateLimit: option \`key\` returned ${kindOf(id)}, which would be one limit for many clients; it must return a string that is not empty, or null to skip the limit`;

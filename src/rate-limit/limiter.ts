@@ -1,8 +1,9 @@
 import { performance } from 'node:perf_hooks';
 import { setImmediate as turn } from 'node:timers/promises';
-import { describe, OptionReader } from '../base/check.ts';
+import { describe } from '../base/describe.ts';
 import { asError, ConfigError } from '../base/errors.ts';
-import type { Budget } from '../engine/budget.ts';
+import { OptionReader } from '../base/option-reader.ts';
+import type { Deadline } from '../engine/deadline.ts';
 import { type Answer, askStore, type RateLimitDeps, type RateLimitOnError, type Share } from './ask.ts';
 import { type Decision, decide, type PolicyAnswer } from './decision.ts';
 import { DenyCache, type DenyCacheSettings } from './deny-cache.ts';
@@ -83,10 +84,10 @@ export class LimiterCore implements Limiter {
 
   async reset(id: string): Promise<void> {
     checkId(id);
-    const { keys, standIn, engine } = this.#deps;
+    const { keys, fallbackEngine, engine } = this.#deps;
     const all = this.#settings.policies.map((policy) => keys.rate(id, policy.name));
     try {
-      await standIn.delete(all);
+      await fallbackEngine.delete(all);
       await engine.delete(all);
     } finally {
       await this.#forgetRefusal(keys.rateOwner(id));
@@ -119,15 +120,15 @@ export class LimiterCore implements Limiter {
   }
 
   /** Takes the cost from every policy of every share, or from none. */
-  take(shares: readonly Share[], cost: number, budget?: Budget): Promise<Decision> {
-    return this.#run(this.#settings.onDenied === 'count' ? 'count' : 'take', shares, cost, budget);
+  take(shares: readonly Share[], cost: number, deadline?: Deadline): Promise<Decision> {
+    return this.#run(this.#settings.onDenied === 'count' ? 'count' : 'take', shares, cost, deadline);
   }
 
   async #run(
     mode: TakeArgs['mode'],
     shares: readonly Share[],
     cost: number,
-    budget?: Budget,
+    deadline?: Deadline,
   ): Promise<Decision> {
     if (!Number.isInteger(cost) || cost < 0 || cost > MAX_COST) {
       throw new ConfigError(
@@ -138,7 +139,7 @@ export class LimiterCore implements Limiter {
     if (known !== undefined) return known;
     const sentAt = performance.now();
     const asked = await Promise.allSettled(
-      shares.map((share) => askStore(share, { mode, cost }, this.#settings.onError, this.#deps, budget)),
+      shares.map((share) => askStore(share, { mode, cost }, this.#settings.onError, this.#deps, deadline)),
     );
     const answers = asked.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
     const failure = asked.find((each) => each.status === 'rejected');

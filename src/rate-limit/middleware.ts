@@ -1,14 +1,14 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asError, ConfigError, RedisKitError } from '../base/errors.ts';
-import type { BudgetOf } from '../engine/budget.ts';
+import type { RequestDeadlines } from '../engine/deadline.ts';
+import { internalPurposeOf } from '../http/internal-request.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
-import { callAside, type Outcome, settle } from '../http/outcome.ts';
-import { sendProblem, sendUnavailable } from '../http/problem.ts';
-import { addRateHeaders } from '../http/rate-headers.ts';
-import { reentryOf } from '../http/reentry.ts';
-import { isClosed, onClose } from '../http/response/closing.ts';
+import { sendProblem, sendUnavailable } from '../http/problem-details.ts';
+import { addRateLimitFields } from '../http/rate-limit-fields.ts';
+import { isClosed, onClose } from '../http/response/close-signal.ts';
 import { callError } from '../http/response/complete-response.ts';
 import { hasClientLeft } from '../http/response/unserved.ts';
+import { callInBackground, type MiddlewareOutcome, runMiddleware } from '../http/run-middleware.ts';
 import type { RateLimitDeps } from './ask.ts';
 import type { Decision } from './decision.ts';
 import { sharesOf } from './identity.ts';
@@ -27,7 +27,7 @@ declare global {
 
 export function rateLimitMiddleware(
   options: RateLimitOptions<never>,
-  deps: RateLimitDeps & { readonly budgetOf: BudgetOf },
+  deps: RateLimitDeps & { readonly deadlines: RequestDeadlines },
   claimNames: (names: readonly string[]) => void,
 ): Middleware & { readonly limiter: Limiter } {
   const settings = resolveRateLimitOptions(options);
@@ -38,7 +38,7 @@ export function rateLimitMiddleware(
   const limiter = new LimiterCore({ ...settings, policies }, deps);
   const failed = (error: unknown) => void deps.reporter.failure('rate', asError(error));
 
-  async function limit(req: IncomingMessage, res: ServerResponse, next: Next): Promise<Outcome> {
+  async function limit(req: IncomingMessage, res: ServerResponse, next: Next): Promise<MiddlewareOutcome> {
     const request = asExpress(req);
     if (settings.skip !== undefined && (await settings.skip(request))) return 'continue';
     misuse.checkTwice(req);
@@ -47,7 +47,7 @@ export function rateLimitMiddleware(
     const cost = typeof settings.cost === 'function' ? settings.cost(request) : settings.cost;
     let decision: Decision;
     try {
-      decision = await limiter.take(shares, cost, deps.budgetOf(req));
+      decision = await limiter.take(shares, cost, deps.deadlines.of(req));
     } catch (error) {
       if (settings.shadow || !(error instanceof RedisKitError) || error instanceof ConfigError) throw error;
       sendUnavailable(res, 'rate-limit');
@@ -55,7 +55,7 @@ export function rateLimitMiddleware(
     }
     request.rateLimit = decision;
     if (!(settings.shadow || res.headersSent)) {
-      addRateHeaders(res, settings.headers, quotas(decision, settings));
+      addRateLimitFields(res, settings.headers, quotas(decision, settings));
     }
     if (decision.allowed) {
       refundLater(req, res, decision);
@@ -70,7 +70,7 @@ export function rateLimitMiddleware(
   }
 
   /** Shadow mode never blocks. */
-  async function watch(req: IncomingMessage, res: ServerResponse, next: Next): Promise<Outcome> {
+  async function watch(req: IncomingMessage, res: ServerResponse, next: Next): Promise<MiddlewareOutcome> {
     try {
       return await limit(req, res, next);
     } catch (error) {
@@ -83,7 +83,7 @@ export function rateLimitMiddleware(
     const { refundWhen } = settings;
     if (refundWhen === undefined) return;
     const ask = () =>
-      callAside(async () => {
+      callInBackground(async () => {
         if (await refundWhen(asExpress(req), res as Res)) await limiter.refund(decision);
       }, failed);
     // 'close' comes once for every response, whether it was finished or its client went away.
@@ -94,11 +94,11 @@ export function rateLimitMiddleware(
   function rateLimit(req: IncomingMessage, res: ServerResponse, next: Next): void {
     const unusable = callError('kit.rateLimit', { req, res, next });
     // The kit's own requests use no client's quota.
-    if (unusable !== undefined || reentryOf(req) !== undefined) {
+    if (unusable !== undefined || internalPurposeOf(req) !== undefined) {
       next(unusable);
       return;
     }
-    settle({ req, res, next }, failed, (once) => (settings.shadow ? watch : limit)(req, res, once));
+    runMiddleware({ req, res, next }, failed, (once) => (settings.shadow ? watch : limit)(req, res, once));
   }
   return Object.assign(rateLimit, { limiter });
 }

@@ -1,11 +1,12 @@
 import type { IncomingMessage } from 'node:http';
-import { describe, type OptionReader } from '../base/check.ts';
+import { describe } from '../base/describe.ts';
 import type { Duration } from '../base/duration.ts';
 import { ConfigError } from '../base/errors.ts';
+import type { OptionReader } from '../base/option-reader.ts';
 import { collectItems, collectSettings, readSettings } from '../base/settings.ts';
-import { checkIsCalled } from '../http/foreign-call.ts';
 import type { Next, Req, Res } from '../http/middleware.ts';
-import { RATE_HEADERS, type RateHeaders } from '../http/rate-headers.ts';
+import { checkNotMounted } from '../http/mount-check.ts';
+import { RATE_HEADERS, type RateHeaders } from '../http/rate-limit-fields.ts';
 import type { RateLimitOnError } from './ask.ts';
 import type { Decision } from './decision.ts';
 import type { DenyCacheSettings } from './deny-cache.ts';
@@ -129,7 +130,7 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
 const POLICY_NAMES = { known: [...POLICY_OPTION_NAMES, 'key'], elsewhere: POLICY_ELSEWHERE };
 
 export function resolveRateLimitOptions(options: RateLimitOptions<never>): RateLimitSettings {
-  checkIsCalled('kit.rateLimit', options);
+  checkNotMounted('kit.rateLimit', options);
   const known = [...POLICY_OPTION_NAMES, 'policies', ...NAMES];
   return readSettings('kit.rateLimit', options, { known, elsewhere: ELSEWHERE }, (reader) => ({
     policies: () => resolvePolicies(reader),

@@ -1,8 +1,9 @@
 import type { IncomingMessage } from 'node:http';
-import { describe, type OptionReader } from '../base/check.ts';
+import { describe } from '../base/describe.ts';
 import { type Duration, formatDuration } from '../base/duration.ts';
 import { ConfigError } from '../base/errors.ts';
 import { AMOUNT_NAMES, LIFETIME_NAMES, renamed } from '../base/foreign-options.ts';
+import type { OptionReader } from '../base/option-reader.ts';
 import { collectItems, collectSettings, readSettings } from '../base/settings.ts';
 import type { Req } from '../http/middleware.ts';
 import type { LimitAlgorithm, PolicyNumbers } from './operations/algorithm.ts';

@@ -1,5 +1,5 @@
-import { OptionReader } from '../base/check.ts';
 import { ConfigError, StoreError } from '../base/errors.ts';
+import { OptionReader } from '../base/option-reader.ts';
 import type { RateLimitDeps } from './ask.ts';
 import { type FixedWindowReply, fixedWindow } from './operations/fixed-window.ts';
 

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
-import { describe, OptionReader } from '../base/check.ts';
+import { describe } from '../base/describe.ts';
 import { ConfigError } from '../base/errors.ts';
+import { OptionReader } from '../base/option-reader.ts';
 import { isKept } from './kit-session.ts';
 import { sessionRead } from './operations/read.ts';
 import { unpackPayload } from './payload.ts';

@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import expressSession, { type Cookie } from 'express-session';
 import type { Req } from '../http/middleware.ts';
-import { isHeadOpen } from '../http/response/before-end.ts';
+import { isHeadOpen } from '../http/response/guarded-response.ts';
 import { isSecure } from './cookie-options.ts';
 import type { SignedCookies } from './signed-cookie.ts';
 

@@ -1,8 +1,8 @@
 import { performance } from 'node:perf_hooks';
 import expressSession from 'express-session';
-import { describe } from '../base/check.ts';
+import { describe } from '../base/describe.ts';
 import { RedisKitError, StoreError } from '../base/errors.ts';
-import { asKeeper } from '../http/identity-watch.ts';
+import { withoutIdentityWatch } from '../http/identity/identity-watch.ts';
 import type { Req } from '../http/middleware.ts';
 import type { WholeCookie } from './client-cookie.ts';
 import { contentOf, dataError } from './content.ts';
@@ -32,12 +32,12 @@ export function commitSession(
 ): undefined | Promise<void> {
   const { sessions } = context;
   try {
-    if (!hasBegun) asKeeper(() => sendNewLife(request, context));
+    if (!hasBegun) withoutIdentityWatch(() => sendNewLife(request, context));
     // A handler need not wait for its save() or destroy(); what is left to do is known when they are through.
     if (sessions.underWay !== undefined) {
       return sessions.underWay.then(() => commitSession(request, context, hasBegun));
     }
-    const work = asKeeper(() => change(request, context, hasBegun));
+    const work = withoutIdentityWatch(() => change(request, context, hasBegun));
     return work?.catch((error: unknown) => settle(error, request, context, hasBegun));
   } catch (error) {
     // A session that JSON cannot hold.
@@ -62,7 +62,7 @@ function change(request: Req, context: CommitContext, hasBegun: boolean): undefi
     const id: unknown = request.sessionID;
     if (settings.unset !== 'destroy' || typeof id !== 'string' || !sessions.stored.has(id)) return undefined;
     forgetCookie(view, id);
-    return view.end(id, sessions.scope.budget);
+    return view.end(id, sessions.scope.deadline);
   }
   if (sessions.ended.includes(session.id)) {
     dropCookie(request);
@@ -77,7 +77,7 @@ function change(request: Req, context: CommitContext, hasBegun: boolean): undefi
   if (isToBeSaved(session, content, context)) return save(request, session, context, hasBegun);
   if (!isLong(session.id, context)) return undefined;
   sessions.touchedAt = performance.now();
-  return records.touch(session.id, sessions.scope.budget).catch((error: unknown) => records.failed(error));
+  return records.touch(session.id, sessions.scope.deadline).catch((error: unknown) => records.failed(error));
 }
 
 /** express-session sends a cookie again only with other data, which a cookie's new life is not. */
@@ -152,7 +152,7 @@ async function save(
   const isNew = !sessions.stored.has(session.id);
   // Before anything waits: what is changed in the headers after that is undone.
   if (isNew) sessions.scope.cookie?.keep();
-  await view.write(session.id, session, sessions.scope.budget);
+  await view.write(session.id, session, sessions.scope.deadline);
   if (sessions.ended.includes(session.id)) {
     dropCookie(request);
   } else if (isNew && hasBegun) {

@@ -1,7 +1,7 @@
 import type { CookieOptions as ExpressSessionCookie } from 'express-session';
-import type { OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
 import { renamed } from '../base/foreign-options.ts';
+import type { OptionReader } from '../base/option-reader.ts';
 import { readSettings } from '../base/settings.ts';
 import type { Req } from '../http/middleware.ts';
 

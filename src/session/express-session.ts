@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { ServerResponse } from 'node:http';
 import expressSession from 'express-session';
-import { describe } from '../base/check.ts';
+import { describe } from '../base/describe.ts';
 import { ConfigError } from '../base/errors.ts';
 import type { Req } from '../http/middleware.ts';
 import { callBack } from './callback.ts';
@@ -34,7 +34,7 @@ export function sessionLoader(settings: SessionSettings, store: KitStore, cookie
   // express-session reads through this property during its synchronous part.
   let reading = store;
   store.get = (id, callback) => {
-    const work = reading.read(id, reading.request.scope.budget);
+    const work = reading.read(id, reading.request.scope.deadline);
     callBack(work, callback);
     return work;
   };

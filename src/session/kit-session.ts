@@ -1,9 +1,10 @@
 import type { IncomingMessage } from 'node:http';
 import expressSession from 'express-session';
-import { describe, OptionReader } from '../base/check.ts';
+import { describe } from '../base/describe.ts';
 import type { Duration } from '../base/duration.ts';
 import { ConfigError, ConnectionError, StoreError } from '../base/errors.ts';
-import type { Budget } from '../engine/budget.ts';
+import { OptionReader } from '../base/option-reader.ts';
+import type { Deadline } from '../engine/deadline.ts';
 import type { Req } from '../http/middleware.ts';
 import { type Callback, callBack } from './callback.ts';
 import { payloadOf } from './content.ts';
@@ -54,9 +55,9 @@ declare module 'express-session' {
 export interface SessionView {
   readonly records: SessionRecords;
   readonly request: RequestSessions;
-  read(id: string, budget: Budget): Promise<expressSession.SessionData | null>;
-  write(id: string, session: object, budget: Budget): Promise<void>;
-  end(id: string, budget: Budget): Promise<void>;
+  read(id: string, deadline: Deadline): Promise<expressSession.SessionData | null>;
+  write(id: string, session: object, deadline: Deadline): Promise<void>;
+  end(id: string, deadline: Deadline): Promise<void>;
   generate(req: Express.Request): void;
   createSession(req: Express.Request, data: expressSession.SessionData): unknown;
 }
@@ -81,7 +82,7 @@ type Session = expressSession.Session & { readonly req: Req };
 const METHODS = {
   save(this: Session, callback?: Callback): Promise<void> {
     const view = viewOf(this);
-    return told(this, view.write(this.id, this, view.request.scope.newBudget()), callback);
+    return told(this, view.write(this.id, this, view.request.scope.newDeadline()), callback);
   },
 
   reload(this: Session, callback?: Callback): Promise<void> {
@@ -92,7 +93,7 @@ const METHODS = {
     const view = viewOf(this);
     Reflect.deleteProperty(this.req, 'session');
     forgetCookie(view, this.id);
-    return told(this, view.end(this.id, view.request.scope.newBudget()), callback);
+    return told(this, view.end(this.id, view.request.scope.newDeadline()), callback);
   },
 
   regenerate(this: Session, callback?: Callback): Promise<void> {
@@ -157,7 +158,7 @@ function told(session: Session, work: Promise<void>, callback: Callback | undefi
 
 async function reload(session: Session): Promise<void> {
   const view = viewOf(session);
-  const data = await view.read(session.id, view.request.scope.newBudget());
+  const data = await view.read(session.id, view.request.scope.newDeadline());
   if (data === null) throw new StoreError('ERR_REDIS_KIT_SESSION_GONE', 'the session has ended elsewhere');
   view.createSession(session.req, data);
 }
@@ -166,7 +167,7 @@ async function regenerate(session: Session): Promise<void> {
   const view = viewOf(session);
   const { req } = session;
   try {
-    await view.end(req.sessionID, view.request.scope.newBudget());
+    await view.end(req.sessionID, view.request.scope.newDeadline());
   } finally {
     view.generate(req);
   }
@@ -195,7 +196,7 @@ async function beginFor(
       'req.session.login was called where no cookie can leave any more, so the client would never send its session';
     throw new StoreError('ERR_REDIS_KIT_LATE_SESSION', message);
   }
-  const budget = request.scope.newBudget();
+  const deadline = request.scope.newDeadline();
   const before = { session: req.session, sessionID: req.sessionID };
   const known = request.stored.get(before.sessionID);
   const previous = known === undefined ? undefined : { id: before.sessionID, known };
@@ -210,12 +211,12 @@ async function beginFor(
     cookie.keep();
     // Without its cookie the new session would be stored for nobody; the old one ends in any case.
     if (cookie.canLeave(req.session.cookie)) {
-      const created = await records.create(id, payload, budget, previous);
+      const created = await records.create(id, payload, deadline, previous);
       if (created === undefined)
         throw new StoreError('ERR_REDIS_KIT_SESSION_CONFLICT', 'the id of the new session is taken');
       request.stored.set(id, created);
     }
-    if (previous !== undefined) await endPrevious(view, previous, id, budget);
+    if (previous !== undefined) await endPrevious(view, previous, id, deadline);
   } catch (error) {
     Object.assign(req, before);
     throw error;
@@ -234,13 +235,13 @@ async function endPrevious(
   { records, request }: SessionView,
   previous: { readonly id: string; readonly known: StoredSession },
   id: string,
-  budget: Budget,
+  deadline: Deadline,
 ): Promise<void> {
   try {
-    await records.destroy(previous.id, previous.known, budget);
+    await records.destroy(previous.id, previous.known, deadline);
   } catch (error) {
     await records
-      .destroy(id, request.stored.get(id), budget)
+      .destroy(id, request.stored.get(id), deadline)
       .catch((failed: unknown) => records.failed(failed));
     request.stored.delete(id);
     throw error;
@@ -254,7 +255,7 @@ async function logout(session: Session): Promise<void> {
   const view = viewOf(session);
   const { req } = session;
   forgetCookie(view, session.id);
-  await view.end(session.id, view.request.scope.newBudget());
+  await view.end(session.id, view.request.scope.newDeadline());
   view.generate(req);
   view.request.blank = req.sessionID;
 }

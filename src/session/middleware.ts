@@ -1,13 +1,13 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { ConfigError, RedisKitError } from '../base/errors.ts';
-import type { BudgetOf } from '../engine/budget.ts';
+import type { RequestDeadlines } from '../engine/deadline.ts';
 import { clientAddress } from '../http/client-address.ts';
-import { checkCall } from '../http/foreign-call.ts';
 import { asExpress, type Middleware, type Next } from '../http/middleware.ts';
-import { failCall } from '../http/outcome.ts';
-import { sendUnavailable } from '../http/problem.ts';
-import { beforeEnd } from '../http/response/before-end.ts';
+import { checkMiddlewareCall } from '../http/mount-check.ts';
+import { sendUnavailable } from '../http/problem-details.ts';
 import { isComplete } from '../http/response/complete-response.ts';
+import { addResponseHook } from '../http/response/guarded-response.ts';
+import { passError } from '../http/run-middleware.ts';
 import { ClientCookie, type WholeCookie } from './client-cookie.ts';
 import { commitSession, dropCookie } from './commit.ts';
 import { secretsOf, sessionLoader } from './express-session.ts';
@@ -21,7 +21,7 @@ import { KitStore } from './store.ts';
 import type { SessionDeps } from './user-index.ts';
 
 export interface SessionMiddlewareDeps extends SessionDeps {
-  readonly budgetOf: BudgetOf;
+  readonly deadlines: RequestDeadlines;
   readonly isMemory: boolean;
   /** The seals of all session middleware of the kit, with which `kit.sessions` opens sealed sessions. */
   readonly seals: Set<Seal>;
@@ -38,7 +38,7 @@ export function sessionMiddleware(options: SessionOptions<never>, deps: SessionM
   const warn = (message: string) => records.warn(message);
 
   return function session(req: IncomingMessage, res: ServerResponse, next: Next): void {
-    checkCall('kit.session', req, next);
+    checkMiddlewareCall('kit.session', req, next);
     const request = asExpress(req);
     // Mounted twice, or behind another one: the first has the session.
     if (request.session) {
@@ -48,8 +48,8 @@ export function sessionMiddleware(options: SessionOptions<never>, deps: SessionM
     // A WebSocket upgrade has none: its session is loaded, and saved only when the handler says so.
     const isAnswerable = isComplete(req, res);
     const sessions = new RequestSessions({
-      budget: deps.budgetOf(req),
-      newBudget: () => deps.budgetOf.ofCall(),
+      deadline: deps.deadlines.of(req),
+      newDeadline: () => deps.deadlines.ofCall(),
       facts: () => factsOf(req),
       cookie: isAnswerable ? new ClientCookie(request, res, cookies, { proxy, warn }) : undefined,
       currentId: () => request.sessionID,
@@ -82,7 +82,7 @@ export function sessionMiddleware(options: SessionOptions<never>, deps: SessionM
       }
       wentOn = true;
       if (error === undefined) next();
-      else failCall({ req, res, next }, error);
+      else passError({ req, res, next }, error);
     }
 
     /** An empty session in place of one that cannot be loaded; answers with what the user's `genid` threw. */
@@ -104,7 +104,7 @@ export function sessionMiddleware(options: SessionOptions<never>, deps: SessionM
       if (!isAnswerable) return;
       const context = { sessions, view, records, settings, originalId };
       let isCommitted = false;
-      beforeEnd(res, {
+      addResponseHook(res, {
         phase: 'session',
         // What a handler changes after its last byte is saved before its client can ask again.
         withholdsLastBytes: true,
@@ -126,7 +126,7 @@ export function sessionMiddleware(options: SessionOptions<never>, deps: SessionM
       } catch (error) {
         // `genid` runs in there; what the rest of the app throws is not ours.
         if (wentOn) throw error;
-        failCall({ req, res, next }, error);
+        passError({ req, res, next }, error);
       }
     }
 
@@ -134,7 +134,7 @@ export function sessionMiddleware(options: SessionOptions<never>, deps: SessionM
     if (!cookies.areSeveral(sent)) begin();
     else {
       // Outside of the promise, as after a read: what the app throws is not ours.
-      const newest = records.newestOf(cookies.idsIn(sent), sessions.scope.budget);
+      const newest = records.newestOf(cookies.idsIn(sent), sessions.scope.deadline);
       newest.then(
         (id) => process.nextTick(begin, id),
         (error: unknown) => process.nextTick(loaded, error, () => undefined),

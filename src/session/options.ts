@@ -1,12 +1,12 @@
 import type { IncomingMessage } from 'node:http';
 import { types } from 'node:util';
-import { OptionReader } from '../base/check.ts';
 import type { Duration } from '../base/duration.ts';
 import { AMOUNT_NAMES, LIFETIME_NAMES, renamed } from '../base/foreign-options.ts';
+import { OptionReader } from '../base/option-reader.ts';
 import { readSettings } from '../base/settings.ts';
 import { valueSizeOption } from '../base/size-options.ts';
-import { checkIsCalled } from '../http/foreign-call.ts';
 import type { Req } from '../http/middleware.ts';
+import { checkNotMounted } from '../http/mount-check.ts';
 import { type CookieOptions, type CookieSetting, resolveCookie } from './cookie-options.ts';
 import type { RecordSettings } from './record.ts';
 import { aesSeal, noSeal, type Seal } from './seal.ts';
@@ -129,7 +129,7 @@ const ELSEWHERE = {
 };
 
 export function resolveSessionOptions(options: SessionOptions<never>): SessionSettings {
-  checkIsCalled('kit.session', options);
+  checkNotMounted('kit.session', options);
   return readSettings('kit.session', options, { known: NAMES, elsewhere: ELSEWHERE }, (reader) => ({
     secret: () => resolveSecret(reader),
     name: () => nameOption(reader),

@@ -1,4 +1,5 @@
 import expressSession from 'express-session';
+import { packFrame, unpackFrame } from '../base/framing.ts';
 
 /** What is kept of a session besides the app's own data. */
 export interface SessionMeta {
@@ -24,23 +25,17 @@ export interface ReadPayload extends SessionPayload {
   readonly data: Readonly<Record<string, unknown>>;
 }
 
-/* Packed as [length of meta u32][meta as JSON][content]: the content is compared and handed on without parsing it. */
-
 export function packPayload({ meta, content }: Pick<SessionPayload, 'meta' | 'content'>): Buffer {
-  const head = Buffer.from(JSON.stringify(meta));
-  const length = Buffer.alloc(4);
-  length.writeUInt32BE(head.length);
-  return Buffer.concat([length, head, Buffer.from(content)]);
+  return packFrame(meta, Buffer.from(content));
 }
 
 /** Undefined when the bytes are none, or nothing that a session can be made of. */
 export function unpackPayload(bytes: Buffer | undefined): ReadPayload | undefined {
-  if (bytes === undefined || bytes.length < 4) return undefined;
-  const contentAt = 4 + bytes.readUInt32BE(0);
-  if (contentAt > bytes.length) return undefined;
+  const frame = bytes && unpackFrame(bytes);
+  if (frame === undefined) return undefined;
   try {
-    const meta: unknown = JSON.parse(bytes.toString('utf8', 4, contentAt));
-    const content = bytes.toString('utf8', contentAt);
+    const { meta } = frame;
+    const content = frame.body.toString('utf8');
     const data: unknown = JSON.parse(content);
     if (!isMeta(meta) || !isObject(data)) return undefined;
     return { meta, content, data, userId: userIdOf(data.userId) };

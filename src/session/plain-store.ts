@@ -78,7 +78,7 @@ export function plainStoreWork(
       await engine.delete([prefix + id]);
     },
     async *names() {
-      for await (const page of engine.scan({ room: 'session', start: prefix, end: '' })) {
+      for await (const page of engine.scan({ feature: 'session', start: prefix, end: '' })) {
         yield page.map((key) => key.slice(prefix.length));
       }
     },

@@ -1,5 +1,5 @@
 import { asError, StoreError } from '../base/errors.ts';
-import type { Budget } from '../engine/budget.ts';
+import type { Deadline } from '../engine/deadline.ts';
 import { checkSize } from './content.ts';
 import { isSameLife } from './cookie-life.ts';
 import { mergePayloads } from './merge.ts';
@@ -67,10 +67,10 @@ export class SessionRecords {
   }
 
   /** The live session of an id, or undefined; its idle deadline moves with the read, once it is worth it. */
-  async read(id: string, budget?: Budget): Promise<(StoredSession & ReadPayload) | undefined> {
+  async read(id: string, deadline?: Deadline): Promise<(StoredSession & ReadPayload) | undefined> {
     const { engine, reporter } = this.#deps;
     const { handle, key } = this.#deps.keys.sessionNames(id);
-    const { data, found, ...reply } = await engine.run(sessionRead, [key], this.#settings, budget);
+    const { data, found, ...reply } = await engine.run(sessionRead, [key], this.#settings, deadline);
     const payload = data === null ? undefined : this.#unpack(data, handle);
     if (found === 'corrupt' || (data !== null && payload === undefined)) {
       reporter.events.emit('session:corrupt', { handle });
@@ -85,11 +85,11 @@ export class SessionRecords {
   }
 
   /** Of several ids, that of the youngest live session; where none lives, the first. */
-  async newestOf(ids: readonly string[], budget: Budget): Promise<string | undefined> {
+  async newestOf(ids: readonly string[], deadline: Deadline): Promise<string | undefined> {
     if (ids.length < 2) return ids[0];
     const { engine, keys } = this.#deps;
     const found = await Promise.all(
-      ids.map((id) => engine.run(sessionRead, [keys.session(id)], { touchAfter: 0, idle: 0 }, budget)),
+      ids.map((id) => engine.run(sessionRead, [keys.session(id)], { touchAfter: 0, idle: 0 }, deadline)),
     );
     const youngest = Math.max(...found.map(({ created }) => created));
     return ids[found.findIndex(({ created }) => created === youngest)];
@@ -102,13 +102,13 @@ export class SessionRecords {
   async create(
     id: string,
     payload: SessionPayload,
-    budget?: Budget,
+    deadline?: Deadline,
     previous?: { readonly id: string; readonly known: StoredSession },
   ): Promise<StoredSession | undefined> {
     const { keys, reporter } = this.#deps;
     const { handle, key } = keys.sessionNames(id);
     const owner = this.#ownerOf(payload);
-    const reply = await this.#write(key, { handle, mode: 'create', payload, revision: 0, owner }, budget);
+    const reply = await this.#write(key, { handle, mode: 'create', payload, revision: 0, owner }, deadline);
     if (reply.outcome !== 'written') {
       reporter.events.emit('session:conflict', { handle });
       return undefined;
@@ -118,7 +118,7 @@ export class SessionRecords {
       previous !== undefined && previous.known.owner === owner
         ? { created: previous.known.created, handle: keys.sessionHandle(previous.id) }
         : undefined;
-    if (owner !== '') await this.#admit(owner, { created, handle }, reply.indexUntil, budget, replaced);
+    if (owner !== '') await this.#admit(owner, { created, handle }, reply.indexUntil, deadline, replaced);
     reporter.events.emit('session:created', { handle });
     return { ...payload, current: payload, revision, created, owner };
   }
@@ -128,7 +128,7 @@ export class SessionRecords {
     id: string,
     known: StoredSession,
     payload: SessionPayload,
-    budget?: Budget,
+    deadline?: Deadline,
   ): Promise<StoredSession | undefined> {
     const { handle, key } = this.#deps.keys.sessionNames(id);
     const { conflicts } = this.#settings;
@@ -143,9 +143,15 @@ export class SessionRecords {
         revision: conflicts === 'merge' ? revision : 0,
         owner,
       } as const;
-      const reply = await this.#write(key, write, budget);
+      const reply = await this.#write(key, write, deadline);
       if (reply.outcome === 'written') {
-        await this.#reindex(ownerBefore, owner, { created: known.created, handle }, reply.indexUntil, budget);
+        await this.#reindex(
+          ownerBefore,
+          owner,
+          { created: known.created, handle },
+          reply.indexUntil,
+          deadline,
+        );
         const meta = { ...merged.meta, cookie: payload.meta.cookie };
         return { ...known, ...payload, meta, current: merged, revision: reply.revision, owner };
       }
@@ -162,13 +168,13 @@ export class SessionRecords {
   }
 
   /** `known`: as it was last seen, where the caller has seen it. */
-  async destroy(id: string, known?: StoredSession, budget?: Budget): Promise<void> {
+  async destroy(id: string, known?: StoredSession, deadline?: Deadline): Promise<void> {
     const { engine, reporter } = this.#deps;
     const { handle, key } = this.#deps.keys.sessionNames(id);
     const { existed, owner, created } =
       known === undefined
-        ? await engine.run(sessionDestroy, [key], undefined, budget)
-        : { ...known, existed: (await engine.delete([key], budget)) > 0 };
+        ? await engine.run(sessionDestroy, [key], undefined, deadline)
+        : { ...known, existed: (await engine.delete([key], deadline)) > 0 };
     if (!existed) return;
     reporter.events.emit('session:destroyed', { handle });
     if (owner !== '') this.#forget(owner, { created, handle });
@@ -190,13 +196,13 @@ export class SessionRecords {
   }
 
   /** Moves the idle deadline of a session whose request took long. */
-  async touch(id: string, budget?: Budget): Promise<void> {
+  async touch(id: string, deadline?: Deadline): Promise<void> {
     const { handle, key } = this.#deps.keys.sessionNames(id);
     const { data, ...reply } = await this.#deps.engine.run(
       sessionRead,
       [key],
       { touchAfter: 1, idle: 0 },
-      budget,
+      deadline,
     );
     if (data !== null && reply.indexUntil > 0) void this.#renewIndex(reply, handle);
   }
@@ -224,7 +230,7 @@ export class SessionRecords {
   async #write(
     key: string,
     { handle, payload, ...write }: SessionToWrite,
-    budget: Budget | undefined,
+    deadline: Deadline | undefined,
   ): Promise<SessionWriteReply> {
     const { absolute, touchAfter, maxBytes, seal } = this.#settings;
     const packed = packPayload(payload);
@@ -232,7 +238,7 @@ export class SessionRecords {
     checkSize(packed.length, maxBytes);
     const data = seal.close(packed, handle);
     const args = { ...write, idle: this.idleOf(payload.meta), absolute, touchAfter, data };
-    return this.#deps.engine.run(sessionWrite, [key], args, budget);
+    return this.#deps.engine.run(sessionWrite, [key], args, deadline);
   }
 
   /** Brings the indexes of users in line with a session that was written. */
@@ -241,14 +247,14 @@ export class SessionRecords {
     owner: string,
     session: IndexedSession,
     until: number,
-    budget: Budget | undefined,
+    deadline: Deadline | undefined,
   ): Promise<void> {
     if (owner === before) {
       if (until > 0)
         void this.#renewIndex({ owner, created: session.created, indexUntil: until }, session.handle);
       return;
     }
-    if (owner !== '') await this.#admit(owner, session, until, budget);
+    if (owner !== '') await this.#admit(owner, session, until, deadline);
     if (before !== '') this.#forget(before, session);
   }
 
@@ -257,15 +263,15 @@ export class SessionRecords {
     owner: string,
     session: IndexedSession,
     until: number,
-    budget: Budget | undefined,
+    deadline: Deadline | undefined,
     replaced?: IndexedSession,
   ): Promise<void> {
     const { engine, keys } = this.#deps;
     try {
-      await this.#index.admit(owner, session, until, this.#settings.maxPerUser, replaced, budget);
+      await this.#index.admit(owner, session, until, this.#settings.maxPerUser, replaced, deadline);
     } catch (error) {
       const key = keys.sessionOfHandle(session.handle) ?? '';
-      const undone = engine.run(sessionDestroy, [key], undefined, budget);
+      const undone = engine.run(sessionDestroy, [key], undefined, deadline);
       await undone.catch((failed: unknown) => this.failed(failed));
       throw error;
     }

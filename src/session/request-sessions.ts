@@ -1,5 +1,5 @@
 import { performance } from 'node:perf_hooks';
-import type { Budget } from '../engine/budget.ts';
+import type { Deadline } from '../engine/deadline.ts';
 import type { ClientCookie, WholeCookie } from './client-cookie.ts';
 import type { StoredSession } from './record.ts';
 
@@ -12,9 +12,9 @@ export interface DeviceFacts {
 /** What a request's sessions need of the request. */
 export interface RequestScope {
   /** The deadline of what the middleware does before and after the handler. */
-  readonly budget: Budget;
+  readonly deadline: Deadline;
   /** The deadline of one call of the handler. */
-  newBudget(): Budget;
+  newDeadline(): Deadline;
   facts(): DeviceFacts;
   /** Undefined where no cookie can leave, as with a WebSocket upgrade. */
   readonly cookie: ClientCookie | undefined;

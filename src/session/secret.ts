@@ -1,5 +1,5 @@
 import { createSecretKey, KeyObject } from 'node:crypto';
-import type { OptionReader } from '../base/check.ts';
+import type { OptionReader } from '../base/option-reader.ts';
 
 /** What express-session takes as a secret: a text, or bytes in any form that `crypto.createHmac` takes. */
 export type CookieSecret = string | NodeJS.ArrayBufferView | KeyObject;

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import expressSession from 'express-session';
 import { RedisKitError } from '../base/errors.ts';
-import type { Budget } from '../engine/budget.ts';
+import type { Deadline } from '../engine/deadline.ts';
 import { answer, type Callback, withoutResult } from './callback.ts';
 import { dataOf, payloadOf } from './content.ts';
 import { forgetCookie, giveView, inheritSession, makeSession, type SessionView } from './kit-session.ts';
@@ -51,29 +51,29 @@ export class KitStore extends expressSession.Store {
   }
 
   override get(id: string, callback?: Callback<SessionData | null>): Promise<unknown> {
-    const work = this.read(id, this.request.scope.newBudget());
+    const work = this.read(id, this.request.scope.newDeadline());
     return answer(work, callback, (error) => this.records.failed(error));
   }
 
   override set(id: string, session: SessionData, callback?: Callback<null>): Promise<unknown> {
-    const work = this.write(id, session, this.request.scope.newBudget());
+    const work = this.write(id, session, this.request.scope.newDeadline());
     return answer(withoutResult(work), callback, (error) => this.records.failed(error));
   }
 
   override destroy(id: string, callback?: Callback<null>): Promise<unknown> {
     forgetCookie(this, id);
-    const work = this.end(id, this.request.scope.newBudget());
+    const work = this.end(id, this.request.scope.newDeadline());
     return answer(withoutResult(work), callback, (error) => this.records.failed(error));
   }
 
-  async read(id: string, budget: Budget): Promise<SessionData | null> {
-    const stored = await this.records.read(id, budget);
+  async read(id: string, deadline: Deadline): Promise<SessionData | null> {
+    const stored = await this.records.read(id, deadline);
     if (stored === undefined) return null;
     this.request.stored.set(id, stored);
     return dataOf(stored);
   }
 
-  async write(id: string, session: object, budget: Budget): Promise<void> {
+  async write(id: string, session: object, deadline: Deadline): Promise<void> {
     // As it is now: the handler may go on changing it while it is written.
     const payload = payloadOf(session);
     const { request } = this;
@@ -83,17 +83,17 @@ export class KitStore extends expressSession.Store {
         request.ended.push(id);
         return;
       }
-      const written = await save(this, id, payload, budget);
+      const written = await save(this, id, payload, deadline);
       if (written === undefined) request.ended.push(id);
       else request.stored.set(id, written);
     });
   }
 
-  async end(id: string, budget: Budget): Promise<void> {
+  async end(id: string, deadline: Deadline): Promise<void> {
     const { records, request } = this;
     await request.inTurn(async () => {
       if (request.isDetached || (request.made.includes(id) && !request.stored.has(id))) return;
-      await records.destroy(id, request.stored.get(id), budget);
+      await records.destroy(id, request.stored.get(id), deadline);
       request.stored.delete(id);
       // A handler that still has the session and saves it must not bring it back.
       request.ended.push(id);
@@ -112,15 +112,15 @@ async function save(
   { records, request }: Pick<SessionView, 'records' | 'request'>,
   id: string,
   payload: SessionPayload,
-  budget: Budget,
+  deadline: Deadline,
 ): Promise<StoredSession | undefined> {
   const known = request.stored.get(id);
   const isNewUser = payload.userId !== undefined && payload.userId !== known?.userId;
   const meta = isNewUser ? { ...request.scope.facts(), ...payload.meta } : payload.meta;
   try {
     return known === undefined
-      ? await records.create(id, { ...payload, meta }, budget)
-      : await records.update(id, known, { ...payload, meta }, budget);
+      ? await records.create(id, { ...payload, meta }, deadline)
+      : await records.update(id, known, { ...payload, meta }, deadline);
   } catch (error) {
     // The session has ended, and the handler may answer as it likes.
     if (error instanceof RedisKitError && error.code === 'ERR_REDIS_KIT_SESSION_LIMIT')

@@ -1,9 +1,9 @@
 import { RedisKitError, StoreError } from '../base/errors.ts';
 import type { Keys } from '../base/keys.ts';
 import type { Reporter } from '../base/reporter.ts';
-import type { Budget } from '../engine/budget.ts';
+import type { Deadline } from '../engine/deadline.ts';
 import type { Engine } from '../engine/port.ts';
-import type { Found } from '../engine/reply.ts';
+import type { StoredFormat } from '../engine/reply.ts';
 import { type SessionDestroyReply, sessionDestroy } from './operations/destroy.ts';
 import { sessionRead } from './operations/read.ts';
 import { userSessionsAdd } from './operations/user-sessions-add.ts';
@@ -53,30 +53,37 @@ export class UserIndex {
     until: number,
     limit: UserLimit = ANY_NUMBER,
     previous?: IndexedSession,
-    budget?: Budget,
+    deadline?: Deadline,
   ): Promise<void> {
-    const asked = await this.#add(owner, session, until, { ...limit, onExceed: 'reject' }, previous, budget);
+    const asked = await this.#add(
+      owner,
+      session,
+      until,
+      { ...limit, onExceed: 'reject' },
+      previous,
+      deadline,
+    );
     if (asked.added) return;
     // Some of them may have ended without their index hearing of it.
-    const alive = await Promise.all(asked.others.map((other) => this.#isAlive(other, budget)));
+    const alive = await Promise.all(asked.others.map((other) => this.#isAlive(other, deadline)));
     const dead = asked.others.filter((_, index) => alive[index] === false);
     if (dead.length > 0) await this.list(owner, dead);
-    const { added, others } = await this.#add(owner, session, until, limit, previous, budget);
+    const { added, others } = await this.#add(owner, session, until, limit, previous, deadline);
     if (!added) {
       throw new RedisKitError(
         'ERR_REDIS_KIT_SESSION_LIMIT',
         `the user has ${limit.limit} sessions already, and no more may be begun`,
       );
     }
-    await Promise.all(others.map(({ handle }) => this.end(handle, budget)));
+    await Promise.all(others.map(({ handle }) => this.end(handle, deadline)));
   }
 
   /** Ends a session by its handle; undefined when there is none. Its owner's index is left to the caller. */
-  async end(handle: string, budget?: Budget): Promise<SessionDestroyReply | undefined> {
+  async end(handle: string, deadline?: Deadline): Promise<SessionDestroyReply | undefined> {
     const { engine, keys, reporter } = this.#deps;
     const key = keys.sessionOfHandle(handle);
     if (key === undefined) return undefined;
-    const ended = await engine.run(sessionDestroy, [key], undefined, budget);
+    const ended = await engine.run(sessionDestroy, [key], undefined, deadline);
     if (!ended.existed) return undefined;
     reporter.events.emit('session:revoked', { handle });
     return ended;
@@ -97,23 +104,23 @@ export class UserIndex {
     until: number,
     limit: UserLimit,
     previous: IndexedSession | undefined,
-    budget: Budget | undefined,
+    deadline: Deadline | undefined,
   ): Promise<{ readonly added: boolean; readonly others: readonly IndexedSession[] }> {
     const { engine, keys } = this.#deps;
     const replaces = previous === undefined ? '' : memberOf(previous);
     const args = { ...limit, member: memberOf(session), until, replaces };
-    const reply = await engine.run(userSessionsAdd, [keys.userSessions(owner)], args, budget);
+    const reply = await engine.run(userSessionsAdd, [keys.userSessions(owner)], args, deadline);
     this.#checkFound(reply.found);
     return { added: reply.added, others: reply.others.map(sessionOf) };
   }
 
-  async #isAlive({ handle }: IndexedSession, budget: Budget | undefined): Promise<boolean> {
+  async #isAlive({ handle }: IndexedSession, deadline: Deadline | undefined): Promise<boolean> {
     const { engine, keys } = this.#deps;
     const key = keys.sessionOfHandle(handle) ?? '';
-    return (await engine.run(sessionRead, [key], { touchAfter: 0, idle: 0 }, budget)).data !== null;
+    return (await engine.run(sessionRead, [key], { touchAfter: 0, idle: 0 }, deadline)).data !== null;
   }
 
-  #checkFound(found: Found): void {
+  #checkFound(found: StoredFormat): void {
     if (found !== 'corrupt') return;
     const message =
       "a user's index of sessions could not be read and begins anew; what it knew is not listed";

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import { onAbort } from '../base/abort.ts';
-import type { ChannelListener, Listening } from '../engine/listening.ts';
+import type { ChannelListener, PubSub } from '../engine/pub-sub.ts';
 import { TURN_MS } from './queue.ts';
 
 /** How often those look again who cannot be called, since the listening connection is away. Less than a turn lasts. */
@@ -15,7 +15,7 @@ export class Turns implements ChannelListener {
   /** What the channels of all processes begin with. */
   readonly channels: string;
   readonly #process = randomBytes(9).toString('base64url');
-  readonly #listening: Listening;
+  readonly #pubSub: PubSub;
   /** By their tokens. Who waits may for a moment hold as well: a grant that came too late is given back. */
   readonly #waiting = new Map<string, Turn>();
   readonly #holding = new Map<string, () => void>();
@@ -23,8 +23,8 @@ export class Turns implements ChannelListener {
   #isUp = false;
 
   /** `closing`: nobody needs to wait any longer. */
-  constructor(listening: Listening, channels: string, closing: AbortSignal) {
-    this.#listening = listening;
+  constructor(pubSub: PubSub, channels: string, closing: AbortSignal) {
+    this.#pubSub = pubSub;
     this.channels = channels;
     closing.addEventListener('abort', () => this.#callAll());
   }
@@ -38,17 +38,17 @@ export class Turns implements ChannelListener {
   listen(): void {
     if (this.#isListening) return;
     this.#isListening = true;
-    this.#listening.subscribe(this.channels + this.#process, this);
+    this.#pubSub.subscribe(this.channels + this.#process, this);
   }
 
-  heard(message: string): void {
+  onMessage(message: string): void {
     const [, call, token = ''] = /^(now|soon|lost):(.*)$/.exec(message) ?? [];
     if (call === 'lost') this.#holding.get(token)?.();
     if (call === 'soon') this.#waiting.get(token)?.hasten();
     else this.#waiting.get(token)?.call();
   }
 
-  changed(isUp: boolean): void {
+  onStatus(isUp: boolean): void {
     this.#isUp = isUp;
     // Who was called in the meantime has not heard it.
     this.#callAll();

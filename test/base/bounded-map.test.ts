@@ -2,7 +2,8 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
 import { BoundedMap } from '../../src/base/bounded-map.ts';
-import { Events, type KitEvents } from '../../src/base/events.ts';
+import { Emitter } from '../../src/base/emitter.ts';
+import type { KitEvents } from '../../src/base/events.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { Reporter } from '../../src/base/reporter.ts';
 import { Refresher } from '../../src/cache/http/refresher.ts';
@@ -17,31 +18,31 @@ const MEBIBYTE = 2 ** 20;
 setFlagsFromString('--expose-gc');
 const collectGarbage: () => void = runInNewContext('gc');
 
-/** The growth of the heap in bytes; `fill` returns what holds the rest. */
+/** The growth of the heap in bytes. `fill` returns the object that keeps the memory alive. */
 function growth(fill: () => object): number {
   collectGarbage();
   const before = process.memoryUsage().heapUsed;
   const held = fill();
   collectGarbage();
   const bytes = process.memoryUsage().heapUsed - before;
-  // Alive until here.
+  // Keeps the object alive until here.
   return held === undefined ? Number.NaN : bytes;
 }
 
-/** As a client sends it: of a URL of 14 kB, the part before the query is a slice that refers to the whole. */
+/** A URL of 14 kB as a client sends it: its part before the query is a slice that keeps the whole alive. */
 function longUrl(index: number): string {
   return `/${index}/${'x'.repeat(14_000)}?page=${index}`;
 }
 
 function pathOf(index: number): string {
   const url = `/products/${index}?${'x'.repeat(14_000)}${index}`;
-  // Node's parser gives a flat string; a rope would hide what a slice refers to.
+  // Flat, as Node's parser creates it: a slice of a concatenated string would not keep the whole alive.
   return Buffer.from(url, 'latin1').toString('latin1').split('?', 1)[0] ?? '';
 }
 
 const nothing = () => undefined;
 const refresher = () => new Refresher(() => 0, { failed: nothing, refused: nothing });
-const reporter = () => new Reporter(new Events<KitEvents>(silentLogger), silentLogger);
+const reporter = () => new Reporter(new Emitter<KitEvents>(silentLogger), silentLogger);
 const lifetime = {
   freshMs: 1,
   staleWhileRevalidateMs: 0,
@@ -64,7 +65,7 @@ const entry = {
   },
 };
 
-/** Everything that is held by names which clients choose: how it is filled, and the most that it may hold. */
+/** All maps whose keys clients choose: how each is filled, and the most that it may hold. */
 const HOLDERS: Readonly<Record<string, () => { add(name: string): void; readonly maxBytes: number }>> = {
   'the memory of Vary': () => {
     const memory = new VaryMemory();
@@ -112,10 +113,10 @@ const HOLDERS: Readonly<Record<string, () => { add(name: string): void; readonly
   },
 };
 
-/** Names enough to exceed each bound more than twice, were any of their URLs kept alive. */
+/** Enough names to exceed each bound more than twice if their URLs were kept alive. */
 const NAMES = 3_000;
 
-describe('what this process holds by names that a client chooses', () => {
+describe('maps whose keys clients choose', () => {
   it.for(Object.entries(HOLDERS))('%s: 3,000 names of 14 kB stay within its bytes', ([, make]) => {
     const { add, maxBytes } = make();
     const bytes = growth(() => {
@@ -137,7 +138,7 @@ describe('what this process holds by names that a client chooses', () => {
     },
   );
 
-  it('the refusals of a limiter stay within 2 kB each, whatever the id, since their keys are short', () => {
+  it('a remembered refusal of a limiter takes at most 2 kB, whatever the id', () => {
     const maxEntries = 2_000;
     const refusals = new DenyCache({ maxEntries, maxAgeMs: 1_000 });
     const reply = {
@@ -160,8 +161,8 @@ describe('what this process holds by names that a client chooses', () => {
   });
 });
 
-describe('a bounded map', () => {
-  it('drops the entry that was used least recently, and says so', () => {
+describe('BoundedMap', () => {
+  it('a full map drops its least recently used entry and calls `dropped`', () => {
     const dropped: number[] = [];
     const map = new BoundedMap<number>(
       700,
@@ -178,7 +179,7 @@ describe('a bounded map', () => {
     expect([map.size, dropped.length]).toEqual([0, 5]);
   });
 
-  it('takes no entry that is larger than itself', () => {
+  it('an entry that is larger than the map is not stored', () => {
     const map = new BoundedMap<true>(1_000);
     map.set('x'.repeat(1_000), true);
     expect(map.size).toBe(0);

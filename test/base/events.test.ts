@@ -1,18 +1,19 @@
 import { runInNewContext } from 'node:vm';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { Emitter } from '../../src/base/emitter.ts';
 import { type RedisKitError, StoreError } from '../../src/base/errors.ts';
-import { Events, type KitEvents } from '../../src/base/events.ts';
+import type { KitEvents } from '../../src/base/events.ts';
 import { Reporter } from '../../src/base/reporter.ts';
 import { kitForTest } from '../support/kits.ts';
 import { keepingLogger } from '../support/stores.ts';
 
 function make() {
   const logger = keepingLogger();
-  const events = new Events<KitEvents>(logger);
+  const events = new Emitter<KitEvents>(logger);
   return { logger, events, reporter: new Reporter(events, logger) };
 }
 
-/** Time of the process, as it is right after its start; the answer lets it pass. */
+/** Sets the time of the process to that of its start, and returns a function that passes time. */
 function turnTime(): (ms: number) => void {
   let now = 100;
   const spy = vi.spyOn(performance, 'now').mockImplementation(() => now);
@@ -32,38 +33,38 @@ function levelLogger() {
 const MISS = ['cache:miss', { url: '/' }] as const;
 
 describe('kit.on', () => {
-  it('tells each listener once, also those that come and go meanwhile', () => {
+  it('an event reaches each listener once, even if listeners are added and removed meanwhile', () => {
     const { events } = make();
-    const told: string[] = [];
+    const calls: string[] = [];
     const stop = events.on('cache:miss', () => {
-      told.push('first');
+      calls.push('first');
       stop();
-      events.on('cache:miss', () => told.push('late'));
+      events.on('cache:miss', () => calls.push('late'));
     });
-    events.on('cache:miss', () => told.push('second'));
+    events.on('cache:miss', () => calls.push('second'));
     events.emit(...MISS);
-    expect(told).toEqual(['first', 'second']);
+    expect(calls).toEqual(['first', 'second']);
     events.emit(...MISS);
-    expect(told).toEqual(['first', 'second', 'second', 'late']);
+    expect(calls).toEqual(['first', 'second', 'second', 'late']);
   });
 
-  it('survives listeners that throw or reject, and logs it', async () => {
+  it('a listener that throws or rejects is logged and does no harm', async () => {
     const { events, logger } = make();
-    const told: string[] = [];
+    const calls: string[] = [];
     events.on('cache:miss', () => {
       throw new Error('at once');
     });
     events.on('cache:miss', async () => Promise.reject(new Error('later')));
     events.on('cache:miss', () => runInNewContext('Promise.reject(new Error())'));
-    events.on('cache:miss', () => told.push('heard'));
+    events.on('cache:miss', () => calls.push('heard'));
     events.emit(...MISS);
     await new Promise(setImmediate);
-    expect(told).toEqual(['heard']);
+    expect(calls).toEqual(['heard']);
     const begin = "a listener for 'cache:miss' failed: Error";
     expect(logger.lines.map((line) => line.slice(0, begin.length))).toEqual(Array(3).fill(begin));
   });
 
-  it('refuses events that there are not, and listeners that are none', () => {
+  it('kit.on rejects unknown events, and listeners that are no functions', () => {
     const kit = kitForTest({ url: 'memory:' });
     const on = kit.on as (event: unknown, listener: unknown) => unknown;
     expect(() => on('cache:mis', () => 0)).toThrow(/no event 'cache:mis'; did you mean `cache:miss`\?/);
@@ -75,47 +76,47 @@ describe('kit.on', () => {
   });
 });
 
-describe('trouble', () => {
+describe('the reporter', () => {
   const timeout = () => new StoreError('ERR_REDIS_KIT_TIMEOUT', `too late at ${Math.random()}`);
 
-  it('is told once for each kind and room, and again after a recovery', () => {
+  it('a failure is reported once per kind and feature, and again after a recovery', () => {
     const { events, reporter } = make();
-    const told: string[] = [];
-    events.on('error', ({ room, error }) => told.push(`${room} ${error.message.slice(0, 5)}`));
+    const calls: string[] = [];
+    events.on('error', ({ feature, error }) => calls.push(`${feature} ${error.message.slice(0, 5)}`));
     for (let times = 0; times < 3; times++) {
       reporter.failure('cache', timeout());
       reporter.failure('rate', timeout());
       reporter.failure('cache', new TypeError('x is not a function'));
       reporter.failure('cache', new TypeError('y is not a function'));
     }
-    expect(told).toEqual(['cache too l', 'rate too l', 'cache x is ', 'cache y is ']);
+    expect(calls).toEqual(['cache too l', 'rate too l', 'cache x is ', 'cache y is ']);
     events.emit('connection:up', { mode: 'standalone' });
     reporter.failure('cache', timeout());
-    expect(told).toHaveLength(5);
+    expect(calls).toHaveLength(5);
   });
 
-  it('is told in the first second of a process, and again after a while, whatever the clock does', () => {
+  it('a failure is reported in the first second of a process, and again after a while, even if the clock changes', () => {
     const { events, reporter } = make();
-    const told: RedisKitError[] = [];
-    events.on('error', ({ error }) => told.push(error as RedisKitError));
+    const calls: RedisKitError[] = [];
+    events.on('error', ({ error }) => calls.push(error as RedisKitError));
     const turn = turnTime();
     reporter.failure('cache', timeout());
     const clock = vi.spyOn(Date, 'now').mockReturnValue(0);
     onTestFinished(() => clock.mockRestore());
     turn(29_999);
     reporter.failure('cache', timeout());
-    expect(told).toHaveLength(1);
+    expect(calls).toHaveLength(1);
     turn(1);
     reporter.failure('cache', timeout());
-    expect(told).toHaveLength(2);
+    expect(calls).toHaveLength(2);
   });
 
-  it('is not remembered for ever when its texts differ each time', () => {
+  it('failures whose messages differ each time do not fill the memory', () => {
     const { events, reporter } = make();
-    let told = 0;
-    events.on('error', () => told++);
+    let calls = 0;
+    events.on('error', () => calls++);
     turnTime();
-    // A megabyte is remembered.
+    // The reporter remembers one megabyte of messages.
     const text = (id: number) => `${id} ${'x'.repeat(1_000)}`;
     for (let id = 0; id <= 1_000; id++) {
       reporter.failure('cache', new TypeError(text(id)));
@@ -123,14 +124,14 @@ describe('trouble', () => {
     }
     reporter.failure('cache', new TypeError(text(0)));
     reporter.failure('cache', new TypeError(text(1_000)));
-    expect(told).toBe(1_002);
+    expect(calls).toBe(1_002);
     expect(reporter.warning(text(0))).toBe(true);
     expect(reporter.warning(text(1_000))).toBe(false);
   });
 
-  it('is heard of again by those whom it woke, when it is over', () => {
+  it('the end of an outage is logged at the level warn', () => {
     const { lines, logger } = levelLogger();
-    const events = new Events<KitEvents>(logger);
+    const events = new Emitter<KitEvents>(logger);
     new Reporter(events, logger);
     events.emit('connection:up', { mode: 'cluster' });
     events.emit('connection:down', { error: new Error('gone') });
@@ -147,11 +148,11 @@ describe('trouble', () => {
   });
 });
 
-describe('a room', () => {
+describe('isNewlyDegraded()', () => {
   const breaker = (node: string, state: 'open' | 'closed') =>
     ['connection:breaker', { node, state }] as const;
 
-  it('is newly degraded once in an outage, whatever its errors, however many nodes it takes', () => {
+  it('a feature is newly degraded once per outage, whatever the errors and however many nodes are down', () => {
     const { events, reporter } = make();
     const news = () => [reporter.isNewlyDegraded('rate'), reporter.isNewlyDegraded('rate')];
     expect(news()).toEqual([true, false]);
@@ -167,7 +168,7 @@ describe('a room', () => {
     expect(news()).toEqual([true, false]);
   });
 
-  it('is newly degraded by a late answer long after another, and not while Redis is known to be away', () => {
+  it('a feature is newly degraded by a failure long after another, unless Redis is known to be down', () => {
     const { events, reporter } = make();
     const turn = turnTime();
     expect(reporter.isNewlyDegraded('rate')).toBe(true);

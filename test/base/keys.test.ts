@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { encodeId, Keys, roomOf } from '../../src/base/keys.ts';
+import { encodeId, featureOf, Keys } from '../../src/base/keys.ts';
 
-describe('keys', () => {
-  it('are spelled <prefix>:<room>:{<id>}[:<part>]', () => {
+describe('Keys', () => {
+  it('a key has the form <prefix>:<feature>:{<id>}[:<part>]', () => {
     const keys = new Keys('shop');
     expect(keys.rate('ann', 'logins')).toBe('shop:rate:{ann}:logins');
     expect(keys.cache('host/path').entry).toBe('shop:cache:{host/path}');
@@ -28,39 +28,39 @@ describe('keys', () => {
     expect(keys.idempotencyChannel()).toBe('shop:idempotency:{shop}:ended');
   });
 
-  it('never show a session id', () => {
+  it('a key never contains a session id', () => {
     expect(new Keys('shop').session('secret-id')).toMatch(/^shop:session:\{\*[\w-]{43}\}$/);
     expect(new Keys('shop').session('secret-id')).not.toContain('secret-id');
   });
 
-  it('never show whose request it is, and keep scope and key apart', () => {
+  it('the key of an idempotency record hides the scope, and distinguishes scope and key', () => {
     const keys = new Keys('shop');
     expect(keys.idempotency('auth:secret', 'k')).not.toContain('secret');
     expect(keys.idempotency('a', 'b:c')).not.toBe(keys.idempotency('a:b', 'c'));
     expect(keys.idempotency('a","b', 'c')).not.toBe(keys.idempotency('a', 'b","c'));
   });
 
-  it('tell their room, whatever the prefix', () => {
+  it('featureOf() finds the feature of a key with any prefix', () => {
     fc.assert(
       fc.property(fc.stringMatching(/^[\w.:-]{1,20}$/), fc.string({ unit: 'binary' }), (prefix, id) => {
         const keys = new Keys(prefix);
-        expect(roomOf(keys.rate(id, 'p'))).toBe('rate');
-        expect(roomOf(keys.session(id))).toBe('session');
-        expect(roomOf(keys.lock(id).fence)).toBe('lock');
-        expect(roomOf(keys.idempotency(id, id))).toBe('idempotency');
-        expect(roomOf(keys.concurrency(id, id).line)).toBe('concurrency');
+        expect(featureOf(keys.rate(id, 'p'))).toBe('rate');
+        expect(featureOf(keys.session(id))).toBe('session');
+        expect(featureOf(keys.lock(id).fence)).toBe('lock');
+        expect(featureOf(keys.idempotency(id, id))).toBe('idempotency');
+        expect(featureOf(keys.concurrency(id, id).line)).toBe('concurrency');
       }),
     );
   });
 
-  it('refuse a prefix that could act as a glob or break the hash tag', () => {
+  it('a prefix that could act as a glob or break the hash tag is rejected', () => {
     for (const prefix of ['', 'a b', 'a*', 'a{b}', 'a[b', 'ä', 'a\n']) {
       expect(() => new Keys(prefix)).toThrow(/prefix/);
     }
   });
 });
 
-describe('an encoded id', () => {
+describe('encodeId()', () => {
   const anyId = fc.oneof(
     fc.string({ unit: 'binary' }),
     fc.string({
@@ -69,7 +69,7 @@ describe('an encoded id', () => {
     fc.string({ unit: 'grapheme', minLength: 30, maxLength: 90 }),
   );
 
-  it('is shared by no two ids', () => {
+  it('no two ids have the same encoded form', () => {
     fc.assert(
       fc.property(anyId, anyId, (a, b) => {
         expect(encodeId(a) === encodeId(b)).toBe(a === b);
@@ -80,7 +80,7 @@ describe('an encoded id', () => {
     expect(new Set(lone.map(encodeId)).size).toBe(lone.length);
   });
 
-  it('is never empty and has nothing that ends a hash tag, acts as a glob or controls a terminal', () => {
+  it('an encoded id is never empty, and contains no braces, no glob characters and no control characters', () => {
     fc.assert(
       fc.property(anyId, (id) => {
         const encoded = encodeId(id);
@@ -90,7 +90,7 @@ describe('an encoded id', () => {
     );
   });
 
-  it('is hashed when it is longer than 64 bytes', () => {
+  it('an id that is longer than 64 bytes is hashed', () => {
     expect(encodeId('x'.repeat(64))).toBe('x'.repeat(64));
     expect(encodeId('x'.repeat(65))).toMatch(/^\*[\w-]{43}$/);
     expect(encodeId('ä'.repeat(33))).toMatch(/^\*[\w-]{43}$/);

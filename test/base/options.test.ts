@@ -1,5 +1,4 @@
 import { describe, expect, expectTypeOf, it } from 'vitest';
-import { OptionReader } from '../../src/base/check.ts';
 import { type Duration, durationMs, formatDuration } from '../../src/base/duration.ts';
 import {
   ConfigError,
@@ -8,12 +7,13 @@ import {
   RedisKitError,
   StoreError,
 } from '../../src/base/errors.ts';
+import { OptionReader } from '../../src/base/option-reader.ts';
 
 const read = (options: unknown, known = ['limit', 'window', 'headers']) =>
   new OptionReader('kit.test', options, known);
 
-describe('a Duration', () => {
-  it('is milliseconds or digits with a unit', () => {
+describe('durationMs()', () => {
+  it('a duration is a number of milliseconds, or digits with a unit', () => {
     const spans: [Duration, number][] = [
       [1500, 1500],
       ['250ms', 250],
@@ -27,7 +27,7 @@ describe('a Duration', () => {
     for (const [text, ms] of spans) expect(durationMs(text)).toBe(ms);
   });
 
-  it('is never zero, negative, a fraction of a millisecond, infinite or free text', () => {
+  it('zero, a negative number, a fraction of a millisecond, infinity and free text are no durations', () => {
     for (const wrong of [
       0,
       -1,
@@ -48,13 +48,13 @@ describe('a Duration', () => {
     expect(durationMs('40000d')).toBeUndefined();
   });
 
-  it('is checked by its type', () => {
+  it('the type Duration rejects an unknown unit', () => {
     expectTypeOf<'10s'>().toExtend<Duration>();
     expectTypeOf<'10x'>().not.toExtend<Duration>();
     expectTypeOf<'soon'>().not.toExtend<Duration>();
   });
 
-  it('is written the shortest way', () => {
+  it('formatDuration() uses the shortest notation', () => {
     expect([60_000, 90_000, 86_400_000, 1, 3_600_000].map(formatDuration)).toEqual([
       '1m',
       '90s',
@@ -65,8 +65,8 @@ describe('a Duration', () => {
   });
 });
 
-describe('an error of the kit', () => {
-  it('has the status that it should be answered with, where that is not 500', () => {
+describe('RedisKitError', () => {
+  it('an error has the HTTP status of its response unless that is 500', () => {
     const both = (status: number) => ({ status, statusCode: status, expose: status < 500 });
     expect(new ConnectionError('x')).toMatchObject(both(503));
     expect(new StoreError('ERR_REDIS_KIT_TIMEOUT', 'x')).toMatchObject(both(503));
@@ -76,17 +76,17 @@ describe('an error of the kit', () => {
   });
 });
 
-describe('options', () => {
-  it('name an unknown option and what was probably meant', () => {
+describe('OptionReader', () => {
+  it('an unknown option is reported with the name that was probably meant', () => {
     expect(() => read({ limti: 1 })).toThrow('kit.test: unknown option `limti`; did you mean `limit`?');
     expect(() => read({ zzz: 1 })).toThrow('known options: limit, window, headers');
   });
 
-  it('count an option whose value is undefined as not given', () => {
+  it('an option whose value is undefined counts as absent', () => {
     expect(read({ limit: undefined, nonsense: undefined }).has('limit')).toBe(false);
   });
 
-  it('are shown without the password of a URL that ends up in one of them', () => {
+  it('an error shows a URL in any option without its password', () => {
     for (const [url, shown] of [
       ['redis://ann:hush@host:1/0', 'redis://***@host:1/0'],
       ['redis://:hu@sh/hush@host', 'redis://***@host'],
@@ -102,11 +102,11 @@ describe('options', () => {
     }
   });
 
-  it('must be an object', () => {
+  it('options that are no object are rejected', () => {
     for (const wrong of [null, 1, 'x', []]) expect(() => read(wrong)).toThrow(ConfigError);
   });
 
-  it('are refused with the option, the value and the remedy', () => {
+  it('an error names the option, its value and the remedy', () => {
     const range = { min: 1, max: 10 };
     for (const limit of [0, -1, 11, 1.5, Number.NaN, Number.POSITIVE_INFINITY, '5', true]) {
       expect(() => read({ limit }).integer('limit', range)).toThrow(

@@ -6,7 +6,7 @@ import { testPrefix } from '../support/kits.ts';
 import { freePort } from '../support/servers.ts';
 import { until } from '../support/until.ts';
 
-/** The lines of a real pino, as they are written. */
+/** A real pino, and the lines that it writes. */
 function pinoForTest() {
   const lines: { level: number; msg: string }[] = [];
   const stream = new Writable({
@@ -36,7 +36,7 @@ async function logTrouble(logger?: Logger): Promise<void> {
 
 const WORDS = ['TypeError: the listener is broken', 'pino.test.ts', 'Error: the reason'];
 
-it('pino writes the error of a listener with its stack and its cause, and each outage', async () => {
+it('pino logs the error of a listener with its stack and its cause, and each outage', async () => {
   const { lines, logger } = pinoForTest();
   await logTrouble(logger);
   const line = lines.find(({ msg }) => msg.includes('connection:down'));

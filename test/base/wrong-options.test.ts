@@ -5,7 +5,7 @@ import { keepingLogger } from '../support/stores.ts';
 
 type Call = (kit: RedisKit, options: never) => unknown;
 
-/** Every call that takes options, with the ones that it cannot do without. */
+/** Every call that takes options, with its required options. */
 const CALLS: Readonly<Record<string, readonly [needed: object, call: Call]>> = {
   createRedisKit: [{ url: 'memory:' }, (_kit, options) => createRedisKit(options)],
   'kit.session': [{ secret: 'a secret of the test' }, (kit, options) => kit.session(options)],
@@ -38,11 +38,11 @@ function problemsOf(name: string, options: object): readonly string[] {
   return [];
 }
 
-describe('an option that another package has', () => {
+describe('an option of another package', () => {
   const foreign = ['ttl', 'max', 'expire', 'keyPrefix', 'points', 'windowMs', 'store', 'disableTouch', 'key'];
   const more = ['duration', 'client', 'resave', 'retryCount', 'prefix'];
 
-  it.each(Object.keys(CALLS))('%s says for each what to do instead', (name) => {
+  it.each(Object.keys(CALLS))('%s says for each of them what to do instead', (name) => {
     const given = Object.fromEntries([...foreign, ...more].map((option) => [option, () => undefined]));
     const problems = problemsOf(name, given);
     const unknown = problems.filter((problem) => problem.includes('unknown option'));
@@ -104,7 +104,7 @@ describe('a call with several wrong options', () => {
     expect(new Set(problems).size).toBe(count);
   });
 
-  it('kit.rateLimit names those of all its policies', () => {
+  it('kit.rateLimit reports the wrong options of all its policies', () => {
     const kit = kitForTest({ url: 'memory:' });
     const policies = [
       { algorithm: 'sliding-window', limit: 0, window: 0 },
@@ -115,13 +115,13 @@ describe('a call with several wrong options', () => {
     expect(make).toThrow('\n- kit.rateLimit({ policies: [1] }): option `refill`: option `per` is 0');
   });
 
-  it('an option that depends on a wrong one is no second problem', () => {
+  it('an option that depends on a wrong option is not a second problem', () => {
     expect(problemsOf('kit.session', { idle: 0, absolute: '1m', touchAfter: '1s' })).toEqual([
       expect.stringContaining('`idle` is 0'),
     ]);
   });
 
-  it('kit.remember names all of them as well', async () => {
+  it('kit.remember reports all wrong options in one error, too', async () => {
     const kit = kitForTest({ url: 'memory:' });
     const options = { ttl: 0, staleIfError: 0, local: { maxAge: 0 }, expire: 1 } as never;
     await expect(kit.remember('a', options, () => 1)).rejects.toThrow('4 options are wrong');
@@ -139,14 +139,14 @@ describe('memory: with NODE_ENV=production', () => {
     return logger.lines;
   };
 
-  it('memory: warns once for each kit in production, with a secret as well', () => {
+  it('a memory: kit warns once in production, also if it has a session secret', () => {
     expect(warningsOf('production', 'a secret of the test')).toEqual([
       expect.stringMatching(/'memory:' with NODE_ENV=production: .* `url` of a Redis/),
     ]);
     expect(warningsOf('production').filter((line) => line.includes('NODE_ENV'))).toHaveLength(1);
   });
 
-  it.each(['test', 'development', ''])('memory: does not warn with NODE_ENV=%s', (environment) => {
+  it.each(['test', 'development', ''])('a memory: kit does not warn with NODE_ENV=%s', (environment) => {
     expect(warningsOf(environment, 'a secret of the test')).toEqual([]);
   });
 });

@@ -17,9 +17,11 @@ function eventLines(kit: RedisKit): string[] {
   const lines: string[] = [];
   for (const name of ALL_EVENTS) {
     kit.on(name, (event) => {
-      const { url, key, reason, room, error } = event as Record<string, unknown>;
+      const { url, key, reason, feature, error } = event as Record<string, unknown>;
       lines.push(
-        [name, url ?? key ?? room, reason ?? (error as Error | undefined)?.message].filter(Boolean).join(' '),
+        [name, url ?? key ?? feature, reason ?? (error as Error | undefined)?.message]
+          .filter(Boolean)
+          .join(' '),
       );
     });
   }

@@ -130,7 +130,7 @@ describeWithServers('a concurrency limit', () => {
     await site.run('/1');
     expect((await site.ask('/2')).status).toBe(429);
     site.end();
-    expect(errors).toMatchObject([{ room: 'concurrency', error: { code: 'ERR_REDIS_KIT_CORRUPT' } }]);
+    expect(errors).toMatchObject([{ feature: 'concurrency', error: { code: 'ERR_REDIS_KIT_CORRUPT' } }]);
   });
 
   it('forgets what claims a slot for longer than any lease', async () => {

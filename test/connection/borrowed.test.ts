@@ -6,7 +6,7 @@ import { eventsOf, kitForTest } from '../support/kits.ts';
 import { type RedisCluster, startCluster, startRedis } from '../support/servers.ts';
 import { until } from '../support/until.ts';
 
-/** What every kind of node-redis client has and these tests use. */
+/** The methods of node-redis clients that these tests use. */
 interface Lent extends BorrowedClient {
   connect(): Promise<unknown>;
   destroy(): void;
@@ -17,10 +17,10 @@ interface Lender {
 }
 
 function ignore(): void {
-  // The lender's own listener: without one a lost socket would end the process.
+  // Without a listener of its owner, a lost socket would end the process.
 }
 
-/** The listeners that the real client calls, whichever object it was lent through. */
+/** The listeners of the real client, for any object through which it was passed. */
 function listenersOf(client: object): Map<unknown, readonly unknown[]> {
   let owner: object = client;
   while (!Object.hasOwn(owner, '_events')) owner = Object.getPrototypeOf(owner) as object;
@@ -28,7 +28,7 @@ function listenersOf(client: object): Map<unknown, readonly unknown[]> {
   return new Map(Reflect.ownKeys(events).map((name) => [name, [Reflect.get(events, name)].flat()]));
 }
 
-/** Takes a lock and gives it back, so that commands and their binary replies have passed. */
+/** Acquires and releases a lock, so that commands and binary replies are exchanged. */
 async function use(kit: ReturnType<typeof kitForTest>): Promise<void> {
   const lock = await kit.locks.tryAcquire('borrowed');
   expect(lock?.fence).toBeGreaterThan(0);
@@ -42,7 +42,7 @@ function promisesOfALentClient({ lend }: Lender): void {
     return client;
   }
 
-  it('is used, and stays open after close()', async () => {
+  it('a borrowed client is used, and stays open after close()', async () => {
     const client = lendForTest();
     client.on('error', ignore);
     await client.connect();
@@ -55,26 +55,29 @@ function promisesOfALentClient({ lend }: Lender): void {
     await use(kitForTest({ client }));
   });
 
-  it.each([0, 1, 2])('keeps none of our listeners after close(), and all %i of its own', async (own) => {
-    const client = lendForTest();
-    const names = ['error', 'ready'].slice(0, own);
-    for (const name of names) client.on(name, ignore);
-    const before = listenersOf(client);
-    const kit = kitForTest({ client });
-    expect(listenersOf(client)).not.toEqual(before);
-    await client.connect();
-    await use(kit);
-    await kit.close();
-    expect(listenersOf(client)).toEqual(before);
-    let wasHeard = false;
-    client.on('later', () => {
-      wasHeard = true;
-    });
-    Object.getPrototypeOf(client).emit('later');
-    expect(wasHeard, 'what is added afterwards').toBe(true);
-  });
+  it.each([0, 1, 2])(
+    'a borrowed client keeps no listener of the kit after close(), and all %i of its own',
+    async (own) => {
+      const client = lendForTest();
+      const names = ['error', 'ready'].slice(0, own);
+      for (const name of names) client.on(name, ignore);
+      const before = listenersOf(client);
+      const kit = kitForTest({ client });
+      expect(listenersOf(client)).not.toEqual(before);
+      await client.connect();
+      await use(kit);
+      await kit.close();
+      expect(listenersOf(client)).toEqual(before);
+      let wasHeard = false;
+      client.on('later', () => {
+        wasHeard = true;
+      });
+      Object.getPrototypeOf(client).emit('later');
+      expect(wasHeard, 'what is added afterwards').toBe(true);
+    },
+  );
 
-  it('a client that is lent to 30 kits causes no warning, and a kit that closes removes only its own listeners', async () => {
+  it('a client that 30 kits borrow causes no warning, and a kit that closes removes only its own listeners', async () => {
     const client = lendForTest();
     const warnings: string[] = [];
     const note = ({ message }: Error) => void warnings.push(message);
@@ -96,7 +99,7 @@ function promisesOfALentClient({ lend }: Lender): void {
     expect(warnings).toEqual([]);
   });
 
-  it('is never connected by us, and works once it is connected late', async () => {
+  it('the kit never connects a borrowed client, and uses one that connects late', async () => {
     const client = lendForTest();
     client.on('error', ignore);
     const kit = kitForTest({ client, commandTimeout: '200ms' });
@@ -117,10 +120,10 @@ function promisesOfALentClient({ lend }: Lender): void {
   });
 }
 
-describe('a client of node-redis that is lent to the kit', () => {
+describe('a borrowed client of node-redis', () => {
   promisesOfALentClient({ lend: () => createClient({ url: redisUrl() }) as unknown as Lent });
 
-  it('may have a type mapping, an offline queue and a timeout of its own', async () => {
+  it('a borrowed client may have a type mapping, an offline queue and a timeout', async () => {
     const client = createClient({
       url: redisUrl(),
       commandOptions: {
@@ -136,7 +139,7 @@ describe('a client of node-redis that is lent to the kit', () => {
     expect(await client.echo('still a string'), 'and keeps it').toBe('still a string');
   });
 
-  it('may be lent through a view, which then loses its listeners too', async () => {
+  it('a view of a client may be borrowed, and loses the listeners of the kit as well', async () => {
     const client = createClient({ url: redisUrl() });
     client.on('error', ignore);
     await client.connect();
@@ -148,7 +151,7 @@ describe('a client of node-redis that is lent to the kit', () => {
     expect(listenersOf(client)).toEqual(before);
   });
 
-  it('may speak RESP2', async () => {
+  it('a borrowed client may use RESP2', async () => {
     const client = createClient({ url: redisUrl(), RESP: 2 });
     client.on('error', ignore);
     await client.connect();
@@ -157,8 +160,8 @@ describe('a client of node-redis that is lent to the kit', () => {
   });
 });
 
-describeWithServers('a client of node-redis whose server comes and goes', () => {
-  it('is used again when it has come back, though the kit never touched it', async () => {
+describeWithServers('a borrowed client whose server restarts', () => {
+  it('a borrowed client that has reconnected is used again', async () => {
     const server = await startRedis();
     onTestFinished(() => server.stop());
     const client = createClient({ url: server.url, socket: { reconnectStrategy: 50 } });
@@ -177,7 +180,7 @@ describeWithServers('a client of node-redis whose server comes and goes', () => 
   });
 });
 
-describeWithServers('a cluster of node-redis that is lent to the kit', () => {
+describeWithServers('a borrowed cluster of node-redis', () => {
   let cluster: RedisCluster;
 
   beforeAll(async () => {
@@ -189,7 +192,7 @@ describeWithServers('a cluster of node-redis that is lent to the kit', () => {
   const rootNodes = () => cluster.nodes.map(({ server }) => ({ url: server.url }));
   promisesOfALentClient({ lend: () => createCluster({ rootNodes: rootNodes() }) as unknown as Lent });
 
-  it('may connect its nodes only when they are needed', async () => {
+  it('a borrowed cluster may connect its nodes on demand', async () => {
     const client = createCluster({ rootNodes: rootNodes(), minimizeConnections: true });
     client.on('error', ignore);
     await client.connect();
@@ -199,7 +202,7 @@ describeWithServers('a cluster of node-redis that is lent to the kit', () => {
     await use(kit);
   });
 
-  it('may give a dead node up at once, which is no loop without a pause', async () => {
+  it('a borrowed cluster that rejects a dead node at once is not retried without a pause', async () => {
     const doomed = await startCluster();
     onTestFinished(() => doomed.stop());
     const client = createCluster({

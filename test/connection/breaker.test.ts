@@ -6,10 +6,10 @@ import { withPlainClient } from '../support/plain-client.ts';
 import { type RedisServer, startCluster } from '../support/servers.ts';
 import { until } from '../support/until.ts';
 
-/** Where the slots of the first and of the second of three masters end. */
+/** The last slots of the first and the second of three masters. */
 const ENDS = [5_462, 10_923] as const;
 
-/** A cluster of three masters, of which the first may be lost, and ids by their slots. */
+/** A cluster of three masters, the first of which may fail, and ids by their slots. */
 async function startForTest() {
   const { nodes, stop } = await startCluster();
   onTestFinished(stop);
@@ -23,7 +23,7 @@ async function startForTest() {
   const idsIn = (begin: number, end: number) =>
     [...slots].flatMap(([id, slot]) => (slot >= begin && slot < end ? [id] : []));
   const kit = () => {
-    // Found by the one that stays well.
+    // Discovered through the node that stays up.
     const cluster = { nodes: [{ host: third.host, port: third.port }] };
     return kitForTest({ cluster, commandTimeout: '500ms' });
   };
@@ -49,13 +49,14 @@ async function areFine(kit: ReturnType<typeof kitForTest>, ...ids: readonly stri
   return locks.every((lock) => lock.status === 'fulfilled' && lock.value !== null);
 }
 
-describeWithServers('the breaker of a silent master', () => {
-  it('asks that master, whoever serves its ids by then, and goes when the cluster forgets it', async () => {
+describeWithServers('the circuit breaker of a master that does not answer', () => {
+  it('a breaker probes its own master after a failover, and is removed when the master leaves the cluster', async () => {
     const { first, second, third, ids, slotOf, ...start } = await startForTest();
     const kit = start.kit();
     await kit.ready();
     const events = eventsOf(kit, 'connection:breaker');
-    const told = () => events.filter(({ node }) => node.endsWith(`:${first.port}`)).map(({ state }) => state);
+    const states = () =>
+      events.filter(({ node }) => node.endsWith(`:${first.port}`)).map(({ state }) => state);
 
     const move = async (target: RedisServer, slots: readonly number[]) => {
       const [id] = await send([target], ['CLUSTER', 'MYID']);
@@ -64,7 +65,7 @@ describeWithServers('the breaker of a silent master', () => {
         ...slots.map((slot) => ['CLUSTER', 'SETSLOT', String(slot), 'NODE', String(id)]),
       );
     };
-    /** An id that has left a node which can say so: whoever asks for it learns all that has changed. */
+    /** An id that has moved from a node that is up: a command for it makes the client refresh the topology. */
     const learn = async (id = '') => {
       await move(third, [slotOf(id)]);
       await until('the kit has learned of it', () => areFine(kit, id));
@@ -74,13 +75,13 @@ describeWithServers('the breaker of a silent master', () => {
     first.freeze();
     await until('the first is spared', async () => {
       await areFine(kit, moved);
-      return told().length > 0;
+      return states().length > 0;
     });
     await move(second, [slotOf(moved)]);
     await learn(ids.second[0]);
     await pause(1_500);
     expect(await areFine(kit, moved)).toBe(true);
-    expect(told(), 'after several questions').toEqual(['open']);
+    expect(states(), 'after several questions').toEqual(['open']);
 
     await move(
       second,
@@ -93,12 +94,12 @@ describeWithServers('the breaker of a silent master', () => {
     await send([second, third], ['CLUSTER', 'FORGET', String(line).slice(0, 40)]);
     await learn(ids.second[1]);
     expect(await areFine(kit, ...ids.first)).toBe(true);
-    await until('nobody asks the first any more', () => told().length > 1, 2_000);
-    expect(told()).toEqual(['open', 'closed']);
+    await until('the first node is no longer used', () => states().length > 1, 2_000);
+    expect(states()).toEqual(['open', 'closed']);
   });
 
   it.each(['frozen', 'slow'])(
-    'opens also by requests that came before the cluster was known (%s)',
+    'a breaker also counts commands that were waiting before the topology was known (%s)',
     async (how) => {
       const { first, ids, ...start } = await startForTest();
       if (how === 'frozen') first.freeze();

@@ -16,8 +16,8 @@ async function startForTest(): Promise<RedisServer> {
   return server;
 }
 
-describeWithServers('close()', () => {
-  it('may be called again, also at the same time', async () => {
+describeWithServers('kit.close()', () => {
+  it('close() may be called again, even at the same time', async () => {
     const server = await startForTest();
     const kit = createRedisKit({ url: server.url, logger: false });
     await kit.ready();
@@ -25,7 +25,7 @@ describeWithServers('close()', () => {
     await kit.close({ timeout: '1s' });
   });
 
-  it('closes the connection that the kit opened', async () => {
+  it('close() closes the connection that the kit opened', async () => {
     const server = await startForTest();
     const kit = createRedisKit({ url: server.url, logger: false });
     await kit.ready();
@@ -37,7 +37,7 @@ describeWithServers('close()', () => {
     );
   });
 
-  it('lets commands in flight finish, and refuses later ones', async () => {
+  it('close() waits for commands in flight, and later commands are rejected', async () => {
     const server = await startForTest();
     const kit = createRedisKit({ url: server.url, logger: false, prefix: 't-close' });
     await kit.ready();
@@ -51,7 +51,7 @@ describeWithServers('close()', () => {
     await expect(kit.ready()).rejects.toMatchObject(CLOSED);
   });
 
-  it('waits for a Redis that does not answer no longer than it is told', async () => {
+  it('close() waits no longer than its timeout for a Redis that does not answer', async () => {
     const server = await startForTest();
     const kit = createRedisKit({ url: server.url, logger: false, commandTimeout: '10s' });
     await kit.ready();
@@ -64,7 +64,7 @@ describeWithServers('close()', () => {
     expect(elapsedMs()).toBeLessThan(5_000);
   });
 
-  it('does not wait for a connection that has not come', async () => {
+  it('close() does not wait for a connection that was never established', async () => {
     const kit = createRedisKit({ port: await freePort(), logger: false, commandTimeout: '10s' });
     const ready = expect(kit.ready()).rejects.toMatchObject(CLOSED);
     const early = expect(kit.locks.tryAcquire('a')).rejects.toMatchObject(CLOSED);
@@ -75,7 +75,7 @@ describeWithServers('close()', () => {
   });
 
   it.each(['memory:', 'Redis'])(
-    'ends %s for all that comes later, and a namespace ends nothing',
+    'close() makes %s reject later calls, and close() of a namespace does nothing',
     async (where) => {
       const server = await startRedis();
       onTestFinished(() => server.stop());
@@ -96,20 +96,20 @@ describeWithServers('close()', () => {
     },
   );
 
-  it('refuses options that are none', async () => {
+  it('close() rejects options that are no object', async () => {
     const kit = createRedisKit({ url: 'memory:', logger: false });
     await expect(kit.close('5s' as never)).rejects.toThrow('kit.close: options must be an object');
     await expect(kit.close({ after: '5s' } as never)).rejects.toThrow('unknown option `after`');
     await kit.close({ timeout: undefined });
   });
 
-  it('refuses a timeout that is none', async () => {
+  it('close() rejects an invalid timeout', async () => {
     const kit = kitForTest({ url: 'memory:' });
     await expect(kit.close({ timeout: 0 })).rejects.toMatchObject({ code: 'ERR_REDIS_KIT_CONFIG' });
   });
 });
 
-describeWithServers('a process', () => {
+describeWithServers('a process with a kit', () => {
   const run = (source: string) => startProgram(source).ended;
 
   const USE_ALL = `
@@ -126,7 +126,7 @@ describeWithServers('a process', () => {
     console.log('left:', left());
   `;
 
-  it('ends by itself once its kit is closed', async () => {
+  it('a process ends by itself once its kit is closed', async () => {
     const server = await startForTest();
     const { code, said } = await run(
       `const kit = createRedisKit({ url: '${server.url}', prefix: 't-exit' });${USE_ALL}`,
@@ -135,7 +135,7 @@ describeWithServers('a process', () => {
     expect(code).toBe(0);
   });
 
-  it('ends by itself once its kit on a cluster is closed', async () => {
+  it('a process ends by itself once its kit on a cluster is closed', async () => {
     const cluster = await startCluster();
     onTestFinished(() => cluster.stop());
     const nodes = cluster.nodes.map(({ server }) => `'${server.url}'`).join();
@@ -147,7 +147,7 @@ describeWithServers('a process', () => {
   });
 
   it.each(['port: PORT', 'cluster: { nodes: [{ host: "127.0.0.1", port: PORT }] }'])(
-    'ends by itself when its kit is closed before Redis was ever there (%s)',
+    'a process ends by itself when its kit is closed while Redis was never reachable (%s)',
     async (where) => {
       const options = where.replace('PORT', String(await freePort()));
       const { code, said } = await run(`
@@ -161,7 +161,7 @@ describeWithServers('a process', () => {
     },
   );
 
-  it('ends by itself when its kit is closed in the midst of connecting', async () => {
+  it('a process ends by itself when its kit is closed while it connects', async () => {
     const [server, cluster] = await Promise.all([startForTest(), startCluster({ masters: 1 })]);
     onTestFinished(() => cluster.stop());
     const nodes = cluster.nodes.map((node) => `'${node.server.url}'`).join();
@@ -184,7 +184,7 @@ describeWithServers('a process', () => {
     });
   });
 
-  it('lives through the loss of Redis without a listener', async () => {
+  it('a process without an error listener survives the loss of Redis', async () => {
     const server = await startForTest();
     const { code, said } = await run(`
       const kit = createRedisKit({ url: '${server.url}', logger: false, prefix: 't-exit' });

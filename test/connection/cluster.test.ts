@@ -10,7 +10,7 @@ import { countCommands } from '../support/wire.ts';
 
 type Kit = ReturnType<typeof kitForTest>;
 
-/** So many ids that every master has some. */
+/** Enough ids for each master to have some. */
 const IDS = Array.from({ length: 24 }, (_, id) => `id-${id}`);
 const TIMEOUT_MS = 1_000;
 
@@ -25,7 +25,7 @@ function kitOn({ nodes }: RedisCluster, options: KitOptions = {}): Kit {
   return kitForTest({ cluster, commandTimeout: TIMEOUT_MS, ...options });
 }
 
-/** How each id fared: 'fine' or the code of the error. Each takes a lock and gives it back. */
+/** Acquires and releases a lock for each id: 'fine' or the code of the error. */
 async function tryAll(kit: Kit, ids: readonly string[] = IDS): Promise<Map<string, unknown>> {
   const outcomes = await Promise.all(
     ids.map(async (id): Promise<[string, unknown]> => {
@@ -65,7 +65,7 @@ function onEachNode({ nodes }: RedisCluster, command: readonly string[]): Promis
 }
 
 describeWithServers('a kit on a cluster', () => {
-  it('keeps ids on all masters, and sends each operation to its own as one command', async () => {
+  it('ids are spread over all masters, and each operation is one command to its master', async () => {
     const cluster = await startForTest();
     const kit = kitOn(cluster);
     await kit.ready();
@@ -79,7 +79,7 @@ describeWithServers('a kit on a cluster', () => {
     }
   });
 
-  it('follows a slot that has moved, and needs only one node that is there to find the others', async () => {
+  it('the kit follows a slot that has moved, and needs one reachable node to find the others', async () => {
     const cluster = await startForTest();
     const [first, second] = cluster.nodes;
     if (first === undefined || second === undefined) throw new Error('no two masters');
@@ -100,7 +100,7 @@ describeWithServers('a kit on a cluster', () => {
     await expectAllFine(kit);
   });
 
-  it('authenticates at every node', async () => {
+  it('the kit authenticates at every node', async () => {
     const cluster = await startForTest();
     await onEachNode(cluster, ['CONFIG', 'SET', 'requirepass', 'right']);
     const { nodes } = cluster;
@@ -112,7 +112,7 @@ describeWithServers('a kit on a cluster', () => {
     await expect(wrong.locks.tryAcquire('a')).rejects.toThrow(/cannot be reached: WRONGPASS/);
   });
 
-  it('starts while all nodes are down, refuses at once, and works when they come', async () => {
+  it('a kit starts while all nodes are down, refuses at once, and works when they are up', async () => {
     const cluster = await startForTest();
     await Promise.all(cluster.nodes.map(({ server }) => server.kill()));
     const kit = kitOn(cluster, { commandTimeout: '10s' });
@@ -127,7 +127,7 @@ describeWithServers('a kit on a cluster', () => {
 });
 
 describeWithServers('a cluster that has lost a master', () => {
-  it('still serves the ids of the others, and all once it is back, where it need not be whole', async () => {
+  it('without cluster-require-full-coverage, ids of other masters still work, and all ids once the master is back', async () => {
     const cluster = await startForTest();
     await onEachNode(cluster, ['CONFIG', 'SET', 'cluster-require-full-coverage', 'no']);
     const kit = kitOn(cluster);
@@ -145,7 +145,7 @@ describeWithServers('a cluster that has lost a master', () => {
     await until('all ids work', async () => areAllFine(await tryAll(kit)));
   });
 
-  it('keeps nobody waiting where it must be whole, and works once it is back', async () => {
+  it('with cluster-require-full-coverage, requests are refused without waiting, and work once the master is back', async () => {
     const cluster = await startForTest();
     const kit = kitOn(cluster);
     await kit.ready();
@@ -162,7 +162,7 @@ describeWithServers('a cluster that has lost a master', () => {
     await until('all ids work', async () => areAllFine(await tryAll(kit)));
   });
 
-  it('spares a node that is frozen and no other, each until it thaws', async () => {
+  it('commands are withheld from each frozen node, and from no other, until it continues', async () => {
     const cluster = await startForTest();
     await onEachNode(cluster, ['CONFIG', 'SET', 'cluster-require-full-coverage', 'no']);
     const kit = kitOn(cluster);
@@ -181,7 +181,7 @@ describeWithServers('a cluster that has lost a master', () => {
     const elapsedMs = stopwatch();
     expect(areAllFine(await tryAll(kit, third))).toBe(true);
     expect(areAllFine(await tryAll(kit, [...first, ...second]))).toBe(false);
-    expect(elapsedMs(), 'nobody waits for those that are spared').toBeLessThan(TIMEOUT_MS);
+    expect(elapsedMs(), 'no request waits for a node with an open breaker').toBeLessThan(TIMEOUT_MS);
     cluster.nodes[1]?.server.thaw();
     await until('the one that thawed works', async () => areAllFine(await tryAll(kit, second)));
     expect(isOpen(0)).toBe(true);
@@ -189,7 +189,7 @@ describeWithServers('a cluster that has lost a master', () => {
     await until('all ids work', async () => areAllFine(await tryAll(kit)));
   });
 
-  it('works again without a restart when a replica has taken over', async () => {
+  it('the kit works again without a restart after a failover to a replica', async () => {
     const cluster = await startForTest({ replicasPerMaster: 1 });
     const kit = kitOn(cluster);
     await kit.ready();

@@ -1,12 +1,13 @@
 import type { EventEmitter } from 'node:events';
 import { expect, it, onTestFinished } from 'vitest';
+import { Emitter } from '../../src/base/emitter.ts';
 import { ConnectionError, RedisKitError, StoreError } from '../../src/base/errors.ts';
-import { Events, type KitEvents } from '../../src/base/events.ts';
+import type { KitEvents } from '../../src/base/events.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { parseRedisUrl } from '../../src/connection/address.ts';
 import { connect } from '../../src/connection/connect.ts';
 import type { Connection } from '../../src/connection/connection.ts';
-import { Budget } from '../../src/engine/budget.ts';
+import { Deadline } from '../../src/engine/deadline.ts';
 import { defineOperation } from '../../src/engine/operation.ts';
 import { redisEngine } from '../../src/engine/redis-engine.ts';
 import { describeWithServers } from '../support/context.ts';
@@ -19,12 +20,12 @@ import { countCommands } from '../support/wire.ts';
 
 const TIMEOUT_MS = 1_000;
 
-/** Shows in Redis how often it has run. */
+/** An operation that counts in Redis how often it ran. */
 const count = defineOperation<number, number>({
   name: 'test-count',
   lua: `return redis.call('INCRBY', KEYS[1], ARGV[2])`,
   encode: (by) => [String(by)],
-  twin: () => 0,
+  runInMemory: () => 0,
   decode: (reply) => Number(reply),
 });
 
@@ -34,7 +35,7 @@ async function startForTest(): Promise<RedisServer> {
   return server;
 }
 
-function connectTo(url: string, events = new Events<KitEvents>(silentLogger)): Connection {
+function connectTo(url: string, events = new Emitter<KitEvents>(silentLogger)): Connection {
   const address = parseRedisUrl('url', url);
   if (address === 'memory') throw new Error('not a Redis');
   const connection = connect({ kind: 'standalone', ...address }, events, TIMEOUT_MS);
@@ -56,7 +57,7 @@ function blockFor(ms: number): void {
 }
 
 describeWithServers('a command in flight', () => {
-  it('whose reply is lost fails and is not sent a second time', async () => {
+  it('a command whose reply is lost is rejected and not sent again', async () => {
     const server = await startForTest();
     const proxy = await startProxy(server);
     const engine = engineOn(proxy.url);
@@ -74,7 +75,7 @@ describeWithServers('a command in flight', () => {
     expect(commands.filter(([name]) => name === 'EVAL')).toHaveLength(0);
   });
 
-  it('fails when Redis kills its client, and runs at most once', async () => {
+  it('a command is rejected when Redis kills its client, and runs at most once', async () => {
     const server = await startForTest();
     const engine = engineOn(server.url);
     await engine.run(count, ['counter'], 1);
@@ -104,10 +105,10 @@ describeWithServers('a command in flight', () => {
     await until('it works again', () => engine.run(count, ['counter'], 1).then(Boolean, () => false));
   });
 
-  it('that fails with many others does not keep the node spared for longer than it is away', async () => {
+  it('many failed commands do not keep the breaker open longer than the outage', async () => {
     const server = await startForTest();
     const proxy = await startProxy(server);
-    const events = new Events<KitEvents>(silentLogger);
+    const events = new Emitter<KitEvents>(silentLogger);
     const connection = connectTo(proxy.url, events);
     const engine = redisEngine(connection, { commandTimeoutMs: TIMEOUT_MS });
     await engine.run(count, ['counter'], 1);
@@ -133,7 +134,7 @@ describeWithServers('a command in flight', () => {
     expect(sparedMs, 'it would otherwise be asked every half second').toBeLessThan(1_000);
   });
 
-  it('does not notice that the scripts were flushed', async () => {
+  it('a command succeeds after SCRIPT FLUSH', async () => {
     const server = await startForTest();
     const engine = engineOn(server.url);
     await withPlainClient(server.url, async (flusher) => {
@@ -146,7 +147,7 @@ describeWithServers('a command in flight', () => {
     expect(await counter(server.url)).toBe(250);
   });
 
-  it('is late after its deadline, and its late answer disturbs nobody', async () => {
+  it('a command is rejected after its deadline, and its late reply has no effect', async () => {
     const server = await startForTest();
     const engine = engineOn(server.url);
     await engine.run(count, ['counter'], 1);
@@ -158,22 +159,24 @@ describeWithServers('a command in flight', () => {
     expect(await engine.run(count, ['counter'], 100), 'it had run, once').toBe(111);
   });
 
-  it('is not late because the event loop was blocked while the answer came', async () => {
+  it('a command is not late if the event loop was blocked while the reply arrived', async () => {
     const server = await startForTest();
     const engine = engineOn(server.url);
     await engine.run(count, ['counter'], 1);
-    const budget = new Budget(TIMEOUT_MS);
+    const deadline = new Deadline(TIMEOUT_MS);
     for (let round = 1; round <= 3; round++) {
       const isWritten = new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
-      const reply = engine.run(count, ['counter'], 1, budget);
+      const reply = engine.run(count, ['counter'], 1, deadline);
       await isWritten;
       blockFor(TIMEOUT_MS * 1.2);
       expect(await reply).toBe(round + 1);
     }
-    expect(budget.remainingMs(), 'nor is the time the budget of the request').toBeGreaterThan(TIMEOUT_MS / 2);
+    expect(deadline.remainingMs(), 'nor is the time the deadline of the request').toBeGreaterThan(
+      TIMEOUT_MS / 2,
+    );
   });
 
-  it('is not late because the event loop was blocked before it left', async () => {
+  it('a command is not late if the event loop was blocked before it was sent', async () => {
     const server = await startForTest();
     const engine = engineOn(server.url);
     await engine.run(count, ['counter'], 1);
@@ -183,8 +186,8 @@ describeWithServers('a command in flight', () => {
   });
 });
 
-describeWithServers('the redis engine', () => {
-  it('sends one EVALSHA per operation, and an EVAL only where the script is unknown', async () => {
+describeWithServers('the Redis engine', () => {
+  it('the engine sends one EVALSHA per operation, and an EVAL only for an unknown script', async () => {
     const server = await startForTest();
     const engine = engineOn(server.url);
     const commands = await countCommands(server.url, async () => {
@@ -196,16 +199,16 @@ describeWithServers('the redis engine', () => {
     expect(ours[1]?.slice(2)).toEqual(ours[3]?.slice(2));
   });
 
-  it('asks nothing of a Redis for which a request has no time left', async () => {
+  it('the engine sends nothing for a request without time left', async () => {
     const server = await startForTest();
     const engine = engineOn(server.url);
     await engine.run(count, ['counter'], 1);
-    const spent = new Budget(0);
+    const spent = new Deadline(0);
     await expect(engine.run(count, ['counter'], 1, spent)).rejects.toBeInstanceOf(ConnectionError);
     expect(await counter(server.url)).toBe(1);
   });
 
-  it('gives the error of Redis and the name of the operation when Redis refuses it', async () => {
+  it('an error contains the error of Redis and the name of the operation', async () => {
     const server = await startForTest();
     const engine = engineOn(server.url);
     await withPlainClient(server.url, (client) => client.lPush('counter', 'x'));
@@ -214,7 +217,7 @@ describeWithServers('the redis engine', () => {
     expect(String(error)).toMatch(/test-count failed: .*WRONGTYPE/);
   });
 
-  it('is not broken by refusals of Redis, however many', async () => {
+  it('any number of error replies does not open the breaker', async () => {
     const server = await startForTest();
     const engine = engineOn(server.url);
     await withPlainClient(server.url, (client) => client.lPush('wrong', 'x'));

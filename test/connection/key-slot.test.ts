@@ -29,8 +29,8 @@ const CORNERS = [
   '\0{\0}',
 ];
 
-describeWithServers('the slot of a key', () => {
-  it('is the one that Redis Cluster says', async () => {
+describeWithServers('keySlot()', () => {
+  it('the slot of a key is the one that Redis Cluster computes', async () => {
     const server = await startRedis({ args: ['--cluster-enabled', 'yes'] });
     onTestFinished(() => server.stop());
     const client = await connectPlainClient(server.url);
@@ -51,7 +51,7 @@ describeWithServers('the slot of a key', () => {
     );
   });
 
-  it('is the same for all keys of one id', () => {
+  it('all keys of one id have the same slot', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'binary' }), (id) => {
         const keys = new Keys('t-slot');

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { ConfigError, createRedisKit } from '../../src/index.ts';
 import { type KitOptions, resolveKitOptions } from '../../src/kit-options.ts';
 
-/** What the options say of the connection, with nothing in the environment unless it is given. */
+/** Resolves the connection options, with an empty environment by default. */
 function resolve(options: Readonly<Record<string, unknown>>, env: NodeJS.ProcessEnv = {}) {
   return resolveKitOptions(options as KitOptions, env).connection;
 }
@@ -19,13 +19,13 @@ function refusal(options: unknown, env: NodeJS.ProcessEnv = {}): string {
   throw new Error('the options were accepted');
 }
 
-/** Something with these methods, none of which is called here. */
+/** An object with these methods, which are never called. */
 const methods = (...names: readonly string[]) =>
   Object.fromEntries(names.map((name) => [name, () => undefined]));
 const NODE_REDIS = ['sendCommand', 'on', 'off', 'withTypeMapping'];
 
-describe('where Redis is', () => {
-  it('is read from a URL whole, percent-encoding undone', () => {
+describe('resolveConnection()', () => {
+  it('a URL is read in full, and percent-decoded', () => {
     expect(resolve({ url: 'redis://us%40er:p%2Fa%3Ass@example.com:6380/3' })).toEqual({
       kind: 'standalone',
       host: 'example.com',
@@ -37,23 +37,23 @@ describe('where Redis is', () => {
     });
   });
 
-  it('has the usual defaults in a URL', () => {
+  it('a URL has the usual defaults', () => {
     expect(resolve({ url: 'redis://localhost' })).toMatchObject({ port: 6379, db: 0, tls: false });
     expect(resolve({ url: 'rediss://[::1]:7000/' })).toMatchObject({ host: '::1', port: 7000, tls: true });
   });
 
-  it.each(['memory:', 'memory://'])('is this process for %s', (url) => {
+  it.each(['memory:', 'memory://'])('%s means the memory of this process', (url) => {
     expect(resolve({ url })).toEqual({ kind: 'memory' });
   });
 
-  it('takes host, port, username, password, db and tls as one group', () => {
+  it('host, port, username, password, db and tls are used together', () => {
     const group = { host: 'h', port: 1, username: 'u', password: 'p', db: 2, tls: true };
     expect(resolve(group)).toEqual({ kind: 'standalone', ...group });
     expect(resolve({ port: 7000 })).toMatchObject({ host: 'localhost', port: 7000 });
     expect(resolve({ host: 'h' })).toMatchObject({ host: 'h', port: 6379, db: 0 });
   });
 
-  it('takes cluster nodes as URLs or as host and port, the credentials beside them', () => {
+  it('cluster nodes are URLs or host and port, with the credentials beside them', () => {
     const cluster = { nodes: ['redis://a:7001', { host: 'b' }], username: 'u', password: 'p' };
     expect(resolve({ cluster })).toMatchObject({
       kind: 'cluster',
@@ -67,12 +67,12 @@ describe('where Redis is', () => {
     });
   });
 
-  it('knows a client and a cluster of node-redis by their methods', () => {
+  it('a client and a cluster of node-redis are recognized by their methods', () => {
     expect(resolve({ client: methods(...NODE_REDIS) })).toMatchObject({ family: 'standalone' });
     expect(resolve({ client: methods(...NODE_REDIS, 'nodeClient') })).toMatchObject({ family: 'cluster' });
   });
 
-  it('is told by REDIS_URL, else by REDIS_HOST and its companions', () => {
+  it('the environment is read: REDIS_URL, or else REDIS_HOST and its companions', () => {
     expect(resolve({}, { REDIS_URL: 'redis://a:1', REDIS_HOST: 'b' })).toMatchObject({ host: 'a', port: 1 });
     const env = {
       REDIS_HOST: 'b',
@@ -86,7 +86,7 @@ describe('where Redis is', () => {
     expect(resolve({}, { REDIS_HOST: 'b' })).toMatchObject({ port: 6379, password: undefined, db: 0 });
   });
 
-  it('is not told by an empty environment variable', () => {
+  it('an empty environment variable counts as absent', () => {
     expect(resolve({}, { REDIS_URL: '', REDIS_HOST: 'b', REDIS_PORT: '', REDIS_DB: '' })).toMatchObject({
       host: 'b',
       port: 6379,
@@ -95,11 +95,11 @@ describe('where Redis is', () => {
     expect(refusal({}, { REDIS_URL: '', REDIS_HOST: '' })).toMatch(/nothing says where Redis is/);
   });
 
-  it('is what the options say and not what the environment says', () => {
+  it('options take precedence over the environment', () => {
     expect(resolve({ url: 'memory:' }, { REDIS_URL: 'redis://a:1' })).toEqual({ kind: 'memory' });
   });
 
-  it('is not said by a key whose value is undefined', () => {
+  it('an option whose value is undefined counts as absent', () => {
     const options = { url: undefined, client: undefined, cluster: undefined, host: 'h', sentinel: undefined };
     expect(resolve(options)).toMatchObject({ host: 'h' });
     expect(resolve({ url: undefined }, { REDIS_URL: 'memory:' })).toEqual({ kind: 'memory' });
@@ -112,11 +112,11 @@ describe('a ConfigError', () => {
     [{ url: 'memory:', port: 1 }, '`url` and `port`'],
     [{ url: 'memory:', client: methods(...NODE_REDIS) }, '`url` and `client`'],
     [{ client: methods(...NODE_REDIS), cluster: { nodes: ['redis://a'] } }, '`client` and `cluster`'],
-  ])('names both ways when two are given: %j', (options, names) => {
+  ])('an error names both ways to connect when two are given: %j', (options, names) => {
     expect(refusal(options)).toContain(names);
   });
 
-  it('says what to set when nothing is given', () => {
+  it('an error says what to set when nothing is given', () => {
     const message = refusal({});
     for (const remedy of ['`url`', '`host`', '`cluster`', '`client`', 'REDIS_URL', 'REDIS_HOST']) {
       expect(message).toContain(remedy);
@@ -134,12 +134,12 @@ describe('a ConfigError', () => {
     'http://user:secret@host',
     'user:secret@host:6379',
     ':secret@host',
-  ])('about the malformed URL %s shows no part of its password', (url) => {
+  ])('the error for the malformed URL %s shows no part of its password', (url) => {
     expect(refusal({ url })).not.toMatch(/secret|sec\b|ret\b/);
     expect(refusal({}, { REDIS_URL: url })).not.toMatch(/secret|sec\b|ret\b/);
   });
 
-  it('names the variable when the environment is wrong', () => {
+  it('the error for an invalid environment variable names the variable', () => {
     expect(refusal({}, { REDIS_URL: 'nonsense' })).toContain('REDIS_URL');
     expect(refusal({}, { REDIS_HOST: 'h', REDIS_PORT: 'x' })).toContain("REDIS_PORT is 'x'");
     expect(refusal({}, { REDIS_HOST: 'h', REDIS_PORT: '0' })).toContain("REDIS_PORT is '0'");
@@ -153,7 +153,7 @@ describe('a ConfigError', () => {
     [{ url: 'memory:', somethingElse: 1 }, 'known options: url,'],
     [{ cluster: { nodes: ['redis://a'], pasword: 'x' } }, 'did you mean `password`?'],
     [{ cluster: { nodes: [{ host: 'a', prot: 1 }] } }, 'did you mean `port`?'],
-  ])('for an unknown option says what was meant: %j', (options, hint) => {
+  ])('the error for an unknown option says what was meant: %j', (options, hint) => {
     expect(refusal(options)).toContain(hint);
   });
 
@@ -163,7 +163,7 @@ describe('a ConfigError', () => {
     [{ client: methods('call', 'defineCommand', 'sendCommand', 'on', 'off') }, 'ioredis'],
     [{ client: methods(...NODE_REDIS, 'execute') }, 'pool'],
     [{ client: methods(...NODE_REDIS, 'acquire', 'execute') }, 'Sentinel client'],
-  ])('refuses by name what is not built yet: %j', (options, name) => {
+  ])('an error names an option that this version does not support: %j', (options, name) => {
     expect(refusal(options)).toContain(name);
   });
 
@@ -190,7 +190,7 @@ describe('a ConfigError', () => {
     [{ url: 'memory:', tls: {} }, '`tls` is an object'],
     [{ cluster: { nodes: ['redis://a'] }, tls: true }, 'the options of `cluster`'],
     [{ client: methods(...NODE_REDIS), tls: {} }, 'the options of `client`'],
-  ])('is about a way that cannot be: %j', (options, part) => {
+  ])('invalid connection options are rejected: %j', (options, part) => {
     const message = refusal(options);
     expect(message).toContain(part);
     expect(message).not.toContain('secret');
@@ -210,19 +210,19 @@ describe('a ConfigError', () => {
     [{ logger: {} }, '`logger`'],
     [{ logger: true }, '`logger`'],
     [{ clock: {} }, '`clock`'],
-  ])('is about an option of the kit: %j', (options, part) => {
+  ])('invalid options of the kit are rejected: %j', (options, part) => {
     expect(refusal({ url: 'memory:', ...options })).toContain(part);
   });
 
-  it('refuses a clock anywhere but on memory:', () => {
+  it('a clock is rejected except on memory:', () => {
     expect(refusal({ url: 'redis://a', clock: { now: () => 0 } })).toContain('`memory:` only');
   });
 
-  it.each([[null], ['redis://a'], [7], [[]]])('refuses options that are none: %s', (options) => {
+  it.each([[null], ['redis://a'], [7], [[]]])('options that are no object are rejected: %s', (options) => {
     expect(refusal(options)).toContain('options must be an object');
   });
 
-  it.each(['password', 'username'])('never shows a %s, whatever it was given as', (name) => {
+  it.each(['password', 'username'])('an error never shows a %s of any type', (name) => {
     for (const secret of [4_111_111, '', { pass: 'hush' }, ['hush']]) {
       for (const options of [
         { host: 'localhost', [name]: secret },
@@ -253,7 +253,7 @@ describe('a ConfigError', () => {
     [{ url: 4_111_111 }],
     [{ url: 'memory:', password: 'hush' }],
     [{ url: 'memory:', logger: 'redis://ann:hush@host' }],
-  ])('never shows a password that is in the wrong place: %j', (options) => {
+  ])('an error never shows a password in the wrong place: %j', (options) => {
     expect(refusal(options)).not.toMatch(/hush|4111111/);
   });
 
@@ -264,20 +264,20 @@ describe('a ConfigError', () => {
     { REDIS_HOST: 'ann:hush' },
     { REDIS_HOST: 'h', REDIS_PORT: 'redis://ann:hush@host' },
     { REDIS_HOST: 'h', REDIS_DB: 'redis://ann:hush@host' },
-  ])('never shows a password of the environment: %j', (env) => {
+  ])('an error never shows a password of the environment: %j', (env) => {
     const message = refusal({}, env);
     expect(message).not.toMatch(/hush|hu\b/);
     expect(message).toMatch(/REDIS_(URL|HOST|PORT|DB) is /);
   });
 
-  it('says what to write for a URL that is empty and a host that is more than that', () => {
+  it('the errors for an empty URL and for a host with more than a name say what to write', () => {
     expect(refusal({ url: '' })).toMatch(/`url` is empty; it must be 'redis:\/\//);
     expect(refusal({ url: 'localhost:6379' })).toMatch(/`url` is without redis:\/\/; it must be 'redis:\/\//);
     expect(refusal({ host: 'localhost:6379' })).toMatch(/`host` is more than a host; .*the port goes beside/);
     expect(resolve({ host: 'fe80::1%eth0' })).toMatchObject({ host: 'fe80::1%eth0' });
   });
 
-  it('refuses a namespace that is none, in the words of its caller', () => {
+  it('the error for an invalid namespace names kit.namespace', () => {
     const kit = createRedisKit({ url: 'memory:', logger: false });
     for (const name of ['', undefined, null, 7, 'a b', '{x}'] as string[]) {
       expect(() => kit.namespace(name)).toThrow(
@@ -287,7 +287,7 @@ describe('a ConfigError', () => {
     expect(kit.namespace('tenant-7').prefix).toBe('kit:tenant-7');
   });
 
-  it('is thrown by createRedisKit itself', () => {
+  it('createRedisKit itself throws the error', () => {
     expect(() => createRedisKit({ url: 'http://x' })).toThrow(ConfigError);
     expect(() => createRedisKit({ url: 'memory:', prefix: 'ok' }).namespace('not ok')).toThrow(ConfigError);
   });

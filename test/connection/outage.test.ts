@@ -8,7 +8,7 @@ import { stopwatch } from '../support/stopwatch.ts';
 import { until } from '../support/until.ts';
 import { type Answer, send, serve } from '../support/web.ts';
 
-/** Long beside what a request takes that waits for nothing, so that "at once" can be told from it. */
+/** Much longer than a request that does not wait, so that the two can be distinguished. */
 const TIMEOUT_MS = 1_500;
 const AT_ONCE_MS = 750;
 
@@ -18,7 +18,7 @@ async function startForTest(options: Parameters<typeof startRedis>[0] = {}): Pro
   return server;
 }
 
-/** One route per feature, and one that passes all four whatever Redis does. */
+/** One route per feature, and one that passes all four during an outage too. */
 async function startApp(options: KitOptions) {
   const kit = kitForTest({ commandTimeout: TIMEOUT_MS, ...options });
   const app = express();
@@ -77,8 +77,8 @@ async function expectRecovery(address: string, deadlineMs = 10_000): Promise<voi
   await until('the cache answers', async () => (await send(`${address}/cache`)).headers.age !== undefined);
 }
 
-describeWithServers('when Redis is away', () => {
-  it('at start-up, every feature follows its policy at once, and recovers when Redis comes', async () => {
+describeWithServers('an outage of Redis', () => {
+  it('during an outage at start-up, every feature follows its failure policy at once, and recovers with Redis', async () => {
     const port = await freePort();
     const { kit, address } = await startApp({ port });
     const ups = eventsOf(kit, 'connection:up');
@@ -92,7 +92,7 @@ describeWithServers('when Redis is away', () => {
     expect([ups.length, downs.length]).toEqual([1, 1]);
   });
 
-  it('after it was killed, every feature follows its policy at once, and recovers after the restart', async () => {
+  it('after Redis was killed, every feature follows its failure policy at once, and recovers after the restart', async () => {
     const server = await startForTest();
     const { kit, address } = await startApp({ url: server.url });
     const downs = eventsOf(kit, 'connection:down');
@@ -110,7 +110,7 @@ describeWithServers('when Redis is away', () => {
     await expectRecovery(address);
   });
 
-  it('each outage is told and logged once per feature and not once per request', async () => {
+  it('each outage is emitted and logged once per feature, and not once per request', async () => {
     const server = await startForTest();
     const log = vi.fn<Logger['error']>();
     const logger = { debug: vi.fn(), info: vi.fn(), warn: vi.fn(), error: log };
@@ -122,12 +122,12 @@ describeWithServers('when Redis is away', () => {
       await server.kill();
       await until('the loss is noticed', () => downs.length === outage);
       for (let round = 0; round < 5; round++) await expectPolicies(address);
-      const rooms = errors.filter(
+      const matching = errors.filter(
         ({ error }) => 'code' in error && error.code === 'ERR_REDIS_KIT_CONNECTION',
       );
-      for (const room of ['session', 'rate', 'cache', 'lock']) {
-        expect(rooms.filter((event) => event.room === room)).toHaveLength(outage);
-        expect(log.mock.calls.filter(([message]) => String(message).includes(`${room}: `))).toHaveLength(
+      for (const feature of ['session', 'rate', 'cache', 'lock']) {
+        expect(matching.filter((event) => event.feature === feature)).toHaveLength(outage);
+        expect(log.mock.calls.filter(([message]) => String(message).includes(`${feature}: `))).toHaveLength(
           outage,
         );
       }
@@ -137,8 +137,8 @@ describeWithServers('when Redis is away', () => {
   });
 });
 
-describeWithServers('when Redis is frozen', () => {
-  it('no request waits longer than one commandTimeout over all its middleware', async () => {
+describeWithServers('a frozen Redis', () => {
+  it('a request waits no longer than one commandTimeout in all its middleware together', async () => {
     const server = await startForTest();
     const { kit, address } = await startApp({ url: server.url });
     await kit.ready();
@@ -152,7 +152,7 @@ describeWithServers('when Redis is frozen', () => {
     }
   });
 
-  it('a few deadlines are enough: later requests do not wait, until it thaws', async () => {
+  it('after a few timeouts requests no longer wait, until Redis continues', async () => {
     const server = await startForTest();
     const { kit, address } = await startApp({ url: server.url });
     const breaker = eventsOf(kit, 'connection:breaker');
@@ -170,7 +170,7 @@ describeWithServers('when Redis is frozen', () => {
     ]);
   });
 
-  it('for so long that its sockets are given up, it is found again all the same', async () => {
+  it('a Redis that was frozen until its sockets were closed is connected again', async () => {
     const server = await startForTest();
     const { kit, address } = await startApp({ url: server.url });
     await expectRecovery(address);

@@ -17,19 +17,19 @@ async function startForTest(...args: readonly string[]): Promise<RedisServer> {
   return server;
 }
 
-describeWithServers('ready()', () => {
-  it('resolves with the first connection', async () => {
+describeWithServers('kit.ready()', () => {
+  it('ready() resolves with the first connection', async () => {
     const server = await startForTest();
     const kit = kitForTest({ url: server.url });
     await expect(kit.ready()).resolves.toBeUndefined();
     await expect(kit.ready()).resolves.toBeUndefined();
   });
 
-  it('resolves at once on memory:', async () => {
+  it('ready() resolves at once on memory:', async () => {
     await expect(kitForTest({ url: 'memory:' }).ready()).resolves.toBeUndefined();
   });
 
-  it('rejects with a ConnectionError that says why, and what comes later is used all the same', async () => {
+  it('ready() rejects with a ConnectionError that says why, and a later connection is still used', async () => {
     const port = await freePort();
     const kit = kitForTest({ port });
     const error = await kit.ready().catch((thrown: unknown) => thrown);
@@ -43,7 +43,7 @@ describeWithServers('ready()', () => {
     expect(lock).not.toBeNull();
   });
 
-  it('says that the password is wrong, missing, or not wanted by this user', async () => {
+  it('the error of ready() says that the password is wrong, missing, or not needed', async () => {
     const server = await startForTest('--requirepass', 'right');
     const { host, port } = server;
     const failure = (kit: ReturnType<typeof kitForTest>) =>
@@ -63,7 +63,7 @@ describeWithServers('ready()', () => {
   });
 
   it.each(['a server', 'a cluster', 'a lent client'])(
-    'never tells the password of %s that repeats what it does not understand',
+    'the password of %s is never shown, even if the server repeats the command',
     async (way) => {
       const { host, port } = await startForTest('--requirepass', 'hush', '--rename-command', 'HELLO', '');
       const address = { host, port };
@@ -80,15 +80,15 @@ describeWithServers('ready()', () => {
       lent.connect().catch(() => undefined);
       await until('the first attempt has failed', () => downs.length > 0);
       const refused = await kit.locks.tryAcquire('a').catch((error: unknown) => error);
-      const told = inspect([downs, refused, logger.lines], { depth: 9 });
-      expect(told).toContain("ERR unknown command 'HELLO'");
-      expect(told).not.toContain('hush');
+      const shown = inspect([downs, refused, logger.lines], { depth: 9 });
+      expect(shown).toContain("ERR unknown command 'HELLO'");
+      expect(shown).not.toContain('hush');
     },
   );
 });
 
-describeWithServers('the connection', () => {
-  it('authenticates with a password, and with a user name and password', async () => {
+describeWithServers('a connection', () => {
+  it('a connection authenticates with a password, or with a user name and password', async () => {
     const server = await startForTest(
       '--requirepass',
       'p/w',
@@ -107,7 +107,7 @@ describeWithServers('the connection', () => {
     expect(await client.sendCommand(['ACL', 'WHOAMI'])).toBe('app');
   });
 
-  it('writes into the database that it was given', async () => {
+  it('a connection uses the given database', async () => {
     const server = await startForTest();
     const prefix = testPrefix();
     for (const kit of [
@@ -125,7 +125,7 @@ describeWithServers('the connection', () => {
     }
   });
 
-  it('is waited for by the first requests', async () => {
+  it('the first requests wait for the connection', async () => {
     const server = await startForTest();
     const app = express();
     const address = await serve(app);
@@ -143,7 +143,7 @@ describeWithServers('the connection', () => {
     await expect(early).resolves.not.toBeNull();
   });
 
-  it('is shared by namespaces, whose keys begin with theirs and whose close() closes nothing', async () => {
+  it('namespaces share the connection, have key prefixes of their own, and do not close it', async () => {
     const server = await startForTest();
     const kit = kitForTest({ url: server.url, prefix: 't-app' });
     const tenant = kit.namespace('tenant-7');

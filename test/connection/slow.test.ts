@@ -7,7 +7,7 @@ import { startRedis } from '../support/servers.ts';
 import { keepingLogger } from '../support/stores.ts';
 import { until } from '../support/until.ts';
 
-/** The reporter repeats the same trouble after this long, which only a machine that stands still comes to. */
+/** The reporter repeats the same failure after this time, longer than the test takes. */
 const REPEAT_AFTER_MS = 30_000;
 
 async function startForTest() {
@@ -24,7 +24,7 @@ async function startForTest() {
   await limiter.consume('ann');
   const began = performance.now();
 
-  /** Goes on with requests until the node was probed so often. */
+  /** Sends requests until the node was probed this often. */
   async function probed(times: number): Promise<void> {
     const before = proxy.pings;
     await until(`the node was probed ${times} times`, async () => {
@@ -57,7 +57,7 @@ async function startForTest() {
 }
 
 describeWithServers('a Redis that does not answer commands within the deadline', () => {
-  it('a Redis whose answers are all late is reported as one outage, and recovers when it is quick', async () => {
+  it('a Redis that answers too late is reported as one outage, and recovers when it answers in time', async () => {
     const { proxy, probed, expectOneOutage, expectRecovery } = await startForTest();
     proxy.delayReplies(600);
     await probed(6);
@@ -67,7 +67,7 @@ describeWithServers('a Redis that does not answer commands within the deadline',
   });
 });
 
-/** A breaker whose probes the test answers; `answer` takes how long the answer took. */
+/** A breaker whose probes the test answers; `answer` takes the duration of the answer. */
 function breakerForTest() {
   let now = 0;
   const spy = vi.spyOn(performance, 'now').mockImplementation(() => now);
@@ -76,7 +76,7 @@ function breakerForTest() {
   let resolve: (() => void) | undefined;
   let questions = 0;
   const breaker = new Breaker({
-    deadlineMs: 500,
+    timeoutMs: 500,
     probe() {
       questions++;
       return new Promise<void>((done) => {
@@ -95,7 +95,7 @@ function breakerForTest() {
   return { breaker, reported, answer, questions: () => questions };
 }
 
-it('a breaker sends commands again after three answers in a row within the deadline', async () => {
+it('a breaker allows commands again after three consecutive answers within the timeout', async () => {
   const { breaker, reported, answer, questions } = breakerForTest();
   for (let times = 0; times < 3; times++) breaker.failed();
   expect(breaker.isOpen).toBe(true);
@@ -116,7 +116,7 @@ it('a breaker opens again without a report when the first command after the prob
   expect([breaker.isOpen, breaker.isOnTrial]).toEqual([false, true]);
   breaker.failed();
   expect(breaker.isOpen).toBe(true);
-  breaker.hurry();
+  breaker.probeNow();
   await answer(1, 1, 1);
   breaker.succeeded();
   for (let times = 0; times < 2; times++) breaker.failed();

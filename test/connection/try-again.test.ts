@@ -1,5 +1,6 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { Events, type KitEvents } from '../../src/base/events.ts';
+import { Emitter } from '../../src/base/emitter.ts';
+import type { KitEvents } from '../../src/base/events.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import type { Adapter } from '../../src/connection/adapter.ts';
 import { Connection } from '../../src/connection/connection.ts';
@@ -13,7 +14,7 @@ import { until } from '../support/until.ts';
 const FIRST_PAUSES_MS = [20, 40, 80];
 const LONGEST_PAUSE_MS = 100;
 
-/** The most tries that fit into a time, since no pause is shorter than it should be. */
+/** The largest number of attempts that fit into a time, with the shortest pauses. */
 function mostTries(ms: number): number {
   return 1 + FIRST_PAUSES_MS.length + Math.floor(ms / LONGEST_PAUSE_MS);
 }
@@ -28,13 +29,13 @@ async function send(server: RedisServer, ...command: readonly string[]): Promise
   return withPlainClient(server.url, async (client) => String(await client.sendCommand([...command])));
 }
 
-/** How often a server has refused a command with this word. */
+/** How often a server has replied with this error. */
 async function refusals(server: RedisServer, word: string): Promise<number> {
   const stats = await send(server, 'INFO', 'errorstats');
   return Number(new RegExp(`errorstat_${word}:count=(\\d+)`).exec(stats)?.[1] ?? 0);
 }
 
-/** Counts into two keys at once, of one slot. */
+/** Increments two keys of one slot. */
 function limiterOn({ nodes }: RedisCluster, commandTimeout: '500ms' | '10s') {
   const kit = kitForTest({
     cluster: { nodes: nodes.map(({ host, port }) => ({ host, port })) },
@@ -46,7 +47,7 @@ function limiterOn({ nodes }: RedisCluster, commandTimeout: '500ms' | '10s') {
 }
 
 describeWithServers('a command that a cluster refuses without running it', () => {
-  it('a command for a slot that moves is tried again, within its deadline and with pauses, until it has moved', async () => {
+  it('a command for a slot that moves is sent again, within its deadline and with pauses, until the slot has moved', async () => {
     const cluster = await startForTest(3);
     const { kit, limiter, slot: slotOf } = limiterOn(cluster, '10s');
     await kit.ready();
@@ -71,7 +72,7 @@ describeWithServers('a command that a cluster refuses without running it', () =>
     expect((await limiter.peek('ann')).used, 'it ran once').toBe(1);
   });
 
-  it('a command for a slot that no node serves is tried again until one does', async () => {
+  it('a command for a slot that no node serves is sent again until a node serves it', async () => {
     const cluster = await startForTest(1);
     const { kit, limiter, slot: slotOf } = limiterOn(cluster, '10s');
     await kit.ready();
@@ -85,7 +86,7 @@ describeWithServers('a command that a cluster refuses without running it', () =>
     expect(await decision).toMatchObject({ allowed: true, used: 1 });
   });
 
-  it('a cluster that stays down is reported as one outage, and its requests are refused without a wait', async () => {
+  it('a cluster that stays down is reported as one outage, and requests are refused without waiting', async () => {
     const cluster = await startForTest(1);
     const { kit, limiter, slot: slotOf } = limiterOn(cluster, '500ms');
     await kit.ready();
@@ -112,7 +113,7 @@ describeWithServers('a command that a cluster refuses without running it', () =>
   });
 });
 
-/** A connection to a server that refuses the first commands with an error, and what it was sent. */
+/** A connection to a server that refuses the first commands with an error, and the commands that it received. */
 function refusingServer(message: string, times: number) {
   const sent: string[] = [];
   const adapter: Adapter = {
@@ -129,10 +130,10 @@ function refusingServer(message: string, times: number) {
     },
     masters: () => [],
     ping: () => Promise.reject(new ReplyError(message)),
-    listen: () => undefined,
+    createSubscriber: () => undefined,
     close: () => undefined,
   };
-  const connection = new Connection(() => adapter, new Events<KitEvents>(silentLogger), 60_000);
+  const connection = new Connection(() => adapter, new Emitter<KitEvents>(silentLogger), 60_000);
   onTestFinished(() => connection.close(0));
   return { sent, connection };
 }
@@ -144,7 +145,7 @@ describe('an error reply', () => {
     'LOADING Redis is loading the dataset in memory',
     "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
     'BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.',
-  ])('an error reply that says that nothing ran is followed by another try: %s', async (message) => {
+  ])('a command is sent again after an error reply that says that nothing ran: %s', async (message) => {
     const { sent, connection } = refusingServer(message, 3);
     expect(await connection.send('a', ['GET', 'a'], 60_000)).toBe(7);
     expect(sent).toEqual(['GET', 'GET', 'GET', 'GET']);
@@ -158,7 +159,7 @@ describe('an error reply', () => {
     "READONLY You can't write against a read only replica. script: 4ab7, on @user_script:9.",
     'LOADING Redis is loading. script: 4ab7, on @user_script:9.',
   ])(
-    'an error reply that may come from a command that ran is followed by no other try: %s',
+    'a command is not sent again after an error reply that may come from a command that ran: %s',
     async (message) => {
       const { sent, connection } = refusingServer(message, 3);
       await expect(connection.send('a', ['GET', 'a'], 60_000)).rejects.toThrow(message);
@@ -166,21 +167,21 @@ describe('an error reply', () => {
     },
   );
 
-  it('an error reply is the result when no time is left for another try', async () => {
+  it('an error reply rejects the command if no time is left to send it again', async () => {
     const { sent, connection } = refusingServer('LOADING Redis is loading the dataset in memory', 1_000);
     await expect(connection.send('a', ['GET', 'a'], 10)).rejects.toThrow('LOADING');
     expect(sent).toEqual(['GET']);
     await expect(connection.send('a', ['GET', 'a'], 250)).rejects.toThrow('LOADING');
-    // At 20, 60, 140 and 240 ms at the earliest.
+    // Attempts come at 20, 60, 140 and 240 ms at the earliest.
     expect(sent.length).toBeGreaterThan(1);
     expect(sent.length).toBeLessThanOrEqual(6);
   });
 
-  it('an error reply is the result when a pause takes longer than the time that is left', async () => {
+  it('an error reply rejects the command if a pause outlasts the time that is left', async () => {
     const { sent, connection } = refusingServer('LOADING Redis is loading the dataset in memory', 1_000);
     const result = connection.send('a', ['GET', 'a'], 40);
     await new Promise(setImmediate);
-    // A blocked event loop counts for 50 ms at most.
+    // A blocked event loop counts as 50 ms at most.
     const until = performance.now() + 100;
     while (performance.now() < until);
     await expect(result).rejects.toThrow('LOADING');

@@ -21,7 +21,7 @@ import { sessionRead } from '../../src/session/operations/read.ts';
 import { sessionWrite } from '../../src/session/operations/write.ts';
 import { type BothEngines, startBothEngines } from '../support/both-engines.ts';
 
-/** What every engine promises the rooms. A new engine is one more row here. */
+/** The contract of all engines. A new engine is one more row. */
 let both: BothEngines;
 let tests = 0;
 
@@ -45,21 +45,24 @@ describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
       await test();
     });
 
-  fresh('admits what fits, refuses what does not, and frees it when its time has come', async () => {
-    const policies = [{ algorithm: slidingWindow, numbers: [2, HOUR, 1] as const }];
-    const take = () =>
-      engine().run(limitTake, [keys().rate('ann', 'p')], { mode: 'take', cost: 1, policies });
-    expect(await take()).toMatchObject([{ allowed: true, used: 1 }]);
-    later(1_000);
-    expect(await take()).toMatchObject([{ allowed: true, used: 2 }]);
-    expect(await take()).toMatchObject([{ allowed: false, used: 2, waitMs: HOUR - 1_000 }]);
-    later(HOUR - 1_001);
-    expect(await take()).toMatchObject([{ allowed: false, waitMs: 1 }]);
-    later(1);
-    expect(await take()).toMatchObject([{ allowed: true, used: 2 }]);
-  });
+  fresh(
+    'a limiter allows requests within the limit, refuses others, and allows them again after the window',
+    async () => {
+      const policies = [{ algorithm: slidingWindow, numbers: [2, HOUR, 1] as const }];
+      const take = () =>
+        engine().run(limitTake, [keys().rate('ann', 'p')], { mode: 'take', cost: 1, policies });
+      expect(await take()).toMatchObject([{ allowed: true, used: 1 }]);
+      later(1_000);
+      expect(await take()).toMatchObject([{ allowed: true, used: 2 }]);
+      expect(await take()).toMatchObject([{ allowed: false, used: 2, waitMs: HOUR - 1_000 }]);
+      later(HOUR - 1_001);
+      expect(await take()).toMatchObject([{ allowed: false, waitMs: 1 }]);
+      later(1);
+      expect(await take()).toMatchObject([{ allowed: true, used: 2 }]);
+    },
+  );
 
-  fresh('charges all policies of an identity or none', async () => {
+  fresh('a limiter charges all policies of an identity or none', async () => {
     const policies = [
       { algorithm: slidingWindow, numbers: [10, HOUR, 1] as const },
       { algorithm: tokenBucket, numbers: [1, HOUR, 1] as const },
@@ -76,7 +79,7 @@ describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
     ]);
   });
 
-  fresh('keeps a session as long as it is used, and no longer', async () => {
+  fresh('a session lives as long as it is used, and no longer', async () => {
     const key = [keys().session('id')];
     const data = Buffer.from('{"cookie":{},"n":1}');
     const write = (mode: 'create' | 'update') =>
@@ -97,14 +100,14 @@ describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
       expect((await read()).data).toEqual(data);
       later(HOUR - 1);
     }
-    // Used all the time, and over all the same: the absolute deadline.
+    // The absolute deadline ends a session that is in use.
     expect((await read()).data).toEqual(data);
     later(3);
     expect((await read()).data).toBeNull();
     expect(await write('update')).toMatchObject({ outcome: 'gone' });
   });
 
-  fresh('keeps bytes as they are', async () => {
+  fresh('stored bytes are returned unchanged', async () => {
     const { entry, fill } = keys().cache('page');
     const payload = Buffer.from(Array.from({ length: 512 }, (_, byte) => byte % 256));
     const asked = { names: '', minSequence: 0, token: '', lease: 0 };
@@ -118,9 +121,9 @@ describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
       maxVariants: 1,
       payload,
     };
-    const told = { token: '', channel: `${both.prefix}:none`, message: '' };
+    const notice = { token: '', channel: `${both.prefix}:none`, message: '' };
     expect(await read()).toMatchObject({ payload: null, found: 'fine' });
-    expect(await engine().run(cacheWrite, [entry, fill], { ...made, ...told })).toMatchObject({
+    expect(await engine().run(cacheWrite, [entry, fill], { ...made, ...notice })).toMatchObject({
       stored: true,
     });
     later(1_500);
@@ -131,7 +134,7 @@ describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
     expect(await read()).toMatchObject({ payload: null });
   });
 
-  fresh('grants a lock to one, with a fence that only grows', async () => {
+  fresh('a lock is granted to one holder, with a fence that only grows', async () => {
     const { lock: key, line, fence } = keys().lock('order');
     const asked = { waitMs: 0, process: '', channels: 'calls:', isFair: true };
     const acquire = (token: string) =>
@@ -153,16 +156,16 @@ describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
     expect((await acquire('eve')).fence).toBeGreaterThan(second.fence);
   });
 
-  fresh('lets a request run once, and remembers its answer for as long as it was told', async () => {
+  fresh('an idempotent request runs once, and its response is kept for the retention time', async () => {
     const key = [keys().idempotency('ann', 'order')];
     const fingerprint = Buffer.alloc(32, 7);
-    const told = { channel: `${both.prefix}:none`, message: '' };
+    const notice = { channel: `${both.prefix}:none`, message: '' };
     const begin = (token: string, asked = fingerprint) => {
       const args = { token, fingerprint: asked, lease: 1_000, retention: HOUR, waits: false };
       return engine().run(idempotencyBegin, key, args);
     };
     const complete = (token: string, attempt: number, answer: Buffer | undefined) => {
-      const args = { ...told, token, fingerprint, attempt, retention: HOUR, answer };
+      const args = { ...notice, token, fingerprint, attempt, retention: HOUR, answer };
       return engine().run(idempotencyComplete, key, args);
     };
     const renew = (token: string, attempt: number) => {
@@ -170,13 +173,13 @@ describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
       return engine().run(idempotencyRenew, key, args);
     };
     const discard = (token: string, hasRun = true) =>
-      engine().run(idempotencyDiscard, key, { ...told, token, retention: HOUR, hasRun });
+      engine().run(idempotencyDiscard, key, { ...notice, token, retention: HOUR, hasRun });
 
     expect(await begin('a')).toMatchObject({ outcome: 'started', attempt: 1 });
     expect(await begin('b')).toMatchObject({ outcome: 'running', attempt: 1, leftMs: 1_000 });
     expect(await begin('b', Buffer.alloc(32, 8))).toMatchObject({ outcome: 'mismatch' });
     later(1_000);
-    expect(await renew('a', 1), 'nobody has taken it over').toBe(true);
+    expect(await renew('a', 1), 'no other attempt has started').toBe(true);
     later(1_000);
     expect(await begin('b', Buffer.alloc(32, 8)), 'a crash keeps it').toMatchObject({ outcome: 'mismatch' });
     expect(await begin('b')).toMatchObject({ outcome: 'recovered', attempt: 2 });
@@ -201,7 +204,7 @@ describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
     expect(await begin('f')).toMatchObject({ outcome: 'unkept', answer: null });
   });
 
-  fresh('grants so many slots at once, and those that come free to who waits', async () => {
+  fresh('slots are granted up to the limit, and a released slot goes to the first waiter', async () => {
     const { slots, line } = keys().concurrency('ann', 'reports');
     const asked = { process: 'P', channels: 'calls:', limit: 2 };
     const acquire = (token: string, waitMs = 0) => {
@@ -238,7 +241,7 @@ describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
     ]);
   });
 
-  fresh('deletes what it is told to and says how much that was', async () => {
+  fresh('delete() deletes the given keys and returns how many existed', async () => {
     const count = (id: string, policy: string) =>
       engine().run(fixedWindow, [keys().rate(id, policy)], { delta: 1, window: HOUR });
     await Promise.all([count('ann', 'p'), count('ann', 'q'), count('bob', 'p'), count('bob', 'q')]);

@@ -8,7 +8,7 @@ import { TestClock } from '../support/both-engines.ts';
 
 const ASKED = { token: 't', waitMs: 0, process: '', channels: 't-calls:', isFair: true } as const;
 
-/** Grants locks in this process; those of a fence are read from the reply. */
+/** Acquires locks on an in-memory engine, and reads the fences from the replies. */
 function grantingOn(memory: MemoryKeyspace, clock: TestClock) {
   const engine = memoryEngine(memory, clock);
   const keys = new Keys('t');
@@ -25,7 +25,7 @@ function grantingOn(memory: MemoryKeyspace, clock: TestClock) {
   };
 }
 
-it('on memory: released locks leave room for others, however many there were, and fences still grow', async () => {
+it('any number of released locks on memory: leaves space for new ones, and fences still grow', async () => {
   const clock = new TestClock();
   const refusing = { maxEntries: 100, maxBytes: 2 ** 20, whenFull: 'refuse' } as const;
   const rooms = { rate: refusing, cache: refusing, session: refusing, lock: refusing };
@@ -48,7 +48,7 @@ it('on memory: released locks leave room for others, however many there were, an
   await expect(grant('one too many')).rejects.toMatchObject({ code: 'ERR_REDIS_KIT_FULL' });
 });
 
-it('on memory: a lock that is taken and released alone clears no table of all possible locks', async () => {
+it('the acquire and release of a single lock on memory: clears no large tables', async () => {
   const clock = new TestClock();
   const { grant, release } = grantingOn(new MemoryKeyspace(clock), clock);
   await grant('first');

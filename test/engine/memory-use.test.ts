@@ -1,14 +1,14 @@
 import { describe, expect, it, vi } from 'vitest';
 import { startProgram } from '../support/program.ts';
 
-/** Tens of thousands of operations in a process of its own, on a machine that does other things as well. */
+/** Long enough for tens of thousands of operations in a separate process on a busy machine. */
 vi.setConfig({ testTimeout: 120_000 });
 
 const MIB = 2 ** 20;
 
 /**
- * What the programs below share: `heldMiB` runs work and answers what the process holds more than before, and `churn`
- * takes from Node's Buffer pools what the sockets and parsers of a server take between two operations.
+ * Shared by the programs below: `heldMiB` runs work and returns the growth of the process's memory, and `churn` allocates
+ * from Node's Buffer pools, as sockets and parsers of a server do between two operations.
  */
 const MEASURE = `
   import { setFlagsFromString } from 'node:v8';
@@ -29,7 +29,7 @@ const MEASURE = `
   const churn = () => Buffer.from('x'.repeat(2_000));
 `;
 
-describe('the memory of memory:', () => {
+describe('the memory use of memory:', () => {
   it('memory: holds 25,000 token buckets within a quarter of the 64 MiB that the README names', async () => {
     const { ended } = startProgram(`${MEASURE}
       const kit = createRedisKit({ url: 'memory:', logger: false });
@@ -72,7 +72,7 @@ describe('the memory of memory:', () => {
     expect(held).toBeLessThan(64 / 4);
   });
 
-  it('memory: is full before it holds more than its budget, whatever the size of keys and values', async () => {
+  it('memory: is full before it exceeds its limit, whatever the size of keys and values', async () => {
     const { ended } = startProgram(`${MEASURE}
       import { MemoryKeyspace } from './src/engine/memory-keyspace.ts';
       async function fill(size, letter) {
@@ -81,7 +81,7 @@ describe('the memory of memory:', () => {
           try {
             for (let n = 0; ; n++) {
               churn();
-              // As from a socket: a part of something larger.
+              // A view of a larger Buffer, as from a socket.
               const value = Buffer.allocUnsafe(size * 2).subarray(size);
               memory.set('t:session:{' + letter.repeat(40) + n + '}', value, 1_000);
             }
@@ -96,14 +96,14 @@ describe('the memory of memory:', () => {
       const all = [[1, 'k'], [1, '\u03ba'], [300, 'k'], [4_095, 'k'], [4_096, 'k'], [100_000, 'k']];
       for (const [size, letter] of all) {
         held[size + letter] = await fill(size, letter);
-        // The keyspace before is out of reach only now.
+        // The previous keyspace can be collected from here on.
         await new Promise(setImmediate);
       }
       console.log(JSON.stringify(held));
     `);
     const held: Record<string, number> = JSON.parse((await ended).said);
     expect(Object.keys(held)).toHaveLength(6);
-    // A tenth more than the budget: what V8 has freed and not given back yet.
+    // A tenth above the limit, for memory that V8 has freed and not returned yet.
     for (const [name, mebibytes] of Object.entries(held)) expect(mebibytes, name).toBeLessThan(64 * 1.1);
     expect(held['100000k'], 'it is used, too').toBeGreaterThan(60);
   });

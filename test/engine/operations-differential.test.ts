@@ -51,7 +51,7 @@ afterAll(async () => {
   await both.stop();
 });
 
-describe('script and twin give the same replies and keep the same bytes', () => {
+describe('script and in-memory implementation give the same replies and store the same bytes', () => {
   const policies: readonly PolicyArgs[] = [
     { algorithm: slidingWindow, numbers: [5, 1_000 * S, 1] },
     { algorithm: slidingWindow, numbers: [200, 1_000 * S, 7_000] },
@@ -114,7 +114,7 @@ describe('script and twin give the same replies and keep the same bytes', () => 
       },
   );
 
-  it('for rate limits', async () => {
+  it('the operations of rate limits agree', async () => {
     const spoiled = spoil((world) => policies.map((_, index) => keyOf(world, index)));
     await check(
       fc.oneof(
@@ -128,7 +128,7 @@ describe('script and twin give the same replies and keep the same bytes', () => 
     );
   });
 
-  it('for rate limits with logs longer than one chunk', async () => {
+  it('the operations of rate limits agree for logs longer than one chunk', async () => {
     const policy: PolicyArgs = { algorithm: slidingWindow, numbers: [2_000, 1_000 * S, 1] };
     const world = new World(both);
     const keys = [keyOf(world, 9)];
@@ -146,7 +146,7 @@ describe('script and twin give the same replies and keep the same bytes', () => 
     }
   });
 
-  it('for the counters of express-rate-limit', async () => {
+  it('the operations of the express-rate-limit store agree', async () => {
     const key = (world: World) => [world.keys.rate('id', 'fixed')];
     const count = fc.tuple(fc.integer({ min: -2, max: 3 }), fc.constantFrom(100 * S, 1_000 * S)).map(
       ([delta, window]): Step =>
@@ -156,7 +156,7 @@ describe('script and twin give the same replies and keep the same bytes', () => 
     await check(fc.oneof({ weight: 4, arbitrary: fc.oneof(count, turnClock) }, spoil(key)), 100);
   });
 
-  it('for sessions', async () => {
+  it('the operations of sessions agree', async () => {
     const key = (world: World) => [world.keys.session('id')];
     const read = fc
       .tuple(fc.constantFrom(0, 1, 50 * S, 500 * S), fc.constantFrom(0, 1_000 * S, 9_999 * S))
@@ -171,7 +171,7 @@ describe('script and twin give the same replies and keep the same bytes', () => 
         fc.constantFrom(100 * S, 1_000 * S, 60_000 * S),
         fc.constantFrom(0, 1_500 * S, 100_000 * S),
         fc.uint8Array({ maxLength: 40 }),
-        fc.constantFrom('', 'somebody'),
+        fc.constantFrom('', 'user'),
         fc.nat(3),
       )
       .map(
@@ -199,7 +199,7 @@ describe('script and twin give the same replies and keep the same bytes', () => 
     );
   });
 
-  it("for the indexes of users' sessions", async () => {
+  it("the operations of users' session indexes agree", async () => {
     const key = (world: World) => [world.keys.userSessions('ann')];
     const member = fc.constantFrom('1a', '1b', '2a', '3a', '4a');
     const add = fc
@@ -231,7 +231,7 @@ describe('script and twin give the same replies and keep the same bytes', () => 
     );
   });
 
-  it('for cached responses, their variants and who makes them', async () => {
+  it('the operations of stored responses, variants and fills agree', async () => {
     const keys = (world: World, variant: string) => {
       const { entry, fill, variant: variantKey } = world.keys.cache('id');
       return variant === '' ? [entry, fill] : [entry, fill, variantKey(variant)];
@@ -245,7 +245,7 @@ describe('script and twin give the same replies and keep the same bytes', () => 
     const token = fc.constantFrom('', 'ann', 'bob');
     const sequence = fc.constantFrom(0, 5, 2 ** 50 + 1);
     const variant = fc.constantFrom(...VARIANTS);
-    const told = { channel: 'outside-channel', message: 'm' };
+    const notice = { channel: 'outside-channel', message: 'm' };
     const read = fc.tuple(names, variant, sequence, token, span).map(
       ([vary, which, minSequence, owner, lease]): Step =>
         async (world) => {
@@ -268,7 +268,7 @@ describe('script and twin give the same replies and keep the same bytes', () => 
         ([vary, which, made, owner, fresh, stale, payload, maxVariants]): Step =>
           async (world) => {
             await world.compare(cacheWrite, keys(world, vary === '' ? '' : which), {
-              ...{ ...told, token: owner, fresh, keep: fresh + stale, sequence: made, names: vary },
+              ...{ ...notice, token: owner, fresh, keep: fresh + stale, sequence: made, names: vary },
               ...{ variant: vary === '' ? '' : which, maxVariants, payload: Buffer.from(payload) },
             });
           },
@@ -281,7 +281,7 @@ describe('script and twin give the same replies and keep the same bytes', () => 
     const end = fc.tuple(token, fc.constantFrom(0, 100 * S)).map(
       ([owner, hitForMissMs]): Step =>
         async (world) => {
-          const args = { ...told, token: owner, hitForMissMs };
+          const args = { ...notice, token: owner, hitForMissMs };
           await world.compare(cacheFillEnd, [world.keys.cache('id').fill], args);
         },
     );
@@ -291,7 +291,7 @@ describe('script and twin give the same replies and keep the same bytes', () => 
     );
   });
 
-  it('for what invalidates cached responses', async () => {
+  it('the operations that invalidate stored responses agree', async () => {
     const keys = (world: World, names: readonly string[]) => [
       world.keys.cacheVersion('sequence'),
       ...names.map((name) => world.keys.cacheVersion(name)),
@@ -313,7 +313,7 @@ describe('script and twin give the same replies and keep the same bytes', () => 
     await check(fc.oneof({ weight: 6, arbitrary: fc.oneof(read, purge, turnClock) }, spoil(all)), 150);
   });
 
-  it('for the bounds of a policy', async () => {
+  it('the operations of cache policies with maxEntries agree', async () => {
     const key = (world: World) => [world.keys.cachePolicy('pages')];
     const note = fc.tuple(
       fc.constantFrom('a', 'b', 'c', 'd'),
@@ -334,7 +334,7 @@ describe('script and twin give the same replies and keep the same bytes', () => 
     );
   });
 
-  it('for locks', async () => {
+  it('the operations of locks agree', async () => {
     const keys = (world: World) => {
       const { lock, line, fence } = world.keys.lock('id');
       return [lock, line, fence];
@@ -382,7 +382,7 @@ describe('script and twin give the same replies and keep the same bytes', () => 
     );
   });
 
-  it('for requests that run once', async () => {
+  it('the operations of idempotent requests agree', async () => {
     const key = (world: World) => [world.keys.idempotency('ann', 'id')];
     const claim = fc.record({
       token: fc.constantFrom('ann', 'bob'),
@@ -390,7 +390,7 @@ describe('script and twin give the same replies and keep the same bytes', () => 
       attempt: fc.constantFrom(1, 2),
     });
     const span = fc.constantFrom(100 * S, 1_000 * S);
-    const told = { channel: 'outside-channel', message: 'm' };
+    const notice = { channel: 'outside-channel', message: 'm' };
     const begin = fc.tuple(claim, span, span, fc.boolean()).map(
       ([{ token, fingerprint }, lease, retention, waits]): Step =>
         async (world) => {
@@ -407,13 +407,13 @@ describe('script and twin give the same replies and keep the same bytes', () => 
       ([run, retention, bytes]): Step =>
         async (world) => {
           const answer = bytes === null ? undefined : Buffer.from(bytes);
-          await world.compare(idempotencyComplete, key(world), { ...run, ...told, retention, answer });
+          await world.compare(idempotencyComplete, key(world), { ...run, ...notice, retention, answer });
         },
     );
     const discard = fc.tuple(claim, span, fc.boolean()).map(
       ([{ token }, retention, hasRun]): Step =>
         async (world) =>
-          void (await world.compare(idempotencyDiscard, key(world), { ...told, token, retention, hasRun })),
+          void (await world.compare(idempotencyDiscard, key(world), { ...notice, token, retention, hasRun })),
     );
     await check(
       fc.oneof(
@@ -424,7 +424,7 @@ describe('script and twin give the same replies and keep the same bytes', () => 
     );
   });
 
-  it('for concurrency limits', async () => {
+  it('the operations of concurrency limits agree', async () => {
     const keys = (world: World) => {
       const { slots, line } = world.keys.concurrency('id', 'p');
       return [slots, line];

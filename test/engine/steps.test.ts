@@ -11,7 +11,7 @@ import { lockAcquire } from '../../src/lock/operations/acquire.ts';
 import { lockRelease } from '../../src/lock/operations/release.ts';
 import { TestClock } from '../support/both-engines.ts';
 
-/** Counts what is read and written: bytes, accesses to sorted sets, and the members that are walked through. */
+/** Counts bytes read and written, accesses to sorted sets, and members that are iterated. */
 class CountingKeyspace extends MemoryKeyspace {
   steps = 0;
 
@@ -53,7 +53,7 @@ const SECOND = 1_000;
 const ASKED = { waitMs: 60 * SECOND, process: 'P', channels: 't-calls:' } as const;
 const LEASE = { lease: 60 * SECOND };
 
-/** The steps for so many requests, in tokens of one length. */
+/** The steps for a number of requests, with tokens of one length. */
 type Run = (count: number) => Promise<number>;
 
 function tokensOf(count: number): string[] {
@@ -119,7 +119,7 @@ const RUNS: Readonly<Record<string, Run>> = {
 };
 
 it.each(Object.keys(RUNS))(
-  'on memory: %s takes no more steps where more requests do the same',
+  'the steps of %s on memory: do not grow with the number of requests that do the same',
   async (name) => {
     const run = RUNS[name] ?? expect.unreachable();
     const [few, many] = [await run(250), await run(1_000)];

@@ -6,12 +6,12 @@ import type { Operation } from '../../src/engine/operation.ts';
 import type { Charge } from '../../src/rate-limit/operations/algorithm.ts';
 import type { BothEngines } from '../support/both-engines.ts';
 
-/** One step of a run: an operation on some keys, the clock turned, or a value spoiled behind the kit's back. */
+/** One step of a run: an operation, a change of the clock, or a corrupted value. */
 export type Step = (world: World) => Promise<void>;
 
 let runs = 0;
 
-/** The keys of one run; every run has fresh ones. */
+/** The keys of one run, which no other run uses. */
 export class World {
   readonly both: BothEngines;
   readonly keys: Keys;
@@ -23,7 +23,7 @@ export class World {
     this.keys = new Keys(`${both.prefix}:${runs++}`);
   }
 
-  /** Runs it on both engines; the replies and what is stored must be the same to the byte. */
+  /** Runs an operation on both engines; replies and stored bytes must be equal. */
   async compare<Args, Reply>(
     operation: Operation<Args, Reply>,
     keys: readonly string[],
@@ -39,7 +39,7 @@ export class World {
     return redis.reply as Reply;
   }
 
-  /** What Redis may collect at any moment by its own clock goes on both sides, so that the run stays the same. */
+  /** Deletes on both sides what Redis may expire at any moment by its own clock, so that both stay equal. */
   async #forgetShortLived(keys: readonly string[]): Promise<void> {
     for (const key of keys.filter((each) => this.#isShortLived(each))) {
       this.both.keyspace.delete(key);
@@ -61,7 +61,7 @@ export class World {
     }
   }
 
-  /** A sorted set as the twins write it. */
+  /** A sorted set as the in-memory implementations store it. */
   async #sortedBytes(key: string): Promise<Buffer> {
     const entries = await this.both.client.zRangeWithScores(key, 0, -1);
     return Buffer.from(JSON.stringify(entries.map(({ score, value }) => [score, value])));
@@ -80,7 +80,7 @@ async function settled<Reply>(work: Promise<Reply>): Promise<{ reply?: Reply; er
   }
 }
 
-/** Redis's own clock goes on during a run, so spans are long enough that no TTL of a test runs out by it. */
+/** Redis's own clock advances during a run, so times are long enough that no TTL ends by it. */
 export const S = 1_000;
 
 export const turnClock: fc.Arbitrary<Step> = fc
@@ -135,7 +135,7 @@ const GARBAGE = [
   'W\u0001\u0000\u0000\u0000\u0009\u0000\u0000\u0000\u0009\u0000\u0000\u0000\u0000\u0000\u0009',
 ];
 
-/** Puts something else in the place of a value, on both sides; `mayCut` also a part of it, which only strings have. */
+/** Replaces a value on both sides; with `mayCut` also by a part of itself, for strings. */
 export function spoil(keysOf: (world: World) => readonly string[], mayCut = true): fc.Arbitrary<Step> {
   return fc.tuple(fc.constantFrom(...GARBAGE), fc.nat(5), fc.integer({ min: 0, max: 40 }), fc.boolean()).map(
     ([garbage, which, cut, truncate]): Step =>

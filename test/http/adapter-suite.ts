@@ -19,7 +19,7 @@ export interface Request {
 
 export type Send = (request: Request) => Promise<Got>;
 
-/** Sends the requests of an app through something that takes each response as a whole, once it is over. */
+/** Tests an app through an adapter that reads each response in full when it has ended. */
 export function describeAdapter(name: string, make: (app: Application) => Send): void {
   describeOnBothEngines(name, (url) => {
     describe.each(EXPRESS)('on %s', (_, makeApp) => {
@@ -31,7 +31,7 @@ export function describeAdapter(name: string, make: (app: Application) => Send):
       }
       const get = (path: string, headers = {}) => ({ method: 'GET', path, headers }) as const;
 
-      it('a first visit gets its body and its cookie after its session is saved', async () => {
+      it('a new session is saved before the body and the cookie are sent', async () => {
         const send = start((app, kit) => {
           app.use(kit.session({ secret: 'a secret for this test' }));
           app.get('/', (req, res) => {
@@ -50,7 +50,7 @@ export function describeAdapter(name: string, make: (app: Application) => Send):
         expect([second.status, second.text]).toEqual([200, '{"visits":2}']);
       });
 
-      it('a hit is the response as it was made', async () => {
+      it('a cache hit equals the original response', async () => {
         let runs = 0;
         const send = start((app, kit) => {
           app.get('/', kit.cache({ ttl: '1m' }), (_req, res) => {
@@ -66,7 +66,7 @@ export function describeAdapter(name: string, make: (app: Application) => Send):
         expect(runs).toBe(1);
       });
 
-      it('a replay is the response that was recorded', async () => {
+      it('a replay equals the recorded response', async () => {
         let runs = 0;
         const send = start((app, kit) => {
           app.post(
@@ -82,7 +82,7 @@ export function describeAdapter(name: string, make: (app: Application) => Send):
         }
       });
 
-      it('a request that holds a lock and a slot gets its response', async () => {
+      it('a request that holds a lock and a slot receives its response', async () => {
         const send = start((app, kit) => {
           app.use(kit.lock({ key: () => 'one' }), kit.concurrency({ key: () => 'one', limit: 1 }));
           app.get('/', (_req, res) => void res.send('page'));

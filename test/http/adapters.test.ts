@@ -17,7 +17,7 @@ interface LambdaAnswer {
   readonly cookies?: readonly string[];
 }
 
-/** What API Gateway hands to a Lambda function. */
+/** An event of API Gateway for a Lambda function. */
 function eventOf({ method, path, headers }: Request) {
   return {
     version: '2.0',
@@ -44,7 +44,7 @@ function gotOf({ statusCode, body, headers, cookies = [] }: LambdaAnswer): Got {
   };
 }
 
-/** A server that looks at `writableEnded` once the app returns and at `finish` later, and at nothing else. */
+/** A server that reads `writableEnded` when the app returns, and later waits for 'finish'. */
 function buffering(app: Application): Send {
   return ({ method, path, headers }) =>
     new Promise((resolve) => {
@@ -77,20 +77,20 @@ function buffering(app: Application): Send {
     });
 }
 
-describeAdapter('a response that serverless-http takes', (app) => {
+describeAdapter('a response of serverless-http', (app) => {
   const handle = serverless(app);
   return async (request) => gotOf((await handle(eventOf(request), {})) as LambdaAnswer);
 });
 
-describeAdapter('a response that serverless-express takes', (app) => {
+describeAdapter('a response of serverless-express', (app) => {
   const handle = serverlessExpress({ app });
   return async (request) =>
     gotOf((await handle(eventOf(request), {} as never, () => undefined)) as LambdaAnswer);
 });
 
-describeAdapter('a response that a server takes by writableEnded and finish', buffering);
+describeAdapter("a response of a server that reads `writableEnded` and 'finish'", buffering);
 
-it('a response of node-mocks-http has the body and the cookie of a session that is saved first', async () => {
+it('a response of node-mocks-http ends after its session was saved, with body and cookie', async () => {
   const kit = kitForTest({ url: 'memory:' });
   const { req, res } = createMocks({ method: 'GET', url: '/' }, { eventEmitter: EventEmitter });
   const ended = new Promise((resolve) => res.once('end', resolve));

@@ -12,7 +12,7 @@ import { varyValues } from '../../src/cache/http/vary.ts';
 import { networkOf } from '../../src/http/client-address.ts';
 import { ifRangeMatches, rangeOf } from '../../src/http/message/byte-range.ts';
 import { parseCacheControl } from '../../src/http/message/cache-control.ts';
-import { isNotModified } from '../../src/http/message/conditional.ts';
+import { isNotModified } from '../../src/http/message/conditional-request.ts';
 import { parseHttpDate } from '../../src/http/message/http-date.ts';
 import { parseTargeted } from '../../src/http/message/targeted-cache-control.ts';
 import { fingerprintOf } from '../../src/idempotency/fingerprint.ts';
@@ -21,7 +21,7 @@ import { createRedisKit, type Req, type Res } from '../../src/index.ts';
 
 const SRC = fileURLToPath(new URL('../../src', import.meta.url));
 
-/** Node refuses a request whose headers are longer. */
+/** The limit of Node for the headers of a request. */
 const BYTES = 16_384;
 
 const KEY: KeySettings = {
@@ -40,7 +40,7 @@ function requestOf(headers: IncomingMessage['headers'], url = '/'): IncomingMess
   return Object.assign(req, { method: 'GET', url, headers });
 }
 
-/** Each reads text that a client chooses; what they answer does not matter here. */
+/** Functions that parse text of a client. Their results do not matter here. */
 const PARSERS: Readonly<Record<string, (text: string) => unknown>> = {
   'the values of Vary': (text) => varyValues('accept-encoding', { 'accept-encoding': text }),
   'Cache-Control of a request': (text) => requestDirectives({ 'cache-control': text }),
@@ -102,11 +102,11 @@ function* inputs(): Generator<string> {
   }
 }
 
-/** A regular expression in the source: what precedes it cannot precede a division. */
+/** Matches a regular expression in source code: the characters before it cannot precede a division. */
 const LITERAL =
   /(?<=(?:[(,=:[!&|?{};]|\breturn) ?)\/((?:[^/\\[\n]|\\.|\[(?:[^\]\\\n]|\\.)*\])+)\/[dgimsuvy]*/g;
 
-/** A search tries it at each place, and each try may run to the end of the text. */
+/** A regular expression for which a search may scan the rest of the text at each position. */
 const BEGINS_UNBOUNDED = /^(?:\((?:\?(?::|<\w+>))?)*(?:\\[a-zA-Z]|\.|\[(?:[^\]\\]|\\.)*\])(?:[*+]|\{\d+,\})/;
 
 function sources(): readonly (readonly [file: string, text: string])[] {
@@ -115,7 +115,7 @@ function sources(): readonly (readonly [file: string, text: string])[] {
     .map((file) => [file, readFileSync(join(SRC, file), 'utf8').replace(/^ *(?:\/\/|\/?\*).*$/gm, '')]);
 }
 
-/** Microseconds of the processor: what other processes do beside this one does not count. */
+/** Microseconds of processor time, so that other processes do not matter. */
 function costOf(work: () => unknown): number {
   const before = process.cpuUsage();
   work();
@@ -123,22 +123,22 @@ function costOf(work: () => unknown): number {
   return user + system;
 }
 
-/** What the search that this test began with costs: each blank is tried as the first of the repetition. */
+/** An example of a quadratic search: each blank is tried as the start of the repetition. */
 function quadraticWork(characters: number): string {
   return `gzip${' '.repeat(characters)}x`.replace(/\s*,\s*/g, ',');
 }
 
-/** Quadratic work costs sixteen times as much as this on the whole; linear work costs far less. */
+/** Quadratic parsing takes sixteen times as much as this; linear parsing takes far less. */
 function costOfQuarter(): number {
   return Math.min(...Array.from({ length: 5 }, () => costOf(() => quadraticWork(BYTES / 4))));
 }
 
-describe('parsers of what a client sends', () => {
-  it.for(Object.entries(PARSERS))('reading %s takes linear time, whatever a client sends', ([, parse]) => {
+describe('parsers of client input', () => {
+  it.for(Object.entries(PARSERS))('parsing %s takes linear time for any input', ([, parse]) => {
     const limit = costOfQuarter();
     for (const input of inputs()) {
       const isDear = () => costOf(() => parse(input)) > limit;
-      // A collection of garbage or a compilation may fall into one measurement, not into all.
+      // Several measurements, since a garbage collection may disturb one of them.
       if (isDear() && isDear() && isDear() && isDear()) {
         const shown = JSON.stringify(`${input.slice(0, 20)}...${input.slice(-5)}`);
         expect.fail(`${shown} costs more than quadratic work on a quarter of it`);
@@ -157,7 +157,7 @@ describe('parsers of what a client sends', () => {
     expect(BEGINS_UNBOUNDED.test('\\s*,\\s*'), 'the search that this test began with').toBe(true);
   });
 
-  it('the measurement of this test tells quadratic work from linear work', () => {
+  it('the measurement of this test distinguishes quadratic from linear time', () => {
     const limit = costOfQuarter();
     expect(costOf(() => quadraticWork(BYTES))).toBeGreaterThan(limit * 4);
   });

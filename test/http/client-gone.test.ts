@@ -11,16 +11,16 @@ import { APPS, onError } from './frameworks.ts';
 type Next = (error?: unknown) => void;
 type Middleware = (req: IncomingMessage, res: ServerResponse, next: Next) => void;
 
-/** As `req.ip` of Express: undefined once the connection is gone. */
+/** The client address as in Express: undefined once the connection is closed. */
 const addressOf = ({ socket }: IncomingMessage) => socket.remoteAddress as string;
-/** A callback that relies on there being an address. */
+/** A callback that fails without a client address. */
 const networkOf = (req: IncomingMessage) => addressOf(req).split('.').slice(0, 3).join('.');
 
 const RATE = { algorithm: 'sliding-window', limit: 10, window: '1m' } as const;
 const KEYED = { methods: ['GET'] };
 const SECRET = 'a secret of the tests';
 
-/** What needs to know who the client is, in the ways in which that may fail. */
+/** Middleware that needs the client address, in all ways in which that may fail. */
 const FEATURES: Readonly<Record<string, (kit: RedisKit) => Middleware>> = {
   'kit.rateLimit by the address': (kit) => kit.rateLimit(RATE),
   'kit.rateLimit whose key is undefined': (kit) => kit.rateLimit({ ...RATE, key: addressOf }),
@@ -47,7 +47,7 @@ const FEATURES: Readonly<Record<string, (kit: RedisKit) => Middleware>> = {
   'kit.session whose genid throws': (kit) => kit.session({ secret: SECRET, genid: networkOf }),
 };
 
-/** Lets a request on when its client has gone. */
+/** A middleware that continues once the client has disconnected. */
 function departure() {
   let arrived: () => void = () => undefined;
   const hasArrived = new Promise<void>((resolve) => {
@@ -66,35 +66,38 @@ function departure() {
   return { middleware, leave };
 }
 
-describe.each(APPS)('a request whose client has gone on %s', (_, makeApp) => {
-  it.each(Object.keys(FEATURES))('ends quietly in %s', async (name) => {
-    const logger = keepingLogger();
-    const kit = kitForTest({ url: 'memory:', logger });
-    const errors: unknown[] = [];
-    const { middleware, leave } = departure();
-    const app = makeApp();
-    app.use(kit.lock({ key: () => 'held by the request' }));
-    app.use(middleware);
-    app.use((FEATURES[name] ?? expect.unreachable())(kit));
-    let ran = 0;
-    app.use((_req: IncomingMessage, res: ServerResponse) => {
-      ran++;
-      res.end();
-    });
-    onError(app, (error, res) => {
-      errors.push(error);
-      res.end();
-    });
-    await leave(await serve(app));
-    await until(
-      'the lock of the request is free',
-      async () => !(await kit.locks.inspect('held by the request')).held,
-    );
-    expect([errors, ran, logger.lines]).toEqual([[], 0, []]);
-  });
+describe.each(APPS)('a request whose client has disconnected, on %s', (_, makeApp) => {
+  it.each(Object.keys(FEATURES))(
+    'a request whose client has disconnected ends in %s without a log line',
+    async (name) => {
+      const logger = keepingLogger();
+      const kit = kitForTest({ url: 'memory:', logger });
+      const errors: unknown[] = [];
+      const { middleware, leave } = departure();
+      const app = makeApp();
+      app.use(kit.lock({ key: () => 'held by the request' }));
+      app.use(middleware);
+      app.use((FEATURES[name] ?? expect.unreachable())(kit));
+      let ran = 0;
+      app.use((_req: IncomingMessage, res: ServerResponse) => {
+        ran++;
+        res.end();
+      });
+      onError(app, (error, res) => {
+        errors.push(error);
+        res.end();
+      });
+      await leave(await serve(app));
+      await until(
+        'the lock of the request is free',
+        async () => !(await kit.locks.inspect('held by the request')).held,
+      );
+      expect([errors, ran, logger.lines]).toEqual([[], 0, []]);
+    },
+  );
 });
 
-it('a request whose client has gone is let on by a limiter in shadow mode, without a line in the log', async () => {
+it('a limiter in shadow mode passes on a request whose client has disconnected, without a log line', async () => {
   const logger = keepingLogger();
   const kit = kitForTest({ url: 'memory:', logger });
   const [, makeApp] = APPS[0] ?? expect.unreachable();
@@ -111,7 +114,7 @@ it('a request whose client has gone is let on by a limiter in shadow mode, witho
   expect(logger.lines).toEqual([]);
 });
 
-it('a request of a Unix socket, which has no address, is an error of the app all the same', async () => {
+it('a request of a Unix socket, which has no client address, still causes an error of the app', async () => {
   const kit = createRedisKit({ url: 'memory:', logger: false });
   const limit = kit.rateLimit(RATE);
   const errors: unknown[] = [];

@@ -12,7 +12,7 @@ import { APPS, type App } from './frameworks.ts';
 type Next = (error?: unknown) => void;
 type Middleware = (req: IncomingMessage, res: ServerResponse, next: Next) => void;
 
-/** What holds something for a request as long as the request runs, or nothing at all. None of them waits. */
+/** Middleware that holds something while its request runs, or nothing. None of them waits. */
 const OUTER: Readonly<Record<string, (kit: RedisKit) => Middleware>> = {
   idempotency: (kit) =>
     kit.idempotency({ methods: ['GET'], header: 'X-Outer-Key', scope: () => 'outer', lease: '60s' }),
@@ -26,7 +26,7 @@ const OUTER: Readonly<Record<string, (kit: RedisKit) => Middleware>> = {
   rateLimit: (kit) => kit.rateLimit({ algorithm: 'sliding-window', limit: 1_000, window: '1m' }),
 };
 
-/** What lets a request wait. */
+/** Middleware in which a request may wait. */
 const INNER: Readonly<Record<string, (kit: RedisKit) => Middleware>> = {
   lock: (kit) => kit.lock({ key: () => 'inner', wait: '60s' }),
   concurrency: (kit) => kit.concurrency({ key: () => 'all', name: 'inner', limit: 1, wait: '60s' }),
@@ -35,7 +35,7 @@ const INNER: Readonly<Record<string, (kit: RedisKit) => Middleware>> = {
   cache: (kit) => kit.cache({ ttl: '1m', singleFlight: { wait: '60s', lease: '60s' } }),
 };
 
-/** One request is left alone by a second of the same kind. */
+/** Two requests of the same kind wait for each other only in the inner middleware. */
 const LEFT_ALONE = ['idempotency above idempotency', 'cache above cache'];
 
 const PAIRS = Object.keys(OUTER)
@@ -54,7 +54,7 @@ function around(kit: RedisKit, work: (res: ServerResponse) => unknown): Middlewa
   };
 }
 
-/** Skips a middleware for the requests that ask for it. */
+/** Skips a middleware for requests with this header. */
 function unless(header: string, middleware: Middleware): Middleware {
   return (req, res, next) => {
     if (req.headers[header] === undefined) middleware(req, res, next);
@@ -63,11 +63,11 @@ function unless(header: string, middleware: Middleware): Middleware {
 }
 
 interface Queue {
-  /** Asks, gets into the queue of the inner middleware, and leaves. */
+  /** Sends a request, waits until it is queued in the inner middleware, and disconnects. */
   waitAndLeave(): Promise<void>;
-  /** Asks again as the client that left, past the inner middleware. */
+  /** Repeats the request without the inner middleware. */
   retry(): Promise<Answer>;
-  /** Lets the request go that the queue waits for. */
+  /** Ends the request for which the queue waits. */
   endFirst(): Promise<Answer>;
   /** The names of the requests whose handler ran. */
   readonly ran: readonly string[];
@@ -87,7 +87,7 @@ async function queueOf(kit: RedisKit, makeApp: () => App, outer: Middleware, inn
     compression({ threshold: 0 }),
     expressSession({ secret: 'secret', resave: false, saveUninitialized: true, name: 'outside' }),
   ];
-  // Each is used by all three frameworks alike; their types are those of one.
+  // All three frameworks accept it; its type is that of one of them.
   for (const neighbour of neighbours) app.use(neighbour as unknown as Middleware);
   app.use((_req, _res, next) => void setImmediate(next));
   app.use((_req, _res, next) => {
@@ -114,7 +114,7 @@ async function queueOf(kit: RedisKit, makeApp: () => App, outer: Middleware, inn
       const client = get(address, { agent: false, headers: { ...keys, 'X-Name': 'second' } });
       client.on('error', () => undefined);
       await until('the second request is in the queue', () => arrived > before);
-      // One connection answers in the order of the questions, so the one of the second request is through.
+      // A connection answers in order, so the command of the second request has been answered.
       for (let turn = 0; turn < 2; turn++) await kit.locks.inspect('barrier');
       client.destroy();
     },
@@ -126,7 +126,7 @@ async function queueOf(kit: RedisKit, makeApp: () => App, outer: Middleware, inn
   } satisfies Queue;
 }
 
-/** Whether all that the request held is free while the request that it waited for still runs, and the kit can close. */
+/** Checks that all holds of the request are released while the other request still runs, and that the kit can close. */
 async function leavesNothingHeld(kit: RedisKit, { waitAndLeave, retry, endFirst, ran }: Queue) {
   await waitAndLeave();
   await until('the retry runs', async () => (await retry()).text === 'retry', 5_000);
@@ -135,8 +135,8 @@ async function leavesNothingHeld(kit: RedisKit, { waitAndLeave, retry, endFirst,
   expect(ran).not.toContain('second');
 }
 
-describeOnBothEngines('a client that leaves while its request waits', (url) => {
-  it.each(PAIRS)('leaves nothing held by $name', async ({ outer, inner }) => {
+describeOnBothEngines('a client that disconnects while its request waits', (url) => {
+  it.each(PAIRS)('a client that disconnects leaves nothing held by $name', async ({ outer, inner }) => {
     const kit = kitForTest({ url: url() });
     const [, makeApp] = APPS[0] ?? expect.unreachable();
     const [above, below] = [OUTER[outer] ?? expect.unreachable(), INNER[inner] ?? expect.unreachable()];
@@ -144,12 +144,18 @@ describeOnBothEngines('a client that leaves while its request waits', (url) => {
   });
 });
 
-describe.each(APPS)('a client that leaves while its request waits on %s', (_, makeApp) => {
-  it.each(Object.keys(INNER))('gives back what is held above %s', async (inner) => {
-    const kit = kitForTest({ url: 'memory:' });
-    const below = INNER[inner] ?? expect.unreachable();
-    const above = [kit.concurrency({ key: () => 'all', name: 'o', limit: 1 }), kit.lock({ key: () => 'o' })];
-    const outer: Middleware = (req, res, next) => above[0]?.(req, res, () => above[1]?.(req, res, next));
-    await leavesNothingHeld(kit, await queueOf(kit, makeApp, outer, below(kit)));
-  });
+describe.each(APPS)('a client that disconnects while its request waits, on %s', (_, makeApp) => {
+  it.each(Object.keys(INNER))(
+    'a client that disconnects while it waits in %s releases what middleware above holds',
+    async (inner) => {
+      const kit = kitForTest({ url: 'memory:' });
+      const below = INNER[inner] ?? expect.unreachable();
+      const above = [
+        kit.concurrency({ key: () => 'all', name: 'o', limit: 1 }),
+        kit.lock({ key: () => 'o' }),
+      ];
+      const outer: Middleware = (req, res, next) => above[0]?.(req, res, () => above[1]?.(req, res, next));
+      await leavesNothingHeld(kit, await queueOf(kit, makeApp, outer, below(kit)));
+    },
+  );
 });

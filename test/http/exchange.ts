@@ -3,11 +3,11 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { type AddressInfo, connect, type Server, type Socket } from 'node:net';
 import { setImmediate } from 'node:timers/promises';
 import { onTestFinished } from 'vitest';
-import type { ResponseHook } from '../../src/http/response/before-end.ts';
+import type { ResponseHook } from '../../src/http/response/guarded-response.ts';
 
 export type Handler = (req: IncomingMessage, res: ServerResponse) => void;
 
-/** A server that ends with the test, and answers `/ping` itself. Answers with its port. */
+/** Starts a server that ends with the test and answers `/ping` itself. Resolves to its port. */
 export async function serve(handler: Handler): Promise<number> {
   return listen(createServer((req, res) => (req.url === '/ping' ? void res.end('pong') : handler(req, res))));
 }
@@ -32,7 +32,7 @@ export interface RequestText {
   readonly body?: string;
 }
 
-/** A request on a connection of its own, and all bytes that came back so far. */
+/** A request on a connection of its own, and all bytes received so far. */
 export class Exchange {
   readonly socket: Socket;
   readonly #chunks: Buffer[] = [];
@@ -50,7 +50,7 @@ export class Exchange {
     this.#closed = once(this.socket, 'close');
   }
 
-  /** Everything so far, byte by byte as one character each; the Date header left out. */
+  /** All bytes received so far as Latin-1, without the Date header. */
   get text(): string {
     return Buffer.concat(this.#chunks)
       .toString('latin1')
@@ -64,16 +64,16 @@ export class Exchange {
 }
 
 function closesToo(): void {
-  // A server that destroys a connection; 'close' follows and the answer shows what came before.
+  // The server destroyed the connection; 'close' follows.
 }
 
 export class Answer {
   readonly text: string;
   readonly status: number;
   readonly message: string;
-  /** As they were spelled, in order. */
+  /** Header names as they were spelled, in order. */
   readonly headers: readonly (readonly [name: string, value: string])[];
-  /** As it came over the wire, chunks included. */
+  /** The raw body, with the chunk framing. */
   readonly rawBody: string;
 
   constructor(text: string) {
@@ -87,7 +87,7 @@ export class Answer {
     this.rawBody = text.slice(end + 4);
   }
 
-  /** The values of a header, joined as HTTP does. */
+  /** The values of a header, joined with commas. */
   header(name: string): string | undefined {
     const values = this.headers.filter(([other]) => other.toLowerCase() === name.toLowerCase());
     return values.length === 0 ? undefined : values.map(([, value]) => value).join(', ');
@@ -106,7 +106,7 @@ export class Answer {
     }
   }
 
-  /** Whether the server sent all that it promised. */
+  /** Whether the response is complete. */
   get isComplete(): boolean {
     if (this.header('transfer-encoding') === 'chunked') return this.rawBody.endsWith('0\r\n\r\n');
     return this.rawBody.length === Number(this.header('content-length') ?? 0);
@@ -117,12 +117,12 @@ export async function ask(port: number, request: RequestText = {}): Promise<Answ
   return new Exchange(port, request).answer();
 }
 
-/** A round trip on another connection: what the server sent before it has arrived by now. */
+/** A round trip on another connection, after which everything that was sent before has arrived. */
 export async function roundTrip(port: number): Promise<void> {
   await ask(port, { path: '/ping' });
 }
 
-/** A promise that the test settles. */
+/** A promise that the test resolves. */
 export class Gate {
   readonly promise: Promise<void>;
   open: () => void = () => undefined;
@@ -136,7 +136,7 @@ export class Gate {
   }
 }
 
-/** A hook that writes down when it ran. */
+/** A hook that logs its calls. */
 export function logging(log: string[], phase: ResponseHook['phase'], waits = false): ResponseHook {
   const note = (what: string) => {
     log.push(`${phase} ${what}`);

@@ -5,13 +5,13 @@ import express4 from 'express4';
 
 type Next = (error?: unknown) => void;
 
-/** What the apps of all three have in common. */
+/** The interface that the apps of all three frameworks share. */
 export interface App {
   (req: IncomingMessage, res: ServerResponse): void;
   use(middleware: (req: IncomingMessage, res: ServerResponse, next: Next) => void): unknown;
 }
 
-/** With its own error page, which for Express would also fill the console with stack traces. */
+/** An app with an error page of its own: that of Express would write stack traces to the console. */
 export const APPS: readonly (readonly [name: string, makeApp: () => App])[] = [
   ['Express 5', () => quiet(express())],
   ['Express 4', () => quiet(makeExpress4())],
@@ -23,7 +23,7 @@ export const EXPRESS: readonly (readonly [name: string, makeApp: () => Applicati
   ['Express 4', () => quiet(makeExpress4())],
 ];
 
-/** Where both have the same thing, the types of 5 do for 4. */
+/** Express 4 with the types of Express 5. */
 function makeExpress4(): Application {
   return express4() as unknown as Application;
 }
@@ -32,14 +32,14 @@ function quiet(app: Application): Application {
   return app.set('env', 'test');
 }
 
-/** An error handler; frameworks know one by its four parameters. */
+/** An error handler, which frameworks recognize by its four parameters. */
 export function onError(app: App, handle: (error: Error, res: ServerResponse) => void): void {
   const middleware = (error: Error, _req: IncomingMessage, res: ServerResponse, _next: Next) =>
     handle(error, res);
   Reflect.apply(app.use, app, [middleware]);
 }
 
-/** A sub-app under a path. */
+/** Mounts a sub-app at a path. */
 export function mount(app: App, path: string, inner: App): void {
   Reflect.apply(app.use, app, [path, inner]);
 }

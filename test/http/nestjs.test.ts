@@ -10,7 +10,7 @@ import { send, serve } from '../support/web.ts';
 
 type Route = () => Promise<unknown>;
 
-/** What a handler may do with a kit on a Redis that is away, and with one on `memory:`. */
+/** Handlers that use a kit without a reachable Redis, and one on `memory:`. */
 function routesOf(away: RedisKit, memory: RedisKit): Readonly<Record<string, Route>> {
   return {
     away: () => away.locks.acquire('a'),
@@ -35,7 +35,7 @@ async function kitsForTest() {
   return { routes: routesOf(away, memory), limit };
 }
 
-/** Nest's decorators are functions, and so need no compiler for them. */
+/** Calls Nest's decorators as functions, which needs no compiler support. */
 async function serveNest(): Promise<string> {
   const { routes, limit } = await kitsForTest();
   class Routes {}

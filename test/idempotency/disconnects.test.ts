@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import type { IdempotencyOptions } from '../../src/index.ts';
-import { askAndLeave, departures, NO_NOTICES, NOTICES } from '../http/departures.ts';
+import { askAndLeave, departures, NO_NOTICES, NOTICES } from '../http/disconnects.ts';
 import { describeOnBothEngines, kitForTest } from '../support/kits.ts';
 import { until } from '../support/until.ts';
 import { shop } from './shop.ts';

@@ -37,7 +37,7 @@ describeWithServers('while Redis is away', () => {
     expect([status, headers['retry-after'], runs()]).toEqual([503, '1', 0]);
     expect(elapsedMs()).toBeLessThan(2_000);
     expect((await order(undefined)).status).toBe(201);
-    expect(errors).toMatchObject([{ room: 'idempotency' }]);
+    expect(errors).toMatchObject([{ feature: 'idempotency' }]);
     server.thaw();
     await until('it runs', async () => (await order('k')).status === 201);
     expect(JSON.parse((await order('k')).text), 'what was not heard of has not run').toMatchObject({
@@ -69,7 +69,7 @@ describeWithServers('while Redis is away', () => {
       const { status, text } = await order('k');
       expect([status, JSON.parse(text)]).toEqual([201, { run: 1, key: 'k', attempt: 1 }]);
       expect(elapsedMs()).toBeLessThan(2_000);
-      expect(errors).toMatchObject([{ room: 'idempotency' }]);
+      expect(errors).toMatchObject([{ feature: 'idempotency' }]);
       server.thaw();
       await until('it is on record', async () => (await recordOn(server)).value.includes('"run":1'));
       await until('Redis is asked again', async () => (await order('k')).status === 201);
@@ -177,7 +177,7 @@ describeWithServers('a record', () => {
         const { status, headers } = await order('k');
         expect([status, headers['retry-after'], runs()]).toEqual([503, '1', 1]);
       }
-      expect(errors).toMatchObject([{ room: 'idempotency', error: { code } }]);
+      expect(errors).toMatchObject([{ feature: 'idempotency', error: { code } }]);
       expect(Buffer.from((await recordOn(server)).value).equals(Buffer.from(spoiled.toString()))).toBe(true);
     }
   });

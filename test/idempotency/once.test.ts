@@ -141,7 +141,7 @@ onEveryStore('kit.idempotency', (makeKit) => {
     const { order, runs } = await shop(kit, { store });
     for (let turn = 0; turn < 2; turn++) expect((await order('k')).status).toBe(201);
     expect(runs()).toBe(1);
-    expect(errors).toMatchObject([{ room: 'idempotency', error: { message: 'on purpose' } }]);
+    expect(errors).toMatchObject([{ feature: 'idempotency', error: { message: 'on purpose' } }]);
   });
 
   it('sends an answer that is larger than maxBody, and refuses its repeats', async () => {

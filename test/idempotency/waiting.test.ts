@@ -220,6 +220,6 @@ describeWithServers('a repeat that waits in another process', () => {
     await waits(server);
     open();
     expect([(await first).status, (await repeat).headers['idempotent-replayed']]).toEqual([201, 'true']);
-    expect(errors.filter(({ room }) => room === 'idempotency')).toEqual([]);
+    expect(errors.filter(({ feature }) => feature === 'idempotency')).toEqual([]);
   });
 });

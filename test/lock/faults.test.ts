@@ -109,7 +109,7 @@ describeWithServers('a lock', () => {
       const errors = eventsOf(kit, 'error');
       await withPlainClient(server.url, (client) => client.set(key, value));
       for (let turn = 0; turn < 3; turn++) expect((await send(address)).status).toBe(409);
-      expect(errors).toMatchObject([{ room: 'lock', error: { code: 'ERR_REDIS_KIT_CORRUPT' } }]);
+      expect(errors).toMatchObject([{ feature: 'lock', error: { code: 'ERR_REDIS_KIT_CORRUPT' } }]);
       expect(String(errors[0]?.error)).toContain(key);
       await withPlainClient(server.url, async (client) => {
         expect(await client.getDel(key), 'untouched').toBe(value);

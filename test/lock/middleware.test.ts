@@ -286,7 +286,7 @@ describeOnBothEngines('kit.lock', (url) => {
     const client = request(address, { agent: false }).on('error', expectCutOff).end();
     onTestFinished(() => void client.destroy());
     await until('it is told', () => told.length > 0);
-    expect(told[0]).toMatchObject({ room: 'lock', error: { message: 'no pager' } });
+    expect(told[0]).toMatchObject({ feature: 'lock', error: { message: 'no pager' } });
   });
 
   it.each(APPS)('works under %s', async (_, makeApp) => {

@@ -53,7 +53,7 @@ describe('a handler of refusals', () => {
     await request(app).get('/').expect(200, 'ok');
     expect(errors).toEqual([]);
     await until('the failure is told', () => told.length > 0);
-    expect(told[0]).toMatchObject({ room: 'rate', error: { message: 'too late' } });
+    expect(told[0]).toMatchObject({ feature: 'rate', error: { message: 'too late' } });
   });
 });
 

@@ -1,10 +1,11 @@
 import type { Request } from 'express';
 import { expect, it, onTestFinished } from 'vitest';
-import { Events, type KitEvents } from '../../src/base/events.ts';
+import { Emitter } from '../../src/base/emitter.ts';
+import type { KitEvents } from '../../src/base/events.ts';
 import { Keys } from '../../src/base/keys.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { Reporter } from '../../src/base/reporter.ts';
-import { type Budget, requestBudgets } from '../../src/engine/budget.ts';
+import { type Deadline, RequestDeadlines } from '../../src/engine/deadline.ts';
 import type { Engine } from '../../src/engine/port.ts';
 import { sessionMiddleware } from '../../src/session/middleware.ts';
 import { startBothEngines } from '../support/both-engines.ts';
@@ -15,21 +16,21 @@ const COMMANDS_PER_DEADLINE = 8;
 
 /** An engine on which time passes by commands and not by the clock. */
 function rationed(engine: Engine) {
-  const spent = new Map<Budget, number>();
-  const pay = (budget: Budget | undefined) => {
-    if (budget === undefined) return;
-    const commands = (spent.get(budget) ?? 0) + 1;
-    spent.set(budget, commands);
+  const spent = new Map<Deadline, number>();
+  const pay = (deadline: Deadline | undefined) => {
+    if (deadline === undefined) return;
+    const commands = (spent.get(deadline) ?? 0) + 1;
+    spent.set(deadline, commands);
     if (commands > COMMANDS_PER_DEADLINE) throw new Error('no time is left to ask Redis');
   };
   const rationedEngine: Engine = {
-    async run(operation, keys, args, budget) {
-      pay(budget);
-      return engine.run(operation, keys, args, budget);
+    async run(operation, keys, args, deadline) {
+      pay(deadline);
+      return engine.run(operation, keys, args, deadline);
     },
-    async delete(keys, budget) {
-      pay(budget);
-      return engine.delete(keys, budget);
+    async delete(keys, deadline) {
+      pay(deadline);
+      return engine.delete(keys, deadline);
     },
     scan: (pattern) => engine.scan(pattern),
   };
@@ -43,8 +44,8 @@ async function start(name: 'memory' | 'redis', routes: Routes) {
   const deps = {
     engine,
     keys: new Keys(both.prefix),
-    reporter: new Reporter(new Events<KitEvents>(silentLogger), silentLogger),
-    budgetOf: requestBudgets(500),
+    reporter: new Reporter(new Emitter<KitEvents>(silentLogger), silentLogger),
+    deadlines: new RequestDeadlines(500),
     isMemory: true,
     seals: new Set<never>(),
   };

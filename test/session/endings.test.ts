@@ -209,7 +209,7 @@ describeWithServers('what fails and nobody waits for is told:', () => {
       expect((await browser.get('/hasty')).body).toBe('done');
       await until('it is told', () => told.length > 0);
       const code = trouble === 'away' ? 'ERR_REDIS_KIT_CONNECTION' : 'ERR_REDIS_KIT_REPLY';
-      expect(told).toMatchObject([{ room: 'session', error: { code } }]);
+      expect(told).toMatchObject([{ feature: 'session', error: { code } }]);
     }
   });
 });

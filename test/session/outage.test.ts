@@ -1,6 +1,6 @@
 import express, { type Request, type Response } from 'express';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { beforeEnd } from '../../src/http/response/before-end.ts';
+import { addResponseHook } from '../../src/http/response/guarded-response.ts';
 import type { SessionOptions } from '../../src/index.ts';
 import type { Answer } from '../http/exchange.ts';
 import { describeWithServers } from '../support/context.ts';
@@ -167,7 +167,7 @@ describeWithServers('while Redis is away', () => {
       const answer = await timed(() => browser.get('/stream'));
       expect([answer.status, answer.body, answer.isComplete]).toEqual([200, 'ab', true]);
       expect(errors).toEqual([
-        { room: 'session', error: expect.objectContaining({ code: 'ERR_REDIS_KIT_TIMEOUT' }) },
+        { feature: 'session', error: expect.objectContaining({ code: 'ERR_REDIS_KIT_TIMEOUT' }) },
       ]);
     });
 
@@ -232,7 +232,7 @@ describeWithServers('while Redis is away', () => {
 
     it('no cookie leaves either when writeHead() comes before the hooks know', async () => {
       const app = express().use((_req, res, next) => {
-        beforeEnd(res, { phase: 'capture' });
+        addResponseHook(res, { phase: 'capture' });
         next();
       });
       const routes: Routes = {

@@ -103,7 +103,7 @@ onEveryStore('an object in the place of req.session', (kitOf) => {
       expect([answer.status, answer.header('retry-after')]).toEqual([500, undefined]);
       expect(errors).toMatchObject([
         {
-          room: 'session',
+          feature: 'session',
           error: { code: 'ERR_REDIS_KIT_SESSION_DATA', message: expect.stringContaining(message) },
         },
       ]);

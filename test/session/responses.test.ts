@@ -112,7 +112,7 @@ describeOnBothEngines('a response with a session', (url) => {
       } else {
         expect(answer.header('set-cookie')).toBeUndefined();
         expect(errors).toEqual([
-          { room: 'session', error: expect.objectContaining({ code: 'ERR_REDIS_KIT_LATE_SESSION' }) },
+          { feature: 'session', error: expect.objectContaining({ code: 'ERR_REDIS_KIT_LATE_SESSION' }) },
         ]);
       }
     },

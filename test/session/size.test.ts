@@ -80,7 +80,7 @@ onEveryStore('kit.session with maxBytes', (kitOf) => {
     ]);
     expect(errors).toMatchObject([
       {
-        room: 'session',
+        feature: 'session',
         error: {
           code: 'ERR_REDIS_KIT_SESSION_DATA',
           message: expect.stringMatching(

@@ -127,7 +127,7 @@ onEveryStore('kit.sessionStore', (kitOf) => {
       await kit.close();
       void store.destroy('one');
       await until('the failure is emitted', () => errors.length === 1);
-      expect(errors).toMatchObject([{ room: 'session', error: { code: 'ERR_REDIS_KIT_CLOSED' } }]);
+      expect(errors).toMatchObject([{ feature: 'session', error: { code: 'ERR_REDIS_KIT_CLOSED' } }]);
       // Node emits unhandled rejections once the microtasks are through.
       await new Promise((resolve) => setImmediate(resolve));
       expect(rejections).toEqual([]);

@@ -1,10 +1,11 @@
 import express from 'express';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { Events, type KitEvents } from '../../src/base/events.ts';
+import { Emitter } from '../../src/base/emitter.ts';
+import type { KitEvents } from '../../src/base/events.ts';
 import { Keys } from '../../src/base/keys.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { Reporter } from '../../src/base/reporter.ts';
-import { requestBudgets } from '../../src/engine/budget.ts';
+import { RequestDeadlines } from '../../src/engine/deadline.ts';
 import { memoryEngine } from '../../src/engine/memory-engine.ts';
 import { MemoryKeyspace } from '../../src/engine/memory-keyspace.ts';
 import type { SessionOptions } from '../../src/index.ts';
@@ -45,13 +46,13 @@ async function onRedis(): Promise<Meddling> {
 async function inMemory(): Promise<Meddling> {
   const clock = new TestClock(Date.now());
   const keyspace = new MemoryKeyspace(clock);
-  const events = new Events<KitEvents>(silentLogger);
+  const events = new Emitter<KitEvents>(silentLogger);
   const prefix = testPrefix();
   const deps = {
     engine: memoryEngine(keyspace, clock),
     keys: new Keys(prefix),
     reporter: new Reporter(events, silentLogger),
-    budgetOf: requestBudgets(500),
+    deadlines: new RequestDeadlines(500),
     isMemory: true,
     seals: new Set<Seal>(),
   };

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { Events, type KitEvents } from '../../src/base/events.ts';
+import { Emitter } from '../../src/base/emitter.ts';
+import type { KitEvents } from '../../src/base/events.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { connect } from '../../src/connection/connect.ts';
 import { memoryEngine } from '../../src/engine/memory-engine.ts';
@@ -10,7 +11,7 @@ import type { SortedEntry } from '../../src/engine/sorted-set.ts';
 import { redisUrl } from './context.ts';
 import { connectPlainClient, type PlainClient } from './plain-client.ts';
 
-/** A clock that stands still until a test turns it. */
+/** A clock that a test advances. */
 export class TestClock {
   time: number;
 
@@ -24,8 +25,8 @@ export class TestClock {
 }
 
 /**
- * Remembers the TTL that each key was given and lets nothing end by it: the turned clock does not collect garbage in
- * Redis either, and what a value says of its own deadline must be enough.
+ * Records the TTL of each key, and expires no key: the clock of the test does not expire keys in Redis either, so the
+ * deadlines inside the values must suffice.
  */
 class RecordingKeyspace extends MemoryKeyspace {
   readonly ttls = new Map<string, number>();
@@ -40,20 +41,20 @@ class RecordingKeyspace extends MemoryKeyspace {
     super.addSorted(key, entry, 10 * 365 * 86_400_000);
   }
 
-  /** As in Redis, whose own clock hardly moves in a run. */
+  /** As in Redis, whose own clock hardly advances during a run. */
   override ttl(key: string): number | undefined {
     return this.get(key) === undefined ? undefined : this.ttls.get(key);
   }
 }
 
-/** The two engines side by side on one injected clock, and what each keeps. */
+/** Both engines on one injected clock, and the data of each. */
 export interface BothEngines {
   readonly clock: TestClock;
   readonly memory: Engine;
   readonly redis: Engine;
   readonly keyspace: RecordingKeyspace;
   readonly client: PlainClient;
-  /** Begins every key of this run. */
+  /** The prefix of all keys of this run. */
   readonly prefix: string;
   stop(): Promise<void>;
 }
@@ -71,7 +72,7 @@ export async function startBothEngines(url: string = redisUrl()): Promise<BothEn
       db: Number(pathname.slice(1)),
       tls: url.startsWith('rediss:'),
     },
-    new Events<KitEvents>(silentLogger),
+    new Emitter<KitEvents>(silentLogger),
     10_000,
   );
   await connection.ready();

@@ -7,18 +7,18 @@ import { promisify } from 'node:util';
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
 export interface CompiledKit {
-  /** The address of its module. */
+  /** The URL of the compiled module. */
   readonly url: string;
   remove(): Promise<void>;
 }
 
-/** Compiles the sources into a directory from which they find their dependencies. */
+/** Compiles the sources into a directory from which their dependencies can be resolved. */
 export async function compileKit(): Promise<CompiledKit> {
   await mkdir(join(ROOT, '.cache'), { recursive: true });
   const directory = await mkdtemp(join(ROOT, '.cache', 'kit-'));
   const compiler = join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc');
   const command = [compiler, '-p', 'tsconfig.build.json', '--outDir', directory];
-  // Sources with errors in their types are compiled all the same; the check of types is another one.
+  // Type errors do not matter here; another check reports them.
   await promisify(execFile)(process.execPath, command, { cwd: ROOT }).catch(() => undefined);
   return {
     url: pathToFileURL(join(directory, 'index.js')).href,

@@ -11,24 +11,24 @@ declare module 'vitest' {
 }
 
 /**
- * The one server that all test files share. Its keys begin with `t-` and have a TTL, which the end of the run checks;
- * data that a test keeps there beside the kit begins with `outside-`, and the test removes it.
+ * The URL of the server that all test files share. Keys begin with `t-` and have a TTL, which is checked at the end of the
+ * run. Keys of a test itself begin with `outside-`, and the test deletes them.
  */
 export function redisUrl(): string {
   return inject('redisUrl');
 }
 
-/** The nodes of the one Cluster that all test files share, under the same rules; none where `canStartServers` is false. */
+/** The nodes of the shared Cluster, with the same rules; empty if `canStartServers` is false. */
 export function clusterNodes(): readonly { readonly host: string; readonly port: number }[] {
   return inject('clusterNodes');
 }
 
-/** Whether `startRedis` and `startCluster` work here: they need a server binary on the PATH. */
+/** Whether `startRedis` and `startCluster` work, which need a server binary on the PATH. */
 export function canStartServers(): boolean {
   return inject('canStartServers');
 }
 
-/** A `describe` for tests that start servers of their own; skipped, with the reason in its name, where none can. */
+/** A `describe` for tests that start servers. Without a server binary it is skipped, with the reason in its name. */
 export function describeWithServers(name: string, tests: () => void): void {
   const isPossible = canStartServers();
   const reason = isPossible ? '' : ' (left out: neither redis-server nor valkey-server is on the PATH)';

@@ -87,7 +87,7 @@ async function tearDown(shared: readonly SharedServer[], alreadyThere: ReadonlyS
   try {
     for (const { url } of shared) await assertKeysAreOurs(url, TEST_PREFIX, alreadyThere);
   } catch (error) {
-    // Vitest prints what a teardown throws, and would still exit with 0.
+    // Vitest prints an error of the teardown, but would exit with 0.
     process.exitCode = 1;
     throw error;
   } finally {

@@ -4,7 +4,7 @@ import { assertKeysAreOurs, keysOn } from './keys-guard.ts';
 import { connectPlainClient, type PlainClient } from './plain-client.ts';
 import { startRedis } from './servers.ts';
 
-describeWithServers('the guard of the keys', () => {
+describeWithServers('the keys guard', () => {
   let url: string;
   let client: PlainClient;
 
@@ -16,32 +16,32 @@ describeWithServers('the guard of the keys', () => {
     onTestFinished(() => client.destroy());
   });
 
-  it('is content with keys that begin with the prefix and have a TTL', async () => {
+  it('the guard accepts keys that begin with the prefix and have a TTL', async () => {
     await client.set('t-key', 'value', { EX: 60 });
     await expect(assertKeysAreOurs(url, /^t-/)).resolves.toBeUndefined();
   });
 
-  it('finds a key without a TTL', async () => {
+  it('the guard finds a key without a TTL', async () => {
     await client.set('t-key', 'value');
     await expect(assertKeysAreOurs(url, /^t-/)).rejects.toThrow('t-key: has no TTL');
   });
 
-  it('finds a key with a foreign prefix, TTL or not', async () => {
+  it('the guard finds a key with a foreign prefix, with or without a TTL', async () => {
     await client.set('foreign-key', 'value', { EX: 60 });
     await expect(assertKeysAreOurs(url, /^t-/)).rejects.toThrow('foreign-key: begins with no prefix of ours');
   });
 
-  it('finds every one among thousands and shows the first', async () => {
+  it('the guard finds all wrong keys among thousands and shows the first ones', async () => {
     await client.mSet(Array.from({ length: 5_000 }, (_, index): [string, string] => [`t-${index}`, 'value']));
     await expect(assertKeysAreOurs(url, /^t-/)).rejects.toThrow(/rules, 5000 in all:.*and 4980 more$/s);
   });
 
-  it("leaves the tests' own data alone", async () => {
+  it("the guard ignores the tests' own data", async () => {
     await client.set('outside-key', 'value');
     await expect(assertKeysAreOurs(url, /^t-/)).resolves.toBeUndefined();
   });
 
-  it('leaves keys alone that were there before', async () => {
+  it('the guard ignores keys that existed before', async () => {
     await client.set('foreign-key', 'value', { EX: 60 });
     await expect(assertKeysAreOurs(url, /^t-/, await keysOn(url))).resolves.toBeUndefined();
   });

@@ -4,8 +4,8 @@ const NO_TTL = -1;
 const SHOWN_OFFENDERS = 20;
 
 /**
- * Fails when the server holds a key that does not match the pattern or that has no TTL. Keys that begin with
- * `outside-` are the tests' own data, and those in `alreadyThere` were somebody else's before.
+ * Fails if the server has a key that does not match the pattern or has no TTL. Ignores keys that begin with `outside-`, which
+ * are the tests' own, and those in `alreadyThere`, which existed before the run.
  */
 export async function assertKeysAreOurs(
   url: string,
@@ -27,7 +27,7 @@ export async function assertKeysAreOurs(
   throw new Error(`keys that break the rules, ${offences.length} in all:${shown.join('')}${rest}`);
 }
 
-/** Every key that the server holds now. */
+/** All keys of the server. */
 export function keysOn(url: string): Promise<ReadonlySet<string>> {
   return withPlainClient(url, allKeys);
 }

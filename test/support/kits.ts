@@ -4,10 +4,10 @@ import { createRedisKit, type KitEvents, type KitOptions, type RedisKit } from '
 import { redisUrl } from './context.ts';
 import { resumeTime, stopClock, timeOfScripts } from './time.ts';
 
-/** So long that no command of a loaded machine is late; a test of deadlines gives its own. */
+/** Long enough that no command is late on a loaded machine. Tests of deadlines set their own. */
 const COMMAND_TIMEOUT = '10s';
 
-/** A kit that ends with the test. Its prefix is its own, as the shared server asks, unless the test gives one. */
+/** Creates a kit that is closed with the test, with a prefix of its own unless the test sets one. */
 export function kitForTest(options: KitOptions): RedisKit {
   const kit = createRedisKit({
     prefix: testPrefix(),
@@ -19,13 +19,13 @@ export function kitForTest(options: KitOptions): RedisKit {
   for (const method of ['acquire', 'tryAcquire', 'using']) markAsHandled(kit.locks, method);
   onTestFinished(() => {
     resumeTime();
-    // Locks that a test leaves held are not waited for.
+    // The close does not wait for locks that a test still holds.
     return kit.close({ timeout: 200 });
   });
   return kit;
 }
 
-/** A lock that a failed test no longer waits for is refused when its kit closes: that is no failure of another test. */
+/** Ignores the rejection of a lock that a failed test was waiting for: it must not fail another test. */
 function markAsHandled(locks: RedisKit['locks'], method: string): void {
   const call = Reflect.get(locks, method) as (...args: unknown[]) => Promise<unknown>;
   Reflect.set(locks, method, (...args: unknown[]) => {
@@ -35,13 +35,13 @@ function markAsHandled(locks: RedisKit['locks'], method: string): void {
   });
 }
 
-/** While a test has stopped the clock, the scripts of this client are given its time in place of the server's. */
+/** While a test has stopped the clock, scripts of this client receive its time instead of the server's. */
 function followStoppedClock(client: object): void {
   const send = Reflect.get(client, 'sendCommand') as (...args: unknown[]) => unknown;
   Reflect.set(client, 'sendCommand', (...args: unknown[]) => send.apply(client, args.map(atStoppedTime)));
 }
 
-/** The first argument of a script is its time; empty means the clock of the server. */
+/** The first argument of a script is the time; empty for the server's clock. */
 function atStoppedTime(argument: unknown): unknown {
   const time = timeOfScripts();
   if (time === undefined || !Array.isArray(argument) || !/^EVAL(SHA)?$/.test(String(argument[0]))) {
@@ -57,13 +57,13 @@ export function testPrefix(): string {
 
 type Promises = (url: () => string) => void;
 
-/** Runs the same promises on both engines. */
+/** Runs the same tests on both engines. */
 export function describeOnBothEngines(name: string, tests: Promises): void {
   describe(`${name} (memory:)`, () => tests(() => 'memory:'));
   describe(`${name} (Redis)`, () => tests(redisUrl));
 }
 
-/** The same for tests that tell one second from the next: the clock stands still unless a test passes time. */
+/** The same with a stopped clock, for tests that depend on single seconds. */
 export function describeBySeconds(name: string, tests: Promises): void {
   describeOnBothEngines(name, (url) => {
     beforeEach(stopClock);
@@ -71,7 +71,7 @@ export function describeBySeconds(name: string, tests: Promises): void {
   });
 }
 
-/** Notes every such event from now on. */
+/** Records every such event from now on. */
 export function eventsOf<Name extends keyof KitEvents>(
   kit: Pick<RedisKit, 'on'>,
   name: Name,

@@ -6,7 +6,7 @@ import type morgan from 'morgan';
 import type onHeaders from 'on-headers';
 import type responseTime from 'response-time';
 
-/* Releases that depend on on-headers 1.0.2 or older, beside today's of the same name. They have no types of their own. */
+/* Releases that depend on on-headers 1.0.2 or older, installed beside current ones. They have no types. */
 
 const load = createRequire(import.meta.url);
 

@@ -1,4 +1,4 @@
-/** What the tests use of pg-pool, which comes without types. */
+/** The part of pg-pool that the tests use. The package has no types. */
 declare module 'pg-pool' {
   export default class Pool {
     constructor(options: { readonly max: number; readonly Client: unknown });

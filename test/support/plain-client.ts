@@ -2,12 +2,12 @@ import { createClient } from 'redis';
 
 export type PlainClient = Awaited<ReturnType<typeof connectPlainClient>>;
 
-/** A node-redis client that never reconnects, for what the tests themselves want from a server. */
+/** A node-redis client that never reconnects, for the tests' own commands. */
 export async function connectPlainClient(url: string) {
   const client = createClient({
     url,
     socket: { reconnectStrategy: false, connectTimeout: 60_000 },
-    // By default a command fails that a loaded machine has not written after five seconds.
+    // By default, a command that was not written within five seconds fails.
     commandOptions: { timeout: 0 },
   });
   client.on('error', rejectedElsewhere);
@@ -25,5 +25,5 @@ export async function withPlainClient<T>(url: string, use: (client: PlainClient)
 }
 
 function rejectedElsewhere(): void {
-  // A lost socket would end the process without a listener; connect() and every command under way reject with it.
+  // Without a listener a lost socket would end the process; connect() and running commands reject.
 }

@@ -2,18 +2,18 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { inject, onTestFinished } from 'vitest';
 
-/** A program that runs in a process of its own. */
+/** A program that runs in a separate process. */
 export interface Program {
   readonly process: ChildProcess;
-  /** Resolves when it has ended: its exit code, and all that it said. */
+  /** Resolves when it has ended: the exit code and all output. */
   readonly ended: Promise<{ readonly code: unknown; readonly said: string }>;
-  /** Resolves to the next line that it says. */
+  /** Resolves to the next line of its output. */
   line(): Promise<string>;
 }
 
 /**
- * Starts JavaScript that finds `createRedisKit`; it is killed with the test at the latest. It runs on the compiled sources,
- * which takes half of the time to start, unless it imports others of our files.
+ * Runs JavaScript that can use `createRedisKit` in a process that is killed with the test. It uses the compiled sources,
+ * which start in half of the time, unless it imports other files of the project.
  */
 export function startProgram(source: string): Program {
   const needsSources = /'\.\/(src|test)\//.test(source);

@@ -3,19 +3,19 @@ import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import { onTestFinished } from 'vitest';
 
-/** Stands between a client and a server, and can lose or delay what the server says. */
+/** A proxy between a client and a server, which can lose or delay replies. */
 export interface Proxy {
   readonly url: string;
-  /** Every reply that comes from now on reaches its client so many milliseconds later. */
+  /** Delays all further replies by this many milliseconds. */
   delayReplies(ms: number): void;
-  /** How often the server was sent PING. */
+  /** The number of PINGs that the server received. */
   readonly pings: number;
-  /** Lets the next command reach the server, and cuts the connection in place of the reply. */
+  /** Passes on the next command, and cuts the connection instead of sending its reply. */
   loseNextReply(): void;
   /** Cuts every connection, and refuses new ones until `mend()`. */
   sever(): void;
   mend(): void;
-  /** How many connections were cut in place of a reply. */
+  /** The number of connections that were cut instead of a reply. */
   readonly cuts: number;
 }
 

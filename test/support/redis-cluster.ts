@@ -4,7 +4,7 @@ import { until } from './until.ts';
 
 const SLOTS = 16_384;
 
-/** A real Redis Cluster of one test's own. */
+/** A Redis Cluster for one test. */
 export interface RedisCluster {
   /** The masters first, in the order of their slots, then the replicas in the order of their masters. */
   readonly nodes: readonly ClusterNode[];
@@ -17,7 +17,7 @@ interface ClusterNode {
   readonly server: RedisServer;
 }
 
-/** Ready when every node finds every slot served. By default three masters without replicas. */
+/** Resolves when every node sees all slots served. Default: three masters without replicas. */
 export async function startCluster(
   options: { readonly masters?: number; readonly replicasPerMaster?: number } = {},
 ): Promise<RedisCluster> {
@@ -40,7 +40,7 @@ async function startServers(count: number): Promise<readonly RedisServer[]> {
     'cluster-enabled': 'yes',
     'cluster-config-file': 'nodes.conf',
     'cluster-node-timeout': '2000',
-    // By default a replica's first copy waits five seconds for others to join in.
+    // By default the first replication waits five seconds for further replicas.
     'repl-diskless-sync-delay': '0',
   };
   const args = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]);
@@ -72,7 +72,7 @@ async function joinIntoCluster(servers: readonly RedisServer[], masters: number)
   }
 }
 
-/** One by one: ADDSLOTSRANGE does not exist before Redis 7. */
+/** Adds the slots one by one, since ADDSLOTSRANGE requires Redis 7. */
 async function takeSlots(node: PlainClient, index: number, masters: number): Promise<void> {
   const first = Math.ceil((index * SLOTS) / masters);
   const end = Math.ceil(((index + 1) * SLOTS) / masters);
@@ -80,7 +80,7 @@ async function takeSlots(node: PlainClient, index: number, masters: number): Pro
   await node.sendCommand(['CLUSTER', 'ADDSLOTS', ...slots]);
 }
 
-/** Everybody meets everybody: gossip alone would get there too, but later. */
+/** Introduces each node to each other: gossip alone would take longer. */
 async function introduceAll(nodes: readonly PlainClient[], servers: readonly RedisServer[]): Promise<void> {
   for (const [index, node] of nodes.entries()) {
     for (const other of servers.slice(index + 1)) {

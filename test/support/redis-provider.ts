@@ -1,16 +1,16 @@
 import { accessSync, constants, statSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
-/** Where the tests get their Redis from. */
+/** Provides the Redis of the tests. */
 export type RedisProvider =
   | { readonly kind: 'url'; readonly url: string }
   | { readonly kind: 'binary'; readonly path: string }
   | { readonly kind: 'docker' };
 
-/** An engine that takes longer than this to answer is as good as none. */
+/** A Docker engine that takes longer to answer is not used. */
 const DOCKER_ANSWER_MS = 3_000;
 
-/** What to tell somebody who has none of the three. */
+/** The error if none of the three is available. */
 export const NO_REDIS = `No Redis for the tests: REDIS_URL is not set, neither redis-server nor valkey-server is on the PATH, and no
 Docker engine answers. Any one of these helps:
   - script/test, which installs redis-server with apt-get or brew and then runs the tests
@@ -18,7 +18,7 @@ Docker engine answers. Any one of these helps:
   - REDIS_URL=redis://127.0.0.1:6379 npm test, with a Redis of your own
   - a running Docker engine, in which the tests start a container`;
 
-/** The first that is there: REDIS_URL, a server binary on the PATH, a Docker engine. */
+/** The first that is available: REDIS_URL, a server binary on the PATH, a Docker engine. */
 export async function findRedisProvider(): Promise<RedisProvider | undefined> {
   const url = process.env.REDIS_URL;
   if (url) return { kind: 'url', url };
@@ -45,7 +45,7 @@ export function findServerBinary(): string | undefined {
     .find(isExecutableFile);
 }
 
-/** For messages: a URL from the environment may hold a password. */
+/** For messages, without the password of a URL. */
 export function withoutPassword(url: string): string {
   return url.replace(/\/\/.*@/, '//***@');
 }
@@ -60,7 +60,7 @@ function isExecutableFile(path: string): boolean {
 }
 
 async function dockerEngineAnswers(): Promise<boolean> {
-  // Loaded late: it takes a third of a second, and most machines never need it.
+  // Loaded on demand, since it takes a third of a second.
   const { getContainerRuntimeClient } = await import('testcontainers');
   let timer: NodeJS.Timeout | undefined;
   const tooLate = new Promise<boolean>((resolve) => {

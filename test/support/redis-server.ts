@@ -8,28 +8,28 @@ import type { Readable, Writable } from 'node:stream';
 import { findServerBinary } from './redis-provider.ts';
 import { until } from './until.ts';
 
-/** A real server of one test's own, on the loopback interface and without persistence. */
+/** A Redis server for one test, on the loopback interface and without persistence. */
 export interface RedisServer {
   readonly host: '127.0.0.1';
   readonly port: number;
   readonly url: string;
-  /** Of the process that runs now, or of the last one. */
+  /** The id of the current or the last process. */
   readonly pid: number;
-  /** Stops the process where it stands: connections stay open and nothing answers. */
+  /** Stops the process with SIGSTOP: connections stay open, and nothing answers. */
   freeze(): void;
   thaw(): void;
-  /** As a crash would, without a farewell; `restart()` brings it back on the same port. */
+  /** Kills the process as a crash would; `restart()` starts it again on the same port. */
   kill(): Promise<void>;
-  /** Again on the same port, with no data. A cluster's node still knows its cluster. */
+  /** Starts it on the same port without data. A cluster node still knows its cluster. */
   restart(): Promise<void>;
-  /** For good, frozen or not; may be called twice. */
+  /** Ends it, frozen or not. May be called twice. */
   stop(): Promise<void>;
 }
 
 /**
- * The server's start. A background shell waits on a pipe that only the test process holds, so the pipe ends with
- * that process, however it dies; SIGKILL then ends a frozen server too. `exec` makes the server our own child, and
- * `$$` is its id. A line on the pipe means kill(): the directory stays for the restart.
+ * Starts the server. A background shell waits on a pipe that only the test process has open, so it ends with that process
+ * in any case; SIGKILL then ends even a frozen server. `exec` makes the server a direct child, whose id is `$$`. A line on
+ * the pipe means kill(), after which the directory stays for the restart.
  */
 const START_UNDER_WATCH = `
 exec 3<&0
@@ -43,7 +43,7 @@ shift
 exec "$@" </dev/null 3<&-
 `;
 
-/** How often another port is tried when somebody else was quicker to take one that was free. */
+/** How often another port is tried if a free one was taken by another process meanwhile. */
 const PORT_ATTEMPTS = 5;
 
 export async function startRedis(
@@ -63,9 +63,9 @@ export async function startRedis(
 }
 
 /**
- * A loopback port that is free now, and with it the port 10,000 above, which a cluster node takes as its bus. Both
- * lie below the range from which systems pick the local end of a connection, so nobody is given them by chance while
- * a killed server is away (a client that retries a port of that range may even connect to itself).
+ * A loopback port that is free now, together with the port 10,000 above, which a cluster node uses for its bus. Both are
+ * below the range of ephemeral ports, so that no connection takes them by chance while a killed server is down (a client
+ * that retries an ephemeral port may even connect to itself).
  */
 export async function freePort(): Promise<number> {
   let port: number;
@@ -156,7 +156,7 @@ class LocalRedis implements RedisServer {
   }
 }
 
-/** One life of a server process. */
+/** One run of a server process. */
 class WatchedProcess {
   readonly pid: number;
   readonly #child: ChildProcessByStdio<Writable, Readable, Readable>;
@@ -166,14 +166,14 @@ class WatchedProcess {
   constructor(command: readonly string[], directory: string) {
     const child = spawn('/bin/sh', ['-c', START_UNDER_WATCH, 'sh', directory, ...command], {
       cwd: directory,
-      // A group of its own: Ctrl-C must reach neither the server nor the shell that watches over it.
+      // A process group of its own, so that Ctrl-C reaches neither the server nor its shell.
       detached: true,
       stdio: ['pipe', 'pipe', 'pipe'],
     });
     if (child.pid === undefined) throw new Error('cannot start /bin/sh');
     this.pid = child.pid;
     this.#child = child;
-    // Not 'exit': the watching shell holds the output too, so 'close' means that it has cleaned up as well.
+    // Not 'exit': the shell has the output open too, so 'close' means that it has cleaned up as well.
     this.#isGone = new Promise((resolve) => {
       child.once('close', () => resolve());
     });
@@ -202,8 +202,8 @@ class WatchedProcess {
 }
 
 /**
- * Whether the server on the port answers and is that process: somebody else's server may have the port. One that
- * wants a password cannot be asked, but answers.
+ * Whether the server on the port answers and is this process: another server may have the port. One that requires a
+ * password cannot be asked for its process id, but it answers.
  */
 function answersAs(pid: number, port: number): Promise<boolean> {
   return new Promise((resolve) => {

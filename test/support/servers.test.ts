@@ -9,32 +9,32 @@ import { freePort, type RedisServer, startCluster, startRedis } from './servers.
 import { until } from './until.ts';
 
 describeWithServers('a test server', () => {
-  it('answers as soon as it has started', async () => {
+  it('a test server answers as soon as it has started', async () => {
     const server = await startForTest();
     expect(await ping(server)).toBe('PONG');
   });
 
-  it('listens on the port that it is given', async () => {
+  it('a test server listens on the given port', async () => {
     const port = await freePort();
     const server = await startForTest({ port });
     expect(server.url).toBe(`redis://127.0.0.1:${port}`);
     expect(await ping(server)).toBe('PONG');
   });
 
-  it('says why it cannot start', async () => {
+  it('a test server that cannot start says why', async () => {
     const { port } = await startForTest();
     await expect(startRedis({ port })).rejects.toThrow(/Address already in use/);
     await expect(startRedis({ args: ['--no-such-setting', 'x'] })).rejects.toThrow(/no-such-setting/);
   });
 
-  it('starts with a password too', async () => {
+  it('a test server may have a password', async () => {
     const server = await startForTest({ args: ['--requirepass', 'secret'] });
     await expect(ping(server)).rejects.toThrow(/NOAUTH/);
     const url = `redis://:secret@${server.host}:${server.port}`;
     expect(await withPlainClient(url, (client) => client.ping())).toBe('PONG');
   });
 
-  it('answers nothing while frozen and everything once thawed', async () => {
+  it('a frozen test server answers nothing, and everything once it continues', async () => {
     const server = await startForTest();
     await withPlainClient(server.url, async (client) => {
       server.freeze();
@@ -45,7 +45,7 @@ describeWithServers('a test server', () => {
     });
   });
 
-  it('drops its connections when killed and comes back empty on the same port', async () => {
+  it('a test server that is killed drops its connections, and restarts empty on the same port', async () => {
     const server = await startForTest();
     const firstPid = server.pid;
     await withPlainClient(server.url, async (client) => {
@@ -61,7 +61,7 @@ describeWithServers('a test server', () => {
     expect(await withPlainClient(server.url, (client) => client.get('t-key'))).toBeNull();
   });
 
-  it('can be stopped twice, while frozen, and leaves nothing behind', async () => {
+  it('a test server can be stopped twice, even while frozen, and leaves no files behind', async () => {
     const server = await startRedis();
     const directory = await directoryOf(server.url);
     server.freeze();
@@ -73,7 +73,7 @@ describeWithServers('a test server', () => {
   });
 
   it.each(['SIGKILL', 'SIGTERM', 'SIGINT'] as const)(
-    'does not outlive a test process that ends by %s, not even when it is frozen',
+    'a test server does not outlive a test process that ends by %s, even if the server is frozen',
     async (signal) => {
       const { testProcess, pid, port } = await startInAnotherProcess();
       const directory = await directoryOf(`redis://127.0.0.1:${port}`);
@@ -89,7 +89,7 @@ describeWithServers('a test server', () => {
 });
 
 describeWithServers('a test cluster', () => {
-  it('has three masters that serve all 16384 slots', async () => {
+  it('a test cluster has three masters that serve all 16384 slots', async () => {
     const cluster = await startCluster();
     onTestFinished(() => cluster.stop());
     expect(cluster.nodes).toHaveLength(3);
@@ -102,7 +102,7 @@ describeWithServers('a test cluster', () => {
     }
   });
 
-  it('takes a killed node back', async () => {
+  it('a test cluster accepts a killed node again', async () => {
     const cluster = await startCluster();
     onTestFinished(() => cluster.stop());
     const [first] = cluster.nodes;
@@ -116,7 +116,7 @@ describeWithServers('a test cluster', () => {
     });
   });
 
-  it('gives every master its replicas', async () => {
+  it('a test cluster has replicas for every master', async () => {
     const cluster = await startCluster({ masters: 3, replicasPerMaster: 1 });
     onTestFinished(() => cluster.stop());
     const roles = await Promise.all(
@@ -159,7 +159,7 @@ async function connectionTo(port: number): Promise<'connected'> {
   }
 }
 
-/** A stopped process's connections are still accepted, by the kernel: this one then hears nothing for a while. */
+/** The kernel still accepts connections for a stopped process, which then sends nothing. */
 async function silenceOn(port: number): Promise<'silence'> {
   const socket = connect(port, '127.0.0.1', () => socket.write('PING\r\n'));
   try {
@@ -170,7 +170,7 @@ async function silenceOn(port: number): Promise<'silence'> {
   }
 }
 
-/** A process that starts a server and forgets about it. */
+/** A process that starts a server and does not stop it. */
 async function startInAnotherProcess() {
   const program = `
     import { startRedis } from './test/support/servers.ts';

@@ -1,4 +1,4 @@
-/** The real steady clock, also while a test has stopped the time. */
+/** The real monotonic clock, even while a test has stopped the time. */
 export const steadyNow = performance.now.bind(performance);
 
 const TICK_MS = 10;
@@ -8,8 +8,8 @@ let tickedAt = steadyNow();
 let runningMs = 0;
 
 /**
- * Measures how long something takes, for upper bounds: returns the milliseconds so far in which this process had its
- * turns. A stretch in which the machine gave it none counts as one tick, since nothing could happen in it.
+ * Measures a duration for upper bounds, without the time in which the machine did not run this process: such a gap counts
+ * as one tick. Returns a function that returns the milliseconds so far.
  */
 export function stopwatch(): () => number {
   tick();

@@ -3,10 +3,10 @@ import type { KitOptions, Logger, RedisKit } from '../../src/index.ts';
 import { canStartServers, clusterNodes, redisUrl } from './context.ts';
 import { kitForTest } from './kits.ts';
 
-/** Makes a kit with a prefix of its own, closed when the test ends. */
+/** Creates a kit with a prefix of its own, which is closed when the test ends. */
 type MakeKit = (options?: KitOptions) => RedisKit;
 
-/** The same promises on `memory:`, on Redis and on a Cluster of three masters. */
+/** Runs the same tests on `memory:`, on Redis and on a Cluster of three masters. */
 export function onEveryStore(name: string, tests: (makeKit: MakeKit) => void): void {
   describe(`${name}, on memory:`, () => tests((options) => kitForTest({ url: 'memory:', ...options })));
   describe(`${name}, on Redis`, () => tests((options) => kitForTest({ url: redisUrl(), ...options })));
@@ -15,7 +15,7 @@ export function onEveryStore(name: string, tests: (makeKit: MakeKit) => void): v
   });
 }
 
-/** A logger that keeps what it is told. */
+/** A logger that records its lines. */
 export function keepingLogger(): Logger & { readonly lines: string[] } {
   const lines: string[] = [];
   const keep = (message: string) => void lines.push(message);

@@ -5,16 +5,16 @@ import { until } from './until.ts';
 let isStopped = false;
 
 /**
- * Stops the clock of this process until the test is over: `Date` moves on by `passTime` only. What a kit of `kitForTest`
- * stores ages by that clock on every store, because its scripts are given the time of this process.
+ * Stops the clock of this process until the test ends: only `passTime` advances `Date`. Data of a kit of `kitForTest` ages by
+ * this clock on Redis too, because its scripts receive the time of this process.
  */
 export function stopClock(): void {
   stop(['Date']);
 }
 
 /**
- * Stops `setTimeout` and `performance.now()` as well, so that renewals and waits are due by `passTime` only. Intervals go
- * on, because the deadlines of commands count them: time that a test passes makes no answer late.
+ * Stops `setTimeout` and `performance.now()` as well, so that only `passTime` makes renewals and waits due. Intervals continue,
+ * because they measure the timeouts of commands: passing time makes no reply late.
  */
 export function stopTime(): void {
   if (isStopped) throw new Error('the clock is stopped already; stop the time before it');
@@ -23,7 +23,7 @@ export function stopTime(): void {
   vi.spyOn(performance, 'now').mockImplementation(() => steady + Date.now() - wall);
 }
 
-/** Moves the stopped clock on; timers that become due run on the way. */
+/** Advances the stopped clock, and runs the timers that become due. */
 export async function passTime(ms: number): Promise<void> {
   if (!isStopped) throw new Error('time passes by itself; stop it before');
   await vi.advanceTimersByTimeAsync(ms);
@@ -43,7 +43,7 @@ export async function passTimeUntilSettled<Value>(promise: Promise<Value>, stepM
   return promise;
 }
 
-/** The clock and the timers of the system again, for what ends a test. */
+/** Restores the clock and the timers of the system, for the cleanup of a test. */
 export function resumeTime(): void {
   if (!isStopped) return;
   isStopped = false;
@@ -51,7 +51,7 @@ export function resumeTime(): void {
   if (vi.isMockFunction(performance.now)) vi.mocked(performance.now).mockRestore();
 }
 
-/** The time that scripts are given; undefined where they use the clock of the server. */
+/** The time that scripts receive; undefined for the server's clock. */
 export function timeOfScripts(): number | undefined {
   return isStopped ? Date.now() : undefined;
 }

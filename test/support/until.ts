@@ -4,9 +4,8 @@ import { stopwatch } from './stopwatch.ts';
 const PAUSE_MS = 20;
 
 /**
- * Asks again and again until the answer is true, for facts that nothing announces. An error of `isTrue` ends the
- * wait at once. `deadlineMs` (default 60 s) is for what hangs; it does not count the time in
- * which the machine gave this process no turn.
+ * Polls until `isTrue` returns true, for facts that no event announces. Rejects with an error of `isTrue` at once, and after
+ * `deadlineMs` (default 60 s), which does not count the time in which the machine did not run this process.
  */
 export async function until(
   what: string,

@@ -3,17 +3,17 @@ import { createServer, type IncomingHttpHeaders, type RequestListener, request }
 import type { AddressInfo } from 'node:net';
 import { onTestFinished } from 'vitest';
 
-/** What a client got. */
+/** A response as a client received it. */
 export interface Answer {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
-  /** Names and values by turns, as they came. */
+  /** Names and values in turn, as they were received. */
   readonly rawHeaders: readonly string[];
   readonly body: Buffer;
   readonly text: string;
 }
 
-/** Serves an app on the loopback interface until the test is over; answers with its address. */
+/** Serves an app on the loopback interface until the test ends. Resolves to its address. */
 export async function serve(app: RequestListener): Promise<string> {
   const server = createServer(app).listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -31,8 +31,8 @@ export interface Sent {
 }
 
 /**
- * One request on a connection of its own. Rejects when the answer is cut off, which is no unhandled rejection where a test
- * has ended before it waited for the answer.
+ * Sends one request on a connection of its own. Rejects if the response is cut off; the rejection counts as handled, since
+ * the test may have ended before it waits for the response.
  */
 export function send(url: string, sent: Sent = {}): Promise<Answer> {
   const answer = exchange(url, sent);

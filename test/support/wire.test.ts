@@ -13,7 +13,7 @@ async function startServerAndClient() {
 }
 
 describeWithServers('countCommands', () => {
-  it('lists what the server was sent, in order', async () => {
+  it('countCommands lists the commands that the server received, in order', async () => {
     const { url, client } = await startServerAndClient();
     await client.set('before', 'not counted');
     const commands = await countCommands(url, async () => {
@@ -27,12 +27,12 @@ describeWithServers('countCommands', () => {
     ]);
   });
 
-  it('lists nothing when nothing was sent', async () => {
+  it('countCommands lists nothing if nothing was sent', async () => {
     const { url } = await startServerAndClient();
     expect(await countCommands(url, () => undefined)).toEqual([]);
   });
 
-  it('counts a script as one command', async () => {
+  it('countCommands counts a script as one command', async () => {
     const { url, client } = await startServerAndClient();
     const script = "redis.call('SET', KEYS[1], ARGV[1]) return redis.call('GET', KEYS[1])";
     const sha = await client.scriptLoad(script);
@@ -45,7 +45,7 @@ describeWithServers('countCommands', () => {
     expect(commands[1]).toEqual(['EVALSHA', sha, '1', 'key', 'b']);
   });
 
-  it('counts every command of a transaction and of a pipeline', async () => {
+  it('countCommands counts every command of a transaction and of a pipeline', async () => {
     const { url, client } = await startServerAndClient();
     const commands = await countCommands(url, async () => {
       await client.multi().incr('a').incr('b').exec();
@@ -54,7 +54,7 @@ describeWithServers('countCommands', () => {
     expect(commands.map(([name]) => name)).toEqual(['MULTI', 'INCR', 'INCR', 'EXEC', 'INCR', 'INCR']);
   });
 
-  it('sees the commands of every client, subscriptions included', async () => {
+  it('countCommands sees the commands of all clients, including subscriptions', async () => {
     const { url } = await startServerAndClient();
     const commands = await countCommands(url, () =>
       withPlainClient(url, async (other) => {
@@ -68,14 +68,14 @@ describeWithServers('countCommands', () => {
     ]);
   });
 
-  it('gives back every character of an argument', async () => {
+  it('countCommands returns arguments unchanged', async () => {
     const { url, client } = await startServerAndClient();
     const value = '"quoted" \\ back\n\r\t\x07\b\0 ] lua] Grüße ☃ 🎉';
     const commands = await countCommands(url, () => client.set('key', value));
     expect(commands).toEqual([['SET', 'key', value]]);
   });
 
-  it('works on a server with a password, which it does not show', async () => {
+  it('countCommands works on a server with a password, and does not show it', async () => {
     const server = await startRedis({ args: ['--requirepass', 'secret'] });
     onTestFinished(() => server.stop());
     const url = `redis://:secret@${server.host}:${server.port}`;
@@ -86,7 +86,7 @@ describeWithServers('countCommands', () => {
     expect(JSON.stringify(commands)).not.toContain('secret');
   });
 
-  it('passes on what goes wrong in the work', async () => {
+  it('countCommands rejects with the error of the work', async () => {
     const { url } = await startServerAndClient();
     const work = () => Promise.reject(new Error('the work failed'));
     await expect(countCommands(url, work)).rejects.toThrow('the work failed');

@@ -2,13 +2,13 @@ import { randomUUID } from 'node:crypto';
 import { connectPlainClient, withPlainClient } from './plain-client.ts';
 import { until } from './until.ts';
 
-/** A command as the server received it: its name in capitals, then its arguments. */
+/** A command as the server received it: the name in capitals, then the arguments. */
 export type WireCommand = readonly [name: string, ...args: string[]];
 
 /**
- * What the server was sent while `work` ran, calls inside scripts and heartbeats left out. It sees the commands of every client, so
- * a test that counts exactly gives it a server of its own; and it ends with `work`, so what `work` did not wait for
- * may be missing. MONITOR itself hides administrative commands and passwords.
+ * Lists the commands that the server received while `work` ran, without calls inside scripts and heartbeats. It sees all
+ * clients, so a test that counts exactly uses a server of its own. Commands for which `work` does not wait may be missing.
+ * MONITOR itself hides administrative commands and passwords.
  */
 export async function countCommands(url: string, work: () => unknown): Promise<readonly WireCommand[]> {
   const seen: WireCommand[] = [];
@@ -54,7 +54,7 @@ function parseMonitorLine(line: string): WireCommand | undefined {
 
 const ESCAPES: Readonly<Record<string, string>> = { n: '\n', r: '\r', t: '\t', a: '\x07', b: '\b' };
 
-/** MONITOR escapes byte by byte, so the text is only UTF-8 again once all bytes are back. */
+/** MONITOR escapes single bytes, so the text is decoded as UTF-8 after unescaping. */
 function unescapeWord(word: string): string {
   const bytes = word.replace(/\\(x[0-9a-f]{2}|.)/gs, (_, sequence: string) =>
     sequence.length === 3

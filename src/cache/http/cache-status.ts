@@ -1,5 +1,5 @@
 import type { ServerResponse } from 'node:http';
-import { isHeadOpen } from '../../http/response/before-end.ts';
+import { isHeadOpen } from '../../http/response/guarded-response.ts';
 import { type Entry, usabilityOf } from '../store/entry.ts';
 import type { CacheSettings } from './options.ts';
 

@@ -1,7 +1,7 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import type { ByteRange } from '../../http/message/byte-range.ts';
-import { validatorsOf } from '../../http/message/conditional.ts';
-import { areHeaders, areNames, flatHeaders, type Header } from '../../http/response/own-headers.ts';
+import { validatorsOf } from '../../http/message/conditional-request.ts';
+import { areHeaders, areNames, flatHeaders, type Header } from '../../http/response/stored-headers.ts';
 import { isText, type NewEntry } from '../store/entry.ts';
 import { type SearchRule, searchRule } from './no-vary-search.ts';
 import { applicableControls, type HandlerHead, isForAll } from './storable.ts';

@@ -1,12 +1,12 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { DisconnectWatch } from '../../http/response/disconnect-watch.ts';
 import {
-  beforeEnd,
+  addResponseHook,
   type LateHeaders,
   type Replacement,
   type ResponseHook,
-} from '../../http/response/before-end.ts';
-import { DepartureWatch } from '../../http/response/departure.ts';
-import { type OwnHeaders, watchOwnHeaders } from '../../http/response/own-headers.ts';
+} from '../../http/response/guarded-response.ts';
+import { type HandlerHeaders, watchHandlerHeaders } from '../../http/response/handler-headers.ts';
 import type { Fill } from '../store/fill.ts';
 import { type CachedResponse, entryToStore } from './cached-response.ts';
 import type { ClientResponse } from './client-response.ts';
@@ -50,7 +50,7 @@ export interface CaptureParts {
 /** Records a handler's response, and stores or skips it when it is complete. */
 export function captureResponse(req: IncomingMessage, res: ServerResponse, parts: CaptureParts): void {
   const capture = new Capture(res, parts);
-  beforeEnd(res, capture);
+  addResponseHook(res, capture);
   // After `beforeEnd`, so that the guard's own listener is called first.
   capture.watchClient(req);
   if (parts.decision.run.conditions.request.headers.range !== undefined)
@@ -61,7 +61,7 @@ class Capture implements ResponseHook {
   readonly phase = 'capture';
   readonly #res: ServerResponse;
   readonly #parts: CaptureParts;
-  readonly #ownHeaders: () => OwnHeaders;
+  readonly #ownHeaders: () => HandlerHeaders;
   #chunks: Buffer[] = [];
   #size = 0;
   #head: HandlerHead | undefined;
@@ -72,16 +72,16 @@ class Capture implements ResponseHook {
   #hasHeadLeft = false;
   /** The complete body of a response that may be stored. */
   #body: Buffer | undefined;
-  #departure: DepartureWatch | undefined;
+  #disconnectWatch: DisconnectWatch | undefined;
 
   constructor(res: ServerResponse, parts: CaptureParts) {
     this.#res = res;
     this.#parts = parts;
-    this.#ownHeaders = watchOwnHeaders(res, (name) => UNSTORED_FIELDS.has(name));
+    this.#ownHeaders = watchHandlerHeaders(res, (name) => UNSTORED_FIELDS.has(name));
   }
 
   watchClient(req: IncomingMessage): void {
-    this.#departure = new DepartureWatch(req, this.#res);
+    this.#disconnectWatch = new DisconnectWatch(req, this.#res);
   }
 
   chunk(chunk: Buffer): void {
@@ -119,7 +119,7 @@ class Capture implements ResponseHook {
   beforeEnd(hasBegun: boolean): undefined {
     const { client, decision } = this.#parts;
     decision.handlerEnded();
-    const isCutShort = this.#departure?.mayBeCutShort(decision.settings.onDisconnect) === true;
+    const isCutShort = this.#disconnectWatch?.mayBeCutShort(decision.settings.onDisconnect) === true;
     decision.run.conditions.restore();
     if (hasBegun) this.#skipIf(() => decision.countStreaming());
     const body = this.#isSkipped ? undefined : Buffer.concat(this.#chunks, this.#size);
@@ -158,7 +158,7 @@ class Capture implements ResponseHook {
   }
 
   closedEarly(): void {
-    this.#departure?.left();
+    this.#disconnectWatch?.disconnected();
     setTimeout(() => this.#parts.fill.release(), RELEASE_AFTER_CLOSE_MS).unref();
   }
 

@@ -1,6 +1,6 @@
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
-import { isNotModified } from '../../http/message/conditional.ts';
-import type { Replacement } from '../../http/response/before-end.ts';
+import { isNotModified } from '../../http/message/conditional-request.ts';
+import type { Replacement } from '../../http/response/guarded-response.ts';
 import { type Entry, usabilityOf } from '../store/entry.ts';
 import { addStatus, detailOf, statusOf } from './cache-status.ts';
 import type { CachedResponse } from './cached-response.ts';

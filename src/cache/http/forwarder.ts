@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { CacheSubject } from '../../base/events.ts';
-import { takeBody } from '../../http/response/taken-body.ts';
+import { suspendBackpressure } from '../../http/response/backpressure.ts';
 import { whenUnserved } from '../../http/response/unserved.ts';
 import { type Entry, type Validation, validationOf } from '../store/entry.ts';
 import type { Fill } from '../store/fill.ts';
@@ -105,7 +105,7 @@ export class Forwarder {
     // Followers must not wait for a handler that does not run.
     whenUnserved(res, () => fill.abandon());
     // Followers wait for the body, and not for the client of this request. The fill ends at `maxBody`.
-    fill.onAwaited(takeBody(res, () => fill.isAwaited));
+    fill.onAwaited(suspendBackpressure(res, () => fill.isAwaited));
     const decision = new StorageDecision(req, res, run, { settings, keys, controls: offerControls(req) });
     const client = new ClientResponse(res, run, {
       settings,

@@ -1,5 +1,5 @@
 import type { IncomingMessage } from 'node:http';
-import { describe } from '../../base/check.ts';
+import { describe } from '../../base/describe.ts';
 import { type Duration, durationMs } from '../../base/duration.ts';
 import { ConfigError } from '../../base/errors.ts';
 import { checkTags } from '../store/options.ts';

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { forwardedOf } from '../../http/forwarded.ts';
 import { originalUrl } from '../../http/middleware.ts';
-import type { ResponseHook } from '../../http/response/before-end.ts';
+import type { ResponseHook } from '../../http/response/guarded-response.ts';
 import type { CachePurgeReply } from '../store/operations/versions.ts';
 import { countedUrl } from './counted-url.ts';
 import { invalidatedGroups, namesOfUrl } from './invalidation-names.ts';
@@ -29,7 +29,7 @@ export function invalidation(
   req: IncomingMessage,
   res: ServerResponse,
   query: KeySettings['query'],
-  { keys, budgetOf, caches }: CacheDependencies,
+  { keys, deadlines, caches }: CacheDependencies,
 ): Invalidation {
   const url = originalUrl(req);
   let purge: CachePurgeReply | undefined;
@@ -42,7 +42,7 @@ export function invalidation(
     const groups = invalidatedGroups(res.getHeader('cache-group-invalidation'), req, keys);
     const names = [...urls.flatMap((each) => namesOfUrl(each, keys)), ...groups];
     try {
-      purge = await caches.versions.purge([...new Set(names)], false, budgetOf(req));
+      purge = await caches.versions.purge([...new Set(names)], false, deadlines.of(req));
     } catch (error) {
       caches.responses.reportFailure(error);
     }

@@ -1,5 +1,5 @@
 import type { IncomingMessage } from 'node:http';
-import { OptionReader } from '../../base/check.ts';
+import { OptionReader } from '../../base/option-reader.ts';
 import { readSettings } from '../../base/settings.ts';
 import type { Req } from '../../http/middleware.ts';
 

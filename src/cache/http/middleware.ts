@@ -1,10 +1,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { checkCall } from '../../http/foreign-call.ts';
 import { hasContent } from '../../http/message/request-content.ts';
 import { asExpress, type Middleware, type Next, type Req, type Res } from '../../http/middleware.ts';
-import { callAside, failCall, settle, unlessGone } from '../../http/outcome.ts';
-import { beforeEnd } from '../../http/response/before-end.ts';
+import { checkMiddlewareCall } from '../../http/mount-check.ts';
 import { callError } from '../../http/response/complete-response.ts';
+import { addResponseHook } from '../../http/response/guarded-response.ts';
+import { callInBackground, passError, runMiddleware, untilClientLeaves } from '../../http/run-middleware.ts';
 import type { CachePolicies } from '../store/options.ts';
 import type { Exchange } from './forwarder.ts';
 import { offerControls } from './handler-controls.ts';
@@ -56,25 +56,28 @@ export function cacheMiddleware(
       if (!isSkipped && isCacheable(req, settings)) exchange = responder.exchangeOf(req, res);
       else if (!isSkipped && isUnsafe(req)) {
         const hook = invalidation(req, res, settings.key.query, deps);
-        beforeEnd(res, hook);
+        addResponseHook(res, hook);
         posts.capture(req, res, hook);
       }
       if (exchange !== undefined && responder.answerLocally(exchange)) return;
       if (exchange === undefined) offerControls(req);
     } catch (error) {
-      failCall({ req, res, next }, error);
+      passError({ req, res, next }, error);
       return;
     }
     if (exchange === undefined) next();
-    else settle({ req, res, next }, reportFailure, () => unlessGone(res, () => responder.answer(exchange)));
+    else
+      runMiddleware({ req, res, next }, reportFailure, () =>
+        untilClientLeaves(res, () => responder.answer(exchange)),
+      );
   }
 
   if (handler === undefined) return cache;
   const run = handler as Handler;
   return function cachedHandler(req: IncomingMessage, res: ServerResponse, next: Next): void {
-    checkCall('kit.cache', req, next);
+    checkMiddlewareCall('kit.cache', req, next);
     cache(req, res, (error) => {
-      if (error === undefined) callAside(() => run(asExpress(req), res as Res, next), next);
+      if (error === undefined) callInBackground(() => run(asExpress(req), res as Res, next), next);
       else next(error);
     });
   };

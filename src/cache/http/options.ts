@@ -1,15 +1,16 @@
 import type { IncomingMessage } from 'node:http';
-import { describe, type OptionReader } from '../../base/check.ts';
+import { describe } from '../../base/describe.ts';
 import type { Duration } from '../../base/duration.ts';
 import { LIFETIME_NAMES, renamed } from '../../base/foreign-options.ts';
 import type { Keys } from '../../base/keys.ts';
+import type { OptionReader } from '../../base/option-reader.ts';
 import type { Reporter } from '../../base/reporter.ts';
 import { readSettings } from '../../base/settings.ts';
 import { valueSizeOption } from '../../base/size-options.ts';
-import type { BudgetOf } from '../../engine/budget.ts';
-import { checkIsCalled } from '../../http/foreign-call.ts';
+import type { RequestDeadlines } from '../../engine/deadline.ts';
 import type { Req, Res } from '../../http/middleware.ts';
-import type { OnDisconnect } from '../../http/response/departure.ts';
+import { checkNotMounted } from '../../http/mount-check.ts';
+import type { OnDisconnect } from '../../http/response/disconnect-watch.ts';
 import type { EntryCache } from '../store/entry-cache.ts';
 import {
   type CachePolicies,
@@ -126,7 +127,7 @@ export interface CacheSettings extends SharedSettings {
 export interface CacheDependencies {
   readonly keys: Keys;
   readonly reporter: Reporter;
-  readonly budgetOf: BudgetOf;
+  readonly deadlines: RequestDeadlines;
   readonly caches: { readonly responses: EntryCache<CachedResponse>; readonly versions: Versions };
 }
 
@@ -147,7 +148,7 @@ const ELSEWHERE = {
 };
 
 export function resolveCacheOptions(options: CacheOptions<never>, policies: CachePolicies): CacheSettings {
-  checkIsCalled('kit.cache', options);
+  checkNotMounted('kit.cache', options);
   const settings = readSettings('kit.cache', options, { known: NAMES, elsewhere: ELSEWHERE }, (reader) => ({
     singleFlight: () => singleFlightOption(reader),
     local: () => localOption(reader),

@@ -1,5 +1,5 @@
 import type { ServerResponse } from 'node:http';
-import { type Call, callOf, isChunk } from '../../http/response/held-writes.ts';
+import { type Call, callOf, isChunk } from '../../http/response/buffered-writes.ts';
 import {
   partFor,
   type RangePart,

@@ -1,6 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { contentRangeOf } from '../../http/message/byte-range.ts';
-import { haveSameStrongValidator } from '../../http/message/conditional.ts';
+import { haveSameStrongValidator } from '../../http/message/conditional-request.ts';
 import type { Lifetime, NewEntry } from '../store/entry.ts';
 import type { EntryKey } from '../store/entry-store.ts';
 import type { Fill } from '../store/fill.ts';

@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import { LRUCache } from 'lru-cache';
-import { reentryOf } from '../../http/reentry.ts';
+import { internalPurposeOf } from '../../http/internal-request.ts';
 import { type Entry, usabilityOf, type Validation } from '../store/entry.ts';
 import type { LookupSettings } from '../store/entry-cache.ts';
 import type { Fill } from '../store/fill.ts';
@@ -75,7 +75,7 @@ export class PartialContent {
     if (key === undefined) return undefined;
     const { req } = request;
     const accepts = (entry: Entry<CachedResponse>) => this.#accepts(req, key, entry);
-    const lookup = { key, budget: this.#deps.budgetOf(req), accepts };
+    const lookup = { key, deadline: this.#deps.deadlines.of(req), accepts };
     return this.#deps.caches.responses.peek(lookup, this.#lookup);
   }
 
@@ -96,7 +96,7 @@ export class PartialContent {
 
   #keyOfPart({ req, key }: PartRequest): ResponseKey | undefined {
     if (req.headers.range === undefined || (req.method !== 'GET' && req.method !== 'QUERY')) return undefined;
-    return reentryOf(req) === undefined ? key.ofPart() : undefined;
+    return internalPurposeOf(req) === undefined ? key.ofPart() : undefined;
   }
 
   #accepts(req: IncomingMessage, key: ResponseKey, entry: Entry<CachedResponse>): boolean {

@@ -1,7 +1,7 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { type ByteRange, ifRangeMatches, rangeOf } from '../../http/message/byte-range.ts';
-import { isNotModified, type Validators, validatorsOf } from '../../http/message/conditional.ts';
-import type { Replacement } from '../../http/response/before-end.ts';
+import { isNotModified, type Validators, validatorsOf } from '../../http/message/conditional-request.ts';
+import type { Replacement } from '../../http/response/guarded-response.ts';
 import type { CachedResponse } from './cached-response.ts';
 
 /** The fields that a 304 omits, since they describe a body that is not sent (RFC 9110, section 15.4.5). */

@@ -1,6 +1,11 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import { BoundedMap } from '../../base/bounded-map.ts';
-import { appOf, noteClient, reenter, reentryOf } from '../../http/reentry.ts';
+import {
+  internalPurposeOf,
+  keepClientAddress,
+  rootAppOf,
+  sendInternalRequest,
+} from '../../http/internal-request.ts';
 import { type Entry, type Validation, validationOf } from '../store/entry.ts';
 import type { Fill } from '../store/fill.ts';
 import type { CachedResponse } from './cached-response.ts';
@@ -89,13 +94,13 @@ export class Refresher {
   }
 
   /** The app that can run without a client; undefined on Connect and plain `node:http`, and after refusals. */
-  appOf(req: IncomingMessage, id: string): ReturnType<typeof appOf> {
-    return (this.#refusals.get(id) ?? 0) < MAX_REFUSALS ? appOf(req) : undefined;
+  rootAppOf(req: IncomingMessage, id: string): ReturnType<typeof rootAppOf> {
+    return (this.#refusals.get(id) ?? 0) < MAX_REFUSALS ? rootAppOf(req) : undefined;
   }
 
   /** The refresh for which a request runs, if it is of this URL. By now the URL may be under another rule. */
   refreshOf(req: IncomingMessage, { exactId }: RequestKey): Refresh | undefined {
-    const refresh = reentryOf(req);
+    const refresh = internalPurposeOf(req);
     if (!(refresh instanceof Refresh) || refresh.refresher !== this || refresh.key.exactId !== exactId)
       return undefined;
     refresh.wasReached = true;
@@ -115,13 +120,13 @@ export class Refresher {
 
   /** Runs the app once more if `begin` returns a fill, so that only one process does. Never rejects. */
   async refresh(
-    app: NonNullable<ReturnType<typeof appOf>>,
+    app: NonNullable<ReturnType<typeof rootAppOf>>,
     hit: StaleHit,
     begin: () => Promise<Fill<CachedResponse> | undefined>,
   ): Promise<void> {
     const { id } = hit.key;
     this.#until.set(id, this.#now() + LONGEST_REFRESH_MS);
-    noteClient(hit.req);
+    keepClientAddress(hit.req);
     let isDone = false;
     try {
       const fill = await begin();
@@ -135,7 +140,7 @@ export class Refresher {
 
   /** Resolves to whether the handler's response was stored, or is known not to be storable. */
   async #runApp(
-    app: NonNullable<ReturnType<typeof appOf>>,
+    app: NonNullable<ReturnType<typeof rootAppOf>>,
     { req, key, entry }: StaleHit,
     fill: Fill<CachedResponse>,
   ): Promise<boolean> {
@@ -145,7 +150,8 @@ export class Refresher {
     let status: number | undefined;
     try {
       const headers = refreshHeaders(req.headers, validation?.entry.content);
-      status = await reenter(app, req, headers, refresh, LONGEST_REFRESH_MS);
+      const request = { like: req, headers, purpose: refresh, timeoutMs: LONGEST_REFRESH_MS };
+      status = await sendInternalRequest(app, request);
       return fill.isOver;
     } finally {
       fill.abandon();

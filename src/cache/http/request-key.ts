@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
-import { describe } from '../../base/check.ts';
+import { describe } from '../../base/describe.ts';
 import { RedisKitError } from '../../base/errors.ts';
 import { forwardedOf } from '../../http/forwarded.ts';
 import { requestContent } from '../../http/message/request-content.ts';

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Outcome } from '../../http/outcome.ts';
-import { sendProblem } from '../../http/problem.ts';
-import { noteClient, reentryOf } from '../../http/reentry.ts';
+import { internalPurposeOf, keepClientAddress } from '../../http/internal-request.ts';
+import { sendProblem } from '../../http/problem-details.ts';
+import type { MiddlewareOutcome } from '../../http/run-middleware.ts';
 import { type Entry, usabilityOf } from '../store/entry.ts';
 import type { Lookup, LookupResult, LookupSettings } from '../store/entry-cache.ts';
 import { Acceptance } from './acceptance.ts';
@@ -53,7 +53,7 @@ export class Responder {
     const { responses } = this.#deps.caches;
     const entry = responses.localCopy(this.#lookup, key.localKey());
     if (entry === undefined) return this.#sendPart(exchange, this.#parts.localCopy(exchange));
-    if (!this.#acceptance.accepts(req, entry) || reentryOf(req) !== undefined) return false;
+    if (!this.#acceptance.accepts(req, entry) || internalPurposeOf(req) !== undefined) return false;
     const { names } = entry.content.vary;
     if (names !== '' && names !== key.variesOn()) return false;
     const usability = usabilityOf(entry, responses.now());
@@ -65,7 +65,7 @@ export class Responder {
     if (usability !== 'stale') return false;
     const { id } = key.request;
     const isRefreshing = this.#refresher.isRefreshing(id);
-    const app = isRefreshing ? undefined : this.#refresher.appOf(req, id);
+    const app = isRefreshing ? undefined : this.#refresher.rootAppOf(req, id);
     if (!isRefreshing && app === undefined) return false;
     this.#emit('stale', exchange);
     this.#send(exchange, entry, 'hit');
@@ -74,13 +74,13 @@ export class Responder {
     return true;
   }
 
-  async answer(exchange: Exchange): Promise<Outcome> {
+  async answer(exchange: Exchange): Promise<MiddlewareOutcome> {
     const { req, key } = exchange;
     const refresh = this.#refresher.refreshOf(req, key.request);
     if (refresh !== undefined) return this.#forwarder.refresh(exchange, refresh.fill, refresh.validation);
     if (isFilling(req, key.exactEntryKey)) return this.#forwarder.bypass(exchange, 'fwd=bypass');
     // The client may have disconnected when it is known that the response is stale.
-    noteClient(req);
+    keepClientAddress(req);
     const directives = this.#acceptance.directivesOf(req);
     if (directives?.onlyIfCached === true || req.method === 'HEAD') return this.#answerFromStore(exchange);
     if (directives?.noStore === true) return this.#forwarder.bypass(exchange, 'fwd=request');
@@ -93,7 +93,7 @@ export class Responder {
     if (result.kind === 'miss') return this.#sendPartOrForward(exchange, result, miss);
     const { entry, kind } = result;
     const begin = result.kind === 'stale' ? result.refresh : undefined;
-    const app = begin === undefined ? undefined : this.#refresher.appOf(req, key.request.id);
+    const app = begin === undefined ? undefined : this.#refresher.rootAppOf(req, key.request.id);
     if (begin !== undefined && app === undefined) {
       // No request without a client can reach the handler: this one refreshes, and others get the stale response.
       this.#refresher.leaveToClient(key.request.id);
@@ -109,7 +109,7 @@ export class Responder {
   }
 
   /** For HEAD, whose response has no body to store, and for only-if-cached. */
-  async #answerFromStore(exchange: Exchange): Promise<Outcome> {
+  async #answerFromStore(exchange: Exchange): Promise<MiddlewareOutcome> {
     const { req, res } = exchange;
     const { responses } = this.#deps.caches;
     const entry = await responses.peek(this.#lookupOf(exchange), this.#lookup);
@@ -134,7 +134,7 @@ export class Responder {
     exchange: Exchange,
     { fill, fallback, validatable }: Extract<LookupResult<CachedResponse>, { kind: 'miss' }>,
     miss: string,
-  ): Promise<Outcome> {
+  ): Promise<MiddlewareOutcome> {
     const part = fallback === undefined ? await this.#parts.find(exchange) : undefined;
     if (this.#sendPart(exchange, part)) {
       fill.abandon();
@@ -147,11 +147,11 @@ export class Responder {
     return this.#forwarder.forward(exchange, fill, reusable, isForced ? 'fwd=request' : why);
   }
 
-  #lookupOf(exchange: Exchange, hasBudget = true): Lookup<CachedResponse> {
+  #lookupOf(exchange: Exchange, hasDeadline = true): Lookup<CachedResponse> {
     const { req, key } = exchange;
     return {
       key,
-      budget: hasBudget ? this.#deps.budgetOf(req) : undefined,
+      deadline: hasDeadline ? this.#deps.deadlines.of(req) : undefined,
       accepts: (entry) => key.selects(entry.content) && this.#acceptance.accepts(req, entry),
       validates: (entry) => this.#validates(exchange, entry),
     };

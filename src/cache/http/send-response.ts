@@ -1,8 +1,8 @@
 import type { ServerResponse } from 'node:http';
-import { isNotModified } from '../../http/message/conditional.ts';
-import { writeFlatHead } from '../../http/response/before-end.ts';
-import { removeHeaders } from '../../http/response/own-headers.ts';
+import { isNotModified } from '../../http/message/conditional-request.ts';
+import { writeFlatHead } from '../../http/response/guarded-response.ts';
 import { setStatus } from '../../http/response/response-head.ts';
+import { removeHeaders } from '../../http/response/stored-headers.ts';
 import type { Entry } from '../store/entry.ts';
 import { statusOf, withStatus } from './cache-status.ts';
 import { type CachedResponse, headersOf } from './cached-response.ts';

@@ -1,8 +1,8 @@
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { type CacheControl, parseCacheControl } from '../../http/message/cache-control.ts';
 import { parseTargeted } from '../../http/message/targeted-cache-control.ts';
-import type { LateHeaders } from '../../http/response/before-end.ts';
-import type { OwnHeaders } from '../../http/response/own-headers.ts';
+import type { LateHeaders } from '../../http/response/guarded-response.ts';
+import type { HandlerHeaders } from '../../http/response/handler-headers.ts';
 import { varyNames } from './vary.ts';
 
 /** Fields that are never stored: the cache that answers sets them anew, and Set-Cookie is for one client. */
@@ -37,7 +37,7 @@ export interface HandlerHead {
   /** All headers of the response, also those that middleware above the cache has set. */
   readonly headers: OutgoingHttpHeaders;
   /** The headers that the handler has set, which are stored. */
-  readonly own: OwnHeaders;
+  readonly own: HandlerHeaders;
   readonly directives: Directives;
   /** In milliseconds since the epoch. */
   readonly respondedAt: number;
@@ -51,7 +51,7 @@ export function directivesOf(headers: OutgoingHttpHeaders): Directives {
   return { effective: targeted ?? general, isTargeted: targeted !== undefined, general, malformed };
 }
 
-export function readHandlerHead(res: ServerResponse, own: OwnHeaders): HandlerHead {
+export function readHandlerHead(res: ServerResponse, own: HandlerHeaders): HandlerHead {
   // A copy, since the kit adds headers from now on.
   const headers = { ...res.getHeaders() };
   return { status: res.statusCode, headers, own, directives: directivesOf(headers), respondedAt: Date.now() };
@@ -132,12 +132,12 @@ export function needsValidation(directives: Directives, hasTtl: boolean): boolea
  * Whether a response can be validated before each use. Only an ETag identifies the content: Last-Modified may be equal for the
  * content of another user.
  */
-export function hasEtag(status: number, { set }: OwnHeaders): boolean {
+export function hasEtag(status: number, { set }: HandlerHeaders): boolean {
   return status === 200 && set.some(([name]) => name.toLowerCase() === 'etag');
 }
 
 /** Whether a response can be validated when it is stale. */
-export function hasValidator(status: number, own: OwnHeaders): boolean {
+export function hasValidator(status: number, own: HandlerHeaders): boolean {
   const hasModified = () => own.set.some(([name]) => name.toLowerCase() === 'last-modified');
   return hasEtag(status, own) || (status === 200 && hasModified());
 }

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Keys } from '../../base/keys.ts';
-import { IdentityWatch } from '../../http/identity-watch.ts';
+import { IdentityWatch } from '../../http/identity/identity-watch.ts';
 import { asExpress, type Res } from '../../http/middleware.ts';
 import type { Entry, Lifetime, Validation } from '../store/entry.ts';
 import { checkTtl } from '../store/options.ts';

@@ -1,5 +1,5 @@
 import type { OutgoingHttpHeaders } from 'node:http';
-import type { Header } from '../../http/response/own-headers.ts';
+import type { Header } from '../../http/response/stored-headers.ts';
 import { type CachedResponse, cachedResponse, headersOf, storedHeaders } from './cached-response.ts';
 import { searchRule } from './no-vary-search.ts';
 import { directivesOf, type HandlerHead, hasEtag, isForAll, reasonNotToStore } from './storable.ts';

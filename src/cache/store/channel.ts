@@ -1,4 +1,4 @@
-import type { ChannelListener } from '../../engine/listening.ts';
+import type { ChannelListener } from '../../engine/pub-sub.ts';
 import type { WakeUps } from '../../waiting/wake-ups.ts';
 import type { KnownVersions } from './versions.ts';
 
@@ -16,14 +16,14 @@ export function filledMessage(fillKey: string): string {
 /** Records the purges and wakes the waiters that messages of the channel name. */
 export function cacheChannelListener(known: KnownVersions, wakeUps: WakeUps): ChannelListener {
   return {
-    heard(message) {
+    onMessage(message) {
       const [kind, first, second, scope, names] = parse(message);
       if (kind === 'filled') wakeUps.call(String(first));
       else if (kind === 'purged' && typeof scope === 'string' && Array.isArray(names)) {
         known.recordPurge(scope, Number(first), second === 1, names.map(String));
       }
     },
-    changed(isUp) {
+    onStatus(isUp) {
       known.listenerChanged(isUp);
       wakeUps.listenerChanged(isUp);
     },

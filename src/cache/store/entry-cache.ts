@@ -1,5 +1,5 @@
 import { freshToken } from '../../base/token.ts';
-import type { Budget } from '../../engine/budget.ts';
+import type { Deadline } from '../../engine/deadline.ts';
 import type { WakeUps } from '../../waiting/wake-ups.ts';
 import { type Entry, type Usability, usabilityOf } from './entry.ts';
 import { type EntryKey, type EntryStore, type FillLease, NO_LEASE, type ReadResult } from './entry-store.ts';
@@ -27,7 +27,7 @@ export interface Lookup<Content> {
   readonly validates?: (entry: Entry<Content>) => boolean;
   /** Waits for a flight in place of `flight.follow()`. */
   readonly follow?: (flight: Flight<Content>, ms: number) => Promise<FlightOutcome<Content> | undefined>;
-  readonly budget?: Budget | undefined;
+  readonly deadline?: Deadline | undefined;
 }
 
 /** What a caller can do with an entry that it may not use as it is. */
@@ -223,12 +223,12 @@ export class EntryCache<Content> {
 
   /** With `singleFlight` it takes the lease where the entry is not fresh. */
   #read(
-    { key, budget }: Lookup<Content>,
+    { key, deadline }: Lookup<Content>,
     { singleFlight, maxAgeMs }: LookupSettings<Content>,
   ): Promise<ReadResult<Content>> {
     const lease =
       singleFlight === undefined ? NO_LEASE : { token: freshToken(), leaseMs: singleFlight.leaseMs };
-    return this.#store.read(key, lease, maxAgeMs, budget);
+    return this.#store.read(key, lease, maxAgeMs, deadline);
   }
 
   #useEntry(
@@ -264,7 +264,7 @@ export class EntryCache<Content> {
   }
 
   async #beginFill(
-    { key, budget }: Lookup<Content>,
+    { key, deadline }: Lookup<Content>,
     { copies, maxAgeMs }: LookupSettings<Content>,
     flight: Flight<Content> | undefined,
     lease: FillLease,
@@ -272,7 +272,7 @@ export class EntryCache<Content> {
     const { versions } = this.#store;
     let snapshot = versions.known(key.names, maxAgeMs);
     try {
-      snapshot ??= await versions.read(key.names, FILL_VERSIONS_TTL_MS, budget);
+      snapshot ??= await versions.read(key.names, FILL_VERSIONS_TTL_MS, deadline);
     } catch (error) {
       this.#store.reportFailure(error);
     }

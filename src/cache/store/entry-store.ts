@@ -1,6 +1,6 @@
 import { asError, StoreError } from '../../base/errors.ts';
 import type { CacheKeys } from '../../base/keys.ts';
-import type { Budget } from '../../engine/budget.ts';
+import type { Deadline } from '../../engine/deadline.ts';
 import { newerFormat } from '../../engine/reply.ts';
 import { insist, mayHaveRun } from '../../waiting/insist.ts';
 import { filledMessage } from './channel.ts';
@@ -100,11 +100,11 @@ export class EntryStore {
     key: EntryKey<Content>,
     lease: FillLease,
     maxAgeMs: number,
-    budget?: Budget,
+    deadline?: Deadline,
   ): Promise<ReadResult<Content>> {
     const grant: LeaseGrant = { isPossible: false };
     try {
-      return await this.#readCurrent(key, lease, grant, { maxAgeMs, budget });
+      return await this.#readCurrent(key, lease, grant, { maxAgeMs, deadline });
     } catch (error) {
       this.reportFailure(error);
       // A lease that Redis may have granted is ours: the caller fills the entry under it and ends it.
@@ -117,7 +117,7 @@ export class EntryStore {
     key: EntryKey<Content>,
     lease: FillLease,
     grant: LeaseGrant,
-    { maxAgeMs, budget }: { readonly maxAgeMs: number; readonly budget: Budget | undefined },
+    { maxAgeMs, deadline }: { readonly maxAgeMs: number; readonly deadline: Deadline | undefined },
   ): Promise<ReadResult<Content>> {
     const { versions } = this;
     const { token } = lease;
@@ -127,7 +127,12 @@ export class EntryStore {
       const { entry: entryKey, fill: fillKey, variant } = key.redisKeys;
       const readAt = this.now();
       const keys = names === '' ? [entryKey, fillKey] : [entryKey, fillKey, variant(key.variantOf(names))];
-      const reply = await this.#run(keys, { names, minSequence, token, lease: lease.leaseMs }, grant, budget);
+      const reply = await this.#run(
+        keys,
+        { names, minSequence, token, lease: lease.leaseMs },
+        grant,
+        deadline,
+      );
       if (reply.found === 'newer') throw newerFormat('cache');
       if (reply.names !== '' && reply.names !== names && reads < MAX_READS) {
         names = reply.names;
@@ -141,7 +146,7 @@ export class EntryStore {
       if (envelope === undefined || content === undefined) return { entry: undefined, ...fill };
       const ttlMs = reply.left > 0 ? reply.kept : Math.max(reply.kept, FILL_VERSIONS_TTL_MS);
       const snapshot =
-        versions.known(envelope.names, maxAgeMs) ?? (await versions.read(envelope.names, ttlMs, budget));
+        versions.known(envelope.names, maxAgeMs) ?? (await versions.read(envelope.names, ttlMs, deadline));
       const entry = entryOf(envelope, content, { reply, snapshot, readAt });
       const usability = usabilityOf(entry, this.now());
       if (usability !== 'fresh' && reply.fill === 'none' && token !== '' && reads < MAX_READS) {
@@ -157,10 +162,10 @@ export class EntryStore {
     keys: readonly string[],
     args: CacheReadArgs,
     grant: LeaseGrant,
-    budget: Budget | undefined,
+    deadline: Deadline | undefined,
   ): Promise<CacheReadReply> {
     try {
-      const reply = await this.#env.engine.run(cacheRead, keys, args, budget);
+      const reply = await this.#env.engine.run(cacheRead, keys, args, deadline);
       grant.isPossible ||= reply.fill === 'granted';
       return reply;
     } catch (error) {

@@ -1,3 +1,4 @@
+import { packFrame, unpackFrame } from '../../base/framing.ts';
 import type { BoundedPolicy } from './options.ts';
 import { isInvalidated, isSoftlyInvalidated, type NameVersion } from './versions.ts';
 
@@ -104,12 +105,10 @@ export function keepMs(lifetime: Lifetime): number {
   return freshMs + Math.max(staleWhileRevalidateMs, staleIfErrorMs) + validatableMs;
 }
 
-/* Packed as [length of meta u32][meta as a JSON array][body]: the body is a slice of the reply and is never copied. */
-
 export function packEnvelope({ names, lifetime, info, body }: Envelope): Buffer {
   const { freshMs, staleWhileRevalidateMs, staleIfErrorMs, ageMs, isStrict, validatableMs } = lifetime;
-  const meta = Buffer.from(
-    JSON.stringify([
+  return packFrame(
+    [
       names,
       staleWhileRevalidateMs,
       staleIfErrorMs,
@@ -118,29 +117,18 @@ export function packEnvelope({ names, lifetime, info, body }: Envelope): Buffer 
       info,
       body.length,
       ...(validatableMs > 0 ? [validatableMs, freshMs > 0 ? 0 : 1] : []),
-    ]),
+    ],
+    body,
   );
-  const length = Buffer.alloc(4);
-  length.writeUInt32BE(meta.length);
-  return Buffer.concat([length, meta, body]);
 }
 
 /** `leftMs`: how long the entry stays fresh; `storedMs`: how long it has been stored. Undefined for unreadable bytes. */
 export function unpackEnvelope(packed: Buffer, leftMs: number, storedMs: number): Envelope | undefined {
-  if (packed.length < 4) return undefined;
-  const bodyAt = 4 + packed.readUInt32BE(0);
-  if (bodyAt > packed.length) return undefined;
-  let meta: unknown;
-  try {
-    meta = JSON.parse(packed.toString('utf8', 4, bodyAt));
-  } catch {
-    return undefined;
-  }
-  if (!Array.isArray(meta)) return undefined;
+  const { meta, body } = unpackFrame(packed) ?? {};
+  if (body === undefined || !Array.isArray(meta)) return undefined;
   const [names, staleWhileRevalidateMs, staleIfErrorMs, ageMs, strict, info, bodyLength, ...rest]: unknown[] =
     meta;
   const [validatableMs = 0, isNeverFresh = 0] = rest;
-  const body = packed.subarray(bodyAt);
   if (!areTexts(names) || body.length !== bodyLength || (strict !== 0 && strict !== 1)) return undefined;
   if (!isSpan(staleWhileRevalidateMs) || !isSpan(staleIfErrorMs) || !isSpan(ageMs)) return undefined;
   if (!isSpan(validatableMs)) return undefined;

@@ -1,7 +1,8 @@
-import { describe, hintAt, type OptionReader } from '../../base/check.ts';
+import { describe, suggestion } from '../../base/describe.ts';
 import { type Duration, durationMs } from '../../base/duration.ts';
 import { ConfigError, RedisKitError } from '../../base/errors.ts';
 import { AMOUNT_NAMES, LIFETIME_NAMES, renamed } from '../../base/foreign-options.ts';
+import type { OptionReader } from '../../base/option-reader.ts';
 import { collectItems, readSettings } from '../../base/settings.ts';
 
 /* The options that kit.cache and kit.remember share. */
@@ -133,7 +134,7 @@ export function policyOption(reader: OptionReader, policies: CachePolicies): Cac
     'policy',
     policies.size === 0
       ? 'it must name one of createRedisKit({ cachePolicies }), and there are none'
-      : `it must name one of createRedisKit({ cachePolicies }); ${hintAt(name, 'policies', [...policies.keys()])}`,
+      : `it must name one of createRedisKit({ cachePolicies }); ${suggestion(name, 'policies', [...policies.keys()])}`,
   );
 }
 

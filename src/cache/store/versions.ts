@@ -1,7 +1,7 @@
 import { BoundedMap } from '../../base/bounded-map.ts';
 import type { Keys } from '../../base/keys.ts';
 import type { Reporter } from '../../base/reporter.ts';
-import type { Budget } from '../../engine/budget.ts';
+import type { Deadline } from '../../engine/deadline.ts';
 import type { Engine } from '../../engine/port.ts';
 import { type CachePurgeReply, cachePurge, cacheVersions } from './operations/versions.ts';
 
@@ -187,7 +187,7 @@ export class Versions {
   }
 
   /** Reads the versions from Redis, which keeps them for `ttlMs` from now on. */
-  async read(names: readonly string[], ttlMs: number, budget?: Budget): Promise<Snapshot> {
+  async read(names: readonly string[], ttlMs: number, deadline?: Deadline): Promise<Snapshot> {
     const { engine, keys, now } = this.#env;
     const known = this.#known;
     const readAt = now();
@@ -198,7 +198,7 @@ export class Versions {
       cacheVersions,
       this.#keysOf(names),
       { ttl: Math.ceil(ttlMs) },
-      budget,
+      deadline,
     );
     known.noteSequence(keys.scope, sequence);
     // The reply may be older than a purge that was missed while the subscriber was disconnected.
@@ -214,10 +214,10 @@ export class Versions {
     return { sequence, versions: tracked, readAt };
   }
 
-  async purge(names: readonly string[], soft: boolean, budget?: Budget): Promise<CachePurgeReply> {
+  async purge(names: readonly string[], soft: boolean, deadline?: Deadline): Promise<CachePurgeReply> {
     const { engine, keys } = this.#env;
     const args = { soft, channel: keys.cacheChannel(), scope: keys.scope, names };
-    const purge = await engine.run(cachePurge, this.#keysOf(names), args, budget);
+    const purge = await engine.run(cachePurge, this.#keysOf(names), args, deadline);
     this.#known.recordPurge(keys.scope, purge.sequence, soft, names);
     return purge;
   }

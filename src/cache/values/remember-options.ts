@@ -1,7 +1,7 @@
-import type { OptionReader } from '../../base/check.ts';
 import type { Duration } from '../../base/duration.ts';
 import { ConfigError } from '../../base/errors.ts';
 import { LIFETIME_NAMES, renamed } from '../../base/foreign-options.ts';
+import type { OptionReader } from '../../base/option-reader.ts';
 import { readSettings } from '../../base/settings.ts';
 import { valueSizeOption } from '../../base/size-options.ts';
 import {

@@ -1,4 +1,4 @@
-import { describe } from '../../base/check.ts';
+import { describe } from '../../base/describe.ts';
 import type { Duration } from '../../base/duration.ts';
 import { asError, ConfigError, RedisKitError } from '../../base/errors.ts';
 import type { Keys } from '../../base/keys.ts';

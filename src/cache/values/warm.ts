@@ -1,6 +1,7 @@
-import { describe, OptionReader } from '../../base/check.ts';
+import { describe } from '../../base/describe.ts';
 import { asError, ConfigError } from '../../base/errors.ts';
-import { callAside } from '../../http/outcome.ts';
+import { OptionReader } from '../../base/option-reader.ts';
+import { callInBackground } from '../../http/run-middleware.ts';
 import type { Loader, RememberedValues, ValuesDeps } from './remember.ts';
 import type { RememberOptions } from './remember-options.ts';
 
@@ -60,7 +61,7 @@ export async function warmUp(
       if (done === true) return;
       if (await warm(value)) stored++;
       else failed++;
-      if (onProgress !== undefined) callAside(() => onProgress(stored + failed, total), reportFailure);
+      if (onProgress !== undefined) callInBackground(() => onProgress(stored + failed, total), reportFailure);
     }
   }
 

@@ -1,5 +1,11 @@
 import { defineOperation, type Operation } from '../../engine/operation.ts';
-import { arrayOf, type Found, foundAt, foundCode, integerAt } from '../../engine/reply.ts';
+import {
+  arrayOf,
+  integerAt,
+  type StoredFormat,
+  storedFormatAt,
+  storedFormatCode,
+} from '../../engine/reply.ts';
 import { memberOf, WaitingLine } from '../../waiting/queue.ts';
 import { SLOTS_LUA, Slots } from './slots.ts';
 
@@ -19,7 +25,7 @@ export interface ConcurrencyAcquireArgs {
 }
 
 export interface ConcurrencyAcquireReply {
-  readonly found: Found;
+  readonly found: StoredFormat;
   readonly outcome: 'granted' | 'waits' | 'refused';
   /** How many have a slot, this one included. */
   readonly running: number;
@@ -70,7 +76,7 @@ export const concurrencyAcquire: Operation<ConcurrencyAcquireArgs, ConcurrencyAc
       String(limit),
       String(maxQueue),
     ],
-    twin(memory, [key = '', lineKey = ''], now, args) {
+    runInMemory(memory, [key = '', lineKey = ''], now, args) {
       const { token, lease, waitMs, limit, maxQueue } = args;
       const line = new WaitingLine(memory, lineKey, now, args.channels);
       const slots = new Slots(memory, key, now, line, args.process);
@@ -84,13 +90,13 @@ export const concurrencyAcquire: Operation<ConcurrencyAcquireArgs, ConcurrencyAc
         outcome = 'waits';
         line.join(member);
       }
-      const found = foundCode(slots.isCorrupt ? 'corrupt' : 'fine');
+      const found = storedFormatCode(slots.isCorrupt ? 'corrupt' : 'fine');
       return [found, OUTCOMES.indexOf(outcome), slots.count, slots.leftMs];
     },
     decode(reply) {
       const fields = arrayOf(reply);
       return {
-        found: foundAt(fields, 0),
+        found: storedFormatAt(fields, 0),
         outcome: OUTCOMES[integerAt(fields, 1)] ?? 'refused',
         running: integerAt(fields, 2),
         leftMs: integerAt(fields, 3),

@@ -41,7 +41,7 @@ export const concurrencyRelease: Operation<ConcurrencyReleaseArgs, boolean> = de
     channels,
     String(limit),
   ],
-  twin(memory, [key = '', lineKey = ''], now, args) {
+  runInMemory(memory, [key = '', lineKey = ''], now, args) {
     const line = new WaitingLine(memory, lineKey, now, args.channels);
     const slots = new Slots(memory, key, now, line, args.process);
     line.leave(memberOf(args));

@@ -29,7 +29,7 @@ export const concurrencyRenew: Operation<ConcurrencyRenewArgs, void> = defineOpe
   name: 'concurrency-renew',
   lua,
   encode: ({ token, process, lease, channels }) => [token, process, String(lease), channels],
-  twin(memory, [key = '', lineKey = ''], now, { token, process, lease, channels }) {
+  runInMemory(memory, [key = '', lineKey = ''], now, { token, process, lease, channels }) {
     const line = new WaitingLine(memory, lineKey, now, channels);
     new Slots(memory, key, now, line, process).take(token, lease);
     return 1;

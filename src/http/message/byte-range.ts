@@ -1,31 +1,30 @@
 import { parseHttpDate } from './http-date.ts';
 
-/** Both ends are inside, as in Content-Range (RFC 9110, section 14.4). */
+/** Both positions are inclusive, as in Content-Range (RFC 9110, section 14.4). */
 export interface ByteRange {
   readonly start: number;
   readonly end: number;
 }
 
 /**
- * What a GET's Range asks for of a representation of `length` bytes (RFC 9110, sections 14.1.2 and 14.2). Undefined:
- * answer with the whole, since there is no such field, it has another unit, is invalid, or wants several ranges, all
- * of which a server may ignore.
+ * The range that a GET requests of a representation of `length` bytes (RFC 9110, sections 14.1.2 and 14.2). Undefined means
+ * to send the whole: the field is absent, invalid, has another unit, or lists several ranges. A server may ignore it then.
  */
 export function rangeOf(header: string | undefined, length: number): ByteRange | 'unsatisfiable' | undefined {
   if (header === undefined) return undefined;
-  // The unit's name has no case (section 14.1). The space that the examples of section 14.1.2 have after "=" is allowed.
+  // The unit is case-insensitive (section 14.1). A space after "=" is allowed, as in the examples of section 14.1.2.
   const [, set = ''] = /^bytes=(.*)$/i.exec(header) ?? [];
   const [spec = '', ...others] = set.split(',').filter((each) => !/^[ \t]*$/.test(each));
   const [, first = '', last = ''] = /^[ \t]*(\d*)-(\d*)[ \t]*$/.exec(spec) ?? [];
   if (others.length > 0 || (first === '' && last === '')) return undefined;
   if (first === '') return lastBytes(Number(last), length);
-  // Exact, whatever the number of digits: an invalid range is ignored, one that is too far away is refused.
+  // Compared exactly for any number of digits: an invalid range is ignored, one beyond the end is unsatisfiable.
   if (last !== '' && isLess(last, first)) return undefined;
   if (Number(first) >= length) return 'unsatisfiable';
   return { start: Number(first), end: last === '' ? length - 1 : Math.min(Number(last), length - 1) };
 }
 
-/** Compares whole numbers by their digits; reading 16 kB of them as a BigInt takes quadratic time. */
+/** Compares digits as text: converting 16 kB of digits to a BigInt takes quadratic time. */
 function isLess(digits: string, other: string): boolean {
   const a = withoutZeros(digits);
   const b = withoutZeros(other);
@@ -36,19 +35,18 @@ function withoutZeros(digits: string): string {
   return digits.replace(/^0+/, '');
 }
 
-/** A suffix of nothing is satisfiable (section 14.1.2), but no Content-Range can tell of it: the whole says the same. */
+/** For an empty representation the whole is sent: no Content-Range can describe an empty range (section 14.1.2). */
 function lastBytes(count: number, length: number): ByteRange | 'unsatisfiable' | undefined {
   if (count === 0) return 'unsatisfiable';
   return length === 0 ? undefined : { start: Math.max(0, length - count), end: length - 1 };
 }
 
 /**
- * Whether Range counts as far as If-Range is concerned (RFC 9110, section 13.1.5): without the field it does; a tag
- * must be the same by strong comparison, a date must be Last-Modified to the letter.
+ * Whether If-Range allows a partial response (RFC 9110, section 13.1.5): if the field is absent, if its entity tag is the same
+ * by strong comparison, or if its date equals Last-Modified exactly.
  *
- * A date is a strong validator for a cache only when the stored response's Date is a second or more later (section
- * 8.8.2.2), which is looked at when `date` is given. Who leaves it out knows that the response did not change twice
- * within that second.
+ * For a cache a date is a strong validator only if the stored Date is at least a second later (section 8.8.2.2). This is
+ * checked if `date` is given; a caller that omits it knows that the response did not change twice within that second.
  */
 export function ifRangeMatches(
   header: string | undefined,
@@ -64,8 +62,8 @@ export function ifRangeMatches(
 }
 
 /**
- * The range that a 206 with one part sends, and the length of the whole (RFC 9110, section 14.4). Undefined for a field that
- * is invalid, has another unit, or does not name the length.
+ * The range of a 206 response with one part, and the length of the whole (RFC 9110, section 14.4). Undefined for a field that
+ * is invalid, has another unit, or has no complete length.
  */
 export function contentRangeOf(header: string): (ByteRange & { readonly length: number }) | undefined {
   const [, first, last, whole] = /^bytes (\d{1,15})-(\d{1,15})\/(\d{1,15})$/i.exec(header.trim()) ?? [];
@@ -73,7 +71,7 @@ export function contentRangeOf(header: string): (ByteRange & { readonly length: 
   return start <= end && end < length ? { start, end, length } : undefined;
 }
 
-/** RFC 9110, section 8.8.3. A weak one, or one that is malformed, is no date either. */
+/** Whether a text is a strong entity tag (RFC 9110, section 8.8.3). */
 export function isStrongTag(text: string): boolean {
   return /^"[\x21\x23-\x7e\x80-\xff]*"$/.test(text);
 }

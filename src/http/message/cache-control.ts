@@ -1,20 +1,20 @@
-/** The directives of one response. Names are asked for in lower case. */
+/** The directives of one response. Names are in lower case. */
 export interface CacheControl {
-  /** Whether the directive is there, whatever its argument. */
+  /** Whether the directive is present, with any argument. */
   has(name: string): boolean;
-  /** The argument as delta-seconds; undefined without the directive. Who gets 'invalid' takes the response for stale. */
+  /** The argument as delta-seconds; undefined without the directive. 'invalid' means that the response is stale. */
   seconds(name: string): number | 'invalid' | undefined;
   /**
-   * The field names of `private="a, b"` and `no-cache="a"`, in lower case; undefined without the directive. An empty
-   * list: the directive stands for the whole response, or nobody can tell for which part.
+   * The field names of `private="a, b"` and `no-cache="a"`, in lower case; undefined without the directive. An empty list
+   * means that the directive applies to the whole response, or that its argument is unreadable.
    */
   fields(name: string): readonly string[] | undefined;
 }
 
-/** The greatest value that we tell apart; RFC 9111, section 1.2.2, allows the greatest "conveniently represented". */
+/** Larger values count as this one. RFC 9111, section 1.2.2, allows the greatest value that is convenient. */
 export const MAX_SECONDS: number = 2 ** 31 - 1;
 
-/** What forbids or narrows the use of a response: it counts also where it stands in text that cannot be parsed. */
+/** Restrictive directives count even inside text that cannot be parsed. */
 const RESTRICTIVE: ReadonlySet<string> = new Set([
   'no-store',
   'private',
@@ -27,8 +27,8 @@ const TOKEN = "[!#$%&'*+.^_`|~0-9A-Za-z-]+";
 const QUOTED = String.raw`"((?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*)"`;
 
 /**
- * One member of the list with what ends it, or else text that is none: up to the next comma, but when a quote stands
- * in it, all the rest, since nobody can say which commas are outside of quotes.
+ * A list member with its separator, or else unparsable text: up to the next comma, or all of the rest if it contains a quote,
+ * since it is then unknown which commas are quoted.
  */
 const MEMBER = new RegExp(
   `[ \\t]*(?:(${TOKEN})(?:=(?:(${TOKEN})|${QUOTED}))?[ \\t]*)?(?:[,\\n]|$)|([^,\\n"]*[,\\n]|[^]+)`,
@@ -38,9 +38,9 @@ const MEMBER = new RegExp(
 const WORD = new RegExp(TOKEN, 'g');
 const LIST_MEMBER = new RegExp(`^[ \\t]*(?:(${TOKEN})[ \\t]*)?$`);
 
-/** Reads Cache-Control: `#( token [ "=" ( token / quoted-string ) ] )` (RFC 9111, section 5.2; RFC 9110, 5.6). */
+/** Parses Cache-Control: `#( token [ "=" ( token / quoted-string ) ] )` (RFC 9111, section 5.2; RFC 9110, 5.6). */
 export function parseCacheControl(value: number | string | readonly string[] | undefined): CacheControl {
-  // Lines make one list (RFC 9110, section 5.3). No quoted-string has a line break in it, so none swallows the next line.
+  // Several lines form one list (RFC 9110, section 5.3). No quoted string contains a line break, so none continues.
   const text = typeof value === 'object' ? value.join('\n') : String(value ?? '');
   const found = new Map<string, (string | undefined)[]>();
   const unparsed = new Set<string>();
@@ -60,7 +60,7 @@ export function parseCacheControl(value: number | string | readonly string[] | u
     seconds(name) {
       if (unparsed.has(name)) return 'invalid';
       const values = found.get(name)?.map(deltaSeconds);
-      // Of values that differ the first may be used, or none (RFC 9111, section 4.2.1); none is safe.
+      // If values differ, a cache may use the first or none (RFC 9111, section 4.2.1); none is the safe choice.
       return values?.every((each) => each === values[0]) === false ? 'invalid' : values?.[0];
     },
     fields(name) {
@@ -72,7 +72,7 @@ export function parseCacheControl(value: number | string | readonly string[] | u
   };
 }
 
-/** The names of `#field-name` in lower case (RFC 9111, section 5.2.2.4); none when one of them is no name. */
+/** The names of `#field-name` in lower case (RFC 9111, section 5.2.2.4); empty if any of them is invalid. */
 export function fieldNames(list: string | undefined): readonly string[] {
   const names: string[] = [];
   for (const member of (list ?? '').split(',')) {
@@ -83,7 +83,7 @@ export function fieldNames(list: string | undefined): readonly string[] {
   return names;
 }
 
-/** Both forms of an argument are accepted (RFC 9111, section 5.2), but digits only (section 1.2.2). */
+/** Token and quoted-string are both accepted (RFC 9111, section 5.2), but only digits (section 1.2.2). */
 function deltaSeconds(argument: string | undefined): number | 'invalid' {
   if (argument === undefined || !/^\d+$/.test(argument)) return 'invalid';
   return Math.min(Number(argument), MAX_SECONDS);

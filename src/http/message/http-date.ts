@@ -7,10 +7,7 @@ const MONTH = `(?<month>${MONTHS.join('|')})`;
 const YEAR = String.raw`(?<year>\d{4})`;
 const TIME = String.raw`(?<time>\d\d:\d\d:\d\d)`;
 
-/**
- * IMF-fixdate, and the obsolete forms of RFC 850 and of asctime (RFC 9110, section 5.6.7). A cache reads names in any
- * case (RFC 9111, section 4.2).
- */
+/** IMF-fixdate, RFC 850 and asctime (RFC 9110, section 5.6.7). For a cache, names are case-insensitive (RFC 9111, 4.2). */
 const FORMS = [
   new RegExp(`^${SHORT}, ${DAY} ${MONTH} ${YEAR} ${TIME} GMT$`, 'i'),
   new RegExp(String.raw`^${LONG}, ${DAY}-${MONTH}-(?<year>\d\d) ${TIME} GMT$`, 'i'),
@@ -18,9 +15,8 @@ const FORMS = [
 ];
 
 /**
- * Milliseconds since the epoch; undefined for what is no HTTP-date (RFC 9110, section 5.6.7). The day's name must be
- * one, but not the right one: the section names no date that is to be refused for it. `now` decides the century of a
- * year with two digits.
+ * Milliseconds since the epoch; undefined for text that is no HTTP-date (RFC 9110, section 5.6.7). A wrong name of the day is
+ * accepted, since the section does not forbid it. `now` decides the century of a two-digit year.
  */
 export function parseHttpDate(text: string, now: number = Date.now()): number | undefined {
   for (const form of FORMS) {
@@ -34,12 +30,12 @@ type Parts = Readonly<Record<string, string>>;
 
 function timeOf({ day = '', month = '', year = '', time = '' }: Parts, now: number): number | undefined {
   const [hour = 0, minute = 0, second = 0] = time.split(':').map(Number);
-  // A leap second ends a day, as nothing else does; it is the second before, so that nothing expires later for it.
+  // A leap second counts as the second before it, so that nothing expires later because of it.
   if (hour > 23 || minute > 59 || (second > 59 && time !== '23:59:60')) return undefined;
   const monthIndex = MONTHS.findIndex((name) => name.toLowerCase() === month.toLowerCase());
   const inYear = (full: number) => {
     const date = new Date(0);
-    // Not Date.UTC, for which the year 50 is 1950.
+    // Not Date.UTC, which reads the year 50 as 1950.
     date.setUTCFullYear(full, monthIndex, Number(day));
     date.setUTCHours(hour, minute, Math.min(second, 59));
     return date;
@@ -48,7 +44,7 @@ function timeOf({ day = '', month = '', year = '', time = '' }: Parts, now: numb
   return date.getUTCDate() === Number(day) ? date.getTime() : undefined;
 }
 
-/** The latest year with these last two digits that is not more than 50 years in the future. */
+/** The latest year with these two digits that is at most 50 years in the future. */
 function latest(inYear: (full: number) => Date, digits: number, now: number): Date {
   const horizon = new Date(now);
   const thisYear = horizon.getUTCFullYear();

@@ -1,29 +1,29 @@
 import type { IncomingMessage } from 'node:http';
 import { types } from 'node:util';
 
-/** What body parsers leave on a request. */
+/** The properties that body parsers set. */
 interface Parsed extends IncomingMessage {
   readonly rawBody?: unknown;
   readonly body?: unknown;
 }
 
-/** The content of a request, as it was sent or as a parser read it. `kind` tells equal bytes of two forms apart. */
+/** The content of a request, as it was sent or as a parser read it. `kind` distinguishes equal bytes of different forms. */
 export interface RequestContent {
   readonly kind: 'none' | 'bytes' | 'text' | 'json';
   readonly bytes: string | Uint8Array;
 }
 
-/** Whether a request has content, however short (RFC 9112, section 6.3). */
+/** Whether a request has content (RFC 9112, section 6.3). */
 export function hasContent(
   req: IncomingMessage & { readonly stream?: { readonly endAfterHeaders?: boolean } },
 ): boolean {
   const { 'content-length': length, 'transfer-encoding': coding } = req.headers;
   if (coding !== undefined || (length !== undefined && Number(length) !== 0)) return true;
-  // HTTP/2 needs neither field.
+  // HTTP/2 requires neither field.
   return req.httpVersionMajor > 1 && req.stream?.endAfterHeaders === false;
 }
 
-/** The content that a parser has left in `rawBody` or `body`; undefined when it cannot be known. */
+/** The content in `rawBody` or `body`; undefined if no parser has read it. */
 export function requestContent(req: Parsed): RequestContent | undefined {
   if (!hasContent(req)) return { kind: 'none', bytes: '' };
   const { rawBody, body } = req;
@@ -32,15 +32,15 @@ export function requestContent(req: Parsed): RequestContent | undefined {
     if (typeof raw === 'string') return { kind: 'text', bytes: raw };
   }
   const type = req.headers['content-type'] ?? '';
-  // Files are not in `req.body`.
+  // The files of a multipart request are not in `req.body`.
   if (body === undefined || /^multipart\//i.test(type)) return undefined;
-  // Express 4 leaves an empty object also where no parser read the content.
+  // Express 4 sets an empty object even if no parser has read the content.
   if (isEmpty(body) && !(req.readableEnded && isParsedByExpress(type))) return undefined;
   const text = jsonOf(body);
   return text === undefined ? undefined : { kind: 'json', bytes: text };
 }
 
-/** What `express.json()` and `express.urlencoded()` read by default. */
+/** The content types that `express.json()` and `express.urlencoded()` read by default. */
 function isParsedByExpress(type: string): boolean {
   return /^application\/(json|x-www-form-urlencoded)\b/i.test(type);
 }
@@ -49,7 +49,7 @@ function isEmpty(value: unknown): boolean {
   return value === null || (typeof value === 'object' && Object.keys(value).length === 0);
 }
 
-/** Undefined for what JSON has no form for, a stream for example, which would look like any other. */
+/** Undefined for values without a JSON form: two streams, for example, would have the same text. */
 function jsonOf(value: unknown): string | undefined {
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
     const prototype: unknown = Object.getPrototypeOf(value);
@@ -58,7 +58,7 @@ function jsonOf(value: unknown): string | undefined {
   try {
     return JSON.stringify(value);
   } catch {
-    // A cycle or a BigInt.
+    // The value has a cycle or contains a BigInt.
     return undefined;
   }
 }

@@ -1,16 +1,15 @@
 import { type CacheControl, fieldNames, MAX_SECONDS } from './cache-control.ts';
 import { fieldDictionary, fieldText } from './structured-field.ts';
 
-/** They allow a cache more than it may without them, so they count only as what they are, a Boolean. */
+/** Directives that allow a cache more count only as a Boolean, which is their type. */
 const RELAXING: ReadonlySet<string> = new Set(['public', 'must-understand']);
 
 /**
- * Reads a targeted field, such as CDN-Cache-Control, which is a Dictionary of structured fields (RFC 9213, section
- * 2.1). Undefined when it is absent, empty or does not parse: the cache goes on as if it were not there.
+ * Parses a targeted field such as CDN-Cache-Control, which is a Dictionary of structured fields (RFC 9213, section 2.1).
+ * Undefined if the field is absent, empty or invalid, and is then ignored.
  *
- * A value whose type is not the directive's own is not to be consumed: an age that is no Integer is 'invalid', field
- * names that are no String are none. A directive that restricts counts by its name whatever its value is, except a
- * Boolean false, which is how a dictionary says no. Parameters are ignored.
+ * Values of the wrong type are not used: an age that is no Integer is 'invalid', and a value that is no String names no
+ * fields. A restrictive directive counts with any value except a Boolean false. Parameters are ignored.
  */
 export function parseTargeted(
   value: number | string | readonly string[] | undefined,
@@ -31,7 +30,7 @@ export function parseTargeted(
       const given = argument(name);
       if (given === undefined) return undefined;
       const isAge = typeof given === 'number' && given >= 0 && !isDecimal(text, name);
-      // Not -0, which is an Integer as well.
+      // Math.abs, since -0 is an Integer, too.
       return isAge ? Math.min(Math.abs(given), MAX_SECONDS) : 'invalid';
     },
     fields(name) {
@@ -43,8 +42,8 @@ export function parseTargeted(
 }
 
 /**
- * Whether the number of a member has a fraction, be it `.0`: the parser makes one number of both, and a max-age that
- * is a Decimal is the very example of what must not be coerced (RFC 9213, section 2.1). The text has parsed.
+ * Whether the number of a member is a Decimal, even `1.0`, which the parser does not distinguish from an Integer. A Decimal
+ * max-age must not be used (RFC 9213, section 2.1). The text is valid.
  */
 function isDecimal(text: string, name: string): boolean {
   const members = text.replace(/%"[^"]*"|"(?:[^"\\]|\\.)*"/g, '').split(',');

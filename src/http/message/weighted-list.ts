@@ -2,8 +2,8 @@
 const WEIGHT = /^(?:0(?:\.\d{0,3})?|1(?:\.0{0,3})?)$/;
 
 /**
- * The value of Accept-Language or Accept-Encoding in a form in which equal preferences are equal texts: without the
- * case, the order, the white space and the notation of weights (RFC 9110, sections 12.4.2, 12.5.3 and 12.5.4).
+ * Normalizes Accept-Language or Accept-Encoding, so that equal preferences are equal texts: case, order, whitespace and the
+ * notation of weights do not matter (RFC 9110, sections 12.4.2, 12.5.3 and 12.5.4).
  */
 export function canonicalWeightedList(value: string): string {
   const members = value.toLowerCase().split(',').map(canonicalMember);

@@ -1,8 +1,8 @@
 import { type IncomingMessage, ServerResponse } from 'node:http';
 import { ConfigError } from '../../base/errors.ts';
-import { checkCall } from '../foreign-call.ts';
+import { checkMiddlewareCall } from '../mount-check.ts';
 
-/** What the kit calls on a response, whether Node or a test library made it. */
+/** The methods that the kit calls on a response, which may be a mock. */
 const METHODS = [
   'setHeader',
   'getHeader',
@@ -16,20 +16,19 @@ const METHODS = [
 ] as const;
 
 /**
- * Whether a response can be answered on. Socket.IO passes a partial one for a WebSocket upgrade, and users of `ws` an
+ * Whether a response can be sent. For a WebSocket upgrade, Socket.IO passes a partial response, and users of `ws` pass an
  * empty object.
  */
 export function isComplete(req: IncomingMessage, res: unknown): res is ServerResponse {
-  // Nearly every response is Node's own, and costs one check.
+  // Fast path for Node's own responses.
   if (res instanceof ServerResponse) return true;
   if (typeof res !== 'object' || res === null) return false;
   for (const name of METHODS) if (typeof Reflect.get(res, name) !== 'function') return false;
-  // Mocks leave it out.
+  // Mocks may lack it.
   if (Reflect.get(res, 'req') === undefined) Object.assign(res, { req });
   return true;
 }
 
-/** What Express or Connect calls a middleware with. */
 interface MiddlewareCall {
   readonly req: IncomingMessage;
   readonly res: unknown;
@@ -37,13 +36,13 @@ interface MiddlewareCall {
 }
 
 /**
- * The error of a middleware that cannot work without a complete response. Throws a ConfigError where there is no `next`
- * to report it to. `where` is how the user wrote the call.
+ * The error for `next` if the response is incomplete. Throws a ConfigError if `next` is missing. `where` is the call as the
+ * user wrote it.
  */
 export function callError(where: string, { req, res, next }: MiddlewareCall): ConfigError | undefined {
-  checkCall(where, req, next);
+  checkMiddlewareCall(where, req, next);
   if (isComplete(req, res)) return undefined;
   return new ConfigError(
-    `${where}: the response is no ServerResponse (a WebSocket upgrade has none); mount it where requests are answered over HTTP`,
+    `${where}: the response is no ServerResponse (a WebSocket upgrade has none); mount it on HTTP routes`,
   );
 }

@@ -1,34 +1,34 @@
 import type { ServerResponse } from 'node:http';
 
-const CHANGES: unique symbol = Symbol('the changes of the headers of the response');
+const CHANGES: unique symbol = Symbol('the header changes of the response');
 
 type Setters = Pick<ServerResponse, 'setHeader' | 'appendHeader' | 'removeHeader'>;
 
-interface Watched {
+interface WatchedResponse {
   readonly [CHANGES]: Changes;
 }
 
 interface Changes {
   readonly original: Setters;
-  /** When each header was last set or removed, by its name in lower case. */
+  /** The number of the last change of each header, by its name in lower case. */
   readonly last: Map<string, number>;
   count: number;
 }
 
-/** In the place of the response's own methods; the same for all responses, so that calls of them stay fast. */
+/** Replace the methods of a response. The same functions for all responses, so that V8 can optimize calls of them. */
 const WATCHED = {
-  setHeader(this: Watched, ...args: unknown[]) {
+  setHeader(this: WatchedResponse, ...args: unknown[]) {
     return change(this, 'setHeader', args);
   },
-  appendHeader(this: Watched, ...args: unknown[]) {
+  appendHeader(this: WatchedResponse, ...args: unknown[]) {
     return change(this, 'appendHeader', args);
   },
-  removeHeader(this: Watched, ...args: unknown[]) {
+  removeHeader(this: WatchedResponse, ...args: unknown[]) {
     return change(this, 'removeHeader', args);
   },
 };
 
-function change(res: Watched, method: keyof Setters, args: unknown[]): unknown {
+function change(res: WatchedResponse, method: keyof Setters, args: unknown[]): unknown {
   const changes = res[CHANGES];
   const result: unknown = Reflect.apply(changes.original[method], res, args);
   changes.last.set(String(args[0]).toLowerCase(), ++changes.count);
@@ -36,8 +36,8 @@ function change(res: Watched, method: keyof Setters, args: unknown[]): unknown {
 }
 
 /**
- * Watches from now on which headers are set or removed, also to the value that they have already: comparing values cannot
- * show that. Returns whether a header was, by its name in lower case. Responses are watched only where one is to be stored.
+ * Watches which headers are set or removed from now on. Unlike a comparison of values it notices a header that is set to the
+ * value that it has. The returned function tells whether a header, named in lower case, was changed.
  */
 export function watchHeaders(res: ServerResponse & { [CHANGES]?: Changes }): (name: string) => boolean {
   const changes = changesOf(res);

@@ -1,23 +1,36 @@
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
-import { isClosed } from './closing.ts';
-import { alsoTrue, applyHead, takesFlatHeaders } from './response-head.ts';
-import type { LateHeaders, ResponseHooks } from './response-hooks.ts';
+import { isClosed } from './close-signal.ts';
+import {
+  applyHead,
+  type Head,
+  headOf,
+  outerHeadOf,
+  overrideFlag,
+  restoreHead,
+  takesFlatHeaders,
+} from './response-head.ts';
+import type { LateHeaders } from './response-hook.ts';
+import type { ResponseHooks } from './response-hooks.ts';
 
 type WriteHead = ServerResponse['writeHead'];
 
-/** The head of a guarded response, from the handler's `writeHead` until Node has it. */
+/** The head (status and headers) of a guarded response, from the handler's `writeHead` call until Node sends it. */
 export class OutgoingHead {
   readonly #res: ServerResponse;
   readonly #hooks: ResponseHooks;
-  /** What was in place before the guard: Node's, or a wrapper of a middleware above. */
+  /** The `writeHead` below the guard: Node's, or a wrapper of middleware above. */
   readonly #original: WriteHead;
   readonly #guarded: unknown;
+  /** The head before the guard was installed. */
+  readonly #outer: Head;
+  /** The head at the handler's first write or `end()`; later changes are ignored. */
+  #saved: Head | undefined;
   #isRecorded = false;
-  #isSettling = false;
-  #hasLeft = false;
+  #isRunningWrappers = false;
+  #isAnnounced = false;
   #before: OutgoingHttpHeaders | undefined;
   #isPassing = false;
-  /** Set once `headersSent` says more than Node does. */
+  /** Node's own `headersSent`, once it is replaced. */
   #native: (() => boolean) | undefined;
 
   constructor(res: ServerResponse, hooks: ResponseHooks, guarded: unknown) {
@@ -25,65 +38,84 @@ export class OutgoingHead {
     this.#hooks = hooks;
     this.#original = res.writeHead;
     this.#guarded = guarded;
+    this.#outer = outerHeadOf(res);
   }
 
-  /** Whether Node has it. */
+  /** Whether headers can still be changed. */
+  get isOpen(): boolean {
+    return this.#saved === undefined && !this.isSent;
+  }
+
+  save(): void {
+    this.#saved ??= headOf(this.#res);
+  }
+
+  restore(): void {
+    if (this.#saved !== undefined) restoreHead(this.#res, this.#saved);
+  }
+
+  /** Removes what was set below the kit. */
+  reset(): void {
+    restoreHead(this.#res, this.#outer);
+  }
+
+  /** Whether Node has sent it. */
   get isSent(): boolean {
     return this.#native === undefined ? this.#res.headersSent : this.#native();
   }
 
-  /** Whether the handler called `writeHead`, or the first byte did. */
+  /** Whether `writeHead` was called, by the handler or for its first byte. */
   get isRecorded(): boolean {
-    return this.#isRecorded && !this.#isSettling;
+    return this.#isRecorded && !this.#isRunningWrappers;
   }
 
-  /** Whether it passes to Node at this moment, through the middleware above. */
+  /** Whether it is being sent right now, through the wrappers of middleware above. */
   get isPassing(): boolean {
     return this.#isPassing;
   }
 
-  /** Makes `headersSent` true while `isDecided` holds, since calls wait that Node would have taken. */
-  claim(isDecided: () => boolean): void {
+  /** Makes `headersSent` true while `isDecided()` is true, as it would be if the handler's calls had reached Node. */
+  overrideHeadersSent(isDecided: () => boolean): void {
     if (this.#native !== undefined) return;
-    this.#native = alsoTrue(this.#res, 'headersSent', isDecided);
+    this.#native = overrideFlag(this.#res, 'headersSent', isDecided);
   }
 
-  /** Until the hooks are through it may still become a 503, so nothing is sent. */
+  /** Stores the head without sending it: until the hooks have run, it may still become a 503. */
   record(args: readonly unknown[]): void {
     applyHead(this.#res, args);
     this.#isRecorded = true;
-    // The wrappers in front of it have run, and Node would run them again.
+    // Removes wrappers that have just run: Node would call them again.
     Object.assign(this.#res, { writeHead: this.#guarded });
   }
 
   /**
-   * Runs what middleware has put in front of `writeHead` since the response is guarded, as Node does for a first byte: what
-   * they change is part of the response that the hooks see.
+   * Calls the `writeHead` wrappers that were installed above the guard, as Node does for the first byte, so that the hooks see
+   * their changes.
    */
-  settle(): void {
+  runWrappers(): void {
     if (this.#isRecorded || this.#res.writeHead === this.#guarded) return;
-    this.#isSettling = true;
+    this.#isRunningWrappers = true;
     try {
       this.#res.writeHead(this.#res.statusCode);
     } finally {
-      this.#isSettling = false;
+      this.#isRunningWrappers = false;
     }
   }
 
-  /** The next call may make Node send the head. */
-  leave(): void {
-    if (this.#hasLeft || this.isSent) return;
-    this.#hasLeft = true;
+  /** To be called before a call that may make Node send the head. */
+  beforeSend(): void {
+    if (this.#isAnnounced || this.isSent) return;
+    this.#isAnnounced = true;
     this.#passing(() => this.#hooks.headLeaves());
-    if (!this.#hooks.hearHeadLeave) return;
+    if (!this.#hooks.needsSentHead) return;
     this.#before = { ...this.#res.getHeaders() };
     if (Object.keys(this.#before).length === 0) keepHeaders(this.#res);
-    // Node makes no head for a client that has gone; what middleware above does to it counts all the same.
-    if (isClosed(this.#res)) this.pass([this.#res.statusCode]);
+    // Node creates no head if the client has disconnected; the wrappers run all the same.
+    if (isClosed(this.#res)) this.send([this.#res.statusCode]);
   }
 
-  pass(args: readonly unknown[]): void {
-    this.leave();
+  send(args: readonly unknown[]): void {
+    this.beforeSend();
     this.#passing(() => {
       if (takesFlatHeaders(this.#original) || !args.some(Array.isArray)) {
         this.#original.apply(this.#res, args as Parameters<WriteHead>);
@@ -92,11 +124,11 @@ export class OutgoingHead {
       applyHead(this.#res, args);
       this.#original.call(this.#res, this.#res.statusCode);
     });
-    this.noteLeft();
+    this.afterSend();
   }
 
-  /** Node's HTTP/2 responses and responses of other makers can send a head without `writeHead`. */
-  noteLeft(): void {
+  /** Reports the sent head to the hooks. HTTP/2 responses and mocks can send a head without `writeHead`. */
+  afterSend(): void {
     const before = this.#before;
     if (before === undefined || !(this.isSent || isClosed(this.#res))) return;
     this.#before = undefined;
@@ -113,7 +145,7 @@ export class OutgoingHead {
   }
 }
 
-/** Node writes headers that are handed to `writeHead` straight to the socket where none was ever set, and forgets them. */
+/** If no header was ever set, Node does not store the headers that `writeHead` receives. Setting one prevents that. */
 function keepHeaders(res: ServerResponse): void {
   res.setHeader('X-None', '');
   res.removeHeader('X-None');

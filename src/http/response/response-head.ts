@@ -1,17 +1,17 @@
 import { type OutgoingHttpHeader, type OutgoingHttpHeaders, ServerResponse } from 'node:http';
 
-/** Node's own; a middleware, an adapter or a tracer puts another in its place. */
+/** Middleware, adapters and tracers replace this method. */
 const NATIVE_WRITE_HEAD: unknown = ServerResponse.prototype.writeHead;
 
 /**
- * Whether a `writeHead` takes a flat list of names and values. Wrappers need not: on-headers before 1.1 takes the list for
- * an object, and sends headers that are named `0` and `1`.
+ * Whether a `writeHead` accepts a flat list of names and values. Wrappers may not: on-headers before 1.1 treats the list as an
+ * object, and sends headers named `0` and `1`.
  */
 export function takesFlatHeaders(writeHead: unknown): boolean {
   return writeHead === NATIVE_WRITE_HEAD;
 }
 
-/** Status and headers at one moment, before they were sent. */
+/** A copy of the status and the headers before they are sent. */
 export interface Head {
   readonly status: number;
   readonly message: string | undefined;
@@ -23,7 +23,7 @@ export function headOf(res: ServerResponse): Head {
   return { status: res.statusCode, message: hasMessage(res) ? res.statusMessage : undefined, headers };
 }
 
-/** As `headOf`, cheaper and with names in lower case: of headers that are hardly ever restored. */
+/** Like `headOf`, but cheaper, with names in lower case. For headers that are rarely restored. */
 export function outerHeadOf(res: ServerResponse): Head {
   const headers = Object.entries(res.getHeaders() as Record<string, OutgoingHttpHeader>).map(
     ([name, value]) => [name, copyOf(value)] as const,
@@ -40,15 +40,15 @@ export function restoreHead(res: ServerResponse, head: Head): void {
   setStatus(res, head.status, head.message);
 }
 
-/** Without a message Node sends the usual one of the status. */
+/** Without a message, Node sends the standard one of the status. */
 export function setStatus(res: ServerResponse, status: number, message?: string): void {
   res.statusCode = status;
   if (hasMessage(res)) Object.assign(res, { statusMessage: message });
 }
 
 /**
- * What `writeHead` takes: a status, perhaps a message, and headers as an object, a flat list of names and values, or
- * a list of pairs. Throws what Node would.
+ * Applies the arguments of `writeHead`: a status, an optional message, and headers as an object, a flat list of names and
+ * values, or a list of pairs. Throws the errors that Node throws.
  */
 export function applyHead(res: ServerResponse, [status, second, third]: readonly unknown[]): void {
   assertStatus(status);
@@ -63,7 +63,7 @@ export function applyHead(res: ServerResponse, [status, second, third]: readonly
   if (typeof second === 'string' && hasMessage(res)) res.statusMessage = second;
 }
 
-/** Node judges a status when it leaves; by then the handler may be gone and cannot be told. */
+/** Node checks the status only when it sends the head, too late for the handler to catch the error. */
 export function assertStatus(status: unknown): void {
   const code = Number(status) | 0;
   if (code >= 100 && code <= 999) return;
@@ -72,33 +72,33 @@ export function assertStatus(status: unknown): void {
   });
 }
 
-/** The headers are the whole response (RFC 9110, sections 9.3.2, 15.3.5 and 15.4.5). */
+/** Whether the response has no body (RFC 9110, sections 9.3.2, 15.3.5 and 15.4.5). */
 export function isBodyless({ req, statusCode }: MaybeDetached): boolean {
   return req?.method === 'HEAD' || statusCode === 204 || statusCode === 304;
 }
 
 type Flag = 'headersSent' | 'writableEnded' | 'writableNeedDrain';
 
-/** The way to read a boolean of the response as Node has it. */
+/** Returns a function that reads a boolean property of the response, with Node's own value. */
 export function nativeFlag(res: ServerResponse, name: Flag): () => boolean {
   const { get } = accessorOf(res, name);
   return () => get?.call(res) === true;
 }
 
-/** Makes a boolean of the response true also while `claim` holds; returns how to read it without that. */
-export function alsoTrue(res: ServerResponse, name: Flag, claim: () => boolean): () => boolean {
+/** Makes a boolean property true also while `isTrue()` is. Returns a function that reads Node's own value. */
+export function overrideFlag(res: ServerResponse, name: Flag, isTrue: () => boolean): () => boolean {
   const { get, set } = accessorOf(res, name);
-  const isTrue = () => get?.call(res) === true;
+  const isNativeTrue = () => get?.call(res) === true;
   Object.defineProperty(res, name, {
     configurable: true,
     enumerable: true,
-    get: () => claim() || isTrue(),
+    get: () => isTrue() || isNativeTrue(),
     ...(set === undefined ? {} : { set }),
   });
-  return isTrue;
+  return isNativeTrue;
 }
 
-/** The accessor of a boolean. Mocks of responses have a plain property, which becomes one, and assign to it. */
+/** The accessor of a boolean property. A plain property, as mock responses have, is converted to an accessor. */
 function accessorOf(res: ServerResponse, name: Flag): PropertyDescriptor {
   let value = false;
   for (let owner: object | null = res; owner !== null; owner = Object.getPrototypeOf(owner)) {
@@ -117,24 +117,24 @@ function accessorOf(res: ServerResponse, name: Flag): PropertyDescriptor {
   return accessor;
 }
 
-/** HTTP/2 has lower-case names only, and so no method to ask for others. */
+/** Header names as they were spelled. HTTP/2 has only names in lower case, and no `getRawHeaderNames`. */
 export function spelledNames(
   res: ServerResponse & { getRawHeaderNames?: () => string[] },
 ): readonly string[] {
   return res.getRawHeaderNames?.() ?? res.getHeaderNames();
 }
 
-/** HTTP/2 has no status message, and Node warns where one is read. */
+/** HTTP/2 has no status message, and Node warns when it is read. */
 function hasMessage({ req }: MaybeDetached): boolean {
   return (req?.httpVersionMajor ?? 1) < 2;
 }
 
-/** Responses of other makers than Node need not know their request. */
+/** Mock responses may lack `req`. */
 type MaybeDetached = Pick<ServerResponse, 'statusCode'> & {
   readonly req?: Pick<ServerResponse['req'], 'method' | 'httpVersionMajor'>;
 };
 
-/** `appendHeader` adds to the list that is already there. */
+/** Copies a list, which `appendHeader` would change in place. */
 function copyOf(value: OutgoingHttpHeader): OutgoingHttpHeader {
   return Array.isArray(value) ? [...value] : value;
 }
@@ -151,7 +151,7 @@ function pairsOf(headers: readonly unknown[]): readonly Pair[] {
   return headers.flatMap((name, index) => (index % 2 === 0 ? [[name, headers[index + 1]] as Pair] : []));
 }
 
-/** Replaces what was set before; a name that comes twice is sent twice. */
+/** Replaces headers that were set before. A name that occurs twice is sent twice. */
 function applyPairs(res: ServerResponse, pairs: readonly Pair[]): void {
   for (const [name] of pairs) res.removeHeader(name);
   for (const [name, value] of pairs) res.appendHeader(name, value);

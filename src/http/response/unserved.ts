@@ -1,41 +1,41 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { isClosed } from './closing.ts';
+import { isClosed } from './close-signal.ts';
 
 /*
- * A request is unserved when its client leaves before a handler got it: while it waits for a lock, a slot, an earlier
- * request or another's response. No handler will run, so no `end()` follows that would give back what the middleware
- * above hold for it, and the middleware that notices says so here.
+ * A request is unserved when its client disconnects before a handler received it: while it waits for a lock, a slot, an
+ * earlier request, or the response of a leader. No handler will call `end()`, which would make the middleware above release
+ * what they hold for the request, so the middleware that notices the disconnect calls `endUnserved`.
  */
 
-const HOLDS: unique symbol = Symbol('what is given back when the request is unserved');
+const RELEASES: unique symbol = Symbol('the releases of an unserved request');
 
-interface Holder extends ServerResponse {
-  [HOLDS]?: (() => void)[] | 'unserved';
+interface UnservedResponse extends ServerResponse {
+  [RELEASES]?: (() => void)[] | 'unserved';
 }
 
-/** Calls `giveBack` when the request turns out to be unserved; at once where that is known. It must not throw. */
-export function whenUnserved(res: Holder, giveBack: () => void): void {
-  const holds = res[HOLDS];
-  if (holds === 'unserved') giveBack();
-  else if (holds === undefined) res[HOLDS] = [giveBack];
-  else holds.push(giveBack);
+/** Calls `release` when the request is unserved, or at once if it already is. `release` must not throw. */
+export function whenUnserved(res: UnservedResponse, release: () => void): void {
+  const releases = res[RELEASES];
+  if (releases === 'unserved') release();
+  else if (releases === undefined) res[RELEASES] = [release];
+  else releases.push(release);
 }
 
-/** Ends a request that no handler will get. A response that was ended, by a timeout for example, ran its hooks. */
-export function endUnserved(res: Holder): void {
-  const holds = res[HOLDS] ?? [];
-  if (holds === 'unserved' || res.writableEnded) return;
-  res[HOLDS] = 'unserved';
-  // What was taken last is given back first.
-  for (const giveBack of holds.reverse()) giveBack();
+/** Ends a request that no handler will receive. Does nothing if its response was ended, by a timeout for example. */
+export function endUnserved(res: UnservedResponse): void {
+  const releases = res[RELEASES] ?? [];
+  if (releases === 'unserved' || res.writableEnded) return;
+  res[RELEASES] = 'unserved';
+  // In reverse order of acquisition.
+  for (const release of releases.reverse()) release();
 }
 
-/** Whether no client is left that an answer could reach. A pipelined response is not told so; its socket is. */
+/** Whether the client has disconnected. A pipelined response does not show that; its socket does. */
 export function hasClientLeft(req: IncomingMessage, res: ServerResponse): boolean {
   return isClosed(res) || isSocketGone(req);
 }
 
-/** A connection that is gone has no address any more. */
+/** A closed connection has no client address. */
 export function isSocketGone({ socket }: { readonly socket?: IncomingMessage['socket'] }): boolean {
   return socket?.destroyed === true;
 }

@@ -2,11 +2,11 @@ import { defineOperation, type Operation } from '../../engine/operation.ts';
 import {
   arrayOf,
   bytesAt,
-  type Found,
-  foundAt,
-  foundCode,
   integerAt,
   newerFormat,
+  type StoredFormat,
+  storedFormatAt,
+  storedFormatCode,
 } from '../../engine/reply.ts';
 import { IDEMPOTENCY_LUA, packIdempotency, unpackIdempotency } from './record.ts';
 
@@ -30,7 +30,7 @@ type IdempotencyOutcome = (typeof OUTCOMES)[number];
 const OUTCOMES = ['started', 'recovered', 'running', 'mismatch', 'done', 'unkept'] as const;
 
 export interface IdempotencyBeginReply {
-  readonly found: Found;
+  readonly found: StoredFormat;
   readonly outcome: IdempotencyOutcome;
   /** Which run of this key it is, from 1; of `running` the other's. */
   readonly attempt: number;
@@ -78,9 +78,9 @@ export const idempotencyBegin: Operation<IdempotencyBeginArgs, IdempotencyBeginR
     String(retention),
     waits ? '1' : '0',
   ],
-  twin(memory, [key = ''], now, { token, fingerprint, lease, retention, waits }) {
+  runInMemory(memory, [key = ''], now, { token, fingerprint, lease, retention, waits }) {
     const { found, record } = unpackIdempotency(memory.get(key), now);
-    if (found !== 'fine') return [foundCode(found), 2, 0, 0, null];
+    if (found !== 'fine') return [storedFormatCode(found), 2, 0, 0, null];
     if (record !== undefined) {
       const { state, attempt, answer } = record;
       if (!record.fingerprint.equals(fingerprint)) return [0, 3, attempt, 0, null];
@@ -101,7 +101,7 @@ export const idempotencyBegin: Operation<IdempotencyBeginArgs, IdempotencyBeginR
   },
   decode(reply) {
     const fields = arrayOf(reply);
-    const found = foundAt(fields, 0);
+    const found = storedFormatAt(fields, 0);
     if (found === 'newer') throw newerFormat('idempotency');
     return {
       found,

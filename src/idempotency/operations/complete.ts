@@ -42,7 +42,7 @@ export const idempotencyComplete: Operation<IdempotencyCompleteArgs, boolean> = 
     answer === undefined ? 'N' : 'D',
     answer ?? '',
   ],
-  twin(memory, [key = ''], now, { token, fingerprint, attempt, retention, channel, message, answer }) {
+  runInMemory(memory, [key = ''], now, { token, fingerprint, attempt, retention, channel, message, answer }) {
     const { found, record } = unpackIdempotency(memory.get(key), now);
     if (found !== 'fine') return 0;
     if (record !== undefined && record.token !== token) return 0;

@@ -43,7 +43,7 @@ export const idempotencyDiscard: Operation<IdempotencyDiscardArgs, boolean> = de
     message,
     hasRun ? '1' : '0',
   ],
-  twin(memory, [key = ''], now, { token, retention, channel, message, hasRun }) {
+  runInMemory(memory, [key = ''], now, { token, retention, channel, message, hasRun }) {
     const { record } = unpackIdempotency(memory.get(key), now);
     if (record?.state !== 'R' || record.token !== token) return 0;
     const attempt = hasRun ? record.attempt : record.attempt - 1;

@@ -1,4 +1,4 @@
-import type { Found } from '../../engine/reply.ts';
+import type { StoredFormat } from '../../engine/reply.ts';
 
 /*
  * How a request that runs once is recorded:
@@ -64,7 +64,7 @@ export interface IdempotencyRecord {
 
 /** A record, if there is one that has not ended. */
 export interface LoadedIdempotency {
-  readonly found: Found;
+  readonly found: StoredFormat;
   readonly record: IdempotencyRecord | undefined;
 }
 

@@ -36,7 +36,7 @@ export const idempotencyRenew: Operation<IdempotencyRenewArgs, boolean> = define
     String(lease),
     String(retention),
   ],
-  twin(memory, [key = ''], now, { token, fingerprint, attempt, lease, retention }) {
+  runInMemory(memory, [key = ''], now, { token, fingerprint, attempt, lease, retention }) {
     const { found, record } = unpackIdempotency(memory.get(key), now);
     if (found !== 'fine') return 0;
     const anew = { state: 'R', waited: false, attempt, fingerprint, token, answer: Buffer.alloc(0) } as const;

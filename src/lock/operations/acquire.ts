@@ -1,5 +1,12 @@
 import { defineOperation, type Operation } from '../../engine/operation.ts';
-import { arrayOf, type Found, foundAt, foundCode, integerAt, newerFormat } from '../../engine/reply.ts';
+import {
+  arrayOf,
+  integerAt,
+  newerFormat,
+  type StoredFormat,
+  storedFormatAt,
+  storedFormatCode,
+} from '../../engine/reply.ts';
 import { memberOf, TURN_MS, WaitingLine } from '../../waiting/queue.ts';
 import { handOver, LOCK_LUA, storeLock, unpackLock } from './record.ts';
 
@@ -23,7 +30,7 @@ export interface LockAcquireReply {
   readonly fence: number;
   /** Of the lease: ours when granted, else the holder's. -1 when nobody can tell, since the value is corrupt. */
   readonly leftMs: number;
-  readonly found: Found;
+  readonly found: StoredFormat;
 }
 
 /** The counter outlives the lock by this much; should it go, the clock still gives a higher fence. */
@@ -86,10 +93,10 @@ export const lockAcquire: Operation<LockAcquireArgs, LockAcquireReply> = defineO
     isFair ? '1' : '0',
     metadata,
   ],
-  twin(memory, [key = '', lineKey = '', counterKey = ''], now, args) {
+  runInMemory(memory, [key = '', lineKey = '', counterKey = ''], now, args) {
     const { token, lease, waitMs, process, metadata } = args;
     const lock = unpackLock(memory.get(key));
-    if (lock.found !== 'fine') return [foundCode(lock.found), 0, 0, -1];
+    if (lock.found !== 'fine') return [storedFormatCode(lock.found), 0, 0, -1];
     const line = new WaitingLine(memory, lineKey, now, args.channels);
     const member = memberOf(args);
     const refuse = (left: number) => {
@@ -114,7 +121,7 @@ export const lockAcquire: Operation<LockAcquireArgs, LockAcquireReply> = defineO
   },
   decode(reply) {
     const fields = arrayOf(reply);
-    const found = foundAt(fields, 0);
+    const found = storedFormatAt(fields, 0);
     if (found === 'newer') throw newerFormat('lock');
     return {
       found,

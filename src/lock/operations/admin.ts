@@ -2,17 +2,17 @@ import { defineOperation, type Operation } from '../../engine/operation.ts';
 import {
   arrayOf,
   bytesAt,
-  type Found,
-  foundAt,
-  foundCode,
   integerAt,
   newerFormat,
+  type StoredFormat,
+  storedFormatAt,
+  storedFormatCode,
 } from '../../engine/reply.ts';
 import { WaitingLine } from '../../waiting/queue.ts';
 import { handOver, LOCK_LUA, unpackLock } from './record.ts';
 
 export interface LockState {
-  readonly found: Found;
+  readonly found: StoredFormat;
   /** 0 where nobody has the lock, or it is kept for who is called just now. */
   readonly fence: number;
   /** 0 when it is free. */
@@ -47,15 +47,15 @@ export const lockInspect: Operation<object, LockState> = defineOperation({
   name: 'lock-inspect',
   lua: inspectLua,
   encode: () => [],
-  twin(memory, [key = '', lineKey = ''], now) {
+  runInMemory(memory, [key = '', lineKey = ''], now) {
     const { found, fence, deadline, metadata } = unpackLock(memory.get(key));
     const waiters = new WaitingLine(memory, lineKey, now, '').length;
-    if (deadline <= now) return [foundCode(found), 0, 0, waiters, Buffer.from('')];
-    return [foundCode(found), fence, deadline - now, waiters, Buffer.from(metadata)];
+    if (deadline <= now) return [storedFormatCode(found), 0, 0, waiters, Buffer.from('')];
+    return [storedFormatCode(found), fence, deadline - now, waiters, Buffer.from(metadata)];
   },
   decode(reply) {
     const fields = arrayOf(reply);
-    const found = foundAt(fields, 0);
+    const found = storedFormatAt(fields, 0);
     if (found === 'newer') throw newerFormat('lock');
     return {
       found,
@@ -91,19 +91,19 @@ export const lockForceRelease: Operation<{ readonly channels: string }, boolean>
   name: 'lock-force-release',
   lua: forceLua,
   encode: ({ channels }) => [channels],
-  twin(memory, [key = '', lineKey = ''], now, { channels }) {
+  runInMemory(memory, [key = '', lineKey = ''], now, { channels }) {
     const lock = unpackLock(memory.get(key));
-    if (lock.found === 'newer') return [foundCode('newer'), 0];
+    if (lock.found === 'newer') return [storedFormatCode('newer'), 0];
     const line = new WaitingLine(memory, lineKey, now, channels);
     if (lock.token !== '') line.tell('lost', lock);
     const first = line.first();
     if (first === undefined) memory.delete(key);
     else handOver(memory, key, line, now, first);
-    return [foundCode(lock.found), lock.found === 'corrupt' || lock.deadline > now ? 1 : 0];
+    return [storedFormatCode(lock.found), lock.found === 'corrupt' || lock.deadline > now ? 1 : 0];
   },
   decode(reply) {
     const fields = arrayOf(reply);
-    if (foundAt(fields, 0) === 'newer') throw newerFormat('lock');
+    if (storedFormatAt(fields, 0) === 'newer') throw newerFormat('lock');
     return integerAt(fields, 1) === 1;
   },
 });

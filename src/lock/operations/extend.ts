@@ -26,7 +26,7 @@ export const lockExtend: Operation<LockExtendArgs, boolean> = defineOperation({
   name: 'lock-extend',
   lua,
   encode: ({ token, lease }) => [token, String(lease)],
-  twin(memory, [key = ''], now, { token, lease }) {
+  runInMemory(memory, [key = ''], now, { token, lease }) {
     const { found: _, ...lock } = unpackLock(memory.get(key));
     if (lock.token !== token || lock.fence === 0 || lock.deadline <= now) return 0;
     storeLock(memory, key, { ...lock, deadline: now + lease }, lease);

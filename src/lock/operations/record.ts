@@ -1,5 +1,5 @@
 import type { Keyspace } from '../../engine/operation.ts';
-import type { Found } from '../../engine/reply.ts';
+import type { StoredFormat } from '../../engine/reply.ts';
 import {
   TURN_MS,
   TURN_TTL_MS,
@@ -64,7 +64,7 @@ export interface LockRecord {
 const FREE: LockRecord = { fence: 0, deadline: 0, token: '', process: '', metadata: '' };
 
 /** A lock that is free, or cannot be read, has the token ''. */
-export function unpackLock(value: Buffer | undefined): LockRecord & { readonly found: Found } {
+export function unpackLock(value: Buffer | undefined): LockRecord & { readonly found: StoredFormat } {
   if (value === undefined) return { found: 'fine', ...FREE };
   // One character a byte, since what the script's patterns see are bytes.
   const text = value.toString('latin1');

@@ -48,7 +48,7 @@ export const lockRelease: Operation<LockReleaseArgs, boolean> = defineOperation(
     channels,
     isFair ? '1' : '0',
   ],
-  twin(memory, [key = '', lineKey = ''], now, args) {
+  runInMemory(memory, [key = '', lineKey = ''], now, args) {
     const line = new WaitingLine(memory, lineKey, now, args.channels);
     line.leave(memberOf(args));
     const lock = unpackLock(memory.get(key));

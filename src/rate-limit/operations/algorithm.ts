@@ -1,5 +1,5 @@
 import type { Keyspace } from '../../engine/operation.ts';
-import type { Found } from '../../engine/reply.ts';
+import type { StoredFormat } from '../../engine/reply.ts';
 
 /** The numbers of one policy, as both algorithms take them: see each algorithm for what they mean. */
 export type PolicyNumbers = readonly [limit: number, span: number, rate: number];
@@ -13,7 +13,7 @@ export interface Charge {
 
 /** What one policy says of one identity at one moment. */
 export interface PolicyState {
-  readonly found: Found;
+  readonly found: StoredFormat;
   /** Units that count against the limit now. */
   used(): number;
   /** Milliseconds until `cost` units fit: 0 when they fit now, -1 when they never will. */

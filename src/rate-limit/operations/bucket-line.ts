@@ -1,4 +1,4 @@
-import type { Found } from '../../engine/reply.ts';
+import type { StoredFormat } from '../../engine/reply.ts';
 
 type Piece = readonly [from: number, to: number];
 
@@ -96,7 +96,7 @@ export function parseLine(
   now: number,
   span: number,
   max: number,
-): { found: Found; line: PaidLine } {
+): { found: StoredFormat; line: PaidLine } {
   const fresh = new PaidLine(now, 0, 0, now, []);
   if (value === undefined) return { found: 'fine', line: fresh };
   const text = value.toString('latin1');

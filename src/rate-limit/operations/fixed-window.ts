@@ -1,5 +1,12 @@
 import { defineOperation, type Operation } from '../../engine/operation.ts';
-import { arrayOf, type Found, foundAt, foundCode, integerAt, newerFormat } from '../../engine/reply.ts';
+import {
+  arrayOf,
+  integerAt,
+  newerFormat,
+  type StoredFormat,
+  storedFormatAt,
+  storedFormatCode,
+} from '../../engine/reply.ts';
 
 /** For users who keep express-rate-limit: its kind of counter. Our own limits are exact and do not use it. */
 export interface FixedWindowArgs {
@@ -12,7 +19,7 @@ export interface FixedWindowReply {
   readonly hits: number;
   /** Milliseconds until the window ends; 0 when there is none. */
   readonly resetMs: number;
-  readonly found: Found;
+  readonly found: StoredFormat;
 }
 
 /*
@@ -48,12 +55,12 @@ export const fixedWindow: Operation<FixedWindowArgs, FixedWindowReply> = defineO
   name: 'fixed-window',
   lua,
   encode: ({ delta, window }) => [String(delta), String(window)],
-  twin(memory, [key = ''], now, { delta, window }) {
+  runInMemory(memory, [key = ''], now, { delta, window }) {
     const text = memory.get(key)?.toString('latin1');
     const version = /^(\d+):/.exec(text ?? '')?.[1];
-    if (version !== undefined && Number(version) > 1) return [0, 0, foundCode('newer')];
+    if (version !== undefined && Number(version) > 1) return [0, 0, storedFormatCode('newer')];
     const parts = text !== undefined && text.length < 40 ? /^1:(\d+):(\d+)$/.exec(text) : null;
-    const found = foundCode(text !== undefined && parts === null ? 'corrupt' : 'fine');
+    const found = storedFormatCode(text !== undefined && parts === null ? 'corrupt' : 'fine');
     let [hits, ends] = [Number(parts?.[1] ?? 0), Number(parts?.[2] ?? 0)];
     if (ends <= now) {
       if (delta <= 0) return [0, 0, found];
@@ -65,7 +72,7 @@ export const fixedWindow: Operation<FixedWindowArgs, FixedWindowReply> = defineO
   },
   decode(reply) {
     const fields = arrayOf(reply);
-    const found = foundAt(fields, 2);
+    const found = storedFormatAt(fields, 2);
     if (found === 'newer') throw newerFormat('rate-limit');
     return { hits: integerAt(fields, 0), resetMs: integerAt(fields, 1), found };
   },

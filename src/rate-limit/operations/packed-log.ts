@@ -1,4 +1,4 @@
-import type { Found } from '../../engine/reply.ts';
+import type { StoredFormat } from '../../engine/reply.ts';
 
 /*
  * The log of a sliding window:
@@ -22,7 +22,7 @@ const MAGIC = 0x57;
 
 /** The log as the twin reads and changes it; an absent or unreadable one is empty. */
 export class PackedLog {
-  readonly found: Found;
+  readonly found: StoredFormat;
   head = 0;
   count = 0;
   used = 0;
@@ -171,7 +171,7 @@ function packEntry(time: number, units: number): Buffer {
   return entry;
 }
 
-function inspect(value: Buffer | undefined): Found {
+function inspect(value: Buffer | undefined): StoredFormat {
   if (value === undefined) return 'fine';
   const version = value[1];
   if (value[0] !== MAGIC || version === undefined) return 'corrupt';

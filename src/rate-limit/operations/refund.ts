@@ -33,7 +33,7 @@ export const limitRefund: Operation<RefundArgs, void> = defineOperation({
       String(units),
     ]);
   },
-  twin(memory, keys, now, { policies }) {
+  runInMemory(memory, keys, now, { policies }) {
     policies.forEach(({ algorithm, numbers, units, ...charge }, index) => {
       const state = algorithm.open(memory, keys[index] ?? '', now, numbers);
       if (state.found === 'fine') state.refund(charge, units);

@@ -1,5 +1,5 @@
 import type { Keyspace } from '../../engine/operation.ts';
-import type { Found } from '../../engine/reply.ts';
+import type { StoredFormat } from '../../engine/reply.ts';
 import type { Charge, LimitAlgorithm, PolicyNumbers, PolicyState } from './algorithm.ts';
 import { CHUNK, ENTRY, HEADER, MAX_UNITS, MAX_USED, PackedLog } from './packed-log.ts';
 
@@ -210,7 +210,7 @@ class WindowState implements PolicyState {
     log.trim(this.#now - numbers[1]);
   }
 
-  get found(): Found {
+  get found(): StoredFormat {
     return this.#log.found;
   }
 

@@ -1,5 +1,12 @@
 import { defineOperation, type Operation } from '../../engine/operation.ts';
-import { arrayOf, type Found, foundAt, foundCode, integerAt, newerFormat } from '../../engine/reply.ts';
+import {
+  arrayOf,
+  integerAt,
+  newerFormat,
+  type StoredFormat,
+  storedFormatAt,
+  storedFormatCode,
+} from '../../engine/reply.ts';
 import type { Charge, LimitAlgorithm, PolicyNumbers } from './algorithm.ts';
 import { slidingWindow } from './sliding-window.ts';
 import { tokenBucket } from './token-bucket.ts';
@@ -24,7 +31,7 @@ export interface TakeReply extends Charge {
   /** Milliseconds until the same cost fits, after what was charged now: 0 at once, -1 never. */
   readonly waitMs: number;
   readonly resetMs: number;
-  readonly found: Found;
+  readonly found: StoredFormat;
 }
 
 const NOTHING: Charge = { stamp: 0, position: 0 };
@@ -88,7 +95,7 @@ export const limitTake: Operation<TakeArgs, readonly TakeReply[]> = defineOperat
   encode({ mode, cost, policies }) {
     return [mode, String(cost), ...policies.flatMap(encodePolicy)];
   },
-  twin(memory, keys, now, { mode, cost, policies }) {
+  runInMemory(memory, keys, now, { mode, cost, policies }) {
     const states = policies.map(({ algorithm, numbers }, index) =>
       algorithm.open(memory, keys[index] ?? '', now, numbers),
     );
@@ -103,7 +110,7 @@ export const limitTake: Operation<TakeArgs, readonly TakeReply[]> = defineOperat
         const charged = state.charge(cost, isRefused);
         if (!isRefused) charge = charged;
       } else if (readable && mode !== 'peek') state.settle();
-      const found = foundCode(state.found);
+      const found = storedFormatCode(state.found);
       return [
         fits[index] ? 1 : 0,
         state.used(),
@@ -118,7 +125,7 @@ export const limitTake: Operation<TakeArgs, readonly TakeReply[]> = defineOperat
   decode(reply) {
     return arrayOf(reply).map((each) => {
       const fields = arrayOf(each);
-      const found = foundAt(fields, 6);
+      const found = storedFormatAt(fields, 6);
       if (found === 'newer') throw newerFormat('rate-limit');
       return {
         allowed: integerAt(fields, 0) === 1,

@@ -1,5 +1,5 @@
 import type { Keyspace } from '../../engine/operation.ts';
-import type { Found } from '../../engine/reply.ts';
+import type { StoredFormat } from '../../engine/reply.ts';
 import type { Charge, LimitAlgorithm, PolicyNumbers, PolicyState } from './algorithm.ts';
 import { type PaidLine, parseLine } from './bucket-line.ts';
 
@@ -165,7 +165,7 @@ end
 `;
 
 class BucketState implements PolicyState {
-  readonly found: Found;
+  readonly found: StoredFormat;
   readonly #memory: Keyspace;
   readonly #key: string;
   readonly #numbers: PolicyNumbers;

@@ -1,5 +1,12 @@
 import { defineOperation, type Operation } from '../../engine/operation.ts';
-import { arrayOf, bytesAt, foundAt, foundCode, integerAt, newerFormat } from '../../engine/reply.ts';
+import {
+  arrayOf,
+  bytesAt,
+  integerAt,
+  newerFormat,
+  storedFormatAt,
+  storedFormatCode,
+} from '../../engine/reply.ts';
 import { SESSION_LUA, unpackSession } from './record.ts';
 
 export interface SessionDestroyReply {
@@ -29,16 +36,16 @@ export const sessionDestroy: Operation<undefined, SessionDestroyReply> = defineO
   name: 'session-destroy',
   lua,
   encode: () => [],
-  twin(memory, [key = ''], now) {
+  runInMemory(memory, [key = ''], now) {
     const { found, expires, record } = unpackSession(memory.get(key));
-    if (found === 'newer') return [foundCode(found), 0, 0, Buffer.alloc(0)];
+    if (found === 'newer') return [storedFormatCode(found), 0, 0, Buffer.alloc(0)];
     memory.delete(key);
-    if (expires <= now) return [foundCode(found), 0, 0, Buffer.alloc(0)];
+    if (expires <= now) return [storedFormatCode(found), 0, 0, Buffer.alloc(0)];
     return [0, 1, record.created, Buffer.from(record.owner, 'latin1')];
   },
   decode(reply) {
     const fields = arrayOf(reply);
-    if (foundAt(fields, 0) === 'newer') throw newerFormat('session');
+    if (storedFormatAt(fields, 0) === 'newer') throw newerFormat('session');
     return {
       existed: integerAt(fields, 1) === 1,
       created: integerAt(fields, 2),

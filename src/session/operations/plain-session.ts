@@ -1,5 +1,12 @@
 import { defineOperation, type Operation } from '../../engine/operation.ts';
-import { arrayOf, bytesAt, type Found, foundAt, foundCode, integerAt } from '../../engine/reply.ts';
+import {
+  arrayOf,
+  bytesAt,
+  integerAt,
+  type StoredFormat,
+  storedFormatAt,
+  storedFormatCode,
+} from '../../engine/reply.ts';
 
 export interface PlainSessionArgs {
   /** `get` reads, `set` writes with a TTL, `touch` gives what is there a new TTL. */
@@ -10,7 +17,7 @@ export interface PlainSessionArgs {
 }
 
 export interface PlainSessionReply {
-  readonly found: Found;
+  readonly found: StoredFormat;
   /** Null when there is none. */
   readonly data: Buffer | null;
   /** Milliseconds; negative when there is none, or when the value has none. */
@@ -42,15 +49,15 @@ export const plainSession: Operation<PlainSessionArgs, PlainSessionReply> = defi
   name: 'plain-session',
   lua,
   encode: ({ mode, ttl, data }) => [mode, String(ttl), data],
-  twin(memory, [key = ''], _now, { mode, ttl, data }) {
+  runInMemory(memory, [key = ''], _now, { mode, ttl, data }) {
     const stored = memory.get(key);
-    if (mode === 'get') return [foundCode('fine'), stored ?? null, memory.ttl(key) ?? -2];
+    if (mode === 'get') return [storedFormatCode('fine'), stored ?? null, memory.ttl(key) ?? -2];
     const value = mode === 'set' ? data : stored;
     if (value !== undefined) memory.set(key, value, ttl);
     return [0, null, value === undefined ? -2 : ttl];
   },
   decode(reply) {
     const fields = arrayOf(reply);
-    return { found: foundAt(fields, 0), data: bytesAt(fields, 1), ttl: integerAt(fields, 2) };
+    return { found: storedFormatAt(fields, 0), data: bytesAt(fields, 1), ttl: integerAt(fields, 2) };
   },
 });

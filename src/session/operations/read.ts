@@ -2,11 +2,11 @@ import { defineOperation, type Operation } from '../../engine/operation.ts';
 import {
   arrayOf,
   bytesAt,
-  type Found,
-  foundAt,
-  foundCode,
   integerAt,
   newerFormat,
+  type StoredFormat,
+  storedFormatAt,
+  storedFormatCode,
 } from '../../engine/reply.ts';
 import { indexUntil, packSession, SESSION_LUA, unpackSession, untilIdle } from './record.ts';
 
@@ -18,7 +18,7 @@ export interface SessionReadArgs {
 }
 
 export interface SessionReadReply {
-  readonly found: Found;
+  readonly found: StoredFormat;
   /** Null when there is no live session. */
   readonly data: Buffer | null;
   readonly created: number;
@@ -58,9 +58,9 @@ export const sessionRead: Operation<SessionReadArgs, SessionReadReply> = defineO
   name: 'session-read',
   lua,
   encode: ({ touchAfter, idle }) => [String(touchAfter), String(idle)],
-  twin(memory, [key = ''], now, { touchAfter: usualTouchAfter, idle: usual }) {
+  runInMemory(memory, [key = ''], now, { touchAfter: usualTouchAfter, idle: usual }) {
     const { found, expires, record } = unpackSession(memory.get(key));
-    if (expires <= now) return [foundCode(found), null, 0, 0, 0, 0, Buffer.alloc(0), 0];
+    if (expires <= now) return [storedFormatCode(found), null, 0, 0, 0, 0, Buffer.alloc(0), 0];
     const touchAfter =
       usualTouchAfter > 0 && record.idle < usual
         ? Math.max(1, Math.floor((usualTouchAfter * record.idle) / usual))
@@ -78,7 +78,7 @@ export const sessionRead: Operation<SessionReadArgs, SessionReadReply> = defineO
   },
   decode(reply) {
     const fields = arrayOf(reply);
-    const found = foundAt(fields, 0);
+    const found = storedFormatAt(fields, 0);
     if (found === 'newer') throw newerFormat('session');
     return {
       found,

@@ -1,4 +1,4 @@
-import type { Found } from '../../engine/reply.ts';
+import type { StoredFormat } from '../../engine/reply.ts';
 
 /*
  * How a session is stored:
@@ -54,7 +54,7 @@ export interface SessionRecord {
 }
 
 export interface LoadedSession {
-  readonly found: Found;
+  readonly found: StoredFormat;
   /** When it ends; 0 when there is none. */
   readonly expires: number;
   readonly record: SessionRecord;

@@ -1,5 +1,12 @@
 import { defineOperation, type Operation } from '../../engine/operation.ts';
-import { arrayOf, type Found, foundAt, foundCode, integerAt, textsAt } from '../../engine/reply.ts';
+import {
+  arrayOf,
+  integerAt,
+  type StoredFormat,
+  storedFormatAt,
+  storedFormatCode,
+  textsAt,
+} from '../../engine/reply.ts';
 import { USER_SESSIONS_LUA, UserSessions } from './user-sessions.ts';
 
 export interface UserSessionsAddArgs {
@@ -15,7 +22,7 @@ export interface UserSessionsAddArgs {
 }
 
 export interface UserSessionsAddReply {
-  readonly found: Found;
+  readonly found: StoredFormat;
   readonly added: boolean;
   /** The members that made room; of one that was not taken, those that have it. */
   readonly others: readonly string[];
@@ -59,7 +66,7 @@ export const userSessionsAdd: Operation<UserSessionsAddArgs, UserSessionsAddRepl
     onExceed,
     replaces,
   ],
-  twin(memory, [key = ''], now, { member, until, limit, onExceed, replaces }) {
+  runInMemory(memory, [key = ''], now, { member, until, limit, onExceed, replaces }) {
     const index = new UserSessions(memory, key, now);
     const others = index.members.filter((other) => other !== replaces);
     const surplus = limit > 0 && !index.members.includes(member) ? others.length + 1 - limit : 0;
@@ -70,10 +77,14 @@ export const userSessionsAdd: Operation<UserSessionsAddArgs, UserSessionsAddRepl
       index.add(member, until);
     }
     index.save();
-    return [foundCode(index.found), isRejected ? 0 : 1, listed.map((each) => Buffer.from(each))];
+    return [storedFormatCode(index.found), isRejected ? 0 : 1, listed.map((each) => Buffer.from(each))];
   },
   decode(reply) {
     const fields = arrayOf(reply);
-    return { found: foundAt(fields, 0), added: integerAt(fields, 1) === 1, others: textsAt(fields, 2) };
+    return {
+      found: storedFormatAt(fields, 0),
+      added: integerAt(fields, 1) === 1,
+      others: textsAt(fields, 2),
+    };
   },
 });

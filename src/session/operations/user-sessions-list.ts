@@ -1,9 +1,9 @@
 import { defineOperation, type Operation } from '../../engine/operation.ts';
-import { arrayOf, type Found, foundAt, foundCode, textsAt } from '../../engine/reply.ts';
+import { arrayOf, type StoredFormat, storedFormatAt, storedFormatCode, textsAt } from '../../engine/reply.ts';
 import { USER_SESSIONS_LUA, UserSessions } from './user-sessions.ts';
 
 export interface UserSessionsListReply {
-  readonly found: Found;
+  readonly found: StoredFormat;
   /** Oldest first. */
   readonly members: readonly string[];
 }
@@ -27,14 +27,14 @@ export const userSessionsList: Operation<{ readonly forget: readonly string[] },
     name: 'user-sessions-list',
     lua,
     encode: ({ forget }) => [...forget],
-    twin(memory, [key = ''], now, { forget }) {
+    runInMemory(memory, [key = ''], now, { forget }) {
       const index = new UserSessions(memory, key, now);
       for (const member of forget) index.remove(member);
       index.save();
-      return [foundCode(index.found), index.members.map((each) => Buffer.from(each))];
+      return [storedFormatCode(index.found), index.members.map((each) => Buffer.from(each))];
     },
     decode(reply) {
       const fields = arrayOf(reply);
-      return { found: foundAt(fields, 0), members: textsAt(fields, 1) };
+      return { found: storedFormatAt(fields, 0), members: textsAt(fields, 1) };
     },
   });

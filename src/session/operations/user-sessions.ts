@@ -1,5 +1,5 @@
 import type { Keyspace } from '../../engine/operation.ts';
-import type { Found } from '../../engine/reply.ts';
+import type { StoredFormat } from '../../engine/reply.ts';
 import { packSortedSet, parseSortedSet } from '../../engine/sorted-set.ts';
 
 /*
@@ -32,7 +32,7 @@ end
 
 /** The index as its twins see it. */
 export class UserSessions {
-  readonly found: Found;
+  readonly found: StoredFormat;
   readonly #memory: Keyspace;
   readonly #key: string;
   readonly #now: number;

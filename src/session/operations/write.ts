@@ -1,5 +1,12 @@
 import { defineOperation, type Operation } from '../../engine/operation.ts';
-import { arrayOf, bytesAt, foundAt, foundCode, integerAt, newerFormat } from '../../engine/reply.ts';
+import {
+  arrayOf,
+  bytesAt,
+  integerAt,
+  newerFormat,
+  storedFormatAt,
+  storedFormatCode,
+} from '../../engine/reply.ts';
 import { indexUntil, packSession, SESSION_LUA, unpackSession, untilIdle } from './record.ts';
 
 export interface SessionWriteArgs {
@@ -66,11 +73,11 @@ export const sessionWrite: Operation<SessionWriteArgs, SessionWriteReply> = defi
   encode({ mode, revision, idle, absolute, touchAfter, owner, data }) {
     return [mode, String(revision), String(idle), String(absolute), String(touchAfter), owner, data];
   },
-  twin(memory, [key = ''], now, args) {
+  runInMemory(memory, [key = ''], now, args) {
     const { found, expires, record: old } = unpackSession(memory.get(key));
     const alive = expires > now;
     if (found === 'newer' || alive !== (args.mode === 'update')) {
-      return [foundCode(found), 0, 0, null, 0, Buffer.alloc(0), 0];
+      return [storedFormatCode(found), 0, 0, null, 0, Buffer.alloc(0), 0];
     }
     const absolute = args.absolute > 0 ? now + args.absolute : 0;
     const kept = alive ? old : { created: now, absolute, indexed: 0, revision: 0, owner: args.owner };
@@ -88,7 +95,7 @@ export const sessionWrite: Operation<SessionWriteArgs, SessionWriteReply> = defi
   },
   decode(reply) {
     const fields = arrayOf(reply);
-    if (foundAt(fields, 0) === 'newer') throw newerFormat('session');
+    if (storedFormatAt(fields, 0) === 'newer') throw newerFormat('session');
     return {
       outcome: OUTCOMES[integerAt(fields, 1)] ?? 'gone',
       revision: integerAt(fields, 2),

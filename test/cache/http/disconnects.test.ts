@@ -1,7 +1,7 @@
 import express from 'express';
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { CacheOptions } from '../../../src/index.ts';
-import { askAndLeave, departures, NO_NOTICES, NOTICES } from '../../http/departures.ts';
+import { askAndLeave, departures, NO_NOTICES, NOTICES } from '../../http/disconnects.ts';
 import { APPS } from '../../http/frameworks.ts';
 import { describeOnBothEngines, eventsOf, kitForTest } from '../../support/kits.ts';
 import { until } from '../../support/until.ts';

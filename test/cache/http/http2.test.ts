@@ -4,7 +4,7 @@ import { type ClientHttp2Session, connect, constants, createServer } from 'node:
 import type { AddressInfo } from 'node:net';
 import { expect, it, onTestFinished } from 'vitest';
 import type { CacheOptions } from '../../../src/index.ts';
-import { departures } from '../../http/departures.ts';
+import { departures } from '../../http/disconnects.ts';
 import { eventsOf } from '../../support/kits.ts';
 import { until } from '../../support/until.ts';
 import { agingKit } from '../aging.ts';

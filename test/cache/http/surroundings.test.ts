@@ -167,7 +167,7 @@ describeWithServers('kit.cache on Redis', () => {
         const answer = await send(`${address}/a`);
         expect([answer.status, answer.text]).toEqual([200, `body ${run}`]);
       }
-      expect(new Set(errors.map(({ room }) => room))).toEqual(new Set(['cache']));
+      expect(new Set(errors.map(({ feature }) => feature))).toEqual(new Set(['cache']));
       expect(errors.length).toBeLessThanOrEqual(2);
       if (fate === 'killed') await server.restart();
       else server.thaw();

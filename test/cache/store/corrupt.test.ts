@@ -131,7 +131,7 @@ describe('an unreadable cache entry', () => {
     expect([hit.status, hit.text]).toEqual([200, 'body 2']);
     await client.set(key, spoil(good), { PX: 60_000 });
     expect((await send(address)).text).toBe('body 3');
-    expect(errors).toMatchObject([{ room: 'cache', error: { code: 'ERR_REDIS_KIT_CORRUPT' } }]);
+    expect(errors).toMatchObject([{ feature: 'cache', error: { code: 'ERR_REDIS_KIT_CORRUPT' } }]);
   });
 
   it('An entry of another Redis type counts as a miss and is replaced', async () => {
@@ -140,7 +140,7 @@ describe('an unreadable cache entry', () => {
     await client.multi().del(key).hSet(key, 'a', 'b').pExpire(key, 60_000).exec();
     expect((await send(address)).text).toBe('body 2');
     expect((await send(address)).text).toBe('body 2');
-    expect(errors).toMatchObject([{ room: 'cache', error: { code: 'ERR_REDIS_KIT_CORRUPT' } }]);
+    expect(errors).toMatchObject([{ feature: 'cache', error: { code: 'ERR_REDIS_KIT_CORRUPT' } }]);
   });
 
   it('An entry of a newer version of redis-kit is never overwritten', async () => {

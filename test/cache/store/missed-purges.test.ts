@@ -1,16 +1,17 @@
 import { setImmediate } from 'node:timers/promises';
 import express from 'express';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { Events, type KitEvents } from '../../../src/base/events.ts';
+import { Emitter } from '../../../src/base/emitter.ts';
+import type { KitEvents } from '../../../src/base/events.ts';
 import { Keys } from '../../../src/base/keys.ts';
 import { silentLogger } from '../../../src/base/logger.ts';
 import { Reporter } from '../../../src/base/reporter.ts';
 import { CacheMemory, Caches } from '../../../src/cache/caches.ts';
 import { RememberedValues } from '../../../src/cache/values/remember.ts';
 import type { RememberOptions } from '../../../src/cache/values/remember-options.ts';
-import type { ChannelListener, Listening } from '../../../src/engine/listening.ts';
 import { memoryEngine } from '../../../src/engine/memory-engine.ts';
 import { MemoryKeyspace } from '../../../src/engine/memory-keyspace.ts';
+import type { ChannelListener, PubSub } from '../../../src/engine/pub-sub.ts';
 import { TestClock } from '../../support/both-engines.ts';
 import { describeWithServers } from '../../support/context.ts';
 import { describeOnBothEngines, eventsOf, kitForTest, testPrefix } from '../../support/kits.ts';
@@ -22,7 +23,7 @@ import { agingKit } from '../aging.ts';
 import { loadCacheScripts } from '../scripts.ts';
 
 /** A subscriber that a test connects and disconnects; messages are lost while it is disconnected. */
-class Line implements Listening {
+class Line implements PubSub {
   readonly #memory: MemoryKeyspace;
   readonly #listeners = new Map<string, ChannelListener>();
   #isUp: boolean;
@@ -35,16 +36,16 @@ class Line implements Listening {
   subscribe(channel: string, listener: ChannelListener): () => void {
     this.#listeners.set(channel, listener);
     const heard = (message: string) => {
-      if (this.#isUp) listener.heard(message);
+      if (this.#isUp) listener.onMessage(message);
     };
-    const stop = this.#memory.subscribe(channel, { heard, changed: () => undefined });
-    if (this.#isUp) listener.changed(true);
+    const stop = this.#memory.subscribe(channel, { onMessage: heard, onStatus: () => undefined });
+    if (this.#isUp) listener.onStatus(true);
     return stop;
   }
 
   set(isUp: boolean): void {
     this.#isUp = isUp;
-    for (const listener of this.#listeners.values()) listener.changed(isUp);
+    for (const listener of this.#listeners.values()) listener.onStatus(isUp);
   }
 }
 
@@ -52,7 +53,7 @@ class Line implements Listening {
 function twoProcesses(isUp: boolean) {
   const clock = new TestClock();
   const memory = new MemoryKeyspace(clock);
-  const reporter = new Reporter(new Events<KitEvents>(silentLogger), silentLogger);
+  const reporter = new Reporter(new Emitter<KitEvents>(silentLogger), silentLogger);
   const engine = memoryEngine(memory, clock);
   const keys = new Keys('t-line');
   const line = new Line(memory, isUp);

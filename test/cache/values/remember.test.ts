@@ -189,7 +189,7 @@ describe('a cached value', () => {
     state.fails = true;
     expect(await Promise.all([remember(), remember()])).toEqual([1, 1]);
     expect(state.loads).toBe(2);
-    expect(errors).toMatchObject([{ room: 'cache', error: { message: 'on purpose' } }]);
+    expect(errors).toMatchObject([{ feature: 'cache', error: { message: 'on purpose' } }]);
     clock.time += 1;
     await expect(remember()).rejects.toThrow('on purpose');
   });
@@ -232,7 +232,7 @@ describe('a cached value on Redis', () => {
       expect(await kit.remember('k', '1m', () => 'again')).toBe('loaded');
       // A marker is neither a value nor corrupt.
       if (!garbage.startsWith('V')) {
-        expect(errors).toMatchObject([{ room: 'cache', error: { code: 'ERR_REDIS_KIT_CORRUPT' } }]);
+        expect(errors).toMatchObject([{ feature: 'cache', error: { code: 'ERR_REDIS_KIT_CORRUPT' } }]);
       }
     },
   );

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { ifRangeMatches, rangeOf } from '../../../src/http/message/byte-range.ts';
 
-describe('a range of bytes (RFC 9110, section 14.1.2)', () => {
+describe('rangeOf() (RFC 9110, section 14.1.2)', () => {
   it.each([
     ['bytes=0-499', 0, 499],
     ['bytes=500-999', 500, 999],
@@ -13,7 +13,7 @@ describe('a range of bytes (RFC 9110, section 14.1.2)', () => {
     ['bytes=-1', 9_999, 9_999],
     ['bytes=9999-9999', 9_999, 9_999],
     ['bytes=000-0010', 0, 10],
-  ])('%s, of 10000 bytes', (header, start, end) => {
+  ])('the range %s of 10000 bytes is found', (header, start, end) => {
     expect(rangeOf(header, 10_000)).toEqual({ start, end });
   });
 
@@ -23,25 +23,25 @@ describe('a range of bytes (RFC 9110, section 14.1.2)', () => {
     [`bytes=0-${'9'.repeat(400)}`, 0, 9],
     ['bytes=-11', 0, 9],
     [`bytes=-${'9'.repeat(400)}`, 0, 9],
-  ])('that goes beyond the representation ends with it: %s, of 10 bytes', (header, start, end) => {
+  ])('a range beyond the representation ends with it: %s of 10 bytes', (header, start, end) => {
     expect(rangeOf(header, 10)).toEqual({ start, end });
   });
 
   it.each(['bytes=10-', 'bytes=10-10', 'bytes=11-20', 'bytes=-0', 'bytes=-000', `bytes=${'9'.repeat(400)}-`])(
-    'that has no byte of the representation is unsatisfiable: %s, of 10 bytes',
+    'a range without any byte of the representation is unsatisfiable: %s of 10 bytes',
     (header) => {
       expect(rangeOf(header, 10)).toBe('unsatisfiable');
     },
   );
 
-  it('of an empty representation: only a suffix is satisfiable, and that is the whole', () => {
+  it('a suffix range is the only satisfiable one of an empty representation, and means the whole', () => {
     expect(rangeOf('bytes=-5', 0)).toBeUndefined();
     for (const header of ['bytes=0-', 'bytes=0-0', 'bytes=-0']) {
       expect(rangeOf(header, 0), header).toBe('unsatisfiable');
     }
   });
 
-  it('has a unit in any case (section 14.1), a space as in the examples, and empty members (section 5.6.1.2)', () => {
+  it('a range may have its unit in any case (section 14.1), a space as in the examples, and empty members (section 5.6.1.2)', () => {
     for (const header of ['BYTES=2-4', 'Bytes=2-4', 'bytes= 2-4', 'bytes=2-4,', 'bytes=, ,2-4 ,\t,']) {
       expect(rangeOf(header, 10), header).toEqual({ start: 2, end: 4 });
     }
@@ -76,7 +76,7 @@ describe('a range of bytes (RFC 9110, section 14.1.2)', () => {
     'bytes=1-2\n',
     'bytes=1-2;x',
     'bytes=bytes=1-2',
-  ])('is not in %j, which is ignored (section 14.2)', (header) => {
+  ])('the invalid field %j is ignored (section 14.2)', (header) => {
     expect(rangeOf(header, 10)).toBeUndefined();
   });
 
@@ -85,17 +85,17 @@ describe('a range of bytes (RFC 9110, section 14.1.2)', () => {
     'bytes=20-10',
     'bytes=9007199254740993-9007199254740992',
     `bytes=1${'0'.repeat(400)}-2`,
-  ])('is invalid when it ends before it begins: %s', (header) => {
+  ])('a range that ends before it begins is invalid: %s', (header) => {
     expect(rangeOf(header, 10)).toBeUndefined();
   });
 
-  it('is not answered when it is of another unit, or when there are several (section 14.2)', () => {
+  it('a field with another unit or with several ranges is ignored (section 14.2)', () => {
     for (const header of ['items=0-1', 'none=0-1', 'bytes=0-1,3-4', 'bytes=0-1, 99-', 'bytes=0-1,x']) {
       expect(rangeOf(header, 10), header).toBeUndefined();
     }
   });
 
-  it('lies within the representation, whatever was asked for', () => {
+  it('a range is always within the representation', () => {
     const number = fc.oneof(fc.constant(''), fc.nat(30).map(String), fc.bigInt({ min: 0n }).map(String));
     const header = fc.oneof(
       fc.tuple(number, number).map(([first, last]) => `bytes=${first}-${last}`),
@@ -113,7 +113,7 @@ describe('a range of bytes (RFC 9110, section 14.1.2)', () => {
     );
   });
 
-  it('takes no time to find', () => {
+  it('a long field is parsed quickly', () => {
     const started = process.cpuUsage();
     for (const text of [' ', '\t', ',', '0', '-', '0-', ' ,']) {
       rangeOf(`bytes=${text.repeat(20_000)}`, 10);
@@ -128,12 +128,12 @@ describe('If-Range (RFC 9110, section 13.1.5)', () => {
   const DATE = 'Sun, 06 Nov 1994 08:49:37 GMT';
   const LATER = 'Sun, 06 Nov 1994 08:49:38 GMT';
 
-  it('is true where it is not', () => {
+  it('a request without If-Range allows a partial response', () => {
     expect(ifRangeMatches(undefined, undefined, undefined)).toBe(true);
     expect(ifRangeMatches(undefined, '"a"', DATE, DATE)).toBe(true);
   });
 
-  it('compares tags strongly (section 8.8.3.2)', () => {
+  it('an entity tag is compared strongly (section 8.8.3.2)', () => {
     expect(ifRangeMatches('"a"', '"a"', undefined)).toBe(true);
     expect(ifRangeMatches('""', '""', undefined)).toBe(true);
     expect(ifRangeMatches('"a,b"', '"a,b"', DATE)).toBe(true);
@@ -157,7 +157,7 @@ describe('If-Range (RFC 9110, section 13.1.5)', () => {
     }
   });
 
-  it('wants the date of Last-Modified to the letter, not one that is later', () => {
+  it('a date must equal Last-Modified exactly, and not be later', () => {
     expect(ifRangeMatches(DATE, undefined, DATE)).toBe(true);
     expect(ifRangeMatches(DATE, '"a"', DATE)).toBe(true);
     expect(ifRangeMatches(LATER, undefined, DATE)).toBe(false);
@@ -168,7 +168,7 @@ describe('If-Range (RFC 9110, section 13.1.5)', () => {
     expect(ifRangeMatches('', undefined, '')).toBe(false);
   });
 
-  it('takes a date for a strong validator only a second after it (section 8.8.2.2)', () => {
+  it('a date is a strong validator only if Date is at least a second later (section 8.8.2.2)', () => {
     expect(ifRangeMatches(DATE, undefined, DATE, LATER)).toBe(true);
     expect(ifRangeMatches(DATE, undefined, DATE, DATE)).toBe(false);
     expect(ifRangeMatches(LATER, undefined, LATER, DATE)).toBe(false);
@@ -176,7 +176,7 @@ describe('If-Range (RFC 9110, section 13.1.5)', () => {
     expect(ifRangeMatches('"a"', '"a"', DATE, DATE)).toBe(true);
   });
 
-  it('never throws, and is never true of what is no validator', () => {
+  it('an invalid validator never throws and never matches', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'binary' }), (text) => {
         expect(ifRangeMatches(text, text, text)).toBe(/^"[\x21\x23-\x7e\x80-\xff]*"$/.test(text));

@@ -5,13 +5,13 @@ import { parseHttpDate } from '../../../src/http/message/http-date.ts';
 const EXAMPLE = Date.UTC(1994, 10, 6, 8, 49, 37);
 const NOW = Date.UTC(2026, 5, 15, 12);
 
-describe('an HTTP-date (RFC 9110, section 5.6.7)', () => {
+describe('parseHttpDate() (RFC 9110, section 5.6.7)', () => {
   it.each([
     'Sun, 06 Nov 1994 08:49:37 GMT',
     'Sunday, 06-Nov-94 08:49:37 GMT',
     'Sun Nov  6 08:49:37 1994',
     'Sun Nov 06 08:49:37 1994',
-  ])('has three forms, of which this is one: %s', (text) => {
+  ])('an HTTP-date may have this form: %s', (text) => {
     expect(parseHttpDate(text, NOW)).toBe(EXAMPLE);
   });
 
@@ -22,11 +22,11 @@ describe('an HTTP-date (RFC 9110, section 5.6.7)', () => {
     'Sun, 06 Nov 1994 08:49:37 gmt',
     'sUNDAY, 06-nOV-94 08:49:37 gMT',
     'SUN NOV  6 08:49:37 1994',
-  ])('names of days, months and the zone may have any case (RFC 9111, section 4.2): %s', (text) => {
+  ])('the names of days, months and the zone may have any case (RFC 9111, section 4.2): %s', (text) => {
     expect(parseHttpDate(text, NOW)).toBe(EXAMPLE);
   });
 
-  it('has every month, and days with two digits in each form', () => {
+  it('every month, and every day with two digits, is read in each form', () => {
     for (let month = 0; month < 12; month++) {
       const time = Date.UTC(2021, month, 28, 23, 59, 59);
       const [day = '', number, name = '', year = ''] = new Date(time).toUTCString().split(/,? /);
@@ -82,7 +82,7 @@ describe('an HTTP-date (RFC 9110, section 5.6.7)', () => {
     'Sunday Nov  6 08:49:37 1994',
     'Sun, Nov  6 08:49:37 1994',
     'Sun, 06 Nov 1994 08:49:37 GMT, Sun, 06 Nov 1994 08:49:37 GMT',
-  ])('is nothing else that Date.parse might take: "%s"', (text) => {
+  ])('a text that Date.parse might accept is no HTTP-date: "%s"', (text) => {
     expect(parseHttpDate(text, NOW)).toBeUndefined();
   });
 
@@ -102,24 +102,24 @@ describe('an HTTP-date (RFC 9110, section 5.6.7)', () => {
     'Sun, 06 Nov 1994 99:99:99 GMT',
     'Sun, 06 Nov 1994 08:49:60 GMT',
     'Sun, 06 Nov 1994 23:59:61 GMT',
-  ])('is a time that there is, unlike %s', (text) => {
+  ])('a time that does not exist is no HTTP-date: %s', (text) => {
     expect(parseHttpDate(text, NOW)).toBeUndefined();
   });
 
-  it('may be on a leap day, and in the years before 100', () => {
+  it('an HTTP-date may be on a leap day, and in the years before 100', () => {
     expect(parseHttpDate('Thu, 29 Feb 2024 00:00:00 GMT')).toBe(Date.UTC(2024, 1, 29));
     expect(parseHttpDate('Tue, 29 Feb 2000 00:00:00 GMT')).toBe(Date.UTC(2000, 1, 29));
     expect(parseHttpDate('Sat, 01 Jan 0050 00:00:00 GMT')).toBe(Date.parse('0050-01-01T00:00:00Z'));
   });
 
-  it('may be a leap second, which counts as the second before it', () => {
+  it('a leap second counts as the second before it', () => {
     const time = Date.UTC(2016, 11, 31, 23, 59, 59);
     expect(parseHttpDate('Sat, 31 Dec 2016 23:59:60 GMT')).toBe(time);
     expect(parseHttpDate('Saturday, 31-Dec-16 23:59:60 GMT', NOW)).toBe(time);
     expect(parseHttpDate('Sat Dec 31 23:59:60 2016')).toBe(time);
   });
 
-  it('may have the name of another day, which the section does not refuse', () => {
+  it('an HTTP-date may have the wrong name of the day, which the section does not forbid', () => {
     expect(parseHttpDate('Mon, 06 Nov 1994 08:49:37 GMT')).toBe(EXAMPLE);
     expect(parseHttpDate('Monday, 06-Nov-94 08:49:37 GMT', NOW)).toBe(EXAMPLE);
     expect(parseHttpDate('Mon Nov  6 08:49:37 1994')).toBe(EXAMPLE);
@@ -136,16 +136,19 @@ describe('an HTTP-date (RFC 9110, section 5.6.7)', () => {
     ['98', Date.UTC(2000, 0, 1), 1998],
     ['01', Date.UTC(2099, 0, 1), 2101],
     ['60', Date.UTC(2099, 0, 1), 2060],
-  ])('of RFC 850 has the year %s, seen from %d, in %d: not over 50 years ahead', (digits, now, year) => {
-    expect(parseHttpDate(`Sunday, 01-Jul-${digits} 00:00:00 GMT`, now)).toBe(Date.UTC(year, 6, 1));
-  });
+  ])(
+    'a date of RFC 850 with the year %s, read in %d, is in %d: at most 50 years ahead',
+    (digits, now, year) => {
+      expect(parseHttpDate(`Sunday, 01-Jul-${digits} 00:00:00 GMT`, now)).toBe(Date.UTC(year, 6, 1));
+    },
+  );
 
-  it('of RFC 850 that is 50 years ahead to the second is in the future, and one more is in the past', () => {
+  it('a date of RFC 850 exactly 50 years ahead is in the future, and one second later it is in the past', () => {
     expect(parseHttpDate('Monday, 15-Jun-76 12:00:00 GMT', NOW)).toBe(Date.UTC(2076, 5, 15, 12));
     expect(parseHttpDate('Monday, 15-Jun-76 12:00:01 GMT', NOW)).toBe(Date.UTC(1976, 5, 15, 12, 0, 1));
   });
 
-  it('is read back as Node writes it', () => {
+  it('a date that Node writes is read back', () => {
     const date = fc.date({
       min: new Date('0000-01-01T00:00:00Z'),
       max: new Date('9999-12-31T23:59:59Z'),
@@ -158,7 +161,7 @@ describe('an HTTP-date (RFC 9110, section 5.6.7)', () => {
     );
   });
 
-  it('never throws, whatever the text', () => {
+  it('parseHttpDate() never throws', () => {
     const parts = fc.constantFrom('Sun', ', ', ' ', '06', 'Nov', '1994', '-', ':', '08:49:37', ' GMT', '99');
     fc.assert(
       fc.property(fc.oneof(fc.string({ unit: 'binary' }), fc.string({ unit: parts })), (text) => {

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { parseTargeted } from '../../../src/http/message/targeted-cache-control.ts';
 
 describe('a targeted field (RFC 9213, section 2.1)', () => {
-  it('is a dictionary of directives', () => {
+  it('a targeted field is a dictionary of directives', () => {
     const directives = parseTargeted('max-age=600, must-revalidate, private="Set-Cookie, x"');
     expect(directives?.seconds('max-age')).toBe(600);
     expect(directives?.has('must-revalidate')).toBe(true);
@@ -14,7 +14,7 @@ describe('a targeted field (RFC 9213, section 2.1)', () => {
     for (const name of ['constructor', '__proto__', 'size']) expect(directives?.has(name)).toBe(false);
   });
 
-  it.each([undefined, '', ' ', '   ', '\t', [], ['']])('is ignored when it is empty: %j', (value) => {
+  it.each([undefined, '', ' ', '   ', '\t', [], ['']])('an empty field is ignored: %j', (value) => {
     expect(parseTargeted(value)).toBeUndefined();
   });
 
@@ -48,7 +48,7 @@ describe('a targeted field (RFC 9213, section 2.1)', () => {
     ['', 'no-store'],
     ['x="a', 'b'],
     5,
-  ])('is ignored when it does not parse: %j', (value) => {
+  ])('an invalid field is ignored: %j', (value) => {
     expect(parseTargeted(value)).toBeUndefined();
   });
 
@@ -65,7 +65,7 @@ describe('a targeted field (RFC 9213, section 2.1)', () => {
   });
 
   it.each(['x=@', 'x=@1.5, no-store', 'x=@+1, no-store', `x=@${'9'.repeat(16)}, no-store`, '@1=x'])(
-    'with a malformed Date does not parse: %s',
+    'a field with a malformed Date is invalid: %s',
     (value) => {
       expect(parseTargeted(value)).toBeUndefined();
     },
@@ -78,19 +78,19 @@ describe('a targeted field (RFC 9213, section 2.1)', () => {
     expect(directives?.has('public')).toBe(false);
   });
 
-  it('that knows no directive of ours is there all the same (section 3.1)', () => {
+  it('a field with unknown directives only counts as present (section 3.1)', () => {
     const directives = parseTargeted('none');
     expect(directives?.has('none')).toBe(true);
     expect(directives?.has('no-store')).toBe(false);
   });
 
-  it('may come on several lines, and with whitespace around (RFC 9651, section 4.2)', () => {
+  it('a field may have several lines and surrounding whitespace (RFC 9651, section 4.2)', () => {
     const directives = parseTargeted(['\t max-age=5', 'public \t']);
     expect(directives?.seconds('max-age')).toBe(5);
     expect(directives?.has('public')).toBe(true);
   });
 
-  it('has the last value of a name that comes twice (RFC 9651, section 4.2.2)', () => {
+  it('the last value of a repeated name counts (RFC 9651, section 4.2.2)', () => {
     expect(parseTargeted('max-age=5, max-age=6')?.seconds('max-age')).toBe(6);
     expect(parseTargeted('max-age=5.0, max-age=6')?.seconds('max-age')).toBe(6);
     expect(parseTargeted('max-age=6, max-age=5.0')?.seconds('max-age')).toBe('invalid');
@@ -107,7 +107,7 @@ describe('a targeted field (RFC 9213, section 2.1)', () => {
     ['max-age=60;x="1.5,max-age=2.0"', 60],
     ['x=1.5, max-age=60, y="max-age=2.0, \\", max-age=2.0"', 60],
     ['max-age=60, x=%"a,max-age=2.0\\"', 60],
-  ])('has an age that is an Integer: %s', (value, expected) => {
+  ])('an Integer is an age: %s', (value, expected) => {
     expect(parseTargeted(value)?.seconds('max-age')).toBe(expected);
   });
 
@@ -124,7 +124,7 @@ describe('a targeted field (RFC 9213, section 2.1)', () => {
     'max-age=(60)',
     'max-age=:NjA=:',
     'max-age=@60',
-  ])('does not coerce another type into an age: %s', (value) => {
+  ])('a value of another type is not coerced into an age: %s', (value) => {
     expect(parseTargeted(value)?.seconds('max-age')).toBe('invalid');
   });
 
@@ -137,18 +137,18 @@ describe('a targeted field (RFC 9213, section 2.1)', () => {
     'no-store="x"',
     'no-store=x',
     'no-store=()',
-  ])('has a directive that restricts by its name: %s', (value) => {
+  ])('a restrictive directive counts by its name: %s', (value) => {
     expect(parseTargeted(value)?.has('no-store')).toBe(true);
   });
 
-  it('says no with a Boolean false', () => {
+  it('a Boolean false turns a directive off', () => {
     const directives = parseTargeted('private=?0, no-store=?0;x, max-age=5');
     expect(directives?.has('private')).toBe(false);
     expect(directives?.fields('private')).toBeUndefined();
     expect(directives?.has('no-store')).toBe(false);
   });
 
-  it('has a directive that allows more only as what it is, a Boolean', () => {
+  it('a permissive directive counts only as a Boolean', () => {
     for (const name of ['public', 'must-understand']) {
       expect(parseTargeted(name)?.has(name)).toBe(true);
       expect(parseTargeted(`${name}=?1;x`)?.has(name)).toBe(true);
@@ -158,14 +158,14 @@ describe('a targeted field (RFC 9213, section 2.1)', () => {
     }
   });
 
-  it('has field names in a String only (RFC 9111, section 5.2.2.4); what else there is counts as a whole', () => {
+  it('field names are read from a String only (RFC 9111, section 5.2.2.4); with another value the directive applies to the whole response', () => {
     expect(parseTargeted('no-cache="A,b , a"')?.fields('no-cache')).toEqual(['a', 'b']);
     for (const value of ['', '=?1', '=a', '=1', '=(a b)', '=""', '="a b"', '="a, (b)"', '=:YQ==:']) {
       expect(parseTargeted(`no-cache${value}`)?.fields('no-cache'), value).toEqual([]);
     }
   });
 
-  it('never throws, whatever the text', () => {
+  it('parseTargeted() never throws', () => {
     const parts = fc.constantFrom(
       'max-age',
       '=',

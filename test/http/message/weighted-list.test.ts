@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { canonicalWeightedList } from '../../../src/http/message/weighted-list.ts';
 
-describe('the canonical form of Accept-Language and Accept-Encoding', () => {
+describe('canonicalWeightedList()', () => {
   it.each([
     ['en, de', 'de, en'],
     ['en, de', 'eN ,\tDe'],
@@ -13,7 +13,7 @@ describe('the canonical form of Accept-Language and Accept-Encoding', () => {
     ['de;q=1.000', 'de;q=1.'],
     ['gzip;q=0, br', 'br, gzip;q=0.0'],
     ['', ' , '],
-  ])('is one for %j and %j', (a, b) => {
+  ])('%j and %j have the same canonical form', (a, b) => {
     expect(canonicalWeightedList(a)).toBe(canonicalWeightedList(b));
   });
 
@@ -28,11 +28,11 @@ describe('the canonical form of Accept-Language and Accept-Encoding', () => {
     ['de;q=1', 'de;q=1.5'],
     ['de;q', 'de'],
     ['de;x=1', 'de'],
-  ])('differs for %j and %j', (a, b) => {
+  ])('%j and %j have different canonical forms', (a, b) => {
     expect(canonicalWeightedList(a)).not.toBe(canonicalWeightedList(b));
   });
 
-  it('does not change when it is made canonical again', () => {
+  it('a canonical form does not change when it is normalized again', () => {
     const parts = fc.constantFrom('en', 'DE', ',', ';', 'q=', '0.5', '1.0', ' ', '\t', '*', '=');
     fc.assert(
       fc.property(fc.oneof(fc.string({ unit: 'binary' }), fc.string({ unit: parts })), (text) => {

@@ -1,7 +1,11 @@
 import type { ServerResponse } from 'node:http';
 import onHeaders from 'on-headers';
 import { describe, expect, it } from 'vitest';
-import { beforeEnd, type LateHeaders, writeFlatHead } from '../../../src/http/response/before-end.ts';
+import {
+  addResponseHook,
+  type LateHeaders,
+  writeFlatHead,
+} from '../../../src/http/response/guarded-response.ts';
 import { onHeaders102 } from '../../support/older-releases.ts';
 import { ask, type Handler, serve } from '../exchange.ts';
 
@@ -12,7 +16,7 @@ const VERSIONS = [
 
 type WriteHead = (status: number, ...rest: unknown[]) => ServerResponse;
 
-/** Puts a function in front of `writeHead`, by hand. */
+/** Wraps `writeHead`. */
 function wrap(
   res: ServerResponse,
   wrapper: (next: WriteHead, status: number, rest: unknown[]) => unknown,
@@ -21,7 +25,7 @@ function wrap(
   Object.assign(res, { writeHead: (status: number, ...rest: unknown[]) => wrapper(next, status, rest) });
 }
 
-/** How a wrapper may hand headers of its own on. */
+/** Ways in which a wrapper may pass headers to `writeHead`. */
 const FORMS: Readonly<Record<string, unknown>> = {
   'an object': { 'X-Late': 'yes', 'Set-Cookie': ['a=1', 'b=2'] },
   'a flat list': ['X-Late', 'yes', 'Set-Cookie', 'a=1', 'Set-Cookie', 'b=2'],
@@ -31,7 +35,7 @@ const FORMS: Readonly<Record<string, unknown>> = {
   ],
 };
 
-/** How a handler may send a response. */
+/** Ways in which a handler may send a response. */
 const SENDERS: Readonly<Record<string, (res: ServerResponse) => void>> = {
   'end()': (res) => void res.end('body'),
   'end() without a body': (res) => void res.end(),
@@ -56,15 +60,15 @@ const HOOKS = {
   'that waits': () => new Promise<void>((resolve) => setImmediate(resolve)),
 };
 
-describe.each(Object.entries(SENDERS))('the response guard, for a response sent with %s', (_sender, send) => {
+describe.each(Object.entries(SENDERS))('the head of a response sent with %s', (_sender, send) => {
   describe.each(Object.entries(HOOKS))('with a hook %s', (_hook, wait) => {
-    /** Serves with a hook that notes the headers that it sees, and those that came later. */
+    /** Serves with a hook that records the headers that it sees, and later changes. */
     async function exchange(handler: (res: ServerResponse, guard: () => void) => void, withholds = false) {
       const seen: Record<string, unknown>[] = [];
       const late: LateHeaders[] = [];
       const port = await serve((_req, res) => {
         handler(res, () =>
-          beforeEnd(res, {
+          addResponseHook(res, {
             phase: 'capture',
             withholdsLastBytes: withholds,
             beforeHeaders() {
@@ -80,7 +84,7 @@ describe.each(Object.entries(SENDERS))('the response guard, for a response sent 
       return { answer: await ask(port), seen, late };
     }
 
-    describe.each(VERSIONS)('and %s', (_version, listen) => {
+    describe.each(VERSIONS)('with %s', (_version, listen) => {
       it.each([false, true])(
         'a hook sees what a listener below sets, and the listener runs once (hook withholds: %s)',
         async (withholds) => {
@@ -98,7 +102,7 @@ describe.each(Object.entries(SENDERS))('the response guard, for a response sent 
         },
       );
 
-      it('a hook hears what a listener above sets before the first byte leaves', async () => {
+      it('a hook receives the headers that a listener above sets, before the first byte is sent', async () => {
         const { answer, seen, late } = await exchange((res, guard) => {
           listen(res, () => {
             res.setHeader('X-Late', 'yes');
@@ -132,7 +136,7 @@ describe.each(Object.entries(SENDERS))('the response guard, for a response sent 
     );
 
     it.each(Object.entries(FORMS).slice(0, 2))(
-      'a hook hears what a wrapper above passes to writeHead as %s',
+      'a hook receives what a wrapper above passes to writeHead as %s',
       async (_form, headers) => {
         let calls = 0;
         const { answer, late } = await exchange((res, guard) => {
@@ -148,7 +152,7 @@ describe.each(Object.entries(SENDERS))('the response guard, for a response sent 
       },
     );
 
-    it('wrappers below and above run once each, the last first', async () => {
+    it('each wrapper below and above the guard runs once, the last one first', async () => {
       const log: string[] = [];
       const noting = (res: ServerResponse, name: string) =>
         wrap(res, (next, status, rest) => {
@@ -165,10 +169,10 @@ describe.each(Object.entries(SENDERS))('the response guard, for a response sent 
       expect(log).toEqual(['second below', 'first below', 'above']);
     });
 
-    it('the handler gets the error of a listener below', async () => {
+    it('the error of a listener below reaches the handler', async () => {
       const errors: unknown[] = [];
       const port = await serve((_req, res) => {
-        beforeEnd(res, { phase: 'capture', beforeHeaders: wait });
+        addResponseHook(res, { phase: 'capture', beforeHeaders: wait });
         onHeaders(res, () => {
           throw new Error('on purpose');
         });
@@ -187,17 +191,17 @@ describe.each(Object.entries(SENDERS))('the response guard, for a response sent 
     });
   });
 
-  it('a 503 in its place has the headers of listeners above and none of those below', async () => {
+  it('a 503 that replaces a response has the headers of listeners above, and none of listeners below', async () => {
     const hooks: string[] = [];
     let calls = 0;
     const port = await serve((_req, res) => {
       onHeaders(res, () => void res.setHeader('X-Above', 'yes'));
-      beforeEnd(res, {
+      addResponseHook(res, {
         phase: 'capture',
         headLeft: () => void hooks.push('left'),
         notSent: () => void hooks.push('not sent'),
       });
-      beforeEnd(res, {
+      addResponseHook(res, {
         phase: 'session',
         beforeHeaders: () => Promise.reject(new Error('on purpose')),
       });
@@ -226,12 +230,12 @@ describe('a flat list of headers', () => {
 
   it.each<[string, (res: ServerResponse) => void]>([
     ['nothing', () => undefined],
-    ['the guard', (res) => beforeEnd(res, { phase: 'session' })],
+    ['the guard', (res) => addResponseHook(res, { phase: 'session' })],
     ['on-headers 1.0.2', (res) => onHeaders102(res, () => undefined)],
     [
       'on-headers 1.0.2 below the guard',
       (res) => {
-        beforeEnd(res, { phase: 'session' });
+        addResponseHook(res, { phase: 'session' });
         onHeaders102(res, () => undefined);
       },
     ],
@@ -239,7 +243,7 @@ describe('a flat list of headers', () => {
       'on-headers 1.0.2 above the guard',
       (res) => {
         onHeaders102(res, () => undefined);
-        beforeEnd(res, { phase: 'session' });
+        addResponseHook(res, { phase: 'session' });
       },
     ],
     [

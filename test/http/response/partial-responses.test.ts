@@ -22,7 +22,7 @@ const FEATURES: readonly (readonly [name: string, make: (kit: RedisKit) => Middl
   ['kit.idempotency', (kit) => kit.idempotency({ scope: () => 'a' })],
 ];
 
-/** As Socket.IO passes it for an upgrade. */
+/** The response that Socket.IO passes for an upgrade. */
 const PARTIAL = {
   setHeader: () => undefined,
   getHeader: () => undefined,
@@ -39,7 +39,7 @@ it.each(
       ['GET', 'POST'].map((method) => [name, method, res, make] as const),
     ),
   ),
-)('%s hands an error on for a %s whose response is %j', async (name, method, res, make) => {
+)('%s passes on an error for a %s request whose response is %j', async (name, method, res, make) => {
   const middleware = make(kitForTest({ url: 'memory:' }));
   const req = { method, url: '/', headers: { 'idempotency-key': '"k"' } } as unknown as IncomingMessage;
   const calls: unknown[] = [];
@@ -54,14 +54,14 @@ it.each(
   ]);
 });
 
-/** Events of a mock reach its listeners only with an emitter of the caller's. */
+/** Mocks emit events only with an EventEmitter that is passed to them. */
 function mocks(request: RequestOptions) {
   return createMocks(request, { eventEmitter: EventEmitter });
 }
 
-describeOnBothEngines('a response that a test library made', (url) => {
+describeOnBothEngines('a response of a test library', (url) => {
   it.each(FEATURES.filter(([name]) => !name.includes('handler')))(
-    'of node-mocks-http passes %s',
+    'a response of node-mocks-http works with %s',
     async (_, make) => {
       const { req, res } = mocks({ method: 'POST', url: '/a', headers: { 'idempotency-key': '"k"' } });
       const error = await new Promise((next) => make(kitForTest({ url: url() }))(req, res, next));
@@ -73,7 +73,7 @@ describeOnBothEngines('a response that a test library made', (url) => {
     },
   );
 
-  it('of node-mocks-http has a session, which is saved before its end', async () => {
+  it('a session on a response of node-mocks-http is saved before the end', async () => {
     const kit = kitForTest({ url: url() });
     const { req, res } = mocks({ url: '/' });
     const session = kit.session({ secret: SECRET });
@@ -85,7 +85,7 @@ describeOnBothEngines('a response that a test library made', (url) => {
     expect([res._getData(), await kit.sessions.count()]).toEqual(['hello', 1]);
   });
 
-  it('of node-mocks-http is refused as a real one is', async () => {
+  it('a refusal on a response of node-mocks-http equals that on a real one', async () => {
     const kit = kitForTest({ url: url() });
     const limit = kit.rateLimit({ algorithm: 'sliding-window', limit: 1, window: '1m', key: () => 'a' });
     for (const status of [200, 429]) {
@@ -96,7 +96,7 @@ describeOnBothEngines('a response that a test library made', (url) => {
     }
   });
 
-  it.each(EXPRESS)('of light-my-request passes all features (%s)', async (_, makeApp) => {
+  it.each(EXPRESS)('a response of light-my-request works with all features (%s)', async (_, makeApp) => {
     const kit = kitForTest({ url: url() });
     const app = makeApp();
     app.use(kit.session({ secret: SECRET }));

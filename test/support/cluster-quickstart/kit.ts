@@ -1,6 +1,5 @@
 /*
- * Stands in for 'redis-kit' when the quick start is to run on a Cluster: its code stays as it is, and only what it
- * says about where Redis is gets replaced.
+ * Replaces 'redis-kit' to run the quick start on a Cluster: its code stays the same except for the connection options.
  */
 import { type ConnectionOptions, createRedisKit as create, type KitOptions } from '../../../src/index.ts';
 

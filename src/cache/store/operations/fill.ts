@@ -29,7 +29,7 @@ export const cacheFillRenew: Operation<CacheFillRenewArgs, CacheFillRenewReply> 
   name: 'cache-fill-renew',
   lua: renewLua,
   encode: ({ token, lease }) => [token, String(lease)],
-  twin(memory, [key = ''], now, { token, lease }) {
+  runInMemory(memory, [key = ''], now, { token, lease }) {
     const fill = fillOf(memory, key);
     if (fill?.state !== 'L' || fill.token !== token || fill.deadline <= now) return 0;
     memory.set(key, packFill({ ...fill, deadline: now + lease }), lease);
@@ -69,7 +69,7 @@ export const cacheFillEnd: Operation<CacheFillEndArgs, boolean> = defineOperatio
   name: 'cache-fill-end',
   lua: endLua,
   encode: ({ token, hitForMissMs, channel, message }) => [token, String(hitForMissMs), channel, message],
-  twin(memory, [key = ''], now, { token, hitForMissMs, channel, message }) {
+  runInMemory(memory, [key = ''], now, { token, hitForMissMs, channel, message }) {
     const fill = fillOf(memory, key);
     if (fill !== undefined && (fill.state !== 'L' || fill.token !== token)) return 0;
     if (hitForMissMs > 0) {

@@ -32,7 +32,7 @@ export const cacheEnterPolicy: Operation<CacheEnterPolicyArgs, readonly string[]
   name: 'cache-enter-policy',
   lua,
   encode: ({ member, lifeMs, maxEntries }) => [member, String(lifeMs), String(maxEntries)],
-  twin(memory, [key = ''], now, { member, lifeMs, maxEntries }) {
+  runInMemory(memory, [key = ''], now, { member, lifeMs, maxEntries }) {
     // A value of another type is replaced.
     if (memory.sortedSet(key) === undefined) memory.delete(key);
     removeFirst(memory, key, ([until]) => until <= now);

@@ -1,5 +1,5 @@
 import { defineOperation, type Keyspace, type Operation, type RawReply } from '../../../engine/operation.ts';
-import { arrayOf, bytesAt, type Found, foundAt, integerAt } from '../../../engine/reply.ts';
+import { arrayOf, bytesAt, integerAt, type StoredFormat, storedFormatAt } from '../../../engine/reply.ts';
 import { CACHE_LUA, ENTRY_HEADER, entryTimes, fillOf, kindOf, namesOf, packFill } from './format.ts';
 
 export interface CacheReadArgs {
@@ -18,7 +18,7 @@ export type FillState = 'none' | 'granted' | 'held' | 'hit-for-miss';
 const FILL_STATES: readonly FillState[] = ['none', 'granted', 'held', 'hit-for-miss'];
 
 export interface CacheReadReply {
-  readonly found: Found;
+  readonly found: StoredFormat;
   /** The request headers on which the responses vary. If the caller gave others, the script did nothing else. */
   readonly names: string;
   /** The packed entry, fresh or stale; null when none is stored. A view of the reply, not a copy. */
@@ -79,7 +79,7 @@ export const cacheRead: Operation<CacheReadArgs, CacheReadReply> = defineOperati
   name: 'cache-read',
   lua,
   encode: ({ names, minSequence, token, lease }) => [names, String(minSequence), token, String(lease)],
-  twin(memory, [key = '', fillKey = '', variantKey = ''], now, args) {
+  runInMemory(memory, [key = '', fillKey = '', variantKey = ''], now, args) {
     let raw = memory.get(key);
     let kind = kindOf(raw);
     let names = '';
@@ -106,7 +106,7 @@ export const cacheRead: Operation<CacheReadArgs, CacheReadReply> = defineOperati
     const fields = arrayOf(reply);
     const raw = bytesAt(fields, 2);
     return {
-      found: foundAt(fields, 0),
+      found: storedFormatAt(fields, 0),
       names: bytesAt(fields, 1)?.toString('latin1') ?? '',
       payload: raw?.subarray(ENTRY_HEADER) ?? null,
       sequence: raw === null ? 0 : entryTimes(raw).sequence,

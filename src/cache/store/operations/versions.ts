@@ -87,7 +87,7 @@ export const cacheVersions: Operation<CacheVersionsArgs, CacheVersionsReply> = d
   name: 'cache-versions',
   lua,
   encode: ({ ttl }) => [String(ttl)],
-  twin(memory, keys, now, { ttl }) {
+  runInMemory(memory, keys, now, { ttl }) {
     const [sequenceKey = '', ...versionKeys] = keys;
     const last = sequenceIn(memory, sequenceKey);
     const versions = versionKeys.map((key) => versionIn(memory, key));
@@ -165,7 +165,7 @@ export const cachePurge: Operation<CachePurgeArgs, CachePurgeReply> = defineOper
   name: 'cache-purge',
   lua: purgeLua,
   encode: (args) => [args.soft ? '1' : '0', args.channel, subjectOf(args)],
-  twin(memory, keys, now, args) {
+  runInMemory(memory, keys, now, args) {
     const { soft, channel } = args;
     const [sequenceKey = '', ...versionKeys] = keys;
     const versions = versionKeys.map((key) => versionIn(memory, key) ?? { hard: 0, soft: 0 });

@@ -108,7 +108,7 @@ export const cacheWrite: Operation<CacheWriteArgs, CacheWriteReply> = defineOper
     String(args.maxVariants),
     args.payload,
   ],
-  twin(memory, [key = '', fillKey = '', variantKey = ''], now, args) {
+  runInMemory(memory, [key = '', fillKey = '', variantKey = ''], now, args) {
     endFillOf(memory, fillKey, args);
     const { fresh, keep, sequence, names } = args;
     const primary = memory.get(key);

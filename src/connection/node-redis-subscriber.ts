@@ -1,0 +1,87 @@
+import type { Subscriber, SubscriberEvents } from './adapter.ts';
+import { CONNECT_TIMEOUT_MS, readReply, replyErrorOf } from './node-redis.ts';
+
+/** A client for commands, whose settings the subscriber takes over. */
+export interface DuplicableClient {
+  readonly isReady: boolean;
+  readonly options?: { readonly socket?: object | undefined } | undefined;
+  duplicate(overrides: object): SubscriberClient;
+}
+
+interface SubscriberClient {
+  on(event: 'error', listener: (error: unknown) => void): unknown;
+  unref(): void;
+  connect(): Promise<unknown>;
+  subscribe(channel: string, listener: (message: string, channel: string) => void): Promise<unknown>;
+  unsubscribe(channel: string): Promise<unknown>;
+  sendCommand(command: readonly string[]): Promise<unknown>;
+  destroy(): void;
+}
+
+/** Replaces settings of the client that are meant for commands. */
+const OVERRIDES = {
+  disableOfflineQueue: true,
+  commandsQueueMaxLength: undefined,
+  commandOptions: { typeMapping: {}, timeout: 0 },
+  // A client-side cache would be cleared whenever the subscriber's socket is lost.
+  clientSideCache: undefined,
+  emitInvalidate: false,
+  // It would replace the socket.
+  maintNotifications: 'disabled',
+  // SubscriberConnection has a heartbeat: for node-redis, a socket to which it can write is alive.
+  pingInterval: 0,
+} as const;
+
+/** A duplicate of a connected client, with the same address and credentials. */
+export class NodeRedisSubscriber implements Subscriber {
+  readonly #client: SubscriberClient;
+  readonly #closing = new AbortController();
+  readonly #onMessage = (message: string, channel: string) => this.#events?.message(channel, message);
+  readonly isWellPlaced: () => boolean;
+  #events: SubscriberEvents | undefined;
+
+  constructor(client: DuplicableClient, isWellPlaced: () => boolean) {
+    this.isWellPlaced = isWellPlaced;
+    this.#client = client.duplicate({
+      ...OVERRIDES,
+      socket: {
+        ...client.options?.socket,
+        connectTimeout: CONNECT_TIMEOUT_MS,
+        socketTimeout: undefined,
+        // node-redis resubscribes to all channels in one command, which fails if one of them is denied.
+        reconnectStrategy: false,
+        // `destroy()` of node-redis does not stop a socket that is still connecting.
+        signal: this.#closing.signal,
+      },
+    });
+    this.#client.on('error', (error) => this.#events?.lost(replyErrorOf(error) ?? error));
+    this.#client.unref();
+  }
+
+  connect(events: SubscriberEvents): Promise<unknown> {
+    this.#events = events;
+    return readReply(this.#client.connect());
+  }
+
+  subscribe(channel: string): Promise<unknown> {
+    return readReply(this.#client.subscribe(channel, this.#onMessage));
+  }
+
+  unsubscribe(channel: string): Promise<unknown> {
+    return readReply(this.#client.unsubscribe(channel));
+  }
+
+  ping(): Promise<unknown> {
+    return readReply(this.#client.sendCommand(['PING']));
+  }
+
+  destroy(): void {
+    this.#events = undefined;
+    try {
+      this.#client.destroy();
+    } catch {
+      // node-redis 5 throws if the client is closed already.
+    }
+    this.#closing.abort();
+  }
+}

@@ -1,0 +1,144 @@
+import { callListener } from '../base/emitter.ts';
+import { asError, ConnectionError, StoreError } from '../base/errors.ts';
+import { ReplyError } from '../engine/port.ts';
+import type { ChannelListener, PubSub } from '../engine/pub-sub.ts';
+import { reconnectDelay, type Subscriber } from './adapter.ts';
+import { SubscriberConnection } from './subscriber-connection.ts';
+
+interface Subscription {
+  readonly listener: ChannelListener;
+  /** The status of the last `onStatus` call. */
+  isUp: boolean;
+}
+
+/** Pub/Sub on one connection, which is opened by the first subscription and replaced when it is lost. */
+export class ReconnectingPubSub implements PubSub {
+  readonly #createSubscriber: () => Subscriber | undefined;
+  readonly #report: (error: Error) => void;
+  readonly #channels = new Map<string, Set<Subscription>>();
+  #connection: SubscriberConnection | undefined;
+  /** Runs until the next attempt to connect. */
+  #timer: NodeJS.Timeout | undefined;
+  #attempts = 0;
+  #isClosed = false;
+  /** The last reported error. The same one is not reported again until all channels have been up. */
+  #reported: string | undefined;
+
+  constructor(createSubscriber: () => Subscriber | undefined, report: (error: Error) => void) {
+    this.#createSubscriber = createSubscriber;
+    this.#report = report;
+  }
+
+  subscribe(channel: string, listener: ChannelListener): () => void {
+    if (this.#isClosed) return () => undefined;
+    const subscription: Subscription = { listener, isUp: false };
+    const subscriptions = this.#channels.get(channel) ?? new Set();
+    this.#channels.set(channel, subscriptions.add(subscription));
+    if (this.#connection !== undefined) this.#connection.sync(channel);
+    else if (this.#timer === undefined) this.#open();
+    // Deferred, since the caller does not have the unsubscribe function yet.
+    queueMicrotask(() => this.#notify(channel, subscription));
+    return () => {
+      if (!subscriptions.delete(subscription) || subscriptions.size > 0) return;
+      this.#channels.delete(channel);
+      this.#connection?.sync(channel);
+    };
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#connection?.end();
+    this.#channels.clear();
+  }
+
+  #open(): void {
+    this.#timer = undefined;
+    if (this.#channels.size === 0) return;
+    const subscriber = this.#subscriber();
+    if (subscriber === undefined) {
+      this.#openLater();
+      return;
+    }
+    const connection = new SubscriberConnection(subscriber, {
+      isWanted: (channel) => this.#channels.has(channel),
+      ready: () => {
+        for (const channel of this.#channels.keys()) connection.sync(channel);
+      },
+      up: (channel) => this.#up(channel),
+      message: (channel, message) => this.#message(channel, message),
+      refused: (error) => this.#failed(error),
+      ended: (error) => this.#ended(error),
+    });
+    this.#connection = connection;
+  }
+
+  #subscriber(): Subscriber | undefined {
+    try {
+      return this.#createSubscriber();
+    } catch (error) {
+      // A borrowed client may not support `duplicate()`.
+      this.#failed(asError(error));
+      return undefined;
+    }
+  }
+
+  #openLater(): void {
+    if (this.#isClosed) return;
+    this.#timer = setTimeout(() => this.#open(), reconnectDelay(this.#attempts++)).unref();
+  }
+
+  #up(channel: string): void {
+    // Not when the socket connects: a server that closes subscribers would be retried without a pause.
+    this.#attempts = 0;
+    if (
+      this.#reported !== undefined &&
+      [...this.#channels.keys()].every((each) => this.#connection?.isUp(each))
+    ) {
+      this.#reported = undefined;
+    }
+    for (const subscription of [...(this.#channels.get(channel) ?? [])]) this.#notify(channel, subscription);
+  }
+
+  #message(channel: string, message: string): void {
+    const subscriptions = this.#channels.get(channel);
+    for (const subscription of [...(subscriptions ?? [])]) {
+      if (subscriptions?.has(subscription)) this.#call(() => subscription.listener.onMessage(message));
+    }
+  }
+
+  #ended(error: unknown): void {
+    this.#connection = undefined;
+    this.#openLater();
+    // A lost socket is not reported: if Redis is down, the connection for commands reports it.
+    if (error instanceof ReplyError) this.#failed(error);
+    for (const [channel, subscriptions] of [...this.#channels]) {
+      for (const subscription of [...subscriptions]) this.#notify(channel, subscription);
+    }
+  }
+
+  /** Calls `onStatus` if the status has changed. */
+  #notify(channel: string, subscription: Subscription): void {
+    const isUp = this.#connection?.isUp(channel) ?? false;
+    if (isUp === subscription.isUp || !this.#channels.get(channel)?.has(subscription)) return;
+    subscription.isUp = isUp;
+    this.#call(() => subscription.listener.onStatus(isUp));
+  }
+
+  #call(call: () => unknown): void {
+    callListener(call, (error) => this.#report(asError(error)));
+  }
+
+  #failed(error: Error): void {
+    if (error.message === this.#reported) return;
+    this.#reported = error.message;
+    const message = `listening failed: ${error.message}`;
+    const isReply = error instanceof ReplyError;
+    this.#report(
+      isReply
+        ? new StoreError('ERR_REDIS_KIT_REPLY', message, { cause: error })
+        : new ConnectionError(message, { cause: error }),
+    );
+  }
+}

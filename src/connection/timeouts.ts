@@ -1,0 +1,79 @@
+import { eventLoopTimeMs, tickEventLoopTime } from '../engine/event-loop-time.ts';
+
+const TICK_MS = 10;
+
+interface Timeout {
+  readonly at: number;
+  expire(): void;
+}
+
+/**
+ * Timeouts that share one coarse timer: a timer or an AbortSignal per command would cost more than the command. The timer
+ * runs only while a timeout is set.
+ */
+export class Timeouts {
+  readonly #timeouts = new Set<Timeout>();
+  #timer: NodeJS.Timeout | undefined;
+
+  get size(): number {
+    return this.#timeouts.size;
+  }
+
+  /** Settles as `promise` does, or rejects with `late()` after `ms`. */
+  race<Value>(promise: Promise<Value>, ms: number, late: () => Error): Promise<Value> {
+    return new Promise((resolve, reject) => {
+      const timeout = {
+        at: eventLoopTimeMs() + ms,
+        expire: () => {
+          this.#timeouts.delete(timeout);
+          reject(late());
+        },
+      };
+      this.#add(timeout);
+      promise.then(
+        (value) => {
+          this.#timeouts.delete(timeout);
+          resolve(value);
+        },
+        (error: unknown) => {
+          this.#timeouts.delete(timeout);
+          reject(error);
+        },
+      );
+    });
+  }
+
+  pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timeout = {
+        at: eventLoopTimeMs() + ms,
+        expire: () => {
+          this.#timeouts.delete(timeout);
+          resolve();
+        },
+      };
+      this.#add(timeout);
+    });
+  }
+
+  #add(timeout: Timeout): void {
+    this.#timeouts.add(timeout);
+    this.#timer ??= setInterval(() => this.#tick(), TICK_MS);
+  }
+
+  #tick(): void {
+    tickEventLoopTime();
+    const now = eventLoopTimeMs();
+    const expired = [...this.#timeouts].filter((timeout) => timeout.at <= now);
+    // After a blocked event loop, timers run before sockets are read. A reply that has arrived meanwhile still counts.
+    if (expired.length > 0) {
+      setImmediate(() => {
+        for (const timeout of expired) if (this.#timeouts.has(timeout)) timeout.expire();
+      });
+    }
+    if (this.#timeouts.size === 0) {
+      clearInterval(this.#timer);
+      this.#timer = undefined;
+    }
+  }
+}

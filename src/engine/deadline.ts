@@ -1,0 +1,54 @@
+import { eventLoopTimeMs } from './event-loop-time.ts';
+
+/**
+ * The time that one request may spend waiting for Redis, over all kit middleware and on both sides of the handler; or
+ * that one call from the handler may. Only waiting counts, and commands that wait at the same time count once.
+ */
+export class Deadline {
+  readonly #limitMs: number;
+  #spentMs = 0;
+  #waiting = 0;
+  #since = 0;
+
+  constructor(limitMs: number) {
+    this.#limitMs = limitMs;
+  }
+
+  /** Whole milliseconds left; 0 when the time is used up. */
+  remainingMs(): number {
+    const running = this.#waiting > 0 ? eventLoopTimeMs() - this.#since : 0;
+    return Math.max(0, Math.ceil(this.#limitMs - this.#spentMs - running));
+  }
+
+  begin(): void {
+    if (this.#waiting++ === 0) this.#since = eventLoopTimeMs();
+  }
+
+  end(): void {
+    if (--this.#waiting === 0) this.#spentMs += eventLoopTimeMs() - this.#since;
+  }
+}
+
+/** One deadline per request, shared by all kit middleware that the request passes. */
+export class RequestDeadlines {
+  readonly #limitMs: number;
+  readonly #deadlines = new WeakMap<object, Deadline>();
+
+  constructor(limitMs: number) {
+    this.#limitMs = limitMs;
+  }
+
+  of(request: object): Deadline {
+    let deadline = this.#deadlines.get(request);
+    if (deadline === undefined) {
+      deadline = new Deadline(this.#limitMs);
+      this.#deadlines.set(request, deadline);
+    }
+    return deadline;
+  }
+
+  /** A new deadline for one call from the handler: a long response may make any number of calls. */
+  ofCall(): Deadline {
+    return new Deadline(this.#limitMs);
+  }
+}

@@ -1,0 +1,15 @@
+/** Receives the messages of one channel. */
+export interface ChannelListener {
+  onMessage(message: string): void;
+  /** `true`: every message arrives from now on. `false`, as before the first call: messages may be lost. */
+  onStatus(isUp: boolean): void;
+}
+
+/**
+ * Redis Pub/Sub. Redis does not keep messages for a subscriber that is disconnected, so a listener learns when messages
+ * may have been lost, and must then distrust what it knew from them.
+ */
+export interface PubSub {
+  /** Returns an unsubscribe function. The first subscription opens the subscriber's connection. */
+  subscribe(channel: string, listener: ChannelListener): () => void;
+}

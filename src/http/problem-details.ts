@@ -1,0 +1,45 @@
+import type { ServerResponse } from 'node:http';
+
+/** Problem Details for HTTP APIs (RFC 9457). */
+export interface Problem {
+  readonly status: 400 | 409 | 415 | 422 | 429 | 500 | 503 | 504;
+  readonly title: string;
+  readonly detail: string;
+  /** A URI that identifies the type of problem; default `about:blank`, which means that the status says all. */
+  readonly type?: string;
+  /** When a retry may succeed, in milliseconds; sent as `Retry-After`. */
+  readonly retryAfterMs?: number;
+  readonly extensions?: Readonly<Record<string, unknown>>;
+}
+
+/** Whole seconds (RFC 9110, section 10.2.3), rounded up: an earlier retry would fail. */
+function retryAfterSeconds(ms: number): number {
+  return Math.max(1, Math.ceil(ms / 1000));
+}
+
+/** Sends a problem. Headers that are already set stay. Does nothing if another response has begun, which will be ended. */
+export function sendProblem(res: ServerResponse, problem: Problem): void {
+  if (res.headersSent) return;
+  const { status, title, detail, type = 'about:blank', retryAfterMs, extensions } = problem;
+  const body = Buffer.from(JSON.stringify({ type, title, status, detail, ...extensions }));
+  res.statusCode = status;
+  res.setHeader('Content-Type', 'application/problem+json; charset=utf-8');
+  res.setHeader('Content-Length', body.length);
+  // A refusal is valid only for this client and this moment.
+  res.setHeader('Cache-Control', 'no-store');
+  if (retryAfterMs !== undefined) res.setHeader('Retry-After', retryAfterSeconds(retryAfterMs));
+  res.end(body);
+}
+
+/** `Retry-After` of a refusal whose end cannot be predicted: an outage, a lock, a running request. */
+export const RETRY_AFTER_MS = 1_000;
+
+/** Refuses a request because a feature requires Redis and Redis is unavailable. */
+export function sendUnavailable(res: ServerResponse, feature: string): void {
+  sendProblem(res, {
+    status: 503,
+    title: 'Service Unavailable',
+    detail: `The ${feature} store cannot be reached at the moment.`,
+    retryAfterMs: RETRY_AFTER_MS,
+  });
+}

@@ -1,0 +1,60 @@
+import type { ServerResponse } from 'node:http';
+
+export const RATE_HEADERS = ['draft-10', 'draft-8', 'draft-6', 'legacy'] as const;
+
+/**
+ * Formats of rate limit fields. `draft-10` and `draft-8`: the lists `RateLimit` and `RateLimit-Policy` of
+ * draft-ietf-httpapi-ratelimit-headers, identical in both drafts for the parameters used here; each limiter appends its
+ * policies. `draft-6`: `RateLimit-Limit`, `-Remaining` and `-Reset` in seconds. `legacy`: the same with `X-RateLimit-`, and
+ * the reset as Unix time. The last two describe one policy only, the one with the least remaining.
+ */
+export type RateHeaders = (typeof RATE_HEADERS)[number];
+
+/** One policy as the fields describe it. */
+export interface Quota {
+  /** Printable ASCII without quotes or backslashes. */
+  readonly name: string;
+  readonly limit: number;
+  readonly remaining: number;
+  readonly windowMs: number;
+  readonly resetMs: number;
+}
+
+/** Adds the fields to a response. Times are whole seconds, rounded up, so that no client retries too early. */
+export function addRateLimitFields(
+  res: ServerResponse,
+  styles: readonly RateHeaders[],
+  quotas: readonly Quota[],
+): void {
+  const wantsLists = styles.includes('draft-10') || styles.includes('draft-8');
+  for (const { name, limit, remaining, windowMs, resetMs } of wantsLists ? quotas : []) {
+    append(res, 'RateLimit-Policy', `"${name}";q=${limit};w=${seconds(windowMs)}`);
+    append(res, 'RateLimit', `"${name}";r=${remaining};t=${seconds(resetMs)}`);
+  }
+  const wantsSixth = styles.includes('draft-6');
+  for (const { limit, windowMs } of wantsSixth && !wantsLists ? quotas : []) {
+    append(res, 'RateLimit-Policy', `${limit};w=${seconds(windowMs)}`);
+  }
+  const tightest = quotas.reduce((least, quota) => (quota.remaining < least.remaining ? quota : least));
+  if (wantsSixth) setScalars(res, 'RateLimit-', tightest, seconds(tightest.resetMs));
+  if (styles.includes('legacy')) {
+    setScalars(res, 'X-RateLimit-', tightest, seconds(Date.now() + tightest.resetMs));
+  }
+}
+
+function setScalars(res: ServerResponse, prefix: string, { limit, remaining }: Quota, reset: number): void {
+  const before = res.getHeader(`${prefix}Remaining`);
+  if (before !== undefined && Number(before) <= remaining) return;
+  res.setHeader(`${prefix}Limit`, limit);
+  res.setHeader(`${prefix}Remaining`, remaining);
+  res.setHeader(`${prefix}Reset`, reset);
+}
+
+function append(res: ServerResponse, name: string, item: string): void {
+  const before = res.getHeader(name);
+  res.setHeader(name, before === undefined ? item : `${String(before)}, ${item}`);
+}
+
+function seconds(ms: number): number {
+  return Math.ceil(ms / 1000);
+}

@@ -1,0 +1,47 @@
+import type { ServerResponse } from 'node:http';
+import { nativeFlag } from './response-head.ts';
+
+const BACKPRESSURE: unique symbol = Symbol('the suspension of backpressure');
+
+interface Backpressure {
+  isSuspended(): boolean;
+  /** Node's own `writableNeedDrain`. */
+  needsDrain(): boolean;
+}
+
+export interface PacedResponse {
+  [BACKPRESSURE]?: Backpressure;
+}
+
+/** A single 'drain' moves middleware in between, such as compression, by one chunk only. */
+const RESUME_EVERY_MS = 10;
+
+/**
+ * Suspends backpressure while `isSuspended()` is true: the handler does not wait for 'drain', and bytes that its client has
+ * not read wait in Node's buffer. The caller limits their number. Returns a function to be called when `isSuspended()` becomes
+ * true, which resumes a handler that is already waiting.
+ */
+export function suspendBackpressure(
+  res: ServerResponse & PacedResponse,
+  isSuspended: () => boolean,
+): () => void {
+  const other = res[BACKPRESSURE];
+  const needsDrain = other?.needsDrain ?? nativeFlag(res, 'writableNeedDrain');
+  res[BACKPRESSURE] = { isSuspended: () => isSuspended() || other?.isSuspended() === true, needsDrain };
+  // `pipe()` waits for 'drain' if this is true, whatever `write()` returned.
+  Object.defineProperty(res, 'writableNeedDrain', {
+    configurable: true,
+    get: () => !isBackpressureSuspended(res) && needsDrain(),
+  });
+  let timer: NodeJS.Timeout | undefined;
+  return function resume() {
+    clearTimeout(timer);
+    if (!isSuspended()) return;
+    if (needsDrain()) res.emit('drain');
+    timer = setTimeout(resume, RESUME_EVERY_MS).unref();
+  };
+}
+
+export function isBackpressureSuspended(res: PacedResponse): boolean {
+  return res[BACKPRESSURE]?.isSuspended() === true;
+}

@@ -1,0 +1,91 @@
+import type { ServerResponse } from 'node:http';
+import { types } from 'node:util';
+
+export type Chunk = string | Uint8Array;
+export type Done = (error?: Error | null) => void;
+
+/** The arguments of `write` and `end`: (chunk, encoding, callback), all optional. */
+export interface Call {
+  readonly chunk: unknown;
+  readonly encoding: BufferEncoding | undefined;
+  readonly done: Done | undefined;
+}
+
+export interface Write extends Call {
+  readonly chunk: Chunk;
+  /** The client would have the complete response with this write, so it must wait for the hooks. */
+  readonly completes: boolean;
+}
+
+export function callOf([first, second, third]: readonly unknown[]): Call {
+  if (typeof first === 'function') return { chunk: undefined, encoding: undefined, done: first as Done };
+  const done = typeof second === 'function' ? second : third;
+  return {
+    chunk: first,
+    encoding: typeof second === 'string' ? (second as BufferEncoding) : undefined,
+    done: typeof done === 'function' ? (done as Done) : undefined,
+  };
+}
+
+/** Calls the callback of `end`, as Node does when the response was sent. */
+export function callWhenFinished(res: ServerResponse, done: Done | undefined): void {
+  if (done === undefined) return;
+  if (res.writableFinished) process.nextTick(done);
+  else res.once('finish', done);
+}
+
+/** Whether Node can write a value. Not `instanceof`, which fails for the Buffer of a test runner's realm. */
+export function isChunk(value: unknown): value is Chunk {
+  return typeof value === 'string' || types.isUint8Array(value);
+}
+
+/** Writes of a response that wait for its hooks. */
+export class BufferedWrites {
+  #calls: Write[] = [];
+  #bytes = 0;
+  #needsDrain = false;
+
+  get isEmpty(): boolean {
+    return this.#calls.length === 0;
+  }
+
+  /** Returns what `write` returns: whether the writer may continue before the next 'drain'. */
+  add(call: Write, highWaterMark: number): boolean {
+    if (call.completes) {
+      // The callback comes at once: a writer may wait for it before it calls `end()`. After it, the writer may reuse its
+      // buffer, so the chunk is copied.
+      const chunk = typeof call.chunk === 'string' ? call.chunk : Buffer.from(call.chunk);
+      this.#calls.push({ ...call, chunk, done: undefined });
+      if (call.done !== undefined) process.nextTick(call.done);
+      return true;
+    }
+    this.#calls.push(call);
+    this.#bytes += call.chunk.length;
+    const hasSpace = this.#bytes < highWaterMark;
+    this.#needsDrain ||= !hasSpace;
+    return hasSpace;
+  }
+
+  /** Emits 'drain' if `add` has returned false. */
+  emitDrain(writer: { emit(event: 'drain'): unknown }): void {
+    if (this.#needsDrain) process.nextTick(() => writer.emit('drain'));
+    this.#needsDrain = false;
+  }
+
+  /** Writes what may be sent: `all`, or the writes that do not complete the response. Returns what `write` returns. */
+  release(all: boolean, write: (call: Write) => boolean): boolean {
+    let hasSpace = true;
+    for (let call = this.#calls[0]; call !== undefined; call = this.#calls[0]) {
+      if (call.completes && !all) break;
+      this.#calls.shift();
+      hasSpace = write(call);
+    }
+    return hasSpace;
+  }
+
+  /** Discards all writes, and calls their callbacks so that no writer waits forever. */
+  discard(): void {
+    for (const { done } of this.#calls) if (done !== undefined) process.nextTick(done);
+    this.#calls = [];
+  }
+}

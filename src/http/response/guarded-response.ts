@@ -1,0 +1,65 @@
+import type { ServerResponse } from 'node:http';
+import { isBackpressureSuspended, type PacedResponse } from './backpressure.ts';
+import { asKit } from './kit-reads.ts';
+import { ResponseGuard } from './response-guard.ts';
+import { takesFlatHeaders } from './response-head.ts';
+import type { ResponseHook } from './response-hook.ts';
+
+export type { LateHeaders, Replacement, ResponseHook } from './response-hook.ts';
+
+const GUARD: unique symbol = Symbol('the response guard');
+
+interface GuardedResponse extends PacedResponse {
+  readonly [GUARD]: ResponseGuard;
+}
+
+/** Replace the methods of a response. The same functions for all responses, so that V8 can optimize calls of them. */
+const GUARDED = {
+  write(this: GuardedResponse, ...args: unknown[]) {
+    return asKit(() => this[GUARD].write(args)) || isBackpressureSuspended(this);
+  },
+  end(this: GuardedResponse, ...args: unknown[]) {
+    return asKit(() => this[GUARD].end(args));
+  },
+  writeHead(this: GuardedResponse, ...args: unknown[]) {
+    return asKit(() => this[GUARD].writeHead(args));
+  },
+  flushHeaders(this: GuardedResponse) {
+    asKit(() => this[GUARD].flushHeaders());
+  },
+};
+
+type MaybeGuarded = ServerResponse & { [GUARD]?: ResponseGuard };
+
+/** Registers a hook. The first one installs the guard of the response. */
+export function addResponseHook(res: MaybeGuarded, hook: ResponseHook): void {
+  // A property is several times faster than a WeakMap.
+  res[GUARD] ??= new ResponseGuard(res, GUARDED);
+  res[GUARD].add(hook);
+}
+
+/** Whether headers can still be changed. `headersSent` is true earlier: once the handler's head waits for the hooks. */
+export function isHeadOpen(res: MaybeGuarded): boolean {
+  return res[GUARD]?.outgoing.isOpen ?? !res.headersSent;
+}
+
+/** Whether the head is being sent right now: code that runs now is a listener of middleware, not a handler. */
+export function isHeadPassing(res: MaybeGuarded): boolean {
+  return res[GUARD]?.outgoing.isPassing === true;
+}
+
+/** Sets the status and headers (a flat list of names and values), by a single `writeHead` call unless that is wrapped. */
+export function writeFlatHead(
+  res: ServerResponse,
+  status: number,
+  headers: readonly (string | string[])[],
+): void {
+  const { writeHead } = res;
+  const isGuards = (writeHead as unknown) === GUARDED.writeHead;
+  if (isGuards || takesFlatHeaders(writeHead)) {
+    res.writeHead(status, headers as string[]);
+    return;
+  }
+  for (let at = 0; at < headers.length; at += 2) res.setHeader(String(headers[at]), headers[at + 1] ?? '');
+  res.statusCode = status;
+}

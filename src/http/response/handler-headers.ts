@@ -1,0 +1,61 @@
+import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import { isPerRequestField } from '../message/per-request-fields.ts';
+import { watchHeaders } from './header-changes.ts';
+import { spelledNames } from './response-head.ts';
+import type { Header } from './stored-headers.ts';
+
+/** Fields of one connection, not of the response (RFC 9110, section 7.6.1; RFC 9111, section 3.1). */
+const HOP_BY_HOP = new Set([
+  'connection',
+  'keep-alive',
+  'proxy-authenticate',
+  'proxy-authentication-info',
+  'proxy-authorization',
+  'proxy-connection',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+]);
+
+/** The changes that a handler made to the headers of its response. */
+export interface HandlerHeaders {
+  readonly set: readonly Header[];
+  /** Names, in lower case, of headers that were set before the handler ran and that it removed. */
+  readonly removed: readonly string[];
+}
+
+/**
+ * Watches the headers of a response from now on, and returns a function that returns the changes so far. Headers of
+ * middleware above are not among them, since it sets them on each response. Fields of the connection and of one request's
+ * handling are excluded, and so are names (in lower case) for which `isExcluded` returns true.
+ */
+export function watchHandlerHeaders(
+  res: ServerResponse,
+  isExcluded: (name: string) => boolean,
+): () => HandlerHeaders {
+  const outer = new Map(Object.entries(res.getHeaders()).map(([name, value]) => [name, String(value)]));
+  const hasChanged = watchHeaders(res);
+  return function handlerHeaders() {
+    const headers = res.getHeaders();
+    const connection = namedBy(headers.connection);
+    const isOfConnection = (name: string) => HOP_BY_HOP.has(name) || connection.has(name);
+    const set: Header[] = [];
+    for (const spelling of spelledNames(res)) {
+      const name = spelling.toLowerCase();
+      const value = headers[name];
+      // The values are compared too, since a list can be changed in place.
+      if (value === undefined || !(hasChanged(name) || String(value) !== outer.get(name))) continue;
+      if (isOfConnection(name) || isExcluded(name) || isPerRequestField(name, res.statusCode)) continue;
+      set.push([spelling, Array.isArray(value) ? value.map(String) : String(value)]);
+    }
+    const removed = [...outer.keys()].filter((name) => headers[name] === undefined && !isOfConnection(name));
+    return { set, removed };
+  };
+}
+
+/** The Connection field lists further fields of the connection. */
+function namedBy(connection: OutgoingHttpHeaders[string]): ReadonlySet<string> {
+  const names = connection === undefined ? [] : String(connection).split(',');
+  return new Set(names.map((name) => name.trim().toLowerCase()));
+}

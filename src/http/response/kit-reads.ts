@@ -1,0 +1,42 @@
+import type { EventEmitter } from 'node:events';
+import type { ServerResponse } from 'node:http';
+
+/* Tells the kit's own reads and listeners from those by which a handler may notice that its client has disconnected. */
+
+/** The kit's own listeners for the end of a connection. */
+const kitListeners = new WeakSet<(...args: never[]) => unknown>();
+
+/** Positive while Node or the kit reads the state of a response. */
+let readers = 0;
+
+/** Runs `work`, whose reads of a response's state do not count as the handler's. */
+export function asKit<Result>(work: () => Result): Result {
+  readers++;
+  try {
+    return work();
+  } finally {
+    readers--;
+  }
+}
+
+/** Adds a listener of the kit, which does not count as one of the handler. */
+export function listenOnce(emitter: EventEmitter, event: string, listener: () => void): void {
+  kitListeners.add(listener);
+  emitter.once(event, listener);
+}
+
+export function isKitReading(): boolean {
+  return readers > 0;
+}
+
+export function isKitListener(listener: (...args: never[]) => unknown): boolean {
+  return kitListeners.has(listener);
+}
+
+/** Whether 'close' has been emitted. */
+export function isClosed(
+  res: ServerResponse & { readonly stream?: { readonly destroyed?: boolean } },
+): boolean {
+  // HTTP/2 responses of Node have this state only on their stream.
+  return asKit(() => res.destroyed || res.stream?.destroyed === true);
+}

@@ -1,0 +1,70 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Next } from './middleware.ts';
+import { isClosed } from './response/close-signal.ts';
+import { endUnserved, hasClientLeft } from './response/unserved.ts';
+
+/** How a middleware ends: with `next()`, with a response, or with neither because the client disconnected. */
+export type MiddlewareOutcome = 'continue' | 'answered' | 'gone';
+
+interface Call {
+  readonly req: IncomingMessage;
+  readonly res: ServerResponse;
+  readonly next: Next;
+}
+
+/**
+ * Runs an asynchronous middleware and calls `next` at most once. `work` may pass the `next` that it receives to a user's
+ * callback; errors after `next` was called go to `late`. Errors that the app's own `next` throws are not caught: passing
+ * them on would be a second call of `next`.
+ */
+export function runMiddleware(
+  call: Call,
+  late: (error: unknown) => void,
+  work: (next: Next) => Promise<MiddlewareOutcome>,
+): void {
+  let hasContinued = false;
+  function continueOnce(error?: unknown): void {
+    if (!hasContinued) {
+      hasContinued = true;
+      call.next(error);
+    } else if (error !== undefined) late(error);
+  }
+  work(continueOnce).then(
+    (outcome) => {
+      if (outcome === 'continue') continueOnce();
+      else if (outcome === 'gone') endUnserved(call.res);
+    },
+    (error: unknown) => {
+      if (hasContinued) late(error);
+      else passError({ ...call, next: continueOnce }, error);
+    },
+  );
+}
+
+/**
+ * Passes an error to the app, unless the client has disconnected. Callbacks fail on a closed connection, which has no
+ * address; the app would log that as a mistake of its own, and no client is left to answer.
+ */
+export function passError({ req, res, next }: Call, error: unknown): void {
+  if (hasClientLeft(req, res)) endUnserved(res);
+  else next(error);
+}
+
+/** Runs `begin` and resolves to its outcome, or to `'gone'` as soon as the client disconnects. */
+export function untilClientLeaves(
+  res: ServerResponse,
+  begin: () => Promise<MiddlewareOutcome>,
+): Promise<MiddlewareOutcome> {
+  if (isClosed(res)) return Promise.resolve('gone');
+  const work = begin();
+  return new Promise((resolve, reject) => {
+    const leave = () => resolve('gone');
+    res.once('close', leave);
+    work.then(resolve, reject).finally(() => res.off('close', leave));
+  });
+}
+
+/** Calls a user's callback without waiting for it. Errors, thrown or rejected, go to `failed`. */
+export function callInBackground(callback: () => unknown, failed: (error: unknown) => void): void {
+  (async () => callback())().catch(failed);
+}

@@ -1,0 +1,58 @@
+import { performance } from 'node:perf_hooks';
+import type { Emitter } from './base/emitter.ts';
+import { closedError } from './base/errors.ts';
+import type { KitEvents } from './base/events.ts';
+import { connect } from './connection/connect.ts';
+import type { Connection } from './connection/connection.ts';
+import { memoryEngine } from './engine/memory-engine.ts';
+import { MemoryKeyspace } from './engine/memory-keyspace.ts';
+import type { Engine } from './engine/port.ts';
+import type { PubSub } from './engine/pub-sub.ts';
+import { redisEngine } from './engine/redis-engine.ts';
+import type { KitSettings } from './kit-options.ts';
+
+/** Where a kit stores its data: in Redis, or in the memory of this process. */
+export interface KitBackend {
+  /** Undefined on `memory:`. */
+  readonly connection: Connection | undefined;
+  readonly engine: Engine;
+  readonly pubSub: PubSub;
+  /** The clock of in-process copies. */
+  readonly now: () => number;
+  ready(): Promise<void>;
+  close(timeoutMs: number): Promise<void>;
+}
+
+export function openBackend(
+  { connection: settings, clock, commandTimeoutMs }: KitSettings,
+  events: Emitter<KitEvents>,
+): KitBackend {
+  if (settings.kind === 'memory') return memoryBackend(clock);
+  const connection = connect(settings, events, commandTimeoutMs);
+  return {
+    connection,
+    engine: redisEngine(connection, { commandTimeoutMs }),
+    pubSub: connection.pubSub,
+    now: () => performance.now(),
+    ready: () => connection.ready(),
+    close: (timeoutMs) => connection.close(timeoutMs),
+  };
+}
+
+function memoryBackend(clock: KitSettings['clock']): KitBackend {
+  let isClosed = false;
+  const checkOpen = () => {
+    if (isClosed) throw closedError();
+  };
+  const memory = new MemoryKeyspace(clock);
+  return {
+    connection: undefined,
+    engine: memoryEngine(memory, clock, checkOpen),
+    pubSub: memory,
+    now: () => clock.now(),
+    ready: async () => checkOpen(),
+    close: async () => {
+      isClosed = true;
+    },
+  };
+}
