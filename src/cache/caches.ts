@@ -20,8 +20,8 @@ export class CacheMemory {
   readonly responses: LocalState<CachedResponse> = new LocalState(LOCAL_RESPONSES, detachedResponse);
   readonly values: LocalState<string> = new LocalState(LOCAL_VALUES, (text) => text);
 
-  constructor(listening: PubSub, channel: string) {
-    listening.subscribe(channel, cacheChannelListener(this.known, this.wakeUps));
+  constructor(pubSub: PubSub, channel: string) {
+    pubSub.subscribe(channel, cacheChannelListener(this.known, this.wakeUps));
   }
 }
 

@@ -7,7 +7,7 @@ import type { KitEvents } from '../../src/base/events.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { Reporter } from '../../src/base/reporter.ts';
 import { Refresher } from '../../src/cache/http/refresher.ts';
-import { VaryMemory } from '../../src/cache/http/response-memory.ts';
+import { VaryMemory } from '../../src/cache/http/vary.ts';
 import { LocalCopies, LocalState } from '../../src/cache/store/local-state.ts';
 import { KnownVersions } from '../../src/cache/store/versions.ts';
 import { DenyCache } from '../../src/rate-limit/deny-cache.ts';

@@ -70,7 +70,7 @@ describeWithServers('the commands of a stored response', () => {
     expect(reader.hits).toHaveLength(2);
   });
 
-  it('A hit costs one command more if the process does not know on what the response varies', async () => {
+  it('A hit costs one command more if the process does not know the Vary of the response', async () => {
     const varied: RequestHandler = (_req, res) => void res.vary('Accept').send('body');
     const maker = await startProcess({}, varied);
     for (const path of ['/a', '/b']) await maker.ask(path, { Accept: 'text/a' });

@@ -17,7 +17,7 @@ import {
 } from './options.ts';
 import { PostResponses } from './post-responses.ts';
 import { Responder } from './responder.ts';
-import { ResponseMemory } from './response-memory.ts';
+import { ResponseMemory } from './response-key.ts';
 
 /** Responds to a request, like an Express handler. */
 export type Handler<Request extends IncomingMessage = Req, Response extends ServerResponse = Res> = (

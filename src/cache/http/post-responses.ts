@@ -7,8 +7,7 @@ import { lifetimeOf } from './freshness.ts';
 import { offerControls } from './handler-controls.ts';
 import { type Invalidation, sameHostUrl } from './invalidation.ts';
 import type { CacheDependencies, CacheSettings } from './options.ts';
-import { type ResponseKey, responseKey } from './response-key.ts';
-import type { ResponseMemory } from './response-memory.ts';
+import { type ResponseKey, type ResponseMemory, responseKey } from './response-key.ts';
 import type { HandlerHead } from './storable.ts';
 import { type HandlerRun, StorageDecision } from './storage-decision.ts';
 

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
+import { BoundedMap } from '../../base/bounded-map.ts';
 import { describe } from '../../base/describe.ts';
 import { RedisKitError } from '../../base/errors.ts';
 import { forwardedOf } from '../../http/forwarded.ts';
@@ -8,6 +9,13 @@ import { asExpress, originalUrl } from '../../http/middleware.ts';
 import { appOf, countedUrl, isReadDifferently, pathOf } from './counted-url.ts';
 import type { KeySettings } from './key-options.ts';
 import { type SearchRule, urlUnder } from './no-vary-search.ts';
+
+/** Rules beyond this limit are forgotten, and their responses are missed until the next one is stored. */
+const RULE_BYTES = 4 * 2 ** 20;
+const EXCEPTION_BYTES = 2 ** 20;
+
+/** The measured cost of a rule: its text, its names and their set. */
+const ruleBytes = ({ id }: SearchRule) => id.length * 6;
 
 /** The characters of a host. A request with another Host bypasses the cache. */
 const HOST = /^[\w.:[\]-]*$/;
@@ -100,6 +108,33 @@ export class RequestKey {
   /** The key of the stored part of the response. */
   ofPart(): RequestKey {
     return new RequestKey(this.#parts, this.#ruled, true);
+  }
+}
+
+/** The rule of No-Vary-Search that the last stored response of each path declared to this process. */
+export class SearchRules {
+  readonly #rules = new BoundedMap<SearchRule>(RULE_BYTES, ruleBytes);
+  /** The exact ids, on paths with a rule, whose last stored response declared none: error pages, for example. */
+  readonly #exceptions = new BoundedMap<true>(EXCEPTION_BYTES);
+
+  /** The key of a request under the known rule of its path. */
+  keyUnder(key: RequestKey): RequestKey {
+    // Most apps declare no rule, and then no request costs a lookup.
+    if (this.#rules.size === 0 || !key.acceptsRules) return key;
+    const rule = this.#rules.get(key.pathId);
+    return key.under(rule === undefined || this.#isException(key) ? undefined : rule);
+  }
+
+  learn(key: RequestKey, rule: SearchRule | undefined): void {
+    if (!key.acceptsRules || (rule === undefined && this.#rules.size === 0)) return;
+    if (rule !== undefined) {
+      this.#rules.set(key.pathId, rule);
+      if (this.#exceptions.size > 0) this.#exceptions.delete(key.exactId);
+    } else if (this.#rules.peek(key.pathId) !== undefined) this.#exceptions.set(key.exactId, true);
+  }
+
+  #isException(key: RequestKey): boolean {
+    return this.#exceptions.size > 0 && this.#exceptions.get(key.exactId) === true;
   }
 }
 

@@ -11,8 +11,7 @@ import { type Exchange, Forwarder, isFilling } from './forwarder.ts';
 import type { CacheDependencies, CacheSettings } from './options.ts';
 import { isPartFor, PartialContent } from './partial-content.ts';
 import { Refresher } from './refresher.ts';
-import { responseKey } from './response-key.ts';
-import type { ResponseMemory } from './response-memory.ts';
+import { type ResponseMemory, responseKey } from './response-key.ts';
 import { sendStored } from './send-response.ts';
 
 /** Answers the requests of one `kit.cache` with stored responses, and forwards the others to the handler. */

@@ -5,9 +5,14 @@ import { ALL } from '../store/versions.ts';
 import { type CachedResponse, unpackResponse } from './cached-response.ts';
 import { pathName, urlName } from './invalidation-names.ts';
 import type { KeySettings } from './key-options.ts';
-import { type RequestKey, requestKey } from './request-key.ts';
-import type { ResponseMemory } from './response-memory.ts';
-import { variantId, varyValues } from './vary.ts';
+import { type RequestKey, requestKey, SearchRules } from './request-key.ts';
+import { VaryMemory, variantId, varyValues } from './vary.ts';
+
+/** What one `kit.cache` knows of the responses of each key. */
+export class ResponseMemory {
+  readonly vary: VaryMemory = new VaryMemory();
+  readonly rules: SearchRules = new SearchRules();
+}
 
 /** The key of the stored response to a request: its cache key, and the variant that its headers select. */
 export class ResponseKey implements EntryKey<CachedResponse> {

@@ -1,10 +1,14 @@
 import { createHash } from 'node:crypto';
 import type { IncomingHttpHeaders, OutgoingHttpHeaders } from 'node:http';
+import { BoundedMap } from '../../base/bounded-map.ts';
 import { canonicalWeightedList } from '../../http/message/weighted-list.ts';
 import { VARIANT_ID_LENGTH } from '../store/operations/format.ts';
 
 /** Request headers whose members have weights, so that neither order nor case selects a variant. */
 const WEIGHTED: ReadonlySet<string> = new Set(['accept-encoding', 'accept-language']);
+
+/** For keys beyond this limit, the first read of a response that varies costs one more command. */
+const VARY_BYTES = 4 * 2 ** 20;
 
 /** Longer lists do not occur; the stored format has two bytes for the length. */
 const MAX_NAMES_LENGTH = 1_000;
@@ -42,4 +46,28 @@ function canonicalList(text: string): string {
 export function variantId(names: string, headers: IncomingHttpHeaders): string {
   const text = `${names} ${varyValues(names, headers)}`;
   return createHash('sha256').update(text, 'utf16le').digest('base64url').slice(0, VARIANT_ID_LENGTH);
+}
+
+/**
+ * The headers on which the responses of each key vary, as far as this process knows. For an unknown key the last ones are a
+ * guess.
+ */
+export class VaryMemory {
+  readonly #names = new BoundedMap<string>(VARY_BYTES, (names) => names.length * 2);
+  #last = '';
+
+  of(id: string): string {
+    // Most apps never vary, and then no request costs a lookup.
+    return this.#last === '' && this.#names.size === 0 ? '' : (this.#names.get(id) ?? this.#last);
+  }
+
+  /** Whether this process has seen variants of the key. */
+  isKnownToVary(id: string): boolean {
+    return (this.#names.peek(id) ?? '') !== '';
+  }
+
+  learn(id: string, names: string): void {
+    if (names !== '' || this.#names.size > 0) this.#names.set(id, names);
+    this.#last = names;
+  }
 }

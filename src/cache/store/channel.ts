@@ -2,18 +2,10 @@ import type { ChannelListener } from '../../engine/pub-sub.ts';
 import type { WakeUps } from '../../waiting/wake-ups.ts';
 import type { KnownVersions } from './versions.ts';
 
-/*
- * The channel on which the caches of all processes tell each other:
- *
- *   ["purged", sequence, soft 0 or 1, scope, names]   by the script of `cachePurge`
- *   ["filled", fill key]                              when a fill ends for which another process waits
+/**
+ * Receives the messages of the cache channel. `["purged", sequence, soft 0 or 1, scope, names]` is a purge by another process,
+ * `["filled", fill key]` the end of a fill for which this process may wait.
  */
-
-export function filledMessage(fillKey: string): string {
-  return JSON.stringify(['filled', fillKey]);
-}
-
-/** Records the purges and wakes the waiters that messages of the channel name. */
 export function cacheChannelListener(known: KnownVersions, wakeUps: WakeUps): ChannelListener {
   return {
     onMessage(message) {

@@ -3,12 +3,11 @@ import type { CacheKeys } from '../../base/keys.ts';
 import type { Deadline } from '../../engine/deadline.ts';
 import { newerFormat } from '../../engine/reply.ts';
 import { insist, mayHaveRun } from '../../waiting/insist.ts';
-import { filledMessage } from './channel.ts';
 import { type Entry, type Envelope, keepMs, type Lifetime, unpackEnvelope, usabilityOf } from './entry.ts';
 import { cacheFillEnd, cacheFillRenew } from './operations/fill.ts';
 import { cacheEnterPolicy } from './operations/policy-index.ts';
 import { type CacheReadArgs, type CacheReadReply, cacheRead, type FillState } from './operations/read.ts';
-import { cacheWrite } from './operations/write.ts';
+import { cacheWrite, filledMessage } from './operations/write.ts';
 import type { BoundedPolicy } from './options.ts';
 import { type CacheEnvironment, FILL_VERSIONS_TTL_MS, type Snapshot, type Versions } from './versions.ts';
 

@@ -96,7 +96,7 @@ describeOnBothEngines('kit.cache without a framework, as', (url) => {
     it.each<[string, Handler]>([
       ['throws', fail],
       ['throws after it began', (_req, res) => res.write('begun') && fail()],
-    ])('A response that a handler %s is not stored', async (_name, failing) => {
+    ])('A response of a handler that %s is not stored', async (_name, failing) => {
       let isBroken = true;
       const { ask } = await page((req, res) => (isBroken ? failing(req, res) : res.end('works')));
       const first = await ask().catch(() => undefined);

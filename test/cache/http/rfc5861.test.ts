@@ -241,7 +241,7 @@ describeBySeconds('RFC 5861', (url) => {
     });
   });
 
-  it('a stale response is still sent instead of an error after a failed refresh', async () => {
+  it('A stale response is still sent instead of an error after a failed refresh', async () => {
     let fails = false;
     const control = 'max-age=10, stale-while-revalidate=20, stale-if-error=50';
     const { ask, pass, storedAll, skipped } = await site(
@@ -259,7 +259,7 @@ describeBySeconds('RFC 5861', (url) => {
     for (let request = 0; request < 3; request++) expect((await ask()).text).toBe('page 1');
   });
 
-  it('with both windows a response is sent stale first, and later only instead of an error', async () => {
+  it('With both windows a response is sent stale first, and later only instead of an error', async () => {
     let fails = false;
     const { ask, pass, storedAll, skipped } = await site(
       url(),

@@ -186,7 +186,7 @@ describeOnBothEngines('RFC 9110 9.3.3, the response to a POST', (url) => {
     expect((await ask('GET', '/a', { headers: { Accept: 'text/plain' } })).text).toBe('posted');
   });
 
-  it('A response to a POST is not stored when another change was made while its handler ran', async () => {
+  it('A response to a POST is not stored when another request invalidated its URL while its handler ran', async () => {
     const { kit, ask } = await start(async (_req, res) => {
       await kit.invalidate({ tags: 'anything' });
       res.writeHead(200, FRESH).end('posted');

@@ -156,7 +156,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
       expect(asked.map(([etag]) => etag)).toEqual([undefined, '"1"']);
     });
 
-    it('4.3.2: after a validation the conditions and the range of the client decide what it gets', async () => {
+    it('4.3.2: after a validation the conditions and the range of the client decide which response it gets', async () => {
       const { ask, pass, storedAll } = await page(tagged({ 'Cache-Control': 'max-age=10' }), { make });
       await ask();
       await storedAll(1);
@@ -345,7 +345,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
     expect(collapsed).toHaveLength(2);
   });
 
-  it('5.2.2.4: no request gets a no-cache response that was made for another request', async () => {
+  it('5.2.2.4: no request gets the no-cache response to another request', async () => {
     let run = 0;
     const { ask, storedAll } = await page((req, res) => {
       const etag = `"${++run}"`;

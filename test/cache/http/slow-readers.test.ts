@@ -188,7 +188,7 @@ describeOnBothEngines('followers of a slow reader', (url) => {
   });
 });
 
-it('another process does not wait for the client of the first one either', async () => {
+it('Another process does not wait for the client of the first one either', async () => {
   await loadCacheScripts(redisUrl());
   const kits = [kitForTest({ url: redisUrl(), commandTimeout: '5s' })];
   kits.push(kitForTest({ url: redisUrl(), commandTimeout: '5s', prefix: kits[0]?.prefix ?? '' }));

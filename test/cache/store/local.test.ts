@@ -128,7 +128,7 @@ onEveryStore('a stored page and a cached value', (makeKit) => {
   });
 });
 
-it('local copies stay within their bytes', () => {
+it('Local copies stay within their bytes', () => {
   const copies = new LocalCopies<Buffer>(1_000_000, (content) => content);
   const clock = new TestClock();
   const windows = { staleWhileRevalidateMs: 0, staleIfErrorMs: 0, validatableMs: 0 };

@@ -43,7 +43,7 @@ describeOnBothEngines('kit.remember', (url) => {
     },
   );
 
-  it('Each caller gets its own copy of what JSON makes of a value', async () => {
+  it('Each caller gets its own copy of a value, parsed from JSON', async () => {
     const kit = kitForTest({ url: url() });
     const load = () => ({ at: new Date(0), gone: undefined, list: [1] });
     const first = (await kit.remember<unknown>('k', '1m', load)) as { list: number[] };

@@ -93,6 +93,11 @@ redis.call('SET', KEYS[3], entry, 'PX', ARGV[6])
 return { 1, evicted }
 `;
 
+/** The message that wakes other processes when a fill ends. */
+export function filledMessage(fillKey: string): string {
+  return JSON.stringify(['filled', fillKey]);
+}
+
 export const cacheWrite: Operation<CacheWriteArgs, CacheWriteReply> = defineOperation({
   name: 'cache-write',
   lua,
