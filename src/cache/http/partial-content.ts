@@ -49,7 +49,7 @@ export class PartialContent {
     return req.headers.range !== undefined && this.#unstorable.has(key.redisKeys.entry);
   }
 
-  /** Removes the conditions from the request, or leaves them to the handler. `validated` is to be validated. */
+  /** Removes the conditions from the request, or leaves them to the handler. `validated` is the stored response to validate. */
   conditionsOf(request: PartRequest, validated: Validation<CachedResponse> | undefined): Conditions {
     return this.areLeft(request) ? LEFT_CONDITIONS : removeConditions(request.req, validated?.entry.content);
   }

@@ -84,7 +84,7 @@ export class Responder {
     if (directives?.onlyIfCached === true || req.method === 'HEAD') return this.#answerFromStore(exchange);
     if (directives?.noStore === true) return this.#forwarder.bypass(exchange, 'fwd=request');
     const miss = key.isKnownToVary ? 'fwd=vary-miss' : 'fwd=uri-miss';
-    // Followers cannot use a response to credentials of one request, a part, or a response before this request.
+    // Its response cannot serve followers: it depends on credentials, may be a part, or must be newer than the request.
     const hasCredentials = this.#acceptance.hasOwnCredentials(req);
     const isAlone = hasCredentials || this.#parts.areLeft(exchange) || directives?.noCache === true;
     const settings = isAlone ? { ...this.#lookup, singleFlight: undefined } : this.#lookup;

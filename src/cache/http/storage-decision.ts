@@ -160,7 +160,7 @@ export class StorageDecision {
     return lifetimeOf(response, { ...this.settings, ttl: ttlMs }, Math.random);
   }
 
-  /** What the handler has said in `req.cache`, or read of the request. */
+  /** The reason that the handler gave in `req.cache`, or that its reads of the request imply. */
   #reasonOfHandler(head: HandlerHead): string | undefined {
     const { noStoreReason } = this.#options.controls;
     return noStoreReason ?? this.#reasonOfIdentities(head) ?? this.#options.reasonNotToStore?.(head);

@@ -31,7 +31,7 @@ export interface EntryKey<Content> {
   update?(): void;
 }
 
-/** Another key than the one under which the handler ran. */
+/** A key other than the one under which the handler ran. */
 export interface DeclaredKey<Content> {
   readonly key: EntryKey<Content>;
   /** Whether the content may answer every follower of the key under which the handler ran. */

@@ -223,7 +223,7 @@ export class Fill<Content> {
     // A later fill may use these versions until they are `maxAgeMs` old.
     const snapshot = await this.#try(versions.read(entry.names, lifeMs + maxAgeMs));
     if (snapshot !== undefined) this.#share(entry, snapshot);
-    // Redis is down, and with it the news of purges. Unless this process knows of a purge the followers get the entry:
+    // Redis is down, so no purge is received. Unless this process knows of a purge the followers get the entry:
     // if each ran its own handler, the stampede that they wait to avoid would come at the worst moment.
     else if (versions.hasPurgeSince(entry.sequence)) flight?.settle({ kind: 'hit-for-miss' });
     else flight?.settle({ kind: 'entry', entry: { ...entry, versions: [] }, isNew: true });

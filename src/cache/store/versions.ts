@@ -32,7 +32,7 @@ export interface NameVersion {
   readonly hard: number;
   /** Entries of a lower sequence are stale. */
   readonly soft: number;
-  /** Whether purges update this object. An untracked version is only a reading, and no local copy may depend on it. */
+  /** Whether purges update this object. An untracked version was correct when it was read; no local copy may depend on it. */
   readonly isTracked: boolean;
 }
 
