@@ -21,7 +21,7 @@ import { lockFeature } from './lock/index.ts';
 import { rateLimitFeature } from './rate-limit/index.ts';
 import type { DefaultClient, RedisKit } from './redis-kit.ts';
 import { sessionFeature } from './session/index.ts';
-import { Turns } from './waiting/turns.ts';
+import { ProcessChannel } from './waiting/process-channel.ts';
 
 /**
  * Creates a kit and starts to connect. An unreachable Redis does not throw: each feature follows its failure policy until
@@ -102,8 +102,8 @@ function openParts(settings: KitSettings) {
     isMemory: store.connection === undefined,
     deadlines: new RequestDeadlines(commandTimeoutMs),
     channel: keys.cacheChannel(),
-    turns: new Turns(store.pubSub, channels, closing.signal),
+    processChannel: new ProcessChannel(store.pubSub, channels, closing.signal),
     fallbackEngine: memoryEngine(fallback, systemClock),
-    fallbackTurns: new Turns(fallback, channels, closing.signal),
+    fallbackChannel: new ProcessChannel(fallback, channels, closing.signal),
   };
 }

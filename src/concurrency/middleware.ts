@@ -8,15 +8,21 @@ import { RETRY_AFTER_MS, sendProblem, sendUnavailable } from '../http/problem-de
 import { closeSignalOf } from '../http/response/close-signal.ts';
 import { callError } from '../http/response/complete-response.ts';
 import { type MiddlewareOutcome, runMiddleware } from '../http/run-middleware.ts';
-import { hold, slotsOf } from './hold.ts';
+import {
+  type ClaimSlotDeps,
+  claimSlot,
+  type SlotBackend,
+  type SlotRequest,
+  type SlotResult,
+} from './claim-slot.ts';
+import { releaseWithResponse, slotsOf } from './hold-for-request.ts';
 import { type ConcurrencyOptions, type ConcurrencyRefusal, resolveConcurrencyOptions } from './options.ts';
-import { keyOf, limitOf } from './request.ts';
-import { type Result, type SlotsDeps, type Store, takeSlot, type Wanted } from './slots.ts';
+import { keyOf, limitOf } from './request-limit.ts';
 
-export interface ConcurrencyDeps extends SlotsDeps, Store {
-  /** Counts in this process while Redis cannot. */
-  readonly fallbackEngine: Store['engine'];
-  readonly fallbackTurns: Store['turns'];
+export interface ConcurrencyDeps extends ClaimSlotDeps, SlotBackend {
+  /** The in-process fallback. */
+  readonly fallbackEngine: SlotBackend['engine'];
+  readonly fallbackChannel: SlotBackend['processChannel'];
   readonly deadlines: RequestDeadlines;
 }
 
@@ -24,65 +30,66 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
   const settings = resolveConcurrencyOptions(options);
   const { reporter } = deps;
   const { events } = reporter;
-  if (settings.wait > 0) deps.turns.listen();
+  if (settings.wait > 0) deps.processChannel.subscribe();
   const failed = (error: unknown) => void reporter.failure('concurrency', asError(error));
 
-  async function limit(req: IncomingMessage, res: ServerResponse, next: Next): Promise<MiddlewareOutcome> {
+  async function limitRequest(
+    req: IncomingMessage,
+    res: ServerResponse,
+    next: Next,
+  ): Promise<MiddlewareOutcome> {
     const key = await keyOf(req, settings);
     if (key === null) return 'continue';
     const { slots } = deps.keys.concurrency(key, settings.name);
-    // Met twice on its way, it is one request all the same, and would wait for itself.
+    // A request that passes the same limit twice needs one slot, and would wait for itself.
     if (slotsOf(req).has(slots)) return 'continue';
-    const most = limitOf(req, settings);
+    const limit = limitOf(req, settings);
     const { name, lease: leaseMs, wait: waitMs, maxQueue } = settings;
     const signal = waitMs > 0 ? closeSignalOf(res) : undefined;
     const deadline = deps.deadlines.of(req);
-    const beganAt = performance.now();
-    let result: Result | MiddlewareOutcome;
+    const startedAt = performance.now();
+    let result: SlotResult | MiddlewareOutcome;
     try {
-      result = await ask({ key, name, limit: most, leaseMs, waitMs, maxQueue, signal, deadline }, res);
+      result = await claim({ key, name, limit, leaseMs, waitMs, maxQueue, signal, deadline }, res);
     } catch (error) {
       if (signal?.aborted === true) return 'gone';
       throw error;
     }
     if (typeof result === 'string') return result;
     const { slot, running, hasWaited } = result;
-    if (slot === undefined) return refuse(req, res, next, { key, limit: most, running, hasWaited });
+    if (slot === undefined) return refuse(req, res, next, { key, limit, running, hasWaited });
     if (hasWaited) {
-      events.emit('concurrency:waited', { key, waitedMs: Math.round(performance.now() - beganAt) });
+      events.emit('concurrency:waited', { key, waitedMs: Math.round(performance.now() - startedAt) });
     }
-    // No client is left for which the handler should begin.
     if (signal?.aborted === true) {
-      await slot.free();
+      // The client has left, so the handler does not start.
+      await slot.release();
       return 'gone';
     }
-    hold(res, slot, () => slot.free(deadline));
+    releaseWithResponse(res, slot, () => slot.release(deadline));
     slotsOf(req).add(slots);
     return 'continue';
   }
 
-  /** Asks Redis, or whoever the failure policy names. */
-  async function ask(wanted: Wanted, res: ServerResponse): Promise<Result | MiddlewareOutcome> {
-    const beganAt = performance.now();
+  /** Claims a slot in Redis, or follows the failure policy. */
+  async function claim(request: SlotRequest, res: ServerResponse): Promise<SlotResult | MiddlewareOutcome> {
+    const startedAt = performance.now();
     try {
-      return await takeSlot(wanted, deps, deps);
-    } catch (thrown) {
-      if (!(thrown instanceof RedisKitError)) throw thrown;
-      failed(thrown);
+      return await claimSlot(request, deps, deps);
+    } catch (error) {
+      if (!(error instanceof RedisKitError)) throw error;
+      failed(error);
       const { onError } = settings;
-      const isRefusedWaiter = deps.closing.aborted && wanted.waitMs > 0;
-      if (onError === 'deny' || isRefusedWaiter) {
+      const isWaiterOfClosedKit = deps.closing.aborted && request.waitMs > 0;
+      if (onError === 'deny' || isWaiterOfClosedKit) {
         sendUnavailable(res, 'concurrency');
         return 'answered';
       }
-      if (reporter.isNewlyDegraded('concurrency')) events.emit('concurrency:degraded', { error: thrown });
+      if (reporter.isNewlyDegraded('concurrency')) events.emit('concurrency:degraded', { error });
       if (onError === 'allow') return 'continue';
-      const waitMs = Math.max(0, Math.round(wanted.waitMs - (performance.now() - beganAt)));
-      return takeSlot(
-        { ...wanted, waitMs },
-        { engine: deps.fallbackEngine, turns: deps.fallbackTurns },
-        deps,
-      );
+      const waitMs = Math.max(0, Math.round(request.waitMs - (performance.now() - startedAt)));
+      const fallback = { engine: deps.fallbackEngine, processChannel: deps.fallbackChannel };
+      return claimSlot({ ...request, waitMs }, fallback, deps);
     }
   }
 
@@ -92,8 +99,8 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
     next: Next,
     refusal: ConcurrencyRefusal,
   ): Promise<MiddlewareOutcome> {
-    const { key, limit: most, running } = refusal;
-    events.emit('concurrency:refused', { key, limit: most, running });
+    const { key, limit, running } = refusal;
+    events.emit('concurrency:refused', { key, limit, running });
     if (settings.handler === undefined) sendRefusal(res);
     else await settings.handler(asExpress(req), res as Res, next, refusal);
     return 'answered';
@@ -101,9 +108,9 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
 
   return function concurrency(req: IncomingMessage, res: ServerResponse, next: Next): void {
     const unusable = callError('kit.concurrency', { req, res, next });
-    // The kit's own requests count for no client.
+    // Requests that the kit itself sends to the app have no client and are not counted.
     if (unusable !== undefined || internalPurposeOf(req) !== undefined) next(unusable);
-    else runMiddleware({ req, res, next }, failed, (once) => limit(req, res, once));
+    else runMiddleware({ req, res, next }, failed, (once) => limitRequest(req, res, once));
   };
 }
 

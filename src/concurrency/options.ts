@@ -7,40 +7,44 @@ import { leaseOption, waitOption } from '../base/timed-options.ts';
 import type { Next, Req, Res } from '../http/middleware.ts';
 import { checkNotMounted } from '../http/mount-check.ts';
 
-/** What happens when Redis cannot be asked. */
+/** What a request does when Redis cannot be asked. */
 export type ConcurrencyOnError = 'memory' | 'allow' | 'deny';
 
 /** Why a request did not get a slot. */
 export interface ConcurrencyRefusal {
   readonly key: string;
   readonly limit: number;
-  /** How many were running; above the limit where it was lowered meanwhile. */
+  /** The number of requests that were running. It exceeds the limit when the limit was lowered in the meantime. */
   readonly running: number;
-  /** Whether it waited, in vain; else the line was full, or nobody may wait. */
+  /** Whether the request waited until `wait` was over. Otherwise the queue was full, or `wait` is 0. */
   readonly hasWaited: boolean;
 }
 
 export interface ConcurrencyOptions<Request extends IncomingMessage = Req> {
   /**
-   * Whose requests are counted together; null counts none. Default: the client's address, of IPv6 the first 56 bits.
+   * The key under which a request counts; null skips the limit. Default: the client's address, of an IPv6 address the
+   * first 56 bits.
    */
   readonly key?: ((req: Request) => string | null | Promise<string | null>) | undefined;
-  /** How many requests may run at once for each key, in all processes; from 1 to 1,000,000. */
+  /** The number of requests that may run at the same time per key, in all processes; from 1 to 1,000,000. */
   readonly limit: number | ((req: Request) => number);
   /**
-   * What is limited: middleware of one name counts together, and apart from others. Default: the limit as digits, or
-   * `'varies'` where it is a function; so give a name to what has the same limit and the same keys as something else.
+   * The name of the limit: middleware with the same name counts together. Default: the limit in digits, or `'varies'` if
+   * it is a function; so give a name to a limit that has the same number and keys as another but counts separately.
    */
   readonly name?: string | undefined;
-  /** How long a slot outlives a process that crashed; it is renewed while the request runs. Default `'15s'`. */
+  /** How long a slot outlives a process that crashed. It is renewed while the request runs. Default `'15s'`. */
   readonly lease?: Duration | undefined;
-  /** How long a request waits for a slot, first come, first served; default 0: refused at once. */
+  /** How long a request waits for a slot, first come, first served; default 0: it is refused at once. */
   readonly wait?: Duration | undefined;
-  /** How many may wait for each key; who comes then is refused at once. Default 100. */
+  /** The number of requests that may wait per key; further requests are refused at once. Default 100. */
   readonly maxQueue?: number | undefined;
-  /** Redis out of reach: each process counts for itself (`'memory'`, the default), lets pass, or answers 503. */
+  /**
+   * When Redis is unavailable: each process counts its own requests (`'memory'`, the default), requests run without a
+   * limit (`'allow'`), or the response is 503 (`'deny'`).
+   */
   readonly onError?: ConcurrencyOnError | undefined;
-  /** Takes over a refusal; default: 429 as problem+json. */
+  /** Responds to a refused request. Default: 429 as `application/problem+json`. */
   readonly handler?: ((req: Request, res: Res, next: Next, refusal: ConcurrencyRefusal) => void) | undefined;
 }
 
@@ -61,7 +65,7 @@ const DEFAULT_QUEUE = 100;
 
 const OPTIONS = ['key', 'limit', 'name', 'lease', 'wait', 'maxQueue', 'onError', 'handler'] as const;
 
-/** What users of other packages look for. */
+/** Options of other packages. */
 const ELSEWHERE = {
   ...renamed('limit', ...AMOUNT_NAMES, 'concurrency', 'maxConcurrency'),
   ...renamed('lease', ...LIFETIME_NAMES, 'timeout'),
@@ -97,7 +101,7 @@ function nameOf(limit: ConcurrencyOptions['limit']): string {
 function maxQueueOption(reader: OptionReader): number {
   const maxQueue = reader.integer('maxQueue', { min: 1, max: MAX_LIMIT });
   if (maxQueue !== undefined && waitOption(reader, 0) === 0) {
-    throw reader.error('maxQueue', 'nobody waits without `wait`; give it, or leave this out');
+    throw reader.error('maxQueue', 'no request waits without `wait`; give `wait`, or leave `maxQueue` out');
   }
   return maxQueue ?? DEFAULT_QUEUE;
 }

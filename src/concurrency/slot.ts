@@ -4,7 +4,8 @@ import type { OpenWork } from '../base/open-work.ts';
 import type { Reporter } from '../base/reporter.ts';
 import type { Deadline } from '../engine/deadline.ts';
 import type { Engine } from '../engine/port.ts';
-import { insist } from '../waiting/insist.ts';
+import { Renewal } from '../waiting/renewal.ts';
+import { sendUntilAnswered } from '../waiting/retry.ts';
 import { type ConcurrencyReleaseArgs, concurrencyRelease } from './operations/release.ts';
 import { concurrencyRenew } from './operations/renew.ts';
 
@@ -14,73 +15,69 @@ export interface SlotDeps {
   readonly work: OpenWork;
 }
 
-/** What was taken, and how it is given back. */
-export interface Taken {
-  readonly keys: ConcurrencyKeys;
-  readonly ask: ConcurrencyReleaseArgs;
+export interface GrantedSlot {
+  readonly redisKeys: ConcurrencyKeys;
+  readonly release: ConcurrencyReleaseArgs;
   readonly leaseMs: number;
 }
 
-/** A slot that a request has, from its grant to its end. Nothing of it rejects: trouble is told. */
+/** The slot of a request from its grant to its release. Its methods never reject: failures are reported. */
 export class Slot {
-  readonly #taken: Taken;
+  readonly #grant: GrantedSlot;
   readonly #deps: SlotDeps;
-  readonly #workIsDone: () => void;
-  #renewal: NodeJS.Timeout | undefined;
-  #freed: Promise<void> | undefined;
+  readonly #renewal: Renewal;
+  readonly #endWork: () => void;
+  #released: Promise<void> | undefined;
 
-  constructor(taken: Taken, deps: SlotDeps) {
-    this.#taken = taken;
+  constructor(grant: GrantedSlot, deps: SlotDeps) {
+    this.#grant = grant;
     this.#deps = deps;
-    this.#workIsDone = deps.work.begin();
-    this.#renewIn(taken.leaseMs / 3);
+    this.#endWork = deps.work.begin();
+    this.#renewal = new Renewal({
+      renew: () => this.#renew(),
+      failed: (error) => deps.reporter.failure('concurrency', asError(error)),
+    });
+    this.#renewal.start(grant.leaseMs);
   }
 
-  /** Renews the slot no more: it ends with its lease, unless it is freed before. */
+  /** Stops the renewal: the slot ends with its lease, unless it is released before. */
   leave(): void {
-    clearTimeout(this.#renewal);
-    this.#renewal = undefined;
-    this.#workIsDone();
+    this.#renewal.stop();
+    this.#endWork();
   }
 
-  free(deadline?: Deadline): Promise<void> {
-    this.#freed ??= this.#free(deadline);
-    return this.#freed;
+  release(deadline?: Deadline): Promise<void> {
+    this.#released ??= this.#release(deadline);
+    return this.#released;
   }
 
-  async #free(deadline: Deadline | undefined): Promise<void> {
-    clearTimeout(this.#renewal);
-    this.#renewal = undefined;
+  async #release(deadline: Deadline | undefined): Promise<void> {
+    const { engine, reporter, work } = this.#deps;
+    this.#renewal.stop();
     try {
-      await freeSlot(this.#taken, this.#deps.engine, deadline);
+      await releaseSlot(this.#grant, engine, deadline);
     } catch (error) {
-      this.#deps.reporter.failure('concurrency', asError(error));
-      void insist(() => freeSlot(this.#taken, this.#deps.engine), this.#taken.leaseMs);
+      reporter.failure('concurrency', asError(error));
+      void sendUntilAnswered(() => releaseSlot(this.#grant, engine), this.#grant.leaseMs, work);
     } finally {
-      this.#workIsDone();
+      this.#endWork();
     }
   }
 
-  #renewIn(ms: number): void {
-    this.#renewal = setTimeout(() => void this.#renew(), ms).unref();
-  }
-
-  async #renew(): Promise<void> {
-    const { keys, ask, leaseMs } = this.#taken;
-    let nextMs = leaseMs / 3;
-    try {
-      const { token, process, channels } = ask;
-      const args = { token, process, channels, lease: leaseMs };
-      await this.#deps.engine.run(concurrencyRenew, [keys.slots, keys.line], args);
-    } catch (error) {
-      this.#deps.reporter.failure('concurrency', asError(error));
-      nextMs = Math.max(10, leaseMs / 10);
-    }
-    if (this.#renewal !== undefined) this.#renewIn(nextMs);
+  async #renew(): Promise<boolean> {
+    const { redisKeys, release, leaseMs } = this.#grant;
+    const { token, process, channels } = release;
+    const args = { token, process, channels, lease: leaseMs };
+    await this.#deps.engine.run(concurrencyRenew, [redisKeys.slots, redisKeys.line], args);
+    return true;
   }
 }
 
-/** Ends what a token has: its slot, its turn or its place in the line. */
-export function freeSlot({ keys, ask }: Taken, engine: Engine, deadline?: Deadline): Promise<boolean> {
-  return engine.run(concurrencyRelease, [keys.slots, keys.line], ask, deadline);
+/** Ends the slot of a token, its handoff and its place in the queue. */
+export function releaseSlot(
+  { redisKeys, release }: GrantedSlot,
+  engine: Engine,
+  deadline?: Deadline,
+): Promise<boolean> {
+  return engine.run(concurrencyRelease, [redisKeys.slots, redisKeys.line], release, deadline);
 }

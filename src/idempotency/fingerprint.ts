@@ -6,19 +6,19 @@ import { ConfigError } from '../base/errors.ts';
 import { asExpress, originalUrl } from '../http/middleware.ts';
 import type { IdempotencySettings } from './options.ts';
 
-/** What body parsers leave on a request. */
-interface Parsed extends IncomingMessage {
+/** A request with the properties that body parsers set. */
+interface ParsedRequest extends IncomingMessage {
   readonly rawBody?: unknown;
   readonly body?: unknown;
-  /** Where multer and its like put files: one, a list of them, or lists by the names of their fields. */
+  /** Files, as multer and similar parsers set them: one, a list, or lists by field name. */
   readonly file?: unknown;
   readonly files?: unknown;
 }
 
-/** Why no retry of a request can be told from another request; its client can change that. */
+/** Why a request has no fingerprint. Its client can change that. */
 export type Unfingerprintable = 'unread-body' | 'deep-body';
 
-/** The SHA-256 of what a request asks for, which a retry asks for as well. */
+/** A SHA-256 that is equal for a request and its retries. */
 export async function fingerprintOf(
   req: IncomingMessage,
   fingerprint: IdempotencySettings['fingerprint'],
@@ -37,13 +37,13 @@ export async function fingerprintOf(
   );
 }
 
-interface Body {
+interface FingerprintedBody {
   readonly kind: 'none' | 'bytes' | 'text' | 'json' | 'form';
   readonly bytes: string | Uint8Array;
 }
 
-/** As it was sent where `rawBody` has it, else as it was parsed. */
-function bodyOf(req: Parsed): Body | Unfingerprintable {
+/** The bytes as they were sent if `rawBody` has them, else the parsed body. */
+function bodyOf(req: ParsedRequest): FingerprintedBody | Unfingerprintable {
   const { rawBody, body } = req;
   for (const raw of [rawBody, body]) {
     if (types.isUint8Array(raw)) return { kind: 'bytes', bytes: raw };
@@ -60,19 +60,19 @@ function bodyOf(req: Parsed): Body | Unfingerprintable {
   return text === undefined ? 'deep-body' : { kind: isForm ? 'form' : 'json', bytes: text };
 }
 
-/** A parser that leaves a body alone leaves `req.body` as it was; of Express 4 it makes an empty object of it. */
-function isUnread({ body, readableEnded }: Parsed): boolean {
+/** A parser that does not accept the content type leaves `req.body` unset; in Express 4 it sets an empty object. */
+function isUnread({ body, readableEnded }: ParsedRequest): boolean {
   if (body === undefined) return true;
-  // The JSON text `null` is a body.
+  // A body can be the JSON text `null`.
   return (body === null || isEmptyObject(body)) && !readableEnded;
 }
 
-function hasFiles({ file, files }: Parsed): boolean {
+function hasFiles({ file, files }: ParsedRequest): boolean {
   if (file !== undefined && file !== null) return true;
   return typeof files === 'object' && files !== null && Object.keys(files).length > 0;
 }
 
-/** Undefined where it is nested more deeply than JSON.stringify can follow; JSON.parse has no such limit. */
+/** Undefined for a body that is nested too deeply for JSON.stringify. JSON.parse accepts deeper ones. */
 function jsonOf(body: unknown, isForm: boolean): string | undefined {
   const isData = typeof body !== 'object' || body === null || Array.isArray(body) || isPlain(body);
   let text: string | undefined;
@@ -80,20 +80,20 @@ function jsonOf(body: unknown, isForm: boolean): string | undefined {
     if (isData) text = JSON.stringify(body, isForm ? withoutHoles : undefined);
   } catch (error) {
     if (error instanceof RangeError) return undefined;
-    // A cycle or a BigInt, of which JSON has no form.
+    // JSON cannot represent a cycle or a BigInt.
   }
   if (text !== undefined) return text;
   throw new ConfigError(
-    `kit.idempotency: req.body is ${describe(body)} that JSON has no form for; give the option \`fingerprint\``,
+    `kit.idempotency: req.body is ${describe(body)} that JSON cannot represent; give the option \`fingerprint\``,
   );
 }
 
-/** A form's field `a[4000000000]` makes an array of that length, whose holes JSON.stringify would spell out. */
+/** A form field `a[4000000000]` becomes an array of that length, and JSON.stringify would write all of its holes. */
 function withoutHoles(_key: string, value: unknown): unknown {
   return Array.isArray(value) ? { ...value } : value;
 }
 
-/** Anything else, a stream for example, would look like an empty object, and so like any other. */
+/** Other objects, such as streams, may have no own properties and would all have the same JSON text. */
 function isPlain(value: object): boolean {
   const prototype: unknown = Object.getPrototypeOf(value);
   return prototype === null || prototype === Object.prototype;
@@ -108,6 +108,6 @@ function hasBody(
 ): boolean {
   if (Number(req.headers['content-length'] ?? 0) > 0 || req.headers['transfer-encoding'] !== undefined)
     return true;
-  // HTTP/2 needs neither.
+  // An HTTP/2 request needs neither header field.
   return req.httpVersionMajor > 1 && req.stream?.endAfterHeaders === false;
 }

@@ -6,34 +6,33 @@ import { sendUnavailable } from '../http/problem-details.ts';
 import { closeSignalOf } from '../http/response/close-signal.ts';
 import { callError } from '../http/response/complete-response.ts';
 import { type MiddlewareOutcome, runMiddleware } from '../http/run-middleware.ts';
-import { sendAnswer } from './answer.ts';
-import { captureAnswer } from './capture.ts';
 import { fingerprintOf } from './fingerprint.ts';
-import { keyOf } from './key-field.ts';
+import { keyOf } from './key-header.ts';
 import { type IdempotencyOptions, resolveIdempotencyOptions } from './options.ts';
-import { type Beginning, IdempotencyRecords, type RecordsDeps } from './records.ts';
+import { replayResponse } from './recorded-response.ts';
+import { IdempotencyRecords, type KeyedRequest, type KeyState, type RecordsDeps } from './records.ts';
 import { type IdempotencyRefusal, refusalFor, sendRefusal } from './refusal.ts';
+import { recordResponse } from './response-recorder.ts';
 import { scopeOf } from './scope.ts';
 
 declare global {
   namespace Express {
     interface Request {
-      /** The key that this request runs for, and which try it is: above 1, an earlier one may have done a part. */
+      /** The key of this request and the number of its attempt. Above 1, an earlier attempt may have done a part. */
       idempotency?: { readonly key: string; readonly attempt: number };
     }
   }
 }
 
-/** The request may have run, or run now: its record cannot be read, or the kit closes and waits for it. */
+/** Errors after which the request may have run, or may be running: `onError: 'allow'` does not cover them. */
 const NO_OUTAGE: ReadonlySet<ErrorCode> = new Set([
   'ERR_REDIS_KIT_NEWER_FORMAT',
   'ERR_REDIS_KIT_CORRUPT',
   'ERR_REDIS_KIT_CLOSED',
 ]);
 
-/** Whether the client sent what the app does not take, or the app has no parser, shows in its code only. */
 const UNREAD_BODY =
-  'kit.idempotency: a request with a key was refused with 415, since its body is neither in req.body nor in req.rawBody, so a retry could not be told from another request; if it should run, put what parses such bodies (express.json() and its like) before kit.idempotency, or give the option `fingerprint`';
+  'kit.idempotency: a request with a key was refused with 415, because its body is neither in req.body nor in req.rawBody, so a retry cannot be distinguished from another request; to accept such requests, put a parser for their bodies (for example express.json()) before kit.idempotency, or give the option `fingerprint`';
 
 export function idempotencyMiddleware(
   options: IdempotencyOptions<never>,
@@ -45,7 +44,7 @@ export function idempotencyMiddleware(
   const failed = (error: unknown) => void reporter.failure('idempotency', asError(error));
   const warn = (message: string) => void reporter.warning(message);
 
-  async function answer(req: IncomingMessage, res: ServerResponse, next: Next): Promise<MiddlewareOutcome> {
+  async function handle(req: IncomingMessage, res: ServerResponse, next: Next): Promise<MiddlewareOutcome> {
     const field = req.headers[settings.header];
     if (field === undefined && !settings.required) return 'continue';
     if (field === undefined) return refuse(req, res, next, refusalFor('missing-key', undefined));
@@ -57,27 +56,32 @@ export function idempotencyMiddleware(
       if (fingerprint === 'unread-body') warn(UNREAD_BODY);
       return refuse(req, res, next, refusalFor(fingerprint, key));
     }
-    let beginning: Beginning;
-    try {
-      beginning = await records.begin(
-        { scope, key, fingerprint },
-        deps.deadlines.of(req),
-        settings.waits ? closeSignalOf(res) : undefined,
-      );
-    } catch (error) {
-      return withoutAnswer(error, res, settings.onError === 'allow');
-    }
-    if (beginning.kind === 'gone') return 'gone';
-    if (beginning.kind === 'lost-sight') return withoutAnswer(beginning.error, res, false);
-    if (beginning.kind === 'run') {
-      const { run } = beginning;
-      asExpress(req).idempotency = { key, attempt: run.attempt };
-      captureAnswer(req, res, { run, key, settings, deadline: deps.deadlines.of(req), reporter });
+    const state = await claim(req, res, { scope, key, fingerprint });
+    if (typeof state === 'string') return state;
+    if (state.kind === 'unknown') return handleFailure(state.error, res, false);
+    if (state.kind === 'attempt') {
+      const { attempt } = state;
+      asExpress(req).idempotency = { key, attempt: attempt.number };
+      recordResponse(req, res, attempt, { settings, deadline: deps.deadlines.of(req), reporter });
       return 'continue';
     }
-    if (beginning.kind !== 'replay') return refuse(req, res, next, refusalFor(beginning.kind, key));
-    sendAnswer(req, res, beginning.answer);
+    if (state.kind !== 'replay') return refuse(req, res, next, refusalFor(state.kind, key));
+    replayResponse(req, res, state.response);
     return 'answered';
+  }
+
+  async function claim(
+    req: IncomingMessage,
+    res: ServerResponse,
+    request: KeyedRequest,
+  ): Promise<KeyState | MiddlewareOutcome> {
+    const signal = settings.waits ? closeSignalOf(res) : undefined;
+    try {
+      return await records.claim(request, deps.deadlines.of(req), signal);
+    } catch (error) {
+      if (signal?.aborted === true) return 'gone';
+      return handleFailure(error, res, settings.onError === 'allow');
+    }
   }
 
   async function refuse(
@@ -93,7 +97,7 @@ export function idempotencyMiddleware(
     return 'answered';
   }
 
-  function withoutAnswer(error: unknown, res: ServerResponse, mayRun: boolean): MiddlewareOutcome {
+  function handleFailure(error: unknown, res: ServerResponse, mayRun: boolean): MiddlewareOutcome {
     if (!(error instanceof RedisKitError)) throw error;
     failed(error);
     if (mayRun && !NO_OUTAGE.has(error.code)) return 'continue';
@@ -103,9 +107,9 @@ export function idempotencyMiddleware(
 
   return function idempotency(req: IncomingMessage, res: ServerResponse, next: Next): void {
     const unusable = callError('kit.idempotency', { req, res, next });
-    // Mounted twice: the first has the request, and the second would wait for it.
-    const isLeftAlone = !settings.methods.has(req.method ?? '') || asExpress(req).idempotency !== undefined;
-    if (unusable !== undefined || isLeftAlone) next(unusable);
-    else runMiddleware({ req, res, next }, failed, (once) => answer(req, res, once));
+    // A second kit.idempotency on the same request would wait for the first.
+    const isSkipped = !settings.methods.has(req.method ?? '') || asExpress(req).idempotency !== undefined;
+    if (unusable !== undefined || isSkipped) next(unusable);
+    else runMiddleware({ req, res, next }, failed, (once) => handle(req, res, once));
   };
 }

@@ -9,48 +9,57 @@ import { checkNotMounted } from '../http/mount-check.ts';
 import type { OnDisconnect } from '../http/response/disconnect-watch.ts';
 import type { IdempotencyRefusal } from './refusal.ts';
 
-/** What happens when Redis cannot be asked whether a request has run. */
+/** What a request does when Redis cannot be asked whether it has run already. */
 export type IdempotencyOnError = 'deny' | 'allow';
 
 export interface IdempotencyOptions<Request extends IncomingMessage = Req> {
-  /** The request header that has the key; default `Idempotency-Key`. */
+  /** The request header with the key; default `Idempotency-Key`. */
   readonly header?: string | undefined;
-  /** Refuse a request without the header, with 400; default false: it runs as if this middleware were not there. */
+  /** Refuse requests without the header with 400; default false: they run without idempotency. */
   readonly required?: boolean | undefined;
-  /** The methods that are looked after; default POST and PATCH. The others are repeatable by themselves (RFC 9110). */
+  /** The methods that use keys; default POST and PATCH. RFC 9110 defines most others as idempotent. */
   readonly methods?: readonly string[] | undefined;
   /**
-   * Whose key it is: equal keys of two scopes are two keys. Default: `req.session.userId`, else the Authorization header,
-   * else the id of a session that the client came with, else, with a warning, the client's address. Give it where
-   * credentials are renewed from request to request: a retry with another token would be somebody else's.
+   * The scope of the key: equal keys in two scopes are different keys. Default: `req.session.userId`, else the
+   * Authorization header, else the session id that the client sent, else, with a warning, the client's address. Give it
+   * when credentials change from request to request: a retry with a new token would have a new scope.
    */
   readonly scope?: ((req: Request) => string | Promise<string>) | undefined;
-  /** What must be the same for a retry; default: method, URL and body. A hash of it is stored. */
+  /** What a request and its retry have in common; default: method, URL and body. Only its hash is stored. */
   readonly fingerprint?: ((req: Request) => string | Uint8Array | Promise<string | Uint8Array>) | undefined;
-  /** How long a run outlives a process that died before it may be repeated; renewed while it runs. Default `'30s'`. */
+  /**
+   * How long the record of a running request outlives a process that crashed; then a retry may run. It is renewed while
+   * the request runs. Default `'30s'`.
+   */
   readonly lease?: Duration | undefined;
-  /** A handler that has not answered by then is given up: after its lease a retry runs. Default `'5m'`. */
+  /** For a handler that has not ended its response after this time the renewal stops. Default `'5m'`. */
   readonly maxRun?: Duration | undefined;
-  /** How long an answer is kept, from its end; default `'24h'`. After that the same key runs anew. */
+  /** How long a response stays recorded; default `'24h'`. After that, a request with the same key runs again. */
   readonly retention?: Duration | undefined;
-  /** Bytes; a larger answer is sent and not kept, and its repeats are refused with 409. Default 1 MiB. */
+  /** In bytes. A larger response is sent but not recorded, and its retries are refused with 409. Default 1 MiB. */
   readonly maxBody?: number | undefined;
   /**
-   * What becomes of a response that the handler ended after its client had left. `'detect'` (the default): it is recorded
-   * unless the handler may have noticed and cut it short; then a retry runs again. `'keep'`: it is recorded, for handlers
-   * that always finish their work. `'drop'`: a retry runs again.
+   * Whether to record a response that the handler ended after its client had left. `'detect'` (the default): unless the
+   * handler may have noticed and cut the response short. `'keep'`: always, for handlers that finish their work in any
+   * case. `'drop'`: never. A retry of a request without a record runs again.
    */
   readonly onDisconnect?: OnDisconnect | undefined;
-  /** While the first request still runs, a repeat is refused with 409 (`'reject'`, the default), or waits for its answer. */
+  /**
+   * While the first request is in flight: refuse its retry with 409 (`'reject'`, the default), or let it wait for the
+   * response (`'wait'`).
+   */
   readonly inFlight?: 'reject' | 'wait' | undefined;
   /**
-   * Whether an answer of this status is final. Of what is not a retry runs again. Default: all but 401, 403, 408, 409, 425,
-   * 429, 502, 503 and 504.
+   * Whether a response with this status is final and is recorded. A retry of a request without a final response runs
+   * again. Default: all but 401, 403, 408, 409, 425, 429, 502, 503 and 504.
    */
   readonly store?: ((status: number) => boolean) | undefined;
-  /** Redis out of reach before the request has run: 503 (`'deny'`, the default), or run without (`'allow'`). */
+  /**
+   * When Redis is unavailable before the request has run: respond with 503 (`'deny'`, the default), or run without
+   * idempotency (`'allow'`).
+   */
   readonly onError?: IdempotencyOnError | undefined;
-  /** Takes over a refusal; default: its status as problem+json. The 503 of `onError` is none. */
+  /** Responds to a refused request. Default: its status as `application/problem+json`. A 503 of `onError` is no refusal. */
   readonly handler?: ((req: Request, res: Res, next: Next, refusal: IdempotencyRefusal) => void) | undefined;
 }
 
@@ -76,20 +85,21 @@ const NAMES = [
   ...['onDisconnect', 'inFlight', 'store', 'onError', 'handler'],
 ] as const;
 
-/** What users of other idempotency packages look for. */
+/** Options of other idempotency packages. */
 const ELSEWHERE = {
   ...renamed('retention', ...LIFETIME_NAMES),
   ...renamed('header', 'headerName', 'headerKey', 'keyHeader', 'idempotencyKeyHeader'),
-  key: 'the client sends the key in the header that `header` names; `scope` says whose it is',
-  keyGenerator: 'the client sends the key in the header that `header` names; `scope` says whose it is',
+  key: 'the client sends the key in the header that `header` names; `scope` says which client it belongs to',
+  keyGenerator:
+    'the client sends the key in the header that `header` names; `scope` says which client it belongs to',
 };
 
 const MEBIBYTE = 2 ** 20;
 
-/** Redis keeps at most 512 MiB in a string, and nobody should come near. */
+/** Half of 512 MiB, the limit of a Redis string. */
 const MOST_BODY = 256 * MEBIBYTE;
 
-/** They say that the request was not let in, or that nobody knows what became of it: a retry is to find out. */
+/** The request was refused, or its outcome is unknown: a retry may find out. */
 const NOT_FINAL: ReadonlySet<number> = new Set([401, 403, 408, 409, 425, 429, 502, 503, 504]);
 
 export function resolveIdempotencyOptions(options: IdempotencyOptions<never>): IdempotencySettings {
@@ -113,7 +123,7 @@ export function resolveIdempotencyOptions(options: IdempotencyOptions<never>): I
   }));
 }
 
-/** In lower case, as Node has the names of request headers. */
+/** In lower case, as in `req.headers`. */
 function headerOption(reader: OptionReader): string {
   const header = reader.string('header') ?? 'Idempotency-Key';
   try {

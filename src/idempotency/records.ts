@@ -2,44 +2,47 @@ import { closedError, StoreError } from '../base/errors.ts';
 import { freshToken } from '../base/token.ts';
 import type { Deadline } from '../engine/deadline.ts';
 import type { PubSub } from '../engine/pub-sub.ts';
-import { insist, mayHaveRun } from '../waiting/insist.ts';
+import { type ClaimReply, makeClaim } from '../waiting/claim.ts';
 import { WakeUps } from '../waiting/wake-ups.ts';
-import { type Answer, unpackAnswer } from './answer.ts';
+import {
+  Attempt,
+  type AttemptDeps,
+  type AttemptSettings,
+  discardAttempt,
+  type GrantedAttempt,
+} from './attempt.ts';
 import { type IdempotencyBeginReply, idempotencyBegin } from './operations/begin.ts';
-import { discardRun, Run, type RunDeps, type RunSettings } from './run.ts';
+import { type RecordedResponse, unpackResponse } from './recorded-response.ts';
 
-export interface RecordsDeps extends RunDeps {
+export interface RecordsDeps extends AttemptDeps {
   readonly pubSub: PubSub;
   /** Aborts when the kit is closed. */
   readonly closing: AbortSignal;
 }
 
-export interface RecordsSettings extends RunSettings {
-  /** Whether a repeat waits for the first. */
+export interface RecordsSettings extends AttemptSettings {
+  /** Whether a retry waits while the first request is in flight. */
   readonly waits: boolean;
 }
 
-/** What a request asks for. */
-export interface Asked {
+/** A request with an idempotency key. */
+export interface KeyedRequest {
   readonly scope: string;
   readonly key: string;
   readonly fingerprint: Buffer;
 }
 
 /**
- * What is to be done with a request. `gone`: nothing, since its client left while it waited. `lost-sight`: it waited for
- * another run, and nobody can tell any more what becomes of that.
+ * The state of a key when a request arrives with it. `attempt`: the request runs. `unknown`: the request waited for
+ * another one with the key, and its outcome can no longer be read from Redis.
  */
-export type Beginning =
-  | { readonly kind: 'run'; readonly run: Run }
-  | { readonly kind: 'replay'; readonly answer: Answer }
-  | { readonly kind: 'in-flight' | 'mismatch' | 'unkept' | 'gone' }
-  | { readonly kind: 'lost-sight'; readonly error: unknown };
+export type KeyState =
+  | { readonly kind: 'attempt'; readonly attempt: Attempt }
+  | { readonly kind: 'replay'; readonly response: RecordedResponse }
+  | { readonly kind: 'in-flight' | 'mismatch' | 'unkept' }
+  | { readonly kind: 'unknown'; readonly error: unknown };
 
-/** Of a lease that is about to end: sleeping for less would be asking all the time. */
-const SHORTEST_WAIT_MS = 10;
-
-/** The records of one `kit.idempotency`: begins runs, or finds what became of them. */
+/** The records of one `kit.idempotency`. */
 export class IdempotencyRecords {
   readonly #settings: RecordsSettings;
   readonly #deps: RecordsDeps;
@@ -48,85 +51,82 @@ export class IdempotencyRecords {
   constructor(settings: RecordsSettings, deps: RecordsDeps) {
     this.#settings = settings;
     this.#deps = deps;
-    if (settings.waits) this.#wakeUps = heard(deps);
+    if (settings.waits) this.#wakeUps = subscribe(deps);
   }
 
-  /** Rejects with a StoreError when nobody can tell. `gone` aborts when nobody waits for the answer any more. */
-  async begin(asked: Asked, deadline: Deadline, gone?: AbortSignal): Promise<Beginning> {
-    const recordKey = this.#deps.keys.idempotency(asked.scope, asked.key);
-    const wakeUp = this.#wakeUps?.expect(recordKey);
-    const stop = () => wakeUp?.stop();
-    gone?.addEventListener('abort', stop, { once: true });
-    try {
-      let reply = await this.#ask(recordKey, asked, deadline);
-      while (typeof reply === 'number' && wakeUp !== undefined) {
-        await wakeUp.wait(Math.max(reply, SHORTEST_WAIT_MS));
-        if (gone?.aborted === true) return { kind: 'gone' };
-        try {
-          // The wait is the user's wish, and no time spent on Redis.
-          reply = await this.#ask(recordKey, asked, undefined);
-        } catch (error) {
-          return { kind: 'lost-sight', error };
-        }
-      }
-      return typeof reply === 'number' ? { kind: 'in-flight' } : reply;
-    } finally {
-      gone?.removeEventListener('abort', stop);
-      stop();
-    }
-  }
-
-  /** How long the lease of who runs it lasts, where somebody does. */
-  async #ask(recordKey: string, asked: Asked, deadline: Deadline | undefined): Promise<Beginning | number> {
-    const { engine, closing } = this.#deps;
+  /**
+   * Claims the key for a request. Rejects with a StoreError when Redis cannot be asked, and with the reason of the signal
+   * when that aborts during a wait.
+   */
+  async claim(request: KeyedRequest, deadline: Deadline, signal?: AbortSignal): Promise<KeyState> {
+    const { engine, keys, closing } = this.#deps;
     if (closing.aborted) throw closedError();
-    const { lease, retention, waits } = this.#settings;
+    const { lease, retention } = this.#settings;
+    const recordKey = keys.idempotency(request.scope, request.key);
+    const wakeUp = this.#wakeUps?.expect(recordKey);
+    const waitMs = wakeUp === undefined ? 0 : Number.POSITIVE_INFINITY;
     const token = freshToken();
-    const { fingerprint } = asked;
-    const args = { token, fingerprint, lease, retention, waits };
-    let reply: IdempotencyBeginReply;
+    let isWaiter = false;
+    const ask = (hasWaited: boolean) => {
+      isWaiter = hasWaited;
+      // The deadline limits time spent on Redis, not a wait that the app asked for.
+      return this.#ask(request, { recordKey, token }, hasWaited ? undefined : deadline);
+    };
+    const undo = () => discardAttempt({ recordKey, token }, { engine, keys, retention, hasRun: false });
     try {
-      reply = await engine.run(idempotencyBegin, [recordKey], args, deadline);
+      const claim = { ask, undo, undoForMs: lease, waitMs, wakeUp, signal };
+      const { granted } = await makeClaim(claim, this.#deps);
+      return granted ?? { kind: 'in-flight' };
     } catch (error) {
-      const undo = () => discardRun({ recordKey, token }, false, this.#settings, this.#deps);
-      if (mayHaveRun(error)) void insist(undo, lease);
+      if (isWaiter && signal?.aborted !== true) return { kind: 'unknown', error };
       throw error;
     }
-    if (reply.found === 'corrupt') throw corrupt(recordKey);
-    if (reply.outcome === 'running') return reply.leftMs;
-    if (reply.outcome === 'mismatch' || reply.outcome === 'unkept') return { kind: reply.outcome };
-    if (reply.outcome === 'done') return this.#replay(recordKey, asked.key, reply.answer);
-    const { attempt } = reply;
-    const { events } = this.#deps.reporter;
-    if (reply.outcome === 'recovered') events.emit('idempotency:recovered', { key: asked.key, attempt });
-    const granted = { recordKey, key: asked.key, token, fingerprint, attempt };
-    return { kind: 'run', run: new Run(granted, this.#settings, this.#deps) };
   }
 
-  #replay(recordKey: string, key: string, packed: Buffer | null): Beginning {
-    const answer = packed === null ? undefined : unpackAnswer(packed);
-    if (answer === undefined) throw corrupt(recordKey);
-    this.#deps.reporter.events.emit('idempotency:replayed', { key });
-    return { kind: 'replay', answer };
+  async #ask(
+    { key, fingerprint }: KeyedRequest,
+    { recordKey, token }: { readonly recordKey: string; readonly token: string },
+    deadline: Deadline | undefined,
+  ): Promise<ClaimReply<KeyState>> {
+    const { lease, retention, waits } = this.#settings;
+    const { engine, reporter } = this.#deps;
+    const args = { token, fingerprint, lease, retention, waits };
+    const reply = await engine.run(idempotencyBegin, [recordKey], args, deadline);
+    if (reply.found === 'corrupt') throw corrupt(recordKey);
+    const { outcome, attempt, leftMs } = reply;
+    if (outcome === 'running') return { leftMs, needsUndo: false };
+    if (outcome === 'recovered') reporter.events.emit('idempotency:recovered', { key, attempt });
+    const granted = this.#stateOf(reply, { recordKey, key, token, fingerprint, attempt });
+    return { granted, leftMs, needsUndo: false };
+  }
+
+  #stateOf({ outcome, response }: IdempotencyBeginReply, grant: GrantedAttempt): KeyState {
+    if (outcome === 'mismatch' || outcome === 'unkept') return { kind: outcome };
+    if (outcome !== 'done') {
+      return { kind: 'attempt', attempt: new Attempt(grant, this.#settings, this.#deps) };
+    }
+    const recorded = response === null ? undefined : unpackResponse(response);
+    if (recorded === undefined) throw corrupt(grant.recordKey);
+    this.#deps.reporter.events.emit('idempotency:replayed', { key: grant.key });
+    return { kind: 'replay', response: recorded };
   }
 }
 
-/** Wakes who waits when a run is over, wherever it ran. */
-function heard({ pubSub, keys, closing }: RecordsDeps): WakeUps {
+/** Wakes the waiters of this process when an attempt ends, in whichever process it ran. */
+function subscribe({ pubSub, keys, closing }: RecordsDeps): WakeUps {
   const wakeUps = new WakeUps();
   pubSub.subscribe(keys.idempotencyChannel(), {
-    onMessage: (message) => wakeUps.call(message),
+    onMessage: (message) => wakeUps.wake(message),
     onStatus: (isUp) => wakeUps.listenerChanged(isUp),
   });
-  // Who waits is to hear of it, and not to sleep on for a lease.
-  closing.addEventListener('abort', () => wakeUps.listenerChanged(false), { once: true });
+  closing.addEventListener('abort', () => wakeUps.wakeAll(), { once: true });
   return wakeUps;
 }
 
-/** Taken for a request that may have run. */
+/** Counts as a request that may have run. */
 function corrupt(recordKey: string): StoreError {
   return new StoreError(
     'ERR_REDIS_KIT_CORRUPT',
-    `the value under ${recordKey} is no record of redis-kit; requests with its key are refused until the key is deleted`,
+    `the value under ${recordKey} is not a redis-kit record; requests with its idempotency key are refused until it is deleted`,
   );
 }

@@ -1,29 +1,24 @@
 import type { ServerResponse } from 'node:http';
+import type { KitEvents } from '../base/events.ts';
 import { RETRY_AFTER_MS, sendProblem } from '../http/problem-details.ts';
 
 /** Why a request was refused. */
 export interface IdempotencyRefusal {
   /**
-   * `missing-key`: the header is required. `malformed-key`: it is no string that can be a key. `in-flight`: an earlier
-   * request with the key still runs. `mismatch`: the key stands for another request. `unkept`: it was done, and the
-   * answer was too large to be kept. `unread-body`: no parser above has read the body, for example since it takes no body
-   * of this type. `deep-body`: the body is nested too deeply. Without a body a retry could not be told from another request.
+   * `missing-key`: the header is required. `malformed-key`: the header does not contain a valid key. `in-flight`: the first
+   * request with the key is still running. `mismatch`: the key was used for a different request. `unkept`: the request has
+   * run, but its response was too large to be recorded. `unread-body`: no body parser has read the body, for example
+   * because it does not accept the content type. `deep-body`: the body is nested too deeply. With either body problem, a
+   * retry cannot be distinguished from another request.
    */
-  readonly reason:
-    | 'missing-key'
-    | 'malformed-key'
-    | 'in-flight'
-    | 'mismatch'
-    | 'unkept'
-    | 'unread-body'
-    | 'deep-body';
-  /** What it is answered with unless a `handler` takes over. */
+  readonly reason: KitEvents['idempotency:refused']['reason'];
+  /** The status of the default response. */
   readonly status: 400 | 409 | 415 | 422;
-  /** Undefined where none could be read. */
+  /** Undefined when the request has no valid key. */
   readonly key: string | undefined;
-  /** For people. */
+  /** An explanation for people. */
   readonly detail: string;
-  /** When a retry may succeed, in milliseconds; undefined where it never will. */
+  /** Milliseconds until a retry may succeed; undefined when no retry will. */
   readonly retryAfterMs: number | undefined;
 }
 
@@ -60,13 +55,13 @@ const REFUSALS: Readonly<Record<Reason, Pick<IdempotencyRefusal, 'status' | 'det
   'unread-body': {
     status: 415,
     detail:
-      'A body of this type is not read here, so a retry with the same key could not be told from another request.',
+      'A body of this type is not read here, so a retry with the same key cannot be distinguished from another request.',
     retryAfterMs: undefined,
   },
   'deep-body': {
     status: 400,
     detail:
-      'The body is nested too deeply, so a retry with the same key could not be told from another request.',
+      'The body is nested too deeply, so a retry with the same key cannot be distinguished from another request.',
     retryAfterMs: undefined,
   },
 };

@@ -5,7 +5,7 @@ import { clientAddress, networkOf } from '../http/client-address.ts';
 import { asExpress } from '../http/middleware.ts';
 import type { IdempotencySettings } from './options.ts';
 
-/** Whose key it is. What it says is stored as a part of a hash only. */
+/** The scope of the request's key. It is a part of the hash in the Redis key, and is not stored otherwise. */
 export async function scopeOf(
   req: IncomingMessage,
   scope: IdempotencySettings['scope'],
@@ -26,7 +26,7 @@ function defaultScope(req: IncomingMessage, warn: (message: string) => void): st
   if ((typeof user === 'string' && user !== '') || typeof user === 'number') return `user:${user}`;
   const { authorization } = req.headers;
   if (authorization !== undefined) return `authorization:${authorization}`;
-  if (typeof sessionID === 'string' && hasBrought(req, sessionID)) return `session:${sessionID}`;
+  if (typeof sessionID === 'string' && hasSent(req, sessionID)) return `session:${sessionID}`;
   const address = clientAddress(req);
   if (address === undefined) {
     throw new RedisKitError(
@@ -35,15 +35,12 @@ function defaultScope(req: IncomingMessage, warn: (message: string) => void): st
     );
   }
   warn(
-    'kit.idempotency: a request has no user, no Authorization and no session, so the client address stands for whose key it is, which clients behind one address share; give the option `scope`',
+    'kit.idempotency: a request has no user, no Authorization and no session, so its client address is the scope of its key, which clients behind one address share; give the option `scope`',
   );
   return `address:${networkOf(address, false)}`;
 }
 
-/**
- * Whether the client came with this session. An id that was made for this request is another one with the next, and a
- * retry would not be known by it.
- */
-function hasBrought({ headers }: IncomingMessage, sessionId: string): boolean {
+/** Whether the client sent the id. An id that was created for this request differs from that of the retry. */
+function hasSent({ headers }: IncomingMessage, sessionId: string): boolean {
   return sessionId !== '' && (headers.cookie ?? '').includes(encodeURIComponent(sessionId));
 }

@@ -1,10 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Keys } from '../base/keys.ts';
-import type { RequestDeadlines } from '../engine/deadline.ts';
 import type { Middleware, Req, Res } from '../http/middleware.ts';
-import type { LockDeps } from './asking.ts';
-import { KitLocks, type Locks } from './locks.ts';
-import { type LockHandler, lockMiddleware } from './middleware.ts';
+import { KitLocks, type Locks } from './kit-locks.ts';
+import { type LockHandler, type LockMiddlewareDeps, lockMiddleware } from './middleware.ts';
 import type { LockOptions } from './options.ts';
 
 export interface LockMethods {
@@ -20,7 +18,7 @@ export interface LockMethods {
   readonly locks: Locks;
 }
 
-export function lockFeature(kit: Omit<LockDeps, 'keys'> & { readonly deadlines: RequestDeadlines }) {
+export function lockFeature(kit: Omit<LockMiddlewareDeps, 'keys'>) {
   return (keys: Keys): LockMethods => {
     const deps = { ...kit, keys };
     return {

@@ -1,17 +1,20 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { describe } from '../base/describe.ts';
-import { asError, ConfigError } from '../base/errors.ts';
+import { asError, ConfigError, type ErrorCode, RedisKitError } from '../base/errors.ts';
+import type { Reporter } from '../base/reporter.ts';
 import type { RequestDeadlines } from '../engine/deadline.ts';
+import { withoutIdentityWatch } from '../http/identity/identity-watch.ts';
 import { asExpress, type Middleware, type Next, type Req, type Res } from '../http/middleware.ts';
+import { RETRY_AFTER_MS, sendProblem, sendUnavailable } from '../http/problem-details.ts';
+import { closeSignalOf } from '../http/response/close-signal.ts';
 import { callError } from '../http/response/complete-response.ts';
 import { callInBackground, type MiddlewareOutcome, runMiddleware } from '../http/run-middleware.ts';
-import type { LockDeps } from './asking.ts';
-import type { Handle, LockHandle } from './handle.ts';
-import { endWithResponse, hold, holdWhileWorking } from './hold.ts';
-import { type LockOptions, resolveLockOptions } from './options.ts';
-import { acquirer } from './request.ts';
-import { LockRoom } from './room.ts';
-import { locksOf, underLock } from './scope.ts';
+import { acquireLocks } from './acquire-locks.ts';
+import type { LockDeps } from './granted-lock.ts';
+import { KitLockHandle, type LockHandle } from './handle.ts';
+import { holdForRequest, releaseAfterHandler, releaseWithResponse } from './hold-for-request.ts';
+import { type LockConflict, type LockOptions, type LockSettings, resolveLockOptions } from './options.ts';
+import { locksOf, runHolding } from './reentry.ts';
 
 declare global {
   namespace Express {
@@ -23,8 +26,8 @@ declare global {
 }
 
 /**
- * What works under a lock until its promise settles. `lock` is undefined where `key` answered null, or Redis was out of
- * reach and `onError` is `'allow'`.
+ * A handler that holds the lock until its promise settles. `lock` is undefined when `key` returned null, or when Redis is
+ * unavailable and `onError` is `'allow'`.
  */
 export type LockHandler<Request extends IncomingMessage = Req, Response extends ServerResponse = Res> = (
   req: Request,
@@ -32,20 +35,30 @@ export type LockHandler<Request extends IncomingMessage = Req, Response extends 
   lock: LockHandle,
 ) => unknown;
 
+export interface LockMiddlewareDeps extends LockDeps {
+  readonly deadlines: RequestDeadlines;
+}
+
+/** Errors after which another process may hold the lock: `onError: 'allow'` does not cover them. */
+const NO_OUTAGE: ReadonlySet<ErrorCode> = new Set([
+  'ERR_REDIS_KIT_NEWER_FORMAT',
+  'ERR_REDIS_KIT_LOCK_LOST',
+  'ERR_REDIS_KIT_CLOSED',
+]);
+
 export function lockMiddleware(
   options: LockOptions<never>,
-  deps: LockDeps & { readonly deadlines: RequestDeadlines },
+  deps: LockMiddlewareDeps,
   handler?: LockHandler<never, never>,
 ): Middleware {
   const settings = resolveLockOptions(options);
   if (handler !== undefined && typeof handler !== 'function') {
     throw new ConfigError(`kit.lock: the handler is ${describe(handler)}; it must be a function`);
   }
-  const room = new LockRoom(deps);
-  if (settings.wait > 0) deps.turns.listen();
-  const make = handler as LockHandler | undefined;
+  if (settings.wait > 0) deps.processChannel.subscribe();
+  const lockHandler = handler as LockHandler | undefined;
   const failed = (error: unknown) => void deps.reporter.failure('lock', asError(error));
-  const acquire = acquirer(settings, { room, deadlines: deps.deadlines, failed });
+  const { maxHold, onLost } = settings;
 
   return function lock(req: IncomingMessage, res: ServerResponse, next: Next): void {
     const unusable = callError('kit.lock', { req, res, next });
@@ -53,34 +66,104 @@ export function lockMiddleware(
       next(unusable);
       return;
     }
-    let got: Handle | MiddlewareOutcome = 'answered';
+    let result: KitLockHandle | MiddlewareOutcome = 'answered';
 
     function goOn(error?: unknown): void {
-      // A `handler` that takes a refusal over goes on without what should have worked under the lock.
-      if (error !== undefined || got === 'answered' || got === 'gone') next(error);
-      else if (got === 'continue') work(undefined);
-      else underLock(got, () => work(got as Handle));
+      // When the option `handler` calls `next` for a refused request, the handler that needs the lock is skipped.
+      if (error !== undefined || result === 'answered' || result === 'gone') next(error);
+      else if (result === 'continue') run(undefined);
+      else {
+        const handle = result;
+        runHolding(handle, () => run(handle));
+      }
     }
 
-    function work(handle: Handle | undefined): void {
-      if (make === undefined) {
+    function run(handle: KitLockHandle | undefined): void {
+      if (lockHandler === undefined) {
         next();
         return;
       }
-      const call = () => make(asExpress(req), res as Res, handle as LockHandle);
-      callInBackground(handle === undefined ? call : () => holdWhileWorking(res, endOf(handle), call), next);
+      const call = () => lockHandler(asExpress(req), res as Res, handle as LockHandle);
+      const callHolding = () =>
+        handle === undefined ? call() : releaseAfterHandler(res, releaseOf(handle), call);
+      callInBackground(callHolding, next);
     }
 
-    const endOf = (handle: Handle) =>
-      hold(req, res, handle, { settings, failed, deadline: deps.deadlines.of(req) });
+    const releaseOf = (handle: KitLockHandle) =>
+      holdForRequest(req, res, handle, { maxHold, onLost, deadline: deps.deadlines.of(req), failed });
 
     runMiddleware({ req, res, next: goOn }, failed, async (once) => {
-      got = await acquire(req, res, once);
-      if (typeof got === 'string') return got;
-      asExpress(req).lock = got;
-      locksOf(req).push(got);
-      if (make === undefined) endWithResponse(res, endOf(got));
+      result = await acquireForRequest({ req, res, next: once }, settings, deps);
+      if (typeof result === 'string') return result;
+      asExpress(req).lock = result;
+      locksOf(req).push(result);
+      if (lockHandler === undefined) releaseWithResponse(res, releaseOf(result));
       return 'continue';
     });
   };
+}
+
+/** Acquires the locks of a request. Resolves to an outcome when the request gets no lock. */
+async function acquireForRequest(
+  { req, res, next }: { readonly req: IncomingMessage; readonly res: ServerResponse; readonly next: Next },
+  settings: LockSettings,
+  deps: LockMiddlewareDeps,
+): Promise<KitLockHandle | MiddlewareOutcome> {
+  const keys = keysOf(await withoutIdentityWatch(() => settings.key(asExpress(req))));
+  if (keys === null) return 'continue';
+  const deadline = deps.deadlines.of(req);
+  const { lease: leaseMs, wait: waitMs, isFair } = settings;
+  const signal = waitMs > 0 ? closeSignalOf(res) : undefined;
+  const options = { leaseMs, waitMs, isFair, renew: true, metadata: '' };
+  let result: KitLockHandle | LockConflict;
+  try {
+    result = await acquireLocks(keys, { ...options, signal, deadline, ownLocks: locksOf(req) }, deps);
+  } catch (error) {
+    return signal?.aborted === true ? 'gone' : handleFailure(error, res, settings, deps.reporter);
+  }
+  if (result instanceof KitLockHandle) {
+    if (signal?.aborted !== true) return result;
+    // The client has left, so the handler does not start.
+    await result.release(deadline);
+    return 'gone';
+  }
+  if (settings.handler === undefined) sendConflict(res, result);
+  else await settings.handler(asExpress(req), res as Res, next, result);
+  return 'answered';
+}
+
+function handleFailure(
+  error: unknown,
+  res: ServerResponse,
+  { onError }: LockSettings,
+  reporter: Reporter,
+): MiddlewareOutcome {
+  if (!(error instanceof RedisKitError) || error.code === 'ERR_REDIS_KIT_LOCK_REENTRY') throw error;
+  reporter.failure('lock', error);
+  if (onError === 'allow' && !NO_OUTAGE.has(error.code)) return 'continue';
+  sendUnavailable(res, 'lock');
+  return 'answered';
+}
+
+function keysOf(key: unknown): readonly string[] | null {
+  if (key === null) return null;
+  const keys: readonly unknown[] = Array.isArray(key) ? key : [key];
+  if (keys.length > 0 && keys.every(isKey)) return keys;
+  const wrong = Array.isArray(key) && key.length > 0 ? key.find((each) => !isKey(each)) : key;
+  throw new RedisKitError(
+    'ERR_REDIS_KIT_NO_IDENTITY',
+    `kit.lock: option \`key\` returned ${describe(wrong)}; it must return a string that is not empty, several of them, or null to take no lock`,
+  );
+}
+
+function isKey(value: unknown): value is string {
+  return typeof value === 'string' && value !== '';
+}
+
+function sendConflict(res: ServerResponse, { hasWaited }: LockConflict): void {
+  sendProblem(res, {
+    ...(hasWaited ? { status: 503, title: 'Service Unavailable' } : { status: 409, title: 'Conflict' }),
+    detail: 'Another request is working on the same resource.',
+    retryAfterMs: RETRY_AFTER_MS,
+  });
 }

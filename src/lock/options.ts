@@ -7,43 +7,44 @@ import { leaseOption as leaseOf, timerOption, waitOption } from '../base/timed-o
 import type { Next, Req, Res } from '../http/middleware.ts';
 import { checkNotMounted } from '../http/mount-check.ts';
 
-/** What happens when Redis cannot be asked for the lock. */
+/** What a request does when Redis cannot be asked for the lock. */
 export type LockOnError = 'deny' | 'allow';
 
 /** Why a request did not get its lock. */
 export interface LockConflict {
-  /** The key that somebody else holds, of those that were asked for. */
+  /** The requested key that another request holds. */
   readonly key: string;
-  /** Whether it was waited for, in vain; it is answered with 503 then, else with 409. */
+  /** Whether the request waited for its turn. The default response is 503 if it did, else 409. */
   readonly hasWaited: boolean;
-  /** Of the holder's lease, which it may renew; null when nobody can tell. */
+  /** Until the holder's lease ends, unless the holder renews it; null when unknown. */
   readonly expiresInMs: number | null;
 }
 
 export interface LockOptions<Request extends IncomingMessage = Req> {
   /**
-   * What the request locks; null takes no lock. Requests with equal keys run one at a time, in all processes. Of several
-   * keys all are locked or none.
+   * The key that the request locks; null takes no lock. Requests with equal keys run one at a time, in all processes.
+   * Several keys are locked together, or none of them.
    */
   readonly key: (
     req: Request,
   ) => string | readonly string[] | null | Promise<string | readonly string[] | null>;
-  /** How long the lock outlives a process that crashed; it is renewed while the request runs. Default `'15s'`. */
+  /** How long the lock outlives a process that crashed. It is renewed while the request runs. Default `'15s'`. */
   readonly lease?: Duration | undefined;
-  /** How long a request waits for its turn before it is refused with 503; default 0: refused with 409 at once. */
+  /** How long a request waits for its turn before it is refused with 503; default 0: it is refused with 409 at once. */
   readonly wait?: Duration | undefined;
   /**
-   * First come, first served; default true. `false` lets a request that comes just when the lock is free overtake those
-   * that wait, which saves the time that handing over takes; who waits keeps no place, so use one or the other for a key.
+   * First come, first served; default true. With `false`, a request that arrives when the lock has just become free
+   * overtakes the waiters, which saves the time of a handoff. Such a waiter keeps no place in the queue, so use the same
+   * value everywhere for one key.
    */
   readonly fair?: boolean | undefined;
-  /** A handler that has not answered by then loses the lock; default `'5m'`. */
+  /** A handler that has not ended its response after this time loses the lock. Default `'5m'`. */
   readonly maxHold?: Duration | undefined;
-  /** Redis out of reach: 503 (`'deny'`, the default), or run without the lock (`'allow'`). */
+  /** When Redis is unavailable: respond with 503 (`'deny'`, the default), or run without the lock (`'allow'`). */
   readonly onError?: LockOnError | undefined;
-  /** Takes over a refusal; default: 409, or 503 after a wait, as problem+json. */
+  /** Responds to a refused request. Default: 409, or 503 after a wait, as `application/problem+json`. */
   readonly handler?: ((req: Request, res: Res, next: Next, conflict: LockConflict) => void) | undefined;
-  /** Called once when the lock was lost while the request still ran. */
+  /** Called once when the lock is lost while the request still runs. */
   readonly onLost?: ((req: Request, res: Res, error: Error) => void) | undefined;
 }
 
@@ -62,7 +63,7 @@ const DEFAULT_LEASE = '15s';
 
 const NAMES = ['key', 'lease', 'wait', 'fair', 'maxHold', 'onError', 'handler', 'onLost'] as const;
 
-/** What users of other lock packages look for. */
+/** Options of other lock packages. */
 const ELSEWHERE = {
   ...renamed('lease', ...LIFETIME_NAMES, 'timeout'),
   ...renamed('wait', 'retryCount', 'retryDelay', 'retryJitter', 'acquireTimeout'),

@@ -1,28 +1,31 @@
 import type { Keyspace } from '../engine/operation.ts';
 
 /*
- * Who waits for something, first come first: a sorted set whose scores are the microseconds in which each came, and
- * whose members are '<token>:<process>:<ms that it waits>', and ':<limit>' where there are several of what is waited
- * for. Whoever has waited long enough is passed over, so one that gave up without a word costs nothing.
+ * A queue of waiters, first come, first served: a sorted set. The score of a waiter is the microsecond in which it joined,
+ * its member is '<token>:<process>:<ms that it waits>', followed by ':<limit>' in the queue of a concurrency limit. A
+ * waiter whose wait is over is skipped, so a process that died costs nothing.
  *
- * A process is called on a channel of its own: 'now:<token>' to ask at once, 'soon:<token>' to ask when a turn that was
- * given to another process is over, in case that one is dead; 'lost:<token>' when what it holds was taken away.
+ * Each process subscribes to a channel of its own, which carries these messages:
+ *
+ *   now:<token>   the waiter asks at once
+ *   soon:<token>  the waiter asks when the handoff to another process has expired, since that process may be dead
+ *   lost:<token>  the lock was taken away from its holder
  */
 
-/** How long a turn is kept for who was called. It must only be confirmed, which takes one command. */
-export const TURN_MS = 1_000;
+/** How long a lock or a slot is kept for the waiter that was woken. It confirms with one command. */
+export const HANDOFF_MS = 1_000;
 
-/** How long what deadlines in a value have ended may still be seen. */
+/** How long a key outlives the deadlines in its value. */
 export const GRACE_MS = 60_000;
 
-/** A turn that nobody took is seen for longer than it lasts: it tells that a process may be dead. */
-export const TURN_TTL_MS: number = TURN_MS + GRACE_MS;
+/** A handoff that was not confirmed stays readable: it shows that the process of its waiter may be dead. */
+export const HANDOFF_TTL_MS: number = HANDOFF_MS + GRACE_MS;
 
 export interface Waiter {
   readonly token: string;
   readonly process: string;
   readonly waitMs: number;
-  /** How many may have at once what it waits for, as it knew when it came. */
+  /** The concurrency limit that the waiter gave when it joined. */
   readonly limit?: number | undefined;
 }
 
@@ -31,63 +34,65 @@ export function memberOf({ token, process, waitMs, limit }: Waiter): string {
 }
 
 /**
- * Defines `line_open(key)`, `line_join(key, member)`, `line_leave(key, member)`, `line_drop(key, process)`,
- * `line_prune(key)`, which takes those out of its beginning who gave up, `line_first(key)`, which takes the first who
- * still waits out and answers it, and `line_call(key, waiter)`, which calls it. Channels begin with `CHANNELS`.
+ * Defines `queue_open(key)`, which deletes a value of another type; `queue_join(key, member)`;
+ * `queue_leave(key, member)`; `queue_first(key)`, which removes waiters from the front whose wait is over and returns the
+ * first other one; `queue_shift(key)`, which removes that one as well; `queue_wake(key, waiter)`; `queue_drop(key,
+ * process)`, which removes all waiters of a process; and `queue_notify(word, waiter)`, which publishes a message. The
+ * script defines `CHANNELS`, the prefix of all channels, before.
  */
-export const WAITING_LINE_LUA: string = `
-local function line_parse(member)
+export const QUEUE_LUA: string = /* lua */ `
+local function queue_parse(member)
   local token, process, wait, limit = string.match(member or '', '^([%w_-]+):([%w_-]+):(%d+):?(%d*)$')
   return token and { member = member, token = token, process = process, wait = tonumber(wait), limit = tonumber(limit) }
 end
 
-local function line_open(key)
+local function queue_open(key)
   if type(read('ZCARD', key)) == 'table' then redis.call('DEL', key) end
 end
 
-local function line_join(key, member)
+local function queue_join(key, member)
   if redis.call('ZSCORE', key, member) then return end
   local last = redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')
   redis.call('ZADD', key, string.format('%.0f', math.max((tonumber(last[2]) or 0) + 1, now_us)), member)
-  redis.call('PEXPIRE', key, string.format('%.0f', math.max(redis.call('PTTL', key), line_parse(member).wait + ${GRACE_MS})))
+  redis.call('PEXPIRE', key, string.format('%.0f', math.max(redis.call('PTTL', key), queue_parse(member).wait + ${GRACE_MS})))
 end
 
-local function line_leave(key, member) redis.call('ZREM', key, member) end
+local function queue_leave(key, member) redis.call('ZREM', key, member) end
 
-local function line_prune(key)
+local function queue_first(key)
   while true do
     local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
     if not first[1] then return nil end
-    local waiter = line_parse(first[1])
+    local waiter = queue_parse(first[1])
     if waiter and math.floor(first[2] / 1000) + waiter.wait > now then return waiter end
     redis.call('ZREM', key, first[1])
   end
 end
 
-local function line_first(key)
-  local waiter = line_prune(key)
+local function queue_shift(key)
+  local waiter = queue_first(key)
   if waiter then redis.call('ZREM', key, waiter.member) end
   return waiter
 end
 
-local function line_tell(word, waiter)
+local function queue_notify(word, waiter)
   if waiter.process ~= '' then redis.pcall('PUBLISH', CHANNELS .. waiter.process, word .. ':' .. waiter.token) end
 end
 
-local function line_call(key, waiter)
-  line_tell('now', waiter)
+local function queue_wake(key, waiter)
+  queue_notify('now', waiter)
   for _, place in ipairs({ 0, -1 }) do
-    local other = line_parse(redis.call('ZRANGE', key, place, place)[1])
-    if other and other.process ~= waiter.process then return line_tell('soon', other) end
+    local other = queue_parse(redis.call('ZRANGE', key, place, place)[1])
+    if other and other.process ~= waiter.process then return queue_notify('soon', other) end
   end
 end
 
-local function line_drop(key, process)
+local function queue_drop(key, process)
   for _, member in ipairs(redis.call('ZRANGE', key, 0, -1)) do
-    local waiter = line_parse(member)
+    local waiter = queue_parse(member)
     if waiter and waiter.process == process then
       redis.call('ZREM', key, member)
-      line_tell('now', waiter)
+      queue_notify('now', waiter)
     end
   end
 end
@@ -102,8 +107,8 @@ function parse(member: string | undefined): Waiter | undefined {
   return { token, process, waitMs: Number(wait), limit: limit === '' ? undefined : Number(limit) };
 }
 
-/** The line as the twins see it. */
-export class WaitingLine {
+/** The queue for the in-memory implementations. */
+export class WaiterQueue {
   readonly #memory: Keyspace;
   readonly #key: string;
   readonly #now: number;
@@ -114,7 +119,7 @@ export class WaitingLine {
     this.#key = key;
     this.#now = now;
     this.#channels = channels;
-    // Something of another type.
+    // The key may hold a value of another type.
     if (this.#set === undefined) memory.delete(key);
   }
 
@@ -133,61 +138,65 @@ export class WaitingLine {
     return this.#set?.has(member) ?? false;
   }
 
-  /** What who came last knew of the limit. */
+  /** The limit that the last waiter gave when it joined. */
   get limit(): number | undefined {
     return parse(this.#set?.at(-1)?.[1])?.limit;
   }
 
-  /** How many are in it, with those who may have given up. */
+  /** Counts waiters whose wait is over as well. */
   get size(): number {
     return this.#set?.size ?? 0;
   }
 
-  /** Takes those out of its beginning who gave up; answers with the first who has not. */
-  prune(): Waiter | undefined {
+  /** Counts waiters whose wait is not over. */
+  get waiting(): number {
+    const entries = this.#set?.entries() ?? [];
+    return entries.filter(([score, member]) => this.#isWaiting(score, parse(member))).length;
+  }
+
+  /** Removes waiters from the front whose wait is over; returns the first other one. */
+  first(): Waiter | undefined {
     for (let first = this.#set?.at(0); first !== undefined; first = this.#set?.at(0)) {
       const [score, member] = first;
       const waiter = parse(member);
-      if (waiter !== undefined && Math.floor(score / 1_000) + waiter.waitMs > this.#now) return waiter;
+      if (this.#isWaiting(score, waiter)) return waiter;
       this.leave(member);
     }
     return undefined;
   }
 
-  /** Takes the first who still waits out. */
-  first(): Waiter | undefined {
-    const waiter = this.prune();
+  /** Removes and returns the first waiter whose wait is not over. */
+  shift(): Waiter | undefined {
+    const waiter = this.first();
     if (waiter !== undefined) this.leave(memberOf(waiter));
     return waiter;
   }
 
-  /** How many still wait. */
-  get length(): number {
-    const entries = this.#set?.entries() ?? [];
-    return entries.filter(
-      ([score, member]) => Math.floor(score / 1_000) + (parse(member)?.waitMs ?? 0) > this.#now,
-    ).length;
-  }
-
-  call(waiter: Waiter): void {
-    this.tell('now', waiter);
+  /** Wakes a waiter, and one of another process later, in case the process of the first is dead. */
+  wake(waiter: Waiter): void {
+    this.notify('now', waiter);
     const others = [parse(this.#set?.at(0)?.[1]), parse(this.#set?.at(-1)?.[1])];
     const other = others.find((each) => each !== undefined && each.process !== waiter.process);
-    if (other !== undefined) this.tell('soon', other);
+    if (other !== undefined) this.notify('soon', other);
   }
 
+  /** Removes all waiters of a process that may be dead; one that lives is woken and joins again. */
   drop(process: string): void {
-    // A copy: it is changed meanwhile.
+    // A copy, since the set changes in the loop.
     for (const [, member] of [...(this.#set?.entries() ?? [])]) {
       const waiter = parse(member);
       if (waiter?.process !== process) continue;
       this.leave(member);
-      this.tell('now', waiter);
+      this.notify('now', waiter);
     }
   }
 
-  tell(word: 'now' | 'soon' | 'lost', { token, process }: Pick<Waiter, 'token' | 'process'>): void {
+  notify(word: 'now' | 'soon' | 'lost', { token, process }: Pick<Waiter, 'token' | 'process'>): void {
     if (process !== '') this.#memory.publish(`${this.#channels}${process}`, `${word}:${token}`);
+  }
+
+  #isWaiting(score: number, waiter: Waiter | undefined): boolean {
+    return waiter !== undefined && Math.floor(score / 1_000) + waiter.waitMs > this.#now;
   }
 
   get #set(): ReturnType<Keyspace['sortedSet']> {

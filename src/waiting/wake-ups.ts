@@ -1,57 +1,99 @@
-/** How often those look again who cannot be woken, since the listening connection is away. */
-const POLL_MS = 100;
+import { performance } from 'node:perf_hooks';
+import { onAbort } from '../base/abort.ts';
 
-/** Somebody who waits for what another process does. From its making on, a call that comes is not missed. */
-export interface WakeUp {
-  /** Resolves when it was called, or after so many milliseconds. */
-  wait(ms: number): Promise<void>;
-  /** Also ends a wait that is under way. */
-  stop(): void;
+/** How often waiters ask again while the subscriber is disconnected and no message arrives. Shorter than a handoff. */
+const POLL_MS = 250;
+
+/** Added to each wait, so that a deadline by the server's clock has passed when the waiter asks again. */
+const MARGIN_MS = 10;
+
+/** The waiters of this process, woken by the key that they wait for. */
+export class WakeUps {
+  readonly #wakeUps = new Map<string, Set<WakeUp>>();
+  #isListening = false;
+
+  /** Call it before asking, so that no wake-up is missed. */
+  expect(key: string): WakeUp {
+    const wakeUps = this.#wakeUps.get(key) ?? new Set();
+    const wakeUp = new WakeUp(
+      () => this.#isListening,
+      () => {
+        wakeUps.delete(wakeUp);
+        if (wakeUps.size === 0 && this.#wakeUps.get(key) === wakeUps) this.#wakeUps.delete(key);
+      },
+    );
+    this.#wakeUps.set(key, wakeUps.add(wakeUp));
+    return wakeUp;
+  }
+
+  wake(key: string): void {
+    for (const wakeUp of this.#wakeUps.get(key) ?? []) wakeUp.wake();
+  }
+
+  /** Wakes the waiters of a key in `ms`, unless they are woken earlier. */
+  wakeIn(key: string, ms: number): void {
+    for (const wakeUp of this.#wakeUps.get(key) ?? []) wakeUp.wakeIn(ms);
+  }
+
+  wakeAll(): void {
+    for (const key of this.#wakeUps.keys()) this.wake(key);
+  }
+
+  /** Whether messages arrive from now on. Some may have been lost before, so all waiters ask again. */
+  listenerChanged(isListening: boolean): void {
+    this.#isListening = isListening;
+    this.wakeAll();
+  }
 }
 
-/** Wakes who waits, by the key that they wait at. */
-export class WakeUps {
-  readonly #waiting = new Map<string, Set<() => void>>();
-  #isUp = false;
+/** Wakes one waiter. */
+export class WakeUp {
+  /** Call it when the waiter no longer waits. */
+  readonly stop: () => void;
+  readonly #isListening: () => boolean;
+  #isWoken = false;
+  #wakeAt = Number.POSITIVE_INFINITY;
+  #resume: (() => void) | undefined;
 
-  listenerChanged(isUp: boolean): void {
-    this.#isUp = isUp;
-    // Whoever sleeps would not be called any more.
-    if (!isUp) for (const key of this.#waiting.keys()) this.call(key);
+  constructor(isListening: () => boolean, stop: () => void) {
+    this.#isListening = isListening;
+    this.stop = stop;
   }
 
-  call(key: string): void {
-    for (const wake of this.#waiting.get(key) ?? []) wake();
+  wake(): void {
+    this.#isWoken = true;
+    this.#resume?.();
   }
 
-  expect(key: string): WakeUp {
-    let wasCalled = false;
-    let resolve: () => void = () => undefined;
-    const wake = () => {
-      wasCalled = true;
-      resolve();
-    };
-    const sleepers = this.#waiting.get(key) ?? new Set();
-    this.#waiting.set(key, sleepers.add(wake));
-    return {
-      wait: async (ms) => {
-        if (!wasCalled) {
-          const timeoutMs = this.#isUp ? ms : Math.min(ms, POLL_MS);
-          await new Promise<void>((done) => {
-            const timer = setTimeout(done, timeoutMs).unref();
-            resolve = () => {
-              clearTimeout(timer);
-              done();
-            };
-          });
-        }
-        wasCalled = false;
-      },
-      stop: () => {
+  wakeIn(ms: number): void {
+    this.#wakeAt = performance.now() + ms + MARGIN_MS;
+    this.#resume?.();
+  }
+
+  /** Resolves when it is time to ask: when woken, after `ms`, or when the signal aborts. */
+  async wait(ms: number, signal?: AbortSignal): Promise<void> {
+    const longestMs = ms + MARGIN_MS;
+    const until = performance.now() + (this.#isListening() ? longestMs : Math.min(longestMs, POLL_MS));
+    for (;;) {
+      const left = Math.min(until, this.#wakeAt) - performance.now();
+      if (left <= 0 || this.#isWoken || signal?.aborted === true) break;
+      await this.#sleep(left, signal);
+    }
+    this.#isWoken = false;
+    this.#wakeAt = Number.POSITIVE_INFINITY;
+  }
+
+  #sleep(ms: number, signal: AbortSignal | undefined): Promise<void> {
+    return new Promise((resolve) => {
+      const resume = () => {
+        clearTimeout(timer);
+        unsubscribe?.();
+        this.#resume = undefined;
         resolve();
-        sleepers.delete(wake);
-        if (sleepers.size === 0 && this.#waiting.get(key) === sleepers) this.#waiting.delete(key);
-      },
-    };
+      };
+      const timer = setTimeout(resume, ms);
+      const unsubscribe = signal && onAbort(signal, resume);
+      this.#resume = resume;
+    });
   }
 }

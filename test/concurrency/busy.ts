@@ -4,24 +4,24 @@ import type { ConcurrencyOptions, RedisKit } from '../../src/index.ts';
 import { until } from '../support/until.ts';
 import { type Answer, send, serve } from '../support/web.ts';
 
-/** A site whose handlers run until they are let go. */
+/** A site whose handlers run until the test ends them. */
 export interface Busy {
   readonly address: string;
-  /** The paths of those that run, in the order in which they began. */
+  /** The paths of the running requests, in the order in which they began. */
   readonly running: readonly string[];
-  /** All paths that ever began. */
+  /** The paths of all requests that began. */
   readonly begun: readonly string[];
   ask(path: string, headers?: Readonly<Record<string, string>>): Promise<Answer>;
-  /** Asks, and resolves once the handler runs. */
+  /** Sends a request, and resolves once its handler runs. */
   run(
     path: string,
     headers?: Readonly<Record<string, string>>,
   ): Promise<{ readonly answer: Promise<Answer> }>;
-  /** Asks, and resolves to what it was refused with, or `'runs'`, or after so many milliseconds `'waits'`. */
+  /** Sends a request, and resolves to the status of its refusal, to `'runs'`, or after `ms` to `'waits'`. */
   attempt(path: string, ms?: number): Promise<number | 'runs' | 'waits'>;
-  /** Asks, and goes away while the handler runs. */
+  /** Sends a request, and disconnects while the handler runs. */
   leave(path: string): Promise<void>;
-  /** Ends the handler of this path, or of all. */
+  /** Ends the handler of this path, or all handlers. */
   end(path?: string): void;
 }
 

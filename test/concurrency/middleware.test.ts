@@ -19,7 +19,7 @@ async function* broken() {
 }
 
 onEveryStore('kit.concurrency', (makeKit) => {
-  it('lets so many run at once, and refuses the next with 429, Retry-After and a problem', async () => {
+  it('up to `limit` requests run at the same time, and the next is refused with 429, Retry-After and problem details', async () => {
     const kit = makeKit();
     const refused = eventsOf(kit, 'concurrency:refused');
     const { run, ask, end } = await busySite(kit, { limit: 3 });
@@ -35,7 +35,7 @@ onEveryStore('kit.concurrency', (makeKit) => {
     end();
   });
 
-  it('counts each key for itself, and none where the key is null', async () => {
+  it('each key has its own slots, and a request with the key null is not counted', async () => {
     const { run, ask, end } = await busySite(makeKit(), {
       key: async (req) => req.get('x-user') ?? null,
     });
@@ -47,14 +47,14 @@ onEveryStore('kit.concurrency', (makeKit) => {
     end();
   });
 
-  it('counts by the address of the client unless a key is given', async () => {
+  it('the default key is the client address', async () => {
     const { run, ask, end } = await busySite(makeKit(), { key: undefined });
     await run('/1');
     expect((await ask('/2')).status).toBe(429);
     end();
   });
 
-  it('counts together what has one limit, and apart what has another, or another name', async () => {
+  it('middleware with equal limits counts together, and with another limit or name separately', async () => {
     const kit = makeKit();
     const [one, same, other, named] = [
       await busySite(kit, {}),
@@ -70,7 +70,7 @@ onEveryStore('kit.concurrency', (makeKit) => {
     for (const site of [one, other, named]) site.end();
   });
 
-  it('counts a request once that meets the same limit twice, and for each that it meets', async () => {
+  it('a request that passes the same limit twice counts once, and it counts in each different limit', async () => {
     const kit = makeKit();
     const app = express().set('env', 'test');
     const limit = () => kit.concurrency({ key: () => 'ann', limit: 1 });
@@ -80,7 +80,7 @@ onEveryStore('kit.concurrency', (makeKit) => {
     for (let turn = 0; turn < 3; turn++) expect((await send(address)).text).toBe('ran');
   });
 
-  it('asks for the limit of each request', async () => {
+  it('a function can set the limit per request', async () => {
     const { run, ask, end } = await busySite(makeKit(), {
       limit: (req) => Number(req.get('x-limit')),
       name: 'reports',
@@ -95,12 +95,12 @@ onEveryStore('kit.concurrency', (makeKit) => {
     end();
   });
 
-  it.each(['', undefined, 7])('meets an error of a key that is %j', async (key) => {
+  it.each(['', undefined, 7])('a request with the invalid key %j fails with an error', async (key) => {
     const { ask } = await busySite(makeKit(), { key: () => key as string });
     expect((await ask('/')).status).toBe(500);
   });
 
-  it('hands a refusal to the handler of the options', async () => {
+  it('the option `handler` receives the refusal', async () => {
     const refusals: ConcurrencyRefusal[] = [];
     const { run, ask, end } = await busySite(makeKit(), {
       handler: (_req, res, _next, refusal) => {
@@ -114,19 +114,19 @@ onEveryStore('kit.concurrency', (makeKit) => {
     end();
   });
 
-  it('never refuses a client for its own last request, 100 times in a row', async () => {
+  it('a client is never refused because of its own last request in 100 consecutive requests', async () => {
     const { ask } = await busySite(makeKit(), {}, (_req, res) => void res.json({ done: true }));
     for (let turn = 0; turn < 100; turn++) expect((await ask('/')).status).toBe(200);
   });
 
-  it('gives the slot of a handler that throws back', async () => {
+  it('the slot of a handler that throws is released', async () => {
     const { ask } = await busySite(makeKit(), {}, () => {
       throw new Error('on purpose');
     });
     for (let turn = 0; turn < 3; turn++) expect((await ask('/')).status).toBe(500);
   });
 
-  it('gives the slot of a response that its handler breaks off back', async () => {
+  it('the slot of a handler that destroys its response is released', async () => {
     const { ask, begun } = await busySite(makeKit(), {}, (req, res) => {
       if (req.path === '/after') res.end();
       else if (req.path === '/1') res.destroy();
@@ -139,7 +139,7 @@ onEveryStore('kit.concurrency', (makeKit) => {
     expect(begun).toContain('/2');
   });
 
-  it('keeps the slot of a request whose client left until its handler ends', async () => {
+  it('a request whose client has disconnected keeps its slot until its handler ends', async () => {
     const { leave, run, ask, end } = await busySite(makeKit(), { lease: '1h' });
     await leave('/left');
     expect((await ask('/2')).status).toBe(429);
@@ -148,7 +148,7 @@ onEveryStore('kit.concurrency', (makeKit) => {
     end();
   });
 
-  it('keeps it for a lease at most where the handler stops quietly', async () => {
+  it('a request whose client has disconnected keeps its slot for one lease at most if its handler stops without an end', async () => {
     stopTime();
     const { leave, ask, attempt, end } = await busySite(makeKit(), { lease: 60_000 });
     await leave('/left');
@@ -158,7 +158,7 @@ onEveryStore('kit.concurrency', (makeKit) => {
     end();
   });
 
-  it('keeps the slot of a client that left before it was asked for no longer', async () => {
+  it('a request whose client disconnected before it got its slot keeps the slot no longer than that', async () => {
     let isAsked: () => void = () => undefined;
     const asked = new Promise<void>((resolve) => {
       isAsked = resolve;
@@ -179,7 +179,7 @@ onEveryStore('kit.concurrency', (makeKit) => {
     site.end();
   });
 
-  it('outlives its lease while the request runs', async () => {
+  it('a slot outlives its lease while the request runs', async () => {
     stopTime();
     const { run, ask, end } = await busySite(makeKit(), { lease: 60_000 });
     await run('/1');
@@ -193,8 +193,8 @@ onEveryStore('kit.concurrency', (makeKit) => {
   });
 });
 
-onEveryStore('kit.concurrency in any framework', (makeKit) => {
-  it.each(APPS)('works under %s', async (_, makeApp) => {
+onEveryStore('kit.concurrency in different frameworks', (makeKit) => {
+  it.each(APPS)('kit.concurrency works under %s', async (_, makeApp) => {
     const app = makeApp();
     app.use(makeKit().concurrency({ key: () => 'a', limit: 1 }));
     app.use((_req, res) => void res.end('ran'));
@@ -202,7 +202,7 @@ onEveryStore('kit.concurrency in any framework', (makeKit) => {
     for (let turn = 0; turn < 3; turn++) expect((await send(address)).text).toBe('ran');
   });
 
-  it('works on plain node:http', async () => {
+  it('kit.concurrency works on plain node:http', async () => {
     const limit = makeKit().concurrency<IncomingMessage>({ key: (req) => req.url ?? null, limit: 1 });
     const address = await serve((req, res) => limit(req, res, () => res.end('ran')));
     for (let turn = 0; turn < 3; turn++) expect((await send(address)).text).toBe('ran');

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { ConcurrencyOptions } from '../../src/index.ts';
 import { kitForTest } from '../support/kits.ts';
 
-describe('the options of kit.concurrency', () => {
+describe('The options of kit.concurrency', () => {
   it.each([
     [undefined, 'options must be an object'],
     [{}, '`limit`'],
@@ -15,17 +15,17 @@ describe('the options of kit.concurrency', () => {
     [{ limit: 5, lease: '99ms' }, 'at least 100 ms'],
     [{ limit: 5, wait: -1 }, '`wait` is -1'],
     [{ limit: 5, wait: '25d' }, 'at most 24 days'],
-    [{ limit: 5, maxQueue: 5 }, 'nobody waits without `wait`'],
+    [{ limit: 5, maxQueue: 5 }, 'no request waits without `wait`'],
     [{ limit: 5, wait: '5s', maxQueue: 0 }, '`maxQueue` is 0'],
     [{ limit: 5, onError: 'ignore' }, "`onError` is 'ignore'"],
     [{ limit: 5, handler: true }, '`handler`'],
     [{ limit: 5, limits: 1 }, 'did you mean `limit`?'],
-  ])('are refused when they cannot be: %j', (options, part) => {
+  ])('invalid options are rejected: %j', (options, part) => {
     const kit = kitForTest({ url: 'memory:' });
     expect(() => kit.concurrency(options as ConcurrencyOptions)).toThrow(part);
   });
 
-  it('may be left out, or be undefined', () => {
+  it('all options but `limit` may be absent or undefined', () => {
     const kit = kitForTest({ url: 'memory:' });
     const nothing = {
       key: undefined,

@@ -9,7 +9,7 @@ import { stopwatch } from '../support/stopwatch.ts';
 import { until } from '../support/until.ts';
 import { busySite } from './busy.ts';
 
-describeWithServers('a concurrency limit', () => {
+describeWithServers('A concurrency limit during an outage of Redis', () => {
   async function start(options: Partial<ConcurrencyOptions> = {}) {
     const server = await startRedis();
     onTestFinished(() => server.stop());
@@ -20,7 +20,7 @@ describeWithServers('a concurrency limit', () => {
   }
 
   it.each(['kill', 'freeze'] as const)(
-    'is kept by each process while Redis is away (%s), told once',
+    'each process keeps the limit for itself while Redis is away (%s), and reports that once',
     async (how) => {
       const { server, kit, site } = await start();
       const degraded = eventsOf(kit, 'concurrency:degraded');
@@ -36,12 +36,12 @@ describeWithServers('a concurrency limit', () => {
     },
   );
 
-  it('lets those who wait have their turn also then', async () => {
+  it('waiters get their turn from the in-process fallback as well', async () => {
     const { server, site } = await start({ wait: '2m' });
     await server.kill();
     await site.run('/1');
     const second = site.ask('/2');
-    // It has to ask twice; nothing tells that it waits.
+    // The request asks Redis and then the fallback; no event shows that it waits.
     await new Promise((resolve) => setTimeout(resolve, 300));
     expect(site.running).toEqual(['/1']);
     site.end();
@@ -50,7 +50,7 @@ describeWithServers('a concurrency limit', () => {
     expect((await second).status).toBe(200);
   });
 
-  it('is waited for also after a Redis that was frozen for longer than the request may wait for it', async () => {
+  it('a wait continues after Redis was frozen for longer than the deadline of the request', async () => {
     const { server, kit, key, site } = await start({ wait: '2m', lease: '4s', onError: 'deny' });
     const errors = eventsOf(kit, 'error');
     await site.leave('/left');
@@ -59,8 +59,8 @@ describeWithServers('a concurrency limit', () => {
       until('it waits', async () => (await client.zCard(`${key}:line`)) === 1),
     );
     server.freeze();
-    // It looks again when the lease has ended, in vain, and again.
-    await until('it is told', () => errors.length > 0);
+    // The waiter asks again when the lease has ended, without success, and then again.
+    await until('the failure is reported', () => errors.length > 0);
     await new Promise((resolve) => setTimeout(resolve, 1_000));
     server.thaw();
     await until('it runs', () => site.running.includes('/2'));
@@ -68,7 +68,7 @@ describeWithServers('a concurrency limit', () => {
     expect((await second).status).toBe(200);
   });
 
-  it('is waited for once, also where Redis goes away meanwhile', async () => {
+  it('a request waits for `wait` in total, even if Redis goes away in the meantime', async () => {
     const { server, key, site } = await start({ wait: '2s' });
     await site.run('/1');
     const elapsedMs = stopwatch();
@@ -77,14 +77,14 @@ describeWithServers('a concurrency limit', () => {
       until('it waits', async () => (await client.exists(`${key}:line`)) === 1),
     );
     await server.kill();
-    // Of this one only the process knows.
+    // Only the in-process fallback counts this request.
     await site.run('/3');
     expect((await second).status).toBe(429);
     expect(elapsedMs()).toBeLessThan(3_900);
     site.end();
   });
 
-  it('may let all pass, or none', async () => {
+  it('the option `onError` can let all requests pass, or none', async () => {
     const allowing = await start({ onError: 'allow' });
     await allowing.server.kill();
     await allowing.site.run('/1');
@@ -96,7 +96,7 @@ describeWithServers('a concurrency limit', () => {
     expect([status, headers['retry-after']]).toEqual([503, '1']);
   });
 
-  it('counts those who run also after Redis has lost them', async () => {
+  it('running requests still count after Redis has lost its data', async () => {
     const { server, site } = await start({ lease: '300ms' });
     const { answer } = await site.run('/1');
     await withPlainClient(server.url, (client) => client.flushAll());
@@ -109,7 +109,7 @@ describeWithServers('a concurrency limit', () => {
     expect((await answer).status).toBe(200);
   });
 
-  it('gives back what could not be given back while Redis was frozen', async () => {
+  it('a slot that could not be released while Redis was frozen is released later', async () => {
     const { server, site } = await start({ lease: '1h' });
     const { answer } = await site.run('/1');
     server.freeze();
@@ -120,7 +120,7 @@ describeWithServers('a concurrency limit', () => {
     site.end();
   });
 
-  it.each(['garbage', 'list'])('repairs a value that cannot be read (%s), and tells it', async (what) => {
+  it.each(['garbage', 'list'])('a corrupt value (%s) is replaced and reported', async (what) => {
     const { server, kit, key, site } = await start();
     const errors = eventsOf(kit, 'error');
     await withPlainClient(server.url, async (client) => {
@@ -133,7 +133,7 @@ describeWithServers('a concurrency limit', () => {
     expect(errors).toMatchObject([{ feature: 'concurrency', error: { code: 'ERR_REDIS_KIT_CORRUPT' } }]);
   });
 
-  it('forgets what claims a slot for longer than any lease', async () => {
+  it('a slot with a deadline beyond any lease is dropped', async () => {
     const { server, key, site } = await start();
     await withPlainClient(server.url, (client) =>
       client.zAdd(key, [
@@ -146,7 +146,7 @@ describeWithServers('a concurrency limit', () => {
     site.end();
   });
 
-  it('gets the slots of a process that was killed back within a lease', async () => {
+  it('the slots of a killed process become free within a lease', async () => {
     const { server, kit, site } = await start({ wait: '2m' });
     const doomed = startProgram(`
       import { createServer, get } from 'node:http';
@@ -164,7 +164,7 @@ describeWithServers('a concurrency limit', () => {
     expect((await next).status).toBe(200);
   });
 
-  it('is never exceeded by four processes at once', async () => {
+  it('four processes never exceed the limit together', async () => {
     const { server, kit } = await start();
     const programs = Array.from({ length: 4 }, () =>
       startProgram(`

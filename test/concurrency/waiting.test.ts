@@ -13,7 +13,7 @@ import { type Busy, busySite } from './busy.ts';
 
 const WAIT = { wait: '2m' } as const;
 
-/** Nothing of the kit tells how many wait; Redis does. */
+/** Counts the waiters in Redis, since the kit does not expose their number. */
 function waiting(url: string, { prefix }: Pick<RedisKit, 'prefix'>, count: number): Promise<void> {
   return withPlainClient(url, (client) =>
     until(`${count} wait`, async () => {
@@ -24,8 +24,8 @@ function waiting(url: string, { prefix }: Pick<RedisKit, 'prefix'>, count: numbe
   );
 }
 
-onEveryStore('a request that waits for a slot', (makeKit) => {
-  it('runs when one is free', async () => {
+onEveryStore('A request that waits for a slot', (makeKit) => {
+  it('a waiting request runs when a slot becomes free', async () => {
     const site = await busySite(makeKit(), { ...WAIT, limit: 2 });
     await site.run('/1');
     await site.run('/2');
@@ -36,7 +36,7 @@ onEveryStore('a request that waits for a slot', (makeKit) => {
     expect((await third).status).toBe(200);
   });
 
-  it('is refused when none was free in time', async () => {
+  it('a waiting request is refused when no slot became free in time', async () => {
     const { run, ask, end } = await busySite(makeKit(), { wait: '150ms' });
     await run('/1');
     expect((await ask('/2')).status).toBe(429);
@@ -45,7 +45,7 @@ onEveryStore('a request that waits for a slot', (makeKit) => {
     end();
   });
 
-  it('runs as soon as a lease ends that nobody renews', async () => {
+  it('a waiting request runs as soon as a lease ends that is not renewed', async () => {
     const { leave, run, end } = await busySite(makeKit(), { ...WAIT, lease: '400ms' });
     await leave('/left');
     await run('/2');
@@ -53,7 +53,7 @@ onEveryStore('a request that waits for a slot', (makeKit) => {
   });
 });
 
-describeWithServers('those who wait for slots', () => {
+describeWithServers('Waiters for slots', () => {
   async function start(count = 1) {
     const server = await startRedis();
     onTestFinished(() => server.stop());
@@ -74,7 +74,7 @@ describeWithServers('those who wait for slots', () => {
     return answers;
   }
 
-  it('get them in the order of their coming', async () => {
+  it('waiters get slots in the order of their arrival', async () => {
     const { kit, waits } = await start();
     const waited = eventsOf(kit, 'concurrency:waited');
     const site = await busySite(kit, { ...WAIT, limit: 2 });
@@ -94,7 +94,7 @@ describeWithServers('those who wait for slots', () => {
     expect(waited[0]).toEqual({ key: 'ann', waitedMs: expect.any(Number) });
   });
 
-  it('are no more than maxQueue; who comes then is refused at once', async () => {
+  it('up to maxQueue requests wait; the next is refused at once', async () => {
     const { kit, waits } = await start();
     const site = await busySite(kit, { ...WAIT, maxQueue: 2 });
     await site.run('/a');
@@ -108,7 +108,7 @@ describeWithServers('those who wait for slots', () => {
     await Promise.all(answers);
   });
 
-  it('leave the line when their clients go away, and never run', async () => {
+  it('waiters leave the queue when their clients disconnect, and never run', async () => {
     const { kit, waits } = await start();
     const site = await busySite(kit, WAIT);
     await site.run('/a');
@@ -127,7 +127,7 @@ describeWithServers('those who wait for slots', () => {
     expect(site.begun).toEqual(['/a', '/patient']);
   });
 
-  it('all get their turn when the limit is raised', async () => {
+  it('all waiters get their turn when the limit is raised', async () => {
     const { kit, waits } = await start();
     let limit = 1;
     const site = await busySite(kit, { ...WAIT, limit: () => limit });
@@ -140,7 +140,7 @@ describeWithServers('those who wait for slots', () => {
     await Promise.all(answers);
   });
 
-  it('get no turn above a limit that was lowered', async () => {
+  it('waiters get no slot above a limit that was lowered', async () => {
     const { kit, waits } = await start();
     let limit = 2;
     const site = await busySite(kit, { ...WAIT, limit: () => limit });
@@ -160,7 +160,7 @@ describeWithServers('those who wait for slots', () => {
     await Promise.all(answers);
   });
 
-  it('are refused when the kit closes, which waits for those who run', async () => {
+  it('waiters are refused when the kit closes, and closing waits for running requests', async () => {
     const { kit, waits } = await start();
     const site = await busySite(kit, WAIT);
     const { answer } = await site.run('/a');
@@ -176,7 +176,7 @@ describeWithServers('those who wait for slots', () => {
     await closed;
   });
 
-  it('cost two commands where there is a slot, one where there is none, three where they waited', async () => {
+  it('a request costs two commands with a free slot, one when refused, three when it waited', async () => {
     const { server, kit, waits } = await start();
     const site = await busySite(kit, { ...WAIT, maxQueue: 1, lease: '1h' });
     const scripts = async (work: () => unknown) =>
@@ -213,11 +213,11 @@ describeWithServers('those who wait for slots', () => {
         site.end();
         await next;
       }),
-      'the release of the one before, the turn, the release',
+      'the release of the slot before, the confirmed handoff, the release',
     ).toBe(3);
   });
 
-  it('of a process that was killed hold nobody up for longer than about a second', async () => {
+  it('waiters of a killed process delay others by about a second at most', async () => {
     const { server, kit, waits } = await start();
     const site = await busySite(kit, WAIT);
     await site.run('/a');
@@ -243,7 +243,7 @@ describeWithServers('those who wait for slots', () => {
   });
 });
 
-it('slots that nobody has, and a line that nobody waits in, are gone from Redis', async () => {
+it('free slots and an empty queue leave no key in Redis', async () => {
   const kit = kitForTest({ url: redisUrl() });
   const site = await busySite(kit, { wait: '100ms' });
   const { answer } = await site.run('/1');

@@ -164,8 +164,8 @@ describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
       const args = { token, fingerprint: asked, lease: 1_000, retention: HOUR, waits: false };
       return engine().run(idempotencyBegin, key, args);
     };
-    const complete = (token: string, attempt: number, answer: Buffer | undefined) => {
-      const args = { ...notice, token, fingerprint, attempt, retention: HOUR, answer };
+    const complete = (token: string, attempt: number, response: Buffer | undefined) => {
+      const args = { ...notice, token, fingerprint, attempt, retention: HOUR, response };
       return engine().run(idempotencyComplete, key, args);
     };
     const renew = (token: string, attempt: number) => {
@@ -193,15 +193,15 @@ describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
     await engine().delete(key);
     expect(await renew('d', 3), 'the store has lost it').toBe(true);
     expect(await begin('e')).toMatchObject({ outcome: 'running', attempt: 3 });
-    const answer = Buffer.from(Array.from({ length: 256 }, (_, byte) => byte));
-    expect(await complete('d', 3, answer)).toBe(true);
-    expect(await complete('d', 3, answer), 'its reply was lost').toBe(true);
+    const response = Buffer.from(Array.from({ length: 256 }, (_, byte) => byte));
+    expect(await complete('d', 3, response)).toBe(true);
+    expect(await complete('d', 3, response), 'its reply was lost').toBe(true);
     later(HOUR - 1);
-    expect(await begin('e')).toMatchObject({ outcome: 'done', attempt: 3, answer });
+    expect(await begin('e')).toMatchObject({ outcome: 'done', attempt: 3, response });
     later(1);
     expect(await begin('e')).toMatchObject({ outcome: 'started', attempt: 1 });
     expect(await complete('e', 1, undefined)).toBe(true);
-    expect(await begin('f')).toMatchObject({ outcome: 'unkept', answer: null });
+    expect(await begin('f')).toMatchObject({ outcome: 'unkept', response: null });
   });
 
   fresh('slots are granted up to the limit, and a released slot goes to the first waiter', async () => {

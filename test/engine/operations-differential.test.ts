@@ -13,8 +13,9 @@ import { idempotencyComplete } from '../../src/idempotency/operations/complete.t
 import { idempotencyDiscard } from '../../src/idempotency/operations/discard.ts';
 import { idempotencyRenew } from '../../src/idempotency/operations/renew.ts';
 import { lockAcquire } from '../../src/lock/operations/acquire.ts';
-import { lockForceRelease, lockInspect } from '../../src/lock/operations/admin.ts';
 import { lockExtend } from '../../src/lock/operations/extend.ts';
+import { lockForceRelease } from '../../src/lock/operations/force-release.ts';
+import { lockInspect } from '../../src/lock/operations/inspect.ts';
 import { lockRelease } from '../../src/lock/operations/release.ts';
 import { fixedWindow } from '../../src/rate-limit/operations/fixed-window.ts';
 import { limitRefund } from '../../src/rate-limit/operations/refund.ts';
@@ -406,8 +407,8 @@ describe('script and in-memory implementation give the same replies and store th
     const complete = fc.tuple(claim, span, fc.option(fc.uint8Array({ maxLength: 300 }))).map(
       ([run, retention, bytes]): Step =>
         async (world) => {
-          const answer = bytes === null ? undefined : Buffer.from(bytes);
-          await world.compare(idempotencyComplete, key(world), { ...run, ...notice, retention, answer });
+          const response = bytes === null ? undefined : Buffer.from(bytes);
+          await world.compare(idempotencyComplete, key(world), { ...run, ...notice, retention, response });
         },
     );
     const discard = fc.tuple(claim, span, fc.boolean()).map(

@@ -16,7 +16,7 @@ import { isNotModified } from '../../src/http/message/conditional-request.ts';
 import { parseHttpDate } from '../../src/http/message/http-date.ts';
 import { parseTargeted } from '../../src/http/message/targeted-cache-control.ts';
 import { fingerprintOf } from '../../src/idempotency/fingerprint.ts';
-import { keyOf } from '../../src/idempotency/key-field.ts';
+import { keyOf } from '../../src/idempotency/key-header.ts';
 import { createRedisKit, type Req, type Res } from '../../src/index.ts';
 
 const SRC = fileURLToPath(new URL('../../src', import.meta.url));

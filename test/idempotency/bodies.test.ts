@@ -12,7 +12,7 @@ import { numbered } from './shop.ts';
 
 type Parser = (options?: object) => RequestHandler;
 
-/** The parsers that come with a framework; where both have the same thing, the types of 5 do for 4. */
+/** The body parsers of a framework. The types of Express 5 serve for Express 4 as well. */
 const PARSERS: Readonly<Record<string, { readonly json: Parser; readonly urlencoded: Parser }>> = {
   'Express 5': express as never,
   'Express 4': express4 as never,
@@ -22,7 +22,7 @@ const JSON_TYPE = { 'Content-Type': 'application/json' };
 const TEXT = { 'Content-Type': 'text/plain' };
 const FORM = { 'Content-Type': 'multipart/form-data; boundary=x' };
 
-/** A form as browsers send it: fields by name, and perhaps a file. */
+/** A multipart form as browsers send it: fields by name, and optionally a file. */
 function form(fields: Readonly<Record<string, string>>, file?: string): string {
   const part = (about: string, value: string) =>
     `--x\r\nContent-Disposition: form-data; ${about}\r\n\r\n${value}\r\n`;
@@ -31,10 +31,10 @@ function form(fields: Readonly<Record<string, string>>, file?: string): string {
   return `${parts.join('')}--x--\r\n`;
 }
 
-describe.each(EXPRESS)('a request with a key on %s', (name, makeApp) => {
+describe.each(EXPRESS)('The body of a request with a key on %s', (name, makeApp) => {
   const { json, urlencoded } = PARSERS[name] ?? expect.unreachable();
 
-  /** An app below these parsers, and a way to post to it with one key. */
+  /** An app with these body parsers, and a function that posts to it with one key. */
   async function posting(parsers: readonly RequestHandler[], options: IdempotencyOptions = {}) {
     const logger = keepingLogger();
     const kit = kitForTest({ url: 'memory:', logger });
@@ -54,7 +54,7 @@ describe.each(EXPRESS)('a request with a key on %s', (name, makeApp) => {
     expect(JSON.parse(text)).toMatchObject({ status: wanted, detail: expect.stringContaining(detail) });
   }
 
-  /** What the second of two requests got: a replay, a refusal or a run of its own. */
+  /** The outcome of the second request: a replay, a refusal or an attempt of its own. */
   async function outcomeOf(answers: readonly Promise<Answer>[]): Promise<unknown[]> {
     const all = await Promise.all(answers);
     return all.map(({ status, headers }) => headers['idempotent-replayed'] ?? status);
@@ -69,32 +69,35 @@ describe.each(EXPRESS)('a request with a key on %s', (name, makeApp) => {
     ['a body without a type', () => [json()], {}],
     ['JSON below no parser', () => [], JSON_TYPE],
     ['text in chunks', () => [json()], { ...TEXT, 'Transfer-Encoding': 'chunked' }],
-  ])('is answered 415 where its body is %s', async (_, parsers, headers) => {
+  ])('a request is refused with 415 when its body is %s', async (_, parsers, headers) => {
     const { post, refused, warnings } = await posting(parsers());
     for (let turn = 0; turn < 2; turn++) expectRefusal(await post('{}', headers), 415, 'not read');
     expect(refused).toEqual(Array(2).fill({ key: 'k', reason: 'unread-body' }));
     expect(warnings, 'one warning names the remedy').toEqual([expect.stringContaining('express.json()')]);
   });
 
-  it('runs where a body of another type is empty', async () => {
+  it('a request with an empty body of an unknown type runs', async () => {
     const { post, warnings } = await posting([json()]);
     expect((await post(undefined, TEXT)).status).toBe(201);
     expect(warnings).toEqual([]);
   });
 
-  it('runs with a body of another type where the option `handler` lets it', async () => {
+  it('a request with a body of an unknown type runs if the option `handler` allows it', async () => {
     const { post } = await posting([json()], { handler: (_req, _res, next) => next() });
     expect((await post('a', TEXT)).status).toBe(201);
   });
 
-  it.each(['null', 'false', '0', '""'])('runs once where its body is the JSON text %s', async (text) => {
-    const { post } = await posting([json({ strict: false }), urlencoded({ extended: true })]);
-    expect((await post(text, JSON_TYPE)).status).toBe(201);
-    const again = [post(text, JSON_TYPE), post('1', JSON_TYPE), post(undefined, JSON_TYPE)];
-    expect(await outcomeOf(again)).toEqual(['true', 422, 422]);
-  });
+  it.each(['null', 'false', '0', '""'])(
+    'a request whose body is the JSON text %s runs once',
+    async (text) => {
+      const { post } = await posting([json({ strict: false }), urlencoded({ extended: true })]);
+      expect((await post(text, JSON_TYPE)).status).toBe(201);
+      const again = [post(text, JSON_TYPE), post('1', JSON_TYPE), post(undefined, JSON_TYPE)];
+      expect(await outcomeOf(again)).toEqual(['true', 422, 422]);
+    },
+  );
 
-  it('runs once where its body is a multipart form without files', async () => {
+  it('a request with a multipart form without files runs once', async () => {
     const { post } = await posting([json(), multer().none()]);
     expect((await post(form({ item: 'tea', 'of[]': 'ann' }), FORM)).status).toBe(201);
     const bodies = [form({ item: 'tea', 'of[]': 'ann' }), form({ item: 'tea', 'of[]': 'bob' }), form({})];
@@ -107,7 +110,7 @@ describe.each(EXPRESS)('a request with a key on %s', (name, makeApp) => {
     ['fields', () => multer().fields([{ name: 'file' }])],
     ['any', () => multer().any()],
   ])(
-    'runs once where multer().%s() finds no file, and asks for `fingerprint` where it finds one',
+    'a form without files runs once with multer().%s(), and a form with a file needs the option `fingerprint`',
     async (_, parser) => {
       const { post } = await posting([parser()]);
       expect((await post(form({ item: 'tea' }), FORM)).status).toBe(201);
@@ -117,14 +120,14 @@ describe.each(EXPRESS)('a request with a key on %s', (name, makeApp) => {
     },
   );
 
-  it('is compared without the holes of an array that a field name made', async () => {
+  it('a form is compared without the holes of an array that a field name created', async () => {
     const { post } = await posting([multer().none()]);
     const fields = { 'a[4294967294]': 'x' };
     expect((await post(form(fields), FORM)).status).toBe(201);
     expect(await outcomeOf([post(form(fields), FORM)])).toEqual(['true']);
   });
 
-  it('is answered 400 where its JSON is nested more deeply than it can be compared', async () => {
+  it('a request is refused with 400 when its JSON is nested too deeply to compare', async () => {
     const { post, refused } = await posting([json()]);
     const deep = '['.repeat(40_000) + ']'.repeat(40_000);
     expectRefusal(await post(deep, JSON_TYPE), 400, 'too deeply');

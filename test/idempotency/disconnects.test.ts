@@ -5,58 +5,61 @@ import { describeOnBothEngines, kitForTest } from '../support/kits.ts';
 import { until } from '../support/until.ts';
 import { shop } from './shop.ts';
 
-describeOnBothEngines('a keyed request whose client left before its handler ended the response', (url) => {
-  /** What a retry gets, and which attempt its handler was. */
-  async function retried(
-    [, begin, look]: (typeof NOTICES)[number],
-    options: IdempotencyOptions = {},
-  ): Promise<{ readonly text: string; readonly attempt: number }> {
-    const kit = kitForTest({ url: url() });
-    const left = departures();
-    let isOver = false;
-    let attempt = 0;
-    const { address, order } = await shop(kit, { above: [left.note], ...options }, async (req, res) => {
-      attempt = req.idempotency?.attempt ?? 0;
-      if (attempt > 1) return void res.send('imported 20 of 20');
-      const begun = begin(req, res);
-      res.flushHeaders();
-      await left.of(req);
-      look(begun, req, res);
-      res.end('imported 5 of 20');
-      isOver = true;
+describeOnBothEngines(
+  'A request with a key whose client disconnected before the handler ended the response',
+  (url) => {
+    /** The response to a retry, and the number of its attempt. */
+    async function retried(
+      [, begin, look]: (typeof NOTICES)[number],
+      options: IdempotencyOptions = {},
+    ): Promise<{ readonly text: string; readonly attempt: number }> {
+      const kit = kitForTest({ url: url() });
+      const left = departures();
+      let isOver = false;
+      let attempt = 0;
+      const { address, order } = await shop(kit, { above: [left.note], ...options }, async (req, res) => {
+        attempt = req.idempotency?.attempt ?? 0;
+        if (attempt > 1) return void res.send('imported 20 of 20');
+        const begun = begin(req, res);
+        res.flushHeaders();
+        await left.of(req);
+        look(begun, req, res);
+        res.end('imported 5 of 20');
+        isOver = true;
+      });
+      const headers = { 'Idempotency-Key': 'k', 'Content-Type': 'application/json' };
+      await askAndLeave(`${address}/orders`, { method: 'POST', headers, body: '{"item":"tea"}' });
+      await until('the first attempt is over', () => isOver);
+      let text = '';
+      await until('the first attempt is recorded or not', async () => {
+        const answer = await order('k');
+        text = answer.text;
+        return answer.status !== 409;
+      });
+      return { text, attempt };
+    }
+
+    const [blind] = NO_NOTICES;
+    const [seeing] = NOTICES;
+
+    it.each(NOTICES)('a request runs again when the handler looked at %s', async (...notice) => {
+      // The request emitted 'close' after its body was read, and does not emit it again.
+      const showsNothing = /'(close|error)' of the request/.test(notice[0]);
+      expect(await retried(notice)).toEqual(
+        showsNothing ? { text: 'imported 5 of 20', attempt: 1 } : { text: 'imported 20 of 20', attempt: 2 },
+      );
     });
-    const headers = { 'Idempotency-Key': 'k', 'Content-Type': 'application/json' };
-    await askAndLeave(`${address}/orders`, { method: 'POST', headers, body: '{"item":"tea"}' });
-    await until('the first attempt is over', () => isOver);
-    let text = '';
-    await until('the first attempt is recorded or not', async () => {
-      const answer = await order('k');
-      text = answer.text;
-      return answer.status !== 409;
+
+    it.each(NO_NOTICES)('a response is recorded when the handler looked at %s', async (...notice) => {
+      expect(await retried(notice)).toEqual({ text: 'imported 5 of 20', attempt: 1 });
     });
-    return { text, attempt };
-  }
 
-  const [blind] = NO_NOTICES;
-  const [seeing] = NOTICES;
+    it("a response is recorded with `onDisconnect: 'keep'`, whatever the handler looked at", async () => {
+      expect((await retried(seeing as never, { onDisconnect: 'keep' })).attempt).toBe(1);
+    });
 
-  it.each(NOTICES)('runs again when the handler looked at %s', async (...notice) => {
-    // The body was read, after which the request has emitted 'close' and never will again.
-    const tellsNothing = /'(close|error)' of the request/.test(notice[0]);
-    expect(await retried(notice)).toEqual(
-      tellsNothing ? { text: 'imported 5 of 20', attempt: 1 } : { text: 'imported 20 of 20', attempt: 2 },
-    );
-  });
-
-  it.each(NO_NOTICES)('is recorded when the handler looked at %s', async (...notice) => {
-    expect(await retried(notice)).toEqual({ text: 'imported 5 of 20', attempt: 1 });
-  });
-
-  it("is recorded with `onDisconnect: 'keep'`, whatever the handler looked at", async () => {
-    expect((await retried(seeing as never, { onDisconnect: 'keep' })).attempt).toBe(1);
-  });
-
-  it("runs again with `onDisconnect: 'drop'`, whatever the handler looked at", async () => {
-    expect((await retried(blind as never, { onDisconnect: 'drop' })).attempt).toBe(2);
-  });
-});
+    it("a request runs again with `onDisconnect: 'drop'`, whatever the handler looked at", async () => {
+      expect((await retried(blind as never, { onDisconnect: 'drop' })).attempt).toBe(2);
+    });
+  },
+);

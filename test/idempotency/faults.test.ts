@@ -19,7 +19,7 @@ async function start(options: KitOptions = {}) {
   return { server, kit, errors: eventsOf(kit, 'error') };
 }
 
-/** The key of the only record, and its value. */
+/** Reads the key and the value of the only record. */
 async function recordOn({ url }: RedisServer): Promise<{ readonly key: string; readonly value: string }> {
   return withPlainClient(url, async (client) => {
     const [key = ''] = await client.keys('*:idempotency:*');
@@ -27,7 +27,7 @@ async function recordOn({ url }: RedisServer): Promise<{ readonly key: string; r
   });
 }
 
-describeWithServers('while Redis is away', () => {
+describeWithServers('kit.idempotency while Redis is away', () => {
   it('a request with a key is refused with 503 and Retry-After, and one without runs', async () => {
     const { server, kit, errors } = await start();
     const { order, runs } = await shop(kit);
@@ -40,12 +40,12 @@ describeWithServers('while Redis is away', () => {
     expect(errors).toMatchObject([{ feature: 'idempotency' }]);
     server.thaw();
     await until('it runs', async () => (await order('k')).status === 201);
-    expect(JSON.parse((await order('k')).text), 'what was not heard of has not run').toMatchObject({
+    expect(JSON.parse((await order('k')).text), 'the refused request has not run').toMatchObject({
       attempt: 1,
     });
   });
 
-  it("a request with a key runs without it, with onError: 'allow'", async () => {
+  it("a request with a key runs without idempotency, with onError: 'allow'", async () => {
     const { server, kit } = await start();
     const { order } = await shop(kit, { onError: 'allow' });
     server.freeze();
@@ -57,7 +57,7 @@ describeWithServers('while Redis is away', () => {
   });
 
   it.each(['deny', 'allow'] as const)(
-    'an answer goes out that cannot be recorded, and is recorded when Redis is back, with onError: %s',
+    'a response that cannot be recorded is sent, and recorded when Redis is back, with onError: %s',
     async (onError) => {
       const { server, kit, errors } = await start();
       const first = numbered();
@@ -78,7 +78,7 @@ describeWithServers('while Redis is away', () => {
     },
   );
 
-  it('an answer is recorded also on a server that has lost everything meanwhile', async () => {
+  it('a response is recorded even if Redis has lost its data in the meantime', async () => {
     const { server, kit } = await start();
     const { order, runs } = await shop(kit, {}, async (_req, res) => {
       await server.kill();
@@ -92,7 +92,7 @@ describeWithServers('while Redis is away', () => {
   });
 });
 
-describeWithServers('a record', () => {
+describeWithServers('An idempotency record', () => {
   async function behindProxy(options: ShopOptions = {}) {
     const { server } = await start();
     const proxy = await startProxy(server);
@@ -113,7 +113,7 @@ describeWithServers('a record', () => {
     return { ...made, proxy, loseAtEnd };
   }
 
-  it('that was granted unheard is taken back: its request runs again at once, as the first', async () => {
+  it('an attempt whose grant was lost is discarded: the request runs again at once, as the first attempt', async () => {
     const { order, proxy, runs } = await behindProxy({ lease: '1h' });
     proxy.loseNextReply();
     expect([(await order('k')).status, runs(), proxy.cuts]).toEqual([503, 1, 1]);
@@ -121,7 +121,7 @@ describeWithServers('a record', () => {
     expect(JSON.parse((await order('k')).text)).toEqual({ run: 2, key: 'k', attempt: 1 });
   });
 
-  it('that was written unheard is written once', async () => {
+  it('a record whose reply was lost is written once', async () => {
     const { order, proxy, loseAtEnd, runs } = await behindProxy({ lease: '1h' });
     loseAtEnd();
     const first = await order('k');
@@ -131,7 +131,7 @@ describeWithServers('a record', () => {
     expect([second.text, second.headers['idempotent-replayed'], runs()]).toEqual([first.text, 'true', 2]);
   });
 
-  it('that Redis lost while its request runs is written anew with the next renewal', async () => {
+  it('a record that Redis lost while its request runs is written again with the next renewal', async () => {
     const { server, kit } = await start();
     stopTime();
     let open: () => void = () => undefined;
@@ -153,15 +153,15 @@ describeWithServers('a record', () => {
   });
 
   it.each([
-    ['that is none', 'ERR_REDIS_KIT_CORRUPT', () => 'garbage'],
+    ['that is garbage', 'ERR_REDIS_KIT_CORRUPT', () => 'garbage'],
     ['that was cut off', 'ERR_REDIS_KIT_CORRUPT', (value: Buffer) => value.subarray(0, 60)],
     [
-      'whose answer was damaged',
+      'whose response was damaged',
       'ERR_REDIS_KIT_CORRUPT',
       (value: Buffer) => value.subarray(0, value.length - 1),
     ],
     ['of a newer format', 'ERR_REDIS_KIT_NEWER_FORMAT', () => 'I\u0002later'],
-  ] as const)('%s lets no request run, is told of, and is left as it is', async (_, code, spoil) => {
+  ] as const)('a record %s runs no request, is reported and is left alone', async (_, code, spoil) => {
     for (const onError of ['deny', 'allow'] as const) {
       const { server, kit, errors } = await start();
       const { order, runs } = await shop(kit, { onError });
@@ -182,7 +182,7 @@ describeWithServers('a record', () => {
     }
   });
 
-  it('of another type lets no request run', async () => {
+  it('a record of another type runs no request', async () => {
     const { server, kit } = await start();
     const { order, runs } = await shop(kit);
     await order('k');
@@ -196,7 +196,7 @@ describeWithServers('a record', () => {
   });
 });
 
-it('on memory: that is full, says that a request was done whose answer finds no room', async () => {
+it('a full memory engine records that a request has run, without its response', async () => {
   const kit = kitForTest({ url: 'memory:' });
   const errors = eventsOf(kit, 'error');
   const body = Buffer.alloc(65 * 2 ** 20);

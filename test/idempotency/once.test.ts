@@ -7,7 +7,7 @@ import { until } from '../support/until.ts';
 import { gated, shop } from './shop.ts';
 
 onEveryStore('kit.idempotency', (makeKit) => {
-  it('runs the first request with a key, and answers a repeat as the first', async () => {
+  it('the first request with a key runs, and a retry gets the same response', async () => {
     const kit = makeKit();
     const replayed = eventsOf(kit, 'idempotency:replayed');
     const { order, runs } = await shop(kit);
@@ -23,7 +23,7 @@ onEveryStore('kit.idempotency', (makeKit) => {
     expect(JSON.parse((await order('"k2"')).text)).toMatchObject({ run: 2 });
   });
 
-  it('gives the same bytes again, whatever they are', async () => {
+  it('a replay has the same bytes, whatever they are', async () => {
     const bytes = randomBytes(100_000);
     const { order } = await shop(makeKit(), {}, (_req, res) => {
       res.type('application/octet-stream');
@@ -36,7 +36,7 @@ onEveryStore('kit.idempotency', (makeKit) => {
     expect(second.headers['idempotent-replayed']).toBe('true');
   });
 
-  it('has the answer on record before its last byte arrives: 100 repeats, each at once', async () => {
+  it('a response is recorded before its last byte arrives: 100 retries, each at once', async () => {
     const { order, runs } = await shop(makeKit());
     for (let turn = 0; turn < 100; turn++) {
       const key = `k${turn}`;
@@ -46,7 +46,7 @@ onEveryStore('kit.idempotency', (makeKit) => {
     expect(runs()).toBe(100);
   });
 
-  it('refuses a repeat while the first still runs, with 409 and Retry-After', async () => {
+  it('a retry is refused with 409 and Retry-After while the first request is in flight', async () => {
     const kit = makeKit();
     const refused = eventsOf(kit, 'idempotency:refused');
     const { handler, open, begun } = gated();
@@ -64,7 +64,7 @@ onEveryStore('kit.idempotency', (makeKit) => {
     expect(refused).toEqual([{ key: 'k', reason: 'in-flight' }]);
   });
 
-  it('refuses the key for another method, URL or body with 422, while it runs and after', async () => {
+  it('the key is refused with 422 for another method, URL or body, in flight and afterwards', async () => {
     const { handler, open, begun } = gated();
     const { order, runs } = await shop(makeKit(), {}, handler);
     const others = [{ method: 'PATCH' }, { path: '/orders?x' }, { body: '{"item":"coffee"}' }];
@@ -81,7 +81,7 @@ onEveryStore('kit.idempotency', (makeKit) => {
     expect(runs()).toBe(1);
   });
 
-  it('runs one of twenty that come at once', async () => {
+  it('one of twenty simultaneous requests runs', async () => {
     const { handler, open } = gated();
     const { order, runs } = await shop(makeKit(), {}, handler);
     const answers = Array.from({ length: 20 }, () => order('k'));
@@ -95,7 +95,7 @@ onEveryStore('kit.idempotency', (makeKit) => {
   });
 
   it.each([401, 403, 408, 409, 425, 429, 502, 503, 504])(
-    'takes a %i for no answer: a retry runs again, and knows that it is one',
+    'a %i response is not final: a retry runs again as the second attempt',
     async (status) => {
       const kit = makeKit();
       const recovered = eventsOf(kit, 'idempotency:recovered');
@@ -105,16 +105,16 @@ onEveryStore('kit.idempotency', (makeKit) => {
       };
       const { order, runs } = await shop(kit, {}, handler);
       expect((await order('k')).status).toBe(status);
-      expect((await order('k', { body: '{}' })).status, 'the key still stands for the request').toBe(422);
+      expect((await order('k', { body: '{}' })).status, 'the key keeps its fingerprint').toBe(422);
       const second = await order('k');
       expect([second.status, second.text]).toEqual([200, '{"attempt":2}']);
       expect((await order('k')).headers['idempotent-replayed']).toBe('true');
       expect(runs()).toBe(2);
-      expect(recovered, 'nothing had crashed').toEqual([]);
+      expect(recovered, 'no attempt was recovered').toEqual([]);
     },
   );
 
-  it.each([200, 204, 302, 400, 404, 422, 500])('takes a %i for an answer', async (status) => {
+  it.each([200, 204, 302, 400, 404, 422, 500])('a %i response is final', async (status) => {
     const { order, runs } = await shop(makeKit(), {}, (_req, res) => void res.status(status).end());
     expect((await order('k')).status).toBe(status);
     const second = await order('k');
@@ -122,7 +122,7 @@ onEveryStore('kit.idempotency', (makeKit) => {
     if (status === 204) expect(second.headers['content-length']).toBeUndefined();
   });
 
-  it('lets `store` say which statuses are answers', async () => {
+  it('the option `store` decides which statuses are final', async () => {
     const { order, runs } = await shop(
       makeKit(),
       { store: (status) => status === 503 },
@@ -132,7 +132,7 @@ onEveryStore('kit.idempotency', (makeKit) => {
     expect(runs()).toBe(2);
   });
 
-  it('takes for an answer what a `store` that throws was asked about', async () => {
+  it('a response is final when `store` throws', async () => {
     const kit = makeKit();
     const errors = eventsOf(kit, 'error');
     const store = () => {
@@ -144,7 +144,7 @@ onEveryStore('kit.idempotency', (makeKit) => {
     expect(errors).toMatchObject([{ feature: 'idempotency', error: { message: 'on purpose' } }]);
   });
 
-  it('sends an answer that is larger than maxBody, and refuses its repeats', async () => {
+  it('a response larger than maxBody is sent, and its retries are refused', async () => {
     const kit = makeKit();
     const unkept = eventsOf(kit, 'idempotency:unkept');
     const { order, runs } = await shop(kit, { maxBody: 1_000 }, (_req, res) => {
@@ -161,13 +161,13 @@ onEveryStore('kit.idempotency', (makeKit) => {
     expect(unkept).toEqual([{ key: 'k', url: '/orders', bytes: 1_200 }]);
   });
 
-  it('keeps an answer of exactly maxBody bytes', async () => {
+  it('a response of exactly maxBody bytes is recorded', async () => {
     const { order } = await shop(makeKit(), { maxBody: 5 }, (_req, res) => void res.end('12345'));
     await order('k');
     expect((await order('k')).text).toBe('12345');
   });
 
-  it('keeps an answer for `retention`, and then runs anew', async () => {
+  it('a response stays recorded for `retention`, then a retry runs again', async () => {
     const { order, runs } = await shop(makeKit(), { retention: '300ms' });
     await order('k');
     await until('it runs again', async () => (await order('k')).text.includes('"run":2'));

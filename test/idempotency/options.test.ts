@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { IdempotencyOptions } from '../../src/index.ts';
 import { kitForTest } from '../support/kits.ts';
 
-describe('the options of kit.idempotency', () => {
+describe('The options of kit.idempotency', () => {
   it.each([
     [null, 'options must be an object'],
     [{ header: '' }, "`header` is ''"],
@@ -27,12 +27,12 @@ describe('the options of kit.idempotency', () => {
     [{ handler: 409 }, '`handler` is 409'],
     [{ ttl: '1h' }, 'unknown option `ttl`'],
     [{ retentoin: '1h' }, 'did you mean `retention`?'],
-  ])('are refused when they cannot be: %j', (options, part) => {
+  ])('invalid options are rejected: %j', (options, part) => {
     const kit = kitForTest({ url: 'memory:' });
     expect(() => kit.idempotency(options as IdempotencyOptions)).toThrow(part);
   });
 
-  it('may all be left out, or be undefined', () => {
+  it('all options may be absent or undefined', () => {
     const kit = kitForTest({ url: 'memory:' });
     expect(kit.idempotency()).toHaveProperty('name', 'idempotency');
     expect(kit.idempotency({ lease: undefined, scope: undefined, maxBody: undefined })).toBeTypeOf(

@@ -10,7 +10,7 @@ import { shop } from './shop.ts';
 
 const PREFIX = 't-processes';
 
-/** Much longer than a loaded machine keeps a process from renewing. */
+/** Much longer than a process on a loaded machine is late with a renewal. */
 const LEASE_MS = 3_500;
 
 const UNTIL_LET_GO = `while ((await kit.client.get('outside-go')) === null) await pause(20);`;
@@ -19,7 +19,7 @@ function letGo({ url }: RedisServer): Promise<unknown> {
   return withPlainClient(url, (client) => client.set('outside-go', '1'));
 }
 
-/** A shop in a process of its own, which says its port; it counts in Redis how often its handler ran. */
+/** A shop in a process of its own. It prints its port, and counts the runs of its handler in Redis. */
 function startShop(url: string, options: string, handler: string) {
   return startProgram(`
     import express from 'express';
@@ -50,9 +50,9 @@ const order = (port: string, key = 'k') =>
     headers: { 'Idempotency-Key': key, 'Content-Type': 'application/json' },
   });
 
-describeWithServers('requests with one key among processes', () => {
+describeWithServers('Requests with one key in several processes', () => {
   it.each(['reject', 'wait'])(
-    'run the handler once: 100 of them in two processes, with inFlight %s',
+    '100 requests in two processes run the handler once, with inFlight %s',
     async (inFlight) => {
       const { server, runs } = await startForTest();
       const handler = `${UNTIL_LET_GO} res.status(201).json({ run, pid: process.pid });`;
@@ -78,7 +78,7 @@ describeWithServers('requests with one key among processes', () => {
     },
   );
 
-  it('run again after a process was killed at it, as the second attempt, a lease later and not before', async () => {
+  it('a request whose process was killed runs again as the second attempt, one lease later and not before', async () => {
     const { server, runs } = await startForTest();
     const dying = startShop(server.url, `{ lease: ${LEASE_MS} }`, 'await pause(60_000);');
     const port = await dying.line();
@@ -95,7 +95,7 @@ describeWithServers('requests with one key among processes', () => {
     }
     dying.process.kill('SIGKILL');
     await dying.ended;
-    expect((await retry()).status, 'nobody can know yet').toBe(409);
+    expect((await retry()).status, 'the lease has not ended').toBe(409);
     expect(
       (await here.order('k', { path: '/', body: '{"item":"milk"}' })).status,
       'a crash forgets nothing',
@@ -106,7 +106,7 @@ describeWithServers('requests with one key among processes', () => {
     expect(here.runs()).toBe(1);
   });
 
-  it('are not answered by who was suspended and comes too late', async () => {
+  it('a process that was suspended for too long does not record its response', async () => {
     const { server, runs } = await startForTest();
     const handler = `${UNTIL_LET_GO} res.send('of the first');`;
     const slow = startShop(server.url, `{ lease: '500ms' }`, handler);
@@ -120,7 +120,7 @@ describeWithServers('requests with one key among processes', () => {
     await until('it was taken over', async () => (await retry()).text === 'of the second');
     await letGo(server);
     slow.process.kill('SIGCONT');
-    expect(await slow.line(), 'its operator is told').toBe('lost k 1');
+    expect(await slow.line(), 'the event is emitted').toBe('lost k 1');
     expect((await first).text, 'it has done what it has done').toBe('of the first');
     const { text, headers } = await retry();
     expect([text, headers['idempotent-replayed']]).toEqual(['of the second', 'true']);

@@ -15,7 +15,7 @@ function isReplay({ headers }: Answer): boolean {
   return headers['idempotent-replayed'] === 'true';
 }
 
-describe('the key', () => {
+describe('The idempotency key', () => {
   it.each([
     ['empty', ''],
     ['an empty string', '""'],
@@ -27,7 +27,7 @@ describe('the key', () => {
     ['longer than 255 characters', `"${'x'.repeat(256)}"`],
     ['longer than 255 characters, without quotes', 'x'.repeat(256)],
     ['text outside of ASCII', '"\u00e4"'],
-  ])('is refused with 400 where it is %s', async (_, key) => {
+  ])('a request is refused with 400 when its key is %s', async (_, key) => {
     const kit = memory();
     const refused = eventsOf(kit, 'idempotency:refused');
     const { order, runs } = await shop(kit);
@@ -45,26 +45,26 @@ describe('the key', () => {
     `"${'x'.repeat(255)}"`,
     '"with a space, a comma and an \\"escape\\""',
     '"a";parameter=1',
-  ])('may be %s', async (key) => {
+  ])('a key may be %s', async (key) => {
     const { order, runs } = await shop(memory());
     expect((await order(key)).status).toBe(201);
     expect([isReplay(await order(key)), runs()]).toEqual([true, 1]);
   });
 
-  it('is the same with quotes and without', async () => {
+  it('a key is the same with and without quotes', async () => {
     const { order } = await shop(memory());
     await order('abc');
     expect(isReplay(await order('"abc"'))).toBe(true);
   });
 
-  it('may be left out, and then every request runs', async () => {
+  it('requests without a key all run', async () => {
     const { order, runs } = await shop(memory());
     for (let turn = 0; turn < 2; turn++)
       expect(JSON.parse((await order(undefined)).text)).not.toHaveProperty('key');
     expect(runs()).toBe(2);
   });
 
-  it('may not be left out where it is required', async () => {
+  it('a request without a key is refused when `required` is true', async () => {
     const kit = memory();
     const refused = eventsOf(kit, 'idempotency:refused');
     const { order, runs } = await shop(kit, { required: true });
@@ -73,14 +73,14 @@ describe('the key', () => {
     expect((await order(undefined, { method: 'PUT' })).status, 'not of other methods').toBe(201);
   });
 
-  it('comes in the header that `header` names, whatever its case', async () => {
+  it('the option `header` names the header of the key, in any case', async () => {
     const { order } = await shop(memory(), { header: 'X-Request-Key' });
     const headers = { 'x-request-KEY': 'k' };
     await order(undefined, { headers });
     expect(isReplay(await order(undefined, { headers }))).toBe(true);
   });
 
-  it('counts for POST and PATCH, and for no other method unless `methods` says so', async () => {
+  it('a key counts for POST and PATCH, and for other methods only if `methods` names them', async () => {
     const usual = await shop(memory());
     for (const method of ['PUT', 'DELETE', 'GET']) {
       await usual.order('k', { method });
@@ -98,8 +98,8 @@ describe('the key', () => {
   });
 });
 
-describe('a refusal', () => {
-  it('is taken over by `handler`, which hears why', async () => {
+describe('A refusal', () => {
+  it('the option `handler` responds to a refusal and receives its reason', async () => {
     const refusals: IdempotencyRefusal[] = [];
     const { order } = await shop(memory(), {
       required: true,
@@ -119,7 +119,7 @@ describe('a refusal', () => {
     ]);
   });
 
-  it('may be let through by `handler`, and what it throws goes to the error handler', async () => {
+  it('the option `handler` can let a request run, and its errors are passed to the error handler', async () => {
     const through = await shop(memory(), { required: true, handler: (_req, _res, next) => next() });
     expect((await through.order(undefined)).status).toBe(201);
     const thrown = await shop(memory(), {
@@ -133,8 +133,8 @@ describe('a refusal', () => {
   });
 });
 
-describe('whose key it is', () => {
-  /** Two requests with the same key: what stands in their headers. */
+describe('The scope of a key', () => {
+  /** Sends two requests with the same key and these headers. */
   async function areOne(options: IdempotencyOptions, above: RequestHandler[], a: Headers, b: Headers) {
     const logger = keepingLogger();
     const kit = kitForTest({ url: 'memory:', logger });
@@ -153,20 +153,20 @@ describe('whose key it is', () => {
     next();
   };
 
-  it('is the user of the session, whatever the session', async () => {
+  it('the scope is the user of the session, in any session', async () => {
     const ann = (id: string) => ({ 'X-User': 'ann', 'X-Session': id, Cookie: `sid=s%3A${id}.sig` });
     expect(await areOne({}, [session], ann('1'), ann('2'))).toMatchObject({ isOne: true, warnings: 0 });
     const bob = { ...ann('1'), 'X-User': 'bob' };
     expect(await areOne({}, [session], ann('1'), bob)).toMatchObject({ isOne: false });
   });
 
-  it('else who is authorized', async () => {
+  it('the scope is the Authorization header when there is no user', async () => {
     const [ann, bob] = [{ Authorization: 'Bearer ann' }, { Authorization: 'Bearer bob' }];
     expect(await areOne({}, [], ann, ann)).toMatchObject({ isOne: true, warnings: 0 });
     expect(await areOne({}, [session], ann, bob)).toMatchObject({ isOne: false, warnings: 0 });
   });
 
-  it('else the session that the client came with', async () => {
+  it('the scope is the session id that the client sent when there is no Authorization header', async () => {
     const cookie = (id: string) => ({
       'X-Session': id,
       Cookie: `other=1; sid=s%3A${encodeURIComponent(id)}.sig`,
@@ -181,7 +181,7 @@ describe('whose key it is', () => {
     });
   });
 
-  it('else the client address, with one warning: also for a session that was made for the request', async () => {
+  it('the scope is the client address otherwise, with one warning, even if a session was created for the request', async () => {
     const made = (id: string) => ({ 'X-Session': id });
     const found = await areOne({}, [session], made('1'), made('2'));
     expect(found).toMatchObject({ isOne: true, warnings: 1 });
@@ -189,25 +189,25 @@ describe('whose key it is', () => {
     expect(found.lines).toEqual([expect.stringContaining('option `scope`')]);
   });
 
-  it('is told by `scope`, and nobody sees or blocks another', async () => {
+  it('the option `scope` sets the scope, and equal keys of two scopes are independent', async () => {
     const options: IdempotencyOptions = { scope: async (req) => String(req.headers['x-tenant']) };
     const [a, b] = [{ 'X-Tenant': 'a' }, { 'X-Tenant': 'b' }];
     expect(await areOne(options, [], a, a)).toMatchObject({ isOne: true, warnings: 0 });
     const { order } = await areOne(options, [], a, b);
     const other = await order('k', { headers: { 'X-Tenant': 'c' }, body: '{"of":"c"}' });
-    expect(other.status, 'it is not even another body of the same key').toBe(201);
+    expect(other.status, 'a different body does not conflict across scopes').toBe(201);
   });
 
   it.each([undefined, '', 7])(
-    'is not %j: that would be one for many, and is handed to the error handler',
-    async (who) => {
-      const { order, runs } = await shop(memory(), { scope: () => who as string });
+    'a scope of %j is an error for the error handler, since many clients would share it',
+    async (scope) => {
+      const { order, runs } = await shop(memory(), { scope: () => scope as string });
       const { status, text } = await order('k');
       expect([status, runs(), text.includes('option `scope` returned')]).toEqual([500, 0, true]);
     },
   );
 
-  it('is a user of kit.session', async () => {
+  it('the scope is the user of kit.session', async () => {
     const kit = memory();
     const app = express().use(kit.session(), express.json());
     app.post('/login', async (req, res) => {
@@ -235,7 +235,7 @@ describe('whose key it is', () => {
   });
 });
 
-it('without a user, the key is of the session that kit.session has stored, and of the address before there is one', async () => {
+it('the scope without a user is the session that kit.session has stored, or the address if there is none', async () => {
   const logger = keepingLogger();
   const kit = kitForTest({ url: 'memory:', logger });
   const app = express().use(kit.session({ secret: 'a secret of the tests' }));
@@ -253,8 +253,8 @@ it('without a user, the key is of the session that kit.session has stored, and o
   expect(logger.lines).toEqual([expect.stringContaining('client address')]);
 });
 
-describe('what a key stands for', () => {
-  /** Whether the second is taken for the first: its status, or a replay. */
+describe('The fingerprint of a request', () => {
+  /** The outcome of the second request: its status, or a replay. */
   async function second(
     options: Parameters<typeof shop>[1],
     first: string,
@@ -271,33 +271,36 @@ describe('what a key stands for', () => {
     next();
   };
 
-  it('is what the body says, as it was parsed: the order of its names counts, white space does not', async () => {
+  it('the fingerprint is made of the parsed body: the order of names matters, white space does not', async () => {
     expect(await second({}, '{"a":1,"b":2}', '{ "a": 1, "b": 2 }')).toBe('replay');
     expect(await second({}, '{"a":1,"b":2}', '{"b":2,"a":1}')).toBe(422);
     expect(await second({}, '{}', '[]')).toBe(422);
     expect(await second({}, '{}', '{}')).toBe('replay');
   });
 
-  it('is the raw body where somebody has kept it', async () => {
+  it('the fingerprint is made of `rawBody` when the request has it', async () => {
     const { order } = await shop(memory(), { above: [raw] });
     await order('k', { headers: { 'X-Raw': 'a' } });
     expect(isReplay(await order('k', { headers: { 'X-Raw': 'a' }, body: '{"other":1}' }))).toBe(true);
     expect((await order('k', { headers: { 'X-Raw': 'b' } })).status).toBe(422);
   });
 
-  it.each(['text', 'raw'] as const)('is the body that express.%s() gives', async (parser) => {
-    const above = [express[parser]({ type: () => true })];
-    const kit = memory();
-    const app = express().use(...above, kit.idempotency({ scope: () => 'all' }), numbered());
-    const address = await serve(app);
-    const post = (body: string) =>
-      send(address, { method: 'POST', body, headers: { 'Idempotency-Key': 'k' } });
-    await post('a');
-    expect(isReplay(await post('a'))).toBe(true);
-    expect((await post('b')).status).toBe(422);
-  });
+  it.each(['text', 'raw'] as const)(
+    'the fingerprint is made of the body that express.%s() sets',
+    async (parser) => {
+      const above = [express[parser]({ type: () => true })];
+      const kit = memory();
+      const app = express().use(...above, kit.idempotency({ scope: () => 'all' }), numbered());
+      const address = await serve(app);
+      const post = (body: string) =>
+        send(address, { method: 'POST', body, headers: { 'Idempotency-Key': 'k' } });
+      await post('a');
+      expect(isReplay(await post('a'))).toBe(true);
+      expect((await post('b')).status).toBe(422);
+    },
+  );
 
-  it('is what `fingerprint` says', async () => {
+  it('the option `fingerprint` sets the fingerprint', async () => {
     const options = { fingerprint: (req: express.Request) => String(req.body.item) };
     expect(await second(options, '{"item":"tea","at":1}', '{"item":"tea","at":2}')).toBe('replay');
     expect(await second(options, '{"item":"tea"}', '{"item":"milk"}')).toBe(422);
@@ -307,13 +310,13 @@ describe('what a key stands for', () => {
     expect([(await order('k')).text.includes('option `fingerprint` returned 7'), runs()]).toEqual([true, 0]);
   });
 
-  it('needs no body', async () => {
+  it('a request without a body has a fingerprint', async () => {
     const { order } = await shop(memory());
     await order('k', { body: '' });
     expect(isReplay(await order('k', { body: '' }))).toBe(true);
   });
 
-  it('cannot be told of files, nor of a body that is a stream', async () => {
+  it('a request with files, or with a stream as its body, needs the option `fingerprint`', async () => {
     const parsed =
       (body: unknown): RequestHandler =>
       (req, _res, next) => {
@@ -334,7 +337,7 @@ describe('what a key stands for', () => {
     expect([status, text.includes('`fingerprint`'), stream.runs()]).toEqual([500, true, 0]);
   });
 
-  it('is kept as a hash only, and so is whose key it is', async () => {
+  it('only hashes of the fingerprint and of the scope are stored', async () => {
     const kit = kitForTest({ url: redisUrl() });
     const { order } = await shop(kit, { scope: () => 'secret-scope' }, (_req, res) => void res.end('answer'));
     await order('secret-key', { body: '{"card":"4111"}' });

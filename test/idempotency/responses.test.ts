@@ -24,7 +24,7 @@ const memory = () => kitForTest({ url: 'memory:' });
 
 type Handler = (req: IncomingMessage, res: ServerResponse, next: (error?: unknown) => void) => void;
 
-/** What is of this moment and not of the response. */
+/** Headers that differ from one sending of a response to the next. */
 const OF_THE_MOMENT = [
   'date',
   'connection',
@@ -34,7 +34,7 @@ const OF_THE_MOMENT = [
   'idempotent-replayed',
 ];
 
-/** The headers by name and value, in no order. */
+/** The headers as sorted lines. */
 function headersOf({ rawHeaders }: Answer): string[] {
   return rawHeaders
     .flatMap((name, at) => (at % 2 === 0 ? [`${name}: ${rawHeaders[at + 1]}`] : []))
@@ -46,7 +46,7 @@ const post = (address: string, headers: Readonly<Record<string, string>> = {}) =
   send(`${address}/`, { method: 'POST', headers: { 'Idempotency-Key': 'k', ...headers } });
 
 const RESPONSES: readonly (readonly [string, Handler])[] = [
-  ['whole', (_req, res) => void res.end('body')],
+  ['sent at once', (_req, res) => void res.end('body')],
   ['without a body', (_req, res) => void res.writeHead(201).end()],
   [
     'by writeHead with an object',
@@ -82,7 +82,7 @@ const RESPONSES: readonly (readonly [string, Handler])[] = [
   ],
   ['as a stream', (_req, res) => void Readable.from(['bo', 'dy']).pipe(res)],
   [
-    'with trailers, which are left out of the repeat',
+    'with trailers, which a replay leaves out',
     (_req, res) => {
       res.setHeader('Trailer', 'X-Sum');
       res.write('body');
@@ -93,25 +93,28 @@ const RESPONSES: readonly (readonly [string, Handler])[] = [
   ['in another encoding', (_req, res) => void res.end('Ym9keQ==', 'base64')],
 ];
 
-describe.each(APPS)('a repeat on %s', (_, makeApp) => {
-  it.each(RESPONSES)('gets the same status, headers and bytes, answered %s', async (_what, handler) => {
-    const kit = memory();
-    let runs = 0;
-    const app = makeApp();
-    app.use(kit.idempotency({ scope: () => 'all' }));
-    app.use((req, res, next) => {
-      runs++;
-      handler(req, res, next);
-    });
-    const address = await serve(app);
-    const first = await post(address);
-    const second = await post(address);
-    expect([second.status, second.text, runs]).toEqual([first.status, first.text, 1]);
-    expect(second.headers['idempotent-replayed']).toBe('true');
-    expect(headersOf(second)).toEqual(headersOf(first).filter((line) => !/^Trailer/.test(line)));
-  });
+describe.each(APPS)('A retry on %s', (_, makeApp) => {
+  it.each(RESPONSES)(
+    'a retry gets the same status, headers and bytes for a response %s',
+    async (_what, handler) => {
+      const kit = memory();
+      let runs = 0;
+      const app = makeApp();
+      app.use(kit.idempotency({ scope: () => 'all' }));
+      app.use((req, res, next) => {
+        runs++;
+        handler(req, res, next);
+      });
+      const address = await serve(app);
+      const first = await post(address);
+      const second = await post(address);
+      expect([second.status, second.text, runs]).toEqual([first.status, first.text, 1]);
+      expect(second.headers['idempotent-replayed']).toBe('true');
+      expect(headersOf(second)).toEqual(headersOf(first).filter((line) => !/^Trailer/.test(line)));
+    },
+  );
 
-  it('gets the answer of the error handler, where the handler failed', async () => {
+  it('a retry gets the response of the error handler when the handler failed', async () => {
     const kit = memory();
     let runs = 0;
     const app = makeApp();
@@ -131,7 +134,7 @@ describe.each(APPS)('a repeat on %s', (_, makeApp) => {
   });
 });
 
-it('works for a plain server, and lets other requests pass', async () => {
+it('kit.idempotency works for a plain server, and other requests pass', async () => {
   const idempotency = memory().idempotency({ scope: () => 'all' });
   let runs = 0;
   const address = await serve((req, res) => idempotency(req, res, () => void res.end(`run ${++runs}`)));
@@ -139,7 +142,7 @@ it('works for a plain server, and lets other requests pass', async () => {
   expect((await send(address)).text).toBe('run 2');
 });
 
-it('under HTTP/2, runs a request once and tells its body', async () => {
+it('a request under HTTP/2 runs once, and its body is part of the fingerprint', async () => {
   const idempotency = memory().idempotency({ scope: () => 'all' });
   let runs = 0;
   const server = createHttp2Server((req, res) => {
@@ -185,18 +188,18 @@ async function answerOf(session: ClientHttp2Session, fields: object, body: strin
   };
 }
 
-describe('a repeat', () => {
-  it('gets a file that was sent', async () => {
+describe('A retry', () => {
+  it('a retry gets a file that the handler sent', async () => {
     const file = fileURLToPath(import.meta.url);
     const { order } = await shop(memory(), {}, (_req, res) => res.sendFile(file));
     const first = await order('k');
     const second = await order('k');
-    expect(first.text).toContain('gets a file that was sent');
+    expect(first.text).toContain('a retry gets a file that the handler sent');
     expect(second.body.equals(first.body)).toBe(true);
     expect(headersOf(second)).toEqual(headersOf(first));
   });
 
-  it('gets no cookie of the first, and no header that is not of the handler', async () => {
+  it('a retry gets no cookie of the first response, and only headers that the handler set', async () => {
     let id = 0;
     const above: RequestHandler = (_req, res, next) => {
       res.set({ 'X-Request-Id': String(++id), 'X-Changed': 'above', 'X-Kept': 'above' });
@@ -213,17 +216,24 @@ describe('a repeat', () => {
     expect([headers['set-cookie'], headers['x-hop']]).toEqual([undefined, undefined]);
   });
 
-  it.each([['above'], ['below']] as const)('gets what a compression %s makes of it', async (place) => {
-    const text = 'tea '.repeat(1_000);
-    const { order } = await shop(memory(), { [place]: [compression()] }, (_req, res) => void res.send(text));
-    for (let turn = 0; turn < 2; turn++) {
-      const { headers, body } = await order('k', { headers: { 'Accept-Encoding': 'gzip' } });
-      expect([headers['content-encoding'], gunzipSync(body).toString()]).toEqual(['gzip', text]);
-      expect(headers['idempotent-replayed']).toBe(turn === 0 ? undefined : 'true');
-    }
-  });
+  it.each([['above'], ['below']] as const)(
+    'a retry gets a response that compression %s encodes',
+    async (place) => {
+      const text = 'tea '.repeat(1_000);
+      const { order } = await shop(
+        memory(),
+        { [place]: [compression()] },
+        (_req, res) => void res.send(text),
+      );
+      for (let turn = 0; turn < 2; turn++) {
+        const { headers, body } = await order('k', { headers: { 'Accept-Encoding': 'gzip' } });
+        expect([headers['content-encoding'], gunzipSync(body).toString()]).toEqual(['gzip', text]);
+        expect(headers['idempotent-replayed']).toBe(turn === 0 ? undefined : 'true');
+      }
+    },
+  );
 
-  it('is answered with kit.session and kit.lock stacked, whatever their order', async () => {
+  it('a retry works with kit.session and kit.lock, in any order', async () => {
     const kit = memory();
     const once = [kit.session(), kit.lock({ key: () => 'shop' }), kit.idempotency({ scope: () => 'all' })];
     for (const [turn, order] of [once, [...once].reverse()].entries()) {
@@ -244,14 +254,14 @@ describe('a repeat', () => {
     }
   });
 
-  it('is answered once where the middleware is mounted twice', async () => {
+  it('a retry is replayed once when the middleware is mounted twice', async () => {
     const kit = memory();
     const { order, runs } = await shop(kit, { below: [kit.idempotency({ scope: () => 'everybody' })] });
     expect((await order('k')).status).toBe(201);
     expect([(await order('k')).status, runs()]).toEqual([201, 1]);
   });
 
-  it('of an answer that streamed gets what came after its head as well', async () => {
+  it('a retry of a streamed response gets the whole body', async () => {
     const { opened, open } = gate();
     const { order, address } = await shop(memory(), {}, async (_req, res) => {
       res.write('first,');
@@ -271,8 +281,8 @@ describe('a repeat', () => {
   });
 });
 
-describe('a handler', () => {
-  it('whose client has gone is heard to its end, and its answer kept', async () => {
+describe('A handler', () => {
+  it('the response of a handler is recorded when its client has disconnected', async () => {
     stopTime();
     const { opened, open } = gate();
     const begun = gate();
@@ -285,7 +295,7 @@ describe('a handler', () => {
     const { order, runs, address } = await shop(memory(), settings, async (_req, res) => {
       begun.open();
       await opened;
-      res.status(201).send('for nobody');
+      res.status(201).send('without a client');
     });
     const client = request(`${address}/orders`, {
       method: 'POST',
@@ -302,7 +312,7 @@ describe('a handler', () => {
     open();
     await until('it is answered', async () => (await order('k')).status === 201);
     const { text, headers } = await order('k');
-    expect([text, headers['idempotent-replayed'], runs()]).toEqual(['for nobody', 'true', 1]);
+    expect([text, headers['idempotent-replayed'], runs()]).toEqual(['without a client', 'true', 1]);
   });
 
   it.each<[string, RequestHandler]>([
@@ -315,7 +325,7 @@ describe('a handler', () => {
       },
     ],
     [
-      'streams from what fails',
+      'pipes a stream that fails',
       async (_req, res) => {
         const source = Readable.from(
           (async function* () {
@@ -326,21 +336,24 @@ describe('a handler', () => {
         await pipeline(source, res).catch(() => undefined);
       },
     ],
-  ])('that %s leaves its key to its lease: then a retry runs as the second', async (_, breaks) => {
-    stopTime();
-    const kit = memory();
-    const recovered = eventsOf(kit, 'idempotency:recovered');
-    const { order, runs } = await shop(kit, { lease: 60_000 }, (req, res, next) =>
-      req.idempotency?.attempt === 1 ? breaks(req, res, next) : void res.json(req.idempotency),
-    );
-    await expect(order('k')).rejects.toThrow(/aborted|hang up|ECONNRESET/);
-    expect((await order('k')).status, 'it may still be at work').toBe(409);
-    await passTime(60_000);
-    await until('a retry runs', async () => (await order('k')).text === '{"key":"k","attempt":2}');
-    expect([runs(), recovered]).toEqual([2, [{ key: 'k', attempt: 2 }]]);
-  });
+  ])(
+    'a handler that %s keeps its key until the lease ends; then a retry runs as the second attempt',
+    async (_, breaks) => {
+      stopTime();
+      const kit = memory();
+      const recovered = eventsOf(kit, 'idempotency:recovered');
+      const { order, runs } = await shop(kit, { lease: 60_000 }, (req, res, next) =>
+        req.idempotency?.attempt === 1 ? breaks(req, res, next) : void res.json(req.idempotency),
+      );
+      await expect(order('k')).rejects.toThrow(/aborted|hang up|ECONNRESET/);
+      expect((await order('k')).status, 'it may still be at work').toBe(409);
+      await passTime(60_000);
+      await until('a retry runs', async () => (await order('k')).text === '{"key":"k","attempt":2}');
+      expect([runs(), recovered]).toEqual([2, [{ key: 'k', attempt: 2 }]]);
+    },
+  );
 
-  it('that never answers is given up after maxRun and the lease', async () => {
+  it('a handler that never responds loses its key after maxRun and the lease', async () => {
     stopTime();
     const { order, runs } = await shop(memory(), { lease: 60_000, maxRun: 120_000 }, (req, res) => {
       if (req.idempotency?.attempt === 2) res.send('second');
@@ -355,7 +368,7 @@ describe('a handler', () => {
     expect((await order('k')).text).toBe('second');
   });
 
-  it('that answers late, with nobody else at it, is kept all the same', async () => {
+  it('a late response is recorded when no other attempt has run', async () => {
     const { opened, open } = gate();
     const options = { lease: '100ms', maxRun: '100ms' } as const;
     const { order, runs } = await shop(memory(), options, async (_req, res) => {
@@ -370,7 +383,7 @@ describe('a handler', () => {
     expect([(await order('k')).headers['idempotent-replayed'], runs()]).toEqual(['true', 1]);
   });
 
-  it('that answers late, with another at it, does not answer for that', async () => {
+  it('a late response is not recorded when another attempt runs', async () => {
     const kit = memory();
     const lost = eventsOf(kit, 'idempotency:lost');
     const [one, two] = [gate(), gate()];
@@ -380,7 +393,7 @@ describe('a handler', () => {
         await opened;
         res.send(text);
       };
-    // Never renewed, as if its process were suspended.
+    // This attempt is never renewed, as if its process were suspended.
     const short = { lease: '100ms', maxRun: '1ms' } as const;
     const first = await shop(kit, short, answering(one.opened, 'of the first'));
     const second = await shop(kit, {}, answering(two.opened, 'of the second'));
@@ -402,7 +415,7 @@ describe('a handler', () => {
     expect([first.runs(), second.runs()]).toEqual([1, 1]);
   });
 
-  it('that goes on after its end does no harm', async () => {
+  it('a handler that calls next() after its response does no harm', async () => {
     const { order, runs } = await shop(memory(), {}, (_req, res, next) => {
       res.send('body');
       next();

@@ -9,21 +9,21 @@ interface Order {
   readonly method?: string;
 }
 
-/** A shop that takes orders, each once, and how often its handler ran. */
+/** A shop that accepts each order once and counts the runs of its handler. */
 export interface Shop {
   readonly address: string;
   runs(): number;
-  /** Orders under a key, as it stands in the header; without one where it is undefined. */
+  /** Sends an order with this Idempotency-Key header; without one if it is undefined. */
   order(key: string | undefined, order?: Order): Promise<Answer>;
 }
 
 export interface ShopOptions extends IdempotencyOptions {
-  /** What stands above the middleware, for each request. */
+  /** Middleware above kit.idempotency. */
   readonly above?: readonly RequestHandler[];
   readonly below?: readonly RequestHandler[];
 }
 
-/** Answers with a number of its own for each run. */
+/** Responds with a different number for each run. */
 export function numbered(): RequestHandler {
   let run = 0;
   return (req, res) => void res.status(201).json({ run: ++run, ...req.idempotency });
@@ -59,7 +59,7 @@ export async function shop(
   };
 }
 
-/** Something that a handler waits for until the test opens it. */
+/** A promise that the test resolves. */
 export function gate() {
   let open: () => void = () => undefined;
   const opened = new Promise<void>((resolve) => {
@@ -68,7 +68,7 @@ export function gate() {
   return { opened, open };
 }
 
-/** A handler that answers only when it is let, and says when it has begun. */
+/** A handler that responds when the test opens it. `begun` resolves when it starts. */
 export function gated() {
   const { opened, open } = gate();
   const begun = gate();

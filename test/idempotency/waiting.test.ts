@@ -13,8 +13,8 @@ import { gated, shop } from './shop.ts';
 
 const WAIT = { inFlight: 'wait' } as const;
 
-onEveryStore('a repeat that waits', (makeKit) => {
-  it('gets the answer of the first when that is there', async () => {
+onEveryStore('A retry that waits for the first request', (makeKit) => {
+  it('a waiting retry gets the response of the first request', async () => {
     const { handler, open, begun } = gated();
     const { order, runs } = await shop(makeKit(), WAIT, handler);
     const first = order('k');
@@ -30,7 +30,7 @@ onEveryStore('a repeat that waits', (makeKit) => {
     expect(runs()).toBe(1);
   });
 
-  it('waits longer than a lease for a first that takes so long', async () => {
+  it('a retry waits longer than a lease for a first request that takes longer', async () => {
     const kit = makeKit();
     const { handler, open, begun } = gated();
     const { order, runs } = await shop(kit, { ...WAIT, lease: 60_000 }, handler);
@@ -59,7 +59,7 @@ onEveryStore('a repeat that waits', (makeKit) => {
     ]);
   });
 
-  it('runs itself when the first was given up, or its answer is none', async () => {
+  it('a waiting retry runs when the first attempt was discarded, or its response is not final', async () => {
     const { order, runs } = await shop(makeKit(), { ...WAIT, lease: '300ms' }, (req, res) => {
       const { attempt } = req.idempotency ?? {};
       if (attempt === 1) setTimeout(() => res.destroy(), 50);
@@ -74,7 +74,7 @@ onEveryStore('a repeat that waits', (makeKit) => {
     expect(runs()).toBe(3);
   });
 
-  it('may be let wait by many middlewares of a kit', async () => {
+  it('many middleware with inFlight wait cause no leak warning', async () => {
     const warnings: Error[] = [];
     const note = (warning: Error) => void warnings.push(warning);
     process.on('warning', note);
@@ -85,21 +85,21 @@ onEveryStore('a repeat that waits', (makeKit) => {
     expect(warnings).toEqual([]);
   });
 
-  it('is let go when the kit is closed', async () => {
+  it('a waiting retry is refused when the kit is closed', async () => {
     const kit = makeKit();
     const { handler, begun } = gated();
     const { order } = await shop(kit, { ...WAIT, lease: '1h' }, handler);
     void order('k').catch(() => undefined);
     await begun;
     const repeat = order('k');
-    // Nothing tells that it waits; were it too early, it would be refused just the same.
+    // No event shows that the retry waits; if the kit closed too early, it would be refused as well.
     await new Promise((resolve) => setTimeout(resolve, 200));
     await kit.close({ timeout: '100ms' });
     expect((await repeat).status).toBe(503);
   });
 
   it.each(['deny', 'allow'] as const)(
-    'is refused once the kit closes, which waits for the first and its record (onError: %s)',
+    'a retry is refused once the kit closes, and closing waits for the first request and its record (onError: %s)',
     async (onError) => {
       const kit = makeKit();
       const { handler, open, begun } = gated();
@@ -122,7 +122,7 @@ onEveryStore('a repeat that waits', (makeKit) => {
     },
   );
 
-  it('whose client leaves does not run when its turn comes', async () => {
+  it('a waiting retry whose client has disconnected does not run when its turn comes', async () => {
     const { handler, begun } = gated();
     const kit = makeKit();
     const { order, runs, address } = await shop(kit, { ...WAIT, lease: '400ms', maxRun: '100ms' }, handler);
@@ -138,7 +138,7 @@ onEveryStore('a repeat that waits', (makeKit) => {
   });
 });
 
-describeWithServers('a repeat that waits in another process', () => {
+describeWithServers('A retry that waits in another process', () => {
   async function startTwo(options: KitOptions = {}) {
     const server = await startRedis();
     onTestFinished(() => server.stop());
@@ -147,7 +147,7 @@ describeWithServers('a repeat that waits in another process', () => {
     return { server, kits: [make(), make()] as const };
   }
 
-  /** The record of a run says that a repeat waits for it. */
+  /** Waits until a record shows that a retry waits for it. */
   function waits({ url }: RedisServer): Promise<void> {
     return withPlainClient(url, (client) =>
       until('a repeat waits', async () => {
@@ -158,12 +158,12 @@ describeWithServers('a repeat that waits in another process', () => {
     );
   }
 
-  it('asks twice, however long it waits: it is told of the end', async () => {
+  it('a waiting retry asks twice, however long it waits, since a message wakes it', async () => {
     const { server, kits } = await startTwo();
     const { handler, open, begun } = gated();
     const there = await shop(kits[0], { ...WAIT, lease: '1h' }, handler);
     const here = await shop(kits[1], { ...WAIT, lease: '1h' });
-    // Acquaints the server with the scripts, and the listening connections with their channel.
+    // Loads the scripts into the server, and subscribes both kits.
     await here.order('warm-up');
     await here.order('warm-up');
     await withPlainClient(server.url, (client) =>
@@ -175,7 +175,7 @@ describeWithServers('a repeat that waits in another process', () => {
     const first = there.order('k');
     await begun;
     const commands = await countCommands(server.url, async () => {
-      // From here on a poll would need the time that the test passes, and nothing but the call of the first wakes the repeat.
+      // From here on time stands still, so only the message of the first request wakes the retry, and no poll.
       stopTime();
       const repeat = here.order('k');
       await waits(server);
@@ -188,7 +188,7 @@ describeWithServers('a repeat that waits in another process', () => {
     expect(here.runs()).toBe(1);
   });
 
-  it('does not run beside the first when Redis goes away, whatever onError says', async () => {
+  it('a waiting retry does not run beside the first request when Redis goes away, whatever onError is', async () => {
     const { server, kits } = await startTwo({ commandTimeout: '300ms' });
     const { handler, open, begun } = gated();
     const options = { ...WAIT, onError: 'allow' } as const;
@@ -205,7 +205,7 @@ describeWithServers('a repeat that waits in another process', () => {
     expect(here.runs()).toBe(0);
   });
 
-  it('finds the answer although it cannot be told', async () => {
+  it('a waiting retry finds the response even if no message can wake it', async () => {
     const { server, kits } = await startTwo();
     await withPlainClient(server.url, (client) =>
       client.sendCommand(['ACL', 'SETUSER', 'default', 'resetchannels']),

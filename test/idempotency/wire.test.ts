@@ -21,18 +21,18 @@ async function start(options: ShopOptions = {}, handler = numbered()) {
     if (req.idempotency?.key !== 'not-final') return handler(req, res, next);
     return void res.status(503).end();
   });
-  // Acquaints the server with the scripts.
+  // Loads the scripts into the server.
   await made.order('not-final');
   return made;
 }
 
-/** The commands that reach the server while the work is done, without the digests of scripts. */
+/** The commands that reach the server during the work, without the digests of scripts. */
 async function commandsOf(work: () => unknown): Promise<readonly string[]> {
   return (await countCommands(server.url, work)).map(([name]) => name);
 }
 
-describeWithServers('a request with a key', () => {
-  it('costs two commands when it runs, one when it is repeated or refused, and none without a key', async () => {
+describeWithServers('The commands of kit.idempotency on the wire', () => {
+  it('a request costs two commands when it runs, one when it is replayed or refused, and none without a key', async () => {
     const { order } = await start();
     await order('first');
     expect(await commandsOf(() => order('k'))).toEqual(['EVALSHA', 'EVALSHA']);
@@ -44,7 +44,7 @@ describeWithServers('a request with a key', () => {
     expect(await commandsOf(() => order('k', { method: 'PUT' }))).toEqual([]);
   });
 
-  it('costs one command when it is refused since the first still runs', async () => {
+  it('a request costs one command when it is refused because the first request is in flight', async () => {
     const { handler, open, begun } = gated();
     const { order } = await start({ lease: '1h' }, handler);
     const first = order('k');
@@ -54,13 +54,13 @@ describeWithServers('a request with a key', () => {
     await first;
   });
 
-  it('costs one command more for each third of the lease that it runs', async () => {
+  it('a request costs one more command for each third of the lease that it runs', async () => {
     stopTime();
     const { handler, open, begun } = gated();
     const { order } = await start({ lease: 60_000 }, handler);
     const first = order('k');
     await begun;
-    // The repeat that follows is refused, on the same connection and so behind the renewal.
+    // The retry is refused on the same connection, and so after the renewal.
     const third = async () => {
       await passTime(20_000);
       expect((await order('k')).status).toBe(409);
@@ -72,7 +72,7 @@ describeWithServers('a request with a key', () => {
     expect(await commandsOf(() => passTime(120_000))).toEqual([]);
   });
 
-  it('leaves keys that have a TTL, whatever became of it', async () => {
+  it('every key that a request leaves behind has a TTL, whatever its outcome', async () => {
     const { handler, begun } = gated();
     const { order } = await start({ maxBody: 10 }, async (req, res, next) => {
       if (req.idempotency?.key === 'running') return handler(req, res, next);
@@ -91,7 +91,7 @@ describeWithServers('a request with a key', () => {
     });
   });
 
-  it('listens to nothing unless it waits', async () => {
+  it('kit.idempotency subscribes to no channel unless retries wait', async () => {
     const channels = () => withPlainClient(server.url, (client) => client.pubSubChannels('*'));
     await (await start()).order('k');
     expect(await channels()).toEqual([]);

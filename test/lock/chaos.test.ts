@@ -13,8 +13,8 @@ const WORKERS = 5;
 const LEASE_MS = 800;
 const WAIT_MS = 4_000;
 
-describeWithServers('a register that locks protect', () => {
-  it('takes no two writes at once, whatever happens to holders, waiters and Redis', {
+describeWithServers('A register that locks protect', () => {
+  it('the register never takes two writes at once, whatever happens to holders, waiters and Redis', {
     timeout: 300_000,
   }, async () => {
     const server = await startRedis();
@@ -28,7 +28,7 @@ describeWithServers('a register that locks protect', () => {
       const name = `w${++made}`;
       const url = made % 2 === 0 ? proxy.url : server.url;
       const connection = `url: '${url}', prefix: '${prefix}'`;
-      // How long a worker waits stands in the line, and tells which one it is.
+      // The queue shows how long a worker waits, which identifies the worker.
       const waitMs = WAIT_MS + made;
       workers.set(name, startWorker({ name, connection, register, leaseMs: LEASE_MS, waitMs }));
     };
@@ -42,13 +42,13 @@ describeWithServers('a register that locks protect', () => {
       await until(`${more} writes more`, () => register.accepted.length >= count);
     };
     const writing = async () => {
-      await until('somebody writes', () => workers.has(register.writer ?? ''));
+      await until('a worker writes', () => workers.has(register.writer ?? ''));
       return register.writer ?? '';
     };
     const firstWaiter = () =>
       withPlainClient(server.url, async (client) => {
         let name = '';
-        await until('somebody waits', async () => {
+        await until('a worker waits', async () => {
           const [member] = await client.zRange(`${prefix}:lock:{a}:line`, 0, 0);
           name = `w${Number(member?.split(':')[2]) - WAIT_MS}`;
           return workers.has(name);
@@ -97,7 +97,7 @@ describeWithServers('a register that locks protect', () => {
     for (const { ended } of workers.values())
       expect(await ended).toMatchObject({ code: 0, said: expect.stringMatching(/\nwrote \d+$/) });
     expect(register.complaints).toEqual([]);
-    expect(register.rejected, 'somebody came back late and was fenced off').toBeGreaterThan(0);
+    expect(register.rejected, 'a late write was refused by its fencing token').toBeGreaterThan(0);
     expect(new Set(register.fences).size, 'each grant has a fence of its own').toBe(register.fences.length);
     for (const [index, { fence, from }] of register.accepted.entries()) {
       const before = register.accepted[index - 1];

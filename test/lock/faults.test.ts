@@ -20,10 +20,10 @@ function held(handle: LockHandle | null): LockHandle {
 }
 
 function ignore(): void {
-  // What became of it is seen in Redis.
+  // Redis shows the outcome.
 }
 
-/** Fails the test when anything is rejected that nobody waits for. */
+/** Fails the test on an unhandled rejection. */
 function expectNoStrayRejection(): void {
   const stray: unknown[] = [];
   const note = (reason: unknown) => stray.push(reason);
@@ -54,18 +54,18 @@ async function serveLocked(kit: Kit, options: Partial<LockOptions> = {}): Promis
   return serve(app);
 }
 
-/** Whether Redis holds the lock, as only Redis knows. */
+/** Reads the lock from Redis, without the kit. */
 function isStored({ url }: RedisServer, key: string): Promise<boolean> {
   return withPlainClient(url, async (client) => (await client.exists(key)) === 1);
 }
 
-describeWithServers('a lock', () => {
-  it('whose lease may have become shorter is held for no longer than that, though the answer was lost', async () => {
+describeWithServers('A lock during faults of Redis and the network', () => {
+  it('a lock whose lease may have become shorter is held for no longer than that, even if the reply was lost', async () => {
     const { server, key } = await start();
     const proxy = await startProxy(server);
     const kit = kitForTest({ url: proxy.url, prefix: key.slice(0, key.indexOf(':')) });
     const lock = await kit.locks.acquire('a', { lease: LONG_LEASE, renew: false });
-    // Acquaints the server with the script.
+    // Loads the script into the server.
     await lock.extend();
     stopTime();
     proxy.loseNextReply();
@@ -76,7 +76,7 @@ describeWithServers('a lock', () => {
     await until('its key has ended as well', async () => !(await isStored(server, key)));
   });
 
-  it('that nobody else wants costs two commands', async () => {
+  it('an uncontended lock costs two commands', async () => {
     const { server, kit } = await start({ commandTimeout: '5s' });
     const address = await serveLocked(kit);
     await send(address);
@@ -84,7 +84,7 @@ describeWithServers('a lock', () => {
     expect(commands.map(([name]) => name).filter((name) => name !== 'PING')).toEqual(['EVALSHA', 'EVALSHA']);
   });
 
-  it('cannot be had while Redis is down: 503 with Retry-After, or without a lock where that is allowed', async () => {
+  it('a request is refused with 503 and Retry-After while Redis is down, or runs without its lock if onError is allow', async () => {
     const { server, kit } = await start();
     const [denying, allowing] = await Promise.all([serveLocked(kit), serveLocked(kit, { onError: 'allow' })]);
     const downs = eventsOf(kit, 'connection:down');
@@ -102,7 +102,7 @@ describeWithServers('a lock', () => {
   });
 
   it.each(['', 'garbage', '1:5', '1:1:1:', '1:1:1:to/ken', '0:1:2:token'])(
-    'is held as long as its value cannot be read, which is told once: %j',
+    'a lock counts as held while its value is corrupt, which is reported once: %j',
     async (value) => {
       const { server, kit, key } = await start();
       const address = await serveLocked(kit, { onError: 'allow' });
@@ -118,13 +118,13 @@ describeWithServers('a lock', () => {
     },
   );
 
-  it('is held when its key is of another type', async () => {
+  it('a lock counts as held when its key has another type', async () => {
     const { server, kit, key } = await start();
     await withPlainClient(server.url, (client) => client.lPush(key, 'x'));
     expect(await kit.locks.tryAcquire('a')).toBeNull();
   });
 
-  it('of a newer version of redis-kit is nobody’s to have or overwrite: 503, also where an outage is allowed', async () => {
+  it('a lock in a newer format is neither granted nor overwritten: the response is 503, even if onError is allow', async () => {
     const { server, kit, key } = await start();
     await withPlainClient(server.url, (client) => client.set(key, '2:whatever', { EX: 60 }));
     for (const onError of ['deny', 'allow'] as const) {
@@ -134,7 +134,7 @@ describeWithServers('a lock', () => {
     expect(await withPlainClient(server.url, (client) => client.get(key))).toBe('2:whatever');
   });
 
-  it('that was granted after its caller had given up is given back, also when nothing may be sent by then', async () => {
+  it('a lock that was granted after its caller had given up is released, even if the breaker is open by then', async () => {
     const { server, kit, key } = await start();
     const granted = await kit.locks.tryAcquire('warm-up');
     await granted?.release();
@@ -155,7 +155,7 @@ describeWithServers('a lock', () => {
     );
   });
 
-  it('whose grant was lost with the connection is given back', async () => {
+  it('a lock is released when the reply that granted it was lost with the connection', async () => {
     const { server, key } = await start();
     const proxy = await startProxy(server);
     const kit = kitForTest({ url: proxy.url, prefix: key.slice(0, key.indexOf(':')) });
@@ -169,7 +169,7 @@ describeWithServers('a lock', () => {
     expect(await kit.locks.tryAcquire('a')).not.toBeNull();
   });
 
-  it('that could not be released during an outage is free soon after, and its client does not wait', async () => {
+  it('a lock that could not be released during an outage is free soon after it, and the client does not wait for that', async () => {
     const { server, kit, key } = await start();
     let lock: LockHandle | undefined;
     const app = express();
@@ -189,7 +189,7 @@ describeWithServers('a lock', () => {
     await until('it is free', async () => !(await isStored(server, key)));
   });
 
-  it('is lost when it cannot be renewed in time, and its request is told once', async () => {
+  it('a lock is lost when it cannot be renewed in time, and its request is notified once', async () => {
     const { server, kit } = await start();
     stopTime();
     const lost: unknown[] = [];
@@ -228,13 +228,13 @@ describeWithServers('a lock', () => {
     );
   });
 
-  it('outlives an outage that is shorter than its lease', async () => {
+  it('a lock outlives an outage that is shorter than its lease', async () => {
     stopTime();
     const { server, kit } = await start();
     const errors = eventsOf(kit, 'error');
     const lock = held(await kit.locks.tryAcquire('a', { lease: 300_000 }));
     server.freeze();
-    // The first renewal is due after a third of the lease, and late after the deadline of a command.
+    // The first renewal is due after a third of the lease, and times out after the deadline of a command.
     await passTime(100_000);
     await until('a renewal has failed', async () => {
       await passTime(100);
@@ -250,7 +250,7 @@ describeWithServers('a lock', () => {
     expect(await lock.release()).toBe(true);
   });
 
-  it('has a higher fence after Redis has lost everything', async () => {
+  it('a lock has a higher fencing token after Redis has lost all data', async () => {
     const { server, kit } = await start();
     const before = held(await kit.locks.tryAcquire('a'));
     await withPlainClient(server.url, (client) => client.flushAll());
@@ -266,7 +266,7 @@ describeWithServers('a lock', () => {
     expect(held(after).fence).toBeGreaterThan(flushed.fence);
   });
 
-  it('leaves keys that all have a TTL', async () => {
+  it('every key that a lock leaves behind has a TTL', async () => {
     const { server, kit } = await start();
     await kit.locks.tryAcquire('a', { lease: LONG_LEASE });
     const extended = held(await kit.locks.tryAcquire('b', { lease: LONG_LEASE }));

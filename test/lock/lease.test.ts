@@ -15,7 +15,7 @@ const LEASE_MS = 60_000;
 const LOST = { name: 'LockLostError', code: 'ERR_REDIS_KIT_LOCK_LOST' };
 
 describeOnBothEngines('a lock', (url) => {
-  it('is held by one at a time, and free after its release', async () => {
+  it('a lock has one holder at a time and is free after its release', async () => {
     const { locks } = kitForTest({ url: url() });
     const first = held(await locks.tryAcquire('a'));
     expect(await locks.tryAcquire('a')).toBeNull();
@@ -24,13 +24,13 @@ describeOnBothEngines('a lock', (url) => {
     expect(await locks.tryAcquire('a')).not.toBeNull();
   });
 
-  it('is granted to one of fifty who ask at once', async () => {
+  it('a lock is granted to one of fifty callers at the same time', async () => {
     const { locks } = kitForTest({ url: url() });
     const attempts = await Promise.all(Array.from({ length: 50 }, () => locks.tryAcquire('a')));
     expect(attempts.filter((attempt) => attempt !== null)).toHaveLength(1);
   });
 
-  it('is released once, however often one asks for it', async () => {
+  it('a lock is released once, however often `release` is called', async () => {
     const kit = kitForTest({ url: url() });
     const released = eventsOf(kit, 'lock:released');
     const lock = held(await kit.locks.tryAcquire('a'));
@@ -42,7 +42,7 @@ describeOnBothEngines('a lock', (url) => {
     await next.release();
   });
 
-  it('says what it holds, and for how long surely', async () => {
+  it('a handle knows its key and how long its lease certainly lasts', async () => {
     const { locks } = kitForTest({ url: url() });
     const lock = held(await locks.tryAcquire('a', { lease: '1h' }));
     expect(lock.keys).toEqual(['a']);
@@ -57,7 +57,7 @@ describeOnBothEngines('a lock', (url) => {
     expect(lock.signal.aborted, 'giving it back is no loss').toBe(false);
   });
 
-  it('may be held for as long as a timer can wait, and no longer', async () => {
+  it('a lease may be as long as the longest timer, but not longer', async () => {
     const { locks } = kitForTest({ url: url() });
     const lock = held(await locks.tryAcquire('a', { lease: '24d' }));
     await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
@@ -66,7 +66,7 @@ describeOnBothEngines('a lock', (url) => {
     await lock.release();
   });
 
-  it('is extended from now on, by its own length or another', async () => {
+  it('a lease is extended from now, by its own length or by another', async () => {
     const { locks } = kitForTest({ url: url() });
     const lock = held(await locks.tryAcquire('a', { lease: '1m', renew: false }));
     expect(await lock.extend('1h')).toBe(true);
@@ -82,7 +82,7 @@ describeOnBothEngines('a lock', (url) => {
     expect(await lock.extend()).toBe(false);
   });
 
-  it('is extended by what was asked last, also while it is renewed', async () => {
+  it('the last of several extensions counts, even during a renewal', async () => {
     stopTime();
     const { locks } = kitForTest({ url: url() });
     // Before, with and after the renewal, which is due after a third of the lease.
@@ -96,7 +96,7 @@ describeOnBothEngines('a lock', (url) => {
     }
   });
 
-  it('is given back where its block ends, by await using', async () => {
+  it('a lock declared with `await using` is released at the end of its block', async () => {
     const { locks } = kitForTest({ url: url() });
     {
       await using lock = held(await locks.tryAcquire('a'));
@@ -112,7 +112,7 @@ describeOnBothEngines('a lock', (url) => {
     expect(await locks.tryAcquire('a')).not.toBeNull();
   });
 
-  it('that is not renewed ends with its lease, which its holder is told and the next one profits from', async () => {
+  it('a lock that is not renewed ends with its lease: its signal aborts, and the lock is free', async () => {
     const kit = kitForTest({ url: url() });
     const lost = eventsOf(kit, 'lock:lost');
     stopTime();
@@ -137,7 +137,7 @@ describeOnBothEngines('a lock', (url) => {
     expect(await held(second).release()).toBe(true);
   });
 
-  it('has a fence that grows with every grant', async () => {
+  it('the fencing token grows with every grant', async () => {
     const { locks } = kitForTest({ url: url() });
     let last = 0;
     for (let grant = 0; grant < 50; grant++) {
@@ -153,7 +153,7 @@ describeOnBothEngines('a lock', (url) => {
     ['', "is ''"],
     [undefined, 'is undefined'],
     [7, 'is 7'],
-  ])('has no key %j', async (key, part) => {
+  ])('a call with the invalid key %j is rejected', async (key, part) => {
     const { locks } = kitForTest({ url: url() });
     await expect(locks.tryAcquire(key as string)).rejects.toThrow(part);
   });
@@ -166,12 +166,12 @@ describeOnBothEngines('a lock', (url) => {
     [{ metadata: () => 5 }, '`metadata`'],
     [{ metadata: 'x'.repeat(4_096) }, 'at most 4096 bytes'],
     [{ fair: 1 }, '`fair`'],
-  ])('has no options %j', async (options, part) => {
+  ])('a call with the invalid options %j is rejected', async (options, part) => {
     const { locks } = kitForTest({ url: url() });
     await expect(locks.tryAcquire('a', options as object)).rejects.toThrow(part);
   });
 
-  it('of any spelling is a lock of its own', async () => {
+  it('keys that differ in any character are different locks', async () => {
     const { locks } = kitForTest({ url: url() });
     const ids = ['a', 'A', 'a:b', '{a}', 'a}b', 'ä', '🎉', ' ', '*', 'x'.repeat(500), `${'x'.repeat(500)}y`];
     const attempts = await Promise.all(ids.map((id) => locks.tryAcquire(id)));
@@ -181,7 +181,7 @@ describeOnBothEngines('a lock', (url) => {
   });
 });
 
-describe('a lock whose key was taken away', () => {
+describe('A lock whose key was deleted or overwritten', () => {
   async function start() {
     const kit = kitForTest({ url: redisUrl() });
     const client: PlainClient = await connectPlainClient(redisUrl());
@@ -193,7 +193,7 @@ describe('a lock whose key was taken away', () => {
     return { kit, client, lock, lost, renewed, key: `${kit.prefix}:lock:{a}` };
   }
 
-  it('is lost: its holder is told, once, and does not take it back', async () => {
+  it('a lock whose key was deleted is lost: its holder is notified once, and the renewal does not restore it', async () => {
     const { client, lock, lost, renewed, key } = await start();
     await client.del(key);
     await renewed();
@@ -204,7 +204,7 @@ describe('a lock whose key was taken away', () => {
     expect(lost).toEqual([{ keys: ['a'], error: lock.signal.reason }]);
   });
 
-  it('and by another holder is neither renewed nor released by the first', async () => {
+  it('a lock that another holder has taken is neither renewed nor released by the first holder', async () => {
     const { kit, client, lock, renewed, key } = await start();
     await client.del(key);
     const successor = held(await kit.locks.tryAcquire('a', { lease: '1h' }));
@@ -218,10 +218,10 @@ describe('a lock whose key was taken away', () => {
     expect(await successor.release()).toBe(true);
   });
 
-  it('gives its next holder a higher fence, also when the counter is gone too', async () => {
+  it('the next holder gets a higher fencing token, even if the counter was deleted as well', async () => {
     const { kit, client, lock, key } = await start();
     expect(await client.del([key, `${key}:fence`])).toBe(2);
-    // What is left to tell the grants apart is the clock.
+    // Only the clock is left to make the token grow.
     await passTime(1);
     const next = held(await kit.locks.tryAcquire('a'));
     expect(next.fence).toBeGreaterThan(lock.fence);

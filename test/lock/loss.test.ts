@@ -6,10 +6,10 @@ import { stopwatch } from '../support/stopwatch.ts';
 import { onEveryStore } from '../support/stores.ts';
 import { passTime, stopTime } from '../support/time.ts';
 import { until } from '../support/until.ts';
-import { listensForCalls } from './listens.ts';
+import { subscribe } from './subscribed.ts';
 
-onEveryStore('the loss of a lock', (makeKit) => {
-  it('is told when the wall clock says that the machine was suspended, whatever the steady one says', async () => {
+onEveryStore('The loss of a lock', (makeKit) => {
+  it('a lock is lost when the wall clock shows that the machine was suspended, even if the steady clock stopped', async () => {
     const kit = makeKit();
     const lost = eventsOf(kit, 'lock:lost');
     const lock = await kit.locks.acquire('a', { lease: '1h' });
@@ -21,7 +21,7 @@ onEveryStore('the loss of a lock', (makeKit) => {
     expect(lost).toEqual([{ keys: ['a'], error: lock.signal.reason }]);
   });
 
-  it('is not told for a wall clock that was set back', async () => {
+  it('a lock is not lost when the wall clock is set back', async () => {
     const kit = makeKit();
     const lock = await kit.locks.acquire('a', { lease: '1h' });
     vi.useFakeTimers({ toFake: ['Date'], now: Date.now() - 60_000 });
@@ -32,7 +32,7 @@ onEveryStore('the loss of a lock', (makeKit) => {
     expect(lock.remainingMs()).toBeLessThanOrEqual(3_600_000);
   });
 
-  it('by force is told with the next renewal, and the lock is another’s at once', async () => {
+  it('a holder learns of forceRelease with its next renewal, and the lock is free at once', async () => {
     const kit = makeKit();
     stopTime();
     const lock = await kit.locks.acquire('a', { lease: 60_000, metadata: { by: 'ann' } });
@@ -46,10 +46,10 @@ onEveryStore('the loss of a lock', (makeKit) => {
     expect(await lock.release()).toBe(false);
     next.assertHeld();
     expect(await next.release()).toBe(true);
-    expect(await kit.locks.forceRelease('a'), 'nobody has it').toBe(false);
+    expect(await kit.locks.forceRelease('a'), 'the lock is free').toBe(false);
   });
 
-  it('by force is told at once where the process listens, and the first who waits gets the lock', async () => {
+  it('a holder learns of forceRelease at once if its process is subscribed, and the first waiter gets the lock', async () => {
     const kit = makeKit();
     const first = await kit.locks.acquire('a');
     const second = kit.locks.acquire('a', { lease: '1h', wait: '2m' });
@@ -64,8 +64,8 @@ onEveryStore('the loss of a lock', (makeKit) => {
   });
 });
 
-onEveryStore('who looks at a lock', (makeKit) => {
-  it('sees whether it is held, by what fence, for how long, who waits, and what the holder says of itself', async () => {
+onEveryStore('kit.locks.inspect', (makeKit) => {
+  it('an inspection shows the state, the fencing token, the remaining lease, the waiters and the metadata', async () => {
     const kit = makeKit();
     expect(await kit.locks.inspect('a')).toEqual({ held: false, waiters: 0 });
     const metadata = { by: 'ann:1', 'ä"': [null, 0.5] };
@@ -88,7 +88,7 @@ onEveryStore('who looks at a lock', (makeKit) => {
     expect((await kit.locks.inspect('a')).metadata).toBe('next');
   });
 
-  it.each(['', 7, undefined, ['a']])('must say at which: %j is none', async (key) => {
+  it.each(['', 7, undefined, ['a']])('an inspection needs a key: %j is rejected', async (key) => {
     const { locks } = makeKit();
     await expect(locks.inspect(key as string)).rejects.toMatchObject({ code: 'ERR_REDIS_KIT_CONFIG' });
     await expect(locks.forceRelease(key as string)).rejects.toThrow('kit.locks.forceRelease: the key is');
@@ -96,7 +96,7 @@ onEveryStore('who looks at a lock', (makeKit) => {
 });
 
 onEveryStore('kit.locks.using', (makeKit) => {
-  it('gives what the work gives, and frees the lock whatever comes of it', async () => {
+  it('`using` resolves or rejects as its function does, and releases the lock in both cases', async () => {
     const { locks } = makeKit();
     expect(await locks.using('a', {}, (lock) => lock.keys)).toEqual(['a']);
     expect(await locks.using('a', {}, async () => 7)).toBe(7);
@@ -107,7 +107,7 @@ onEveryStore('kit.locks.using', (makeKit) => {
     expect(await locks.tryAcquire('a')).not.toBeNull();
   });
 
-  it('gives the result also when the lock was lost meanwhile', async () => {
+  it('`using` resolves to the result even if the lock was lost in the meantime', async () => {
     const { locks } = makeKit();
     const result = await locks.using('a', { lease: '200ms', renew: false }, async (lock) => {
       await until('it is lost', () => lock.signal.aborted);
@@ -116,7 +116,7 @@ onEveryStore('kit.locks.using', (makeKit) => {
     expect(result).toBe('done all the same');
   });
 
-  it('wants a function', async () => {
+  it('`using` rejects a call without a function', async () => {
     const { locks } = makeKit();
     await expect(locks.using('a', {}, 'work' as never)).rejects.toThrow("the work is 'work'");
     await expect(locks.using('a', { waite: 1 } as never, () => 1)).rejects.toThrow('did you mean `wait`?');
@@ -124,10 +124,10 @@ onEveryStore('kit.locks.using', (makeKit) => {
   });
 });
 
-onEveryStore('closing the kit', (makeKit) => {
-  it('refuses who waits, and waits for who holds', async () => {
+onEveryStore('Closing the kit', (makeKit) => {
+  it('closing the kit rejects waiters, and waits for holders', async () => {
     const kit = makeKit();
-    await listensForCalls(kit);
+    await subscribe(kit);
     stopTime();
     const lock = await kit.locks.acquire('a', { lease: 60_000 });
     const waiting = kit.locks.acquire('a', { wait: '2m' });
@@ -138,7 +138,7 @@ onEveryStore('closing the kit', (makeKit) => {
     });
     await expect(waiting).rejects.toMatchObject({ code: 'ERR_REDIS_KIT_CLOSED' });
     await expect(kit.locks.tryAcquire('b')).rejects.toMatchObject({ code: 'ERR_REDIS_KIT_CLOSED' });
-    // Longer than the lease: it is renewed all the while.
+    // Longer than the lease, so the lock is renewed in the meantime.
     for (let third = 1; third <= 4; third++) {
       await passTime(20_000);
       await until('it is renewed', () => lock.remainingMs() === 60_000);
@@ -150,7 +150,7 @@ onEveryStore('closing the kit', (makeKit) => {
     await kit.close();
   });
 
-  it('twice at once ends for both as soon as nothing is held', async () => {
+  it('two concurrent calls of close both resolve as soon as no lock is held', async () => {
     const kit = makeKit();
     const lock = await kit.locks.acquire('a');
     const elapsedMs = stopwatch();
@@ -160,7 +160,7 @@ onEveryStore('closing the kit', (makeKit) => {
     expect(elapsedMs()).toBeLessThan(10_000);
   });
 
-  it('takes no longer than its timeout, and never frees what is worked under', async () => {
+  it('closing the kit takes no longer than its timeout, and does not release a lock that is in use', async () => {
     const prefix = testPrefix();
     const kit = makeKit({ prefix });
     const lock = await kit.locks.acquire('a', { lease: '1s' });

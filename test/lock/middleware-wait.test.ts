@@ -8,7 +8,7 @@ import { onEveryStore } from '../support/stores.ts';
 import { until } from '../support/until.ts';
 import { send, serve } from '../support/web.ts';
 
-onEveryStore('a request that waits for its lock', (makeKit) => {
+onEveryStore('A request that waits for its lock', (makeKit) => {
   async function start(options: Partial<LockOptions> = {}) {
     const kit = makeKit();
     const ran: string[] = [];
@@ -23,7 +23,7 @@ onEveryStore('a request that waits for its lock', (makeKit) => {
     return { kit, ran, waiting, address: await serve(app) };
   }
 
-  it('runs in its turn', async () => {
+  it('a waiting request runs when its turn comes', async () => {
     const { kit, ran, waiting, address } = await start();
     const held = await kit.locks.acquire('a');
     const answers = [];
@@ -37,7 +37,7 @@ onEveryStore('a request that waits for its lock', (makeKit) => {
     expect(await kit.locks.inspect('a')).toEqual({ held: false, waiters: 0 });
   });
 
-  it('is refused with 503, Retry-After and a problem when its turn did not come', async () => {
+  it('a waiting request is refused with 503, Retry-After and problem details when its turn does not come', async () => {
     const { kit, ran, waiting, address } = await start({ wait: '150ms' });
     await kit.locks.acquire('a');
     const { status, headers, text } = await send(address);
@@ -48,7 +48,7 @@ onEveryStore('a request that waits for its lock', (makeKit) => {
     await waiting(0);
   });
 
-  it('may be answered otherwise by the handler of the options', async () => {
+  it('the option `handler` can respond to a refused request in another way', async () => {
     const conflicts: LockConflict[] = [];
     const { kit, address } = await start({
       wait: '150ms',
@@ -62,7 +62,7 @@ onEveryStore('a request that waits for its lock', (makeKit) => {
     expect(conflicts).toEqual([{ key: 'a', hasWaited: true, expiresInMs: expect.any(Number) }]);
   });
 
-  it('leaves the line when its client goes away, and never runs', async () => {
+  it('a waiting request leaves the queue when its client disconnects, and never runs', async () => {
     const { kit, ran, waiting, address } = await start();
     const held = await kit.locks.acquire('a');
     const client = get(`${address}/gone`, { agent: false });
@@ -78,7 +78,7 @@ onEveryStore('a request that waits for its lock', (makeKit) => {
     expect(ran).toEqual(['/patient']);
   });
 
-  it('takes several keys, or none', async () => {
+  it('a request locks several keys, or no key', async () => {
     const { kit, address } = await start({
       key: (req) => (req.path === '/none' ? null : ['b', 'a']),
     });
@@ -91,27 +91,27 @@ onEveryStore('a request that waits for its lock', (makeKit) => {
     expect((await kit.locks.inspect('b')).held).toBe(false);
   });
 
-  it('meets an error of its key where that is no key', async () => {
+  it('a request fails with an error when its key is invalid', async () => {
     for (const key of ['', [], ['a', ''], [7], {}, undefined]) {
       const { address } = await start({ key: () => key as string });
       expect((await send(address)).status).toBe(500);
     }
   });
 
-  it('is refused when the kit closes, also where it might run without the lock while Redis is away', async () => {
+  it('a waiting request is refused when the kit closes, even if onError is allow', async () => {
     const { kit, ran, waiting, address } = await start({ onError: 'allow' });
     const held = await kit.locks.acquire('a');
     const answer = send(address);
     await waiting(1);
     const closed = kit.close();
     expect((await answer).status).toBe(503);
-    expect((await send(address)).status, 'who comes later').toBe(503);
+    expect((await send(address)).status, 'a later request').toBe(503);
     expect(ran).toEqual([]);
     await held.release();
     await closed;
   });
 
-  it('is refused when a key of it was taken away meanwhile, also then', async () => {
+  it('a waiting request is refused when one of its locks was taken away in the meantime, even if onError is allow', async () => {
     const { kit, ran, waiting, address } = await start({
       key: () => ['0', 'a'],
       lease: '300ms',
@@ -122,7 +122,7 @@ onEveryStore('a request that waits for its lock', (makeKit) => {
     await waiting(1);
     await kit.locks.forceRelease('0');
     const other = await kit.locks.acquire('0');
-    // Longer than its lease, so that it is known whether or not the process listens yet.
+    // Longer than the lease, so that the loss is noticed even if the process is not subscribed yet.
     await new Promise((resolve) => setTimeout(resolve, 500));
     await held.release();
     expect((await answer).status).toBe(503);
@@ -130,7 +130,7 @@ onEveryStore('a request that waits for its lock', (makeKit) => {
     other.assertHeld();
   });
 
-  it('is told as an event once it runs', async () => {
+  it('a request that waited emits an event when it runs', async () => {
     const { kit, waiting, address } = await start();
     const waited = eventsOf(kit, 'lock:waited');
     const held = await kit.locks.acquire('a');

@@ -9,7 +9,7 @@ import { passTime, stopTime } from '../support/time.ts';
 import { until } from '../support/until.ts';
 import { send, serve } from '../support/web.ts';
 
-/** Something that a handler waits for until the test opens it. */
+/** A promise that the test resolves. */
 function gate() {
   let open: () => void = () => undefined;
   const opened = new Promise<void>((resolve) => {
@@ -34,7 +34,7 @@ describeOnBothEngines('kit.lock', (url) => {
     return { kit, address: await serve(app), isFree };
   }
 
-  it('lets one of two requests run, and refuses the other with 409, Retry-After and a problem', async () => {
+  it('one of two requests with the same key runs, and the other is refused with 409, Retry-After and problem details', async () => {
     const { opened, open } = gate();
     const { kit, address, isFree } = await start((req, res) => {
       void opened.then(() => res.json({ fence: req.lock?.fence, keys: req.lock?.keys }));
@@ -61,7 +61,7 @@ describeOnBothEngines('kit.lock', (url) => {
     ]);
   });
 
-  it('lets requests with other keys run side by side', async () => {
+  it('requests with different keys run at the same time', async () => {
     let running = 0;
     const { opened, open } = gate();
     const { address } = await start(
@@ -76,9 +76,9 @@ describeOnBothEngines('kit.lock', (url) => {
   });
 
   it.each<[string, RequestHandler]>([
-    ['whole', (_req, res) => void res.send('body')],
+    ['sent at once', (_req, res) => void res.send('body')],
     [
-      'in one write() that completes the declared length, and the end much later',
+      'in one write() that completes the declared length, with a much later end()',
       (_req, res) => {
         res.setHeader('Content-Length', 4);
         res.write('body');
@@ -92,19 +92,22 @@ describeOnBothEngines('kit.lock', (url) => {
         setImmediate(() => res.end('dy'));
       },
     ],
-  ])('never meets its own last lock, 200 requests in a row, answered %s', async (_, handler) => {
-    const { address } = await start(handler);
-    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
-    onTestFinished(() => agent.destroy());
-    for (let turn = 0; turn < 200; turn++) {
-      const [response] = (await once(get(address, { agent }), 'response')) as [IncomingMessage];
-      let text = '';
-      for await (const chunk of response.setEncoding('utf8')) text += chunk;
-      expect([turn, response.statusCode, text]).toEqual([turn, 200, 'body']);
-    }
-  });
+  ])(
+    'a client never meets its own last lock in 200 consecutive requests, with a response %s',
+    async (_, handler) => {
+      const { address } = await start(handler);
+      const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+      onTestFinished(() => agent.destroy());
+      for (let turn = 0; turn < 200; turn++) {
+        const [response] = (await once(get(address, { agent }), 'response')) as [IncomingMessage];
+        let text = '';
+        for await (const chunk of response.setEncoding('utf8')) text += chunk;
+        expect([turn, response.statusCode, text]).toEqual([turn, 200, 'body']);
+      }
+    },
+  );
 
-  it('is free before the last byte arrives, of a body of declared length also before its end', async () => {
+  it('a lock is free before the last byte arrives, and for a body of declared length also before end() is called', async () => {
     const { opened, open } = gate();
     const { address, isFree } = await start((_req, res) => {
       res.setHeader('Content-Length', 4);
@@ -112,27 +115,27 @@ describeOnBothEngines('kit.lock', (url) => {
       res.write('dy');
       void opened.then(() => res.end());
     });
-    let heard = '';
+    let received = '';
     const client = request(address, { agent: false }).end();
     const [response] = (await once(client, 'response')) as [IncomingMessage];
     response.setEncoding('utf8').on('data', (chunk) => {
-      heard += chunk;
+      received += chunk;
     });
-    await until('the first half has come', () => heard === 'bo');
+    await until('the first half has arrived', () => received === 'bo');
     expect(await isFree()).toBe(false);
     open();
-    await until('all has come', () => heard === 'body');
+    await until('the whole body has arrived', () => received === 'body');
     expect(await isFree()).toBe(true);
   });
 
-  it('stays with a handler that still runs when its client has gone', async () => {
+  it('a lock stays with a handler that still runs when its client has disconnected', async () => {
     const { opened, open } = gate();
     let gone = false;
     const { kit, address, isFree } = await start((_req, res) => {
       res.on('close', () => {
         gone = true;
       });
-      void opened.then(() => res.send('for nobody'));
+      void opened.then(() => res.send('without a client'));
     });
     const acquired = eventsOf(kit, 'lock:acquired');
     const client = request(address, { agent: false }).on('error', expectCutOff).end();
@@ -153,14 +156,14 @@ describeOnBothEngines('kit.lock', (url) => {
     ],
     ['rejects', () => Promise.reject(new Error('on purpose'))],
     ['calls next(error)', (_req, _res, next) => next(new Error('on purpose'))],
-    ['does not answer but passes on', (_req, _res, next) => next()],
-  ])('is free again when the handler %s', async (_, handler) => {
+    ['calls next() without a response', (_req, _res, next) => next()],
+  ])('a lock is free again when the handler %s', async (_, handler) => {
     const { address, isFree } = await start(handler);
     for (let turn = 0; turn < 3; turn++) expect((await send(address)).status).toBeGreaterThanOrEqual(404);
     expect(await isFree()).toBe(true);
   });
 
-  it('is taken from a handler that takes longer than maxHold, which is told', async () => {
+  it('a handler that takes longer than maxHold loses its lock and is notified', async () => {
     const lost: unknown[] = [];
     let reason: unknown;
     const { kit, address, isFree } = await start(
@@ -181,7 +184,7 @@ describeOnBothEngines('kit.lock', (url) => {
     expect(events).toEqual([{ keys: ['order:7'], error: reason }]);
   });
 
-  it('outlives its lease while the handler runs: nobody else gets it', async () => {
+  it('a lock outlives its lease while the handler runs: no other request gets it', async () => {
     stopTime();
     const { opened, open } = gate();
     const { kit, address, isFree } = await start(
@@ -200,7 +203,7 @@ describeOnBothEngines('kit.lock', (url) => {
     expect(await isFree()).toBe(true);
   });
 
-  it('takes no lock for the key null', async () => {
+  it('a request with the key null takes no lock', async () => {
     let running = 0;
     const { opened, open } = gate();
     const { address } = await start(
@@ -226,7 +229,7 @@ describeOnBothEngines('kit.lock', (url) => {
         throw new Error('an exception');
       },
     ],
-  ])('is an error of the app, and no lock, when the key is %s', async (value, key) => {
+  ])('a request takes no lock and fails with an error when its key is %s', async (value, key) => {
     const kit = kitForTest({ url: url() });
     const errors: unknown[] = [];
     const app = express();
@@ -242,7 +245,7 @@ describeOnBothEngines('kit.lock', (url) => {
     expect(errors[0]).toMatchObject(isOwn ? { name: 'Error' } : { code: 'ERR_REDIS_KIT_NO_IDENTITY' });
   });
 
-  it('hands a conflict to the handler of the options', async () => {
+  it('the option `handler` receives the conflict', async () => {
     const conflicts: LockConflict[] = [];
     const { kit, address } = await start((_req, res) => void res.send('ran'), {
       lease: '30s',
@@ -260,7 +263,7 @@ describeOnBothEngines('kit.lock', (url) => {
   });
 
   it.each(['throws', 'rejects'] as const)(
-    'lets nobody in when the handler of a conflict %s, also where an outage is allowed',
+    'a refused request does not run when the option `handler` %s, even if onError is allow',
     async (way) => {
       let runs = 0;
       const { kit, address } = await start((_req, res) => void res.send(String(++runs)), {
@@ -277,19 +280,19 @@ describeOnBothEngines('kit.lock', (url) => {
     },
   );
 
-  it('survives an onLost that rejects, and tells of it', async () => {
+  it('an onLost that rejects is reported and does no harm', async () => {
     const { kit, address } = await start(() => undefined, {
       maxHold: '50ms',
       onLost: async () => Promise.reject(new Error('no pager')),
     });
-    const told = eventsOf(kit, 'error');
+    const errors = eventsOf(kit, 'error');
     const client = request(address, { agent: false }).on('error', expectCutOff).end();
     onTestFinished(() => void client.destroy());
-    await until('it is told', () => told.length > 0);
-    expect(told[0]).toMatchObject({ feature: 'lock', error: { message: 'no pager' } });
+    await until('the error is reported', () => errors.length > 0);
+    expect(errors[0]).toMatchObject({ feature: 'lock', error: { message: 'no pager' } });
   });
 
-  it.each(APPS)('works under %s', async (_, makeApp) => {
+  it.each(APPS)('kit.lock works under %s', async (_, makeApp) => {
     const kit = kitForTest({ url: url() });
     const { opened, open } = gate();
     const acquired = eventsOf(kit, 'lock:acquired');

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { LockOptions } from '../../src/index.ts';
 import { kitForTest } from '../support/kits.ts';
 
-describe('the options of kit.lock', () => {
+describe('The options of kit.lock', () => {
   const key = () => 'a';
 
   it.each([
@@ -21,12 +21,12 @@ describe('the options of kit.lock', () => {
     [{ key, wait: '25d' }, 'at most 24 days'],
     [{ key, fair: 'yes' }, '`fair`'],
     [{ key, leese: '5s' }, 'did you mean `lease`?'],
-  ])('are refused when they cannot be: %j', (options, part) => {
+  ])('invalid options are rejected: %j', (options, part) => {
     const kit = kitForTest({ url: 'memory:' });
     expect(() => kit.lock(options as LockOptions)).toThrow(part);
   });
 
-  it('may say that nobody waits, and a handler must be a function', () => {
+  it('the option `wait` may be 0, and a handler must be a function', () => {
     const kit = kitForTest({ url: 'memory:' });
     expect(() => kit.lock({ key, wait: 0 })).not.toThrow();
     expect(() => kit.lock({ key }, 'handler' as never)).toThrow("the handler is 'handler'");

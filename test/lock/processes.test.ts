@@ -10,10 +10,10 @@ import { until } from '../support/until.ts';
 const PROCESSES = 4;
 const TURNS = 50;
 
-/** Much longer than a loaded machine keeps a process from renewing. */
+/** Much longer than a process on a loaded machine is late with a renewal. */
 const LEASE_MS = 3_500;
 
-/** Two processes read the milliseconds of one clock. */
+/** Two processes round the same clock to milliseconds. */
 const SLACK_MS = 10;
 
 async function startForTest() {
@@ -22,8 +22,8 @@ async function startForTest() {
   return server;
 }
 
-describeWithServers('a lock among processes', () => {
-  it('is free a lease after its holder was killed, and not before', async () => {
+describeWithServers('A lock in several processes', () => {
+  it('a lock becomes free one lease after its holder was killed, and not before', async () => {
     const server = await startForTest();
     const kit = kitForTest({ url: server.url, prefix: 't-processes' });
     const holder = startProgram(`
@@ -48,11 +48,11 @@ describeWithServers('a lock among processes', () => {
       if (lock !== null) expect(lock.fence).toBeGreaterThan(fence);
       return lock !== null;
     });
-    expect(performance.now() - seenAt, 'nobody has freed it').toBeGreaterThan(expiresInMs - SLACK_MS);
+    expect(performance.now() - seenAt, 'the lock was not released').toBeGreaterThan(expiresInMs - SLACK_MS);
     expect(elapsedMs()).toBeLessThan(2 * LEASE_MS);
   });
 
-  it('lets no update be lost, whichever process reads, waits and writes', async () => {
+  it('no update is lost when several processes read, wait and write under the lock', async () => {
     const server = await startForTest();
     const programs = Array.from({ length: PROCESSES }, () =>
       startProgram(`

@@ -12,8 +12,8 @@ const REENTRY = { code: 'ERR_REDIS_KIT_LOCK_REENTRY' };
 const TIMEOUT = { code: 'ERR_REDIS_KIT_LOCK_TIMEOUT' };
 const WARNING = expect.stringContaining('async context');
 
-describeOnBothEngines('asking for a lock that the asking work holds', (url) => {
-  it('is an error at once for a second kit.lock of the same request', async () => {
+describeOnBothEngines('Reentry: work that requests a lock that it holds', (url) => {
+  it('a second kit.lock with the same key in one request fails at once', async () => {
     const kit = kitForTest({ url: url() });
     const app = express().set('env', 'test');
     const lock = () => kit.lock({ key: () => 'a', wait: '20s' });
@@ -27,7 +27,7 @@ describeOnBothEngines('asking for a lock that the asking work holds', (url) => {
     }
   });
 
-  it('is an error at once for a second kit.lock below one that wraps its handler', async () => {
+  it('a kit.lock inside a locked handler fails at once when it requests the same key', async () => {
     const kit = kitForTest({ url: url() });
     const inner = kit.lock({ key: () => ['b', 'a'], wait: '20s' });
     const app = express().set('env', 'test');
@@ -41,7 +41,7 @@ describeOnBothEngines('asking for a lock that the asking work holds', (url) => {
     expect((await kit.locks.inspect('b')).held).toBe(false);
   });
 
-  it('is an error at once where the signal of the handle is given, several calls deep', async () => {
+  it('kit.locks.acquire with the signal of the handle fails at once, several calls deep', async () => {
     const kit = kitForTest({ url: url() });
     const app = express();
     app.get('/', kit.lock({ key: () => 'a' }), async (req, res) => {
@@ -54,7 +54,7 @@ describeOnBothEngines('asking for a lock that the asking work holds', (url) => {
     expect((await kit.locks.inspect('b')).held).toBe(false);
   });
 
-  it('is an error at once below `using`, with the signal of the handle', async () => {
+  it('kit.locks.acquire inside `using` fails at once with the signal of the handle', async () => {
     const { locks } = kitForTest({ url: url() });
     await locks.using('a', {}, async ({ signal }) => {
       await expect(locks.acquire('a', { signal })).rejects.toThrow(/pass the handle on/);
@@ -64,7 +64,7 @@ describeOnBothEngines('asking for a lock that the asking work holds', (url) => {
     expect(await locks.tryAcquire('a')).not.toBeNull();
   });
 
-  it('waits until `wait` has passed where only the async context says so, with one warning', async () => {
+  it('a reentry that only the async context shows waits until `wait` is over, with one warning', async () => {
     const logger = keepingLogger();
     const kit = kitForTest({ url: url(), logger });
     const app = express();
@@ -78,7 +78,7 @@ describeOnBothEngines('asking for a lock that the asking work holds', (url) => {
     expect(logger.lines.filter((line) => line.includes('kit.locks'))).toEqual([WARNING]);
   });
 
-  it('is no matter once it was given back, nor in another namespace, nor for other work', async () => {
+  it('a released lock, a lock in another namespace and other work cause no reentry error', async () => {
     const logger = keepingLogger();
     const kit = kitForTest({ url: url(), logger });
     const { locks } = kit;
@@ -96,7 +96,7 @@ describeOnBothEngines('asking for a lock that the asking work holds', (url) => {
   });
 });
 
-/** A client of a database that answers each query in its own time. */
+/** A database client whose queries take different times. */
 class SlowClient extends EventEmitter {
   readonly _queryable = true;
 
@@ -113,7 +113,7 @@ class SlowClient extends EventEmitter {
   }
 }
 
-/** Calls the first who waits as soon as the one before gives up its place: the simplest of all such queues. */
+/** A queue that runs the callback of the next waiter inside the call that leaves the queue. */
 function makeQueue() {
   const waiting: (() => void)[] = [];
   let isTaken = false;
@@ -135,7 +135,7 @@ function makeQueue() {
 
 type Pass = (run: (giveUp: () => void) => void) => void;
 
-/** What calls one request back while another gives up what both share, and so in its async context. */
+/** Resources that run the callback of one request in the async context of another, which has just released them. */
 const CARRIERS: Readonly<Record<string, () => Pass>> = {
   'pg-pool': () => {
     const pool = new Pool({ max: 1, Client: SlowClient });
@@ -152,80 +152,86 @@ describeOnBothEngines(
   'a request that is called back in the async context of one that holds a lock',
   (url) => {
     describe.each(EXPRESS)('on %s', (_, makeApp) => {
-      it.each(Object.keys(CARRIERS))('gets the lock in its turn, with %s and kit.locks', async (name) => {
-        const kit = kitForTest({ url: url() });
-        const pass = (CARRIERS[name] ?? expect.unreachable())();
-        const ran: string[] = [];
-        const app = makeApp();
-        let endFirst: () => void = () => undefined;
-        app.get('/first', (_req, res) => {
-          pass((giveUp) => {
-            void kit.locks.using('a', {}, async () => {
-              ran.push('first');
-              await new Promise<void>((resolve) => {
-                endFirst = resolve;
-                // Still under its lock it calls the second back.
-                void until('the second has come', () => ran.includes('second waits')).then(giveUp);
-              });
-              res.send('first');
-            });
-          });
-        });
-        app.get('/second', (_req, res) => {
-          pass((giveUp) => {
-            kit.locks
-              .using('a', { wait: '20s' }, () => void ran.push('second'))
-              .then(
-                () => res.send('second'),
-                (error: { code: string }) => res.status(500).send(error.code),
-              )
-              .finally(giveUp);
-          });
-          ran.push('second waits');
-        });
-        const address = await serve(app);
-        const first = send(`${address}/first`);
-        await until('the first runs', () => ran.includes('first'));
-        const second = send(`${address}/second`);
-        await until('the second is in the queue', async () => (await kit.locks.inspect('a')).waiters === 1);
-        endFirst();
-        expect([(await first).text, (await second).text]).toEqual(['first', 'second']);
-        expect(ran).toEqual(['first', 'second waits', 'second']);
-      });
-
-      it.each(Object.keys(CARRIERS))('gets the lock in its turn, with %s and kit.lock', async (name) => {
-        const kit = kitForTest({ url: url() });
-        const pass = (CARRIERS[name] ?? expect.unreachable())();
-        const app = makeApp();
-        const lock = kit.lock({ key: () => 'a', wait: '20s' });
-        let secondHasCome = false;
-        let endFirst: () => void = () => undefined;
-        app.get('/first', lock, (_req, res) => {
-          pass((giveUp) => {
-            endFirst = () => res.send('first');
-            void until('the second has come', () => secondHasCome).then(giveUp);
-          });
-        });
-        app.get(
-          '/second',
-          (_req, _res, next) => {
+      it.each(Object.keys(CARRIERS))(
+        'a request gets the lock in its turn with %s and kit.locks',
+        async (name) => {
+          const kit = kitForTest({ url: url() });
+          const pass = (CARRIERS[name] ?? expect.unreachable())();
+          const ran: string[] = [];
+          const app = makeApp();
+          let endFirst: () => void = () => undefined;
+          app.get('/first', (_req, res) => {
             pass((giveUp) => {
-              next();
-              giveUp();
+              void kit.locks.using('a', {}, async () => {
+                ran.push('first');
+                await new Promise<void>((resolve) => {
+                  endFirst = resolve;
+                  // The callback of the second request runs while this request still holds its lock.
+                  void until('the second has come', () => ran.includes('second waits')).then(giveUp);
+                });
+                res.send('first');
+              });
             });
-            secondHasCome = true;
-          },
-          lock,
-          (_req, res) => void res.send('second'),
-        );
-        const address = await serve(app);
-        const first = send(`${address}/first`);
-        await until('the first holds the lock', async () => (await kit.locks.inspect('a')).held);
-        const second = send(`${address}/second`);
-        await until('the second is in the queue', async () => (await kit.locks.inspect('a')).waiters === 1);
-        endFirst();
-        expect([(await first).text, (await second).text]).toEqual(['first', 'second']);
-      });
+          });
+          app.get('/second', (_req, res) => {
+            pass((giveUp) => {
+              kit.locks
+                .using('a', { wait: '20s' }, () => void ran.push('second'))
+                .then(
+                  () => res.send('second'),
+                  (error: { code: string }) => res.status(500).send(error.code),
+                )
+                .finally(giveUp);
+            });
+            ran.push('second waits');
+          });
+          const address = await serve(app);
+          const first = send(`${address}/first`);
+          await until('the first runs', () => ran.includes('first'));
+          const second = send(`${address}/second`);
+          await until('the second is in the queue', async () => (await kit.locks.inspect('a')).waiters === 1);
+          endFirst();
+          expect([(await first).text, (await second).text]).toEqual(['first', 'second']);
+          expect(ran).toEqual(['first', 'second waits', 'second']);
+        },
+      );
+
+      it.each(Object.keys(CARRIERS))(
+        'a request gets the lock in its turn with %s and kit.lock',
+        async (name) => {
+          const kit = kitForTest({ url: url() });
+          const pass = (CARRIERS[name] ?? expect.unreachable())();
+          const app = makeApp();
+          const lock = kit.lock({ key: () => 'a', wait: '20s' });
+          let secondHasCome = false;
+          let endFirst: () => void = () => undefined;
+          app.get('/first', lock, (_req, res) => {
+            pass((giveUp) => {
+              endFirst = () => res.send('first');
+              void until('the second has come', () => secondHasCome).then(giveUp);
+            });
+          });
+          app.get(
+            '/second',
+            (_req, _res, next) => {
+              pass((giveUp) => {
+                next();
+                giveUp();
+              });
+              secondHasCome = true;
+            },
+            lock,
+            (_req, res) => void res.send('second'),
+          );
+          const address = await serve(app);
+          const first = send(`${address}/first`);
+          await until('the first holds the lock', async () => (await kit.locks.inspect('a')).held);
+          const second = send(`${address}/second`);
+          await until('the second is in the queue', async () => (await kit.locks.inspect('a')).waiters === 1);
+          endFirst();
+          expect([(await first).text, (await second).text]).toEqual(['first', 'second']);
+        },
+      );
     });
   },
 );

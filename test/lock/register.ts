@@ -2,17 +2,17 @@ import { onTestFinished } from 'vitest';
 import { type Program, startProgram } from '../support/program.ts';
 import { serve } from '../support/web.ts';
 
-/** What a lock protects: it takes no write of a lower fence than one that it has seen. */
+/** A register that a lock protects. It refuses a write whose fencing token is lower than one it has seen. */
 export interface FencedRegister {
   readonly url: string;
-  /** The fences of all grants, in the order in which their writes began. */
+  /** The fencing tokens of all grants, in the order in which their writes began. */
   readonly fences: readonly number[];
-  /** The writes that were taken, each from its begin to its end. */
+  /** The accepted writes, each from its begin to its end. */
   readonly accepted: readonly { readonly fence: number; readonly from: number; readonly to: number }[];
   readonly rejected: number;
-  /** The fence of the write that goes on, and who makes it. */
+  /** The fencing token and the worker of the write in progress. */
   readonly writer: string | undefined;
-  /** What the workers found to be wrong. */
+  /** Violations that the workers found. */
   readonly complaints: readonly string[];
 }
 
@@ -67,31 +67,31 @@ export async function startRegister(): Promise<FencedRegister> {
 
 export interface WorkerOptions {
   readonly name: string;
-  /** What stands in the options of the kit. */
+  /** The source text of the kit's options. */
   readonly connection: string;
   readonly register: FencedRegister;
   readonly leaseMs: number;
   readonly waitMs: number;
 }
 
-/** A process that locks, writes and releases until it gets SIGTERM. It prints that it works, and at its end how often it wrote. */
+/** A process that locks, writes and releases until it gets SIGTERM. It prints a line when it starts, and at its end how often it wrote. */
 export function startWorker({ name, connection, register, leaseMs, waitMs }: WorkerOptions): Program {
   const program = startProgram(`
     const kit = createRedisKit({ ${connection}, commandTimeout: '400ms', logger: false });
     const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-    const tell = async (path, query) => {
-      // A process that was suspended would send on a connection that the register has closed meanwhile.
+    const send = async (path, query) => {
+      // A process that was suspended would send on a connection that the register has closed in the meantime.
       const headers = { connection: 'close' };
       const response = await fetch('${register.url}' + path + '?name=${name}&' + new URLSearchParams(query), { headers });
       return (await response.text()) === 'taken';
     };
-    // A suspended process does not tick, so what it slept through is not counted as waiting.
+    // The interval of a suspended process does not fire, so suspended time does not count as waiting.
     let ticks = 0;
     setInterval(() => { ticks += 50; }, 50);
     let isOver = false;
     process.once('SIGTERM', () => { isOver = true; });
     console.log('works');
-    process.on('unhandledRejection', (reason) => void tell('/complaint', { text: 'unhandled: ' + reason }));
+    process.on('unhandledRejection', (reason) => void send('/complaint', { text: 'unhandled: ' + reason }));
     let writes = 0;
     while (!isOver) {
       const beganAt = ticks;
@@ -99,16 +99,16 @@ export function startWorker({ name, connection, register, leaseMs, waitMs }: Wor
       try {
         lock = await kit.locks.acquire('a', { wait: ${waitMs}, lease: ${leaseMs} });
       } catch (error) {
-        if (error.status !== 503) await tell('/complaint', { text: 'rejected with ' + error });
+        if (error.status !== 503) await send('/complaint', { text: 'rejected with ' + error });
         await pause(50);
       }
       const waited = ticks - beganAt;
-      if (waited > ${waitMs} + 4000) await tell('/complaint', { text: 'neither granted nor refused for ' + waited });
+      if (waited > ${waitMs} + 4000) await send('/complaint', { text: 'neither granted nor refused for ' + waited });
       if (lock === undefined) continue;
       const { fence } = lock;
-      if (await tell('/begin', { fence })) {
+      if (await send('/begin', { fence })) {
         await pause(Math.random() * 20);
-        if (await tell('/end', { fence })) writes++;
+        if (await send('/end', { fence })) writes++;
       }
       await lock.release();
     }

@@ -12,8 +12,8 @@ function isFree(kit: RedisKit, key: string): Promise<boolean> {
   return kit.locks.inspect(key).then(({ held }) => !held);
 }
 
-onEveryStore('a lock of several keys', (makeKit) => {
-  it('holds each of them once, with a fence of its own', async () => {
+onEveryStore('A lock on several keys', (makeKit) => {
+  it('a lock on several keys holds each key once, with a fencing token of its own', async () => {
     const kit = makeKit();
     const lock = await kit.locks.acquire(['b', 'a', 'b', 'c']);
     expect(lock.keys).toEqual(['a', 'b', 'c']);
@@ -26,12 +26,12 @@ onEveryStore('a lock of several keys', (makeKit) => {
     for (const key of lock.keys) expect(await isFree(kit, key)).toBe(true);
   });
 
-  it('of one key after all has one fence', async () => {
+  it('a lock on duplicates of one key has one fencing token', async () => {
     const lock = await makeKit().locks.acquire(['a', 'a']);
     expect(lock.fence).toBe(lock.fences.get('a'));
   });
 
-  it('is had whole or not at all', async () => {
+  it('a lock on several keys is granted for all of them or for none', async () => {
     const kit = makeKit();
     const refused = eventsOf(kit, 'lock:refused');
     const other = await kit.locks.acquire('b');
@@ -43,19 +43,19 @@ onEveryStore('a lock of several keys', (makeKit) => {
     expect((await kit.locks.inspect('b')).fence).toBe(other.fence);
   });
 
-  it('is waited for within one deadline', async () => {
+  it('the wait for several keys has one deadline', async () => {
     const kit = makeKit();
     await kit.locks.acquire('a', { lease: '1s', renew: false });
     const second = await kit.locks.acquire('b');
     const elapsedMs = stopwatch();
     await expect(kit.locks.acquire(['a', 'b'], { wait: '1500ms' })).rejects.toThrow(LockTimeoutError);
-    // A deadline for each key would come to 2.5 seconds.
+    // A deadline per key would add up to 2.5 seconds.
     expect(elapsedMs()).toBeLessThan(2_400);
     expect(await isFree(kit, 'a')).toBe(true);
     await second.release();
   });
 
-  it('never waits in a circle, whatever the order in which keys are named', async () => {
+  it('callers that name the same keys in different orders never deadlock', async () => {
     const kit = makeKit();
     const inside = new Map<string, number>();
     let runs = 0;
@@ -79,7 +79,7 @@ onEveryStore('a lock of several keys', (makeKit) => {
     expect(runs).toBe(24);
   });
 
-  it('is lost with the first key that is lost, and told once', async () => {
+  it('a lock on several keys is lost with its first key, and its holder is notified once', async () => {
     const kit = makeKit();
     const lost = eventsOf(kit, 'lock:lost');
     stopTime();
@@ -94,7 +94,7 @@ onEveryStore('a lock of several keys', (makeKit) => {
     expect(await isFree(kit, 'a')).toBe(true);
   });
 
-  it('is renewed as a whole', async () => {
+  it('all keys of a lock are renewed', async () => {
     const kit = makeKit();
     stopTime();
     const lock = await kit.locks.acquire(['a', 'b'], { lease: 60_000 });
@@ -112,7 +112,7 @@ onEveryStore('a lock of several keys', (makeKit) => {
     [[], 'no keys'],
     [['a', ''], "is ''"],
     [['a', 7], 'is 7'],
-  ])('has no keys %j', async (keys, part) => {
+  ])('a call with the invalid keys %j is rejected', async (keys, part) => {
     await expect(makeKit().locks.acquire(keys as string[])).rejects.toThrow(part);
   });
 });

@@ -14,8 +14,8 @@ import { send, serve } from '../support/web.ts';
 
 const LONG = '2m';
 
-/** Once it was called, it listens. */
-async function hearsCalls(kit: RedisKit, other: RedisKit): Promise<void> {
+/** Waits until the kit is woken by a message, which shows that it is subscribed. */
+async function untilSubscribed(kit: RedisKit, other: RedisKit): Promise<void> {
   const waits = eventsOf(kit, 'lock:waited');
   while ((waits.at(-1)?.waitedMs ?? 1_000) > 200) {
     const first = await other.locks.acquire('a', { lease: '1h' });
@@ -26,7 +26,7 @@ async function hearsCalls(kit: RedisKit, other: RedisKit): Promise<void> {
   }
 }
 
-describeWithServers('a wait for a lock', () => {
+describeWithServers('A wait for a lock during faults', () => {
   async function start() {
     const stray: unknown[] = [];
     const note = (reason: unknown) => stray.push(reason);
@@ -46,34 +46,34 @@ describeWithServers('a wait for a lock', () => {
     return { server, prefix, kit, other, waiters };
   }
 
-  it('asks again when it may have missed a call', async () => {
+  it('a waiter asks again when it may have missed a wake-up', async () => {
     const { server, prefix, kit, other, waiters } = await start();
-    await hearsCalls(kit, other);
+    await untilSubscribed(kit, other);
     await other.locks.acquire('a', { lease: '1h' });
     const waiting = kit.locks.acquire('a', { wait: LONG });
     await waiters(1);
     await withPlainClient(server.url, async (client) => {
       const killed = client.sendCommand(['CLIENT', 'KILL', 'TYPE', 'pubsub']);
-      // Gone without a word, and before anybody listens again.
+      // The lock becomes free without a message, before the kit subscribes again.
       await Promise.all([killed, client.del(`${prefix}:lock:{a}`)]);
     });
     (await waiting).assertHeld();
   });
 
-  it('outlasts an outage, and finds its turn after it', async () => {
+  it('a wait outlasts an outage, and its turn comes after it', async () => {
     const { server, kit, other, waiters } = await start();
     const errors = eventsOf(kit, 'error');
     const held = await other.locks.acquire('a', { lease: '1h' });
     const waiting = kit.locks.acquire('a', { wait: LONG });
     await waiters(1);
     await server.kill();
-    await until('it is told', () => errors.length > 0);
+    await until('the failure is reported', () => errors.length > 0);
     await server.restart();
     (await waiting).assertHeld();
     expect(await held.release(), 'Redis was restarted empty').toBe(false);
   });
 
-  it('of a request outlasts a Redis that was frozen for longer than the request may wait for it', async () => {
+  it('the wait of a request outlasts a Redis that is frozen for longer than the deadline of the request', async () => {
     const { server, kit, other, waiters } = await start();
     const errors = eventsOf(kit, 'error');
     const app = express();
@@ -83,13 +83,13 @@ describeWithServers('a wait for a lock', () => {
     const answer = send(address);
     await waiters(1);
     server.freeze();
-    // It looks again when the lease has ended, in vain.
-    await until('it is told', () => errors.length > 0);
+    // The waiter asks again when the lease has ended, without success.
+    await until('the failure is reported', () => errors.length > 0);
     server.thaw();
     expect((await answer).status).toBe(200);
   });
 
-  it('is over in time also while Redis is frozen', async () => {
+  it('a wait ends in time even while Redis is frozen', async () => {
     const { server, kit, other, waiters } = await start();
     await other.locks.acquire('a', { lease: '1h' });
     const elapsedMs = stopwatch();
@@ -105,7 +105,7 @@ describeWithServers('a wait for a lock', () => {
     await waiters(0);
   });
 
-  it('that gave up while Redis was frozen leaves neither a grant nor a place in the line', async () => {
+  it('a waiter that gave up while Redis was frozen leaves neither a grant nor a place in the queue', async () => {
     const { server, kit, other } = await start();
     server.freeze();
     const tries = ['a', 'b'].map((key) => kit.locks.acquire(key, { wait: '200ms', lease: '1h' }));
@@ -120,16 +120,16 @@ describeWithServers('a wait for a lock', () => {
     await expect(other.locks.acquire('a', { wait: 0 })).resolves.toBeDefined();
   });
 
-  it('is still called after a grant that came too late to be used', async () => {
+  it('a waiter is still woken after a grant that came too late to be used', async () => {
     const { server, kit, other, waiters } = await start();
-    await hearsCalls(kit, other);
+    await untilSubscribed(kit, other);
     await other.locks.acquire('a', { lease: 3_000, renew: false });
     const waiting = kit.locks.acquire('a', { wait: LONG, lease: 100 });
     await waiters(1);
     const next = other.locks.acquire('a', { wait: LONG, lease: '1h' });
     await waiters(2);
     server.freeze();
-    // It asks when the lease of the first has ended, and is answered when its own has.
+    // The waiter asks when the first lease has ended, and gets the reply when its own lease has ended.
     await new Promise((resolve) => setTimeout(resolve, 3_200));
     server.thaw();
     const held = await next;
@@ -140,20 +140,20 @@ describeWithServers('a wait for a lock', () => {
     expect(elapsedMs()).toBeLessThan(5_000);
   });
 
-  it('whose granting answer is lost is granted again, with a higher fence', async () => {
+  it('a waiter that lost the reply with its grant is granted the lock again, with a higher fencing token', async () => {
     const { server, prefix, other } = await start();
     const proxy = await startProxy(server);
     const kit = kitForTest({ url: proxy.url, prefix, commandTimeout: '300ms' });
     await kit.ready();
-    await hearsCalls(kit, other);
+    await untilSubscribed(kit, other);
     stopTime();
     const held = await other.locks.acquire('a', { lease: 60_000, renew: false });
     const waiting = kit.locks.acquire('a', { wait: LONG, lease: '1h' });
     await until('it waits', async () => (await other.locks.inspect('a')).waiters === 1);
-    // Nobody calls it: what it hears next is the answer when it looks again.
+    // No message wakes the waiter: the next reply is the one to its next question.
     proxy.loseNextReply();
     await passTime(60_100);
-    await until('the answer is lost', () => proxy.cuts === 1);
+    await until('the reply is lost', () => proxy.cuts === 1);
     const { fence = 0 } = await other.locks.inspect('a');
     expect(fence).toBeGreaterThan(held.fence);
     const lock = await passTimeUntilSettled(waiting);
@@ -162,13 +162,13 @@ describeWithServers('a wait for a lock', () => {
     expect(await lock.release()).toBe(true);
   });
 
-  it('is over where a lease was shortened and nobody heard of it', async () => {
+  it('a wait ends when a lease was shortened by a command whose reply was lost', async () => {
     const { server, prefix } = await start();
     const proxy = await startProxy(server);
     const kit = kitForTest({ url: proxy.url, prefix, commandTimeout: '300ms' });
     await kit.ready();
     const lock = await kit.locks.acquire('a', { lease: '1h', renew: false });
-    await until('its answer is lost, and not another one', async () => {
+    await until('the reply is lost, and no other one', async () => {
       await lock.extend('1h');
       proxy.loseNextReply();
       return lock.extend('200ms').then(
@@ -176,11 +176,11 @@ describeWithServers('a wait for a lock', () => {
         () => true,
       );
     });
-    await until('its holder is told', () => lock.signal.aborted);
+    await until('the signal of the holder aborts', () => lock.signal.aborted);
     expect(lock.remainingMs()).toBe(0);
   });
 
-  it('of a process that was killed holds nobody up for longer than about a second', async () => {
+  it('waiters of a killed process delay others by about a second at most', async () => {
     const { server, prefix, kit, other, waiters } = await start();
     const held = await other.locks.acquire('a', { lease: '1h' });
     const doomed = startProgram(`
@@ -199,7 +199,7 @@ describeWithServers('a wait for a lock', () => {
     expect(elapsedMs()).toBeLessThan(5_000);
   });
 
-  it('of a process that was suspended loses its turn, and joins again when it goes on', async () => {
+  it('a waiter of a suspended process loses its turn, and joins the queue again when the process resumes', async () => {
     const { server, prefix, kit, other, waiters } = await start();
     const held = await other.locks.acquire('a', { lease: '1h' });
     const sleeper = startProgram(`
@@ -222,7 +222,7 @@ describeWithServers('a wait for a lock', () => {
     expect((await sleeper.ended).code).toBe(0);
   });
 
-  it('for a lock that cannot be read is refused in time, and granted once it is taken away', async () => {
+  it('a waiter for a corrupt lock is refused in time, and granted the lock once its value is deleted', async () => {
     const { server, prefix, kit, other } = await start();
     const key = `${prefix}:lock:{a}`;
     await withPlainClient(server.url, (client) => client.set(key, 'garbage', { EX: 600 }));
@@ -233,7 +233,7 @@ describeWithServers('a wait for a lock', () => {
     (await waiting).assertHeld();
   });
 
-  it('stands in a line that somebody spoilt, all the same', async () => {
+  it('a waiter joins a queue whose key held a value of another type', async () => {
     const { server, prefix, kit, other, waiters } = await start();
     const line = `${prefix}:lock:{a}:line`;
     const held = await other.locks.acquire('a');

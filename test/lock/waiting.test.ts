@@ -7,17 +7,17 @@ import { stopwatch } from '../support/stopwatch.ts';
 import { onEveryStore } from '../support/stores.ts';
 import { passTime, passTimeUntilSettled, stopTime } from '../support/time.ts';
 import { until } from '../support/until.ts';
-import { listensForCalls } from './listens.ts';
+import { subscribe } from './subscribed.ts';
 
-/** Long enough for a loaded machine; nothing here lasts so long unless something is wrong. */
+/** Long enough for a loaded machine; no wait lasts this long unless a test fails. */
 const LONG = '2m';
 
 async function waitersOf(kit: RedisKit, key: string, count: number): Promise<void> {
   await until(`${count} wait for ${key}`, async () => (await kit.locks.inspect(key)).waiters === count);
 }
 
-onEveryStore('a lock that is waited for', (makeKit) => {
-  it('goes from each to the next, first come, first served', async () => {
+onEveryStore('A lock with waiters', (makeKit) => {
+  it('a lock goes from waiter to waiter, first come, first served', async () => {
     const kit = makeKit();
     const first = await kit.locks.acquire('a');
     const order: number[] = [];
@@ -37,7 +37,7 @@ onEveryStore('a lock that is waited for', (makeKit) => {
     expect(await kit.locks.inspect('a')).toEqual({ held: false, waiters: 0 });
   });
 
-  it('is handed over with a higher fence each time, and without being free in between', async () => {
+  it('each handoff has a higher fencing token, and the lock is never free in between', async () => {
     const kit = makeKit();
     const fences: number[] = [];
     const work = () =>
@@ -45,7 +45,7 @@ onEveryStore('a lock that is waited for', (makeKit) => {
         fences.push(lock.fence);
         expect(await kit.locks.tryAcquire('b')).not.toBeNull();
         await new Promise((resolve) => setImmediate(resolve));
-        expect(fences.at(-1), 'nobody came in meanwhile').toBe(lock.fence);
+        expect(fences.at(-1), 'no other grant in between').toBe(lock.fence);
         await (await kit.locks.inspect('b')).held;
         await kit.locks.forceRelease('b');
       });
@@ -54,7 +54,7 @@ onEveryStore('a lock that is waited for', (makeKit) => {
     expect(fences).toHaveLength(20);
   });
 
-  it('is refused when its turn did not come in time, and nothing is left in the line', async () => {
+  it('a waiter whose turn did not come in time is refused and leaves the queue', async () => {
     const kit = makeKit();
     const refused = eventsOf(kit, 'lock:refused');
     const first = await kit.locks.acquire('a');
@@ -68,9 +68,9 @@ onEveryStore('a lock that is waited for', (makeKit) => {
     expect(await kit.locks.tryAcquire('a')).not.toBeNull();
   });
 
-  it('passes over who gave up', async () => {
+  it('a waiter that gives up is skipped', async () => {
     const kit = makeKit();
-    await listensForCalls(kit);
+    await subscribe(kit);
     stopTime();
     const first = await kit.locks.acquire('a');
     const impatient = new AbortController();
@@ -89,14 +89,14 @@ onEveryStore('a lock that is waited for', (makeKit) => {
     expect(await (await patient).release()).toBe(true);
   });
 
-  it('is not asked for by who has given up already', async () => {
+  it('a caller whose signal has aborted already does not ask for the lock', async () => {
     const kit = makeKit();
     const signal = AbortSignal.abort(new Error('too late'));
     await expect(kit.locks.acquire('a', { signal })).rejects.toThrow('too late');
     expect(await kit.locks.tryAcquire('a')).not.toBeNull();
   });
 
-  it('tells that it was waited for, and for how long', async () => {
+  it('an event says how long a lock was waited for', async () => {
     const kit = makeKit();
     const [waited, acquired] = [eventsOf(kit, 'lock:waited'), eventsOf(kit, 'lock:acquired')];
     const first = await kit.locks.acquire('a');
@@ -109,9 +109,9 @@ onEveryStore('a lock that is waited for', (makeKit) => {
     expect(acquired).toHaveLength(2);
   });
 
-  it('comes to who waits when the lease of its holder ends', async () => {
+  it('a waiter gets the lock when the lease of the holder ends', async () => {
     const kit = makeKit();
-    await listensForCalls(kit);
+    await subscribe(kit);
     stopTime();
     const first = await kit.locks.acquire('a', { lease: 60_000, renew: false });
     const asked = kit.locks.acquire('a', { wait: LONG });
@@ -123,7 +123,7 @@ onEveryStore('a lock that is waited for', (makeKit) => {
     expect((await kit.locks.inspect('a')).fence).toBe(second.fence);
   });
 
-  it('is not taken by a newcomer while somebody waits', async () => {
+  it('a new caller does not overtake a waiter', async () => {
     const kit = makeKit();
     const first = await kit.locks.acquire('a');
     const second = kit.locks.acquire('a', { wait: LONG });
@@ -136,7 +136,7 @@ onEveryStore('a lock that is waited for', (makeKit) => {
     await second;
   });
 
-  it('may be overtaken where it is not fair, and nobody is forgotten for that', async () => {
+  it('a caller with fair: false may overtake waiters, and no waiter is forgotten', async () => {
     const kit = makeKit();
     let runs = 0;
     const work = () =>
@@ -150,7 +150,7 @@ onEveryStore('a lock that is waited for', (makeKit) => {
     expect(await kit.locks.inspect('a')).toEqual({ held: false, waiters: 0 });
   });
 
-  it('that is not fair is told to the next when who was told gives up just then', async () => {
+  it('the next waiter is woken when the waiter that was woken for an unfair lock gives up', async () => {
     const { locks } = makeKit();
     const options = { fair: false, wait: LONG, lease: '1h' } as const;
     const waiters = (count: number) =>
@@ -169,7 +169,7 @@ onEveryStore('a lock that is waited for', (makeKit) => {
     expect(elapsedMs()).toBeLessThan(10_000);
   });
 
-  it('works for the fair and the unfair side by side', async () => {
+  it('fair and unfair callers can share a lock', async () => {
     const kit = makeKit();
     let [inside, runs] = [0, 0];
     const work = (fair: boolean) =>
@@ -184,17 +184,17 @@ onEveryStore('a lock that is waited for', (makeKit) => {
   });
 });
 
-it('a line that everybody has left is gone from Redis', async () => {
+it('a queue without waiters is deleted from Redis', async () => {
   const kit = kitForTest({ url: redisUrl() });
   await kit.locks.acquire('a');
   await expect(kit.locks.acquire('a', { wait: '100ms' })).rejects.toThrow(LockTimeoutError);
   await withPlainClient(redisUrl(), (client) =>
-    until('it is gone', async () => (await client.exists(`${kit.prefix}:lock:{a}:line`)) === 0),
+    until('the queue is deleted', async () => (await client.exists(`${kit.prefix}:lock:{a}:line`)) === 0),
   );
 });
 
 describeOnBothEngines('a lock of two kits', (url) => {
-  it('is handed from one to the other', async () => {
+  it('a lock is handed off from one process to another', async () => {
     const server = url();
     if (server === 'memory:') return;
     const prefix = testPrefix();
@@ -212,7 +212,7 @@ describeOnBothEngines('a lock of two kits', (url) => {
   });
 });
 
-/** Puts somebody in the line who will never answer. */
+/** Adds a waiter to the queue that will never ask again. */
 async function joinAsDead(kit: RedisKit, process: string, tokens: readonly string[]): Promise<void> {
   await withPlainClient(redisUrl(), async (client) => {
     const now = Date.now() * 1_000;
@@ -226,7 +226,7 @@ async function joinAsDead(kit: RedisKit, process: string, tokens: readonly strin
 }
 
 describeOnBothEngines('the dead', (url) => {
-  it('who were first in the line cost about a second, however many they were', async () => {
+  it('dead waiters at the front of the queue cost about a second, however many they are', async () => {
     if (url() === 'memory:') return;
     const kit = kitForTest({ url: url() });
     const first = await kit.locks.acquire('a', { lease: '30s' });
@@ -246,17 +246,17 @@ describeOnBothEngines('the dead', (url) => {
     expect(await kit.locks.inspect('a')).toEqual({ held: false, waiters: 0 });
   });
 
-  it('are waited for by a newcomer all the same, unless it may overtake', async () => {
+  it('a new caller waits behind dead waiters, unless it may overtake', async () => {
     if (url() === 'memory:') return;
     const kit = kitForTest({ url: url() });
     await joinAsDead(kit, 'gone', ['dead']);
     expect(await kit.locks.tryAcquire('a')).toBeNull();
-    await until('the turn is over', async () => !(await kit.locks.inspect('a')).held);
+    await until('the handoff is over', async () => !(await kit.locks.inspect('a')).held);
     await joinAsDead(kit, 'gone', ['dead']);
     expect(await kit.locks.tryAcquire('a', { fair: false })).not.toBeNull();
   });
 
-  it('leave no turn that keeps a newcomer out for longer than a second', async () => {
+  it('a handoff to a dead waiter keeps a new caller out for a second at most', async () => {
     if (url() === 'memory:') return;
     stopTime();
     const kit = kitForTest({ url: url() });

@@ -11,7 +11,7 @@ import { countCommands } from '../support/wire.ts';
 const KITS = 4;
 const WAITERS = 64;
 
-describeWithServers('what locks cost', () => {
+describeWithServers('The commands of locks on the wire', () => {
   async function start(count: number) {
     const server = await startRedis();
     onTestFinished(() => server.stop());
@@ -25,7 +25,7 @@ describeWithServers('what locks cost', () => {
       withPlainClient(server.url, (client) =>
         until(`${waiters} wait`, async () => (await client.zCard(`${prefix}:lock:{a}:line`)) === waiters),
       );
-    /** From the first wait on they listen, and the scripts are known. */
+    /** After the first wait the kits are subscribed, and the scripts are loaded. */
     for (const kit of kits) {
       const held = await kit.locks.acquire('a');
       const next = kit.locks.acquire('a', { wait: '2m' });
@@ -33,12 +33,12 @@ describeWithServers('what locks cost', () => {
       await held.release();
       await (await next).release();
     }
-    // A renewal, or a second call to a line whose turn is not taken, would be a command more.
+    // A renewal, or a second wake-up after an unconfirmed handoff, would be one more command.
     stopTime();
     return { kits, scripts, waiting };
   }
 
-  it('is two commands where nobody else wants it, with and without a wait', async () => {
+  it('an uncontended lock costs two commands, with and without `wait`', async () => {
     const { kits, scripts } = await start(1);
     const { locks } = kits[0] as RedisKit;
     expect(await scripts(() => locks.using('a', { wait: '2m' }, () => undefined))).toBe(2);
@@ -46,7 +46,7 @@ describeWithServers('what locks cost', () => {
     expect(await scripts(() => locks.using(['a', 'b'], {}, () => undefined))).toBe(4);
   });
 
-  it('is one command for who is refused, and two for who gives up', async () => {
+  it('a refusal costs one command, and a waiter that gives up at most three', async () => {
     const { kits, scripts, waiting } = await start(1);
     const { locks } = kits[0] as RedisKit;
     await locks.acquire('a', { lease: '1h' });
@@ -58,11 +58,11 @@ describeWithServers('what locks cost', () => {
       await refused;
       await waiting(0);
     };
-    // It asks, looks once more when the time is over, and leaves the line.
+    // The waiter asks, asks once more when its wait is over, and leaves the queue.
     expect(await scripts(giveUp)).toBeLessThanOrEqual(3);
   });
 
-  it(`is three commands for each of ${WAITERS} who wait in ${KITS} processes, in the order of their coming`, async () => {
+  it(`each of ${WAITERS} waiters in ${KITS} processes costs three commands, in the order of arrival`, async () => {
     const { kits, scripts, waiting } = await start(KITS);
     const order: number[] = [];
     const sent = await scripts(async () => {

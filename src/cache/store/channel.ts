@@ -10,7 +10,7 @@ export function cacheChannelListener(known: KnownVersions, wakeUps: WakeUps): Ch
   return {
     onMessage(message) {
       const [kind, first, second, scope, names] = parse(message);
-      if (kind === 'filled') wakeUps.call(String(first));
+      if (kind === 'filled') wakeUps.wake(String(first));
       else if (kind === 'purged' && typeof scope === 'string' && Array.isArray(names)) {
         known.recordPurge(scope, Number(first), second === 1, names.map(String));
       }

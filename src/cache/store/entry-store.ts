@@ -2,7 +2,7 @@ import { asError, StoreError } from '../../base/errors.ts';
 import type { CacheKeys } from '../../base/keys.ts';
 import type { Deadline } from '../../engine/deadline.ts';
 import { newerFormat } from '../../engine/reply.ts';
-import { insist, mayHaveRun } from '../../waiting/insist.ts';
+import { mayHaveRun, sendUntilAnswered } from '../../waiting/retry.ts';
 import { type Entry, type Envelope, keepMs, type Lifetime, unpackEnvelope, usabilityOf } from './entry.ts';
 import { cacheFillEnd, cacheFillRenew } from './operations/fill.ts';
 import { cacheEnterPolicy } from './operations/policy-index.ts';
@@ -212,7 +212,7 @@ export class EntryStore {
       await end();
     } catch (error) {
       this.reportFailure(error);
-      await insist(end, leaseMs);
+      await sendUntilAnswered(end, leaseMs);
     }
   }
 

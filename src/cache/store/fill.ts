@@ -1,3 +1,4 @@
+import { Renewal } from '../../waiting/renewal.ts';
 import {
   type Entry,
   keepMs,
@@ -45,7 +46,7 @@ type UnversionedEntry<Content> = Omit<Entry<Content>, 'versions'>;
 export class Fill<Content> {
   readonly #store: EntryStore;
   readonly #start: FillStart<Content>;
-  readonly #renewal: NodeJS.Timeout | undefined;
+  readonly #renewal: Renewal | undefined;
   readonly #limit: NodeJS.Timeout;
   readonly #purgesBefore: number;
   #isOver = false;
@@ -58,7 +59,11 @@ export class Fill<Content> {
     this.#start = start;
     this.#purgesBefore = store.versions.purges;
     const { token, leaseMs } = start.lease;
-    if (token !== '') this.#renewal = setInterval(() => void this.#renew(), leaseMs / 3).unref();
+    if (token !== '') {
+      const failed = (error: unknown) => store.reportFailure(error);
+      this.#renewal = new Renewal({ renew: () => this.#renew(), failed });
+      this.#renewal.start(leaseMs);
+    }
     this.#limit = setTimeout(() => this.release(), LONGEST_FILL_MS).unref();
   }
 
@@ -259,16 +264,18 @@ export class Fill<Content> {
     if (lease.token !== '') void this.#store.endFill(key, lease, hitForMissMs);
   }
 
-  async #renew(): Promise<void> {
+  async #renew(): Promise<true> {
     const { key, lease } = this.#start;
-    const isAwaited = (await this.#try(this.#store.renewFill(key, lease))) === true;
-    if (!isAwaited || this.#isAwaitedElsewhere) return;
-    this.#isAwaitedElsewhere = true;
-    this.#onAwaitedElsewhere();
+    const isAwaited = await this.#store.renewFill(key, lease);
+    if (isAwaited && !this.#isAwaitedElsewhere) {
+      this.#isAwaitedElsewhere = true;
+      this.#onAwaitedElsewhere();
+    }
+    return true;
   }
 
   #stopTimers(): void {
-    clearInterval(this.#renewal);
+    this.#renewal?.stop();
     clearTimeout(this.#limit);
   }
 

@@ -1,33 +1,32 @@
 import { defineOperation, type Operation } from '../../engine/operation.ts';
-import { memberOf, WaitingLine } from '../../waiting/queue.ts';
-import { SLOTS_LUA, Slots } from './slots.ts';
+import { memberOf, WaiterQueue } from '../../waiting/queue.ts';
+import { SLOTS_LUA, StoredSlots } from './stored-slots.ts';
 
 export interface ConcurrencyReleaseArgs {
   readonly token: string;
-  /** As it was asked with, so that who gives up leaves the line. */
+  /** As in the acquire command, as is `limit`: parts of the waiter's place in the queue. */
   readonly waitMs: number;
   readonly process: string;
   readonly channels: string;
-  /** As it was asked with, too. */
   readonly limit: number;
 }
 
 /*
- * Ends what a token has: its slot, its turn, its place in the line. What is free goes to those who wait, by the limit that
- * who came last knew: it may have been lowered or raised since this one came.
+ * Ends what a token has: its slot, its handoff and its place in the queue. Free slots go to waiters, up to the limit that
+ * the last waiter gave: the limit may have changed since this token was granted its slot.
  *
- * KEYS   1 the slots, 2 the line
- * ARGV   1 time, 2 token, 3 wait ms, 4 process, 5 what channels begin with, 6 limit
- * reply  1 it had a slot until now, 0 it had none
+ * KEYS   1 the slots, 2 the queue
+ * ARGV   1 time, 2 token, 3 wait ms, 4 process, 5 prefix of the channels, 6 limit
+ * reply  1 when the token had a slot, else 0
  */
-const lua = `
+const lua = /* lua */ `
 local CHANNELS = ARGV[5]
 ${SLOTS_LUA}
 slots_open(ARGV[4])
-line_leave(LINE, ARGV[2] .. ':' .. ARGV[4] .. ':' .. ARGV[3] .. ':' .. ARGV[6])
+queue_leave(QUEUE, ARGV[2] .. ':' .. ARGV[4] .. ':' .. ARGV[3] .. ':' .. ARGV[6])
 local had = slots_end(ARGV[2], ARGV[4])
-local last = line_parse(redis.call('ZRANGE', LINE, -1, -1)[1])
-if last then slots_give(last.limit or 1, '') end
+local last = queue_parse(redis.call('ZRANGE', QUEUE, -1, -1)[1])
+if last then slots_hand_off(last.limit or 1, '') end
 return had and 1 or 0
 `;
 
@@ -41,12 +40,12 @@ export const concurrencyRelease: Operation<ConcurrencyReleaseArgs, boolean> = de
     channels,
     String(limit),
   ],
-  runInMemory(memory, [key = '', lineKey = ''], now, args) {
-    const line = new WaitingLine(memory, lineKey, now, args.channels);
-    const slots = new Slots(memory, key, now, line, args.process);
-    line.leave(memberOf(args));
+  runInMemory(memory, [key = '', queueKey = ''], now, args) {
+    const queue = new WaiterQueue(memory, queueKey, now, args.channels);
+    const slots = new StoredSlots(memory, key, now, queue).open(args.process);
+    queue.leave(memberOf(args));
     const had = slots.end(args.token, args.process);
-    if (line.size > 0) slots.give(line.limit ?? 1, '');
+    if (queue.size > 0) slots.handOff(queue.limit ?? 1, '');
     return had ? 1 : 0;
   },
   decode: (reply) => reply === 1,

@@ -1,6 +1,6 @@
 import { defineOperation, type Operation } from '../../engine/operation.ts';
-import { WaitingLine } from '../../waiting/queue.ts';
-import { SLOTS_LUA, Slots } from './slots.ts';
+import { WaiterQueue } from '../../waiting/queue.ts';
+import { SLOTS_LUA, StoredSlots } from './stored-slots.ts';
 
 export interface ConcurrencyRenewArgs {
   readonly token: string;
@@ -10,14 +10,14 @@ export interface ConcurrencyRenewArgs {
 }
 
 /*
- * Gives a slot its full lease from now. What runs counts, so one that was lost is taken again even above the limit: it
- * keeps others out who would come on top.
+ * Gives a slot its full lease from now. A running request counts, so a slot that was lost is taken again, even above the
+ * limit: it keeps further requests out.
  *
- * KEYS   1 the slots, 2 the line
- * ARGV   1 time, 2 token, 3 process, 4 lease ms, 5 what channels begin with
+ * KEYS   1 the slots, 2 the queue
+ * ARGV   1 time, 2 token, 3 process, 4 lease ms, 5 prefix of the channels
  * reply  1
  */
-const lua = `
+const lua = /* lua */ `
 local CHANNELS = ARGV[5]
 ${SLOTS_LUA}
 slots_open(ARGV[3])
@@ -29,9 +29,9 @@ export const concurrencyRenew: Operation<ConcurrencyRenewArgs, void> = defineOpe
   name: 'concurrency-renew',
   lua,
   encode: ({ token, process, lease, channels }) => [token, process, String(lease), channels],
-  runInMemory(memory, [key = '', lineKey = ''], now, { token, process, lease, channels }) {
-    const line = new WaitingLine(memory, lineKey, now, channels);
-    new Slots(memory, key, now, line, process).take(token, lease);
+  runInMemory(memory, [key = '', queueKey = ''], now, { token, process, lease, channels }) {
+    const queue = new WaiterQueue(memory, queueKey, now, channels);
+    new StoredSlots(memory, key, now, queue).open(process).take(token, lease);
     return 1;
   },
   decode: () => undefined,

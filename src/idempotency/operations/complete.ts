@@ -1,55 +1,57 @@
 import { defineOperation, type Operation } from '../../engine/operation.ts';
-import { IDEMPOTENCY_LUA, type IdempotencyClaim, packIdempotency, unpackIdempotency } from './record.ts';
+import { type AttemptRecord, IDEMPOTENCY_LUA, packIdempotency, unpackIdempotency } from './record.ts';
 
-export interface IdempotencyCompleteArgs extends IdempotencyClaim {
+export interface IdempotencyCompleteArgs extends AttemptRecord {
   readonly retention: number;
-  /** Where those who wait for it are told, and what. */
+  /** The channel and the message that wake the waiters. */
   readonly channel: string;
   readonly message: string;
-  /** Undefined where it is not kept: only that the request was done. */
-  readonly answer: Buffer | undefined;
+  /** Undefined for a response that is too large: only that the request has run is recorded. */
+  readonly response: Buffer | undefined;
 }
 
 /*
- * Records that a request was done, and its answer, unless somebody else has taken it over. It may be told twice, since
- * a reply that was lost is asked for again; and where the record has gone, nobody else has run it in its place.
+ * Records that a request has run, and its response, unless another attempt has replaced this one. The command may be
+ * repeated, as it is when its reply was lost. It also writes a record that Redis has lost: no other attempt has run.
  *
  * KEYS   1 the record
- * ARGV   1 time, 2 token, 3 fingerprint, 4 attempt, 5 retention ms, 6 channel, 7 message, 8 state D or N, 9 answer
- * reply  1 recorded, 0 no longer the caller's
+ * ARGV   1 time, 2 token, 3 fingerprint, 4 attempt, 5 retention ms, 6 channel, 7 message, 8 state 'D' or 'N',
+ *        9 response
+ * reply  1 when recorded, 0 when another attempt has replaced this one
  */
-const lua = `${IDEMPOTENCY_LUA}
-local record = load()
+const lua = /* lua */ `${IDEMPOTENCY_LUA}
+local record = load_record()
 if record.found ~= 0 then return 0 end
 if record.state and record.token ~= ARGV[2] then return 0 end
 if record.state and record.state ~= 'R' then return 1 end
-save({ state = ARGV[8], waited = 0, attempt = tonumber(ARGV[4]), lease = 0, ends = now + ARGV[5],
-       fingerprint = ARGV[3], token = ARGV[2], answer = ARGV[9] })
-tell(record, ARGV[6], ARGV[7])
+save_record({ state = ARGV[8], waited = 0, attempt = tonumber(ARGV[4]), lease = 0, ends = now + ARGV[5],
+              fingerprint = ARGV[3], token = ARGV[2], response = ARGV[9] })
+notify_waiters(record, ARGV[6], ARGV[7])
 return 1
 `;
 
 export const idempotencyComplete: Operation<IdempotencyCompleteArgs, boolean> = defineOperation({
   name: 'idempotency-complete',
   lua,
-  encode: ({ token, fingerprint, attempt, retention, channel, message, answer }) => [
+  encode: ({ token, fingerprint, attempt, retention, channel, message, response }) => [
     token,
     fingerprint,
     String(attempt),
     String(retention),
     channel,
     message,
-    answer === undefined ? 'N' : 'D',
-    answer ?? '',
+    response === undefined ? 'N' : 'D',
+    response ?? '',
   ],
-  runInMemory(memory, [key = ''], now, { token, fingerprint, attempt, retention, channel, message, answer }) {
+  runInMemory(memory, [key = ''], now, args) {
+    const { token, fingerprint, attempt, retention, channel, message, response } = args;
     const { found, record } = unpackIdempotency(memory.get(key), now);
     if (found !== 'fine') return 0;
     if (record !== undefined && record.token !== token) return 0;
     if (record !== undefined && record.state !== 'R') return 1;
-    const state = answer === undefined ? 'N' : 'D';
+    const state = response === undefined ? 'N' : 'D';
     const done = { state, waited: false, attempt, lease: 0, ends: now + retention } as const;
-    const value = packIdempotency({ ...done, fingerprint, token, answer: answer ?? Buffer.alloc(0) });
+    const value = packIdempotency({ ...done, fingerprint, token, response: response ?? Buffer.alloc(0) });
     memory.set(key, value, retention);
     if (record?.waited === true) memory.publish(channel, message);
     return 1;

@@ -4,32 +4,32 @@ import { IDEMPOTENCY_LUA, packIdempotency, unpackIdempotency } from './record.ts
 export interface IdempotencyDiscardArgs {
   readonly token: string;
   readonly retention: number;
-  /** Where those who wait for it are told, and what. */
+  /** The channel and the message that wake the waiters. */
   readonly channel: string;
   readonly message: string;
-  /** False for a run that was granted and never begun: it does not count as an attempt. */
+  /** False for an attempt that was granted but never ran: it does not count. */
   readonly hasRun: boolean;
 }
 
 /*
- * Gives a run up, so that the next request with its key runs at once. What the key stands for and how often it was tried
- * is kept: a run that came to nothing that may be repeated may have done a part of its work all the same.
+ * Ends an attempt without a response, so that the next request with the key runs at once. The fingerprint and the number
+ * of attempts stay recorded: an attempt without a final response may have done a part of its work.
  *
  * KEYS   1 the record
- * ARGV   1 time, 2 token, 3 retention ms, 4 channel, 5 message, 6 has run 0 or 1
- * reply  1 given up, 0 no longer the caller's
+ * ARGV   1 time, 2 token, 3 retention ms, 4 channel, 5 message, 6 '1' when the attempt has run
+ * reply  1 when ended, 0 when another attempt has replaced this one
  */
-const lua = `${IDEMPOTENCY_LUA}
-local record = load()
+const lua = /* lua */ `${IDEMPOTENCY_LUA}
+local record = load_record()
 if record.state ~= 'R' or record.token ~= ARGV[2] then return 0 end
 if ARGV[6] == '0' then record.attempt = record.attempt - 1 end
 if record.attempt < 1 then
   redis.call('DEL', KEYS[1])
 else
-  save({ state = 'O', waited = 0, attempt = record.attempt, lease = 0, ends = now + ARGV[3],
-         fingerprint = record.fingerprint, token = '', answer = '' })
+  save_record({ state = 'O', waited = 0, attempt = record.attempt, lease = 0, ends = now + ARGV[3],
+                fingerprint = record.fingerprint, token = '', response = '' })
 end
-tell(record, ARGV[4], ARGV[5])
+notify_waiters(record, ARGV[4], ARGV[5])
 return 1
 `;
 
@@ -50,7 +50,7 @@ export const idempotencyDiscard: Operation<IdempotencyDiscardArgs, boolean> = de
     if (attempt < 1) memory.delete(key);
     else {
       const open = { state: 'O', waited: false, attempt, lease: 0, ends: now + retention } as const;
-      const rest = { fingerprint: record.fingerprint, token: '', answer: Buffer.alloc(0) };
+      const rest = { fingerprint: record.fingerprint, token: '', response: Buffer.alloc(0) };
       memory.set(key, packIdempotency({ ...open, ...rest }), retention);
     }
     if (record.waited) memory.publish(channel, message);

@@ -1,48 +1,48 @@
 import type { StoredFormat } from '../../engine/reply.ts';
 
 /*
- * How a request that runs once is recorded:
+ * A record is packed as
  *
  *   'I', version 1, state, waited u8 (0 or 1), attempt u32, lease u48, ends u48, fingerprint (32 bytes),
- *   length of token u8, token, then the answer, which only the room can read
+ *   length of token u8, token, then the response, which recorded-response.ts unpacks
  *
- * The state is 'R' while it runs, 'D' when it is done and its answer is here, 'N' when it is done and its answer was not
- * kept, 'O' when it is open for another try. `lease` is when a run that has died may be taken over, `ends` is when the
- * record is void; both in milliseconds of the server's clock, big-endian. The key's TTL only follows that. `waited`:
- * somebody is to be told when the run is over.
+ * State 'R': the request is running. 'D': it has run, and its response is recorded. 'N': it has run, and its response was
+ * too large. 'O': it may run again. `lease` is when an attempt that died may be replaced, `ends` when the record expires;
+ * both in milliseconds of the server's clock, big-endian. The TTL of the key only follows `ends`. `waited`: waiters are
+ * to be notified when the attempt ends.
  */
 const HEADER = 53;
 const FINGERPRINT_LENGTH = 32;
 const FINGERPRINT_AT: number = HEADER - 1 - FINGERPRINT_LENGTH;
 
 /**
- * Defines `load()`, which answers with the record of KEYS[1] as a table, without a state where there is none; `save`,
- * which writes one; and `tell`, which calls those who wait for a record.
+ * Defines `load_record()`, which returns KEYS[1] as a table, without a state when there is no record;
+ * `save_record(record)`; and `notify_waiters(record, channel, message)`.
  */
-export const IDEMPOTENCY_LUA: string = `
+export const IDEMPOTENCY_LUA: string = /* lua */ `
 local HEADER = ${HEADER}
-local function load()
+local function load_record()
   local raw = read('GET', KEYS[1])
   if not raw then return { found = 0 } end
   local version = type(raw) == 'string' and string.byte(raw, 2)
   if not version or string.sub(raw, 1, 1) ~= 'I' then return { found = 1 } end
   if version > 1 then return { found = 2 } end
-  local answer_at = HEADER + (string.byte(raw, HEADER) or 0)
-  if version < 1 or #raw < HEADER or #raw < answer_at then return { found = 1 } end
+  local response_at = HEADER + (string.byte(raw, HEADER) or 0)
+  if version < 1 or #raw < HEADER or #raw < response_at then return { found = 1 } end
   local _, _, state, waited, attempt, lease, ends = struct.unpack('>BBc1BI4I6I6', raw)
   if not string.find('RDNO', state, 1, true) or waited > 1 then return { found = 1 } end
   if ends <= now then return { found = 0 } end
   return { found = 0, state = state, waited = waited, attempt = attempt, lease = lease, ends = ends,
            fingerprint = string.sub(raw, ${FINGERPRINT_AT + 1}, HEADER - 1),
-           token = string.sub(raw, HEADER + 1, answer_at), answer = string.sub(raw, answer_at + 1) }
+           token = string.sub(raw, HEADER + 1, response_at), response = string.sub(raw, response_at + 1) }
 end
-local function save(record)
+local function save_record(record)
   local head = struct.pack('>BBc1BI4I6I6', 73, 1, record.state, record.waited, record.attempt, record.lease, record.ends)
-  redis.call('SET', KEYS[1], head .. record.fingerprint .. string.char(#record.token) .. record.token .. record.answer,
+  redis.call('SET', KEYS[1], head .. record.fingerprint .. string.char(#record.token) .. record.token .. record.response,
     'PX', record.ends - now)
 end
-local function tell(record, channel, message)
-  -- A user without the right to publish must not lose the record for it.
+local function notify_waiters(record, channel, message)
+  -- For a Redis user without permission to publish, the record must still be saved.
   if record.waited == 1 then redis.pcall('PUBLISH', channel, message) end
 end
 `;
@@ -59,25 +59,25 @@ export interface IdempotencyRecord {
   readonly ends: number;
   readonly fingerprint: Buffer;
   readonly token: string;
-  readonly answer: Buffer;
+  readonly response: Buffer;
 }
 
-/** A record, if there is one that has not ended. */
-export interface LoadedIdempotency {
+export interface LoadedRecord {
   readonly found: StoredFormat;
+  /** Undefined when there is none, when it has expired, and when it is unreadable. */
   readonly record: IdempotencyRecord | undefined;
 }
 
-export function unpackIdempotency(value: Buffer | undefined, now: number): LoadedIdempotency {
+export function unpackIdempotency(value: Buffer | undefined, now: number): LoadedRecord {
   const none = { record: undefined };
   if (value === undefined) return { found: 'fine', ...none };
   const version = value[1];
   if (value[0] !== 0x49 || version === undefined) return { found: 'corrupt', ...none };
   if (version > 1) return { found: 'newer', ...none };
-  const answerAt = HEADER + (value[HEADER - 1] ?? 0);
+  const responseAt = HEADER + (value[HEADER - 1] ?? 0);
   const state = String.fromCharCode(value[2] ?? 0);
   const waited = value[3] ?? 0;
-  if (version < 1 || value.length < HEADER || value.length < answerAt) return { found: 'corrupt', ...none };
+  if (version < 1 || value.length < HEADER || value.length < responseAt) return { found: 'corrupt', ...none };
   if (!STATES.includes(state) || waited > 1) return { found: 'corrupt', ...none };
   const ends = value.readUIntBE(14, 6);
   if (ends <= now) return { found: 'fine', ...none };
@@ -88,8 +88,8 @@ export function unpackIdempotency(value: Buffer | undefined, now: number): Loade
     lease: value.readUIntBE(8, 6),
     ends,
     fingerprint: value.subarray(FINGERPRINT_AT, HEADER - 1),
-    token: value.toString('latin1', HEADER, answerAt),
-    answer: value.subarray(answerAt),
+    token: value.toString('latin1', HEADER, responseAt),
+    response: value.subarray(responseAt),
   };
   return { found: 'fine', record };
 }
@@ -105,13 +105,12 @@ export function packIdempotency(record: IdempotencyRecord): Buffer {
   head.writeUIntBE(record.ends, 14, 6);
   record.fingerprint.copy(head, FINGERPRINT_AT);
   head[HEADER - 1] = record.token.length;
-  return Buffer.concat([head, Buffer.from(record.token, 'latin1'), record.answer]);
+  return Buffer.concat([head, Buffer.from(record.token, 'latin1'), record.response]);
 }
 
-/** One run of a request: what tells it from another of the same key, and what is needed to write it down anew. */
-export interface IdempotencyClaim {
+/** Identifies one attempt, and suffices to write its record again. */
+export interface AttemptRecord {
   readonly token: string;
-  /** The SHA-256 of what the request asks for. */
   readonly fingerprint: Buffer;
   readonly attempt: number;
 }

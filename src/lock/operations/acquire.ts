@@ -7,19 +7,19 @@ import {
   storedFormatAt,
   storedFormatCode,
 } from '../../engine/reply.ts';
-import { memberOf, TURN_MS, WaitingLine } from '../../waiting/queue.ts';
-import { handOver, LOCK_LUA, storeLock, unpackLock } from './record.ts';
+import { HANDOFF_MS, memberOf, WaiterQueue } from '../../waiting/queue.ts';
+import { handOff, LOCK_LUA, storeLock, unpackLock } from './stored-lock.ts';
 
 export interface LockAcquireArgs {
   readonly token: string;
   readonly lease: number;
-  /** How long it is worth waiting for, from the first ask on; 0 does not wait. */
+  /** The whole wait, from the first command on; 0 does not join the queue. */
   readonly waitMs: number;
-  /** Where the asker hears; needed in order to wait. */
+  /** The process whose channel wakes the caller; needed in order to wait. */
   readonly process: string;
-  /** What the channels of the processes begin with. */
+  /** The prefix of the channels of all processes. */
   readonly channels: string;
-  /** Whether those who wait go first. */
+  /** Whether waiters go first. */
   readonly isFair: boolean;
   /** JSON, or empty. */
   readonly metadata: string;
@@ -28,55 +28,56 @@ export interface LockAcquireArgs {
 export interface LockAcquireReply {
   readonly granted: boolean;
   readonly fence: number;
-  /** Of the lease: ours when granted, else the holder's. -1 when nobody can tell, since the value is corrupt. */
+  /** Until the lease ends: the caller's when granted, else the holder's. -1 when the stored value is corrupt. */
   readonly leftMs: number;
   readonly found: StoredFormat;
 }
 
-/** The counter outlives the lock by this much; should it go, the clock still gives a higher fence. */
+/** How long the counter outlives the lock. When it has expired, the server's clock still yields a higher token. */
 const FENCE_TTL_MS = 3_600_000;
 
 /*
- * Takes a free lock, or one that is kept for us, and gives it a fencing number that only ever grows: the last one plus
- * one, or the server's time in microseconds where that is higher, as it is after the counter was lost. A lock that is
- * free while others wait goes to the first of them. Who may not have it joins the line, where it keeps its place however
- * often it asks; so the same question does for asking, for asking again and for taking one's turn, also when an answer
- * was not heard. A corrupt value is a held lock, since taking it for a free one could let two in.
+ * Grants a lock that is free, or kept for this token, and gives it the next fencing token: the last one plus one, or the
+ * server's time in microseconds where that is higher, as it is after the counter was lost. A free lock goes to its first
+ * waiter. A caller that is not granted the lock joins the queue and keeps its place however often it asks: the same
+ * command asks first, asks again and accepts a handoff, and it does no harm to repeat one whose reply was lost. A corrupt
+ * value counts as held, since it may be a lock.
  *
- * KEYS   1 the lock, 2 the line, 3 the fence counter
- * ARGV   1 time, 2 token, 3 lease ms, 4 wait ms, 5 process, 6 what channels begin with, 7 '1' for fair, 8 metadata
- * reply  {found, granted 0 or 1, fence, left ms}
+ * KEYS   1 the lock, 2 the queue, 3 the fencing counter
+ * ARGV   1 time, 2 token, 3 lease ms, 4 wait ms, 5 process, 6 prefix of the channels, 7 '1' when waiters go first,
+ *        8 metadata
+ * reply  {found, granted (0 or 1), fencing token, ms left}
  */
-const lua = `
+const lua = /* lua */ `
 local CHANNELS = ARGV[6]
 ${LOCK_LUA}
 local token, member = ARGV[2], ARGV[2] .. ':' .. ARGV[5] .. ':' .. ARGV[4]
-local lock = load()
+local lock = load_lock()
 if lock.found ~= 0 then return { lock.found, 0, 0, -1 } end
-line_open(KEYS[2])
+queue_open(KEYS[2])
 
 local function refuse(left)
-  if tonumber(ARGV[4]) > 0 then line_join(KEYS[2], member) end
+  if tonumber(ARGV[4]) > 0 then queue_join(KEYS[2], member) end
   return { 0, 0, 0, left }
 end
 
 if lock.token ~= token then
   if lock.deadline > now then return refuse(lock.deadline - now) end
-  if lock.fence == 0 and lock.process ~= ARGV[5] then line_drop(KEYS[2], lock.process) end
+  if lock.fence == 0 and lock.process ~= ARGV[5] then queue_drop(KEYS[2], lock.process) end
   if ARGV[7] == '1' then
-    local first = line_first(KEYS[2])
+    local first = queue_shift(KEYS[2])
     if first and first.token ~= token then
-      hand_over(first)
-      return refuse(${TURN_MS})
+      hand_off(first)
+      return refuse(${HANDOFF_MS})
     end
   end
 end
-line_leave(KEYS[2], member)
+queue_leave(KEYS[2], member)
 
 local counter = read('GET', KEYS[3])
 local last = type(counter) == 'string' and tonumber(string.match(counter, '^1:(%d+)$') or '') or 0
 local fence = math.max(last + 1, now_us)
-store({ fence = fence, deadline = now + ARGV[3], token = token, process = ARGV[5], metadata = ARGV[8] }, ARGV[3])
+store_lock({ fence = fence, deadline = now + ARGV[3], token = token, process = ARGV[5], metadata = ARGV[8] }, ARGV[3])
 redis.call('SET', KEYS[3], string.format('1:%.0f', fence), 'PX', ARGV[3] + ${FENCE_TTL_MS})
 return { 0, 1, fence, tonumber(ARGV[3]) }
 `;
@@ -93,26 +94,26 @@ export const lockAcquire: Operation<LockAcquireArgs, LockAcquireReply> = defineO
     isFair ? '1' : '0',
     metadata,
   ],
-  runInMemory(memory, [key = '', lineKey = '', counterKey = ''], now, args) {
+  runInMemory(memory, [key = '', queueKey = '', counterKey = ''], now, args) {
     const { token, lease, waitMs, process, metadata } = args;
     const lock = unpackLock(memory.get(key));
     if (lock.found !== 'fine') return [storedFormatCode(lock.found), 0, 0, -1];
-    const line = new WaitingLine(memory, lineKey, now, args.channels);
+    const queue = new WaiterQueue(memory, queueKey, now, args.channels);
     const member = memberOf(args);
     const refuse = (left: number) => {
-      if (waitMs > 0) line.join(member);
+      if (waitMs > 0) queue.join(member);
       return [0, 0, 0, left];
     };
     if (lock.token !== token) {
       if (lock.deadline > now) return refuse(lock.deadline - now);
-      if (lock.token !== '' && lock.fence === 0 && lock.process !== process) line.drop(lock.process);
-      const first = args.isFair ? line.first() : undefined;
+      if (lock.token !== '' && lock.fence === 0 && lock.process !== process) queue.drop(lock.process);
+      const first = args.isFair ? queue.shift() : undefined;
       if (first !== undefined && first.token !== token) {
-        handOver(memory, key, line, now, first);
-        return refuse(TURN_MS);
+        handOff({ memory, key, queue }, now, first);
+        return refuse(HANDOFF_MS);
       }
     }
-    line.leave(member);
+    queue.leave(member);
     const last = Number(/^1:(\d+)$/.exec(memory.get(counterKey)?.toString('latin1') ?? '')?.[1] ?? 0);
     const fence = Math.max(last + 1, now * 1000);
     storeLock(memory, key, { fence, deadline: now + lease, token, process, metadata }, lease);

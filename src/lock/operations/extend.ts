@@ -1,5 +1,5 @@
 import { defineOperation, type Operation } from '../../engine/operation.ts';
-import { LOCK_RECORD_LUA, storeLock, unpackLock } from './record.ts';
+import { STORED_LOCK_LUA, storeLock, unpackLock } from './stored-lock.ts';
 
 export interface LockExtendArgs {
   readonly token: string;
@@ -7,18 +7,18 @@ export interface LockExtendArgs {
 }
 
 /*
- * Gives the holder a full lease from now. A lease that has ended is not revived, though nobody may have taken the
- * lock yet: its holder was told to stop.
+ * Gives the holder a full lease from now. A lease that has ended is not revived, even while the lock is free: the signal
+ * of its holder has aborted.
  *
  * KEYS   1 the lock
  * ARGV   1 time, 2 token, 3 lease ms
- * reply  1 extended, 0 no longer ours
+ * reply  1 when extended, 0 when the token no longer holds the lock
  */
-const lua = `${LOCK_RECORD_LUA}
-local lock = load()
+const lua = /* lua */ `${STORED_LOCK_LUA}
+local lock = load_lock()
 if lock.token ~= ARGV[2] or lock.fence == 0 or lock.deadline <= now then return 0 end
 lock.deadline = now + ARGV[3]
-store(lock, ARGV[3])
+store_lock(lock, ARGV[3])
 return 1
 `;
 

@@ -14,7 +14,7 @@ function gate() {
   return { opened, open };
 }
 
-describeOnBothEngines('a handler within kit.lock', (url) => {
+describeOnBothEngines('A handler passed to kit.lock', (url) => {
   async function start(handler: LockHandler, options: Partial<LockOptions> = {}) {
     const kit = kitForTest({ url: url() });
     const app = express().set('env', 'test');
@@ -22,7 +22,7 @@ describeOnBothEngines('a handler within kit.lock', (url) => {
     return { kit, address: await serve(app) };
   }
 
-  it('gets its lock, and frees it when its promise settles', async () => {
+  it('a handler gets its lock, which is released when its promise settles', async () => {
     const { kit, address } = await start(async (req, res, lock) => {
       expect(req.lock).toBe(lock);
       lock.assertHeld();
@@ -33,7 +33,7 @@ describeOnBothEngines('a handler within kit.lock', (url) => {
     expect((await kit.locks.inspect('a')).held).toBe(false);
   });
 
-  it('holds it for as long as it works on after its answer', async () => {
+  it('a handler holds its lock while it works on after its response', async () => {
     const { opened, open } = gate();
     const { kit, address } = await start(async (_req, res) => {
       res.send('early');
@@ -46,7 +46,7 @@ describeOnBothEngines('a handler within kit.lock', (url) => {
     await until('it is free', async () => !(await kit.locks.inspect('a')).held);
   });
 
-  it('never meets its own last lock, asked 200 times in a row', async () => {
+  it('a client never meets its own last lock in 200 consecutive requests', async () => {
     const { address } = await start(async (_req, res) => {
       await null;
       res.send('ran');
@@ -54,7 +54,7 @@ describeOnBothEngines('a handler within kit.lock', (url) => {
     for (let turn = 0; turn < 200; turn++) expect((await send(address)).status).toBe(200);
   });
 
-  it('that gives no promise holds it until its answer is over', async () => {
+  it('a handler that returns no promise holds its lock until its response has ended', async () => {
     const { opened, open } = gate();
     const { kit, address } = await start((_req, res) => {
       void opened.then(() => res.send('late'));
@@ -81,13 +81,13 @@ describeOnBothEngines('a handler within kit.lock', (url) => {
         throw new Error('on purpose');
       },
     ],
-  ])('that %s frees it, and its error goes on', async (_, handler) => {
+  ])('a handler that %s releases its lock, and its error is passed on', async (_, handler) => {
     const { kit, address } = await start(handler);
     for (let turn = 0; turn < 3; turn++) expect((await send(address)).status).toBe(500);
     expect((await kit.locks.inspect('a')).held).toBe(false);
   });
 
-  it('is not run where it may not be, also when a refusal is taken over by going on', async () => {
+  it('a handler does not run for a refused request, even if the option `handler` calls next()', async () => {
     let runs = 0;
     const { kit, address } = await start((_req, res) => void res.send(`ran ${++runs}`), {
       handler: (_req, _res, next) => next(),
@@ -98,7 +98,7 @@ describeOnBothEngines('a handler within kit.lock', (url) => {
     expect((await send(address)).text).toBe('ran 1');
   });
 
-  it('is run without a lock where there is none to take', async () => {
+  it('a handler runs without a lock when the key is null', async () => {
     const seen: (LockHandle | undefined)[] = [];
     const { address } = await start(
       async (_req, res, lock) => {
@@ -111,7 +111,7 @@ describeOnBothEngines('a handler within kit.lock', (url) => {
     expect(seen).toEqual([undefined]);
   });
 
-  it('loses it after maxHold, and is told', async () => {
+  it('a handler loses its lock after maxHold and is notified', async () => {
     const { opened, open } = gate();
     const reasons: string[] = [];
     const { kit, address } = await start(
@@ -133,7 +133,7 @@ describeOnBothEngines('a handler within kit.lock', (url) => {
     expect((await answer).text).toBe('late');
   });
 
-  it('works on plain node:http', async () => {
+  it('kit.lock works on plain node:http', async () => {
     const kit = kitForTest({ url: url() });
     const locked = kit.lock<IncomingMessage, ServerResponse>(
       { key: (req) => req.url ?? null },

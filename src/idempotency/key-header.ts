@@ -1,14 +1,15 @@
 import { parseItem } from 'structured-headers';
 
-/** In characters, of the key itself. */
+/** In characters, without the quotes. */
 const MAX_LENGTH = 255;
 
-/** What clients send that know of no structured fields: a UUID, or another token without quotes. */
+/** Clients that do not implement structured fields send a UUID, or another token without quotes. */
 const BARE: RegExp = /^[\w!#$%&'*+\-.^`|~:/=@]+$/;
 
 /**
- * The key that a header field carries: a String of structured fields, as the draft says (section 2.1), or the same without
- * its quotes; both are one key. Undefined when it is neither, is empty or is too long. Parameters are ignored.
+ * The key in a header field: a structured-field String (section 2.1 of the Idempotency-Key draft), or the same text without
+ * quotes; both are the same key. Undefined when the field is neither, or the key is empty or too long. Parameters are
+ * ignored.
  */
 export function keyOf(field: string): string | undefined {
   const text = field.trim();

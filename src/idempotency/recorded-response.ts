@@ -2,21 +2,21 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { packFrame, unpackFrame } from '../base/framing.ts';
 import { areHeaders, areNames, type Header, removeHeaders } from '../http/response/stored-headers.ts';
 
-/** A response that is kept for whoever repeats its request. */
-export interface Answer {
+/** The response to the first request with a key, replayed to its retries. */
+export interface RecordedResponse {
   readonly status: number;
   readonly headers: readonly Header[];
-  /** Names of headers that middleware above had set and the handler took off. */
+  /** Names of headers that middleware above had set and the handler removed. */
   readonly removed: readonly string[];
   readonly body: Buffer;
 }
 
-export function packAnswer({ status, headers, removed, body }: Answer): Buffer {
+export function packResponse({ status, headers, removed, body }: RecordedResponse): Buffer {
   return packFrame([status, headers, body.length, ...(removed.length === 0 ? [] : [removed])], body);
 }
 
-/** Undefined for what cannot be sent. */
-export function unpackAnswer(packed: Buffer): Answer | undefined {
+/** Returns undefined for bytes that are corrupt. */
+export function unpackResponse(packed: Buffer): RecordedResponse | undefined {
   const { meta, body } = unpackFrame(packed) ?? {};
   if (body === undefined || !Array.isArray(meta)) return undefined;
   const [status, headers, bodyLength, removed = []]: unknown[] = meta;
@@ -25,19 +25,19 @@ export function unpackAnswer(packed: Buffer): Answer | undefined {
   return { status, headers, removed, body };
 }
 
-/** Sends it once more, by `Idempotent-Replayed` to be told from the first time. */
-export function sendAnswer(
+/** Sends a recorded response with the header `Idempotent-Replayed`. */
+export function replayResponse(
   req: IncomingMessage,
   res: ServerResponse,
-  { status, headers, removed, body }: Answer,
+  { status, headers, removed, body }: RecordedResponse,
 ): void {
-  // Another answer has begun: whoever began it will end it.
+  // Other code, a timeout for example, has begun to respond and will end the response.
   if (res.headersSent) return;
   res.statusCode = status;
   removeHeaders(res, removed);
   for (const [name, value] of headers) res.setHeader(name, value);
   res.setHeader('Idempotent-Replayed', 'true');
-  // RFC 9110, section 8.6: none in a 204.
+  // RFC 9110, section 8.6: a 204 has no Content-Length.
   if (status !== 204 && status !== 304) res.setHeader('Content-Length', body.length);
   if (req.method === 'HEAD' || body.length === 0) res.end();
   else res.end(body);

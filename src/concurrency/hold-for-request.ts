@@ -5,24 +5,24 @@ import type { Slot } from './slot.ts';
 
 const SLOTS: unique symbol = Symbol('the slots that the request has');
 
-/** By their keys in Redis. */
+/** The Redis keys of the limits in which a request has a slot. The caller adds to the set. */
 export function slotsOf(req: IncomingMessage & { [SLOTS]?: Set<string> }): Set<string> {
   req[SLOTS] ??= new Set();
   return req[SLOTS];
 }
 
 /**
- * Holds a slot until its request is done: the handler has ended the response, or given it up. One whose client went away
- * may still run, and nobody would hear of its end if it stops quietly; so it keeps its slot for a lease and no longer.
+ * Releases a slot when the handler has ended its response or given it up. When the client leaves, the handler may run on,
+ * and no event shows its end if it stops without one; so the renewal stops, and the slot ends with its lease.
  */
-export function hold(res: ServerResponse, slot: Slot, free: () => Promise<void>): void {
+export function releaseWithResponse(res: ServerResponse, slot: Slot, release: () => Promise<void>): void {
   addResponseHook(res, {
     phase: 'lock',
     withholdsLastBytes: true,
     outlastsRefusal: true,
-    beforeEnd: free,
+    beforeEnd: release,
     closedEarly: () => slot.leave(),
-    abandoned: () => void free(),
+    abandoned: () => void release(),
   });
-  whenUnserved(res, () => void free());
+  whenUnserved(res, () => void release());
 }

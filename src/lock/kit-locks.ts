@@ -3,14 +3,15 @@ import type { Duration } from '../base/duration.ts';
 import { ConfigError, LockTimeoutError } from '../base/errors.ts';
 import { OptionReader } from '../base/option-reader.ts';
 import { waitOption } from '../base/timed-options.ts';
-import type { LockDeps, Wanted } from './asking.ts';
-import type { Handle, LockHandle } from './handle.ts';
-import { lockForceRelease, lockInspect } from './operations/admin.ts';
+import { acquireLocks, type LockRequest } from './acquire-locks.ts';
+import type { LockDeps } from './granted-lock.ts';
+import { KitLockHandle, type LockHandle } from './handle.ts';
+import { lockForceRelease } from './operations/force-release.ts';
+import { lockInspect } from './operations/inspect.ts';
 import { leaseOption } from './options.ts';
-import { type Attempt, LockRoom } from './room.ts';
-import { handlesOf, underLock } from './scope.ts';
+import { locksOfSignal, runHolding } from './reentry.ts';
 
-/** What JSON can hold. */
+/** A JSON value. */
 export type Json = string | number | boolean | null | readonly Json[] | { readonly [name: string]: Json };
 
 export interface TryAcquireOptions {
@@ -18,52 +19,53 @@ export interface TryAcquireOptions {
   readonly lease?: Duration | undefined;
   /** Renew the lease while the lock is held; default true. */
   readonly renew?: boolean | undefined;
-  /** Leave the lock to those who wait for it; default true. */
+  /** First come, first served; default true. With `false`, this call may overtake waiters. */
   readonly fair?: boolean | undefined;
-  /** What `inspect` shows of the holder: who it is, what it does. JSON of at most 4,096 bytes. */
+  /** What `inspect` shows about the holder, for example its name or its task. JSON of at most 4,096 bytes. */
   readonly metadata?: Json | undefined;
 }
 
 export interface AcquireOptions extends TryAcquireOptions {
-  /** How long to wait for one's turn; default `'3s'`. 0 does not wait. */
+  /** How long to wait for the lock; default `'3s'`. 0 does not wait. */
   readonly wait?: Duration | undefined;
   /**
-   * Ends the wait: the call rejects with the signal's reason, and leaves the queue. With the `signal` of a handle, a call
-   * for a lock that the handle holds is refused at once.
+   * Ends the wait: the call rejects with the signal's reason and leaves the queue. With the `signal` of a handle, a call
+   * for a lock that this handle holds is refused at once.
    */
   readonly signal?: AbortSignal | undefined;
 }
 
-/** How a lock stands at this moment. */
+/** The state of a lock at one moment. */
 export interface LockInspection {
   readonly held: boolean;
-  /** Of the holder; absent while the lock is handed over. */
+  /** The fencing token of the holder; absent during a handoff. */
   readonly fence?: number;
   readonly expiresInMs?: number;
   readonly waiters: number;
   readonly metadata?: Json;
 }
 
-/** Locks without HTTP. `key`: one, or several of which all are locked or none. */
+/** Locks for code outside of a request. A call for several keys locks all of them or none. */
 export interface Locks {
-  /** Waits for its turn. Rejects with a LockTimeoutError when it did not come in time. */
+  /** Waits for the lock. Rejects with a LockTimeoutError when `wait` is over. */
   acquire(key: string | readonly string[], options?: AcquireOptions): Promise<LockHandle>;
-  /** The lock, or null when somebody holds it. Rejects when the store cannot be asked. */
+  /** Resolves to null when the lock is held already. Rejects when Redis cannot be asked. */
   tryAcquire(key: string | readonly string[], options?: TryAcquireOptions): Promise<LockHandle | null>;
   /**
-   * Acquires, works and releases, whatever comes of the work. The work goes on when the lock is lost: watch
-   * `lock.signal`.
+   * Acquires the lock, calls the function and releases the lock, also when the function throws. The function is not
+   * stopped when the lock is lost: watch `lock.signal`.
    */
   using<Result>(
     key: string | readonly string[],
     options: AcquireOptions,
     work: (lock: LockHandle) => Result | Promise<Result>,
   ): Promise<Result>;
-  /** Who holds a lock, and how many wait for it. */
+  /** Shows the holder of a lock and counts its waiters. */
   inspect(key: string): Promise<LockInspection>;
   /**
-   * Takes a lock away from its holder and gives it to whoever waits; false when it was free. The holder's signal aborts:
-   * at once, or with its next renewal. Whatever the holder still does is fenced off only by those who check the fence.
+   * Takes a lock away from its holder and gives it to the first waiter. Resolves to false when the lock was free. The
+   * holder's signal aborts at once, or with the next renewal. Only a check of the fencing token stops later
+   * writes of the former holder.
    */
   forceRelease(key: string): Promise<boolean>;
 }
@@ -74,11 +76,9 @@ const TRY_OPTIONS = ['lease', 'renew', 'fair', 'metadata'] as const;
 const ACQUIRE_OPTIONS = [...TRY_OPTIONS, 'wait', 'signal'] as const;
 
 export class KitLocks implements Locks {
-  readonly #room: LockRoom;
   readonly #deps: LockDeps;
 
   constructor(deps: LockDeps) {
-    this.#room = new LockRoom(deps);
     this.#deps = deps;
   }
 
@@ -87,8 +87,9 @@ export class KitLocks implements Locks {
     options: TryAcquireOptions = {},
   ): Promise<LockHandle | null> {
     const reader = new OptionReader('kit.locks.tryAcquire', options, TRY_OPTIONS);
-    const attempt = await this.#room.attempt(keysOf(key), { ...wanted(reader), waitMs: 0, own: [] });
-    return 'handle' in attempt ? attempt.handle : null;
+    const request = { ...requestOptions(reader), waitMs: 0, ownLocks: [] };
+    const result = await acquireLocks(keysOf(key), request, this.#deps);
+    return result instanceof KitLockHandle ? result : null;
   }
 
   async acquire(key: string | readonly string[], options: AcquireOptions = {}): Promise<LockHandle> {
@@ -105,7 +106,7 @@ export class KitLocks implements Locks {
     }
     const handle = await this.#acquire(new OptionReader('kit.locks.using', options, ACQUIRE_OPTIONS), key);
     try {
-      return await underLock(handle, () => work(handle));
+      return await runHolding(handle, () => work(handle));
     } finally {
       await handle.release();
     }
@@ -113,7 +114,7 @@ export class KitLocks implements Locks {
 
   async inspect(key: string): Promise<LockInspection> {
     const { engine, keys } = this.#deps;
-    const { lock, line } = keys.lock(oneKey('inspect', key));
+    const { lock, line } = keys.lock(checkedKey('inspect', key));
     const { found, fence, leftMs, waiters, metadata } = await engine.run(lockInspect, [lock, line], {});
     return {
       held: found === 'corrupt' || leftMs > 0,
@@ -125,26 +126,25 @@ export class KitLocks implements Locks {
   }
 
   async forceRelease(key: string): Promise<boolean> {
-    const { engine, keys, turns } = this.#deps;
-    const { lock, line } = keys.lock(oneKey('forceRelease', key));
-    return engine.run(lockForceRelease, [lock, line], { channels: turns.channels });
+    const { engine, keys, processChannel } = this.#deps;
+    const { lock, line } = keys.lock(checkedKey('forceRelease', key));
+    return engine.run(lockForceRelease, [lock, line], { channels: processChannel.channels });
   }
 
-  async #acquire(reader: OptionReader, key: string | readonly string[]): Promise<Handle> {
+  async #acquire(reader: OptionReader, key: string | readonly string[]): Promise<KitLockHandle> {
     const signal = signalOption(reader);
     const waitMs = waitOption(reader, DEFAULT_WAIT);
-    const asked = { ...wanted(reader), waitMs, signal, own: handlesOf(signal) };
-    const attempt: Attempt = await this.#room.attempt(keysOf(key), asked);
-    if ('handle' in attempt) return attempt.handle;
-    const { refusal } = attempt;
+    const request = { ...requestOptions(reader), waitMs, signal, ownLocks: locksOfSignal(signal) };
+    const result = await acquireLocks(keysOf(key), request, this.#deps);
+    if (result instanceof KitLockHandle) return result;
     throw new LockTimeoutError(
-      refusal.key,
-      `the lock '${refusal.key}' was not free within ${waitMs} ms; allow a longer \`wait\`, or hold it for less time`,
+      result.key,
+      `the lock '${result.key}' was not free within ${waitMs} ms; allow a longer \`wait\`, or hold it for less time`,
     );
   }
 }
 
-function wanted(reader: OptionReader): Omit<Wanted, 'waitMs' | 'own'> {
+function requestOptions(reader: OptionReader): Omit<LockRequest, 'waitMs' | 'ownLocks'> {
   return {
     leaseMs: leaseOption(reader),
     renew: reader.boolean('renew', true),
@@ -166,7 +166,7 @@ function metadataOption(reader: OptionReader): string {
   try {
     text = JSON.stringify(metadata);
   } catch {
-    // A circle, or a BigInt.
+    // JSON cannot represent a cycle or a BigInt.
   }
   if (text === undefined || Buffer.byteLength(text) > MAX_METADATA_BYTES) {
     throw reader.error('metadata', `it must be JSON of at most ${MAX_METADATA_BYTES} bytes`);
@@ -174,7 +174,7 @@ function metadataOption(reader: OptionReader): string {
   return text;
 }
 
-/** Written by the kit, or by whoever has spoilt it. */
+/** The kit writes JSON, but another client may have overwritten it. */
 function parse(metadata: string): Json {
   try {
     return JSON.parse(metadata) as Json;
@@ -185,11 +185,11 @@ function parse(metadata: string): Json {
 
 function keysOf(key: unknown): readonly string[] {
   if (!Array.isArray(key)) return [key as string];
-  if (key.length === 0) throw new ConfigError('a lock of no keys protects nothing; name at least one');
+  if (key.length === 0) throw new ConfigError('the array has no keys; name at least one');
   return key as string[];
 }
 
-function oneKey(where: string, key: unknown): string {
+function checkedKey(where: string, key: unknown): string {
   if (typeof key === 'string' && key !== '') return key;
   throw new ConfigError(
     `kit.locks.${where}: the key is ${describe(key)}; it must be a string that is not empty`,

@@ -13,7 +13,7 @@ const VERSIONS = [
   ['on-headers 1.0.2', onHeaders102],
 ] as const;
 
-/** How a handler may answer. */
+/** Ways in which a handler sends its response. */
 const WAYS: readonly (readonly [name: string, handler: RequestHandler])[] = [
   ['with json()', (_req, res) => void res.status(201).json({ order: 1 })],
   ['by writeHead() and end()', (_req, res) => void res.writeHead(201, { 'X-Own': '1' }).end('{"order":1}')],
@@ -50,7 +50,7 @@ describeOnBothEngines('kit.idempotency and the headers of the handler', (url) =>
       return { order, runs: () => runs };
     }
 
-    describe.each(VERSIONS)('with %s below', (_version, listen) => {
+    describe.each(VERSIONS)('with %s below kit.idempotency', (_version, listen) => {
       it.each(WAYS)(
         'a replay has the headers that are set while the head leaves %s',
         async (_way, handler) => {

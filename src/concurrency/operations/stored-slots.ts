@@ -1,37 +1,38 @@
 import type { Keyspace } from '../../engine/operation.ts';
-import { GRACE_MS, TURN_MS, WAITING_LINE_LUA, type WaitingLine } from '../../waiting/queue.ts';
+import { GRACE_MS, HANDOFF_MS, QUEUE_LUA, type WaiterQueue } from '../../waiting/queue.ts';
 
 /*
- * Who runs at once: a sorted set of tokens whose scores are the ms until which each has its slot, so that a process that
- * died gives its own back. A slot that is given to who waits is kept for a turn, as '<token>:<process>', until it asks; a
- * turn that nobody took tells that the process may be dead, and it loses its places in the line.
+ * The slots in use: a sorted set. Each member is the token of a running request, its score the millisecond in which its
+ * lease ends, so the slots of a process that died become free. A slot that is kept for a waiter has the member
+ * '<token>:<process>' until that waiter asks or the handoff ends; after a handoff that was not confirmed the process may
+ * be dead, and all its waiters lose their places in the queue.
  */
 
-/** No lease lasts so long: what claims to was written by somebody else. */
+/** No lease lasts this long, so a member with a later deadline was written by another client. */
 const LONGEST_MS = 25 * 86_400_000;
 
 /**
- * Defines `slots_open(process)`, which forgets what has ended, for one who asks from that process; `slots_take(member,
- * ms)`; `slots_end(token, process)`, which ends a slot or a turn and answers whether there was one; and
- * `slots_give(limit, own)`, which gives what is free to those who wait, first come first served, and answers whether
- * `own` was among them. KEYS[1] are the slots, KEYS[2] is the line; CHANNELS must be defined before.
+ * Defines `slots_open(process)`, which drops expired members on behalf of that process; `slots_take(member, ms)`;
+ * `slots_end(token, process)`, which ends a slot or a handoff and returns whether one existed; and
+ * `slots_hand_off(limit, own)`, which gives free slots to waiters in their order and returns whether it reached `own`.
+ * KEYS[1] is the slots, KEYS[2] the queue; the script defines `CHANNELS` before.
  */
-export const SLOTS_LUA: string = `${WAITING_LINE_LUA}
-local SLOTS, LINE, found = KEYS[1], KEYS[2], 0
+export const SLOTS_LUA: string = /* lua */ `${QUEUE_LUA}
+local SLOTS, QUEUE, found = KEYS[1], KEYS[2], 0
 local function slots_open(process)
-  line_open(LINE)
+  queue_open(QUEUE)
   if type(read('ZCARD', SLOTS)) == 'table' then
     found = 1
     redis.call('DEL', SLOTS)
   else
     for _, member in ipairs(redis.call('ZRANGEBYSCORE', SLOTS, '-inf', now)) do
       local other = string.match(member, '^[%w_-]+:([%w_-]+)$')
-      if other and other ~= process then line_drop(LINE, other) end
+      if other and other ~= process then queue_drop(QUEUE, other) end
       redis.call('ZREM', SLOTS, member)
     end
     redis.call('ZREMRANGEBYSCORE', SLOTS, string.format('(%.0f', now + ${LONGEST_MS}), '+inf')
   end
-  line_prune(LINE)
+  queue_first(QUEUE)
 end
 
 local function slots_take(member, ms)
@@ -44,51 +45,57 @@ local function slots_end(token, process)
   return redis.call('ZREM', SLOTS, token, token .. ':' .. process) > 0
 end
 
-local function slots_give(limit, own)
+local function slots_hand_off(limit, own)
   while redis.call('ZCARD', SLOTS) < limit do
-    local first = line_first(LINE)
+    local first = queue_shift(QUEUE)
     if not first then return false end
     if first.token == own then return true end
-    slots_take(first.token .. ':' .. first.process, ${TURN_MS})
-    line_call(LINE, first)
+    slots_take(first.token .. ':' .. first.process, ${HANDOFF_MS})
+    queue_wake(QUEUE, first)
   end
   return false
 end
 `;
 
-/** The slots as the twins see them. */
-export class Slots {
-  /** What was there could not be read, and counts as nothing. */
+/** The slots for the in-memory implementations. */
+export class StoredSlots {
+  /** The stored value was unreadable and counts as absent. */
   readonly isCorrupt: boolean;
   readonly #memory: Keyspace;
   readonly #key: string;
   readonly #now: number;
-  readonly #line: WaitingLine;
+  readonly #queue: WaiterQueue;
 
-  constructor(memory: Keyspace, key: string, now: number, line: WaitingLine, process: string) {
+  constructor(memory: Keyspace, key: string, now: number, queue: WaiterQueue) {
     this.#memory = memory;
     this.#key = key;
     this.#now = now;
-    this.#line = line;
+    this.#queue = queue;
     this.isCorrupt = this.#set === undefined && memory.get(key) !== undefined;
     if (this.isCorrupt) memory.delete(key);
+  }
+
+  /** Drops expired members on behalf of a process. */
+  open(process: string): this {
+    const [now, key, queue] = [this.#now, this.#key, this.#queue];
     for (let first = this.#set?.at(0); first !== undefined && first[0] <= now; first = this.#set?.at(0)) {
       const other = /^[\w-]+:([\w-]+)$/.exec(first[1])?.[1];
-      if (other !== undefined && other !== process) line.drop(other);
-      memory.removeSorted(key, first[1]);
+      if (other !== undefined && other !== process) queue.drop(other);
+      this.#memory.removeSorted(key, first[1]);
     }
     const longest = now + LONGEST_MS;
     for (let last = this.#set?.at(-1); last !== undefined && last[0] > longest; last = this.#set?.at(-1)) {
-      memory.removeSorted(key, last[1]);
+      this.#memory.removeSorted(key, last[1]);
     }
-    line.prune();
+    queue.first();
+    return this;
   }
 
   get count(): number {
     return this.#set?.size ?? 0;
   }
 
-  /** Until the first of them ends; -1 when there is none. */
+  /** Milliseconds until the first slot expires; -1 when no slot is in use. */
   get leftMs(): number {
     const first = this.#set?.at(0);
     return first === undefined ? -1 : first[0] - this.#now;
@@ -101,20 +108,20 @@ export class Slots {
     this.#memory.addSorted(this.#key, [until, member], lastUntil - this.#now + GRACE_MS);
   }
 
-  /** Ends a slot or a turn; whether there was one. */
+  /** Ends a slot or a handoff. Returns whether one existed. */
   end(token: string, process: string): boolean {
     const wasSlot = this.#memory.removeSorted(this.#key, token);
     return this.#memory.removeSorted(this.#key, `${token}:${process}`) || wasSlot;
   }
 
-  /** Gives what is free to those who wait; whether `own` was among them. */
-  give(limit: number, own: string): boolean {
+  /** Gives free slots to waiters in their order. Returns whether it reached the waiter `own`, whose slot is still free. */
+  handOff(limit: number, own: string): boolean {
     while (this.count < limit) {
-      const first = this.#line.first();
+      const first = this.#queue.shift();
       if (first === undefined) return false;
       if (first.token === own) return true;
-      this.take(`${first.token}:${first.process}`, TURN_MS);
-      this.#line.call(first);
+      this.take(`${first.token}:${first.process}`, HANDOFF_MS);
+      this.#queue.wake(first);
     }
     return false;
   }

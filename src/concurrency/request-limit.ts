@@ -6,10 +6,10 @@ import { withoutIdentityWatch } from '../http/identity/identity-watch.ts';
 import { asExpress } from '../http/middleware.ts';
 import { type ConcurrencySettings, MAX_LIMIT } from './options.ts';
 
-/** One customer is given a network of IPv6 addresses, of this many bits. */
+/** The prefix length of the IPv6 network that a provider typically assigns to one customer. */
 const IPV6_SUBNET = 56;
 
-/** Whose request it is; null for one that is not counted. */
+/** The key under which a request counts; null skips the limit. */
 export async function keyOf(req: IncomingMessage, { key }: ConcurrencySettings): Promise<string | null> {
   if (key === undefined) return clientNetwork(req, IPV6_SUBNET, 'kit.concurrency');
   const own: unknown = await withoutIdentityWatch(() => key(asExpress(req)));
@@ -20,7 +20,6 @@ export async function keyOf(req: IncomingMessage, { key }: ConcurrencySettings):
   );
 }
 
-/** How many may run beside it. */
 export function limitOf(req: IncomingMessage, { limit }: ConcurrencySettings): number {
   if (typeof limit === 'number') return limit;
   const own: unknown = limit(asExpress(req));

@@ -1,0 +1,166 @@
+import { asError, RedisKitError } from '../base/errors.ts';
+import type { Keys } from '../base/keys.ts';
+import type { OpenWork } from '../base/open-work.ts';
+import type { Reporter } from '../base/reporter.ts';
+import type { Deadline } from '../engine/deadline.ts';
+import type { Engine } from '../engine/port.ts';
+import { Renewal } from '../waiting/renewal.ts';
+import { sendUntilAnswered } from '../waiting/retry.ts';
+import { idempotencyComplete } from './operations/complete.ts';
+import { idempotencyDiscard } from './operations/discard.ts';
+import type { AttemptRecord } from './operations/record.ts';
+import { idempotencyRenew } from './operations/renew.ts';
+
+export interface AttemptDeps {
+  readonly engine: Engine;
+  readonly keys: Keys;
+  readonly reporter: Reporter;
+  readonly work: OpenWork;
+}
+
+export interface GrantedAttempt extends AttemptRecord {
+  /** The Redis key of the record. */
+  readonly recordKey: string;
+  /** The key that the client sent. */
+  readonly key: string;
+}
+
+export interface AttemptSettings {
+  readonly lease: number;
+  readonly maxRun: number;
+  readonly retention: number;
+}
+
+/** An attempt to run the request of a key, from its grant to its end. Its methods never reject: failures are reported. */
+export class Attempt {
+  readonly #grant: GrantedAttempt;
+  readonly #settings: AttemptSettings;
+  readonly #deps: AttemptDeps;
+  readonly #renewal: Renewal;
+  readonly #maxRunTimer: NodeJS.Timeout;
+  readonly #endWork: () => void;
+  #isLost = false;
+
+  constructor(grant: GrantedAttempt, settings: AttemptSettings, deps: AttemptDeps) {
+    this.#grant = grant;
+    this.#settings = settings;
+    this.#deps = deps;
+    this.#endWork = deps.work.begin();
+    this.#renewal = new Renewal({
+      renew: () => this.#renew(),
+      lost: () => this.#lose(),
+      failed: (error) => this.#failed(error),
+    });
+    this.#renewal.start(settings.lease);
+    this.#maxRunTimer = setTimeout(() => this.leave(), settings.maxRun).unref();
+  }
+
+  get key(): string {
+    return this.#grant.key;
+  }
+
+  /** Counts the attempts for the key from 1. */
+  get number(): number {
+    return this.#grant.attempt;
+  }
+
+  /** Stops the renewal: a retry runs once the lease has ended. A later response is still recorded if no retry has run. */
+  leave(): void {
+    this.#stopTimers();
+    this.#endWork();
+  }
+
+  /**
+   * Records the response, or, if it is undefined, only that the request has run. A command that fails is retried in the
+   * background until the lease ends, so that the request does not run again.
+   */
+  async complete(response: Buffer | undefined, deadline: Deadline): Promise<void> {
+    this.#stopTimers();
+    if (this.#isLost) return;
+    const record = async (within?: Deadline) => {
+      if (!(await this.#record(response, within))) this.#lose();
+    };
+    try {
+      await record(deadline);
+    } catch (error) {
+      this.#failed(error);
+      const isFull = error instanceof RedisKitError && error.code === 'ERR_REDIS_KIT_FULL';
+      // `memory:` is full. A record without a response still fits.
+      if (isFull && response !== undefined) await this.complete(undefined, deadline);
+      else this.#sendUntilAnswered(record);
+    } finally {
+      this.#endWork();
+    }
+  }
+
+  /** Ends an attempt whose response is not final: the next request with the key runs at once. */
+  async discard(deadline: Deadline): Promise<void> {
+    this.#stopTimers();
+    if (this.#isLost) return;
+    const { engine, keys } = this.#deps;
+    const { retention } = this.#settings;
+    const discard = async (within?: Deadline) => {
+      if (!(await discardAttempt(this.#grant, { engine, keys, retention }, within))) this.#lose();
+    };
+    try {
+      await discard(deadline);
+    } catch (error) {
+      this.#failed(error);
+      this.#sendUntilAnswered(discard);
+    } finally {
+      this.#endWork();
+    }
+  }
+
+  #sendUntilAnswered(send: () => Promise<void>): void {
+    void sendUntilAnswered(send, this.#settings.lease, this.#deps.work);
+  }
+
+  #record(response: Buffer | undefined, deadline: Deadline | undefined): Promise<boolean> {
+    const { token, fingerprint, attempt, recordKey } = this.#grant;
+    const { engine, keys } = this.#deps;
+    const { retention } = this.#settings;
+    const notice = { channel: keys.idempotencyChannel(), message: recordKey };
+    const args = { token, fingerprint, attempt, retention, response, ...notice };
+    return engine.run(idempotencyComplete, [recordKey], args, deadline);
+  }
+
+  #renew(): Promise<boolean> {
+    const { token, fingerprint, attempt, recordKey } = this.#grant;
+    const { lease, retention } = this.#settings;
+    const args = { token, fingerprint, attempt, lease, retention };
+    return this.#deps.engine.run(idempotencyRenew, [recordKey], args);
+  }
+
+  #lose(): void {
+    this.leave();
+    if (this.#isLost) return;
+    this.#isLost = true;
+    const { key, attempt } = this.#grant;
+    this.#deps.reporter.events.emit('idempotency:lost', { key, attempt });
+  }
+
+  #stopTimers(): void {
+    this.#renewal.stop();
+    clearTimeout(this.#maxRunTimer);
+  }
+
+  #failed(error: unknown): void {
+    this.#deps.reporter.failure('idempotency', asError(error));
+  }
+}
+
+/** Ends an attempt without a response. `hasRun` is false if the reply that granted it was lost: it has not run. */
+export function discardAttempt(
+  { recordKey, token }: Pick<GrantedAttempt, 'recordKey' | 'token'>,
+  { engine, keys, retention, hasRun = true }: DiscardTerms,
+  deadline?: Deadline,
+): Promise<boolean> {
+  const notice = { channel: keys.idempotencyChannel(), message: recordKey };
+  return engine.run(idempotencyDiscard, [recordKey], { token, retention, hasRun, ...notice }, deadline);
+}
+
+interface DiscardTerms extends Pick<AttemptDeps, 'engine' | 'keys'> {
+  readonly retention: number;
+  readonly hasRun?: boolean;
+}

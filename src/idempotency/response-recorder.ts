@@ -1,0 +1,133 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { asError } from '../base/errors.ts';
+import type { Reporter } from '../base/reporter.ts';
+import type { Deadline } from '../engine/deadline.ts';
+import { originalUrl } from '../http/middleware.ts';
+import { DisconnectWatch } from '../http/response/disconnect-watch.ts';
+import { addResponseHook, type ResponseHook } from '../http/response/guarded-response.ts';
+import { type HandlerHeaders, watchHandlerHeaders } from '../http/response/handler-headers.ts';
+import { whenUnserved } from '../http/response/unserved.ts';
+import type { Attempt } from './attempt.ts';
+import type { IdempotencySettings } from './options.ts';
+import { packResponse, type RecordedResponse } from './recorded-response.ts';
+
+interface RecorderDeps {
+  readonly settings: Pick<IdempotencySettings, 'maxBody' | 'store' | 'onDisconnect'>;
+  readonly deadline: Deadline;
+  readonly reporter: Reporter;
+}
+
+/** A retry gets the cookies that middleware sets for it, and the length of the body that is replayed. */
+const NOT_RECORDED: ReadonlySet<string> = new Set(['set-cookie', 'content-length']);
+
+/** Records the response of an attempt before its last byte is sent. */
+export function recordResponse(
+  req: IncomingMessage,
+  res: ServerResponse,
+  attempt: Attempt,
+  deps: RecorderDeps,
+): void {
+  const recorder = new ResponseRecorder(req, res, attempt, deps);
+  // This hook reads what the handler did, so it runs before the hooks that wait.
+  addResponseHook(res, recorder);
+  // The response guard must listen for the end of the connection first.
+  recorder.watchClient();
+  addResponseHook(res, {
+    phase: 'idempotency',
+    withholdsLastBytes: true,
+    outlastsRefusal: true,
+    beforeEnd: () => recorder.record(),
+    abandoned: () => attempt.leave(),
+  });
+  whenUnserved(res, () => recorder.discard());
+}
+
+class ResponseRecorder implements ResponseHook {
+  readonly phase = 'capture';
+  readonly #req: IncomingMessage;
+  readonly #res: ServerResponse;
+  readonly #attempt: Attempt;
+  readonly #deps: RecorderDeps;
+  readonly #ownHeaders: () => HandlerHeaders;
+  #head: Omit<RecordedResponse, 'body'> | undefined;
+  #chunks: Buffer[] = [];
+  #size = 0;
+  #isUnserved = false;
+  #disconnect: DisconnectWatch | undefined;
+  #isCutShort = false;
+
+  constructor(req: IncomingMessage, res: ServerResponse, attempt: Attempt, deps: RecorderDeps) {
+    this.#req = req;
+    this.#res = res;
+    this.#attempt = attempt;
+    this.#deps = deps;
+    this.#ownHeaders = watchHandlerHeaders(res, (name) => NOT_RECORDED.has(name));
+  }
+
+  watchClient(): void {
+    this.#disconnect = new DisconnectWatch(this.#req, this.#res);
+  }
+
+  closedEarly(): void {
+    this.#disconnect?.disconnected();
+  }
+
+  beforeEnd(): undefined {
+    this.#isCutShort = this.#disconnect?.mayBeCutShort(this.#deps.settings.onDisconnect) === true;
+  }
+
+  beforeHeaders(): undefined {
+    this.#head = this.#readHead();
+  }
+
+  chunk(chunk: Buffer): void {
+    this.#size += chunk.length;
+    if (this.#size > this.#deps.settings.maxBody) this.#chunks = [];
+    else this.#chunks.push(chunk);
+  }
+
+  /** No handler ran. Middleware in between may have acted, so the attempt counts. */
+  discard(): void {
+    this.#isUnserved = true;
+    void this.#attempt.discard(this.#deps.deadline);
+  }
+
+  record(): Promise<void> {
+    if (this.#isUnserved) return Promise.resolve();
+    const { settings, deadline } = this.#deps;
+    const head = this.#head ?? this.#readHead();
+    if (this.#isCutShort || !this.#isFinal(head.status)) return this.#attempt.discard(deadline);
+    if (this.#size > settings.maxBody) {
+      this.#reportUnkept();
+      return this.#attempt.complete(undefined, deadline);
+    }
+    const body = Buffer.concat(this.#chunks, this.#size);
+    return this.#attempt.complete(packResponse({ ...head, body }), deadline);
+  }
+
+  #readHead(): Omit<RecordedResponse, 'body'> {
+    const { set: headers, removed } = this.#ownHeaders();
+    return { status: this.#res.statusCode, headers, removed };
+  }
+
+  #isFinal(status: number): boolean {
+    const { settings, reporter } = this.#deps;
+    try {
+      return settings.store(status);
+    } catch (error) {
+      // The request has run, and only `store` could allow it to run again.
+      reporter.failure('idempotency', asError(error));
+      return true;
+    }
+  }
+
+  #reportUnkept(): void {
+    const { settings, reporter } = this.#deps;
+    const { maxBody } = settings;
+    reporter.warning(
+      `kit.idempotency: the response to a ${this.#req.method} request is larger than \`maxBody\` (${maxBody} bytes) and is not recorded, so its retries are refused; the event 'idempotency:unkept' reports each such response`,
+    );
+    const url = originalUrl(this.#req);
+    reporter.events.emit('idempotency:unkept', { key: this.#attempt.key, url, bytes: this.#size });
+  }
+}

@@ -1,0 +1,209 @@
+import { performance } from 'node:perf_hooks';
+import { asError, LockLostError } from '../base/errors.ts';
+import type { Keys, LockKeys } from '../base/keys.ts';
+import type { OpenWork } from '../base/open-work.ts';
+import type { Reporter } from '../base/reporter.ts';
+import type { Deadline } from '../engine/deadline.ts';
+import type { Engine } from '../engine/port.ts';
+import type { ProcessChannel } from '../waiting/process-channel.ts';
+import { Renewal } from '../waiting/renewal.ts';
+import { sendUntilAnswered } from '../waiting/retry.ts';
+import { lockExtend } from './operations/extend.ts';
+import { type LockReleaseArgs, lockRelease } from './operations/release.ts';
+
+/** What all locks of a kit share. */
+export interface LockDeps {
+  readonly engine: Engine;
+  readonly keys: Keys;
+  readonly reporter: Reporter;
+  readonly processChannel: ProcessChannel;
+  readonly work: OpenWork;
+  readonly closing: AbortSignal;
+}
+
+/** The grant of one key, as Redis returned it. */
+export interface LockGrant {
+  readonly key: string;
+  readonly redisKeys: LockKeys;
+  /** The arguments that release the lock. */
+  readonly release: LockReleaseArgs;
+  readonly fence: number;
+  readonly leaseMs: number;
+  /** The time at which the acquire command was sent: the lease cannot have begun earlier. */
+  readonly grantedAt: Moment;
+  readonly renew: boolean;
+}
+
+/** A moment by two clocks: the steady one stops while the machine is suspended, the other may be set. */
+export interface Moment {
+  readonly steady: number;
+  readonly wall: number;
+}
+
+export function momentNow(): Moment {
+  return { steady: performance.now(), wall: Date.now() };
+}
+
+/** How often the holder reads both clocks, since no timer fires when a suspended machine resumes. */
+const CHECK_EVERY_MS = 1_000;
+
+/** The lock of one key from its grant to its release or loss. */
+export class GrantedLock {
+  readonly key: string;
+  readonly fence: number;
+  /** Called once, when the lock is lost or may be lost. */
+  onLost: (error: LockLostError) => void = () => undefined;
+  readonly #grant: LockGrant;
+  readonly #deps: LockDeps;
+  readonly #renewal: Renewal | undefined;
+  readonly #unsubscribe: () => void;
+  readonly #endWork: () => void;
+  #since: Moment;
+  #leaseMs: number;
+  #extensions = 0;
+  #check: NodeJS.Timeout | undefined;
+  #lost: LockLostError | undefined;
+  #released: Promise<boolean> | undefined;
+
+  constructor(grant: LockGrant, deps: LockDeps) {
+    this.key = grant.key;
+    this.fence = grant.fence;
+    this.#grant = grant;
+    this.#deps = deps;
+    this.#since = grant.grantedAt;
+    this.#leaseMs = grant.leaseMs;
+    this.#endWork = deps.work.begin();
+    this.#unsubscribe = deps.processChannel.onLost(grant.release.token, () => {
+      this.lose(new LockLostError(`the lock '${this.key}' was taken away`));
+    });
+    if (grant.renew) {
+      this.#renewal = new Renewal({
+        renew: () => this.#renew(),
+        failed: (error) => deps.reporter.failure('lock', asError(error)),
+      });
+    }
+    this.#startLease(grant.grantedAt, grant.leaseMs);
+  }
+
+  get lost(): LockLostError | undefined {
+    return this.#lost;
+  }
+
+  get redisKey(): string {
+    return this.#grant.redisKeys.lock;
+  }
+
+  /** Milliseconds that are certainly left of the lease, by the clock that shows less. */
+  remainingMs(): number {
+    if (this.#isOver) return 0;
+    const { steady, wall } = momentNow();
+    const passed = Math.max(steady - this.#since.steady, wall - this.#since.wall);
+    return Math.max(0, this.#leaseMs - passed);
+  }
+
+  /** Makes the lease last this long from now. Rejects when Redis cannot be asked. A lease that has ended is lost. */
+  async extend(leaseMs: number = this.#leaseMs): Promise<void> {
+    // A renewal at the same time would undo the extension.
+    this.#renewal?.stop();
+    const extension = this.#extensions + 1;
+    try {
+      await this.#extend(leaseMs);
+    } catch (error) {
+      if (this.#isLatest(extension)) this.#renewal?.retrySoon();
+      throw error;
+    }
+  }
+
+  /** Marks the lock as lost in this process and calls `onLost`. */
+  lose(error: LockLostError): void {
+    if (this.#isOver) return;
+    this.#lost = error;
+    this.#end();
+    this.onLost(error);
+  }
+
+  /** Resolves to false when the lease had ended before. Never rejects. */
+  release(deadline?: Deadline): Promise<boolean> {
+    this.#released ??= this.#release(deadline);
+    return this.#released;
+  }
+
+  async #release(deadline: Deadline | undefined): Promise<boolean> {
+    const { engine, reporter, work } = this.#deps;
+    const { redisKeys, release } = this.#grant;
+    const send = (within?: Deadline) =>
+      engine.run(lockRelease, [redisKeys.lock, redisKeys.line], release, within);
+    this.#stopTimers();
+    try {
+      return await send(deadline);
+    } catch (error) {
+      reporter.failure('lock', asError(error));
+      void sendUntilAnswered(send, Math.max(this.#leaseMs, release.waitMs), work);
+      return false;
+    } finally {
+      this.#end();
+    }
+  }
+
+  async #renew(): Promise<boolean> {
+    if (this.remainingMs() > 0) return this.#extend(this.#leaseMs);
+    this.#checkLease();
+    return false;
+  }
+
+  /** Resolves to false when the lock is lost. */
+  async #extend(leaseMs: number): Promise<boolean> {
+    const since = momentNow();
+    const extension = ++this.#extensions;
+    // A shorter lease may have begun, whether or not its reply arrives.
+    if (leaseMs < this.remainingMs()) {
+      this.#startLease(since, leaseMs);
+      this.#renewal?.stop();
+    }
+    const args = { token: this.#grant.release.token, lease: leaseMs };
+    const isHeld = await this.#deps.engine.run(lockExtend, [this.redisKey], args);
+    if (!isHeld) {
+      this.lose(new LockLostError(`the lock '${this.key}' was lost: its lease ended or it was taken away`));
+    }
+    if (this.#isLatest(extension)) this.#startLease(since, leaseMs);
+    return isHeld;
+  }
+
+  /** The latest of concurrent extensions decides, as it does in Redis. */
+  #isLatest(extension: number): boolean {
+    return !this.#isOver && extension === this.#extensions;
+  }
+
+  get #isOver(): boolean {
+    return this.#lost !== undefined || this.#released !== undefined;
+  }
+
+  #startLease(since: Moment, leaseMs: number): void {
+    this.#since = since;
+    this.#leaseMs = leaseMs;
+    this.#renewal?.start(leaseMs, performance.now() - since.steady);
+    this.#checkLater();
+  }
+
+  #checkLater(): void {
+    clearTimeout(this.#check);
+    const ms = Math.max(1, Math.min(CHECK_EVERY_MS, this.remainingMs()));
+    this.#check = setTimeout(() => this.#checkLease(), ms).unref();
+  }
+
+  #checkLease(): void {
+    if (this.remainingMs() > 0) this.#checkLater();
+    else this.lose(new LockLostError(`the lease of the lock '${this.key}' may have ended`));
+  }
+
+  #stopTimers(): void {
+    this.#renewal?.stop();
+    clearTimeout(this.#check);
+  }
+
+  #end(): void {
+    this.#stopTimers();
+    this.#unsubscribe();
+    this.#endWork();
+  }
+}
