@@ -4,12 +4,13 @@ import type { Keys } from '../base/keys.ts';
 import type { RequestDeadlines } from '../engine/deadline.ts';
 import type { PubSub } from '../engine/pub-sub.ts';
 import type { Middleware, Req, Res } from '../http/middleware.ts';
-import { CacheMemory, Caches, type CachesDeps } from './caches.ts';
+import { CacheMemory, Caches } from './caches.ts';
 import { cacheMiddleware, type Handler } from './http/middleware.ts';
 import type { CacheOptions } from './http/options.ts';
-import { type InvalidationTarget, invalidate } from './store/invalidate.ts';
-import type { CachePolicies } from './store/policies.ts';
-import { type Load, RememberedValues } from './values/remember.ts';
+import { type InvalidationTarget, invalidate } from './invalidate.ts';
+import type { CachePolicies } from './store/options.ts';
+import type { CacheEnvironment } from './store/versions.ts';
+import { type Loader, RememberedValues } from './values/remember.ts';
 import type { RememberOptions } from './values/remember-options.ts';
 import { type WarmEntry, type WarmOptions, type WarmResult, warmUp } from './values/warm.ts';
 
@@ -20,7 +21,7 @@ export interface CacheMethods {
     handler?: Handler<Request, Response>,
   ): Middleware;
   /** Returns the cached value of a key, loaded where none is fresh. It is stored as JSON, and every caller gets a copy. */
-  remember<Value>(key: string, options: Duration | RememberOptions, load: Load<Value>): Promise<Value>;
+  remember<Value>(key: string, options: Duration | RememberOptions, load: Loader<Value>): Promise<Value>;
   /**
    * Invalidates stored responses and cached values, or with `soft` makes them stale. Resolves when Redis has recorded the
    * purge: from then on this process uses nothing older; other processes follow a few milliseconds later, when they
@@ -32,7 +33,7 @@ export interface CacheMethods {
   warm(entries: Iterable<WarmEntry> | AsyncIterable<WarmEntry>, options?: WarmOptions): Promise<WarmResult>;
 }
 
-export interface CacheFeatureDeps extends Omit<CachesDeps, 'keys'> {
+export interface CacheFeatureDeps extends Omit<CacheEnvironment, 'keys'> {
   readonly pubSub: PubSub;
   /** The channel on which the processes of a kit tell each other of purges. */
   readonly channel: string;
@@ -51,7 +52,7 @@ export function cacheFeature(kit: CacheFeatureDeps, policies: CachePolicies) {
     return {
       cache: (options: CacheOptions<never> = {}, handler?: Handler<never, never>) =>
         cacheMiddleware(options, deps(), handler),
-      remember: <Value>(key: string, options: Duration | RememberOptions, load: Load<Value>) =>
+      remember: <Value>(key: string, options: Duration | RememberOptions, load: Loader<Value>) =>
         remembered().remember(key, options, load),
       invalidate: (target: InvalidationTarget) =>
         invalidate(target, { ...kit, keys, versions: caches().versions }),

@@ -8,8 +8,7 @@ import { silentLogger } from '../../src/base/logger.ts';
 import { Reporter } from '../../src/base/reporter.ts';
 import { Refresher } from '../../src/cache/http/refresher.ts';
 import { VaryMemory } from '../../src/cache/http/vary.ts';
-import { LocalCopies } from '../../src/cache/store/local-copies.ts';
-import { RoomMemory } from '../../src/cache/store/room-memory.ts';
+import { LocalCopies, LocalState } from '../../src/cache/store/local-state.ts';
 import { KnownVersions } from '../../src/cache/store/versions.ts';
 import { DenyCache } from '../../src/rate-limit/deny-cache.ts';
 import { LimiterNames } from '../../src/rate-limit/names.ts';
@@ -42,7 +41,7 @@ function pathOf(index: number): string {
 }
 
 const nothing = () => undefined;
-const refresher = () => new Refresher({ now: () => 0, failed: nothing, refused: nothing });
+const refresher = () => new Refresher(() => 0, { failed: nothing, refused: nothing });
 const reporter = () => new Reporter(new Emitter<KitEvents>(silentLogger), silentLogger);
 const lifetime = {
   freshMs: 1,
@@ -81,12 +80,12 @@ const HOLDERS: Readonly<Record<string, () => { add(name: string): void; readonly
     return { add: (name) => held.cannotValidate(name), maxBytes: 2 * MEBIBYTE };
   },
   'hit-for-miss markers': () => {
-    const { passing } = new RoomMemory<string>(1, (text) => text);
-    return { add: (name) => passing.set(name, 1), maxBytes: 2 * MEBIBYTE };
+    const { hitForMiss } = new LocalState<string>(1, (text) => text);
+    return { add: (name) => hitForMiss.set(name, 1), maxBytes: 2 * MEBIBYTE };
   },
   'markers of responses that are validated for each request': () => {
-    const { unshared } = new RoomMemory<string>(1, (text) => text);
-    return { add: (name) => unshared.set(name, 1), maxBytes: 2 * MEBIBYTE };
+    const { uncollapsed } = new LocalState<string>(1, (text) => text);
+    return { add: (name) => uncollapsed.set(name, 1), maxBytes: 2 * MEBIBYTE };
   },
   'local copies': () => {
     const copies = new LocalCopies<string>(8 * MEBIBYTE, (text) => text);
@@ -94,11 +93,11 @@ const HOLDERS: Readonly<Record<string, () => { add(name: string): void; readonly
   },
   'known versions': () => {
     const known = new KnownVersions();
-    return { add: (name) => void known.follow(name), maxBytes: 16 * MEBIBYTE };
+    return { add: (name) => void known.track(name), maxBytes: 16 * MEBIBYTE };
   },
   'sequences of namespaces': () => {
     const known = new KnownVersions();
-    return { add: (name) => known.sawSequence(name, 1), maxBytes: MEBIBYTE };
+    return { add: (name) => known.noteSequence(name, 1), maxBytes: MEBIBYTE };
   },
   'names of limiters': () => {
     const names = new LimiterNames(reporter());

@@ -2,10 +2,10 @@ import type { KitOptions, LocalOptions, RedisKit } from '../../src/index.ts';
 import { kitForTest } from '../support/kits.ts';
 import { passTime, stopClock } from '../support/time.ts';
 
-/** A kit whose cached responses grow older when a test says so, on either engine. */
+/** A kit on either engine whose stored responses grow older when a test says so. */
 export interface AgingKit {
   readonly kit: RedisKit;
-  /** For `kit.cache`: nothing is held where the steady clock of this process would count. */
+  /** Options of `kit.cache` without local copies, which would use the steady clock of this process. */
   readonly local: false | LocalOptions;
   pass(ms: number): Promise<void>;
 }
@@ -14,7 +14,7 @@ export function agingKit(url: string, options: KitOptions = {}): AgingKit {
   stopClock();
   const kit = kitForTest({ ...options, url } as KitOptions);
   const pass = async (ms: number) => {
-    // Behind what the kit itself has sent on its connection.
+    // After the commands that the kit itself has sent on its connection.
     await kit.client?.ping();
     await passTime(ms);
   };

@@ -10,7 +10,7 @@ import { until } from '../support/until.ts';
 import { send, serve } from '../support/web.ts';
 import { loadCacheScripts } from './scripts.ts';
 
-/** An app whose page waits for the gate, and how many requests have come. */
+/** An app whose page waits for the gate, and the number of its requests. */
 async function gated(kit: ReturnType<typeof kitForTest>, gate: Gate, options = {}) {
   let [arrived, runs] = [0, 0];
   const app = express().set('env', 'test');
@@ -28,8 +28,8 @@ async function gated(kit: ReturnType<typeof kitForTest>, gate: Gate, options = {
   return { ask: () => send(`${address}/a`), arrived: () => arrived, runs: () => runs };
 }
 
-describeOnBothEngines('when the kit is closed', (url) => {
-  it('who waits for a handler gets its answer, and who comes later gets the handler', async () => {
+describeOnBothEngines('a cache of a kit that is closed', (url) => {
+  it('A request that waits for a handler gets its response, and later requests run the handler', async () => {
     const kit = kitForTest({ url: url() });
     const gate = new Gate();
     const { ask, arrived, runs } = await gated(kit, gate);
@@ -46,7 +46,7 @@ describeOnBothEngines('when the kit is closed', (url) => {
     expect((await ask()).status).toBe(200);
   });
 
-  it('what is loaded for kit.remember is told to stop, and all who wait hear of that', async () => {
+  it('The signal of a running loader aborts, and its callers get the error', async () => {
     const kit = kitForTest({ url: url() });
     let isLoading = false;
     const load = ({ signal }: { signal: AbortSignal }) => {
@@ -65,10 +65,10 @@ describeOnBothEngines('when the kit is closed', (url) => {
   });
 });
 
-describe('when the kit is closed on Redis', () => {
+describe('a cache on Redis of a kit that is closed', () => {
   beforeAll(() => loadCacheScripts(redisUrl()));
 
-  it('who waits for what another process makes gets the handler', async () => {
+  it('A request that waits for the handler of another process runs its own handler', async () => {
     const prefix = testPrefix();
     const [maker, waiter] = [
       kitForTest({ url: redisUrl(), prefix }),
@@ -88,7 +88,7 @@ describe('when the kit is closed on Redis', () => {
     void stuck;
   });
 
-  it.skipIf(!canStartServers())('nobody waits for a Redis that does not answer', async () => {
+  it.skipIf(!canStartServers())('No request waits for a Redis that does not answer', async () => {
     const server = await startRedis();
     onTestFinished(() => server.stop());
     const kit = kitForTest({ url: server.url, commandTimeout: '1m' });
@@ -105,7 +105,7 @@ describe('when the kit is closed on Redis', () => {
     expect(await value).toBe('loaded');
   });
 
-  it('a response that was just made is stored all the same', async () => {
+  it('A response that was completed just before is still stored', async () => {
     const prefix = testPrefix();
     const kit = kitForTest({ url: redisUrl(), prefix });
     const gate = new Gate();
@@ -119,7 +119,7 @@ describe('when the kit is closed on Redis', () => {
     expect(hits).toHaveLength(1);
   });
 
-  it('the process ends by itself, whatever was under way: no timer holds it and nothing is unhandled', async () => {
+  it('The process exits by itself: no timer keeps it alive and no rejection is unhandled', async () => {
     const program = startProgram(`
       import express from 'express';
       import { once } from 'node:events';

@@ -12,8 +12,8 @@ import { loadCacheScripts } from './scripts.ts';
 const NAMES = ['hit', 'miss', 'stale', 'stored', 'skipped', 'collapsed', 'purged'] as const;
 const ALL_EVENTS: readonly (keyof KitEvents)[] = [...NAMES.map((name) => `cache:${name}` as const), 'error'];
 
-/** Everything that a kit tells of its caches, as one line each: the event, of what, and why. */
-function told(kit: RedisKit): string[] {
+/** The events of a kit's caches, as one line each: the event, its subject, and the reason. */
+function eventLines(kit: RedisKit): string[] {
   const lines: string[] = [];
   for (const name of ALL_EVENTS) {
     kit.on(name, (event) => {
@@ -28,7 +28,7 @@ function told(kit: RedisKit): string[] {
   return lines;
 }
 
-describeOnBothEngines('of a cached response is told', (url) => {
+describeOnBothEngines('the events of kit.cache', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   async function start(
@@ -37,7 +37,7 @@ describeOnBothEngines('of a cached response is told', (url) => {
     makeApp: () => unknown = express,
   ) {
     const { kit, local, pass } = agingKit(url());
-    const lines = told(kit);
+    const lines = eventLines(kit);
     let arrived = 0;
     const app = makeApp() as Express;
     if ('set' in app) app.set('env', 'test');
@@ -49,10 +49,10 @@ describeOnBothEngines('of a cached response is told', (url) => {
     app.use(handler);
     const address = await serve(app);
     const ask = (path = '/a', sent: Sent = {}) => send(`${address}${path}`, sent);
-    /** Resolves to what was told since the last time, once so much was. */
+    /** Resolves to the next `count` lines. */
     let from = 0;
     const next = async (count: number) => {
-      await until(`${count} more are told`, () => lines.length >= from + count);
+      await until(`${count} more are emitted`, () => lines.length >= from + count);
       const since = lines.slice(from);
       from = lines.length;
       return since;
@@ -62,7 +62,7 @@ describeOnBothEngines('of a cached response is told', (url) => {
 
   const answers: RequestHandler = (_req, res) => void res.end('body');
 
-  it('once a miss and that it was stored, and once each hit, whatever was asked for', async () => {
+  it('A miss emits `cache:miss` and `cache:stored` once, and each hit emits `cache:hit` once', async () => {
     const { ask, next } = await start(answers);
     await ask();
     expect(await next(2)).toEqual(['cache:miss /a', 'cache:stored /a']);
@@ -73,7 +73,7 @@ describeOnBothEngines('of a cached response is told', (url) => {
     expect(await next(4)).toEqual(Array(4).fill('cache:hit /a'));
   });
 
-  it('a miss for a HEAD that finds nothing, and nothing at all where the cache is passed', async () => {
+  it('A HEAD that finds nothing emits `cache:miss`, and a request that bypasses the cache emits nothing', async () => {
     const { ask, next } = await start(answers, { skip: (req) => req.url === '/skipped' });
     await ask('/skipped');
     await ask('/a', { method: 'POST' });
@@ -81,7 +81,7 @@ describeOnBothEngines('of a cached response is told', (url) => {
     expect(await next(1)).toEqual(['cache:miss /a']);
   });
 
-  it('for each that waited that it was collapsed', async () => {
+  it('Each follower emits `cache:collapsed`', async () => {
     const gate = new Gate();
     const { ask, next, arrived } = await start(async (_req, res) => {
       await gate.promise;
@@ -99,7 +99,7 @@ describeOnBothEngines('of a cached response is told', (url) => {
     ]);
   });
 
-  it('once for each that gets what is stale, and once that it was stored anew', async () => {
+  it('Each stale response emits `cache:stale`, and its refresh emits `cache:stored` once', async () => {
     const gate = new Gate();
     let runs = 0;
     const { ask, pass, next } = await start(
@@ -118,7 +118,7 @@ describeOnBothEngines('of a cached response is told', (url) => {
     expect(await next(5)).toEqual([...Array(4).fill('cache:stale /a'), 'cache:stored /a']);
   });
 
-  it('on Connect a miss for who makes it anew, and stale for the others', async () => {
+  it('On Connect the request that refreshes emits `cache:miss`, and the others emit `cache:stale`', async () => {
     const gate = new Gate();
     let runs = 0;
     const { ask, pass, next } = await start(
@@ -140,7 +140,7 @@ describeOnBothEngines('of a cached response is told', (url) => {
     expect(await next(3)).toEqual(['cache:miss /a', 'cache:stale /a', 'cache:stored /a']);
   });
 
-  it('a miss, why nothing was stored, and what was sent instead of an error', async () => {
+  it('A server error emits `cache:miss` and `cache:skipped`, and the fallback emits `cache:stale`', async () => {
     let isBroken = false;
     const { ask, pass, next } = await start(
       (_req, res) => void res.status(isBroken ? 500 : 200).end('body'),
@@ -154,7 +154,7 @@ describeOnBothEngines('of a cached response is told', (url) => {
     expect(await next(3)).toEqual(['cache:miss /a', 'cache:skipped /a status', 'cache:stale /a']);
   });
 
-  it('once what was purged, by whom it was', async () => {
+  it('A purge emits `cache:purged` once, in the process that made it', async () => {
     const { kit, next } = await start(answers);
     await kit.invalidate({ tags: ['a', 'b'] });
     await kit.invalidate({ all: true, soft: true });
@@ -191,15 +191,18 @@ describeOnBothEngines('of a cached response is told', (url) => {
     ['no-lifetime', answers, { ttl: () => false }],
     ['too-large', (_req, res) => void res.end('much too long'), { maxBody: 4 }],
     ['incomplete', (_req, res) => void res.setHeader('Content-Length', 9).end('body').socket?.end()],
-  ])('once that it was skipped: %s', async (reason, handler, options, headers = {}) => {
-    const { ask, next } = await start(handler, options);
-    for (const path of ['/a', '/b']) {
-      await ask(path, { headers }).catch(() => undefined);
-      expect(await next(2)).toEqual([`cache:miss ${path}`, `cache:skipped ${path} ${reason}`]);
-    }
-  });
+  ])(
+    'A response that is not stored emits `cache:skipped` once: %s',
+    async (reason, handler, options, headers = {}) => {
+      const { ask, next } = await start(handler, options);
+      for (const path of ['/a', '/b']) {
+        await ask(path, { headers }).catch(() => undefined);
+        expect(await next(2)).toEqual([`cache:miss ${path}`, `cache:skipped ${path} ${reason}`]);
+      }
+    },
+  );
 
-  it('why a stale one was not confirmed', async () => {
+  it('A failed validation emits its reason', async () => {
     let runs = 0;
     const { ask, pass, next } = await start(
       (_req, res) =>
@@ -216,7 +219,7 @@ describeOnBothEngines('of a cached response is told', (url) => {
     expect(await next(2)).toEqual(['cache:stale /a', 'cache:skipped /a validator']);
   });
 
-  it('each time that it was skipped for an error of the app, and the error itself once', async () => {
+  it('An error of the app emits `cache:skipped` each time, and `error` once', async () => {
     const { ask, next } = await start(answers, {
       ttl: () => {
         throw new Error('on purpose');
@@ -231,10 +234,10 @@ describeOnBothEngines('of a cached response is told', (url) => {
   });
 });
 
-describe('of a remembered value is told', () => {
-  it('the same by its key', async () => {
+describe('the events of kit.remember', () => {
+  it('A cached value emits the same events, with its key', async () => {
     const { kit, pass } = agingKit('memory:');
-    const lines = told(kit);
+    const lines = eventLines(kit);
     const gate = new Gate();
     const options = { ttl: '10s', staleIfError: '1h' } as const;
     const first = kit.remember('a', options, async () => {

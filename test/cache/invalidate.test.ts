@@ -9,7 +9,7 @@ import { until } from '../support/until.ts';
 import { type Sent, send, serve } from '../support/web.ts';
 import { loadCacheScripts } from './scripts.ts';
 
-describeOnBothEngines('what was invalidated', (url) => {
+describeOnBothEngines('an invalidated entry', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   async function start(options: Partial<CacheOptions> = {}, handler?: RequestHandler) {
@@ -26,7 +26,7 @@ describeOnBothEngines('what was invalidated', (url) => {
   }
 
   it.each([true, { maxAge: '1m' } as const, false as const])(
-    'by tag is made anew, with what else has it and nothing else (local copies: %j)',
+    'An invalidation by tag reaches all entries of the tag and no others (local copies: %j)',
     async (local) => {
       const { kit, ask, runs } = await start(
         { tags: (req) => [`page-${req.path.slice(1, 2)}`], ...(local === true ? {} : { local }) },
@@ -48,7 +48,7 @@ describeOnBothEngines('what was invalidated', (url) => {
     },
   );
 
-  it('by URL is made anew for every host and in every variant, and no other URL', async () => {
+  it('An invalidation by URL reaches every host and every variant, and no other URL', async () => {
     const { kit, ask, runs } = await start({}, (req, res) => {
       res.vary('Accept').send(`${req.headers.host} ${req.headers.accept} ${runs()}`);
     });
@@ -69,7 +69,7 @@ describeOnBothEngines('what was invalidated', (url) => {
     expect(runs()).toBe(14);
   });
 
-  it('by the key that a function gave is made anew', async () => {
+  it('An invalidation by key reaches the response whose `key` function returned it', async () => {
     const { kit, ask, runs } = await start({ key: (req) => `product ${req.query.id}` });
     await ask('/a?id=1');
     await ask('/b?id=1');
@@ -81,7 +81,7 @@ describeOnBothEngines('what was invalidated', (url) => {
     expect(runs()).toBe(3);
   });
 
-  it('softly is sent once more, and made anew behind', async () => {
+  it('A soft invalidation lets the response be sent once more while it is refreshed', async () => {
     const { kit, ask, runs } = await start();
     const stored = eventsOf(kit, 'cache:stored');
     const stale = eventsOf(kit, 'cache:stale');
@@ -94,7 +94,7 @@ describeOnBothEngines('what was invalidated', (url) => {
     expect([stale.length, runs()]).toEqual([1, 2]);
   });
 
-  it('softly is not sent once more where that is forbidden', async () => {
+  it('A soft invalidation does not allow a stale response that must-revalidate forbids', async () => {
     const { kit, ask, runs } = await start({}, (_req, res) => {
       res.set('Cache-Control', 'must-revalidate').send(`body ${runs()}`);
     });
@@ -103,7 +103,7 @@ describeOnBothEngines('what was invalidated', (url) => {
     expect(await ask('/')).toBe('body 2');
   });
 
-  it('is told, by who invalidated it', async () => {
+  it('An invalidation emits an event in the process that made it', async () => {
     const kit = kitForTest({ url: url() });
     const purged = eventsOf(kit, 'cache:purged');
     await kit.invalidate({ tags: ['a', 'b'] });
@@ -118,7 +118,7 @@ describeOnBothEngines('what was invalidated', (url) => {
     ]);
   });
 
-  it('in a namespace is nothing in another', async () => {
+  it('An invalidation in a namespace does not reach another one', async () => {
     const kit = kitForTest({ url: url() });
     const load = (of: string) => () => `${of} ${Math.random()}`;
     const tenants = [kit.namespace('one'), kit.namespace('two')];
@@ -131,7 +131,7 @@ describeOnBothEngines('what was invalidated', (url) => {
 });
 
 onEveryStore('an invalidation', (makeKit) => {
-  it('wins over a value that was being made before it', async () => {
+  it('An invalidation reaches a value that was being loaded before it', async () => {
     const kit = makeKit();
     let finish: (value: string) => void = () => undefined;
     const slow = new Promise<string>((resolve) => {
@@ -151,19 +151,19 @@ onEveryStore('an invalidation', (makeKit) => {
   });
 });
 
-describe('on Redis, an entry', () => {
+describe('an entry on Redis', () => {
   it.each([
     ['the version of its tag', 'tag'],
     ['the version of its key', 'key'],
     ['all versions and the sequence', ''],
-  ])('is not used once %s has been lost with a purge', async (_, lost) => {
+  ])('An entry is not used once %s has been lost together with a purge', async (_, lost) => {
     const kit = kitForTest({ url: redisUrl() });
     let loads = 0;
     const remember = () => kit.remember('k', { ttl: '1m', tags: ['t'], local: false }, () => ++loads);
     await remember();
     await until('it is stored', async () => (await remember()) === 1);
     await withPlainClient(redisUrl(), async (client) => {
-      // As a failover loses what a purge had just written, together with what was there before.
+      // Like a failover that loses the purge together with earlier writes.
       await kit.invalidate({ tags: 'unrelated' });
       const keys = await client.keys(`${kit.prefix}:cache:{${kit.prefix}.v}:${lost}*`);
       expect(keys.length).toBeGreaterThan(0);
@@ -187,7 +187,7 @@ describe('kit.invalidate', () => {
     [{ tag: 'a' }, 'did you mean `tags`?'],
     [{ all: true, soft: 1 }, '`soft` is 1'],
     [undefined, 'options must be an object'],
-  ])('refuses what cannot be meant: %j', async (target, part) => {
+  ])('A target that names nothing, or two things, is refused: %j', async (target, part) => {
     const kit = kitForTest({ url: 'memory:' });
     await expect(kit.invalidate(target as InvalidationTarget)).rejects.toThrow(part);
   });

@@ -5,8 +5,8 @@ import { cacheWrite } from '../../src/cache/store/operations/write.ts';
 import { withPlainClient } from '../support/plain-client.ts';
 
 /**
- * Acquaints a server with the scripts of the cache. One that it does not know costs a second round trip, in which the
- * next request may overtake the store of the last.
+ * Loads the scripts of the cache into a server. An unknown script costs a second round trip, in which the next request may
+ * overtake the write of the last one.
  */
 export async function loadCacheScripts(url: string): Promise<void> {
   if (url === 'memory:') return;

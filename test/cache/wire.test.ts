@@ -18,7 +18,7 @@ async function commandsOf(work: () => unknown): Promise<readonly string[]> {
   return (await countCommands(server.url, work)).map(([name]) => name);
 }
 
-/** Resolves when so many processes hear of purges. */
+/** Resolves when this many processes subscribe to purges. */
 async function allListen(count: number): Promise<void> {
   await withPlainClient(server.url, (client) =>
     until('all listen', async () => {
@@ -28,7 +28,7 @@ async function allListen(count: number): Promise<void> {
   );
 }
 
-/** A kit with an app, as a process of its own has them; all share one prefix, and so what is stored. */
+/** A kit with an app, like those of another process. All share one prefix, and so the stored responses. */
 async function startProcess(options: Partial<CacheOptions> = {}, handler?: RequestHandler) {
   const kit: RedisKit = kitForTest({ url: server.url, prefix: 't-wire', commandTimeout: '5s' });
   const [stored, hits] = [eventsOf(kit, 'cache:stored'), eventsOf(kit, 'cache:hit')];
@@ -50,7 +50,7 @@ async function startProcess(options: Partial<CacheOptions> = {}, handler?: Reque
   };
 }
 
-describeWithServers('on the wire a cached response', () => {
+describeWithServers('the commands of a stored response', () => {
   beforeEach(async () => {
     server = await startRedis();
     processes = 0;
@@ -58,7 +58,7 @@ describeWithServers('on the wire a cached response', () => {
     await loadCacheScripts(server.url);
   });
 
-  it('costs nothing where it is held, one command where its tags are known here, else two', async () => {
+  it('A hit costs no command with a local copy, one if its tags are known to the process, else two', async () => {
     const maker = await startProcess();
     await maker.ask('/a');
     await maker.ask('/b');
@@ -70,7 +70,7 @@ describeWithServers('on the wire a cached response', () => {
     expect(reader.hits).toHaveLength(2);
   });
 
-  it('costs one command more where nobody here knows yet on what it varies', async () => {
+  it('A hit costs one command more if the process does not know the Vary of the response', async () => {
     const varied: RequestHandler = (_req, res) => void res.vary('Accept').send('body');
     const maker = await startProcess({}, varied);
     for (const path of ['/a', '/b']) await maker.ask(path, { Accept: 'text/a' });
@@ -82,7 +82,7 @@ describeWithServers('on the wire a cached response', () => {
     expect(await commandsOf(() => reader.ask('/b', { Accept: 'text/a' })), 'as the last one').toHaveLength(2);
   });
 
-  it('costs two to four commands when it is made', async () => {
+  it('A miss costs two to four commands', async () => {
     const maker = await startProcess();
     const make = (path: string, count: number) => async () => {
       await maker.ask(path);
@@ -90,14 +90,14 @@ describeWithServers('on the wire a cached response', () => {
     };
     expect(await commandsOf(make('/a', 1)), 'read, versions, write, versions of its tags').toHaveLength(4);
     await maker.kit.invalidate({ url: '/a' });
-    // What it is purged by is known here, and kept for long enough.
+    // The versions of its names are known to the process, and kept for long enough.
     expect(await commandsOf(make('/a', 2))).toHaveLength(2);
     await maker.kit.invalidate({ tags: 'one' });
     expect(await commandsOf(make('/a', 3)), 'fresh to who does not know its tags').toHaveLength(3);
   });
 
   it.each(['must-revalidate', 'no-cache'])(
-    'with %s costs no more commands when it is validated than when it is made',
+    'A response with %s costs no more commands when it is validated than as a miss',
     async (control) => {
       const validated: (string | undefined)[] = [];
       const maker = await startProcess({}, (req, res) => {
@@ -117,14 +117,14 @@ describeWithServers('on the wire a cached response', () => {
     },
   );
 
-  it('costs nothing when it is not to be had from here', async () => {
+  it('A request that bypasses the cache costs no command', async () => {
     const maker = await startProcess({ skip: (req) => req.path === '/skipped' });
     await maker.ask('/a');
     await maker.isStored(1);
     expect(await commandsOf(() => maker.ask('/skipped'))).toEqual([]);
   });
 
-  it('that is private costs one command to find out, and for a while none', async () => {
+  it('A private response costs one command to find out, and none for a while afterwards', async () => {
     const maker = await startProcess({}, (_req, res) => void res.set('Cache-Control', 'private').send('x'));
     const skipped = eventsOf(maker.kit, 'cache:skipped');
     await maker.ask('/a');
@@ -134,7 +134,7 @@ describeWithServers('on the wire a cached response', () => {
     expect(skipped).toHaveLength(3);
   });
 
-  it('is remembered as cheaply', async () => {
+  it('A cached value costs as many commands as a stored response', async () => {
     const maker = await startProcess();
     const reader = await startProcess();
     const load = () => 'value';
@@ -146,18 +146,18 @@ describeWithServers('on the wire a cached response', () => {
     expect(await commandsOf(remember)).toHaveLength(1);
   });
 
-  it('is purged by one command, whatever the number of its tags', async () => {
+  it('A purge costs one command for any number of tags', async () => {
     const { kit } = await startProcess();
     const tags = Array.from({ length: 100 }, (_, index) => `tag ${index}`);
     expect(await commandsOf(() => kit.invalidate({ tags }))).toEqual(['EVALSHA']);
   });
 
-  it('an invalidation by URL, which reaches the responses that a URL has in common with others, is one command', async () => {
+  it('An invalidation by URL costs one command, though it reaches responses that several URLs share', async () => {
     const { kit } = await startProcess();
     expect(await commandsOf(() => kit.invalidate({ url: '/a?b=1' }))).toEqual(['EVALSHA']);
   });
 
-  it('leaves no more keys than its variants may be, whatever clients send', async () => {
+  it('A response has no more Redis keys than its variants may have, whatever clients send', async () => {
     const maker = await startProcess(
       { vary: { maxVariants: 3 } },
       (_req, res) => void res.vary('X').send('body'),

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, it } from 'vitest';
-import { cacheBound } from '../../src/cache/store/operations/bound.ts';
 import { cacheFillEnd, cacheFillRenew } from '../../src/cache/store/operations/fill.ts';
+import { cacheEnterPolicy } from '../../src/cache/store/operations/policy-index.ts';
 import { cacheRead } from '../../src/cache/store/operations/read.ts';
 import { cachePurge, cacheVersions } from '../../src/cache/store/operations/versions.ts';
 import { cacheWrite } from '../../src/cache/store/operations/write.ts';
@@ -280,9 +280,9 @@ describe('script and in-memory implementation give the same replies and store th
           void (await world.compare(cacheFillRenew, [world.keys.cache('id').fill], { token: owner, lease })),
     );
     const end = fc.tuple(token, fc.constantFrom(0, 100 * S)).map(
-      ([owner, passing]): Step =>
+      ([owner, hitForMissMs]): Step =>
         async (world) => {
-          const args = { ...notice, token: owner, passing };
+          const args = { ...notice, token: owner, hitForMissMs };
           await world.compare(cacheFillEnd, [world.keys.cache('id').fill], args);
         },
     );
@@ -324,7 +324,7 @@ describe('script and in-memory implementation give the same replies and store th
     const bound = note.map(
       ([member, lifeMs, maxEntries]): Step =>
         async (world) =>
-          void (await world.compare(cacheBound, key(world), { member, lifeMs, maxEntries })),
+          void (await world.compare(cacheEnterPolicy, key(world), { member, lifeMs, maxEntries })),
     );
     await check(
       fc.oneof(

@@ -1,6 +1,6 @@
 import { expect, it, vi } from 'vitest';
 import { Keys } from '../../src/base/keys.ts';
-import { cacheBound } from '../../src/cache/store/operations/bound.ts';
+import { cacheEnterPolicy } from '../../src/cache/store/operations/policy-index.ts';
 import { concurrencyAcquire } from '../../src/concurrency/operations/acquire.ts';
 import { concurrencyRelease } from '../../src/concurrency/operations/release.ts';
 import { concurrencyRenew } from '../../src/concurrency/operations/renew.ts';
@@ -112,7 +112,7 @@ const RUNS: Readonly<Record<string, Run>> = {
     const engine = memoryEngine(memory, new TestClock());
     const key = new Keys('t').cachePolicy('p');
     for (const member of tokensOf(count)) {
-      await engine.run(cacheBound, [key], { member, lifeMs: 60 * SECOND, maxEntries: count / 2 });
+      await engine.run(cacheEnterPolicy, [key], { member, lifeMs: 60 * SECOND, maxEntries: count / 2 });
     }
     return memory.steps;
   },

@@ -1,39 +1,42 @@
+import type { IncomingHttpHeaders } from 'node:http';
 import type { ByteRange } from '../../http/message/byte-range.ts';
 import { validatorsOf } from '../../http/message/conditional-request.ts';
 import { areHeaders, areNames, flatHeaders, type Header } from '../../http/response/stored-headers.ts';
-import { isText } from '../store/entry.ts';
-import type { SearchRule } from './no-vary-search.ts';
+import { isText, type NewEntry } from '../store/entry.ts';
+import { type SearchRule, searchRule } from './no-vary-search.ts';
+import { applicableControls, type HandlerHead, isForAll } from './storable.ts';
+import { variantId, varyNames } from './vary.ts';
 
-/** Which part of a representation a stored response holds. */
+/** The part of a representation that a stored response contains. */
 export interface StoredPart extends ByteRange {
-  /** The length of the whole, in bytes. */
+  /** The length of the whole in bytes. */
   readonly length: number;
-  /** The names of its tags, for a response that it is combined into. */
+  /** Its invalidation names, for the response into which it is combined. */
   readonly tags: readonly string[];
 }
 
-/** A stored response. */
+/** The content of a stored response. */
 export interface CachedResponse {
   readonly status: number;
-  /** Names, spelled as they were sent, and values in turn, as `writeHead` takes them fastest. */
+  /** Names, in their original spelling, and values in turn: the form that `writeHead` takes fastest. */
   readonly flat: readonly (string | string[])[];
-  /** Names, in lower case, of headers that middleware above the cache had set and the handler took off. */
+  /** Names, in lower case, of headers that middleware above the cache had set and the handler has removed. */
   readonly removed: readonly string[];
   readonly etag: string | undefined;
   readonly lastModified: string | undefined;
   readonly date: string | undefined;
-  /** The request headers that it varies on, and the values it is for, hashed. Both empty where it does not vary. */
+  /** The names in Vary, and the id of the variant. Both are empty for a response that does not vary. */
   readonly vary: { readonly names: string; readonly id: string };
-  /** Whether it may answer a request with Authorization (RFC 9111, section 3.5). */
+  /** Whether it may answer requests with Authorization (RFC 9111, section 3.5). */
   readonly isForAll: boolean;
   readonly body: Buffer;
   /** Undefined for a complete response. */
   readonly part: StoredPart | undefined;
-  /** Which part of the query counts, for a new response; of a stored one the key says it. */
+  /** The No-Vary-Search of a response that is to be stored. The key of a stored response contains it. */
   readonly rule?: SearchRule | undefined;
 }
 
-type Stored = Pick<CachedResponse, 'status' | 'vary' | 'isForAll' | 'body'> & {
+type ResponseFields = Pick<CachedResponse, 'status' | 'vary' | 'isForAll' | 'body'> & {
   readonly headers: readonly Header[];
   readonly removed?: readonly string[];
   readonly part?: StoredPart | undefined;
@@ -49,15 +52,74 @@ export function cachedResponse({
   body,
   part,
   rule,
-}: Stored): CachedResponse {
+}: ResponseFields): CachedResponse {
   const { etag, lastModified, date } = validatorsOf(headers);
   const flat = flatHeaders(headers);
   return { status, flat, removed, etag, lastModified, date, vary, isForAll, body, part, rule };
 }
 
-/** The headers of a stored response, in their order. */
+/** The headers of a stored response, in their original order. */
 export function headersOf({ flat }: CachedResponse): Header[] {
   return flat.flatMap((name, at) => (at % 2 === 0 ? [[String(name), flat[at + 1] ?? '']] : []));
+}
+
+/** The headers of a response that are stored: its own, without the fields that Cache-Control reserves for one client. */
+export function storedHeaders(
+  { headers, own, directives, respondedAt }: HandlerHead,
+  hasTtl: boolean,
+): Header[] {
+  const reserved = new Set(
+    applicableControls(directives, hasTtl).flatMap((control) =>
+      ['private', 'no-cache'].flatMap((name) => control.fields(name) ?? []),
+    ),
+  );
+  const stored = own.set.filter(([name]) => !reserved.has(name.toLowerCase()));
+  if (headers.date === undefined) stored.push(['Date', new Date(respondedAt).toUTCString()]);
+  return stored;
+}
+
+/** The stored form of a handler's response. */
+export function responseToStore(
+  head: HandlerHead,
+  body: Buffer,
+  requestHeaders: IncomingHttpHeaders,
+  hasTtl: boolean,
+): CachedResponse {
+  const { status, headers, directives } = head;
+  const names = varyNames(headers);
+  return cachedResponse({
+    status,
+    headers: storedHeaders(head, hasTtl),
+    removed: head.own.removed,
+    vary: { names, id: names === '' ? '' : variantId(names, requestHeaders) },
+    isForAll: isForAll(directives),
+    body,
+    rule: searchRule(headers),
+  });
+}
+
+/** The options of a cache that limit what it stores. */
+interface StorageLimits {
+  readonly maxVariants: number;
+  readonly policy: string | undefined;
+  readonly maxEntries: number | undefined;
+}
+
+/** A response as its fill stores it. */
+export function entryToStore(
+  response: CachedResponse,
+  use: Pick<NewEntry<CachedResponse>, 'lifetime' | 'names' | 'validation'>,
+  { maxVariants, policy, maxEntries }: StorageLimits,
+): NewEntry<CachedResponse> {
+  return {
+    content: response,
+    info: packInfo(response),
+    body: response.body,
+    ...use,
+    variesOn: response.vary.names,
+    maxVariants,
+    policy: policy === undefined || maxEntries === undefined ? undefined : { name: policy, maxEntries },
+  };
 }
 
 export function packInfo(response: CachedResponse): unknown {
@@ -68,8 +130,8 @@ export function packInfo(response: CachedResponse): unknown {
 }
 
 /**
- * With bytes of its own. Those that were read belong to a larger piece, all of which would be kept for them. The rule is in
- * the key by then.
+ * The response for a local copy: with a copied body, since read bytes are a slice of a larger buffer that would stay in memory,
+ * and without its rule, which its key contains.
  */
 export function detachedResponse(response: CachedResponse): CachedResponse {
   const { body, rule } = response;
@@ -80,7 +142,7 @@ export function detachedResponse(response: CachedResponse): CachedResponse {
   return { ...response, body: own, rule: undefined };
 }
 
-/** Undefined for what cannot be sent. */
+/** Undefined for a response that cannot be sent. */
 export function unpackResponse(info: unknown, body: Buffer): CachedResponse | undefined {
   if (!Array.isArray(info)) return undefined;
   const [status, headers, names, id, isForAll, removed = [], packedPart]: unknown[] = info;

@@ -1,4 +1,4 @@
-import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { DisconnectWatch } from '../../http/response/disconnect-watch.ts';
 import {
   addResponseHook,
@@ -7,144 +7,141 @@ import {
   type ResponseHook,
 } from '../../http/response/guarded-response.ts';
 import { type HandlerHeaders, watchHandlerHeaders } from '../../http/response/handler-headers.ts';
-import type { Lifetime } from '../store/entry.ts';
-import type { CachedResponse } from './cached-response.ts';
-import type { CaptureContext } from './capture-context.ts';
-import { ClientResponse, ERRORS } from './client-response.ts';
-import { OF_CONDITIONS } from './conditions.ts';
-import { lifetimeLater } from './freshness.ts';
-import { HandlerIdentities } from './handler-identities.ts';
-import {
-  isAllOf,
-  type MadeHead,
-  madeHead,
-  madeResponse,
-  responseToFill,
-  type ValidatedResponse,
-  validatedResponse,
-  withLate,
-} from './made.ts';
-import type { CacheSettings } from './options.ts';
+import type { Fill } from '../store/fill.ts';
+import { type CachedResponse, entryToStore } from './cached-response.ts';
+import type { ClientResponse } from './client-response.ts';
+import { CONDITIONAL_STATUSES } from './conditions.ts';
+
 import { sendStreamedPart, streamedPart } from './part-stream.ts';
-import { partResponse } from './part-target.ts';
-import { responseLifetime } from './response-lifetime.ts';
-import { responseTags } from './response-tags.ts';
-import type { Part } from './serve.ts';
-import { hasEtag, OF_THIS_CACHE, reasonNotToStore } from './storable.ts';
+import type { StorageUse } from './part-target.ts';
+import type { RangePart } from './range-response.ts';
+import {
+  type HandlerHead,
+  isWholeBody,
+  readHandlerHead,
+  UNSTORED_FIELDS,
+  withLateHeaders,
+} from './storable.ts';
+import { ERROR_STATUSES, type StorageDecision } from './storage-decision.ts';
 
-/** How long the others wait for a handler whose client has gone and that may have stopped with it. */
-const AFTER_CLOSE_MS = 1_000;
+/** How long followers wait for a handler after its client has disconnected, since it may have stopped then. */
+const RELEASE_AFTER_CLOSE_MS = 1_000;
 
-/** Listens to a response as the handler makes it, and stores or skips it when it is complete. */
-export function captureResponse(req: IncomingMessage, res: ServerResponse, context: CaptureContext): void {
-  const capture = new Capture(req, res, context);
+/** The fill that a captured response ends. */
+export type ResponseFill = Pick<
+  Fill<CachedResponse>,
+  'store' | 'endAsHitForMiss' | 'release' | 'abandon' | 'fallBackOn'
+>;
+
+export interface CaptureListener {
+  stored(bytes: number, response: CachedResponse): void;
+  /** `isWhole`: the response is a complete 200. */
+  skipped(reason: string, isWhole: boolean): void;
+  failed(error: unknown): void;
+}
+
+export interface CaptureParts {
+  readonly decision: StorageDecision;
+  readonly client: ClientResponse;
+  readonly fill: ResponseFill;
+  readonly listener: CaptureListener;
+}
+
+/** Records a handler's response, and stores or skips it when it is complete. */
+export function captureResponse(req: IncomingMessage, res: ServerResponse, parts: CaptureParts): void {
+  const capture = new Capture(res, parts);
   addResponseHook(res, capture);
-  // After the guard's own listener was added.
-  capture.watchClient();
-  if (context.conditions.request.headers.range !== undefined)
+  // After `beforeEnd`, so that the guard's own listener is called first.
+  capture.watchClient(req);
+  if (parts.decision.run.conditions.request.headers.range !== undefined)
     sendStreamedPart(res, () => capture.beginPart());
 }
 
 class Capture implements ResponseHook {
   readonly phase = 'capture';
-  readonly #req: IncomingMessage;
   readonly #res: ServerResponse;
-  readonly #context: CaptureContext;
+  readonly #parts: CaptureParts;
   readonly #ownHeaders: () => HandlerHeaders;
-  readonly #client: ClientResponse;
-  readonly #identities: HandlerIdentities;
-  /** The fields of the request, of which reads are not watched. */
-  readonly #asked: IncomingHttpHeaders;
-  readonly #requestedAt = Date.now();
   #chunks: Buffer[] = [];
   #size = 0;
-  #head: MadeHead | undefined;
-  /** The lifetime that the app names, as it was when the head left. */
-  #ttl: CacheSettings['ttl'];
-  #lifetime: Lifetime | undefined;
-  /** The stored response that the 304 of the handler has validated. */
-  #validated: ValidatedResponse | undefined;
+  #head: HandlerHead | undefined;
   #skippedFor: string | undefined;
-  /** Whether the client gets a part of what the handler makes whole. */
-  #isPart = false;
-  /** Whether Node has the head: it may show until then that the response must not be stored. */
+  /** Whether the client gets a part of the response while it streams. */
+  #sendsPart = false;
+  /** Whether Node has the head: until then middleware may show that the response must not be stored. */
   #hasHeadLeft = false;
+  /** The complete body of a response that may be stored. */
   #body: Buffer | undefined;
-  #departure: DisconnectWatch | undefined;
+  #disconnectWatch: DisconnectWatch | undefined;
 
-  constructor(req: IncomingMessage, res: ServerResponse, context: CaptureContext) {
-    this.#req = req;
+  constructor(res: ServerResponse, parts: CaptureParts) {
     this.#res = res;
-    this.#context = context;
-    this.#client = new ClientResponse(res, context);
-    this.#ownHeaders = watchHandlerHeaders(res, (name) => OF_THIS_CACHE.has(name));
-    this.#asked = req.headers;
-    this.#identities = new HandlerIdentities(req, res, context.settings);
+    this.#parts = parts;
+    this.#ownHeaders = watchHandlerHeaders(res, (name) => UNSTORED_FIELDS.has(name));
   }
 
-  watchClient(): void {
-    this.#departure = new DisconnectWatch(this.#req, this.#res);
+  watchClient(req: IncomingMessage): void {
+    this.#disconnectWatch = new DisconnectWatch(req, this.#res);
   }
 
   chunk(chunk: Buffer): void {
     this.#size += chunk.length;
     if (this.#isSkipped) return;
-    if (this.#size > this.#context.settings.maxBody) this.#skip('too-large');
+    if (this.#size > this.#parts.decision.settings.maxBody) this.#skip('too-large');
     else this.#chunks.push(chunk);
   }
 
-  /** The part that is sent of a whole that will not be stored; asked before its head leaves. */
-  beginPart(): Part | undefined {
-    const part = streamedPart(this.#context.conditions.request, this.#res);
+  /** The part to send of a whole response that is not stored. Called before its head is sent. */
+  beginPart(): RangePart | undefined {
+    const part = streamedPart(this.#parts.decision.run.conditions.request, this.#res);
     if (part === undefined) return undefined;
     this.#judgeHead();
-    this.#isPart = this.#isSkipped;
-    return this.#isPart ? part : undefined;
+    this.#sendsPart = this.#isSkipped;
+    return this.#sendsPart ? part : undefined;
   }
 
   beforeHeaders(): undefined {
-    const head = this.#isPart && this.#head !== undefined ? this.#head : this.#judgeHead();
-    const validated = this.#context.isRefresh ? undefined : this.#validated?.response;
-    if (validated === undefined) this.#client.begin(head, this.#skippedFor, this.#isPart);
-    else this.#client.beginValidated(validated, this.#skippedFor);
+    const { client, decision } = this.#parts;
+    const head = this.#sendsPart && this.#head !== undefined ? this.#head : this.#judgeHead();
+    const validated = decision.run.isRefresh ? undefined : decision.validated;
+    if (validated === undefined) client.begin(head, this.#skippedFor, this.#sendsPart);
+    else client.beginValidated(validated, this.#skippedFor);
     return undefined;
   }
 
-  #judgeHead(): MadeHead {
-    const head = madeHead(this.#res, this.#ownHeaders());
+  #judgeHead(): HandlerHead {
+    const head = readHandlerHead(this.#res, this.#ownHeaders());
     this.#head = head;
-    this.#ttl = this.#context.controls.ttlMs ?? this.#context.settings.ttl;
-    try {
-      this.#judge(head);
-    } catch (error) {
-      this.#failed(error);
-    }
+    this.#skipIf(() => this.#parts.decision.judgeHead(head));
     return head;
   }
 
   beforeEnd(hasBegun: boolean): undefined {
-    const { conditions, settings } = this.#context;
-    this.#identities.stop();
-    const isCutShort = this.#departure?.mayBeCutShort(settings.onDisconnect) === true;
-    conditions.restore();
-    if (hasBegun) this.#countStreaming();
+    const { client, decision } = this.#parts;
+    decision.handlerEnded();
+    const isCutShort = this.#disconnectWatch?.mayBeCutShort(decision.settings.onDisconnect) === true;
+    decision.run.conditions.restore();
+    if (hasBegun) this.#skipIf(() => decision.countStreaming());
     const body = this.#isSkipped ? undefined : Buffer.concat(this.#chunks, this.#size);
-    if (body !== undefined && (isCutShort || !isAllOf(this.#head, body))) this.#dropIncomplete();
+    if (body !== undefined && (isCutShort || !isWholeBody(this.#head, body))) this.#dropIncomplete();
     else if (body !== undefined) {
       this.#body = body;
-      if (!hasBegun) this.#client.narrow(this.#head, body);
+      if (!hasBegun) client.narrow(this.#head, body);
     }
     if (this.#hasHeadLeft) this.#finish();
     return undefined;
   }
 
+  /** The changes of middleware above the cache count like earlier headers. */
   headLeft(late: LateHeaders): void {
     this.#hasHeadLeft = true;
-    try {
-      this.#judgeLate(late);
-    } catch (error) {
-      this.#failed(error);
-    }
+    this.#skipIf(() => {
+      if (this.#head === undefined || this.#isSkipped) return undefined;
+      const head = withLateHeaders(this.#head, late);
+      if (head === this.#head) return undefined;
+      this.#head = head;
+      return this.#parts.decision.judgeChangedHead(head);
+    });
     this.#finish();
   }
 
@@ -152,127 +149,64 @@ class Capture implements ResponseHook {
     this.#body = undefined;
     if (this.#isSkipped) return;
     this.#skippedFor = 'not-sent';
-    this.#context.fill.abandon();
-    this.#context.skipped('not-sent');
+    this.#parts.fill.abandon();
+    this.#parts.listener.skipped('not-sent', false);
   }
 
   instead(): Replacement | undefined {
-    return this.#client.replacement;
+    return this.#parts.client.replacement;
   }
 
   closedEarly(): void {
-    this.#departure?.disconnected();
-    setTimeout(() => this.#context.fill.release(), AFTER_CLOSE_MS).unref();
+    this.#disconnectWatch?.disconnected();
+    setTimeout(() => this.#parts.fill.release(), RELEASE_AFTER_CLOSE_MS).unref();
   }
 
-  #judge(made: MadeHead): void {
-    const { settings, validation, fallback, isRefresh, part } = this.#context;
-    const head = part?.judgedHead(made) ?? made;
-    const { status, headers, directives, own } = head;
-    if (status === 304 && validation !== undefined) {
-      this.#judgeValidated(validatedResponse(head, validation.entry.content, this.#ttl !== undefined));
-      return;
-    }
-    if (ERRORS.has(status) && (isRefresh || fallback !== undefined)) {
-      // With a lifetime of its own it would take the place of what is sent instead.
-      this.#skip('status');
-      return;
-    }
-    // A part is not validated.
-    const isValidatable = head === made && hasEtag(status, own);
-    const rules = { ...settings, hasTtl: this.#ttl !== undefined, isValidatable };
-    const reason = reasonNotToStore(status, headers, directives, rules) ?? this.#reasonOfHandler(head);
-    this.#lifetime = reason === undefined ? this.#lifetimeOf(head) : undefined;
-    if (reason !== undefined) this.#skip(reason);
-    else if (this.#lifetime === undefined) this.#skip('no-lifetime');
-    else if (Number(headers['content-length'] ?? 0) > settings.maxBody) this.#skip('too-large');
-  }
-
-  #judgeValidated(validated: ValidatedResponse): void {
-    this.#validated = validated;
-    const { head, isStorable } = validated;
-    this.#lifetime = isStorable ? this.#lifetimeOf(head) : undefined;
-    const reason = this.#reasonOfHandler(head) ?? (this.#lifetime === undefined ? 'validator' : undefined);
-    if (reason !== undefined) this.#skip(reason);
-  }
-
-  /** What middleware above the cache says while the head leaves counts as what it said before. */
-  #judgeLate(late: LateHeaders): void {
-    if (this.#head === undefined || this.#isSkipped) return;
-    const head = withLate(this.#head, late);
-    if (head === this.#head) return;
-    this.#head = head;
-    this.#judge(head);
-  }
-
-  /** What the handler said, and what it did, that forbids to store its response. */
-  #reasonOfHandler(head: MadeHead): string | undefined {
-    const { controls } = this.#context;
-    const own = controls.noStoreReason ?? this.#identities.reasonNotToStore(head);
-    return own ?? this.#context.reasonNotToStore?.(head);
-  }
-
-  #lifetimeOf(head: MadeHead): Lifetime | undefined {
-    const app = { req: this.#req, res: this.#res, settings: this.#context.settings, ttl: this.#ttl };
-    return responseLifetime(head, { ...app, requestedAt: this.#requestedAt });
-  }
-
-  /** What streams is stored at its end, and was made when it began. */
-  #countStreaming(): void {
-    if (this.#head === undefined || this.#lifetime === undefined) return;
-    const passedMs = Date.now() - this.#head.madeAt;
-    this.#lifetime = lifetimeLater(this.#lifetime, passedMs, this.#ttl !== undefined);
-    if (this.#lifetime === undefined) this.#skip('no-lifetime');
-  }
-
-  /** The next request runs the handler again. */
   #dropIncomplete(): void {
-    const { fill, skipped } = this.#context;
     this.#skippedFor = 'incomplete';
-    skipped('incomplete');
-    fill.release();
+    this.#parts.listener.skipped('incomplete', false);
+    // Without a hit-for-miss marker: the next request runs the handler again.
+    this.#parts.fill.release();
   }
 
-  /** The whole response is known, and its head has left. */
+  /** The response is complete and its head has left. */
   #finish(): void {
     const body = this.#body;
     this.#body = undefined;
     if (body === undefined || this.#isSkipped) return;
-    try {
-      this.#storeOrSkip(body);
-    } catch (error) {
-      // Not to be stored is the worst that may happen to a response here.
-      this.#failed(error);
-    }
-  }
-
-  #storeOrSkip(body: Buffer): void {
-    const { head = this.#head, response } = this.#validated ?? {};
-    if (head === undefined || this.#lifetime === undefined) return;
-    const reason = this.#reasonOfHandler(head);
-    const makes = this.#context.part?.isMade === true ? partResponse : madeResponse;
-    const made = response ?? makes(head, body, this.#asked, this.#ttl !== undefined);
-    if (reason !== undefined) this.#skip(reason);
-    else if (made === undefined) this.#skip('partial');
-    else this.#store(made, this.#lifetime, head);
-  }
-
-  #store(made: CachedResponse, lifetime: Lifetime, { headers }: MadeHead): void {
-    const { settings, controls, namesOf, stored, part } = this.#context;
-    const tags = [...responseTags(settings, this.#req, this.#res), ...controls.tags];
-    const validation = this.#validated && this.#context.validation;
-    const of = { lifetime, tags: namesOf(tags, headers), validation };
-    const whole = { response: made, of, fill: this.#context.fill };
-    const storing = made.part === undefined ? whole : part?.combine(made, of, settings.maxBody);
-    if (storing === undefined) {
-      this.#skip('partial');
-      return;
-    }
-    const { response, fill } = storing;
-    // Not waited for: the command leaves before the response does, so this process's next read comes after it.
-    void fill.store(responseToFill(response, storing.of, settings)).then((bytes) => {
-      if (bytes !== undefined) stored(bytes, response);
+    this.#skipIf(() => {
+      const conclusion = this.#parts.decision.conclude(body);
+      if (conclusion === undefined || typeof conclusion === 'string') return conclusion;
+      return this.#store(conclusion.response, conclusion.use);
     });
+  }
+
+  /** Returns why the response is not stored after all. */
+  #store(response: CachedResponse, use: StorageUse): string | undefined {
+    const { decision, fill, listener } = this.#parts;
+    const { settings, run } = decision;
+    const target =
+      response.part === undefined
+        ? { response, use, fill }
+        : run.part?.combine(response, use, settings.maxBody);
+    if (target === undefined) return 'partial';
+    const stored = target.response;
+    // Not awaited: the command is sent before the response, so the next read of this process comes after it.
+    void target.fill.store(entryToStore(stored, target.use, settings)).then((bytes) => {
+      if (bytes !== undefined) listener.stored(bytes, stored);
+    });
+    return undefined;
+  }
+
+  /** Skips the response for the reason that the decision returns, or for the error that it throws. */
+  #skipIf(decide: () => string | undefined): void {
+    try {
+      const reason = decide();
+      if (reason !== undefined) this.#skip(reason);
+    } catch (error) {
+      this.#parts.listener.failed(error);
+      this.#skip('error');
+    }
   }
 
   #skip(reason: string): void {
@@ -280,25 +214,20 @@ class Capture implements ResponseHook {
     this.#skippedFor = reason;
     this.#chunks = [];
     this.#body = undefined;
-    const { fill, fallback, isRefresh, conditions, skipped, wholeSkipped } = this.#context;
+    const { fill, decision, listener } = this.#parts;
+    const { fallback, isRefresh, conditions } = decision.run;
     const status = this.#head?.status ?? 0;
-    const isError = ERRORS.has(status);
-    if (status === 200 && reason !== 'error') wholeSkipped();
+    const isError = ERROR_STATUSES.has(status);
     if (isError && fallback !== undefined) fill.fallBackOn(fallback);
-    // What is stale is still there for who comes next, and must be looked for.
+    // Without a hit-for-miss marker: the next request must still find the stale response.
     else if (isError && isRefresh) fill.release();
-    // It says nothing about the whole.
-    else if (conditions.areLeft && OF_CONDITIONS.has(status)) fill.release();
-    else fill.pass();
-    skipped(reason);
+    // The response to a condition says nothing about the whole.
+    else if (conditions.areLeft && CONDITIONAL_STATUSES.has(status)) fill.release();
+    else fill.endAsHitForMiss();
+    listener.skipped(reason, status === 200 && reason !== 'error');
   }
 
   get #isSkipped(): boolean {
     return this.#skippedFor !== undefined;
-  }
-
-  #failed(error: unknown): void {
-    this.#context.failed(error);
-    this.#skip('error');
   }
 }

@@ -1,92 +1,90 @@
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { isNotModified } from '../../http/message/conditional-request.ts';
 import type { Replacement } from '../../http/response/guarded-response.ts';
-import { type Entry, usabilityOf, type Validation } from '../store/entry.ts';
+import { type Entry, usabilityOf } from '../store/entry.ts';
+import { addStatus, detailOf, statusOf } from './cache-status.ts';
 import type { CachedResponse } from './cached-response.ts';
-import type { Conditions } from './conditions.ts';
-import type { MadeHead } from './made.ts';
 import type { CacheSettings } from './options.ts';
-import { cutOff, measured, narrowed, notModified, sendEntry, sendValidated, wantsPart } from './serve.ts';
-import { addStatus, detailOf, statusOf } from './status.ts';
+import { cutOff, notModified, rangeFor, rangeReplacement, representationOf } from './range-response.ts';
+import { sendStored, sendValidated } from './send-response.ts';
+import type { HandlerHead } from './storable.ts';
+import { ERROR_STATUSES, type HandlerRun } from './storage-decision.ts';
 
-/** What decides on the client's part of a response. */
-export interface ClientContext {
+export interface ClientResponseOptions {
   readonly settings: CacheSettings;
+  /** The cache key, for Cache-Status. */
   readonly key: string;
-  /** What is sent instead of a server error. */
-  readonly fallback: Entry<CachedResponse> | undefined;
-  /** The stored response that the handler was asked to validate. */
-  readonly validation: Validation<CachedResponse> | undefined;
-  /** What the client wants only under conditions; the handler does not see them. */
-  readonly conditions: Conditions;
-  /** Why the handler was asked, as Cache-Status has it. */
+  /** Why the handler runs, as Cache-Status has it. */
   readonly forwarded: string;
   readonly now: () => number;
-  /** What is stale was sent instead. */
+  /** Called when the fallback is sent in place of the handler's response. */
   fellBack(): void;
 }
 
-/** A server error for which RFC 5861, section 4, allows what is stale. */
-export const ERRORS: ReadonlySet<number> = new Set([500, 502, 503, 504]);
-
-/** What the client gets of a response that its handler makes whole: that, a part of it, a 304, or what is stale. */
+/** The response that the client gets: the handler's, a part of it, a 304, or a stored response. */
 export class ClientResponse {
   readonly #res: ServerResponse;
-  readonly #context: ClientContext;
+  readonly #run: HandlerRun;
+  readonly #options: ClientResponseOptions;
   #replacement: Replacement | undefined;
 
-  constructor(res: ServerResponse, context: ClientContext) {
+  constructor(res: ServerResponse, run: HandlerRun, options: ClientResponseOptions) {
     this.#res = res;
-    this.#context = context;
+    this.#run = run;
+    this.#options = options;
   }
 
-  /** What is sent in the place of the handler's response. */
+  /** Sends another response in place of the handler's. */
   get replacement(): Replacement | undefined {
     return this.#replacement;
   }
 
   /**
-   * The handler's head is complete; `skippedFor` says why it is known that it is not stored, and `isPart` that the client
-   * gets a part of it while it streams.
+   * Decides by the complete head of the handler's response. `skippedFor` is why the response is not stored, as far as known;
+   * with `sendsPart` the client gets a part of it while it streams.
    */
-  begin(head: MadeHead, skippedFor: string | undefined, isPart: boolean): void {
-    const { fallback, conditions, now } = this.#context;
-    const isFallbackUsable = fallback !== undefined && usabilityOf(fallback, now()) !== 'void';
-    if (isFallbackUsable && ERRORS.has(head.status)) {
+  begin(head: HandlerHead, skippedFor: string | undefined, sendsPart: boolean): void {
+    const { fallback, conditions } = this.#run;
+    const { forwarded, now } = this.#options;
+    const isFallbackUsable = fallback !== undefined && usabilityOf(fallback, now()) !== 'invalid';
+    if (isFallbackUsable && ERROR_STATUSES.has(head.status)) {
       this.#replacement = (res, reset) => this.#sendFallback(res, reset, fallback, head.status);
       return;
     }
-    this.#describe(head.headers, skippedFor, this.#context.forwarded);
-    if (head.status !== 200 || isPart) return;
-    const whole = measured(head.headers, Number(head.headers['content-length'] ?? Number.NaN));
+    this.#describe(head.headers, skippedFor, forwarded);
+    if (head.status !== 200 || sendsPart) return;
+    const whole = representationOf(head.headers, Number(head.headers['content-length'] ?? Number.NaN));
     if (isNotModified(conditions.request, whole)) this.#replacement = notModified;
-    // A streamed body is held back for the part of it, since it fits; of a body that is cut off no part is sent.
-    else if (skippedFor === undefined && whole.length >= 0 && wantsPart(conditions.request, whole)) {
+    // The body is buffered until a part of it can be sent, since it fits; no part is sent of a body that is cut off.
+    else if (
+      skippedFor === undefined &&
+      whole.length >= 0 &&
+      rangeFor(conditions.request, whole) !== undefined
+    )
       this.#replacement = cutOff;
-    }
   }
 
-  /** The handler's 304 has validated a stored response, which the client gets by its own conditions. */
+  /** The handler's 304 has validated a stored response, which the client gets. */
   beginValidated(response: CachedResponse, skippedFor: string | undefined): void {
-    const { settings, conditions, forwarded } = this.#context;
-    const length = response.body.length;
-    this.#describe({ 'content-length': length }, skippedFor, `${forwarded}; fwd-status=304`);
-    const isRedirected = skippedFor === undefined && settings.downstream !== undefined;
-    const isOwn = (name: string) => isRedirected && name === 'cache-control';
-    this.#replacement = (res) => sendValidated(conditions.request, res, response, isOwn);
+    const { settings, forwarded } = this.#options;
+    this.#describe({ 'content-length': response.body.length }, skippedFor, `${forwarded}; fwd-status=304`);
+    const hasDownstream = skippedFor === undefined && settings.downstream !== undefined;
+    const isKept = (name: string) => hasDownstream && name === 'cache-control';
+    this.#replacement = (res) => sendValidated(this.#run.conditions.request, res, response, isKept);
   }
 
-  /** Only the part that the client asked for, now that the whole is complete. */
-  narrow(head: MadeHead | undefined, body: Buffer): void {
+  /** Narrows the complete response to the part that the client asked for. */
+  narrow(head: HandlerHead | undefined, body: Buffer): void {
     if (head?.status !== 200) return;
     if (this.#replacement !== undefined && this.#replacement !== cutOff) return;
-    const whole = measured(head.headers, body.length);
-    this.#replacement = narrowed(this.#context.conditions.request, whole, body);
+    const whole = representationOf(head.headers, body.length);
+    this.#replacement = rangeReplacement(this.#run.conditions.request, whole, body);
   }
 
+  /** Sets Cache-Status, and the Cache-Control of the option `downstream`. */
   #describe(headers: OutgoingHttpHeaders, skippedFor: string | undefined, forwarded: string): void {
-    const { settings, key } = this.#context;
-    // Whether a body without a length is too large is known only at its end.
+    const { settings, key } = this.#options;
+    // Only with a declared length is it known by now that the body is not too large.
     const willBeStored = skippedFor === undefined && headers['content-length'] !== undefined;
     const outcome = willBeStored ? '; stored' : detailOf(settings, skippedFor);
     addStatus(this.#res, statusOf(settings, `${forwarded}${outcome}`, key));
@@ -95,11 +93,11 @@ export class ClientResponse {
     else this.#res.setHeader('Cache-Control', settings.downstream);
   }
 
-  #sendFallback(res: ServerResponse, reset: () => void, entry: Entry<CachedResponse>, status: number): void {
-    const { settings, key, now, conditions, fellBack } = this.#context;
+  #sendFallback(res: ServerResponse, reset: () => void, entry: Entry<CachedResponse>, failure: number): void {
+    const { settings, key, now, fellBack } = this.#options;
     fellBack();
     reset();
-    const how = `fwd=stale; fwd-status=${status}`;
-    sendEntry(conditions.request, res, entry, { settings, key, now: now(), how });
+    const status = `fwd=stale; fwd-status=${failure}`;
+    sendStored(this.#run.conditions.request, res, entry, { settings, key, now: now(), status });
   }
 }

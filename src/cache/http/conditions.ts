@@ -1,22 +1,22 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import type { CachedResponse } from './cached-response.ts';
 
-/** With these a handler would answer in part or not at all, and nothing could be kept for the others. */
-const CONDITIONAL = ['if-none-match', 'if-modified-since', 'if-range', 'range'] as const;
+/** With these fields a handler may respond with a part or a 304, which cannot be stored for other requests. */
+const CONDITIONAL_FIELDS = ['if-none-match', 'if-modified-since', 'if-range', 'range'] as const;
 
-/** With these a handler answers what was asked in part or under conditions. */
-export const OF_CONDITIONS: ReadonlySet<number> = new Set([206, 304, 412, 416]);
+/** The statuses with which a handler responds to a condition or to Range. */
+export const CONDITIONAL_STATUSES: ReadonlySet<number> = new Set([206, 304, 412, 416]);
 
-/** Under which conditions a client wants an answer. */
+/** The conditions of a client's request. */
 export interface Conditions {
-  /** The request with those that were taken off it. */
+  /** The request with the conditional fields that were removed from it. */
   readonly request: Pick<IncomingMessage, 'method' | 'headers'>;
-  /** Whether the handler sees the client's own, so that it may answer in part or not at all. */
+  /** Whether the handler sees the client's conditions, so that it may respond with a part or a 304. */
   readonly areLeft: boolean;
   restore(): void;
 }
 
-/** The fields by which a handler is asked to validate a stored response (RFC 9111, section 4.3.1). */
+/** The fields that ask a handler to validate a stored response (RFC 9111, section 4.3.1). */
 export function validatingFields({ etag, lastModified }: CachedResponse): IncomingHttpHeaders {
   return {
     ...(etag === undefined ? {} : { 'if-none-match': etag }),
@@ -25,34 +25,34 @@ export function validatingFields({ etag, lastModified }: CachedResponse): Incomi
 }
 
 /**
- * Takes the conditions off a request while a handler makes the whole, or validates the stored response that is given: its
- * validators are then the only conditions.
+ * Removes the conditions from a request while the handler makes the whole response. If a stored response is to be validated,
+ * its validators become the only conditions.
  */
-export function takeConditions(req: IncomingMessage, validated: CachedResponse | undefined): Conditions {
-  const taken: IncomingHttpHeaders = {};
-  for (const name of CONDITIONAL) {
+export function removeConditions(req: IncomingMessage, validated: CachedResponse | undefined): Conditions {
+  const removed: IncomingHttpHeaders = {};
+  for (const name of CONDITIONAL_FIELDS) {
     const value = req.headers[name];
     if (value === undefined) continue;
-    Object.assign(taken, { [name]: value });
+    Object.assign(removed, { [name]: value });
     delete req.headers[name];
   }
-  const given = validated === undefined ? {} : validatingFields(validated);
-  Object.assign(req.headers, given);
+  const added = validated === undefined ? {} : validatingFields(validated);
+  Object.assign(req.headers, added);
   const coding = { 'accept-encoding': req.headers['accept-encoding'] };
   return {
-    request: { method: req.method, headers: { ...coding, ...taken } },
+    request: { method: req.method, headers: { ...coding, ...removed } },
     areLeft: false,
     restore() {
-      for (const name of Object.keys(given)) delete req.headers[name];
-      Object.assign(req.headers, taken);
+      for (const name of Object.keys(added)) delete req.headers[name];
+      Object.assign(req.headers, removed);
     },
   };
 }
 
 const NONE = { request: { method: 'GET', headers: {} }, restore: () => undefined };
 
-/** For a request that has no conditions of a client. */
+/** For a request without conditions of a client. */
 export const NO_CONDITIONS: Conditions = { ...NONE, areLeft: false };
 
-/** For a request whose conditions are left to the handler. */
+/** For a request whose conditions the handler sees. */
 export const LEFT_CONDITIONS: Conditions = { ...NONE, areLeft: true };

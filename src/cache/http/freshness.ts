@@ -2,19 +2,19 @@ import type { OutgoingHttpHeaders } from 'node:http';
 import { type CacheControl, MAX_SECONDS } from '../../http/message/cache-control.ts';
 import { parseHttpDate } from '../../http/message/http-date.ts';
 import type { Lifetime } from '../store/entry.ts';
-import { type Directives, needsValidation } from './storable.ts';
+import { type HandlerHead, needsValidation } from './storable.ts';
 
 const SECOND = 1_000;
 const DAY_MS = 86_400_000;
 
-/** Bounds of how long a response is kept to be validated: as long again as it was fresh, since that costs memory. */
+/** A response is kept for validation as long as it was fresh, within these bounds, since it costs memory. */
 const MIN_VALIDATABLE_MS = 60_000;
 const MAX_VALIDATABLE_MS = 3_600_000;
 
-/** The statuses that may be given a lifetime that nobody named (RFC 9110, section 15.1). */
+/** The statuses that may get a heuristic lifetime (RFC 9110, section 15.1). */
 const HEURISTICALLY_CACHEABLE = new Set([200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501]);
 
-/** What the app says of lifetimes, in milliseconds. */
+/** The lifetimes that the options of a cache set, in milliseconds. */
 export interface FreshnessRules {
   readonly ttl: number | undefined;
   readonly staleWhileRevalidate: number | undefined;
@@ -23,41 +23,37 @@ export interface FreshnessRules {
   readonly heuristics: boolean;
 }
 
-export interface Received {
-  readonly status: number;
-  readonly headers: OutgoingHttpHeaders;
-  readonly directives: Directives;
-  /** Whether the handler can be asked to validate it. */
+/** A response, as far as it determines its lifetime. */
+export interface TimedResponse extends Omit<HandlerHead, 'own'> {
+  /** Whether the handler can validate the response. */
   readonly hasValidator: boolean;
-  /** When the handler was asked and when it answered, in ms since the epoch. */
+  /** When the handler was called, in milliseconds since the epoch. */
   readonly requestedAt: number;
-  readonly respondedAt: number;
 }
 
-/** How long a response may be used; undefined when it has no lifetime left, or none was named. */
+/** How long a response may be used; undefined if no lifetime is set, or none is left. */
 export function lifetimeOf(
-  received: Received,
+  response: TimedResponse,
   rules: FreshnessRules,
   random: () => number,
 ): Lifetime | undefined {
-  const { effective, general } = received.directives;
-  const ageMs = initialAge(received);
-  const namedMs = rules.ttl ?? namedLifetime(received, rules.heuristics);
-  const validatableMs = received.hasValidator ? validatableTime(namedMs ?? 0) : 0;
-  if (needsValidation(received.directives, rules.ttl !== undefined))
-    return { ...NEVER_FRESH, ageMs, validatableMs };
-  if (namedMs === undefined) return undefined;
-  // What the app itself names begins now; what the response names began when it was made.
-  const leftMs = rules.ttl === undefined ? namedMs - ageMs : namedMs;
+  const { effective, general } = response.directives;
+  const hasTtl = rules.ttl !== undefined;
+  const ageMs = initialAge(response);
+  const lifetimeMs = rules.ttl ?? explicitOrHeuristicLifetime(response, rules.heuristics);
+  const validatableMs = response.hasValidator ? validatableTime(lifetimeMs ?? 0) : 0;
+  if (needsValidation(response.directives, hasTtl)) return { ...NEVER_FRESH, ageMs, validatableMs };
+  if (lifetimeMs === undefined) return undefined;
+  // The app's `ttl` starts now; a lifetime that the response sets started when the origin generated it.
+  const leftMs = hasTtl ? lifetimeMs : lifetimeMs - ageMs;
   const freshMs = Math.round(leftMs * (1 - rules.jitter * random()));
   if (leftMs <= 0 || freshMs <= 0) return undefined;
-  const isOurTtl = rules.ttl !== undefined;
-  const isStrict = forbidsStale(effective, isOurTtl) || (isOurTtl && forbidsStale(general, isOurTtl));
-  const window = (ours: number | undefined, name: string) => {
+  const isStrict = forbidsStale(effective, hasTtl) || (hasTtl && forbidsStale(general, hasTtl));
+  const window = (option: number | undefined, name: string) => {
     if (isStrict) return 0;
     const seconds = effective.seconds(name);
-    const theirs = typeof seconds === 'number' ? seconds * SECOND : undefined;
-    return (isOurTtl ? (ours ?? theirs) : (theirs ?? ours)) ?? 0;
+    const directive = typeof seconds === 'number' ? seconds * SECOND : undefined;
+    return (hasTtl ? (option ?? directive) : (directive ?? option)) ?? 0;
   };
   return {
     freshMs,
@@ -76,25 +72,25 @@ function validatableTime(freshMs: number): number {
 }
 
 /**
- * The lifetime so many milliseconds after the response was made; undefined when it has ended. A ttl of the app's own begins
+ * The lifetime that is left when a response is stored `ms` after its head; undefined when none is left. The app's `ttl` starts
  * when the response is stored.
  */
-export function lifetimeLater(lifetime: Lifetime, ms: number, isOurTtl: boolean): Lifetime | undefined {
+export function lifetimeAfter(lifetime: Lifetime, ms: number, hasTtl: boolean): Lifetime | undefined {
   const later = { ...lifetime, ageMs: lifetime.ageMs + ms };
-  if (isOurTtl || lifetime.freshMs === 0) return later;
+  if (hasTtl || lifetime.freshMs === 0) return later;
   const freshMs = lifetime.freshMs - ms;
   return freshMs > 0 ? { ...later, freshMs } : undefined;
 }
 
-/** RFC 9111, section 4.2.4. With a lifetime of the app's own s-maxage is not what applies. */
-function forbidsStale(control: CacheControl, isOurTtl: boolean): boolean {
+/** RFC 9111, section 4.2.4. s-maxage counts only if the response sets its lifetime itself. */
+function forbidsStale(control: CacheControl, hasTtl: boolean): boolean {
   if (control.has('must-revalidate') || control.has('proxy-revalidate')) return true;
-  return !isOurTtl && control.has('s-maxage');
+  return !hasTtl && control.has('s-maxage');
 }
 
-/** RFC 9111, section 4.2.1. What cannot be read is stale: no lifetime. */
-function namedLifetime(
-  { status, headers, directives, respondedAt }: Received,
+/** RFC 9111, section 4.2.1. A malformed value counts as stale: no lifetime. */
+function explicitOrHeuristicLifetime(
+  { status, headers, directives, respondedAt }: TimedResponse,
   heuristics: boolean,
 ): number | undefined {
   const { effective, isTargeted } = directives;
@@ -106,7 +102,7 @@ function namedLifetime(
   const date = dateOf(headers, respondedAt);
   if (headers.expires !== undefined && !isTargeted) {
     const expires = parseHttpDate(String(headers.expires), respondedAt);
-    // Several, or none of the forms of a date: "already expired" (RFC 9111, section 5.3).
+    // An invalid or repeated date means "already expired" (RFC 9111, section 5.3).
     return expires === undefined ? undefined : expires - date;
   }
   if (!heuristics || !(HEURISTICALLY_CACHEABLE.has(status) || effective.has('public'))) return undefined;
@@ -114,11 +110,11 @@ function namedLifetime(
   return modified === undefined ? undefined : Math.min(DAY_MS, Math.floor((date - modified) / 10));
 }
 
-/** The corrected initial age, and the time until it is stored (RFC 9111, section 4.2.3). */
-function initialAge({ headers, requestedAt, respondedAt }: Received): number {
+/** The corrected initial age, in milliseconds (RFC 9111, section 4.2.3). */
+function initialAge({ headers, requestedAt, respondedAt }: TimedResponse): number {
   const apparentMs = Math.max(0, respondedAt - dateOf(headers, respondedAt));
   const age = headers.age === undefined ? undefined : String(headers.age).split(',', 1)[0]?.trim();
-  // Only a cache upstream says an age; what the handler itself took is then part of it.
+  // Only an upstream cache sets Age; the time that the handler took is then part of the age.
   if (age === undefined || !/^\d+$/.test(age)) return headers.date === undefined ? 0 : apparentMs;
   return Math.max(
     apparentMs,

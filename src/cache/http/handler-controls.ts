@@ -2,40 +2,40 @@ import type { IncomingMessage } from 'node:http';
 import { describe } from '../../base/describe.ts';
 import { type Duration, durationMs } from '../../base/duration.ts';
 import { ConfigError } from '../../base/errors.ts';
-import { checkTags } from '../store/shared-options.ts';
+import { checkTags } from '../store/options.ts';
 
 declare global {
   namespace Express {
     interface Request {
-      /** What a handler below `kit.cache` may say about its response. */
+      /** The controls of `kit.cache` for this request's response. */
       cache: CacheControls;
     }
   }
 }
 
-/** `req.cache`, set while `kit.cache` handles the request. On a request that is not cached it has no effect. */
+/** `req.cache`, set while `kit.cache` handles the request. It has no effect on a request that bypasses the cache. */
 export interface CacheControls {
-  /** Adds tags that the response may be invalidated by, besides the option `tags`. */
+  /** Adds tags by which the response can be invalidated to those of the option `tags`. */
   tag(...tags: string[]): void;
-  /** The response is not stored. The event `cache:skipped` carries `reason`, by default `'no-store'`. */
+  /** Prevents the storing of the response. The event `cache:skipped` carries `reason`, by default `'no-store'`. */
   noStore(reason?: string): void;
   /**
-   * How long the response stays fresh, in place of the option `ttl` and with the same effect. Call it before the headers
-   * leave. Throws a ConfigError for what is no duration.
+   * Sets how long the response stays fresh, in place of the option `ttl`. Call it before the headers are sent. Throws a
+   * ConfigError for an invalid duration.
    */
   ttl(duration: Duration): void;
 }
 
-/** What a handler said about its response. */
+/** The controls of one request, and how the handler used them. */
 export class HandlerControls implements CacheControls {
   readonly tags: string[] = [];
-  /** Why the handler forbids to store its response; undefined when it does not. */
+  /** Why the handler prevents the storing of its response; undefined if it does not. */
   noStoreReason: string | undefined;
-  /** In milliseconds; undefined when the handler named no lifetime. */
+  /** The lifetime in milliseconds; undefined if the handler has set none. */
   ttlMs: number | undefined;
 
   constructor() {
-    // A handler may destructure `req.cache`.
+    // So that a handler can destructure `req.cache`.
     this.tag = this.tag.bind(this);
     this.noStore = this.noStore.bind(this);
     this.ttl = this.ttl.bind(this);
@@ -58,7 +58,7 @@ export class HandlerControls implements CacheControls {
   }
 }
 
-/** Sets `req.cache`. A cache below another one shares its controls: what the handler says concerns both. */
+/** Sets `req.cache`. A cache below another one shares its controls, which apply to both. */
 export function offerControls(req: IncomingMessage & { cache?: unknown }): HandlerControls {
   if (req.cache instanceof HandlerControls) return req.cache;
   const controls = new HandlerControls();

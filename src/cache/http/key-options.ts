@@ -3,22 +3,22 @@ import { OptionReader } from '../../base/option-reader.ts';
 import { readSettings } from '../../base/settings.ts';
 import type { Req } from '../../http/middleware.ts';
 
-/** What of a request makes it another one. What is not named here does not: the response must not depend on it. */
+/** The parts of a request that select the stored response. The response must not depend on any other part. */
 export interface KeyOptions<Request extends IncomingMessage = Req> {
-  /** Host, default true. False where one app answers alike under all its names. */
+  /** The host. Default true; false for an app that responds alike on all its hosts. */
   readonly host?: boolean | undefined;
   /**
-   * All of the query (default true), nothing of it, only these parameters, or all but some. A response may leave out more by
-   * its own No-Vary-Search.
+   * The whole query (default true), no part of it, only these parameters, or all but the ignored ones. A response may omit
+   * more parameters by No-Vary-Search.
    */
   readonly query?: boolean | readonly string[] | { readonly ignore: readonly string[] } | undefined;
-  /** Request headers; the key holds a hash of them. */
+  /** Request headers. The Redis key contains only a hash of them. */
   readonly headers?: readonly string[] | undefined;
-  /** Cookies; the key holds a hash of them. */
+  /** Cookies. The Redis key contains only a hash of them. */
   readonly cookies?: readonly string[] | undefined;
   /**
-   * What stands for the session, like `(req) => req.session.userId ?? ''`. Only with it a response is stored whose
-   * handler read the session. The key holds a hash of it.
+   * Identifies the session, like `(req) => req.session.userId ?? ''`. A response whose handler read the session is stored only
+   * with this option. The Redis key contains only a hash of the result.
    */
   readonly session?: ((req: Request) => string) | undefined;
 }

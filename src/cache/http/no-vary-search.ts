@@ -1,65 +1,63 @@
 import type { OutgoingHttpHeaders } from 'node:http';
 import type { BareItem, InnerList, Item } from 'structured-headers';
 import { fieldDictionary, fieldText } from '../../http/message/structured-field.ts';
-import { differsForParser, hasTooManyParameters, parameterOf, rootOf } from './counted-url.ts';
+import {
+  differsForParser,
+  hasTooManyParameters,
+  parameterName,
+  type QueryFilter,
+  rootName,
+} from './counted-url.ts';
 
-/* No-Vary-Search, draft-ietf-httpbis-no-vary-search-10: a response declares which part of the query does not matter. */
+/* No-Vary-Search (draft-ietf-httpbis-no-vary-search-10): a response declares which parameters of its query do not matter. */
 
-/** Which part of the query of a URL counts, as a response declares it. */
+/** The parameters of a query that count, as a response declares them. */
 export interface SearchRule {
-  /** The same for rules that mean the same. */
+  /** Equal for equivalent rules. */
   readonly id: string;
-  /** Whether the order of the parameters counts, apart from those of one name. */
+  /** Whether the order of parameters with different names counts. */
   readonly isOrdered: boolean;
-  /** All parameters but these count, or these alone. */
-  readonly params: { readonly ignore: ReadonlySet<string> } | { readonly only: ReadonlySet<string> };
+  readonly params: QueryFilter;
 }
 
-/** A longer rule is not worth its place in memory. */
+/** Longer rules are ignored, since they would take too much memory. */
 const MAX_RULE_LENGTH = 4_000;
 
-/**
- * The rule in the headers of a response; undefined where all of the query counts (sections 5.1 and 5.2 of the draft).
- * `params` without a list is the form of earlier drafts, which browsers implement: no parameter counts but those in
- * `except`.
- */
+/** The rule that the headers of a response declare; undefined if the whole query counts (sections 5.1 and 5.2 of the draft). */
 export function searchRule({ 'no-vary-search': field }: OutgoingHttpHeaders): SearchRule | undefined {
   if (field === undefined) return undefined;
   const members = fieldDictionary(fieldText(field));
   const order = members?.get('key-order')?.[0] ?? false;
   const [params, except] = [members?.get('params'), members?.get('except')];
-  const isOfAll = params?.[0] === true;
-  if (typeof order !== 'boolean' || (params !== undefined && except !== undefined && !isOfAll)) {
-    return undefined;
-  }
-  const names = namesIn(isOfAll ? except : (except ?? params));
-  const hasOnly = isOfAll || except !== undefined;
-  if (names === undefined || (!hasOnly && names.length === 0 && !order)) return undefined;
-  const id = JSON.stringify([order ? 1 : 0, hasOnly ? 'except' : 'params', ...names]);
+  if (typeof order !== 'boolean' || (params !== undefined && except !== undefined)) return undefined;
+  const names = namesIn(except ?? params);
+  if (names === undefined || (except === undefined && names.length === 0 && !order)) return undefined;
+  const id = JSON.stringify([order ? 1 : 0, except === undefined ? 'params' : 'except', ...names]);
   if (id.length > MAX_RULE_LENGTH) return undefined;
-  const counted = hasOnly ? { only: new Set([...names, ...names.map(rootOf)]) } : { ignore: new Set(names) };
+  const counted =
+    except === undefined ? { ignore: new Set(names) } : { only: new Set([...names, ...names.map(rootName)]) };
   return { id, isOrdered: !order, params: counted };
 }
 
-/** Sorted names; undefined for what is no list of strings. */
+/** The sorted names of a List of Strings; undefined for any other value. */
 function namesIn(member: Item | InnerList | undefined): readonly string[] | undefined {
   const items: BareItem | readonly Item[] = member?.[0] ?? [];
   if (!Array.isArray(items)) return undefined;
   const names = items.map(([item]) => item);
   return names.every((name) => typeof name === 'string')
-    ? [...new Set(names.map(decodedKey))].sort()
+    ? [...new Set(names.map(decodedName))].sort()
     : undefined;
 }
 
-/** Section 5.3 of the draft: names are written as in a query, and decoded as leniently. */
-function decodedKey(text: string): string {
+/** Names are encoded like in a query, and decoded as leniently (section 5.3 of the draft). */
+function decodedName(text: string): string {
   const bytes = text
     .replaceAll('+', ' ')
     .replace(/%([\da-f]{2})/gi, (_, code) => String.fromCharCode(Number.parseInt(code, 16)));
   return Buffer.from(bytes, 'latin1').toString();
 }
 
-/** A parameter as it was sent, its decoded name, and the parameter that an app's parser makes of it. */
+/** A parameter as it was sent, its decoded name, and the parameter into which an app's parser puts it. */
 interface Parameter {
   readonly text: string;
   readonly name: string;
@@ -67,9 +65,8 @@ interface Parameter {
 }
 
 /**
- * A URL with what counts of its query by a rule, in the spelling in which it came (section 6 of the draft, without the
- * equivalent spellings). Undefined where the app may read something else in the whole query: such a URL is left as it is,
- * or it would poison the response of another.
+ * A URL with the parameters that count by a rule, in their spelling (section 6 of the draft, without equivalent spellings).
+ * Undefined if the app may read other values from the whole query: such a request could poison the response of another URL.
  */
 export function urlUnder(rule: SearchRule, url: string, app: unknown): string | undefined {
   // Parsers end the query at a fragment, which no client should send.
@@ -83,7 +80,8 @@ export function urlUnder(rule: SearchRule, url: string, app: unknown): string | 
   const counted = countedOf(parameters, rule);
   if (!rule.isOrdered) counted.sort((one, other) => compare(one.root, other.root));
   const kept = counted.map(({ text }) => text).join('&');
-  if (differsForParser(app, search, kept, rule.params, rule.isOrdered)) return undefined;
+  if (differsForParser(app, { search, kept, filter: rule.params, isOrdered: rule.isOrdered }))
+    return undefined;
   return kept === '' ? path : `${path}?${kept}`;
 }
 
@@ -91,14 +89,14 @@ function parametersIn(search: string): readonly Parameter[] | undefined {
   const parameters: Parameter[] = [];
   for (const text of search.split('&')) {
     if (text === '') continue;
-    const name = parameterOf(text);
+    const name = parameterName(text);
     if (name === undefined) return undefined;
-    parameters.push({ text, name, root: rootOf(name) });
+    parameters.push({ text, name, root: rootName(name) });
   }
   return parameters;
 }
 
-/** Parsers for nested parameters join those of one root, so that these count together. */
+/** Parsers for nested parameters join the parameters of one root, so these count together. */
 function countedOf(parameters: readonly Parameter[], { params }: SearchRule): Parameter[] {
   if ('only' in params) {
     return parameters.filter(({ name, root }) => params.only.has(name) || params.only.has(root));

@@ -2,82 +2,99 @@ import type { IncomingMessage } from 'node:http';
 import { describe } from '../../base/describe.ts';
 import type { Duration } from '../../base/duration.ts';
 import { LIFETIME_NAMES, renamed } from '../../base/foreign-options.ts';
+import type { Keys } from '../../base/keys.ts';
 import type { OptionReader } from '../../base/option-reader.ts';
+import type { Reporter } from '../../base/reporter.ts';
 import { readSettings } from '../../base/settings.ts';
 import { valueSizeOption } from '../../base/size-options.ts';
+import type { RequestDeadlines } from '../../engine/deadline.ts';
 import type { Req, Res } from '../../http/middleware.ts';
 import { checkNotMounted } from '../../http/mount-check.ts';
 import type { OnDisconnect } from '../../http/response/disconnect-watch.ts';
-import { type CachePolicies, jitterOption, policyOption } from '../store/policies.ts';
+import type { EntryCache } from '../store/entry-cache.ts';
 import {
+  type CachePolicies,
   checkTags,
+  jitterOption,
   type LocalOptions,
   localOption,
+  policyOption,
   SHARED_OPTION_NAMES,
   type SharedSettings,
   type SingleFlightOptions,
   singleFlightOption,
-} from '../store/shared-options.ts';
+} from '../store/options.ts';
+import type { Versions } from '../store/versions.ts';
+import type { CachedResponse } from './cached-response.ts';
 import { type KeyOptions, type KeySettings, namesOption, resolveKeyOptions } from './key-options.ts';
 
 export interface CacheOptions<Request extends IncomingMessage = Req> {
   /**
-   * How long a response stays fresh, or a function of the request and the response whose head is about to leave, false
-   * to store nothing. Without it only what the response's own headers allow is stored (RFC 9111). What says no-store or
-   * private, or sets a cookie, is not stored all the same.
+   * How long a response stays fresh, or a function of the request and of the response with its complete head; false stores
+   * nothing. Without `ttl`, a response is stored only if its own headers allow it (RFC 9111). With `ttl`, a response with
+   * no-store or private, or one that sets a cookie, is still not stored.
    */
   readonly ttl?: Duration | ((req: Request, res: Res) => Duration | false) | undefined;
-  /** A policy of `createRedisKit({ cachePolicies })`, for what is not said here. */
+  /** The name of a policy of `createRedisKit({ cachePolicies })`, which gives the defaults of these options. */
   readonly policy?: string | undefined;
-  /** For how long after it is fresh a response is sent while it is made anew (RFC 5861). Default: what the response says. */
+  /** How long a stale response is sent while it is refreshed (RFC 5861). Default: the value in the response. */
   readonly staleWhileRevalidate?: Duration | undefined;
-  /** For how long after it is fresh a response is sent instead of a 500, 502, 503 or 504 (RFC 5861). Default: what the response says. */
+  /** How long a stale response is sent instead of a 500, 502, 503 or 504 (RFC 5861). Default: the value in the response. */
   readonly staleIfError?: Duration | undefined;
-  /** The part of the lifetime, from 0 to 1, that each entry loses at random. Default 0. */
+  /** The fraction of the lifetime, from 0 to 1, by which it is shortened at random. Default 0. */
   readonly jitter?: number | undefined;
-  /** What makes two requests the same. Default: host and URL as the client sent them. */
+  /** The parts of the request that select the stored response. Default: host and URL as the client sent them. */
   readonly key?: KeyOptions<Request> | ((req: Request) => string | false) | undefined;
   /**
-   * Further properties of the request that say whose request it is, for example `['auth', 'oidc']`. As with `req.session`
-   * and `req.user`, a response whose handler read one is stored only if `key.session` names the session. Default: none.
+   * Further properties of the request that identify its user, for example `['auth', 'oidc']`. As with `req.session` and
+   * `req.user`, a response whose handler read one of them is stored only with `key.session`. Default: none.
    */
   readonly identities?: readonly string[] | undefined;
-  /** What the response may be invalidated by; `req.cache.tag()` adds to them. */
+  /** The tags by which a response can be invalidated; `req.cache.tag()` adds to them. */
   readonly tags?: readonly string[] | ((req: Request, res: Res) => readonly string[]) | undefined;
   readonly vary?:
     | {
-        /** The most variants of one key; the oldest goes first. Default 16. */
+        /** The most variants of one key; the oldest is removed first. Default 16. */
         readonly maxVariants?: number | undefined;
-        /** The only request headers that a response may vary on; one that names others is not stored. Default: any. */
+        /** The only request headers that a stored response may vary on. Default: all. */
         readonly allow?: readonly string[] | undefined;
       }
     | undefined;
-  /** The statuses that are stored. Default: 200 with `ttl`, else every one whose headers allow it. */
+  /** The statuses that are stored. Default: 200 with `ttl`, else all that the headers allow. */
   readonly statuses?: readonly number[] | undefined;
-  /** Without an explicit lifetime, a tenth of the time since Last-Modified, at most a day (RFC 9111, 4.2.2). Default false. */
+  /**
+   * Whether a response without an explicit lifetime is fresh for a tenth of the time since Last-Modified, at most a day (RFC
+   * 9111, section 4.2.2). Default false.
+   */
   readonly heuristics?: boolean | undefined;
-  /** The largest body that is stored, in bytes; a larger one streams on and is forgotten. Default 1 MiB. */
+  /** The largest body that is stored, in bytes. A larger body is sent and not stored. Default 1 MiB. */
   readonly maxBody?: number | undefined;
-  /** Caches a GET that has a body as if it had none. Default false: it passes, since its handler may use the body. */
+  /**
+   * Whether a GET with a body is cached as if it had none. Default false: it bypasses the cache, since its handler may use the
+   * body.
+   */
   readonly ignoreBody?: boolean | undefined;
   /**
-   * What becomes of a response that the handler ended after its client had left. `'detect'` (the default): it is stored
-   * unless the handler may have noticed and cut it short. `'keep'`: it is stored. `'drop'`: it is not.
+   * Whether a response is stored that the handler ended after its client had disconnected. `'detect'` (the default): yes,
+   * unless the handler may have noticed that and cut the response short. `'keep'`: yes. `'drop'`: no.
    */
   readonly onDisconnect?: OnDisconnect | undefined;
-  /** One request makes what others wait for, in all processes; false: each makes its own. */
+  /** One request runs the handler and all others wait for it, in all processes; false: each request runs the handler. */
   readonly singleFlight?: false | SingleFlightOptions | undefined;
-  /** The copies held in the process; false for none. */
+  /** The copies that each process keeps; false for none. */
   readonly local?: false | LocalOptions | undefined;
-  /** Whether a client's `Cache-Control` counts (no-cache, max-age=0, only-if-cached, ...). Default `'ignore'`: nobody gets past the cache by a header. */
+  /**
+   * Whether the Cache-Control of requests counts (no-cache, max-age=0, only-if-cached, ...). Default `'ignore'`: no client can
+   * bypass the cache by a header.
+   */
   readonly requestDirectives?: 'honor' | 'ignore' | undefined;
-  /** The Cache-Control that clients get instead of the response's own; false for none. Default: the response's own. */
+  /** The Cache-Control that clients get in place of the response's own; false for none. Default: the response's own. */
   readonly downstream?: string | false | undefined;
   /** The Cache-Status field (RFC 9211): true, a name for this cache instead of `redis-kit`, or false. Default true. */
   readonly cacheStatus?: boolean | string | undefined;
-  /** Shows the key in Cache-Status, for your own eyes while you set it up. Default false. */
+  /** Shows the key, and why a response is not stored, in Cache-Status. For development only. Default false. */
   readonly debug?: boolean | undefined;
-  /** Requests that neither are answered from the cache nor fill it. */
+  /** Returns true for requests that bypass the cache. */
   readonly skip?: ((req: Request) => boolean) | undefined;
 }
 
@@ -106,6 +123,14 @@ export interface CacheSettings extends SharedSettings {
   readonly skip: ((req: Req) => boolean) | undefined;
 }
 
+/** What a `kit.cache` uses besides its options. */
+export interface CacheDependencies {
+  readonly keys: Keys;
+  readonly reporter: Reporter;
+  readonly deadlines: RequestDeadlines;
+  readonly caches: { readonly responses: EntryCache<CachedResponse>; readonly versions: Versions };
+}
+
 const NAMES = [
   ...['ttl', 'policy', 'staleWhileRevalidate', 'staleIfError', 'jitter', 'key', 'tags', 'vary', 'statuses'],
   ...['identities', 'ignoreBody', 'onDisconnect'],
@@ -113,7 +138,7 @@ const NAMES = [
   ...SHARED_OPTION_NAMES,
 ];
 
-/** What users of other cache packages look for. */
+/** Option names of other cache packages. */
 const ELSEWHERE = {
   ...renamed('ttl', ...LIFETIME_NAMES, 'cacheDuration'),
   ...renamed('key', 'keyGenerator', 'appendKey', 'cacheKey'),
@@ -219,7 +244,7 @@ function cacheStatusOption(reader: OptionReader): string | undefined {
   const status = reader.value('cacheStatus') ?? true;
   if (status === true) return 'redis-kit';
   if (status === false) return undefined;
-  // A token as RFC 9110 spells it, which RFC 9211 takes for a cache's name without quotes.
+  // A Token of structured fields, so that the name needs no quotes (RFC 9211, section 2).
   if (typeof status === 'string' && /^[A-Za-z*][\w:/!#$%&'*+.^`|~-]*$/.test(status)) return status;
   throw reader.error('cacheStatus', `it must be true, false, or a name like 'shop-cache'`);
 }

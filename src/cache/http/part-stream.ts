@@ -1,28 +1,36 @@
 import type { ServerResponse } from 'node:http';
 import { type Call, callOf, isChunk } from '../../http/response/buffered-writes.ts';
-import { type Asking, measured, type Part, partOf, setPartHead } from './serve.ts';
+import {
+  partFor,
+  type RangePart,
+  type RangeRequest,
+  representationOf,
+  setPartHead,
+} from './range-response.ts';
 
-/** What a response must have said before a part of it may be sent while it streams. */
-export function streamedPart(request: Asking, res: ServerResponse): Part | undefined {
+/** The part that a request gets of a response while it streams; undefined if the response does not allow that. */
+export function streamedPart(request: RangeRequest, res: ServerResponse): RangePart | undefined {
   const accepted = String(res.getHeader('accept-ranges') ?? '');
   const declared = res.getHeader('content-length');
-  // Without the kit its handler would have answered the part: it says that it can.
+  // Accept-Ranges shows that without the cache the handler would send the part itself.
   if (res.statusCode !== 200 || !/(?:^|,)\s*bytes\s*(?:,|$)/i.test(accepted) || declared === undefined)
     return undefined;
   const length = Number(declared);
-  return Number.isSafeInteger(length) ? partOf(request, measured(res.getHeaders(), length)) : undefined;
+  return Number.isSafeInteger(length)
+    ? partFor(request, representationOf(res.getHeaders(), length))
+    : undefined;
 }
 
 /**
- * Sends the part that a client asked for of a response that its handler makes whole and that is not stored. `begin` is
- * called when the handler sends its first byte or the headers, and tells the part.
+ * Sends only a part of the whole response that a handler streams. `begin` is called when the handler sends the headers or its
+ * first byte, and returns the part.
  */
-export function sendStreamedPart(res: ServerResponse, begin: () => Part | undefined): void {
+export function sendStreamedPart(res: ServerResponse, begin: () => RangePart | undefined): void {
   const { write, end, flushHeaders } = res;
-  let part: Part | 'whole' | undefined;
+  let part: RangePart | 'whole' | undefined;
   let position = 0;
 
-  function partNow(): Part | undefined {
+  function partNow(): RangePart | undefined {
     if (part === undefined) {
       part = begin() ?? 'whole';
       if (part === 'whole') Object.assign(res, { write, end, flushHeaders });
@@ -31,8 +39,8 @@ export function sendStreamedPart(res: ServerResponse, begin: () => Part | undefi
     return part === 'whole' ? undefined : part;
   }
 
-  /** The bytes of a chunk that are inside of the part. */
-  function inside({ chunk, encoding }: Call, { start, end: last }: Part): Buffer {
+  /** The bytes of a chunk that belong to the part. */
+  function inside({ chunk, encoding }: Call, { start, end: last }: RangePart): Buffer {
     const bytes = typeof chunk === 'string' ? Buffer.from(chunk, encoding) : Buffer.from(chunk as Uint8Array);
     const from = position;
     position += bytes.length;

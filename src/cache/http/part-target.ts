@@ -1,117 +1,121 @@
-import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
+import type { IncomingHttpHeaders } from 'node:http';
 import { contentRangeOf } from '../../http/message/byte-range.ts';
 import { haveSameStrongValidator } from '../../http/message/conditional-request.ts';
-import type { Lifetime } from '../store/entry.ts';
-import type { Fill, Made } from '../store/fill.ts';
-import { type CachedResponse, cachedResponse, headersOf, type StoredPart } from './cached-response.ts';
-import { type MadeHead, madeResponse } from './made.ts';
-import type { ResponsePlace } from './response-place.ts';
+import type { Lifetime, NewEntry } from '../store/entry.ts';
+import type { EntryKey } from '../store/entry-store.ts';
+import type { Fill } from '../store/fill.ts';
+import {
+  type CachedResponse,
+  cachedResponse,
+  headersOf,
+  responseToStore,
+  type StoredPart,
+} from './cached-response.ts';
+import type { HandlerHead } from './storable.ts';
 
-/** A request for a part, and what is made for it. */
-interface PartMaking {
-  readonly req: IncomingMessage;
-  /** Where the part is stored. */
-  readonly place: ResponsePlace;
-  /** The part that is stored there, which is fresh. */
+/** How a response is stored. */
+export type StorageUse = Pick<NewEntry<CachedResponse>, 'lifetime' | 'names' | 'validation'>;
+
+export interface PartTargetOptions {
+  /** The key of the part. */
+  readonly key: EntryKey<CachedResponse>;
+  /** The stored part, which is fresh. */
   readonly stored: CachedResponse | undefined;
   /** The fill of the whole, for which other requests may wait. */
   readonly fill: Fill<CachedResponse>;
   /** Whether the handler sees the conditions of the request. */
-  readonly areLeft: boolean;
+  readonly areConditionsLeft: boolean;
+  /** With If-Range, a 206 may omit headers that the client has already (RFC 9110, section 15.3.7). */
+  readonly hasIfRange: boolean;
 }
 
-/** How a response is stored; its tags are names. */
-type Storing = Pick<Made<CachedResponse>, 'lifetime' | 'tags' | 'validation'>;
-
-/** A response on its way to the store. */
-interface PartOrWhole {
-  readonly response: CachedResponse;
-  readonly of: Storing;
-  readonly fill: Fill<CachedResponse>;
-}
-
-/** Where the 206 of a handler is stored, and what it is combined with. */
+/** Where a handler's 206 is stored, and the stored part with which it is combined. */
 export class PartTarget {
-  readonly #making: PartMaking;
-  /** A 206 to such a request may leave out what the client has already (RFC 9110, section 15.3.7). */
-  readonly #hasIfRange: boolean;
-  #isMade = false;
+  readonly #options: PartTargetOptions;
+  #hasPart = false;
 
-  constructor(making: PartMaking) {
-    this.#making = making;
-    this.#hasIfRange = making.req.headers['if-range'] !== undefined;
+  constructor(options: PartTargetOptions) {
+    this.#options = options;
   }
 
-  /** Whether the handler answers with a part that can be stored. */
-  get isMade(): boolean {
-    return this.#isMade;
+  /** Whether the handler has responded with a part that can be stored. */
+  get hasPart(): boolean {
+    return this.#hasPart;
   }
 
   /**
-   * The head by which the handler's response is judged: a 206 is stored as an incomplete 200, by the same rules (RFC 9111,
-   * section 3.3). Requests for the whole do not wait for it.
+   * The head that decides whether a response is stored: a 206 is stored as an incomplete 200, by the same rules (RFC 9111,
+   * section 3.3). Requests for the whole stop waiting for it.
    */
-  judgedHead(head: MadeHead): MadeHead {
-    const { stored, fill, areLeft } = this.#making;
+  judgedHead(head: HandlerHead): HandlerHead {
+    const { stored, fill, areConditionsLeft, hasIfRange } = this.#options;
     if (head.status !== 206 || rangeIn(head) === undefined) return head;
-    if (this.#hasIfRange && stored === undefined) return head;
-    if (!this.#isMade) {
-      this.#isMade = true;
-      if (areLeft) fill.release();
-      else fill.pass();
+    if (hasIfRange && stored === undefined) return head;
+    if (!this.#hasPart) {
+      this.#hasPart = true;
+      if (areConditionsLeft) fill.release();
+      else fill.endAsHitForMiss();
     }
     return headOfWhole(head);
   }
 
-  /** The new part, with the stored one where both are of one representation: complete once no byte is missing. */
-  combine(response: CachedResponse, { lifetime, tags }: Storing, maxBody: number): PartOrWhole | undefined {
-    const { part } = response;
-    const { stored, place, fill } = this.#making;
-    if (part === undefined) return undefined;
-    const own = { ...response, part: { ...part, tags } };
-    const together = stored && combined(stored, own, maxBody);
-    if (together === undefined && this.#hasIfRange) return undefined;
-    const made = together ?? own;
-    const { start, end, length, tags: all } = together?.part ?? own.part;
+  /**
+   * Combines a new part with the stored one if both belong to the same representation; the result is the whole once no byte
+   * is missing. Undefined if the part cannot be stored.
+   */
+  combine(
+    response: CachedResponse,
+    { lifetime, names }: StorageUse,
+    maxBody: number,
+  ):
+    | { readonly response: CachedResponse; readonly use: StorageUse; readonly fill: Fill<CachedResponse> }
+    | undefined {
+    const { stored, key, fill, hasIfRange } = this.#options;
+    if (response.part === undefined) return undefined;
+    const own = { ...response, part: { ...response.part, tags: names } };
+    const combined = stored && combinedPart(stored, own, maxBody);
+    if (combined === undefined && hasIfRange) return undefined;
+    const result = combined ?? own;
+    const { start, end, length, tags } = combined?.part ?? own.part;
     if (start === 0 && end === length - 1) {
-      const whole = { ...made, status: 200, part: undefined };
-      return { response: whole, of: { lifetime, tags: all }, fill: fill.beside() };
+      const whole = { ...result, status: 200, part: undefined };
+      return { response: whole, use: { lifetime, names: tags }, fill: fill.unawaited() };
     }
-    const of = { lifetime: lifetimeOfPart(lifetime), tags: all };
-    return { response: made, of, fill: fill.beside(place) };
+    const use = { lifetime: partLifetime(lifetime), names: tags };
+    return { response: result, use, fill: fill.unawaited(key) };
   }
 }
 
-/** What is stored of a complete 206; undefined where its content is not the range that it names. */
-export function partResponse(
-  head: MadeHead,
+/** The stored form of a complete 206; undefined if its content is not the range that it names. */
+export function partToStore(
+  head: HandlerHead,
   body: Buffer,
-  asked: IncomingHttpHeaders,
+  requestHeaders: IncomingHttpHeaders,
   hasTtl: boolean,
 ): CachedResponse | undefined {
   const range = rangeIn(head);
   if (range === undefined || body.length !== range.end - range.start + 1) return undefined;
-  const response = madeResponse(headOfWhole(head), body, asked, hasTtl);
+  const response = responseToStore(headOfWhole(head), body, requestHeaders, hasTtl);
   return { ...response, status: 206, part: { ...range, tags: [] } };
 }
 
-function rangeIn({ headers }: MadeHead): ReturnType<typeof contentRangeOf> {
+function rangeIn({ headers }: HandlerHead): ReturnType<typeof contentRangeOf> {
   return contentRangeOf(String(headers['content-range'] ?? ''));
 }
 
-function headOfWhole(head: MadeHead): MadeHead {
+function headOfWhole(head: HandlerHead): HandlerHead {
   const { 'content-range': _, ...headers } = head.headers;
   const set = head.own.set.filter(([name]) => name.toLowerCase() !== 'content-range');
   return { ...head, status: 200, headers, own: { ...head.own, set } };
 }
 
-/** A part is served only while it is fresh, so that the store keeps it no longer. */
-function lifetimeOfPart(lifetime: Lifetime): Lifetime {
+/** A part is served only while it is fresh, so Redis keeps it no longer. */
+function partLifetime(lifetime: Lifetime): Lifetime {
   return { ...lifetime, staleWhileRevalidateMs: 0, staleIfErrorMs: 0, validatableMs: 0 };
 }
 
-/** RFC 9111, section 3.4. Undefined where the two may not be combined, or would not be one part. */
-function combined(
+/** RFC 9111, section 3.4. Undefined if the parts must not be combined, or leave a gap. */
+function combinedPart(
   stored: CachedResponse,
   update: CachedResponse,
   maxBody: number,
@@ -124,18 +128,14 @@ function combined(
   const body = Buffer.allocUnsafeSlow(end - start + 1);
   stored.body.copy(body, one.start - start);
   update.body.copy(body, other.start - start);
-  const renewed = headersOf(update);
-  const names = new Set(renewed.map(([name]) => name.toLowerCase()));
+  const updated = headersOf(update);
+  const names = new Set(updated.map(([name]) => name.toLowerCase()));
   const kept = headersOf(stored).filter(([name]) => !names.has(name.toLowerCase()));
   const removed = [...new Set([...stored.removed, ...update.removed])];
-  const part: StoredPart = {
-    start,
-    end,
-    length: one.length,
-    tags: [...new Set([...one.tags, ...other.tags])],
-  };
+  const tags = [...new Set([...one.tags, ...other.tags])];
+  const part: StoredPart = { start, end, length: one.length, tags };
   const isForAll = stored.isForAll && update.isForAll;
-  return cachedResponse({ ...update, headers: [...kept, ...renewed], removed, isForAll, body, part });
+  return cachedResponse({ ...update, headers: [...kept, ...updated], removed, isForAll, body, part });
 }
 
 function areOfOneRepresentation(stored: CachedResponse, update: CachedResponse): boolean {

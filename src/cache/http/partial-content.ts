@@ -1,136 +1,114 @@
 import type { IncomingMessage } from 'node:http';
 import { LRUCache } from 'lru-cache';
-import type { Keys } from '../../base/keys.ts';
-import type { RequestDeadlines } from '../../engine/deadline.ts';
 import { internalPurposeOf } from '../../http/internal-request.ts';
-import type { CacheRoom, LookupSettings } from '../store/cache-room.ts';
 import { type Entry, usabilityOf, type Validation } from '../store/entry.ts';
+import type { LookupSettings } from '../store/entry-cache.ts';
 import type { Fill } from '../store/fill.ts';
 import type { Acceptance } from './acceptance.ts';
 import type { CachedResponse } from './cached-response.ts';
-import { type Conditions, LEFT_CONDITIONS, takeConditions } from './conditions.ts';
+import { type Conditions, LEFT_CONDITIONS, removeConditions } from './conditions.ts';
+import type { CacheDependencies } from './options.ts';
 import { PartTarget } from './part-target.ts';
-import type { RequestKey } from './request-key.ts';
-import { type ResponseMemory, ResponsePlace } from './response-place.ts';
-import { type Asking, rangeFor, wholeOf } from './serve.ts';
+import { type RangeRequest, rangeFor, wholeOf } from './range-response.ts';
+import type { ResponseKey } from './response-key.ts';
 
 /*
- * A 206 is stored beside the complete responses, under a key of its own: a request without Range never reads it, and a
- * process of an older version does not find it.
+ * A 206 is stored under a key of its own, beside the complete response: a request without Range never reads it, and a process
+ * of an older version does not find it.
  */
-
-/** Whether a stored part may answer a request: only one for a single range inside of it. */
-function isPartFor(req: Asking, content: CachedResponse): boolean {
-  const { part } = content;
-  const range = part && rangeFor(req, wholeOf(content));
-  if (part === undefined || range === undefined || range === 'unsatisfiable') return false;
-  return part.start <= range.start && range.end <= part.end;
-}
-
-export interface PartialContentDeps {
-  readonly room: CacheRoom<CachedResponse>;
-  readonly lookup: LookupSettings<CachedResponse>;
-  readonly memory: ResponseMemory;
-  readonly keys: Keys;
-  readonly deadlines: RequestDeadlines;
-  readonly acceptance: Acceptance;
-}
 
 /** A request that may ask for a part. */
 interface PartRequest {
   readonly req: IncomingMessage;
-  readonly key: RequestKey;
-  /** Where the whole is stored. */
-  readonly place: ResponsePlace;
+  /** The key of the whole. */
+  readonly key: ResponseKey;
 }
 
-/** What is found of a part. */
-export interface FoundPart {
-  /** The part that is stored, which is fresh. */
-  readonly stored: Entry<CachedResponse> | undefined;
-  /** That, where it answers the request. */
-  readonly usable: Entry<CachedResponse> | undefined;
-}
-
-const NO_PART: FoundPart = { stored: undefined, usable: undefined };
-
-/** How many keys are remembered whose responses cannot be stored. */
+/** The most keys that are remembered as unstorable. */
 const MAX_UNSTORABLE = 1_000;
 
-/** The requests for parts that one `kit.cache` gets, and the parts that are stored for them. */
+/** Handles the requests for parts of one `kit.cache`, and the parts that are stored for them. */
 export class PartialContent {
-  readonly #deps: PartialContentDeps;
+  readonly #deps: CacheDependencies;
+  readonly #lookup: LookupSettings<CachedResponse>;
+  readonly #acceptance: Acceptance;
   /**
-   * The Redis keys of wholes that could not be stored. A request for a part of one goes to the handler as it is, which
-   * knows how to make a part; until a whole is stored, which takes the key out.
+   * The Redis keys of whole responses that could not be stored. A request for a part of one reaches the handler unchanged,
+   * which sends the part itself. Storing the whole removes its key.
    */
   readonly #unstorable = new LRUCache<string, true>({ max: MAX_UNSTORABLE });
 
-  constructor(deps: PartialContentDeps) {
+  constructor(deps: CacheDependencies, lookup: LookupSettings<CachedResponse>, acceptance: Acceptance) {
     this.#deps = deps;
+    this.#lookup = lookup;
+    this.#acceptance = acceptance;
   }
 
-  /** Whether the handler is asked for the part itself, since the whole is known not to be stored. */
-  areLeft({ req, place }: PartRequest): boolean {
-    return req.headers.range !== undefined && this.#unstorable.has(place.keys.entry);
+  /** Whether the handler must send the part itself, since the whole is known not to be storable. */
+  areLeft({ req, key }: PartRequest): boolean {
+    return req.headers.range !== undefined && this.#unstorable.has(key.redisKeys.entry);
   }
 
-  /** Takes its conditions off the request, or leaves them to the handler; `validated` is what that is asked to validate. */
+  /** Removes the conditions from the request, or leaves them to the handler. `validated` is the stored response to validate. */
   conditionsOf(request: PartRequest, validated: Validation<CachedResponse> | undefined): Conditions {
-    return this.areLeft(request) ? LEFT_CONDITIONS : takeConditions(request.req, validated?.entry.content);
+    return this.areLeft(request) ? LEFT_CONDITIONS : removeConditions(request.req, validated?.entry.content);
   }
 
-  wholeSkipped({ keys }: ResponsePlace): void {
-    this.#unstorable.set(keys.entry, true);
+  wholeSkipped({ redisKeys }: ResponseKey): void {
+    this.#unstorable.set(redisKeys.entry, true);
   }
 
-  wholeStored({ keys }: ResponsePlace): void {
-    this.#unstorable.delete(keys.entry);
+  wholeStored({ redisKeys }: ResponseKey): void {
+    this.#unstorable.delete(redisKeys.entry);
   }
 
-  /** A stored part that this process holds and that answers the request; sends no command. */
-  held(request: PartRequest): Entry<CachedResponse> | undefined {
-    const place = this.#placeOf(request);
-    const entry = place && this.#deps.room.held(this.#deps.lookup, place.localKey());
-    if (place === undefined || entry === undefined || !this.#accepts(request, place, entry)) return undefined;
-    return isPartFor(request.req, entry.content) ? entry : undefined;
+  /** The local copy of the stored part, if it is fresh. Sends no command. */
+  localCopy(request: PartRequest): Entry<CachedResponse> | undefined {
+    const key = this.#keyOfPart(request);
+    const entry = key && this.#deps.caches.responses.localCopy(this.#lookup, key.localKey());
+    return key && entry && this.#accepts(request.req, key, entry) ? entry : undefined;
   }
 
-  /** The part that is stored for a request. */
-  async find(request: PartRequest): Promise<FoundPart> {
-    const place = this.#placeOf(request);
-    if (place === undefined) return NO_PART;
-    const { room, lookup, deadlines } = this.#deps;
-    const accepts = (entry: Entry<CachedResponse>) => this.#accepts(request, place, entry);
-    const stored = await room.peek({ place, deadline: deadlines.of(request.req), accepts }, lookup);
-    const isUsable = stored !== undefined && isPartFor(request.req, stored.content);
-    return { stored, usable: isUsable ? stored : undefined };
+  /** The stored part, if it is fresh. */
+  async find(request: PartRequest): Promise<Entry<CachedResponse> | undefined> {
+    const key = this.#keyOfPart(request);
+    if (key === undefined) return undefined;
+    const { req } = request;
+    const accepts = (entry: Entry<CachedResponse>) => this.#accepts(req, key, entry);
+    const lookup = { key, deadline: this.#deps.deadlines.of(req), accepts };
+    return this.#deps.caches.responses.peek(lookup, this.#lookup);
   }
 
   /**
-   * Where the handler's 206 is stored, combined with the part that was found; undefined for a request that asks for no part.
-   * `fill` is that of the whole. Called before the conditions are taken off the request.
+   * Where a 206 of the handler is stored, combined with the stored part; undefined for a request without Range. `fill` is that
+   * of the whole. To be called before the conditions are removed from the request.
    */
   target(
     request: PartRequest,
     fill: Fill<CachedResponse>,
     stored: Entry<CachedResponse> | undefined,
   ): PartTarget | undefined {
-    const place = this.#placeOf(request);
-    const areLeft = this.areLeft(request);
-    return place && new PartTarget({ req: request.req, place, stored: stored?.content, fill, areLeft });
+    const key = this.#keyOfPart(request);
+    const areConditionsLeft = this.areLeft(request);
+    const hasIfRange = request.req.headers['if-range'] !== undefined;
+    return key && new PartTarget({ key, stored: stored?.content, fill, areConditionsLeft, hasIfRange });
   }
 
-  #placeOf({ req, key }: PartRequest): ResponsePlace | undefined {
+  #keyOfPart({ req, key }: PartRequest): ResponseKey | undefined {
     if (req.headers.range === undefined || (req.method !== 'GET' && req.method !== 'QUERY')) return undefined;
-    const { memory, keys } = this.#deps;
-    return internalPurposeOf(req) === undefined
-      ? new ResponsePlace(req, key.ofPart(), memory, keys)
-      : undefined;
+    return internalPurposeOf(req) === undefined ? key.ofPart() : undefined;
   }
 
-  #accepts(request: PartRequest, place: ResponsePlace, entry: Entry<CachedResponse>): boolean {
-    const isFresh = usabilityOf(entry, this.#deps.room.now()) === 'fresh';
-    return isFresh && place.isFor(entry.content) && this.#deps.acceptance.accepts(request.req, entry);
+  #accepts(req: IncomingMessage, key: ResponseKey, entry: Entry<CachedResponse>): boolean {
+    const isFresh = usabilityOf(entry, this.#deps.caches.responses.now()) === 'fresh';
+    return isFresh && key.selects(entry.content) && this.#acceptance.accepts(req, entry);
   }
+}
+
+/** Whether a stored part answers a request: it contains the only range that the request asks for. */
+export function isPartFor(req: RangeRequest, content: CachedResponse): boolean {
+  const { part } = content;
+  const range = part && rangeFor(req, wholeOf(content));
+  if (part === undefined || range === undefined || range === 'unsatisfiable') return false;
+  return part.start <= range.start && range.end <= part.end;
 }

@@ -1,22 +1,27 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { asError } from '../../base/errors.ts';
 import { originalUrl } from '../../http/middleware.ts';
-import type { Caches } from '../caches.ts';
-import { captureResponse } from './capture.ts';
-import type { ResponseFill } from './capture-context.ts';
+import { captureResponse, type ResponseFill } from './capture.ts';
+import { ClientResponse } from './client-response.ts';
 import { NO_CONDITIONS } from './conditions.ts';
-import { placeOfRequest } from './exchange.ts';
 import { lifetimeOf } from './freshness.ts';
-import { namesToPurgeBy } from './groups.ts';
 import { offerControls } from './handler-controls.ts';
-import type { MadeHead } from './made.ts';
-import type { CacheSettings } from './options.ts';
-import type { ResponderDeps } from './responder.ts';
-import type { ResponsePlace } from './response-place.ts';
-import { type Invalidation, sameHostUrl } from './unsafe.ts';
+import { type Invalidation, sameHostUrl } from './invalidation.ts';
+import type { CacheDependencies, CacheSettings } from './options.ts';
+import { type ResponseKey, type ResponseMemory, responseKey } from './response-key.ts';
+import type { HandlerHead } from './storable.ts';
+import { type HandlerRun, StorageDecision } from './storage-decision.ts';
 
-/** Only what the response itself says of its lifetime. */
-const OWN_LIFETIME = {
+/** No stored response takes part in the run of a POST handler, which sees the conditions of its request. */
+const POST_RUN: HandlerRun = {
+  fallback: undefined,
+  validation: undefined,
+  part: undefined,
+  conditions: NO_CONDITIONS,
+  isRefresh: false,
+};
+
+/** The lifetime must come from the response itself. */
+const RESPONSE_LIFETIME = {
   ttl: undefined,
   staleWhileRevalidate: undefined,
   staleIfError: undefined,
@@ -25,69 +30,68 @@ const OWN_LIFETIME = {
 };
 
 /**
- * Stores the responses to POST requests that are the representation of their URL: later GET and HEAD requests are answered
- * with them (RFC 9110, section 9.3.3).
+ * Stores the responses to POST requests that represent their URL; later GET and HEAD requests are answered with them (RFC
+ * 9110, section 9.3.3).
  */
 export class PostResponses {
   readonly #settings: CacheSettings;
-  readonly #caches: Caches;
-  readonly #deps: ResponderDeps;
+  readonly #memory: ResponseMemory;
+  readonly #deps: CacheDependencies;
 
-  constructor(settings: CacheSettings, caches: Caches, deps: ResponderDeps) {
-    // The field is about the answer to a GET.
+  constructor(settings: CacheSettings, memory: ResponseMemory, deps: CacheDependencies) {
+    // Cache-Status describes the response to a GET.
     this.#settings = { ...settings, cacheStatus: undefined };
-    this.#caches = caches;
+    this.#memory = memory;
     this.#deps = deps;
   }
 
-  /** `change` is the invalidation by the same response, which comes first. */
-  capture(req: IncomingMessage, res: ServerResponse, change: Invalidation): void {
-    const { custom, session } = this.#settings.key;
-    // Functions that are written for GET requests.
+  /** `invalidation` is the one by the same response, which comes first. */
+  capture(req: IncomingMessage, res: ServerResponse, invalidation: Invalidation): void {
+    const settings = this.#settings;
+    const { custom, session } = settings.key;
+    // These functions are written for GET requests.
     if (req.method !== 'POST' || custom !== undefined || session !== undefined) return;
-    const { sequence } = this.#caches.versions;
-    const { keys, memory, reporter } = this.#deps;
-    const place = sequence === undefined ? undefined : placeOfRequest(req, this.#settings.key, memory, keys);
-    if (sequence === undefined || place === undefined) return;
-    const { key } = place;
-    const { responses } = this.#caches;
+    const { keys, reporter, caches } = this.#deps;
+    const { sequence } = caches.versions;
+    const key = sequence === undefined ? undefined : responseKey(req, settings.key, this.#memory, keys);
+    if (sequence === undefined || key === undefined) return;
+    const { id, url } = key.request;
     const requestedAt = Date.now();
-    captureResponse(req, res, {
-      settings: this.#settings,
-      key: key.id,
-      fill: this.#fill(place, sequence, change),
-      fallback: undefined,
-      validation: undefined,
-      isRefresh: false,
-      part: undefined,
-      conditions: NO_CONDITIONS,
+    const decision = new StorageDecision(req, res, POST_RUN, {
+      settings,
+      keys,
       controls: offerControls(req),
-      now: () => responses.now(),
-      forwarded: 'fwd=method',
       reasonNotToStore: (head) => (isRepresentation(req, head, requestedAt) ? undefined : 'method'),
-      namesOf: (tags, headers) => namesToPurgeBy(req, { tags, headers }, this.#settings.key, keys),
-      fellBack: () => undefined,
-      stored: (bytes) => reporter.events.emit('cache:stored', { url: key.url, bytes }),
-      wholeSkipped: () => undefined,
-      // Hardly any response to a POST can be stored: an event for each of the others says nothing.
-      skipped: () => undefined,
-      failed: (error) => void reporter.failure('cache', asError(error)),
     });
+    const client = new ClientResponse(res, POST_RUN, {
+      settings,
+      key: id,
+      forwarded: 'fwd=method',
+      now: () => caches.responses.now(),
+      fellBack: () => undefined,
+    });
+    const listener = {
+      stored: (bytes: number) => reporter.events.emit('cache:stored', { url, bytes }),
+      // No event: nearly all responses to POST requests are skipped.
+      skipped: () => undefined,
+      failed: (error: unknown) => caches.responses.reportFailure(error),
+    };
+    captureResponse(req, res, { decision, client, fill: this.#fill(key, sequence, invalidation), listener });
   }
 
   /**
-   * The response is stored as of its own invalidation, and only where that is the first since the request came: another
-   * change may have been made after the handler read what its response says.
+   * Stores the response under the sequence of its own invalidation, and only if that is the first one since the request came:
+   * the handler may have read data that another request has changed since.
    */
-  #fill(place: ResponsePlace, sequence: number, change: Invalidation): ResponseFill {
-    const { responses } = this.#caches;
+  #fill(key: ResponseKey, sequence: number, invalidation: Invalidation): ResponseFill {
+    const { responses } = this.#deps.caches;
     return {
-      async store(made) {
-        const { done } = change;
-        if (done === undefined || done.previous > sequence) return undefined;
-        return responses.fillAsOf(done.sequence, place).store(made);
+      async store(entry) {
+        const { purge } = invalidation;
+        if (purge === undefined || purge.previous > sequence) return undefined;
+        return responses.beginFillAt(purge.sequence, key).store(entry);
       },
-      pass: () => undefined,
+      endAsHitForMiss: () => undefined,
       release: () => undefined,
       abandon: () => undefined,
       fallBackOn: () => false,
@@ -95,18 +99,13 @@ export class PostResponses {
   }
 }
 
-/** Whether the response to a POST is what a GET of its URL gets, and says how long (RFC 9110, sections 8.7 and 9.3.3). */
-function isRepresentation(
-  req: IncomingMessage,
-  { status, headers, directives, madeAt }: MadeHead,
-  requestedAt: number,
-): boolean {
-  // A replay by `kit.idempotency` is as old as the first response.
+/** Whether the response to a POST represents its URL and sets its lifetime (RFC 9110, sections 8.7 and 9.3.3). */
+function isRepresentation(req: IncomingMessage, head: HandlerHead, requestedAt: number): boolean {
+  const { status, headers } = head;
+  // A replay by `kit.idempotency` may be outdated.
   if (status !== 200 || headers['idempotent-replayed'] !== undefined) return false;
   const location = headers['content-location'];
   if (typeof location !== 'string' || /^(?!https?:)[a-z][a-z\d+.-]*:/i.test(location)) return false;
   if (sameHostUrl(req, location) !== originalUrl(req)) return false;
-  const times = { requestedAt, respondedAt: madeAt };
-  const received = { status, headers, directives, hasValidator: false, ...times };
-  return lifetimeOf(received, OWN_LIFETIME, () => 0) !== undefined;
+  return lifetimeOf({ ...head, hasValidator: false, requestedAt }, RESPONSE_LIFETIME, () => 0) !== undefined;
 }

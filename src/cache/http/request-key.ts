@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
+import { BoundedMap } from '../../base/bounded-map.ts';
 import { identityError, isIdentity } from '../../base/identity.ts';
 import { forwardedOf } from '../../http/forwarded.ts';
 import { requestContent } from '../../http/message/request-content.ts';
@@ -8,41 +9,49 @@ import { appOf, countedUrl, isReadDifferently, pathOf } from './counted-url.ts';
 import type { KeySettings } from './key-options.ts';
 import { type SearchRule, urlUnder } from './no-vary-search.ts';
 
-/** What a client may call a host; anything else is answered, and not from here. */
+/** Rules beyond this limit are forgotten, and their responses are missed until the next one is stored. */
+const RULE_BYTES = 4 * 2 ** 20;
+const EXCEPTION_BYTES = 2 ** 20;
+
+/** The measured cost of a rule: its text, its names and their set. */
+const ruleBytes = ({ id }: SearchRule) => id.length * 6;
+
+/** The characters of a host. A request with another Host bypasses the cache. */
 const HOST = /^[\w.:[\]-]*$/;
 
-/** What the key of a request is made of. */
+/** The parts of a request that its key contains. */
 interface KeyParts {
-  /** What stands for the content of a QUERY, at the beginning of the id. */
+  /** The digest of the content of a QUERY, with which its id begins. */
   readonly content: string;
   readonly host: string;
   readonly url: string;
+  /** The result of a `key` function. */
   readonly custom: string | undefined;
-  /** Headers, cookies and a session, which nobody is to read in a key. */
+  /** Headers, cookies and a session, which a Redis key must not show. */
   readonly secrets: readonly (string | null)[];
-  /** Whether a response may declare which part of the query counts. */
-  readonly takesRules: boolean;
-  /** Whose parser reads the query. */
+  /** Whether a response may declare by No-Vary-Search which parameters count. */
+  readonly acceptsRules: boolean;
+  /** The app whose parser reads the query. */
   readonly app: unknown;
 }
 
-/** A rule, and the URL with what counts by it. */
-interface Ruled {
+/** A rule, and the URL with the parameters that count by it. */
+interface RuledUrl {
   readonly rule: SearchRule;
   readonly url: string;
 }
 
-/* No id begins like another kind of id: a host is in lower case and without `=`. */
+/* The kinds of ids begin differently, so that no two are equal: a host is in lower case and contains no `=`. */
 
-/** By what a stored response is found. */
+/** The cache key of a request, apart from Vary. */
 export class RequestKey {
-  /** The same for requests that one stored response may answer, but for what it varies on. */
+  /** Equal for requests that one stored response may answer if Vary selects it. */
   readonly id: string;
   readonly #parts: KeyParts;
-  readonly #ruled: Ruled | undefined;
+  readonly #ruled: RuledUrl | undefined;
   readonly #isPart: boolean;
 
-  constructor(parts: KeyParts, ruled?: Ruled, isPart = false) {
+  constructor(parts: KeyParts, ruled?: RuledUrl, isPart = false) {
     this.#parts = parts;
     this.#ruled = ruled;
     this.#isPart = isPart;
@@ -50,47 +59,47 @@ export class RequestKey {
     this.id = isPart ? `PART ${id}` : id;
   }
 
-  /** Path and query of the request, as far as the options let them count. */
+  /** The path and the parameters that count by the options. */
   get url(): string {
     return this.#parts.url;
   }
 
-  /** What a `key` function gave. */
+  /** The result of a `key` function. */
   get custom(): string | undefined {
     return this.#parts.custom;
   }
 
-  /** Whether the id holds headers, cookies or a session. */
+  /** Whether the id contains headers, cookies or a session, which a Redis key must not show. */
   get isSecret(): boolean {
     return this.#parts.secrets.length > 0;
   }
 
-  /** The rule by which parameters are left out of the id, or are in another order. */
+  /** The rule by which the id omits parameters or reorders them. */
   get rule(): SearchRule | undefined {
     return this.#ruled?.rule;
   }
 
-  /** Whether a response may declare which part of the query counts. */
-  get takesRules(): boolean {
-    return this.#parts.takesRules;
+  /** Whether a response may declare by No-Vary-Search which parameters count. */
+  get acceptsRules(): boolean {
+    return this.#parts.acceptsRules;
   }
 
-  /** The id of the whole response, with all of the query that the options let count. */
+  /** The id without a rule. */
   get exactId(): string {
     return this.#parts.content + idOf(this.#parts, undefined);
   }
 
-  /** The same for the requests to one path of a host by one method. */
+  /** Equal for the requests to one path of a host with one method. */
   get pathId(): string {
     const { content, host, url } = this.#parts;
-    return `${content === '' ? '' : 'QUERY '}${placeOf(host, pathOf(url))}`;
+    return `${content === '' ? '' : 'QUERY '}${targetOf(host, pathOf(url))}`;
   }
 
-  /** The key of the same request under a rule; the exact one without a rule, and where the rule cannot be followed. */
+  /** The key of the same request under a rule; without a rule, or if the rule cannot be applied, the exact key. */
   under(rule: SearchRule | undefined): RequestKey {
     if (rule?.id === this.rule?.id) return this;
-    const { url, app, takesRules } = this.#parts;
-    const counted = rule && takesRules ? urlUnder(rule, url, app) : undefined;
+    const { url, app, acceptsRules } = this.#parts;
+    const counted = rule && acceptsRules ? urlUnder(rule, url, app) : undefined;
     const ruled = rule === undefined || counted === undefined ? undefined : { rule, url: counted };
     return new RequestKey(this.#parts, ruled, this.#isPart);
   }
@@ -101,21 +110,48 @@ export class RequestKey {
   }
 }
 
-function idOf({ host, url, custom, secrets }: KeyParts, ruled: Ruled | undefined): string {
-  if (custom !== undefined) return `=${custom}`;
-  const place =
-    ruled === undefined ? placeOf(host, url) : `SEARCH ${ruled.rule.id} ${placeOf(host, ruled.url)}`;
-  return secrets.length === 0 ? place : JSON.stringify([place, ...secrets]);
+/** The rule of No-Vary-Search that the last stored response of each path declared to this process. */
+export class SearchRules {
+  readonly #rules = new BoundedMap<SearchRule>(RULE_BYTES, ruleBytes);
+  /** The exact ids, on paths with a rule, whose last stored response declared none: error pages, for example. */
+  readonly #exceptions = new BoundedMap<true>(EXCEPTION_BYTES);
+
+  /** The key of a request under the known rule of its path. */
+  keyUnder(key: RequestKey): RequestKey {
+    // Most apps declare no rule, and then no request costs a lookup.
+    if (this.#rules.size === 0 || !key.acceptsRules) return key;
+    const rule = this.#rules.get(key.pathId);
+    return key.under(rule === undefined || this.#isException(key) ? undefined : rule);
+  }
+
+  learn(key: RequestKey, rule: SearchRule | undefined): void {
+    if (!key.acceptsRules || (rule === undefined && this.#rules.size === 0)) return;
+    if (rule !== undefined) {
+      this.#rules.set(key.pathId, rule);
+      if (this.#exceptions.size > 0) this.#exceptions.delete(key.exactId);
+    } else if (this.#rules.peek(key.pathId) !== undefined) this.#exceptions.set(key.exactId, true);
+  }
+
+  #isException(key: RequestKey): boolean {
+    return this.#exceptions.size > 0 && this.#exceptions.get(key.exactId) === true;
+  }
 }
 
-/** A host has no slash and no space, so that no two of host and URL meet. */
-function placeOf(host: string, url: string): string {
+function idOf({ host, url, custom, secrets }: KeyParts, ruled: RuledUrl | undefined): string {
+  if (custom !== undefined) return `=${custom}`;
+  const target =
+    ruled === undefined ? targetOf(host, url) : `SEARCH ${ruled.rule.id} ${targetOf(host, ruled.url)}`;
+  return secrets.length === 0 ? target : JSON.stringify([target, ...secrets]);
+}
+
+/** A host contains neither slash nor space, so that two pairs of host and URL never get the same id. */
+function targetOf(host: string, url: string): string {
   return url.charCodeAt(0) === SLASH ? host + url : `${host} ${url}`;
 }
 
 const SLASH = 47;
 
-/** Undefined when the request is not to be cached. */
+/** Undefined for a request that must bypass the cache. */
 export function requestKey(req: IncomingMessage, settings: KeySettings): RequestKey | undefined {
   if (isReadDifferently(req, settings.query)) return undefined;
   const digest = req.method === 'QUERY' ? contentDigest(req) : '';
@@ -124,7 +160,7 @@ export function requestKey(req: IncomingMessage, settings: KeySettings): Request
   return parts && new RequestKey(parts);
 }
 
-/** RFC 10008, section 2.7: the key of a QUERY holds its content and what describes it. Undefined when it is not known. */
+/** The key of a QUERY contains its content and related metadata (RFC 10008, section 2.7). Undefined for unknown content. */
 function contentDigest(req: IncomingMessage): string | undefined {
   const content = requestContent(req);
   if (content === undefined) return undefined;
@@ -133,67 +169,67 @@ function contentDigest(req: IncomingMessage): string | undefined {
   return hash.update(content.bytes).digest('base64url');
 }
 
-const NONE: readonly string[] = [];
+const NO_SECRETS: readonly string[] = [];
 
 function partsOf(req: IncomingMessage, settings: KeySettings, content: string): KeyParts | undefined {
   const { headers, cookies, session, query } = settings;
   const url = countedUrl(originalUrl(req), query);
   if (settings.custom !== undefined) {
-    const custom = checkedKey(settings.custom(asExpress(req)));
+    const custom = checkCustomKey(settings.custom(asExpress(req)));
     if (custom === undefined) return undefined;
-    return { content, host: '', url, custom, secrets: NONE, takesRules: false, app: undefined };
+    return { content, host: '', url, custom, secrets: NO_SECRETS, acceptsRules: false, app: undefined };
   }
   const sent = settings.host ? hostOf(req) : '';
   if (sent === undefined) return undefined;
-  const host = settings.host ? sent + believedKey(req) : sent;
-  const isOpen = headers.length === 0 && cookies.length === 0 && session === undefined;
-  const secrets = isOpen
-    ? NONE
+  const host = settings.host ? sent + forwardedKey(req) : sent;
+  const isPublic = headers.length === 0 && cookies.length === 0 && session === undefined;
+  const secrets = isPublic
+    ? NO_SECRETS
     : [
         ...headers.map((name) => String(req.headers[name] ?? '')),
-        ...cookies.map((name) => cookieOf(req.headers.cookie ?? '', name) ?? null),
-        session === undefined ? '' : sessionPart(session(asExpress(req))),
+        ...cookies.map((name) => rawCookie(req.headers.cookie ?? '', name) ?? null),
+        session === undefined ? '' : checkSessionKey(session(asExpress(req))),
       ];
-  return { content, host, url, custom: undefined, secrets, takesRules: query !== false, app: appOf(req) };
+  return { content, host, url, custom: undefined, secrets, acceptsRules: query !== false, app: appOf(req) };
 }
 
-/** Undefined for a request that is left alone. */
-function checkedKey(key: unknown): string | undefined {
+/** Undefined for false: the request bypasses the cache. */
+function checkCustomKey(key: unknown): string | undefined {
   if (key === false) return undefined;
   if (isIdentity(key)) return key;
-  const expected = 'a string that is not empty, or false for a request that is left alone';
+  const expected = 'a string that is not empty, or false for a request that bypasses the cache';
   throw identityError('kit.cache: option `key`', key, expected);
 }
 
-function sessionPart(part: unknown): string {
-  if (typeof part === 'string') return part;
-  const expected = 'a string; one for all who have no session may be empty';
-  throw identityError('kit.cache: option `key.session`', part, expected);
+function checkSessionKey(key: unknown): string {
+  if (typeof key === 'string') return key;
+  const expected = 'a string, which may be empty for requests without a session';
+  throw identityError('kit.cache: option `key.session`', key, expected);
 }
 
-/** As the client sent it: a site's pages are not another's, whatever the app does with the name. HTTP/2 has another field. */
+/** The host that the client sent, so that no site gets the pages of another. HTTP/2 sends it in `:authority`. */
 function hostOf({ headers }: IncomingMessage): string | undefined {
   const host = String(headers.host ?? headers[':authority'] ?? '');
   return HOST.test(host) ? host.toLowerCase() : undefined;
 }
 
-/** The host of the origin that a request is for: the one that a trusted proxy names, else the one that the client sent. */
+/** The host of the origin: the one that a trusted proxy names, else the one that the client sent. */
 export function hostOfOrigin(req: IncomingMessage): string {
   const host = forwardedOf(req)?.host;
   return host !== undefined && HOST.test(host) ? host.toLowerCase() : (hostOf(req) ?? '');
 }
 
-/** A page may say host and scheme that a trusted proxy named, and would say them to everybody. */
-function believedKey(req: IncomingMessage): string {
+/** The host and the scheme that a trusted proxy names, since a page may contain them. */
+function forwardedKey(req: IncomingMessage): string {
   const forwarded = forwardedOf(req);
   if (forwarded === undefined) return '';
-  // Without a slash, with which the URL begins. No host has this sign.
+  // Encoded, so that it contains no slash, with which the URL begins. A host never contains `>`.
   const { host = '', proto = '' } = forwarded;
   return `>${encodeURIComponent(host)}>${encodeURIComponent(proto)}`;
 }
 
-/** As it was sent, without its quotes or codes undone. */
-function cookieOf(header: string, name: string): string | undefined {
+/** The value of a cookie as it was sent, neither unquoted nor decoded. */
+function rawCookie(header: string, name: string): string | undefined {
   for (const pair of header.split(';')) {
     const end = pair.indexOf('=');
     if (end !== -1 && pair.slice(0, end).trim() === name) return pair.slice(end + 1).trim();

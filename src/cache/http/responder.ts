@@ -1,172 +1,126 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { asError } from '../../base/errors.ts';
-import type { CacheSubject } from '../../base/events.ts';
-import type { Keys } from '../../base/keys.ts';
-import type { Reporter } from '../../base/reporter.ts';
-import type { RequestDeadlines } from '../../engine/deadline.ts';
 import { internalPurposeOf, keepClientAddress } from '../../http/internal-request.ts';
 import { sendProblem } from '../../http/problem-details.ts';
-import { suspendBackpressure } from '../../http/response/backpressure.ts';
-import { whenUnserved } from '../../http/response/unserved.ts';
 import type { MiddlewareOutcome } from '../../http/run-middleware.ts';
-import type { Answer, CacheRoom, Lookup, LookupSettings } from '../store/cache-room.ts';
-import { type Entry, usabilityOf, validationOf } from '../store/entry.ts';
-import type { Fill } from '../store/fill.ts';
+import { type Entry, usabilityOf } from '../store/entry.ts';
+import type { Lookup, LookupResult, LookupSettings } from '../store/entry-cache.ts';
 import { Acceptance } from './acceptance.ts';
+import { whyForwarded } from './cache-status.ts';
 import type { CachedResponse } from './cached-response.ts';
-import { captureResponse } from './capture.ts';
-import type { CaptureContext } from './capture-context.ts';
-import { NO_CONDITIONS } from './conditions.ts';
-import { Exchange, placeOfRequest } from './exchange.ts';
-import { namesToPurgeBy } from './groups.ts';
-import { offerControls } from './handler-controls.ts';
-import type { CacheSettings } from './options.ts';
-import { PartialContent } from './partial-content.ts';
+import { type Exchange, Forwarder, isFilling } from './forwarder.ts';
+import type { CacheDependencies, CacheSettings } from './options.ts';
+import { isPartFor, PartialContent } from './partial-content.ts';
 import { Refresher } from './refresher.ts';
-import { isFilling, noteFill } from './request-fills.ts';
-import type { ResponseMemory } from './response-place.ts';
-import { sendEntry } from './serve.ts';
-import { addStatus, statusOf, whyForwarded } from './status.ts';
+import { type ResponseMemory, responseKey } from './response-key.ts';
+import { sendStored } from './send-response.ts';
 
-export interface CacheDeps {
-  readonly keys: Keys;
-  readonly reporter: Reporter;
-  readonly deadlines: RequestDeadlines;
-}
-
-export interface ResponderDeps extends CacheDeps {
-  readonly memory: ResponseMemory;
-}
-
-/** A stored response that may not be used as it is. */
-type Found = Record<'fallback' | 'validatable' | 'part', Entry<CachedResponse> | undefined>;
-
-/** Why a handler's response is captured. */
-type Reason = Pick<CaptureContext, 'validation'> &
-  Partial<Pick<CaptureContext, 'fallback' | 'isRefresh'> & Pick<Found, 'part'>> & {
-    /** As Cache-Status says it. */
-    readonly how: string;
-  };
-
-/** Answers the requests of one `kit.cache` from stored responses, and stores what its handlers make. */
+/** Answers the requests of one `kit.cache` with stored responses, and forwards the others to the handler. */
 export class Responder {
   readonly #settings: CacheSettings;
-  readonly #deps: ResponderDeps;
-  readonly #room: CacheRoom<CachedResponse>;
+  readonly #memory: ResponseMemory;
+  readonly #deps: CacheDependencies;
   readonly #lookup: LookupSettings<CachedResponse>;
   readonly #refresher: Refresher;
   readonly #acceptance: Acceptance;
   readonly #parts: PartialContent;
+  readonly #forwarder: Forwarder;
 
-  constructor(settings: CacheSettings, room: CacheRoom<CachedResponse>, deps: ResponderDeps) {
-    const { local, singleFlight } = settings;
+  constructor(settings: CacheSettings, memory: ResponseMemory, deps: CacheDependencies) {
+    const { responses } = deps.caches;
     this.#settings = settings;
+    this.#memory = memory;
     this.#deps = deps;
-    this.#room = room;
-    this.#refresher = new Refresher({
-      now: () => room.now(),
-      failed: (error) => this.#failed(error),
+    this.#lookup = responses.settingsOf(settings);
+    this.#refresher = new Refresher(() => responses.now(), {
+      failed: (error) => responses.reportFailure(error),
       refused: (url, status) => this.#refreshRefused(url, status),
     });
-    const copies = local?.maxBytes === undefined ? room.shared : room.ownCopies(local.maxBytes);
-    this.#lookup = {
-      singleFlight,
-      local: local === undefined ? undefined : { copies, maxAgeMs: local.maxAgeMs },
-    };
-    const acceptance = new Acceptance(settings, () => room.now());
-    this.#acceptance = acceptance;
-    this.#parts = new PartialContent({ ...deps, acceptance, room, lookup: this.#lookup });
+    this.#acceptance = new Acceptance(settings, () => responses.now());
+    this.#parts = new PartialContent(deps, this.#lookup, this.#acceptance);
+    this.#forwarder = new Forwarder(settings, deps, this.#parts, this.#refresher);
   }
 
-  /** Undefined for a request that is left alone. */
+  /** Undefined for a request that must bypass the cache. */
   exchangeOf(req: IncomingMessage, res: ServerResponse): Exchange | undefined {
-    const place = placeOfRequest(req, this.#settings.key, this.#deps.memory, this.#deps.keys);
-    return place && new Exchange(req, res, place);
+    const key = responseKey(req, this.#settings.key, this.#memory, this.#deps.keys);
+    return key && { req, res, key };
   }
 
-  /** Whether it was answered from what is held here, without asking anybody. */
-  answerAtOnce(exchange: Exchange): boolean {
-    const { req, key, place } = exchange;
-    const entry = this.#room.held(this.#lookup, place.localKey());
-    if (entry === undefined) return this.#sendPart(exchange, this.#parts.held(exchange));
+  /** Answers with a local copy, without a command. Returns whether it has. */
+  answerLocally(exchange: Exchange): boolean {
+    const { req, key } = exchange;
+    const { responses } = this.#deps.caches;
+    const entry = responses.localCopy(this.#lookup, key.localKey());
+    if (entry === undefined) return this.#sendPart(exchange, this.#parts.localCopy(exchange));
     if (!this.#acceptance.accepts(req, entry) || internalPurposeOf(req) !== undefined) return false;
     const { names } = entry.content.vary;
-    if (names !== '' && names !== place.variesOn()) return false;
-    const now = this.#room.now();
-    const usability = usabilityOf(entry, now);
+    if (names !== '' && names !== key.variesOn()) return false;
+    const usability = usabilityOf(entry, responses.now());
     if (usability === 'fresh') {
-      this.#deps.reporter.events.emit('cache:hit', { url: key.url });
+      this.#emit('hit', exchange);
       this.#send(exchange, entry, 'hit');
       return true;
     }
     if (usability !== 'stale') return false;
-    const isUnderWay = this.#refresher.isUnderWay(key.id);
-    const app = isUnderWay ? undefined : this.#refresher.rootAppOf(req, key.id);
-    if (!isUnderWay && app === undefined) return false;
-    this.#deps.reporter.events.emit('cache:stale', { url: key.url });
+    const { id } = key.request;
+    const isRefreshing = this.#refresher.isRefreshing(id);
+    const app = isRefreshing ? undefined : this.#refresher.rootAppOf(req, id);
+    if (!isRefreshing && app === undefined) return false;
+    this.#emit('stale', exchange);
     this.#send(exchange, entry, 'hit');
-    if (app !== undefined) {
-      const begin = () => this.#room.refresh(this.#lookupOf(exchange, false), this.#lookup);
-      void this.#refresher.refresh(app, { req, key, entry }, begin);
-    }
+    const begin = () => responses.beginRefresh(this.#lookupOf(exchange, false), this.#lookup);
+    if (app !== undefined) void this.#refresher.refresh(app, { req, key: key.request, entry }, begin);
     return true;
   }
 
   async answer(exchange: Exchange): Promise<MiddlewareOutcome> {
-    const { req } = exchange;
-    const refresh = this.#refresher.refreshOf(req, exchange.key);
-    if (refresh !== undefined) {
-      const { fill, validation } = refresh;
-      this.#capture(exchange, fill, { validation, isRefresh: true, how: 'fwd=stale' });
-      return 'continue';
-    }
-    if (isFilling(req, exchange.place.exactEntry)) return this.#goPast(exchange, 'fwd=bypass');
-    // It may be gone when it is known that what is stored is stale.
+    const { req, key } = exchange;
+    const refresh = this.#refresher.refreshOf(req, key.request);
+    if (refresh !== undefined) return this.#forwarder.refresh(exchange, refresh.fill, refresh.validation);
+    if (isFilling(req, key.exactEntryKey)) return this.#forwarder.bypass(exchange, 'fwd=bypass');
+    // The client may have disconnected when it is known that the response is stale.
     keepClientAddress(req);
     const directives = this.#acceptance.directivesOf(req);
-    if (directives?.onlyIfCached === true || req.method === 'HEAD')
-      return this.#answerWithoutMaking(exchange);
-    if (directives?.noStore === true) return this.#goPast(exchange, 'fwd=request');
-    const lookup = this.#lookupOf(exchange);
-    const miss = exchange.place.isKnownToVary ? 'fwd=vary-miss' : 'fwd=uri-miss';
-    const isForOne = this.#acceptance.hasOwnCredentials(req);
-    // It may get a part, which the others cannot use.
-    const isAlone = isForOne || this.#parts.areLeft(exchange) || directives?.noCache === true;
+    if (directives?.onlyIfCached === true || req.method === 'HEAD') return this.#answerFromStore(exchange);
+    if (directives?.noStore === true) return this.#forwarder.bypass(exchange, 'fwd=request');
+    const miss = key.isKnownToVary ? 'fwd=vary-miss' : 'fwd=uri-miss';
+    // Its response cannot serve followers: it depends on credentials, may be a part, or must be newer than the request.
+    const hasCredentials = this.#acceptance.hasOwnCredentials(req);
+    const isAlone = hasCredentials || this.#parts.areLeft(exchange) || directives?.noCache === true;
     const settings = isAlone ? { ...this.#lookup, singleFlight: undefined } : this.#lookup;
-    const answer = await this.#room.obtain(lookup, settings);
-    if (answer.how === 'make') return this.#sendPartOrMake(exchange, answer, miss);
-    const { entry, how } = answer;
-    const { key } = exchange;
-    const begin = answer.how === 'stale' ? answer.refresh : undefined;
-    const app = begin === undefined ? undefined : this.#refresher.rootAppOf(req, key.id);
+    const result = await this.#deps.caches.responses.lookUp(this.#lookupOf(exchange), settings);
+    if (result.kind === 'miss') return this.#sendPartOrForward(exchange, result, miss);
+    const { entry, kind } = result;
+    const begin = result.kind === 'stale' ? result.refresh : undefined;
+    const app = begin === undefined ? undefined : this.#refresher.rootAppOf(req, key.request.id);
     if (begin !== undefined && app === undefined) {
-      // Nobody else can ask the handler: this request does, and the others get what is stale meanwhile.
-      this.#refresher.leaveToClient(key.id);
+      // No request without a client can reach the handler: this one refreshes, and others get the stale response.
+      this.#refresher.leaveToClient(key.request.id);
       const validatable = this.#validates(exchange, entry) ? entry : undefined;
-      const found = { fallback: entry, validatable, part: undefined };
-      return this.#make(exchange, await begin(), found, 'fwd=stale');
+      const reusable = { fallback: entry, validatable, part: undefined };
+      return this.#forwarder.forward(exchange, await begin(), reusable, 'fwd=stale');
     }
-    this.#deps.reporter.events.emit(`cache:${how}`, { url: key.url });
-    this.#send(exchange, entry, how === 'collapsed' ? `${miss}; collapsed` : 'hit');
+    this.#emit(kind, exchange);
+    this.#send(exchange, entry, kind === 'collapsed' ? `${miss}; collapsed` : 'hit');
     if (begin !== undefined && app !== undefined)
-      void this.#refresher.refresh(app, { req, key, entry }, begin);
+      void this.#refresher.refresh(app, { req, key: key.request, entry }, begin);
     return 'answered';
   }
 
-  /** For HEAD, of which no body can be kept, and for clients that want a stored response or none. */
-  async #answerWithoutMaking(exchange: Exchange): Promise<MiddlewareOutcome> {
-    const { req, res, key } = exchange;
-    const entry = await this.#room.peek(this.#lookupOf(exchange), this.#lookup);
+  /** For HEAD, whose response has no body to store, and for only-if-cached. */
+  async #answerFromStore(exchange: Exchange): Promise<MiddlewareOutcome> {
+    const { req, res } = exchange;
+    const { responses } = this.#deps.caches;
+    const entry = await responses.peek(this.#lookupOf(exchange), this.#lookup);
     if (entry !== undefined) {
-      const isFresh = usabilityOf(entry, this.#room.now()) === 'fresh';
-      this.#deps.reporter.events.emit(isFresh ? 'cache:hit' : 'cache:stale', { url: key.url });
+      this.#emit(usabilityOf(entry, responses.now()) === 'fresh' ? 'hit' : 'stale', exchange);
       this.#send(exchange, entry, 'hit');
       return 'answered';
     }
-    if (this.#sendPart(exchange, (await this.#parts.find(exchange)).usable)) return 'answered';
-    this.#deps.reporter.events.emit('cache:miss', { url: key.url });
+    if (this.#sendPart(exchange, await this.#parts.find(exchange))) return 'answered';
+    this.#emit('miss', exchange);
     if (this.#acceptance.directivesOf(req)?.onlyIfCached !== true)
-      return this.#goPast(exchange, 'fwd=uri-miss');
+      return this.#forwarder.bypass(exchange, 'fwd=uri-miss');
     sendProblem(res, {
       status: 504,
       title: 'Gateway Timeout',
@@ -175,116 +129,64 @@ export class Responder {
     return 'answered';
   }
 
-  #goPast({ req, res, key }: Exchange, how: string): MiddlewareOutcome {
-    addStatus(res, statusOf(this.#settings, how, key.id));
-    offerControls(req);
-    return 'continue';
-  }
-
-  async #sendPartOrMake(
+  async #sendPartOrForward(
     exchange: Exchange,
-    { fill, fallback, validatable }: Extract<Answer<CachedResponse>, { how: 'make' }>,
+    { fill, fallback, validatable }: Extract<LookupResult<CachedResponse>, { kind: 'miss' }>,
     miss: string,
   ): Promise<MiddlewareOutcome> {
     const part = fallback === undefined ? await this.#parts.find(exchange) : undefined;
-    if (this.#sendPart(exchange, part?.usable)) {
+    if (this.#sendPart(exchange, part)) {
       fill.abandon();
       return 'answered';
     }
     const isForced = this.#acceptance.directivesOf(exchange.req)?.noCache === true;
-    const without = part?.stored === undefined ? miss : 'fwd=partial';
-    const why = whyForwarded(fallback ?? validatable, this.#room.now(), without);
-    const found = { fallback, validatable, part: part?.stored };
-    return this.#make(exchange, fill, found, isForced ? 'fwd=request' : why);
-  }
-
-  #make(exchange: Exchange, fill: Fill<CachedResponse>, found: Found, how: string): MiddlewareOutcome {
-    this.#deps.reporter.events.emit('cache:miss', { url: exchange.key.url });
-    const { fallback, validatable, part } = found;
-    const isAsked = validatable !== undefined && !this.#parts.areLeft(exchange);
-    const validation = isAsked ? validationOf(validatable) : undefined;
-    this.#capture(exchange, fill, { fallback, validation, part, how });
-    return 'continue';
-  }
-
-  #capture(exchange: Exchange, fill: Fill<CachedResponse>, why: Reason): void {
-    const { req, res, key, place } = exchange;
-    const { events } = this.#deps.reporter;
-    const { fallback, validation, isRefresh = false, how } = why;
-    const subject: CacheSubject = { url: key.url };
-    noteFill(req, place.exactEntry);
-    // Its followers do not wait for a handler that will not run.
-    whenUnserved(res, () => fill.abandon());
-    // The others wait for the body, and not for the client that this response goes to. The fill ends at `maxBody`.
-    fill.whenAwaited(suspendBackpressure(res, () => fill.isAwaited));
-    captureResponse(req, res, {
-      settings: this.#settings,
-      key: key.id,
-      fill,
-      fallback,
-      validation,
-      isRefresh,
-      part: this.#parts.target(exchange, fill, why.part),
-      conditions: isRefresh ? NO_CONDITIONS : this.#parts.conditionsOf(exchange, validation),
-      controls: offerControls(req),
-      now: () => this.#room.now(),
-      forwarded: how,
-      namesOf: (tags, headers) => namesToPurgeBy(req, { tags, headers }, this.#settings.key, this.#deps.keys),
-      fellBack: () => events.emit('cache:stale', subject),
-      stored: (bytes, { part }) => {
-        if (part === undefined) this.#parts.wholeStored(place);
-        events.emit('cache:stored', { ...subject, bytes });
-      },
-      wholeSkipped: () => this.#parts.wholeSkipped(place),
-      skipped: (reason) => {
-        if (reason === 'validator') this.#refresher.cannotValidate(key.id);
-        events.emit('cache:skipped', { ...subject, reason });
-      },
-      failed: (error) => this.#failed(error),
-    });
+    const reason = part === undefined ? miss : 'fwd=partial';
+    const why = whyForwarded(fallback ?? validatable, this.#deps.caches.responses.now(), reason);
+    const reusable = { fallback, validatable, part };
+    return this.#forwarder.forward(exchange, fill, reusable, isForced ? 'fwd=request' : why);
   }
 
   #lookupOf(exchange: Exchange, hasDeadline = true): Lookup<CachedResponse> {
-    const { req, place } = exchange;
-    const deadline = hasDeadline ? this.#deps.deadlines.of(req) : undefined;
+    const { req, key } = exchange;
     return {
-      place,
-      deadline,
-      accepts: (entry) => place.isFor(entry.content) && this.#acceptance.accepts(req, entry),
+      key,
+      deadline: hasDeadline ? this.#deps.deadlines.of(req) : undefined,
+      accepts: (entry) => key.selects(entry.content) && this.#acceptance.accepts(req, entry),
       validates: (entry) => this.#validates(exchange, entry),
     };
   }
 
-  /** Whether the handler can be asked to validate what may not be used as it is. */
-  #validates({ req, key, place }: Exchange, { content }: Entry<CachedResponse>): boolean {
+  /** Whether the handler can validate a stored response that may not be used as it is. */
+  #validates({ req, key }: Exchange, { content }: Entry<CachedResponse>): boolean {
     return (
-      place.isFor(content) &&
+      key.selects(content) &&
       this.#acceptance.mayAnswer(req, content) &&
-      this.#refresher.validates(key.id, content)
+      this.#refresher.validates(key.request.id, content)
     );
   }
 
-  /** Whether there is a stored part for the request, which answers it. */
+  /** Sends a stored part if it answers the request. Returns whether it has. */
   #sendPart(exchange: Exchange, part: Entry<CachedResponse> | undefined): boolean {
-    if (part === undefined) return false;
-    this.#deps.reporter.events.emit('cache:hit', { url: exchange.key.url });
+    if (part === undefined || !isPartFor(exchange.req, part.content)) return false;
+    this.#emit('hit', exchange);
     this.#send(exchange, part, 'hit');
     return true;
   }
 
-  #send({ req, res, key }: Exchange, entry: Entry<CachedResponse>, how: string): void {
-    sendEntry(req, res, entry, { settings: this.#settings, key: key.id, now: this.#room.now(), how });
+  #send({ req, res, key }: Exchange, entry: Entry<CachedResponse>, status: string): void {
+    const now = this.#deps.caches.responses.now();
+    sendStored(req, res, entry, { settings: this.#settings, key: key.request.id, now, status });
+  }
+
+  #emit(kind: LookupResult<CachedResponse>['kind'], { key }: Exchange): void {
+    this.#deps.reporter.events.emit(`cache:${kind}`, { url: key.request.url });
   }
 
   #refreshRefused(url: string, status: number | undefined): void {
     const { reporter } = this.#deps;
     reporter.events.emit('cache:refresh-refused', { url, status });
     reporter.warning(
-      `kit.cache: middleware above the cache answered a revalidation with ${status ?? 'nothing'}, so a stale response stays stale; let requests pass for which isRevalidation(req) is true`,
+      `kit.cache: middleware above the cache answered a revalidation with ${status ?? 'no response'}, so a stale response was not refreshed; let requests pass for which isRevalidation(req) is true`,
     );
-  }
-
-  #failed(error: unknown): void {
-    this.#deps.reporter.failure('cache', asError(error));
   }
 }

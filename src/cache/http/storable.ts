@@ -1,34 +1,46 @@
-import type { OutgoingHttpHeaders } from 'node:http';
+import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { type CacheControl, parseCacheControl } from '../../http/message/cache-control.ts';
 import { parseTargeted } from '../../http/message/targeted-cache-control.ts';
+import type { LateHeaders } from '../../http/response/guarded-response.ts';
 import type { HandlerHeaders } from '../../http/response/handler-headers.ts';
-import type { Header } from '../../http/response/stored-headers.ts';
 import { varyNames } from './vary.ts';
 
-/** What the one answering cache says of itself. */
-export const OF_THIS_CACHE: ReadonlySet<string> = new Set([
+/** Fields that are never stored: the cache that answers sets them anew, and Set-Cookie is for one client. */
+export const UNSTORED_FIELDS: ReadonlySet<string> = new Set([
   'age',
   'cache-status',
   'content-length',
   'set-cookie',
 ]);
 
-/** The statuses whose meaning this cache knows, which `must-understand` asks for (RFC 9111, section 5.2.2.3). */
+/** The statuses that this cache understands, as `must-understand` requires (RFC 9111, section 5.2.2.3). */
 const UNDERSTOOD = new Set([
   ...[200, 203, 204, 300, 301, 302, 303, 307, 308],
   ...[400, 403, 404, 405, 410, 414, 500, 501, 502, 503, 504],
 ]);
 
-/** What the response says to caches. */
+/** The cache directives of a response. */
 export interface Directives {
-  /** What counts: CDN-Cache-Control where it is there and well-formed (RFC 9213), else Cache-Control. */
+  /** The directives that apply: a well-formed CDN-Cache-Control (RFC 9213), else Cache-Control. */
   readonly effective: CacheControl;
-  /** Whether that is the targeted field, beside which Expires does not count either. */
+  /** Whether they come from CDN-Cache-Control, which overrides Expires as well. */
   readonly isTargeted: boolean;
-  /** Cache-Control, whatever else there is. */
+  /** Cache-Control. */
   readonly general: CacheControl;
-  /** A CDN-Cache-Control that does not parse: it allows nothing (RFC 9213, section 2.1), and what it forbids is forbidden. */
+  /** A malformed CDN-Cache-Control: it allows nothing (RFC 9213, section 2.1), and its prohibitions apply. */
   readonly malformed: CacheControl | undefined;
+}
+
+/** Status and headers of a handler's response. */
+export interface HandlerHead {
+  readonly status: number;
+  /** All headers of the response, also those that middleware above the cache has set. */
+  readonly headers: OutgoingHttpHeaders;
+  /** The headers that the handler has set, which are stored. */
+  readonly own: HandlerHeaders;
+  readonly directives: Directives;
+  /** In milliseconds since the epoch. */
+  readonly respondedAt: number;
 }
 
 export function directivesOf(headers: OutgoingHttpHeaders): Directives {
@@ -39,21 +51,50 @@ export function directivesOf(headers: OutgoingHttpHeaders): Directives {
   return { effective: targeted ?? general, isTargeted: targeted !== undefined, general, malformed };
 }
 
+export function readHandlerHead(res: ServerResponse, own: HandlerHeaders): HandlerHead {
+  // A copy, since the kit adds headers from now on.
+  const headers = { ...res.getHeaders() };
+  return { status: res.statusCode, headers, own, directives: directivesOf(headers), respondedAt: Date.now() };
+}
+
+/** The fields that say to caches whether, how long and for which requests a response may be stored. */
+const CACHING_FIELDS = ['cache-control', 'cdn-cache-control', 'pragma', 'expires', 'no-vary-search'];
+
+/**
+ * The head with the changes that middleware above the cache made while it was sent, or the same head if they concern no
+ * cache. A cookie does not: such middleware sets it on stored responses as well. `Vary: Accept-Encoding` does not either:
+ * a compression above the cache gets stored responses unencoded, and encodes them for each client.
+ */
+export function withLateHeaders(head: HandlerHead, late: LateHeaders): HandlerHead {
+  const changes = new Map([...late].filter(([name]) => CACHING_FIELDS.includes(name)));
+  const before = varyNames(head.headers);
+  const names = late.has('vary') ? varyNames({ vary: String(late.get('vary') ?? '') }).split(',') : [];
+  const added = names.filter((name) => name !== 'accept-encoding' && !before.split(',').includes(name));
+  if (added.length > 0 && added[0] !== '') changes.set('vary', [before, ...added].join(','));
+  if (changes.size === 0) return head;
+  const headers = { ...head.headers, ...Object.fromEntries(changes) };
+  return { ...head, headers, directives: directivesOf(headers) };
+}
+
+/** Whether a body has the length that its head declares; otherwise it was cut off, or is not the handler's. */
+export function isWholeBody(head: HandlerHead | undefined, body: Buffer): boolean {
+  const declared = head?.headers['content-length'];
+  return declared === undefined || head?.status === 304 || Number(declared) === body.length;
+}
+
 export interface StorageRules {
-  /** Undefined: any. */
+  /** Undefined for all statuses. */
   readonly statuses: ReadonlySet<number> | undefined;
   readonly mayVaryOn: ReadonlySet<string> | undefined;
-  /** Whether the lifetime is the app's own: then what Cache-Control forbids is forbidden, whatever other field speaks. */
+  /** Whether the app sets the lifetime: then the prohibitions of Cache-Control apply besides those of other fields. */
   readonly hasTtl: boolean;
-  /** Whether it can be validated before each use, which `no-cache` asks for. */
+  /** Whether the response can be validated before each use, as `no-cache` requires. */
   readonly isValidatable: boolean;
 }
 
-/** Why a response is not stored, in the words of the event `cache:skipped`; undefined when it may be. */
+/** Why a response must not be stored, as the event `cache:skipped` reports it; undefined when it may be stored. */
 export function reasonNotToStore(
-  status: number,
-  headers: OutgoingHttpHeaders,
-  directives: Directives,
+  { status, headers, directives }: HandlerHead,
   rules: StorageRules,
 ): string | undefined {
   if (!mayStoreStatus(status, rules)) return 'status';
@@ -61,10 +102,10 @@ export function reasonNotToStore(
   if (hasRange(status, headers)) return 'partial';
   if (headers.trailer !== undefined) return 'trailer';
   if (/^text\/event-stream/i.test(String(headers['content-type'] ?? ''))) return 'event-stream';
-  for (const control of controlsThatCount(directives, rules.hasTtl)) {
-    // Beside must-understand it is for caches that do not know that (RFC 9111, section 5.2.2.3).
+  for (const control of applicableControls(directives, rules.hasTtl)) {
+    // A cache that knows must-understand ignores no-store beside it (RFC 9111, section 5.2.2.3).
     if (control.has('no-store') && (rules.hasTtl || !control.has('must-understand'))) return 'no-store';
-    // With field names only those fields are concerned, and taken off.
+    // With field names the directives concern only those fields, which are not stored.
     if (isWhole(control, 'private')) return 'private';
     if (isWhole(control, 'no-cache') && !rules.isValidatable) return 'no-cache';
   }
@@ -77,37 +118,37 @@ export function reasonNotToStore(
   return undefined;
 }
 
-/** Content-Range has a meaning with these statuses alone (RFC 9110, section 14.4). */
+/** Content-Range has a meaning only with these statuses (RFC 9110, section 14.4). */
 function hasRange(status: number, headers: OutgoingHttpHeaders): boolean {
   return (status === 206 || status === 416) && headers['content-range'] !== undefined;
 }
 
-/** Whether a response may be used only once the handler has validated it for the request (RFC 9111, section 5.2.2.4). */
+/** Whether a response must be validated before each use (RFC 9111, section 5.2.2.4). */
 export function needsValidation(directives: Directives, hasTtl: boolean): boolean {
-  return controlsThatCount(directives, hasTtl).some((control) => isWhole(control, 'no-cache'));
+  return applicableControls(directives, hasTtl).some((control) => isWhole(control, 'no-cache'));
 }
 
 /**
- * Whether a response can be validated before each use. Its ETag says which content a client has; a Last-Modified alone
- * may be that of the content of another user, which the cache cannot see.
+ * Whether a response can be validated before each use. Only an ETag identifies the content: Last-Modified may be equal for the
+ * content of another user.
  */
 export function hasEtag(status: number, { set }: HandlerHeaders): boolean {
   return status === 200 && set.some(([name]) => name.toLowerCase() === 'etag');
 }
 
-/** Whether a response can be validated once it is stale. */
+/** Whether a response can be validated when it is stale. */
 export function hasValidator(status: number, own: HandlerHeaders): boolean {
   const hasModified = () => own.set.some(([name]) => name.toLowerCase() === 'last-modified');
   return hasEtag(status, own) || (status === 200 && hasModified());
 }
 
-/** Whether a directive concerns the whole response, and not only the fields that it names. */
+/** Whether a directive concerns the whole response: it names no fields. */
 function isWhole(control: CacheControl, name: 'private' | 'no-cache'): boolean {
   return control.fields(name)?.length === 0;
 }
 
-/** By what a response may forbid something. */
-function controlsThatCount(directives: Directives, hasTtl: boolean): readonly CacheControl[] {
+/** The directives whose prohibitions apply. */
+export function applicableControls(directives: Directives, hasTtl: boolean): readonly CacheControl[] {
   const { effective, general, malformed } = directives;
   const controls = hasTtl ? [effective, general] : [effective];
   return malformed === undefined ? controls : [...controls, malformed];
@@ -119,47 +160,9 @@ function mayStoreStatus(status: number, { statuses, hasTtl }: StorageRules): boo
   return status >= 200 && status <= 599 && status !== 206 && status !== 304;
 }
 
-/** Whether a shared cache may keep what was made for a request with Authorization, and send it to others (RFC 9111, section 3.5). */
+/** Whether the response to a request with Authorization may answer other requests (RFC 9111, section 3.5). */
 export function isForAll({ effective }: Directives): boolean {
   return effective.has('public') || effective.has('must-revalidate') || effective.has('s-maxage');
-}
-
-/** The headers of a response, and what they say to caches. */
-export interface HandlerHead {
-  /** All headers of the response: what a middleware above says to caches counts as well. */
-  readonly headers: OutgoingHttpHeaders;
-  /** The part of them that is stored. */
-  readonly own: HandlerHeaders;
-  readonly directives: Directives;
-  /** When it was, in ms since the epoch. */
-  readonly madeAt: number;
-}
-
-/** The headers of a response that may be stored: its own, without what is for one client or of this cache. */
-export function storedHeaders({ headers, own, directives, madeAt }: HandlerHead, hasTtl: boolean): Header[] {
-  const concealed = new Set(
-    controlsThatCount(directives, hasTtl).flatMap((control) =>
-      ['private', 'no-cache'].flatMap((name) => control.fields(name) ?? []),
-    ),
-  );
-  const stored = own.set.filter(([name]) => !concealed.has(name.toLowerCase()));
-  if (headers.date === undefined) stored.push(['Date', new Date(madeAt).toUTCString()]);
-  return stored;
-}
-
-/** What a 304 may not change of the response that it validates (RFC 9111, section 3.2). */
-export const OF_THE_STORED_BODY: ReadonlySet<string> = new Set([
-  'content-encoding',
-  'content-length',
-  'content-range',
-  'content-type',
-]);
-
-/** A stored response's headers, brought up to date by a 304 (RFC 9111, sections 3.2 and 4.3.4). */
-export function updatedHeaders(stored: readonly Header[], update: readonly Header[]): Header[] {
-  const fresh = update.filter(([name]) => !OF_THE_STORED_BODY.has(name.toLowerCase()));
-  const replaced = new Set(fresh.map(([name]) => name.toLowerCase()));
-  return [...stored.filter(([name]) => !replaced.has(name.toLowerCase())), ...fresh];
 }
 
 function textsOf(value: OutgoingHttpHeaders[string]): string | readonly string[] | undefined {

@@ -1,252 +1,254 @@
 import { asError, StoreError } from '../../base/errors.ts';
-import type { CacheKeys, Keys } from '../../base/keys.ts';
-import type { Reporter } from '../../base/reporter.ts';
+import type { CacheKeys } from '../../base/keys.ts';
 import type { Deadline } from '../../engine/deadline.ts';
-import type { Engine } from '../../engine/port.ts';
 import { newerFormat } from '../../engine/reply.ts';
 import { mayHaveRun, sendUntilAnswered } from '../../waiting/retry.ts';
 import { type Entry, type Envelope, keepMs, type Lifetime, unpackEnvelope, usabilityOf } from './entry.ts';
-import { cacheBound } from './operations/bound.ts';
 import { cacheFillEnd, cacheFillRenew } from './operations/fill.ts';
-import { type CacheReadArgs, type CacheReadReply, cacheRead, type LeaseState } from './operations/read.ts';
-import { cacheWrite } from './operations/write.ts';
-import { type Snapshot, type Versions, WHILE_MAKING_MS } from './versions.ts';
+import { cacheEnterPolicy } from './operations/policy-index.ts';
+import { type CacheReadArgs, type CacheReadReply, cacheRead, type FillState } from './operations/read.ts';
+import { cacheWrite, filledMessage } from './operations/write.ts';
+import type { BoundedPolicy } from './options.ts';
+import { type CacheEnvironment, FILL_VERSIONS_TTL_MS, type Snapshot, type Versions } from './versions.ts';
 
-/** Where something is kept, and how it is read. */
-export interface Place<Content> {
-  readonly keys: CacheKeys;
-  /** What it is kept under in this process. */
+/** Names an entry, and unpacks its content. */
+export interface EntryKey<Content> {
+  readonly redisKeys: CacheKeys;
+  /** The name of its copy and of its flight in this process. */
   localKey(): string;
-  /** By what it is purged, whatever is made; tags come to these. */
+  /** The invalidation names that every entry of this key has, besides its tags. */
   readonly names: readonly string[];
-  /** The request headers on which what is kept here is believed to vary; empty for none. */
+  /** The request headers that select a variant, as far as this process knows; empty for none. */
   variesOn(): string;
   learnVary(names: string): void;
-  /** The variant that is asked for, where what is kept varies on these. */
+  /** The id of the variant that these request headers select. */
   variantOf(names: string): string;
-  /** What was packed, or undefined when it cannot be that. */
+  /** Undefined for unreadable content. */
   unpack(info: unknown, body: Buffer): Content | undefined;
-  /** Where content that was made for this place belongs by what it declares itself; undefined where that is here. */
-  ownPlace?(content: Content): OwnPlace<Content> | undefined;
-  /** Moves to where content for the same caller belongs by what is known now. For a caller that holds no lease and no flight. */
-  move?(): void;
+  /** The key under which new content must be stored by its own declaration; undefined for this key. */
+  declaredKey?(content: Content): DeclaredKey<Content> | undefined;
+  /** Applies what this process has learned since. Only for a caller that holds neither a lease nor a flight of this key. */
+  update?(): void;
 }
 
-/** Another place than the one that content was made for. */
-export interface OwnPlace<Content> {
-  readonly place: Place<Content>;
-  /** Whether the content may answer every caller of the place that it was made for. */
-  readonly isForAll: boolean;
+/** A key other than the one under which the handler ran. */
+export interface DeclaredKey<Content> {
+  readonly key: EntryKey<Content>;
+  /** Whether the content may answer every follower of the key under which the handler ran. */
+  readonly servesFollowers: boolean;
 }
 
-/** What is written for a place. */
-export interface Making {
+/** An entry as it is written to Redis. */
+export interface PackedEntry {
   /** The packed envelope. */
   readonly payload: Buffer;
   readonly lifetime: Lifetime;
   readonly sequence: number;
   readonly variesOn: string;
   readonly maxVariants: number;
-  readonly bound: Bound | undefined;
+  readonly policy: BoundedPolicy | undefined;
 }
 
-/** The most entries that there may be under one policy. */
-export interface Bound {
-  readonly policy: string;
-  readonly maxEntries: number;
-}
-
-export interface Lease {
-  /** Empty for who wants none. */
+/** The lease of a fill: other processes wait while it lasts. */
+export interface FillLease {
+  /** Empty for no lease. */
   readonly token: string;
   readonly leaseMs: number;
 }
 
-export const NO_LEASE: Lease = { token: '', leaseMs: 0 };
+export const NO_LEASE: FillLease = { token: '', leaseMs: 0 };
 
-/** What the store has of a place. */
-export interface Finding<Content> {
+/** The result of reading a key: its entry, and the state of its fill. */
+export interface ReadResult<Content> {
   readonly entry: Entry<Content> | undefined;
-  readonly lease: LeaseState;
-  readonly leaseLeftMs: number;
+  readonly fill: FillState;
+  /** Milliseconds until the lease of another process, or the hit-for-miss marker, expires. */
+  readonly fillLeftMs: number;
+  /** The lease that this read was granted. */
+  readonly lease: FillLease;
 }
 
-export interface EntryStoreDeps {
-  readonly engine: Engine;
-  readonly keys: Keys;
-  readonly reporter: Reporter;
-  readonly now: () => number;
-  readonly versions: Versions;
+/** Whether Redis has granted the lease to a read, or may have: its reply can be lost. */
+interface LeaseGrant {
+  isPossible: boolean;
 }
 
-/** The state of a lookup. */
-interface Asked {
-  /** Redis has granted the lease, or may have: its reply was lost. */
-  mayHoldLease: boolean;
-}
+/** One read for the entry, one for its variant, one after a purge that the script did not know of, and one to spare. */
+const MAX_READS = 4;
 
-/** One for what a response varies on, one for a purge that is met, and one to spare. */
-const MOST_READS = 4;
-
-/** Entries in the store, valid by their versions. */
+/** Reads and writes the entries of one namespace. */
 export class EntryStore {
-  readonly #deps: EntryStoreDeps;
+  readonly versions: Versions;
+  readonly #env: CacheEnvironment;
 
-  constructor(deps: EntryStoreDeps) {
-    this.#deps = deps;
+  constructor(env: CacheEnvironment, versions: Versions) {
+    this.#env = env;
+    this.versions = versions;
+  }
+
+  now(): number {
+    return this.#env.now();
   }
 
   /**
-   * Looks a place up, and takes the lease where nothing fresh is there. One command where what purges it is known
-   * here, else two; another one where it varies on what nobody here knew, or was purged. A store that fails has nothing.
+   * Reads an entry, and takes the lease unless the entry is fresh. Costs one command, a second one if this process does not
+   * know the versions of the entry, and one more if the entry varies in an unknown way or was purged. A failure is reported
+   * and counts as a miss.
    */
-  async find<Content>(
-    place: Place<Content>,
-    lease: Lease,
+  async read<Content>(
+    key: EntryKey<Content>,
+    lease: FillLease,
     maxAgeMs: number,
     deadline?: Deadline,
-  ): Promise<Finding<Content>> {
-    const asked: Asked = { mayHoldLease: false };
+  ): Promise<ReadResult<Content>> {
+    const grant: LeaseGrant = { isPossible: false };
     try {
-      return await this.#look(place, lease, asked, { maxAgeMs, deadline });
+      return await this.#readCurrent(key, lease, grant, { maxAgeMs, deadline });
     } catch (error) {
-      this.failed(error);
-      // A lease that Redis may have granted is ours: the caller makes the entry under it, and ends it.
-      return { entry: undefined, lease: asked.mayHoldLease ? 'granted' : 'none', leaseLeftMs: 0 };
+      this.reportFailure(error);
+      // A lease that Redis may have granted is ours: the caller fills the entry under it and ends it.
+      const fill = grant.isPossible ? 'granted' : 'none';
+      return { entry: undefined, fill, fillLeftMs: 0, lease: grant.isPossible ? lease : NO_LEASE };
     }
   }
 
-  async #look<Content>(
-    place: Place<Content>,
-    { token, leaseMs }: Lease,
-    asked: Asked,
+  async #readCurrent<Content>(
+    key: EntryKey<Content>,
+    lease: FillLease,
+    grant: LeaseGrant,
     { maxAgeMs, deadline }: { readonly maxAgeMs: number; readonly deadline: Deadline | undefined },
-  ): Promise<Finding<Content>> {
-    const { versions, now } = this.#deps;
-    let purgedAt = highest(versions.known(place.names, maxAgeMs));
-    let names = place.variesOn();
+  ): Promise<ReadResult<Content>> {
+    const { versions } = this;
+    const { token } = lease;
+    let minSequence = highestPurge(versions.known(key.names, maxAgeMs));
+    let names = key.variesOn();
     for (let reads = 1; ; reads++) {
-      const { entry: key, fill, variant } = place.keys;
-      const readAt = now();
-      const keys = names === '' ? [key, fill] : [key, fill, variant(place.variantOf(names))];
-      const args = { names, minSequence: purgedAt, token, lease: leaseMs };
-      const reply = await this.#readOnce(keys, args, asked, deadline);
+      const { entry: entryKey, fill: fillKey, variant } = key.redisKeys;
+      const readAt = this.now();
+      const keys = names === '' ? [entryKey, fillKey] : [entryKey, fillKey, variant(key.variantOf(names))];
+      const reply = await this.#run(
+        keys,
+        { names, minSequence, token, lease: lease.leaseMs },
+        grant,
+        deadline,
+      );
       if (reply.found === 'newer') throw newerFormat('cache');
-      if (reply.names !== '' && reply.names !== names && reads < MOST_READS) {
+      if (reply.names !== '' && reply.names !== names && reads < MAX_READS) {
         names = reply.names;
-        place.learnVary(names);
+        key.learnVary(names);
         continue;
       }
-      const lease = { lease: reply.lease, leaseLeftMs: reply.leaseLeft };
-      const envelope = this.#read(reply);
-      const content = envelope && this.#contentOf(place, envelope);
-      if (envelope === undefined || content === undefined) return { entry: undefined, ...lease };
-      const keptMs = reply.left > 0 ? reply.kept : Math.max(reply.kept, WHILE_MAKING_MS);
+      const isGranted = reply.fill === 'granted';
+      const fill = { fill: reply.fill, fillLeftMs: reply.fillLeft, lease: isGranted ? lease : NO_LEASE };
+      const envelope = this.#unpack(reply);
+      const content = envelope && this.#contentOf(key, envelope);
+      if (envelope === undefined || content === undefined) return { entry: undefined, ...fill };
+      const ttlMs = reply.left > 0 ? reply.kept : Math.max(reply.kept, FILL_VERSIONS_TTL_MS);
       const snapshot =
-        versions.known(envelope.names, maxAgeMs) ?? (await versions.ask(envelope.names, keptMs, deadline));
-      const entry = entryOf(envelope, content, reply, snapshot, readAt);
-      const usability = usabilityOf(entry, now());
-      if (usability !== 'fresh' && lease.lease === 'none' && token !== '' && reads < MOST_READS) {
-        // The script took it for fresh: it did not know of the purge that we know of now.
-        purgedAt = highest(snapshot);
+        versions.known(envelope.names, maxAgeMs) ?? (await versions.read(envelope.names, ttlMs, deadline));
+      const entry = entryOf(envelope, content, { reply, snapshot, readAt });
+      const usability = usabilityOf(entry, this.now());
+      if (usability !== 'fresh' && reply.fill === 'none' && token !== '' && reads < MAX_READS) {
+        // The script took the entry for fresh, since it did not know of the purge. With `minSequence` it does.
+        minSequence = highestPurge(snapshot);
         continue;
       }
-      return { entry: usability === 'void' ? undefined : entry, ...lease };
+      return { entry: usability === 'invalid' ? undefined : entry, ...fill };
     }
   }
 
-  async #readOnce(
+  async #run(
     keys: readonly string[],
     args: CacheReadArgs,
-    asked: Asked,
+    grant: LeaseGrant,
     deadline: Deadline | undefined,
   ): Promise<CacheReadReply> {
     try {
-      const reply = await this.#deps.engine.run(cacheRead, keys, args, deadline);
-      asked.mayHoldLease ||= reply.lease === 'granted';
+      const reply = await this.#env.engine.run(cacheRead, keys, args, deadline);
+      grant.isPossible ||= reply.fill === 'granted';
       return reply;
     } catch (error) {
-      asked.mayHoldLease ||= args.token !== '' && mayHaveRun(error);
+      grant.isPossible ||= args.token !== '' && mayHaveRun(error);
       throw error;
     }
   }
 
-  /** Stores what was made, and ends its fill; resolves to its size, or undefined when a newer one is there. */
-  async write(place: Place<unknown>, making: Making, token: string): Promise<number | undefined> {
-    const { engine } = this.#deps;
-    const { variesOn: names, sequence, lifetime, maxVariants, payload } = making;
-    const variant = names === '' ? '' : place.variantOf(names);
-    const { entry, fill } = place.keys;
-    const keys = names === '' ? [entry, fill] : [entry, fill, place.keys.variant(variant)];
-    const target = names === '' ? entry : place.keys.variant(variant);
+  /** Stores an entry and ends its fill. Resolves to its size in bytes, or to undefined when Redis has a newer entry. */
+  async write(key: EntryKey<unknown>, packed: PackedEntry, token: string): Promise<number | undefined> {
+    const { engine, keys } = this.#env;
+    const { variesOn: names, sequence, lifetime, maxVariants, payload, policy } = packed;
+    const { entry: entryKey, fill: fillKey } = key.redisKeys;
+    const variant = names === '' ? '' : key.variantOf(names);
+    const variantKeys = names === '' ? [] : [key.redisKeys.variant(variant)];
     const keep = Math.max(1, Math.ceil(keepMs(lifetime)));
     const times = { fresh: Math.max(0, Math.floor(lifetime.freshMs)), keep };
-    const told = { token, channel: this.#deps.keys.cacheChannel(), message: filledMessage(fill) };
-    const args = { ...told, ...times, sequence, names, variant, maxVariants, payload };
-    const { stored, evicted } = await engine.run(cacheWrite, keys, args);
-    for (const id of evicted) await engine.delete([place.keys.variant(id)]);
+    const end = { token, channel: keys.cacheChannel(), message: filledMessage(fillKey) };
+    const args = { ...end, ...times, sequence, names, variant, maxVariants, payload };
+    const { stored, evicted } = await engine.run(cacheWrite, [entryKey, fillKey, ...variantKeys], args);
+    for (const id of evicted) await engine.delete([key.redisKeys.variant(id)]);
     if (!stored) return undefined;
-    if (making.bound !== undefined) await this.#keepWithin(making.bound, target, keep);
+    if (policy !== undefined) await this.#enterPolicy(policy, variantKeys[0] ?? entryKey, keep);
     return payload.length;
   }
 
-  async #keepWithin({ policy, maxEntries }: Bound, member: string, lifeMs: number): Promise<void> {
-    const { engine, keys } = this.#deps;
-    const surplus = await engine.run(cacheBound, [keys.cachePolicy(policy)], { member, lifeMs, maxEntries });
-    // They are in other slots.
+  async #enterPolicy({ name, maxEntries }: BoundedPolicy, member: string, lifeMs: number): Promise<void> {
+    const { engine, keys } = this.#env;
+    const args = { member, lifeMs, maxEntries };
+    const surplus = await engine.run(cacheEnterPolicy, [keys.cachePolicy(name)], args);
+    // One command each: in a Cluster their keys are in different slots.
     await Promise.all(surplus.map((key) => engine.delete([key])));
   }
 
   /**
-   * Ends a fill that stored nothing; for `passingMs`, concurrent requests do not wait for another. Never rejects: where
-   * Redis does not answer, it is tried again until the lease has ended anyway, since other processes wait until then.
+   * Ends a fill that stored nothing, and sets its hit-for-miss marker for `hitForMissMs`. Never rejects: without a reply it
+   * tries again until the lease has expired, since other processes wait until then.
    */
-  async endFill(place: Place<unknown>, { token, leaseMs }: Lease, passingMs: number): Promise<void> {
-    const { engine, keys } = this.#deps;
-    const { fill } = place.keys;
-    const args = { token, passing: passingMs, channel: keys.cacheChannel(), message: filledMessage(fill) };
+  async endFill(key: EntryKey<unknown>, { token, leaseMs }: FillLease, hitForMissMs: number): Promise<void> {
+    const { engine, keys } = this.#env;
+    const { fill } = key.redisKeys;
+    const args = { token, hitForMissMs, channel: keys.cacheChannel(), message: filledMessage(fill) };
     const end = () => engine.run(cacheFillEnd, [fill], args);
     try {
       await end();
     } catch (error) {
-      this.failed(error);
+      this.reportFailure(error);
       await sendUntilAnswered(end, leaseMs);
     }
   }
 
-  /** Deletes what is stored under a place that has no variants. Never rejects. */
-  async drop({ keys }: Place<unknown>): Promise<void> {
+  /** Deletes the entry of a key that has no variants. Never rejects. */
+  async delete({ redisKeys }: EntryKey<unknown>): Promise<void> {
     try {
-      await this.#deps.engine.delete([keys.entry]);
+      await this.#env.engine.delete([redisKeys.entry]);
     } catch (error) {
-      this.failed(error);
+      this.reportFailure(error);
     }
   }
 
-  /** Resolves to whether another process waits for the fill. */
-  async renewFill(place: Place<unknown>, { token, leaseMs }: Lease): Promise<boolean> {
+  /** Renews the lease of a fill. Resolves to whether another process waits for the fill. */
+  async renewFill(key: EntryKey<unknown>, { token, leaseMs }: FillLease): Promise<boolean> {
     const args = { token, lease: leaseMs };
-    return (await this.#deps.engine.run(cacheFillRenew, [place.keys.fill], args)).isAwaited;
+    return (await this.#env.engine.run(cacheFillRenew, [key.redisKeys.fill], args)).isAwaited;
   }
 
-  failed(error: unknown): void {
-    this.#deps.reporter.failure('cache', asError(error));
+  reportFailure(error: unknown): void {
+    this.#env.reporter.failure('cache', asError(error));
   }
 
-  #read({ found, payload, age, left }: CacheReadReply): Envelope | undefined {
+  #unpack({ found, payload, age, left }: CacheReadReply): Envelope | undefined {
     const envelope = payload === null ? undefined : unpackEnvelope(payload, left, age);
-    if (found === 'corrupt' || (payload !== null && envelope === undefined)) this.#corrupt();
+    if (found === 'corrupt' || (payload !== null && envelope === undefined)) this.#reportCorrupt();
     return envelope;
   }
 
-  #contentOf<Content>(place: Place<Content>, { info, body }: Envelope): Content | undefined {
-    const content = place.unpack(info, body);
-    if (content === undefined) this.#corrupt();
+  #contentOf<Content>(key: EntryKey<Content>, { info, body }: Envelope): Content | undefined {
+    const content = key.unpack(info, body);
+    if (content === undefined) this.#reportCorrupt();
     return content;
   }
 
-  #corrupt(): void {
-    this.failed(
+  #reportCorrupt(): void {
+    this.reportFailure(
       new StoreError('ERR_REDIS_KIT_CORRUPT', 'a cached value cannot be read and counts as absent'),
     );
   }
@@ -255,32 +257,27 @@ export class EntryStore {
 function entryOf<Content>(
   { names, lifetime, body }: Envelope,
   content: Content,
-  { sequence, age, left, payload }: CacheReadReply,
-  snapshot: Snapshot,
-  readAt: number,
+  read: { readonly reply: CacheReadReply; readonly snapshot: Snapshot; readonly readAt: number },
 ): Entry<Content> {
-  const bytes = payload?.length ?? body.length;
+  const { reply, snapshot, readAt } = read;
   return {
     content,
     names,
-    sequence,
+    sequence: reply.sequence,
     versions: snapshot.versions,
     lifetime,
-    bytes,
+    bytes: reply.payload?.length ?? body.length,
     readAt: Math.min(readAt, snapshot.readAt),
-    storedAt: readAt - age,
-    freshUntil: lifetime.freshMs > 0 ? readAt + left : readAt,
+    storedAt: readAt - reply.age,
+    freshUntil: lifetime.freshMs > 0 ? readAt + reply.left : readAt,
   };
 }
 
-function highest(snapshot: Snapshot | undefined): number {
+/** The sequence of the last purge of any of these names. */
+function highestPurge(snapshot: Snapshot | undefined): number {
   let sequence = 0;
   for (const { hard, soft } of snapshot?.versions ?? []) {
     if (hard !== Number.POSITIVE_INFINITY) sequence = Math.max(sequence, hard, soft);
   }
   return sequence;
-}
-
-function filledMessage(key: string): string {
-  return JSON.stringify(['filled', key]);
 }

@@ -1,21 +1,22 @@
 import { packFrame, unpackFrame } from '../../base/framing.ts';
-import { isSoftlyPurged, isVoid, type NameVersion } from './versions.ts';
+import type { BoundedPolicy } from './options.ts';
+import { isInvalidated, isSoftlyInvalidated, type NameVersion } from './versions.ts';
 
-/** How long what was made may be used, in milliseconds from the moment that it is stored. */
+/** How long an entry may be used, in milliseconds from the moment that it is stored. */
 export interface Lifetime {
-  /** 0 for a response that has to be validated before each use. */
+  /** 0 for a response that must be validated before each use. */
   readonly freshMs: number;
   readonly staleWhileRevalidateMs: number;
   readonly staleIfErrorMs: number;
-  /** How old it was by then (RFC 9111, section 4.2.3). */
+  /** The age of the content when it is stored (RFC 9111, section 4.2.3). */
   readonly ageMs: number;
-  /** Never used without a validation once it is stale, whatever the windows and soft purges (must-revalidate and its like). */
+  /** Once stale, the entry must be validated before use, whatever its windows and soft purges (`must-revalidate`). */
   readonly isStrict: boolean;
-  /** For how long it is kept after that, and after its windows, so that it can be validated; 0 for never. */
+  /** How long the entry is kept for validation after its freshness and its windows have ended; 0 for not at all. */
   readonly validatableMs: number;
 }
 
-/** What is packed beside the body: by what it is purged, how it may be used, and what its kind adds. */
+/** What is packed with the body of an entry: its invalidation names, its lifetime, and what its kind of content adds. */
 export interface Envelope {
   readonly names: readonly string[];
   readonly lifetime: Lifetime;
@@ -23,58 +24,82 @@ export interface Envelope {
   readonly body: Buffer;
 }
 
-/** Something stored, as this process read or made it; times are of the clock that local copies live by. */
+/** A stored response or a cached value, as this process read or filled it. Its times are on the clock of local copies. */
 export interface Entry<Content> {
   readonly content: Content;
-  /** By what it is purged. */
+  /** Its invalidation names. */
   readonly names: readonly string[];
   readonly sequence: number;
   readonly versions: readonly NameVersion[];
   readonly lifetime: Lifetime;
-  /** How many bytes it takes here, about. */
+  /** Its approximate size in this process. */
   readonly bytes: number;
-  /** Not after the store was asked for it, and for the oldest of its versions. */
+  /** When the entry and its versions were known to be current. */
   readonly readAt: number;
   readonly storedAt: number;
   readonly freshUntil: number;
 }
 
-/** The stored entry that a handler is asked to validate. */
+/** An entry to store. */
+export interface NewEntry<Content> {
+  readonly content: Content;
+  readonly info: unknown;
+  readonly body: Buffer;
+  readonly lifetime: Lifetime;
+  /** The invalidation names that the entry has besides those of its key. */
+  readonly names: readonly string[];
+  readonly variesOn: string;
+  readonly maxVariants: number;
+  readonly policy: BoundedPolicy | undefined;
+  /** Set when the content is that of a stored entry, which the handler has validated. */
+  readonly validation?: Validation<Content> | undefined;
+}
+
+/** An entry that is not stored, for followers only. */
+export function unstoredEntry<Content>(content: Content, now: number): Entry<Content> {
+  const windows = { staleWhileRevalidateMs: 0, staleIfErrorMs: 0, validatableMs: 0 };
+  const lifetime = { freshMs: 0, ...windows, ageMs: 0, isStrict: false };
+  const times = { readAt: now, storedAt: now, freshUntil: now };
+  return { content, names: [], lifetime, sequence: 0, versions: [], bytes: 0, ...times };
+}
+
+/** A stored entry that a handler is asked to validate. */
 export interface Validation<Content> {
   readonly entry: Entry<Content>;
   /**
-   * The sequence under which it is stored again once it is validated. It is that of the entry, or of the soft purges that were
-   * known before the handler ran: every other purge since the entry was made invalidates it, also one that was not heard.
+   * The sequence under which the entry is stored again when it is validated: its own, raised by the soft purges that were
+   * known before the handler ran. Every other purge since the entry was filled invalidates it, also a missed one.
    */
   readonly sequence: number;
 }
 
-/** Undefined for an entry that was purged. */
+/** Undefined for an entry that is invalidated. */
 export function validationOf<Content>(entry: Entry<Content>): Validation<Content> | undefined {
   const { sequence, versions } = entry;
-  if (isVoid(sequence, versions)) return undefined;
+  if (isInvalidated(sequence, versions)) return undefined;
   return { entry, sequence: Math.max(sequence, ...versions.map(({ soft }) => soft)) };
 }
 
 /**
- * `fresh`: may be used. `stale`: may be used while it is refreshed. `fallback`: may be used when the refresh fails.
- * `validatable`: may be used once the handler has validated it. `void`: is not used.
+ * How an entry may be used. `fresh`: as it is. `stale`: while it is refreshed. `fallback`: if its refresh fails.
+ * `validatable`: once the handler has validated it. `invalid`: not at all.
  */
-export type Usability = 'fresh' | 'stale' | 'fallback' | 'validatable' | 'void';
+export type Usability = 'fresh' | 'stale' | 'fallback' | 'validatable' | 'invalid';
 
 export function usabilityOf(entry: Entry<unknown>, now: number): Usability {
-  if (isVoid(entry.sequence, entry.versions)) return 'void';
+  if (isInvalidated(entry.sequence, entry.versions)) return 'invalid';
   const leftMs = entry.freshUntil - now;
-  const isPurged = isSoftlyPurged(entry.sequence, entry.versions);
+  const isPurged = isSoftlyInvalidated(entry.sequence, entry.versions);
   if (leftMs > 0 && !isPurged) return 'fresh';
   const { lifetime } = entry;
   const { isStrict, staleWhileRevalidateMs, staleIfErrorMs } = lifetime;
   if (!isStrict && (leftMs > 0 || -leftMs < staleWhileRevalidateMs)) return 'stale';
   if (!isStrict && -leftMs < staleIfErrorMs) return 'fallback';
-  return lifetime.validatableMs > 0 && -leftMs < keepMs(lifetime) - lifetime.freshMs ? 'validatable' : 'void';
+  const isKept = lifetime.validatableMs > 0 && -leftMs < keepMs(lifetime) - lifetime.freshMs;
+  return isKept ? 'validatable' : 'invalid';
 }
 
-/** How long the store keeps it. */
+/** How long Redis keeps an entry. */
 export function keepMs(lifetime: Lifetime): number {
   const { freshMs, staleWhileRevalidateMs, staleIfErrorMs, validatableMs } = lifetime;
   return freshMs + Math.max(staleWhileRevalidateMs, staleIfErrorMs) + validatableMs;
@@ -97,7 +122,7 @@ export function packEnvelope({ names, lifetime, info, body }: Envelope): Buffer 
   );
 }
 
-/** Undefined when the bytes are no envelope. `leftMs`: how long it stays fresh, `ageMs`: since when it is stored. */
+/** `leftMs`: how long the entry stays fresh; `storedMs`: how long it has been stored. Undefined for unreadable bytes. */
 export function unpackEnvelope(packed: Buffer, leftMs: number, storedMs: number): Envelope | undefined {
   const { meta, body } = unpackFrame(packed) ?? {};
   if (body === undefined || !Array.isArray(meta)) return undefined;
@@ -108,7 +133,7 @@ export function unpackEnvelope(packed: Buffer, leftMs: number, storedMs: number)
   if (!isSpan(staleWhileRevalidateMs) || !isSpan(staleIfErrorMs) || !isSpan(ageMs)) return undefined;
   if (!isSpan(validatableMs)) return undefined;
   const windows = { staleWhileRevalidateMs, staleIfErrorMs, validatableMs };
-  // The time left says nothing where the clock of the store has gone back.
+  // An entry that was never fresh is marked: `leftMs` does not show it when the server's clock has gone back.
   const freshMs = isNeverFresh === 0 ? storedMs + leftMs : 0;
   const lifetime = { freshMs, ...windows, ageMs, isStrict: strict === 1 };
   return { names, lifetime, info, body };

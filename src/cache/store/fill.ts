@@ -1,65 +1,50 @@
 import { Renewal } from '../../waiting/renewal.ts';
-import { type Entry, keepMs, type Lifetime, packEnvelope, usabilityOf, type Validation } from './entry.ts';
 import {
-  type Bound,
+  type Entry,
+  keepMs,
+  type Lifetime,
+  type NewEntry,
+  packEnvelope,
+  unstoredEntry,
+  usabilityOf,
+} from './entry.ts';
+import {
+  type DeclaredKey,
+  type EntryKey,
   type EntryStore,
-  type Lease,
-  type Making,
+  type FillLease,
   NO_LEASE,
-  type OwnPlace,
-  type Place,
+  type PackedEntry,
 } from './entry-store.ts';
-import type { Flight, Outcome } from './flights.ts';
-import type { LocalCopies } from './local-copies.ts';
-import { areFollowed, type Snapshot, type Versions } from './versions.ts';
+import type { Flight, FlightOutcome } from './flights.ts';
+import type { LocalCopies, LocalState } from './local-state.ts';
+import { areTracked, type Snapshot } from './versions.ts';
 
-/** Whatever is being made longer is not waited for by anybody any more. */
+/** After this time no request waits for a fill any more. */
 const LONGEST_FILL_MS = 60_000;
 
-/** How long it is remembered that nothing was stored, so that those who come next do not queue. */
-const PASSING_MS = 5_000;
+/** How long a hit-for-miss marker lasts. */
+const HIT_FOR_MISS_MS = 5_000;
 
-export interface FillDeps {
-  readonly store: EntryStore;
-  readonly versions: Versions;
-  readonly now: () => number;
-}
-
-/** How a fill began. */
+/** How a fill begins. */
 export interface FillStart<Content> {
-  readonly place: Place<Content>;
-  /** As it was before the making; undefined when it is not known, and nothing may be stored. */
+  readonly key: EntryKey<Content>;
+  readonly state: LocalState<Content>;
+  /** The sequence before the handler runs; undefined when it is unknown, and then nothing is stored. */
   readonly sequence: number | undefined;
-  /** Who waits for it in this process. */
+  /** The flight in this process that the fill ends. */
   readonly flight: Flight<Content> | undefined;
-  /** What tells other processes to wait. */
-  readonly lease: Lease;
-  readonly local: { readonly copies: LocalCopies<Content>; readonly maxAgeMs: number } | undefined;
-  /** How old what is known of purges may be. */
+  readonly lease: FillLease;
+  readonly copies: LocalCopies<Content> | undefined;
+  /** How old known versions may be. */
   readonly maxAgeMs: number;
-  readonly passing: (place: Place<Content>, forMs: number) => void;
-  /** Whether requests may wait for each other: what has to be validated for each of them serves one alone. */
-  readonly sharing: (place: Place<Content>, isShared: boolean) => void;
 }
 
-export interface Made<Content> {
-  readonly content: Content;
-  readonly info: unknown;
-  readonly body: Buffer;
-  readonly lifetime: Lifetime;
-  readonly tags: readonly string[];
-  readonly variesOn: string;
-  readonly maxVariants: number;
-  readonly bound: Bound | undefined;
-  /** Set where the content is that of a stored entry, validated. */
-  readonly validation?: Validation<Content> | undefined;
-}
+type UnversionedEntry<Content> = Omit<Entry<Content>, 'versions'>;
 
-type Unversioned<Content> = Omit<Entry<Content>, 'versions'>;
-
-/** The making of what is not there, by the one who may. It ends once; what comes later is nothing. */
+/** Fills a missing entry for its flight and under its lease. It ends once; later calls have no effect. */
 export class Fill<Content> {
-  readonly #deps: FillDeps;
+  readonly #store: EntryStore;
   readonly #start: FillStart<Content>;
   readonly #renewal: Renewal | undefined;
   readonly #limit: NodeJS.Timeout;
@@ -69,13 +54,13 @@ export class Fill<Content> {
   #isAwaitedElsewhere = false;
   #onAwaitedElsewhere: () => void = () => undefined;
 
-  constructor(deps: FillDeps, start: FillStart<Content>) {
-    this.#deps = deps;
+  constructor(store: EntryStore, start: FillStart<Content>) {
+    this.#store = store;
     this.#start = start;
-    this.#purgesBefore = deps.versions.purges;
+    this.#purgesBefore = store.versions.purges;
     const { token, leaseMs } = start.lease;
     if (token !== '') {
-      const failed = (error: unknown) => deps.store.failed(error);
+      const failed = (error: unknown) => store.reportFailure(error);
       this.#renewal = new Renewal({ renew: () => this.#renew(), failed });
       this.#renewal.start(leaseMs);
     }
@@ -90,145 +75,144 @@ export class Fill<Content> {
     return this.#isOver;
   }
 
-  /** Whether others wait for it: in this process, or in another one as its last renewal said. */
+  /** Whether other requests wait for the fill, in this process or, as of its last renewal, in another one. */
   get isAwaited(): boolean {
     if (this.#isOver || this.#isReleased) return false;
     return this.#isAwaitedElsewhere || this.#start.flight?.hasFollowers === true;
   }
 
-  /** Calls back whenever others begin to wait for it. */
-  whenAwaited(begin: () => void): void {
+  /** Calls the listener whenever other requests begin to wait for the fill, and at once if they do already. */
+  onAwaited(listener: () => void): void {
     const { flight } = this.#start;
-    if (flight !== undefined) flight.onFollowed = begin;
-    this.#onAwaitedElsewhere = begin;
-    if (this.isAwaited) begin();
+    if (flight !== undefined) flight.onFollowed = listener;
+    this.#onAwaitedElsewhere = listener;
+    if (this.isAwaited) listener();
   }
 
-  /** A fill of this place, or of another one, with what the same handler makes; no request waits for it. */
-  beside(place: Place<Content> = this.#start.place): Fill<Content> {
-    return new Fill(this.#deps, { ...this.#start, flight: undefined, lease: NO_LEASE, place });
+  /** A fill of this key, or of another one, with the response of the same handler; no request waits for it. */
+  unawaited(key: EntryKey<Content> = this.#start.key): Fill<Content> {
+    return new Fill(this.#store, { ...this.#start, key, flight: undefined, lease: NO_LEASE });
   }
 
-  /** Stores what was made; resolves to its size in bytes, or undefined when it was not stored. */
-  async store(made: Made<Content>): Promise<number | undefined> {
-    const own = this.#start.place.ownPlace?.(made.content);
-    if (own !== undefined) return this.#storeElsewhere(made, own);
+  /** Stores an entry. Resolves to its size in bytes, or to undefined when it is not stored. */
+  async store(added: NewEntry<Content>): Promise<number | undefined> {
+    const declared = this.#start.key.declaredKey?.(added.content);
+    if (declared !== undefined) return this.#storeUnder(declared, added);
     if (!this.#end()) return undefined;
-    const { place, flight } = this.#start;
-    const { versions, now } = this.#deps;
-    const { content, lifetime, variesOn, maxVariants, bound, validation } = made;
-    const names = [...new Set([...place.names, ...(validation?.entry.names ?? []), ...made.tags])];
-    const sequence = this.#sequenceOf(validation);
-    const payload = packEnvelope({ ...made, names });
-    place.learnVary(variesOn);
-    this.#start.passing(place, 0);
-    this.#start.sharing(place, lifetime.freshMs > 0);
-    if (lifetime.freshMs <= 0) flight?.settle({ kind: 'retry' });
-    else if (flight !== undefined) flight.isMade = true;
-    const storedAt = now();
+    const { key, flight, maxAgeMs } = this.#start;
+    const { content, lifetime, variesOn, validation } = added;
+    const names = [...new Set([...key.names, ...(validation?.entry.names ?? []), ...added.names])];
+    const payload = packEnvelope({ ...added, names });
+    key.learnVary(variesOn);
+    this.#noteStorable(lifetime);
+    const storedAt = this.#store.now();
     const entry = {
       ...{ content, names, lifetime, bytes: payload.length, readAt: storedAt, storedAt },
       freshUntil: storedAt + lifetime.freshMs,
     };
-    if (sequence === undefined) {
-      flight?.settle({ kind: 'entry', entry: { ...entry, sequence: 0, versions: [] }, isMade: true });
-      this.#giveBack(0);
+    if (this.#start.sequence === undefined) {
+      flight?.settle({ kind: 'entry', entry: { ...entry, sequence: 0, versions: [] }, isNew: true });
+      this.#endLease(0);
       return undefined;
     }
+    const sequence = Math.min(this.#start.sequence, validation?.sequence ?? this.#start.sequence);
     const lifeMs = keepMs(lifetime);
-    const known = versions.known(names, this.#start.maxAgeMs, lifeMs);
-    if (known !== undefined) this.#hold({ ...entry, sequence }, known);
-    const making = { payload, lifetime, variesOn, maxVariants, bound, sequence };
+    const known = this.#store.versions.known(names, maxAgeMs, lifeMs);
+    if (known !== undefined) this.#share({ ...entry, sequence }, known);
+    const { maxVariants, policy } = added;
     const [size] = await Promise.all([
-      this.#write(making),
-      known ?? this.#holdByAsking({ ...entry, sequence }, names, lifeMs),
+      this.#write({ payload, lifetime, variesOn, maxVariants, policy, sequence }),
+      known ?? this.#shareOnceConfirmed({ ...entry, sequence }, lifeMs),
     ]);
     return size;
   }
 
   /**
-   * Ends a fill whose result must not be stored, and sets the hit-for-miss marker. Its followers get `content`, where one
-   * result serves them all; else each makes its own.
+   * Ends a fill whose content cannot be stored, and sets the hit-for-miss marker. Followers get `content` if one result may
+   * serve them all; else each runs its own handler.
    */
-  pass(content?: Content): void {
+  endAsHitForMiss(content?: Content): void {
     if (!this.#end()) return;
-    this.#start.passing(this.#start.place, PASSING_MS);
-    const outcome: Outcome<Content> =
+    this.#markHitForMiss(HIT_FOR_MISS_MS);
+    const outcome: FlightOutcome<Content> =
       content === undefined
-        ? { kind: 'pass' }
-        : { kind: 'entry', entry: this.#unstored(content), isMade: true };
+        ? { kind: 'hit-for-miss' }
+        : { kind: 'entry', entry: unstoredEntry(content, this.#store.now()), isNew: true };
     this.#start.flight?.settle(outcome);
-    this.#giveBack(PASSING_MS);
+    this.#endLease(HIT_FOR_MISS_MS);
   }
 
-  /** It came to nothing, or to an error that somebody else may not meet: the next one is to try. */
+  /** Ends a fill without a result, or with an error that the next request may not meet: that request leads. */
   abandon(): void {
     if (!this.#end()) return;
     this.#start.flight?.settle({ kind: 'retry' });
-    this.#giveBack(0);
+    this.#endLease(0);
   }
 
-  /** Those who wait get a value that is not stored. */
-  share(content: Content): void {
-    this.#endWith(this.#unstored(content), true);
+  /** Ends the fill with content that is not stored; the followers get it. */
+  endUnstored(content: Content): void {
+    this.#endWith(unstoredEntry(content, this.#store.now()), true);
   }
 
-  /** Followers get a stale entry in place of a new one. False for an entry that was purged meanwhile: the next one leads. */
+  /** Ends the fill with a stale entry. Returns false for an entry that was invalidated meanwhile: then the next request leads. */
   fallBackOn(entry: Entry<Content>): boolean {
-    const usability = usabilityOf(entry, this.#deps.now());
-    // A purge does not reach versions that were read while the process does not listen, not even its own.
-    const mayBePurged = !areFollowed(entry.versions) && this.#deps.versions.purges !== this.#purgesBefore;
-    const isUsable = usability !== 'void' && usability !== 'validatable' && !mayBePurged;
+    const { versions } = this.#store;
+    const usability = usabilityOf(entry, this.#store.now());
+    // A purge does not reach untracked versions, not even a purge by this process.
+    const mayBePurged = !areTracked(entry.versions) && versions.purges !== this.#purgesBefore;
+    const isUsable = usability !== 'invalid' && usability !== 'validatable' && !mayBePurged;
     if (isUsable) this.#endWith(entry, false);
     else this.abandon();
     return isUsable;
   }
 
+  /** Ends the fill with the error of its loader, which the followers get as well. */
   fail(error: unknown): void {
     if (!this.#end()) return;
     this.#start.flight?.settle({ kind: 'error', error });
-    this.#giveBack(0);
+    this.#endLease(0);
   }
 
-  /** It may go on and still be stored, but nobody waits for it any more. */
+  /** Stops the waiting of other requests. The content may still be stored. */
   release(): void {
     if (this.#isOver) return;
     this.#isReleased = true;
     this.#stopTimers();
     this.#start.flight?.settle({ kind: 'retry' });
-    this.#giveBack(0);
+    this.#endLease(0);
   }
 
-  #sequenceOf(validation: Validation<Content> | undefined): number | undefined {
-    const { sequence } = this.#start;
-    if (sequence === undefined || validation === undefined) return sequence;
-    return Math.min(sequence, validation.sequence);
+  #noteStorable({ freshMs }: Lifetime): void {
+    const { flight, key, state } = this.#start;
+    this.#markHitForMiss(0);
+    state.setCollapsible(key.redisKeys.entry, this.#store.now(), freshMs > 0);
+    if (freshMs <= 0) flight?.settle({ kind: 'retry' });
+    else if (flight !== undefined) flight.isFilled = true;
   }
 
-  /** The command of the store leaves before followers that retry look for it. */
-  #storeElsewhere(made: Made<Content>, { place, isForAll }: OwnPlace<Content>): Promise<number | undefined> {
+  #markHitForMiss(forMs: number): void {
+    const { key, state } = this.#start;
+    state.markHitForMiss(key.redisKeys.entry, this.#store.now(), forMs);
+  }
+
+  /** The write is sent before followers retry, so that they find the entry. */
+  #storeUnder(
+    { key, servesFollowers }: DeclaredKey<Content>,
+    added: NewEntry<Content>,
+  ): Promise<number | undefined> {
     if (!this.#end()) return Promise.resolve(undefined);
     const { flight } = this.#start;
-    const own = { ...this.#start, place, lease: NO_LEASE, flight: isForAll ? flight : undefined };
-    const stored = new Fill(this.#deps, own).store(made);
-    if (!isForAll) flight?.settle({ kind: 'retry' });
-    this.#giveBack(0);
+    const start = { ...this.#start, key, lease: NO_LEASE, flight: servesFollowers ? flight : undefined };
+    const stored = new Fill(this.#store, start).store(added);
+    if (!servesFollowers) flight?.settle({ kind: 'retry' });
+    this.#endLease(0);
     return stored;
   }
 
-  #endWith(entry: Entry<Content>, isMade: boolean): void {
+  #endWith(entry: Entry<Content>, isNew: boolean): void {
     if (!this.#end()) return;
-    this.#start.flight?.settle({ kind: 'entry', entry, isMade });
-    this.#giveBack(0);
-  }
-
-  /** An entry for followers only. */
-  #unstored(content: Content): Entry<Content> {
-    const at = this.#deps.now();
-    const windows = { staleWhileRevalidateMs: 0, staleIfErrorMs: 0, validatableMs: 0 };
-    const lifetime = { freshMs: 0, ...windows, ageMs: 0, isStrict: false };
-    const times = { readAt: at, storedAt: at, freshUntil: at };
-    return { content, names: [], lifetime, sequence: 0, versions: [], bytes: 0, ...times };
+    this.#start.flight?.settle({ kind: 'entry', entry, isNew });
+    this.#endLease(0);
   }
 
   #end(): boolean {
@@ -238,50 +222,51 @@ export class Fill<Content> {
     return !wasOver;
   }
 
-  async #holdByAsking(entry: Unversioned<Content>, names: readonly string[], lifeMs: number): Promise<void> {
-    // For as long as what is known of them counts another fill may rely on it.
-    const keptMs = lifeMs + this.#start.maxAgeMs;
-    const snapshot = await this.#try(this.#deps.versions.ask(names, keptMs));
-    if (snapshot !== undefined) this.#hold(entry, snapshot);
-    // Redis has gone, and with it what tells of purges. As long as none was heard, those who wait get what was made:
-    // each making its own would be the very stampede that they waited to avoid, at the worst moment.
-    else if (this.#deps.versions.wasPurgeHeardSince(entry.sequence))
-      this.#start.flight?.settle({ kind: 'pass' });
-    else this.#start.flight?.settle({ kind: 'entry', entry: { ...entry, versions: [] }, isMade: true });
+  async #shareOnceConfirmed(entry: UnversionedEntry<Content>, lifeMs: number): Promise<void> {
+    const { flight, maxAgeMs } = this.#start;
+    const { versions } = this.#store;
+    // A later fill may use these versions until they are `maxAgeMs` old.
+    const snapshot = await this.#try(versions.read(entry.names, lifeMs + maxAgeMs));
+    if (snapshot !== undefined) this.#share(entry, snapshot);
+    // Redis is down, so no purge is received. Unless this process knows of a purge the followers get the entry:
+    // if each ran its own handler, the stampede that they wait to avoid would come at the worst moment.
+    else if (versions.hasPurgeSince(entry.sequence)) flight?.settle({ kind: 'hit-for-miss' });
+    else flight?.settle({ kind: 'entry', entry: { ...entry, versions: [] }, isNew: true });
   }
 
-  #hold(unversioned: Unversioned<Content>, { versions, readAt }: Snapshot): void {
+  /** Gives the entry to the followers and keeps a local copy. */
+  #share(unversioned: UnversionedEntry<Content>, { versions, readAt }: Snapshot): void {
     const entry = { ...unversioned, versions, readAt: Math.min(unversioned.readAt, readAt) };
-    const { flight, local, place } = this.#start;
-    if (usabilityOf(entry, this.#deps.now()) !== 'fresh') {
-      // Purged while it was made: who came after the purge must not get it.
+    const { flight, copies, key } = this.#start;
+    if (usabilityOf(entry, this.#store.now()) !== 'fresh') {
+      // Purged while the handler ran: requests that came after the purge must not get the entry.
       flight?.settle({ kind: 'retry' });
       return;
     }
-    if (local !== undefined && areFollowed(entry.versions)) local.copies.put(place.localKey(), entry);
-    flight?.settle({ kind: 'entry', entry, isMade: true });
+    if (areTracked(versions)) copies?.put(key.localKey(), entry);
+    flight?.settle({ kind: 'entry', entry, isNew: true });
   }
 
-  async #write(making: Making): Promise<number | undefined> {
-    const { place, lease } = this.#start;
+  async #write(packed: PackedEntry): Promise<number | undefined> {
+    const { key, lease } = this.#start;
     try {
-      return await this.#deps.store.write(place, making, lease.token);
+      return await this.#store.write(key, packed, lease.token);
     } catch (error) {
-      this.#deps.store.failed(error);
-      // The command that did not reach Redis, or may not have, was to end the lease as well.
-      this.#giveBack(0);
+      this.#store.reportFailure(error);
+      // The write would have ended the lease too.
+      this.#endLease(0);
       return undefined;
     }
   }
 
-  #giveBack(passingMs: number): void {
-    const { place, lease } = this.#start;
-    if (lease.token !== '') void this.#deps.store.endFill(place, lease, passingMs);
+  #endLease(hitForMissMs: number): void {
+    const { key, lease } = this.#start;
+    if (lease.token !== '') void this.#store.endFill(key, lease, hitForMissMs);
   }
 
   async #renew(): Promise<true> {
-    const { place, lease } = this.#start;
-    const isAwaited = await this.#deps.store.renewFill(place, lease);
+    const { key, lease } = this.#start;
+    const isAwaited = await this.#store.renewFill(key, lease);
     if (isAwaited && !this.#isAwaitedElsewhere) {
       this.#isAwaitedElsewhere = true;
       this.#onAwaitedElsewhere();
@@ -298,7 +283,7 @@ export class Fill<Content> {
     try {
       return await work;
     } catch (error) {
-      this.#deps.store.failed(error);
+      this.#store.reportFailure(error);
       return undefined;
     }
   }

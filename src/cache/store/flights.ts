@@ -1,52 +1,53 @@
 import type { Entry } from './entry.ts';
 
 /**
- * What those get who wait for another request of this process: an entry; `pass`: nothing that is stored, so each goes
- * its own way; `retry`: nothing at all, so the next one leads; or the error of who made it.
+ * The result of a flight for its followers. `entry`: the leader read or filled this entry. `hit-for-miss`: nothing can be
+ * stored, so each follower runs its own handler. `retry`: the leader has no result, so the next request leads. `error`: the
+ * leader's loader failed.
  */
-export type Outcome<Content> =
-  | { readonly kind: 'entry'; readonly entry: Entry<Content>; readonly isMade: boolean }
-  | { readonly kind: 'pass' }
+export type FlightOutcome<Content> =
+  | { readonly kind: 'entry'; readonly entry: Entry<Content>; readonly isNew: boolean }
+  | { readonly kind: 'hit-for-miss' }
   | { readonly kind: 'retry' }
   | { readonly kind: 'error'; readonly error: unknown };
 
-/** One lookup, and where it finds nothing one making, for all who ask for the same in this process. */
+/** The lookup of a leader, and the fill that follows a miss, for which the other requests for the key wait. */
 export class Flight<Content> {
-  readonly #ended: () => void;
-  readonly #followers = new Set<(outcome: Outcome<Content>) => void>();
-  /** What they wait for is there, and only to be confirmed: who comes now finds it. */
-  isMade = false;
-  /** Called when the first follower comes, or the next one after all have gone. */
+  readonly #onEnd: () => void;
+  readonly #followers = new Set<(outcome: FlightOutcome<Content>) => void>();
+  /** The leader has filled the entry and only confirms its versions: for later requests it is a hit. */
+  isFilled = false;
+  /** Called for a follower that comes while there is no other. */
   onFollowed: () => void = () => undefined;
-  #outcome: Outcome<Content> | undefined;
+  #outcome: FlightOutcome<Content> | undefined;
 
-  constructor(ended: () => void) {
-    this.#ended = ended;
+  constructor(onEnd: () => void) {
+    this.#onEnd = onEnd;
   }
 
   get hasFollowers(): boolean {
     return this.#followers.size > 0;
   }
 
-  /** The first outcome counts. */
-  settle(outcome: Outcome<Content>): void {
+  /** Ends the flight. Only the first outcome counts. */
+  settle(outcome: FlightOutcome<Content>): void {
     if (this.#outcome !== undefined) return;
     this.#outcome = outcome;
-    this.#ended();
+    this.#onEnd();
     for (const follow of this.#followers) follow(outcome);
   }
 
-  /** Undefined when it took longer. */
-  follow(ms: number): Promise<Outcome<Content> | undefined> {
-    const outcome = this.#outcome;
-    if (outcome !== undefined || ms <= 0) return Promise.resolve(outcome);
+  /** Waits for the outcome, at most `ms`; resolves to undefined after that. */
+  follow(ms: number): Promise<FlightOutcome<Content> | undefined> {
+    const settled = this.#outcome;
+    if (settled !== undefined || ms <= 0) return Promise.resolve(settled);
     return new Promise((resolve) => {
-      const follower = (told: Outcome<Content> | undefined) => {
+      const follower = (outcome: FlightOutcome<Content> | undefined) => {
         clearTimeout(timer);
         this.#followers.delete(follower);
-        resolve(told);
+        resolve(outcome);
       };
-      // What it waits for keeps the process alive, or nothing does.
+      // The work of the leader keeps the process alive where anything should.
       const timer = setTimeout(follower, ms, undefined).unref();
       this.#followers.add(follower);
       if (this.#followers.size === 1) this.onFollowed();
@@ -54,11 +55,11 @@ export class Flight<Content> {
   }
 }
 
-/** The flights under way. */
+/** The flights of this process that have not ended, by local key. */
 export class Flights<Content> {
   readonly #flights = new Map<string, Flight<Content>>();
 
-  underWay(key: string): Flight<Content> | undefined {
+  get(key: string): Flight<Content> | undefined {
     return this.#flights.get(key);
   }
 

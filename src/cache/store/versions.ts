@@ -1,73 +1,87 @@
 import { BoundedMap } from '../../base/bounded-map.ts';
 import type { Keys } from '../../base/keys.ts';
+import type { Reporter } from '../../base/reporter.ts';
 import type { Deadline } from '../../engine/deadline.ts';
 import type { Engine } from '../../engine/port.ts';
 import { type CachePurgeReply, cachePurge, cacheVersions } from './operations/versions.ts';
 
-/** Beyond these the names that were used least recently are asked for again. */
+/*
+ * An invalidation name is what an entry is invalidated by: `all`, a URL, a key, a tag or a group. Each name has a version,
+ * the sequences of its last purges. A hard purge invalidates the entries of the name, a soft purge makes them stale.
+ */
+
+/** The versions that are kept in this process; the least recently used ones are dropped and read from Redis again. */
 const KNOWN_BYTES = 16 * 2 ** 20;
 const VERSION_BYTES = 100;
 
-/**
- * Versions are kept for this long at least while something is made, since its own lifetime is not known yet. A
- * response that is fresh for a minute and validatable for another one needs no second command for them.
- */
-export const WHILE_MAKING_MS = 180_000;
-
-/** For the sequence of each namespace. */
+/** The bytes for the sequences of all namespaces. */
 const SEQUENCE_BYTES = 2 ** 20;
 
-/** The name of every entry, which `{ all: true }` purges by. */
+/**
+ * How long Redis keeps versions at least while an entry is filled, whose lifetime is not known yet. An entry that is fresh
+ * for a minute and validatable for another minute needs no second command for its versions.
+ */
+export const FILL_VERSIONS_TTL_MS = 180_000;
+
+/** The invalidation name of every entry, which `kit.invalidate({ all: true })` purges. */
 export const ALL = 'all';
 
-/** What this process knows of the purges of one name. Entries held here refer to it, so a purge reaches them at once. */
+/** The purges of one name. Entries in this process refer to this object, so that a purge reaches them at once. */
 export interface NameVersion {
-  /** What was made at a lower sequence is void; Infinity once nothing is known any more. */
+  /** Entries of a lower sequence are invalid. Infinity once the version is no longer known. */
   readonly hard: number;
-  /** What was made at a lower sequence is stale. */
+  /** Entries of a lower sequence are stale. */
   readonly soft: number;
-  /** Whether purges change it. Otherwise it was true when it was read, and no copy may depend on it. */
-  readonly isFollowed: boolean;
+  /** Whether purges update this object. An untracked version was correct when it was read; no local copy may depend on it. */
+  readonly isTracked: boolean;
 }
 
 interface KnownVersion {
   hard: number;
   soft: number;
-  isFollowed: boolean;
-  /** When it was last read, by the clock; before that only purges are noted. */
+  isTracked: boolean;
+  /** When it was last read from Redis; negative infinity while only purges are known. */
   readAt: number;
-  /** Until when the store keeps it, at least. */
+  /** Redis keeps the version at least until then. */
   keptUntil: number;
 }
 
-/** Some names' versions, and the sequence at a moment before any that is read from now on. */
+/** The versions of several names, and the sequence before any purge that comes after the snapshot. */
 export interface Snapshot {
   readonly sequence: number;
   readonly versions: readonly NameVersion[];
-  /** When the oldest of them was read. */
+  /** When the oldest of the versions was read. */
   readonly readAt: number;
 }
 
+/** What the parts of one namespace's cache use. */
+export interface CacheEnvironment {
+  readonly engine: Engine;
+  readonly keys: Keys;
+  readonly reporter: Reporter;
+  /** The clock of local copies, in milliseconds. */
+  readonly now: () => number;
+}
+
 /**
- * The purges that a process knows of, by names that begin with the scope of their namespace. A version that is read while the
- * listening connection is up is known from then on, since every purge is heard there. One that is read while the
- * connection is away serves the one request that reads it: the purges until the connection is back are never heard.
+ * The versions that this process knows, by names that begin with the scope of their namespace. A version that is read while
+ * the subscriber is connected is tracked from then on, since this process receives every purge. A version that is read
+ * while the subscriber is disconnected serves only the request that reads it: purges are missed until it reconnects.
  */
 export class KnownVersions {
   readonly #known = new BoundedMap<KnownVersion>(KNOWN_BYTES, () => VERSION_BYTES, forget);
   /** The last sequence of each namespace, by its scope. */
   readonly #sequences = new BoundedMap<number>(SEQUENCE_BYTES);
   #isUp = false;
-  /** How often the listening connection has come or gone. */
+  /** How often the subscriber has connected or disconnected. */
   #changes = 0;
-
   #purges = 0;
 
   get isUp(): boolean {
     return this.#isUp;
   }
 
-  /** How many purges this process has made or heard of. */
+  /** The number of purges that this process has sent or received. */
   get purges(): number {
     return this.#purges;
   }
@@ -86,11 +100,11 @@ export class KnownVersions {
     return this.#known.get(name);
   }
 
-  /** Known from now on; a purge of it is noted even before it is read. */
-  follow(name: string): KnownVersion {
+  /** Tracks a version from now on: purges update it even before it is read. */
+  track(name: string): KnownVersion {
     let version = this.#known.get(name);
     if (version === undefined) {
-      version = { hard: 0, soft: 0, isFollowed: true, readAt: Number.NEGATIVE_INFINITY, keptUntil: 0 };
+      version = { hard: 0, soft: 0, isTracked: true, readAt: Number.NEGATIVE_INFINITY, keptUntil: 0 };
       this.#known.set(name, version);
     }
     return version;
@@ -100,16 +114,16 @@ export class KnownVersions {
     return this.#sequences.get(scope);
   }
 
-  sawSequence(scope: string, sequence: number): void {
+  noteSequence(scope: string, sequence: number): void {
     this.#sequences.set(scope, Math.max(this.#sequences.peek(scope) ?? 0, sequence));
   }
 
-  /** A purge, by whatever process. */
-  purged(scope: string, sequence: number, soft: boolean, names: readonly string[]): void {
-    // Any client of Redis may publish.
+  /** Records a purge by this or another process. */
+  recordPurge(scope: string, sequence: number, soft: boolean, names: readonly string[]): void {
+    // Any Redis client can publish on the channel.
     if (!Number.isSafeInteger(sequence)) return;
     this.#purges++;
-    if (this.#sequences.peek(scope) !== undefined) this.sawSequence(scope, sequence);
+    if (this.#sequences.peek(scope) !== undefined) this.noteSequence(scope, sequence);
     for (const name of names) {
       const version = this.#known.peek(scope + name);
       if (version === undefined) continue;
@@ -119,58 +133,50 @@ export class KnownVersions {
   }
 }
 
-/** Purges no longer reach the entries that still refer to it. */
+/** Entries that still refer to a version which is no longer tracked are invalid. */
 function forget(version: KnownVersion): void {
   version.hard = Number.POSITIVE_INFINITY;
-  version.isFollowed = false;
-}
-
-export interface VersionsDeps {
-  readonly engine: Engine;
-  readonly keys: Keys;
-  readonly known: KnownVersions;
-  /** Milliseconds of the clock that local copies live by. */
-  readonly now: () => number;
+  version.isTracked = false;
 }
 
 /**
- * The versions that invalidate the entries of one namespace. A version that is known in this process is used for as long
- * as a caller accepts: a message may be lost between the nodes of a Cluster.
+ * The versions that invalidate the entries of one namespace. A known version is used only up to the age that the caller
+ * accepts, since a message may be lost between the nodes of a Cluster.
  */
 export class Versions {
-  readonly #deps: VersionsDeps;
+  readonly #env: CacheEnvironment;
+  readonly #known: KnownVersions;
 
-  constructor(deps: VersionsDeps) {
-    this.#deps = deps;
+  constructor(env: CacheEnvironment, known: KnownVersions) {
+    this.#env = env;
+    this.#known = known;
   }
 
-  /** How many purges this process has made or heard of. */
+  /** The number of purges that this process has sent or received. */
   get purges(): number {
-    return this.#deps.known.purges;
+    return this.#known.purges;
   }
 
-  /** Whether anything at all was purged since, as far as this process knows. */
-  wasPurgeHeardSince(sequence: number): boolean {
-    const { known, keys } = this.#deps;
-    return (known.sequenceOf(keys.scope) ?? 0) > sequence;
+  /** Whether this process knows of a purge of any name after `sequence`. */
+  hasPurgeSince(sequence: number): boolean {
+    return (this.#known.sequenceOf(this.#env.keys.scope) ?? 0) > sequence;
   }
 
-  /** The sequence of the last purge that is known here; undefined when this process does not know of all purges. */
+  /** The sequence of the last purge; undefined while this process may miss purges. */
   get sequence(): number | undefined {
-    const { known, keys } = this.#deps;
-    return known.isUp ? known.sequenceOf(keys.scope) : undefined;
+    return this.#known.isUp ? this.#known.sequenceOf(this.#env.keys.scope) : undefined;
   }
 
-  /** What is known here; undefined when the store must be asked. */
+  /** The versions as this process knows them; undefined when they must be read from Redis. */
   known(names: readonly string[], maxAgeMs: number, ttlMs = 0): Snapshot | undefined {
-    const { known, keys } = this.#deps;
     const { sequence } = this;
     if (sequence === undefined) return undefined;
-    const now = this.#deps.now();
+    const { scope } = this.#env.keys;
+    const now = this.#env.now();
     const versions: KnownVersion[] = [];
     let readAt = now;
     for (const name of names) {
-      const version = known.get(keys.scope + name);
+      const version = this.#known.get(scope + name);
       if (version === undefined || version.readAt <= now - maxAgeMs || version.keptUntil < now + ttlMs) {
         return undefined;
       }
@@ -180,58 +186,62 @@ export class Versions {
     return { sequence, versions, readAt };
   }
 
-  /** Asks the store, which keeps the versions for so long from now on. */
-  async ask(names: readonly string[], ttlMs: number, deadline?: Deadline): Promise<Snapshot> {
-    const { engine, keys, known, now } = this.#deps;
+  /** Reads the versions from Redis, which keeps them for `ttlMs` from now on. */
+  async read(names: readonly string[], ttlMs: number, deadline?: Deadline): Promise<Snapshot> {
+    const { engine, keys, now } = this.#env;
+    const known = this.#known;
     const readAt = now();
     const { changes } = known;
-    // Known before the reply comes: a purge that is heard in between must not be forgotten.
-    const followed = known.isUp ? names.map((name) => known.follow(keys.scope + name)) : undefined;
+    // Tracked before the reply arrives, so that a purge in between is not lost.
+    const tracked = known.isUp ? names.map((name) => known.track(keys.scope + name)) : undefined;
     const { sequence, versions: read } = await engine.run(
       cacheVersions,
-      [keys.cacheVersion('sequence'), ...names.map((name) => keys.cacheVersion(name))],
+      this.#keysOf(names),
       { ttl: Math.ceil(ttlMs) },
       deadline,
     );
-    known.sawSequence(keys.scope, sequence);
-    // A reply that was asked for before the connection came back may be older than a purge that was not heard.
-    if (followed === undefined || changes !== known.changes) {
-      return { sequence, versions: read.map((version) => ({ ...version, isFollowed: false })), readAt };
+    known.noteSequence(keys.scope, sequence);
+    // The reply may be older than a purge that was missed while the subscriber was disconnected.
+    if (tracked === undefined || changes !== known.changes) {
+      return { sequence, versions: read.map((version) => ({ ...version, isTracked: false })), readAt };
     }
-    for (const [index, version] of followed.entries()) {
+    for (const [index, version] of tracked.entries()) {
       version.hard = Math.max(version.hard, read[index]?.hard ?? Number.POSITIVE_INFINITY);
       version.soft = Math.max(version.soft, read[index]?.soft ?? 0);
       version.readAt = readAt;
       version.keptUntil = readAt + ttlMs;
     }
-    return { sequence, versions: followed, readAt };
+    return { sequence, versions: tracked, readAt };
   }
 
   async purge(names: readonly string[], soft: boolean, deadline?: Deadline): Promise<CachePurgeReply> {
-    const { engine, keys, known } = this.#deps;
-    const purge = await engine.run(
-      cachePurge,
-      [keys.cacheVersion('sequence'), ...names.map((name) => keys.cacheVersion(name))],
-      { soft, channel: keys.cacheChannel(), scope: keys.scope, names },
-      deadline,
-    );
-    known.purged(keys.scope, purge.sequence, soft, names);
+    const { engine, keys } = this.#env;
+    const args = { soft, channel: keys.cacheChannel(), scope: keys.scope, names };
+    const purge = await engine.run(cachePurge, this.#keysOf(names), args, deadline);
+    this.#known.recordPurge(keys.scope, purge.sequence, soft, names);
     return purge;
+  }
+
+  #keysOf(names: readonly string[]): string[] {
+    const { keys } = this.#env;
+    return [keys.cacheVersion('sequence'), ...names.map((name) => keys.cacheVersion(name))];
   }
 }
 
-/** Whether a purge of any of these reaches what refers to them. */
-export function areFollowed(versions: readonly NameVersion[]): boolean {
-  for (const { isFollowed } of versions) if (!isFollowed) return false;
+/** Whether purges update all of these versions. */
+export function areTracked(versions: readonly NameVersion[]): boolean {
+  for (const { isTracked } of versions) if (!isTracked) return false;
   return true;
 }
 
-export function isVoid(sequence: number, versions: readonly NameVersion[]): boolean {
+/** Whether a hard purge of a name came after `sequence`. */
+export function isInvalidated(sequence: number, versions: readonly NameVersion[]): boolean {
   for (const { hard } of versions) if (hard > sequence) return true;
   return false;
 }
 
-export function isSoftlyPurged(sequence: number, versions: readonly NameVersion[]): boolean {
+/** Whether a soft purge of a name came after `sequence`. */
+export function isSoftlyInvalidated(sequence: number, versions: readonly NameVersion[]): boolean {
   for (const { soft } of versions) if (soft > sequence) return true;
   return false;
 }

@@ -4,51 +4,49 @@ import { LIFETIME_NAMES, renamed } from '../../base/foreign-options.ts';
 import type { OptionReader } from '../../base/option-reader.ts';
 import { readSettings } from '../../base/settings.ts';
 import { valueSizeOption } from '../../base/size-options.ts';
-import type { LookupSettings } from '../store/cache-room.ts';
-import type { Lifetime } from '../store/entry.ts';
-import type { Bound } from '../store/entry-store.ts';
-import type { LocalCopies } from '../store/local-copies.ts';
-import { type CachePolicies, jitterOption, policyOption } from '../store/policies.ts';
 import {
+  type BoundedPolicy,
+  type CachePolicies,
   checkTags,
+  jitterOption,
   type LocalOptions,
   localOption,
+  policyOption,
   SHARED_OPTION_NAMES,
   type SharedSettings,
   type SingleFlightOptions,
   singleFlightOption,
-} from '../store/shared-options.ts';
+} from '../store/options.ts';
 
 export interface RememberOptions {
-  /** How long a value stays fresh. Required, here or by the policy. */
+  /** How long a value stays fresh. Required here or in the policy. */
   readonly ttl?: Duration | undefined;
-  /** A policy of `createRedisKit({ cachePolicies })`, for what is not said here. */
+  /** The name of a policy of `createRedisKit({ cachePolicies })`, which gives the defaults of these options. */
   readonly policy?: string | undefined;
-  /** For how long after that it is returned while it is loaded anew. Default: not at all. */
+  /** How long a stale value is returned while it is loaded again. Default: not at all. */
   readonly staleWhileRevalidate?: Duration | undefined;
-  /** For how long after that it is returned when loading it anew fails. Default: not at all. */
+  /** How long a stale value is returned if loading it again fails. Default: not at all. */
   readonly staleIfError?: Duration | undefined;
-  /** The part of `ttl`, from 0 to 1, that each value loses at random. Default 0. */
+  /** The fraction of `ttl`, from 0 to 1, by which lifetimes are shortened at random. Default 0. */
   readonly jitter?: number | undefined;
-  /** What the value may be invalidated by; `context.tag()` adds to them. */
+  /** The tags by which the value can be invalidated; `context.tag()` adds to them. */
   readonly tags?: readonly string[] | undefined;
   /** A value whose JSON has more bytes is returned, not stored, and emitted as `cache:skipped`. Default 1 MiB. */
   readonly maxBytes?: number | undefined;
-  /** One caller loads what others wait for, in all processes; false: each loads its own. */
+  /** One caller loads the value and all others wait for it, in all processes; false: each caller loads it. */
   readonly singleFlight?: false | SingleFlightOptions | undefined;
-  /** The copies held in the process; of its `maxBytes` only the kit's own store is used here. */
+  /** The copies that each process keeps; false for none. */
   readonly local?: false | Pick<LocalOptions, 'maxAge'> | undefined;
 }
 
-export interface RememberSettings {
+export interface RememberSettings extends SharedSettings {
   readonly ttl: number;
   readonly staleWhileRevalidate: number;
   readonly staleIfError: number;
   readonly jitter: number;
   readonly tags: readonly string[];
   readonly maxBytes: number;
-  readonly bound: Bound | undefined;
-  readonly lookup: LookupSettings<string>;
+  readonly policy: BoundedPolicy | undefined;
 }
 
 const NAMES = {
@@ -68,10 +66,9 @@ export function resolveRememberOptions(
   where: string,
   options: Duration | RememberOptions,
   policies: CachePolicies,
-  copies: LocalCopies<string>,
 ): RememberSettings {
   const given = typeof options === 'object' && options !== null ? options : { ttl: options };
-  // Read with each call, so without spreading, which would cost more than all else.
+  // Read on each call, and so without spreading, which would cost more than everything else.
   const settings = readSettings(where, given, NAMES, (reader) => ({
     policy: () => policyOption(reader, policies),
     ttl: () => ttlOption(reader, policies),
@@ -81,9 +78,9 @@ export function resolveRememberOptions(
     tags: () => checkTags(`${where}: option \`tags\``, reader.value('tags')),
     maxBytes: () => valueSizeOption(reader, 'maxBytes'),
     singleFlight: () => singleFlightOption(reader),
-    local: () => sharedStoreOption(reader),
+    local: () => localCopiesOption(reader),
   }));
-  const { policy, local } = settings;
+  const { policy } = settings;
   return {
     ttl: settings.ttl,
     staleWhileRevalidate: settings.staleWhileRevalidate ?? policy?.staleWhileRevalidate ?? 0,
@@ -91,12 +88,10 @@ export function resolveRememberOptions(
     jitter: settings.jitter ?? policy?.jitter ?? 0,
     tags: settings.tags,
     maxBytes: settings.maxBytes,
-    bound:
-      policy?.maxEntries === undefined ? undefined : { policy: policy.name, maxEntries: policy.maxEntries },
-    lookup: {
-      singleFlight: settings.singleFlight,
-      local: local === undefined ? undefined : { copies, maxAgeMs: local.maxAgeMs },
-    },
+    policy:
+      policy?.maxEntries === undefined ? undefined : { name: policy.name, maxEntries: policy.maxEntries },
+    singleFlight: settings.singleFlight,
+    local: settings.local,
   };
 }
 
@@ -105,27 +100,10 @@ function ttlOption(reader: OptionReader, policies: CachePolicies): number {
   return policy === undefined ? reader.requiredDuration('ttl') : (reader.duration('ttl') ?? policy.ttl);
 }
 
-function sharedStoreOption(reader: OptionReader): SharedSettings['local'] {
+function localCopiesOption(reader: OptionReader): SharedSettings['local'] {
   const local = localOption(reader);
   if (local?.maxBytes === undefined) return local;
   throw new ConfigError(
-    `${reader.where}: local: option \`maxBytes\` is of kit.cache; remembered values share one store`,
+    `${reader.where}: local: option \`maxBytes\` is an option of kit.cache; all cached values share one limit`,
   );
-}
-
-/** How long a value that is stored now may be used. */
-export function valueLifetime({
-  ttl,
-  jitter,
-  staleWhileRevalidate,
-  staleIfError,
-}: RememberSettings): Lifetime {
-  return {
-    freshMs: Math.max(1, Math.round(ttl * (1 - jitter * Math.random()))),
-    staleWhileRevalidateMs: staleWhileRevalidate,
-    staleIfErrorMs: staleIfError,
-    ageMs: 0,
-    isStrict: false,
-    validatableMs: 0,
-  };
 }

@@ -1,52 +1,55 @@
 import { describe } from '../../base/describe.ts';
 import type { Duration } from '../../base/duration.ts';
 import { asError, ConfigError, RedisKitError } from '../../base/errors.ts';
-import type { CacheSubject } from '../../base/events.ts';
 import type { Keys } from '../../base/keys.ts';
 import type { Reporter } from '../../base/reporter.ts';
-import type { CacheRoom, Lookup } from '../store/cache-room.ts';
-import { type Entry, usabilityOf } from '../store/entry.ts';
-import type { Place } from '../store/entry-store.ts';
+import { type Entry, type Lifetime, usabilityOf } from '../store/entry.ts';
+import type { EntryCache, LookupResult, LookupSettings } from '../store/entry-cache.ts';
+import type { EntryKey } from '../store/entry-store.ts';
 import type { Fill } from '../store/fill.ts';
-import type { CachePolicies } from '../store/policies.ts';
-import { checkTags } from '../store/shared-options.ts';
+import { type CachePolicies, checkTags } from '../store/options.ts';
 import { ALL } from '../store/versions.ts';
-import { followUnlessCyclic, runLoad } from './load-cycles.ts';
-import { LoadSignal } from './load-signal.ts';
-import {
-  type RememberOptions,
-  type RememberSettings,
-  resolveRememberOptions,
-  valueLifetime,
-} from './remember-options.ts';
+import { followUnlessCyclic, runLoader } from './loader-cycles.ts';
+import { LoaderSignal } from './loader-signal.ts';
+import { type RememberOptions, type RememberSettings, resolveRememberOptions } from './remember-options.ts';
 
-/** What a `load` function gets. */
-export interface LoadContext {
-  /** Aborts when nobody waits for the value any more: the kit was closed, or it took a minute. */
+/** What a loader is called with. */
+export interface LoaderContext {
+  /** Aborts when no caller waits for the value any more: after a minute, and when the kit is closed. */
   readonly signal: AbortSignal;
-  /** What the value may be invalidated by, where only the load knows it. */
+  /** Adds tags by which the value can be invalidated. */
   tag(...tags: string[]): void;
 }
 
-export type Load<Value> = (context: LoadContext) => Value | Promise<Value>;
+/** Returns the value to cache. */
+export type Loader<Value> = (context: LoaderContext) => Value | Promise<Value>;
 
 interface LoadedValue {
-  /** Its JSON; undefined for undefined, which is not stored. */
+  /** The JSON of the value; undefined for undefined, which is not stored. */
   readonly text: string | undefined;
-  /** The names of its tags. */
-  readonly tags: readonly string[];
+  /** The invalidation names of its tags. */
+  readonly names: readonly string[];
 }
 
 export interface ValuesDeps {
   readonly keys: Keys;
   readonly reporter: Reporter;
-  readonly values: CacheRoom<string>;
+  readonly values: EntryCache<string>;
   readonly policies: CachePolicies;
   /** Aborts when the kit is closed. */
   readonly closing: AbortSignal;
 }
 
-/** Values of the app's own, kept as JSON. */
+/** One call of kit.remember, or one entry of kit.warm. */
+interface ValueRequest {
+  readonly key: string;
+  readonly entryKey: EntryKey<string>;
+  readonly settings: RememberSettings;
+  readonly lookup: LookupSettings<string>;
+  readonly loader: Loader<unknown>;
+}
+
+/** The cached values of kit.remember, kept as JSON. */
 export class RememberedValues {
   readonly #deps: ValuesDeps;
 
@@ -54,143 +57,152 @@ export class RememberedValues {
     this.#deps = deps;
   }
 
-  async remember<Value>(key: string, options: Duration | RememberOptions, load: Load<Value>): Promise<Value> {
-    const { values, policies } = this.#deps;
-    checkKey('kit.remember', key);
-    const place = this.#placeOf(key);
-    const settings = resolveRememberOptions('kit.remember', options, policies, values.shared);
-    if (typeof load !== 'function') {
-      throw new ConfigError(`kit.remember: the load is ${describe(load)}; it must be a function`);
-    }
-    const held = values.held(settings.lookup, place.localKey());
-    if (held !== undefined && usabilityOf(held, values.now()) === 'fresh') {
-      this.#told('cache:hit', key);
-      return JSON.parse(held.content) as Value;
-    }
-    const lookup: Lookup<string> = { place, accepts: () => true, follow: followUnlessCyclic };
-    const answer = await values.obtain(lookup, settings.lookup);
-    if (answer.how !== 'make') {
-      this.#told(`cache:${answer.how}`, key);
-      if (answer.how === 'stale') void this.#refresh(key, settings, answer.refresh, load);
-      return parsed(answer.entry.content) as Value;
-    }
-    this.#told('cache:miss', key);
-    return parsed(await this.#make(key, settings, answer.fill, answer.fallback, load)) as Value;
-  }
-
-  /** Loads and stores a value whatever is stored; false when it was not stored. Rejects when the load fails. */
-  async renew(where: string, key: string, options: RememberOptions, load: Load<unknown>): Promise<boolean> {
-    checkKey(where, key);
-    const place = this.#placeOf(key);
-    const { values, policies } = this.#deps;
-    const settings = resolveRememberOptions(where, options, policies, values.shared);
-    const fill = await values.fillOf({ place, accepts: () => true }, settings.lookup);
-    const loaded = await this.#load(load, settings);
-    return (await this.#keep(key, settings, fill, loaded)) !== undefined;
-  }
-
-  async #refresh(
+  async remember<Value>(
     key: string,
-    settings: RememberSettings,
-    begin: (() => Promise<Fill<string>>) | undefined,
-    load: Load<unknown>,
-  ): Promise<void> {
-    if (begin === undefined) return;
+    options: Duration | RememberOptions,
+    loader: Loader<Value>,
+  ): Promise<Value> {
+    const { values } = this.#deps;
+    const request = this.#requestOf('kit.remember', key, options, loader);
+    if (typeof loader !== 'function') {
+      throw new ConfigError(`kit.remember: the load is ${describe(loader)}; it must be a function`);
+    }
+    const { entryKey, lookup } = request;
+    const copy = values.localCopy(lookup, entryKey.localKey());
+    if (copy !== undefined && usabilityOf(copy, values.now()) === 'fresh') {
+      this.#emit('hit', key);
+      return JSON.parse(copy.content) as Value;
+    }
+    const result = await values.lookUp(
+      { key: entryKey, accepts: () => true, follow: followUnlessCyclic },
+      lookup,
+    );
+    this.#emit(result.kind, key);
+    if (result.kind === 'miss') {
+      return parsed(await this.#loadInto(result.fill, request, result.fallback)) as Value;
+    }
+    if (result.kind === 'stale' && result.refresh !== undefined) void this.#refresh(request, result.refresh);
+    return parsed(result.entry.content) as Value;
+  }
+
+  /** Loads and stores a value, whatever is stored. Resolves to false when it is not stored; rejects when the loader fails. */
+  async loadAndStore(
+    where: string,
+    key: string,
+    options: RememberOptions,
+    loader: Loader<unknown>,
+  ): Promise<boolean> {
+    const request = this.#requestOf(where, key, options, loader);
+    const fill = await this.#deps.values.beginFill(
+      { key: request.entryKey, accepts: () => true },
+      request.lookup,
+    );
+    const loaded = await this.#load(request);
+    return (await this.#endFill(fill, request, loaded)) !== undefined;
+  }
+
+  #requestOf(
+    where: string,
+    key: string,
+    options: Duration | RememberOptions,
+    loader: Loader<unknown>,
+  ): ValueRequest {
+    const { values, policies } = this.#deps;
+    checkKey(where, key);
+    const settings = resolveRememberOptions(where, options, policies);
+    return { key, entryKey: this.#entryKeyOf(key), settings, lookup: values.settingsOf(settings), loader };
+  }
+
+  async #refresh(request: ValueRequest, beginFill: () => Promise<Fill<string>>): Promise<void> {
     try {
-      await this.#make(key, settings, await begin(), undefined, load);
+      await this.#loadInto(await beginFill(), request, undefined);
     } catch (error) {
-      // Nobody waits for it: what is stale was returned.
+      // The caller has got the stale value.
       this.#deps.reporter.failure('cache', asError(error));
     }
   }
 
-  /** The JSON of the value, as everybody gets it; undefined for undefined, which is not stored. */
-  async #make(
-    key: string,
-    settings: RememberSettings,
+  /** Loads a value and ends the fill with it. Resolves to its JSON, or to undefined for undefined. */
+  async #loadInto(
     fill: Fill<string>,
+    request: ValueRequest,
     fallback: Entry<string> | undefined,
-    load: Load<unknown>,
   ): Promise<string | undefined> {
+    const { key } = request;
     try {
-      const loaded = await runLoad(key, fill.flight, () => this.#load(load, settings));
-      void this.#keep(key, settings, fill, loaded);
+      const loaded = await runLoader(key, fill.flight, () => this.#load(request));
+      void this.#endFill(fill, request, loaded);
       return loaded.text;
     } catch (error) {
       if (fallback === undefined) fill.fail(error);
       if (fallback === undefined || !fill.fallBackOn(fallback)) throw error;
       this.#deps.reporter.failure('cache', asError(error));
-      this.#told('cache:stale', key);
+      this.#emit('stale', key);
       return fallback.content;
     }
   }
 
-  async #load(load: Load<unknown>, settings: RememberSettings): Promise<LoadedValue> {
+  async #load({ loader, settings }: ValueRequest): Promise<LoadedValue> {
     const tags = [...settings.tags];
     const { keys, closing } = this.#deps;
-    const signal = new LoadSignal(closing);
+    const signal = new LoaderSignal(closing);
     try {
-      const value = await load({
+      const value = await loader({
         get signal() {
           return signal.signal;
         },
-        tag: (...more) => void tags.push(...checkTags('context.tag: the tags', more)),
+        tag: (...added) => void tags.push(...checkTags('context.tag: the tags', added)),
       });
-      // Throws for a value that JSON has no form for: the caller of the load is to know.
+      // Throws for a value that JSON cannot represent: the caller of the loader gets the error.
       const text = JSON.stringify(value) as string | undefined;
-      return { text, tags: tags.map((tag) => keys.cacheName('tag', tag)) };
+      return { text, names: tags.map((tag) => keys.cacheName('tag', tag)) };
     } finally {
       signal.end();
     }
   }
 
-  /** Stores a value where it may be stored, and ends its fill; resolves to its size, or undefined when it was not stored. */
-  async #keep(
-    key: string,
-    settings: RememberSettings,
+  /** Stores a value if it may be stored. Resolves to its size in bytes, or to undefined when it is not stored. */
+  async #endFill(
     fill: Fill<string>,
-    { text, tags }: LoadedValue,
+    { key, entryKey, settings, lookup }: ValueRequest,
+    { text, names }: LoadedValue,
   ): Promise<number | undefined> {
     if (text === undefined) {
-      // The next load may find a value, so no hit-for-miss marker is set.
-      fill.share('');
+      // Without a hit-for-miss marker, since the next run of the loader may find a value.
+      fill.endUnstored('');
       return this.#skipped(key, 'undefined');
     }
     if (Buffer.byteLength(text) > settings.maxBytes) {
-      fill.pass(text);
+      fill.endAsHitForMiss(text);
       // An older value must not be returned after this one.
-      void this.#deps.values.drop(this.#placeOf(key), settings.lookup);
+      void this.#deps.values.delete(entryKey, lookup);
       return this.#skipped(key, 'too-large');
     }
-    return this.#store(key, settings, fill, text, tags);
+    const bytes = await fill.store({
+      content: text,
+      info: 'value',
+      body: Buffer.from(text),
+      lifetime: valueLifetime(settings),
+      names,
+      variesOn: '',
+      maxVariants: 1,
+      policy: settings.policy,
+    });
+    if (bytes !== undefined) this.#deps.reporter.events.emit('cache:stored', { key, bytes });
+    return bytes;
   }
 
   #skipped(key: string, reason: string): undefined {
     this.#deps.reporter.events.emit('cache:skipped', { key, reason });
   }
 
-  async #store(
-    key: string,
-    settings: RememberSettings,
-    fill: Fill<string>,
-    text: string,
-    tags: readonly string[],
-  ): Promise<number | undefined> {
-    const { bound } = settings;
-    const rest = { info: 'value', variesOn: '', maxVariants: 1, bound };
-    const made = { content: text, body: Buffer.from(text), lifetime: valueLifetime(settings), tags, ...rest };
-    const bytes = await fill.store(made);
-    if (bytes !== undefined) this.#deps.reporter.events.emit('cache:stored', { key, bytes });
-    return bytes;
-  }
-
-  #placeOf(key: string): Place<string> {
+  #entryKeyOf(key: string): EntryKey<string> {
     const { keys } = this.#deps;
-    const own = keys.remembered(key);
+    const redisKeys = keys.remembered(key);
     return {
-      keys: own,
+      redisKeys,
       names: [ALL, keys.cacheName('key', key)],
-      localKey: () => own.entry,
+      localKey: () => redisKeys.entry,
       variesOn: () => '',
       learnVary: () => undefined,
       variantOf: () => '',
@@ -198,13 +210,12 @@ export class RememberedValues {
     };
   }
 
-  #told(event: 'cache:hit' | 'cache:miss' | 'cache:stale' | 'cache:collapsed', key: string): void {
-    const subject: CacheSubject = { key };
-    this.#deps.reporter.events.emit(event, subject);
+  #emit(kind: LookupResult<string>['kind'], key: string): void {
+    this.#deps.reporter.events.emit(`cache:${kind}`, { key });
   }
 }
 
-/** Each caller gets a value of its own, as from Redis: what one changes in it is not everybody's. */
+/** Each caller gets a value of its own, so that a change to it does not reach other callers. */
 function parsed(text: string | undefined): unknown {
   return text === undefined || text === '' ? undefined : JSON.parse(text);
 }
@@ -217,6 +228,19 @@ function checkKey(where: string, key: unknown): void {
   );
 }
 
+/** The lifetime of a value that is stored now. */
+function valueLifetime({ ttl, jitter, staleWhileRevalidate, staleIfError }: RememberSettings): Lifetime {
+  return {
+    freshMs: Math.max(1, Math.round(ttl * (1 - jitter * Math.random()))),
+    staleWhileRevalidateMs: staleWhileRevalidate,
+    staleIfErrorMs: staleIfError,
+    ageMs: 0,
+    isStrict: false,
+    validatableMs: 0,
+  };
+}
+
+/** Undefined for a body that is not JSON. */
 function jsonOf(body: Buffer): string | undefined {
   const text = body.toString();
   try {

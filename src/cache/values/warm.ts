@@ -2,32 +2,32 @@ import { describe } from '../../base/describe.ts';
 import { asError, ConfigError } from '../../base/errors.ts';
 import { OptionReader } from '../../base/option-reader.ts';
 import { callInBackground } from '../../http/run-middleware.ts';
-import type { Load, RememberedValues, ValuesDeps } from './remember.ts';
+import type { Loader, RememberedValues, ValuesDeps } from './remember.ts';
 import type { RememberOptions } from './remember-options.ts';
 
-/** A value to load and store under the key of `kit.remember`. */
+/** A value to load and to store under a key of kit.remember. */
 export interface WarmEntry extends RememberOptions {
   readonly key: string;
-  readonly load: Load<unknown>;
+  readonly load: Loader<unknown>;
 }
 
 export interface WarmOptions {
-  /** How many load at once. Default 4. */
+  /** The number of loaders that run concurrently. Default 4. */
   readonly concurrency?: number | undefined;
-  /** Told after each entry; `total` is undefined where the entries do not say how many they are. */
+  /** Called after each entry; `total` is undefined if the entries have neither `length` nor `size`. */
   readonly onProgress?: ((done: number, total: number | undefined) => void) | undefined;
 }
 
 export interface WarmResult {
   readonly stored: number;
-  /** Entries whose load or write failed (emitted as `error`), or whose value may not be stored (`cache:skipped`). */
+  /** Entries whose loader or write failed (emitted as `error`), or whose value is not stored (emitted as `cache:skipped`). */
   readonly failed: number;
 }
 
-/** How long a value stays fresh that names neither `ttl` nor `policy`. */
+/** How long a value stays fresh if its entry has neither `ttl` nor `policy`. */
 const DEFAULT_TTL = '5m';
 
-/** Loads values before anybody asks for them. Takes an entry only when one of `concurrency` is free for it. */
+/** Loads and stores values ahead of their first use. Takes the next entry from the iterator only when a loader may run. */
 export async function warmUp(
   entries: Iterable<WarmEntry> | AsyncIterable<WarmEntry>,
   options: WarmOptions,
@@ -39,18 +39,18 @@ export async function warmUp(
   const onProgress = reader.callback<(done: number, total: number | undefined) => void>('onProgress');
   const iterator = iteratorOf(entries);
   const total = sizeOf(entries);
-  const failedBy = (error: unknown) => reporter.failure('cache', asError(error));
+  const reportFailure = (error: unknown) => reporter.failure('cache', asError(error));
   let stored = 0;
   let failed = 0;
 
   async function warm({ key, load, ...rest }: WarmEntry): Promise<boolean> {
     const ttl = rest.ttl ?? (rest.policy === undefined ? DEFAULT_TTL : undefined);
     try {
-      return await values.renew('kit.warm', key, { ...rest, ttl }, load);
+      return await values.loadAndStore('kit.warm', key, { ...rest, ttl }, load);
     } catch (error) {
-      // The app's own mistake would be the same for every entry.
+      // A mistake in the options is the same for every entry.
       if (error instanceof ConfigError) throw error;
-      failedBy(error);
+      reportFailure(error);
       return false;
     }
   }
@@ -61,7 +61,7 @@ export async function warmUp(
       if (done === true) return;
       if (await warm(value)) stored++;
       else failed++;
-      if (onProgress !== undefined) callInBackground(() => onProgress(stored + failed, total), failedBy);
+      if (onProgress !== undefined) callInBackground(() => onProgress(stored + failed, total), reportFailure);
     }
   }
 
@@ -77,7 +77,7 @@ function iteratorOf(
     if (Symbol.iterator in entries) return entries[Symbol.iterator]();
   }
   throw new ConfigError(
-    `kit.warm: the entries are ${describe(entries)}; they must be an array, or anything that can be iterated`,
+    `kit.warm: the entries are ${describe(entries)}; they must be an array or another iterable`,
   );
 }
 

@@ -5,12 +5,12 @@ import type { RedisKit } from '../../../src/index.ts';
 import { describeOnBothEngines, kitForTest } from '../../support/kits.ts';
 import { loadCacheScripts } from '../scripts.ts';
 
-/** Longer than any test lasts: a call that waits for itself shows as a test that never ends. */
+/** Longer than any test lasts, so that a call that waits for itself makes the test time out. */
 const OPTIONS = { ttl: '1h', singleFlight: { lease: '1h', wait: '1h' } } as const;
 
 type Ask = () => Promise<unknown>;
 
-/** How the load of a key may ask for another value and wait for it. */
+/** Ways in which the loader of a key requests another value and waits for it. */
 const WAYS: Readonly<Record<string, (ask: Ask) => unknown>> = {
   'returns the promise': (ask) => ask(),
   'returns the promise from an async function': async (ask) => ask(),
@@ -28,26 +28,29 @@ const WAYS: Readonly<Record<string, (ask: Ask) => unknown>> = {
   'waits with finally()': async (ask) => ask().finally(() => undefined),
 };
 
-/** What one who waits twice gets. */
+/** The result of a caller that waits for two values. */
 const cycle = (message: string) => ({
   code: 'ERR_REDIS_KIT_LOAD_CYCLE',
   message: expect.stringContaining(message),
 });
 
-describeOnBothEngines('a load of kit.remember', (url) => {
+describeOnBothEngines('a loader of kit.remember', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   const asking = (kit: RedisKit, key: string, load: Ask): Promise<unknown> =>
     kit.remember(key, OPTIONS, load);
 
-  it.for(Object.entries(WAYS))('a load that asks for its own key and %s fails at once', async ([, wait]) => {
-    const kit = kitForTest({ url: url() });
-    const get: Ask = () => asking(kit, 'a', async () => wait(get));
-    await expect(get()).rejects.toMatchObject(cycle("'a' > 'a'"));
-    expect(await asking(kit, 'a', async () => 'a value'), 'and the next one loads').toBe('a value');
-  });
+  it.for(Object.entries(WAYS))(
+    'A loader that asks for its own key and %s fails at once',
+    async ([, wait]) => {
+      const kit = kitForTest({ url: url() });
+      const get: Ask = () => asking(kit, 'a', async () => wait(get));
+      await expect(get()).rejects.toMatchObject(cycle("'a' > 'a'"));
+      expect(await asking(kit, 'a', async () => 'a value'), 'and the next one loads').toBe('a value');
+    },
+  );
 
-  it('two and three keys whose loads need each other fail at once, and are named', async () => {
+  it('Two and three keys whose loaders need each other fail at once, and the error names them', async () => {
     const kit = kitForTest({ url: url() });
     const a: Ask = () => asking(kit, 'a', async () => ({ b: await b() }));
     const b: Ask = () => asking(kit, 'b', async () => ({ c: await c() }));
@@ -58,7 +61,7 @@ describeOnBothEngines('a load of kit.remember', (url) => {
     await expect(two()).rejects.toMatchObject(cycle("'2' > '1' > '2'"));
   });
 
-  it('two keys whose loads need each other fail at once where each was begun by another caller', async () => {
+  it('Two keys whose loaders need each other fail at once when each was started by another caller', async () => {
     const kit = kitForTest({ url: url() });
     const a: Ask = () => asking(kit, 'a', async () => ({ b: await pause(10).then(b) }));
     const b: Ask = () => asking(kit, 'b', async () => ({ a: await pause(10).then(a) }));
@@ -69,13 +72,13 @@ describeOnBothEngines('a load of kit.remember', (url) => {
     ]);
   });
 
-  it('a load that catches the error goes on', async () => {
+  it('A loader that catches the error goes on', async () => {
     const kit = kitForTest({ url: url() });
     const get: Ask = () => asking(kit, 'a', async () => get().catch(() => 'for want of the value'));
     expect(await get()).toBe('for want of the value');
   });
 
-  it('loads that need other keys, and the same key of another namespace, are not refused', async () => {
+  it('A loader that needs another key, or the same key of another namespace, is not refused', async () => {
     const kit = kitForTest({ url: url() });
     const other = kit.namespace('other');
     const slow = (value: string) => async () => {
@@ -92,10 +95,10 @@ describeOnBothEngines('a load of kit.remember', (url) => {
     expect(all).toEqual(['shared', ['shared', 'a'], [['shared', 'a'], 'b'], 'c']);
   });
 
-  it('a stranger that is called in the async context of a load gets the value and is not refused', async () => {
+  it('An unrelated caller in the async context of a loader gets the value and is not refused', async () => {
     const kit = kitForTest({ url: url() });
     const context = new AsyncLocalStorage<string>();
-    // A pool of one connection with callbacks: whoever gives it back calls the next in line, in its own context.
+    // A pool of one connection with callbacks: releasing the connection calls the next callback in the releaser's context.
     const line: (() => void)[] = [];
     const seen: (string | undefined)[] = [];
     const stranger = new Promise<unknown>((resolve, reject) => {
@@ -108,7 +111,7 @@ describeOnBothEngines('a load of kit.remember', (url) => {
       asking(kit, 'a', async () => {
         await pause(5);
         line.shift()?.();
-        // Long enough for the stranger to be judged.
+        // Longer than it takes to look for a cycle.
         await pause(200);
         return 'loaded once';
       }),

@@ -7,7 +7,7 @@ import { withPlainClient } from '../../support/plain-client.ts';
 import { until } from '../../support/until.ts';
 import { loadCacheScripts } from '../scripts.ts';
 
-/** A load that ends when the test says so. */
+/** A loader that ends when the test says so. */
 function heldLoad<Value>(value: () => Value) {
   let runs = 0;
   let letGo: () => void = () => undefined;
@@ -26,7 +26,7 @@ describeOnBothEngines('kit.remember', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   it.each([null, '', 0, false, [], {}, 'text', { a: [1, null, { b: '☃' }] }])(
-    'keeps %j as what it is',
+    'A value of %j is returned unchanged',
     async (value) => {
       const kit = kitForTest({ url: url() });
       const other = kitForTest({ url: url(), prefix: kit.prefix });
@@ -43,7 +43,7 @@ describeOnBothEngines('kit.remember', (url) => {
     },
   );
 
-  it('gives everybody what JSON makes of a value, and each a copy of their own', async () => {
+  it('Each caller gets its own copy of a value, parsed from JSON', async () => {
     const kit = kitForTest({ url: url() });
     const load = () => ({ at: new Date(0), gone: undefined, list: [1] });
     const first = (await kit.remember<unknown>('k', '1m', load)) as { list: number[] };
@@ -55,7 +55,7 @@ describeOnBothEngines('kit.remember', (url) => {
     });
   });
 
-  it('does not store undefined, and tells why', async () => {
+  it('A value of undefined is not stored, and the event says why', async () => {
     const kit = kitForTest({ url: url() });
     const skipped = eventsOf(kit, 'cache:skipped');
     let loads = 0;
@@ -69,7 +69,7 @@ describeOnBothEngines('kit.remember', (url) => {
     ]);
   });
 
-  it('loads once for fifty that ask at once', async () => {
+  it('The loader runs once for fifty concurrent callers', async () => {
     const kit = kitForTest({ url: url() });
     const { load, letGo, runs } = heldLoad(() => 'value');
     const values = Array.from({ length: 50 }, () => kit.remember('k', '1m', load));
@@ -79,7 +79,7 @@ describeOnBothEngines('kit.remember', (url) => {
     expect(runs()).toBe(1);
   });
 
-  it('fails for all who wait when the load fails, and loads again for the next', async () => {
+  it('All waiting callers get the error of the loader, and the next caller loads again', async () => {
     const kit = kitForTest({ url: url() });
     const { load, letGo, runs } = heldLoad(() => {
       throw new Error('on purpose');
@@ -93,13 +93,13 @@ describeOnBothEngines('kit.remember', (url) => {
     expect(await kit.remember('k', '1m', () => 'again')).toBe('again');
   });
 
-  it('tells who loads it what JSON has no form for', async () => {
+  it('A value that JSON cannot represent rejects the call', async () => {
     const kit = kitForTest({ url: url() });
     await expect(kit.remember('k', '1m', () => 1n)).rejects.toThrow('BigInt');
     expect(await kit.remember('k', '1m', () => 1)).toBe(1);
   });
 
-  it('tells of hits, misses and what was stored, by key', async () => {
+  it('A cached value emits hits, misses and its storing, with its key', async () => {
     const kit = kitForTest({ url: url() });
     const names = ['cache:miss', 'cache:stored', 'cache:hit'] as const;
     const events = names.map((name) => eventsOf(kit, name));
@@ -109,7 +109,7 @@ describeOnBothEngines('kit.remember', (url) => {
     expect(events).toMatchObject([[{ key: 'k' }], [{ key: 'k', bytes: expect.any(Number) }], [{ key: 'k' }]]);
   });
 
-  it('knows tags that only the load knows', async () => {
+  it('A loader can add tags', async () => {
     const kit = kitForTest({ url: url() });
     let loads = 0;
     const remember = () =>
@@ -126,7 +126,7 @@ describeOnBothEngines('kit.remember', (url) => {
     expect(await remember()).toBe(3);
   });
 
-  it('aborts the load when the kit is closed', async () => {
+  it('The signal of a loader aborts when the kit is closed', async () => {
     const kit = kitForTest({ url: url() });
     let signal: AbortSignal | undefined;
     const value = kit.remember('k', '1m', (context) => {
@@ -142,7 +142,7 @@ describeOnBothEngines('kit.remember', (url) => {
   });
 });
 
-describe('what kit.remember keeps', () => {
+describe('a cached value', () => {
   function start(options: RememberOptions) {
     const clock = new TestClock();
     const kit = kitForTest({ url: 'memory:', clock });
@@ -156,16 +156,19 @@ describe('what kit.remember keeps', () => {
     return { clock, kit, state, remember };
   }
 
-  it.each([true, false])('ends with its ttl, to the millisecond (held here: %s)', async (isHeld) => {
-    const { clock, remember } = start({ ttl: '1s', ...(isHeld ? {} : { local: false }) });
-    expect(await remember()).toBe(1);
-    clock.time += 999;
-    expect(await remember()).toBe(1);
-    clock.time += 1;
-    expect(await remember()).toBe(2);
-  });
+  it.each([true, false])(
+    'A value expires after its ttl, to the millisecond (local copy: %s)',
+    async (isHeld) => {
+      const { clock, remember } = start({ ttl: '1s', ...(isHeld ? {} : { local: false }) });
+      expect(await remember()).toBe(1);
+      clock.time += 999;
+      expect(await remember()).toBe(1);
+      clock.time += 1;
+      expect(await remember()).toBe(2);
+    },
+  );
 
-  it('is returned once more and loaded anew behind, within its window', async () => {
+  it('A stale value is returned once more and loaded in the background, within its window', async () => {
     const { clock, kit, state, remember } = start({ ttl: '1s', staleWhileRevalidate: '10s' });
     const [stale, stored] = [eventsOf(kit, 'cache:stale'), eventsOf(kit, 'cache:stored')];
     await remember();
@@ -178,7 +181,7 @@ describe('what kit.remember keeps', () => {
     expect(await remember()).toBe(3);
   });
 
-  it('is returned when loading it anew fails, within its window', async () => {
+  it('A stale value is returned when loading it again fails, within its window', async () => {
     const { clock, kit, state, remember } = start({ ttl: '1s', staleIfError: '10s' });
     const errors = eventsOf(kit, 'error');
     await remember();
@@ -191,7 +194,7 @@ describe('what kit.remember keeps', () => {
     await expect(remember()).rejects.toThrow('on purpose');
   });
 
-  it('loses at most the part of its ttl that jitter names, and not always the same', async () => {
+  it('Jitter shortens the lifetime at random, at most by its fraction', async () => {
     const { clock, kit } = start({ ttl: '1s' });
     const options = { ttl: '1000s', jitter: 0.5, local: false } as const;
     const keys = Array.from({ length: 200 }, (_, index) => `k${index}`);
@@ -216,9 +219,9 @@ describe('what kit.remember keeps', () => {
   });
 });
 
-describe('on Redis a remembered value', () => {
+describe('a cached value on Redis', () => {
   it.each(['garbage', 'C\u0001short', '', 'V\u0001\u0000\u0001x'])(
-    'that is %j counts as absent',
+    'A stored value of %j counts as absent',
     async (garbage) => {
       const kit = kitForTest({ url: redisUrl() });
       const errors = eventsOf(kit, 'error');
@@ -227,7 +230,7 @@ describe('on Redis a remembered value', () => {
       );
       expect(await kit.remember('k', '1m', () => 'loaded')).toBe('loaded');
       expect(await kit.remember('k', '1m', () => 'again')).toBe('loaded');
-      // A marker of another kind is no value, and no garbage.
+      // A marker is neither a value nor corrupt.
       if (!garbage.startsWith('V')) {
         expect(errors).toMatchObject([{ feature: 'cache', error: { code: 'ERR_REDIS_KIT_CORRUPT' } }]);
       }
@@ -236,7 +239,7 @@ describe('on Redis a remembered value', () => {
 });
 
 describe('kit.warm', () => {
-  it('loads a few at once, stores them all, and tells how far it is', async () => {
+  it('A few loaders run concurrently, all values are stored, and the progress is reported', async () => {
     const kit = kitForTest({ url: 'memory:' });
     let [running, most] = [0, 0];
     const entries = Array.from({ length: 30 }, (_, index) => ({
@@ -258,7 +261,7 @@ describe('kit.warm', () => {
     expect(await kit.remember('k7', '1m', () => 'not again')).toBe(7);
   });
 
-  it('replaces what is there, and goes on past what fails', async () => {
+  it('Stored values are replaced, and a failed entry does not stop the others', async () => {
     const kit = kitForTest({ url: 'memory:' });
     const errors = eventsOf(kit, 'error');
     await kit.remember('a', '1m', () => 'old');
@@ -281,7 +284,7 @@ describe('kit.warm', () => {
     expect(errors).toMatchObject([{ error: { message: 'on purpose' } }]);
   });
 
-  it('takes entries as they come, and no more than it can load', async () => {
+  it('Entries are taken one by one, and no more than can be loaded', async () => {
     const kit = kitForTest({ url: 'memory:' });
     let taken = 0;
     let loaded = 0;
@@ -295,7 +298,7 @@ describe('kit.warm', () => {
   });
 });
 
-describe('bad input', () => {
+describe('invalid arguments of kit.remember', () => {
   const kit = () => kitForTest({ url: 'memory:', cachePolicies: { pages: { ttl: '1m' } } });
   const remember = (key: unknown, options: unknown, load: unknown) => (of: RedisKit) =>
     of.remember(key as string, options as RememberOptions, load as () => string);
@@ -316,7 +319,7 @@ describe('bad input', () => {
     ['entries that are none', warm(7), 'the entries are 7'],
     ['an entry with a wrong option', warm([{ key: 'k', load, tll: 1 }]), 'did you mean `ttl`?'],
     ['a concurrency of 0', warm([], { concurrency: 0 }), '`concurrency` is 0'],
-  ])('is told at once: %s', async (_, call, part) => {
+  ])('An invalid argument is refused: %s', async (_, call, part) => {
     await expect(call(kit())).rejects.toThrow(part);
   });
 
@@ -325,13 +328,13 @@ describe('bad input', () => {
     [{ pages: { ttl: '1m', max: 3 } }, 'unknown option `max`'],
     [{ pages: { ttl: '1m', maxEntries: 0 } }, '`maxEntries` is 0'],
     [[], '`cachePolicies` must be an object'],
-  ])('is told where the kit is made: %j', (cachePolicies, part) => {
+  ])('An invalid policy is refused when the kit is created: %j', (cachePolicies, part) => {
     expect(() => kitForTest({ url: 'memory:', cachePolicies: cachePolicies as never })).toThrow(part);
   });
 });
 
-describeOnBothEngines('a policy', (url) => {
-  it('gives its lifetimes to those who name it, and is bounded', async () => {
+describeOnBothEngines('a cache policy', (url) => {
+  it('A policy gives its lifetimes to the caches that name it, and limits their entries', async () => {
     const cachePolicies = { few: { ttl: '1m', maxEntries: 3, jitter: 0 } } as const;
     const kit = kitForTest({ url: url(), cachePolicies });
     const stored = eventsOf(kit, 'cache:stored');

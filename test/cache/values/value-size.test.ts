@@ -15,7 +15,7 @@ function textOf(bytes: number): string {
   return 'é'.repeat(Math.floor(inner / 2)) + 'e'.repeat(inner % 2);
 }
 
-/** A load that counts its runs and ends when the test opens the gate. */
+/** A loader that counts its runs and ends when the test opens the gate. */
 function heldLoad<Value>(value: Value) {
   const gate = new Gate();
   const state = { runs: 0 };
@@ -38,7 +38,7 @@ describeOnBothEngines('kit.remember with maxBytes', (url) => {
     return { kit, skipped: eventsOf(kit, 'cache:skipped'), stored: eventsOf(kit, 'cache:stored') };
   }
 
-  /** How often a value is loaded that is asked for twice in turn. */
+  /** The number of loads of a value that is requested twice in turn. */
   async function loadsOf(kit: RedisKit, value: unknown, options: RememberOptions): Promise<number> {
     let loads = 0;
     const load = () => {
@@ -53,7 +53,7 @@ describeOnBothEngines('kit.remember with maxBytes', (url) => {
     ['by default', {}],
     ['without single flight', { singleFlight: false }],
     ['without copies in the process', { local: false }],
-  ])('a value is stored up to maxBytes of JSON in UTF-8, and no larger one: %s', async (_, options) => {
+  ])('A value is stored up to maxBytes of JSON in UTF-8, and no larger value: %s', async (_, options) => {
     const bounded = { ttl: '1m', maxBytes: LIMIT, ...options } as const;
     const fits = start();
     expect(await loadsOf(fits.kit, textOf(LIMIT), bounded)).toBe(1);
@@ -67,14 +67,14 @@ describeOnBothEngines('kit.remember with maxBytes', (url) => {
     expect(exceeds.stored).toEqual([]);
   });
 
-  it('a value is stored up to 1 MiB where no maxBytes is given', async () => {
+  it('A value is stored up to 1 MiB by default', async () => {
     const { kit, skipped } = start();
     expect(await loadsOf(kit, textOf(2 ** 20), { ttl: '1m' })).toBe(1);
     expect(skipped).toEqual([]);
     expect(await loadsOf(start().kit, textOf(2 ** 20 + 1), { ttl: '1m' })).toBe(2);
   });
 
-  it('a value that is too large reaches each caller that waits for its load, as a copy', async () => {
+  it('A value that is too large reaches each caller that waits for its loader, as a copy', async () => {
     const { kit, skipped } = start();
     const { load, state, letGo } = heldLoad(TOO_LARGE);
     const ask = () => kit.remember('k', { ttl: '1m', maxBytes: LIMIT }, load);
@@ -88,9 +88,9 @@ describeOnBothEngines('kit.remember with maxBytes', (url) => {
     expect(skipped).toEqual([{ key: 'k', reason: 'too-large' }]);
   });
 
-  it('callers do not wait for each other after a value was too large', async () => {
+  it('Callers do not wait for each other after a value was too large', async () => {
     const { kit } = start();
-    // Longer than any test lasts: a caller that waits shows as a test that never ends.
+    // Longer than any test lasts, so that a caller that waits makes the test time out.
     const options = { ttl: '1m', maxBytes: LIMIT, singleFlight: { wait: '1h' } } as const;
     await kit.remember('k', options, () => TOO_LARGE);
     const { load, state, letGo } = heldLoad(TOO_LARGE);
@@ -100,7 +100,7 @@ describeOnBothEngines('kit.remember with maxBytes', (url) => {
     expect(await Promise.all(values)).toEqual(Array(3).fill(TOO_LARGE));
   });
 
-  it('a value is stored again, and its callers wait again, once it is small enough', async () => {
+  it('A value is stored again, and its callers wait again, once it is small enough', async () => {
     const { kit, stored } = start();
     const options = { ttl: '1m', maxBytes: LIMIT } as const;
     await kit.remember('k', options, () => TOO_LARGE);
@@ -116,7 +116,7 @@ describeOnBothEngines('kit.remember with maxBytes', (url) => {
     expect(state.runs).toBe(1);
   });
 
-  it('kit.warm counts a value that is too large as failed and emits its key', async () => {
+  it('A value that is too large counts as failed in kit.warm and emits its key', async () => {
     const { kit, skipped } = start();
     const entries = [
       { key: 'large', maxBytes: LIMIT, load: () => TOO_LARGE },
@@ -143,7 +143,7 @@ describe('kit.remember and kit.warm', () => {
     return { clock, kit, options, skipped: eventsOf(kit, 'cache:skipped') };
   }
 
-  it('a value is not returned again after one that is too large has refreshed it', async () => {
+  it('A value is not returned again after a refresh with one that is too large', async () => {
     const { clock, kit, options, skipped } = start();
     await kit.remember('k', options, () => 'old');
     clock.time += 61_000;
@@ -159,7 +159,7 @@ describe('kit.remember and kit.warm', () => {
     await expect(kit.remember('k', options, failing)).rejects.toThrow('on purpose');
   });
 
-  it('a value is not returned again after one that is too large was warmed', async () => {
+  it('A value is not returned again after kit.warm loaded one that is too large', async () => {
     const { kit, options } = start();
     await kit.remember('k', options, () => 'old');
     await kit.warm([{ key: 'k', ...options, load: () => TOO_LARGE }]);
@@ -168,7 +168,7 @@ describe('kit.remember and kit.warm', () => {
 });
 
 describeWithServers('kit.remember in two processes', () => {
-  it('callers of another process do not wait for a value that is too large', async () => {
+  it('Callers of another process do not wait for a value that is too large', async () => {
     const server = await startRedis();
     onTestFinished(() => server.stop());
     await loadCacheScripts(server.url);
@@ -184,7 +184,7 @@ describeWithServers('kit.remember in two processes', () => {
         return channel !== '' && (await client.pubSubNumSub([channel]))[channel] === 2;
       }),
     );
-    // Longer than any test lasts: a caller that is not woken shows as a test that never ends.
+    // Longer than any test lasts, so that a caller that is not woken makes the test time out.
     const singleFlight = { lease: '1h', wait: '1h' } as const;
     const options = { ttl: '1h', maxBytes: LIMIT, singleFlight } as const;
     const leader = heldLoad(TOO_LARGE);

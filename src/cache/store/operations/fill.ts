@@ -1,5 +1,5 @@
 import { defineOperation, type Operation } from '../../../engine/operation.ts';
-import { CACHE_LUA, fillOf, packFill } from './record.ts';
+import { CACHE_LUA, fillOf, packFill } from './format.ts';
 
 export interface CacheFillRenewArgs {
   readonly token: string;
@@ -8,18 +8,17 @@ export interface CacheFillRenewArgs {
 
 export interface CacheFillRenewReply {
   readonly isRenewed: boolean;
-  /** Another process waits for the fill. */
   readonly isAwaited: boolean;
 }
 
 /*
- * Makes the lease of a fill last longer, if it is still the caller's.
+ * Renews the lease of a fill, if the caller still holds it.
  *
  * KEYS   1 the fill
  * ARGV   1 time, 2 token, 3 lease ms
- * reply  2 renewed and another process waits for it, 1 renewed, 0 not the caller's
+ * reply  2 renewed and another process waits, 1 renewed, 0 not the caller's
  */
-const renewLua = `${CACHE_LUA}
+const renewLua = /* lua */ `${CACHE_LUA}
 local state, waited, deadline, token = fill_of(KEYS[1])
 if state ~= 'L' or token ~= ARGV[2] or deadline <= now then return 0 end
 redis.call('SET', KEYS[1], string.format('1:L:%d:%.0f:%s', waited and 1 or 0, now + ARGV[3], token), 'PX', ARGV[3])
@@ -41,20 +40,20 @@ export const cacheFillRenew: Operation<CacheFillRenewArgs, CacheFillRenewReply> 
 
 export interface CacheFillEndArgs {
   readonly token: string;
-  /** Milliseconds for which it is known that nothing is stored; 0 when the next one is to try. */
-  readonly passing: number;
+  /** How long the hit-for-miss marker lasts; 0 for no marker. */
+  readonly hitForMissMs: number;
   readonly channel: string;
   readonly message: string;
 }
 
 /*
- * Ends a fill of which nothing came, and wakes who waits for it.
+ * Ends a fill that stored nothing, and wakes the processes that wait for it.
  *
  * KEYS   1 the fill
- * ARGV   1 time, 2 token, 3 passing ms, 4 channel, 5 message
+ * ARGV   1 time, 2 token, 3 hit-for-miss ms, 4 channel, 5 message
  * reply  1 ended, 0 not the caller's
  */
-const endLua = `${CACHE_LUA}
+const endLua = /* lua */ `${CACHE_LUA}
 local state, waited, _, token = fill_of(KEYS[1])
 if state and (state ~= 'L' or token ~= ARGV[2]) then return 0 end
 if ARGV[3] ~= '0' then
@@ -69,12 +68,13 @@ return 1
 export const cacheFillEnd: Operation<CacheFillEndArgs, boolean> = defineOperation({
   name: 'cache-fill-end',
   lua: endLua,
-  encode: ({ token, passing, channel, message }) => [token, String(passing), channel, message],
-  runInMemory(memory, [key = ''], now, { token, passing, channel, message }) {
+  encode: ({ token, hitForMissMs, channel, message }) => [token, String(hitForMissMs), channel, message],
+  runInMemory(memory, [key = ''], now, { token, hitForMissMs, channel, message }) {
     const fill = fillOf(memory, key);
     if (fill !== undefined && (fill.state !== 'L' || fill.token !== token)) return 0;
-    if (passing > 0) {
-      memory.set(key, packFill({ state: 'P', waited: false, deadline: now + passing, token: '' }), passing);
+    if (hitForMissMs > 0) {
+      const marker = { state: 'P', waited: false, deadline: now + hitForMissMs, token: '' } as const;
+      memory.set(key, packFill(marker), hitForMissMs);
     } else memory.delete(key);
     if (fill?.waited === true) memory.publish(channel, message);
     return 1;

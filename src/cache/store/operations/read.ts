@@ -1,48 +1,49 @@
 import { defineOperation, type Keyspace, type Operation, type RawReply } from '../../../engine/operation.ts';
 import { arrayOf, bytesAt, integerAt, type StoredFormat, storedFormatAt } from '../../../engine/reply.ts';
-import { CACHE_LUA, ENTRY_HEADER, entryTimes, fillOf, kindOf, namesOf, packFill } from './record.ts';
+import { CACHE_LUA, ENTRY_HEADER, entryTimes, fillOf, kindOf, namesOf, packFill } from './format.ts';
 
 export interface CacheReadArgs {
-  /** The request headers on which the caller believes that the responses vary; empty for none. */
+  /** The request headers on which the responses vary, as far as the caller knows; empty for none. */
   readonly names: string;
-  /** An entry of a lower sequence is not fresh: the caller knows of a purge since. */
+  /** An entry of a lower sequence is not fresh: the caller knows of a purge that came after it. */
   readonly minSequence: number;
-  /** Who will make the entry anew where there is no fresh one; empty for nobody. */
+  /** The token under which the caller takes the lease if no entry is fresh; empty to take none. */
   readonly token: string;
   readonly lease: number;
 }
 
-/** `granted`: it is for the caller to make. `held`: somebody does. `passing`: what is made is not stored. */
-export type LeaseState = 'none' | 'granted' | 'held' | 'passing';
+/** `granted`: the caller holds the lease. `held`: another caller does. `hit-for-miss`: the response cannot be stored. */
+export type FillState = 'none' | 'granted' | 'held' | 'hit-for-miss';
 
-const LEASE_STATES: readonly LeaseState[] = ['none', 'granted', 'held', 'passing'];
+const FILL_STATES: readonly FillState[] = ['none', 'granted', 'held', 'hit-for-miss'];
 
 export interface CacheReadReply {
   readonly found: StoredFormat;
-  /** On what the responses vary. Where it is not what the caller believed, nothing else was done. */
+  /** The request headers on which the responses vary. If the caller gave others, the script did nothing else. */
   readonly names: string;
-  /** What was stored, fresh or stale; null when there is nothing. A view of the reply, not a copy. */
+  /** The packed entry, fresh or stale; null when none is stored. A view of the reply, not a copy. */
   readonly payload: Buffer | null;
   readonly sequence: number;
-  /** Milliseconds since it was stored. */
+  /** Milliseconds since the entry was stored. */
   readonly age: number;
-  /** Milliseconds for which it stays fresh; negative once it is stale. */
+  /** Milliseconds for which the entry stays fresh; negative once it is stale. */
   readonly left: number;
-  /** Milliseconds for which it is kept. */
+  /** Milliseconds until the entry is deleted. */
   readonly kept: number;
-  readonly lease: LeaseState;
-  /** Milliseconds until a lease that is held, or the passing, ends by itself. */
-  readonly leaseLeft: number;
+  readonly fill: FillState;
+  /** Milliseconds until the lease or the hit-for-miss marker expires. */
+  readonly fillLeft: number;
 }
 
 /*
- * Reads a cache entry, and takes the lease to make it anew where it is not fresh. A holder is told that somebody waits.
+ * Reads a cache entry, and takes the lease to fill it unless it is fresh. If another caller holds the lease, the script notes
+ * in the fill that a process waits.
  *
  * KEYS   1 the entry, or the marker of its variants, 2 the fill, 3 the variant if the marker has these names
  * ARGV   1 time, 2 names, 3 least sequence, 4 token or '', 5 lease ms
- * reply  {found, names, value or nil, age ms, left ms, kept ms, lease state, ms left of it}
+ * reply  {found, names, value or nil, age ms, left ms, kept ms, fill state, ms left of it}
  */
-const lua = `${CACHE_LUA}
+const lua = /* lua */ `${CACHE_LUA}
 local raw, names, found = read('GET', KEYS[1]), '', 0
 local kind = kind_of(raw)
 if kind == 'marker' then
@@ -88,18 +89,18 @@ export const cacheRead: Operation<CacheReadArgs, CacheReadReply> = defineOperati
       raw = memory.get(variantKey);
       kind = kindOf(raw);
     }
-    const told = Buffer.from(names, 'latin1');
-    if (kind === 'newer') return [2, told, null, 0, 0, 0, 0, 0];
+    const namesReply = Buffer.from(names, 'latin1');
+    if (kind === 'newer') return [2, namesReply, null, 0, 0, 0, 0, 0];
     const found = kind === undefined || kind === 'entry' ? 0 : 1;
-    const nothing = [found, told, null, 0, 0, 0] as const;
-    if (kind !== 'entry' || raw === undefined) return [...nothing, ...lease(memory, fillKey, now, args)];
+    const nothing = [found, namesReply, null, 0, 0, 0] as const;
+    if (kind !== 'entry' || raw === undefined) return [...nothing, ...takeLease(memory, fillKey, now, args)];
     const { stored, fresh, keep, sequence } = entryTimes(raw);
     const left = stored + fresh - now;
     const kept = stored + keep - now;
-    if (kept <= 0) return [...nothing, ...lease(memory, fillKey, now, args)];
-    const entry = [found, told, raw, Math.max(0, now - stored), left, kept] as const;
+    if (kept <= 0) return [...nothing, ...takeLease(memory, fillKey, now, args)];
+    const entry = [found, namesReply, raw, Math.max(0, now - stored), left, kept] as const;
     if (left > 0 && sequence >= args.minSequence) return [...entry, 0, 0];
-    return [...entry, ...lease(memory, fillKey, now, args)];
+    return [...entry, ...takeLease(memory, fillKey, now, args)];
   },
   decode(reply) {
     const fields = arrayOf(reply);
@@ -112,13 +113,13 @@ export const cacheRead: Operation<CacheReadArgs, CacheReadReply> = defineOperati
       age: integerAt(fields, 3),
       left: integerAt(fields, 4),
       kept: integerAt(fields, 5),
-      lease: LEASE_STATES[integerAt(fields, 6)] ?? 'none',
-      leaseLeft: integerAt(fields, 7),
+      fill: FILL_STATES[integerAt(fields, 6)] ?? 'none',
+      fillLeft: integerAt(fields, 7),
     };
   },
 });
 
-function lease(
+function takeLease(
   memory: Keyspace,
   key: string,
   now: number,

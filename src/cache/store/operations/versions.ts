@@ -2,23 +2,23 @@ import { defineOperation, type Keyspace, type Operation } from '../../../engine/
 import { arrayOf, integerAt, newerFormat } from '../../../engine/reply.ts';
 
 /*
- * What invalidates cached entries: the sequence, '1:<last>', and for each name (a tag, a URL, everything) its version,
- * '1:<hard>:<soft>', the sequences of its last purges. An entry is void when a name of it has a higher hard version
- * than the sequence that was read before the entry was made, and stale when it has a higher soft one.
+ * The values that invalidate cache entries: the sequence, '1:<last>', and for each name (a tag, a URL, `all`) its version,
+ * '1:<hard>:<soft>', the sequences of its last purges. An entry is invalid if the hard version of one of its names is higher
+ * than the sequence that was read before the entry was filled, and stale if a soft version is higher.
  */
 
-/** How much longer than it was asked for a version is kept, so that few reads of it must extend its life. */
+/** Versions are kept this much longer than the caller asks for, so that few reads must extend their TTL. */
 const SLACK_MS = 60_000;
 
-/** Whatever is being made when a purge comes is made within this time; a version must not be lost before. */
+/** A purged version is kept this long: every fill that runs during the purge must still find it. */
 const PURGE_TTL_MS = 86_400_000;
 
 /**
- * Defines `sequence()`, `version(key)`: hard, soft, and `put(key, value, ttl)`, which never shortens a life. A format of
- * a newer version of redis-kit sets `is_newer`. A lost sequence begins at the server's time in microseconds, which is
- * higher than any sequence before.
+ * Defines `sequence()`; `version(key)`, which returns hard and soft; and `put(key, value, ttl)`, which never shortens a TTL.
+ * A value in a newer format sets `is_newer`. A lost sequence begins at the server's time in microseconds, which is higher
+ * than any sequence before.
  */
-const VERSIONS_LUA = `
+const VERSIONS_LUA = /* lua */ `
 local is_newer = false
 local function text(key)
   local raw = read('GET', key)
@@ -55,14 +55,14 @@ export interface CacheVersionsReply {
 }
 
 /*
- * Reads the versions of some names. One that is missing may have been lost with purges in it, so it begins at the
- * sequence: what was made before is void unless nothing at all was purged since.
+ * Reads the versions of some names. A missing version may have been lost together with purges, so it begins at the sequence:
+ * an older entry is invalid unless no name at all was purged since.
  *
  * KEYS   1 the sequence, 2... the versions
  * ARGV   1 time, 2 ttl ms
  * reply  {newer 0 or 1, sequence, hard, soft, hard, soft, ...}
  */
-const lua = `${VERSIONS_LUA}
+const lua = /* lua */ `${VERSIONS_LUA}
 local ttl, last, missing = tonumber(ARGV[2]), sequence(), {}
 local top, reply = last or now_us, { 0, 0 }
 for i = 2, #KEYS do
@@ -119,10 +119,10 @@ export const cacheVersions: Operation<CacheVersionsArgs, CacheVersionsReply> = d
 });
 
 export interface CachePurgeArgs {
-  /** Entries become stale instead of void. */
+  /** Entries become stale instead of invalid. */
   readonly soft: boolean;
   readonly channel: string;
-  /** Of the namespace whose entries they are. */
+  /** The scope of the namespace. */
   readonly scope: string;
   readonly names: readonly string[];
 }
@@ -134,7 +134,7 @@ export interface CachePurgeArgs {
  * ARGV   1 time, 2 soft 0 or 1, 3 channel, 4 scope and names, as JSON
  * reply  {newer 0 or 1, sequence, the sequence before it}
  */
-const purgeLua = `${VERSIONS_LUA}
+const purgeLua = /* lua */ `${VERSIONS_LUA}
 local top, versions = sequence() or 0, {}
 for i = 2, #KEYS do
   local hard, soft = version(KEYS[i])
@@ -149,15 +149,15 @@ for i = 2, #KEYS do
   if ARGV[2] == '1' then hard, soft = versions[i][1], next end
   put(KEYS[i], string.format('1:%.0f:%.0f', hard, soft), ${PURGE_TTL_MS})
 end
--- A user without the right to publish must not lose the purge for it: local copies end soon by themselves.
+-- By pcall: an ACL that denies PUBLISH must not prevent the purge, and local copies end soon anyway.
 redis.pcall('PUBLISH', ARGV[3], string.format('["purged",%.0f,%s,%s]', next, ARGV[2], ARGV[4]))
 return { 0, next, top }
 `;
 
 export interface CachePurgeReply {
-  /** What was made at a lower sequence is purged. */
+  /** Entries of a lower sequence are purged. */
   readonly sequence: number;
-  /** The sequence of the purge before, or a higher one. */
+  /** The sequence of the purge before this one, or a higher sequence. */
   readonly previous: number;
 }
 
@@ -188,7 +188,7 @@ export const cachePurge: Operation<CachePurgeArgs, CachePurgeReply> = defineOper
   },
 });
 
-/** The last two members of the message. */
+/** The scope and the names, as the last two members of the message. */
 function subjectOf({ scope, names }: CachePurgeArgs): string {
   return JSON.stringify([scope, names]).slice(1, -1);
 }
@@ -212,7 +212,7 @@ function versionIn(memory: Keyspace, key: string): Version | undefined {
   return hard === undefined ? undefined : { hard: Number(hard), soft: Number(soft) };
 }
 
-/** Never shortens a life. */
+/** Never shortens a TTL. */
 function put(memory: Keyspace, key: string, value: string, ttl: number): void {
   memory.set(key, Buffer.from(value, 'latin1'), Math.max(ttl, memory.ttl(key) ?? 0));
 }

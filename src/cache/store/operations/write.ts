@@ -10,47 +10,48 @@ import {
   packMarker,
   VARIANT_ID_LENGTH,
   variantsOf,
-} from './record.ts';
+} from './format.ts';
 
 export interface CacheWriteArgs {
-  /** Of the lease under which the entry was made; empty where there was none. */
+  /** The token of the lease under which the entry was filled; empty for none. */
   readonly token: string;
-  /** Where those who wait for it are told, and what. */
+  /** Where the end of the fill is published if another process waits for it. */
   readonly channel: string;
   readonly message: string;
-  /** Milliseconds for which the entry is fresh, and for which it is kept. */
+  /** Milliseconds for which the entry is fresh. */
   readonly fresh: number;
+  /** Milliseconds until the entry is deleted. */
   readonly keep: number;
-  /** As it was before the entry was made. */
+  /** The sequence before the handler ran. */
   readonly sequence: number;
   /** The request headers on which the response varies; empty for none. */
   readonly names: string;
-  /** Which variant this is, in 16 characters; empty where nothing varies. */
+  /** The id of the variant, in 16 characters; empty if the response does not vary. */
   readonly variant: string;
   readonly maxVariants: number;
   readonly payload: Buffer;
 }
 
 export interface CacheWriteReply {
-  /** False when a newer entry is there, or one of a newer version of redis-kit. */
+  /** False when Redis has a newer entry, or an entry in a newer format. */
   readonly stored: boolean;
-  /** The variants that made room, or vary on what no longer counts; their keys are the caller's to delete, since only it can spell them. */
+  /** Ids of variants beyond `maxVariants`, or of other names. The caller deletes their keys, which the script cannot spell. */
   readonly evicted: readonly string[];
 }
 
 /*
- * Stores a cache entry, and ends the fill that it was made under.
+ * Stores a cache entry and ends its fill.
  *
- * KEYS   1 the entry, or the marker of its variants, 2 the fill, 3 the variant, if there is one
+ * KEYS   1 the entry, or the marker of its variants, 2 the fill, 3 the variant, if the response varies
  * ARGV   1 time, 2 token, 3 channel, 4 message, 5 fresh ms, 6 keep ms, 7 sequence, 8 names, 9 variant,
  *        10 most variants, 11 payload
  * reply  {1 stored or 0, {evicted variant, ...}}
  */
-const lua = `${CACHE_LUA}
+const lua = /* lua */ `${CACHE_LUA}
 local state, waited, _, token = fill_of(KEYS[2])
 if state == 'P' or state == 'L' and token == ARGV[2] then
   redis.call('DEL', KEYS[2])
-  -- A user without the right to publish must not lose the entry for it.
+  -- By pcall: an ACL that denies PUBLISH must not prevent the write.
   if waited then redis.pcall('PUBLISH', ARGV[3], ARGV[4]) end
 end
 
@@ -64,7 +65,7 @@ if not may_replace(primary) then return { 0, {} } end
 local entry = struct.pack('>BBI6I6I6I8', 67, 1, now, tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])) .. ARGV[11]
 if ARGV[8] ~= '' and not may_replace(read('GET', KEYS[3])) then return { 0, {} } end
 
--- Variants by other names are never found again.
+-- Variants by other names are never read again.
 local variants, evicted, last = {}, {}, now + ARGV[6]
 if kind_of(primary) == 'marker' then
   local names = names_of(primary)
@@ -92,6 +93,11 @@ redis.call('SET', KEYS[3], entry, 'PX', ARGV[6])
 return { 1, evicted }
 `;
 
+/** The message that wakes other processes when a fill ends. */
+export function filledMessage(fillKey: string): string {
+  return JSON.stringify(['filled', fillKey]);
+}
+
 export const cacheWrite: Operation<CacheWriteArgs, CacheWriteReply> = defineOperation({
   name: 'cache-write',
   lua,
@@ -108,7 +114,7 @@ export const cacheWrite: Operation<CacheWriteArgs, CacheWriteReply> = defineOper
     args.payload,
   ],
   runInMemory(memory, [key = '', fillKey = '', variantKey = ''], now, args) {
-    endFill(memory, fillKey, args);
+    endFillOf(memory, fillKey, args);
     const { fresh, keep, sequence, names } = args;
     const primary = memory.get(key);
     if (!mayReplace(primary, sequence)) return [0, []];
@@ -138,7 +144,7 @@ export const cacheWrite: Operation<CacheWriteArgs, CacheWriteReply> = defineOper
   },
 });
 
-function endFill(memory: Keyspace, key: string, { token, channel, message }: CacheWriteArgs): void {
+function endFillOf(memory: Keyspace, key: string, { token, channel, message }: CacheWriteArgs): void {
   const fill = fillOf(memory, key);
   if (fill?.state !== 'P' && !(fill?.state === 'L' && fill.token === token)) return;
   memory.delete(key);

@@ -1,0 +1,117 @@
+import type { IncomingMessage } from 'node:http';
+import type { CacheKeys, Keys } from '../../base/keys.ts';
+import type { DeclaredKey, EntryKey } from '../store/entry-store.ts';
+import { ALL } from '../store/versions.ts';
+import { type CachedResponse, unpackResponse } from './cached-response.ts';
+import { pathName, urlName } from './invalidation-names.ts';
+import type { KeySettings } from './key-options.ts';
+import { type RequestKey, requestKey, SearchRules } from './request-key.ts';
+import { VaryMemory, variantId, varyValues } from './vary.ts';
+
+/** What one `kit.cache` knows of the responses of each key. */
+export class ResponseMemory {
+  readonly vary: VaryMemory = new VaryMemory();
+  readonly rules: SearchRules = new SearchRules();
+}
+
+/** The key of the stored response to a request: its cache key, and the variant that its headers select. */
+export class ResponseKey implements EntryKey<CachedResponse> {
+  readonly #req: IncomingMessage;
+  #request: RequestKey;
+  readonly #memory: ResponseMemory;
+  readonly #keys: Keys;
+  #redisKeys: CacheKeys | undefined;
+
+  constructor(req: IncomingMessage, request: RequestKey, memory: ResponseMemory, keys: Keys) {
+    this.#req = req;
+    this.#request = request;
+    this.#memory = memory;
+    this.#keys = keys;
+  }
+
+  /** Changes with `update()`. */
+  get request(): RequestKey {
+    return this.#request;
+  }
+
+  get redisKeys(): CacheKeys {
+    this.#redisKeys ??= this.#keys.cache(this.#request.id, this.#request.isSecret);
+    return this.#redisKeys;
+  }
+
+  get names(): readonly string[] {
+    const { url, custom, rule } = this.#request;
+    // Under a rule the response answers other URLs as well, whose invalidation must reach it.
+    if (rule !== undefined) return [ALL, pathName(url, this.#keys)];
+    const names = [ALL, urlName(url, this.#keys)];
+    return custom === undefined ? names : [...names, this.#keys.cacheName('key', custom)];
+  }
+
+  localKey(): string {
+    const names = this.variesOn();
+    const id = this.#keys.scope + this.#request.id;
+    return names === '' ? id : `${id}\n${names}\n${varyValues(names, this.#req.headers)}`;
+  }
+
+  variesOn(): string {
+    return this.#memory.vary.of(this.#request.id);
+  }
+
+  get isKnownToVary(): boolean {
+    return this.#memory.vary.isKnownToVary(this.#request.id);
+  }
+
+  learnVary(names: string): void {
+    this.#memory.vary.learn(this.#request.id, names);
+  }
+
+  variantOf(names: string): string {
+    return variantId(names, this.#req.headers);
+  }
+
+  /** Whether Vary selects a stored response for this request (RFC 9111, section 4.1). */
+  selects({ vary }: CachedResponse): boolean {
+    return vary.names === '' || variantId(vary.names, this.#req.headers) === vary.id;
+  }
+
+  unpack(info: unknown, body: Buffer): CachedResponse | undefined {
+    return unpackResponse(info, body);
+  }
+
+  /** A response is stored under its own rule, so that it answers only URLs that it declares to be equivalent. */
+  declaredKey({ rule }: CachedResponse): DeclaredKey<CachedResponse> | undefined {
+    this.#memory.rules.learn(this.#request, rule);
+    const declared = this.#request.under(rule);
+    if (declared.id === this.#request.id) return undefined;
+    const key = new ResponseKey(this.#req, declared, this.#memory, this.#keys);
+    // The requests that share an exact key have the same URL.
+    return { key, servesFollowers: this.#request.rule === undefined };
+  }
+
+  update(): void {
+    this.#request = this.#memory.rules.keyUnder(this.#request);
+    this.#redisKeys = undefined;
+  }
+
+  /** The Redis key of the response under no rule. */
+  get exactEntryKey(): string {
+    const { rule, exactId, isSecret } = this.#request;
+    return rule === undefined ? this.redisKeys.entry : this.#keys.cache(exactId, isSecret).entry;
+  }
+
+  /** The key of the stored part of the response. */
+  ofPart(): ResponseKey {
+    return new ResponseKey(this.#req, this.#request.ofPart(), this.#memory, this.#keys);
+  }
+}
+
+/** The key of the response to a request under the known rule; undefined for a request that must bypass the cache. */
+export function responseKey(
+  req: IncomingMessage,
+  settings: KeySettings,
+  memory: ResponseMemory,
+  keys: Keys,
+): ResponseKey | undefined {
+  const exact = requestKey(req, settings);
+  return exact && new ResponseKey(req, memory.rules.keyUnder(exact), memory, keys);
+}

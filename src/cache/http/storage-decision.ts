@@ -1,0 +1,189 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Keys } from '../../base/keys.ts';
+import { IdentityWatch } from '../../http/identity/identity-watch.ts';
+import { asExpress, type Res } from '../../http/middleware.ts';
+import type { Entry, Lifetime, Validation } from '../store/entry.ts';
+import { checkTtl } from '../store/options.ts';
+import { type CachedResponse, responseToStore } from './cached-response.ts';
+import type { Conditions } from './conditions.ts';
+import { lifetimeAfter, lifetimeOf } from './freshness.ts';
+import type { HandlerControls } from './handler-controls.ts';
+import { responseNames } from './invalidation-names.ts';
+import type { CacheSettings } from './options.ts';
+import { type PartTarget, partToStore, type StorageUse } from './part-target.ts';
+import { type HandlerHead, hasEtag, hasValidator, isForAll, reasonNotToStore } from './storable.ts';
+import { type ValidatedResponse, validatedResponse } from './validated-response.ts';
+import { varyNames } from './vary.ts';
+
+/** The statuses that `stale-if-error` replaces with a stale response (RFC 5861, section 4). */
+export const ERROR_STATUSES: ReadonlySet<number> = new Set([500, 502, 503, 504]);
+
+/** One run of a handler, and the stored responses that it is about. */
+export interface HandlerRun {
+  /** The stale response to send in place of a server error. */
+  readonly fallback: Entry<CachedResponse> | undefined;
+  /** The stored response that the handler is asked to validate. */
+  readonly validation: Validation<CachedResponse> | undefined;
+  /** Where a 206 is stored; undefined for a request without Range. */
+  readonly part: PartTarget | undefined;
+  /** The conditions of the client, which the handler may not see. */
+  readonly conditions: Conditions;
+  /** Whether the run refreshes a stale response and has no client. */
+  readonly isRefresh: boolean;
+}
+
+/** What a decision depends on besides the response and the run. */
+export interface DecisionOptions {
+  readonly settings: CacheSettings;
+  readonly keys: Keys;
+  readonly controls: HandlerControls;
+  /** A further reason not to store the response. */
+  reasonNotToStore?(head: HandlerHead): string | undefined;
+}
+
+/** Decides whether a handler's response is stored, and how. A reason is a string as the event `cache:skipped` has it. */
+export class StorageDecision {
+  readonly run: HandlerRun;
+  readonly settings: CacheSettings;
+  readonly #req: IncomingMessage;
+  readonly #res: ServerResponse;
+  readonly #options: DecisionOptions;
+  /** Read before the watch of identities begins, which would count the reads below. */
+  readonly #requestHeaders: IncomingMessage['headers'];
+  readonly #hasCredentials: boolean;
+  readonly #identities: IdentityWatch;
+  readonly #requestedAt = Date.now();
+  /** The lifetime that the app sets, as of the complete head. */
+  #ttl: CacheSettings['ttl'];
+  #head: HandlerHead | undefined;
+  #lifetime: Lifetime | undefined;
+  #validated: ValidatedResponse | undefined;
+
+  constructor(req: IncomingMessage, res: ServerResponse, run: HandlerRun, options: DecisionOptions) {
+    const { settings } = options;
+    this.run = run;
+    this.settings = settings;
+    this.#req = req;
+    this.#res = res;
+    this.#options = options;
+    this.#requestHeaders = req.headers;
+    this.#hasCredentials = req.headers.authorization !== undefined;
+    const { identities, key } = settings;
+    this.#identities = new IdentityWatch(req, res, { identities, knownCookies: key.cookies });
+  }
+
+  /** The stored response that the handler's 304 has validated. */
+  get validated(): CachedResponse | undefined {
+    return this.#validated?.response;
+  }
+
+  /** Decides by the complete head. Returns why the response is not stored; undefined if it may be stored. */
+  judgeHead(head: HandlerHead): string | undefined {
+    this.#ttl = this.#options.controls.ttlMs ?? this.settings.ttl;
+    return this.judgeChangedHead(head);
+  }
+
+  /** Decides again by a head that middleware above the cache has changed. */
+  judgeChangedHead(handlerHead: HandlerHead): string | undefined {
+    this.#head = handlerHead;
+    const { validation, fallback, isRefresh, part } = this.run;
+    const head = part?.judgedHead(handlerHead) ?? handlerHead;
+    if (head.status === 304 && validation !== undefined) {
+      return this.#judgeValidated(validatedResponse(head, validation.entry.content, this.#hasTtl));
+    }
+    // Whatever its lifetime, it must not replace the stale response that is sent instead of it.
+    if (ERROR_STATUSES.has(head.status) && (isRefresh || fallback !== undefined)) return 'status';
+    // A part cannot be validated.
+    const isValidatable = head === handlerHead && hasEtag(head.status, head.own);
+    const rules = { ...this.settings, hasTtl: this.#hasTtl, isValidatable };
+    const reason = reasonNotToStore(head, rules) ?? this.#reasonOfHandler(head);
+    this.#lifetime = reason === undefined ? this.#lifetimeOf(head) : undefined;
+    if (reason !== undefined) return reason;
+    if (this.#lifetime === undefined) return 'no-lifetime';
+    return Number(head.headers['content-length'] ?? 0) > this.settings.maxBody ? 'too-large' : undefined;
+  }
+
+  /** To be called when the handler has ended its response: its later reads do not count. */
+  handlerEnded(): void {
+    this.#identities.stop();
+  }
+
+  /** Takes the time that the body has streamed off the lifetime. Returns why the response is no longer stored. */
+  countStreaming(): string | undefined {
+    if (this.#head === undefined || this.#lifetime === undefined) return undefined;
+    const streamedMs = Date.now() - this.#head.respondedAt;
+    this.#lifetime = lifetimeAfter(this.#lifetime, streamedMs, this.#hasTtl);
+    return this.#lifetime === undefined ? 'no-lifetime' : undefined;
+  }
+
+  /** Decides by the whole response: how it is stored, or the reason why it is not. Undefined if its head was never judged. */
+  conclude(
+    body: Buffer,
+  ): { readonly response: CachedResponse; readonly use: StorageUse } | string | undefined {
+    const { head = this.#head, response: validated } = this.#validated ?? {};
+    const lifetime = this.#lifetime;
+    if (head === undefined || lifetime === undefined) return undefined;
+    const reason = this.#reasonOfHandler(head);
+    const toStore = this.run.part?.hasPart === true ? partToStore : responseToStore;
+    const response = validated ?? toStore(head, body, this.#requestHeaders, this.#hasTtl);
+    if (reason !== undefined || response === undefined) return reason ?? 'partial';
+    const { settings, controls, keys } = this.#options;
+    const tagged = { settings, tags: controls.tags, headers: head.headers };
+    const names = responseNames(this.#req, this.#res, tagged, keys);
+    const validation = validated && this.run.validation;
+    return { response, use: { lifetime, names, validation } };
+  }
+
+  #judgeValidated(validated: ValidatedResponse): string | undefined {
+    this.#validated = validated;
+    const { head, isStorable } = validated;
+    this.#lifetime = isStorable ? this.#lifetimeOf(head) : undefined;
+    return this.#reasonOfHandler(head) ?? (this.#lifetime === undefined ? 'validator' : undefined);
+  }
+
+  /** Whether the app sets the lifetime. */
+  get #hasTtl(): boolean {
+    return this.#ttl !== undefined;
+  }
+
+  /** Throws the error of the app's own `ttl` function. */
+  #lifetimeOf(head: HandlerHead): Lifetime | undefined {
+    const ttl = this.#ttl;
+    const result = typeof ttl === 'function' ? ttl(asExpress(this.#req), this.#res as Res) : ttl;
+    if (result === false) return undefined;
+    const ttlMs = typeof ttl === 'function' ? checkTtl('kit.cache: option `ttl`', result) : ttl;
+    const response = {
+      ...head,
+      hasValidator: hasValidator(head.status, head.own),
+      requestedAt: this.#requestedAt,
+    };
+    return lifetimeOf(response, { ...this.settings, ttl: ttlMs }, Math.random);
+  }
+
+  /** The reason that the handler gave in `req.cache`, or that its reads of the request imply. */
+  #reasonOfHandler(head: HandlerHead): string | undefined {
+    const { noStoreReason } = this.#options.controls;
+    return noStoreReason ?? this.#reasonOfIdentities(head) ?? this.#options.reasonNotToStore?.(head);
+  }
+
+  /** A response must not depend on an identity that its key does not name. */
+  #reasonOfIdentities(head: HandlerHead): string | undefined {
+    const { readsSession, readsCookies, readsAuthorization } = this.#identities;
+    if (readsSession && this.settings.key.session === undefined) return 'session-read';
+    if (readsCookies && !this.#selects('cookie', head)) return 'cookie-read';
+    if (!isForAll(head.directives)) {
+      // Such a response answers no request with Authorization (RFC 9111, section 3.5), and for all others a read is equal.
+      return this.#hasCredentials && !this.#isInKey('authorization') ? 'authorization' : undefined;
+    }
+    return readsAuthorization && !this.#selects('authorization', head) ? 'authorization-read' : undefined;
+  }
+
+  /** Whether the key or Vary selects the response by a request header. */
+  #selects(field: string, { headers }: HandlerHead): boolean {
+    return this.#isInKey(field) || varyNames(headers).split(',').includes(field);
+  }
+
+  #isInKey(field: string): boolean {
+    return this.settings.key.headers.includes(field);
+  }
+}

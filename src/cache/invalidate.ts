@@ -1,0 +1,71 @@
+import { ConfigError } from '../base/errors.ts';
+import type { Keys } from '../base/keys.ts';
+import { OptionReader } from '../base/option-reader.ts';
+import type { Reporter } from '../base/reporter.ts';
+import { namesOfUrl } from './http/invalidation-names.ts';
+import { checkTags } from './store/options.ts';
+import { ALL, type Versions } from './store/versions.ts';
+
+/**
+ * The entries to invalidate: those with one of these tags, which include the groups in a response's Cache-Groups; those of a
+ * URL (path and query as the key counts it), on every host, in every variant, and also if No-Vary-Search shares them with
+ * other URLs; those of a key of `kit.remember` or of a `key` function; or all entries.
+ */
+export type InvalidationTarget = (
+  | { readonly tags: string | readonly string[] }
+  | { readonly url: string }
+  | { readonly key: string }
+  | { readonly all: true }
+) & {
+  /** Entries become stale and are used while they are refreshed. Default false: entries become invalid. */
+  readonly soft?: boolean | undefined;
+};
+
+const TARGETS = ['tags', 'url', 'key', 'all'] as const;
+
+/**
+ * Resolves when Redis has recorded the purge: from then on this process uses no older entry, and another process none once
+ * it has received the message. Rejects when Redis cannot be reached.
+ */
+export async function invalidate(
+  target: InvalidationTarget,
+  {
+    versions,
+    keys,
+    reporter,
+  }: { readonly versions: Versions; readonly keys: Keys; readonly reporter: Reporter },
+): Promise<void> {
+  const reader = new OptionReader('kit.invalidate', target, [...TARGETS, 'soft']);
+  const given = TARGETS.filter((name) => reader.has(name));
+  if (given.length !== 1) {
+    throw new ConfigError(
+      `kit.invalidate: ${given.length === 0 ? 'nothing is' : `${given.join(' and ')} are`} given; ` +
+        'give exactly one of tags, url, key and all',
+    );
+  }
+  const soft = reader.boolean('soft', false);
+  const { names, what } = targetOf(reader, keys);
+  if (names.length > 0) await versions.purge(names, soft);
+  reporter.events.emit('cache:purged', { what, soft });
+}
+
+function targetOf(reader: OptionReader, keys: Keys) {
+  if (reader.has('tags')) {
+    const tags = checkTags('kit.invalidate: option `tags`: the tags', reader.value('tags'));
+    return { names: [...new Set(tags)].map((tag) => keys.cacheName('tag', tag)), what: { tags } };
+  }
+  const url = reader.string('url');
+  if (url !== undefined) {
+    if (!url.startsWith('/')) {
+      throw reader.error(
+        'url',
+        `it must be a path and a query, like '/products?page=2', since every host is meant`,
+      );
+    }
+    return { names: namesOfUrl(url, keys), what: { url } };
+  }
+  const key = reader.string('key');
+  if (key !== undefined) return { names: [keys.cacheName('key', key)], what: { key } };
+  if (reader.value('all') !== true) throw reader.error('all', `it must be true`);
+  return { names: [ALL], what: { all: true as const } };
+}

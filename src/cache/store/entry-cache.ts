@@ -1,0 +1,298 @@
+import { freshToken } from '../../base/token.ts';
+import type { Deadline } from '../../engine/deadline.ts';
+import type { WakeUps } from '../../waiting/wake-ups.ts';
+import { type Entry, type Usability, usabilityOf } from './entry.ts';
+import { type EntryKey, type EntryStore, type FillLease, NO_LEASE, type ReadResult } from './entry-store.ts';
+import { Fill } from './fill.ts';
+import type { Flight, FlightOutcome } from './flights.ts';
+import { LocalCopies, type LocalState } from './local-state.ts';
+import type { SharedSettings } from './options.ts';
+import { areTracked, FILL_VERSIONS_TTL_MS } from './versions.ts';
+
+/** How entries are looked up. */
+export interface LookupSettings<Content> {
+  readonly singleFlight: SharedSettings['singleFlight'];
+  /** Undefined when no local copies are kept. */
+  readonly copies: LocalCopies<Content> | undefined;
+  /** How old a local copy, and what this process knows of purges, may be. */
+  readonly maxAgeMs: number;
+}
+
+/** A caller that needs the entry of a key. */
+export interface Lookup<Content> {
+  readonly key: EntryKey<Content>;
+  /** Whether an entry may answer this caller. */
+  accepts(entry: Entry<Content>): boolean;
+  /** Whether the handler of this caller can validate an entry. Default: no. */
+  readonly validates?: (entry: Entry<Content>) => boolean;
+  /** Waits for a flight in place of `flight.follow()`. */
+  readonly follow?: (flight: Flight<Content>, ms: number) => Promise<FlightOutcome<Content> | undefined>;
+  readonly deadline?: Deadline | undefined;
+}
+
+/** What a caller can do with an entry that it may not use as it is. */
+export interface ReusableEntry<Content> {
+  /** The entry, if it may be used when the handler fails. */
+  readonly fallback: Entry<Content> | undefined;
+  /** The entry, if the handler can validate it. */
+  readonly validatable: Entry<Content> | undefined;
+}
+
+/**
+ * The result of a lookup. `hit`: a fresh entry. `collapsed`: a fresh entry that another request has just filled. `stale`:
+ * a stale entry, and a function that begins its refresh if that is up to this caller. `miss`: the caller runs the handler and
+ * ends the fill.
+ */
+export type LookupResult<Content> =
+  | { readonly kind: 'hit' | 'collapsed'; readonly entry: Entry<Content> }
+  | {
+      readonly kind: 'stale';
+      readonly entry: Entry<Content>;
+      readonly refresh: (() => Promise<Fill<Content>>) | undefined;
+    }
+  | (ReusableEntry<Content> & { readonly kind: 'miss'; readonly fill: Fill<Content> });
+
+/** A lookup that reads the store, and whose flight others follow. */
+interface LeadingLookup<Content> {
+  readonly lookup: Lookup<Content>;
+  readonly settings: LookupSettings<Content>;
+  readonly flight: Flight<Content> | undefined;
+  /** Until when it may wait for another process. */
+  readonly until: number;
+}
+
+/** How old what this process knows of purges may be, for a cache without local copies. */
+const DEFAULT_MAX_AGE_MS = 5_000;
+
+const NOTHING_REUSABLE = { fallback: undefined, validatable: undefined };
+
+/**
+ * A cache of one kind of content. Of several callers that miss the same entry one leads and fills it; the others wait for
+ * that flight.
+ */
+export class EntryCache<Content> {
+  readonly #store: EntryStore;
+  readonly #wakeUps: WakeUps;
+  readonly #state: LocalState<Content>;
+
+  constructor(store: EntryStore, wakeUps: WakeUps, state: LocalState<Content>) {
+    this.#store = store;
+    this.#wakeUps = wakeUps;
+    this.#state = state;
+  }
+
+  now(): number {
+    return this.#store.now();
+  }
+
+  reportFailure(error: unknown): void {
+    this.#store.reportFailure(error);
+  }
+
+  settingsOf({ singleFlight, local }: SharedSettings): LookupSettings<Content> {
+    const { copies, detach } = this.#state;
+    if (local === undefined) return { singleFlight, copies: undefined, maxAgeMs: DEFAULT_MAX_AGE_MS };
+    const { maxBytes, maxAgeMs } = local;
+    const own = maxBytes === undefined ? copies : new LocalCopies(maxBytes, detach);
+    return { singleFlight, copies: own, maxAgeMs };
+  }
+
+  /** The local copy of an entry. Sends no command, and serves most requests. */
+  localCopy({ copies, maxAgeMs }: LookupSettings<Content>, localKey: string): Entry<Content> | undefined {
+    const entry = copies?.get(localKey);
+    if (entry === undefined || entry.readAt > this.now() - maxAgeMs) return entry;
+    copies?.forget(localKey);
+    return undefined;
+  }
+
+  /** The entry of a key, fresh or stale, for a caller that fills nothing. */
+  async peek(
+    lookup: Lookup<Content>,
+    settings: LookupSettings<Content>,
+  ): Promise<Entry<Content> | undefined> {
+    const { entry } = await this.#read(lookup, { ...settings, singleFlight: undefined });
+    if (entry === undefined || !lookup.accepts(entry)) return undefined;
+    const usability = usabilityOf(entry, this.now());
+    return usability === 'fresh' || usability === 'stale' ? entry : undefined;
+  }
+
+  /** Rejects only with the error of another caller's loader: a failure of Redis is reported and counts as a miss. */
+  async lookUp(lookup: Lookup<Content>, settings: LookupSettings<Content>): Promise<LookupResult<Content>> {
+    const { key } = lookup;
+    const { flights } = this.#state;
+    const until = this.now() + (settings.singleFlight?.waitMs ?? 0);
+    const alone = { lookup, settings, flight: undefined, until };
+    if (settings.singleFlight === undefined) return this.#lead(alone);
+    for (;;) {
+      if (this.#state.isHitForMiss(key.redisKeys.entry, this.now())) return this.#missAlone(lookup, settings);
+      if (!this.#state.isCollapsible(key.redisKeys.entry, this.now())) {
+        return this.#lead({ ...alone, settings: { ...settings, singleFlight: undefined } });
+      }
+      const localKey = key.localKey();
+      const flight = flights.get(localKey);
+      if (flight === undefined) return this.#lead({ ...alone, flight: flights.begin(localKey) });
+      const wasFilled = flight.isFilled;
+      const waitMs = until - this.now();
+      const outcome = await (lookup.follow?.(flight, waitMs) ?? flight.follow(waitMs));
+      if (outcome === undefined || outcome.kind === 'hit-for-miss') return this.#missAlone(lookup, settings);
+      if (outcome.kind === 'error') throw outcome.error;
+      if (outcome.kind === 'entry') {
+        if (lookup.accepts(outcome.entry)) return this.#followed(outcome, wasFilled);
+        // The response turned out to vary: then the requests for this variant have a flight of their own.
+        key.update?.();
+        if (key.localKey() === localKey) return this.#lead(alone);
+      } else key.update?.();
+    }
+  }
+
+  /** A fill that refreshes a stale entry; undefined when another process refreshes it, or has done so. */
+  async beginRefresh(
+    lookup: Lookup<Content>,
+    settings: LookupSettings<Content>,
+  ): Promise<Fill<Content> | undefined> {
+    const { entry, fill, lease } = await this.#read(lookup, settings);
+    if (entry !== undefined) this.#keepCopy(lookup.key, settings, entry);
+    const isFresh = entry !== undefined && usabilityOf(entry, this.now()) === 'fresh';
+    const isOurs = fill === 'granted' || (settings.singleFlight === undefined && !isFresh);
+    return isOurs ? this.#beginFill(lookup, settings, undefined, lease) : undefined;
+  }
+
+  /** A fill that replaces the entry, whatever is stored. */
+  beginFill(lookup: Lookup<Content>, settings: LookupSettings<Content>): Promise<Fill<Content>> {
+    return this.#beginFill(lookup, settings, undefined, NO_LEASE);
+  }
+
+  /** A fill without a lookup, for which no request waits. Only purges after `sequence` invalidate its entry. */
+  beginFillAt(sequence: number, key: EntryKey<Content>): Fill<Content> {
+    return new Fill(this.#store, {
+      key,
+      state: this.#state,
+      sequence,
+      flight: undefined,
+      lease: NO_LEASE,
+      copies: undefined,
+      maxAgeMs: DEFAULT_MAX_AGE_MS,
+    });
+  }
+
+  /** Deletes an entry that is outdated and not replaced. Other processes use their copies until `maxAge`. */
+  async delete(key: EntryKey<Content>, { copies }: LookupSettings<Content>): Promise<void> {
+    copies?.forget(key.localKey());
+    await this.#store.delete(key);
+  }
+
+  async #lead(leader: LeadingLookup<Content>): Promise<LookupResult<Content>> {
+    const { lookup, settings, flight, until } = leader;
+    const { redisKeys } = lookup.key;
+    // Before the read, so that no wake-up is missed.
+    const wakeUp = this.#wakeUps.expect(redisKeys.fill);
+    try {
+      for (;;) {
+        const read = await this.#read(lookup, settings);
+        const { entry } = read;
+        const usability = entry === undefined ? 'invalid' : usabilityOf(entry, this.now());
+        const isUsable = usability === 'fresh' || usability === 'stale';
+        if (entry !== undefined && isUsable && lookup.accepts(entry)) {
+          return this.#useEntry(leader, read, entry, usability === 'fresh');
+        }
+        const reusable = reusableEntry(lookup, entry, usability);
+        if (read.fill === 'hit-for-miss') {
+          this.#state.markHitForMiss(redisKeys.entry, this.now(), read.fillLeftMs);
+          flight?.settle({ kind: 'hit-for-miss' });
+          return await this.#missAlone(lookup, settings, reusable);
+        }
+        const isCollapsible = reusable.validatable?.lifetime.freshMs !== 0;
+        if (!isCollapsible) {
+          this.#state.setCollapsible(redisKeys.entry, this.now(), false);
+          flight?.settle({ kind: 'retry' });
+        }
+        const waitMs = Math.min(read.fillLeftMs, until - this.now());
+        if (read.fill !== 'held' || waitMs <= 0 || !isCollapsible) {
+          const fill = await this.#beginFill(lookup, settings, flight, read.lease);
+          return { kind: 'miss', fill, ...reusable };
+        }
+        await wakeUp.wait(waitMs);
+      }
+    } catch (error) {
+      flight?.settle({ kind: 'retry' });
+      throw error;
+    } finally {
+      wakeUp.stop();
+    }
+  }
+
+  /** With `singleFlight` it takes the lease where the entry is not fresh. */
+  #read(
+    { key, deadline }: Lookup<Content>,
+    { singleFlight, maxAgeMs }: LookupSettings<Content>,
+  ): Promise<ReadResult<Content>> {
+    const lease =
+      singleFlight === undefined ? NO_LEASE : { token: freshToken(), leaseMs: singleFlight.leaseMs };
+    return this.#store.read(key, lease, maxAgeMs, deadline);
+  }
+
+  #useEntry(
+    { lookup, settings, flight }: LeadingLookup<Content>,
+    { fill, lease }: ReadResult<Content>,
+    entry: Entry<Content>,
+    isFresh: boolean,
+  ): LookupResult<Content> {
+    this.#keepCopy(lookup.key, settings, entry);
+    flight?.settle({ kind: 'entry', entry, isNew: false });
+    if (isFresh) return { kind: 'hit', entry };
+    const isOurs = fill === 'granted' || settings.singleFlight === undefined;
+    const refresh = isOurs ? () => this.#beginFill(lookup, settings, undefined, lease) : undefined;
+    return { kind: 'stale', entry, refresh };
+  }
+
+  #followed(
+    { entry, isNew }: Extract<FlightOutcome<Content>, { kind: 'entry' }>,
+    wasFilled: boolean,
+  ): LookupResult<Content> {
+    if (isNew) return { kind: wasFilled ? 'hit' : 'collapsed', entry };
+    const isFresh = usabilityOf(entry, this.now()) === 'fresh';
+    return isFresh ? { kind: 'hit', entry } : { kind: 'stale', entry, refresh: undefined };
+  }
+
+  /** A miss that no other request waits for. */
+  async #missAlone(
+    lookup: Lookup<Content>,
+    settings: LookupSettings<Content>,
+    reusable: ReusableEntry<Content> = NOTHING_REUSABLE,
+  ): Promise<LookupResult<Content>> {
+    return { kind: 'miss', fill: await this.beginFill(lookup, settings), ...reusable };
+  }
+
+  async #beginFill(
+    { key, deadline }: Lookup<Content>,
+    { copies, maxAgeMs }: LookupSettings<Content>,
+    flight: Flight<Content> | undefined,
+    lease: FillLease,
+  ): Promise<Fill<Content>> {
+    const { versions } = this.#store;
+    let snapshot = versions.known(key.names, maxAgeMs);
+    try {
+      snapshot ??= await versions.read(key.names, FILL_VERSIONS_TTL_MS, deadline);
+    } catch (error) {
+      this.#store.reportFailure(error);
+    }
+    const start = { key, state: this.#state, flight, lease, copies, maxAgeMs };
+    return new Fill(this.#store, { ...start, sequence: snapshot?.sequence });
+  }
+
+  #keepCopy(key: EntryKey<Content>, { copies }: LookupSettings<Content>, entry: Entry<Content>): void {
+    if (areTracked(entry.versions)) copies?.put(key.localKey(), entry);
+  }
+}
+
+function reusableEntry<Content>(
+  lookup: Lookup<Content>,
+  entry: Entry<Content> | undefined,
+  usability: Usability,
+): ReusableEntry<Content> {
+  if (entry === undefined || usability === 'invalid') return NOTHING_REUSABLE;
+  return {
+    fallback: usability === 'fallback' && lookup.accepts(entry) ? entry : undefined,
+    validatable: lookup.validates?.(entry) === true ? entry : undefined,
+  };
+}

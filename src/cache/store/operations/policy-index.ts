@@ -1,0 +1,62 @@
+import { defineOperation, type Keyspace, type Operation } from '../../../engine/operation.ts';
+import { arrayOf, textsAt } from '../../../engine/reply.ts';
+import type { SortedEntry } from '../../../engine/sorted-set.ts';
+
+export interface CacheEnterPolicyArgs {
+  readonly member: string;
+  readonly lifeMs: number;
+  readonly maxEntries: number;
+}
+
+/*
+ * Adds the key of an entry to the index of its policy, a sorted set whose scores are the times at which the entries expire,
+ * and removes the surplus: the entries that expire first.
+ *
+ * KEYS   1 the index
+ * ARGV   1 time, 2 entry key, 3 lifetime ms, 4 most entries
+ * reply  {{surplus entry key, ...}}
+ */
+const lua = /* lua */ `
+local key = KEYS[1]
+if type(read('ZREMRANGEBYSCORE', key, '-inf', now)) == 'table' then redis.call('DEL', key) end
+redis.call('ZADD', key, now + ARGV[3], ARGV[2])
+local surplus = redis.call('ZCARD', key) - ARGV[4]
+local out = surplus > 0 and redis.call('ZRANGE', key, 0, surplus - 1) or {}
+for _, member in ipairs(out) do redis.call('ZREM', key, member) end
+local last = redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')
+redis.call('PEXPIRE', key, last[2] - now)
+return { out }
+`;
+
+export const cacheEnterPolicy: Operation<CacheEnterPolicyArgs, readonly string[]> = defineOperation({
+  name: 'cache-enter-policy',
+  lua,
+  encode: ({ member, lifeMs, maxEntries }) => [member, String(lifeMs), String(maxEntries)],
+  runInMemory(memory, [key = ''], now, { member, lifeMs, maxEntries }) {
+    // A value of another type is replaced.
+    if (memory.sortedSet(key) === undefined) memory.delete(key);
+    removeFirst(memory, key, ([until]) => until <= now);
+    memory.removeSorted(key, member);
+    const until = now + lifeMs;
+    const lastUntil = Math.max(until, memory.sortedSet(key)?.at(-1)?.[0] ?? 0);
+    memory.addSorted(key, [until, member], lastUntil - now);
+    return [removeFirst(memory, key, (_, size) => size > maxEntries)];
+  },
+  decode: (reply) => textsAt(arrayOf(reply), 0),
+});
+
+/** Removes the members that expire first while `isSurplus` holds, and returns them. */
+function removeFirst(
+  memory: Keyspace,
+  key: string,
+  isSurplus: (first: SortedEntry, size: number) => boolean,
+): Buffer[] {
+  const removed: Buffer[] = [];
+  for (;;) {
+    const set = memory.sortedSet(key);
+    const first = set?.at(0);
+    if (set === undefined || first === undefined || !isSurplus(first, set.size)) return removed;
+    memory.removeSorted(key, first[1]);
+    removed.push(Buffer.from(first[1]));
+  }
+}

@@ -1,0 +1,41 @@
+import { performance } from 'node:perf_hooks';
+
+/** After this time no caller waits for a loader any more. */
+const LONGEST_LOAD_MS = 60_000;
+
+/** The signal of one run of a loader. Created when the loader reads it: AbortSignals are expensive, and most loaders use none. */
+export class LoaderSignal {
+  readonly #closing: AbortSignal;
+  readonly #until = performance.now() + LONGEST_LOAD_MS;
+  #controller: AbortController | undefined;
+  #timer: NodeJS.Timeout | undefined;
+
+  /** `closing` aborts when the kit is closed. */
+  constructor(closing: AbortSignal) {
+    this.#closing = closing;
+  }
+
+  get signal(): AbortSignal {
+    this.#controller ??= this.#start(new AbortController());
+    return this.#controller.signal;
+  }
+
+  /** Stops the timer and the listener when the loader has ended. */
+  end(): void {
+    clearTimeout(this.#timer);
+    this.#closing.removeEventListener('abort', this.#close);
+  }
+
+  readonly #close = (): void => this.#controller?.abort(this.#closing.reason);
+
+  #start(controller: AbortController): AbortController {
+    if (this.#closing.aborted) {
+      controller.abort(this.#closing.reason);
+      return controller;
+    }
+    this.#closing.addEventListener('abort', this.#close);
+    const timedOut = () => controller.abort(new DOMException('the load took a minute', 'TimeoutError'));
+    this.#timer = setTimeout(timedOut, Math.max(0, this.#until - performance.now())).unref();
+    return controller;
+  }
+}

@@ -1,0 +1,246 @@
+import { beforeAll, describe, expect, it } from 'vitest';
+import { describeBySeconds } from '../../support/kits.ts';
+import { passTime } from '../../support/time.ts';
+import { loadCacheScripts } from '../scripts.ts';
+import { dateIn, isStored, lastStatus, says, site } from './site.ts';
+
+const MINUTE = 60_000;
+
+const near = (seconds: number) => (left: number) => Math.abs(left - seconds) <= 3;
+
+/** The obsolete forms of a date (RFC 9110, section 5.6.7). */
+function rfc850(date: Date): string {
+  const day = date.toLocaleDateString('en', { weekday: 'long', timeZone: 'UTC' });
+  const [, number, month, year = '', time] = date.toUTCString().split(' ');
+  return `${day}, ${number}-${month}-${year.slice(2)} ${time} GMT`;
+}
+
+function asctime(date: Date): string {
+  const [day = '', number, month, year, time] = date.toUTCString().split(' ');
+  return `${day.slice(0, 3)} ${month} ${String(Number(number)).padStart(2)} ${time} ${year}`;
+}
+
+describeBySeconds('RFC 9111 4.2, the lifetime of a response', (url) => {
+  beforeAll(() => loadCacheScripts(url()));
+
+  const stored = (headers: Parameters<typeof says>[0]) => isStored(url(), {}, says(headers));
+
+  /** The Age and the remaining freshness of a response that was just stored. */
+  async function agesOf(headers: Parameters<typeof says>[0], options = {}) {
+    const { ask, pass, runs } = await site(url(), options, says(headers));
+    await ask();
+    const hit = await ask();
+    expect(runs()).toBe(1);
+    const age = Number(hit.headers.age);
+    const left = Number(/ttl=(\d+)/.exec(lastStatus(hit))?.[1]);
+    return { ask, pass, runs, age, left };
+  }
+
+  describe('RFC 9111 4.2.1: the order of lifetimes', () => {
+    it('The lifetime comes from s-maxage, max-age, Expires, and heuristics, in that order', async () => {
+      const old = { 'Last-Modified': dateIn(-1_000_000) };
+      const expires = { Expires: dateIn(5_000) };
+      const maxAge = { 'Cache-Control': 'max-age=4000' };
+      const both = { 'Cache-Control': 'max-age=4000, s-maxage=3000' };
+      const options = { heuristics: true };
+      expect((await agesOf({ ...old, ...expires, ...both }, options)).left).toSatisfy(near(3_000));
+      expect((await agesOf({ ...old, ...expires, ...maxAge }, options)).left).toSatisfy(near(4_000));
+      expect((await agesOf({ ...old, ...expires }, options)).left).toSatisfy(near(5_000));
+      expect((await agesOf(old, options)).left).toSatisfy(near(86_400));
+    });
+
+    it('A lifetime that has ended or is malformed is not replaced by the next one', async () => {
+      const expires = { Expires: dateIn(60) };
+      expect(await stored({ ...expires, 'Cache-Control': 'max-age=0' })).toBe(false);
+      expect(await stored({ ...expires, 'Cache-Control': 'max-age=x' })).toBe(false);
+      expect(await stored({ ...expires, 'Cache-Control': 's-maxage=0, max-age=60' })).toBe(false);
+    });
+  });
+
+  describe('RFC 9111 5.3: Expires', () => {
+    it.each([
+      ['IMF-fixdate', (date: Date) => date.toUTCString()],
+      ['RFC 850', rfc850],
+      ['asctime', asctime],
+    ])('An Expires in the form of %s counts', async (_, form) => {
+      const { pass, ask, runs } = await agesOf({ Expires: form(new Date(Date.now() + 60_000)) });
+      await pass(58_000);
+      expect((await ask()).headers.age).toBe('58');
+      await pass(3_000);
+      await ask();
+      expect(runs()).toBe(2);
+    });
+
+    it('An Expires counts from Date, whatever the local clock says', async () => {
+      const date = new Date(Date.now() - 40_000);
+      const expires = new Date(date.getTime() + MINUTE);
+      const { age, left } = await agesOf({ Date: date.toUTCString(), Expires: expires.toUTCString() });
+      expect(age).toSatisfy((each: number) => each === 40 || each === 41);
+      expect(left).toSatisfy((each: number) => each >= 17 && each <= 20);
+    });
+
+    it.each([
+      ['is in the past', dateIn(-1)],
+      ['is 0', '0'],
+      ['is -1', '-1'],
+      ['is no HTTP-date', '2040-01-01T00:00:00Z'],
+      ['has another zone', dateIn(60).replace('GMT', 'CET')],
+      ['is repeated', [dateIn(60), dateIn(60)]],
+      ['is empty', ''],
+    ])('A response is stale when its Expires %s', async (_, expires) => {
+      expect(await stored({ Expires: expires })).toBe(false);
+    });
+
+    it('A response whose Expires equals its Date is stale', async () => {
+      const date = dateIn(0);
+      expect(await stored({ Date: date, Expires: date })).toBe(false);
+    });
+  });
+
+  describe('RFC 9111 4.2.3: the age', () => {
+    const control = { 'Cache-Control': 'max-age=100' };
+
+    it('The age starts at 0 when the handler sets none, and grows with the clock', async () => {
+      const { ask, pass, age, left, runs } = await agesOf(control);
+      expect(age).toBe(0);
+      expect(left).toSatisfy(near(100));
+      await pass(1_500);
+      expect((await ask()).headers.age).toBe('1');
+      await pass(98_000);
+      const last = await ask();
+      expect([last.headers.age, lastStatus(last)]).toEqual(['99', 'redis-kit; hit; ttl=0']);
+      await pass(600);
+      await ask();
+      expect(runs()).toBe(2);
+    });
+
+    it('The age is that of Age, which shortens the lifetime', async () => {
+      const { ask, pass, age, left, runs } = await agesOf({ ...control, Age: 70 });
+      expect(age).toBe(70);
+      expect(left).toSatisfy(near(30));
+      await pass(20_000);
+      expect((await ask()).headers.age).toBe('90');
+      await pass(10_000);
+      await ask();
+      expect(runs()).toBe(2);
+    });
+
+    it('The age is that of Date if it is larger: the apparent age', async () => {
+      const apparent = await agesOf({ ...control, Date: dateIn(-50), Age: 20 });
+      expect(apparent.age).toSatisfy((age: number) => age === 50 || age === 51);
+      const corrected = await agesOf({ ...control, Date: dateIn(-20), Age: 50 });
+      expect(corrected.age).toBe(50);
+      const alone = await agesOf({ ...control, Date: dateIn(-30) });
+      expect(alone.age).toSatisfy((age: number) => age === 30 || age === 31);
+    });
+
+    it('The age is 0 for a Date in the future or a malformed Date', async () => {
+      expect((await agesOf({ ...control, Date: dateIn(3_600) })).age).toBe(0);
+      expect((await agesOf({ ...control, Date: 'now' })).age).toBe(0);
+    });
+
+    it('The age includes the time that the handler took for a response with Age', async () => {
+      const { ask, runs } = await site(url(), {}, async (_req, res) => {
+        await passTime(1_050);
+        res.setHeader('Cache-Control', 'max-age=100');
+        res.setHeader('Age', '7');
+        res.end('body');
+      });
+      await ask();
+      expect((await ask()).headers.age).toBe('8');
+      expect(runs()).toBe(1);
+    });
+
+    it.each([['x'], ['-5'], ['1.5'], [''], ['x, 50']])(
+      'An Age of %j is ignored (RFC 9111 5.1)',
+      async (age) => {
+        expect((await agesOf({ ...control, Age: age })).age).toBe(0);
+      },
+    );
+
+    it('The first of several Age values counts (RFC 9111 5.1)', async () => {
+      expect((await agesOf({ ...control, Age: '30, 60' })).age).toBe(30);
+      expect((await agesOf({ ...control, Age: ['30', '60'] })).age).toBe(30);
+    });
+
+    it('A response whose age exceeds its lifetime is not stored', async () => {
+      expect(await stored({ ...control, Age: 100 })).toBe(false);
+      expect(await stored({ ...control, Date: dateIn(-101) })).toBe(false);
+    });
+
+    it('RFC 9111 5.1: the age is sent as one whole number, even when it is huge', async () => {
+      const { ask } = await site(url(), { ttl: '1m' }, says({ Age: '9'.repeat(30) }));
+      await ask();
+      expect((await ask()).headers.age).toBe(String(2 ** 31 - 1));
+    });
+
+    it('With a ttl, the age is sent and does not shorten the lifetime', async () => {
+      const { ask, pass, age, left, runs } = await agesOf({ ...control, Age: 500 }, { ttl: '1m' });
+      expect(age).toBe(500);
+      expect(left).toSatisfy(near(60));
+      await pass(50_000);
+      expect((await ask()).headers.age).toBe('550');
+      expect(runs()).toBe(1);
+    });
+  });
+
+  describe('RFC 9111 4.2.4: stale responses', () => {
+    it('A stale response is not sent unless a window allows it', async () => {
+      const { ask, pass, runs } = await agesOf({ 'Cache-Control': 'max-age=10' });
+      await pass(10_000);
+      expect((await ask()).headers.age).toBeUndefined();
+      expect(runs()).toBe(2);
+    });
+
+    const allowing = 'stale-while-revalidate=60, stale-if-error=60';
+
+    it.each(['must-revalidate', 'proxy-revalidate', 's-maxage=10'])(
+      'A stale response is never sent with %s',
+      async (directive) => {
+        for (const first of ['max-age=10, ', `${allowing}, max-age=10, `]) {
+          const { ask, pass, runs } = await site(
+            url(),
+            { staleWhileRevalidate: '1m', staleIfError: '1m' },
+            (_req, res) => {
+              res.setHeader('Cache-Control', `${first}${directive}`);
+              res.status(runs() === 1 ? 200 : 503).end(String(runs()));
+            },
+          );
+          await ask();
+          await pass(11_000);
+          const { status, text, headers } = await ask();
+          expect([status, text, headers.age]).toEqual([503, '2', undefined]);
+        }
+      },
+    );
+
+    it('A stale response is never sent after a soft purge with must-revalidate', async () => {
+      const { ask, kit } = await site(
+        url(),
+        {},
+        says({ 'Cache-Control': `max-age=10, must-revalidate, ${allowing}` }),
+      );
+      await ask();
+      expect((await ask()).headers.age).toBe('0');
+      await kit.invalidate({ url: '/a', soft: true });
+      expect((await ask()).headers.age).toBeUndefined();
+    });
+
+    it('With a ttl, a stale response is not sent when the response forbids it, but s-maxage has no effect then', async () => {
+      for (const [directive, sent] of [
+        ['must-revalidate', false],
+        ['proxy-revalidate', false],
+        ['s-maxage=5', true],
+      ] as const) {
+        const { ask, pass } = await site(
+          url(),
+          { ttl: '10s', staleWhileRevalidate: '1m' },
+          says({ 'Cache-Control': directive, ETag: '"1"' }),
+        );
+        await ask();
+        await pass(11_000);
+        expect((await ask()).headers.age !== undefined, directive).toBe(sent);
+      }
+    });
+  });
+});

@@ -1,0 +1,246 @@
+import { beforeAll, describe, expect, it } from 'vitest';
+import { describeBySeconds } from '../../support/kits.ts';
+import { passTime } from '../../support/time.ts';
+import { loadCacheScripts } from '../scripts.ts';
+import { isStored, type SiteOptions, says, site } from './site.ts';
+
+const MAX_AGE = { 'Cache-Control': 'max-age=60' };
+const DAY = 86_400_000;
+
+describeBySeconds('RFC 9111, which responses are stored', (url) => {
+  beforeAll(() => loadCacheScripts(url()));
+
+  describe('RFC 9111 3: statuses', () => {
+    it.each([200, 203, 204, 299, 301, 302, 307, 400, 404, 410, 418, 500, 503, 599])(
+      'A %i with an explicit lifetime is stored without a ttl',
+      async (status) => {
+        const body = status === 204 ? '' : 'body';
+        expect(await isStored(url(), {}, says(MAX_AGE, { status, body }))).toBe(true);
+      },
+    );
+
+    it.each([206, 304, 600, 999])('A %i is never stored', async (status) => {
+      const body = status === 304 ? '' : 'body';
+      expect(await isStored(url(), {}, says(MAX_AGE, { status, body }))).toBe(false);
+      expect(await isStored(url(), { ttl: '1m' }, says(MAX_AGE, { status, body }))).toBe(false);
+    });
+
+    it('With the ttl of the app only a 200 is stored', async () => {
+      expect(await isStored(url(), { ttl: '1m' }, says({}))).toBe(true);
+      for (const status of [203, 301, 404, 500]) {
+        expect(await isStored(url(), { ttl: '1m' }, says(MAX_AGE, { status }))).toBe(false);
+      }
+    });
+
+    it('The statuses in `statuses` are stored, and no others', async () => {
+      for (const ttl of ['1m', undefined] as const) {
+        const options = { ttl, statuses: [200, 404] };
+        expect(await isStored(url(), options, says(MAX_AGE, { status: 200 }))).toBe(true);
+        expect(await isStored(url(), options, says(MAX_AGE, { status: 404 }))).toBe(true);
+        expect(await isStored(url(), options, says(MAX_AGE, { status: 410 }))).toBe(false);
+      }
+    });
+
+    it('A response without a lifetime is not stored', async () => {
+      expect(await isStored(url(), {}, says({}))).toBe(false);
+      expect(await isStored(url(), {}, says({ 'Cache-Control': 'public' }))).toBe(false);
+    });
+
+    it.each([206, 304])('A %i in `statuses` is refused', async (status) => {
+      await expect(site(url(), { statuses: [status] }, says({}))).rejects.toThrow('no whole response');
+    });
+
+    it('A Content-Range is ignored with a status for which it has no meaning (RFC 9110 14.4)', async () => {
+      const range = { ...MAX_AGE, 'Content-Range': 'bytes 0-3/9' };
+      for (const status of [200, 404]) expect(await isStored(url(), {}, says(range, { status }))).toBe(true);
+      for (const status of [206, 416]) expect(await isStored(url(), {}, says(range, { status }))).toBe(false);
+    });
+  });
+
+  describe('RFC 9111 5.2.2.3: must-understand', () => {
+    const understand = { 'Cache-Control': 'must-understand, max-age=60' };
+
+    it('A status that this cache understands is stored, and no other', async () => {
+      for (const status of [200, 404, 301]) {
+        expect(await isStored(url(), {}, says(understand, { status }))).toBe(true);
+      }
+      for (const status of [299, 418, 599]) {
+        expect(await isStored(url(), {}, says(understand, { status }))).toBe(false);
+      }
+    });
+
+    it('A no-store is ignored with a status that is understood', async () => {
+      const both = { 'Cache-Control': 'no-store, must-understand, max-age=60' };
+      expect(await isStored(url(), {}, says(both))).toBe(true);
+      expect(await isStored(url(), {}, says(both, { status: 299 }))).toBe(false);
+    });
+
+    it('A no-store wins over a ttl', async () => {
+      const both = { 'Cache-Control': 'no-store, must-understand' };
+      expect(await isStored(url(), { ttl: '1m' }, says(both))).toBe(false);
+    });
+  });
+
+  describe('RFC 9111 3.1: fields', () => {
+    it('The fields that describe the response are stored, and none of the connection', async () => {
+      const { ask, runs } = await site(
+        url(),
+        {},
+        says({
+          ...MAX_AGE,
+          'Content-Language': 'de',
+          'X-Unknown': 'kept',
+          Connection: 'X-Hop, close',
+          'X-Hop': 'of one connection',
+          'Keep-Alive': 'timeout=9',
+          'Proxy-Authenticate': 'Basic',
+          'Proxy-Authentication-Info': 'x',
+          'Proxy-Connection': 'close',
+          TE: 'trailers',
+          Upgrade: 'x/1',
+        }),
+      );
+      const miss = await ask();
+      expect(miss.headers['x-hop']).toBe('of one connection');
+      const { headers } = await ask();
+      expect(runs()).toBe(1);
+      expect(headers).toMatchObject({ 'content-language': 'de', 'x-unknown': 'kept' });
+      for (const name of [
+        ...['x-hop', 'proxy-authenticate', 'proxy-authentication-info', 'proxy-connection', 'te', 'upgrade'],
+      ]) {
+        expect(headers[name], name).toBeUndefined();
+      }
+    });
+
+    it('A response that sets a cookie is not stored, whatever else it says', async () => {
+      for (const control of ['public, max-age=60', 'max-age=60, private="set-cookie"']) {
+        const cookie = { 'Cache-Control': control, 'Set-Cookie': 'a=b' };
+        expect(await isStored(url(), {}, says(cookie))).toBe(false);
+        expect(await isStored(url(), { ttl: '1m' }, says(cookie))).toBe(false);
+      }
+    });
+
+    it('A response without Date gets the time at which its head left', async () => {
+      const leftAt = new Date().toUTCString();
+      const { ask, runs } = await site(url(), {}, async (_req, res) => {
+        res.setHeader('Cache-Control', 'max-age=60');
+        res.write('a body that takes');
+        await passTime(1_100);
+        res.end(' its time');
+      });
+      await ask();
+      const hit = await ask();
+      expect(runs()).toBe(1);
+      expect(hit.headers.date).toBe(leftAt);
+      expect(hit.headers.age, 'and counts its age from there').toBe('1');
+    });
+  });
+
+  describe('RFC 9111 3.5: requests with Authorization', () => {
+    const authorization = { Authorization: 'Bearer ann' };
+
+    it.each(['public, max-age=60', 's-maxage=60', 'must-revalidate, max-age=60'])(
+      'Requests with Authorization share a response with %s',
+      async (control) => {
+        const { ask, runs } = await site(url(), {}, says({ 'Cache-Control': control }));
+        await ask('/a', authorization);
+        expect((await ask('/a', { Authorization: 'Bearer bob' })).headers.age).toBeDefined();
+        expect((await ask()).headers.age).toBeDefined();
+        expect(runs()).toBe(1);
+      },
+    );
+
+    it.each(['max-age=60', 'max-age=60, proxy-revalidate', 'max-age=60, no-transform'])(
+      'Requests with Authorization neither fill the cache nor are answered from it with %s',
+      async (control) => {
+        const { ask, runs, skipped } = await site(url(), {}, says({ 'Cache-Control': control }));
+        await ask('/a', authorization);
+        expect(skipped).toMatchObject([{ reason: 'authorization' }]);
+        await ask();
+        expect((await ask()).headers.age).toBeDefined();
+        await ask('/a', authorization);
+        expect(runs()).toBe(3);
+      },
+    );
+
+    it('Requests with Authorization have responses of their own when the key names the field', async () => {
+      const options: SiteOptions = { ttl: '1m', key: { headers: ['Authorization'] } };
+      const { ask, runs } = await site(
+        url(),
+        options,
+        (req, res) => void res.end(`for ${req.headers.authorization}`),
+      );
+      for (const _ of [1, 2]) {
+        for (const who of ['ann', 'bob']) {
+          expect((await ask('/a', { Authorization: who })).text).toBe(`for ${who}`);
+        }
+        expect((await ask()).text).toBe('for undefined');
+      }
+      expect(runs()).toBe(3);
+    });
+  });
+
+  describe('RFC 9111 4.2.2: heuristics', () => {
+    const modified = (ms: number) => new Date(Date.now() - ms).toUTCString();
+
+    it('A heuristic lifetime is not used by default', async () => {
+      expect(await isStored(url(), {}, says({ 'Last-Modified': modified(10 * DAY) }))).toBe(false);
+    });
+
+    it('A heuristic lifetime is a tenth of the time since Last-Modified', async () => {
+      const { ask, pass, runs } = await site(
+        url(),
+        { heuristics: true },
+        says({ 'Last-Modified': modified(1_000_000) }),
+      );
+      await ask();
+      await pass(98_000);
+      expect((await ask()).headers.age).toBe('98');
+      await pass(4_000);
+      await ask();
+      expect(runs()).toBe(2);
+    });
+
+    it('A heuristic lifetime is a day at most', async () => {
+      const { ask, pass, runs } = await site(
+        url(),
+        { heuristics: true },
+        says({ 'Last-Modified': modified(1_000 * DAY) }),
+      );
+      await ask();
+      await pass(DAY - 2_000);
+      await ask();
+      expect(runs()).toBe(1);
+      await pass(3_000);
+      await ask();
+      expect(runs()).toBe(2);
+    });
+
+    it('A heuristic lifetime is used for statuses that allow it, or with public', async () => {
+      const old = { 'Last-Modified': modified(DAY) };
+      const options = { heuristics: true };
+      for (const status of [203, 301, 404, 410]) {
+        expect(await isStored(url(), options, says(old, { status })), String(status)).toBe(true);
+      }
+      for (const status of [302, 403, 500]) {
+        expect(await isStored(url(), options, says(old, { status })), String(status)).toBe(false);
+      }
+      const declared = { ...old, 'Cache-Control': 'public' };
+      expect(await isStored(url(), options, says(declared, { status: 302 }))).toBe(true);
+    });
+
+    it('An explicit lifetime replaces the heuristic one, even when it is malformed', async () => {
+      const old = { 'Last-Modified': modified(1_000 * DAY) };
+      const options = { heuristics: true };
+      for (const named of [
+        { 'Cache-Control': 'max-age=0' },
+        { 'Cache-Control': 'max-age=soon' },
+        { Expires: '0' },
+      ]) {
+        expect(await isStored(url(), options, says({ ...old, ...named }))).toBe(false);
+      }
+      expect(await isStored(url(), options, says({ 'Last-Modified': 'yesterday' }))).toBe(false);
+      expect(await isStored(url(), options, says({ 'Last-Modified': modified(-DAY) }))).toBe(false);
+    });
+  });
+});

@@ -1,0 +1,183 @@
+import { once } from 'node:events';
+import { request } from 'node:http';
+import { setTimeout as pause } from 'node:timers/promises';
+import express, { type RequestHandler } from 'express';
+import { beforeAll, expect, it } from 'vitest';
+import type { CacheOptions } from '../../../src/index.ts';
+import { describeOnBothEngines, eventsOf, kitForTest } from '../../support/kits.ts';
+import { until } from '../../support/until.ts';
+import { type Sent, send, serve } from '../../support/web.ts';
+import { loadCacheScripts } from '../scripts.ts';
+
+/** A handler whose response waits until the test releases it. */
+class Held {
+  runs = 0;
+  #waiting: (() => void)[] = [];
+  readonly #end: RequestHandler;
+
+  constructor(end: RequestHandler) {
+    this.#end = end;
+  }
+
+  readonly handler: RequestHandler = async (req, res, next) => {
+    this.runs++;
+    await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    await this.#end(req, res, next);
+  };
+
+  letGo(): void {
+    for (const go of this.#waiting.splice(0)) go();
+  }
+
+  get isRunning(): number {
+    return this.#waiting.length;
+  }
+}
+
+describeOnBothEngines('many requests for a missing response', (url) => {
+  beforeAll(() => loadCacheScripts(url()));
+
+  async function start(end: RequestHandler, options: Partial<CacheOptions> = {}) {
+    const kit = kitForTest({ url: url() });
+    const held = new Held(end);
+    const app = express();
+    app.set('env', 'test');
+    app.get('/{*path}', kit.cache({ ttl: '1m', ...options }), held.handler);
+    const address = await serve(app);
+    const ask = (count: number, path = '/', sent?: Sent) =>
+      Array.from({ length: count }, () => send(`${address}${path}`, sent));
+    const arrived = (count: number) => until(`${count} handlers run`, () => held.isRunning === count);
+    return { kit, held, address, ask, arrived };
+  }
+
+  it('Concurrent requests are answered by one run of the handler', async () => {
+    const { kit, held, ask, arrived } = await start((_req, res) => void res.send('body'));
+    const [hits, collapsed] = [eventsOf(kit, 'cache:hit'), eventsOf(kit, 'cache:collapsed')];
+    const answers = ask(20);
+    await arrived(1);
+    await pause(50);
+    held.letGo();
+    const all = await Promise.all(answers);
+    expect(all.map(({ text }) => text)).toEqual(Array(20).fill('body'));
+    expect(held.runs).toBe(1);
+    expect(all.filter(({ headers }) => String(headers['cache-status']).includes('collapsed'))).toHaveLength(
+      collapsed.length,
+    );
+    expect(collapsed.length + hits.length).toBe(19);
+    expect((await ask(1)[0])?.headers['cache-status']).toContain('; hit');
+  });
+
+  it('Concurrent requests run side by side once it is known that their responses are not stored', async () => {
+    const { kit, held, ask, arrived } = await start(
+      (_req, res) => void res.set('Cache-Control', 'private').send('x'),
+    );
+    const first = ask(1);
+    await arrived(1);
+    const others = ask(99);
+    await pause(100);
+    held.letGo();
+    await Promise.all(first);
+    await arrived(99);
+    held.letGo();
+    await Promise.all(others);
+    // While the hit-for-miss marker lasts no request waits at all.
+    const later = ask(100);
+    await arrived(100);
+    held.letGo();
+    await Promise.all(later);
+    expect(eventsOf(kit, 'cache:collapsed')).toEqual([]);
+    expect(held.runs).toBe(200);
+  });
+
+  it('Concurrent requests are answered by one run for each variant', async () => {
+    const { held, ask, arrived } = await start((req, res) => {
+      res.vary('Accept-Language');
+      res.send(String(req.headers['accept-language']));
+    });
+    const language = (name: string) => ({ headers: { 'Accept-Language': name } });
+    const english = ask(5, '/', language('en'));
+    await arrived(1);
+    const german = ask(10, '/', language('de'));
+    await pause(100);
+    held.letGo();
+    await Promise.all(english);
+    await arrived(1);
+    await pause(100);
+    held.letGo();
+    expect((await Promise.all(german)).map(({ text }) => text)).toEqual(Array(10).fill('de'));
+    expect(held.runs).toBe(2);
+  });
+
+  it('The followers go on when the leader fails, and when its client disconnects', async () => {
+    const { held, address, ask, arrived } = await start((req, res) => {
+      if (req.headers['x-doomed'] !== undefined) return void res.destroy();
+      res.send('body');
+    });
+    const doomed = request(address, { agent: false, headers: { 'X-Doomed': '1' } });
+    const gone = once(doomed, 'error');
+    doomed.end();
+    await arrived(1);
+    const others = ask(5);
+    await pause(100);
+    held.letGo();
+    await gone;
+    await arrived(1);
+    held.letGo();
+    expect((await Promise.all(others)).map(({ text }) => text)).toEqual(Array(5).fill('body'));
+    expect(held.runs).toBe(2);
+  });
+
+  it('The complete response of a handler whose client has disconnected is stored, once', async () => {
+    const { kit, held, address, ask, arrived } = await start((_req, res) => void res.send('body'));
+    const stored = eventsOf(kit, 'cache:stored');
+    const client = request(address, { agent: false });
+    client.on('error', () => undefined).end();
+    await arrived(1);
+    client.destroy();
+    await pause(100);
+    held.letGo();
+    await until('it is stored', () => stored.length === 1);
+    expect((await ask(1)[0])?.text).toBe('body');
+    expect(held.runs).toBe(1);
+  });
+
+  it('A request waits no longer than `wait`', async () => {
+    const { held, ask, arrived } = await start((_req, res) => void res.send('body'), {
+      singleFlight: { wait: '200ms' },
+    });
+    const answers = ask(5);
+    await arrived(5);
+    held.letGo();
+    await Promise.all(answers);
+    expect(held.runs).toBe(5);
+  });
+
+  it('Each request runs its own handler without single flight', async () => {
+    const { held, ask, arrived } = await start((_req, res) => void res.send('body'), { singleFlight: false });
+    const answers = ask(5);
+    await arrived(5);
+    held.letGo();
+    await Promise.all(answers);
+  });
+
+  it('Requests that follow a purge get no older response', async () => {
+    let version = 1;
+    const { kit, held, ask, arrived } = await start((_req, res) => void res.send(`version ${made}`));
+    let made = 0;
+    const early = ask(1);
+    await arrived(1);
+    made = version;
+    version = 2;
+    await kit.invalidate({ url: '/' });
+    const late = ask(5);
+    await pause(100);
+    held.letGo();
+    expect((await Promise.all(early)).map(({ text }) => text)).toEqual(['version 1']);
+    made = version;
+    await arrived(1);
+    held.letGo();
+    expect((await Promise.all(late)).map(({ text }) => text)).toEqual(Array(5).fill('version 2'));
+    expect((await ask(1)[0])?.text).toBe('version 2');
+    expect(held.runs).toBe(2);
+  });
+});

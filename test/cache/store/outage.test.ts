@@ -1,0 +1,197 @@
+import express, { type RequestHandler } from 'express';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { type CacheOptions, ConnectionError, type RedisKit, StoreError } from '../../../src/index.ts';
+import { Gate } from '../../http/exchange.ts';
+import { describeWithServers } from '../../support/context.ts';
+import { eventsOf, kitForTest } from '../../support/kits.ts';
+import { type RedisServer, startRedis } from '../../support/servers.ts';
+import { stopwatch } from '../../support/stopwatch.ts';
+import { until } from '../../support/until.ts';
+import { send, serve } from '../../support/web.ts';
+import { loadCacheScripts } from '../scripts.ts';
+
+const COMMAND_TIMEOUT_MS = 500;
+
+/** Many times the deadline, since a busy machine takes longer without waiting for Redis. */
+const SOON_MS = 20 * COMMAND_TIMEOUT_MS;
+
+type Fate = 'frozen' | 'killed' | 'empty';
+const FATES: readonly Fate[] = ['frozen', 'killed', 'empty'];
+
+async function startServer(): Promise<RedisServer> {
+  const server = await startRedis();
+  onTestFinished(() => server.stop());
+  await loadCacheScripts(server.url);
+  return server;
+}
+
+async function fall(server: RedisServer, fate: Fate): Promise<void> {
+  if (fate === 'frozen') server.freeze();
+  else if (fate === 'killed') await server.kill();
+  else await server.restart();
+}
+
+async function rise(server: RedisServer, fate: Fate): Promise<void> {
+  if (fate === 'frozen') server.thaw();
+  else if (fate === 'killed') await server.restart();
+}
+
+/** A kit and an app with one page, like those of another process. */
+async function startProcess(
+  server: RedisServer,
+  handler: RequestHandler,
+  options: Partial<CacheOptions> = {},
+) {
+  const kit = kitForTest({ url: server.url, prefix: 't-outage', commandTimeout: COMMAND_TIMEOUT_MS });
+  await kit.ready();
+  const app = express().set('env', 'test');
+  let arrived = 0;
+  app.use((_req, _res, next) => {
+    arrived++;
+    next();
+  });
+  app.use(kit.cache({ ttl: '1h', key: { host: false }, ...options }), handler);
+  const address = await serve(app);
+  return { kit, arrived: () => arrived, ask: (path = '/a') => send(`${address}${path}`) };
+}
+
+async function soon<Result>(work: Promise<Result>): Promise<Result> {
+  const elapsedMs = stopwatch();
+  const result = await work;
+  expect(elapsedMs()).toBeLessThan(SOON_MS);
+  return result;
+}
+
+async function hitsAgain(kit: RedisKit, ask: () => Promise<unknown>): Promise<void> {
+  const hits = eventsOf(kit, 'cache:hit');
+  await until('it is answered from what is stored', async () => {
+    await ask();
+    return hits.length > 0;
+  });
+}
+
+describeWithServers('kit.cache and kit.remember while Redis is down', () => {
+  describe.each(FATES)('(%s)', (fate) => {
+    it.each([false, undefined] as const)(
+      'The handler runs within the deadline, and the cache works again afterwards (local: %j)',
+      async (local) => {
+        const server = await startServer();
+        let runs = 0;
+        const handler: RequestHandler = (_req, res) => void res.send(`run ${++runs}`);
+        const { kit, ask } = await startProcess(server, handler, { local });
+        expect((await ask()).text).toBe('run 1');
+        await fall(server, fate);
+        for (let round = 0; round < 3; round++) {
+          const answers = await soon(Promise.all(Array.from({ length: 10 }, () => ask(`/${round}`))));
+          expect(answers.map(({ status }) => status)).toEqual(Array(10).fill(200));
+        }
+        await rise(server, fate);
+        await hitsAgain(kit, () => ask());
+      },
+    );
+
+    it('A value is loaded during the outage, and cached again afterwards', async () => {
+      const server = await startServer();
+      const { kit } = await startProcess(server, () => undefined);
+      let loads = 0;
+      const remember = () => kit.remember('key', { ttl: '1h', local: false }, () => ++loads);
+      expect(await remember()).toBe(1);
+      await fall(server, fate);
+      const values = await soon(Promise.all(Array.from({ length: 10 }, remember)));
+      expect(new Set(values), 'all of one load').toHaveProperty('size', 1);
+      await rise(server, fate);
+      await hitsAgain(kit, remember);
+    });
+  });
+
+  it.each(['frozen', 'killed'] as const)(
+    'An invalidation rejects, and the error says whether it may have run (%s)',
+    async (fate) => {
+      const server = await startServer();
+      const { kit } = await startProcess(server, () => undefined);
+      const purged = eventsOf(kit, 'cache:purged');
+      await fall(server, fate);
+      await expect(soon(kit.invalidate({ tags: 'a' }))).rejects.toThrow(
+        fate === 'frozen' ? StoreError : ConnectionError,
+      );
+      expect(purged).toEqual([]);
+      await rise(server, fate);
+      await until('the outcome is known', () =>
+        kit.invalidate({ tags: 'a' }).then(
+          () => true,
+          () => false,
+        ),
+      );
+      expect(purged).toHaveLength(1);
+    },
+  );
+
+  it.each(['frozen', 'killed'] as const)(
+    'All followers get the response of one handler (%s)',
+    async (fate) => {
+      const server = await startServer();
+      const gate = new Gate();
+      let runs = 0;
+      const { ask, arrived } = await startProcess(server, async (_req, res) => {
+        runs++;
+        await gate.promise;
+        res.send(`answer ${runs}`);
+      });
+      const first = ask();
+      await until('the handler runs', () => runs === 1);
+      const others = Array.from({ length: 10 }, () => ask());
+      await until('all are there', () => arrived() === 11);
+      await fall(server, fate);
+      gate.open();
+      const answers = await soon(Promise.all([first, ...others]));
+      expect(new Set(answers.map(({ status, text }) => `${status} ${text}`))).toEqual(
+        new Set(['200 answer 1']),
+      );
+    },
+  );
+
+  it.each(FATES)('No request waits forever for another process (%s)', async (fate) => {
+    const server = await startServer();
+    let isMaking = false;
+    const maker = await startProcess(server, () => {
+      isMaking = true;
+    });
+    const waiter = await startProcess(server, (_req, res) => void res.send('made here'), {
+      singleFlight: { lease: '2s' },
+    });
+    const misses = eventsOf(waiter.kit, 'cache:miss');
+    void maker.ask().catch(() => undefined);
+    await until('it is being made', () => isMaking);
+    const waiting = Array.from({ length: 5 }, () => waiter.ask());
+    await until('all are there', () => waiter.arrived() === 5);
+    // They are waiting: another page of the same process is requested and sent meanwhile.
+    expect((await waiter.ask('/b')).text).toBe('made here');
+    expect(misses).toEqual([{ url: '/b' }]);
+    await fall(server, fate);
+    for (const { status, text } of await Promise.all(waiting))
+      expect([status, text]).toEqual([200, 'made here']);
+  });
+
+  it.each(FATES)(
+    "A stale response or the handler's is sent while a refresh cannot be stored (%s)",
+    async (fate) => {
+      const server = await startServer();
+      let runs = 0;
+      const options = { ttl: 50, staleWhileRevalidate: '1h', staleIfError: '1h' } as const;
+      const { kit, ask } = await startProcess(server, (_req, res) => void res.send(`run ${++runs}`), options);
+      await ask();
+      const stale = eventsOf(kit, 'cache:stale');
+      await until('it is stale', async () => {
+        await ask();
+        return stale.length > 0;
+      });
+      await fall(server, fate);
+      for (let round = 0; round < 5; round++) {
+        const { status, text } = await soon(ask());
+        expect([status, text.slice(0, 4)]).toEqual([200, 'run ']);
+      }
+      await rise(server, fate);
+      await hitsAgain(kit, () => ask());
+    },
+  );
+});
