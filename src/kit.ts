@@ -72,7 +72,7 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
   return kitIn(settings.keys);
 }
 
-/** What all features of a kit and of its namespaces share. */
+/** Creates the parts that all features of a kit and of its namespaces share. */
 function openParts(settings: KitSettings) {
   const { commandTimeoutMs, keys, logger } = settings;
   const events = new Emitter<KitEvents>(logger);

@@ -70,13 +70,13 @@ function layerOf(file: string): number {
 }
 
 describe('the source tree', () => {
-  it('has no file outside of the layers', () => {
+  it('every file belongs to a layer', () => {
     expect(files.filter((file) => layerOf(file) === -1)).toEqual([]);
     expect(files.length).toBeGreaterThan(40);
     expect(inside.length).toBeGreaterThan(100);
   });
 
-  it('has no import that goes up or sideways', () => {
+  it('no import goes up or sideways', () => {
     const wrong = inside.filter(({ from, to }) => {
       const isWithin = folderOf(from) === folderOf(to);
       return isWithin ? layerOf(to) > layerOf(from) : layerOf(to) >= layerOf(from);
@@ -84,21 +84,21 @@ describe('the source tree', () => {
     expect(wrong).toEqual([]);
   });
 
-  it('has features that do not import each other', () => {
+  it('features do not import each other', () => {
     const wrong = inside.filter(
       ({ from, to }) => isInFeature(from) && isInFeature(to) && folderOf(from) !== folderOf(to),
     );
     expect(wrong).toEqual([]);
   });
 
-  it('imports a feature from above through its index only', () => {
+  it('a feature is imported from above through its index only', () => {
     const wrong = inside.filter(
       ({ from, to }) => isInFeature(to) && folderOf(from) !== folderOf(to) && !to.endsWith('/index.ts'),
     );
     expect(wrong).toEqual([]);
   });
 
-  it('has cache modules that import their own files and the store only', () => {
+  it('the cache modules import their own files and the store only', () => {
     const moduleOf = (file: string) => dirname(file).split('/').slice(0, 2).join('/');
     const wrong = inside.filter(({ from, to }) => {
       const allowed = CACHE_MODULES[moduleOf(from)];
@@ -107,23 +107,23 @@ describe('the source tree', () => {
     expect(wrong).toEqual([]);
   });
 
-  it('has a cache store that knows nothing of HTTP', () => {
+  it('the cache store imports nothing of HTTP', () => {
     const wrong = imports.filter(
       ({ from, to }) => from.startsWith('cache/store/') && (folderOf(to) === 'http' || to === 'node:http'),
     );
     expect(wrong).toEqual([]);
   });
 
-  it('has no cyclic import', () => {
+  it('no import is cyclic', () => {
     expect(files.filter((file) => reachableFrom(file).has(file))).toEqual([]);
   });
 
-  it('has no file over 300 lines', () => {
+  it('no file is over 300 lines', () => {
     const long = files.filter((file) => readFileSync(join(SRC, file), 'utf8').split('\n').length - 1 > 300);
     expect(long).toEqual([]);
   });
 
-  it('has no exported type name with two meanings', () => {
+  it('no exported type name has two meanings', () => {
     const declared = files.flatMap((file) => {
       const text = readFileSync(join(SRC, file), 'utf8');
       const names = text.matchAll(/^export (?:abstract )?(?:interface|type|class) (\w+)/gm);
@@ -133,7 +133,7 @@ describe('the source tree', () => {
     expect(twice).toEqual([]);
   });
 
-  it('imports the redis package only in the connection module, and its types in the kit', () => {
+  it('the redis package is imported only in the connection module, and its types in the kit', () => {
     const wrong = outside.filter(
       ({ from, to, isTypeOnly }) =>
         to === 'redis' && folderOf(from) !== 'connection' && !(from === 'redis-kit.ts' && isTypeOnly),
@@ -141,7 +141,7 @@ describe('the source tree', () => {
     expect(wrong).toEqual([]);
   });
 
-  it('knows Express only in http, in the session feature that builds on express-session, and as a type', () => {
+  it('Express is imported only in http, in the session feature that builds on express-session, and as a type', () => {
     const wrong = outside.filter(({ from, to, isTypeOnly }) => {
       if (to === 'express') return folderOf(from) !== 'http' || !isTypeOnly;
       return to === 'express-session' && folderOf(from) !== 'session';
@@ -149,7 +149,7 @@ describe('the source tree', () => {
     expect(wrong).toEqual([]);
   });
 
-  it('depends on what package.json names and on nothing else', () => {
+  it('only packages that package.json names are imported', () => {
     const manifest = JSON.parse(readFileSync(join(SRC, '../package.json'), 'utf8')) as {
       dependencies: Record<string, string>;
     };
@@ -158,7 +158,7 @@ describe('the source tree', () => {
     expect(named.filter((name) => !known.includes(name))).toEqual([]);
   });
 
-  it('spells keys in base/keys.ts only', () => {
+  it('keys are spelled in base/keys.ts only', () => {
     const spelled = files.filter((file) => {
       const text = readFileSync(join(SRC, file), 'utf8').replace(/^\s*(?:\/\/|\/?\*).*$/gm, '');
       return file !== 'base/keys.ts' && /[`'"][^`'"\n]*:\{/.test(text);

@@ -7,7 +7,7 @@ import { leaseOption, waitOption } from '../base/timed-options.ts';
 import type { Next, Req, Res } from '../http/middleware.ts';
 import { checkNotMounted } from '../http/mount-check.ts';
 
-/** What a request does when Redis cannot be asked. */
+/** The failure policy: how requests are limited while Redis is unavailable. */
 export type ConcurrencyOnError = 'memory' | 'allow' | 'deny';
 
 /** Why a request did not get a slot. */

@@ -9,7 +9,7 @@ import { checkNotMounted } from '../http/mount-check.ts';
 import type { OnDisconnect } from '../http/response/disconnect-watch.ts';
 import type { IdempotencyRefusal } from './refusal.ts';
 
-/** What a request does when Redis cannot be asked whether it has run already. */
+/** The failure policy for a request with a key while Redis is unavailable: refuse it, or run it without a record. */
 export type IdempotencyOnError = 'deny' | 'allow';
 
 export interface IdempotencyOptions<Request extends IncomingMessage = Req> {
@@ -25,7 +25,7 @@ export interface IdempotencyOptions<Request extends IncomingMessage = Req> {
    * when credentials change from request to request: a retry with a new token would have a new scope.
    */
   readonly scope?: ((req: Request) => string | Promise<string>) | undefined;
-  /** What a request and its retry have in common; default: method, URL and body. Only its hash is stored. */
+  /** Returns the content that a request and its retry have in common; default: method, URL and body. Only its hash is stored. */
   readonly fingerprint?: ((req: Request) => string | Uint8Array | Promise<string | Uint8Array>) | undefined;
   /**
    * How long the record of a running request outlives a process that crashed; then a retry may run. It is renewed while

@@ -11,7 +11,7 @@ import { sendUntilAnswered } from '../waiting/retry.ts';
 import { lockExtend } from './operations/extend.ts';
 import { type LockReleaseArgs, lockRelease } from './operations/release.ts';
 
-/** What all locks of a kit share. */
+/** The parts of the kit that all its locks share. */
 export interface LockDeps {
   readonly engine: Engine;
   readonly keys: Keys;

@@ -21,7 +21,7 @@ export interface TryAcquireOptions {
   readonly renew?: boolean | undefined;
   /** First come, first served; default true. With `false`, this call may overtake waiters. */
   readonly fair?: boolean | undefined;
-  /** What `inspect` shows about the holder, for example its name or its task. JSON of at most 4,096 bytes. */
+  /** Information about the holder that `inspect` shows, for example its name or its task. JSON of at most 4,096 bytes. */
   readonly metadata?: Json | undefined;
 }
 

@@ -7,7 +7,7 @@ import { leaseOption as leaseOf, timerOption, waitOption } from '../base/timed-o
 import type { Next, Req, Res } from '../http/middleware.ts';
 import { checkNotMounted } from '../http/mount-check.ts';
 
-/** What a request does when Redis cannot be asked for the lock. */
+/** The failure policy while Redis is unavailable: refuse the request, or run it without the lock. */
 export type LockOnError = 'deny' | 'allow';
 
 /** Why a request did not get its lock. */

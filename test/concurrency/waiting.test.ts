@@ -94,7 +94,7 @@ describeWithServers('Waiters for slots', () => {
     expect(waited[0]).toEqual({ key: 'ann', waitedMs: expect.any(Number) });
   });
 
-  it('up to maxQueue requests wait; the next is refused at once', async () => {
+  it('the request after `maxQueue` waiting ones is refused at once', async () => {
     const { kit, waits } = await start();
     const site = await busySite(kit, { ...WAIT, maxQueue: 2 });
     await site.run('/a');

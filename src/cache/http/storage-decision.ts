@@ -32,7 +32,7 @@ export interface HandlerRun {
   readonly isRefresh: boolean;
 }
 
-/** What a decision depends on besides the response and the run. */
+/** The settings and the stored state on which a decision depends. */
 export interface DecisionOptions {
   readonly settings: CacheSettings;
   readonly keys: Keys;

@@ -30,7 +30,7 @@ export interface Lookup<Content> {
   readonly deadline?: Deadline | undefined;
 }
 
-/** What a caller can do with an entry that it may not use as it is. */
+/** The uses that remain of an entry that may not be used as it is. */
 export interface ReusableEntry<Content> {
   /** The entry, if it may be used when the handler fails. */
   readonly fallback: Entry<Content> | undefined;
@@ -67,7 +67,7 @@ const DEFAULT_MAX_AGE_MS = 5_000;
 const NOTHING_REUSABLE = { fallback: undefined, validatable: undefined };
 
 /**
- * A cache of one kind of content. Of several callers that miss the same entry one leads and fills it; the others wait for
+ * A cache of one kind of content. If several callers miss the same entry, one leads and fills it; the others wait for
  * that flight.
  */
 export class EntryCache<Content> {
