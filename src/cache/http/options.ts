@@ -123,7 +123,7 @@ export interface CacheSettings extends SharedSettings {
   readonly skip: ((req: Req) => boolean) | undefined;
 }
 
-/** What a `kit.cache` uses besides its options. */
+/** The dependencies of a `kit.cache`. */
 export interface CacheDependencies {
   readonly keys: Keys;
   readonly reporter: Reporter;

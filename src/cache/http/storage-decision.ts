@@ -32,7 +32,7 @@ export interface HandlerRun {
   readonly isRefresh: boolean;
 }
 
-/** What a decision depends on besides the response and the run. */
+/** The input of a decision besides the response and the run. */
 export interface DecisionOptions {
   readonly settings: CacheSettings;
   readonly keys: Keys;

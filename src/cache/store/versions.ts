@@ -54,7 +54,7 @@ export interface Snapshot {
   readonly readAt: number;
 }
 
-/** What the parts of one namespace's cache use. */
+/** The environment of one namespace's cache. */
 export interface CacheEnvironment {
   readonly engine: Engine;
   readonly keys: Keys;

@@ -13,7 +13,7 @@ import { followUnlessCyclic, runLoader } from './loader-cycles.ts';
 import { LoaderSignal } from './loader-signal.ts';
 import { type RememberOptions, type RememberSettings, resolveRememberOptions } from './remember-options.ts';
 
-/** What a loader is called with. */
+/** The argument of a loader. */
 export interface LoaderContext {
   /** Aborts when no caller waits for the value any more: after a minute, and when the kit is closed. */
   readonly signal: AbortSignal;
