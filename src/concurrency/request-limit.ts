@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { describe } from '../base/describe.ts';
 import { RedisKitError } from '../base/errors.ts';
+import { identityError, isIdentity } from '../base/identity.ts';
 import { clientNetwork } from '../http/client-address.ts';
 import { withoutIdentityWatch } from '../http/identity/identity-watch.ts';
 import { asExpress } from '../http/middleware.ts';
@@ -13,11 +14,9 @@ const IPV6_SUBNET = 56;
 export async function keyOf(req: IncomingMessage, { key }: ConcurrencySettings): Promise<string | null> {
   if (key === undefined) return clientNetwork(req, IPV6_SUBNET, 'kit.concurrency');
   const own: unknown = await withoutIdentityWatch(() => key(asExpress(req)));
-  if (own === null || (typeof own === 'string' && own !== '')) return own;
-  throw new RedisKitError(
-    'ERR_REDIS_KIT_NO_IDENTITY',
-    `kit.concurrency: option \`key\` returned ${own === '' ? 'an empty string' : describe(own)}, which would be one limit for many clients; it must return a string that is not empty, or null to skip the limit`,
-  );
+  if (own === null || isIdentity(own)) return own;
+  const expected = 'a string that is not empty, or null to skip the limit';
+  throw identityError('kit.concurrency: option `key`', own, expected);
 }
 
 export function limitOf(req: IncomingMessage, { limit }: ConcurrencySettings): number {

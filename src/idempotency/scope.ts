@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http';
-import { describe } from '../base/describe.ts';
 import { RedisKitError } from '../base/errors.ts';
+import { identityError, isIdentity } from '../base/identity.ts';
 import { clientAddress, networkOf } from '../http/client-address.ts';
 import { asExpress } from '../http/middleware.ts';
 import type { IdempotencySettings } from './options.ts';
@@ -13,11 +13,8 @@ export async function scopeOf(
 ): Promise<string> {
   if (scope === undefined) return defaultScope(req, warn);
   const own: unknown = await scope(asExpress(req));
-  if (typeof own === 'string' && own !== '') return own;
-  throw new RedisKitError(
-    'ERR_REDIS_KIT_NO_IDENTITY',
-    `kit.idempotency: option \`scope\` returned ${own === '' ? 'an empty string' : describe(own)}, which would be one scope for many clients; it must return a string that is not empty`,
-  );
+  if (isIdentity(own)) return own;
+  throw identityError('kit.idempotency: option `scope`', own, 'a string that is not empty');
 }
 
 function defaultScope(req: IncomingMessage, warn: (message: string) => void): string {

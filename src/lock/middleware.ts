@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { describe } from '../base/describe.ts';
 import { asError, ConfigError, type ErrorCode, RedisKitError } from '../base/errors.ts';
+import { identityError, isIdentity } from '../base/identity.ts';
 import type { Reporter } from '../base/reporter.ts';
 import type { RequestDeadlines } from '../engine/deadline.ts';
 import { withoutIdentityWatch } from '../http/identity/identity-watch.ts';
@@ -148,16 +149,10 @@ function handleFailure(
 function keysOf(key: unknown): readonly string[] | null {
   if (key === null) return null;
   const keys: readonly unknown[] = Array.isArray(key) ? key : [key];
-  if (keys.length > 0 && keys.every(isKey)) return keys;
-  const wrong = Array.isArray(key) && key.length > 0 ? key.find((each) => !isKey(each)) : key;
-  throw new RedisKitError(
-    'ERR_REDIS_KIT_NO_IDENTITY',
-    `kit.lock: option \`key\` returned ${describe(wrong)}; it must return a string that is not empty, several of them, or null to take no lock`,
-  );
-}
-
-function isKey(value: unknown): value is string {
-  return typeof value === 'string' && value !== '';
+  if (keys.length > 0 && keys.every(isIdentity)) return keys;
+  const wrong = keys.length > 0 ? keys.find((each) => !isIdentity(each)) : key;
+  const expected = 'a string that is not empty, several of them, or null to take no lock';
+  throw identityError('kit.lock: option `key`', wrong, expected);
 }
 
 function sendConflict(res: ServerResponse, { hasWaited }: LockConflict): void {

@@ -1,16 +1,17 @@
 import { performance } from 'node:perf_hooks';
 import { LRUCache } from 'lru-cache';
-import type { Share } from './ask.ts';
+import { waitOf } from './decision.ts';
 import type { TakeReply } from './operations/take.ts';
+import type { PolicyGroup } from './policy-group.ts';
 
-/** A refusal as Redis gave it. */
-export interface Refusal {
+/** A refusal from Redis. */
+export interface KnownRefusal {
   readonly cost: number;
   readonly replies: readonly TakeReply[];
-  /** Before the command left: it may pass again no earlier than this plus its wait. */
+  /** When the command was sent. The cost may be allowed at this time plus its wait, and no earlier. */
   readonly sentAt: number;
-  /** When the answer came: by then the wait had begun. */
-  readonly answeredAt: number;
+  /** When the reply arrived. The wait began before this time. */
+  readonly repliedAt: number;
 }
 
 export interface DenyCacheSettings {
@@ -19,12 +20,12 @@ export interface DenyCacheSettings {
 }
 
 /**
- * Remembers who is refused, so that a client that hammers on costs no command. A refusal holds for its own wait, and
- * no longer than `maxAgeMs`, since another process may have given quota back meanwhile. It speaks of its own cost and
- * limits only: a smaller cost may pass, and a larger one waits longer.
+ * Remembers refusals, so that a client that keeps sending requests costs no command. A refusal applies until its wait
+ * is over, but no longer than `maxAgeMs`, since another process may refund units meanwhile. It applies only to its own
+ * cost and limits: a smaller cost may be allowed, and a larger one waits longer.
  */
 export class DenyCache {
-  readonly #refusals: LRUCache<string, Refusal & { readonly question: string }>;
+  readonly #refusals: LRUCache<string, KnownRefusal & { readonly request: string }>;
   readonly #maxAgeMs: number;
 
   constructor({ maxEntries, maxAgeMs }: DenyCacheSettings) {
@@ -32,37 +33,34 @@ export class DenyCache {
     this.#maxAgeMs = maxAgeMs;
   }
 
-  remember(share: Share, refusal: Refusal): void {
-    this.#refusals.set(share.owner, { ...refusal, question: questionOf(share, refusal.cost) });
+  remember(group: PolicyGroup, refusal: KnownRefusal): void {
+    this.#refusals.set(group.denyKey, { ...refusal, request: requestOf(group, refusal.cost) });
   }
 
-  forget(owner: string): void {
-    this.#refusals.delete(owner);
+  forget(denyKey: string): void {
+    this.#refusals.delete(denyKey);
   }
 
-  /** The answer of a refusal that still holds, with its waits counted down; undefined when Redis must be asked. */
-  find(share: Share, cost: number): readonly TakeReply[] | undefined {
-    const refusal = this.#refusals.get(share.owner);
-    if (refusal === undefined || refusal.question !== questionOf(share, cost)) return undefined;
+  /** The replies of a refusal that still applies, with their waits reduced by its age; else undefined. */
+  find(group: PolicyGroup, cost: number): readonly TakeReply[] | undefined {
+    const refusal = this.#refusals.get(group.denyKey);
+    if (refusal === undefined || refusal.request !== requestOf(group, cost)) return undefined;
     const wait = Math.max(...refusal.replies.filter((reply) => !reply.allowed).map(waitOf));
     const now = performance.now();
     if (now - refusal.sentAt >= Math.min(wait, this.#maxAgeMs)) {
-      this.#refusals.delete(share.owner);
+      this.#refusals.delete(group.denyKey);
       return undefined;
     }
-    const passed = Math.floor(now - refusal.answeredAt);
+    const age = Math.floor(now - refusal.repliedAt);
     return refusal.replies.map((reply) => ({
       ...reply,
-      waitMs: reply.waitMs > 0 ? Math.max(1, reply.waitMs - passed) : reply.waitMs,
-      resetMs: reply.resetMs > 0 ? Math.max(1, reply.resetMs - passed) : 0,
+      waitMs: reply.waitMs > 0 ? Math.max(1, reply.waitMs - age) : reply.waitMs,
+      resetMs: reply.resetMs > 0 ? Math.max(1, reply.resetMs - age) : 0,
     }));
   }
 }
 
-function questionOf({ policies }: Share, cost: number): string {
+/** The cost and the limits that a refusal applies to. */
+function requestOf({ policies }: PolicyGroup, cost: number): string {
   return [cost, ...policies.map(({ policy, limit }) => `${policy.name} ${limit}`)].join();
-}
-
-function waitOf({ waitMs }: TakeReply): number {
-  return waitMs < 0 ? Number.POSITIVE_INFINITY : waitMs;
 }

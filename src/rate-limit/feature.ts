@@ -2,17 +2,17 @@ import type { IncomingMessage } from 'node:http';
 import type { Keys } from '../base/keys.ts';
 import type { RequestDeadlines } from '../engine/deadline.ts';
 import type { Middleware, Req } from '../http/middleware.ts';
-import type { RateLimitDeps } from './ask.ts';
-import { type Limiter, LimiterCore } from './limiter.ts';
-import { rateLimitMiddleware } from './middleware.ts';
-import { LimiterNames } from './names.ts';
-import type { RateLimitOptions } from './options.ts';
-import { type Policy, readPolicy } from './policy.ts';
 import {
   type ExpressRateLimitStore,
   type ExpressRateLimitStoreOptions,
   makeExpressRateLimitStore,
-} from './store.ts';
+} from './express-rate-limit-store.ts';
+import { type Limiter, PolicyLimiter } from './limiter.ts';
+import { rateLimitMiddleware } from './middleware.ts';
+import { LimiterNames } from './names.ts';
+import type { RateLimitOptions } from './options.ts';
+import { type Policy, readPolicy } from './policy.ts';
+import type { RateLimitDeps } from './policy-group.ts';
 
 export interface RateLimitMethods {
   /** Refuses a request that exceeds a policy, with 429, and sets `req.rateLimit`. */
@@ -25,7 +25,7 @@ export interface RateLimitMethods {
   expressRateLimitStore(options?: ExpressRateLimitStoreOptions): ExpressRateLimitStore;
 }
 
-/** How `kit.limiter` behaves, which has no options for it. */
+/** The settings of `kit.limiter`, which has no options for them. */
 const WITHOUT_HTTP = { onError: 'memory', onDenied: 'ignore', denyCache: undefined } as const;
 
 export function rateLimitFeature(
@@ -40,7 +40,7 @@ export function rateLimitFeature(
       limiter(policy: Policy) {
         const settings = readPolicy('kit.limiter', policy);
         claim([settings.name]);
-        return new LimiterCore({ policies: [settings], ...WITHOUT_HTTP }, deps);
+        return new PolicyLimiter({ policies: [settings], ...WITHOUT_HTTP }, deps);
       },
       expressRateLimitStore: (options: ExpressRateLimitStoreOptions = {}) =>
         makeExpressRateLimitStore(options, deps, claim),

@@ -9,17 +9,17 @@ import { isClosed, onClose } from '../http/response/close-signal.ts';
 import { callError } from '../http/response/complete-response.ts';
 import { hasClientLeft } from '../http/response/unserved.ts';
 import { callInBackground, type MiddlewareOutcome, runMiddleware } from '../http/run-middleware.ts';
-import type { RateLimitDeps } from './ask.ts';
 import type { Decision } from './decision.ts';
-import { sharesOf } from './identity.ts';
-import { type Limiter, LimiterCore } from './limiter.ts';
+import { policyGroupsOf } from './identity.ts';
+import { type Limiter, PolicyLimiter } from './limiter.ts';
 import { MisuseWatch } from './misuse.ts';
 import { type RateLimitOptions, type RateLimitSettings, resolveRateLimitOptions } from './options.ts';
+import type { RateLimitDeps } from './policy-group.ts';
 
 declare global {
   namespace Express {
     interface Request {
-      /** The decision of the last rate limit that this request met. */
+      /** The decision of the last `kit.rateLimit` that handled this request. */
       rateLimit?: Decision;
     }
   }
@@ -35,19 +35,19 @@ export function rateLimitMiddleware(
   const names = policies.map(({ name }) => name);
   claimNames(names);
   const misuse = new MisuseWatch(deps.reporter, names.join());
-  const limiter = new LimiterCore({ ...settings, policies }, deps);
-  const failed = (error: unknown) => void deps.reporter.failure('rate', asError(error));
+  const limiter = new PolicyLimiter({ ...settings, policies }, deps);
+  const reportFailure = (error: unknown) => void deps.reporter.failure('rate', asError(error));
 
   async function limit(req: IncomingMessage, res: ServerResponse, next: Next): Promise<MiddlewareOutcome> {
     const request = asExpress(req);
     if (settings.skip !== undefined && (await settings.skip(request))) return 'continue';
-    misuse.checkTwice(req);
-    const shares = await sharesOf(req, settings, limiter, misuse);
-    if (shares.length === 0) return 'continue';
+    misuse.checkCountedTwice(req);
+    const groups = await policyGroupsOf(req, settings, limiter, misuse);
+    if (groups.length === 0) return 'continue';
     const cost = typeof settings.cost === 'function' ? settings.cost(request) : settings.cost;
     let decision: Decision;
     try {
-      decision = await limiter.take(shares, cost, deps.deadlines.of(req));
+      decision = await limiter.take(groups, cost, deps.deadlines.of(req));
     } catch (error) {
       if (settings.shadow || !(error instanceof RedisKitError) || error instanceof ConfigError) throw error;
       sendUnavailable(res, 'rate-limit');
@@ -55,14 +55,14 @@ export function rateLimitMiddleware(
     }
     request.rateLimit = decision;
     if (!(settings.shadow || res.headersSent)) {
-      addRateLimitFields(res, settings.headers, quotas(decision, settings));
+      addRateLimitFields(res, settings.headers, quotasOf(decision, settings));
     }
     if (decision.allowed) {
-      refundLater(req, res, decision);
+      refundWhenOver(req, res, decision);
       return 'continue';
     }
-    const ids = shares.map(({ id }) => id);
-    deps.reporter.events.emit('rate:refused', { ids, policies: violated(decision) });
+    const ids = groups.map(({ id }) => id);
+    deps.reporter.events.emit('rate:refused', { ids, policies: violatedPolicies(decision) });
     if (settings.shadow) return 'continue';
     if (settings.handler === undefined) sendRefusal(res, decision);
     else await settings.handler(request, res as Res, next, decision);
@@ -70,44 +70,49 @@ export function rateLimitMiddleware(
   }
 
   /** Shadow mode never blocks. */
-  async function watch(req: IncomingMessage, res: ServerResponse, next: Next): Promise<MiddlewareOutcome> {
+  async function limitInShadow(
+    req: IncomingMessage,
+    res: ServerResponse,
+    next: Next,
+  ): Promise<MiddlewareOutcome> {
     try {
       return await limit(req, res, next);
     } catch (error) {
-      if (!hasClientLeft(req, res)) failed(error);
+      if (!hasClientLeft(req, res)) reportFailure(error);
       return 'continue';
     }
   }
 
-  function refundLater(req: IncomingMessage, res: ServerResponse, decision: Decision): void {
+  function refundWhenOver(req: IncomingMessage, res: ServerResponse, decision: Decision): void {
     const { refundWhen } = settings;
     if (refundWhen === undefined) return;
-    const ask = () =>
+    const refund = () =>
       callInBackground(async () => {
         if (await refundWhen(asExpress(req), res as Res)) await limiter.refund(decision);
-      }, failed);
-    // 'close' comes once for every response, whether it was finished or its client went away.
-    if (isClosed(res)) ask();
-    else onClose(res, ask);
+      }, reportFailure);
+    // 'close' is emitted once for every response, also when its client has gone before the end.
+    if (isClosed(res)) refund();
+    else onClose(res, refund);
   }
 
   function rateLimit(req: IncomingMessage, res: ServerResponse, next: Next): void {
-    const unusable = callError('kit.rateLimit', { req, res, next });
-    // The kit's own requests use no client's quota.
-    if (unusable !== undefined || internalPurposeOf(req) !== undefined) {
-      next(unusable);
+    const error = callError('kit.rateLimit', { req, res, next });
+    // Requests that the kit makes itself use no client's quota.
+    if (error !== undefined || internalPurposeOf(req) !== undefined) {
+      next(error);
       return;
     }
-    runMiddleware({ req, res, next }, failed, (once) => (settings.shadow ? watch : limit)(req, res, once));
+    const handle = settings.shadow ? limitInShadow : limit;
+    runMiddleware({ req, res, next }, reportFailure, (once) => handle(req, res, once));
   }
   return Object.assign(rateLimit, { limiter });
 }
 
-function violated(decision: Decision): string[] {
+function violatedPolicies(decision: Decision): string[] {
   return decision.policies.filter((policy) => !policy.allowed).map((policy) => policy.name);
 }
 
-function quotas(decision: Decision, { policies }: RateLimitSettings) {
+function quotasOf(decision: Decision, { policies }: RateLimitSettings) {
   return decision.policies.map((quota) => {
     const policy = policies.find((each) => each.policy.name === quota.name)?.policy;
     return { ...quota, windowMs: policy?.windowMs(quota.limit) ?? 0 };
@@ -122,9 +127,9 @@ function sendRefusal(res: ServerResponse, decision: Decision): void {
     title: 'Too Many Requests',
     detail:
       decision.retryAfterMs === null
-        ? 'The request costs more than its quota ever has.'
-        : 'The request quota is used up for the moment.',
+        ? 'The request costs more than the whole quota.'
+        : 'The request quota is used up.',
     ...(decision.retryAfterMs === null ? {} : { retryAfterMs: decision.retryAfterMs }),
-    extensions: { 'violated-policies': violated(decision) },
+    extensions: { 'violated-policies': violatedPolicies(decision) },
   });
 }

@@ -2,12 +2,14 @@ import type { IncomingMessage } from 'node:http';
 import type { Reporter } from '../base/reporter.ts';
 import { proxyTrust } from '../http/client-address.ts';
 
-/** The watch of one limiter for mistakes that work on a laptop and fail in production. Each is told once, in plain words, and changes nothing. */
+/**
+ * Detects mistakes in the use of one limiter that go unnoticed in development and fail in production. Each mistake is
+ * logged and emitted once; no decision depends on it.
+ */
 export class MisuseWatch {
   readonly #reporter: Reporter;
   readonly #name: string;
-  /** The requests that have passed this limiter. */
-  readonly #passed = new WeakSet<IncomingMessage>();
+  readonly #countedRequests = new WeakSet<IncomingMessage>();
 
   constructor(reporter: Reporter, name: string) {
     this.#reporter = reporter;
@@ -18,37 +20,38 @@ export class MisuseWatch {
     if (req.headers['x-forwarded-for'] === undefined) return;
     const trust = proxyTrust(req);
     if (trust === 'all') {
-      this.tell(
+      this.warn(
         `Express's 'trust proxy' is true, so a client can write any address into X-Forwarded-For and pass every limit; set it to the number or the addresses of your proxies`,
       );
     } else if (trust === 'none') {
-      this.tell(
+      this.warn(
         `X-Forwarded-For arrives, but 'trust proxy' is not set, so all clients behind the proxy share its address and one limit; set it to the number or the addresses of your proxies, or give the option \`key\``,
       );
     }
   }
 
-  checkTwice(req: IncomingMessage): void {
-    if (this.#passed.has(req))
-      this.tell(`the limiter '${this.#name}' counts the same request twice; mount it once`);
-    this.#passed.add(req);
+  checkCountedTwice(req: IncomingMessage): void {
+    if (this.#countedRequests.has(req)) {
+      this.warn(`the limiter '${this.#name}' counts the same request twice; mount it once`);
+    }
+    this.#countedRequests.add(req);
   }
 
-  tell(message: string): void {
-    tellMisuse(this.#reporter, message);
+  warn(message: string): void {
+    warnOfMisuse(this.#reporter, message);
   }
 }
 
-/** Express runs handlers from its layers, so one of them stands on the stack of whoever is called by a handler. */
+/** Detects a limiter that a handler creates: Express's `Layer` is on the stack while a handler runs. */
 export function checkCreation(reporter: Reporter, name: string): void {
-  const stack = new Error('where is this limiter made?').stack ?? '';
+  const { stack = '' } = new Error('only its stack is read');
   if (!/\bat Layer\.handle/.test(stack)) return;
-  tellMisuse(
+  warnOfMisuse(
     reporter,
-    `the limiter '${name}' was made while a request was handled; make it once at start-up, or every request gets one of its own`,
+    `the limiter '${name}' was made while a request was handled; create it once at start-up, or every request gets a limiter of its own`,
   );
 }
 
-function tellMisuse(reporter: Reporter, message: string): void {
+function warnOfMisuse(reporter: Reporter, message: string): void {
   if (reporter.warning(message)) reporter.events.emit('rate:misuse', { message });
 }

@@ -7,28 +7,28 @@ import { collectItems, collectSettings, readSettings } from '../base/settings.ts
 import type { Next, Req, Res } from '../http/middleware.ts';
 import { checkNotMounted } from '../http/mount-check.ts';
 import { RATE_HEADERS, type RateHeaders } from '../http/rate-limit-fields.ts';
-import type { RateLimitOnError } from './ask.ts';
 import type { Decision } from './decision.ts';
 import type { DenyCacheSettings } from './deny-cache.ts';
 import {
   type MiddlewarePolicy,
-  POLICY_ELSEWHERE,
+  POLICY_HINTS,
   POLICY_OPTION_NAMES,
   type PolicySettings,
-  refuse,
+  rejectOptions,
   resolvePolicy,
 } from './policy.ts';
+import type { RateLimitOnError } from './policy-group.ts';
 
 type KeyOf<Request extends IncomingMessage = Req> = (req: Request) => string | null | Promise<string | null>;
 
-/** One policy, or several that are charged all or none. */
+/** One policy, or several, of which a request charges all or none. */
 export type RateLimitOptions<Request extends IncomingMessage = Req> = (
   | MiddlewarePolicy<Request>
   | {
       /**
-       * Decided together. Those without a `key` of their own, and those whose keys are equal, are one command that
-       * charges all or none. Others are asked side by side; when one refuses, what the others granted is given back
-       * at once, and until then, for about a round trip, it counts for whoever shares those keys.
+       * A request is allowed when every policy allows it, and charges all of them or none. Policies that count the same
+       * identity are decided by one command. Different identities are decided by parallel commands: when one refuses,
+       * the units of the others are refunded at once, and count for about one round trip.
        */
       readonly policies: readonly (MiddlewarePolicy<Request> & {
         readonly key?: KeyOf<Request> | undefined;
@@ -36,42 +36,43 @@ export type RateLimitOptions<Request extends IncomingMessage = Req> = (
     }
 ) & {
   /**
-   * Whom a request counts for; null skips the limit. Default: the client's address, an IPv6 one by its /56. An
-   * error is handed to `next`; undefined, an empty string or a value that is no string is one.
+   * Returns the identity that a request counts for, or null to skip the limit. Default: the client's address, with
+   * IPv6 addresses grouped by /56. An error, and any return value other than null or a non-empty string, is passed to
+   * `next`.
    */
   readonly key?: KeyOf<Request> | undefined;
-  /** Units that a request costs; default 1, 0 takes nothing. */
+  /** The units that a request costs; default 1. A cost of 0 takes nothing. */
   readonly cost?: number | ((req: Request) => number) | undefined;
-  /** Requests that are not limited at all. */
+  /** Returns true for requests that are not limited. */
   readonly skip?: ((req: Request) => boolean | Promise<boolean>) | undefined;
-  /** How many bits of an IPv6 address name one client, 1 to 128, or false for all; default 56. */
+  /** The prefix length that groups IPv6 addresses into one client, 1 to 128; false uses whole addresses. Default 56. */
   readonly ipv6Subnet?: number | false | undefined;
-  /** Asked once when the response is over, also when its client is gone; true gives the units back. */
+  /** Called once when the response has ended or its client has gone; true refunds the cost. */
   readonly refundWhen?: ((req: Request, res: Res) => boolean | Promise<boolean>) | undefined;
-  /** Whether a refused try counts as well, so that only a client that pauses gets through; default `'ignore'`. */
+  /** `'count'` charges refused requests too, so that only a client that pauses is allowed again. Default `'ignore'`. */
   readonly onDenied?: 'ignore' | 'count' | undefined;
   /**
-   * What to do while Redis cannot be asked: let the stand-in of this process decide (`'memory'`, the default; with
-   * n processes up to n times the limit passes), let everything pass (`'allow'`), or answer 503 (`'deny'`).
+   * The failure policy while Redis is unavailable: the in-process fallback decides (`'memory'`, the default; n processes
+   * allow up to n times the limit), every request is allowed (`'allow'`), or each is answered with 503 (`'deny'`).
    */
   readonly onError?: RateLimitOnError | undefined;
   /**
-   * Who is known to be refused is refused without asking Redis, for as long as the refusal holds and at most
-   * `maxAge` (default `'1s'`). Within that time a refund or reset made in another process is not seen. Default
-   * `maxEntries` 10,000; always off with `onDenied: 'count'`.
+   * Remembers refusals in this process, and repeats them without a command to Redis until the quota comes back, for at
+   * most `maxAge` (default `'1s'`). During that time, refunds and resets of other processes have no effect here. Default
+   * `maxEntries` 10,000. Always off with `onDenied: 'count'`.
    */
   readonly denyCache?:
     | false
     | { readonly maxEntries?: number | undefined; readonly maxAge?: Duration | undefined }
     | undefined;
-  /** Which response fields tell the quota; default `'draft-10'`. See `RateHeaders`. */
+  /** The response fields that describe the quota; default `'draft-10'`. See `RateHeaders`. */
   readonly headers?: RateHeaders | false | readonly RateHeaders[] | undefined;
   /**
-   * Takes over a refusal; default: 429 as problem+json. The rate headers are set, the status is not. The 503 of
-   * `onError: 'deny'` is no refusal and does not come here.
+   * Answers a refused request; default: 429 as problem+json. The rate headers are already set, the status is not. Not
+   * called for the 503 of `onError: 'deny'`.
    */
   readonly handler?: ((req: Request, res: Res, next: Next, decision: Decision) => void) | undefined;
-  /** Decide and report (`req.rateLimit`, the event `rate:refused`), but never refuse and send no headers. */
+  /** Sets `req.rateLimit` and emits `rate:refused`, but refuses no request and sends no headers. */
   readonly shadow?: boolean | undefined;
 };
 
@@ -109,9 +110,9 @@ const NAMES = [
   'shadow',
 ] as const;
 
-/** What users of express-rate-limit and rate-limiter-flexible look for. */
-const ELSEWHERE: Readonly<Record<string, string>> = {
-  ...POLICY_ELSEWHERE,
+/** Options of express-rate-limit and rate-limiter-flexible, and how to get their effect here. */
+const HINTS: Readonly<Record<string, string>> = {
+  ...POLICY_HINTS,
   keyGenerator: 'it is `key` here',
   message: 'answer with `handler`',
   statusCode: 'answer with `handler`',
@@ -127,12 +128,12 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   inMemoryBlockDuration: 'it is `denyCache` here',
 };
 
-const POLICY_NAMES = { known: [...POLICY_OPTION_NAMES, 'key'], elsewhere: POLICY_ELSEWHERE };
+const POLICY_NAMES = { known: [...POLICY_OPTION_NAMES, 'key'], elsewhere: POLICY_HINTS };
 
 export function resolveRateLimitOptions(options: RateLimitOptions<never>): RateLimitSettings {
   checkNotMounted('kit.rateLimit', options);
   const known = [...POLICY_OPTION_NAMES, 'policies', ...NAMES];
-  return readSettings('kit.rateLimit', options, { known, elsewhere: ELSEWHERE }, (reader) => ({
+  return readSettings('kit.rateLimit', options, { known, elsewhere: HINTS }, (reader) => ({
     policies: () => resolvePolicies(reader),
     key: () => reader.callback<KeyOf>('key'),
     cost: () => costOption(reader),
@@ -161,7 +162,8 @@ function resolvePolicies(reader: OptionReader): readonly PolicyWithKey[] {
   if (!reader.has('policies')) return [{ policy: resolvePolicy(reader, true), key: undefined }];
   return collectSettings({
     policies: () => policyList(reader),
-    otherOptions: () => refuse(reader, POLICY_OPTION_NAMES, 'beside `policies` it belongs into one of them'),
+    otherOptions: () =>
+      rejectOptions(reader, POLICY_OPTION_NAMES, 'beside `policies`, it belongs into one of the policies'),
   }).policies;
 }
 
@@ -192,7 +194,7 @@ function denyCacheOption(reader: OptionReader): DenyCacheSettings | undefined {
   if (onDenied === 'count' && value !== undefined && value !== false) {
     throw reader.error(
       'denyCache',
-      `with \`onDenied: 'count'\` every try must reach Redis to be counted; leave it out`,
+      `with \`onDenied: 'count'\` every refused request must reach Redis to be counted; leave it out`,
     );
   }
   if (onDenied === 'count' || value === false) return undefined;
@@ -206,8 +208,8 @@ function denyCacheOption(reader: OptionReader): DenyCacheSettings | undefined {
 function headersOption(reader: OptionReader): readonly RateHeaders[] {
   const value = reader.value('headers') ?? 'draft-10';
   if (value === false) return [];
-  const wanted: readonly unknown[] = Array.isArray(value) ? value : [value];
-  return wanted.map((name) => {
+  const names: readonly unknown[] = Array.isArray(value) ? value : [value];
+  return names.map((name) => {
     const known = RATE_HEADERS.find((each) => each === name);
     if (known !== undefined) return known;
     throw new ConfigError(

@@ -10,35 +10,35 @@ import type { LimitAlgorithm, PolicyNumbers } from './operations/algorithm.ts';
 import { slidingWindow } from './operations/sliding-window.ts';
 import { tokenBucket } from './operations/token-bucket.ts';
 
-/** At most `limit` units in every window of this length: exact, at any moment, on the server's clock. */
+/** Allows at most `limit` units in every window of this length. Exact at any moment, by the server's clock. */
 export interface SlidingWindowPolicy {
   readonly algorithm: 'sliding-window';
   /** Units per window, 1 to 1,000,000,000. */
   readonly limit: number;
   readonly window: Duration;
   /**
-   * Times are rounded up to a multiple of this, which bounds the memory of a key to window / resolution entries
-   * of 8 bytes. Never admits more; a unit may come back this much later. Default `1` (ms).
+   * Times are rounded up to a multiple of this, so that a key stores at most window / resolution entries of 8 bytes. The
+   * limit stays exact; a unit may come back this much later. Default `1` (ms).
    */
   readonly resolution?: Duration | undefined;
-  /** Default: built from the algorithm and its numbers. Stands in the key and in the RateLimit fields. */
+  /** Part of the Redis key and of the RateLimit fields. Default: built from the algorithm and its numbers. */
   readonly name?: string | undefined;
 }
 
-/** A bucket of `capacity` tokens that refills continuously: bursts up to the capacity, then the steady rate. */
+/** A bucket of `capacity` tokens that refills continuously: allows bursts up to the capacity, then the steady rate. */
 export interface TokenBucketPolicy {
   readonly algorithm: 'token-bucket';
-  /** Tokens that fit, 1 to 1,000,000,000; capacity times `refill.per` in ms stays below 2^51. */
+  /** The most tokens in the bucket, 1 to 1,000,000,000. Capacity times `refill.per` in ms must stay below 2^51. */
   readonly capacity: number;
-  /** How many tokens come back per how long. */
+  /** How many tokens come back, and in what time. */
   readonly refill: { readonly tokens: number; readonly per: Duration };
-  /** Default: built from the algorithm and its numbers. Stands in the key and in the RateLimit fields. */
+  /** Part of the Redis key and of the RateLimit fields. Default: built from the algorithm and its numbers. */
   readonly name?: string | undefined;
 }
 
 export type Policy = SlidingWindowPolicy | TokenBucketPolicy;
 
-/** Of a middleware: the limit or capacity may depend on the request; then `name` is required. */
+/** A policy of a middleware. `limit` or `capacity` may be a function of the request; then `name` is required. */
 export type MiddlewarePolicy<Request extends IncomingMessage = Req> =
   | (Omit<SlidingWindowPolicy, 'limit'> & { readonly limit: number | ((req: Request) => number) })
   | (Omit<TokenBucketPolicy, 'capacity'> & { readonly capacity: number | ((req: Request) => number) });
@@ -56,21 +56,21 @@ export const POLICY_OPTION_NAMES = [
 export interface PolicySettings {
   readonly name: string;
   readonly algorithm: LimitAlgorithm;
-  /** Units, or how to ask the request for them. */
+  /** The limit in units, or the function of the request that returns it. */
   readonly limit: number | ((req: Req) => number);
-  /** How long it takes until a fully used quota is whole again. */
+  /** Milliseconds until a fully used quota is available again. */
   windowMs(limit: number): number;
-  /** Throws a ConfigError where the limit is none, since a request may have given it. */
+  /** Throws a ConfigError for a limit out of range: it may come from a function of the request. */
   numbers(limit: number): PolicyNumbers;
 }
 
 const LIMIT_RANGE = { min: 1, max: 1_000_000_000 } as const;
 
-/** Beyond this, capacity times interval is no longer exact in the sums of the token bucket. */
+/** Above this, the sums of the token bucket are not exact. */
 const MAX_GRAINS = 2 ** 51;
 
-/** What users of express-rate-limit and rate-limiter-flexible look for in a policy. */
-export const POLICY_ELSEWHERE: Readonly<Record<string, string>> = {
+/** Policy options of express-rate-limit and rate-limiter-flexible, and what replaces them. */
+export const POLICY_HINTS: Readonly<Record<string, string>> = {
   ...renamed('window', ...LIFETIME_NAMES),
   ...renamed('limit', ...AMOUNT_NAMES),
   ...renamed('name', 'identifier'),
@@ -82,14 +82,14 @@ export const POLICY_ELSEWHERE: Readonly<Record<string, string>> = {
   key: 'the id is given with each call: limiter.consume(id)',
 };
 
-/** A policy that stands alone. */
+/** Reads a policy that is the only argument of a call. */
 export function readPolicy(where: string, options: unknown): PolicySettings {
-  const names = { known: POLICY_OPTION_NAMES, elsewhere: POLICY_ELSEWHERE };
+  const names = { known: POLICY_OPTION_NAMES, elsewhere: POLICY_HINTS };
   return readSettings(where, options, names, (reader) => ({ policy: () => resolvePolicy(reader, false) }))
     .policy;
 }
 
-/** `perRequest`: the limit may be a function. */
+/** `perRequest`: the limit may be a function of the request. */
 export function resolvePolicy(reader: OptionReader, perRequest: boolean): PolicySettings {
   const algorithm = reader.oneOf('algorithm', ['sliding-window', 'token-bucket', undefined], undefined);
   if (algorithm === undefined)
@@ -110,7 +110,8 @@ function resolveSlidingWindow(reader: OptionReader, perRequest: boolean): Policy
     resolution: () => resolutionOption(reader),
     name: () =>
       nameOption(reader, limitOf, (units) => `sliding-window-${units}-${formatDuration(windowOf())}`),
-    otherOptions: () => refuse(reader, ['capacity', 'refill'], "it belongs to the algorithm 'token-bucket'"),
+    otherOptions: () =>
+      rejectOptions(reader, ['capacity', 'refill'], "it belongs to the algorithm 'token-bucket'"),
   });
   return {
     name,
@@ -139,7 +140,11 @@ function resolveTokenBucket(reader: OptionReader, perRequest: boolean): PolicySe
         return `token-bucket-${units}-${tokens}-${formatDuration(per)}`;
       }),
     otherOptions: () =>
-      refuse(reader, ['limit', 'window', 'resolution'], "it belongs to the algorithm 'sliding-window'"),
+      rejectOptions(
+        reader,
+        ['limit', 'window', 'resolution'],
+        "it belongs to the algorithm 'sliding-window'",
+      ),
   });
   const { tokens, per } = refill;
   return {
@@ -194,16 +199,16 @@ function nameOption(
   throw reader.error('name', `it may have up to 64 letters, digits, '.', '_' and '-'`);
 }
 
-/** The limit that a name can be built from. */
+/** The limit as a number, from which a name can be built. */
 function fixedLimit(reader: OptionReader, limit: number | ((req: Req) => number)): number {
   if (typeof limit === 'number') return limit;
   throw reader.error(
     'name',
-    'it is required where the limit is a function, since the key cannot be built from it',
+    'it is required where the limit is a function, since no name can be built from a function',
   );
 }
 
-/** A limit that a request gave; 0 lets nothing through. */
+/** Checks a limit that may come from a function of the request; 0 allows nothing. */
 function checkedLimit(name: string, limit: unknown, max: number): number {
   if (typeof limit === 'number' && Number.isInteger(limit) && limit >= 0 && limit <= max) return limit;
   throw new ConfigError(
@@ -211,8 +216,8 @@ function checkedLimit(name: string, limit: unknown, max: number): number {
   );
 }
 
-/** Refuses options that are known and have no place in this call. */
-export function refuse(reader: OptionReader, names: readonly string[], remedy: string): void {
+/** Throws for options that exist but do not belong to this call. */
+export function rejectOptions(reader: OptionReader, names: readonly string[], remedy: string): void {
   const wrong = names.filter((name) => reader.has(name));
   collectItems(
     wrong.map((name) => () => {

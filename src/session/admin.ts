@@ -1,38 +1,40 @@
 import type { IncomingMessage } from 'node:http';
-import { describe } from '../base/describe.ts';
-import { ConfigError } from '../base/errors.ts';
 import { OptionReader } from '../base/option-reader.ts';
-import { isKept } from './kit-session.ts';
+import { checkedUserId } from './login.ts';
 import { sessionRead } from './operations/read.ts';
 import { unpackPayload } from './payload.ts';
+import { requestStoreOf } from './request-store.ts';
 import type { Seal } from './seal.ts';
 import { type IndexedSession, type SessionDeps, UserIndex } from './user-index.ts';
 
-/** A session of a user, as the list shows it. */
+/** A session in the list of a user. */
 export interface SessionInfo {
-  /** Names the session without giving it away: a hash of its id. */
+  /** A hash of the session id, which identifies the session without revealing the id. */
   readonly handle: string;
   readonly createdAt: Date;
-  /** As exact as `touchAfter`. */
+  /** The time of the last use. May lag behind by up to `touchAfter`. */
   readonly lastSeenAt: Date;
-  /** When it ends unless it is used before. */
+  /** When the session expires if it is not used again. */
   readonly expiresAt: Date;
-  /** Where the login came from; absent where this kit cannot read what is encrypted. */
+  /** The client's address at the login; absent when this kit has no key for an encrypted session. */
   readonly ip?: string | undefined;
   readonly userAgent?: string | undefined;
 }
 
-/** The sessions that have a `req.session.userId`, for account pages and administrators. */
+/** Manages the sessions that have a `userId`, for account pages and administrators. */
 export interface SessionAdmin {
   /** The live sessions of a user, oldest first. */
   list(userId: string): Promise<SessionInfo[]>;
-  /** How many live sessions a user has; without a user, how many there are of all (visits every key: SCAN). */
+  /** The number of live sessions of a user; without a user, of all sessions, which visits every key (SCAN). */
   count(userId?: string): Promise<number>;
-  /** Ends a session at once; false when there is none. A request that it is in can save nothing any more. */
+  /** Ends a session at once; resolves to false when there is none. A request in progress cannot save the session. */
   revoke(handle: string): Promise<boolean>;
-  /** Ends all of a user's sessions, or all but one; resolves to how many. A login at the same time counts as later. */
+  /**
+   * Ends all sessions of a user, or all but one, and resolves to their number. A login at the same time may count as
+   * later and survive.
+   */
   revokeAll(userId: string, options?: { readonly except?: string | undefined }): Promise<number>;
-  /** The handle of a request's session, for `except` and to mark it in a list; undefined when none is stored. */
+  /** The handle of a request's session, for `except` or to mark it in a list; undefined when no session is stored. */
   handleOf(req: IncomingMessage): string | undefined;
 }
 
@@ -41,7 +43,7 @@ export class SessionAdministration implements SessionAdmin {
   readonly #index: UserIndex;
   readonly #seals: ReadonlySet<Seal>;
 
-  /** `seals`: of the kit's session middlewares, which may be made later. */
+  /** `seals`: those of the kit's session middleware, which may be added later. */
   constructor(deps: SessionDeps, seals: ReadonlySet<Seal>) {
     this.#deps = deps;
     this.#index = new UserIndex(deps);
@@ -57,9 +59,10 @@ export class SessionAdministration implements SessionAdmin {
   }
 
   async revoke(handle: string): Promise<boolean> {
-    const ended = await this.#index.end(handle);
-    if (ended === undefined) return false;
-    if (ended.owner !== '') await this.#index.list(ended.owner, [{ created: ended.created, handle }]);
+    const revoked = await this.#index.revoke(handle);
+    if (revoked === undefined) return false;
+    const { owner, created } = revoked;
+    if (owner !== '') await this.#index.list(owner, [{ created, handle }]);
     return true;
   }
 
@@ -67,14 +70,17 @@ export class SessionAdministration implements SessionAdmin {
     const except = new OptionReader('kit.sessions.revokeAll', options, ['except']).string('except');
     const owner = this.#ownerOf(userId);
     const targets = (await this.#index.list(owner)).filter(({ handle }) => handle !== except);
-    const ended = await Promise.all(targets.map(({ handle }) => this.#index.end(handle)));
+    const revoked = await Promise.all(targets.map(({ handle }) => this.#index.revoke(handle)));
     if (targets.length > 0) await this.#index.list(owner, targets);
-    return ended.filter((each) => each !== undefined).length;
+    return revoked.filter((each) => each !== undefined).length;
   }
 
   handleOf(req: IncomingMessage): string | undefined {
     const { session, sessionID: id } = req as { session?: unknown; sessionID?: unknown };
-    if (!session || typeof id !== 'string' || isKept(req, id) === false) return undefined;
+    if (!session || typeof id !== 'string') return undefined;
+    const sessions = requestStoreOf(req)?.sessions;
+    // Without `kit.session`, an app's own express-session has loaded the session.
+    if (sessions !== undefined && !sessions.stored.has(id)) return undefined;
     return this.#deps.keys.sessionHandle(id);
   }
 
@@ -82,7 +88,7 @@ export class SessionAdministration implements SessionAdmin {
     const owner = this.#ownerOf(userId);
     const indexed = await this.#index.list(owner);
     const infos = await Promise.all(indexed.map((session) => this.#infoOf(session, owner)));
-    // Their end, or their new user, has not reached the index.
+    // The index still lists sessions that have expired or have another user now.
     const dead = indexed.filter((_, at) => infos[at] === undefined);
     if (dead.length > 0) await this.#index.list(owner, dead);
     return infos.filter((info) => info !== undefined);
@@ -109,9 +115,6 @@ export class SessionAdministration implements SessionAdmin {
   }
 
   #ownerOf(userId: unknown): string {
-    if (typeof userId === 'string' && userId !== '') return this.#deps.keys.sessionOwner(userId);
-    throw new ConfigError(
-      `kit.sessions: the user's id is ${describe(userId)}; it must be a string that is not empty`,
-    );
+    return this.#deps.keys.sessionOwner(checkedUserId('kit.sessions', userId));
   }
 }

@@ -1,8 +1,11 @@
-/** As express-session's stores are asked to call back. */
+/** The callback of express-session's store methods. */
 export type Callback<Value = unknown> = (error?: unknown, value?: Value) => unknown;
 
-/** Calls back once, outside the promise: what the callback throws is its caller's, and no reason to call again. */
-export function callBack<Value>(work: Promise<Value>, callback: Callback<Value> | undefined): void {
+/**
+ * Passes the result of a promise to a callback, once. The callback runs outside the promise: an error that it throws is its
+ * own and must not call it again.
+ */
+export function invokeCallback<Value>(work: Promise<Value>, callback: Callback<Value> | undefined): void {
   work.then(
     (value) => process.nextTick(() => callback?.(null, value)),
     (error: unknown) => process.nextTick(() => callback?.(error)),
@@ -10,36 +13,36 @@ export function callBack<Value>(work: Promise<Value>, callback: Callback<Value> 
 }
 
 /**
- * Answers as connect-redis's methods do. Without a callback the promise has the outcome of the work, and an error also
- * reaches `failed`, since express-session calls some methods and drops the promise. With a callback, the callback has
- * the outcome, and the promise resolves to what the callback returned.
+ * Returns what connect-redis's methods return. Without a callback, the promise has the result of the work, and an error is
+ * also reported, since express-session drops some of these promises. With a callback, the callback gets the result, and
+ * the promise resolves to the return value of the callback.
  */
-export function answer<Value>(
+export function promiseOrCallback<Value>(
   work: Promise<Value>,
   callback: undefined,
-  failed: (error: unknown) => void,
+  reportFailure: (error: unknown) => void,
 ): Promise<Value>;
-export function answer<Value>(
+export function promiseOrCallback<Value>(
   work: Promise<Value>,
   callback: Callback<Value> | undefined,
-  failed: (error: unknown) => void,
+  reportFailure: (error: unknown) => void,
 ): Promise<unknown>;
-export function answer<Value>(
+export function promiseOrCallback<Value>(
   work: Promise<Value>,
   callback: Callback<Value> | undefined,
-  failed: (error: unknown) => void,
+  reportFailure: (error: unknown) => void,
 ): Promise<unknown> {
   if (typeof callback !== 'function') {
-    work.catch(failed);
+    work.catch(reportFailure);
     return work;
   }
   return new Promise((resolve) => {
-    callBack(work, (error, value) => resolve(callback(error, value)));
+    invokeCallback(work, (error, value) => resolve(callback(error, value)));
   });
 }
 
-/** What connect-redis's methods resolve to where they have no result: null. */
-export async function withoutResult(work: Promise<void>): Promise<null> {
+/** Resolves to null, as connect-redis's methods without a result do. */
+export async function resolveToNull(work: Promise<void>): Promise<null> {
   await work;
   return null;
 }

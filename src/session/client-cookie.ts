@@ -5,13 +5,13 @@ import { isHeadOpen } from '../http/response/guarded-response.ts';
 import { isSecure } from './cookie-options.ts';
 import type { SignedCookies } from './signed-cookie.ts';
 
-/** express-session's cookie, with what its types leave out. */
-export type WholeCookie = Cookie & {
+/** express-session's cookie, with the members that its types omit. */
+export type SessionCookie = Cookie & {
   readonly data: Readonly<Record<string, unknown>>;
   serialize(name: string, value: string): string;
 };
 
-/** What decides whether a client gets a cookie and keeps it. */
+/** The attributes that decide whether a cookie can be sent and is kept by browsers. */
 interface CookieAttributes {
   readonly secure?: unknown;
   readonly sameSite?: unknown;
@@ -27,14 +27,14 @@ export interface ClientCookieSettings {
 const REMEDY =
   "serve the app over HTTPS; behind a proxy that ends TLS, let the app trust it with app.set('trust proxy', 1) or the option `proxy: true`";
 
-/** The session's cookie in the client; express-session would leave it there, to be sent with every request. */
+/** The session cookie in the client. Clears it when the session ends, which express-session does not do. */
 export class ClientCookie {
   readonly #req: Req;
   readonly #res: ServerResponse;
   readonly #cookies: SignedCookies;
   readonly #settings: ClientCookieSettings;
   #cleared: string | undefined;
-  #isRenewed = false;
+  #isResent = false;
 
   constructor(req: Req, res: ServerResponse, cookies: SignedCookies, settings: ClientCookieSettings) {
     this.#req = req;
@@ -43,13 +43,13 @@ export class ClientCookie {
     this.#settings = settings;
   }
 
-  /** The headers have left, so no cookie can. */
+  /** Whether the headers were already sent, so that no cookie can be set. */
   get isTooLate(): boolean {
     return !isHeadOpen(this.#res);
   }
 
-  /** Whether a new one gets to its client; what keeps it from there is logged, each reason once. */
-  canLeave({ secure, sameSite, partitioned }: CookieAttributes): boolean {
+  /** Whether a new cookie can be sent. Logs each obstacle once. */
+  canBeSent({ secure, sameSite, partitioned }: CookieAttributes): boolean {
     const { proxy, warn } = this.#settings;
     if (secure === true && !isSecure(this.#req, proxy)) {
       warn(
@@ -57,7 +57,7 @@ export class ClientCookie {
       );
       return false;
     }
-    // Not only browsers are clients: the session is stored, and the cookie sent.
+    // Sent all the same, since clients other than browsers keep it.
     if (!secure && (sameSite === 'none' || partitioned === true)) {
       const attribute = sameSite === 'none' ? "sameSite: 'none'" : 'partitioned: true';
       warn(
@@ -67,28 +67,28 @@ export class ClientCookie {
     return true;
   }
 
-  /** Sends it again, with another life. */
-  renew(cookie: WholeCookie, id: string): void {
-    if (this.#isRenewed || this.isTooLate || !this.canLeave(cookie)) return;
-    this.#isRenewed = true;
+  /** Sends the cookie again, with another lifetime. */
+  resend(cookie: SessionCookie, id: string): void {
+    if (this.#isResent || this.isTooLate || !this.canBeSent(cookie)) return;
+    this.#isResent = true;
     const line = cookie.serialize(this.#cookies.name, this.#cookies.valueOf(id));
     this.#res.setHeader('Set-Cookie', [...this.#otherLines(), line]);
   }
 
-  /** Clears it in a client that has sent it, as long as the headers have not left. */
-  clear(cookie: WholeCookie): void {
+  /** Clears the cookie if the client has sent it and the headers are not sent yet. */
+  clear(cookie: SessionCookie): void {
     const isSent = this.#req.headers.cookie?.includes(`${this.#cookies.name}=`) === true;
     if (!isSent || this.isTooLate) return;
     const { expires: _, originalMaxAge: __, ...same } = cookie.data;
-    const gone: WholeCookie = Reflect.construct(expressSession.Cookie, [same]);
-    // The first moment of Unix time is past on every clock.
-    gone.expires = new Date(0);
-    const line = gone.serialize(this.#cookies.name, '');
+    const expired: SessionCookie = Reflect.construct(expressSession.Cookie, [same]);
+    // The epoch is in the past on every clock.
+    expired.expires = new Date(0);
+    const line = expired.serialize(this.#cookies.name, '');
     this.#res.setHeader('Set-Cookie', [...this.#otherLines(), line]);
     this.#cleared = line;
   }
 
-  /** A new one is sent after all. */
+  /** Undoes `clear`, since a new cookie is sent. */
   keep(): void {
     if (this.#cleared === undefined || this.isTooLate) return;
     const lines = this.#otherLines();

@@ -4,113 +4,112 @@ import { describe } from '../base/describe.ts';
 import { RedisKitError, StoreError } from '../base/errors.ts';
 import { withoutIdentityWatch } from '../http/identity/identity-watch.ts';
 import type { Req } from '../http/middleware.ts';
-import type { WholeCookie } from './client-cookie.ts';
-import { contentOf, dataError } from './content.ts';
-import { hasOtherLife } from './cookie-life.ts';
-import { forgetCookie, hiddenMethods, makeSession, type SessionView } from './kit-session.ts';
+import type { SessionCookie } from './client-cookie.ts';
+import { hasOtherMaxAge } from './cookie-lifetime.ts';
 import type { SessionSettings } from './options.ts';
-import type { SessionRecords } from './record.ts';
-import type { RequestSessions } from './request-sessions.ts';
+import { contentOf, dataError } from './payload.ts';
+import type { RequestStore } from './request-store.ts';
+import { hiddenMethods, makeSession } from './session-methods.ts';
 
-export interface CommitContext {
-  readonly sessions: RequestSessions;
-  readonly view: SessionView;
-  readonly records: SessionRecords;
+/** The session of a request that is to be committed. */
+interface Commit {
+  readonly request: Req;
+  readonly store: RequestStore;
   readonly settings: SessionSettings;
-  /** The id with which the request began; another one later means that the session was regenerated. */
-  readonly originalId: string;
+  /** Whether the response headers were sent. */
+  readonly hasBegun: boolean;
 }
 
 /**
- * Brings the store in line with `req.session`, before the headers leave and once more before the end. Undefined
- * when there is nothing to do. Rejects when the response must not go out as it is.
+ * Saves, touches or destroys `req.session` in the store, before the response headers are sent and again before the end.
+ * Undefined when nothing is to be done. Rejects when the response must be replaced by an error.
  */
-export function commitSession(
-  request: Req,
-  context: CommitContext,
-  hasBegun: boolean,
-): undefined | Promise<void> {
-  const { sessions } = context;
+export function commitSession(commit: Commit): undefined | Promise<void> {
+  const { sessions } = commit.store;
   try {
-    if (!hasBegun) withoutIdentityWatch(() => sendNewLife(request, context));
-    // A handler need not wait for its save() or destroy(); what is left to do is known when they are through.
-    if (sessions.underWay !== undefined) {
-      return sessions.underWay.then(() => commitSession(request, context, hasBegun));
+    if (!commit.hasBegun) withoutIdentityWatch(() => sendNewMaxAge(commit));
+    // A handler need not await save() or destroy(). Their results decide what is left to do.
+    if (sessions.pendingWrite !== undefined) {
+      return sessions.pendingWrite.then(() => commitSession(commit));
     }
-    const work = withoutIdentityWatch(() => change(request, context, hasBegun));
-    return work?.catch((error: unknown) => settle(error, request, context, hasBegun));
+    const work = withoutIdentityWatch(() => writeSession(commit));
+    return work?.catch((error: unknown) => applyFailurePolicy(error, commit));
   } catch (error) {
-    // A session that JSON cannot hold.
-    settle(error, request, context, hasBegun);
+    // A session that JSON cannot represent.
+    applyFailurePolicy(error, commit);
     return undefined;
   }
 }
 
-/** express-session sends its cookie only for a request that has a session id. */
+/** express-session sets its cookie only for a request that has a session id. */
 export function dropCookie(request: Req): void {
   Object.assign(request, { sessionID: undefined });
 }
 
-function change(request: Req, context: CommitContext, hasBegun: boolean): undefined | Promise<void> {
-  const { sessions, settings, view, records } = context;
+function writeSession(commit: Commit): undefined | Promise<void> {
+  const { request, store } = commit;
+  const { sessions, records } = store;
   if (sessions.isDetached) {
     dropCookie(request);
     return undefined;
   }
-  const session = sessionOf(request, context);
-  if (session === undefined) {
-    const id: unknown = request.sessionID;
-    if (settings.unset !== 'destroy' || typeof id !== 'string' || !sessions.stored.has(id)) return undefined;
-    forgetCookie(view, id);
-    return view.end(id, sessions.scope.deadline);
-  }
-  if (sessions.ended.includes(session.id)) {
+  const session = sessionOf(commit);
+  if (session === undefined) return destroyUnset(commit);
+  if (sessions.endedIds.includes(session.id)) {
     dropCookie(request);
     return undefined;
   }
-  repair(session, context);
+  repair(session, store);
   const content = contentOf(session);
-  if (session.id === sessions.blank && content === '{}') {
+  if (session.id === sessions.loggedOutId && content === '{}') {
     dropCookie(request);
     return undefined;
   }
-  if (isToBeSaved(session, content, context)) return save(request, session, context, hasBegun);
-  if (!isLong(session.id, context)) return undefined;
+  if (mustBeSaved(session, content, commit)) return save(session, commit);
+  if (!isTouchDue(session.id, store)) return undefined;
   sessions.touchedAt = performance.now();
-  return records.touch(session.id, sessions.scope.deadline).catch((error: unknown) => records.failed(error));
+  return records.touch(session.id, sessions.deadline).catch((error: unknown) => records.reportFailure(error));
 }
 
-/** express-session sends a cookie again only with other data, which a cookie's new life is not. */
-function sendNewLife(request: Req, { sessions, settings }: CommitContext): void {
-  const { loaded, scope } = sessions;
+/** Handles `req.session = null`. */
+function destroyUnset({ request, store, settings }: Commit): undefined | Promise<void> {
+  const { sessions } = store;
+  const id: unknown = request.sessionID;
+  if (settings.unset !== 'destroy' || typeof id !== 'string' || !sessions.stored.has(id)) return undefined;
+  sessions.clearCookie(id);
+  return store.destroySession(id, sessions.deadline);
+}
+
+/** Sends the cookie again if only its `maxAge` has changed, which express-session does not do. */
+function sendNewMaxAge({ request, store, settings }: Commit): void {
+  const { loaded, stored, cookie: clientCookie } = store.sessions;
   const session: Req['session'] | undefined = request.session;
-  if (loaded === undefined || scope.cookie === undefined || !session?.cookie) return;
+  if (loaded === undefined || clientCookie === undefined || !session?.cookie) return;
   const { cookie, id } = session;
-  if (id !== request.sessionID || !sessions.stored.has(id) || !hasOtherLife(cookie, loaded.meta.cookie))
-    return;
+  if (id !== request.sessionID || !stored.has(id) || !hasOtherMaxAge(cookie, loaded.meta.cookie)) return;
   const isSent = settings.rolling || (cookie.expires && contentOf(session) !== loaded.content);
-  if (!isSent) scope.cookie.renew(cookie as WholeCookie, id);
+  if (!isSent) clientCookie.resend(cookie as SessionCookie, id);
 }
 
-/** The request's session; an object that a handler has put in its place becomes its data. */
-function sessionOf(request: Req, { sessions, view }: CommitContext): Req['session'] | undefined {
+/** The session of the request. A plain object that a handler has assigned to `req.session` becomes its data. */
+function sessionOf({ request, store }: Commit): Req['session'] | undefined {
   const session: unknown = request.session;
   if (!session) return undefined;
   if (session instanceof expressSession.Session) return session as Req['session'];
   if (typeof session !== 'object' || Array.isArray(session)) {
     throw new TypeError(`req.session is ${describe(session)}; it must be an object`);
   }
-  if (sessions.ended.includes(request.sessionID)) view.generate(request);
-  const data = { cookie: sessions.originalCookie, ...session } as expressSession.SessionData;
+  if (store.sessions.endedIds.includes(request.sessionID)) store.generate(request);
+  const data = { cookie: store.sessions.originalCookie, ...session } as expressSession.SessionData;
   request.session = makeSession(request, data) as Req['session'];
   return request.session;
 }
 
 /**
- * A handler may have copied a request's body into the session, and `cookie` with it: express-session would send a cookie
- * without its protections, or fail while the headers leave.
+ * A handler may have copied a request body into the session, with a `cookie` or the name of a method in it. With that
+ * cookie, express-session would set an unprotected cookie, or throw while the headers are sent.
  */
-function repair(session: Req['session'], { sessions, records }: CommitContext): void {
+function repair(session: Req['session'], { sessions, records }: RequestStore): void {
   const { originalCookie } = sessions;
   if (!(session.cookie instanceof expressSession.Cookie) && originalCookie !== undefined) {
     session.cookie = originalCookie;
@@ -123,54 +122,43 @@ function repair(session: Req['session'], { sessions, records }: CommitContext): 
   }
 }
 
-function isToBeSaved(
-  { id, cookie }: Req['session'],
-  content: string,
-  { sessions, settings, originalId }: CommitContext,
-): boolean {
-  const stored = sessions.stored.get(id);
-  if (stored !== undefined) {
-    return stored.content !== content || hasOtherLife(cookie, stored.meta.cookie);
-  }
+function mustBeSaved({ id, cookie }: Req['session'], content: string, { store, settings }: Commit): boolean {
+  const { stored, originalId } = store.sessions;
+  const before = stored.get(id);
+  if (before !== undefined) return before.content !== content || hasOtherMaxAge(cookie, before.meta.cookie);
   return settings.saveUninitialized || id !== originalId || content !== '{}';
 }
 
-/** The read slid the idle deadline; a request that takes long would use much of what it has won. */
-function isLong(id: string, { sessions, records }: CommitContext): boolean {
+/** Whether half of the idle time has passed since the deadline was last moved, as in a long request. */
+function isTouchDue(id: string, { sessions, records }: RequestStore): boolean {
   const stored = sessions.stored.get(id);
   if (stored === undefined) return false;
   return performance.now() - sessions.touchedAt > records.idleOf(stored.meta) / 2;
 }
 
-async function save(
-  request: Req,
-  session: Req['session'],
-  context: CommitContext,
-  hasBegun: boolean,
-): Promise<void> {
-  const { sessions, records, view } = context;
+async function save(session: Req['session'], { request, store, hasBegun }: Commit): Promise<void> {
+  const { sessions, records } = store;
   const isNew = !sessions.stored.has(session.id);
-  // Before anything waits: what is changed in the headers after that is undone.
-  if (isNew) sessions.scope.cookie?.keep();
-  await view.write(session.id, session, sessions.scope.deadline);
-  if (sessions.ended.includes(session.id)) {
+  // Done before the first await, since later changes of the headers are undone.
+  if (isNew) sessions.cookie?.keep();
+  await store.saveSession(session.id, session, sessions.deadline);
+  if (sessions.endedIds.includes(session.id)) {
     dropCookie(request);
   } else if (isNew && hasBegun) {
-    // Its cookie should have left with the headers.
-    records.failed(
+    // The cookie can only be sent with the headers.
+    records.reportFailure(
       new StoreError(
         'ERR_REDIS_KIT_LATE_SESSION',
-        'a session was begun after the headers had left, so its client will never send it; write to req.session before the first write',
+        'a session was begun after the response headers were sent, so its client will never send it; write to req.session before the first write',
       ),
     );
   }
 }
 
-/** Applies the failure policy to a commit that failed. */
-function settle(thrown: unknown, request: Req, context: CommitContext, hasBegun: boolean): void {
+function applyFailurePolicy(thrown: unknown, { request, store, settings, hasBegun }: Commit): void {
   const error = thrown instanceof RedisKitError ? thrown : dataError(thrown);
-  context.records.failed(error);
-  context.sessions.isDetached = true;
+  store.records.reportFailure(error);
+  store.sessions.isDetached = true;
   dropCookie(request);
-  if (context.settings.onError === 'error' && !hasBegun) throw error;
+  if (settings.onError === 'error' && !hasBegun) throw error;
 }

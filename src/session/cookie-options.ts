@@ -5,18 +5,18 @@ import type { OptionReader } from '../base/option-reader.ts';
 import { readSettings } from '../base/settings.ts';
 import type { Req } from '../http/middleware.ts';
 
-/** express-session's cookie options. */
+/** The cookie options of express-session. */
 export type CookieOptions = Pick<
   ExpressSessionCookie,
   'domain' | 'httpOnly' | 'partitioned' | 'path' | 'priority' | 'secure'
 > & {
   /** `'auto'`: `'none'` over TLS, else `'lax'`. Default `'lax'`. */
   readonly sameSite?: ExpressSessionCookie['sameSite'] | 'auto' | undefined;
-  /** How long the browser keeps the cookie; without it the server alone decides how long a session lives. */
+  /** How long the browser keeps the cookie. Default: until it exits, so that only the server ends the session. */
   readonly maxAge?: Duration | null | undefined;
 };
 
-/** As express-session takes them. */
+/** Cookie options in the form that express-session accepts. */
 type ResolvedCookie = Omit<CookieOptions, 'maxAge'> & { readonly maxAge?: number };
 
 const COOKIE_NAMES = [
@@ -30,10 +30,10 @@ const COOKIE_NAMES = [
   'secure',
 ] as const;
 
-/** A fixed cookie, or how to make one for a request. */
+/** The options of all cookies, or a function that returns those of one request. */
 export type CookieSetting = ResolvedCookie | ((req: Req) => ResolvedCookie);
 
-/** `isProxied`: the option `proxy`, for cookies that are made for a request. */
+/** `isProxied`: the option `proxy`, for cookie options that depend on the request. */
 export function resolveCookie(
   reader: OptionReader,
   name: string,
@@ -43,7 +43,7 @@ export function resolveCookie(
   if (typeof given !== 'function') return checkedCookie(reader, name, given === undefined ? {} : given);
   return function cookieOfRequest(req) {
     const cookie = checkedCookie(reader, name, given(req));
-    // express-session resolves this itself only where the options are no function.
+    // express-session resolves 'auto' only when the options are no function.
     const isOverTls = isSecure(req, isProxied);
     return {
       ...cookie,
@@ -55,18 +55,18 @@ export function resolveCookie(
 
 function checkedCookie(reader: OptionReader, name: string, given: unknown): ResolvedCookie {
   const cookie = cookieOf(given);
-  // Browsers compare the prefixes without regard to case (RFC 6265bis, section 4.1.3).
+  // Browsers ignore the case of the prefixes (RFC 6265bis, section 4.1.3).
   const isHost = /^__host-/i.test(name);
   if ((isHost || /^__secure-/i.test(name)) && cookie.secure !== true) {
-    throw reader.error('name', 'browsers take this prefix only with `cookie: { secure: true }`');
+    throw reader.error('name', 'browsers accept this prefix only with `cookie: { secure: true }`');
   }
   if (isHost && (cookie.path !== '/' || cookie.domain !== undefined)) {
-    throw reader.error('name', `browsers take this prefix only with the path '/' and without a domain`);
+    throw reader.error('name', `browsers accept this prefix only with the path '/' and without a domain`);
   }
   return cookie;
 }
 
-/** Whether a request came over TLS, as express-session decides it. */
+/** Whether a request came over TLS, by the rules of express-session. */
 export function isSecure(req: Req, isProxied: boolean | undefined): boolean {
   if (Reflect.get(req.socket ?? {}, 'encrypted') === true) return true;
   if (isProxied === undefined) return req.secure === true;
@@ -92,7 +92,7 @@ function cookieOf(given: unknown): ResolvedCookie {
         reader.has('priority') ? reader.oneOf('priority', ['low', 'medium', 'high'], 'medium') : undefined,
     }),
   );
-  // express-session takes an undefined for a value.
+  // express-session treats undefined as a value.
   return {
     ...cookie,
     ...(domain === undefined ? {} : { domain }),
@@ -121,12 +121,12 @@ function secureOption(reader: OptionReader): boolean | 'auto' {
 function sameSiteOption(reader: OptionReader): NonNullable<CookieOptions['sameSite']> {
   const sameSite = reader.oneOf('sameSite', [true, false, 'lax', 'strict', 'none', 'auto'], 'lax');
   if (sameSite !== 'none' || secureOption(reader) !== false) return sameSite;
-  throw reader.error('sameSite', 'browsers take this only from a cookie with `secure: true`');
+  throw reader.error('sameSite', 'browsers accept this only in a cookie with `secure: true`');
 }
 
 function partitionedOption(reader: OptionReader): boolean | undefined {
   if (!reader.has('partitioned')) return undefined;
   const partitioned = reader.boolean('partitioned', false);
   if (!partitioned || secureOption(reader) !== false) return partitioned;
-  throw reader.error('partitioned', 'browsers take this only from a cookie with `secure: true`');
+  throw reader.error('partitioned', 'browsers accept this only in a cookie with `secure: true`');
 }

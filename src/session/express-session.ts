@@ -1,46 +1,47 @@
 import { randomBytes } from 'node:crypto';
 import type { ServerResponse } from 'node:http';
 import expressSession from 'express-session';
-import { describe } from '../base/describe.ts';
 import { ConfigError } from '../base/errors.ts';
+import { isIdentity, kindOf } from '../base/identity.ts';
 import type { Req } from '../http/middleware.ts';
-import { callBack } from './callback.ts';
+import { invokeCallback } from './callback.ts';
+import type { MiddlewareStore } from './middleware-store.ts';
 import type { SessionSettings } from './options.ts';
 import type { Secrets } from './secret.ts';
 import type { SignedCookies } from './signed-cookie.ts';
-import type { KitStore } from './store.ts';
 import type { SessionDeps } from './user-index.ts';
 
-/**
- * Loads the session of a request, with the store view of that request. `res` is undefined where none can be answered on;
- * `id` names the session where the client sent several.
- */
-export type Load = (
-  req: Req,
-  res: ServerResponse | undefined,
-  view: KitStore,
-  loaded: Loaded,
-  id?: string,
-) => void;
-
-/** `sendCookie` sets the session's cookie on the response where one is to be sent; it comes with each call. */
-type Loaded = (error: unknown, sendCookie: () => void) => void;
+export interface SessionLoad {
+  readonly req: Req;
+  /** Undefined for a request without a response, such as a WebSocket upgrade. */
+  readonly res: ServerResponse | undefined;
+  /** The store of the request. */
+  readonly store: MiddlewareStore;
+  /** The id of the session to load, when the client has sent several cookies. */
+  readonly id: string | undefined;
+  /** `sendCookie` sets the session cookie on the response if it must be sent. */
+  loaded(error: unknown, sendCookie: () => void): void;
+}
 
 type ExpressCookie = Exclude<expressSession.SessionOptions['cookie'], undefined>;
 
-/** express-session, without its own way to save and with a store of its own for each request. */
-export function sessionLoader(settings: SessionSettings, store: KitStore, cookies: SignedCookies): Load {
+/** Loads sessions through express-session, which neither saves them nor sets the cookie itself. */
+export function sessionLoader(
+  settings: SessionSettings,
+  store: MiddlewareStore,
+  cookies: SignedCookies,
+): (load: SessionLoad) => void {
   const { name, cookie, rolling, saveUninitialized, unset, genid, proxy } = settings;
-  // express-session reads through this property during its synchronous part.
-  let reading = store;
+  // express-session calls `store.get` synchronously, so the store of the request is known then.
+  let current = store;
   store.get = (id, callback) => {
-    const work = reading.read(id, reading.request.scope.deadline);
-    callBack(work, callback);
+    const work = current.loadSession(id, current.sessions.deadline);
+    invokeCallback(work, callback);
     return work;
   };
   const handle = expressSession({
     name,
-    // Its types leave out `sameSite: 'auto'`.
+    // The types of express-session omit `sameSite: 'auto'`.
     cookie: cookie as ExpressCookie,
     rolling,
     saveUninitialized,
@@ -56,33 +57,33 @@ export function sessionLoader(settings: SessionSettings, store: KitStore, cookie
   store.generate = (req) => {
     generate(req);
     const id: unknown = req.sessionID;
-    if (typeof id === 'string' && id !== '') return;
+    if (isIdentity(id)) return;
     throw new ConfigError(
-      `kit.session: option \`genid\` returned ${describe(id)}; it must return a string that is not empty, at once`,
+      `kit.session: option \`genid\` returned ${kindOf(id)}; it must return a string that is not empty, and no promise`,
     );
   };
 
-  return function load(req, res, view, loaded, id) {
+  return function load({ req, res, store: requestStore, id, loaded }) {
     const cookieResponse = new CookieResponse(res);
     const { cookie: sent } = req.headers;
-    reading = view;
-    // It looks for the first cookie of the name, at once.
+    current = requestStore;
+    // express-session reads the first cookie of the name, synchronously.
     if (id !== undefined) req.headers.cookie = `${name}=${encodeURIComponent(cookies.valueOf(id))}`;
     try {
-      // It calls again when a cookie cannot be written.
-      const goOn = (error?: unknown) => loaded(error, () => cookieResponse.sendCookie());
-      Reflect.apply(handle, undefined, [req, cookieResponse, goOn]);
+      // express-session calls `next` again when it cannot write the cookie.
+      const next = (error?: unknown) => loaded(error, () => cookieResponse.sendCookie());
+      Reflect.apply(handle, undefined, [req, cookieResponse, next]);
     } finally {
-      reading = store;
+      current = store;
       if (id !== undefined) req.headers.cookie = sent;
     }
   };
 }
 
 /**
- * What express-session has of a response. Its own `end` would send the head before it saves, and its listener for the head
- * would set the cookie before `kit.session` has decided on it; so it wraps the methods of this object, and the response
- * keeps its own.
+ * The response that express-session sees. Its own `end` would send the headers before it saves, and its head listener would
+ * set the cookie before `kit.session` has decided on it. It wraps the methods of this object, and the real response keeps
+ * its own.
  */
 class CookieResponse {
   readonly #res: ServerResponse | undefined;
@@ -92,17 +93,17 @@ class CookieResponse {
     this.#res = res;
   }
 
-  /** Calls express-session's listener, which stands before `writeHead`. */
+  /** Calls the head listener of express-session, which wraps `writeHead`. */
   sendCookie(): void {
     this.writeHead();
   }
 
   writeHead(): void {
-    // The head is sent by the response itself.
+    // The real response sends the headers.
   }
 
   end(): void {
-    // The response ends by itself.
+    // The real response ends itself.
   }
 
   getHeader(name: string): ReturnType<ServerResponse['getHeader']> {
@@ -124,6 +125,8 @@ export function secretsOf(
       'kit.session: option `secret` is missing; give a long random string that all processes share, for example from process.env.SESSION_SECRET',
     );
   }
-  deps.reporter.warning('kit.session has no `secret`; one was made up, which ends with this process');
+  deps.reporter.warning(
+    'kit.session has no `secret`; a random secret is used, which is lost when this process ends',
+  );
   return [randomBytes(32).toString('base64url')];
 }

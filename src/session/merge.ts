@@ -1,20 +1,23 @@
-import { hasOtherLife } from './cookie-life.ts';
+import { hasOtherMaxAge } from './cookie-lifetime.ts';
 import type { SessionPayload } from './payload.ts';
 
-/**
- * What a request writes when others may have written since it read `base`: data, user and cookie, each as this request
- * has it where it changed it.
- */
+/** Three versions of a session: as this request loaded it, as this request has it now, and as it is stored now. */
+interface Versions<Version> {
+  readonly base: Version;
+  readonly mine: Version;
+  readonly theirs: Version;
+}
+
+/** Merges data, user and cookie: each is taken from this request if it changed it, else from the store. */
 export function mergePayloads(
-  base: SessionPayload,
-  mine: SessionPayload,
-  theirs: SessionPayload,
+  { base, mine, theirs }: Versions<SessionPayload>,
   conflicts: 'merge' | 'last-write',
 ): SessionPayload {
-  // A cookie that this request has not touched must not undo what another has done to it.
-  const isOwnCookie =
-    hasOtherLife(mine.meta.cookie, base.meta.cookie) || !hasOtherLife(theirs.meta.cookie, base.meta.cookie);
-  const { cookie } = isOwnCookie ? mine.meta : theirs.meta;
+  // A request that did not change the cookie must not undo the change of another request.
+  const isMine =
+    hasOtherMaxAge(mine.meta.cookie, base.meta.cookie) ||
+    !hasOtherMaxAge(theirs.meta.cookie, base.meta.cookie);
+  const { cookie } = isMine ? mine.meta : theirs.meta;
   const meta = { ...theirs.meta, ...mine.meta, cookie };
   if (conflicts === 'last-write') return { ...mine, meta };
   const content = mergeContents(base.content, mine.content, theirs.content);
@@ -22,9 +25,8 @@ export function mergePayloads(
 }
 
 /**
- * What a session is when two requests have changed it: of the top-level keys, those that `mine` added, changed or
- * deleted since `base` are as in `mine`, all others as in `theirs`. Values are replaced whole. All are JSON of an
- * object, and so is the answer.
+ * Merges JSON objects by their top-level keys. A key that `mine` has added, changed or deleted since `base` is taken from
+ * `mine`, any other key from `theirs`. Values are replaced as a whole.
  */
 export function mergeContents(base: string, mine: string, theirs: string): string {
   if (base === theirs) return mine;
@@ -38,7 +40,7 @@ export function mergeContents(base: string, mine: string, theirs: string): strin
   return `{${Array.from(merged, ([key, value]) => `${JSON.stringify(key)}:${value}`).join(',')}}`;
 }
 
-/** Keys with the JSON of their values: what is not merged is not made anew. */
+/** Top-level keys with the JSON of their values. */
 type Entries = Map<string, string>;
 
 function entriesOf(json: string): Entries {

@@ -1,23 +1,23 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { ConfigError, RedisKitError } from '../base/errors.ts';
 import type { RequestDeadlines } from '../engine/deadline.ts';
-import { clientAddress } from '../http/client-address.ts';
 import { asExpress, type Middleware, type Next } from '../http/middleware.ts';
 import { checkMiddlewareCall } from '../http/mount-check.ts';
 import { sendUnavailable } from '../http/problem-details.ts';
 import { isComplete } from '../http/response/complete-response.ts';
 import { addResponseHook } from '../http/response/guarded-response.ts';
 import { passError } from '../http/run-middleware.ts';
-import { ClientCookie, type WholeCookie } from './client-cookie.ts';
+import { ClientCookie, type SessionCookie } from './client-cookie.ts';
 import { commitSession, dropCookie } from './commit.ts';
 import { secretsOf, sessionLoader } from './express-session.ts';
-import { giveView, inheritSession } from './kit-session.ts';
+import { MiddlewareStore } from './middleware-store.ts';
 import { resolveSessionOptions, type SessionOptions } from './options.ts';
-import { SessionRecords } from './record.ts';
-import { type DeviceFacts, RequestSessions } from './request-sessions.ts';
+import { RequestSessions } from './request-sessions.ts';
+import { setRequestStore } from './request-store.ts';
 import type { Seal } from './seal.ts';
+import { inheritMethods } from './session-methods.ts';
+import { SessionRecords } from './session-records.ts';
 import { SignedCookies } from './signed-cookie.ts';
-import { KitStore } from './store.ts';
 import type { SessionDeps } from './user-index.ts';
 
 export interface SessionMiddlewareDeps extends SessionDeps {
@@ -31,64 +31,60 @@ export function sessionMiddleware(options: SessionOptions<never>, deps: SessionM
   const settings = resolveSessionOptions(options);
   deps.seals.add(settings.seal);
   const records = new SessionRecords(deps, settings);
-  const store = new KitStore(records);
+  const middlewareStore = new MiddlewareStore(records);
   const cookies = new SignedCookies(settings.name, secretsOf(settings, deps));
-  const load = sessionLoader(settings, store, cookies);
+  const load = sessionLoader(settings, middlewareStore, cookies);
   const { proxy } = settings;
   const warn = (message: string) => records.warn(message);
 
   return function session(req: IncomingMessage, res: ServerResponse, next: Next): void {
     checkMiddlewareCall('kit.session', req, next);
     const request = asExpress(req);
-    // Mounted twice, or behind another one: the first has the session.
+    // Another session middleware above has loaded the session.
     if (request.session) {
       next();
       return;
     }
-    // A WebSocket upgrade has none: its session is loaded, and saved only when the handler says so.
-    const isAnswerable = isComplete(req, res);
-    const sessions = new RequestSessions({
-      deadline: deps.deadlines.of(req),
-      newDeadline: () => deps.deadlines.ofCall(),
-      facts: () => factsOf(req),
-      cookie: isAnswerable ? new ClientCookie(request, res, cookies, { proxy, warn }) : undefined,
-      currentId: () => request.sessionID,
-    });
-    const view = store.forRequest(sessions);
-    let wentOn = false;
+    // A WebSocket upgrade has no response. Its session is loaded, and saved only by calls of the handler.
+    const hasResponse = isComplete(req, res);
+    const cookie = hasResponse ? new ClientCookie(request, res, cookies, { proxy, warn }) : undefined;
+    const sessions = new RequestSessions(request, deps.deadlines, cookie);
+    const store = middlewareStore.forRequest(sessions);
+    let isNextCalled = false;
 
     function loaded(error: unknown, sendCookie: () => void): void {
-      if (wentOn) {
-        // A cookie that could not be written, long after `next`: only telling is left.
-        records.failed(error);
+      if (isNextCalled) {
+        // A cookie could not be written, long after the handler began.
+        records.reportFailure(error);
         return;
       }
+      let failure = error;
       if (error instanceof RedisKitError && !(error instanceof ConfigError)) {
-        records.failed(error);
+        records.reportFailure(error);
         if (settings.onError === 'error') {
-          wentOn = true;
-          if (isAnswerable) sendUnavailable(res, 'session');
+          isNextCalled = true;
+          if (hasResponse) sendUnavailable(res, 'session');
           else next(error);
           return;
         }
         sessions.isDetached = true;
-        error = generate();
+        failure = generateDetached();
       }
-      request.sessionStore = view;
-      giveView(req, view);
-      if (error === undefined && request.session !== undefined) {
-        inheritSession(request.session);
-        saveBeforeEnd(sendCookie);
+      request.sessionStore = store;
+      setRequestStore(req, store);
+      if (failure === undefined && request.session !== undefined) {
+        inheritMethods(request.session);
+        commitBeforeEnd(sendCookie);
       }
-      wentOn = true;
-      if (error === undefined) next();
-      else passError({ req, res, next }, error);
+      isNextCalled = true;
+      if (failure === undefined) next();
+      else passError({ req, res, next }, failure);
     }
 
-    /** An empty session in place of one that cannot be loaded; answers with what the user's `genid` threw. */
-    function generate(): unknown {
+    /** Generates an empty session in place of one that cannot be loaded. Returns the error of the option `genid`. */
+    function generateDetached(): unknown {
       try {
-        view.generate(request);
+        store.generate(request);
         dropCookie(request);
         return undefined;
       } catch (error) {
@@ -96,59 +92,49 @@ export function sessionMiddleware(options: SessionOptions<never>, deps: SessionM
       }
     }
 
-    function saveBeforeEnd(sendCookie: () => void): void {
-      const { sessionID: originalId, session } = request;
-      if (!sessions.stored.has(originalId)) sessions.made.push(originalId);
-      sessions.originalCookie = session.cookie as WholeCookie;
+    function commitBeforeEnd(sendCookie: () => void): void {
+      const { sessionID: originalId } = request;
+      if (!sessions.stored.has(originalId)) sessions.generatedIds.push(originalId);
+      sessions.originalId = originalId;
+      sessions.originalCookie = request.session.cookie as SessionCookie;
       sessions.loaded = sessions.stored.get(originalId);
-      if (!isAnswerable) return;
-      const context = { sessions, view, records, settings, originalId };
+      if (!hasResponse) return;
       let isCommitted = false;
       addResponseHook(res, {
         phase: 'session',
-        // What a handler changes after its last byte is saved before its client can ask again.
+        // A change after the last byte is saved before the client can send its next request.
         withholdsLastBytes: true,
         headLeaves: sendCookie,
         beforeHeaders() {
-          const wait = commitSession(request, context, false);
-          isCommitted = wait === undefined;
-          return wait;
+          const work = commitSession({ request, store, settings, hasBegun: false });
+          isCommitted = work === undefined;
+          return work;
         },
-        // Nothing can have changed since, unless the handler ran on while the commit waited or the body streamed.
+        // Without a wait or a streamed body, nothing can have changed since `beforeHeaders`.
         beforeEnd: (hasBegun, ranOn) =>
-          isCommitted && !ranOn ? undefined : commitSession(request, context, hasBegun),
+          isCommitted && !ranOn ? undefined : commitSession({ request, store, settings, hasBegun }),
       });
     }
 
-    function begin(id?: string): void {
+    function loadSession(id?: string): void {
       try {
-        load(request, isAnswerable ? res : undefined, view, loaded, id);
+        load({ req: request, res: hasResponse ? res : undefined, store, id, loaded });
       } catch (error) {
-        // `genid` runs in there; what the rest of the app throws is not ours.
-        if (wentOn) throw error;
+        // An error of the option `genid` is passed to `next`; an error of later middleware is rethrown.
+        if (isNextCalled) throw error;
         passError({ req, res, next }, error);
       }
     }
 
     const { cookie: sent } = req.headers;
-    if (!cookies.areSeveral(sent)) begin();
+    if (!cookies.hasSeveral(sent)) loadSession();
     else {
-      // Outside of the promise, as after a read: what the app throws is not ours.
-      const newest = records.newestOf(cookies.idsIn(sent), sessions.scope.deadline);
+      // Called outside the promise, so that an error of later middleware does not reject it.
+      const newest = records.newestOf(cookies.idsIn(sent), sessions.deadline);
       newest.then(
-        (id) => process.nextTick(begin, id),
+        (id) => process.nextTick(loadSession, id),
         (error: unknown) => process.nextTick(loaded, error, () => undefined),
       );
     }
-  };
-}
-
-/** Longer ones are cut: this is for people to read. */
-const MAX_USER_AGENT_LENGTH = 256;
-
-function factsOf(req: IncomingMessage): DeviceFacts {
-  return {
-    ip: clientAddress(req),
-    userAgent: req.headers['user-agent']?.slice(0, MAX_USER_AGENT_LENGTH),
   };
 }

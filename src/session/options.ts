@@ -8,70 +8,73 @@ import { valueSizeOption } from '../base/size-options.ts';
 import type { Req } from '../http/middleware.ts';
 import { checkNotMounted } from '../http/mount-check.ts';
 import { type CookieOptions, type CookieSetting, resolveCookie } from './cookie-options.ts';
-import type { RecordSettings } from './record.ts';
 import { aesSeal, noSeal, type Seal } from './seal.ts';
 import { type CookieSecret, resolveSecret, type Secrets } from './secret.ts';
+import type { RecordSettings } from './session-records.ts';
 import { touchAfterOption } from './store-options.ts';
 import type { UserLimit } from './user-index.ts';
 
-/** What happens when the session store cannot be reached. */
+/** How a request is handled while the session store is unavailable. */
 export type SessionOnError = 'error' | 'anonymous';
 
 export interface SessionOptions<Request extends IncomingMessage = Req> {
   /**
-   * Signs the session id in the cookie; of several, the first signs and all are accepted, so that it can be changed
-   * without logging anyone out. A string of at least 8 characters, or bytes (a Buffer, another view or a secret
-   * KeyObject) of at least 8. Required with Redis; on `memory:` one is made up, which ends with the process.
+   * Signs the session id in the cookie. In an array, the first secret signs and all are accepted, so that the secret can be
+   * changed while users stay logged in. A string of at least 8 characters, or at least 8 bytes (a Buffer, another view or a
+   * secret KeyObject). Required with Redis; on `memory:` a random secret is the default, which is lost with the process.
    */
   readonly secret?: CookieSecret | readonly CookieSecret[] | undefined;
-  /** The cookie's name; default `connect.sid`. `__Host-` and `__Secure-` names need the cookie they promise. */
+  /** The name of the cookie; default `connect.sid`. The prefixes `__Host-` and `__Secure-` need matching cookie options. */
   readonly name?: string | undefined;
-  /** Default `{ httpOnly: true, sameSite: 'lax', secure: 'auto', path: '/' }`; what is given replaces its part. */
+  /** Default `{ httpOnly: true, sameSite: 'lax', secure: 'auto', path: '/' }`. An option that is set replaces its default. */
   readonly cookie?: CookieOptions | ((req: Request) => CookieOptions) | undefined;
   /**
-   * A session ends this long after its last use; default: the cookie's `maxAge` where it has one, else `'30m'`. One
-   * whose cookie was given another `maxAge` by the handler, or by `login({ remember })`, ends after that.
+   * A session expires this long after its last use; default: the `maxAge` of the cookie, else `'30m'`. If a handler or
+   * `login({ remember })` sets another `maxAge`, the session expires after that.
    */
   readonly idle?: Duration | undefined;
-  /** A session ends this long after its creation or login, whatever its use; default: never. */
+  /** A session expires this long after its creation or login, even if it is used; default: never. */
   readonly absolute?: Duration | undefined;
   /**
-   * The idle deadline is moved at most this often, so that reads seldom write; 0: with every use, and each read of a
-   * session with a `userId` costs one command more. Default a tenth of `idle`, at most 60 s.
-   * Of a session with a shorter life than `idle` the more often, in proportion.
+   * The idle deadline is moved at most this often, so that most reads write nothing. Default a tenth of `idle`, at most
+   * 60 s. 0 moves it with every use, and each read of a session with a `userId` then costs one more command. The deadline of
+   * a session with a shorter lifetime than `idle` is moved more often, in proportion.
    */
   readonly touchAfter?: Duration | undefined;
   /**
-   * How many sessions a user may have. At one more the oldest end (`'evict-oldest'`), or the login rejects (`'reject'`),
-   * and so does a save that gives a session its `userId`, which then ends. Default: any number.
+   * The most sessions of a user. Above it, the oldest sessions are revoked (`'evict-oldest'`), or the login rejects
+   * (`'reject'`); a save that sets the `userId` rejects as well, and destroys its session. Default: unlimited.
    */
   readonly maxPerUser?: UserLimit | undefined;
   /**
-   * The most bytes of a stored session, its data and cookie as JSON. A save above it rejects with
-   * `ERR_REDIS_KIT_SESSION_DATA`, and the session stays as it was stored. Default 1 MiB.
+   * The most bytes that a session may take, with its data and cookie as JSON. Above it, a save rejects with
+   * `ERR_REDIS_KIT_SESSION_DATA`, and the stored session does not change. Default 1 MiB.
    */
   readonly maxBytes?: number | undefined;
   /**
-   * Parallel requests that change one session: what each has changed of its top-level keys is kept (`'merge'`, the
-   * default; of one key the last wins), or the last request's session is (`'last-write'`).
+   * How parallel requests change one session. `'merge'`, the default, keeps the top-level keys that each request has
+   * changed, and the last change of the same key. `'last-write'` keeps the session of the last request.
    */
   readonly conflicts?: 'merge' | 'last-write' | undefined;
   /**
-   * Keeps what is stored from those who can read Redis: AES-256-GCM with keys of 32 bytes, of which the first writes
-   * and all read. Turning it on or off ends all sessions, since what was stored otherwise is not trusted.
+   * Encrypts stored sessions with AES-256-GCM and keys of 32 bytes. The first key encrypts, all keys decrypt. Turning
+   * encryption on or off ends all sessions, since values in the other form are not trusted.
    */
   readonly encrypt?: { readonly keys: readonly Uint8Array[] } | undefined;
-  /** Store out of reach: 503 (`'error'`, the default), or go on with an empty session that is never written. */
+  /**
+   * The failure policy while the store is unavailable: answer with 503 (`'error'`, the default), or continue with an empty
+   * session that is never saved (`'anonymous'`).
+   */
   readonly onError?: SessionOnError | undefined;
-  /** Send the cookie with every response; default false. */
+  /** Whether to send the cookie with every response; default false. */
   readonly rolling?: boolean | undefined;
-  /** Store a new session that nothing was written to; default false. */
+  /** Whether to store a new session to which nothing was written; default false. */
   readonly saveUninitialized?: boolean | undefined;
-  /** What `req.session = null` does: `'destroy'` the session or `'keep'` it in the store; default `'keep'`. */
+  /** Whether `req.session = null` destroys the session (`'destroy'`) or leaves it in the store (`'keep'`, the default). */
   readonly unset?: 'destroy' | 'keep' | undefined;
-  /** Makes the session id; default 24 random bytes. It must be unguessable and unique. */
+  /** Returns a new session id, which must be unguessable and unique; default 24 random bytes. */
   readonly genid?: ((req: Request) => string) | undefined;
-  /** Whether to believe X-Forwarded-Proto for `secure: 'auto'`; default: Express's `trust proxy` setting. */
+  /** Whether `secure: 'auto'` trusts X-Forwarded-Proto; default: Express's `trust proxy` setting. */
   readonly proxy?: boolean | undefined;
 }
 
@@ -110,8 +113,8 @@ const DEFAULT_NAME = 'connect.sid';
 
 const DEFAULT_IDLE_MS = 30 * 60_000;
 
-/** What users of express-session, connect-redis and cookie-session look for. */
-const ELSEWHERE = {
+/** Options of express-session, connect-redis and cookie-session, and what replaces them. */
+const HINTS = {
   ...renamed('idle', ...LIFETIME_NAMES),
   ...renamed('name', 'key', 'cookieName'),
   ...renamed('touchAfter', 'touchInterval'),
@@ -119,7 +122,7 @@ const ELSEWHERE = {
   store: 'the kit is the store; to keep express-session use kit.sessionStore()',
   maxAge: 'it belongs into `cookie`, or is `idle`',
   expires: 'it is `idle` here, or `maxAge` in `cookie`',
-  disableTouch: 'it is `touchAfter` here: how seldom the use of a session is written',
+  disableTouch: 'it is `touchAfter` here: how often the use of a session is written at most',
   keys: 'it is `secret` here, which may be an array',
   httpOnly: 'it belongs into `cookie`',
   secure: 'it belongs into `cookie`',
@@ -130,7 +133,7 @@ const ELSEWHERE = {
 
 export function resolveSessionOptions(options: SessionOptions<never>): SessionSettings {
   checkNotMounted('kit.session', options);
-  return readSettings('kit.session', options, { known: NAMES, elsewhere: ELSEWHERE }, (reader) => ({
+  return readSettings('kit.session', options, { known: NAMES, elsewhere: HINTS }, (reader) => ({
     secret: () => resolveSecret(reader),
     name: () => nameOption(reader),
     cookie: () => cookieOption(reader),
@@ -138,10 +141,10 @@ export function resolveSessionOptions(options: SessionOptions<never>): SessionSe
     cookieMaxAge: () => cookieMaxAge(reader),
     absolute: () => absoluteOption(reader),
     touchAfter: () => touchAfterOption(reader, () => idleOption(reader)),
-    maxPerUser: () => resolveUserLimit(reader),
+    maxPerUser: () => userLimitOption(reader),
     maxBytes: () => valueSizeOption(reader, 'maxBytes'),
     conflicts: () => reader.oneOf('conflicts', ['merge', 'last-write'], 'merge'),
-    seal: () => resolveSeal(reader),
+    seal: () => sealOption(reader),
     onError: () => reader.oneOf('onError', ['error', 'anonymous'], 'error'),
     rolling: () => reader.boolean('rolling', false),
     saveUninitialized: () => reader.boolean('saveUninitialized', false),
@@ -153,7 +156,7 @@ export function resolveSessionOptions(options: SessionOptions<never>): SessionSe
 
 function nameOption(reader: OptionReader): string {
   const name = reader.string('name') ?? DEFAULT_NAME;
-  // A token as RFC 6265, section 4.1.1, wants it.
+  // A cookie name is a token (RFC 6265, section 4.1.1).
   if (/^[\w!#$%&'*+.^`|~-]+$/.test(name)) return name;
   throw reader.error('name', 'it has characters that no cookie name may have');
 }
@@ -162,7 +165,7 @@ function proxyOption(reader: OptionReader): boolean | undefined {
   return reader.has('proxy') ? reader.boolean('proxy', false) : undefined;
 }
 
-/** Takes `name` and `proxy` as they are: what is wrong with them is said where they are read themselves. */
+/** Does not check `name` and `proxy`, whose own options report their errors. */
 function cookieOption(reader: OptionReader): CookieSetting {
   const proxy = reader.value('proxy');
   const name = String(reader.value('name') ?? DEFAULT_NAME);
@@ -184,7 +187,7 @@ function absoluteOption(reader: OptionReader): number {
   throw reader.error('absolute', 'it must not be shorter than `idle`');
 }
 
-function resolveUserLimit(reader: OptionReader): UserLimit | undefined {
+function userLimitOption(reader: OptionReader): UserLimit | undefined {
   if (!reader.has('maxPerUser')) return undefined;
   const names = { known: ['limit', 'onExceed'], elsewhere: renamed('limit', ...AMOUNT_NAMES) };
   return readSettings('kit.session({ maxPerUser })', reader.value('maxPerUser'), names, (own) => ({
@@ -199,7 +202,7 @@ function onExceedOption(reader: OptionReader): UserLimit['onExceed'] {
   throw reader.error('onExceed', `it must be 'evict-oldest' or 'reject'`);
 }
 
-function resolveSeal(reader: OptionReader): Seal {
+function sealOption(reader: OptionReader): Seal {
   if (!reader.has('encrypt')) return noSeal;
   const keys = new OptionReader('kit.session({ encrypt })', reader.value('encrypt'), ['keys']).value('keys');
   const isKey = (key: unknown) => types.isUint8Array(key) && key.length === KEY_BYTES;

@@ -1,36 +1,59 @@
 import expressSession from 'express-session';
+import { asError, RedisKitError } from '../base/errors.ts';
 import { packFrame, unpackFrame } from '../base/framing.ts';
+import { renewedCookie } from './cookie-lifetime.ts';
 
-/** What is kept of a session besides the app's own data. */
+/** Stored data about a session, besides the data of the app. */
 export interface SessionMeta {
-  /** express-session's cookie, as its `toJSON` gives it. */
+  /** express-session's cookie, as its `toJSON` returns it. */
   readonly cookie: Readonly<Record<string, unknown>>;
-  /** The cookie's life was asked for at the login. */
+  /** Whether the login set the lifetime of the cookie. */
   readonly remembered?: boolean | undefined;
-  /** Where the login came from. */
+  /** The client's address at the login. */
   readonly ip?: string | undefined;
   readonly userAgent?: string | undefined;
 }
 
-/** A session's data as the room stores it; `content` is the JSON of everything but the cookie. */
+/** The data of a session in the form in which it is stored. */
 export interface SessionPayload {
   readonly meta: SessionMeta;
+  /** The JSON of the session without its cookie. */
   readonly content: string;
-  /** Whose session it is, by its `userId`. */
+  /** The `userId` of the session. */
   readonly userId: string | undefined;
 }
 
-/** One that was read, with its content parsed. */
-export interface ReadPayload extends SessionPayload {
+export interface ParsedPayload extends SessionPayload {
+  /** The parsed content. */
   readonly data: Readonly<Record<string, unknown>>;
+}
+
+/** The JSON of a session without its cookie. A difference means that the session was changed. */
+export function contentOf(session: object): string {
+  return stringify(() => ({ ...session, cookie: undefined }));
+}
+
+export function payloadOf(session: object, device?: Omit<SessionMeta, 'cookie'>): SessionPayload {
+  const content = contentOf(session);
+  const { cookie = {}, userId } = session as { cookie?: object; userId?: unknown };
+  const meta = { ...device, cookie: JSON.parse(stringify(() => cookie)) as Record<string, unknown> };
+  // An object such as a MongoDB ObjectId is stored as its `toJSON` returns it.
+  const isStoredAsIs = typeof userId !== 'object';
+  const stored: unknown = isStoredAsIs ? userId : JSON.parse(stringify(() => ({ userId }))).userId;
+  return { content, meta, userId: userIdOf(stored) };
+}
+
+/** Returns the data from which express-session creates a session. `usedAt`: the time of its last use; default now. */
+export function dataOf({ meta, data }: ParsedPayload, usedAt?: number): expressSession.SessionData {
+  return { ...data, cookie: renewedCookie(meta.cookie, usedAt) } as unknown as expressSession.SessionData;
 }
 
 export function packPayload({ meta, content }: Pick<SessionPayload, 'meta' | 'content'>): Buffer {
   return packFrame(meta, Buffer.from(content));
 }
 
-/** Undefined when the bytes are none, or nothing that a session can be made of. */
-export function unpackPayload(bytes: Buffer | undefined): ReadPayload | undefined {
+/** Undefined when the bytes are missing or no session can be created from them. */
+export function unpackPayload(bytes: Buffer | undefined): ParsedPayload | undefined {
   const frame = bytes && unpackFrame(bytes);
   if (frame === undefined) return undefined;
   try {
@@ -44,15 +67,42 @@ export function unpackPayload(bytes: Buffer | undefined): ReadPayload | undefine
   }
 }
 
-/** A `userId` as it is stored, in the form that `kit.sessions` takes: numbers have only their digits to go by. */
+/** A `userId` in the form that `kit.sessions` takes. A number becomes a string of its digits. */
 export function userIdOf(value: unknown): string | undefined {
   if (typeof value === 'number') return String(value);
   return typeof value === 'string' && value !== '' ? value : undefined;
 }
 
+/** Throws for a session whose data and cookie take more bytes than may be stored. */
+export function checkSize(bytes: number, maxBytes: number): void {
+  if (bytes <= maxBytes) return;
+  throw new RedisKitError(
+    'ERR_REDIS_KIT_SESSION_DATA',
+    `the session takes ${bytes} bytes, more than \`maxBytes\` (${maxBytes}), so it was not saved; keep large data elsewhere and only its id in the session, or raise the limit`,
+  );
+}
+
+/** The error of data that cannot be stored. It is a mistake of the app and no failure of the store. */
+export function dataError(cause: unknown): RedisKitError {
+  return new RedisKitError(
+    'ERR_REDIS_KIT_SESSION_DATA',
+    `req.session was not saved, since its data cannot be stored: ${asError(cause).message}`,
+    { cause },
+  );
+}
+
+/** `read` runs inside the `try`, since it may call getters of the session that throw. */
+function stringify(read: () => object): string {
+  try {
+    return JSON.stringify(read());
+  } catch (error) {
+    throw dataError(error);
+  }
+}
+
 function isMeta(value: unknown): value is SessionMeta {
   if (!isObject(value) || !isObject(value.cookie)) return false;
-  // Throws what it would throw when the session is made of it.
+  // Throws for a cookie from which express-session cannot create a session.
   Reflect.construct(expressSession.Cookie, [value.cookie]);
   return true;
 }

@@ -1,67 +1,94 @@
 import { performance } from 'node:perf_hooks';
-import type { Deadline } from '../engine/deadline.ts';
-import type { ClientCookie, WholeCookie } from './client-cookie.ts';
-import type { StoredSession } from './record.ts';
+import type { Deadline, RequestDeadlines } from '../engine/deadline.ts';
+import { clientAddress } from '../http/client-address.ts';
+import type { Req } from '../http/middleware.ts';
+import type { ClientCookie, SessionCookie } from './client-cookie.ts';
+import type { StoredSession } from './session-records.ts';
 
-/** Where a login came from, for the list of a user's sessions. */
-export interface DeviceFacts {
+/** Longer values are cut, since only people read them. */
+const MAX_USER_AGENT_LENGTH = 256;
+
+/** The client of a login, as the list of a user's sessions describes it. */
+interface Device {
   readonly ip: string | undefined;
   readonly userAgent: string | undefined;
 }
 
-/** What a request's sessions need of the request. */
-export interface RequestScope {
-  /** The deadline of what the middleware does before and after the handler. */
-  readonly deadline: Deadline;
-  /** The deadline of one call of the handler. */
-  newDeadline(): Deadline;
-  facts(): DeviceFacts;
-  /** Undefined where no cookie can leave, as with a WebSocket upgrade. */
-  readonly cookie: ClientCookie | undefined;
-  /** The id of the session that the request has now. */
-  currentId(): unknown;
-}
-
-/** What one request knows of its sessions. */
+/** The sessions that one request has loaded, generated, saved or destroyed. */
 export class RequestSessions {
-  readonly scope: RequestScope;
-  /** As the request's first session has it, whatever the handler makes of that. */
-  originalCookie: WholeCookie | undefined;
+  readonly #req: Req;
+  readonly #deadlines: RequestDeadlines;
+  /** The deadline of the work before and after the handler. */
+  readonly deadline: Deadline;
+  /** Undefined where no response can set a cookie, as with a WebSocket upgrade. */
+  readonly cookie: ClientCookie | undefined;
+  /** The id with which the request began. It differs from the id of a session that was regenerated since. */
+  originalId: string | undefined;
+  /** The cookie of the session with which the request began. The handler may replace the session. */
+  originalCookie: SessionCookie | undefined;
   /** The session with which the request began, as it was stored then. */
   loaded: StoredSession | undefined;
-  /** The ids that are known to be in the store, with what was last seen there. */
+  /** The sessions that are known to be in the store, by id, as they were last loaded or saved. */
   readonly stored: Map<string, StoredSession> = new Map();
-  /** The ids that were made for this request: one that was never written has nothing to destroy. */
-  readonly made: string[] = [];
-  /** The ids whose save came too late: those sessions had ended elsewhere. */
-  readonly ended: string[] = [];
-  /** The id of the empty session that a logout left; it is not stored unless something is written to it. */
-  blank: string | undefined;
-  /** Redis cannot be reached and the app goes on without: nothing is written, no cookie is sent. */
+  /** The ids that this request has generated. One that was never saved needs no command to be destroyed. */
+  readonly generatedIds: string[] = [];
+  /** The ids of sessions that have ended; they are not saved any more. */
+  readonly endedIds: string[] = [];
+  /** The id of the empty session after a logout. It is stored only if something is written to it. */
+  loggedOutId: string | undefined;
+  /** With `onError: 'anonymous'` while Redis is unavailable: nothing is saved, and no cookie is sent. */
   isDetached = false;
-  /** The last write or destroy that was begun, as long as it is under way. */
-  underWay: Promise<unknown> | undefined;
-  /** When the idle deadline was last moved, by this process's clock. */
+  /** The last save or destroy, until it has ended. */
+  pendingWrite: Promise<unknown> | undefined;
+  /** When the idle deadline was last moved, by the clock of this process. */
   touchedAt: number = performance.now();
 
-  constructor(scope: RequestScope) {
-    this.scope = scope;
+  constructor(req: Req, deadlines: RequestDeadlines, cookie: ClientCookie | undefined) {
+    this.#req = req;
+    this.#deadlines = deadlines;
+    this.deadline = deadlines.of(req);
+    this.cookie = cookie;
   }
 
-  /** Notes an id that was made for this request; one that a `genid` gives again begins anew. */
-  begin(id: string): void {
-    this.made.push(id);
-    const at = this.ended.indexOf(id);
-    if (at >= 0) this.ended.splice(at, 1);
+  /** A new deadline for one call from the handler. */
+  newDeadline(): Deadline {
+    return this.#deadlines.ofCall();
   }
 
-  /** Writes and destroys happen in the order of their calls: a handler need not wait for one before the next. */
-  inTurn<Result>(work: () => Promise<Result>): Promise<Result> {
-    const turn = this.underWay === undefined ? work() : this.underWay.then(work);
-    const settled: Promise<unknown> = Promise.allSettled([turn]).then(() => {
-      if (this.underWay === settled) this.underWay = undefined;
+  device(): Device {
+    const { 'user-agent': userAgent } = this.#req.headers;
+    return { ip: clientAddress(this.#req), userAgent: userAgent?.slice(0, MAX_USER_AGENT_LENGTH) };
+  }
+
+  /** Whether the session of this id is the one that the request has now. */
+  isCurrent(id: string): boolean {
+    return this.#req.sessionID === id;
+  }
+
+  /** A `genid` may return an id again whose session has ended; the new session may be saved. */
+  noteGenerated(id: string): void {
+    this.generatedIds.push(id);
+    const at = this.endedIds.indexOf(id);
+    if (at >= 0) this.endedIds.splice(at, 1);
+  }
+
+  /**
+   * Clears the cookie in the client if the session of this id is the current one. Called before the session is destroyed,
+   * so that the client forgets the id even if the store fails.
+   */
+  clearCookie(id: string): void {
+    // A detached request has not loaded its session, which may be alive.
+    if (this.isDetached || this.originalCookie === undefined || !this.isCurrent(id)) return;
+    this.cookie?.clear(this.originalCookie);
+  }
+
+  /** Runs saves and destroys one after another, in the order of the calls: a handler need not await them. */
+  enqueue<Result>(write: () => Promise<Result>): Promise<Result> {
+    const result = this.pendingWrite === undefined ? write() : this.pendingWrite.then(write);
+    const settled: Promise<unknown> = Promise.allSettled([result]).then(() => {
+      if (this.pendingWrite === settled) this.pendingWrite = undefined;
     });
-    this.underWay = settled;
-    return turn;
+    this.pendingWrite = settled;
+    return result;
   }
 }

@@ -1,10 +1,10 @@
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
 
-/** How a session's bytes are kept from those who can read Redis. */
+/** Encrypts the stored bytes of sessions, or leaves them plain. */
 export interface Seal {
-  /** `handle` binds the bytes to their session: under another key they cannot be opened. */
+  /** `handle` binds the bytes to their session: they cannot be opened as another session. */
   close(plain: Buffer, handle: string): Buffer;
-  /** Undefined when the bytes are not of this seal. */
+  /** Undefined for bytes that this seal has not closed. */
   open(stored: Buffer, handle: string): Buffer | undefined;
 }
 
@@ -20,8 +20,8 @@ export const noSeal: Seal = {
 };
 
 /**
- * Stored as [1][nonce, 12 bytes][tag, 16 bytes][ciphertext]. The first key writes, all read. What was stored in plain
- * is not opened: who can write to Redis could otherwise make sessions of their own.
+ * Stored as [1][nonce, 12 bytes][tag, 16 bytes][ciphertext]. The first key encrypts, all keys decrypt. Plain bytes are not
+ * opened: an attacker who can write to Redis could forge sessions otherwise.
  */
 export function aesSeal(keys: readonly Uint8Array[]): Seal {
   const [newest] = keys;
@@ -42,7 +42,7 @@ export function aesSeal(keys: readonly Uint8Array[]): Seal {
         try {
           return Buffer.concat([decipher.update(stored.subarray(textAt)), decipher.final()]);
         } catch {
-          // Of another key.
+          // Encrypted with another key.
         }
       }
       return undefined;

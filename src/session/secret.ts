@@ -1,16 +1,16 @@
 import { createSecretKey, KeyObject } from 'node:crypto';
 import type { OptionReader } from '../base/option-reader.ts';
 
-/** What express-session takes as a secret: a text, or bytes in any form that `crypto.createHmac` takes. */
+/** A secret of express-session: a string, or bytes in any form that `crypto.createHmac` accepts. */
 export type CookieSecret = string | NodeJS.ArrayBufferView | KeyObject;
 
-/** The first signs, all verify. */
+/** The first secret signs cookies, all secrets verify them. */
 export type Secrets = readonly [string | KeyObject, ...(string | KeyObject)[]];
 
-/** Shorter secrets are guessed. */
+/** Shorter secrets can be guessed. */
 const MIN_LENGTH = 8;
 
-/** Undefined where no secret is given. */
+/** Undefined when the option is missing. */
 export function resolveSecret(reader: OptionReader): Secrets | undefined {
   const given = reader.value('secret');
   if (given === undefined) return undefined;
@@ -23,14 +23,14 @@ export function resolveSecret(reader: OptionReader): Secrets | undefined {
   );
 }
 
-/** Bytes become a KeyObject: a copy, which the app cannot overwrite and no log can show. */
+/** Bytes become a KeyObject: a copy that the app cannot overwrite and that no log shows. */
 function usableSecret(value: unknown): string | KeyObject | undefined {
   if (typeof value === 'string') return value.length >= MIN_LENGTH ? value : undefined;
   if (ArrayBuffer.isView(value)) {
     const bytes = new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
     return bytes.length >= MIN_LENGTH ? createSecretKey(bytes) : undefined;
   }
-  // Undefined for keys that are not secret.
+  // The size is undefined for public and private keys.
   if (value instanceof KeyObject) return (value.symmetricKeySize ?? 0) >= MIN_LENGTH ? value : undefined;
   return undefined;
 }

@@ -1,18 +1,18 @@
 import { asError } from '../base/errors.ts';
-import { ownStoreWork } from './own-store.ts';
-import { plainStoreWork } from './plain-store.ts';
-import { CallbackStore, type SessionStore } from './public-store.ts';
-import { SessionRecords } from './record.ts';
+import { CallbackStore, type SessionStore } from './callback-store.ts';
+import { connectRedisFormat } from './connect-redis-format.ts';
+import { kitFormat } from './kit-format.ts';
 import { noSeal } from './seal.ts';
+import { SessionRecords } from './session-records.ts';
 import { resolveStoreOptions, type StoreOptions } from './store-options.ts';
 import type { SessionDeps } from './user-index.ts';
 
 export function makeSessionStore(options: StoreOptions, deps: SessionDeps): SessionStore {
   const settings = resolveStoreOptions(options);
-  const failed = (error: unknown) => deps.reporter.failure('session', asError(error));
-  const { idle, touchAfter, maxBytes, plainPrefix } = settings;
-  if (plainPrefix !== undefined)
-    return new CallbackStore(plainStoreWork(plainPrefix, settings, deps), failed);
+  const reportFailure = (error: unknown) => deps.reporter.failure('session', asError(error));
+  const { idle, touchAfter, maxBytes, connectRedisPrefix } = settings;
+  if (connectRedisPrefix !== undefined)
+    return new CallbackStore(connectRedisFormat(connectRedisPrefix, settings, deps), reportFailure);
   const records = new SessionRecords(deps, {
     idle,
     cookieMaxAge: undefined,
@@ -23,5 +23,5 @@ export function makeSessionStore(options: StoreOptions, deps: SessionDeps): Sess
     maxBytes,
     seal: noSeal,
   });
-  return new CallbackStore(ownStoreWork(records, settings, deps), failed);
+  return new CallbackStore(kitFormat(records, settings, deps), reportFailure);
 }

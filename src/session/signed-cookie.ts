@@ -1,10 +1,10 @@
 import { createHmac, type KeyObject, timingSafeEqual } from 'node:crypto';
 import type { Secrets } from './secret.ts';
 
-/** Of one name; a client may send several, which were set for other paths or domains. */
+/** A client may send several cookies of one name, which were set for different paths or domains. */
 const MAX_IDS = 8;
 
-/** The session's cookie as it is signed: `s:<id>.<HMAC-SHA-256 in base64>`, as in express-session. */
+/** Signed session cookies in the format of express-session: `s:<id>.<HMAC-SHA-256 in base64>`. */
 export class SignedCookies {
   readonly name: string;
   readonly secrets: Secrets;
@@ -18,17 +18,17 @@ export class SignedCookies {
     return `s:${id}.${signature(id, this.secrets[0])}`;
   }
 
-  /** Whether a client has sent more than one, of which express-session would see the first only. */
-  areSeveral(header: string | undefined): header is string {
+  /** Whether the client has sent several session cookies. express-session would read only the first. */
+  hasSeveral(header: string | undefined): header is string {
     const start = `${this.name}=`;
     return header !== undefined && header.indexOf(start) !== header.lastIndexOf(start);
   }
 
-  /** The ids of those that verify, in the order in which the client sent them. */
+  /** The ids of the cookies with a valid signature, in the order of the header. */
   idsIn(header: string): readonly string[] {
     const ids = new Set<string>();
     for (const pair of header.split(';')) {
-      const [name, value] = halves(pair, pair.indexOf('='));
+      const [name, value] = splitAt(pair, pair.indexOf('='));
       const id = name.trim() === this.name ? this.#idOf(decoded(value.trim())) : undefined;
       if (id !== undefined) ids.add(id);
       if (ids.size === MAX_IDS) break;
@@ -38,7 +38,7 @@ export class SignedCookies {
 
   #idOf(value: string): string | undefined {
     if (!value.startsWith('s:')) return undefined;
-    const [id, given] = halves(value.slice(2), value.lastIndexOf('.') - 2);
+    const [id, given] = splitAt(value.slice(2), value.lastIndexOf('.') - 2);
     return this.secrets.some((secret) => isEqual(given, signature(id, secret))) ? id : undefined;
   }
 }
@@ -52,8 +52,8 @@ function isEqual(one: string, other: string): boolean {
   return a.length === b.length && timingSafeEqual(a, b);
 }
 
-/** What is before and after a position; where there is none, all is before it. */
-function halves(text: string, at: number): readonly [string, string] {
+/** Splits a text at a position; at a negative position, all of it is in the first part. */
+function splitAt(text: string, at: number): readonly [string, string] {
   return at < 0 ? [text, ''] : [text.slice(0, at), text.slice(at + 1)];
 }
 
@@ -61,7 +61,7 @@ function decoded(value: string): string {
   try {
     return decodeURIComponent(value.replace(/^"(.*)"$/, '$1'));
   } catch {
-    // No cookie of ours has it.
+    // The kit writes no cookie that cannot be decoded.
     return '';
   }
 }

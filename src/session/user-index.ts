@@ -1,4 +1,4 @@
-import { RedisKitError, StoreError } from '../base/errors.ts';
+import { asError, RedisKitError, StoreError } from '../base/errors.ts';
 import type { Keys } from '../base/keys.ts';
 import type { Reporter } from '../base/reporter.ts';
 import type { Deadline } from '../engine/deadline.ts';
@@ -9,28 +9,42 @@ import { sessionRead } from './operations/read.ts';
 import { userSessionsAdd } from './operations/user-sessions-add.ts';
 import { userSessionsList } from './operations/user-sessions-list.ts';
 
-/** What every session middleware of a kit shares. */
+/** The parts of a kit that its sessions use. */
 export interface SessionDeps {
   readonly engine: Engine;
   readonly keys: Keys;
   readonly reporter: Reporter;
 }
 
-/** How many sessions a user may have, and what happens at the next login. */
+/** The most sessions of a user, and what a login above it does. */
 export interface UserLimit {
   readonly limit: number;
   readonly onExceed: 'evict-oldest' | 'reject';
 }
 
-const ANY_NUMBER: UserLimit = { limit: 0, onExceed: 'reject' };
+const UNLIMITED: UserLimit = { limit: 0, onExceed: 'reject' };
 
-/** A session as its user's index knows it. */
+/** A session in the index of its user. */
 export interface IndexedSession {
   readonly created: number;
   readonly handle: string;
 }
 
-/** The sessions of each user that has logged in. A session is written before its index hears of it. */
+export interface IndexUpdate extends IndexedSession {
+  /** The hashed user id; empty for a session without a user. */
+  readonly owner: string;
+  /** The ms until which the index must list the session; 0 when the index needs no update. */
+  readonly indexUntil: number;
+}
+
+interface AdmitOptions {
+  readonly limit?: UserLimit | undefined;
+  /** A session of the same user that the new one replaces. */
+  readonly replaced?: IndexedSession | undefined;
+  readonly deadline?: Deadline | undefined;
+}
+
+/** The sessions of each user. A session is written before its index, so an index may be behind. */
 export class UserIndex {
   readonly #deps: SessionDeps;
 
@@ -38,79 +52,89 @@ export class UserIndex {
     this.#deps = deps;
   }
 
-  /** Tells the index that a session lives until then. */
-  async renew(owner: string, session: IndexedSession, until: number): Promise<void> {
-    await this.#add(owner, session, until, ANY_NUMBER, undefined, undefined);
+  /** Prolongs a session in its index. Not awaited: the request has its session, and a later use tries again. */
+  renew(update: IndexUpdate): void {
+    void this.#add(update, {}).catch((error: unknown) => this.#failed(error));
+  }
+
+  /** Removes a session from an index. Not awaited: a list skips sessions that have ended or changed users. */
+  forget(owner: string, session: IndexedSession): void {
+    void this.list(owner, [session]).catch((error: unknown) => this.#failed(error));
+  }
+
+  /** Updates the indexes after a session was written, whose user may have changed. */
+  async update(update: IndexUpdate, ownerBefore: string, options: AdmitOptions): Promise<void> {
+    if (update.owner === ownerBefore) {
+      if (update.indexUntil > 0) this.renew(update);
+      return;
+    }
+    if (update.owner !== '') await this.admit(update, options);
+    if (ownerBefore !== '') this.forget(ownerBefore, update);
   }
 
   /**
-   * Takes a new session in; where the user has as many as may be, others end for it, or this rejects. `previous` is
-   * the session that it takes the place of, where that is the same user's.
+   * Adds a new session to the index of its user. At the limit of the user, other sessions are revoked for it, or this
+   * rejects. If it rejects, the session is destroyed: `revokeAll()` could not find a session that is in no index.
    */
-  async admit(
-    owner: string,
-    session: IndexedSession,
-    until: number,
-    limit: UserLimit = ANY_NUMBER,
-    previous?: IndexedSession,
-    deadline?: Deadline,
-  ): Promise<void> {
-    const asked = await this.#add(
-      owner,
-      session,
-      until,
-      { ...limit, onExceed: 'reject' },
-      previous,
-      deadline,
-    );
-    if (asked.added) return;
-    // Some of them may have ended without their index hearing of it.
-    const alive = await Promise.all(asked.others.map((other) => this.#isAlive(other, deadline)));
-    const dead = asked.others.filter((_, index) => alive[index] === false);
-    if (dead.length > 0) await this.list(owner, dead);
-    const { added, others } = await this.#add(owner, session, until, limit, previous, deadline);
+  async admit(update: IndexUpdate, options: AdmitOptions): Promise<void> {
+    const { engine, keys } = this.#deps;
+    try {
+      await this.#admit(update, options);
+    } catch (error) {
+      const key = keys.sessionOfHandle(update.handle) ?? '';
+      const destroyed = engine.run(sessionDestroy, [key], undefined, options.deadline);
+      await destroyed.catch((failed: unknown) => this.#failed(failed));
+      throw error;
+    }
+  }
+
+  async #admit(update: IndexUpdate, options: AdmitOptions): Promise<void> {
+    const { limit = UNLIMITED, deadline } = options;
+    const first = await this.#add(update, { ...options, limit: { ...limit, onExceed: 'reject' } });
+    if (first.added) return;
+    // Sessions that have expired may still be in the index.
+    const alive = await Promise.all(first.others.map((other) => this.#isAlive(other, deadline)));
+    const dead = first.others.filter((_, index) => alive[index] === false);
+    if (dead.length > 0) await this.list(update.owner, dead);
+    const { added, others } = await this.#add(update, { ...options, limit });
     if (!added) {
       throw new RedisKitError(
         'ERR_REDIS_KIT_SESSION_LIMIT',
         `the user has ${limit.limit} sessions already, and no more may be begun`,
       );
     }
-    await Promise.all(others.map(({ handle }) => this.end(handle, deadline)));
+    await Promise.all(others.map(({ handle }) => this.revoke(handle, deadline)));
   }
 
-  /** Ends a session by its handle; undefined when there is none. Its owner's index is left to the caller. */
-  async end(handle: string, deadline?: Deadline): Promise<SessionDestroyReply | undefined> {
+  /** Destroys a session by its handle; undefined when there is no such session. The caller updates the index. */
+  async revoke(handle: string, deadline?: Deadline): Promise<SessionDestroyReply | undefined> {
     const { engine, keys, reporter } = this.#deps;
     const key = keys.sessionOfHandle(handle);
     if (key === undefined) return undefined;
-    const ended = await engine.run(sessionDestroy, [key], undefined, deadline);
-    if (!ended.existed) return undefined;
+    const revoked = await engine.run(sessionDestroy, [key], undefined, deadline);
+    if (!revoked.existed) return undefined;
     reporter.events.emit('session:revoked', { handle });
-    return ended;
+    return revoked;
   }
 
-  /** Forgets some and answers with the others, oldest first; there may be some that have ended among them. */
+  /** Removes sessions from an index and returns the others, oldest first. Some of those may have expired. */
   async list(owner: string, forget: readonly IndexedSession[] = []): Promise<readonly IndexedSession[]> {
     const { engine, keys } = this.#deps;
     const args = { forget: forget.map(memberOf) };
     const { found, members } = await engine.run(userSessionsList, [keys.userSessions(owner)], args);
-    this.#checkFound(found);
+    this.#checkFormat(found);
     return members.map(sessionOf);
   }
 
   async #add(
-    owner: string,
-    session: IndexedSession,
-    until: number,
-    limit: UserLimit,
-    previous: IndexedSession | undefined,
-    deadline: Deadline | undefined,
+    update: IndexUpdate,
+    { limit = UNLIMITED, replaced, deadline }: AdmitOptions,
   ): Promise<{ readonly added: boolean; readonly others: readonly IndexedSession[] }> {
     const { engine, keys } = this.#deps;
-    const replaces = previous === undefined ? '' : memberOf(previous);
-    const args = { ...limit, member: memberOf(session), until, replaces };
-    const reply = await engine.run(userSessionsAdd, [keys.userSessions(owner)], args, deadline);
-    this.#checkFound(reply.found);
+    const replaces = replaced === undefined ? '' : memberOf(replaced);
+    const args = { ...limit, member: memberOf(update), until: update.indexUntil, replaces };
+    const reply = await engine.run(userSessionsAdd, [keys.userSessions(update.owner)], args, deadline);
+    this.#checkFormat(reply.found);
     return { added: reply.added, others: reply.others.map(sessionOf) };
   }
 
@@ -120,11 +144,15 @@ export class UserIndex {
     return (await engine.run(sessionRead, [key], { touchAfter: 0, idle: 0 }, deadline)).data !== null;
   }
 
-  #checkFound(found: StoredFormat): void {
+  #checkFormat(found: StoredFormat): void {
     if (found !== 'corrupt') return;
     const message =
-      "a user's index of sessions could not be read and begins anew; what it knew is not listed";
-    this.#deps.reporter.failure('session', new StoreError('ERR_REDIS_KIT_CORRUPT', message));
+      "a user's index of sessions cannot be read and begins empty; the sessions in it are not listed";
+    this.#failed(new StoreError('ERR_REDIS_KIT_CORRUPT', message));
+  }
+
+  #failed(error: unknown): void {
+    this.#deps.reporter.failure('session', asError(error));
   }
 }
 

@@ -152,8 +152,8 @@ describe('maps whose keys clients choose', () => {
     } as const;
     const bytes = growth(() => {
       for (let index = 0; index < 2 * maxEntries; index++) {
-        const share = { id: longUrl(index), owner: `owner-${index}`, policies: [], keys: [] };
-        refusals.remember(share, { cost: 1, replies: [reply], sentAt: 0, answeredAt: 0 });
+        const group = { id: longUrl(index), denyKey: `owner-${index}`, policies: [], keys: [] };
+        refusals.remember(group, { cost: 1, replies: [reply], sentAt: 0, repliedAt: 0 });
       }
       return refusals;
     });

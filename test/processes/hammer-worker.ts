@@ -1,64 +1,73 @@
 /*
- * One process of the hammer: tries without a rest, and remembers what it was answered. Whoever starts it says over IPC
- * what to hammer on and for how long; it ends with them.
+ * A process that calls a limiter without a pause and records the decisions. Its parent process orders over IPC which
+ * limiter to call and for how long; the process exits with its parent.
  */
 import { createRedisKit } from '../../src/index.ts';
 import { connectPlainClient } from '../support/plain-client.ts';
-import { CONTROL_SCRIPTS, type Hammered, LIMIT, type Order, type Report, WINDOW_MS } from './hammer.ts';
+import {
+  CONTROL_SCRIPTS,
+  type HammeredLimiter,
+  LIMIT,
+  type Order,
+  type Report,
+  WINDOW_MS,
+} from './hammer.ts';
 
-/** Tries for an id; answers whether it was granted. */
-type Attempt = (id: string) => Promise<boolean>;
+/** Takes one unit for an id; resolves to whether it was allowed. */
+type Take = (id: string) => Promise<boolean>;
 
-/** Each has a connection of its own, on which one try follows the other. */
+/** Each lane has a connection of its own, on which its calls follow one another. */
 const LANES = ['a', 'b'] as const;
 
-const [url = '', name = ''] = process.argv.slice(2);
+const [url = '', worker = ''] = process.argv.slice(2);
 
-async function attemptsOf(what: Hammered): Promise<{ readonly attempt: Attempt; close(): Promise<void> }> {
-  return what === 'sliding-window' || what === 'token-bucket' ? kitAttempts(what) : controlAttempts(what);
+async function limiterOf(limiter: HammeredLimiter): Promise<{ readonly take: Take; close(): Promise<void> }> {
+  return limiter === 'sliding-window' || limiter === 'token-bucket'
+    ? kitLimiter(limiter)
+    : controlLimiter(limiter);
 }
 
-async function kitAttempts(algorithm: 'sliding-window' | 'token-bucket') {
+async function kitLimiter(algorithm: 'sliding-window' | 'token-bucket') {
   const kit = createRedisKit({ url, prefix: 't-hammer', logger: false, commandTimeout: '30s' });
   const limiter = kit.limiter(
     algorithm === 'sliding-window'
       ? { algorithm, limit: LIMIT, window: WINDOW_MS }
       : { algorithm, capacity: LIMIT, refill: { tokens: LIMIT, per: WINDOW_MS } },
   );
-  const attempt: Attempt = async (id) => {
+  const take: Take = async (id) => {
     const { allowed, degraded } = await limiter.consume(id);
-    if (degraded) throw new Error('the server was not asked');
+    if (degraded) throw new Error('the in-process fallback decided');
     return allowed;
   };
-  return { attempt, close: () => kit.close() };
+  return { take, close: () => kit.close() };
 }
 
-async function controlAttempts(what: 'fixed-window' | 'two-counters') {
+async function controlLimiter(name: 'fixed-window' | 'two-counters') {
   const client = await connectPlainClient(url);
-  const sha = await client.scriptLoad(CONTROL_SCRIPTS[what]);
+  const sha = await client.scriptLoad(CONTROL_SCRIPTS[name]);
   const args = [String(LIMIT), String(WINDOW_MS)];
-  const attempt: Attempt = async (id) =>
-    (await client.evalSha(sha, { keys: [`t-hammer:${what}:{${id}}`], arguments: args })) === 1;
-  return { attempt, close: async () => client.destroy() };
+  const take: Take = async (id) =>
+    (await client.evalSha(sha, { keys: [`t-hammer:${name}:{${id}}`], arguments: args })) === 1;
+  return { take, close: async () => client.destroy() };
 }
 
-async function hammer({ what, forMs }: Order): Promise<Report> {
+async function hammer({ limiter, forMs }: Order): Promise<Report> {
   const lanes = await Promise.all(
     LANES.map(async (lane) => {
-      const { attempt, close } = await attemptsOf(what);
-      // The first may have to load the script; the second shows which connection is which.
-      await attempt(`lane-${name}${lane}`);
-      await attempt(`lane-${name}${lane}`);
-      return { lane: `${name}${lane}`, attempt, close };
+      const { take, close } = await limiterOf(limiter);
+      // The first call may have to load the script; the second one identifies the connection in MONITOR.
+      await take(`lane-${worker}${lane}`);
+      await take(`lane-${worker}${lane}`);
+      return { lane: `${worker}${lane}`, take, close };
     }),
   );
   const end = performance.now() + forMs;
   return Promise.all(
-    lanes.map(async ({ lane, attempt, close }) => {
-      let granted = '';
-      while (performance.now() < end) granted += (await attempt('all')) ? '1' : '0';
+    lanes.map(async ({ lane, take, close }) => {
+      let allowed = '';
+      while (performance.now() < end) allowed += (await take('all')) ? '1' : '0';
       await close();
-      return { lane, granted };
+      return { lane, allowed };
     }),
   );
 }

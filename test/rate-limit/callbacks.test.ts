@@ -14,7 +14,7 @@ function memory() {
   return kitForTest({ url: 'memory:' });
 }
 
-/** An app whose error handler answers with the error's text, and what it was told. */
+/** An app whose error handler answers with the message of the error, and the errors that it got. */
 function appWith(kit: ReturnType<typeof memory>, options: RateLimitOptions) {
   const errors: unknown[] = [];
   const limit = kit.rateLimit(options);
@@ -28,8 +28,8 @@ function appWith(kit: ReturnType<typeof memory>, options: RateLimitOptions) {
   return { app, limit, errors };
 }
 
-describe('a handler of refusals', () => {
-  it('that rejects is an error of the request', async () => {
+describe('the option `handler`', () => {
+  it('a `handler` that rejects is an error of the request', async () => {
     const { app, errors } = appWith(memory(), {
       ...ONE,
       handler: async () => Promise.reject(new Error('no template')),
@@ -39,9 +39,9 @@ describe('a handler of refusals', () => {
     expect(errors).toHaveLength(1);
   });
 
-  it('that lets the request pass and fails then calls nothing twice, and is told', async () => {
+  it('the error of a `handler` that has called `next` is emitted, and nothing is called twice', async () => {
     const kit = memory();
-    const told = eventsOf(kit, 'error');
+    const emitted = eventsOf(kit, 'error');
     const { app, errors } = appWith(kit, {
       ...ONE,
       handler: (_req, _res, next) => {
@@ -52,13 +52,13 @@ describe('a handler of refusals', () => {
     await request(app).get('/').expect(200);
     await request(app).get('/').expect(200, 'ok');
     expect(errors).toEqual([]);
-    await until('the failure is told', () => told.length > 0);
-    expect(told[0]).toMatchObject({ feature: 'rate', error: { message: 'too late' } });
+    await until('the failure is emitted', () => emitted.length > 0);
+    expect(emitted[0]).toMatchObject({ feature: 'rate', error: { message: 'too late' } });
   });
 });
 
-describe('refundWhen', () => {
-  it('may answer later, and decides by what it answered', async () => {
+describe('the option `refundWhen`', () => {
+  it('a `refundWhen` may return a promise, whose value decides', async () => {
     for (const [answer, used] of [
       [true, 0],
       [false, 1],
@@ -66,21 +66,21 @@ describe('refundWhen', () => {
       const asked = vi.fn(async () => answer);
       const { app, limit } = appWith(memory(), { ...ONE, refundWhen: asked });
       await request(app).get('/').expect(200);
-      await until('it was asked', () => asked.mock.calls.length > 0);
-      await until('it was heard', async () => (await limit.limiter.peek('ann')).used === used);
+      await until('refundWhen is called', () => asked.mock.calls.length > 0);
+      await until('its value is applied', async () => (await limit.limiter.peek('ann')).used === used);
     }
   });
 
-  it('that fails is told, and gives nothing back', async () => {
+  it('the error of a `refundWhen` is emitted, and nothing is refunded', async () => {
     const kit = memory();
-    const told = eventsOf(kit, 'error');
+    const emitted = eventsOf(kit, 'error');
     const { app, limit } = appWith(kit, { ...ONE, refundWhen: () => Promise.reject(new Error('no log')) });
     await request(app).get('/').expect(200);
-    await until('the failure is told', () => told.length > 0);
+    await until('the failure is emitted', () => emitted.length > 0);
     expect((await limit.limiter.peek('ann')).used).toBe(1);
   });
 
-  it('is asked also when the client had gone before the decision came', async () => {
+  it('a `refundWhen` is called even if the client has gone before the decision', async () => {
     const arrived = new EventEmitter();
     const key = new Promise<string>((resolve) => arrived.once('gone', () => resolve('ann')));
     const asked = vi.fn(() => true);
@@ -96,14 +96,14 @@ describe('refundWhen', () => {
     client.destroy();
     await closed;
     arrived.emit('gone');
-    await until('it is asked', () => asked.mock.calls.length > 0);
+    await until('refundWhen is called', () => asked.mock.calls.length > 0);
     await until('the refund is done', async () => (await limit.limiter.peek('ann')).used === 0);
     expect(asked).toHaveBeenCalledTimes(1);
   });
 });
 
-describe('a limiter behind an answer', () => {
-  it('that has been sent counts and changes nothing in it', async () => {
+describe('a limiter after the response', () => {
+  it('a limiter counts a request whose response has been sent, and does not change the response', async () => {
     const limit = memory().rateLimit(ONE);
     const errors: unknown[] = [];
     const base = await serve((req, res) => {
@@ -111,31 +111,31 @@ describe('a limiter behind an answer', () => {
       limit(req, res, (error) => error !== undefined && errors.push(error));
     });
     for (let tries = 0; tries < 2; tries++) await request(base).get('/').expect(200, 'answered');
-    await until('both were counted or refused', async () => (await limit.limiter.peek('ann')).used === 1);
+    await until('both requests are decided', async () => (await limit.limiter.peek('ann')).used === 1);
     expect(errors).toEqual([]);
   });
 });
 
-describe('a shadow', () => {
-  it('refuses nothing, whatever its callbacks do, and tells of it', async () => {
+describe('shadow mode', () => {
+  it('a limiter in shadow mode refuses nothing when a callback fails, and emits the error', async () => {
     const fail = () => {
       throw new Error('no database');
     };
     for (const option of [{ key: fail }, { key: () => undefined as unknown as string }, { cost: fail }]) {
       const kit = memory();
-      const told = eventsOf(kit, 'error');
+      const emitted = eventsOf(kit, 'error');
       const { app } = appWith(kit, { ...ONE, shadow: true, ...option });
       await request(app).get('/').expect(200);
-      expect(told).toHaveLength(1);
+      expect(emitted).toHaveLength(1);
     }
     const { app } = appWith(memory(), { ...ONE, limit: () => -1, shadow: true });
     await request(app).get('/').expect(200);
   });
 });
 
-it('an empty string is nobody, and what a key returned is not told', async () => {
+it('an empty string is no identity, and no message shows the value that `key` returned', async () => {
   const kit = memory();
-  const told = eventsOf(kit, 'rate:misuse');
+  const emitted = eventsOf(kit, 'rate:misuse');
   const { app } = appWith(kit, { ...ONE, key: (req) => req.get('x-key') ?? '' });
   await request(app)
     .get('/')
@@ -144,5 +144,5 @@ it('an empty string is nobody, and what a key returned is not told', async () =>
   const answer = await request(appWith(kit, secret).app).get('/').expect(500);
   expect(answer.text).toContain('returned a number');
   expect(answer.text).not.toContain('4111111111');
-  expect(told).toHaveLength(2);
+  expect(emitted).toHaveLength(2);
 });

@@ -20,7 +20,7 @@ function appWith(kit: ReturnType<typeof kitForTest>, options: RateLimitOptions) 
   return { limit, app: express().use(limit).get('/', ok) };
 }
 
-describeWithServers('who is known to be refused', () => {
+describeWithServers('the deny cache', () => {
   async function watchedKit() {
     const server = await startRedis();
     onTestFinished(() => server.stop());
@@ -29,7 +29,7 @@ describeWithServers('who is known to be refused', () => {
     return { kit, url: server.url };
   }
 
-  it('is refused without a command', async () => {
+  it('a client whose refusal is known is refused without a command', async () => {
     const { kit, url } = await watchedKit();
     const { app } = appWith(kit, { ...ONE, denyCache: { maxAge: '1h' } });
     await request(app).get('/').expect(200);
@@ -40,7 +40,7 @@ describeWithServers('who is known to be refused', () => {
     expect(commands).toEqual([]);
   });
 
-  it('is asked for again where the wait can never end, once maxAge is over', async () => {
+  it('a cost that can never be allowed is sent to Redis again after `maxAge`', async () => {
     const { kit, url } = await watchedKit();
     stopTime();
     const { limit } = appWith(kit, { ...ONE, cost: 9, denyCache: { maxAge: '100ms' } });
@@ -57,7 +57,7 @@ describeWithServers('who is known to be refused', () => {
     }
   });
 
-  it('is remembered only for so many', async () => {
+  it('the deny cache remembers at most `maxEntries` identities', async () => {
     const { kit, url } = await watchedKit();
     const { limit } = appWith(kit, { ...ONE, denyCache: { maxEntries: 2, maxAge: '1h' } });
     for (const id of ['a', 'b', 'c', 'd']) await limit.limiter.consume(id, { cost: 9 });
@@ -67,7 +67,7 @@ describeWithServers('who is known to be refused', () => {
     expect(commands).toHaveLength(1);
   });
 
-  it('is always asked for where refused tries count', async () => {
+  it('a limiter that counts refused requests sends each of them to Redis', async () => {
     const { kit, url } = await watchedKit();
     const { limit } = appWith(kit, { ...ONE, onDenied: 'count' });
     await limit.limiter.consume('ann');
@@ -78,7 +78,7 @@ describeWithServers('who is known to be refused', () => {
   });
 });
 
-it('a refusal is remembered with its waits counted down and no longer than it holds', async () => {
+it('a known refusal counts its wait down, and ends with it', async () => {
   stopTime();
   const kit = kitForTest({ url: 'memory:' });
   const { limit } = appWith(kit, { ...ONE, window: '150ms', denyCache: { maxAge: '1h' } });
@@ -95,19 +95,19 @@ it('a refusal is remembered with its waits counted down and no longer than it ho
   expect(decision.used).toBe(1);
 });
 
-it('a refusal is forgotten by a reset and by a refund in this process', async () => {
+it('a known refusal is forgotten on a reset or a refund in this process', async () => {
   const kit = kitForTest({ url: 'memory:' });
   const { limit } = appWith(kit, { ...ONE, denyCache: { maxAge: '1h' } });
-  const granted = await limit.limiter.consume('ann');
+  const allowed = await limit.limiter.consume('ann');
   expect((await limit.limiter.consume('ann')).allowed).toBe(false);
-  await limit.limiter.refund(granted);
+  await limit.limiter.refund(allowed);
   expect((await limit.limiter.consume('ann')).allowed).toBe(true);
   expect((await limit.limiter.consume('ann')).allowed).toBe(false);
   await limit.limiter.reset('ann');
   expect((await limit.limiter.consume('ann')).allowed).toBe(true);
 });
 
-it('a refusal of one cost says nothing about a smaller one, or about a higher limit', async () => {
+it('a known refusal does not refuse a smaller cost or a higher limit', async () => {
   const kit = kitForTest({ url: 'memory:' });
   const { limit } = appWith(kit, { ...ONE, limit: 3, denyCache: { maxAge: '1h' } });
   await limit.limiter.consume('ann');
@@ -117,7 +117,7 @@ it('a refusal of one cost says nothing about a smaller one, or about a higher li
   expect((await limit.limiter.consume('ann', { limit: 4 })).allowed).toBe(true);
 });
 
-it('a refusal of one cost or limit says nothing about another, which waits for longer', async () => {
+it('a known refusal does not decide the wait of another cost or limit', async () => {
   const kit = kitForTest({ url: 'memory:' });
   const { limit } = appWith(kit, { ...ONE, limit: 3, denyCache: { maxAge: '1h' } });
   await limit.limiter.consume('ann', { cost: 2 });
@@ -127,18 +127,18 @@ it('a refusal of one cost or limit says nothing about another, which waits for l
   await expect(limit.limiter.consume('ann', { cost: 2, limit: -1 })).rejects.toThrow('limit');
 });
 
-it('a refusal that was on its way when a reset or refund began is not remembered', async () => {
+it('a refusal that arrives during a reset or refund is not remembered', async () => {
   const kit = kitForTest({ url: redisUrl() });
   const { limit } = appWith(kit, { ...ONE, denyCache: { maxAge: '1h' } });
-  const granted = await limit.limiter.consume('ann');
-  for (const giveBack of [() => limit.limiter.refund(granted), () => limit.limiter.reset('ann')]) {
-    const [refused] = await Promise.all([limit.limiter.consume('ann'), giveBack()]);
+  const allowed = await limit.limiter.consume('ann');
+  for (const refund of [() => limit.limiter.refund(allowed), () => limit.limiter.reset('ann')]) {
+    const [refused] = await Promise.all([limit.limiter.consume('ann'), refund()]);
     expect(refused.allowed).toBe(false);
     expect((await limit.limiter.consume('ann')).allowed).toBe(true);
   }
 });
 
-it('what is remembered of an identity is short, however long its id is', async () => {
+it('the deny cache stores a short key for a long id', async () => {
   const kit = kitForTest({ url: redisUrl() });
   const { limit } = appWith(kit, { ...ONE, denyCache: { maxAge: '1h' } });
   const long = 'x'.repeat(100_000);
@@ -149,7 +149,7 @@ it('what is remembered of an identity is short, however long its id is', async (
   expect((await limit.limiter.consume(long)).allowed).toBe(true);
 });
 
-it('a reset in another process is seen after maxAge, and not before', async () => {
+it('a reset in another process takes effect after `maxAge`, and not before', async () => {
   const prefix = testPrefix();
   const [here, there] = [1, 2].map(() => kitForTest({ url: redisUrl(), prefix }));
   const { limit } = appWith(here as RedisKit, { ...ONE, denyCache: { maxAge: '300ms' } });
@@ -158,6 +158,6 @@ it('a reset in another process is seen after maxAge, and not before', async () =
   const started = performance.now();
   expect((await limit.limiter.consume('ann')).allowed).toBe(false);
   await other.limiter.reset('ann');
-  await until('the reset is seen', async () => (await limit.limiter.consume('ann')).allowed);
+  await until('the reset takes effect', async () => (await limit.limiter.consume('ann')).allowed);
   expect(performance.now() - started).toBeGreaterThanOrEqual(299);
 });

@@ -16,7 +16,7 @@ onEveryStore('kit.expressRateLimitStore', (kitOf) => {
     return store;
   }
 
-  it('serves express-rate-limit', async () => {
+  it('the store works with express-rate-limit', async () => {
     const app = express()
       .use(rateLimit({ limit: 2, windowMs: 3_600_000, store: kitOf().expressRateLimitStore() }))
       .get('/', (_req, res) => void res.end('ok'));
@@ -27,12 +27,10 @@ onEveryStore('kit.expressRateLimitStore', (kitOf) => {
     await request(app).get('/').expect(429);
   });
 
-  it('two named stores in one app are two limiters for express-rate-limit, which complains about neither', async () => {
+  it('express-rate-limit accepts several named stores in one app without a warning', async () => {
     const kit = kitOf();
-    const complaints: unknown[] = [];
-    const error = vi
-      .spyOn(console, 'error')
-      .mockImplementation((complaint) => void complaints.push(complaint));
+    const warnings: unknown[] = [];
+    const error = vi.spyOn(console, 'error').mockImplementation((warning) => void warnings.push(warning));
     onTestFinished(() => error.mockRestore());
     const stores = [
       kit.expressRateLimitStore(),
@@ -47,10 +45,10 @@ onEveryStore('kit.expressRateLimitStore', (kitOf) => {
     await request(app).get('/').expect(200);
     await request(app).get('/').expect(200);
     await request(app).get('/').expect(429);
-    expect(complaints).toEqual([]);
+    expect(warnings).toEqual([]);
   });
 
-  it('counts up, down and away', async () => {
+  it('the store increments, decrements and resets a counter', async () => {
     const store = storeOf();
     expect(await store.get('ann')).toBeUndefined();
     const info = await store.increment('ann');
@@ -66,13 +64,13 @@ onEveryStore('kit.expressRateLimitStore', (kitOf) => {
     expect((await store.get('bob'))?.totalHits).toBe(1);
   });
 
-  it('counts every one of parallel hits', async () => {
+  it('the store counts each of 50 parallel hits', async () => {
     const store = storeOf();
     const hits = await Promise.all(Array.from({ length: 50 }, () => store.increment('ann')));
     expect(new Set(hits.map(({ totalHits }) => totalHits)).size).toBe(50);
   });
 
-  it('forgets all its counters and nothing else', async () => {
+  it('the call `resetAll` deletes all counters of the store and nothing else', async () => {
     const kit = kitOf();
     const store = kit.expressRateLimitStore();
     const others = [
@@ -95,7 +93,7 @@ onEveryStore('kit.expressRateLimitStore', (kitOf) => {
     expect((await limiter.peek('ann')).used).toBe(1);
   });
 
-  it('leaves nothing behind when a hit is taken back that is not there', async () => {
+  it('a decrement never goes below zero, and creates no counter', async () => {
     const store = storeOf();
     await store.decrement('ann');
     expect(await store.get('ann')).toBeUndefined();
@@ -107,7 +105,7 @@ onEveryStore('kit.expressRateLimitStore', (kitOf) => {
 });
 
 describe('kit.expressRateLimitStore', () => {
-  it('ends a window by its own deadline and begins the next with the next hit', async () => {
+  it('a window ends at its deadline, and the next hit begins a new one', async () => {
     const clock = new TestClock();
     const store = kitForTest({ url: 'memory:', clock }).expressRateLimitStore();
     store.init({ windowMs: 1_000 });
@@ -120,7 +118,7 @@ describe('kit.expressRateLimitStore', () => {
     expect((await store.increment('ann')).totalHits).toBe(1);
   });
 
-  it('leaves no key without a TTL, also when the decrement comes after the end', async () => {
+  it('a counter always has a TTL, even if a decrement follows the end of its window', async () => {
     const kit = kitForTest({ url: redisUrl() });
     const store = kit.expressRateLimitStore();
     store.init({ windowMs: 3_600_000 });
@@ -136,7 +134,7 @@ describe('kit.expressRateLimitStore', () => {
     });
   });
 
-  it('refuses a window or a name that is none', () => {
+  it('the store rejects an invalid window and an invalid name', () => {
     const kit = kitForTest({ url: 'memory:' });
     expect(() => kit.expressRateLimitStore({ name: 'a:b' })).toThrow('`name`');
     const store = kit.expressRateLimitStore();

@@ -3,20 +3,20 @@ import { once } from 'node:events';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { type Hammered, LIMIT, type Report, WINDOW_MS } from '../processes/hammer.ts';
+import { type HammeredLimiter, LIMIT, type Report, WINDOW_MS } from '../processes/hammer.ts';
 import { describeWithServers } from '../support/context.ts';
 import { type RedisServer, startRedis } from '../support/servers.ts';
-import { type Try, watchTries } from './server-times.ts';
+import { type ObservedCall, observeCalls } from './server-times.ts';
 
 const WORKERS = ['1', '2', '3', '4'] as const;
-/** How long the hammer goes on; where a loaded machine made too few tries meanwhile, twice as long the next time. */
+/** How long the processes send requests. Doubled after a run in which a loaded machine sent too few. */
 const HAMMER_MS = 1_100;
 
-/** So many grants show that the window has moved on. */
+/** A run with fewer allowed requests does not show that the window moves. */
 const ENOUGH = LIMIT * Math.floor(HAMMER_MS / WINDOW_MS);
 
-interface AnsweredTry extends Try {
-  readonly isGranted: boolean;
+interface DecidedCall extends ObservedCall {
+  readonly isAllowed: boolean;
 }
 
 let server: RedisServer;
@@ -32,81 +32,81 @@ async function startWorker(name: string): Promise<ChildProcess> {
 
 async function reportOf(worker: ChildProcess): Promise<Report> {
   const left = once(worker, 'exit').then(([code]) => {
-    throw new Error(`a worker of the hammer ended with ${String(code)}`);
+    throw new Error(`a worker exited with ${String(code)}`);
   });
   const [report] = await Promise.race([once(worker, 'message'), left]);
   return report as Report;
 }
 
-/** All workers at once, beginning within a window of the wall clock: that is where the controls are at their worst. */
-async function hammerOn(what: Hammered, forMs: number): Promise<readonly AnsweredTry[]> {
+/** Starts all workers in the middle of a window of the wall clock, where the inexact control scripts fail most. */
+async function hammerOn(limiter: HammeredLimiter, forMs: number): Promise<readonly DecidedCall[]> {
   const reports: Report[] = [];
-  const tries = await watchTries(server.url, async () => {
+  const calls = await observeCalls(server.url, async () => {
     await pause((1.6 * WINDOW_MS - (Date.now() % WINDOW_MS)) % WINDOW_MS);
-    const answers = workers.map(reportOf);
-    for (const worker of workers) worker.send({ what, forMs });
-    reports.push(...(await Promise.all(answers)));
+    const pending = workers.map(reportOf);
+    for (const worker of workers) worker.send({ limiter, forMs });
+    reports.push(...(await Promise.all(pending)));
   });
-  return withAnswers(tries, reports.flat());
+  return withDecisions(calls, reports.flat());
 }
 
-/** A connection's answers come in the order of its tries; its first one named the connection. */
-function withAnswers(tries: readonly Try[], lanes: Report): readonly AnsweredTry[] {
-  const answersOf = new Map(
-    lanes.map(({ lane, granted }) => {
-      const client = tries.find(({ id }) => id === `lane-${lane}`)?.client ?? '';
-      return [client, granted[Symbol.iterator]()] as const;
+/** The decisions of a connection have the order of its calls. Its first call names the connection. */
+function withDecisions(calls: readonly ObservedCall[], lanes: Report): readonly DecidedCall[] {
+  const decisionsOf = new Map(
+    lanes.map(({ lane, allowed }) => {
+      const client = calls.find(({ id }) => id === `lane-${lane}`)?.client ?? '';
+      return [client, allowed[Symbol.iterator]()] as const;
     }),
   );
-  const answered = tries
+  const decided = calls
     .filter(({ id }) => id === 'all')
-    .map((each) => ({ ...each, isGranted: answersOf.get(each.client)?.next().value === '1' }));
-  expect(answersOf.size).toBe(WORKERS.length * 2);
-  expect(answered).toHaveLength(lanes.reduce((sum, { granted }) => sum + granted.length, 0));
-  return answered;
+    .map((each) => ({ ...each, isAllowed: decisionsOf.get(each.client)?.next().value === '1' }));
+  expect(decisionsOf.size).toBe(WORKERS.length * 2);
+  expect(decided).toHaveLength(lanes.reduce((sum, { allowed }) => sum + allowed.length, 0));
+  return decided;
 }
 
-/** How many tries in vain had room: `isDue` says for the grants before such a try whether they leave none. */
+/** How many calls were refused needlessly. `isDue` decides, from the calls allowed before, whether a refusal was due. */
 function needlessRefusals(
-  tries: readonly AnsweredTry[],
-  isDue: (earlier: readonly AnsweredTry[], earliestMs: number) => boolean,
+  calls: readonly DecidedCall[],
+  isDue: (earlier: readonly DecidedCall[], earliestMs: number) => boolean,
 ): number {
-  const earlier: AnsweredTry[] = [];
+  const earlier: DecidedCall[] = [];
   let needless = 0;
-  for (const each of tries) {
-    if (each.isGranted) earlier.push(each);
+  for (const each of calls) {
+    if (each.isAllowed) earlier.push(each);
     else if (!isDue(earlier, each.earliestMs)) needless++;
   }
   return needless;
 }
 
-/** What is sure to be wrong by the definition of the window, however the broken milliseconds fell. */
-function windowFaults(tries: readonly AnsweredTry[]) {
-  const granted = tries.filter(({ isGranted }) => isGranted);
-  const spans = granted
+/** Violations of the definition of a sliding window, whatever the fractions of the milliseconds were. */
+function windowFaults(calls: readonly DecidedCall[]) {
+  const allowed = calls.filter(({ isAllowed }) => isAllowed);
+  const spans = allowed
     .slice(LIMIT)
-    .map(({ latestMs }, index) => latestMs - (granted[index]?.earliestMs ?? 0));
-  const needless = needlessRefusals(tries, (earlier, now) => {
+    .map(({ latestMs }, index) => latestMs - (allowed[index]?.earliestMs ?? 0));
+  const needless = needlessRefusals(calls, (earlier, now) => {
     const oldest = earlier.at(-LIMIT);
     return oldest !== undefined && oldest.latestMs > now - WINDOW_MS;
   });
-  return { smallestSpan: Math.min(...spans), needless, granted: granted.length };
+  return { smallestSpan: Math.min(...spans), needless, allowed: allowed.length };
 }
 
-/** The same for a bucket of LIMIT tokens that is refilled with LIMIT tokens per window. */
-function bucketFaults(tries: readonly AnsweredTry[]) {
-  const granted = tries.filter(({ isGranted }) => isGranted);
+/** Violations of the definition of a bucket with LIMIT tokens that is refilled with LIMIT tokens per window. */
+function bucketFaults(calls: readonly DecidedCall[]) {
+  const allowed = calls.filter(({ isAllowed }) => isAllowed);
   const supply = (ms: number) => LIMIT + (Math.max(0, ms) * LIMIT) / WINDOW_MS;
-  const tooMany = granted.filter(({ latestMs }, end) =>
-    granted.slice(0, end).some(({ earliestMs }, begin) => end - begin + 1 > supply(latestMs - earliestMs)),
+  const tooMany = allowed.filter(({ latestMs }, end) =>
+    allowed.slice(0, end).some(({ earliestMs }, begin) => end - begin + 1 > supply(latestMs - earliestMs)),
   );
-  const needless = needlessRefusals(tries, (earlier, now) =>
+  const needless = needlessRefusals(calls, (earlier, now) =>
     earlier.some(({ latestMs }, begin) => earlier.length - begin + 1 > supply(now - latestMs)),
   );
-  return { tooMany: tooMany.length, needless, granted: granted.length };
+  return { tooMany: tooMany.length, needless, allowed: allowed.length };
 }
 
-describeWithServers('four processes that hammer on one id, by the clock of the server', () => {
+describeWithServers('a limiter under four processes that call it for one id', () => {
   beforeAll(async () => {
     server = await startRedis();
     workers = await Promise.all(WORKERS.map(startWorker));
@@ -117,31 +117,34 @@ describeWithServers('four processes that hammer on one id, by the clock of the s
     await server?.stop();
   });
 
-  it('never get more than the limit in any window, and never less than it allows', async () => {
+  it('a sliding window allows exactly its limit in any window by the clock of the server', async () => {
     let isEnough = false;
     for (let forMs = HAMMER_MS; !isEnough; forMs *= 2) {
-      const tries = await hammerOn('sliding-window', forMs);
-      const { smallestSpan, needless, granted } = windowFaults(tries);
+      const calls = await hammerOn('sliding-window', forMs);
+      const { smallestSpan, needless, allowed } = windowFaults(calls);
       expect(smallestSpan).toBeGreaterThanOrEqual(WINDOW_MS);
       expect(needless).toBe(0);
-      isEnough = granted >= ENOUGH && tries.length > 2 * granted;
+      isEnough = allowed >= ENOUGH && calls.length > 2 * allowed;
     }
   });
 
-  it('never get more from a bucket than it holds and is refilled with, and never less', async () => {
+  it('a token bucket allows exactly its capacity and refill by the clock of the server', async () => {
     let isEnough = false;
     for (let forMs = HAMMER_MS; !isEnough; forMs *= 2) {
-      const { tooMany, needless, granted } = bucketFaults(await hammerOn('token-bucket', forMs));
+      const { tooMany, needless, allowed } = bucketFaults(await hammerOn('token-bucket', forMs));
       expect(tooMany).toBe(0);
       expect(needless).toBe(0);
-      isEnough = granted >= ENOUGH;
+      isEnough = allowed >= ENOUGH;
     }
   });
 
-  it.each(['fixed-window', 'two-counters'] as const)('and the same check finds a %s out', async (what) => {
-    let isFoundOut = false;
-    for (let forMs = HAMMER_MS; !isFoundOut; forMs *= 2) {
-      isFoundOut = windowFaults(await hammerOn(what, forMs)).smallestSpan < WINDOW_MS;
-    }
-  });
+  it.each(['fixed-window', 'two-counters'] as const)(
+    'the same check detects the violations of a %s script',
+    async (script) => {
+      let isDetected = false;
+      for (let forMs = HAMMER_MS; !isDetected; forMs *= 2) {
+        isDetected = windowFaults(await hammerOn(script, forMs)).smallestSpan < WINDOW_MS;
+      }
+    },
+  );
 });

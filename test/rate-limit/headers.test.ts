@@ -13,7 +13,7 @@ function ok(_req: unknown, res: { end(text: string): unknown }): void {
 }
 
 describe('the rate headers', () => {
-  it('adds to the lists of other limiters instead of overwriting them', async () => {
+  it('a limiter adds to the list fields of other limiters instead of overwriting them', async () => {
     const kit = memory();
     const app = express()
       .use(kit.rateLimit({ ...THREE, headers: ['draft-10', 'legacy'] }))
@@ -56,7 +56,7 @@ describe('the rate headers', () => {
     expect(headers['x-ratelimit-limit']).toBe('3');
   });
 
-  it('sends the fields that are asked for', async () => {
+  it('the option `headers` selects the fields of the response', async () => {
     const sent = async (headers: 'draft-8' | 'draft-6' | 'legacy' | false) => {
       const app = express()
         .use(memory().rateLimit({ ...THREE, headers }))
@@ -80,7 +80,7 @@ describe('the rate headers', () => {
     expect(await sent(false)).toEqual({});
   });
 
-  it('tells the time to a full bucket as its window', async () => {
+  it('the window of a token bucket in the fields is its time to refill', async () => {
     const limit = memory().rateLimit({
       algorithm: 'token-bucket',
       capacity: 5,

@@ -14,14 +14,14 @@ function ok(_req: unknown, res: { end(text: string): unknown }): void {
 }
 
 describe('the network of an address', () => {
-  it('is an IPv4 address whole, also when it comes mapped into IPv6', () => {
+  it('the network of an IPv4 address is the whole address, even if it is mapped into IPv6', () => {
     expect(networkOf('192.0.2.7', 56)).toBe('192.0.2.7');
     expect(networkOf('::ffff:192.0.2.7', 56)).toBe('192.0.2.7');
     expect(networkOf('::ffff:c000:207', 56)).toBe('192.0.2.7');
     expect(networkOf('0:0:0:0:0:ffff:192.0.2.7', false)).toBe('192.0.2.7');
   });
 
-  it('is the /56 of an IPv6 address, however it is written', () => {
+  it('the network of an IPv6 address is its /56 in every notation', () => {
     const network = '2001:db8:1234:5600:0:0:0:0/56';
     for (const address of [
       '2001:db8:1234:5678::1',
@@ -36,14 +36,14 @@ describe('the network of an address', () => {
     expect(networkOf('64:ff9b::192.0.2.33', 96)).toBe('64:ff9b:0:0:0:0:0:0/96');
   });
 
-  it('is without the port and the brackets that some proxies write', () => {
+  it('the network excludes the port and brackets that some proxies write', () => {
     expect(networkOf('203.0.113.7:51234', 56)).toBe('203.0.113.7');
     expect(networkOf('[2001:db8:1234:5678::1]:443', 56)).toBe('2001:db8:1234:5600:0:0:0:0/56');
     expect(networkOf('[2001:db8:1234:5678::1]', 56)).toBe('2001:db8:1234:5600:0:0:0:0/56');
     expect(networkOf('[::ffff:192.0.2.7]:1', 56)).toBe('192.0.2.7');
   });
 
-  it('is the whole address without a subnet, and never confuses lengths', () => {
+  it('the network is the whole address when `ipv6Subnet` is false, and networks of different lengths differ', () => {
     expect(networkOf('2001:db8::1', false)).toBe('2001:db8:0:0:0:0:0:1/128');
     expect(networkOf('2001:db8::', 56)).not.toBe(networkOf('2001:db8::', 64));
     expect(networkOf('not an address', 56)).toBe('not an address');
@@ -51,7 +51,7 @@ describe('the network of an address', () => {
 });
 
 describe('the client address', () => {
-  it("is Express's where there is one, else the socket's", () => {
+  it("the client address is Express's `req.ip` if set, else the address of the socket", () => {
     const socket = { remoteAddress: '192.0.2.1' };
     expect(clientAddress({ ip: '192.0.2.9', socket } as unknown as IncomingMessage)).toBe('192.0.2.9');
     expect(clientAddress({ socket } as unknown as IncomingMessage)).toBe('192.0.2.1');
@@ -66,7 +66,7 @@ describe('the identity of a request', () => {
     return app.use(kitForTest({ url: 'memory:' }).rateLimit(ONE)).get('/', ok);
   }
 
-  it('follows the trust proxy setting of Express', async () => {
+  it('the identity of a request follows the `trust proxy` setting of Express', async () => {
     const trusting = appBehindProxies(1);
     await request(trusting).get('/').set('X-Forwarded-For', '192.0.2.1').expect(200);
     await request(trusting).get('/').set('X-Forwarded-For', '192.0.2.2').expect(200);
@@ -76,7 +76,7 @@ describe('the identity of a request', () => {
     await request(strict).get('/').set('X-Forwarded-For', '192.0.2.2').expect(429);
   });
 
-  it('is never undefined for all: a request without an address is an error', async () => {
+  it('a request without a client address is an error', async () => {
     const limit = kitForTest({ url: 'memory:' }).rateLimit(ONE);
     const app = express()
       .use((req, _res, next) => {
@@ -90,8 +90,8 @@ describe('the identity of a request', () => {
   });
 });
 
-describe('misuse is told once, in plain words,', () => {
-  function watched(url = 'memory:') {
+describe('the detection of misuse', () => {
+  function recordingKit(url = 'memory:') {
     const logger = keepingLogger();
     const kit = kitForTest({ url, logger });
     const events: string[] = [];
@@ -104,9 +104,9 @@ describe('misuse is told once, in plain words,', () => {
       await request(app).get('/').set('X-Forwarded-For', '192.0.2.1').expect(status);
   }
 
-  it('when trust proxy is not set while X-Forwarded-For arrives', async () => {
+  it('a request with X-Forwarded-For is reported once while `trust proxy` is not set', async () => {
     for (const app of [express(), connect()]) {
-      const { kit, events, logger } = watched();
+      const { kit, events, logger } = recordingKit();
       app.use(kit.rateLimit({ ...ONE, limit: 9 }));
       app.use(ok as never);
       await twice(app as never, 200);
@@ -115,8 +115,8 @@ describe('misuse is told once, in plain words,', () => {
     }
   });
 
-  it('when trust proxy believes everybody', async () => {
-    const { kit, events } = watched();
+  it('a `trust proxy` setting of true is reported once', async () => {
+    const { kit, events } = recordingKit();
     const app = express()
       .set('trust proxy', true)
       .use(kit.rateLimit({ ...ONE, limit: 9 }))
@@ -125,8 +125,8 @@ describe('misuse is told once, in plain words,', () => {
     expect(events).toEqual([expect.stringContaining(`'trust proxy' is true`)]);
   });
 
-  it('but not when the proxies are known, or the key is the user’s own', async () => {
-    const { kit, events } = watched();
+  it('a request with X-Forwarded-For is not reported when the proxies are configured or `key` is set', async () => {
+    const { kit, events } = recordingKit();
     await twice(
       express()
         .set('trust proxy', 1)
@@ -143,8 +143,8 @@ describe('misuse is told once, in plain words,', () => {
     expect(events).toEqual([]);
   });
 
-  it('when a limiter is made inside a handler, which fails the second time', async () => {
-    const { kit, events } = watched();
+  it('a limiter that a handler creates is reported once, and its second creation fails', async () => {
+    const { kit, events } = recordingKit();
     const app = express().get('/', (req, res, next) => kit.rateLimit(ONE)(req, res, next), ok);
     await request(app).get('/').expect(200);
     expect(events).toEqual([expect.stringContaining('made while a request was handled')]);
@@ -152,15 +152,15 @@ describe('misuse is told once, in plain words,', () => {
     expect(events).toHaveLength(1);
   });
 
-  it('when a request passes the same limiter twice', async () => {
-    const { kit, events } = watched();
+  it('a limiter that handles the same request twice is reported once', async () => {
+    const { kit, events } = recordingKit();
     const limit = kit.rateLimit({ ...ONE, limit: 9, key: () => 'x' });
     await twice(express().use(limit).get('/', limit, ok), 200);
     expect(events).toEqual([`the limiter 'one' counts the same request twice; mount it once`]);
   });
 
-  it('when a key function returns undefined or an object', async () => {
-    const { kit, events } = watched();
+  it('a `key` that returns undefined or an object is reported once', async () => {
+    const { kit, events } = recordingKit();
     const key = () => undefined as unknown as string;
     await twice(
       express()

@@ -9,7 +9,7 @@ const BUCKET = { algorithm: 'token-bucket', capacity: 3, refill: { tokens: 1, pe
 
 onEveryStore('a limiter', (kitOf) => {
   for (const policy of [WINDOW, BUCKET]) {
-    it(`admits the limit and not one more (${policy.algorithm})`, async () => {
+    it(`a limiter allows its limit and not one more (${policy.algorithm})`, async () => {
       const limiter = kitOf().limiter(policy);
       const decisions = await Promise.all(Array.from({ length: 20 }, () => limiter.consume('ann')));
       expect(decisions.filter((decision) => decision.allowed)).toHaveLength(3);
@@ -36,7 +36,7 @@ onEveryStore('a limiter', (kitOf) => {
       ]);
     });
 
-    it(`counts each id for itself (${policy.algorithm})`, async () => {
+    it(`a limiter counts each id separately (${policy.algorithm})`, async () => {
       const limiter = kitOf().limiter(policy);
       for (const id of ['ann', 'bob', '', '*', '{', '}', 'x'.repeat(1_000), '\ud800', 'ä\0:']) {
         expect(await limiter.consume(id, { cost: 3 })).toMatchObject({
@@ -48,7 +48,7 @@ onEveryStore('a limiter', (kitOf) => {
       }
     });
 
-    it(`charges a refused cost nothing (${policy.algorithm})`, async () => {
+    it(`a refused cost is not charged (${policy.algorithm})`, async () => {
       const limiter = kitOf().limiter(policy);
       await limiter.consume('ann', { cost: 2 });
       expect(await limiter.consume('ann', { cost: 2 })).toMatchObject({
@@ -59,7 +59,7 @@ onEveryStore('a limiter', (kitOf) => {
       expect(await limiter.consume('ann', { cost: 1 })).toMatchObject({ allowed: true, used: 3 });
     });
 
-    it(`says null where a cost can never pass (${policy.algorithm})`, async () => {
+    it(`the retryAfterMs of a cost above the limit is null (${policy.algorithm})`, async () => {
       const limiter = kitOf().limiter(policy);
       expect(await limiter.consume('ann', { cost: 4 })).toMatchObject({
         allowed: false,
@@ -68,7 +68,7 @@ onEveryStore('a limiter', (kitOf) => {
       });
     });
 
-    it(`takes nothing for a peek or a cost of 0 (${policy.algorithm})`, async () => {
+    it(`a peek and a cost of 0 take nothing (${policy.algorithm})`, async () => {
       const limiter = kitOf().limiter(policy);
       expect(await limiter.consume('ann', { cost: 0 })).toMatchObject({ allowed: true, used: 0, resetMs: 0 });
       expect(await limiter.peek('ann')).toMatchObject({ allowed: true, used: 0, remaining: 3, cost: 0 });
@@ -77,7 +77,7 @@ onEveryStore('a limiter', (kitOf) => {
       expect(await limiter.consume('ann', { cost: 0 })).toMatchObject({ allowed: true, used: 3 });
     });
 
-    it(`gives a grant back exactly once (${policy.algorithm})`, async () => {
+    it(`a decision is refunded at most once (${policy.algorithm})`, async () => {
       const limiter = kitOf().limiter(policy);
       const first = await limiter.consume('ann', { cost: 2 });
       await limiter.consume('ann');
@@ -86,7 +86,7 @@ onEveryStore('a limiter', (kitOf) => {
       expect(await limiter.peek('ann')).toMatchObject({ used: 1, remaining: 2 });
     });
 
-    it(`gives nothing back for a refusal or a decision it never made (${policy.algorithm})`, async () => {
+    it(`a refund of a refusal or of a foreign decision does nothing (${policy.algorithm})`, async () => {
       const limiter = kitOf().limiter(policy);
       await limiter.consume('ann', { cost: 3 });
       const refused = await limiter.consume('ann');
@@ -95,7 +95,7 @@ onEveryStore('a limiter', (kitOf) => {
       expect(await limiter.peek('ann')).toMatchObject({ used: 3 });
     });
 
-    it(`penalizes beyond the limit and says what is left (${policy.algorithm})`, async () => {
+    it(`a penalty may exceed the limit, and its decision shows what is left (${policy.algorithm})`, async () => {
       const limiter = kitOf().limiter(policy);
       expect(await limiter.penalize('ann', 2)).toMatchObject({
         allowed: true,
@@ -108,7 +108,7 @@ onEveryStore('a limiter', (kitOf) => {
       expect(punished.retryAfterMs).toBeGreaterThan(0);
     });
 
-    it(`gives a penalty back as it does a grant (${policy.algorithm})`, async () => {
+    it(`a penalty can be refunded (${policy.algorithm})`, async () => {
       const limiter = kitOf().limiter(policy);
       const penalty = await limiter.penalize('ann', 5);
       expect(penalty).toMatchObject({ allowed: false, policies: [{ allowed: false }] });
@@ -117,14 +117,14 @@ onEveryStore('a limiter', (kitOf) => {
       expect(await limiter.peek('ann')).toMatchObject({ used: 0 });
     });
 
-    it(`forgets on reset (${policy.algorithm})`, async () => {
+    it(`a reset deletes the count (${policy.algorithm})`, async () => {
       const limiter = kitOf().limiter(policy);
       await limiter.consume('ann', { cost: 3 });
       await limiter.reset('ann');
       expect(await limiter.consume('ann', { cost: 3 })).toMatchObject({ allowed: true });
     });
 
-    it(`takes a limit for one call (${policy.algorithm})`, async () => {
+    it(`a call may set its own limit (${policy.algorithm})`, async () => {
       const limiter = kitOf().limiter(policy);
       expect(await limiter.consume('ann', { cost: 5, limit: 10 })).toMatchObject({
         allowed: true,
@@ -135,7 +135,7 @@ onEveryStore('a limiter', (kitOf) => {
     });
   }
 
-  it('refuses ids and costs that are none, naming the value', async () => {
+  it('a call with an invalid id, cost or limit rejects with an error that describes the value', async () => {
     const limiter = kitOf().limiter(WINDOW);
     await expect(limiter.consume(undefined as unknown as string)).rejects.toThrow('id is undefined');
     await expect(limiter.consume({} as unknown as string)).rejects.toThrow('id is an object');
@@ -150,7 +150,7 @@ onEveryStore('a limiter', (kitOf) => {
     await expect(limiter.consume('ann', { costs: 5 } as never)).rejects.toThrow('did you mean `cost`?');
   });
 
-  it('needs the limit of a call where it is a function of requests, save to forget', async () => {
+  it('a call other than `reset` needs `limit` when the limit is a function of the request', async () => {
     const { limiter } = kitOf().rateLimit({ ...WINDOW, name: 'by-plan', limit: () => 5 });
     for (const call of [
       () => limiter.consume('ann'),
@@ -165,13 +165,13 @@ onEveryStore('a limiter', (kitOf) => {
     expect(await limiter.peek('ann', { limit: 1 })).toMatchObject({ allowed: true, used: 0 });
   });
 
-  it('takes no limit for one call of several policies', async () => {
+  it('a call with `limit` rejects for a limiter of several policies', async () => {
     const policies = [WINDOW, { ...WINDOW, name: 'day', window: '1d' }] as const;
     const { limiter } = kitOf().rateLimit({ policies });
     await expect(limiter.consume('ann', { limit: 9 })).rejects.toThrow('of several policies');
   });
 
-  it('says of a penalty the longest wait of several policies', async () => {
+  it('the decision of a penalty has the longest wait of several policies', async () => {
     const policies = [
       { ...WINDOW, name: 'hour' },
       { ...WINDOW, name: 'day', window: '1d', limit: 4 },
@@ -188,7 +188,7 @@ onEveryStore('a limiter', (kitOf) => {
     expect(day.retryAfterMs).toBeGreaterThan(3_600_000);
   });
 
-  it('refuses a name that is taken, and takes none of the others then, and lets a namespace have its own', () => {
+  it('a limiter name is unique per namespace, and a rejected call claims no name', () => {
     const kit = kitOf();
     kit.limiter(WINDOW);
     expect(() => kit.limiter(WINDOW)).toThrow(/'sliding-window-3-1h' exists already.*`name`/);
@@ -201,7 +201,7 @@ onEveryStore('a limiter', (kitOf) => {
   });
 });
 
-it('a namespace counts for itself', async () => {
+it('a namespace counts separately', async () => {
   const kit = kitForTest({ url: 'memory:' });
   const outer = kit.limiter(WINDOW);
   const inner = kit.namespace('tenant').limiter(WINDOW);
@@ -241,7 +241,7 @@ it('a bucket refills continuously and in whole numbers', async () => {
   expect(await limiter.consume('ann')).toMatchObject({ allowed: true, remaining: 0 });
 });
 
-it('a bucket gives back what is still owed of a grant and no more, in whatever order', async () => {
+it('a refund to a bucket returns what is still owed of the charge, in any order', async () => {
   const clock = new TestClock();
   const kit = kitForTest({ url: 'memory:', clock });
   const bucket = { algorithm: 'token-bucket', capacity: 10, refill: { tokens: 1, per: '1s' } } as const;
@@ -252,18 +252,18 @@ it('a bucket gives back what is still owed of a grant and no more, in whatever o
   ];
   await limiter.refund(first);
   clock.time += 3_000;
-  // By now the second is paid, though the first stood before it.
+  // The second charge is paid by now, since the first was refunded.
   expect(await limiter.consume('ann', { cost: 10 })).toMatchObject({ allowed: true, used: 10 });
   await limiter.refund(second);
   expect(await limiter.consume('ann')).toMatchObject({ allowed: false, used: 10 });
 
-  const grants = [];
-  for (let take = 0; take < 10; take++) grants.push(await limiter.consume('bob'));
-  for (const nth of [9, 3, 4, 0, 8, 2, 6, 1, 7, 5]) await limiter.refund(grants[nth] as Decision);
+  const decisions = [];
+  for (let take = 0; take < 10; take++) decisions.push(await limiter.consume('bob'));
+  for (const nth of [9, 3, 4, 0, 8, 2, 6, 1, 7, 5]) await limiter.refund(decisions[nth] as Decision);
   expect(await limiter.peek('bob')).toMatchObject({ used: 0, resetMs: 0 });
 });
 
-it('policies are refused at construction when they are no policies', () => {
+it('an invalid policy is a ConfigError when the limiter is created', () => {
   const kit = kitForTest({ url: 'memory:' });
   const wrong: [object, RegExp][] = [
     [{}, /`algorithm` is undefined/],

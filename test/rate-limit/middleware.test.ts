@@ -17,7 +17,7 @@ function ok(_req: unknown, res: { end(text: string): unknown }): void {
 }
 
 onEveryStore('kit.rateLimit', (kitOf) => {
-  it('lets the limit through and answers 429 with everything that a client needs', async () => {
+  it('a request above the limit is refused with 429 and all fields that a client needs', async () => {
     const app = express().use(kitOf().rateLimit(THREE)).get('/', ok);
     for (const remaining of [2, 1, 0]) {
       const passed = await request(app).get('/').expect(200, 'ok');
@@ -37,13 +37,13 @@ onEveryStore('kit.rateLimit', (kitOf) => {
     });
   });
 
-  it('admits exactly the limit of parallel requests', async () => {
+  it('a limiter allows exactly its limit of parallel requests', async () => {
     const base = await serve(express().use(kitOf().rateLimit(THREE)).get('/', ok));
     const statuses = await Promise.all(Array.from({ length: 30 }, async () => (await fetch(base)).status));
     expect(statuses.filter((status) => status === 200)).toHaveLength(3);
   });
 
-  it('decides stacked policies of one identity together and charges all or none', async () => {
+  it('a request charges all policies of one identity or none', async () => {
     const limit = kitOf().rateLimit({
       policies: [
         { algorithm: 'sliding-window', limit: 2, window: '1h', name: 'hourly' },
@@ -64,7 +64,7 @@ onEveryStore('kit.rateLimit', (kitOf) => {
     });
   });
 
-  it('gives back what other identities granted when one refuses', async () => {
+  it('a request that one identity refuses is refunded to the others', async () => {
     const kit = kitOf();
     const limit = kit.rateLimit({
       policies: [
@@ -96,7 +96,7 @@ onEveryStore('kit.rateLimit', (kitOf) => {
     await request(app).get('/').expect(200);
   });
 
-  it('counts refused tries where it is told to', async () => {
+  it("a refused request counts with `onDenied: 'count'`", async () => {
     const limit = kitOf().rateLimit({ ...THREE, onDenied: 'count', key: () => 'ann' });
     const app = express().use(limit).get('/', ok);
     for (let tries = 0; tries < 10; tries++) await request(app).get('/');
@@ -105,7 +105,7 @@ onEveryStore('kit.rateLimit', (kitOf) => {
     expect((await limit.limiter.peek('ann')).used).toBe(3);
   });
 
-  it('gives units back when the response is over and refundWhen says so', async () => {
+  it('a response for which `refundWhen` returns true is refunded', async () => {
     const limit = kitOf().rateLimit({
       ...THREE,
       key: () => 'ann',
@@ -118,7 +118,7 @@ onEveryStore('kit.rateLimit', (kitOf) => {
     expect((await limit.limiter.peek('ann')).used).toBe(1);
   });
 
-  it('takes limits and costs from the request', async () => {
+  it('the limit and the cost may be functions of the request', async () => {
     const limit = kitOf().rateLimit({
       algorithm: 'sliding-window',
       limit: (req) => Number(req.get('limit')),
@@ -130,14 +130,14 @@ onEveryStore('kit.rateLimit', (kitOf) => {
     const app = express().use(limit).get('/', ok);
     await request(app).get('/').set({ limit: '10', cost: '7' }).expect(200);
     await request(app).get('/').set({ limit: '10', cost: '7' }).expect(429);
-    // A refusal of 7 says nothing about 3, and one under a limit of 10 nothing about 20.
+    // The known refusal of a cost of 7 with a limit of 10 applies neither to a cost of 3 nor to a limit of 20.
     await request(app).get('/').set({ limit: '10', cost: '3' }).expect(200);
     await request(app).get('/').set({ limit: '20', cost: '10' }).expect(200);
     await request(app).get('/').set({ limit: 'many', cost: '1' }).expect(500);
     await request(app).get('/').set({ limit: '10', cost: 'much' }).expect(500);
   });
 
-  it('only watches in shadow', async () => {
+  it('a limiter in shadow mode emits refusals, and refuses no request', async () => {
     const kit = kitOf();
     const refusals: unknown[] = [];
     kit.on('rate:refused', (event) => refusals.push(event));
@@ -157,7 +157,7 @@ onEveryStore('kit.rateLimit', (kitOf) => {
 describe('kit.rateLimit', () => {
   const memory = () => kitForTest({ url: 'memory:' });
 
-  it('works in Express 4, in Connect and in plain handlers', async () => {
+  it('a limiter works in Express 4, in Connect and in plain handlers', async () => {
     const limit = memory().rateLimit({ ...THREE, limit: 1, denyCache: false });
     const fourth = express4().use(limit).get('/', ok);
     await request(fourth).get('/').expect(200);
@@ -167,13 +167,13 @@ describe('kit.rateLimit', () => {
     expect((await fetch(base)).status).toBe(429);
   });
 
-  it('is a named function that takes three arguments, for readable stacks', () => {
+  it('the middleware is a named function of three arguments', () => {
     const limit = memory().rateLimit(THREE);
     expect(limit.name).toBe('rateLimit');
     expect(limit).toHaveLength(3);
   });
 
-  it('skips who is to be skipped and counts nothing for them', async () => {
+  it('a request for which `skip` returns true is not counted', async () => {
     const limit = memory().rateLimit({
       ...THREE,
       limit: 1,
@@ -187,14 +187,14 @@ describe('kit.rateLimit', () => {
     await request(app).get('/health').expect(200);
   });
 
-  it('lets a key of null through without counting', async () => {
+  it('a request whose `key` is null is not counted', async () => {
     const app = express()
       .use(memory().rateLimit({ ...THREE, limit: 1, key: async () => null }))
       .get('/', ok);
     for (let tries = 0; tries < 3; tries++) await request(app).get('/').expect(200);
   });
 
-  it('hands a key that is none, and an error of a callback, to next exactly once', async () => {
+  it('an invalid `key` and the error of a callback are passed to `next` exactly once', async () => {
     const next = vi.fn();
     for (const option of [
       { key: () => undefined as unknown as string },
@@ -222,7 +222,7 @@ describe('kit.rateLimit', () => {
     }
   });
 
-  it('lets a handler take the refusal over', async () => {
+  it('the option `handler` answers a refused request', async () => {
     const app = express()
       .use(
         memory().rateLimit({
@@ -237,9 +237,9 @@ describe('kit.rateLimit', () => {
     expect(refused.headers.ratelimit).toBe('"three";r=0;t=3600');
   });
 
-  it('asks refundWhen once, also for a client that went away', async () => {
-    const asked = vi.fn(() => true);
-    const limit = memory().rateLimit({ ...THREE, key: () => 'ann', refundWhen: asked });
+  it('the option `refundWhen` is called once, even if the client has gone', async () => {
+    const refundWhen = vi.fn(() => true);
+    const limit = memory().rateLimit({ ...THREE, key: () => 'ann', refundWhen });
     const arrived = new EventEmitter();
     const base = await serve(
       express()
@@ -253,10 +253,10 @@ describe('kit.rateLimit', () => {
     await once(res, 'close');
     await until('the refund is done', async () => (await limit.limiter.peek('ann')).used === 0);
     res.end('too late');
-    expect(asked).toHaveBeenCalledTimes(1);
+    expect(refundWhen).toHaveBeenCalledTimes(1);
   });
 
-  it('sends no Retry-After where no wait helps', async () => {
+  it('a refusal that no wait can end has no Retry-After', async () => {
     const app = express()
       .use(memory().rateLimit({ ...THREE, cost: 4 }))
       .get('/', ok);

@@ -2,9 +2,9 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type BothEngines, startBothEngines } from '../support/both-engines.ts';
 import { BucketModel, expectTake, type Mode, WindowModel } from './model.ts';
-import { type Grant, type PolicySpec, SideBySide } from './side-by-side.ts';
+import { type PolicySpec, type Refundable, SideBySide } from './side-by-side.ts';
 
-/** Spans are long in real time, so that no TTL of a run ends by Redis's own clock. */
+/** Spans are long in real time, so that Redis expires no key during a run. */
 const S = 1_000;
 
 const window = fc
@@ -23,7 +23,7 @@ const bucket = fc
   )
   .map((numbers): PolicySpec => ({ kind: 'bucket', numbers }));
 
-/** Data rather than functions, so that a counterexample can be read. */
+/** Steps are data and not functions, so that fast-check prints a readable counterexample. */
 type Step =
   | { readonly do: 'take'; mode: Mode; cost: number; which: readonly number[]; tighter: number }
   | { readonly do: 'turn the clock'; ms: number }
@@ -72,8 +72,8 @@ const step = fc.oneof(
 class Run {
   readonly #subject: SideBySide;
   readonly #count: number;
-  /** What may still be given back. */
-  readonly #grants: Grant[] = [];
+  /** The charges that are not refunded yet. */
+  readonly #refundable: Refundable[] = [];
 
   constructor(specs: readonly PolicySpec[]) {
     this.#subject = new SideBySide(both, specs);
@@ -102,14 +102,14 @@ class Run {
     const which = policies.filter((policy) => policy < this.#count);
     if (which.length === 0) return;
     const replies = await this.#subject.take(how, units, which, tighter);
-    const isGranted = how === 'force' || replies.every(({ allowed }) => allowed);
-    const grant = SideBySide.grantOf(replies, which, units);
-    if (isGranted && grant !== undefined) this.#grants.push(grant);
+    const isAllowed = how === 'force' || replies.every(({ allowed }) => allowed);
+    const refundable = SideBySide.refundableOf(replies, which, units);
+    if (isAllowed && refundable !== undefined) this.#refundable.push(refundable);
   }
 
   async refund(nth: number): Promise<void> {
-    const [grant] = this.#grants.splice(nth % Math.max(1, this.#grants.length), 1);
-    if (grant !== undefined) await this.#subject.refund(grant);
+    const [refundable] = this.#refundable.splice(nth % Math.max(1, this.#refundable.length), 1);
+    if (refundable !== undefined) await this.#subject.refund(refundable);
   }
 }
 
@@ -134,26 +134,26 @@ function check(specs: fc.Arbitrary<readonly PolicySpec[]>, numRuns: number): Pro
   );
 }
 
-describe('script and twin answer as the definition says, in every field', () => {
-  it('for a sliding window', async () => {
+describe('the script and the in-memory implementation', () => {
+  it('every field of a reply follows the definition of a sliding window', async () => {
     await check(
       window.map((spec) => [spec]),
       250,
     );
   });
 
-  it('for a token bucket', async () => {
+  it('every field of a reply follows the definition of a token bucket', async () => {
     await check(
       bucket.map((spec) => [spec]),
       250,
     );
   });
 
-  it('for policies that are charged all or none', async () => {
+  it('every field of a reply follows the definition for several policies', async () => {
     await check(fc.array(fc.oneof(window, bucket), { minLength: 2, maxLength: 3 }), 200);
   });
 
-  it('for a log of several hundred entries', async () => {
+  it('every field of a reply follows the definition for a log of several hundred entries', async () => {
     const spec: PolicySpec = { kind: 'window', numbers: [700, 1_000 * S, 1] };
     const arrival = fc.record({
       do: fc.constant('take' as const),
@@ -181,43 +181,43 @@ describe('script and twin answer as the definition says, in every field', () => 
   });
 });
 
-describe('the model keeps what is promised', () => {
-  const tries = fc.array(
+describe('the model', () => {
+  const requests = fc.array(
     fc.record({ ms: fc.nat(400), cost: fc.integer({ min: 1, max: 4 }), peek: fc.boolean() }),
     { minLength: 1, maxLength: 80, size: 'max' },
   );
 
-  /** What the policy grants to tries on a clock that only goes on. */
-  function grantsOf(
+  /** The decisions of the policy for requests on a clock that never goes back. */
+  function decisionsOf(
     model: WindowModel | BucketModel,
     limit: bigint,
     run: readonly { ms: number; cost: number }[],
   ) {
     let time = 1_000_000n;
-    const granted: { time: bigint; units: bigint }[] = [];
+    const allowed: { time: bigint; units: bigint }[] = [];
     const refused: { time: bigint; units: bigint; waitMs: bigint }[] = [];
     for (const { ms, cost: units } of run) {
       time += BigInt(ms);
       const [reply] = expectTake([{ model, limit }], time, 'take', BigInt(units));
       const each = { time, units: BigInt(units) };
-      if (reply?.allowed === true) granted.push(each);
+      if (reply?.allowed === true) allowed.push(each);
       else refused.push({ ...each, waitMs: BigInt(reply?.waitMs ?? 0) });
     }
-    return { granted, refused };
+    return { allowed, refused };
   }
 
-  const sum = (grants: readonly { readonly units: bigint }[]) =>
-    grants.reduce((total, { units }) => total + units, 0n);
+  const sum = (charges: readonly { readonly units: bigint }[]) =>
+    charges.reduce((total, { units }) => total + units, 0n);
 
-  it('no window holds more than the limit, and no try is refused that a window had room for', () => {
+  it('no window has more units than the limit, and no request is refused that a window has units for', () => {
     const limits = fc.tuple(fc.integer({ min: 1, max: 9 }), fc.constantFrom(1, 7, 100, 1_000));
     fc.assert(
-      fc.property(limits, tries, ([units, step], run) => {
+      fc.property(limits, requests, ([units, step], run) => {
         const [limit, span, resolution] = [BigInt(units), 1_000n, BigInt(step)];
-        const { granted, refused } = grantsOf(new WindowModel([limit, span, resolution]), limit, run);
+        const { allowed, refused } = decisionsOf(new WindowModel([limit, span, resolution]), limit, run);
         const within = (end: bigint, length: bigint) =>
-          sum(granted.filter(({ time }) => time > end - length && time <= end));
-        for (const { time } of granted) expect(within(time, span) <= limit).toBe(true);
+          sum(allowed.filter(({ time }) => time > end - length && time <= end));
+        for (const { time } of allowed) expect(within(time, span) <= limit).toBe(true);
         for (const each of refused) {
           const latest = span + resolution - 1n;
           expect(within(each.time, latest) + each.units > limit, 'a unit came back too late').toBe(true);
@@ -226,23 +226,25 @@ describe('the model keeps what is promised', () => {
     );
   });
 
-  it('no bucket grants more between two moments than it holds and is refilled with, and none wastes a token', () => {
+  it('no bucket allows more between two moments than its capacity and refill, and none refuses needlessly', () => {
     const numbers = fc.tuple(fc.integer({ min: 1, max: 9 }), fc.integer({ min: 1, max: 999 }), fc.nat(6));
     fc.assert(
-      fc.property(numbers, tries, ([capacity, interval, more], run) => {
+      fc.property(numbers, requests, ([capacity, interval, more], run) => {
         const [limit, span, rate] = [BigInt(capacity), BigInt(interval), BigInt(more) + 1n];
-        const { granted, refused } = grantsOf(new BucketModel([limit, span, rate]), limit, run);
+        const { allowed, refused } = decisionsOf(new BucketModel([limit, span, rate]), limit, run);
         const between = (from: bigint, to: bigint) =>
-          sum(granted.filter(({ time }) => time >= from && time <= to)) * span;
+          sum(allowed.filter(({ time }) => time >= from && time <= to)) * span;
         const supply = (from: bigint, to: bigint) => limit * span + (to - from) * rate;
-        for (const [index, { time: from }] of granted.entries()) {
-          for (const { time: to } of granted.slice(index))
+        for (const [index, { time: from }] of allowed.entries()) {
+          for (const { time: to } of allowed.slice(index))
             expect(between(from, to) <= supply(from, to)).toBe(true);
         }
         for (const { time: to, units } of refused) {
           const isDue = ({ time: from }: { readonly time: bigint }) =>
             from <= to && between(from, to) + units * span > supply(from, to);
-          expect(units > limit || granted.some(isDue), 'refused though there was enough').toBe(true);
+          expect(units > limit || allowed.some(isDue), 'refused though the bucket had enough tokens').toBe(
+            true,
+          );
         }
       }),
     );

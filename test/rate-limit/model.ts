@@ -1,6 +1,6 @@
 /*
- * What the limits promise, written from their definitions and with whole numbers of any size. It shares nothing with
- * the operations but the meaning of their numbers, and it looks at every grant each time instead of keeping sums.
+ * A model of the algorithms, written from their definitions with integers of any size. It shares only the meaning of the
+ * policy numbers with the operations, and visits every charge on each call instead of keeping sums.
  */
 
 export type Mode = 'take' | 'peek' | 'force' | 'count';
@@ -17,48 +17,48 @@ export interface ExpectedReply {
   readonly found: 'fine';
 }
 
-/** By what a grant can be given back. */
-export interface Name {
+/** Identifies a charge, so that it can be refunded. */
+export interface ChargeId {
   readonly stamp: bigint;
   readonly position: bigint;
 }
 
-const NO_NAME: Name = { stamp: 0n, position: 0n };
+const NO_CHARGE: ChargeId = { stamp: 0n, position: 0n };
 
-/** One way of counting. Each call names the time and the limit that it is made with. */
+/** The model of one algorithm. Each call passes the time and the limit. */
 export interface PolicyModel {
   used(time: bigint): bigint;
-  /** Whether so much would be granted at the time, if nothing else happened. */
+  /** Whether the cost would be allowed at the time, if nothing else was counted before. */
   fits(time: bigint, limit: bigint, cost: bigint): boolean;
-  /** The moments, ascending, at which the answer to `fits` can change. */
+  /** The moments, ascending, at which the result of `fits` can change. */
   moments(time: bigint, limit: bigint, cost: bigint): readonly bigint[];
-  /** Counts a grant, or a refused try, and answers the name by which a grant can be given back. */
-  charge(time: bigint, limit: bigint, units: bigint, isRefused: boolean): Name;
-  /** A call that may write, but has nothing to count. */
+  /** Counts an allowed or a refused request. */
+  charge(time: bigint, limit: bigint, units: bigint, isRefused: boolean): ChargeId;
+  /** A call that may expire units, but counts none. */
   visit(time: bigint): void;
-  refund(time: bigint, name: Name, units: bigint): void;
-  /** The key is gone. */
+  refund(time: bigint, id: ChargeId, units: bigint): void;
+  /** The key is deleted. */
   clear(): void;
 }
 
-/** More units than this are not counted, and so never given back. */
+/** Units above this are not counted, and so cannot be refunded. */
 const MOST_UNITS_IN_A_WINDOW = 2n ** 32n - 1n;
 
 /**
- * At most `limit` units in every window (t - W, t]. A grant is made at the time of the server, rounded up to a multiple
- * of the resolution. A clock that goes back stands still at the latest moment at which anything was written down: a
- * grant, a refund, or that some units are outside the window now.
+ * Allows at most `limit` units in every window (t - W, t]. A charge counts at the time of the server, rounded up to a
+ * multiple of the resolution. When the clock goes back, the latest time is used at which a charge, a refund or an
+ * expiry was stored.
  *
- * A refused try that counts never lowers what is used, nor lifts it above the limit: where both sides are full, the
- * oldest units make room for its own, which is what makes a client wait that never pauses.
+ * A refused request that counts never lowers the count, and never raises it above the limit: when the window is full, its
+ * units replace the oldest ones, so that a client that never pauses keeps waiting.
  *
- * A refund takes units of that moment out, as far as any are left there.
+ * A refund removes as many units of its time as are left.
  */
 export class WindowModel implements PolicyModel {
   readonly #span: bigint;
   readonly #resolution: bigint;
-  /** Units by the moment when they count as granted, ascending. */
-  #granted: { readonly at: bigint; units: bigint }[] = [];
+  /** Units by the time at which they count, ascending. */
+  #charges: { readonly at: bigint; units: bigint }[] = [];
   #latest = 0n;
 
   constructor([, span, resolution]: Numbers) {
@@ -75,39 +75,39 @@ export class WindowModel implements PolicyModel {
   }
 
   moments(): readonly bigint[] {
-    return this.#granted.map(({ at }) => at + this.#span);
+    return this.#charges.map(({ at }) => at + this.#span);
   }
 
-  charge(time: bigint, limit: bigint, wanted: bigint, isRefused: boolean): Name {
+  charge(time: bigint, limit: bigint, asked: bigint, isRefused: boolean): ChargeId {
     this.visit(time);
     const before = this.used(time);
-    const units = least(wanted, isRefused ? limit : MOST_UNITS_IN_A_WINDOW - before);
+    const units = least(asked, isRefused ? limit : MOST_UNITS_IN_A_WINDOW - before);
     const at = roundUp(this.#clock(time), this.#resolution);
     if (isRefused) this.#dropOldest(before + units - greatest(before, limit));
-    const sameMoment = this.#granted.find((grant) => grant.at === at);
+    const sameMoment = this.#charges.find((charge) => charge.at === at);
     if (sameMoment !== undefined) sameMoment.units += units;
-    else if (units > 0n) this.#granted.push({ at, units });
+    else if (units > 0n) this.#charges.push({ at, units });
     this.#latest = this.#clock(time);
     return { stamp: at, position: 0n };
   }
 
   visit(time: bigint): void {
     const left = this.#within(time);
-    if (left.length === this.#granted.length) return;
-    this.#granted = left;
+    if (left.length === this.#charges.length) return;
+    this.#charges = left;
     this.#latest = this.#clock(time);
   }
 
-  refund(time: bigint, { stamp }: Name, units: bigint): void {
-    const grant = this.#within(time).find(({ at }) => at === stamp);
-    if (grant === undefined || units === 0n) return;
-    grant.units -= least(units, grant.units);
-    this.#granted = this.#within(time).filter((each) => each.units > 0n);
+  refund(time: bigint, { stamp }: ChargeId, units: bigint): void {
+    const charge = this.#within(time).find(({ at }) => at === stamp);
+    if (charge === undefined || units === 0n) return;
+    charge.units -= least(units, charge.units);
+    this.#charges = this.#within(time).filter((each) => each.units > 0n);
     this.#latest = this.#clock(time);
   }
 
   clear(): void {
-    this.#granted = [];
+    this.#charges = [];
     this.#latest = 0n;
   }
 
@@ -117,39 +117,39 @@ export class WindowModel implements PolicyModel {
 
   #within(time: bigint) {
     const begin = this.#clock(time) - this.#span;
-    return this.#granted.filter(({ at }) => at > begin);
+    return this.#charges.filter(({ at }) => at > begin);
   }
 
   #dropOldest(surplus: bigint): void {
     let left = surplus;
-    for (const grant of [...this.#granted]) {
+    for (const charge of [...this.#charges]) {
       if (left <= 0n) return;
-      const less = least(left, grant.units);
-      grant.units -= less;
+      const less = least(left, charge.units);
+      charge.units -= less;
       left -= less;
-      if (grant.units === 0n) this.#granted.shift();
+      if (charge.units === 0n) this.#charges.shift();
     }
   }
 }
 
-/** Debts, and places on a line of charges, beyond this many parts of a token are cut off there. */
+/** Debts and positions above this many parts of a token are cut off. */
 const MOST_PARTS = 2n ** 52n;
 
 /**
- * A bucket of `limit` tokens into which `rate` tokens flow per `span` ms, continuously and never above its brim. What
- * is taken is owed, in parts of which a token has `span`, and paid back in the order in which it was taken. A clock
- * that goes back pays nothing.
+ * A bucket of `limit` tokens that is refilled continuously with `rate` tokens per `span` ms, up to its limit. Charges are
+ * owed in parts, `span` parts per token, and paid back in the order of the charges. When the clock goes back, nothing is
+ * paid.
  *
- * A refused try that counts empties the bucket at most, and a bucket that is overdrawn stays as it is.
+ * A refused request that counts empties the bucket at most, and does not change an overdrawn bucket.
  *
- * A refund gives back what is still owed of a grant, whose name is when the bucket was last full and what had been
- * taken since.
+ * A refund returns the parts of a charge that are still owed. The time at which the bucket was last full and the parts
+ * charged since then identify the charge.
  */
 export class BucketModel implements PolicyModel {
   readonly #span: bigint;
   readonly #rate: bigint;
-  /** What is owed, first come first paid. */
-  #grants: { readonly position: bigint; readonly owed: bigint }[] = [];
+  /** The charges that are owed, in the order of their payment. */
+  #charges: { readonly position: bigint; readonly owed: bigint }[] = [];
   #fullAt = 0n;
   #taken = 0n;
   #at = 0n;
@@ -167,40 +167,40 @@ export class BucketModel implements PolicyModel {
     return this.#debtAt(time) + cost * this.#span <= limit * this.#span;
   }
 
-  /** The debt falls all the time; the first whole millisecond at which it is low enough lies around the quotient. */
+  /** The debt falls continuously, so the first whole millisecond at which it is low enough is near the quotient. */
   moments(time: bigint, limit: bigint, cost: bigint): readonly bigint[] {
     const parts = this.#debtAt(time) + cost * this.#span - limit * this.#span;
     const around = greatest(time, this.#at) + parts / this.#rate;
     return [around - 2n, around - 1n, around, around + 1n, around + 2n];
   }
 
-  charge(time: bigint, limit: bigint, units: bigint, isRefused: boolean): Name {
+  charge(time: bigint, limit: bigint, units: bigint, isRefused: boolean): ChargeId {
     const debt = this.#debtAt(time);
     const most = isRefused ? greatest(debt, limit * this.#span) : MOST_PARTS;
     const owed = least(units * this.#span, most - debt);
-    if (debt + owed === 0n) return NO_NAME;
+    if (debt + owed === 0n) return NO_CHARGE;
     this.#pay(time);
     if (debt === 0n || this.#taken + owed > MOST_PARTS) {
-      // What was taken before has no name any more, and is owed all the same.
-      this.#grants = debt === 0n ? [] : [{ position: -1n, owed: debt }];
+      // Earlier charges cannot be refunded any more, but are still owed.
+      this.#charges = debt === 0n ? [] : [{ position: -1n, owed: debt }];
       this.#fullAt = time;
       this.#taken = debt;
     }
-    const name = { stamp: this.#fullAt, position: this.#taken };
-    if (owed > 0n) this.#grants.push({ position: this.#taken, owed });
+    const id = { stamp: this.#fullAt, position: this.#taken };
+    if (owed > 0n) this.#charges.push({ position: this.#taken, owed });
     this.#taken += owed;
-    return name;
+    return id;
   }
 
   visit(): void {
-    // Time alone leaves nothing to write down.
+    // A bucket stores no expiry.
   }
 
-  refund(time: bigint, { stamp, position }: Name, units: bigint): void {
-    const grant = this.#unpaid(time).find((each) => each.position === position);
-    if (stamp !== this.#fullAt || grant === undefined) return;
+  refund(time: bigint, { stamp, position }: ChargeId, units: bigint): void {
+    const charge = this.#unpaid(time).find((each) => each.position === position);
+    if (stamp !== this.#fullAt || charge === undefined) return;
     this.#pay(time);
-    this.#grants = this.#grants.map((each) =>
+    this.#charges = this.#charges.map((each) =>
       each.position === position
         ? { position, owed: each.owed - least(units * this.#span, each.owed) }
         : each,
@@ -208,7 +208,7 @@ export class BucketModel implements PolicyModel {
   }
 
   clear(): void {
-    this.#grants = [];
+    this.#charges = [];
     this.#at = 0n;
   }
 
@@ -218,7 +218,7 @@ export class BucketModel implements PolicyModel {
 
   #unpaid(time: bigint) {
     let parts = greatest(0n, time - this.#at) * this.#rate;
-    const left = this.#grants.map(({ position, owed }) => {
+    const left = this.#charges.map(({ position, owed }) => {
       const paid = least(parts, owed);
       parts -= paid;
       return { position, owed: owed - paid };
@@ -227,8 +227,8 @@ export class BucketModel implements PolicyModel {
   }
 
   #pay(time: bigint): void {
-    this.#grants = this.#unpaid(time);
-    this.#at = this.#grants.length === 0 ? time : greatest(time, this.#at);
+    this.#charges = this.#unpaid(time);
+    this.#at = this.#charges.length === 0 ? time : greatest(time, this.#at);
   }
 }
 
@@ -237,7 +237,7 @@ export interface ModelledPolicy {
   readonly limit: bigint;
 }
 
-/** Decides several policies at once: all are charged, or none. */
+/** Decides several policies together: charges all of them or none. */
 export function expectTake(
   policies: readonly ModelledPolicy[],
   time: bigint,
@@ -248,36 +248,36 @@ export function expectTake(
   const allowed = fits.every((each) => each);
   const isCharged = cost > 0n && (mode === 'force' || mode === 'count' || (mode === 'take' && allowed));
   return policies.map(({ model, limit }, index) => {
-    let name = NO_NAME;
+    let id = NO_CHARGE;
     const isRefused = mode === 'count' && !allowed;
-    if (isCharged) name = model.charge(time, limit, cost, isRefused);
+    if (isCharged) id = model.charge(time, limit, cost, isRefused);
     else if (mode !== 'peek') model.visit(time);
     return {
       allowed: fits[index] === true,
       used: Number(model.used(time)),
-      waitMs: Number(waitFor(model, time, limit, cost)),
-      resetMs: Number(untilMore(model, time, limit)),
-      stamp: isRefused ? 0 : Number(name.stamp),
-      position: isRefused ? 0 : Number(name.position),
+      waitMs: Number(waitMs(model, time, limit, cost)),
+      resetMs: Number(resetMs(model, time, limit)),
+      stamp: isRefused ? 0 : Number(id.stamp),
+      position: isRefused ? 0 : Number(id.position),
       found: 'fine',
     };
   });
 }
 
-/** The smallest number of ms after which the cost would be granted if nothing else happened; -1 when it never would. */
-function waitFor(model: PolicyModel, time: bigint, limit: bigint, cost: bigint): bigint {
+/** Milliseconds until the cost would be allowed if nothing else was counted; -1 for never. */
+function waitMs(model: PolicyModel, time: bigint, limit: bigint, cost: bigint): bigint {
   if (cost > limit) return -1n;
   if (model.fits(time, limit, cost)) return 0n;
   return firstMoment(model.moments(time, limit, cost), time, (then) => model.fits(then, limit, cost));
 }
 
-/** The smallest number of ms after which more is left than now; 0 when nothing is used. */
-function untilMore(model: PolicyModel, time: bigint, limit: bigint): bigint {
+/** Milliseconds until more quota is left than now; 0 when nothing is used. */
+function resetMs(model: PolicyModel, time: bigint, limit: bigint): bigint {
   const used = model.used(time);
   if (used === 0n) return 0n;
   const left = (then: bigint) => greatest(0n, limit - model.used(then));
   const now = left(time);
-  // Under a limit of nothing nothing is ever left; then it is the moment at which nothing is used any more.
+  // With a limit of 0 nothing is ever left; the reset is the moment at which nothing is used any more.
   if (limit === 0n) return untilUnused(model, time);
   return firstMoment(model.moments(time, limit, now + 1n), time, (then) => left(then) > now);
 }
@@ -288,7 +288,7 @@ function untilUnused(model: PolicyModel, time: bigint): bigint {
 
 function firstMoment(moments: readonly bigint[], time: bigint, isTrueAt: (then: bigint) => boolean): bigint {
   const first = moments.find((moment) => moment > time && isTrueAt(moment));
-  if (first === undefined) throw new Error('the model names no moment at which it becomes true');
+  if (first === undefined) throw new Error('the model lists no moment at which it becomes true');
   return first - time;
 }
 

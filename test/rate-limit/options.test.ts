@@ -4,7 +4,7 @@ import { kitForTest } from '../support/kits.ts';
 const THREE = { algorithm: 'sliding-window', limit: 3, window: '1h', name: 'three' } as const;
 
 describe('kit.rateLimit', () => {
-  it('is refused at construction with options that are none', () => {
+  it('an invalid option is a ConfigError when the middleware is created', () => {
     const kit = kitForTest({ url: 'memory:' });
     const wrong: [object, RegExp][] = [
       [{ ...THREE, policies: [THREE] }, /`algorithm` .* beside `policies`/],

@@ -10,10 +10,10 @@ import { until } from '../support/until.ts';
 
 const TWO = { algorithm: 'sliding-window', limit: 2, window: '1h', name: 'two', key: () => 'ann' } as const;
 
-/** Far more than a loaded machine adds to a deadline, far less than a hang. */
+/** Far longer than a loaded machine delays a deadline, and far shorter than a hang. */
 const SLACK_MS = 2_000;
 
-describeWithServers('while Redis cannot be asked, a rate limit', () => {
+describeWithServers('a limiter while Redis is unavailable', () => {
   async function redis(): Promise<RedisServer> {
     const server = await startRedis();
     onTestFinished(() => server.stop());
@@ -29,7 +29,7 @@ describeWithServers('while Redis cannot be asked, a rate limit', () => {
     return { kit, app, limiter: middleware.limiter };
   }
 
-  it('is decided by the stand-in of this process, and says so', async () => {
+  it('the in-process fallback decides, and its decisions are degraded', async () => {
     const { app, kit } = appOn({ url: `redis://127.0.0.1:${await freePort()}` });
     const degraded: unknown[] = [];
     kit.on('rate:degraded', (event) => degraded.push(event));
@@ -40,21 +40,21 @@ describeWithServers('while Redis cannot be asked, a rate limit', () => {
     expect(degraded).toHaveLength(1);
   });
 
-  it('lets everything through, where told to', async () => {
+  it("a limiter with `onError: 'allow'` allows every request", async () => {
     const { app } = appOn({ url: `redis://127.0.0.1:${await freePort()}` }, { onError: 'allow' });
     for (let tries = 0; tries < 5; tries++) {
       expect((await request(app).get('/').expect(200)).body).toMatchObject({ allowed: true, degraded: true });
     }
   });
 
-  it('answers 503 with Retry-After, where told to', async () => {
+  it("a limiter with `onError: 'deny'` answers with 503 and Retry-After", async () => {
     const { app } = appOn({ url: `redis://127.0.0.1:${await freePort()}` }, { onError: 'deny' });
     const refused = await request(app).get('/').expect(503);
     expect(refused.headers['content-type']).toContain('application/problem+json');
     expect(refused.headers['retry-after']).toBe('1');
   });
 
-  it('never waits longer than the deadline, and soon not at all', async () => {
+  it('a request waits no longer than the deadline, and not at all once the breaker is open', async () => {
     const server = await redis();
     const { app, kit } = appOn({ url: server.url });
     const breaker: string[] = [];
@@ -79,31 +79,31 @@ describeWithServers('while Redis cannot be asked, a rate limit', () => {
     await until('Redis decides again', async () => (await request(app).get('/')).body.degraded !== true);
   });
 
-  it('is Redis’s again within moments of its return, and counted on from there', async () => {
+  it('a limiter uses Redis again within 3 seconds of its return', async () => {
     const server = await redis();
     const { app, limiter } = appOn({ url: server.url });
     await request(app).get('/').expect(200);
     await server.kill();
-    await until('the stand-in decides', async () => (await limiter.peek('ann')).degraded);
+    await until('the fallback decides', async () => (await limiter.peek('ann')).degraded);
     await request(app).get('/').expect(200);
     await server.restart();
     await until('Redis decides again', async () => !(await limiter.peek('ann')).degraded, 3_000);
     expect(await limiter.consume('ann')).toMatchObject({ allowed: true, used: 1, degraded: false });
   });
 
-  it('never counts a command twice whose answer was lost', async () => {
+  it('a command whose reply is lost is counted once', async () => {
     const server = await redis();
     const { limiter } = appOn({ url: server.url }, { limit: 100 });
     await limiter.consume('ann');
     server.freeze();
-    // Written to the socket, but not answered before the deadline.
+    // The command was written to the socket, but the reply missed the deadline.
     expect((await limiter.consume('ann')).degraded).toBe(true);
     server.thaw();
     await until('Redis decides again', async () => !(await limiter.peek('ann')).degraded);
     expect((await limiter.peek('ann')).used).toBe(2);
   });
 
-  it('is a degraded memory that is bounded by what it can forget', async () => {
+  it('the in-process fallback counts 1,000 ids', async () => {
     const { limiter } = appOn({ url: `redis://127.0.0.1:${await freePort()}` });
     for (let id = 0; id < 1_000; id++) await limiter.consume(`id-${id}`);
     expect(await limiter.peek('id-999')).toMatchObject({ used: 1, degraded: true });

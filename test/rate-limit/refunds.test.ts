@@ -17,7 +17,7 @@ afterAll(() => both.stop());
 
 let runs = 0;
 
-/** A limit on both engines, which must say the same and keep the same bytes. */
+/** A policy on both engines, whose replies and stored bytes must be equal. */
 function limitOf(policy: PolicyArgs) {
   const key = new Keys(`${both.prefix}:${runs++}`).rate('id', 'p');
   const engines: readonly Engine[] = [both.memory, both.redis];
@@ -45,7 +45,7 @@ function limitOf(policy: PolicyArgs) {
 
 const HOUR = 3_600_000;
 
-it('a window of which every unit is given back stays short, however many there were', async () => {
+it('the value of a window stays short when every unit is refunded', async () => {
   const { take, refund, size, used } = limitOf({ algorithm: slidingWindow, numbers: [1_000, HOUR, 1] });
   await take();
   for (let turn = 0; turn < 1_000; turn++) {
@@ -56,19 +56,19 @@ it('a window of which every unit is given back stays short, however many there w
   expect(await size()).toBeLessThan(100);
 });
 
-it('a long window of which most units are given back in any order keeps only the others', async () => {
+it('a long window keeps only the units that are not refunded, in any order of refunds', async () => {
   const { take, refund, size, used } = limitOf({ algorithm: slidingWindow, numbers: [1_000, HOUR, 1] });
-  const grants = [];
+  const charges = [];
   for (let turn = 0; turn < 400; turn++) {
     both.clock.time += 1;
-    grants.push(await take());
+    charges.push(await take());
   }
   const long = await size();
-  const given = grants
+  const refunded = charges
     .filter((_, index) => index % 4 !== 0)
     .toSorted((a, b) => (a.stamp % 7) - (b.stamp % 7));
-  for (const grant of given) await refund(grant);
-  for (const grant of given.slice(0, 20)) await refund(grant);
+  for (const charge of refunded) await refund(charge);
+  for (const charge of refunded.slice(0, 20)) await refund(charge);
   expect(await used()).toBe(100);
   both.clock.time += 1;
   await take();
@@ -76,32 +76,32 @@ it('a long window of which most units are given back in any order keeps only the
   expect(await size()).toBeLessThan(long / 2);
 });
 
-it('a bucket gives back in any order what is still owed, exactly', async () => {
+it('a bucket refunds exactly what is still owed, in any order', async () => {
   const { take, refund, used } = limitOf({ algorithm: tokenBucket, numbers: [1_000, 1_000 * HOUR, 1] });
-  const grants = [];
-  for (let turn = 0; turn < 400; turn++) grants.push(await take());
-  const given = grants.filter((_, index) => index % 2 === 0).toReversed();
-  for (const [index, grant] of given.entries()) {
-    await refund(grant);
+  const charges = [];
+  for (let turn = 0; turn < 400; turn++) charges.push(await take());
+  const refunded = charges.filter((_, index) => index % 2 === 0).toReversed();
+  for (const [index, charge] of refunded.entries()) {
+    await refund(charge);
     expect(await used()).toBe(400 - index - 1);
   }
-  for (const grant of grants) await refund(grant);
+  for (const charge of charges) await refund(charge);
   expect(await used()).toBe(0);
 });
 
-it('a bucket beyond its notes gives back no more than was taken, and stays short', async () => {
+it('a bucket with more refunds than it stores returns no more than was taken, and stays short', async () => {
   const { take, refund, size, used } = limitOf({ algorithm: tokenBucket, numbers: [1_000, 1_000 * HOUR, 1] });
-  const grants = [];
-  for (let turn = 0; turn < 700; turn++) grants.push(await take());
-  const given = grants.filter((_, index) => index % 2 === 0);
-  for (const grant of given.slice(0, 300)) await refund(grant);
-  // 256 are noted; the others came off the end, and those who stood there have nothing to give back any more.
+  const charges = [];
+  for (let turn = 0; turn < 700; turn++) charges.push(await take());
+  const refunded = charges.filter((_, index) => index % 2 === 0);
+  for (const charge of refunded.slice(0, 300)) await refund(charge);
+  // 256 refunds are stored; the others removed the last charges, whose own refunds return nothing any more.
   expect(await used()).toBe(400);
-  for (const grant of given.slice(300)) await refund(grant);
+  for (const charge of refunded.slice(300)) await refund(charge);
   expect(await used()).toBeGreaterThanOrEqual(350);
   expect(await used()).toBeLessThanOrEqual(400);
   expect(await size()).toBeLessThan(12_000);
-  for (const grant of grants) await refund(grant);
+  for (const charge of charges) await refund(charge);
   expect(await used()).toBe(0);
   expect((await take()).used).toBe(1);
 });

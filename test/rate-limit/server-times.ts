@@ -1,13 +1,13 @@
 import { connectPlainClient } from '../support/plain-client.ts';
 import { until } from '../support/until.ts';
 
-/** A try as the server saw it, in the order of all tries. */
-export interface Try {
-  /** `address:port` of the connection that it came on. */
+/** A script call as the server ran it. */
+export interface ObservedCall {
+  /** `address:port` of its connection. */
   readonly client: string;
-  /** What stands in the braces of its key. */
+  /** The part of its key in braces. */
   readonly id: string;
-  /** The server's clock, which the script read once, showed no earlier and no later millisecond than these. */
+  /** The bounds of the time that the script read from the server's clock. */
   readonly earliestMs: number;
   readonly latestMs: number;
 }
@@ -20,10 +20,10 @@ interface Line {
 }
 
 /**
- * The scripts that the server ran while `work` did, with the server's time of each. It is told by MONITOR, and so by
- * nobody who is under test: a script's reading of the clock lies between the lines before and after its TIME.
+ * The script calls that the server ran during `work`, in order, with the server's time of each. MONITOR reports them, so
+ * the result does not depend on the code under test: a script reads the clock between the lines before and after its TIME.
  */
-export async function watchTries(url: string, work: () => Promise<void>): Promise<readonly Try[]> {
+export async function observeCalls(url: string, work: () => Promise<void>): Promise<readonly ObservedCall[]> {
   const lines: Line[] = [];
   const monitor = await connectPlainClient(url);
   const marker = await connectPlainClient(url);
@@ -32,7 +32,7 @@ export async function watchTries(url: string, work: () => Promise<void>): Promis
     await work();
     await marker.echo('the end');
     await until('MONITOR shows the end', () => lines.at(-1)?.command === 'ECHO');
-    return triesIn(lines);
+    return callsIn(lines);
   } finally {
     monitor.destroy();
     marker.destroy();
@@ -47,13 +47,13 @@ function parse(line: string): Line {
   return { microseconds: Number(seconds) * 1_000_000 + Number(fraction), client, command, id };
 }
 
-function triesIn(lines: readonly Line[]): Try[] {
+function callsIn(lines: readonly Line[]): ObservedCall[] {
   return lines.flatMap(({ client, command, id }, index) => {
     const [before, clock, after] = [lines[index - 1], lines[index + 1], lines[index + 2]];
-    // Without a call inside, the server did not know the script yet and ran nothing.
+    // An EVALSHA without a call inside ran nothing: the server did not know the script.
     if (command !== 'EVALSHA' || before === undefined || after === undefined || clock?.client !== 'lua')
       return [];
-    if (clock.command !== 'TIME') throw new Error(`a script asked for ${clock.command} before the time`);
+    if (clock.command !== 'TIME') throw new Error(`a script called ${clock.command} before TIME`);
     const earliestMs = Math.floor(before.microseconds / 1_000);
     return [{ client, id, earliestMs, latestMs: Math.floor(after.microseconds / 1_000) }];
   });

@@ -13,8 +13,8 @@ export interface PolicySpec {
   readonly numbers: PolicyNumbers;
 }
 
-/** Units that were charged and may be given back. */
-export interface Grant {
+/** Charges that can be refunded. */
+export interface Refundable {
   readonly units: number;
   readonly charges: readonly (Charge & { readonly policy: number })[];
 }
@@ -24,15 +24,15 @@ interface Counted extends PolicySpec {
   readonly model: PolicyModel;
 }
 
-/** Further than this a run's clock does not go, since the keyspace of the tests keeps nothing for longer. */
+/** The clock of a run goes no further, since the keyspace of the tests keeps nothing for longer. */
 const MOST_MS = 9 * 365 * 86_400_000;
 const BEGIN = 1_700_000_000_000;
 
 let runs = 0;
 
-/** Some policies of one identity on fresh keys: in Redis, in memory and in the model, with every answer compared. */
+/** Runs policies of one identity on Redis, in memory and in the model, and compares all replies. */
 export class SideBySide {
-  /** The last answer, for steps that go to where something changes. */
+  /** The last replies, for steps that move the clock to the next change. */
   lastReplies: readonly TakeReply[] = [];
   readonly #both: BothEngines;
   readonly #policies: readonly Counted[];
@@ -57,7 +57,7 @@ export class SideBySide {
     clock.time = Math.min(clock.time + ms, Math.max(clock.time, BEGIN + MOST_MS));
   }
 
-  /** `tighter`: by how much the limits are lower for this one call. Default: all policies. */
+  /** `which`: default all policies. `tighter`: how much the limits are lowered for this call. */
   async take(
     mode: Mode,
     cost: number,
@@ -82,13 +82,13 @@ export class SideBySide {
     ]);
     const modelled = chosen.map(({ model, numbers }) => ({ model, limit: BigInt(numbers[0]) }));
     const expected = expectTake(modelled, BigInt(this.#both.clock.time), mode, BigInt(cost));
-    expect(memory, 'the twin').toEqual(expected);
+    expect(memory, 'the in-memory implementation').toEqual(expected);
     expect(redis, 'the script').toEqual(expected);
     this.lastReplies = redis;
     return redis;
   }
 
-  /** So many hits of one unit on the first policy, in this millisecond. Only what they leave behind is compared. */
+  /** Takes one unit from the first policy this many times, in the same millisecond. Replies are not compared. */
   async hit(times: number): Promise<void> {
     const { kind, numbers, key, model } = this.#at(0);
     const args = { mode: 'take', cost: 1, policies: [{ algorithm: algorithmOf(kind), numbers }] } as const;
@@ -102,8 +102,12 @@ export class SideBySide {
     model.charge(BigInt(this.#both.clock.time), BigInt(numbers[0]), BigInt(times), false);
   }
 
-  /** What a take may be given back by; undefined when it charged nothing, or was refused. */
-  static grantOf(replies: readonly TakeReply[], which: readonly number[], units: number): Grant | undefined {
+  /** The refund of a take; undefined when it charged nothing or was refused. */
+  static refundableOf(
+    replies: readonly TakeReply[],
+    which: readonly number[],
+    units: number,
+  ): Refundable | undefined {
     const charges = replies.map(({ stamp, position }, index) => ({
       policy: which[index] ?? 0,
       stamp,
@@ -112,7 +116,7 @@ export class SideBySide {
     return charges.some(({ stamp }) => stamp > 0) ? { units, charges } : undefined;
   }
 
-  async refund({ units, charges }: Grant): Promise<void> {
+  async refund({ units, charges }: Refundable): Promise<void> {
     await this.#forgetShortLived();
     const keys = charges.map(({ policy }) => this.keyOf(policy));
     const policies = charges.map(({ policy, stamp, position }) => {
@@ -131,14 +135,14 @@ export class SideBySide {
   async reset(policy: number): Promise<void> {
     const { key, model } = this.#at(policy);
     model.clear();
-    // Within the same millisecond a grant of before would bear the name of one that comes after.
+    // Within the same millisecond, a charge before the reset could not be distinguished from one after it.
     this.#both.clock.time += 1;
     this.#both.keyspace.ttls.delete(key);
     await this.#both.memory.delete([key]);
     await this.#both.redis.delete([key]);
   }
 
-  /** Redis collects by its own clock, which the turned one does not stop: what is about to go is gone everywhere. */
+  /** Redis expires keys by its own clock and not by the test's, so keys that are about to expire are reset everywhere. */
   async #forgetShortLived(): Promise<void> {
     for (const [index, { key }] of this.#policies.entries()) {
       if ((this.#both.keyspace.ttls.get(key) ?? Number.POSITIVE_INFINITY) < 30_000) await this.reset(index);

@@ -30,7 +30,7 @@ afterAll(async () => {
   await both.stop();
 });
 
-/** The same answer from both, or the difference. */
+/** The reply of both engines, which must be equal. */
 async function take(
   engines: Pick<BothEngines, 'memory' | 'redis'>,
   key: string,
@@ -44,8 +44,8 @@ async function take(
   return redis;
 }
 
-describe.each(policies)('%s that finds something else under its key', (name, algorithm) => {
-  it('takes a value of another type for absent, says so, and puts its own there', async () => {
+describe.each(policies)('%s with an unexpected stored value', (name, algorithm) => {
+  it('a value of another type counts as absent, is reported as corrupt, and is replaced', async () => {
     const key = keys.rate('wrong type', name);
     await both.client.rPush(key, 'a list');
     await both.client.pExpire(key, SPAN);
@@ -56,7 +56,7 @@ describe.each(policies)('%s that finds something else under its key', (name, alg
     expect(second).toMatchObject({ allowed: true, used: 4, found: 'fine' });
   });
 
-  it('answers to every beginning of its value, never lets more than the limit pass, and heals', async () => {
+  it('a truncated value never allows more than the limit, and is repaired', async () => {
     const whole = keys.rate('whole', name);
     for (let times = 0; times < 3; times++) {
       await take(both, whole, algorithm, 1);
@@ -78,7 +78,7 @@ describe.each(policies)('%s that finds something else under its key', (name, alg
     }
   });
 
-  it('leaves a value of a newer format as it is and charges nothing beside it', async () => {
+  it('a value of a newer format is left untouched, and no other policy is charged', async () => {
     const key = keys.rate('newer', name);
     const beside = keys.rate('newer', 'beside');
     const newer = Buffer.from(algorithm === slidingWindow ? 'W\x02later' : '2:later', 'latin1');
@@ -105,8 +105,8 @@ describe.each(policies)('%s that finds something else under its key', (name, alg
   });
 });
 
-describeWithServers('a server that forgets its scripts', () => {
-  it.each(policies)('goes on counting where it was (%s)', async (name, algorithm) => {
+describeWithServers('a server that loses its scripts', () => {
+  it.each(policies)('the count continues after a SCRIPT FLUSH (%s)', async (name, algorithm) => {
     const server = await startRedis();
     onTestFinished(() => server.stop());
     const own = await startBothEngines(server.url);

@@ -1,10 +1,10 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Charge, PolicyNumbers } from '../../src/rate-limit/operations/algorithm.ts';
-import { CHUNK, ENTRY, HEADER } from '../../src/rate-limit/operations/packed-log.ts';
 import { limitRefund } from '../../src/rate-limit/operations/refund.ts';
 import { slidingWindow } from '../../src/rate-limit/operations/sliding-window.ts';
 import { limitTake, type TakeReply } from '../../src/rate-limit/operations/take.ts';
+import { CHUNK, ENTRY, HEADER } from '../../src/rate-limit/operations/window-log.ts';
 import { S, World } from '../engine/world.ts';
 import { type BothEngines, startBothEngines } from '../support/both-engines.ts';
 
@@ -18,7 +18,7 @@ beforeAll(async () => {
 
 afterAll(() => both.stop());
 
-/** One sliding window on both engines, of which replies and bytes are compared after each call. */
+/** One sliding window on both engines. Replies and stored bytes are compared after each call. */
 class Window {
   readonly key: string;
   readonly #world = new World(both);
@@ -41,17 +41,17 @@ class Window {
     await this.#world.compare(limitRefund, [this.key], { policies: [{ ...policy, stamp, position, units }] });
   }
 
-  /** So many grants, each given back in its own millisecond. Only what they leave behind is compared. */
-  async passThrough(times: number): Promise<void> {
+  /** Takes and refunds one unit this many times, each in its own millisecond. Only the stored bytes are compared. */
+  async takeAndRefund(times: number): Promise<void> {
     const policy = { algorithm: slidingWindow, numbers: this.#numbers };
     for (let left = times; left > 0; left -= 500) {
       const calls = Array.from({ length: Math.min(left, 500) }, () => {
         both.clock.time += 1;
-        // A grant stands at the time of the clock here, so its refund need not wait for the reply.
-        const given = { policies: [{ ...policy, stamp: both.clock.time, position: 0, units: 1 }] };
+        // A charge is recorded at the time of the clock, so its refund need not wait for the reply.
+        const refund = { policies: [{ ...policy, stamp: both.clock.time, position: 0, units: 1 }] };
         return [both.memory, both.redis].flatMap((engine): Promise<unknown>[] => [
           engine.run(limitTake, [this.key], { mode: 'take', cost: 1, policies: [policy] }),
-          engine.run(limitRefund, [this.key], given),
+          engine.run(limitRefund, [this.key], refund),
         ]);
       });
       await Promise.all(calls.flat());
@@ -59,7 +59,7 @@ class Window {
     await this.#world.compareStored([this.key]);
   }
 
-  /** What both keep: how many entries count, for how many units, in how many bytes. */
+  /** The stored log: the entries and units that count, and its size. */
   stored() {
     const value = both.keyspace.get(this.key) ?? Buffer.alloc(HEADER);
     const [head, count, used] = [2, 6, 10].map((at) => value.readUInt32BE(at)) as [number, number, number];
@@ -71,9 +71,9 @@ class Window {
   }
 }
 
-describe('a log of which units are given back', () => {
+describe('the log of a sliding window after refunds', () => {
   it.each([0, CHUNK, 3 * CHUNK])(
-    'is as short after 1,500 grants that were given back as it was with the %d that were not',
+    'a log of %d units is as short after 1,500 refunded requests as before',
     async (kept) => {
       const window = new Window(1_000);
       for (let turn = 0; turn < kept; turn++) {
@@ -81,33 +81,34 @@ describe('a log of which units are given back', () => {
         await window.take();
       }
       const before = window.stored();
-      await window.passThrough(1_500);
+      await window.takeAndRefund(1_500);
       expect(window.stored()).toMatchObject({ entries: kept, used: kept });
       expect((await window.take(1, 'peek')).used).toBe(kept);
-      // One entry more and an eighth of room; Redis may hold twice as much for a string that has grown.
+      // One more entry and an eighth of spare space; Redis may allocate twice as much for a string that has grown.
       const most = before.bytes + ENTRY * (1 + Math.ceil((kept + 1) / 8));
       expect(window.stored().bytes).toBeLessThanOrEqual(most);
       expect(await window.memory()).toBeLessThanOrEqual(2 * most + 100);
     },
   );
 
-  it('never holds more entries than units that count, nor than moments of its window', async () => {
+  it('a log has no more entries than units that count, and no more than its window has steps of the resolution', async () => {
     const step = fc.record({
       ms: fc.nat(300 * S),
       cost: fc.nat(3),
-      back: fc.option(fc.nat(40), { freq: 2 }),
+      refundNth: fc.option(fc.nat(40), { freq: 2 }),
     });
     const resolution = 1_000 * S;
     await fc.assert(
       fc.asyncProperty(fc.array(step, { minLength: 20, maxLength: 60 }), async (run) => {
         const window = new Window(30, resolution);
-        const grants: { charge: Charge; units: number }[] = [];
-        for (const { ms, cost, back } of run) {
+        const charges: { charge: Charge; units: number }[] = [];
+        for (const { ms, cost, refundNth } of run) {
           both.clock.time += ms;
           const charge = await window.take(cost);
-          if (charge.stamp > 0) grants.push({ charge, units: cost });
-          const [given] = back === null ? [] : grants.splice(back % Math.max(1, grants.length), 1);
-          if (given !== undefined) await window.refund(given.charge, given.units);
+          if (charge.stamp > 0) charges.push({ charge, units: cost });
+          const [refunded] =
+            refundNth === null ? [] : charges.splice(refundNth % Math.max(1, charges.length), 1);
+          if (refunded !== undefined) await window.refund(refunded.charge, refunded.units);
           const { entries, used } = window.stored();
           expect(entries).toBeLessThanOrEqual(Math.min(used, SPAN / resolution + 1));
         }
@@ -116,30 +117,30 @@ describe('a log of which units are given back', () => {
     );
   });
 
-  it('holds no less than nothing, even where its sum says less than its entries', async () => {
+  it('a log whose sum is less than its entries never counts below zero', async () => {
     const window = new Window(10);
-    const grant = await window.take(5);
+    const charge = await window.take(5);
     const value = Buffer.from(both.keyspace.get(window.key) ?? '');
     value.writeUInt32BE(2, 10);
     both.keyspace.set(window.key, value, SPAN);
     await both.client.set(window.key, value, { PX: SPAN });
-    await window.refund(grant, 5);
+    await window.refund(charge, 5);
     expect(await window.take(10)).toMatchObject({ allowed: true, used: 10 });
   });
 });
 
-describe('a clock that goes back stands still at the time that was written down', () => {
-  it('by a refused try that found units outside the window', async () => {
+describe('a clock that goes back to before the latest stored time', () => {
+  it('a request after a refused request that expired units counts at the latest stored time', async () => {
     const window = new Window(1);
     const { stamp } = await window.take();
     both.clock.time += SPAN;
     await window.take(2);
     both.clock.time -= SPAN - 1;
-    // At its own time it would be the second unit of one window.
+    // At the time of the clock, it would be the second unit of one window.
     expect(await window.take()).toMatchObject({ allowed: true, stamp: stamp + SPAN });
   });
 
-  it('by a refund that found units outside the window', async () => {
+  it('a request after a refund that expired units counts at the latest stored time', async () => {
     const window = new Window(2);
     const { stamp } = await window.take();
     both.clock.time += SPAN / 2;

@@ -16,22 +16,22 @@ const bucket = { algorithm: 'token-bucket', refill: { tokens: 1, per: '1h' } } a
 let server: RedisServer;
 let kit: RedisKit;
 
-/** The names of the commands that reach the server while the work is done. */
+/** The names of the commands that reach the server during the work. */
 async function commandsOf(work: () => unknown): Promise<readonly string[]> {
   return (await countCommands(server.url, work)).map(([name]) => name);
 }
 
-/** An app behind the middleware, once the server knows its scripts; answers with how to send it a request. */
+/** Starts an app with the limiter on a server that knows its scripts. Returns a function that sends a request. */
 async function appWith(options: RateLimitOptions, of: RedisKit = kit) {
   const app = express();
   app.use(of.rateLimit({ key: (req) => String(req.headers.from), ...options } as RateLimitOptions));
   app.get('/', (req, res) => res.json({ degraded: req.rateLimit?.degraded }));
   const url = await serve(app);
-  await send(url, { headers: { from: 'somebody else', zone: 'elsewhere' } });
+  await send(url, { headers: { from: 'bill', zone: 'elsewhere' } });
   return (from = 'ann') => send(url, { headers: { from, zone: 'here' } });
 }
 
-describeWithServers('on the wire a rate limit', () => {
+describeWithServers('the commands of a rate limit', () => {
   beforeEach(async () => {
     server = await startRedis();
     onTestFinished(() => server.stop());
@@ -39,13 +39,13 @@ describeWithServers('on the wire a rate limit', () => {
     await kit.ready();
   });
 
-  it('costs an allowed request one command', async () => {
+  it('an allowed request costs one command', async () => {
     const request = await appWith({ ...window, limit: 3 });
     expect(await commandsOf(request)).toEqual(['EVALSHA']);
     expect(await commandsOf(request)).toEqual(['EVALSHA']);
   });
 
-  it('costs an allowed request one command however many policies share its identity', async () => {
+  it('an allowed request costs one command for all policies of one identity', async () => {
     const policies = [
       { ...window, limit: 3 },
       { ...window, limit: 30, window: '1d' as const },
@@ -58,7 +58,7 @@ describeWithServers('on the wire a rate limit', () => {
     expect(commands[0]?.[2]).toBe('4');
   });
 
-  it('costs a request one command per identity', async () => {
+  it('a request costs one command per identity', async () => {
     const zone = (req: express.Request) => String(req.headers.zone);
     const request = await appWith({
       policies: [
@@ -70,7 +70,7 @@ describeWithServers('on the wire a rate limit', () => {
     expect(await commandsOf(request)).toEqual(['EVALSHA', 'EVALSHA']);
   });
 
-  it('asks for two identities in one round trip', async () => {
+  it('the commands for two identities are sent in one round trip', async () => {
     const gate = await startGate(server, 2);
     const gated = kitForTest({ url: gate.url, commandTimeout: '15s' });
     await gated.ready();
@@ -86,7 +86,7 @@ describeWithServers('on the wire a rate limit', () => {
     expect(JSON.parse(answer.text)).toEqual({ degraded: false });
   });
 
-  it('costs the first refusal one command, and those after it none', async () => {
+  it('the first refusal costs one command, and later refusals cost none', async () => {
     const request = await appWith({ ...window, limit: 1, denyCache: { maxAge: '1h' } });
     await request();
     expect(await commandsOf(request)).toEqual(['EVALSHA']);
@@ -96,7 +96,7 @@ describeWithServers('on the wire a rate limit', () => {
     expect(commands).toEqual([]);
   });
 
-  it('costs no command for a second that a refusal is known by default', async () => {
+  it('a known refusal costs no command by default', async () => {
     const request = await appWith({ ...bucket, capacity: 1 });
     await request();
     const commands = await commandsOf(async () => {
@@ -106,7 +106,7 @@ describeWithServers('on the wire a rate limit', () => {
     expect(commands).toEqual(['EVALSHA']);
   });
 
-  it('gives back with one command what one identity granted while another refused', async () => {
+  it('a request that one identity refuses costs one more command for the refund of the other', async () => {
     const zone = (req: express.Request) => String(req.headers.zone);
     const request = await appWith({
       policies: [
@@ -118,13 +118,13 @@ describeWithServers('on the wire a rate limit', () => {
     await request();
     const commands = await commandsOf(async () => {
       expect((await request('bob')).status).toBe(429);
-      // Nobody waits for what is given back; on the same connection this comes after it.
-      await kit.limiter({ ...window, limit: 9, name: 'later' }).peek('anybody');
+      // The request does not wait for the refund, but a later command on the same connection comes after it.
+      await kit.limiter({ ...window, limit: 9, name: 'later' }).peek('bill');
     });
     expect(commands.filter((name) => name === 'EVALSHA')).toHaveLength(4);
   });
 
-  it('sends the text of a script only to a server that does not know it', async () => {
+  it('the text of a script is sent only to a server that does not know it', async () => {
     const request = await appWith({ ...window, limit: 100 });
     const client = await connectPlainClient(server.url);
     onTestFinished(() => client.destroy());
@@ -136,9 +136,9 @@ describeWithServers('on the wire a rate limit', () => {
   it.each([
     ['sliding-window', () => kit.limiter({ ...window, limit: 3 })],
     ['token-bucket', () => kit.limiter({ ...bucket, capacity: 3 })],
-  ] as const)('costs one command for each thing that is done without HTTP (%s)', async (_, make) => {
+  ] as const)('each method of a limiter costs one command (%s)', async (_, make) => {
     const limiter: Limiter = make();
-    await limiter.refund(await limiter.consume('somebody else'));
+    await limiter.refund(await limiter.consume('bill'));
     expect(await commandsOf(() => limiter.consume('ann'))).toEqual(['EVALSHA']);
     expect(await commandsOf(() => limiter.peek('ann'))).toEqual(['EVALSHA']);
     expect(await commandsOf(() => limiter.penalize('ann', 1))).toEqual(['EVALSHA']);
@@ -149,7 +149,7 @@ describeWithServers('on the wire a rate limit', () => {
   });
 });
 
-/** A proxy that, once closed, lets nothing through before so many scripts wait together at its door. */
+/** A proxy that, once closed, forwards nothing until this many scripts have arrived together. */
 async function startGate(target: { readonly host: string; readonly port: number }, scripts: number) {
   let isClosed = false;
   let passes = 0;

@@ -36,7 +36,7 @@ onEveryStore('kit.sessions', (kitOf) => {
     return { kit, port, login };
   }
 
-  it('lists who is logged in where, oldest first, under names that give nothing away', async () => {
+  it('a list has the sessions of a user, oldest first, under handles that do not reveal their ids', async () => {
     const { kit, login } = await start({ idle: '1h', absolute: '2h' });
     const before = Date.now() - 1_000;
     const phone = await login('ann', { 'User-Agent': 'A phone' });
@@ -54,14 +54,14 @@ onEveryStore('kit.sessions', (kitOf) => {
       expect(Number(expiresAt) - Number(lastSeenAt)).toBe(3_600_000);
       expect([phone.sessionId, laptop.sessionId]).not.toContain(handle);
     }
-    expect(await kit.sessions.list('nobody')).toEqual([]);
+    expect(await kit.sessions.list('zoe')).toEqual([]);
     expect([await kit.sessions.count('ann'), await kit.sessions.count('bob')]).toEqual([2, 1]);
-    expect(await kit.sessions.count('nobody')).toBe(0);
+    expect(await kit.sessions.count('zoe')).toBe(0);
     expect(await kit.sessions.count()).toBe(3);
     expect(await kit.namespace('other').sessions.list('ann')).toEqual([]);
   });
 
-  it('lists a session that was given its userId by hand, from its save on', async () => {
+  it('a session whose `userId` the handler has set is listed from its save on', async () => {
     const { kit, port } = await start();
     const browser = new Browser(port);
     await browser.get('/login');
@@ -70,7 +70,7 @@ onEveryStore('kit.sessions', (kitOf) => {
     expect(await kit.sessions.count()).toBe(1);
   });
 
-  it('revokes one session at once', async () => {
+  it('a revoked session ends at once', async () => {
     const { kit, login } = await start();
     const [first, second] = [await login(), await login()];
     const [{ handle } = { handle: '' }] = await kit.sessions.list('ann');
@@ -84,18 +84,18 @@ onEveryStore('kit.sessions', (kitOf) => {
   });
 
   it.each(['', 'x', '*', '{', `*${'x'.repeat(43)}`, 7 as unknown as string])(
-    'revokes nothing for %j',
+    'a call of `revoke` with the handle %j revokes nothing',
     async (handle) => {
       const { kit } = await start();
       expect(await kit.sessions.revoke(handle)).toBe(false);
     },
   );
 
-  it('revokes all others of a user, or all, and nobody else’s', async () => {
-    const { kit, login } = await start({}, (made) => ({
+  it('a call of `revokeAll` ends all sessions of one user, or all but one', async () => {
+    const { kit, login } = await start({}, (ownKit) => ({
       '/others': async (req, res) => {
-        const except = made.sessions.handleOf(req);
-        res.end(String(await made.sessions.revokeAll('ann', { except })));
+        const except = ownKit.sessions.handleOf(req);
+        res.end(String(await ownKit.sessions.revokeAll('ann', { except })));
       },
     }));
     const browsers = [await login(), await login(), await login()] as const;
@@ -108,11 +108,11 @@ onEveryStore('kit.sessions', (kitOf) => {
     expect(await bob.data()).toEqual({ userId: 'bob' });
   });
 
-  it('knows a request’s session by its handle, and none of a visitor who has none', async () => {
+  it('the handle of a request is that of its stored session, or undefined', async () => {
     const handles: (string | undefined)[] = [];
-    const { kit, port, login } = await start({}, (made) => ({
+    const { kit, port, login } = await start({}, (ownKit) => ({
       '/mine': (req, res) => {
-        handles.push(made.sessions.handleOf(req));
+        handles.push(ownKit.sessions.handleOf(req));
         res.end();
       },
     }));
@@ -123,7 +123,7 @@ onEveryStore('kit.sessions', (kitOf) => {
     expect(handles).toEqual([undefined, handle]);
   });
 
-  it('refuses users that are none', async () => {
+  it('an invalid user id is rejected', async () => {
     const { sessions } = kitOf();
     for (const user of ['', undefined, null, 7] as string[]) {
       await expect(sessions.list(user)).rejects.toThrow("the user's id is");
@@ -132,7 +132,7 @@ onEveryStore('kit.sessions', (kitOf) => {
     await expect(sessions.revokeAll('ann', { but: 'x' } as never)).rejects.toThrow('unknown option `but`');
   });
 
-  it('a request in flight does not bring a revoked session back', async () => {
+  it('a request in progress does not store a revoked session again', async () => {
     const [inside, gate] = [new Gate(), new Gate()];
     const { kit, login } = await start({}, () => ({
       '/slow': async (req, res) => {
@@ -154,7 +154,7 @@ onEveryStore('kit.sessions', (kitOf) => {
     expect(await kit.sessions.list('ann')).toEqual([]);
   });
 
-  it('a login that races a revokeAll is whole: listed and alive, or neither', async () => {
+  it('a session of a login during a `revokeAll` is either listed and alive, or neither', async () => {
     const { kit, login } = await start();
     for (let round = 0; round < 10; round++) {
       const [browser] = await Promise.all([login(), kit.sessions.revokeAll('ann')]);
@@ -165,7 +165,7 @@ onEveryStore('kit.sessions', (kitOf) => {
     }
   });
 
-  it('maxPerUser ends the oldest sessions for a new one', async () => {
+  it('the option `maxPerUser` evicts the oldest sessions for a new one', async () => {
     const { kit, login } = await start({ maxPerUser: { limit: 2, onExceed: 'evict-oldest' } });
     const revoked = eventsOf(kit, 'session:revoked');
     const browsers = [];
@@ -179,7 +179,7 @@ onEveryStore('kit.sessions', (kitOf) => {
     expect(revoked).toHaveLength(2);
   });
 
-  it('maxPerUser refuses a login too many, until one has ended; the client keeps what it had', async () => {
+  it('a login above `maxPerUser` is rejected until a session has ended, and the client keeps its session', async () => {
     const { kit, port, login } = await start({ maxPerUser: { limit: 1, onExceed: 'reject' } });
     const first = await login();
     const second = new Browser(port);
@@ -189,7 +189,7 @@ onEveryStore('kit.sessions', (kitOf) => {
     expect((await login('bob')).answer.body).toBe('in');
     await first.get('/out');
     expect((await second.get('/in')).body).toBe('in');
-    // One that ended without its index hearing of it makes room as well.
+    // A session that has ended but is still in the index does not count.
     const [{ handle } = { handle: '' }] = await kit.sessions.list('ann');
     await new Promise((resolve) => kit.sessionStore().clear(resolve));
     expect(handle).not.toBe('');
@@ -197,7 +197,7 @@ onEveryStore('kit.sessions', (kitOf) => {
     expect(await kit.sessions.count('ann')).toBe(1);
   });
 
-  it('an index whose value is another’s begins anew, and says so', async () => {
+  it('a corrupt index begins empty, and is reported', async () => {
     if (kitOf().client === null) return;
     const { kit, login } = await start();
     const errors = eventsOf(kit, 'error');
@@ -213,7 +213,7 @@ onEveryStore('kit.sessions', (kitOf) => {
   });
 });
 
-it('a list takes out of the index what has ended without its knowledge', async () => {
+it('a list removes ended sessions from the index', async () => {
   const kit = kitForTest({ url: redisUrl() });
   const browser = new Browser(await serveSessions(kit, {}, ROUTES));
   await browser.get('/in');
@@ -234,10 +234,10 @@ it('no key is left when all sessions of a user have expired', async () => {
   onTestFinished(() => client.destroy());
   const keys = () => client.keys(`${kit.prefix}*`);
   expect(created).toHaveLength(3);
-  await until('they are gone', async () => (await keys()).length === 0);
+  await until('the keys have expired', async () => (await keys()).length === 0);
 });
 
-it('the index of a user lives as long as the sessions, however they are used, and no longer', async () => {
+it('the index of a user lives exactly as long as the sessions', async () => {
   const clock = { time: 1_800_000_000_000, now: () => clock.time };
   const kit = kitForTest({ url: 'memory:', clock });
   const port = await serveSessions(kit, { idle: '10m', touchAfter: '1m' }, ROUTES);
@@ -246,12 +246,12 @@ it('the index of a user lives as long as the sessions, however they are used, an
   const minutes = (count: number) => {
     clock.time += count * 60_000;
   };
-  // Used by reads only, then by writes only, for longer than the index would have lived.
+  // The sessions are used by reads only, then by writes only, for longer than the first TTL of the index.
   for (const path of ['/', '/view']) {
     for (let turn = 0; turn < 30; turn++) {
       minutes(path === '/' ? 3 : 0.5);
       await browser.get(path);
-      await until('it is listed', async () => (await kit.sessions.count('ann')) === 1);
+      await until('the session is listed', async () => (await kit.sessions.count('ann')) === 1);
     }
   }
   minutes(11.5);

@@ -14,15 +14,15 @@ declare module 'express-session' {
 
 export const SECRET = 'a secret of the tests';
 
-/** What an app answers under a path. */
+/** Handlers by path. */
 export type Routes = Readonly<Record<string, (req: Request, res: Response) => unknown>>;
 
-/** A route whose requests wait inside until they are let go; by then they have loaded their sessions. */
+/** A route whose requests wait in the handler, with their sessions loaded, until `release` is called. */
 export function heldRoute(route: Routes[string]) {
   const [inside, gate] = [new Gate(), new Gate()];
   return {
     entered: inside.promise,
-    letGo: () => gate.open(),
+    release: () => gate.open(),
     async route(req: Request, res: Response): Promise<void> {
       inside.open();
       await gate.promise;
@@ -31,7 +31,7 @@ export function heldRoute(route: Routes[string]) {
   };
 }
 
-/** What most tests need: who is logged in, log in, log out. */
+/** Routes that most tests use. */
 const ROUTES: Routes = {
   '/': (req, res) => void res.json(dataOf(req)),
   '/login': (req, res) => {
@@ -53,14 +53,14 @@ const ROUTES: Routes = {
   },
 };
 
-/** The session without its cookie; undefined when there is none. */
+/** The session without its cookie; undefined for a request without a session. */
 export function dataOf({ session }: Request): Record<string, unknown> | undefined {
   if (!session) return undefined;
   const { cookie: _, ...data } = session;
   return data;
 }
 
-/** An app with sessions and routes, on Express 5 unless told otherwise. Answers with its port. */
+/** Starts an app with sessions and routes, by default on Express 5. Returns its port. */
 export async function serveSessions(
   kit: Pick<RedisKit, 'session'>,
   options: SessionOptions = {},
@@ -95,7 +95,7 @@ export class Browser {
     return answer;
   }
 
-  /** For a test that watches an answer arrive; cookies that it brings are not kept. */
+  /** Sends a request whose response a test observes. Its cookies are not kept. */
   begin(path: string, method = 'GET'): Exchange {
     return new Exchange(this.port, { method, path, headers: this.headers });
   }
@@ -109,7 +109,7 @@ export class Browser {
     return pairs.length === 0 ? {} : { Cookie: pairs.join('; ') };
   }
 
-  /** The id in the session's cookie; empty when there is none. */
+  /** The id in the session cookie; empty without a cookie. */
   get sessionId(): string {
     return /^s:([^.]+)\./.exec(decodeURIComponent(this.cookies.get('connect.sid') ?? ''))?.[1] ?? '';
   }

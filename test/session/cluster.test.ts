@@ -6,14 +6,14 @@ import { withPlainClient } from '../support/plain-client.ts';
 import { type RedisCluster, startCluster } from '../support/servers.ts';
 import { Browser, serveSessions } from './browser.ts';
 
-describeWithServers('on a Cluster', () => {
+describeWithServers('sessions on a Cluster', () => {
   let cluster: RedisCluster;
   beforeAll(async () => {
     cluster = await startCluster();
   });
   afterAll(() => cluster.stop());
 
-  it('sessions live on every master and are remembered, regenerated and ended there', async () => {
+  it('a session on any master is loaded, regenerated and destroyed', async () => {
     const kit = kitForTest({ cluster: { nodes: cluster.nodes.map(({ host, port }) => ({ host, port })) } });
     const errors = eventsOf(kit, 'error');
     const port = await serveSessions(kit, { absolute: '1h' });

@@ -11,8 +11,8 @@ import { onError } from '../http/frameworks.ts';
 import { describeOnBothEngines, eventsOf, kitForTest } from '../support/kits.ts';
 import { Browser, SECRET, serveSessions, withRoutes } from './browser.ts';
 
-describeOnBothEngines('the cookie', (url) => {
-  it('may be made for each request, with the same protections and checks', async () => {
+describeOnBothEngines('the session cookie', (url) => {
+  it('the option `cookie` may be a function of the request, with the same defaults and checks', async () => {
     const cookie = (req: Request) => (req.get('x-app') === 'yes' ? { maxAge: 60_000, path: '/' } : {});
     const errors: unknown[] = [];
     const app = express().set('env', 'test');
@@ -32,7 +32,7 @@ describeOnBothEngines('the cookie', (url) => {
     expect(errors[0]).toMatchObject({ code: 'ERR_REDIS_KIT_CONFIG' });
   });
 
-  it("has the sameSite 'auto' that its connection allows", async () => {
+  it("a cookie with `sameSite: 'auto'` is 'none' over TLS and 'lax' otherwise", async () => {
     for (const options of [{ sameSite: 'auto' }, () => ({ sameSite: 'auto' as const })] as const) {
       for (const [proto, sameSite] of [
         ['http', 'Lax'],
@@ -45,7 +45,7 @@ describeOnBothEngines('the cookie', (url) => {
     }
   });
 
-  it('is cleared by a destroy() though the session had ended before, and not for who has none', async () => {
+  it('a call of `destroy` clears the cookie of an ended session, but not without a cookie', async () => {
     const kit = kitForTest({ url: url() });
     const browser = new Browser(await serveSessions(kit));
     await browser.get('/login');
@@ -61,11 +61,11 @@ describeOnBothEngines('the cookie', (url) => {
     return (await new Browser(port).get('/view', { headers })).header('set-cookie');
   };
 
-  it('is for HTTP only, for this site, and for as long as the browser runs', async () => {
+  it('a cookie is HttpOnly, SameSite=Lax and without an expiry by default', async () => {
     expect(await cookieOf({})).toMatch(/^connect\.sid=s%3A[^;]+; Path=\/; HttpOnly; SameSite=Lax$/);
   });
 
-  it('is what the options say', async () => {
+  it('a cookie has the attributes of the options', async () => {
     const cookie = {
       path: '/view',
       domain: 'example.com',
@@ -78,7 +78,7 @@ describeOnBothEngines('the cookie', (url) => {
     );
   });
 
-  it('is secure behind a proxy that is trusted and says so, and only then', async () => {
+  it('a cookie is Secure behind a trusted proxy that reports HTTPS, and only then', async () => {
     const https = { 'X-Forwarded-Proto': 'https' };
     const trusting = () => express().set('trust proxy', 1);
     expect(await cookieOf({}, https, trusting())).toContain('; Secure');
@@ -88,7 +88,7 @@ describeOnBothEngines('the cookie', (url) => {
     expect(await cookieOf({ proxy: false }, https, trusting())).not.toContain('; Secure');
   });
 
-  it('that must be secure is not sent in the clear', async () => {
+  it('a cookie with `secure: true` is not sent over plain HTTP', async () => {
     expect(await cookieOf({ cookie: { secure: true } })).toBeUndefined();
     expect(
       await cookieOf(
@@ -98,7 +98,7 @@ describeOnBothEngines('the cookie', (url) => {
     ).toMatch(/^__Host-sid=[^;]+; Path=\/; HttpOnly; Secure; SameSite=Lax$/);
   });
 
-  it('is secure over TLS, for Connect too', async () => {
+  it('a cookie is Secure over TLS, in Connect as well', async () => {
     for (const app of [express(), makeConnect()]) {
       app.use(kitForTest({ url: url() }).session({ secret: SECRET }));
       const psk = Buffer.from('a key that both sides have, which saves the certificate');
@@ -124,7 +124,7 @@ describeOnBothEngines('the cookie', (url) => {
     }
   });
 
-  it('outlives the browser only where maxAge says so, by the options or at a login', async () => {
+  it('a cookie has an expiry only with `maxAge` in the options or `remember` at a login', async () => {
     expect(await cookieOf({ cookie: { maxAge: 60_000 } })).toMatch(/; Expires=[^;]+/);
     const port = await serveSessions(
       kitForTest({ url: url() }),
@@ -145,7 +145,7 @@ describeOnBothEngines('the cookie', (url) => {
     expect(await browser.data()).toEqual({ userId: 'ann' });
   });
 
-  it('is sent when the session begins, and with every response only if it is rolling', async () => {
+  it('a cookie is sent when the session begins, and with every response only if `rolling` is true', async () => {
     for (const rolling of [false, true]) {
       const browser = new Browser(await serveSessions(kitForTest({ url: url() }), { rolling }));
       expect((await browser.get('/view')).header('set-cookie')).toBeDefined();
@@ -155,7 +155,7 @@ describeOnBothEngines('the cookie', (url) => {
     }
   });
 
-  it('can be signed anew without logging anyone out', async () => {
+  it('the secret can be changed while users stay logged in', async () => {
     const kit = kitForTest({ url: url() });
     const [old, both, fresh] = [
       await serveSessions(kit, { secret: 'an old secret' }),
@@ -174,11 +174,11 @@ describeOnBothEngines('the cookie', (url) => {
 
   it.each<readonly [string, (cookie: string, id: string) => string]>([
     ['without its signature', (_, id) => id],
-    ['with the mark of a signature and none', (_, id) => `s:${id}`],
+    ['with the prefix `s:` but no signature', (_, id) => `s:${id}`],
     ['with a wrong signature', (cookie) => `${cookie.slice(0, -3)}abc`],
     ['with another id under the same signature', (cookie, id) => cookie.replace(id.slice(0, 5), 'aaaaa')],
     ['that is empty', () => ''],
-  ])('%s opens no session', async (_name, forge) => {
+  ])('a cookie %s loads no session', async (_name, forge) => {
     const kit = kitForTest({ url: url() });
     const port = await serveSessions(kit);
     const browser = new Browser(port);
@@ -191,7 +191,7 @@ describeOnBothEngines('the cookie', (url) => {
     expect(await browser.data()).toEqual({ views: 1 });
   });
 
-  it('with an id that is not in the store never lends it to a new session', async () => {
+  it('a new session never gets the id of a cookie that is not in the store', async () => {
     const kit = kitForTest({ url: url() });
     const created = eventsOf(kit, 'session:created');
     const browser = new Browser(await serveSessions(kit));
@@ -203,7 +203,7 @@ describeOnBothEngines('the cookie', (url) => {
     expect(created).toHaveLength(2);
   });
 
-  it('that cannot be written is told of, and the response goes out without it', async () => {
+  it('a cookie that cannot be written is reported, and the response is sent without it', async () => {
     const kit = kitForTest({ url: url() });
     const errors = eventsOf(kit, 'error');
     let handled = 0;

@@ -11,10 +11,10 @@ import { sessionMiddleware } from '../../src/session/middleware.ts';
 import { startBothEngines } from '../support/both-engines.ts';
 import { Browser, type Routes, serveSessions } from './browser.ts';
 
-/** What a deadline affords, in commands: enough for the most expensive call, a login. */
+/** The commands that fit into a deadline: enough for a login, the most expensive call. */
 const COMMANDS_PER_DEADLINE = 8;
 
-/** An engine on which time passes by commands and not by the clock. */
+/** An engine whose time passes with each command and not by the clock. */
 function rationed(engine: Engine) {
   const spent = new Map<Deadline, number>();
   const pay = (deadline: Deadline | undefined) => {
@@ -98,7 +98,7 @@ it.each(
   Object.entries(CALLS).flatMap(([name, call]) =>
     (['memory', 'redis'] as const).map((engine) => [name, engine, call] as const),
   ),
-)('%s may be called by a handler any number of times (%s)', async (_, engine, call) => {
+)('a handler may call %s any number of times (%s)', async (_, engine, call) => {
   const { browser } = await start(engine, {
     '/long': async (req, res) => {
       for (let times = 0; times < 30; times++) await call(req);
@@ -109,7 +109,7 @@ it.each(
   expect((await browser.get('/long')).body).toBe('done');
 });
 
-it('what the middleware does before and after the handler shares one deadline', async () => {
+it('the load before and the save after the handler share one deadline', async () => {
   const { browser, spent } = await start('memory', {});
   await browser.get('/view');
   spent.clear();

@@ -16,7 +16,7 @@ const ROUTES: Routes = {
   },
 };
 
-describe('sessions that are encrypted', () => {
+describe('encrypted sessions', () => {
   async function start(options: SessionOptions, prefix = testPrefix()) {
     const kit = kitForTest({ url: redisUrl(), prefix });
     return { kit, prefix, port: await serveSessions(kit, options, ROUTES) };
@@ -28,7 +28,7 @@ describe('sessions that are encrypted', () => {
     return other;
   }
 
-  it('show Redis neither their data nor where their users are', async () => {
+  it('an encrypted session shows neither its data nor the address of its user in Redis', async () => {
     const { kit, port } = await start({ encrypt: { keys: [OLD] } });
     const browser = new Browser(port);
     await browser.get('/in', { headers: { 'User-Agent': 'A rare browser' } });
@@ -40,13 +40,13 @@ describe('sessions that are encrypted', () => {
       expect(stored).not.toContain(secret);
     }
     expect(await kit.sessions.list('ann')).toMatchObject([{ userAgent: 'A rare browser' }]);
-    // Whoever lists without the keys sees that they are there.
+    // A kit without the keys lists the sessions, but not their devices.
     const other = kitForTest({ url: redisUrl(), prefix: kit.prefix });
     expect(await other.sessions.list('ann')).toMatchObject([{ handle: expect.any(String) }]);
     expect((await other.sessions.list('ann'))[0]?.userAgent).toBeUndefined();
   });
 
-  it('are read with every key and written with the first, so that keys can be changed', async () => {
+  it('an encrypted session is read with any key and written with the first', async () => {
     const { prefix, port } = await start({ encrypt: { keys: [OLD] } });
     const browser = new Browser(port);
     await browser.get('/view');
@@ -62,7 +62,7 @@ describe('sessions that are encrypted', () => {
     expect(corrupt).toHaveLength(1);
   });
 
-  it('are not mixed with plain ones, which anybody who can write to Redis could make', async () => {
+  it('a plain session is not accepted with `encrypt`, since an attacker with access to Redis could forge it', async () => {
     const { prefix, port } = await start({});
     const browser = new Browser(port);
     await browser.get('/view');
@@ -76,7 +76,7 @@ describe('sessions that are encrypted', () => {
     [{ keys: ['x'.repeat(32)] }],
     [{ keys: OLD }],
     [{}],
-  ])('need keys of 32 bytes', (encrypt) => {
+  ])('the option `encrypt` needs keys of 32 bytes', (encrypt) => {
     const kit = kitForTest({ url: 'memory:' });
     const options = { encrypt } as unknown as SessionOptions;
     expect(() => kit.session({ secret: 'a secret of the tests', ...options })).toThrow(
@@ -88,7 +88,7 @@ describe('sessions that are encrypted', () => {
 describe('a seal', () => {
   const plain = Buffer.from('{"a":1}');
 
-  it('is opened under its own handle only, whole and unchanged', () => {
+  it('an encrypted value opens only with its own handle and all of its bytes unchanged', () => {
     const seal = aesSeal([OLD]);
     const closed = seal.close(plain, 'one');
     expect(seal.open(closed, 'one')).toEqual(plain);
@@ -102,7 +102,7 @@ describe('a seal', () => {
     expect(seal.close(plain, 'one')).not.toEqual(closed);
   });
 
-  it('of none opens only what is plain', () => {
+  it('a seal without encryption opens only plain values', () => {
     expect(noSeal.open(noSeal.close(plain, 'one'), 'two')).toEqual(plain);
     expect(noSeal.open(aesSeal([OLD]).close(plain, 'one'), 'one')).toBeUndefined();
     expect(noSeal.open(Buffer.alloc(0), 'one')).toBeUndefined();

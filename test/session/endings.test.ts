@@ -29,8 +29,8 @@ async function startWith(kit: RedisKit, routes: Routes, options: SessionOptions 
   return { kit, port, browser, copy };
 }
 
-onEveryStore('what ended stays ended', (kitOf) => {
-  it('also when the store itself was told to destroy it', async () => {
+onEveryStore('a session that has ended', (kitOf) => {
+  it('a session that `req.sessionStore` has destroyed is not stored again', async () => {
     const { kit, browser, copy } = await startWith(kitOf(), {
       '/destroy': (req, res) => {
         req.sessionStore.destroy(req.sessionID, () => res.end('bye'));
@@ -45,7 +45,7 @@ onEveryStore('what ended stays ended', (kitOf) => {
   });
 
   it.each(['login', 'logout', 'destroy', 'regenerate'] as const)(
-    'also when a handler saves the session that it had before %s()',
+    'a handler cannot store again the session that it had before %s()',
     async (method) => {
       const { kit, browser, copy } = await startWith(kitOf(), {
         '/hold': async (req, res) => {
@@ -65,7 +65,7 @@ onEveryStore('what ended stays ended', (kitOf) => {
     },
   );
 
-  it('and another can be begun after destroy()', async () => {
+  it('a new session can begin after `destroy`', async () => {
     const { browser } = await startWith(kitOf(), {
       '/anew': async (req, res) => {
         const before = req.session;
@@ -83,7 +83,7 @@ onEveryStore('what ended stays ended', (kitOf) => {
 });
 
 onEveryStore('a login', (kitOf) => {
-  it('that nobody waits for is whole before the response leaves', async () => {
+  it('a login that the handler does not await is complete before the response is sent', async () => {
     const { kit, browser } = await startWith(kitOf(), {
       '/hasty': (req, res) => {
         void req.session.login('ann');
@@ -101,7 +101,7 @@ onEveryStore('a login', (kitOf) => {
     expect([await kit.sessions.list('bob'), await kit.sessions.count()]).toEqual([[], 0]);
   });
 
-  it('after the headers have left changes nothing, and says so', async () => {
+  it('a login after the response headers rejects and changes nothing', async () => {
     const { kit, browser } = await startWith(kitOf(), {
       '/late': async (req, res) => {
         res.write('a');
@@ -116,7 +116,7 @@ onEveryStore('a login', (kitOf) => {
   });
 
   it.each(['evict-oldest', 'reject'] as const)(
-    'in the place of a session of the same user is not one more (%s)',
+    'a login that replaces a session of the same user does not count twice (%s)',
     async (onExceed) => {
       const limit = onExceed === 'reject' ? 1 : 2;
       const options = { maxPerUser: { limit, onExceed } };
@@ -130,7 +130,7 @@ onEveryStore('a login', (kitOf) => {
     },
   );
 
-  it('sends one cookie when something is written after a logout', async () => {
+  it('a session that is written after a logout sets one cookie', async () => {
     const { browser } = await startWith(kitOf(), {
       '/flash': async (req, res) => {
         await req.session.logout();
@@ -144,24 +144,27 @@ onEveryStore('a login', (kitOf) => {
     expect(await browser.data()).toEqual({ note: 'flash' });
   });
 
-  it.each(['id', 'req'])('refuses data named %s, which a session has of its own', async (name) => {
-    const { browser } = await startWith(kitOf(), {
-      '/taken': async (req, res) => {
-        const error = await req.session
-          .login('ann', { data: { [name]: 1 } })
-          .catch((thrown: unknown) => thrown);
-        res.end((error as { code: string }).code);
-      },
-    });
-    expect((await browser.get('/taken')).body).toBe('ERR_REDIS_KIT_CONFIG');
-  });
+  it.each(['id', 'req'])(
+    'a login with data named %s, a property of every session, is rejected',
+    async (name) => {
+      const { browser } = await startWith(kitOf(), {
+        '/taken': async (req, res) => {
+          const error = await req.session
+            .login('ann', { data: { [name]: 1 } })
+            .catch((thrown: unknown) => thrown);
+          res.end((error as { code: string }).code);
+        },
+      });
+      expect((await browser.get('/taken')).body).toBe('ERR_REDIS_KIT_CONFIG');
+    },
+  );
 });
 
 it.each([
   ['a number', 7],
   ['nothing', undefined],
   ['a promise', Promise.resolve('x')],
-])('a genid that returns %s is an error that names it', async (_, id) => {
+])('a `genid` that returns %s is an error that names the option', async (_, id) => {
   const kit = kitForTest({ url: 'memory:' });
   const { browser } = await startWith(kit, {}, { genid: () => id as unknown as string });
   const answer = await browser.get('/view');
@@ -169,12 +172,12 @@ it.each([
   expect(answer.body).toContain('option `genid` returned');
 });
 
-it('evicts nobody for a session that has ended without its index hearing of it', async () => {
+it('a login evicts no session for an ended one that is still in the index', async () => {
   const options: SessionOptions = { maxPerUser: { limit: 2, onExceed: 'evict-oldest' } };
   const { kit, browser, port } = await startWith(kitForTest({ url: redisUrl() }), {}, options);
   await browser.get('/in');
   const begun = Date.now();
-  await until('the next session is younger', async () => Date.now() > begun + 1);
+  await until('the clock has moved', async () => Date.now() > begun + 1);
   const gone = new Browser(port);
   await gone.get('/in');
   await withPlainClient(redisUrl(), (client) => client.del(gone.keyIn(kit)));
@@ -183,38 +186,41 @@ it('evicts nobody for a session that has ended without its index hearing of it',
   expect(await kit.sessions.count('ann')).toBe(2);
 });
 
-describeWithServers('what fails and nobody waits for is told:', () => {
-  it.each(['destroy', 'logout'] as const)('%s()', async (method) => {
-    for (const trouble of ['refused', 'away'] as const) {
-      const server = await startRedis();
-      onTestFinished(() => server.stop());
-      const kit = kitForTest({ url: server.url });
-      const [told, down] = [eventsOf(kit, 'error'), eventsOf(kit, 'connection:down')];
-      const { browser } = await startWith(kit, {
-        '/hasty': async (req, res) => {
-          if (trouble === 'away') {
-            await server.stop();
-            await until('the kit knows', async () => down.length > 0);
-          }
-          void req.session[method]();
-          res.end('done');
-        },
-      });
-      await browser.get('/in');
-      if (trouble === 'refused') {
-        await withPlainClient(server.url, (client) =>
-          client.sendCommand(['ACL', 'SETUSER', 'default', '-del']),
-        );
+describeWithServers('a failure that no handler awaits', () => {
+  it.each(['destroy', 'logout'] as const)(
+    'a failure of %s() that the handler does not await is emitted',
+    async (method) => {
+      for (const trouble of ['refused', 'away'] as const) {
+        const server = await startRedis();
+        onTestFinished(() => server.stop());
+        const kit = kitForTest({ url: server.url });
+        const [errors, down] = [eventsOf(kit, 'error'), eventsOf(kit, 'connection:down')];
+        const { browser } = await startWith(kit, {
+          '/hasty': async (req, res) => {
+            if (trouble === 'away') {
+              await server.stop();
+              await until('the kit is down', async () => down.length > 0);
+            }
+            void req.session[method]();
+            res.end('done');
+          },
+        });
+        await browser.get('/in');
+        if (trouble === 'refused') {
+          await withPlainClient(server.url, (client) =>
+            client.sendCommand(['ACL', 'SETUSER', 'default', '-del']),
+          );
+        }
+        expect((await browser.get('/hasty')).body).toBe('done');
+        await until('the failure is emitted', () => errors.length > 0);
+        const code = trouble === 'away' ? 'ERR_REDIS_KIT_CONNECTION' : 'ERR_REDIS_KIT_REPLY';
+        expect(errors).toMatchObject([{ feature: 'session', error: { code } }]);
       }
-      expect((await browser.get('/hasty')).body).toBe('done');
-      await until('it is told', () => told.length > 0);
-      const code = trouble === 'away' ? 'ERR_REDIS_KIT_CONNECTION' : 'ERR_REDIS_KIT_REPLY';
-      expect(told).toMatchObject([{ feature: 'session', error: { code } }]);
-    }
-  });
+    },
+  );
 });
 
-it('data under the names of express-session’s own methods does no harm', async () => {
+it('data under the name of a method of express-session does not break a request', async () => {
   const { browser } = await startWith(kitForTest({ url: 'memory:' }), {
     '/copy': (req, res) => {
       Object.assign(req.session, { touch: 1, resetMaxAge: 2, note: 'kept' });
@@ -232,7 +238,7 @@ function changing(life: number): Routes[string] {
   };
 }
 
-it('a cookie’s life is kept though nothing else was changed, and though a slow request saves after it', async () => {
+it('a change of the cookie’s `maxAge` alone is saved, and a later save of a slow request keeps it', async () => {
   const [inside, gate] = [new Gate(), new Gate()];
   const clock = new TestClock();
   const kit = kitForTest({ url: 'memory:', clock });
@@ -259,7 +265,7 @@ it('a cookie’s life is kept though nothing else was changed, and though a slow
   expect(await browser.data()).toEqual({ userId: 'ann', note: 'late' });
 });
 
-it('a life that is shorter than touchAfter slides with every use', async () => {
+it('the deadline of a session that lives shorter than `touchAfter` moves with every use', async () => {
   const clock = new TestClock();
   const kit = kitForTest({ url: 'memory:', clock });
   const { browser } = await startWith(kit, { '/short': changing(30_000) }, { idle: '1h', touchAfter: '5m' });
@@ -271,7 +277,7 @@ it('a life that is shorter than touchAfter slides with every use', async () => {
   }
 });
 
-it('a login is remembered as long as it was asked, also where every cookie lasts so long, and no longer than any', async () => {
+it('a login lasts as long as `remember`, even if that is the default `maxAge`, and at most `absolute`', async () => {
   const clock = new TestClock();
   const kit = kitForTest({ url: 'memory:', clock });
   const remember: Routes = {

@@ -20,7 +20,7 @@ describe('a session on memory:', () => {
     return { clock, kit, browser };
   }
 
-  it('ends when it was idle for so long, and not a millisecond earlier', async () => {
+  it('a session expires exactly after `idle` without use', async () => {
     const { clock, browser } = await start({ idle: '30m', touchAfter: 1 });
     for (let visit = 0; visit < 5; visit++) {
       clock.time += 30 * 60_000 - 1;
@@ -30,7 +30,7 @@ describe('a session on memory:', () => {
     expect(await browser.data()).toEqual({});
   });
 
-  it('lives on from its last use with touchAfter: 0, to the millisecond', async () => {
+  it('a session with `touchAfter: 0` expires exactly `idle` after its last use', async () => {
     const { clock, browser } = await start({ idle: '30m', touchAfter: 0 });
     for (const passed of [1, 30 * 60_000 - 1, 1, 1, 30 * 60_000 - 1]) {
       clock.time += passed;
@@ -41,7 +41,7 @@ describe('a session on memory:', () => {
   });
 
   it.each<StoreOptions>([{}, { compatible: 'connect-redis' }])(
-    'lives on from its last use under express-session with touchAfter: 0: %j',
+    'a session under express-session with `touchAfter: 0` lives on from its last use: %j',
     async (format) => {
       const clock = new TestClock();
       const kit = kitForTest({ url: 'memory:', clock });
@@ -60,7 +60,7 @@ describe('a session on memory:', () => {
     },
   );
 
-  it('ends at its absolute deadline, however much it is used and changed', async () => {
+  it('a session expires at its absolute deadline, even if it is used and changed', async () => {
     const { clock, browser } = await start({ idle: '30m', absolute: '1h' });
     for (let minute = 10; minute < 60; minute += 10) {
       clock.time += 10 * 60_000;
@@ -72,7 +72,7 @@ describe('a session on memory:', () => {
     expect(await browser.data()).toEqual({});
   });
 
-  it('begins its absolute time anew with regenerate()', async () => {
+  it('a regenerated session has a new absolute deadline', async () => {
     const { clock, browser } = await start({ idle: '30m', absolute: '1h' });
     clock.time += 20 * 60_000;
     await browser.data();
@@ -82,7 +82,7 @@ describe('a session on memory:', () => {
     expect(await browser.data()).toEqual({ userId: 'ann' });
   });
 
-  it('that is saved late lives on for its whole idle time, whatever its cookie says by then', async () => {
+  it('a session that is saved late lives for its whole idle time', async () => {
     for (const options of [{ idle: '1h' }, { cookie: { maxAge: 3_600_000 } }] as const) {
       const { clock, browser } = await start({ ...options, touchAfter: '50m' });
       clock.time += 59 * 60_000;
@@ -94,7 +94,7 @@ describe('a session on memory:', () => {
     }
   });
 
-  it('whose cookie was given a maxAge by its handler lives as long', async () => {
+  it('a session lives as long as the `maxAge` that its handler has set', async () => {
     const { clock, browser } = await start(
       { idle: '10m' },
       {
@@ -112,7 +112,7 @@ describe('a session on memory:', () => {
     expect(await browser.data()).toEqual({});
   });
 
-  it('that ended during a slow request stays ended', async () => {
+  it('a session that expires during a slow request is not stored again', async () => {
     const [inside, gate] = [new Gate(), new Gate()];
     const { clock, kit, browser } = await start(
       { idle: '30m' },
@@ -136,7 +136,7 @@ describe('a session on memory:', () => {
   });
 });
 
-describe('on both engines, the stored session', () => {
+describe('the stored session on both engines', () => {
   const HOUR = 3_600_000;
   const write = {
     mode: 'create',
@@ -160,7 +160,7 @@ describe('on both engines, the stored session', () => {
     }
   }
 
-  it('is written by a read only when that moves its deadline by touchAfter', () =>
+  it('a read writes only if it moves the deadline by at least `touchAfter`', () =>
     onBoth(async ({ clock, client, memory, redis, keyspace }, key) => {
       for (const engine of [memory, redis]) await engine.run(sessionWrite, [key], write);
       const states: string[] = [];
@@ -179,7 +179,7 @@ describe('on both engines, the stored session', () => {
       expect(states).toEqual([HOUR, HOUR, HOUR + 60_000, HOUR + 60_000].map((span) => String(start + span)));
     }));
 
-  it('ends by the deadline in its value, whatever its TTL says', () =>
+  it('a session expires at the deadline in its value, even if its TTL is longer', () =>
     onBoth(async ({ clock, client, redis }, key) => {
       await redis.run(sessionWrite, [key], write);
       await client.pExpire(key, 10 * HOUR);
@@ -194,7 +194,7 @@ describe('on both engines, the stored session', () => {
       expect(await redis.run(sessionWrite, [key], write)).toMatchObject({ outcome: 'written' });
     }));
 
-  it('has a TTL that ends with its deadline', () =>
+  it('the TTL of a session ends at its deadline', () =>
     onBoth(async ({ client, redis }, key) => {
       const clock = new TestClock();
       const keyspace = new MemoryKeyspace(clock);

@@ -34,7 +34,7 @@ describeOnBothEngines('kit.session', (url) => {
     }
 
     it.each(VERSIONS)(
-      'a session is saved with what a listener of %s changes in it while the head leaves',
+      'a change by a listener of %s while the headers are sent is saved',
       async (_v, listen) => {
         const { address, cookie, read } = await start((req, res) => {
           listen(res, () => void Object.assign(req.session, { seen: 'late' }));
@@ -45,7 +45,7 @@ describeOnBothEngines('kit.session', (url) => {
       },
     );
 
-    it('a session that is changed after the last byte was written is saved before its client has that byte', async () => {
+    it('a change after the last byte is saved before the client gets that byte', async () => {
       const written = new Gate();
       const change = new Gate();
       const { address, cookie, read } = await start(async (req, res) => {
@@ -64,7 +64,7 @@ describeOnBothEngines('kit.session', (url) => {
       });
       client.end();
       await written.promise;
-      // A round trip on another connection: what was sent before has arrived.
+      // After a round trip on another connection, earlier bytes have arrived.
       await read();
       expect(isAnswered).toBe(false);
       change.open();
@@ -73,7 +73,7 @@ describeOnBothEngines('kit.session', (url) => {
       expect((await read()).text).toBe('{"seen":"after the last byte"}');
     });
 
-    it('a session that cannot be saved is refused at once, though its handler streams on', async () => {
+    it('a response whose session cannot be saved is refused at once, even if its handler still streams', async () => {
       const ended = new Gate();
       const { address, cookie } = await start((req, res) => {
         Object.assign(req.session, { circle: req.session });
@@ -101,7 +101,7 @@ describeOnBothEngines('kit.session', (url) => {
           res.end('out');
         },
       ],
-    ])('a session that is %s after writeHead() was called has its cookie cleared', async (_way, handler) => {
+    ])('the cookie of a session that is %s after `writeHead` is cleared', async (_way, handler) => {
       const kit = kitForTest({ url: url() });
       const app = makeApp();
       app.use(kit.session({ secret: 'a secret for this test', unset: 'destroy' }));

@@ -37,7 +37,7 @@ onEveryStore('req.session', (kitOf) => {
     return thief;
   }
 
-  it('login() gives a new id to the user, and the old one is dead', async () => {
+  it('a login creates a session with a new id, and destroys the old one', async () => {
     const { kit, browser } = await start(loginRoutes(['ann'], { data: { role: 'admin' } }));
     const rotated = eventsOf(kit, 'session:rotated');
     await browser.get('/view');
@@ -54,7 +54,7 @@ onEveryStore('req.session', (kitOf) => {
     expect(rotated[0]?.previous).not.toBe(handle);
   });
 
-  it('logout() ends the session here and in the list of its user, and clears the cookie', async () => {
+  it('a logout destroys the session, removes it from the list of its user and clears the cookie', async () => {
     const { kit, browser } = await start(loginRoutes());
     const destroyed = eventsOf(kit, 'session:destroyed');
     await browser.get('/in/ann');
@@ -70,7 +70,7 @@ onEveryStore('req.session', (kitOf) => {
     expect(destroyed).toHaveLength(1);
   });
 
-  it('after logout() is empty, not stored, and a new session once something is written to it', async () => {
+  it('the session after a logout is empty, and stored only if something is written to it', async () => {
     const { kit, browser } = await start({
       ...loginRoutes(),
       '/goodbye': async (req, res) => {
@@ -88,7 +88,7 @@ onEveryStore('req.session', (kitOf) => {
     expect(created).toHaveLength(3);
   });
 
-  it('login() right after logout() sends one cookie, the new one', async () => {
+  it('a login right after a logout sets one cookie', async () => {
     const { browser } = await start({
       ...loginRoutes(),
       '/switch': async (req, res) => {
@@ -103,7 +103,7 @@ onEveryStore('req.session', (kitOf) => {
     expect(await browser.data()).toEqual({ userId: 'bob' });
   });
 
-  it('login() right after a save() that nobody waits for is a conflict for neither', async () => {
+  it('a login right after a save that the handler does not await causes no conflict', async () => {
     const { kit, browser } = await start({
       '/hasty': async (req, res) => {
         req.session.note = 'hasty';
@@ -112,22 +112,22 @@ onEveryStore('req.session', (kitOf) => {
         res.end();
       },
     });
-    const told = [eventsOf(kit, 'session:conflict'), eventsOf(kit, 'error')];
+    const events = [eventsOf(kit, 'session:conflict'), eventsOf(kit, 'error')];
     await browser.get('/view');
     await browser.get('/hasty');
     expect(await browser.data()).toEqual({ userId: 'ann' });
     expect(await kit.sessions.count()).toBe(1);
     await new Browser(browser.port).get('/hasty');
     expect(await kit.sessions.count()).toBe(2);
-    expect(told.flat()).toEqual([]);
+    expect(events.flat()).toEqual([]);
   });
 
-  it('login() sends a cookie without Max-Age or Expires, unless it is to remember', async () => {
+  it('the cookie of a login has Max-Age and Expires only with `remember`', async () => {
     const { browser } = await start(loginRoutes());
     expect((await browser.get('/in/ann')).header('set-cookie')).not.toMatch(/Max-Age|Expires/);
   });
 
-  it('login({ remember }) keeps the cookie and the session that long, whatever the idle time', async () => {
+  it('a login with `remember` keeps the cookie and the session that long, whatever `idle` is', async () => {
     const { kit, browser } = await start(loginRoutes(['ann'], { remember: '30d' }), { idle: '1m' });
     const day = 86_400_000;
     const cookie = (await browser.get('/in/ann')).header('set-cookie') ?? '';
@@ -139,15 +139,15 @@ onEveryStore('req.session', (kitOf) => {
   });
 
   it.each([
-    ['no id', '', {}],
-    ['a number', 7 as unknown as string, {}],
+    ['an empty user id', '', {}],
+    ['a number as user id', 7 as unknown as string, {}],
     ['an unknown option', 'ann', { remeber: '1d' } as LoginOptions],
-    ['a life of nothing', 'ann', { remember: 0 } as LoginOptions],
-    ['data that is none', 'ann', { data: 'x' } as unknown as LoginOptions],
-    ['data in the place of a method', 'ann', { data: { save: 1 } }],
-    ['data in the place of the cookie', 'ann', { data: { cookie: 1 } }],
-    ['data in the place of the prototype', 'ann', { data: JSON.parse('{"__proto__":{"admin":true}}') }],
-  ])('login() refuses %s, and the session stays as it was', async (_what, user, options) => {
+    ['a `remember` of 0', 'ann', { remember: 0 } as LoginOptions],
+    ['data that is no object', 'ann', { data: 'x' } as unknown as LoginOptions],
+    ['data under the name of a method', 'ann', { data: { save: 1 } }],
+    ['data under the name `cookie`', 'ann', { data: { cookie: 1 } }],
+    ['data under the name `__proto__`', 'ann', { data: JSON.parse('{"__proto__":{"admin":true}}') }],
+  ])('a login with %s is rejected, and the session does not change', async (_what, user, options) => {
     const { browser } = await start({
       '/in': async (req, res) => {
         const error = await req.session.login(user, options).catch((thrown: unknown) => thrown);
@@ -160,7 +160,7 @@ onEveryStore('req.session', (kitOf) => {
     expect(await browser.data()).toEqual({ views: 1 });
   });
 
-  it('has methods that return promises and call back once, also back to one that throws', async () => {
+  it('the methods of a session return promises and call their callback once, even if it throws', async () => {
     const thrown: unknown[] = [];
     const keep = (error: unknown) => thrown.push(error);
     const listeners = process.listeners('uncaughtException');
@@ -200,7 +200,7 @@ onEveryStore('req.session', (kitOf) => {
     }
   });
 
-  it('tells of data under the name of a method, which is not kept', async () => {
+  it('data under the name of a method is not kept, and logged', async () => {
     const { browser } = await start({
       '/write': (req, res) => {
         Object.assign(req.session, { login: 'ann', note: 'kept' });

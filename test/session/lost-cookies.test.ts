@@ -8,7 +8,7 @@ import { Browser, type Routes, SECRET, serveSessions } from './browser.ts';
 
 const HOUR = 3_600_000;
 
-/** Ways in which a session begins. */
+/** Routes that begin a session. */
 const BEGINNINGS: Routes = {
   '/write': (req, res) => {
     req.session.note = 'new';
@@ -62,7 +62,7 @@ const ROUTES: Routes = {
   },
 };
 
-describeOnBothEngines('a session’s cookie', (url) => {
+describeOnBothEngines('a session cookie that clients may lose', (url) => {
   async function start(options: SessionOptions = {}, makeApp = EXPRESS[0]?.[1], set?: [string, unknown]) {
     const logger = keepingLogger();
     const kit = kitForTest({ url: url(), logger } as KitOptions);
@@ -76,7 +76,7 @@ describeOnBothEngines('a session’s cookie', (url) => {
   it.each(
     Object.keys(BEGINNINGS).flatMap((path) => EXPRESS.map(([name, make]) => [path, name, make] as const)),
   )(
-    'with `secure: true` over plain HTTP leaves no session behind, and one warning (%s, %s)',
+    'a session with `secure: true` over plain HTTP is not stored, with one warning (%s, %s)',
     async (path, _, make) => {
       const { kit, browser, warnings } = await start({ cookie: { secure: true } }, make);
       for (let times = 0; times < 3; times++) {
@@ -93,7 +93,7 @@ describeOnBothEngines('a session’s cookie', (url) => {
     ['app.set', {}, ['trust proxy', 1]],
     ['the option `proxy`', { proxy: true }, undefined],
   ])(
-    'with `secure: true` behind a proxy that is trusted by %s leaves, without a warning',
+    'a cookie with `secure: true` behind a proxy trusted by %s is sent without a warning',
     async (_, options, set) => {
       const { kit, browser, warnings } = await start(
         { cookie: { secure: true }, ...options },
@@ -109,18 +109,21 @@ describeOnBothEngines('a session’s cookie', (url) => {
   it.each<[string, SessionOptions['cookie']]>([
     ["sameSite: 'none'", { sameSite: 'none' }],
     ['partitioned: true', { partitioned: true }],
-  ])('with `%s` over plain HTTP leaves, with one warning that browsers drop it', async (name, cookie) => {
-    const { kit, browser, warnings } = await start({ cookie });
-    for (let times = 0; times < 2; times++) {
-      expect((await new Browser(browser.port).get('/in')).header('set-cookie')).toMatch(/^connect\.sid=s/);
-    }
-    expect(await kit.sessions.count()).toBe(2);
-    expect(warnings()).toHaveLength(1);
-    expect(warnings()[0]).toContain(name);
-  });
+  ])(
+    'a cookie with `%s` over plain HTTP is sent, with one warning that browsers drop it',
+    async (name, cookie) => {
+      const { kit, browser, warnings } = await start({ cookie });
+      for (let times = 0; times < 2; times++) {
+        expect((await new Browser(browser.port).get('/in')).header('set-cookie')).toMatch(/^connect\.sid=s/);
+      }
+      expect(await kit.sessions.count()).toBe(2);
+      expect(warnings()).toHaveLength(1);
+      expect(warnings()[0]).toContain(name);
+    },
+  );
 
   it.each(['/longer', '/longer-and-save', '/longer-and-hasty', '/longer-and-write'])(
-    'that is given another life alone or with data reaches the browser once (%s)',
+    'a cookie with a new `maxAge` is sent once, with or without a change of data (%s)',
     async (path) => {
       const { browser } = await start();
       await browser.get('/view');
@@ -134,7 +137,7 @@ describeOnBothEngines('a session’s cookie', (url) => {
   );
 
   it.each(['/until-closed', '/until-closed-and-write'])(
-    'that lives until the browser ends from now on reaches the browser (%s)',
+    'a cookie whose `maxAge` was removed is sent (%s)',
     async (path) => {
       const { browser } = await start({ cookie: { maxAge: '1h' } });
       await browser.get('/view');
@@ -143,7 +146,7 @@ describeOnBothEngines('a session’s cookie', (url) => {
     },
   );
 
-  it('that is given another life is sent once where it rolls', async () => {
+  it('a rolling cookie with a new `maxAge` is sent once', async () => {
     const { browser } = await start({ rolling: true });
     await browser.get('/view');
     const answer = await browser.get('/longer');
@@ -151,13 +154,13 @@ describeOnBothEngines('a session’s cookie', (url) => {
   });
 });
 
-/** A cookie as express-session signs it. */
+/** A cookie with the signature of express-session. */
 function signed(id: string, secret = SECRET): string {
   const signature = createHmac('sha256', secret).update(id).digest('base64').replace(/=+$/, '');
   return encodeURIComponent(`s:${id}.${signature}`);
 }
 
-describeOnBothEngines('of several cookies of the session’s name', (url) => {
+describeOnBothEngines('several session cookies in one request', (url) => {
   async function start(kit: RedisKit = kitForTest({ url: url() }), options: SessionOptions = {}) {
     const port = await serveSessions(kit, options, ROUTES);
     const [older, newer] = [new Browser(port), new Browser(port)];
@@ -179,7 +182,7 @@ describeOnBothEngines('of several cookies of the session’s name', (url) => {
     ['an unsigned one', 'plain'],
     ['an empty one', ''],
     ['one that cannot be decoded', '%E0%A4%A'],
-  ])('%s does not hide the live one, before or after it', async (_, dead) => {
+  ])('the live session is loaded before or after %s', async (_, dead) => {
     const { newer, dataWith } = await start();
     expect(await dataWith(dead, newer)).toEqual({ userId: 'ann' });
     expect(await dataWith(newer, dead)).toEqual({ userId: 'ann' });
@@ -187,7 +190,7 @@ describeOnBothEngines('of several cookies of the session’s name', (url) => {
     expect(await dataWith(dead, dead)).toEqual({});
   });
 
-  it('the youngest live session wins', async () => {
+  it('the live session that was created last is loaded', async () => {
     const { older, newer, dataWith } = await start();
     expect(await dataWith(older, newer)).toEqual({ userId: 'ann' });
     expect(await dataWith(newer, older)).toEqual({ userId: 'ann' });
@@ -202,7 +205,7 @@ describeOnBothEngines('of several cookies of the session’s name', (url) => {
     expect(JSON.parse((await new Browser(port).get('/', { headers })).body)).toEqual({ userId: 'ann' });
   });
 
-  it('a login replaces what they say, so that it holds although the dead one stays', async () => {
+  it('a login is effective even if the client keeps the cookie of an ended session', async () => {
     const { port } = await start();
     const browser = new Browser(port);
     const dead = `connect.sid=${signed('ended')}`;
@@ -211,7 +214,7 @@ describeOnBothEngines('of several cookies of the session’s name', (url) => {
     expect(JSON.parse((await browser.get('/', { headers })).body)).toEqual({ userId: 'ann' });
   });
 
-  it('any number of them costs a bounded number of reads', async () => {
+  it('any number of session cookies costs a bounded number of reads', async () => {
     const { kit, newer, dataWith } = await start();
     const loaded = eventsOf(kit, 'session:loaded');
     const others = Array.from({ length: 40 }, (_, index) => signed(`ended-${index}`));
@@ -221,7 +224,7 @@ describeOnBothEngines('of several cookies of the session’s name', (url) => {
   });
 });
 
-it('an error in the cookie function reaches the error handler also where a client sends several cookies', async () => {
+it('an error of the option `cookie` is passed to `next` even if the client sends several cookies', async () => {
   const kit = kitForTest({ url: 'memory:' });
   const port = await serveSessions(kit, { cookie: () => ({ path: 'x' }) });
   const headers = { Cookie: `connect.sid=${signed('a')}; connect.sid=${signed('b')}` };

@@ -3,7 +3,7 @@ import type { SessionOptions } from '../../src/index.ts';
 import { kitForTest } from '../support/kits.ts';
 import { SECRET } from './browser.ts';
 
-describe('kit.session refuses', () => {
+describe('the options of kit.session', () => {
   const wrong: readonly (readonly [name: string, options: unknown, message: RegExp])[] = [
     ['an unknown option', { tty: '1h' }, /kit\.session: unknown option `tty`; known options: secret,/],
     ['an option of connect-redis', { ttl: '1h' }, /unknown option `ttl`; it is `idle` here/],
@@ -92,19 +92,19 @@ describe('kit.session refuses', () => {
     ],
     ['another priority', { cookie: { priority: 'top' } }, /`priority` is 'top'; it must be one of 'low'/],
   ];
-  it.each(wrong)('%s, with the remedy', (_name, options, message) => {
+  it.each(wrong)('an invalid option is an error that names the remedy: %s', (_name, options, message) => {
     const kit = kitForTest({ url: 'memory:' });
     const make = () => kit.session({ secret: SECRET, ...(options as SessionOptions) });
     expect(make).toThrow(message);
     expect(make).toThrow(expect.objectContaining({ code: 'ERR_REDIS_KIT_CONFIG' }));
   });
 
-  it('to show a secret in an error', () => {
+  it('an error shows no secret', () => {
     const make = () => kitForTest({ url: 'memory:' }).session({ secret: ['hush-hush', ''] });
     expect(make).not.toThrow(/hush/);
   });
 
-  it('to go without a secret where Redis outlives the process, and warns on memory:', () => {
+  it('a missing secret is an error with Redis, and a warning on memory:', () => {
     expect(() => kitForTest({ url: 'redis://127.0.0.1:1' }).session()).toThrow(
       /`secret` is missing; give a long random string/,
     );

@@ -5,7 +5,7 @@ import { EXPRESS } from '../http/frameworks.ts';
 import { describeOnBothEngines, kitForTest } from '../support/kits.ts';
 import { Browser, serveSessions } from './browser.ts';
 
-/** Ways in which an administrator's request ends or changes the session of an id. */
+/** Ways in which a request of an administrator ends or changes the session of an id. */
 const WAYS: Readonly<Record<string, (req: Request, id: string) => Promise<void>>> = {
   'sessionStore.destroy': (req, id) => called((done) => req.sessionStore.destroy(id, done)),
   'sessionStore.get and destroy': async (req, id) => {
@@ -51,7 +51,7 @@ describeOnBothEngines('the end of another client’s session', (url) => {
     Object.entries(WAYS).flatMap(([way, end]) =>
       EXPRESS.map(([app, make]) => [way, app, make, end] as const),
     ),
-  )('by %s leaves the caller’s own cookie and session as they are (%s)', async (_, _app, make, end) => {
+  )('the end of another session by %s does not change the caller’s own (%s)', async (_, _app, make, end) => {
     const { admin, other } = await start(kitForTest({ url: url() }), make(), end);
     const answer = await admin.get(`/end?id=${other.sessionId}`);
     expect([answer.body, answer.header('set-cookie')]).toEqual(['ended', undefined]);
@@ -61,11 +61,14 @@ describeOnBothEngines('the end of another client’s session', (url) => {
     expect(await admin.data()).toEqual({ views: 1 });
   });
 
-  it.each(Object.entries(WAYS))('by %s clears the cookie where it is the caller’s own', async (_, end) => {
-    const { admin } = await start(kitForTest({ url: url() }), undefined, end);
-    await admin.get(`/end?id=${admin.sessionId}`);
-    expect(admin.cookies.size).toBe(0);
-  });
+  it.each(Object.entries(WAYS))(
+    'the end of a session by %s clears the cookie only if it is the caller’s own',
+    async (_, end) => {
+      const { admin } = await start(kitForTest({ url: url() }), undefined, end);
+      await admin.get(`/end?id=${admin.sessionId}`);
+      expect(admin.cookies.size).toBe(0);
+    },
+  );
 });
 
 it('a session that a handler loads by its id is saved under that id', async () => {

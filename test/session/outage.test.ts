@@ -13,7 +13,7 @@ import { Browser, dataOf, type Routes, serveSessions } from './browser.ts';
 
 const COMMAND_TIMEOUT = 200;
 
-/** A loaded machine is slow; a request that hung would still be told apart. */
+/** Longer than a loaded machine needs, and shorter than a request that hangs. */
 const SLACK = 1_500;
 
 async function start(
@@ -54,8 +54,8 @@ function expectRefusal(answer: Answer): void {
   });
 }
 
-describeWithServers('while Redis is away', () => {
-  it('what a handler begins and does not wait for is no unhandled rejection', async () => {
+describeWithServers('sessions while Redis is unavailable', () => {
+  it('a call that a handler does not await causes no unhandled rejection', async () => {
     const rejections: unknown[] = [];
     const keep = (reason: unknown) => rejections.push(reason);
     process.on('unhandledRejection', keep);
@@ -76,7 +76,7 @@ describeWithServers('while Redis is away', () => {
   });
 
   it.each(['error', 'anonymous'] as const)(
-    'nobody is logged in or out by halves, and the deadline holds (%s)',
+    'a login and a logout are complete or have no effect, within the deadline (%s)',
     async (onError) => {
       const { server, browser } = await start({ onError }, (redis) => ({
         '/in': async (req, res) => {
@@ -100,7 +100,7 @@ describeWithServers('while Redis is away', () => {
   );
 
   describe("with onError 'error'", () => {
-    it('a frozen server is a 503 within the deadline, and its sessions are back when it thaws', async () => {
+    it('a request is answered with 503 within the deadline while the server is frozen, and has its session afterwards', async () => {
       const { server, browser, errors } = await start();
       server.freeze();
       for (let attempt = 0; attempt < 5; attempt++) {
@@ -115,7 +115,7 @@ describeWithServers('while Redis is away', () => {
       expect(await browser.data()).toEqual({ userId: 'ann' });
     });
 
-    it('a killed server is a 503, and new sessions begin when it is back', async () => {
+    it('a request is answered with 503 while the server is down, and sessions begin when it is back', async () => {
       const { server, browser } = await start();
       await server.kill();
       for (let attempt = 0; attempt < 5; attempt++) expectRefusal(await timed(() => browser.get('/view')));
@@ -124,7 +124,7 @@ describeWithServers('while Redis is away', () => {
       expect(await browser.data()).toEqual({ userId: 'ann' });
     });
 
-    it('a client without a session is served as long as it needs none', async () => {
+    it('a request without a session is handled as long as it needs none', async () => {
       const { server, browser } = await start();
       server.freeze();
       const stranger = new Browser(browser.port);
@@ -133,7 +133,7 @@ describeWithServers('while Redis is away', () => {
     });
 
     it.each(['end', 'stream', 'writeHead'])(
-      'a save that fails refuses the whole response, however it is sent (%s)',
+      'a failed save refuses the whole response, whichever way it is sent (%s)',
       async (way) => {
         const { server, browser } = await start({ rolling: true }, (redis) => ({
           '/late': (req: Request, res: Response) => {
@@ -150,12 +150,12 @@ describeWithServers('while Redis is away', () => {
         expect(answer.text).not.toContain('secret');
         server.thaw();
         await until('the sessions are back', async () => (await browser.get('/')).status === 200);
-        // Nobody can tell whether the command that got no answer has run.
+        // It is unknown whether the command without a reply has run.
         expect([undefined, 'never saved']).toContain(Reflect.get(Object(await browser.data()), 'note'));
       },
     );
 
-    it('a save that fails after the headers have left is told of, and the response goes on', async () => {
+    it('a failed save after the headers is emitted, and the response continues', async () => {
       const { browser, errors } = await start({}, (redis) => ({
         '/stream': async (req: Request, res: Response) => {
           res.write('a');
@@ -171,7 +171,7 @@ describeWithServers('while Redis is away', () => {
       ]);
     });
 
-    it('save(), reload() and destroy() call back with the error', async () => {
+    it('the callbacks of save(), reload() and destroy() get the error', async () => {
       const codes: unknown[] = [];
       const { browser } = await start({}, (redis) => ({
         '/all': (req: Request, res: Response) => {
@@ -194,7 +194,7 @@ describeWithServers('while Redis is away', () => {
   describe("with onError 'anonymous'", () => {
     const anonymous = { onError: 'anonymous' } as const;
 
-    it('the app goes on with an empty session, and nothing of it is kept', async () => {
+    it('the app continues with an empty session that is never saved', async () => {
       const { server, kit, browser } = await start(
         { ...anonymous, rolling: true, saveUninitialized: true },
         () => ({
@@ -230,7 +230,7 @@ describeWithServers('while Redis is away', () => {
       expect(keys).toEqual([]);
     });
 
-    it('no cookie leaves either when writeHead() comes before the hooks know', async () => {
+    it('no cookie is sent when the handler calls `writeHead` early', async () => {
       const app = express().use((_req, res, next) => {
         addResponseHook(res, { phase: 'capture' });
         next();
@@ -247,7 +247,7 @@ describeWithServers('while Redis is away', () => {
       expect([answer.body, answer.header('set-cookie')]).toEqual(['done', undefined]);
     });
 
-    it('a thawed server still has the session as it was', async () => {
+    it('a session is unchanged after the outage', async () => {
       const { server, browser } = await start(anonymous);
       server.freeze();
       expect((await timed(() => browser.get('/view'))).body).toBe('1');
@@ -256,7 +256,7 @@ describeWithServers('while Redis is away', () => {
       expect(await browser.data()).toEqual({ userId: 'ann' });
     });
 
-    it('a save that fails costs the change and the cookie, not the response', async () => {
+    it('a failed save loses the change and the cookie, but not the response', async () => {
       const { browser } = await start(anonymous, (redis) => ({
         '/late': (req: Request, res: Response) => {
           redis.freeze();

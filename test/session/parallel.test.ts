@@ -15,7 +15,7 @@ onEveryStore('parallel requests of one session', (kitOf) => {
     return { kit, browser };
   }
 
-  /** Two requests that have both loaded the session before either saves. */
+  /** Sends two requests that both load the session before one of them saves it. */
   async function race(first: Routes[string], second: Routes[string], options: SessionOptions = {}) {
     const gates = [new Gate(), new Gate()] as const;
     const inside = [new Gate(), new Gate()] as const;
@@ -37,7 +37,7 @@ onEveryStore('parallel requests of one session', (kitOf) => {
     return browser.data();
   }
 
-  it('that set different fields both win', async () => {
+  it('two requests that set different fields both take effect', async () => {
     const data = await race(
       (req) => Object.assign(req.session, { cart: [1], empty: [], large: 9_007_199_254_740_991 }),
       (req) => Object.assign(req.session, { theme: 'dark' }),
@@ -45,7 +45,7 @@ onEveryStore('parallel requests of one session', (kitOf) => {
     expect(data).toEqual({ views: 1, cart: [1], empty: [], large: 9_007_199_254_740_991, theme: 'dark' });
   });
 
-  it('of which one deletes a field and the other sets one both win', async () => {
+  it('a request that deletes a field and one that sets another both take effect', async () => {
     const data = await race(
       (req) => void delete req.session.views,
       (req) => Object.assign(req.session, { theme: 'dark' }),
@@ -53,7 +53,7 @@ onEveryStore('parallel requests of one session', (kitOf) => {
     expect(data).toEqual({ theme: 'dark' });
   });
 
-  it('that set the same field leave the last one whole', async () => {
+  it('two requests that set the same field keep the last value as a whole', async () => {
     const data = await race(
       (req) => Object.assign(req.session, { cart: { a: 1 } }),
       (req) => Object.assign(req.session, { cart: { b: 2 } }),
@@ -61,7 +61,7 @@ onEveryStore('parallel requests of one session', (kitOf) => {
     expect(data).toEqual({ views: 1, cart: { b: 2 } });
   });
 
-  it('leave the last session whole where they are told to', async () => {
+  it('two requests keep the last session as a whole with `conflicts: "last-write"`', async () => {
     const data = await race(
       (req) => Object.assign(req.session, { cart: [1] }),
       (req) => Object.assign(req.session, { theme: 'dark' }),
@@ -70,7 +70,7 @@ onEveryStore('parallel requests of one session', (kitOf) => {
     expect(data).toEqual({ views: 1, theme: 'dark' });
   });
 
-  it('lose nothing when a request saves again after it was merged', async () => {
+  it('a request that saves again after a merge loses nothing', async () => {
     const data = await race(
       (req) => Object.assign(req.session, { cart: [1] }),
       async (req) => {
@@ -82,7 +82,7 @@ onEveryStore('parallel requests of one session', (kitOf) => {
     expect(data).toEqual({ views: 1, cart: [1], theme: 'dark', note: 'more' });
   });
 
-  it('twenty at once each keep their field', async () => {
+  it('twenty parallel requests each keep their field', async () => {
     const paths = Array.from({ length: 20 }, (_, index) => `/set${index}`);
     let waiting = paths.length;
     const all = new Gate();
@@ -103,7 +103,7 @@ onEveryStore('parallel requests of one session', (kitOf) => {
     });
   });
 
-  it('never bring back a session that ended meanwhile: the save is dropped, told, and sends no cookie', async () => {
+  it('a save of a session that has ended is dropped and emitted, and sets no cookie', async () => {
     const held = heldRoute((req, res) => {
       Object.assign(req.session, { note: 'late' });
       res.end();
@@ -119,7 +119,7 @@ onEveryStore('parallel requests of one session', (kitOf) => {
     await held.entered;
     const cookie = browser.cookies.get('connect.sid') ?? '';
     await browser.get('/logout');
-    held.letGo();
+    held.release();
     const answer = await slow.answer();
     expect([answer.status, answer.header('set-cookie')]).toEqual([200, undefined]);
     expect(conflicts).toEqual([{ handle: expect.any(String) }]);
@@ -128,7 +128,7 @@ onEveryStore('parallel requests of one session', (kitOf) => {
   });
 });
 
-it('a merge keeps every key of either side that the other did not touch, and its bytes', () => {
+it('a merge keeps each key that only one side has changed, byte for byte', () => {
   const value = fc.oneof(fc.jsonValue({ maxDepth: 2 }), fc.constantFrom([], {}, 1e300, -0, '', null));
   const key = fc.constantFrom('a', 'b', 'c', 'toString', '__proto__', '1', 'cookie ');
   const content = fc

@@ -19,7 +19,7 @@ declare global {
 
 type MakeApp = (typeof EXPRESS)[number][1];
 
-/** An app as passport's documentation has it, with the line that the README documents. */
+/** The app of passport's documentation, with the line that the README documents. */
 async function start(kit: RedisKit, makeApp: MakeApp = () => express(), options: SessionOptions = {}) {
   const auth = new passport.Passport();
   auth.use(new Strategy((name, password, done) => done(null, password === 'right' ? { id: name } : false)));
@@ -79,20 +79,23 @@ function logIn(browser: Browser, name: string) {
 }
 
 describeOnBothEngines('passport', (url) => {
-  it.each(EXPRESS)('logs users in whom kit.sessions lists and revokes (%s)', async (_, makeApp) => {
-    const kit = kitForTest({ url: url() });
-    const browser = new Browser(await start(kit, makeApp));
-    await browser.get('/cart');
-    const before = browser.sessionId;
-    expect((await logIn(browser, 'ann')).body).toBe('in');
-    expect(browser.sessionId).not.toBe(before);
-    expect(await me(browser)).toEqual(['ann', 'ann', null]);
-    expect(await kit.sessions.list('ann')).toMatchObject([{ ip: '127.0.0.1' }]);
-    expect(await kit.sessions.revokeAll('ann')).toBe(1);
-    expect(await me(browser)).toEqual([null, null, null]);
-  });
+  it.each(EXPRESS)(
+    'a user who logs in with passport is listed and revoked by kit.sessions (%s)',
+    async (_, makeApp) => {
+      const kit = kitForTest({ url: url() });
+      const browser = new Browser(await start(kit, makeApp));
+      await browser.get('/cart');
+      const before = browser.sessionId;
+      expect((await logIn(browser, 'ann')).body).toBe('in');
+      expect(browser.sessionId).not.toBe(before);
+      expect(await me(browser)).toEqual(['ann', 'ann', null]);
+      expect(await kit.sessions.list('ann')).toMatchObject([{ ip: '127.0.0.1' }]);
+      expect(await kit.sessions.revokeAll('ann')).toBe(1);
+      expect(await me(browser)).toEqual([null, null, null]);
+    },
+  );
 
-  it.each(EXPRESS)('logs users out, who leave the list (%s)', async (_, makeApp) => {
+  it.each(EXPRESS)('a user who logs out with passport leaves the list (%s)', async (_, makeApp) => {
     const kit = kitForTest({ url: url() });
     const browser = new Browser(await start(kit, makeApp));
     await logIn(browser, 'ann');
@@ -101,22 +104,19 @@ describeOnBothEngines('passport', (url) => {
     expect([await kit.sessions.list('ann'), await kit.sessions.revokeAll('ann')]).toEqual([[], 0]);
   });
 
-  it.each(EXPRESS)(
-    'logs in over login() with keepSessionInfo, and the session is listed (%s)',
-    async (_, makeApp) => {
-      const kit = kitForTest({ url: url() });
-      const browser = new Browser(await start(kit, makeApp));
-      await browser.get('/kit/ann');
-      await browser.get('/cart');
-      await browser.get('/as/ann?keep');
-      expect(await me(browser)).toEqual(['ann', 'ann', 'a cart']);
-      expect(await kit.sessions.list('ann')).toHaveLength(1);
-      expect(await kit.sessions.revokeAll('ann')).toBe(1);
-      expect(await me(browser)).toEqual([null, null, null]);
-    },
-  );
+  it.each(EXPRESS)('a login with passport’s keepSessionInfo is listed (%s)', async (_, makeApp) => {
+    const kit = kitForTest({ url: url() });
+    const browser = new Browser(await start(kit, makeApp));
+    await browser.get('/kit/ann');
+    await browser.get('/cart');
+    await browser.get('/as/ann?keep');
+    expect(await me(browser)).toEqual(['ann', 'ann', 'a cart']);
+    expect(await kit.sessions.list('ann')).toHaveLength(1);
+    expect(await kit.sessions.revokeAll('ann')).toBe(1);
+    expect(await me(browser)).toEqual([null, null, null]);
+  });
 
-  it('moves a session from one user’s list to another’s when keepSessionInfo carries it over', async () => {
+  it('a session that keepSessionInfo carries over moves to the list of the other user', async () => {
     const kit = kitForTest({ url: url() });
     const browser = new Browser(await start(kit));
     await browser.get('/kit/ann');
@@ -126,7 +126,7 @@ describeOnBothEngines('passport', (url) => {
     expect([await kit.sessions.revokeAll('ann'), await kit.sessions.revokeAll('bob')]).toEqual([0, 1]);
   });
 
-  it('is refused with 409 where the user has as many sessions as are allowed', async () => {
+  it('a login above `maxPerUser` is refused with 409', async () => {
     const kit = kitForTest({ url: url() });
     const port = await start(kit, undefined, { maxPerUser: { limit: 1, onExceed: 'reject' } });
     const [first, second] = [new Browser(port), new Browser(port)];
@@ -137,7 +137,7 @@ describeOnBothEngines('passport', (url) => {
     expect([await me(first), await kit.sessions.count()]).toEqual([['ann', 'ann', null], 1]);
   });
 
-  it('evicts the user’s oldest session where that is the limit’s policy', async () => {
+  it('a login above `maxPerUser` evicts the oldest session with `evict-oldest`', async () => {
     const kit = kitForTest({ url: url() });
     const port = await start(kit, undefined, { maxPerUser: { limit: 1, onExceed: 'evict-oldest' } });
     const [first, second] = [new Browser(port), new Browser(port)];

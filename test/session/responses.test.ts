@@ -19,7 +19,7 @@ describeOnBothEngines('a response with a session', (url) => {
   }
 
   describe.each(APPS)('under %s', (_name, makeApp) => {
-    it('remembers from request to request', async () => {
+    it('a session is kept from request to request', async () => {
       const browser = new Browser(
         await serveSessions(
           startKit(),
@@ -36,7 +36,7 @@ describeOnBothEngines('a response with a session', (url) => {
       for (const views of ['1', '2', '3']) expect((await browser.get('/view')).body).toBe(views);
     });
 
-    it('keeps what was changed before a handler threw', async () => {
+    it('a change before a handler throws is saved', async () => {
       const app = makeApp();
       const routes: Routes = {
         '/throw': (req) => {
@@ -52,7 +52,7 @@ describeOnBothEngines('a response with a session', (url) => {
       expect((await browser.get('/throw')).body).toBe('broken');
     });
 
-    it('is shared with a sub-app, also one with sessions of its own', async () => {
+    it('a session is shared with a sub-app, even if that has session middleware', async () => {
       for (const hasOwn of [false, true]) {
         const kit = startKit();
         const [app, inner] = [makeApp(), makeApp()];
@@ -70,7 +70,7 @@ describeOnBothEngines('a response with a session', (url) => {
     });
   });
 
-  it('that streams is saved before its first bytes leave', async () => {
+  it('the session of a streamed response is saved before the first bytes are sent', async () => {
     const gate = new Gate();
     const { browser } = await start({
       '/stream': async (req, res) => {
@@ -89,7 +89,7 @@ describeOnBothEngines('a response with a session', (url) => {
   });
 
   it.each([false, true])(
-    'that streams keeps also a later change, of which a new session is told (known: %s)',
+    'a change after the first bytes of a streamed response is saved, and reported for a new session (known: %s)',
     async (isKnown) => {
       const { browser, kit } = await start({
         '/stream': async (req, res) => {
@@ -118,7 +118,7 @@ describeOnBothEngines('a response with a session', (url) => {
     },
   );
 
-  it('that streams keeps what was changed while its first write was being saved', async () => {
+  it('a change during the save before the first bytes is saved', async () => {
     const { browser } = await start({
       '/stream': (req, res) => {
         req.session.views = 7;
@@ -132,14 +132,14 @@ describeOnBothEngines('a response with a session', (url) => {
     expect(await browser.data()).toEqual({ views: 7, note: 'meanwhile' });
   });
 
-  it('to HEAD saves and sends the cookie too', async () => {
+  it('a HEAD request saves the session and sets the cookie', async () => {
     const { browser } = await start({});
     const answer = await browser.get('/login', { method: 'HEAD' });
     expect([answer.status, answer.rawBody]).toEqual([302, '']);
     expect(await browser.data()).toEqual({ userId: 'ann' });
   });
 
-  it('that begins with writeHead() has its cookie', async () => {
+  it('a response that begins with `writeHead` has the cookie', async () => {
     const { browser } = await start({
       '/head': (req, res) => {
         req.session.note = 'early';
@@ -156,14 +156,14 @@ describeOnBothEngines('a response with a session', (url) => {
     expect(await browser.data()).toEqual({ note: 'early', views: 5 });
   });
 
-  it('whose client went away is committed when its handler ends', async () => {
+  it('the session of a client that has gone is saved when the handler ends', async () => {
     const inside = new Gate();
     const { browser } = await start({
       '/slow': async (req, res) => {
         inside.open();
         await once(res, 'close');
         req.session.note = 'after the client left';
-        res.end('nobody hears this');
+        res.end('not received');
       },
     });
     await browser.get('/view');
@@ -175,48 +175,54 @@ describeOnBothEngines('a response with a session', (url) => {
     });
   });
 
-  it.each(['outside', 'inside'])('is compressed by a compression() %s', async (where) => {
-    const app = express();
-    const compress = compression({ threshold: 0 });
-    if (where === 'outside') app.use(compress);
-    app.use(startKit().session({ secret: SECRET }));
-    if (where === 'inside') app.use(compress);
-    const routes: Routes = {
-      '/page': (req, res) => {
-        req.session.views = (req.session.views ?? 0) + 1;
-        res.type('text').send(`views: ${req.session.views} `.repeat(100));
-      },
-      '/pieces': (req, res) => {
-        req.session.views = (req.session.views ?? 0) + 1;
-        res.type('text');
-        for (let piece = 0; piece < 100; piece++) res.write(`views: ${req.session.views} `);
-        res.end();
-      },
-    };
-    const browser = new Browser(await serve(withRoutes(app, routes)));
-    for (const [index, path] of ['/page', '/page', '/pieces', '/pieces'].entries()) {
-      const answer = await browser.get(path, { headers: { 'Accept-Encoding': 'gzip' } });
-      expect(answer.header('content-encoding')).toBe('gzip');
-      expect(gunzipSync(Buffer.from(answer.body, 'latin1')).toString()).toBe(
-        `views: ${index + 1} `.repeat(100),
-      );
-    }
-  });
+  it.each(['outside', 'inside'])(
+    'a response with a session is compressed by a compression() mounted %s it',
+    async (where) => {
+      const app = express();
+      const compress = compression({ threshold: 0 });
+      if (where === 'outside') app.use(compress);
+      app.use(startKit().session({ secret: SECRET }));
+      if (where === 'inside') app.use(compress);
+      const routes: Routes = {
+        '/page': (req, res) => {
+          req.session.views = (req.session.views ?? 0) + 1;
+          res.type('text').send(`views: ${req.session.views} `.repeat(100));
+        },
+        '/pieces': (req, res) => {
+          req.session.views = (req.session.views ?? 0) + 1;
+          res.type('text');
+          for (let piece = 0; piece < 100; piece++) res.write(`views: ${req.session.views} `);
+          res.end();
+        },
+      };
+      const browser = new Browser(await serve(withRoutes(app, routes)));
+      for (const [index, path] of ['/page', '/page', '/pieces', '/pieces'].entries()) {
+        const answer = await browser.get(path, { headers: { 'Accept-Encoding': 'gzip' } });
+        expect(answer.header('content-encoding')).toBe('gzip');
+        expect(gunzipSync(Buffer.from(answer.body, 'latin1')).toString()).toBe(
+          `views: ${index + 1} `.repeat(100),
+        );
+      }
+    },
+  );
 
-  it.each(['outside', 'inside'])('waits for a lock %s and keeps its cookie', async (where) => {
-    const kit = startKit();
-    const app = express();
-    const lock = kit.lock({ key: () => 'one at a time' });
-    if (where === 'outside') app.use(lock);
-    app.use(kit.session({ secret: SECRET }));
-    if (where === 'inside') app.use(lock);
-    const browser = new Browser(await serve(withRoutes(app, {})));
-    await browser.get('/login');
-    for (const views of ['1', '2']) expect((await browser.get('/view')).body).toBe(views);
-    expect(await browser.data()).toMatchObject({ userId: 'ann' });
-  });
+  it.each(['outside', 'inside'])(
+    'a response with a session waits for a lock mounted %s it and keeps its cookie',
+    async (where) => {
+      const kit = startKit();
+      const app = express();
+      const lock = kit.lock({ key: () => 'one at a time' });
+      if (where === 'outside') app.use(lock);
+      app.use(kit.session({ secret: SECRET }));
+      if (where === 'inside') app.use(lock);
+      const browser = new Browser(await serve(withRoutes(app, {})));
+      await browser.get('/login');
+      for (const views of ['1', '2']) expect((await browser.get('/view')).body).toBe(views);
+      expect(await browser.data()).toMatchObject({ userId: 'ann' });
+    },
+  );
 
-  it('works in the compatibility mode of HTTP/2', async () => {
+  it('a session works with the compatibility API of HTTP/2', async () => {
     const session = startKit().session({ secret: SECRET });
     const server = createHttp2Server((req, res) => {
       session(req as never, res as never, () => {
@@ -237,7 +243,7 @@ describeOnBothEngines('a response with a session', (url) => {
     }
   });
 
-  it('is not touched by what save(), destroy() or regenerate() call back and throw, once', async () => {
+  it('a callback of save(), destroy() or regenerate() that throws is called once and does not change the response', async () => {
     const thrown: unknown[] = [];
     process.setUncaughtExceptionCaptureCallback((error) => thrown.push(error));
     onTestFinished(() => process.setUncaughtExceptionCaptureCallback(null));
@@ -258,7 +264,7 @@ describeOnBothEngines('a response with a session', (url) => {
     });
     await browser.get('/view');
     await browser.get('/blow');
-    await until('all have called', () => calls.length >= 4);
+    await until('all callbacks have run', () => calls.length >= 4);
     await roundTrip(browser.port);
     expect(calls.sort()).toEqual(['destroy', 'regenerate', 'reload', 'save']);
     expect(thrown).toHaveLength(4);

@@ -14,7 +14,7 @@ type Secret = SessionOptions['secret'];
 const BYTES = randomBytes(32);
 const OTHER = randomBytes(32);
 
-/** Every kind of secret that cookie-signature hands to `crypto.createHmac`, with the same bytes. */
+/** All kinds of secrets that cookie-signature passes to `crypto.createHmac`, with the same bytes. */
 const KINDS: readonly (readonly [name: string, secret: Secret & expressSession.SessionOptions['secret']])[] =
   [
     ['a Buffer', BYTES],
@@ -31,25 +31,28 @@ function moved(browser: Browser, port: number): Browser {
 }
 
 onEveryStore('kit.session with a secret of bytes', (kitOf) => {
-  it.each(KINDS)('%s signs and accepts cookies as it does under express-session', async (_, secret) => {
-    const kit = kitOf();
-    const theirSession = expressSession({
-      store: kit.sessionStore(),
-      secret,
-      resave: false,
-      saveUninitialized: false,
-    });
-    const app = express().set('env', 'test').use(theirSession);
-    const theirs = new Browser(await serve(withRoutes(app, {})));
-    await theirs.get('/view');
-    const ours = moved(theirs, await serveSessions(kit, { secret }));
-    expect((await ours.get('/view')).body).toBe('2');
-    const begun = new Browser(ours.port);
-    await begun.get('/view');
-    expect((await moved(begun, theirs.port).get('/view')).body).toBe('2');
-  });
+  it.each(KINDS)(
+    'a secret of kind %s signs and accepts cookies as express-session does',
+    async (_, secret) => {
+      const kit = kitOf();
+      const theirSession = expressSession({
+        store: kit.sessionStore(),
+        secret,
+        resave: false,
+        saveUninitialized: false,
+      });
+      const app = express().set('env', 'test').use(theirSession);
+      const theirs = new Browser(await serve(withRoutes(app, {})));
+      await theirs.get('/view');
+      const ours = moved(theirs, await serveSessions(kit, { secret }));
+      expect((await ours.get('/view')).body).toBe('2');
+      const begun = new Browser(ours.port);
+      await begun.get('/view');
+      expect((await moved(begun, theirs.port).get('/view')).body).toBe('2');
+    },
+  );
 
-  it('the first secret of an array signs, be it text or bytes, and all are accepted', async () => {
+  it('the first secret of an array signs, and all are accepted', async () => {
     const kit = kitOf();
     const before = new Browser(await serveSessions(kit, { secret: SECRET }));
     await before.get('/view');
@@ -61,7 +64,7 @@ onEveryStore('kit.session with a secret of bytes', (kitOf) => {
     expect(await moved(begun, await serveSessions(kit, { secret: BYTES })).data()).toEqual({ views: 1 });
   });
 
-  it.each(EXPRESS)('bytes that the app overwrites later sign as before, on %s', async (_, makeApp) => {
+  it.each(EXPRESS)('a secret whose bytes the app overwrites later still signs, on %s', async (_, makeApp) => {
     const kit = kitOf();
     const secret = Buffer.from(BYTES);
     const browser = new Browser(await serveSessions(kit, { secret }, {}, makeApp()));
@@ -80,7 +83,7 @@ describe('kit.session', () => {
     ['an array of numbers', [1, 2, 3, 4, 5, 6, 7, 8, 9]],
     ['an ArrayBuffer', new ArrayBuffer(32)],
     ['an object', { length: 32 }],
-  ])('refuses %s as its secret, and shows nothing of it', (_, secret) => {
+  ])('a secret of %s is rejected and not shown', (_, secret) => {
     const kit = kitForTest({ url: 'memory:', prefix: testPrefix() });
     const options = { secret } as SessionOptions;
     expect(() => kit.session(options)).toThrow(
@@ -88,7 +91,7 @@ describe('kit.session', () => {
     );
   });
 
-  it('accepts 8 bytes as its secret', () => {
+  it('a secret of 8 bytes is accepted', () => {
     const kit = kitForTest({ url: 'memory:' });
     expect(kit.session({ secret: randomBytes(8) })).toBeTypeOf('function');
   });

@@ -10,26 +10,26 @@ onEveryStore('a session', (kitOf) => {
     return { kit, port, browser: new Browser(port) };
   }
 
-  it('remembers a login by regenerate() and save()', async () => {
+  it('a login by regenerate() and save() is kept', async () => {
     const { browser } = await start();
     await browser.get('/login');
     expect(await browser.data()).toEqual({ userId: 'ann' });
     expect(await browser.data()).toEqual({ userId: 'ann' });
   });
 
-  it('keeps what requests one after another write', async () => {
+  it('the changes of successive requests are kept', async () => {
     const { browser } = await start();
     for (const views of ['1', '2', '3']) expect((await browser.get('/view')).body).toBe(views);
   });
 
-  it('is each client its own', async () => {
+  it('each client has its own session', async () => {
     const { browser, port } = await start();
     await browser.get('/view');
     expect(await new Browser(port).data()).toEqual({});
     expect(await browser.data()).toEqual({ views: 1 });
   });
 
-  it('is saved before a redirect can reach the client', async () => {
+  it('a session is saved before a redirect reaches the client', async () => {
     const { port } = await start({
       '/login': (req, res) => {
         req.session.userId = 'ann';
@@ -43,7 +43,7 @@ onEveryStore('a session', (kitOf) => {
     }
   });
 
-  it('gets a new id by regenerate(), and the old one is dead', async () => {
+  it('a regenerated session has a new id, and the old one is destroyed', async () => {
     const { browser, port } = await start();
     await browser.get('/view');
     const thief = new Browser(port);
@@ -55,7 +55,7 @@ onEveryStore('a session', (kitOf) => {
     expect(await browser.data()).toEqual({ userId: 'ann' });
   });
 
-  it('is over after destroy()', async () => {
+  it('a destroyed session has ended', async () => {
     const { browser, kit } = await start();
     const destroyed = eventsOf(kit, 'session:destroyed');
     await browser.get('/login');
@@ -66,7 +66,7 @@ onEveryStore('a session', (kitOf) => {
     expect(destroyed).toEqual([{ handle: expect.stringMatching(/^[\w-]{43}$/) }]);
   });
 
-  it('is over after destroy() also when the handler does not wait for it', async () => {
+  it('a destroyed session has ended even if the handler does not await it', async () => {
     const { browser } = await start({
       '/logout': (req, res) => {
         req.session.destroy(() => undefined);
@@ -78,7 +78,7 @@ onEveryStore('a session', (kitOf) => {
     expect(await browser.data()).toEqual({});
   });
 
-  it('is created once by a save() that the handler does not wait for', async () => {
+  it('a save that the handler does not await creates one session', async () => {
     const { browser, kit } = await start({
       '/login': (req, res) => {
         req.session.userId = 'ann';
@@ -96,7 +96,7 @@ onEveryStore('a session', (kitOf) => {
     expect(created).toHaveLength(1);
   });
 
-  it('shows by reload() what another request has written', async () => {
+  it('a reload loads the changes of another request', async () => {
     const held = heldRoute((req, res) => {
       req.session.reload(() => res.json(dataOf(req)));
     });
@@ -107,11 +107,11 @@ onEveryStore('a session', (kitOf) => {
     const slow = browser.begin('/slow');
     await held.entered;
     await browser.get('/view');
-    held.letGo();
+    held.release();
     expect(JSON.parse((await slow.answer()).body)).toEqual({ views: 2 });
   });
 
-  it('that was destroyed elsewhere is not resurrected by a slow request', async () => {
+  it('a session that was destroyed elsewhere is not stored again by a slow request', async () => {
     const held = heldRoute((req, res) => {
       req.session.note = 'late';
       res.end('done');
@@ -127,14 +127,14 @@ onEveryStore('a session', (kitOf) => {
     const slow = browser.begin('/slow');
     await held.entered;
     await browser.get('/logout');
-    held.letGo();
+    held.release();
     const answer = await slow.answer();
     expect([answer.status, answer.body, answer.header('set-cookie')]).toEqual([200, 'done', undefined]);
     expect(conflicts).toEqual([{ handle: expect.any(String) }]);
     expect(await browser.data()).toEqual({});
   });
 
-  it('that was destroyed elsewhere is one conflict, however often it is saved', async () => {
+  it('a session that was destroyed elsewhere emits one conflict for any number of saves', async () => {
     const held = heldRoute((req, res) => {
       req.session.save(() => {
         req.session.save(() => res.end('done'));
@@ -151,13 +151,13 @@ onEveryStore('a session', (kitOf) => {
     const slow = browser.begin('/slow');
     await held.entered;
     await browser.get('/logout');
-    held.letGo();
+    held.release();
     const answer = await slow.answer();
     expect([answer.body, answer.header('set-cookie')]).toEqual(['done', undefined]);
     expect(conflicts).toEqual([{ handle: expect.any(String) }]);
   });
 
-  it('whose id genid gave to somebody else before is not shared with them', async () => {
+  it('an id that `genid` returns twice does not share a session', async () => {
     const { port, kit } = await start({}, { genid: () => 'always the same' });
     const [first, second] = [new Browser(port), new Browser(port)];
     const conflicts = eventsOf(kit, 'session:conflict');
@@ -168,7 +168,7 @@ onEveryStore('a session', (kitOf) => {
     expect(await first.data()).toEqual({ views: 1 });
   });
 
-  it('can begin anew in a request whose old session had ended elsewhere', async () => {
+  it('a request whose session has ended elsewhere can begin a new one', async () => {
     const held = heldRoute((req, res) => {
       req.session.note = 'late';
       req.session.save(() => {
@@ -187,28 +187,31 @@ onEveryStore('a session', (kitOf) => {
     const other = new Browser(browser.port);
     other.cookies.set('connect.sid', browser.cookies.get('connect.sid') ?? '');
     await other.get('/logout');
-    held.letGo();
+    held.release();
     await slow;
     expect(await browser.data()).toEqual({ userId: 'bob' });
   });
 
-  it.each(['keep', 'destroy'] as const)('set to null follows unset: %s', async (unset) => {
-    const { browser } = await start(
-      {
-        '/null': (req, res) => {
-          Reflect.set(req, 'session', null);
-          res.end();
+  it.each(['keep', 'destroy'] as const)(
+    'an assignment of null to req.session follows `unset`: %s',
+    async (unset) => {
+      const { browser } = await start(
+        {
+          '/null': (req, res) => {
+            Reflect.set(req, 'session', null);
+            res.end();
+          },
         },
-      },
-      { unset },
-    );
-    await browser.get('/view');
-    const answer = await browser.get('/null');
-    expect([answer.status, browser.cookies.size]).toEqual([200, unset === 'keep' ? 1 : 0]);
-    expect(await browser.data()).toEqual(unset === 'keep' ? { views: 1 } : {});
-  });
+        { unset },
+      );
+      await browser.get('/view');
+      const answer = await browser.get('/null');
+      expect([answer.status, browser.cookies.size]).toEqual([200, unset === 'keep' ? 1 : 0]);
+      expect(await browser.data()).toEqual(unset === 'keep' ? { views: 1 } : {});
+    },
+  );
 
-  it('that nothing was written to is not stored, unless saveUninitialized asks for it', async () => {
+  it('an empty session is stored only with `saveUninitialized`', async () => {
     for (const saveUninitialized of [false, true]) {
       const { browser, kit } = await start({}, { saveUninitialized });
       const created = eventsOf(kit, 'session:created');
@@ -218,7 +221,7 @@ onEveryStore('a session', (kitOf) => {
     }
   });
 
-  it('that was mounted twice is one', async () => {
+  it('a middleware that is mounted twice has one session', async () => {
     const { kit, browser } = await start();
     const port = await serveSessions(
       kit,
@@ -237,7 +240,7 @@ onEveryStore('a session', (kitOf) => {
     expect(browser.sessionId).toBe('');
   });
 
-  it('of somebody else can be ended through req.sessionStore', async () => {
+  it('a session of another client can be destroyed through req.sessionStore', async () => {
     const { browser, port } = await start({
       '/kick': (req, res) => {
         req.sessionStore.destroy(String(req.headers['x-id']), () => res.end());
@@ -248,7 +251,7 @@ onEveryStore('a session', (kitOf) => {
     expect(await browser.data()).toEqual({});
   });
 
-  it('takes no harm from data with dangerous names', async () => {
+  it('data with dangerous names such as __proto__ is stored without effect', async () => {
     const hostile =
       '{"__proto__":{"admin":true},"constructor":1,"save":"x","reload":"x","cookie":{"path":"/x"},"req":1}';
     const { browser } = await start({
@@ -269,7 +272,7 @@ onEveryStore('a session', (kitOf) => {
     expect((await browser.get('/login')).status).toBe(302);
   });
 
-  it('that JSON cannot hold refuses the request and says why', async () => {
+  it('data that JSON cannot represent is an error that names the reason', async () => {
     const { browser, kit } = await start({
       '/circle': (req, res) => {
         Reflect.set(req.session, 'self', req.session);

@@ -12,12 +12,12 @@ import { Browser, heldRoute, type Routes, SECRET, serveSessions, withRoutes } fr
 
 const MEBIBYTE = 2 ** 20;
 
-/** The bytes that a refused save would have stored, as its error names them. */
+/** The bytes that a rejected save would have stored, from its error. */
 function sizeIn(message: string): number {
   return Number(/takes (\d+) bytes/.exec(message)?.[1]);
 }
 
-/** Routes that write a note of `?length`, and answer with what became of it. */
+/** Routes that write a note of `?length` and answer with the result. */
 const ROUTES: Routes = {
   '/write': (req, res) => {
     req.session.note = 'é'.repeat(Number(req.headers['x-length']));
@@ -57,7 +57,7 @@ function answerError(res: Response, error: unknown): void {
 
 const headersFor = (length: number) => ({ headers: { 'X-Length': String(length) } });
 
-/** The length of the note in a session; answers are read byte by byte, and an `é` has two. */
+/** The length of the note in a session. The client reads bytes, and an `é` has two. */
 function lengthOf(data: unknown): number {
   return ((data as { note?: string }).note ?? '').length / 2;
 }
@@ -69,7 +69,7 @@ onEveryStore('kit.session with maxBytes', (kitOf) => {
     return { kit, errors: eventsOf(kit, 'error'), browser: new Browser(port) };
   }
 
-  it('a session of 4 MiB is refused with 500 by default, and the former one is kept', async () => {
+  it('a session of 4 MiB is rejected with 500 by default, and the stored one is kept', async () => {
     const { browser, errors } = await start();
     await browser.get('/view');
     const answer = await browser.get('/write', headersFor(2 * MEBIBYTE));
@@ -95,7 +95,7 @@ onEveryStore('kit.session with maxBytes', (kitOf) => {
   it.each<[string, SessionOptions]>([
     ['in plain', {}],
     ['encrypted', { encrypt: { keys: [randomBytes(32)] } }],
-  ])('a session is stored up to maxBytes and refused with one byte more: %s', async (_, options) => {
+  ])('a session is stored up to `maxBytes` and rejected with one byte more: %s', async (_, options) => {
     const { browser } = await start({ maxBytes: 2_000, ...options });
     const refused = JSON.parse((await browser.get('/save', headersFor(1_500))).body);
     const length = 1_500 - Math.ceil((sizeIn(refused.message) - 2_000) / 2);
@@ -105,7 +105,7 @@ onEveryStore('kit.session with maxBytes', (kitOf) => {
     expect(sizeIn(again.message)).toBeLessThanOrEqual(2_002);
   });
 
-  it('save() rejects or calls back with the error, and the handler can go on', async () => {
+  it('a save rejects or calls back with the error, and the handler can continue', async () => {
     const { browser, errors } = await start({ maxBytes: 2_000 });
     await browser.get('/view');
     for (const path of ['/save', '/save-by-callback']) {
@@ -122,7 +122,7 @@ onEveryStore('kit.session with maxBytes', (kitOf) => {
     expect(errors).toEqual([]);
   });
 
-  it('login() rejects and keeps the former session', async () => {
+  it('a login with too much data rejects and keeps the session', async () => {
     const { browser, kit } = await start({ maxBytes: 2_000 });
     await browser.get('/login');
     const before = browser.sessionId;
@@ -133,7 +133,7 @@ onEveryStore('kit.session with maxBytes', (kitOf) => {
     expect(await kit.sessions.list('bob')).toEqual([]);
   });
 
-  it('the merged data of two requests is refused where it is too large, and the first is kept', async () => {
+  it('merged data of two requests that is too large is rejected, and the first change is kept', async () => {
     const held = heldRoute((req, res) => {
       Reflect.set(req.session, 'other', 'x'.repeat(1_200));
       res.end('done');
@@ -143,19 +143,19 @@ onEveryStore('kit.session with maxBytes', (kitOf) => {
     const slow = browser.begin('/slow');
     await held.entered;
     expect((await browser.get('/write', headersFor(600))).status).toBe(200);
-    held.letGo();
+    held.release();
     expect((await slow.answer()).status).toBe(500);
     expect(lengthOf(await browser.data())).toBe(600);
   });
 
-  it('a session that is not stored leaves the response alone with onError: anonymous', async () => {
+  it('a session that is too large does not change the response with onError: anonymous', async () => {
     const { browser, errors } = await start({ maxBytes: 2_000, onError: 'anonymous' });
     const answer = await browser.get('/write', headersFor(2_000));
     expect([answer.status, answer.body, answer.header('set-cookie')]).toEqual([200, 'written', undefined]);
     expect(errors).toMatchObject([{ error: { code: 'ERR_REDIS_KIT_SESSION_DATA' } }]);
   });
 
-  it('a stored session above the limit is read, can shrink and can end', async () => {
+  it('a stored session above the limit can be read, made smaller and destroyed', async () => {
     const kit = kitOf();
     const app = express().set('env', 'test');
     const [roomy, bounded] = [
@@ -177,7 +177,7 @@ onEveryStore('kit.session with maxBytes', (kitOf) => {
 
 describeOnBothEngines('a response whose session is too large', (url) => {
   it.each(APPS)(
-    'the response is replaced with 500 before anything of it leaves, on %s',
+    'the response is replaced with 500 before any byte is sent, on %s',
     async (_name, makeApp) => {
       const kit = kitForTest({ url: url() });
       const routes: Routes = {
@@ -211,8 +211,8 @@ onEveryStore('kit.sessionStore with maxBytes', (kitOf) => {
     return kit.sessionStore({ ...options, ...own });
   }
 
-  describe.each(FORMATS)('%j', (format) => {
-    it('a set above the limit calls back with the error, and the former session is kept', async () => {
+  describe.each(FORMATS)('the format %j', (format) => {
+    it('a set above the limit calls back with the error, and the stored session is kept', async () => {
       const store = storeOf(kitOf(), { ...format, maxBytes: 2_000 });
       const [get, set] = [promisify(store.get.bind(store)), promisify(store.set.bind(store))] as [
         (id: string) => Promise<SessionData>,
@@ -230,7 +230,7 @@ onEveryStore('kit.sessionStore with maxBytes', (kitOf) => {
       expect(await get('two')).toBeNull();
     });
 
-    it('express-session hands the error on, and 1 MiB is the default', async () => {
+    it('the error reaches the app through express-session, and the default limit is 1 MiB', async () => {
       const store = storeOf(kitOf(), format);
       const session = expressSession({ store, secret: SECRET, resave: false, saveUninitialized: false });
       const app = express().set('env', 'test').use(session);
@@ -247,7 +247,7 @@ it.each([
   [0, /option `maxBytes` is 0; it must be a whole number from 1 to/],
   ['1mb', /option `maxBytes` is '1mb'/],
   [2 ** 30, /option `maxBytes` is 1073741824/],
-])('kit.session and kit.sessionStore refuse a maxBytes of %j', (maxBytes, message) => {
+])('the option `maxBytes` of kit.session and kit.sessionStore rejects %j', (maxBytes, message) => {
   const kit = kitForTest({ url: 'memory:' });
   const options = { maxBytes } as object;
   expect(() => kit.session({ secret: SECRET, ...options })).toThrow(message);

@@ -11,17 +11,17 @@ import { onEveryStore } from '../support/stores.ts';
 import { until } from '../support/until.ts';
 import { Browser, SECRET, withRoutes } from './browser.ts';
 
-const PLAIN = { compatible: 'connect-redis' } as const;
-const FORMATS: readonly StoreOptions[] = [{}, PLAIN];
+const CONNECT_REDIS = { compatible: 'connect-redis' } as const;
+const FORMATS: readonly StoreOptions[] = [{}, CONNECT_REDIS];
 
-/** A method of a store, called as JavaScript code calls it: with a callback or without one. */
+/** A call of a store method, with or without a callback. */
 type Call = (...args: unknown[]) => unknown;
 
 function callOf(store: object, name: string): Call {
   return (...args) => Reflect.apply(Reflect.get(store, name), store, args);
 }
 
-/** Everything that a caller can observe of a call, with a callback and without one. */
+/** All that a caller can observe of a call with a callback and of a call without one. */
 async function observe(store: object, name: string, ...args: unknown[]) {
   const call = callOf(store, name);
   const calls: unknown[][] = [];
@@ -49,7 +49,7 @@ function storeOf(kit: ReturnType<typeof kitForTest>, options: StoreOptions): Ses
   return kit.sessionStore({ ...options, ...own });
 }
 
-describe('beside the real connect-redis', () => {
+describe('the promises of connect-redis and of the kit', () => {
   const COOKIE = { originalMaxAge: null, path: '/' };
   const CALLS: readonly (readonly [name: string, ...args: unknown[]])[] = [
     ['get', 'none'],
@@ -68,12 +68,12 @@ describe('beside the real connect-redis', () => {
     ['all'],
   ];
 
-  it('every call to the compatible store resolves and calls back as with connect-redis', async () => {
+  it('each call to a compatible store resolves and calls back as with connect-redis', async () => {
     const client = createClient({ url: redisUrl() });
     await client.connect();
     onTestFinished(() => client.destroy());
     const theirs = new RedisStore({ client, prefix: `${testPrefix()}:sess:` });
-    const ours = storeOf(kitForTest({ url: redisUrl() }), PLAIN);
+    const ours = storeOf(kitForTest({ url: redisUrl() }), CONNECT_REDIS);
     for (const call of CALLS) {
       const [expected, actual] = [await observe(theirs, ...call), await observe(ours, ...call)];
       expect({ call, ...actual }).toEqual({ call, ...expected });
@@ -86,7 +86,7 @@ describe('beside the real connect-redis', () => {
     const theirs = new RedisStore({ client, prefix: `${testPrefix()}:sess:` });
     client.destroy();
     const kit = kitForTest({ url: redisUrl() });
-    const ours = storeOf(kit, PLAIN);
+    const ours = storeOf(kit, CONNECT_REDIS);
     await kit.close();
     for (const call of CALLS) {
       const [expected, actual] = [await observe(theirs, ...call), await observe(ours, ...call)];
@@ -100,8 +100,8 @@ describe('beside the real connect-redis', () => {
 });
 
 onEveryStore('kit.sessionStore', (kitOf) => {
-  describe.each(FORMATS)('%j', (format) => {
-    it('every method resolves to its result where it is given no callback', async () => {
+  describe.each(FORMATS)('the format %j', (format) => {
+    it('each method resolves to its result without a callback', async () => {
       const store = storeOf(kitOf(), format);
       const cookie = new expressSession.Cookie();
       expect(await store.get('one')).toBeNull();
@@ -116,7 +116,7 @@ onEveryStore('kit.sessionStore', (kitOf) => {
       expect(await store.length()).toBe(0);
     });
 
-    it('a failure that no caller waits for is emitted and ends no process', async () => {
+    it('a failure of a call that is not awaited is emitted and does not end the process', async () => {
       const kit = kitOf();
       const errors = eventsOf(kit, 'error');
       const rejections: unknown[] = [];
@@ -128,12 +128,12 @@ onEveryStore('kit.sessionStore', (kitOf) => {
       void store.destroy('one');
       await until('the failure is emitted', () => errors.length === 1);
       expect(errors).toMatchObject([{ feature: 'session', error: { code: 'ERR_REDIS_KIT_CLOSED' } }]);
-      // Node emits unhandled rejections once the microtasks are through.
+      // Node emits unhandled rejections after the microtasks.
       await new Promise((resolve) => setImmediate(resolve));
       expect(rejections).toEqual([]);
     });
 
-    it('a callback that throws is called once, and its error is the process’s', async () => {
+    it('a callback that throws is called once, and its error is an uncaught exception', async () => {
       const thrown: unknown[] = [];
       const before = process.listeners('uncaughtException');
       process.removeAllListeners('uncaughtException');
@@ -156,7 +156,7 @@ onEveryStore('kit.sessionStore', (kitOf) => {
 });
 
 onEveryStore('req.sessionStore', (kitOf) => {
-  it('its methods can be awaited under kit.session as under connect-redis', async () => {
+  it('the methods of req.sessionStore return promises as those of connect-redis do', async () => {
     const kit = kitOf();
     const app = express()
       .set('env', 'test')

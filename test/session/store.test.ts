@@ -16,9 +16,9 @@ import { until } from '../support/until.ts';
 import { countCommands } from '../support/wire.ts';
 import { Browser, type Routes, SECRET, withRoutes } from './browser.ts';
 
-const PLAIN = { compatible: 'connect-redis' } as const;
+const CONNECT_REDIS = { compatible: 'connect-redis' } as const;
 
-/** An app with express-session as its own documentation sets it up. */
+/** An app that uses express-session as its documentation shows. */
 function serveWith(store: expressSession.Store, routes: Routes = {}, cookie = {}): Promise<number> {
   const session = expressSession({ store, cookie, secret: SECRET, resave: false, saveUninitialized: false });
   const app = express().set('env', 'test').use(session);
@@ -39,15 +39,15 @@ function promises(store: SessionStore) {
 }
 
 onEveryStore('kit.sessionStore', (kitOf) => {
-  for (const options of [{}, PLAIN] as StoreOptions[]) {
-    const name = options.compatible ?? 'its own format';
+  for (const options of [{}, CONNECT_REDIS] as StoreOptions[]) {
+    const name = options.compatible ?? 'the kit’s format';
     const storeOf = () => {
       const kit = kitOf();
       const own = options.compatible === undefined ? {} : { prefix: `${kit.prefix}:sess:` };
       return { kit, store: kit.sessionStore({ ...options, ...own }) };
     };
 
-    it(`is a whole store under express-session (${name})`, async () => {
+    it(`the store works under express-session (${name})`, async () => {
       const { store } = storeOf();
       const browser = new Browser(await serveWith(store));
       for (const views of ['1', '2']) expect((await browser.get('/view')).body).toBe(views);
@@ -59,7 +59,7 @@ onEveryStore('kit.sessionStore', (kitOf) => {
       expect(await browser.data()).toEqual({});
     });
 
-    it(`does what it is asked directly, once for each callback (${name})`, async () => {
+    it(`each method of the store works and calls its callback once (${name})`, async () => {
       const { store } = storeOf();
       const { get, set, touch, destroy, all, ids, length, clear } = promises(store);
       const cookie = { originalMaxAge: null, path: '/' };
@@ -86,7 +86,7 @@ onEveryStore('kit.sessionStore', (kitOf) => {
     });
   }
 
-  it('keeps parallel changes of both and brings no session back, in its own format', async () => {
+  it('the kit’s format merges parallel changes and does not store an ended session again', async () => {
     const [inside, gate] = [new Gate(), new Gate()];
     const kit = kitOf();
     const conflicts = eventsOf(kit, 'session:conflict');
@@ -109,7 +109,7 @@ onEveryStore('kit.sessionStore', (kitOf) => {
     expect(conflicts).toEqual([]);
   });
 
-  it('shares its sessions with kit.session, in its own format', async () => {
+  it('the kit’s format shares its sessions with kit.session', async () => {
     const kit = kitOf();
     const store = kit.sessionStore();
     const theirs = new Browser(await serveWith(store));
@@ -124,7 +124,7 @@ onEveryStore('kit.sessionStore', (kitOf) => {
   });
 });
 
-describe('beside the real connect-redis', () => {
+describe('a compatible store and connect-redis on the same keys', () => {
   async function bothStores(cookie = {}) {
     const client = createClient({ url: redisUrl() });
     await client.connect();
@@ -133,7 +133,7 @@ describe('beside the real connect-redis', () => {
     const kit = kitForTest({ url: redisUrl() });
     const errors = eventsOf(kit, 'error');
     const theirs = new RedisStore({ client, prefix });
-    const ours = kit.sessionStore({ ...PLAIN, prefix });
+    const ours = kit.sessionStore({ ...CONNECT_REDIS, prefix });
     const [before, after] = [await serveWith(theirs, {}, cookie), await serveWith(ours, {}, cookie)];
     return { client, prefix, kit, ports: { theirs: before, ours: after }, errors, store: ours };
   }
@@ -147,7 +147,7 @@ describe('beside the real connect-redis', () => {
   it.each([
     ['without', {}],
     ['with', { maxAge: 3_600_000 }],
-  ])('an app changes over and back %s a maxAge, and nobody is logged out', async (_, cookie) => {
+  ])('an app switches in both directions %s a maxAge, and users stay logged in', async (_, cookie) => {
     const { ports, client, prefix, errors } = await bothStores(cookie);
     const theirs = new Browser(ports.theirs);
     await theirs.get('/login');
@@ -167,7 +167,7 @@ describe('beside the real connect-redis', () => {
     expect(errors).toEqual([]);
   });
 
-  it('what cannot be read is no session, and told', async () => {
+  it('a value that cannot be read counts as no session, and is reported', async () => {
     const { ports, client, prefix, errors, store } = await bothStores();
     const browser = new Browser(ports.ours);
     await browser.get('/view');
@@ -183,7 +183,7 @@ describe('beside the real connect-redis', () => {
     expect(errors).toHaveLength(1);
   });
 
-  it('shows all that is there to either', async () => {
+  it('both stores list the same sessions', async () => {
     const { ports, store } = await bothStores();
     const [one, two] = [new Browser(ports.theirs), new Browser(ports.ours)];
     await one.get('/view');
@@ -195,12 +195,12 @@ describe('beside the real connect-redis', () => {
 });
 
 describe.each([
-  ['its own format', {}],
-  ['connect-redis', PLAIN],
-])('touch() (%s)', (_, options) => {
+  ['the kit’s format', {}],
+  ['the connect-redis format', CONNECT_REDIS],
+])('the method touch (%s)', (_, options) => {
   const LIFE_MS = 8_000;
   const DAY_MS = 86_400_000;
-  /** Times are rounded to milliseconds, here and in Redis. */
+  /** The tolerance of times that are rounded to milliseconds, here and in Redis. */
   const SLACK_MS = 10;
 
   async function start(life = LIFE_MS) {
@@ -220,16 +220,16 @@ describe.each([
     return { path: '/', originalMaxAge: ms, expires: new Date(Date.now() + ms) };
   }
 
-  it('moves the end of a life that is shorter than touchAfter', async () => {
+  it('a touch moves the expiry of a session that lives shorter than `touchAfter`', async () => {
     const { ttl, touch } = await start();
-    await until('some of it has passed', async () => (await ttl()) < LIFE_MS - 600);
+    await until('part of the lifetime has passed', async () => (await ttl()) < LIFE_MS - 600);
     const touchedAt = performance.now();
     await touch(LIFE_MS);
     const left = await ttl();
     expect(left).toBeGreaterThan(LIFE_MS - (performance.now() - touchedAt) - SLACK_MS);
   });
 
-  it('gives a session the life that its cookie was given, longer or shorter', async () => {
+  it('a touch applies a new `maxAge` of the cookie, longer or shorter', async () => {
     const { ttl, touch } = await start(DAY_MS);
     for (const ms of [3_600_000, DAY_MS, 60_000, LIFE_MS]) {
       const touchedAt = performance.now();
@@ -241,11 +241,11 @@ describe.each([
   });
 });
 
-describeWithServers('the store under express-session, on the wire', () => {
+describeWithServers('the commands of the store under express-session', () => {
   it.each([
-    ['its own format', {}],
-    ['connect-redis', PLAIN],
-  ])('costs one command for a session that is only read (%s)', async (_, options) => {
+    ['the kit’s format', {}],
+    ['the connect-redis format', CONNECT_REDIS],
+  ])('a request that only reads the session costs one command (%s)', async (_, options) => {
     const server = await startRedis();
     onTestFinished(() => server.stop());
     const kit = kitForTest({ url: server.url });
@@ -264,8 +264,8 @@ it.each([
   [{ idle: 0 }, /`idle` is 0/],
   [{ touchAfter: '1h' }, /`touchAfter` is '1h'; it must be shorter than `idle`/],
   [{ ttl: 5 }, /unknown option `ttl`/],
-  [{ ...PLAIN, prefix: '' }, /`prefix` is ''/],
-])('kit.sessionStore refuses options that are none: %j', (options, message) => {
+  [{ ...CONNECT_REDIS, prefix: '' }, /`prefix` is ''/],
+])('an invalid option of kit.sessionStore is an error: %j', (options, message) => {
   const kit = kitForTest({ url: 'memory:' });
   expect(() => kit.sessionStore(options as StoreOptions)).toThrow(message);
 });

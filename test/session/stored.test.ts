@@ -10,7 +10,7 @@ import { memoryEngine } from '../../src/engine/memory-engine.ts';
 import { MemoryKeyspace } from '../../src/engine/memory-keyspace.ts';
 import type { SessionOptions } from '../../src/index.ts';
 import { sessionMiddleware } from '../../src/session/middleware.ts';
-import { packSession } from '../../src/session/operations/record.ts';
+import { packSession } from '../../src/session/operations/format.ts';
 import type { Seal } from '../../src/session/seal.ts';
 import { TestClock } from '../support/both-engines.ts';
 import { redisUrl } from '../support/context.ts';
@@ -20,7 +20,7 @@ import { Browser, serveSessions } from './browser.ts';
 
 const TTL_MS = 60_000;
 
-/** Sessions, and the way to meddle with what is stored. */
+/** A kit with sessions, and functions that change their stored values. */
 interface Meddling {
   readonly prefix: string;
   readonly session: ReturnType<typeof kitForTest>['session'];
@@ -71,7 +71,7 @@ function recordOf(data: Buffer): Buffer {
   return packSession({ ...times, revision: 1, owner: '', data });
 }
 
-/** A session as it would be stored, of JSON texts that may be none. */
+/** The stored value of a session, from texts that may be no JSON. */
 function record(content: string, meta = '{"cookie":{}}'): Buffer {
   const length = Buffer.alloc(4);
   length.writeUInt32BE(Buffer.byteLength(meta));
@@ -79,26 +79,26 @@ function record(content: string, meta = '{"cookie":{}}'): Buffer {
 }
 
 const CORRUPT: Readonly<Record<string, Buffer>> = {
-  nothing: Buffer.alloc(0),
+  empty: Buffer.alloc(0),
   'a single byte': Buffer.from('S'),
-  'the magic alone': Buffer.from('S\x01'),
-  'a header cut short': record('{}').subarray(0, 36),
-  'a header that counts beyond its end': Buffer.concat([record('{}').subarray(0, 36), Buffer.of(200)]),
+  'the first two bytes': Buffer.from('S\x01'),
+  'a truncated header': record('{}').subarray(0, 36),
+  'a length of the owner beyond the value': Buffer.concat([record('{}').subarray(0, 36), Buffer.of(200)]),
   'no data': recordOf(Buffer.alloc(0)),
-  'data cut short': record('{}').subarray(0, 50),
+  'truncated data': record('{}').subarray(0, 50),
   'a length beyond the data': recordOf(Buffer.from([0, 0xff, 0xff, 0xff, 0xff, 1])),
-  'data of another kind': recordOf(Buffer.from('{"cookie":{}}')),
-  'another magic': Buffer.from('X\x01'.padEnd(60, 'x')),
+  'data without the length of its meta': recordOf(Buffer.from('{"cookie":{}}')),
+  'another first byte': Buffer.from('X\x01'.padEnd(60, 'x')),
   'version 0': Buffer.from('S\x00'.padEnd(60, '\x7f')),
   "another library's JSON": Buffer.from('{"cookie":{"path":"/"},"userId":"ann"}'),
   'no JSON': record(''),
   'broken JSON': record('{"userId":'),
-  'no object': record('"ann"'),
+  'JSON that is no object': record('"ann"'),
   null: record('null'),
-  'a list': record('[1]'),
-  'broken facts': record('{"userId":"ann"}', '{"cookie":'),
+  'a JSON array': record('[1]'),
+  'broken meta': record('{"userId":"ann"}', '{"cookie":'),
   'no cookie': record('{"userId":"ann"}', '{}'),
-  'a cookie that is none': record('{"userId":"ann"}', '{"cookie":"path"}'),
+  'a cookie that is no object': record('{"userId":"ann"}', '{"cookie":"path"}'),
   'a cookie that makes express-session throw': record('{"userId":"ann"}', '{"cookie":{"maxAge":"long"}}'),
 };
 
@@ -108,29 +108,29 @@ describe.each([
 ])('a stored session (%s)', (_, open) => {
   async function start(routes = {}, options: SessionOptions = {}) {
     const store = await open();
-    const told: string[] = [];
-    store.on('session:corrupt', () => told.push('corrupt'));
-    store.on('error', ({ error }) => told.push(error.message));
+    const reported: string[] = [];
+    store.on('session:corrupt', () => reported.push('corrupt'));
+    store.on('error', ({ error }) => reported.push(error.message));
     const port = await serveSessions(store, options, routes, express().set('env', 'test'));
     const browser = new Browser(port);
     await browser.get('/view');
-    return { store, told, browser, key: browser.keyIn(store) };
+    return { store, reported, browser, key: browser.keyIn(store) };
   }
 
   it.each(Object.entries(CORRUPT))(
-    'that holds %s counts as absent, is told of, and does no more harm',
+    'a stored session counts as absent and is reported if its value is corrupt: %s',
     async (_name, value) => {
-      const { store, told, browser, key } = await start();
+      const { store, reported, browser, key } = await start();
       await store.put(key, value);
       expect(await browser.data()).toEqual({});
-      expect(told).toEqual(['corrupt', 'a stored session cannot be read and counts as absent']);
+      expect(reported).toEqual(['corrupt', 'a stored session cannot be read and counts as absent']);
       for (const views of ['1', '2']) expect((await browser.get('/view')).body).toBe(views);
       expect(browser.keyIn(store)).not.toBe(key);
     },
   );
 
-  it('of a newer version refuses the request and is never overwritten', async () => {
-    const { store, told, browser, key } = await start();
+  it('a session in a newer format refuses the request and is never overwritten', async () => {
+    const { store, reported, browser, key } = await start();
     const newer = Buffer.concat([Buffer.from('S\x02'), Buffer.alloc(60, 7)]);
     await store.put(key, newer);
     for (const path of ['/', '/view', '/login', '/logout']) {
@@ -142,12 +142,12 @@ describe.each([
       ]);
     }
     expect(await store.take(key)).toEqual(newer);
-    expect(told).toEqual([
+    expect(reported).toEqual([
       'a session value was written by a newer version of redis-kit; it is left untouched',
     ]);
   });
 
-  it('that became a newer version during a request is left as it is, and the request is refused', async () => {
+  it('a session that gets a newer format during a request is left untouched, and the request is refused', async () => {
     const newer = Buffer.concat([Buffer.from('S\x02'), Buffer.alloc(60, 7)]);
     const { store, browser, key } = await start({
       '/upgrade': async (req: { session: { note?: string } }, res: { end(text: string): void }) => {
@@ -161,7 +161,7 @@ describe.each([
     expect(await store.take(key)).toEqual(newer);
   });
 
-  it('of a newer version is not overwritten by a new one of the same id either', async () => {
+  it('a session in a newer format is not overwritten by a new session with the same id', async () => {
     const { store, browser, key } = await start({}, { genid: () => 'always the same' });
     const newer = Buffer.concat([Buffer.from('S\x02'), Buffer.alloc(60, 7)]);
     await store.put(key, newer);
@@ -169,7 +169,7 @@ describe.each([
     expect(await store.take(key)).toEqual(newer);
   });
 
-  it('of a newer version is an empty session where the app goes on without', async () => {
+  it('a session in a newer format is an empty session with `onError: "anonymous"`', async () => {
     const { store, browser, key } = await start({}, { onError: 'anonymous' });
     const newer = Buffer.concat([Buffer.from('S\x02'), Buffer.alloc(60, 7)]);
     await store.put(key, newer);
@@ -177,21 +177,21 @@ describe.each([
     expect(await store.take(key)).toEqual(newer);
   });
 
-  it('with data of dangerous names is read without harm', async () => {
-    const { store, told, browser, key } = await start();
+  it('stored data with dangerous names is loaded without effect', async () => {
+    const { store, reported, browser, key } = await start();
     const hostile = '{"__proto__":{"admin":true},"save":1,"touch":1,"login":"ann","note":"kept"}';
     await store.put(key, record(hostile));
     expect((await browser.get('/view')).body).toBe('1');
     expect(await browser.data()).toEqual({ note: 'kept', views: 1 });
     expect(Reflect.get({}, 'admin')).toBeUndefined();
-    expect(told).toEqual([]);
+    expect(reported).toEqual([]);
   });
 });
 
 it('a value of another type counts as absent', async () => {
   const store = await onRedis();
-  const told: unknown[] = [];
-  store.on('session:corrupt', (event) => told.push(event));
+  const reported: unknown[] = [];
+  store.on('session:corrupt', (event) => reported.push(event));
   const browser = new Browser(await serveSessions(store));
   await browser.get('/view');
   const client = await connectPlainClient(redisUrl());
@@ -201,5 +201,5 @@ it('a value of another type counts as absent', async () => {
   await client.rPush(key, 'a list');
   await client.pExpire(key, TTL_MS);
   expect((await browser.get('/view')).body).toBe('1');
-  expect(told).toEqual([{ handle: key.slice(-44, -1) }]);
+  expect(reported).toEqual([{ handle: key.slice(-44, -1) }]);
 });

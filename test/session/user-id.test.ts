@@ -8,7 +8,7 @@ import { kitForTest } from '../support/kits.ts';
 import { onEveryStore } from '../support/stores.ts';
 import { Browser, heldRoute, type Routes, SECRET, serveSessions, withRoutes } from './browser.ts';
 
-/** Gives the session a `userId` by hand, and leaves the rest to the end of the request. */
+/** Sets the `userId` of the session, which is saved at the end of the request. */
 function become(userId: unknown): Routes[string] {
   return (req: Request, res: Response) => {
     Object.assign(req.session, { userId });
@@ -19,7 +19,7 @@ function become(userId: unknown): Routes[string] {
 const ROUTES: Routes = {
   '/ann': become('ann'),
   '/bob': become('bob'),
-  '/nobody': become(undefined),
+  '/anonymous': become(undefined),
   '/number': become(42),
   '/object-id': become({ toJSON: () => '507f1f77' }),
   '/object': become({ name: 'ann' }),
@@ -33,8 +33,8 @@ async function start(kit: RedisKit, options: SessionOptions = {}, routes: Routes
   return new Browser(await serveSessions(kit, options, { ...ROUTES, ...routes }));
 }
 
-onEveryStore('a session that is saved', (kitOf) => {
-  it('with a `userId` is in that user’s list, whether it is new or not', async () => {
+onEveryStore('a saved session with a `userId`', (kitOf) => {
+  it('a saved session with a `userId` is in the list of that user, new or not', async () => {
     const kit = kitOf();
     const browser = await start(kit);
     await browser.get('/ann');
@@ -47,13 +47,13 @@ onEveryStore('a session that is saved', (kitOf) => {
     expect([await browser.data(), await other.data()]).toEqual([{}, {}]);
   });
 
-  it('with another `userId`, or without one, leaves the list that it was in', async () => {
+  it('a session whose `userId` changes or is removed leaves its list', async () => {
     const kit = kitOf();
     const browser = await start(kit);
     await browser.get('/in');
     await browser.get('/bob');
     expect([await kit.sessions.count('ann'), await kit.sessions.count('bob')]).toEqual([0, 1]);
-    await browser.get('/nobody');
+    await browser.get('/anonymous');
     expect([await kit.sessions.count('bob'), await kit.sessions.count()]).toEqual([0, 1]);
     expect(await kit.sessions.revokeAll('bob')).toBe(0);
     await browser.get('/view');
@@ -63,7 +63,7 @@ onEveryStore('a session that is saved', (kitOf) => {
   it.each([
     ['/number', '42'],
     ['/object-id', '507f1f77'],
-  ])('with a `userId` that is stored as %s is listed under %s', async (path, userId) => {
+  ])('a `userId` that is stored as %s is listed under %s', async (path, userId) => {
     const kit = kitOf();
     const browser = await start(kit);
     await browser.get(path);
@@ -73,7 +73,7 @@ onEveryStore('a session that is saved', (kitOf) => {
     expect(await browser.data()).toEqual({});
   });
 
-  it('while another request gives it a `userId` stays in that user’s list', async () => {
+  it('a session that is saved while another request sets its `userId` stays in the list of that user', async () => {
     const kit = kitOf();
     const held = heldRoute((req, res) => {
       req.session.note = 'late';
@@ -84,13 +84,13 @@ onEveryStore('a session that is saved', (kitOf) => {
     const slow = browser.begin('/slow');
     await held.entered;
     await browser.get('/ann');
-    held.letGo();
+    held.release();
     await slow.answer();
     expect(await browser.data()).toEqual({ views: 1, note: 'late', userId: 'ann' });
     expect(await kit.sessions.count('ann')).toBe(1);
   });
 
-  it('with a `userId` above the limit is refused with 409, and its user is not logged in', async () => {
+  it('a save that sets a `userId` above the limit is refused with 409, and logs no user in', async () => {
     const kit = kitOf();
     const browser = await start(kit, { maxPerUser: { limit: 1, onExceed: 'reject' } });
     await browser.get('/ann');
@@ -103,7 +103,7 @@ onEveryStore('a session that is saved', (kitOf) => {
     expect([await other.data(), await kit.sessions.count()]).toEqual([{}, 1]);
   });
 
-  it('with a `userId` of its own express-session is in that user’s list as well', async () => {
+  it('a session of an app’s own express-session with a `userId` is in the list of that user', async () => {
     const kit = kitOf();
     const app = EXPRESS[0]?.[1]() as ReturnType<(typeof EXPRESS)[number][1]>;
     const store = kit.sessionStore();
@@ -124,9 +124,9 @@ onEveryStore('login() with `keepData`', (kitOf) => {
   };
 
   it.each([
-    ['keeps', true, { views: 1, note: 'new', userId: 'ann' }],
-    ['without it drops', undefined, { note: 'new', userId: 'ann' }],
-  ])('%s the data of an anonymous session', async (_, keepData, data) => {
+    ['with `keepData` keeps', true, { views: 1, note: 'new', userId: 'ann' }],
+    ['without `keepData` drops', undefined, { note: 'new', userId: 'ann' }],
+  ])('a login %s the data of an anonymous session', async (_, keepData, data) => {
     const browser = await start(kitOf(), {}, { '/login-ann': login('ann', keepData) });
     await browser.get('/view');
     const before = browser.sessionId;
@@ -135,7 +135,7 @@ onEveryStore('login() with `keepData`', (kitOf) => {
     expect(browser.sessionId).not.toBe(before);
   });
 
-  it('keeps the data of the same user, and nothing of another’s', async () => {
+  it('a login with `keepData` keeps the data of the same user only', async () => {
     const routes = { '/login-ann': login('ann', true), '/login-bob': login('bob', true) };
     const browser = await start(kitOf(), {}, routes);
     await browser.get('/login-ann');
@@ -147,7 +147,7 @@ onEveryStore('login() with `keepData`', (kitOf) => {
   });
 });
 
-it('a login() with a wrong `keepData` is an error that names the option', async () => {
+it('a login with an invalid `keepData` is an error that names the option', async () => {
   const kit = kitForTest({ url: 'memory:' });
   const browser = await start(
     kit,

@@ -14,7 +14,7 @@ import { startRedis } from '../support/servers.ts';
 import { until } from '../support/until.ts';
 import { Browser, SECRET, withRoutes } from './browser.ts';
 
-/** An app with sessions whose server the test may give sockets to. */
+/** An app with sessions, and its server. */
 async function startServer(
   kit: RedisKit,
   options: SessionOptions = {},
@@ -33,7 +33,7 @@ async function startServer(
   return { server, session, port, browser: new Browser(port) };
 }
 
-/** What a socket's handler does with the session of its request. */
+/** The handler of a socket, which uses the session of its request. */
 const ACTS = {
   read: async (req: IncomingMessage) => asExpress(req).session.views ?? 0,
   async count(req: IncomingMessage) {
@@ -57,7 +57,7 @@ describeOnBothEngines('kit.session on a WebSocket', (url) => {
     EXPRESS.flatMap(([name, makeApp]) =>
       (['websocket', 'polling'] as const).map((transport) => [transport, name, makeApp] as const),
     ),
-  )('gives Socket.IO over %s the stored session, beside %s', async (transport, _, makeApp) => {
+  )('a Socket.IO handler over %s gets the stored session, next to %s', async (transport, _, makeApp) => {
     const { server, session, port, browser } = await startServer(kitForTest({ url: url() }), {}, makeApp());
     const io = new Server(server);
     io.engine.use(session);
@@ -84,7 +84,7 @@ describeOnBothEngines('kit.session on a WebSocket', (url) => {
   it.each([
     ['an empty object', () => ({})],
     ['a response that no socket was assigned to', (req: IncomingMessage) => new ServerResponse(req)],
-  ])('gives a handler of `upgrade` the stored session with %s', async (_, makeResponse) => {
+  ])('a handler of `upgrade` gets the stored session with %s', async (_, makeResponse) => {
     const { server, session, port, browser } = await startServer(kitForTest({ url: url() }));
     const sockets = new WebSocketServer({ noServer: true });
     const replies: string[][] = [];
@@ -119,7 +119,7 @@ describeOnBothEngines('kit.session on a WebSocket', (url) => {
   });
 });
 
-it('login() on a WebSocket rejects and begins no session, since its cookie could never leave', async () => {
+it('a login on a WebSocket rejects and begins no session, since its cookie cannot be sent', async () => {
   const kit = kitForTest({ url: 'memory:' });
   const { session } = await startServer(kit);
   const req = { url: '/', headers: {}, method: 'GET' } as unknown as IncomingMessage;
@@ -130,7 +130,7 @@ it('login() on a WebSocket rejects and begins no session, since its cookie could
 
 describeWithServers('an outage of Redis', () => {
   it.each(['error', 'anonymous'] as const)(
-    'reaches a WebSocket handler through next (%s)',
+    'an outage reaches a WebSocket handler through `next` (%s)',
     async (onError) => {
       const server = await startRedis();
       const kit = kitForTest({ url: server.url });
@@ -142,7 +142,7 @@ describeWithServers('an outage of Redis', () => {
         isDown = true;
       });
       await server.stop();
-      await until('the kit has noticed', () => isDown);
+      await until('the kit is down', () => isDown);
       const req = { url: '/', headers: { cookie: browser.headers.Cookie } } as unknown as IncomingMessage;
       const error = await new Promise<unknown>((next) => session(req, {} as ServerResponse, next));
       if (onError === 'error') expect(error).toMatchObject({ code: 'ERR_REDIS_KIT_CONNECTION', status: 503 });

@@ -13,7 +13,7 @@ import { until } from '../support/until.ts';
 import { countCommands } from '../support/wire.ts';
 import { Browser, serveSessions } from './browser.ts';
 
-describeWithServers('on the wire', () => {
+describeWithServers('the commands of a session', () => {
   async function start(options: Parameters<typeof serveSessions>[1] = {}, routes = {}) {
     const server = await startRedis();
     onTestFinished(() => server.stop());
@@ -21,7 +21,7 @@ describeWithServers('on the wire', () => {
     await kit.ready();
     const port = await serveSessions(kit, options, routes);
     const browser = new Browser(port);
-    // The first of each kind brings the scripts to the server.
+    // The first requests load the scripts.
     await browser.get('/login');
     await browser.get('/logout');
     await browser.get('/login');
@@ -31,12 +31,12 @@ describeWithServers('on the wire', () => {
     return { server, kit, port, browser, count };
   }
 
-  it('a request without a cookie costs nothing, whatever it reads', async () => {
+  it('a request without a cookie costs no command', async () => {
     const { port, count } = await start();
     expect(await count(() => new Browser(port).get('/'))).toEqual([]);
   });
 
-  it('a request with a cookie that we did not sign costs nothing', async () => {
+  it('a request with a forged cookie costs no command', async () => {
     const { port, count } = await start();
     const thief = new Browser(port);
     thief.cookies.set('connect.sid', 's:abc.def');
@@ -48,17 +48,17 @@ describeWithServers('on the wire', () => {
     expect(await count(() => browser.get('/'))).toEqual(['EVALSHA']);
   });
 
-  it('a request that only reads costs one command with a rolling cookie too', async () => {
+  it('a request that only reads costs one command with a rolling cookie', async () => {
     const { browser, count } = await start({ rolling: true });
     expect(await count(() => browser.get('/'))).toEqual(['EVALSHA']);
   });
 
-  it('a request that changes the session costs two', async () => {
+  it('a request that changes the session costs two commands', async () => {
     const { browser, count } = await start();
     expect(await count(() => browser.get('/view'))).toEqual(['EVALSHA', 'EVALSHA']);
   });
 
-  it('a change that is taken back costs nothing', async () => {
+  it('a change that the handler reverts costs no write', async () => {
     const { browser, count } = await start(
       {},
       {
@@ -73,12 +73,12 @@ describeWithServers('on the wire', () => {
     expect(await count(() => browser.get('/back'))).toEqual(['EVALSHA']);
   });
 
-  it('a `userId` that is saved in a new session costs a write and the index, although it regenerates and saves', async () => {
+  it('a `userId` that is saved in a new session costs a write and an update of the index', async () => {
     const { port, count } = await start();
     expect(await count(() => new Browser(port).get('/login'))).toEqual(['EVALSHA', 'EVALSHA']);
   });
 
-  it('a save() that the handler does not wait for is not repeated at the end', async () => {
+  it('a save that the handler does not await is not repeated at the end', async () => {
     const { port, count } = await start(
       {},
       {
@@ -94,14 +94,14 @@ describeWithServers('on the wire', () => {
     expect(await browser.data()).toEqual({ note: 'hasty' });
   });
 
-  it('a new `userId` of a client with a session costs a read, the end of the old one, a write and the index', async () => {
+  it('a new `userId` of a client with a session costs a read, a destroy, a write and an update of the index', async () => {
     const { port, count } = await start();
     const browser = new Browser(port);
     await browser.get('/view');
     expect(await count(() => browser.get('/login'))).toEqual(['EVALSHA', 'DEL', 'EVALSHA', 'EVALSHA']);
   });
 
-  it('destroy() costs a read and the end of the session, and of a user’s session the index', async () => {
+  it('a destroy costs a read and a delete, and for the session of a user an update of the index', async () => {
     const { port, browser, count } = await start();
     expect(await count(() => browser.get('/logout'))).toEqual(['EVALSHA', 'DEL', 'EVALSHA']);
     const anonymous = new Browser(port);
@@ -109,12 +109,12 @@ describeWithServers('on the wire', () => {
     expect(await count(() => anonymous.get('/logout'))).toEqual(['EVALSHA', 'DEL']);
   });
 
-  it('a save with a `userId` that the index knows costs no command more', async () => {
+  it('a save of a session that is in the index costs no further command', async () => {
     const { browser, count } = await start();
     expect(await count(() => browser.get('/view'))).toEqual(['EVALSHA', 'EVALSHA']);
   });
 
-  it('login() costs a read, a write, the index and the end of the old session; logout() a read and both ends', async () => {
+  it('a login costs a read, a write, an update of the index and a delete; a logout a read, a delete and an update', async () => {
     const { port, browser, count } = await start(
       {},
       {
@@ -138,7 +138,7 @@ describeWithServers('on the wire', () => {
     expect(await count(() => new Browser(port).get('/in'))).toEqual(['EVALSHA', 'EVALSHA']);
   });
 
-  it('a stale id costs a read, and the same one only once more for each request', async () => {
+  it('a cookie of an ended session costs one read per request', async () => {
     const { browser, count } = await start();
     const cookie = browser.cookies.get('connect.sid') ?? '';
     await browser.get('/logout');
@@ -147,7 +147,7 @@ describeWithServers('on the wire', () => {
     expect(await count(() => browser.get('/logout'))).toEqual(['EVALSHA']);
   });
 
-  it('a conflict costs one command more', async () => {
+  it('a conflict costs one more command', async () => {
     const inside = new Gate();
     const gate = new Gate();
     const { browser, count } = await start(
@@ -172,7 +172,7 @@ describeWithServers('on the wire', () => {
     expect(await browser.data()).toMatchObject({ note: 'late', views: 2 });
   });
 
-  it('a request that took longer than half the idle time moves the deadline again at its end', async () => {
+  it('a request that takes longer than half the idle time moves the deadline again at its end', async () => {
     const inside = new Gate();
     const { port, count } = await start(
       { idle: '1h', touchAfter: '30m' },
@@ -190,7 +190,7 @@ describeWithServers('on the wire', () => {
     expect(await count(() => browser.get('/slow'))).toEqual(['EVALSHA', 'EVALSHA']);
   });
 
-  it('the session of a client that went away is written once when the handler ends', async () => {
+  it('the session of a client that has gone is written once when the handler ends', async () => {
     const inside = new Gate();
     const { server, browser } = await start(
       {},
@@ -214,7 +214,7 @@ describeWithServers('on the wire', () => {
     expect(commands.filter(([, sha]) => sha === sessionWrite.sha)).toHaveLength(1);
   });
 
-  it('the ids are nowhere to be seen, neither in keys and values nor in events', async () => {
+  it('no key, value or event shows a session id', async () => {
     const { server, kit, browser } = await start({ rolling: true });
     const events = (
       [

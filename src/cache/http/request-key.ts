@@ -1,8 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { BoundedMap } from '../../base/bounded-map.ts';
-import { describe } from '../../base/describe.ts';
-import { RedisKitError } from '../../base/errors.ts';
+import { identityError, isIdentity } from '../../base/identity.ts';
 import { forwardedOf } from '../../http/forwarded.ts';
 import { requestContent } from '../../http/message/request-content.ts';
 import { asExpress, originalUrl } from '../../http/middleware.ts';
@@ -197,20 +196,15 @@ function partsOf(req: IncomingMessage, settings: KeySettings, content: string): 
 /** Undefined for false: the request bypasses the cache. */
 function checkCustomKey(key: unknown): string | undefined {
   if (key === false) return undefined;
-  if (typeof key === 'string' && key !== '') return key;
-  throw invalidKey('key', key, 'a string that is not empty, or false for a request that bypasses the cache');
+  if (isIdentity(key)) return key;
+  const expected = 'a string that is not empty, or false for a request that bypasses the cache';
+  throw identityError('kit.cache: option `key`', key, expected);
 }
 
 function checkSessionKey(key: unknown): string {
   if (typeof key === 'string') return key;
-  throw invalidKey('key.session', key, 'a string, which may be empty for requests without a session');
-}
-
-function invalidKey(option: string, value: unknown, remedy: string): RedisKitError {
-  return new RedisKitError(
-    'ERR_REDIS_KIT_NO_IDENTITY',
-    `kit.cache: option \`${option}\` returned ${describe(value)}; it must return ${remedy}`,
-  );
+  const expected = 'a string, which may be empty for requests without a session';
+  throw identityError('kit.cache: option `key.session`', key, expected);
 }
 
 /** The host that the client sent, so that no site gets the pages of another. HTTP/2 sends it in `:authority`. */

@@ -1,45 +1,44 @@
 import type { Keyspace } from '../../engine/operation.ts';
 import type { StoredFormat } from '../../engine/reply.ts';
 
-/** The numbers of one policy, as both algorithms take them: see each algorithm for what they mean. */
+/** The numbers of one policy. Each algorithm describes what they mean for it. */
 export type PolicyNumbers = readonly [limit: number, span: number, rate: number];
 
-/** Where a charge was written down, for its refund. What the numbers mean is the algorithm's. */
+/** Where a charge is recorded, so that it can be refunded. Each algorithm chooses what the numbers mean. */
 export interface Charge {
-  /** 0: there is nothing to give back; what a refused try was charged stays charged. */
+  /** 0 when there is nothing to refund. */
   readonly stamp: number;
   readonly position: number;
 }
 
-/** What one policy says of one identity at one moment. */
+/** The count of one identity under one policy, at one moment. */
 export interface PolicyState {
   readonly found: StoredFormat;
   /** Units that count against the limit now. */
   used(): number;
   /** Milliseconds until `cost` units fit: 0 when they fit now, -1 when they never will. */
-  waitFor(cost: number): number;
-  /** Milliseconds until `remaining` grows; 0 when nothing is used. */
-  untilMore(): number;
+  waitMs(cost: number): number;
+  /** Milliseconds until more quota comes back; 0 when nothing is used. */
+  resetMs(): number;
   /**
-   * Counts the units, whether they fit or not, and answers by what they can be given back. Those of a
-   * refused try are counted only as far as they can still matter, so that a flood of them costs no more memory and
-   * no longer wait than a full quota.
+   * Counts the units even if they do not fit. Units of a refused request count only up to a full quota, so that a flood
+   * of refused requests costs no more memory and no longer wait than a full quota.
    */
   charge(units: number, isRefused: boolean): Charge;
-  /** Gives back what is still owed of a charge. */
+  /** Takes back as many units of a charge as still count. */
   refund(charge: Charge, units: number): void;
-  /** Writes what evaluation alone has learnt (expired entries), so that the next call need not learn it again. */
-  settle(): void;
+  /** Stores which entries have expired, so that the next call need not visit them again. */
+  saveExpiry(): void;
 }
 
 /**
- * One way of counting, told twice. The Lua fragment defines a table of functions over a state; the twin gives the
- * same as methods. An operation over several policies composes them.
+ * One way of counting, implemented twice: the Lua fragment defines a table of functions over a state, and the in-memory
+ * implementation has the same functions as methods. An operation over several policies composes them.
  */
 export interface LimitAlgorithm {
-  /** How a script's arguments name it. */
+  /** Identifies the algorithm in the arguments of a script. */
   readonly code: string;
-  /** Defines `algorithms['<code>']` = { open, used, wait_for, until_more, charge, refund, settle }. */
+  /** Defines `algorithms['<code>']` = { open, used, wait_ms, reset_ms, charge, refund, save_expiry }. */
   readonly lua: string;
   open(memory: Keyspace, key: string, now: number, numbers: PolicyNumbers): PolicyState;
 }

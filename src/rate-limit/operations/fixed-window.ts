@@ -8,29 +8,29 @@ import {
   storedFormatCode,
 } from '../../engine/reply.ts';
 
-/** For users who keep express-rate-limit: its kind of counter. Our own limits are exact and do not use it. */
+/** The counter of express-rate-limit's store. The limiters of the kit are exact and do not use it. */
 export interface FixedWindowArgs {
-  /** Hits to add; negative takes some back, 0 only looks. */
+  /** Hits to add: negative takes hits back, 0 only reads. */
   readonly delta: number;
   readonly window: number;
 }
 
 export interface FixedWindowReply {
   readonly hits: number;
-  /** Milliseconds until the window ends; 0 when there is none. */
+  /** Milliseconds until the window ends; 0 when no window is open. */
   readonly resetMs: number;
   readonly found: StoredFormat;
 }
 
 /*
  * Counts hits in a window that begins with its first hit, stored as '1:<hits>:<end in ms>'. Taking a hit back after
- * the window has ended leaves nothing behind.
+ * the window has ended stores nothing.
  *
  * KEYS   1 the counter
  * ARGV   1 time, 2 delta, 3 window ms
  * reply  {hits, reset ms, found}
  */
-const lua = `
+const lua = /* lua */ `
 local delta, found, hits, ends = tonumber(ARGV[2]), 0, 0, 0
 local raw = read('GET', KEYS[1])
 if raw then

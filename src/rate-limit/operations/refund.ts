@@ -7,13 +7,13 @@ export interface RefundArgs {
 }
 
 /*
- * Gives the units of earlier charges back, as far as they still count.
+ * Refunds the units of earlier charges that still count.
  *
- * KEYS   one per policy, all of one hash tag
+ * KEYS   one per policy, all with the same hash tag
  * ARGV   1 time, then per policy: algorithm, limit, span, rate, stamp, position, units
  * reply  1
  */
-const lua = `${ALGORITHMS_LUA}
+const lua = /* lua */ `${ALGORITHMS_LUA}
 for i, key in ipairs(KEYS) do
   local at = 7 * i - 5
   local algorithm, s = open(key, at)

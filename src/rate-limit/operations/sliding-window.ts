@@ -1,18 +1,18 @@
 import type { Keyspace } from '../../engine/operation.ts';
 import type { StoredFormat } from '../../engine/reply.ts';
 import type { Charge, LimitAlgorithm, PolicyNumbers, PolicyState } from './algorithm.ts';
-import { CHUNK, ENTRY, HEADER, MAX_UNITS, MAX_USED, PackedLog } from './packed-log.ts';
+import { CHUNK, ENTRY, HEADER, MAX_UNITS, MAX_USED, WindowLog } from './window-log.ts';
 
 /*
- * The exact sliding window: a log of what was counted when, packed into one string (packed-log.ts). Units of one
- * millisecond share an entry. Expired entries are passed over by moving `head`; once they are half of the string, or
- * it is full, it is written anew, so that a hit costs O(1) on average. Strings of up to CHUNK entries are read and
- * written whole, since one command is cheaper than three. A clock that goes back stands still at the latest time that
- * was written down, so that the order of entries holds. An entry of which all units are given back is cut out.
+ * The exact sliding window: a log of times and units in one string (format: window-log.ts). Units of the same millisecond
+ * share an entry. Entries expire by moving `head`. The string is rewritten without them when they are half of it or it is
+ * full, so that a charge costs O(1) on average. Strings of up to CHUNK entries are read and written whole, since one
+ * command is cheaper than three. When the clock goes back, the latest stored time is used, so that entries stay in
+ * ascending order. An entry whose units are all refunded is removed.
  *
- * Policy numbers: limit in units, span = window in ms, rate = resolution in ms (times are rounded up to it).
+ * Policy numbers: limit in units, span = window in ms, rate = resolution in ms, to which times are rounded up.
  */
-const lua = `
+const lua = /* lua */ `
 do
   local HEADER, ENTRY, CHUNK, MAX_UNITS, MAX_USED = ${HEADER}, ${ENTRY}, ${CHUNK}, ${MAX_UNITS}, ${MAX_USED}
   local window = {}
@@ -20,7 +20,7 @@ do
 
   function window.open(key, limit, span, rate)
     local s = { key = key, limit = limit, span = span, rate = rate, found = 0,
-                head = 0, used = 0, last = 0, count = 0, room = 0, first = 0, chunk = '' }
+                head = 0, used = 0, last = 0, count = 0, capacity = 0, first = 0, chunk = '' }
     local raw = read('GETRANGE', key, 0, HEADER + ENTRY * CHUNK - 1)
     if type(raw) == 'table' then
       s.found = 1
@@ -34,17 +34,17 @@ do
         s.found = 1
       else
         local _, _, head, count, used, last = struct.unpack('>BBI4I4I4I6', raw)
-        local room = (size - HEADER) / ENTRY
-        if head > count or count > room then
+        local capacity = (size - HEADER) / ENTRY
+        if head > count or count > capacity then
           s.found = 1
         else
-          s.head, s.count, s.used, s.last, s.room = head, count, used, last, room
+          s.head, s.count, s.used, s.last, s.capacity = head, count, used, last, capacity
           s.chunk = string.sub(raw, HEADER + 1)
         end
       end
     end
     s.now = math.max(now, s.last)
-    s.opened = s.head
+    s.stored_head = s.head
     while s.head < s.count do
       local time, units = window.entry(s, s.head)
       if time + span > s.now then break end
@@ -64,20 +64,20 @@ do
     return struct.unpack('>I6I2', s.chunk, at + 1)
   end
 
-  function window.slice(s, from, to)
+  function window.entries(s, from, to)
     if from == to then return '' end
     if s.first == 0 and #s.chunk >= to * ENTRY then return string.sub(s.chunk, from * ENTRY + 1, to * ENTRY) end
     return redis.call('GETRANGE', s.key, HEADER + from * ENTRY, HEADER + to * ENTRY - 1)
   end
 
-  function window.replace(s, index, time, units)
+  function window.replace_entry(s, index, time, units)
     redis.call('SETRANGE', s.key, HEADER + index * ENTRY, struct.pack('>I6I2', time, units))
     s.chunk = ''
   end
 
   function window.used(s) return s.used end
 
-  function window.until_freed(s, units)
+  function window.ms_until_freed(s, units)
     local index, free_at = s.head, s.now
     while units > 0 and index < s.count do
       local time, freed = window.entry(s, index)
@@ -88,15 +88,15 @@ do
     return free_at - now
   end
 
-  function window.wait_for(s, cost)
+  function window.wait_ms(s, cost)
     if cost > s.limit then return -1 end
     if s.used + cost <= s.limit then return 0 end
-    return window.until_freed(s, s.used + cost - s.limit)
+    return window.ms_until_freed(s, s.used + cost - s.limit)
   end
 
-  function window.until_more(s)
+  function window.reset_ms(s)
     if s.used == 0 then return 0 end
-    return window.until_freed(s, math.max(1, s.used - math.max(1, s.limit) + 1))
+    return window.ms_until_freed(s, math.max(1, s.used - math.max(1, s.limit) + 1))
   end
 
   function window.header(s)
@@ -112,7 +112,7 @@ do
       local time, oldest = window.entry(s, s.head)
       local less = math.min(oldest, s.used - most)
       s.used = s.used - less
-      if less == oldest then s.head = s.head + 1 else window.replace(s, s.head, time, oldest - less) end
+      if less == oldest then s.head = s.head + 1 else window.replace_entry(s, s.head, time, oldest - less) end
     end
     local from, tail = s.count, {}
     if s.count > s.head then
@@ -131,12 +131,12 @@ do
     end
     local ttl = stamp + s.span - now
     local count = from + #tail
-    if from <= CHUNK or count > s.room or s.head * 2 >= from then
-      local entries = window.slice(s, s.head, from) .. table.concat(tail)
+    if from <= CHUNK or count > s.capacity or s.head * 2 >= from then
+      local entries = window.entries(s, s.head, from) .. table.concat(tail)
       count = count - s.head
-      s.count, s.head, s.first, s.chunk, s.room = count, 0, 0, entries, count
-      if count > CHUNK then s.room = count + math.ceil(count / 8) end
-      local value = window.header(s) .. entries .. string.rep('\\0', (s.room - count) * ENTRY)
+      s.count, s.head, s.first, s.chunk, s.capacity = count, 0, 0, entries, count
+      if count > CHUNK then s.capacity = count + math.ceil(count / 8) end
+      local value = window.header(s) .. entries .. string.rep('\\0', (s.capacity - count) * ENTRY)
       redis.call('SET', s.key, value, 'PX', ttl)
     else
       s.count, s.first, s.chunk = count, 0, ''
@@ -144,7 +144,7 @@ do
       redis.call('SETRANGE', s.key, HEADER + from * ENTRY, table.concat(tail))
       redis.call('PEXPIRE', s.key, ttl)
     end
-    s.opened = s.head
+    s.stored_head = s.head
     return stamp, 0
   end
 
@@ -161,7 +161,7 @@ do
       local less = math.min(units, held)
       units, s.used = units - less, math.max(0, s.used - less)
       if less < held then
-        window.replace(s, low, time, held - less)
+        window.replace_entry(s, low, time, held - less)
         break
       end
       low = low + 1
@@ -170,18 +170,18 @@ do
     if first == s.head then
       s.head = low
     elseif low > first then
-      local tail = window.slice(s, low, s.count)
+      local tail = window.entries(s, low, s.count)
       redis.call('SETRANGE', s.key, HEADER + first * ENTRY, tail .. string.rep('\\0', (low - first) * ENTRY))
       s.count = s.count - (low - first)
     end
-    window.keep(s)
+    window.save_header(s)
   end
 
-  function window.settle(s)
-    if s.head > s.opened then window.keep(s) end
+  function window.save_expiry(s)
+    if s.head > s.stored_head then window.save_header(s) end
   end
 
-  function window.keep(s)
+  function window.save_header(s)
     s.last = s.now
     redis.call('SETRANGE', s.key, 0, window.header(s))
   end
@@ -192,22 +192,22 @@ class WindowState implements PolicyState {
   readonly #memory: Keyspace;
   readonly #key: string;
   readonly #numbers: PolicyNumbers;
-  readonly #log: PackedLog;
-  /** The time, and the time as the log knows it, which never goes back. */
+  readonly #log: WindowLog;
   readonly #time: number;
+  /** The time, but never before the latest time in the log. */
   readonly #now: number;
-  #opened: number;
+  #storedHead: number;
 
   constructor(memory: Keyspace, key: string, time: number, numbers: PolicyNumbers) {
     this.#memory = memory;
     this.#key = key;
     this.#numbers = numbers;
     this.#time = time;
-    const log = new PackedLog(memory.get(key));
+    const log = new WindowLog(memory.get(key));
     this.#log = log;
     this.#now = Math.max(time, log.last);
-    this.#opened = log.head;
-    log.trim(this.#now - numbers[1]);
+    this.#storedHead = log.head;
+    log.expire(this.#now - numbers[1]);
   }
 
   get found(): StoredFormat {
@@ -218,45 +218,45 @@ class WindowState implements PolicyState {
     return this.#log.used;
   }
 
-  #untilFreed(units: number): number {
+  #msUntilFreed(units: number): number {
     return Math.max(this.#now, this.#log.timeOfUnit(units) + this.#numbers[1]) - this.#time;
   }
 
-  waitFor(cost: number): number {
+  waitMs(cost: number): number {
     const [limit] = this.#numbers;
     if (cost > limit) return -1;
-    return this.#log.used + cost <= limit ? 0 : this.#untilFreed(this.#log.used + cost - limit);
+    return this.#log.used + cost <= limit ? 0 : this.#msUntilFreed(this.#log.used + cost - limit);
   }
 
-  untilMore(): number {
+  resetMs(): number {
     const { used } = this.#log;
-    return used === 0 ? 0 : this.#untilFreed(Math.max(1, used - Math.max(1, this.#numbers[0]) + 1));
+    return used === 0 ? 0 : this.#msUntilFreed(Math.max(1, used - Math.max(1, this.#numbers[0]) + 1));
   }
 
-  charge(wanted: number, isRefused: boolean): Charge {
+  charge(asked: number, isRefused: boolean): Charge {
     const [limit, span, rate] = this.#numbers;
     const log = this.#log;
     const most = isRefused ? Math.max(log.used, limit) : MAX_USED;
-    const units = Math.min(wanted, isRefused ? limit : MAX_USED - log.used);
+    const units = Math.min(asked, isRefused ? limit : MAX_USED - log.used);
     log.used += units;
     log.last = this.#now;
-    // The oldest units make room for those of a refused try. Fewer than before would be a gift to a higher limit.
+    // The units of a refused request replace the oldest ones. The count must not fall, which a higher limit would gain by.
     log.dropOldest(log.used - most);
-    const stamp = log.add(Math.ceil(this.#now / rate) * rate, units);
-    this.#opened = log.head;
+    const stamp = log.append(Math.ceil(this.#now / rate) * rate, units);
+    this.#storedHead = log.head;
     this.#memory.set(this.#key, log.pack(), stamp + span - this.#time);
     return { stamp, position: 0 };
   }
 
   refund({ stamp }: Charge, units: number): void {
-    if (this.#log.giveBack(stamp, units)) this.#keep();
+    if (this.#log.refund(stamp, units)) this.#save();
   }
 
-  settle(): void {
-    if (this.#log.head > this.#opened) this.#keep();
+  saveExpiry(): void {
+    if (this.#log.head > this.#storedHead) this.#save();
   }
 
-  #keep(): void {
+  #save(): void {
     this.#log.last = this.#now;
     this.#memory.rewrite(this.#key, this.#log.pack());
   }

@@ -11,36 +11,36 @@ import type { Charge, LimitAlgorithm, PolicyNumbers } from './algorithm.ts';
 import { slidingWindow } from './sliding-window.ts';
 import { tokenBucket } from './token-bucket.ts';
 
-/** One policy as an operation takes it; its key stands at the same place in KEYS. */
+/** One policy of an operation. Its key has the same index in KEYS. */
 export interface PolicyArgs {
   readonly algorithm: LimitAlgorithm;
   readonly numbers: PolicyNumbers;
 }
 
 export interface TakeArgs {
-  /** `take` charges when every policy allows it, `peek` never, `force` always; `count` charges refused tries too. */
+  /**
+   * `take` charges when every policy allows the cost, `peek` never charges, and `force` always does; `count` is `take`
+   * that also charges refused requests.
+   */
   readonly mode: 'take' | 'peek' | 'force' | 'count';
   readonly cost: number;
   readonly policies: readonly PolicyArgs[];
 }
 
-/** What one policy answers. */
+/** The reply for one policy. */
 export interface TakeReply extends Charge {
   readonly allowed: boolean;
   readonly used: number;
-  /** Milliseconds until the same cost fits, after what was charged now: 0 at once, -1 never. */
+  /** Milliseconds until the same cost fits again after this charge: 0 for now, -1 for never. */
   readonly waitMs: number;
   readonly resetMs: number;
   readonly found: StoredFormat;
 }
 
-const NOTHING: Charge = { stamp: 0, position: 0 };
+const NO_CHARGE: Charge = { stamp: 0, position: 0 };
 
-/**
- * Both algorithms' functions, for every script that works on policies; `open` reads the policy of a key that begins at
- * an index of ARGV.
- */
-export const ALGORITHMS_LUA: string = `local algorithms = {}
+/** The functions of both algorithms. `open` reads the policy at an index of ARGV and the stored count of its key. */
+export const ALGORITHMS_LUA: string = /* lua */ `local algorithms = {}
 ${slidingWindow.lua}${tokenBucket.lua}
 local function open(key, at)
   local algorithm = algorithms[ARGV[at]]
@@ -49,26 +49,26 @@ local function open(key, at)
 end
 `;
 
-/** A policy as `open` reads it. */
+/** A policy in the form that `open` reads. */
 export function encodePolicy({ algorithm, numbers }: PolicyArgs): string[] {
   return [algorithm.code, ...numbers.map(String)];
 }
 
 /*
- * Decides all policies of one identity at once: first evaluate all, then charge all or none.
+ * Decides all policies of one identity: evaluates all of them, then charges all or none.
  *
- * KEYS   one per policy, all of one hash tag
+ * KEYS   one per policy, all with the same hash tag
  * ARGV   1 time, 2 mode, 3 cost, then per policy: algorithm, limit, span, rate
  * reply  per policy {allowed 0 or 1, used, wait ms (-1 never), reset ms, stamp, position, found}
  *
- * A value of a newer format charges nothing anywhere.
+ * When the value of one policy has a newer format, no policy is charged.
  */
-const lua = `${ALGORITHMS_LUA}
+const lua = /* lua */ `${ALGORITHMS_LUA}
 local mode, cost = ARGV[2], tonumber(ARGV[3])
 local states, waits, allowed, readable = {}, {}, true, true
 for i, key in ipairs(KEYS) do
   local algorithm, s = open(key, 4 * i)
-  s.algorithm, states[i], waits[i] = algorithm, s, algorithm.wait_for(s, cost)
+  s.algorithm, states[i], waits[i] = algorithm, s, algorithm.wait_ms(s, cost)
   allowed = allowed and waits[i] == 0
   readable = readable and s.found ~= 2
 end
@@ -79,12 +79,12 @@ for i, s in ipairs(states) do
   if readable and charges and cost > 0 then
     local refused = mode == 'count' and not allowed
     stamp, position = algorithm.charge(s, cost, refused)
-    wait = algorithm.wait_for(s, cost)
+    wait = algorithm.wait_ms(s, cost)
     if refused then stamp, position = 0, 0 end
   elseif readable and mode ~= 'peek' then
-    algorithm.settle(s)
+    algorithm.save_expiry(s)
   end
-  reply[i] = { waits[i] == 0 and 1 or 0, algorithm.used(s), wait, algorithm.until_more(s), stamp, position, s.found }
+  reply[i] = { waits[i] == 0 and 1 or 0, algorithm.used(s), wait, algorithm.reset_ms(s), stamp, position, s.found }
 end
 return reply
 `;
@@ -99,23 +99,23 @@ export const limitTake: Operation<TakeArgs, readonly TakeReply[]> = defineOperat
     const states = policies.map(({ algorithm, numbers }, index) =>
       algorithm.open(memory, keys[index] ?? '', now, numbers),
     );
-    const fits = states.map((state) => state.waitFor(cost) === 0);
+    const fits = states.map((state) => state.waitMs(cost) === 0);
     const allowed = !fits.includes(false);
     const readable = states.every((state) => state.found !== 'newer');
     const charges = mode === 'force' || mode === 'count' || (mode === 'take' && allowed);
     return states.map((state, index) => {
       const isRefused = mode === 'count' && !allowed;
-      let charge: Charge = NOTHING;
+      let charge: Charge = NO_CHARGE;
       if (readable && charges && cost > 0) {
         const charged = state.charge(cost, isRefused);
         if (!isRefused) charge = charged;
-      } else if (readable && mode !== 'peek') state.settle();
+      } else if (readable && mode !== 'peek') state.saveExpiry();
       const found = storedFormatCode(state.found);
       return [
         fits[index] ? 1 : 0,
         state.used(),
-        state.waitFor(cost),
-        state.untilMore(),
+        state.waitMs(cost),
+        state.resetMs(),
         charge.stamp,
         charge.position,
         found,

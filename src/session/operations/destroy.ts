@@ -7,24 +7,24 @@ import {
   storedFormatAt,
   storedFormatCode,
 } from '../../engine/reply.ts';
-import { SESSION_LUA, unpackSession } from './record.ts';
+import { SESSION_LUA, unpackSession } from './format.ts';
 
 export interface SessionDestroyReply {
-  /** Whether it was alive until now. */
+  /** Whether the session was alive. */
   readonly existed: boolean;
   readonly created: number;
-  /** Whose index may still know it. */
+  /** The user in whose index the session may be. */
   readonly owner: string;
 }
 
 /*
- * Ends a session. What cannot be read is removed as well; a value of a newer format is not.
+ * Destroys a session. A corrupt value is deleted as well; a value of a newer format is not.
  *
  * KEYS   1 the session
  * ARGV   1 time
  * reply  {found, existed 0 or 1, created ms, owner}
  */
-const lua = `${SESSION_LUA}
+const lua = /* lua */ `${SESSION_LUA}
 local session = load()
 if session.found == 2 then return { 2, 0, 0, '' } end
 redis.call('DEL', KEYS[1])

@@ -8,50 +8,50 @@ import {
   storedFormatAt,
   storedFormatCode,
 } from '../../engine/reply.ts';
-import { indexUntil, packSession, SESSION_LUA, unpackSession, untilIdle } from './record.ts';
+import { expiryOf, indexUntil, packSession, SESSION_LUA, unpackSession } from './format.ts';
 
 export interface SessionReadArgs {
-  /** The expiry slides when that wins at least so many milliseconds, so that most reads write nothing. 0: never. */
+  /** The idle deadline moves only by at least this many ms, so that most reads write nothing. 0: it never moves. */
   readonly touchAfter: number;
-  /** What `touchAfter` was meant for: a session with a shorter idle time is touched the more often. */
+  /** The idle time that `touchAfter` was chosen for. A session with a shorter one is touched more often, in proportion. */
   readonly idle: number;
 }
 
 export interface SessionReadReply {
   readonly found: StoredFormat;
-  /** Null when there is no live session. */
+  /** Null when no session is alive. */
   readonly data: Buffer | null;
   readonly created: number;
   readonly seen: number;
   readonly expires: number;
   readonly revision: number;
   readonly owner: string;
-  /** The owner's index must be told that the session lives until then; 0: it knows. */
+  /** The ms until which the owner's index must list the session; 0 when the index needs no update. */
   readonly indexUntil: number;
 }
 
 /*
- * Reads a session and slides its idle deadline.
+ * Reads a session and moves its idle deadline if that is due.
  *
  * KEYS   1 the session
- * ARGV   1 time, 2 touch-after ms, 3 the idle ms that it was meant for
+ * ARGV   1 time, 2 touch-after ms, 3 the idle ms that touch-after was chosen for
  * reply  {found, data or nil, created ms, seen ms, expires ms, revision, owner, index until ms}
  */
-const lua = `${SESSION_LUA}
+const lua = /* lua */ `${SESSION_LUA}
 local session, touch_after, usual = load(), tonumber(ARGV[2]), tonumber(ARGV[3])
 if session.expires <= now then return { session.found, false, 0, 0, 0, 0, '', 0 } end
 if touch_after > 0 and session.idle < usual then
   touch_after = math.max(1, math.floor(touch_after * session.idle / usual))
 end
-local expires, index_until = until_idle(now, session.idle, session.absolute), 0
+local expires, listed_until = expiry_of(now, session.idle, session.absolute), 0
 if touch_after > 0 and expires - session.expires >= touch_after then
   session.seen, session.expires = now, expires
-  index_until = index(session, touch_after)
+  listed_until = index_until(session, touch_after)
   redis.call('SETRANGE', KEYS[1], 8, struct.pack('>I6', now))
-  if index_until > 0 then redis.call('SETRANGE', KEYS[1], 26, struct.pack('>I6', index_until)) end
+  if listed_until > 0 then redis.call('SETRANGE', KEYS[1], 26, struct.pack('>I6', listed_until)) end
   redis.call('PEXPIRE', KEYS[1], expires - now)
 end
-return { 0, session.data, session.created, session.seen, session.expires, session.revision, session.owner, index_until }
+return { 0, session.data, session.created, session.seen, session.expires, session.revision, session.owner, listed_until }
 `;
 
 export const sessionRead: Operation<SessionReadArgs, SessionReadReply> = defineOperation({
@@ -66,7 +66,7 @@ export const sessionRead: Operation<SessionReadArgs, SessionReadReply> = defineO
         ? Math.max(1, Math.floor((usualTouchAfter * record.idle) / usual))
         : usualTouchAfter;
     const touched = { ...record, seen: now };
-    const later = untilIdle(touched);
+    const later = expiryOf(touched);
     const { created, revision, data } = record;
     const owner = Buffer.from(record.owner, 'latin1');
     if (touchAfter === 0 || later - expires < touchAfter) {

@@ -11,31 +11,31 @@ import { USER_SESSIONS_LUA, UserSessions } from './user-sessions.ts';
 
 export interface UserSessionsAddArgs {
   readonly member: string;
-  /** The ms until which the session may live. */
+  /** The ms until which the index must list the session. */
   readonly until: number;
-  /** How many a user may have; 0: any number. One that is known already always stays. */
+  /** The most sessions of the user; 0 for unlimited. A session that is already in the index always stays. */
   readonly limit: number;
-  /** What makes room: the oldest sessions, or nothing, and then the new one is not taken. */
+  /** At the limit: removes the oldest sessions, or does not add the new one. */
   readonly onExceed: 'evict-oldest' | 'reject';
-  /** One that the new session takes the place of: it does not count; its end is another's work. Empty: none. */
+  /** A member that the new session replaces and that does not count; the caller ends it. Empty for none. */
   readonly replaces: string;
 }
 
 export interface UserSessionsAddReply {
   readonly found: StoredFormat;
   readonly added: boolean;
-  /** The members that made room; of one that was not taken, those that have it. */
+  /** The members that were removed; if the session was not added, the members at the limit. */
   readonly others: readonly string[];
 }
 
 /*
- * Tells a user's index of a session, or that it lives longer.
+ * Adds a session to the index of its user, or prolongs it there.
  *
  * KEYS   1 the index
  * ARGV   1 time, 2 member, 3 until ms, 4 limit, 5 'evict-oldest' or 'reject', 6 the member that it replaces
  * reply  {found, added 0 or 1, other members}
  */
-const lua = `${USER_SESSIONS_LUA}
+const lua = /* lua */ `${USER_SESSIONS_LUA}
 local others, limit, evicted = {}, tonumber(ARGV[4]), {}
 for _, other in ipairs(members()) do
   if other ~= ARGV[6] then others[#others + 1] = other end

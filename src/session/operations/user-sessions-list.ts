@@ -9,13 +9,13 @@ export interface UserSessionsListReply {
 }
 
 /*
- * Answers with what a user's index knows, after forgetting some of it.
+ * Removes members from the index of a user and returns the others.
  *
  * KEYS   1 the index
- * ARGV   1 time, then the members to forget
+ * ARGV   1 time, then the members to remove
  * reply  {found, members}
  */
-const lua = `${USER_SESSIONS_LUA}
+const lua = /* lua */ `${USER_SESSIONS_LUA}
 for i = 2, #ARGV do read('ZREM', KEY, ARGV[i]) end
 local left = members()
 keep_until_last()

@@ -3,16 +3,16 @@ import type { StoredFormat } from '../../engine/reply.ts';
 import { packSortedSet, parseSortedSet } from '../../engine/sorted-set.ts';
 
 /*
- * The index of a user's sessions: a sorted set whose scores are the ms until which each may live, so that it can be
- * cleaned without looking at them. A member is when the session was made, in 15 digits, and its handle: members
- * sort by age.
+ * The index of a user's sessions: a sorted set. The score of a session is the ms until which it may live, so that expired
+ * members can be removed without reading the sessions. A member is the time of creation in 15 digits and the handle, so
+ * that members sort by age.
  */
 
 /**
- * Defines `members()`, which forgets what has expired and answers with the rest, and `keep_until_last()`, which gives
- * the index the life of its last session.
+ * Defines `members()`, which removes expired members and returns the others, and `keep_until_last()`, which sets the TTL
+ * of the index to the expiry of its last session.
  */
-export const USER_SESSIONS_LUA: string = `
+export const USER_SESSIONS_LUA: string = /* lua */ `
 local KEY, found = KEYS[1], 0
 local function members()
   if type(read('ZREMRANGEBYSCORE', KEY, '-inf', now)) == 'table' then
@@ -30,7 +30,7 @@ local function keep_until_last()
 end
 `;
 
-/** The index as its twins see it. */
+/** The index in the in-memory implementations. */
 export class UserSessions {
   readonly found: StoredFormat;
   readonly #memory: Keyspace;

@@ -7,45 +7,46 @@ import {
   storedFormatAt,
   storedFormatCode,
 } from '../../engine/reply.ts';
-import { indexUntil, packSession, SESSION_LUA, unpackSession, untilIdle } from './record.ts';
+import { expiryOf, indexUntil, packSession, SESSION_LUA, unpackSession } from './format.ts';
 
 export interface SessionWriteArgs {
-  /** `create` needs the id to be free, `update` needs the session to be alive: one that ended stays ended. */
+  /** `create` requires an unused id; `update` requires a live session, so that an ended session is not stored again. */
   readonly mode: 'create' | 'update';
-  /** Of an update: the revision that was seen, so that nobody else's write is lost; 0 overwrites any. */
+  /** The revision that an update expects, so that no write of another request is lost; 0 overwrites any revision. */
   readonly revision: number;
   readonly idle: number;
-  /** The longest life from now on, in ms; 0: none. An update keeps the deadline that the creation set. */
+  /** The longest lifetime from now on, in ms; 0 for unlimited. An update keeps the deadline of the creation. */
   readonly absolute: number;
   readonly touchAfter: number;
-  /** Whose session it is; empty for one without a user. */
+  /** The user of the session; empty for a session without a user. */
   readonly owner: string;
   readonly data: Buffer;
 }
 
 export interface SessionWriteReply {
-  /** `gone`: it has ended, or the new id is taken. `changed`: somebody else has written it since. */
+  /** `gone`: the session has ended, or the new id is in use. `changed`: another request has written it since. */
   readonly outcome: 'written' | 'gone' | 'changed';
-  /** What is stored now: of a change by somebody else, theirs. */
+  /** The revision that is stored now. */
   readonly revision: number;
+  /** The data that another request has stored, with `changed`. */
   readonly current: Buffer | null;
   readonly created: number;
   readonly owner: string;
-  /** The owner's index must learn that the session lives until then; 0: it knows. */
+  /** The ms until which the owner's index must list the session; 0 when the index needs no update. */
   readonly indexUntil: number;
 }
 
 const OUTCOMES = ['gone', 'written', 'changed'] as const;
 
 /*
- * Writes a session, if it is still what the request believes it to be.
+ * Creates or updates a session, if its stored state is the one that the request expects.
  *
  * KEYS   1 the session
  * ARGV   1 time, 2 mode, 3 revision, 4 idle ms, 5 absolute ms, 6 touch-after ms, 7 owner, 8 data
  * reply  {found, outcome (0 gone, 1 written, 2 changed), revision, current data or nil, created ms, owner,
  *         index until ms}
  */
-const lua = `${SESSION_LUA}
+const lua = /* lua */ `${SESSION_LUA}
 local session = load()
 local alive = session.expires > now
 if session.found == 2 or alive ~= (ARGV[2] == 'update') then return { session.found, 0, 0, false, 0, '', 0 } end
@@ -60,11 +61,11 @@ if alive and expected > 0 and expected ~= session.revision then
 end
 if session.owner ~= ARGV[7] then session.owner, session.indexed = ARGV[7], 0 end
 session.seen, session.idle, session.revision = now, tonumber(ARGV[4]), session.revision % 0xffffffff + 1
-session.expires = until_idle(now, session.idle, session.absolute)
-local index_until = index(session, tonumber(ARGV[6]))
+session.expires = expiry_of(now, session.idle, session.absolute)
+local listed_until = index_until(session, tonumber(ARGV[6]))
 redis.call('SET', KEYS[1], struct.pack('>BBI6I6I6I6I6I4B', 83, 1, session.created, now, session.idle, session.absolute,
   session.indexed, session.revision, #session.owner) .. session.owner .. ARGV[8], 'PX', session.expires - now)
-return { 0, 1, session.revision, false, session.created, session.owner, index_until }
+return { 0, 1, session.revision, false, session.created, session.owner, listed_until }
 `;
 
 export const sessionWrite: Operation<SessionWriteArgs, SessionWriteReply> = defineOperation({
@@ -90,7 +91,7 @@ export const sessionWrite: Operation<SessionWriteArgs, SessionWriteReply> = defi
     const record = { ...kept, owner, indexed: known, seen: now, idle, revision, data };
     const until = indexUntil(record, args.touchAfter);
     const indexed = until > 0 ? until : record.indexed;
-    memory.set(key, packSession({ ...record, indexed }), untilIdle(record) - now);
+    memory.set(key, packSession({ ...record, indexed }), expiryOf(record) - now);
     return [0, 1, revision, null, record.created, Buffer.from(owner, 'latin1'), until];
   },
   decode(reply) {

@@ -1,27 +1,27 @@
 import type { StoredFormat } from '../../engine/reply.ts';
 
 /*
- * The log of a sliding window:
+ * The stored format of a sliding window:
  *
  *   header  'W', version 1, head u32, count u32, used u32, last u48      20 bytes, big-endian
  *   entry   time u48, units u16                                           8 bytes, times ascending
  *
- * `head` is the index of the first entry that still counts, `count` the index behind the last, `used` the units from
- * `head` on, `last` the latest time seen. Behind the entries a long log has room for more, in zeros: Redis doubles a
- * string that grows, and an eighth is enough.
+ * `head` is the index of the first entry that still counts, `count` the index after the last entry, `used` the sum of
+ * the units from `head` on, `last` the latest time that was stored. A long log ends with zeros as spare space for an
+ * eighth more entries: Redis would double the allocation of a string that grows.
  */
 export const HEADER = 20;
 export const ENTRY = 8;
 export const MAX_UNITS = 0xffff;
 export const MAX_USED = 0xffffffff;
 
-/** Logs of up to so many entries are read and written whole, without room for more. */
+/** Logs of up to this many entries are read and written whole, without spare space. */
 export const CHUNK = 128;
 
 const MAGIC = 0x57;
 
-/** The log as the twin reads and changes it; an absent or unreadable one is empty. */
-export class PackedLog {
+/** The log of the in-memory implementation. An absent or corrupt value is an empty log. */
+export class WindowLog {
   readonly found: StoredFormat;
   head = 0;
   count = 0;
@@ -30,7 +30,7 @@ export class PackedLog {
   #entries: Buffer = Buffer.alloc(0);
 
   constructor(stored: Buffer | undefined) {
-    // GETRANGE cannot tell an empty string from a missing one.
+    // GETRANGE returns the same for an empty string as for a missing key.
     const value = stored?.length === 0 ? undefined : stored;
     this.found = inspect(value);
     if (value === undefined || this.found !== 'fine') return;
@@ -41,8 +41,8 @@ export class PackedLog {
     this.#entries = value.subarray(HEADER);
   }
 
-  /** Passes over what was counted until then. */
-  trim(until: number): void {
+  /** Expires the entries up to a time. */
+  expire(until: number): void {
     while (this.head < this.count && this.#timeAt(this.head) <= until) {
       this.used = Math.max(0, this.used - this.#unitsAt(this.head));
       this.head++;
@@ -50,7 +50,7 @@ export class PackedLog {
     if (this.head === this.count) this.used = 0;
   }
 
-  /** When the nth of the units that count was counted; the last where there are fewer, minus infinity where none. */
+  /** The time of the nth unit that counts: of the last unit when there are fewer, minus infinity when there are none. */
   timeOfUnit(nth: number): number {
     let time = Number.NEGATIVE_INFINITY;
     for (let index = this.head, left = nth; left > 0 && index < this.count; index++) {
@@ -60,7 +60,7 @@ export class PackedLog {
     return time;
   }
 
-  /** Takes units out from the oldest on, which `used` has as well. */
+  /** Removes the oldest units, from the entries and from `used`. */
   dropOldest(units: number): void {
     for (let left = units; left > 0 && this.head < this.count; ) {
       const oldest = this.#unitsAt(this.head);
@@ -72,8 +72,8 @@ export class PackedLog {
     }
   }
 
-  /** Writes units down, which `used` has already; answers with their time, which is never before the last one's. */
-  add(time: number, units: number): number {
+  /** Appends units, which `used` already includes. Returns their time, which is not before that of the last entry. */
+  append(time: number, units: number): number {
     let stamp = time;
     let from = this.count;
     let left = units;
@@ -91,12 +91,12 @@ export class PackedLog {
     }
     for (; left > 0; left -= Math.min(left, MAX_UNITS))
       tail.push(packEntry(stamp, Math.min(left, MAX_UNITS)));
-    this.#append(from, tail);
+    this.#replaceTail(from, tail);
     return stamp;
   }
 
-  /** Takes units of that time out again; false when none of them counts any more. */
-  giveBack(time: number, units: number): boolean {
+  /** Takes back units of one time. Returns false when none of them counts any more. */
+  refund(time: number, units: number): boolean {
     const before = this.used;
     let first = this.head;
     while (first < this.count && this.#timeAt(first) < time) first++;
@@ -105,14 +105,14 @@ export class PackedLog {
       const held = this.#unitsAt(end);
       const less = Math.min(left, held);
       left -= less;
-      // The sum of a log that someone else has changed may say less than its entries.
+      // In a log that another program has written, the sum may be less than the units of the entries.
       this.used = Math.max(0, this.used - less);
       if (less === held) continue;
       this.#setUnitsAt(end, held - less);
       break;
     }
     if (first === this.head) this.head = end;
-    else this.#cut(first, end);
+    else this.#remove(first, end);
     return this.used < before;
   }
 
@@ -125,30 +125,30 @@ export class PackedLog {
   }
 
   #setUnitsAt(index: number, units: number): void {
-    // The bytes may still be the stored ones, which a reader may hold.
+    // A copy: the bytes may still be those of the stored value, which a caller may hold.
     this.#entries = Buffer.from(this.#entries);
     this.#entries.writeUInt16BE(units, index * ENTRY + 6);
   }
 
-  /** Puts entries in the place of those from `from` on, and writes the log anew where it has no room for them. */
-  #append(from: number, tail: readonly Buffer[]): void {
+  /** Replaces the entries from an index on. Rebuilds the log without its expired entries when they do not fit. */
+  #replaceTail(from: number, tail: readonly Buffer[]): void {
     const end = from + tail.length;
-    const isWritten = from > CHUNK && end * ENTRY <= this.#entries.length && this.head * 2 < from;
-    const start = isWritten ? 0 : this.head;
+    const fits = from > CHUNK && end * ENTRY <= this.#entries.length && this.head * 2 < from;
+    const start = fits ? 0 : this.head;
     const kept = this.#entries.subarray(start * ENTRY, from * ENTRY);
     this.head -= start;
     this.count = end - start;
-    const room = this.count <= CHUNK ? this.count : this.count + Math.ceil(this.count / 8);
-    const rest = isWritten ? this.#entries.subarray(end * ENTRY) : Buffer.alloc((room - this.count) * ENTRY);
+    const spare = this.count <= CHUNK ? 0 : Math.ceil(this.count / 8);
+    const rest = fits ? this.#entries.subarray(end * ENTRY) : Buffer.alloc(spare * ENTRY);
     this.#entries = Buffer.concat([kept, ...tail, rest]);
   }
 
-  /** Takes entries out; their places become room at the end. */
-  #cut(from: number, to: number): void {
+  /** Removes entries from the middle; their space becomes spare space at the end. */
+  #remove(from: number, to: number): void {
     const tail = this.#entries.subarray(to * ENTRY, this.count * ENTRY);
     const freed = Buffer.alloc((to - from) * ENTRY);
-    const room = this.#entries.subarray(this.count * ENTRY);
-    this.#entries = Buffer.concat([this.#entries.subarray(0, from * ENTRY), tail, freed, room]);
+    const spare = this.#entries.subarray(this.count * ENTRY);
+    this.#entries = Buffer.concat([this.#entries.subarray(0, from * ENTRY), tail, freed, spare]);
     this.count -= to - from;
   }
 

@@ -1,16 +1,16 @@
 import expressSession from 'express-session';
 import type { Req } from '../http/middleware.ts';
-import { answer, type Callback, withoutResult } from './callback.ts';
+import { type Callback, promiseOrCallback, resolveToNull } from './callback.ts';
 
 export type SessionData = expressSession.SessionData;
 
 /**
- * A whole express-session Store, for those who keep their own `expressSession({ store })`. Each method calls back and
- * returns a promise, as connect-redis's methods do: without a callback the promise resolves to the result or rejects;
- * with one it resolves to what the callback returned, and never rejects.
+ * A complete express-session `Store` for an app that keeps its own `expressSession({ store })`. Each method takes a callback
+ * and returns a promise, as connect-redis's methods do. Without a callback, the promise resolves to the result or rejects.
+ * With a callback, it resolves to the return value of the callback and never rejects.
  */
 export interface SessionStore extends expressSession.Store {
-  /** The session of an id; null when there is none. */
+  /** The session of an id, or null. */
   get(id: string): Promise<SessionData | null>;
   get(id: string, callback: Callback<SessionData | null> | undefined): Promise<unknown>;
   /** Fails with `ERR_REDIS_KIT_SESSION_DATA` for a session that is larger than `maxBytes`. */
@@ -18,14 +18,14 @@ export interface SessionStore extends expressSession.Store {
   set(id: string, session: SessionData, callback: Callback<null> | undefined): Promise<unknown>;
   touch(id: string, session: SessionData): Promise<null>;
   touch(id: string, session: SessionData, callback: Callback<null> | undefined): Promise<unknown>;
-  /** As express-session's types have it. */
+  /** The signature in express-session's types. */
   touch(id: string, session: SessionData, callback: () => void): Promise<unknown>;
   destroy(id: string): Promise<null>;
   destroy(id: string, callback: Callback<null> | undefined): Promise<unknown>;
-  /** Every session (SCAN), each with the `id` by which the store knows it. */
+  /** All sessions, each with its `id` in the store. Visits every key of the server (SCAN). */
   all(): Promise<IdentifiedSession[]>;
   all(callback: Callback<IdentifiedSession[]> | undefined): Promise<unknown>;
-  /** What the store knows sessions by; only of connect-redis's these are the session ids. */
+  /** The ids of all sessions in the store: session ids in the connect-redis format, handles in the kit's own. */
   ids(): Promise<string[]>;
   ids(callback: Callback<string[]> | undefined): Promise<unknown>;
   length(): Promise<number>;
@@ -34,110 +34,110 @@ export interface SessionStore extends expressSession.Store {
   clear(callback: Callback<null> | undefined): Promise<unknown>;
 }
 
-/** A session as `all` lists it. */
+/** A session in the result of `all`. */
 type IdentifiedSession = SessionData & { readonly id: string };
 
-/** What a store does, in promises; how express-session asks for it is the same for all. */
-export interface StoreWork {
+/** How sessions are stored under the callback store. */
+export interface StoreFormat {
   get(id: string): Promise<SessionData | null>;
   set(id: string, session: SessionData): Promise<void>;
   touch(id: string, session: SessionData): Promise<void>;
   destroy(id: string): Promise<void>;
-  /** The names of all sessions, some at a time. */
-  names(): AsyncIterable<readonly string[]>;
-  /** By name; null when it has ended meanwhile. */
-  peek(name: string): Promise<SessionData | null>;
-  remove(name: string): Promise<void>;
-  /** A session was made of data that `get` answered. */
-  made(session: object, data: SessionData): void;
+  /** Pages of the ids of all sessions in the store. */
+  ids(): AsyncIterable<readonly string[]>;
+  /** The session of an id that `ids` listed; null when it has ended since. */
+  peek(id: string): Promise<SessionData | null>;
+  /** Deletes the session of an id that `ids` listed. */
+  remove(id: string): Promise<void>;
+  /** Called when express-session has created a session of data that `get` returned. */
+  noteCreated(session: object, data: SessionData): void;
 }
 
-/** express-session's Store over the work; each callback is called once, with what the work came to. */
+/** An express-session `Store` over a format. Each callback is called once. */
 export class CallbackStore extends expressSession.Store implements SessionStore {
-  readonly #work: StoreWork;
-  /** Hears of errors that the caller may not wait for. */
-  readonly #failed: (error: unknown) => void;
+  readonly #format: StoreFormat;
+  readonly #reportFailure: (error: unknown) => void;
 
-  constructor(work: StoreWork, failed: (error: unknown) => void) {
+  constructor(format: StoreFormat, reportFailure: (error: unknown) => void) {
     super();
-    this.#work = work;
-    this.#failed = failed;
+    this.#format = format;
+    this.#reportFailure = reportFailure;
   }
 
   override createSession(req: Express.Request, data: SessionData): expressSession.Session & SessionData {
     const session = super.createSession(req as Req, data);
-    this.#work.made(session, data);
+    this.#format.noteCreated(session, data);
     return session;
   }
 
   override get(id: string): Promise<SessionData | null>;
   override get(id: string, callback: Callback<SessionData | null> | undefined): Promise<unknown>;
   override get(id: string, callback?: Callback<SessionData | null>): Promise<unknown> {
-    return answer(this.#work.get(id), callback, this.#failed);
+    return promiseOrCallback(this.#format.get(id), callback, this.#reportFailure);
   }
 
   override set(id: string, session: SessionData): Promise<null>;
   override set(id: string, session: SessionData, callback: Callback<null> | undefined): Promise<unknown>;
   override set(id: string, session: SessionData, callback?: Callback<null>): Promise<unknown> {
-    return answer(withoutResult(this.#work.set(id, session)), callback, this.#failed);
+    return promiseOrCallback(resolveToNull(this.#format.set(id, session)), callback, this.#reportFailure);
   }
 
   override touch(id: string, session: SessionData): Promise<null>;
   override touch(id: string, session: SessionData, callback: Callback<null> | undefined): Promise<unknown>;
   override touch(id: string, session: SessionData, callback: () => void): Promise<unknown>;
   override touch(id: string, session: SessionData, callback?: Callback<null>): Promise<unknown> {
-    return answer(withoutResult(this.#work.touch(id, session)), callback, this.#failed);
+    return promiseOrCallback(resolveToNull(this.#format.touch(id, session)), callback, this.#reportFailure);
   }
 
   override destroy(id: string): Promise<null>;
   override destroy(id: string, callback: Callback<null> | undefined): Promise<unknown>;
   override destroy(id: string, callback?: Callback<null>): Promise<unknown> {
-    return answer(withoutResult(this.#work.destroy(id)), callback, this.#failed);
+    return promiseOrCallback(resolveToNull(this.#format.destroy(id)), callback, this.#reportFailure);
   }
 
   override all(): Promise<IdentifiedSession[]>;
   override all(callback: Callback<IdentifiedSession[]> | undefined): Promise<unknown>;
   override all(callback?: Callback<IdentifiedSession[]>): Promise<unknown> {
-    return answer(this.#all(), callback, this.#failed);
+    return promiseOrCallback(this.#all(), callback, this.#reportFailure);
   }
 
   ids(): Promise<string[]>;
   ids(callback: Callback<string[]> | undefined): Promise<unknown>;
   ids(callback?: Callback<string[]>): Promise<unknown> {
-    return answer(this.#names(), callback, this.#failed);
+    return promiseOrCallback(this.#ids(), callback, this.#reportFailure);
   }
 
   override length(): Promise<number>;
   override length(callback: Callback<number> | undefined): Promise<unknown>;
   override length(callback?: Callback<number>): Promise<unknown> {
-    const length = this.#names().then((names) => names.length);
-    return answer(length, callback, this.#failed);
+    const length = this.#ids().then((ids) => ids.length);
+    return promiseOrCallback(length, callback, this.#reportFailure);
   }
 
   override clear(): Promise<null>;
   override clear(callback: Callback<null> | undefined): Promise<unknown>;
   override clear(callback?: Callback<null>): Promise<unknown> {
-    return answer(withoutResult(this.#clear()), callback, this.#failed);
+    return promiseOrCallback(resolveToNull(this.#clear()), callback, this.#reportFailure);
   }
 
-  async #names(): Promise<string[]> {
-    // SCAN may name one twice.
-    const names = new Set<string>();
-    for await (const page of this.#work.names()) for (const name of page) names.add(name);
-    return [...names];
+  async #ids(): Promise<string[]> {
+    // SCAN may return a key twice.
+    const ids = new Set<string>();
+    for await (const page of this.#format.ids()) for (const id of page) ids.add(id);
+    return [...ids];
   }
 
   async #all(): Promise<IdentifiedSession[]> {
-    const names = await this.#names();
-    const sessions = await Promise.all(names.map((name) => this.#work.peek(name)));
+    const ids = await this.#ids();
+    const sessions = await Promise.all(ids.map((id) => this.#format.peek(id)));
     return sessions.flatMap((session, index) =>
-      session === null ? [] : [Object.assign(session, { id: names[index] ?? '' })],
+      session === null ? [] : [Object.assign(session, { id: ids[index] ?? '' })],
     );
   }
 
   async #clear(): Promise<void> {
-    for await (const page of this.#work.names()) {
-      await Promise.all(page.map((name) => this.#work.remove(name)));
+    for await (const page of this.#format.ids()) {
+      await Promise.all(page.map((id) => this.#format.remove(id)));
     }
   }
 }

@@ -10,7 +10,7 @@ import { Browser, type Routes, SECRET, withRoutes } from './browser.ts';
 const HOUR = 3_600_000;
 const STEP = HOUR / 3;
 
-/** What the handler sees of its cookie. */
+/** The lifetime of the cookie as the handler sees it. */
 const ROUTES: Routes = {
   '/left': ({ session }, res) => {
     res.end(JSON.stringify([session.cookie.maxAge, session.cookie.originalMaxAge]));
@@ -30,7 +30,7 @@ const ROUTES: Routes = {
   },
 };
 
-/** The process's clock only: Redis has its own, by which the sessions of these tests live on. */
+/** Moves the clock of the process only. Redis has its own clock, so the sessions of these tests stay alive. */
 beforeEach(() => void vi.useFakeTimers({ toFake: ['Date'] }));
 afterEach(() => void vi.useRealTimers());
 
@@ -41,7 +41,7 @@ async function expectRenewal(browser: Browser, path = '/left'): Promise<void> {
   }
 }
 
-describeOnBothEngines('a use renews the life that the handler sees of its cookie', (url) => {
+describeOnBothEngines('the lifetime of `req.session.cookie`', (url) => {
   async function start(kit: RedisKit, options: SessionOptions, makeApp: () => App = defaultApp) {
     const app = makeApp();
     app.use(kit.session({ secret: SECRET, idle: '1h', ...options }));
@@ -51,7 +51,7 @@ describeOnBothEngines('a use renews the life that the handler sees of its cookie
   const kitOf = () => kitForTest({ url: url() });
 
   it.each(APPS.flatMap(([name, make]) => [true, false].map((rolling) => [name, rolling, make] as const)))(
-    'of an option (%s, rolling: %s)',
+    'a use renews the `maxAge` of the options (%s, rolling: %s)',
     async (_, rolling, makeApp) => {
       const browser = await start(kitOf(), { rolling, cookie: { maxAge: '1h' } }, makeApp);
       await browser.get('/view');
@@ -59,19 +59,22 @@ describeOnBothEngines('a use renews the life that the handler sees of its cookie
     },
   );
 
-  it.each(['/own-life', '/remember'])('of the handler’s own choice (%s)', async (path) => {
-    const browser = await start(kitOf(), {});
-    await browser.get(path);
-    await expectRenewal(browser);
-  });
+  it.each(['/own-life', '/remember'])(
+    'a use renews a `maxAge` that the handler has set (%s)',
+    async (path) => {
+      const browser = await start(kitOf(), {});
+      await browser.get(path);
+      await expectRenewal(browser);
+    },
+  );
 
-  it('with reload() too', async () => {
+  it('a call of `reload` renews the lifetime', async () => {
     const browser = await start(kitOf(), { cookie: { maxAge: '1h' } });
     await browser.get('/view');
     await expectRenewal(browser, '/reloaded');
   });
 
-  it('and a rolling cookie tells the browser the same', async () => {
+  it('a rolling cookie has the same expiry as `req.session.cookie`', async () => {
     const browser = await start(kitOf(), { rolling: true, cookie: { maxAge: '1h' } });
     await browser.get('/view');
     vi.setSystemTime(Date.now() + STEP);
@@ -79,7 +82,7 @@ describeOnBothEngines('a use renews the life that the handler sees of its cookie
     expect((await browser.get('/left')).header('set-cookie')).toContain(`Expires=${expires}`);
   });
 
-  it('and a cookie without a life has none to renew', async () => {
+  it('a cookie without `maxAge` stays without an expiry', async () => {
     const browser = await start(kitOf(), {});
     await browser.get('/view');
     expect(JSON.parse((await browser.get('/left')).body)).toEqual([null, null]);
@@ -88,20 +91,23 @@ describeOnBothEngines('a use renews the life that the handler sees of its cookie
   describe.each<[string, StoreOptions]>([
     ['kit.sessionStore()', {}],
     ['kit.sessionStore({ compatible })', { compatible: 'connect-redis' }],
-  ])('through %s', (_, options) => {
-    it.each([true, false])('under express-session (rolling: %s)', async (rolling) => {
-      const kit = kitOf();
-      const prefix = options.compatible === undefined ? {} : { prefix: `${kit.prefix}:` };
-      const store = kit.sessionStore({ idle: '1h', ...options, ...prefix });
-      const app = express().set('env', 'test');
-      const cookie = { maxAge: HOUR };
-      app.use(
-        expressSession({ store, secret: SECRET, resave: false, saveUninitialized: false, rolling, cookie }),
-      );
-      const browser = new Browser(await serve(withRoutes(app, ROUTES)));
-      await browser.get('/view');
-      await expectRenewal(browser);
-    });
+  ])('the lifetime of the cookie with %s', (_, options) => {
+    it.each([true, false])(
+      'a use renews the lifetime under express-session (rolling: %s)',
+      async (rolling) => {
+        const kit = kitOf();
+        const prefix = options.compatible === undefined ? {} : { prefix: `${kit.prefix}:` };
+        const store = kit.sessionStore({ idle: '1h', ...options, ...prefix });
+        const app = express().set('env', 'test');
+        const cookie = { maxAge: HOUR };
+        app.use(
+          expressSession({ store, secret: SECRET, resave: false, saveUninitialized: false, rolling, cookie }),
+        );
+        const browser = new Browser(await serve(withRoutes(app, ROUTES)));
+        await browser.get('/view');
+        await expectRenewal(browser);
+      },
+    );
   });
 });
 

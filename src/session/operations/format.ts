@@ -1,24 +1,24 @@
 import type { StoredFormat } from '../../engine/reply.ts';
 
 /*
- * How a session is stored:
+ * The stored format of a session:
  *
  *   'S', version 1, created u48, seen u48, idle u48, absolute u48 (0: none), indexed u48, revision u32,
- *   length of owner u8, owner, then the data, which only the room can read
+ *   length of owner u8, owner, then the data, which no script reads
  *
- * Times are milliseconds of the server's clock, big-endian. A session ends `idle` ms after it was last seen and at
- * `absolute` at the latest; the key's TTL only follows that. `revision` grows with every write. `owner` names the
- * index of the user's sessions, which knows this one until `indexed`; it is empty for a session without a user.
+ * Times are milliseconds of the server's clock, big-endian. A session expires `idle` ms after it was last `seen`, and at
+ * `absolute` at the latest; the TTL of the key follows that. Each write increments `revision`. `owner` is the hashed user
+ * id, and names the index that lists this session until `indexed`; it is empty for a session without a user.
  */
 const SESSION_HEADER = 37;
 
 /**
- * Defines `load()`, which answers with the record of KEYS[1], dead or alive, as a table; `until_idle`; and `index`,
- * which says whether the owner's index must hear of a session, and then notes it.
+ * Defines `load()`, which returns the record of KEYS[1] as a table, even if it has expired; `expiry_of`; and
+ * `index_until`, which returns until when the owner's index must list a session, and stores that in the record.
  */
-export const SESSION_LUA: string = `
+export const SESSION_LUA: string = /* lua */ `
 local HEADER = ${SESSION_HEADER}
-local function until_idle(seen, idle, absolute)
+local function expiry_of(seen, idle, absolute)
   if absolute > 0 then return math.min(seen + idle, absolute) end
   return seen + idle
 end
@@ -32,10 +32,10 @@ local function load()
   if version < 1 or #raw < data_at then return { found = 1, expires = 0 } end
   local _, _, created, seen, idle, absolute, indexed, revision = struct.unpack('>BBI6I6I6I6I6I4', raw)
   return { found = 0, created = created, seen = seen, idle = idle, absolute = absolute, indexed = indexed,
-           revision = revision, expires = until_idle(seen, idle, absolute),
+           revision = revision, expires = expiry_of(seen, idle, absolute),
            owner = string.sub(raw, HEADER + 1, data_at), data = string.sub(raw, data_at + 1) }
 end
-local function index(session, touch_after)
+local function index_until(session, touch_after)
   if session.owner == '' or session.expires <= session.indexed then return 0 end
   session.indexed = session.expires + touch_after
   return session.indexed
@@ -55,7 +55,7 @@ export interface SessionRecord {
 
 export interface LoadedSession {
   readonly found: StoredFormat;
-  /** When it ends; 0 when there is none. */
+  /** When the session expires; 0 when there is no session. */
   readonly expires: number;
   readonly record: SessionRecord;
 }
@@ -89,7 +89,7 @@ export function unpackSession(value: Buffer | undefined): LoadedSession {
     owner: value.toString('latin1', SESSION_HEADER, dataAt),
     data: value.subarray(dataAt),
   };
-  return { found: 'fine', expires: untilIdle(record), record };
+  return { found: 'fine', expires: expiryOf(record), record };
 }
 
 export function packSession(record: SessionRecord): Buffer {
@@ -106,12 +106,12 @@ export function packSession(record: SessionRecord): Buffer {
   return Buffer.concat([header, Buffer.from(record.owner, 'latin1'), record.data]);
 }
 
-export function untilIdle({ seen, idle, absolute }: Omit<SessionRecord, 'data'>): number {
+export function expiryOf({ seen, idle, absolute }: Omit<SessionRecord, 'data'>): number {
   return absolute > 0 ? Math.min(seen + idle, absolute) : seen + idle;
 }
 
-/** Until when the owner's index is to know the session; 0 where it knows already. */
+/** The ms until which the owner's index must list the session; 0 when the index needs no update. */
 export function indexUntil(record: SessionRecord, touchAfter: number): number {
-  const expires = untilIdle(record);
+  const expires = expiryOf(record);
   return record.owner === '' || expires <= record.indexed ? 0 : expires + touchAfter;
 }

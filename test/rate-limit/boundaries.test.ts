@@ -18,10 +18,10 @@ afterAll(async () => {
   await both.stop();
 });
 
-/** One policy, whose every answer is the same from the script, the twin and the model. */
+/** One policy, for which the replies of the script, the in-memory implementation and the model must be equal. */
 function sideBySide(kind: PolicySpec['kind'], ...numbers: PolicySpec['numbers']) {
   const subject = new SideBySide(both, [{ kind, numbers }]);
-  const ask = async (mode: Mode, cost: number, tighter = 0): Promise<TakeReply> => {
+  const call = async (mode: Mode, cost: number, tighter = 0): Promise<TakeReply> => {
     const [reply] = await subject.take(mode, cost, [0], tighter);
     if (reply === undefined) throw new Error('no reply');
     return reply;
@@ -29,15 +29,15 @@ function sideBySide(kind: PolicySpec['kind'], ...numbers: PolicySpec['numbers'])
   return {
     subject,
     key: subject.keyOf(0),
-    ask,
-    take: (cost: number) => ask('take', cost),
+    call,
+    take: (cost: number) => call('take', cost),
     pass: (ms: number) => subject.turnClock(ms),
-    giveBack: ({ stamp, position }: TakeReply, units: number) =>
+    refund: ({ stamp, position }: TakeReply, units: number) =>
       subject.refund({ units, charges: [{ policy: 0, stamp, position }] }),
   };
 }
 
-describe('a sliding window at its edges', () => {
+describe('the boundaries of a sliding window', () => {
   it('a unit counts through the last millisecond of its window and not in the next', async () => {
     const { take, pass } = sideBySide('window', 1, 100 * S, 1);
     expect(await take(1)).toMatchObject({ allowed: true, used: 1, waitMs: 100 * S, resetMs: 100 * S });
@@ -47,7 +47,7 @@ describe('a sliding window at its edges', () => {
     expect(await take(1)).toMatchObject({ allowed: true, used: 1 });
   });
 
-  it('65,536 hits of one millisecond all count, and one more is refused', async () => {
+  it('a window counts 65,537 units of one millisecond, and refuses one more', async () => {
     const { subject, take, pass } = sideBySide('window', 65_537, 100 * S, 1);
     await subject.hit(65_536);
     expect(await take(1)).toMatchObject({ allowed: true, used: 65_537 });
@@ -58,27 +58,27 @@ describe('a sliding window at its edges', () => {
     expect(await take(65_537)).toMatchObject({ allowed: true, used: 65_537 });
   });
 
-  it('hundreds of thousands of units are counted one by one and come back in their order', async () => {
-    const { take, pass, giveBack } = sideBySide('window', 500_000, 100 * S, 1);
+  it('a window counts hundreds of thousands of units exactly, and they come back in order', async () => {
+    const { take, pass, refund } = sideBySide('window', 500_000, 100 * S, 1);
     await take(200_000);
     pass(1);
     const second = await take(299_999);
     pass(1);
     expect(await take(2)).toMatchObject({ allowed: false, used: 499_999, waitMs: 100 * S - 2 });
     expect(await take(200_002)).toMatchObject({ allowed: false, waitMs: 100 * S - 1 });
-    await giveBack(second, 299_999);
+    await refund(second, 299_999);
     expect(await take(300_000)).toMatchObject({ allowed: true, used: 500_000 });
   });
 
-  it('penalties beyond 4,294,967,295 units are not counted, and do not harm what is', async () => {
-    const { ask, take, pass } = sideBySide('window', 5, 100 * S, 1);
-    for (let times = 0; times < 5; times++) await ask('force', 1_000_000_000);
+  it('a window counts at most 4,294,967,295 units of penalties, and stays intact', async () => {
+    const { call, take, pass } = sideBySide('window', 5, 100 * S, 1);
+    for (let times = 0; times < 5; times++) await call('force', 1_000_000_000);
     expect(await take(1)).toMatchObject({ allowed: false, used: 4_294_967_295, waitMs: 100 * S });
     pass(100 * S);
     expect(await take(5)).toMatchObject({ allowed: true, used: 5 });
   }, 60_000);
 
-  it('a resolution gives a unit back at most so much later, and never earlier', async () => {
+  it('a unit comes back at most the resolution later than the window, and never earlier', async () => {
     const { take, pass } = sideBySide('window', 1, 100 * S, 7 * S);
     const { waitMs } = await take(1);
     expect(waitMs).toBeGreaterThanOrEqual(100 * S);
@@ -89,29 +89,29 @@ describe('a sliding window at its edges', () => {
     expect(await take(1)).toMatchObject({ allowed: true });
   });
 
-  it('refused tries that count move the quota on, and never lift it above the limit', async () => {
-    const { ask, pass } = sideBySide('window', 5, 100 * S, 1);
-    await ask('count', 3);
+  it('a refused request that counts replaces the oldest units, and never raises the count above the limit', async () => {
+    const { call, pass } = sideBySide('window', 5, 100 * S, 1);
+    await call('count', 3);
     pass(10 * S);
-    await ask('count', 2);
+    await call('count', 2);
     pass(10 * S);
-    expect(await ask('count', 1)).toMatchObject({ allowed: false, used: 5, waitMs: 80 * S });
+    expect(await call('count', 1)).toMatchObject({ allowed: false, used: 5, waitMs: 80 * S });
     pass(80 * S);
-    expect(await ask('peek', 1)).toMatchObject({ allowed: true, used: 3 });
-    expect(await ask('count', 6)).toMatchObject({ allowed: false, used: 5, waitMs: -1, resetMs: 100 * S });
+    expect(await call('peek', 1)).toMatchObject({ allowed: true, used: 3 });
+    expect(await call('count', 6)).toMatchObject({ allowed: false, used: 5, waitMs: -1, resetMs: 100 * S });
   });
 
-  it('a refused try under a low limit gives nothing back to a call with a higher one', async () => {
-    const { ask, pass } = sideBySide('window', 100, 100 * S, 1);
-    await ask('count', 100);
+  it('a refused request with a low limit does not lower the count for a call with a higher limit', async () => {
+    const { call, pass } = sideBySide('window', 100, 100 * S, 1);
+    await call('count', 100);
     pass(1);
-    expect(await ask('count', 1, 99)).toMatchObject({ allowed: false, used: 100 });
-    expect(await ask('count', 1)).toMatchObject({ allowed: false, used: 100 });
+    expect(await call('count', 1, 99)).toMatchObject({ allowed: false, used: 100 });
+    expect(await call('count', 1)).toMatchObject({ allowed: false, used: 100 });
   });
 });
 
-describe('a token bucket at its edges', () => {
-  it('a token is back at the first whole millisecond that has refilled it', async () => {
+describe('the boundaries of a token bucket', () => {
+  it('a token comes back at the first whole millisecond after its refill', async () => {
     const { take, pass } = sideBySide('bucket', 2, 100 * S, 3);
     await take(2);
     expect(await take(1)).toMatchObject({ allowed: false, used: 2, waitMs: 33_334, resetMs: 33_334 });
@@ -121,24 +121,24 @@ describe('a token bucket at its edges', () => {
     expect(await take(1)).toMatchObject({ allowed: true, used: 2, waitMs: 33_333 });
   });
 
-  it('one that needs two hours to fill remembers for two hours', async () => {
-    const { take, pass, ask, key } = sideBySide('bucket', 2, HOUR, 1);
+  it('a bucket that needs two hours to refill is stored for two hours', async () => {
+    const { take, pass, call, key } = sideBySide('bucket', 2, HOUR, 1);
     await take(2);
     expect(both.keyspace.ttls.get(key)).toBe(2 * HOUR);
     const ttl = await both.client.pTTL(key);
     expect(ttl).toBeGreaterThan(2 * HOUR - 10 * S);
     expect(ttl).toBeLessThanOrEqual(2 * HOUR);
     pass(2 * HOUR - 1);
-    expect(await ask('peek', 2)).toMatchObject({ allowed: false, used: 1, waitMs: 1 });
+    expect(await call('peek', 2)).toMatchObject({ allowed: false, used: 1, waitMs: 1 });
     pass(1);
-    expect(await ask('peek', 2)).toMatchObject({ allowed: true, used: 0, resetMs: 0 });
+    expect(await call('peek', 2)).toMatchObject({ allowed: true, used: 0, resetMs: 0 });
   });
 
-  it('never holds more than its capacity, however long it rests and however much is given back', async () => {
-    const { take, pass, giveBack } = sideBySide('bucket', 3, 100 * S, 1);
+  it('a bucket never holds more than its capacity, after any pause and any refund', async () => {
+    const { take, pass, refund } = sideBySide('bucket', 3, 100 * S, 1);
     const first = await take(2);
     pass(150 * S);
-    await giveBack(first, 2);
+    await refund(first, 2);
     expect(await take(4)).toMatchObject({ allowed: false, used: 0, waitMs: -1 });
     expect(await take(3)).toMatchObject({ allowed: true, used: 3 });
     pass(100 * 365 * 86_400);
@@ -146,16 +146,16 @@ describe('a token bucket at its edges', () => {
     expect(await take(1)).toMatchObject({ allowed: false, used: 3 });
   });
 
-  it('a refused try that counts empties it and does not overdraw it', async () => {
-    const { ask } = sideBySide('bucket', 3, 100 * S, 1);
-    await ask('count', 2);
-    expect(await ask('count', 2)).toMatchObject({ allowed: false, used: 3, waitMs: 200 * S });
-    expect(await ask('count', 2)).toMatchObject({ allowed: false, used: 3, waitMs: 200 * S });
-    expect(await ask('force', 2)).toMatchObject({ allowed: false, used: 5 });
-    expect(await ask('count', 2)).toMatchObject({ allowed: false, used: 5 });
+  it('a refused request that counts empties a bucket, and does not overdraw it', async () => {
+    const { call } = sideBySide('bucket', 3, 100 * S, 1);
+    await call('count', 2);
+    expect(await call('count', 2)).toMatchObject({ allowed: false, used: 3, waitMs: 200 * S });
+    expect(await call('count', 2)).toMatchObject({ allowed: false, used: 3, waitMs: 200 * S });
+    expect(await call('force', 2)).toMatchObject({ allowed: false, used: 5 });
+    expect(await call('count', 2)).toMatchObject({ allowed: false, used: 5 });
   });
 
-  it('keeps its debt in tokens when the refill interval of the policy is changed', async () => {
+  it('a bucket keeps its debt in tokens when the refill interval changes', async () => {
     const { take, pass, key } = sideBySide('bucket', 2, 100 * S, 1);
     await take(2);
     pass(50 * S);
@@ -171,44 +171,44 @@ describe.each([
   ['a sliding window', 'window', [5, 100 * S, 1]],
   ['a token bucket', 'bucket', [5, 100 * S, 1]],
 ] as const)('%s', (_, kind, numbers) => {
-  it('grants a cost of 0 and takes nothing for it, even when nothing is left', async () => {
+  it('a cost of 0 is allowed and takes nothing, even when nothing is left', async () => {
     const { take } = sideBySide(kind, ...numbers);
     expect(await take(0)).toMatchObject({ allowed: true, used: 0, stamp: 0 });
     await take(5);
     expect(await take(0)).toMatchObject({ allowed: true, used: 5, stamp: 0 });
   });
 
-  it('grants a cost of the whole limit, and says never to one more', async () => {
+  it('a cost of the whole limit is allowed, and a higher cost never is', async () => {
     const { take } = sideBySide(kind, ...numbers);
     expect(await take(6)).toMatchObject({ allowed: false, used: 0, waitMs: -1, resetMs: 0, stamp: 0 });
     expect(await take(5)).toMatchObject({ allowed: true, used: 5 });
     expect(await take(6)).toMatchObject({ allowed: false, used: 5, waitMs: -1 });
   });
 
-  it('lets nobody pass under a limit of 0, whatever the mode', async () => {
-    const { ask } = sideBySide(kind, ...numbers);
+  it('a limit of 0 allows nothing in any mode', async () => {
+    const { call } = sideBySide(kind, ...numbers);
     for (const mode of ['take', 'peek', 'count'] as const) {
-      expect(await ask(mode, 1, 5)).toMatchObject({ allowed: false, used: 0, waitMs: -1 });
+      expect(await call(mode, 1, 5)).toMatchObject({ allowed: false, used: 0, waitMs: -1 });
     }
-    expect(await ask('take', 5)).toMatchObject({ allowed: true, used: 5 });
+    expect(await call('take', 5)).toMatchObject({ allowed: true, used: 5 });
   });
 
-  it('under a limit that was lowered below what is used, waits until that has come back', async () => {
-    const { ask, pass } = sideBySide(kind, ...numbers);
-    await ask('take', 2);
+  it('a limit below the current count refuses until enough has come back', async () => {
+    const { call, pass } = sideBySide(kind, ...numbers);
+    await call('take', 2);
     pass(1);
-    await ask('take', 3);
-    const { waitMs, used, resetMs } = await ask('take', 1, 3);
+    await call('take', 3);
+    const { waitMs, used, resetMs } = await call('take', 1, 3);
     expect(used).toBe(5);
     expect(waitMs).toBe(kind === 'window' ? 100 * S : 400 * S - 1);
     expect(resetMs).toBe(waitMs);
     pass(waitMs - 1);
-    expect(await ask('take', 1, 3)).toMatchObject({ allowed: false, waitMs: 1 });
+    expect(await call('take', 1, 3)).toMatchObject({ allowed: false, waitMs: 1 });
     pass(1);
-    expect(await ask('take', 1, 3)).toMatchObject({ allowed: true });
+    expect(await call('take', 1, 3)).toMatchObject({ allowed: true });
   });
 
-  it('gives no time back to a clock that goes back, and loses none', async () => {
+  it('a clock that goes back gains no quota and loses none', async () => {
     const { take, pass } = sideBySide(kind, ...numbers);
     await take(5);
     pass(-50 * S);
@@ -219,12 +219,12 @@ describe.each([
     expect(await take(1)).toMatchObject({ allowed: true });
   });
 
-  it('gives back nothing when the grant has expired', async () => {
-    const { take, pass, ask, giveBack } = sideBySide(kind, ...numbers);
-    const grant = await take(2);
+  it('a refund of an expired charge returns nothing', async () => {
+    const { take, pass, call, refund } = sideBySide(kind, ...numbers);
+    const charge = await take(2);
     pass(200 * S);
     await take(3);
-    await giveBack(grant, 2);
-    expect(await ask('peek', 1)).toMatchObject({ used: 3 });
+    await refund(charge, 2);
+    expect(await call('peek', 1)).toMatchObject({ used: 3 });
   });
 });

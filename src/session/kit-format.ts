@@ -1,77 +1,78 @@
 import { performance } from 'node:perf_hooks';
 import expressSession from 'express-session';
-import { dataOf, payloadOf } from './content.ts';
-import { hasOtherLife } from './cookie-life.ts';
+import type { SessionData, StoreFormat } from './callback-store.ts';
+import { hasOtherMaxAge } from './cookie-lifetime.ts';
 import { sessionRead } from './operations/read.ts';
-import { unpackPayload } from './payload.ts';
-import type { SessionData, StoreWork } from './public-store.ts';
-import type { SessionRecords, StoredSession } from './record.ts';
+import { dataOf, payloadOf, unpackPayload } from './payload.ts';
 import { noSeal } from './seal.ts';
+import type { SessionRecords, StoredSession } from './session-records.ts';
 import type { SessionDeps } from './user-index.ts';
 
-interface Known {
+interface LoadedRecord {
   readonly stored: StoredSession;
-  /** When the store was last asked, and so the expiry slid. */
-  readonly at: number;
+  /** When the session was loaded, which also moved its expiry. */
+  readonly loadedAt: number;
 }
 
 /**
- * Our sessions under somebody else's express-session. It tells its store neither of the request nor of what was
- * loaded; but the sessions that it saves are those that were made of what it got.
+ * The kit's own format, for an app that keeps its own express-session. That passes neither the request nor the loaded
+ * record to its store. It saves the session objects that it has created from loaded data, so a map from these objects
+ * finds the record.
  */
-export function ownStoreWork(
+export function kitFormat(
   records: SessionRecords,
   settings: { readonly idle: number; readonly touchAfter: number },
   { engine, keys }: SessionDeps,
-): StoreWork {
-  const known = new WeakMap<object, Known>();
+): StoreFormat {
+  const loaded = new WeakMap<object, LoadedRecord>();
 
   function remember(session: object, stored: StoredSession): void {
-    known.set(session, { stored, at: performance.now() });
+    loaded.set(session, { stored, loadedAt: performance.now() });
   }
 
-  /** One that nobody has loaded: new, where express-session has made it; else it may be there or not. */
-  async function store(id: string, session: SessionData): Promise<StoredSession | undefined> {
+  /** Saves a session that was not loaded. It is new if express-session created it; else it may be in the store. */
+  async function saveUnknown(id: string, session: SessionData): Promise<StoredSession | undefined> {
     const payload = payloadOf(session);
     if (session instanceof expressSession.Session) return records.create(id, payload);
-    const there = await records.read(id);
-    return there === undefined ? records.create(id, payload) : records.update(id, there, payload);
+    const stored = await records.load(id);
+    return stored === undefined ? records.create(id, payload) : records.update(id, stored, payload);
   }
 
   return {
     async get(id) {
-      const stored = await records.read(id);
+      const stored = await records.load(id);
       if (stored === undefined) return null;
       const data = dataOf(stored);
       remember(data, stored);
       return data;
     },
-    made(session, data) {
-      const before = known.get(data);
-      if (before !== undefined) known.set(session, before);
+    noteCreated(session, data) {
+      const before = loaded.get(data);
+      if (before !== undefined) loaded.set(session, before);
     },
     async set(id, session) {
-      const before = known.get(session)?.stored;
+      const before = loaded.get(session)?.stored;
       const stored =
         before === undefined
-          ? await store(id, session)
+          ? await saveUnknown(id, session)
           : await records.update(id, before, payloadOf(session));
       if (stored !== undefined) remember(session, stored);
     },
     async touch(id, session) {
-      const before = known.get(session);
-      if (before !== undefined && hasOtherLife(session.cookie, before.stored.meta.cookie)) {
+      const before = loaded.get(session);
+      if (before !== undefined && hasOtherMaxAge(session.cookie, before.stored.meta.cookie)) {
         await this.set(id, session);
         return;
       }
       const { idle, touchAfter } = settings;
-      const life = before === undefined ? idle : records.idleOf(before.stored.meta);
+      const ownIdle = before === undefined ? idle : records.idleOf(before.stored.meta);
       const isDue =
-        before === undefined || performance.now() - before.at >= touchAfter * Math.min(1, life / idle);
+        before === undefined ||
+        performance.now() - before.loadedAt >= touchAfter * Math.min(1, ownIdle / idle);
       if (isDue) await records.touch(id);
     },
     destroy: (id) => records.destroy(id),
-    async *names() {
+    async *ids() {
       const pattern = keys.sessionPattern();
       for await (const page of engine.scan(pattern)) {
         yield page.map((key) => key.slice(pattern.start.length + 1, -pattern.end.length));

@@ -6,7 +6,7 @@ import { eventsOf, kitForTest } from '../support/kits.ts';
 import { onEveryStore } from '../support/stores.ts';
 import { Browser, dataOf, type Routes, serveSessions } from './browser.ts';
 
-/** Puts something in the place of the session, which the types of express-session do not allow. */
+/** Assigns a value to `req.session` that the types of express-session do not allow. */
 function replacing(make: (req: Request) => unknown): Routes[string] {
   return (req: Request, res: Response) => {
     Reflect.set(req, 'session', make(req));
@@ -47,37 +47,43 @@ function fail(): never {
   throw new TypeError('the mistake of the app');
 }
 
-onEveryStore('an object in the place of req.session', (kitOf) => {
+onEveryStore('an object that is assigned to req.session', (kitOf) => {
   async function start(options: SessionOptions = {}, kitOptions: KitOptions = {}) {
     const kit = kitOf(kitOptions);
     const browser = new Browser(await serveSessions(kit, options, ROUTES));
     return { kit, browser, errors: eventsOf(kit, 'error') };
   }
 
-  it.each(['/replace', '/bare', '/stranger'])('begins a session with its data (%s)', async (path) => {
-    const { browser, errors } = await start();
-    const answer = await browser.get(path);
-    expect([answer.status, answer.body]).toEqual([200, 'done']);
-    expect(answer.header('set-cookie')).toMatch(/; Path=\/; HttpOnly; SameSite=Lax$/);
-    expect(await browser.data()).toEqual({ note: 'mine' });
-    expect(errors).toEqual([]);
-  });
+  it.each(['/replace', '/bare', '/stranger'])(
+    'an assigned object begins a session with its data (%s)',
+    async (path) => {
+      const { browser, errors } = await start();
+      const answer = await browser.get(path);
+      expect([answer.status, answer.body]).toEqual([200, 'done']);
+      expect(answer.header('set-cookie')).toMatch(/; Path=\/; HttpOnly; SameSite=Lax$/);
+      expect(await browser.data()).toEqual({ note: 'mine' });
+      expect(errors).toEqual([]);
+    },
+  );
 
   it.each([
     ['/replace', { note: 'mine' }],
     ['/spread', { views: 1, note: 'mine' }],
     ['/empty', {}],
     ['/falsy', { views: 1 }],
-  ])('replaces the data of a stored session, and keeps its id (%s)', async (path, data) => {
-    const { kit, browser } = await start();
-    await browser.get('/view');
-    const before = browser.sessionId;
-    expect((await browser.get(path)).status).toBe(200);
-    expect([await browser.data(), browser.sessionId]).toEqual([data, before]);
-    expect(await kit.sessions.count()).toBe(1);
-  });
+  ])(
+    'an assigned object replaces the data of a stored session, and keeps its id (%s)',
+    async (path, data) => {
+      const { kit, browser } = await start();
+      await browser.get('/view');
+      const before = browser.sessionId;
+      expect((await browser.get(path)).status).toBe(200);
+      expect([await browser.data(), browser.sessionId]).toEqual([data, before]);
+      expect(await kit.sessions.count()).toBe(1);
+    },
+  );
 
-  it('begins another session after destroy()', async () => {
+  it('an assigned object begins a new session after `destroy`', async () => {
     const { kit, browser } = await start();
     await browser.get('/view');
     const before = browser.sessionId;
@@ -95,7 +101,7 @@ onEveryStore('an object in the place of req.session', (kitOf) => {
     ['/list', 'it must be an object'],
     ['/text', "'ann'"],
   ])(
-    'or data that cannot be stored is a 500 with its own error, and no outage (%s)',
+    'an assigned value that cannot be stored is answered with 500 and its own error, and is no outage (%s)',
     async (path, message) => {
       const { browser, errors } = await start();
       await browser.get('/view');
@@ -112,14 +118,14 @@ onEveryStore('an object in the place of req.session', (kitOf) => {
     },
   );
 
-  it('that cannot be stored leaves the handler’s answer with `onError: "anonymous"`', async () => {
+  it('an assigned value that cannot be stored does not change the response with `onError: "anonymous"`', async () => {
     const { browser } = await start({ onError: 'anonymous' });
     const answer = await browser.get('/getter');
     expect([answer.status, answer.body, answer.header('set-cookie')]).toEqual([200, 'done', undefined]);
   });
 });
 
-it.each(APPS)('an object in the place of req.session becomes its data (%s)', async (_, makeApp) => {
+it.each(APPS)('an object that is assigned to req.session becomes its data (%s)', async (_, makeApp) => {
   const kit = kitForTest({ url: 'memory:' });
   const data: Routes[string] = (req, res) => void res.end(JSON.stringify(dataOf(req)));
   const browser = new Browser(await serveSessions(kit, {}, { ...ROUTES, '/': data }, makeApp()));
@@ -129,7 +135,7 @@ it.each(APPS)('an object in the place of req.session becomes its data (%s)', asy
   expect((await browser.get('/getter')).status).toBe(500);
 });
 
-it('save() rejects with the error that a getter of the session throws', async () => {
+it('a save rejects with the error that a getter of the session throws', async () => {
   const kit = kitForTest({ url: 'memory:' });
   const route: Routes[string] = async (req, res) => {
     Object.defineProperty(req.session, 'broken', { enumerable: true, configurable: true, get: fail });
@@ -148,13 +154,16 @@ it.each<[string, SessionOptions, string]>([
     { cookie: () => ({ maxAge: -1 }) },
     'option `maxAge` is -1',
   ],
-])('%s is a 500 that names it, also for a client whose session has ended', async (_, options, message) => {
-  const kit = kitForTest({ url: 'memory:' });
-  const browser = new Browser(await serveSessions(kit));
-  await browser.get('/view');
-  const other = new Browser(await serveSessions(kitForTest({ url: 'memory:' }), options));
-  for (const [name, value] of browser.cookies) other.cookies.set(name, value);
-  const answer = await other.get('/view');
-  expect([answer.status, answer.header('retry-after')]).toEqual([500, undefined]);
-  expect(answer.body).toContain(message);
-});
+])(
+  'the response is a 500 that names %s, even for a client whose session has ended',
+  async (_, options, message) => {
+    const kit = kitForTest({ url: 'memory:' });
+    const browser = new Browser(await serveSessions(kit));
+    await browser.get('/view');
+    const other = new Browser(await serveSessions(kitForTest({ url: 'memory:' }), options));
+    for (const [name, value] of browser.cookies) other.cookies.set(name, value);
+    const answer = await other.get('/view');
+    expect([answer.status, answer.header('retry-after')]).toEqual([500, undefined]);
+    expect(answer.body).toContain(message);
+  },
+);

@@ -1,35 +1,39 @@
 import { performance } from 'node:perf_hooks';
 import { StoreError } from '../base/errors.ts';
-import { checkSize } from './content.ts';
-import { renewed } from './cookie-life.ts';
-import { type PlainSessionArgs, type PlainSessionReply, plainSession } from './operations/plain-session.ts';
-import type { SessionData, StoreWork } from './public-store.ts';
+import type { SessionData, StoreFormat } from './callback-store.ts';
+import { renewedCookie } from './cookie-lifetime.ts';
+import {
+  type ConnectRedisSessionArgs,
+  type ConnectRedisSessionReply,
+  connectRedisSession,
+} from './operations/connect-redis-session.ts';
+import { checkSize } from './payload.ts';
 import type { StoreSettings } from './store-options.ts';
 import type { SessionDeps } from './user-index.ts';
 
 const NO_DATA = Buffer.alloc(0);
 
-/** connect-redis's sessions, in its keys: the JSON as it is, and a life that the key's TTL ends. */
-export function plainStoreWork(
+/** The format of connect-redis, in its keys: the session as JSON, which ends with the TTL of the key. */
+export function connectRedisFormat(
   prefix: string,
   { idle, touchAfter, maxBytes }: Pick<StoreSettings, 'idle' | 'touchAfter' | 'maxBytes'>,
   { engine, reporter }: SessionDeps,
-): StoreWork {
-  /** When what is stored will end, by this process's clock, for sessions that were read. */
+): StoreFormat {
+  /** When loaded sessions expire, by the clock of this process. */
   const endsAt = new WeakMap<object, number>();
 
   function run(
     key: string,
-    args: Partial<PlainSessionArgs> & Pick<PlainSessionArgs, 'mode'>,
-  ): Promise<PlainSessionReply> {
-    return engine.run(plainSession, [key], { ttl: 0, data: NO_DATA, ...args });
+    args: Partial<ConnectRedisSessionArgs> & Pick<ConnectRedisSessionArgs, 'mode'>,
+  ): Promise<ConnectRedisSessionReply> {
+    return engine.run(connectRedisSession, [key], { ttl: 0, data: NO_DATA, ...args });
   }
 
   async function read(key: string): Promise<SessionData | null> {
     const { found, data, ttl } = await run(key, { mode: 'get' });
     const session = data === null ? undefined : parse(data);
     if (found === 'corrupt' || (data !== null && session === undefined)) {
-      const message = 'a session of connect-redis cannot be read and counts as absent';
+      const message = 'a session in the connect-redis format cannot be read and counts as absent';
       reporter.failure('session', new StoreError('ERR_REDIS_KIT_CORRUPT', message));
     }
     if (session === undefined) return null;
@@ -37,7 +41,7 @@ export function plainStoreWork(
     return session;
   }
 
-  /** As connect-redis reckons it, though in milliseconds. */
+  /** The TTL that connect-redis would set, but in milliseconds. */
   function ttlOf({ cookie }: SessionData): number {
     if (!cookie?.expires) return idle;
     return Math.ceil(Number(new Date(cookie.expires)) - Date.now());
@@ -46,10 +50,10 @@ export function plainStoreWork(
   return {
     async get(id) {
       const session = await read(prefix + id);
-      if (session !== null) session.cookie = renewed(session.cookie);
+      if (session !== null) session.cookie = renewedCookie(session.cookie);
       return session;
     },
-    made(session, data) {
+    noteCreated(session, data) {
       const end = endsAt.get(data);
       if (end !== undefined) endsAt.set(session, end);
     },
@@ -66,7 +70,7 @@ export function plainStoreWork(
     async touch(id, session) {
       const ttl = ttlOf(session);
       const left = (endsAt.get(session) ?? Number.NEGATIVE_INFINITY) - performance.now();
-      // Shorter lives are touched the more often.
+      // A session with a shorter lifetime than `idle` is touched more often, in proportion.
       const isDue = Math.abs(ttl - left) >= touchAfter * Math.min(1, ttl / idle);
       if (ttl <= 0) await engine.delete([prefix + id]);
       else if (isDue) {
@@ -77,7 +81,7 @@ export function plainStoreWork(
     async destroy(id) {
       await engine.delete([prefix + id]);
     },
-    async *names() {
+    async *ids() {
       for await (const page of engine.scan({ feature: 'session', start: prefix, end: '' })) {
         yield page.map((key) => key.slice(prefix.length));
       }

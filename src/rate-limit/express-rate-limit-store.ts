@@ -1,51 +1,51 @@
-import { ConfigError, StoreError } from '../base/errors.ts';
+import { ConfigError } from '../base/errors.ts';
 import { OptionReader } from '../base/option-reader.ts';
-import type { RateLimitDeps } from './ask.ts';
 import { type FixedWindowReply, fixedWindow } from './operations/fixed-window.ts';
+import { corruptError, type RateLimitDeps } from './policy-group.ts';
 
-/** What express-rate-limit knows of a client. */
+/** The count of one client, as express-rate-limit's stores return it. */
 export interface ClientRateLimitInfo {
   totalHits: number;
   resetTime: Date | undefined;
 }
 
-/** The Store of express-rate-limit, versions 6 to 8; spelled here so that its package is not needed for the types. */
+/** The `Store` type of express-rate-limit 6 to 8, declared here so that its package is not needed for the types. */
 export interface ExpressRateLimitStore {
-  /** False: the counts are shared by all processes. */
+  /** False, since all processes share the counts. */
   readonly localKeys: false;
-  /** Different for each store: express-rate-limit takes two limiters with one prefix for a limiter that counts twice. */
+  /** Unique per store: express-rate-limit reports two limiters with the same prefix as counting a request twice. */
   readonly prefix: string;
-  /** express-rate-limit calls it with its options. */
+  /** Called by express-rate-limit with its options. */
   init(options: { readonly windowMs: number }): void;
   get(key: string): Promise<ClientRateLimitInfo | undefined>;
   increment(key: string): Promise<ClientRateLimitInfo>;
   decrement(key: string): Promise<void>;
   resetKey(key: string): Promise<void>;
-  /** Visits every key of the server (SCAN): for administration, not for requests. */
+  /** Visits every key of the server (SCAN). Use it for administration, not in requests. */
   resetAll(): Promise<void>;
 }
 
 export interface ExpressRateLimitStoreOptions {
-  /** Stands in the keys; two limiters of one kit need two. Default `express-rate-limit`. */
+  /** Part of the Redis keys. Each limiter of a kit needs its own name. Default `express-rate-limit`. */
   readonly name?: string | undefined;
 }
 
-/** express-rate-limit's own default. */
+/** The default of express-rate-limit. */
 const DEFAULT_WINDOW_MS = 60_000;
 
 const MAX_WINDOW_MS = 2 ** 31 - 1;
 
-/** What users of rate-limit-redis look for. */
-const ELSEWHERE = {
+/** Options of rate-limit-redis, and what replaces them. */
+const HINTS = {
   ...Object.fromEntries(
     ['windowMs', 'max', 'limit', 'points', 'keyGenerator', 'key'].map((name) => [
       name,
-      'give it to rateLimit() of express-rate-limit, beside `store`',
+      'pass it to rateLimit() of express-rate-limit, next to `store`',
     ]),
   ),
   prefix: '`name` keeps two stores apart; createRedisKit({ prefix }) begins every key',
   keyPrefix: '`name` keeps two stores apart; createRedisKit({ prefix }) begins every key',
-  resetExpiryOnChange: 'a window ends when it began to; leave it out',
+  resetExpiryOnChange: 'a hit does not prolong its window; leave it out',
 };
 
 export function makeExpressRateLimitStore(
@@ -53,7 +53,7 @@ export function makeExpressRateLimitStore(
   { engine, keys, reporter }: RateLimitDeps,
   claimNames: (names: readonly string[]) => void,
 ): ExpressRateLimitStore {
-  const reader = new OptionReader('kit.expressRateLimitStore', options, ['name'], ELSEWHERE);
+  const reader = new OptionReader('kit.expressRateLimitStore', options, ['name'], HINTS);
   const name = reader.string('name') ?? 'express-rate-limit';
   if (!/^[\w.-]{1,64}$/.test(name))
     throw reader.error('name', `it may have up to 64 letters, digits, '.', '_' and '-'`);
@@ -62,12 +62,7 @@ export function makeExpressRateLimitStore(
 
   async function count(key: string, delta: number): Promise<FixedWindowReply> {
     const reply = await engine.run(fixedWindow, [keys.rate(key, name)], { delta, window });
-    if (reply.found === 'corrupt') {
-      reporter.failure(
-        'rate',
-        new StoreError('ERR_REDIS_KIT_CORRUPT', 'a counter cannot be read and counts as absent'),
-      );
-    }
+    if (reply.found === 'corrupt') reporter.failure('rate', corruptError('a counter'));
     return reply;
   }
 

@@ -9,7 +9,7 @@ import { startRedis } from '../support/servers.ts';
 import { send, serve } from '../support/web.ts';
 import { countCommands } from '../support/wire.ts';
 
-describeWithServers('beside express-session with connect-redis, a session', () => {
+describeWithServers('kit.session compared with express-session and connect-redis', () => {
   async function commandsOf(makeSession: (url: string) => Promise<RequestHandler>) {
     const server = await startRedis();
     onTestFinished(() => server.stop());
@@ -25,7 +25,7 @@ describeWithServers('beside express-session with connect-redis, a session', () =
     const cookie = String((await send(`${base}/change`)).headers['set-cookie']).split(';')[0] ?? '';
     const count = async (path: string, headers = { cookie }) =>
       (await countCommands(server.url, () => send(base + path, { headers }))).length;
-    // The first of each kind brings the scripts to the server.
+    // The first requests load the scripts.
     await count('/change');
     return {
       none: await count('/read', { cookie: '' }),
@@ -34,7 +34,7 @@ describeWithServers('beside express-session with connect-redis, a session', () =
     };
   }
 
-  it('costs one command less for every request that only reads', async () => {
+  it('a request that only reads the session costs one command less', async () => {
     const ours = await commandsOf(async (url) => {
       const kit = kitForTest({ url });
       await kit.ready();

@@ -7,8 +7,8 @@ import { EXPRESS } from '../http/frameworks.ts';
 import { describeOnBothEngines, kitForTest } from '../support/kits.ts';
 import { Browser, SECRET } from './browser.ts';
 
-describeOnBothEngines('on kit.session', (url) => {
-  it.each(EXPRESS)('connect-flash keeps a message for one request (%s)', async (_, makeApp) => {
+describeOnBothEngines('other packages above kit.session', (url) => {
+  it.each(EXPRESS)('the package connect-flash keeps a message for one request (%s)', async (_, makeApp) => {
     const app = makeApp();
     app.use(kitForTest({ url: url() }).session({ secret: SECRET }), flash());
     app.get('/say', (req, res) => {
@@ -23,7 +23,7 @@ describeOnBothEngines('on kit.session', (url) => {
   });
 
   it.each(EXPRESS)(
-    'csrf-sync accepts its token, also after login() with `keepData` (%s)',
+    'the package csrf-sync accepts its token, even after a login with `keepData` (%s)',
     async (_, makeApp) => {
       const { csrfSynchronisedProtection, generateToken } = csrfSync();
       const app = makeApp();

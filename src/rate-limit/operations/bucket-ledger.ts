@@ -1,0 +1,142 @@
+import type { StoredFormat } from '../../engine/reply.ts';
+
+/** A range of grains: from `from` up to, but not including, `to`. */
+type Range = readonly [from: number, to: number];
+
+interface StoredLedger {
+  readonly started: number;
+  readonly paid: number;
+  readonly charged: number;
+  readonly at: number;
+  readonly refunded: readonly Range[];
+}
+
+/** The charges, payments and refunds of a token bucket, in grains. token-bucket.ts describes the stored format. */
+export class BucketLedger {
+  readonly started: number;
+  paid: number;
+  charged: number;
+  at: number;
+  /** Grains that were charged, and neither paid nor refunded. */
+  owed: number;
+  #refunded: readonly Range[];
+
+  constructor({ started, paid, charged, at, refunded }: StoredLedger) {
+    this.started = started;
+    this.paid = paid;
+    this.charged = charged;
+    this.at = at;
+    this.#refunded = refunded;
+    this.owed = charged - paid - refunded.reduce((sum, [from, to]) => sum + to - from, 0);
+    this.#skipRefunded();
+  }
+
+  /** A new ledger whose first grains are the debt of this one. */
+  restart(started: number, owed: number): BucketLedger {
+    return new BucketLedger({ started, paid: 0, charged: owed, at: this.at, refunded: [] });
+  }
+
+  /** Pays the oldest grains that are owed, at the ms `now`. */
+  pay(grains: number, now: number): void {
+    this.at = now;
+    for (let left = grains; left > 0 && this.owed > 0; ) {
+      const step = Math.min(left, (this.#refunded[0]?.[0] ?? this.charged) - this.paid);
+      this.paid += step;
+      this.owed -= step;
+      left -= step;
+      this.#skipRefunded();
+    }
+  }
+
+  /** Refunds the grains of a range that are still owed. Returns false when there are none. */
+  refund(from: number, to: number, maxRanges: number): boolean {
+    let [a, b] = [Math.max(from, this.paid), Math.min(to, this.charged)];
+    if (a >= b) return false;
+    let gained = b - a;
+    const list: Range[] = [];
+    for (const range of this.#refunded) {
+      if (range[1] < a || range[0] > b) {
+        list.push(range);
+      } else {
+        gained -= Math.max(0, Math.min(b, range[1]) - Math.max(a, range[0]));
+        [a, b] = [Math.min(a, range[0]), Math.max(b, range[1])];
+      }
+    }
+    if (gained <= 0) return false;
+    this.owed -= gained;
+    if (list.length < maxRanges)
+      this.#refunded = [...list, [a, b] as const].sort((one, other) => one[0] - other[0]);
+    else this.#shorten(gained);
+    this.#skipRefunded();
+    return true;
+  }
+
+  /** Removes grains from the end, skipping the refunded ranges there. */
+  #shorten(grains: number): void {
+    for (let left = grains; left > 0; ) {
+      const [from, to] = this.#refunded.at(-1) ?? [this.paid, this.paid];
+      const step = Math.min(left, this.charged - to);
+      this.charged -= step;
+      left -= step;
+      if (this.charged !== to) continue;
+      this.charged = from;
+      this.#refunded = this.#refunded.slice(0, -1);
+    }
+  }
+
+  pack(interval: number): Buffer {
+    const refunded = this.#refunded.map(([from, to]) => `${from}-${to}`).join(',');
+    const numbers = [this.started, this.paid, this.charged, this.at, interval].join(':');
+    return Buffer.from(`1:${numbers}:${refunded};`, 'latin1');
+  }
+
+  /** Moves `paid` past the refunded ranges that follow it. */
+  #skipRefunded(): void {
+    for (
+      let [first] = this.#refunded;
+      first !== undefined && first[0] <= this.paid;
+      [first] = this.#refunded
+    ) {
+      this.paid = first[1];
+      this.#refunded = this.#refunded.slice(1);
+    }
+  }
+}
+
+/** Reads a stored ledger. One with another interval is converted into a new ledger that owes the same tokens. */
+export function parseLedger(
+  value: Buffer | undefined,
+  now: number,
+  span: number,
+  max: number,
+): { found: StoredFormat; ledger: BucketLedger } {
+  const empty = new BucketLedger({ started: now, paid: 0, charged: 0, at: now, refunded: [] });
+  if (value === undefined) return { found: 'fine', ledger: empty };
+  const text = value.toString('latin1');
+  const version = /^(\d+):/.exec(text)?.[1];
+  if (version !== undefined && Number(version) > 1) return { found: 'newer', ledger: empty };
+  const parts = /^1:(\d+):(\d+):(\d+):(\d+):([1-9]\d*):([\d,-]*);$/.exec(text);
+  if (parts === null) return { found: 'corrupt', ledger: empty };
+  const [started = 0, paid = 0, charged = 0, at = 0, interval = 0] = parts.slice(1, 6).map(Number);
+  const refunded = parseRanges(parts[6] ?? '', paid, charged);
+  if (Math.max(started, charged, at, interval) > max || paid > charged || refunded === undefined) {
+    return { found: 'corrupt', ledger: empty };
+  }
+  const ledger = new BucketLedger({ started, paid, charged, at, refunded });
+  if (interval === span) return { found: 'fine', ledger };
+  const tokens = Math.floor(ledger.owed / interval);
+  const rest = Math.ceil(((ledger.owed - tokens * interval) * span) / interval);
+  return { found: 'fine', ledger: ledger.restart(now, Math.min(max, tokens * span + rest)) };
+}
+
+function parseRanges(text: string, paid: number, charged: number): Range[] | undefined {
+  const ranges: Range[] = [];
+  let last = paid;
+  for (const range of text === '' ? [] : text.split(',')) {
+    const [from = 0, to = 0] = range.split('-').map(Number);
+    if (from < last || to <= from || to > charged) return undefined;
+    ranges.push([from, to]);
+    last = to;
+  }
+  return ranges.map(([from, to]) => `${from}-${to}`).join(',') === text ? ranges : undefined;
+}

@@ -1,0 +1,141 @@
+import expressSession from 'express-session';
+import { describe } from '../base/describe.ts';
+import type { Duration } from '../base/duration.ts';
+import { ConfigError, ConnectionError, StoreError } from '../base/errors.ts';
+import { isIdentity } from '../base/identity.ts';
+import { OptionReader } from '../base/option-reader.ts';
+import type { Deadline } from '../engine/deadline.ts';
+import type { Req } from '../http/middleware.ts';
+import type { ClientCookie } from './client-cookie.ts';
+import { payloadOf, type SessionPayload, userIdOf } from './payload.ts';
+import type { RequestSessions } from './request-sessions.ts';
+import type { RequestStore } from './request-store.ts';
+import type { StoredSession } from './session-records.ts';
+
+export interface LoginOptions {
+  /** The data of the new session besides `userId`. */
+  readonly data?: Readonly<Record<string, unknown>> | undefined;
+  /**
+   * Keeps the data of the old session, such as a cart; `data` takes precedence. The session of another user is never kept.
+   * Default false.
+   */
+  readonly keepData?: boolean | undefined;
+  /** How long the browser keeps the cookie and an unused session lives; default: until the browser exits, and `idle`. */
+  readonly remember?: Duration | undefined;
+}
+
+interface Login {
+  readonly userId: string;
+  readonly data: object;
+  readonly isKeeping: boolean;
+  readonly rememberMs: number | undefined;
+}
+
+interface PreviousSession {
+  readonly id: string;
+  readonly stored: StoredSession;
+}
+
+/** The properties of a session that are neither data nor methods. */
+const RESERVED_NAMES = ['cookie', 'id', 'req'];
+
+/** Checks the arguments of `login`. `methods`: the methods of a session, whose names `data` must not have. */
+export function readLogin(userId: unknown, options: LoginOptions, methods: object): Login {
+  const id = checkedUserId('req.session.login', userId);
+  const reader = new OptionReader('req.session.login', options, ['data', 'keepData', 'remember']);
+  const data = reader.value('data') ?? {};
+  if (typeof data !== 'object' || Array.isArray(data)) throw reader.error('data', 'it must be an object');
+  const reserved = Object.keys(data).find(
+    (name) => name in expressSession.Session.prototype || RESERVED_NAMES.includes(name) || name in methods,
+  );
+  if (reserved !== undefined) {
+    throw reader.error('data', `a session has a \`${reserved}\` of its own; take another name`);
+  }
+  const isKeeping = reader.boolean('keepData', false);
+  return { userId: id, data, isKeeping, rememberMs: reader.duration('remember') };
+}
+
+/** `where`: the call as the user wrote it. */
+export function checkedUserId(where: string, userId: unknown): string {
+  if (isIdentity(userId)) return userId;
+  throw new ConfigError(
+    `${where}: the user's id is ${describe(userId)}; it must be a string that is not empty`,
+  );
+}
+
+/** Stores a new session, adds it to the index of its user, then destroys the old session. Undoes all if a step fails. */
+export async function logIn(req: Req, store: RequestStore, login: Login): Promise<void> {
+  const { records, sessions } = store;
+  const cookie = usableCookie(sessions);
+  const deadline = sessions.newDeadline();
+  const before = { session: req.session, sessionID: req.sessionID };
+  const stored = sessions.stored.get(before.sessionID);
+  const previous = stored === undefined ? undefined : { id: before.sessionID, stored };
+  store.generate(req);
+  const id = req.sessionID;
+  try {
+    const payload = fillSession(req, store, before.session, login);
+    cookie.keep();
+    // A session whose cookie cannot be sent would never be used. The old session ends in any case.
+    if (cookie.canBeSent(req.session.cookie)) {
+      const created = await records.create(id, payload, deadline, previous);
+      if (created === undefined)
+        throw new StoreError('ERR_REDIS_KIT_SESSION_CONFLICT', 'the id of the new session is taken');
+      sessions.stored.set(id, created);
+    }
+    if (previous !== undefined) await destroyPrevious(store, previous, id, deadline);
+  } catch (error) {
+    Object.assign(req, before);
+    throw error;
+  }
+}
+
+function usableCookie({ isDetached, cookie }: RequestSessions): ClientCookie {
+  if (isDetached) throw new ConnectionError('req.session.login: the session store is unavailable');
+  if (cookie !== undefined && !cookie.isTooLate) return cookie;
+  const message =
+    'req.session.login was called after the response headers were sent, or without a response, so its cookie cannot reach the client';
+  throw new StoreError('ERR_REDIS_KIT_LATE_SESSION', message);
+}
+
+/** Writes the data of a login to the new session of the request. */
+function fillSession(
+  req: Req,
+  { records, sessions }: RequestStore,
+  before: Req['session'],
+  { userId, data, isKeeping, rememberMs }: Login,
+): SessionPayload {
+  const kept = isKeeping ? keepableData(userId, before) : {};
+  Object.assign(req.session, kept, data, { userId });
+  if (rememberMs !== undefined) req.session.cookie.maxAge = records.rememberable(rememberMs);
+  const device = { ...sessions.device(), ...(rememberMs === undefined ? {} : { remembered: true }) };
+  return payloadOf(req.session, device);
+}
+
+/** The data of the old session, unless it belongs to another user. */
+function keepableData(userId: string, session: Req['session'] | null | undefined): object {
+  if (!session) return {};
+  const { cookie: _, userId: before, ...data } = session;
+  return before === undefined || userIdOf(before) === userId ? data : {};
+}
+
+/** If the old session cannot be destroyed, its id would still be logged in: the new session is destroyed as well. */
+async function destroyPrevious(
+  { records, sessions }: RequestStore,
+  previous: PreviousSession,
+  id: string,
+  deadline: Deadline,
+): Promise<void> {
+  try {
+    await records.destroy(previous.id, previous.stored, deadline);
+  } catch (error) {
+    await records
+      .destroy(id, sessions.stored.get(id), deadline)
+      .catch((failed: unknown) => records.reportFailure(failed));
+    sessions.stored.delete(id);
+    throw error;
+  }
+  sessions.stored.delete(previous.id);
+  sessions.endedIds.push(previous.id);
+  records.emitRotated(previous.id, id);
+}

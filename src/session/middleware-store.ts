@@ -1,0 +1,160 @@
+import type { IncomingMessage } from 'node:http';
+import expressSession from 'express-session';
+import { RedisKitError } from '../base/errors.ts';
+import type { Deadline } from '../engine/deadline.ts';
+import { type Callback, promiseOrCallback, resolveToNull } from './callback.ts';
+import { dataOf, payloadOf, type SessionPayload } from './payload.ts';
+import type { RequestSessions } from './request-sessions.ts';
+import { type RequestStore, setRequestStore } from './request-store.ts';
+import { inheritMethods, makeSession } from './session-methods.ts';
+import type { SessionRecords, StoredSession } from './session-records.ts';
+
+type SessionData = expressSession.SessionData;
+
+/**
+ * The express-session store of one middleware. express-session has one store for all requests, but each request needs its
+ * own deadline and the sessions that it has loaded, so `forRequest` returns a view of the store.
+ *
+ * It has no `touch`: loading moves the expiry, and express-session would send a second command for it.
+ */
+export class MiddlewareStore extends expressSession.Store {
+  readonly records: SessionRecords;
+  /** Only views have it. express-session calls no method of the shared store that needs it. */
+  declare readonly sessions: RequestSessions;
+  /** Assigned by express-session. Puts a new, empty session on the request. */
+  declare generate: (request: Express.Request) => void;
+  readonly #View: new (
+    sessions: RequestSessions,
+  ) => MiddlewareStore & RequestStore;
+
+  constructor(records: SessionRecords) {
+    super();
+    this.records = records;
+    this.#View = viewOf(this);
+  }
+
+  forRequest(sessions: RequestSessions): MiddlewareStore & RequestStore {
+    return new this.#View(sessions);
+  }
+
+  /** Does what express-session's method does, but creates a session with the kit's methods. */
+  override createSession(req: Express.Request, data: SessionData): expressSession.Session & SessionData {
+    const { expires, originalMaxAge } = data.cookie;
+    const session = makeSession(req, data) as expressSession.Session & SessionData;
+    session.cookie = Reflect.construct(expressSession.Cookie, [data.cookie]);
+    if (typeof expires === 'string') session.cookie.expires = new Date(expires);
+    session.cookie.originalMaxAge = originalMaxAge;
+    req.session = session;
+    return session;
+  }
+
+  override get(id: string, callback?: Callback<SessionData | null>): Promise<unknown> {
+    const work = this.loadSession(id, this.sessions.newDeadline());
+    return promiseOrCallback(work, callback, (error) => this.records.reportFailure(error));
+  }
+
+  override set(id: string, session: SessionData, callback?: Callback<null>): Promise<unknown> {
+    const work = this.saveSession(id, session, this.sessions.newDeadline());
+    return promiseOrCallback(resolveToNull(work), callback, (error) => this.records.reportFailure(error));
+  }
+
+  override destroy(id: string, callback?: Callback<null>): Promise<unknown> {
+    this.sessions.clearCookie(id);
+    const work = this.destroySession(id, this.sessions.newDeadline());
+    return promiseOrCallback(resolveToNull(work), callback, (error) => this.records.reportFailure(error));
+  }
+
+  async loadSession(id: string, deadline: Deadline): Promise<SessionData | null> {
+    const stored = await this.records.load(id, deadline);
+    if (stored === undefined) return null;
+    this.sessions.stored.set(id, stored);
+    return dataOf(stored);
+  }
+
+  async saveSession(id: string, session: object, deadline: Deadline): Promise<void> {
+    // Taken before the save waits, since the handler may change the session meanwhile.
+    const payload = payloadOf(session);
+    const { sessions } = this;
+    await sessions.enqueue(async () => {
+      if (sessions.isDetached || sessions.endedIds.includes(id)) return;
+      if (isUnreachable(sessions, id, session)) {
+        sessions.endedIds.push(id);
+        return;
+      }
+      const saved = await save(this, id, payload, deadline);
+      if (saved === undefined) sessions.endedIds.push(id);
+      else sessions.stored.set(id, saved);
+    });
+  }
+
+  async destroySession(id: string, deadline: Deadline): Promise<void> {
+    const { records, sessions } = this;
+    await sessions.enqueue(async () => {
+      if (sessions.isDetached || (sessions.generatedIds.includes(id) && !sessions.stored.has(id))) return;
+      await records.destroy(id, sessions.stored.get(id), deadline);
+      sessions.stored.delete(id);
+      // A handler that saves the session later must not store it again.
+      sessions.endedIds.push(id);
+    });
+  }
+}
+
+/** Whether no client will ever send the id: the session is new and its cookie cannot be sent. */
+function isUnreachable(sessions: RequestSessions, id: string, session: object): boolean {
+  const { cookie, stored } = sessions;
+  if (cookie === undefined || stored.has(id) || !sessions.isCurrent(id)) return false;
+  return !cookie.canBeSent((session as Partial<SessionData>).cookie ?? {});
+}
+
+async function save(
+  { records, sessions }: Pick<RequestStore, 'records' | 'sessions'>,
+  id: string,
+  payload: SessionPayload,
+  deadline: Deadline,
+): Promise<StoredSession | undefined> {
+  const stored = sessions.stored.get(id);
+  const isNewUser = payload.userId !== undefined && payload.userId !== stored?.userId;
+  const meta = isNewUser ? { ...sessions.device(), ...payload.meta } : payload.meta;
+  try {
+    return stored === undefined
+      ? await records.create(id, { ...payload, meta }, deadline)
+      : await records.update(id, stored, { ...payload, meta }, deadline);
+  } catch (error) {
+    // The session was destroyed, since its user has too many sessions.
+    if (error instanceof RedisKitError && error.code === 'ERR_REDIS_KIT_SESSION_LIMIT')
+      sessions.endedIds.push(id);
+    throw error;
+  }
+}
+
+/** Returns a constructor of views. A view inherits everything from the store; each request creates one. */
+function viewOf(store: MiddlewareStore): new (sessions: RequestSessions) => MiddlewareStore & RequestStore {
+  function View(this: { sessions: RequestSessions }, sessions: RequestSessions): void {
+    this.sessions = sessions;
+  }
+  View.prototype = Object.create(store, {
+    sessions: { value: undefined, writable: true },
+    get: { value: MiddlewareStore.prototype.get },
+    createSession: {
+      value(
+        this: MiddlewareStore & RequestStore,
+        req: IncomingMessage & Express.Request,
+        data: SessionData,
+      ): expressSession.Session & SessionData {
+        // `Store.load` of express-session creates the session for a request object of its own.
+        setRequestStore(req, this);
+        return MiddlewareStore.prototype.createSession.call(this, req, data);
+      },
+    },
+    generate: {
+      value(this: RequestStore, req: Express.Request): void {
+        store.generate(req);
+        inheritMethods(req.session);
+        this.sessions.noteGenerated(req.sessionID);
+      },
+    },
+  });
+  return View as unknown as new (
+    sessions: RequestSessions,
+  ) => MiddlewareStore & RequestStore;
+}

@@ -1,0 +1,240 @@
+import { asError, StoreError } from '../base/errors.ts';
+import type { Deadline } from '../engine/deadline.ts';
+import { isSameMaxAge } from './cookie-lifetime.ts';
+import { mergePayloads } from './merge.ts';
+import { sessionDestroy } from './operations/destroy.ts';
+import { sessionRead } from './operations/read.ts';
+import { type SessionWriteReply, sessionWrite } from './operations/write.ts';
+import {
+  checkSize,
+  type ParsedPayload,
+  packPayload,
+  type SessionMeta,
+  type SessionPayload,
+  unpackPayload,
+} from './payload.ts';
+import type { Seal } from './seal.ts';
+import { type SessionDeps, UserIndex, type UserLimit } from './user-index.ts';
+
+export interface RecordSettings {
+  /** Milliseconds without use after which a session expires. */
+  readonly idle: number;
+  /** The `maxAge` of new cookies. A session whose cookie has another `maxAge` expires after that, and not after `idle`. */
+  readonly cookieMaxAge: number | undefined;
+  /** Milliseconds after which a session expires in any case; 0 for never. */
+  readonly absolute: number;
+  readonly touchAfter: number;
+  readonly conflicts: 'merge' | 'last-write';
+  readonly maxPerUser: UserLimit | undefined;
+  readonly maxBytes: number;
+  readonly seal: Seal;
+}
+
+/** A session as this request last loaded or saved it. */
+export interface StoredSession extends SessionPayload {
+  /** The payload in the store, which may include changes of other requests. */
+  readonly current: SessionPayload;
+  readonly revision: number;
+  readonly created: number;
+  /** The hashed id of the user, whose index lists the session; empty for a session without a user. */
+  readonly owner: string;
+}
+
+interface RecordToWrite {
+  readonly handle: string;
+  readonly mode: 'create' | 'update';
+  readonly payload: SessionPayload;
+  readonly revision: number;
+  readonly owner: string;
+}
+
+/** Fits the six bytes of a stored time for thousands of years. */
+const MAX_IDLE_MS = 2 ** 46;
+
+/** A further round is needed only if another request has saved the session meanwhile, so an update ends long before. */
+const MAX_ROUNDS = 100;
+
+/** Loads, saves and destroys sessions in the store. Knows nothing of HTTP. */
+export class SessionRecords {
+  readonly #deps: SessionDeps;
+  readonly #settings: RecordSettings;
+  readonly #index: UserIndex;
+
+  constructor(deps: SessionDeps, settings: RecordSettings) {
+    this.#deps = deps;
+    this.#settings = settings;
+    this.#index = new UserIndex(deps);
+  }
+
+  /** Loads the live session of an id; undefined when there is none. Moves its idle deadline if that is due. */
+  async load(id: string, deadline?: Deadline): Promise<(StoredSession & ParsedPayload) | undefined> {
+    const { engine, keys, reporter } = this.#deps;
+    const { handle, key } = keys.sessionNames(id);
+    const { data, found, ...reply } = await engine.run(sessionRead, [key], this.#settings, deadline);
+    const payload = data === null ? undefined : this.#unpack(data, handle);
+    if (found === 'corrupt' || (data !== null && payload === undefined)) {
+      reporter.events.emit('session:corrupt', { handle });
+      const message = 'a stored session cannot be read and counts as absent';
+      reporter.failure('session', new StoreError('ERR_REDIS_KIT_CORRUPT', message));
+    }
+    if (payload === undefined) return undefined;
+    reporter.events.emit('session:loaded', { handle });
+    if (reply.indexUntil > 0) this.#index.renew({ ...reply, handle });
+    const { revision, created, owner } = reply;
+    return { ...payload, current: payload, revision, created, owner };
+  }
+
+  /** The id whose live session was created last; the first id when no session is alive. */
+  async newestOf(ids: readonly string[], deadline: Deadline): Promise<string | undefined> {
+    if (ids.length < 2) return ids[0];
+    const { engine, keys } = this.#deps;
+    const replies = await Promise.all(
+      ids.map((id) => engine.run(sessionRead, [keys.session(id)], { touchAfter: 0, idle: 0 }, deadline)),
+    );
+    const newest = Math.max(...replies.map(({ created }) => created));
+    return ids[replies.findIndex(({ created }) => created === newest)];
+  }
+
+  /**
+   * Stores a session under a new id; undefined when the id is in use. Rejects when its user has too many sessions.
+   * `previous` is the session that the new one replaces.
+   */
+  async create(
+    id: string,
+    payload: SessionPayload,
+    deadline?: Deadline,
+    previous?: { readonly id: string; readonly stored: StoredSession },
+  ): Promise<StoredSession | undefined> {
+    const { keys, reporter } = this.#deps;
+    const { handle, key } = keys.sessionNames(id);
+    const owner = this.#ownerOf(payload);
+    const reply = await this.#write(key, { handle, mode: 'create', payload, revision: 0, owner }, deadline);
+    if (reply.outcome !== 'written') {
+      reporter.events.emit('session:conflict', { handle });
+      return undefined;
+    }
+    const { revision, created, indexUntil } = reply;
+    const replaced =
+      previous !== undefined && previous.stored.owner === owner
+        ? { created: previous.stored.created, handle: keys.sessionHandle(previous.id) }
+        : undefined;
+    if (owner !== '') {
+      const limit = this.#settings.maxPerUser;
+      await this.#index.admit({ owner, created, handle, indexUntil }, { limit, replaced, deadline });
+    }
+    reporter.events.emit('session:created', { handle });
+    return { ...payload, current: payload, revision, created, owner };
+  }
+
+  /** Saves a session and merges what others have changed since `stored`; undefined when it is not alive any more. */
+  async update(
+    id: string,
+    stored: StoredSession,
+    payload: SessionPayload,
+    deadline?: Deadline,
+  ): Promise<StoredSession | undefined> {
+    const { handle, key } = this.#deps.keys.sessionNames(id);
+    const { conflicts, maxPerUser: limit } = this.#settings;
+    const { created } = stored;
+    let { current, revision, owner: ownerBefore } = stored;
+    for (let round = 0; round < MAX_ROUNDS; round++) {
+      const merged = mergePayloads({ base: stored, mine: payload, theirs: current }, conflicts);
+      const owner = this.#ownerOf(merged);
+      const expected = conflicts === 'merge' ? revision : 0;
+      const record = { handle, mode: 'update', payload: merged, revision: expected, owner } as const;
+      const reply = await this.#write(key, record, deadline);
+      if (reply.outcome === 'written') {
+        const { indexUntil } = reply;
+        await this.#index.update({ owner, created, handle, indexUntil }, ownerBefore, { limit, deadline });
+        const meta = { ...merged.meta, cookie: payload.meta.cookie };
+        return { ...stored, ...payload, meta, current: merged, revision: reply.revision, owner };
+      }
+      if (reply.outcome === 'gone') {
+        this.#deps.reporter.events.emit('session:conflict', { handle });
+        return undefined;
+      }
+      ({ revision, owner: ownerBefore } = reply);
+      // A corrupt payload has nothing to merge and is replaced by this write.
+      const theirs = reply.current === null ? undefined : this.#unpack(reply.current, handle);
+      current = theirs ?? stored;
+    }
+    throw new StoreError(
+      'ERR_REDIS_KIT_SESSION_CONFLICT',
+      'a session was changed by other requests again and again',
+    );
+  }
+
+  /** `stored`: the session as the caller last loaded or saved it. */
+  async destroy(id: string, stored?: StoredSession, deadline?: Deadline): Promise<void> {
+    const { engine, keys, reporter } = this.#deps;
+    const { handle, key } = keys.sessionNames(id);
+    const { existed, owner, created } =
+      stored === undefined
+        ? await engine.run(sessionDestroy, [key], undefined, deadline)
+        : { ...stored, existed: (await engine.delete([key], deadline)) > 0 };
+    if (!existed) return;
+    reporter.events.emit('session:destroyed', { handle });
+    if (owner !== '') this.#index.forget(owner, { created, handle });
+  }
+
+  /** Milliseconds without use after which a session expires: the `maxAge` of its cookie if that is its own. */
+  idleOf({ cookie, remembered }: SessionMeta): number {
+    const { idle, cookieMaxAge } = this.#settings;
+    const maxAge = cookie.originalMaxAge;
+    if (typeof maxAge !== 'number' || maxAge <= 0) return idle;
+    const isOwn = remembered === true || cookieMaxAge === undefined || !isSameMaxAge(maxAge, cookieMaxAge);
+    return isOwn ? Math.min(Math.ceil(maxAge), MAX_IDLE_MS) : idle;
+  }
+
+  /** How long a login may be remembered: no longer than any session lives. */
+  rememberable(ms: number): number {
+    const { absolute } = this.#settings;
+    return absolute > 0 ? Math.min(ms, absolute) : ms;
+  }
+
+  /** Moves the idle deadline of a session at the end of a long request. */
+  async touch(id: string, deadline?: Deadline): Promise<void> {
+    const { engine, keys } = this.#deps;
+    const { handle, key } = keys.sessionNames(id);
+    const { data, ...reply } = await engine.run(sessionRead, [key], { touchAfter: 1, idle: 0 }, deadline);
+    if (data !== null && reply.indexUntil > 0) this.#index.renew({ ...reply, handle });
+  }
+
+  emitRotated(previousId: string, id: string): void {
+    const { keys, reporter } = this.#deps;
+    const [handle, previous] = [keys.sessionHandle(id), keys.sessionHandle(previousId)];
+    reporter.events.emit('session:rotated', { handle, previous });
+  }
+
+  /** Logs a mistake that has no effect on the request. */
+  warn(message: string): void {
+    this.#deps.reporter.warning(`kit.session: ${message}`);
+  }
+
+  /** Emits and logs an error that the failure policy handles. */
+  reportFailure(error: unknown): void {
+    this.#deps.reporter.failure('session', asError(error));
+  }
+
+  #ownerOf({ userId }: SessionPayload): string {
+    return userId === undefined ? '' : this.#deps.keys.sessionOwner(userId);
+  }
+
+  async #write(
+    key: string,
+    { handle, payload, ...record }: RecordToWrite,
+    deadline: Deadline | undefined,
+  ): Promise<SessionWriteReply> {
+    const { absolute, touchAfter, maxBytes, seal } = this.#settings;
+    const packed = packPayload(payload);
+    // Checked after the merge, since merged data may be larger than the data of either request.
+    checkSize(packed.length, maxBytes);
+    const data = seal.close(packed, handle);
+    const args = { ...record, idle: this.idleOf(payload.meta), absolute, touchAfter, data };
+    return this.#deps.engine.run(sessionWrite, [key], args, deadline);
+  }
+
+  #unpack(data: Buffer, handle: string): ParsedPayload | undefined {
+    return unpackPayload(this.#settings.seal.open(data, handle));
+  }
+}
