@@ -123,7 +123,7 @@ export interface CacheSettings extends SharedSettings {
   readonly skip: ((req: Req) => boolean) | undefined;
 }
 
-/** The parts of the kit that a `kit.cache` uses. */
+/** The dependencies of a `kit.cache`. */
 export interface CacheDependencies {
   readonly keys: Keys;
   readonly reporter: Reporter;

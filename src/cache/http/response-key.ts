@@ -8,7 +8,7 @@ import type { KeySettings } from './key-options.ts';
 import { type RequestKey, requestKey, SearchRules } from './request-key.ts';
 import { VaryMemory, variantId, varyValues } from './vary.ts';
 
-/** The knowledge of one `kit.cache` about the responses of each key. */
+/** The facts that one `kit.cache` has learned about the responses of each key. */
 export class ResponseMemory {
   readonly vary: VaryMemory = new VaryMemory();
   readonly rules: SearchRules = new SearchRules();

@@ -5,7 +5,7 @@ import type { LateHeaders } from '../../http/response/guarded-response.ts';
 import type { HandlerHeaders } from '../../http/response/handler-headers.ts';
 import { varyNames } from './vary.ts';
 
-/** Fields that are never stored: the cache that answers sets its own, and Set-Cookie is for one client. */
+/** Fields that are never stored: the cache sets them itself on each response, and Set-Cookie is for one client. */
 export const UNSTORED_FIELDS: ReadonlySet<string> = new Set([
   'age',
   'cache-status',

@@ -32,7 +32,7 @@ export interface HandlerRun {
   readonly isRefresh: boolean;
 }
 
-/** The settings and the stored state on which a decision depends. */
+/** The input of a decision besides the response and the run. */
 export interface DecisionOptions {
   readonly settings: CacheSettings;
   readonly keys: Keys;

@@ -30,7 +30,7 @@ export interface Lookup<Content> {
   readonly deadline?: Deadline | undefined;
 }
 
-/** The uses that remain of an entry that may not be used as it is. */
+/** The uses of an entry that may not answer a caller as it is. */
 export interface ReusableEntry<Content> {
   /** The entry, if it may be used when the handler fails. */
   readonly fallback: Entry<Content> | undefined;
@@ -67,8 +67,8 @@ const DEFAULT_MAX_AGE_MS = 5_000;
 const NOTHING_REUSABLE = { fallback: undefined, validatable: undefined };
 
 /**
- * A cache of one kind of content. If several callers miss the same entry, one leads and fills it; the others wait for
- * that flight.
+ * A cache of one kind of content. Callers that miss the same entry form a flight: one leads and fills the entry, and the
+ * others wait for it.
  */
 export class EntryCache<Content> {
   readonly #store: EntryStore;

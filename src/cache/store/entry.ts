@@ -16,7 +16,7 @@ export interface Lifetime {
   readonly validatableMs: number;
 }
 
-/** The part of an entry that is packed with its body: its invalidation names, its lifetime, and what its kind of content adds. */
+/** The data that is packed with the body of an entry: its invalidation names, its lifetime, and what its kind of content adds. */
 export interface Envelope {
   readonly names: readonly string[];
   readonly lifetime: Lifetime;

@@ -40,7 +40,7 @@ export class LocalCopies<Content> {
   }
 }
 
-/** The knowledge of this process about one kind of content, for all namespaces: the keys begin with the scope of their namespace. */
+/** The state of this process for one kind of content. Its keys begin with the scope of their namespace. */
 export class LocalState<Content> {
   /** The copies of all caches that have no `maxBytes` of their own. */
   readonly copies: LocalCopies<Content>;

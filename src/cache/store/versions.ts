@@ -54,7 +54,7 @@ export interface Snapshot {
   readonly readAt: number;
 }
 
-/** The parts of the kit that the cache of one namespace uses. */
+/** The environment of one namespace's cache. */
 export interface CacheEnvironment {
   readonly engine: Engine;
   readonly keys: Keys;
