@@ -20,7 +20,7 @@ const server = await startRedis();
 const kit = createRedisKit({ url: server.url });
 await kit.ready();
 const app = express().disable('x-powered-by');
-// Redis forgets them soon, the process would hold them for an hour.
+// Redis drops the entries soon; the process would keep its copies for an hour.
 app.use(kit.cache({ ttl: '5s', local: { maxBytes: MAX_BYTES, maxAge: '1h' } }), (_req, res) => {
   res.type('text').send(body);
 });
@@ -28,7 +28,7 @@ const http = createServer(app).listen(0, '127.0.0.1');
 await once(http, 'listening');
 const load = fork(fileURLToPath(new URL('load.ts', import.meta.url)), { execArgv: ['--import', 'tsx'] });
 
-/** Mebibytes that live in the heap and in buffers. */
+/** Mebibytes of the heap and of buffers that are still in use. */
 function used(): number {
   globalThis.gc?.();
   const { heapUsed, external } = process.memoryUsage();

@@ -36,7 +36,7 @@ try {
     subject('apicache 1.6, in the process', appWith(apicache.middleware('1 hour'), sendJson)),
   ]);
 } finally {
-  // Its timers would keep the process.
+  // The timers of apicache would keep the process alive.
   apicache.clear();
   await kit.close();
   await server.stop();

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { createClient } from 'redis';
 import type { LoadOrder, LoadReport } from './load.ts';
 
-/** One thing to measure. The first of a comparison is what the others are divided by. */
+/** A subject of a comparison. The others are divided by the first one. */
 export interface Subject {
   readonly name: string;
   readonly app: RequestListener;
@@ -30,8 +30,8 @@ const REQUESTS = 2_500;
 const CONNECTIONS = 32;
 
 /**
- * Measures all subjects by turns, round by round, so that whatever else the machine does falls on all of them; prints
- * the medians as a table.
+ * Measures all subjects in interleaved rounds, so that other work of the machine affects all of them alike; prints the
+ * medians as a table.
  */
 export async function compare(title: string, redisUrl: string, subjects: readonly Subject[]): Promise<void> {
   const load = fork(fileURLToPath(new URL('load.ts', import.meta.url)), {
@@ -43,7 +43,7 @@ export async function compare(title: string, redisUrl: string, subjects: readonl
   const results = subjects.map((): Measured[] => []);
   try {
     await Promise.all(servers.map((server, index) => checkAnswer(subjects[index], server)));
-    // The first two rounds are for the compiler.
+    // The first two rounds are warm-up for the JIT compiler.
     for (let round = -2; round < ROUNDS; round++) {
       for (const [turn] of subjects.entries()) {
         const index = (turn + round + 2) % subjects.length;
@@ -106,7 +106,7 @@ async function listen(app: RequestListener): Promise<Server> {
   return server;
 }
 
-/** Microseconds that the Redis process has worked. */
+/** The CPU time of the Redis process, in microseconds. */
 function cpuOf(info: string): number {
   const used = (name: string) => Number(new RegExp(`${name}:([\\d.]+)`).exec(info)?.[1]);
   return (used('used_cpu_user') + used('used_cpu_sys')) * 1_000_000;

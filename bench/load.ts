@@ -1,6 +1,6 @@
 /*
- * The load, in a process of its own so that its work is not counted as the server's. Each connection sends one
- * request, waits for the whole answer and sends the next. Told over IPC what to send.
+ * The load generator. It runs in a process of its own, so that its CPU time is not counted as the server's. Each
+ * connection sends a request, waits for the whole response and sends the next request. IPC messages say what to send.
  */
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
@@ -21,7 +21,7 @@ export interface LoadReport {
 
 const HEAD_END = '\r\n\r\n';
 
-/** Resolves to the status once the answer is there whole. The subjects all send Content-Length. */
+/** Resolves to the status when the response is complete. All subjects send Content-Length. */
 function answerOn(socket: Socket): Promise<string> {
   return new Promise((resolve, reject) => {
     let answer = '';

@@ -50,7 +50,7 @@ const withSemaphore: express.RequestHandler = async (_req, res) => {
 const subject = (name: string, app: express.Express) => ({ name, app, status: 200, headers: [''] });
 
 try {
-  await compare('A lock that nobody else wants', server.url, [
+  await compare('An uncontended lock', server.url, [
     subject('bare handler', appWith(answer)),
     subject('kit.lock', appWith(kit.lock({ key: nextKey }), answer)),
     subject('redlock 5', appWith(withRedlock)),

@@ -1,6 +1,6 @@
 /*
- * How much Redis keeps for one identity when its log is full. The scripts run at times that are given to them, so that
- * an hour of arrivals takes seconds; what they store is what they would store for an hour.
+ * The bytes that Redis keeps for one identity when its log is full. The scripts run at injected times, so that an hour of
+ * arrivals takes seconds; they store the same as in a real hour.
  */
 import { RateLimiterRedis } from 'rate-limiter-flexible';
 import { createClient } from 'redis';
@@ -12,7 +12,7 @@ import { startRedis } from '../test/support/servers.ts';
 const WINDOW_MS = 3_600_000;
 const BEGIN = 1_700_000_000_000;
 
-/** When the hits of three windows arrive, each at the full rate. */
+/** The times at which the requests of three windows arrive, each window at the full rate. */
 const ARRIVALS = {
   'evenly spread': (hit: number, limit: number) => BEGIN + Math.floor((hit * WINDOW_MS) / limit),
   'ten in a millisecond': (hit: number, limit: number) =>
@@ -34,7 +34,7 @@ const kitHit =
     return client.evalSha(limitTake.sha, { keys: [key], arguments: [String(at), ...args] });
   };
 
-/** The usual log in a sorted set: one member per hit, here as short as it can be and still be unique. */
+/** The usual log in a sorted set: one member per request, as short as a unique member can be. */
 const SORTED_SET = `
 local now, window, limit = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], 0, now - window)
@@ -54,7 +54,7 @@ const WAYS: readonly (readonly [string, Hit])[] = [
   ['a sorted set', sortedSetHit],
 ];
 
-/** What the key takes in the two windows after its first was full: usually, and at the most. */
+/** The size of the key in the two windows after the first full one: the median and the maximum. */
 async function bytesOf(
   hit: Hit,
   limit: number,

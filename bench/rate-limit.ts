@@ -7,7 +7,7 @@ import { createRedisKit } from 'redis-kit';
 import { startRedis } from '../test/support/servers.ts';
 import { compare, type Subject } from './compare.ts';
 
-/** So many clients, by turns: none comes near its limit, and none is the only one. */
+/** The number of clients that send requests in turn. None comes near its limit. */
 const CLIENTS = Array.from({ length: 500 }, (_, index) => `X-Client: client-${index}\r\n`);
 const LIMIT = 1_000;
 
@@ -55,7 +55,7 @@ function expressRateLimit(limit: number, name: string): RequestHandler {
   });
 }
 
-/** As its documentation shows for Express. */
+/** Set up as its documentation shows for Express. */
 function flexible(limit: number, name: string): RequestHandler {
   const limiter = new RateLimiterRedis({
     storeClient: client,
@@ -99,16 +99,16 @@ const refused = limiters(1, 'refused').map(
 );
 
 try {
-  await compare('Requests that are allowed', server.url, [bare, ...allowed]);
+  await compare('Allowed requests', server.url, [bare, ...allowed]);
   await Promise.all(refused.map(async ({ app }) => useUp(app)));
-  await compare('Requests that are refused', server.url, [bare, ...refused]);
+  await compare('Refused requests', server.url, [bare, ...refused]);
 } finally {
   await kit.close();
   client.destroy();
   await server.stop();
 }
 
-/** The first request of the only client, which is still allowed. */
+/** Sends the first request of the only client, which is still allowed. */
 async function useUp(app: express.RequestHandler): Promise<void> {
   const listening = express().use(app).listen(0, '127.0.0.1');
   await new Promise((resolve) => listening.once('listening', resolve));

@@ -18,14 +18,14 @@ function appWith(...handlers: express.RequestHandler[]) {
 }
 
 const asked = { methods: ['GET'], scope: () => 'ann', fingerprint: () => 'x' };
-/** Shorter than a round, so that each key is new when it comes again. */
+/** The retention is shorter than a round, so that each key is new again in the next round. */
 const once = kit.idempotency({ ...asked, retention: '500ms' });
 const replayed = kit.idempotency(asked);
 
 const plain = { status: 200, headers: [''] };
 
 try {
-  await compare('Requests that run once, and so many at a time', server.url, [
+  await compare('Idempotency keys and concurrency limits', server.url, [
     { name: 'bare handler', app: appWith(answer), ...plain },
     {
       name: 'kit.idempotency, a new key',

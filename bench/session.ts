@@ -50,7 +50,7 @@ function appWith(sessions: RequestHandler, handler: RequestHandler) {
   return app;
 }
 
-/** As many visitors as have logged in, with their cookies. */
+/** Logs visitors in, and returns their cookies. */
 async function subject(name: string, app: express.Express): Promise<Subject> {
   const listening = app.listen(0, '127.0.0.1');
   await new Promise((resolve) => listening.once('listening', resolve));

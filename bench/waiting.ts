@@ -1,7 +1,7 @@
 import { performance } from 'node:perf_hooks';
 import { countCommands } from '../test/support/wire.ts';
 
-/** One way to take a lock and give it back. */
+/** A library with which a lock is acquired and released. */
 export interface Locking {
   readonly name: string;
   take(key: string, work: () => void): Promise<unknown>;
@@ -10,7 +10,7 @@ export interface Locking {
 const WAITERS = 64;
 const ROUNDS = 5;
 
-/** Lets many want one lock at once, by turns for each way, and prints what an acquisition took and cost. */
+/** Starts many waiters for one lock, for each library in turn, and prints the time and the commands of an acquisition. */
 export async function compareWaiting(redisUrl: string, ways: readonly Locking[]): Promise<void> {
   const results = ways.map(() => ({ ms: [] as number[], commands: [] as number[], inOrder: [] as number[] }));
   for (let round = -1; round < ROUNDS; round++) {
