@@ -33,7 +33,7 @@ export async function compareWaiting(redisUrl: string, ways: readonly Locking[])
     }
   }
   console.log(`\nA lock that ${WAITERS} want at once\n`);
-  console.log('| | ms for each | commands for each | had it in their turn |');
+  console.log('| | ms each | commands each | granted in order |');
   console.log('|---|---|---|---|');
   for (const [index, { name }] of ways.entries()) {
     const { ms = [], commands = [], inOrder = [] } = results[index] ?? {};
