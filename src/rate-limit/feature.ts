@@ -9,7 +9,7 @@ import {
 } from './express-rate-limit-store.ts';
 import { type Limiter, PolicyLimiter } from './limiter.ts';
 import { rateLimitMiddleware } from './middleware.ts';
-import { LimiterNames } from './names.ts';
+import { LimiterNames } from './misuse.ts';
 import type { RateLimitOptions } from './options.ts';
 import { type Policy, readPolicy } from './policy.ts';
 import type { RateLimitDeps } from './policy-group.ts';

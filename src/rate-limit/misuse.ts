@@ -1,4 +1,6 @@
 import type { IncomingMessage } from 'node:http';
+import { BoundedMap } from '../base/bounded-map.ts';
+import { ConfigError } from '../base/errors.ts';
 import type { Reporter } from '../base/reporter.ts';
 import { proxyTrust } from '../http/client-address.ts';
 
@@ -42,14 +44,42 @@ export class MisuseWatch {
   }
 }
 
-/** Detects a limiter that a handler creates: Express's `Layer` is on the stack while a handler runs. */
-export function checkCreation(reporter: Reporter, name: string): void {
-  const { stack = '' } = new Error('only its stack is read');
-  if (!/\bat Layer\.handle/.test(stack)) return;
-  warnOfMisuse(
-    reporter,
-    `the limiter '${name}' was made while a request was handled; create it once at start-up, or every request gets a limiter of its own`,
-  );
+/** Apps may create a namespace per tenant, so the names are bounded. A name that is forgotten can be claimed twice. */
+const NAMES_BYTES = 4 * 2 ** 20;
+
+/** The limiter names that a kit and its namespaces have in use. */
+export class LimiterNames {
+  readonly #claimed = new BoundedMap<true>(NAMES_BYTES);
+  readonly #reporter: Reporter;
+
+  constructor(reporter: Reporter) {
+    this.#reporter = reporter;
+  }
+
+  /** Claims names in the namespace with this prefix. Throws, and claims none, when one of them is in use. */
+  claim(prefix: string, names: readonly string[]): void {
+    if (isInHandler()) {
+      warnOfMisuse(
+        this.#reporter,
+        `the limiter '${names.join()}' was made while a request was handled; create it once at start-up, or every request gets a limiter of its own`,
+      );
+    }
+    const keyOf = (name: string) => `${prefix} ${name}`;
+    const taken = names.find(
+      (name, index) => this.#claimed.get(keyOf(name)) === true || names.indexOf(name) < index,
+    );
+    if (taken !== undefined) {
+      throw new ConfigError(
+        `a limiter named '${taken}' exists already in this kit, and both would count in the same keys; give one of them another \`name\`, and create limiters at start-up and not while a request is handled`,
+      );
+    }
+    for (const name of names) this.#claimed.set(keyOf(name), true);
+  }
+}
+
+/** Whether the caller runs in a request handler: Express's `Layer` is on the stack then. */
+function isInHandler(): boolean {
+  return /\bat Layer\.handle/.test(new Error('only its stack is read').stack ?? '');
 }
 
 function warnOfMisuse(reporter: Reporter, message: string): void {

@@ -11,7 +11,7 @@ import { VaryMemory } from '../../src/cache/http/vary.ts';
 import { LocalCopies, LocalState } from '../../src/cache/store/local-state.ts';
 import { KnownVersions } from '../../src/cache/store/versions.ts';
 import { DenyCache } from '../../src/rate-limit/deny-cache.ts';
-import { LimiterNames } from '../../src/rate-limit/names.ts';
+import { LimiterNames } from '../../src/rate-limit/misuse.ts';
 
 const MEBIBYTE = 2 ** 20;
 
