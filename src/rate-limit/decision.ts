@@ -1,3 +1,10 @@
+import { asError, StoreError } from '../base/errors.ts';
+import type { Keys } from '../base/keys.ts';
+import type { Reporter } from '../base/reporter.ts';
+import type { Deadline } from '../engine/deadline.ts';
+import type { Engine } from '../engine/port.ts';
+import { limitTake, type PolicyArgs, type TakeArgs, type TakeReply } from './operations/take.ts';
+
 /** The decision of one policy. */
 export interface PolicyDecision {
   readonly name: string;
@@ -27,22 +34,132 @@ export interface Decision {
   readonly policies: readonly PolicyDecision[];
 }
 
-export interface PolicyOutcome {
+/** How a limiter decides while Redis is unavailable. */
+export type RateLimitOnError = 'memory' | 'allow' | 'deny';
+
+/** The parts of a kit that its limiters use. */
+export interface RateLimitDeps {
+  readonly engine: Engine;
+  /** The in-process fallback, which decides while Redis is unavailable. */
+  readonly fallbackEngine: Engine;
+  readonly keys: Keys;
+  readonly reporter: Reporter;
+}
+
+/** The policies that count one identity. One command decides all of them. */
+export interface PolicyGroup {
+  readonly id: string;
+  /** Identifies the id in the deny cache. It is short even for a long id. */
+  readonly denyKey: string;
+  readonly policies: readonly (PolicyArgs & { readonly name: string; readonly limit: number })[];
+  readonly keys: readonly string[];
+}
+
+export interface GroupDecision {
+  readonly group: PolicyGroup;
+  readonly replies: readonly TakeReply[];
+  /** The engine that decided; undefined when `onError: 'allow'` did. */
+  readonly engine: Engine | undefined;
+  readonly degraded: boolean;
+}
+
+interface GroupCall extends Pick<TakeArgs, 'mode' | 'cost'> {
+  readonly onError: RateLimitOnError;
+  readonly deadline: Deadline | undefined;
+}
+
+/** The reply for a policy under `onError: 'allow'`. */
+export const ALLOWED: TakeReply = {
+  allowed: true,
+  used: 0,
+  waitMs: 0,
+  resetMs: 0,
+  stamp: 0,
+  position: 0,
+  found: 'fine',
+};
+
+/** Decides a group in Redis, or by the failure policy when Redis is unavailable. */
+export async function decideGroup(
+  group: PolicyGroup,
+  { mode, cost, onError, deadline }: GroupCall,
+  { engine, fallbackEngine, reporter }: RateLimitDeps,
+): Promise<GroupDecision> {
+  const { keys, policies } = group;
+  const args = { mode, cost, policies };
+  try {
+    const replies = await engine.run(limitTake, keys, args, deadline);
+    if (replies.some((reply) => reply.found === 'corrupt')) {
+      reporter.failure('rate', corruptError(`a value under ${keys.join(', ')}`));
+    }
+    return { group, replies, engine, degraded: false };
+  } catch (thrown) {
+    const error = asError(thrown);
+    reporter.failure('rate', error);
+    if (onError === 'deny') throw error;
+    if (reporter.isNewlyDegraded('rate')) reporter.events.emit('rate:degraded', { error });
+    if (onError === 'allow') {
+      return { group, replies: policies.map(() => ALLOWED), engine: undefined, degraded: true };
+    }
+    const replies = await fallbackEngine.run(limitTake, keys, args);
+    return { group, replies, engine: fallbackEngine, degraded: true };
+  }
+}
+
+/** `value` names the stored value that cannot be read. */
+export function corruptError(value: string): StoreError {
+  return new StoreError('ERR_REDIS_KIT_CORRUPT', `${value} cannot be read and counts as absent`);
+}
+
+export function hasRefused({ replies }: GroupDecision): boolean {
+  return replies.some((reply) => !reply.allowed);
+}
+
+/** Combines the decisions of all groups. `names`: the policies of the limiter, in the order of its options. */
+export function makeDecision(
+  decided: readonly GroupDecision[],
+  { mode, cost }: Pick<TakeArgs, 'mode' | 'cost'>,
+  names: readonly string[],
+): Decision {
+  const isRefused = decided.some(hasRefused);
+  const outcomes = decided.flatMap((each) => {
+    // A group that has allowed a request which another group refused gets its units back.
+    const refunded = mode === 'take' && isRefused && !hasRefused(each) ? cost : 0;
+    return outcomesOf(each, mode, refunded);
+  });
+  const place = ({ decision }: PolicyOutcome) => names.indexOf(decision.name);
+  if (decided.length > 1) outcomes.sort((a, b) => place(a) - place(b));
+  const tightest = outcomes.reduce((tight, other) => (isTighter(other, tight) ? other : tight));
+  const { limit, used, remaining, resetMs } = tightest.decision;
+  const degraded = decided.some((each) => each.degraded);
+  const policies = outcomes.map(({ decision }) => decision);
+  const allowed = policies.every((policy) => policy.allowed);
+  const waitMs = Math.max(...outcomes.map(waitOf));
+  const retryAfterMs = allowed || waitMs === Number.POSITIVE_INFINITY ? null : waitMs;
+  return { allowed, degraded, cost, limit, used, remaining, retryAfterMs, resetMs, policies };
+}
+
+interface PolicyOutcome {
   readonly decision: PolicyDecision;
   /** Milliseconds until the cost fits: 0 for now, -1 for never. */
   readonly waitMs: number;
 }
 
-export function makeDecision(cost: number, degraded: boolean, outcomes: readonly PolicyOutcome[]): Decision {
-  const [first, ...others] = outcomes;
-  if (first === undefined) throw new TypeError('a decision needs a policy');
-  const tightest = others.reduce((tight, other) => (isTighter(other, tight) ? other : tight), first);
-  const { limit, used, remaining, resetMs } = tightest.decision;
-  const policies = outcomes.map(({ decision }) => decision);
-  const waits = outcomes.map(({ waitMs }) => waitMs);
-  const allowed = policies.every((policy) => policy.allowed);
-  const retryAfterMs = allowed || waits.some((wait) => wait < 0) ? null : Math.max(...waits);
-  return { allowed, degraded, cost, limit, used, remaining, retryAfterMs, resetMs, policies };
+function outcomesOf(
+  { group, replies }: GroupDecision,
+  mode: TakeArgs['mode'],
+  refunded: number,
+): readonly PolicyOutcome[] {
+  return group.policies.map(({ name, limit }, index) => {
+    const reply = replies[index] ?? ALLOWED;
+    const { resetMs } = reply;
+    const used = Math.max(0, reply.used - refunded);
+    // A penalty is always taken; `allowed` says whether any quota is left.
+    const allowed = mode === 'force' ? used < limit : reply.allowed;
+    const decision = { name, limit, used, remaining: Math.max(0, limit - used), resetMs, allowed };
+    if (mode !== 'force') return { decision, waitMs: reply.waitMs };
+    return { decision, waitMs: allowed ? 0 : resetMs };
+  });
 }
 
 /** A policy that refuses is tighter than one that allows. Among equals, the longer wait or the smaller rest is tighter. */

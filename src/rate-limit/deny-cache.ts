@@ -1,8 +1,7 @@
 import { performance } from 'node:perf_hooks';
 import { LRUCache } from 'lru-cache';
-import { waitOf } from './decision.ts';
+import { type PolicyGroup, waitOf } from './decision.ts';
 import type { TakeReply } from './operations/take.ts';
-import type { PolicyGroup } from './policy-group.ts';
 
 /** A refusal from Redis. */
 export interface KnownRefusal {
@@ -62,5 +61,5 @@ export class DenyCache {
 
 /** The cost and the limits that a refusal applies to. */
 function requestOf({ policies }: PolicyGroup, cost: number): string {
-  return [cost, ...policies.map(({ policy, limit }) => `${policy.name} ${limit}`)].join();
+  return [cost, ...policies.map(({ name, limit }) => `${name} ${limit}`)].join();
 }

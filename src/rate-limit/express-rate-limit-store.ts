@@ -1,7 +1,7 @@
 import { ConfigError } from '../base/errors.ts';
 import { OptionReader } from '../base/option-reader.ts';
+import { corruptError, type RateLimitDeps } from './decision.ts';
 import { type FixedWindowReply, fixedWindow } from './operations/fixed-window.ts';
-import { corruptError, type RateLimitDeps } from './policy-group.ts';
 
 /** The count of one client, as express-rate-limit's stores return it. */
 export interface ClientRateLimitInfo {

@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import type { Keys } from '../base/keys.ts';
 import type { RequestDeadlines } from '../engine/deadline.ts';
 import type { Middleware, Req } from '../http/middleware.ts';
+import type { RateLimitDeps } from './decision.ts';
 import {
   type ExpressRateLimitStore,
   type ExpressRateLimitStoreOptions,
@@ -12,7 +13,6 @@ import { rateLimitMiddleware } from './middleware.ts';
 import { LimiterNames } from './misuse.ts';
 import type { RateLimitOptions } from './options.ts';
 import { type Policy, readPolicy } from './policy.ts';
-import type { RateLimitDeps } from './policy-group.ts';
 
 export interface RateLimitMethods {
   /** Refuses a request that exceeds a policy, with 429, and sets `req.rateLimit`. */

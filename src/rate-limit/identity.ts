@@ -4,10 +4,10 @@ import { clientNetwork } from '../http/client-address.ts';
 import { withoutIdentityWatch } from '../http/identity/identity-watch.ts';
 import { asExpress, type Req } from '../http/middleware.ts';
 import { isSocketGone } from '../http/response/unserved.ts';
+import type { PolicyGroup } from './decision.ts';
 import type { PolicyLimiter, PolicyWithLimit } from './limiter.ts';
 import type { MisuseWatch } from './misuse.ts';
 import type { PolicyWithKey, RateLimitSettings } from './options.ts';
-import type { PolicyGroup } from './policy-group.ts';
 
 /** The policies that apply to a request, one group per identity. No group when every `key` returns null. */
 export async function policyGroupsOf(

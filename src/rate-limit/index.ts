@@ -1,4 +1,4 @@
-export type { Decision, PolicyDecision } from './decision.ts';
+export type { Decision, PolicyDecision, RateLimitOnError } from './decision.ts';
 export type {
   ClientRateLimitInfo,
   ExpressRateLimitStore,
@@ -8,4 +8,3 @@ export { type RateLimitMethods, rateLimitFeature } from './feature.ts';
 export type { Limiter } from './limiter.ts';
 export type { RateLimitOptions } from './options.ts';
 export type { MiddlewarePolicy, Policy, SlidingWindowPolicy, TokenBucketPolicy } from './policy.ts';
-export type { RateLimitOnError } from './policy-group.ts';

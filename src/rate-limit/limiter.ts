@@ -5,18 +5,21 @@ import { asError, ConfigError } from '../base/errors.ts';
 import { kindOf } from '../base/identity.ts';
 import { OptionReader } from '../base/option-reader.ts';
 import type { Deadline } from '../engine/deadline.ts';
-import { type Decision, makeDecision, type PolicyOutcome } from './decision.ts';
+import {
+  ALLOWED,
+  type Decision,
+  decideGroup,
+  type GroupDecision,
+  hasRefused,
+  makeDecision,
+  type PolicyGroup,
+  type RateLimitDeps,
+  type RateLimitOnError,
+} from './decision.ts';
 import { DenyCache, type DenyCacheSettings } from './deny-cache.ts';
 import { limitRefund } from './operations/refund.ts';
 import type { TakeArgs } from './operations/take.ts';
 import type { PolicySettings } from './policy.ts';
-import {
-  decideGroup,
-  type GroupDecision,
-  type PolicyGroup,
-  type RateLimitDeps,
-  type RateLimitOnError,
-} from './policy-group.ts';
 
 export interface CallOptions {
   /**
@@ -58,6 +61,7 @@ const MAX_COST = 1_000_000_000;
 
 export class PolicyLimiter implements Limiter {
   readonly #settings: LimiterSettings;
+  readonly #names: readonly string[];
   readonly #deps: RateLimitDeps;
   readonly #denyCache: DenyCache | undefined;
   /** The groups that each decision charged, for its refund. */
@@ -65,6 +69,7 @@ export class PolicyLimiter implements Limiter {
 
   constructor(settings: LimiterSettings, deps: RateLimitDeps) {
     this.#settings = settings;
+    this.#names = settings.policies.map(({ name }) => name);
     this.#deps = deps;
     this.#denyCache = settings.denyCache === undefined ? undefined : new DenyCache(settings.denyCache);
   }
@@ -94,7 +99,7 @@ export class PolicyLimiter implements Limiter {
   async reset(id: string): Promise<void> {
     checkId(id);
     const { keys, fallbackEngine, engine } = this.#deps;
-    const all = this.#settings.policies.map((policy) => keys.rate(id, policy.name));
+    const all = this.#names.map((name) => keys.rate(id, name));
     try {
       await fallbackEngine.delete(all);
       await engine.delete(all);
@@ -114,7 +119,9 @@ export class PolicyLimiter implements Limiter {
     return {
       id,
       denyKey: keys.rateOwner(id),
-      policies: policies.map(({ policy, limit }) => ({ policy, limit, numbers: policy.numbers(limit) })),
+      policies: policies.map(({ policy: { name, algorithm, numbers }, limit }) => {
+        return { name, limit, algorithm, numbers: numbers(limit) };
+      }),
       keys: policies.map(({ policy }) => keys.rate(id, policy.name)),
     };
   }
@@ -140,8 +147,8 @@ export class PolicyLimiter implements Limiter {
     deadline?: Deadline,
   ): Promise<Decision> {
     this.#checkCost(cost);
-    const knownRefusal = mode === 'take' ? this.#findRefusal(groups, cost) : undefined;
-    if (knownRefusal !== undefined) return knownRefusal;
+    const refusal = mode === 'take' ? this.#findRefusal(groups, cost) : undefined;
+    if (refusal !== undefined) return makeDecision([refusal], { mode, cost }, this.#names);
     const sentAt = performance.now();
     const call = { mode, cost, onError: this.#settings.onError, deadline };
     const results = await Promise.allSettled(groups.map((group) => decideGroup(group, call, this.#deps)));
@@ -150,12 +157,7 @@ export class PolicyLimiter implements Limiter {
     const isRefused = decided.some(hasRefused);
     if (mode === 'take' && (isRefused || failure !== undefined)) this.#refundAllowed(decided, cost);
     if (failure !== undefined) throw failure.reason;
-    const refunded = mode === 'take' && isRefused ? cost : 0;
-    const decision = makeDecision(
-      cost,
-      decided.some((each) => each.engine !== this.#deps.engine),
-      this.#inOrder(decided.flatMap((each) => outcomesOf(each, mode, refunded))),
-    );
+    const decision = makeDecision(decided, call, this.#names);
     if (mode === 'take' && isRefused) this.#rememberRefusals(decided, cost, sentAt);
     // With 'count', a refused request stays charged and has no refund.
     else if (mode === 'force' || (!isRefused && mode !== 'peek')) this.#charged.set(decision, decided);
@@ -165,7 +167,7 @@ export class PolicyLimiter implements Limiter {
   #checkCost(cost: number): void {
     if (Number.isInteger(cost) && cost >= 0 && cost <= MAX_COST) return;
     throw new ConfigError(
-      `the cost for '${this.#settings.policies.map(({ name }) => name).join()}' is ${describe(cost)}; it must be a whole number from 0 to ${MAX_COST}`,
+      `the cost for '${this.#names.join()}' is ${describe(cost)}; it must be a whole number from 0 to ${MAX_COST}`,
     );
   }
 
@@ -179,13 +181,10 @@ export class PolicyLimiter implements Limiter {
 
   async #refundGroup({ group, engine, replies }: GroupDecision, cost: number): Promise<void> {
     if (engine === undefined || !replies.some((reply) => reply.stamp > 0)) return;
-    const policies = group.policies.map(({ policy, numbers }, index) => ({
-      algorithm: policy.algorithm,
-      numbers,
-      stamp: replies[index]?.stamp ?? 0,
-      position: replies[index]?.position ?? 0,
-      units: cost,
-    }));
+    const policies = group.policies.map(({ algorithm, numbers }, index) => {
+      const { stamp, position } = replies[index] ?? ALLOWED;
+      return { algorithm, numbers, stamp, position, units: cost };
+    });
     try {
       await engine.run(limitRefund, group.keys, { policies });
     } catch (error) {
@@ -206,49 +205,25 @@ export class PolicyLimiter implements Limiter {
   }
 
   #rememberRefusals(decided: readonly GroupDecision[], cost: number, sentAt: number): void {
-    for (const { group, engine, replies } of decided) {
-      if (engine !== this.#deps.engine || replies.every((reply) => reply.allowed)) continue;
-      this.#denyCache?.remember(group, { cost, replies, sentAt, repliedAt: performance.now() });
+    for (const each of decided) {
+      if (each.degraded || !hasRefused(each)) continue;
+      this.#denyCache?.remember(each.group, {
+        cost,
+        replies: each.replies,
+        sentAt,
+        repliedAt: performance.now(),
+      });
     }
   }
 
-  #findRefusal(groups: readonly PolicyGroup[], cost: number): Decision | undefined {
+  #findRefusal(groups: readonly PolicyGroup[], cost: number): GroupDecision | undefined {
     for (const group of groups) {
       const replies = this.#denyCache?.find(group, cost);
-      if (replies === undefined) continue;
-      return makeDecision(cost, false, outcomesOf({ group, replies, engine: this.#deps.engine }, 'take', 0));
+      if (replies !== undefined) return { group, replies, engine: this.#deps.engine, degraded: false };
     }
     return undefined;
   }
-
-  /** The outcomes in the order of the policies in the options, whichever groups they come from. */
-  #inOrder(outcomes: readonly PolicyOutcome[]): readonly PolicyOutcome[] {
-    const place = ({ decision }: PolicyOutcome) =>
-      this.#settings.policies.findIndex(({ name }) => name === decision.name);
-    return outcomes.length === 1 ? outcomes : outcomes.toSorted((a, b) => place(a) - place(b));
-  }
 }
-
-function hasRefused({ replies }: GroupDecision): boolean {
-  return replies.some((reply) => !reply.allowed);
-}
-
-/** `refunded`: the units that a group gets back if it has allowed a request that another group refused. */
-function outcomesOf(decided: GroupDecision, mode: TakeArgs['mode'], refunded: number): PolicyOutcome[] {
-  const less = hasRefused(decided) ? 0 : refunded;
-  return decided.group.policies.map(({ policy: { name }, limit }, index) => {
-    const reply = decided.replies[index] ?? NOTHING_USED;
-    const { resetMs } = reply;
-    const used = Math.max(0, reply.used - less);
-    // A penalty is always taken; `allowed` says whether any quota is left.
-    const allowed = mode === 'force' ? used < limit : reply.allowed;
-    const decision = { name, limit, used, remaining: Math.max(0, limit - used), resetMs, allowed };
-    if (mode !== 'force') return { decision, waitMs: reply.waitMs };
-    return { decision, waitMs: allowed ? 0 : resetMs };
-  });
-}
-
-const NOTHING_USED = { allowed: true, used: 0, waitMs: 0, resetMs: 0 };
 
 function checkId(id: unknown): void {
   if (typeof id === 'string') return;

@@ -9,12 +9,11 @@ import { isClosed, onClose } from '../http/response/close-signal.ts';
 import { callError } from '../http/response/complete-response.ts';
 import { hasClientLeft } from '../http/response/unserved.ts';
 import { callInBackground, type MiddlewareOutcome, runMiddleware } from '../http/run-middleware.ts';
-import type { Decision } from './decision.ts';
+import type { Decision, RateLimitDeps } from './decision.ts';
 import { policyGroupsOf } from './identity.ts';
 import { type Limiter, PolicyLimiter } from './limiter.ts';
 import { MisuseWatch } from './misuse.ts';
 import { type RateLimitOptions, type RateLimitSettings, resolveRateLimitOptions } from './options.ts';
-import type { RateLimitDeps } from './policy-group.ts';
 
 declare global {
   namespace Express {

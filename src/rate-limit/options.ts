@@ -7,7 +7,7 @@ import { collectItems, collectSettings, readSettings } from '../base/settings.ts
 import type { Next, Req, Res } from '../http/middleware.ts';
 import { checkNotMounted } from '../http/mount-check.ts';
 import { RATE_HEADERS, type RateHeaders } from '../http/rate-limit-fields.ts';
-import type { Decision } from './decision.ts';
+import type { Decision, RateLimitOnError } from './decision.ts';
 import type { DenyCacheSettings } from './deny-cache.ts';
 import {
   type MiddlewarePolicy,
@@ -17,7 +17,6 @@ import {
   rejectOptions,
   resolvePolicy,
 } from './policy.ts';
-import type { RateLimitOnError } from './policy-group.ts';
 
 type KeyOf<Request extends IncomingMessage = Req> = (req: Request) => string | null | Promise<string | null>;
 
