@@ -8,7 +8,7 @@ import type { Next, Req, Res } from '../http/middleware.ts';
 import { checkNotMounted } from '../http/mount-check.ts';
 import { RATE_HEADERS, type RateHeaders } from '../http/rate-limit-fields.ts';
 import type { Decision, RateLimitOnError } from './decision.ts';
-import type { DenyCacheSettings } from './deny-cache.ts';
+import type { LimiterSettings } from './limiter.ts';
 import {
   type MiddlewarePolicy,
   POLICY_HINTS,
@@ -80,18 +80,13 @@ export interface PolicyWithKey {
   readonly key: KeyOf | undefined;
 }
 
-export interface RateLimitSettings {
+export interface RateLimitSettings
+  extends Omit<LimiterSettings, 'policies'>,
+    Pick<RateLimitOptions, 'key' | 'skip' | 'refundWhen' | 'handler'> {
   readonly policies: readonly PolicyWithKey[];
-  readonly key: KeyOf | undefined;
   readonly cost: number | ((req: Req) => number);
-  readonly skip: ((req: Req) => boolean | Promise<boolean>) | undefined;
   readonly ipv6Subnet: number | false;
-  readonly refundWhen: RateLimitOptions['refundWhen'];
-  readonly onDenied: 'ignore' | 'count';
-  readonly onError: RateLimitOnError;
-  readonly denyCache: DenyCacheSettings | undefined;
   readonly headers: readonly RateHeaders[];
-  readonly handler: ((req: Req, res: Res, next: Next, decision: Decision) => void) | undefined;
   readonly shadow: boolean;
 }
 
@@ -153,7 +148,7 @@ function subnetOption(reader: OptionReader): number | false {
   return reader.integer('ipv6Subnet', { min: 1, max: 128 }) ?? 56;
 }
 
-function onDeniedOption(reader: OptionReader): 'ignore' | 'count' {
+function onDeniedOption(reader: OptionReader): LimiterSettings['onDenied'] {
   return reader.oneOf('onDenied', ['ignore', 'count'], 'ignore');
 }
 
@@ -187,7 +182,7 @@ function costOption(reader: OptionReader): RateLimitSettings['cost'] {
   return reader.integer('cost', { min: 0, max: 1_000_000_000 }) ?? 1;
 }
 
-function denyCacheOption(reader: OptionReader): DenyCacheSettings | undefined {
+function denyCacheOption(reader: OptionReader): LimiterSettings['denyCache'] {
   const onDenied = onDeniedOption(reader);
   const value = reader.value('denyCache');
   if (onDenied === 'count' && value !== undefined && value !== false) {

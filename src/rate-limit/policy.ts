@@ -133,7 +133,7 @@ function resolveTokenBucket(reader: OptionReader, perRequest: boolean): PolicySe
   const capacityOf = () => limitOption(reader, 'capacity', perRequest);
   const { limit, refill, name } = collectSettings({
     refill: refillOf,
-    limit: () => checkedCapacity(reader, capacityOf(), refillOf().per),
+    limit: () => capacityOption(reader, perRequest, refillOf().per),
     name: () =>
       nameOption(reader, capacityOf, (units) => {
         const { tokens, per } = refillOf();
@@ -170,7 +170,8 @@ function mostTokens(per: number): number {
   return Math.min(LIMIT_RANGE.max, Math.floor(MAX_GRAINS / per));
 }
 
-function checkedCapacity<Limit>(reader: OptionReader, capacity: Limit, per: number): Limit {
+function capacityOption(reader: OptionReader, perRequest: boolean, per: number): PolicySettings['limit'] {
+  const capacity = limitOption(reader, 'capacity', perRequest);
   if (typeof capacity !== 'number' || capacity <= mostTokens(per)) return capacity;
   throw reader.error(
     'capacity',
@@ -178,11 +179,7 @@ function checkedCapacity<Limit>(reader: OptionReader, capacity: Limit, per: numb
   );
 }
 
-function limitOption(
-  reader: OptionReader,
-  name: string,
-  perRequest: boolean,
-): number | ((req: Req) => number) {
+function limitOption(reader: OptionReader, name: string, perRequest: boolean): PolicySettings['limit'] {
   if (perRequest && typeof reader.value(name) === 'function') {
     return reader.callback<(req: Req) => number>(name) ?? 0;
   }
@@ -191,7 +188,7 @@ function limitOption(
 
 function nameOption(
   reader: OptionReader,
-  limitOf: () => number | ((req: Req) => number),
+  limitOf: () => PolicySettings['limit'],
   fallback: (limit: number) => string,
 ): string {
   const name = reader.string('name') ?? fallback(fixedLimit(reader, limitOf()));
@@ -200,7 +197,7 @@ function nameOption(
 }
 
 /** The limit as a number, from which a name can be built. */
-function fixedLimit(reader: OptionReader, limit: number | ((req: Req) => number)): number {
+function fixedLimit(reader: OptionReader, limit: PolicySettings['limit']): number {
   if (typeof limit === 'number') return limit;
   throw reader.error(
     'name',

@@ -1,15 +1,20 @@
 import type { StoredFormat } from '../../engine/reply.ts';
 
+/** The largest number in a ledger. */
+export const MAX: number = 2 ** 52;
+
+/**
+ * The most refunded ranges that are stored, so that values stay short. Further refunds remove grains from the end
+ * instead: the debt stays exact, but a later refund of those last grains returns less.
+ */
+export const MAX_RANGES = 256;
+
 /** A range of grains: from `from` up to, but not including, `to`. */
 type Range = readonly [from: number, to: number];
 
-interface StoredLedger {
-  readonly started: number;
-  readonly paid: number;
-  readonly charged: number;
-  readonly at: number;
+type StoredLedger = Pick<BucketLedger, 'started' | 'paid' | 'charged' | 'at'> & {
   readonly refunded: readonly Range[];
-}
+};
 
 /** The charges, payments and refunds of a token bucket, in grains. token-bucket.ts describes the stored format. */
 export class BucketLedger {
@@ -49,7 +54,7 @@ export class BucketLedger {
   }
 
   /** Refunds the grains of a range that are still owed. Returns false when there are none. */
-  refund(from: number, to: number, maxRanges: number): boolean {
+  refund(from: number, to: number): boolean {
     let [a, b] = [Math.max(from, this.paid), Math.min(to, this.charged)];
     if (a >= b) return false;
     let gained = b - a;
@@ -64,7 +69,7 @@ export class BucketLedger {
     }
     if (gained <= 0) return false;
     this.owed -= gained;
-    if (list.length < maxRanges)
+    if (list.length < MAX_RANGES)
       this.#refunded = [...list, [a, b] as const].sort((one, other) => one[0] - other[0]);
     else this.#shorten(gained);
     this.#skipRefunded();
@@ -92,12 +97,9 @@ export class BucketLedger {
 
   /** Moves `paid` past the refunded ranges that follow it. */
   #skipRefunded(): void {
-    for (
-      let [first] = this.#refunded;
-      first !== undefined && first[0] <= this.paid;
-      [first] = this.#refunded
-    ) {
-      this.paid = first[1];
+    for (const [from, to] of this.#refunded) {
+      if (from > this.paid) return;
+      this.paid = to;
       this.#refunded = this.#refunded.slice(1);
     }
   }
@@ -108,7 +110,6 @@ export function parseLedger(
   value: Buffer | undefined,
   now: number,
   span: number,
-  max: number,
 ): { found: StoredFormat; ledger: BucketLedger } {
   const empty = new BucketLedger({ started: now, paid: 0, charged: 0, at: now, refunded: [] });
   if (value === undefined) return { found: 'fine', ledger: empty };
@@ -119,14 +120,14 @@ export function parseLedger(
   if (parts === null) return { found: 'corrupt', ledger: empty };
   const [started = 0, paid = 0, charged = 0, at = 0, interval = 0] = parts.slice(1, 6).map(Number);
   const refunded = parseRanges(parts[6] ?? '', paid, charged);
-  if (Math.max(started, charged, at, interval) > max || paid > charged || refunded === undefined) {
+  if (Math.max(started, charged, at, interval) > MAX || paid > charged || refunded === undefined) {
     return { found: 'corrupt', ledger: empty };
   }
   const ledger = new BucketLedger({ started, paid, charged, at, refunded });
   if (interval === span) return { found: 'fine', ledger };
   const tokens = Math.floor(ledger.owed / interval);
   const rest = Math.ceil(((ledger.owed - tokens * interval) * span) / interval);
-  return { found: 'fine', ledger: ledger.restart(now, Math.min(max, tokens * span + rest)) };
+  return { found: 'fine', ledger: ledger.restart(now, Math.min(MAX, tokens * span + rest)) };
 }
 
 function parseRanges(text: string, paid: number, charged: number): Range[] | undefined {

@@ -26,12 +26,9 @@ export const limitRefund: Operation<RefundArgs, void> = defineOperation({
   name: 'limit-refund',
   lua,
   encode({ policies }) {
-    return policies.flatMap(({ stamp, position, units, ...policy }) => [
-      ...encodePolicy(policy),
-      String(stamp),
-      String(position),
-      String(units),
-    ]);
+    return policies.flatMap(({ stamp, position, units, ...policy }) => {
+      return [...encodePolicy(policy), ...[stamp, position, units].map(String)];
+    });
   },
   runInMemory(memory, keys, now, { policies }) {
     policies.forEach(({ algorithm, numbers, units, ...charge }, index) => {
@@ -40,7 +37,5 @@ export const limitRefund: Operation<RefundArgs, void> = defineOperation({
     });
     return 1;
   },
-  decode() {
-    return undefined;
-  },
+  decode: () => undefined,
 });

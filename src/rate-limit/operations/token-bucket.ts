@@ -1,7 +1,7 @@
 import type { Keyspace } from '../../engine/operation.ts';
 import type { StoredFormat } from '../../engine/reply.ts';
 import type { Charge, LimitAlgorithm, PolicyNumbers, PolicyState } from './algorithm.ts';
-import { type BucketLedger, parseLedger } from './bucket-ledger.ts';
+import { type BucketLedger, MAX, MAX_RANGES, parseLedger } from './bucket-ledger.ts';
 
 /*
  * The token bucket in whole numbers, refilled continuously. One token is `interval` grains, and `rate` grains come back
@@ -19,14 +19,6 @@ import { type BucketLedger, parseLedger } from './bucket-ledger.ts';
  *
  * Policy numbers: limit = capacity in tokens, span = interval in ms, rate = tokens that come back per interval.
  */
-const MAX = 2 ** 52;
-
-/**
- * The most refunded ranges that are stored, so that values stay short. Further refunds remove grains from the end
- * instead: the debt stays exact, but a later refund of those last grains returns less.
- */
-const MAX_RANGES = 256;
-
 const lua = /* lua */ `
 do
   local MAX, MAX_RANGES = ${MAX}, ${MAX_RANGES}
@@ -178,7 +170,7 @@ class BucketState implements PolicyState {
     this.#numbers = numbers;
     this.#now = now;
     const [, span, rate] = numbers;
-    const { found, ledger } = parseLedger(memory.get(key), now, span, MAX);
+    const { found, ledger } = parseLedger(memory.get(key), now, span);
     this.found = found;
     this.#ledger = ledger;
     if (now > ledger.at) ledger.pay((now - ledger.at) * rate, now);
@@ -191,9 +183,8 @@ class BucketState implements PolicyState {
 
   #msUntilOwed(owed: number): number {
     const ledger = this.#ledger;
-    return ledger.owed <= owed
-      ? 0
-      : Math.ceil((ledger.owed - owed) / this.#numbers[2]) + ledger.at - this.#now;
+    if (ledger.owed <= owed) return 0;
+    return Math.ceil((ledger.owed - owed) / this.#numbers[2]) + ledger.at - this.#now;
   }
 
   waitMs(cost: number): number {
@@ -222,8 +213,7 @@ class BucketState implements PolicyState {
 
   refund({ stamp, position }: Charge, units: number): void {
     const ledger = this.#ledger;
-    if (stamp !== ledger.started || !ledger.refund(position, position + units * this.#numbers[1], MAX_RANGES))
-      return;
+    if (stamp !== ledger.started || !ledger.refund(position, position + units * this.#numbers[1])) return;
     if (ledger.owed === 0) this.#memory.delete(this.#key);
     else this.#save();
   }
