@@ -157,7 +157,7 @@ function resolvePolicies(reader: OptionReader): readonly PolicyWithKey[] {
   return collectSettings({
     policies: () => policyList(reader),
     otherOptions: () =>
-      rejectOptions(reader, POLICY_OPTION_NAMES, 'beside `policies`, it belongs into one of the policies'),
+      rejectOptions(reader, POLICY_OPTION_NAMES, 'beside `policies`, it belongs in one of the policies'),
   }).policies;
 }
 

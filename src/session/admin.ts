@@ -1,9 +1,9 @@
 import type { IncomingMessage } from 'node:http';
 import { OptionReader } from '../base/option-reader.ts';
 import { checkedUserId } from './login.ts';
-import { sessionRead } from './operations/read.ts';
+import { NEVER_TOUCH, sessionRead } from './operations/read.ts';
 import { unpackPayload } from './payload.ts';
-import { requestStoreOf } from './request-store.ts';
+import { requestStoreOf } from './request-sessions.ts';
 import type { Seal } from './seal.ts';
 import { type IndexedSession, type SessionDeps, UserIndex } from './user-index.ts';
 
@@ -98,10 +98,7 @@ export class SessionAdministration implements SessionAdmin {
     const { engine, keys } = this.#deps;
     const key = keys.sessionOfHandle(handle);
     if (key === undefined) return undefined;
-    const { data, created, seen, expires, ...reply } = await engine.run(sessionRead, [key], {
-      touchAfter: 0,
-      idle: 0,
-    });
+    const { data, created, seen, expires, ...reply } = await engine.run(sessionRead, [key], NEVER_TOUCH);
     if (data === null || reply.owner !== owner) return undefined;
     const times = { createdAt: new Date(created), lastSeenAt: new Date(seen), expiresAt: new Date(expires) };
     for (const seal of this.#seals) {

@@ -34,7 +34,6 @@ export interface SessionStore extends expressSession.Store {
   clear(callback: Callback<null> | undefined): Promise<unknown>;
 }
 
-/** A session in the result of `all`. */
 type IdentifiedSession = SessionData & { readonly id: string };
 
 /** How sessions are stored under the callback store. */
@@ -53,7 +52,10 @@ export interface StoreFormat {
   noteCreated(session: object, data: SessionData): void;
 }
 
-/** An express-session `Store` over a format. Each callback is called once. */
+/**
+ * An express-session `Store` over a format. Each callback is called once. The return types are those of calls without a
+ * callback.
+ */
 export class CallbackStore extends expressSession.Store implements SessionStore {
   readonly #format: StoreFormat;
   readonly #reportFailure: (error: unknown) => void;
@@ -70,53 +72,36 @@ export class CallbackStore extends expressSession.Store implements SessionStore 
     return session;
   }
 
-  override get(id: string): Promise<SessionData | null>;
-  override get(id: string, callback: Callback<SessionData | null> | undefined): Promise<unknown>;
-  override get(id: string, callback?: Callback<SessionData | null>): Promise<unknown> {
+  override get(id: string, callback?: Callback<SessionData | null>): Promise<SessionData | null> {
     return promiseOrCallback(this.#format.get(id), callback, this.#reportFailure);
   }
 
-  override set(id: string, session: SessionData): Promise<null>;
-  override set(id: string, session: SessionData, callback: Callback<null> | undefined): Promise<unknown>;
-  override set(id: string, session: SessionData, callback?: Callback<null>): Promise<unknown> {
+  override set(id: string, session: SessionData, callback?: Callback<null>): Promise<null> {
     return promiseOrCallback(resolveToNull(this.#format.set(id, session)), callback, this.#reportFailure);
   }
 
-  override touch(id: string, session: SessionData): Promise<null>;
-  override touch(id: string, session: SessionData, callback: Callback<null> | undefined): Promise<unknown>;
-  override touch(id: string, session: SessionData, callback: () => void): Promise<unknown>;
-  override touch(id: string, session: SessionData, callback?: Callback<null>): Promise<unknown> {
+  override touch(id: string, session: SessionData, callback?: Callback<null>): Promise<null> {
     return promiseOrCallback(resolveToNull(this.#format.touch(id, session)), callback, this.#reportFailure);
   }
 
-  override destroy(id: string): Promise<null>;
-  override destroy(id: string, callback: Callback<null> | undefined): Promise<unknown>;
-  override destroy(id: string, callback?: Callback<null>): Promise<unknown> {
+  override destroy(id: string, callback?: Callback<null>): Promise<null> {
     return promiseOrCallback(resolveToNull(this.#format.destroy(id)), callback, this.#reportFailure);
   }
 
-  override all(): Promise<IdentifiedSession[]>;
-  override all(callback: Callback<IdentifiedSession[]> | undefined): Promise<unknown>;
-  override all(callback?: Callback<IdentifiedSession[]>): Promise<unknown> {
+  override all(callback?: Callback<IdentifiedSession[]>): Promise<IdentifiedSession[]> {
     return promiseOrCallback(this.#all(), callback, this.#reportFailure);
   }
 
-  ids(): Promise<string[]>;
-  ids(callback: Callback<string[]> | undefined): Promise<unknown>;
-  ids(callback?: Callback<string[]>): Promise<unknown> {
+  ids(callback?: Callback<string[]>): Promise<string[]> {
     return promiseOrCallback(this.#ids(), callback, this.#reportFailure);
   }
 
-  override length(): Promise<number>;
-  override length(callback: Callback<number> | undefined): Promise<unknown>;
-  override length(callback?: Callback<number>): Promise<unknown> {
+  override length(callback?: Callback<number>): Promise<number> {
     const length = this.#ids().then((ids) => ids.length);
     return promiseOrCallback(length, callback, this.#reportFailure);
   }
 
-  override clear(): Promise<null>;
-  override clear(callback: Callback<null> | undefined): Promise<unknown>;
-  override clear(callback?: Callback<null>): Promise<unknown> {
+  override clear(callback?: Callback<null>): Promise<null> {
     return promiseOrCallback(resolveToNull(this.#clear()), callback, this.#reportFailure);
   }
 

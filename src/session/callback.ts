@@ -15,29 +15,19 @@ export function invokeCallback<Value>(work: Promise<Value>, callback: Callback<V
 /**
  * Returns what connect-redis's methods return. Without a callback, the promise has the result of the work, and an error is
  * also reported, since express-session drops some of these promises. With a callback, the callback gets the result, and
- * the promise resolves to the return value of the callback.
+ * the promise resolves to the return value of the callback, whatever its type is.
  */
 export function promiseOrCallback<Value>(
   work: Promise<Value>,
-  callback: undefined,
-  reportFailure: (error: unknown) => void,
-): Promise<Value>;
-export function promiseOrCallback<Value>(
-  work: Promise<Value>,
   callback: Callback<Value> | undefined,
   reportFailure: (error: unknown) => void,
-): Promise<unknown>;
-export function promiseOrCallback<Value>(
-  work: Promise<Value>,
-  callback: Callback<Value> | undefined,
-  reportFailure: (error: unknown) => void,
-): Promise<unknown> {
+): Promise<Value> {
   if (typeof callback !== 'function') {
     work.catch(reportFailure);
     return work;
   }
   return new Promise((resolve) => {
-    invokeCallback(work, (error, value) => resolve(callback(error, value)));
+    invokeCallback(work, (error, value) => resolve(callback(error, value) as Value));
   });
 }
 

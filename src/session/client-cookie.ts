@@ -1,5 +1,5 @@
 import type { ServerResponse } from 'node:http';
-import expressSession, { type Cookie } from 'express-session';
+import expressSession, { type Cookie, type CookieOptions } from 'express-session';
 import type { Req } from '../http/middleware.ts';
 import { isHeadOpen } from '../http/response/guarded-response.ts';
 import { isSecure } from './cookie-options.ts';
@@ -11,15 +11,7 @@ export type SessionCookie = Cookie & {
   serialize(name: string, value: string): string;
 };
 
-/** The attributes that decide whether a cookie can be sent and is kept by browsers. */
-interface CookieAttributes {
-  readonly secure?: unknown;
-  readonly sameSite?: unknown;
-  readonly partitioned?: unknown;
-}
-
-export interface ClientCookieSettings {
-  /** The option `proxy`. */
+interface ClientCookieSettings {
   readonly proxy: boolean | undefined;
   warn(message: string): void;
 }
@@ -49,7 +41,7 @@ export class ClientCookie {
   }
 
   /** Whether a new cookie can be sent. Logs each obstacle once. */
-  canBeSent({ secure, sameSite, partitioned }: CookieAttributes): boolean {
+  canBeSent({ secure, sameSite, partitioned }: CookieOptions): boolean {
     const { proxy, warn } = this.#settings;
     if (secure === true && !isSecure(this.#req, proxy)) {
       warn(

@@ -8,7 +8,7 @@ import type { SessionCookie } from './client-cookie.ts';
 import { hasOtherMaxAge } from './cookie-lifetime.ts';
 import type { SessionSettings } from './options.ts';
 import { contentOf, dataError } from './payload.ts';
-import type { RequestStore } from './request-store.ts';
+import type { RequestStore } from './request-sessions.ts';
 import { hiddenMethods, makeSession } from './session-methods.ts';
 
 /** The session of a request that is to be committed. */
@@ -42,29 +42,20 @@ export function commitSession(commit: Commit): undefined | Promise<void> {
 }
 
 /** express-session sets its cookie only for a request that has a session id. */
-export function dropCookie(request: Req): void {
+export function dropCookie(request: Req): undefined {
   Object.assign(request, { sessionID: undefined });
 }
 
 function writeSession(commit: Commit): undefined | Promise<void> {
   const { request, store } = commit;
   const { sessions, records } = store;
-  if (sessions.isDetached) {
-    dropCookie(request);
-    return undefined;
-  }
+  if (sessions.isDetached) return dropCookie(request);
   const session = sessionOf(commit);
   if (session === undefined) return destroyUnset(commit);
-  if (sessions.endedIds.includes(session.id)) {
-    dropCookie(request);
-    return undefined;
-  }
+  if (sessions.endedIds.includes(session.id)) return dropCookie(request);
   repair(session, store);
   const content = contentOf(session);
-  if (session.id === sessions.loggedOutId && content === '{}') {
-    dropCookie(request);
-    return undefined;
-  }
+  if (session.id === sessions.loggedOutId && content === '{}') return dropCookie(request);
   if (mustBeSaved(session, content, commit)) return save(session, commit);
   if (!isTouchDue(session.id, store)) return undefined;
   sessions.touchedAt = performance.now();

@@ -16,7 +16,7 @@ const NO_DATA = Buffer.alloc(0);
 /** The format of connect-redis, in its keys: the session as JSON, which ends with the TTL of the key. */
 export function connectRedisFormat(
   prefix: string,
-  { idle, touchAfter, maxBytes }: Pick<StoreSettings, 'idle' | 'touchAfter' | 'maxBytes'>,
+  { idle, touchAfter, maxBytes }: StoreSettings,
   { engine, reporter }: SessionDeps,
 ): StoreFormat {
   /** When loaded sessions expire, by the clock of this process. */

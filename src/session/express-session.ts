@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import type { ServerResponse } from 'node:http';
 import expressSession from 'express-session';
 import { ConfigError } from '../base/errors.ts';
@@ -7,15 +6,12 @@ import type { Req } from '../http/middleware.ts';
 import { invokeCallback } from './callback.ts';
 import type { MiddlewareStore } from './middleware-store.ts';
 import type { SessionSettings } from './options.ts';
-import type { Secrets } from './secret.ts';
 import type { SignedCookies } from './signed-cookie.ts';
-import type { SessionDeps } from './user-index.ts';
 
 export interface SessionLoad {
   readonly req: Req;
   /** Undefined for a request without a response, such as a WebSocket upgrade. */
   readonly res: ServerResponse | undefined;
-  /** The store of the request. */
   readonly store: MiddlewareStore;
   /** The id of the session to load, when the client has sent several cookies. */
   readonly id: string | undefined;
@@ -113,20 +109,4 @@ class CookieResponse {
   setHeader(name: string, value: number | string | readonly string[]): void {
     this.#res?.setHeader(name, value);
   }
-}
-
-export function secretsOf(
-  { secret }: SessionSettings,
-  deps: SessionDeps & { readonly isMemory: boolean },
-): Secrets {
-  if (secret !== undefined) return secret;
-  if (!deps.isMemory) {
-    throw new ConfigError(
-      'kit.session: option `secret` is missing; give a long random string that all processes share, for example from process.env.SESSION_SECRET',
-    );
-  }
-  deps.reporter.warning(
-    'kit.session has no `secret`; a random secret is used, which is lost when this process ends',
-  );
-  return [randomBytes(32).toString('base64url')];
 }

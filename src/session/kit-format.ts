@@ -2,17 +2,12 @@ import { performance } from 'node:perf_hooks';
 import expressSession from 'express-session';
 import type { SessionData, StoreFormat } from './callback-store.ts';
 import { hasOtherMaxAge } from './cookie-lifetime.ts';
-import { sessionRead } from './operations/read.ts';
+import { NEVER_TOUCH, sessionRead } from './operations/read.ts';
 import { dataOf, payloadOf, unpackPayload } from './payload.ts';
 import { noSeal } from './seal.ts';
 import type { SessionRecords, StoredSession } from './session-records.ts';
+import type { StoreSettings } from './store-options.ts';
 import type { SessionDeps } from './user-index.ts';
-
-interface LoadedRecord {
-  readonly stored: StoredSession;
-  /** When the session was loaded, which also moved its expiry. */
-  readonly loadedAt: number;
-}
 
 /**
  * The kit's own format, for an app that keeps its own express-session. That passes neither the request nor the loaded
@@ -21,10 +16,11 @@ interface LoadedRecord {
  */
 export function kitFormat(
   records: SessionRecords,
-  settings: { readonly idle: number; readonly touchAfter: number },
+  { idle, touchAfter }: StoreSettings,
   { engine, keys }: SessionDeps,
 ): StoreFormat {
-  const loaded = new WeakMap<object, LoadedRecord>();
+  /** `loadedAt`: when the session was loaded, which also moved its expiry. */
+  const loaded = new WeakMap<object, { readonly stored: StoredSession; readonly loadedAt: number }>();
 
   function remember(session: object, stored: StoredSession): void {
     loaded.set(session, { stored, loadedAt: performance.now() });
@@ -64,7 +60,6 @@ export function kitFormat(
         await this.set(id, session);
         return;
       }
-      const { idle, touchAfter } = settings;
       const ownIdle = before === undefined ? idle : records.idleOf(before.stored.meta);
       const isDue =
         before === undefined ||
@@ -80,7 +75,7 @@ export function kitFormat(
     },
     async peek(handle) {
       const key = keys.sessionOfHandle(handle) ?? '';
-      const { data, seen } = await engine.run(sessionRead, [key], { touchAfter: 0, idle: 0 });
+      const { data, seen } = await engine.run(sessionRead, [key], NEVER_TOUCH);
       const payload = data === null ? undefined : unpackPayload(noSeal.open(data, handle));
       return payload === undefined ? null : dataOf(payload, seen);
     },

@@ -8,9 +8,8 @@ import type { Deadline } from '../engine/deadline.ts';
 import type { Req } from '../http/middleware.ts';
 import type { ClientCookie } from './client-cookie.ts';
 import { payloadOf, type SessionPayload, userIdOf } from './payload.ts';
-import type { RequestSessions } from './request-sessions.ts';
-import type { RequestStore } from './request-store.ts';
-import type { StoredSession } from './session-records.ts';
+import type { RequestSessions, RequestStore } from './request-sessions.ts';
+import type { PreviousSession } from './session-records.ts';
 
 export interface LoginOptions {
   /** The data of the new session besides `userId`. */
@@ -29,11 +28,6 @@ interface Login {
   readonly data: object;
   readonly isKeeping: boolean;
   readonly rememberMs: number | undefined;
-}
-
-interface PreviousSession {
-  readonly id: string;
-  readonly stored: StoredSession;
 }
 
 /** The properties of a session that are neither data nor methods. */

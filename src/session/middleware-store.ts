@@ -4,8 +4,7 @@ import { RedisKitError } from '../base/errors.ts';
 import type { Deadline } from '../engine/deadline.ts';
 import { type Callback, promiseOrCallback, resolveToNull } from './callback.ts';
 import { dataOf, payloadOf, type SessionPayload } from './payload.ts';
-import type { RequestSessions } from './request-sessions.ts';
-import { type RequestStore, setRequestStore } from './request-store.ts';
+import { type RequestSessions, type RequestStore, setRequestStore } from './request-sessions.ts';
 import { inheritMethods, makeSession } from './session-methods.ts';
 import type { SessionRecords, StoredSession } from './session-records.ts';
 
@@ -17,24 +16,24 @@ type SessionData = expressSession.SessionData;
  *
  * It has no `touch`: loading moves the expiry, and express-session would send a second command for it.
  */
-export class MiddlewareStore extends expressSession.Store {
+export class MiddlewareStore extends expressSession.Store implements RequestStore {
   readonly records: SessionRecords;
   /** Only views have it. express-session calls no method of the shared store that needs it. */
-  declare readonly sessions: RequestSessions;
-  /** Assigned by express-session. Puts a new, empty session on the request. */
+  declare sessions: RequestSessions;
+  /** Assigned by express-session. */
   declare generate: (request: Express.Request) => void;
-  readonly #View: new (
-    sessions: RequestSessions,
-  ) => MiddlewareStore & RequestStore;
+  readonly #viewPrototype: object;
 
   constructor(records: SessionRecords) {
     super();
     this.records = records;
-    this.#View = viewOf(this);
+    this.#viewPrototype = viewPrototypeOf(this);
   }
 
-  forRequest(sessions: RequestSessions): MiddlewareStore & RequestStore {
-    return new this.#View(sessions);
+  forRequest(sessions: RequestSessions): MiddlewareStore {
+    const view: MiddlewareStore = Object.create(this.#viewPrototype);
+    view.sessions = sessions;
+    return view;
   }
 
   /** Does what express-session's method does, but creates a session with the kit's methods. */
@@ -107,7 +106,7 @@ function isUnreachable(sessions: RequestSessions, id: string, session: object): 
 }
 
 async function save(
-  { records, sessions }: Pick<RequestStore, 'records' | 'sessions'>,
+  { records, sessions }: RequestStore,
   id: string,
   payload: SessionPayload,
   deadline: Deadline,
@@ -127,34 +126,24 @@ async function save(
   }
 }
 
-/** Returns a constructor of views. A view inherits everything from the store; each request creates one. */
-function viewOf(store: MiddlewareStore): new (sessions: RequestSessions) => MiddlewareStore & RequestStore {
-  function View(this: { sessions: RequestSessions }, sessions: RequestSessions): void {
-    this.sessions = sessions;
-  }
-  View.prototype = Object.create(store, {
-    sessions: { value: undefined, writable: true },
+/** The prototype of the views, which inherit everything else from the store. */
+function viewPrototypeOf(store: MiddlewareStore): object {
+  return Object.create(store, {
+    // `sessionLoader` replaces the method of the shared store only.
     get: { value: MiddlewareStore.prototype.get },
     createSession: {
-      value(
-        this: MiddlewareStore & RequestStore,
-        req: IncomingMessage & Express.Request,
-        data: SessionData,
-      ): expressSession.Session & SessionData {
+      value(this: MiddlewareStore, req: IncomingMessage & Express.Request, data: SessionData): object {
         // `Store.load` of express-session creates the session for a request object of its own.
         setRequestStore(req, this);
         return MiddlewareStore.prototype.createSession.call(this, req, data);
       },
     },
     generate: {
-      value(this: RequestStore, req: Express.Request): void {
+      value(this: MiddlewareStore, req: Express.Request): void {
         store.generate(req);
         inheritMethods(req.session);
         this.sessions.noteGenerated(req.sessionID);
       },
     },
   });
-  return View as unknown as new (
-    sessions: RequestSessions,
-  ) => MiddlewareStore & RequestStore;
 }

@@ -11,7 +11,7 @@ import { type CookieOptions, type CookieSetting, resolveCookie } from './cookie-
 import { aesSeal, noSeal, type Seal } from './seal.ts';
 import { type CookieSecret, resolveSecret, type Secrets } from './secret.ts';
 import type { RecordSettings } from './session-records.ts';
-import { touchAfterOption } from './store-options.ts';
+import { DEFAULT_IDLE_MS, touchAfterOption } from './store-options.ts';
 import type { UserLimit } from './user-index.ts';
 
 /** How a request is handled while the session store is unavailable. */
@@ -111,8 +111,6 @@ const NAMES = [
 
 const DEFAULT_NAME = 'connect.sid';
 
-const DEFAULT_IDLE_MS = 30 * 60_000;
-
 /** Options of express-session, connect-redis and cookie-session, and what replaces them. */
 const HINTS = {
   ...renamed('idle', ...LIFETIME_NAMES),
@@ -120,15 +118,15 @@ const HINTS = {
   ...renamed('touchAfter', 'touchInterval'),
   resave: 'leave it out: only what has changed is saved',
   store: 'the kit is the store; to keep express-session use kit.sessionStore()',
-  maxAge: 'it belongs into `cookie`, or is `idle`',
+  maxAge: 'it belongs in `cookie`, or is `idle`',
   expires: 'it is `idle` here, or `maxAge` in `cookie`',
   disableTouch: 'it is `touchAfter` here: how often the use of a session is written at most',
   keys: 'it is `secret` here, which may be an array',
-  httpOnly: 'it belongs into `cookie`',
-  secure: 'it belongs into `cookie`',
-  sameSite: 'it belongs into `cookie`',
-  domain: 'it belongs into `cookie`',
-  path: 'it belongs into `cookie`',
+  httpOnly: 'it belongs in `cookie`',
+  secure: 'it belongs in `cookie`',
+  sameSite: 'it belongs in `cookie`',
+  domain: 'it belongs in `cookie`',
+  path: 'it belongs in `cookie`',
 };
 
 export function resolveSessionOptions(options: SessionOptions<never>): SessionSettings {

@@ -19,12 +19,10 @@ export interface SessionPayload {
   readonly meta: SessionMeta;
   /** The JSON of the session without its cookie. */
   readonly content: string;
-  /** The `userId` of the session. */
   readonly userId: string | undefined;
 }
 
 export interface ParsedPayload extends SessionPayload {
-  /** The parsed content. */
   readonly data: Readonly<Record<string, unknown>>;
 }
 

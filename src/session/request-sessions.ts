@@ -1,18 +1,15 @@
+import type { IncomingMessage } from 'node:http';
 import { performance } from 'node:perf_hooks';
+import type expressSession from 'express-session';
 import type { Deadline, RequestDeadlines } from '../engine/deadline.ts';
 import { clientAddress } from '../http/client-address.ts';
 import type { Req } from '../http/middleware.ts';
 import type { ClientCookie, SessionCookie } from './client-cookie.ts';
-import type { StoredSession } from './session-records.ts';
+import type { SessionMeta } from './payload.ts';
+import type { SessionRecords, StoredSession } from './session-records.ts';
 
 /** Longer values are cut, since only people read them. */
 const MAX_USER_AGENT_LENGTH = 256;
-
-/** The client of a login, as the list of a user's sessions describes it. */
-interface Device {
-  readonly ip: string | undefined;
-  readonly userAgent: string | undefined;
-}
 
 /** The sessions that one request has loaded, generated, saved or destroyed. */
 export class RequestSessions {
@@ -55,7 +52,8 @@ export class RequestSessions {
     return this.#deadlines.ofCall();
   }
 
-  device(): Device {
+  /** The client of a login, as the list of a user's sessions describes it. */
+  device(): Pick<SessionMeta, 'ip' | 'userAgent'> {
     const { 'user-agent': userAgent } = this.#req.headers;
     return { ip: clientAddress(this.#req), userAgent: userAgent?.slice(0, MAX_USER_AGENT_LENGTH) };
   }
@@ -91,4 +89,27 @@ export class RequestSessions {
     this.pendingWrite = settled;
     return result;
   }
+}
+
+/** The session store as one request uses it. */
+export interface RequestStore {
+  readonly records: SessionRecords;
+  readonly sessions: RequestSessions;
+  loadSession(id: string, deadline: Deadline): Promise<expressSession.SessionData | null>;
+  saveSession(id: string, session: object, deadline: Deadline): Promise<void>;
+  destroySession(id: string, deadline: Deadline): Promise<void>;
+  /** Puts a new, empty session on the request. */
+  generate(req: Express.Request): void;
+  createSession(req: Express.Request, data: expressSession.SessionData): unknown;
+}
+
+const stores = new WeakMap<IncomingMessage, RequestStore>();
+
+export function setRequestStore(req: IncomingMessage, store: RequestStore): void {
+  stores.set(req, store);
+}
+
+/** Undefined for a request that no `kit.session` has handled. */
+export function requestStoreOf(req: IncomingMessage): RequestStore | undefined {
+  return stores.get(req);
 }

@@ -1,5 +1,7 @@
-import { createSecretKey, KeyObject } from 'node:crypto';
+import { createSecretKey, KeyObject, randomBytes } from 'node:crypto';
+import { ConfigError } from '../base/errors.ts';
 import type { OptionReader } from '../base/option-reader.ts';
+import type { Reporter } from '../base/reporter.ts';
 
 /** A secret of express-session: a string, or bytes in any form that `crypto.createHmac` accepts. */
 export type CookieSecret = string | NodeJS.ArrayBufferView | KeyObject;
@@ -33,4 +35,21 @@ function usableSecret(value: unknown): string | KeyObject | undefined {
   // The size is undefined for public and private keys.
   if (value instanceof KeyObject) return (value.symmetricKeySize ?? 0) >= MIN_LENGTH ? value : undefined;
   return undefined;
+}
+
+/** The secrets of the option, or on `memory:` a random one. */
+export function secretsOf(
+  secrets: Secrets | undefined,
+  { isMemory, reporter }: { readonly isMemory: boolean; readonly reporter: Reporter },
+): Secrets {
+  if (secrets !== undefined) return secrets;
+  if (!isMemory) {
+    throw new ConfigError(
+      'kit.session: option `secret` is missing; give a long random string that all processes share, for example from process.env.SESSION_SECRET',
+    );
+  }
+  reporter.warning(
+    'kit.session has no `secret`; a random secret is used, which is lost when this process ends',
+  );
+  return [randomBytes(32).toString('base64url')];
 }

@@ -3,7 +3,7 @@ import { ConnectionError, StoreError } from '../base/errors.ts';
 import type { Req } from '../http/middleware.ts';
 import { type Callback, invokeCallback } from './callback.ts';
 import { type LoginOptions, logIn, readLogin } from './login.ts';
-import { type RequestStore, requestStoreOf } from './request-store.ts';
+import { type RequestStore, requestStoreOf } from './request-sessions.ts';
 
 declare module 'express-session' {
   interface SessionData {
@@ -56,11 +56,11 @@ const METHODS = {
   },
 
   login(this: Session, userId: string, options?: LoginOptions): Promise<void> {
-    return withCallback(this, login(this, userId, options), undefined);
+    return withCallback(this, login(this, userId, options));
   },
 
   logout(this: Session): Promise<void> {
-    return withCallback(this, logout(this), undefined);
+    return withCallback(this, logout(this));
   },
 };
 
@@ -104,7 +104,7 @@ function storeOf(session: Session): RequestStore {
  * Passes the result to the callback and returns the promise. A rejection that the handler does not catch must not end the
  * process, so failures of the store are reported here. Other errors are mistakes of the caller.
  */
-function withCallback(session: Session, work: Promise<void>, callback: Callback | undefined): Promise<void> {
+function withCallback(session: Session, work: Promise<void>, callback?: Callback): Promise<void> {
   if (typeof callback === 'function') invokeCallback(work, callback);
   work.catch((error: unknown) => {
     const isStoreFailure = error instanceof StoreError || error instanceof ConnectionError;

@@ -3,8 +3,8 @@ import type { Deadline } from '../engine/deadline.ts';
 import { isSameMaxAge } from './cookie-lifetime.ts';
 import { mergePayloads } from './merge.ts';
 import { sessionDestroy } from './operations/destroy.ts';
-import { sessionRead } from './operations/read.ts';
-import { type SessionWriteReply, sessionWrite } from './operations/write.ts';
+import { NEVER_TOUCH, sessionRead } from './operations/read.ts';
+import { type SessionWriteArgs, type SessionWriteReply, sessionWrite } from './operations/write.ts';
 import {
   checkSize,
   type ParsedPayload,
@@ -40,12 +40,15 @@ export interface StoredSession extends SessionPayload {
   readonly owner: string;
 }
 
-interface RecordToWrite {
+/** A session that a new one replaces. */
+export interface PreviousSession {
+  readonly id: string;
+  readonly stored: StoredSession;
+}
+
+interface RecordToWrite extends Pick<SessionWriteArgs, 'mode' | 'revision' | 'owner'> {
   readonly handle: string;
-  readonly mode: 'create' | 'update';
   readonly payload: SessionPayload;
-  readonly revision: number;
-  readonly owner: string;
 }
 
 /** Fits the six bytes of a stored time for thousands of years. */
@@ -89,21 +92,18 @@ export class SessionRecords {
     if (ids.length < 2) return ids[0];
     const { engine, keys } = this.#deps;
     const replies = await Promise.all(
-      ids.map((id) => engine.run(sessionRead, [keys.session(id)], { touchAfter: 0, idle: 0 }, deadline)),
+      ids.map((id) => engine.run(sessionRead, [keys.session(id)], NEVER_TOUCH, deadline)),
     );
     const newest = Math.max(...replies.map(({ created }) => created));
     return ids[replies.findIndex(({ created }) => created === newest)];
   }
 
-  /**
-   * Stores a session under a new id; undefined when the id is in use. Rejects when its user has too many sessions.
-   * `previous` is the session that the new one replaces.
-   */
+  /** Stores a session under a new id; undefined when the id is in use. Rejects when its user has too many sessions. */
   async create(
     id: string,
     payload: SessionPayload,
     deadline?: Deadline,
-    previous?: { readonly id: string; readonly stored: StoredSession },
+    previous?: PreviousSession,
   ): Promise<StoredSession | undefined> {
     const { keys, reporter } = this.#deps;
     const { handle, key } = keys.sessionNames(id);

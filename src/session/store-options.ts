@@ -3,6 +3,7 @@ import { LIFETIME_NAMES, renamed } from '../base/foreign-options.ts';
 import type { OptionReader } from '../base/option-reader.ts';
 import { readSettings } from '../base/settings.ts';
 import { valueSizeOption } from '../base/size-options.ts';
+import type { RecordSettings } from './session-records.ts';
 
 export interface StoreOptions {
   /**
@@ -23,17 +24,14 @@ export interface StoreOptions {
   readonly compatible?: 'connect-redis' | undefined;
 }
 
-export interface StoreSettings {
-  readonly idle: number;
-  readonly touchAfter: number;
-  readonly maxBytes: number;
+export interface StoreSettings extends Pick<RecordSettings, 'idle' | 'touchAfter' | 'maxBytes'> {
   /** The prefix of connect-redis's keys; undefined in the kit's own format. */
   readonly connectRedisPrefix: string | undefined;
 }
 
 const MAX_TOUCH_AFTER_MS = 60_000;
 
-const DEFAULT_IDLE_MS = 30 * 60_000;
+export const DEFAULT_IDLE_MS: number = 30 * 60_000;
 
 /** The default of connect-redis. */
 const CONNECT_REDIS_IDLE_MS = 86_400_000;

@@ -5,7 +5,7 @@ import type { Deadline } from '../engine/deadline.ts';
 import type { Engine } from '../engine/port.ts';
 import type { StoredFormat } from '../engine/reply.ts';
 import { type SessionDestroyReply, sessionDestroy } from './operations/destroy.ts';
-import { sessionRead } from './operations/read.ts';
+import { NEVER_TOUCH, sessionRead } from './operations/read.ts';
 import { userSessionsAdd } from './operations/user-sessions-add.ts';
 import { userSessionsList } from './operations/user-sessions-list.ts';
 
@@ -141,7 +141,7 @@ export class UserIndex {
   async #isAlive({ handle }: IndexedSession, deadline: Deadline | undefined): Promise<boolean> {
     const { engine, keys } = this.#deps;
     const key = keys.sessionOfHandle(handle) ?? '';
-    return (await engine.run(sessionRead, [key], { touchAfter: 0, idle: 0 }, deadline)).data !== null;
+    return (await engine.run(sessionRead, [key], NEVER_TOUCH, deadline)).data !== null;
   }
 
   #checkFormat(found: StoredFormat): void {

@@ -1,13 +1,6 @@
 import { defineOperation, type Operation } from '../../engine/operation.ts';
-import {
-  arrayOf,
-  bytesAt,
-  integerAt,
-  newerFormat,
-  storedFormatAt,
-  storedFormatCode,
-} from '../../engine/reply.ts';
-import { SESSION_LUA, unpackSession } from './format.ts';
+import { integerAt, storedFormatCode } from '../../engine/reply.ts';
+import { fieldsOf, ownerAt, SESSION_LUA, unpackSession } from './format.ts';
 
 export interface SessionDestroyReply {
   /** Whether the session was alive. */
@@ -37,19 +30,17 @@ export const sessionDestroy: Operation<undefined, SessionDestroyReply> = defineO
   lua,
   encode: () => [],
   runInMemory(memory, [key = ''], now) {
-    const { found, expires, record } = unpackSession(memory.get(key));
-    if (found === 'newer') return [storedFormatCode(found), 0, 0, Buffer.alloc(0)];
-    memory.delete(key);
-    if (expires <= now) return [storedFormatCode(found), 0, 0, Buffer.alloc(0)];
+    const { found, record } = unpackSession(memory.get(key), now);
+    if (found !== 'newer') memory.delete(key);
+    if (record === undefined) return [storedFormatCode(found), 0, 0, Buffer.alloc(0)];
     return [0, 1, record.created, Buffer.from(record.owner, 'latin1')];
   },
   decode(reply) {
-    const fields = arrayOf(reply);
-    if (storedFormatAt(fields, 0) === 'newer') throw newerFormat('session');
+    const fields = fieldsOf(reply);
     return {
       existed: integerAt(fields, 1) === 1,
       created: integerAt(fields, 2),
-      owner: bytesAt(fields, 3)?.toString('latin1') ?? '',
+      owner: ownerAt(fields, 3),
     };
   },
 });

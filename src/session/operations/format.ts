@@ -1,4 +1,5 @@
-import type { StoredFormat } from '../../engine/reply.ts';
+import type { RawReply } from '../../engine/operation.ts';
+import { arrayOf, bytesAt, newerFormat, type StoredFormat, storedFormatAt } from '../../engine/reply.ts';
 
 /*
  * The stored format of a session:
@@ -53,32 +54,17 @@ export interface SessionRecord {
   readonly data: Buffer;
 }
 
-export interface LoadedSession {
-  readonly found: StoredFormat;
-  /** When the session expires; 0 when there is no session. */
-  readonly expires: number;
-  readonly record: SessionRecord;
-}
-
-const NO_RECORD: SessionRecord = {
-  created: 0,
-  seen: 0,
-  idle: 0,
-  absolute: 0,
-  indexed: 0,
-  revision: 0,
-  owner: '',
-  data: Buffer.alloc(0),
-};
-
-export function unpackSession(value: Buffer | undefined): LoadedSession {
-  const none = { expires: 0, record: NO_RECORD };
-  if (value === undefined) return { found: 'fine', ...none };
+/** The record of a stored value, unless it has expired. */
+export function unpackSession(
+  value: Buffer | undefined,
+  now: number,
+): { readonly found: StoredFormat; readonly record?: SessionRecord } {
+  if (value === undefined) return { found: 'fine' };
   const version = value[1];
-  if (value[0] !== 0x53 || version === undefined) return { found: 'corrupt', ...none };
-  if (version > 1) return { found: 'newer', ...none };
+  if (value[0] !== 0x53 || version === undefined) return { found: 'corrupt' };
+  if (version > 1) return { found: 'newer' };
   const dataAt = SESSION_HEADER + (value[SESSION_HEADER - 1] ?? 0);
-  if (version < 1 || value.length < dataAt) return { found: 'corrupt', ...none };
+  if (version < 1 || value.length < dataAt) return { found: 'corrupt' };
   const record = {
     created: value.readUIntBE(2, 6),
     seen: value.readUIntBE(8, 6),
@@ -89,7 +75,7 @@ export function unpackSession(value: Buffer | undefined): LoadedSession {
     owner: value.toString('latin1', SESSION_HEADER, dataAt),
     data: value.subarray(dataAt),
   };
-  return { found: 'fine', expires: expiryOf(record), record };
+  return expiryOf(record) > now ? { found: 'fine', record } : { found: 'fine' };
 }
 
 export function packSession(record: SessionRecord): Buffer {
@@ -114,4 +100,15 @@ export function expiryOf({ seen, idle, absolute }: Omit<SessionRecord, 'data'>):
 export function indexUntil(record: SessionRecord, touchAfter: number): number {
   const expires = expiryOf(record);
   return record.owner === '' || expires <= record.indexed ? 0 : expires + touchAfter;
+}
+
+/** The fields of a reply whose first field is the stored format. Throws for a value in a newer format. */
+export function fieldsOf(reply: RawReply): readonly RawReply[] {
+  const fields = arrayOf(reply);
+  if (storedFormatAt(fields, 0) === 'newer') throw newerFormat('session');
+  return fields;
+}
+
+export function ownerAt(fields: readonly RawReply[], index: number): string {
+  return bytesAt(fields, index)?.toString('latin1') ?? '';
 }

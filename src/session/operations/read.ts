@@ -1,14 +1,20 @@
 import { defineOperation, type Operation } from '../../engine/operation.ts';
 import {
-  arrayOf,
   bytesAt,
   integerAt,
-  newerFormat,
   type StoredFormat,
   storedFormatAt,
   storedFormatCode,
 } from '../../engine/reply.ts';
-import { expiryOf, indexUntil, packSession, SESSION_LUA, unpackSession } from './format.ts';
+import {
+  expiryOf,
+  fieldsOf,
+  indexUntil,
+  ownerAt,
+  packSession,
+  SESSION_LUA,
+  unpackSession,
+} from './format.ts';
 
 export interface SessionReadArgs {
   /** The idle deadline moves only by at least this many ms, so that most reads write nothing. 0: it never moves. */
@@ -16,6 +22,9 @@ export interface SessionReadArgs {
   /** The idle time that `touchAfter` was chosen for. A session with a shorter one is touched more often, in proportion. */
   readonly idle: number;
 }
+
+/** Reads a session without moving its idle deadline. */
+export const NEVER_TOUCH: SessionReadArgs = { touchAfter: 0, idle: 0 };
 
 export interface SessionReadReply {
   readonly found: StoredFormat;
@@ -59,14 +68,14 @@ export const sessionRead: Operation<SessionReadArgs, SessionReadReply> = defineO
   lua,
   encode: ({ touchAfter, idle }) => [String(touchAfter), String(idle)],
   runInMemory(memory, [key = ''], now, { touchAfter: usualTouchAfter, idle: usual }) {
-    const { found, expires, record } = unpackSession(memory.get(key));
-    if (expires <= now) return [storedFormatCode(found), null, 0, 0, 0, 0, Buffer.alloc(0), 0];
+    const { found, record } = unpackSession(memory.get(key), now);
+    if (record === undefined) return [storedFormatCode(found), null, 0, 0, 0, 0, Buffer.alloc(0), 0];
     const touchAfter =
       usualTouchAfter > 0 && record.idle < usual
         ? Math.max(1, Math.floor((usualTouchAfter * record.idle) / usual))
         : usualTouchAfter;
     const touched = { ...record, seen: now };
-    const later = expiryOf(touched);
+    const [expires, later] = [expiryOf(record), expiryOf(touched)];
     const { created, revision, data } = record;
     const owner = Buffer.from(record.owner, 'latin1');
     if (touchAfter === 0 || later - expires < touchAfter) {
@@ -77,17 +86,15 @@ export const sessionRead: Operation<SessionReadArgs, SessionReadReply> = defineO
     return [0, data, created, now, later, revision, owner, until];
   },
   decode(reply) {
-    const fields = arrayOf(reply);
-    const found = storedFormatAt(fields, 0);
-    if (found === 'newer') throw newerFormat('session');
+    const fields = fieldsOf(reply);
     return {
-      found,
+      found: storedFormatAt(fields, 0),
       data: bytesAt(fields, 1),
       created: integerAt(fields, 2),
       seen: integerAt(fields, 3),
       expires: integerAt(fields, 4),
       revision: integerAt(fields, 5),
-      owner: bytesAt(fields, 6)?.toString('latin1') ?? '',
+      owner: ownerAt(fields, 6),
       indexUntil: integerAt(fields, 7),
     };
   },

@@ -1,13 +1,14 @@
 import { defineOperation, type Operation } from '../../engine/operation.ts';
+import { bytesAt, integerAt, storedFormatCode } from '../../engine/reply.ts';
 import {
-  arrayOf,
-  bytesAt,
-  integerAt,
-  newerFormat,
-  storedFormatAt,
-  storedFormatCode,
-} from '../../engine/reply.ts';
-import { expiryOf, indexUntil, packSession, SESSION_LUA, unpackSession } from './format.ts';
+  expiryOf,
+  fieldsOf,
+  indexUntil,
+  ownerAt,
+  packSession,
+  SESSION_LUA,
+  unpackSession,
+} from './format.ts';
 
 export interface SessionWriteArgs {
   /** `create` requires an unused id; `update` requires a live session, so that an ended session is not stored again. */
@@ -75,14 +76,13 @@ export const sessionWrite: Operation<SessionWriteArgs, SessionWriteReply> = defi
     return [mode, String(revision), String(idle), String(absolute), String(touchAfter), owner, data];
   },
   runInMemory(memory, [key = ''], now, args) {
-    const { found, expires, record: old } = unpackSession(memory.get(key));
-    const alive = expires > now;
-    if (found === 'newer' || alive !== (args.mode === 'update')) {
+    const { found, record: old } = unpackSession(memory.get(key), now);
+    if (found === 'newer' || (old !== undefined) !== (args.mode === 'update')) {
       return [storedFormatCode(found), 0, 0, null, 0, Buffer.alloc(0), 0];
     }
     const absolute = args.absolute > 0 ? now + args.absolute : 0;
-    const kept = alive ? old : { created: now, absolute, indexed: 0, revision: 0, owner: args.owner };
-    if (alive && args.revision > 0 && args.revision !== old.revision) {
+    const kept = old ?? { created: now, absolute, indexed: 0, revision: 0, owner: args.owner };
+    if (old !== undefined && args.revision > 0 && args.revision !== old.revision) {
       return [0, 2, old.revision, old.data, old.created, Buffer.from(old.owner, 'latin1'), 0];
     }
     const revision = (kept.revision % 0xffffffff) + 1;
@@ -95,14 +95,13 @@ export const sessionWrite: Operation<SessionWriteArgs, SessionWriteReply> = defi
     return [0, 1, revision, null, record.created, Buffer.from(owner, 'latin1'), until];
   },
   decode(reply) {
-    const fields = arrayOf(reply);
-    if (storedFormatAt(fields, 0) === 'newer') throw newerFormat('session');
+    const fields = fieldsOf(reply);
     return {
       outcome: OUTCOMES[integerAt(fields, 1)] ?? 'gone',
       revision: integerAt(fields, 2),
       current: bytesAt(fields, 3),
       created: integerAt(fields, 4),
-      owner: bytesAt(fields, 5)?.toString('latin1') ?? '',
+      owner: ownerAt(fields, 5),
       indexUntil: integerAt(fields, 6),
     };
   },
