@@ -2,6 +2,7 @@ import { ConfigError } from '../base/errors.ts';
 import { OptionReader } from '../base/option-reader.ts';
 import { corruptError, type RateLimitDeps } from './decision.ts';
 import { type FixedWindowReply, fixedWindow } from './operations/fixed-window.ts';
+import { checkedName } from './policy.ts';
 
 /** The count of one client, as express-rate-limit's stores return it. */
 export interface ClientRateLimitInfo {
@@ -54,9 +55,7 @@ export function makeExpressRateLimitStore(
   claimNames: (names: readonly string[]) => void,
 ): ExpressRateLimitStore {
   const reader = new OptionReader('kit.expressRateLimitStore', options, ['name'], HINTS);
-  const name = reader.string('name') ?? 'express-rate-limit';
-  if (!/^[\w.-]{1,64}$/.test(name))
-    throw reader.error('name', `it may have up to 64 letters, digits, '.', '_' and '-'`);
+  const name = checkedName(reader, reader.string('name') ?? 'express-rate-limit');
   claimNames([name]);
   let window = DEFAULT_WINDOW_MS;
 

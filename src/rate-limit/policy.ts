@@ -191,7 +191,10 @@ function nameOption(
   limitOf: () => PolicySettings['limit'],
   fallback: (limit: number) => string,
 ): string {
-  const name = reader.string('name') ?? fallback(fixedLimit(reader, limitOf()));
+  return checkedName(reader, reader.string('name') ?? fallback(fixedLimit(reader, limitOf())));
+}
+
+export function checkedName(reader: OptionReader, name: string): string {
   if (/^[\w.-]{1,64}$/.test(name)) return name;
   throw reader.error('name', `it may have up to 64 letters, digits, '.', '_' and '-'`);
 }
@@ -215,10 +218,8 @@ function checkedLimit(name: string, limit: unknown, max: number): number {
 
 /** Throws for options that exist but do not belong to this call. */
 export function rejectOptions(reader: OptionReader, names: readonly string[], remedy: string): void {
-  const wrong = names.filter((name) => reader.has(name));
-  collectItems(
-    wrong.map((name) => () => {
-      throw reader.error(name, remedy);
-    }),
-  );
+  const reject = (name: string) => () => {
+    throw reader.error(name, remedy);
+  };
+  collectItems(names.filter((name) => reader.has(name)).map(reject));
 }

@@ -41,6 +41,10 @@ export function connectRedisFormat(
     return session;
   }
 
+  async function remove(id: string): Promise<void> {
+    await engine.delete([prefix + id]);
+  }
+
   /** The TTL that connect-redis would set, but in milliseconds. */
   function ttlOf({ cookie }: SessionData): number {
     if (!cookie?.expires) return idle;
@@ -59,10 +63,7 @@ export function connectRedisFormat(
     },
     async set(id, session) {
       const ttl = ttlOf(session);
-      if (ttl <= 0) {
-        await engine.delete([prefix + id]);
-        return;
-      }
+      if (ttl <= 0) return remove(id);
       const data = Buffer.from(JSON.stringify(session));
       checkSize(data.length, maxBytes);
       await run(prefix + id, { mode: 'set', ttl, data });
@@ -72,24 +73,20 @@ export function connectRedisFormat(
       const left = (endsAt.get(session) ?? Number.NEGATIVE_INFINITY) - performance.now();
       // A session with a shorter lifetime than `idle` is touched more often, in proportion.
       const isDue = Math.abs(ttl - left) >= touchAfter * Math.min(1, ttl / idle);
-      if (ttl <= 0) await engine.delete([prefix + id]);
+      if (ttl <= 0) await remove(id);
       else if (isDue) {
         await run(prefix + id, { mode: 'touch', ttl });
         endsAt.set(session, performance.now() + ttl);
       }
     },
-    async destroy(id) {
-      await engine.delete([prefix + id]);
-    },
+    destroy: remove,
     async *ids() {
       for await (const page of engine.scan({ feature: 'session', start: prefix, end: '' })) {
         yield page.map((key) => key.slice(prefix.length));
       }
     },
     peek: (id) => read(prefix + id),
-    async remove(id) {
-      await engine.delete([prefix + id]);
-    },
+    remove,
   };
 }
 

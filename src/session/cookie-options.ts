@@ -76,30 +76,19 @@ export function isSecure(req: Req, isProxied: boolean | undefined): boolean {
 
 function cookieOf(given: unknown): ResolvedCookie {
   const names = { known: COOKIE_NAMES, elsewhere: renamed('maxAge', 'expires', 'ttl', 'expire') };
-  const { domain, maxAge, partitioned, priority, ...cookie } = readSettings(
-    'kit.session({ cookie })',
-    given,
-    names,
-    (reader) => ({
-      path: () => pathOption(reader),
-      httpOnly: () => reader.boolean('httpOnly', true),
-      sameSite: () => sameSiteOption(reader),
-      secure: () => secureOption(reader),
-      domain: () => domainOption(reader),
-      maxAge: () => (reader.value('maxAge') === null ? undefined : reader.duration('maxAge')),
-      partitioned: () => partitionedOption(reader),
-      priority: () =>
-        reader.has('priority') ? reader.oneOf('priority', ['low', 'medium', 'high'], 'medium') : undefined,
-    }),
-  );
+  const cookie = readSettings('kit.session({ cookie })', given, names, (reader) => ({
+    path: () => pathOption(reader),
+    httpOnly: () => reader.boolean('httpOnly', true),
+    sameSite: () => sameSiteOption(reader),
+    secure: () => secureOption(reader),
+    domain: () => domainOption(reader),
+    maxAge: () => (reader.value('maxAge') === null ? undefined : reader.duration('maxAge')),
+    partitioned: () => partitionedOption(reader),
+    priority: () =>
+      reader.has('priority') ? reader.oneOf('priority', ['low', 'medium', 'high'], 'medium') : undefined,
+  }));
   // express-session treats undefined as a value.
-  return {
-    ...cookie,
-    ...(domain === undefined ? {} : { domain }),
-    ...(maxAge === undefined ? {} : { maxAge }),
-    ...(partitioned === undefined ? {} : { partitioned }),
-    ...(priority === undefined ? {} : { priority }),
-  };
+  return Object.fromEntries(Object.entries(cookie).filter(([, value]) => value !== undefined));
 }
 
 function pathOption(reader: OptionReader): string {

@@ -3,6 +3,7 @@ import type { Deadline } from '../engine/deadline.ts';
 import { isSameMaxAge } from './cookie-lifetime.ts';
 import { mergePayloads } from './merge.ts';
 import { sessionDestroy } from './operations/destroy.ts';
+import type { SessionRecord } from './operations/format.ts';
 import { NEVER_TOUCH, sessionRead } from './operations/read.ts';
 import { type SessionWriteArgs, type SessionWriteReply, sessionWrite } from './operations/write.ts';
 import {
@@ -31,13 +32,9 @@ export interface RecordSettings {
 }
 
 /** A session as this request last loaded or saved it. */
-export interface StoredSession extends SessionPayload {
+export interface StoredSession extends SessionPayload, Pick<SessionRecord, 'created' | 'revision' | 'owner'> {
   /** The payload in the store, which may include changes of other requests. */
   readonly current: SessionPayload;
-  readonly revision: number;
-  readonly created: number;
-  /** The hashed id of the user, whose index lists the session; empty for a session without a user. */
-  readonly owner: string;
 }
 
 /** A session that a new one replaces. */

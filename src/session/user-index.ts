@@ -8,6 +8,7 @@ import { type SessionDestroyReply, sessionDestroy } from './operations/destroy.t
 import { NEVER_TOUCH, sessionRead } from './operations/read.ts';
 import { userSessionsAdd } from './operations/user-sessions-add.ts';
 import { userSessionsList } from './operations/user-sessions-list.ts';
+import type { SessionWriteReply } from './operations/write.ts';
 
 /** The parts of a kit that its sessions use. */
 export interface SessionDeps {
@@ -30,12 +31,7 @@ export interface IndexedSession {
   readonly handle: string;
 }
 
-export interface IndexUpdate extends IndexedSession {
-  /** The hashed user id; empty for a session without a user. */
-  readonly owner: string;
-  /** The ms until which the index must list the session; 0 when the index needs no update. */
-  readonly indexUntil: number;
-}
+type IndexUpdate = IndexedSession & Pick<SessionWriteReply, 'owner' | 'indexUntil'>;
 
 interface AdmitOptions {
   readonly limit?: UserLimit | undefined;

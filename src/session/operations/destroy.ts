@@ -1,13 +1,10 @@
 import { defineOperation, type Operation } from '../../engine/operation.ts';
 import { integerAt, storedFormatCode } from '../../engine/reply.ts';
-import { fieldsOf, ownerAt, SESSION_LUA, unpackSession } from './format.ts';
+import { fieldsOf, ownerAt, SESSION_LUA, type SessionRecord, unpackSession } from './format.ts';
 
-export interface SessionDestroyReply {
+export interface SessionDestroyReply extends Pick<SessionRecord, 'created' | 'owner'> {
   /** Whether the session was alive. */
   readonly existed: boolean;
-  readonly created: number;
-  /** The user in whose index the session may be. */
-  readonly owner: string;
 }
 
 /*

@@ -50,6 +50,7 @@ export interface SessionRecord {
   readonly absolute: number;
   readonly indexed: number;
   readonly revision: number;
+  /** The hashed id of the user, whose index lists the session; empty for a session without a user. */
   readonly owner: string;
   readonly data: Buffer;
 }

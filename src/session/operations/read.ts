@@ -13,6 +13,7 @@ import {
   ownerAt,
   packSession,
   SESSION_LUA,
+  type SessionRecord,
   unpackSession,
 } from './format.ts';
 
@@ -26,15 +27,11 @@ export interface SessionReadArgs {
 /** Reads a session without moving its idle deadline. */
 export const NEVER_TOUCH: SessionReadArgs = { touchAfter: 0, idle: 0 };
 
-export interface SessionReadReply {
+export interface SessionReadReply extends Pick<SessionRecord, 'created' | 'seen' | 'revision' | 'owner'> {
   readonly found: StoredFormat;
   /** Null when no session is alive. */
   readonly data: Buffer | null;
-  readonly created: number;
-  readonly seen: number;
   readonly expires: number;
-  readonly revision: number;
-  readonly owner: string;
   /** The ms until which the owner's index must list the session; 0 when the index needs no update. */
   readonly indexUntil: number;
 }

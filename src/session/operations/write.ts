@@ -7,6 +7,7 @@ import {
   ownerAt,
   packSession,
   SESSION_LUA,
+  type SessionRecord,
   unpackSession,
 } from './format.ts';
 
@@ -24,15 +25,11 @@ export interface SessionWriteArgs {
   readonly data: Buffer;
 }
 
-export interface SessionWriteReply {
+export interface SessionWriteReply extends Pick<SessionRecord, 'created' | 'revision' | 'owner'> {
   /** `gone`: the session has ended, or the new id is in use. `changed`: another request has written it since. */
   readonly outcome: 'written' | 'gone' | 'changed';
-  /** The revision that is stored now. */
-  readonly revision: number;
   /** The data that another request has stored, with `changed`. */
   readonly current: Buffer | null;
-  readonly created: number;
-  readonly owner: string;
   /** The ms until which the owner's index must list the session; 0 when the index needs no update. */
   readonly indexUntil: number;
 }
