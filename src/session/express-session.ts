@@ -78,8 +78,8 @@ export function sessionLoader(
 
 /**
  * The response that express-session sees. Its own `end` would send the headers before it saves, and its head listener would
- * set the cookie before `kit.session` has decided on it. It wraps the methods of this object, and the real response keeps
- * its own.
+ * set the cookie before `kit.session` has decided on it. express-session wraps the methods of this object, and the real
+ * response keeps its own.
  */
 class CookieResponse {
   readonly #res: ServerResponse | undefined;

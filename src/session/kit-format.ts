@@ -10,9 +10,9 @@ import type { StoreSettings } from './store-options.ts';
 import type { SessionDeps } from './user-index.ts';
 
 /**
- * The kit's own format, for an app that keeps its own express-session. That passes neither the request nor the loaded
- * record to its store. It saves the session objects that it has created from loaded data, so a map from these objects
- * finds the record.
+ * The kit's own format, for an app that keeps its own express-session. express-session passes neither the request nor
+ * the loaded record to its store, but it saves the session objects that it has created from loaded data. A map from these
+ * objects finds the record.
  */
 export function kitFormat(
   records: SessionRecords,

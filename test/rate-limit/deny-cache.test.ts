@@ -29,7 +29,7 @@ describeWithServers('the deny cache', () => {
     return { kit, url: server.url };
   }
 
-  it('a client whose refusal is known is refused without a command', async () => {
+  it('a client with a remembered refusal is refused without a command', async () => {
     const { kit, url } = await watchedKit();
     const { app } = appWith(kit, { ...ONE, denyCache: { maxAge: '1h' } });
     await request(app).get('/').expect(200);
@@ -78,7 +78,7 @@ describeWithServers('the deny cache', () => {
   });
 });
 
-it('a known refusal counts its wait down, and ends with it', async () => {
+it('a remembered refusal counts its wait down, and ends with it', async () => {
   stopTime();
   const kit = kitForTest({ url: 'memory:' });
   const { limit } = appWith(kit, { ...ONE, window: '150ms', denyCache: { maxAge: '1h' } });
@@ -95,7 +95,7 @@ it('a known refusal counts its wait down, and ends with it', async () => {
   expect(decision.used).toBe(1);
 });
 
-it('a known refusal is forgotten on a reset or a refund in this process', async () => {
+it('a remembered refusal is forgotten on a reset or a refund in this process', async () => {
   const kit = kitForTest({ url: 'memory:' });
   const { limit } = appWith(kit, { ...ONE, denyCache: { maxAge: '1h' } });
   const allowed = await limit.limiter.consume('ann');
@@ -107,7 +107,7 @@ it('a known refusal is forgotten on a reset or a refund in this process', async 
   expect((await limit.limiter.consume('ann')).allowed).toBe(true);
 });
 
-it('a known refusal does not refuse a smaller cost or a higher limit', async () => {
+it('a remembered refusal does not refuse a smaller cost or a higher limit', async () => {
   const kit = kitForTest({ url: 'memory:' });
   const { limit } = appWith(kit, { ...ONE, limit: 3, denyCache: { maxAge: '1h' } });
   await limit.limiter.consume('ann');
@@ -117,7 +117,7 @@ it('a known refusal does not refuse a smaller cost or a higher limit', async () 
   expect((await limit.limiter.consume('ann', { limit: 4 })).allowed).toBe(true);
 });
 
-it('a known refusal does not decide the wait of another cost or limit', async () => {
+it('a remembered refusal does not decide the wait of another cost or limit', async () => {
   const kit = kitForTest({ url: 'memory:' });
   const { limit } = appWith(kit, { ...ONE, limit: 3, denyCache: { maxAge: '1h' } });
   await limit.limiter.consume('ann', { cost: 2 });

@@ -256,7 +256,7 @@ describe('kit.rateLimit', () => {
     expect(refundWhen).toHaveBeenCalledTimes(1);
   });
 
-  it('a refusal that no wait can end has no Retry-After', async () => {
+  it('a refusal of a cost above the limit has no Retry-After', async () => {
     const app = express()
       .use(memory().rateLimit({ ...THREE, cost: 4 }))
       .get('/', ok);

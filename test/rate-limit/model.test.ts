@@ -209,7 +209,7 @@ describe('the model', () => {
   const sum = (charges: readonly { readonly units: bigint }[]) =>
     charges.reduce((total, { units }) => total + units, 0n);
 
-  it('no window has more units than the limit, and no request is refused that a window has units for', () => {
+  it('no window holds more units than the limit, and no request that fits is refused', () => {
     const limits = fc.tuple(fc.integer({ min: 1, max: 9 }), fc.constantFrom(1, 7, 100, 1_000));
     fc.assert(
       fc.property(limits, requests, ([units, step], run) => {
@@ -226,7 +226,7 @@ describe('the model', () => {
     );
   });
 
-  it('no bucket allows more between two moments than its capacity and refill, and none refuses needlessly', () => {
+  it('no bucket allows more between two moments than its capacity and refill, or refuses a cost that fits', () => {
     const numbers = fc.tuple(fc.integer({ min: 1, max: 9 }), fc.integer({ min: 1, max: 999 }), fc.nat(6));
     fc.assert(
       fc.property(numbers, requests, ([capacity, interval, more], run) => {

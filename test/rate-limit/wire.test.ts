@@ -96,7 +96,7 @@ describeWithServers('the commands of a rate limit', () => {
     expect(commands).toEqual([]);
   });
 
-  it('a known refusal costs no command by default', async () => {
+  it('a remembered refusal costs no command by default', async () => {
     const request = await appWith({ ...bucket, capacity: 1 });
     await request();
     const commands = await commandsOf(async () => {

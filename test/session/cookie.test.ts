@@ -45,7 +45,7 @@ describeOnBothEngines('the session cookie', (url) => {
     }
   });
 
-  it('a call of `destroy` clears the cookie of an ended session, but not without a cookie', async () => {
+  it('a call of `destroy` clears the cookie of an ended session, and sets none for a client without a cookie', async () => {
     const kit = kitForTest({ url: url() });
     const browser = new Browser(await serveSessions(kit));
     await browser.get('/login');

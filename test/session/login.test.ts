@@ -200,7 +200,7 @@ onEveryStore('req.session', (kitOf) => {
     }
   });
 
-  it('data under the name of a method is not kept, and logged', async () => {
+  it('data under the name of a session method is dropped and logged', async () => {
     const { browser } = await start({
       '/write': (req, res) => {
         Object.assign(req.session, { login: 'ann', note: 'kept' });

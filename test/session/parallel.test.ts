@@ -82,7 +82,7 @@ onEveryStore('parallel requests of one session', (kitOf) => {
     expect(data).toEqual({ views: 1, cart: [1], theme: 'dark', note: 'more' });
   });
 
-  it('twenty parallel requests each keep their field', async () => {
+  it('each of twenty parallel requests keeps the field that it sets', async () => {
     const paths = Array.from({ length: 20 }, (_, index) => `/set${index}`);
     let waiting = paths.length;
     const all = new Gate();

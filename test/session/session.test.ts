@@ -221,7 +221,7 @@ onEveryStore('a session', (kitOf) => {
     }
   });
 
-  it('a middleware that is mounted twice has one session', async () => {
+  it('a request through a middleware that is mounted twice has one session', async () => {
     const { kit, browser } = await start();
     const port = await serveSessions(
       kit,

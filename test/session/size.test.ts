@@ -212,7 +212,7 @@ onEveryStore('kit.sessionStore with maxBytes', (kitOf) => {
   }
 
   describe.each(FORMATS)('the format %j', (format) => {
-    it('a set above the limit calls back with the error, and the stored session is kept', async () => {
+    it('a `set` of a session above the limit calls back with the error, and the stored session is kept', async () => {
       const store = storeOf(kitOf(), { ...format, maxBytes: 2_000 });
       const [get, set] = [promisify(store.get.bind(store)), promisify(store.set.bind(store))] as [
         (id: string) => Promise<SessionData>,
