@@ -134,10 +134,9 @@ export class PolicyLimiter implements Limiter {
         `a limiter's option \`limit\` is ${describe(limit)}; it does not say to which of several policies it applies, so leave it out`,
       );
     }
-    return this.group(
-      id,
-      policies.map((policy) => ({ policy, limit: (limit ?? fixedLimit(policy)) as number })),
-    );
+    const limitOf = (policy: PolicySettings) => (limit ?? fixedLimit(policy)) as number;
+    const withLimits = policies.map((policy) => ({ policy, limit: limitOf(policy) }));
+    return this.group(id, withLimits);
   }
 
   async #decide(
@@ -205,14 +204,10 @@ export class PolicyLimiter implements Limiter {
   }
 
   #rememberRefusals(decided: readonly GroupDecision[], cost: number, sentAt: number): void {
+    const repliedAt = performance.now();
     for (const each of decided) {
       if (each.degraded || !hasRefused(each)) continue;
-      this.#denyCache?.remember(each.group, {
-        cost,
-        replies: each.replies,
-        sentAt,
-        repliedAt: performance.now(),
-      });
+      this.#denyCache?.remember(each.group, { cost, replies: each.replies, sentAt, repliedAt });
     }
   }
 

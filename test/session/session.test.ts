@@ -55,7 +55,7 @@ onEveryStore('a session', (kitOf) => {
     expect(await browser.data()).toEqual({ userId: 'ann' });
   });
 
-  it('a destroyed session has ended', async () => {
+  it('the `destroy` of a session clears its cookie, and the next request has an empty session', async () => {
     const { browser, kit } = await start();
     const destroyed = eventsOf(kit, 'session:destroyed');
     await browser.get('/login');
@@ -66,7 +66,7 @@ onEveryStore('a session', (kitOf) => {
     expect(destroyed).toEqual([{ handle: expect.stringMatching(/^[\w-]{43}$/) }]);
   });
 
-  it('a destroyed session has ended even if the handler does not await it', async () => {
+  it('a session that the handler destroys without awaiting it has ended before the next request', async () => {
     const { browser } = await start({
       '/logout': (req, res) => {
         req.session.destroy(() => undefined);
