@@ -6,7 +6,7 @@ import { eventLoopTimeMs } from '../engine/event-loop-time.ts';
 import type { Argument, RawReply } from '../engine/operation.ts';
 import { type CommandLink, ReplyError } from '../engine/port.ts';
 import type { PubSub } from '../engine/pub-sub.ts';
-import type { Adapter, AdapterListener, Status } from './adapter.ts';
+import type { Adapter, Status } from './adapter.ts';
 import { Breaker } from './breaker.ts';
 import { ReconnectingPubSub } from './reconnecting-pub-sub.ts';
 import { Timeouts } from './timeouts.ts';
@@ -35,13 +35,13 @@ export class Connection implements CommandLink {
   #closed: Promise<void> | undefined;
 
   constructor(
-    createAdapter: (listener: AdapterListener) => Adapter,
+    createAdapter: (changed: () => void) => Adapter,
     events: Emitter<KitEvents>,
     commandTimeoutMs: number,
   ) {
     this.#events = events;
     this.#commandTimeoutMs = commandTimeoutMs;
-    this.#adapter = createAdapter({ changed: () => this.#changed() });
+    this.#adapter = createAdapter(() => this.#changed());
     this.#pubSub = new ReconnectingPubSub(
       () => this.#adapter.createSubscriber(),
       (error) => this.#events.emit('error', { feature: 'connection', error }),

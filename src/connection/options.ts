@@ -60,13 +60,10 @@ const UNSUPPORTED = { sentinel: 'Redis Sentinel', instance: 'named instances' } 
 export type ConnectionSettings =
   | { readonly kind: 'memory' }
   | ({ readonly kind: 'standalone' } & RedisAddress)
-  | {
-      readonly kind: 'cluster';
-      readonly nodes: readonly RedisAddress[];
-      readonly username: string | undefined;
-      readonly password: string | undefined;
-      readonly tls: boolean | TlsOptions;
-    }
+  | ({ readonly kind: 'cluster'; readonly nodes: readonly RedisAddress[] } & Pick<
+      RedisAddress,
+      'username' | 'password' | 'tls'
+    >)
   | { readonly kind: 'borrowed'; readonly family: 'standalone' | 'cluster'; readonly client: BorrowedClient };
 
 const HOST_GROUP = ['host', 'port'] as const;
