@@ -1,8 +1,7 @@
 import { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
-import type { Next } from './middleware.ts';
-import { originalUrl } from './middleware.ts';
+import { type Next, originalUrl } from './middleware.ts';
 
 /* Requests that the kit itself sends to an Express app, which is a function of a request and a response. */
 
