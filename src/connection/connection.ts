@@ -11,8 +11,7 @@ import { Breaker } from './breaker.ts';
 import { ReconnectingPubSub } from './reconnecting-pub-sub.ts';
 import { Timeouts } from './timeouts.ts';
 
-/** The timeout of `ready()`. */
-const CONNECT_DEADLINE_MS = 5_000;
+const READY_TIMEOUT_MS = 5_000;
 
 /** The pause before a command is sent again that Redis did not run. It doubles up to the longest. */
 const FIRST_PAUSE_MS = 20;
@@ -61,7 +60,7 @@ export class Connection implements CommandLink {
 
   /** Resolves when connected. A connection that succeeds after the rejection is still used. */
   async ready(): Promise<void> {
-    await this.#whenUp(() => this.#adapter.overallStatus(), CONNECT_DEADLINE_MS, false);
+    await this.#whenUp(() => this.#adapter.overallStatus(), READY_TIMEOUT_MS, false);
   }
 
   async send(key: string, command: readonly Argument[], timeoutMs: number): Promise<RawReply> {

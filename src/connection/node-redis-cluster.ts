@@ -202,8 +202,8 @@ class NodeRedisCluster implements Adapter {
 
   #connectNode(master: ClusterMaster): void {
     const now = performance.now();
-    if (now - (this.#attemptedAt.get(master.address) ?? -CONNECT_NODE_EVERY_MS) < CONNECT_NODE_EVERY_MS)
-      return;
+    const attemptedAt = this.#attemptedAt.get(master.address) ?? Number.NEGATIVE_INFINITY;
+    if (now - attemptedAt < CONNECT_NODE_EVERY_MS) return;
     this.#attemptedAt.set(master.address, now);
     this.client.nodeClient(master).catch((error: unknown) => {
       const cause = redact(asError(error));

@@ -1,6 +1,5 @@
 import type { Clock } from '../base/clock.ts';
 import type { MemoryKeyspace } from './memory-keyspace.ts';
-import type { Operation } from './operation.ts';
 import type { Engine } from './port.ts';
 
 /**
@@ -14,11 +13,7 @@ export function memoryEngine(
 ): Engine {
   return {
     // `async`, so that an implementation that throws rejects, as a script does.
-    async run<Args, Reply>(
-      operation: Operation<Args, Reply>,
-      keys: readonly string[],
-      args: Args,
-    ): Promise<Reply> {
+    async run(operation, keys, args) {
       checkOpen();
       return operation.decode(operation.runInMemory(memory, keys, clock.now(), args));
     },
