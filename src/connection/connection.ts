@@ -5,7 +5,6 @@ import type { KitEvents } from '../base/events.ts';
 import { eventLoopTimeMs } from '../engine/event-loop-time.ts';
 import type { Argument, RawReply } from '../engine/operation.ts';
 import { type CommandLink, ReplyError } from '../engine/port.ts';
-import type { PubSub } from '../engine/pub-sub.ts';
 import type { Adapter, Status } from './adapter.ts';
 import { Breaker } from './breaker.ts';
 import { ReconnectingPubSub } from './reconnecting-pub-sub.ts';
@@ -13,7 +12,7 @@ import { Timeouts } from './timeouts.ts';
 
 const READY_TIMEOUT_MS = 5_000;
 
-/** The pause before a command is sent again that Redis did not run. It doubles up to the longest. */
+/** The pause before a command that Redis did not run is sent again. It doubles, up to the longest. */
 const FIRST_PAUSE_MS = 20;
 const LONGEST_PAUSE_MS = 100;
 
@@ -28,7 +27,8 @@ export class Connection implements CommandLink {
   readonly #timeouts = new Timeouts();
   readonly #breakers = new Map<string, Breaker>();
   readonly #waiting = new Set<() => void>();
-  readonly #pubSub: ReconnectingPubSub;
+  /** On a second connection, shared by all features. */
+  readonly pubSub: ReconnectingPubSub;
   #isClosed = false;
   #emittedStatus: 'up' | 'down' | undefined;
   #closed: Promise<void> | undefined;
@@ -41,17 +41,12 @@ export class Connection implements CommandLink {
     this.#events = events;
     this.#commandTimeoutMs = commandTimeoutMs;
     this.#adapter = createAdapter(() => this.#changed());
-    this.#pubSub = new ReconnectingPubSub(
+    this.pubSub = new ReconnectingPubSub(
       () => this.#adapter.createSubscriber(),
       (error) => this.#events.emit('error', { feature: 'connection', error }),
     );
     this.#adapter.open();
     this.#changed();
-  }
-
-  /** On a second connection, shared by all features. */
-  get pubSub(): PubSub {
-    return this.#pubSub;
   }
 
   get client(): unknown {
@@ -128,7 +123,7 @@ export class Connection implements CommandLink {
 
   async #close(timeoutMs: number): Promise<void> {
     this.#isClosed = true;
-    this.#pubSub.close();
+    this.pubSub.close();
     for (const check of this.#waiting) check();
     const until = performance.now() + timeoutMs;
     while (this.#timeouts.size > 0 && performance.now() < until) {

@@ -4,7 +4,7 @@ import type { Engine } from './port.ts';
 
 /**
  * Runs the in-memory implementations. None of them awaits anything, so each operation is atomic. `checkOpen` throws once
- * the kit is closed, as a closed connection does: a caller that forgets to stop fails on a laptop too.
+ * the kit is closed, as a closed connection does, so that a use after close() also fails in development.
  */
 export function memoryEngine(
   memory: MemoryKeyspace,

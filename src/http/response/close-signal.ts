@@ -2,8 +2,6 @@ import { setMaxListeners } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { isClosed, listenAsKit } from './kit-reads.ts';
 
-export { isClosed };
-
 const SIGNAL: unique symbol = Symbol('the close signal of the response');
 
 export function onClose(res: ServerResponse, listener: () => void): void {

@@ -5,7 +5,7 @@ import { WatchedProperty } from '../watched-property.ts';
 import { isClosed, isKitListener, isKitReading, listenAsKit } from './kit-reads.ts';
 
 /**
- * Whether a response is stored that the handler ended after its client had disconnected. `detect`: unless the handler may
+ * Whether to store a response that the handler ended after its client had disconnected. `detect`: unless the handler may
  * have noticed, and so may have ended the response early. `keep`: always. `drop`: never.
  */
 export type OnDisconnect = 'detect' | 'keep' | 'drop';

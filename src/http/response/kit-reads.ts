@@ -1,7 +1,7 @@
 import type { EventEmitter } from 'node:events';
 import type { ServerResponse } from 'node:http';
 
-/* Tells the kit's own reads and listeners from those by which a handler may notice that its client has disconnected. */
+/* Distinguishes the kit's reads and listeners from those by which a handler may notice that its client has disconnected. */
 
 /** The kit's own listeners for the end of a connection. */
 const kitListeners = new WeakSet<(...args: never[]) => unknown>();

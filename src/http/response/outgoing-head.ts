@@ -1,5 +1,5 @@
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
-import { isClosed } from './close-signal.ts';
+import { isClosed } from './kit-reads.ts';
 import {
   applyHead,
   type Head,

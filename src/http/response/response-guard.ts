@@ -8,8 +8,8 @@ import {
   callWhenFinished,
   isChunk,
 } from './buffered-writes.ts';
-import { isClosed } from './close-signal.ts';
 import { DeclaredBody } from './declared-body.ts';
+import { isClosed } from './kit-reads.ts';
 import { OutgoingHead } from './outgoing-head.ts';
 import { PrematureEnd } from './premature-end.ts';
 import { assertStatus } from './response-head.ts';
