@@ -26,7 +26,7 @@ export function suspendBackpressure(
   isSuspended: () => boolean,
 ): () => void {
   const other = res[BACKPRESSURE];
-  // `pipe()` waits for 'drain' if this is true, whatever `write()` returned.
+  // `pipe()` waits for 'drain' if `writableNeedDrain` is true, whatever `write()` returned.
   const needsDrain =
     other?.needsDrain ??
     overrideFlag(res, 'writableNeedDrain', (isNative) => !isBackpressureSuspended(res) && isNative());
