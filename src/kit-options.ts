@@ -39,14 +39,7 @@ export interface KitSettings {
   readonly warnings: readonly string[];
 }
 
-const NAMES = [
-  ...CONNECTION_OPTION_NAMES,
-  'prefix',
-  'commandTimeout',
-  'logger',
-  'cachePolicies',
-  'clock',
-] as const;
+const NAMES = [...CONNECTION_OPTION_NAMES, 'prefix', 'commandTimeout', 'logger', 'cachePolicies', 'clock'];
 
 /** Hints for option names of Redis clients and other packages. */
 const FOREIGN_NAMES = {

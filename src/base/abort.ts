@@ -1,6 +1,6 @@
 interface SharedListener {
   readonly listeners: Set<() => void>;
-  stop(): void;
+  abort(): void;
 }
 
 const sharedListeners = new WeakMap<AbortSignal, SharedListener>();
@@ -10,25 +10,22 @@ const sharedListeners = new WeakMap<AbortSignal, SharedListener>();
  * event listener: Node warns of a leak from the eleventh, and compares each new one with all others.
  */
 export function onAbort(signal: AbortSignal, listener: () => void): () => void {
-  const shared = sharedListeners.get(signal) ?? listenTo(signal);
-  shared.listeners.add(listener);
+  const { listeners, abort } = sharedListenerOf(signal);
+  if (listeners.size === 0) signal.addEventListener('abort', abort, { once: true });
+  listeners.add(listener);
   return () => {
-    if (shared.listeners.delete(listener) && shared.listeners.size === 0) shared.stop();
+    if (listeners.delete(listener) && listeners.size === 0) signal.removeEventListener('abort', abort);
   };
 }
 
-function listenTo(signal: AbortSignal): SharedListener {
+function sharedListenerOf(signal: AbortSignal): SharedListener {
+  const known = sharedListeners.get(signal);
+  if (known !== undefined) return known;
   const listeners = new Set<() => void>();
   const abort = () => {
-    sharedListeners.delete(signal);
     for (const listener of [...listeners]) listener();
   };
-  const stop = () => {
-    if (sharedListeners.get(signal) === shared) sharedListeners.delete(signal);
-    signal.removeEventListener('abort', abort);
-  };
-  const shared = { listeners, stop };
+  const shared = { listeners, abort };
   sharedListeners.set(signal, shared);
-  signal.addEventListener('abort', abort, { once: true });
   return shared;
 }

@@ -3,35 +3,35 @@
  * its own, which comes first.
  */
 export const FOREIGN_OPTIONS: Readonly<Record<string, string>> = {
-  client: 'the connection belongs in createRedisKit({ client })',
-  redis: 'the connection belongs in createRedisKit({ client })',
-  redisClient: 'the connection belongs in createRedisKit({ client })',
-  storeClient: 'the connection belongs in createRedisKit({ client })',
-  sendCommand: 'the connection belongs in createRedisKit({ client })',
+  ...hints(
+    ['client', 'redis', 'redisClient', 'storeClient', 'sendCommand'],
+    'the connection belongs in createRedisKit({ client })',
+  ),
+  ...hints(['prefix', 'keyPrefix'], 'use createRedisKit({ prefix }), or kit.namespace()'),
+  ...hints(
+    ['expire', 'expires', 'expiration'],
+    'it is an option of caches; see `ttl` of kit.cache and kit.remember',
+  ),
+  ...hints(['duration', 'windowMs'], 'it is an option of rate limits; see `window` of kit.rateLimit'),
+  ...hints(['max', 'points'], 'it is an option of rate limits; see `limit` of kit.rateLimit'),
+  ...hints(['retryCount', 'retryDelay'], 'it is an option of locks; see `wait` of kit.lock'),
   store: 'the kit is the store; leave it out',
-  prefix: 'use createRedisKit({ prefix }), or kit.namespace()',
-  keyPrefix: 'use createRedisKit({ prefix }), or kit.namespace()',
   serializer: 'the kit stores JSON; leave it out',
   disableTouch: 'it is an option of session stores; see `touchAfter` of kit.session and kit.sessionStore',
   disableTTL: 'every key of the kit expires; leave it out',
   resave: 'it is an option of sessions; kit.session saves only what has changed',
   ttl: 'it is an option of caches; see kit.cache and kit.remember',
-  expire: 'it is an option of caches; see `ttl` of kit.cache and kit.remember',
-  expires: 'it is an option of caches; see `ttl` of kit.cache and kit.remember',
-  expiration: 'it is an option of caches; see `ttl` of kit.cache and kit.remember',
-  duration: 'it is an option of rate limits; see `window` of kit.rateLimit',
-  windowMs: 'it is an option of rate limits; see `window` of kit.rateLimit',
-  max: 'it is an option of rate limits; see `limit` of kit.rateLimit',
-  points: 'it is an option of rate limits; see `limit` of kit.rateLimit',
   keyGenerator: 'it is an option of rate limits; see `key` of kit.rateLimit',
   key: 'this call has no key; leave it out',
-  retryCount: 'it is an option of locks; see `wait` of kit.lock',
-  retryDelay: 'it is an option of locks; see `wait` of kit.lock',
 };
 
-/** The same hint for several foreign names: the option is called `own` here. */
+/** Hints for other names of the option `own`. */
 export function renamed(own: string, ...names: readonly string[]): Record<string, string> {
-  return Object.fromEntries(names.map((name) => [name, `it is \`${own}\` here`]));
+  return hints(names, `it is \`${own}\` here`);
+}
+
+function hints(names: readonly string[], hint: string): Record<string, string> {
+  return Object.fromEntries(names.map((name) => [name, hint]));
 }
 
 /** Names of other packages for a lifetime. */

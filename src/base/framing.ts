@@ -1,10 +1,4 @@
-/** Two parts in one stored value: a JSON value that describes the second part, and the bytes that it describes. */
-export interface Frame {
-  readonly meta: unknown;
-  readonly body: Buffer;
-}
-
-/** `[length of meta u32][meta as JSON][body]`. */
+/** Packs bytes and a JSON value that describes them: `[length of meta u32][meta as JSON][body]`. */
 export function packFrame(meta: unknown, body: Buffer): Buffer {
   const json = Buffer.from(JSON.stringify(meta));
   const length = Buffer.alloc(4);
@@ -13,7 +7,7 @@ export function packFrame(meta: unknown, body: Buffer): Buffer {
 }
 
 /** Undefined for bytes that are no frame. The body is a view of `packed`, not a copy. */
-export function unpackFrame(packed: Buffer): Frame | undefined {
+export function unpackFrame(packed: Buffer): { readonly meta: unknown; readonly body: Buffer } | undefined {
   if (packed.length < 4) return undefined;
   const bodyAt = 4 + packed.readUInt32BE(0);
   if (bodyAt > packed.length) return undefined;

@@ -1,7 +1,7 @@
 /** Counts work that must finish before the connection closes. */
 export class OpenWork {
   #count = 0;
-  readonly #endListeners = new Set<() => void>();
+  readonly #endListeners: (() => void)[] = [];
 
   /** Returns a function that marks this piece of work as done. */
   begin(): () => void {
@@ -18,13 +18,11 @@ export class OpenWork {
   async ended(timeoutMs: number): Promise<void> {
     if (this.#count === 0) return;
     await new Promise<void>((resolve) => {
-      const ended = () => {
+      const timer = setTimeout(resolve, timeoutMs);
+      this.#endListeners.push(() => {
         clearTimeout(timer);
-        this.#endListeners.delete(ended);
         resolve();
-      };
-      const timer = setTimeout(ended, timeoutMs);
-      this.#endListeners.add(ended);
+      });
     });
   }
 }

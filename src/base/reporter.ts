@@ -8,7 +8,7 @@ import type { Logger } from './logger.ts';
 /** How long the same failure of a feature is not reported again. */
 const REPEAT_AFTER_MS = 30_000;
 
-/** Stands for the connection among the names of nodes. */
+/** The name of the connection in the set of unavailable nodes. */
 const CONNECTION = '';
 
 /** Bounds the memory of earlier messages, which may contain text that clients sent. */

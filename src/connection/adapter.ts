@@ -8,7 +8,8 @@ export type Status = 'up' | 'connecting' | 'down';
 
 /**
  * The interface to a Redis client. An adapter connects clients of one family, follows their status and sends raw
- * commands; timeouts, circuit breakers and waiting are the connection's.
+ * commands; timeouts, circuit breakers and waiting are the connection's. It calls `changed` when the status of a key
+ * may have changed.
  */
 export interface Adapter {
   readonly mode: 'standalone' | 'cluster';
@@ -61,11 +62,6 @@ export const PING_INTERVAL_MS = 2_000;
 
 /** A socket without traffic for this long is dead, even if the operating system has not noticed. */
 export const SOCKET_TIMEOUT_MS = 5_000;
-
-export interface AdapterListener {
-  /** The status of some key may have changed. */
-  changed(): void;
-}
 
 /**
  * The status of one socket, derived from the events of its client. A socket that was lost usually reconnects at once, so

@@ -8,7 +8,7 @@ const ANSWERS_TO_CLOSE = 3;
 const PROBE_EVERY_MS = 500;
 
 export interface BreakerTask {
-  /** A probe that takes longer has failed. */
+  /** A probe that is answered later counts as failed. */
   readonly timeoutMs: number;
   /** Pings the node; undefined if it is no longer part of the cluster. */
   probe(): Promise<unknown> | undefined;

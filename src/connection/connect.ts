@@ -1,6 +1,6 @@
 import type { Emitter } from '../base/emitter.ts';
 import type { KitEvents } from '../base/events.ts';
-import type { Adapter, AdapterListener } from './adapter.ts';
+import type { Adapter } from './adapter.ts';
 import { Connection } from './connection.ts';
 import { borrowStandalone, openStandalone } from './node-redis-client.ts';
 import { borrowCluster, openCluster } from './node-redis-cluster.ts';
@@ -14,18 +14,18 @@ export function connect(
   events: Emitter<KitEvents>,
   commandTimeoutMs: number,
 ): Connection {
-  return new Connection((listener) => createAdapter(settings, listener), events, commandTimeoutMs);
+  return new Connection((changed) => createAdapter(settings, changed), events, commandTimeoutMs);
 }
 
-function createAdapter(settings: RedisSettings, listener: AdapterListener): Adapter {
+function createAdapter(settings: RedisSettings, changed: () => void): Adapter {
   switch (settings.kind) {
     case 'standalone':
-      return openStandalone(settings, listener);
+      return openStandalone(settings, changed);
     case 'cluster':
-      return openCluster(settings, listener);
+      return openCluster(settings, changed);
     case 'borrowed':
       return settings.family === 'cluster'
-        ? borrowCluster(settings.client, listener)
-        : borrowStandalone(settings.client, listener);
+        ? borrowCluster(settings.client, changed)
+        : borrowStandalone(settings.client, changed);
   }
 }

@@ -5,16 +5,14 @@ import type { KitEvents } from '../base/events.ts';
 import { eventLoopTimeMs } from '../engine/event-loop-time.ts';
 import type { Argument, RawReply } from '../engine/operation.ts';
 import { type CommandLink, ReplyError } from '../engine/port.ts';
-import type { PubSub } from '../engine/pub-sub.ts';
-import type { Adapter, AdapterListener, Status } from './adapter.ts';
+import type { Adapter, Status } from './adapter.ts';
 import { Breaker } from './breaker.ts';
 import { ReconnectingPubSub } from './reconnecting-pub-sub.ts';
 import { Timeouts } from './timeouts.ts';
 
-/** The timeout of `ready()`. */
-const CONNECT_DEADLINE_MS = 5_000;
+const READY_TIMEOUT_MS = 5_000;
 
-/** The pause before a command is sent again that Redis did not run. It doubles up to the longest. */
+/** The pause before a command that Redis did not run is sent again. It doubles, up to the longest. */
 const FIRST_PAUSE_MS = 20;
 const LONGEST_PAUSE_MS = 100;
 
@@ -29,30 +27,26 @@ export class Connection implements CommandLink {
   readonly #timeouts = new Timeouts();
   readonly #breakers = new Map<string, Breaker>();
   readonly #waiting = new Set<() => void>();
-  readonly #pubSub: ReconnectingPubSub;
+  /** On a second connection, shared by all features. */
+  readonly pubSub: ReconnectingPubSub;
   #isClosed = false;
   #emittedStatus: 'up' | 'down' | undefined;
   #closed: Promise<void> | undefined;
 
   constructor(
-    createAdapter: (listener: AdapterListener) => Adapter,
+    createAdapter: (changed: () => void) => Adapter,
     events: Emitter<KitEvents>,
     commandTimeoutMs: number,
   ) {
     this.#events = events;
     this.#commandTimeoutMs = commandTimeoutMs;
-    this.#adapter = createAdapter({ changed: () => this.#changed() });
-    this.#pubSub = new ReconnectingPubSub(
+    this.#adapter = createAdapter(() => this.#changed());
+    this.pubSub = new ReconnectingPubSub(
       () => this.#adapter.createSubscriber(),
       (error) => this.#events.emit('error', { feature: 'connection', error }),
     );
     this.#adapter.open();
     this.#changed();
-  }
-
-  /** On a second connection, shared by all features. */
-  get pubSub(): PubSub {
-    return this.#pubSub;
   }
 
   get client(): unknown {
@@ -61,7 +55,7 @@ export class Connection implements CommandLink {
 
   /** Resolves when connected. A connection that succeeds after the rejection is still used. */
   async ready(): Promise<void> {
-    await this.#whenUp(() => this.#adapter.overallStatus(), CONNECT_DEADLINE_MS, false);
+    await this.#whenUp(() => this.#adapter.overallStatus(), READY_TIMEOUT_MS, false);
   }
 
   async send(key: string, command: readonly Argument[], timeoutMs: number): Promise<RawReply> {
@@ -129,7 +123,7 @@ export class Connection implements CommandLink {
 
   async #close(timeoutMs: number): Promise<void> {
     this.#isClosed = true;
-    this.#pubSub.close();
+    this.pubSub.close();
     for (const check of this.#waiting) check();
     const until = performance.now() + timeoutMs;
     while (this.#timeouts.size > 0 && performance.now() < until) {

@@ -1,30 +1,25 @@
 import { createClient } from 'redis';
 import { asError, ConnectionError } from '../base/errors.ts';
 import type { Argument, RawReply } from '../engine/operation.ts';
-import { type Adapter, type AdapterListener, SocketStatus, type Status, type Subscriber } from './adapter.ts';
+import { type Adapter, SocketStatus, type Status, type Subscriber } from './adapter.ts';
 import type { RedisAddress } from './address.ts';
 import type { BorrowedClient } from './borrowed-client.ts';
 import {
   COMMAND_OPTIONS,
-  type CommandOptions,
   destroyClient,
   OWN_CLIENT_OPTIONS,
   readReply,
   redact,
   socketOptions,
 } from './node-redis.ts';
-import { type DuplicableClient, NodeRedisSubscriber } from './node-redis-subscriber.ts';
+import { type NodeClient, NodeRedisSubscriber } from './node-redis-subscriber.ts';
 import { addSharedListeners } from './shared-listeners.ts';
 
-/** The methods that this adapter uses, of its own client or a borrowed one. */
-interface SingleClient extends BorrowedClient, DuplicableClient {
-  readonly isReady: boolean;
-  sendCommand(command: readonly Argument[], options: CommandOptions): Promise<unknown>;
+interface SingleClient extends NodeClient, Omit<BorrowedClient, 'sendCommand'> {
   connect(): Promise<unknown>;
-  destroy(): void;
 }
 
-export function openStandalone(address: RedisAddress, listener: AdapterListener): Adapter {
+export function openStandalone(address: RedisAddress, changed: () => void): Adapter {
   const { host, port, username, password, db, tls } = address;
   const client: BorrowedClient = createClient({
     ...OWN_CLIENT_OPTIONS,
@@ -33,39 +28,39 @@ export function openStandalone(address: RedisAddress, listener: AdapterListener)
     ...(username === undefined ? {} : { username }),
     ...(password === undefined ? {} : { password }),
   });
-  return new NodeRedisClient(client as SingleClient, true, listener);
+  return new NodeRedisClient(client as SingleClient, true, changed);
 }
 
-export function borrowStandalone(client: BorrowedClient, listener: AdapterListener): Adapter {
-  return new NodeRedisClient(client as SingleClient, false, listener);
+export function borrowStandalone(client: BorrowedClient, changed: () => void): Adapter {
+  return new NodeRedisClient(client as SingleClient, false, changed);
 }
 
 class NodeRedisClient implements Adapter {
   readonly mode = 'standalone';
   readonly client: SingleClient;
   readonly #isOwn: boolean;
-  readonly #listener: AdapterListener;
+  readonly #changed: () => void;
   readonly #socket = new SocketStatus();
   readonly #removeListeners: () => void;
   lastError: Error | undefined;
 
-  constructor(client: SingleClient, isOwn: boolean, listener: AdapterListener) {
+  constructor(client: SingleClient, isOwn: boolean, changed: () => void) {
     this.client = client;
     this.#isOwn = isOwn;
-    this.#listener = listener;
+    this.#changed = changed;
     if (client.isReady) this.#socket.ready();
     this.#removeListeners = addSharedListeners(client, {
       ready: () => {
         this.#socket.ready();
-        listener.changed();
+        changed();
       },
       reconnecting: () => {
         this.#socket.reconnecting();
-        listener.changed();
+        changed();
       },
       // Without a listener for 'error', a lost socket would end the process.
       error: (error) => this.#failed(error),
-      end: () => listener.changed(),
+      end: changed,
     });
   }
 
@@ -113,6 +108,6 @@ class NodeRedisClient implements Adapter {
   #failed(error: unknown): void {
     this.lastError = redact(asError(error));
     this.#socket.failed();
-    this.#listener.changed();
+    this.#changed();
   }
 }

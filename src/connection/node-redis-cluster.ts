@@ -3,34 +3,21 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { createCluster } from 'redis';
 import { asError, ConnectionError } from '../base/errors.ts';
 import type { Argument, RawReply } from '../engine/operation.ts';
-import {
-  type Adapter,
-  type AdapterListener,
-  reconnectDelay,
-  SocketStatus,
-  type Status,
-  type Subscriber,
-} from './adapter.ts';
+import { type Adapter, reconnectDelay, SocketStatus, type Status, type Subscriber } from './adapter.ts';
 import type { BorrowedClient } from './borrowed-client.ts';
 import { keySlot } from './key-slot.ts';
 import {
   COMMAND_OPTIONS,
   type CommandOptions,
-  type DestructibleClient,
   destroyClient,
   OWN_CLIENT_OPTIONS,
   readReply,
   redact,
   socketOptions,
 } from './node-redis.ts';
-import { type DuplicableClient, NodeRedisSubscriber } from './node-redis-subscriber.ts';
+import { type NodeClient, NodeRedisSubscriber } from './node-redis-subscriber.ts';
 import type { ConnectionSettings } from './options.ts';
 import { addSharedListeners } from './shared-listeners.ts';
-
-interface NodeClient extends DestructibleClient, DuplicableClient {
-  readonly isReady: boolean;
-  sendCommand(command: readonly Argument[], options: CommandOptions): Promise<unknown>;
-}
 
 interface ClusterMaster {
   readonly address: string;
@@ -60,7 +47,7 @@ const TOPOLOGY_REFRESH_MS = 200;
 
 export function openCluster(
   settings: Extract<ConnectionSettings, { kind: 'cluster' }>,
-  listener: AdapterListener,
+  changed: () => void,
 ): Adapter {
   const { nodes, username, password, tls } = settings;
   const cluster: BorrowedClient = createCluster({
@@ -76,18 +63,18 @@ export function openCluster(
     minimizeConnections: true,
     topologyRefreshOnReconnectionAttemptStrategy: TOPOLOGY_REFRESH_MS,
   });
-  return new NodeRedisCluster(cluster as ClusterClient, true, listener);
+  return new NodeRedisCluster(cluster as ClusterClient, true, changed);
 }
 
-export function borrowCluster(client: BorrowedClient, listener: AdapterListener): Adapter {
-  return new NodeRedisCluster(client as ClusterClient, false, listener);
+export function borrowCluster(client: BorrowedClient, changed: () => void): Adapter {
+  return new NodeRedisCluster(client as ClusterClient, false, changed);
 }
 
 class NodeRedisCluster implements Adapter {
   readonly mode = 'cluster';
   readonly client: ClusterClient;
   readonly #isOwn: boolean;
-  readonly #listener: AdapterListener;
+  readonly #changed: () => void;
   readonly #sockets = new Map<string, SocketStatus>();
   readonly #closing = new AbortController();
   /** When a connection to each node was last attempted. */
@@ -99,10 +86,10 @@ class NodeRedisCluster implements Adapter {
   #isLost = false;
   lastError: Error | undefined;
 
-  constructor(client: ClusterClient, isOwn: boolean, listener: AdapterListener) {
+  constructor(client: ClusterClient, isOwn: boolean, changed: () => void) {
     this.client = client;
     this.#isOwn = isOwn;
-    this.#listener = listener;
+    this.#changed = changed;
     this.#removeListeners = addSharedListeners(client, {
       'node-ready': (node: { host: string; port: number }) => this.#update(node, (socket) => socket.ready()),
       'node-reconnecting': (node: { host: string; port: number }) =>
@@ -111,7 +98,7 @@ class NodeRedisCluster implements Adapter {
         this.lastError = redact(asError(error));
         this.#update(node, (socket) => socket.failed());
       },
-      connect: () => listener.changed(),
+      connect: changed,
       error: (error: unknown) => this.#failed(error),
     });
   }
@@ -201,7 +188,7 @@ class NodeRedisCluster implements Adapter {
         if (this.#closing.signal.aborted) this.#destroy();
         this.#isLost = false;
         for (const master of this.client.masters) this.#connectNode(master);
-        this.#listener.changed();
+        this.#changed();
         return;
       } catch (error) {
         this.#isLost = true;
@@ -215,8 +202,8 @@ class NodeRedisCluster implements Adapter {
 
   #connectNode(master: ClusterMaster): void {
     const now = performance.now();
-    if (now - (this.#attemptedAt.get(master.address) ?? -CONNECT_NODE_EVERY_MS) < CONNECT_NODE_EVERY_MS)
-      return;
+    const attemptedAt = this.#attemptedAt.get(master.address) ?? Number.NEGATIVE_INFINITY;
+    if (now - attemptedAt < CONNECT_NODE_EVERY_MS) return;
     this.#attemptedAt.set(master.address, now);
     this.client.nodeClient(master).catch((error: unknown) => {
       const cause = redact(asError(error));
@@ -235,11 +222,11 @@ class NodeRedisCluster implements Adapter {
 
   #update({ host, port }: { host: string; port: number }, change: (socket: SocketStatus) => void): void {
     change(this.#socket(`${host}:${port}`));
-    this.#listener.changed();
+    this.#changed();
   }
 
   #failed(error: unknown): void {
     this.lastError = redact(asError(error));
-    this.#listener.changed();
+    this.#changed();
   }
 }

@@ -1,11 +1,15 @@
+import type { EventEmitter } from 'node:events';
+import type { Argument } from '../engine/operation.ts';
 import type { Subscriber, SubscriberEvents } from './adapter.ts';
-import { CONNECT_TIMEOUT_MS, readReply, replyErrorOf } from './node-redis.ts';
+import { CONNECT_TIMEOUT_MS, type CommandOptions, readReply, replyErrorOf } from './node-redis.ts';
 
-/** A client for commands, whose settings the subscriber takes over. */
-export interface DuplicableClient {
+/** The methods that the adapters use of a client for commands to one node. */
+export interface NodeClient extends Pick<EventEmitter, 'on'> {
   readonly isReady: boolean;
   readonly options?: { readonly socket?: object | undefined } | undefined;
+  sendCommand(command: readonly Argument[], options: CommandOptions): Promise<unknown>;
   duplicate(overrides: object): SubscriberClient;
+  destroy(): void;
 }
 
 interface SubscriberClient {
@@ -40,7 +44,7 @@ export class NodeRedisSubscriber implements Subscriber {
   readonly isWellPlaced: () => boolean;
   #events: SubscriberEvents | undefined;
 
-  constructor(client: DuplicableClient, isWellPlaced: () => boolean) {
+  constructor(client: NodeClient, isWellPlaced: () => boolean) {
     this.isWellPlaced = isWellPlaced;
     this.#client = client.duplicate({
       ...OVERRIDES,

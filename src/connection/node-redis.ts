@@ -1,5 +1,6 @@
+import type { EventEmitter } from 'node:events';
 import type { ConnectionOptions as TlsOptions } from 'node:tls';
-import { ErrorReply, RESP_TYPES } from 'redis';
+import { ErrorReply, RESP_TYPES, type RedisClientOptions } from 'redis';
 import type { RawReply } from '../engine/operation.ts';
 import { ReplyError } from '../engine/port.ts';
 import { PING_INTERVAL_MS, reconnectDelay, SOCKET_TIMEOUT_MS } from './adapter.ts';
@@ -37,11 +38,9 @@ interface SocketOptions extends TlsOptions {
   readonly tls?: true;
 }
 
-export const OWN_CLIENT_OPTIONS: {
-  readonly disableOfflineQueue: true;
-  readonly pingInterval: number;
-  readonly commandOptions: { readonly timeout: 0 };
-} = {
+export const OWN_CLIENT_OPTIONS: Required<
+  Pick<RedisClientOptions, 'disableOfflineQueue' | 'pingInterval' | 'commandOptions'>
+> = {
   // An offline queue would send commands long after they were rejected.
   disableOfflineQueue: true,
   pingInterval: PING_INTERVAL_MS,
@@ -49,14 +48,9 @@ export const OWN_CLIENT_OPTIONS: {
 };
 
 /** Destroys a client, and once more when it is ready: node-redis does not stop a socket that is still connecting. */
-export function destroyClient(client: DestructibleClient): void {
+export function destroyClient(client: Pick<EventEmitter, 'on'> & { destroy(): void }): void {
   client.on('ready', () => client.destroy());
   client.destroy();
-}
-
-export interface DestructibleClient {
-  on(event: 'ready', listener: () => void): unknown;
-  destroy(): void;
 }
 
 /**

@@ -54,35 +54,33 @@ export const CONNECTION_OPTION_NAMES = [
   'cluster',
 ] as const;
 
+const CLUSTER_OPTION_NAMES = ['nodes', 'username', 'password', 'tls'];
+
 /** Planned options, which this version rejects by name. */
 const UNSUPPORTED = { sentinel: 'Redis Sentinel', instance: 'named instances' } as const;
 
 export type ConnectionSettings =
   | { readonly kind: 'memory' }
   | ({ readonly kind: 'standalone' } & RedisAddress)
-  | {
-      readonly kind: 'cluster';
-      readonly nodes: readonly RedisAddress[];
-      readonly username: string | undefined;
-      readonly password: string | undefined;
-      readonly tls: boolean | TlsOptions;
-    }
+  | ({ readonly kind: 'cluster'; readonly nodes: readonly RedisAddress[] } & Pick<
+      RedisAddress,
+      'username' | 'password' | 'tls'
+    >)
   | { readonly kind: 'borrowed'; readonly family: 'standalone' | 'cluster'; readonly client: BorrowedClient };
 
 const HOST_GROUP = ['host', 'port'] as const;
 const HOST_DETAILS = ['username', 'password', 'db'] as const;
 
 export function resolveConnection(reader: OptionReader, env: NodeJS.ProcessEnv): ConnectionSettings {
-  for (const way of HOST_DETAILS) {
-    if (reader.has(way) && !HOST_GROUP.some((name) => reader.has(name))) {
-      throw new ConfigError(
-        `createRedisKit: option \`${way}\` is given without \`host\` or \`port\`; ` +
-          `with \`url\` put it in the URL, with \`cluster\` put it in its options`,
-      );
-    }
+  const hostOption = HOST_GROUP.find((name) => reader.has(name));
+  const detail = HOST_DETAILS.find((name) => reader.has(name));
+  if (detail !== undefined && hostOption === undefined) {
+    throw new ConfigError(
+      `createRedisKit: option \`${detail}\` is given without \`host\` or \`port\`; ` +
+        `with \`url\` put it in the URL, with \`cluster\` put it in its options`,
+    );
   }
   const ways = ['url', 'client', 'cluster'].filter((name) => reader.has(name));
-  const hostOption = HOST_GROUP.find((name) => reader.has(name));
   if (hostOption !== undefined) ways.push(hostOption);
   if (ways.length > 1) {
     throw new ConfigError(
@@ -148,12 +146,7 @@ function fromHost(reader: OptionReader): ConnectionSettings {
 }
 
 function fromCluster(value: unknown): ConnectionSettings {
-  const reader = new OptionReader('createRedisKit({ cluster })', value, [
-    'nodes',
-    'username',
-    'password',
-    'tls',
-  ]);
+  const reader = new OptionReader('createRedisKit({ cluster })', value, CLUSTER_OPTION_NAMES);
   const nodes = reader.value('nodes');
   if (!Array.isArray(nodes) || nodes.length === 0) {
     throw reader.error('nodes', `it must list at least one node, for example ['redis://10.0.0.1:6379']`);
@@ -173,14 +166,8 @@ function clusterNode(node: unknown): RedisAddress {
     const host = reader.string('host');
     if (host === undefined) throw reader.error('host', 'it is required');
     const port = reader.integer('port', { min: 1, max: 65_535 }) ?? 6379;
-    return {
-      host: checkHost('option `cluster.nodes`: a `host`', host),
-      port,
-      username: undefined,
-      password: undefined,
-      db: 0,
-      tls: false,
-    };
+    const checkedHost = checkHost('option `cluster.nodes`: a `host`', host);
+    return { host: checkedHost, port, username: undefined, password: undefined, db: 0, tls: false };
   }
   const address = parseRedisUrl('option `cluster.nodes`', node);
   if (address === 'memory') {
@@ -188,12 +175,8 @@ function clusterNode(node: unknown): RedisAddress {
       `createRedisKit: option \`cluster.nodes\` holds 'memory:'; set it as \`url\` instead`,
     );
   }
-  if (
-    address.db !== 0 ||
-    address.username !== undefined ||
-    address.password !== undefined ||
-    address.tls !== false
-  ) {
+  const { username, password, db, tls } = address;
+  if (username !== undefined || password !== undefined || db !== 0 || tls !== false) {
     throw new ConfigError(
       'createRedisKit: a node in `cluster.nodes` must be redis://host:port; ' +
         'put `username`, `password` and `tls` beside `nodes`, for all nodes',

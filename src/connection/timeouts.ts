@@ -22,14 +22,7 @@ export class Timeouts {
   /** Settles as `promise` does, or rejects with `late()` after `ms`. */
   race<Value>(promise: Promise<Value>, ms: number, late: () => Error): Promise<Value> {
     return new Promise((resolve, reject) => {
-      const timeout = {
-        at: eventLoopTimeMs() + ms,
-        expire: () => {
-          this.#timeouts.delete(timeout);
-          reject(late());
-        },
-      };
-      this.#add(timeout);
+      const timeout = this.#add(ms, () => reject(late()));
       promise.then(
         (value) => {
           this.#timeouts.delete(timeout);
@@ -44,21 +37,14 @@ export class Timeouts {
   }
 
   pause(ms: number): Promise<void> {
-    return new Promise((resolve) => {
-      const timeout = {
-        at: eventLoopTimeMs() + ms,
-        expire: () => {
-          this.#timeouts.delete(timeout);
-          resolve();
-        },
-      };
-      this.#add(timeout);
-    });
+    return new Promise((resolve) => void this.#add(ms, resolve));
   }
 
-  #add(timeout: Timeout): void {
+  #add(ms: number, expire: () => void): Timeout {
+    const timeout = { at: eventLoopTimeMs() + ms, expire };
     this.#timeouts.add(timeout);
     this.#timer ??= setInterval(() => this.#tick(), TICK_MS);
+    return timeout;
   }
 
   #tick(): void {
@@ -68,7 +54,7 @@ export class Timeouts {
     // After a blocked event loop, timers run before sockets are read. A reply that has arrived meanwhile still counts.
     if (expired.length > 0) {
       setImmediate(() => {
-        for (const timeout of expired) if (this.#timeouts.has(timeout)) timeout.expire();
+        for (const timeout of expired) if (this.#timeouts.delete(timeout)) timeout.expire();
       });
     }
     if (this.#timeouts.size === 0) {

@@ -1,8 +1,8 @@
 import { eventLoopTimeMs } from './event-loop-time.ts';
 
 /**
- * The time that one request may spend waiting for Redis, over all kit middleware and on both sides of the handler; or
- * that one call from the handler may. Only waiting counts, and commands that wait at the same time count once.
+ * The time that one request may wait for Redis, in all kit middleware together, before and after the handler. A call
+ * from the handler has its own. Only waiting counts, and commands that wait at the same time count once.
  */
 export class Deadline {
   readonly #limitMs: number;
@@ -29,7 +29,7 @@ export class Deadline {
   }
 }
 
-/** One deadline per request, shared by all kit middleware that the request passes. */
+/** The deadlines of requests: one for each, shared by all kit middleware. */
 export class RequestDeadlines {
   readonly #limitMs: number;
   readonly #deadlines = new WeakMap<object, Deadline>();
@@ -47,7 +47,7 @@ export class RequestDeadlines {
     return deadline;
   }
 
-  /** A new deadline for one call from the handler: a long response may make any number of calls. */
+  /** For one call from the handler: a handler may make any number of calls while it sends a long response. */
   ofCall(): Deadline {
     return new Deadline(this.#limitMs);
   }

@@ -1,11 +1,10 @@
 import type { Clock } from '../base/clock.ts';
 import type { MemoryKeyspace } from './memory-keyspace.ts';
-import type { Operation } from './operation.ts';
 import type { Engine } from './port.ts';
 
 /**
  * Runs the in-memory implementations. None of them awaits anything, so each operation is atomic. `checkOpen` throws once
- * the kit is closed, as a closed connection does: a caller that forgets to stop fails on a laptop too.
+ * the kit is closed, as a closed connection does, so that a use after close() also fails in development.
  */
 export function memoryEngine(
   memory: MemoryKeyspace,
@@ -14,11 +13,7 @@ export function memoryEngine(
 ): Engine {
   return {
     // `async`, so that an implementation that throws rejects, as a script does.
-    async run<Args, Reply>(
-      operation: Operation<Args, Reply>,
-      keys: readonly string[],
-      args: Args,
-    ): Promise<Reply> {
+    async run(operation, keys, args) {
       checkOpen();
       return operation.decode(operation.runInMemory(memory, keys, clock.now(), args));
     },

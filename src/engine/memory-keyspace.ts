@@ -89,8 +89,7 @@ export class MemoryKeyspace implements Keyspace, PubSub {
     const set = this.sortedSet(key) ?? new SortedSet();
     const entry = { value: set, expiresAt: this.#clock.now() + ttlMs };
     const growth = set.has(member) ? 0 : bytesOf(member);
-    if (this.#limits[partition].whenFull === 'refuse')
-      this.#ensureSpace(partition, key, sizeOf(entry, key) + growth);
+    this.#ensureSpace(partition, key, sizeOf(entry, key) + growth);
     set.add(score, member);
     this.#put(partition, key, entry);
   }
@@ -108,7 +107,7 @@ export class MemoryKeyspace implements Keyspace, PubSub {
   set(key: string, value: Buffer, ttlMs: number): void {
     const partition = partitionOf(key);
     const entry = { value: ownBytesOf(value), expiresAt: this.#clock.now() + ttlMs };
-    if (this.#limits[partition].whenFull === 'refuse') this.#ensureSpace(partition, key, sizeOf(entry, key));
+    this.#ensureSpace(partition, key, sizeOf(entry, key));
     this.#put(partition, key, entry);
   }
 
@@ -173,9 +172,11 @@ export class MemoryKeyspace implements Keyspace, PubSub {
     if (entries.size > this.#limits[partition].maxEntries + 1) entries.pop();
   }
 
+  /** Throws if the partition refuses writes when it is full, and has no space for the entry. */
   #ensureSpace(partition: Partition, key: string, bytes: number): void {
+    const { maxEntries, maxBytes, whenFull } = this.#limits[partition];
+    if (whenFull === 'evict') return;
     const entries = this.#partition(partition);
-    const { maxEntries, maxBytes } = this.#limits[partition];
     const fits = () => {
       const old = entries.peek(key);
       const growth = bytes - (old === undefined ? 0 : sizeOf(old, key));

@@ -1,7 +1,7 @@
 import { RedisKitError, StoreError } from '../base/errors.ts';
 import type { Deadline } from './deadline.ts';
 import { eventLoopTimeMs } from './event-loop-time.ts';
-import type { Argument, Operation, RawReply } from './operation.ts';
+import type { Argument, RawReply } from './operation.ts';
 import { type CommandLink, type Engine, ReplyError } from './port.ts';
 import { arrayOf } from './reply.ts';
 
@@ -37,12 +37,7 @@ export function redisEngine(link: CommandLink, settings: RedisEngineSettings): E
   }
 
   return {
-    run<Args, Reply>(
-      operation: Operation<Args, Reply>,
-      keys: readonly string[],
-      args: Args,
-      deadline?: Deadline,
-    ): Promise<Reply> {
+    run(operation, keys, args, deadline) {
       return within(operation.name, deadline, async (remainingMs) => {
         const key = keys[0] ?? '';
         const tail: Argument[] = [

@@ -12,7 +12,6 @@ export function storedFormatAt(reply: readonly RawReply[], index: number): Store
   return format;
 }
 
-/** The number that stands for a format in raw replies. */
 export function storedFormatCode(format: StoredFormat): number {
   return STORED_FORMATS.indexOf(format);
 }

@@ -1,13 +1,12 @@
 import type { IncomingMessage } from 'node:http';
 
-/** The host and the scheme of the original request, from the X-Forwarded fields of a proxy. */
-export interface Forwarded {
-  readonly host: string | undefined;
-  readonly proto: string | undefined;
-}
-
-/** Undefined without X-Forwarded fields, and if the Express app does not trust the proxy (`trust proxy`). */
-export function forwardedOf(req: IncomingMessage): Forwarded | undefined {
+/**
+ * The host and the scheme of the original request, from the X-Forwarded fields of a proxy. Undefined without these fields, and
+ * if the Express app does not trust the proxy (`trust proxy`).
+ */
+export function forwardedOf(
+  req: IncomingMessage,
+): Readonly<Record<'host' | 'proto', string | undefined>> | undefined {
   const { 'x-forwarded-host': host, 'x-forwarded-proto': proto } = req.headers;
   if (host === undefined && proto === undefined) return undefined;
   const { app } = req as { app?: { get?(setting: string): unknown } };

@@ -1,8 +1,7 @@
 import { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
-import type { Next } from './middleware.ts';
-import { originalUrl } from './middleware.ts';
+import { type Next, originalUrl } from './middleware.ts';
 
 /* Requests that the kit itself sends to an Express app, which is a function of a request and a response. */
 
@@ -94,15 +93,9 @@ export function sendInternalRequest(
 
 /** Discards everything that is written. The app sees the address of the connection of the original request. */
 class NullSocket extends Duplex {
-  readonly remoteAddress: string | undefined;
-  readonly remoteFamily: string | undefined;
-  readonly encrypted: boolean | undefined;
-
-  constructor(like: Socket & { readonly encrypted?: boolean }) {
+  constructor({ remoteAddress, remoteFamily, encrypted }: Socket & { readonly encrypted?: boolean }) {
     super();
-    this.remoteAddress = like.remoteAddress;
-    this.remoteFamily = like.remoteFamily;
-    this.encrypted = like.encrypted;
+    Object.assign(this, { remoteAddress, remoteFamily, encrypted });
   }
 
   override _read(): void {

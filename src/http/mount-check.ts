@@ -20,8 +20,8 @@ export function checkNotMounted(where: string, options: unknown): void {
 }
 
 /**
- * Throws if a middleware is not called with (req, res, next). Koa and Hono catch this error and answer 500; a later one they
- * would not catch.
+ * Throws if a middleware is not called with (req, res, next). Koa and Hono catch an error of the call itself and answer 500;
+ * they would not catch a later one.
  */
 export function checkMiddlewareCall(where: string, req: unknown, next: unknown): void {
   if (typeof next === 'function') return;

@@ -12,11 +12,6 @@ export interface Problem {
   readonly extensions?: Readonly<Record<string, unknown>>;
 }
 
-/** Whole seconds (RFC 9110, section 10.2.3), rounded up: an earlier retry would fail. */
-function retryAfterSeconds(ms: number): number {
-  return Math.max(1, Math.ceil(ms / 1000));
-}
-
 /** Sends a problem. Headers that are already set stay. Does nothing if another response has begun, which will be ended. */
 export function sendProblem(res: ServerResponse, problem: Problem): void {
   if (res.headersSent) return;
@@ -27,7 +22,10 @@ export function sendProblem(res: ServerResponse, problem: Problem): void {
   res.setHeader('Content-Length', body.length);
   // A refusal is valid only for this client and this moment.
   res.setHeader('Cache-Control', 'no-store');
-  if (retryAfterMs !== undefined) res.setHeader('Retry-After', retryAfterSeconds(retryAfterMs));
+  if (retryAfterMs !== undefined) {
+    // Whole seconds (RFC 9110, section 10.2.3), rounded up: an earlier retry would fail.
+    res.setHeader('Retry-After', Math.max(1, Math.ceil(retryAfterMs / 1000)));
+  }
   res.end(body);
 }
 

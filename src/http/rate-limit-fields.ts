@@ -23,21 +23,21 @@ export interface Quota {
 /** Adds the fields to a response. Times are whole seconds, rounded up, so that no client retries too early. */
 export function addRateLimitFields(
   res: ServerResponse,
-  styles: readonly RateHeaders[],
+  formats: readonly RateHeaders[],
   quotas: readonly Quota[],
 ): void {
-  const wantsLists = styles.includes('draft-10') || styles.includes('draft-8');
+  const wantsLists = formats.includes('draft-10') || formats.includes('draft-8');
   for (const { name, limit, remaining, windowMs, resetMs } of wantsLists ? quotas : []) {
     append(res, 'RateLimit-Policy', `"${name}";q=${limit};w=${seconds(windowMs)}`);
     append(res, 'RateLimit', `"${name}";r=${remaining};t=${seconds(resetMs)}`);
   }
-  const wantsSixth = styles.includes('draft-6');
-  for (const { limit, windowMs } of wantsSixth && !wantsLists ? quotas : []) {
+  const wantsDraft6 = formats.includes('draft-6');
+  for (const { limit, windowMs } of wantsDraft6 && !wantsLists ? quotas : []) {
     append(res, 'RateLimit-Policy', `${limit};w=${seconds(windowMs)}`);
   }
   const tightest = quotas.reduce((least, quota) => (quota.remaining < least.remaining ? quota : least));
-  if (wantsSixth) setScalars(res, 'RateLimit-', tightest, seconds(tightest.resetMs));
-  if (styles.includes('legacy')) {
+  if (wantsDraft6) setScalars(res, 'RateLimit-', tightest, seconds(tightest.resetMs));
+  if (formats.includes('legacy')) {
     setScalars(res, 'X-RateLimit-', tightest, seconds(Date.now() + tightest.resetMs));
   }
 }

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Next } from './middleware.ts';
-import { isClosed } from './response/close-signal.ts';
+import { isClosed } from './response/kit-reads.ts';
 import { endUnserved, hasClientLeft } from './response/unserved.ts';
 
 /** How a middleware ends: with `next()`, with a response, or with neither because the client disconnected. */

@@ -55,7 +55,12 @@ export class IdentityWatch {
       this.#watchCookies(req, 'cookies', knownCookies),
       this.#watchCookies(req, 'signedCookies', knownCookies),
       this.#watchHeaders(req),
-      new WatchedProperty(req, 'rawHeaders', { read: (value) => this.#readAllHeaders(value) }),
+      new WatchedProperty(req, 'rawHeaders', {
+        read: (value) => {
+          this.#readAllHeaders();
+          return value;
+        },
+      }),
     ];
   }
 
@@ -94,10 +99,9 @@ export class IdentityWatch {
     return value;
   }
 
-  #readAllHeaders(value: unknown): unknown {
+  #readAllHeaders(): void {
     this.#readHeader('cookie');
     this.#readHeader('authorization');
-    return value;
   }
 
   #watchCookies(
@@ -120,12 +124,15 @@ export class IdentityWatch {
   }
 
   #watchHeaders(req: IncomingMessage): WatchedProperty {
-    const read = (name: string | symbol) => this.#readHeader(name);
+    const listener = {
+      read: (name: string | symbol) => this.#readHeader(name),
+      readAll: () => this.#readAllHeaders(),
+    };
     let watched: { readonly headers: object; readonly proxy: object } | undefined;
     return new WatchedProperty(req, 'headers', {
       read: (headers) => {
         if (!this.#isHandlerReading || typeof headers !== 'object' || headers === null) return headers;
-        if (watched?.headers !== headers) watched = { headers, proxy: watchedHeaders(headers, read) };
+        if (watched?.headers !== headers) watched = { headers, proxy: watchedReads(headers, listener) };
         return watched.proxy;
       },
     });
@@ -136,17 +143,6 @@ export class IdentityWatch {
     if (name === 'cookie') this.#cookieReads.readHeader();
     else if (name === 'authorization') this.#readsAuthorization = true;
   }
-}
-
-/** The headers, with reads reported. A copy of all fields counts as a read of each. */
-function watchedHeaders(headers: object, read: (name: string | symbol) => void): object {
-  return watchedReads(headers, {
-    read,
-    readAll() {
-      read('cookie');
-      read('authorization');
-    },
-  });
 }
 
 /** Parsed cookies. Reads of known cookies do not count; reads of others count once. */

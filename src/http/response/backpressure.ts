@@ -1,5 +1,5 @@
 import type { ServerResponse } from 'node:http';
-import { nativeFlag } from './response-head.ts';
+import { overrideFlag } from './response-head.ts';
 
 const BACKPRESSURE: unique symbol = Symbol('the suspension of backpressure');
 
@@ -26,13 +26,11 @@ export function suspendBackpressure(
   isSuspended: () => boolean,
 ): () => void {
   const other = res[BACKPRESSURE];
-  const needsDrain = other?.needsDrain ?? nativeFlag(res, 'writableNeedDrain');
+  // `pipe()` waits for 'drain' if `writableNeedDrain` is true, whatever `write()` returned.
+  const needsDrain =
+    other?.needsDrain ??
+    overrideFlag(res, 'writableNeedDrain', (isNative) => !isBackpressureSuspended(res) && isNative());
   res[BACKPRESSURE] = { isSuspended: () => isSuspended() || other?.isSuspended() === true, needsDrain };
-  // `pipe()` waits for 'drain' if this is true, whatever `write()` returned.
-  Object.defineProperty(res, 'writableNeedDrain', {
-    configurable: true,
-    get: () => !isBackpressureSuspended(res) && needsDrain(),
-  });
   let timer: NodeJS.Timeout | undefined;
   return function resume() {
     clearTimeout(timer);

@@ -29,17 +29,14 @@ export function isComplete(req: IncomingMessage, res: unknown): res is ServerRes
   return true;
 }
 
-interface MiddlewareCall {
-  readonly req: IncomingMessage;
-  readonly res: unknown;
-  readonly next: unknown;
-}
-
 /**
  * The error for `next` if the response is incomplete. Throws a ConfigError if `next` is missing. `where` is the call as the
  * user wrote it.
  */
-export function callError(where: string, { req, res, next }: MiddlewareCall): ConfigError | undefined {
+export function callError(
+  where: string,
+  { req, res, next }: { readonly req: IncomingMessage; readonly res: unknown; readonly next: unknown },
+): ConfigError | undefined {
   checkMiddlewareCall(where, req, next);
   if (isComplete(req, res)) return undefined;
   return new ConfigError(

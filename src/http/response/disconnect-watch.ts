@@ -2,10 +2,10 @@ import { EventEmitter } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { internalPurposeOf } from '../internal-request.ts';
 import { WatchedProperty } from '../watched-property.ts';
-import { isClosed, isKitListener, isKitReading, listenOnce } from './kit-reads.ts';
+import { isClosed, isKitListener, isKitReading, listenAsKit } from './kit-reads.ts';
 
 /**
- * Whether a response is stored that the handler ended after its client had disconnected. `detect`: unless the handler may
+ * Whether to store a response that the handler ended after its client had disconnected. `detect`: unless the handler may
  * have noticed, and so may have ended the response early. `keep`: always. `drop`: never.
  */
 export type OnDisconnect = 'detect' | 'keep' | 'drop';
@@ -16,25 +16,6 @@ const REQUEST_NAMES = ['destroyed', 'closed', 'aborted', 'readableAborted', 'err
 const SOCKET_NAMES = ['destroyed', 'closed', 'writable', 'errored', 'readyState'];
 /** HTTP/2: absent after a disconnect, or objects that show it. */
 const HTTP2_NAMES = ['stream', 'socket', 'connection'];
-
-const ABORTED: unique symbol = Symbol('the listeners for an aborted request');
-
-type Abortable = IncomingMessage & { [ABORTED]?: Set<() => void> };
-
-/** Calls the listener when the client aborts the request, and returns an unsubscribe function. All share one event listener. */
-function onAborted(req: Abortable, listener: () => void): () => void {
-  let listeners = req[ABORTED];
-  if (listeners === undefined) {
-    const all = new Set<() => void>();
-    listeners = all;
-    req[ABORTED] = all;
-    listenOnce(req, 'aborted', () => {
-      for (const each of all) each();
-    });
-  }
-  listeners.add(listener);
-  return () => listeners.delete(listener);
-}
 
 /**
  * Detects whether a handler may have noticed, before it ended the response, that its client had disconnected: by a listener
@@ -54,7 +35,7 @@ export class DisconnectWatch {
     this.#res = res;
     this.#before = new Set(this.#listeners());
     // 'aborted' comes before 'close', when listeners added with `once` can still be seen.
-    this.#stopListening = onAborted(req, () => this.#checkListeners());
+    this.#stopListening = listenAsKit(req, 'aborted', () => this.#checkListeners());
     if (isClosed(res)) this.disconnected();
   }
 

@@ -17,22 +17,18 @@ interface Changes {
 
 /** Replace the methods of a response. The same functions for all responses, so that V8 can optimize calls of them. */
 const WATCHED = {
-  setHeader(this: WatchedResponse, ...args: unknown[]) {
-    return change(this, 'setHeader', args);
-  },
-  appendHeader(this: WatchedResponse, ...args: unknown[]) {
-    return change(this, 'appendHeader', args);
-  },
-  removeHeader(this: WatchedResponse, ...args: unknown[]) {
-    return change(this, 'removeHeader', args);
-  },
+  setHeader: watched('setHeader'),
+  appendHeader: watched('appendHeader'),
+  removeHeader: watched('removeHeader'),
 };
 
-function change(res: WatchedResponse, method: keyof Setters, args: unknown[]): unknown {
-  const changes = res[CHANGES];
-  const result: unknown = Reflect.apply(changes.original[method], res, args);
-  changes.last.set(String(args[0]).toLowerCase(), ++changes.count);
-  return result;
+function watched(method: keyof Setters) {
+  return function (this: WatchedResponse, ...args: unknown[]): unknown {
+    const changes = this[CHANGES];
+    const result: unknown = Reflect.apply(changes.original[method], this, args);
+    changes.last.set(String(args[0]).toLowerCase(), ++changes.count);
+    return result;
+  };
 }
 
 /**

@@ -1,7 +1,7 @@
 import type { EventEmitter } from 'node:events';
 import type { ServerResponse } from 'node:http';
 
-/* Tells the kit's own reads and listeners from those by which a handler may notice that its client has disconnected. */
+/* Distinguishes the kit's reads and listeners from those by which a handler may notice that its client has disconnected. */
 
 /** The kit's own listeners for the end of a connection. */
 const kitListeners = new WeakSet<(...args: never[]) => unknown>();
@@ -19,10 +19,27 @@ export function asKit<Result>(work: () => Result): Result {
   }
 }
 
-/** Adds a listener of the kit, which does not count as one of the handler. */
-export function listenOnce(emitter: EventEmitter, event: string, listener: () => void): void {
-  kitListeners.add(listener);
-  emitter.once(event, listener);
+const LISTENERS: unique symbol = Symbol('the listeners of the kit');
+
+/** A response or a request, with the kit's listeners for the one event of it that the kit listens for. */
+type Observed = EventEmitter & { [LISTENERS]?: Set<() => void> };
+
+/**
+ * Adds a listener of the kit, which does not count as one of the handler, and returns an unsubscribe function. All share one
+ * event listener, so that Node does not warn of a leak.
+ */
+export function listenAsKit(emitter: Observed, event: 'close' | 'aborted', listener: () => void): () => void {
+  const listeners = emitter[LISTENERS] ?? new Set();
+  if (emitter[LISTENERS] === undefined) {
+    emitter[LISTENERS] = listeners;
+    const listenToAll = () => {
+      for (const each of listeners) each();
+    };
+    kitListeners.add(listenToAll);
+    emitter.once(event, listenToAll);
+  }
+  listeners.add(listener);
+  return () => listeners.delete(listener);
 }
 
 export function isKitReading(): boolean {

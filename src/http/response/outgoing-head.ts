@@ -1,5 +1,5 @@
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
-import { isClosed } from './close-signal.ts';
+import { isClosed } from './kit-reads.ts';
 import {
   applyHead,
   type Head,
@@ -77,7 +77,7 @@ export class OutgoingHead {
   /** Makes `headersSent` true while `isDecided()` is true, as it would be if the handler's calls had reached Node. */
   overrideHeadersSent(isDecided: () => boolean): void {
     if (this.#native !== undefined) return;
-    this.#native = overrideFlag(this.#res, 'headersSent', isDecided);
+    this.#native = overrideFlag(this.#res, 'headersSent', (isNative) => isDecided() || isNative());
   }
 
   /** Stores the head without sending it: until the hooks have run, it may still become a 503. */

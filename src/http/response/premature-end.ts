@@ -27,7 +27,7 @@ export class PrematureEnd {
     if (this.#listensForClose) return;
     this.#listensForClose = true;
     onClose(this.#res, () => {
-      if (!this.#hasEnded()) this.#hooks.closedEarly();
+      if (!this.#hasEnded()) this.#hooks.notify('closedEarly');
     });
   }
 
@@ -38,7 +38,7 @@ export class PrematureEnd {
     if (this.#listensForDestroy || typeof destroy !== 'function') return;
     this.#listensForDestroy = true;
     res.destroy = (...args: Parameters<typeof destroy>) => {
-      if (!this.#hasEnded()) this.#hooks.abandoned();
+      if (!this.#hasEnded()) this.#hooks.notify('abandoned');
       return destroy.apply(res, args);
     };
   }

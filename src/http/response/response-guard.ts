@@ -8,8 +8,8 @@ import {
   callWhenFinished,
   isChunk,
 } from './buffered-writes.ts';
-import { isClosed } from './close-signal.ts';
 import { DeclaredBody } from './declared-body.ts';
+import { isClosed } from './kit-reads.ts';
 import { OutgoingHead } from './outgoing-head.ts';
 import { PrematureEnd } from './premature-end.ts';
 import { assertStatus } from './response-head.ts';
@@ -225,7 +225,7 @@ export class ResponseGuard {
     } catch (error) {
       // The hooks have run. A handler that catches the error may send another response.
       this.#ending = undefined;
-      this.#hooks.notSent();
+      this.#hooks.notify('notSent');
       throw error;
     }
     this.#stage = 'done';
@@ -235,7 +235,7 @@ export class ResponseGuard {
   #sendReplacement(replacement: Replacement, { done }: Call): void {
     const { write, end, writeHead, flushHeaders } = this.#res;
     this.#writes.discard();
-    if (this.#hooks.hasFailed) this.#hooks.notSent();
+    if (this.#hooks.hasFailed) this.#hooks.notify('notSent');
     Object.assign(this.#res, this.#guarded);
     try {
       replacement(this.#res, () => this.outgoing.reset());

@@ -77,22 +77,20 @@ export function isBodyless({ req, statusCode }: MaybeDetached): boolean {
   return req?.method === 'HEAD' || statusCode === 204 || statusCode === 304;
 }
 
-type Flag = 'headersSent' | 'writableEnded' | 'writableNeedDrain';
+type Flag = 'headersSent' | 'writableNeedDrain';
 
-/** Returns a function that reads a boolean property of the response, with Node's own value. */
-export function nativeFlag(res: ServerResponse, name: Flag): () => boolean {
-  const { get } = accessorOf(res, name);
-  return () => get?.call(res) === true;
-}
-
-/** Makes a boolean property true also while `isTrue()` is. Returns a function that reads Node's own value. */
-export function overrideFlag(res: ServerResponse, name: Flag, isTrue: () => boolean): () => boolean {
+/** Replaces a boolean property. `read` and the caller receive a function that reads Node's own value. */
+export function overrideFlag(
+  res: ServerResponse,
+  name: Flag,
+  read: (isNativeTrue: () => boolean) => boolean,
+): () => boolean {
   const { get, set } = accessorOf(res, name);
   const isNativeTrue = () => get?.call(res) === true;
   Object.defineProperty(res, name, {
     configurable: true,
     enumerable: true,
-    get: () => isTrue() || isNativeTrue(),
+    get: () => read(isNativeTrue),
     ...(set === undefined ? {} : { set }),
   });
   return isNativeTrue;

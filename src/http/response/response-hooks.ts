@@ -23,6 +23,11 @@ const PROBLEMS: Partial<Record<ErrorCode, Problem>> = {
   },
 };
 
+interface Failure {
+  readonly phase: Phase;
+  readonly error: unknown;
+}
+
 interface Step {
   readonly hook: ResponseHook;
   readonly isPreparation: boolean;
@@ -34,7 +39,7 @@ export class ResponseHooks {
   /** The hooks whose `beforeHeaders` was called. */
   readonly #prepared: ResponseHook[] = [];
   #ranOn = false;
-  #failure: { readonly phase: Phase; readonly error: unknown } | undefined;
+  #failure: Failure | undefined;
 
   constructor(...hooks: ResponseHook[]) {
     this.#hooks = hooks;
@@ -47,27 +52,18 @@ export class ResponseHooks {
 
   /** The response that replaces the handler's: a refusal because of the first failure, or a hook's replacement. */
   instead(): Replacement | undefined {
-    if (this.#failure === undefined) {
-      for (const hook of this.#hooks) {
-        const replacement = hook.instead?.();
-        if (replacement !== undefined) return replacement;
-      }
-      return undefined;
+    const failure = this.#failure;
+    if (failure !== undefined) {
+      return (res, reset) => {
+        reset();
+        refuse(res, failure);
+      };
     }
-    return (res, reset) => {
-      reset();
-      this.#refuse(res, this.#failure);
-    };
-  }
-
-  #refuse(
-    res: ServerResponse,
-    failure: { readonly phase: Phase; readonly error: unknown } | undefined,
-  ): void {
-    const { phase, error } = failure ?? { phase: 'response', error: undefined };
-    const problem = error instanceof RedisKitError ? PROBLEMS[error.code] : undefined;
-    if (problem === undefined) sendUnavailable(res, phase);
-    else sendProblem(res, problem);
+    for (const hook of this.#hooks) {
+      const replacement = hook.instead?.();
+      if (replacement !== undefined) return replacement;
+    }
+    return undefined;
   }
 
   get withholdLastBytes(): boolean {
@@ -107,12 +103,9 @@ export class ResponseHooks {
     return this.#run(steps, hasBegun);
   }
 
-  closedEarly(): void {
-    for (const hook of this.#hooks) hook.closedEarly?.();
-  }
-
-  abandoned(): void {
-    for (const hook of this.#hooks) hook.abandoned?.();
+  /** Calls a method of every hook that has it. */
+  notify(event: 'closedEarly' | 'abandoned' | 'notSent'): void {
+    for (const hook of this.#hooks) hook[event]?.();
   }
 
   headLeaves(): void {
@@ -121,10 +114,6 @@ export class ResponseHooks {
 
   headLeft(late: LateHeaders): void {
     for (const hook of this.#hooks) hook.headLeft?.(late);
-  }
-
-  notSent(): void {
-    for (const hook of this.#hooks) hook.notSent?.();
   }
 
   /** Runs all steps in order, even after a failure. Returns a promise only if a step waits. */
@@ -152,4 +141,10 @@ export class ResponseHooks {
   #fail({ hook: { phase } }: Step, error: unknown): void {
     this.#failure ??= { phase, error };
   }
+}
+
+function refuse(res: ServerResponse, { phase, error }: Failure): void {
+  const problem = error instanceof RedisKitError ? PROBLEMS[error.code] : undefined;
+  if (problem === undefined) sendUnavailable(res, phase);
+  else sendProblem(res, problem);
 }

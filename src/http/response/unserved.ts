@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { isClosed } from './close-signal.ts';
+import { isClosed } from './kit-reads.ts';
 
 /*
  * A request is unserved when its client disconnects before a handler received it: while it waits for a lock, a slot, an

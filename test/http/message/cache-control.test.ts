@@ -14,7 +14,7 @@ const anyText = fc.oneof(
 const withoutQuotes = anyText.map((text) => text.replaceAll('"', ''));
 
 describe('the list of directives (RFC 9111, section 5.2)', () => {
-  it('the list is empty without the field, and without members', () => {
+  it('the list of directives is empty without the field, and without members', () => {
     for (const value of [undefined, '', ' ', ',', ' , ,\t,', [], ['', '']]) {
       const directives = parseCacheControl(value);
       expect(directives.has('no-store')).toBe(false);
@@ -35,14 +35,14 @@ describe('the list of directives (RFC 9111, section 5.2)', () => {
     expect(directives.seconds('max-age')).toBe(60);
   });
 
-  it('the list may have whitespace and empty members around commas (RFC 9110, section 5.6.1.2)', () => {
+  it('the list of directives may have whitespace and empty members around commas (RFC 9110, section 5.6.1.2)', () => {
     const directives = parseCacheControl(' ,\tno-transform ,, max-age=5\t,public , ');
     expect(directives.has('no-transform')).toBe(true);
     expect(directives.has('public')).toBe(true);
     expect(directives.seconds('max-age')).toBe(5);
   });
 
-  it('the list may span several field lines (RFC 9110, section 5.3)', () => {
+  it('the list of directives may span several field lines (RFC 9110, section 5.3)', () => {
     const directives = parseCacheControl(['public', '', 'max-age=60, s-maxage="90"', 'private="a"']);
     expect(directives.has('public')).toBe(true);
     expect(directives.seconds('max-age')).toBe(60);
