@@ -2,7 +2,7 @@ import { ConfigError } from '../base/errors.ts';
 import type { Keys } from '../base/keys.ts';
 import { OptionReader } from '../base/option-reader.ts';
 import type { Reporter } from '../base/reporter.ts';
-import { namesOfUrl } from './http/invalidation-names.ts';
+import { namesOfUrl } from './http/invalidation.ts';
 import { checkTags } from './store/options.ts';
 import { ALL, type Versions } from './store/versions.ts';
 

@@ -3,7 +3,7 @@ import type { ByteRange } from '../../http/message/byte-range.ts';
 import { validatorsOf } from '../../http/message/conditional-request.ts';
 import { areHeaders, areNames, flatHeaders, type Header } from '../../http/response/stored-headers.ts';
 import { isText, type NewEntry } from '../store/entry.ts';
-import { type SearchRule, searchRule } from './no-vary-search.ts';
+import { type SearchRule, searchRule } from './counted-url.ts';
 import { applicableControls, type HandlerHead, isForAll } from './storable.ts';
 import { variantId, varyNames } from './vary.ts';
 

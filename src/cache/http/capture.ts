@@ -11,10 +11,8 @@ import type { Fill } from '../store/fill.ts';
 import { type CachedResponse, entryToStore } from './cached-response.ts';
 import type { ClientResponse } from './client-response.ts';
 import { CONDITIONAL_STATUSES } from './conditions.ts';
-
-import { sendStreamedPart, streamedPart } from './part-stream.ts';
-import type { StorageUse } from './part-target.ts';
-import type { RangePart } from './range-response.ts';
+import type { StorageUse } from './partial-content.ts';
+import { type RangePart, sendStreamedPart, streamedPart } from './range-response.ts';
 import {
   type HandlerHead,
   isWholeBody,

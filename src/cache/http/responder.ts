@@ -5,14 +5,13 @@ import type { MiddlewareOutcome } from '../../http/run-middleware.ts';
 import { type Entry, usabilityOf } from '../store/entry.ts';
 import type { Lookup, LookupResult, LookupSettings } from '../store/entry-cache.ts';
 import { Acceptance } from './acceptance.ts';
-import { whyForwarded } from './cache-status.ts';
 import type { CachedResponse } from './cached-response.ts';
+import { sendStored, whyForwarded } from './client-response.ts';
 import { type Exchange, Forwarder, isFilling } from './forwarder.ts';
 import type { CacheDependencies, CacheSettings } from './options.ts';
 import { isPartFor, PartialContent } from './partial-content.ts';
 import { Refresher } from './refresher.ts';
 import { type ResponseMemory, responseKey } from './response-key.ts';
-import { sendStored } from './send-response.ts';
 
 /** Answers the requests of one `kit.cache` with stored responses, and forwards the others to the handler. */
 export class Responder {

@@ -4,8 +4,7 @@ import type { WakeUps } from '../../waiting/wake-ups.ts';
 import { type Entry, type Usability, usabilityOf } from './entry.ts';
 import { type EntryKey, type EntryStore, type FillLease, NO_LEASE, type ReadResult } from './entry-store.ts';
 import { Fill } from './fill.ts';
-import type { Flight, FlightOutcome } from './flights.ts';
-import { LocalCopies, type LocalState } from './local-state.ts';
+import { type Flight, type FlightOutcome, LocalCopies, type LocalState } from './local-state.ts';
 import type { SharedSettings } from './options.ts';
 import { areTracked, FILL_VERSIONS_TTL_MS } from './versions.ts';
 

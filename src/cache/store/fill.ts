@@ -16,8 +16,7 @@ import {
   NO_LEASE,
   type PackedEntry,
 } from './entry-store.ts';
-import type { Flight, FlightOutcome } from './flights.ts';
-import type { LocalCopies, LocalState } from './local-state.ts';
+import type { Flight, FlightOutcome, LocalCopies, LocalState } from './local-state.ts';
 import { areTracked, type Snapshot } from './versions.ts';
 
 /** After this time no request waits for a fill any more. */

@@ -3,7 +3,7 @@ import qs from 'node:querystring';
 import express from 'express';
 import onHeaders from 'on-headers';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { searchRule, urlUnder } from '../../../src/cache/http/no-vary-search.ts';
+import { searchRule, urlUnder } from '../../../src/cache/http/counted-url.ts';
 import { type CacheOptions, isRevalidation, type Middleware, type RedisKit } from '../../../src/index.ts';
 import { ask as askRaw, Gate } from '../../http/exchange.ts';
 import { EXPRESS } from '../../http/frameworks.ts';
