@@ -59,7 +59,9 @@ export function cachedResponse({
 }
 
 /** The headers of a stored response, in their original order. */
-export function headersOf({ flat }: CachedResponse): Header[] {
+export function headersOf({
+  flat,
+}: Pick<CachedResponse, 'flat'>): [name: string, value: string | string[]][] {
   return flat.flatMap((name, at) => (at % 2 === 0 ? [[String(name), flat[at + 1] ?? '']] : []));
 }
 
@@ -98,28 +100,18 @@ export function responseToStore(
   });
 }
 
-/** The options of a cache that limit what it stores. */
-interface StorageLimits {
-  readonly maxVariants: number;
-  readonly policy: string | undefined;
-  readonly maxEntries: number | undefined;
-}
+/** How a response is stored. */
+export type StorageUse = Pick<NewEntry<CachedResponse>, 'lifetime' | 'names' | 'validation'>;
 
 /** A response as its fill stores it. */
 export function entryToStore(
   response: CachedResponse,
-  use: Pick<NewEntry<CachedResponse>, 'lifetime' | 'names' | 'validation'>,
-  { maxVariants, policy, maxEntries }: StorageLimits,
+  use: StorageUse,
+  { maxVariants, policy }: Pick<NewEntry<CachedResponse>, 'maxVariants' | 'policy'>,
 ): NewEntry<CachedResponse> {
-  return {
-    content: response,
-    info: packInfo(response),
-    body: response.body,
-    ...use,
-    variesOn: response.vary.names,
-    maxVariants,
-    policy: policy === undefined || maxEntries === undefined ? undefined : { name: policy, maxEntries },
-  };
+  const { body, vary } = response;
+  const info = packInfo(response);
+  return { content: response, info, body, ...use, variesOn: vary.names, maxVariants, policy };
 }
 
 export function packInfo(response: CachedResponse): unknown {

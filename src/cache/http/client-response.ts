@@ -20,10 +20,7 @@ import type { HandlerHead } from './storable.ts';
 import { ERROR_STATUSES, type HandlerRun } from './storage-decision.ts';
 import { BODY_FIELDS } from './validated-response.ts';
 
-export interface ClientResponseOptions {
-  readonly settings: CacheSettings;
-  /** The cache key, for Cache-Status. */
-  readonly key: string;
+interface ClientResponseOptions extends Pick<SendOptions, 'settings' | 'key'> {
   /** Why the handler runs, as Cache-Status has it. */
   readonly forwarded: string;
   readonly now: () => number;
@@ -36,17 +33,13 @@ export class ClientResponse {
   readonly #res: ServerResponse;
   readonly #run: HandlerRun;
   readonly #options: ClientResponseOptions;
-  #replacement: Replacement | undefined;
+  /** Sends another response in place of the handler's. */
+  replacement: Replacement | undefined;
 
   constructor(res: ServerResponse, run: HandlerRun, options: ClientResponseOptions) {
     this.#res = res;
     this.#run = run;
     this.#options = options;
-  }
-
-  /** Sends another response in place of the handler's. */
-  get replacement(): Replacement | undefined {
-    return this.#replacement;
   }
 
   /**
@@ -58,20 +51,16 @@ export class ClientResponse {
     const { forwarded, now } = this.#options;
     const isFallbackUsable = fallback !== undefined && usabilityOf(fallback, now()) !== 'invalid';
     if (isFallbackUsable && ERROR_STATUSES.has(head.status)) {
-      this.#replacement = (res, reset) => this.#sendFallback(res, reset, fallback, head.status);
+      this.replacement = (res, reset) => this.#sendFallback(res, reset, fallback, head.status);
       return;
     }
     this.#describe(head.headers, skippedFor, forwarded);
     if (head.status !== 200 || sendsPart) return;
     const whole = representationOf(head.headers, Number(head.headers['content-length'] ?? Number.NaN));
-    if (isNotModified(conditions.request, whole)) this.#replacement = notModified;
+    const isBuffered = skippedFor === undefined && whole.length >= 0;
+    if (isNotModified(conditions.request, whole)) this.replacement = notModified;
     // The body is buffered until a part of it can be sent, since it fits; no part is sent of a body that is cut off.
-    else if (
-      skippedFor === undefined &&
-      whole.length >= 0 &&
-      rangeFor(conditions.request, whole) !== undefined
-    )
-      this.#replacement = cutOff;
+    else if (isBuffered && rangeFor(conditions.request, whole) !== undefined) this.replacement = cutOff;
   }
 
   /** The handler's 304 has validated a stored response, which the client gets. */
@@ -80,15 +69,15 @@ export class ClientResponse {
     this.#describe({ 'content-length': response.body.length }, skippedFor, `${forwarded}; fwd-status=304`);
     const hasDownstream = skippedFor === undefined && settings.downstream !== undefined;
     const isKept = (name: string) => hasDownstream && name === 'cache-control';
-    this.#replacement = (res) => sendValidated(this.#run.conditions.request, res, response, isKept);
+    this.replacement = (res) => sendValidated(this.#run.conditions.request, res, response, isKept);
   }
 
   /** Narrows the complete response to the part that the client asked for. */
   narrow(head: HandlerHead | undefined, body: Buffer): void {
     if (head?.status !== 200) return;
-    if (this.#replacement !== undefined && this.#replacement !== cutOff) return;
+    if (this.replacement !== undefined && this.replacement !== cutOff) return;
     const whole = representationOf(head.headers, body.length);
-    this.#replacement = rangeReplacement(this.#run.conditions.request, whole, body);
+    this.replacement = rangeReplacement(this.#run.conditions.request, whole, body);
   }
 
   /** Sets Cache-Status, and the Cache-Control of the option `downstream`. */
@@ -96,7 +85,8 @@ export class ClientResponse {
     const { settings, key } = this.#options;
     // Only with a declared length is it known by now that the body is not too large.
     const willBeStored = skippedFor === undefined && headers['content-length'] !== undefined;
-    const outcome = willBeStored ? '; stored' : detailOf(settings, skippedFor);
+    const detail = settings.debug && skippedFor !== undefined ? `; detail=${skippedFor}` : '';
+    const outcome = willBeStored ? '; stored' : detail;
     addStatus(this.#res, statusOf(settings, `${forwarded}${outcome}`, key));
     if (skippedFor !== undefined || settings.downstream === undefined) return;
     if (settings.downstream === false) this.#res.removeHeader('Cache-Control');
@@ -116,8 +106,9 @@ export class ClientResponse {
 type FlatHeaders = (string | string[])[];
 
 /** How a stored response is sent. */
-export interface SendOptions {
+interface SendOptions {
   readonly settings: CacheSettings;
+  /** The cache key, for Cache-Status. */
   readonly key: string;
   readonly now: number;
   /** The value of Cache-Status: `hit`, or why the request was forwarded. */
@@ -182,7 +173,7 @@ function sendContent(
     const hasRange = req.headers.range !== undefined;
     const replacement = hasRange ? rangeReplacement(req, wholeOf(content), body, part) : undefined;
     if (replacement !== undefined) {
-      for (const [name, value] of pairsOf(headers)) res.setHeader(name, value);
+      for (const [name, value] of headersOf({ flat: headers })) res.setHeader(name, value);
       replacement(res, () => undefined);
       return;
     }
@@ -202,11 +193,9 @@ function withDownstream(headers: FlatHeaders, downstream: string | false): FlatH
 }
 
 function without(headers: FlatHeaders, names: ReadonlySet<string>): FlatHeaders {
-  return pairsOf(headers).flatMap(([name, value]) => (names.has(name.toLowerCase()) ? [] : [name, value]));
-}
-
-function pairsOf(headers: FlatHeaders): [name: string, value: string | string[]][] {
-  return headers.flatMap((name, at) => (at % 2 === 0 ? [[String(name), headers[at + 1] ?? '']] : []));
+  return headersOf({ flat: headers }).flatMap(([name, value]) =>
+    names.has(name.toLowerCase()) ? [] : [name, value],
+  );
 }
 
 /** This cache's member of Cache-Status (RFC 9211, section 2); undefined if the option `cacheStatus` is off. */
@@ -222,13 +211,8 @@ export function whyForwarded(stored: Entry<unknown> | undefined, now: number, mi
   return usabilityOf(stored, now) === 'fresh' ? 'fwd=request' : 'fwd=stale';
 }
 
-/** With the option `debug`, why a response is not stored (RFC 9211, section 2.8). */
-export function detailOf({ debug }: CacheSettings, reason: string | undefined): string {
-  return debug && reason !== undefined ? `; detail=${reason}` : '';
-}
-
 /** The value of Cache-Status with this cache's member added to those of other caches. */
-export function withStatus(res: ServerResponse, status: string): string {
+function withStatus(res: ServerResponse, status: string): string {
   const before = res.getHeader('Cache-Status');
   return before === undefined ? status : `${String(before)}, ${status}`;
 }
@@ -239,11 +223,9 @@ export function addStatus(res: ServerResponse, status: string | undefined): void
 
 /** A String of a structured field contains only printable ASCII (RFC 9651, section 3.3.3). */
 function quoted(key: string): string {
-  const printable = wellFormed(key).replace(/[^ -~]/gu, encodeURIComponent);
+  // By way of a buffer, which replaces the lone surrogates that `encodeURIComponent` refuses.
+  const printable = Buffer.from(key)
+    .toString()
+    .replace(/[^ -~]/gu, encodeURIComponent);
   return `"${printable.replace(/["\\]/g, '\\$&')}"`;
-}
-
-/** Replaces lone surrogates, which `encodeURIComponent` refuses. */
-function wellFormed(text: string): string {
-  return Buffer.from(text).toString();
 }

@@ -3,7 +3,7 @@ import { LRUCache } from 'lru-cache';
 import { internalPurposeOf } from '../../http/internal-request.ts';
 import { contentRangeOf } from '../../http/message/byte-range.ts';
 import { haveSameStrongValidator } from '../../http/message/conditional-request.ts';
-import { type Entry, type Lifetime, type NewEntry, usabilityOf, type Validation } from '../store/entry.ts';
+import { type Entry, type Lifetime, usabilityOf, type Validation } from '../store/entry.ts';
 import type { LookupSettings } from '../store/entry-cache.ts';
 import type { EntryKey } from '../store/entry-store.ts';
 import type { Fill } from '../store/fill.ts';
@@ -13,6 +13,7 @@ import {
   cachedResponse,
   headersOf,
   responseToStore,
+  type StorageUse,
   type StoredPart,
 } from './cached-response.ts';
 import { type Conditions, LEFT_CONDITIONS, removeConditions } from './conditions.ts';
@@ -122,10 +123,7 @@ export function isPartFor(req: RangeRequest, content: CachedResponse): boolean {
   return part.start <= range.start && range.end <= part.end;
 }
 
-/** How a response is stored. */
-export type StorageUse = Pick<NewEntry<CachedResponse>, 'lifetime' | 'names' | 'validation'>;
-
-export interface PartTargetOptions {
+interface PartTargetOptions {
   /** The key of the part. */
   readonly key: EntryKey<CachedResponse>;
   /** The stored part, which is fresh. */
@@ -141,15 +139,11 @@ export interface PartTargetOptions {
 /** Where a handler's 206 is stored, and the stored part with which it is combined. */
 export class PartTarget {
   readonly #options: PartTargetOptions;
-  #hasPart = false;
+  /** Whether the handler has responded with a part that can be stored. */
+  hasPart = false;
 
   constructor(options: PartTargetOptions) {
     this.#options = options;
-  }
-
-  /** Whether the handler has responded with a part that can be stored. */
-  get hasPart(): boolean {
-    return this.#hasPart;
   }
 
   /**
@@ -160,8 +154,8 @@ export class PartTarget {
     const { stored, fill, areConditionsLeft, hasIfRange } = this.#options;
     if (head.status !== 206 || rangeIn(head) === undefined) return head;
     if (hasIfRange && stored === undefined) return head;
-    if (!this.#hasPart) {
-      this.#hasPart = true;
+    if (!this.hasPart) {
+      this.hasPart = true;
       if (areConditionsLeft) fill.release();
       else fill.endAsHitForMiss();
     }

@@ -107,5 +107,5 @@ function isRepresentation(req: IncomingMessage, head: HandlerHead, requestedAt: 
   const location = headers['content-location'];
   if (typeof location !== 'string' || /^(?!https?:)[a-z][a-z\d+.-]*:/i.test(location)) return false;
   if (sameHostUrl(req, location) !== originalUrl(req)) return false;
-  return lifetimeOf({ ...head, hasValidator: false, requestedAt }, RESPONSE_LIFETIME, () => 0) !== undefined;
+  return lifetimeOf({ ...head, requestedAt }, RESPONSE_LIFETIME) !== undefined;
 }

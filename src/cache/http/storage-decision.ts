@@ -4,14 +4,14 @@ import { IdentityWatch } from '../../http/identity/identity-watch.ts';
 import { asExpress, type Res } from '../../http/middleware.ts';
 import type { Entry, Lifetime, Validation } from '../store/entry.ts';
 import { checkTtl } from '../store/options.ts';
-import { type CachedResponse, responseToStore } from './cached-response.ts';
+import { type CachedResponse, responseToStore, type StorageUse } from './cached-response.ts';
 import type { Conditions } from './conditions.ts';
 import { lifetimeAfter, lifetimeOf } from './freshness.ts';
 import type { HandlerControls } from './handler-controls.ts';
 import { responseNames } from './invalidation.ts';
 import type { CacheSettings } from './options.ts';
-import { type PartTarget, partToStore, type StorageUse } from './partial-content.ts';
-import { type HandlerHead, hasEtag, hasValidator, isForAll, reasonNotToStore } from './storable.ts';
+import { type PartTarget, partToStore } from './partial-content.ts';
+import { type HandlerHead, hasEtag, isForAll, reasonNotToStore } from './storable.ts';
 import { type ValidatedResponse, validatedResponse } from './validated-response.ts';
 import { varyNames } from './vary.ts';
 
@@ -152,12 +152,7 @@ export class StorageDecision {
     const result = typeof ttl === 'function' ? ttl(asExpress(this.#req), this.#res as Res) : ttl;
     if (result === false) return undefined;
     const ttlMs = typeof ttl === 'function' ? checkTtl('kit.cache: option `ttl`', result) : ttl;
-    const response = {
-      ...head,
-      hasValidator: hasValidator(head.status, head.own),
-      requestedAt: this.#requestedAt,
-    };
-    return lifetimeOf(response, { ...this.settings, ttl: ttlMs }, Math.random);
+    return lifetimeOf({ ...head, requestedAt: this.#requestedAt }, { ...this.settings, ttl: ttlMs });
   }
 
   /** The reason that the handler gave in `req.cache`, or that its reads of the request imply. */
