@@ -65,6 +65,12 @@ export function headersOf({
   return flat.flatMap((name, at) => (at % 2 === 0 ? [[String(name), flat[at + 1] ?? '']] : []));
 }
 
+/** The Content-Encoding of a stored response. */
+export function codingOf({ flat }: CachedResponse): string | string[] | undefined {
+  const at = flat.findIndex((name, index) => index % 2 === 0 && /^content-encoding$/i.test(String(name)));
+  return at === -1 ? undefined : flat[at + 1];
+}
+
 /** The headers of a response that are stored: its own, without the fields that Cache-Control reserves for one client. */
 export function storedHeaders(
   { headers, own, directives, respondedAt }: HandlerHead,

@@ -11,6 +11,7 @@ import type { Acceptance } from './acceptance.ts';
 import {
   type CachedResponse,
   cachedResponse,
+  codingOf,
   headersOf,
   responseToStore,
   type StorageUse,
@@ -242,9 +243,6 @@ function combinedPart(
 }
 
 function areOfOneRepresentation(stored: CachedResponse, update: CachedResponse): boolean {
-  const [one, other] = [stored, update].map(({ vary, flat }) => {
-    const at = flat.findIndex((name, index) => index % 2 === 0 && /^content-encoding$/i.test(String(name)));
-    return JSON.stringify([vary, at === -1 ? null : flat[at + 1]]);
-  });
+  const [one, other] = [stored, update].map((each) => JSON.stringify([each.vary, codingOf(each)]));
   return one === other && haveSameStrongValidator(stored, update);
 }

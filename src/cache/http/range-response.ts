@@ -1,9 +1,9 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { type ByteRange, ifRangeMatches, rangeOf } from '../../http/message/byte-range.ts';
 import { isNotModified, type Validators, validatorsOf } from '../../http/message/conditional-request.ts';
-import { type Call, callOf, isChunk } from '../../http/response/buffered-writes.ts';
+import { callOf, isChunk } from '../../http/response/buffered-writes.ts';
 import type { Replacement } from '../../http/response/guarded-response.ts';
-import type { CachedResponse } from './cached-response.ts';
+import { type CachedResponse, codingOf } from './cached-response.ts';
 
 /** The fields that a 304 omits, since they describe a body that is not sent (RFC 9110, section 15.4.5). */
 export const NOT_MODIFIED_OMITS: ReadonlySet<string> = new Set([
@@ -34,9 +34,10 @@ export interface RangePart extends ByteRange {
 }
 
 /** The whole representation of a stored response, which may be only a part of it. */
-export function wholeOf({ flat, body, part, ...validators }: CachedResponse): Representation {
-  const isEncoded = flat.some((name, at) => at % 2 === 0 && /^content-encoding$/i.test(String(name)));
-  return { ...validators, length: part?.length ?? body.length, isEncoded };
+export function wholeOf(response: CachedResponse): Representation {
+  const { body, part } = response;
+  const isEncoded = codingOf(response) !== undefined;
+  return { ...response, length: part?.length ?? body.length, isEncoded };
 }
 
 /** `headers` has names in lower case. */
@@ -126,9 +127,8 @@ export function streamedPart(request: RangeRequest, res: ServerResponse): RangeP
   if (res.statusCode !== 200 || !/(?:^|,)\s*bytes\s*(?:,|$)/i.test(accepted) || declared === undefined)
     return undefined;
   const length = Number(declared);
-  return Number.isSafeInteger(length)
-    ? partFor(request, representationOf(res.getHeaders(), length))
-    : undefined;
+  if (!Number.isSafeInteger(length)) return undefined;
+  return partFor(request, representationOf(res.getHeaders(), length));
 }
 
 /**
@@ -149,30 +149,31 @@ export function sendStreamedPart(res: ServerResponse, begin: () => RangePart | u
     return part === 'whole' ? undefined : part;
   }
 
-  /** The bytes of a chunk that belong to the part. */
-  function inside({ chunk, encoding }: Call, { start, end: last }: RangePart): Buffer {
-    const bytes = typeof chunk === 'string' ? Buffer.from(chunk, encoding) : Buffer.from(chunk as Uint8Array);
-    const from = position;
-    position += bytes.length;
-    return bytes.subarray(Math.max(0, start - from), Math.max(0, last + 1 - from));
+  /** The bytes of a call that belong to the part, and its callback; undefined for a call to be passed on unchanged. */
+  function cut(
+    args: unknown[],
+  ): { readonly bytes: Buffer; readonly done: readonly (() => void)[] } | undefined {
+    const now = partNow();
+    const { chunk, encoding, done } = callOf(args);
+    if (now === undefined || !isChunk(chunk)) return undefined;
+    const sent = typeof chunk === 'string' ? Buffer.from(chunk, encoding) : Buffer.from(chunk as Uint8Array);
+    const bytes = sent.subarray(Math.max(0, now.start - position), Math.max(0, now.end + 1 - position));
+    position += sent.length;
+    return { bytes, done: done === undefined ? [] : [done] };
   }
 
   Object.assign(res, {
     write(this: ServerResponse, ...args: unknown[]): unknown {
-      const now = partNow();
-      const call = callOf(args);
-      if (now === undefined || !isChunk(call.chunk)) return Reflect.apply(write, this, args);
-      const bytes = inside(call, now);
-      if (bytes.length > 0)
-        return Reflect.apply(write, this, [bytes, ...(call.done === undefined ? [] : [call.done])]);
-      if (call.done !== undefined) process.nextTick(call.done);
+      const inside = cut(args);
+      if (inside === undefined) return Reflect.apply(write, this, args);
+      const { bytes, done } = inside;
+      if (bytes.length > 0) return Reflect.apply(write, this, [bytes, ...done]);
+      for (const callback of done) process.nextTick(callback);
       return true;
     },
     end(this: ServerResponse, ...args: unknown[]): unknown {
-      const now = partNow();
-      const call = callOf(args);
-      if (now === undefined || !isChunk(call.chunk)) return Reflect.apply(end, this, args);
-      return Reflect.apply(end, this, [inside(call, now), ...(call.done === undefined ? [] : [call.done])]);
+      const inside = cut(args);
+      return Reflect.apply(end, this, inside === undefined ? args : [inside.bytes, ...inside.done]);
     },
     flushHeaders(this: ServerResponse): void {
       partNow();

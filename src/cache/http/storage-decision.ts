@@ -5,7 +5,7 @@ import { asExpress, type Res } from '../../http/middleware.ts';
 import type { Entry, Lifetime, Validation } from '../store/entry.ts';
 import { checkTtl } from '../store/options.ts';
 import { type CachedResponse, responseToStore, type StorageUse } from './cached-response.ts';
-import type { Conditions } from './conditions.ts';
+import { type Conditions, NO_CONDITIONS } from './conditions.ts';
 import { lifetimeAfter, lifetimeOf } from './freshness.ts';
 import type { HandlerControls } from './handler-controls.ts';
 import { responseNames } from './invalidation.ts';
@@ -31,6 +31,15 @@ export interface HandlerRun {
   /** Whether the run refreshes a stale response and has no client. */
   readonly isRefresh: boolean;
 }
+
+/** A run of which no stored response is a part, and whose handler sees the conditions of its request. */
+export const PLAIN_RUN: HandlerRun = {
+  fallback: undefined,
+  validation: undefined,
+  part: undefined,
+  conditions: NO_CONDITIONS,
+  isRefresh: false,
+};
 
 /** The input of a decision besides the response and the run. */
 export interface DecisionOptions {

@@ -153,23 +153,33 @@ export class EntryCache<Content> {
     if (entry !== undefined) this.#keepCopy(lookup.key, settings, entry);
     const isFresh = entry !== undefined && usabilityOf(entry, this.now()) === 'fresh';
     const isOurs = fill === 'granted' || (settings.singleFlight === undefined && !isFresh);
-    return isOurs ? this.#beginFill(lookup, settings, undefined, lease) : undefined;
+    return isOurs ? this.beginFill(lookup, settings, undefined, lease) : undefined;
   }
 
-  /** A fill that replaces the entry, whatever is stored. */
-  beginFill(lookup: Lookup<Content>, settings: LookupSettings<Content>): Promise<Fill<Content>> {
-    return this.#beginFill(lookup, settings, undefined, NO_LEASE);
+  /** A fill that replaces the entry, whatever is stored. Without `flight` and `lease` no request waits for it. */
+  async beginFill(
+    { key, deadline }: Lookup<Content>,
+    { copies, maxAgeMs }: LookupSettings<Content>,
+    flight?: Flight<Content>,
+    lease: FillLease = NO_LEASE,
+  ): Promise<Fill<Content>> {
+    const { versions } = this.#store;
+    const reported = (error: unknown) => void this.#store.reportFailure(error);
+    const snapshot =
+      versions.known(key.names, maxAgeMs) ??
+      (await versions.read(key.names, FILL_VERSIONS_TTL_MS, deadline).catch(reported));
+    const start = { key, state: this.#state, flight, lease, copies, maxAgeMs };
+    return new Fill(this.#store, { ...start, sequence: snapshot?.sequence });
   }
 
   /** A fill without a lookup, for which no request waits. Only purges after `sequence` invalidate its entry. */
   beginFillAt(sequence: number, key: EntryKey<Content>): Fill<Content> {
+    const alone = { flight: undefined, lease: NO_LEASE, copies: undefined };
     return new Fill(this.#store, {
       key,
       state: this.#state,
       sequence,
-      flight: undefined,
-      lease: NO_LEASE,
-      copies: undefined,
+      ...alone,
       maxAgeMs: DEFAULT_MAX_AGE_MS,
     });
   }
@@ -207,7 +217,7 @@ export class EntryCache<Content> {
         }
         const waitMs = Math.min(read.fillLeftMs, until - this.now());
         if (read.fill !== 'held' || waitMs <= 0 || !isCollapsible) {
-          const fill = await this.#beginFill(lookup, settings, flight, read.lease);
+          const fill = await this.beginFill(lookup, settings, flight, read.lease);
           return { kind: 'miss', fill, ...reusable };
         }
         await wakeUp.wait(waitMs);
@@ -240,7 +250,7 @@ export class EntryCache<Content> {
     flight?.settle({ kind: 'entry', entry, isNew: false });
     if (isFresh) return { kind: 'hit', entry };
     const isOurs = fill === 'granted' || settings.singleFlight === undefined;
-    const refresh = isOurs ? () => this.#beginFill(lookup, settings, undefined, lease) : undefined;
+    const refresh = isOurs ? () => this.beginFill(lookup, settings, undefined, lease) : undefined;
     return { kind: 'stale', entry, refresh };
   }
 
@@ -260,23 +270,6 @@ export class EntryCache<Content> {
     reusable: ReusableEntry<Content> = NOTHING_REUSABLE,
   ): Promise<LookupResult<Content>> {
     return { kind: 'miss', fill: await this.beginFill(lookup, settings), ...reusable };
-  }
-
-  async #beginFill(
-    { key, deadline }: Lookup<Content>,
-    { copies, maxAgeMs }: LookupSettings<Content>,
-    flight: Flight<Content> | undefined,
-    lease: FillLease,
-  ): Promise<Fill<Content>> {
-    const { versions } = this.#store;
-    let snapshot = versions.known(key.names, maxAgeMs);
-    try {
-      snapshot ??= await versions.read(key.names, FILL_VERSIONS_TTL_MS, deadline);
-    } catch (error) {
-      this.#store.reportFailure(error);
-    }
-    const start = { key, state: this.#state, flight, lease, copies, maxAgeMs };
-    return new Fill(this.#store, { ...start, sequence: snapshot?.sequence });
   }
 
   #keepCopy(key: EntryKey<Content>, { copies }: LookupSettings<Content>, entry: Entry<Content>): void {

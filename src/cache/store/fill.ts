@@ -99,10 +99,10 @@ export class Fill<Content> {
     if (declared !== undefined) return this.#storeUnder(declared, added);
     if (!this.#end()) return undefined;
     const { key, flight, maxAgeMs } = this.#start;
-    const { content, lifetime, variesOn, validation } = added;
+    const { content, lifetime, validation } = added;
     const names = [...new Set([...key.names, ...(validation?.entry.names ?? []), ...added.names])];
     const payload = packEnvelope({ ...added, names });
-    key.learnVary(variesOn);
+    key.learnVary(added.variesOn);
     this.#noteStorable(lifetime);
     const storedAt = this.#store.now();
     const entry = {
@@ -118,9 +118,8 @@ export class Fill<Content> {
     const lifeMs = keepMs(lifetime);
     const known = this.#store.versions.known(names, maxAgeMs, lifeMs);
     if (known !== undefined) this.#share({ ...entry, sequence }, known);
-    const { maxVariants, policy } = added;
     const [size] = await Promise.all([
-      this.#write({ payload, lifetime, variesOn, maxVariants, policy, sequence }),
+      this.#write({ ...added, payload, sequence }),
       known ?? this.#shareOnceConfirmed({ ...entry, sequence }, lifeMs),
     ]);
     return size;
@@ -131,26 +130,18 @@ export class Fill<Content> {
    * serve them all; else each runs its own handler.
    */
   endAsHitForMiss(content?: Content): void {
-    if (!this.#end()) return;
-    this.#markHitForMiss(HIT_FOR_MISS_MS);
-    const outcome: FlightOutcome<Content> =
-      content === undefined
-        ? { kind: 'hit-for-miss' }
-        : { kind: 'entry', entry: unstoredEntry(content, this.#store.now()), isNew: true };
-    this.#start.flight?.settle(outcome);
-    this.#endLease(HIT_FOR_MISS_MS);
+    const outcome = content === undefined ? ({ kind: 'hit-for-miss' } as const) : this.#unstored(content);
+    this.#endWith(outcome, HIT_FOR_MISS_MS);
   }
 
   /** Ends a fill without a result, or with an error that the next request may not meet: that request leads. */
   abandon(): void {
-    if (!this.#end()) return;
-    this.#start.flight?.settle({ kind: 'retry' });
-    this.#endLease(0);
+    this.#endWith({ kind: 'retry' });
   }
 
   /** Ends the fill with content that is not stored; the followers get it. */
   endUnstored(content: Content): void {
-    this.#endWith(unstoredEntry(content, this.#store.now()), true);
+    this.#endWith(this.#unstored(content));
   }
 
   /** Ends the fill with a stale entry. Returns false for an entry that was invalidated meanwhile: then the next request leads. */
@@ -160,16 +151,14 @@ export class Fill<Content> {
     // A purge does not reach untracked versions, not even a purge by this process.
     const mayBePurged = !areTracked(entry.versions) && versions.purges !== this.#purgesBefore;
     const isUsable = usability !== 'invalid' && usability !== 'validatable' && !mayBePurged;
-    if (isUsable) this.#endWith(entry, false);
+    if (isUsable) this.#endWith({ kind: 'entry', entry, isNew: false });
     else this.abandon();
     return isUsable;
   }
 
   /** Ends the fill with the error of its loader, which the followers get as well. */
   fail(error: unknown): void {
-    if (!this.#end()) return;
-    this.#start.flight?.settle({ kind: 'error', error });
-    this.#endLease(0);
+    this.#endWith({ kind: 'error', error });
   }
 
   /** Stops the waiting of other requests. The content may still be stored. */
@@ -208,10 +197,15 @@ export class Fill<Content> {
     return stored;
   }
 
-  #endWith(entry: Entry<Content>, isNew: boolean): void {
+  #unstored(content: Content): FlightOutcome<Content> {
+    return { kind: 'entry', entry: unstoredEntry(content, this.#store.now()), isNew: true };
+  }
+
+  #endWith(outcome: FlightOutcome<Content>, hitForMissMs = 0): void {
     if (!this.#end()) return;
-    this.#start.flight?.settle({ kind: 'entry', entry, isNew });
-    this.#endLease(0);
+    if (hitForMissMs > 0) this.#markHitForMiss(hitForMissMs);
+    this.#start.flight?.settle(outcome);
+    this.#endLease(hitForMissMs);
   }
 
   #end(): boolean {
@@ -225,7 +219,8 @@ export class Fill<Content> {
     const { flight, maxAgeMs } = this.#start;
     const { versions } = this.#store;
     // A later fill may use these versions until they are `maxAgeMs` old.
-    const snapshot = await this.#try(versions.read(entry.names, lifeMs + maxAgeMs));
+    const reported = (error: unknown) => void this.#store.reportFailure(error);
+    const snapshot = await versions.read(entry.names, lifeMs + maxAgeMs).catch(reported);
     if (snapshot !== undefined) this.#share(entry, snapshot);
     // Redis is down, so no purge is received. Unless this process knows of a purge the followers get the entry:
     // if each ran its own handler, the stampede that they wait to avoid would come at the worst moment.
@@ -276,14 +271,5 @@ export class Fill<Content> {
   #stopTimers(): void {
     this.#renewal?.stop();
     clearTimeout(this.#limit);
-  }
-
-  async #try<Result>(work: Promise<Result>): Promise<Result | undefined> {
-    try {
-      return await work;
-    } catch (error) {
-      this.#store.reportFailure(error);
-      return undefined;
-    }
   }
 }

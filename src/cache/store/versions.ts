@@ -72,27 +72,16 @@ export class KnownVersions {
   readonly #known = new BoundedMap<KnownVersion>(KNOWN_BYTES, () => VERSION_BYTES, forget);
   /** The last sequence of each namespace, by its scope. */
   readonly #sequences = new BoundedMap<number>(SEQUENCE_BYTES);
-  #isUp = false;
+  /** Whether the subscriber is connected. */
+  isUp = false;
   /** How often the subscriber has connected or disconnected. */
-  #changes = 0;
-  #purges = 0;
-
-  get isUp(): boolean {
-    return this.#isUp;
-  }
-
+  changes = 0;
   /** The number of purges that this process has sent or received. */
-  get purges(): number {
-    return this.#purges;
-  }
-
-  get changes(): number {
-    return this.#changes;
-  }
+  purges = 0;
 
   listenerChanged(isUp: boolean): void {
-    this.#isUp = isUp;
-    this.#changes++;
+    this.isUp = isUp;
+    this.changes++;
     if (!isUp) this.#known.clear();
   }
 
@@ -122,7 +111,7 @@ export class KnownVersions {
   recordPurge(scope: string, sequence: number, soft: boolean, names: readonly string[]): void {
     // Any Redis client can publish on the channel.
     if (!Number.isSafeInteger(sequence)) return;
-    this.#purges++;
+    this.purges++;
     if (this.#sequences.peek(scope) !== undefined) this.noteSequence(scope, sequence);
     for (const name of names) {
       const version = this.#known.peek(scope + name);
