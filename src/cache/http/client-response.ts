@@ -105,7 +105,6 @@ export class ClientResponse {
 /** Names and values in turn, as `writeHead` takes them. */
 type FlatHeaders = (string | string[])[];
 
-/** How a stored response is sent. */
 interface SendOptions {
   readonly settings: CacheSettings;
   /** The cache key, for Cache-Status. */

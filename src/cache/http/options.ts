@@ -124,7 +124,6 @@ export interface CacheSettings extends SharedSettings {
   readonly skip: ((req: Req) => boolean) | undefined;
 }
 
-/** The dependencies of a `kit.cache`. */
 export interface CacheDependencies {
   readonly keys: Keys;
   readonly reporter: Reporter;

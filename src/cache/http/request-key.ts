@@ -63,7 +63,6 @@ export class RequestKey {
     return this.#parts.url;
   }
 
-  /** The result of a `key` function. */
   get custom(): string | undefined {
     return this.#parts.custom;
   }
@@ -78,7 +77,6 @@ export class RequestKey {
     return this.#ruled?.rule;
   }
 
-  /** Whether a response may declare by No-Vary-Search which parameters count. */
   get acceptsRules(): boolean {
     return this.#parts.acceptsRules;
   }

@@ -8,7 +8,6 @@ import { type Flight, type FlightOutcome, LocalCopies, type LocalState } from '.
 import type { SharedSettings } from './options.ts';
 import { areTracked, FILL_VERSIONS_TTL_MS } from './versions.ts';
 
-/** How entries are looked up. */
 export interface LookupSettings<Content> {
   readonly singleFlight: SharedSettings['singleFlight'];
   /** Undefined when no local copies are kept. */
@@ -192,34 +191,14 @@ export class EntryCache<Content> {
 
   async #lead(leader: LeadingLookup<Content>): Promise<LookupResult<Content>> {
     const { lookup, settings, flight, until } = leader;
-    const { redisKeys } = lookup.key;
     // Before the read, so that no wake-up is missed.
-    const wakeUp = this.#wakeUps.expect(redisKeys.fill);
+    const wakeUp = this.#wakeUps.expect(lookup.key.redisKeys.fill);
     try {
       for (;;) {
         const read = await this.#read(lookup, settings);
-        const { entry } = read;
-        const usability = entry === undefined ? 'invalid' : usabilityOf(entry, this.now());
-        const isUsable = usability === 'fresh' || usability === 'stale';
-        if (entry !== undefined && isUsable && lookup.accepts(entry)) {
-          return this.#useEntry(leader, read, entry, usability === 'fresh');
-        }
-        const reusable = reusableEntry(lookup, entry, usability);
-        if (read.fill === 'hit-for-miss') {
-          this.#state.markHitForMiss(redisKeys.entry, this.now(), read.fillLeftMs);
-          flight?.settle({ kind: 'hit-for-miss' });
-          return await this.#missAlone(lookup, settings, reusable);
-        }
-        const isCollapsible = reusable.validatable?.lifetime.freshMs !== 0;
-        if (!isCollapsible) {
-          this.#state.setCollapsible(redisKeys.entry, this.now(), false);
-          flight?.settle({ kind: 'retry' });
-        }
         const waitMs = Math.min(read.fillLeftMs, until - this.now());
-        if (read.fill !== 'held' || waitMs <= 0 || !isCollapsible) {
-          const fill = await this.beginFill(lookup, settings, flight, read.lease);
-          return { kind: 'miss', fill, ...reusable };
-        }
+        const result = await this.#resultOf(leader, read, waitMs > 0);
+        if (result !== undefined) return result;
         await wakeUp.wait(waitMs);
       }
     } catch (error) {
@@ -228,6 +207,35 @@ export class EntryCache<Content> {
     } finally {
       wakeUp.stop();
     }
+  }
+
+  /** The result of a read; undefined if the leader waits for another process, which fills the entry. */
+  async #resultOf(
+    leader: LeadingLookup<Content>,
+    read: ReadResult<Content>,
+    canWait: boolean,
+  ): Promise<LookupResult<Content> | undefined> {
+    const { lookup, settings, flight } = leader;
+    const { entry } = read;
+    const redisKey = lookup.key.redisKeys.entry;
+    const usability = entry === undefined ? 'invalid' : usabilityOf(entry, this.now());
+    const isUsable = usability === 'fresh' || usability === 'stale';
+    if (entry !== undefined && isUsable && lookup.accepts(entry)) {
+      return this.#useEntry(leader, read, entry, usability === 'fresh');
+    }
+    const reusable = reusableEntry(lookup, entry, usability);
+    if (read.fill === 'hit-for-miss') {
+      this.#state.markHitForMiss(redisKey, this.now(), read.fillLeftMs);
+      flight?.settle({ kind: 'hit-for-miss' });
+      return this.#missAlone(lookup, settings, reusable);
+    }
+    const isCollapsible = reusable.validatable?.lifetime.freshMs !== 0;
+    if (!isCollapsible) {
+      this.#state.setCollapsible(redisKey, this.now(), false);
+      flight?.settle({ kind: 'retry' });
+    }
+    if (read.fill === 'held' && canWait && isCollapsible) return undefined;
+    return { kind: 'miss', fill: await this.beginFill(lookup, settings, flight, read.lease), ...reusable };
   }
 
   /** With `singleFlight` it takes the lease where the entry is not fresh. */

@@ -55,7 +55,6 @@ export interface FillLease {
 
 export const NO_LEASE: FillLease = { token: '', leaseMs: 0 };
 
-/** The result of reading a key: its entry, and the state of its fill. */
 export interface ReadResult<Content> {
   readonly entry: Entry<Content> | undefined;
   readonly fill: FillState;

@@ -40,7 +40,6 @@ export interface Entry<Content> {
   readonly freshUntil: number;
 }
 
-/** An entry to store. */
 export interface NewEntry<Content> {
   readonly content: Content;
   readonly info: unknown;

@@ -25,8 +25,7 @@ const LONGEST_FILL_MS = 60_000;
 /** How long a hit-for-miss marker lasts. */
 const HIT_FOR_MISS_MS = 5_000;
 
-/** How a fill begins. */
-export interface FillStart<Content> {
+interface FillStart<Content> {
   readonly key: EntryKey<Content>;
   readonly state: LocalState<Content>;
   /** The sequence before the handler runs; undefined when it is unknown, and then nothing is stored. */
@@ -99,16 +98,14 @@ export class Fill<Content> {
     if (declared !== undefined) return this.#storeUnder(declared, added);
     if (!this.#end()) return undefined;
     const { key, flight, maxAgeMs } = this.#start;
-    const { content, lifetime, validation } = added;
+    const { lifetime, validation } = added;
     const names = [...new Set([...key.names, ...(validation?.entry.names ?? []), ...added.names])];
     const payload = packEnvelope({ ...added, names });
     key.learnVary(added.variesOn);
     this.#noteStorable(lifetime);
-    const storedAt = this.#store.now();
-    const entry = {
-      ...{ content, names, lifetime, bytes: payload.length, readAt: storedAt, storedAt },
-      freshUntil: storedAt + lifetime.freshMs,
-    };
+    const now = this.#store.now();
+    const times = { lifetime, readAt: now, storedAt: now, freshUntil: now + lifetime.freshMs };
+    const entry = { content: added.content, names, bytes: payload.length, ...times };
     if (this.#start.sequence === undefined) {
       flight?.settle({ kind: 'entry', entry: { ...entry, sequence: 0, versions: [] }, isNew: true });
       this.#endLease(0);

@@ -54,7 +54,6 @@ export interface Snapshot {
   readonly readAt: number;
 }
 
-/** The environment of one namespace's cache. */
 export interface CacheEnvironment {
   readonly engine: Engine;
   readonly keys: Keys;
