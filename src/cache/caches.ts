@@ -8,7 +8,7 @@ import { type CacheEnvironment, KnownVersions, Versions } from './store/versions
 
 const MEBIBYTE = 2 ** 20;
 
-/** The bytes that local copies take in all caches that do not set `maxBytes`. */
+/** The most bytes that the local copies of all caches without `maxBytes` take together. */
 const LOCAL_RESPONSES = 64 * MEBIBYTE;
 const LOCAL_VALUES = 16 * MEBIBYTE;
 

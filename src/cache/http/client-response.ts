@@ -136,7 +136,7 @@ export function sendStored(
  * Sends a stored response in place of the handler's 304 that validated it. The headers of the 304 are sent too, such as a
  * cookie for this client. `isKept` names headers, in lower case, that the stored response does not replace.
  */
-export function sendValidated(
+function sendValidated(
   req: RangeRequest,
   res: ServerResponse,
   content: CachedResponse,

@@ -66,7 +66,7 @@ export class Forwarder {
     reason: string,
   ): 'continue' {
     this.#deps.reporter.events.emit('cache:miss', { url: exchange.key.request.url });
-    const isValidated = validatable !== undefined && !this.#parts.areLeft(exchange);
+    const isValidated = validatable !== undefined && !this.#parts.isLeftToHandler(exchange);
     const validation = isValidated ? validationOf(validatable) : undefined;
     const run = {
       fallback,

@@ -137,7 +137,7 @@ function optionTags({ tags }: CacheSettings, req: IncomingMessage, res: ServerRe
 }
 
 /** The invalidation names of the groups in the Cache-Group-Invalidation of an unsafe request's response (RFC 9875, section 3). */
-export function invalidatedGroups(field: Field, req: IncomingMessage, keys: Keys): readonly string[] {
+function invalidatedGroups(field: Field, req: IncomingMessage, keys: Keys): readonly string[] {
   const hosts = [hostOfOrigin(req), ANY_HOST];
   return groupsIn(field).flatMap((group) => hosts.map((host) => nameOfGroup(host, group, keys)));
 }

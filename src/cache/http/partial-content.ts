@@ -56,13 +56,15 @@ export class PartialContent {
   }
 
   /** Whether the handler must send the part itself, since the whole is known not to be storable. */
-  areLeft({ req, key }: PartRequest): boolean {
+  isLeftToHandler({ req, key }: PartRequest): boolean {
     return req.headers.range !== undefined && this.#unstorable.has(key.redisKeys.entry);
   }
 
   /** Removes the conditions from the request, or leaves them to the handler. `validated` is the stored response to validate. */
   conditionsOf(request: PartRequest, validated: Validation<CachedResponse> | undefined): Conditions {
-    return this.areLeft(request) ? LEFT_CONDITIONS : removeConditions(request.req, validated?.entry.content);
+    return this.isLeftToHandler(request)
+      ? LEFT_CONDITIONS
+      : removeConditions(request.req, validated?.entry.content);
   }
 
   wholeSkipped({ redisKeys }: ResponseKey): void {
@@ -100,7 +102,7 @@ export class PartialContent {
     stored: Entry<CachedResponse> | undefined,
   ): PartTarget | undefined {
     const key = this.#keyOfPart(request);
-    const areConditionsLeft = this.areLeft(request);
+    const areConditionsLeft = this.isLeftToHandler(request);
     const hasIfRange = request.req.headers['if-range'] !== undefined;
     return key && new PartTarget({ key, stored: stored?.content, fill, areConditionsLeft, hasIfRange });
   }

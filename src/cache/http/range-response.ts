@@ -85,7 +85,7 @@ export const notModified: Replacement = (res) => {
 export const cutOff: Replacement = (res) => void res.destroy();
 
 /** The part that a request gets of a whole; undefined if it gets the whole or a 304. */
-export function partFor(req: RangeRequest, whole: Representation): RangePart | undefined {
+function partFor(req: RangeRequest, whole: Representation): RangePart | undefined {
   const range =
     req.headers.range === undefined || isNotModified(req, whole) ? undefined : rangeFor(req, whole);
   if (range === undefined) return undefined;
@@ -95,7 +95,7 @@ export function partFor(req: RangeRequest, whole: Representation): RangePart | u
 }
 
 /** Turns the head of a whole response into that of a part. */
-export function setPartHead(res: ServerResponse, { start, end, isUnsatisfiable, length }: RangePart): void {
+function setPartHead(res: ServerResponse, { start, end, isUnsatisfiable, length }: RangePart): void {
   if (isUnsatisfiable) for (const name of UNSATISFIABLE_OMITS) res.removeHeader(name);
   res.statusCode = isUnsatisfiable ? 416 : 206;
   res.setHeader('Content-Range', `bytes ${isUnsatisfiable ? '*' : `${start}-${end}`}/${length}`);
@@ -150,7 +150,7 @@ export function sendStreamedPart(res: ServerResponse, begin: () => RangePart | u
   }
 
   /** The bytes of a call that belong to the part, and its callback; undefined for a call to be passed on unchanged. */
-  function cut(
+  function partOf(
     args: unknown[],
   ): { readonly bytes: Buffer; readonly done: readonly (() => void)[] } | undefined {
     const now = partNow();
@@ -164,7 +164,7 @@ export function sendStreamedPart(res: ServerResponse, begin: () => RangePart | u
 
   Object.assign(res, {
     write(this: ServerResponse, ...args: unknown[]): unknown {
-      const inside = cut(args);
+      const inside = partOf(args);
       if (inside === undefined) return Reflect.apply(write, this, args);
       const { bytes, done } = inside;
       if (bytes.length > 0) return Reflect.apply(write, this, [bytes, ...done]);
@@ -172,7 +172,7 @@ export function sendStreamedPart(res: ServerResponse, begin: () => RangePart | u
       return true;
     },
     end(this: ServerResponse, ...args: unknown[]): unknown {
-      const inside = cut(args);
+      const inside = partOf(args);
       return Reflect.apply(end, this, inside === undefined ? args : [inside.bytes, ...inside.done]);
     },
     flushHeaders(this: ServerResponse): void {

@@ -86,7 +86,7 @@ export class Responder {
     const miss = key.isKnownToVary ? 'fwd=vary-miss' : 'fwd=uri-miss';
     // Its response cannot serve followers: it depends on credentials, may be a part, or must be newer than the request.
     const hasCredentials = this.#acceptance.hasOwnCredentials(req);
-    const isAlone = hasCredentials || this.#parts.areLeft(exchange) || directives?.noCache === true;
+    const isAlone = hasCredentials || this.#parts.isLeftToHandler(exchange) || directives?.noCache === true;
     const settings = isAlone ? { ...this.#lookup, singleFlight: undefined } : this.#lookup;
     const result = await this.#deps.caches.responses.lookUp(this.#lookupOf(exchange), settings);
     if (result.kind === 'miss') return this.#sendPartOrForward(exchange, result, miss);

@@ -18,7 +18,7 @@ import { varyNames } from './vary.ts';
 /** The statuses that `stale-if-error` replaces with a stale response (RFC 5861, section 4). */
 export const ERROR_STATUSES: ReadonlySet<number> = new Set([500, 502, 503, 504]);
 
-/** One run of a handler, and the stored responses that it is about. */
+/** One run of a handler, and the stored responses that it may validate or complete, or that may replace its response. */
 export interface HandlerRun {
   /** The stale response to send in place of a server error. */
   readonly fallback: Entry<CachedResponse> | undefined;
@@ -32,7 +32,7 @@ export interface HandlerRun {
   readonly isRefresh: boolean;
 }
 
-/** A run of which no stored response is a part, and whose handler sees the conditions of its request. */
+/** A run without stored responses, whose handler sees the conditions of its request. */
 export const PLAIN_RUN: HandlerRun = {
   fallback: undefined,
   validation: undefined,

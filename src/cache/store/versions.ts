@@ -18,8 +18,8 @@ const VERSION_BYTES = 100;
 const SEQUENCE_BYTES = 2 ** 20;
 
 /**
- * How long Redis keeps versions at least while an entry is filled, whose lifetime is not known yet. An entry that is fresh
- * for a minute and validatable for another minute needs no second command for its versions.
+ * The least time that Redis keeps the versions of an entry while it is filled, since its lifetime is not known yet. An entry
+ * that is fresh for a minute and validatable for another minute needs no second command for its versions.
  */
 export const FILL_VERSIONS_TTL_MS = 180_000;
 
