@@ -1,7 +1,6 @@
-import type { PubSub } from '../engine/pub-sub.ts';
+import type { ChannelListener, PubSub } from '../engine/pub-sub.ts';
 import { WakeUps } from '../waiting/wake-ups.ts';
 import { type CachedResponse, detachedResponse } from './http/cached-response.ts';
-import { cacheChannelListener } from './store/channel.ts';
 import { EntryCache } from './store/entry-cache.ts';
 import { EntryStore } from './store/entry-store.ts';
 import { LocalState } from './store/local-state.ts';
@@ -9,7 +8,7 @@ import { type CacheEnvironment, KnownVersions, Versions } from './store/versions
 
 const MEBIBYTE = 2 ** 20;
 
-/** The bytes that local copies take in all caches that do not set `maxBytes`. */
+/** The most bytes that the local copies of all caches without `maxBytes` take together. */
 const LOCAL_RESPONSES = 64 * MEBIBYTE;
 const LOCAL_VALUES = 16 * MEBIBYTE;
 
@@ -39,5 +38,35 @@ export class Caches {
     const store = new EntryStore(env, this.versions);
     this.responses = new EntryCache(store, wakeUps, responses);
     this.values = new EntryCache(store, wakeUps, values);
+  }
+}
+
+/**
+ * Receives the messages of the cache channel. `["purged", sequence, soft 0 or 1, scope, names]` is a purge by another process,
+ * `["filled", fill key]` the end of a fill for which this process may wait.
+ */
+function cacheChannelListener(known: KnownVersions, wakeUps: WakeUps): ChannelListener {
+  return {
+    onMessage(message) {
+      const [kind, first, second, scope, names] = parse(message);
+      if (kind === 'filled') wakeUps.wake(String(first));
+      else if (kind === 'purged' && typeof scope === 'string' && Array.isArray(names)) {
+        known.recordPurge(scope, Number(first), second === 1, names.map(String));
+      }
+    },
+    onStatus(isUp) {
+      known.listenerChanged(isUp);
+      wakeUps.listenerChanged(isUp);
+    },
+  };
+}
+
+/** The fields of a message; empty for a message in another format, since any client can publish on the channel. */
+function parse(message: string): readonly unknown[] {
+  try {
+    const fields: unknown = JSON.parse(message);
+    return Array.isArray(fields) ? fields : [];
+  } catch {
+    return [];
   }
 }

@@ -35,7 +35,7 @@ export interface CacheMethods {
 
 export interface CacheFeatureDeps extends Omit<CacheEnvironment, 'keys'> {
   readonly pubSub: PubSub;
-  /** The channel on which the processes of a kit tell each other of purges. */
+  /** The channel on which the processes of a kit publish purges and the ends of fills. */
   readonly channel: string;
   readonly deadlines: RequestDeadlines;
   readonly closing: AbortSignal;

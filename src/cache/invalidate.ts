@@ -1,10 +1,9 @@
 import { ConfigError } from '../base/errors.ts';
 import type { Keys } from '../base/keys.ts';
 import { OptionReader } from '../base/option-reader.ts';
-import type { Reporter } from '../base/reporter.ts';
-import { namesOfUrl } from './http/invalidation-names.ts';
+import { namesOfUrl } from './http/invalidation.ts';
 import { checkTags } from './store/options.ts';
-import { ALL, type Versions } from './store/versions.ts';
+import { ALL, type CacheEnvironment, type Versions } from './store/versions.ts';
 
 /**
  * The entries to invalidate: those with one of these tags, which include the groups in a response's Cache-Groups; those of a
@@ -23,17 +22,9 @@ export type InvalidationTarget = (
 
 const TARGETS = ['tags', 'url', 'key', 'all'] as const;
 
-/**
- * Resolves when Redis has recorded the purge: from then on this process uses no older entry, and another process none once
- * it has received the message. Rejects when Redis cannot be reached.
- */
 export async function invalidate(
   target: InvalidationTarget,
-  {
-    versions,
-    keys,
-    reporter,
-  }: { readonly versions: Versions; readonly keys: Keys; readonly reporter: Reporter },
+  { keys, reporter, versions }: Pick<CacheEnvironment, 'keys' | 'reporter'> & { readonly versions: Versions },
 ): Promise<void> {
   const reader = new OptionReader('kit.invalidate', target, [...TARGETS, 'soft']);
   const given = TARGETS.filter((name) => reader.has(name));

@@ -3,7 +3,7 @@ import type { ByteRange } from '../../http/message/byte-range.ts';
 import { validatorsOf } from '../../http/message/conditional-request.ts';
 import { areHeaders, areNames, flatHeaders, type Header } from '../../http/response/stored-headers.ts';
 import { isText, type NewEntry } from '../store/entry.ts';
-import { type SearchRule, searchRule } from './no-vary-search.ts';
+import { type SearchRule, searchRule } from './counted-url.ts';
 import { applicableControls, type HandlerHead, isForAll } from './storable.ts';
 import { variantId, varyNames } from './vary.ts';
 
@@ -59,8 +59,16 @@ export function cachedResponse({
 }
 
 /** The headers of a stored response, in their original order. */
-export function headersOf({ flat }: CachedResponse): Header[] {
+export function headersOf({
+  flat,
+}: Pick<CachedResponse, 'flat'>): [name: string, value: string | string[]][] {
   return flat.flatMap((name, at) => (at % 2 === 0 ? [[String(name), flat[at + 1] ?? '']] : []));
+}
+
+/** The Content-Encoding of a stored response. */
+export function codingOf({ flat }: CachedResponse): string | string[] | undefined {
+  const at = flat.findIndex((name, index) => index % 2 === 0 && /^content-encoding$/i.test(String(name)));
+  return at === -1 ? undefined : flat[at + 1];
 }
 
 /** The headers of a response that are stored: its own, without the fields that Cache-Control reserves for one client. */
@@ -98,28 +106,18 @@ export function responseToStore(
   });
 }
 
-/** The options of a cache that limit what it stores. */
-interface StorageLimits {
-  readonly maxVariants: number;
-  readonly policy: string | undefined;
-  readonly maxEntries: number | undefined;
-}
+/** How a response is stored. */
+export type StorageUse = Pick<NewEntry<CachedResponse>, 'lifetime' | 'names' | 'validation'>;
 
 /** A response as its fill stores it. */
 export function entryToStore(
   response: CachedResponse,
-  use: Pick<NewEntry<CachedResponse>, 'lifetime' | 'names' | 'validation'>,
-  { maxVariants, policy, maxEntries }: StorageLimits,
+  use: StorageUse,
+  { maxVariants, policy }: Pick<NewEntry<CachedResponse>, 'maxVariants' | 'policy'>,
 ): NewEntry<CachedResponse> {
-  return {
-    content: response,
-    info: packInfo(response),
-    body: response.body,
-    ...use,
-    variesOn: response.vary.names,
-    maxVariants,
-    policy: policy === undefined || maxEntries === undefined ? undefined : { name: policy, maxEntries },
-  };
+  const { body, vary } = response;
+  const info = packInfo(response);
+  return { content: response, info, body, ...use, variesOn: vary.names, maxVariants, policy };
 }
 
 export function packInfo(response: CachedResponse): unknown {

@@ -8,13 +8,10 @@ import {
 } from '../../http/response/guarded-response.ts';
 import { type HandlerHeaders, watchHandlerHeaders } from '../../http/response/handler-headers.ts';
 import type { Fill } from '../store/fill.ts';
-import { type CachedResponse, entryToStore } from './cached-response.ts';
+import { type CachedResponse, entryToStore, type StorageUse } from './cached-response.ts';
 import type { ClientResponse } from './client-response.ts';
 import { CONDITIONAL_STATUSES } from './conditions.ts';
-
-import { sendStreamedPart, streamedPart } from './part-stream.ts';
-import type { StorageUse } from './part-target.ts';
-import type { RangePart } from './range-response.ts';
+import { type RangePart, sendStreamedPart, streamedPart } from './range-response.ts';
 import {
   type HandlerHead,
   isWholeBody,

@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import type { CachedResponse } from './cached-response.ts';
+import type { RangeRequest } from './range-response.ts';
 
 /** With these fields a handler may respond with a part or a 304, which cannot be stored for other requests. */
 const CONDITIONAL_FIELDS = ['if-none-match', 'if-modified-since', 'if-range', 'range'] as const;
@@ -10,7 +11,7 @@ export const CONDITIONAL_STATUSES: ReadonlySet<number> = new Set([206, 304, 412,
 /** The conditions of a client's request. */
 export interface Conditions {
   /** The request with the conditional fields that were removed from it. */
-  readonly request: Pick<IncomingMessage, 'method' | 'headers'>;
+  readonly request: RangeRequest;
   /** Whether the handler sees the client's conditions, so that it may respond with a part or a 304. */
   readonly areLeft: boolean;
   restore(): void;

@@ -1,4 +1,6 @@
-import type { IncomingMessage } from 'node:http';
+import type { IncomingMessage, OutgoingHttpHeaders } from 'node:http';
+import type { BareItem, InnerList, Item } from 'structured-headers';
+import { fieldDictionary, fieldText } from '../../http/message/structured-field.ts';
 import { originalUrl } from '../../http/middleware.ts';
 import type { KeySettings } from './key-options.ts';
 
@@ -6,22 +8,27 @@ import type { KeySettings } from './key-options.ts';
 const MAX_PARAMETERS = 1_000;
 
 /** Which parameters of a query count. */
-export type QueryFilter = Exclude<KeySettings['query'], boolean>;
+type QueryFilter = Exclude<KeySettings['query'], boolean>;
 
 /** The URL with the parameters that count, in their order and spelling. */
 export function countedUrl(url: string, query: KeySettings['query']): string {
   if (query === true) return url;
-  const mark = url.indexOf('?');
-  if (mark === -1) return url;
-  const path = url.slice(0, mark);
-  if (query === false) return path;
-  const kept = countedSearch(url.slice(mark + 1), query);
-  return kept === '' ? path : `${path}?${kept}`;
+  const [path, search] = splitUrl(url);
+  return search === undefined || query === false ? path : joinUrl(path, countedSearch(search, query));
 }
 
 /** The URL without its query. */
 export function pathOf(url: string): string {
-  return countedUrl(url, false);
+  return splitUrl(url)[0];
+}
+
+function splitUrl(url: string): readonly [path: string, search: string | undefined] {
+  const mark = url.indexOf('?');
+  return mark === -1 ? [url, undefined] : [url.slice(0, mark), url.slice(mark + 1)];
+}
+
+function joinUrl(path: string, search: string): string {
+  return search === '' ? path : `${path}?${search}`;
 }
 
 function counts(name: string, filter: QueryFilter): boolean {
@@ -37,7 +44,7 @@ function countedSearch(search: string, filter: QueryFilter): string {
 }
 
 /** The decoded name of one parameter of a query. Undefined if parsers disagree on it, or it cannot be decoded. */
-export function parameterName(part: string): string | undefined {
+function parameterName(part: string): string | undefined {
   const end = part.indexOf('=');
   if (hasBracketAfter(part, end)) return undefined;
   try {
@@ -58,7 +65,7 @@ function hasBracketAfter(part: string, end: number): boolean {
  * The parameter into which an app's parser puts a name: `page[a]` and `[page]` become members of `page`. Taken literally they
  * would reach the app without being in the key.
  */
-export function rootName(name: string): string {
+function rootName(name: string): string {
   return /^\[?([^[\]]*)/.exec(name)?.[1] ?? '';
 }
 
@@ -69,17 +76,12 @@ export function rootName(name: string): string {
 export function isReadDifferently(req: IncomingMessage, query: KeySettings['query']): boolean {
   if (typeof query === 'boolean') return false;
   const url = originalUrl(req);
-  const mark = url.indexOf('?');
-  if (mark === -1) return false;
-  const search = url.slice(mark + 1);
+  const [, search] = splitUrl(url);
+  if (search === undefined) return false;
   // Parsers end the query at a fragment, which no client should send.
   if (url.includes('#') || hasTooManyParameters(search)) return true;
-  return differsForParser(appOf(req), {
-    search,
-    kept: countedSearch(search, query),
-    filter: query,
-    isOrdered: true,
-  });
+  const rule = { params: query, isOrdered: true };
+  return differsForParser(appOf(req), rule, search, countedSearch(search, query));
 }
 
 /** The Express app that handles the request at this moment, whose parser reads its query. */
@@ -87,43 +89,134 @@ export function appOf(req: IncomingMessage): unknown {
   return (req as { app?: unknown }).app;
 }
 
-export function hasTooManyParameters(search: string): boolean {
+function hasTooManyParameters(search: string): boolean {
   let count = 1;
   for (let at = search.indexOf('&'); at !== -1 && count <= MAX_PARAMETERS; at = search.indexOf('&', at + 1))
     count++;
   return count > MAX_PARAMETERS;
 }
 
-/** A query, and the part of it that is kept in a key. */
-interface KeptQuery {
-  readonly search: string;
-  readonly kept: string;
-  readonly filter: QueryFilter;
-  readonly isOrdered: boolean;
-}
+type CountingRule = Pick<SearchRule, 'params' | 'isOrdered'>;
 
-/** Whether the app's own parser, which has its own limits and syntax, reads other values from the kept part of a query. */
-export function differsForParser(app: unknown, { search, kept, filter, isOrdered }: KeptQuery): boolean {
+/** Whether the app's own parser, which has its own limits and syntax, reads other values from the part of a query in a key. */
+function differsForParser(app: unknown, rule: CountingRule, search: string, kept: string): boolean {
   const parse: unknown = (app as { get?(setting: string): unknown } | undefined)?.get?.('query parser');
   if (typeof parse !== 'function') return false;
-  const whole = countedValues(parse, search, filter, isOrdered);
-  return whole === undefined || whole !== countedValues(parse, kept, filter, isOrdered);
+  const whole = countedValues(parse, rule, search);
+  return whole === undefined || whole !== countedValues(parse, rule, kept);
 }
 
 /** The parsed values of the parameters that count; undefined if the parser fails. */
 function countedValues(
   parse: unknown,
+  { params, isOrdered }: CountingRule,
   search: string,
-  filter: QueryFilter,
-  isOrdered: boolean,
 ): string | undefined {
   try {
     const parsed: unknown = (parse as (search: string) => unknown)(search);
     const entries = Object.entries(Object(parsed) as Record<string, unknown>);
-    const counted = entries.filter(([name]) => counts(name, filter));
-    return JSON.stringify(isOrdered ? counted : counted.sort(([one], [other]) => (one < other ? -1 : 1)));
+    const counted = entries.filter(([name]) => counts(name, params));
+    return JSON.stringify(isOrdered ? counted : counted.sort(([one], [other]) => compare(one, other)));
   } catch {
     // Express calls the parser as well, and reports its error.
     return undefined;
   }
+}
+
+/* No-Vary-Search (draft-ietf-httpbis-no-vary-search-10): a response declares which parameters of its query do not matter. */
+
+/** The parameters of a query that count, as a response declares them. */
+export interface SearchRule {
+  /** Equal for equivalent rules. */
+  readonly id: string;
+  /** Whether the order of parameters with different names counts. */
+  readonly isOrdered: boolean;
+  readonly params: QueryFilter;
+}
+
+/** Longer rules are ignored, since they would take too much memory. */
+const MAX_RULE_LENGTH = 4_000;
+
+/** The rule that the headers of a response declare; undefined if the whole query counts (sections 5.1 and 5.2 of the draft). */
+export function searchRule({ 'no-vary-search': field }: OutgoingHttpHeaders): SearchRule | undefined {
+  if (field === undefined) return undefined;
+  const members = fieldDictionary(fieldText(field));
+  const order = members?.get('key-order')?.[0] ?? false;
+  const [params, except] = [members?.get('params'), members?.get('except')];
+  if (typeof order !== 'boolean' || (params !== undefined && except !== undefined)) return undefined;
+  const names = namesIn(except ?? params);
+  if (names === undefined || (except === undefined && names.length === 0 && !order)) return undefined;
+  const id = JSON.stringify([order ? 1 : 0, except === undefined ? 'params' : 'except', ...names]);
+  if (id.length > MAX_RULE_LENGTH) return undefined;
+  const counted =
+    except === undefined ? { ignore: new Set(names) } : { only: new Set([...names, ...names.map(rootName)]) };
+  return { id, isOrdered: !order, params: counted };
+}
+
+/** The sorted names of a List of Strings; undefined for any other value. */
+function namesIn(member: Item | InnerList | undefined): readonly string[] | undefined {
+  const items: BareItem | readonly Item[] = member?.[0] ?? [];
+  if (!Array.isArray(items)) return undefined;
+  const names = items.map(([item]) => item);
+  return names.every((name) => typeof name === 'string')
+    ? [...new Set(names.map(decodedName))].sort()
+    : undefined;
+}
+
+/** Names are encoded like in a query, and decoded as leniently (section 5.3 of the draft). */
+function decodedName(text: string): string {
+  const bytes = text
+    .replaceAll('+', ' ')
+    .replace(/%([\da-f]{2})/gi, (_, code) => String.fromCharCode(Number.parseInt(code, 16)));
+  return Buffer.from(bytes, 'latin1').toString();
+}
+
+/** A parameter as it was sent, its decoded name, and the parameter into which an app's parser puts it. */
+interface Parameter {
+  readonly text: string;
+  readonly name: string;
+  readonly root: string;
+}
+
+/**
+ * A URL with the parameters that count by a rule, in their spelling (section 6 of the draft, without equivalent spellings).
+ * Undefined if the app may read other values from the whole query: such a request could poison the response of another URL.
+ */
+export function urlUnder(rule: SearchRule, url: string, app: unknown): string | undefined {
+  // Parsers end the query at a fragment, which no client should send.
+  if (url.includes('#')) return undefined;
+  const [path, search] = splitUrl(url);
+  if (search === undefined) return url;
+  if (hasTooManyParameters(search)) return undefined;
+  const parameters = parametersIn(search);
+  if (parameters === undefined) return undefined;
+  const counted = countedOf(parameters, rule);
+  if (!rule.isOrdered) counted.sort((one, other) => compare(one.root, other.root));
+  const kept = counted.map(({ text }) => text).join('&');
+  return differsForParser(app, rule, search, kept) ? undefined : joinUrl(path, kept);
+}
+
+function parametersIn(search: string): readonly Parameter[] | undefined {
+  const parameters: Parameter[] = [];
+  for (const text of search.split('&')) {
+    if (text === '') continue;
+    const name = parameterName(text);
+    if (name === undefined) return undefined;
+    parameters.push({ text, name, root: rootName(name) });
+  }
+  return parameters;
+}
+
+/** Parsers for nested parameters join the parameters of one root, so these count together. */
+function countedOf(parameters: readonly Parameter[], { params }: SearchRule): Parameter[] {
+  if ('only' in params) {
+    return parameters.filter(({ name, root }) => params.only.has(name) || params.only.has(root));
+  }
+  const roots = new Set(parameters.filter(({ name }) => !params.ignore.has(name)).map(({ root }) => root));
+  return parameters.filter(({ root }) => roots.has(root));
+}
+
+function compare(one: string, other: string): number {
+  if (one === other) return 0;
+  return one < other ? -1 : 1;
 }

@@ -4,17 +4,15 @@ import { suspendBackpressure } from '../../http/response/backpressure.ts';
 import { whenUnserved } from '../../http/response/unserved.ts';
 import { type Entry, type Validation, validationOf } from '../store/entry.ts';
 import type { Fill } from '../store/fill.ts';
-import { addStatus, statusOf } from './cache-status.ts';
 import type { CachedResponse } from './cached-response.ts';
 import { type CaptureListener, captureResponse } from './capture.ts';
-import { ClientResponse } from './client-response.ts';
-import { NO_CONDITIONS } from './conditions.ts';
+import { addStatus, ClientResponse, statusOf } from './client-response.ts';
 import { offerControls } from './handler-controls.ts';
 import type { CacheDependencies, CacheSettings } from './options.ts';
 import type { PartialContent } from './partial-content.ts';
 import type { Refresher } from './refresher.ts';
 import type { ResponseKey } from './response-key.ts';
-import { type HandlerRun, StorageDecision } from './storage-decision.ts';
+import { type HandlerRun, PLAIN_RUN, StorageDecision } from './storage-decision.ts';
 
 /** One request that a cache handles. */
 export interface Exchange {
@@ -68,7 +66,7 @@ export class Forwarder {
     reason: string,
   ): 'continue' {
     this.#deps.reporter.events.emit('cache:miss', { url: exchange.key.request.url });
-    const isValidated = validatable !== undefined && !this.#parts.areLeft(exchange);
+    const isValidated = validatable !== undefined && !this.#parts.isLeftToHandler(exchange);
     const validation = isValidated ? validationOf(validatable) : undefined;
     const run = {
       fallback,
@@ -86,14 +84,7 @@ export class Forwarder {
     fill: Fill<CachedResponse>,
     validation: Validation<CachedResponse> | undefined,
   ): 'continue' {
-    const run = {
-      fallback: undefined,
-      validation,
-      part: undefined,
-      conditions: NO_CONDITIONS,
-      isRefresh: true,
-    };
-    return this.#capture(exchange, fill, run, 'fwd=stale');
+    return this.#capture(exchange, fill, { ...PLAIN_RUN, validation, isRefresh: true }, 'fwd=stale');
   }
 
   #capture(exchange: Exchange, fill: Fill<CachedResponse>, run: HandlerRun, reason: string): 'continue' {

@@ -2,7 +2,8 @@ import type { OutgoingHttpHeaders } from 'node:http';
 import { type CacheControl, MAX_SECONDS } from '../../http/message/cache-control.ts';
 import { parseHttpDate } from '../../http/message/http-date.ts';
 import type { Lifetime } from '../store/entry.ts';
-import { type HandlerHead, needsValidation } from './storable.ts';
+import type { CacheSettings } from './options.ts';
+import { type HandlerHead, hasValidator, needsValidation } from './storable.ts';
 
 const SECOND = 1_000;
 const DAY_MS = 86_400_000;
@@ -15,38 +16,28 @@ const MAX_VALIDATABLE_MS = 3_600_000;
 const HEURISTICALLY_CACHEABLE = new Set([200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501]);
 
 /** The lifetimes that the options of a cache set, in milliseconds. */
-export interface FreshnessRules {
+interface FreshnessRules
+  extends Pick<CacheSettings, 'staleWhileRevalidate' | 'staleIfError' | 'jitter' | 'heuristics'> {
   readonly ttl: number | undefined;
-  readonly staleWhileRevalidate: number | undefined;
-  readonly staleIfError: number | undefined;
-  readonly jitter: number;
-  readonly heuristics: boolean;
 }
 
-/** A response, as far as it determines its lifetime. */
-export interface TimedResponse extends Omit<HandlerHead, 'own'> {
-  /** Whether the handler can validate the response. */
-  readonly hasValidator: boolean;
+interface TimedResponse extends HandlerHead {
   /** When the handler was called, in milliseconds since the epoch. */
   readonly requestedAt: number;
 }
 
 /** How long a response may be used; undefined if no lifetime is set, or none is left. */
-export function lifetimeOf(
-  response: TimedResponse,
-  rules: FreshnessRules,
-  random: () => number,
-): Lifetime | undefined {
+export function lifetimeOf(response: TimedResponse, rules: FreshnessRules): Lifetime | undefined {
   const { effective, general } = response.directives;
   const hasTtl = rules.ttl !== undefined;
   const ageMs = initialAge(response);
   const lifetimeMs = rules.ttl ?? explicitOrHeuristicLifetime(response, rules.heuristics);
-  const validatableMs = response.hasValidator ? validatableTime(lifetimeMs ?? 0) : 0;
+  const validatableMs = hasValidator(response.status, response.own) ? validatableTime(lifetimeMs ?? 0) : 0;
   if (needsValidation(response.directives, hasTtl)) return { ...NEVER_FRESH, ageMs, validatableMs };
   if (lifetimeMs === undefined) return undefined;
   // The app's `ttl` starts now; a lifetime that the response sets started when the origin generated it.
   const leftMs = hasTtl ? lifetimeMs : lifetimeMs - ageMs;
-  const freshMs = Math.round(leftMs * (1 - rules.jitter * random()));
+  const freshMs = Math.round(leftMs * (1 - rules.jitter * Math.random()));
   if (leftMs <= 0 || freshMs <= 0) return undefined;
   const isStrict = forbidsStale(effective, hasTtl) || (hasTtl && forbidsStale(general, hasTtl));
   const window = (option: number | undefined, name: string) => {

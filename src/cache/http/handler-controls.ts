@@ -34,28 +34,23 @@ export class HandlerControls implements CacheControls {
   /** The lifetime in milliseconds; undefined if the handler has set none. */
   ttlMs: number | undefined;
 
-  constructor() {
-    // So that a handler can destructure `req.cache`.
-    this.tag = this.tag.bind(this);
-    this.noStore = this.noStore.bind(this);
-    this.ttl = this.ttl.bind(this);
-  }
+  // The methods are functions of their own, so that a handler can destructure `req.cache`.
 
-  tag(...tags: string[]): void {
+  readonly tag = (...tags: string[]): void => {
     this.tags.push(...checkTags('req.cache.tag: the tags', tags));
-  }
+  };
 
-  noStore(reason?: string): void {
+  readonly noStore = (reason?: string): void => {
     this.noStoreReason = typeof reason === 'string' && reason !== '' ? reason : 'no-store';
-  }
+  };
 
-  ttl(duration: Duration): void {
+  readonly ttl = (duration: Duration): void => {
     const ms = durationMs(duration);
     if (ms === undefined) {
       throw new ConfigError(`req.cache.ttl: ${describe(duration)} is no duration; give one like '30s'`);
     }
     this.ttlMs = ms;
-  }
+  };
 }
 
 /** Sets `req.cache`. A cache below another one shares its controls, which apply to both. */

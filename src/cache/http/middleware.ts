@@ -44,6 +44,21 @@ export function cacheMiddleware(
   const posts = new PostResponses(settings, memory, deps);
   const reportFailure = (error: unknown) => deps.caches.responses.reportFailure(error);
 
+  /** Returns the exchange of a request that a stored response may answer, and prepares all others for the handler. */
+  function begin(req: IncomingMessage, res: ServerResponse): Exchange | undefined {
+    const isSkipped = settings.skip?.(asExpress(req)) === true;
+    if (!isSkipped && isCacheable(req, settings)) {
+      const exchange = responder.exchangeOf(req, res);
+      if (exchange !== undefined) return exchange;
+    } else if (!isSkipped && isUnsafe(req)) {
+      const hook = invalidation(req, res, settings.key.query, deps);
+      addResponseHook(res, hook);
+      posts.capture(req, res, hook);
+    }
+    offerControls(req);
+    return undefined;
+  }
+
   function cache(req: IncomingMessage, res: ServerResponse, next: Next): void {
     const unusable = callError('kit.cache', { req, res, next });
     if (unusable !== undefined) {
@@ -52,15 +67,8 @@ export function cacheMiddleware(
     }
     let exchange: Exchange | undefined;
     try {
-      const isSkipped = settings.skip?.(asExpress(req)) === true;
-      if (!isSkipped && isCacheable(req, settings)) exchange = responder.exchangeOf(req, res);
-      else if (!isSkipped && isUnsafe(req)) {
-        const hook = invalidation(req, res, settings.key.query, deps);
-        addResponseHook(res, hook);
-        posts.capture(req, res, hook);
-      }
+      exchange = begin(req, res);
       if (exchange !== undefined && responder.answerLocally(exchange)) return;
-      if (exchange === undefined) offerControls(req);
     } catch (error) {
       passError({ req, res, next }, error);
       return;

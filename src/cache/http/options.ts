@@ -13,6 +13,8 @@ import { checkNotMounted } from '../../http/mount-check.ts';
 import type { OnDisconnect } from '../../http/response/disconnect-watch.ts';
 import type { EntryCache } from '../store/entry-cache.ts';
 import {
+  type BoundedPolicy,
+  boundedPolicy,
   type CachePolicies,
   checkTags,
   jitterOption,
@@ -100,8 +102,7 @@ export interface CacheOptions<Request extends IncomingMessage = Req> {
 
 export interface CacheSettings extends SharedSettings {
   readonly ttl: number | ((req: Req, res: Res) => Duration | false) | undefined;
-  readonly policy: string | undefined;
-  readonly maxEntries: number | undefined;
+  readonly policy: BoundedPolicy | undefined;
   readonly staleWhileRevalidate: number | undefined;
   readonly staleIfError: number | undefined;
   readonly jitter: number;
@@ -123,7 +124,6 @@ export interface CacheSettings extends SharedSettings {
   readonly skip: ((req: Req) => boolean) | undefined;
 }
 
-/** The dependencies of a `kit.cache`. */
 export interface CacheDependencies {
   readonly keys: Keys;
   readonly reporter: Reporter;
@@ -176,8 +176,7 @@ export function resolveCacheOptions(options: CacheOptions<never>, policies: Cach
   return Object.freeze({
     ...rest,
     ...vary,
-    policy: policy?.name,
-    maxEntries: policy?.maxEntries,
+    policy: boundedPolicy(policy),
     ttl: rest.ttl ?? policy?.ttl,
     staleWhileRevalidate: rest.staleWhileRevalidate ?? policy?.staleWhileRevalidate,
     jitter: rest.jitter ?? policy?.jitter ?? 0,

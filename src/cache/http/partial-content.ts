@@ -1,16 +1,27 @@
-import type { IncomingMessage } from 'node:http';
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import { LRUCache } from 'lru-cache';
 import { internalPurposeOf } from '../../http/internal-request.ts';
-import { type Entry, usabilityOf, type Validation } from '../store/entry.ts';
+import { contentRangeOf } from '../../http/message/byte-range.ts';
+import { haveSameStrongValidator } from '../../http/message/conditional-request.ts';
+import { type Entry, type Lifetime, usabilityOf, type Validation } from '../store/entry.ts';
 import type { LookupSettings } from '../store/entry-cache.ts';
+import type { EntryKey } from '../store/entry-store.ts';
 import type { Fill } from '../store/fill.ts';
 import type { Acceptance } from './acceptance.ts';
-import type { CachedResponse } from './cached-response.ts';
+import {
+  type CachedResponse,
+  cachedResponse,
+  codingOf,
+  headersOf,
+  responseToStore,
+  type StorageUse,
+  type StoredPart,
+} from './cached-response.ts';
 import { type Conditions, LEFT_CONDITIONS, removeConditions } from './conditions.ts';
 import type { CacheDependencies } from './options.ts';
-import { PartTarget } from './part-target.ts';
 import { type RangeRequest, rangeFor, wholeOf } from './range-response.ts';
 import type { ResponseKey } from './response-key.ts';
+import type { HandlerHead } from './storable.ts';
 
 /*
  * A 206 is stored under a key of its own, beside the complete response: a request without Range never reads it, and a process
@@ -45,13 +56,15 @@ export class PartialContent {
   }
 
   /** Whether the handler must send the part itself, since the whole is known not to be storable. */
-  areLeft({ req, key }: PartRequest): boolean {
+  isLeftToHandler({ req, key }: PartRequest): boolean {
     return req.headers.range !== undefined && this.#unstorable.has(key.redisKeys.entry);
   }
 
   /** Removes the conditions from the request, or leaves them to the handler. `validated` is the stored response to validate. */
   conditionsOf(request: PartRequest, validated: Validation<CachedResponse> | undefined): Conditions {
-    return this.areLeft(request) ? LEFT_CONDITIONS : removeConditions(request.req, validated?.entry.content);
+    return this.isLeftToHandler(request)
+      ? LEFT_CONDITIONS
+      : removeConditions(request.req, validated?.entry.content);
   }
 
   wholeSkipped({ redisKeys }: ResponseKey): void {
@@ -89,7 +102,7 @@ export class PartialContent {
     stored: Entry<CachedResponse> | undefined,
   ): PartTarget | undefined {
     const key = this.#keyOfPart(request);
-    const areConditionsLeft = this.areLeft(request);
+    const areConditionsLeft = this.isLeftToHandler(request);
     const hasIfRange = request.req.headers['if-range'] !== undefined;
     return key && new PartTarget({ key, stored: stored?.content, fill, areConditionsLeft, hasIfRange });
   }
@@ -111,4 +124,127 @@ export function isPartFor(req: RangeRequest, content: CachedResponse): boolean {
   const range = part && rangeFor(req, wholeOf(content));
   if (part === undefined || range === undefined || range === 'unsatisfiable') return false;
   return part.start <= range.start && range.end <= part.end;
+}
+
+interface PartTargetOptions {
+  /** The key of the part. */
+  readonly key: EntryKey<CachedResponse>;
+  /** The stored part, which is fresh. */
+  readonly stored: CachedResponse | undefined;
+  /** The fill of the whole, for which other requests may wait. */
+  readonly fill: Fill<CachedResponse>;
+  /** Whether the handler sees the conditions of the request. */
+  readonly areConditionsLeft: boolean;
+  /** With If-Range, a 206 may omit headers that the client has already (RFC 9110, section 15.3.7). */
+  readonly hasIfRange: boolean;
+}
+
+/** Where a handler's 206 is stored, and the stored part with which it is combined. */
+export class PartTarget {
+  readonly #options: PartTargetOptions;
+  /** Whether the handler has responded with a part that can be stored. */
+  hasPart = false;
+
+  constructor(options: PartTargetOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * The head that decides whether a response is stored: a 206 is stored as an incomplete 200, by the same rules (RFC 9111,
+   * section 3.3). Requests for the whole stop waiting for it.
+   */
+  judgedHead(head: HandlerHead): HandlerHead {
+    const { stored, fill, areConditionsLeft, hasIfRange } = this.#options;
+    if (head.status !== 206 || rangeIn(head) === undefined) return head;
+    if (hasIfRange && stored === undefined) return head;
+    if (!this.hasPart) {
+      this.hasPart = true;
+      if (areConditionsLeft) fill.release();
+      else fill.endAsHitForMiss();
+    }
+    return headOfWhole(head);
+  }
+
+  /**
+   * Combines a new part with the stored one if both belong to the same representation; the result is the whole once no byte
+   * is missing. Undefined if the part cannot be stored.
+   */
+  combine(
+    response: CachedResponse,
+    { lifetime, names }: StorageUse,
+    maxBody: number,
+  ):
+    | { readonly response: CachedResponse; readonly use: StorageUse; readonly fill: Fill<CachedResponse> }
+    | undefined {
+    const { stored, key, fill, hasIfRange } = this.#options;
+    if (response.part === undefined) return undefined;
+    const own = { ...response, part: { ...response.part, tags: names } };
+    const combined = stored && combinedPart(stored, own, maxBody);
+    if (combined === undefined && hasIfRange) return undefined;
+    const result = combined ?? own;
+    const { start, end, length, tags } = combined?.part ?? own.part;
+    if (start === 0 && end === length - 1) {
+      const whole = { ...result, status: 200, part: undefined };
+      return { response: whole, use: { lifetime, names: tags }, fill: fill.unawaited() };
+    }
+    const use = { lifetime: partLifetime(lifetime), names: tags };
+    return { response: result, use, fill: fill.unawaited(key) };
+  }
+}
+
+/** The stored form of a complete 206; undefined if its content is not the range that it names. */
+export function partToStore(
+  head: HandlerHead,
+  body: Buffer,
+  requestHeaders: IncomingHttpHeaders,
+  hasTtl: boolean,
+): CachedResponse | undefined {
+  const range = rangeIn(head);
+  if (range === undefined || body.length !== range.end - range.start + 1) return undefined;
+  const response = responseToStore(headOfWhole(head), body, requestHeaders, hasTtl);
+  return { ...response, status: 206, part: { ...range, tags: [] } };
+}
+
+function rangeIn({ headers }: HandlerHead): ReturnType<typeof contentRangeOf> {
+  return contentRangeOf(String(headers['content-range'] ?? ''));
+}
+
+function headOfWhole(head: HandlerHead): HandlerHead {
+  const { 'content-range': _, ...headers } = head.headers;
+  const set = head.own.set.filter(([name]) => name.toLowerCase() !== 'content-range');
+  return { ...head, status: 200, headers, own: { ...head.own, set } };
+}
+
+/** A part is served only while it is fresh, so Redis keeps it no longer. */
+function partLifetime(lifetime: Lifetime): Lifetime {
+  return { ...lifetime, staleWhileRevalidateMs: 0, staleIfErrorMs: 0, validatableMs: 0 };
+}
+
+/** RFC 9111, section 3.4. Undefined if the parts must not be combined, or leave a gap. */
+function combinedPart(
+  stored: CachedResponse,
+  update: CachedResponse,
+  maxBody: number,
+): CachedResponse | undefined {
+  const [one, other] = [stored.part, update.part];
+  if (one === undefined || other === undefined || !areOfOneRepresentation(stored, update)) return undefined;
+  if (one.length !== other.length || one.start > other.end + 1 || other.start > one.end + 1) return undefined;
+  const [start, end] = [Math.min(one.start, other.start), Math.max(one.end, other.end)];
+  if (end - start + 1 > maxBody) return undefined;
+  const body = Buffer.allocUnsafeSlow(end - start + 1);
+  stored.body.copy(body, one.start - start);
+  update.body.copy(body, other.start - start);
+  const updated = headersOf(update);
+  const names = new Set(updated.map(([name]) => name.toLowerCase()));
+  const kept = headersOf(stored).filter(([name]) => !names.has(name.toLowerCase()));
+  const removed = [...new Set([...stored.removed, ...update.removed])];
+  const tags = [...new Set([...one.tags, ...other.tags])];
+  const part: StoredPart = { start, end, length: one.length, tags };
+  const isForAll = stored.isForAll && update.isForAll;
+  return cachedResponse({ ...update, headers: [...kept, ...updated], removed, isForAll, body, part });
+}
+
+function areOfOneRepresentation(stored: CachedResponse, update: CachedResponse): boolean {
+  const [one, other] = [stored, update].map((each) => JSON.stringify([each.vary, codingOf(each)]));
+  return one === other && haveSameStrongValidator(stored, update);
 }

@@ -2,23 +2,13 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { originalUrl } from '../../http/middleware.ts';
 import { captureResponse, type ResponseFill } from './capture.ts';
 import { ClientResponse } from './client-response.ts';
-import { NO_CONDITIONS } from './conditions.ts';
 import { lifetimeOf } from './freshness.ts';
 import { offerControls } from './handler-controls.ts';
 import { type Invalidation, sameHostUrl } from './invalidation.ts';
 import type { CacheDependencies, CacheSettings } from './options.ts';
 import { type ResponseKey, type ResponseMemory, responseKey } from './response-key.ts';
 import type { HandlerHead } from './storable.ts';
-import { type HandlerRun, StorageDecision } from './storage-decision.ts';
-
-/** No stored response takes part in the run of a POST handler, which sees the conditions of its request. */
-const POST_RUN: HandlerRun = {
-  fallback: undefined,
-  validation: undefined,
-  part: undefined,
-  conditions: NO_CONDITIONS,
-  isRefresh: false,
-};
+import { PLAIN_RUN, StorageDecision } from './storage-decision.ts';
 
 /** The lifetime must come from the response itself. */
 const RESPONSE_LIFETIME = {
@@ -57,13 +47,13 @@ export class PostResponses {
     if (sequence === undefined || key === undefined) return;
     const { id, url } = key.request;
     const requestedAt = Date.now();
-    const decision = new StorageDecision(req, res, POST_RUN, {
+    const decision = new StorageDecision(req, res, PLAIN_RUN, {
       settings,
       keys,
       controls: offerControls(req),
       reasonNotToStore: (head) => (isRepresentation(req, head, requestedAt) ? undefined : 'method'),
     });
-    const client = new ClientResponse(res, POST_RUN, {
+    const client = new ClientResponse(res, PLAIN_RUN, {
       settings,
       key: id,
       forwarded: 'fwd=method',
@@ -107,5 +97,5 @@ function isRepresentation(req: IncomingMessage, head: HandlerHead, requestedAt: 
   const location = headers['content-location'];
   if (typeof location !== 'string' || /^(?!https?:)[a-z][a-z\d+.-]*:/i.test(location)) return false;
   if (sameHostUrl(req, location) !== originalUrl(req)) return false;
-  return lifetimeOf({ ...head, hasValidator: false, requestedAt }, RESPONSE_LIFETIME, () => 0) !== undefined;
+  return lifetimeOf({ ...head, requestedAt }, RESPONSE_LIFETIME) !== undefined;
 }

@@ -1,8 +1,9 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { type ByteRange, ifRangeMatches, rangeOf } from '../../http/message/byte-range.ts';
 import { isNotModified, type Validators, validatorsOf } from '../../http/message/conditional-request.ts';
+import { callOf, isChunk } from '../../http/response/buffered-writes.ts';
 import type { Replacement } from '../../http/response/guarded-response.ts';
-import type { CachedResponse } from './cached-response.ts';
+import { type CachedResponse, codingOf } from './cached-response.ts';
 
 /** The fields that a 304 omits, since they describe a body that is not sent (RFC 9110, section 15.4.5). */
 export const NOT_MODIFIED_OMITS: ReadonlySet<string> = new Set([
@@ -33,9 +34,10 @@ export interface RangePart extends ByteRange {
 }
 
 /** The whole representation of a stored response, which may be only a part of it. */
-export function wholeOf({ flat, body, part, ...validators }: CachedResponse): Representation {
-  const isEncoded = flat.some((name, at) => at % 2 === 0 && /^content-encoding$/i.test(String(name)));
-  return { ...validators, length: part?.length ?? body.length, isEncoded };
+export function wholeOf(response: CachedResponse): Representation {
+  const { body, part } = response;
+  const isEncoded = codingOf(response) !== undefined;
+  return { ...response, length: part?.length ?? body.length, isEncoded };
 }
 
 /** `headers` has names in lower case. */
@@ -83,7 +85,7 @@ export const notModified: Replacement = (res) => {
 export const cutOff: Replacement = (res) => void res.destroy();
 
 /** The part that a request gets of a whole; undefined if it gets the whole or a 304. */
-export function partFor(req: RangeRequest, whole: Representation): RangePart | undefined {
+function partFor(req: RangeRequest, whole: Representation): RangePart | undefined {
   const range =
     req.headers.range === undefined || isNotModified(req, whole) ? undefined : rangeFor(req, whole);
   if (range === undefined) return undefined;
@@ -93,7 +95,7 @@ export function partFor(req: RangeRequest, whole: Representation): RangePart | u
 }
 
 /** Turns the head of a whole response into that of a part. */
-export function setPartHead(res: ServerResponse, { start, end, isUnsatisfiable, length }: RangePart): void {
+function setPartHead(res: ServerResponse, { start, end, isUnsatisfiable, length }: RangePart): void {
   if (isUnsatisfiable) for (const name of UNSATISFIABLE_OMITS) res.removeHeader(name);
   res.statusCode = isUnsatisfiable ? 416 : 206;
   res.setHeader('Content-Range', `bytes ${isUnsatisfiable ? '*' : `${start}-${end}`}/${length}`);
@@ -115,4 +117,67 @@ export function rangeReplacement(
     setPartHead(res, part);
     res.end(body.subarray(part.start - start, part.end + 1 - start));
   };
+}
+
+/** The part that a request gets of a response while it streams; undefined if the response does not allow that. */
+export function streamedPart(request: RangeRequest, res: ServerResponse): RangePart | undefined {
+  const accepted = String(res.getHeader('accept-ranges') ?? '');
+  const declared = res.getHeader('content-length');
+  // Accept-Ranges shows that without the cache the handler would send the part itself.
+  if (res.statusCode !== 200 || !/(?:^|,)\s*bytes\s*(?:,|$)/i.test(accepted) || declared === undefined)
+    return undefined;
+  const length = Number(declared);
+  if (!Number.isSafeInteger(length)) return undefined;
+  return partFor(request, representationOf(res.getHeaders(), length));
+}
+
+/**
+ * Sends only a part of the whole response that a handler streams. `begin` is called when the handler sends the headers or its
+ * first byte, and returns the part.
+ */
+export function sendStreamedPart(res: ServerResponse, begin: () => RangePart | undefined): void {
+  const { write, end, flushHeaders } = res;
+  let part: RangePart | 'whole' | undefined;
+  let position = 0;
+
+  function partNow(): RangePart | undefined {
+    if (part === undefined) {
+      part = begin() ?? 'whole';
+      if (part === 'whole') Object.assign(res, { write, end, flushHeaders });
+      else setPartHead(res, part);
+    }
+    return part === 'whole' ? undefined : part;
+  }
+
+  /** The bytes of a call that belong to the part, and its callback; undefined for a call to be passed on unchanged. */
+  function partOf(
+    args: unknown[],
+  ): { readonly bytes: Buffer; readonly done: readonly (() => void)[] } | undefined {
+    const now = partNow();
+    const { chunk, encoding, done } = callOf(args);
+    if (now === undefined || !isChunk(chunk)) return undefined;
+    const sent = typeof chunk === 'string' ? Buffer.from(chunk, encoding) : Buffer.from(chunk as Uint8Array);
+    const bytes = sent.subarray(Math.max(0, now.start - position), Math.max(0, now.end + 1 - position));
+    position += sent.length;
+    return { bytes, done: done === undefined ? [] : [done] };
+  }
+
+  Object.assign(res, {
+    write(this: ServerResponse, ...args: unknown[]): unknown {
+      const inside = partOf(args);
+      if (inside === undefined) return Reflect.apply(write, this, args);
+      const { bytes, done } = inside;
+      if (bytes.length > 0) return Reflect.apply(write, this, [bytes, ...done]);
+      for (const callback of done) process.nextTick(callback);
+      return true;
+    },
+    end(this: ServerResponse, ...args: unknown[]): unknown {
+      const inside = partOf(args);
+      return Reflect.apply(end, this, inside === undefined ? args : [inside.bytes, ...inside.done]);
+    },
+    flushHeaders(this: ServerResponse): void {
+      partNow();
+      Reflect.apply(flushHeaders, this, []);
+    },
+  });
 }

@@ -5,9 +5,8 @@ import { identityError, isIdentity } from '../../base/identity.ts';
 import { forwardedOf } from '../../http/forwarded.ts';
 import { requestContent } from '../../http/message/request-content.ts';
 import { asExpress, originalUrl } from '../../http/middleware.ts';
-import { appOf, countedUrl, isReadDifferently, pathOf } from './counted-url.ts';
+import { appOf, countedUrl, isReadDifferently, pathOf, type SearchRule, urlUnder } from './counted-url.ts';
 import type { KeySettings } from './key-options.ts';
-import { type SearchRule, urlUnder } from './no-vary-search.ts';
 
 /** Rules beyond this limit are forgotten, and their responses are missed until the next one is stored. */
 const RULE_BYTES = 4 * 2 ** 20;
@@ -64,7 +63,6 @@ export class RequestKey {
     return this.#parts.url;
   }
 
-  /** The result of a `key` function. */
   get custom(): string | undefined {
     return this.#parts.custom;
   }
@@ -79,7 +77,6 @@ export class RequestKey {
     return this.#ruled?.rule;
   }
 
-  /** Whether a response may declare by No-Vary-Search which parameters count. */
   get acceptsRules(): boolean {
     return this.#parts.acceptsRules;
   }

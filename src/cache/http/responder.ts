@@ -4,15 +4,17 @@ import { sendProblem } from '../../http/problem-details.ts';
 import type { MiddlewareOutcome } from '../../http/run-middleware.ts';
 import { type Entry, usabilityOf } from '../store/entry.ts';
 import type { Lookup, LookupResult, LookupSettings } from '../store/entry-cache.ts';
+import type { Fill } from '../store/fill.ts';
 import { Acceptance } from './acceptance.ts';
-import { whyForwarded } from './cache-status.ts';
 import type { CachedResponse } from './cached-response.ts';
+import { sendStored, whyForwarded } from './client-response.ts';
 import { type Exchange, Forwarder, isFilling } from './forwarder.ts';
 import type { CacheDependencies, CacheSettings } from './options.ts';
 import { isPartFor, PartialContent } from './partial-content.ts';
 import { Refresher } from './refresher.ts';
 import { type ResponseMemory, responseKey } from './response-key.ts';
-import { sendStored } from './send-response.ts';
+
+type LookupKind = LookupResult<CachedResponse>['kind'];
 
 /** Answers the requests of one `kit.cache` with stored responses, and forwards the others to the handler. */
 export class Responder {
@@ -57,7 +59,6 @@ export class Responder {
     if (names !== '' && names !== key.variesOn()) return false;
     const usability = usabilityOf(entry, responses.now());
     if (usability === 'fresh') {
-      this.#emit('hit', exchange);
       this.#send(exchange, entry, 'hit');
       return true;
     }
@@ -66,8 +67,7 @@ export class Responder {
     const isRefreshing = this.#refresher.isRefreshing(id);
     const app = isRefreshing ? undefined : this.#refresher.rootAppOf(req, id);
     if (!isRefreshing && app === undefined) return false;
-    this.#emit('stale', exchange);
-    this.#send(exchange, entry, 'hit');
+    this.#send(exchange, entry, 'stale');
     const begin = () => responses.beginRefresh(this.#lookupOf(exchange, false), this.#lookup);
     if (app !== undefined) void this.#refresher.refresh(app, { req, key: key.request, entry }, begin);
     return true;
@@ -86,25 +86,35 @@ export class Responder {
     const miss = key.isKnownToVary ? 'fwd=vary-miss' : 'fwd=uri-miss';
     // Its response cannot serve followers: it depends on credentials, may be a part, or must be newer than the request.
     const hasCredentials = this.#acceptance.hasOwnCredentials(req);
-    const isAlone = hasCredentials || this.#parts.areLeft(exchange) || directives?.noCache === true;
+    const isAlone = hasCredentials || this.#parts.isLeftToHandler(exchange) || directives?.noCache === true;
     const settings = isAlone ? { ...this.#lookup, singleFlight: undefined } : this.#lookup;
     const result = await this.#deps.caches.responses.lookUp(this.#lookupOf(exchange), settings);
     if (result.kind === 'miss') return this.#sendPartOrForward(exchange, result, miss);
-    const { entry, kind } = result;
-    const begin = result.kind === 'stale' ? result.refresh : undefined;
-    const app = begin === undefined ? undefined : this.#refresher.rootAppOf(req, key.request.id);
-    if (begin !== undefined && app === undefined) {
-      // No request without a client can reach the handler: this one refreshes, and others get the stale response.
-      this.#refresher.leaveToClient(key.request.id);
-      const validatable = this.#validates(exchange, entry) ? entry : undefined;
-      const reusable = { fallback: entry, validatable, part: undefined };
-      return this.#forwarder.forward(exchange, await begin(), reusable, 'fwd=stale');
-    }
-    this.#emit(kind, exchange);
-    this.#send(exchange, entry, kind === 'collapsed' ? `${miss}; collapsed` : 'hit');
-    if (begin !== undefined && app !== undefined)
-      void this.#refresher.refresh(app, { req, key: key.request, entry }, begin);
+    if (result.kind === 'stale' && result.refresh !== undefined)
+      return this.#refresh(exchange, result.entry, result.refresh);
+    const status = result.kind === 'collapsed' ? `${miss}; collapsed` : undefined;
+    this.#send(exchange, result.entry, result.kind, status);
     return 'answered';
+  }
+
+  /** Has a stale response refreshed: in the background while the client gets it, or else by this request. */
+  async #refresh(
+    exchange: Exchange,
+    entry: Entry<CachedResponse>,
+    begin: () => Promise<Fill<CachedResponse>>,
+  ): Promise<MiddlewareOutcome> {
+    const { req, key } = exchange;
+    const app = this.#refresher.rootAppOf(req, key.request.id);
+    if (app !== undefined) {
+      this.#send(exchange, entry, 'stale');
+      void this.#refresher.refresh(app, { req, key: key.request, entry }, begin);
+      return 'answered';
+    }
+    // No request without a client can reach the handler: this one refreshes, and others get the stale response.
+    this.#refresher.leaveToClient(key.request.id);
+    const validatable = this.#validates(exchange, entry) ? entry : undefined;
+    const reusable = { fallback: entry, validatable, part: undefined };
+    return this.#forwarder.forward(exchange, await begin(), reusable, 'fwd=stale');
   }
 
   /** For HEAD, whose response has no body to store, and for only-if-cached. */
@@ -113,19 +123,15 @@ export class Responder {
     const { responses } = this.#deps.caches;
     const entry = await responses.peek(this.#lookupOf(exchange), this.#lookup);
     if (entry !== undefined) {
-      this.#emit(usabilityOf(entry, responses.now()) === 'fresh' ? 'hit' : 'stale', exchange);
-      this.#send(exchange, entry, 'hit');
+      this.#send(exchange, entry, usabilityOf(entry, responses.now()) === 'fresh' ? 'hit' : 'stale');
       return 'answered';
     }
     if (this.#sendPart(exchange, await this.#parts.find(exchange))) return 'answered';
     this.#emit('miss', exchange);
     if (this.#acceptance.directivesOf(req)?.onlyIfCached !== true)
       return this.#forwarder.bypass(exchange, 'fwd=uri-miss');
-    sendProblem(res, {
-      status: 504,
-      title: 'Gateway Timeout',
-      detail: 'Nothing is stored for this request.',
-    });
+    const detail = 'Nothing is stored for this request.';
+    sendProblem(res, { status: 504, title: 'Gateway Timeout', detail });
     return 'answered';
   }
 
@@ -168,17 +174,19 @@ export class Responder {
   /** Sends a stored part if it answers the request. Returns whether it has. */
   #sendPart(exchange: Exchange, part: Entry<CachedResponse> | undefined): boolean {
     if (part === undefined || !isPartFor(exchange.req, part.content)) return false;
-    this.#emit('hit', exchange);
     this.#send(exchange, part, 'hit');
     return true;
   }
 
-  #send({ req, res, key }: Exchange, entry: Entry<CachedResponse>, status: string): void {
+  /** `status` is the value of Cache-Status. */
+  #send(exchange: Exchange, entry: Entry<CachedResponse>, kind: LookupKind, status = 'hit'): void {
+    const { req, res, key } = exchange;
     const now = this.#deps.caches.responses.now();
+    this.#emit(kind, exchange);
     sendStored(req, res, entry, { settings: this.#settings, key: key.request.id, now, status });
   }
 
-  #emit(kind: LookupResult<CachedResponse>['kind'], { key }: Exchange): void {
+  #emit(kind: LookupKind, { key }: Exchange): void {
     this.#deps.reporter.events.emit(`cache:${kind}`, { url: key.request.url });
   }
 

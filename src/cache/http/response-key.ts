@@ -3,7 +3,7 @@ import type { CacheKeys, Keys } from '../../base/keys.ts';
 import type { DeclaredKey, EntryKey } from '../store/entry-store.ts';
 import { ALL } from '../store/versions.ts';
 import { type CachedResponse, unpackResponse } from './cached-response.ts';
-import { pathName, urlName } from './invalidation-names.ts';
+import { pathName, urlName } from './invalidation.ts';
 import type { KeySettings } from './key-options.ts';
 import { type RequestKey, requestKey, SearchRules } from './request-key.ts';
 import { VaryMemory, variantId, varyValues } from './vary.ts';

@@ -45,7 +45,8 @@ export interface HandlerHead {
 
 export function directivesOf(headers: OutgoingHttpHeaders): Directives {
   const general = parseCacheControl(headers['cache-control']);
-  const field = textsOf(headers['cdn-cache-control']);
+  const { 'cdn-cache-control': value } = headers;
+  const field = typeof value === 'number' ? String(value) : value;
   const targeted = parseTargeted(field);
   const malformed = field === undefined || targeted !== undefined ? undefined : parseCacheControl(field);
   return { effective: targeted ?? general, isTargeted: targeted !== undefined, general, malformed };
@@ -163,8 +164,4 @@ function mayStoreStatus(status: number, { statuses, hasTtl }: StorageRules): boo
 /** Whether the response to a request with Authorization may answer other requests (RFC 9111, section 3.5). */
 export function isForAll({ effective }: Directives): boolean {
   return effective.has('public') || effective.has('must-revalidate') || effective.has('s-maxage');
-}
-
-function textsOf(value: OutgoingHttpHeaders[string]): string | readonly string[] | undefined {
-  return typeof value === 'number' ? String(value) : value;
 }

@@ -4,21 +4,21 @@ import { IdentityWatch } from '../../http/identity/identity-watch.ts';
 import { asExpress, type Res } from '../../http/middleware.ts';
 import type { Entry, Lifetime, Validation } from '../store/entry.ts';
 import { checkTtl } from '../store/options.ts';
-import { type CachedResponse, responseToStore } from './cached-response.ts';
-import type { Conditions } from './conditions.ts';
+import { type CachedResponse, responseToStore, type StorageUse } from './cached-response.ts';
+import { type Conditions, NO_CONDITIONS } from './conditions.ts';
 import { lifetimeAfter, lifetimeOf } from './freshness.ts';
 import type { HandlerControls } from './handler-controls.ts';
-import { responseNames } from './invalidation-names.ts';
+import { responseNames } from './invalidation.ts';
 import type { CacheSettings } from './options.ts';
-import { type PartTarget, partToStore, type StorageUse } from './part-target.ts';
-import { type HandlerHead, hasEtag, hasValidator, isForAll, reasonNotToStore } from './storable.ts';
+import { type PartTarget, partToStore } from './partial-content.ts';
+import { type HandlerHead, hasEtag, isForAll, reasonNotToStore } from './storable.ts';
 import { type ValidatedResponse, validatedResponse } from './validated-response.ts';
 import { varyNames } from './vary.ts';
 
 /** The statuses that `stale-if-error` replaces with a stale response (RFC 5861, section 4). */
 export const ERROR_STATUSES: ReadonlySet<number> = new Set([500, 502, 503, 504]);
 
-/** One run of a handler, and the stored responses that it is about. */
+/** One run of a handler, and the stored responses that it may validate or complete, or that may replace its response. */
 export interface HandlerRun {
   /** The stale response to send in place of a server error. */
   readonly fallback: Entry<CachedResponse> | undefined;
@@ -31,6 +31,15 @@ export interface HandlerRun {
   /** Whether the run refreshes a stale response and has no client. */
   readonly isRefresh: boolean;
 }
+
+/** A run without stored responses, whose handler sees the conditions of its request. */
+export const PLAIN_RUN: HandlerRun = {
+  fallback: undefined,
+  validation: undefined,
+  part: undefined,
+  conditions: NO_CONDITIONS,
+  isRefresh: false,
+};
 
 /** The input of a decision besides the response and the run. */
 export interface DecisionOptions {
@@ -152,12 +161,7 @@ export class StorageDecision {
     const result = typeof ttl === 'function' ? ttl(asExpress(this.#req), this.#res as Res) : ttl;
     if (result === false) return undefined;
     const ttlMs = typeof ttl === 'function' ? checkTtl('kit.cache: option `ttl`', result) : ttl;
-    const response = {
-      ...head,
-      hasValidator: hasValidator(head.status, head.own),
-      requestedAt: this.#requestedAt,
-    };
-    return lifetimeOf(response, { ...this.settings, ttl: ttlMs }, Math.random);
+    return lifetimeOf({ ...head, requestedAt: this.#requestedAt }, { ...this.settings, ttl: ttlMs });
   }
 
   /** The reason that the handler gave in `req.cache`, or that its reads of the request imply. */

@@ -1,7 +1,7 @@
 import type { OutgoingHttpHeaders } from 'node:http';
 import type { Header } from '../../http/response/stored-headers.ts';
 import { type CachedResponse, cachedResponse, headersOf, storedHeaders } from './cached-response.ts';
-import { searchRule } from './no-vary-search.ts';
+import { searchRule } from './counted-url.ts';
 import { directivesOf, type HandlerHead, hasEtag, isForAll, reasonNotToStore } from './storable.ts';
 import { varyNames } from './vary.ts';
 

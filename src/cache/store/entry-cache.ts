@@ -4,12 +4,10 @@ import type { WakeUps } from '../../waiting/wake-ups.ts';
 import { type Entry, type Usability, usabilityOf } from './entry.ts';
 import { type EntryKey, type EntryStore, type FillLease, NO_LEASE, type ReadResult } from './entry-store.ts';
 import { Fill } from './fill.ts';
-import type { Flight, FlightOutcome } from './flights.ts';
-import { LocalCopies, type LocalState } from './local-state.ts';
+import { type Flight, type FlightOutcome, LocalCopies, type LocalState } from './local-state.ts';
 import type { SharedSettings } from './options.ts';
 import { areTracked, FILL_VERSIONS_TTL_MS } from './versions.ts';
 
-/** How entries are looked up. */
 export interface LookupSettings<Content> {
   readonly singleFlight: SharedSettings['singleFlight'];
   /** Undefined when no local copies are kept. */
@@ -154,23 +152,33 @@ export class EntryCache<Content> {
     if (entry !== undefined) this.#keepCopy(lookup.key, settings, entry);
     const isFresh = entry !== undefined && usabilityOf(entry, this.now()) === 'fresh';
     const isOurs = fill === 'granted' || (settings.singleFlight === undefined && !isFresh);
-    return isOurs ? this.#beginFill(lookup, settings, undefined, lease) : undefined;
+    return isOurs ? this.beginFill(lookup, settings, undefined, lease) : undefined;
   }
 
-  /** A fill that replaces the entry, whatever is stored. */
-  beginFill(lookup: Lookup<Content>, settings: LookupSettings<Content>): Promise<Fill<Content>> {
-    return this.#beginFill(lookup, settings, undefined, NO_LEASE);
+  /** A fill that replaces the entry, whatever is stored. Without `flight` and `lease` no request waits for it. */
+  async beginFill(
+    { key, deadline }: Lookup<Content>,
+    { copies, maxAgeMs }: LookupSettings<Content>,
+    flight?: Flight<Content>,
+    lease: FillLease = NO_LEASE,
+  ): Promise<Fill<Content>> {
+    const { versions } = this.#store;
+    const reported = (error: unknown) => void this.#store.reportFailure(error);
+    const snapshot =
+      versions.known(key.names, maxAgeMs) ??
+      (await versions.read(key.names, FILL_VERSIONS_TTL_MS, deadline).catch(reported));
+    const start = { key, state: this.#state, flight, lease, copies, maxAgeMs };
+    return new Fill(this.#store, { ...start, sequence: snapshot?.sequence });
   }
 
   /** A fill without a lookup, for which no request waits. Only purges after `sequence` invalidate its entry. */
   beginFillAt(sequence: number, key: EntryKey<Content>): Fill<Content> {
+    const alone = { flight: undefined, lease: NO_LEASE, copies: undefined };
     return new Fill(this.#store, {
       key,
       state: this.#state,
       sequence,
-      flight: undefined,
-      lease: NO_LEASE,
-      copies: undefined,
+      ...alone,
       maxAgeMs: DEFAULT_MAX_AGE_MS,
     });
   }
@@ -183,34 +191,14 @@ export class EntryCache<Content> {
 
   async #lead(leader: LeadingLookup<Content>): Promise<LookupResult<Content>> {
     const { lookup, settings, flight, until } = leader;
-    const { redisKeys } = lookup.key;
     // Before the read, so that no wake-up is missed.
-    const wakeUp = this.#wakeUps.expect(redisKeys.fill);
+    const wakeUp = this.#wakeUps.expect(lookup.key.redisKeys.fill);
     try {
       for (;;) {
         const read = await this.#read(lookup, settings);
-        const { entry } = read;
-        const usability = entry === undefined ? 'invalid' : usabilityOf(entry, this.now());
-        const isUsable = usability === 'fresh' || usability === 'stale';
-        if (entry !== undefined && isUsable && lookup.accepts(entry)) {
-          return this.#useEntry(leader, read, entry, usability === 'fresh');
-        }
-        const reusable = reusableEntry(lookup, entry, usability);
-        if (read.fill === 'hit-for-miss') {
-          this.#state.markHitForMiss(redisKeys.entry, this.now(), read.fillLeftMs);
-          flight?.settle({ kind: 'hit-for-miss' });
-          return await this.#missAlone(lookup, settings, reusable);
-        }
-        const isCollapsible = reusable.validatable?.lifetime.freshMs !== 0;
-        if (!isCollapsible) {
-          this.#state.setCollapsible(redisKeys.entry, this.now(), false);
-          flight?.settle({ kind: 'retry' });
-        }
         const waitMs = Math.min(read.fillLeftMs, until - this.now());
-        if (read.fill !== 'held' || waitMs <= 0 || !isCollapsible) {
-          const fill = await this.#beginFill(lookup, settings, flight, read.lease);
-          return { kind: 'miss', fill, ...reusable };
-        }
+        const result = await this.#resultOf(leader, read, waitMs > 0);
+        if (result !== undefined) return result;
         await wakeUp.wait(waitMs);
       }
     } catch (error) {
@@ -219,6 +207,35 @@ export class EntryCache<Content> {
     } finally {
       wakeUp.stop();
     }
+  }
+
+  /** The result of a read; undefined if the leader waits for another process, which fills the entry. */
+  async #resultOf(
+    leader: LeadingLookup<Content>,
+    read: ReadResult<Content>,
+    canWait: boolean,
+  ): Promise<LookupResult<Content> | undefined> {
+    const { lookup, settings, flight } = leader;
+    const { entry } = read;
+    const redisKey = lookup.key.redisKeys.entry;
+    const usability = entry === undefined ? 'invalid' : usabilityOf(entry, this.now());
+    const isUsable = usability === 'fresh' || usability === 'stale';
+    if (entry !== undefined && isUsable && lookup.accepts(entry)) {
+      return this.#useEntry(leader, read, entry, usability === 'fresh');
+    }
+    const reusable = reusableEntry(lookup, entry, usability);
+    if (read.fill === 'hit-for-miss') {
+      this.#state.markHitForMiss(redisKey, this.now(), read.fillLeftMs);
+      flight?.settle({ kind: 'hit-for-miss' });
+      return this.#missAlone(lookup, settings, reusable);
+    }
+    const isCollapsible = reusable.validatable?.lifetime.freshMs !== 0;
+    if (!isCollapsible) {
+      this.#state.setCollapsible(redisKey, this.now(), false);
+      flight?.settle({ kind: 'retry' });
+    }
+    if (read.fill === 'held' && canWait && isCollapsible) return undefined;
+    return { kind: 'miss', fill: await this.beginFill(lookup, settings, flight, read.lease), ...reusable };
   }
 
   /** With `singleFlight` it takes the lease where the entry is not fresh. */
@@ -241,7 +258,7 @@ export class EntryCache<Content> {
     flight?.settle({ kind: 'entry', entry, isNew: false });
     if (isFresh) return { kind: 'hit', entry };
     const isOurs = fill === 'granted' || settings.singleFlight === undefined;
-    const refresh = isOurs ? () => this.#beginFill(lookup, settings, undefined, lease) : undefined;
+    const refresh = isOurs ? () => this.beginFill(lookup, settings, undefined, lease) : undefined;
     return { kind: 'stale', entry, refresh };
   }
 
@@ -261,23 +278,6 @@ export class EntryCache<Content> {
     reusable: ReusableEntry<Content> = NOTHING_REUSABLE,
   ): Promise<LookupResult<Content>> {
     return { kind: 'miss', fill: await this.beginFill(lookup, settings), ...reusable };
-  }
-
-  async #beginFill(
-    { key, deadline }: Lookup<Content>,
-    { copies, maxAgeMs }: LookupSettings<Content>,
-    flight: Flight<Content> | undefined,
-    lease: FillLease,
-  ): Promise<Fill<Content>> {
-    const { versions } = this.#store;
-    let snapshot = versions.known(key.names, maxAgeMs);
-    try {
-      snapshot ??= await versions.read(key.names, FILL_VERSIONS_TTL_MS, deadline);
-    } catch (error) {
-      this.#store.reportFailure(error);
-    }
-    const start = { key, state: this.#state, flight, lease, copies, maxAgeMs };
-    return new Fill(this.#store, { ...start, sequence: snapshot?.sequence });
   }
 
   #keepCopy(key: EntryKey<Content>, { copies }: LookupSettings<Content>, entry: Entry<Content>): void {

@@ -3,13 +3,13 @@ import type { CacheKeys } from '../../base/keys.ts';
 import type { Deadline } from '../../engine/deadline.ts';
 import { newerFormat } from '../../engine/reply.ts';
 import { mayHaveRun, sendUntilAnswered } from '../../waiting/retry.ts';
-import { type Entry, type Envelope, keepMs, type Lifetime, unpackEnvelope, usabilityOf } from './entry.ts';
+import { type Entry, keepMs, type NewEntry, unpackEnvelope, usabilityOf } from './entry.ts';
 import { cacheFillEnd, cacheFillRenew } from './operations/fill.ts';
 import { cacheEnterPolicy } from './operations/policy-index.ts';
 import { type CacheReadArgs, type CacheReadReply, cacheRead, type FillState } from './operations/read.ts';
 import { cacheWrite, filledMessage } from './operations/write.ts';
 import type { BoundedPolicy } from './options.ts';
-import { type CacheEnvironment, FILL_VERSIONS_TTL_MS, type Snapshot, type Versions } from './versions.ts';
+import { type CacheEnvironment, FILL_VERSIONS_TTL_MS, type NameVersion, type Versions } from './versions.ts';
 
 /** Names an entry, and unpacks its content. */
 export interface EntryKey<Content> {
@@ -39,14 +39,11 @@ export interface DeclaredKey<Content> {
 }
 
 /** An entry as it is written to Redis. */
-export interface PackedEntry {
+export interface PackedEntry
+  extends Pick<NewEntry<unknown>, 'lifetime' | 'variesOn' | 'maxVariants' | 'policy'> {
   /** The packed envelope. */
   readonly payload: Buffer;
-  readonly lifetime: Lifetime;
   readonly sequence: number;
-  readonly variesOn: string;
-  readonly maxVariants: number;
-  readonly policy: BoundedPolicy | undefined;
 }
 
 /** The lease of a fill: other processes wait while it lasts. */
@@ -58,7 +55,6 @@ export interface FillLease {
 
 export const NO_LEASE: FillLease = { token: '', leaseMs: 0 };
 
-/** The result of reading a key: its entry, and the state of its fill. */
 export interface ReadResult<Content> {
   readonly entry: Entry<Content> | undefined;
   readonly fill: FillState;
@@ -71,6 +67,12 @@ export interface ReadResult<Content> {
 /** Whether Redis has granted the lease to a read, or may have: its reply can be lost. */
 interface LeaseGrant {
   isPossible: boolean;
+}
+
+interface ReadBounds {
+  /** How old what this process knows of purges may be. */
+  readonly maxAgeMs: number;
+  readonly deadline: Deadline | undefined;
 }
 
 /** One read for the entry, one for its variant, one after a purge that the script did not know of, and one to spare. */
@@ -116,22 +118,17 @@ export class EntryStore {
     key: EntryKey<Content>,
     lease: FillLease,
     grant: LeaseGrant,
-    { maxAgeMs, deadline }: { readonly maxAgeMs: number; readonly deadline: Deadline | undefined },
+    bounds: ReadBounds,
   ): Promise<ReadResult<Content>> {
-    const { versions } = this;
-    const { token } = lease;
-    let minSequence = highestPurge(versions.known(key.names, maxAgeMs));
+    const { token, leaseMs } = lease;
+    let minSequence = highestPurge(this.versions.known(key.names, bounds.maxAgeMs)?.versions);
     let names = key.variesOn();
     for (let reads = 1; ; reads++) {
       const { entry: entryKey, fill: fillKey, variant } = key.redisKeys;
       const readAt = this.now();
       const keys = names === '' ? [entryKey, fillKey] : [entryKey, fillKey, variant(key.variantOf(names))];
-      const reply = await this.#run(
-        keys,
-        { names, minSequence, token, lease: lease.leaseMs },
-        grant,
-        deadline,
-      );
+      const args = { names, minSequence, token, lease: leaseMs };
+      const reply = await this.#run(keys, args, grant, bounds.deadline);
       if (reply.found === 'newer') throw newerFormat('cache');
       if (reply.names !== '' && reply.names !== names && reads < MAX_READS) {
         names = reply.names;
@@ -140,21 +137,39 @@ export class EntryStore {
       }
       const isGranted = reply.fill === 'granted';
       const fill = { fill: reply.fill, fillLeftMs: reply.fillLeft, lease: isGranted ? lease : NO_LEASE };
-      const envelope = this.#unpack(reply);
-      const content = envelope && this.#contentOf(key, envelope);
-      if (envelope === undefined || content === undefined) return { entry: undefined, ...fill };
-      const ttlMs = reply.left > 0 ? reply.kept : Math.max(reply.kept, FILL_VERSIONS_TTL_MS);
-      const snapshot =
-        versions.known(envelope.names, maxAgeMs) ?? (await versions.read(envelope.names, ttlMs, deadline));
-      const entry = entryOf(envelope, content, { reply, snapshot, readAt });
+      const entry = await this.#entryIn(key, reply, readAt, bounds);
+      if (entry === undefined) return { entry, ...fill };
       const usability = usabilityOf(entry, this.now());
       if (usability !== 'fresh' && reply.fill === 'none' && token !== '' && reads < MAX_READS) {
         // The script took the entry for fresh, since it did not know of the purge. With `minSequence` it does.
-        minSequence = highestPurge(snapshot);
+        minSequence = highestPurge(entry.versions);
         continue;
       }
       return { entry: usability === 'invalid' ? undefined : entry, ...fill };
     }
+  }
+
+  /** The entry in a reply; undefined when it is unreadable or absent. */
+  async #entryIn<Content>(
+    key: EntryKey<Content>,
+    { found, payload, sequence, age, left, kept }: CacheReadReply,
+    readAt: number,
+    { maxAgeMs, deadline }: ReadBounds,
+  ): Promise<Entry<Content> | undefined> {
+    const envelope = payload === null ? undefined : unpackEnvelope(payload, left, age);
+    const content = envelope && key.unpack(envelope.info, envelope.body);
+    if (found === 'corrupt' || (payload !== null && content === undefined)) this.#reportCorrupt();
+    if (payload === null || envelope === undefined || content === undefined) return undefined;
+    const { names, lifetime } = envelope;
+    const ttlMs = left > 0 ? kept : Math.max(kept, FILL_VERSIONS_TTL_MS);
+    const snapshot =
+      this.versions.known(names, maxAgeMs) ?? (await this.versions.read(names, ttlMs, deadline));
+    return {
+      ...{ content, names, sequence, lifetime, versions: snapshot.versions, bytes: payload.length },
+      readAt: Math.min(readAt, snapshot.readAt),
+      storedAt: readAt - age,
+      freshUntil: lifetime.freshMs > 0 ? readAt + left : readAt,
+    };
   }
 
   async #run(
@@ -226,25 +241,13 @@ export class EntryStore {
   }
 
   /** Renews the lease of a fill. Resolves to whether another process waits for the fill. */
-  async renewFill(key: EntryKey<unknown>, { token, leaseMs }: FillLease): Promise<boolean> {
+  renewFill(key: EntryKey<unknown>, { token, leaseMs }: FillLease): Promise<boolean> {
     const args = { token, lease: leaseMs };
-    return (await this.#env.engine.run(cacheFillRenew, [key.redisKeys.fill], args)).isAwaited;
+    return this.#env.engine.run(cacheFillRenew, [key.redisKeys.fill], args);
   }
 
   reportFailure(error: unknown): void {
     this.#env.reporter.failure('cache', asError(error));
-  }
-
-  #unpack({ found, payload, age, left }: CacheReadReply): Envelope | undefined {
-    const envelope = payload === null ? undefined : unpackEnvelope(payload, left, age);
-    if (found === 'corrupt' || (payload !== null && envelope === undefined)) this.#reportCorrupt();
-    return envelope;
-  }
-
-  #contentOf<Content>(key: EntryKey<Content>, { info, body }: Envelope): Content | undefined {
-    const content = key.unpack(info, body);
-    if (content === undefined) this.#reportCorrupt();
-    return content;
   }
 
   #reportCorrupt(): void {
@@ -254,29 +257,10 @@ export class EntryStore {
   }
 }
 
-function entryOf<Content>(
-  { names, lifetime, body }: Envelope,
-  content: Content,
-  read: { readonly reply: CacheReadReply; readonly snapshot: Snapshot; readonly readAt: number },
-): Entry<Content> {
-  const { reply, snapshot, readAt } = read;
-  return {
-    content,
-    names,
-    sequence: reply.sequence,
-    versions: snapshot.versions,
-    lifetime,
-    bytes: reply.payload?.length ?? body.length,
-    readAt: Math.min(readAt, snapshot.readAt),
-    storedAt: readAt - reply.age,
-    freshUntil: lifetime.freshMs > 0 ? readAt + reply.left : readAt,
-  };
-}
-
 /** The sequence of the last purge of any of these names. */
-function highestPurge(snapshot: Snapshot | undefined): number {
+function highestPurge(versions: readonly NameVersion[] = []): number {
   let sequence = 0;
-  for (const { hard, soft } of snapshot?.versions ?? []) {
+  for (const { hard, soft } of versions) {
     if (hard !== Number.POSITIVE_INFINITY) sequence = Math.max(sequence, hard, soft);
   }
   return sequence;

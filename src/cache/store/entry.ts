@@ -40,7 +40,6 @@ export interface Entry<Content> {
   readonly freshUntil: number;
 }
 
-/** An entry to store. */
 export interface NewEntry<Content> {
   readonly content: Content;
   readonly info: unknown;
@@ -107,19 +106,10 @@ export function keepMs(lifetime: Lifetime): number {
 
 export function packEnvelope({ names, lifetime, info, body }: Envelope): Buffer {
   const { freshMs, staleWhileRevalidateMs, staleIfErrorMs, ageMs, isStrict, validatableMs } = lifetime;
-  return packFrame(
-    [
-      names,
-      staleWhileRevalidateMs,
-      staleIfErrorMs,
-      ageMs,
-      isStrict ? 1 : 0,
-      info,
-      body.length,
-      ...(validatableMs > 0 ? [validatableMs, freshMs > 0 ? 0 : 1] : []),
-    ],
-    body,
-  );
+  const windows = [staleWhileRevalidateMs, staleIfErrorMs];
+  const validatable = validatableMs > 0 ? [validatableMs, freshMs > 0 ? 0 : 1] : [];
+  const meta = [names, ...windows, ageMs, isStrict ? 1 : 0, info, body.length, ...validatable];
+  return packFrame(meta, body);
 }
 
 /** `leftMs`: how long the entry stays fresh; `storedMs`: how long it has been stored. Undefined for unreadable bytes. */

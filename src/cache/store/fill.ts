@@ -16,8 +16,7 @@ import {
   NO_LEASE,
   type PackedEntry,
 } from './entry-store.ts';
-import type { Flight, FlightOutcome } from './flights.ts';
-import type { LocalCopies, LocalState } from './local-state.ts';
+import type { Flight, FlightOutcome, LocalCopies, LocalState } from './local-state.ts';
 import { areTracked, type Snapshot } from './versions.ts';
 
 /** After this time no request waits for a fill any more. */
@@ -26,8 +25,7 @@ const LONGEST_FILL_MS = 60_000;
 /** How long a hit-for-miss marker lasts. */
 const HIT_FOR_MISS_MS = 5_000;
 
-/** How a fill begins. */
-export interface FillStart<Content> {
+interface FillStart<Content> {
   readonly key: EntryKey<Content>;
   readonly state: LocalState<Content>;
   /** The sequence before the handler runs; undefined when it is unknown, and then nothing is stored. */
@@ -100,16 +98,14 @@ export class Fill<Content> {
     if (declared !== undefined) return this.#storeUnder(declared, added);
     if (!this.#end()) return undefined;
     const { key, flight, maxAgeMs } = this.#start;
-    const { content, lifetime, variesOn, validation } = added;
+    const { lifetime, validation } = added;
     const names = [...new Set([...key.names, ...(validation?.entry.names ?? []), ...added.names])];
     const payload = packEnvelope({ ...added, names });
-    key.learnVary(variesOn);
+    key.learnVary(added.variesOn);
     this.#noteStorable(lifetime);
-    const storedAt = this.#store.now();
-    const entry = {
-      ...{ content, names, lifetime, bytes: payload.length, readAt: storedAt, storedAt },
-      freshUntil: storedAt + lifetime.freshMs,
-    };
+    const now = this.#store.now();
+    const times = { lifetime, readAt: now, storedAt: now, freshUntil: now + lifetime.freshMs };
+    const entry = { content: added.content, names, bytes: payload.length, ...times };
     if (this.#start.sequence === undefined) {
       flight?.settle({ kind: 'entry', entry: { ...entry, sequence: 0, versions: [] }, isNew: true });
       this.#endLease(0);
@@ -119,9 +115,8 @@ export class Fill<Content> {
     const lifeMs = keepMs(lifetime);
     const known = this.#store.versions.known(names, maxAgeMs, lifeMs);
     if (known !== undefined) this.#share({ ...entry, sequence }, known);
-    const { maxVariants, policy } = added;
     const [size] = await Promise.all([
-      this.#write({ payload, lifetime, variesOn, maxVariants, policy, sequence }),
+      this.#write({ ...added, payload, sequence }),
       known ?? this.#shareOnceConfirmed({ ...entry, sequence }, lifeMs),
     ]);
     return size;
@@ -132,26 +127,18 @@ export class Fill<Content> {
    * serve them all; else each runs its own handler.
    */
   endAsHitForMiss(content?: Content): void {
-    if (!this.#end()) return;
-    this.#markHitForMiss(HIT_FOR_MISS_MS);
-    const outcome: FlightOutcome<Content> =
-      content === undefined
-        ? { kind: 'hit-for-miss' }
-        : { kind: 'entry', entry: unstoredEntry(content, this.#store.now()), isNew: true };
-    this.#start.flight?.settle(outcome);
-    this.#endLease(HIT_FOR_MISS_MS);
+    const outcome = content === undefined ? ({ kind: 'hit-for-miss' } as const) : this.#unstored(content);
+    this.#endWith(outcome, HIT_FOR_MISS_MS);
   }
 
   /** Ends a fill without a result, or with an error that the next request may not meet: that request leads. */
   abandon(): void {
-    if (!this.#end()) return;
-    this.#start.flight?.settle({ kind: 'retry' });
-    this.#endLease(0);
+    this.#endWith({ kind: 'retry' });
   }
 
   /** Ends the fill with content that is not stored; the followers get it. */
   endUnstored(content: Content): void {
-    this.#endWith(unstoredEntry(content, this.#store.now()), true);
+    this.#endWith(this.#unstored(content));
   }
 
   /** Ends the fill with a stale entry. Returns false for an entry that was invalidated meanwhile: then the next request leads. */
@@ -161,16 +148,14 @@ export class Fill<Content> {
     // A purge does not reach untracked versions, not even a purge by this process.
     const mayBePurged = !areTracked(entry.versions) && versions.purges !== this.#purgesBefore;
     const isUsable = usability !== 'invalid' && usability !== 'validatable' && !mayBePurged;
-    if (isUsable) this.#endWith(entry, false);
+    if (isUsable) this.#endWith({ kind: 'entry', entry, isNew: false });
     else this.abandon();
     return isUsable;
   }
 
   /** Ends the fill with the error of its loader, which the followers get as well. */
   fail(error: unknown): void {
-    if (!this.#end()) return;
-    this.#start.flight?.settle({ kind: 'error', error });
-    this.#endLease(0);
+    this.#endWith({ kind: 'error', error });
   }
 
   /** Stops the waiting of other requests. The content may still be stored. */
@@ -209,10 +194,15 @@ export class Fill<Content> {
     return stored;
   }
 
-  #endWith(entry: Entry<Content>, isNew: boolean): void {
+  #unstored(content: Content): FlightOutcome<Content> {
+    return { kind: 'entry', entry: unstoredEntry(content, this.#store.now()), isNew: true };
+  }
+
+  #endWith(outcome: FlightOutcome<Content>, hitForMissMs = 0): void {
     if (!this.#end()) return;
-    this.#start.flight?.settle({ kind: 'entry', entry, isNew });
-    this.#endLease(0);
+    if (hitForMissMs > 0) this.#markHitForMiss(hitForMissMs);
+    this.#start.flight?.settle(outcome);
+    this.#endLease(hitForMissMs);
   }
 
   #end(): boolean {
@@ -226,7 +216,8 @@ export class Fill<Content> {
     const { flight, maxAgeMs } = this.#start;
     const { versions } = this.#store;
     // A later fill may use these versions until they are `maxAgeMs` old.
-    const snapshot = await this.#try(versions.read(entry.names, lifeMs + maxAgeMs));
+    const reported = (error: unknown) => void this.#store.reportFailure(error);
+    const snapshot = await versions.read(entry.names, lifeMs + maxAgeMs).catch(reported);
     if (snapshot !== undefined) this.#share(entry, snapshot);
     // Redis is down, so no purge is received. Unless this process knows of a purge the followers get the entry:
     // if each ran its own handler, the stampede that they wait to avoid would come at the worst moment.
@@ -277,14 +268,5 @@ export class Fill<Content> {
   #stopTimers(): void {
     this.#renewal?.stop();
     clearTimeout(this.#limit);
-  }
-
-  async #try<Result>(work: Promise<Result>): Promise<Result | undefined> {
-    try {
-      return await work;
-    } catch (error) {
-      this.#store.reportFailure(error);
-      return undefined;
-    }
   }
 }

@@ -57,6 +57,11 @@ export interface BoundedPolicy {
   readonly maxEntries: number;
 }
 
+/** Undefined for a policy without `maxEntries`. */
+export function boundedPolicy(policy: CachePolicySettings | undefined): BoundedPolicy | undefined {
+  return policy?.maxEntries === undefined ? undefined : { name: policy.name, maxEntries: policy.maxEntries };
+}
+
 export type CachePolicies = ReadonlyMap<string, CachePolicySettings>;
 
 export const SHARED_OPTION_NAMES = ['singleFlight', 'local'] as const;

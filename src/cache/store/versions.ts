@@ -18,8 +18,8 @@ const VERSION_BYTES = 100;
 const SEQUENCE_BYTES = 2 ** 20;
 
 /**
- * How long Redis keeps versions at least while an entry is filled, whose lifetime is not known yet. An entry that is fresh
- * for a minute and validatable for another minute needs no second command for its versions.
+ * The least time that Redis keeps the versions of an entry while it is filled, since its lifetime is not known yet. An entry
+ * that is fresh for a minute and validatable for another minute needs no second command for its versions.
  */
 export const FILL_VERSIONS_TTL_MS = 180_000;
 
@@ -54,7 +54,6 @@ export interface Snapshot {
   readonly readAt: number;
 }
 
-/** The environment of one namespace's cache. */
 export interface CacheEnvironment {
   readonly engine: Engine;
   readonly keys: Keys;
@@ -72,27 +71,16 @@ export class KnownVersions {
   readonly #known = new BoundedMap<KnownVersion>(KNOWN_BYTES, () => VERSION_BYTES, forget);
   /** The last sequence of each namespace, by its scope. */
   readonly #sequences = new BoundedMap<number>(SEQUENCE_BYTES);
-  #isUp = false;
+  /** Whether the subscriber is connected. */
+  isUp = false;
   /** How often the subscriber has connected or disconnected. */
-  #changes = 0;
-  #purges = 0;
-
-  get isUp(): boolean {
-    return this.#isUp;
-  }
-
+  changes = 0;
   /** The number of purges that this process has sent or received. */
-  get purges(): number {
-    return this.#purges;
-  }
-
-  get changes(): number {
-    return this.#changes;
-  }
+  purges = 0;
 
   listenerChanged(isUp: boolean): void {
-    this.#isUp = isUp;
-    this.#changes++;
+    this.isUp = isUp;
+    this.changes++;
     if (!isUp) this.#known.clear();
   }
 
@@ -122,7 +110,7 @@ export class KnownVersions {
   recordPurge(scope: string, sequence: number, soft: boolean, names: readonly string[]): void {
     // Any Redis client can publish on the channel.
     if (!Number.isSafeInteger(sequence)) return;
-    this.#purges++;
+    this.purges++;
     if (this.#sequences.peek(scope) !== undefined) this.noteSequence(scope, sequence);
     for (const name of names) {
       const version = this.#known.peek(scope + name);

@@ -1,5 +1,5 @@
 import { RedisKitError } from '../../base/errors.ts';
-import type { Flight, FlightOutcome } from '../store/flights.ts';
+import type { Flight, FlightOutcome } from '../store/local-state.ts';
 
 /*
  * A loader that calls kit.remember with its own key waits for itself. The async context of a call does not prove this: pools

@@ -6,6 +6,7 @@ import { readSettings } from '../../base/settings.ts';
 import { valueSizeOption } from '../../base/size-options.ts';
 import {
   type BoundedPolicy,
+  boundedPolicy,
   type CachePolicies,
   checkTags,
   jitterOption,
@@ -88,8 +89,7 @@ export function resolveRememberOptions(
     jitter: settings.jitter ?? policy?.jitter ?? 0,
     tags: settings.tags,
     maxBytes: settings.maxBytes,
-    policy:
-      policy?.maxEntries === undefined ? undefined : { name: policy.name, maxEntries: policy.maxEntries },
+    policy: boundedPolicy(policy),
     singleFlight: settings.singleFlight,
     local: settings.local,
   };

@@ -56,7 +56,7 @@ describeOnBothEngines('responses that are not stored', (url) => {
     expect(await reasons(handler)).toEqual([reason, reason]);
   });
 
-  it('A response that only quotes such a directive is stored', async () => {
+  it('A response is stored when a directive that forbids it occurs only in a quoted string', async () => {
     const { address, runs } = await cached(
       withHeader('Cache-Control', 'max-age=60, note="no-store, private"'),
     );

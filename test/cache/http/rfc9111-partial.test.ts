@@ -289,7 +289,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         ['W/"1"', false],
         [modified, true],
         ['Sun, 04 Jan 2015 00:00:00 GMT', false],
-      ])('13.1.5: If-Range: %s gets the stored part: %s', async (condition, isHitExpected) => {
+      ])('RFC 9110 13.1.5: If-Range: %s gets the stored part: %s', async (condition, isHitExpected) => {
         const { ask, part, isHit } = await page(parts(() => ({ ...STRONG, 'Last-Modified': modified })));
         await part('0-9');
         const headers = { Range: 'bytes=2-3', 'If-Range': condition };
@@ -298,7 +298,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect([status, text]).toEqual(isHitExpected ? [206, 'cd'] : [200, LETTERS]);
       });
 
-      it('13.1.5: a weak ETag and a Last-Modified of the same second do not suffice for a part', async () => {
+      it('RFC 9110 13.1.5: a weak ETag and a Last-Modified of the same second do not suffice for a part', async () => {
         const weak = await page(parts(() => ({ ...STRONG, ETag: 'W/"1"' })));
         await weak.part('0-9');
         expect(await weak.isHit({ Range: 'bytes=2-3', 'If-Range': 'W/"1"' })).toBe(false);
@@ -308,7 +308,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(await young.isHit({ Range: 'bytes=2-3', 'If-Range': now })).toBe(false);
       });
 
-      it('13.1.2: a client that has the representation gets 304 from a stored part (RFC 9111 4.3.2)', async () => {
+      it('RFC 9110 13.1.2: a client that has the representation gets 304 from a stored part (RFC 9111 4.3.2)', async () => {
         const { ask, part, runs } = await page(parts());
         await part('0-9');
         const before = runs();

@@ -6,13 +6,8 @@ export interface CacheFillRenewArgs {
   readonly lease: number;
 }
 
-export interface CacheFillRenewReply {
-  readonly isRenewed: boolean;
-  readonly isAwaited: boolean;
-}
-
 /*
- * Renews the lease of a fill, if the caller still holds it.
+ * Renews the lease of a fill, if the caller still holds it. Decoded as whether another process waits.
  *
  * KEYS   1 the fill
  * ARGV   1 time, 2 token, 3 lease ms
@@ -25,7 +20,7 @@ redis.call('SET', KEYS[1], string.format('1:L:%d:%.0f:%s', waited and 1 or 0, no
 return waited and 2 or 1
 `;
 
-export const cacheFillRenew: Operation<CacheFillRenewArgs, CacheFillRenewReply> = defineOperation({
+export const cacheFillRenew: Operation<CacheFillRenewArgs, boolean> = defineOperation({
   name: 'cache-fill-renew',
   lua: renewLua,
   encode: ({ token, lease }) => [token, String(lease)],
@@ -35,7 +30,7 @@ export const cacheFillRenew: Operation<CacheFillRenewArgs, CacheFillRenewReply> 
     memory.set(key, packFill({ ...fill, deadline: now + lease }), lease);
     return fill.waited ? 2 : 1;
   },
-  decode: (reply) => ({ isRenewed: reply === 1 || reply === 2, isAwaited: reply === 2 }),
+  decode: (reply) => reply === 2,
 });
 
 export interface CacheFillEndArgs {

@@ -103,11 +103,8 @@ interface Variant {
 
 export function variantsOf(marker: Buffer): Variant[] {
   const variants: Variant[] = [];
-  for (
-    let at = MARKER_HEADER + marker.readUInt16BE(2);
-    at + VARIANT_LENGTH <= marker.length;
-    at += VARIANT_LENGTH
-  ) {
+  const first = MARKER_HEADER + marker.readUInt16BE(2);
+  for (let at = first; at + VARIANT_LENGTH <= marker.length; at += VARIANT_LENGTH) {
     const idEnd = at + VARIANT_ID_LENGTH;
     variants.push({ id: marker.toString('latin1', at, idEnd), deadline: marker.readUIntBE(idEnd, 6) });
   }
@@ -138,14 +135,9 @@ interface FillRecord {
 export function fillOf(memory: Keyspace, key: string): FillRecord | undefined {
   const raw = memory.get(key)?.toString('latin1');
   if (raw === undefined) return undefined;
-  const [, state, waited, deadline, token] = /^1:([LP]):([01]):(\d+):(.*)$/s.exec(raw) ?? [];
+  const [, state, waited, deadline, token = ''] = /^1:([LP]):([01]):(\d+):(.*)$/s.exec(raw) ?? [];
   if (state !== undefined) {
-    return {
-      state: state as 'L' | 'P',
-      waited: waited === '1',
-      deadline: Number(deadline),
-      token: token ?? '',
-    };
+    return { state: state as 'L' | 'P', waited: waited === '1', deadline: Number(deadline), token };
   }
   return /^\d+:/.test(raw) && !/^[01]:/.test(raw)
     ? { state: 'newer', waited: false, deadline: 0, token: '' }
