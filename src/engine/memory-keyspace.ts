@@ -202,7 +202,8 @@ export class MemoryKeyspace implements Keyspace, PubSub {
 }
 
 function partitionOf(key: string): Partition {
-  return isFenceCounter(key) ? 'fence' : featureOf(key);
+  const feature = featureOf(key);
+  return feature === 'lock' && isFenceCounter(key) ? 'fence' : feature;
 }
 
 /** A key counts two bytes per character, as V8 stores text that is not Latin-1. */

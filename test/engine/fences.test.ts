@@ -28,9 +28,9 @@ function grantingOn(memory: MemoryKeyspace, clock: TestClock) {
 it('any number of released locks on memory: leaves space for new ones, and fences still grow', async () => {
   const clock = new TestClock();
   const refusing = { maxEntries: 100, maxBytes: 2 ** 20, whenFull: 'refuse' } as const;
-  const rooms = { rate: refusing, cache: refusing, session: refusing, lock: refusing };
+  const some = { rate: refusing, cache: refusing, session: refusing, lock: refusing };
   const others = { concurrency: refusing, idempotency: refusing };
-  const limits = { ...rooms, ...others, fence: { ...refusing, whenFull: 'evict' } } as const;
+  const limits = { ...some, ...others, fence: { ...refusing, whenFull: 'evict' } } as const;
   const memory = new MemoryKeyspace(clock, limits);
   const { grant, release } = grantingOn(memory, clock);
   const first = await grant('first');
@@ -61,4 +61,12 @@ it('the acquire and release of a single lock on memory: clears no large tables',
   const cleared = fill.mock.contexts.map((array) => (array as unknown[]).length);
   fill.mockRestore();
   expect(cleared.filter((length) => length > 1_000)).toEqual([]);
+});
+
+it('the counters of limits that are named `fence` are kept with those of all limits', () => {
+  const memory = new MemoryKeyspace(new TestClock());
+  const keys = new Keys('t');
+  const counters = [keys.rate('id', 'fence'), keys.concurrency('id', 'fence').slots];
+  for (const key of counters) memory.set(key, Buffer.from('x'), 1_000);
+  expect(memory.matching(keys.ratePattern('fence'))).toEqual([counters[0]]);
 });
