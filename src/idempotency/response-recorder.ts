@@ -12,7 +12,7 @@ import type { IdempotencySettings } from './options.ts';
 import { packResponse, type RecordedResponse } from './recorded-response.ts';
 
 interface RecorderDeps {
-  readonly settings: Pick<IdempotencySettings, 'maxBody' | 'store' | 'onDisconnect'>;
+  readonly settings: IdempotencySettings;
   readonly deadline: Deadline;
   readonly reporter: Reporter;
 }

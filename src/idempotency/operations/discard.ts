@@ -7,7 +7,7 @@ export interface IdempotencyDiscardArgs {
   /** The channel and the message that wake the waiters. */
   readonly channel: string;
   readonly message: string;
-  /** False for an attempt that was granted but never ran: it does not count. */
+  /** False for an attempt that never ran, since the reply that granted it was lost: it does not count. */
   readonly hasRun: boolean;
 }
 
