@@ -25,7 +25,6 @@ export interface SlotDeps {
   readonly closing: AbortSignal;
 }
 
-/** How a request asks for a slot. */
 export interface SlotRequest {
   readonly redisKeys: ConcurrencyKeys;
   readonly limit: number;
@@ -142,7 +141,6 @@ export class Slot {
   }
 }
 
-/** Ends the slot of a token, its handoff and its place in the queue. */
 function releaseSlot({ engine, redisKeys, release }: GrantedSlot, deadline?: Deadline): Promise<boolean> {
   return engine.run(concurrencyRelease, [redisKeys.slots, redisKeys.line], release, deadline);
 }

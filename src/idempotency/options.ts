@@ -99,7 +99,7 @@ const MEBIBYTE = 2 ** 20;
 /** Half of 512 MiB, the limit of a Redis string. */
 const MOST_BODY = 256 * MEBIBYTE;
 
-/** The request was refused, or its outcome is unknown: a retry may find out. */
+/** Statuses of a refused request, or of one whose outcome is unknown: a retry may succeed. */
 const NOT_FINAL: ReadonlySet<number> = new Set([401, 403, 408, 409, 425, 429, 502, 503, 504]);
 
 export function resolveIdempotencyOptions(options: IdempotencyOptions<never>): IdempotencySettings {

@@ -8,7 +8,6 @@ import { type IdempotencyBeginReply, idempotencyBegin } from './operations/begin
 import type { IdempotencySettings } from './options.ts';
 import { type RecordedResponse, unpackResponse } from './recorded-response.ts';
 
-/** A request with an idempotency key. */
 export interface KeyedRequest {
   readonly scope: string;
   readonly key: string;
@@ -106,7 +105,7 @@ function subscribe({ pubSub, keys, closing }: IdempotencyDeps): WakeUps {
   return wakeUps;
 }
 
-/** Counts as a request that may have run. */
+/** A corrupt record counts as a request that may have run. */
 function corrupt(recordKey: string): StoreError {
   return new StoreError(
     'ERR_REDIS_KIT_CORRUPT',

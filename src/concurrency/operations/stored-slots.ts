@@ -12,10 +12,10 @@ import { GRACE_MS, HANDOFF_MS, QUEUE_LUA, type WaiterQueue } from '../../waiting
 const LONGEST_MS = 25 * 86_400_000;
 
 /**
- * Defines `slots_open(process)`, which drops expired members on behalf of that process; `slots_take(member, ms)`;
- * `slots_end(token, process)`, which ends a slot or a handoff and returns whether one existed; and
- * `slots_hand_off(limit, own)`, which gives free slots to waiters in their order and returns whether it reached `own`.
- * KEYS[1] is the slots, KEYS[2] the queue; the script defines `CHANNELS` before.
+ * Defines `slots_open(process)`, which drops expired members, and the waiters of each other process that did not confirm
+ * a handoff; `slots_take(member, ms)`; `slots_end(token, process)`, which ends a slot or a handoff and returns whether one
+ * existed; and `slots_hand_off(limit, own)`, which gives free slots to waiters in their order and returns whether it
+ * reached `own`. KEYS[1] is the slots, KEYS[2] the queue; the script defines `CHANNELS` before.
  */
 export const SLOTS_LUA: string = /* lua */ `${QUEUE_LUA}
 local SLOTS, QUEUE, found = KEYS[1], KEYS[2], 0
@@ -71,7 +71,7 @@ export class StoredSlots {
     if (this.isCorrupt) queue.memory.delete(key);
   }
 
-  /** Drops expired members on behalf of a process. */
+  /** Drops expired members, and the waiters of each process other than `process` that did not confirm a handoff. */
   open(process: string): this {
     const queue = this.#queue;
     const { memory, now } = queue;

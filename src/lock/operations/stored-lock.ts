@@ -51,7 +51,6 @@ export interface StoredLock {
   readonly deadline: number;
   readonly token: string;
   readonly process: string;
-  /** JSON, or empty. */
   readonly metadata: string;
 }
 
@@ -82,7 +81,6 @@ export function storeLock(memory: Keyspace, key: string, lock: StoredLock, ttlMs
   memory.set(key, Buffer.from(`1:${fence}:${deadline}:${token}:${process}:${metadata}`), ttlMs);
 }
 
-/** Keeps the lock for a waiter and wakes it. */
 export function handOff(key: string, queue: WaiterQueue, waiter: Waiter): void {
   const { token, process } = waiter;
   const handoff = { ...FREE, deadline: queue.now + HANDOFF_MS, token, process };
