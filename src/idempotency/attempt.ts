@@ -71,58 +71,49 @@ export class Attempt {
     this.#endWork();
   }
 
-  /**
-   * Records the response, or, if it is undefined, only that the request has run. A command that fails is retried in the
-   * background until the lease ends, so that the request does not run again.
-   */
-  async complete(response: Buffer | undefined, deadline: Deadline): Promise<void> {
-    this.#stopTimers();
-    if (this.#isLost) return;
-    const record = async (within?: Deadline) => {
-      if (!(await this.#record(response, within))) this.#lose();
-    };
-    try {
-      await record(deadline);
-    } catch (error) {
-      this.#failed(error);
-      const isFull = error instanceof RedisKitError && error.code === 'ERR_REDIS_KIT_FULL';
-      // `memory:` is full. A record without a response still fits.
-      if (isFull && response !== undefined) await this.complete(undefined, deadline);
-      else this.#sendUntilAnswered(record);
-    } finally {
-      this.#endWork();
-    }
+  /** Records the response, or, if it is undefined, only that the request has run. */
+  complete(response: Buffer | undefined, deadline: Deadline): Promise<void> {
+    return this.#end((within) => this.#record(response, within), deadline);
   }
 
   /** Ends an attempt whose response is not final: the next request with the key runs at once. */
-  async discard(deadline: Deadline): Promise<void> {
+  discard(deadline: Deadline): Promise<void> {
+    const args = { retention: this.#settings.retention, hasRun: true };
+    return this.#end((within) => discardAttempt(this.#grant, args, this.#deps, within), deadline);
+  }
+
+  /** Retries a command that fails in the background until the lease ends, so that the request does not run again. */
+  async #end(send: (within?: Deadline) => Promise<boolean>, deadline: Deadline): Promise<void> {
     this.#stopTimers();
     if (this.#isLost) return;
-    const args = { retention: this.#settings.retention, hasRun: true };
-    const discard = async (within?: Deadline) => {
-      if (!(await discardAttempt(this.#grant, args, this.#deps, within))) this.#lose();
+    const end = async (within?: Deadline) => {
+      if (!(await send(within))) this.#lose();
     };
     try {
-      await discard(deadline);
+      await end(deadline);
     } catch (error) {
       this.#failed(error);
-      this.#sendUntilAnswered(discard);
+      void sendUntilAnswered(end, this.#settings.lease, this.#deps.work);
     } finally {
       this.#endWork();
     }
   }
 
-  #sendUntilAnswered(send: () => Promise<void>): void {
-    void sendUntilAnswered(send, this.#settings.lease, this.#deps.work);
-  }
-
-  #record(response: Buffer | undefined, deadline: Deadline | undefined): Promise<boolean> {
+  async #record(response: Buffer | undefined, deadline: Deadline | undefined): Promise<boolean> {
     const { engine, keys } = this.#deps;
     const { recordKey } = this.#grant;
     const { retention } = this.#settings;
     const notice = { channel: keys.idempotencyChannel(), message: recordKey };
     const args = { ...this.#grant, retention, response, ...notice };
-    return engine.run(idempotencyComplete, [recordKey], args, deadline);
+    try {
+      return await engine.run(idempotencyComplete, [recordKey], args, deadline);
+    } catch (error) {
+      const isFull = error instanceof RedisKitError && error.code === 'ERR_REDIS_KIT_FULL';
+      if (!isFull || response === undefined) throw error;
+      this.#failed(error);
+      // `memory:` is full. A record without a response still fits.
+      return this.#record(undefined, deadline);
+    }
   }
 
   #renew(): Promise<boolean> {
