@@ -86,7 +86,7 @@ class ResponseRecorder implements ResponseHook {
     else this.#chunks.push(chunk);
   }
 
-  /** No handler ran. Middleware in between may have acted, so the attempt counts. */
+  /** No handler ran. Later middleware may have acted, so the attempt counts. */
   discard(): void {
     this.#isUnserved = true;
     void this.#attempt.discard(this.#deps.deadline);

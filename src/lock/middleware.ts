@@ -225,7 +225,7 @@ async function releaseAfterHandler(
     await released;
   });
   addResponseHook(res, hook);
-  // A middleware below made the request wait. It will not call `next`, which the handler may wait for.
+  // The client left while later middleware made it wait: no call of `next` follows, for which the handler may wait.
   whenUnserved(res, () => {
     released ??= release();
   });
