@@ -1,29 +1,41 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { performance } from 'node:perf_hooks';
 import { asError, RedisKitError } from '../base/errors.ts';
-import type { RequestDeadlines } from '../engine/deadline.ts';
+import type { Keys } from '../base/keys.ts';
+import type { Deadline, RequestDeadlines } from '../engine/deadline.ts';
 import { internalPurposeOf } from '../http/internal-request.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
 import { RETRY_AFTER_MS, sendProblem, sendUnavailable } from '../http/problem-details.ts';
 import { closeSignalOf } from '../http/response/close-signal.ts';
 import { callError } from '../http/response/complete-response.ts';
+import { addResponseHook } from '../http/response/guarded-response.ts';
+import { whenUnserved } from '../http/response/unserved.ts';
 import { type MiddlewareOutcome, runMiddleware } from '../http/run-middleware.ts';
-import {
-  type ClaimSlotDeps,
-  claimSlot,
-  type SlotBackend,
-  type SlotRequest,
-  type SlotResult,
-} from './claim-slot.ts';
-import { releaseWithResponse, slotsOf } from './hold-for-request.ts';
 import { type ConcurrencyOptions, type ConcurrencyRefusal, resolveConcurrencyOptions } from './options.ts';
 import { keyOf, limitOf } from './request-limit.ts';
+import {
+  claimSlot,
+  type Slot,
+  type SlotBackend,
+  type SlotDeps,
+  type SlotRequest,
+  type SlotResult,
+} from './slot.ts';
 
-export interface ConcurrencyDeps extends ClaimSlotDeps, SlotBackend {
+export interface ConcurrencyDeps extends SlotBackend, SlotDeps {
+  readonly keys: Keys;
   /** The in-process fallback. */
   readonly fallbackEngine: SlotBackend['engine'];
   readonly fallbackChannel: SlotBackend['processChannel'];
   readonly deadlines: RequestDeadlines;
+}
+
+const SLOTS: unique symbol = Symbol('the slots that the request has');
+
+/** The Redis keys of the limits in which a request has a slot. */
+function slotsOf(req: IncomingMessage & { [SLOTS]?: Set<string> }): Set<string> {
+  req[SLOTS] ??= new Set();
+  return req[SLOTS];
 }
 
 export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: ConcurrencyDeps): Middleware {
@@ -40,17 +52,17 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
   ): Promise<MiddlewareOutcome> {
     const key = await keyOf(req, settings);
     if (key === null) return 'continue';
-    const { slots } = deps.keys.concurrency(key, settings.name);
+    const redisKeys = deps.keys.concurrency(key, settings.name);
     // A request that passes the same limit twice needs one slot, and would wait for itself.
-    if (slotsOf(req).has(slots)) return 'continue';
+    if (slotsOf(req).has(redisKeys.slots)) return 'continue';
     const limit = limitOf(req, settings);
-    const { name, lease: leaseMs, wait: waitMs, maxQueue } = settings;
+    const { lease: leaseMs, wait: waitMs, maxQueue } = settings;
     const signal = waitMs > 0 ? closeSignalOf(res) : undefined;
     const deadline = deps.deadlines.of(req);
     const startedAt = performance.now();
     let result: SlotResult | MiddlewareOutcome;
     try {
-      result = await claim({ key, name, limit, leaseMs, waitMs, maxQueue, signal, deadline }, res);
+      result = await claim({ redisKeys, limit, leaseMs, waitMs, maxQueue, signal, deadline }, res);
     } catch (error) {
       if (signal?.aborted === true) return 'gone';
       throw error;
@@ -66,8 +78,8 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
       await slot.release();
       return 'gone';
     }
-    releaseWithResponse(res, slot, () => slot.release(deadline));
-    slotsOf(req).add(slots);
+    releaseWithResponse(res, slot, deadline);
+    slotsOf(req).add(redisKeys.slots);
     return 'continue';
   }
 
@@ -112,6 +124,23 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
     if (unusable !== undefined || internalPurposeOf(req) !== undefined) next(unusable);
     else runMiddleware({ req, res, next }, failed, (once) => limitRequest(req, res, once));
   };
+}
+
+/**
+ * Releases a slot when the handler has ended its response or given it up. When the client leaves, the handler may run on,
+ * and no event shows its end if it stops without one; so the renewal stops, and the slot ends with its lease.
+ */
+function releaseWithResponse(res: ServerResponse, slot: Slot, deadline: Deadline): void {
+  const release = () => slot.release(deadline);
+  addResponseHook(res, {
+    phase: 'lock',
+    withholdsLastBytes: true,
+    outlastsRefusal: true,
+    beforeEnd: release,
+    closedEarly: () => slot.leave(),
+    abandoned: () => void release(),
+  });
+  whenUnserved(res, () => void release());
 }
 
 function sendRefusal(res: ServerResponse): void {

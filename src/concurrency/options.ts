@@ -48,20 +48,15 @@ export interface ConcurrencyOptions<Request extends IncomingMessage = Req> {
   readonly handler?: ((req: Request, res: Res, next: Next, refusal: ConcurrencyRefusal) => void) | undefined;
 }
 
-export interface ConcurrencySettings {
-  readonly key: ConcurrencyOptions['key'];
-  readonly limit: ConcurrencyOptions['limit'];
+export interface ConcurrencySettings extends Pick<ConcurrencyOptions, 'key' | 'limit' | 'handler'> {
   readonly name: string;
   readonly lease: number;
   readonly wait: number;
   readonly maxQueue: number;
   readonly onError: ConcurrencyOnError;
-  readonly handler: ConcurrencyOptions['handler'];
 }
 
 export const MAX_LIMIT = 1_000_000;
-
-const DEFAULT_QUEUE = 100;
 
 const OPTIONS = ['key', 'limit', 'name', 'lease', 'wait', 'maxQueue', 'onError', 'handler'] as const;
 
@@ -79,7 +74,7 @@ export function resolveConcurrencyOptions(options: ConcurrencyOptions<never>): C
   return readSettings('kit.concurrency', options, { known: OPTIONS, elsewhere: ELSEWHERE }, (reader) => ({
     key: () => reader.callback<NonNullable<ConcurrencyOptions['key']>>('key'),
     limit: () => limitOption(reader),
-    name: () => reader.string('name') ?? nameOf(limitOption(reader)),
+    name: () => reader.string('name') ?? defaultName(limitOption(reader)),
     lease: () => leaseOption(reader, '15s'),
     wait: () => waitOption(reader, 0),
     maxQueue: () => maxQueueOption(reader),
@@ -94,7 +89,7 @@ function limitOption(reader: OptionReader): ConcurrencyOptions['limit'] {
   return reader.requiredInteger('limit', { min: 1, max: MAX_LIMIT });
 }
 
-function nameOf(limit: ConcurrencyOptions['limit']): string {
+function defaultName(limit: ConcurrencyOptions['limit']): string {
   return typeof limit === 'number' ? String(limit) : 'varies';
 }
 
@@ -103,5 +98,5 @@ function maxQueueOption(reader: OptionReader): number {
   if (maxQueue !== undefined && waitOption(reader, 0) === 0) {
     throw reader.error('maxQueue', 'no request waits without `wait`; give `wait`, or leave `maxQueue` out');
   }
-  return maxQueue ?? DEFAULT_QUEUE;
+  return maxQueue ?? 100;
 }

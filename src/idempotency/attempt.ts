@@ -2,20 +2,27 @@ import { asError, RedisKitError } from '../base/errors.ts';
 import type { Keys } from '../base/keys.ts';
 import type { OpenWork } from '../base/open-work.ts';
 import type { Reporter } from '../base/reporter.ts';
-import type { Deadline } from '../engine/deadline.ts';
+import type { Deadline, RequestDeadlines } from '../engine/deadline.ts';
 import type { Engine } from '../engine/port.ts';
+import type { PubSub } from '../engine/pub-sub.ts';
 import { Renewal } from '../waiting/renewal.ts';
 import { sendUntilAnswered } from '../waiting/retry.ts';
 import { idempotencyComplete } from './operations/complete.ts';
-import { idempotencyDiscard } from './operations/discard.ts';
+import { type IdempotencyDiscardArgs, idempotencyDiscard } from './operations/discard.ts';
 import type { AttemptRecord } from './operations/record.ts';
 import { idempotencyRenew } from './operations/renew.ts';
+import type { IdempotencySettings } from './options.ts';
 
-export interface AttemptDeps {
+/** The parts of the kit that all its idempotency middleware shares. */
+export interface IdempotencyDeps {
   readonly engine: Engine;
+  readonly pubSub: PubSub;
   readonly keys: Keys;
   readonly reporter: Reporter;
   readonly work: OpenWork;
+  /** Aborts when the kit is closed. */
+  readonly closing: AbortSignal;
+  readonly deadlines: RequestDeadlines;
 }
 
 export interface GrantedAttempt extends AttemptRecord {
@@ -25,23 +32,17 @@ export interface GrantedAttempt extends AttemptRecord {
   readonly key: string;
 }
 
-export interface AttemptSettings {
-  readonly lease: number;
-  readonly maxRun: number;
-  readonly retention: number;
-}
-
 /** An attempt to run the request of a key, from its grant to its end. Its methods never reject: failures are reported. */
 export class Attempt {
   readonly #grant: GrantedAttempt;
-  readonly #settings: AttemptSettings;
-  readonly #deps: AttemptDeps;
+  readonly #settings: IdempotencySettings;
+  readonly #deps: IdempotencyDeps;
   readonly #renewal: Renewal;
   readonly #maxRunTimer: NodeJS.Timeout;
   readonly #endWork: () => void;
   #isLost = false;
 
-  constructor(grant: GrantedAttempt, settings: AttemptSettings, deps: AttemptDeps) {
+  constructor(grant: GrantedAttempt, settings: IdempotencySettings, deps: IdempotencyDeps) {
     this.#grant = grant;
     this.#settings = settings;
     this.#deps = deps;
@@ -70,66 +71,55 @@ export class Attempt {
     this.#endWork();
   }
 
-  /**
-   * Records the response, or, if it is undefined, only that the request has run. A command that fails is retried in the
-   * background until the lease ends, so that the request does not run again.
-   */
-  async complete(response: Buffer | undefined, deadline: Deadline): Promise<void> {
-    this.#stopTimers();
-    if (this.#isLost) return;
-    const record = async (within?: Deadline) => {
-      if (!(await this.#record(response, within))) this.#lose();
-    };
-    try {
-      await record(deadline);
-    } catch (error) {
-      this.#failed(error);
-      const isFull = error instanceof RedisKitError && error.code === 'ERR_REDIS_KIT_FULL';
-      // `memory:` is full. A record without a response still fits.
-      if (isFull && response !== undefined) await this.complete(undefined, deadline);
-      else this.#sendUntilAnswered(record);
-    } finally {
-      this.#endWork();
-    }
+  /** Records the response, or, if it is undefined, only that the request has run. */
+  complete(response: Buffer | undefined, deadline: Deadline): Promise<void> {
+    return this.#end((within) => this.#record(response, within), deadline);
   }
 
   /** Ends an attempt whose response is not final: the next request with the key runs at once. */
-  async discard(deadline: Deadline): Promise<void> {
+  discard(deadline: Deadline): Promise<void> {
+    const args = { retention: this.#settings.retention, hasRun: true };
+    return this.#end((within) => discardAttempt(this.#grant, args, this.#deps, within), deadline);
+  }
+
+  /** Retries a command that fails in the background until the lease ends, so that the request does not run again. */
+  async #end(send: (within?: Deadline) => Promise<boolean>, deadline: Deadline): Promise<void> {
     this.#stopTimers();
     if (this.#isLost) return;
-    const { engine, keys } = this.#deps;
-    const { retention } = this.#settings;
-    const discard = async (within?: Deadline) => {
-      if (!(await discardAttempt(this.#grant, { engine, keys, retention }, within))) this.#lose();
+    const end = async (within?: Deadline) => {
+      if (!(await send(within))) this.#lose();
     };
     try {
-      await discard(deadline);
+      await end(deadline);
     } catch (error) {
       this.#failed(error);
-      this.#sendUntilAnswered(discard);
+      void sendUntilAnswered(end, this.#settings.lease, this.#deps.work);
     } finally {
       this.#endWork();
     }
   }
 
-  #sendUntilAnswered(send: () => Promise<void>): void {
-    void sendUntilAnswered(send, this.#settings.lease, this.#deps.work);
-  }
-
-  #record(response: Buffer | undefined, deadline: Deadline | undefined): Promise<boolean> {
-    const { token, fingerprint, attempt, recordKey } = this.#grant;
+  async #record(response: Buffer | undefined, deadline: Deadline | undefined): Promise<boolean> {
     const { engine, keys } = this.#deps;
+    const { recordKey } = this.#grant;
     const { retention } = this.#settings;
     const notice = { channel: keys.idempotencyChannel(), message: recordKey };
-    const args = { token, fingerprint, attempt, retention, response, ...notice };
-    return engine.run(idempotencyComplete, [recordKey], args, deadline);
+    const args = { ...this.#grant, retention, response, ...notice };
+    try {
+      return await engine.run(idempotencyComplete, [recordKey], args, deadline);
+    } catch (error) {
+      const isFull = error instanceof RedisKitError && error.code === 'ERR_REDIS_KIT_FULL';
+      if (!isFull || response === undefined) throw error;
+      this.#failed(error);
+      // `memory:` is full. A record without a response still fits.
+      return this.#record(undefined, deadline);
+    }
   }
 
   #renew(): Promise<boolean> {
-    const { token, fingerprint, attempt, recordKey } = this.#grant;
     const { lease, retention } = this.#settings;
-    const args = { token, fingerprint, attempt, lease, retention };
-    return this.#deps.engine.run(idempotencyRenew, [recordKey], args);
+    const args = { ...this.#grant, lease, retention };
+    return this.#deps.engine.run(idempotencyRenew, [this.#grant.recordKey], args);
   }
 
   #lose(): void {
@@ -150,17 +140,13 @@ export class Attempt {
   }
 }
 
-/** Ends an attempt without a response. `hasRun` is false if the reply that granted it was lost: it has not run. */
+/** Ends an attempt without a response. */
 export function discardAttempt(
   { recordKey, token }: Pick<GrantedAttempt, 'recordKey' | 'token'>,
-  { engine, keys, retention, hasRun = true }: DiscardTerms,
+  args: Pick<IdempotencyDiscardArgs, 'retention' | 'hasRun'>,
+  { engine, keys }: IdempotencyDeps,
   deadline?: Deadline,
 ): Promise<boolean> {
   const notice = { channel: keys.idempotencyChannel(), message: recordKey };
-  return engine.run(idempotencyDiscard, [recordKey], { token, retention, hasRun, ...notice }, deadline);
-}
-
-interface DiscardTerms extends Pick<AttemptDeps, 'engine' | 'keys'> {
-  readonly retention: number;
-  readonly hasRun?: boolean;
+  return engine.run(idempotencyDiscard, [recordKey], { ...args, token, ...notice }, deadline);
 }

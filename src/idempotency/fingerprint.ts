@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import { types } from 'node:util';
 import { describe } from '../base/describe.ts';
 import { ConfigError } from '../base/errors.ts';
+import { hasContent } from '../http/message/request-content.ts';
 import { asExpress, originalUrl } from '../http/middleware.ts';
 import type { IdempotencySettings } from './options.ts';
 
@@ -49,7 +50,7 @@ function bodyOf(req: ParsedRequest): FingerprintedBody | Unfingerprintable {
     if (types.isUint8Array(raw)) return { kind: 'bytes', bytes: raw };
     if (typeof raw === 'string') return { kind: 'text', bytes: raw };
   }
-  if (isUnread(req)) return hasBody(req) ? 'unread-body' : { kind: 'none', bytes: '' };
+  if (isUnread(req)) return hasContent(req) ? 'unread-body' : { kind: 'none', bytes: '' };
   const isForm = /^multipart\//i.test(req.headers['content-type'] ?? '');
   if (isForm && hasFiles(req)) {
     throw new ConfigError(
@@ -101,13 +102,4 @@ function isPlain(value: object): boolean {
 
 function isEmptyObject(value: unknown): boolean {
   return typeof value === 'object' && value !== null && isPlain(value) && Object.keys(value).length === 0;
-}
-
-function hasBody(
-  req: IncomingMessage & { readonly stream?: { readonly endAfterHeaders?: boolean } },
-): boolean {
-  if (Number(req.headers['content-length'] ?? 0) > 0 || req.headers['transfer-encoding'] !== undefined)
-    return true;
-  // An HTTP/2 request needs neither header field.
-  return req.httpVersionMajor > 1 && req.stream?.endAfterHeaders === false;
 }

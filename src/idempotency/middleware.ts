@@ -1,16 +1,16 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asError, type ErrorCode, RedisKitError } from '../base/errors.ts';
-import type { RequestDeadlines } from '../engine/deadline.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
 import { sendUnavailable } from '../http/problem-details.ts';
 import { closeSignalOf } from '../http/response/close-signal.ts';
 import { callError } from '../http/response/complete-response.ts';
 import { type MiddlewareOutcome, runMiddleware } from '../http/run-middleware.ts';
+import type { IdempotencyDeps } from './attempt.ts';
 import { fingerprintOf } from './fingerprint.ts';
 import { keyOf } from './key-header.ts';
 import { type IdempotencyOptions, resolveIdempotencyOptions } from './options.ts';
 import { replayResponse } from './recorded-response.ts';
-import { IdempotencyRecords, type KeyedRequest, type KeyState, type RecordsDeps } from './records.ts';
+import { IdempotencyRecords, type KeyedRequest, type KeyState } from './records.ts';
 import { type IdempotencyRefusal, refusalFor, sendRefusal } from './refusal.ts';
 import { recordResponse } from './response-recorder.ts';
 import { scopeOf } from './scope.ts';
@@ -34,10 +34,7 @@ const NO_OUTAGE: ReadonlySet<ErrorCode> = new Set([
 const UNREAD_BODY =
   'kit.idempotency: a request with a key was refused with 415, because its body is neither in req.body nor in req.rawBody, so a retry cannot be distinguished from another request; to accept such requests, put a parser for their bodies (for example express.json()) before kit.idempotency, or give the option `fingerprint`';
 
-export function idempotencyMiddleware(
-  options: IdempotencyOptions<never>,
-  deps: RecordsDeps & { readonly deadlines: RequestDeadlines },
-): Middleware {
+export function idempotencyMiddleware(options: IdempotencyOptions<never>, deps: IdempotencyDeps): Middleware {
   const settings = resolveIdempotencyOptions(options);
   const records = new IdempotencyRecords(settings, deps);
   const { reporter } = deps;

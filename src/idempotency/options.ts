@@ -63,21 +63,19 @@ export interface IdempotencyOptions<Request extends IncomingMessage = Req> {
   readonly handler?: ((req: Request, res: Res, next: Next, refusal: IdempotencyRefusal) => void) | undefined;
 }
 
-export interface IdempotencySettings {
+export interface IdempotencySettings extends Pick<IdempotencyOptions, 'scope' | 'fingerprint' | 'handler'> {
   readonly header: string;
   readonly required: boolean;
   readonly methods: ReadonlySet<string>;
-  readonly scope: IdempotencyOptions['scope'];
-  readonly fingerprint: IdempotencyOptions['fingerprint'];
   readonly lease: number;
   readonly maxRun: number;
   readonly retention: number;
   readonly maxBody: number;
   readonly onDisconnect: OnDisconnect;
+  /** Whether a retry waits while the first request is in flight. */
   readonly waits: boolean;
   readonly store: (status: number) => boolean;
   readonly onError: IdempotencyOnError;
-  readonly handler: IdempotencyOptions['handler'];
 }
 
 const NAMES = [
@@ -85,13 +83,15 @@ const NAMES = [
   ...['onDisconnect', 'inFlight', 'store', 'onError', 'handler'],
 ] as const;
 
+const KEY_HINT =
+  'the client sends the key in the header that `header` names; `scope` says which client it belongs to';
+
 /** Options of other idempotency packages. */
 const ELSEWHERE = {
   ...renamed('retention', ...LIFETIME_NAMES),
   ...renamed('header', 'headerName', 'headerKey', 'keyHeader', 'idempotencyKeyHeader'),
-  key: 'the client sends the key in the header that `header` names; `scope` says which client it belongs to',
-  keyGenerator:
-    'the client sends the key in the header that `header` names; `scope` says which client it belongs to',
+  key: KEY_HINT,
+  keyGenerator: KEY_HINT,
 };
 
 const MEBIBYTE = 2 ** 20;
@@ -99,7 +99,7 @@ const MEBIBYTE = 2 ** 20;
 /** Half of 512 MiB, the limit of a Redis string. */
 const MOST_BODY = 256 * MEBIBYTE;
 
-/** The request was refused, or its outcome is unknown: a retry may find out. */
+/** Statuses of a refused request, or of one whose outcome is unknown: a retry may succeed. */
 const NOT_FINAL: ReadonlySet<number> = new Set([401, 403, 408, 409, 425, 429, 502, 503, 504]);
 
 export function resolveIdempotencyOptions(options: IdempotencyOptions<never>): IdempotencySettings {

@@ -6,7 +6,7 @@ import { areHeaders, areNames, type Header, removeHeaders } from '../http/respon
 export interface RecordedResponse {
   readonly status: number;
   readonly headers: readonly Header[];
-  /** Names of headers that middleware above had set and the handler removed. */
+  /** Names of headers that earlier middleware had set and the handler removed. */
   readonly removed: readonly string[];
   readonly body: Buffer;
 }

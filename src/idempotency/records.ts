@@ -1,31 +1,13 @@
 import { closedError, StoreError } from '../base/errors.ts';
 import { freshToken } from '../base/token.ts';
 import type { Deadline } from '../engine/deadline.ts';
-import type { PubSub } from '../engine/pub-sub.ts';
 import { type ClaimReply, makeClaim } from '../waiting/claim.ts';
 import { WakeUps } from '../waiting/wake-ups.ts';
-import {
-  Attempt,
-  type AttemptDeps,
-  type AttemptSettings,
-  discardAttempt,
-  type GrantedAttempt,
-} from './attempt.ts';
+import { Attempt, discardAttempt, type GrantedAttempt, type IdempotencyDeps } from './attempt.ts';
 import { type IdempotencyBeginReply, idempotencyBegin } from './operations/begin.ts';
+import type { IdempotencySettings } from './options.ts';
 import { type RecordedResponse, unpackResponse } from './recorded-response.ts';
 
-export interface RecordsDeps extends AttemptDeps {
-  readonly pubSub: PubSub;
-  /** Aborts when the kit is closed. */
-  readonly closing: AbortSignal;
-}
-
-export interface RecordsSettings extends AttemptSettings {
-  /** Whether a retry waits while the first request is in flight. */
-  readonly waits: boolean;
-}
-
-/** A request with an idempotency key. */
 export interface KeyedRequest {
   readonly scope: string;
   readonly key: string;
@@ -44,11 +26,11 @@ export type KeyState =
 
 /** The records of one `kit.idempotency`. */
 export class IdempotencyRecords {
-  readonly #settings: RecordsSettings;
-  readonly #deps: RecordsDeps;
+  readonly #settings: IdempotencySettings;
+  readonly #deps: IdempotencyDeps;
   readonly #wakeUps: WakeUps | undefined;
 
-  constructor(settings: RecordsSettings, deps: RecordsDeps) {
+  constructor(settings: IdempotencySettings, deps: IdempotencyDeps) {
     this.#settings = settings;
     this.#deps = deps;
     if (settings.waits) this.#wakeUps = subscribe(deps);
@@ -59,7 +41,7 @@ export class IdempotencyRecords {
    * when that aborts during a wait.
    */
   async claim(request: KeyedRequest, deadline: Deadline, signal?: AbortSignal): Promise<KeyState> {
-    const { engine, keys, closing } = this.#deps;
+    const { keys, closing } = this.#deps;
     if (closing.aborted) throw closedError();
     const { lease, retention } = this.#settings;
     const recordKey = keys.idempotency(request.scope, request.key);
@@ -72,7 +54,7 @@ export class IdempotencyRecords {
       // The deadline limits time spent on Redis, not a wait that the app asked for.
       return this.#ask(request, { recordKey, token }, hasWaited ? undefined : deadline);
     };
-    const undo = () => discardAttempt({ recordKey, token }, { engine, keys, retention, hasRun: false });
+    const undo = () => discardAttempt({ recordKey, token }, { retention, hasRun: false }, this.#deps);
     try {
       const claim = { ask, undo, undoForMs: lease, waitMs, wakeUp, signal };
       const { granted } = await makeClaim(claim, this.#deps);
@@ -113,7 +95,7 @@ export class IdempotencyRecords {
 }
 
 /** Wakes the waiters of this process when an attempt ends, in whichever process it ran. */
-function subscribe({ pubSub, keys, closing }: RecordsDeps): WakeUps {
+function subscribe({ pubSub, keys, closing }: IdempotencyDeps): WakeUps {
   const wakeUps = new WakeUps();
   pubSub.subscribe(keys.idempotencyChannel(), {
     onMessage: (message) => wakeUps.wake(message),
@@ -123,7 +105,7 @@ function subscribe({ pubSub, keys, closing }: RecordsDeps): WakeUps {
   return wakeUps;
 }
 
-/** Counts as a request that may have run. */
+/** A corrupt record counts as a request that may have run. */
 function corrupt(recordKey: string): StoreError {
   return new StoreError(
     'ERR_REDIS_KIT_CORRUPT',

@@ -24,45 +24,29 @@ export interface IdempotencyRefusal {
 
 type Reason = IdempotencyRefusal['reason'];
 
-const REFUSALS: Readonly<Record<Reason, Pick<IdempotencyRefusal, 'status' | 'detail' | 'retryAfterMs'>>> = {
-  'missing-key': {
-    status: 400,
-    detail: 'This request needs a key by which a retry is known.',
-    retryAfterMs: undefined,
-  },
+const REFUSALS: Readonly<Record<Reason, Pick<IdempotencyRefusal, 'status' | 'detail'>>> = {
+  'missing-key': { status: 400, detail: 'This request needs a key by which a retry is known.' },
   'malformed-key': {
     status: 400,
     detail:
       'The key must be a string of 1 to 255 visible characters, in quotes or a plain token such as a UUID.',
-    retryAfterMs: undefined,
   },
-  'in-flight': {
-    status: 409,
-    detail: 'An earlier request with the same key is still being worked on.',
-    retryAfterMs: RETRY_AFTER_MS,
-  },
-  mismatch: {
-    status: 422,
-    detail: 'The key was used for a request with another method, URL or body.',
-    retryAfterMs: undefined,
-  },
+  'in-flight': { status: 409, detail: 'An earlier request with the same key is still being worked on.' },
+  mismatch: { status: 422, detail: 'The key was used for a request with another method, URL or body.' },
   unkept: {
     status: 409,
     detail:
       'The request was carried out, but its response was too large to be kept; a retry is not carried out again.',
-    retryAfterMs: undefined,
   },
   'unread-body': {
     status: 415,
     detail:
       'A body of this type is not read here, so a retry with the same key cannot be distinguished from another request.',
-    retryAfterMs: undefined,
   },
   'deep-body': {
     status: 400,
     detail:
       'The body is nested too deeply, so a retry with the same key cannot be distinguished from another request.',
-    retryAfterMs: undefined,
   },
 };
 
@@ -74,7 +58,8 @@ const TITLES = {
 } as const;
 
 export function refusalFor(reason: Reason, key: string | undefined): IdempotencyRefusal {
-  return { reason, key, ...REFUSALS[reason] };
+  const retryAfterMs = reason === 'in-flight' ? RETRY_AFTER_MS : undefined;
+  return { reason, key, ...REFUSALS[reason], retryAfterMs };
 }
 
 export function sendRefusal(res: ServerResponse, { status, detail, retryAfterMs }: IdempotencyRefusal): void {

@@ -12,7 +12,7 @@ import type { IdempotencySettings } from './options.ts';
 import { packResponse, type RecordedResponse } from './recorded-response.ts';
 
 interface RecorderDeps {
-  readonly settings: Pick<IdempotencySettings, 'maxBody' | 'store' | 'onDisconnect'>;
+  readonly settings: IdempotencySettings;
   readonly deadline: Deadline;
   readonly reporter: Reporter;
 }
@@ -86,7 +86,7 @@ class ResponseRecorder implements ResponseHook {
     else this.#chunks.push(chunk);
   }
 
-  /** No handler ran. Middleware in between may have acted, so the attempt counts. */
+  /** No handler ran. Later middleware may have acted, so the attempt counts. */
   discard(): void {
     this.#isUnserved = true;
     void this.#attempt.discard(this.#deps.deadline);

@@ -1,17 +1,14 @@
 import { performance } from 'node:perf_hooks';
-import { describe } from '../base/describe.ts';
-import { asError, ConfigError, closedError, LockLostError, StoreError } from '../base/errors.ts';
+import { asError, closedError, LockLostError, StoreError } from '../base/errors.ts';
 import { freshToken } from '../base/token.ts';
 import type { Deadline } from '../engine/deadline.ts';
 import { type ClaimReply, type ClaimResult, makeClaim } from '../waiting/claim.ts';
 import { GrantedLock, type LockDeps, momentNow } from './granted-lock.ts';
-import { KitLockHandle } from './handle.ts';
+import { checkReentry, KitLockHandle } from './handle.ts';
 import { lockAcquire } from './operations/acquire.ts';
 import { lockRelease } from './operations/release.ts';
 import type { LockConflict } from './options.ts';
-import { isHeldInContext, refuseReentry } from './reentry.ts';
 
-/** How a caller asks for its locks. */
 export interface LockRequest {
   readonly leaseMs: number;
   readonly waitMs: number;
@@ -25,10 +22,6 @@ export interface LockRequest {
   readonly ownLocks: readonly KitLockHandle[];
 }
 
-/** The same text for all keys, since the reporter logs each text once. */
-const HELD_IN_CONTEXT =
-  'kit.locks: a lock was requested in the async context of work that holds it. If that work requests it, it waits for itself until `wait` is over: pass the handle on (req.lock, or the handle from `using`), or give its `signal` as the option `signal`, and such a call is refused at once. Otherwise, a connection pool or a similar library runs the callback of one request in the context of another, which AsyncResource.bind prevents';
-
 /**
  * Acquires the locks of all keys, or of none. The keys are claimed one after the other in an order that is the same in
  * all processes, so that no two callers wait for each other.
@@ -38,13 +31,9 @@ export async function acquireLocks(
   request: LockRequest,
   deps: LockDeps,
 ): Promise<KitLockHandle | LockConflict> {
-  const sorted = [...new Set(keys.map(checkKey))].sort();
-  const requested = {
-    engine: deps.engine,
-    keys: new Map(sorted.map((key) => [deps.keys.lock(key).lock, key])),
-  };
-  refuseReentry(request.ownLocks, requested);
-  if (isHeldInContext(requested)) deps.reporter.warning(HELD_IN_CONTEXT);
+  const sorted = [...new Set(keys)].sort();
+  const redisKeys = new Set(sorted.map((key) => deps.keys.lock(key).lock));
+  checkReentry(request.ownLocks, { engine: deps.engine, redisKeys }, deps.reporter);
   if (deps.closing.aborted) throw closedError();
   const startedAt = performance.now();
   const locks: GrantedLock[] = [];
@@ -138,11 +127,6 @@ async function handleOf(
 
 async function releaseAll(locks: readonly GrantedLock[]): Promise<void> {
   await Promise.all(locks.map((lock) => lock.release()));
-}
-
-function checkKey(key: unknown): string {
-  if (typeof key === 'string' && key !== '') return key;
-  throw new ConfigError(`a lock's key is ${describe(key)}; it must be a string that is not empty`);
 }
 
 function corrupt(lockKey: string): StoreError {

@@ -1,8 +1,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Keys } from '../base/keys.ts';
 import type { Middleware, Req, Res } from '../http/middleware.ts';
+import type { LockDeps } from './granted-lock.ts';
 import { KitLocks, type Locks } from './kit-locks.ts';
-import { type LockHandler, type LockMiddlewareDeps, lockMiddleware } from './middleware.ts';
+import { type LockHandler, lockMiddleware } from './middleware.ts';
 import type { LockOptions } from './options.ts';
 
 export interface LockMethods {
@@ -18,7 +19,7 @@ export interface LockMethods {
   readonly locks: Locks;
 }
 
-export function lockFeature(kit: Omit<LockMiddlewareDeps, 'keys'>) {
+export function lockFeature(kit: Omit<LockDeps, 'keys'>) {
   return (keys: Keys): LockMethods => {
     const deps = { ...kit, keys };
     return {

@@ -3,7 +3,7 @@ import { asError, LockLostError } from '../base/errors.ts';
 import type { Keys, LockKeys } from '../base/keys.ts';
 import type { OpenWork } from '../base/open-work.ts';
 import type { Reporter } from '../base/reporter.ts';
-import type { Deadline } from '../engine/deadline.ts';
+import type { Deadline, RequestDeadlines } from '../engine/deadline.ts';
 import type { Engine } from '../engine/port.ts';
 import type { ProcessChannel } from '../waiting/process-channel.ts';
 import { Renewal } from '../waiting/renewal.ts';
@@ -19,6 +19,7 @@ export interface LockDeps {
   readonly processChannel: ProcessChannel;
   readonly work: OpenWork;
   readonly closing: AbortSignal;
+  readonly deadlines: RequestDeadlines;
 }
 
 /** The grant of one key, as Redis returned it. */
@@ -49,11 +50,9 @@ const CHECK_EVERY_MS = 1_000;
 
 /** The lock of one key from its grant to its release or loss. */
 export class GrantedLock {
-  readonly key: string;
-  readonly fence: number;
+  readonly grant: LockGrant;
   /** Called once, when the lock is lost or may be lost. */
   onLost: (error: LockLostError) => void = () => undefined;
-  readonly #grant: LockGrant;
   readonly #deps: LockDeps;
   readonly #renewal: Renewal | undefined;
   readonly #unsubscribe: () => void;
@@ -66,15 +65,13 @@ export class GrantedLock {
   #released: Promise<boolean> | undefined;
 
   constructor(grant: LockGrant, deps: LockDeps) {
-    this.key = grant.key;
-    this.fence = grant.fence;
-    this.#grant = grant;
+    this.grant = grant;
     this.#deps = deps;
     this.#since = grant.grantedAt;
     this.#leaseMs = grant.leaseMs;
     this.#endWork = deps.work.begin();
     this.#unsubscribe = deps.processChannel.onLost(grant.release.token, () => {
-      this.lose(new LockLostError(`the lock '${this.key}' was taken away`));
+      this.lose(new LockLostError(`the lock '${grant.key}' was taken away`));
     });
     if (grant.renew) {
       this.#renewal = new Renewal({
@@ -89,10 +86,6 @@ export class GrantedLock {
     return this.#lost;
   }
 
-  get redisKey(): string {
-    return this.#grant.redisKeys.lock;
-  }
-
   /** Milliseconds that are certainly left of the lease, by the clock that shows less. */
   remainingMs(): number {
     if (this.#isOver) return 0;
@@ -101,7 +94,7 @@ export class GrantedLock {
     return Math.max(0, this.#leaseMs - passed);
   }
 
-  /** Makes the lease last this long from now. Rejects when Redis cannot be asked. A lease that has ended is lost. */
+  /** Restarts the lease with this duration. Rejects when Redis cannot be asked. A lease that has ended is lost. */
   async extend(leaseMs: number = this.#leaseMs): Promise<void> {
     // A renewal at the same time would undo the extension.
     this.#renewal?.stop();
@@ -122,7 +115,7 @@ export class GrantedLock {
     this.onLost(error);
   }
 
-  /** Resolves to false when the lease had ended before. Never rejects. */
+  /** Resolves to false if the lease had already ended. Never rejects. */
   release(deadline?: Deadline): Promise<boolean> {
     this.#released ??= this.#release(deadline);
     return this.#released;
@@ -130,7 +123,7 @@ export class GrantedLock {
 
   async #release(deadline: Deadline | undefined): Promise<boolean> {
     const { engine, reporter, work } = this.#deps;
-    const { redisKeys, release } = this.#grant;
+    const { redisKeys, release } = this.grant;
     const send = (within?: Deadline) =>
       engine.run(lockRelease, [redisKeys.lock, redisKeys.line], release, within);
     this.#stopTimers();
@@ -160,10 +153,11 @@ export class GrantedLock {
       this.#startLease(since, leaseMs);
       this.#renewal?.stop();
     }
-    const args = { token: this.#grant.release.token, lease: leaseMs };
-    const isHeld = await this.#deps.engine.run(lockExtend, [this.redisKey], args);
+    const { key, redisKeys, release } = this.grant;
+    const args = { token: release.token, lease: leaseMs };
+    const isHeld = await this.#deps.engine.run(lockExtend, [redisKeys.lock], args);
     if (!isHeld) {
-      this.lose(new LockLostError(`the lock '${this.key}' was lost: its lease ended or it was taken away`));
+      this.lose(new LockLostError(`the lock '${key}' was lost: its lease ended or it was taken away`));
     }
     if (this.#isLatest(extension)) this.#startLease(since, leaseMs);
     return isHeld;
@@ -193,7 +187,7 @@ export class GrantedLock {
 
   #checkLease(): void {
     if (this.remainingMs() > 0) this.#checkLater();
-    else this.lose(new LockLostError(`the lease of the lock '${this.key}' may have ended`));
+    else this.lose(new LockLostError(`the lease of the lock '${this.grant.key}' may have ended`));
   }
 
   #stopTimers(): void {

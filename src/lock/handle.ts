@@ -1,10 +1,12 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import type { Duration } from '../base/duration.ts';
 import { LockLostError, RedisKitError } from '../base/errors.ts';
 import { OptionReader } from '../base/option-reader.ts';
+import type { Reporter } from '../base/reporter.ts';
+import { leaseOption } from '../base/timed-options.ts';
 import type { Deadline } from '../engine/deadline.ts';
 import type { Engine } from '../engine/port.ts';
 import type { GrantedLock, LockDeps } from './granted-lock.ts';
-import { leaseOption } from './options.ts';
 
 /** A lock, on one key or several, that its holder releases. */
 export interface LockHandle extends AsyncDisposable {
@@ -25,26 +27,21 @@ export interface LockHandle extends AsyncDisposable {
   /** Throws a LockLostError when the lock may be lost. Call it after long synchronous work. */
   assertHeld(): void;
   /**
-   * Makes the lease last this long from now; default: its length so far. Resolves to false when the lock of any key is
-   * no longer held. Rejects when Redis cannot be asked: then the shorter of the former and the new lease counts.
+   * Restarts the lease with this duration; default: the current one. Resolves to false when the lock of any key is no
+   * longer held. Rejects when Redis cannot be asked: then the shorter of the old and the new lease counts.
    */
   extend(lease?: Duration): Promise<boolean>;
-  /** Releases the lock. Resolves to false when its lease had ended before. Never rejects. */
+  /** Releases the lock. Resolves to false if its lease had already ended. Never rejects. */
   release(): Promise<boolean>;
 }
 
-/** Requested locks. `keys` maps the Redis key of each lock to the key that the caller gave. */
-export interface RequestedLocks {
+interface RequestedLocks {
   readonly engine: Engine;
-  readonly keys: ReadonlyMap<string, string>;
+  readonly redisKeys: ReadonlySet<string>;
 }
 
+/** By signal. */
 const handles = new WeakMap<AbortSignal, KitLockHandle>();
-
-/** The handle that a signal belongs to. */
-export function handleOfSignal(signal: AbortSignal): KitLockHandle | undefined {
-  return handles.get(signal);
-}
 
 /** Holds the locks of one request or one call: when one is lost all are, and all are released together. */
 export class KitLockHandle implements LockHandle {
@@ -58,8 +55,8 @@ export class KitLockHandle implements LockHandle {
   #released: Promise<boolean> | undefined;
 
   constructor(locks: readonly GrantedLock[], deps: LockDeps) {
-    this.keys = locks.map(({ key }) => key);
-    this.fences = new Map(locks.map(({ key, fence }) => [key, fence]));
+    this.fences = new Map(locks.map(({ grant }) => [grant.key, grant.fence]));
+    this.keys = [...this.fences.keys()];
     this.#locks = locks;
     this.#deps = deps;
     for (const lock of locks) {
@@ -68,9 +65,14 @@ export class KitLockHandle implements LockHandle {
     }
   }
 
+  /** For messages. */
+  get quotedKeys(): string {
+    return this.keys.map((key) => `'${key}'`).join(', ');
+  }
+
   get fence(): number {
     const [lock, ...others] = this.#locks;
-    if (lock !== undefined && others.length === 0) return lock.fence;
+    if (lock !== undefined && others.length === 0) return lock.grant.fence;
     throw new RedisKitError(
       'ERR_REDIS_KIT_LOCK_FENCES',
       `this lock holds ${this.keys.length} keys, each with a fencing token of its own; read them from \`fences\``,
@@ -87,10 +89,9 @@ export class KitLockHandle implements LockHandle {
   }
 
   /** The key of a requested lock that this handle holds now. */
-  heldKeyOf({ engine, keys }: RequestedLocks): string | undefined {
+  heldKeyOf({ engine, redisKeys }: RequestedLocks): string | undefined {
     if (engine !== this.#deps.engine || this.remainingMs() === 0) return undefined;
-    const lock = this.#locks.find(({ redisKey }) => keys.has(redisKey));
-    return lock && keys.get(lock.redisKey);
+    return this.#locks.find(({ grant }) => redisKeys.has(grant.redisKeys.lock))?.grant.key;
   }
 
   remainingMs(): number {
@@ -101,12 +102,12 @@ export class KitLockHandle implements LockHandle {
   assertHeld(): void {
     if (this.remainingMs() > 0) return;
     const why = this.#lost ? `: ${this.#lost.message}` : this.#released ? ', it was released' : '';
-    throw new LockLostError(`the lock ${this.#quotedKeys} is no longer held${why}`, { cause: this.#lost });
+    throw new LockLostError(`the lock ${this.quotedKeys} is no longer held${why}`, { cause: this.#lost });
   }
 
   async extend(lease?: Duration): Promise<boolean> {
-    const leaseMs =
-      lease === undefined ? undefined : leaseOption(new OptionReader('lock.extend', { lease }, ['lease']));
+    const options = new OptionReader('lock.extend', { lease }, ['lease']);
+    const leaseMs = lease === undefined ? undefined : leaseOption(options, lease);
     if (this.remainingMs() <= 0) return false;
     await Promise.all(this.#locks.map((lock) => lock.extend(leaseMs)));
     return this.remainingMs() > 0;
@@ -135,8 +136,47 @@ export class KitLockHandle implements LockHandle {
     if (wereHeld.includes(true)) this.#deps.reporter.events.emit('lock:released', { keys: this.keys });
     return !wereHeld.includes(false);
   }
+}
 
-  get #quotedKeys(): string {
-    return this.keys.map((key) => `'${key}'`).join(', ');
+/*
+ * Work that requests a lock that it holds itself would wait until its wait is over. A request object, or the signal of a
+ * handle, proves that the caller holds a lock. The async context does not: a connection pool may run the callback of one
+ * request in the context of another request, which has just returned its connection.
+ */
+
+/** The lock whose signal the caller passed on. */
+export function locksOfSignal(signal: AbortSignal | undefined): readonly KitLockHandle[] {
+  const handle = signal && handles.get(signal);
+  return handle === undefined ? [] : [handle];
+}
+
+/** The same text for all keys, since the reporter logs each text once. */
+const HELD_IN_CONTEXT =
+  'kit.locks: a lock was requested in the async context of work that holds it. If that work requests it, it waits for itself until `wait` is over: pass the handle on (req.lock, or the handle from `using`), or give its `signal` as the option `signal`, and such a call is refused at once. Otherwise, a connection pool or a similar library runs the callback of one request in the context of another, which AsyncResource.bind prevents';
+
+const contexts = new AsyncLocalStorage<readonly KitLockHandle[]>();
+
+/** Runs work in an async context that records the lock it holds. */
+export function runHolding<Result>(handle: KitLockHandle, work: () => Result): Result {
+  // A context that passes from request to request would otherwise keep the handles of all of them.
+  const outer = (contexts.getStore() ?? []).filter((each) => each.remainingMs() > 0);
+  return contexts.run([...outer, handle], work);
+}
+
+/** Throws when the caller is known to hold one of the locks already, and warns when it may hold one. */
+export function checkReentry(
+  ownLocks: readonly KitLockHandle[],
+  requested: RequestedLocks,
+  reporter: Reporter,
+): void {
+  for (const handle of ownLocks) {
+    const key = handle.heldKeyOf(requested);
+    if (key === undefined) continue;
+    throw new RedisKitError(
+      'ERR_REDIS_KIT_LOCK_REENTRY',
+      `the lock '${key}' is held by the work that requests it again; pass the handle on (req.lock) instead`,
+    );
   }
+  const isHeldInContext = contexts.getStore()?.some((handle) => handle.heldKeyOf(requested) !== undefined);
+  if (isHeldInContext === true) reporter.warning(HELD_IN_CONTEXT);
 }

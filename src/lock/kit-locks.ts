@@ -1,15 +1,15 @@
 import { describe } from '../base/describe.ts';
 import type { Duration } from '../base/duration.ts';
 import { ConfigError, LockTimeoutError } from '../base/errors.ts';
+import { isIdentity } from '../base/identity.ts';
 import { OptionReader } from '../base/option-reader.ts';
-import { waitOption } from '../base/timed-options.ts';
+import { leaseOption, waitOption } from '../base/timed-options.ts';
 import { acquireLocks, type LockRequest } from './acquire-locks.ts';
 import type { LockDeps } from './granted-lock.ts';
-import { KitLockHandle, type LockHandle } from './handle.ts';
+import { KitLockHandle, type LockHandle, locksOfSignal, runHolding } from './handle.ts';
 import { lockForceRelease } from './operations/force-release.ts';
 import { lockInspect } from './operations/inspect.ts';
-import { leaseOption } from './options.ts';
-import { locksOfSignal, runHolding } from './reentry.ts';
+import { DEFAULT_LEASE } from './options.ts';
 
 /** A JSON value. */
 export type Json = string | number | boolean | null | readonly Json[] | { readonly [name: string]: Json };
@@ -114,7 +114,7 @@ export class KitLocks implements Locks {
 
   async inspect(key: string): Promise<LockInspection> {
     const { engine, keys } = this.#deps;
-    const { lock, line } = keys.lock(checkedKey('inspect', key));
+    const { lock, line } = keys.lock(checkedKey('kit.locks.inspect: the key', key));
     const { found, fence, leftMs, waiters, metadata } = await engine.run(lockInspect, [lock, line], {});
     return {
       held: found === 'corrupt' || leftMs > 0,
@@ -127,7 +127,7 @@ export class KitLocks implements Locks {
 
   async forceRelease(key: string): Promise<boolean> {
     const { engine, keys, processChannel } = this.#deps;
-    const { lock, line } = keys.lock(checkedKey('forceRelease', key));
+    const { lock, line } = keys.lock(checkedKey('kit.locks.forceRelease: the key', key));
     return engine.run(lockForceRelease, [lock, line], { channels: processChannel.channels });
   }
 
@@ -146,7 +146,7 @@ export class KitLocks implements Locks {
 
 function requestOptions(reader: OptionReader): Omit<LockRequest, 'waitMs' | 'ownLocks'> {
   return {
-    leaseMs: leaseOption(reader),
+    leaseMs: leaseOption(reader, DEFAULT_LEASE),
     renew: reader.boolean('renew', true),
     isFair: reader.boolean('fair', true),
     metadata: metadataOption(reader),
@@ -184,14 +184,12 @@ function parse(metadata: string): Json {
 }
 
 function keysOf(key: unknown): readonly string[] {
-  if (!Array.isArray(key)) return [key as string];
-  if (key.length === 0) throw new ConfigError('the array has no keys; name at least one');
-  return key as string[];
+  const keys: readonly unknown[] = Array.isArray(key) ? key : [key];
+  if (keys.length === 0) throw new ConfigError('the array has no keys; name at least one');
+  return keys.map((each) => checkedKey("a lock's key", each));
 }
 
-function checkedKey(where: string, key: unknown): string {
-  if (typeof key === 'string' && key !== '') return key;
-  throw new ConfigError(
-    `kit.locks.${where}: the key is ${describe(key)}; it must be a string that is not empty`,
-  );
+function checkedKey(what: string, key: unknown): string {
+  if (isIdentity(key)) return key;
+  throw new ConfigError(`${what} is ${describe(key)}; it must be a string that is not empty`);
 }

@@ -1,21 +1,21 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { describe } from '../base/describe.ts';
-import { asError, ConfigError, type ErrorCode, RedisKitError } from '../base/errors.ts';
+import { asError, ConfigError, type ErrorCode, LockLostError, RedisKitError } from '../base/errors.ts';
 import { identityError, isIdentity } from '../base/identity.ts';
 import type { Reporter } from '../base/reporter.ts';
-import type { RequestDeadlines } from '../engine/deadline.ts';
+import type { Deadline } from '../engine/deadline.ts';
 import { withoutIdentityWatch } from '../http/identity/identity-watch.ts';
 import { asExpress, type Middleware, type Next, type Req, type Res } from '../http/middleware.ts';
 import { RETRY_AFTER_MS, sendProblem, sendUnavailable } from '../http/problem-details.ts';
 import { closeSignalOf } from '../http/response/close-signal.ts';
 import { callError } from '../http/response/complete-response.ts';
+import { addResponseHook, type ResponseHook } from '../http/response/guarded-response.ts';
+import { whenUnserved } from '../http/response/unserved.ts';
 import { callInBackground, type MiddlewareOutcome, runMiddleware } from '../http/run-middleware.ts';
 import { acquireLocks } from './acquire-locks.ts';
 import type { LockDeps } from './granted-lock.ts';
-import { KitLockHandle, type LockHandle } from './handle.ts';
-import { holdForRequest, releaseAfterHandler, releaseWithResponse } from './hold-for-request.ts';
+import { KitLockHandle, type LockHandle, runHolding } from './handle.ts';
 import { type LockConflict, type LockOptions, type LockSettings, resolveLockOptions } from './options.ts';
-import { locksOf, runHolding } from './reentry.ts';
 
 declare global {
   namespace Express {
@@ -36,10 +36,6 @@ export type LockHandler<Request extends IncomingMessage = Req, Response extends 
   lock: LockHandle,
 ) => unknown;
 
-export interface LockMiddlewareDeps extends LockDeps {
-  readonly deadlines: RequestDeadlines;
-}
-
 /** Errors after which another process may hold the lock: `onError: 'allow'` does not cover them. */
 const NO_OUTAGE: ReadonlySet<ErrorCode> = new Set([
   'ERR_REDIS_KIT_NEWER_FORMAT',
@@ -47,9 +43,17 @@ const NO_OUTAGE: ReadonlySet<ErrorCode> = new Set([
   'ERR_REDIS_KIT_CLOSED',
 ]);
 
+const LOCKS: unique symbol = Symbol('the locks that the request holds');
+
+/** The locks that a request holds. */
+function locksOf(req: IncomingMessage & { [LOCKS]?: KitLockHandle[] }): KitLockHandle[] {
+  req[LOCKS] ??= [];
+  return req[LOCKS];
+}
+
 export function lockMiddleware(
   options: LockOptions<never>,
-  deps: LockMiddlewareDeps,
+  deps: LockDeps,
   handler?: LockHandler<never, never>,
 ): Middleware {
   const settings = resolveLockOptions(options);
@@ -59,7 +63,6 @@ export function lockMiddleware(
   if (settings.wait > 0) deps.processChannel.subscribe();
   const lockHandler = handler as LockHandler | undefined;
   const failed = (error: unknown) => void deps.reporter.failure('lock', asError(error));
-  const { maxHold, onLost } = settings;
 
   return function lock(req: IncomingMessage, res: ServerResponse, next: Next): void {
     const unusable = callError('kit.lock', { req, res, next });
@@ -91,7 +94,7 @@ export function lockMiddleware(
     }
 
     const releaseOf = (handle: KitLockHandle) =>
-      holdForRequest(req, res, handle, { maxHold, onLost, deadline: deps.deadlines.of(req), failed });
+      holdForRequest({ req, res, handle }, settings, deps.deadlines.of(req), failed);
 
     runMiddleware({ req, res, next: goOn }, failed, async (once) => {
       result = await acquireForRequest({ req, res, next: once }, settings, deps);
@@ -108,7 +111,7 @@ export function lockMiddleware(
 async function acquireForRequest(
   { req, res, next }: { readonly req: IncomingMessage; readonly res: ServerResponse; readonly next: Next },
   settings: LockSettings,
-  deps: LockMiddlewareDeps,
+  deps: LockDeps,
 ): Promise<KitLockHandle | MiddlewareOutcome> {
   const keys = keysOf(await withoutIdentityWatch(() => settings.key(asExpress(req))));
   if (keys === null) return 'continue';
@@ -161,4 +164,86 @@ function sendConflict(res: ServerResponse, { hasWaited }: LockConflict): void {
     detail: 'Another request is working on the same resource.',
     retryAfterMs: RETRY_AFTER_MS,
   });
+}
+
+interface LockedCall {
+  readonly req: IncomingMessage;
+  readonly res: ServerResponse;
+  readonly handle: KitLockHandle;
+}
+
+/** Limits the time for which a request holds its lock to `maxHold`. Returns a function that releases the lock. */
+function holdForRequest(
+  { req, res, handle }: LockedCall,
+  { maxHold, onLost }: LockSettings,
+  deadline: Deadline,
+  failed: (error: unknown) => void,
+): () => Promise<void> {
+  const timer = setTimeout(() => {
+    handle.lose(
+      new LockLostError(`the request held the lock ${handle.quotedKeys} for more than ${maxHold} ms`),
+    );
+    void handle.release();
+  }, maxHold).unref();
+
+  if (onLost !== undefined) {
+    // An exception in a listener of an AbortSignal would end the process.
+    const callOnLost = () =>
+      callInBackground(() => onLost(asExpress(req), res as Res, handle.signal.reason as Error), failed);
+    handle.signal.addEventListener('abort', callOnLost, { once: true });
+  }
+
+  return () => {
+    clearTimeout(timer);
+    return handle.release(deadline).then(() => undefined);
+  };
+}
+
+/** Releases the lock when the handler has ended the response, whether or not the client is still connected. */
+function releaseWithResponse(res: ServerResponse, release: () => Promise<void>): void {
+  addResponseHook(res, hookOf(release));
+  whenUnserved(res, () => void release());
+}
+
+/**
+ * Calls the handler and releases the lock when its promise settles; if it returns no promise, when the response ends.
+ * A response that the handler ends in its last statement is sent after the release, so that a client that sends one
+ * request after the other does not meet its own last lock; a response that ends earlier is sent at once. Rejects as the
+ * handler does.
+ */
+async function releaseAfterHandler(
+  res: ServerResponse,
+  release: () => Promise<void>,
+  handler: () => unknown,
+): Promise<void> {
+  let returnsPromise = false;
+  let released: Promise<void> | undefined;
+  const hook = hookOf(async () => {
+    // The promise of a handler that ends here settles within this turn of the event loop.
+    await new Promise((resolve) => setImmediate(resolve));
+    if (!returnsPromise) released ??= release();
+    await released;
+  });
+  addResponseHook(res, hook);
+  // The client left while later middleware made it wait: no call of `next` follows, for which the handler may wait.
+  whenUnserved(res, () => {
+    released ??= release();
+  });
+  try {
+    const result = handler();
+    returnsPromise = typeof result === 'object' && result !== null && 'then' in result;
+    await result;
+  } catch (error) {
+    returnsPromise = true;
+    throw error;
+  } finally {
+    if (returnsPromise) {
+      released ??= release();
+      await released;
+    }
+  }
+}
+
+function hookOf(release: () => Promise<void>): ResponseHook {
+  return { phase: 'lock', withholdsLastBytes: true, outlastsRefusal: true, beforeEnd: release };
 }

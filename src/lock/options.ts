@@ -3,7 +3,7 @@ import type { Duration } from '../base/duration.ts';
 import { LIFETIME_NAMES, renamed } from '../base/foreign-options.ts';
 import type { OptionReader } from '../base/option-reader.ts';
 import { readSettings } from '../base/settings.ts';
-import { leaseOption as leaseOf, timerOption, waitOption } from '../base/timed-options.ts';
+import { leaseOption, timerOption, waitOption } from '../base/timed-options.ts';
 import type { Next, Req, Res } from '../http/middleware.ts';
 import { checkNotMounted } from '../http/mount-check.ts';
 
@@ -48,35 +48,34 @@ export interface LockOptions<Request extends IncomingMessage = Req> {
   readonly onLost?: ((req: Request, res: Res, error: Error) => void) | undefined;
 }
 
-export interface LockSettings {
-  readonly key: LockOptions['key'];
+export interface LockSettings extends Pick<LockOptions, 'key' | 'handler' | 'onLost'> {
   readonly lease: number;
   readonly wait: number;
   readonly isFair: boolean;
   readonly maxHold: number;
   readonly onError: LockOnError;
-  readonly handler: LockOptions['handler'];
-  readonly onLost: LockOptions['onLost'];
 }
 
-const DEFAULT_LEASE = '15s';
+export const DEFAULT_LEASE = '15s';
 
 const NAMES = ['key', 'lease', 'wait', 'fair', 'maxHold', 'onError', 'handler', 'onLost'] as const;
+
+const MORE_HOLDERS = 'one request holds a lock; for more use kit.concurrency';
 
 /** Options of other lock packages. */
 const ELSEWHERE = {
   ...renamed('lease', ...LIFETIME_NAMES, 'timeout'),
   ...renamed('wait', 'retryCount', 'retryDelay', 'retryJitter', 'acquireTimeout'),
   ...renamed('key', 'resource', 'resources', 'keys', 'keyGenerator'),
-  max: 'one request holds a lock; for more use kit.concurrency',
-  points: 'one request holds a lock; for more use kit.concurrency',
+  max: MORE_HOLDERS,
+  points: MORE_HOLDERS,
 };
 
 export function resolveLockOptions(options: LockOptions<never>): LockSettings {
   checkNotMounted('kit.lock', options);
   return readSettings('kit.lock', options, { known: NAMES, elsewhere: ELSEWHERE }, (reader) => ({
     key: () => keyOption(reader),
-    lease: () => leaseOption(reader),
+    lease: () => leaseOption(reader, DEFAULT_LEASE),
     wait: () => waitOption(reader, 0),
     isFair: () => reader.boolean('fair', true),
     maxHold: () => timerOption(reader, 'maxHold', '5m'),
@@ -90,8 +89,4 @@ function keyOption(reader: OptionReader): LockOptions['key'] {
   const key = reader.callback<LockOptions['key']>('key');
   if (key !== undefined) return key;
   throw reader.error('key', `it is required, for example (req) => \`order:\${req.params.id}\``);
-}
-
-export function leaseOption(reader: OptionReader): number {
-  return leaseOf(reader, DEFAULT_LEASE);
 }

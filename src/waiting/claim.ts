@@ -16,11 +16,12 @@ export interface Claim<Grant> {
   /** Undefined for a claim that does not wait. */
   readonly wakeUp: WakeUp | undefined;
   readonly signal?: AbortSignal | undefined;
-  /** Reports a failure that the wait outlives. If it is undefined, each failure ends the claim. */
+  /** Reports a failure after which the waiter keeps waiting. If it is undefined, each failure ends the claim. */
   readonly failed?: ((error: unknown) => void) | undefined;
 }
 
 export interface ClaimReply<Grant> {
+  /** Undefined while the claim waits, and when it is refused. */
   readonly granted?: Grant | undefined;
   /** Milliseconds until asking again may succeed; -1 when unknown. */
   readonly leftMs: number;
@@ -30,10 +31,7 @@ export interface ClaimReply<Grant> {
   readonly isRefused?: boolean;
 }
 
-export interface ClaimResult<Grant> {
-  /** Undefined when the claim was refused. */
-  readonly granted?: Grant | undefined;
-  readonly leftMs: number;
+export interface ClaimResult<Grant> extends Pick<ClaimReply<Grant>, 'granted' | 'leftMs'> {
   readonly hasWaited: boolean;
 }
 

@@ -12,8 +12,8 @@ export class ProcessChannel implements ChannelListener {
   readonly channels: string;
   readonly #process = randomBytes(9).toString('base64url');
   readonly #pubSub: PubSub;
-  /** By token. A token whose grant came too late has a loss listener as well, until the grant is released. */
   readonly #wakeUps = new WakeUps();
+  /** By token. A grant that came too late is released while its token may be granted again, with another listener. */
   readonly #lossListeners = new Map<string, () => void>();
   #isSubscribed = false;
 

@@ -23,10 +23,18 @@ export const HANDOFF_TTL_MS: number = HANDOFF_MS + GRACE_MS;
 
 export interface Waiter {
   readonly token: string;
+  /** The process whose channel wakes the waiter; needed in order to wait. */
   readonly process: string;
+  /** The whole wait, from the first command on; 0 does not join the queue. */
   readonly waitMs: number;
   /** The concurrency limit that the waiter gave when it joined. */
   readonly limit?: number | undefined;
+}
+
+/** The arguments of the operations on a queue. */
+export interface QueueArgs extends Waiter {
+  /** The prefix of the channels of all processes. */
+  readonly channels: string;
 }
 
 export function memberOf({ token, process, waitMs, limit }: Waiter): string {
@@ -109,15 +117,15 @@ function parse(member: string | undefined): Waiter | undefined {
 
 /** The queue for the in-memory implementations. */
 export class WaiterQueue {
-  readonly #memory: Keyspace;
+  readonly memory: Keyspace;
+  readonly now: number;
   readonly #key: string;
-  readonly #now: number;
   readonly #channels: string;
 
   constructor(memory: Keyspace, key: string, now: number, channels: string) {
-    this.#memory = memory;
+    this.memory = memory;
     this.#key = key;
-    this.#now = now;
+    this.now = now;
     this.#channels = channels;
     // The key may hold a value of another type.
     if (this.#set === undefined) memory.delete(key);
@@ -125,13 +133,13 @@ export class WaiterQueue {
 
   join(member: string): void {
     if (this.has(member)) return;
-    const score = Math.max((this.#set?.at(-1)?.[0] ?? 0) + 1, this.#now * 1_000);
-    const ttl = Math.max(this.#memory.ttl(this.#key) ?? 0, (parse(member)?.waitMs ?? 0) + GRACE_MS);
-    this.#memory.addSorted(this.#key, [score, member], ttl);
+    const score = Math.max((this.#set?.at(-1)?.[0] ?? 0) + 1, this.now * 1_000);
+    const ttl = Math.max(this.memory.ttl(this.#key) ?? 0, (parse(member)?.waitMs ?? 0) + GRACE_MS);
+    this.memory.addSorted(this.#key, [score, member], ttl);
   }
 
   leave(member: string): void {
-    this.#memory.removeSorted(this.#key, member);
+    this.memory.removeSorted(this.#key, member);
   }
 
   has(member: string): boolean {
@@ -192,14 +200,14 @@ export class WaiterQueue {
   }
 
   notify(word: 'now' | 'soon' | 'lost', { token, process }: Pick<Waiter, 'token' | 'process'>): void {
-    if (process !== '') this.#memory.publish(`${this.#channels}${process}`, `${word}:${token}`);
+    if (process !== '') this.memory.publish(`${this.#channels}${process}`, `${word}:${token}`);
   }
 
   #isWaiting(score: number, waiter: Waiter | undefined): boolean {
-    return waiter !== undefined && Math.floor(score / 1_000) + waiter.waitMs > this.#now;
+    return waiter !== undefined && Math.floor(score / 1_000) + waiter.waitMs > this.now;
   }
 
   get #set(): ReturnType<Keyspace['sortedSet']> {
-    return this.#memory.sortedSet(this.#key);
+    return this.memory.sortedSet(this.#key);
   }
 }

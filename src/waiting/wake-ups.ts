@@ -12,7 +12,7 @@ export class WakeUps {
   readonly #wakeUps = new Map<string, Set<WakeUp>>();
   #isListening = false;
 
-  /** Call it before asking, so that no wake-up is missed. */
+  /** Call it before asking the store, so that no wake-up is missed. */
   expect(key: string): WakeUp {
     const wakeUps = this.#wakeUps.get(key) ?? new Set();
     const wakeUp = new WakeUp(
@@ -46,9 +46,8 @@ export class WakeUps {
   }
 }
 
-/** Wakes one waiter. */
 export class WakeUp {
-  /** Call it when the waiter no longer waits. */
+  /** Removes the wake-up. Call it when the waiter no longer waits. */
   readonly stop: () => void;
   readonly #isListening: () => boolean;
   #isWoken = false;

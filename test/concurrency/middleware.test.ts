@@ -158,7 +158,7 @@ onEveryStore('kit.concurrency', (makeKit) => {
     end();
   });
 
-  it('a request whose client disconnected before it got its slot keeps the slot no longer than that', async () => {
+  it('a request whose client disconnected before the request got its slot keeps it for one lease at most', async () => {
     let isAsked: () => void = () => undefined;
     const asked = new Promise<void>((resolve) => {
       isAsked = resolve;

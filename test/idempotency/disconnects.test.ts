@@ -54,11 +54,11 @@ describeOnBothEngines(
       expect(await retried(notice)).toEqual({ text: 'imported 5 of 20', attempt: 1 });
     });
 
-    it("a response is recorded with `onDisconnect: 'keep'`, whatever the handler looked at", async () => {
+    it("a response is recorded with `onDisconnect: 'keep'`, even if the handler reads the state of its connection", async () => {
       expect((await retried(seeing as never, { onDisconnect: 'keep' })).attempt).toBe(1);
     });
 
-    it("a request runs again with `onDisconnect: 'drop'`, whatever the handler looked at", async () => {
+    it("a request runs again with `onDisconnect: 'drop'`, even if the handler reads nothing of its connection", async () => {
       expect((await retried(blind as never, { onDisconnect: 'drop' })).attempt).toBe(2);
     });
   },

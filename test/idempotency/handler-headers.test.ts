@@ -88,7 +88,7 @@ describeOnBothEngines('kit.idempotency and the headers of the handler', (url) =>
       }
     });
 
-    it('a replay has the header that the handler set to the value that it had from above', async () => {
+    it('a replay has a header that the handler set to the value that earlier middleware had set', async () => {
       const { order } = await ordering(
         [(_req, res) => void res.status(201).set('Content-Language', 'de').end('gemacht')],
         [(req, res, next) => void next(res.set('Content-Language', req.get('x-language')) && undefined)],
@@ -117,7 +117,7 @@ describeOnBothEngines('kit.idempotency and the headers of the handler', (url) =>
         expect(headers).not.toHaveProperty(name);
     });
 
-    it('a replay passes older releases of morgan, response-time and compression', async () => {
+    it('a replay passes through older releases of morgan, response-time and compression', async () => {
       const neighbours = [
         morgan1100('tiny', { stream: { write: () => true } }),
         responseTime232(),
@@ -146,7 +146,7 @@ describeOnBothEngines('kit.idempotency and the headers of the handler', (url) =>
     expect([replay.status, replay.headers['retry-after'], runs()]).toEqual([429, undefined, 1]);
   });
 
-  it('a replay has the quota of the limiter above and none of the limiter below', async () => {
+  it('a replay has the quota of the limiter before kit.idempotency, and none of the limiter after it', async () => {
     const kit = kitForTest({ url: url() });
     const app = express().set('env', 'test');
     const key = () => 'one';

@@ -36,7 +36,7 @@ onEveryStore('kit.idempotency', (makeKit) => {
     expect(second.headers['idempotent-replayed']).toBe('true');
   });
 
-  it('a response is recorded before its last byte arrives: 100 retries, each at once', async () => {
+  it('a response is recorded before its last byte arrives, so 100 immediate retries are replayed', async () => {
     const { order, runs } = await shop(makeKit());
     for (let turn = 0; turn < 100; turn++) {
       const key = `k${turn}`;
@@ -81,7 +81,7 @@ onEveryStore('kit.idempotency', (makeKit) => {
     expect(runs()).toBe(1);
   });
 
-  it('one of twenty simultaneous requests runs', async () => {
+  it('only one of twenty simultaneous requests with the same key runs', async () => {
     const { handler, open } = gated();
     const { order, runs } = await shop(makeKit(), {}, handler);
     const answers = Array.from({ length: 20 }, () => order('k'));

@@ -181,7 +181,7 @@ describe('The scope of a key', () => {
     });
   });
 
-  it('the scope is the client address otherwise, with one warning, even if a session was created for the request', async () => {
+  it('the scope of a request without a user, Authorization and a session is the client address, with one warning, even if a session was created for it', async () => {
     const made = (id: string) => ({ 'X-Session': id });
     const found = await areOne({}, [session], made('1'), made('2'));
     expect(found).toMatchObject({ isOne: true, warnings: 1 });
@@ -235,7 +235,7 @@ describe('The scope of a key', () => {
   });
 });
 
-it('the scope without a user is the session that kit.session has stored, or the address if there is none', async () => {
+it('the scope of a request without a user is the session that kit.session has stored, or else the client address', async () => {
   const logger = keepingLogger();
   const kit = kitForTest({ url: 'memory:', logger });
   const app = express().use(kit.session({ secret: 'a secret of the tests' }));

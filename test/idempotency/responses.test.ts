@@ -134,7 +134,7 @@ describe.each(APPS)('A retry on %s', (_, makeApp) => {
   });
 });
 
-it('kit.idempotency works for a plain server, and other requests pass', async () => {
+it('kit.idempotency works on plain node:http, and requests without a key run', async () => {
   const idempotency = memory().idempotency({ scope: () => 'all' });
   let runs = 0;
   const address = await serve((req, res) => idempotency(req, res, () => void res.end(`run ${++runs}`)));

@@ -60,7 +60,7 @@ function isStored({ url }: RedisServer, key: string): Promise<boolean> {
 }
 
 describeWithServers('A lock during faults of Redis and the network', () => {
-  it('a lock whose lease may have become shorter is held for no longer than that, even if the reply was lost', async () => {
+  it('a lock whose extension shortened the lease is held for the shorter time, even if the reply was lost', async () => {
     const { server, key } = await start();
     const proxy = await startProxy(server);
     const kit = kitForTest({ url: proxy.url, prefix: key.slice(0, key.indexOf(':')) });

@@ -66,7 +66,7 @@ describeOnBothEngines('a lock', (url) => {
     await lock.release();
   });
 
-  it('a lease is extended from now, by its own length or by another', async () => {
+  it('an extension restarts the lease, with its current duration or another one', async () => {
     const { locks } = kitForTest({ url: url() });
     const lock = held(await locks.tryAcquire('a', { lease: '1m', renew: false }));
     expect(await lock.extend('1h')).toBe(true);
@@ -82,7 +82,7 @@ describeOnBothEngines('a lock', (url) => {
     expect(await lock.extend()).toBe(false);
   });
 
-  it('the last of several extensions counts, even during a renewal', async () => {
+  it('the last of several extensions counts, even if a renewal is in flight', async () => {
     stopTime();
     const { locks } = kitForTest({ url: url() });
     // Before, with and after the renewal, which is due after a third of the lease.
@@ -204,7 +204,7 @@ describe('A lock whose key was deleted or overwritten', () => {
     expect(lost).toEqual([{ keys: ['a'], error: lock.signal.reason }]);
   });
 
-  it('a lock that another holder has taken is neither renewed nor released by the first holder', async () => {
+  it('a lock that passed to another holder is neither renewed nor released by the first holder', async () => {
     const { kit, client, lock, renewed, key } = await start();
     await client.del(key);
     const successor = held(await kit.locks.tryAcquire('a', { lease: '1h' }));

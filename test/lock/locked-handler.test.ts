@@ -46,7 +46,7 @@ describeOnBothEngines('A handler passed to kit.lock', (url) => {
     await until('it is free', async () => !(await kit.locks.inspect('a')).held);
   });
 
-  it('a client never meets its own last lock in 200 consecutive requests', async () => {
+  it('a client that sends 200 consecutive requests is never refused because of its own last lock', async () => {
     const { address } = await start(async (_req, res) => {
       await null;
       res.send('ran');

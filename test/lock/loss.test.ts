@@ -172,7 +172,7 @@ onEveryStore('Closing the kit', (makeKit) => {
   });
 });
 
-it('a lock is still held in Redis after its kit was closed under it', async () => {
+it('a lock that is not released before its kit closes is still held in Redis', async () => {
   const prefix = testPrefix();
   const [kit, other] = [kitForTest({ url: redisUrl(), prefix }), kitForTest({ url: redisUrl(), prefix })];
   await kit.locks.acquire('a', { lease: '1h' });

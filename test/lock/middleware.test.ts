@@ -93,7 +93,7 @@ describeOnBothEngines('kit.lock', (url) => {
       },
     ],
   ])(
-    'a client never meets its own last lock in 200 consecutive requests, with a response %s',
+    'a client that sends 200 consecutive requests is never refused because of its own last lock, with a response %s',
     async (_, handler) => {
       const { address } = await start(handler);
       const agent = new Agent({ keepAlive: true, maxSockets: 1 });

@@ -54,7 +54,7 @@ onEveryStore('A lock with waiters', (makeKit) => {
     expect(fences).toHaveLength(20);
   });
 
-  it('a waiter whose turn did not come in time is refused and leaves the queue', async () => {
+  it('a waiter whose turn does not come within `wait` is refused and leaves the queue', async () => {
     const kit = makeKit();
     const refused = eventsOf(kit, 'lock:refused');
     const first = await kit.locks.acquire('a');

@@ -25,7 +25,7 @@ describe('A wake-up', () => {
     expect(waiters.map(({ tookMs }) => tookMs)).toEqual([50, 50]);
   });
 
-  it('a wake-up between two waits ends the next wait', async () => {
+  it('a wake-up that comes before a wait ends it at once', async () => {
     stopTime();
     const wakeUps = new WakeUps();
     const wakeUp = wakeUps.expect('key');

@@ -7,19 +7,11 @@ import {
   storedFormatCode,
 } from '../../engine/reply.ts';
 import { memberOf, WaiterQueue } from '../../waiting/queue.ts';
+import type { ConcurrencyReleaseArgs } from './release.ts';
 import { SLOTS_LUA, StoredSlots } from './stored-slots.ts';
 
-export interface ConcurrencyAcquireArgs {
-  readonly token: string;
+export interface ConcurrencyAcquireArgs extends ConcurrencyReleaseArgs {
   readonly lease: number;
-  /** The whole wait, from the first command on; 0 does not join the queue. */
-  readonly waitMs: number;
-  /** The process whose channel wakes the caller; needed in order to wait. */
-  readonly process: string;
-  /** The prefix of the channels of all processes. */
-  readonly channels: string;
-  /** The number of slots. */
-  readonly limit: number;
   /** The number of waiters; a further one is refused. */
   readonly maxQueue: number;
 }
@@ -68,19 +60,13 @@ export const concurrencyAcquire: Operation<ConcurrencyAcquireArgs, ConcurrencyAc
   {
     name: 'concurrency-acquire',
     lua,
-    encode: ({ token, lease, waitMs, process, channels, limit, maxQueue }) => [
-      token,
-      String(lease),
-      String(waitMs),
-      process,
-      channels,
-      String(limit),
-      String(maxQueue),
-    ],
+    encode({ token, lease, waitMs, process, channels, limit, maxQueue }) {
+      return [token, String(lease), String(waitMs), process, channels, String(limit), String(maxQueue)];
+    },
     runInMemory(memory, [key = '', queueKey = ''], now, args) {
       const { token, lease, waitMs, process, limit, maxQueue } = args;
       const queue = new WaiterQueue(memory, queueKey, now, args.channels);
-      const slots = new StoredSlots(memory, key, now, queue).open(process);
+      const slots = new StoredSlots(key, queue).open(process);
       const member = memberOf(args);
       let outcome: (typeof OUTCOMES)[number] = 'refused';
       if (slots.end(token, process) || slots.handOff(limit, token) || slots.count < limit) {

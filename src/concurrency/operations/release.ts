@@ -1,13 +1,9 @@
 import { defineOperation, type Operation } from '../../engine/operation.ts';
-import { memberOf, WaiterQueue } from '../../waiting/queue.ts';
+import { memberOf, type QueueArgs, WaiterQueue } from '../../waiting/queue.ts';
 import { SLOTS_LUA, StoredSlots } from './stored-slots.ts';
 
-export interface ConcurrencyReleaseArgs {
-  readonly token: string;
-  /** As in the acquire command, as is `limit`: parts of the waiter's place in the queue. */
-  readonly waitMs: number;
-  readonly process: string;
-  readonly channels: string;
+export interface ConcurrencyReleaseArgs extends QueueArgs {
+  /** The number of slots. */
   readonly limit: number;
 }
 
@@ -33,16 +29,12 @@ return had and 1 or 0
 export const concurrencyRelease: Operation<ConcurrencyReleaseArgs, boolean> = defineOperation({
   name: 'concurrency-release',
   lua,
-  encode: ({ token, waitMs, process, channels, limit }) => [
-    token,
-    String(waitMs),
-    process,
-    channels,
-    String(limit),
-  ],
+  encode({ token, waitMs, process, channels, limit }) {
+    return [token, String(waitMs), process, channels, String(limit)];
+  },
   runInMemory(memory, [key = '', queueKey = ''], now, args) {
     const queue = new WaiterQueue(memory, queueKey, now, args.channels);
-    const slots = new StoredSlots(memory, key, now, queue).open(args.process);
+    const slots = new StoredSlots(key, queue).open(args.process);
     queue.leave(memberOf(args));
     const had = slots.end(args.token, args.process);
     if (queue.size > 0) slots.handOff(queue.limit ?? 1, '');

@@ -1,11 +1,8 @@
 import { defineOperation, type Operation } from '../../engine/operation.ts';
-import { WaiterQueue } from '../../waiting/queue.ts';
+import { type QueueArgs, WaiterQueue } from '../../waiting/queue.ts';
 import { SLOTS_LUA, StoredSlots } from './stored-slots.ts';
 
-export interface ConcurrencyRenewArgs {
-  readonly token: string;
-  readonly process: string;
-  readonly channels: string;
+export interface ConcurrencyRenewArgs extends Pick<QueueArgs, 'token' | 'process' | 'channels'> {
   readonly lease: number;
 }
 
@@ -31,7 +28,7 @@ export const concurrencyRenew: Operation<ConcurrencyRenewArgs, void> = defineOpe
   encode: ({ token, process, lease, channels }) => [token, process, String(lease), channels],
   runInMemory(memory, [key = '', queueKey = ''], now, { token, process, lease, channels }) {
     const queue = new WaiterQueue(memory, queueKey, now, channels);
-    new StoredSlots(memory, key, now, queue).open(process).take(token, lease);
+    new StoredSlots(key, queue).open(process).take(token, lease);
     return 1;
   },
   decode: () => undefined,

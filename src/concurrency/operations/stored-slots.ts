@@ -12,10 +12,10 @@ import { GRACE_MS, HANDOFF_MS, QUEUE_LUA, type WaiterQueue } from '../../waiting
 const LONGEST_MS = 25 * 86_400_000;
 
 /**
- * Defines `slots_open(process)`, which drops expired members on behalf of that process; `slots_take(member, ms)`;
- * `slots_end(token, process)`, which ends a slot or a handoff and returns whether one existed; and
- * `slots_hand_off(limit, own)`, which gives free slots to waiters in their order and returns whether it reached `own`.
- * KEYS[1] is the slots, KEYS[2] the queue; the script defines `CHANNELS` before.
+ * Defines `slots_open(process)`, which drops expired members, and the waiters of each other process that did not confirm
+ * a handoff; `slots_take(member, ms)`; `slots_end(token, process)`, which ends a slot or a handoff and returns whether one
+ * existed; and `slots_hand_off(limit, own)`, which gives free slots to waiters in their order and returns whether it
+ * reached `own`. KEYS[1] is the slots, KEYS[2] the queue; the script defines `CHANNELS` before.
  */
 export const SLOTS_LUA: string = /* lua */ `${QUEUE_LUA}
 local SLOTS, QUEUE, found = KEYS[1], KEYS[2], 0
@@ -61,31 +61,28 @@ end
 export class StoredSlots {
   /** The stored value was unreadable and counts as absent. */
   readonly isCorrupt: boolean;
-  readonly #memory: Keyspace;
   readonly #key: string;
-  readonly #now: number;
   readonly #queue: WaiterQueue;
 
-  constructor(memory: Keyspace, key: string, now: number, queue: WaiterQueue) {
-    this.#memory = memory;
+  constructor(key: string, queue: WaiterQueue) {
     this.#key = key;
-    this.#now = now;
     this.#queue = queue;
-    this.isCorrupt = this.#set === undefined && memory.get(key) !== undefined;
-    if (this.isCorrupt) memory.delete(key);
+    this.isCorrupt = this.#set === undefined && queue.memory.get(key) !== undefined;
+    if (this.isCorrupt) queue.memory.delete(key);
   }
 
-  /** Drops expired members on behalf of a process. */
+  /** Drops expired members, and the waiters of each process other than `process` that did not confirm a handoff. */
   open(process: string): this {
-    const [now, key, queue] = [this.#now, this.#key, this.#queue];
+    const queue = this.#queue;
+    const { memory, now } = queue;
     for (let first = this.#set?.at(0); first !== undefined && first[0] <= now; first = this.#set?.at(0)) {
       const other = /^[\w-]+:([\w-]+)$/.exec(first[1])?.[1];
       if (other !== undefined && other !== process) queue.drop(other);
-      this.#memory.removeSorted(key, first[1]);
+      memory.removeSorted(this.#key, first[1]);
     }
     const longest = now + LONGEST_MS;
     for (let last = this.#set?.at(-1); last !== undefined && last[0] > longest; last = this.#set?.at(-1)) {
-      this.#memory.removeSorted(key, last[1]);
+      memory.removeSorted(this.#key, last[1]);
     }
     queue.first();
     return this;
@@ -98,20 +95,22 @@ export class StoredSlots {
   /** Milliseconds until the first slot expires; -1 when no slot is in use. */
   get leftMs(): number {
     const first = this.#set?.at(0);
-    return first === undefined ? -1 : first[0] - this.#now;
+    return first === undefined ? -1 : first[0] - this.#queue.now;
   }
 
   take(member: string, ms: number): void {
-    const until = this.#now + ms;
-    this.#memory.removeSorted(this.#key, member);
+    const { memory, now } = this.#queue;
+    const until = now + ms;
+    memory.removeSorted(this.#key, member);
     const lastUntil = Math.max(until, this.#set?.at(-1)?.[0] ?? 0);
-    this.#memory.addSorted(this.#key, [until, member], lastUntil - this.#now + GRACE_MS);
+    memory.addSorted(this.#key, [until, member], lastUntil - now + GRACE_MS);
   }
 
   /** Ends a slot or a handoff. Returns whether one existed. */
   end(token: string, process: string): boolean {
-    const wasSlot = this.#memory.removeSorted(this.#key, token);
-    return this.#memory.removeSorted(this.#key, `${token}:${process}`) || wasSlot;
+    const { memory } = this.#queue;
+    const wasSlot = memory.removeSorted(this.#key, token);
+    return memory.removeSorted(this.#key, `${token}:${process}`) || wasSlot;
   }
 
   /** Gives free slots to waiters in their order. Returns whether it reached the waiter `own`, whose slot is still free. */
@@ -127,6 +126,6 @@ export class StoredSlots {
   }
 
   get #set(): ReturnType<Keyspace['sortedSet']> {
-    return this.#memory.sortedSet(this.#key);
+    return this.#queue.memory.sortedSet(this.#key);
   }
 }

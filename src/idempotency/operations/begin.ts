@@ -8,7 +8,7 @@ import {
   storedFormatAt,
   storedFormatCode,
 } from '../../engine/reply.ts';
-import { IDEMPOTENCY_LUA, packIdempotency, unpackIdempotency } from './record.ts';
+import { EMPTY, IDEMPOTENCY_LUA, saveIdempotency, unpackIdempotency } from './record.ts';
 
 export interface IdempotencyBeginArgs {
   readonly token: string;
@@ -71,13 +71,9 @@ return { 0, state == 'R' and 1 or 0, attempt, tonumber(ARGV[4]), false }
 export const idempotencyBegin: Operation<IdempotencyBeginArgs, IdempotencyBeginReply> = defineOperation({
   name: 'idempotency-begin',
   lua,
-  encode: ({ token, fingerprint, lease, retention, waits }) => [
-    token,
-    fingerprint,
-    String(lease),
-    String(retention),
-    waits ? '1' : '0',
-  ],
+  encode({ token, fingerprint, lease, retention, waits }) {
+    return [token, fingerprint, String(lease), String(retention), waits ? '1' : '0'];
+  },
   runInMemory(memory, [key = ''], now, { token, fingerprint, lease, retention, waits }) {
     const { found, record } = unpackIdempotency(memory.get(key), now);
     if (found !== 'fine') return [storedFormatCode(found), 2, 0, 0, null];
@@ -87,16 +83,13 @@ export const idempotencyBegin: Operation<IdempotencyBeginArgs, IdempotencyBeginR
       if (state === 'D') return [0, 4, attempt, 0, response];
       if (state === 'N') return [0, 5, attempt, 0, null];
       if (state === 'R' && record.lease > now) {
-        if (waits && !record.waited) {
-          memory.set(key, packIdempotency({ ...record, waited: true }), record.ends - now);
-        }
+        if (waits && !record.waited) saveIdempotency(memory, key, { ...record, waited: true }, now);
         return [0, 2, attempt, record.lease - now, null];
       }
     }
     const attempt = (record?.attempt ?? 0) + 1;
     const times = { lease: now + lease, ends: now + lease + retention };
-    const running = { state: 'R', waited: false, attempt, ...times, fingerprint, token } as const;
-    memory.set(key, packIdempotency({ ...running, response: Buffer.alloc(0) }), lease + retention);
+    saveIdempotency(memory, key, { ...EMPTY, state: 'R', attempt, ...times, fingerprint, token }, now);
     return [0, record?.state === 'R' ? 1 : 0, attempt, lease, null];
   },
   decode(reply) {

@@ -1,5 +1,5 @@
 import { defineOperation, type Operation } from '../../engine/operation.ts';
-import { type AttemptRecord, IDEMPOTENCY_LUA, packIdempotency, unpackIdempotency } from './record.ts';
+import { type AttemptRecord, EMPTY, IDEMPOTENCY_LUA, saveIdempotency, unpackIdempotency } from './record.ts';
 
 export interface IdempotencyCompleteArgs extends AttemptRecord {
   readonly retention: number;
@@ -33,16 +33,10 @@ return 1
 export const idempotencyComplete: Operation<IdempotencyCompleteArgs, boolean> = defineOperation({
   name: 'idempotency-complete',
   lua,
-  encode: ({ token, fingerprint, attempt, retention, channel, message, response }) => [
-    token,
-    fingerprint,
-    String(attempt),
-    String(retention),
-    channel,
-    message,
-    response === undefined ? 'N' : 'D',
-    response ?? '',
-  ],
+  encode({ token, fingerprint, attempt, retention, channel, message, response }) {
+    const record = [token, fingerprint, String(attempt), String(retention)];
+    return [...record, channel, message, response === undefined ? 'N' : 'D', response ?? ''];
+  },
   runInMemory(memory, [key = ''], now, args) {
     const { token, fingerprint, attempt, retention, channel, message, response } = args;
     const { found, record } = unpackIdempotency(memory.get(key), now);
@@ -50,9 +44,8 @@ export const idempotencyComplete: Operation<IdempotencyCompleteArgs, boolean> = 
     if (record !== undefined && record.token !== token) return 0;
     if (record !== undefined && record.state !== 'R') return 1;
     const state = response === undefined ? 'N' : 'D';
-    const done = { state, waited: false, attempt, lease: 0, ends: now + retention } as const;
-    const value = packIdempotency({ ...done, fingerprint, token, response: response ?? Buffer.alloc(0) });
-    memory.set(key, value, retention);
+    const done = { ...EMPTY, state, attempt, ends: now + retention, fingerprint, token } as const;
+    saveIdempotency(memory, key, response === undefined ? done : { ...done, response }, now);
     if (record?.waited === true) memory.publish(channel, message);
     return 1;
   },

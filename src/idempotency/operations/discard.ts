@@ -1,5 +1,5 @@
 import { defineOperation, type Operation } from '../../engine/operation.ts';
-import { IDEMPOTENCY_LUA, packIdempotency, unpackIdempotency } from './record.ts';
+import { EMPTY, IDEMPOTENCY_LUA, saveIdempotency, unpackIdempotency } from './record.ts';
 
 export interface IdempotencyDiscardArgs {
   readonly token: string;
@@ -7,7 +7,7 @@ export interface IdempotencyDiscardArgs {
   /** The channel and the message that wake the waiters. */
   readonly channel: string;
   readonly message: string;
-  /** False for an attempt that was granted but never ran: it does not count. */
+  /** False for an attempt that never ran, since the reply that granted it was lost: it does not count. */
   readonly hasRun: boolean;
 }
 
@@ -36,23 +36,17 @@ return 1
 export const idempotencyDiscard: Operation<IdempotencyDiscardArgs, boolean> = defineOperation({
   name: 'idempotency-discard',
   lua,
-  encode: ({ token, retention, channel, message, hasRun }) => [
-    token,
-    String(retention),
-    channel,
-    message,
-    hasRun ? '1' : '0',
-  ],
+  encode({ token, retention, channel, message, hasRun }) {
+    return [token, String(retention), channel, message, hasRun ? '1' : '0'];
+  },
   runInMemory(memory, [key = ''], now, { token, retention, channel, message, hasRun }) {
     const { record } = unpackIdempotency(memory.get(key), now);
     if (record?.state !== 'R' || record.token !== token) return 0;
     const attempt = hasRun ? record.attempt : record.attempt - 1;
+    const { fingerprint } = record;
+    const open = { ...EMPTY, state: 'O', attempt, ends: now + retention, fingerprint } as const;
     if (attempt < 1) memory.delete(key);
-    else {
-      const open = { state: 'O', waited: false, attempt, lease: 0, ends: now + retention } as const;
-      const rest = { fingerprint: record.fingerprint, token: '', response: Buffer.alloc(0) };
-      memory.set(key, packIdempotency({ ...open, ...rest }), retention);
-    }
+    else saveIdempotency(memory, key, open, now);
     if (record.waited) memory.publish(channel, message);
     return 1;
   },

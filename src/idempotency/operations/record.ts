@@ -1,3 +1,4 @@
+import type { Keyspace } from '../../engine/operation.ts';
 import type { StoredFormat } from '../../engine/reply.ts';
 
 /*
@@ -62,25 +63,24 @@ export interface IdempotencyRecord {
   readonly response: Buffer;
 }
 
-export interface LoadedRecord {
+interface LoadedRecord {
   readonly found: StoredFormat;
   /** Undefined when there is none, when it has expired, and when it is unreadable. */
-  readonly record: IdempotencyRecord | undefined;
+  readonly record?: IdempotencyRecord;
 }
 
 export function unpackIdempotency(value: Buffer | undefined, now: number): LoadedRecord {
-  const none = { record: undefined };
-  if (value === undefined) return { found: 'fine', ...none };
+  if (value === undefined) return { found: 'fine' };
   const version = value[1];
-  if (value[0] !== 0x49 || version === undefined) return { found: 'corrupt', ...none };
-  if (version > 1) return { found: 'newer', ...none };
+  if (value[0] !== 0x49 || version === undefined) return { found: 'corrupt' };
+  if (version > 1) return { found: 'newer' };
   const responseAt = HEADER + (value[HEADER - 1] ?? 0);
   const state = String.fromCharCode(value[2] ?? 0);
   const waited = value[3] ?? 0;
-  if (version < 1 || value.length < HEADER || value.length < responseAt) return { found: 'corrupt', ...none };
-  if (!STATES.includes(state) || waited > 1) return { found: 'corrupt', ...none };
+  if (version < 1 || value.length < HEADER || value.length < responseAt) return { found: 'corrupt' };
+  if (!STATES.includes(state) || waited > 1) return { found: 'corrupt' };
   const ends = value.readUIntBE(14, 6);
-  if (ends <= now) return { found: 'fine', ...none };
+  if (ends <= now) return { found: 'fine' };
   const record = {
     state: state as IdempotencyState,
     waited: waited === 1,
@@ -94,7 +94,15 @@ export function unpackIdempotency(value: Buffer | undefined, now: number): Loade
   return { found: 'fine', record };
 }
 
-export function packIdempotency(record: IdempotencyRecord): Buffer {
+/** The fields that most states leave empty. */
+export const EMPTY: Pick<IdempotencyRecord, 'waited' | 'lease' | 'token' | 'response'> = Object.freeze({
+  waited: false,
+  lease: 0,
+  token: '',
+  response: Buffer.alloc(0),
+});
+
+export function saveIdempotency(memory: Keyspace, key: string, record: IdempotencyRecord, now: number): void {
   const head = Buffer.alloc(HEADER);
   head[0] = 0x49;
   head[1] = 1;
@@ -105,7 +113,8 @@ export function packIdempotency(record: IdempotencyRecord): Buffer {
   head.writeUIntBE(record.ends, 14, 6);
   record.fingerprint.copy(head, FINGERPRINT_AT);
   head[HEADER - 1] = record.token.length;
-  return Buffer.concat([head, Buffer.from(record.token, 'latin1'), record.response]);
+  const value = Buffer.concat([head, Buffer.from(record.token, 'latin1'), record.response]);
+  memory.set(key, value, record.ends - now);
 }
 
 /** Identifies one attempt, and suffices to write its record again. */

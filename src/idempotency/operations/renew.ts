@@ -1,5 +1,5 @@
 import { defineOperation, type Operation } from '../../engine/operation.ts';
-import { type AttemptRecord, IDEMPOTENCY_LUA, packIdempotency, unpackIdempotency } from './record.ts';
+import { type AttemptRecord, EMPTY, IDEMPOTENCY_LUA, saveIdempotency, unpackIdempotency } from './record.ts';
 
 export interface IdempotencyRenewArgs extends AttemptRecord {
   readonly lease: number;
@@ -29,28 +29,16 @@ return 1
 export const idempotencyRenew: Operation<IdempotencyRenewArgs, boolean> = defineOperation({
   name: 'idempotency-renew',
   lua,
-  encode: ({ token, fingerprint, attempt, lease, retention }) => [
-    token,
-    fingerprint,
-    String(attempt),
-    String(lease),
-    String(retention),
-  ],
+  encode({ token, fingerprint, attempt, lease, retention }) {
+    return [token, fingerprint, String(attempt), String(lease), String(retention)];
+  },
   runInMemory(memory, [key = ''], now, { token, fingerprint, attempt, lease, retention }) {
     const { found, record } = unpackIdempotency(memory.get(key), now);
     if (found !== 'fine') return 0;
-    const again = {
-      state: 'R',
-      waited: false,
-      attempt,
-      fingerprint,
-      token,
-      response: Buffer.alloc(0),
-    } as const;
-    const running = record ?? again;
+    const running = record ?? ({ ...EMPTY, state: 'R', attempt, fingerprint, token } as const);
     if (running.state !== 'R' || running.token !== token) return 0;
     const times = { lease: now + lease, ends: now + lease + retention };
-    memory.set(key, packIdempotency({ ...running, ...times }), lease + retention);
+    saveIdempotency(memory, key, { ...running, ...times }, now);
     return 1;
   },
   decode: (reply) => reply === 1,

@@ -8,19 +8,11 @@ import {
   storedFormatCode,
 } from '../../engine/reply.ts';
 import { HANDOFF_MS, memberOf, WaiterQueue } from '../../waiting/queue.ts';
+import type { LockReleaseArgs } from './release.ts';
 import { handOff, LOCK_LUA, storeLock, unpackLock } from './stored-lock.ts';
 
-export interface LockAcquireArgs {
-  readonly token: string;
+export interface LockAcquireArgs extends LockReleaseArgs {
   readonly lease: number;
-  /** The whole wait, from the first command on; 0 does not join the queue. */
-  readonly waitMs: number;
-  /** The process whose channel wakes the caller; needed in order to wait. */
-  readonly process: string;
-  /** The prefix of the channels of all processes. */
-  readonly channels: string;
-  /** Whether waiters go first. */
-  readonly isFair: boolean;
   /** JSON, or empty. */
   readonly metadata: string;
 }
@@ -85,15 +77,9 @@ return { 0, 1, fence, tonumber(ARGV[3]) }
 export const lockAcquire: Operation<LockAcquireArgs, LockAcquireReply> = defineOperation({
   name: 'lock-acquire',
   lua,
-  encode: ({ token, lease, waitMs, process, channels, isFair, metadata }) => [
-    token,
-    String(lease),
-    String(waitMs),
-    process,
-    channels,
-    isFair ? '1' : '0',
-    metadata,
-  ],
+  encode({ token, lease, waitMs, process, channels, isFair, metadata }) {
+    return [token, String(lease), String(waitMs), process, channels, isFair ? '1' : '0', metadata];
+  },
   runInMemory(memory, [key = '', queueKey = '', counterKey = ''], now, args) {
     const { token, lease, waitMs, process, metadata } = args;
     const lock = unpackLock(memory.get(key));
@@ -109,7 +95,7 @@ export const lockAcquire: Operation<LockAcquireArgs, LockAcquireReply> = defineO
       if (lock.token !== '' && lock.fence === 0 && lock.process !== process) queue.drop(lock.process);
       const first = args.isFair ? queue.shift() : undefined;
       if (first !== undefined && first.token !== token) {
-        handOff({ memory, key, queue }, now, first);
+        handOff(key, queue, first);
         return refuse(HANDOFF_MS);
       }
     }

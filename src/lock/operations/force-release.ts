@@ -34,7 +34,7 @@ export const lockForceRelease: Operation<{ readonly channels: string }, boolean>
     if (lock.token !== '') queue.notify('lost', lock);
     const first = queue.shift();
     if (first === undefined) memory.delete(key);
-    else handOff({ memory, key, queue }, now, first);
+    else handOff(key, queue, first);
     return [storedFormatCode(lock.found), lock.found === 'corrupt' || lock.deadline > now ? 1 : 0];
   },
   decode(reply) {

@@ -1,13 +1,9 @@
 import { defineOperation, type Operation } from '../../engine/operation.ts';
-import { memberOf, WaiterQueue } from '../../waiting/queue.ts';
+import { memberOf, type QueueArgs, WaiterQueue } from '../../waiting/queue.ts';
 import { handOff, LOCK_LUA, unpackLock } from './stored-lock.ts';
 
-export interface LockReleaseArgs {
-  readonly token: string;
-  /** As in the acquire command: a part of the waiter's place in the queue. */
-  readonly waitMs: number;
-  readonly process: string;
-  readonly channels: string;
+export interface LockReleaseArgs extends QueueArgs {
+  /** Whether waiters go first. */
   readonly isFair: boolean;
 }
 
@@ -41,13 +37,9 @@ return not is_free and lock.fence > 0 and lock.deadline > now and 1 or 0
 export const lockRelease: Operation<LockReleaseArgs, boolean> = defineOperation({
   name: 'lock-release',
   lua,
-  encode: ({ token, waitMs, process, channels, isFair }) => [
-    token,
-    String(waitMs),
-    process,
-    channels,
-    isFair ? '1' : '0',
-  ],
+  encode({ token, waitMs, process, channels, isFair }) {
+    return [token, String(waitMs), process, channels, isFair ? '1' : '0'];
+  },
   runInMemory(memory, [key = '', queueKey = ''], now, args) {
     const queue = new WaiterQueue(memory, queueKey, now, args.channels);
     queue.leave(memberOf(args));
@@ -56,7 +48,7 @@ export const lockRelease: Operation<LockReleaseArgs, boolean> = defineOperation(
     if (!isFree && lock.token !== args.token) return 0;
     const first = queue.shift();
     if (first !== undefined && args.isFair) {
-      handOff({ memory, key, queue }, now, first);
+      handOff(key, queue, first);
     } else {
       memory.delete(key);
       if (first !== undefined) queue.wake(first);

@@ -51,7 +51,6 @@ export interface StoredLock {
   readonly deadline: number;
   readonly token: string;
   readonly process: string;
-  /** JSON, or empty. */
   readonly metadata: string;
 }
 
@@ -82,15 +81,9 @@ export function storeLock(memory: Keyspace, key: string, lock: StoredLock, ttlMs
   memory.set(key, Buffer.from(`1:${fence}:${deadline}:${token}:${process}:${metadata}`), ttlMs);
 }
 
-interface QueuedLock {
-  readonly memory: Keyspace;
-  readonly key: string;
-  readonly queue: WaiterQueue;
-}
-
-/** Keeps the lock for a waiter and wakes it. */
-export function handOff({ memory, key, queue }: QueuedLock, now: number, waiter: Waiter): void {
+export function handOff(key: string, queue: WaiterQueue, waiter: Waiter): void {
   const { token, process } = waiter;
-  storeLock(memory, key, { ...FREE, deadline: now + HANDOFF_MS, token, process }, HANDOFF_TTL_MS);
+  const handoff = { ...FREE, deadline: queue.now + HANDOFF_MS, token, process };
+  storeLock(queue.memory, key, handoff, HANDOFF_TTL_MS);
   queue.wake(waiter);
 }
