@@ -29,7 +29,7 @@ async function gated(kit: ReturnType<typeof kitForTest>, gate: Gate, options = {
 }
 
 describeOnBothEngines('a cache of a kit that is closed', (url) => {
-  it('A request that waits for a handler gets its response, and later requests run the handler', async () => {
+  it('a request that waits for a handler gets its response, and later requests run the handler', async () => {
     const kit = kitForTest({ url: url() });
     const gate = new Gate();
     const { ask, arrived, runs } = await gated(kit, gate);
@@ -46,7 +46,14 @@ describeOnBothEngines('a cache of a kit that is closed', (url) => {
     expect((await ask()).status).toBe(200);
   });
 
-  it('The signal of a running loader aborts, and its callers get the error', async () => {
+  it('kit.warm() rejects, since it could store nothing', async () => {
+    const kit = kitForTest({ url: url() });
+    await kit.close();
+    const warmed = kit.warm([{ key: 'a', load: () => 1 }]);
+    await expect(warmed).rejects.toMatchObject({ code: 'ERR_REDIS_KIT_CLOSED' });
+  });
+
+  it('the signal of a running loader aborts, and its callers get the error', async () => {
     const kit = kitForTest({ url: url() });
     let isLoading = false;
     const load = ({ signal }: { signal: AbortSignal }) => {
@@ -68,7 +75,7 @@ describeOnBothEngines('a cache of a kit that is closed', (url) => {
 describe('a cache on Redis of a kit that is closed', () => {
   beforeAll(() => loadCacheScripts(redisUrl()));
 
-  it('A request that waits for the handler of another process runs its own handler', async () => {
+  it('a request that waits for the handler of another process runs its own handler', async () => {
     const prefix = testPrefix();
     const [maker, waiter] = [
       kitForTest({ url: redisUrl(), prefix }),
@@ -88,7 +95,7 @@ describe('a cache on Redis of a kit that is closed', () => {
     void stuck;
   });
 
-  it.skipIf(!canStartServers())('No request waits for a Redis that does not answer', async () => {
+  it.skipIf(!canStartServers())('no request waits for a Redis that does not answer', async () => {
     const server = await startRedis();
     onTestFinished(() => server.stop());
     const kit = kitForTest({ url: server.url, commandTimeout: '1m' });
@@ -105,7 +112,7 @@ describe('a cache on Redis of a kit that is closed', () => {
     expect(await value).toBe('loaded');
   });
 
-  it('A response that was completed just before is still stored', async () => {
+  it('a response that was completed just before is still stored', async () => {
     const prefix = testPrefix();
     const kit = kitForTest({ url: redisUrl(), prefix });
     const gate = new Gate();
@@ -119,7 +126,7 @@ describe('a cache on Redis of a kit that is closed', () => {
     expect(hits).toHaveLength(1);
   });
 
-  it('The process exits by itself: no timer keeps it alive and no rejection is unhandled', async () => {
+  it('the process exits by itself: no timer keeps it alive and no rejection is unhandled', async () => {
     const program = startProgram(`
       import express from 'express';
       import { once } from 'node:events';

@@ -62,7 +62,7 @@ describeOnBothEngines('the events of kit.cache', (url) => {
 
   const answers: RequestHandler = (_req, res) => void res.end('body');
 
-  it('A miss emits `cache:miss` and `cache:stored` once, and each hit emits `cache:hit` once', async () => {
+  it('a miss emits `cache:miss` and `cache:stored` once, and each hit emits `cache:hit` once', async () => {
     const { ask, next } = await start(answers);
     await ask();
     expect(await next(2)).toEqual(['cache:miss /a', 'cache:stored /a']);
@@ -73,7 +73,7 @@ describeOnBothEngines('the events of kit.cache', (url) => {
     expect(await next(4)).toEqual(Array(4).fill('cache:hit /a'));
   });
 
-  it('A HEAD that finds nothing emits `cache:miss`, and a request that bypasses the cache emits nothing', async () => {
+  it('a HEAD that finds nothing emits `cache:miss`, and a request that bypasses the cache emits nothing', async () => {
     const { ask, next } = await start(answers, { skip: (req) => req.url === '/skipped' });
     await ask('/skipped');
     await ask('/a', { method: 'POST' });
@@ -81,7 +81,7 @@ describeOnBothEngines('the events of kit.cache', (url) => {
     expect(await next(1)).toEqual(['cache:miss /a']);
   });
 
-  it('Each follower emits `cache:collapsed`', async () => {
+  it('each follower emits `cache:collapsed`', async () => {
     const gate = new Gate();
     const { ask, next, arrived } = await start(async (_req, res) => {
       await gate.promise;
@@ -99,7 +99,7 @@ describeOnBothEngines('the events of kit.cache', (url) => {
     ]);
   });
 
-  it('Each stale response emits `cache:stale`, and its refresh emits `cache:stored` once', async () => {
+  it('each stale response emits `cache:stale`, and its refresh emits `cache:stored` once', async () => {
     const gate = new Gate();
     let runs = 0;
     const { ask, pass, next } = await start(
@@ -118,7 +118,7 @@ describeOnBothEngines('the events of kit.cache', (url) => {
     expect(await next(5)).toEqual([...Array(4).fill('cache:stale /a'), 'cache:stored /a']);
   });
 
-  it('On Connect the request that refreshes emits `cache:miss`, and the others emit `cache:stale`', async () => {
+  it('on Connect the request that refreshes emits `cache:miss`, and the others emit `cache:stale`', async () => {
     const gate = new Gate();
     let runs = 0;
     const { ask, pass, next } = await start(
@@ -140,7 +140,7 @@ describeOnBothEngines('the events of kit.cache', (url) => {
     expect(await next(3)).toEqual(['cache:miss /a', 'cache:stale /a', 'cache:stored /a']);
   });
 
-  it('A server error emits `cache:miss` and `cache:skipped`, and the fallback emits `cache:stale`', async () => {
+  it('a server error emits `cache:miss` and `cache:skipped`, and the fallback emits `cache:stale`', async () => {
     let isBroken = false;
     const { ask, pass, next } = await start(
       (_req, res) => void res.status(isBroken ? 500 : 200).end('body'),
@@ -154,7 +154,7 @@ describeOnBothEngines('the events of kit.cache', (url) => {
     expect(await next(3)).toEqual(['cache:miss /a', 'cache:skipped /a status', 'cache:stale /a']);
   });
 
-  it('A purge emits `cache:purged` once, in the process that made it', async () => {
+  it('a purge emits `cache:purged` once, in the process that made it', async () => {
     const { kit, next } = await start(answers);
     await kit.invalidate({ tags: ['a', 'b'] });
     await kit.invalidate({ all: true, soft: true });
@@ -192,7 +192,7 @@ describeOnBothEngines('the events of kit.cache', (url) => {
     ['too-large', (_req, res) => void res.end('much too long'), { maxBody: 4 }],
     ['incomplete', (_req, res) => void res.setHeader('Content-Length', 9).end('body').socket?.end()],
   ])(
-    'A response that is not stored emits `cache:skipped` once: %s',
+    'a response that is not stored emits `cache:skipped` once: %s',
     async (reason, handler, options, headers = {}) => {
       const { ask, next } = await start(handler, options);
       for (const path of ['/a', '/b']) {
@@ -202,7 +202,7 @@ describeOnBothEngines('the events of kit.cache', (url) => {
     },
   );
 
-  it('A failed validation emits its reason', async () => {
+  it('a failed validation emits its reason', async () => {
     let runs = 0;
     const { ask, pass, next } = await start(
       (_req, res) =>
@@ -219,7 +219,7 @@ describeOnBothEngines('the events of kit.cache', (url) => {
     expect(await next(2)).toEqual(['cache:stale /a', 'cache:skipped /a validator']);
   });
 
-  it('An error of the app emits `cache:skipped` each time, and `error` once', async () => {
+  it('an error of the app emits `cache:skipped` each time, and `error` once', async () => {
     const { ask, next } = await start(answers, {
       ttl: () => {
         throw new Error('on purpose');
@@ -235,7 +235,7 @@ describeOnBothEngines('the events of kit.cache', (url) => {
 });
 
 describe('the events of kit.remember', () => {
-  it('A cached value emits the same events, with its key', async () => {
+  it('a cached value emits the same events, with its key', async () => {
     const { kit, pass } = agingKit('memory:');
     const lines = eventLines(kit);
     const gate = new Gate();

@@ -58,7 +58,7 @@ describeWithServers('the commands of a stored response', () => {
     await loadCacheScripts(server.url);
   });
 
-  it('A hit costs no command with a local copy, one if its tags are known to the process, else two', async () => {
+  it('a hit costs no command with a local copy, one if its tags are known to the process, else two', async () => {
     const maker = await startProcess();
     await maker.ask('/a');
     await maker.ask('/b');
@@ -70,7 +70,7 @@ describeWithServers('the commands of a stored response', () => {
     expect(reader.hits).toHaveLength(2);
   });
 
-  it('A hit costs one command more if the process does not know the Vary of the response', async () => {
+  it('a hit costs one command more if the process does not know the Vary of the response', async () => {
     const varied: RequestHandler = (_req, res) => void res.vary('Accept').send('body');
     const maker = await startProcess({}, varied);
     for (const path of ['/a', '/b']) await maker.ask(path, { Accept: 'text/a' });
@@ -82,7 +82,7 @@ describeWithServers('the commands of a stored response', () => {
     expect(await commandsOf(() => reader.ask('/b', { Accept: 'text/a' })), 'as the last one').toHaveLength(2);
   });
 
-  it('A miss costs two to four commands', async () => {
+  it('a miss costs two to four commands', async () => {
     const maker = await startProcess();
     const make = (path: string, count: number) => async () => {
       await maker.ask(path);
@@ -97,7 +97,7 @@ describeWithServers('the commands of a stored response', () => {
   });
 
   it.each(['must-revalidate', 'no-cache'])(
-    'A response with %s costs no more commands when it is validated than as a miss',
+    'a response with %s costs no more commands when it is validated than as a miss',
     async (control) => {
       const validated: (string | undefined)[] = [];
       const maker = await startProcess({}, (req, res) => {
@@ -117,14 +117,14 @@ describeWithServers('the commands of a stored response', () => {
     },
   );
 
-  it('A request that bypasses the cache costs no command', async () => {
+  it('a request that bypasses the cache costs no command', async () => {
     const maker = await startProcess({ skip: (req) => req.path === '/skipped' });
     await maker.ask('/a');
     await maker.isStored(1);
     expect(await commandsOf(() => maker.ask('/skipped'))).toEqual([]);
   });
 
-  it('A private response costs one command to find out, and none for a while afterwards', async () => {
+  it('a private response costs one command to find out, and none for a while afterwards', async () => {
     const maker = await startProcess({}, (_req, res) => void res.set('Cache-Control', 'private').send('x'));
     const skipped = eventsOf(maker.kit, 'cache:skipped');
     await maker.ask('/a');
@@ -134,7 +134,7 @@ describeWithServers('the commands of a stored response', () => {
     expect(skipped).toHaveLength(3);
   });
 
-  it('A cached value costs as many commands as a stored response', async () => {
+  it('a cached value costs as many commands as a stored response', async () => {
     const maker = await startProcess();
     const reader = await startProcess();
     const load = () => 'value';
@@ -146,18 +146,18 @@ describeWithServers('the commands of a stored response', () => {
     expect(await commandsOf(remember)).toHaveLength(1);
   });
 
-  it('A purge costs one command for any number of tags', async () => {
+  it('a purge costs one command for any number of tags', async () => {
     const { kit } = await startProcess();
     const tags = Array.from({ length: 100 }, (_, index) => `tag ${index}`);
     expect(await commandsOf(() => kit.invalidate({ tags }))).toEqual(['EVALSHA']);
   });
 
-  it('An invalidation by URL costs one command, though it reaches responses that several URLs share', async () => {
+  it('an invalidation by URL costs one command, though it reaches responses that several URLs share', async () => {
     const { kit } = await startProcess();
     expect(await commandsOf(() => kit.invalidate({ url: '/a?b=1' }))).toEqual(['EVALSHA']);
   });
 
-  it('A response has no more Redis keys than its variants may have, whatever clients send', async () => {
+  it('a response has no more Redis keys than its variants may have, whatever clients send', async () => {
     const maker = await startProcess(
       { vary: { maxVariants: 3 } },
       (_req, res) => void res.vary('X').send('body'),

@@ -1,5 +1,5 @@
 import { describe } from '../../base/describe.ts';
-import { asError, ConfigError } from '../../base/errors.ts';
+import { asError, ConfigError, closedError } from '../../base/errors.ts';
 import { OptionReader } from '../../base/option-reader.ts';
 import { callInBackground } from '../../http/run-middleware.ts';
 import type { Loader, RememberedValues, ValuesDeps } from './remember.ts';
@@ -38,6 +38,7 @@ export async function warmUp(
   const concurrency = reader.integer('concurrency', { min: 1, max: 1_000 }) ?? 4;
   const onProgress = reader.callback<(done: number, total: number | undefined) => void>('onProgress');
   const iterator = iteratorOf(entries);
+  if (closing.aborted) throw closedError();
   const total = sizeOf(entries);
   const reportFailure = (error: unknown) => reporter.failure('cache', asError(error));
   let stored = 0;

@@ -40,11 +40,11 @@ describeOnBothEngines('a response that its handler ended after its client had di
   }
 
   describe.each(APPS)('on %s', (_, makeApp) => {
-    it.each(NOTICES)('A response is not stored when the handler looked at %s', async (...notice) => {
+    it.each(NOTICES)('a response is not stored when the handler looked at %s', async (...notice) => {
       expect(await isStored(notice, { makeApp })).toBe(false);
     });
 
-    it.each(NO_NOTICES)('A response is stored when the handler looked at %s', async (...notice) => {
+    it.each(NO_NOTICES)('a response is stored when the handler looked at %s', async (...notice) => {
       expect(await isStored(notice, { makeApp })).toBe(true);
     });
   });
@@ -52,15 +52,15 @@ describeOnBothEngines('a response that its handler ended after its client had di
   const [blind] = NO_NOTICES;
   const [seeing] = NOTICES;
 
-  it("A response is stored with `onDisconnect: 'keep'`, whatever the handler looked at", async () => {
+  it("a response is stored with `onDisconnect: 'keep'`, whatever the handler looked at", async () => {
     expect(await isStored(seeing as never, { onDisconnect: 'keep' })).toBe(true);
   });
 
-  it("A response is not stored with `onDisconnect: 'drop'`, whatever the handler looked at", async () => {
+  it("a response is not stored with `onDisconnect: 'drop'`, whatever the handler looked at", async () => {
     expect(await isStored(blind as never, { onDisconnect: 'drop' })).toBe(false);
   });
 
-  it('A response is not stored when its handler stopped in its loop, and no follower gets it', async () => {
+  it('a response is not stored when its handler stopped in its loop, and no follower gets it', async () => {
     const kit = kitForTest({ url: url() });
     const left = departures();
     const app = express().use(left.note);
@@ -89,7 +89,7 @@ describeOnBothEngines('a response that its handler ended after its client had di
     expect([followers, runs]).toEqual([4, 2]);
   });
 
-  it('A response is not stored when its handler ends it with the data it had by then', async () => {
+  it('a response is not stored when its handler ends it with the data it had by then', async () => {
     const kit = kitForTest({ url: url() });
     const left = departures();
     const app = express().use(left.note);
@@ -103,7 +103,7 @@ describeOnBothEngines('a response that its handler ended after its client had di
     expect((await send(address)).text).toBe('{"imported":20}');
   });
 
-  it('A response is stored when a rate limit and a lock of the kit are below the cache', async () => {
+  it('a response is stored when a rate limit and a lock of the kit are below the cache', async () => {
     const kit = kitForTest({ url: url() });
     const stored = eventsOf(kit, 'cache:stored');
     const left = departures();

@@ -32,7 +32,7 @@ describeOnBothEngines('the response to a POST behind a proxy', (url) => {
     }
 
     it.each(['Location', 'Content-Location'])(
-      'An absolute URL in %s on the public host is purged',
+      'an absolute URL in %s on the public host is purged',
       async (field) => {
         expect(await isPurged('https://public.host/items/1', { field })).toBe(true);
       },
@@ -44,7 +44,7 @@ describeOnBothEngines('the response to a POST behind a proxy', (url) => {
       ['https://public.host:8443/items/1', { ...PROXY, 'X-Forwarded-Host': 'public.host:8443, inner' }],
       ['/items/1', PROXY],
       ['1', { ...PROXY, 'X-Forwarded-Host': 'not a host' }],
-    ])('The stored response that %s names is purged', async (named, headers) => {
+    ])('the stored response that %s names is purged', async (named, headers) => {
       expect(await isPurged(named === '1' ? 'items/1' : named, { headers })).toBe(true);
     });
 

@@ -51,7 +51,7 @@ describeOnBothEngines('a stored response', (url) => {
     return { miss, hit };
   }
 
-  it('A hit has the status, the headers and the body of the first response, with names spelled alike', async () => {
+  it('a hit has the status, the headers and the body of the first response, with names spelled alike', async () => {
     const { hit } = await missAndHit((_req, res) => {
       res.setHeader('X-CamelCase', 'Grüße'.normalize('NFC'));
       res.setHeader('x-lower', ['one', 'two']);
@@ -98,7 +98,7 @@ describeOnBothEngines('a stored response', (url) => {
     expect(hit.headers['content-length']).toBe(String(hit.body.length));
   });
 
-  it('A hit has the headers that were passed to writeHead, as an object or as a list', async () => {
+  it('a hit has the headers that were passed to writeHead, as an object or as a list', async () => {
     const { hit } = await missAndHit((_req, res) => {
       res.setHeader('X-Before', 'kept');
       res.writeHead(200, 'Fine', { 'Content-Type': 'text/x-test', 'X-Several': ['1', '2'] });
@@ -134,7 +134,7 @@ describeOnBothEngines('a stored response', (url) => {
     }
   });
 
-  it('If-None-Match gets a 304 without a body, and another tag gets the whole response', async () => {
+  it('if-None-Match gets a 304 without a body, and another tag gets the whole response', async () => {
     const { address, runs } = await cached((_req, res) => void res.send('body'));
     const { headers } = await send(`${address}/a`);
     const etag = String(headers.etag);
@@ -148,7 +148,7 @@ describeOnBothEngines('a stored response', (url) => {
     expect(runs()).toBe(1);
   });
 
-  it('If-Modified-Since gets a 304 by Last-Modified, or by the stored Date without one', async () => {
+  it('if-Modified-Since gets a 304 by Last-Modified, or by the stored Date without one', async () => {
     const [before, then, later] = [1, 2, 3].map((day) => new Date(Date.UTC(2020, 0, day)).toUTCString());
     const dated = await cached((_req, res) => void res.set('Last-Modified', then).send('body'));
     const statusOf = async (address: string, since: string, tag?: string) => {
@@ -167,7 +167,7 @@ describeOnBothEngines('a stored response', (url) => {
     expect([dated.runs(), undated.runs()]).toEqual([1, 1]);
   });
 
-  it('A HEAD is answered from a stored GET, with its length and no body, and stores nothing itself', async () => {
+  it('a HEAD is answered from a stored GET, with its length and no body, and stores nothing itself', async () => {
     const { address, runs } = await cached((_req, res) => void res.send('body'));
     await send(`${address}/a`, { method: 'HEAD' });
     await send(`${address}/a`, { method: 'HEAD' });
@@ -179,7 +179,7 @@ describeOnBothEngines('a stored response', (url) => {
     expect(head.headers.age).toBeDefined();
   });
 
-  it('The response differs by host, query and path, but not by the case of the host', async () => {
+  it('the response differs by host, query and path, but not by the case of the host', async () => {
     const { address, runs } = await cached((req, res) => void res.send(`${req.headers.host}${req.url}`));
     const ask = async (path: string, host: string) =>
       (await send(`${address}${path}`, { headers: { Host: host } })).text;
@@ -193,7 +193,7 @@ describeOnBothEngines('a stored response', (url) => {
     expect(await ask('/a', 'ONE.example')).toBe('one.example/a');
   });
 
-  it('The response varies on the request headers that it names', async () => {
+  it('the response varies on the request headers that it names', async () => {
     const { address, runs } = await cached((req, res) => {
       res.vary('Accept-Language');
       res.send(`in ${req.headers['accept-language']}`);
@@ -210,7 +210,7 @@ describeOnBothEngines('a stored response', (url) => {
     expect(runs()).toBe(3);
   });
 
-  it('A hit and a miss emit events', async () => {
+  it('a hit and a miss emit events', async () => {
     const { kit, address } = await cached(
       (req, res) => void res.send(req.url === '/no' ? res.status(404) && '' : 'body'),
     );
@@ -228,7 +228,7 @@ describeOnBothEngines('a stored response', (url) => {
     ]);
   });
 
-  it('A stored response expires after its ttl', async () => {
+  it('a stored response expires after its ttl', async () => {
     const { address, runs } = await cached((_req, res) => void res.send(`body ${runs()}`), { ttl: '150ms' });
     expect((await send(`${address}/a`)).text).toBe('body 1');
     await until('the handler runs again', async () => (await send(`${address}/a`)).text !== 'body 1');

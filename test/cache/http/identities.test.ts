@@ -63,7 +63,7 @@ describeOnBothEngines('a page below kit.cache', (url) => {
 
   describe.each(APPS)('on %s', (_, makeApp) => {
     it.each(WAYS)(
-      'A response is not stored when its handler read a req.user that was set by %s',
+      'a response is not stored when its handler read a req.user that was set by %s',
       async (_name, put) => {
         const { texts, reasons } = await served(makeApp, [
           (req, _res, next) => {
@@ -77,7 +77,7 @@ describeOnBothEngines('a page below kit.cache', (url) => {
       },
     );
 
-    it('A response is not stored when its handler read a user on the prototype of all requests', async () => {
+    it('a response is not stored when its handler read a user on the prototype of all requests', async () => {
       const { texts, reasons } = await served(
         makeApp,
         [(req, res) => void res.end(`for ${String(Reflect.get(req, 'user'))}`)],
@@ -108,13 +108,13 @@ describeOnBothEngines('a page below kit.cache', (url) => {
         (req: IncomingMessage) => Object.fromEntries(Object.entries(req.headers)).cookie,
       ],
       ['whether there is a Cookie field', (req: IncomingMessage) => 'cookie' in req.headers],
-    ])('A response is not stored when its handler read %s', async (_name, read) => {
+    ])('a response is not stored when its handler read %s', async (_name, read) => {
       const { runs, reasons, texts } = await served(makeApp, [(req, res) => void res.end(String(read(req)))]);
       expect([runs, reasons]).toEqual([3, ['cookie-read']]);
       expect(texts[0]).not.toBe(texts[2]);
     });
 
-    it('A response is not stored when a cookie was read, whether or not the first client sent one', async () => {
+    it('a response is not stored when a cookie was read, whether or not the first client sent one', async () => {
       const kit = kitForTest({ url: url() });
       const app = makeApp();
       app.use(kit.cache({ ttl: '1m' }));
@@ -124,7 +124,7 @@ describeOnBothEngines('a page below kit.cache', (url) => {
       expect((await send(address, { headers: { Cookie: 'a=b' } })).text).toBe('for a=b');
     });
 
-    it('A response is not stored when a middleware defined cookies that are parsed on read', async () => {
+    it('a response is not stored when a middleware defined cookies that are parsed on read', async () => {
       const { texts, reasons } = await served(makeApp, [
         (req, _res, next) => {
           const lazy = { configurable: true, get: () => userOf(req) };
@@ -136,7 +136,7 @@ describeOnBothEngines('a page below kit.cache', (url) => {
       expect([texts, reasons]).toEqual([['for ann', 'for bob', 'for undefined'], ['cookie-read']]);
     });
 
-    it('A response is stored for each cookie when Vary or the key names the Cookie field', async () => {
+    it('a response is stored for each cookie when Vary or the key names the Cookie field', async () => {
       const cookies: RequestHandler = (req, res) => {
         res.setHeader('Vary', 'Cookie');
         res.end(`for ${req.headers.cookie}`);
@@ -148,14 +148,14 @@ describeOnBothEngines('a page below kit.cache', (url) => {
       expect([keyed.reasons, keyed.texts[2]]).toEqual([[], 'for undefined']);
     });
 
-    it('A response is stored when its handler read no identity, whatever clients send', async () => {
+    it('a response is stored when its handler read no identity, whatever clients send', async () => {
       const { texts, runs, reasons } = await served(makeApp, [
         (req, res) => void res.end(`${req.headers.host !== undefined && req.headers.accept === undefined}`),
       ]);
       expect([texts, runs, reasons]).toEqual([['true', 'true', 'true'], 1, []]);
     });
 
-    it('A handler sees the properties of the request unchanged, while they are watched and afterwards', async () => {
+    it('a handler sees the properties of the request unchanged, while they are watched and afterwards', async () => {
       const seen: unknown[] = [];
       await served(makeApp, [
         (req, res) => {
@@ -173,7 +173,7 @@ describeOnBothEngines('a page below kit.cache', (url) => {
   });
 
   describe.each(EXPRESS)('on %s', (_, makeApp) => {
-    it('A response is not stored when its handler read a session of cookie-session', async () => {
+    it('a response is not stored when its handler read a session of cookie-session', async () => {
       const { texts, reasons } = await served(makeApp, [
         cookieSession({ keys: ['k'] }),
         (req, res) => void res.end(`${JSON.stringify(req.session)} for ${String(userOf(req))}`),
@@ -181,7 +181,7 @@ describeOnBothEngines('a page below kit.cache', (url) => {
       expect([texts, reasons]).toEqual([['{} for ann', '{} for bob', '{} for undefined'], ['session-read']]);
     });
 
-    it('A response is not stored when a middleware derived the user from a cookie', async () => {
+    it('a response is not stored when a middleware derived the user from a cookie', async () => {
       const { texts, reasons } = await served(makeApp, [
         cookieParser(),
         (req, res, next) => {
@@ -193,7 +193,7 @@ describeOnBothEngines('a page below kit.cache', (url) => {
       expect([texts, reasons]).toEqual([['for ann', 'for bob', 'for undefined'], ['cookie-read']]);
     });
 
-    it('A response is not stored when a middleware above cookie-parser derived the user from the Cookie field', async () => {
+    it('a response is not stored when a middleware above cookie-parser derived the user from the Cookie field', async () => {
       const { texts, reasons } = await served(makeApp, [
         (req, res, next) => {
           res.locals.name = req.headers.cookie;
@@ -210,14 +210,14 @@ describeOnBothEngines('a page below kit.cache', (url) => {
       ['without a secret', cookieParser()],
       ['with a secret', cookieParser('a secret')],
     ])(
-      'A response is stored below a cookie-parser %s whose cookies its handler did not read',
+      'a response is stored below a cookie-parser %s whose cookies its handler did not read',
       async (_name, parser) => {
         const { runs, reasons } = await served(makeApp, [parser, (_req, res) => void res.end('body')]);
         expect([runs, reasons]).toEqual([1, []]);
       },
     );
 
-    it('A response is not stored below a cookie parser that also derives the user', async () => {
+    it('a response is not stored below a cookie parser that also derives the user', async () => {
       const { texts, reasons } = await served(makeApp, [
         (req, res, next) => {
           const header = req.headers.cookie;
@@ -235,7 +235,7 @@ describeOnBothEngines('a page below kit.cache', (url) => {
       expect(reasons).toEqual(['cookie-read']);
     });
 
-    it('A response is stored when its handler read only cookies that the key names', async () => {
+    it('a response is stored when its handler read only cookies that the key names', async () => {
       const cookieOf =
         (name: string): RequestHandler =>
         (req, res) =>
@@ -247,7 +247,7 @@ describeOnBothEngines('a page below kit.cache', (url) => {
       expect([jwt.texts, jwt.reasons]).toEqual([['ann', 'bob', 'undefined'], ['cookie-read']]);
     });
 
-    it('A response is not stored when its handler read a property that `identities` names', async () => {
+    it('a response is not stored when its handler read a property that `identities` names', async () => {
       const below: RequestHandler[] = [(req, res) => void res.end(`for ${String(Reflect.get(req, 'auth'))}`)];
       const above: RequestHandler[] = [
         (req, _res, next) => {
@@ -265,7 +265,7 @@ describeOnBothEngines('a page below kit.cache', (url) => {
       expect([keyed.texts, keyed.reasons]).toEqual([['for ann', 'for bob', 'for undefined'], []]);
     });
 
-    it('A response is stored below middleware that reads identities: morgan, passport and a session', async () => {
+    it('a response is stored below middleware that reads identities: morgan, passport and a session', async () => {
       const kit = kitForTest({ url: url() });
       const authenticator = new passport.Passport();
       const lines: string[] = [];
@@ -287,7 +287,7 @@ describeOnBothEngines('a page below kit.cache', (url) => {
       expect([runs, lines.length]).toEqual([1, 2]);
     });
 
-    it('A response is stored when limits and a lock of the kit below it are keyed by the user', async () => {
+    it('a response is stored when limits and a lock of the kit below it are keyed by the user', async () => {
       const kit = kitForTest({ url: url() });
       const key = (req: object) => String(Reflect.get(req, 'user'));
       const app = makeApp().use((req, _res, next) => next(void Object.assign(req, { user: userOf(req) })));
@@ -308,13 +308,13 @@ describeOnBothEngines('a page below kit.cache', (url) => {
       expect(runs).toBe(1);
     });
 
-    it('A response is stored below a morgan that logs at once and reads the Authorization field', async () => {
+    it('a response is stored below a morgan that logs at once and reads the Authorization field', async () => {
       const log = morgan('combined', { immediate: true, stream: { write: () => undefined } });
       const { runs, reasons } = await served(makeApp, [log, (_req, res) => void res.end('body')]);
       expect([runs, reasons]).toEqual([1, []]);
     });
 
-    it('A response is not stored for all when its handler read Authorization, unless Vary names it', async () => {
+    it('a response is not stored for all when its handler read Authorization, unless Vary names it', async () => {
       const page = (vary?: string): RequestHandler => {
         return (req, res) => {
           if (vary !== undefined) res.set('Vary', vary);
@@ -338,7 +338,7 @@ describeOnBothEngines('a page below kit.cache', (url) => {
     });
   });
 
-  it.each([['auth'], [{}], [['']], [[1]]])('An `identities` of %j is refused', (identities) => {
+  it.each([['auth'], [{}], [['']], [[1]]])('an `identities` of %j is refused', (identities) => {
     const kit = kitForTest({ url: 'memory:' });
     if (identities === 'auth')
       expect(() => kit.cache({ identities: 'auth' as never })).toThrow('`identities`');

@@ -45,7 +45,7 @@ describeOnBothEngines('kit.cache under Express', (url) => {
   ];
 
   describe.each(FILES)('with %s', (_, handler) => {
-    it('A stored page is sent like the first one', async () => {
+    it('a stored page is sent like the first one', async () => {
       const { ask, runs } = await page(handler());
       const [miss, hit] = [await ask(), await ask()];
       for (const { status, text } of [miss, hit]) expect([status, text]).toEqual([200, TEXT]);
@@ -59,7 +59,7 @@ describeOnBothEngines('kit.cache under Express', (url) => {
       ['Range', 206, TEXT.slice(5, 10), { Range: 'bytes=5-9' }],
       ['a Range of no byte', 416, '', { Range: 'bytes=99999-' }],
       ['a condition that is not met', 200, TEXT, { 'If-None-Match': '"other"' }],
-    ])('The whole page is stored for a first request with %s', async (_name, status, text, headers) => {
+    ])('the whole page is stored for a first request with %s', async (_name, status, text, headers) => {
       const { ask, runs } = await page(handler());
       const first = await ask(headers);
       expect([first.status, first.text]).toEqual([status, text]);
@@ -71,7 +71,7 @@ describeOnBothEngines('kit.cache under Express', (url) => {
         expect(again.headers[name], name).toBe(first.headers[name]);
     });
 
-    it('A client that has the ETag of the handler gets a 304 from the start', async () => {
+    it('a client that has the ETag of the handler gets a 304 from the start', async () => {
       const etag = String((await (await page(handler())).ask()).headers.etag);
       const { ask, runs } = await page(handler());
       for (let client = 0; client < 2; client++) {
@@ -81,7 +81,7 @@ describeOnBothEngines('kit.cache under Express', (url) => {
       expect(runs()).toBe(1);
     });
 
-    it('A HEAD is not stored, and is answered from the stored GET', async () => {
+    it('a HEAD is not stored, and is answered from the stored GET', async () => {
       const { ask, runs } = await page(handler());
       const unstored = await ask({}, 'HEAD');
       expect([unstored.status, unstored.headers['content-length']]).toEqual([200, String(TEXT.length)]);
@@ -94,7 +94,7 @@ describeOnBothEngines('kit.cache under Express', (url) => {
   });
 
   it.each(['outside', 'inside'] as const)(
-    'With compression() %s the cache answers conditions, ranges and HEAD in the coding of each client',
+    'with compression() %s the cache answers conditions, ranges and HEAD in the coding of each client',
     async (where) => {
       const kit = kitForTest({ url: url() });
       let runs = 0;
@@ -128,7 +128,7 @@ describeOnBothEngines('kit.cache under Express', (url) => {
     },
   );
 
-  it('A redirect is stored if `statuses` names it', async () => {
+  it('a redirect is stored if `statuses` names it', async () => {
     const { ask, runs } = await page((_req, res) => res.redirect(301, '/elsewhere?a=b'), {
       statuses: [200, 301],
     });
@@ -139,7 +139,7 @@ describeOnBothEngines('kit.cache under Express', (url) => {
     expect(runs()).toBe(1);
   });
 
-  it('A handler that continues after its response is not harmed', async () => {
+  it('a handler that continues after its response is not harmed', async () => {
     const app = express().set('env', 'test');
     const kit = kitForTest({ url: url() });
     let wentOn = 0;
@@ -191,7 +191,7 @@ describeOnBothEngines('kit.cache under Express', (url) => {
     },
   );
 
-  it('A handler that leaves its route passes the cache, and the response of the next one is stored', async () => {
+  it('a handler that leaves its route passes the cache, and the response of the next one is stored', async () => {
     const kit = kitForTest({ url: url() });
     let runs = 0;
     const app = express();

@@ -31,7 +31,7 @@ const isHit = (answer: Answer) => answer.header('age') !== undefined;
 describeOnBothEngines('the key of a stored page', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
-  it('A page is found by its exact URL: nothing is decoded, joined or reordered', async () => {
+  it('a page is found by its exact URL: nothing is decoded, joined or reordered', async () => {
     const { ask } = await page(url());
     const paths = [
       ...[
@@ -68,7 +68,7 @@ describeOnBothEngines('the key of a stored page', (url) => {
     }
   });
 
-  it('A request with an absolute URL is not taken for one on the host that it names', async () => {
+  it('a request with an absolute URL is not taken for one on the host that it names', async () => {
     const { ask } = await page(url());
     const host = { Host: 'shop.example' };
     for (const path of ['http://evil.example/a', 'http://shop.example/a', '/a']) {
@@ -87,7 +87,7 @@ describeOnBothEngines('the key of a stored page', (url) => {
     'shop.example#',
     'a@b',
     'ü',
-  ])('A request with the invalid host %j is neither stored nor answered from the cache', async (host) => {
+  ])('a request with the invalid host %j is neither stored nor answered from the cache', async (host) => {
     const { ask, stored } = await page(url());
     const answers = [await ask('/a', { Host: host }), await ask('/a', { Host: host })];
     for (const answer of answers) expect([isHit(answer), answer.status]).toEqual([false, 200]);
@@ -95,14 +95,14 @@ describeOnBothEngines('the key of a stored page', (url) => {
     expect(stored).toEqual([]);
   });
 
-  it('A request without a host has a page of its own', async () => {
+  it('a request without a host has a page of its own', async () => {
     const { ask } = await page(url());
     const first = await ask('/a', { Host: '' });
     expect((await ask('/a', { Host: 'shop.example' })).body).not.toBe(first.body);
     expect((await ask('/a', { Host: '' })).body).toBe(first.body);
   });
 
-  it('All hosts share a page with `host: false`', async () => {
+  it('all hosts share a page with `host: false`', async () => {
     const { ask } = await page(url(), { key: { host: false } });
     const { body } = await ask('/a', { Host: 'one.example' });
     for (const host of ['two.example', '', 'no host/at all'])
@@ -110,7 +110,7 @@ describeOnBothEngines('the key of a stored page', (url) => {
     expect(isHit(await ask('//a'))).toBe(false);
   });
 
-  it('By default the key depends on no header and no cookie, and no header bypasses the cache', async () => {
+  it('by default the key depends on no header and no cookie, and no header bypasses the cache', async () => {
     const { ask } = await page(url());
     const { body } = await ask('/a');
     for (const [name, value] of [
@@ -140,7 +140,7 @@ describeOnBothEngines('the key of a stored page', (url) => {
     }
   });
 
-  it("A client's header does not poison the page: the key shows no trace of the first client", async () => {
+  it("a client's header does not poison the page: the key shows no trace of the first client", async () => {
     const { ask } = await page(url(), {}, (req, res) => void res.send(`${req.hostname} ${req.protocol}`));
     const forwarded = { 'X-Forwarded-Host': 'evil.example', 'X-Forwarded-Proto': 'evil' };
     expect((await ask('/a', { Host: 'shop.example', ...forwarded })).body).toBe('shop.example http');
@@ -148,7 +148,7 @@ describeOnBothEngines('the key of a stored page', (url) => {
   });
 
   it.each([true, 'loopback', '192.0.2.1'] as const)(
-    'A page of an app that trusts its proxy (%j) differs by the forwarded host and scheme, and by those alone',
+    'a page of an app that trusts its proxy (%j) differs by the forwarded host and scheme, and by those alone',
     async (proxy) => {
       const kit = kitForTest({ url: url() });
       const app = express()
@@ -245,7 +245,7 @@ describeOnBothEngines('the key of a stored page', (url) => {
     for (const query of same) expect((await ask(`/a${query}`)).body, query).toBe(body);
   });
 
-  it('A page is found by the result of a `key` function, and bypasses the cache on false', async () => {
+  it('a page is found by the result of a `key` function, and bypasses the cache on false', async () => {
     const { ask, stored } = await page(url(), { key: (req) => req.get('x-key') ?? false });
     const { body } = await ask('/a', { 'x-key': 'one' });
     expect((await ask('/b', { 'x-key': 'one', Host: 'other.example' })).body).toBe(body);
@@ -255,14 +255,14 @@ describeOnBothEngines('the key of a stored page', (url) => {
     await until('two are stored', () => stored.length === 2);
   });
 
-  it.each(['', undefined, 7, null, {}])('A `key` function that returns %j is refused', async (key) => {
+  it.each(['', undefined, 7, null, {}])('a `key` function that returns %j is refused', async (key) => {
     const { ask } = await page(url(), { key: () => key as string });
     expect((await ask('/a')).status).toBe(500);
   });
 });
 
 describe('the Redis key of a stored page', () => {
-  it('A Redis key is short for any URL, and does not show the headers and cookies that the key names', async () => {
+  it('a Redis key is short for any URL, and does not show the headers and cookies that the key names', async () => {
     const { kit, ask, stored } = await page(redisUrl(), {
       key: { headers: ['x-token'], cookies: ['token'] },
     });

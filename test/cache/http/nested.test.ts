@@ -6,7 +6,7 @@ import { send, serve } from '../../support/web.ts';
 
 describeOnBothEngines('a cache below another cache', (url) => {
   it.each(EXPRESS)(
-    'A cache with the key of the cache above it passes the request on, on %s',
+    'a cache with the key of the cache above it passes the request on, on %s',
     async (_name, makeApp) => {
       const kit = kitForTest({ url: url() });
       const stored = eventsOf(kit, 'cache:stored');
@@ -26,7 +26,7 @@ describeOnBothEngines('a cache below another cache', (url) => {
     9_000,
   );
 
-  it('A cache with another key stores the response as well', async () => {
+  it('a cache with another key stores the response as well', async () => {
     const kit = kitForTest({ url: url() });
     const stored = eventsOf(kit, 'cache:stored');
     const app = (EXPRESS[0]?.[1] ?? (() => expect.fail('there is no Express')))();

@@ -118,7 +118,7 @@ describe('the rule of a No-Vary-Search field', () => {
     ['except=()', ['', '?a', '?a=1&b=2', '?%61']],
     ['params=("%C3%A9+%E6%B0%97")', ['?', '?%C3%A9%20%E6%B0%97=3', '?%C3%A9+%E6%B0%97=4']],
     ['params=("a[b]")', ['?a=1', '?b=1'].slice(0, 1)],
-  ])('No-Vary-Search, section 6: by %s all of %j are equivalent', (field, searches) => {
+  ])('no-Vary-Search, section 6: by %s all of %j are equivalent', (field, searches) => {
     const [first, ...others] = searches.map((search) => under(field, search));
     expect(first).toBeTypeOf('string');
     for (const other of others) expect(other).toBe(first);
@@ -134,7 +134,7 @@ describe('the rule of a No-Vary-Search field', () => {
     ['key-order', ['?a=1&a[]=2', '?a[]=2&a=1']],
     // The equivalent spellings of section 6.1 only cost a miss.
     ['key-order', ['?a=%C3%A9', '?a=%c3%a9', '?a', '?a=']],
-  ])('No-Vary-Search, section 6: by %s no two of %j are equivalent', (field, searches) => {
+  ])('no-Vary-Search, section 6: by %s no two of %j are equivalent', (field, searches) => {
     expect(new Set(searches.map((search) => under(field, search))).size).toBe(searches.length);
   });
 
@@ -142,7 +142,7 @@ describe('the rule of a No-Vary-Search field', () => {
     ...['?utm_source=1#&id=2', '?%FF=1&id=2', '?x=[utm_source]=1', '?utm_source=[x]=1', '?a=%5Db%5D=1'],
     `?${'a&'.repeat(1_000)}`,
   ])(
-    'No-Vary-Search, section 8: a URL that parsers may read differently, like %.30s, keeps its exact key',
+    'no-Vary-Search, section 8: a URL that parsers may read differently, like %.30s, keeps its exact key',
     (search) => {
       for (const field of [UTM, 'key-order', 'except=("id")']) expect(under(field, search)).toBe(undefined);
     },
@@ -151,7 +151,7 @@ describe('the rule of a No-Vary-Search field', () => {
 
 onEveryStore('No-Vary-Search', (makeKit) => {
   describe.each(SERVERS)('on %s', (_, makeServer) => {
-    it('No-Vary-Search, section 1: with key-order the order of parameters with different names does not count', async () => {
+    it('no-Vary-Search, section 1: with key-order the order of parameters with different names does not count', async () => {
       const { ask } = await page(makeKit(), 'key-order', { makeServer });
       expect(await ask('/a?b=1&a=2')).toBe('for /a?b=1&a=2');
       expect(await ask('/a?a=2&b=1')).toBe('for /a?b=1&a=2');
@@ -161,7 +161,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
       expect(await ask('/b?b=0&a=2&b=1')).toBe('for /b?b=0&a=2&b=1');
     });
 
-    it('No-Vary-Search, section 1: with params the named parameters do not count, and all others do', async () => {
+    it('no-Vary-Search, section 1: with params the named parameters do not count, and all others do', async () => {
       const { ask, request } = await page(makeKit(), UTM, { makeServer });
       await ask('/a?id=1&utm_source=x');
       for (const path of ['/a?id=1', '/a?utm_medium=y&id=1&utm_campaign=z', '/a?id=1&utm_source=x']) {
@@ -173,7 +173,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
         expect(await ask(path), path).toBe(`for ${path}`);
     });
 
-    it('No-Vary-Search, section 1: with except only the named parameters count', async () => {
+    it('no-Vary-Search, section 1: with except only the named parameters count', async () => {
       const { ask } = await page(makeKit(), 'except=("productId")', { makeServer });
       expect(await ask('/a?productId=1&x=1')).toBe('for /a?productId=1&x=1');
       expect(await ask('/a?y&productId=1')).toBe('for /a?productId=1&x=1');
@@ -181,20 +181,20 @@ onEveryStore('No-Vary-Search', (makeKit) => {
         expect(await ask(path), path).toBe(`for ${path}`);
     });
 
-    it('No-Vary-Search, section 6: with an empty except no parameter counts', async () => {
+    it('no-Vary-Search, section 6: with an empty except no parameter counts', async () => {
       const { ask, runs } = await page(makeKit(), 'except=()', { makeServer });
       for (const path of ['/a?x=1', '/a', '/a?', '/a?y[z]=2&x']) expect(await ask(path)).toBe('for /a?x=1');
       expect(runs).toHaveLength(1);
     });
   });
 
-  it('No-Vary-Search, section 5: an invalid field leaves the whole query in the key', async () => {
+  it('no-Vary-Search, section 5: an invalid field leaves the whole query in the key', async () => {
     const { ask } = await page(makeKit(), 'params, except=("a")');
     for (const path of ['/a?x=1', '/a', '/a?x=2']) expect(await ask(path)).toBe(`for ${path}`);
     expect(await ask('/a?x=1')).toBe('for /a?x=1');
   });
 
-  it('No-Vary-Search, section 7: requests for one URL wait for its first response, which declares the rule', async () => {
+  it('no-Vary-Search, section 7: requests for one URL wait for its first response, which declares the rule', async () => {
     const gate = new Gate();
     const { request, runs } = await page(makeKit(), async ({ res }) => {
       await gate.promise;
@@ -207,7 +207,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(runs).toHaveLength(1);
   });
 
-  it('No-Vary-Search, section 7: requests that wait under a rule get no response of another rule that does not allow it', async () => {
+  it('no-Vary-Search, section 7: requests that wait under a rule get no response of another rule that does not allow it', async () => {
     let field = 'except=()';
     let gate: Promise<void> | undefined;
     const open = new Gate();
@@ -228,7 +228,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(runs).toHaveLength(4);
   });
 
-  it('No-Vary-Search, section 7: a response is stored under its own rule, whatever rule was known', async () => {
+  it('no-Vary-Search, section 7: a response is stored under its own rule, whatever rule was known', async () => {
     let field = 'except=()';
     const kit = makeKit();
     const { ask } = await page(kit, ({ res }) => void res.setHeader('No-Vary-Search', field));
@@ -244,7 +244,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(await ask('/a?x=1')).toBe('for /a?x=3');
   });
 
-  it('No-Vary-Search, section 7: a response without a rule answers its own URL, and keeps the rule of the others', async () => {
+  it('no-Vary-Search, section 7: a response without a rule answers its own URL, and keeps the rule of the others', async () => {
     const { ask, runs } = await page(makeKit(), ({ url, res }) => {
       if (url.includes('missing')) res.setHeader('Cache-Control', 'max-age=60');
       else res.setHeader('No-Vary-Search', 'except=("id")');
@@ -257,7 +257,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(runs).toHaveLength(3);
   });
 
-  it('No-Vary-Search, section 7: an app that no longer declares a rule has its responses found by the whole query', async () => {
+  it('no-Vary-Search, section 7: an app that no longer declares a rule has its responses found by the whole query', async () => {
     let field: string | undefined = 'except=()';
     const kit = makeKit();
     const { ask, runs } = await page(kit, ({ res }) => {
@@ -270,7 +270,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(runs).toHaveLength(3);
   });
 
-  it('No-Vary-Search, section 7: responses with alternating rules are never sent for a URL that they do not allow', async () => {
+  it('no-Vary-Search, section 7: responses with alternating rules are never sent for a URL that they do not allow', async () => {
     const fields = ['except=()', undefined, 'params=("a")', 'key-order', 'except=("b")'];
     let at = 0;
     const declared = new Map<string, string | undefined>();
@@ -298,7 +298,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     }
   });
 
-  it('No-Vary-Search, section 7: an invalidation of any URL that a response answers invalidates it', async () => {
+  it('no-Vary-Search, section 7: an invalidation of any URL that a response answers invalidates it', async () => {
     const kit = makeKit();
     const { ask, request, runs } = await page(kit, 'except=("id")');
     const paths = ['/a?id=1&x=1', '/a?id=1&x=2', '/a?id=1'];
@@ -320,7 +320,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     }
   });
 
-  it('No-Vary-Search, section 7: an invalidation of another URL that a response answers invalidates it while its handler runs', async () => {
+  it('no-Vary-Search, section 7: an invalidation of another URL that a response answers invalidates it while its handler runs', async () => {
     const kit = makeKit();
     let change: Promise<void> | undefined;
     const { ask } = await page(kit, async ({ res, url }) => {
@@ -332,7 +332,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(await ask('/a?x=2')).toBe('for /a?x=2');
   });
 
-  it('No-Vary-Search, section 7: Vary selects among the responses of a rule', async () => {
+  it('no-Vary-Search, section 7: Vary selects among the responses of a rule', async () => {
     const { ask, runs } = await page(makeKit(), ({ res, headers }) => {
       res.setHeader('No-Vary-Search', 'except=()');
       res.setHeader('Vary', 'Accept-Language');
@@ -346,7 +346,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(runs).toHaveLength(2);
   });
 
-  it('A HEAD is answered from the response of an equivalent URL', async () => {
+  it('a HEAD is answered from the response of an equivalent URL', async () => {
     const { ask, request, runs } = await page(makeKit(), 'except=()');
     await ask('/a?x=1');
     const head = await request('/a?x=2', { method: 'HEAD' });
@@ -354,7 +354,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(runs).toHaveLength(1);
   });
 
-  it('A range is answered from the whole, and from a stored part, of an equivalent URL', async () => {
+  it('a range is answered from the whole, and from a stored part, of an equivalent URL', async () => {
     const { ask, request, runs } = await page(makeKit(), ({ url, headers, res }) => {
       res.setHeader('No-Vary-Search', 'except=("id")');
       if (url.startsWith('/part') && headers.range !== undefined) {
@@ -373,7 +373,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(isHit(await request('/part?id=2', inside))).toBe(false);
   });
 
-  it('A parameter that the key options leave out never counts', async () => {
+  it('a parameter that the key options leave out never counts', async () => {
     const { ask, runs } = await page(makeKit(), 'params=("a")', { key: { query: { ignore: ['b'] } } });
     await ask('/a?a=1&b=1&c=1');
     for (const path of ['/a?c=1', '/a?b=2&c=1', '/a?a=2&c=1'])
@@ -382,7 +382,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(runs).toHaveLength(2);
   });
 
-  it('The headers of the key count under No-Vary-Search as well', async () => {
+  it('the headers of the key count under No-Vary-Search as well', async () => {
     const { ask, runs } = await page(makeKit(), 'except=()', { key: { headers: ['X-Tenant'] } });
     const by = (path: string, tenant: string) => ask(path, { headers: { 'X-Tenant': tenant } });
     expect(await by('/a?x=1', 'a')).toBe('for /a?x=1');
@@ -392,7 +392,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(runs).toHaveLength(2);
   });
 
-  it('A `key` function overrides No-Vary-Search', async () => {
+  it('a `key` function overrides No-Vary-Search', async () => {
     const options = { key: (req: { url: string }) => req.url };
     const kit = makeKit();
     const { ask, runs } = await page(kit, 'except=()', options);
@@ -402,7 +402,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(runs).toHaveLength(4);
   });
 
-  it('The response to a POST with a Content-Location answers a GET of an equivalent URL', async () => {
+  it('the response to a POST with a Content-Location answers a GET of an equivalent URL', async () => {
     const kit = makeKit();
     const { ask, request, runs } = await page(kit, ({ method, res, url }) => {
       res.setHeader('No-Vary-Search', 'except=("id")');
@@ -419,7 +419,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(runs).toHaveLength(count);
   });
 
-  it('A field that middleware above the cache changes while the head leaves counts', async () => {
+  it('a field that middleware above the cache changes while the head leaves counts', async () => {
     const makeServer: MakeServer = (above, handler) => {
       const removeField: Middleware = (_req, res, next) => {
         onHeaders(res, () => res.removeHeader('No-Vary-Search'));
@@ -431,7 +431,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     for (const path of ['/a?x=1', '/a?x=2', '/a']) expect(await ask(path)).toBe(`for ${path}`);
   });
 
-  it('Two caches, one above the other, run the handler once and share one response', async () => {
+  it('two caches, one above the other, run the handler once and share one response', async () => {
     const kit = makeKit();
     const inner = kit.cache({ ttl: '1m' });
     const makeServer: MakeServer = (above, handler) => makeNodeServer([...above, inner], handler);
@@ -459,7 +459,7 @@ describe('No-Vary-Search in two processes on one Redis', () => {
     return { kits: [one, other] as const, pages: [await page(one, says), await page(other, says)] as const };
   }
 
-  it('A process finds the responses of another one once its own handler has sent one for the path', async () => {
+  it('a process finds the responses of another one once its own handler has sent one for the path', async () => {
     const { pages } = await twoProcesses('except=("id")');
     const [one, other] = pages;
     await one.ask('/a?id=1&x=1');
@@ -470,7 +470,7 @@ describe('No-Vary-Search in two processes on one Redis', () => {
     expect(other.runs).toHaveLength(1);
   });
 
-  it('An invalidation by a process that knows no rule reaches every URL that the response answers', async () => {
+  it('an invalidation by a process that knows no rule reaches every URL that the response answers', async () => {
     const { kits, pages } = await twoProcesses('except=("id")');
     const [one, other] = pages;
     await one.ask('/a?id=1&x=1');
@@ -486,7 +486,7 @@ describe('No-Vary-Search in two processes on one Redis', () => {
     }
   });
 
-  it('Two processes with different rules never send a response for a wrong URL', async () => {
+  it('two processes with different rules never send a response for a wrong URL', async () => {
     let field = 'except=()';
     const { kits, pages } = await twoProcesses(({ res }) => void res.setHeader('No-Vary-Search', field));
     const [one, other] = pages;
@@ -522,7 +522,7 @@ describeOnBothEngines('No-Vary-Search and the parsers of Express', (url) => {
       ['params=("b")', ['?a=1', '?b=1#&a=1', '?b=1&a=2', '?b&a[x]=1', '?a=1&a[x]=1', '?b=[a]=1&b']],
       ['key-order', ['?a=1&a[]=2', '?a[]=2&a=1', '?[a]=3&a=2', '?a=2&[a]=3', '?a[x]=1&a[y]=2']],
     ])(
-      'A response never depends on an earlier URL, with %s and the extended parser',
+      'a response never depends on an earlier URL, with %s and the extended parser',
       async (field, searches) => {
         for (const order of [searches, searches.toReversed()]) {
           const ask = await site('extended', field);
@@ -533,7 +533,7 @@ describeOnBothEngines('No-Vary-Search and the parsers of Express', (url) => {
       },
     );
 
-    it("A URL that the app's own parser reads differently keeps its exact key", async () => {
+    it("a URL that the app's own parser reads differently keeps its exact key", async () => {
       const parse = (text: string) => ({
         ...qs.parse(text, '&', '=', { maxKeys: 3 }),
         ...(text.includes('c=x') ? { a: 'c' } : {}),
@@ -546,14 +546,14 @@ describeOnBothEngines('No-Vary-Search and the parsers of Express', (url) => {
       expect(await ask('?b=2&a=1')).toBe('a is "1"');
     });
 
-    it('A URL with too many parameters keeps its exact key', async () => {
+    it('a URL with too many parameters keeps its exact key', async () => {
       const ask = await site('extended', 'except=("a")');
       await ask('?a=0');
       expect(await ask(`?${'b&'.repeat(1_000)}a=1`)).toBe('a is undefined');
       expect(await ask('?a=1')).toBe('a is "1"');
     });
 
-    it('A fragment ends the query, also for parameters that the key options leave out', async () => {
+    it('a fragment ends the query, also for parameters that the key options leave out', async () => {
       const kit = kitForTest({ url: url() });
       const app = makeApp();
       app.use(kit.cache({ ttl: '1m', key: { query: { ignore: ['b'] } } }), (req, res) => {
@@ -592,7 +592,7 @@ describeOnBothEngines('No-Vary-Search and stale responses', (url) => {
     };
   }
 
-  it('A stale response answers an equivalent URL, and is refreshed for both', async () => {
+  it('a stale response answers an equivalent URL, and is refreshed for both', async () => {
     const { ask, pass, storedAll } = await staleSite(
       (_run, res) => void res.setHeader('No-Vary-Search', 'except=()'),
     );
@@ -607,7 +607,7 @@ describeOnBothEngines('No-Vary-Search and stale responses', (url) => {
   it.each([
     ['another rule', 'except=("x")'],
     ['no rule', undefined],
-  ])('A refresh with %s is stored under it, once, and answers no other URL', async (_name, field) => {
+  ])('a refresh with %s is stored under it, once, and answers no other URL', async (_name, field) => {
     const site = await staleSite((run, res) => {
       if (run === 1) res.setHeader('No-Vary-Search', 'except=()');
       else if (field !== undefined) res.setHeader('No-Vary-Search', field);
@@ -641,7 +641,7 @@ describeOnBothEngines('No-Vary-Search and stale responses', (url) => {
     expect(runs()).toBe(3);
   });
 
-  it('A rule that is learned during a refresh does not keep the refresh from its handler', async () => {
+  it('a rule that is learned during a refresh does not keep the refresh from its handler', async () => {
     const { kit, local, pass } = agingKit(url());
     const [stored, refused] = [eventsOf(kit, 'cache:stored'), eventsOf(kit, 'cache:refresh-refused')];
     const arrived = new Gate();

@@ -51,12 +51,12 @@ describeOnBothEngines('responses that are not stored', (url) => {
     ['that was not found', (_req, res) => void res.status(404).send('no'), 'status'],
     ['that redirects', (_req, res) => void res.redirect('/elsewhere'), 'status'],
     ['that is an error', (_req, _res, next) => next(new Error('on purpose')), 'status'],
-  ])('A response %s is not stored', async (_, handler, reason) => {
+  ])('a response %s is not stored', async (_, handler, reason) => {
     process.env.NODE_ENV = 'test';
     expect(await reasons(handler)).toEqual([reason, reason]);
   });
 
-  it('A response is stored when a directive that forbids it occurs only in a quoted string', async () => {
+  it('a response is stored when a directive that forbids it occurs only in a quoted string', async () => {
     const { address, runs } = await cached(
       withHeader('Cache-Control', 'max-age=60, note="no-store, private"'),
     );
@@ -65,7 +65,7 @@ describeOnBothEngines('responses that are not stored', (url) => {
     expect(runs(), 'is stored').toBe(1);
   });
 
-  it('A body over maxBody is not stored, declared or streamed, and a body of exactly that size is', async () => {
+  it('a body over maxBody is not stored, declared or streamed, and a body of exactly that size is', async () => {
     const exact = await cached((_req, res) => void res.send('x'.repeat(1_000)), { maxBody: 1_000 });
     await send(exact.address);
     expect((await send(exact.address)).body.length).toBe(1_000);
@@ -80,7 +80,7 @@ describeOnBothEngines('responses that are not stored', (url) => {
     expect(await reasons(streamed, { maxBody: 1_000 })).toEqual(['too-large', 'too-large']);
   });
 
-  it('A response to a request with Authorization is not stored, and a stored one does not answer it', async () => {
+  it('a response to a request with Authorization is not stored, and a stored one does not answer it', async () => {
     const { address, runs } = await cached((req, res) => void res.send(`for ${req.headers.authorization}`));
     const headers = { Authorization: 'Bearer t' };
     await send(address, { headers });
@@ -91,7 +91,7 @@ describeOnBothEngines('responses that are not stored', (url) => {
   });
 
   it.each(['POST', 'PUT', 'DELETE', 'OPTIONS'])(
-    'A response to %s is not stored, and a stored one does not answer it',
+    'a response to %s is not stored, and a stored one does not answer it',
     async (method) => {
       const { address, runs } = await cached((req, res) => void res.send(req.method));
       await send(address);
@@ -101,7 +101,7 @@ describeOnBothEngines('responses that are not stored', (url) => {
     },
   );
 
-  it('A response to a skipped request is not stored, and a stored one does not answer it', async () => {
+  it('a response to a skipped request is not stored, and a stored one does not answer it', async () => {
     const { address, runs } = await cached((req, res) => void res.send(String(req.headers['x-preview'])), {
       skip: (req) => req.headers['x-preview'] !== undefined,
     });
@@ -138,7 +138,7 @@ describeOnBothEngines('responses that are not stored', (url) => {
       expect(await isStored(end, declared)).toBe(false);
     });
 
-    it('A response is not stored when its client disconnects before the end', async () => {
+    it('a response is not stored when its client disconnects before the end', async () => {
       let gone = false;
       const { address, runs } = await cached((_req, res) => {
         if (runs() > 1) return void res.send('whole');
@@ -171,7 +171,7 @@ describe('the options of kit.cache', () => {
     [{ ttl: '1m', staleWhileRevalidate: 0 }, '`staleWhileRevalidate` is 0'],
     [{ tll: '1m' }, 'did you mean `ttl`?'],
     [null, 'options must be an object'],
-  ])('An invalid option is refused: %j', (options, part) => {
+  ])('an invalid option is refused: %j', (options, part) => {
     const kit = kitForTest({ url: 'memory:' });
     expect(() => kit.cache(options as CacheOptions)).toThrow(part);
   });

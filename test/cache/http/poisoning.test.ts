@@ -29,7 +29,7 @@ describeOnBothEngines('a response whose key might be that of another request', (
       },
     );
 
-    it.each(FILTERS)('A query that a custom parser cuts off is not cached, with the key %j', async (key) => {
+    it.each(FILTERS)('a query that a custom parser cuts off is not cached, with the key %j', async (key) => {
       const kit = kitForTest({ url: url() });
       const parse = (text: string) => qs.parse(text, '&', '=', { maxKeys: 10 });
       const app = makeApp().set('query parser', parse);
@@ -42,7 +42,7 @@ describeOnBothEngines('a response whose key might be that of another request', (
     });
 
     it.each(FILTERS)(
-      'A query that a custom parser reads in another syntax is not cached, with the key %j',
+      'a query that a custom parser reads in another syntax is not cached, with the key %j',
       async (key) => {
         const kit = kitForTest({ url: url() });
         const parse = (text: string) => ({
@@ -86,7 +86,7 @@ describeOnBothEngines('a response whose key might be that of another request', (
       expect(runs()).toBe(3);
     });
 
-    it('A GET with a body is cached with `ignoreBody`', async () => {
+    it('a GET with a body is cached with `ignoreBody`', async () => {
       const { address, runs } = await fat({ ignoreBody: true });
       await send(address, { body: 'x', headers: { 'Content-Length': '1' } });
       await send(address, { headers: { 'Content-Length': '0' } });

@@ -28,7 +28,7 @@ describeOnBothEngines('the method QUERY', (url) => {
       return { kit, address, query, runs: () => runs };
     }
 
-    it('A QUERY is cached by its content, which a parser has read', async () => {
+    it('a QUERY is cached by its content, which a parser has read', async () => {
       const { address, query, runs } = await served(express.json());
       for (let round = 0; round < 2; round++) {
         expect((await query('{"page":1}')).text).toBe('QUERY {"page":1}');
@@ -50,7 +50,7 @@ describeOnBothEngines('the method QUERY', (url) => {
         'application/json',
         '{"a":1}',
       ],
-    ])('A QUERY is cached when a parser has read %s', async (_name, parser, type, body) => {
+    ])('a QUERY is cached when a parser has read %s', async (_name, parser, type, body) => {
       const { query, runs } = await served(parser, (_req, res) => void res.send('body'));
       const headers = { 'Content-Type': type };
       await query(body, headers);
@@ -60,7 +60,7 @@ describeOnBothEngines('the method QUERY', (url) => {
       expect(runs()).toBe(2);
     });
 
-    it('A QUERY with another Content-Type is another request', async () => {
+    it('a QUERY with another Content-Type is another request', async () => {
       const { query, runs } = await served(
         express.text({ type: () => true }),
         (_req, res) => void res.send('body'),
@@ -89,7 +89,7 @@ describeOnBothEngines('the method QUERY', (url) => {
         '--x--',
       ],
     ])(
-      'A QUERY bypasses the cache when its content is unknown, since %s',
+      'a QUERY bypasses the cache when its content is unknown, since %s',
       async (_name, parser, type, body) => {
         const { query, runs } = await served(parser, (_req, res) => void res.send('body'));
         for (let request = 0; request < 2; request++) {
@@ -100,7 +100,7 @@ describeOnBothEngines('the method QUERY', (url) => {
       },
     );
 
-    it('A QUERY answers conditions, and its response is purged by URL', async () => {
+    it('a QUERY answers conditions, and its response is purged by URL', async () => {
       const { kit, query, runs } = await served(express.json());
       const etag = String((await query('{"a":1}')).headers.etag);
       const conditional = await query('{"a":1}', { ...JSON_TYPE, 'If-None-Match': etag });
@@ -111,7 +111,7 @@ describeOnBothEngines('the method QUERY', (url) => {
     });
   });
 
-  it.each(APPS)('A QUERY invalidates nothing on %s', async (_, makeApp) => {
+  it.each(APPS)('a QUERY invalidates nothing on %s', async (_, makeApp) => {
     const kit = kitForTest({ url: url() });
     const purged = eventsOf(kit, 'cache:purged');
     let gets = 0;
@@ -129,7 +129,7 @@ describeOnBothEngines('the method QUERY', (url) => {
     expect([gets, purged]).toEqual([2, []]);
   });
 
-  it('A stale response to a QUERY is refreshed by its own client', async () => {
+  it('a stale response to a QUERY is refreshed by its own client', async () => {
     const { kit, local, pass } = agingKit(url());
     const stored = eventsOf(kit, 'cache:stored');
     const methods: string[] = [];

@@ -84,12 +84,12 @@ describeOnBothEngines('the refresh of a stale response', (url) => {
         res.send(BODY);
       },
     ],
-  ])('A stale response is refreshed in the background by a handler that %s', async (_, handler) => {
+  ])('a stale response is refreshed in the background by a handler that %s', async (_, handler) => {
     await expectRefresh(await stalePage(handler));
   });
 
   it.each(['above', 'below'] as const)(
-    'A stale response is refreshed in the background with compression() %s the cache',
+    'a stale response is refreshed in the background with compression() %s the cache',
     async (where) => {
       const { ask, pass, storedAll, runs } = await stalePage(
         (_req, res) => pipeline(Readable.from(PIECES), res.type('text')),
@@ -108,7 +108,7 @@ describeOnBothEngines('the refresh of a stale response', (url) => {
   );
 
   it.each(EXPRESS)(
-    'A stale response is refreshed in the background in %s, in a router of a sub-app',
+    'a stale response is refreshed in the background in %s, in a router of a sub-app',
     async (_, makeApp) => {
       const { kit, local, pass } = agingKit(url());
       const stored = eventsOf(kit, 'cache:stored');
@@ -143,7 +143,7 @@ describeOnBothEngines('the refresh of a stale response', (url) => {
     );
   });
 
-  it('A refresh does not count against a rate limit', async () => {
+  it('a refresh does not count against a rate limit', async () => {
     const limited = (kit: RedisKit) => kit.rateLimit({ algorithm: 'sliding-window', limit: 5, window: '1h' });
     const made = await stalePage((_req, res) => void res.send(BODY), {
       above: (kit) => [limited(kit) as RequestHandler],
@@ -153,7 +153,7 @@ describeOnBothEngines('the refresh of a stale response', (url) => {
     expect([status, String(headers.ratelimit)]).toEqual([429, expect.stringContaining('r=0')]);
   });
 
-  it('A refresh has the headers of the request that found the stale response, without conditions and Range', async () => {
+  it('a refresh has the headers of the request that found the stale response, without conditions and Range', async () => {
     const seen: Request['headers'][] = [];
     const { ask, pass, storedAll } = await stalePage(
       (req, res) => {
@@ -174,7 +174,7 @@ describeOnBothEngines('the refresh of a stale response', (url) => {
     expect(seen[1]?.['if-none-match'], 'its own: that of what is stale').toMatch(/^W\//);
   });
 
-  it('A refresh has the client of a trusted proxy, also when that client has disconnected', async () => {
+  it('a refresh has the client of a trusted proxy, also when that client has disconnected', async () => {
     const seen: unknown[] = [];
     const { ask, pass, storedAll } = await stalePage(
       (req, res) => {

@@ -39,7 +39,7 @@ describeBySeconds('RFC 5861', (url) => {
         { ttl: '10s', staleWhileRevalidate: '20s' },
       ],
     ])(
-      'A stale response is sent at once and refreshed in the background, by the window %s',
+      'a stale response is sent at once and refreshed in the background, by the window %s',
       async (_, control, options) => {
         const { ask, pass, runs, storedAll, kit } = await site(
           url(),
@@ -61,7 +61,7 @@ describeBySeconds('RFC 5861', (url) => {
       },
     );
 
-    it('A stale response does not wait for the handler', async () => {
+    it('a stale response does not wait for the handler', async () => {
       let go: (() => void) | undefined;
       const { ask, pass, runs, storedAll } = await site(url(), {}, (_req, res) => {
         res.setHeader('Cache-Control', 'max-age=10, stale-while-revalidate=60');
@@ -79,7 +79,7 @@ describeBySeconds('RFC 5861', (url) => {
       expect((await ask()).text).toBe('second');
     });
 
-    it('On Connect one request refreshes a stale response, and the others get it meanwhile', async () => {
+    it('on Connect one request refreshes a stale response, and the others get it meanwhile', async () => {
       const { kit, local, pass } = agingKit(url());
       const stored = eventsOf(kit, 'cache:stored');
       let runs = 0;
@@ -104,7 +104,7 @@ describeBySeconds('RFC 5861', (url) => {
       expect(runs).toBe(2);
     });
 
-    it('On Connect the request that refreshes gets the stale response when the refresh fails', async () => {
+    it('on Connect the request that refreshes gets the stale response when the refresh fails', async () => {
       const { kit, local, pass } = agingKit(url());
       let runs = 0;
       const app = connect();
@@ -147,7 +147,7 @@ describeBySeconds('RFC 5861', (url) => {
       return { ...made, answer };
     }
 
-    it.each([500, 502, 503, 504])('A stale response is sent instead of %i', async (status) => {
+    it.each([500, 502, 503, 504])('a stale response is sent instead of %i', async (status) => {
       const { answer } = await instead(status);
       expect([answer.status, answer.text]).toEqual([200, 'page 1']);
       expect(answer.headers.age, 'a second may have begun').toMatch(/^2[012]$/);
@@ -156,13 +156,13 @@ describeBySeconds('RFC 5861', (url) => {
       expect(lastStatus(answer)).toContain(`fwd=stale; fwd-status=${status}`);
     });
 
-    it('A stale response is sent instead of an error that was passed to `next`', async () => {
+    it('a stale response is sent instead of an error that was passed to `next`', async () => {
       const { answer } = await instead(new Error('on purpose'));
       expect([answer.status, answer.text]).toEqual([200, 'page 1']);
       expect(answer.headers.age, 'a second may have begun').toMatch(/^2[012]$/);
     });
 
-    it.each([404, 400, 501, 505, 429, 301])('A %i is sent as it is', async (status) => {
+    it.each([404, 400, 501, 505, 429, 301])('a %i is sent as it is', async (status) => {
       const { answer } = await instead(status);
       expect([answer.status, answer.text, answer.headers.age]).toEqual([status, 'failure', undefined]);
     });
@@ -179,7 +179,7 @@ describeBySeconds('RFC 5861', (url) => {
         'of the option rather than the response, beside a ttl',
         { control: 'stale-if-error=1', ttl: '10s', staleIfError: '50s' },
       ],
-    ])('The window %s applies', async (_, options) => {
+    ])('the window %s applies', async (_, options) => {
       expect((await instead(503, { ...options, after: 59 })).answer.status).toBe(200);
       expect((await instead(503, { ...options, after: 61 })).answer.status).toBe(503);
     });
@@ -189,7 +189,7 @@ describeBySeconds('RFC 5861', (url) => {
       expect((await instead(503, { control: 'max-age=10, stale-if-error=x' })).answer.status).toBe(503);
     });
 
-    it('A success is sent and stored', async () => {
+    it('a success is sent and stored', async () => {
       let fails = false;
       const { ask, pass, storedAll } = await site(
         url(),
@@ -207,7 +207,7 @@ describeBySeconds('RFC 5861', (url) => {
       expect((await ask()).text).toBe('page 2');
     });
 
-    it('The conditions of the client apply to the stale response', async () => {
+    it('the conditions of the client apply to the stale response', async () => {
       let fails = false;
       const { ask, pass, storedAll } = await site(url(), {}, (_req, res) => {
         if (fails) return void res.sendStatus(503);
@@ -225,7 +225,7 @@ describeBySeconds('RFC 5861', (url) => {
       expect((await ask('/a', {}, 'HEAD')).status, 'HEAD is answered by the handler').toBe(503);
     });
 
-    it('A stale response replaces a streamed error as well', async () => {
+    it('a stale response replaces a streamed error as well', async () => {
       let fails = false;
       const { ask, pass, storedAll } = await site(url(), { ttl: '10s', staleIfError: '1m' }, (_req, res) => {
         res.status(fails ? 502 : 200);
@@ -241,7 +241,7 @@ describeBySeconds('RFC 5861', (url) => {
     });
   });
 
-  it('A stale response is still sent instead of an error after a failed refresh', async () => {
+  it('a stale response is still sent instead of an error after a failed refresh', async () => {
     let fails = false;
     const control = 'max-age=10, stale-while-revalidate=20, stale-if-error=50';
     const { ask, pass, storedAll, skipped } = await site(
@@ -259,7 +259,7 @@ describeBySeconds('RFC 5861', (url) => {
     for (let request = 0; request < 3; request++) expect((await ask()).text).toBe('page 1');
   });
 
-  it('With both windows a response is sent stale first, and later only instead of an error', async () => {
+  it('with both windows a response is sent stale first, and later only instead of an error', async () => {
     let fails = false;
     const { ask, pass, storedAll, skipped } = await site(
       url(),

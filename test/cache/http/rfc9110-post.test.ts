@@ -64,7 +64,7 @@ describeOnBothEngines('RFC 9110 9.3.3, the response to a POST', (url) => {
   }
 
   describe.each(SERVERS)('on %s', (_, makeServer) => {
-    it('A stored response to a POST answers later GET and HEAD requests, and no later POST', async () => {
+    it('a stored response to a POST answers later GET and HEAD requests, and no later POST', async () => {
       let posts = 0;
       const post: Post = (_req, res) => {
         posts++;
@@ -92,7 +92,7 @@ describeOnBothEngines('RFC 9110 9.3.3, the response to a POST', (url) => {
     ['a form', [express.urlencoded({ extended: true })], 'application/x-www-form-urlencoded', 'a=1'],
     ['text', [express.text()], 'text/plain', 'a'],
   ])(
-    'A response to a POST is stored when a body parser of Express below the cache has read %s',
+    'a response to a POST is stored when a body parser of Express below the cache has read %s',
     async (_name, below, type, sent) => {
       const bodies: unknown[] = [];
       const post: Post = (req, res) => {
@@ -115,7 +115,7 @@ describeOnBothEngines('RFC 9110 9.3.3, the response to a POST', (url) => {
       { 'Cache-Control': undefined, Expires: new Date(Date.now() + 60_000).toUTCString() },
     ],
     ['a CDN-Cache-Control of its own', { 'Cache-Control': 'no-store', 'CDN-Cache-Control': 'max-age=60' }],
-  ])('A response to a POST is stored with %s', async (_name, headers) => {
+  ])('a response to a POST is stored with %s', async (_name, headers) => {
     const post: Post = (req, res) => {
       for (const [name, value] of Object.entries({ ...FRESH, ...headers })) {
         if (value !== undefined) res.setHeader(name, String(value).replace('HOST', String(req.headers.host)));
@@ -139,11 +139,11 @@ describeOnBothEngines('RFC 9110 9.3.3, the response to a POST', (url) => {
     ['that is a part', { ...FRESH, 'Content-Range': 'bytes 0-5/9' }, 206],
     ['with the status 201', FRESH, 201],
     ['with the status 404', FRESH, 404],
-  ])('A response to a POST is not stored %s', async (_name, headers, status) => {
+  ])('a response to a POST is not stored %s', async (_name, headers, status) => {
     expect(await afterPost(answers(headers, status))).toBe('got 1');
   });
 
-  it('A response to a POST is not stored by the ttl of the app or by heuristics alone', async () => {
+  it('a response to a POST is not stored by the ttl of the app or by heuristics alone', async () => {
     const post = answers({
       'Content-Location': '/a',
       'Last-Modified': new Date(Date.now() - 86_400_000).toUTCString(),
@@ -154,7 +154,7 @@ describeOnBothEngines('RFC 9110 9.3.3, the response to a POST', (url) => {
     expect(await afterPost(answers(FRESH), { cache: { ttl: () => false } })).toBe('got 1');
   });
 
-  it('A response to a POST is not stored when its handler read an identity, or forbids it', async () => {
+  it('a response to a POST is not stored when its handler read an identity, or forbids it', async () => {
     const answer = answers(FRESH);
     const reads: Post[] = [
       (req) => void req.headers.cookie,
@@ -173,20 +173,20 @@ describeOnBothEngines('RFC 9110 9.3.3, the response to a POST', (url) => {
     expect(await afterPost(answer, {}, { headers: { Authorization: 'Bearer a' } })).toBe('got 1');
   });
 
-  it('A response to a POST is not stored when `key` is or has a function, which is written for GET requests', async () => {
+  it('a response to a POST is not stored when `key` is or has a function, which is written for GET requests', async () => {
     for (const key of [(req: { url: string }) => req.url, { session: () => '' }]) {
       expect(await afterPost(answers(FRESH), { cache: { key } })).toBe('got 1');
     }
   });
 
-  it('A response to a POST answers only requests that its Vary selects', async () => {
+  it('a response to a POST answers only requests that its Vary selects', async () => {
     const { ask } = await start(answers({ ...FRESH, Vary: 'Accept' }));
     await ask('POST', '/a', { headers: { Accept: 'text/plain' } });
     expect((await ask('GET', '/a', { headers: { Accept: 'text/html' } })).text).toBe('got 1');
     expect((await ask('GET', '/a', { headers: { Accept: 'text/plain' } })).text).toBe('posted');
   });
 
-  it('A response to a POST is not stored when another request invalidated its URL while its handler ran', async () => {
+  it('a response to a POST is not stored when another request invalidated its URL while its handler ran', async () => {
     const { kit, ask } = await start(async (_req, res) => {
       await kit.invalidate({ tags: 'anything' });
       res.writeHead(200, FRESH).end('posted');
@@ -195,7 +195,7 @@ describeOnBothEngines('RFC 9110 9.3.3, the response to a POST', (url) => {
     expect((await ask('GET')).text).toBe('got 1');
   });
 
-  it('A response to a POST is invalidated by the next change', async () => {
+  it('a response to a POST is invalidated by the next change', async () => {
     const { ask, kit } = await start(answers(FRESH));
     await ask('POST');
     expect((await ask('GET')).text).toBe('posted');
@@ -207,7 +207,7 @@ describeOnBothEngines('RFC 9110 9.3.3, the response to a POST', (url) => {
     expect((await ask('GET')).text).toBe('got 3');
   });
 
-  it('A response to a POST is not stored when it is a replay of the first response', async () => {
+  it('a response to a POST is not stored when it is a replay of the first response', async () => {
     const { ask } = await start(
       (req, res) => {
         req.resume();
@@ -222,7 +222,7 @@ describeOnBothEngines('RFC 9110 9.3.3, the response to a POST', (url) => {
     expect((await ask('GET')).text).toBe('got 1');
   });
 
-  it('A response to a POST over `maxBody` is sent whole and not stored', async () => {
+  it('a response to a POST over `maxBody` is sent whole and not stored', async () => {
     expect(await afterPost(answers(FRESH), { cache: { maxBody: 5 } })).toBe('got 1');
   });
 });

@@ -137,7 +137,7 @@ describeBySeconds('RFC 9110, how a stored response is sent', (url) => {
   });
 
   describe('RFC 9110 9.3.2: HEAD', () => {
-    it('A HEAD gets the headers of the stored GET and its length', async () => {
+    it('a HEAD gets the headers of the stored GET and its length', async () => {
       const again = await digits();
       const [get, head] = [await again({}), await again({}, 'HEAD')];
       expect(head.headers).toEqual({
@@ -148,7 +148,7 @@ describeBySeconds('RFC 9110, how a stored response is sent', (url) => {
       expect([head.status, head.text, head.headers['content-length']]).toEqual([200, '', '10']);
     });
 
-    it('A HEAD ignores Range (RFC 9110 14.2)', async () => {
+    it('a HEAD ignores Range (RFC 9110 14.2)', async () => {
       const answer = await (await digits())({ Range: 'bytes=0-1' }, 'HEAD');
       expect([answer.status, answer.headers['content-length'], answer.headers['content-range']]).toEqual([
         ...[200, '10', undefined],
@@ -238,7 +238,7 @@ describeBySeconds('RFC 9110, how a stored response is sent', (url) => {
       expect((await (await digits())({ 'If-None-Match': '"2"', Range: 'bytes=0-1' })).status).toBe(206);
     });
 
-    it('An empty body has no part', async () => {
+    it('an empty body has no part', async () => {
       const again = await stored(says(WHOLE, { body: '' }));
       expect((await again({ Range: 'bytes=0-' })).status).toBe(416);
       expect((await again({ Range: 'bytes=-5' })).status).toBe(200);

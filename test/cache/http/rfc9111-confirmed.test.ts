@@ -50,7 +50,7 @@ describeBySeconds('RFC 9111 3.2 and 4.3.4, a 304 from the handler', (url) => {
     ]);
   });
 
-  it('A 304 updates the stored headers and keeps the body, with a lifetime of its own', async () => {
+  it('a 304 updates the stored headers and keeps the body, with a lifetime of its own', async () => {
     const update = { ...FIRST, 'X-Changed': 'after', 'X-New': 'new', 'Cache-Control': 'max-age=30' };
     const { ask, stale, storedAll, runs, pass } = await refreshed(
       says(FIRST),
@@ -100,7 +100,7 @@ describeBySeconds('RFC 9111 3.2 and 4.3.4, a 304 from the handler', (url) => {
     ['no-store', { 'Cache-Control': 'no-store' }],
     ['a cookie', { 'Set-Cookie': 'a=b' }],
     ['another Vary', { Vary: 'Accept' }],
-  ])('A 304 that says %s is not used, and the next refresh is unconditional', async (_, update) => {
+  ])('a 304 that says %s is not used, and the next refresh is unconditional', async (_, update) => {
     const { ask, pass, skipped, runs, stored, conditions, storedAll } = await refreshed(
       says({ ...FIRST, 'Last-Modified': OLD }),
       (req, res, next) =>
@@ -118,7 +118,7 @@ describeBySeconds('RFC 9111 3.2 and 4.3.4, a 304 from the handler', (url) => {
     expect((await ask()).text).toBe('made anew');
   });
 
-  it('A 304 is used when middleware above the cache sets its lifetime', async () => {
+  it('a 304 is used when middleware above the cache sets its lifetime', async () => {
     const { ask, storedAll, runs } = await refreshed(
       says({ ETag: '"1"' }),
       says({ ETag: '"1"', 'X-New': 'new' }, { status: 304, body: '' }),
@@ -136,7 +136,7 @@ describeBySeconds('RFC 9111 3.2 and 4.3.4, a 304 from the handler', (url) => {
     expect(runs()).toBe(2);
   });
 
-  it('A 304 that Express sends by itself validates the response', async () => {
+  it('a 304 that Express sends by itself validates the response', async () => {
     const { ask, storedAll, stored } = await refreshed(
       (_req, res) => void res.set('Cache-Control', FIRST['Cache-Control']).send('by Express'),
       (_req, res) => void res.set('Cache-Control', 'max-age=30').send('by Express'),
@@ -147,7 +147,7 @@ describeBySeconds('RFC 9111 3.2 and 4.3.4, a 304 from the handler', (url) => {
     expect([text, headers['cache-control'], headers.age]).toEqual(['by Express', 'max-age=30', '0']);
   });
 
-  it('A 304 gives a new lifetime with the ttl of the app as well', async () => {
+  it('a 304 gives a new lifetime with the ttl of the app as well', async () => {
     const options: SiteOptions = { ttl: '10s', staleWhileRevalidate: '1m' };
     const { ask, storedAll, pass, runs } = await refreshed(
       says({ ETag: '"1"' }),
@@ -160,7 +160,7 @@ describeBySeconds('RFC 9111 3.2 and 4.3.4, a 304 from the handler', (url) => {
     expect(runs()).toBe(2);
   });
 
-  it('A 304 is not sent to a client that asked for the whole', async () => {
+  it('a 304 is not sent to a client that asked for the whole', async () => {
     const { ask } = await site(url(), { ttl: '1m' }, says(FIRST, { status: 304, body: '' }));
     expect((await ask()).status, 'a handler that says so unasked is its own affair').toBe(304);
     expect((await ask()).headers.age).toBeUndefined();

@@ -130,7 +130,7 @@ describeBySeconds('RFC 9111 5.2.2, the directives of a response', (url) => {
     expect(await isStoredWith('community=UCI')).toBe(false);
   });
 
-  it('With a ttl, the lifetime of the response does not count, even when it has none', async () => {
+  it('with a ttl, the lifetime of the response does not count, even when it has none', async () => {
     for (const value of ['max-age=0', 's-maxage=0', 'max-age=soon', 'public']) {
       expect(await isStored(url(), { ttl: '1m' }, control(value)), value).toBe(true);
     }
@@ -143,7 +143,7 @@ describeBySeconds('RFC 9111 5.2.2, the directives of a response', (url) => {
     expect(runs()).toBe(2);
   });
 
-  it('A `ttl` function that returns false stores nothing', async () => {
+  it('a `ttl` function that returns false stores nothing', async () => {
     const ttl: (req: { url: string }) => '1m' | false = ({ url }) => (url === '/no' ? false : '1m');
     const { ask, runs, skipped } = await site(url(), { ttl }, says({}));
     for (const path of ['/yes', '/yes', '/no', '/no']) await ask(path);

@@ -37,7 +37,7 @@ describeBySeconds('RFC 9111 4.2, the lifetime of a response', (url) => {
   }
 
   describe('RFC 9111 4.2.1: the order of lifetimes', () => {
-    it('The lifetime comes from s-maxage, max-age, Expires, and heuristics, in that order', async () => {
+    it('the lifetime comes from s-maxage, max-age, Expires, and heuristics, in that order', async () => {
       const old = { 'Last-Modified': dateIn(-1_000_000) };
       const expires = { Expires: dateIn(5_000) };
       const maxAge = { 'Cache-Control': 'max-age=4000' };
@@ -49,7 +49,7 @@ describeBySeconds('RFC 9111 4.2, the lifetime of a response', (url) => {
       expect((await agesOf(old, options)).left).toSatisfy(near(86_400));
     });
 
-    it('A lifetime that has ended or is malformed is not replaced by the next one', async () => {
+    it('a lifetime that has ended or is malformed is not replaced by the next one', async () => {
       const expires = { Expires: dateIn(60) };
       expect(await stored({ ...expires, 'Cache-Control': 'max-age=0' })).toBe(false);
       expect(await stored({ ...expires, 'Cache-Control': 'max-age=x' })).toBe(false);
@@ -62,7 +62,7 @@ describeBySeconds('RFC 9111 4.2, the lifetime of a response', (url) => {
       ['IMF-fixdate', (date: Date) => date.toUTCString()],
       ['RFC 850', rfc850],
       ['asctime', asctime],
-    ])('An Expires in the form of %s counts', async (_, form) => {
+    ])('an Expires in the form of %s counts', async (_, form) => {
       const { pass, ask, runs } = await agesOf({ Expires: form(new Date(Date.now() + 60_000)) });
       await pass(58_000);
       expect((await ask()).headers.age).toBe('58');
@@ -71,7 +71,7 @@ describeBySeconds('RFC 9111 4.2, the lifetime of a response', (url) => {
       expect(runs()).toBe(2);
     });
 
-    it('An Expires counts from Date, whatever the local clock says', async () => {
+    it('an Expires counts from Date, whatever the local clock says', async () => {
       const date = new Date(Date.now() - 40_000);
       const expires = new Date(date.getTime() + MINUTE);
       const { age, left } = await agesOf({ Date: date.toUTCString(), Expires: expires.toUTCString() });
@@ -87,11 +87,11 @@ describeBySeconds('RFC 9111 4.2, the lifetime of a response', (url) => {
       ['has another zone', dateIn(60).replace('GMT', 'CET')],
       ['is repeated', [dateIn(60), dateIn(60)]],
       ['is empty', ''],
-    ])('A response is stale when its Expires %s', async (_, expires) => {
+    ])('a response is stale when its Expires %s', async (_, expires) => {
       expect(await stored({ Expires: expires })).toBe(false);
     });
 
-    it('A response whose Expires equals its Date is stale', async () => {
+    it('a response whose Expires equals its Date is stale', async () => {
       const date = dateIn(0);
       expect(await stored({ Date: date, Expires: date })).toBe(false);
     });
@@ -100,7 +100,7 @@ describeBySeconds('RFC 9111 4.2, the lifetime of a response', (url) => {
   describe('RFC 9111 4.2.3: the age', () => {
     const control = { 'Cache-Control': 'max-age=100' };
 
-    it('The age starts at 0 when the handler sets none, and grows with the clock', async () => {
+    it('the age starts at 0 when the handler sets none, and grows with the clock', async () => {
       const { ask, pass, age, left, runs } = await agesOf(control);
       expect(age).toBe(0);
       expect(left).toSatisfy(near(100));
@@ -114,7 +114,7 @@ describeBySeconds('RFC 9111 4.2, the lifetime of a response', (url) => {
       expect(runs()).toBe(2);
     });
 
-    it('The age is that of Age, which shortens the lifetime', async () => {
+    it('the age is that of Age, which shortens the lifetime', async () => {
       const { ask, pass, age, left, runs } = await agesOf({ ...control, Age: 70 });
       expect(age).toBe(70);
       expect(left).toSatisfy(near(30));
@@ -125,7 +125,7 @@ describeBySeconds('RFC 9111 4.2, the lifetime of a response', (url) => {
       expect(runs()).toBe(2);
     });
 
-    it('The age is that of Date if it is larger: the apparent age', async () => {
+    it('the age is that of Date if it is larger: the apparent age', async () => {
       const apparent = await agesOf({ ...control, Date: dateIn(-50), Age: 20 });
       expect(apparent.age).toSatisfy((age: number) => age === 50 || age === 51);
       const corrected = await agesOf({ ...control, Date: dateIn(-20), Age: 50 });
@@ -134,12 +134,12 @@ describeBySeconds('RFC 9111 4.2, the lifetime of a response', (url) => {
       expect(alone.age).toSatisfy((age: number) => age === 30 || age === 31);
     });
 
-    it('The age is 0 for a Date in the future or a malformed Date', async () => {
+    it('the age is 0 for a Date in the future or a malformed Date', async () => {
       expect((await agesOf({ ...control, Date: dateIn(3_600) })).age).toBe(0);
       expect((await agesOf({ ...control, Date: 'now' })).age).toBe(0);
     });
 
-    it('The age includes the time that the handler took for a response with Age', async () => {
+    it('the age includes the time that the handler took for a response with Age', async () => {
       const { ask, runs } = await site(url(), {}, async (_req, res) => {
         await passTime(1_050);
         res.setHeader('Cache-Control', 'max-age=100');
@@ -152,18 +152,18 @@ describeBySeconds('RFC 9111 4.2, the lifetime of a response', (url) => {
     });
 
     it.each([['x'], ['-5'], ['1.5'], [''], ['x, 50']])(
-      'An Age of %j is ignored (RFC 9111 5.1)',
+      'an Age of %j is ignored (RFC 9111 5.1)',
       async (age) => {
         expect((await agesOf({ ...control, Age: age })).age).toBe(0);
       },
     );
 
-    it('The first of several Age values counts (RFC 9111 5.1)', async () => {
+    it('the first of several Age values counts (RFC 9111 5.1)', async () => {
       expect((await agesOf({ ...control, Age: '30, 60' })).age).toBe(30);
       expect((await agesOf({ ...control, Age: ['30', '60'] })).age).toBe(30);
     });
 
-    it('A response whose age exceeds its lifetime is not stored', async () => {
+    it('a response whose age exceeds its lifetime is not stored', async () => {
       expect(await stored({ ...control, Age: 100 })).toBe(false);
       expect(await stored({ ...control, Date: dateIn(-101) })).toBe(false);
     });
@@ -174,7 +174,7 @@ describeBySeconds('RFC 9111 4.2, the lifetime of a response', (url) => {
       expect((await ask()).headers.age).toBe(String(2 ** 31 - 1));
     });
 
-    it('With a ttl, the age is sent and does not shorten the lifetime', async () => {
+    it('with a ttl, the age is sent and does not shorten the lifetime', async () => {
       const { ask, pass, age, left, runs } = await agesOf({ ...control, Age: 500 }, { ttl: '1m' });
       expect(age).toBe(500);
       expect(left).toSatisfy(near(60));
@@ -185,7 +185,7 @@ describeBySeconds('RFC 9111 4.2, the lifetime of a response', (url) => {
   });
 
   describe('RFC 9111 4.2.4: stale responses', () => {
-    it('A stale response is not sent unless a window allows it', async () => {
+    it('a stale response is not sent unless a window allows it', async () => {
       const { ask, pass, runs } = await agesOf({ 'Cache-Control': 'max-age=10' });
       await pass(10_000);
       expect((await ask()).headers.age).toBeUndefined();
@@ -195,7 +195,7 @@ describeBySeconds('RFC 9111 4.2, the lifetime of a response', (url) => {
     const allowing = 'stale-while-revalidate=60, stale-if-error=60';
 
     it.each(['must-revalidate', 'proxy-revalidate', 's-maxage=10'])(
-      'A stale response is never sent with %s',
+      'a stale response is never sent with %s',
       async (directive) => {
         for (const first of ['max-age=10, ', `${allowing}, max-age=10, `]) {
           const { ask, pass, runs } = await site(
@@ -214,7 +214,7 @@ describeBySeconds('RFC 9111 4.2, the lifetime of a response', (url) => {
       },
     );
 
-    it('A stale response is never sent after a soft purge with must-revalidate', async () => {
+    it('a stale response is never sent after a soft purge with must-revalidate', async () => {
       const { ask, kit } = await site(
         url(),
         {},
@@ -226,7 +226,7 @@ describeBySeconds('RFC 9111 4.2, the lifetime of a response', (url) => {
       expect((await ask()).headers.age).toBeUndefined();
     });
 
-    it('With a ttl, a stale response is not sent when the response forbids it, but s-maxage has no effect then', async () => {
+    it('with a ttl, a stale response is not sent when the response forbids it, but s-maxage has no effect then', async () => {
       for (const [directive, sent] of [
         ['must-revalidate', false],
         ['proxy-revalidate', false],

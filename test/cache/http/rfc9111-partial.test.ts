@@ -101,7 +101,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         ['bytes=18-99', 'st', '18-19'],
         ['bytes=-3', 'rst', '17-19'],
         ['Bytes= 9-10 ', 'jk', '9-10'],
-      ])('A stored part answers %s, which is inside of it', async (range, text, contentRange) => {
+      ])('a stored part answers %s, which is inside of it', async (range, text, contentRange) => {
         const { ask, part, runs } = await page(parts());
         await part('8-19');
         const before = runs();
@@ -124,13 +124,13 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         'bytes=8-9,10-11',
         'bytes=10-9',
         'lines=8-9',
-      ])('A stored part does not answer %s, which is not inside of it', async (range) => {
+      ])('a stored part does not answer %s, which is not inside of it', async (range) => {
         const { isHit, part } = await page(parts());
         await part('8-14');
         expect(await isHit({ Range: range })).toBe(false);
       });
 
-      it('A stored part never answers a request for the whole', async () => {
+      it('a stored part never answers a request for the whole', async () => {
         const { ask, part, runs } = await page(parts());
         await part('0-9');
         const before = runs();
@@ -144,13 +144,13 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(runs()).toBe(before + 3);
       });
 
-      it('A part is stored without a validator, for ranges inside of it', async () => {
+      it('a part is stored without a validator, for ranges inside of it', async () => {
         const { isHit, part } = await page(parts(() => ({ 'Cache-Control': 'max-age=60' })));
         await part('0-9');
         expect(await isHit({ Range: 'bytes=2-3' })).toBe(true);
       });
 
-      it('A stored part is fresh as long as its headers say, and is not used when it is stale', async () => {
+      it('a stored part is fresh as long as its headers say, and is not used when it is stale', async () => {
         const stale = 'max-age=60, stale-while-revalidate=600, stale-if-error=600';
         const { isHit, part, pass } = await page(parts(() => ({ ...STRONG, 'Cache-Control': stale })));
         await part('0-9');
@@ -160,7 +160,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(await isHit({ Range: 'bytes=0-9' })).toBe(false);
       });
 
-      it('A stored part takes the lifetime of the option `ttl`', async () => {
+      it('a stored part takes the lifetime of the option `ttl`', async () => {
         const { isHit, part, pass } = await page(
           parts(() => ({ ETag: '"1"' })),
           { ttl: '10s' },
@@ -172,7 +172,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(await isHit({ Range: 'bytes=0-9' })).toBe(false);
       });
 
-      it('A stored part satisfies only-if-cached when request directives are honored', async () => {
+      it('a stored part satisfies only-if-cached when request directives are honored', async () => {
         const { ask, part } = await page(parts(), { requestDirectives: 'honor' });
         await part('0-9');
         const only = { 'Cache-Control': 'only-if-cached' };
@@ -181,7 +181,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect((await ask(only)).status).toBe(504);
       });
 
-      it('A stored part does not answer no-cache when request directives are honored', async () => {
+      it('a stored part does not answer no-cache when request directives are honored', async () => {
         const { isHit, part } = await page(parts(), { requestDirectives: 'honor' });
         await part('0-9');
         expect(await isHit({ Range: 'bytes=1-2', 'Cache-Control': 'no-cache' })).toBe(false);
@@ -194,7 +194,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(lastStatus(await part('8-12'))).toMatch(/^redis-kit; fwd=partial/);
       });
 
-      it('A stored part does not replace a stored whole', async () => {
+      it('a stored part does not replace a stored whole', async () => {
         let isPublic = true;
         const whole = parts();
         const { ask, isHit } = await page((req, res) => {
@@ -224,7 +224,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         ['has no lifetime', { 'Cache-Control': '' }],
       ];
       it.each<[why: string, fields: Fields, body?: string]>(answers)(
-        'A 206 that %s is not stored',
+        'a 206 that %s is not stored',
         async (_why, fields, body = LETTERS.slice(0, 10)) => {
           const { ask, isHit, stored } = await page((req, res) => {
             const range = { 'Content-Range': 'bytes 0-9/20' };
@@ -242,14 +242,14 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         },
       );
 
-      it('A 206 over `maxBody` is not stored', async () => {
+      it('a 206 over `maxBody` is not stored', async () => {
         const { isHit, part, skipped } = await page(parts(), { maxBody: 9 });
         await part('0-9');
         expect(await isHit({ Range: 'bytes=0-9' })).toBe(false);
         expect(skipped.at(-1)?.reason).toBe('too-large');
       });
 
-      it('A 206 to a request without Range is not stored', async () => {
+      it('a 206 to a request without Range is not stored', async () => {
         const { ask, stored } = await page((_req, res) => {
           res.writeHead(206, { ...STRONG, 'Content-Range': 'bytes 0-9/20' }).end(LETTERS.slice(0, 10));
         });
@@ -258,7 +258,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         await expect.poll(() => stored.length).toBe(1);
       });
 
-      it('A 206 that is cut off is not stored', async () => {
+      it('a 206 that is cut off is not stored', async () => {
         const whole = parts();
         let isCut = true;
         const { ask, isHit } = await page((req, res) => {
@@ -274,7 +274,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(await isHit({ Range: 'bytes=0-9' })).toBe(false);
       });
 
-      it('A 206 is not stored when its handler saw If-Range and may omit headers (RFC 9110 15.3.7)', async () => {
+      it('a 206 is not stored when its handler saw If-Range and may omit headers (RFC 9110 15.3.7)', async () => {
         const { isHit, part } = await page(parts());
         await part('0-9', { 'If-Range': '"1"' });
         expect(await isHit({ Range: 'bytes=0-9' })).toBe(false);
@@ -333,7 +333,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         ['a weak ETag beside an old Last-Modified', false, () => ({ ...dated(-60), ETag: 'W/"1"' })],
         ['no validator', false, () => ({ 'Cache-Control': 'max-age=60' })],
       ];
-      it.each(validators)('Two parts are combined with %s: %s', async (_name, isCombined, fields) => {
+      it.each(validators)('two parts are combined with %s: %s', async (_name, isCombined, fields) => {
         const { isHit, part } = await page(parts(fields));
         await part('2-7');
         await part('6-11');
@@ -346,7 +346,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         ['8-11', '2-7', '2-11'],
         ['4-7', '2-11', '2-11'],
         ['2-7', '4-11', '2-11'],
-      ])('The parts %s and %s make %s', async (first, second, both) => {
+      ])('the parts %s and %s make %s', async (first, second, both) => {
         const { ask, part, runs } = await page(parts());
         await part(first);
         await part(second);
@@ -355,7 +355,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect([text, runs()]).toEqual([LETTERS.slice(2, 12), before]);
       });
 
-      it('Two parts with a gap between them, or too large together, are not combined: the later one is stored', async () => {
+      it('two parts with a gap between them, or too large together, are not combined: the later one is stored', async () => {
         const { isHit, part } = await page(parts(), { maxBody: 10 });
         await part('0-3');
         await part('5-9');
@@ -366,7 +366,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(await isHit({ Range: 'bytes=0-3' })).toBe(false);
       });
 
-      it('Two parts of different representations are never mixed', async () => {
+      it('two parts of different representations are never mixed', async () => {
         let etag = '"1"';
         const [older, newer] = [
           parts(() => ({ ...STRONG, ETag: '"1"' })),
@@ -380,7 +380,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect((await ask({ Range: 'bytes=0-14' })).headers).toMatchObject({ etag: '"2"', age: '0' });
       });
 
-      it('Two parts of wholes of different lengths are not combined, whatever their ETag', async () => {
+      it('two parts of wholes of different lengths are not combined, whatever their ETag', async () => {
         let handle = parts();
         const { isHit, part } = await page((req, res) => handle(req, res));
         await part('0-9');
@@ -389,7 +389,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(await isHit({ Range: 'bytes=0-14' })).toBe(false);
       });
 
-      it('A combined part has the headers of the later one, and those that only the earlier one has', async () => {
+      it('a combined part has the headers of the later one, and those that only the earlier one has', async () => {
         let fields: Fields = { ...STRONG, 'X-A': '1', 'X-B': '1' };
         const { ask, part } = await page(parts(() => fields));
         await part('0-9');
@@ -400,7 +400,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(headers).toMatchObject({ 'x-a': '1', 'x-b': '2', 'cache-control': 'max-age=30', age: '0' });
       });
 
-      it('Two parts without a missing byte are stored as the whole, and serve it', async () => {
+      it('two parts without a missing byte are stored as the whole, and serve it', async () => {
         const { ask, part, runs } = await page(parts());
         await part('0-9');
         await part('10-19');
@@ -412,7 +412,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect((await ask({ Range: 'bytes=0-9' })).text).toBe(LETTERS.slice(0, 10));
       });
 
-      it('Two parts are combined when the handler saw If-Range for the second', async () => {
+      it('two parts are combined when the handler saw If-Range for the second', async () => {
         const { isHit, part } = await page(parts());
         await part('0-9');
         await part('10-14', { 'If-Range': '"1"' });
@@ -452,7 +452,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(await isHit({ Range: 'bytes=0-9' })).toBe(false);
       });
 
-      it('An invalidation by URL or by tag invalidates a stored part, also by a tag of the part combined with it', async () => {
+      it('an invalidation by URL or by tag invalidates a stored part, also by a tag of the part combined with it', async () => {
         let tag = 'first';
         const { kit, isHit, part } = await page(parts(), { tags: () => [tag] });
         const stored = async () => {
@@ -470,7 +470,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         }
       });
 
-      it('An invalidation of a group of its host invalidates a stored part (RFC 9875 2)', async () => {
+      it('an invalidation of a group of its host invalidates a stored part (RFC 9875 2)', async () => {
         const { kit, isHit, part } = await page(parts(() => ({ ...STRONG, 'Cache-Groups': '"letters"' })));
         await part('0-4');
         await part('5-9');
@@ -508,7 +508,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(await isHit({})).toBe(true);
       });
 
-      it('An invalidation while the handler runs keeps its part from being used', async () => {
+      it('an invalidation while the handler runs keeps its part from being used', async () => {
         const whole = parts();
         let purge = async (): Promise<void> => undefined;
         const { kit, isHit, part } = await page((req, res) => void purge().then(() => whole(req, res)));
@@ -519,7 +519,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(await isHit({ Range: 'bytes=0-9' })).toBe(true);
       });
 
-      it('A handler that reads an identity keeps its part from being stored', async () => {
+      it('a handler that reads an identity keeps its part from being stored', async () => {
         const whole = parts();
         const { isHit, part, skipped } = await page((req, res) => {
           Reflect.get(req.headers, 'cookie');
@@ -531,7 +531,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
       });
     });
 
-    it('A part that one process stores answers the requests of another', async () => {
+    it('a part that one process stores answers the requests of another', async () => {
       if (url() === 'memory:') return;
       const options = { url: url(), prefix: testPrefix() } as KitOptions;
       const one = await page(parts(), { kit: kitForTest(options), key: { host: false } });
@@ -558,7 +558,7 @@ describe('the stored bytes of a part', () => {
   };
   const packed = () => JSON.parse(JSON.stringify(packInfo(stored))) as unknown[];
 
-  it('A packed part is read as it was written', () => {
+  it('a packed part is read as it was written', () => {
     expect(unpackResponse(packed(), body)).toMatchObject({ status: 206, part, etag: '"1"' });
   });
 
@@ -570,7 +570,7 @@ describe('the stored bytes of a part', () => {
     ['is longer than the body', [2, 6, 20, []]],
     ['has no tags', [2, 5, 20]],
     ['has a start that is no number', ['2', 5, 20, []]],
-  ])('A packed part counts as absent when the range %s', (_why, range) => {
+  ])('a packed part counts as absent when the range %s', (_why, range) => {
     expect(unpackResponse([...packed().slice(0, 6), range], body)).toBeUndefined();
   });
 });

@@ -17,7 +17,7 @@ describeBySeconds('RFC 9111 5.2.1, the directives of a request', (url) => {
     ...['no-transform', 'no-cache, no-store, max-age=0'],
   ];
 
-  it.each(DIRECTIVES)('By default %s does not bypass the cache', async (directive) => {
+  it.each(DIRECTIVES)('by default %s does not bypass the cache', async (directive) => {
     const { ask, pass, runs } = await site(url(), {}, control('max-age=60'));
     const headers = { 'Cache-Control': directive, Pragma: 'no-cache' };
     await ask('/a', headers);
@@ -27,7 +27,7 @@ describeBySeconds('RFC 9111 5.2.1, the directives of a request', (url) => {
     expect(runs()).toBe(1);
   });
 
-  it('By default only-if-cached runs the handler', async () => {
+  it('by default only-if-cached runs the handler', async () => {
     const { ask } = await site(url(), {}, control('max-age=60'));
     expect((await ask('/a', { 'Cache-Control': 'only-if-cached' })).status).toBe(200);
   });
@@ -122,7 +122,7 @@ describeBySeconds('RFC 9111 5.2.1, the directives of a request', (url) => {
     expect(runs()).toBe(1);
   });
 
-  it('A malformed directive is ignored', async () => {
+  it('a malformed directive is ignored', async () => {
     const { ask, runs } = await site(url(), honoring, control('max-age=60'));
     await ask();
     for (const directive of ['max-age=x', 'min-fresh', 'max-age', 'x-y="no-cache"']) {
@@ -158,29 +158,29 @@ describeBySeconds('RFC 9111 4.4, unsafe requests', (url) => {
   }
 
   it.each(['POST', 'PUT', 'DELETE', 'PATCH', 'MKCOL', 'PROPPATCH'])(
-    'A %s request invalidates its URL',
+    'a %s request invalidates its URL',
     async (method) => {
       expect(await leftAfter(method, 200)).toEqual([false, true]);
     },
   );
 
-  it.each([201, 202, 204, 299, 301, 302, 303, 304])('A status of %i invalidates', async (status) => {
+  it.each([201, 202, 204, 299, 301, 302, 303, 304])('a status of %i invalidates', async (status) => {
     expect(await leftAfter('POST', status)).toEqual([false, true]);
   });
 
-  it.each([400, 404, 409, 422, 500, 503])('A status of %i does not invalidate', async (status) => {
+  it.each([400, 404, 409, 422, 500, 503])('a status of %i does not invalidate', async (status) => {
     expect(await leftAfter('POST', status, { Location: '/b?x=1' })).toEqual([true, true]);
   });
 
   it.each(['OPTIONS', 'HEAD', 'GET', 'TRACE'])(
-    'A %s request is safe and does not invalidate',
+    'a %s request is safe and does not invalidate',
     async (method) => {
       expect(await leftAfter(method, 200, { Location: '/b?x=1' })).toEqual([true, true]);
     },
   );
 
   it.each(['Location', 'Content-Location'])(
-    'The URL in %s is invalidated as well, on the same host',
+    'the URL in %s is invalidated as well, on the same host',
     async (name) => {
       for (const value of ['/b?x=1', 'b?x=1', './../b?x=1']) {
         expect(await leftAfter('POST', 201, { [name]: value }), value).toEqual([false, false]);
@@ -197,7 +197,7 @@ describeBySeconds('RFC 9111 4.4, unsafe requests', (url) => {
   );
 
   it.each(['Location', 'Content-Location'])(
-    'The URL in %s is not invalidated on another host',
+    'the URL in %s is not invalidated on another host',
     async (name) => {
       for (const value of ['http://other.example/b?x=1', '//127.0.0.1:1/b?x=1', 'http://[/b?x=1', 'b:x']) {
         expect(await leftAfter('POST', 201, { [name]: value }), value).toEqual([false, true]);
@@ -205,7 +205,7 @@ describeBySeconds('RFC 9111 4.4, unsafe requests', (url) => {
     },
   );
 
-  it('The invalidation is done before the client gets the response', async () => {
+  it('the invalidation is done before the client gets the response', async () => {
     let version = 0;
     const { ask, runs } = await site(url(), { ttl: '1m' }, (req, res) => {
       if (req.method !== 'GET') version++;
@@ -219,7 +219,7 @@ describeBySeconds('RFC 9111 4.4, unsafe requests', (url) => {
     expect(runs()).toBe(11);
   });
 
-  it('The invalidation uses the query as the key counts it', async () => {
+  it('the invalidation uses the query as the key counts it', async () => {
     const { ask, runs } = await site(url(), { ttl: '1m', key: { query: ['page'] } }, says({}));
     await ask('/a?page=1&utm=x');
     await ask('/a?utm=y&page=1');
@@ -228,7 +228,7 @@ describeBySeconds('RFC 9111 4.4, unsafe requests', (url) => {
     expect((await ask('/a?page=1')).headers.age).toBeUndefined();
   });
 
-  it('A skipped request does not invalidate', async () => {
+  it('a skipped request does not invalidate', async () => {
     const { ask } = await site(
       url(),
       { ttl: '1m', skip: (req) => req.headers['x-skip'] !== undefined },
@@ -239,7 +239,7 @@ describeBySeconds('RFC 9111 4.4, unsafe requests', (url) => {
     expect((await ask()).headers.age).toBeDefined();
   });
 
-  it('An unsafe request invalidates every variant', async () => {
+  it('an unsafe request invalidates every variant', async () => {
     const { ask, runs } = await site(url(), { ttl: '1m' }, says({ Vary: 'X-A' }));
     for (const value of ['1', '2']) await ask('/a', { 'X-A': value });
     await ask('/a', {}, 'DELETE');

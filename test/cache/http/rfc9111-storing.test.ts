@@ -12,27 +12,27 @@ describeBySeconds('RFC 9111, which responses are stored', (url) => {
 
   describe('RFC 9111 3: statuses', () => {
     it.each([200, 203, 204, 299, 301, 302, 307, 400, 404, 410, 418, 500, 503, 599])(
-      'A %i with an explicit lifetime is stored without a ttl',
+      'a %i with an explicit lifetime is stored without a ttl',
       async (status) => {
         const body = status === 204 ? '' : 'body';
         expect(await isStored(url(), {}, says(MAX_AGE, { status, body }))).toBe(true);
       },
     );
 
-    it.each([206, 304, 600, 999])('A %i is never stored', async (status) => {
+    it.each([206, 304, 600, 999])('a %i is never stored', async (status) => {
       const body = status === 304 ? '' : 'body';
       expect(await isStored(url(), {}, says(MAX_AGE, { status, body }))).toBe(false);
       expect(await isStored(url(), { ttl: '1m' }, says(MAX_AGE, { status, body }))).toBe(false);
     });
 
-    it('With the ttl of the app only a 200 is stored', async () => {
+    it('with the ttl of the app only a 200 is stored', async () => {
       expect(await isStored(url(), { ttl: '1m' }, says({}))).toBe(true);
       for (const status of [203, 301, 404, 500]) {
         expect(await isStored(url(), { ttl: '1m' }, says(MAX_AGE, { status }))).toBe(false);
       }
     });
 
-    it('The statuses in `statuses` are stored, and no others', async () => {
+    it('the statuses in `statuses` are stored, and no others', async () => {
       for (const ttl of ['1m', undefined] as const) {
         const options = { ttl, statuses: [200, 404] };
         expect(await isStored(url(), options, says(MAX_AGE, { status: 200 }))).toBe(true);
@@ -41,16 +41,16 @@ describeBySeconds('RFC 9111, which responses are stored', (url) => {
       }
     });
 
-    it('A response without a lifetime is not stored', async () => {
+    it('a response without a lifetime is not stored', async () => {
       expect(await isStored(url(), {}, says({}))).toBe(false);
       expect(await isStored(url(), {}, says({ 'Cache-Control': 'public' }))).toBe(false);
     });
 
-    it.each([206, 304])('A %i in `statuses` is refused', async (status) => {
+    it.each([206, 304])('a %i in `statuses` is refused', async (status) => {
       await expect(site(url(), { statuses: [status] }, says({}))).rejects.toThrow('no whole response');
     });
 
-    it('A Content-Range is ignored with a status for which it has no meaning (RFC 9110 14.4)', async () => {
+    it('a Content-Range is ignored with a status for which it has no meaning (RFC 9110 14.4)', async () => {
       const range = { ...MAX_AGE, 'Content-Range': 'bytes 0-3/9' };
       for (const status of [200, 404]) expect(await isStored(url(), {}, says(range, { status }))).toBe(true);
       for (const status of [206, 416]) expect(await isStored(url(), {}, says(range, { status }))).toBe(false);
@@ -60,7 +60,7 @@ describeBySeconds('RFC 9111, which responses are stored', (url) => {
   describe('RFC 9111 5.2.2.3: must-understand', () => {
     const understand = { 'Cache-Control': 'must-understand, max-age=60' };
 
-    it('A status that this cache understands is stored, and no other', async () => {
+    it('a status that this cache understands is stored, and no other', async () => {
       for (const status of [200, 404, 301]) {
         expect(await isStored(url(), {}, says(understand, { status }))).toBe(true);
       }
@@ -69,20 +69,20 @@ describeBySeconds('RFC 9111, which responses are stored', (url) => {
       }
     });
 
-    it('A no-store is ignored with a status that is understood', async () => {
+    it('a no-store is ignored with a status that is understood', async () => {
       const both = { 'Cache-Control': 'no-store, must-understand, max-age=60' };
       expect(await isStored(url(), {}, says(both))).toBe(true);
       expect(await isStored(url(), {}, says(both, { status: 299 }))).toBe(false);
     });
 
-    it('A no-store wins over a ttl', async () => {
+    it('a no-store wins over a ttl', async () => {
       const both = { 'Cache-Control': 'no-store, must-understand' };
       expect(await isStored(url(), { ttl: '1m' }, says(both))).toBe(false);
     });
   });
 
   describe('RFC 9111 3.1: fields', () => {
-    it('The fields that describe the response are stored, and none of the connection', async () => {
+    it('the fields that describe the response are stored, and none of the connection', async () => {
       const { ask, runs } = await site(
         url(),
         {},
@@ -112,7 +112,7 @@ describeBySeconds('RFC 9111, which responses are stored', (url) => {
       }
     });
 
-    it('A response that sets a cookie is not stored, whatever else it says', async () => {
+    it('a response that sets a cookie is not stored, whatever else it says', async () => {
       for (const control of ['public, max-age=60', 'max-age=60, private="set-cookie"']) {
         const cookie = { 'Cache-Control': control, 'Set-Cookie': 'a=b' };
         expect(await isStored(url(), {}, says(cookie))).toBe(false);
@@ -120,7 +120,7 @@ describeBySeconds('RFC 9111, which responses are stored', (url) => {
       }
     });
 
-    it('A response without Date gets the time at which its head left', async () => {
+    it('a response without Date gets the time at which its head left', async () => {
       const leftAt = new Date().toUTCString();
       const { ask, runs } = await site(url(), {}, async (_req, res) => {
         res.setHeader('Cache-Control', 'max-age=60');
@@ -140,7 +140,7 @@ describeBySeconds('RFC 9111, which responses are stored', (url) => {
     const authorization = { Authorization: 'Bearer ann' };
 
     it.each(['public, max-age=60', 's-maxage=60', 'must-revalidate, max-age=60'])(
-      'Requests with Authorization share a response with %s',
+      'requests with Authorization share a response with %s',
       async (control) => {
         const { ask, runs } = await site(url(), {}, says({ 'Cache-Control': control }));
         await ask('/a', authorization);
@@ -151,7 +151,7 @@ describeBySeconds('RFC 9111, which responses are stored', (url) => {
     );
 
     it.each(['max-age=60', 'max-age=60, proxy-revalidate', 'max-age=60, no-transform'])(
-      'Requests with Authorization neither fill the cache nor are answered from it with %s',
+      'requests with Authorization neither fill the cache nor are answered from it with %s',
       async (control) => {
         const { ask, runs, skipped } = await site(url(), {}, says({ 'Cache-Control': control }));
         await ask('/a', authorization);
@@ -163,7 +163,7 @@ describeBySeconds('RFC 9111, which responses are stored', (url) => {
       },
     );
 
-    it('Requests with Authorization have responses of their own when the key names the field', async () => {
+    it('requests with Authorization have responses of their own when the key names the field', async () => {
       const options: SiteOptions = { ttl: '1m', key: { headers: ['Authorization'] } };
       const { ask, runs } = await site(
         url(),
@@ -183,11 +183,11 @@ describeBySeconds('RFC 9111, which responses are stored', (url) => {
   describe('RFC 9111 4.2.2: heuristics', () => {
     const modified = (ms: number) => new Date(Date.now() - ms).toUTCString();
 
-    it('A heuristic lifetime is not used by default', async () => {
+    it('a heuristic lifetime is not used by default', async () => {
       expect(await isStored(url(), {}, says({ 'Last-Modified': modified(10 * DAY) }))).toBe(false);
     });
 
-    it('A heuristic lifetime is a tenth of the time since Last-Modified', async () => {
+    it('a heuristic lifetime is a tenth of the time since Last-Modified', async () => {
       const { ask, pass, runs } = await site(
         url(),
         { heuristics: true },
@@ -201,7 +201,7 @@ describeBySeconds('RFC 9111, which responses are stored', (url) => {
       expect(runs()).toBe(2);
     });
 
-    it('A heuristic lifetime is a day at most', async () => {
+    it('a heuristic lifetime is a day at most', async () => {
       const { ask, pass, runs } = await site(
         url(),
         { heuristics: true },
@@ -216,7 +216,7 @@ describeBySeconds('RFC 9111, which responses are stored', (url) => {
       expect(runs()).toBe(2);
     });
 
-    it('A heuristic lifetime is used for statuses that allow it, or with public', async () => {
+    it('a heuristic lifetime is used for statuses that allow it, or with public', async () => {
       const old = { 'Last-Modified': modified(DAY) };
       const options = { heuristics: true };
       for (const status of [203, 301, 404, 410]) {
@@ -229,7 +229,7 @@ describeBySeconds('RFC 9111, which responses are stored', (url) => {
       expect(await isStored(url(), options, says(declared, { status: 302 }))).toBe(true);
     });
 
-    it('An explicit lifetime replaces the heuristic one, even when it is malformed', async () => {
+    it('an explicit lifetime replaces the heuristic one, even when it is malformed', async () => {
       const old = { 'Last-Modified': modified(1_000 * DAY) };
       const options = { heuristics: true };
       for (const named of [

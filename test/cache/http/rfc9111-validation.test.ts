@@ -493,7 +493,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
       expect(asked).toHaveLength(3);
     });
 
-    it('A cookie of a 304 reaches the client, and the response is not stored', async () => {
+    it('a cookie of a 304 reaches the client, and the response is not stored', async () => {
       const { ask, pass, storedAll, asked, stored, skipped } = await page((req, res) => {
         if (asked.length === 2) res.setHeader('Set-Cookie', 'a=1');
         return tagged({ 'Cache-Control': 'max-age=10' })(req, res);
@@ -574,7 +574,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
     expect(lastStatus(validated)).toContain('fwd-status=304');
   });
 
-  it('A validation emits cache:miss and cache:stored', async () => {
+  it('a validation emits cache:miss and cache:stored', async () => {
     const { ask, pass, storedAll, kit, stored } = await page(tagged({ 'Cache-Control': 'max-age=10' }));
     await ask();
     await storedAll(1);

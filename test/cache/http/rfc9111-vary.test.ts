@@ -20,7 +20,7 @@ const ttl = '1m';
 describeBySeconds('RFC 9111 4.1, responses that vary', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
-  it('A variant answers requests with the same values, and no others', async () => {
+  it('a variant answers requests with the same values, and no others', async () => {
     const { ask, runs } = await site(url(), { ttl }, varying('Accept', 'X-B'));
     const requests = [{ Accept: 'a' }, { Accept: 'b' }, { 'X-B': 'a' }, { Accept: 'a', 'X-B': 'a' }, {}];
     for (const [index, headers] of [...requests, ...requests].entries()) {
@@ -32,7 +32,7 @@ describeBySeconds('RFC 9111 4.1, responses that vary', (url) => {
     expect(runs()).toBe(requests.length);
   });
 
-  it('A missing header matches only a missing header', async () => {
+  it('a missing header matches only a missing header', async () => {
     const { ask, runs } = await site(url(), { ttl }, varying('X-A'));
     await ask();
     await ask('/a', { 'X-A': '' });
@@ -42,7 +42,7 @@ describeBySeconds('RFC 9111 4.1, responses that vary', (url) => {
     expect(runs()).toBe(2);
   });
 
-  it('Values match that differ only in white space around commas and at the ends', async () => {
+  it('values match that differ only in white space around commas and at the ends', async () => {
     const { ask, runs } = await site(url(), { ttl }, varying('X-Coding'));
     for (const value of ['gzip, br', 'gzip,br', ' gzip ,  br ', 'gzip,\tbr']) {
       await ask('/a', { 'X-Coding': value });
@@ -55,7 +55,7 @@ describeBySeconds('RFC 9111 4.1, responses that vary', (url) => {
   });
 
   it.each(['Accept-Encoding', 'Accept-Language'])(
-    'Requests with equal preferences in %s share a variant',
+    'requests with equal preferences in %s share a variant',
     async (name) => {
       const { ask, runs } = await site(url(), { ttl }, varying(name));
       for (const value of ['de, en;q=0.5', 'DE,en;q=0.50', 'en;q=0.5 , de', 'de;q=1.0, en; q=0.5']) {
@@ -69,7 +69,7 @@ describeBySeconds('RFC 9111 4.1, responses that vary', (url) => {
     },
   );
 
-  it('The names in Vary may have any case and order, on one line or several', async () => {
+  it('the names in Vary may have any case and order, on one line or several', async () => {
     const spellings = [['X-A, x-b'], ['X-B', 'X-A'], ['x-b ,X-A,, x-a'], 'X-A,X-B'];
     let at = 0;
     const { ask, runs } = await site(url(), { ttl }, (_req, res) => {
@@ -82,7 +82,7 @@ describeBySeconds('RFC 9111 4.1, responses that vary', (url) => {
     expect(runs()).toBe(4);
   });
 
-  it.each(['*', 'Accept, *', ['Accept', '*']])('A response with Vary: %j is not stored', async (vary) => {
+  it.each(['*', 'Accept, *', ['Accept', '*']])('a response with Vary: %j is not stored', async (vary) => {
     const { ask, runs, skipped } = await site(url(), { ttl }, says({ Vary: vary }));
     await ask();
     await ask();
@@ -90,7 +90,7 @@ describeBySeconds('RFC 9111 4.1, responses that vary', (url) => {
     expect(skipped).toMatchObject([{ reason: 'vary' }, { reason: 'vary' }]);
   });
 
-  it('A response that varies on a header not in vary.allow is not stored', async () => {
+  it('a response that varies on a header not in vary.allow is not stored', async () => {
     const options: SiteOptions = { ttl, vary: { allow: ['Accept-Language'] } };
     const allowed = await site(url(), options, varying('accept-language'));
     await allowed.ask();
@@ -103,7 +103,7 @@ describeBySeconds('RFC 9111 4.1, responses that vary', (url) => {
     expect(other.skipped).toMatchObject([{ reason: 'vary' }, { reason: 'vary' }]);
   });
 
-  it('A key has at most vary.maxVariants variants, and the oldest is removed', async () => {
+  it('a key has at most vary.maxVariants variants, and the oldest is removed', async () => {
     const options: SiteOptions = { ttl, vary: { maxVariants: 3 }, local: false };
     const { ask, runs, storedAll } = await site(url(), options, varying('X-A'));
     for (const [index, value] of ['1', '2', '3', '4'].entries()) {
@@ -117,7 +117,7 @@ describeBySeconds('RFC 9111 4.1, responses that vary', (url) => {
     expect(runs()).toBe(5);
   });
 
-  it('A response may start to vary, stop, and vary on another header', async () => {
+  it('a response may start to vary, stop, and vary on another header', async () => {
     let vary: string | undefined;
     const { ask, runs, pass, storedAll } = await site(url(), { ttl: '10s' }, (req, res) => {
       if (vary !== undefined) res.setHeader('Vary', vary);
@@ -169,7 +169,7 @@ describe('RFC 9111 4.1, variants in Redis', () => {
   const keysOf = (prefix: string) =>
     withPlainClient(redisUrl(), (client) => client.keys(`${prefix}:cache:{127*`));
 
-  it('Each variant takes a Redis key, and one more lists them, within the limit', async () => {
+  it('each variant takes a Redis key, and one more lists them, within the limit', async () => {
     const options: SiteOptions = { ttl, vary: { maxVariants: 3 } };
     const { ask, kit, storedAll } = await site(redisUrl(), options, varying('X-A'));
     for (let value = 1; value <= 20; value++) {
@@ -182,7 +182,7 @@ describe('RFC 9111 4.1, variants in Redis', () => {
   it.each([
     ['something else', 'X-B'],
     ['nothing', undefined],
-  ])('Variants are deleted when the response varies on %s', async (_, second) => {
+  ])('variants are deleted when the response varies on %s', async (_, second) => {
     const { ask, kit, storedAll } = await site(redisUrl(), { ttl }, (req, res) => {
       const vary = req.headers['x-c'] === undefined ? 'X-A, X-C' : second;
       if (vary !== undefined) res.setHeader('Vary', vary);

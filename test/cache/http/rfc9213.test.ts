@@ -109,7 +109,7 @@ describeBySeconds('RFC 9213, CDN-Cache-Control', (url) => {
     }
   });
 
-  it('With a ttl, a response that either field forbids to store is not stored', async () => {
+  it('with a ttl, a response that either field forbids to store is not stored', async () => {
     for (const word of ['no-store', 'private', 'no-cache']) {
       expect(await stored('max-age=60', word, true), word).toBe(false);
       expect(await stored(word, 'max-age=60', true), word).toBe(false);
@@ -118,7 +118,7 @@ describeBySeconds('RFC 9213, CDN-Cache-Control', (url) => {
     expect(await stored('max-age=60, &', 'no-store', true)).toBe(false);
   });
 
-  it('With a ttl, must-revalidate in either field forbids stale responses', async () => {
+  it('with a ttl, must-revalidate in either field forbids stale responses', async () => {
     for (const [targeted, general] of [
       ['must-revalidate', 'public'],
       ['public', 'must-revalidate'],

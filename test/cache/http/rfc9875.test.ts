@@ -138,14 +138,14 @@ describeOnBothEngines('RFC 9875, cache groups', (url) => {
     }
   });
 
-  it('A group is a tag for kit.invalidate, on every host', async () => {
+  it('a group is a tag for kit.invalidate, on every host', async () => {
     const { kit, ask } = await start({ '/1': '"a"' }, (res) => void res.end());
     expect([await ask('/1', ONE), await ask('/1', TWO)]).toEqual(['/1 1', '/1 2']);
     await kit.invalidate({ tags: 'a' });
     expect([await ask('/1', ONE), await ask('/1', TWO)]).toEqual(['/1 3', '/1 4']);
   });
 
-  it('A tag of the app is no group, so that no response invalidates by it', async () => {
+  it('a tag of the app is no group, so that no response invalidates by it', async () => {
     const { ask, post } = await start(
       {},
       (res) => void res.writeHead(200, { 'Cache-Group-Invalidation': '"a"' }).end(),
@@ -156,7 +156,7 @@ describeOnBothEngines('RFC 9875, cache groups', (url) => {
     expect(await ask('/1')).toBe('/1 1');
   });
 
-  it('A response with more than 256 groups is not stored', async () => {
+  it('a response with more than 256 groups is not stored', async () => {
     const field = Array.from({ length: 257 }, (_, index) => `"${index}"`).join(', ');
     const { ask } = await start({ '/1': field }, (res) => void res.end());
     expect([await ask('/1'), await ask('/1')]).toEqual(['/1 1', '/1 2']);

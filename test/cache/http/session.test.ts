@@ -31,7 +31,7 @@ describeOnBothEngines('a stored page with sessions', (url) => {
   }
 
   describe.each(['before', 'after'] as const)('with kit.session %s the cache', (order) => {
-    it('A page is not stored when its handler read the session', async () => {
+    it('a page is not stored when its handler read the session', async () => {
       const { address, login, skipped, runs } = await start(order, (req, res) => {
         res.send(`for ${req.session.userId}`);
       });
@@ -44,7 +44,7 @@ describeOnBothEngines('a stored page with sessions', (url) => {
       expect(new Set(skipped.map(({ reason }) => reason))).toEqual(new Set(['session-read']));
     });
 
-    it('A page is not stored when its handler read the session after the headers had left', async () => {
+    it('a page is not stored when its handler read the session after the headers had left', async () => {
       const { address, login, runs } = await start(order, (req, res) => {
         res.write('for ');
         setImmediate(() => res.end(String(req.session.userId)));
@@ -55,7 +55,7 @@ describeOnBothEngines('a stored page with sessions', (url) => {
       expect(runs()).toBe(2);
     });
 
-    it('A page is not stored when its handler wrote the session, which is saved', async () => {
+    it('a page is not stored when its handler wrote the session, which is saved', async () => {
       const { address, runs } = await start(order, (req, res) => {
         Object.assign(req.session, { seen: true });
         res.send('body');
@@ -67,7 +67,7 @@ describeOnBothEngines('a stored page with sessions', (url) => {
     });
   });
 
-  it('A streamed page is stored when its handler did not read the session', async () => {
+  it('a streamed page is stored when its handler did not read the session', async () => {
     const { address, login, runs } = await start('before', (_req, res) => {
       res.write('public ');
       setImmediate(() => res.end('page'));
@@ -79,7 +79,7 @@ describeOnBothEngines('a stored page with sessions', (url) => {
   });
 
   it.each(['user', 'sessionID', 'sessionStore'] as const)(
-    'A page is not stored when its handler read req.%s',
+    'a page is not stored when its handler read req.%s',
     async (name) => {
       const kit = kitForTest({ url: url() });
       const skipped = eventsOf(kit, 'cache:skipped');
@@ -99,7 +99,7 @@ describeOnBothEngines('a stored page with sessions', (url) => {
     },
   );
 
-  it('A page is stored when an access check above the cache read the session', async () => {
+  it('a page is stored when an access check above the cache read the session', async () => {
     const kit = kitForTest({ url: url() });
     let runs = 0;
     const app = express().use(kit.session({ secret: 'a secret for this test' }), (req, res, next) => {
@@ -116,7 +116,7 @@ describeOnBothEngines('a stored page with sessions', (url) => {
     expect(runs).toBe(1);
   });
 
-  it('A page is stored when its handler did not read the session, and the session cookie is neither replayed nor lost', async () => {
+  it('a page is stored when its handler did not read the session, and the session cookie is neither replayed nor lost', async () => {
     const { address, login, runs } = await start('before', (_req, res) => void res.send('public'));
     const [ann, bob] = [await login('ann'), await login('bob')];
     const idIn = (cookie: string | undefined) => /connect\.sid=([^;]+)/.exec(cookie ?? '')?.[1];

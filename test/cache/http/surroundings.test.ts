@@ -16,7 +16,7 @@ const TEXT = 'a text that is worth compressing, '.repeat(100);
 describeOnBothEngines('kit.cache in an app', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
-  it.each(APPS)('The cache works under %s, also in a sub-app, by the whole URL', async (_, makeApp) => {
+  it.each(APPS)('the cache works under %s, also in a sub-app, by the whole URL', async (_, makeApp) => {
     const kit = kitForTest({ url: url() });
     let runs = 0;
     const inner = makeApp();
@@ -43,7 +43,7 @@ describeOnBothEngines('kit.cache in an app', (url) => {
     }
   });
 
-  it('The cache works in a router, for one route of many', async () => {
+  it('the cache works in a router, for one route of many', async () => {
     const kit = kitForTest({ url: url() });
     let runs = 0;
     const router = Router();
@@ -61,7 +61,7 @@ describeOnBothEngines('kit.cache in an app', (url) => {
     expect((await send(`${address}/api/plain`)).text).toBe('{"runs":4}');
   });
 
-  it('The headers that middleware above sets are not replayed: each client gets its own', async () => {
+  it('the headers that middleware above sets are not replayed: each client gets its own', async () => {
     const kit = kitForTest({ url: url() });
     let request = 0;
     const app = express();
@@ -87,7 +87,7 @@ describeOnBothEngines('kit.cache in an app', (url) => {
     expect(hit.headers['x-same']).toBe('same');
   });
 
-  it.each(['outside', 'inside'] as const)('The cache works with compression() %s', async (where) => {
+  it.each(['outside', 'inside'] as const)('the cache works with compression() %s', async (where) => {
     const kit = kitForTest({ url: url() });
     let runs = 0;
     const app = express();
@@ -112,7 +112,7 @@ describeOnBothEngines('kit.cache in an app', (url) => {
     expect(runs, 'the stored bytes are zipped only where it is inside').toBe(where === 'outside' ? 1 : 2);
   });
 
-  it('The errors of skip and of the handler reach the error handler', async () => {
+  it('the errors of skip and of the handler reach the error handler', async () => {
     const kit = kitForTest({ url: url() });
     const app = express().set('env', 'test');
     const fail = () => {
@@ -144,7 +144,7 @@ describeWithServers('kit.cache on Redis', () => {
     return { server, kit, address: await serve(app) };
   }
 
-  it('Every key has a TTL', async () => {
+  it('every key has a TTL', async () => {
     const { server, address } = await start(5_000);
     await send(`${address}/a`);
     await send(`${address}/a`);
@@ -156,7 +156,7 @@ describeWithServers('kit.cache on Redis', () => {
   });
 
   describe.each(['killed', 'frozen'] as const)('while Redis is %s', (fate) => {
-    it('The handler runs for every request, and no client gets an error', async () => {
+    it('the handler runs for every request, and no client gets an error', async () => {
       const { server, kit, address } = await start(1_000);
       const errors = eventsOf(kit, 'error');
       expect((await send(`${address}/a`)).text).toBe('body 1');

@@ -64,7 +64,7 @@ describeOnBothEngines('a request for a part of a response that is not stored', (
     }
 
     it.each(RANGES)(
-      'A request for %s gets the same as without the kit, at first and later',
+      'a request for %s gets the same as without the kit, at first and later',
       async (range, status) => {
         const { cached, plain, skipped } = await both([], express.static(directory));
         const headers = { Range: range };
@@ -86,7 +86,7 @@ describeOnBothEngines('a request for a part of a response that is not stored', (
       ['private', (_req, res, next) => next(void res.set('Cache-Control', 'private'))],
       ['with a cookie', (_req, res, next) => next(void res.cookie('a', 'b'))],
       ['of a session', (req, _res, next) => next(void Reflect.get(req, 'session'))],
-    ])('A client gets the part of a response that is %s', async (_name, below) => {
+    ])('a client gets the part of a response that is %s', async (_name, below) => {
       const { cached } = await both(
         [],
         makeApp().use(below, express.static(directory, { cacheControl: false })) as unknown as RequestHandler,
@@ -99,7 +99,7 @@ describeOnBothEngines('a request for a part of a response that is not stored', (
       }
     });
 
-    it('A part outside of the response gets a 416', async () => {
+    it('a part outside of the response gets a 416', async () => {
       const { cached } = await both([], express.static(directory));
       for (let time = 0; time < 2; time++) {
         const { status, headers } = await send(`${cached}/film.mp4`, {
@@ -109,7 +109,7 @@ describeOnBothEngines('a request for a part of a response that is not stored', (
       }
     });
 
-    it('A client gets the whole when its handler makes no parts', async () => {
+    it('a client gets the whole when its handler makes no parts', async () => {
       const { cached } = await both(
         [],
         (_req, res) => void res.set('Cache-Control', 'private').send('0123456789'),
@@ -120,7 +120,7 @@ describeOnBothEngines('a request for a part of a response that is not stored', (
       }
     });
 
-    it('A client that has the whole gets a 304, and otherwise the same as without the kit', async () => {
+    it('a client that has the whole gets a 304, and otherwise the same as without the kit', async () => {
       const { cached, plain } = await both([], express.static(directory));
       const etag = String((await send(`${plain}/film.mp4`)).headers.etag);
       for (const headers of [{ 'If-None-Match': etag }, { 'If-None-Match': etag, Range: 'bytes=0-1' }]) {
@@ -131,7 +131,7 @@ describeOnBothEngines('a request for a part of a response that is not stored', (
       }
     });
 
-    it('A request for a part does not stop others from waiting for each other, and the whole is stored once it can be', async () => {
+    it('a request for a part does not stop others from waiting for each other, and the whole is stored once it can be', async () => {
       let isPrivate = true;
       const files = express.static(directory, { cacheControl: false });
       const { cached, kit } = await both([], (req, res, next) => {
@@ -170,7 +170,7 @@ describeOnBothEngines('a part of a response beside compression', (url) => {
         send(address, { headers: { 'Accept-Encoding': 'gzip', ...headers } });
     }
 
-    it('A part above the cache is not encoded, whether new or stored', async () => {
+    it('a part above the cache is not encoded, whether new or stored', async () => {
       const ask = await served('above');
       for (let time = 0; time < 2; time++) {
         const { status, headers, text } = await ask({ Range: 'bytes=10-19' });
@@ -181,7 +181,7 @@ describeOnBothEngines('a part of a response beside compression', (url) => {
     });
 
     it.runIf(compress === compression)(
-      'A client whose first part may have been encoded gets the whole',
+      'a client whose first part may have been encoded gets the whole',
       async () => {
         const ask = await served('above');
         const etag = String((await ask({})).headers.etag);
@@ -196,7 +196,7 @@ describeOnBothEngines('a part of a response beside compression', (url) => {
       },
     );
 
-    it('A part below the cache is a part of the encoded whole', async () => {
+    it('a part below the cache is a part of the encoded whole', async () => {
       const ask = await served('below');
       const whole = await ask({});
       const { status, headers, body } = await ask({ Range: 'bytes=10-19' });

@@ -58,7 +58,7 @@ describeWithServers('leases that Redis grants to a cache', () => {
   const WAYS: Readonly<Record<string, Ask>> = { 'kit.remember': askRemember, 'kit.cache': askCache };
 
   it.for(Object.entries(WAYS))(
-    'A lease is ended when the reply that granted it to %s was lost',
+    'a lease is ended when the reply that granted it to %s was lost',
     async ([, ask]) => {
       const { proxy, kit, healthy } = await start();
       proxy.loseNextReply();
@@ -71,7 +71,7 @@ describeWithServers('leases that Redis grants to a cache', () => {
   );
 
   it.for(Object.entries(WAYS))(
-    'A lease is ended when the result of %s could not be stored',
+    'a lease is ended when the result of %s could not be stored',
     async ([, ask]) => {
       const { proxy, kit, healthy } = await start();
       const make = async () => {
@@ -84,7 +84,7 @@ describeWithServers('leases that Redis grants to a cache', () => {
     },
   );
 
-  it('A lease is ended when a loader fails while Redis is down', async () => {
+  it('a lease is ended when a loader fails while Redis is down', async () => {
     const { proxy, kit, healthy } = await start();
     const make = async () => {
       proxy.sever();
@@ -96,7 +96,7 @@ describeWithServers('leases that Redis grants to a cache', () => {
   });
 
   it.for(Object.entries(WAYS))(
-    'A lease is ended when the versions of the result of %s cannot be read',
+    'a lease is ended when the versions of the result of %s cannot be read',
     async ([, ask]) => {
       const { server, prefix, healthy } = await start();
       const { entry, fill } = new Keys(prefix).remembered('k');
@@ -118,7 +118,7 @@ describeWithServers('leases that Redis grants to a cache', () => {
     },
   );
 
-  it('A lease whose grant was lost is ended by the value that is loaded under it', async () => {
+  it('a lease whose grant was lost is ended by the value that is loaded under it', async () => {
     const { proxy, kit, healthy } = await start();
     proxy.loseNextReply();
     let letGo: (value: string) => void = () => undefined;

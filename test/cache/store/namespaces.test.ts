@@ -39,11 +39,11 @@ async function bytesPerTenant(
 }
 
 describe('many namespaces', () => {
-  it('A namespace without references costs no memory', async () => {
+  it('a namespace without references costs no memory', async () => {
     expect(await bytesPerTenant(10_000, (kit, tenant) => void kit.namespace(tenant))).toBeLessThan(200);
   });
 
-  it('A namespace that is kept costs less than 8 kB', async () => {
+  it('a namespace that is kept costs less than 8 kB', async () => {
     const kept: RedisKit[] = [];
     expect(await bytesPerTenant(10_000, (kit, tenant) => kept.push(kit.namespace(tenant)))).toBeLessThan(
       8_192,
@@ -51,13 +51,13 @@ describe('many namespaces', () => {
     expect(kept).toHaveLength(10_000);
   });
 
-  it('A namespace with one cached value costs only the copy and the stored value', async () => {
+  it('a namespace with one cached value costs only the copy and the stored value', async () => {
     const remember = (kit: RedisKit, tenant: string) =>
       kit.namespace(tenant).remember('k', '1h', () => tenant);
     expect(await bytesPerTenant(3_000, remember)).toBeLessThan(8_192);
   });
 
-  it('Namespaces that are used a hundred times cost as much as those used once', async () => {
+  it('namespaces that are used a hundred times cost as much as those used once', async () => {
     const kit = kitForTest({ url: 'memory:' });
     const round = async () => {
       for (let index = 0; index < 5_000; index++) {
@@ -72,7 +72,7 @@ describe('many namespaces', () => {
 });
 
 describeOnBothEngines('the namespaces of a kit', (url) => {
-  it('Equal names give the same namespace, however they are spelled', () => {
+  it('equal names give the same namespace, however they are spelled', () => {
     const kit = kitForTest({ url: url() });
     const tenant = kit.namespace('a');
     expect(kit.namespace('a')).toBe(tenant);
@@ -81,7 +81,7 @@ describeOnBothEngines('the namespaces of a kit', (url) => {
     expect(kitForTest({ url: url() }).namespace('a')).not.toBe(tenant);
   });
 
-  it('Two namespaces of one name share the names of their limiters', () => {
+  it('two namespaces of one name share the names of their limiters', () => {
     const kit = kitForTest({ url: url() });
     const policy = { algorithm: 'sliding-window', name: 'api', limit: 3, window: '1m' } as const;
     kit.namespace('a').limiter(policy);
@@ -90,7 +90,7 @@ describeOnBothEngines('the namespaces of a kit', (url) => {
     kit.limiter(policy);
   });
 
-  it('Namespaces share no value, copy, flight or purge, whatever the keys', async () => {
+  it('namespaces share no value, copy, flight or purge, whatever the keys', async () => {
     const kit = kitForTest({ url: url() });
     const kits = { root: kit, a: kit.namespace('a'), 'a:b': kit.namespace('a:b'), b: kit.namespace('b') };
     const keys = ['k', 'a\nk', '>a\nk', ':k', 'b:k', '>a:b\n'];
@@ -112,7 +112,7 @@ describeOnBothEngines('the namespaces of a kit', (url) => {
     expect(await ask('3')).toEqual(second);
   });
 
-  it('The pages of namespaces are separate, also in the local copies', async () => {
+  it('the pages of namespaces are separate, also in the local copies', async () => {
     const kit = kitForTest({ url: url() });
     const app = express();
     const stored = eventsOf(kit, 'cache:stored');

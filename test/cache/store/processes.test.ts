@@ -59,7 +59,7 @@ function numberIn(server: RedisServer, key: string): Promise<number> {
 }
 
 describeWithServers('a cache of several processes', () => {
-  it('The handler runs once for forty misses in two processes, and waiting processes are woken', async () => {
+  it('the handler runs once for forty misses in two processes, and waiting processes are woken', async () => {
     const server = await startForTest();
     const options = `{ ttl: '1m', key: { host: false }, singleFlight: { lease: '30s', wait: '30s' } }`;
     const programs = [await startServer(server, options, 400), await startServer(server, options, 400)];
@@ -74,7 +74,7 @@ describeWithServers('a cache of several processes', () => {
     expect(elapsedMs()).toBeLessThan(15_000);
   });
 
-  it('A process that is killed while its handler runs is replaced when its lease expires', async () => {
+  it('a process that is killed while its handler runs is replaced when its lease expires', async () => {
     const server = await startForTest();
     const maker = await startServer(
       server,
@@ -99,7 +99,7 @@ describeWithServers('a cache of several processes', () => {
     expect(elapsedMs()).toBeLessThan(2 * LEASE_MS);
   });
 
-  it('A stale response is refreshed once for all processes', async () => {
+  it('a stale response is refreshed once for all processes', async () => {
     const server = await startForTest();
     const options = `{ ttl: '1s', staleWhileRevalidate: '1h', local: false, key: { host: false } }`;
     const programs = [await startServer(server, options, 300), await startServer(server, options, 300)];
@@ -120,7 +120,7 @@ describeWithServers('a cache of several processes', () => {
     expect(await overlapsOf(server)).toBe(0);
   });
 
-  it('An invalidation drops the copies of all processes', async () => {
+  it('an invalidation drops the copies of all processes', async () => {
     const server = await startForTest();
     const options = `{ ttl: '1h', local: { maxAge: '1h' }, key: { host: false }, tags: ['t'] }`;
     const programs = [await startServer(server, options, 0), await startServer(server, options, 0)];

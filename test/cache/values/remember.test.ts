@@ -26,7 +26,7 @@ describeOnBothEngines('kit.remember', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   it.each([null, '', 0, false, [], {}, 'text', { a: [1, null, { b: '☃' }] }])(
-    'A value of %j is returned unchanged',
+    'a value of %j is returned unchanged',
     async (value) => {
       const kit = kitForTest({ url: url() });
       const other = kitForTest({ url: url(), prefix: kit.prefix });
@@ -43,7 +43,7 @@ describeOnBothEngines('kit.remember', (url) => {
     },
   );
 
-  it('Each caller gets its own copy of a value, parsed from JSON', async () => {
+  it('each caller gets its own copy of a value, parsed from JSON', async () => {
     const kit = kitForTest({ url: url() });
     const load = () => ({ at: new Date(0), gone: undefined, list: [1] });
     const first = (await kit.remember<unknown>('k', '1m', load)) as { list: number[] };
@@ -55,7 +55,7 @@ describeOnBothEngines('kit.remember', (url) => {
     });
   });
 
-  it('A value of undefined is not stored, and the event says why', async () => {
+  it('a value of undefined is not stored, and the event says why', async () => {
     const kit = kitForTest({ url: url() });
     const skipped = eventsOf(kit, 'cache:skipped');
     let loads = 0;
@@ -69,7 +69,7 @@ describeOnBothEngines('kit.remember', (url) => {
     ]);
   });
 
-  it('The loader runs once for fifty concurrent callers', async () => {
+  it('the loader runs once for fifty concurrent callers', async () => {
     const kit = kitForTest({ url: url() });
     const { load, letGo, runs } = heldLoad(() => 'value');
     const values = Array.from({ length: 50 }, () => kit.remember('k', '1m', load));
@@ -79,7 +79,7 @@ describeOnBothEngines('kit.remember', (url) => {
     expect(runs()).toBe(1);
   });
 
-  it('All waiting callers get the error of the loader, and the next caller loads again', async () => {
+  it('all waiting callers get the error of the loader, and the next caller loads again', async () => {
     const kit = kitForTest({ url: url() });
     const { load, letGo, runs } = heldLoad(() => {
       throw new Error('on purpose');
@@ -93,13 +93,13 @@ describeOnBothEngines('kit.remember', (url) => {
     expect(await kit.remember('k', '1m', () => 'again')).toBe('again');
   });
 
-  it('A value that JSON cannot represent rejects the call', async () => {
+  it('a value that JSON cannot represent rejects the call', async () => {
     const kit = kitForTest({ url: url() });
     await expect(kit.remember('k', '1m', () => 1n)).rejects.toThrow('BigInt');
     expect(await kit.remember('k', '1m', () => 1)).toBe(1);
   });
 
-  it('A cached value emits hits, misses and its storing, with its key', async () => {
+  it('a cached value emits hits, misses and its storing, with its key', async () => {
     const kit = kitForTest({ url: url() });
     const names = ['cache:miss', 'cache:stored', 'cache:hit'] as const;
     const events = names.map((name) => eventsOf(kit, name));
@@ -109,7 +109,7 @@ describeOnBothEngines('kit.remember', (url) => {
     expect(events).toMatchObject([[{ key: 'k' }], [{ key: 'k', bytes: expect.any(Number) }], [{ key: 'k' }]]);
   });
 
-  it('A loader can add tags', async () => {
+  it('a loader can add tags', async () => {
     const kit = kitForTest({ url: url() });
     let loads = 0;
     const remember = () =>
@@ -126,7 +126,7 @@ describeOnBothEngines('kit.remember', (url) => {
     expect(await remember()).toBe(3);
   });
 
-  it('The signal of a loader aborts when the kit is closed', async () => {
+  it('the signal of a loader aborts when the kit is closed', async () => {
     const kit = kitForTest({ url: url() });
     let signal: AbortSignal | undefined;
     const value = kit.remember('k', '1m', (context) => {
@@ -157,7 +157,7 @@ describe('a cached value', () => {
   }
 
   it.each([true, false])(
-    'A value expires after its ttl, to the millisecond (local copy: %s)',
+    'a value expires after its ttl, to the millisecond (local copy: %s)',
     async (isHeld) => {
       const { clock, remember } = start({ ttl: '1s', ...(isHeld ? {} : { local: false }) });
       expect(await remember()).toBe(1);
@@ -168,7 +168,7 @@ describe('a cached value', () => {
     },
   );
 
-  it('A stale value is returned once more and loaded in the background, within its window', async () => {
+  it('a stale value is returned once more and loaded in the background, within its window', async () => {
     const { clock, kit, state, remember } = start({ ttl: '1s', staleWhileRevalidate: '10s' });
     const [stale, stored] = [eventsOf(kit, 'cache:stale'), eventsOf(kit, 'cache:stored')];
     await remember();
@@ -181,7 +181,7 @@ describe('a cached value', () => {
     expect(await remember()).toBe(3);
   });
 
-  it('A stale value is returned when loading it again fails, within its window', async () => {
+  it('a stale value is returned when loading it again fails, within its window', async () => {
     const { clock, kit, state, remember } = start({ ttl: '1s', staleIfError: '10s' });
     const errors = eventsOf(kit, 'error');
     await remember();
@@ -194,7 +194,7 @@ describe('a cached value', () => {
     await expect(remember()).rejects.toThrow('on purpose');
   });
 
-  it('Jitter shortens the lifetime at random, at most by its fraction', async () => {
+  it('jitter shortens the lifetime at random, at most by its fraction', async () => {
     const { clock, kit } = start({ ttl: '1s' });
     const options = { ttl: '1000s', jitter: 0.5, local: false } as const;
     const keys = Array.from({ length: 200 }, (_, index) => `k${index}`);
@@ -221,7 +221,7 @@ describe('a cached value', () => {
 
 describe('a cached value on Redis', () => {
   it.each(['garbage', 'C\u0001short', '', 'V\u0001\u0000\u0001x'])(
-    'A stored value of %j counts as absent',
+    'a stored value of %j counts as absent',
     async (garbage) => {
       const kit = kitForTest({ url: redisUrl() });
       const errors = eventsOf(kit, 'error');
@@ -239,7 +239,7 @@ describe('a cached value on Redis', () => {
 });
 
 describe('kit.warm', () => {
-  it('A few loaders run concurrently, all values are stored, and the progress is reported', async () => {
+  it('a few loaders run concurrently, all values are stored, and the progress is reported', async () => {
     const kit = kitForTest({ url: 'memory:' });
     let [running, most] = [0, 0];
     const entries = Array.from({ length: 30 }, (_, index) => ({
@@ -261,7 +261,7 @@ describe('kit.warm', () => {
     expect(await kit.remember('k7', '1m', () => 'not again')).toBe(7);
   });
 
-  it('Stored values are replaced, and a failed entry does not stop the others', async () => {
+  it('stored values are replaced, and a failed entry does not stop the others', async () => {
     const kit = kitForTest({ url: 'memory:' });
     const errors = eventsOf(kit, 'error');
     await kit.remember('a', '1m', () => 'old');
@@ -284,7 +284,7 @@ describe('kit.warm', () => {
     expect(errors).toMatchObject([{ error: { message: 'on purpose' } }]);
   });
 
-  it('Entries are taken one by one, and no more than can be loaded', async () => {
+  it('entries are taken one by one, and no more than can be loaded', async () => {
     const kit = kitForTest({ url: 'memory:' });
     let taken = 0;
     let loaded = 0;
@@ -328,13 +328,13 @@ describe('invalid arguments of kit.remember', () => {
     [{ pages: { ttl: '1m', max: 3 } }, 'unknown option `max`'],
     [{ pages: { ttl: '1m', maxEntries: 0 } }, '`maxEntries` is 0'],
     [[], '`cachePolicies` must be an object'],
-  ])('An invalid policy is refused when the kit is created: %j', (cachePolicies, part) => {
+  ])('an invalid policy is refused when the kit is created: %j', (cachePolicies, part) => {
     expect(() => kitForTest({ url: 'memory:', cachePolicies: cachePolicies as never })).toThrow(part);
   });
 });
 
 describeOnBothEngines('a cache policy', (url) => {
-  it('A policy gives its lifetimes to the caches that name it, and limits their entries', async () => {
+  it('a policy gives its lifetimes to the caches that name it, and limits their entries', async () => {
     const cachePolicies = { few: { ttl: '1m', maxEntries: 3, jitter: 0 } } as const;
     const kit = kitForTest({ url: url(), cachePolicies });
     const stored = eventsOf(kit, 'cache:stored');
