@@ -1,5 +1,6 @@
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { isNotModified } from '../../http/message/conditional-request.ts';
+import { tokenOrString } from '../../http/message/structured-field.ts';
 import { isHeadOpen, type Replacement, writeFlatHead } from '../../http/response/guarded-response.ts';
 import { setStatus } from '../../http/response/response-head.ts';
 import { removeHeaders } from '../../http/response/stored-headers.ts';
@@ -85,7 +86,8 @@ export class ClientResponse {
     const { settings, key } = this.#options;
     // Only with a declared length is it known by now that the body is not too large.
     const willBeStored = skippedFor === undefined && headers['content-length'] !== undefined;
-    const detail = settings.debug && skippedFor !== undefined ? `; detail=${skippedFor}` : '';
+    const hasDetail = settings.debug && skippedFor !== undefined;
+    const detail = hasDetail ? `; detail=${tokenOrString(skippedFor)}` : '';
     const outcome = willBeStored ? '; stored' : detail;
     addStatus(this.#res, statusOf(settings, `${forwarded}${outcome}`, key));
     if (skippedFor !== undefined || settings.downstream === undefined) return;

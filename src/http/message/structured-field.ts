@@ -1,4 +1,4 @@
-import { type Dictionary, parseDictionary } from 'structured-headers';
+import { type Dictionary, parseDictionary, serializeString } from 'structured-headers';
 
 /** The text of a structured field: lines are joined, without surrounding whitespace (RFC 9651, section 4.2; RFC 9110, 5.5). */
 export function fieldText(value: number | string | readonly string[] | undefined): string {
@@ -19,4 +19,12 @@ export function fieldDictionary(text: string): Dictionary | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** RFC 9651, section 3.3.4. */
+const TOKEN = /^[A-Za-z*][\w!#$%&'*+.^`|~:/-]*$/;
+
+/** A text as a Token, or as a String whose characters outside of ASCII are replaced. */
+export function tokenOrString(text: string): string {
+  return TOKEN.test(text) ? text : serializeString(text.replace(/[^\x20-\x7e]/g, '?'));
 }

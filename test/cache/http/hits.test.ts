@@ -134,7 +134,7 @@ describeOnBothEngines('a stored response', (url) => {
     }
   });
 
-  it('if-None-Match gets a 304 without a body, and another tag gets the whole response', async () => {
+  it('If-None-Match gets a 304 without a body, and another tag gets the whole response', async () => {
     const { address, runs } = await cached((_req, res) => void res.send('body'));
     const { headers } = await send(`${address}/a`);
     const etag = String(headers.etag);
@@ -148,7 +148,7 @@ describeOnBothEngines('a stored response', (url) => {
     expect(runs()).toBe(1);
   });
 
-  it('if-Modified-Since gets a 304 by Last-Modified, or by the stored Date without one', async () => {
+  it('If-Modified-Since gets a 304 by Last-Modified, or by the stored Date without one', async () => {
     const [before, then, later] = [1, 2, 3].map((day) => new Date(Date.UTC(2020, 0, day)).toUTCString());
     const dated = await cached((_req, res) => void res.set('Last-Modified', then).send('body'));
     const statusOf = async (address: string, since: string, tag?: string) => {

@@ -104,7 +104,7 @@ describeBySeconds('RFC 5861', (url) => {
       expect(runs).toBe(2);
     });
 
-    it('on Connect the request that refreshes gets the stale response when the refresh fails', async () => {
+    it('on Connect, the request that refreshes gets the stale response when the refresh fails', async () => {
       const { kit, local, pass } = agingKit(url());
       let runs = 0;
       const app = connect();

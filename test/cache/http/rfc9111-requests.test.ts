@@ -17,7 +17,7 @@ describeBySeconds('RFC 9111 5.2.1, the directives of a request', (url) => {
     ...['no-transform', 'no-cache, no-store, max-age=0'],
   ];
 
-  it.each(DIRECTIVES)('by default %s does not bypass the cache', async (directive) => {
+  it.each(DIRECTIVES)('by default, %s does not bypass the cache', async (directive) => {
     const { ask, pass, runs } = await site(url(), {}, control('max-age=60'));
     const headers = { 'Cache-Control': directive, Pragma: 'no-cache' };
     await ask('/a', headers);
@@ -27,7 +27,7 @@ describeBySeconds('RFC 9111 5.2.1, the directives of a request', (url) => {
     expect(runs()).toBe(1);
   });
 
-  it('by default only-if-cached runs the handler', async () => {
+  it('by default, only-if-cached runs the handler', async () => {
     const { ask } = await site(url(), {}, control('max-age=60'));
     expect((await ask('/a', { 'Cache-Control': 'only-if-cached' })).status).toBe(200);
   });

@@ -25,7 +25,7 @@ describeBySeconds('RFC 9111, which responses are stored', (url) => {
       expect(await isStored(url(), { ttl: '1m' }, says(MAX_AGE, { status, body }))).toBe(false);
     });
 
-    it('with the ttl of the app only a 200 is stored', async () => {
+    it('with the ttl of the app, only a 200 is stored', async () => {
       expect(await isStored(url(), { ttl: '1m' }, says({}))).toBe(true);
       for (const status of [203, 301, 404, 500]) {
         expect(await isStored(url(), { ttl: '1m' }, says(MAX_AGE, { status }))).toBe(false);

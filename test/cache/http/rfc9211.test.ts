@@ -194,6 +194,17 @@ describeBySeconds('RFC 9211, Cache-Status', (url) => {
     },
   );
 
+  it('RFC 9211 2.8: a reason of noStore() that is no token is sent as a string', async () => {
+    const { answer } = await start(
+      (req, res) => {
+        req.cache.noStore('"beta" user,\r\nfür A/B');
+        res.send('page');
+      },
+      { debug: true },
+    );
+    expect((await answer()).headers['cache-status']).toContain('detail="\\"beta\\" user,??f?r A/B"');
+  });
+
   it('RFC 9211 2: Cache-Status is omitted with `cacheStatus: false`', async () => {
     const { answer } = await start(undefined, { cacheStatus: false });
     for (const each of [await answer(), await answer()]) expect(each.headers['cache-status']).toBeUndefined();

@@ -48,7 +48,7 @@ describe('If-None-Match (RFC 9110, section 13.1.2)', () => {
     ['""', '""'],
     ['*', '"a"'],
     [' * ', undefined],
-  ])('if-None-Match: %s matches the tag %s by weak comparison', (header, etag) => {
+  ])('If-None-Match: %s matches the tag %s by weak comparison', (header, etag) => {
     expect(answers(none(header), { etag })).toBe(true);
     expect(answers(none(header), { etag }, 'HEAD')).toBe(true);
   });
@@ -63,13 +63,13 @@ describe('If-None-Match (RFC 9110, section 13.1.2)', () => {
     ['"*"', '"a"'],
     ['', '"a"'],
     [',', ''],
-  ])('if-None-Match: %s does not match the tag %s', (header, etag) => {
+  ])('If-None-Match: %s does not match the tag %s', (header, etag) => {
     expect(answers(none(header), { etag })).toBe(false);
   });
 });
 
 describe('If-Modified-Since (RFC 9110, section 13.1.3)', () => {
-  it('if-Modified-Since is compared with Last-Modified, in each form of a date', () => {
+  it('If-Modified-Since is compared with Last-Modified, in each form of a date', () => {
     for (const header of [THEN, LATER, 'Sunday, 06-Nov-94 08:49:37 GMT', 'Sun Nov  6 08:49:37 1994']) {
       expect(answers(since(header), { lastModified: THEN }), header).toBe(true);
       expect(answers(since(header), { lastModified: THEN }, 'HEAD'), header).toBe(true);
@@ -78,20 +78,20 @@ describe('If-Modified-Since (RFC 9110, section 13.1.3)', () => {
     expect(answers(since(THEN), { lastModified: 'Sun Nov  6 08:49:37 1994' })).toBe(true);
   });
 
-  it('if-Modified-Since is ignored if it is no valid date, or several', () => {
+  it('If-Modified-Since is ignored if it is no valid date, or several', () => {
     for (const header of ['', '0', 'now', '2030-01-01', 'Sun, 06 Nov 2030 08:49 GMT', `${LATER}, ${LATER}`]) {
       expect(answers(since(header), { lastModified: THEN, date: THEN }), header).toBe(false);
     }
   });
 
-  it('if-Modified-Since is ignored if the response has no valid Last-Modified or Date', () => {
+  it('If-Modified-Since is ignored if the response has no valid Last-Modified or Date', () => {
     expect(answers(since(LATER), {})).toBe(false);
     expect(answers(since(LATER), { etag: '"a"' })).toBe(false);
     expect(answers(since(LATER), { lastModified: 'yesterday' })).toBe(false);
     expect(answers(since(LATER), { date: 'yesterday' })).toBe(false);
   });
 
-  it('if-Modified-Since is compared with the stored Date if Last-Modified is absent (RFC 9111, section 4.3.2)', () => {
+  it('If-Modified-Since is compared with the stored Date if Last-Modified is absent (RFC 9111, section 4.3.2)', () => {
     expect(answers(since(THEN), { date: THEN })).toBe(true);
     expect(answers(since(BEFORE), { date: THEN })).toBe(false);
     expect(answers(since(THEN), { lastModified: LATER, date: BEFORE })).toBe(false);
@@ -101,7 +101,7 @@ describe('If-Modified-Since (RFC 9110, section 13.1.3)', () => {
 });
 
 describe('isNotModified() (RFC 9110, section 13.2.2)', () => {
-  it('if-Modified-Since is ignored if If-None-Match is present', () => {
+  it('If-Modified-Since is ignored if If-None-Match is present', () => {
     const validators = { etag: '"a"', lastModified: THEN, date: THEN };
     expect(answers({ ...none('"b"'), ...since(LATER) }, validators)).toBe(false);
     expect(answers({ ...none(''), ...since(LATER) }, validators)).toBe(false);
