@@ -17,7 +17,7 @@ export interface KitBackend {
   readonly connection: Connection | undefined;
   readonly engine: Engine;
   readonly pubSub: PubSub;
-  /** The clock of in-process copies. */
+  /** The clock that in-process copies of stored data expire by, in milliseconds. */
   readonly now: () => number;
   ready(): Promise<void>;
   close(timeoutMs: number): Promise<void>;

@@ -35,7 +35,7 @@ export interface KitSettings {
   readonly logger: Logger;
   readonly clock: Clock;
   readonly cachePolicies: CachePolicies;
-  /** Settings that work but should be changed. */
+  /** Messages about settings that work but should be changed. */
   readonly warnings: readonly string[];
 }
 

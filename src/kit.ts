@@ -59,7 +59,7 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
       },
     });
 
-  // Whatever belongs to a namespace refers to its keys, and so keeps its kit alive.
+  // Each object of a namespace refers to its `Keys`, and so keeps the namespace's kit alive.
   const namespaces = new WeakRegistry<Keys>();
   const kits = new WeakMap<Keys, RedisKit<Client>>();
   function kitIn(named: Keys): RedisKit<Client> {
@@ -79,7 +79,7 @@ function openParts(settings: KitSettings) {
   const reporter = new Reporter(events, logger);
   for (const warning of settings.warnings) reporter.warning(warning);
   const closing = new AbortController();
-  // Each middleware with waiting requests adds a listener, which is no leak.
+  // Each middleware with waiting requests adds a listener to the signal, which is no leak.
   setMaxListeners(0, closing.signal);
   const work = new OpenWork();
   const store = openBackend(settings, events);

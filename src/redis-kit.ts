@@ -19,25 +19,25 @@ export interface RedisKit<Client = DefaultClient>
     LockMethods,
     ConcurrencyMethods,
     IdempotencyMethods {
-  /** The beginning of every key. */
+  /** The first part of every Redis key of this kit. */
   readonly prefix: string;
   /** The underlying client, for your own commands; the kit's deadlines and failure policies do not apply to it. */
   readonly client: Client;
   /**
-   * Resolves with the first connection; rejects with a ConnectionError after 5 s. A connection that is made later is still
-   * used.
+   * Resolves with the first connection, or rejects with a ConnectionError after 5 s. A connection that is made later is
+   * still used.
    */
   ready(): Promise<void>;
   /**
-   * Lets commands in flight finish, for up to `timeout` (default `'5s'`), and closes what the kit opened. You can call it
-   * again. On a namespace it closes nothing.
+   * Lets commands in flight finish, for up to `timeout` (default `'5s'`), and closes what the kit opened. Calling
+   * `close()` again is harmless. `close()` of a namespace closes nothing.
    */
   close(options?: { readonly timeout?: Duration | undefined }): Promise<void>;
   /**
-   * Returns a kit on the same connection whose keys begin `<prefix>:<name>:`; the same name returns the same kit. It is cheap
-   * enough to be called for each request: namespaces share the memory of this process within the same bounds, and a
-   * namespace that nothing refers to costs nothing. Create limiters at start-up here too: a second limiter of the same
-   * name throws.
+   * Returns a kit on the same connection whose keys begin with `<prefix>:<name>:`; the same name returns the same kit.
+   * `namespace()` is cheap enough to be called for each request: namespaces share the memory of this process within the
+   * same bounds, and a namespace that nothing refers to costs nothing. Create the limiters of a namespace at start-up
+   * too: a second limiter of the same name throws.
    */
   namespace(name: string): RedisKit<Client>;
   /** Calls the listener with every event of this name; returns an unsubscribe function. */

@@ -7,7 +7,7 @@ const sharedListeners = new WeakMap<AbortSignal, SharedListener>();
 
 /**
  * Calls the listener when the signal aborts, and returns an unsubscribe function. All listeners of a signal share one
- * event listener: Node warns of a leak from the eleventh, and compares each new one with all others.
+ * event listener: Node warns of a leak from the eleventh event listener, and compares each new one with all others.
  */
 export function onAbort(signal: AbortSignal, listener: () => void): () => void {
   const { listeners, abort } = sharedListenerOf(signal);

@@ -1,16 +1,19 @@
 import { LRUCache } from 'lru-cache';
 
-/** Bytes of an entry besides key and value, in the Map and the LRU lists (measured). */
+/** Bytes that an entry takes besides its key and value, in the Map and the LRU lists (measured). */
 const OVERHEAD_BYTES = 150;
 
 /**
  * A least-recently-used map that is bounded in bytes, for keys that clients choose: long keys leave space for fewer
- * entries. Unlike an LRUCache with `max`, it allocates nothing in advance.
+ * entries. Unlike an LRUCache with `max`, the map allocates nothing in advance.
  */
 export class BoundedMap<Value extends NonNullable<unknown>> {
   readonly #entries: LRUCache<string, Value>;
 
-  /** `bytesOf`: the size of a value, default 0. `dropped`: called with each value that leaves the map, for any reason. */
+  /**
+   * `bytesOf` returns the size of a value (default 0). `dropped` is called with each value that leaves the map, for any
+   * reason.
+   */
   constructor(
     maxBytes: number,
     bytesOf: (value: Value) => number = () => 0,
@@ -32,7 +35,7 @@ export class BoundedMap<Value extends NonNullable<unknown>> {
     return this.#entries.get(key);
   }
 
-  /** Reads without marking the entry as used. */
+  /** Returns a value without marking its entry as used. */
   peek(key: string): Value | undefined {
     return this.#entries.peek(key);
   }
@@ -50,7 +53,7 @@ export class BoundedMap<Value extends NonNullable<unknown>> {
   }
 }
 
-/** Copies a string: in V8 a slice keeps the whole string alive that it was cut from, such as a URL of 16 kB. */
+/** Copies a string: in V8, a slice keeps alive the whole string that it was cut from, such as a URL of 16 kB. */
 export function ownText(text: string): string {
   return ` ${text}`.slice(1);
 }

@@ -1,4 +1,4 @@
-/** The time of day for `memory:`. Tests pass a clock that they control. */
+/** The time of day on `memory:`. The app's tests can pass a clock that they control. */
 export interface Clock {
   /** Milliseconds since the epoch. */
   now(): number;

@@ -1,4 +1,4 @@
-/** A value as an error message shows it: short, never a whole object, and a URL without its password. */
+/** Describes a value for an error message: briefly, without the content of an object or the credentials of a URL. */
 export function describe(value: unknown): string {
   if (typeof value === 'string') {
     const text = withoutCredentials(value);
@@ -10,7 +10,10 @@ export function describe(value: unknown): string {
   return String(value);
 }
 
-/** A URL may end up in any option by mistake, and its password may contain any character, even `@`. */
+/**
+ * Hides the credentials of a URL, which may be in any option by mistake. The last `@` ends them, since a password may
+ * contain any character, even `@`.
+ */
 function withoutCredentials(text: string): string {
   const colon = text.indexOf(':');
   const at = text.lastIndexOf('@');
@@ -29,7 +32,7 @@ export function suggestion(name: string, what: string, known: readonly string[])
     : `known ${what}: ${known.join(', ')}`;
 }
 
-/** The Levenshtein distance. */
+/** The Levenshtein distance between two strings. */
 function distance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, index) => index);
   for (let i = 1; i <= a.length; i++) {

@@ -3,10 +3,13 @@ export type Duration = number | `${number}ms` | `${number}s` | `${number}m` | `$
 
 const UNIT_MS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
 
-/** 100 years. Redis adds a TTL to the time of day, and the sum must not overflow. */
+/** The longest duration, 100 years: Redis adds a TTL to the time of day, and the sum must not overflow. */
 export const MAX_DURATION_MS: number = 36_525 * UNIT_MS.d;
 
-/** The milliseconds of a Duration; undefined for any other value, and for zero or less. */
+/**
+ * Converts a Duration to milliseconds. Returns undefined for any other value, and for one that is not a whole number
+ * from 1 to `MAX_DURATION_MS`.
+ */
 export function durationMs(value: unknown): number | undefined {
   const ms = typeof value === 'string' ? parse(value) : value;
   return typeof ms === 'number' && Number.isInteger(ms) && ms > 0 && ms <= MAX_DURATION_MS ? ms : undefined;
@@ -15,12 +18,12 @@ export function durationMs(value: unknown): number | undefined {
 function parse(text: string): number | undefined {
   const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text);
   if (match === null) return undefined;
-  // '0.1s' is 100.00000000000001 ms in floating point.
+  // '0.27m' is 16200.000000000002 ms in floating point.
   const ms = Number(match[1]) * UNIT_MS[match[2] as keyof typeof UNIT_MS];
   return Math.abs(ms - Math.round(ms)) < 1e-6 ? Math.round(ms) : undefined;
 }
 
-/** The shortest notation, for names and messages: `1m` for 60000. */
+/** Formats a duration in the largest unit that divides it, for names and messages: `1m` for 60000. */
 export function formatDuration(ms: number): string {
   for (const unit of ['d', 'h', 'm', 's'] as const) {
     if (ms % UNIT_MS[unit] === 0) return `${ms / UNIT_MS[unit]}${unit}`;

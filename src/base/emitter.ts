@@ -3,7 +3,10 @@ import type { Logger } from './logger.ts';
 
 type Listener<Event> = (event: Event) => void;
 
-/** A typed event emitter. A listener that throws or rejects is logged and does not fail the request that emitted. */
+/**
+ * A typed event emitter. A listener that throws or rejects is logged, and does not fail the request that emitted the
+ * event.
+ */
 export class Emitter<EventMap extends object> {
   readonly #listeners = new Map<keyof EventMap, Set<Listener<never>>>();
   readonly #logger: Logger;
@@ -28,18 +31,18 @@ export class Emitter<EventMap extends object> {
     if (listeners === undefined) return;
     const failed = (error: unknown) =>
       this.#logger.error(`a listener for '${String(name)}' failed: ${inspect(error)}`);
-    // A copy, since a listener may add or remove listeners.
+    // Iterates over a copy, since a listener may add or remove listeners.
     for (const listener of [...listeners]) {
       callListener(() => (listener as (event: EventMap[Name]) => unknown)(event), failed);
     }
   }
 }
 
-/** Calls a user's function; `failed` receives the error that it throws or rejects with. */
+/** Calls a user's function; `failed` receives the error that the function throws or rejects with. */
 export function callListener(call: () => unknown, failed: (error: unknown) => void): void {
   try {
     const result = call();
-    // Not `instanceof Promise`: the promise may come from another library or realm.
+    // `instanceof Promise` would miss a promise from another library or realm.
     if (typeof result === 'object' && result !== null && 'then' in result) {
       Promise.resolve(result).catch(failed);
     }

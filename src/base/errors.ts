@@ -4,11 +4,14 @@
  */
 export class RedisKitError extends Error {
   readonly code: ErrorCode;
-  /** The HTTP status that error handlers such as Express's send; undefined (500) for mistakes of the app. */
+  /** The HTTP status that error handlers, such as Express's, send; undefined if the default (500) is right. */
   declare readonly status?: number;
   /** The same as `status`, under the name that NestJS and Fastify read. */
   declare readonly statusCode?: number;
-  /** Whether the message may be sent to the client, as in `http-errors`. NestJS requires all three fields. */
+  /**
+   * Whether error handlers may send the message to the client, as in `http-errors`. NestJS requires `status`,
+   * `statusCode` and `expose`.
+   */
   declare readonly expose?: boolean;
 
   constructor(code: ErrorCode, message: string, options?: { readonly cause?: unknown }) {
@@ -44,7 +47,7 @@ export type ErrorCode =
   | 'ERR_REDIS_KIT_LOCK_REENTRY'
   | 'ERR_REDIS_KIT_LOCK_FENCES';
 
-/** 503: Redis is required and unavailable, or a lock is not free. 409: the user has reached a limit. */
+/** 503: the store cannot serve the request, or a lock is not free. 409: the user has `maxPerUser` sessions. */
 const STATUS: Partial<Record<ErrorCode, number>> = {
   ERR_REDIS_KIT_CONNECTION: 503,
   ERR_REDIS_KIT_TIMEOUT: 503,
@@ -73,7 +76,7 @@ function listed(problems: readonly string[]): string {
   return `${problems.length} options are wrong:${problems.map((problem) => `\n- ${problem}`).join('')}`;
 }
 
-/** Redis was unreachable. The command was not sent, so it certainly did not run. */
+/** Redis was unreachable. A command that rejects with this error certainly did not run. */
 export class ConnectionError extends RedisKitError {
   constructor(message: string, options?: { readonly cause?: unknown }) {
     super('ERR_REDIS_KIT_CONNECTION', message, options);
@@ -81,8 +84,8 @@ export class ConnectionError extends RedisKitError {
 }
 
 /**
- * An operation on the store failed. With `ERR_REDIS_KIT_TIMEOUT` and `ERR_REDIS_KIT_REPLY` the command may have run, so it
- * is never sent again.
+ * An operation on the store failed. With `ERR_REDIS_KIT_TIMEOUT`, `ERR_REDIS_KIT_REPLY` or `ERR_REDIS_KIT_CONNECTION`
+ * the command may have run, so the kit does not send it again.
  */
 export class StoreError extends RedisKitError {}
 
@@ -90,16 +93,19 @@ export function closedError(): StoreError {
   return new StoreError('ERR_REDIS_KIT_CLOSED', 'the kit is closed');
 }
 
-/** This process no longer holds the lock, or may no longer hold it: stop writing to what it protects. */
+/**
+ * This process has lost the lock, or cannot know whether it still holds the lock: stop writing to what the lock
+ * protects.
+ */
 export class LockLostError extends RedisKitError {
   constructor(message: string, options?: { readonly cause?: unknown }) {
     super('ERR_REDIS_KIT_LOCK_LOST', message, options);
   }
 }
 
-/** Another holder kept the lock for as long as the caller was willing to wait. The caller has left the queue. */
+/** Another holder kept the lock for as long as the caller wanted to wait. The caller has left the queue. */
 export class LockTimeoutError extends RedisKitError {
-  /** The requested key that was not free. */
+  /** The key that was not free, of all keys that the caller requested. */
   readonly key: string;
 
   constructor(key: string, message: string) {

@@ -10,11 +10,14 @@ export interface KitEvents {
   /** Redis is unreachable. Each feature follows its failure policy until the connection is back. */
   'connection:down': { readonly error: Error };
   /**
-   * `open`: a Redis node does not answer within the deadline, and is sent nothing but PING. `closed`: it has answered a
-   * command again. Each is emitted once per outage.
+   * `open`: a Redis node does not answer within the deadline, so the kit sends it only PINGs. `closed`: the node has
+   * answered a command again, or has left the cluster. Each state is emitted once per outage.
    */
   'connection:breaker': { readonly node: string; readonly state: 'open' | 'closed' };
-  /** A session was stored for the first time. `handle` is its public handle, as in `kit.sessions`; never its id. */
+  /**
+   * A session was stored for the first time. `handle` is its public handle, as in `kit.sessions`, and not its secret
+   * id.
+   */
   'session:created': { readonly handle: string };
   /** A request's session was read from the store. */
   'session:loaded': { readonly handle: string };
@@ -24,7 +27,7 @@ export interface KitEvents {
   'session:destroyed': { readonly handle: string };
   /** A session was ended by `kit.sessions`, or because its user exceeded `maxPerUser`. */
   'session:revoked': { readonly handle: string };
-  /** A session was not saved, since it had ended in the meantime. */
+  /** A session was not saved, since it was ended while its request ran. */
   'session:conflict': { readonly handle: string };
   /** A stored session was unreadable and is treated as absent. */
   'session:corrupt': { readonly handle: string };
@@ -36,19 +39,20 @@ export interface KitEvents {
   'rate:degraded': { readonly error: Error };
   /** A fresh stored response or cached value was used. `url` names a response, `key` a value of `kit.remember`. */
   'cache:hit': CacheSubject;
-  /** The handler or the loader runs, because nothing is stored that may be used without it. */
+  /** No stored response or cached value can be used, so the handler or loader runs. */
   'cache:miss': CacheSubject;
-  /** A stale response or value was used, while it is refreshed or because the refresh failed. */
+  /** A stale response or value was used, because its refresh is still running or has failed. */
   'cache:stale': CacheSubject;
   /** A request or call received the result of a concurrent one, instead of running the handler or loader itself. */
   'cache:collapsed': CacheSubject;
-  /** A response or value was stored. `bytes` is its size. */
+  /** A response or value was stored. `bytes` is the stored size. */
   'cache:stored': CacheSubject & { readonly bytes: number };
-  /** A response or value was not stored, for this `reason`. */
+  /** A response or value was not stored; `reason` says why. */
   'cache:skipped': CacheSubject & { readonly reason: string };
   /**
-   * The kit's own request to revalidate a stale response did not reach the cache: middleware above answered it with
-   * `status`, or closed it without a status. The next attempt may succeed. `isRevalidation(req)` identifies such requests.
+   * The kit's own request to revalidate a stale response did not reach the cache: middleware before the cache answered
+   * the request with `status`, or closed it without a status. The next attempt may succeed. `isRevalidation(req)`
+   * identifies such requests.
    */
   'cache:refresh-refused': CacheSubject & { readonly status: number | undefined };
   /** This process invalidated cached data, for all processes. */
@@ -75,7 +79,7 @@ export interface KitEvents {
   'idempotency:replayed': { readonly key: string };
   /** The lease of an earlier attempt ended without a recorded response, so the request runs again. */
   'idempotency:recovered': { readonly key: string; readonly attempt: number };
-  /** A request did not run, for this `reason`. `key` is undefined if the request has no valid key. */
+  /** A request was refused; `reason` says why. `key` is undefined if the request has no valid key. */
   'idempotency:refused': {
     readonly key: string | undefined;
     readonly reason:
@@ -98,8 +102,9 @@ export interface KitEvents {
   /** Redis was unavailable, so this process counts only its own requests. Emitted once per outage. */
   'concurrency:degraded': { readonly error: Error };
   /**
-   * Something failed that no caller hears of, because a failure policy or the kit itself handled it. `feature` is the
-   * feature, or `connection`. The same kind of error is emitted at most once in 30 seconds per feature.
+   * A failure that no caller receives, because a failure policy or the kit itself handled it. `feature` is the feature
+   * that failed, or `connection`. The same kind of error is emitted at most once in 30 seconds per feature, unless
+   * Redis has recovered in between.
    */
   error: { readonly feature: string; readonly error: Error };
 }
@@ -147,7 +152,7 @@ const EVENT_NAMES: Readonly<Record<keyof KitEvents, true>> = {
   error: true,
 };
 
-/** Throws for a misspelled event name, whose listener would never be called. */
+/** Throws for an unknown event name, since its listener would never be called. */
 export function checkListener(name: string, listener: unknown): void {
   if (!Object.hasOwn(EVENT_NAMES, name)) {
     const hint = suggestion(String(name), 'events', Object.keys(EVENT_NAMES));

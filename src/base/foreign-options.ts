@@ -1,6 +1,6 @@
 /**
- * Hints for options of packages that the kit replaces. A call that has the same setting under another name has a hint of
- * its own, which comes first.
+ * Hints for options of packages that the kit replaces. If a call has the same setting under another name, the hint of
+ * that call takes precedence.
  */
 export const FOREIGN_OPTIONS: Readonly<Record<string, string>> = {
   ...hints(
@@ -25,7 +25,7 @@ export const FOREIGN_OPTIONS: Readonly<Record<string, string>> = {
   key: 'this call has no key; leave it out',
 };
 
-/** Hints for other names of the option `own`. */
+/** Maps other names of the option `own` to the hint to use `own`. */
 export function renamed(own: string, ...names: readonly string[]): Record<string, string> {
   return hints(names, `it is \`${own}\` here`);
 }
@@ -34,7 +34,7 @@ function hints(names: readonly string[], hint: string): Record<string, string> {
   return Object.fromEntries(names.map((name) => [name, hint]));
 }
 
-/** Names of other packages for a lifetime. */
+/** Names under which other packages have an option for a lifetime. */
 export const LIFETIME_NAMES = [
   'ttl',
   'expire',
@@ -45,5 +45,5 @@ export const LIFETIME_NAMES = [
   'windowMs',
 ] as const;
 
-/** Names of other packages for a maximum number. */
+/** Names under which other packages have an option for a maximum number. */
 export const AMOUNT_NAMES = ['max', 'points', 'maxRequests', 'maxConcurrent'] as const;

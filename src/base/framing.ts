@@ -6,7 +6,7 @@ export function packFrame(meta: unknown, body: Buffer): Buffer {
   return Buffer.concat([length, json, body]);
 }
 
-/** Undefined for bytes that are no frame. The body is a view of `packed`, not a copy. */
+/** Returns undefined for bytes that are no frame. The body is a view of `packed`, not a copy. */
 export function unpackFrame(packed: Buffer): { readonly meta: unknown; readonly body: Buffer } | undefined {
   if (packed.length < 4) return undefined;
   const bodyAt = 4 + packed.readUInt32BE(0);

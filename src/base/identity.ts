@@ -1,12 +1,15 @@
 import { describe } from './describe.ts';
 import { RedisKitError } from './errors.ts';
 
-/** Whether a value can identify a client, a resource or a scope. An empty string would identify all of them alike. */
+/** Whether a value can identify a client, a resource or a scope. All with an empty string would share one identity. */
 export function isIdentity(value: unknown): value is string {
   return typeof value === 'string' && value !== '';
 }
 
-/** The error of a callback that returned no identity. `callback` names it as the user wrote it: 'kit.lock: option `key`'. */
+/**
+ * The error for a callback that returned no identity. `callback` names the option for the message: 'kit.lock: option
+ * `key`'.
+ */
 export function identityError(callback: string, value: unknown, expected: string): RedisKitError {
   return new RedisKitError(
     'ERR_REDIS_KIT_NO_IDENTITY',
@@ -15,8 +18,8 @@ export function identityError(callback: string, value: unknown, expected: string
 }
 
 /**
- * The kind of a value that was meant to be an identity. The value itself may be a secret, so no message shows it unless it
- * is too short for one, like NaN.
+ * Describes a value that was meant to be an identity. The value may be a secret, so the description contains it only if
+ * it is too short for a secret, like NaN.
  */
 export function kindOf(value: unknown): string {
   if (value === '') return "an empty string ('')";

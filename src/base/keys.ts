@@ -5,14 +5,17 @@ import { ConfigError } from './errors.ts';
 /** The features that store data in Redis; the second part of every key. */
 export type Feature = 'rate' | 'session' | 'cache' | 'lock' | 'idempotency' | 'concurrency';
 
-/** All keys of a feature with this start and end. For administration only: finding them takes a SCAN. */
+/**
+ * Matches the keys of a feature that begin with `start` and end with `end`. For administration only: finding them takes
+ * a SCAN.
+ */
 export interface KeyPattern {
   readonly feature: Feature;
   readonly start: string;
   readonly end: string;
 }
 
-/** Longer ids are hashed, since every command sends its keys in full. */
+/** An id with more bytes is hashed, since every command sends its keys in full. */
 const MAX_ID_BYTES = 64;
 
 /**
@@ -22,8 +25,8 @@ const MAX_ID_BYTES = 64;
 export class Keys {
   readonly prefix: string;
   /**
-   * A prefix for names within this process, so that the namespaces of a kit can share one map; empty for the kit itself. It
-   * is unambiguous: no id begins with `>`, and no namespace name contains a line break.
+   * A prefix for names in the maps that the namespaces of a kit share in this process; empty for the kit itself. The
+   * prefix is unambiguous: no id begins with `>`, and no namespace name contains a line break.
    */
   readonly scope: string;
   readonly #root: string;
@@ -46,22 +49,25 @@ export class Keys {
     return this.#key('rate', encodeId(id), policy);
   }
 
-  /** The common prefix of an identity's keys, of all policies. */
+  /** The beginning of all keys of an identity, under any policy. */
   rateOwner(id: string): string {
     return this.#key('rate', encodeId(id));
   }
 
-  /** A name for the store of one policy. It is no prefix of its keys, which end with the policy. */
+  /**
+   * A name for the express-rate-limit store of one policy. It is no prefix of the store's keys, which end with the
+   * policy.
+   */
   rateStore(policy: string): string {
     return `${this.prefix}:${policy}:`;
   }
 
-  /** The keys of one policy, of all identities. */
+  /** Matches the keys of all identities under one policy. */
   ratePattern(policy: string): KeyPattern {
     return { feature: 'rate', start: `${this.prefix}:rate:{`, end: `}:${policy}` };
   }
 
-  /** The key contains only a hash of the session id, which is a secret. */
+  /** The key of a session. It contains only a hash of the session id, which is a secret. */
   session(id: string): string {
     return this.#key('session', hashId(id));
   }
@@ -71,13 +77,13 @@ export class Keys {
     return hashId(id).slice(1);
   }
 
-  /** Undefined for a value that is no handle. */
+  /** The key of the session with this handle; undefined for a value that is no handle. */
   sessionOfHandle(handle: unknown): string | undefined {
     const isHandle = typeof handle === 'string' && /^[\w-]{43}$/.test(handle);
     return isHandle ? this.#key('session', `*${handle}`) : undefined;
   }
 
-  /** The handle and the key of a session, with one hash computed. */
+  /** The handle and the key of a session. The id is hashed only once. */
   sessionNames(id: string): { readonly handle: string; readonly key: string } {
     const hash = hashId(id);
     return { handle: hash.slice(1), key: this.#key('session', hash) };
@@ -88,12 +94,12 @@ export class Keys {
     return hashId(userId).slice(1);
   }
 
-  /** The index of one user's sessions. */
+  /** The key of the index of one user's sessions. */
   userSessions(owner: string): string {
     return this.#key('session', `*${owner}`, 'user');
   }
 
-  /** All sessions, without the indexes of users. */
+  /** Matches the keys of all sessions, but not those of users' indexes. */
   sessionPattern(): KeyPattern {
     return { feature: 'session', start: `${this.prefix}:session:{`, end: '}' };
   }
@@ -108,23 +114,26 @@ export class Keys {
     return cacheKeys(this.#key('cache', encodeId(id), 'value'));
   }
 
-  /** A name by which entries are invalidated, as it appears in keys and messages. */
+  /** A name by which cached entries are invalidated, as it appears in keys and messages. */
   cacheName(kind: 'tag' | 'group' | 'url' | 'path' | 'key', id: string): string {
     return `${kind}:${encodeId(id)}`;
   }
 
-  /** The version of a name. All versions and the sequence share a slot, so that one script can invalidate several. */
+  /**
+   * The key of a name's version. The keys of all versions and of the sequence share a slot, so that one script can
+   * invalidate several names.
+   */
   cacheVersion(name: string): string {
     this.#versions ??= this.#key('cache', `${encodeId(this.prefix)}.v`);
     return `${this.#versions}:${name}`;
   }
 
-  /** The index of a cache policy with `maxEntries`. */
+  /** The key of the index of a cache policy with `maxEntries`. */
   cachePolicy(name: string): string {
     return this.#key('cache', encodeId(name), 'policy');
   }
 
-  /** The channel for invalidations and finished fills, shared by a kit and its namespaces. */
+  /** The channel that announces invalidations and finished fills, shared by a kit and its namespaces. */
   cacheChannel(): string {
     return this.#key('cache', `${encodeId(this.#root)}.v`, 'changes', this.#root);
   }
@@ -141,17 +150,17 @@ export class Keys {
     return { slots, line: `${slots}:line` };
   }
 
-  /** The prefix of the channels on which processes are woken; the name of the process follows. */
+  /** The prefix of the channels on which processes are woken. The name of the process follows the prefix. */
   callChannels(): string {
     return `${this.prefix}:calls:`;
   }
 
-  /** The record of one idempotent request. The scope may contain secrets, so only a hash of it appears. */
+  /** The key of the record of one idempotent request. The scope may contain secrets, so only its hash is in the key. */
   idempotency(scope: string, key: string): string {
     return this.#key('idempotency', hashId(JSON.stringify([scope, key])));
   }
 
-  /** The channel for requests that have finished. */
+  /** The channel that announces finished idempotent requests. */
   idempotencyChannel(): string {
     return this.#key('idempotency', encodeId(this.prefix), 'ended');
   }
@@ -162,7 +171,7 @@ export class Keys {
   }
 }
 
-/** `entry`: the entry, or the list of its variants. `fill`: the lease of the process that produces it. */
+/** `entry`: the cached entry, or the list of its variants. `fill`: the lease of the process that produces the entry. */
 export interface CacheKeys {
   readonly entry: string;
   readonly fill: string;
@@ -191,12 +200,15 @@ function checkPrefix(what: string, prefix: unknown): void {
   );
 }
 
-/** The feature of a key. Keys in another library's format are sessions. */
+/** The feature of a key. A key in another library's format belongs to a session. */
 export function featureOf(key: string): Feature {
   return (/:(rate|session|cache|lock|idempotency|concurrency):\{/.exec(key)?.[1] ?? 'session') as Feature;
 }
 
-/** Whether a key is a fence counter. No id ends like one, since ids contain no unencoded brace. */
+/**
+ * Whether a key of a lock is its fence counter. No other key of a lock ends like this, since an encoded id has no
+ * brace.
+ */
 export function isFenceCounter(key: string): boolean {
   return key.endsWith('}:fence');
 }
@@ -217,6 +229,6 @@ export function encodeId(id: string): string {
 }
 
 function hashId(id: string): string {
-  // As UTF-16, since all lone surrogates are the same in UTF-8.
+  // Hashed as UTF-16, since in UTF-8 all lone surrogates are the same bytes.
   return `*${createHash('sha256').update(Buffer.from(id, 'utf16le')).digest('base64url')}`;
 }

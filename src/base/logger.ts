@@ -1,6 +1,6 @@
 /**
  * Receives the kit's log lines. `console`, pino and winston fit. Each line is one string, since loggers disagree about
- * further arguments: pino ignores an Error as the second one.
+ * further arguments: pino ignores an Error that is the second argument.
  */
 export interface Logger {
   debug(message: string): void;
@@ -22,7 +22,7 @@ export const consoleLogger: Logger = {
 
 export const silentLogger: Logger = { debug: ignore, info: ignore, warn: ignore, error: ignore };
 
-/** Wraps a user's logger so that its own errors do not fail the code that logs. */
+/** Wraps a user's logger so that an error of the logger does not fail the code that logs. */
 export function guardedLogger(logger: Logger): Logger {
   const guard =
     (level: keyof Logger) =>

@@ -6,7 +6,7 @@ import { FOREIGN_OPTIONS } from './foreign-options.ts';
 /** The option names that a call accepts. */
 export interface OptionNames {
   readonly known: readonly string[];
-  /** Hints for names that other packages use, by name. */
+  /** Hints for option names of other packages, by name. */
   readonly elsewhere?: Readonly<Record<string, string>>;
 }
 
@@ -112,7 +112,7 @@ export class OptionReader {
     throw this.error(name, `it must be one of ${named.map(describe).join(', ')}`);
   }
 
-  /** Checks only that it is a function: parameter types are unknown at run time. */
+  /** Checks only that the option is a function: parameter types are unknown at run time. */
   callback<Callback extends (...args: never[]) => unknown>(name: string): Callback | undefined {
     const value = this.#options[name];
     if (value === undefined || typeof value === 'function') return value as Callback | undefined;
@@ -133,7 +133,7 @@ export function optionsObject(where: string, options: unknown): Readonly<Record<
   throw new ConfigError(`${where}: options must be an object, got ${describe(options)}`);
 }
 
-/** One problem per option with an unknown name. */
+/** Returns one problem per option with an unknown name. */
 export function unknownOptions(
   where: string,
   options: Readonly<Record<string, unknown>>,

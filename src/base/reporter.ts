@@ -5,18 +5,18 @@ import { RedisKitError } from './errors.ts';
 import type { KitEvents } from './events.ts';
 import type { Logger } from './logger.ts';
 
-/** How long the same failure of a feature is not reported again. */
+/** How long the same kind of failure of a feature is not reported again. */
 const REPEAT_AFTER_MS = 30_000;
 
-/** The name of the connection in the set of unavailable nodes. */
+/** The name of the connection itself in `#unavailable`, beside the names of nodes. */
 const CONNECTION = '';
 
-/** Bounds the memory of earlier messages, which may contain text that clients sent. */
+/** Bounds the memory of earlier reports and warnings, whose messages may contain text that clients sent. */
 const MAX_REMEMBERED_BYTES = 2 ** 20;
 
 /**
- * Reports failures as `error` events and in the log: the same kind of failure of a feature once in a while, and not once per
- * request. After a recovery it is reported again at once.
+ * Reports failures as `error` events and in the log: the same kind of failure of a feature at most once in 30 seconds,
+ * and not once per request. After Redis has recovered, the next failure is reported at once.
  */
 export class Reporter {
   readonly events: Emitter<KitEvents>;
@@ -25,7 +25,7 @@ export class Reporter {
   readonly #warnings = new BoundedMap<true>(MAX_REMEMBERED_BYTES);
   /** When each feature last worked without Redis. */
   readonly #degradedAt = new Map<string, number>();
-  /** The connection, if it is down, and the nodes that do not answer. */
+  /** The connection, if it is down, and the nodes whose circuit breaker is open. */
   readonly #unavailable = new Set<string>();
 
   constructor(events: Emitter<KitEvents>, logger: Logger) {
@@ -36,7 +36,8 @@ export class Reporter {
       logger.error(error.message);
     });
     events.on('connection:up', ({ mode }) => {
-      // After an error in the log, its end is logged at a visible level as well.
+      // The default logger shows the error that began the outage, so the recovery is logged at a level that it shows,
+      // too.
       if (this.#unavailable.has(CONNECTION)) logger.warn(`connected to Redis again (${mode})`);
       else logger.info(`connected to Redis (${mode})`);
       this.#recovered(CONNECTION);
@@ -52,9 +53,9 @@ export class Reporter {
     });
   }
 
-  /** Reports a failure that no caller hears of, since a failure policy handled it. */
+  /** Reports a failure that no caller receives, since a failure policy handled it. */
   failure(feature: string, error: Error): void {
-    // An error of the app has no code; its message tells it from others.
+    // An error of the app has no code, so its name and message identify its kind.
     const kind = error instanceof RedisKitError ? error.code : `${error.name}: ${error.message}`;
     const now = performance.now();
     const reportedAt = this.#reportedAt.get(`${feature} ${kind}`) ?? Number.NEGATIVE_INFINITY;
@@ -64,17 +65,21 @@ export class Reporter {
     this.#logger.error(`${feature}: ${error.message}`);
   }
 
-  /** To be called each time that a feature works without Redis. Returns whether this is the first time in this outage. */
+  /**
+   * Must be called each time that a feature works without Redis. Returns whether the call is the first in the outage.
+   */
   isNewlyDegraded(feature: string): boolean {
     const now = performance.now();
     const degradedAt = this.#degradedAt.get(feature);
     this.#degradedAt.set(feature, now);
     if (degradedAt === undefined) return true;
-    // Without an open breaker no event ends the outage, so it ends after a while without a failure.
+    // While Redis is regarded as available, no event ends the outage, so it ends after 30 seconds without a call.
     return this.#unavailable.size === 0 && now - degradedAt >= REPEAT_AFTER_MS;
   }
 
-  /** Logs something that works but should be changed. Each message is logged once; returns whether this was the first time. */
+  /**
+   * Logs a warning about something that works but should be changed, once per message. Returns whether it was logged.
+   */
   warning(message: string): boolean {
     if (this.#warnings.get(message) === true) return false;
     this.#warnings.set(message, true);
@@ -82,7 +87,7 @@ export class Reporter {
     return true;
   }
 
-  /** An outage lasts until everything is available: a connection may be back before its server answers. */
+  /** Ends the outage once everything is available: a connection may be up again before its server answers. */
   #recovered(what: string): void {
     this.#unavailable.delete(what);
     if (this.#unavailable.size > 0) return;

@@ -31,7 +31,7 @@ export function collectSettings<Read extends Readers>(
     try {
       settings[name] = readers[name]?.();
     } catch (error) {
-      // A set, since settings that depend on the same option report the same problem.
+      // `problems` is a set, since settings that depend on the same option report the same problem.
       for (const problem of problemsOf(error)) problems.add(problem);
     }
   }
@@ -39,7 +39,7 @@ export function collectSettings<Read extends Readers>(
   return Object.freeze(settings as Settings<Read>);
 }
 
-/** Like `collectSettings`, for a list. */
+/** Calls all readers of a list. Throws one ConfigError with all problems. */
 export function collectItems<Item>(readers: readonly (() => Item)[]): readonly Item[] {
   return Object.values(collectSettings(Object.fromEntries(readers.entries())));
 }

@@ -1,10 +1,13 @@
 import type { Duration } from './duration.ts';
 import type { OptionReader } from './option-reader.ts';
 
-/** A lease is renewed after a third of its time; if it were shorter, a short event loop delay could lose it. */
+/**
+ * The shortest lease. A lease is renewed after a third of its time, and a shorter one could end during a short delay of
+ * the event loop.
+ */
 const MIN_LEASE_MS = 100;
 
-/** Just below the limit of Node's timers (2^31 - 1 ms), which fire at once for a longer time. */
+/** Just below the limit of Node's timers (2^31 - 1 ms): a timer for a longer time fires at once. */
 const LONGEST_MS = 24 * 86_400_000;
 
 /** Reads the option `lease`: how long a lock, slot or attempt outlives a process that dies. */

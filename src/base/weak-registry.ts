@@ -1,4 +1,4 @@
-/** Objects by name that are garbage-collected once nothing else refers to them. */
+/** Keeps objects by name, until nothing else refers to them and they are garbage-collected. */
 export class WeakRegistry<Value extends object> {
   readonly #references = new Map<string, WeakRef<Value>>();
   readonly #collected = new FinalizationRegistry<string>((name) => {

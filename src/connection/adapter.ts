@@ -1,15 +1,15 @@
 import type { Argument, RawReply } from '../engine/operation.ts';
 
 /**
- * `up`: commands may be sent. `connecting`: it may be up at any moment, so commands wait. `down`: commands would fail, so
- * they are rejected at once.
+ * `up`: commands may be sent. `connecting`: the status may become `up` at any moment, so commands wait. `down`:
+ * commands would fail, so they are rejected at once.
  */
 export type Status = 'up' | 'connecting' | 'down';
 
 /**
  * The interface to a Redis client. An adapter connects clients of one family, follows their status and sends raw
- * commands; timeouts, circuit breakers and waiting are the connection's. It calls `changed` when the status of a key
- * may have changed.
+ * commands; `Connection` adds timeouts, circuit breakers and waiting. The adapter calls `changed` when the status of a
+ * key may have changed.
  */
 export interface Adapter {
   readonly mode: 'standalone' | 'cluster';
@@ -24,11 +24,11 @@ export interface Adapter {
   status(key: string): Status;
   /** The worst status of all masters. */
   overallStatus(): Status;
-  /** Sends to a client that is ready. Rejects with a ReplyError for an error reply. */
+  /** Sends a command to a client that is ready. Rejects with a ReplyError for an error reply. */
   send(key: string, command: readonly Argument[]): Promise<RawReply>;
-  /** One `send` function per master. */
+  /** Returns one `send` function per master. */
   masters(): readonly ((command: readonly Argument[]) => Promise<RawReply>)[];
-  /** Pings this node and no other; undefined if it is no longer part of the cluster. */
+  /** Pings this node and no other; returns undefined if the node is no longer a master of the cluster. */
   ping(node: string): Promise<unknown> | undefined;
   /** Creates a subscriber, on another node than the last one if possible; undefined while no node is connected. */
   createSubscriber(): Subscriber | undefined;
@@ -37,8 +37,8 @@ export interface Adapter {
 }
 
 /**
- * A client for Pub/Sub with one socket, which does not reconnect. Its promises reject with a ReplyError for an error
- * reply. It does not keep the process alive.
+ * A client for Pub/Sub with one socket. The client does not reconnect and does not keep the process alive. Its promises
+ * reject with a ReplyError for an error reply.
  */
 export interface Subscriber {
   connect(events: SubscriberEvents): Promise<unknown>;
@@ -46,7 +46,10 @@ export interface Subscriber {
   subscribe(channel: string): Promise<unknown>;
   unsubscribe(channel: string): Promise<unknown>;
   ping(): Promise<unknown>;
-  /** Whether its node still receives all published messages: false once it is no master, or its client was closed. */
+  /**
+   * Whether the subscriber's node still receives all published messages: false once the node is no longer a master, or
+   * once a borrowed client is closed.
+   */
   isWellPlaced(): boolean;
   /** Closes the socket at once, in any state. */
   destroy(): void;
@@ -57,7 +60,7 @@ export interface SubscriberEvents {
   lost(error: unknown): void;
 }
 
-/** A PING this often keeps a healthy socket within the timeout below. */
+/** The interval of PINGs, which keep a healthy socket within `SOCKET_TIMEOUT_MS`. */
 export const PING_INTERVAL_MS = 2_000;
 
 /** A socket without traffic for this long is dead, even if the operating system has not noticed. */
@@ -92,7 +95,10 @@ export class SocketStatus {
   }
 }
 
-/** Exponential up to 400 ms, with jitter, so that many processes do not reconnect at the same moment. */
+/**
+ * The delay before a reconnection: exponential up to 400 ms, with jitter, so that many processes do not reconnect at
+ * the same moment.
+ */
 export function reconnectDelay(attempts: number): number {
   return Math.min(25 * 2 ** Math.min(attempts, 10), 400) + Math.floor(Math.random() * 100);
 }

@@ -19,7 +19,7 @@ export function parseRedisUrl(source: string, value: unknown): RedisAddress | 'm
   if (!URL.canParse(value)) throw malformed(source, 'not a URL');
   const url = new URL(value);
   if (url.protocol !== 'redis:' && url.protocol !== 'rediss:') {
-    // Without slashes the part before the colon may be a user name, which is not shown.
+    // Without slashes, the text before the colon may be a user name, which must not be shown.
     const isScheme = value.startsWith('//', url.protocol.length);
     throw malformed(source, isScheme ? `with the scheme ${describe(url.protocol)}` : 'without redis://');
   }
@@ -40,7 +40,10 @@ export function parseRedisUrl(source: string, value: unknown): RedisAddress | 'm
   };
 }
 
-/** Node looks up any text as a host name and repeats it in its error, even a URL with a password. */
+/**
+ * Rejects a `host` that is more than a host: Node would look up the whole text as a name and repeat it in an error,
+ * even a URL with a password.
+ */
 export function checkHost(source: string, host: string): string {
   if (!/[\s/@]|^[^:]*:[^:]*$/.test(host)) return host;
   throw new ConfigError(

@@ -3,12 +3,12 @@ import { describe } from '../base/describe.ts';
 import { ConfigError } from '../base/errors.ts';
 
 /**
- * The shape of a client that the app passes to the kit. All kinds of node-redis clients have it, with any modules and type
- * mappings; a union of their generic types would accept none of them under `strict`.
+ * The shape of a client that the app passes to the kit. All kinds of node-redis clients have this shape, with any
+ * modules and type mappings; a union of their generic types would accept none of them under `strict`.
  */
 export interface BorrowedClient extends Pick<EventEmitter, 'on' | 'off'> {
   readonly isOpen: boolean;
-  // The parameters differ between kinds of clients; each adapter knows its own.
+  // The parameters differ between kinds of clients; each adapter has a type for its own kind.
   sendCommand(...args: never[]): Promise<unknown>;
 }
 

@@ -2,31 +2,34 @@ import { performance } from 'node:perf_hooks';
 
 const FAILURES_TO_OPEN = 3;
 
-/** More than one, since even a slow node replies quickly now and then. */
+/**
+ * Consecutive probes that must be answered in time. More than one, since even a slow node replies quickly now and then.
+ */
 const ANSWERS_TO_CLOSE = 3;
 
 const PROBE_EVERY_MS = 500;
 
 export interface BreakerTask {
-  /** A probe that is answered later counts as failed. */
+  /** A probe that is answered after this time has failed. */
   readonly timeoutMs: number;
-  /** Pings the node; undefined if it is no longer part of the cluster. */
+  /** Pings the node; returns undefined if the node is no longer part of the cluster. */
   probe(): Promise<unknown> | undefined;
   /** Called when an outage begins and when it ends. */
   changed(isOpen: boolean): void;
 }
 
 /**
- * `closed`: commands are sent. `open`: no command is sent. `trial` (often called half-open): the node answers probes, and
- * commands are sent to find out whether it answers them too. The outage ends with the first answer to a command.
+ * `closed`: commands are sent. `open`: no command is sent. `trial` (often called half-open): the node answers probes,
+ * and commands are sent to find out whether the node answers commands too. The outage ends with the first answer to a
+ * command.
  */
 type State = 'closed' | 'open' | 'trial';
 
 /**
- * A circuit breaker: stops commands to a node that does not answer, so that an outage costs a few timeouts and not one per
- * request. While it is open it sends one probe at a time. A probe has no timeout, so that a frozen server is noticed as soon
- * as it continues; but only answers within the timeout count, or a node that is always too slow would seem to recover
- * after each probe.
+ * A circuit breaker: stops commands to a node that does not answer, so that an outage costs a few timeouts and not one
+ * per request. An open breaker sends one probe at a time and waits for its answer without a limit, so that a frozen
+ * server is noticed as soon as it continues. An answer after the timeout is a failure: a node that is always too slow
+ * must not seem to recover after each probe.
  */
 export class Breaker {
   readonly #task: BreakerTask;
@@ -65,7 +68,7 @@ export class Breaker {
     }
   }
 
-  /** Probes at once, since the connection to the node has changed. */
+  /** Ends a pause between probes, since the connection to the node has changed. */
   probeNow(): void {
     if (this.#timer === undefined) return;
     clearTimeout(this.#timer);

@@ -8,7 +8,7 @@ import type { ConnectionSettings } from './options.ts';
 
 type RedisSettings = Exclude<ConnectionSettings, { kind: 'memory' }>;
 
-/** Starts to connect. Support for another client library is an adapter and a case here. */
+/** Starts to connect. Another client library would be supported by an adapter and a case in `createAdapter()`. */
 export function connect(
   settings: RedisSettings,
   events: Emitter<KitEvents>,

@@ -12,7 +12,7 @@ import { Timeouts } from './timeouts.ts';
 
 const READY_TIMEOUT_MS = 5_000;
 
-/** The pause before a command that Redis did not run is sent again. It doubles, up to the longest. */
+/** The pause before a command that Redis did not run is sent again. The pause doubles, up to `LONGEST_PAUSE_MS`. */
 const FIRST_PAUSE_MS = 20;
 const LONGEST_PAUSE_MS = 100;
 
@@ -27,7 +27,7 @@ export class Connection implements CommandLink {
   readonly #timeouts = new Timeouts();
   readonly #breakers = new Map<string, Breaker>();
   readonly #waiting = new Set<() => void>();
-  /** On a second connection, shared by all features. */
+  /** Pub/Sub for all features, on a second connection. */
   readonly pubSub: ReconnectingPubSub;
   #isClosed = false;
   #emittedStatus: 'up' | 'down' | undefined;
@@ -53,7 +53,10 @@ export class Connection implements CommandLink {
     return this.#adapter.client;
   }
 
-  /** Resolves when connected. A connection that succeeds after the rejection is still used. */
+  /**
+   * Resolves when the kit is connected, or rejects after 5 s. A connection that succeeds after the rejection is still
+   * used.
+   */
   async ready(): Promise<void> {
     await this.#whenUp(() => this.#adapter.overallStatus(), READY_TIMEOUT_MS, false);
   }
@@ -67,7 +70,7 @@ export class Connection implements CommandLink {
       let breaker = this.#passableBreaker(key);
       if (this.#adapter.status(key) !== 'up') {
         await this.#waitForUp(key, until - eventLoopTimeMs());
-        // Looked up again: another node may serve the key now.
+        // The breaker is looked up again: another node may serve the key now.
         breaker = this.#passableBreaker(key);
       }
       const left = until - eventLoopTimeMs();
@@ -84,20 +87,23 @@ export class Connection implements CommandLink {
       } catch (error) {
         const isRetried = hasNotRun(error) && !breaker.isOnTrial && until - eventLoopTimeMs() > pauseMs;
         if (!isRetried) throw this.#failure(error, breaker, hasNotRun(error) ? timeoutMs : left);
-        // Kept for the case that the pause outlasts the timeout.
+        // The refusal is kept in case the pause outlasts the timeout.
         refusal = error;
       }
       await this.#timeouts.pause(pauseMs);
     }
   }
 
-  /** Records the failure of a command for the breaker, and returns the caller's error. `spentMs`: how long it waited. */
+  /**
+   * Records the failure of a command for the breaker, and returns the error for the caller. `spentMs` is the time that
+   * the command was allowed to wait.
+   */
   #failure(error: unknown, breaker: Breaker, spentMs: number): unknown {
     if (error instanceof ReplyError && !hasNotRun(error)) {
       breaker.succeeded();
       return error;
     }
-    // A request that had little time left says nothing about the node.
+    // A command that had little time left says nothing about the node.
     if (spentMs * 2 >= this.#commandTimeoutMs) breaker.failed();
     if (error instanceof ReplyError || error instanceof StoreError) return error;
     return new StoreError('ERR_REDIS_KIT_CONNECTION', 'the connection was lost before Redis answered', {
@@ -137,7 +143,7 @@ export class Connection implements CommandLink {
     try {
       await this.#whenUp(() => this.#adapter.status(key), timeoutMs, true);
     } catch (error) {
-      // An immediate rejection costs nothing; only a wait without success counts as a failure.
+      // An immediate rejection costs the caller nothing; only a wait without success is a failure for the breaker.
       const waited = this.#adapter.status(key) === 'connecting';
       if (waited && timeoutMs * 2 >= this.#commandTimeoutMs) {
         this.#breaker(this.#adapter.nodeOf(key)).failed();
@@ -179,7 +185,7 @@ export class Connection implements CommandLink {
     return new StoreError('ERR_REDIS_KIT_TIMEOUT', `Redis did not answer within ${Math.round(timeoutMs)} ms`);
   }
 
-  /** The breaker of the node that serves the key. Throws while it is open. */
+  /** Returns the breaker of the node that serves the key. Throws while the breaker is open. */
   #passableBreaker(key: string): Breaker {
     const node = this.#adapter.nodeOf(key);
     const breaker = this.#breaker(node);
@@ -221,8 +227,8 @@ export class Connection implements CommandLink {
 }
 
 /**
- * Whether Redis refused a command before running it, for a temporary reason: it checks these conditions before it executes
- * anything. An error from inside a script contains `script: `.
+ * Whether Redis refused a command before running it, for a temporary reason. Redis checks these conditions before it
+ * executes a command or script. An error with `script: ` is from inside a script, which may have run in part.
  */
 function hasNotRun(error: unknown): boolean {
   if (!(error instanceof ReplyError)) return false;

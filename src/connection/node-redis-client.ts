@@ -65,7 +65,7 @@ class NodeRedisClient implements Adapter {
   }
 
   open(): void {
-    // node-redis retries by itself; this rejects only if the client is closed meanwhile.
+    // node-redis retries by itself; `connect()` rejects only if the client is closed meanwhile.
     if (this.#isOwn) this.client.connect().catch((error: unknown) => this.#failed(error));
   }
 
@@ -96,7 +96,7 @@ class NodeRedisClient implements Adapter {
   }
 
   createSubscriber(): Subscriber | undefined {
-    // An app that closes a borrowed client wants its subscriber closed as well.
+    // The subscriber is closed as well when the app closes a borrowed client.
     return this.client.isReady ? new NodeRedisSubscriber(this.client, () => this.client.isOpen) : undefined;
   }
 

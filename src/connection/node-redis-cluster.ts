@@ -24,7 +24,7 @@ interface ClusterMaster {
   readonly client?: NodeClient | undefined;
 }
 
-/** The methods that this adapter uses, of its own cluster client or a borrowed one. */
+/** The methods that this adapter uses of the kit's own cluster client or of a borrowed one. */
 interface ClusterClient extends BorrowedClient {
   readonly slots: readonly ({ readonly master: ClusterMaster } | undefined)[];
   readonly masters: readonly ClusterMaster[];
@@ -39,7 +39,10 @@ interface ClusterClient extends BorrowedClient {
   destroy(): void;
 }
 
-/** A borrowed cluster may reject at once; without a pause, each rejection would cause the next attempt. */
+/**
+ * The pause between two attempts to connect a node. A borrowed cluster may reject at once; without a pause, each
+ * rejection would cause the next attempt.
+ */
 const CONNECT_NODE_EVERY_MS = 200;
 
 /** The cluster is asked for its topology this long after a master's socket began to reconnect. */
@@ -59,7 +62,7 @@ export function openCluster(
       ...(password === undefined ? {} : { password }),
     },
     commandOptions: OWN_CLIENT_OPTIONS.commandOptions,
-    // Nodes are connected one by one below: otherwise a single dead master would block the whole cluster.
+    // The adapter connects the nodes one by one: otherwise a single dead master would block the whole cluster.
     minimizeConnections: true,
     topologyRefreshOnReconnectionAttemptStrategy: TOPOLOGY_REFRESH_MS,
   });
@@ -80,9 +83,9 @@ class NodeRedisCluster implements Adapter {
   /** When a connection to each node was last attempted. */
   readonly #attemptedAt = new Map<string, number>();
   readonly #removeListeners: () => void;
-  /** The master of the last subscriber. */
+  /** The address of the master on which the last subscriber was created. */
   #subscriberNode: string | undefined;
-  /** Whether the last attempt to read the topology failed. */
+  /** Whether the last attempt to connect the cluster client failed, so that no topology is known. */
   #isLost = false;
   lastError: Error | undefined;
 
@@ -134,7 +137,7 @@ class NodeRedisCluster implements Adapter {
     });
   }
 
-  /** Sent to the node directly: a PING that is sent through the cluster goes to all nodes. */
+  /** Sends the PING to the node directly: a PING that is sent through the cluster client goes to all nodes. */
   ping(node: string): Promise<unknown> | undefined {
     const { masters } = this.client;
     if (masters.length === 0) return Promise.reject(new ConnectionError('no node of the cluster is known'));
@@ -146,11 +149,12 @@ class NodeRedisCluster implements Adapter {
     return readReply(master.client.sendCommand(['PING'], COMMAND_OPTIONS));
   }
 
-  /** On any master, since a cluster passes published messages on to all of its nodes. */
+  /** Creates a subscriber on any master, since a cluster passes published messages on to all of its nodes. */
   createSubscriber(): Subscriber | undefined {
     const isMaster = (address: string) => this.client.masters.some((master) => master.address === address);
     const ready = this.client.masters.filter((master) => this.#masterStatus(master) === 'up');
-    // Not the node of the last subscriber, which was lost. At random, so that processes spread over the masters.
+    // The node of the last subscriber, which was lost, is avoided. The choice is random, so that processes spread over
+    // the masters.
     const others = ready.filter(({ address }) => address !== this.#subscriberNode);
     const choice = others.length > 0 ? others : ready;
     const { address, client } = choice[Math.floor(Math.random() * choice.length)] ?? {};
@@ -179,12 +183,12 @@ class NodeRedisCluster implements Adapter {
     return this.#socket(master.address).status(master.client?.isReady === true);
   }
 
-  /** Retries, since a cluster client of node-redis gives up if it reaches no node at first. */
+  /** Retries to connect, since a cluster client of node-redis gives up if it reaches no node at first. */
   async #connect(): Promise<void> {
     for (let attempts = 0; !this.#closing.signal.aborted; attempts++) {
       try {
         await this.client.connect();
-        // It may have connected after `close()`.
+        // The client may have connected after `close()`.
         if (this.#closing.signal.aborted) this.#destroy();
         this.#isLost = false;
         for (const master of this.client.masters) this.#connectNode(master);
@@ -192,7 +196,7 @@ class NodeRedisCluster implements Adapter {
         return;
       } catch (error) {
         this.#isLost = true;
-        // The error says only that no node was reachable; the last node's own error says why.
+        // The error of `connect()` says only that no node was reachable; the last node's own error says why.
         this.#failed(this.lastError ?? error);
       }
       const delay = wait(reconnectDelay(attempts), undefined, { signal: this.#closing.signal });

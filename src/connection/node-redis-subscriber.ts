@@ -3,7 +3,7 @@ import type { Argument } from '../engine/operation.ts';
 import type { Subscriber, SubscriberEvents } from './adapter.ts';
 import { CONNECT_TIMEOUT_MS, type CommandOptions, readReply, replyErrorOf } from './node-redis.ts';
 
-/** The methods that the adapters use of a client for commands to one node. */
+/** The methods that the adapters use of a client that is connected to one node. */
 export interface NodeClient extends Pick<EventEmitter, 'on'> {
   readonly isReady: boolean;
   readonly options?: { readonly socket?: object | undefined } | undefined;
@@ -22,7 +22,7 @@ interface SubscriberClient {
   destroy(): void;
 }
 
-/** Replaces settings of the client that are meant for commands. */
+/** Options of the subscriber that replace those of its original, which are meant for commands. */
 const OVERRIDES = {
   disableOfflineQueue: true,
   commandsQueueMaxLength: undefined,
@@ -30,13 +30,14 @@ const OVERRIDES = {
   // A client-side cache would be cleared whenever the subscriber's socket is lost.
   clientSideCache: undefined,
   emitInvalidate: false,
-  // It would replace the socket.
+  // A maintenance notification would make node-redis replace the socket.
   maintNotifications: 'disabled',
-  // SubscriberConnection has a heartbeat: for node-redis, a socket to which it can write is alive.
+  // SubscriberConnection has a heartbeat of its own: node-redis regards a socket as alive if it can write to the
+  // socket.
   pingInterval: 0,
 } as const;
 
-/** A duplicate of a connected client, with the same address and credentials. */
+/** A subscriber on a duplicate of a connected client, with the same address and credentials. */
 export class NodeRedisSubscriber implements Subscriber {
   readonly #client: SubscriberClient;
   readonly #closing = new AbortController();

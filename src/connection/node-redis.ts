@@ -8,8 +8,9 @@ import { PING_INTERVAL_MS, reconnectDelay, SOCKET_TIMEOUT_MS } from './adapter.t
 export const CONNECT_TIMEOUT_MS = 5_000;
 
 /**
- * Strings in replies are Buffers. The timeout of node-redis is off, since the connection has its own: that of node-redis
- * covers only commands that were not yet written, and its AbortSignal per command costs a third of the throughput.
+ * The options of each command. Strings in replies are Buffers. The timeout of node-redis is off, since `Connection` has
+ * timeouts of its own: node-redis's timeout covers only commands that were not yet written, and its AbortSignal per
+ * command costs a third of the throughput.
  */
 export const COMMAND_OPTIONS: CommandOptions = {
   typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer },
@@ -25,7 +26,7 @@ export function socketOptions(tls: boolean | TlsOptions): SocketOptions {
   return {
     connectTimeout: CONNECT_TIMEOUT_MS,
     socketTimeout: SOCKET_TIMEOUT_MS,
-    // The default strategy never reconnects after a socket timeout.
+    // The default strategy of node-redis never reconnects after a socket timeout.
     reconnectStrategy: reconnectDelay,
     ...(tls === false ? {} : { ...(tls === true ? {} : tls), tls: true as const }),
   };
@@ -47,7 +48,10 @@ export const OWN_CLIENT_OPTIONS: Required<
   commandOptions: { timeout: 0 },
 };
 
-/** Destroys a client, and once more when it is ready: node-redis does not stop a socket that is still connecting. */
+/**
+ * Destroys a client, and destroys it once more when it is ready: node-redis does not stop a socket that is still
+ * connecting.
+ */
 export function destroyClient(client: Pick<EventEmitter, 'on'> & { destroy(): void }): void {
   client.on('ready', () => client.destroy());
   client.destroy();
@@ -70,7 +74,7 @@ export async function readReply(reply: Promise<unknown>): Promise<RawReply> {
   }
 }
 
-/** The error as a ReplyError, if it is an error reply of Redis. */
+/** Converts an error reply of Redis to a ReplyError; returns undefined for any other error. */
 export function replyErrorOf(error: unknown): ReplyError | undefined {
   if (!(error instanceof ErrorReply || isForeignErrorReply(error))) return undefined;
   const cause = redact(error as Error);
@@ -78,8 +82,8 @@ export function replyErrorOf(error: unknown): ReplyError | undefined {
 }
 
 /**
- * Error replies of Redis begin with a word in capitals. A borrowed client may come from another copy of the package, whose
- * ErrorReply is another class.
+ * Recognizes an error reply by its first word, in capitals: a borrowed client may come from another copy of the
+ * package, whose ErrorReply is another class.
  */
 function isForeignErrorReply(error: unknown): boolean {
   return error instanceof Error && /^[A-Z]{2,} /.test(error.message);

@@ -18,15 +18,16 @@ export interface ClusterOptions {
 }
 
 /**
- * How to connect to Redis: exactly one of `url`, `host`/`port`, `client` or `cluster`. Without any of them the environment
- * is used: `REDIS_URL`, or else `REDIS_HOST`, `REDIS_PORT`, `REDIS_USERNAME`, `REDIS_PASSWORD` and `REDIS_DB`.
+ * How to connect to Redis: exactly one of `url`, `host`/`port`, `client` or `cluster`. Without any of these options the
+ * environment is used: `REDIS_URL`, or else `REDIS_HOST`, `REDIS_PORT`, `REDIS_USERNAME`, `REDIS_PASSWORD` and
+ * `REDIS_DB`.
  */
 export interface ConnectionOptions<Client = unknown> {
   /** `redis://user:password@host:port/db`, `rediss://...` for TLS, or `memory:` for the memory of this process. */
   readonly url?: string | undefined;
-  /** Default `localhost` if `port` is given. */
+  /** The host name or address; default `localhost` if `port` is given. */
   readonly host?: string | undefined;
-  /** Default 6379. */
+  /** The TCP port; default 6379. */
   readonly port?: number | undefined;
   readonly username?: string | undefined;
   readonly password?: string | undefined;
@@ -56,7 +57,7 @@ export const CONNECTION_OPTION_NAMES = [
 
 const CLUSTER_OPTION_NAMES = ['nodes', 'username', 'password', 'tls'];
 
-/** Planned options, which this version rejects by name. */
+/** Planned options, which this version rejects with an error of their own. */
 const UNSUPPORTED = { sentinel: 'Redis Sentinel', instance: 'named instances' } as const;
 
 export type ConnectionSettings =

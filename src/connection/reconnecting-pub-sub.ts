@@ -7,21 +7,24 @@ import { SubscriberConnection } from './subscriber-connection.ts';
 
 interface Subscription {
   readonly listener: ChannelListener;
-  /** The status of the last `onStatus` call. */
+  /** The status that the last `onStatus` call reported. */
   isUp: boolean;
 }
 
-/** Pub/Sub on one connection, which is opened by the first subscription and replaced when it is lost. */
+/** Pub/Sub on one connection, which the first subscription opens and which is replaced when it is lost. */
 export class ReconnectingPubSub implements PubSub {
   readonly #createSubscriber: () => Subscriber | undefined;
   readonly #report: (error: Error) => void;
   readonly #channels = new Map<string, Set<Subscription>>();
   #connection: SubscriberConnection | undefined;
-  /** Runs until the next attempt to connect. */
+  /** Set while the next attempt to connect is delayed. */
   #timer: NodeJS.Timeout | undefined;
   #attempts = 0;
   #isClosed = false;
-  /** The last reported error. The same one is not reported again until all channels have been up. */
+  /**
+   * The message of the last reported error. An error with the same message is not reported again until all channels
+   * have been up.
+   */
   #reported: string | undefined;
 
   constructor(createSubscriber: () => Subscriber | undefined, report: (error: Error) => void) {
@@ -78,7 +81,7 @@ export class ReconnectingPubSub implements PubSub {
     try {
       return this.#createSubscriber();
     } catch (error) {
-      // A borrowed client may not support `duplicate()`.
+      // `duplicate()` of a borrowed client may throw.
       this.#failed(asError(error));
       return undefined;
     }
@@ -90,7 +93,8 @@ export class ReconnectingPubSub implements PubSub {
   }
 
   #up(channel: string): void {
-    // Not when the socket connects: a server that closes subscribers would be retried without a pause.
+    // Reset only now, and not when the socket connects: a server that closes each subscriber must not be retried
+    // without growing pauses.
     this.#attempts = 0;
     if (
       this.#reported !== undefined &&
@@ -118,7 +122,7 @@ export class ReconnectingPubSub implements PubSub {
     }
   }
 
-  /** Calls `onStatus` if the status has changed. */
+  /** Calls `onStatus` if the status of the channel has changed since the last call. */
   #notify(channel: string, subscription: Subscription): void {
     const isUp = this.#connection?.isUp(channel) ?? false;
     if (isUp === subscription.isUp || !this.#channels.get(channel)?.has(subscription)) return;

@@ -5,8 +5,9 @@ type Handler = (...args: never[]) => void;
 const shared = new WeakMap<object, SharedListeners>();
 
 /**
- * Adds handlers to a client and returns a function that removes them. All kits of a process share one listener per
- * event: with one for each kit, the eleventh kit on a client would cause Node's warning about a listener leak.
+ * Adds handlers to a client and returns a function that removes them. All kits of a process that use a client share one
+ * listener per event: with a listener for each kit, the eleventh kit on a client would cause Node's warning about a
+ * listener leak.
  */
 export function addSharedListeners(
   client: Pick<EventEmitter, 'on' | 'off'>,
@@ -22,7 +23,10 @@ export function addSharedListeners(
   };
 }
 
-/** node-redis returns objects whose prototype is the real client, which has the listeners and emits the events. */
+/**
+ * Finds the real client, which has the listeners and emits the events. node-redis returns objects with the real client
+ * as their prototype.
+ */
 function emitterOf(client: object): object {
   let emitter = client;
   while (!Object.hasOwn(emitter, '_events')) {
@@ -35,9 +39,9 @@ function emitterOf(client: object): object {
 
 class SharedListeners {
   /**
-   * An object with the emitter as its prototype. Node's emitter replaces its listeners when the count on the object reaches
-   * zero, which would drop listeners that the app added through another object. The view has a count of its own, and a
-   * limit of its own for Node's warning: the app may have added ten listeners already.
+   * An object with the emitter as its prototype. Node's emitter replaces its listeners when the count on the object
+   * becomes zero, which would drop listeners that the app added through another object. The view has a count of its
+   * own, and a limit of its own for Node's warning: the app may have added ten listeners already.
    */
   readonly #view: EventEmitter;
   readonly #events = new Map<

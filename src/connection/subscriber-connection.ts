@@ -10,12 +10,12 @@ const MAX_REFUSAL_DELAY_MS = 30_000;
 
 export interface SubscriberTask {
   isWanted(channel: string): boolean;
-  /** Connected, without subscriptions yet. */
+  /** The subscriber is connected and has no subscriptions yet. */
   ready(): void;
-  /** Every message of the channel arrives from now on. */
+  /** Every message that is published to the channel from now on arrives. */
   up(channel: string): void;
   message(channel: string, message: string): void;
-  /** Redis denied the subscription to a channel; it is tried again later. */
+  /** Redis denied the subscription to a channel; the connection tries again later. */
   refused(error: ReplyError): void;
   /** `error`: why the connection ended, if it is known. */
   ended(error: unknown): void;
@@ -23,12 +23,15 @@ export interface SubscriberTask {
 
 type SubscriptionState = 'subscribing' | 'up' | 'unsubscribing' | 'refused';
 
-/** One connection of a subscriber, from the attempt to connect until it is lost or does not answer. */
+/**
+ * One connection of a subscriber, from the attempt to connect until the connection is lost, does not answer or is
+ * ended.
+ */
 export class SubscriberConnection {
   readonly #subscriber: Subscriber;
   readonly #task: SubscriberTask;
   readonly #states = new Map<string, SubscriptionState>();
-  /** Consecutive refusals per channel. */
+  /** The number of consecutive refusals per channel, from which the next delay follows. */
   readonly #refusals = new Map<string, number>();
   readonly #heartbeat: NodeJS.Timeout;
   #silentTicks = 0;
@@ -54,7 +57,10 @@ export class SubscriberConnection {
     return this.#states.get(channel) === 'up';
   }
 
-  /** Subscribes or unsubscribes as needed; to be called whenever a channel may be newly wanted or no longer wanted. */
+  /**
+   * Subscribes to a channel or unsubscribes from it, if needed. Must be called whenever `isWanted(channel)` may have
+   * changed.
+   */
   sync(channel: string): void {
     if (!this.#isReady || this.#isEnded) return;
     const state = this.#states.get(channel);
@@ -129,7 +135,7 @@ export class SubscriberConnection {
 
   #message(channel: string, message: string): void {
     this.#receivedData();
-    // A message that arrives together with the acknowledgement comes before `up` and is ignored.
+    // A message that arrives together with the acknowledgement of its channel comes before `up` and is ignored.
     if (this.isUp(channel)) this.#task.message(channel, message);
   }
 
@@ -143,7 +149,7 @@ export class SubscriberConnection {
     this.#isPinging = true;
     this.#subscriber.ping().then(
       () => this.#receivedData(),
-      // An error reply is an answer, too.
+      // An error reply also shows that the server answers.
       (error: unknown) => (error instanceof ReplyError ? this.#receivedData() : this.end(error)),
     );
   }

@@ -51,7 +51,7 @@ export class Timeouts {
     tickEventLoopTime();
     const now = eventLoopTimeMs();
     const expired = [...this.#timeouts].filter((timeout) => timeout.at <= now);
-    // After a blocked event loop, timers run before sockets are read. A reply that has arrived meanwhile still counts.
+    // After a blocked event loop, timers run before sockets are read. A reply that has arrived meanwhile is read first.
     if (expired.length > 0) {
       setImmediate(() => {
         for (const timeout of expired) if (this.#timeouts.delete(timeout)) timeout.expire();

@@ -2,7 +2,7 @@ import { eventLoopTimeMs } from './event-loop-time.ts';
 
 /**
  * The time that one request may wait for Redis, in all kit middleware together, before and after the handler. A call
- * from the handler has its own. Only waiting counts, and commands that wait at the same time count once.
+ * from the handler has a deadline of its own. Only the time in which at least one command waits is spent.
  */
 export class Deadline {
   readonly #limitMs: number;
@@ -29,7 +29,7 @@ export class Deadline {
   }
 }
 
-/** The deadlines of requests: one for each, shared by all kit middleware. */
+/** The deadlines of requests: one per request, shared by all kit middleware. */
 export class RequestDeadlines {
   readonly #limitMs: number;
   readonly #deadlines = new WeakMap<object, Deadline>();
@@ -47,7 +47,9 @@ export class RequestDeadlines {
     return deadline;
   }
 
-  /** For one call from the handler: a handler may make any number of calls while it sends a long response. */
+  /**
+   * Creates the deadline of one call from the handler: a handler may make any number of calls during a long response.
+   */
   ofCall(): Deadline {
     return new Deadline(this.#limitMs);
   }

@@ -1,21 +1,22 @@
 import { performance } from 'node:perf_hooks';
 
-/** A longer time between two ticks means that the event loop was blocked. */
+/** If more time than this is between two ticks, the event loop was blocked. */
 const MAX_STEP_MS = 50;
 
 let tickedAt = performance.now();
 let blockedMs = 0;
 
 /**
- * A clock on which a blocked event loop advances by one step only: while it is blocked the process can neither send nor
- * receive, so that time must not count against Redis. It measures only waits during which the clock is ticked.
+ * A clock that advances by at most `MAX_STEP_MS` while the event loop is blocked: a blocked process can neither send
+ * nor receive, so that time must not be charged to Redis. The clock is right only while `tickEventLoopTime()` is
+ * called.
  */
 export function eventLoopTimeMs(): number {
   const now = performance.now();
   return now - blockedMs - excess(now);
 }
 
-/** To be called every few milliseconds while anything waits. */
+/** Must be called every few milliseconds while anything is timed with `eventLoopTimeMs()`. */
 export function tickEventLoopTime(): void {
   const now = performance.now();
   blockedMs += excess(now);

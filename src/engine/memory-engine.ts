@@ -3,8 +3,8 @@ import type { MemoryKeyspace } from './memory-keyspace.ts';
 import type { Engine } from './port.ts';
 
 /**
- * Runs the in-memory implementations. None of them awaits anything, so each operation is atomic. `checkOpen` throws once
- * the kit is closed, as a closed connection does, so that a use after close() also fails in development.
+ * Runs the in-memory implementations of operations. None of them awaits anything, so each operation is atomic.
+ * `checkOpen` throws once the kit is closed, so that a call after `close()` also fails on `memory:`, as on Redis.
  */
 export function memoryEngine(
   memory: MemoryKeyspace,
@@ -12,7 +12,7 @@ export function memoryEngine(
   checkOpen: () => void = () => undefined,
 ): Engine {
   return {
-    // `async`, so that an implementation that throws rejects, as a script does.
+    // `async`, so that the promise rejects if the implementation throws, as it does for a script.
     async run(operation, keys, args) {
       checkOpen();
       return operation.decode(operation.runInMemory(memory, keys, clock.now(), args));

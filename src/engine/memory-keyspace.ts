@@ -19,48 +19,65 @@ interface Entry {
 }
 
 /**
- * Short values are Latin-1 strings, which take one byte per character: a Buffer with its own memory costs about 400 bytes
- * besides its content, several times what a counter needs.
+ * Short values are Latin-1 strings, which take one byte per character: a Buffer with its own memory costs about 350
+ * bytes besides its content, several times what a counter needs.
  */
 type StoredValue = string | Buffer | SortedSet;
 
-/** A string is converted on each read: 0.2 microseconds for 100 bytes, too slow for values above this size. */
+/**
+ * Values of this size and above are stored as Buffers: a string is converted on each read, which takes 0.2 microseconds
+ * for 100 bytes.
+ */
 const BUFFER_FROM_BYTES = 4_096;
 
 const MEBIBYTE = 2 ** 20;
 
-/** Fence counters have limits of their own: they outlive their locks, and would leave no space for new ones. */
+/**
+ * A part of the data with its own limits. Fence counters are apart from locks: they outlive their locks, and would
+ * leave no space for new locks.
+ */
 type Partition = Feature | 'fence';
 
-/** Losing a response or a counter costs little. Losing a session, a lock or an idempotency record breaks a promise. */
+/**
+ * Losing a response or a counter costs little, so they are evicted. Losing a session, a lock or an idempotency record
+ * breaks a guarantee.
+ */
 const LIMITS: Readonly<Record<Partition, PartitionLimits>> = {
   rate: { maxEntries: 100_000, maxBytes: 64 * MEBIBYTE, whenFull: 'evict' },
   cache: { maxEntries: 10_000, maxBytes: 64 * MEBIBYTE, whenFull: 'evict' },
   session: { maxEntries: 100_000, maxBytes: 64 * MEBIBYTE, whenFull: 'refuse' },
-  // A lock may have a queue, which is an entry of its own.
+  // A lock may have a queue, which is another entry.
   lock: { maxEntries: 200_000, maxBytes: 64 * MEBIBYTE, whenFull: 'refuse' },
-  // A dropped counter matters only if the clock goes back: the next fence is at least the time.
+  // A dropped counter matters only if the clock goes back, since the next fence is at least the time of day.
   fence: { maxEntries: 100_000, maxBytes: 32 * MEBIBYTE, whenFull: 'evict' },
   concurrency: { maxEntries: 100_000, maxBytes: 16 * MEBIBYTE, whenFull: 'refuse' },
   idempotency: { maxEntries: 100_000, maxBytes: 64 * MEBIBYTE, whenFull: 'refuse' },
 };
 
 /**
- * An entry that is never deleted. When an LRUCache loses its last entry it clears tables as large as it ever was, which
- * takes milliseconds; a single lock that is acquired and released would pay for that each time.
+ * An entry that no operation deletes. When an LRUCache loses its last entry, it clears tables of its largest size so
+ * far, which takes milliseconds; without this entry, each release of a single lock would cost that.
  */
 const PERMANENT: Entry = { value: '', expiresAt: Number.POSITIVE_INFINITY };
 
-/** Bytes of an entry besides key and value: object headers, the entry, the Map and the LRU list (measured on Node 20). */
+/**
+ * Bytes that an entry takes besides its key and value: object headers, the entry, the Map and the LRU list (measured on
+ * Node 20).
+ */
 const ENTRY_BYTES = 220;
 
-/** Further bytes of a value that is a Buffer: two objects, the allocation, and V8's bookkeeping. */
+/**
+ * Bytes that a value takes besides its content if it is a Buffer: two objects, the allocation, and V8's bookkeeping.
+ */
 const BUFFER_BYTES = 350;
 
-/** How often a full partition may be swept of expired entries: a sweep visits every entry. */
+/** The shortest time between two sweeps for expired entries in a full partition: a sweep visits every entry. */
 const SWEEP_EVERY_MS = 1_000;
 
-/** The data of `memory:`. Each feature has its own limits, so that a busy cache cannot push out a session. */
+/**
+ * The data of `memory:` and of the in-process fallback. Each feature has its own limits, so that a busy cache cannot
+ * evict sessions.
+ */
 export class MemoryKeyspace implements Keyspace, PubSub {
   readonly #channels = new Map<string, Set<ChannelListener>>();
   readonly #clock: Clock;
@@ -99,7 +116,7 @@ export class MemoryKeyspace implements Keyspace, PubSub {
     if (!(entry?.value instanceof SortedSet) || !entry.value.delete(member)) return false;
     const entries = this.#partition(partitionOf(key));
     if (entry.value.size === 0) entries.delete(key);
-    // Set again, since its size has changed.
+    // The entry is set again, since its size has changed.
     else entries.set(key, { ...entry });
     return true;
   }
@@ -134,7 +151,7 @@ export class MemoryKeyspace implements Keyspace, PubSub {
   }
 
   publish(channel: string, message: string): void {
-    // Deferred, as from a socket: a listener must not run in the middle of an operation.
+    // Deferred, as messages from a socket are: a listener must not run in the middle of an operation.
     for (const listener of this.#channels.get(channel) ?? []) setImmediate(() => listener.onMessage(message));
   }
 
@@ -172,7 +189,7 @@ export class MemoryKeyspace implements Keyspace, PubSub {
     if (entries.size > this.#limits[partition].maxEntries + 1) entries.pop();
   }
 
-  /** Throws if the partition refuses writes when it is full, and has no space for the entry. */
+  /** Throws if the partition has no space for the entry and refuses writes when it is full. */
   #ensureSpace(partition: Partition, key: string, bytes: number): void {
     const { maxEntries, maxBytes, whenFull } = this.#limits[partition];
     if (whenFull === 'evict') return;
@@ -206,7 +223,7 @@ function partitionOf(key: string): Partition {
   return feature === 'lock' && isFenceCounter(key) ? 'fence' : feature;
 }
 
-/** A key counts two bytes per character, as V8 stores text that is not Latin-1. */
+/** The size of an entry. A key takes two bytes per character, as V8 stores text that is not Latin-1. */
 function sizeOf({ value }: Entry, key: string): number {
   return bytesOfValue(value) + key.length * 2 + ENTRY_BYTES;
 }
@@ -216,7 +233,10 @@ function bytesOfValue(value: StoredValue): number {
   return value instanceof SortedSet ? value.byteLength : value.length + BUFFER_BYTES;
 }
 
-/** Copies a Buffer that is a view, which would keep all of what it views alive: one of Node's 8 kB pools, a request body. */
+/**
+ * Copies a value whose Buffer is a view: a view keeps its whole memory alive, such as one of Node's 8 kB pools or a
+ * request body.
+ */
 function ownBytesOf(value: Buffer): StoredValue {
   if (value.length < BUFFER_FROM_BYTES) return value.toString('latin1');
   if (value.length === value.buffer.byteLength) return value;

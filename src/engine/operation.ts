@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { SortedEntry, SortedSet } from './sorted-set.ts';
 
-/** An argument of a command. Numbers are sent in decimal. */
+/** An argument of a command. A number is passed as a decimal string. */
 export type Argument = string | Buffer;
 
 /** The reply of a script: Lua's integers, strings (as bytes), nil, and arrays of these. */
@@ -9,7 +9,9 @@ export type RawReply = number | Buffer | null | readonly RawReply[];
 
 /** The commands that in-memory implementations use in place of Redis. */
 export interface Keyspace {
-  /** The string under a key, or the entries of a sorted set as JSON. */
+  /**
+   * Returns the string under a key, or the entries of a sorted set as JSON; undefined for a key that does not exist.
+   */
   get(key: string): Buffer | undefined;
   /** Throws a StoreError when the feature's space is full and nothing may be evicted. */
   set(key: string, value: Buffer, ttlMs: number): void;
@@ -20,7 +22,10 @@ export interface Keyspace {
   sortedSet(key: string): Pick<SortedSet, 'size' | 'at' | 'has' | 'entries'> | undefined;
   /** Adds or moves a member and sets the TTL, as ZADD and PEXPIRE do. Throws as `set` does. */
   addSorted(key: string, entry: SortedEntry, ttlMs: number): void;
-  /** Removes a member and keeps the TTL, as ZREM does. Returns whether it was in the set. Deletes an empty set. */
+  /**
+   * Removes a member and keeps the TTL, as ZREM does; an empty set is deleted. Returns whether the member was in the
+   * set.
+   */
   removeSorted(key: string, member: string): boolean;
   /** Milliseconds until a key expires; undefined for a key that does not exist. */
   ttl(key: string): number | undefined;
@@ -29,11 +34,11 @@ export interface Keyspace {
 
 /**
  * One atomic operation, implemented twice: as a Lua script for Redis, and in memory for `memory:` and the in-process
- * fallback. Both return the same raw reply and leave the same bytes behind, and one decoder reads both.
+ * fallback. Both return the same raw reply and store the same bytes, and one decoder reads both replies.
  *
- * A script finds the time in `now` (ms) and `now_us`: the server's, or the one that a test passes in ARGV[1]. Its own
- * arguments begin at ARGV[2]. `read(...)` calls Redis, and returns a table if the key holds another type than expected,
- * which counts as corrupt; other errors are thrown.
+ * A script has the time in `now` (ms) and `now_us`: the server's time, or the time that a test passes in ARGV[1]. Its
+ * own arguments begin at ARGV[2]. `read(...)` calls Redis, and returns an error table if the key has another type than
+ * expected, which the script treats as corrupt; other errors are thrown.
  */
 export interface Operation<Args, Reply> {
   readonly name: string;

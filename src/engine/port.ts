@@ -2,12 +2,12 @@ import type { KeyPattern } from '../base/keys.ts';
 import type { Deadline } from './deadline.ts';
 import type { Argument, Operation, RawReply } from './operation.ts';
 
-/** The store as features see it. */
+/** The store, as features use it. */
 export interface Engine {
   /**
-   * Runs one atomic operation; all `keys` share a hash tag. Rejects with a ConnectionError if the command certainly did not
-   * run, and with a StoreError if it may have run, or if the store refused it. Settles within the request's deadline, or
-   * without one within `commandTimeout`.
+   * Runs one atomic operation; all `keys` share a hash tag. Rejects with a ConnectionError if the command certainly did
+   * not run, and with a StoreError if it may have run, or if the store refused it. Settles within `deadline`, or within
+   * `commandTimeout` if none is given.
    */
   run<Args, Reply>(
     operation: Operation<Args, Reply>,
@@ -20,13 +20,13 @@ export interface Engine {
   delete(keys: readonly string[], deadline?: Deadline): Promise<number>;
 
   /**
-   * The matching keys of all nodes, in pages. As with SCAN, a key that is created or deleted meanwhile may be missing, and a
-   * key may come twice. For administration only: it visits every key of the database.
+   * Yields the matching keys of all nodes, in pages. As with SCAN, a key that is created or deleted meanwhile may be
+   * missing, and a key may be yielded twice. For administration only: a scan visits every key of the database.
    */
   scan(pattern: KeyPattern): AsyncIterable<readonly string[]>;
 }
 
-/** A connection as the Redis engine uses it. */
+/** The connection, as the Redis engine uses it. */
 export interface CommandLink {
   /**
    * Sends one command to the master that serves `key`, and settles within `timeoutMs`. The command runs at most once: it is
@@ -35,9 +35,11 @@ export interface CommandLink {
    */
   send(key: string, command: readonly Argument[], timeoutMs: number): Promise<RawReply>;
 
-  /** One `send` function per master, with the same guarantees. A standalone server is the only master. */
+  /**
+   * Returns one `send` function per master, with the same guarantees as `send`. A standalone server is the only master.
+   */
   masters(): readonly ((command: readonly Argument[], timeoutMs: number) => Promise<RawReply>)[];
 }
 
-/** An error reply of Redis: the server is reachable and refused the command. */
+/** An error reply of Redis: the server is reachable, but the command failed. */
 export class ReplyError extends Error {}

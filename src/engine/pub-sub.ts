@@ -1,13 +1,16 @@
 /** Receives the messages of one channel. */
 export interface ChannelListener {
   onMessage(message: string): void;
-  /** `true`: every message arrives from now on. `false`, as before the first call: messages may be lost. */
+  /**
+   * `true`: every message that is published from now on arrives. `false`, which is also assumed before the first call:
+   * messages may be lost.
+   */
   onStatus(isUp: boolean): void;
 }
 
 /**
- * Redis Pub/Sub. Redis does not keep messages for a subscriber that is disconnected, so a listener learns when messages
- * may have been lost, and must then distrust what it knew from them.
+ * Redis Pub/Sub. Redis does not keep messages for a subscriber that is disconnected. A listener is notified when
+ * messages may have been lost, and must then distrust what it learned from earlier messages.
  */
 export interface PubSub {
   /** Returns an unsubscribe function. The first subscription opens the subscriber's connection. */

@@ -6,13 +6,16 @@ import { type CommandLink, type Engine, ReplyError } from './port.ts';
 import { arrayOf } from './reply.ts';
 
 export interface RedisEngineSettings {
-  /** For a command outside of any request. */
+  /** The time limit of a command that is outside of any request. */
   readonly commandTimeoutMs: number;
   /** The time that scripts see, in tests; default: the server's clock. */
   readonly now?: () => number;
 }
 
-/** Runs operations as scripts: by digest, and with their text only if the server does not have them yet. */
+/**
+ * Runs operations as scripts: by digest (EVALSHA), and with their text (EVAL) only if the server does not have the
+ * script yet.
+ */
 export function redisEngine(link: CommandLink, settings: RedisEngineSettings): Engine {
   async function within<Reply>(
     what: string,
@@ -50,7 +53,7 @@ export function redisEngine(link: CommandLink, settings: RedisEngineSettings): E
         try {
           reply = await link.send(key, ['EVALSHA', operation.sha, ...tail], remainingMs());
         } catch (error) {
-          // NOSCRIPT: nothing ran, so the script may be sent in full.
+          // NOSCRIPT means that nothing ran, so the script can be sent in full.
           if (!(error instanceof ReplyError) || !error.message.startsWith('NOSCRIPT')) throw error;
           reply = await link.send(key, ['EVAL', operation.lua, ...tail], remainingMs());
         }

@@ -1,7 +1,7 @@
 import { StoreError } from '../base/errors.ts';
 import type { RawReply } from './operation.ts';
 
-/** Whether a stored value is readable. A script replies with the index into `STORED_FORMATS`. */
+/** Whether a stored value is readable. A script replies with the format's index in `STORED_FORMATS`. */
 export type StoredFormat = 'fine' | 'corrupt' | 'newer';
 
 const STORED_FORMATS: readonly StoredFormat[] = ['fine', 'corrupt', 'newer'];
@@ -40,7 +40,7 @@ export function textsAt(reply: readonly RawReply[], index: number): readonly str
   });
 }
 
-/** A value in a newer format is neither guessed at nor overwritten. */
+/** The error for a value in a newer format, which the kit neither interprets nor overwrites. */
 export function newerFormat(feature: string): StoreError {
   return new StoreError(
     'ERR_REDIS_KIT_NEWER_FORMAT',

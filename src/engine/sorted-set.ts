@@ -1,11 +1,14 @@
 export type SortedEntry = readonly [score: number, member: string];
 
-/** Bytes of a member besides its characters: the string object, the score, the entry, and the Map and array slots. */
+/**
+ * Bytes that a member takes besides its characters: the string object, the score, the entry, and the Map and array
+ * slots.
+ */
 const MEMBER_BYTES = 120;
 
 /**
- * A Redis sorted set for the in-memory implementations: ordered by score, then by member. It is changed in place, with a
- * binary search, so that a queue of thousands costs each waiter no more than a short one.
+ * A Redis sorted set for the in-memory implementations: ordered by score, then by member. The set is changed in place,
+ * with a binary search, so that a waiter costs no more in a queue of thousands than in a short one.
  */
 export class SortedSet {
   readonly #scores = new Map<string, number>();
@@ -77,7 +80,10 @@ function compare([a, one]: SortedEntry, [b, other]: SortedEntry): number {
   return a - b || (one < other ? -1 : one > other ? 1 : 0);
 }
 
-/** Undefined for bytes that are no sorted set; empty for a key that does not exist. */
+/**
+ * Parses the JSON of a sorted set: no entries for a key that does not exist, undefined for bytes that are no sorted
+ * set.
+ */
 export function parseSortedSet(value: Buffer | undefined): readonly SortedEntry[] | undefined {
   if (value === undefined) return [];
   try {
