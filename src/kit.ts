@@ -24,8 +24,8 @@ import { sessionFeature } from './session/index.ts';
 import { ProcessChannel } from './waiting/process-channel.ts';
 
 /**
- * Creates a kit and starts to connect. An unreachable Redis does not throw: each feature follows its failure policy until
- * Redis is available. Throws a ConfigError when an option is wrong.
+ * Creates a kit and starts to connect. An unreachable Redis does not throw: each feature follows its failure policy
+ * until Redis is available. Throws a ConfigError when an option is wrong.
  */
 export function createRedisKit<Client = DefaultClient>(options: KitOptions<Client> = {}): RedisKit<Client> {
   const settings = resolveKitOptions(options, process.env);

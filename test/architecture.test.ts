@@ -70,13 +70,13 @@ function layerOf(file: string): number {
 }
 
 describe('the source tree', () => {
-  it('every file belongs to a layer', () => {
+  it('every file of src/ belongs to a layer', () => {
     expect(files.filter((file) => layerOf(file) === -1)).toEqual([]);
     expect(files.length).toBeGreaterThan(40);
     expect(inside.length).toBeGreaterThan(100);
   });
 
-  it('no import goes up or sideways', () => {
+  it('no file imports from a higher layer, or from another module of its own layer', () => {
     const wrong = inside.filter(({ from, to }) => {
       const isWithin = folderOf(from) === folderOf(to);
       return isWithin ? layerOf(to) > layerOf(from) : layerOf(to) >= layerOf(from);
@@ -84,21 +84,21 @@ describe('the source tree', () => {
     expect(wrong).toEqual([]);
   });
 
-  it('features do not import each other', () => {
+  it('no feature imports another feature', () => {
     const wrong = inside.filter(
       ({ from, to }) => isInFeature(from) && isInFeature(to) && folderOf(from) !== folderOf(to),
     );
     expect(wrong).toEqual([]);
   });
 
-  it('a feature is imported from above through its index only', () => {
+  it('a higher layer imports a feature only through its index.ts', () => {
     const wrong = inside.filter(
       ({ from, to }) => isInFeature(to) && folderOf(from) !== folderOf(to) && !to.endsWith('/index.ts'),
     );
     expect(wrong).toEqual([]);
   });
 
-  it('the cache modules import their own files and the store only', () => {
+  it('within the cache, http and values import only their own files and the store', () => {
     const moduleOf = (file: string) => dirname(file).split('/').slice(0, 2).join('/');
     const wrong = inside.filter(({ from, to }) => {
       const allowed = CACHE_MODULES[moduleOf(from)];
@@ -107,23 +107,23 @@ describe('the source tree', () => {
     expect(wrong).toEqual([]);
   });
 
-  it('the cache store imports nothing of HTTP', () => {
+  it('the cache store imports nothing from http or node:http', () => {
     const wrong = imports.filter(
       ({ from, to }) => from.startsWith('cache/store/') && (folderOf(to) === 'http' || to === 'node:http'),
     );
     expect(wrong).toEqual([]);
   });
 
-  it('no import is cyclic', () => {
+  it('no file of src/ imports itself through other files', () => {
     expect(files.filter((file) => reachableFrom(file).has(file))).toEqual([]);
   });
 
-  it('no file is over 300 lines', () => {
+  it('no file of src/ has more than 300 lines', () => {
     const long = files.filter((file) => readFileSync(join(SRC, file), 'utf8').split('\n').length - 1 > 300);
     expect(long).toEqual([]);
   });
 
-  it('no exported type name has two meanings', () => {
+  it('no two files export a type of the same name', () => {
     const declared = files.flatMap((file) => {
       const text = readFileSync(join(SRC, file), 'utf8');
       const names = text.matchAll(/^export (?:abstract )?(?:interface|type|class) (\w+)/gm);
@@ -149,7 +149,7 @@ describe('the source tree', () => {
     expect(wrong).toEqual([]);
   });
 
-  it('only packages that package.json names are imported', () => {
+  it('src/ imports only packages that are dependencies in package.json, and types of Express', () => {
     const manifest = JSON.parse(readFileSync(join(SRC, '../package.json'), 'utf8')) as {
       dependencies: Record<string, string>;
     };
@@ -158,7 +158,7 @@ describe('the source tree', () => {
     expect(named.filter((name) => !known.includes(name))).toEqual([]);
   });
 
-  it('keys are spelled in base/keys.ts only', () => {
+  it('only base/keys.ts contains templates of Redis keys', () => {
     const spelled = files.filter((file) => {
       const text = readFileSync(join(SRC, file), 'utf8').replace(/^\s*(?:\/\/|\/?\*).*$/gm, '');
       return file !== 'base/keys.ts' && /[`'"][^`'"\n]*:\{/.test(text);

@@ -2,7 +2,8 @@ import { describe, suggestion } from './describe.ts';
 import { ConfigError } from './errors.ts';
 
 /**
- * The events of a kit, by name: `kit.on('connection:down', ({ error }) => ...)`. The part before the colon is the feature.
+ * The events of a kit, by name: `kit.on('connection:down', ({ error }) => ...)`. The part before the colon is the
+ * feature.
  */
 export interface KitEvents {
   /** Redis is reachable, for the first time or again. */
@@ -27,7 +28,7 @@ export interface KitEvents {
   'session:destroyed': { readonly handle: string };
   /** A session was ended by `kit.sessions`, or because its user exceeded `maxPerUser`. */
   'session:revoked': { readonly handle: string };
-  /** A session was not saved, since it was ended while its request ran. */
+  /** A session was not saved, since it has ended in the meantime or its new id is in use. */
   'session:conflict': { readonly handle: string };
   /** A stored session was unreadable and is treated as absent. */
   'session:corrupt': { readonly handle: string };

@@ -19,8 +19,8 @@ export interface KeyPattern {
 const MAX_ID_BYTES = 64;
 
 /**
- * The Redis keys of one kit: `<prefix>:<feature>:{<id>}[:<part>]`. The braces are the Cluster hash tag: all keys of one id
- * are on one node, so that one script can use them together. No other file spells a key.
+ * The Redis keys of one kit: `<prefix>:<feature>:{<id>}[:<part>]`. The braces are the Cluster hash tag: all keys of one
+ * id are on one node, so that one script can use them together. No other file spells a key.
  */
 export class Keys {
   readonly prefix: string;
@@ -214,9 +214,9 @@ export function isFenceCounter(key: string): boolean {
 }
 
 /**
- * An id as it appears in a key. Characters that would end the hash tag or act as a glob are percent-encoded, and `%` too,
- * so that two ids never share a key. A hash begins with `*` and the empty id is `?`: encoding leaves neither character
- * as it is, so no encoded id can equal them.
+ * An id as it appears in a key. Characters that would end the hash tag or act as a glob are percent-encoded, and `%`
+ * too, so that two ids never share a key. A hash begins with `*` and the empty id is `?`: encoding leaves neither
+ * character as it is, so no encoded id can equal them.
  */
 export function encodeId(id: string): string {
   if (id === '') return '?';

@@ -67,8 +67,8 @@ export const PING_INTERVAL_MS = 2_000;
 export const SOCKET_TIMEOUT_MS = 5_000;
 
 /**
- * The status of one socket, derived from the events of its client. A socket that was lost usually reconnects at once, so
- * its status is `connecting`; when the first attempt to reconnect fails, it is `down`.
+ * The status of one socket, derived from the events of its client. A socket that was lost usually reconnects at once,
+ * so its status is `connecting`; when the first attempt to reconnect fails, it is `down`.
  */
 export class SocketStatus {
   #wasUp = false;

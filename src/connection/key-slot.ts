@@ -5,8 +5,8 @@ const TABLE = Uint16Array.from({ length: 256 }, (_, byte) => {
 });
 
 /**
- * The Cluster slot of a key: CRC-16/XMODEM of its hash tag, the text between the first `{` and the next `}`, or of the whole
- * key if it has none or an empty one (Redis Cluster specification).
+ * The Cluster slot of a key: CRC-16/XMODEM of its hash tag, the text between the first `{` and the next `}`, or of the
+ * whole key if it has none or an empty one (Redis Cluster specification).
  */
 export function keySlot(key: string): number {
   const open = key.indexOf('{');

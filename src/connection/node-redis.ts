@@ -58,8 +58,8 @@ export function destroyClient(client: Pick<EventEmitter, 'on'> & { destroy(): vo
 }
 
 /**
- * Removes command arguments from an error. Redis repeats the arguments of a command that it does not know, and those of the
- * first command of a connection (HELLO or AUTH) contain the password.
+ * Removes command arguments from an error. Redis repeats the arguments of a command that it does not know, and those of
+ * the first command of a connection (HELLO or AUTH) contain the password.
  */
 export function redact(error: Error): Error {
   const [message = ''] = error.message.split(/,? with args beginning with/, 1);

@@ -9,7 +9,9 @@ import { type BorrowedClient, recognizeClient } from './borrowed-client.ts';
 export type ClusterNode = string | { readonly host: string; readonly port?: number | undefined };
 
 export interface ClusterOptions {
-  /** Some of the masters, as `redis://host:port` or `{ host, port }`. List more than one, since any node may be down. */
+  /**
+   * Some of the masters, as `redis://host:port` or `{ host, port }`. List more than one, since any node may be down.
+   */
   readonly nodes: readonly ClusterNode[];
   readonly username?: string | undefined;
   readonly password?: string | undefined;
@@ -36,8 +38,8 @@ export interface ConnectionOptions<Client = unknown> {
   /** TLS with `host`: `true`, or options of `tls.connect`. With a `rediss:` URL: options of `tls.connect`. */
   readonly tls?: boolean | TlsOptions | undefined;
   /**
-   * A node-redis client or cluster of your own, which you connect and close yourself. `kit.close()` only removes the kit's
-   * listeners from it.
+   * A node-redis client or cluster of your own, which you connect and close yourself. `kit.close()` only removes the
+   * kit's listeners from it.
    */
   readonly client?: (Client & BorrowedClient) | undefined;
   readonly cluster?: ClusterOptions | undefined;

@@ -8,8 +8,8 @@ interface Timeout {
 }
 
 /**
- * Timeouts that share one coarse timer: a timer or an AbortSignal per command would cost more than the command. The timer
- * runs only while a timeout is set.
+ * Timeouts that share one coarse timer: a timer or an AbortSignal per command would cost more than the command. The
+ * timer runs only while a timeout is set.
  */
 export class Timeouts {
   readonly #timeouts = new Set<Timeout>();

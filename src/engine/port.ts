@@ -29,9 +29,9 @@ export interface Engine {
 /** The connection, as the Redis engine uses it. */
 export interface CommandLink {
   /**
-   * Sends one command to the master that serves `key`, and settles within `timeoutMs`. The command runs at most once: it is
-   * sent again only if Redis replied that it did not run. Replies carry strings as Buffers. An error reply rejects with a
-   * ReplyError.
+   * Sends one command to the master that serves `key`, and settles within `timeoutMs`. The command runs at most once:
+   * it is sent again only if Redis replied that it did not run. Replies carry strings as Buffers. An error reply
+   * rejects with a ReplyError.
    */
   send(key: string, command: readonly Argument[], timeoutMs: number): Promise<RawReply>;
 

@@ -117,7 +117,7 @@ const HOLDERS: Readonly<Record<string, () => { add(name: string): void; readonly
 const NAMES = 3_000;
 
 describe('maps whose keys clients choose', () => {
-  it.for(Object.entries(HOLDERS))('%s: 3,000 names of 14 kB stay within its bytes', ([, make]) => {
+  it.for(Object.entries(HOLDERS))('%s: 3,000 names of 14 kB stay within the bound', ([, make]) => {
     const { add, maxBytes } = make();
     const bytes = growth(() => {
       for (let index = 0; index < NAMES; index++) add(longUrl(index));
@@ -127,7 +127,7 @@ describe('maps whose keys clients choose', () => {
   });
 
   it.for(Object.entries(HOLDERS))(
-    '%s: short names stay within its bytes, and keep no long URL alive',
+    '%s: short names do not keep alive the long URLs that they were cut from',
     ([, make]) => {
       const { add, maxBytes } = make();
       const bytes = growth(() => {
@@ -138,7 +138,7 @@ describe('maps whose keys clients choose', () => {
     },
   );
 
-  it('a remembered refusal of a limiter takes at most 2 kB, whatever the id', () => {
+  it('a refusal in the deny cache takes at most 2 kB, even for an id of 14 kB', () => {
     const maxEntries = 2_000;
     const refusals = new DenyCache({ maxEntries, maxAgeMs: 1_000 });
     const reply = {

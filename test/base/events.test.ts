@@ -33,7 +33,7 @@ function levelLogger() {
 const MISS = ['cache:miss', { url: '/' }] as const;
 
 describe('kit.on', () => {
-  it('an event reaches each listener once, even if listeners are added and removed meanwhile', () => {
+  it('an event calls each listener once, even if a listener adds or removes listeners', () => {
     const { events } = make();
     const calls: string[] = [];
     const stop = events.on('cache:miss', () => {
@@ -48,7 +48,7 @@ describe('kit.on', () => {
     expect(calls).toEqual(['first', 'second', 'second', 'late']);
   });
 
-  it('a listener that throws or rejects is logged and does no harm', async () => {
+  it('the error of a listener is logged, and other listeners are still called', async () => {
     const { events, logger } = make();
     const calls: string[] = [];
     events.on('cache:miss', () => {
@@ -79,7 +79,7 @@ describe('kit.on', () => {
 describe('the reporter', () => {
   const timeout = () => new StoreError('ERR_REDIS_KIT_TIMEOUT', `too late at ${Math.random()}`);
 
-  it('a failure is reported once per kind and feature, and again after a recovery', () => {
+  it('a failure is reported once per kind and feature until Redis recovers', () => {
     const { events, reporter } = make();
     const calls: string[] = [];
     events.on('error', ({ feature, error }) => calls.push(`${feature} ${error.message.slice(0, 5)}`));
@@ -95,7 +95,7 @@ describe('the reporter', () => {
     expect(calls).toHaveLength(5);
   });
 
-  it('a failure is reported in the first second of a process, and again after a while, even if the clock changes', () => {
+  it('a failure is reported again after 30 s, even if the system clock changes', () => {
     const { events, reporter } = make();
     const calls: RedisKitError[] = [];
     events.on('error', ({ error }) => calls.push(error as RedisKitError));
@@ -111,7 +111,7 @@ describe('the reporter', () => {
     expect(calls).toHaveLength(2);
   });
 
-  it('failures whose messages differ each time do not fill the memory', () => {
+  it('the reporter forgets its oldest messages after 1 MiB', () => {
     const { events, reporter } = make();
     let calls = 0;
     events.on('error', () => calls++);
@@ -152,7 +152,7 @@ describe('isNewlyDegraded()', () => {
   const breaker = (node: string, state: 'open' | 'closed') =>
     ['connection:breaker', { node, state }] as const;
 
-  it('a feature is newly degraded once per outage, whatever the errors and however many nodes are down', () => {
+  it('a feature is newly degraded once per outage, even if several nodes are down', () => {
     const { events, reporter } = make();
     const news = () => [reporter.isNewlyDegraded('rate'), reporter.isNewlyDegraded('rate')];
     expect(news()).toEqual([true, false]);
@@ -168,7 +168,7 @@ describe('isNewlyDegraded()', () => {
     expect(news()).toEqual([true, false]);
   });
 
-  it('a feature is newly degraded by a failure long after another, unless Redis is known to be down', () => {
+  it('a feature is newly degraded again after 30 s without a failure, unless Redis is known to be down', () => {
     const { events, reporter } = make();
     const turn = turnTime();
     expect(reporter.isNewlyDegraded('rate')).toBe(true);

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { packFrame, unpackFrame } from '../../src/base/framing.ts';
 
 describe('packFrame() and unpackFrame()', () => {
-  it('a frame is read back as it was packed', () => {
+  it('unpackFrame() returns the meta and the body that packFrame() packed', () => {
     fc.assert(
       fc.property(fc.jsonValue({ noUnicodeString: false }), fc.uint8Array(), (meta, body) => {
         const json: unknown = JSON.parse(JSON.stringify(meta));
@@ -15,16 +15,16 @@ describe('packFrame() and unpackFrame()', () => {
     );
   });
 
-  it('a frame has the length of its meta, the meta as JSON, and the body', () => {
+  it('a frame consists of the length of its meta, the meta as JSON, and the body', () => {
     expect(packFrame(['a'], Buffer.from('body'))).toEqual(Buffer.from('\0\0\0\u0005["a"]body'));
   });
 
-  it('the body of a frame is a view and not a copy', () => {
+  it('the body that unpackFrame() returns is a view of the frame and not a copy', () => {
     const packed = packFrame({}, Buffer.from('body'));
     expect(unpackFrame(packed)?.body.buffer).toBe(packed.buffer);
   });
 
-  it('bytes that are no frame are not read, and nothing throws', () => {
+  it('unpackFrame() returns undefined for bytes that are no frame', () => {
     for (const bytes of [
       '',
       '\0\0\0',

@@ -28,12 +28,12 @@ describe('Keys', () => {
     expect(keys.idempotencyChannel()).toBe('shop:idempotency:{shop}:ended');
   });
 
-  it('a key never contains a session id', () => {
+  it('the key of a session does not contain the session id', () => {
     expect(new Keys('shop').session('secret-id')).toMatch(/^shop:session:\{\*[\w-]{43}\}$/);
     expect(new Keys('shop').session('secret-id')).not.toContain('secret-id');
   });
 
-  it('the key of an idempotency record hides the scope, and distinguishes scope and key', () => {
+  it('the key of an idempotency record hides the scope, and is unique per scope and key', () => {
     const keys = new Keys('shop');
     expect(keys.idempotency('auth:secret', 'k')).not.toContain('secret');
     expect(keys.idempotency('a', 'b:c')).not.toBe(keys.idempotency('a:b', 'c'));
@@ -53,7 +53,7 @@ describe('Keys', () => {
     );
   });
 
-  it('a prefix that could act as a glob or break the hash tag is rejected', () => {
+  it('a key prefix that contains glob characters or braces is rejected', () => {
     for (const prefix of ['', 'a b', 'a*', 'a{b}', 'a[b', 'ä', 'a\n']) {
       expect(() => new Keys(prefix)).toThrow(/prefix/);
     }

@@ -13,7 +13,7 @@ const read = (options: unknown, known = ['limit', 'window', 'headers']) =>
   new OptionReader('kit.test', options, known);
 
 describe('durationMs()', () => {
-  it('a duration is a number of milliseconds, or digits with a unit', () => {
+  it('durationMs() accepts a number of milliseconds and a number with a unit', () => {
     const spans: [Duration, number][] = [
       [1500, 1500],
       ['250ms', 250],
@@ -27,7 +27,7 @@ describe('durationMs()', () => {
     for (const [text, ms] of spans) expect(durationMs(text)).toBe(ms);
   });
 
-  it('zero, a negative number, a fraction of a millisecond, infinity and free text are no durations', () => {
+  it('durationMs() returns undefined for zero, negative numbers, fractions of a millisecond, infinity and free text', () => {
     for (const wrong of [
       0,
       -1,
@@ -54,7 +54,7 @@ describe('durationMs()', () => {
     expectTypeOf<'soon'>().not.toExtend<Duration>();
   });
 
-  it('formatDuration() uses the shortest notation', () => {
+  it('formatDuration() uses the largest unit that divides the duration', () => {
     expect([60_000, 90_000, 86_400_000, 1, 3_600_000].map(formatDuration)).toEqual([
       '1m',
       '90s',
@@ -66,7 +66,7 @@ describe('durationMs()', () => {
 });
 
 describe('RedisKitError', () => {
-  it('an error has the HTTP status of its response unless that is 500', () => {
+  it('a RedisKitError has the HTTP status of its response, unless the status is 500', () => {
     const both = (status: number) => ({ status, statusCode: status, expose: status < 500 });
     expect(new ConnectionError('x')).toMatchObject(both(503));
     expect(new StoreError('ERR_REDIS_KIT_TIMEOUT', 'x')).toMatchObject(both(503));
@@ -77,16 +77,16 @@ describe('RedisKitError', () => {
 });
 
 describe('OptionReader', () => {
-  it('an unknown option is reported with the name that was probably meant', () => {
+  it('the error for an unknown option suggests a similar known option, or lists all known options', () => {
     expect(() => read({ limti: 1 })).toThrow('kit.test: unknown option `limti`; did you mean `limit`?');
     expect(() => read({ zzz: 1 })).toThrow('known options: limit, window, headers');
   });
 
-  it('an option whose value is undefined counts as absent', () => {
+  it('OptionReader treats an option whose value is undefined as absent', () => {
     expect(read({ limit: undefined, nonsense: undefined }).has('limit')).toBe(false);
   });
 
-  it('an error shows a URL in any option without its password', () => {
+  it('the error for an invalid option shows a URL without its password', () => {
     for (const [url, shown] of [
       ['redis://ann:hush@host:1/0', 'redis://***@host:1/0'],
       ['redis://:hu@sh/hush@host', 'redis://***@host'],
@@ -102,11 +102,11 @@ describe('OptionReader', () => {
     }
   });
 
-  it('options that are no object are rejected', () => {
+  it('OptionReader rejects options that are no object', () => {
     for (const wrong of [null, 1, 'x', []]) expect(() => read(wrong)).toThrow(ConfigError);
   });
 
-  it('an error names the option, its value and the remedy', () => {
+  it('the error for an invalid option names the option, its value and the remedy', () => {
     const range = { min: 1, max: 10 };
     for (const limit of [0, -1, 11, 1.5, Number.NaN, Number.POSITIVE_INFINITY, '5', true]) {
       expect(() => read({ limit }).integer('limit', range)).toThrow(

@@ -36,7 +36,7 @@ async function logTrouble(logger?: Logger): Promise<void> {
 
 const WORDS = ['TypeError: the listener is broken', 'pino.test.ts', 'Error: the reason'];
 
-it('pino logs the error of a listener with its stack and its cause, and each outage', async () => {
+it('pino logs an outage, and the error of a listener with its stack and cause', async () => {
   const { lines, logger } = pinoForTest();
   await logTrouble(logger);
   const line = lines.find(({ msg }) => msg.includes('connection:down'));
@@ -45,7 +45,7 @@ it('pino logs the error of a listener with its stack and its cause, and each out
   expect(lines.some(({ msg }) => /cannot be reached/.test(msg))).toBe(true);
 });
 
-it('the console shows the error of a listener with its stack and its cause', async () => {
+it('the console shows the stack and the cause of the error of a listener', async () => {
   const error = vi.spyOn(console, 'error').mockImplementation(() => undefined);
   onTestFinished(() => error.mockRestore());
   await logTrouble();

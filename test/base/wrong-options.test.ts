@@ -42,7 +42,7 @@ describe('an option of another package', () => {
   const foreign = ['ttl', 'max', 'expire', 'keyPrefix', 'points', 'windowMs', 'store', 'disableTouch', 'key'];
   const more = ['duration', 'client', 'resave', 'retryCount', 'prefix'];
 
-  it.each(Object.keys(CALLS))('%s says for each of them what to do instead', (name) => {
+  it.each(Object.keys(CALLS))('%s rejects option names of other packages with a hint for each', (name) => {
     const given = Object.fromEntries([...foreign, ...more].map((option) => [option, () => undefined]));
     const problems = problemsOf(name, given);
     const unknown = problems.filter((problem) => problem.includes('unknown option'));
@@ -69,7 +69,7 @@ describe('an option of another package', () => {
     ['createRedisKit', 'keyPrefix', 'it is `prefix` here'],
     ['createRedisKit', 'points', 'see `limit` of kit.rateLimit'],
     ['kit.expressRateLimitStore', 'windowMs', 'rateLimit() of express-rate-limit'],
-  ])('%s names its own option for `%s`', (name, option, hint) => {
+  ])('the error of %s for the option `%s` of another package names the remedy', (name, option, hint) => {
     const problems = problemsOf(name, { [option]: 1 });
     expect(problems).toHaveLength(1);
     expect(problems[0]).toContain(`${name}: unknown option \`${option}\`; `);
@@ -98,7 +98,7 @@ describe('a call with several wrong options', () => {
     ['kit.lock', { key: 'a', lease: 1, wait: -1, onError: 'fail', ttl: 1 }, 5],
     ['kit.concurrency', { limit: 0, lease: 1, maxQueue: 0, max: 1 }, 4],
     ['kit.idempotency', { header: 'a b', methods: [], lease: 1, maxBody: -1, key: 'a' }, 5],
-  ])('%s names all of them in one error: %j', (name, options, count) => {
+  ])('%s names all wrong options in one error: %j', (name, options, count) => {
     const problems = problemsOf(name, options);
     expect(problems).toHaveLength(count);
     expect(new Set(problems).size).toBe(count);
@@ -115,13 +115,13 @@ describe('a call with several wrong options', () => {
     expect(make).toThrow('\n- kit.rateLimit({ policies: [1] }): option `refill`: option `per` is 0');
   });
 
-  it('an option that depends on a wrong option is not a second problem', () => {
+  it('an option that depends on a wrong option is not reported as a second problem', () => {
     expect(problemsOf('kit.session', { idle: 0, absolute: '1m', touchAfter: '1s' })).toEqual([
       expect.stringContaining('`idle` is 0'),
     ]);
   });
 
-  it('kit.remember reports all wrong options in one error, too', async () => {
+  it('kit.remember reports all wrong options in one error', async () => {
     const kit = kitForTest({ url: 'memory:' });
     const options = { ttl: 0, staleIfError: 0, local: { maxAge: 0 }, expire: 1 } as never;
     await expect(kit.remember('a', options, () => 1)).rejects.toThrow('4 options are wrong');
@@ -139,14 +139,14 @@ describe('memory: with NODE_ENV=production', () => {
     return logger.lines;
   };
 
-  it('a memory: kit warns once in production, also if it has a session secret', () => {
+  it('a kit on memory: warns once with NODE_ENV=production, also if it has a session secret', () => {
     expect(warningsOf('production', 'a secret of the test')).toEqual([
       expect.stringMatching(/'memory:' with NODE_ENV=production: .* `url` of a Redis/),
     ]);
     expect(warningsOf('production').filter((line) => line.includes('NODE_ENV'))).toHaveLength(1);
   });
 
-  it.each(['test', 'development', ''])('a memory: kit does not warn with NODE_ENV=%s', (environment) => {
+  it.each(['test', 'development', ''])('a kit on memory: does not warn with NODE_ENV=%s', (environment) => {
     expect(warningsOf(environment, 'a secret of the test')).toEqual([]);
   });
 });

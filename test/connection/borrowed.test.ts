@@ -42,7 +42,7 @@ function promisesOfALentClient({ lend }: Lender): void {
     return client;
   }
 
-  it('a borrowed client is used, and stays open after close()', async () => {
+  it('a borrowed client stays open after kit.close()', async () => {
     const client = lendForTest();
     client.on('error', ignore);
     await client.connect();
@@ -56,7 +56,7 @@ function promisesOfALentClient({ lend }: Lender): void {
   });
 
   it.each([0, 1, 2])(
-    'a borrowed client keeps no listener of the kit after close(), and all %i of its own',
+    'kit.close() removes its listeners from a borrowed client that has %i listeners of the app',
     async (own) => {
       const client = lendForTest();
       const names = ['error', 'ready'].slice(0, own);
@@ -77,7 +77,7 @@ function promisesOfALentClient({ lend }: Lender): void {
     },
   );
 
-  it('a client that 30 kits borrow causes no warning, and a kit that closes removes only its own listeners', async () => {
+  it('a client that 30 kits borrow causes no listener warning', async () => {
     const client = lendForTest();
     const warnings: string[] = [];
     const note = ({ message }: Error) => void warnings.push(message);
@@ -99,7 +99,7 @@ function promisesOfALentClient({ lend }: Lender): void {
     expect(warnings).toEqual([]);
   });
 
-  it('the kit never connects a borrowed client, and uses one that connects late', async () => {
+  it('a borrowed client is never connected by the kit, and is used once the app connects it', async () => {
     const client = lendForTest();
     client.on('error', ignore);
     const kit = kitForTest({ client, commandTimeout: '200ms' });
@@ -139,7 +139,7 @@ describe('a borrowed client of node-redis', () => {
     expect(await client.echo('still a string'), 'and keeps it').toBe('still a string');
   });
 
-  it('a view of a client may be borrowed, and loses the listeners of the kit as well', async () => {
+  it('a client that withTypeMapping() returned may be borrowed', async () => {
     const client = createClient({ url: redisUrl() });
     client.on('error', ignore);
     await client.connect();
@@ -161,7 +161,7 @@ describe('a borrowed client of node-redis', () => {
 });
 
 describeWithServers('a borrowed client whose server restarts', () => {
-  it('a borrowed client that has reconnected is used again', async () => {
+  it('a borrowed client is used again after it has reconnected', async () => {
     const server = await startRedis();
     onTestFinished(() => server.stop());
     const client = createClient({ url: server.url, socket: { reconnectStrategy: 50 } });
@@ -202,7 +202,7 @@ describeWithServers('a borrowed cluster of node-redis', () => {
     await use(kit);
   });
 
-  it('a borrowed cluster that rejects a dead node at once is not retried without a pause', async () => {
+  it('a dead node of a borrowed cluster is retried with a pause', async () => {
     const doomed = await startCluster();
     onTestFinished(() => doomed.stop());
     const client = createCluster({

@@ -50,7 +50,7 @@ async function areFine(kit: ReturnType<typeof kitForTest>, ...ids: readonly stri
 }
 
 describeWithServers('the circuit breaker of a master that does not answer', () => {
-  it('a breaker probes its own master after a failover, and is removed when the master leaves the cluster', async () => {
+  it('a breaker stays open after its slots have moved, and is removed when its master leaves the cluster', async () => {
     const { first, second, third, ids, slotOf, ...start } = await startForTest();
     const kit = start.kit();
     await kit.ready();
@@ -99,7 +99,7 @@ describeWithServers('the circuit breaker of a master that does not answer', () =
   });
 
   it.each(['frozen', 'slow'])(
-    'a breaker also counts commands that were waiting before the topology was known (%s)',
+    'a breaker opens for commands that began to wait before the topology was known (%s)',
     async (how) => {
       const { first, ids, ...start } = await startForTest();
       if (how === 'frozen') first.freeze();

@@ -17,7 +17,7 @@ async function startForTest(): Promise<RedisServer> {
 }
 
 describeWithServers('kit.close()', () => {
-  it('close() may be called again, even at the same time', async () => {
+  it('close() may be called twice, even at the same time', async () => {
     const server = await startForTest();
     const kit = createRedisKit({ url: server.url, logger: false });
     await kit.ready();
@@ -25,7 +25,7 @@ describeWithServers('kit.close()', () => {
     await kit.close({ timeout: '1s' });
   });
 
-  it('close() closes the connection that the kit opened', async () => {
+  it('close() disconnects the client that the kit created', async () => {
     const server = await startForTest();
     const kit = createRedisKit({ url: server.url, logger: false });
     await kit.ready();
@@ -37,7 +37,7 @@ describeWithServers('kit.close()', () => {
     );
   });
 
-  it('close() waits for commands in flight, and later commands are rejected', async () => {
+  it('close() waits for commands in flight and rejects later commands', async () => {
     const server = await startForTest();
     const kit = createRedisKit({ url: server.url, logger: false, prefix: 't-close' });
     await kit.ready();
@@ -75,7 +75,7 @@ describeWithServers('kit.close()', () => {
   });
 
   it.each(['memory:', 'Redis'])(
-    'close() makes %s reject later calls, and close() of a namespace does nothing',
+    'close() makes a kit on %s reject later calls, but close() of a namespace closes nothing',
     async (where) => {
       const server = await startRedis();
       onTestFinished(() => server.stop());

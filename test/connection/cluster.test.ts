@@ -65,7 +65,7 @@ function onEachNode({ nodes }: RedisCluster, command: readonly string[]): Promis
 }
 
 describeWithServers('a kit on a cluster', () => {
-  it('ids are spread over all masters, and each operation is one command to its master', async () => {
+  it('on a cluster, each operation is one command to the master that serves its id', async () => {
     const cluster = await startForTest();
     const kit = kitOn(cluster);
     await kit.ready();
@@ -79,7 +79,7 @@ describeWithServers('a kit on a cluster', () => {
     }
   });
 
-  it('the kit follows a slot that has moved, and needs one reachable node to find the others', async () => {
+  it('the kit follows a slot that has moved to another master', async () => {
     const cluster = await startForTest();
     const [first, second] = cluster.nodes;
     if (first === undefined || second === undefined) throw new Error('no two masters');
@@ -100,7 +100,7 @@ describeWithServers('a kit on a cluster', () => {
     await expectAllFine(kit);
   });
 
-  it('the kit authenticates at every node', async () => {
+  it('the kit authenticates at every node of a cluster', async () => {
     const cluster = await startForTest();
     await onEachNode(cluster, ['CONFIG', 'SET', 'requirepass', 'right']);
     const { nodes } = cluster;
@@ -112,7 +112,7 @@ describeWithServers('a kit on a cluster', () => {
     await expect(wrong.locks.tryAcquire('a')).rejects.toThrow(/cannot be reached: WRONGPASS/);
   });
 
-  it('a kit starts while all nodes are down, refuses at once, and works when they are up', async () => {
+  it('a kit that starts while all cluster nodes are down rejects calls at once, and recovers when the nodes are up', async () => {
     const cluster = await startForTest();
     await Promise.all(cluster.nodes.map(({ server }) => server.kill()));
     const kit = kitOn(cluster, { commandTimeout: '10s' });
@@ -127,7 +127,7 @@ describeWithServers('a kit on a cluster', () => {
 });
 
 describeWithServers('a cluster that has lost a master', () => {
-  it('without cluster-require-full-coverage, ids of other masters still work, and all ids once the master is back', async () => {
+  it('without cluster-require-full-coverage, ids of the other masters work while one master is down', async () => {
     const cluster = await startForTest();
     await onEachNode(cluster, ['CONFIG', 'SET', 'cluster-require-full-coverage', 'no']);
     const kit = kitOn(cluster);
@@ -145,7 +145,7 @@ describeWithServers('a cluster that has lost a master', () => {
     await until('all ids work', async () => areAllFine(await tryAll(kit)));
   });
 
-  it('with cluster-require-full-coverage, requests are refused without waiting, and work once the master is back', async () => {
+  it('with cluster-require-full-coverage, requests are refused without waiting while one master is down', async () => {
     const cluster = await startForTest();
     const kit = kitOn(cluster);
     await kit.ready();
@@ -162,7 +162,7 @@ describeWithServers('a cluster that has lost a master', () => {
     await until('all ids work', async () => areAllFine(await tryAll(kit)));
   });
 
-  it('commands are withheld from each frozen node, and from no other, until it continues', async () => {
+  it('a breaker stops commands to a frozen cluster node, but not to other nodes', async () => {
     const cluster = await startForTest();
     await onEachNode(cluster, ['CONFIG', 'SET', 'cluster-require-full-coverage', 'no']);
     const kit = kitOn(cluster);

@@ -75,7 +75,7 @@ describeWithServers('a command in flight', () => {
     expect(commands.filter(([name]) => name === 'EVAL')).toHaveLength(0);
   });
 
-  it('a command is rejected when Redis kills its client, and runs at most once', async () => {
+  it('a command whose client Redis kills runs at most once', async () => {
     const server = await startForTest();
     const engine = engineOn(server.url);
     await engine.run(count, ['counter'], 1);
@@ -105,7 +105,7 @@ describeWithServers('a command in flight', () => {
     await until('it works again', () => engine.run(count, ['counter'], 1).then(Boolean, () => false));
   });
 
-  it('many failed commands do not keep the breaker open longer than the outage', async () => {
+  it('a breaker closes soon after a reconnect, even if many commands failed', async () => {
     const server = await startForTest();
     const proxy = await startProxy(server);
     const events = new Emitter<KitEvents>(silentLogger);
@@ -134,7 +134,7 @@ describeWithServers('a command in flight', () => {
     expect(sparedMs, 'it would otherwise be asked every half second').toBeLessThan(1_000);
   });
 
-  it('a command succeeds after SCRIPT FLUSH', async () => {
+  it('an operation succeeds after SCRIPT FLUSH', async () => {
     const server = await startForTest();
     const engine = engineOn(server.url);
     await withPlainClient(server.url, async (flusher) => {
@@ -147,7 +147,7 @@ describeWithServers('a command in flight', () => {
     expect(await counter(server.url)).toBe(250);
   });
 
-  it('a command is rejected after its deadline, and its late reply has no effect', async () => {
+  it('a command is rejected after its deadline, and its late reply is ignored', async () => {
     const server = await startForTest();
     const engine = engineOn(server.url);
     await engine.run(count, ['counter'], 1);
@@ -159,7 +159,7 @@ describeWithServers('a command in flight', () => {
     expect(await engine.run(count, ['counter'], 100), 'it had run, once').toBe(111);
   });
 
-  it('a command is not late if the event loop was blocked while the reply arrived', async () => {
+  it('a command does not time out if the event loop is blocked while its reply arrives', async () => {
     const server = await startForTest();
     const engine = engineOn(server.url);
     await engine.run(count, ['counter'], 1);
@@ -176,7 +176,7 @@ describeWithServers('a command in flight', () => {
     );
   });
 
-  it('a command is not late if the event loop was blocked before it was sent', async () => {
+  it('a command does not time out if the event loop is blocked before the command is sent', async () => {
     const server = await startForTest();
     const engine = engineOn(server.url);
     await engine.run(count, ['counter'], 1);
@@ -187,7 +187,7 @@ describeWithServers('a command in flight', () => {
 });
 
 describeWithServers('the Redis engine', () => {
-  it('the engine sends one EVALSHA per operation, and an EVAL only for an unknown script', async () => {
+  it('the Redis engine sends one EVALSHA per operation, and an EVAL only for an unknown script', async () => {
     const server = await startForTest();
     const engine = engineOn(server.url);
     const commands = await countCommands(server.url, async () => {
@@ -199,7 +199,7 @@ describeWithServers('the Redis engine', () => {
     expect(ours[1]?.slice(2)).toEqual(ours[3]?.slice(2));
   });
 
-  it('the engine sends nothing for a request without time left', async () => {
+  it('the Redis engine sends nothing for a request without time left', async () => {
     const server = await startForTest();
     const engine = engineOn(server.url);
     await engine.run(count, ['counter'], 1);
@@ -208,7 +208,7 @@ describeWithServers('the Redis engine', () => {
     expect(await counter(server.url)).toBe(1);
   });
 
-  it('an error contains the error of Redis and the name of the operation', async () => {
+  it('the error of a failed operation contains the error of Redis and the name of the operation', async () => {
     const server = await startForTest();
     const engine = engineOn(server.url);
     await withPlainClient(server.url, (client) => client.lPush('counter', 'x'));
@@ -217,7 +217,7 @@ describeWithServers('the Redis engine', () => {
     expect(String(error)).toMatch(/test-count failed: .*WRONGTYPE/);
   });
 
-  it('any number of error replies does not open the breaker', async () => {
+  it('error replies of Redis do not open the breaker', async () => {
     const server = await startForTest();
     const engine = engineOn(server.url);
     await withPlainClient(server.url, (client) => client.lPush('wrong', 'x'));

@@ -30,7 +30,7 @@ const CORNERS = [
 ];
 
 describeWithServers('keySlot()', () => {
-  it('the slot of a key is the one that Redis Cluster computes', async () => {
+  it('keySlot() computes the same slot as Redis Cluster', async () => {
     const server = await startRedis({ args: ['--cluster-enabled', 'yes'] });
     onTestFinished(() => server.stop());
     const client = await connectPlainClient(server.url);
@@ -51,7 +51,7 @@ describeWithServers('keySlot()', () => {
     );
   });
 
-  it('all keys of one id have the same slot', () => {
+  it('all Redis keys of one id have the same Cluster slot', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'binary' }), (id) => {
         const keys = new Keys('t-slot');

@@ -25,7 +25,7 @@ const methods = (...names: readonly string[]) =>
 const NODE_REDIS = ['sendCommand', 'on', 'off', 'withTypeMapping'];
 
 describe('resolveConnection()', () => {
-  it('a URL is read in full, and percent-decoded', () => {
+  it('user name, password, host, port and database are read from a URL and percent-decoded', () => {
     expect(resolve({ url: 'redis://us%40er:p%2Fa%3Ass@example.com:6380/3' })).toEqual({
       kind: 'standalone',
       host: 'example.com',
@@ -37,7 +37,7 @@ describe('resolveConnection()', () => {
     });
   });
 
-  it('a URL has the usual defaults', () => {
+  it('a URL without port and database means port 6379 and database 0', () => {
     expect(resolve({ url: 'redis://localhost' })).toMatchObject({ port: 6379, db: 0, tls: false });
     expect(resolve({ url: 'rediss://[::1]:7000/' })).toMatchObject({ host: '::1', port: 7000, tls: true });
   });
@@ -46,14 +46,14 @@ describe('resolveConnection()', () => {
     expect(resolve({ url })).toEqual({ kind: 'memory' });
   });
 
-  it('host, port, username, password, db and tls are used together', () => {
+  it('the options host, port, username, password, db and tls can be combined', () => {
     const group = { host: 'h', port: 1, username: 'u', password: 'p', db: 2, tls: true };
     expect(resolve(group)).toEqual({ kind: 'standalone', ...group });
     expect(resolve({ port: 7000 })).toMatchObject({ host: 'localhost', port: 7000 });
     expect(resolve({ host: 'h' })).toMatchObject({ host: 'h', port: 6379, db: 0 });
   });
 
-  it('cluster nodes are URLs or host and port, with the credentials beside them', () => {
+  it('a cluster node is a URL or a host and port, and all nodes share credentials', () => {
     const cluster = { nodes: ['redis://a:7001', { host: 'b' }], username: 'u', password: 'p' };
     expect(resolve({ cluster })).toMatchObject({
       kind: 'cluster',
@@ -67,12 +67,12 @@ describe('resolveConnection()', () => {
     });
   });
 
-  it('a client and a cluster of node-redis are recognized by their methods', () => {
+  it('a borrowed client or cluster of node-redis is recognized by its methods', () => {
     expect(resolve({ client: methods(...NODE_REDIS) })).toMatchObject({ family: 'standalone' });
     expect(resolve({ client: methods(...NODE_REDIS, 'nodeClient') })).toMatchObject({ family: 'cluster' });
   });
 
-  it('the environment is read: REDIS_URL, or else REDIS_HOST and its companions', () => {
+  it('REDIS_URL takes precedence over REDIS_HOST, REDIS_PORT and the other variables', () => {
     expect(resolve({}, { REDIS_URL: 'redis://a:1', REDIS_HOST: 'b' })).toMatchObject({ host: 'a', port: 1 });
     const env = {
       REDIS_HOST: 'b',
@@ -86,7 +86,7 @@ describe('resolveConnection()', () => {
     expect(resolve({}, { REDIS_HOST: 'b' })).toMatchObject({ port: 6379, password: undefined, db: 0 });
   });
 
-  it('an empty environment variable counts as absent', () => {
+  it('an empty environment variable is treated as absent', () => {
     expect(resolve({}, { REDIS_URL: '', REDIS_HOST: 'b', REDIS_PORT: '', REDIS_DB: '' })).toMatchObject({
       host: 'b',
       port: 6379,
@@ -95,11 +95,11 @@ describe('resolveConnection()', () => {
     expect(refusal({}, { REDIS_URL: '', REDIS_HOST: '' })).toMatch(/nothing says where Redis is/);
   });
 
-  it('options take precedence over the environment', () => {
+  it('connection options take precedence over environment variables', () => {
     expect(resolve({ url: 'memory:' }, { REDIS_URL: 'redis://a:1' })).toEqual({ kind: 'memory' });
   });
 
-  it('an option whose value is undefined counts as absent', () => {
+  it('a connection option whose value is undefined is treated as absent', () => {
     const options = { url: undefined, client: undefined, cluster: undefined, host: 'h', sentinel: undefined };
     expect(resolve(options)).toMatchObject({ host: 'h' });
     expect(resolve({ url: undefined }, { REDIS_URL: 'memory:' })).toEqual({ kind: 'memory' });
@@ -112,11 +112,11 @@ describe('a ConfigError', () => {
     [{ url: 'memory:', port: 1 }, '`url` and `port`'],
     [{ url: 'memory:', client: methods(...NODE_REDIS) }, '`url` and `client`'],
     [{ client: methods(...NODE_REDIS), cluster: { nodes: ['redis://a'] } }, '`client` and `cluster`'],
-  ])('an error names both ways to connect when two are given: %j', (options, names) => {
+  ])('the error for two ways to connect names both: %j', (options, names) => {
     expect(refusal(options)).toContain(names);
   });
 
-  it('an error says what to set when nothing is given', () => {
+  it('the error for no way to connect names the options and variables to set', () => {
     const message = refusal({});
     for (const remedy of ['`url`', '`host`', '`cluster`', '`client`', 'REDIS_URL', 'REDIS_HOST']) {
       expect(message).toContain(remedy);
@@ -153,7 +153,7 @@ describe('a ConfigError', () => {
     [{ url: 'memory:', somethingElse: 1 }, 'known options: url,'],
     [{ cluster: { nodes: ['redis://a'], pasword: 'x' } }, 'did you mean `password`?'],
     [{ cluster: { nodes: [{ host: 'a', prot: 1 }] } }, 'did you mean `port`?'],
-  ])('the error for an unknown option says what was meant: %j', (options, hint) => {
+  ])('the error for an unknown connection option suggests a known option: %j', (options, hint) => {
     expect(refusal(options)).toContain(hint);
   });
 
@@ -163,7 +163,7 @@ describe('a ConfigError', () => {
     [{ client: methods('call', 'defineCommand', 'sendCommand', 'on', 'off') }, 'ioredis'],
     [{ client: methods(...NODE_REDIS, 'execute') }, 'pool'],
     [{ client: methods(...NODE_REDIS, 'acquire', 'execute') }, 'Sentinel client'],
-  ])('an error names an option that this version does not support: %j', (options, name) => {
+  ])('the error for an unsupported way to connect names that way: %j', (options, name) => {
     expect(refusal(options)).toContain(name);
   });
 
@@ -214,15 +214,18 @@ describe('a ConfigError', () => {
     expect(refusal({ url: 'memory:', ...options })).toContain(part);
   });
 
-  it('a clock is rejected except on memory:', () => {
+  it('the option `clock` is rejected except on memory:', () => {
     expect(refusal({ url: 'redis://a', clock: { now: () => 0 } })).toContain('`memory:` only');
   });
 
-  it.each([[null], ['redis://a'], [7], [[]]])('options that are no object are rejected: %s', (options) => {
-    expect(refusal(options)).toContain('options must be an object');
-  });
+  it.each([[null], ['redis://a'], [7], [[]]])(
+    'kit options that are no object are rejected: %s',
+    (options) => {
+      expect(refusal(options)).toContain('options must be an object');
+    },
+  );
 
-  it.each(['password', 'username'])('an error never shows a %s of any type', (name) => {
+  it.each(['password', 'username'])('the error for an invalid %s does not show its value', (name) => {
     for (const secret of [4_111_111, '', { pass: 'hush' }, ['hush']]) {
       for (const options of [
         { host: 'localhost', [name]: secret },
@@ -253,7 +256,7 @@ describe('a ConfigError', () => {
     [{ url: 4_111_111 }],
     [{ url: 'memory:', password: 'hush' }],
     [{ url: 'memory:', logger: 'redis://ann:hush@host' }],
-  ])('an error never shows a password in the wrong place: %j', (options) => {
+  ])('the error for an option with a password by mistake does not show the password: %j', (options) => {
     expect(refusal(options)).not.toMatch(/hush|4111111/);
   });
 
@@ -264,20 +267,20 @@ describe('a ConfigError', () => {
     { REDIS_HOST: 'ann:hush' },
     { REDIS_HOST: 'h', REDIS_PORT: 'redis://ann:hush@host' },
     { REDIS_HOST: 'h', REDIS_DB: 'redis://ann:hush@host' },
-  ])('an error never shows a password of the environment: %j', (env) => {
+  ])('the error for an invalid environment variable does not show a password: %j', (env) => {
     const message = refusal({}, env);
     expect(message).not.toMatch(/hush|hu\b/);
     expect(message).toMatch(/REDIS_(URL|HOST|PORT|DB) is /);
   });
 
-  it('the errors for an empty URL and for a host with more than a name say what to write', () => {
+  it('the errors for an empty URL and for a host with a port name the remedy', () => {
     expect(refusal({ url: '' })).toMatch(/`url` is empty; it must be 'redis:\/\//);
     expect(refusal({ url: 'localhost:6379' })).toMatch(/`url` is without redis:\/\/; it must be 'redis:\/\//);
     expect(refusal({ host: 'localhost:6379' })).toMatch(/`host` is more than a host; .*the port goes beside/);
     expect(resolve({ host: 'fe80::1%eth0' })).toMatchObject({ host: 'fe80::1%eth0' });
   });
 
-  it('the error for an invalid namespace names kit.namespace', () => {
+  it('the error for an invalid namespace name begins with kit.namespace', () => {
     const kit = createRedisKit({ url: 'memory:', logger: false });
     for (const name of ['', undefined, null, 7, 'a b', '{x}'] as string[]) {
       expect(() => kit.namespace(name)).toThrow(
@@ -287,7 +290,7 @@ describe('a ConfigError', () => {
     expect(kit.namespace('tenant-7').prefix).toBe('kit:tenant-7');
   });
 
-  it('createRedisKit itself throws the error', () => {
+  it('createRedisKit() and kit.namespace() throw a ConfigError for invalid options', () => {
     expect(() => createRedisKit({ url: 'http://x' })).toThrow(ConfigError);
     expect(() => createRedisKit({ url: 'memory:', prefix: 'ok' }).namespace('not ok')).toThrow(ConfigError);
   });

@@ -78,7 +78,7 @@ async function expectRecovery(address: string, deadlineMs = 10_000): Promise<voi
 }
 
 describeWithServers('an outage of Redis', () => {
-  it('during an outage at start-up, every feature follows its failure policy at once, and recovers with Redis', async () => {
+  it('while Redis is down at start-up, every feature follows its failure policy without waiting', async () => {
     const port = await freePort();
     const { kit, address } = await startApp({ port });
     const ups = eventsOf(kit, 'connection:up');
@@ -92,7 +92,7 @@ describeWithServers('an outage of Redis', () => {
     expect([ups.length, downs.length]).toEqual([1, 1]);
   });
 
-  it('after Redis was killed, every feature follows its failure policy at once, and recovers after the restart', async () => {
+  it('after Redis is killed, every feature follows its failure policy until the restart', async () => {
     const server = await startForTest();
     const { kit, address } = await startApp({ url: server.url });
     const downs = eventsOf(kit, 'connection:down');
@@ -110,7 +110,7 @@ describeWithServers('an outage of Redis', () => {
     await expectRecovery(address);
   });
 
-  it('each outage is emitted and logged once per feature, and not once per request', async () => {
+  it('each outage is emitted and logged once per feature and not once per request', async () => {
     const server = await startForTest();
     const log = vi.fn<Logger['error']>();
     const logger = { debug: vi.fn(), info: vi.fn(), warn: vi.fn(), error: log };
@@ -138,7 +138,7 @@ describeWithServers('an outage of Redis', () => {
 });
 
 describeWithServers('a frozen Redis', () => {
-  it('a request waits no longer than one commandTimeout in all its middleware together', async () => {
+  it('a request to a frozen Redis waits one commandTimeout in all its middleware together', async () => {
     const server = await startForTest();
     const { kit, address } = await startApp({ url: server.url });
     await kit.ready();
@@ -152,7 +152,7 @@ describeWithServers('a frozen Redis', () => {
     }
   });
 
-  it('after a few timeouts requests no longer wait, until Redis continues', async () => {
+  it('requests to a frozen Redis do not wait after the first timeouts', async () => {
     const server = await startForTest();
     const { kit, address } = await startApp({ url: server.url });
     const breaker = eventsOf(kit, 'connection:breaker');
@@ -170,7 +170,7 @@ describeWithServers('a frozen Redis', () => {
     ]);
   });
 
-  it('a Redis that was frozen until its sockets were closed is connected again', async () => {
+  it('the kit reconnects to a Redis that was frozen until its sockets were closed', async () => {
     const server = await startForTest();
     const { kit, address } = await startApp({ url: server.url });
     await expectRecovery(address);

@@ -62,7 +62,7 @@ describeWithServers('Pub/Sub with a borrowed client', () => {
     );
   });
 
-  it('the last of many subscribes and unsubscribes takes effect on RESP2 too', async () => {
+  it('with RESP2, only the last of many subscribes and unsubscribes in a row takes effect', async () => {
     const server = await startServerForTest();
     const client = lend({ url: server.url, RESP: 2 });
     await client.connect();
@@ -79,7 +79,7 @@ describeWithServers('Pub/Sub with a borrowed client', () => {
     expect(recorder.messages).toHaveLength(1);
   });
 
-  it('a subscriber connection notices a frozen server on RESP2 too', async () => {
+  it('with RESP2, a subscriber connection notices a frozen server', async () => {
     const server = await startServerForTest();
     const client = lend({ url: server.url, RESP: 2 });
     await client.connect();
@@ -145,7 +145,7 @@ describeWithServers('Pub/Sub with a borrowed client', () => {
     await receivesAgain(recorder, publisher, 'a');
   });
 
-  it('a borrowed client that cannot be duplicated is reported, and nothing throws', async () => {
+  it('a borrowed client that cannot be duplicated is reported as an error event', async () => {
     const server = await startServerForTest();
     const client = lend({ url: server.url });
     await client.connect();

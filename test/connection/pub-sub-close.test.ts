@@ -14,7 +14,7 @@ import { stopwatch } from '../support/stopwatch.ts';
 import { until } from '../support/until.ts';
 
 describeWithServers('a subscriber connection that is closed', () => {
-  it('a subscriber connection closes at once, reports its channels as down, and does nothing more', async () => {
+  it('a subscriber connection that is closed reports its channels as down and ignores later subscriptions', async () => {
     const { server, connection, pubSub, publisher } = await startAll();
     const recorder = recordChannel(pubSub, 'a');
     await until('it is up', () => recorder.isUp);
@@ -29,7 +29,7 @@ describeWithServers('a subscriber connection that is closed', () => {
   });
 
   it.each([0, 300])(
-    'a subscriber connection closes while it connects to a frozen server (after %i ms)',
+    'a subscriber connection can be closed while it connects to a frozen server (after %i ms)',
     async (ms) => {
       const { server, connection, pubSub } = await startAll();
       server.freeze();
@@ -44,7 +44,7 @@ describeWithServers('a subscriber connection that is closed', () => {
     },
   );
 
-  it('a subscriber connection closes while it waits to reconnect', async () => {
+  it('a subscriber connection that is closed while it waits to reconnect does not reconnect', async () => {
     const { server, connection, pubSub } = await startAll();
     const recorder = recordChannel(pubSub, 'a');
     await until('it is up', () => recorder.isUp);
@@ -67,7 +67,7 @@ describeWithServers('a subscriber connection that is closed', () => {
     const recorder = { onMessage() {}, onStatus(isUp) { if (isUp) console.log('up'); } };
   `;
 
-  it('a closed subscriber connection lets its process end, whenever it was closed', async () => {
+  it('a process ends by itself after its subscriber connection is closed, even if it was still connecting', async () => {
     const server = await startServerForTest();
     const { code, said } = await startProgram(`${CONNECT}
       const address = { host: '127.0.0.1', port: ${server.port}, username: undefined, password: undefined };
@@ -87,7 +87,7 @@ describeWithServers('a subscriber connection that is closed', () => {
     expect({ code, said }).toEqual({ code: 0, said: 'soon' });
   });
 
-  it('a subscriber connection alone does not keep its process alive', async () => {
+  it('a process ends by itself while its subscriber connection is open', async () => {
     const server = await startServerForTest();
     const { code, said } = await startProgram(`${CONNECT}
       import { createClient } from 'redis';

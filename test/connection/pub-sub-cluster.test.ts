@@ -86,7 +86,7 @@ describeWithServers('Pub/Sub on a cluster', () => {
     ['a borrowed cluster client', (nodes) => lendTo(nodes, false)],
     ['a borrowed cluster client that connects its nodes late', (nodes) => lendTo(nodes, true)],
   ])(
-    '%s receives messages that are published on any master, and reconnects when its own master is killed',
+    'Pub/Sub with %s receives messages from every master, and reconnects when its master is killed',
     async (_, connectTo) => {
       const { nodes } = await startForTest();
       const { connection, pubSub } = await connectTo(nodes);
@@ -109,7 +109,7 @@ describeWithServers('Pub/Sub on a cluster', () => {
     },
   );
 
-  it('a subscriber connection moves from a frozen node to another', async () => {
+  it('a subscriber connection moves from a frozen cluster node to another', async () => {
     const { nodes } = await startForTest();
     const cluster = { nodes: nodes.map(({ host, port }) => ({ host, port })) };
     const { pubSub } = connectForTest({ cluster });
@@ -128,7 +128,7 @@ describeWithServers('Pub/Sub on a cluster', () => {
     frozen.server.thaw();
   });
 
-  it('a subscriber connection leaves a node that is no longer a master of the cluster', async () => {
+  it('a subscriber connection leaves a cluster node that is no longer a master', async () => {
     const { nodes } = await startForTest({ masters: 3, replicasPerMaster: 1 });
     const [masters, replicas] = [nodes.slice(0, 3), nodes.slice(3)];
     const cluster = { nodes: masters.map(({ host, port }) => ({ host, port })) };

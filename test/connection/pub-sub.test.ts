@@ -17,7 +17,7 @@ import { stopwatch } from '../support/stopwatch.ts';
 import { until } from '../support/until.ts';
 
 describeWithServers('a subscriber connection', () => {
-  it('the first subscription opens the connection, and all share it', async () => {
+  it('the first subscription opens the subscriber connection, which all subscriptions share', async () => {
     const { server, pubSub, publisher } = await startAll();
     expect(await connectedClients(server.url), 'commands and the publisher').toBe(2);
     const recorders = ['a', 'b', 'b'].map((channel) => recordChannel(pubSub, channel));
@@ -30,7 +30,7 @@ describeWithServers('a subscriber connection', () => {
     expect(recorders.map((recorder) => recorder.changes)).toEqual([[true], [true], [true]]);
   });
 
-  it('a listener receives all published messages, in order, as text', async () => {
+  it('a listener of a channel receives all published messages in order', async () => {
     const { pubSub, publisher } = await startAll();
     const recorder = recordChannel(pubSub, 'news');
     await until('it is up', () => recorder.isUp);
@@ -40,7 +40,7 @@ describeWithServers('a subscriber connection', () => {
     expect(recorder.messages).toEqual(messages);
   });
 
-  it('a channel is up once Redis has acknowledged it, and every later message arrives', async () => {
+  it('every message that is published after a channel is up arrives', async () => {
     const { pubSub, publisher } = await startAll();
     const rounds = 300;
     const heard: string[] = [];
@@ -88,7 +88,7 @@ describeWithServers('a subscriber connection', () => {
     expect(calls).toEqual(Array.from({ length: 50 }, () => ['up', 'message']).flat());
   });
 
-  it('the last of many subscribes and unsubscribes takes effect', async () => {
+  it('after many subscribes and unsubscribes in a row, only the last one takes effect', async () => {
     const { server, pubSub, publisher } = await startAll();
     const first = recordChannel(pubSub, 'a');
     await until('it is up', () => first.isUp);
@@ -115,7 +115,7 @@ describeWithServers('a subscriber connection', () => {
     expect(last.messages, 'nothing after stop()').toHaveLength(1);
   });
 
-  it('a listener that throws does not affect others, and its error is reported', async () => {
+  it('the error of a channel listener is reported, and other listeners still receive messages', async () => {
     const { pubSub, errors, publisher } = await startAll();
     const fail = () => {
       throw new Error('a listener that fails');
@@ -133,7 +133,7 @@ describeWithServers('a subscriber connection', () => {
 });
 
 describeWithServers('a subscriber connection that is lost', () => {
-  it('a connection that is cut is down at once, and messages arrive again on the next one', async () => {
+  it('a subscriber connection that Redis kills is replaced, and messages arrive again', async () => {
     const { pubSub, publisher } = await startAll();
     const recorders = ['a', 'b'].map((channel) => recordChannel(pubSub, channel));
     await until('both are up', () => recorders.every((recorder) => recorder.isUp));
@@ -150,7 +150,7 @@ describeWithServers('a subscriber connection that is lost', () => {
     );
   });
 
-  it('a lost connection is opened again only while a subscription exists', async () => {
+  it('a lost subscriber connection is opened again only while a subscription exists', async () => {
     const { server, pubSub, publisher } = await startAll();
     const recorder = recordChannel(pubSub, 'a');
     await until('it is up', () => recorder.isUp);
@@ -168,7 +168,7 @@ describeWithServers('a subscriber connection that is lost', () => {
     expect(recorder.changes, 'nothing after stop()').toEqual([true]);
   });
 
-  it('a connection to a frozen server is soon down, even while channels change, and up again when the server continues', async () => {
+  it('a subscriber connection to a frozen server is down within 8 s, even while channels are subscribed', async () => {
     const { server, pubSub, publisher } = await startAll();
     const recorder = recordChannel(pubSub, 'a');
     await until('it is up', () => recorder.isUp);
@@ -185,7 +185,7 @@ describeWithServers('a subscriber connection that is lost', () => {
     expect(recorder.changes).toEqual([true, false, true]);
   });
 
-  it('a connection stays up however long no message is published', async () => {
+  it('a subscriber connection stays up while no message is published for longer than its timeout', async () => {
     const { pubSub, publisher } = await startAll();
     const recorder = recordChannel(pubSub, 'a');
     await receivesAgain(recorder, publisher, 'a');
@@ -195,7 +195,7 @@ describeWithServers('a subscriber connection that is lost', () => {
     expect(recorder.changes).toEqual([true]);
   });
 
-  it('a connection stays up while the event loop is blocked', async () => {
+  it('a subscriber connection stays up while the event loop is blocked', async () => {
     const { pubSub, publisher } = await startAll();
     const recorder = recordChannel(pubSub, 'a');
     await receivesAgain(recorder, publisher, 'a');
@@ -208,7 +208,7 @@ describeWithServers('a subscriber connection that is lost', () => {
     expect(recorder.changes).toEqual([true]);
   });
 
-  it('messages arrive again after the server was killed and restarted', async () => {
+  it('subscribed channels receive messages again after the server is killed and restarted', async () => {
     const { server, pubSub } = await startAll();
     const recorder = recordChannel(pubSub, 'a');
     await until('it is up', () => recorder.isUp);
@@ -222,7 +222,7 @@ describeWithServers('a subscriber connection that is lost', () => {
     expect([recorder.changes, late.changes]).toEqual([[true, false, true], [true]]);
   });
 
-  it('a connection is opened when Redis becomes reachable', async () => {
+  it('a subscriber connection is opened when Redis becomes reachable', async () => {
     const port = await freePort();
     const { pubSub } = connectForTest({ port });
     const recorder = recordChannel(pubSub, 'a');

@@ -29,7 +29,7 @@ describeWithServers('kit.ready()', () => {
     await expect(kitForTest({ url: 'memory:' }).ready()).resolves.toBeUndefined();
   });
 
-  it('ready() rejects with a ConnectionError that says why, and a later connection is still used', async () => {
+  it('ready() rejects with the reason after 5 s, and a later connection is still used', async () => {
     const port = await freePort();
     const kit = kitForTest({ port });
     const error = await kit.ready().catch((thrown: unknown) => thrown);
@@ -43,7 +43,7 @@ describeWithServers('kit.ready()', () => {
     expect(lock).not.toBeNull();
   });
 
-  it('the error of ready() says that the password is wrong, missing, or not needed', async () => {
+  it('the error of ready() says that the password or user name is wrong or missing', async () => {
     const server = await startForTest('--requirepass', 'right');
     const { host, port } = server;
     const failure = (kit: ReturnType<typeof kitForTest>) =>
@@ -63,7 +63,7 @@ describeWithServers('kit.ready()', () => {
   });
 
   it.each(['a server', 'a cluster', 'a lent client'])(
-    'the password of %s is never shown, even if the server repeats the command',
+    'errors and logs hide the password of %s, even if the server repeats the command',
     async (way) => {
       const { host, port } = await startForTest('--requirepass', 'hush', '--rename-command', 'HELLO', '');
       const address = { host, port };
@@ -107,7 +107,7 @@ describeWithServers('a connection', () => {
     expect(await client.sendCommand(['ACL', 'WHOAMI'])).toBe('app');
   });
 
-  it('a connection uses the given database', async () => {
+  it('a connection uses the database of its URL or of the option `db`', async () => {
     const server = await startForTest();
     const prefix = testPrefix();
     for (const kit of [
@@ -125,7 +125,7 @@ describeWithServers('a connection', () => {
     }
   });
 
-  it('the first requests wait for the connection', async () => {
+  it('requests that arrive before the first connection wait for it', async () => {
     const server = await startForTest();
     const app = express();
     const address = await serve(app);
@@ -143,7 +143,7 @@ describeWithServers('a connection', () => {
     await expect(early).resolves.not.toBeNull();
   });
 
-  it('namespaces share the connection, have key prefixes of their own, and do not close it', async () => {
+  it('a namespace shares the connection of its kit, has its own key prefix, and does not close the connection', async () => {
     const server = await startForTest();
     const kit = kitForTest({ url: server.url, prefix: 't-app' });
     const tenant = kit.namespace('tenant-7');

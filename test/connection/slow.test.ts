@@ -57,7 +57,7 @@ async function startForTest() {
 }
 
 describeWithServers('a Redis that does not answer commands within the deadline', () => {
-  it('a Redis that answers too late is reported as one outage, and recovers when it answers in time', async () => {
+  it('a Redis that answers too late is reported as one outage until it answers in time', async () => {
     const { proxy, probed, expectOneOutage, expectRecovery } = await startForTest();
     proxy.delayReplies(600);
     await probed(6);
@@ -95,7 +95,7 @@ function breakerForTest() {
   return { breaker, reported, answer, questions: () => questions };
 }
 
-it('a breaker allows commands again after three consecutive answers within the timeout', async () => {
+it('a breaker allows commands again after three consecutive probes are answered in time', async () => {
   const { breaker, reported, answer, questions } = breakerForTest();
   for (let times = 0; times < 3; times++) breaker.failed();
   expect(breaker.isOpen).toBe(true);
@@ -109,7 +109,7 @@ it('a breaker allows commands again after three consecutive answers within the t
   expect(reported).toEqual([true, false]);
 });
 
-it('a breaker opens again without a report when the first command after the probes fails', async () => {
+it('a breaker whose first command after the probes fails opens again without another report', async () => {
   const { breaker, reported, answer } = breakerForTest();
   for (let times = 0; times < 3; times++) breaker.failed();
   await answer(1, 1, 1);

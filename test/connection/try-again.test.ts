@@ -47,7 +47,7 @@ function limiterOn({ nodes }: RedisCluster, commandTimeout: '500ms' | '10s') {
 }
 
 describeWithServers('a command that a cluster refuses without running it', () => {
-  it('a command for a slot that moves is sent again, within its deadline and with pauses, until the slot has moved', async () => {
+  it('a command for a slot that is moving is sent again, with pauses, until the slot has moved', async () => {
     const cluster = await startForTest(3);
     const { kit, limiter, slot: slotOf } = limiterOn(cluster, '10s');
     await kit.ready();
@@ -86,7 +86,7 @@ describeWithServers('a command that a cluster refuses without running it', () =>
     expect(await decision).toMatchObject({ allowed: true, used: 1 });
   });
 
-  it('a cluster that stays down is reported as one outage, and requests are refused without waiting', async () => {
+  it('a slot that no node serves is reported as one outage until a node serves it', async () => {
     const cluster = await startForTest(1);
     const { kit, limiter, slot: slotOf } = limiterOn(cluster, '500ms');
     await kit.ready();
@@ -145,7 +145,7 @@ describe('an error reply', () => {
     'LOADING Redis is loading the dataset in memory',
     "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
     'BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.',
-  ])('a command is sent again after an error reply that says that nothing ran: %s', async (message) => {
+  ])('a command is sent again after an error reply that rules out that it ran: %s', async (message) => {
     const { sent, connection } = refusingServer(message, 3);
     expect(await connection.send('a', ['GET', 'a'], 60_000)).toBe(7);
     expect(sent).toEqual(['GET', 'GET', 'GET', 'GET']);
@@ -167,7 +167,7 @@ describe('an error reply', () => {
     },
   );
 
-  it('an error reply rejects the command if no time is left to send it again', async () => {
+  it('a command rejects with the error reply if no time is left to send it again', async () => {
     const { sent, connection } = refusingServer('LOADING Redis is loading the dataset in memory', 1_000);
     await expect(connection.send('a', ['GET', 'a'], 10)).rejects.toThrow('LOADING');
     expect(sent).toEqual(['GET']);
@@ -177,7 +177,7 @@ describe('an error reply', () => {
     expect(sent.length).toBeLessThanOrEqual(6);
   });
 
-  it('an error reply rejects the command if a pause outlasts the time that is left', async () => {
+  it('a command rejects with the error reply if the pause outlasts the time that is left', async () => {
     const { sent, connection } = refusingServer('LOADING Redis is loading the dataset in memory', 1_000);
     const result = connection.send('a', ['GET', 'a'], 40);
     await new Promise(setImmediate);

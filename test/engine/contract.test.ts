@@ -62,7 +62,7 @@ describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
     },
   );
 
-  fresh('a limiter charges all policies of an identity or none', async () => {
+  fresh('a limiter charges either all policies of an identity or none', async () => {
     const policies = [
       { algorithm: slidingWindow, numbers: [10, HOUR, 1] as const },
       { algorithm: tokenBucket, numbers: [1, HOUR, 1] as const },
@@ -79,7 +79,7 @@ describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
     ]);
   });
 
-  fresh('a session lives as long as it is used, and no longer', async () => {
+  fresh('a session expires after its idle time without use, or after its absolute time', async () => {
     const key = [keys().session('id')];
     const data = Buffer.from('{"cookie":{},"n":1}');
     const write = (mode: 'create' | 'update') =>
@@ -107,7 +107,7 @@ describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
     expect(await write('update')).toMatchObject({ outcome: 'gone' });
   });
 
-  fresh('stored bytes are returned unchanged', async () => {
+  fresh('the bytes of a stored response are returned unchanged until it expires', async () => {
     const { entry, fill } = keys().cache('page');
     const payload = Buffer.from(Array.from({ length: 512 }, (_, byte) => byte % 256));
     const asked = { names: '', minSequence: 0, token: '', lease: 0 };
@@ -156,7 +156,7 @@ describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
     expect((await acquire('eve')).fence).toBeGreaterThan(second.fence);
   });
 
-  fresh('an idempotent request runs once, and its response is kept for the retention time', async () => {
+  fresh('an idempotent request runs once, and its response is stored for the retention time', async () => {
     const key = [keys().idempotency('ann', 'order')];
     const fingerprint = Buffer.alloc(32, 7);
     const notice = { channel: `${both.prefix}:none`, message: '' };

@@ -25,7 +25,7 @@ function grantingOn(memory: MemoryKeyspace, clock: TestClock) {
   };
 }
 
-it('any number of released locks on memory: leaves space for new ones, and fences still grow', async () => {
+it('on memory:, released locks leave space for new locks, and fencing tokens still grow', async () => {
   const clock = new TestClock();
   const refusing = { maxEntries: 100, maxBytes: 2 ** 20, whenFull: 'refuse' } as const;
   const some = { rate: refusing, cache: refusing, session: refusing, lock: refusing };
@@ -48,7 +48,7 @@ it('any number of released locks on memory: leaves space for new ones, and fence
   await expect(grant('one too many')).rejects.toMatchObject({ code: 'ERR_REDIS_KIT_FULL' });
 });
 
-it('the acquire and release of a single lock on memory: clears no large tables', async () => {
+it('on memory:, the release of the only lock clears no large tables', async () => {
   const clock = new TestClock();
   const { grant, release } = grantingOn(new MemoryKeyspace(clock), clock);
   await grant('first');
@@ -63,7 +63,7 @@ it('the acquire and release of a single lock on memory: clears no large tables',
   expect(cleared.filter((length) => length > 1_000)).toEqual([]);
 });
 
-it('the counters of limits that are named `fence` are kept with those of all limits', () => {
+it('a limit that is named `fence` is not stored with the fence counters of locks', () => {
   const memory = new MemoryKeyspace(new TestClock());
   const keys = new Keys('t');
   const counters = [keys.rate('id', 'fence'), keys.concurrency('id', 'fence').slots];

@@ -72,7 +72,7 @@ describe('the memory use of memory:', () => {
     expect(held).toBeLessThan(64 / 4);
   });
 
-  it('memory: is full before it exceeds its limit, whatever the size of keys and values', async () => {
+  it('memory: rejects writes before it exceeds its 64 MiB, for small and large keys and values', async () => {
     const { ended } = startProgram(`${MEASURE}
       import { MemoryKeyspace } from './src/engine/memory-keyspace.ts';
       async function fill(size, letter) {

@@ -52,7 +52,7 @@ afterAll(async () => {
   await both.stop();
 });
 
-describe('script and in-memory implementation give the same replies and store the same bytes', () => {
+describe('the script and the in-memory implementation of an operation', () => {
   const policies: readonly PolicyArgs[] = [
     { algorithm: slidingWindow, numbers: [5, 1_000 * S, 1] },
     { algorithm: slidingWindow, numbers: [200, 1_000 * S, 7_000] },
@@ -115,7 +115,7 @@ describe('script and in-memory implementation give the same replies and store th
       },
   );
 
-  it('the operations of rate limits agree', async () => {
+  it('script and in-memory implementation agree for rate limits', async () => {
     const spoiled = spoil((world) => policies.map((_, index) => keyOf(world, index)));
     await check(
       fc.oneof(
@@ -129,7 +129,7 @@ describe('script and in-memory implementation give the same replies and store th
     );
   });
 
-  it('the operations of rate limits agree for logs longer than one chunk', async () => {
+  it('script and in-memory implementation agree for rate limit logs longer than one chunk', async () => {
     const policy: PolicyArgs = { algorithm: slidingWindow, numbers: [2_000, 1_000 * S, 1] };
     const world = new World(both);
     const keys = [keyOf(world, 9)];
@@ -147,7 +147,7 @@ describe('script and in-memory implementation give the same replies and store th
     }
   });
 
-  it('the operations of the express-rate-limit store agree', async () => {
+  it('script and in-memory implementation agree for the express-rate-limit store', async () => {
     const key = (world: World) => [world.keys.rate('id', 'fixed')];
     const count = fc.tuple(fc.integer({ min: -2, max: 3 }), fc.constantFrom(100 * S, 1_000 * S)).map(
       ([delta, window]): Step =>
@@ -157,7 +157,7 @@ describe('script and in-memory implementation give the same replies and store th
     await check(fc.oneof({ weight: 4, arbitrary: fc.oneof(count, turnClock) }, spoil(key)), 100);
   });
 
-  it('the operations of sessions agree', async () => {
+  it('script and in-memory implementation agree for sessions', async () => {
     const key = (world: World) => [world.keys.session('id')];
     const read = fc
       .tuple(fc.constantFrom(0, 1, 50 * S, 500 * S), fc.constantFrom(0, 1_000 * S, 9_999 * S))
@@ -200,7 +200,7 @@ describe('script and in-memory implementation give the same replies and store th
     );
   });
 
-  it("the operations of users' session indexes agree", async () => {
+  it("script and in-memory implementation agree for users' session indexes", async () => {
     const key = (world: World) => [world.keys.userSessions('ann')];
     const member = fc.constantFrom('1a', '1b', '2a', '3a', '4a');
     const add = fc
@@ -232,7 +232,7 @@ describe('script and in-memory implementation give the same replies and store th
     );
   });
 
-  it('the operations of stored responses, variants and fills agree', async () => {
+  it('script and in-memory implementation agree for stored responses, variants and fills', async () => {
     const keys = (world: World, variant: string) => {
       const { entry, fill, variant: variantKey } = world.keys.cache('id');
       return variant === '' ? [entry, fill] : [entry, fill, variantKey(variant)];
@@ -292,7 +292,7 @@ describe('script and in-memory implementation give the same replies and store th
     );
   });
 
-  it('the operations that invalidate stored responses agree', async () => {
+  it('script and in-memory implementation agree for the invalidation of stored responses', async () => {
     const keys = (world: World, names: readonly string[]) => [
       world.keys.cacheVersion('sequence'),
       ...names.map((name) => world.keys.cacheVersion(name)),
@@ -314,7 +314,7 @@ describe('script and in-memory implementation give the same replies and store th
     await check(fc.oneof({ weight: 6, arbitrary: fc.oneof(read, purge, turnClock) }, spoil(all)), 150);
   });
 
-  it('the operations of cache policies with maxEntries agree', async () => {
+  it('script and in-memory implementation agree for cache policies with maxEntries', async () => {
     const key = (world: World) => [world.keys.cachePolicy('pages')];
     const note = fc.tuple(
       fc.constantFrom('a', 'b', 'c', 'd'),
@@ -335,7 +335,7 @@ describe('script and in-memory implementation give the same replies and store th
     );
   });
 
-  it('the operations of locks agree', async () => {
+  it('script and in-memory implementation agree for locks', async () => {
     const keys = (world: World) => {
       const { lock, line, fence } = world.keys.lock('id');
       return [lock, line, fence];
@@ -383,7 +383,7 @@ describe('script and in-memory implementation give the same replies and store th
     );
   });
 
-  it('the operations of idempotent requests agree', async () => {
+  it('script and in-memory implementation agree for idempotent requests', async () => {
     const key = (world: World) => [world.keys.idempotency('ann', 'id')];
     const claim = fc.record({
       token: fc.constantFrom('ann', 'bob'),
@@ -425,7 +425,7 @@ describe('script and in-memory implementation give the same replies and store th
     );
   });
 
-  it('the operations of concurrency limits agree', async () => {
+  it('script and in-memory implementation agree for concurrency limits', async () => {
     const keys = (world: World) => {
       const { slots, line } = world.keys.concurrency('id', 'p');
       return [slots, line];

@@ -119,7 +119,7 @@ const RUNS: Readonly<Record<string, Run>> = {
 };
 
 it.each(Object.keys(RUNS))(
-  'the steps of %s on memory: do not grow with the number of requests that do the same',
+  'the cost of %s on memory: grows at most linearly with the number of requests',
   async (name) => {
     const run = RUNS[name] ?? expect.unreachable();
     const [few, many] = [await run(250), await run(1_000)];

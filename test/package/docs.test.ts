@@ -82,13 +82,13 @@ function anchorsOf(page: string): readonly string[] {
 }
 
 describe('the docs', () => {
-  it('every snippet compiles', async () => {
+  it('every snippet of the docs compiles', async () => {
     const files = snippets();
     expect(Object.keys(files).length).toBeGreaterThanOrEqual(4);
     await typeCheck(files);
   });
 
-  it('every snippet that needs no Redis server and no free port runs to its end', async () => {
+  it('every snippet of the docs that needs no Redis server and no free port runs to its end', async () => {
     const files = Object.entries(snippets()).filter(([, code]) => !/redis:\/\/|env\.PORT/.test(code));
     expect(files.length).toBeGreaterThan(20);
     const imports = files.map(([name]) => `console.log('${name}');\nawait import('./${name}');\n`);
@@ -136,7 +136,7 @@ describe('the docs', () => {
     expect(named.filter((path) => !places.some((place) => existsSync(join(root, place, path))))).toEqual([]);
   });
 
-  it('every page of a feature has the same headings', () => {
+  it('every feature page in docs/ has the same headings', () => {
     const features = [...read('docs/README.md').matchAll(/\]\(([\w-]+\.md)\) \| `kit\./g)].map(
       ([, page]) => `docs/${page}`,
     );
@@ -164,7 +164,7 @@ describe('the docs', () => {
     expect(rows.sort()).toEqual(events.sort());
   });
 
-  it('the README justifies every runtime dependency', () => {
+  it('the README names every runtime dependency', () => {
     const { dependencies } = JSON.parse(read('package.json')) as { dependencies: Record<string, string> };
     for (const name of Object.keys(dependencies)) expect(read('README.md')).toContain(`\`${name}\``);
   });

@@ -16,32 +16,32 @@ describeWithServers('the keys guard', () => {
     onTestFinished(() => client.destroy());
   });
 
-  it('the guard accepts keys that begin with the prefix and have a TTL', async () => {
+  it('the keys guard accepts keys that begin with the prefix and have a TTL', async () => {
     await client.set('t-key', 'value', { EX: 60 });
     await expect(assertKeysAreOurs(url, /^t-/)).resolves.toBeUndefined();
   });
 
-  it('the guard finds a key without a TTL', async () => {
+  it('the keys guard reports a key without a TTL', async () => {
     await client.set('t-key', 'value');
     await expect(assertKeysAreOurs(url, /^t-/)).rejects.toThrow('t-key: has no TTL');
   });
 
-  it('the guard finds a key with a foreign prefix, with or without a TTL', async () => {
+  it('the keys guard reports a key with a foreign prefix, even if the key has a TTL', async () => {
     await client.set('foreign-key', 'value', { EX: 60 });
     await expect(assertKeysAreOurs(url, /^t-/)).rejects.toThrow('foreign-key: begins with no prefix of ours');
   });
 
-  it('the guard finds all wrong keys among thousands and shows the first ones', async () => {
+  it('the keys guard counts all wrong keys among thousands and shows the first ones', async () => {
     await client.mSet(Array.from({ length: 5_000 }, (_, index): [string, string] => [`t-${index}`, 'value']));
     await expect(assertKeysAreOurs(url, /^t-/)).rejects.toThrow(/rules, 5000 in all:.*and 4980 more$/s);
   });
 
-  it("the guard ignores the tests' own data", async () => {
+  it('the keys guard ignores keys that begin with `outside-`', async () => {
     await client.set('outside-key', 'value');
     await expect(assertKeysAreOurs(url, /^t-/)).resolves.toBeUndefined();
   });
 
-  it('the guard ignores keys that existed before', async () => {
+  it('the keys guard ignores keys that existed before the tests', async () => {
     await client.set('foreign-key', 'value', { EX: 60 });
     await expect(assertKeysAreOurs(url, /^t-/, await keysOn(url))).resolves.toBeUndefined();
   });

@@ -21,7 +21,7 @@ describeWithServers('a test server', () => {
     expect(await ping(server)).toBe('PONG');
   });
 
-  it('a test server that cannot start says why', async () => {
+  it('the error of a test server that cannot start contains the reason', async () => {
     const { port } = await startForTest();
     await expect(startRedis({ port })).rejects.toThrow(/Address already in use/);
     await expect(startRedis({ args: ['--no-such-setting', 'x'] })).rejects.toThrow(/no-such-setting/);
@@ -34,7 +34,7 @@ describeWithServers('a test server', () => {
     expect(await withPlainClient(url, (client) => client.ping())).toBe('PONG');
   });
 
-  it('a frozen test server answers nothing, and everything once it continues', async () => {
+  it('a frozen test server answers no commands until it continues', async () => {
     const server = await startForTest();
     await withPlainClient(server.url, async (client) => {
       server.freeze();
@@ -45,7 +45,7 @@ describeWithServers('a test server', () => {
     });
   });
 
-  it('a test server that is killed drops its connections, and restarts empty on the same port', async () => {
+  it('a test server that is killed restarts without data on the same port', async () => {
     const server = await startForTest();
     const firstPid = server.pid;
     await withPlainClient(server.url, async (client) => {
@@ -61,7 +61,7 @@ describeWithServers('a test server', () => {
     expect(await withPlainClient(server.url, (client) => client.get('t-key'))).toBeNull();
   });
 
-  it('a test server can be stopped twice, even while frozen, and leaves no files behind', async () => {
+  it('a test server that is stopped leaves no files behind, even if it was frozen', async () => {
     const server = await startRedis();
     const directory = await directoryOf(server.url);
     server.freeze();
@@ -102,7 +102,7 @@ describeWithServers('a test cluster', () => {
     }
   });
 
-  it('a test cluster accepts a killed node again', async () => {
+  it('a test cluster works again after a killed node is restarted', async () => {
     const cluster = await startCluster();
     onTestFinished(() => cluster.stop());
     const [first] = cluster.nodes;

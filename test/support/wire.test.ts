@@ -27,7 +27,7 @@ describeWithServers('countCommands', () => {
     ]);
   });
 
-  it('countCommands lists nothing if nothing was sent', async () => {
+  it('countCommands returns an empty list if no command was sent', async () => {
     const { url } = await startServerAndClient();
     expect(await countCommands(url, () => undefined)).toEqual([]);
   });
@@ -54,7 +54,7 @@ describeWithServers('countCommands', () => {
     expect(commands.map(([name]) => name)).toEqual(['MULTI', 'INCR', 'INCR', 'EXEC', 'INCR', 'INCR']);
   });
 
-  it('countCommands sees the commands of all clients, including subscriptions', async () => {
+  it('countCommands lists the commands of all clients, including subscriptions', async () => {
     const { url } = await startServerAndClient();
     const commands = await countCommands(url, () =>
       withPlainClient(url, async (other) => {
@@ -75,7 +75,7 @@ describeWithServers('countCommands', () => {
     expect(commands).toEqual([['SET', 'key', value]]);
   });
 
-  it('countCommands works on a server with a password, and does not show it', async () => {
+  it('countCommands works on a server with a password and hides the password', async () => {
     const server = await startRedis({ args: ['--requirepass', 'secret'] });
     onTestFinished(() => server.stop());
     const url = `redis://:secret@${server.host}:${server.port}`;
@@ -86,7 +86,7 @@ describeWithServers('countCommands', () => {
     expect(JSON.stringify(commands)).not.toContain('secret');
   });
 
-  it('countCommands rejects with the error of the work', async () => {
+  it('countCommands rejects with the error that its callback rejects with', async () => {
     const { url } = await startServerAndClient();
     const work = () => Promise.reject(new Error('the work failed'));
     await expect(countCommands(url, work)).rejects.toThrow('the work failed');
