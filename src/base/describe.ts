@@ -11,8 +11,8 @@ export function describe(value: unknown): string {
 }
 
 /**
- * Hides the credentials of a URL, which may be in any option by mistake. The last `@` ends them, since a password may
- * contain any character, even `@`.
+ * Hides the credentials of a URL, which may be in any option by mistake. The credentials end at the last `@`, since a
+ * password may contain any character, even `@`.
  */
 function withoutCredentials(text: string): string {
   const colon = text.indexOf(':');

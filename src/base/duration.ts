@@ -18,7 +18,7 @@ export function durationMs(value: unknown): number | undefined {
 function parse(text: string): number | undefined {
   const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text);
   if (match === null) return undefined;
-  // '0.27m' is 16200.000000000002 ms in floating point.
+  // '0.27m' is 16200.000000000002 ms in floating point, so a product this close to a whole number is rounded.
   const ms = Number(match[1]) * UNIT_MS[match[2] as keyof typeof UNIT_MS];
   return Math.abs(ms - Math.round(ms)) < 1e-6 ? Math.round(ms) : undefined;
 }

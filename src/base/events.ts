@@ -52,8 +52,8 @@ export interface KitEvents {
   'cache:skipped': CacheSubject & { readonly reason: string };
   /**
    * The kit's own request to revalidate a stale response did not reach the cache: middleware before the cache answered
-   * the request with `status`, or closed it without a status. The next attempt may succeed. `isRevalidation(req)`
-   * identifies such requests.
+   * the request with `status`, or closed it without an answer (`status` is undefined). The next attempt may succeed.
+   * `isRevalidation(req)` identifies such requests.
    */
   'cache:refresh-refused': CacheSubject & { readonly status: number | undefined };
   /** This process invalidated cached data, for all processes. */
@@ -153,7 +153,7 @@ const EVENT_NAMES: Readonly<Record<keyof KitEvents, true>> = {
   error: true,
 };
 
-/** Throws for an unknown event name, since its listener would never be called. */
+/** Throws for an unknown event name, whose listener would never be called, and for a listener that is no function. */
 export function checkListener(name: string, listener: unknown): void {
   if (!Object.hasOwn(EVENT_NAMES, name)) {
     const hint = suggestion(String(name), 'events', Object.keys(EVENT_NAMES));

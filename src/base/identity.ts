@@ -1,7 +1,7 @@
 import { describe } from './describe.ts';
 import { RedisKitError } from './errors.ts';
 
-/** Whether a value can identify a client, a resource or a scope. All with an empty string would share one identity. */
+/** Whether a value can identify a client, a resource or a scope: all requests with an empty string would share it. */
 export function isIdentity(value: unknown): value is string {
   return typeof value === 'string' && value !== '';
 }

@@ -89,7 +89,7 @@ export class Keys {
     return { handle: hash.slice(1), key: this.#key('session', hash) };
   }
 
-  /** The form in which a session record stores its user's id. */
+  /** The hash of a user's id, which session records and the user's index contain instead of the id. */
   sessionOwner(userId: string): string {
     return hashId(userId).slice(1);
   }

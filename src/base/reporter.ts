@@ -73,7 +73,8 @@ export class Reporter {
     const degradedAt = this.#degradedAt.get(feature);
     this.#degradedAt.set(feature, now);
     if (degradedAt === undefined) return true;
-    // While Redis is regarded as available, no event ends the outage, so it ends after 30 seconds without a call.
+    // While the connection is up and no breaker is open, no event ends the outage. The outage then ends after 30
+    // seconds without a call of this method.
     return this.#unavailable.size === 0 && now - degradedAt >= REPEAT_AFTER_MS;
   }
 

@@ -68,7 +68,7 @@ export const SOCKET_TIMEOUT_MS = 5_000;
 
 /**
  * The status of one socket, derived from the events of its client. A socket that was lost usually reconnects at once,
- * so its status is `connecting`; when the first attempt to reconnect fails, it is `down`.
+ * so the status is `connecting` until an attempt to connect fails. The status is then `down`.
  */
 export class SocketStatus {
   #wasUp = false;

@@ -12,7 +12,10 @@ export interface BorrowedClient extends Pick<EventEmitter, 'on' | 'off'> {
   sendCommand(...args: never[]): Promise<unknown>;
 }
 
-/** Recognizes the kind of a client by methods that only this kind has. */
+/**
+ * Recognizes the kind of a client by methods that only this kind has. Throws for a client that the kit does not
+ * support.
+ */
 export function recognizeClient(client: unknown): {
   family: 'standalone' | 'cluster';
   client: BorrowedClient;

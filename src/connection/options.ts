@@ -9,9 +9,7 @@ import { type BorrowedClient, recognizeClient } from './borrowed-client.ts';
 export type ClusterNode = string | { readonly host: string; readonly port?: number | undefined };
 
 export interface ClusterOptions {
-  /**
-   * Some of the masters, as `redis://host:port` or `{ host, port }`. List more than one, since any node may be down.
-   */
+  /** Some of the masters, as `redis://host:port` or `{ host, port }`. List more than one, since a node can be down. */
   readonly nodes: readonly ClusterNode[];
   readonly username?: string | undefined;
   readonly password?: string | undefined;

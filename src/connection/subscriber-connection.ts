@@ -65,8 +65,8 @@ export class SubscriberConnection {
     if (!this.#isReady || this.#isEnded) return;
     const state = this.#states.get(channel);
     const isWanted = this.#task.isWanted(channel);
-    // In the other states a command is running, after which `sync` runs again. node-redis does not support overlapping
-    // commands for one channel.
+    // In the other states a command or the delay after a refusal is running, after which `sync` runs again. node-redis
+    // does not support overlapping commands for one channel.
     if (state === undefined && isWanted) void this.#subscribe(channel);
     if (state === 'up' && !isWanted) void this.#unsubscribe(channel);
   }

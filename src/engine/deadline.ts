@@ -14,7 +14,7 @@ export class Deadline {
     this.#limitMs = limitMs;
   }
 
-  /** Whole milliseconds left; 0 when the time is used up. */
+  /** The whole milliseconds that are left; 0 when the time is used up. */
   remainingMs(): number {
     const running = this.#waiting > 0 ? eventLoopTimeMs() - this.#since : 0;
     return Math.max(0, Math.ceil(this.#limitMs - this.#spentMs - running));

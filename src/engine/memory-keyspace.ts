@@ -33,8 +33,8 @@ const BUFFER_FROM_BYTES = 4_096;
 const MEBIBYTE = 2 ** 20;
 
 /**
- * A part of the data with its own limits. Fence counters are apart from locks: they outlive their locks, and would
- * leave no space for new locks.
+ * A part of the data with its own limits. Fence counters are a partition of their own: they outlive their locks, and
+ * would leave no space for new locks.
  */
 type Partition = Feature | 'fence';
 

@@ -218,12 +218,9 @@ describe('a ConfigError', () => {
     expect(refusal({ url: 'redis://a', clock: { now: () => 0 } })).toContain('`memory:` only');
   });
 
-  it.each([[null], ['redis://a'], [7], [[]]])(
-    'kit options that are no object are rejected: %s',
-    (options) => {
-      expect(refusal(options)).toContain('options must be an object');
-    },
-  );
+  it.each([[null], ['redis://a'], [7], [[]]])('kit options must be an object, and not %s', (options) => {
+    expect(refusal(options)).toContain('options must be an object');
+  });
 
   it.each(['password', 'username'])('the error for an invalid %s does not show its value', (name) => {
     for (const secret of [4_111_111, '', { pass: 'hush' }, ['hush']]) {
