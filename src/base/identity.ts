@@ -1,7 +1,10 @@
 import { describe } from './describe.ts';
 import { RedisKitError } from './errors.ts';
 
-/** Whether a value can identify a client, a resource or a scope: all requests with an empty string would share it. */
+/**
+ * Whether a value can identify a client, a resource or a scope. An empty string cannot: all clients without an id would
+ * share one identity.
+ */
 export function isIdentity(value: unknown): value is string {
   return typeof value === 'string' && value !== '';
 }
