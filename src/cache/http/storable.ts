@@ -30,7 +30,7 @@ export interface Directives {
   readonly effective: CacheControl;
   /** Whether `effective` is CDN-Cache-Control, which overrides Expires as well. */
   readonly isTargeted: boolean;
-  /** The directives of Cache-Control, which are also in `effective` unless CDN-Cache-Control is. */
+  /** The directives of Cache-Control, also when CDN-Cache-Control overrides them. */
   readonly general: CacheControl;
   /** A malformed CDN-Cache-Control. Its lifetime is ignored (RFC 9213, section 2.1), and its prohibitions apply. */
   readonly malformed: CacheControl | undefined;
