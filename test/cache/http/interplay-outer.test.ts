@@ -30,7 +30,7 @@ const WAYS: readonly (readonly [status: number, text: string, headers: Sent['hea
   [416, '', { Range: 'bytes=99-' }],
 ];
 
-describeOnBothEngines('middleware above a cache', (url) => {
+describeOnBothEngines('middleware before kit.cache', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   async function page(above: (kit: RedisKit) => readonly RequestHandler[]) {
@@ -56,7 +56,7 @@ describeOnBothEngines('middleware above a cache', (url) => {
     /connect\.sid=([^;]+)/.exec(String(headers['set-cookie']))?.[1];
 
   describe.each(COOKIES)('%s', (_, session) => {
-    it.each(WAYS)('a cookie is set on a %i, whether it is new or stored', async (status, text, headers) => {
+    it.each(WAYS)('each client gets its own session cookie with a %i, from the handler or the cache', async (status, text, headers) => {
       const { ask, runs } = await page((kit) => [
         session(kit),
         (req, _res, next) => {
@@ -76,7 +76,7 @@ describeOnBothEngines('middleware above a cache', (url) => {
       expect(runs(), 'and the page is made once').toBe(1);
     });
 
-    it.each(WAYS)('the content of the session is kept over a %i', async (status, _text, headers) => {
+    it.each(WAYS)('the session data of a client outlives a %i from the cache', async (status, _text, headers) => {
       const { ask } = await page((kit) => [
         session(kit),
         (req, res, next) => {
@@ -95,7 +95,7 @@ describeOnBothEngines('middleware above a cache', (url) => {
     });
   });
 
-  it.each(WAYS)('a request id is new on a %i, whether it is new or stored', async (status, text, headers) => {
+  it.each(WAYS)('each %i has its own request id, from the handler or the cache', async (status, text, headers) => {
     const { ask, runs, requests } = await page(() => []);
     for (let client = 1; client <= 3; client++) {
       const answer = await ask('/page', headers);
@@ -106,7 +106,7 @@ describeOnBothEngines('middleware above a cache', (url) => {
     expect(runs()).toBe(1);
   });
 
-  it('a cookie that each response sets keeps the page from being stored, and reaches each client', async () => {
+  it('a page is not stored when earlier middleware sets a cookie on each response', async () => {
     let visitors = 0;
     const { ask, runs } = await page(() => [
       (_req, res, next) => {

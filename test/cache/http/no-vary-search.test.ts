@@ -118,7 +118,7 @@ describe('the rule of a No-Vary-Search field', () => {
     ['except=()', ['', '?a', '?a=1&b=2', '?%61']],
     ['params=("%C3%A9+%E6%B0%97")', ['?', '?%C3%A9%20%E6%B0%97=3', '?%C3%A9+%E6%B0%97=4']],
     ['params=("a[b]")', ['?a=1', '?b=1'].slice(0, 1)],
-  ])('no-Vary-Search, section 6: by %s all of %j are equivalent', (field, searches) => {
+  ])('No-Vary-Search, section 6: by %s all of %j are equivalent', (field, searches) => {
     const [first, ...others] = searches.map((search) => under(field, search));
     expect(first).toBeTypeOf('string');
     for (const other of others) expect(other).toBe(first);
@@ -134,7 +134,7 @@ describe('the rule of a No-Vary-Search field', () => {
     ['key-order', ['?a=1&a[]=2', '?a[]=2&a=1']],
     // The equivalent spellings of section 6.1 only cost a miss.
     ['key-order', ['?a=%C3%A9', '?a=%c3%a9', '?a', '?a=']],
-  ])('no-Vary-Search, section 6: by %s no two of %j are equivalent', (field, searches) => {
+  ])('No-Vary-Search, section 6: by %s no two of %j are equivalent', (field, searches) => {
     expect(new Set(searches.map((search) => under(field, search))).size).toBe(searches.length);
   });
 
@@ -142,7 +142,7 @@ describe('the rule of a No-Vary-Search field', () => {
     ...['?utm_source=1#&id=2', '?%FF=1&id=2', '?x=[utm_source]=1', '?utm_source=[x]=1', '?a=%5Db%5D=1'],
     `?${'a&'.repeat(1_000)}`,
   ])(
-    'no-Vary-Search, section 8: a URL that parsers may read differently, like %.30s, keeps its exact key',
+    'No-Vary-Search, section 8: a URL that parsers may read differently, like %.30s, keeps its exact key',
     (search) => {
       for (const field of [UTM, 'key-order', 'except=("id")']) expect(under(field, search)).toBe(undefined);
     },
@@ -151,7 +151,7 @@ describe('the rule of a No-Vary-Search field', () => {
 
 onEveryStore('No-Vary-Search', (makeKit) => {
   describe.each(SERVERS)('on %s', (_, makeServer) => {
-    it('no-Vary-Search, section 1: with key-order the order of parameters with different names does not count', async () => {
+    it('No-Vary-Search, section 1: with key-order the order of parameters with different names does not count', async () => {
       const { ask } = await page(makeKit(), 'key-order', { makeServer });
       expect(await ask('/a?b=1&a=2')).toBe('for /a?b=1&a=2');
       expect(await ask('/a?a=2&b=1')).toBe('for /a?b=1&a=2');
@@ -161,7 +161,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
       expect(await ask('/b?b=0&a=2&b=1')).toBe('for /b?b=0&a=2&b=1');
     });
 
-    it('no-Vary-Search, section 1: with params the named parameters do not count, and all others do', async () => {
+    it('No-Vary-Search, section 1: with params the named parameters do not count, and all others do', async () => {
       const { ask, request } = await page(makeKit(), UTM, { makeServer });
       await ask('/a?id=1&utm_source=x');
       for (const path of ['/a?id=1', '/a?utm_medium=y&id=1&utm_campaign=z', '/a?id=1&utm_source=x']) {
@@ -173,7 +173,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
         expect(await ask(path), path).toBe(`for ${path}`);
     });
 
-    it('no-Vary-Search, section 1: with except only the named parameters count', async () => {
+    it('No-Vary-Search, section 1: with except only the named parameters count', async () => {
       const { ask } = await page(makeKit(), 'except=("productId")', { makeServer });
       expect(await ask('/a?productId=1&x=1')).toBe('for /a?productId=1&x=1');
       expect(await ask('/a?y&productId=1')).toBe('for /a?productId=1&x=1');
@@ -181,20 +181,20 @@ onEveryStore('No-Vary-Search', (makeKit) => {
         expect(await ask(path), path).toBe(`for ${path}`);
     });
 
-    it('no-Vary-Search, section 6: with an empty except no parameter counts', async () => {
+    it('No-Vary-Search, section 6: with an empty except no parameter counts', async () => {
       const { ask, runs } = await page(makeKit(), 'except=()', { makeServer });
       for (const path of ['/a?x=1', '/a', '/a?', '/a?y[z]=2&x']) expect(await ask(path)).toBe('for /a?x=1');
       expect(runs).toHaveLength(1);
     });
   });
 
-  it('no-Vary-Search, section 5: an invalid field leaves the whole query in the key', async () => {
+  it('No-Vary-Search, section 5: an invalid field leaves the whole query in the key', async () => {
     const { ask } = await page(makeKit(), 'params, except=("a")');
     for (const path of ['/a?x=1', '/a', '/a?x=2']) expect(await ask(path)).toBe(`for ${path}`);
     expect(await ask('/a?x=1')).toBe('for /a?x=1');
   });
 
-  it('no-Vary-Search, section 7: requests for one URL wait for its first response, which declares the rule', async () => {
+  it('No-Vary-Search, section 7: requests for one URL wait for its first response, which declares the rule', async () => {
     const gate = new Gate();
     const { request, runs } = await page(makeKit(), async ({ res }) => {
       await gate.promise;
@@ -207,7 +207,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(runs).toHaveLength(1);
   });
 
-  it('no-Vary-Search, section 7: requests that wait under a rule get no response of another rule that does not allow it', async () => {
+  it('No-Vary-Search, section 7: requests that wait under a rule get no response of another rule that does not allow it', async () => {
     let field = 'except=()';
     let gate: Promise<void> | undefined;
     const open = new Gate();
@@ -228,7 +228,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(runs).toHaveLength(4);
   });
 
-  it('no-Vary-Search, section 7: a response is stored under its own rule, whatever rule was known', async () => {
+  it('No-Vary-Search, section 7: a response is stored under its own rule, whatever rule was known', async () => {
     let field = 'except=()';
     const kit = makeKit();
     const { ask } = await page(kit, ({ res }) => void res.setHeader('No-Vary-Search', field));
@@ -244,7 +244,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(await ask('/a?x=1')).toBe('for /a?x=3');
   });
 
-  it('no-Vary-Search, section 7: a response without a rule answers its own URL, and keeps the rule of the others', async () => {
+  it('No-Vary-Search, section 7: a response without a rule answers its own URL, and keeps the rule of the others', async () => {
     const { ask, runs } = await page(makeKit(), ({ url, res }) => {
       if (url.includes('missing')) res.setHeader('Cache-Control', 'max-age=60');
       else res.setHeader('No-Vary-Search', 'except=("id")');
@@ -257,7 +257,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(runs).toHaveLength(3);
   });
 
-  it('no-Vary-Search, section 7: an app that no longer declares a rule has its responses found by the whole query', async () => {
+  it('No-Vary-Search, section 7: an app that no longer declares a rule has its responses found by the whole query', async () => {
     let field: string | undefined = 'except=()';
     const kit = makeKit();
     const { ask, runs } = await page(kit, ({ res }) => {
@@ -270,7 +270,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(runs).toHaveLength(3);
   });
 
-  it('no-Vary-Search, section 7: responses with alternating rules are never sent for a URL that they do not allow', async () => {
+  it('No-Vary-Search, section 7: responses with alternating rules are never sent for a URL that they do not allow', async () => {
     const fields = ['except=()', undefined, 'params=("a")', 'key-order', 'except=("b")'];
     let at = 0;
     const declared = new Map<string, string | undefined>();
@@ -298,7 +298,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     }
   });
 
-  it('no-Vary-Search, section 7: an invalidation of any URL that a response answers invalidates it', async () => {
+  it('No-Vary-Search, section 7: an invalidation of any URL that a response answers invalidates it', async () => {
     const kit = makeKit();
     const { ask, request, runs } = await page(kit, 'except=("id")');
     const paths = ['/a?id=1&x=1', '/a?id=1&x=2', '/a?id=1'];
@@ -320,7 +320,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     }
   });
 
-  it('no-Vary-Search, section 7: an invalidation of another URL that a response answers invalidates it while its handler runs', async () => {
+  it('No-Vary-Search, section 7: an invalidation of another URL that a response answers invalidates it while its handler runs', async () => {
     const kit = makeKit();
     let change: Promise<void> | undefined;
     const { ask } = await page(kit, async ({ res, url }) => {
@@ -332,7 +332,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(await ask('/a?x=2')).toBe('for /a?x=2');
   });
 
-  it('no-Vary-Search, section 7: Vary selects among the responses of a rule', async () => {
+  it('No-Vary-Search, section 7: Vary selects among the responses of a rule', async () => {
     const { ask, runs } = await page(makeKit(), ({ res, headers }) => {
       res.setHeader('No-Vary-Search', 'except=()');
       res.setHeader('Vary', 'Accept-Language');
@@ -623,7 +623,7 @@ describeOnBothEngines('No-Vary-Search and stale responses', (url) => {
     expect([runs() <= 3, refused]).toEqual([true, []]);
   });
 
-  it('RFC 9111 3.2: a 304 that changes No-Vary-Search stores the response under the new rule', async () => {
+  it('RFC 9111, section 3.2: a 304 that changes No-Vary-Search stores the response under the new rule', async () => {
     const site = await staleSite((run, res, ifNoneMatch) => {
       res
         .setHeader('ETag', `"${run === 3 ? 3 : 1}"`)
@@ -675,7 +675,7 @@ describeOnBothEngines('No-Vary-Search and stale responses', (url) => {
 });
 
 describe('No-Vary-Search and QUERY', () => {
-  it('RFC 10008 2.7: No-Vary-Search leaves the content in the key', async () => {
+  it('RFC 10008, section 2.7: No-Vary-Search leaves the content in the key', async () => {
     const kit = kitForTest({ url: 'memory:' });
     let runs = 0;
     const app = express().use(express.json(), kit.cache({ ttl: '1m' }), (req, res) => {

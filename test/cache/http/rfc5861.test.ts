@@ -184,7 +184,7 @@ describeBySeconds('RFC 5861', (url) => {
       expect((await instead(503, { ...options, after: 61 })).answer.status).toBe(503);
     });
 
-    it('RFC 9111 4.2.4: without a window an error is sent', async () => {
+    it('RFC 9111, section 4.2.4: without a window an error is sent', async () => {
       expect((await instead(503, { control: 'max-age=10' })).answer.status).toBe(503);
       expect((await instead(503, { control: 'max-age=10, stale-if-error=x' })).answer.status).toBe(503);
     });

@@ -22,7 +22,7 @@ function answers(headers: OutgoingHttpHeaders, status = 200): Post {
   return (_req, res) => void res.writeHead(status, headers).end('posted');
 }
 
-describeOnBothEngines('RFC 9110 9.3.3, the response to a POST', (url) => {
+describeOnBothEngines('RFC 9110, section 9.3.3, the response to a POST', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   async function start(

@@ -15,7 +15,7 @@ const FIRST = {
 const OLD = 'Sat, 03 Jan 2015 00:00:00 GMT';
 const NEW = 'Sun, 04 Jan 2015 00:00:00 GMT';
 
-describeBySeconds('RFC 9111 3.2 and 4.3.4, a 304 from the handler', (url) => {
+describeBySeconds('RFC 9111, sections 3.2 and 4.3.4, a 304 from the handler', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   /** A page that was stored, became stale, was requested once more and refreshed in the background. */
@@ -34,7 +34,7 @@ describeBySeconds('RFC 9111 3.2 and 4.3.4, a 304 from the handler', (url) => {
     return { ...made, stale, conditions };
   }
 
-  it('RFC 9111 4.3.1: a validation sends the validators of the stale response, and those alone', async () => {
+  it('RFC 9111, section 4.3.1: a validation sends the validators of the stale response, and those alone', async () => {
     const both = await refreshed(
       says({ ...FIRST, 'Last-Modified': OLD }),
       says(FIRST, { status: 304, body: '' }),
@@ -70,7 +70,7 @@ describeBySeconds('RFC 9111 3.2 and 4.3.4, a 304 from the handler', (url) => {
     expect(runs()).toBe(2);
   });
 
-  it('RFC 9111 3.2: a 304 does not replace fields that describe the stored body', async () => {
+  it('RFC 9111, section 3.2: a 304 does not replace fields that describe the stored body', async () => {
     const update = {
       ...FIRST,
       'Content-Type': 'text/x-second',
@@ -86,7 +86,7 @@ describeBySeconds('RFC 9111 3.2 and 4.3.4, a 304 from the handler', (url) => {
     expect([headers['content-encoding'], headers['content-range']]).toEqual([undefined, undefined]);
   });
 
-  it('RFC 9111 4.3.3: a 200 replaces the stored response', async () => {
+  it('RFC 9111, section 4.3.3: a 200 replaces the stored response', async () => {
     const second = { 'Cache-Control': 'max-age=10', ETag: '"2"' };
     const { ask, storedAll } = await refreshed(says(FIRST), says(second, { body: 'another body' }));
     await storedAll(2);

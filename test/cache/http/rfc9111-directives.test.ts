@@ -5,7 +5,7 @@ import { isStored, says, site } from './site.ts';
 
 const control = (value: string | string[]) => says({ 'Cache-Control': value });
 
-describeBySeconds('RFC 9111 5.2.2, the directives of a response', (url) => {
+describeBySeconds('RFC 9111, section 5.2.2, the directives of a response', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   const isStoredWith = (value: string | string[]) => isStored(url(), {}, control(value));
@@ -22,13 +22,13 @@ describeBySeconds('RFC 9111 5.2.2, the directives of a response', (url) => {
     return Number.POSITIVE_INFINITY;
   }
 
-  it('RFC 9111 5.2.2.1: max-age is the lifetime', async () => {
+  it('RFC 9111, section 5.2.2.1: max-age is the lifetime', async () => {
     expect(await lifetimeOf('max-age=30')).toBe(30);
     expect(await isStoredWith('max-age=0')).toBe(false);
     expect(await isStoredWith('max-age=99999999999999999999')).toBe(true);
   });
 
-  it('RFC 9111 5.2.2.10: s-maxage wins over max-age', async () => {
+  it('RFC 9111, section 5.2.2.10: s-maxage wins over max-age', async () => {
     expect(await lifetimeOf('max-age=10, s-maxage=30')).toBe(30);
     expect(await isStoredWith('max-age=60, s-maxage=0')).toBe(false);
     expect(await isStoredWith('max-age=0, s-maxage=60')).toBe(true);
@@ -36,7 +36,7 @@ describeBySeconds('RFC 9111 5.2.2, the directives of a response', (url) => {
   });
 
   it.each(['must-revalidate', 'proxy-revalidate', 'public', 'no-transform', 'immutable', 'x-own="a, b"'])(
-    'RFC 9111 5.2.2: %s allows a fresh response',
+    'RFC 9111, section 5.2.2: %s allows a fresh response',
     async (directive) => {
       expect(await isStoredWith(`${directive}, max-age=60`)).toBe(true);
       expect(await isStoredWith(`max-age=60, ${directive}`)).toBe(true);
@@ -44,7 +44,7 @@ describeBySeconds('RFC 9111 5.2.2, the directives of a response', (url) => {
   );
 
   it.each(['no-store', 'private', 'no-cache'])(
-    'RFC 9111 5.2.2: a response with %s is not stored, whatever else it says',
+    'RFC 9111, section 5.2.2: a response with %s is not stored, whatever else it says',
     async (word) => {
       for (const value of [
         ...[`${word}, public, s-maxage=60`, `max-age=60,${word.toUpperCase()}`, `max-age=60, ${word}="?"`],
@@ -63,14 +63,14 @@ describeBySeconds('RFC 9111 5.2.2, the directives of a response', (url) => {
   );
 
   it.each(['no-store', 'private', 'no-cache'])(
-    'RFC 9111 5.2: %s in a quoted argument is not a directive',
+    'RFC 9111, section 5.2: %s in a quoted argument is not a directive',
     async (word) => {
       expect(await isStoredWith(`max-age=60, x="${word}"`)).toBe(true);
       expect(await isStoredWith(`max-age=60, x="\\", ${word}"`)).toBe(true);
     },
   );
 
-  describe.each(['private', 'no-cache'])('RFC 9111 5.2.2.4 and 5.2.2.7: %s with field names', (word) => {
+  describe.each(['private', 'no-cache'])('RFC 9111, sections 5.2.2.4 and 5.2.2.7: %s with field names', (word) => {
     const fields = { 'X-User': 'ann', 'X-Other': 'kept', Link: '</a>' };
 
     it.each<[string, Record<string, string | string[]>, string | undefined]>([
@@ -100,32 +100,32 @@ describeBySeconds('RFC 9111 5.2.2, the directives of a response', (url) => {
     });
   });
 
-  it('RFC 9111 5.2.2.4: an unqualified directive beside a qualified one applies to the whole response', async () => {
+  it('RFC 9111, section 5.2.2.4: an unqualified directive beside a qualified one applies to the whole response', async () => {
     expect(await isStoredWith('max-age=60, private="x-user", private')).toBe(false);
     expect(await isStoredWith('max-age=60, no-cache="x-user, not a name"')).toBe(false);
   });
 
   it.each(['soon', '-1', '1.5', '6 0', '"6o"', '', '+60', '0x3c'])(
-    'RFC 9111 4.2.1: a lifetime of %j is invalid',
+    'RFC 9111, section 4.2.1: a lifetime of %j is invalid',
     async (value) => {
       expect(await isStoredWith(`max-age=${value}`)).toBe(false);
       expect(await isStoredWith(`s-maxage=${value}, max-age=60`)).toBe(false);
     },
   );
 
-  it('RFC 9111 5.2: both forms of an argument count alike', async () => {
+  it('RFC 9111, section 5.2: both forms of an argument count alike', async () => {
     expect(await isStoredWith('max-age="60"')).toBe(true);
     expect(await isStoredWith('MAX-AGE="6\\0"')).toBe(true);
     expect(await lifetimeOf('max-age="30"')).toBe(30);
   });
 
-  it('RFC 9111 4.2.1: different lifetimes are invalid, and equal ones count', async () => {
+  it('RFC 9111, section 4.2.1: different lifetimes are invalid, and equal ones count', async () => {
     expect(await isStoredWith('max-age=60, max-age=0')).toBe(false);
     expect(await isStoredWith(['max-age=60', 'max-age=61'])).toBe(false);
     expect(await isStoredWith('max-age=60, max-age="60"')).toBe(true);
   });
 
-  it('RFC 9111 5.2.3: unknown directives are ignored', async () => {
+  it('RFC 9111, section 5.2.3: unknown directives are ignored', async () => {
     expect(await isStoredWith('community="UCI", max-age=60')).toBe(true);
     expect(await isStoredWith('community=UCI')).toBe(false);
   });

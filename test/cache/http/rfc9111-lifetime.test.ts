@@ -20,7 +20,7 @@ function asctime(date: Date): string {
   return `${day.slice(0, 3)} ${month} ${String(Number(number)).padStart(2)} ${time} ${year}`;
 }
 
-describeBySeconds('RFC 9111 4.2, the lifetime of a response', (url) => {
+describeBySeconds('RFC 9111, section 4.2, the lifetime of a response', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   const stored = (headers: Parameters<typeof says>[0]) => isStored(url(), {}, says(headers));
@@ -36,7 +36,7 @@ describeBySeconds('RFC 9111 4.2, the lifetime of a response', (url) => {
     return { ask, pass, runs, age, left };
   }
 
-  describe('RFC 9111 4.2.1: the order of lifetimes', () => {
+  describe('RFC 9111, section 4.2.1: the order of lifetimes', () => {
     it('the lifetime comes from s-maxage, max-age, Expires, and heuristics, in that order', async () => {
       const old = { 'Last-Modified': dateIn(-1_000_000) };
       const expires = { Expires: dateIn(5_000) };
@@ -57,7 +57,7 @@ describeBySeconds('RFC 9111 4.2, the lifetime of a response', (url) => {
     });
   });
 
-  describe('RFC 9111 5.3: Expires', () => {
+  describe('RFC 9111, section 5.3: Expires', () => {
     it.each([
       ['IMF-fixdate', (date: Date) => date.toUTCString()],
       ['RFC 850', rfc850],
@@ -97,7 +97,7 @@ describeBySeconds('RFC 9111 4.2, the lifetime of a response', (url) => {
     });
   });
 
-  describe('RFC 9111 4.2.3: the age', () => {
+  describe('RFC 9111, section 4.2.3: the age', () => {
     const control = { 'Cache-Control': 'max-age=100' };
 
     it('the age starts at 0 when the handler sets none, and grows with the clock', async () => {
@@ -152,13 +152,13 @@ describeBySeconds('RFC 9111 4.2, the lifetime of a response', (url) => {
     });
 
     it.each([['x'], ['-5'], ['1.5'], [''], ['x, 50']])(
-      'an Age of %j is ignored (RFC 9111 5.1)',
+      'an Age of %j is ignored (RFC 9111, section 5.1)',
       async (age) => {
         expect((await agesOf({ ...control, Age: age })).age).toBe(0);
       },
     );
 
-    it('the first of several Age values counts (RFC 9111 5.1)', async () => {
+    it('the first of several Age values counts (RFC 9111, section 5.1)', async () => {
       expect((await agesOf({ ...control, Age: '30, 60' })).age).toBe(30);
       expect((await agesOf({ ...control, Age: ['30', '60'] })).age).toBe(30);
     });
@@ -168,7 +168,7 @@ describeBySeconds('RFC 9111 4.2, the lifetime of a response', (url) => {
       expect(await stored({ ...control, Date: dateIn(-101) })).toBe(false);
     });
 
-    it('RFC 9111 5.1: the age is sent as one whole number, even when it is huge', async () => {
+    it('RFC 9111, section 5.1: the age is sent as one whole number, even when it is huge', async () => {
       const { ask } = await site(url(), { ttl: '1m' }, says({ Age: '9'.repeat(30) }));
       await ask();
       expect((await ask()).headers.age).toBe(String(2 ** 31 - 1));
@@ -184,7 +184,7 @@ describeBySeconds('RFC 9111 4.2, the lifetime of a response', (url) => {
     });
   });
 
-  describe('RFC 9111 4.2.4: stale responses', () => {
+  describe('RFC 9111, section 4.2.4: stale responses', () => {
     it('a stale response is not sent unless a window allows it', async () => {
       const { ask, pass, runs } = await agesOf({ 'Cache-Control': 'max-age=10' });
       await pass(10_000);

@@ -58,7 +58,7 @@ function parts(fields: () => Fields = () => STRONG, letters = LETTERS): Handle {
   };
 }
 
-describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
+describeBySeconds('RFC 9111, sections 3.3 and 3.4, partial content', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   describe.each(SERVERS)('on %s', (_name, mount) => {
@@ -93,7 +93,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
       return { kit, address, ask, part, isHit, skipped, stored, pass: aging.pass, runs: () => runs };
     }
 
-    describe('RFC 9111 3.3: the 206 of a handler', () => {
+    describe('RFC 9111, section 3.3: the 206 of a handler', () => {
       it.each([
         ['bytes=10-14', 'klmno', '10-14'],
         ['bytes=8-8', 'i', '8-8'],
@@ -187,7 +187,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(await isHit({ Range: 'bytes=1-2', 'Cache-Control': 'no-cache' })).toBe(false);
       });
 
-      it('Cache-Status reports a part as stored, and a range outside of it as partial (RFC 9211 2.2)', async () => {
+      it('Cache-Status reports a part as stored, and a range outside of it as partial (RFC 9211, section 2.2)', async () => {
         const { part, stored } = await page(parts());
         await part('0-9');
         await expect.poll(() => stored.length).toBe(1);
@@ -208,7 +208,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
       });
     });
 
-    describe('RFC 9111 3: a 206 that is not stored', () => {
+    describe('RFC 9111, section 3: a 206 that is not stored', () => {
       const answers: readonly [why: string, fields: Fields, body?: string][] = [
         ['has several parts', { 'Content-Type': 'multipart/byteranges; boundary=x', 'Content-Range': '' }],
         ['does not name the length of the whole', { 'Content-Range': 'bytes 0-9/*' }],
@@ -274,14 +274,14 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(await isHit({ Range: 'bytes=0-9' })).toBe(false);
       });
 
-      it('a 206 is not stored when its handler saw If-Range and may omit headers (RFC 9110 15.3.7)', async () => {
+      it('a 206 is not stored when its handler saw If-Range and may omit headers (RFC 9110, section 15.3.7)', async () => {
         const { isHit, part } = await page(parts());
         await part('0-9', { 'If-Range': '"1"' });
         expect(await isHit({ Range: 'bytes=0-9' })).toBe(false);
       });
     });
 
-    describe('RFC 9110 13: conditions beside Range', () => {
+    describe('RFC 9110, section 13: conditions beside Range', () => {
       const modified = 'Sat, 03 Jan 2015 00:00:00 GMT';
       it.each([
         ['"1"', true],
@@ -289,7 +289,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         ['W/"1"', false],
         [modified, true],
         ['Sun, 04 Jan 2015 00:00:00 GMT', false],
-      ])('RFC 9110 13.1.5: If-Range: %s gets the stored part: %s', async (condition, isHitExpected) => {
+      ])('RFC 9110, section 13.1.5: If-Range: %s gets the stored part: %s', async (condition, isHitExpected) => {
         const { ask, part, isHit } = await page(parts(() => ({ ...STRONG, 'Last-Modified': modified })));
         await part('0-9');
         const headers = { Range: 'bytes=2-3', 'If-Range': condition };
@@ -298,7 +298,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect([status, text]).toEqual(isHitExpected ? [206, 'cd'] : [200, LETTERS]);
       });
 
-      it('RFC 9110 13.1.5: a weak ETag and a Last-Modified of the same second do not suffice for a part', async () => {
+      it('RFC 9110, section 13.1.5: a weak ETag and a Last-Modified of the same second do not suffice for a part', async () => {
         const weak = await page(parts(() => ({ ...STRONG, ETag: 'W/"1"' })));
         await weak.part('0-9');
         expect(await weak.isHit({ Range: 'bytes=2-3', 'If-Range': 'W/"1"' })).toBe(false);
@@ -308,7 +308,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(await young.isHit({ Range: 'bytes=2-3', 'If-Range': now })).toBe(false);
       });
 
-      it('RFC 9110 13.1.2: a client that has the representation gets 304 from a stored part (RFC 9111 4.3.2)', async () => {
+      it('RFC 9110, section 13.1.2: a client that has the representation gets 304 from a stored part (RFC 9111, section 4.3.2)', async () => {
         const { ask, part, runs } = await page(parts());
         await part('0-9');
         const before = runs();
@@ -318,7 +318,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
       });
     });
 
-    describe('RFC 9111 3.4: two parts', () => {
+    describe('RFC 9111, section 3.4: two parts', () => {
       const dated = (seconds: number): Fields => ({
         'Cache-Control': 'max-age=60',
         Date: dateIn(0),
@@ -421,14 +421,14 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
     });
 
     describe('the rules for a 200 hold for a stored part', () => {
-      it('RFC 9111 4.1: a stored part answers requests with the same values of the headers in Vary', async () => {
+      it('RFC 9111, section 4.1: a stored part answers requests with the same values of the headers in Vary', async () => {
         const { isHit, part } = await page(parts(() => ({ ...STRONG, Vary: 'Accept' })));
         await part('0-9', { Accept: 'a' });
         expect(await isHit({ Range: 'bytes=0-9', Accept: 'a' })).toBe(true);
         expect(await isHit({ Range: 'bytes=0-9', Accept: 'b' })).toBe(false);
       });
 
-      it('RFC 9111 4.1: parts of two variants are not combined', async () => {
+      it('RFC 9111, section 4.1: parts of two variants are not combined', async () => {
         const { isHit, part } = await page(parts(() => ({ ...STRONG, Vary: 'Accept' })));
         await part('0-9', { Accept: 'a' });
         await part('10-14', { Accept: 'b' });
@@ -437,14 +437,14 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         }
       });
 
-      it('RFC 9111 3.5: a stored part for a request with Authorization answers no other request', async () => {
+      it('RFC 9111, section 3.5: a stored part for a request with Authorization answers no other request', async () => {
         const { isHit, part } = await page(parts());
         await part('0-9', { Authorization: 'Basic YTpi' });
         expect(await isHit({ Range: 'bytes=0-9' })).toBe(false);
         expect(await isHit({ Range: 'bytes=0-9', Authorization: 'Basic YTpi' })).toBe(false);
       });
 
-      it('RFC 9111 4.4: a change invalidates a stored part', async () => {
+      it('RFC 9111, section 4.4: a change invalidates a stored part', async () => {
         const { ask, isHit, part } = await page(parts());
         await part('0-9');
         expect(await isHit({ Range: 'bytes=0-9' })).toBe(true);
@@ -470,7 +470,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         }
       });
 
-      it('an invalidation of a group of its host invalidates a stored part (RFC 9875 2)', async () => {
+      it('an invalidation of a group of its host invalidates a stored part (RFC 9875, section 2)', async () => {
         const { kit, isHit, part } = await page(parts(() => ({ ...STRONG, 'Cache-Groups': '"letters"' })));
         await part('0-4');
         await part('5-9');
@@ -479,7 +479,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(await isHit({ Range: 'bytes=0-9' })).toBe(false);
       });
 
-      it('RFC 9111 5.2.2.4: a part with no-cache is not stored, even with an ETag', async () => {
+      it('RFC 9111, section 5.2.2.4: a part with no-cache is not stored, even with an ETag', async () => {
         const { isHit, part, skipped } = await page(
           parts(() => ({ ...STRONG, 'Cache-Control': 'no-cache, max-age=60' })),
         );
@@ -488,7 +488,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(skipped.at(-1)?.reason).toBe('no-cache');
       });
 
-      it('RFC 9111 4.3: a stored part is not validated, and the whole that parts make up is', async () => {
+      it('RFC 9111, section 4.3: a stored part is not validated, and the whole that parts make up is', async () => {
         const whole = parts();
         const conditions: unknown[] = [];
         const { ask, isHit, part, pass } = await page((req, res) => {

@@ -7,7 +7,7 @@ import { lastStatus, says, site } from './site.ts';
 
 const control = (value: string): RequestHandler => says({ 'Cache-Control': value });
 
-describeBySeconds('RFC 9111 5.2.1, the directives of a request', (url) => {
+describeBySeconds('RFC 9111, section 5.2.1, the directives of a request', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   const honoring = { requestDirectives: 'honor' } as const;
@@ -32,7 +32,7 @@ describeBySeconds('RFC 9111 5.2.1, the directives of a request', (url) => {
     expect((await ask('/a', { 'Cache-Control': 'only-if-cached' })).status).toBe(200);
   });
 
-  it('RFC 9111 5.2.1.4: no-cache runs the handler, and its response is stored', async () => {
+  it('RFC 9111, section 5.2.1.4: no-cache runs the handler, and its response is stored', async () => {
     const { ask, runs } = await site(url(), honoring, (_req, res) => {
       res.setHeader('Cache-Control', 'max-age=60');
       res.end(`body ${runs()}`);
@@ -45,7 +45,7 @@ describeBySeconds('RFC 9111 5.2.1, the directives of a request', (url) => {
     expect(runs(), 'and so does a HEAD').toBe(3);
   });
 
-  it('RFC 9111 5.2.1.5: no-store stores nothing', async () => {
+  it('RFC 9111, section 5.2.1.5: no-store stores nothing', async () => {
     const { ask, runs } = await site(url(), honoring, control('max-age=60'));
     await ask('/a', { 'Cache-Control': 'no-store' });
     await ask('/a', { 'Cache-Control': 'no-store' });
@@ -56,7 +56,7 @@ describeBySeconds('RFC 9111 5.2.1, the directives of a request', (url) => {
     expect(runs()).toBe(4);
   });
 
-  it('RFC 9111 5.2.1.1: max-age accepts no older response', async () => {
+  it('RFC 9111, section 5.2.1.1: max-age accepts no older response', async () => {
     const { ask, pass, runs } = await site(url(), honoring, control('max-age=60'));
     await ask();
     await pass(20_000);
@@ -66,7 +66,7 @@ describeBySeconds('RFC 9111 5.2.1, the directives of a request', (url) => {
     expect(runs()).toBe(2);
   });
 
-  it('RFC 9111 5.2.1.1 and 5.2.1.2: max-age accepts no stale response, unless with max-stale', async () => {
+  it('RFC 9111, sections 5.2.1.1 and 5.2.1.2: max-age accepts no stale response, unless with max-stale', async () => {
     const { ask, pass, runs } = await site(
       url(),
       { ...honoring, singleFlight: false },
@@ -82,7 +82,7 @@ describeBySeconds('RFC 9111 5.2.1, the directives of a request', (url) => {
     await until('it was made anew', () => runs() === 3);
   });
 
-  it('RFC 9111 5.2.1.2: max-stale accepts a response that is no staler', async () => {
+  it('RFC 9111, section 5.2.1.2: max-stale accepts a response that is no staler', async () => {
     const { ask, pass, runs } = await site(
       url(),
       { ...honoring, singleFlight: false },
@@ -97,7 +97,7 @@ describeBySeconds('RFC 9111 5.2.1, the directives of a request', (url) => {
     expect(await age('max-stale=15')).toBe('20');
   });
 
-  it('RFC 9111 5.2.1.3: min-fresh accepts a response that stays fresh that long', async () => {
+  it('RFC 9111, section 5.2.1.3: min-fresh accepts a response that stays fresh that long', async () => {
     const { ask, pass, runs } = await site(url(), honoring, control('max-age=60'));
     await ask();
     await pass(30_000);
@@ -106,7 +106,7 @@ describeBySeconds('RFC 9111 5.2.1, the directives of a request', (url) => {
     expect(runs()).toBe(2);
   });
 
-  it('RFC 9111 5.2.1.7: only-if-cached gets the stored response, or a 504', async () => {
+  it('RFC 9111, section 5.2.1.7: only-if-cached gets the stored response, or a 504', async () => {
     const { ask, runs } = await site(url(), honoring, control('max-age=60'));
     const only = { 'Cache-Control': 'only-if-cached' };
     const missing = await ask('/a', only);
@@ -132,7 +132,7 @@ describeBySeconds('RFC 9111 5.2.1, the directives of a request', (url) => {
   });
 });
 
-describeBySeconds('RFC 9111 4.4, unsafe requests', (url) => {
+describeBySeconds('RFC 9111, section 4.4, unsafe requests', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   /** Whether `/a` and `/b?x=1` are still stored after a request of this method with this response. */

@@ -10,7 +10,7 @@ const DAY = 86_400_000;
 describeBySeconds('RFC 9111, which responses are stored', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
-  describe('RFC 9111 3: statuses', () => {
+  describe('RFC 9111, section 3: statuses', () => {
     it.each([200, 203, 204, 299, 301, 302, 307, 400, 404, 410, 418, 500, 503, 599])(
       'a %i with an explicit lifetime is stored without a ttl',
       async (status) => {
@@ -50,14 +50,14 @@ describeBySeconds('RFC 9111, which responses are stored', (url) => {
       await expect(site(url(), { statuses: [status] }, says({}))).rejects.toThrow('no whole response');
     });
 
-    it('a Content-Range is ignored with a status for which it has no meaning (RFC 9110 14.4)', async () => {
+    it('a Content-Range is ignored with a status for which it has no meaning (RFC 9110, section 14.4)', async () => {
       const range = { ...MAX_AGE, 'Content-Range': 'bytes 0-3/9' };
       for (const status of [200, 404]) expect(await isStored(url(), {}, says(range, { status }))).toBe(true);
       for (const status of [206, 416]) expect(await isStored(url(), {}, says(range, { status }))).toBe(false);
     });
   });
 
-  describe('RFC 9111 5.2.2.3: must-understand', () => {
+  describe('RFC 9111, section 5.2.2.3: must-understand', () => {
     const understand = { 'Cache-Control': 'must-understand, max-age=60' };
 
     it('a status that this cache understands is stored, and no other', async () => {
@@ -81,7 +81,7 @@ describeBySeconds('RFC 9111, which responses are stored', (url) => {
     });
   });
 
-  describe('RFC 9111 3.1: fields', () => {
+  describe('RFC 9111, section 3.1: fields', () => {
     it('the fields that describe the response are stored, and none of the connection', async () => {
       const { ask, runs } = await site(
         url(),
@@ -136,7 +136,7 @@ describeBySeconds('RFC 9111, which responses are stored', (url) => {
     });
   });
 
-  describe('RFC 9111 3.5: requests with Authorization', () => {
+  describe('RFC 9111, section 3.5: requests with Authorization', () => {
     const authorization = { Authorization: 'Bearer ann' };
 
     it.each(['public, max-age=60', 's-maxage=60', 'must-revalidate, max-age=60'])(
@@ -180,7 +180,7 @@ describeBySeconds('RFC 9111, which responses are stored', (url) => {
     });
   });
 
-  describe('RFC 9111 4.2.2: heuristics', () => {
+  describe('RFC 9111, section 4.2.2: heuristics', () => {
     const modified = (ms: number) => new Date(Date.now() - ms).toUTCString();
 
     it('a heuristic lifetime is not used by default', async () => {

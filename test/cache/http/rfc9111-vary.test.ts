@@ -17,7 +17,7 @@ function varying(...names: string[]): RequestHandler {
 
 const ttl = '1m';
 
-describeBySeconds('RFC 9111 4.1, responses that vary', (url) => {
+describeBySeconds('RFC 9111, section 4.1, responses that vary', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   it('a variant answers requests with the same values, and no others', async () => {
@@ -148,7 +148,7 @@ describeBySeconds('RFC 9111 4.1, responses that vary', (url) => {
     }
   });
 
-  it('RFC 9110 12.5.5: variants are selected by the headers that Express and its middleware add to Vary', async () => {
+  it('RFC 9110, section 12.5.5: variants are selected by the headers that Express and its middleware add to Vary', async () => {
     const { ask, runs } = await site(url(), { ttl }, (req, res) => {
       res.format({
         text: () => void res.send('text'),
@@ -163,7 +163,7 @@ describeBySeconds('RFC 9111 4.1, responses that vary', (url) => {
   });
 });
 
-describe('RFC 9111 4.1, variants in Redis', () => {
+describe('RFC 9111, section 4.1, variants in Redis', () => {
   beforeAll(() => loadCacheScripts(redisUrl()));
 
   const keysOf = (prefix: string) =>

@@ -13,7 +13,7 @@ describeBySeconds('RFC 9213, CDN-Cache-Control', (url) => {
       says({ 'CDN-Cache-Control': targeted, 'Cache-Control': general, ...rest }),
     );
 
-  it('RFC 9213 2.2: CDN-Cache-Control wins over Cache-Control in both directions', async () => {
+  it('RFC 9213, section 2.2: CDN-Cache-Control wins over Cache-Control in both directions', async () => {
     expect(await stored('max-age=60', 'no-store')).toBe(true);
     expect(await stored('max-age=60', 'private, max-age=0')).toBe(true);
     expect(await stored('no-store', 'max-age=60')).toBe(false);
@@ -21,7 +21,7 @@ describeBySeconds('RFC 9213, CDN-Cache-Control', (url) => {
     expect(await stored('max-age=0', 'max-age=60')).toBe(false);
   });
 
-  it('RFC 9213 2.2: CDN-Cache-Control sets the lifetime, and clients get both fields unchanged', async () => {
+  it('RFC 9213, section 2.2: CDN-Cache-Control sets the lifetime, and clients get both fields unchanged', async () => {
     const { ask, pass, runs } = await site(
       url(),
       {},
@@ -40,7 +40,7 @@ describeBySeconds('RFC 9213, CDN-Cache-Control', (url) => {
     expect(runs()).toBe(2);
   });
 
-  it('RFC 9213 2.2: CDN-Cache-Control overrides Expires', async () => {
+  it('RFC 9213, section 2.2: CDN-Cache-Control overrides Expires', async () => {
     expect(await stored('public', '', false, { Expires: dateIn(60) })).toBe(false);
     expect(await stored('max-age=60', '', false, { Expires: '0' })).toBe(true);
   });
@@ -51,21 +51,21 @@ describeBySeconds('RFC 9213, CDN-Cache-Control', (url) => {
     ['max-age="60', 'a quote that is not closed'],
     ['MAX-AGE=60', 'a key in capitals'],
     ['', 'nothing'],
-  ])('RFC 9213 2.1: the field %j is ignored as a whole', async (targeted) => {
+  ])('RFC 9213, section 2.1: the field %j is ignored as a whole', async (targeted) => {
     expect(await stored(targeted, 'no-store')).toBe(false);
     expect(await stored(targeted, 'max-age=60')).toBe(true);
     expect(await stored(targeted, '', false, { Expires: dateIn(60) })).toBe(true);
   });
 
   it.each(['no-store,', 'max-age=60, no-store, &&&', 'No-Store', 'PRIVATE', 'x=@1.5, private', 'no-cache='])(
-    'RFC 9213 2.1: the malformed field %j still forbids storing',
+    'RFC 9213, section 2.1: the malformed field %j still forbids storing',
     async (targeted) => {
       expect(await stored(targeted, 'max-age=60')).toBe(false);
       expect(await stored(targeted, '', true)).toBe(false);
     },
   );
 
-  it('RFC 9651 3.3.7: a Date before a directive does not hide it', async () => {
+  it('RFC 9651, section 3.3.7: a Date before a directive does not hide it', async () => {
     expect(await stored('x=@1659578233, no-store', 'max-age=60')).toBe(false);
     expect(await stored('x=@1659578233, max-age=60', 'no-store')).toBe(true);
   });
@@ -77,11 +77,11 @@ describeBySeconds('RFC 9213, CDN-Cache-Control', (url) => {
     'max-age',
     'max-age=soon',
     's-maxage=?1, max-age=60',
-  ])('RFC 9213 2.1: %s has a value of a wrong type, and no lifetime', async (targeted) => {
+  ])('RFC 9213, section 2.1: %s has a value of a wrong type, and no lifetime', async (targeted) => {
     expect(await stored(targeted, 'max-age=60')).toBe(false);
   });
 
-  it('RFC 9213 2.1: parameters are ignored, another line continues the list, and the last value of a name counts', async () => {
+  it('RFC 9213, section 2.1: parameters are ignored, another line continues the list, and the last value of a name counts', async () => {
     expect(await stored('max-age=60;x=1', 'no-store')).toBe(true);
     expect(await stored(['public', 'max-age=60'], 'no-store')).toBe(true);
     expect(await stored(['max-age=60', 'no-store'], 'max-age=60')).toBe(false);
@@ -89,7 +89,7 @@ describeBySeconds('RFC 9213, CDN-Cache-Control', (url) => {
     expect(await stored('max-age=60, no-store=?0', 'no-store')).toBe(true);
   });
 
-  it('RFC 9111 3.5: CDN-Cache-Control may allow answers to requests with Authorization', async () => {
+  it('RFC 9111, section 3.5: CDN-Cache-Control may allow answers to requests with Authorization', async () => {
     for (const [targeted, runsThen] of [
       ['public, max-age=60', 1],
       ['s-maxage=60', 1],
