@@ -88,7 +88,7 @@ describeOnBothEngines('kit.cache beside other middleware', (url) => {
       expect(runs()).toBe(1);
     });
 
-    it('a hit has the headers that a hand-written wrapper of writeHead adds before the cache', async () => {
+    it('a hit has the headers that a hand-written wrapper of writeHead() adds', async () => {
       const { ask, runs } = await page(makeApp, () => [handmade]);
       for (const { status, headers } of [await ask(), await ask()]) {
         expect([status, headers['x-handmade'], headers['x-several']]).toEqual([200, 'yes', 'a, b']);

@@ -15,7 +15,7 @@ describeOnBothEngines('a response whose key might be that of another request', (
     it.each(
       FILTERS.flatMap((key) => (['simple', 'extended'] as const).map((parser) => [key, parser] as const)),
     )(
-      'A query that the parser cuts off is not cached, with the key %j and the %s parser',
+      'with the key %j, a query that the %s parser cuts off is not cached',
       async (key, parser) => {
         const kit = kitForTest({ url: url() });
         const app = makeApp().set('query parser', parser);
@@ -29,7 +29,7 @@ describeOnBothEngines('a response whose key might be that of another request', (
       },
     );
 
-    it.each(FILTERS)('a query that a custom parser cuts off is not cached, with the key %j', async (key) => {
+    it.each(FILTERS)('with the key %j, a query that a custom parser cuts off is not cached', async (key) => {
       const kit = kitForTest({ url: url() });
       const parse = (text: string) => qs.parse(text, '&', '=', { maxKeys: 10 });
       const app = makeApp().set('query parser', parse);
@@ -42,7 +42,7 @@ describeOnBothEngines('a response whose key might be that of another request', (
     });
 
     it.each(FILTERS)(
-      'a query that a custom parser reads in another syntax is not cached, with the key %j',
+      'with the key %j, a query that a custom parser reads in another syntax is not cached',
       async (key) => {
         const kit = kitForTest({ url: url() });
         const parse = (text: string) => ({
@@ -77,7 +77,7 @@ describeOnBothEngines('a response whose key might be that of another request', (
     it.each<[string, Record<string, string>]>([
       ['a length', { 'Content-Length': '1' }],
       ['chunks', { 'Transfer-Encoding': 'chunked' }],
-    ])('A GET with a body is not cached, when it is sent with %s', async (_name, headers) => {
+    ])('a GET with a body is not cached when it is sent with %s', async (_name, headers) => {
       const { address, runs } = await fat({});
       expect((await send(address, { body: 'x', headers })).text).toBe('for x');
       expect((await send(address)).text).toBe('for ');
