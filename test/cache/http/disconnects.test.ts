@@ -40,13 +40,19 @@ describeOnBothEngines('a response that its handler ended after its client had di
   }
 
   describe.each(APPS)('on %s', (_, makeApp) => {
-    it.each(NOTICES)('a response is not stored when the handler looked at %s after the disconnect', async (...notice) => {
-      expect(await isStored(notice, { makeApp })).toBe(false);
-    });
+    it.each(NOTICES)(
+      'a response is not stored when the handler looked at %s after the disconnect',
+      async (...notice) => {
+        expect(await isStored(notice, { makeApp })).toBe(false);
+      },
+    );
 
-    it.each(NO_NOTICES)('a response is stored when the handler looked at %s after the disconnect', async (...notice) => {
-      expect(await isStored(notice, { makeApp })).toBe(true);
-    });
+    it.each(NO_NOTICES)(
+      'a response is stored when the handler looked at %s after the disconnect',
+      async (...notice) => {
+        expect(await isStored(notice, { makeApp })).toBe(true);
+      },
+    );
   });
 
   const [blind] = NO_NOTICES;

@@ -162,36 +162,33 @@ describeOnBothEngines('kit.cache under Express', (url) => {
     ['throws', () => fail()],
     ['rejects', async () => fail()],
     ['hands an error on', (_req, _res, next) => next(new Error('on purpose'))],
-  ])(
-    'no 500 of a handler that %s is stored, and no response of an error handler',
-    async (_, failing) => {
-      const kit = kitForTest({ url: url() });
-      const skipped = eventsOf(kit, 'cache:skipped');
-      const app = express().set('env', 'test');
-      const cache = kit.cache({ ttl: '1m' });
-      let isBroken = true;
-      const handler: RequestHandler = (req, res, next) =>
-        isBroken ? failing(req, res, next) : void res.send('works');
-      app.get('/plain', cache, handler);
-      const handled = Router().get('/page', cache, handler);
-      handled.use(
-        ((_error, _req, res, _next) => void res.status(418).send('teapot')) as express.ErrorRequestHandler,
-      );
-      app.use('/handled', handled);
-      const address = await serve(app);
-      expect((await send(`${address}/plain`)).status).toBe(500);
-      expect((await send(`${address}/handled/page`)).status).toBe(418);
-      expect(skipped.map(({ url: of, reason }) => [of, reason])).toEqual([
-        ['/plain', 'status'],
-        ['/handled/page', 'status'],
-      ]);
-      isBroken = false;
-      for (const path of ['/plain', '/handled/page', '/plain', '/handled/page'])
-        expect((await send(`${address}${path}`)).text).toBe('works');
-    },
-  );
+  ])('no 500 of a handler that %s is stored, and no response of an error handler', async (_, failing) => {
+    const kit = kitForTest({ url: url() });
+    const skipped = eventsOf(kit, 'cache:skipped');
+    const app = express().set('env', 'test');
+    const cache = kit.cache({ ttl: '1m' });
+    let isBroken = true;
+    const handler: RequestHandler = (req, res, next) =>
+      isBroken ? failing(req, res, next) : void res.send('works');
+    app.get('/plain', cache, handler);
+    const handled = Router().get('/page', cache, handler);
+    handled.use(
+      ((_error, _req, res, _next) => void res.status(418).send('teapot')) as express.ErrorRequestHandler,
+    );
+    app.use('/handled', handled);
+    const address = await serve(app);
+    expect((await send(`${address}/plain`)).status).toBe(500);
+    expect((await send(`${address}/handled/page`)).status).toBe(418);
+    expect(skipped.map(({ url: of, reason }) => [of, reason])).toEqual([
+      ['/plain', 'status'],
+      ['/handled/page', 'status'],
+    ]);
+    isBroken = false;
+    for (const path of ['/plain', '/handled/page', '/plain', '/handled/page'])
+      expect((await send(`${address}${path}`)).text).toBe('works');
+  });
 
-  it('the response of the next route is stored when a handler calls next('route')', async () => {
+  it('the response of the next route is stored when a handler calls next("route")', async () => {
     const kit = kitForTest({ url: url() });
     let runs = 0;
     const app = express();

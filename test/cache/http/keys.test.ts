@@ -140,7 +140,7 @@ describeOnBothEngines('the cache key of a page', (url) => {
     }
   });
 
-  it("an X-Forwarded-Host of an untrusted client does not poison the page", async () => {
+  it('an X-Forwarded-Host of an untrusted client does not poison the page', async () => {
     const { ask } = await page(url(), {}, (req, res) => void res.send(`${req.hostname} ${req.protocol}`));
     const forwarded = { 'X-Forwarded-Host': 'evil.example', 'X-Forwarded-Proto': 'evil' };
     expect((await ask('/a', { Host: 'shop.example', ...forwarded })).body).toBe('shop.example http');

@@ -221,22 +221,25 @@ describeOnBothEngines('kit.cache and headers set while the head is sent', (url) 
   it.each([
     ['1.8', compression],
     ['1.7.4', compression17],
-  ] as const)('a response is stored once for all encodings when compression %s runs before the cache', async (_version, make) => {
-    const { ask, runs } = await site(
-      url(),
-      { ttl: '1m', above: [make({ threshold: 0 })] },
-      (_req, res) => void res.type('text').send('page '.repeat(100)),
-    );
-    const plain = await ask();
-    for (const encoding of ['gzip', 'deflate', 'identity']) {
-      const { headers, rawHeaders } = await ask('/a', { 'Accept-Encoding': encoding });
-      expect(headers['content-encoding']).toBe(encoding === 'identity' ? undefined : encoding);
-      expect(headers.vary).toBe('Accept-Encoding');
-      expect(rawHeaders.filter((name) => name === 'Vary')).toHaveLength(1);
-    }
-    expect(plain.text).toBe('page '.repeat(100));
-    expect(runs()).toBe(1);
-  });
+  ] as const)(
+    'a response is stored once for all encodings when compression %s runs before the cache',
+    async (_version, make) => {
+      const { ask, runs } = await site(
+        url(),
+        { ttl: '1m', above: [make({ threshold: 0 })] },
+        (_req, res) => void res.type('text').send('page '.repeat(100)),
+      );
+      const plain = await ask();
+      for (const encoding of ['gzip', 'deflate', 'identity']) {
+        const { headers, rawHeaders } = await ask('/a', { 'Accept-Encoding': encoding });
+        expect(headers['content-encoding']).toBe(encoding === 'identity' ? undefined : encoding);
+        expect(headers.vary).toBe('Accept-Encoding');
+        expect(rawHeaders.filter((name) => name === 'Vary')).toHaveLength(1);
+      }
+      expect(plain.text).toBe('page '.repeat(100));
+      expect(runs()).toBe(1);
+    },
+  );
 
   it('the X-Response-Time that response-time sets after the cache is not stored', async () => {
     const { ask } = await site(

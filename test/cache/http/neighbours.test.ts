@@ -76,17 +76,20 @@ describeOnBothEngines('kit.cache beside other middleware', (url) => {
   const strayNames = ({ headers }: Answer) => Object.keys(headers).filter((name) => name.length === 1);
 
   describe.each(APPS)('on %s', (_, makeApp) => {
-    it.each(NEIGHBOURS)('a hit with %s before the cache equals the response of the handler', async (_name, make) => {
-      const { ask, runs } = await page(makeApp, () => [make()]);
-      await ask();
-      for (const [status, text, headers] of WAYS) {
-        const answer = await ask(headers);
-        expect([answer.status, answer.text]).toEqual([status, text]);
-        if (status < 400) expect(answer.headers['x-several']).toBe('a, b');
-        expect(strayNames(answer)).toEqual([]);
-      }
-      expect(runs()).toBe(1);
-    });
+    it.each(NEIGHBOURS)(
+      'a hit with %s before the cache equals the response of the handler',
+      async (_name, make) => {
+        const { ask, runs } = await page(makeApp, () => [make()]);
+        await ask();
+        for (const [status, text, headers] of WAYS) {
+          const answer = await ask(headers);
+          expect([answer.status, answer.text]).toEqual([status, text]);
+          if (status < 400) expect(answer.headers['x-several']).toBe('a, b');
+          expect(strayNames(answer)).toEqual([]);
+        }
+        expect(runs()).toBe(1);
+      },
+    );
 
     it('a hit has the headers that a hand-written wrapper of writeHead() adds', async () => {
       const { ask, runs } = await page(makeApp, () => [handmade]);

@@ -134,9 +134,12 @@ describe('the rule that a No-Vary-Search field declares', () => {
     ['key-order', ['?a=1&a[]=2', '?a[]=2&a=1']],
     // The equivalent spellings of section 6.1 only cost a miss.
     ['key-order', ['?a=%C3%A9', '?a=%c3%a9', '?a', '?a=']],
-  ])('No-Vary-Search, section 6: with the field %s, no two queries of %j are equivalent', (field, searches) => {
-    expect(new Set(searches.map((search) => under(field, search))).size).toBe(searches.length);
-  });
+  ])(
+    'No-Vary-Search, section 6: with the field %s, no two queries of %j are equivalent',
+    (field, searches) => {
+      expect(new Set(searches.map((search) => under(field, search))).size).toBe(searches.length);
+    },
+  );
 
   it.each([
     ...['?utm_source=1#&id=2', '?%FF=1&id=2', '?x=[utm_source]=1', '?utm_source=[x]=1', '?a=%5Db%5D=1'],
@@ -207,7 +210,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(runs).toHaveLength(1);
   });
 
-  it('No-Vary-Search, section 7: followers under an old rule get the response of a new rule only if it allows their URL', async () => {
+  it('No-Vary-Search, section 7: followers under an old rule get the response of a new rule only if the new rule allows their URL', async () => {
     let field = 'except=()';
     let gate: Promise<void> | undefined;
     const open = new Gate();
@@ -486,7 +489,7 @@ describe('No-Vary-Search in two processes on one Redis', () => {
     }
   });
 
-  it('two processes that have seen different rules never send a response for a URL that it must not answer', async () => {
+  it('two processes that have seen different rules never send a response for a URL that its rule does not allow', async () => {
     let field = 'except=()';
     const { kits, pages } = await twoProcesses(({ res }) => void res.setHeader('No-Vary-Search', field));
     const [one, other] = pages;
@@ -533,7 +536,7 @@ describeOnBothEngines('No-Vary-Search and the parsers of Express', (url) => {
       },
     );
 
-    it("a URL of which the parser of the app reads other values under a rule keeps its exact key", async () => {
+    it('a URL of which the parser of the app reads other values under a rule keeps its exact key', async () => {
       const parse = (text: string) => ({
         ...qs.parse(text, '&', '=', { maxKeys: 3 }),
         ...(text.includes('c=x') ? { a: 'c' } : {}),
@@ -607,21 +610,24 @@ describeOnBothEngines('No-Vary-Search and stale responses', (url) => {
   it.each([
     ['another rule', 'except=("x")'],
     ['no rule', undefined],
-  ])('a refresh that declares %s is stored under the new key, and no longer answers other URLs', async (_name, field) => {
-    const site = await staleSite((run, res) => {
-      if (run === 1) res.setHeader('No-Vary-Search', 'except=()');
-      else if (field !== undefined) res.setHeader('No-Vary-Search', field);
-    });
-    const { ask, pass, storedAll, runs, refused } = site;
-    await ask('/a?x=1');
-    await storedAll(1);
-    await pass(11_000);
-    expect(await ask('/a?x=2')).toBe('1 for /a?x=1');
-    await storedAll(2);
-    expect(await ask('/a?x=2')).toBe('2 for /a?x=2');
-    expect(await ask('/a?x=3')).not.toContain('for /a?x=2');
-    expect([runs() <= 3, refused]).toEqual([true, []]);
-  });
+  ])(
+    'a refresh that declares %s is stored under the new key, and no longer answers other URLs',
+    async (_name, field) => {
+      const site = await staleSite((run, res) => {
+        if (run === 1) res.setHeader('No-Vary-Search', 'except=()');
+        else if (field !== undefined) res.setHeader('No-Vary-Search', field);
+      });
+      const { ask, pass, storedAll, runs, refused } = site;
+      await ask('/a?x=1');
+      await storedAll(1);
+      await pass(11_000);
+      expect(await ask('/a?x=2')).toBe('1 for /a?x=1');
+      await storedAll(2);
+      expect(await ask('/a?x=2')).toBe('2 for /a?x=2');
+      expect(await ask('/a?x=3')).not.toContain('for /a?x=2');
+      expect([runs() <= 3, refused]).toEqual([true, []]);
+    },
+  );
 
   it('RFC 9111, section 3.2: a 304 that changes No-Vary-Search stores the response under the new rule', async () => {
     const site = await staleSite((run, res, ifNoneMatch) => {

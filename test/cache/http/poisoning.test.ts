@@ -14,20 +14,17 @@ describeOnBothEngines('a response whose key might be that of another request', (
   describe.each(EXPRESS)('on %s', (_, makeApp) => {
     it.each(
       FILTERS.flatMap((key) => (['simple', 'extended'] as const).map((parser) => [key, parser] as const)),
-    )(
-      'with the key %j, a query that the %s parser cuts off is not cached',
-      async (key, parser) => {
-        const kit = kitForTest({ url: url() });
-        const app = makeApp().set('query parser', parser);
-        app.use(kit.cache({ ttl: '1m', key }), (req, res) => void res.send(`page ${req.query.page}`));
-        const address = await serve(app);
-        const many = 'a&'.repeat(1_000);
-        expect((await send(`${address}/?${many}page=2`)).text).toBe('page undefined');
-        expect((await send(`${address}/?page=2`)).text).toBe('page 2');
-        const most = await send(`${address}/?${'a&'.repeat(999)}page=2`);
-        expect([most.text, most.headers.age]).toEqual(['page 2', '0']);
-      },
-    );
+    )('with the key %j, a query that the %s parser cuts off is not cached', async (key, parser) => {
+      const kit = kitForTest({ url: url() });
+      const app = makeApp().set('query parser', parser);
+      app.use(kit.cache({ ttl: '1m', key }), (req, res) => void res.send(`page ${req.query.page}`));
+      const address = await serve(app);
+      const many = 'a&'.repeat(1_000);
+      expect((await send(`${address}/?${many}page=2`)).text).toBe('page undefined');
+      expect((await send(`${address}/?page=2`)).text).toBe('page 2');
+      const most = await send(`${address}/?${'a&'.repeat(999)}page=2`);
+      expect([most.text, most.headers.age]).toEqual(['page 2', '0']);
+    });
 
     it.each(FILTERS)('with the key %j, a query that a custom parser cuts off is not cached', async (key) => {
       const kit = kitForTest({ url: url() });

@@ -162,10 +162,13 @@ describeBySeconds('RFC 5861', (url) => {
       expect(answer.headers.age, 'a second may have begun').toMatch(/^2[012]$/);
     });
 
-    it.each([404, 400, 501, 505, 429, 301])('a %i is sent although a stale response is stored', async (status) => {
-      const { answer } = await instead(status);
-      expect([answer.status, answer.text, answer.headers.age]).toEqual([status, 'failure', undefined]);
-    });
+    it.each([404, 400, 501, 505, 429, 301])(
+      'a %i is sent although a stale response is stored',
+      async (status) => {
+        const { answer } = await instead(status);
+        expect([answer.status, answer.text, answer.headers.age]).toEqual([status, 'failure', undefined]);
+      },
+    );
 
     it.each<[string, SiteOptions & { control?: string }]>([
       ['of the option', { control: 'max-age=10', staleIfError: '50s' }],
