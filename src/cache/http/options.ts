@@ -39,9 +39,11 @@ export interface CacheOptions<Request extends IncomingMessage = Req> {
   readonly ttl?: Duration | ((req: Request, res: Res) => Duration | false) | undefined;
   /** The name of a policy of `createRedisKit({ cachePolicies })`, which gives the defaults of these options. */
   readonly policy?: string | undefined;
-  /** How long a stale response is sent while it is refreshed (RFC 5861). Default: the value in the response. */
+  /** How long a stale response is sent while a refresh runs (RFC 5861). Default: the value in the response. */
   readonly staleWhileRevalidate?: Duration | undefined;
-  /** How long a stale response is sent instead of a 500, 502, 503 or 504 (RFC 5861). Default: the value in the response. */
+  /**
+   * How long a stale response is sent instead of a 500, 502, 503 or 504 (RFC 5861). Default: the value in the response.
+   */
   readonly staleIfError?: Duration | undefined;
   /** The largest fraction of the lifetime, from 0 to 1, by which the lifetime is shortened at random. Default 0. */
   readonly jitter?: number | undefined;
@@ -65,8 +67,8 @@ export interface CacheOptions<Request extends IncomingMessage = Req> {
   /** The statuses that are stored. Default: 200 with `ttl`, else all that the headers allow. */
   readonly statuses?: readonly number[] | undefined;
   /**
-   * Whether a response without an explicit lifetime is fresh for a tenth of the time since Last-Modified, at most a day (RFC
-   * 9111, section 4.2.2). Default false.
+   * Whether a response without an explicit lifetime is fresh for a tenth of the time since Last-Modified, at most a day
+   * (RFC 9111, section 4.2.2). Default false.
    */
   readonly heuristics?: boolean | undefined;
   /** The largest body that is stored, in bytes. A larger body is sent and not stored. Default 1 MiB. */
