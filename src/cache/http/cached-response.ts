@@ -35,7 +35,10 @@ export interface CachedResponse {
   readonly body: Buffer;
   /** The part that the body contains; undefined for a complete response. */
   readonly part: StoredPart | undefined;
-  /** The No-Vary-Search rule, which selects the key under which the response is stored; undefined after that. */
+  /**
+   * The No-Vary-Search rule of a response to be stored, under whose key it is stored; undefined for a response that was
+   * read.
+   */
   readonly rule?: SearchRule | undefined;
 }
 

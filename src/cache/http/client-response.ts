@@ -45,7 +45,7 @@ export class ClientResponse {
 
   /**
    * Decides by the complete head of the handler's response. `skippedFor` is the reason not to store the response, if
-   * there is one by now. With `sendsPart` the client gets a part of the response while the handler streams.
+   * one is already known. With `sendsPart` the client gets a part of the response while the handler streams.
    */
   begin(head: HandlerHead, skippedFor: string | undefined, sendsPart: boolean): void {
     const { fallback, conditions } = this.#run;
@@ -74,7 +74,7 @@ export class ClientResponse {
     this.replacement = (res) => sendValidated(this.#run.conditions.request, res, response, isKept);
   }
 
-  /** Replaces the complete response by the part that the client asked for, or by a 416. */
+  /** If the client asked for a part, replaces the complete response by that part or by a 416. */
   narrow(head: HandlerHead | undefined, body: Buffer): void {
     if (head?.status !== 200) return;
     if (this.replacement !== undefined && this.replacement !== cutOff) return;

@@ -15,7 +15,7 @@ const MAX_VALIDATABLE_MS = 3_600_000;
 /** The statuses that may get a heuristic lifetime (RFC 9110, section 15.1). */
 const HEURISTICALLY_CACHEABLE = new Set([200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501]);
 
-/** The lifetimes that the options of a cache set, in milliseconds. */
+/** The options that decide a lifetime. Durations are in milliseconds. */
 interface FreshnessRules
   extends Pick<CacheSettings, 'staleWhileRevalidate' | 'staleIfError' | 'jitter' | 'heuristics'> {
   readonly ttl: number | undefined;

@@ -32,7 +32,7 @@ export interface CacheControls {
 /** The controls of one request, and the handler's calls of them. */
 export class HandlerControls implements CacheControls {
   readonly tags: string[] = [];
-  /** The reason that the handler gave to `noStore()`; undefined if the response may be stored. */
+  /** The reason that the handler gave to `noStore()`; undefined without a call. */
   noStoreReason: string | undefined;
   /** The lifetime in milliseconds that the handler gave to `ttl()`; undefined without a call. */
   ttlMs: number | undefined;

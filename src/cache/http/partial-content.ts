@@ -145,10 +145,10 @@ interface PartTargetOptions {
   readonly hasIfRange: boolean;
 }
 
-/** Stores a handler's 206 as a part, combined with the stored part if both belong together. */
+/** Judges a handler's 206, and combines it with the stored part if both belong together. */
 export class PartTarget {
   readonly #options: PartTargetOptions;
-  /** Whether the handler has responded with a 206 that may be stored as a part. Set by `judgedHead()`. */
+  /** Whether the handler has responded with a 206 that has a single range. Set by `judgedHead()`. */
   hasPart = false;
 
   constructor(options: PartTargetOptions) {

@@ -86,7 +86,7 @@ export const notModified: Replacement = (res) => {
   res.end();
 };
 
-/** Closes the connection when the handler did not complete the response of which the client asked for a part. */
+/** Destroys a response that its handler did not complete and of which the client asked for a part. */
 export const cutOff: Replacement = (res) => void res.destroy();
 
 /** The part that a request gets of a representation; undefined if the request gets the whole or a 304. */

@@ -41,7 +41,7 @@ export interface HandlerHead {
   readonly status: number;
   /** All headers of the response, including those that earlier middleware has set. */
   readonly headers: OutgoingHttpHeaders;
-  /** The headers that the handler has set or removed. Only these are stored. */
+  /** The headers that the handler itself has set or removed. No other headers are stored. */
   readonly own: HandlerHeaders;
   readonly directives: Directives;
   /** When the head was complete, in milliseconds since the epoch. */
@@ -82,7 +82,10 @@ export function withLateHeaders(head: HandlerHead, late: LateHeaders): HandlerHe
   return { ...head, headers, directives: directivesOf(headers) };
 }
 
-/** Whether a body has the length that its head declares. Any other body was cut off, or is not the handler's. */
+/**
+ * Whether a body has the length that its head declares, if any. Otherwise the body was cut off, or is not the
+ * handler's.
+ */
 export function isWholeBody(head: HandlerHead | undefined, body: Buffer): boolean {
   const declared = head?.headers['content-length'];
   return declared === undefined || head?.status === 304 || Number(declared) === body.length;
@@ -98,7 +101,9 @@ export interface StorageRules {
   readonly isValidatable: boolean;
 }
 
-/** Why a response must not be stored, as the event `cache:skipped` reports it; undefined when it may be stored. */
+/**
+ * Why a response must not be stored, as the event `cache:skipped` reports it; undefined if the response may be stored.
+ */
 export function reasonNotToStore(
   { status, headers, directives }: HandlerHead,
   rules: StorageRules,

@@ -188,8 +188,8 @@ export class StorageDecision {
     if (readsSession && this.settings.key.session === undefined) return 'session-read';
     if (readsCookies && !this.#selects('cookie', head)) return 'cookie-read';
     if (!isForAll(head.directives)) {
-      // Such a response answers no request with Authorization (RFC 9111, section 3.5), and without the field every
-      // handler reads the same.
+      // A response that is not for all answers no request with Authorization (RFC 9111, section 3.5), so for all its
+      // requests the handler reads the same: no field.
       return this.#hasCredentials && !this.#isInKey('authorization') ? 'authorization' : undefined;
     }
     return readsAuthorization && !this.#selects('authorization', head) ? 'authorization-read' : undefined;

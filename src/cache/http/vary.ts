@@ -13,7 +13,10 @@ const WEIGHTED: ReadonlySet<string> = new Set(['accept-encoding', 'accept-langua
  */
 const VARY_BYTES = 4 * 2 ** 20;
 
-/** Longer lists do not occur in practice; the stored format has two bytes for the length. */
+/**
+ * The longest list of names in Vary. Longer ones do not occur in practice; the stored format has two bytes for the
+ * length.
+ */
 const MAX_NAMES_LENGTH = 1_000;
 
 /**

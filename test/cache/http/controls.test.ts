@@ -15,7 +15,7 @@ describeOnBothEngines('req.cache', (url) => {
   describe.each(EXPRESS)('on %s', (_, makeApp) => {
     const at = (options = {}) => ({ ...options, makeApp: makeApp as () => Express });
 
-    it('a response is not stored after `noStore()`, and `cache:skipped` carries its reason', async () => {
+    it('a response is not stored after `noStore()`, and `cache:skipped` carries the reason of the handler', async () => {
       const reasons = [undefined, 'preview', ''];
       const { ask, runs, skipped } = await site(url(), at({ ttl: '1m' }), (req, res) => {
         req.cache.noStore(reasons[runs() - 1]);

@@ -57,7 +57,7 @@ async function answerOf(session: ClientHttp2Session, asked: Asked) {
   return { status: headers[':status'], age: headers.age, headers, text };
 }
 
-it('Under HTTP/2, a request gets no page of another host', async () => {
+it('under HTTP/2, a request gets no page of another host', async () => {
   const { ask } = await served({ ttl: '1m' }, (req, res) => {
     res.end(`the page of ${req.headers[':authority']}`);
   });
@@ -68,7 +68,7 @@ it('Under HTTP/2, a request gets no page of another host', async () => {
   }
 });
 
-it('Under HTTP/2, a streamed page is stored whole, and then answers conditions, ranges and HEAD', async () => {
+it('under HTTP/2, a streamed page is stored whole, and then answers conditions, ranges and HEAD', async () => {
   const { ask, runs } = await served({ ttl: '1m' }, (_req, res) => {
     res.writeHead(200, { ETag: '"page"', 'X-Several': ['1', '2'] });
     res.write('begun ');
@@ -103,7 +103,7 @@ it.each<[string, number, string, Asked]>([
   },
 );
 
-it('Under HTTP/2, one request refreshes a stale response while the others get the stale one', async () => {
+it('under HTTP/2, one request refreshes a stale response while the others get the stale one', async () => {
   let go: (() => void) | undefined;
   const { ask, pass, stored, runs } = await served(
     { ttl: '10s', staleWhileRevalidate: '1m' },

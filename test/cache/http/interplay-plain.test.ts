@@ -82,7 +82,7 @@ describeOnBothEngines('kit.cache without Express, as', (url) => {
       expect(runs()).toBe(3);
     });
 
-    it('the controls are available as req.cache', async () => {
+    it('a response is not stored after `req.cache.noStore()`', async () => {
       const { ask, skipped, runs } = await page((req, res) => {
         (req as IncomingMessage & { cache: CacheControls }).cache.noStore();
         res.end('body');

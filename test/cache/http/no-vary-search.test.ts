@@ -349,7 +349,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(runs).toHaveLength(2);
   });
 
-  it('a HEAD gets the stored response of an equivalent URL', async () => {
+  it('a HEAD gets the stored response of a URL that No-Vary-Search makes equivalent', async () => {
     const { ask, request, runs } = await page(makeKit(), 'except=()');
     await ask('/a?x=1');
     const head = await request('/a?x=2', { method: 'HEAD' });
@@ -357,7 +357,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(runs).toHaveLength(1);
   });
 
-  it('a range request gets a part of the whole, or of a stored part, of an equivalent URL', async () => {
+  it('a range request gets a part of a stored whole or a stored part of an equivalent URL', async () => {
     const { ask, request, runs } = await page(makeKit(), ({ url, headers, res }) => {
       res.setHeader('No-Vary-Search', 'except=("id")');
       if (url.startsWith('/part') && headers.range !== undefined) {
@@ -376,7 +376,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(isHit(await request('/part?id=2', inside))).toBe(false);
   });
 
-  it('a parameter that `key.query` ignores selects no other response under any rule', async () => {
+  it('a parameter that `key.query` ignores selects no other response under a No-Vary-Search rule', async () => {
     const { ask, runs } = await page(makeKit(), 'params=("a")', { key: { query: { ignore: ['b'] } } });
     await ask('/a?a=1&b=1&c=1');
     for (const path of ['/a?c=1', '/a?b=2&c=1', '/a?a=2&c=1'])
@@ -385,7 +385,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(runs).toHaveLength(2);
   });
 
-  it('the headers in `key.headers` select responses under a rule as well', async () => {
+  it('the headers in `key.headers` select responses under a No-Vary-Search rule as well', async () => {
     const { ask, runs } = await page(makeKit(), 'except=()', { key: { headers: ['X-Tenant'] } });
     const by = (path: string, tenant: string) => ask(path, { headers: { 'X-Tenant': tenant } });
     expect(await by('/a?x=1', 'a')).toBe('for /a?x=1');
@@ -422,7 +422,7 @@ onEveryStore('No-Vary-Search', (makeKit) => {
     expect(runs).toHaveLength(count);
   });
 
-  it('a rule is not applied when earlier middleware removes No-Vary-Search while the head is sent', async () => {
+  it('no rule is applied when earlier middleware removes No-Vary-Search while the head is sent', async () => {
     const makeServer: MakeServer = (above, handler) => {
       const removeField: Middleware = (_req, res, next) => {
         onHeaders(res, () => res.removeHeader('No-Vary-Search'));
@@ -462,7 +462,7 @@ describe('No-Vary-Search in two processes on one Redis', () => {
     return { kits: [one, other] as const, pages: [await page(one, says), await page(other, says)] as const };
   }
 
-  it('a process finds the responses of another process once it has seen the rule of the path', async () => {
+  it('a process finds the responses of another process once its own handler has declared the rule of the path', async () => {
     const { pages } = await twoProcesses('except=("id")');
     const [one, other] = pages;
     await one.ask('/a?id=1&x=1');
@@ -473,7 +473,7 @@ describe('No-Vary-Search in two processes on one Redis', () => {
     expect(other.runs).toHaveLength(1);
   });
 
-  it('an invalidation by a process that has not seen the rule reaches every URL that the response answers', async () => {
+  it('an invalidation by a process that has seen no rule reaches every URL that the response answers', async () => {
     const { kits, pages } = await twoProcesses('except=("id")');
     const [one, other] = pages;
     await one.ask('/a?id=1&x=1');

@@ -65,7 +65,7 @@ describeOnBothEngines('responses that are not stored', (url) => {
     expect(runs(), 'is stored').toBe(1);
   });
 
-  it('a body over maxBody is not stored, and a body of exactly maxBody is', async () => {
+  it('a body over maxBody is not stored, and a body of exactly maxBody is stored', async () => {
     const exact = await cached((_req, res) => void res.send('x'.repeat(1_000)), { maxBody: 1_000 });
     await send(exact.address);
     expect((await send(exact.address)).body.length).toBe(1_000);
@@ -80,7 +80,7 @@ describeOnBothEngines('responses that are not stored', (url) => {
     expect(await reasons(streamed, { maxBody: 1_000 })).toEqual(['too-large', 'too-large']);
   });
 
-  it('a request with Authorization neither stores a response nor gets a stored one', async () => {
+  it('the response to a request with Authorization is not stored, and the request gets no stored response', async () => {
     const { address, runs } = await cached((req, res) => void res.send(`for ${req.headers.authorization}`));
     const headers = { Authorization: 'Bearer t' };
     await send(address, { headers });
@@ -91,7 +91,7 @@ describeOnBothEngines('responses that are not stored', (url) => {
   });
 
   it.each(['POST', 'PUT', 'DELETE', 'OPTIONS'])(
-    'a %s request neither stores a response nor gets a stored one',
+    'the response to a %s request is not stored, and the request gets no stored response',
     async (method) => {
       const { address, runs } = await cached((req, res) => void res.send(req.method));
       await send(address);
@@ -101,7 +101,7 @@ describeOnBothEngines('responses that are not stored', (url) => {
     },
   );
 
-  it('a skipped request neither stores a response nor gets a stored one', async () => {
+  it('the response to a skipped request is not stored, and the request gets no stored response', async () => {
     const { address, runs } = await cached((req, res) => void res.send(String(req.headers['x-preview'])), {
       skip: (req) => req.headers['x-preview'] !== undefined,
     });

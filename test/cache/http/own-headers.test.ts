@@ -82,7 +82,7 @@ describeOnBothEngines('kit.cache and the headers of the handler', (url) => {
       expect(runs()).toBe(1);
     });
 
-    it('a hit has the current value of a header that earlier middleware set and the handler did not', async () => {
+    it('a hit has the current value of a header that earlier middleware set and the handler did not set', async () => {
       const { ask, runs } = await site(
         url(),
         { ttl: '1m', makeApp, above: [byQuery], key: { query: false } },

@@ -10,7 +10,7 @@ import { type SiteOptions, site } from './site.ts';
 
 const STALE = { ttl: '10s', staleWhileRevalidate: '1h' } as const;
 
-describeOnBothEngines('revalidations that middleware above the cache refuses', (url) => {
+describeOnBothEngines('revalidations that earlier middleware refuses', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   async function start(above: RequestHandler, makeApp?: SiteOptions['makeApp']) {

@@ -129,7 +129,7 @@ describeBySeconds('RFC 9110: how a stored response is sent', (url) => {
       }
     });
 
-    it('RFC 9110, sections 13.1.1 and 13.1.4: If-Match and If-Unmodified-Since have no effect, since they are for origins', async () => {
+    it('RFC 9110, sections 13.1.1 and 13.1.4: If-Match and If-Unmodified-Since have no effect on a stored response', async () => {
       const again = await digits();
       expect((await again({ 'If-Match': '"2"' })).status).toBe(200);
       expect((await again({ 'If-Unmodified-Since': BEFORE })).status).toBe(200);

@@ -113,7 +113,7 @@ describeBySeconds('RFC 9111, section 5.2.2: the directives of a response', (url)
   });
 
   it.each(['soon', '-1', '1.5', '6 0', '"6o"', '', '+60', '0x3c'])(
-    'RFC 9111, section 4.2.1: a lifetime of %j is invalid',
+    'RFC 9111, section 4.2.1: a max-age or s-maxage of %j is invalid',
     async (value) => {
       expect(await isStoredWith(`max-age=${value}`)).toBe(false);
       expect(await isStoredWith(`s-maxage=${value}, max-age=60`)).toBe(false);

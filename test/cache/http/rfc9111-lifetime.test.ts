@@ -49,7 +49,7 @@ describeBySeconds('RFC 9111, section 4.2: the lifetime of a response', (url) => 
       expect((await agesOf(old, options)).left).toSatisfy(near(86_400));
     });
 
-    it('a response is not stored when its first lifetime in that order has ended or is malformed', async () => {
+    it('no lifetime of lower precedence is used when the first one has ended or is malformed', async () => {
       const expires = { Expires: dateIn(60) };
       expect(await stored({ ...expires, 'Cache-Control': 'max-age=0' })).toBe(false);
       expect(await stored({ ...expires, 'Cache-Control': 'max-age=x' })).toBe(false);

@@ -120,7 +120,7 @@ describeBySeconds('RFC 9111: which responses are stored', (url) => {
       }
     });
 
-    it('a stored response without Date gets the time at which its head was sent', async () => {
+    it('a response without Date is stored with the time of its head as Date', async () => {
       const leftAt = new Date().toUTCString();
       const { ask, runs } = await site(url(), {}, async (_req, res) => {
         res.setHeader('Cache-Control', 'max-age=60');
@@ -151,7 +151,7 @@ describeBySeconds('RFC 9111: which responses are stored', (url) => {
     );
 
     it.each(['max-age=60', 'max-age=60, proxy-revalidate', 'max-age=60, no-transform'])(
-      'requests with Authorization neither store a response with %s nor get a stored one',
+      'a request with Authorization gets no stored response with %s, and its response is not stored',
       async (control) => {
         const { ask, runs, skipped } = await site(url(), {}, says({ 'Cache-Control': control }));
         await ask('/a', authorization);

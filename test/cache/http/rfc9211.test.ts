@@ -68,7 +68,7 @@ describeBySeconds('RFC 9211: Cache-Status', (url) => {
     expect(await ask()).toEqual({ hit: 'true', ttl: expect.stringMatching(/^(29|30)$/) });
   });
 
-  it('RFC 9211, section 2.2: fwd is uri-miss, vary-miss or request', async () => {
+  it('RFC 9211, section 2.2: the parameter fwd is uri-miss, vary-miss or request', async () => {
     const { ask, storedAll } = await start(
       page({ 'Cache-Control': 'max-age=30, must-revalidate', Vary: 'Accept-Language' }),
       { requestDirectives: 'honor' },
@@ -82,7 +82,7 @@ describeBySeconds('RFC 9211: Cache-Status', (url) => {
     expect(await ask('/b', { 'Cache-Control': 'no-store' })).toEqual({ fwd: 'request' });
   });
 
-  it('RFC 9211, section 2.3: fwd-status is the status of the error in whose place a stale response is sent', async () => {
+  it('RFC 9211, section 2.3: the parameter fwd-status is the status of the error in whose place a stale response is sent', async () => {
     let fails = false;
     const { ask, pass, storedAll } = await start((req, res, next) => {
       if (fails) res.status(503).end();
@@ -99,7 +99,7 @@ describeBySeconds('RFC 9211: Cache-Status', (url) => {
     });
   });
 
-  it('RFC 9211, section 2.4: ttl is the remaining lifetime, and is negative for a stale response', async () => {
+  it('RFC 9211, section 2.4: the parameter ttl is the remaining lifetime, which is negative for a stale response', async () => {
     const { ask, pass, storedAll } = await start(
       says({ 'Cache-Control': 'max-age=30, stale-while-revalidate=60' }),
     );

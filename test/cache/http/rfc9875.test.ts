@@ -38,7 +38,7 @@ describeOnBothEngines('RFC 9875: cache groups', (url) => {
   }
 
   describe.each(SERVERS)('on %s', (_, makeServer) => {
-    it('RFC 9875, section 3: the response to an unsafe request invalidates only the groups that it names', async () => {
+    it('RFC 9875, section 3: an unsafe request invalidates only the groups in its Cache-Group-Invalidation', async () => {
       const groups = { '/1': '"a", "b"', '/2': ['"c"', '"b";x=1'], '/3': '"B"' };
       const change = (res: ServerResponse) =>
         void res.writeHead(201, { 'Cache-Group-Invalidation': '"b", "x"' }).end();

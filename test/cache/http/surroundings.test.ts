@@ -159,7 +159,7 @@ describeWithServers('kit.cache on Redis', () => {
   });
 
   describe.each(['killed', 'frozen'] as const)('while Redis is %s', (fate) => {
-    it('the handler runs for every request, and no client gets an error', async () => {
+    it('without Redis, the handler runs for every request, and no client gets an error', async () => {
       const { server, kit, address } = await start(1_000);
       const errors = eventsOf(kit, 'error');
       expect((await send(`${address}/a`)).text).toBe('body 1');
