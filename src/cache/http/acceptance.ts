@@ -8,18 +8,18 @@ const SECOND = 1_000;
 
 type Request = Pick<IncomingMessage, 'headers'>;
 
-/** The Cache-Control of a request (RFC 9111, section 5.2.1). */
+/** The directives in the Cache-Control of a request (RFC 9111, section 5.2.1). */
 export interface RequestDirectives {
-  /** Neither the request nor its response may be stored. */
+  /** With no-store, the response must not be stored. */
   readonly noStore: boolean;
-  /** The handler must run, whatever is stored. */
+  /** With no-cache, the handler must run even if a fresh response is stored. */
   readonly noCache: boolean;
-  /** The client wants a 504 rather than a run of the handler. */
+  /** With only-if-cached, the client gets a 504 instead of a response of the handler. */
   readonly onlyIfCached: boolean;
   accepts(entry: Entry<unknown>, now: number): boolean;
 }
 
-/** Decides whether a stored response may answer a request, apart from the selection by its key and Vary. */
+/** Decides whether a stored response may answer a request, after the key and Vary have selected it. */
 export class Acceptance {
   readonly #settings: Pick<CacheSettings, 'key' | 'honorsDirectives'>;
   readonly #now: () => number;
@@ -29,7 +29,7 @@ export class Acceptance {
     this.#now = now;
   }
 
-  /** Undefined if the request has none, or the cache ignores them. */
+  /** The directives of a request; undefined if it has no Cache-Control, or if the cache ignores request directives. */
   directivesOf({ headers }: Request): RequestDirectives | undefined {
     return this.#settings.honorsDirectives ? requestDirectives(headers) : undefined;
   }
@@ -39,18 +39,18 @@ export class Acceptance {
     return this.directivesOf(req)?.accepts(entry, this.#now()) ?? true;
   }
 
-  /** RFC 9111, section 3.5. */
+  /** Whether Authorization in a request allows a stored response (RFC 9111, section 3.5). */
   mayAnswer(req: Request, { isForAll }: CachedResponse): boolean {
     return isForAll || !this.hasOwnCredentials(req);
   }
 
-  /** Whether a request has credentials that are not part of the key. */
+  /** Whether a request has an Authorization field that is not in its key. */
   hasOwnCredentials({ headers }: Request): boolean {
     return headers.authorization !== undefined && !this.#settings.key.headers.includes('authorization');
   }
 }
 
-/** Undefined for a request without Cache-Control. */
+/** Reads the directives of a request; undefined without Cache-Control. */
 export function requestDirectives(headers: IncomingHttpHeaders): RequestDirectives | undefined {
   const field = headers['cache-control'];
   if (field === undefined) return undefined;
@@ -75,10 +75,13 @@ export function requestDirectives(headers: IncomingHttpHeaders): RequestDirectiv
   };
 }
 
-/** How stale a response may be: with max-age not at all, unless max-stale allows it (RFC 9111, section 5.2.1.1). */
+/**
+ * How long a response may have been stale. With max-age, a stale response is accepted only if max-stale allows it (RFC
+ * 9111, section 5.2.1.1).
+ */
 function maxStaleMs(control: CacheControl): number {
   const seconds = control.seconds('max-stale');
   if (typeof seconds === 'number') return seconds * SECOND;
-  // A max-stale without a value accepts any staleness; then only the windows of the response limit it.
+  // A max-stale without a value accepts any staleness. Then only the stale windows of the response limit its use.
   return control.has('max-age') && !control.has('max-stale') ? 0 : Number.POSITIVE_INFINITY;
 }

@@ -9,30 +9,36 @@ import { variantId, varyNames } from './vary.ts';
 
 /** The part of a representation that a stored response contains. */
 export interface StoredPart extends ByteRange {
-  /** The length of the whole in bytes. */
+  /** The length of the whole representation in bytes. */
   readonly length: number;
-  /** Its invalidation names, for the response into which it is combined. */
+  /** The invalidation names of the part. A response into which the part is combined gets them too. */
   readonly tags: readonly string[];
 }
 
-/** The content of a stored response. */
+/** A response as it is stored: its status, headers and body, and the facts that select it. */
 export interface CachedResponse {
   readonly status: number;
-  /** Names, in their original spelling, and values in turn: the form that `writeHead` takes fastest. */
+  /** Header names, in their original spelling, alternate with their values: the form that `writeHead` takes fastest. */
   readonly flat: readonly (string | string[])[];
-  /** Names, in lower case, of headers that middleware above the cache had set and the handler has removed. */
+  /**
+   * The lower-case names of headers that earlier middleware had set and the handler has removed. A hit removes them
+   * too.
+   */
   readonly removed: readonly string[];
   readonly etag: string | undefined;
   readonly lastModified: string | undefined;
   readonly date: string | undefined;
-  /** The names in Vary, and the id of the variant. Both are empty for a response that does not vary. */
+  /** The names in Vary and the id of the variant. Both are empty for a response that does not vary. */
   readonly vary: { readonly names: string; readonly id: string };
-  /** Whether it may answer requests with Authorization (RFC 9111, section 3.5). */
+  /** Whether the response may answer requests with Authorization (RFC 9111, section 3.5). */
   readonly isForAll: boolean;
   readonly body: Buffer;
-  /** Undefined for a complete response. */
+  /** The part that the body contains; undefined for a complete response. */
   readonly part: StoredPart | undefined;
-  /** The No-Vary-Search of a response that is to be stored. The key of a stored response contains it. */
+  /**
+   * The No-Vary-Search rule of a response to be stored, under whose key it is stored; undefined for a response that was
+   * read.
+   */
   readonly rule?: SearchRule | undefined;
 }
 
@@ -71,7 +77,10 @@ export function codingOf({ flat }: CachedResponse): string | string[] | undefine
   return at === -1 ? undefined : flat[at + 1];
 }
 
-/** The headers of a response that are stored: its own, without the fields that Cache-Control reserves for one client. */
+/**
+ * The headers to store: those that the handler set, without the fields that Cache-Control reserves for one client. Adds
+ * a missing Date.
+ */
 export function storedHeaders(
   { headers, own, directives, respondedAt }: HandlerHead,
   hasTtl: boolean,
@@ -106,10 +115,10 @@ export function responseToStore(
   });
 }
 
-/** How a response is stored. */
+/** The lifetime, the invalidation names and the validated entry with which a response is stored. */
 export type StorageUse = Pick<NewEntry<CachedResponse>, 'lifetime' | 'names' | 'validation'>;
 
-/** A response as its fill stores it. */
+/** The cache entry for a response, which a fill stores. */
 export function entryToStore(
   response: CachedResponse,
   use: StorageUse,
@@ -128,8 +137,8 @@ export function packInfo(response: CachedResponse): unknown {
 }
 
 /**
- * The response for a local copy: with a copied body, since read bytes are a slice of a larger buffer that would stay in memory,
- * and without its rule, which its key contains.
+ * The response for a local copy. Its body is copied, since bytes that were read are a slice of a larger buffer that
+ * would stay in memory. Its rule is dropped, since the key contains the rule.
  */
 export function detachedResponse(response: CachedResponse): CachedResponse {
   const { body, rule } = response;
@@ -140,7 +149,7 @@ export function detachedResponse(response: CachedResponse): CachedResponse {
   return { ...response, body: own, rule: undefined };
 }
 
-/** Undefined for a response that cannot be sent. */
+/** Reads a packed response; undefined for one that is corrupt and cannot be sent. */
 export function unpackResponse(info: unknown, body: Buffer): CachedResponse | undefined {
   if (!Array.isArray(info)) return undefined;
   const [status, headers, names, id, isForAll, removed = [], packedPart]: unknown[] = info;

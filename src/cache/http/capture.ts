@@ -21,10 +21,10 @@ import {
 } from './storable.ts';
 import { ERROR_STATUSES, type StorageDecision } from './storage-decision.ts';
 
-/** How long followers wait for a handler after its client has disconnected, since it may have stopped then. */
+/** How long followers wait for a handler after its client has disconnected. The handler may have stopped then. */
 const RELEASE_AFTER_CLOSE_MS = 1_000;
 
-/** The fill that a captured response ends. */
+/** The methods of a fill by which a captured response ends it. */
 export type ResponseFill = Pick<
   Fill<CachedResponse>,
   'store' | 'endAsHitForMiss' | 'release' | 'abandon' | 'fallBackOn'
@@ -32,7 +32,7 @@ export type ResponseFill = Pick<
 
 export interface CaptureListener {
   stored(bytes: number, response: CachedResponse): void;
-  /** `isWhole`: the response is a complete 200. */
+  /** `isWhole` is true for a 200 that was not skipped because of an error. */
   skipped(reason: string, isWhole: boolean): void;
   failed(error: unknown): void;
 }
@@ -44,11 +44,12 @@ export interface CaptureParts {
   readonly listener: CaptureListener;
 }
 
-/** Records a handler's response, and stores or skips it when it is complete. */
+/** Records a handler's response while it is sent. Stores the complete response, or skips it. */
 export function captureResponse(req: IncomingMessage, res: ServerResponse, parts: CaptureParts): void {
   const capture = new Capture(res, parts);
   addResponseHook(res, capture);
-  // After `beforeEnd`, so that the guard's own listener is called first.
+  // Called after `addResponseHook()`, which adds a listener of the guard: the watch takes only later listeners for the
+  // handler's.
   capture.watchClient(req);
   if (parts.decision.run.conditions.request.headers.range !== undefined)
     sendStreamedPart(res, () => capture.beginPart());
@@ -63,11 +64,17 @@ class Capture implements ResponseHook {
   #size = 0;
   #head: HandlerHead | undefined;
   #skippedFor: string | undefined;
-  /** Whether the client gets a part of the response while it streams. */
+  /**
+   * Whether the client gets only a part of the response while the handler streams the whole. The response is not stored
+   * then.
+   */
   #sendsPart = false;
-  /** Whether Node has the head: until then middleware may show that the response must not be stored. */
+  /**
+   * Whether the head has been passed to Node. Until then, earlier middleware may forbid storing by a change of the
+   * head.
+   */
   #hasHeadLeft = false;
-  /** The complete body of a response that may be stored. */
+  /** The complete body of a response that may be stored, until the response is stored or skipped. */
   #body: Buffer | undefined;
   #disconnectWatch: DisconnectWatch | undefined;
 
@@ -88,7 +95,10 @@ class Capture implements ResponseHook {
     else this.#chunks.push(chunk);
   }
 
-  /** The part to send of a whole response that is not stored. Called before its head is sent. */
+  /**
+   * The part to send of a whole response that is not stored; undefined to send the whole. Called before the head is
+   * sent.
+   */
   beginPart(): RangePart | undefined {
     const part = streamedPart(this.#parts.decision.run.conditions.request, this.#res);
     if (part === undefined) return undefined;
@@ -129,7 +139,9 @@ class Capture implements ResponseHook {
     return undefined;
   }
 
-  /** The changes of middleware above the cache count like earlier headers. */
+  /**
+   * Changes that earlier middleware made to the head while it was sent decide about storing, like those made before.
+   */
   headLeft(late: LateHeaders): void {
     this.#hasHeadLeft = true;
     this.#skipIf(() => {
@@ -162,11 +174,11 @@ class Capture implements ResponseHook {
   #dropIncomplete(): void {
     this.#skippedFor = 'incomplete';
     this.#parts.listener.skipped('incomplete', false);
-    // Without a hit-for-miss marker: the next request runs the handler again.
+    // No hit-for-miss marker: the next response may be complete, so other requests wait for it.
     this.#parts.fill.release();
   }
 
-  /** The response is complete and its head has left. */
+  /** Stores the response once it is complete and Node has its head. */
   #finish(): void {
     const body = this.#body;
     this.#body = undefined;
@@ -178,7 +190,7 @@ class Capture implements ResponseHook {
     });
   }
 
-  /** Returns why the response is not stored after all. */
+  /** Stores the response. Returns a reason if it is a part that cannot be stored. */
   #store(response: CachedResponse, use: StorageUse): string | undefined {
     const { decision, fill, listener } = this.#parts;
     const { settings, run } = decision;
@@ -188,14 +200,15 @@ class Capture implements ResponseHook {
         : run.part?.combine(response, use, settings.maxBody);
     if (target === undefined) return 'partial';
     const stored = target.response;
-    // Not awaited: the command is sent before the response, so the next read of this process comes after it.
+    // Not awaited: the Redis command is sent before the end of the response, so the next read by this process comes
+    // after the write.
     void target.fill.store(entryToStore(stored, target.use, settings)).then((bytes) => {
       if (bytes !== undefined) listener.stored(bytes, stored);
     });
     return undefined;
   }
 
-  /** Skips the response for the reason that the decision returns, or for the error that it throws. */
+  /** Skips the response if `decide` returns a reason or throws an error. */
   #skipIf(decide: () => string | undefined): void {
     try {
       const reason = decide();
@@ -216,9 +229,9 @@ class Capture implements ResponseHook {
     const status = this.#head?.status ?? 0;
     const isError = ERROR_STATUSES.has(status);
     if (isError && fallback !== undefined) fill.fallBackOn(fallback);
-    // Without a hit-for-miss marker: the next request must still find the stale response.
+    // No hit-for-miss marker: the next request must still find the stale response.
     else if (isError && isRefresh) fill.release();
-    // The response to a condition says nothing about the whole.
+    // A response to a condition or to Range does not show whether the whole response can be stored.
     else if (conditions.areLeft && CONDITIONAL_STATUSES.has(status)) fill.release();
     else fill.endAsHitForMiss();
     listener.skipped(reason, status === 200 && reason !== 'error');

@@ -22,19 +22,19 @@ import { ERROR_STATUSES, type HandlerRun } from './storage-decision.ts';
 import { BODY_FIELDS } from './validated-response.ts';
 
 interface ClientResponseOptions extends Pick<SendOptions, 'settings' | 'key'> {
-  /** Why the handler runs, as Cache-Status has it. */
+  /** Why the handler runs, as the parameter `fwd` of Cache-Status. */
   readonly forwarded: string;
   readonly now: () => number;
-  /** Called when the fallback is sent in place of the handler's response. */
+  /** Called when the stale response is sent in place of the handler's error. */
   fellBack(): void;
 }
 
-/** The response that the client gets: the handler's, a part of it, a 304, or a stored response. */
+/** Decides which response the client gets: the handler's, a part of it, a 304, or a stored response. */
 export class ClientResponse {
   readonly #res: ServerResponse;
   readonly #run: HandlerRun;
   readonly #options: ClientResponseOptions;
-  /** Sends another response in place of the handler's. */
+  /** Sends another response in place of the handler's; undefined if the handler's response is sent. */
   replacement: Replacement | undefined;
 
   constructor(res: ServerResponse, run: HandlerRun, options: ClientResponseOptions) {
@@ -44,8 +44,8 @@ export class ClientResponse {
   }
 
   /**
-   * Decides by the complete head of the handler's response. `skippedFor` is why the response is not stored, as far as known;
-   * with `sendsPart` the client gets a part of it while it streams.
+   * Decides by the complete head of the handler's response. `skippedFor` is the reason not to store the response, if
+   * one is already known. With `sendsPart` the client gets a part of the response while the handler streams.
    */
   begin(head: HandlerHead, skippedFor: string | undefined, sendsPart: boolean): void {
     const { fallback, conditions } = this.#run;
@@ -60,11 +60,12 @@ export class ClientResponse {
     const whole = representationOf(head.headers, Number(head.headers['content-length'] ?? Number.NaN));
     const isBuffered = skippedFor === undefined && whole.length >= 0;
     if (isNotModified(conditions.request, whole)) this.replacement = notModified;
-    // The body is buffered until a part of it can be sent, since it fits; no part is sent of a body that is cut off.
+    // A body that may be stored fits into the buffer, from which a part is sent at the end. No part is sent of a body
+    // that is cut off.
     else if (isBuffered && rangeFor(conditions.request, whole) !== undefined) this.replacement = cutOff;
   }
 
-  /** The handler's 304 has validated a stored response, which the client gets. */
+  /** Decides to send a stored response, which the handler's 304 has validated. */
   beginValidated(response: CachedResponse, skippedFor: string | undefined): void {
     const { settings, forwarded } = this.#options;
     this.#describe({ 'content-length': response.body.length }, skippedFor, `${forwarded}; fwd-status=304`);
@@ -73,7 +74,7 @@ export class ClientResponse {
     this.replacement = (res) => sendValidated(this.#run.conditions.request, res, response, isKept);
   }
 
-  /** Narrows the complete response to the part that the client asked for. */
+  /** If the client asked for a part, replaces the complete response by that part or by a 416. */
   narrow(head: HandlerHead | undefined, body: Buffer): void {
     if (head?.status !== 200) return;
     if (this.replacement !== undefined && this.replacement !== cutOff) return;
@@ -84,7 +85,7 @@ export class ClientResponse {
   /** Sets Cache-Status, and the Cache-Control of the option `downstream`. */
   #describe(headers: OutgoingHttpHeaders, skippedFor: string | undefined, forwarded: string): void {
     const { settings, key } = this.#options;
-    // Only with a declared length is it known by now that the body is not too large.
+    // Only a declared length shows, before the body is sent, that the body is not too large.
     const willBeStored = skippedFor === undefined && headers['content-length'] !== undefined;
     const hasDetail = settings.debug && skippedFor !== undefined;
     const detail = hasDetail ? `; detail=${tokenOrString(skippedFor)}` : '';
@@ -104,7 +105,7 @@ export class ClientResponse {
   }
 }
 
-/** Names and values in turn, as `writeHead` takes them. */
+/** Header names alternate with their values, as `writeHead` takes them. */
 type FlatHeaders = (string | string[])[];
 
 interface SendOptions {
@@ -123,7 +124,7 @@ export function sendStored(
   { content, lifetime, storedAt, freshUntil }: Entry<CachedResponse>,
   { settings, key, now, status }: SendOptions,
 ): void {
-  // Another middleware has begun to respond, and ends that response.
+  // If another middleware has begun to respond, that middleware ends the response.
   if (res.headersSent) return;
   removeHeaders(res, content.removed);
   const headers = [...content.flat];
@@ -135,8 +136,8 @@ export function sendStored(
 }
 
 /**
- * Sends a stored response in place of the handler's 304 that validated it. The headers of the 304 are sent too, such as a
- * cookie for this client. `isKept` names headers, in lower case, that the stored response does not replace.
+ * Sends a stored response in place of the handler's 304. The headers of the 304 are sent too, such as a cookie for this
+ * client. `isKept` is true for lower-case names of headers that the stored response must not replace.
  */
 function sendValidated(
   req: RangeRequest,
@@ -186,7 +187,7 @@ function sendContent(
   else res.end(body);
 }
 
-/** The headers with the Cache-Control of the option `downstream`. */
+/** The headers with the Cache-Control that the option `downstream` sets, or without any. */
 function withDownstream(headers: FlatHeaders, downstream: string | false): FlatHeaders {
   const rest = without(headers, new Set(['cache-control']));
   if (downstream !== false) rest.push('Cache-Control', downstream);
@@ -199,20 +200,23 @@ function without(headers: FlatHeaders, names: ReadonlySet<string>): FlatHeaders 
   );
 }
 
-/** This cache's member of Cache-Status (RFC 9211, section 2); undefined if the option `cacheStatus` is off. */
+/** The member of Cache-Status for this cache (RFC 9211, section 2); undefined if the option `cacheStatus` is off. */
 export function statusOf(settings: CacheSettings, parameters: string, key: string): string | undefined {
   if (settings.cacheStatus === undefined) return undefined;
   const shown = settings.debug ? `; key=${quoted(key)}` : '';
   return `${settings.cacheStatus}; ${parameters}${shown}`;
 }
 
-/** Why a request is forwarded (RFC 9211, section 2.2). `fwd=request`: its directives do not accept the fresh response. */
+/**
+ * The parameter `fwd` of a forwarded request (RFC 9211, section 2.2). `fwd=request` means that the directives of the
+ * request do not accept the fresh response.
+ */
 export function whyForwarded(stored: Entry<unknown> | undefined, now: number, miss: string): string {
   if (stored === undefined) return miss;
   return usabilityOf(stored, now) === 'fresh' ? 'fwd=request' : 'fwd=stale';
 }
 
-/** The value of Cache-Status with this cache's member added to those of other caches. */
+/** The value of Cache-Status with a new member, after the members that the response already has. */
 function withStatus(res: ServerResponse, status: string): string {
   const before = res.getHeader('Cache-Status');
   return before === undefined ? status : `${String(before)}, ${status}`;
@@ -222,9 +226,12 @@ export function addStatus(res: ServerResponse, status: string | undefined): void
   if (status !== undefined && isHeadOpen(res)) res.setHeader('Cache-Status', withStatus(res, status));
 }
 
-/** A String of a structured field contains only printable ASCII (RFC 9651, section 3.3.3). */
+/**
+ * A String of structured fields. Other characters are encoded, since a String contains only printable ASCII (RFC 9651,
+ * section 3.3.3).
+ */
 function quoted(key: string): string {
-  // By way of a buffer, which replaces the lone surrogates that `encodeURIComponent` refuses.
+  // The buffer replaces lone surrogates, for which `encodeURIComponent` throws.
   const printable = Buffer.from(key)
     .toString()
     .replace(/[^ -~]/gu, encodeURIComponent);

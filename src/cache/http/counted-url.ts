@@ -4,13 +4,13 @@ import { fieldDictionary, fieldText } from '../../http/message/structured-field.
 import { originalUrl } from '../../http/middleware.ts';
 import type { KeySettings } from './key-options.ts';
 
-/** Express's parsers silently ignore further parameters. */
+/** The most parameters that Express's parsers read; further ones are silently ignored. */
 const MAX_PARAMETERS = 1_000;
 
-/** Which parameters of a query count. */
+/** The parameters of a query that select a response: only these, or all but the ignored ones. */
 type QueryFilter = Exclude<KeySettings['query'], boolean>;
 
-/** The URL with the parameters that count, in their order and spelling. */
+/** The URL with the parameters that the option `key.query` keeps, in their order and spelling. */
 export function countedUrl(url: string, query: KeySettings['query']): string {
   if (query === true) return url;
   const [path, search] = splitUrl(url);
@@ -43,7 +43,7 @@ function countedSearch(search: string, filter: QueryFilter): string {
   return parts.join('&');
 }
 
-/** The decoded name of one parameter of a query. Undefined if parsers disagree on it, or it cannot be decoded. */
+/** The decoded name of one parameter of a query; undefined if parsers disagree on the name or it cannot be decoded. */
 function parameterName(part: string): string | undefined {
   const end = part.indexOf('=');
   if (hasBracketAfter(part, end)) return undefined;
@@ -54,7 +54,10 @@ function parameterName(part: string): string | undefined {
   }
 }
 
-/** Whether a parser for nested parameters ends the name later, at a bracket before an equals sign: `x=[a]=1` is `x=[a]`. */
+/**
+ * Whether a parser for nested parameters ends the name at a bracket after the first equals sign: it reads `x=[a]=1` as
+ * the parameter `x=[a]`.
+ */
 function hasBracketAfter(part: string, end: number): boolean {
   if (end === -1 || !/\]=|%5d=/i.test(part)) return false;
   const decoded = part.replace(/%5d/gi, ']');
@@ -62,16 +65,16 @@ function hasBracketAfter(part: string, end: number): boolean {
 }
 
 /**
- * The parameter into which an app's parser puts a name: `page[a]` and `[page]` become members of `page`. Taken literally they
- * would reach the app without being in the key.
+ * The parameter into which an app's parser puts a name: `page[a]` and `[page]` become members of `page`. If names were
+ * taken literally, such a value would reach the app without being in the key.
  */
 function rootName(name: string): string {
   return /^\[?([^[\]]*)/.exec(name)?.[1] ?? '';
 }
 
 /**
- * Whether the app may read from a query other values than the parameters in its key show. Such a request could poison the
- * response of another URL.
+ * Whether the app may read values from a query that differ from the parameters in the key. Such a request could poison
+ * the response of another URL.
  */
 export function isReadDifferently(req: IncomingMessage, query: KeySettings['query']): boolean {
   if (typeof query === 'boolean') return false;
@@ -84,7 +87,7 @@ export function isReadDifferently(req: IncomingMessage, query: KeySettings['quer
   return differsForParser(appOf(req), rule, search, countedSearch(search, query));
 }
 
-/** The Express app that handles the request at this moment, whose parser reads its query. */
+/** The Express app that handles the request at this moment. Its parser reads the query. */
 export function appOf(req: IncomingMessage): unknown {
   return (req as { app?: unknown }).app;
 }
@@ -98,7 +101,10 @@ function hasTooManyParameters(search: string): boolean {
 
 type CountingRule = Pick<SearchRule, 'params' | 'isOrdered'>;
 
-/** Whether the app's own parser, which has its own limits and syntax, reads other values from the part of a query in a key. */
+/**
+ * Whether the app's own parser, with its own limits and syntax, reads other values from the whole query than from the
+ * kept part.
+ */
 function differsForParser(app: unknown, rule: CountingRule, search: string, kept: string): boolean {
   const parse: unknown = (app as { get?(setting: string): unknown } | undefined)?.get?.('query parser');
   if (typeof parse !== 'function') return false;
@@ -106,7 +112,7 @@ function differsForParser(app: unknown, rule: CountingRule, search: string, kept
   return whole === undefined || whole !== countedValues(parse, rule, kept);
 }
 
-/** The parsed values of the parameters that count; undefined if the parser fails. */
+/** The parsed values of the parameters that select a response; undefined if the parser fails. */
 function countedValues(
   parse: unknown,
   { params, isOrdered }: CountingRule,
@@ -118,26 +124,32 @@ function countedValues(
     const counted = entries.filter(([name]) => counts(name, params));
     return JSON.stringify(isOrdered ? counted : counted.sort(([one], [other]) => compare(one, other)));
   } catch {
-    // Express calls the parser as well, and reports its error.
+    // Express calls the same parser, and reports its error.
     return undefined;
   }
 }
 
-/* No-Vary-Search (draft-ietf-httpbis-no-vary-search-10): a response declares which parameters of its query do not matter. */
+/*
+ * No-Vary-Search (draft-ietf-httpbis-no-vary-search-10): a response declares which parameters of the query do not
+ * select it.
+ */
 
-/** The parameters of a query that count, as a response declares them. */
+/** The parameters of a query that select a response, as the response declares by No-Vary-Search. */
 export interface SearchRule {
-  /** Equal for equivalent rules. */
+  /** An id that is equal for equivalent rules. */
   readonly id: string;
-  /** Whether the order of parameters with different names counts. */
+  /** Whether two queries differ by the order of parameters with different names. */
   readonly isOrdered: boolean;
   readonly params: QueryFilter;
 }
 
-/** Longer rules are ignored, since they would take too much memory. */
+/** The longest id of a rule. A longer rule is ignored, since it would take too much memory. */
 const MAX_RULE_LENGTH = 4_000;
 
-/** The rule that the headers of a response declare; undefined if the whole query counts (sections 5.1 and 5.2 of the draft). */
+/**
+ * The rule that the headers of a response declare; undefined if the whole query selects the response (No-Vary-Search,
+ * sections 5.1 and 5.2).
+ */
 export function searchRule({ 'no-vary-search': field }: OutgoingHttpHeaders): SearchRule | undefined {
   if (field === undefined) return undefined;
   const members = fieldDictionary(fieldText(field));
@@ -163,7 +175,7 @@ function namesIn(member: Item | InnerList | undefined): readonly string[] | unde
     : undefined;
 }
 
-/** Names are encoded like in a query, and decoded as leniently (section 5.3 of the draft). */
+/** Decodes a name in a rule as leniently as parsers decode a name in a query (No-Vary-Search, section 5.3). */
 function decodedName(text: string): string {
   const bytes = text
     .replaceAll('+', ' ')
@@ -171,7 +183,10 @@ function decodedName(text: string): string {
   return Buffer.from(bytes, 'latin1').toString();
 }
 
-/** A parameter as it was sent, its decoded name, and the parameter into which an app's parser puts it. */
+/**
+ * One parameter of a query: the text that was sent, the decoded name, and the parameter into which an app's parser puts
+ * that name.
+ */
 interface Parameter {
   readonly text: string;
   readonly name: string;
@@ -179,8 +194,9 @@ interface Parameter {
 }
 
 /**
- * A URL with the parameters that count by a rule, in their spelling (section 6 of the draft, without equivalent spellings).
- * Undefined if the app may read other values from the whole query: such a request could poison the response of another URL.
+ * A URL with the parameters that select a response under a rule, in their spelling (No-Vary-Search, section 6, but
+ * different spellings are never equivalent). Undefined if the app may read other values from the whole query: such a
+ * request could poison the response of another URL.
  */
 export function urlUnder(rule: SearchRule, url: string, app: unknown): string | undefined {
   // Parsers end the query at a fragment, which no client should send.
@@ -207,7 +223,10 @@ function parametersIn(search: string): readonly Parameter[] | undefined {
   return parameters;
 }
 
-/** Parsers for nested parameters join the parameters of one root, so these count together. */
+/**
+ * The parameters that select a response under a rule. Parsers for nested parameters join all parameters of one root, so
+ * these are kept or omitted together.
+ */
 function countedOf(parameters: readonly Parameter[], { params }: SearchRule): Parameter[] {
   if ('only' in params) {
     return parameters.filter(({ name, root }) => params.only.has(name) || params.only.has(root));

@@ -14,14 +14,17 @@ import type { Refresher } from './refresher.ts';
 import type { ResponseKey } from './response-key.ts';
 import { type HandlerRun, PLAIN_RUN, StorageDecision } from './storage-decision.ts';
 
-/** One request that a cache handles. */
+/** A request that a cache handles, its response, and its key. */
 export interface Exchange {
   readonly req: IncomingMessage;
   readonly res: ServerResponse;
   readonly key: ResponseKey;
 }
 
-/** Stored responses that a request may not get as they are: for a server error, to validate, and to combine with a part. */
+/**
+ * Stored responses that may not answer the request as they are, but replace a server error (`fallback`), can be
+ * validated (`validatable`), or can be combined with a new part (`part`).
+ */
 export type ReusableResponses = Readonly<
   Record<'fallback' | 'validatable' | 'part', Entry<CachedResponse> | undefined>
 >;
@@ -31,13 +34,14 @@ const FILLED_KEYS: unique symbol = Symbol('the keys that the request fills');
 type FillingRequest = IncomingMessage & { [FILLED_KEYS]?: Set<string> };
 
 /**
- * Whether a cache above already fills the key with the response to this request. A second fill would wait for its own request.
+ * Whether an earlier cache already fills the key with the response to this request. A second fill would wait for the
+ * first one, which waits for this request.
  */
 export function isFilling(req: FillingRequest, key: string): boolean {
   return req[FILLED_KEYS]?.has(key) === true;
 }
 
-/** Forwards the requests of one `kit.cache` to the handler, and has its responses captured. */
+/** Forwards the requests of one `kit.cache` to the handler, and captures the handler's responses. */
 export class Forwarder {
   readonly #settings: CacheSettings;
   readonly #deps: CacheDependencies;
@@ -51,14 +55,14 @@ export class Forwarder {
     this.#refresher = refresher;
   }
 
-  /** Forwards a request whose response is not stored. `reason` is the parameter of Cache-Status. */
+  /** Forwards a request whose response is not stored. `reason` is the parameter `fwd` of Cache-Status. */
   bypass({ req, res, key }: Exchange, reason: string): 'continue' {
     addStatus(res, statusOf(this.#settings, reason, key.request.id));
     offerControls(req);
     return 'continue';
   }
 
-  /** Forwards a request whose response ends the fill. */
+  /** Forwards a request whose response ends the fill of its key. `reason` is the parameter `fwd` of Cache-Status. */
   forward(
     exchange: Exchange,
     fill: Fill<CachedResponse>,
@@ -78,7 +82,7 @@ export class Forwarder {
     return this.#capture(exchange, fill, run, reason);
   }
 
-  /** Forwards the request of a refresh. */
+  /** Forwards the internal request of a refresh. */
   refresh(
     exchange: Exchange,
     fill: Fill<CachedResponse>,
@@ -93,9 +97,10 @@ export class Forwarder {
     const { keys, caches, reporter } = this.#deps;
     const subject = { url: key.request.url };
     noteFill(req, key.exactEntryKey);
-    // Followers must not wait for a handler that does not run.
+    // If no handler runs, followers must not wait for one.
     whenUnserved(res, () => fill.abandon());
-    // Followers wait for the body, and not for the client of this request. The fill ends at `maxBody`.
+    // While followers wait for the body, a slow client of this request must not delay the handler. A body over
+    // `maxBody` ends the fill.
     fill.onAwaited(suspendBackpressure(res, () => fill.isAwaited));
     const decision = new StorageDecision(req, res, run, { settings, keys, controls: offerControls(req) });
     const client = new ClientResponse(res, run, {

@@ -8,14 +8,14 @@ import { type HandlerHead, hasValidator, needsValidation } from './storable.ts';
 const SECOND = 1_000;
 const DAY_MS = 86_400_000;
 
-/** A response is kept for validation as long as it was fresh, within these bounds, since it costs memory. */
+/** A stale response is kept for validation as long as it was fresh, within these bounds, since it costs memory. */
 const MIN_VALIDATABLE_MS = 60_000;
 const MAX_VALIDATABLE_MS = 3_600_000;
 
 /** The statuses that may get a heuristic lifetime (RFC 9110, section 15.1). */
 const HEURISTICALLY_CACHEABLE = new Set([200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501]);
 
-/** The lifetimes that the options of a cache set, in milliseconds. */
+/** The options that decide a lifetime. Durations are in milliseconds. */
 interface FreshnessRules
   extends Pick<CacheSettings, 'staleWhileRevalidate' | 'staleIfError' | 'jitter' | 'heuristics'> {
   readonly ttl: number | undefined;
@@ -26,7 +26,7 @@ interface TimedResponse extends HandlerHead {
   readonly requestedAt: number;
 }
 
-/** How long a response may be used; undefined if no lifetime is set, or none is left. */
+/** How long a response may be used; undefined if no lifetime is set or the lifetime has ended. */
 export function lifetimeOf(response: TimedResponse, rules: FreshnessRules): Lifetime | undefined {
   const { effective, general } = response.directives;
   const hasTtl = rules.ttl !== undefined;
@@ -35,7 +35,7 @@ export function lifetimeOf(response: TimedResponse, rules: FreshnessRules): Life
   const validatableMs = hasValidator(response.status, response.own) ? validatableTime(lifetimeMs ?? 0) : 0;
   if (needsValidation(response.directives, hasTtl)) return { ...NEVER_FRESH, ageMs, validatableMs };
   if (lifetimeMs === undefined) return undefined;
-  // The app's `ttl` starts now; a lifetime that the response sets started when the origin generated it.
+  // The app's `ttl` starts now. A lifetime that the response sets started when the origin generated the response.
   const leftMs = hasTtl ? lifetimeMs : lifetimeMs - ageMs;
   const freshMs = Math.round(leftMs * (1 - rules.jitter * Math.random()));
   if (leftMs <= 0 || freshMs <= 0) return undefined;
@@ -63,8 +63,8 @@ function validatableTime(freshMs: number): number {
 }
 
 /**
- * The lifetime that is left when a response is stored `ms` after its head; undefined when none is left. The app's `ttl` starts
- * when the response is stored.
+ * The lifetime that remains when a response is stored `ms` after its head; undefined when none remains. The app's `ttl`
+ * starts when the response is stored.
  */
 export function lifetimeAfter(lifetime: Lifetime, ms: number, hasTtl: boolean): Lifetime | undefined {
   const later = { ...lifetime, ageMs: lifetime.ageMs + ms };
@@ -73,13 +73,19 @@ export function lifetimeAfter(lifetime: Lifetime, ms: number, hasTtl: boolean): 
   return freshMs > 0 ? { ...later, freshMs } : undefined;
 }
 
-/** RFC 9111, section 4.2.4. s-maxage counts only if the response sets its lifetime itself. */
+/**
+ * Whether directives forbid the use of a stale response (RFC 9111, section 4.2.4). With the app's `ttl`, s-maxage has
+ * no effect.
+ */
 function forbidsStale(control: CacheControl, hasTtl: boolean): boolean {
   if (control.has('must-revalidate') || control.has('proxy-revalidate')) return true;
   return !hasTtl && control.has('s-maxage');
 }
 
-/** RFC 9111, section 4.2.1. A malformed value counts as stale: no lifetime. */
+/**
+ * The lifetime that the headers set, or a heuristic one (RFC 9111, section 4.2.1). With a malformed value there is no
+ * lifetime.
+ */
 function explicitOrHeuristicLifetime(
   { status, headers, directives, respondedAt }: TimedResponse,
   heuristics: boolean,
@@ -105,7 +111,7 @@ function explicitOrHeuristicLifetime(
 function initialAge({ headers, requestedAt, respondedAt }: TimedResponse): number {
   const apparentMs = Math.max(0, respondedAt - dateOf(headers, respondedAt));
   const age = headers.age === undefined ? undefined : String(headers.age).split(',', 1)[0]?.trim();
-  // Only an upstream cache sets Age; the time that the handler took is then part of the age.
+  // Only an upstream cache sets Age. The time that the handler took is then a part of the age.
   if (age === undefined || !/^\d+$/.test(age)) return headers.date === undefined ? 0 : apparentMs;
   return Math.max(
     apparentMs,

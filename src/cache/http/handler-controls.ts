@@ -7,17 +7,20 @@ import { checkTags } from '../store/options.ts';
 declare global {
   namespace Express {
     interface Request {
-      /** The controls of `kit.cache` for this request's response. */
+      /** The handler's controls for caching the response to this request. */
       cache: CacheControls;
     }
   }
 }
 
-/** `req.cache`, set while `kit.cache` handles the request. It has no effect on a request that bypasses the cache. */
+/**
+ * The type of `req.cache`, by which a handler controls how `kit.cache` stores its response. On a request that bypasses
+ * the cache the controls have no effect.
+ */
 export interface CacheControls {
-  /** Adds tags by which the response can be invalidated to those of the option `tags`. */
+  /** Adds tags to those of the option `tags`. The response can be invalidated by each of them. */
   tag(...tags: string[]): void;
-  /** Prevents the storing of the response. The event `cache:skipped` carries `reason`, by default `'no-store'`. */
+  /** Forbids storing the response. The event `cache:skipped` carries `reason`, by default `'no-store'`. */
   noStore(reason?: string): void;
   /**
    * Sets how long the response stays fresh, in place of the option `ttl`. Call it before the headers are sent. Throws a
@@ -26,15 +29,15 @@ export interface CacheControls {
   ttl(duration: Duration): void;
 }
 
-/** The controls of one request, and how the handler used them. */
+/** The controls of one request, and the handler's calls of them. */
 export class HandlerControls implements CacheControls {
   readonly tags: string[] = [];
-  /** Why the handler prevents the storing of its response; undefined if it does not. */
+  /** The reason that the handler gave to `noStore()`; undefined without a call. */
   noStoreReason: string | undefined;
-  /** The lifetime in milliseconds; undefined if the handler has set none. */
+  /** The lifetime in milliseconds that the handler gave to `ttl()`; undefined without a call. */
   ttlMs: number | undefined;
 
-  // The methods are functions of their own, so that a handler can destructure `req.cache`.
+  // Arrow functions, so that a handler can destructure `req.cache`.
 
   readonly tag = (...tags: string[]): void => {
     this.tags.push(...checkTags('req.cache.tag: the tags', tags));
@@ -53,7 +56,7 @@ export class HandlerControls implements CacheControls {
   };
 }
 
-/** Sets `req.cache`. A cache below another one shares its controls, which apply to both. */
+/** Sets and returns `req.cache`. If an earlier cache has set it, both caches share the same controls. */
 export function offerControls(req: IncomingMessage & { cache?: unknown }): HandlerControls {
   if (req.cache instanceof HandlerControls) return req.cache;
   const controls = new HandlerControls();

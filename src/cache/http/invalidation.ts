@@ -11,7 +11,7 @@ import type { KeySettings } from './key-options.ts';
 import type { CacheDependencies, CacheSettings } from './options.ts';
 import { hostOfOrigin } from './request-key.ts';
 
-/** RFC 9110, section 9.2.1, and RFC 10008. An unknown method counts as unsafe. */
+/** Safe methods (RFC 9110, section 9.2.1, and RFC 10008). An unknown method is treated as unsafe. */
 const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'QUERY']);
 
 export function isUnsafe({ method = 'GET' }: IncomingMessage): boolean {
@@ -20,13 +20,13 @@ export function isUnsafe({ method = 'GET' }: IncomingMessage): boolean {
 
 /** Invalidates stored responses at the end of an unsafe request. */
 export interface Invalidation extends ResponseHook {
-  /** The reply to the purge; undefined until then, and if nothing was purged. */
+  /** The reply to the purge; undefined before the purge, after its failure, and if nothing was purged. */
   readonly purge: CachePurgeReply | undefined;
 }
 
 /**
- * A successful unsafe request invalidates the responses of its URL, of the URLs in its response (RFC 9111, section 4.4), and
- * of the groups in its response (RFC 9875, section 3).
+ * A successful unsafe request invalidates the responses of its URL, of the URLs that its response names (RFC 9111,
+ * section 4.4), and of the groups that its response names (RFC 9875, section 3).
  */
 export function invalidation(
   req: IncomingMessage,
@@ -57,12 +57,15 @@ export function invalidation(
       return purge;
     },
     withholdsLastBytes: true,
-    // Before the client gets the response, so that its next request gets no older response.
+    // The purge comes before the client gets the response, so that the client's next request gets no older response.
     beforeEnd: () => (res.statusCode >= 200 && res.statusCode < 400 ? invalidate() : undefined),
   };
 }
 
-/** The path and query of a URL in a response that has the host of the request, or the host that a trusted proxy names. */
+/**
+ * The path and query of a URL in a response field, if its host is that of the request or the one that a trusted proxy
+ * names; else undefined.
+ */
 export function sameHostUrl(req: IncomingMessage, field: unknown): string | undefined {
   if (typeof field !== 'string') return undefined;
   const { host, ':authority': authority } = req.headers;
@@ -70,7 +73,7 @@ export function sameHostUrl(req: IncomingMessage, field: unknown): string | unde
     const base = `http://${own}${originalUrl(req)}`;
     if (own === undefined || !URL.canParse(field, base)) continue;
     const target = new URL(field, base);
-    // With the scheme of the target, which decides whether its port is the default one.
+    // The scheme of the target decides which port is the default one.
     const origin = `${target.protocol}//${own}`;
     if (URL.canParse(origin) && target.host === new URL(origin).host)
       return `${target.pathname}${target.search}`;
@@ -85,33 +88,33 @@ export function urlName(url: string, keys: Keys): string {
   return keys.cacheName('url', url);
 }
 
-/** The invalidation name of the responses of a path that answer several URLs by their No-Vary-Search. */
+/** The invalidation name of the responses on a path that answer several URLs by No-Vary-Search. */
 export function pathName(url: string, keys: Keys): string {
   return keys.cacheName('path', pathOf(url));
 }
 
 /**
- * The names that the invalidation of a URL purges. The process may not know which URLs share a stored response with this one,
- * so all responses of the path that answer several URLs are included.
+ * The names that an invalidation by URL purges. This process may not have seen which URLs share a stored response, so
+ * all responses on the path that answer several URLs are included.
  */
 export function namesOfUrl(url: string, keys: Keys): readonly string[] {
   return [urlName(url, keys), pathName(url, keys)];
 }
 
-/** The host of the groups of stored responses whose key contains no host. */
+/** The host in the group names of responses whose key contains no host. */
 const ANY_HOST = '';
 
 /**
- * The invalidation names of a response besides those of its key: its tags, the groups of its host that Cache-Groups lists
- * (RFC 9875, section 2), and these groups as tags, for `kit.invalidate({ tags })`. A tag is not a group, so that no response
- * can invalidate the tags of the app.
+ * The invalidation names of a response besides those of its key: its tags, the groups in its Cache-Groups (RFC 9875,
+ * section 2), and these groups as tags, for `kit.invalidate({ tags })`. A tag is not a group, so that no response can
+ * invalidate the tags of the app.
  */
 export function responseNames(
   req: IncomingMessage,
   res: ServerResponse,
   response: {
     readonly settings: CacheSettings;
-    /** The tags of `req.cache.tag()`. */
+    /** The tags that the handler added by `req.cache.tag()`. */
     readonly tags: readonly string[];
     readonly headers: OutgoingHttpHeaders;
   },
@@ -130,24 +133,30 @@ export function responseNames(
   ];
 }
 
-/** The tags of the option `tags`. Throws if the function returns no list of tags. */
+/** The tags of the option `tags`. Throws if its function returns no list of tags. */
 function optionTags({ tags }: CacheSettings, req: IncomingMessage, res: ServerResponse): readonly string[] {
   if (typeof tags !== 'function') return tags;
   return checkTags('kit.cache: option `tags`: the tags', tags(asExpress(req), res as Res));
 }
 
-/** The invalidation names of the groups in the Cache-Group-Invalidation of an unsafe request's response (RFC 9875, section 3). */
+/**
+ * The invalidation names of the groups in Cache-Group-Invalidation, a field of the response to an unsafe request (RFC
+ * 9875, section 3).
+ */
 function invalidatedGroups(field: Field, req: IncomingMessage, keys: Keys): readonly string[] {
   const hosts = [hostOfOrigin(req), ANY_HOST];
   return groupsIn(field).flatMap((group) => hosts.map((host) => nameOfGroup(host, group, keys)));
 }
 
-/** A host contains no space, so that two pairs of host and group never get the same name. */
+/**
+ * The invalidation name of a group. A host contains no space, so that two pairs of host and group never get the same
+ * name.
+ */
 function nameOfGroup(host: string, group: string, keys: Keys): string {
   return keys.cacheName('group', `${host} ${group}`);
 }
 
-/** The members of a List of Strings. Any other value is ignored as a whole (RFC 9651, section 4.2). */
+/** The strings in a field that is a List of Strings. Any other field is ignored as a whole (RFC 9651, section 4.2). */
 function groupsIn(field: Field): readonly string[] {
   if (field === undefined) return [];
   try {

@@ -3,22 +3,25 @@ import { OptionReader } from '../../base/option-reader.ts';
 import { readSettings } from '../../base/settings.ts';
 import type { Req } from '../../http/middleware.ts';
 
-/** The parts of a request that select the stored response. The response must not depend on any other part. */
+/**
+ * The parts of a request that select the stored response. The response must not depend on any other part of the
+ * request.
+ */
 export interface KeyOptions<Request extends IncomingMessage = Req> {
-  /** The host. Default true; false for an app that responds alike on all its hosts. */
+  /** Whether the host is in the key. Default true; false for an app that responds alike on all its hosts. */
   readonly host?: boolean | undefined;
   /**
-   * The whole query (default true), no part of it, only these parameters, or all but the ignored ones. A response may omit
-   * more parameters by No-Vary-Search.
+   * The parameters in the key: the whole query (default true), none, only those named, or all but the ignored ones. A
+   * response may omit more parameters by No-Vary-Search.
    */
   readonly query?: boolean | readonly string[] | { readonly ignore: readonly string[] } | undefined;
-  /** Request headers. The Redis key contains only a hash of them. */
+  /** The request headers in the key. The Redis key contains only a hash of them. */
   readonly headers?: readonly string[] | undefined;
-  /** Cookies. The Redis key contains only a hash of them. */
+  /** The cookies in the key. The Redis key contains only a hash of them. */
   readonly cookies?: readonly string[] | undefined;
   /**
-   * Identifies the session, like `(req) => req.session.userId ?? ''`. A response whose handler read the session is stored only
-   * with this option. The Redis key contains only a hash of the result.
+   * Returns the part of the key that identifies the session, like `(req) => req.session.userId ?? ''`. A response whose
+   * handler read the session is stored only with this option. The Redis key contains only a hash of the result.
    */
   readonly session?: ((req: Request) => string) | undefined;
 }
@@ -27,7 +30,7 @@ export interface KeySettings {
   readonly custom: ((req: Req) => string | false) | undefined;
   readonly host: boolean;
   readonly query: boolean | { readonly only: ReadonlySet<string> } | { readonly ignore: ReadonlySet<string> };
-  /** In lower case. */
+  /** The names of request headers, in lower case. */
   readonly headers: readonly string[];
   readonly cookies: readonly string[];
   readonly session: ((req: Req) => string) | undefined;
@@ -62,7 +65,7 @@ function queryOption(key: OptionReader): KeySettings['query'] {
   };
 }
 
-/** An array of names, empty by default. */
+/** Reads an option that is an array of names. Default: empty. */
 export function namesOption(reader: OptionReader, name: string): readonly string[] {
   const value = reader.value(name) ?? [];
   if (Array.isArray(value) && value.every((each) => typeof each === 'string' && each !== '')) return value;

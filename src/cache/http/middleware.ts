@@ -19,14 +19,17 @@ import { PostResponses } from './post-responses.ts';
 import { Responder } from './responder.ts';
 import { ResponseMemory } from './response-key.ts';
 
-/** Responds to a request, like an Express handler. */
+/** A handler whose responses are cached. Its arguments are those of an Express handler. */
 export type Handler<Request extends IncomingMessage = Req, Response extends ServerResponse = Res> = (
   req: Request,
   res: Response,
   next: Next,
 ) => unknown;
 
-/** A GET with a body bypasses the cache: its response may depend on the body, which its key does not contain. */
+/**
+ * Whether the cache may answer a request. A GET with a body bypasses the cache: its response may depend on the body,
+ * which the key does not contain.
+ */
 function isCacheable(req: IncomingMessage, { ignoreBody }: CacheSettings): boolean {
   if (req.method === 'QUERY') return true;
   if (req.method !== 'GET' && req.method !== 'HEAD') return false;
@@ -44,7 +47,10 @@ export function cacheMiddleware(
   const posts = new PostResponses(settings, memory, deps);
   const reportFailure = (error: unknown) => deps.caches.responses.reportFailure(error);
 
-  /** Returns the exchange of a request that a stored response may answer, and prepares all others for the handler. */
+  /**
+   * Returns the exchange of a request that a stored response may answer. Prepares any other request for the handler and
+   * returns undefined.
+   */
   function begin(req: IncomingMessage, res: ServerResponse): Exchange | undefined {
     const isSkipped = settings.skip?.(asExpress(req)) === true;
     if (!isSkipped && isCacheable(req, settings)) {

@@ -32,24 +32,26 @@ import { type KeyOptions, type KeySettings, namesOption, resolveKeyOptions } fro
 
 export interface CacheOptions<Request extends IncomingMessage = Req> {
   /**
-   * How long a response stays fresh, or a function of the request and of the response with its complete head; false stores
-   * nothing. Without `ttl`, a response is stored only if its own headers allow it (RFC 9111). With `ttl`, a response with
-   * no-store or private, or one that sets a cookie, is still not stored.
+   * How long a response stays fresh, or a function of the request and the response, called when the head is complete;
+   * false stores nothing. Without `ttl`, a response is stored only if its own headers allow storing (RFC 9111). With
+   * `ttl`, a response with no-store or private, or with a cookie, is still not stored.
    */
   readonly ttl?: Duration | ((req: Request, res: Res) => Duration | false) | undefined;
   /** The name of a policy of `createRedisKit({ cachePolicies })`, which gives the defaults of these options. */
   readonly policy?: string | undefined;
-  /** How long a stale response is sent while it is refreshed (RFC 5861). Default: the value in the response. */
+  /** How long a stale response is sent while a refresh runs (RFC 5861). Default: the value in the response. */
   readonly staleWhileRevalidate?: Duration | undefined;
-  /** How long a stale response is sent instead of a 500, 502, 503 or 504 (RFC 5861). Default: the value in the response. */
+  /**
+   * How long a stale response is sent instead of a 500, 502, 503 or 504 (RFC 5861). Default: the value in the response.
+   */
   readonly staleIfError?: Duration | undefined;
-  /** The fraction of the lifetime, from 0 to 1, by which it is shortened at random. Default 0. */
+  /** The largest fraction of the lifetime, from 0 to 1, by which the lifetime is shortened at random. Default 0. */
   readonly jitter?: number | undefined;
   /** The parts of the request that select the stored response. Default: host and URL as the client sent them. */
   readonly key?: KeyOptions<Request> | ((req: Request) => string | false) | undefined;
   /**
-   * Further properties of the request that identify its user, for example `['auth', 'oidc']`. As with `req.session` and
-   * `req.user`, a response whose handler read one of them is stored only with `key.session`. Default: none.
+   * Properties of the request, besides `req.session` and `req.user`, that identify its user, for example `['auth',
+   * 'oidc']`. A response whose handler read such a property is stored only with `key.session`. Default: none.
    */
   readonly identities?: readonly string[] | undefined;
   /** The tags by which a response can be invalidated; `req.cache.tag()` adds to them. */
@@ -65,36 +67,48 @@ export interface CacheOptions<Request extends IncomingMessage = Req> {
   /** The statuses that are stored. Default: 200 with `ttl`, else all that the headers allow. */
   readonly statuses?: readonly number[] | undefined;
   /**
-   * Whether a response without an explicit lifetime is fresh for a tenth of the time since Last-Modified, at most a day (RFC
-   * 9111, section 4.2.2). Default false.
+   * Whether a response without an explicit lifetime is fresh for a tenth of the time since Last-Modified, at most a day
+   * (RFC 9111, section 4.2.2). Default false.
    */
   readonly heuristics?: boolean | undefined;
   /** The largest body that is stored, in bytes. A larger body is sent and not stored. Default 1 MiB. */
   readonly maxBody?: number | undefined;
   /**
-   * Whether a GET with a body is cached as if it had none. Default false: it bypasses the cache, since its handler may use the
-   * body.
+   * Whether a GET with a body is cached as if the body were absent. Default false: such a GET bypasses the cache, since
+   * its handler may use the body.
    */
   readonly ignoreBody?: boolean | undefined;
   /**
-   * Whether a response is stored that the handler ended after its client had disconnected. `'detect'` (the default): yes,
-   * unless the handler may have noticed that and cut the response short. `'keep'`: yes. `'drop'`: no.
+   * Whether to store a response that the handler ended after its client had disconnected. `'detect'` (the default):
+   * yes, unless the handler may have noticed the disconnect and ended the response early. `'keep'`: yes. `'drop'`: no.
    */
   readonly onDisconnect?: OnDisconnect | undefined;
-  /** One request runs the handler and all others wait for it, in all processes; false: each request runs the handler. */
+  /**
+   * How one request runs the handler while concurrent requests for the key wait for its response, in all processes.
+   * With false, each request runs the handler.
+   */
   readonly singleFlight?: false | SingleFlightOptions | undefined;
-  /** The copies that each process keeps; false for none. */
+  /** The local copies that each process keeps in memory; false for none. */
   readonly local?: false | LocalOptions | undefined;
   /**
-   * Whether the Cache-Control of requests counts (no-cache, max-age=0, only-if-cached, ...). Default `'ignore'`: no client can
-   * bypass the cache by a header.
+   * Whether the cache obeys the Cache-Control of requests (no-cache, max-age=0, only-if-cached, ...). Default
+   * `'ignore'`: no client can bypass the cache by a header.
    */
   readonly requestDirectives?: 'honor' | 'ignore' | undefined;
-  /** The Cache-Control that clients get in place of the response's own; false for none. Default: the response's own. */
+  /**
+   * The Cache-Control that clients get in place of the one in the response; false removes the field. Default: the one
+   * in the response.
+   */
   readonly downstream?: string | false | undefined;
-  /** The Cache-Status field (RFC 9211): true, a name for this cache instead of `redis-kit`, or false. Default true. */
+  /**
+   * The Cache-Status field (RFC 9211): true for the cache name `redis-kit`, another cache name, or false for no field.
+   * Default true.
+   */
   readonly cacheStatus?: boolean | string | undefined;
-  /** Shows the key, and why a response is not stored, in Cache-Status. For development only. Default false. */
+  /**
+   * Whether Cache-Status shows the key, and the reason why a response is not stored. For development only. Default
+   * false.
+   */
   readonly debug?: boolean | undefined;
   /** Returns true for requests that bypass the cache. */
   readonly skip?: ((req: Request) => boolean) | undefined;
@@ -118,7 +132,7 @@ export interface CacheSettings extends SharedSettings {
   readonly onDisconnect: OnDisconnect;
   readonly honorsDirectives: boolean;
   readonly downstream: string | false | undefined;
-  /** The name in Cache-Status, or undefined for none. */
+  /** The cache name in Cache-Status; undefined for no field. */
   readonly cacheStatus: string | undefined;
   readonly debug: boolean;
   readonly skip: ((req: Req) => boolean) | undefined;
@@ -138,7 +152,7 @@ const NAMES = [
   ...SHARED_OPTION_NAMES,
 ];
 
-/** Option names of other cache packages. */
+/** Option names of other cache packages, and the options to use in their place. */
 const ELSEWHERE = {
   ...renamed('ttl', ...LIFETIME_NAMES, 'cacheDuration'),
   ...renamed('key', 'keyGenerator', 'appendKey', 'cacheKey'),
@@ -243,7 +257,7 @@ function cacheStatusOption(reader: OptionReader): string | undefined {
   const status = reader.value('cacheStatus') ?? true;
   if (status === true) return 'redis-kit';
   if (status === false) return undefined;
-  // A Token of structured fields, so that the name needs no quotes (RFC 9211, section 2).
+  // The name is a Token of structured fields, so that it needs no quotes (RFC 9211, section 2).
   if (typeof status === 'string' && /^[A-Za-z*][\w:/!#$%&'*+.^`|~-]*$/.test(status)) return status;
   throw reader.error('cacheStatus', `it must be true, false, or a name like 'shop-cache'`);
 }

@@ -24,28 +24,28 @@ import type { ResponseKey } from './response-key.ts';
 import type { HandlerHead } from './storable.ts';
 
 /*
- * A 206 is stored under a key of its own, beside the complete response: a request without Range never reads it, and a process
- * of an older version does not find it.
+ * A 206 is stored under a separate key, beside the complete response: a request without Range never reads the 206, and
+ * neither does a process of an older version.
  */
 
-/** A request that may ask for a part. */
+/** A request whose Range may ask for a part. */
 interface PartRequest {
   readonly req: IncomingMessage;
-  /** The key of the whole. */
+  /** The key of the whole response. */
   readonly key: ResponseKey;
 }
 
-/** The most keys that are remembered as unstorable. */
+/** How many keys of whole responses are remembered as unstorable. */
 const MAX_UNSTORABLE = 1_000;
 
-/** Handles the requests for parts of one `kit.cache`, and the parts that are stored for them. */
+/** Answers requests for parts from stored parts, and decides where a handler's 206 is stored. One per `kit.cache`. */
 export class PartialContent {
   readonly #deps: CacheDependencies;
   readonly #lookup: LookupSettings<CachedResponse>;
   readonly #acceptance: Acceptance;
   /**
-   * The Redis keys of whole responses that could not be stored. A request for a part of one reaches the handler unchanged,
-   * which sends the part itself. Storing the whole removes its key.
+   * The Redis keys of whole responses that could not be stored. A request for a part of such a response reaches the
+   * handler with its Range, so that the handler itself sends the part. Storing the whole response removes its key here.
    */
   readonly #unstorable = new LRUCache<string, true>({ max: MAX_UNSTORABLE });
 
@@ -55,12 +55,15 @@ export class PartialContent {
     this.#acceptance = acceptance;
   }
 
-  /** Whether the handler must send the part itself, since the whole is known not to be storable. */
+  /** Whether the handler itself must send the part, since the whole response is known not to be storable. */
   isLeftToHandler({ req, key }: PartRequest): boolean {
     return req.headers.range !== undefined && this.#unstorable.has(key.redisKeys.entry);
   }
 
-  /** Removes the conditions from the request, or leaves them to the handler. `validated` is the stored response to validate. */
+  /**
+   * Removes the conditions from the request, or leaves them to a handler that must send the part itself. `validated` is
+   * the stored response to validate.
+   */
   conditionsOf(request: PartRequest, validated: Validation<CachedResponse> | undefined): Conditions {
     return this.isLeftToHandler(request)
       ? LEFT_CONDITIONS
@@ -75,14 +78,14 @@ export class PartialContent {
     this.#unstorable.delete(redisKeys.entry);
   }
 
-  /** The local copy of the stored part, if it is fresh. Sends no command. */
+  /** The local copy of the stored part, if it is fresh and may answer the request. Sends no Redis command. */
   localCopy(request: PartRequest): Entry<CachedResponse> | undefined {
     const key = this.#keyOfPart(request);
     const entry = key && this.#deps.caches.responses.localCopy(this.#lookup, key.localKey());
     return key && entry && this.#accepts(request.req, key, entry) ? entry : undefined;
   }
 
-  /** The stored part, if it is fresh. */
+  /** The stored part, if it is fresh and may answer the request. */
   async find(request: PartRequest): Promise<Entry<CachedResponse> | undefined> {
     const key = this.#keyOfPart(request);
     if (key === undefined) return undefined;
@@ -93,8 +96,8 @@ export class PartialContent {
   }
 
   /**
-   * Where a 206 of the handler is stored, combined with the stored part; undefined for a request without Range. `fill` is that
-   * of the whole. To be called before the conditions are removed from the request.
+   * The target for a 206 of the handler, which is combined with the stored part; undefined for a request without Range.
+   * `fill` is the fill of the whole response. To be called before the conditions are removed from the request.
    */
   target(
     request: PartRequest,
@@ -118,7 +121,7 @@ export class PartialContent {
   }
 }
 
-/** Whether a stored part answers a request: it contains the only range that the request asks for. */
+/** Whether a stored part answers a request: the part contains the only range that the request asks for. */
 export function isPartFor(req: RangeRequest, content: CachedResponse): boolean {
   const { part } = content;
   const range = part && rangeFor(req, wholeOf(content));
@@ -127,22 +130,25 @@ export function isPartFor(req: RangeRequest, content: CachedResponse): boolean {
 }
 
 interface PartTargetOptions {
-  /** The key of the part. */
+  /** The key under which the part is stored. */
   readonly key: EntryKey<CachedResponse>;
-  /** The stored part, which is fresh. */
+  /** The fresh stored part with which a 206 is combined; undefined for none. */
   readonly stored: CachedResponse | undefined;
-  /** The fill of the whole, for which other requests may wait. */
+  /** The fill of the whole response. Other requests may wait for it. */
   readonly fill: Fill<CachedResponse>;
-  /** Whether the handler sees the conditions of the request. */
+  /** Whether the handler sees the client's conditions and Range. */
   readonly areConditionsLeft: boolean;
-  /** With If-Range, a 206 may omit headers that the client has already (RFC 9110, section 15.3.7). */
+  /**
+   * Whether the request has If-Range: then a 206 may omit headers that the client already has (RFC 9110, section
+   * 15.3.7).
+   */
   readonly hasIfRange: boolean;
 }
 
-/** Where a handler's 206 is stored, and the stored part with which it is combined. */
+/** Judges a handler's 206, and combines it with the stored part if both belong together. */
 export class PartTarget {
   readonly #options: PartTargetOptions;
-  /** Whether the handler has responded with a part that can be stored. */
+  /** Whether the handler has responded with a 206 that has a single range. Set by `judgedHead()`. */
   hasPart = false;
 
   constructor(options: PartTargetOptions) {
@@ -150,8 +156,8 @@ export class PartTarget {
   }
 
   /**
-   * The head that decides whether a response is stored: a 206 is stored as an incomplete 200, by the same rules (RFC 9111,
-   * section 3.3). Requests for the whole stop waiting for it.
+   * The head that decides whether a response is stored. A 206 is judged as an incomplete 200 (RFC 9111, section 3.3),
+   * and requests for the whole response stop waiting for its fill.
    */
   judgedHead(head: HandlerHead): HandlerHead {
     const { stored, fill, areConditionsLeft, hasIfRange } = this.#options;
@@ -166,8 +172,8 @@ export class PartTarget {
   }
 
   /**
-   * Combines a new part with the stored one if both belong to the same representation; the result is the whole once no byte
-   * is missing. Undefined if the part cannot be stored.
+   * Combines a new part with the stored one if both belong to the same representation. Without a missing byte the
+   * result is a whole 200. Undefined if the part cannot be stored.
    */
   combine(
     response: CachedResponse,
@@ -192,7 +198,7 @@ export class PartTarget {
   }
 }
 
-/** The stored form of a complete 206; undefined if its content is not the range that it names. */
+/** The stored form of a 206; undefined if its body does not have the length of its Content-Range. */
 export function partToStore(
   head: HandlerHead,
   body: Buffer,
@@ -215,12 +221,14 @@ function headOfWhole(head: HandlerHead): HandlerHead {
   return { ...head, status: 200, headers, own: { ...head.own, set } };
 }
 
-/** A part is served only while it is fresh, so Redis keeps it no longer. */
+/** The lifetime of a part, without stale windows: a part is served only while it is fresh. */
 function partLifetime(lifetime: Lifetime): Lifetime {
   return { ...lifetime, staleWhileRevalidateMs: 0, staleIfErrorMs: 0, validatableMs: 0 };
 }
 
-/** RFC 9111, section 3.4. Undefined if the parts must not be combined, or leave a gap. */
+/**
+ * Combines two parts (RFC 9111, section 3.4). Undefined if they must not be combined, leave a gap, or exceed `maxBody`.
+ */
 function combinedPart(
   stored: CachedResponse,
   update: CachedResponse,

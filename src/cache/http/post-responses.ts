@@ -10,7 +10,7 @@ import { type ResponseKey, type ResponseMemory, responseKey } from './response-k
 import type { HandlerHead } from './storable.ts';
 import { PLAIN_RUN, StorageDecision } from './storage-decision.ts';
 
-/** The lifetime must come from the response itself. */
+/** Rules by which only the response itself sets a lifetime, not the app's options or heuristics. */
 const RESPONSE_LIFETIME = {
   ttl: undefined,
   staleWhileRevalidate: undefined,
@@ -20,8 +20,8 @@ const RESPONSE_LIFETIME = {
 };
 
 /**
- * Stores the responses to POST requests that represent their URL; later GET and HEAD requests are answered with them (RFC
- * 9110, section 9.3.3).
+ * Stores each response to a POST that represents its URL, to answer later GET and HEAD requests (RFC 9110, section
+ * 9.3.3).
  */
 export class PostResponses {
   readonly #settings: CacheSettings;
@@ -29,17 +29,20 @@ export class PostResponses {
   readonly #deps: CacheDependencies;
 
   constructor(settings: CacheSettings, memory: ResponseMemory, deps: CacheDependencies) {
-    // Cache-Status describes the response to a GET.
+    // No Cache-Status, which would describe a response to a GET.
     this.#settings = { ...settings, cacheStatus: undefined };
     this.#memory = memory;
     this.#deps = deps;
   }
 
-  /** `invalidation` is the one by the same response, which comes first. */
+  /**
+   * Captures the response to a POST if it may be stored. `invalidation` belongs to the same request, and is done before
+   * the response is stored.
+   */
   capture(req: IncomingMessage, res: ServerResponse, invalidation: Invalidation): void {
     const settings = this.#settings;
     const { custom, session } = settings.key;
-    // These functions are written for GET requests.
+    // The functions `key` and `key.session` are written for GET requests.
     if (req.method !== 'POST' || custom !== undefined || session !== undefined) return;
     const { keys, reporter, caches } = this.#deps;
     const { sequence } = caches.versions;
@@ -70,8 +73,8 @@ export class PostResponses {
   }
 
   /**
-   * Stores the response under the sequence of its own invalidation, and only if that is the first one since the request came:
-   * the handler may have read data that another request has changed since.
+   * Stores the response under the sequence of its own invalidation, if no other request has invalidated the URL since
+   * the POST arrived: the handler may have read data that the other request changed.
    */
   #fill(key: ResponseKey, sequence: number, invalidation: Invalidation): ResponseFill {
     const { responses } = this.#deps.caches;

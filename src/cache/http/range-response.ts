@@ -14,7 +14,7 @@ export const NOT_MODIFIED_OMITS: ReadonlySet<string> = new Set([
   'content-type',
 ]);
 
-/** The fields that a 416 omits: with a lifetime, other caches would answer every request with it. */
+/** The fields that a 416 omits. With a lifetime, another cache could answer every request with the 416. */
 const UNSATISFIABLE_OMITS = new Set([...NOT_MODIFIED_OMITS, 'cache-control', 'cdn-cache-control', 'expires']);
 
 export type RangeRequest = Pick<IncomingMessage, 'method' | 'headers'>;
@@ -22,25 +22,28 @@ export type RangeRequest = Pick<IncomingMessage, 'method' | 'headers'>;
 /** The properties of a whole representation that decide which part of it a request gets. */
 export interface Representation extends Validators {
   readonly length: number;
-  /** Whether it has a content coding. */
+  /** Whether the representation has a Content-Encoding. */
   readonly isEncoded: boolean;
 }
 
-/** A part of a representation; `start` and `end` are both in it. With `isUnsatisfiable` it is empty, for a 416. */
+/**
+ * A part of a representation, from byte `start` to byte `end` inclusive. With `isUnsatisfiable` the part is empty, for
+ * a 416.
+ */
 export interface RangePart extends ByteRange {
   readonly isUnsatisfiable: boolean;
-  /** The length of the whole. */
+  /** The length of the whole representation in bytes. */
   readonly length: number;
 }
 
-/** The whole representation of a stored response, which may be only a part of it. */
+/** The representation to which a stored response belongs. A stored part has the length of its whole. */
 export function wholeOf(response: CachedResponse): Representation {
   const { body, part } = response;
   const isEncoded = codingOf(response) !== undefined;
   return { ...response, length: part?.length ?? body.length, isEncoded };
 }
 
-/** `headers` has names in lower case. */
+/** The representation that response headers describe. The header names are in lower case. */
 export function representationOf(headers: OutgoingHttpHeaders, length: number): Representation {
   const pairs = ['etag', 'last-modified', 'date'].flatMap((name): [string, string][] => {
     const value = headers[name];
@@ -49,7 +52,9 @@ export function representationOf(headers: OutgoingHttpHeaders, length: number): 
   return { length, isEncoded: headers['content-encoding'] !== undefined, ...validatorsOf(pairs) };
 }
 
-/** The range of a whole that a request gets (RFC 9110, section 14.2); undefined if it gets the whole. */
+/**
+ * The range that a request gets of a representation (RFC 9110, section 14.2); undefined if the request gets the whole.
+ */
 export function rangeFor(
   { method, headers }: RangeRequest,
   { length, etag, lastModified, date, isEncoded }: Representation,
@@ -58,7 +63,7 @@ export function rangeFor(
   const field = headers['if-range'];
   const ifRange = field === undefined ? undefined : String(field);
   if (!ifRangeMatches(ifRange, etag, lastModified, date)) return undefined;
-  // The client may have the whole in an encoding that middleware above the cache applied under the same validator.
+  // The client may have received the whole in a coding that earlier middleware applied under the same validator.
   if (ifRange !== undefined && !isEncoded && acceptsCoding(String(headers['accept-encoding'] ?? '')))
     return undefined;
   return rangeOf(headers.range, length);
@@ -74,17 +79,17 @@ function acceptsCoding(field: string): boolean {
   });
 }
 
-/** Replaces a handler's whole response that the client has already. */
+/** Replaces a handler's response with a 304, for a client that already has the representation. */
 export const notModified: Replacement = (res) => {
   for (const name of NOT_MODIFIED_OMITS) res.removeHeader(name);
   res.statusCode = 304;
   res.end();
 };
 
-/** Replaces a response whose handler did not complete it, although its client waits for a part of it. */
+/** Destroys a response that its handler did not complete and of which the client asked for a part. */
 export const cutOff: Replacement = (res) => void res.destroy();
 
-/** The part that a request gets of a whole; undefined if it gets the whole or a 304. */
+/** The part that a request gets of a representation; undefined if the request gets the whole or a 304. */
 function partFor(req: RangeRequest, whole: Representation): RangePart | undefined {
   const range =
     req.headers.range === undefined || isNotModified(req, whole) ? undefined : rangeFor(req, whole);
@@ -94,17 +99,20 @@ function partFor(req: RangeRequest, whole: Representation): RangePart | undefine
   return { ...range, isUnsatisfiable: false, length };
 }
 
-/** Turns the head of a whole response into that of a part. */
+/** Turns the head of a whole response into the head of a 206 or a 416. */
 function setPartHead(res: ServerResponse, { start, end, isUnsatisfiable, length }: RangePart): void {
   if (isUnsatisfiable) for (const name of UNSATISFIABLE_OMITS) res.removeHeader(name);
   res.statusCode = isUnsatisfiable ? 416 : 206;
   res.setHeader('Content-Range', `bytes ${isUnsatisfiable ? '*' : `${start}-${end}`}/${length}`);
   res.setHeader('Content-Length', end - start + 1);
-  // Middleware above the cache would encode the part, but a range counts the bytes of the unencoded representation.
+  // Earlier middleware would encode the part, but a range refers to bytes of the unencoded representation.
   if (!res.hasHeader('Content-Encoding')) Object.assign(res.req.headers, { 'accept-encoding': 'identity' });
 }
 
-/** Sends the part of a whole that a request gets. `body` is the whole, or its bytes from `start` on. */
+/**
+ * Returns a replacement that sends the requested part; undefined if the request gets the whole. `body` starts at byte
+ * `start` of the representation.
+ */
 export function rangeReplacement(
   req: RangeRequest,
   whole: Representation,
@@ -119,11 +127,14 @@ export function rangeReplacement(
   };
 }
 
-/** The part that a request gets of a response while it streams; undefined if the response does not allow that. */
+/**
+ * The part that a request gets of a response that streams; undefined if the handler would not send a part itself, or if
+ * the request gets the whole.
+ */
 export function streamedPart(request: RangeRequest, res: ServerResponse): RangePart | undefined {
   const accepted = String(res.getHeader('accept-ranges') ?? '');
   const declared = res.getHeader('content-length');
-  // Accept-Ranges shows that without the cache the handler would send the part itself.
+  // A response with Accept-Ranges shows that the handler would send the part itself if the cache had not removed Range.
   if (res.statusCode !== 200 || !/(?:^|,)\s*bytes\s*(?:,|$)/i.test(accepted) || declared === undefined)
     return undefined;
   const length = Number(declared);
@@ -132,8 +143,8 @@ export function streamedPart(request: RangeRequest, res: ServerResponse): RangeP
 }
 
 /**
- * Sends only a part of the whole response that a handler streams. `begin` is called when the handler sends the headers or its
- * first byte, and returns the part.
+ * Sends only a part of the whole response that a handler streams. `begin` is called once, before the headers or the
+ * first byte are sent. It returns the part; undefined to send the whole.
  */
 export function sendStreamedPart(res: ServerResponse, begin: () => RangePart | undefined): void {
   const { write, end, flushHeaders } = res;
@@ -149,7 +160,10 @@ export function sendStreamedPart(res: ServerResponse, begin: () => RangePart | u
     return part === 'whole' ? undefined : part;
   }
 
-  /** The bytes of a call that belong to the part, and its callback; undefined for a call to be passed on unchanged. */
+  /**
+   * The bytes of a `write()` or `end()` call that belong to the part, and the callback of the call; undefined for a
+   * call that is passed on unchanged.
+   */
   function partOf(
     args: unknown[],
   ): { readonly bytes: Buffer; readonly done: readonly (() => void)[] } | undefined {

@@ -12,32 +12,32 @@ import type { CachedResponse } from './cached-response.ts';
 import { validatingFields } from './conditions.ts';
 import type { RequestKey } from './request-key.ts';
 
-/** This process does not retry a refresh that failed, or that another process runs, for this long. */
+/** For this long, this process does not retry a refresh that failed or that another process runs. */
 const RETRY_AFTER_MS = 1_000;
 const LONGEST_REFRESH_MS = 60_000;
 
 /**
- * After this many refusals in a row a client's own request refreshes, so that the response does not stay stale to the end of
- * its window.
+ * After this many refusals in a row, a client's own request refreshes: otherwise the response would stay stale to the
+ * end of its window.
  */
 const MAX_REFUSALS = 3;
 const NOT_FOUND = 404;
 const REMEMBERED_BYTES = 2 * 2 ** 20;
 
-/** Fields of the client's request that do not concern the stored response. */
+/** The fields of a client's request that are not copied to the refresh. */
 const NOT_FOR_REFRESH = new Set([
   ...['if-none-match', 'if-modified-since', 'if-match', 'if-unmodified-since', 'if-range', 'range'],
   ...['connection', 'content-length', 'transfer-encoding', 'expect', 'upgrade', 'cache-control', 'pragma'],
 ]);
 
-/** The purpose of a request without a client: to refresh a stale response. */
+/** The purpose of an internal request: to refresh a stale response. */
 export class Refresh {
-  /** Whether the request has reached the cache. */
+  /** Whether the internal request has passed earlier middleware and reached this cache. */
   wasReached = false;
   readonly refresher: Refresher;
   readonly key: RequestKey;
   readonly fill: Fill<CachedResponse>;
-  /** The stale response that the handler is asked to validate. */
+  /** The stale response that the handler is asked to validate; undefined for none. */
   readonly validation: Validation<CachedResponse> | undefined;
 
   constructor(
@@ -53,7 +53,7 @@ export class Refresh {
   }
 }
 
-/** A stale response, and a request that it has answered. */
+/** A stale response, and a request that the stale response has answered. */
 export interface StaleHit {
   readonly req: IncomingMessage;
   readonly key: RequestKey;
@@ -62,19 +62,19 @@ export interface StaleHit {
 
 export interface RefreshListener {
   failed(error: unknown): void;
-  /** Middleware above the cache has responded, with this status or with none. */
+  /** Earlier middleware responded to the internal request with this status; undefined if no response came. */
   refused(url: string, status: number | undefined): void;
 }
 
-/** Refreshes stale responses in the background, by running the app once more. */
+/** Refreshes stale responses in the background by internal requests to the app. */
 export class Refresher {
   readonly #now: () => number;
   readonly #listener: RefreshListener;
-  /** By key: until when a refresh is running, or must not be retried. */
+  /** For each key, the time until which a refresh is running or must not be retried. */
   readonly #until = new BoundedMap<number>(REMEMBERED_BYTES);
-  /** The keys whose handlers sent a 304 that validated nothing. */
+  /** The keys for which a handler sent a 304 that validated nothing. */
   readonly #unvalidatable = new BoundedMap<true>(REMEMBERED_BYTES);
-  /** By key: the number of refusals in a row. */
+  /** For each key, the number of refusals in a row. */
   readonly #refusals = new BoundedMap<number>(REMEMBERED_BYTES);
 
   constructor(now: () => number, listener: RefreshListener) {
@@ -82,23 +82,32 @@ export class Refresher {
     this.#listener = listener;
   }
 
-  /** Whether a refresh is running, or must not be retried yet. */
+  /** Whether a refresh of the key is running, or must not be retried yet. */
   isRefreshing(id: string): boolean {
     return (this.#until.get(id) ?? Number.NEGATIVE_INFINITY) > this.#now();
   }
 
-  /** A client's own request refreshes. Others get the stale response meanwhile, and the next refresh may succeed. */
+  /**
+   * Notes that a client's own request refreshes. Other clients get the stale response meanwhile, and internal requests
+   * are tried again later.
+   */
   leaveToClient(id: string): void {
     this.#refusals.delete(id);
     this.#until.set(id, this.#now() + RETRY_AFTER_MS);
   }
 
-  /** The app that can run without a client; undefined on Connect and plain `node:http`, and after refusals. */
+  /**
+   * The app that can handle an internal request; undefined on Connect and plain `node:http`, and after too many
+   * refusals.
+   */
   rootAppOf(req: IncomingMessage, id: string): ReturnType<typeof rootAppOf> {
     return (this.#refusals.get(id) ?? 0) < MAX_REFUSALS ? rootAppOf(req) : undefined;
   }
 
-  /** The refresh for which a request runs, if it is of this URL. By now the URL may be under another rule. */
+  /**
+   * The refresh that an internal request carries out; undefined for other requests. Compares exact ids, since the key
+   * of the URL may have got another rule meanwhile.
+   */
   refreshOf(req: IncomingMessage, { exactId }: RequestKey): Refresh | undefined {
     const refresh = internalPurposeOf(req);
     if (!(refresh instanceof Refresh) || refresh.refresher !== this || refresh.key.exactId !== exactId)
@@ -107,7 +116,7 @@ export class Refresher {
     return refresh;
   }
 
-  /** The handler sent a 304 for another response than the stored one, or for one that must not be stored. */
+  /** Notes that the handler sent a 304 that does not belong to the stored response, or one that forbids storing. */
   cannotValidate(id: string): void {
     this.#unvalidatable.set(id, true);
   }
@@ -118,7 +127,7 @@ export class Refresher {
     return hasValidator && this.#unvalidatable.get(id) !== true;
   }
 
-  /** Runs the app once more if `begin` returns a fill, so that only one process does. Never rejects. */
+  /** Sends an internal request to the app if `begin` returns a fill, as it does in only one process. Never rejects. */
   async refresh(
     app: NonNullable<ReturnType<typeof rootAppOf>>,
     hit: StaleHit,
@@ -138,7 +147,7 @@ export class Refresher {
     else this.#until.set(id, this.#now() + RETRY_AFTER_MS);
   }
 
-  /** Resolves to whether the handler's response was stored, or is known not to be storable. */
+  /** Resolves to true if the handler's response was stored or is known not to be storable. */
   async #runApp(
     app: NonNullable<ReturnType<typeof rootAppOf>>,
     { req, key, entry }: StaleHit,
@@ -161,14 +170,14 @@ export class Refresher {
   }
 
   #noteRefusal(id: string, url: string, status: number | undefined): void {
-    // A sub-app that changes its URLs does not find the client's URL, now or later.
+    // A sub-app that rewrites its URLs never finds the client's URL, so a retry is useless.
     const isFinal = status === undefined || status === NOT_FOUND;
     this.#refusals.set(id, isFinal ? MAX_REFUSALS : (this.#refusals.get(id) ?? 0) + 1);
     this.#listener.refused(url, status);
   }
 }
 
-/** The headers of the client's request, for which the stale response was sent, with the validators of that response. */
+/** The headers of the refresh: those of the client's request, and the validators of the stale response. */
 function refreshHeaders(
   headers: IncomingHttpHeaders,
   stale: CachedResponse | undefined,

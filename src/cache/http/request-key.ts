@@ -8,43 +8,46 @@ import { asExpress, originalUrl } from '../../http/middleware.ts';
 import { appOf, countedUrl, isReadDifferently, pathOf, type SearchRule, urlUnder } from './counted-url.ts';
 import type { KeySettings } from './key-options.ts';
 
-/** Rules beyond this limit are forgotten, and their responses are missed until the next one is stored. */
+/** The memory for known rules. When a rule is evicted, its responses are missed until the next one is stored. */
 const RULE_BYTES = 4 * 2 ** 20;
 const EXCEPTION_BYTES = 2 ** 20;
 
-/** The measured cost of a rule: its text, its names and their set. */
+/** The measured memory cost of a rule: its text, its names and the set of them. */
 const ruleBytes = ({ id }: SearchRule) => id.length * 6;
 
-/** The characters of a host. A request with another Host bypasses the cache. */
+/** A valid Host. A request with any other Host bypasses the cache. */
 const HOST = /^[\w.:[\]-]*$/;
 
-/** The parts of a request that its key contains. */
+/** The parts of a request from which its key is made. */
 interface KeyParts {
-  /** The digest of the content of a QUERY, with which its id begins. */
+  /** The start of the id of a QUERY, with a digest of its content; empty for other methods. */
   readonly content: string;
   readonly host: string;
   readonly url: string;
-  /** The result of a `key` function. */
+  /** The result of the app's `key` function; undefined without one. */
   readonly custom: string | undefined;
-  /** Headers, cookies and a session, which a Redis key must not show. */
+  /** The values of headers, cookies and a session, which a Redis key must not show. */
   readonly secrets: readonly (string | null)[];
-  /** Whether a response may declare by No-Vary-Search which parameters count. */
+  /** Whether a response may declare by No-Vary-Search which parameters of the query select it. */
   readonly acceptsRules: boolean;
-  /** The app whose parser reads the query. */
+  /** The Express app whose parser reads the query. */
   readonly app: unknown;
 }
 
-/** A rule, and the URL with the parameters that count by it. */
+/** A No-Vary-Search rule, and the URL with only the parameters that select a response under the rule. */
 interface RuledUrl {
   readonly rule: SearchRule;
   readonly url: string;
 }
 
-/* The kinds of ids begin differently, so that no two are equal: a host is in lower case and contains no `=`. */
+/*
+ * Each kind of id begins differently, so that ids of two kinds are never equal: a host is in lower case and contains no
+ * `=`.
+ */
 
-/** The cache key of a request, apart from Vary. */
+/** The cache key of a request, without the headers in Vary. */
 export class RequestKey {
-  /** Equal for requests that one stored response may answer if Vary selects it. */
+  /** The id is equal for requests that one stored response may answer if Vary selects it. */
   readonly id: string;
   readonly #parts: KeyParts;
   readonly #ruled: RuledUrl | undefined;
@@ -58,7 +61,7 @@ export class RequestKey {
     this.id = isPart ? `PART ${id}` : id;
   }
 
-  /** The path and the parameters that count by the options. */
+  /** The path, and the parameters that the option `key.query` keeps. */
   get url(): string {
     return this.#parts.url;
   }
@@ -72,7 +75,7 @@ export class RequestKey {
     return this.#parts.secrets.length > 0;
   }
 
-  /** The rule by which the id omits parameters or reorders them. */
+  /** The No-Vary-Search rule by which the id omits or reorders parameters; undefined for the exact key. */
   get rule(): SearchRule | undefined {
     return this.#ruled?.rule;
   }
@@ -81,18 +84,18 @@ export class RequestKey {
     return this.#parts.acceptsRules;
   }
 
-  /** The id without a rule. */
+  /** The id that the key has without a No-Vary-Search rule. */
   get exactId(): string {
     return this.#parts.content + idOf(this.#parts, undefined);
   }
 
-  /** Equal for the requests to one path of a host with one method. */
+  /** An id that is equal for all requests to one path of a host with one method. */
   get pathId(): string {
     const { content, host, url } = this.#parts;
     return `${content === '' ? '' : 'QUERY '}${targetOf(host, pathOf(url))}`;
   }
 
-  /** The key of the same request under a rule; without a rule, or if the rule cannot be applied, the exact key. */
+  /** The key of the same request under a rule; the exact key without a rule, or if the rule cannot be applied. */
   under(rule: SearchRule | undefined): RequestKey {
     if (rule?.id === this.rule?.id) return this;
     const { url, app, acceptsRules } = this.#parts;
@@ -101,21 +104,21 @@ export class RequestKey {
     return new RequestKey(this.#parts, ruled, this.#isPart);
   }
 
-  /** The key of the stored part of the response. */
+  /** The key under which a part of the response is stored. */
   ofPart(): RequestKey {
     return new RequestKey(this.#parts, this.#ruled, true);
   }
 }
 
-/** The rule of No-Vary-Search that the last stored response of each path declared to this process. */
+/** The No-Vary-Search rule of each path: the one that the response stored last by this process declared. */
 export class SearchRules {
   readonly #rules = new BoundedMap<SearchRule>(RULE_BYTES, ruleBytes);
-  /** The exact ids, on paths with a rule, whose last stored response declared none: error pages, for example. */
+  /** The exact ids, on paths with a rule, whose last stored response declared no rule, such as error pages. */
   readonly #exceptions = new BoundedMap<true>(EXCEPTION_BYTES);
 
   /** The key of a request under the known rule of its path. */
   keyUnder(key: RequestKey): RequestKey {
-    // Most apps declare no rule, and then no request costs a lookup.
+    // In most apps no response declares a rule, and then no request costs a lookup.
     if (this.#rules.size === 0 || !key.acceptsRules) return key;
     const rule = this.#rules.get(key.pathId);
     return key.under(rule === undefined || this.#isException(key) ? undefined : rule);
@@ -141,14 +144,17 @@ function idOf({ host, url, custom, secrets }: KeyParts, ruled: RuledUrl | undefi
   return secrets.length === 0 ? target : JSON.stringify([target, ...secrets]);
 }
 
-/** A host contains neither slash nor space, so that two pairs of host and URL never get the same id. */
+/**
+ * Joins a host and a URL. A host contains neither slash nor space, so that two pairs of host and URL never get the same
+ * id.
+ */
 function targetOf(host: string, url: string): string {
   return url.charCodeAt(0) === SLASH ? host + url : `${host} ${url}`;
 }
 
 const SLASH = 47;
 
-/** Undefined for a request that must bypass the cache. */
+/** The exact cache key of a request; undefined for a request that must bypass the cache. */
 export function requestKey(req: IncomingMessage, settings: KeySettings): RequestKey | undefined {
   if (isReadDifferently(req, settings.query)) return undefined;
   const digest = req.method === 'QUERY' ? contentDigest(req) : '';
@@ -157,7 +163,10 @@ export function requestKey(req: IncomingMessage, settings: KeySettings): Request
   return parts && new RequestKey(parts);
 }
 
-/** The key of a QUERY contains its content and related metadata (RFC 10008, section 2.7). Undefined for unknown content. */
+/**
+ * A digest of the content of a QUERY and its metadata, which the key must contain (RFC 10008, section 2.7); undefined
+ * for unknown content.
+ */
 function contentDigest(req: IncomingMessage): string | undefined {
   const content = requestContent(req);
   if (content === undefined) return undefined;
@@ -190,7 +199,7 @@ function partsOf(req: IncomingMessage, settings: KeySettings, content: string): 
   return { content, host, url, custom: undefined, secrets, acceptsRules: query !== false, app: appOf(req) };
 }
 
-/** Undefined for false: the request bypasses the cache. */
+/** Checks the result of a `key` function. Undefined for false, by which the request bypasses the cache. */
 function checkCustomKey(key: unknown): string | undefined {
   if (key === false) return undefined;
   if (isIdentity(key)) return key;
@@ -204,23 +213,24 @@ function checkSessionKey(key: unknown): string {
   throw identityError('kit.cache: option `key.session`', key, expected);
 }
 
-/** The host that the client sent, so that no site gets the pages of another. HTTP/2 sends it in `:authority`. */
+/** The host that the client sent, so that no site gets the pages of another. HTTP/2 sends the host in `:authority`. */
 function hostOf({ headers }: IncomingMessage): string | undefined {
   const host = String(headers.host ?? headers[':authority'] ?? '');
   return HOST.test(host) ? host.toLowerCase() : undefined;
 }
 
-/** The host of the origin: the one that a trusted proxy names, else the one that the client sent. */
+/** The host of the origin: the host that a trusted proxy names, else the host that the client sent. */
 export function hostOfOrigin(req: IncomingMessage): string {
   const host = forwardedOf(req)?.host;
   return host !== undefined && HOST.test(host) ? host.toLowerCase() : (hostOf(req) ?? '');
 }
 
-/** The host and the scheme that a trusted proxy names, since a page may contain them. */
+/** The end of the host in a key: the host and the scheme that a trusted proxy names, since a page may contain them. */
 function forwardedKey(req: IncomingMessage): string {
   const forwarded = forwardedOf(req);
   if (forwarded === undefined) return '';
-  // Encoded, so that it contains no slash, with which the URL begins. A host never contains `>`.
+  // The host and the scheme are encoded, since a slash would look like the beginning of the URL. A host never contains
+  // `>`.
   const { host = '', proto = '' } = forwarded;
   return `>${encodeURIComponent(host)}>${encodeURIComponent(proto)}`;
 }

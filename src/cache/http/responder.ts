@@ -16,7 +16,7 @@ import { type ResponseMemory, responseKey } from './response-key.ts';
 
 type LookupKind = LookupResult<CachedResponse>['kind'];
 
-/** Answers the requests of one `kit.cache` with stored responses, and forwards the others to the handler. */
+/** Answers the requests of one `kit.cache` with stored responses, and forwards all others to the handler. */
 export class Responder {
   readonly #settings: CacheSettings;
   readonly #memory: ResponseMemory;
@@ -42,13 +42,13 @@ export class Responder {
     this.#forwarder = new Forwarder(settings, deps, this.#parts, this.#refresher);
   }
 
-  /** Undefined for a request that must bypass the cache. */
+  /** The exchange of a request; undefined for a request that must bypass the cache. */
   exchangeOf(req: IncomingMessage, res: ServerResponse): Exchange | undefined {
     const key = responseKey(req, this.#settings.key, this.#memory, this.#deps.keys);
     return key && { req, res, key };
   }
 
-  /** Answers with a local copy, without a command. Returns whether it has. */
+  /** Answers a request with a local copy, without a Redis command. Returns false if no local copy may answer. */
   answerLocally(exchange: Exchange): boolean {
     const { req, key } = exchange;
     const { responses } = this.#deps.caches;
@@ -78,13 +78,14 @@ export class Responder {
     const refresh = this.#refresher.refreshOf(req, key.request);
     if (refresh !== undefined) return this.#forwarder.refresh(exchange, refresh.fill, refresh.validation);
     if (isFilling(req, key.exactEntryKey)) return this.#forwarder.bypass(exchange, 'fwd=bypass');
-    // The client may have disconnected when it is known that the response is stale.
+    // The client's address is read now, since it is lost if the client disconnects before a refresh begins.
     keepClientAddress(req);
     const directives = this.#acceptance.directivesOf(req);
     if (directives?.onlyIfCached === true || req.method === 'HEAD') return this.#answerFromStore(exchange);
     if (directives?.noStore === true) return this.#forwarder.bypass(exchange, 'fwd=request');
     const miss = key.isKnownToVary ? 'fwd=vary-miss' : 'fwd=uri-miss';
-    // Its response cannot serve followers: it depends on credentials, may be a part, or must be newer than the request.
+    // Followers must not wait for a response that depends on credentials, may be a part, or must be newer than their
+    // requests.
     const hasCredentials = this.#acceptance.hasOwnCredentials(req);
     const isAlone = hasCredentials || this.#parts.isLeftToHandler(exchange) || directives?.noCache === true;
     const settings = isAlone ? { ...this.#lookup, singleFlight: undefined } : this.#lookup;
@@ -97,7 +98,9 @@ export class Responder {
     return 'answered';
   }
 
-  /** Has a stale response refreshed: in the background while the client gets it, or else by this request. */
+  /**
+   * Refreshes a stale response: in the background, while the client gets the stale one, or by the client's own request.
+   */
   async #refresh(
     exchange: Exchange,
     entry: Entry<CachedResponse>,
@@ -110,14 +113,15 @@ export class Responder {
       void this.#refresher.refresh(app, { req, key: key.request, entry }, begin);
       return 'answered';
     }
-    // No request without a client can reach the handler: this one refreshes, and others get the stale response.
+    // No internal request can reach the handler, so this client's request refreshes. Others get the stale response
+    // meanwhile.
     this.#refresher.leaveToClient(key.request.id);
     const validatable = this.#validates(exchange, entry) ? entry : undefined;
     const reusable = { fallback: entry, validatable, part: undefined };
     return this.#forwarder.forward(exchange, await begin(), reusable, 'fwd=stale');
   }
 
-  /** For HEAD, whose response has no body to store, and for only-if-cached. */
+  /** Answers a HEAD, whose response has no body to store, or an only-if-cached request, from the store. */
   async #answerFromStore(exchange: Exchange): Promise<MiddlewareOutcome> {
     const { req, res } = exchange;
     const { responses } = this.#deps.caches;
@@ -162,7 +166,7 @@ export class Responder {
     };
   }
 
-  /** Whether the handler can validate a stored response that may not be used as it is. */
+  /** Whether the handler can be asked to validate a stored response for this request. */
   #validates({ req, key }: Exchange, { content }: Entry<CachedResponse>): boolean {
     return (
       key.selects(content) &&
@@ -171,14 +175,14 @@ export class Responder {
     );
   }
 
-  /** Sends a stored part if it answers the request. Returns whether it has. */
+  /** Sends a stored part if the part answers the request. Returns whether it was sent. */
   #sendPart(exchange: Exchange, part: Entry<CachedResponse> | undefined): boolean {
     if (part === undefined || !isPartFor(exchange.req, part.content)) return false;
     this.#send(exchange, part, 'hit');
     return true;
   }
 
-  /** `status` is the value of Cache-Status. */
+  /** Sends a stored response, and emits the event for `kind`. `status` is the value of Cache-Status. */
   #send(exchange: Exchange, entry: Entry<CachedResponse>, kind: LookupKind, status = 'hit'): void {
     const { req, res, key } = exchange;
     const now = this.#deps.caches.responses.now();

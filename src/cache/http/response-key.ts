@@ -8,13 +8,13 @@ import type { KeySettings } from './key-options.ts';
 import { type RequestKey, requestKey, SearchRules } from './request-key.ts';
 import { VaryMemory, variantId, varyValues } from './vary.ts';
 
-/** The facts that one `kit.cache` has learned about the responses of each key. */
+/** The Vary names and No-Vary-Search rules that one `kit.cache` has seen in responses, by key. */
 export class ResponseMemory {
   readonly vary: VaryMemory = new VaryMemory();
   readonly rules: SearchRules = new SearchRules();
 }
 
-/** The key of the stored response to a request: its cache key, and the variant that its headers select. */
+/** The key of the stored response to a request: the cache key, and the variant that the request headers select. */
 export class ResponseKey implements EntryKey<CachedResponse> {
   readonly #req: IncomingMessage;
   #request: RequestKey;
@@ -29,7 +29,7 @@ export class ResponseKey implements EntryKey<CachedResponse> {
     this.#keys = keys;
   }
 
-  /** Changes with `update()`. */
+  /** The cache key. `update()` may replace it. */
   get request(): RequestKey {
     return this.#request;
   }
@@ -41,7 +41,8 @@ export class ResponseKey implements EntryKey<CachedResponse> {
 
   get names(): readonly string[] {
     const { url, custom, rule } = this.#request;
-    // Under a rule the response answers other URLs as well, whose invalidation must reach it.
+    // A response under a No-Vary-Search rule also answers other URLs of its path, so an invalidation of any of them
+    // must reach it.
     if (rule !== undefined) return [ALL, pathName(url, this.#keys)];
     const names = [ALL, urlName(url, this.#keys)];
     return custom === undefined ? names : [...names, this.#keys.cacheName('key', custom)];
@@ -69,7 +70,7 @@ export class ResponseKey implements EntryKey<CachedResponse> {
     return variantId(names, this.#req.headers);
   }
 
-  /** Whether Vary selects a stored response for this request (RFC 9111, section 4.1). */
+  /** Whether the request headers select this stored response by its Vary (RFC 9111, section 4.1). */
   selects({ vary }: CachedResponse): boolean {
     return vary.names === '' || variantId(vary.names, this.#req.headers) === vary.id;
   }
@@ -78,13 +79,15 @@ export class ResponseKey implements EntryKey<CachedResponse> {
     return unpackResponse(info, body);
   }
 
-  /** A response is stored under its own rule, so that it answers only URLs that it declares to be equivalent. */
+  /**
+   * A response is stored under the rule that it declares, so that it answers only URLs that the rule makes equivalent.
+   */
   declaredKey({ rule }: CachedResponse): DeclaredKey<CachedResponse> | undefined {
     this.#memory.rules.learn(this.#request, rule);
     const declared = this.#request.under(rule);
     if (declared.id === this.#request.id) return undefined;
     const key = new ResponseKey(this.#req, declared, this.#memory, this.#keys);
-    // The requests that share an exact key have the same URL.
+    // Followers under an exact key requested the same URL, so the response may answer all of them.
     return { key, servesFollowers: this.#request.rule === undefined };
   }
 
@@ -93,19 +96,22 @@ export class ResponseKey implements EntryKey<CachedResponse> {
     this.#redisKeys = undefined;
   }
 
-  /** The Redis key of the response under no rule. */
+  /** The Redis key that the response has without a No-Vary-Search rule. */
   get exactEntryKey(): string {
     const { rule, exactId, isSecret } = this.#request;
     return rule === undefined ? this.redisKeys.entry : this.#keys.cache(exactId, isSecret).entry;
   }
 
-  /** The key of the stored part of the response. */
+  /** The key under which a part of the response is stored. */
   ofPart(): ResponseKey {
     return new ResponseKey(this.#req, this.#request.ofPart(), this.#memory, this.#keys);
   }
 }
 
-/** The key of the response to a request under the known rule; undefined for a request that must bypass the cache. */
+/**
+ * The key of a request, under the known No-Vary-Search rule of its path; undefined for a request that must bypass the
+ * cache.
+ */
 export function responseKey(
   req: IncomingMessage,
   settings: KeySettings,

@@ -5,7 +5,10 @@ import type { LateHeaders } from '../../http/response/guarded-response.ts';
 import type { HandlerHeaders } from '../../http/response/handler-headers.ts';
 import { varyNames } from './vary.ts';
 
-/** Fields that are never stored: the cache sets them itself on each response, and Set-Cookie is for one client. */
+/**
+ * Fields that are never stored: the cache sets them itself on each response, except Set-Cookie, which is for one
+ * client.
+ */
 export const UNSTORED_FIELDS: ReadonlySet<string> = new Set([
   'age',
   'cache-status',
@@ -19,27 +22,29 @@ const UNDERSTOOD = new Set([
   ...[400, 403, 404, 405, 410, 414, 500, 501, 502, 503, 504],
 ]);
 
-/** The cache directives of a response. */
+/** The directives by which a response says whether and how long it may be stored. */
 export interface Directives {
-  /** The directives that apply: a well-formed CDN-Cache-Control (RFC 9213), else Cache-Control. */
+  /**
+   * The directives that set the lifetime: those of a well-formed CDN-Cache-Control (RFC 9213), else of Cache-Control.
+   */
   readonly effective: CacheControl;
-  /** Whether they come from CDN-Cache-Control, which overrides Expires as well. */
+  /** Whether `effective` is CDN-Cache-Control, which overrides Expires as well. */
   readonly isTargeted: boolean;
-  /** Cache-Control. */
+  /** The directives of Cache-Control, also when CDN-Cache-Control overrides them. */
   readonly general: CacheControl;
-  /** A malformed CDN-Cache-Control: it allows nothing (RFC 9213, section 2.1), and its prohibitions apply. */
+  /** A malformed CDN-Cache-Control. Its lifetime is ignored (RFC 9213, section 2.1), and its prohibitions apply. */
   readonly malformed: CacheControl | undefined;
 }
 
-/** Status and headers of a handler's response. */
+/** The status and headers of a handler's response, and the directives in them. */
 export interface HandlerHead {
   readonly status: number;
-  /** All headers of the response, also those that middleware above the cache has set. */
+  /** All headers of the response, including those that earlier middleware has set. */
   readonly headers: OutgoingHttpHeaders;
-  /** The headers that the handler has set, which are stored. */
+  /** The headers that the handler itself has set or removed. No other headers are stored. */
   readonly own: HandlerHeaders;
   readonly directives: Directives;
-  /** In milliseconds since the epoch. */
+  /** When the head was complete, in milliseconds since the epoch. */
   readonly respondedAt: number;
 }
 
@@ -53,18 +58,18 @@ export function directivesOf(headers: OutgoingHttpHeaders): Directives {
 }
 
 export function readHandlerHead(res: ServerResponse, own: HandlerHeaders): HandlerHead {
-  // A copy, since the kit adds headers from now on.
+  // A copy of the headers, since the kit adds its own from now on.
   const headers = { ...res.getHeaders() };
   return { status: res.statusCode, headers, own, directives: directivesOf(headers), respondedAt: Date.now() };
 }
 
-/** The fields that say to caches whether, how long and for which requests a response may be stored. */
+/** The fields that decide whether, how long and for which requests a response may be stored. */
 const CACHING_FIELDS = ['cache-control', 'cdn-cache-control', 'pragma', 'expires', 'no-vary-search'];
 
 /**
- * The head with the changes that middleware above the cache made while it was sent, or the same head if they concern no
- * cache. A cookie does not: such middleware sets it on stored responses as well. `Vary: Accept-Encoding` does not either:
- * a compression above the cache gets stored responses unencoded, and encodes them for each client.
+ * The head with the changes that earlier middleware made while the head was sent; the same object if no change concerns
+ * caching. Set-Cookie does not: earlier middleware sets it on stored responses as well. `Vary: Accept-Encoding` does
+ * not either: earlier compression gets stored responses unencoded, and encodes them for each client.
  */
 export function withLateHeaders(head: HandlerHead, late: LateHeaders): HandlerHead {
   const changes = new Map([...late].filter(([name]) => CACHING_FIELDS.includes(name)));
@@ -77,23 +82,28 @@ export function withLateHeaders(head: HandlerHead, late: LateHeaders): HandlerHe
   return { ...head, headers, directives: directivesOf(headers) };
 }
 
-/** Whether a body has the length that its head declares; otherwise it was cut off, or is not the handler's. */
+/**
+ * Whether a body has the length that its head declares, if any. Otherwise the body was cut off, or is not the
+ * handler's.
+ */
 export function isWholeBody(head: HandlerHead | undefined, body: Buffer): boolean {
   const declared = head?.headers['content-length'];
   return declared === undefined || head?.status === 304 || Number(declared) === body.length;
 }
 
 export interface StorageRules {
-  /** Undefined for all statuses. */
+  /** The statuses in the option `statuses`; undefined for the defaults. */
   readonly statuses: ReadonlySet<number> | undefined;
   readonly mayVaryOn: ReadonlySet<string> | undefined;
-  /** Whether the app sets the lifetime: then the prohibitions of Cache-Control apply besides those of other fields. */
+  /** Whether the app sets the lifetime. Then the prohibitions of Cache-Control apply even beside CDN-Cache-Control. */
   readonly hasTtl: boolean;
   /** Whether the response can be validated before each use, as `no-cache` requires. */
   readonly isValidatable: boolean;
 }
 
-/** Why a response must not be stored, as the event `cache:skipped` reports it; undefined when it may be stored. */
+/**
+ * Why a response must not be stored, as the event `cache:skipped` reports it; undefined if the response may be stored.
+ */
 export function reasonNotToStore(
   { status, headers, directives }: HandlerHead,
   rules: StorageRules,
@@ -104,9 +114,9 @@ export function reasonNotToStore(
   if (headers.trailer !== undefined) return 'trailer';
   if (/^text\/event-stream/i.test(String(headers['content-type'] ?? ''))) return 'event-stream';
   for (const control of applicableControls(directives, rules.hasTtl)) {
-    // A cache that knows must-understand ignores no-store beside it (RFC 9111, section 5.2.2.3).
+    // A cache that supports must-understand ignores no-store beside it (RFC 9111, section 5.2.2.3).
     if (control.has('no-store') && (rules.hasTtl || !control.has('must-understand'))) return 'no-store';
-    // With field names the directives concern only those fields, which are not stored.
+    // With field names, private and no-cache concern only those fields, which are not stored.
     if (isWhole(control, 'private')) return 'private';
     if (isWhole(control, 'no-cache') && !rules.isValidatable) return 'no-cache';
   }
@@ -119,36 +129,36 @@ export function reasonNotToStore(
   return undefined;
 }
 
-/** Content-Range has a meaning only with these statuses (RFC 9110, section 14.4). */
+/** Whether Content-Range has a meaning: only a 206 or a 416 has one (RFC 9110, section 14.4). */
 function hasRange(status: number, headers: OutgoingHttpHeaders): boolean {
   return (status === 206 || status === 416) && headers['content-range'] !== undefined;
 }
 
-/** Whether a response must be validated before each use (RFC 9111, section 5.2.2.4). */
+/** Whether a response must be validated before each use, as `no-cache` requires (RFC 9111, section 5.2.2.4). */
 export function needsValidation(directives: Directives, hasTtl: boolean): boolean {
   return applicableControls(directives, hasTtl).some((control) => isWhole(control, 'no-cache'));
 }
 
 /**
- * Whether a response can be validated before each use. Only an ETag identifies the content: Last-Modified may be equal for the
- * content of another user.
+ * Whether a response can be validated before each use. That needs an ETag: the content of two users may have the same
+ * Last-Modified.
  */
 export function hasEtag(status: number, { set }: HandlerHeaders): boolean {
   return status === 200 && set.some(([name]) => name.toLowerCase() === 'etag');
 }
 
-/** Whether a response can be validated when it is stale. */
+/** Whether a response can be validated when it is stale, by its ETag or its Last-Modified. */
 export function hasValidator(status: number, own: HandlerHeaders): boolean {
   const hasModified = () => own.set.some(([name]) => name.toLowerCase() === 'last-modified');
   return hasEtag(status, own) || (status === 200 && hasModified());
 }
 
-/** Whether a directive concerns the whole response: it names no fields. */
+/** Whether a directive without field names is present: it applies to the whole response. */
 function isWhole(control: CacheControl, name: 'private' | 'no-cache'): boolean {
   return control.fields(name)?.length === 0;
 }
 
-/** The directives whose prohibitions apply. */
+/** The directives whose prohibitions apply to a response. With the app's `ttl`, Cache-Control is always among them. */
 export function applicableControls(directives: Directives, hasTtl: boolean): readonly CacheControl[] {
   const { effective, general, malformed } = directives;
   const controls = hasTtl ? [effective, general] : [effective];

@@ -18,21 +18,24 @@ import { varyNames } from './vary.ts';
 /** The statuses that `stale-if-error` replaces with a stale response (RFC 5861, section 4). */
 export const ERROR_STATUSES: ReadonlySet<number> = new Set([500, 502, 503, 504]);
 
-/** One run of a handler, and the stored responses that it may validate or complete, or that may replace its response. */
+/**
+ * A run of the handler for one request. Its response may validate a stored response, be combined with a stored part, or
+ * be replaced by a stale response.
+ */
 export interface HandlerRun {
-  /** The stale response to send in place of a server error. */
+  /** The stale response to send in place of a server error; undefined for none. */
   readonly fallback: Entry<CachedResponse> | undefined;
-  /** The stored response that the handler is asked to validate. */
+  /** The stored response that the handler is asked to validate; undefined for none. */
   readonly validation: Validation<CachedResponse> | undefined;
-  /** Where a 206 is stored; undefined for a request without Range. */
+  /** The target for a 206 of the handler; undefined for a request without Range. */
   readonly part: PartTarget | undefined;
-  /** The conditions of the client, which the handler may not see. */
+  /** The client's conditional fields, which may be removed from the request while the handler runs. */
   readonly conditions: Conditions;
   /** Whether the run refreshes a stale response and has no client. */
   readonly isRefresh: boolean;
 }
 
-/** A run without stored responses, whose handler sees the conditions of its request. */
+/** A run without stored responses, of a handler that gets its request unchanged. */
 export const PLAIN_RUN: HandlerRun = {
   fallback: undefined,
   validation: undefined,
@@ -41,28 +44,31 @@ export const PLAIN_RUN: HandlerRun = {
   isRefresh: false,
 };
 
-/** The input of a decision besides the response and the run. */
+/** The settings, keys and controls that a decision uses. */
 export interface DecisionOptions {
   readonly settings: CacheSettings;
   readonly keys: Keys;
   readonly controls: HandlerControls;
-  /** A further reason not to store the response. */
+  /** Returns a further reason not to store the response. */
   reasonNotToStore?(head: HandlerHead): string | undefined;
 }
 
-/** Decides whether a handler's response is stored, and how. A reason is a string as the event `cache:skipped` has it. */
+/**
+ * Decides whether and how a handler's response is stored. A reason not to store is a string, as the event
+ * `cache:skipped` carries it.
+ */
 export class StorageDecision {
   readonly run: HandlerRun;
   readonly settings: CacheSettings;
   readonly #req: IncomingMessage;
   readonly #res: ServerResponse;
   readonly #options: DecisionOptions;
-  /** Read before the watch of identities begins, which would count the reads below. */
+  /** Read before the identity watch begins, which would take a read by the cache for one by the handler. */
   readonly #requestHeaders: IncomingMessage['headers'];
   readonly #hasCredentials: boolean;
   readonly #identities: IdentityWatch;
   readonly #requestedAt = Date.now();
-  /** The lifetime that the app sets, as of the complete head. */
+  /** The app's `ttl`, read when the handler's head is complete. */
   #ttl: CacheSettings['ttl'];
   #head: HandlerHead | undefined;
   #lifetime: Lifetime | undefined;
@@ -81,18 +87,21 @@ export class StorageDecision {
     this.#identities = new IdentityWatch(req, res, { identities, knownCookies: key.cookies });
   }
 
-  /** The stored response that the handler's 304 has validated. */
+  /** The stored response with the headers of the handler's 304; undefined without a 304. */
   get validated(): CachedResponse | undefined {
     return this.#validated?.response;
   }
 
-  /** Decides by the complete head. Returns why the response is not stored; undefined if it may be stored. */
+  /** Decides by the handler's complete head. Returns why the response is not stored; undefined if it may be stored. */
   judgeHead(head: HandlerHead): string | undefined {
     this.#ttl = this.#options.controls.ttlMs ?? this.settings.ttl;
     return this.judgeChangedHead(head);
   }
 
-  /** Decides again by a head that middleware above the cache has changed. */
+  /**
+   * Decides again by a head that earlier middleware has changed. Returns why the response is not stored; undefined if
+   * it may be stored.
+   */
   judgeChangedHead(handlerHead: HandlerHead): string | undefined {
     this.#head = handlerHead;
     const { validation, fallback, isRefresh, part } = this.run;
@@ -100,9 +109,9 @@ export class StorageDecision {
     if (head.status === 304 && validation !== undefined) {
       return this.#judgeValidated(validatedResponse(head, validation.entry.content, this.#hasTtl));
     }
-    // Whatever its lifetime, it must not replace the stale response that is sent instead of it.
+    // With any lifetime, an error must not replace the stale response that can be sent in its place.
     if (ERROR_STATUSES.has(head.status) && (isRefresh || fallback !== undefined)) return 'status';
-    // A part cannot be validated.
+    // A stored part cannot be validated.
     const isValidatable = head === handlerHead && hasEtag(head.status, head.own);
     const rules = { ...this.settings, hasTtl: this.#hasTtl, isValidatable };
     const reason = reasonNotToStore(head, rules) ?? this.#reasonOfHandler(head);
@@ -112,12 +121,12 @@ export class StorageDecision {
     return Number(head.headers['content-length'] ?? 0) > this.settings.maxBody ? 'too-large' : undefined;
   }
 
-  /** To be called when the handler has ended its response: its later reads do not count. */
+  /** To be called when the handler has ended its response: later reads of an identity do not affect storing. */
   handlerEnded(): void {
     this.#identities.stop();
   }
 
-  /** Takes the time that the body has streamed off the lifetime. Returns why the response is no longer stored. */
+  /** Shortens the lifetime by the time that the body has streamed. Returns why the response can no longer be stored. */
   countStreaming(): string | undefined {
     if (this.#head === undefined || this.#lifetime === undefined) return undefined;
     const streamedMs = Date.now() - this.#head.respondedAt;
@@ -125,7 +134,10 @@ export class StorageDecision {
     return this.#lifetime === undefined ? 'no-lifetime' : undefined;
   }
 
-  /** Decides by the whole response: how it is stored, or the reason why it is not. Undefined if its head was never judged. */
+  /**
+   * Decides by the whole response. Returns its stored form, or the reason not to store it; undefined without a head
+   * that may be stored.
+   */
   conclude(
     body: Buffer,
   ): { readonly response: CachedResponse; readonly use: StorageUse } | string | undefined {
@@ -150,12 +162,12 @@ export class StorageDecision {
     return this.#reasonOfHandler(head) ?? (this.#lifetime === undefined ? 'validator' : undefined);
   }
 
-  /** Whether the app sets the lifetime. */
+  /** Whether the app sets the lifetime, by the option `ttl` or by `req.cache.ttl()`. */
   get #hasTtl(): boolean {
     return this.#ttl !== undefined;
   }
 
-  /** Throws the error of the app's own `ttl` function. */
+  /** The lifetime of a response; undefined if it must not be stored. Throws the error of the app's `ttl` function. */
   #lifetimeOf(head: HandlerHead): Lifetime | undefined {
     const ttl = this.#ttl;
     const result = typeof ttl === 'function' ? ttl(asExpress(this.#req), this.#res as Res) : ttl;
@@ -164,25 +176,26 @@ export class StorageDecision {
     return lifetimeOf({ ...head, requestedAt: this.#requestedAt }, { ...this.settings, ttl: ttlMs });
   }
 
-  /** The reason that the handler gave in `req.cache`, or that its reads of the request imply. */
+  /** The reason not to store that the handler gave by `req.cache.noStore()`, or that its reads of the request imply. */
   #reasonOfHandler(head: HandlerHead): string | undefined {
     const { noStoreReason } = this.#options.controls;
     return noStoreReason ?? this.#reasonOfIdentities(head) ?? this.#options.reasonNotToStore?.(head);
   }
 
-  /** A response must not depend on an identity that its key does not name. */
+  /** The reason not to store a response that may depend on an identity its key does not contain. */
   #reasonOfIdentities(head: HandlerHead): string | undefined {
     const { readsSession, readsCookies, readsAuthorization } = this.#identities;
     if (readsSession && this.settings.key.session === undefined) return 'session-read';
     if (readsCookies && !this.#selects('cookie', head)) return 'cookie-read';
     if (!isForAll(head.directives)) {
-      // Such a response answers no request with Authorization (RFC 9111, section 3.5), and for all others a read is equal.
+      // A response that is not for all answers no request with Authorization (RFC 9111, section 3.5), so for all its
+      // requests the handler reads the same: no field.
       return this.#hasCredentials && !this.#isInKey('authorization') ? 'authorization' : undefined;
     }
     return readsAuthorization && !this.#selects('authorization', head) ? 'authorization-read' : undefined;
   }
 
-  /** Whether the key or Vary selects the response by a request header. */
+  /** Whether the key or Vary contains a request header. */
   #selects(field: string, { headers }: HandlerHead): boolean {
     return this.#isInKey(field) || varyNames(headers).split(',').includes(field);
   }

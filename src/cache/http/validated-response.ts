@@ -15,16 +15,16 @@ export const BODY_FIELDS: ReadonlySet<string> = new Set([
 
 /** A stored response that the handler has validated with a 304. */
 export interface ValidatedResponse {
-  /** The head that decides whether it may be stored again. */
+  /** The head of the updated response, which decides whether it may be stored again. */
   readonly head: HandlerHead;
   readonly response: CachedResponse;
-  /** Whether the 304 belongs to this response and allows it to be stored. */
+  /** Whether the 304 validates the stored response and allows it to be stored. */
   readonly isStorable: boolean;
 }
 
 /**
- * The stored response with the header fields of the 304 that validates it (RFC 9111, section 4.3.4). A 304 with another
- * validator than the stored one updates nothing.
+ * The stored response with the header fields of a 304 (RFC 9111, section 4.3.4). If the validator in the 304 is not the
+ * stored one, the stored response is unchanged and not storable.
  */
 export function validatedResponse(
   update: HandlerHead,
@@ -33,7 +33,7 @@ export function validatedResponse(
 ): ValidatedResponse {
   if (!validates(update.headers, stored)) return { head: update, response: stored, isStorable: false };
   const merged = updatedHeaders(headersOf(stored), storedHeaders(update, hasTtl));
-  // Fields that middleware above the cache has set count in the decision, and are not stored.
+  // Fields that earlier middleware has set affect the decision, and are not stored.
   const headers: OutgoingHttpHeaders = Object.fromEntries([
     ...merged.map(([name, value]) => [name.toLowerCase(), typeof value === 'string' ? value : [...value]]),
     ...Object.entries(update.headers).filter(([name]) => !BODY_FIELDS.has(name)),
@@ -46,16 +46,20 @@ export function validatedResponse(
   const isValidatable = hasEtag(status, head.own);
   const rules = { statuses: new Set([status]), mayVaryOn: undefined, hasTtl, isValidatable };
   const isForbidden = reasonNotToStore(head, rules) !== undefined;
-  // With another Vary it is unknown which requests the stored response would be selected for.
+  // With another Vary than the stored one, the requests that would select the stored response are unknown.
   const isStorable = !isForbidden && varyNames(headers) === stored.vary.names;
-  // Whether the handler read Authorization when it made the body is unknown here, so a 304 never widens the use.
+  // It is unknown whether the handler read Authorization to make the stored body, so a 304 never permits more requests
+  // to use it.
   const isStillForAll = stored.isForAll && isForAll(directives);
   const fields = { headers: merged, removed, isForAll: isStillForAll, rule: searchRule(headers) };
   const response = cachedResponse({ ...stored, ...fields });
   return { head, response, isStorable };
 }
 
-/** Compares the validators. A 304 without validators answers the condition of the request. */
+/**
+ * Whether a 304 has the validator of the stored response. A 304 without validators has it, since it answers the
+ * condition of the request.
+ */
 function validates(
   { etag, 'last-modified': modified }: OutgoingHttpHeaders,
   stored: CachedResponse,
@@ -70,7 +74,10 @@ function updatedHeaders(stored: readonly Header[], update: readonly Header[]): H
   return [...stored.filter(([name]) => !replaced.has(name.toLowerCase())), ...updated];
 }
 
-/** Headers that the handler has removed. A 304 carries no body fields, and so removes none. */
+/**
+ * The headers that the handler has removed, now or from the stored response. A 304 omits body fields, so their absence
+ * removes nothing.
+ */
 function removedAfter(
   stored: CachedResponse,
   { own }: HandlerHead,

@@ -4,16 +4,25 @@ import { BoundedMap } from '../../base/bounded-map.ts';
 import { canonicalWeightedList } from '../../http/message/weighted-list.ts';
 import { VARIANT_ID_LENGTH } from '../store/operations/format.ts';
 
-/** Request headers whose members have weights, so that neither order nor case selects a variant. */
+/** Request headers whose members have weights: their values are compared without regard to order and case. */
 const WEIGHTED: ReadonlySet<string> = new Set(['accept-encoding', 'accept-language']);
 
-/** For keys beyond this limit, the first read of a response that varies costs one more command. */
+/**
+ * The memory for known Vary names. For a key that was evicted, the first read of a response that varies costs one more
+ * command.
+ */
 const VARY_BYTES = 4 * 2 ** 20;
 
-/** Longer lists do not occur; the stored format has two bytes for the length. */
+/**
+ * The longest list of names in Vary. Longer ones do not occur in practice; the stored format has two bytes for the
+ * length.
+ */
 const MAX_NAMES_LENGTH = 1_000;
 
-/** The names in Vary, in lower case and sorted; `*` for a response that matches no other request (RFC 9110, section 12.5.5). */
+/**
+ * The names in Vary, in lower case and sorted. `*` means that the response matches no other request (RFC 9110, section
+ * 12.5.5).
+ */
 export function varyNames({ vary }: OutgoingHttpHeaders): string {
   if (vary === undefined) return '';
   const text = Array.isArray(vary) ? vary.join(',') : String(vary);
@@ -23,7 +32,7 @@ export function varyNames({ vary }: OutgoingHttpHeaders): string {
   return names.has('*') || all.length > MAX_NAMES_LENGTH ? '*' : all;
 }
 
-/** The values of the selecting request headers, in a canonical form (RFC 9111, section 4.1). */
+/** The values of the request headers that Vary names, in a canonical form (RFC 9111, section 4.1). */
 export function varyValues(names: string, headers: IncomingHttpHeaders): string {
   const values = names.split(',').map((name) => {
     const value = headers[name];
@@ -34,7 +43,10 @@ export function varyValues(names: string, headers: IncomingHttpHeaders): string 
   return JSON.stringify(values);
 }
 
-/** Removes white space around members. Matching `\s*,\s*` would take quadratic time in a field full of blanks. */
+/**
+ * Removes white space around the members of a list. Matching `\s*,\s*` would take quadratic time in a field full of
+ * blanks.
+ */
 function canonicalList(text: string): string {
   return text
     .split(',')
@@ -42,22 +54,22 @@ function canonicalList(text: string): string {
     .join(',');
 }
 
-/** The id of a variant: a hash, since the values may contain cookies and credentials. */
+/** The id of a variant: a hash, since the header values may contain cookies and credentials. */
 export function variantId(names: string, headers: IncomingHttpHeaders): string {
   const text = `${names} ${varyValues(names, headers)}`;
   return createHash('sha256').update(text, 'utf16le').digest('base64url').slice(0, VARIANT_ID_LENGTH);
 }
 
 /**
- * The headers on which the responses of each key vary, as far as this process knows. For an unknown key the last ones are a
- * guess.
+ * The request headers on which the responses of each key vary, as this process has seen them. For an unknown key the
+ * headers seen last are a guess.
  */
 export class VaryMemory {
   readonly #names = new BoundedMap<string>(VARY_BYTES, (names) => names.length * 2);
   #last = '';
 
   of(id: string): string {
-    // Most apps never vary, and then no request costs a lookup.
+    // In most apps no response varies, and then no request costs a lookup.
     return this.#last === '' && this.#names.size === 0 ? '' : (this.#names.get(id) ?? this.#last);
   }
 

@@ -15,7 +15,7 @@ describeOnBothEngines('req.cache', (url) => {
   describe.each(EXPRESS)('on %s', (_, makeApp) => {
     const at = (options = {}) => ({ ...options, makeApp: makeApp as () => Express });
 
-    it('a response is not stored after `noStore()`, for the reason that the event carries', async () => {
+    it('a response is not stored after `noStore()`, and `cache:skipped` carries the reason of the handler', async () => {
       const reasons = [undefined, 'preview', ''];
       const { ask, runs, skipped } = await site(url(), at({ ttl: '1m' }), (req, res) => {
         req.cache.noStore(reasons[runs() - 1]);
@@ -26,7 +26,7 @@ describeOnBothEngines('req.cache', (url) => {
       expect(skipped.map(({ reason }) => reason)).toEqual(['no-store', 'preview', 'no-store']);
     });
 
-    it('a response is not stored when the handler calls `noStore()` after its head has left', async () => {
+    it('a response is not stored when the handler calls `noStore()` after the head was sent', async () => {
       const { ask, runs } = await site(url(), at({ ttl: '1m' }), (req, res) => {
         res.write('begun ');
         setImmediate(() => {
@@ -39,7 +39,7 @@ describeOnBothEngines('req.cache', (url) => {
       expect(runs()).toBe(2);
     });
 
-    it('the lifetime of `ttl()` replaces the option `ttl`', async () => {
+    it('a lifetime set by `req.cache.ttl()` replaces the option `ttl`', async () => {
       const { ask, pass, runs, storedAll } = await site(url(), at({ ttl: '1h' }), (req, res) => {
         req.cache.ttl('10s');
         res.send('body');
@@ -52,7 +52,7 @@ describeOnBothEngines('req.cache', (url) => {
       expect(runs()).toBe(2);
     });
 
-    it('a response without a lifetime in its headers gets that of `ttl()`', async () => {
+    it('a response without a lifetime in its headers gets the one set by `req.cache.ttl()`', async () => {
       let status = 404;
       const { ask, runs, skipped } = await site(url(), at(), (req, res) => {
         const { ttl } = req.cache;
@@ -66,7 +66,7 @@ describeOnBothEngines('req.cache', (url) => {
       expect([runs(), skipped.map(({ reason }) => reason)]).toEqual([2, ['status']]);
     });
 
-    it.each([0, -1, '1 minute', Number.NaN, undefined])('a lifetime of %s is refused', async (duration) => {
+    it.each([0, -1, '1 minute', Number.NaN, undefined])('`req.cache.ttl(%s)` throws', async (duration) => {
       let message = '';
       const { ask } = await site(url(), at({ ttl: '1m' }), (req, res) => {
         try {
@@ -80,7 +80,7 @@ describeOnBothEngines('req.cache', (url) => {
       expect(message).toMatch(/^ConfigError: req\.cache\.ttl: .* is no duration; give one like '30s'$/);
     });
 
-    it('the controls exist on requests that are not cached, and have no effect there', async () => {
+    it('the controls have no effect on a request that is not cached, although `req.cache` is set', async () => {
       const { ask, runs } = await site(
         url(),
         at({ ttl: '1m', skip: (req: { url: string }) => req.url === '/skipped' }),
@@ -103,7 +103,7 @@ describeOnBothEngines('req.cache', (url) => {
       expect(runs()).toBe(4);
     });
 
-    it('the controls apply to a cache and to the cache above it', async () => {
+    it('the controls apply to both of two caches on one route', async () => {
       const kit = kitForTest({ url: url() });
       let runs = 0;
       const app = makeApp().use(kit.cache({ ttl: '1m' }), kit.cache({ ttl: '1m', key: () => 'inner' }));
@@ -118,7 +118,7 @@ describeOnBothEngines('req.cache', (url) => {
       expect(runs).toBe(2);
     });
 
-    it('the cache does not touch res.locals, where Express has its own `cache` option for templates', async () => {
+    it('the cache does not change `res.locals.cache`, which is a template option of Express', async () => {
       const directory = await mkdtemp(join(tmpdir(), 'views-'));
       onTestFinished(() => rm(directory, { recursive: true }));
       const kit = kitForTest({ url: url() });

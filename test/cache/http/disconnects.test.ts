@@ -40,27 +40,33 @@ describeOnBothEngines('a response that its handler ended after its client had di
   }
 
   describe.each(APPS)('on %s', (_, makeApp) => {
-    it.each(NOTICES)('a response is not stored when the handler looked at %s', async (...notice) => {
-      expect(await isStored(notice, { makeApp })).toBe(false);
-    });
+    it.each(NOTICES)(
+      'a response is not stored when the handler looked at %s after the disconnect',
+      async (...notice) => {
+        expect(await isStored(notice, { makeApp })).toBe(false);
+      },
+    );
 
-    it.each(NO_NOTICES)('a response is stored when the handler looked at %s', async (...notice) => {
-      expect(await isStored(notice, { makeApp })).toBe(true);
-    });
+    it.each(NO_NOTICES)(
+      'a response is stored when the handler looked at %s after the disconnect',
+      async (...notice) => {
+        expect(await isStored(notice, { makeApp })).toBe(true);
+      },
+    );
   });
 
   const [blind] = NO_NOTICES;
   const [seeing] = NOTICES;
 
-  it("a response is stored with `onDisconnect: 'keep'`, whatever the handler looked at", async () => {
+  it("a response is stored with `onDisconnect: 'keep'` even when the handler noticed the disconnect", async () => {
     expect(await isStored(seeing as never, { onDisconnect: 'keep' })).toBe(true);
   });
 
-  it("a response is not stored with `onDisconnect: 'drop'`, whatever the handler looked at", async () => {
+  it("a response is not stored with `onDisconnect: 'drop'` even when the handler did not notice the disconnect", async () => {
     expect(await isStored(blind as never, { onDisconnect: 'drop' })).toBe(false);
   });
 
-  it('a response is not stored when its handler stopped in its loop, and no follower gets it', async () => {
+  it('a response whose handler left its loop at the disconnect is neither stored nor sent to followers', async () => {
     const kit = kitForTest({ url: url() });
     const left = departures();
     const app = express().use(left.note);
@@ -89,7 +95,7 @@ describeOnBothEngines('a response that its handler ended after its client had di
     expect([followers, runs]).toEqual([4, 2]);
   });
 
-  it('a response is not stored when its handler ends it with the data it had by then', async () => {
+  it('a response that its handler ended early with incomplete data is not stored', async () => {
     const kit = kitForTest({ url: url() });
     const left = departures();
     const app = express().use(left.note);
@@ -103,7 +109,7 @@ describeOnBothEngines('a response that its handler ended after its client had di
     expect((await send(address)).text).toBe('{"imported":20}');
   });
 
-  it('a response is stored when a rate limit and a lock of the kit are below the cache', async () => {
+  it('a response is stored when kit.rateLimit and kit.lock run between the cache and the handler', async () => {
     const kit = kitForTest({ url: url() });
     const stored = eventsOf(kit, 'cache:stored');
     const left = departures();

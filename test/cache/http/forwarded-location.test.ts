@@ -44,7 +44,7 @@ describeOnBothEngines('the response to a POST behind a proxy', (url) => {
       ['https://public.host:8443/items/1', { ...PROXY, 'X-Forwarded-Host': 'public.host:8443, inner' }],
       ['/items/1', PROXY],
       ['1', { ...PROXY, 'X-Forwarded-Host': 'not a host' }],
-    ])('the stored response that %s names is purged', async (named, headers) => {
+    ])('the stored response to the URL in %s is purged', async (named, headers) => {
       expect(await isPurged(named === '1' ? 'items/1' : named, { headers })).toBe(true);
     });
 
@@ -52,7 +52,7 @@ describeOnBothEngines('the response to a POST behind a proxy', (url) => {
       ['https://other.host/items/1', {}],
       ['https://public.host:8443/items/1', {}],
       ['https://public.host/items/1', { trust: false }],
-    ])('No stored response is purged by %s with %j', async (named, options) => {
+    ])('no stored response is purged by %s with %j', async (named, options) => {
       expect(await isPurged(named, options)).toBe(false);
     });
   });

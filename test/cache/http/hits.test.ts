@@ -51,7 +51,7 @@ describeOnBothEngines('a stored response', (url) => {
     return { miss, hit };
   }
 
-  it('a hit has the status, the headers and the body of the first response, with names spelled alike', async () => {
+  it('a hit has the status, the headers and the body of the first response, and the spelling of its header names', async () => {
     const { hit } = await missAndHit((_req, res) => {
       res.setHeader('X-CamelCase', 'Grüße'.normalize('NFC'));
       res.setHeader('x-lower', ['one', 'two']);
@@ -93,12 +93,12 @@ describeOnBothEngines('a stored response', (url) => {
       },
     ],
     ['nothing', (_req, res) => void res.end()],
-  ])('A hit has the same bytes when the body was %s', async (_, handler) => {
+  ])('a hit is byte for byte the first response when its body was %s', async (_, handler) => {
     const { hit } = await missAndHit(handler);
     expect(hit.headers['content-length']).toBe(String(hit.body.length));
   });
 
-  it('a hit has the headers that were passed to writeHead, as an object or as a list', async () => {
+  it('a hit has the headers that the handler passed to writeHead(), as an object or as a list', async () => {
     const { hit } = await missAndHit((_req, res) => {
       res.setHeader('X-Before', 'kept');
       res.writeHead(200, 'Fine', { 'Content-Type': 'text/x-test', 'X-Several': ['1', '2'] });
@@ -115,7 +115,7 @@ describeOnBothEngines('a stored response', (url) => {
     });
   });
 
-  it('Cache-Status reports hit and miss (RFC 9211), under the configured name or not at all', async () => {
+  it('Cache-Status reports a hit and a miss under the configured name (RFC 9211), and is absent with `false`', async () => {
     const handler: RequestHandler = (_req, res) => void res.send('body');
     const named = await cached(handler, { cacheStatus: 'shop-cache' });
     expect((await send(`${named.address}/a`)).headers['cache-status']).toBe(
@@ -134,7 +134,7 @@ describeOnBothEngines('a stored response', (url) => {
     }
   });
 
-  it('If-None-Match gets a 304 without a body, and another tag gets the whole response', async () => {
+  it('If-None-Match with the stored ETag gets a 304 without a body, and with another ETag the whole response', async () => {
     const { address, runs } = await cached((_req, res) => void res.send('body'));
     const { headers } = await send(`${address}/a`);
     const etag = String(headers.etag);
@@ -148,7 +148,7 @@ describeOnBothEngines('a stored response', (url) => {
     expect(runs()).toBe(1);
   });
 
-  it('If-Modified-Since gets a 304 by Last-Modified, or by the stored Date without one', async () => {
+  it('If-Modified-Since is compared with Last-Modified, or with the stored Date in its absence', async () => {
     const [before, then, later] = [1, 2, 3].map((day) => new Date(Date.UTC(2020, 0, day)).toUTCString());
     const dated = await cached((_req, res) => void res.set('Last-Modified', then).send('body'));
     const statusOf = async (address: string, since: string, tag?: string) => {
@@ -167,7 +167,7 @@ describeOnBothEngines('a stored response', (url) => {
     expect([dated.runs(), undated.runs()]).toEqual([1, 1]);
   });
 
-  it('a HEAD is answered from a stored GET, with its length and no body, and stores nothing itself', async () => {
+  it('a HEAD gets the stored response to a GET without its body, and the response to a HEAD is never stored', async () => {
     const { address, runs } = await cached((_req, res) => void res.send('body'));
     await send(`${address}/a`, { method: 'HEAD' });
     await send(`${address}/a`, { method: 'HEAD' });
@@ -179,7 +179,7 @@ describeOnBothEngines('a stored response', (url) => {
     expect(head.headers.age).toBeDefined();
   });
 
-  it('the response differs by host, query and path, but not by the case of the host', async () => {
+  it('the stored response is selected by host, path and query, without regard to the case of the host', async () => {
     const { address, runs } = await cached((req, res) => void res.send(`${req.headers.host}${req.url}`));
     const ask = async (path: string, host: string) =>
       (await send(`${address}${path}`, { headers: { Host: host } })).text;
@@ -193,7 +193,7 @@ describeOnBothEngines('a stored response', (url) => {
     expect(await ask('/a', 'ONE.example')).toBe('one.example/a');
   });
 
-  it('the response varies on the request headers that it names', async () => {
+  it('the stored response is selected by the request headers in its Vary', async () => {
     const { address, runs } = await cached((req, res) => {
       res.vary('Accept-Language');
       res.send(`in ${req.headers['accept-language']}`);
@@ -210,7 +210,7 @@ describeOnBothEngines('a stored response', (url) => {
     expect(runs()).toBe(3);
   });
 
-  it('a hit and a miss emit events', async () => {
+  it('a hit emits cache:hit, and a miss emits cache:miss', async () => {
     const { kit, address } = await cached(
       (req, res) => void res.send(req.url === '/no' ? res.status(404) && '' : 'body'),
     );
@@ -236,7 +236,7 @@ describeOnBothEngines('a stored response', (url) => {
   });
 });
 
-it('a stored response ages by the clock of the kit, and expires by the deadline in its value', async () => {
+it('a stored response ages by the clock of the kit, and expires at the time in its stored value', async () => {
   let now = 1_700_000_000_000;
   const kit = kitForTest({ url: 'memory:', clock: { now: () => now } });
   let runs = 0;
@@ -259,7 +259,7 @@ it('a stored response ages by the clock of the kit, and expires by the deadline 
   expect((await send(address)).headers.age, 'never negative').toBe('0');
 });
 
-it('a stored response is shared with another kit of the same prefix, and with no other kit', async () => {
+it('a stored response is shared only by kits with the same prefix', async () => {
   const answering = async (kit: Pick<ReturnType<typeof kitForTest>, 'cache'>, text: string) => {
     const app = express();
     app.get('/a', kit.cache({ ttl: '1m' }), (_req, res) => void res.send(text));

@@ -57,7 +57,7 @@ async function answerOf(session: ClientHttp2Session, asked: Asked) {
   return { status: headers[':status'], age: headers.age, headers, text };
 }
 
-it('Under HTTP/2, the pages of one site are not mistaken for those of another', async () => {
+it('under HTTP/2, a request gets no page of another host', async () => {
   const { ask } = await served({ ttl: '1m' }, (req, res) => {
     res.end(`the page of ${req.headers[':authority']}`);
   });
@@ -68,7 +68,7 @@ it('Under HTTP/2, the pages of one site are not mistaken for those of another', 
   }
 });
 
-it('Under HTTP/2, a streamed page is stored whole, and answers conditions, parts and HEAD', async () => {
+it('under HTTP/2, a streamed page is stored whole, and then answers conditions, ranges and HEAD', async () => {
   const { ask, runs } = await served({ ttl: '1m' }, (_req, res) => {
     res.writeHead(200, { ETag: '"page"', 'X-Several': ['1', '2'] });
     res.write('begun ');
@@ -91,7 +91,7 @@ it.each<[string, number, string, Asked]>([
   ['If-None-Match', 304, '', { 'if-none-match': '"page"' }],
   ['Range', 206, '23', { range: 'bytes=2-3' }],
 ])(
-  'Under HTTP/2, the whole response is stored for a first request with %s',
+  'under HTTP/2, the whole response is stored when the first request has %s',
   async (_, status, text, headers) => {
     const { ask, runs } = await served({ ttl: '1m' }, (_req, res) => {
       res.setHeader('ETag', '"page"');
@@ -103,7 +103,7 @@ it.each<[string, number, string, Asked]>([
   },
 );
 
-it('Under HTTP/2, one request refreshes a stale response, and the others get it meanwhile', async () => {
+it('under HTTP/2, one request refreshes a stale response while the others get the stale one', async () => {
   let go: (() => void) | undefined;
   const { ask, pass, stored, runs } = await served(
     { ttl: '10s', staleWhileRevalidate: '1m' },
@@ -130,7 +130,7 @@ it.each<[string, boolean, (res: ServerResponse, req: IncomingMessage) => unknown
   ['its socket', false, (res) => res.socket],
   ['its stream', false, (res) => Reflect.get(res, 'stream') as unknown],
 ])(
-  'Under HTTP/2, a response whose handler looked at %s after its client had disconnected is stored: %s',
+  'under HTTP/2, a response is stored if its handler looked at %s after the disconnect: %s',
   async (_, isStored, look) => {
     const { leave, stored, skipped } = await served({ ttl: '1m' }, async (req, res, left) => {
       res.write('begun ');

@@ -13,7 +13,7 @@ import { loadCacheScripts } from '../scripts.ts';
 
 const USERS = ['ann', 'bob'];
 
-describeOnBothEngines('a page below kit.cache', (url) => {
+describeOnBothEngines('kit.cache and reads of identities', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   /** The responses that each user, and then a client without credentials, gets. */
@@ -63,7 +63,7 @@ describeOnBothEngines('a page below kit.cache', (url) => {
 
   describe.each(APPS)('on %s', (_, makeApp) => {
     it.each(WAYS)(
-      'a response is not stored when its handler read a req.user that was set by %s',
+      'a response is not stored when its handler read req.user, which middleware set by %s',
       async (_name, put) => {
         const { texts, reasons } = await served(makeApp, [
           (req, _res, next) => {
@@ -114,7 +114,7 @@ describeOnBothEngines('a page below kit.cache', (url) => {
       expect(texts[0]).not.toBe(texts[2]);
     });
 
-    it('a response is not stored when a cookie was read, whether or not the first client sent one', async () => {
+    it('a response is not stored when its handler read the Cookie field of a client without cookies', async () => {
       const kit = kitForTest({ url: url() });
       const app = makeApp();
       app.use(kit.cache({ ttl: '1m' }));
@@ -124,7 +124,7 @@ describeOnBothEngines('a page below kit.cache', (url) => {
       expect((await send(address, { headers: { Cookie: 'a=b' } })).text).toBe('for a=b');
     });
 
-    it('a response is not stored when a middleware defined cookies that are parsed on read', async () => {
+    it('a response is not stored when middleware defined cookies that are parsed on read', async () => {
       const { texts, reasons } = await served(makeApp, [
         (req, _res, next) => {
           const lazy = { configurable: true, get: () => userOf(req) };
@@ -136,7 +136,7 @@ describeOnBothEngines('a page below kit.cache', (url) => {
       expect([texts, reasons]).toEqual([['for ann', 'for bob', 'for undefined'], ['cookie-read']]);
     });
 
-    it('a response is stored for each cookie when Vary or the key names the Cookie field', async () => {
+    it('one response for each value of Cookie is stored when Vary or the key names the field', async () => {
       const cookies: RequestHandler = (req, res) => {
         res.setHeader('Vary', 'Cookie');
         res.end(`for ${req.headers.cookie}`);
@@ -148,14 +148,14 @@ describeOnBothEngines('a page below kit.cache', (url) => {
       expect([keyed.reasons, keyed.texts[2]]).toEqual([[], 'for undefined']);
     });
 
-    it('a response is stored when its handler read no identity, whatever clients send', async () => {
+    it('a response is stored when clients send cookies and its handler read no identity', async () => {
       const { texts, runs, reasons } = await served(makeApp, [
         (req, res) => void res.end(`${req.headers.host !== undefined && req.headers.accept === undefined}`),
       ]);
       expect([texts, runs, reasons]).toEqual([['true', 'true', 'true'], 1, []]);
     });
 
-    it('a handler sees the properties of the request unchanged, while they are watched and afterwards', async () => {
+    it('the properties of a request have the same values during and after the watch of identities', async () => {
       const seen: unknown[] = [];
       await served(makeApp, [
         (req, res) => {
@@ -181,7 +181,7 @@ describeOnBothEngines('a page below kit.cache', (url) => {
       expect([texts, reasons]).toEqual([['{} for ann', '{} for bob', '{} for undefined'], ['session-read']]);
     });
 
-    it('a response is not stored when a middleware derived the user from a cookie', async () => {
+    it('a response is not stored when middleware derived the user from a cookie', async () => {
       const { texts, reasons } = await served(makeApp, [
         cookieParser(),
         (req, res, next) => {
@@ -193,7 +193,7 @@ describeOnBothEngines('a page below kit.cache', (url) => {
       expect([texts, reasons]).toEqual([['for ann', 'for bob', 'for undefined'], ['cookie-read']]);
     });
 
-    it('a response is not stored when a middleware above cookie-parser derived the user from the Cookie field', async () => {
+    it('a response is not stored when middleware before cookie-parser derived the user from the Cookie field', async () => {
       const { texts, reasons } = await served(makeApp, [
         (req, res, next) => {
           res.locals.name = req.headers.cookie;
@@ -210,14 +210,14 @@ describeOnBothEngines('a page below kit.cache', (url) => {
       ['without a secret', cookieParser()],
       ['with a secret', cookieParser('a secret')],
     ])(
-      'a response is stored below a cookie-parser %s whose cookies its handler did not read',
+      'a response is stored when its handler did not read the cookies that cookie-parser %s parsed',
       async (_name, parser) => {
         const { runs, reasons } = await served(makeApp, [parser, (_req, res) => void res.end('body')]);
         expect([runs, reasons]).toEqual([1, []]);
       },
     );
 
-    it('a response is not stored below a cookie parser that also derives the user', async () => {
+    it('a response is not stored when a cookie parser also derived the user', async () => {
       const { texts, reasons } = await served(makeApp, [
         (req, res, next) => {
           const header = req.headers.cookie;
@@ -265,7 +265,7 @@ describeOnBothEngines('a page below kit.cache', (url) => {
       expect([keyed.texts, keyed.reasons]).toEqual([['for ann', 'for bob', 'for undefined'], []]);
     });
 
-    it('a response is stored below middleware that reads identities: morgan, passport and a session', async () => {
+    it('a response is stored when only morgan, passport and a session middleware read identities', async () => {
       const kit = kitForTest({ url: url() });
       const authenticator = new passport.Passport();
       const lines: string[] = [];
@@ -287,7 +287,7 @@ describeOnBothEngines('a page below kit.cache', (url) => {
       expect([runs, lines.length]).toEqual([1, 2]);
     });
 
-    it('a response is stored when limits and a lock of the kit below it are keyed by the user', async () => {
+    it('a response is stored when limits and a lock of the kit, keyed by the user, run after the cache', async () => {
       const kit = kitForTest({ url: url() });
       const key = (req: object) => String(Reflect.get(req, 'user'));
       const app = makeApp().use((req, _res, next) => next(void Object.assign(req, { user: userOf(req) })));
@@ -308,13 +308,13 @@ describeOnBothEngines('a page below kit.cache', (url) => {
       expect(runs).toBe(1);
     });
 
-    it('a response is stored below a morgan that logs at once and reads the Authorization field', async () => {
+    it('a response is stored when morgan logs immediately and reads the Authorization field', async () => {
       const log = morgan('combined', { immediate: true, stream: { write: () => undefined } });
       const { runs, reasons } = await served(makeApp, [log, (_req, res) => void res.end('body')]);
       expect([runs, reasons]).toEqual([1, []]);
     });
 
-    it('a response is not stored for all when its handler read Authorization, unless Vary names it', async () => {
+    it('a `public` response whose handler read Authorization is stored only if Vary names the field', async () => {
       const page = (vary?: string): RequestHandler => {
         return (req, res) => {
           if (vary !== undefined) res.set('Vary', vary);
@@ -338,7 +338,7 @@ describeOnBothEngines('a page below kit.cache', (url) => {
     });
   });
 
-  it.each([['auth'], [{}], [['']], [[1]]])('an `identities` of %j is refused', (identities) => {
+  it.each([['auth'], [{}], [['']], [[1]]])('the option `identities: %j` is refused', (identities) => {
     const kit = kitForTest({ url: 'memory:' });
     if (identities === 'auth')
       expect(() => kit.cache({ identities: 'auth' as never })).toThrow('`identities`');

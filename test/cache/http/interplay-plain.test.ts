@@ -37,7 +37,7 @@ const FORMS: readonly (readonly [
   ],
 ];
 
-describeOnBothEngines('kit.cache without a framework, as', (url) => {
+describeOnBothEngines('kit.cache without Express, as', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   describe.each(FORMS)('%s', (_, make) => {
@@ -55,7 +55,7 @@ describeOnBothEngines('kit.cache without a framework, as', (url) => {
       return { ask, skipped, runs: () => runs };
     }
 
-    it('a streamed response is stored, and answers conditions, ranges and HEAD', async () => {
+    it('a streamed response is stored, and then answers conditions, ranges and HEAD', async () => {
       const { ask, runs } = await page((_req, res) => {
         res.writeHead(200, ['ETag', '"page"', 'Content-Type', 'text/plain']);
         res.write('0123');
@@ -70,7 +70,7 @@ describeOnBothEngines('kit.cache without a framework, as', (url) => {
       expect(runs()).toBe(1);
     });
 
-    it('a HEAD is not taken for a page without a body', async () => {
+    it('the response to a HEAD does not answer a GET', async () => {
       const { ask, runs } = await page((req, res) => {
         res.setHeader('Transfer-Encoding', 'chunked');
         if (req.method !== 'HEAD') res.write('body');
@@ -82,7 +82,7 @@ describeOnBothEngines('kit.cache without a framework, as', (url) => {
       expect(runs()).toBe(3);
     });
 
-    it('the controls are available as req.cache', async () => {
+    it('a response is not stored after `req.cache.noStore()`', async () => {
       const { ask, skipped, runs } = await page((req, res) => {
         (req as IncomingMessage & { cache: CacheControls }).cache.noStore();
         res.end('body');
@@ -96,7 +96,7 @@ describeOnBothEngines('kit.cache without a framework, as', (url) => {
     it.each<[string, Handler]>([
       ['throws', fail],
       ['throws after it began', (_req, res) => res.write('begun') && fail()],
-    ])('a response of a handler that %s is not stored', async (_name, failing) => {
+    ])('a response is not stored when its handler %s', async (_name, failing) => {
       let isBroken = true;
       const { ask } = await page((req, res) => (isBroken ? failing(req, res) : res.end('works')));
       const first = await ask().catch(() => undefined);
@@ -108,7 +108,7 @@ describeOnBothEngines('kit.cache without a framework, as', (url) => {
   });
 
   it.each(APPS)(
-    'a wrapper in %s passes on an error that its handler throws, at once or later',
+    'the wrapped handler form in %s passes a synchronous or asynchronous error of its handler to the app',
     async (_, makeApp) => {
       const kit = kitForTest({ url: url() });
       const app: App = makeApp();

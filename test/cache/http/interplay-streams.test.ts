@@ -46,7 +46,7 @@ describeOnBothEngines('a body behind the cache', (url) => {
     ['base64', BYTES.toString('base64')],
     ['base64url', BYTES.toString('base64url')],
     ['hex', BYTES.toString('hex')],
-  ])('a body is the same byte for byte when it was written in %s', async (encoding, text) => {
+  ])('a body written in %s reaches all clients byte for byte', async (encoding, text) => {
     const { ask, runs } = await page((_req, res) => {
       res.write(text, encoding);
       res.write(new Uint8Array(BYTES).subarray(7, 9));
@@ -58,7 +58,7 @@ describeOnBothEngines('a body behind the cache', (url) => {
     expect(runs()).toBe(1);
   });
 
-  it('a buffer can be reused by its handler as soon as it was written', async () => {
+  it('a handler may overwrite a buffer as soon as it has written the buffer', async () => {
     const { ask, runs } = await page((_req, res) => {
       const scratch = Buffer.from('first ');
       res.write(scratch, () => {
@@ -70,7 +70,7 @@ describeOnBothEngines('a body behind the cache', (url) => {
     expect(runs()).toBe(1);
   });
 
-  it('a body keeps its back pressure, and is the same when it came through a pipeline', async () => {
+  it('a body from a pipeline keeps its back pressure, and a hit has the same bytes', async () => {
     let wasFull = false;
     const { ask, runs } = await page(async (_req, res) => {
       wasFull = !res.write(Buffer.alloc(MEBIBYTE / 2, 'a'));
@@ -81,7 +81,7 @@ describeOnBothEngines('a body behind the cache', (url) => {
     expect([runs(), wasFull]).toEqual([1, true]);
   });
 
-  it('a body over maxBody is sent in the pieces in which it was written, and is not stored', async () => {
+  it('a body over maxBody is sent piece by piece as its handler writes it, and is not stored', async () => {
     const pieces = Array.from({ length: 40 }, (_, at) =>
       Buffer.alloc(MEBIBYTE / 20, String.fromCharCode(65 + at)),
     );
@@ -130,7 +130,7 @@ describeOnBothEngines('a body behind the cache', (url) => {
         res.destroy();
       },
     ],
-  ])('A body is not stored when %s', async (_, handler) => {
+  ])('a body is not stored when %s', async (_, handler) => {
     let isWhole = false;
     const { ask, runs, stored } = await page((req, res, next) =>
       isWhole ? void res.send('whole') : handler(req, res, next),
@@ -142,7 +142,7 @@ describeOnBothEngines('a body behind the cache', (url) => {
     await until('the whole is stored', () => stored.length === 1);
   });
 
-  it('a body that was cut off is not sent as a part of a whole', async () => {
+  it('a range request gets no 206 when the handler cuts the body off', async () => {
     const { address, stored, reasons } = await page((_req, res) => {
       res.setHeader('Content-Length', 512);
       res.write(BYTES);
@@ -152,7 +152,7 @@ describeOnBothEngines('a body behind the cache', (url) => {
     expect([reasons(), stored]).toEqual([['incomplete'], []]);
   });
 
-  it('a body over maxBody is sent whole to a client that asks for a part', async () => {
+  it('a body over maxBody without Accept-Ranges is sent whole to a client that asks for a part', async () => {
     const { address, reasons } = await page((_req, res) => {
       res.setHeader('Content-Length', MEBIBYTE * 2);
       return pipeline(Readable.from([Buffer.alloc(MEBIBYTE, 'a'), Buffer.alloc(MEBIBYTE, 'b')]), res);
@@ -161,7 +161,7 @@ describeOnBothEngines('a body behind the cache', (url) => {
     expect([status, body.length, reasons()]).toEqual([200, 2 * MEBIBYTE, ['too-large']]);
   });
 
-  it('a body is stored once when its client disconnects in the middle and its handler goes on to the end', async () => {
+  it('a body is stored when its client disconnects in the middle and its handler writes all of it', async () => {
     const [first, rest] = [new Gate(), new Gate()];
     const { address, ask, runs, stored } = await page(
       async (_req, res) => {
@@ -185,7 +185,7 @@ describeOnBothEngines('a body behind the cache', (url) => {
     expect([runs(), stored.length]).toEqual([1, 1]);
   });
 
-  it('an event stream reaches its client event by event, and runs for each client', async () => {
+  it('an event stream reaches its client event by event, and is not stored', async () => {
     const streams: import('express').Response[] = [];
     const { address, reasons, stored } = await page((_req, res) => {
       res.set('Content-Type', 'text/event-stream').flushHeaders();
@@ -205,7 +205,7 @@ describeOnBothEngines('a body behind the cache', (url) => {
     expect([reasons(), stored]).toEqual([['event-stream', 'event-stream'], []]);
   });
 
-  it('a response with trailers is sent with them, and is not stored', async () => {
+  it('a response with trailers is sent with its trailers, and is not stored', async () => {
     const { port, reasons } = await page((_req, res) => {
       res.setHeader('Trailer', 'X-Sum');
       res.write('body');
@@ -218,7 +218,7 @@ describeOnBothEngines('a body behind the cache', (url) => {
     expect(reasons()).toEqual(['trailer', 'trailer']);
   });
 
-  it('Early hints are sent to the waiting client, and are not stored', async () => {
+  it('early hints reach the client of a miss, and are not stored', async () => {
     const { port, runs } = await page((_req, res) => {
       res.writeEarlyHints({ link: '</style.css>; rel=preload' }, () => undefined);
       res.end('body');

@@ -28,10 +28,10 @@ async function page(url: string, options: CacheOptions = {}, handler = SEEN) {
 
 const isHit = (answer: Answer) => answer.header('age') !== undefined;
 
-describeOnBothEngines('the key of a stored page', (url) => {
+describeOnBothEngines('the cache key of a page', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
-  it('a page is found by its exact URL: nothing is decoded, joined or reordered', async () => {
+  it('a page is found by its exact URL, of which nothing is decoded, joined or reordered', async () => {
     const { ask } = await page(url());
     const paths = [
       ...[
@@ -68,7 +68,7 @@ describeOnBothEngines('the key of a stored page', (url) => {
     }
   });
 
-  it('a request with an absolute URL is not taken for one on the host that it names', async () => {
+  it('a request with an absolute URL gets no page of the host in that URL', async () => {
     const { ask } = await page(url());
     const host = { Host: 'shop.example' };
     for (const path of ['http://evil.example/a', 'http://shop.example/a', '/a']) {
@@ -87,7 +87,7 @@ describeOnBothEngines('the key of a stored page', (url) => {
     'shop.example#',
     'a@b',
     'ü',
-  ])('a request with the invalid host %j is neither stored nor answered from the cache', async (host) => {
+  ])('a request with the invalid host %j bypasses the cache', async (host) => {
     const { ask, stored } = await page(url());
     const answers = [await ask('/a', { Host: host }), await ask('/a', { Host: host })];
     for (const answer of answers) expect([isHit(answer), answer.status]).toEqual([false, 200]);
@@ -95,7 +95,7 @@ describeOnBothEngines('the key of a stored page', (url) => {
     expect(stored).toEqual([]);
   });
 
-  it('a request without a host has a page of its own', async () => {
+  it('a request without a host gets no page of any host', async () => {
     const { ask } = await page(url());
     const first = await ask('/a', { Host: '' });
     expect((await ask('/a', { Host: 'shop.example' })).body).not.toBe(first.body);
@@ -110,7 +110,7 @@ describeOnBothEngines('the key of a stored page', (url) => {
     expect(isHit(await ask('//a'))).toBe(false);
   });
 
-  it('by default the key depends on no header and no cookie, and no header bypasses the cache', async () => {
+  it('by default, no header or cookie changes the key, and none bypasses the cache', async () => {
     const { ask } = await page(url());
     const { body } = await ask('/a');
     for (const [name, value] of [
@@ -140,7 +140,7 @@ describeOnBothEngines('the key of a stored page', (url) => {
     }
   });
 
-  it("a client's header does not poison the page: the key shows no trace of the first client", async () => {
+  it('an X-Forwarded-Host of an untrusted client does not poison the page', async () => {
     const { ask } = await page(url(), {}, (req, res) => void res.send(`${req.hostname} ${req.protocol}`));
     const forwarded = { 'X-Forwarded-Host': 'evil.example', 'X-Forwarded-Proto': 'evil' };
     expect((await ask('/a', { Host: 'shop.example', ...forwarded })).body).toBe('shop.example http');
@@ -148,7 +148,7 @@ describeOnBothEngines('the key of a stored page', (url) => {
   });
 
   it.each([true, 'loopback', '192.0.2.1'] as const)(
-    'a page of an app that trusts its proxy (%j) differs by the forwarded host and scheme, and by those alone',
+    'with `trust proxy: %j`, pages differ by the forwarded host and scheme only if the proxy is trusted',
     async (proxy) => {
       const kit = kitForTest({ url: url() });
       const app = express()
@@ -201,7 +201,7 @@ describeOnBothEngines('the key of a stored page', (url) => {
       [{ cookie: 'y=1' }],
     ],
   ])(
-    'A page differs by the value of the %s that the key names, and by no other',
+    'pages differ by the values of the %s that the key names, and by no others',
     async (_, key, others, same) => {
       const { ask } = await page(url(), { key });
       const bodies = new Set<string>();
@@ -236,7 +236,7 @@ describeOnBothEngines('the key of a stored page', (url) => {
       ['?page=1', '?page=2', '?utms=1', '?page=1&x=%zz'],
       ['?utm=1', '?utm', '?utm=1&utm=2', '?%75tm=3'],
     ],
-  ])('The key contains %s of the query', async (_, key, others, same) => {
+  ])('the key contains %s of the query', async (_, key, others, same) => {
     const { ask } = await page(url(), { key });
     const { body } = await ask('/a');
     const bodies = new Set([body]);
@@ -245,7 +245,7 @@ describeOnBothEngines('the key of a stored page', (url) => {
     for (const query of same) expect((await ask(`/a${query}`)).body, query).toBe(body);
   });
 
-  it('a page is found by the result of a `key` function, and bypasses the cache on false', async () => {
+  it('a page is found by the result of the `key` function, and a request for which it returns false bypasses the cache', async () => {
     const { ask, stored } = await page(url(), { key: (req) => req.get('x-key') ?? false });
     const { body } = await ask('/a', { 'x-key': 'one' });
     expect((await ask('/b', { 'x-key': 'one', Host: 'other.example' })).body).toBe(body);
@@ -262,7 +262,7 @@ describeOnBothEngines('the key of a stored page', (url) => {
 });
 
 describe('the Redis key of a stored page', () => {
-  it('a Redis key is short for any URL, and does not show the headers and cookies that the key names', async () => {
+  it('a Redis key is short for any URL, and shows no header or cookie value', async () => {
     const { kit, ask, stored } = await page(redisUrl(), {
       key: { headers: ['x-token'], cookies: ['token'] },
     });

@@ -40,10 +40,10 @@ const WAYS: readonly (readonly [name: string, handler: RequestHandler])[] = [
   ],
 ];
 
-describeOnBothEngines('kit.cache', (url) => {
+describeOnBothEngines('kit.cache and headers set while the head is sent', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
-  describe.each(VERSIONS)('by %s', (_, listen) => {
+  describe.each(VERSIONS)('with %s', (_, listen) => {
     const late =
       (name: string, value: string): RequestHandler =>
       (_req, res, next) => {
@@ -53,7 +53,7 @@ describeOnBothEngines('kit.cache', (url) => {
         next();
       };
 
-    describe.each(['below', 'above'] as const)('for a middleware %s the cache', (place) => {
+    describe.each(['below', 'above'] as const)('by middleware %s the cache', (place) => {
       const mounted = (handler: RequestHandler, makeApp: () => Application = express): SiteOptions => ({
         ttl: '1m',
         makeApp,
@@ -62,7 +62,7 @@ describeOnBothEngines('kit.cache', (url) => {
 
       describe.each(EXPRESS)('on %s', (_framework, makeApp) => {
         it.each(WAYS)(
-          'a response that is sent %s and gets no-store while its head leaves is not stored',
+          'a response sent %s is not stored when it gets no-store while its head is sent',
           async (_way, handler) => {
             const { ask, runs, skipped } = await site(
               url(),
@@ -77,7 +77,7 @@ describeOnBothEngines('kit.cache', (url) => {
         );
 
         it.each(WAYS)(
-          'a response that is sent %s and gets Vary while its head leaves is stored as a variant',
+          'a response sent %s is stored as a variant when it gets Vary while its head is sent',
           async (_way, handler) => {
             const { ask, runs } = await site(url(), mounted(late('Vary', 'X-Tenant'), makeApp), handler);
             for (const tenant of ['a', 'b', 'a', 'b']) {
@@ -89,7 +89,7 @@ describeOnBothEngines('kit.cache', (url) => {
         );
       });
 
-      it('a max-age that is set while the head leaves counts', async () => {
+      it('a max-age set while the head is sent is the lifetime', async () => {
         const { ask, runs, pass } = await site(
           url(),
           { ...mounted(late('Cache-Control', 'max-age=10')), ttl: undefined, local: false },
@@ -104,7 +104,7 @@ describeOnBothEngines('kit.cache', (url) => {
       });
     });
 
-    it('a response to which middleware below adds a cookie while the head leaves is not stored', async () => {
+    it('a response is not stored when later middleware adds a cookie while the head is sent', async () => {
       const { ask, runs, skipped } = await site(
         url(),
         { ttl: '1m', below: [late('Set-Cookie', 'visitor=1')] },
@@ -116,7 +116,7 @@ describeOnBothEngines('kit.cache', (url) => {
       expect(skipped[0]?.reason).toBe('set-cookie');
     });
 
-    it('a middleware above that adds a cookie while the head leaves adds it to misses and hits', async () => {
+    it('earlier middleware adds a cookie to misses and hits while the head is sent', async () => {
       const { ask, runs } = await site(
         url(),
         { ttl: '1m', above: [late('Set-Cookie', 'visitor=1')] },
@@ -127,7 +127,7 @@ describeOnBothEngines('kit.cache', (url) => {
       expect(runs()).toBe(1);
     });
 
-    it('headers that middleware below adds while the head leaves are stored', async () => {
+    it('headers that later middleware adds while the head is sent are stored', async () => {
       const { ask, runs } = await site(
         url(),
         { ttl: '1m', below: [late('X-Late', 'yes'), late('Content-Language', 'de')] },
@@ -139,7 +139,7 @@ describeOnBothEngines('kit.cache', (url) => {
       expect(runs()).toBe(1);
     });
 
-    it('a status that middleware below sets while the head leaves is decisive', async () => {
+    it('a response is not stored when later middleware sets the status 404 while the head is sent', async () => {
       const { ask, runs } = await site(
         url(),
         {
@@ -159,7 +159,7 @@ describeOnBothEngines('kit.cache', (url) => {
       expect(runs()).toBe(2);
     });
 
-    it('a `private` that middleware above adds while a 206 or a 304 leaves prevents the storing of the page', async () => {
+    it('a page is not stored when earlier middleware adds `private` to a 206 or a 304 while its head is sent', async () => {
       const { ask, runs } = await site(
         url(),
         { ttl: '1m', above: [late('Cache-Control', 'private')] },
@@ -176,7 +176,7 @@ describeOnBothEngines('kit.cache', (url) => {
     ['2.1.1', cookieSession],
     ['2.1.0', cookieSession210],
   ] as const)(
-    'a response with the cookie of cookie-session %s below is not stored',
+    'a response is not stored when cookie-session %s after the cache sets its cookie',
     async (_version, make) => {
       const kit = kitForTest({ url: url() });
       const skipped = eventsOf(kit, 'cache:skipped');
@@ -196,7 +196,7 @@ describeOnBothEngines('kit.cache', (url) => {
     },
   );
 
-  it('a response with the rolling cookie of kit.session below is not stored', async () => {
+  it('a response is not stored when kit.session after the cache sets its rolling cookie', async () => {
     const kit = kitForTest({ url: url() });
     const session = kit.session({ secret: 'a secret for this test', rolling: true });
     const app = express().set('env', 'test');
@@ -221,24 +221,27 @@ describeOnBothEngines('kit.cache', (url) => {
   it.each([
     ['1.8', compression],
     ['1.7.4', compression17],
-  ] as const)('a response below compression %s is stored once for all encodings', async (_version, make) => {
-    const { ask, runs } = await site(
-      url(),
-      { ttl: '1m', above: [make({ threshold: 0 })] },
-      (_req, res) => void res.type('text').send('page '.repeat(100)),
-    );
-    const plain = await ask();
-    for (const encoding of ['gzip', 'deflate', 'identity']) {
-      const { headers, rawHeaders } = await ask('/a', { 'Accept-Encoding': encoding });
-      expect(headers['content-encoding']).toBe(encoding === 'identity' ? undefined : encoding);
-      expect(headers.vary).toBe('Accept-Encoding');
-      expect(rawHeaders.filter((name) => name === 'Vary')).toHaveLength(1);
-    }
-    expect(plain.text).toBe('page '.repeat(100));
-    expect(runs()).toBe(1);
-  });
+  ] as const)(
+    'a response is stored once for all encodings when compression %s runs before the cache',
+    async (_version, make) => {
+      const { ask, runs } = await site(
+        url(),
+        { ttl: '1m', above: [make({ threshold: 0 })] },
+        (_req, res) => void res.type('text').send('page '.repeat(100)),
+      );
+      const plain = await ask();
+      for (const encoding of ['gzip', 'deflate', 'identity']) {
+        const { headers, rawHeaders } = await ask('/a', { 'Accept-Encoding': encoding });
+        expect(headers['content-encoding']).toBe(encoding === 'identity' ? undefined : encoding);
+        expect(headers.vary).toBe('Accept-Encoding');
+        expect(rawHeaders.filter((name) => name === 'Vary')).toHaveLength(1);
+      }
+      expect(plain.text).toBe('page '.repeat(100));
+      expect(runs()).toBe(1);
+    },
+  );
 
-  it('the X-Response-Time of response-time below is not stored', async () => {
+  it('the X-Response-Time that response-time sets after the cache is not stored', async () => {
     const { ask } = await site(
       url(),
       { ttl: '1m', below: [responseTime()] },
@@ -250,7 +253,7 @@ describeOnBothEngines('kit.cache', (url) => {
     expect(hit.headers['x-response-time']).toBeUndefined();
   });
 
-  it('a response is not stored when a refusal is sent in its place', async () => {
+  it('a response is not stored when kit.session replaces it by an error', async () => {
     const kit = kitForTest({ url: url() });
     const skipped = eventsOf(kit, 'cache:skipped');
     let runs = 0;

@@ -76,19 +76,22 @@ describeOnBothEngines('kit.cache beside other middleware', (url) => {
   const strayNames = ({ headers }: Answer) => Object.keys(headers).filter((name) => name.length === 1);
 
   describe.each(APPS)('on %s', (_, makeApp) => {
-    it.each(NEIGHBOURS)('a hit below %s is the response of the handler', async (_name, make) => {
-      const { ask, runs } = await page(makeApp, () => [make()]);
-      await ask();
-      for (const [status, text, headers] of WAYS) {
-        const answer = await ask(headers);
-        expect([answer.status, answer.text]).toEqual([status, text]);
-        if (status < 400) expect(answer.headers['x-several']).toBe('a, b');
-        expect(strayNames(answer)).toEqual([]);
-      }
-      expect(runs()).toBe(1);
-    });
+    it.each(NEIGHBOURS)(
+      'a hit with %s before the cache equals the response of the handler',
+      async (_name, make) => {
+        const { ask, runs } = await page(makeApp, () => [make()]);
+        await ask();
+        for (const [status, text, headers] of WAYS) {
+          const answer = await ask(headers);
+          expect([answer.status, answer.text]).toEqual([status, text]);
+          if (status < 400) expect(answer.headers['x-several']).toBe('a, b');
+          expect(strayNames(answer)).toEqual([]);
+        }
+        expect(runs()).toBe(1);
+      },
+    );
 
-    it('a hit below a hand-written wrapper has its headers', async () => {
+    it('a hit has the headers that a hand-written wrapper of writeHead() adds', async () => {
       const { ask, runs } = await page(makeApp, () => [handmade]);
       for (const { status, headers } of [await ask(), await ask()]) {
         expect([status, headers['x-handmade'], headers['x-several']]).toEqual([200, 'yes', 'a, b']);
@@ -96,7 +99,7 @@ describeOnBothEngines('kit.cache beside other middleware', (url) => {
       expect(runs()).toBe(1);
     });
 
-    it('a hit below an older morgan below kit.session is the response of the handler', async () => {
+    it('a hit with kit.session and an older morgan before the cache equals the response of the handler', async () => {
       const { ask, runs } = await page(makeApp, (kit) => [
         kit.session({ secret: 'a secret for this test' }) as RequestHandler,
         morgan1100('tiny', SILENT),
@@ -110,7 +113,7 @@ describeOnBothEngines('kit.cache beside other middleware', (url) => {
     });
   });
 
-  it('a hit keeps the cookies of middleware above it beside those of an older cookie-session', async () => {
+  it('a hit has the cookies of earlier middleware and those of an older cookie-session', async () => {
     const { ask } = await page(express, () => [
       cookieSession210({ keys: ['k'] }),
       (req, res, next) => {
@@ -126,7 +129,7 @@ describeOnBothEngines('kit.cache beside other middleware', (url) => {
     }
   });
 
-  it('a stale response in place of an error works with an older morgan above', async () => {
+  it('a stale response replaces an error when an older morgan runs before the cache', async () => {
     let isBroken = false;
     const { ask, pass } = await site(
       url(),

@@ -4,9 +4,9 @@ import { describeOnBothEngines, eventsOf, kitForTest } from '../../support/kits.
 import { until } from '../../support/until.ts';
 import { send, serve } from '../../support/web.ts';
 
-describeOnBothEngines('a cache below another cache', (url) => {
+describeOnBothEngines('two caches on one route', (url) => {
   it.each(EXPRESS)(
-    'a cache with the key of the cache above it passes the request on, on %s',
+    'the inner cache passes a request on when the outer cache has the same key, on %s',
     async (_name, makeApp) => {
       const kit = kitForTest({ url: url() });
       const stored = eventsOf(kit, 'cache:stored');
@@ -26,7 +26,7 @@ describeOnBothEngines('a cache below another cache', (url) => {
     9_000,
   );
 
-  it('a cache with another key stores the response as well', async () => {
+  it('the inner cache stores the response as well when its key differs from that of the outer cache', async () => {
     const kit = kitForTest({ url: url() });
     const stored = eventsOf(kit, 'cache:stored');
     const app = (EXPRESS[0]?.[1] ?? (() => expect.fail('there is no Express')))();

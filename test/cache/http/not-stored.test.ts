@@ -56,7 +56,7 @@ describeOnBothEngines('responses that are not stored', (url) => {
     expect(await reasons(handler)).toEqual([reason, reason]);
   });
 
-  it('a response is stored when a directive that forbids it occurs only in a quoted string', async () => {
+  it('a response is stored when a directive like no-store occurs only in a quoted string', async () => {
     const { address, runs } = await cached(
       withHeader('Cache-Control', 'max-age=60, note="no-store, private"'),
     );
@@ -65,7 +65,7 @@ describeOnBothEngines('responses that are not stored', (url) => {
     expect(runs(), 'is stored').toBe(1);
   });
 
-  it('a body over maxBody is not stored, declared or streamed, and a body of exactly that size is', async () => {
+  it('a body over maxBody is not stored, and a body of exactly maxBody is stored', async () => {
     const exact = await cached((_req, res) => void res.send('x'.repeat(1_000)), { maxBody: 1_000 });
     await send(exact.address);
     expect((await send(exact.address)).body.length).toBe(1_000);
@@ -80,7 +80,7 @@ describeOnBothEngines('responses that are not stored', (url) => {
     expect(await reasons(streamed, { maxBody: 1_000 })).toEqual(['too-large', 'too-large']);
   });
 
-  it('a response to a request with Authorization is not stored, and a stored one does not answer it', async () => {
+  it('the response to a request with Authorization is not stored, and the request gets no stored response', async () => {
     const { address, runs } = await cached((req, res) => void res.send(`for ${req.headers.authorization}`));
     const headers = { Authorization: 'Bearer t' };
     await send(address, { headers });
@@ -91,7 +91,7 @@ describeOnBothEngines('responses that are not stored', (url) => {
   });
 
   it.each(['POST', 'PUT', 'DELETE', 'OPTIONS'])(
-    'a response to %s is not stored, and a stored one does not answer it',
+    'the response to a %s request is not stored, and the request gets no stored response',
     async (method) => {
       const { address, runs } = await cached((req, res) => void res.send(req.method));
       await send(address);
@@ -101,7 +101,7 @@ describeOnBothEngines('responses that are not stored', (url) => {
     },
   );
 
-  it('a response to a skipped request is not stored, and a stored one does not answer it', async () => {
+  it('the response to a skipped request is not stored, and the request gets no stored response', async () => {
     const { address, runs } = await cached((req, res) => void res.send(String(req.headers['x-preview'])), {
       skip: (req) => req.headers['x-preview'] !== undefined,
     });
@@ -134,11 +134,11 @@ describeOnBothEngines('responses that are not stored', (url) => {
       ],
       ['since its socket was destroyed', (res) => void res.socket?.destroy(), undefined],
       ['since it is shorter than declared', (res) => res.socket?.destroy() && res.end(), 9],
-    ])('A response is not stored %s', async (_, end, declared) => {
+    ])('a cut-off response is not stored, %s', async (_, end, declared) => {
       expect(await isStored(end, declared)).toBe(false);
     });
 
-    it('a response is not stored when its client disconnects before the end', async () => {
+    it('a response is not stored when its client disconnects and its handler never ends it', async () => {
       let gone = false;
       const { address, runs } = await cached((_req, res) => {
         if (runs() > 1) return void res.send('whole');
@@ -171,7 +171,7 @@ describe('the options of kit.cache', () => {
     [{ ttl: '1m', staleWhileRevalidate: 0 }, '`staleWhileRevalidate` is 0'],
     [{ tll: '1m' }, 'did you mean `ttl`?'],
     [null, 'options must be an object'],
-  ])('an invalid option is refused: %j', (options, part) => {
+  ])('kit.cache(%j) throws because of an invalid option', (options, part) => {
     const kit = kitForTest({ url: 'memory:' });
     expect(() => kit.cache(options as CacheOptions)).toThrow(part);
   });

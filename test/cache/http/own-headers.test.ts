@@ -56,7 +56,7 @@ describeOnBothEngines('kit.cache and the headers of the handler', (url) => {
     });
 
     it.each(SETTERS)(
-      'a hit has the header that the handler set by %s to the value that it had from above',
+      'a hit has the header that the handler set by %s to the value that earlier middleware had set',
       async (_way, set) => {
         const { ask, runs } = await site(
           url(),
@@ -70,7 +70,7 @@ describeOnBothEngines('kit.cache and the headers of the handler', (url) => {
       },
     );
 
-    it('a hit has the header that the handler passed to writeHead() with the value that it had from above', async () => {
+    it('a hit has the header that the handler passed to writeHead() with the value that earlier middleware had set', async () => {
       const { ask, runs } = await site(
         url(),
         { ttl: '1m', makeApp, above: [byQuery], key: { query: false } },
@@ -82,7 +82,7 @@ describeOnBothEngines('kit.cache and the headers of the handler', (url) => {
       expect(runs()).toBe(1);
     });
 
-    it('a hit has the current header of the middleware above if the handler did not touch it', async () => {
+    it('a hit has the current value of a header that earlier middleware set and the handler did not set', async () => {
       const { ask, runs } = await site(
         url(),
         { ttl: '1m', makeApp, above: [byQuery], key: { query: false } },
@@ -95,7 +95,7 @@ describeOnBothEngines('kit.cache and the headers of the handler', (url) => {
     });
   });
 
-  it('a hit has no cookie of middleware above if the handler removed it', async () => {
+  it('a hit has no cookie of earlier middleware that the handler removed', async () => {
     let visitors = 0;
     const { ask, runs } = await site(
       url(),
@@ -112,7 +112,7 @@ describeOnBothEngines('kit.cache and the headers of the handler', (url) => {
     expect(runs()).toBe(1);
   });
 
-  it('a hit lacks the headers that the handler removed after a 304 freshened the stored response', async () => {
+  it('after a 304 has freshened a response, a hit still lacks the headers that the handler removed', async () => {
     const { ask, runs, pass } = await site(
       url(),
       { ttl: '1s', staleWhileRevalidate: '1m', local: false, above: [helmet() as RequestHandler] },
@@ -158,7 +158,7 @@ const OF_ONE_REQUEST = {
   'X-Cloud-Trace-Context': '1/1',
 };
 
-describeOnBothEngines('kit.cache and headers of one request', (url) => {
+describeOnBothEngines('kit.cache and headers about one request', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   it.each(Object.entries(OF_ONE_REQUEST))('a hit has no %s', async (name, value) => {
@@ -186,7 +186,7 @@ describeOnBothEngines('kit.cache and headers of one request', (url) => {
   });
 
   it.each(EXPRESS)(
-    'a hit has the quota of the limiter above and not of the limiter below, on %s',
+    'a hit has the quota of the limiter before the cache, and not of the one after, on %s',
     async (_, makeApp) => {
       const kit = kitForTest({ url: url() });
       const app = makeApp();
@@ -207,7 +207,7 @@ describeOnBothEngines('kit.cache and headers of one request', (url) => {
   );
 
   it.each(['draft-8', 'draft-6'] as const)(
-    'a hit has no quota of an express-rate-limit below (%s)',
+    'a hit has no quota of express-rate-limit after the cache (%s)',
     async (standardHeaders) => {
       const { ask } = await site(
         url(),

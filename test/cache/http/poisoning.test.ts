@@ -14,22 +14,19 @@ describeOnBothEngines('a response whose key might be that of another request', (
   describe.each(EXPRESS)('on %s', (_, makeApp) => {
     it.each(
       FILTERS.flatMap((key) => (['simple', 'extended'] as const).map((parser) => [key, parser] as const)),
-    )(
-      'A query that the parser cuts off is not cached, with the key %j and the %s parser',
-      async (key, parser) => {
-        const kit = kitForTest({ url: url() });
-        const app = makeApp().set('query parser', parser);
-        app.use(kit.cache({ ttl: '1m', key }), (req, res) => void res.send(`page ${req.query.page}`));
-        const address = await serve(app);
-        const many = 'a&'.repeat(1_000);
-        expect((await send(`${address}/?${many}page=2`)).text).toBe('page undefined');
-        expect((await send(`${address}/?page=2`)).text).toBe('page 2');
-        const most = await send(`${address}/?${'a&'.repeat(999)}page=2`);
-        expect([most.text, most.headers.age]).toEqual(['page 2', '0']);
-      },
-    );
+    )('with the key %j, a query that the %s parser cuts off is not cached', async (key, parser) => {
+      const kit = kitForTest({ url: url() });
+      const app = makeApp().set('query parser', parser);
+      app.use(kit.cache({ ttl: '1m', key }), (req, res) => void res.send(`page ${req.query.page}`));
+      const address = await serve(app);
+      const many = 'a&'.repeat(1_000);
+      expect((await send(`${address}/?${many}page=2`)).text).toBe('page undefined');
+      expect((await send(`${address}/?page=2`)).text).toBe('page 2');
+      const most = await send(`${address}/?${'a&'.repeat(999)}page=2`);
+      expect([most.text, most.headers.age]).toEqual(['page 2', '0']);
+    });
 
-    it.each(FILTERS)('a query that a custom parser cuts off is not cached, with the key %j', async (key) => {
+    it.each(FILTERS)('with the key %j, a query that a custom parser cuts off is not cached', async (key) => {
       const kit = kitForTest({ url: url() });
       const parse = (text: string) => qs.parse(text, '&', '=', { maxKeys: 10 });
       const app = makeApp().set('query parser', parse);
@@ -42,7 +39,7 @@ describeOnBothEngines('a response whose key might be that of another request', (
     });
 
     it.each(FILTERS)(
-      'a query that a custom parser reads in another syntax is not cached, with the key %j',
+      'with the key %j, a query that a custom parser reads in another syntax is not cached',
       async (key) => {
         const kit = kitForTest({ url: url() });
         const parse = (text: string) => ({
@@ -77,7 +74,7 @@ describeOnBothEngines('a response whose key might be that of another request', (
     it.each<[string, Record<string, string>]>([
       ['a length', { 'Content-Length': '1' }],
       ['chunks', { 'Transfer-Encoding': 'chunked' }],
-    ])('A GET with a body is not cached, when it is sent with %s', async (_name, headers) => {
+    ])('a GET with a body is not cached when it is sent with %s', async (_name, headers) => {
       const { address, runs } = await fat({});
       expect((await send(address, { body: 'x', headers })).text).toBe('for x');
       expect((await send(address)).text).toBe('for ');

@@ -28,7 +28,7 @@ describeOnBothEngines('the method QUERY', (url) => {
       return { kit, address, query, runs: () => runs };
     }
 
-    it('a QUERY is cached by its content, which a parser has read', async () => {
+    it('a QUERY is cached by the content that a body parser has read', async () => {
       const { address, query, runs } = await served(express.json());
       for (let round = 0; round < 2; round++) {
         expect((await query('{"page":1}')).text).toBe('QUERY {"page":1}');
@@ -60,7 +60,7 @@ describeOnBothEngines('the method QUERY', (url) => {
       expect(runs()).toBe(2);
     });
 
-    it('a QUERY with another Content-Type is another request', async () => {
+    it('a QUERY with the same content and another Content-Type gets another response', async () => {
       const { query, runs } = await served(
         express.text({ type: () => true }),
         (_req, res) => void res.send('body'),
@@ -100,7 +100,7 @@ describeOnBothEngines('the method QUERY', (url) => {
       },
     );
 
-    it('a QUERY answers conditions, and its response is purged by URL', async () => {
+    it('a stored response to a QUERY answers conditions, and is purged by its URL', async () => {
       const { kit, query, runs } = await served(express.json());
       const etag = String((await query('{"a":1}')).headers.etag);
       const conditional = await query('{"a":1}', { ...JSON_TYPE, 'If-None-Match': etag });
@@ -129,7 +129,7 @@ describeOnBothEngines('the method QUERY', (url) => {
     expect([gets, purged]).toEqual([2, []]);
   });
 
-  it('a stale response to a QUERY is refreshed by its own client', async () => {
+  it('a stale response to a QUERY is refreshed by the request of its client', async () => {
     const { kit, local, pass } = agingKit(url());
     const stored = eventsOf(kit, 'cache:stored');
     const methods: string[] = [];

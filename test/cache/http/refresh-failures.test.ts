@@ -26,31 +26,34 @@ describeOnBothEngines('a refresh that fails', (url) => {
     ],
     ['closes its connection', (req) => void req.socket.destroy()],
     ['responds with 503', (_req, res) => void res.status(503).send('no')],
-  ])('a refresh whose handler %s keeps the stale response, and the next one succeeds', async (_, failing) => {
-    let isBroken = false;
-    const { ask, pass, storedAll, runs } = await site(
-      url(),
-      { ttl: '10s', staleWhileRevalidate: '1h' },
-      (req, res, next) => (isBroken ? failing(req, res, next) : void res.send(`page ${runs()}`)),
-    );
-    await ask();
-    await storedAll(1);
-    isBroken = true;
-    await pass(11_000);
-    for (let client = 0; client < 3; client++) {
-      expect(await ask()).toMatchObject({ status: 200, text: 'page 1' });
-      await until('it was tried', () => runs() >= 2);
-    }
-    isBroken = false;
-    await until('it was made anew', async () => {
-      // The refresh is tried again only after a second, also on the clock of the test.
-      await pass(2_000);
-      return (await ask()).text !== 'page 1';
-    });
-    expect(runs()).toBeLessThan(10);
-  });
+  ])(
+    'a stale response is kept when the handler of its refresh %s, and a later refresh succeeds',
+    async (_, failing) => {
+      let isBroken = false;
+      const { ask, pass, storedAll, runs } = await site(
+        url(),
+        { ttl: '10s', staleWhileRevalidate: '1h' },
+        (req, res, next) => (isBroken ? failing(req, res, next) : void res.send(`page ${runs()}`)),
+      );
+      await ask();
+      await storedAll(1);
+      isBroken = true;
+      await pass(11_000);
+      for (let client = 0; client < 3; client++) {
+        expect(await ask()).toMatchObject({ status: 200, text: 'page 1' });
+        await until('it was tried', () => runs() >= 2);
+      }
+      isBroken = false;
+      await until('it was made anew', async () => {
+        // The refresh is tried again only after a second, also on the clock of the test.
+        await pass(2_000);
+        return (await ask()).text !== 'page 1';
+      });
+      expect(runs()).toBeLessThan(10);
+    },
+  );
 
-  it('a handler that never responds delays no client: all get the stale response', async () => {
+  it('all clients get the stale response while the handler of a refresh never responds', async () => {
     const { ask, pass, storedAll, runs, kit } = await site(
       url(),
       { ttl: '10s', staleWhileRevalidate: '1h' },
@@ -70,7 +73,7 @@ describeOnBothEngines('a refresh that fails', (url) => {
     await kit.close();
   });
 
-  it('a refresh that middleware above the cache answers is not retried forever', async () => {
+  it('a client refreshes when earlier middleware keeps refusing background refreshes', async () => {
     const { ask, pass, storedAll, runs } = await site(
       url(),
       {
@@ -101,7 +104,7 @@ describe.each([
   ['Express', true],
   ['Connect', false],
 ])('a stale response in two processes on %s', (_, isExpress) => {
-  it('one process refreshes a stale response, and the other sends it meanwhile', async () => {
+  it('one process refreshes a stale response while the other sends the stale one', async () => {
     const url = redisUrl();
     await loadCacheScripts(url);
     const prefix = testPrefix();

@@ -108,7 +108,7 @@ describeOnBothEngines('the refresh of a stale response', (url) => {
   );
 
   it.each(EXPRESS)(
-    'a stale response is refreshed in the background in %s, in a router of a sub-app',
+    'a stale response is refreshed in the background in a router of a sub-app, on %s',
     async (_, makeApp) => {
       const { kit, local, pass } = agingKit(url());
       const stored = eventsOf(kit, 'cache:stored');
@@ -137,13 +137,13 @@ describeOnBothEngines('the refresh of a stale response', (url) => {
     ['express.json', () => express.json()],
     ['express.urlencoded', () => express.urlencoded()],
     ['express.raw', () => express.raw({ type: () => true })],
-  ])('A stale response is refreshed in the background below %s', async (_, above) => {
+  ])('a stale response is refreshed in the background with %s before the cache', async (_, above) => {
     await expectRefresh(
       await stalePage((_req, res) => void res.send(BODY), { above: (kit) => [above(kit)] }),
     );
   });
 
-  it('a refresh does not count against a rate limit', async () => {
+  it('a refresh uses no quota of a rate limit', async () => {
     const limited = (kit: RedisKit) => kit.rateLimit({ algorithm: 'sliding-window', limit: 5, window: '1h' });
     const made = await stalePage((_req, res) => void res.send(BODY), {
       above: (kit) => [limited(kit) as RequestHandler],
@@ -153,7 +153,7 @@ describeOnBothEngines('the refresh of a stale response', (url) => {
     expect([status, String(headers.ratelimit)]).toEqual([429, expect.stringContaining('r=0')]);
   });
 
-  it('a refresh has the headers of the request that found the stale response, without conditions and Range', async () => {
+  it('a refresh has the headers of a client that got the stale response, without conditions and Range', async () => {
     const seen: Request['headers'][] = [];
     const { ask, pass, storedAll } = await stalePage(
       (req, res) => {
@@ -174,7 +174,7 @@ describeOnBothEngines('the refresh of a stale response', (url) => {
     expect(seen[1]?.['if-none-match'], 'its own: that of what is stale').toMatch(/^W\//);
   });
 
-  it('a refresh has the client of a trusted proxy, also when that client has disconnected', async () => {
+  it('a refresh has the forwarded address of a client behind a trusted proxy, even after its disconnect', async () => {
     const seen: unknown[] = [];
     const { ask, pass, storedAll } = await stalePage(
       (req, res) => {

@@ -10,7 +10,7 @@ import { type SiteOptions, site } from './site.ts';
 
 const STALE = { ttl: '10s', staleWhileRevalidate: '1h' } as const;
 
-describeOnBothEngines('revalidations that middleware above the cache refuses', (url) => {
+describeOnBothEngines('revalidations that earlier middleware refuses', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   async function start(above: RequestHandler, makeApp?: SiteOptions['makeApp']) {
@@ -60,7 +60,7 @@ describeOnBothEngines('revalidations that middleware above the cache refuses', (
     },
   );
 
-  it('after several answers with 403 in a row, one client revalidates, and others get the stale response', async () => {
+  it('after three refusals with 403 in a row, a request of a client revalidates', async () => {
     let isRefusing = true;
     const { ask, pass, storedAll, refused, made, stored } = await start((req, res, next) => {
       if (isRefusing && isRevalidation(req)) res.sendStatus(403);
@@ -81,7 +81,7 @@ describeOnBothEngines('revalidations that middleware above the cache refuses', (
     await until('it is revalidated', () => stored.length === 3 && made.length === 3);
   });
 
-  it('a limiter of another package lets revalidations pass when isRevalidation is its skip', async () => {
+  it('a limiter of another package lets revalidations pass with the option `skip: isRevalidation`', async () => {
     const limiter = rateLimit({ limit: 2, windowMs: 60_000, legacyHeaders: false, skip: isRevalidation });
     const { ask, pass, storedAll, refused } = await start(limiter);
     await ask();
@@ -93,7 +93,7 @@ describeOnBothEngines('revalidations that middleware above the cache refuses', (
     expect(refused).toEqual([]);
   });
 
-  it('a client is never taken for a revalidation', async () => {
+  it('isRevalidation() is false for a request of a client with any headers', async () => {
     const seen: boolean[] = [];
     const { ask } = await start((req, _res, next) => {
       seen.push(isRevalidation(req));

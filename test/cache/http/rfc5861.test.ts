@@ -22,7 +22,7 @@ function failing(control: string | undefined, failure: () => number | Error | un
 describeBySeconds('RFC 5861', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
-  describe('section 3: stale-while-revalidate', () => {
+  describe('RFC 5861, section 3: stale-while-revalidate', () => {
     it.each<[string, string | undefined, SiteOptions]>([
       ['of the response', 'max-age=10, stale-while-revalidate=20', {}],
       ['of the option', 'max-age=10', { staleWhileRevalidate: '20s' }],
@@ -39,7 +39,7 @@ describeBySeconds('RFC 5861', (url) => {
         { ttl: '10s', staleWhileRevalidate: '20s' },
       ],
     ])(
-      'a stale response is sent at once and refreshed in the background, by the window %s',
+      'a stale response is sent and refreshed in the background during the window %s',
       async (_, control, options) => {
         const { ask, pass, runs, storedAll, kit } = await site(
           url(),
@@ -61,7 +61,7 @@ describeBySeconds('RFC 5861', (url) => {
       },
     );
 
-    it('a stale response does not wait for the handler', async () => {
+    it('a stale response is sent before the handler of its refresh has ended', async () => {
       let go: (() => void) | undefined;
       const { ask, pass, runs, storedAll } = await site(url(), {}, (_req, res) => {
         res.setHeader('Cache-Control', 'max-age=10, stale-while-revalidate=60');
@@ -79,7 +79,7 @@ describeBySeconds('RFC 5861', (url) => {
       expect((await ask()).text).toBe('second');
     });
 
-    it('on Connect one request refreshes a stale response, and the others get it meanwhile', async () => {
+    it('on Connect, one request refreshes a stale response while the others get the stale one', async () => {
       const { kit, local, pass } = agingKit(url());
       const stored = eventsOf(kit, 'cache:stored');
       let runs = 0;
@@ -122,7 +122,7 @@ describeBySeconds('RFC 5861', (url) => {
     });
   });
 
-  describe('section 4: stale-if-error', () => {
+  describe('RFC 5861, section 4: stale-if-error', () => {
     /** The response in place of a failure this many seconds after a success. */
     async function instead(
       failure: number | Error,
@@ -162,10 +162,13 @@ describeBySeconds('RFC 5861', (url) => {
       expect(answer.headers.age, 'a second may have begun').toMatch(/^2[012]$/);
     });
 
-    it.each([404, 400, 501, 505, 429, 301])('a %i is sent as it is', async (status) => {
-      const { answer } = await instead(status);
-      expect([answer.status, answer.text, answer.headers.age]).toEqual([status, 'failure', undefined]);
-    });
+    it.each([404, 400, 501, 505, 429, 301])(
+      'a %i is sent although a stale response is stored',
+      async (status) => {
+        const { answer } = await instead(status);
+        expect([answer.status, answer.text, answer.headers.age]).toEqual([status, 'failure', undefined]);
+      },
+    );
 
     it.each<[string, SiteOptions & { control?: string }]>([
       ['of the option', { control: 'max-age=10', staleIfError: '50s' }],
@@ -179,17 +182,17 @@ describeBySeconds('RFC 5861', (url) => {
         'of the option rather than the response, beside a ttl',
         { control: 'stale-if-error=1', ttl: '10s', staleIfError: '50s' },
       ],
-    ])('the window %s applies', async (_, options) => {
+    ])('the stale-if-error window %s applies', async (_, options) => {
       expect((await instead(503, { ...options, after: 59 })).answer.status).toBe(200);
       expect((await instead(503, { ...options, after: 61 })).answer.status).toBe(503);
     });
 
-    it('RFC 9111 4.2.4: without a window an error is sent', async () => {
+    it('RFC 9111, section 4.2.4: an error is sent when no stale-if-error window is set', async () => {
       expect((await instead(503, { control: 'max-age=10' })).answer.status).toBe(503);
       expect((await instead(503, { control: 'max-age=10, stale-if-error=x' })).answer.status).toBe(503);
     });
 
-    it('a success is sent and stored', async () => {
+    it('a success replaces the stale response', async () => {
       let fails = false;
       const { ask, pass, storedAll } = await site(
         url(),
@@ -207,7 +210,7 @@ describeBySeconds('RFC 5861', (url) => {
       expect((await ask()).text).toBe('page 2');
     });
 
-    it('the conditions of the client apply to the stale response', async () => {
+    it('the conditions and Range of a client apply to a stale response sent instead of an error', async () => {
       let fails = false;
       const { ask, pass, storedAll } = await site(url(), {}, (_req, res) => {
         if (fails) return void res.sendStatus(503);
@@ -225,7 +228,7 @@ describeBySeconds('RFC 5861', (url) => {
       expect((await ask('/a', {}, 'HEAD')).status, 'HEAD is answered by the handler').toBe(503);
     });
 
-    it('a stale response replaces a streamed error as well', async () => {
+    it('a stale response is sent instead of an error that the handler streams', async () => {
       let fails = false;
       const { ask, pass, storedAll } = await site(url(), { ttl: '10s', staleIfError: '1m' }, (_req, res) => {
         res.status(fails ? 502 : 200);
@@ -259,7 +262,7 @@ describeBySeconds('RFC 5861', (url) => {
     for (let request = 0; request < 3; request++) expect((await ask()).text).toBe('page 1');
   });
 
-  it('with both windows a response is sent stale first, and later only instead of an error', async () => {
+  it('after stale-while-revalidate has ended, a stale response is sent only instead of an error', async () => {
     let fails = false;
     const { ask, pass, storedAll, skipped } = await site(
       url(),

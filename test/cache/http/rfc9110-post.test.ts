@@ -22,7 +22,7 @@ function answers(headers: OutgoingHttpHeaders, status = 200): Post {
   return (_req, res) => void res.writeHead(status, headers).end('posted');
 }
 
-describeOnBothEngines('RFC 9110 9.3.3, the response to a POST', (url) => {
+describeOnBothEngines('RFC 9110, section 9.3.3: the response to a POST', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   async function start(
@@ -92,7 +92,7 @@ describeOnBothEngines('RFC 9110 9.3.3, the response to a POST', (url) => {
     ['a form', [express.urlencoded({ extended: true })], 'application/x-www-form-urlencoded', 'a=1'],
     ['text', [express.text()], 'text/plain', 'a'],
   ])(
-    'a response to a POST is stored when a body parser of Express below the cache has read %s',
+    'a response to a POST is stored when a body parser of Express after the cache has read %s',
     async (_name, below, type, sent) => {
       const bodies: unknown[] = [];
       const post: Post = (req, res) => {
@@ -154,7 +154,7 @@ describeOnBothEngines('RFC 9110 9.3.3, the response to a POST', (url) => {
     expect(await afterPost(answers(FRESH), { cache: { ttl: () => false } })).toBe('got 1');
   });
 
-  it('a response to a POST is not stored when its handler read an identity, or forbids it', async () => {
+  it('a response to a POST is not stored when its handler read an identity or called `noStore()`', async () => {
     const answer = answers(FRESH);
     const reads: Post[] = [
       (req) => void req.headers.cookie,
@@ -173,13 +173,13 @@ describeOnBothEngines('RFC 9110 9.3.3, the response to a POST', (url) => {
     expect(await afterPost(answer, {}, { headers: { Authorization: 'Bearer a' } })).toBe('got 1');
   });
 
-  it('a response to a POST is not stored when `key` is or has a function, which is written for GET requests', async () => {
+  it('a response to a POST is not stored when `key` or `key.session` is a function', async () => {
     for (const key of [(req: { url: string }) => req.url, { session: () => '' }]) {
       expect(await afterPost(answers(FRESH), { cache: { key } })).toBe('got 1');
     }
   });
 
-  it('a response to a POST answers only requests that its Vary selects', async () => {
+  it('a response to a POST answers only requests with the header values that its Vary names', async () => {
     const { ask } = await start(answers({ ...FRESH, Vary: 'Accept' }));
     await ask('POST', '/a', { headers: { Accept: 'text/plain' } });
     expect((await ask('GET', '/a', { headers: { Accept: 'text/html' } })).text).toBe('got 1');
@@ -195,7 +195,7 @@ describeOnBothEngines('RFC 9110 9.3.3, the response to a POST', (url) => {
     expect((await ask('GET')).text).toBe('got 1');
   });
 
-  it('a response to a POST is invalidated by the next change', async () => {
+  it('a stored response to a POST is invalidated by the next unsafe request', async () => {
     const { ask, kit } = await start(answers(FRESH));
     await ask('POST');
     expect((await ask('GET')).text).toBe('posted');
@@ -207,7 +207,7 @@ describeOnBothEngines('RFC 9110 9.3.3, the response to a POST', (url) => {
     expect((await ask('GET')).text).toBe('got 3');
   });
 
-  it('a response to a POST is not stored when it is a replay of the first response', async () => {
+  it('a response to a POST is not stored when kit.idempotency replays it', async () => {
     const { ask } = await start(
       (req, res) => {
         req.resume();

@@ -15,7 +15,7 @@ const FIRST = {
 const OLD = 'Sat, 03 Jan 2015 00:00:00 GMT';
 const NEW = 'Sun, 04 Jan 2015 00:00:00 GMT';
 
-describeBySeconds('RFC 9111 3.2 and 4.3.4, a 304 from the handler', (url) => {
+describeBySeconds('RFC 9111, sections 3.2 and 4.3.4: a 304 from the handler of a refresh', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   /** A page that was stored, became stale, was requested once more and refreshed in the background. */
@@ -34,7 +34,7 @@ describeBySeconds('RFC 9111 3.2 and 4.3.4, a 304 from the handler', (url) => {
     return { ...made, stale, conditions };
   }
 
-  it('RFC 9111 4.3.1: a validation sends the validators of the stale response, and those alone', async () => {
+  it('RFC 9111, section 4.3.1: a refresh has only the conditions that validate the stale response', async () => {
     const both = await refreshed(
       says({ ...FIRST, 'Last-Modified': OLD }),
       says(FIRST, { status: 304, body: '' }),
@@ -50,7 +50,7 @@ describeBySeconds('RFC 9111 3.2 and 4.3.4, a 304 from the handler', (url) => {
     ]);
   });
 
-  it('a 304 updates the stored headers and keeps the body, with a lifetime of its own', async () => {
+  it('a 304 updates the headers and the lifetime of the stored response, and keeps its body', async () => {
     const update = { ...FIRST, 'X-Changed': 'after', 'X-New': 'new', 'Cache-Control': 'max-age=30' };
     const { ask, stale, storedAll, runs, pass } = await refreshed(
       says(FIRST),
@@ -70,7 +70,7 @@ describeBySeconds('RFC 9111 3.2 and 4.3.4, a 304 from the handler', (url) => {
     expect(runs()).toBe(2);
   });
 
-  it('RFC 9111 3.2: a 304 does not replace fields that describe the stored body', async () => {
+  it('RFC 9111, section 3.2: a 304 does not replace fields that describe the stored body', async () => {
     const update = {
       ...FIRST,
       'Content-Type': 'text/x-second',
@@ -86,7 +86,7 @@ describeBySeconds('RFC 9111 3.2 and 4.3.4, a 304 from the handler', (url) => {
     expect([headers['content-encoding'], headers['content-range']]).toEqual([undefined, undefined]);
   });
 
-  it('RFC 9111 4.3.3: a 200 replaces the stored response', async () => {
+  it('RFC 9111, section 4.3.3: a 200 replaces the stored response', async () => {
     const second = { 'Cache-Control': 'max-age=10', ETag: '"2"' };
     const { ask, storedAll } = await refreshed(says(FIRST), says(second, { body: 'another body' }));
     await storedAll(2);
@@ -100,25 +100,28 @@ describeBySeconds('RFC 9111 3.2 and 4.3.4, a 304 from the handler', (url) => {
     ['no-store', { 'Cache-Control': 'no-store' }],
     ['a cookie', { 'Set-Cookie': 'a=b' }],
     ['another Vary', { Vary: 'Accept' }],
-  ])('a 304 that says %s is not used, and the next refresh is unconditional', async (_, update) => {
-    const { ask, pass, skipped, runs, stored, conditions, storedAll } = await refreshed(
-      says({ ...FIRST, 'Last-Modified': OLD }),
-      (req, res, next) =>
-        req.headers['if-none-match'] === undefined
-          ? says(FIRST, { body: 'made anew' })(req, res, next)
-          : says({ ...FIRST, 'X-Changed': 'after', ...update }, { status: 304, body: '' })(req, res, next),
-    );
-    await until('it was refused', () => skipped.length === 1);
-    expect(skipped[0]).toMatchObject({ reason: 'validator' });
-    expect(stored).toHaveLength(1);
-    await pass(1_000);
-    await until('the handler was asked a third time', async () => (await ask()) && runs() >= 3);
-    await storedAll(2);
-    expect(conditions.at(-1)).toEqual([undefined, undefined]);
-    expect((await ask()).text).toBe('made anew');
-  });
+  ])(
+    'a 304 with %s does not update the stored response, and the next refresh is unconditional',
+    async (_, update) => {
+      const { ask, pass, skipped, runs, stored, conditions, storedAll } = await refreshed(
+        says({ ...FIRST, 'Last-Modified': OLD }),
+        (req, res, next) =>
+          req.headers['if-none-match'] === undefined
+            ? says(FIRST, { body: 'made anew' })(req, res, next)
+            : says({ ...FIRST, 'X-Changed': 'after', ...update }, { status: 304, body: '' })(req, res, next),
+      );
+      await until('it was refused', () => skipped.length === 1);
+      expect(skipped[0]).toMatchObject({ reason: 'validator' });
+      expect(stored).toHaveLength(1);
+      await pass(1_000);
+      await until('the handler was asked a third time', async () => (await ask()) && runs() >= 3);
+      await storedAll(2);
+      expect(conditions.at(-1)).toEqual([undefined, undefined]);
+      expect((await ask()).text).toBe('made anew');
+    },
+  );
 
-  it('a 304 is used when middleware above the cache sets its lifetime', async () => {
+  it('a 304 updates the stored response when earlier middleware sets the lifetime', async () => {
     const { ask, storedAll, runs } = await refreshed(
       says({ ETag: '"1"' }),
       says({ ETag: '"1"', 'X-New': 'new' }, { status: 304, body: '' }),
@@ -136,7 +139,7 @@ describeBySeconds('RFC 9111 3.2 and 4.3.4, a 304 from the handler', (url) => {
     expect(runs()).toBe(2);
   });
 
-  it('a 304 that Express sends by itself validates the response', async () => {
+  it('a 304 that Express makes of a 200 validates the stored response', async () => {
     const { ask, storedAll, stored } = await refreshed(
       (_req, res) => void res.set('Cache-Control', FIRST['Cache-Control']).send('by Express'),
       (_req, res) => void res.set('Cache-Control', 'max-age=30').send('by Express'),
@@ -147,7 +150,7 @@ describeBySeconds('RFC 9111 3.2 and 4.3.4, a 304 from the handler', (url) => {
     expect([text, headers['cache-control'], headers.age]).toEqual(['by Express', 'max-age=30', '0']);
   });
 
-  it('a 304 gives a new lifetime with the ttl of the app as well', async () => {
+  it('a 304 starts the `ttl` of the app again', async () => {
     const options: SiteOptions = { ttl: '10s', staleWhileRevalidate: '1m' };
     const { ask, storedAll, pass, runs } = await refreshed(
       says({ ETag: '"1"' }),
@@ -160,7 +163,7 @@ describeBySeconds('RFC 9111 3.2 and 4.3.4, a 304 from the handler', (url) => {
     expect(runs()).toBe(2);
   });
 
-  it('a 304 is not sent to a client that asked for the whole', async () => {
+  it('a 304 of a handler without conditions in its request is not stored', async () => {
     const { ask } = await site(url(), { ttl: '1m' }, says(FIRST, { status: 304, body: '' }));
     expect((await ask()).status, 'a handler that says so unasked is its own affair').toBe(304);
     expect((await ask()).headers.age).toBeUndefined();

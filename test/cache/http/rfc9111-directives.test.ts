@@ -5,7 +5,7 @@ import { isStored, says, site } from './site.ts';
 
 const control = (value: string | string[]) => says({ 'Cache-Control': value });
 
-describeBySeconds('RFC 9111 5.2.2, the directives of a response', (url) => {
+describeBySeconds('RFC 9111, section 5.2.2: the directives of a response', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   const isStoredWith = (value: string | string[]) => isStored(url(), {}, control(value));
@@ -22,13 +22,13 @@ describeBySeconds('RFC 9111 5.2.2, the directives of a response', (url) => {
     return Number.POSITIVE_INFINITY;
   }
 
-  it('RFC 9111 5.2.2.1: max-age is the lifetime', async () => {
+  it('RFC 9111, section 5.2.2.1: max-age is the lifetime', async () => {
     expect(await lifetimeOf('max-age=30')).toBe(30);
     expect(await isStoredWith('max-age=0')).toBe(false);
     expect(await isStoredWith('max-age=99999999999999999999')).toBe(true);
   });
 
-  it('RFC 9111 5.2.2.10: s-maxage wins over max-age', async () => {
+  it('RFC 9111, section 5.2.2.10: s-maxage takes precedence over max-age', async () => {
     expect(await lifetimeOf('max-age=10, s-maxage=30')).toBe(30);
     expect(await isStoredWith('max-age=60, s-maxage=0')).toBe(false);
     expect(await isStoredWith('max-age=0, s-maxage=60')).toBe(true);
@@ -36,7 +36,7 @@ describeBySeconds('RFC 9111 5.2.2, the directives of a response', (url) => {
   });
 
   it.each(['must-revalidate', 'proxy-revalidate', 'public', 'no-transform', 'immutable', 'x-own="a, b"'])(
-    'RFC 9111 5.2.2: %s allows a fresh response',
+    'RFC 9111, section 5.2.2: a response with %s and max-age is stored',
     async (directive) => {
       expect(await isStoredWith(`${directive}, max-age=60`)).toBe(true);
       expect(await isStoredWith(`max-age=60, ${directive}`)).toBe(true);
@@ -44,7 +44,7 @@ describeBySeconds('RFC 9111 5.2.2, the directives of a response', (url) => {
   );
 
   it.each(['no-store', 'private', 'no-cache'])(
-    'RFC 9111 5.2.2: a response with %s is not stored, whatever else it says',
+    'RFC 9111, section 5.2.2: a response with %s is not stored even with other directives or a ttl',
     async (word) => {
       for (const value of [
         ...[`${word}, public, s-maxage=60`, `max-age=60,${word.toUpperCase()}`, `max-age=60, ${word}="?"`],
@@ -63,74 +63,81 @@ describeBySeconds('RFC 9111 5.2.2, the directives of a response', (url) => {
   );
 
   it.each(['no-store', 'private', 'no-cache'])(
-    'RFC 9111 5.2: %s in a quoted argument is not a directive',
+    'RFC 9111, section 5.2: a response with %s in a quoted argument is stored',
     async (word) => {
       expect(await isStoredWith(`max-age=60, x="${word}"`)).toBe(true);
       expect(await isStoredWith(`max-age=60, x="\\", ${word}"`)).toBe(true);
     },
   );
 
-  describe.each(['private', 'no-cache'])('RFC 9111 5.2.2.4 and 5.2.2.7: %s with field names', (word) => {
-    const fields = { 'X-User': 'ann', 'X-Other': 'kept', Link: '</a>' };
+  describe.each(['private', 'no-cache'])(
+    'RFC 9111, sections 5.2.2.4 and 5.2.2.7: %s with field names',
+    (word) => {
+      const fields = { 'X-User': 'ann', 'X-Other': 'kept', Link: '</a>' };
 
-    it.each<[string, Record<string, string | string[]>, string | undefined]>([
-      ['without a ttl', { 'Cache-Control': `max-age=60, ${word}="X-User, link"` }, undefined],
-      ['in another case', { 'Cache-Control': `max-age=60, ${word.toUpperCase()}="x-user,LINK"` }, undefined],
-      [
-        'on several lines',
-        { 'Cache-Control': [`max-age=60, ${word}="x-user"`, `${word}="link"`] },
-        undefined,
-      ],
-      ['with a ttl', { 'Cache-Control': `${word}="X-User, link"` }, '1m'],
-      [
-        'with a ttl, beside a targeted field',
-        { 'Cache-Control': `${word}="X-User, link"`, 'CDN-Cache-Control': 'max-age=60' },
-        '1m',
-      ],
-      ['in a targeted field', { 'CDN-Cache-Control': `max-age=60, ${word}="x-user, link"` }, undefined],
-    ])('The response is stored without these fields, %s', async (_, headers, ttl) => {
-      const options = ttl === undefined ? {} : ({ ttl: '1m' } as const);
-      const { ask, runs } = await site(url(), options, says({ ...fields, ...headers }));
-      const miss = await ask();
-      expect(miss.headers).toMatchObject({ 'x-user': 'ann', 'x-other': 'kept', link: '</a>' });
-      const hit = await ask();
-      expect(runs()).toBe(1);
-      expect(hit.headers['x-other']).toBe('kept');
-      expect([hit.headers['x-user'], hit.headers.link]).toEqual([undefined, undefined]);
-    });
-  });
+      it.each<[string, Record<string, string | string[]>, string | undefined]>([
+        ['without a ttl', { 'Cache-Control': `max-age=60, ${word}="X-User, link"` }, undefined],
+        [
+          'in another case',
+          { 'Cache-Control': `max-age=60, ${word.toUpperCase()}="x-user,LINK"` },
+          undefined,
+        ],
+        [
+          'on several lines',
+          { 'Cache-Control': [`max-age=60, ${word}="x-user"`, `${word}="link"`] },
+          undefined,
+        ],
+        ['with a ttl', { 'Cache-Control': `${word}="X-User, link"` }, '1m'],
+        [
+          'with a ttl, beside a targeted field',
+          { 'Cache-Control': `${word}="X-User, link"`, 'CDN-Cache-Control': 'max-age=60' },
+          '1m',
+        ],
+        ['in a targeted field', { 'CDN-Cache-Control': `max-age=60, ${word}="x-user, link"` }, undefined],
+      ])('a response is stored without the named fields, %s', async (_, headers, ttl) => {
+        const options = ttl === undefined ? {} : ({ ttl: '1m' } as const);
+        const { ask, runs } = await site(url(), options, says({ ...fields, ...headers }));
+        const miss = await ask();
+        expect(miss.headers).toMatchObject({ 'x-user': 'ann', 'x-other': 'kept', link: '</a>' });
+        const hit = await ask();
+        expect(runs()).toBe(1);
+        expect(hit.headers['x-other']).toBe('kept');
+        expect([hit.headers['x-user'], hit.headers.link]).toEqual([undefined, undefined]);
+      });
+    },
+  );
 
-  it('RFC 9111 5.2.2.4: an unqualified directive beside a qualified one applies to the whole response', async () => {
+  it('RFC 9111, section 5.2.2.4: private without field names applies to the whole response, even beside private with field names', async () => {
     expect(await isStoredWith('max-age=60, private="x-user", private')).toBe(false);
     expect(await isStoredWith('max-age=60, no-cache="x-user, not a name"')).toBe(false);
   });
 
   it.each(['soon', '-1', '1.5', '6 0', '"6o"', '', '+60', '0x3c'])(
-    'RFC 9111 4.2.1: a lifetime of %j is invalid',
+    'RFC 9111, section 4.2.1: a max-age or s-maxage of %j is invalid',
     async (value) => {
       expect(await isStoredWith(`max-age=${value}`)).toBe(false);
       expect(await isStoredWith(`s-maxage=${value}, max-age=60`)).toBe(false);
     },
   );
 
-  it('RFC 9111 5.2: both forms of an argument count alike', async () => {
+  it('RFC 9111, section 5.2: an argument as a token and as a quoted string are equal', async () => {
     expect(await isStoredWith('max-age="60"')).toBe(true);
     expect(await isStoredWith('MAX-AGE="6\\0"')).toBe(true);
     expect(await lifetimeOf('max-age="30"')).toBe(30);
   });
 
-  it('RFC 9111 4.2.1: different lifetimes are invalid, and equal ones count', async () => {
+  it('RFC 9111, section 4.2.1: a response with two different values of max-age is not stored, and with two equal ones is stored', async () => {
     expect(await isStoredWith('max-age=60, max-age=0')).toBe(false);
     expect(await isStoredWith(['max-age=60', 'max-age=61'])).toBe(false);
     expect(await isStoredWith('max-age=60, max-age="60"')).toBe(true);
   });
 
-  it('RFC 9111 5.2.3: unknown directives are ignored', async () => {
+  it('RFC 9111, section 5.2.3: a response with unknown directives is stored as if they were absent', async () => {
     expect(await isStoredWith('community="UCI", max-age=60')).toBe(true);
     expect(await isStoredWith('community=UCI')).toBe(false);
   });
 
-  it('with a ttl, the lifetime of the response does not count, even when it has none', async () => {
+  it('with a ttl, the lifetime in the response is ignored', async () => {
     for (const value of ['max-age=0', 's-maxage=0', 'max-age=soon', 'public']) {
       expect(await isStored(url(), { ttl: '1m' }, control(value)), value).toBe(true);
     }

@@ -58,7 +58,7 @@ function parts(fields: () => Fields = () => STRONG, letters = LETTERS): Handle {
   };
 }
 
-describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
+describeBySeconds('RFC 9111, sections 3.3 and 3.4: partial content', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   describe.each(SERVERS)('on %s', (_name, mount) => {
@@ -93,7 +93,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
       return { kit, address, ask, part, isHit, skipped, stored, pass: aging.pass, runs: () => runs };
     }
 
-    describe('RFC 9111 3.3: the 206 of a handler', () => {
+    describe('RFC 9111, section 3.3: the 206 of a handler', () => {
       it.each([
         ['bytes=10-14', 'klmno', '10-14'],
         ['bytes=8-8', 'i', '8-8'],
@@ -101,7 +101,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         ['bytes=18-99', 'st', '18-19'],
         ['bytes=-3', 'rst', '17-19'],
         ['Bytes= 9-10 ', 'jk', '9-10'],
-      ])('a stored part answers %s, which is inside of it', async (range, text, contentRange) => {
+      ])('the stored part bytes=0-9 answers %s, a range inside of it', async (range, text, contentRange) => {
         const { ask, part, runs } = await page(parts());
         await part('8-19');
         const before = runs();
@@ -124,7 +124,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         'bytes=8-9,10-11',
         'bytes=10-9',
         'lines=8-9',
-      ])('a stored part does not answer %s, which is not inside of it', async (range) => {
+      ])('the stored part bytes=0-9 does not answer %s', async (range) => {
         const { isHit, part } = await page(parts());
         await part('8-14');
         expect(await isHit({ Range: range })).toBe(false);
@@ -144,13 +144,13 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(runs()).toBe(before + 3);
       });
 
-      it('a part is stored without a validator, for ranges inside of it', async () => {
+      it('a part without a validator is stored, and answers ranges inside of it', async () => {
         const { isHit, part } = await page(parts(() => ({ 'Cache-Control': 'max-age=60' })));
         await part('0-9');
         expect(await isHit({ Range: 'bytes=2-3' })).toBe(true);
       });
 
-      it('a stored part is fresh as long as its headers say, and is not used when it is stale', async () => {
+      it('a stored part has the lifetime in its headers, and is not sent when it is stale', async () => {
         const stale = 'max-age=60, stale-while-revalidate=600, stale-if-error=600';
         const { isHit, part, pass } = await page(parts(() => ({ ...STRONG, 'Cache-Control': stale })));
         await part('0-9');
@@ -160,7 +160,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(await isHit({ Range: 'bytes=0-9' })).toBe(false);
       });
 
-      it('a stored part takes the lifetime of the option `ttl`', async () => {
+      it('a stored part has the lifetime of the option `ttl`', async () => {
         const { isHit, part, pass } = await page(
           parts(() => ({ ETag: '"1"' })),
           { ttl: '10s' },
@@ -172,7 +172,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(await isHit({ Range: 'bytes=0-9' })).toBe(false);
       });
 
-      it('a stored part satisfies only-if-cached when request directives are honored', async () => {
+      it('with honored request directives, a stored part answers a request with only-if-cached', async () => {
         const { ask, part } = await page(parts(), { requestDirectives: 'honor' });
         await part('0-9');
         const only = { 'Cache-Control': 'only-if-cached' };
@@ -181,20 +181,20 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect((await ask(only)).status).toBe(504);
       });
 
-      it('a stored part does not answer no-cache when request directives are honored', async () => {
+      it('with honored request directives, a stored part does not answer a request with no-cache', async () => {
         const { isHit, part } = await page(parts(), { requestDirectives: 'honor' });
         await part('0-9');
         expect(await isHit({ Range: 'bytes=1-2', 'Cache-Control': 'no-cache' })).toBe(false);
       });
 
-      it('Cache-Status reports a part as stored, and a range outside of it as partial (RFC 9211 2.2)', async () => {
+      it('RFC 9211, section 2.2: Cache-Status has fwd=partial for a range that the stored part does not contain', async () => {
         const { part, stored } = await page(parts());
         await part('0-9');
         await expect.poll(() => stored.length).toBe(1);
         expect(lastStatus(await part('8-12'))).toMatch(/^redis-kit; fwd=partial/);
       });
 
-      it('a stored part does not replace a stored whole', async () => {
+      it('a stored part does not replace a stored whole response', async () => {
         let isPublic = true;
         const whole = parts();
         const { ask, isHit } = await page((req, res) => {
@@ -208,7 +208,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
       });
     });
 
-    describe('RFC 9111 3: a 206 that is not stored', () => {
+    describe('RFC 9111, section 3: a 206 that is not stored', () => {
       const answers: readonly [why: string, fields: Fields, body?: string][] = [
         ['has several parts', { 'Content-Type': 'multipart/byteranges; boundary=x', 'Content-Range': '' }],
         ['does not name the length of the whole', { 'Content-Range': 'bytes 0-9/*' }],
@@ -274,14 +274,14 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(await isHit({ Range: 'bytes=0-9' })).toBe(false);
       });
 
-      it('a 206 is not stored when its handler saw If-Range and may omit headers (RFC 9110 15.3.7)', async () => {
+      it('RFC 9110, section 15.3.7: a 206 whose handler saw If-Range is not stored, since the 206 may omit headers', async () => {
         const { isHit, part } = await page(parts());
         await part('0-9', { 'If-Range': '"1"' });
         expect(await isHit({ Range: 'bytes=0-9' })).toBe(false);
       });
     });
 
-    describe('RFC 9110 13: conditions beside Range', () => {
+    describe('RFC 9110, section 13: conditions beside Range', () => {
       const modified = 'Sat, 03 Jan 2015 00:00:00 GMT';
       it.each([
         ['"1"', true],
@@ -289,16 +289,19 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         ['W/"1"', false],
         [modified, true],
         ['Sun, 04 Jan 2015 00:00:00 GMT', false],
-      ])('RFC 9110 13.1.5: If-Range: %s gets the stored part: %s', async (condition, isHitExpected) => {
-        const { ask, part, isHit } = await page(parts(() => ({ ...STRONG, 'Last-Modified': modified })));
-        await part('0-9');
-        const headers = { Range: 'bytes=2-3', 'If-Range': condition };
-        expect(await isHit(headers)).toBe(isHitExpected);
-        const { status, text } = await ask(headers);
-        expect([status, text]).toEqual(isHitExpected ? [206, 'cd'] : [200, LETTERS]);
-      });
+      ])(
+        'RFC 9110, section 13.1.5: a request with If-Range: %s gets the stored part: %s',
+        async (condition, isHitExpected) => {
+          const { ask, part, isHit } = await page(parts(() => ({ ...STRONG, 'Last-Modified': modified })));
+          await part('0-9');
+          const headers = { Range: 'bytes=2-3', 'If-Range': condition };
+          expect(await isHit(headers)).toBe(isHitExpected);
+          const { status, text } = await ask(headers);
+          expect([status, text]).toEqual(isHitExpected ? [206, 'cd'] : [200, LETTERS]);
+        },
+      );
 
-      it('RFC 9110 13.1.5: a weak ETag and a Last-Modified of the same second do not suffice for a part', async () => {
+      it('RFC 9110, section 13.1.5: If-Range with a weak ETag, or with a Last-Modified equal to Date, gets no stored part', async () => {
         const weak = await page(parts(() => ({ ...STRONG, ETag: 'W/"1"' })));
         await weak.part('0-9');
         expect(await weak.isHit({ Range: 'bytes=2-3', 'If-Range': 'W/"1"' })).toBe(false);
@@ -308,7 +311,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(await young.isHit({ Range: 'bytes=2-3', 'If-Range': now })).toBe(false);
       });
 
-      it('RFC 9110 13.1.2: a client that has the representation gets 304 from a stored part (RFC 9111 4.3.2)', async () => {
+      it('RFC 9110, section 13.1.2: a request with the ETag of a stored part in If-None-Match gets a 304', async () => {
         const { ask, part, runs } = await page(parts());
         await part('0-9');
         const before = runs();
@@ -318,7 +321,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
       });
     });
 
-    describe('RFC 9111 3.4: two parts', () => {
+    describe('RFC 9111, section 3.4: two parts', () => {
       const dated = (seconds: number): Fields => ({
         'Cache-Control': 'max-age=60',
         Date: dateIn(0),
@@ -355,7 +358,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect([text, runs()]).toEqual([LETTERS.slice(2, 12), before]);
       });
 
-      it('two parts with a gap between them, or too large together, are not combined: the later one is stored', async () => {
+      it('two parts with a gap between them, or over maxBody together, are not combined', async () => {
         const { isHit, part } = await page(parts(), { maxBody: 10 });
         await part('0-3');
         await part('5-9');
@@ -366,7 +369,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(await isHit({ Range: 'bytes=0-3' })).toBe(false);
       });
 
-      it('two parts of different representations are never mixed', async () => {
+      it('two parts with different ETags are not combined', async () => {
         let etag = '"1"';
         const [older, newer] = [
           parts(() => ({ ...STRONG, ETag: '"1"' })),
@@ -380,7 +383,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect((await ask({ Range: 'bytes=0-14' })).headers).toMatchObject({ etag: '"2"', age: '0' });
       });
 
-      it('two parts of wholes of different lengths are not combined, whatever their ETag', async () => {
+      it('two parts with the same ETag are not combined when their wholes differ in length', async () => {
         let handle = parts();
         const { isHit, part } = await page((req, res) => handle(req, res));
         await part('0-9');
@@ -389,7 +392,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(await isHit({ Range: 'bytes=0-14' })).toBe(false);
       });
 
-      it('a combined part has the headers of the later one, and those that only the earlier one has', async () => {
+      it('a combined part has the headers of the later part, and those that only the earlier part has', async () => {
         let fields: Fields = { ...STRONG, 'X-A': '1', 'X-B': '1' };
         const { ask, part } = await page(parts(() => fields));
         await part('0-9');
@@ -400,7 +403,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(headers).toMatchObject({ 'x-a': '1', 'x-b': '2', 'cache-control': 'max-age=30', age: '0' });
       });
 
-      it('two parts without a missing byte are stored as the whole, and serve it', async () => {
+      it('two parts that contain every byte are stored as the whole response', async () => {
         const { ask, part, runs } = await page(parts());
         await part('0-9');
         await part('10-19');
@@ -420,15 +423,15 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
       });
     });
 
-    describe('the rules for a 200 hold for a stored part', () => {
-      it('RFC 9111 4.1: a stored part answers requests with the same values of the headers in Vary', async () => {
+    describe('the rules for stored parts that hold for a 200 too', () => {
+      it('RFC 9111, section 4.1: a stored part answers only requests with the same values of the headers in Vary', async () => {
         const { isHit, part } = await page(parts(() => ({ ...STRONG, Vary: 'Accept' })));
         await part('0-9', { Accept: 'a' });
         expect(await isHit({ Range: 'bytes=0-9', Accept: 'a' })).toBe(true);
         expect(await isHit({ Range: 'bytes=0-9', Accept: 'b' })).toBe(false);
       });
 
-      it('RFC 9111 4.1: parts of two variants are not combined', async () => {
+      it('RFC 9111, section 4.1: parts of two variants are not combined', async () => {
         const { isHit, part } = await page(parts(() => ({ ...STRONG, Vary: 'Accept' })));
         await part('0-9', { Accept: 'a' });
         await part('10-14', { Accept: 'b' });
@@ -437,14 +440,14 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         }
       });
 
-      it('RFC 9111 3.5: a stored part for a request with Authorization answers no other request', async () => {
+      it('RFC 9111, section 3.5: a part for a request with Authorization answers no later request', async () => {
         const { isHit, part } = await page(parts());
         await part('0-9', { Authorization: 'Basic YTpi' });
         expect(await isHit({ Range: 'bytes=0-9' })).toBe(false);
         expect(await isHit({ Range: 'bytes=0-9', Authorization: 'Basic YTpi' })).toBe(false);
       });
 
-      it('RFC 9111 4.4: a change invalidates a stored part', async () => {
+      it('RFC 9111, section 4.4: an unsafe request invalidates a stored part', async () => {
         const { ask, isHit, part } = await page(parts());
         await part('0-9');
         expect(await isHit({ Range: 'bytes=0-9' })).toBe(true);
@@ -452,7 +455,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(await isHit({ Range: 'bytes=0-9' })).toBe(false);
       });
 
-      it('an invalidation by URL or by tag invalidates a stored part, also by a tag of the part combined with it', async () => {
+      it('a combined part is invalidated by its URL and by the tags of both parts', async () => {
         let tag = 'first';
         const { kit, isHit, part } = await page(parts(), { tags: () => [tag] });
         const stored = async () => {
@@ -470,7 +473,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         }
       });
 
-      it('an invalidation of a group of its host invalidates a stored part (RFC 9875 2)', async () => {
+      it('RFC 9875, section 2: a combined part is invalidated by its group as a tag', async () => {
         const { kit, isHit, part } = await page(parts(() => ({ ...STRONG, 'Cache-Groups': '"letters"' })));
         await part('0-4');
         await part('5-9');
@@ -479,7 +482,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(await isHit({ Range: 'bytes=0-9' })).toBe(false);
       });
 
-      it('RFC 9111 5.2.2.4: a part with no-cache is not stored, even with an ETag', async () => {
+      it('RFC 9111, section 5.2.2.4: a part with no-cache is not stored, even with an ETag', async () => {
         const { isHit, part, skipped } = await page(
           parts(() => ({ ...STRONG, 'Cache-Control': 'no-cache, max-age=60' })),
         );
@@ -488,7 +491,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(skipped.at(-1)?.reason).toBe('no-cache');
       });
 
-      it('RFC 9111 4.3: a stored part is not validated, and the whole that parts make up is', async () => {
+      it('RFC 9111, section 4.3: a stale part is not validated, and a stale whole made of parts is validated', async () => {
         const whole = parts();
         const conditions: unknown[] = [];
         const { ask, isHit, part, pass } = await page((req, res) => {
@@ -508,7 +511,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(await isHit({})).toBe(true);
       });
 
-      it('an invalidation while the handler runs keeps its part from being used', async () => {
+      it('a part is not used when its URL is invalidated while the handler runs', async () => {
         const whole = parts();
         let purge = async (): Promise<void> => undefined;
         const { kit, isHit, part } = await page((req, res) => void purge().then(() => whole(req, res)));
@@ -519,7 +522,7 @@ describeBySeconds('RFC 9111 3.3 and 3.4, partial content', (url) => {
         expect(await isHit({ Range: 'bytes=0-9' })).toBe(true);
       });
 
-      it('a handler that reads an identity keeps its part from being stored', async () => {
+      it('a part is not stored when its handler read an identity', async () => {
         const whole = parts();
         const { isHit, part, skipped } = await page((req, res) => {
           Reflect.get(req.headers, 'cookie');
@@ -558,7 +561,7 @@ describe('the stored bytes of a part', () => {
   };
   const packed = () => JSON.parse(JSON.stringify(packInfo(stored))) as unknown[];
 
-  it('a packed part is read as it was written', () => {
+  it('an unpacked part equals the part that was packed', () => {
     expect(unpackResponse(packed(), body)).toMatchObject({ status: 206, part, etag: '"1"' });
   });
 
@@ -570,7 +573,7 @@ describe('the stored bytes of a part', () => {
     ['is longer than the body', [2, 6, 20, []]],
     ['has no tags', [2, 5, 20]],
     ['has a start that is no number', ['2', 5, 20, []]],
-  ])('a packed part counts as absent when the range %s', (_why, range) => {
+  ])('unpackResponse() returns undefined for a part when its packed range %s', (_why, range) => {
     expect(unpackResponse([...packed().slice(0, 6), range], body)).toBeUndefined();
   });
 });

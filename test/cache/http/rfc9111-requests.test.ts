@@ -7,7 +7,7 @@ import { lastStatus, says, site } from './site.ts';
 
 const control = (value: string): RequestHandler => says({ 'Cache-Control': value });
 
-describeBySeconds('RFC 9111 5.2.1, the directives of a request', (url) => {
+describeBySeconds('RFC 9111, section 5.2.1: the directives of a request', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   const honoring = { requestDirectives: 'honor' } as const;
@@ -17,7 +17,7 @@ describeBySeconds('RFC 9111 5.2.1, the directives of a request', (url) => {
     ...['no-transform', 'no-cache, no-store, max-age=0'],
   ];
 
-  it.each(DIRECTIVES)('by default, %s does not bypass the cache', async (directive) => {
+  it.each(DIRECTIVES)('by default, a request with %s gets the stored response', async (directive) => {
     const { ask, pass, runs } = await site(url(), {}, control('max-age=60'));
     const headers = { 'Cache-Control': directive, Pragma: 'no-cache' };
     await ask('/a', headers);
@@ -27,12 +27,12 @@ describeBySeconds('RFC 9111 5.2.1, the directives of a request', (url) => {
     expect(runs()).toBe(1);
   });
 
-  it('by default, only-if-cached runs the handler', async () => {
+  it('by default, a request with only-if-cached runs the handler', async () => {
     const { ask } = await site(url(), {}, control('max-age=60'));
     expect((await ask('/a', { 'Cache-Control': 'only-if-cached' })).status).toBe(200);
   });
 
-  it('RFC 9111 5.2.1.4: no-cache runs the handler, and its response is stored', async () => {
+  it('RFC 9111, section 5.2.1.4: a request with no-cache runs the handler, whose response is stored', async () => {
     const { ask, runs } = await site(url(), honoring, (_req, res) => {
       res.setHeader('Cache-Control', 'max-age=60');
       res.end(`body ${runs()}`);
@@ -45,7 +45,7 @@ describeBySeconds('RFC 9111 5.2.1, the directives of a request', (url) => {
     expect(runs(), 'and so does a HEAD').toBe(3);
   });
 
-  it('RFC 9111 5.2.1.5: no-store stores nothing', async () => {
+  it('RFC 9111, section 5.2.1.5: the response to a request with no-store is not stored', async () => {
     const { ask, runs } = await site(url(), honoring, control('max-age=60'));
     await ask('/a', { 'Cache-Control': 'no-store' });
     await ask('/a', { 'Cache-Control': 'no-store' });
@@ -56,7 +56,7 @@ describeBySeconds('RFC 9111 5.2.1, the directives of a request', (url) => {
     expect(runs()).toBe(4);
   });
 
-  it('RFC 9111 5.2.1.1: max-age accepts no older response', async () => {
+  it('RFC 9111, section 5.2.1.1: a request with max-age gets no older response', async () => {
     const { ask, pass, runs } = await site(url(), honoring, control('max-age=60'));
     await ask();
     await pass(20_000);
@@ -66,7 +66,7 @@ describeBySeconds('RFC 9111 5.2.1, the directives of a request', (url) => {
     expect(runs()).toBe(2);
   });
 
-  it('RFC 9111 5.2.1.1 and 5.2.1.2: max-age accepts no stale response, unless with max-stale', async () => {
+  it('RFC 9111, sections 5.2.1.1 and 5.2.1.2: a request with max-age gets no stale response unless it also has max-stale', async () => {
     const { ask, pass, runs } = await site(
       url(),
       { ...honoring, singleFlight: false },
@@ -82,7 +82,7 @@ describeBySeconds('RFC 9111 5.2.1, the directives of a request', (url) => {
     await until('it was made anew', () => runs() === 3);
   });
 
-  it('RFC 9111 5.2.1.2: max-stale accepts a response that is no staler', async () => {
+  it('RFC 9111, section 5.2.1.2: a request with max-stale gets a response that has been stale for at most that time', async () => {
     const { ask, pass, runs } = await site(
       url(),
       { ...honoring, singleFlight: false },
@@ -97,7 +97,7 @@ describeBySeconds('RFC 9111 5.2.1, the directives of a request', (url) => {
     expect(await age('max-stale=15')).toBe('20');
   });
 
-  it('RFC 9111 5.2.1.3: min-fresh accepts a response that stays fresh that long', async () => {
+  it('RFC 9111, section 5.2.1.3: a request with min-fresh gets a response that stays fresh for at least that time', async () => {
     const { ask, pass, runs } = await site(url(), honoring, control('max-age=60'));
     await ask();
     await pass(30_000);
@@ -106,7 +106,7 @@ describeBySeconds('RFC 9111 5.2.1, the directives of a request', (url) => {
     expect(runs()).toBe(2);
   });
 
-  it('RFC 9111 5.2.1.7: only-if-cached gets the stored response, or a 504', async () => {
+  it('RFC 9111, section 5.2.1.7: a request with only-if-cached gets the stored response, or else a 504', async () => {
     const { ask, runs } = await site(url(), honoring, control('max-age=60'));
     const only = { 'Cache-Control': 'only-if-cached' };
     const missing = await ask('/a', only);
@@ -122,7 +122,7 @@ describeBySeconds('RFC 9111 5.2.1, the directives of a request', (url) => {
     expect(runs()).toBe(1);
   });
 
-  it('a malformed directive is ignored', async () => {
+  it('a malformed directive of a request is ignored', async () => {
     const { ask, runs } = await site(url(), honoring, control('max-age=60'));
     await ask();
     for (const directive of ['max-age=x', 'min-fresh', 'max-age', 'x-y="no-cache"']) {
@@ -132,7 +132,7 @@ describeBySeconds('RFC 9111 5.2.1, the directives of a request', (url) => {
   });
 });
 
-describeBySeconds('RFC 9111 4.4, unsafe requests', (url) => {
+describeBySeconds('RFC 9111, section 4.4: unsafe requests', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   /** Whether `/a` and `/b?x=1` are still stored after a request of this method with this response. */
@@ -164,23 +164,29 @@ describeBySeconds('RFC 9111 4.4, unsafe requests', (url) => {
     },
   );
 
-  it.each([201, 202, 204, 299, 301, 302, 303, 304])('a status of %i invalidates', async (status) => {
-    expect(await leftAfter('POST', status)).toEqual([false, true]);
-  });
+  it.each([201, 202, 204, 299, 301, 302, 303, 304])(
+    'an unsafe request with the status %i invalidates its URL',
+    async (status) => {
+      expect(await leftAfter('POST', status)).toEqual([false, true]);
+    },
+  );
 
-  it.each([400, 404, 409, 422, 500, 503])('a status of %i does not invalidate', async (status) => {
-    expect(await leftAfter('POST', status, { Location: '/b?x=1' })).toEqual([true, true]);
-  });
+  it.each([400, 404, 409, 422, 500, 503])(
+    'an unsafe request with the status %i invalidates nothing',
+    async (status) => {
+      expect(await leftAfter('POST', status, { Location: '/b?x=1' })).toEqual([true, true]);
+    },
+  );
 
   it.each(['OPTIONS', 'HEAD', 'GET', 'TRACE'])(
-    'a %s request is safe and does not invalidate',
+    'a %s request is safe and invalidates nothing',
     async (method) => {
       expect(await leftAfter(method, 200, { Location: '/b?x=1' })).toEqual([true, true]);
     },
   );
 
   it.each(['Location', 'Content-Location'])(
-    'the URL in %s is invalidated as well, on the same host',
+    'an unsafe request invalidates a URL in %s on the same host',
     async (name) => {
       for (const value of ['/b?x=1', 'b?x=1', './../b?x=1']) {
         expect(await leftAfter('POST', 201, { [name]: value }), value).toEqual([false, false]);
@@ -197,7 +203,7 @@ describeBySeconds('RFC 9111 4.4, unsafe requests', (url) => {
   );
 
   it.each(['Location', 'Content-Location'])(
-    'the URL in %s is not invalidated on another host',
+    'an unsafe request does not invalidate a URL in %s on another host',
     async (name) => {
       for (const value of ['http://other.example/b?x=1', '//127.0.0.1:1/b?x=1', 'http://[/b?x=1', 'b:x']) {
         expect(await leftAfter('POST', 201, { [name]: value }), value).toEqual([false, true]);
@@ -205,7 +211,7 @@ describeBySeconds('RFC 9111 4.4, unsafe requests', (url) => {
     },
   );
 
-  it('the invalidation is done before the client gets the response', async () => {
+  it('an invalidation is done before the client gets the response to its unsafe request', async () => {
     let version = 0;
     const { ask, runs } = await site(url(), { ttl: '1m' }, (req, res) => {
       if (req.method !== 'GET') version++;
@@ -219,7 +225,7 @@ describeBySeconds('RFC 9111 4.4, unsafe requests', (url) => {
     expect(runs()).toBe(11);
   });
 
-  it('the invalidation uses the query as the key counts it', async () => {
+  it('an unsafe request invalidates its URL with only the parameters that `key.query` keeps', async () => {
     const { ask, runs } = await site(url(), { ttl: '1m', key: { query: ['page'] } }, says({}));
     await ask('/a?page=1&utm=x');
     await ask('/a?utm=y&page=1');
@@ -228,7 +234,7 @@ describeBySeconds('RFC 9111 4.4, unsafe requests', (url) => {
     expect((await ask('/a?page=1')).headers.age).toBeUndefined();
   });
 
-  it('a skipped request does not invalidate', async () => {
+  it('a skipped unsafe request invalidates nothing', async () => {
     const { ask } = await site(
       url(),
       { ttl: '1m', skip: (req) => req.headers['x-skip'] !== undefined },
@@ -239,7 +245,7 @@ describeBySeconds('RFC 9111 4.4, unsafe requests', (url) => {
     expect((await ask()).headers.age).toBeDefined();
   });
 
-  it('an unsafe request invalidates every variant', async () => {
+  it('an unsafe request invalidates every variant of its URL', async () => {
     const { ask, runs } = await site(url(), { ttl: '1m' }, says({ Vary: 'X-A' }));
     for (const value of ['1', '2']) await ask('/a', { 'X-A': value });
     await ask('/a', {}, 'DELETE');

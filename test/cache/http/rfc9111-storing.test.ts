@@ -7,12 +7,12 @@ import { isStored, type SiteOptions, says, site } from './site.ts';
 const MAX_AGE = { 'Cache-Control': 'max-age=60' };
 const DAY = 86_400_000;
 
-describeBySeconds('RFC 9111, which responses are stored', (url) => {
+describeBySeconds('RFC 9111: which responses are stored', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
-  describe('RFC 9111 3: statuses', () => {
+  describe('RFC 9111, section 3: statuses', () => {
     it.each([200, 203, 204, 299, 301, 302, 307, 400, 404, 410, 418, 500, 503, 599])(
-      'a %i with an explicit lifetime is stored without a ttl',
+      'without a ttl, a %i with an explicit lifetime is stored',
       async (status) => {
         const body = status === 204 ? '' : 'body';
         expect(await isStored(url(), {}, says(MAX_AGE, { status, body }))).toBe(true);
@@ -32,7 +32,7 @@ describeBySeconds('RFC 9111, which responses are stored', (url) => {
       }
     });
 
-    it('the statuses in `statuses` are stored, and no others', async () => {
+    it('only responses with a status in the option `statuses` are stored', async () => {
       for (const ttl of ['1m', undefined] as const) {
         const options = { ttl, statuses: [200, 404] };
         expect(await isStored(url(), options, says(MAX_AGE, { status: 200 }))).toBe(true);
@@ -46,21 +46,21 @@ describeBySeconds('RFC 9111, which responses are stored', (url) => {
       expect(await isStored(url(), {}, says({ 'Cache-Control': 'public' }))).toBe(false);
     });
 
-    it.each([206, 304])('a %i in `statuses` is refused', async (status) => {
+    it.each([206, 304])('kit.cache() throws for a %i in the option `statuses`', async (status) => {
       await expect(site(url(), { statuses: [status] }, says({}))).rejects.toThrow('no whole response');
     });
 
-    it('a Content-Range is ignored with a status for which it has no meaning (RFC 9110 14.4)', async () => {
+    it('RFC 9110, section 14.4: a Content-Range is ignored unless the status is 206 or 416', async () => {
       const range = { ...MAX_AGE, 'Content-Range': 'bytes 0-3/9' };
       for (const status of [200, 404]) expect(await isStored(url(), {}, says(range, { status }))).toBe(true);
       for (const status of [206, 416]) expect(await isStored(url(), {}, says(range, { status }))).toBe(false);
     });
   });
 
-  describe('RFC 9111 5.2.2.3: must-understand', () => {
+  describe('RFC 9111, section 5.2.2.3: must-understand', () => {
     const understand = { 'Cache-Control': 'must-understand, max-age=60' };
 
-    it('a status that this cache understands is stored, and no other', async () => {
+    it('a response with must-understand is stored only if this cache understands its status', async () => {
       for (const status of [200, 404, 301]) {
         expect(await isStored(url(), {}, says(understand, { status }))).toBe(true);
       }
@@ -69,20 +69,20 @@ describeBySeconds('RFC 9111, which responses are stored', (url) => {
       }
     });
 
-    it('a no-store is ignored with a status that is understood', async () => {
+    it('no-store beside must-understand is ignored if this cache understands the status', async () => {
       const both = { 'Cache-Control': 'no-store, must-understand, max-age=60' };
       expect(await isStored(url(), {}, says(both))).toBe(true);
       expect(await isStored(url(), {}, says(both, { status: 299 }))).toBe(false);
     });
 
-    it('a no-store wins over a ttl', async () => {
+    it('with a ttl, no-store beside must-understand forbids storing', async () => {
       const both = { 'Cache-Control': 'no-store, must-understand' };
       expect(await isStored(url(), { ttl: '1m' }, says(both))).toBe(false);
     });
   });
 
-  describe('RFC 9111 3.1: fields', () => {
-    it('the fields that describe the response are stored, and none of the connection', async () => {
+  describe('RFC 9111, section 3.1: fields', () => {
+    it('a stored response has the fields about its content, and none about the connection', async () => {
       const { ask, runs } = await site(
         url(),
         {},
@@ -112,7 +112,7 @@ describeBySeconds('RFC 9111, which responses are stored', (url) => {
       }
     });
 
-    it('a response that sets a cookie is not stored, whatever else it says', async () => {
+    it('a response with a cookie is not stored even with public or private="set-cookie"', async () => {
       for (const control of ['public, max-age=60', 'max-age=60, private="set-cookie"']) {
         const cookie = { 'Cache-Control': control, 'Set-Cookie': 'a=b' };
         expect(await isStored(url(), {}, says(cookie))).toBe(false);
@@ -120,7 +120,7 @@ describeBySeconds('RFC 9111, which responses are stored', (url) => {
       }
     });
 
-    it('a response without Date gets the time at which its head left', async () => {
+    it('a response without Date is stored with the time of its head as Date', async () => {
       const leftAt = new Date().toUTCString();
       const { ask, runs } = await site(url(), {}, async (_req, res) => {
         res.setHeader('Cache-Control', 'max-age=60');
@@ -136,11 +136,11 @@ describeBySeconds('RFC 9111, which responses are stored', (url) => {
     });
   });
 
-  describe('RFC 9111 3.5: requests with Authorization', () => {
+  describe('RFC 9111, section 3.5: requests with Authorization', () => {
     const authorization = { Authorization: 'Bearer ann' };
 
     it.each(['public, max-age=60', 's-maxage=60', 'must-revalidate, max-age=60'])(
-      'requests with Authorization share a response with %s',
+      'all requests, with or without Authorization, share a response with %s',
       async (control) => {
         const { ask, runs } = await site(url(), {}, says({ 'Cache-Control': control }));
         await ask('/a', authorization);
@@ -151,7 +151,7 @@ describeBySeconds('RFC 9111, which responses are stored', (url) => {
     );
 
     it.each(['max-age=60', 'max-age=60, proxy-revalidate', 'max-age=60, no-transform'])(
-      'requests with Authorization neither fill the cache nor are answered from it with %s',
+      'a request with Authorization gets no stored response with %s, and its response is not stored',
       async (control) => {
         const { ask, runs, skipped } = await site(url(), {}, says({ 'Cache-Control': control }));
         await ask('/a', authorization);
@@ -163,7 +163,7 @@ describeBySeconds('RFC 9111, which responses are stored', (url) => {
       },
     );
 
-    it('requests with Authorization have responses of their own when the key names the field', async () => {
+    it('each value of Authorization has its own stored response when `key.headers` names the field', async () => {
       const options: SiteOptions = { ttl: '1m', key: { headers: ['Authorization'] } };
       const { ask, runs } = await site(
         url(),
@@ -180,7 +180,7 @@ describeBySeconds('RFC 9111, which responses are stored', (url) => {
     });
   });
 
-  describe('RFC 9111 4.2.2: heuristics', () => {
+  describe('RFC 9111, section 4.2.2: heuristics', () => {
     const modified = (ms: number) => new Date(Date.now() - ms).toUTCString();
 
     it('a heuristic lifetime is not used by default', async () => {
@@ -216,7 +216,7 @@ describeBySeconds('RFC 9111, which responses are stored', (url) => {
       expect(runs()).toBe(2);
     });
 
-    it('a heuristic lifetime is used for statuses that allow it, or with public', async () => {
+    it('a heuristic lifetime is used only for statuses that allow one, or with public', async () => {
       const old = { 'Last-Modified': modified(DAY) };
       const options = { heuristics: true };
       for (const status of [203, 301, 404, 410]) {
@@ -229,7 +229,7 @@ describeBySeconds('RFC 9111, which responses are stored', (url) => {
       expect(await isStored(url(), options, says(declared, { status: 302 }))).toBe(true);
     });
 
-    it('an explicit lifetime replaces the heuristic one, even when it is malformed', async () => {
+    it('no heuristic lifetime is used beside an explicit lifetime, even a malformed one', async () => {
       const old = { 'Last-Modified': modified(1_000 * DAY) };
       const options = { heuristics: true };
       for (const named of [

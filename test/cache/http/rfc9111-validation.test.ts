@@ -54,7 +54,7 @@ function tagged(
   };
 }
 
-describeBySeconds('RFC 9111 4.3, validation', (url) => {
+describeBySeconds('RFC 9111, section 4.3: validation', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   /** A page behind a cache, and the conditions that its handler got. */
@@ -81,7 +81,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
   }
 
   describe.each(FORMS)('on %s', (_form, make) => {
-    it('RFC 9111 4.3.1: the handler gets the validators of the stale response in place of the conditions of the client', async () => {
+    it('RFC 9111, section 4.3.1: the handler gets the validators of the stale response in place of the conditions of the client', async () => {
       const after: (string | undefined)[] = [];
       const { ask, pass, storedAll, asked } = await page(
         (req, res) => {
@@ -103,7 +103,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
       expect(after[1], 'the conditions of the client are back').toBe('"mine"');
     });
 
-    it('RFC 9111 4.3.4: a 304 freshens the stored response, which is sent and stored', async () => {
+    it('RFC 9111, section 4.3.4: a 304 freshens the stored response, which is sent and stored again', async () => {
       let run = 0;
       const { ask, pass, storedAll, asked } = await page(
         (req, res) => {
@@ -135,7 +135,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
       expect(asked).toHaveLength(2);
     });
 
-    it('RFC 9111 4.3.3: another status than 304 replaces the stored response', async () => {
+    it('RFC 9111, section 4.3.3: a handler response with another status than 304 replaces the stored response', async () => {
       let version = 1;
       const { ask, pass, storedAll, asked } = await page(
         tagged(
@@ -156,7 +156,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
       expect(asked.map(([etag]) => etag)).toEqual([undefined, '"1"']);
     });
 
-    it('RFC 9111 4.3.2: after a validation the conditions and the range of the client decide which response it gets', async () => {
+    it('RFC 9111, section 4.3.2: after a validation, the conditions and Range of the client decide between a 304, a part and the whole', async () => {
       const { ask, pass, storedAll } = await page(tagged({ 'Cache-Control': 'max-age=10' }), { make });
       await ask();
       await storedAll(1);
@@ -174,7 +174,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
       expect([other.status, other.text]).toEqual([200, 'body']);
     });
 
-    it('RFC 9111 5.2.2.2: a must-revalidate response is validated once it is stale, and an error of the handler is sent', async () => {
+    it('RFC 9111, section 5.2.2.2: a stale response with must-revalidate is validated, and never sent instead of an error', async () => {
       let fails = false;
       const { ask, pass, storedAll } = await page(
         (req, res) =>
@@ -194,7 +194,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
     });
 
     it.each(['no-cache', 'no-cache, max-age=600'])(
-      'RFC 9111 5.2.2.4: a response with %s and an ETag is validated for each request',
+      'RFC 9111, section 5.2.2.4: a response with %s and an ETag is validated for each request',
       async (control) => {
         let version = 1;
         const { ask, storedAll, asked } = await page(
@@ -219,7 +219,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
       },
     );
 
-    it('RFC 9111 4.3.3: a handler that ignores the conditions responds as always', async () => {
+    it('RFC 9111, section 4.3.3: the 200 of a handler that ignores the conditions replaces the stored response', async () => {
       let run = 0;
       const { ask, pass, storedAll } = await page(
         (_req, res) => {
@@ -235,7 +235,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
       expect((await ask()).text).toBe('body 2');
     });
 
-    it('RFC 9111 4.3: a HEAD of a stale response passes to the handler with its own conditions', async () => {
+    it('RFC 9111, section 4.3: a HEAD for a stale response reaches the handler with the conditions of its client', async () => {
       const { ask, pass, storedAll, asked, stored } = await page(tagged({ 'Cache-Control': 'max-age=10' }), {
         make,
       });
@@ -252,20 +252,23 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
     ['a minute where its lifetime is shorter', 10, 69, 71],
     ['its lifetime again', 600, 1199, 1201],
     ['an hour where its lifetime is longer', 7_200, 10_799, 10_801],
-  ])('RFC 9111 4.3: a stale response can be validated for %s', async (_, maxAge, before, after) => {
-    const { ask, pass, storedAll, asked } = await page(tagged({ 'Cache-Control': `max-age=${maxAge}` }));
-    await ask();
-    await storedAll(1);
-    await pass(before * 1_000);
-    await ask();
-    expect(asked[1]?.[0]).toBe('"1"');
-    await storedAll(2);
-    await pass(after * 1_000);
-    await ask();
-    expect(asked[2]?.[0]).toBeUndefined();
-  });
+  ])(
+    'RFC 9111, section 4.3: a stale response is kept for validation for %s',
+    async (_, maxAge, before, after) => {
+      const { ask, pass, storedAll, asked } = await page(tagged({ 'Cache-Control': `max-age=${maxAge}` }));
+      await ask();
+      await storedAll(1);
+      await pass(before * 1_000);
+      await ask();
+      expect(asked[1]?.[0]).toBe('"1"');
+      await storedAll(2);
+      await pass(after * 1_000);
+      await ask();
+      expect(asked[2]?.[0]).toBeUndefined();
+    },
+  );
 
-  it('RFC 9111 4.3: a response with Last-Modified alone is validated when it is stale', async () => {
+  it('RFC 9111, section 4.3: a response with Last-Modified alone is validated when it is stale', async () => {
     const { ask, pass, storedAll } = await page((req, res) => {
       res.setHeader('Cache-Control', 'max-age=10').setHeader('Last-Modified', OLD);
       if (req.headers['if-modified-since'] === OLD) res.writeHead(304).end();
@@ -282,7 +285,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
   it.each([
     ['without a validator', {}],
     ['with Last-Modified alone', { 'Last-Modified': OLD }],
-  ])('RFC 9111 5.2.2.4: a no-cache response %s is not stored', async (_, headers) => {
+  ])('RFC 9111, section 5.2.2.4: a no-cache response %s is not stored', async (_, headers) => {
     const { ask, stored, skipped, asked } = await page((_req, res) => {
       for (const [name, value] of Object.entries(headers)) res.setHeader(name, value);
       res.setHeader('Cache-Control', 'no-cache').end('body');
@@ -296,7 +299,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
   });
 
   it.each<Options>([{ ttl: '1m' }, { staleWhileRevalidate: '1m', staleIfError: '1m' }])(
-    'RFC 9111 5.2.2.4: a no-cache response is validated for each request, whatever the options %o say',
+    'RFC 9111, section 5.2.2.4: with the options %o, a no-cache response is still validated for each request',
     async (options) => {
       const { ask, storedAll, asked } = await page(tagged({ 'Cache-Control': 'no-cache' }), options);
       await ask();
@@ -306,7 +309,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
     },
   );
 
-  it('RFC 9111 4.3.4: requests that wait for a validation get the freshened response', async () => {
+  it('RFC 9111, section 4.3.4: requests that wait for a validation get the freshened response', async () => {
     let open: (() => void) | undefined;
     let arrived = 0;
     const make: Make = (...args) => {
@@ -345,7 +348,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
     expect(collapsed).toHaveLength(2);
   });
 
-  it('RFC 9111 5.2.2.4: no request gets the no-cache response to another request', async () => {
+  it('RFC 9111, section 5.2.2.4: a no-cache response answers only its own request', async () => {
     let run = 0;
     const { ask, storedAll } = await page((req, res) => {
       const etag = `"${++run}"`;
@@ -363,7 +366,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
   });
 
   describe('validation and invalidation', () => {
-    it('RFC 9111 4.4: a response that was purged is never validated', async () => {
+    it('RFC 9111, section 4.4: a purged response is never validated', async () => {
       const { ask, pass, storedAll, asked, kit } = await page(tagged({ 'Cache-Control': 'max-age=10' }));
       await ask();
       await storedAll(1);
@@ -374,7 +377,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
     });
 
     it.each(['max-age=60', 'max-age=60, must-revalidate'])(
-      'RFC 9111 4.4: a response with %s that was softly purged is validated, and is fresh afterwards',
+      'RFC 9111, section 4.4: a response with %s is validated after a soft purge, and is fresh again',
       async (control) => {
         const { ask, storedAll, asked, kit } = await page(tagged({ 'Cache-Control': control }), {
           make: FORMS.at(-1)?.[1] ?? FORM,
@@ -389,7 +392,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
       },
     );
 
-    it('RFC 9111 4.4: a purge while the handler validates reaches the freshened response', async () => {
+    it('RFC 9111, section 4.4: a purge while the handler validates a response invalidates the freshened response', async () => {
       const { ask, pass, storedAll, asked, kit } = await page(async (req, res) => {
         if (asked.length === 2) await kit.invalidate({ url: '/a' });
         return tagged({ 'Cache-Control': 'max-age=10' })(req, res);
@@ -402,7 +405,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
       expect(asked.map(([etag]) => etag)).toEqual([undefined, '"1"', undefined]);
     });
 
-    it('RFC 9111 4.4: a freshened response keeps its tags where the handler names none with its 304', async () => {
+    it('RFC 9111, section 4.4: a freshened response keeps its tags when the handler sets none with its 304', async () => {
       const { ask, pass, storedAll, asked, kit } = await page((req, res) => {
         const { cache } = req as IncomingMessage & { cache: { tag(...tags: string[]): void } };
         if (req.headers['if-none-match'] === undefined) cache.tag('news');
@@ -420,7 +423,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
   });
 
   it.each(['no-cache', 'max-age=0'])(
-    'RFC 9111 5.2.1: a request with %s has the stored response validated when request directives are honored',
+    'RFC 9111, section 5.2.1: with honored request directives, the stored response is validated for a request with %s',
     async (control) => {
       const { ask, storedAll, asked } = await page(tagged({ 'Cache-Control': 'max-age=60' }), {
         requestDirectives: 'honor',
@@ -436,7 +439,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
   );
 
   describe('validation and the selection of responses', () => {
-    it('RFC 9111 4.1: a variant that is stored for other requests is not validated', async () => {
+    it('RFC 9111, section 4.1: a stale variant is not validated by a request that selects another variant', async () => {
       const { ask, pass, storedAll, asked } = await page(
         tagged({ 'Cache-Control': 'max-age=10', Vary: 'Accept-Language' }),
       );
@@ -448,7 +451,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
       expect(asked.map(([etag]) => etag)).toEqual([undefined, undefined, '"1"']);
     });
 
-    it('RFC 9111 3.5: a response that must not answer requests with Authorization is not validated by one', async () => {
+    it('RFC 9111, section 3.5: a request with Authorization does not validate a response that must not answer such requests', async () => {
       const { ask, pass, storedAll, asked } = await page(tagged({ 'Cache-Control': 'max-age=10' }));
       await ask();
       await storedAll(1);
@@ -460,7 +463,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
       expect(asked.map(([etag]) => etag)).toEqual([undefined, '"1"', undefined]);
     });
 
-    it('RFC 9111 3.5: a 304 does not extend the use of a response to requests with Authorization', async () => {
+    it('RFC 9111, section 3.5: a 304 with `public` does not permit a stored response to answer requests with Authorization', async () => {
       let run = 0;
       const { ask, pass, storedAll, asked } = await page((req, res) =>
         tagged({ 'Cache-Control': ++run === 1 ? 'max-age=10' : 'public, max-age=60' })(req, res),
@@ -477,7 +480,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
     it.each<[string, string, (req: IncomingMessage) => unknown]>([
       ['the session', 'session-read', (req) => (req as { session?: unknown }).session],
       ['the cookies', 'cookie-read', (req) => req.headers.cookie],
-    ])('A validation whose handler reads %s is not stored', async (_, reason, read) => {
+    ])('a validated response is not stored again when the handler read %s', async (_, reason, read) => {
       const { ask, pass, storedAll, asked, stored, skipped } = await page((req, res) => {
         if (asked.length > 1) read(req);
         return tagged({ 'Cache-Control': 'max-age=10' })(req, res);
@@ -493,7 +496,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
       expect(asked).toHaveLength(3);
     });
 
-    it('a cookie of a 304 reaches the client, and the response is not stored', async () => {
+    it('a cookie on a 304 reaches the client, and the validated response is not stored again', async () => {
       const { ask, pass, storedAll, asked, stored, skipped } = await page((req, res) => {
         if (asked.length === 2) res.setHeader('Set-Cookie', 'a=1');
         return tagged({ 'Cache-Control': 'max-age=10' })(req, res);
@@ -514,7 +517,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
     });
   });
 
-  it('RFC 9111 5.2.2.4: a no-cache response is validated also when the clock of the store has gone back', async () => {
+  it('RFC 9111, section 5.2.2.4: a no-cache response is validated even when the clock has gone back', async () => {
     const { ask, storedAll, asked } = await page(tagged({ 'Cache-Control': 'no-cache' }));
     await ask();
     await storedAll(1);
@@ -523,7 +526,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
     expect(asked.map(([etag]) => etag)).toEqual([undefined, '"1"']);
   });
 
-  it('RFC 9111 5.2.2.4: requests for a no-cache response do not wait for each other', async () => {
+  it('RFC 9111, section 5.2.2.4: concurrent requests for a no-cache response do not wait for each other', async () => {
     let running = 0;
     const { ask, storedAll, asked } = await page(async (req, res) => {
       running++;
@@ -537,7 +540,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
     expect(asked.map(([etag]) => etag)).toEqual([undefined, '"1"', '"1"', '"1"']);
   });
 
-  it('RFC 9111 4.3.4: a 304 with another ETag updates nothing, and the next run is unconditional', async () => {
+  it('RFC 9111, section 4.3.4: a 304 with another ETag updates nothing, and the next request to the handler is unconditional', async () => {
     const { ask, pass, storedAll, asked, stored, skipped } = await page((req, res) => {
       res.setHeader('Cache-Control', 'max-age=10').setHeader('X-Run', asked.length);
       if (req.headers['if-none-match'] !== undefined) res.setHeader('ETag', '"2"').writeHead(304).end();
@@ -555,7 +558,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
     expect(asked[2]?.[0]).toBeUndefined();
   });
 
-  it('RFC 9111 4.3.4: the 304 that Express sends by itself validates', async () => {
+  it('RFC 9111, section 4.3.4: a 304 that Express makes of a 200 validates the stored response', async () => {
     const etag = createHash('sha1').update('by Express').digest('base64').slice(0, 27);
     const { ask, pass, storedAll, asked } = await page((_req, res) => {
       const express = res as ServerResponse & {
@@ -574,7 +577,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
     expect(lastStatus(validated)).toContain('fwd-status=304');
   });
 
-  it('a validation emits cache:miss and cache:stored', async () => {
+  it('a request that validates a response emits cache:miss and cache:stored', async () => {
     const { ask, pass, storedAll, kit, stored } = await page(tagged({ 'Cache-Control': 'max-age=10' }));
     await ask();
     await storedAll(1);
@@ -591,7 +594,7 @@ describeBySeconds('RFC 9111 4.3, validation', (url) => {
   });
 });
 
-it('RFC 9111 4.4: a validation does not hide a purge that its process has missed', async () => {
+it('RFC 9111, section 4.4: a purge that a process missed invalidates a response that this process has validated', async () => {
   const prefix = testPrefix();
   await loadCacheScripts(redisUrl());
   const start = async () => {

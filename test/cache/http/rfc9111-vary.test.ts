@@ -17,10 +17,10 @@ function varying(...names: string[]): RequestHandler {
 
 const ttl = '1m';
 
-describeBySeconds('RFC 9111 4.1, responses that vary', (url) => {
+describeBySeconds('RFC 9111, section 4.1: responses that vary', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
-  it('a variant answers requests with the same values, and no others', async () => {
+  it('a variant answers only requests with the same values of the headers in Vary', async () => {
     const { ask, runs } = await site(url(), { ttl }, varying('Accept', 'X-B'));
     const requests = [{ Accept: 'a' }, { Accept: 'b' }, { 'X-B': 'a' }, { Accept: 'a', 'X-B': 'a' }, {}];
     for (const [index, headers] of [...requests, ...requests].entries()) {
@@ -32,7 +32,7 @@ describeBySeconds('RFC 9111 4.1, responses that vary', (url) => {
     expect(runs()).toBe(requests.length);
   });
 
-  it('a missing header matches only a missing header', async () => {
+  it('a variant for a request without a header answers only requests without this header', async () => {
     const { ask, runs } = await site(url(), { ttl }, varying('X-A'));
     await ask();
     await ask('/a', { 'X-A': '' });
@@ -42,7 +42,7 @@ describeBySeconds('RFC 9111 4.1, responses that vary', (url) => {
     expect(runs()).toBe(2);
   });
 
-  it('values match that differ only in white space around commas and at the ends', async () => {
+  it('header values are equal if they differ only in white space around commas and at the ends', async () => {
     const { ask, runs } = await site(url(), { ttl }, varying('X-Coding'));
     for (const value of ['gzip, br', 'gzip,br', ' gzip ,  br ', 'gzip,\tbr']) {
       await ask('/a', { 'X-Coding': value });
@@ -69,7 +69,7 @@ describeBySeconds('RFC 9111 4.1, responses that vary', (url) => {
     },
   );
 
-  it('the names in Vary may have any case and order, on one line or several', async () => {
+  it('the names in Vary are equal in any case and order, on one line or several', async () => {
     const spellings = [['X-A, x-b'], ['X-B', 'X-A'], ['x-b ,X-A,, x-a'], 'X-A,X-B'];
     let at = 0;
     const { ask, runs } = await site(url(), { ttl }, (_req, res) => {
@@ -117,7 +117,7 @@ describeBySeconds('RFC 9111 4.1, responses that vary', (url) => {
     expect(runs()).toBe(5);
   });
 
-  it('a response may start to vary, stop, and vary on another header', async () => {
+  it('variants are selected by the new Vary after a response has changed its Vary', async () => {
     let vary: string | undefined;
     const { ask, runs, pass, storedAll } = await site(url(), { ttl: '10s' }, (req, res) => {
       if (vary !== undefined) res.setHeader('Vary', vary);
@@ -148,7 +148,7 @@ describeBySeconds('RFC 9111 4.1, responses that vary', (url) => {
     }
   });
 
-  it('RFC 9110 12.5.5: variants are selected by the headers that Express and its middleware add to Vary', async () => {
+  it('RFC 9110, section 12.5.5: variants are selected by the headers that Express and its middleware add to Vary', async () => {
     const { ask, runs } = await site(url(), { ttl }, (req, res) => {
       res.format({
         text: () => void res.send('text'),
@@ -163,13 +163,13 @@ describeBySeconds('RFC 9111 4.1, responses that vary', (url) => {
   });
 });
 
-describe('RFC 9111 4.1, variants in Redis', () => {
+describe('RFC 9111, section 4.1: variants in Redis', () => {
   beforeAll(() => loadCacheScripts(redisUrl()));
 
   const keysOf = (prefix: string) =>
     withPlainClient(redisUrl(), (client) => client.keys(`${prefix}:cache:{127*`));
 
-  it('each variant takes a Redis key, and one more lists them, within the limit', async () => {
+  it('a response with up to vary.maxVariants variants takes one Redis key for each, and one for their list', async () => {
     const options: SiteOptions = { ttl, vary: { maxVariants: 3 } };
     const { ask, kit, storedAll } = await site(redisUrl(), options, varying('X-A'));
     for (let value = 1; value <= 20; value++) {
@@ -182,7 +182,7 @@ describe('RFC 9111 4.1, variants in Redis', () => {
   it.each([
     ['something else', 'X-B'],
     ['nothing', undefined],
-  ])('variants are deleted when the response varies on %s', async (_, second) => {
+  ])('old variants are deleted from Redis when the response varies on %s', async (_, second) => {
     const { ask, kit, storedAll } = await site(redisUrl(), { ttl }, (req, res) => {
       const vary = req.headers['x-c'] === undefined ? 'X-A, X-C' : second;
       if (vary !== undefined) res.setHeader('Vary', vary);

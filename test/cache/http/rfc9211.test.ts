@@ -21,7 +21,7 @@ function members({ headers }: Answer): [name: string, parameters: Record<string,
   ]);
 }
 
-describeBySeconds('RFC 9211, Cache-Status', (url) => {
+describeBySeconds('RFC 9211: Cache-Status', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   async function start(
@@ -37,7 +37,7 @@ describeBySeconds('RFC 9211, Cache-Status', (url) => {
     return { ...made, ask, answer: made.ask };
   }
 
-  it('RFC 9211 2: Cache-Status is a list of structured fields, to which each cache appends itself', async () => {
+  it('RFC 9211, section 2: Cache-Status is a list of structured fields, to which each cache appends itself', async () => {
     const { answer } = await start(
       says({ 'Cache-Control': 'max-age=30', 'Cache-Status': 'origin-cache; hit' }),
       {
@@ -55,20 +55,20 @@ describeBySeconds('RFC 9211, Cache-Status', (url) => {
     expect((await names()).at(-1)).toBe('redis-kit');
   });
 
-  it('RFC 9211 2: the names of caches are tokens', async () => {
+  it('RFC 9211, section 2: a name in the option `cacheStatus` is sent as a token', async () => {
     for (const name of ['shop', 'shop.example:1']) {
       const { answer } = await start(undefined, { cacheStatus: name });
       expect(members(await answer()).map(([member]) => member)).toEqual([name]);
     }
   });
 
-  it('RFC 9211 2.1: a hit is not forwarded', async () => {
+  it('RFC 9211, section 2.1: a hit has the parameter hit and no fwd', async () => {
     const { ask } = await start();
     await ask();
     expect(await ask()).toEqual({ hit: 'true', ttl: expect.stringMatching(/^(29|30)$/) });
   });
 
-  it('RFC 9211 2.2: the reasons for forwarding are uri-miss, vary-miss and request', async () => {
+  it('RFC 9211, section 2.2: the parameter fwd is uri-miss, vary-miss or request', async () => {
     const { ask, storedAll } = await start(
       page({ 'Cache-Control': 'max-age=30, must-revalidate', Vary: 'Accept-Language' }),
       { requestDirectives: 'honor' },
@@ -82,7 +82,7 @@ describeBySeconds('RFC 9211, Cache-Status', (url) => {
     expect(await ask('/b', { 'Cache-Control': 'no-store' })).toEqual({ fwd: 'request' });
   });
 
-  it('RFC 9211 2.3: fwd-status is the status of a forwarded response that was not sent', async () => {
+  it('RFC 9211, section 2.3: the parameter fwd-status is the status of the error in whose place a stale response is sent', async () => {
     let fails = false;
     const { ask, pass, storedAll } = await start((req, res, next) => {
       if (fails) res.status(503).end();
@@ -99,7 +99,7 @@ describeBySeconds('RFC 9211, Cache-Status', (url) => {
     });
   });
 
-  it('RFC 9211 2.4: ttl is the remaining freshness, below zero for a stale response', async () => {
+  it('RFC 9211, section 2.4: the parameter ttl is the remaining lifetime, which is negative for a stale response', async () => {
     const { ask, pass, storedAll } = await start(
       says({ 'Cache-Control': 'max-age=30, stale-while-revalidate=60' }),
     );
@@ -111,13 +111,13 @@ describeBySeconds('RFC 9211, Cache-Status', (url) => {
     expect(await ask()).toMatchObject({ hit: 'true', ttl: expect.stringMatching(/^-[4567]$/) });
   });
 
-  it('RFC 9211 2.5: stored says whether the response was stored', async () => {
+  it('RFC 9211, section 2.5: the parameter stored is present only if the response is stored', async () => {
     expect(await (await start()).ask()).toEqual({ fwd: 'uri-miss', stored: 'true' });
     const { ask } = await start(says({ 'Cache-Control': 'no-store' }));
     expect(await ask()).toEqual({ fwd: 'uri-miss' });
   });
 
-  it('RFC 9211 2.6: collapsed says whether the request followed another one', async () => {
+  it('RFC 9211, section 2.6: the parameter collapsed is present only for followers', async () => {
     let open: () => void = () => undefined;
     const opened = new Promise<void>((resolve) => {
       open = resolve;
@@ -134,7 +134,7 @@ describeBySeconds('RFC 9211, Cache-Status', (url) => {
     for (const each of statuses) expect(each?.fwd).toBe('uri-miss');
   });
 
-  it('RFC 9211 2.7 and 6: the key is shown only with `debug`, since it may be a secret', async () => {
+  it('RFC 9211, sections 2.7 and 6: the key is shown only with `debug`, since it may be a secret', async () => {
     const secret = await start();
     expect(Object.keys((await secret.ask('/a?token=1')) ?? {})).not.toContain('key');
     const { ask } = await start(undefined, { debug: true });
@@ -150,13 +150,13 @@ describeBySeconds('RFC 9211, Cache-Status', (url) => {
         setImmediate(() => res.end('page'));
       },
     ],
-  ])('RFC 9211 2: a miss whose handler called %s has the field', async (_way, handler) => {
+  ])('RFC 9211, section 2: a miss whose handler called %s has Cache-Status', async (_way, handler) => {
     const { ask } = await start(handler);
     expect(await ask()).toEqual({ fwd: 'uri-miss' });
     expect(await ask()).toMatchObject({ hit: 'true' });
   });
 
-  it('RFC 9211 2.5: a miss reports stored when writeHead() declares the length of its body', async () => {
+  it('RFC 9211, section 2.5: a miss has the parameter stored when its handler passes Content-Length to writeHead()', async () => {
     const head = { 'Cache-Control': 'max-age=30', 'Content-Length': 4 };
     const { ask } = await start((_req, res) => void res.writeHead(200, head).end('page'));
     expect(await ask()).toEqual({ fwd: 'uri-miss', stored: 'true' });
@@ -166,7 +166,7 @@ describeBySeconds('RFC 9211, Cache-Status', (url) => {
     ['1.8', compression],
     ['1.7.4', compression17],
   ] as const)(
-    'RFC 9211 2: a miss below which compression %s encodes has the field',
+    'RFC 9211, section 2: a miss that compression %s encodes after the cache has Cache-Status',
     async (_version, make) => {
       const below = [make({ threshold: 0 }) as RequestHandler];
       const { ask } = await start(page({ 'Cache-Control': 'max-age=30' }), { below });
@@ -184,7 +184,7 @@ describeBySeconds('RFC 9211, Cache-Status', (url) => {
     ['vary', { 'Cache-Control': 'max-age=30', Vary: '*' }, 200],
     ['status', { 'Cache-Control': 'max-age=30' }, 600],
   ])(
-    'RFC 9211 2.8: a miss reports detail=%s when it is not stored, with `debug` only',
+    'RFC 9211, section 2.8: with `debug` only, a miss that is not stored has detail=%s',
     async (detail, headers, status) => {
       const handler: RequestHandler = (_req, res) => void res.status(status).set(headers).send('page');
       const { ask } = await start(handler, { debug: true });
@@ -194,7 +194,7 @@ describeBySeconds('RFC 9211, Cache-Status', (url) => {
     },
   );
 
-  it('RFC 9211 2.8: a reason of noStore() that is no token is sent as a string', async () => {
+  it('RFC 9211, section 2.8: a reason of noStore() that is no token is sent as a string', async () => {
     const { answer } = await start(
       (req, res) => {
         req.cache.noStore('"beta" user,\r\nfür A/B');
@@ -205,7 +205,7 @@ describeBySeconds('RFC 9211, Cache-Status', (url) => {
     expect((await answer()).headers['cache-status']).toContain('detail="\\"beta\\" user,??f?r A/B"');
   });
 
-  it('RFC 9211 2: Cache-Status is omitted with `cacheStatus: false`', async () => {
+  it('RFC 9211, section 2: Cache-Status is omitted with `cacheStatus: false`', async () => {
     const { answer } = await start(undefined, { cacheStatus: false });
     for (const each of [await answer(), await answer()]) expect(each.headers['cache-status']).toBeUndefined();
   });

@@ -3,7 +3,7 @@ import { describeBySeconds } from '../../support/kits.ts';
 import { loadCacheScripts } from '../scripts.ts';
 import { dateIn, isStored, says, site } from './site.ts';
 
-describeBySeconds('RFC 9213, CDN-Cache-Control', (url) => {
+describeBySeconds('RFC 9213: CDN-Cache-Control', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   const stored = (targeted: string | string[], general: string, ttl = false, rest = {}) =>
@@ -13,7 +13,7 @@ describeBySeconds('RFC 9213, CDN-Cache-Control', (url) => {
       says({ 'CDN-Cache-Control': targeted, 'Cache-Control': general, ...rest }),
     );
 
-  it('RFC 9213 2.2: CDN-Cache-Control wins over Cache-Control in both directions', async () => {
+  it('RFC 9213, section 2.2: CDN-Cache-Control permits or forbids storing regardless of Cache-Control', async () => {
     expect(await stored('max-age=60', 'no-store')).toBe(true);
     expect(await stored('max-age=60', 'private, max-age=0')).toBe(true);
     expect(await stored('no-store', 'max-age=60')).toBe(false);
@@ -21,7 +21,7 @@ describeBySeconds('RFC 9213, CDN-Cache-Control', (url) => {
     expect(await stored('max-age=0', 'max-age=60')).toBe(false);
   });
 
-  it('RFC 9213 2.2: CDN-Cache-Control sets the lifetime, and clients get both fields unchanged', async () => {
+  it('RFC 9213, section 2.2: CDN-Cache-Control sets the lifetime, and clients get both fields unchanged', async () => {
     const { ask, pass, runs } = await site(
       url(),
       {},
@@ -40,7 +40,7 @@ describeBySeconds('RFC 9213, CDN-Cache-Control', (url) => {
     expect(runs()).toBe(2);
   });
 
-  it('RFC 9213 2.2: CDN-Cache-Control overrides Expires', async () => {
+  it('RFC 9213, section 2.2: CDN-Cache-Control overrides Expires', async () => {
     expect(await stored('public', '', false, { Expires: dateIn(60) })).toBe(false);
     expect(await stored('max-age=60', '', false, { Expires: '0' })).toBe(true);
   });
@@ -51,21 +51,21 @@ describeBySeconds('RFC 9213, CDN-Cache-Control', (url) => {
     ['max-age="60', 'a quote that is not closed'],
     ['MAX-AGE=60', 'a key in capitals'],
     ['', 'nothing'],
-  ])('RFC 9213 2.1: the field %j is ignored as a whole', async (targeted) => {
+  ])('RFC 9213, section 2.1: a CDN-Cache-Control of %j is ignored as a whole', async (targeted) => {
     expect(await stored(targeted, 'no-store')).toBe(false);
     expect(await stored(targeted, 'max-age=60')).toBe(true);
     expect(await stored(targeted, '', false, { Expires: dateIn(60) })).toBe(true);
   });
 
   it.each(['no-store,', 'max-age=60, no-store, &&&', 'No-Store', 'PRIVATE', 'x=@1.5, private', 'no-cache='])(
-    'RFC 9213 2.1: the malformed field %j still forbids storing',
+    'RFC 9213, section 2.1: the malformed CDN-Cache-Control %j still forbids storing',
     async (targeted) => {
       expect(await stored(targeted, 'max-age=60')).toBe(false);
       expect(await stored(targeted, '', true)).toBe(false);
     },
   );
 
-  it('RFC 9651 3.3.7: a Date before a directive does not hide it', async () => {
+  it('RFC 9651, section 3.3.7: a directive after a value of the type Date is obeyed', async () => {
     expect(await stored('x=@1659578233, no-store', 'max-age=60')).toBe(false);
     expect(await stored('x=@1659578233, max-age=60', 'no-store')).toBe(true);
   });
@@ -77,11 +77,14 @@ describeBySeconds('RFC 9213, CDN-Cache-Control', (url) => {
     'max-age',
     'max-age=soon',
     's-maxage=?1, max-age=60',
-  ])('RFC 9213 2.1: %s has a value of a wrong type, and no lifetime', async (targeted) => {
-    expect(await stored(targeted, 'max-age=60')).toBe(false);
-  });
+  ])(
+    'RFC 9213, section 2.1: a CDN-Cache-Control of %s sets no lifetime, since its value has a wrong type',
+    async (targeted) => {
+      expect(await stored(targeted, 'max-age=60')).toBe(false);
+    },
+  );
 
-  it('RFC 9213 2.1: parameters are ignored, another line continues the list, and the last value of a name counts', async () => {
+  it('RFC 9213, section 2.1: parameters are ignored, lines are joined, and the last value of a directive is used', async () => {
     expect(await stored('max-age=60;x=1', 'no-store')).toBe(true);
     expect(await stored(['public', 'max-age=60'], 'no-store')).toBe(true);
     expect(await stored(['max-age=60', 'no-store'], 'max-age=60')).toBe(false);
@@ -89,7 +92,7 @@ describeBySeconds('RFC 9213, CDN-Cache-Control', (url) => {
     expect(await stored('max-age=60, no-store=?0', 'no-store')).toBe(true);
   });
 
-  it('RFC 9111 3.5: CDN-Cache-Control may allow answers to requests with Authorization', async () => {
+  it('RFC 9111, section 3.5: a response with `public` in CDN-Cache-Control may answer requests with Authorization', async () => {
     for (const [targeted, runsThen] of [
       ['public, max-age=60', 1],
       ['s-maxage=60', 1],
@@ -109,7 +112,7 @@ describeBySeconds('RFC 9213, CDN-Cache-Control', (url) => {
     }
   });
 
-  it('with a ttl, a response that either field forbids to store is not stored', async () => {
+  it('with a ttl, no-store in CDN-Cache-Control or in Cache-Control forbids storing', async () => {
     for (const word of ['no-store', 'private', 'no-cache']) {
       expect(await stored('max-age=60', word, true), word).toBe(false);
       expect(await stored(word, 'max-age=60', true), word).toBe(false);
@@ -118,7 +121,7 @@ describeBySeconds('RFC 9213, CDN-Cache-Control', (url) => {
     expect(await stored('max-age=60, &', 'no-store', true)).toBe(false);
   });
 
-  it('with a ttl, must-revalidate in either field forbids stale responses', async () => {
+  it('with a ttl, must-revalidate in CDN-Cache-Control or in Cache-Control forbids stale responses', async () => {
     for (const [targeted, general] of [
       ['must-revalidate', 'public'],
       ['public', 'must-revalidate'],
@@ -135,7 +138,7 @@ describeBySeconds('RFC 9213, CDN-Cache-Control', (url) => {
     }
   });
 
-  it('RFC 5861: CDN-Cache-Control may set the stale windows', async () => {
+  it('RFC 5861: CDN-Cache-Control sets the stale windows', async () => {
     const { ask, pass } = await site(
       url(),
       {},

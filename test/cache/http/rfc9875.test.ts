@@ -12,7 +12,7 @@ type Groups = Readonly<Record<string, string | string[]>>;
 const ONE = { Host: 'one.example' };
 const TWO = { Host: 'two.example' };
 
-describeOnBothEngines('RFC 9875, cache groups', (url) => {
+describeOnBothEngines('RFC 9875: cache groups', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   async function start(
@@ -38,7 +38,7 @@ describeOnBothEngines('RFC 9875, cache groups', (url) => {
   }
 
   describe.each(SERVERS)('on %s', (_, makeServer) => {
-    it('RFC 9875 3: a successful unsafe request invalidates the responses of the groups that it names, and no others', async () => {
+    it('RFC 9875, section 3: an unsafe request invalidates only the groups in its Cache-Group-Invalidation', async () => {
       const groups = { '/1': '"a", "b"', '/2': ['"c"', '"b";x=1'], '/3': '"B"' };
       const change = (res: ServerResponse) =>
         void res.writeHead(201, { 'Cache-Group-Invalidation': '"b", "x"' }).end();
@@ -53,7 +53,7 @@ describeOnBothEngines('RFC 9875, cache groups', (url) => {
     });
   });
 
-  it('RFC 9875 3: the invalidation is done before its client has all bytes of a streamed response', async () => {
+  it('RFC 9875, section 3: an invalidation is done before the client gets the last bytes of the streamed response', async () => {
     const { ask, post } = await start({ '/1': '"a"' }, (res) => {
       res.writeHead(200, { 'Cache-Group-Invalidation': '"a"', 'Content-Length': 4 });
       res.write('done');
@@ -64,7 +64,7 @@ describeOnBothEngines('RFC 9875, cache groups', (url) => {
     expect(await ask('/1')).toBe('/1 2');
   });
 
-  it('RFC 9875 3: an unsafe request that fails invalidates no group', async () => {
+  it('RFC 9875, section 3: an unsafe request that fails invalidates no group', async () => {
     const { ask, post } = await start({ '/1': '"a"' }, (res) => {
       res.writeHead(409, { 'Cache-Group-Invalidation': '"a"' }).end();
     });
@@ -73,14 +73,14 @@ describeOnBothEngines('RFC 9875, cache groups', (url) => {
     expect(await ask('/1')).toBe('/1 1');
   });
 
-  it('RFC 9875 3: Cache-Group-Invalidation is ignored on the response to a safe request', async () => {
+  it('RFC 9875, section 3: Cache-Group-Invalidation is ignored on the response to a safe request', async () => {
     const { ask } = await start({ '/1': '"a"' }, (res) => void res.end());
     await ask('/1');
     await ask('/2', { ...ONE, 'X-Invalidate': '1' });
     expect(await ask('/1')).toBe('/1 1');
   });
 
-  it('RFC 9875 2.1: the groups of one host are not those of another', async () => {
+  it('RFC 9875, section 2.1: an invalidation on one host leaves the group of the same name on another host', async () => {
     const { ask, post } = await start({ '/1': '"a"' }, (res) => {
       res.writeHead(200, { 'Cache-Group-Invalidation': '"a"' }).end();
     });
@@ -90,7 +90,7 @@ describeOnBothEngines('RFC 9875, cache groups', (url) => {
   });
 
   it.each<CacheOptions>([{ key: { host: false } }, { key: (req) => String(req.url) }])(
-    'RFC 9875 2.1: a response that answers requests to every host is invalidated from every host (%j)',
+    'RFC 9875, section 2.1: with %j, a response for all hosts is invalidated by a request to any host',
     async (options) => {
       const { ask, post } = await start(
         { '/1': '"a"' },
@@ -103,7 +103,7 @@ describeOnBothEngines('RFC 9875, cache groups', (url) => {
     },
   );
 
-  it('RFC 9875 2.2.1: the invalidation of one member leaves the others of its group as they are', async () => {
+  it('RFC 9875, section 2.2.1: the invalidation of one response does not invalidate the others of its group', async () => {
     const { kit, ask } = await start({ '/1': '"a"', '/2': '"a"' }, (res) => void res.end());
     await ask('/1');
     await ask('/2');
@@ -111,7 +111,7 @@ describeOnBothEngines('RFC 9875, cache groups', (url) => {
     expect([await ask('/1'), await ask('/2')]).toEqual(['/1 3', '/2 2']);
   });
 
-  it('RFC 9875 2: each of 100 groups with 100 characters counts', async () => {
+  it('RFC 9875, section 2: a response in 100 groups with names of 100 characters is invalidated by each of them', async () => {
     const names = Array.from({ length: 100 }, (_, index) => `${index}`.padEnd(100, '-'));
     const field = names.map((name) => `"${name}"`).join(', ');
     let invalidated = '';
@@ -127,7 +127,7 @@ describeOnBothEngines('RFC 9875, cache groups', (url) => {
     expect([await ask('/1'), await ask('/2'), await ask('/3')]).toEqual(['/1 5', '/2 6', '/3 3']);
   });
 
-  it('RFC 9875 2: a field that is no List of Strings is ignored as a whole', async () => {
+  it('RFC 9875, section 2: a Cache-Groups field that is no List of Strings is ignored as a whole', async () => {
     for (const field of ['"a", b', '"a", ("b")', '"a", 1', '"a" "b"', '"a', '"a",']) {
       const { ask, post } = await start({ '/1': field }, (res) => {
         res.writeHead(200, { 'Cache-Group-Invalidation': '"a"' }).end();
@@ -138,14 +138,14 @@ describeOnBothEngines('RFC 9875, cache groups', (url) => {
     }
   });
 
-  it('a group is a tag for kit.invalidate, on every host', async () => {
+  it('kit.invalidate({ tags }) invalidates a group of that name on every host', async () => {
     const { kit, ask } = await start({ '/1': '"a"' }, (res) => void res.end());
     expect([await ask('/1', ONE), await ask('/1', TWO)]).toEqual(['/1 1', '/1 2']);
     await kit.invalidate({ tags: 'a' });
     expect([await ask('/1', ONE), await ask('/1', TWO)]).toEqual(['/1 3', '/1 4']);
   });
 
-  it('a tag of the app is no group, so that no response invalidates by it', async () => {
+  it('Cache-Group-Invalidation does not invalidate the tags of the app', async () => {
     const { ask, post } = await start(
       {},
       (res) => void res.writeHead(200, { 'Cache-Group-Invalidation': '"a"' }).end(),

@@ -4,7 +4,7 @@ import { describeOnBothEngines, eventsOf, kitForTest } from '../../support/kits.
 import { send, serve } from '../../support/web.ts';
 import { loadCacheScripts } from '../scripts.ts';
 
-describeOnBothEngines('a stored page with sessions', (url) => {
+describeOnBothEngines('kit.cache and sessions', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   async function start(order: 'before' | 'after', page: RequestHandler) {
@@ -44,7 +44,7 @@ describeOnBothEngines('a stored page with sessions', (url) => {
       expect(new Set(skipped.map(({ reason }) => reason))).toEqual(new Set(['session-read']));
     });
 
-    it('a page is not stored when its handler read the session after the headers had left', async () => {
+    it('a page is not stored when its handler read the session after the headers were sent', async () => {
       const { address, login, runs } = await start(order, (req, res) => {
         res.write('for ');
         setImmediate(() => res.end(String(req.session.userId)));
@@ -55,7 +55,7 @@ describeOnBothEngines('a stored page with sessions', (url) => {
       expect(runs()).toBe(2);
     });
 
-    it('a page is not stored when its handler wrote the session, which is saved', async () => {
+    it('a page whose handler wrote the session is not stored, and the session is saved', async () => {
       const { address, runs } = await start(order, (req, res) => {
         Object.assign(req.session, { seen: true });
         res.send('body');
@@ -99,7 +99,7 @@ describeOnBothEngines('a stored page with sessions', (url) => {
     },
   );
 
-  it('a page is stored when an access check above the cache read the session', async () => {
+  it('a page is stored when only an access check before the cache read the session', async () => {
     const kit = kitForTest({ url: url() });
     let runs = 0;
     const app = express().use(kit.session({ secret: 'a secret for this test' }), (req, res, next) => {
@@ -116,7 +116,7 @@ describeOnBothEngines('a stored page with sessions', (url) => {
     expect(runs).toBe(1);
   });
 
-  it('a page is stored when its handler did not read the session, and the session cookie is neither replayed nor lost', async () => {
+  it('a stored page is sent to each client with its own session cookie', async () => {
     const { address, login, runs } = await start('before', (_req, res) => void res.send('public'));
     const [ann, bob] = [await login('ann'), await login('bob')];
     const idIn = (cookie: string | undefined) => /connect\.sid=([^;]+)/.exec(cookie ?? '')?.[1];

@@ -101,7 +101,7 @@ describeOnBothEngines('followers of a slow reader', (url) => {
     },
   );
 
-  it('a body that is compressed on its way reaches the followers as well', async () => {
+  it('a body that compression() before the cache encodes reaches the followers of a slow reader', async () => {
     const { address, runs } = await start(WAYS['pipe()'] as Send, {}, express, [
       compression({ threshold: 0 }) as RequestListener,
     ]);
@@ -111,7 +111,7 @@ describeOnBothEngines('followers of a slow reader', (url) => {
     expect(runs()).toBe(1);
   });
 
-  it('the first client gets the whole body when it reads again', async () => {
+  it('a slow first client gets the whole body when it reads again', async () => {
     const { kit, address, runs } = await start(WAYS["once(res, 'drain')"] as Send);
     const stored = eventsOf(kit, 'cache:stored');
     const socket = await slowClient(address);
@@ -127,7 +127,7 @@ describeOnBothEngines('followers of a slow reader', (url) => {
     expect(runs()).toBe(1);
   });
 
-  it('a body over maxBody makes the followers run their handlers at once, and waits for its own client', async () => {
+  it('a handler with a body over maxBody waits for its slow client, and followers run their own handlers', async () => {
     let written = 0;
     const { kit, address, runs } = await start(
       async (res) => {
@@ -149,7 +149,7 @@ describeOnBothEngines('followers of a slow reader', (url) => {
     expect(written - before, 'the first handler still waits').toBeLessThan(2 * BYTES);
   });
 
-  it('a handler without followers waits for its client as it does without the cache', async () => {
+  it('a handler without followers waits for its slow client', async () => {
     let written = 0;
     let drains = 0;
     const { address, runs } = await start(async (res) => {
@@ -169,7 +169,7 @@ describeOnBothEngines('followers of a slow reader', (url) => {
     expect([follower.body.length, runs()]).toEqual([BYTES, 1]);
   });
 
-  it('a handler without single flight waits for its client as it does without the cache', async () => {
+  it('a handler waits for its slow client with `singleFlight: false`', async () => {
     let written = 0;
     const { address, runs } = await start(
       async (res) => {
@@ -188,7 +188,7 @@ describeOnBothEngines('followers of a slow reader', (url) => {
   });
 });
 
-it('another process does not wait for the client of the first one either', async () => {
+it('followers in another process do not wait for the slow first client', async () => {
   await loadCacheScripts(redisUrl());
   const kits = [kitForTest({ url: redisUrl(), commandTimeout: '5s' })];
   kits.push(kitForTest({ url: redisUrl(), commandTimeout: '5s', prefix: kits[0]?.prefix ?? '' }));

@@ -50,7 +50,7 @@ describeOnBothEngines('many requests for a missing response', (url) => {
     return { kit, held, address, ask, arrived };
   }
 
-  it('concurrent requests are answered by one run of the handler', async () => {
+  it('concurrent requests get the response of one run of the handler', async () => {
     const { kit, held, ask, arrived } = await start((_req, res) => void res.send('body'));
     const [hits, collapsed] = [eventsOf(kit, 'cache:hit'), eventsOf(kit, 'cache:collapsed')];
     const answers = ask(20);
@@ -67,7 +67,7 @@ describeOnBothEngines('many requests for a missing response', (url) => {
     expect((await ask(1)[0])?.headers['cache-status']).toContain('; hit');
   });
 
-  it('concurrent requests run side by side once it is known that their responses are not stored', async () => {
+  it('concurrent requests do not wait for each other after a response that cannot be stored', async () => {
     const { kit, held, ask, arrived } = await start(
       (_req, res) => void res.set('Cache-Control', 'private').send('x'),
     );
@@ -89,7 +89,7 @@ describeOnBothEngines('many requests for a missing response', (url) => {
     expect(held.runs).toBe(200);
   });
 
-  it('concurrent requests are answered by one run for each variant', async () => {
+  it('concurrent requests run the handler once for each variant', async () => {
     const { held, ask, arrived } = await start((req, res) => {
       res.vary('Accept-Language');
       res.send(String(req.headers['accept-language']));
@@ -108,7 +108,7 @@ describeOnBothEngines('many requests for a missing response', (url) => {
     expect(held.runs).toBe(2);
   });
 
-  it('the followers go on when the leader fails, and when its client disconnects', async () => {
+  it('a follower becomes the leader when the handler of the leader destroys its response', async () => {
     const { held, address, ask, arrived } = await start((req, res) => {
       if (req.headers['x-doomed'] !== undefined) return void res.destroy();
       res.send('body');
@@ -127,7 +127,7 @@ describeOnBothEngines('many requests for a missing response', (url) => {
     expect(held.runs).toBe(2);
   });
 
-  it('the complete response of a handler whose client has disconnected is stored, once', async () => {
+  it('a complete response is stored although its client has disconnected', async () => {
     const { kit, held, address, ask, arrived } = await start((_req, res) => void res.send('body'));
     const stored = eventsOf(kit, 'cache:stored');
     const client = request(address, { agent: false });
@@ -141,7 +141,7 @@ describeOnBothEngines('many requests for a missing response', (url) => {
     expect(held.runs).toBe(1);
   });
 
-  it('a request waits no longer than `wait`', async () => {
+  it('a follower runs its own handler after the time `wait`', async () => {
     const { held, ask, arrived } = await start((_req, res) => void res.send('body'), {
       singleFlight: { wait: '200ms' },
     });
@@ -152,7 +152,7 @@ describeOnBothEngines('many requests for a missing response', (url) => {
     expect(held.runs).toBe(5);
   });
 
-  it('each request runs its own handler without single flight', async () => {
+  it('with `singleFlight: false`, each concurrent request runs its own handler', async () => {
     const { held, ask, arrived } = await start((_req, res) => void res.send('body'), { singleFlight: false });
     const answers = ask(5);
     await arrived(5);
@@ -160,7 +160,7 @@ describeOnBothEngines('many requests for a missing response', (url) => {
     await Promise.all(answers);
   });
 
-  it('requests that follow a purge get no older response', async () => {
+  it('a request after a purge does not follow a flight from before the purge', async () => {
     let version = 1;
     const { kit, held, ask, arrived } = await start((_req, res) => void res.send(`version ${made}`));
     let made = 0;

@@ -34,7 +34,7 @@ describeOnBothEngines('an invalidation by a streamed response', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   describe.each(APPS)('on %s', (_, makeApp) => {
-    it.each(CHANGES)('an invalidation is done before its client has %s', async (_what, method, begin) => {
+    it.each(CHANGES)('an invalidation is done before the client has %s', async (_what, method, begin) => {
       const kit = kitForTest({ url: url() });
       const written = new Gate();
       const end = new Gate();

@@ -16,7 +16,7 @@ const TEXT = 'a text that is worth compressing, '.repeat(100);
 describeOnBothEngines('kit.cache in an app', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
-  it.each(APPS)('the cache works under %s, also in a sub-app, by the whole URL', async (_, makeApp) => {
+  it.each(APPS)('kit.cache in a sub-app of %s selects responses by the whole URL', async (_, makeApp) => {
     const kit = kitForTest({ url: url() });
     let runs = 0;
     const inner = makeApp();
@@ -43,7 +43,7 @@ describeOnBothEngines('kit.cache in an app', (url) => {
     }
   });
 
-  it('the cache works in a router, for one route of many', async () => {
+  it('kit.cache in a router caches only the route that it is mounted on', async () => {
     const kit = kitForTest({ url: url() });
     let runs = 0;
     const router = Router();
@@ -61,7 +61,7 @@ describeOnBothEngines('kit.cache in an app', (url) => {
     expect((await send(`${address}/api/plain`)).text).toBe('{"runs":4}');
   });
 
-  it('the headers that middleware above sets are not replayed: each client gets its own', async () => {
+  it('a hit has the current headers of earlier middleware, not those of the first response', async () => {
     const kit = kitForTest({ url: url() });
     let request = 0;
     const app = express();
@@ -87,32 +87,35 @@ describeOnBothEngines('kit.cache in an app', (url) => {
     expect(hit.headers['x-same']).toBe('same');
   });
 
-  it.each(['outside', 'inside'] as const)('the cache works with compression() %s', async (where) => {
-    const kit = kitForTest({ url: url() });
-    let runs = 0;
-    const app = express();
-    const cache = kit.cache({ ttl: '1m' });
-    const compress = compression({ threshold: 0 });
-    app.get('/', ...(where === 'outside' ? [compress, cache] : [cache, compress]), (_req, res) => {
-      runs++;
-      res.type('text').send(TEXT);
-    });
-    const address = await serve(app);
-    const zipped = { headers: { 'Accept-Encoding': 'gzip' } };
-    for (let round = 0; round < 2; round++) {
-      const { headers, body } = await send(address, zipped);
-      expect(headers['content-encoding']).toBe('gzip');
-      expect(String(headers.vary)).toContain('Accept-Encoding');
-      expect(gunzipSync(body).toString()).toBe(TEXT);
-    }
-    expect(runs).toBe(1);
-    const plain = await send(address);
-    expect([plain.headers['content-encoding'], plain.text]).toEqual([undefined, TEXT]);
-    expect((await send(address)).text).toBe(TEXT);
-    expect(runs, 'the stored bytes are zipped only where it is inside').toBe(where === 'outside' ? 1 : 2);
-  });
+  it.each(['outside', 'inside'] as const)(
+    'a page is stored and sent in the coding of each client with compression() %s the cache',
+    async (where) => {
+      const kit = kitForTest({ url: url() });
+      let runs = 0;
+      const app = express();
+      const cache = kit.cache({ ttl: '1m' });
+      const compress = compression({ threshold: 0 });
+      app.get('/', ...(where === 'outside' ? [compress, cache] : [cache, compress]), (_req, res) => {
+        runs++;
+        res.type('text').send(TEXT);
+      });
+      const address = await serve(app);
+      const zipped = { headers: { 'Accept-Encoding': 'gzip' } };
+      for (let round = 0; round < 2; round++) {
+        const { headers, body } = await send(address, zipped);
+        expect(headers['content-encoding']).toBe('gzip');
+        expect(String(headers.vary)).toContain('Accept-Encoding');
+        expect(gunzipSync(body).toString()).toBe(TEXT);
+      }
+      expect(runs).toBe(1);
+      const plain = await send(address);
+      expect([plain.headers['content-encoding'], plain.text]).toEqual([undefined, TEXT]);
+      expect((await send(address)).text).toBe(TEXT);
+      expect(runs, 'the stored bytes are zipped only where it is inside').toBe(where === 'outside' ? 1 : 2);
+    },
+  );
 
-  it('the errors of skip and of the handler reach the error handler', async () => {
+  it('errors of the option `skip` and of the handler reach the error handler of the app', async () => {
     const kit = kitForTest({ url: url() });
     const app = express().set('env', 'test');
     const fail = () => {
@@ -144,7 +147,7 @@ describeWithServers('kit.cache on Redis', () => {
     return { server, kit, address: await serve(app) };
   }
 
-  it('every key has a TTL', async () => {
+  it('every Redis key of the cache has a TTL', async () => {
     const { server, address } = await start(5_000);
     await send(`${address}/a`);
     await send(`${address}/a`);
@@ -156,7 +159,7 @@ describeWithServers('kit.cache on Redis', () => {
   });
 
   describe.each(['killed', 'frozen'] as const)('while Redis is %s', (fate) => {
-    it('the handler runs for every request, and no client gets an error', async () => {
+    it('without Redis, the handler runs for every request, and no client gets an error', async () => {
       const { server, kit, address } = await start(1_000);
       const errors = eventsOf(kit, 'error');
       expect((await send(`${address}/a`)).text).toBe('body 1');

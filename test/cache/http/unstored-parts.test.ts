@@ -64,7 +64,7 @@ describeOnBothEngines('a request for a part of a response that is not stored', (
     }
 
     it.each(RANGES)(
-      'a request for %s gets the same as without the kit, at first and later',
+      'the first and later requests for %s get the same as without the kit',
       async (range, status) => {
         const { cached, plain, skipped } = await both([], express.static(directory));
         const headers = { Range: range };
@@ -86,7 +86,7 @@ describeOnBothEngines('a request for a part of a response that is not stored', (
       ['private', (_req, res, next) => next(void res.set('Cache-Control', 'private'))],
       ['with a cookie', (_req, res, next) => next(void res.cookie('a', 'b'))],
       ['of a session', (req, _res, next) => next(void Reflect.get(req, 'session'))],
-    ])('a client gets the part of a response that is %s', async (_name, below) => {
+    ])('a client gets a part of an unstored response that is %s', async (_name, below) => {
       const { cached } = await both(
         [],
         makeApp().use(below, express.static(directory, { cacheControl: false })) as unknown as RequestHandler,
@@ -99,7 +99,7 @@ describeOnBothEngines('a request for a part of a response that is not stored', (
       }
     });
 
-    it('a part outside of the response gets a 416', async () => {
+    it('a range outside of the response gets a 416', async () => {
       const { cached } = await both([], express.static(directory));
       for (let time = 0; time < 2; time++) {
         const { status, headers } = await send(`${cached}/film.mp4`, {
@@ -109,7 +109,7 @@ describeOnBothEngines('a request for a part of a response that is not stored', (
       }
     });
 
-    it('a client gets the whole when its handler makes no parts', async () => {
+    it('a range request gets the whole when the handler sends no Accept-Ranges', async () => {
       const { cached } = await both(
         [],
         (_req, res) => void res.set('Cache-Control', 'private').send('0123456789'),
@@ -120,7 +120,7 @@ describeOnBothEngines('a request for a part of a response that is not stored', (
       }
     });
 
-    it('a client that has the whole gets a 304, and otherwise the same as without the kit', async () => {
+    it('a request with the ETag of the file in If-None-Match gets a 304, with or without Range', async () => {
       const { cached, plain } = await both([], express.static(directory));
       const etag = String((await send(`${plain}/film.mp4`)).headers.etag);
       for (const headers of [{ 'If-None-Match': etag }, { 'If-None-Match': etag, Range: 'bytes=0-1' }]) {
@@ -131,7 +131,7 @@ describeOnBothEngines('a request for a part of a response that is not stored', (
       }
     });
 
-    it('a request for a part does not stop others from waiting for each other, and the whole is stored once it can be', async () => {
+    it('the whole is stored, after requests for parts, as soon as the response may be stored', async () => {
       let isPrivate = true;
       const files = express.static(directory, { cacheControl: false });
       const { cached, kit } = await both([], (req, res, next) => {
@@ -150,7 +150,7 @@ describeOnBothEngines('a request for a part of a response that is not stored', (
   });
 });
 
-describeOnBothEngines('a part of a response beside compression', (url) => {
+describeOnBothEngines('a part of a response with compression()', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 
   const TEXT = Array.from({ length: 1_000 }, (_, at) => at % 10).join('');
@@ -170,7 +170,7 @@ describeOnBothEngines('a part of a response beside compression', (url) => {
         send(address, { headers: { 'Accept-Encoding': 'gzip', ...headers } });
     }
 
-    it('a part above the cache is not encoded, whether new or stored', async () => {
+    it('compression() before the cache does not encode a part, new or stored', async () => {
       const ask = await served('above');
       for (let time = 0; time < 2; time++) {
         const { status, headers, text } = await ask({ Range: 'bytes=10-19' });
@@ -181,7 +181,7 @@ describeOnBothEngines('a part of a response beside compression', (url) => {
     });
 
     it.runIf(compress === compression)(
-      'a client whose first part may have been encoded gets the whole',
+      'a client with If-Range that accepts gzip gets the encoded whole',
       async () => {
         const ask = await served('above');
         const etag = String((await ask({})).headers.etag);
@@ -196,7 +196,7 @@ describeOnBothEngines('a part of a response beside compression', (url) => {
       },
     );
 
-    it('a part below the cache is a part of the encoded whole', async () => {
+    it('with compression() after the cache, a range selects bytes of the encoded whole', async () => {
       const ask = await served('below');
       const whole = await ask({});
       const { status, headers, body } = await ask({ Range: 'bytes=10-19' });
