@@ -32,7 +32,9 @@ export interface GrantedAttempt extends AttemptRecord {
   readonly key: string;
 }
 
-/** An attempt to run the request of a key, from its grant to its end. Its methods never reject: failures are reported. */
+/**
+ * An attempt to run the request of a key, from its grant to its end. Its methods never reject: failures are reported.
+ */
 export class Attempt {
   readonly #grant: GrantedAttempt;
   readonly #settings: IdempotencySettings;
@@ -65,7 +67,9 @@ export class Attempt {
     return this.#grant.attempt;
   }
 
-  /** Stops the renewal: a retry runs once the lease has ended. A later response is still recorded if no retry has run. */
+  /**
+   * Stops the renewal: a retry runs once the lease has ended. A later response is still recorded if no retry has run.
+   */
   leave(): void {
     this.#stopTimers();
     this.#endWork();

@@ -7,9 +7,9 @@ const MAX_LENGTH = 255;
 const BARE: RegExp = /^[\w!#$%&'*+\-.^`|~:/=@]+$/;
 
 /**
- * The key in a header field: a structured-field String (section 2.1 of the Idempotency-Key draft), or the same text without
- * quotes; both are the same key. Undefined when the field is neither, or the key is empty or too long. Parameters are
- * ignored.
+ * The key in a header field: a structured-field String (section 2.1 of the Idempotency-Key draft), or the same text
+ * without quotes; both are the same key. Undefined when the field is neither, or the key is empty or too long.
+ * Parameters are ignored.
  */
 export function keyOf(field: string): string | undefined {
   const text = field.trim();

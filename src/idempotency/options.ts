@@ -25,7 +25,10 @@ export interface IdempotencyOptions<Request extends IncomingMessage = Req> {
    * when credentials change from request to request: a retry with a new token would have a new scope.
    */
   readonly scope?: ((req: Request) => string | Promise<string>) | undefined;
-  /** Returns the content that a request and its retry have in common; default: method, URL and body. Only its hash is stored. */
+  /**
+   * Returns the content that a request and its retry have in common; default: method, URL and body. Only its hash is
+   * stored.
+   */
   readonly fingerprint?: ((req: Request) => string | Uint8Array | Promise<string | Uint8Array>) | undefined;
   /**
    * How long the record of a running request outlives a process that crashed; then a retry may run. It is renewed while
@@ -59,7 +62,9 @@ export interface IdempotencyOptions<Request extends IncomingMessage = Req> {
    * idempotency (`'allow'`).
    */
   readonly onError?: IdempotencyOnError | undefined;
-  /** Responds to a refused request. Default: its status as `application/problem+json`. A 503 of `onError` is no refusal. */
+  /**
+   * Responds to a refused request. Default: its status as `application/problem+json`. A 503 of `onError` is no refusal.
+   */
   readonly handler?: ((req: Request, res: Res, next: Next, refusal: IdempotencyRefusal) => void) | undefined;
 }
 

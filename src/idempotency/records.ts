@@ -37,8 +37,8 @@ export class IdempotencyRecords {
   }
 
   /**
-   * Claims the key for a request. Rejects with a StoreError when Redis cannot be asked, and with the reason of the signal
-   * when that aborts during a wait.
+   * Claims the key for a request. Rejects with a StoreError when Redis cannot be asked, and with the reason of the
+   * signal when that aborts during a wait.
    */
   async claim(request: KeyedRequest, deadline: Deadline, signal?: AbortSignal): Promise<KeyState> {
     const { keys, closing } = this.#deps;

@@ -7,8 +7,8 @@ export interface IdempotencyRenewArgs extends AttemptRecord {
 }
 
 /*
- * Gives an attempt a full lease from now, even if its lease has ended, as long as no other attempt has replaced it: it is
- * still running, and another attempt would run the request twice. Writes a record again that Redis has lost.
+ * Gives an attempt a full lease from now, even if its lease has ended, as long as no other attempt has replaced it: it
+ * is still running, and another attempt would run the request twice. Writes a record again that Redis has lost.
  *
  * KEYS   1 the record
  * ARGV   1 time, 2 token, 3 fingerprint, 4 attempt, 5 lease ms, 6 retention ms

@@ -20,8 +20,8 @@ const VARIANT_LENGTH: number = VARIANT_ID_LENGTH + 6;
 
 /**
  * Defines `kind_of(raw)`, which returns 'entry', 'marker', 'newer', 'corrupt' or nil; `sequence_of(entry)`;
- * `names_of(marker)`; and `fill_of(key)`, which returns state, waited, deadline and token. A fill of state 'newer' must not
- * be changed.
+ * `names_of(marker)`; and `fill_of(key)`, which returns state, waited, deadline and token. A fill of state 'newer' must
+ * not be changed.
  */
 export const CACHE_LUA: string = /* lua */ `
 local function kind_of(raw)
