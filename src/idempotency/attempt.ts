@@ -13,7 +13,7 @@ import type { AttemptRecord } from './operations/record.ts';
 import { idempotencyRenew } from './operations/renew.ts';
 import type { IdempotencySettings } from './options.ts';
 
-/** The parts of the kit that all its idempotency middleware shares. */
+/** The parts of the kit that `kit.idempotency` uses. */
 export interface IdempotencyDeps {
   readonly engine: Engine;
   readonly pubSub: PubSub;
@@ -62,7 +62,7 @@ export class Attempt {
     return this.#grant.key;
   }
 
-  /** Counts the attempts for the key from 1. */
+  /** The number of this attempt among those for the key, from 1. */
   get number(): number {
     return this.#grant.attempt;
   }
@@ -75,7 +75,7 @@ export class Attempt {
     this.#endWork();
   }
 
-  /** Records the response, or, if it is undefined, only that the request has run. */
+  /** Records the response. If the response is undefined, records only that the request has run. */
   complete(response: Buffer | undefined, deadline: Deadline): Promise<void> {
     return this.#end((within) => this.#record(response, within), deadline);
   }
@@ -86,7 +86,7 @@ export class Attempt {
     return this.#end((within) => discardAttempt(this.#grant, args, this.#deps, within), deadline);
   }
 
-  /** Retries a command that fails in the background until the lease ends, so that the request does not run again. */
+  /** Sends the command that ends the attempt. If it fails, repeats it in the background until the lease ends. */
   async #end(send: (within?: Deadline) => Promise<boolean>, deadline: Deadline): Promise<void> {
     this.#stopTimers();
     if (this.#isLost) return;
@@ -115,7 +115,7 @@ export class Attempt {
       const isFull = error instanceof RedisKitError && error.code === 'ERR_REDIS_KIT_FULL';
       if (!isFull || response === undefined) throw error;
       this.#failed(error);
-      // `memory:` is full. A record without a response still fits.
+      // The memory engine is full, but a record without a response still fits.
       return this.#record(undefined, deadline);
     }
   }
@@ -144,7 +144,7 @@ export class Attempt {
   }
 }
 
-/** Ends an attempt without a response. */
+/** Ends an attempt without a recorded response. */
 export function discardAttempt(
   { recordKey, token }: Pick<GrantedAttempt, 'recordKey' | 'token'>,
   args: Pick<IdempotencyDiscardArgs, 'retention' | 'hasRun'>,

@@ -1,9 +1,9 @@
 import { parseItem } from 'structured-headers';
 
-/** In characters, without the quotes. */
+/** The most characters of a key, without its quotes. */
 const MAX_LENGTH = 255;
 
-/** Clients that do not implement structured fields send a UUID, or another token without quotes. */
+/** A key without quotes: clients that do not implement structured fields send a UUID, or another token. */
 const BARE: RegExp = /^[\w!#$%&'*+\-.^`|~:/=@]+$/;
 
 /**

@@ -24,7 +24,7 @@ export type KeyState =
   | { readonly kind: 'in-flight' | 'mismatch' | 'unkept' }
   | { readonly kind: 'unknown'; readonly error: unknown };
 
-/** The records of one `kit.idempotency`. */
+/** The records of one `kit.idempotency` middleware. */
 export class IdempotencyRecords {
   readonly #settings: IdempotencySettings;
   readonly #deps: IdempotencyDeps;
@@ -51,7 +51,7 @@ export class IdempotencyRecords {
     let isWaiter = false;
     const ask = (hasWaited: boolean) => {
       isWaiter = hasWaited;
-      // The deadline limits time spent on Redis, not a wait that the app asked for.
+      // The deadline limits the time that a request spends on Redis, not its wait for another request.
       return this.#ask(request, { recordKey, token }, hasWaited ? undefined : deadline);
     };
     const undo = () => discardAttempt({ recordKey, token }, { retention, hasRun: false }, this.#deps);
@@ -94,7 +94,7 @@ export class IdempotencyRecords {
   }
 }
 
-/** Wakes the waiters of this process when an attempt ends, in whichever process it ran. */
+/** Subscribes to the ends of attempts in all processes, which wake the waiters of this process. */
 function subscribe({ pubSub, keys, closing }: IdempotencyDeps): WakeUps {
   const wakeUps = new WakeUps();
   pubSub.subscribe(keys.idempotencyChannel(), {
@@ -105,7 +105,7 @@ function subscribe({ pubSub, keys, closing }: IdempotencyDeps): WakeUps {
   return wakeUps;
 }
 
-/** A corrupt record counts as a request that may have run. */
+/** The error for a corrupt record. Its request may have run, so no retry runs. */
 function corrupt(recordKey: string): StoreError {
   return new StoreError(
     'ERR_REDIS_KIT_CORRUPT',

@@ -16,7 +16,7 @@ export interface IdempotencyRefusal {
   readonly status: 400 | 409 | 415 | 422;
   /** Undefined when the request has no valid key. */
   readonly key: string | undefined;
-  /** An explanation for people. */
+  /** An explanation of the refusal for people, in English. */
   readonly detail: string;
   /** Milliseconds until a retry may succeed; undefined when no retry will. */
   readonly retryAfterMs: number | undefined;

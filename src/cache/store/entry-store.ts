@@ -143,7 +143,7 @@ export class EntryStore {
       if (entry === undefined) return { entry, ...fill };
       const usability = usabilityOf(entry, this.now());
       if (usability !== 'fresh' && reply.fill === 'none' && token !== '' && reads < MAX_READS) {
-        // The script took a purged entry for fresh and granted no lease; `minSequence` makes the next read take it for stale.
+        // The script took a purged entry for fresh, and granted no lease. The next read passes `minSequence`.
         minSequence = highestPurge(entry.versions);
         continue;
       }

@@ -7,7 +7,7 @@ export interface IdempotencyDiscardArgs {
   /** The channel and the message that wake the waiters. */
   readonly channel: string;
   readonly message: string;
-  /** False for an attempt that never ran, since the reply that granted it was lost: it does not count. */
+  /** False for an attempt that never ran, for example since the reply that granted it was lost: it is not counted. */
   readonly hasRun: boolean;
 }
 

@@ -65,7 +65,7 @@ export interface IdempotencyRecord {
 
 interface LoadedRecord {
   readonly found: StoredFormat;
-  /** Undefined when there is none, when it has expired, and when it is unreadable. */
+  /** Undefined when no record exists, and when the record has expired or is unreadable. */
   readonly record?: IdempotencyRecord;
 }
 
@@ -94,7 +94,7 @@ export function unpackIdempotency(value: Buffer | undefined, now: number): Loade
   return { found: 'fine', record };
 }
 
-/** The fields that most states leave empty. */
+/** The empty values of the fields that only some states use. */
 export const EMPTY: Pick<IdempotencyRecord, 'waited' | 'lease' | 'token' | 'response'> = Object.freeze({
   waited: false,
   lease: 0,
@@ -117,7 +117,7 @@ export function saveIdempotency(memory: Keyspace, key: string, record: Idempoten
   memory.set(key, value, record.ends - now);
 }
 
-/** Identifies one attempt, and suffices to write its record again. */
+/** The data of one attempt with which its record can be written again if Redis has lost the record. */
 export interface AttemptRecord {
   readonly token: string;
   readonly fingerprint: Buffer;
