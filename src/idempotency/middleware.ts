@@ -106,7 +106,7 @@ export function idempotencyMiddleware(options: IdempotencyOptions<never>, deps: 
 
   return function idempotency(req: IncomingMessage, res: ServerResponse, next: Next): void {
     const unusable = callError('kit.idempotency', { req, res, next });
-    // A second kit.idempotency on the same request would find the attempt of the first in flight, and refuse the request.
+    // A second kit.idempotency would refuse the request, since the attempt of the first is in flight.
     const isSkipped = !settings.methods.has(req.method ?? '') || asExpress(req).idempotency !== undefined;
     if (unusable !== undefined || isSkipped) next(unusable);
     else runMiddleware({ req, res, next }, failed, (once) => handle(req, res, once));

@@ -15,8 +15,9 @@ export interface KeyedRequest {
 }
 
 /**
- * The state of a key when a request arrives with it. `attempt`: the request runs. `unknown`: the request waited for
- * another one with the key, and its outcome can no longer be read from Redis.
+ * The state of a key when a request arrives with it. `attempt`: the request runs. `in-flight`, `mismatch`
+ * and `unkept`: the request is refused. `unknown`: the request has waited for another one with the key, whose outcome
+ * cannot be read from Redis.
  */
 export type KeyState =
   | { readonly kind: 'attempt'; readonly attempt: Attempt }
@@ -37,8 +38,8 @@ export class IdempotencyRecords {
   }
 
   /**
-   * Claims the key for a request. Rejects with a StoreError when Redis cannot be asked, and with the reason of the
-   * signal when that aborts during a wait.
+   * Claims the key for a request. Rejects when Redis fails, when the record is corrupt, when the kit is closed, and,
+   * if `signal` aborts during a wait, with the reason of the signal.
    */
   async claim(request: KeyedRequest, deadline: Deadline, signal?: AbortSignal): Promise<KeyState> {
     const { keys, closing } = this.#deps;

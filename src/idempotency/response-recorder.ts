@@ -32,7 +32,7 @@ export function recordResponse(
   const recorder = new ResponseRecorder(req, res, attempt, deps);
   // The recorder reads the response of the handler, so its hook runs before the hooks that wait.
   addResponseHook(res, recorder);
-  // The response guard, which the first hook installs, must listen for 'close' before the recorder.
+  // The response guard, which addResponseHook() installs, must listen for the end of the connection first.
   recorder.watchClient();
   addResponseHook(res, {
     phase: 'idempotency',

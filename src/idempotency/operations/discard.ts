@@ -13,7 +13,7 @@ export interface IdempotencyDiscardArgs {
 
 /*
  * Ends an attempt without a response, so that the next request with the key runs at once. The fingerprint and the
- * number of attempts stay recorded: an attempt without a final response may have done a part of its work.
+ * number of attempts stay recorded: an attempt without a final response may have done some of its work.
  *
  * KEYS   1 the record
  * ARGV   1 time, 2 token, 3 retention ms, 4 channel, 5 message, 6 '1' when the attempt has run

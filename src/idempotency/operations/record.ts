@@ -7,10 +7,10 @@ import type { StoredFormat } from '../../engine/reply.ts';
  *   'I', version 1, state, waited u8 (0 or 1), attempt u32, lease u48, ends u48, fingerprint (32 bytes),
  *   length of token u8, token, then the response, which recorded-response.ts unpacks
  *
- * State 'R': the request is running. 'D': it has run, and its response is recorded. 'N': it has run, and its response
- * was too large. 'O': it may run again. `lease` is when an attempt that died may be replaced, `ends` when the record
- * expires; both in milliseconds of the server's clock, big-endian. The TTL of the key only follows `ends`. `waited`:
- * waiters are to be notified when the attempt ends.
+ * State 'R': the request is running. 'D': the request has run, and its response is recorded. 'N': the request has run,
+ * and its response was too large. 'O': the request can run again. `lease`: when a retry can replace an attempt that is
+ * not renewed. `ends`: when the record expires; the TTL of the key only follows `ends`. Both are in milliseconds of the
+ * server's clock, big-endian. `waited`: 1 if waiters must be notified when the attempt ends.
  */
 const HEADER = 53;
 const FINGERPRINT_LENGTH = 32;

@@ -3,8 +3,8 @@ import type { Keyspace } from '../../../engine/operation.ts';
 /*
  * The values under the Redis keys of a cache entry:
  *
- *   an entry   'C', version 1, stored u48 (ms), fresh u48 (ms from `stored`), keep u48 (ms from `stored`), sequence u64,
- *              payload
+ *   an entry   'C', version 1, stored u48 (ms), fresh u48 (ms from `stored`), keep u48 (ms from `stored`),
+ *              sequence u64, payload
  *   a marker   'V', version 1, length u16 of the names, the names of the request headers on which the responses vary,
  *              then for each variant, oldest first, its id (16 characters) and deadline u48
  *   a fill     '1:L:<waited 0 or 1>:<deadline>:<token>' while a process holds the lease to fill the entry,
