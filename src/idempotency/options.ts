@@ -65,7 +65,8 @@ export interface IdempotencyOptions<Request extends IncomingMessage = Req> {
    */
   readonly onError?: IdempotencyOnError | undefined;
   /**
-   * Responds to a refused request. Default: its status as `application/problem+json`. A 503 of `onError` is no refusal.
+   * Responds to a refused request. Default: sends the status as `application/problem+json`. The 503 of
+   * `onError: 'deny'` is not a refusal.
    */
   readonly handler?: ((req: Request, res: Res, next: Next, refusal: IdempotencyRefusal) => void) | undefined;
 }

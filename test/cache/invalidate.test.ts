@@ -94,7 +94,7 @@ describeOnBothEngines('an invalidated entry', (url) => {
     expect([stale.length, runs()]).toEqual([1, 2]);
   });
 
-  it('a response with must-revalidate is not sent after a soft invalidation', async () => {
+  it('a response with must-revalidate is not sent stale after a soft invalidation', async () => {
     const { kit, ask, runs } = await start({}, (_req, res) => {
       res.set('Cache-Control', 'must-revalidate').send(`body ${runs()}`);
     });

@@ -43,7 +43,7 @@ describeOnBothEngines(
     const [seeing] = NOTICES;
 
     it.each(NOTICES)(
-      'a request runs again if the handler, after the disconnect, noticed it by %s',
+      'a request runs again only if the handler may have noticed the disconnect: the handler looked at %s',
       async (...notice) => {
         // The request emitted 'close' after its body was read, and does not emit it again.
         const showsNothing = /'(close|error)' of the request/.test(notice[0]);
@@ -54,7 +54,7 @@ describeOnBothEngines(
     );
 
     it.each(NO_NOTICES)(
-      'a response is recorded after a disconnect that the handler cannot have noticed by %s',
+      'a response is recorded if the handler cannot have noticed the disconnect: the handler looked at %s',
       async (...notice) => {
         expect(await retried(notice)).toEqual({ text: 'imported 5 of 20', attempt: 1 });
       },

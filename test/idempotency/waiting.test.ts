@@ -158,7 +158,7 @@ describeWithServers('A retry that waits in another process', () => {
     );
   }
 
-  it('a waiting retry sends two commands, since only the message of the first request wakes it', async () => {
+  it('a waiting retry sends only two commands, since a message wakes the retry', async () => {
     const { server, kits } = await startTwo();
     const { handler, open, begun } = gated();
     const there = await shop(kits[0], { ...WAIT, lease: '1h' }, handler);
@@ -205,7 +205,7 @@ describeWithServers('A retry that waits in another process', () => {
     expect(here.runs()).toBe(0);
   });
 
-  it('a waiting retry gets the response even if its Redis user cannot subscribe to messages', async () => {
+  it('a waiting retry gets the response even if Redis delivers no message', async () => {
     const { server, kits } = await startTwo();
     await withPlainClient(server.url, (client) =>
       client.sendCommand(['ACL', 'SETUSER', 'default', 'resetchannels']),

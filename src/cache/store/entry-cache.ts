@@ -115,8 +115,7 @@ export class EntryCache<Content> {
   }
 
   /**
-   * Rejects only with an error of `follow` or of another caller's loader: a failure of Redis is reported, and is a
-   * miss.
+   * Rejects only with an error of `follow` or of another caller's loader. A failure of Redis is a miss, and reported.
    */
   async lookUp(lookup: Lookup<Content>, settings: LookupSettings<Content>): Promise<LookupResult<Content>> {
     const { key } = lookup;
@@ -146,10 +145,7 @@ export class EntryCache<Content> {
     }
   }
 
-  /**
-   * Begins the refresh of a stale entry; undefined when another request refreshes the entry, or the entry is fresh
-   * again.
-   */
+  /** Begins the refresh of a stale entry; undefined when another request refreshes or has refreshed the entry. */
   async beginRefresh(
     lookup: Lookup<Content>,
     settings: LookupSettings<Content>,
@@ -177,9 +173,7 @@ export class EntryCache<Content> {
     return new Fill(this.#store, { ...start, sequence: snapshot?.sequence });
   }
 
-  /**
-   * Begins a fill without a lookup; no request waits for the fill. Only purges after `sequence` invalidate its entry.
-   */
+  /** Begins a fill for which no request waits. Only purges after `sequence` invalidate the entry of the fill. */
   beginFillAt(sequence: number, key: EntryKey<Content>): Fill<Content> {
     const alone = { flight: undefined, lease: NO_LEASE, copies: undefined };
     return new Fill(this.#store, {
@@ -191,9 +185,7 @@ export class EntryCache<Content> {
     });
   }
 
-  /**
-   * Deletes an outdated entry for which no new one is stored. Other processes use their local copies until `maxAge`.
-   */
+  /** Deletes an outdated entry that is not replaced. Other processes use their local copies until `maxAge`. */
   async delete(key: EntryKey<Content>, { copies }: LookupSettings<Content>): Promise<void> {
     copies?.forget(key.localKey());
     await this.#store.delete(key);

@@ -28,7 +28,7 @@ export interface EntryKey<Content> {
   /** The other key under which a new response must be stored by its No-Vary-Search; undefined for this key. */
   declaredKey?(content: Content): DeclaredKey<Content> | undefined;
   /**
-   * Applies rules that this process has learned after the key was created. Its caller must hold no lease and no flight.
+   * Applies what this process has since learned of the key. The caller must hold neither a lease nor a flight of it.
    */
   update?(): void;
 }

@@ -67,9 +67,7 @@ export class LocalState<Content> {
     return (this.hitForMiss.get(key) ?? Number.NEGATIVE_INFINITY) > now;
   }
 
-  /**
-   * Records whether requests for a key can share a flight: whether its last response needs no validation per request.
-   */
+  /** Records whether requests for a key can share a flight: not if each request needs its own validation. */
   setCollapsible(key: string, now: number, isCollapsible: boolean): void {
     if (isCollapsible) this.uncollapsed.delete(key);
     else this.uncollapsed.set(key, now + UNCOLLAPSED_MS);

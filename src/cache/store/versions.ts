@@ -36,9 +36,7 @@ export interface NameVersion {
   readonly hard: number;
   /** Entries of a lower sequence are stale. */
   readonly soft: number;
-  /**
-   * Whether purges update this object. Local copies must not depend on an untracked version, which ages from its read.
-   */
+  /** Whether purges update this object. If not, it was correct only when it was read, and no local copy must use it. */
   readonly isTracked: boolean;
 }
 

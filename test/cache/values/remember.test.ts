@@ -221,7 +221,7 @@ describe('a cached value', () => {
 
 describe('a cached value on Redis', () => {
   it.each(['garbage', 'C\u0001short', '', 'V\u0001\u0000\u0001x'])(
-    'a Redis value of %j counts as no cached value',
+    'a Redis string of %j is not returned as a cached value',
     async (garbage) => {
       const kit = kitForTest({ url: redisUrl() });
       const errors = eventsOf(kit, 'error');
@@ -334,7 +334,7 @@ describe('invalid arguments of kit.remember', () => {
 });
 
 describeOnBothEngines('a cache policy', (url) => {
-  it('a cached value that names a policy has the `ttl` and the `maxEntries` of the policy', async () => {
+  it('a policy sets the `ttl` and the `maxEntries` of the values whose option `policy` names it', async () => {
     const cachePolicies = { few: { ttl: '1m', maxEntries: 3, jitter: 0 } } as const;
     const kit = kitForTest({ url: url(), cachePolicies });
     const stored = eventsOf(kit, 'cache:stored');

@@ -33,7 +33,7 @@ export const cacheEnterPolicy: Operation<CacheEnterPolicyArgs, readonly string[]
   lua,
   encode: ({ member, lifeMs, maxEntries }) => [member, String(lifeMs), String(maxEntries)],
   runInMemory(memory, [key = ''], now, { member, lifeMs, maxEntries }) {
-    // A value of another Redis type is replaced, as the script does.
+    // A value of another Redis type is replaced.
     if (memory.sortedSet(key) === undefined) memory.delete(key);
     removeFirst(memory, key, ([until]) => until <= now);
     memory.removeSorted(key, member);
