@@ -8,7 +8,7 @@ import { type CacheEnvironment, KnownVersions, Versions } from './store/versions
 
 const MEBIBYTE = 2 ** 20;
 
-/** The most bytes for the local copies that share one limit: those of all caches without `maxBytes`, and all values. */
+/** The most bytes for all local copies of values, and for those of responses whose cache has no `maxBytes`. */
 const LOCAL_RESPONSES = 64 * MEBIBYTE;
 const LOCAL_VALUES = 16 * MEBIBYTE;
 

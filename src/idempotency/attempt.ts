@@ -86,7 +86,9 @@ export class Attempt {
     return this.#end((within) => discardAttempt(this.#grant, args, this.#deps, within), deadline);
   }
 
-  /** Sends the command that ends the attempt. If it fails, repeats it in the background until the lease ends. */
+  /**
+   * Sends the command that ends the attempt. A command that fails is repeated in the background until the lease ends.
+   */
   async #end(send: (within?: Deadline) => Promise<boolean>, deadline: Deadline): Promise<void> {
     this.#stopTimers();
     if (this.#isLost) return;

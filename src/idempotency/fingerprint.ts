@@ -97,7 +97,7 @@ function withoutHoles(_key: string, value: unknown): unknown {
   return Array.isArray(value) ? { ...value } : value;
 }
 
-/** Whether an object is plain data. Others, such as streams, can all have the same JSON text, without any property. */
+/** Whether an object is plain. Different streams and other instances can have no properties, and so equal JSON. */
 function isPlain(value: object): boolean {
   const prototype: unknown = Object.getPrototypeOf(value);
   return prototype === null || prototype === Object.prototype;

@@ -95,7 +95,7 @@ const RESPONSES: readonly (readonly [string, Handler])[] = [
 
 describe.each(APPS)('A retry on %s', (_, makeApp) => {
   it.each(RESPONSES)(
-    'a retry gets the status, headers and bytes of the first response, %s',
+    'a retry gets the status, headers and bytes of a first response %s',
     async (_what, handler) => {
       const kit = memory();
       let runs = 0;

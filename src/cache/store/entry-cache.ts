@@ -19,7 +19,7 @@ export interface LookupSettings<Content> {
 /** The request of one caller for the entry of a key. */
 export interface Lookup<Content> {
   readonly key: EntryKey<Content>;
-  /** Whether an entry is suitable for this caller. */
+  /** Whether an entry can answer this caller; false for a stored response that does not fit the request. */
   accepts(entry: Entry<Content>): boolean;
   /** Whether the handler of this caller can validate an entry. Default: no. */
   readonly validates?: (entry: Entry<Content>) => boolean;
@@ -28,7 +28,7 @@ export interface Lookup<Content> {
   readonly deadline?: Deadline | undefined;
 }
 
-/** An entry that is neither fresh nor stale, or not suitable for the caller, in the uses that it still has. */
+/** How an entry that cannot answer the caller as it is can still be used. */
 export interface ReusableEntry<Content> {
   /** The entry, if it may be used when the handler fails. */
   readonly fallback: Entry<Content> | undefined;
@@ -50,7 +50,7 @@ export type LookupResult<Content> =
     }
   | (ReusableEntry<Content> & { readonly kind: 'miss'; readonly fill: Fill<Content> });
 
-/** A lookup that reads the store, and the flight in which other lookups follow; undefined if none may follow. */
+/** A lookup that reads the store. Other lookups follow its flight; without a flight, none follow. */
 interface LeadingLookup<Content> {
   readonly lookup: Lookup<Content>;
   readonly settings: LookupSettings<Content>;

@@ -36,7 +36,7 @@ export interface EntryKey<Content> {
 /** A key other than the one under which the handler ran. */
 export interface DeclaredKey<Content> {
   readonly key: EntryKey<Content>;
-  /** Whether the content may answer every follower of the key under which the handler ran. */
+  /** Whether the content can answer every follower of the key under which the handler ran. */
   readonly servesFollowers: boolean;
 }
 
@@ -77,7 +77,7 @@ interface ReadBounds {
   readonly deadline: Deadline | undefined;
 }
 
-/** One read for the entry, one for its variant, one after a purge that the script did not know of, and one to spare. */
+/** The most reads: of the entry, of its variant, after a purge that the script did not know of, and one to spare. */
 const MAX_READS = 4;
 
 /** Reads and writes the entries of one namespace. */

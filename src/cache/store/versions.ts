@@ -36,7 +36,7 @@ export interface NameVersion {
   readonly hard: number;
   /** Entries of a lower sequence are stale. */
   readonly soft: number;
-  /** Whether purges update this object. If not, it was correct only when it was read, and no local copy must use it. */
+  /** Whether purges update this object. If not, it was correct only when it was read. */
   readonly isTracked: boolean;
 }
 
@@ -133,7 +133,7 @@ function forget(version: KnownVersion): void {
 
 /**
  * The versions that invalidate the entries of one namespace. A known version is used only up to the age that the caller
- * accepts, since a message may be lost between the nodes of a Cluster.
+ * accepts, since a message can be lost between the nodes of a Cluster.
  */
 export class Versions {
   readonly #env: CacheEnvironment;
@@ -154,7 +154,7 @@ export class Versions {
     return (this.#known.sequenceOf(this.#env.keys.scope) ?? 0) > sequence;
   }
 
-  /** The sequence of the last purge; undefined while this process may miss purges. */
+  /** The sequence of the last purge; undefined while this process might miss purges. */
   get sequence(): number | undefined {
     return this.#known.isUp ? this.#known.sequenceOf(this.#env.keys.scope) : undefined;
   }
@@ -193,7 +193,7 @@ export class Versions {
       deadline,
     );
     known.noteSequence(keys.scope, sequence);
-    // The reply may be older than a purge that was missed while the subscriber was disconnected.
+    // The reply can be older than a purge that was missed while the subscriber was disconnected.
     if (tracked === undefined || changes !== known.changes) {
       return { sequence, versions: read.map((version) => ({ ...version, isTracked: false })), readAt };
     }

@@ -75,7 +75,7 @@ async function isSettledWithin(promise: Promise<unknown>, ms: number): Promise<b
   }
 }
 
-/** The loaders that wait for the current chain of awaits, the innermost first. */
+/** The loaders on the current chain of awaits, all of which wait for the caller, the innermost first. */
 function waitingLoaders(): readonly RunningLoader[] {
   return awaitingFunctions().flatMap((name) => running.get(name ?? '') ?? []);
 }

@@ -1,6 +1,6 @@
 import { performance } from 'node:perf_hooks';
 
-/** The time after which a loader is aborted: concurrent callers have stopped waiting for its flight. */
+/** The time after which the signal of a loader aborts: concurrent callers have stopped waiting for the value. */
 const LONGEST_LOAD_MS = 60_000;
 
 /**
