@@ -95,25 +95,22 @@ describe('a cache on Redis of a kit that is closed', () => {
     void stuck;
   });
 
-  it.skipIf(!canStartServers())(
-    'closing the kit ends the wait of requests for a Redis that does not reply',
-    async () => {
-      const server = await startRedis();
-      onTestFinished(() => server.stop());
-      const kit = kitForTest({ url: server.url, commandTimeout: '1m' });
-      await kit.ready();
-      const gate = new Gate();
-      gate.open();
-      const { ask, arrived } = await gated(kit, gate);
-      server.freeze();
-      const answers = Array.from({ length: 5 }, () => ask());
-      const value = kit.remember('key', '1m', () => 'loaded');
-      await until('all are there', () => arrived() === 5);
-      await kit.close({ timeout: '100ms' });
-      for (const { status } of await Promise.all(answers)) expect(status).toBe(200);
-      expect(await value).toBe('loaded');
-    },
-  );
+  it.skipIf(!canStartServers())('closing the kit ends waits for a Redis that does not reply', async () => {
+    const server = await startRedis();
+    onTestFinished(() => server.stop());
+    const kit = kitForTest({ url: server.url, commandTimeout: '1m' });
+    await kit.ready();
+    const gate = new Gate();
+    gate.open();
+    const { ask, arrived } = await gated(kit, gate);
+    server.freeze();
+    const answers = Array.from({ length: 5 }, () => ask());
+    const value = kit.remember('key', '1m', () => 'loaded');
+    await until('all are there', () => arrived() === 5);
+    await kit.close({ timeout: '100ms' });
+    for (const { status } of await Promise.all(answers)) expect(status).toBe(200);
+    expect(await value).toBe('loaded');
+  });
 
   it('a response that was completed just before the kit closed is still stored', async () => {
     const prefix = testPrefix();
