@@ -8,7 +8,7 @@ import { type CacheEnvironment, KnownVersions, Versions } from './store/versions
 
 const MEBIBYTE = 2 ** 20;
 
-/** The most bytes that the local copies of all caches without `maxBytes` take together. */
+/** The most bytes for all local copies of values, and for those of responses whose cache has no `maxBytes`. */
 const LOCAL_RESPONSES = 64 * MEBIBYTE;
 const LOCAL_VALUES = 16 * MEBIBYTE;
 
@@ -42,8 +42,8 @@ export class Caches {
 }
 
 /**
- * Receives the messages of the cache channel. `["purged", sequence, soft 0 or 1, scope, names]` is a purge by another process,
- * `["filled", fill key]` the end of a fill for which this process may wait.
+ * Receives the messages of the cache channel. `["purged", sequence, soft 0 or 1, scope, names]` is a purge by any
+ * process, `["filled", fill key]` is the end of a fill, which wakes the lookups of this process that wait for the fill.
  */
 function cacheChannelListener(known: KnownVersions, wakeUps: WakeUps): ChannelListener {
   return {
@@ -61,7 +61,7 @@ function cacheChannelListener(known: KnownVersions, wakeUps: WakeUps): ChannelLi
   };
 }
 
-/** The fields of a message; empty for a message in another format, since any client can publish on the channel. */
+/** The fields of a message; none if its format is another one, since any Redis client can publish on the channel. */
 function parse(message: string): readonly unknown[] {
   try {
     const fields: unknown = JSON.parse(message);

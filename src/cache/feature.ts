@@ -20,13 +20,16 @@ export interface CacheMethods {
     options?: CacheOptions<Request>,
     handler?: Handler<Request, Response>,
   ): Middleware;
-  /** Returns the cached value of a key, loaded where none is fresh. It is stored as JSON, and every caller gets a copy. */
+  /**
+   * Returns the cached value of `key`, or the result of `load` if no cached value can be used. Values are stored as
+   * JSON, and every caller gets its own copy.
+   */
   remember<Value>(key: string, options: Duration | RememberOptions, load: Loader<Value>): Promise<Value>;
   /**
-   * Invalidates stored responses and cached values, or with `soft` makes them stale. Resolves when Redis has recorded the
-   * purge: from then on this process uses nothing older; other processes follow a few milliseconds later, when they
-   * receive the message. Rejects when Redis is unavailable: with a ConnectionError when nothing was purged, with a
-   * StoreError when the outcome is unknown.
+   * Invalidates stored responses and cached values, or with `soft` makes them stale. Resolves when Redis has recorded
+   * the purge. From then on this process applies the purge to every older entry; other processes apply it a few
+   * milliseconds later, when they receive the message. Rejects when Redis is unavailable: with a ConnectionError when
+   * nothing was purged, with a StoreError when the outcome is unknown.
    */
   invalidate(target: InvalidationTarget): Promise<void>;
   /** Loads and stores cached values ahead of their first use. */
@@ -42,7 +45,7 @@ export interface CacheFeatureDeps extends Omit<CacheEnvironment, 'keys'> {
 }
 
 export function cacheFeature(kit: CacheFeatureDeps, policies: CachePolicies) {
-  // Created with the first cache, since it subscribes.
+  // Created lazily: a CacheMemory subscribes to the cache channel.
   const memory = lazy(() => new CacheMemory(kit.pubSub, kit.channel));
 
   return (keys: Keys): CacheMethods => {

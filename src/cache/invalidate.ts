@@ -6,9 +6,10 @@ import { checkTags } from './store/options.ts';
 import { ALL, type CacheEnvironment, type Versions } from './store/versions.ts';
 
 /**
- * The entries to invalidate: those with one of these tags, which include the groups in a response's Cache-Groups; those of a
- * URL (path and query as the key counts it), on every host, in every variant, and also if No-Vary-Search shares them with
- * other URLs; those of a key of `kit.remember` or of a `key` function; or all entries.
+ * The entries to invalidate. `tags`: the entries with one of these tags; groups that a response lists in Cache-Groups
+ * are tags of the response. `url`: the responses to this path and query, on every host and in every variant, including
+ * those that No-Vary-Search shares with other URLs. `key`: the entries whose key is this argument of `kit.remember` or
+ * this result of a `key` function. `all`: every entry of the namespace.
  */
 export type InvalidationTarget = (
   | { readonly tags: string | readonly string[] }
@@ -16,7 +17,7 @@ export type InvalidationTarget = (
   | { readonly key: string }
   | { readonly all: true }
 ) & {
-  /** Entries become stale and are used while they are refreshed. Default false: entries become invalid. */
+  /** Whether the entries become stale and are used while they are refreshed. Default false: they become invalid. */
   readonly soft?: boolean | undefined;
 };
 

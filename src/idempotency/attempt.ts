@@ -13,7 +13,7 @@ import type { AttemptRecord } from './operations/record.ts';
 import { idempotencyRenew } from './operations/renew.ts';
 import type { IdempotencySettings } from './options.ts';
 
-/** The parts of the kit that all its idempotency middleware shares. */
+/** The parts of the kit that `kit.idempotency` uses. */
 export interface IdempotencyDeps {
   readonly engine: Engine;
   readonly pubSub: PubSub;
@@ -32,7 +32,9 @@ export interface GrantedAttempt extends AttemptRecord {
   readonly key: string;
 }
 
-/** An attempt to run the request of a key, from its grant to its end. Its methods never reject: failures are reported. */
+/**
+ * An attempt to run the request of a key, from its grant to its end. Its methods never reject: failures are reported.
+ */
 export class Attempt {
   readonly #grant: GrantedAttempt;
   readonly #settings: IdempotencySettings;
@@ -60,18 +62,20 @@ export class Attempt {
     return this.#grant.key;
   }
 
-  /** Counts the attempts for the key from 1. */
+  /** The number of this attempt among those for the key, from 1. */
   get number(): number {
     return this.#grant.attempt;
   }
 
-  /** Stops the renewal: a retry runs once the lease has ended. A later response is still recorded if no retry has run. */
+  /**
+   * Stops the renewal: a retry runs once the lease has ended. A later response is still recorded if no retry has run.
+   */
   leave(): void {
     this.#stopTimers();
     this.#endWork();
   }
 
-  /** Records the response, or, if it is undefined, only that the request has run. */
+  /** Records the response. If the response is undefined, records only that the request has run. */
   complete(response: Buffer | undefined, deadline: Deadline): Promise<void> {
     return this.#end((within) => this.#record(response, within), deadline);
   }
@@ -82,7 +86,9 @@ export class Attempt {
     return this.#end((within) => discardAttempt(this.#grant, args, this.#deps, within), deadline);
   }
 
-  /** Retries a command that fails in the background until the lease ends, so that the request does not run again. */
+  /**
+   * Sends the command that ends the attempt. A command that fails is repeated in the background until the lease ends.
+   */
   async #end(send: (within?: Deadline) => Promise<boolean>, deadline: Deadline): Promise<void> {
     this.#stopTimers();
     if (this.#isLost) return;
@@ -111,7 +117,7 @@ export class Attempt {
       const isFull = error instanceof RedisKitError && error.code === 'ERR_REDIS_KIT_FULL';
       if (!isFull || response === undefined) throw error;
       this.#failed(error);
-      // `memory:` is full. A record without a response still fits.
+      // The memory engine is full, but a record without a response still fits.
       return this.#record(undefined, deadline);
     }
   }
@@ -140,7 +146,7 @@ export class Attempt {
   }
 }
 
-/** Ends an attempt without a response. */
+/** Ends an attempt without a recorded response. */
 export function discardAttempt(
   { recordKey, token }: Pick<GrantedAttempt, 'recordKey' | 'token'>,
   args: Pick<IdempotencyDiscardArgs, 'retention' | 'hasRun'>,

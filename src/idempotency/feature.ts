@@ -6,7 +6,7 @@ import { idempotencyMiddleware } from './middleware.ts';
 import type { IdempotencyOptions } from './options.ts';
 
 export interface IdempotencyMethods {
-  /** Runs a request once per Idempotency-Key and replays its recorded response to repeats; sets `req.idempotency`. */
+  /** Runs a request once per Idempotency-Key and replays its recorded response to retries; sets `req.idempotency`. */
   idempotency<Request extends IncomingMessage = Req>(options?: IdempotencyOptions<Request>): Middleware;
 }
 

@@ -16,7 +16,7 @@ interface ParsedRequest extends IncomingMessage {
   readonly files?: unknown;
 }
 
-/** Why a request has no fingerprint. Its client can change that. */
+/** Why a request has no fingerprint, and is refused. */
 export type Unfingerprintable = 'unread-body' | 'deep-body';
 
 /** A SHA-256 that is equal for a request and its retries. */
@@ -43,7 +43,7 @@ interface FingerprintedBody {
   readonly bytes: string | Uint8Array;
 }
 
-/** The bytes as they were sent if `rawBody` has them, else the parsed body. */
+/** The body for the fingerprint: the bytes as sent if `rawBody` contains them, else the parsed body. */
 function bodyOf(req: ParsedRequest): FingerprintedBody | Unfingerprintable {
   const { rawBody, body } = req;
   for (const raw of [rawBody, body]) {
@@ -61,10 +61,13 @@ function bodyOf(req: ParsedRequest): FingerprintedBody | Unfingerprintable {
   return text === undefined ? 'deep-body' : { kind: isForm ? 'form' : 'json', bytes: text };
 }
 
-/** A parser that does not accept the content type leaves `req.body` unset; in Express 4 it sets an empty object. */
+/**
+ * Whether no parser has read the body. A parser that does not accept the content type leaves `req.body` unset; in
+ * Express 4 the parser sets an empty object.
+ */
 function isUnread({ body, readableEnded }: ParsedRequest): boolean {
   if (body === undefined) return true;
-  // A body can be the JSON text `null`.
+  // After the end of the stream, null and an empty object are parsed bodies: the JSON texts `null` and `{}`.
   return (body === null || isEmptyObject(body)) && !readableEnded;
 }
 
@@ -73,7 +76,7 @@ function hasFiles({ file, files }: ParsedRequest): boolean {
   return typeof files === 'object' && files !== null && Object.keys(files).length > 0;
 }
 
-/** Undefined for a body that is nested too deeply for JSON.stringify. JSON.parse accepts deeper ones. */
+/** The JSON of a body; undefined if it is too deep for JSON.stringify. JSON.parse accepts deeper bodies. */
 function jsonOf(body: unknown, isForm: boolean): string | undefined {
   const isData = typeof body !== 'object' || body === null || Array.isArray(body) || isPlain(body);
   let text: string | undefined;
@@ -81,7 +84,7 @@ function jsonOf(body: unknown, isForm: boolean): string | undefined {
     if (isData) text = JSON.stringify(body, isForm ? withoutHoles : undefined);
   } catch (error) {
     if (error instanceof RangeError) return undefined;
-    // JSON cannot represent a cycle or a BigInt.
+    // The body has a cycle or a BigInt, which JSON cannot represent.
   }
   if (text !== undefined) return text;
   throw new ConfigError(
@@ -94,7 +97,7 @@ function withoutHoles(_key: string, value: unknown): unknown {
   return Array.isArray(value) ? { ...value } : value;
 }
 
-/** Other objects, such as streams, may have no own properties and would all have the same JSON text. */
+/** Whether an object is plain. Different streams and other instances can have no properties, and so equal JSON. */
 function isPlain(value: object): boolean {
   const prototype: unknown = Object.getPrototypeOf(value);
   return prototype === null || prototype === Object.prototype;

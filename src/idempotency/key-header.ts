@@ -1,15 +1,15 @@
 import { parseItem } from 'structured-headers';
 
-/** In characters, without the quotes. */
+/** The most characters of a key, without its quotes. */
 const MAX_LENGTH = 255;
 
-/** Clients that do not implement structured fields send a UUID, or another token without quotes. */
+/** A key without quotes: clients that do not implement structured fields send a UUID, or another token. */
 const BARE: RegExp = /^[\w!#$%&'*+\-.^`|~:/=@]+$/;
 
 /**
- * The key in a header field: a structured-field String (section 2.1 of the Idempotency-Key draft), or the same text without
- * quotes; both are the same key. Undefined when the field is neither, or the key is empty or too long. Parameters are
- * ignored.
+ * The key in a header field: a structured-field String (section 2.1 of the Idempotency-Key draft), or the same text
+ * without quotes; both are the same key. Undefined when the field is neither, or the key is empty or too long.
+ * Parameters are ignored.
  */
 export function keyOf(field: string): string | undefined {
   const text = field.trim();

@@ -18,13 +18,15 @@ import { scopeOf } from './scope.ts';
 declare global {
   namespace Express {
     interface Request {
-      /** The key of this request and the number of its attempt. Above 1, an earlier attempt may have done a part. */
+      /**
+       * The key of this request and the number of its attempt. If above 1, an earlier attempt may have done some work.
+       */
       idempotency?: { readonly key: string; readonly attempt: number };
     }
   }
 }
 
-/** Errors after which the request may have run, or may be running: `onError: 'allow'` does not cover them. */
+/** Errors after which `onError: 'allow'` runs no request: a request with the key may have run, or the kit is closed. */
 const NO_OUTAGE: ReadonlySet<ErrorCode> = new Set([
   'ERR_REDIS_KIT_NEWER_FORMAT',
   'ERR_REDIS_KIT_CORRUPT',
@@ -104,7 +106,7 @@ export function idempotencyMiddleware(options: IdempotencyOptions<never>, deps: 
 
   return function idempotency(req: IncomingMessage, res: ServerResponse, next: Next): void {
     const unusable = callError('kit.idempotency', { req, res, next });
-    // A second kit.idempotency on the same request would wait for the first.
+    // A second kit.idempotency would refuse the request, since the attempt of the first is in flight.
     const isSkipped = !settings.methods.has(req.method ?? '') || asExpress(req).idempotency !== undefined;
     if (unusable !== undefined || isSkipped) next(unusable);
     else runMiddleware({ req, res, next }, failed, (once) => handle(req, res, once));

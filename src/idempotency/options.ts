@@ -13,35 +13,40 @@ import type { IdempotencyRefusal } from './refusal.ts';
 export type IdempotencyOnError = 'deny' | 'allow';
 
 export interface IdempotencyOptions<Request extends IncomingMessage = Req> {
-  /** The request header with the key; default `Idempotency-Key`. */
+  /** The request header that contains the key; default `Idempotency-Key`. */
   readonly header?: string | undefined;
-  /** Refuse requests without the header with 400; default false: they run without idempotency. */
+  /** Whether requests without the header are refused with 400; default false: they run without idempotency. */
   readonly required?: boolean | undefined;
-  /** The methods that use keys; default POST and PATCH. RFC 9110 defines most others as idempotent. */
+  /** The request methods whose keys are used; default POST and PATCH. RFC 9110 defines most others as idempotent. */
   readonly methods?: readonly string[] | undefined;
   /**
    * The scope of the key: equal keys in two scopes are different keys. Default: `req.session.userId`, else the
-   * Authorization header, else the session id that the client sent, else, with a warning, the client's address. Give it
-   * when credentials change from request to request: a retry with a new token would have a new scope.
+   * Authorization header, else the session id that the client sent, else, with a warning, the client's address. Set
+   * this option when credentials change from request to request: a retry with a new token would have a new scope.
    */
   readonly scope?: ((req: Request) => string | Promise<string>) | undefined;
-  /** Returns the content that a request and its retry have in common; default: method, URL and body. Only its hash is stored. */
+  /**
+   * Returns the content that a request and its retry have in common; default: method, URL and body. Only its hash is
+   * stored.
+   */
   readonly fingerprint?: ((req: Request) => string | Uint8Array | Promise<string | Uint8Array>) | undefined;
   /**
-   * How long the record of a running request outlives a process that crashed; then a retry may run. It is renewed while
-   * the request runs. Default `'30s'`.
+   * How long a request stays in flight after its process has crashed; then a retry runs. The lease is renewed while the
+   * request runs. Default `'30s'`.
    */
   readonly lease?: Duration | undefined;
-  /** For a handler that has not ended its response after this time the renewal stops. Default `'5m'`. */
+  /**
+   * How long the lease is renewed for a handler that does not end its response; then a retry can run. Default `'5m'`.
+   */
   readonly maxRun?: Duration | undefined;
-  /** How long a response stays recorded; default `'24h'`. After that, a request with the same key runs again. */
+  /** How long a response stays recorded; then a request with the same key runs again. Default `'24h'`. */
   readonly retention?: Duration | undefined;
-  /** In bytes. A larger response is sent but not recorded, and its retries are refused with 409. Default 1 MiB. */
+  /** The most bytes of a recorded body. The retries of a larger response are refused with 409. Default 1 MiB. */
   readonly maxBody?: number | undefined;
   /**
-   * Whether to record a response that the handler ended after its client had left. `'detect'` (the default): unless the
-   * handler may have noticed and cut the response short. `'keep'`: always, for handlers that finish their work in any
-   * case. `'drop'`: never. A retry of a request without a record runs again.
+   * Whether to record a response that the handler ended after the client had disconnected. `'detect'` (the default):
+   * unless the handler may have noticed the disconnect and cut the response short. `'keep'`: always, for handlers that
+   * finish their work in any case. `'drop'`: never. A retry of a request without a recorded response runs again.
    */
   readonly onDisconnect?: OnDisconnect | undefined;
   /**
@@ -59,7 +64,10 @@ export interface IdempotencyOptions<Request extends IncomingMessage = Req> {
    * idempotency (`'allow'`).
    */
   readonly onError?: IdempotencyOnError | undefined;
-  /** Responds to a refused request. Default: its status as `application/problem+json`. A 503 of `onError` is no refusal. */
+  /**
+   * Responds to a refused request. Default: sends the status as `application/problem+json`. The 503 of
+   * `onError: 'deny'` is not a refusal.
+   */
   readonly handler?: ((req: Request, res: Res, next: Next, refusal: IdempotencyRefusal) => void) | undefined;
 }
 
@@ -86,7 +94,7 @@ const NAMES = [
 const KEY_HINT =
   'the client sends the key in the header that `header` names; `scope` says which client it belongs to';
 
-/** Options of other idempotency packages. */
+/** Options of other idempotency packages, with the hints that error messages give for them. */
 const ELSEWHERE = {
   ...renamed('retention', ...LIFETIME_NAMES),
   ...renamed('header', 'headerName', 'headerKey', 'keyHeader', 'idempotencyKeyHeader'),
@@ -96,10 +104,12 @@ const ELSEWHERE = {
 
 const MEBIBYTE = 2 ** 20;
 
-/** Half of 512 MiB, the limit of a Redis string. */
+/** The highest `maxBody`: half of 512 MiB, the limit of a Redis string. */
 const MOST_BODY = 256 * MEBIBYTE;
 
-/** Statuses of a refused request, or of one whose outcome is unknown: a retry may succeed. */
+/**
+ * Statuses of a response that is not final: the request was refused, or its outcome is unknown. A retry may succeed.
+ */
 const NOT_FINAL: ReadonlySet<number> = new Set([401, 403, 408, 409, 425, 429, 502, 503, 504]);
 
 export function resolveIdempotencyOptions(options: IdempotencyOptions<never>): IdempotencySettings {
@@ -123,7 +133,7 @@ export function resolveIdempotencyOptions(options: IdempotencyOptions<never>): I
   }));
 }
 
-/** In lower case, as in `req.headers`. */
+/** The name of the header in lower case, as in `req.headers`. */
 function headerOption(reader: OptionReader): string {
   const header = reader.string('header') ?? 'Idempotency-Key';
   try {

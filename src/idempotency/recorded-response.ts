@@ -31,13 +31,13 @@ export function replayResponse(
   res: ServerResponse,
   { status, headers, removed, body }: RecordedResponse,
 ): void {
-  // Other code, a timeout for example, has begun to respond and will end the response.
+  // Other code, for example a timeout, has already begun the response, and ends it.
   if (res.headersSent) return;
   res.statusCode = status;
   removeHeaders(res, removed);
   for (const [name, value] of headers) res.setHeader(name, value);
   res.setHeader('Idempotent-Replayed', 'true');
-  // RFC 9110, section 8.6: a 204 has no Content-Length.
+  // RFC 9110, section 8.6: a 204 has no Content-Length, and that of a 304 is the length of the 200 response.
   if (status !== 204 && status !== 304) res.setHeader('Content-Length', body.length);
   if (req.method === 'HEAD' || body.length === 0) res.end();
   else res.end(body);

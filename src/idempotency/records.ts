@@ -15,8 +15,9 @@ export interface KeyedRequest {
 }
 
 /**
- * The state of a key when a request arrives with it. `attempt`: the request runs. `unknown`: the request waited for
- * another one with the key, and its outcome can no longer be read from Redis.
+ * The state of a key when a request arrives with it. `attempt`: the request runs. `in-flight`, `mismatch`
+ * and `unkept`: the request is refused. `unknown`: the request has waited for another one with the key, whose outcome
+ * cannot be read from Redis.
  */
 export type KeyState =
   | { readonly kind: 'attempt'; readonly attempt: Attempt }
@@ -24,7 +25,7 @@ export type KeyState =
   | { readonly kind: 'in-flight' | 'mismatch' | 'unkept' }
   | { readonly kind: 'unknown'; readonly error: unknown };
 
-/** The records of one `kit.idempotency`. */
+/** The records of one `kit.idempotency` middleware. */
 export class IdempotencyRecords {
   readonly #settings: IdempotencySettings;
   readonly #deps: IdempotencyDeps;
@@ -37,8 +38,8 @@ export class IdempotencyRecords {
   }
 
   /**
-   * Claims the key for a request. Rejects with a StoreError when Redis cannot be asked, and with the reason of the signal
-   * when that aborts during a wait.
+   * Claims the key for a request. Rejects when Redis fails, when the record is corrupt, when the kit is closed, and,
+   * if `signal` aborts during a wait, with the reason of the signal.
    */
   async claim(request: KeyedRequest, deadline: Deadline, signal?: AbortSignal): Promise<KeyState> {
     const { keys, closing } = this.#deps;
@@ -51,7 +52,7 @@ export class IdempotencyRecords {
     let isWaiter = false;
     const ask = (hasWaited: boolean) => {
       isWaiter = hasWaited;
-      // The deadline limits time spent on Redis, not a wait that the app asked for.
+      // The deadline limits the time that a request spends on Redis, not its wait for another request.
       return this.#ask(request, { recordKey, token }, hasWaited ? undefined : deadline);
     };
     const undo = () => discardAttempt({ recordKey, token }, { retention, hasRun: false }, this.#deps);
@@ -94,7 +95,7 @@ export class IdempotencyRecords {
   }
 }
 
-/** Wakes the waiters of this process when an attempt ends, in whichever process it ran. */
+/** Subscribes to the ends of attempts in all processes, which wake the waiters of this process. */
 function subscribe({ pubSub, keys, closing }: IdempotencyDeps): WakeUps {
   const wakeUps = new WakeUps();
   pubSub.subscribe(keys.idempotencyChannel(), {
@@ -105,7 +106,7 @@ function subscribe({ pubSub, keys, closing }: IdempotencyDeps): WakeUps {
   return wakeUps;
 }
 
-/** A corrupt record counts as a request that may have run. */
+/** The error for a corrupt record. Its request may have run, so no retry runs. */
 function corrupt(recordKey: string): StoreError {
   return new StoreError(
     'ERR_REDIS_KIT_CORRUPT',

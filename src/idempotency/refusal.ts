@@ -5,18 +5,18 @@ import { RETRY_AFTER_MS, sendProblem } from '../http/problem-details.ts';
 /** Why a request was refused. */
 export interface IdempotencyRefusal {
   /**
-   * `missing-key`: the header is required. `malformed-key`: the header does not contain a valid key. `in-flight`: the first
-   * request with the key is still running. `mismatch`: the key was used for a different request. `unkept`: the request has
-   * run, but its response was too large to be recorded. `unread-body`: no body parser has read the body, for example
-   * because it does not accept the content type. `deep-body`: the body is nested too deeply. With either body problem, a
-   * retry cannot be distinguished from another request.
+   * `missing-key`: the header is required. `malformed-key`: the header does not contain a valid key. `in-flight`: the
+   * first request with the key is still running. `mismatch`: the key was used for a different request. `unkept`: the
+   * request has run, but its response was too large to be recorded. `unread-body`: no body parser has read the body,
+   * for example because it does not accept the content type. `deep-body`: the body is nested too deeply. With either
+   * body problem, a retry cannot be distinguished from another request.
    */
   readonly reason: KitEvents['idempotency:refused']['reason'];
   /** The status of the default response. */
   readonly status: 400 | 409 | 415 | 422;
   /** Undefined when the request has no valid key. */
   readonly key: string | undefined;
-  /** An explanation for people. */
+  /** An explanation of the refusal for people, in English. */
   readonly detail: string;
   /** Milliseconds until a retry may succeed; undefined when no retry will. */
   readonly retryAfterMs: number | undefined;

@@ -17,7 +17,9 @@ interface RecorderDeps {
   readonly reporter: Reporter;
 }
 
-/** A retry gets the cookies that middleware sets for it, and the length of the body that is replayed. */
+/**
+ * Headers that are not recorded: middleware sets the cookies of a retry, and the replay sets the length of its body.
+ */
 const NOT_RECORDED: ReadonlySet<string> = new Set(['set-cookie', 'content-length']);
 
 /** Records the response of an attempt before its last byte is sent. */
@@ -28,9 +30,9 @@ export function recordResponse(
   deps: RecorderDeps,
 ): void {
   const recorder = new ResponseRecorder(req, res, attempt, deps);
-  // This hook reads what the handler did, so it runs before the hooks that wait.
+  // The recorder reads the response of the handler, so its hook runs before the hooks that wait.
   addResponseHook(res, recorder);
-  // The response guard must listen for the end of the connection first.
+  // The response guard, which addResponseHook() installs, must listen for the end of the connection first.
   recorder.watchClient();
   addResponseHook(res, {
     phase: 'idempotency',
@@ -86,7 +88,9 @@ class ResponseRecorder implements ResponseHook {
     else this.#chunks.push(chunk);
   }
 
-  /** No handler ran. Later middleware may have acted, so the attempt counts. */
+  /**
+   * Called when the request reached no handler. Other middleware may have done some work, so the attempt is counted.
+   */
   discard(): void {
     this.#isUnserved = true;
     void this.#attempt.discard(this.#deps.deadline);
@@ -115,7 +119,7 @@ class ResponseRecorder implements ResponseHook {
     try {
       return settings.store(status);
     } catch (error) {
-      // The request has run, and only `store` could allow it to run again.
+      // A response is final when `store` throws: the request has run, and only `store` could allow another attempt.
       reporter.failure('idempotency', asError(error));
       return true;
     }

@@ -5,7 +5,7 @@ import { clientAddress, networkOf } from '../http/client-address.ts';
 import { asExpress } from '../http/middleware.ts';
 import type { IdempotencySettings } from './options.ts';
 
-/** The scope of the request's key. It is a part of the hash in the Redis key, and is not stored otherwise. */
+/** The scope of the request's key. Redis stores the scope only in a hash, as a part of the Redis key. */
 export async function scopeOf(
   req: IncomingMessage,
   scope: IdempotencySettings['scope'],
@@ -37,7 +37,7 @@ function defaultScope(req: IncomingMessage, warn: (message: string) => void): st
   return `address:${networkOf(address, false)}`;
 }
 
-/** Whether the client sent the id. An id that was created for this request differs from that of the retry. */
+/** Whether the client sent the session id. A retry has another id if the server created the id for this request. */
 function hasSent({ headers }: IncomingMessage, sessionId: string): boolean {
   return sessionId !== '' && (headers.cookie ?? '').includes(encodeURIComponent(sessionId));
 }

@@ -29,7 +29,7 @@ async function gated(kit: ReturnType<typeof kitForTest>, gate: Gate, options = {
 }
 
 describeOnBothEngines('a cache of a kit that is closed', (url) => {
-  it('a request that waits for a handler gets its response, and later requests run the handler', async () => {
+  it('a request that waits for the handler of another request when the kit closes gets the response', async () => {
     const kit = kitForTest({ url: url() });
     const gate = new Gate();
     const { ask, arrived, runs } = await gated(kit, gate);
@@ -46,14 +46,14 @@ describeOnBothEngines('a cache of a kit that is closed', (url) => {
     expect((await ask()).status).toBe(200);
   });
 
-  it('kit.warm() rejects, since it could store nothing', async () => {
+  it('kit.warm() rejects once the kit is closed', async () => {
     const kit = kitForTest({ url: url() });
     await kit.close();
     const warmed = kit.warm([{ key: 'a', load: () => 1 }]);
     await expect(warmed).rejects.toMatchObject({ code: 'ERR_REDIS_KIT_CLOSED' });
   });
 
-  it('the signal of a running loader aborts, and its callers get the error', async () => {
+  it('closing the kit aborts the signal of a running loader, and the callers get the error of the loader', async () => {
     const kit = kitForTest({ url: url() });
     let isLoading = false;
     const load = ({ signal }: { signal: AbortSignal }) => {
@@ -75,7 +75,7 @@ describeOnBothEngines('a cache of a kit that is closed', (url) => {
 describe('a cache on Redis of a kit that is closed', () => {
   beforeAll(() => loadCacheScripts(redisUrl()));
 
-  it('a request that waits for the handler of another process runs its own handler', async () => {
+  it('a request that waits for another process when the kit closes runs its own handler', async () => {
     const prefix = testPrefix();
     const [maker, waiter] = [
       kitForTest({ url: redisUrl(), prefix }),
@@ -95,7 +95,7 @@ describe('a cache on Redis of a kit that is closed', () => {
     void stuck;
   });
 
-  it.skipIf(!canStartServers())('no request waits for a Redis that does not answer', async () => {
+  it.skipIf(!canStartServers())('closing the kit ends waits for a Redis that does not reply', async () => {
     const server = await startRedis();
     onTestFinished(() => server.stop());
     const kit = kitForTest({ url: server.url, commandTimeout: '1m' });
@@ -112,7 +112,7 @@ describe('a cache on Redis of a kit that is closed', () => {
     expect(await value).toBe('loaded');
   });
 
-  it('a response that was completed just before is still stored', async () => {
+  it('a response that was completed just before the kit closed is still stored', async () => {
     const prefix = testPrefix();
     const kit = kitForTest({ url: redisUrl(), prefix });
     const gate = new Gate();
@@ -126,7 +126,7 @@ describe('a cache on Redis of a kit that is closed', () => {
     expect(hits).toHaveLength(1);
   });
 
-  it('the process exits by itself: no timer keeps it alive and no rejection is unhandled', async () => {
+  it('a process exits by itself after its kit is closed: no timer keeps the process alive and no rejection is unhandled', async () => {
     const program = startProgram(`
       import express from 'express';
       import { once } from 'node:events';

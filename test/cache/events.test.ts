@@ -73,7 +73,7 @@ describeOnBothEngines('the events of kit.cache', (url) => {
     expect(await next(4)).toEqual(Array(4).fill('cache:hit /a'));
   });
 
-  it('a HEAD that finds nothing emits `cache:miss`, and a request that bypasses the cache emits nothing', async () => {
+  it('a HEAD request without a stored response emits `cache:miss`, and a request that bypasses the cache emits nothing', async () => {
     const { ask, next } = await start(answers, { skip: (req) => req.url === '/skipped' });
     await ask('/skipped');
     await ask('/a', { method: 'POST' });
@@ -118,7 +118,7 @@ describeOnBothEngines('the events of kit.cache', (url) => {
     expect(await next(5)).toEqual([...Array(4).fill('cache:stale /a'), 'cache:stored /a']);
   });
 
-  it('on Connect the request that refreshes emits `cache:miss`, and the others emit `cache:stale`', async () => {
+  it('on Connect a request that refreshes a stale response emits `cache:miss`, and other requests emit `cache:stale`', async () => {
     const gate = new Gate();
     let runs = 0;
     const { ask, pass, next } = await start(
@@ -154,7 +154,7 @@ describeOnBothEngines('the events of kit.cache', (url) => {
     expect(await next(3)).toEqual(['cache:miss /a', 'cache:skipped /a status', 'cache:stale /a']);
   });
 
-  it('a purge emits `cache:purged` once, in the process that made it', async () => {
+  it('kit.invalidate() emits `cache:purged` once', async () => {
     const { kit, next } = await start(answers);
     await kit.invalidate({ tags: ['a', 'b'] });
     await kit.invalidate({ all: true, soft: true });
@@ -202,7 +202,7 @@ describeOnBothEngines('the events of kit.cache', (url) => {
     },
   );
 
-  it('a failed validation emits its reason', async () => {
+  it('a failed validation emits `cache:skipped` with the reason `validator`', async () => {
     let runs = 0;
     const { ask, pass, next } = await start(
       (_req, res) =>
@@ -219,7 +219,7 @@ describeOnBothEngines('the events of kit.cache', (url) => {
     expect(await next(2)).toEqual(['cache:stale /a', 'cache:skipped /a validator']);
   });
 
-  it('an error of the app emits `cache:skipped` each time, and `error` once', async () => {
+  it('a `ttl` function that throws emits `cache:skipped` for each response, and `error` once', async () => {
     const { ask, next } = await start(answers, {
       ttl: () => {
         throw new Error('on purpose');
@@ -235,7 +235,7 @@ describeOnBothEngines('the events of kit.cache', (url) => {
 });
 
 describe('the events of kit.remember', () => {
-  it('a cached value emits the same events, with its key', async () => {
+  it('kit.remember emits the events of the cache with the key of the value', async () => {
     const { kit, pass } = agingKit('memory:');
     const lines = eventLines(kit);
     const gate = new Gate();

@@ -26,7 +26,7 @@ describeOnBothEngines('an invalidated entry', (url) => {
   }
 
   it.each([true, { maxAge: '1m' } as const, false as const])(
-    'an invalidation by tag reaches all entries of the tag and no others (local copies: %j)',
+    'an invalidation by tag invalidates the responses with the tag, and no others (local copies: %j)',
     async (local) => {
       const { kit, ask, runs } = await start(
         { tags: (req) => [`page-${req.path.slice(1, 2)}`], ...(local === true ? {} : { local }) },
@@ -48,7 +48,7 @@ describeOnBothEngines('an invalidated entry', (url) => {
     },
   );
 
-  it('an invalidation by URL reaches every host and every variant, and no other URL', async () => {
+  it('an invalidation by URL invalidates the responses of every host and every variant, but of no other URL', async () => {
     const { kit, ask, runs } = await start({}, (req, res) => {
       res.vary('Accept').send(`${req.headers.host} ${req.headers.accept} ${runs()}`);
     });
@@ -69,7 +69,7 @@ describeOnBothEngines('an invalidated entry', (url) => {
     expect(runs()).toBe(14);
   });
 
-  it('an invalidation by key reaches the response whose `key` function returned it', async () => {
+  it('an invalidation by key invalidates the response for which the `key` function returned the key', async () => {
     const { kit, ask, runs } = await start({ key: (req) => `product ${req.query.id}` });
     await ask('/a?id=1');
     await ask('/b?id=1');
@@ -81,7 +81,7 @@ describeOnBothEngines('an invalidated entry', (url) => {
     expect(runs()).toBe(3);
   });
 
-  it('a soft invalidation lets the response be sent once more while it is refreshed', async () => {
+  it('a response is sent once more after a soft invalidation, while it is refreshed', async () => {
     const { kit, ask, runs } = await start();
     const stored = eventsOf(kit, 'cache:stored');
     const stale = eventsOf(kit, 'cache:stale');
@@ -94,7 +94,7 @@ describeOnBothEngines('an invalidated entry', (url) => {
     expect([stale.length, runs()]).toEqual([1, 2]);
   });
 
-  it('a soft invalidation does not allow a stale response that must-revalidate forbids', async () => {
+  it('a response with must-revalidate is not sent stale after a soft invalidation', async () => {
     const { kit, ask, runs } = await start({}, (_req, res) => {
       res.set('Cache-Control', 'must-revalidate').send(`body ${runs()}`);
     });
@@ -103,7 +103,7 @@ describeOnBothEngines('an invalidated entry', (url) => {
     expect(await ask('/')).toBe('body 2');
   });
 
-  it('an invalidation emits an event in the process that made it', async () => {
+  it('kit.invalidate emits `cache:purged` with its target', async () => {
     const kit = kitForTest({ url: url() });
     const purged = eventsOf(kit, 'cache:purged');
     await kit.invalidate({ tags: ['a', 'b'] });
@@ -118,7 +118,7 @@ describeOnBothEngines('an invalidated entry', (url) => {
     ]);
   });
 
-  it('an invalidation in a namespace does not reach another one', async () => {
+  it('an invalidation in one namespace leaves the entries of another namespace valid', async () => {
     const kit = kitForTest({ url: url() });
     const load = (of: string) => () => `${of} ${Math.random()}`;
     const tenants = [kit.namespace('one'), kit.namespace('two')];
@@ -131,7 +131,7 @@ describeOnBothEngines('an invalidated entry', (url) => {
 });
 
 onEveryStore('an invalidation', (makeKit) => {
-  it('an invalidation reaches a value that was being loaded before it', async () => {
+  it('an invalidation also invalidates a value whose loader is running', async () => {
     const kit = makeKit();
     let finish: (value: string) => void = () => undefined;
     const slow = new Promise<string>((resolve) => {
@@ -156,7 +156,7 @@ describe('an entry on Redis', () => {
     ['the version of its tag', 'tag'],
     ['the version of its key', 'key'],
     ['all versions and the sequence', ''],
-  ])('an entry is not used once %s has been lost together with a purge', async (_, lost) => {
+  ])('an entry is not used after Redis has lost %s together with a purge', async (_, lost) => {
     const kit = kitForTest({ url: redisUrl() });
     let loads = 0;
     const remember = () => kit.remember('k', { ttl: '1m', tags: ['t'], local: false }, () => ++loads);
@@ -187,7 +187,7 @@ describe('kit.invalidate', () => {
     [{ tag: 'a' }, 'did you mean `tags`?'],
     [{ all: true, soft: 1 }, '`soft` is 1'],
     [undefined, 'options must be an object'],
-  ])('a target that names nothing, or two things, is refused: %j', async (target, part) => {
+  ])('kit.invalidate rejects an invalid target: %j', async (target, part) => {
     const kit = kitForTest({ url: 'memory:' });
     await expect(kit.invalidate(target as InvalidationTarget)).rejects.toThrow(part);
   });

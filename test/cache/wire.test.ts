@@ -58,7 +58,7 @@ describeWithServers('the commands of a stored response', () => {
     await loadCacheScripts(server.url);
   });
 
-  it('a hit costs no command with a local copy, one if its tags are known to the process, else two', async () => {
+  it('a hit costs no command with a local copy, else one, or two if the process does not know the versions of its tags', async () => {
     const maker = await startProcess();
     await maker.ask('/a');
     await maker.ask('/b');
@@ -70,7 +70,7 @@ describeWithServers('the commands of a stored response', () => {
     expect(reader.hits).toHaveLength(2);
   });
 
-  it('a hit costs one command more if the process does not know the Vary of the response', async () => {
+  it('a hit costs one more command if the process does not know the Vary of the response', async () => {
     const varied: RequestHandler = (_req, res) => void res.vary('Accept').send('body');
     const maker = await startProcess({}, varied);
     for (const path of ['/a', '/b']) await maker.ask(path, { Accept: 'text/a' });
@@ -82,7 +82,7 @@ describeWithServers('the commands of a stored response', () => {
     expect(await commandsOf(() => reader.ask('/b', { Accept: 'text/a' })), 'as the last one').toHaveLength(2);
   });
 
-  it('a miss costs two to four commands', async () => {
+  it('a miss costs two to four commands, depending on the versions that the process knows', async () => {
     const maker = await startProcess();
     const make = (path: string, count: number) => async () => {
       await maker.ask(path);
@@ -97,7 +97,7 @@ describeWithServers('the commands of a stored response', () => {
   });
 
   it.each(['must-revalidate', 'no-cache'])(
-    'a response with %s costs no more commands when it is validated than as a miss',
+    'the validation of a response with %s costs no more commands than a miss',
     async (control) => {
       const validated: (string | undefined)[] = [];
       const maker = await startProcess({}, (req, res) => {
@@ -124,7 +124,7 @@ describeWithServers('the commands of a stored response', () => {
     expect(await commandsOf(() => maker.ask('/skipped'))).toEqual([]);
   });
 
-  it('a private response costs one command to find out, and none for a while afterwards', async () => {
+  it('requests for a private response cost no command once the process has seen the response', async () => {
     const maker = await startProcess({}, (_req, res) => void res.set('Cache-Control', 'private').send('x'));
     const skipped = eventsOf(maker.kit, 'cache:skipped');
     await maker.ask('/a');
@@ -152,12 +152,12 @@ describeWithServers('the commands of a stored response', () => {
     expect(await commandsOf(() => kit.invalidate({ tags }))).toEqual(['EVALSHA']);
   });
 
-  it('an invalidation by URL costs one command, though it reaches responses that several URLs share', async () => {
+  it('an invalidation by URL costs one command, even for responses that several URLs share', async () => {
     const { kit } = await startProcess();
     expect(await commandsOf(() => kit.invalidate({ url: '/a?b=1' }))).toEqual(['EVALSHA']);
   });
 
-  it('a response has no more Redis keys than its variants may have, whatever clients send', async () => {
+  it('the variants of a response use at most `maxVariants` + 1 Redis keys, whatever headers clients send', async () => {
     const maker = await startProcess(
       { vary: { maxVariants: 3 } },
       (_req, res) => void res.vary('X').send('body'),

@@ -76,19 +76,19 @@ describe.each(EXPRESS)('The body of a request with a key on %s', (name, makeApp)
     expect(warnings, 'one warning names the remedy').toEqual([expect.stringContaining('express.json()')]);
   });
 
-  it('a request with an empty body of an unknown type runs', async () => {
+  it('a request with an empty body of a type without a parser runs', async () => {
     const { post, warnings } = await posting([json()]);
     expect((await post(undefined, TEXT)).status).toBe(201);
     expect(warnings).toEqual([]);
   });
 
-  it('a request with a body of an unknown type runs if the option `handler` allows it', async () => {
+  it('a request with a body of a type without a parser runs if the option `handler` calls next()', async () => {
     const { post } = await posting([json()], { handler: (_req, _res, next) => next() });
     expect((await post('a', TEXT)).status).toBe(201);
   });
 
   it.each(['null', 'false', '0', '""'])(
-    'a request whose body is the JSON text %s runs once',
+    'a request whose body is the JSON text %s runs, and its retry is replayed',
     async (text) => {
       const { post } = await posting([json({ strict: false }), urlencoded({ extended: true })]);
       expect((await post(text, JSON_TYPE)).status).toBe(201);
@@ -97,7 +97,7 @@ describe.each(EXPRESS)('The body of a request with a key on %s', (name, makeApp)
     },
   );
 
-  it('a request with a multipart form without files runs once', async () => {
+  it('a request with a multipart form without files runs, and its retry is replayed', async () => {
     const { post } = await posting([json(), multer().none()]);
     expect((await post(form({ item: 'tea', 'of[]': 'ann' }), FORM)).status).toBe(201);
     const bodies = [form({ item: 'tea', 'of[]': 'ann' }), form({ item: 'tea', 'of[]': 'bob' }), form({})];
@@ -110,7 +110,7 @@ describe.each(EXPRESS)('The body of a request with a key on %s', (name, makeApp)
     ['fields', () => multer().fields([{ name: 'file' }])],
     ['any', () => multer().any()],
   ])(
-    'a form without files runs once with multer().%s(), and a form with a file needs the option `fingerprint`',
+    'a form with a file, but not a form without one, needs the option `fingerprint` with multer().%s()',
     async (_, parser) => {
       const { post } = await posting([parser()]);
       expect((await post(form({ item: 'tea' }), FORM)).status).toBe(201);
@@ -120,14 +120,14 @@ describe.each(EXPRESS)('The body of a request with a key on %s', (name, makeApp)
     },
   );
 
-  it('a form is compared without the holes of an array that a field name created', async () => {
+  it('a form field with a huge array index is compared without the holes of the array', async () => {
     const { post } = await posting([multer().none()]);
     const fields = { 'a[4294967294]': 'x' };
     expect((await post(form(fields), FORM)).status).toBe(201);
     expect(await outcomeOf([post(form(fields), FORM)])).toEqual(['true']);
   });
 
-  it('a request is refused with 400 when its JSON is nested too deeply to compare', async () => {
+  it('a request is refused with 400 when its JSON is nested too deeply for a fingerprint', async () => {
     const { post, refused } = await posting([json()]);
     const deep = '['.repeat(40_000) + ']'.repeat(40_000);
     expectRefusal(await post(deep, JSON_TYPE), 400, 'too deeply');
@@ -135,7 +135,7 @@ describe.each(EXPRESS)('The body of a request with a key on %s', (name, makeApp)
   });
 });
 
-it('a request with the JSON text null runs once on Redis', async () => {
+it('a request whose body is the JSON text null runs, and its retry is replayed, on Redis', async () => {
   const kit = kitForTest({ url: redisUrl() });
   const app = express().use(express.json({ strict: false }), kit.idempotency({ scope: () => 'all' }));
   const address = await serve(app.use(numbered()));

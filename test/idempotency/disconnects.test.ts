@@ -42,7 +42,7 @@ describeOnBothEngines(
     const [blind] = NO_NOTICES;
     const [seeing] = NOTICES;
 
-    it.each(NOTICES)('a request runs again when the handler looked at %s', async (...notice) => {
+    it.each(NOTICES)('a request runs again if %s showed the handler the disconnect', async (...notice) => {
       // The request emitted 'close' after its body was read, and does not emit it again.
       const showsNothing = /'(close|error)' of the request/.test(notice[0]);
       expect(await retried(notice)).toEqual(
@@ -50,15 +50,15 @@ describeOnBothEngines(
       );
     });
 
-    it.each(NO_NOTICES)('a response is recorded when the handler looked at %s', async (...notice) => {
+    it.each(NO_NOTICES)('a response is recorded if the handler looked only at %s', async (...notice) => {
       expect(await retried(notice)).toEqual({ text: 'imported 5 of 20', attempt: 1 });
     });
 
-    it("a response is recorded with `onDisconnect: 'keep'`, even if the handler reads the state of its connection", async () => {
+    it("a response is recorded with `onDisconnect: 'keep'`, even if the handler may have noticed the disconnect", async () => {
       expect((await retried(seeing as never, { onDisconnect: 'keep' })).attempt).toBe(1);
     });
 
-    it("a request runs again with `onDisconnect: 'drop'`, even if the handler reads nothing of its connection", async () => {
+    it("a request runs again with `onDisconnect: 'drop'`, even if the handler cannot have noticed the disconnect", async () => {
       expect((await retried(blind as never, { onDisconnect: 'drop' })).attempt).toBe(2);
     });
   },

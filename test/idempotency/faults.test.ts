@@ -27,8 +27,8 @@ async function recordOn({ url }: RedisServer): Promise<{ readonly key: string; r
   });
 }
 
-describeWithServers('kit.idempotency while Redis is away', () => {
-  it('a request with a key is refused with 503 and Retry-After, and one without runs', async () => {
+describeWithServers('kit.idempotency while Redis is unavailable', () => {
+  it('a request with a key gets 503 with Retry-After during an outage, and a request without a key runs', async () => {
     const { server, kit, errors } = await start();
     const { order, runs } = await shop(kit);
     server.freeze();
@@ -45,7 +45,7 @@ describeWithServers('kit.idempotency while Redis is away', () => {
     });
   });
 
-  it("a request with a key runs without idempotency, with onError: 'allow'", async () => {
+  it("a request with a key runs without idempotency during an outage with onError: 'allow'", async () => {
     const { server, kit } = await start();
     const { order } = await shop(kit, { onError: 'allow' });
     server.freeze();
@@ -57,7 +57,7 @@ describeWithServers('kit.idempotency while Redis is away', () => {
   });
 
   it.each(['deny', 'allow'] as const)(
-    'a response that cannot be recorded is sent, and recorded when Redis is back, with onError: %s',
+    'a response that cannot be recorded is sent, and is recorded after the outage, with onError: %s',
     async (onError) => {
       const { server, kit, errors } = await start();
       const first = numbered();
@@ -78,7 +78,7 @@ describeWithServers('kit.idempotency while Redis is away', () => {
     },
   );
 
-  it('a response is recorded even if Redis has lost its data in the meantime', async () => {
+  it('a response is recorded even if Redis lost its data while the handler ran', async () => {
     const { server, kit } = await start();
     const { order, runs } = await shop(kit, {}, async (_req, res) => {
       await server.kill();
@@ -113,7 +113,7 @@ describeWithServers('An idempotency record', () => {
     return { ...made, proxy, loseAtEnd };
   }
 
-  it('an attempt whose grant was lost is discarded: the request runs again at once, as the first attempt', async () => {
+  it('an attempt is discarded when the reply that granted it was lost: a retry runs at once as the first attempt', async () => {
     const { order, proxy, runs } = await behindProxy({ lease: '1h' });
     proxy.loseNextReply();
     expect([(await order('k')).status, runs(), proxy.cuts]).toEqual([503, 1, 1]);
@@ -121,7 +121,7 @@ describeWithServers('An idempotency record', () => {
     expect(JSON.parse((await order('k')).text)).toEqual({ run: 2, key: 'k', attempt: 1 });
   });
 
-  it('a record whose reply was lost is written once', async () => {
+  it('a response is replayed even if the reply to the command that recorded it was lost', async () => {
     const { order, proxy, loseAtEnd, runs } = await behindProxy({ lease: '1h' });
     loseAtEnd();
     const first = await order('k');
@@ -131,7 +131,7 @@ describeWithServers('An idempotency record', () => {
     expect([second.text, second.headers['idempotent-replayed'], runs()]).toEqual([first.text, 'true', 2]);
   });
 
-  it('a record that Redis lost while its request runs is written again with the next renewal', async () => {
+  it('a record that Redis lost while the request runs is written again by the next renewal', async () => {
     const { server, kit } = await start();
     stopTime();
     let open: () => void = () => undefined;
@@ -161,7 +161,7 @@ describeWithServers('An idempotency record', () => {
       (value: Buffer) => value.subarray(0, value.length - 1),
     ],
     ['of a newer format', 'ERR_REDIS_KIT_NEWER_FORMAT', () => 'I\u0002later'],
-  ] as const)('a record %s runs no request, is reported and is left alone', async (_, code, spoil) => {
+  ] as const)('a record %s is reported and not changed, and its request gets 503', async (_, code, spoil) => {
     for (const onError of ['deny', 'allow'] as const) {
       const { server, kit, errors } = await start();
       const { order, runs } = await shop(kit, { onError });
@@ -182,7 +182,7 @@ describeWithServers('An idempotency record', () => {
     }
   });
 
-  it('a record of another type runs no request', async () => {
+  it('a request gets 503 when its record has another Redis type', async () => {
     const { server, kit } = await start();
     const { order, runs } = await shop(kit);
     await order('k');
@@ -196,7 +196,7 @@ describeWithServers('An idempotency record', () => {
   });
 });
 
-it('a full memory engine records that a request has run, without its response', async () => {
+it('a memory engine without space for a response records that the request has run', async () => {
   const kit = kitForTest({ url: 'memory:' });
   const errors = eventsOf(kit, 'error');
   const body = Buffer.alloc(65 * 2 ** 20);

@@ -52,7 +52,7 @@ describeOnBothEngines('kit.idempotency and the headers of the handler', (url) =>
 
     describe.each(VERSIONS)('with %s below kit.idempotency', (_version, listen) => {
       it.each(WAYS)(
-        'a replay has the headers that are set while the head leaves %s',
+        'a replay has the headers that a listener sets just before the head is sent %s',
         async (_way, handler) => {
           const { order, runs } = await ordering([
             (_req, res, next) => {
@@ -72,7 +72,7 @@ describeOnBothEngines('kit.idempotency and the headers of the handler', (url) =>
       );
     });
 
-    it('a replay lacks the headers that the handler removed', async () => {
+    it('a replay lacks a header that earlier middleware set and the handler removed', async () => {
       const { order } = await ordering(
         [
           (_req, res) => {
@@ -88,7 +88,7 @@ describeOnBothEngines('kit.idempotency and the headers of the handler', (url) =>
       }
     });
 
-    it('a replay has a header that the handler set to the value that earlier middleware had set', async () => {
+    it('a replay has the header value of the first response even if the handler only repeated what middleware had set', async () => {
       const { order } = await ordering(
         [(_req, res) => void res.status(201).set('Content-Language', 'de').end('gemacht')],
         [(req, res, next) => void next(res.set('Content-Language', req.get('x-language')) && undefined)],
@@ -97,7 +97,7 @@ describeOnBothEngines('kit.idempotency and the headers of the handler', (url) =>
       expect((await order('fr')).headers['content-language']).toBe('de');
     });
 
-    it('a replay has no field that describes how the first request was handled', async () => {
+    it('a replay has no RateLimit, X-Request-Id or Server-Timing of the first response', async () => {
       const { order } = await ordering([
         (_req, res) =>
           void res
@@ -117,7 +117,7 @@ describeOnBothEngines('kit.idempotency and the headers of the handler', (url) =>
         expect(headers).not.toHaveProperty(name);
     });
 
-    it('a replay passes through older releases of morgan, response-time and compression', async () => {
+    it('a replay works with older releases of morgan, response-time and compression', async () => {
       const neighbours = [
         morgan1100('tiny', { stream: { write: () => true } }),
         responseTime232(),
@@ -137,7 +137,7 @@ describeOnBothEngines('kit.idempotency and the headers of the handler', (url) =>
     });
   });
 
-  it('a replayed 429 has no Retry-After', async () => {
+  it('a replayed 429 response has no Retry-After', async () => {
     const { order, runs } = await shop(kitForTest({ url: url() }), { store: () => true }, (_req, res) => {
       res.status(429).set('Retry-After', '60').end('too many');
     });
@@ -146,7 +146,7 @@ describeOnBothEngines('kit.idempotency and the headers of the handler', (url) =>
     expect([replay.status, replay.headers['retry-after'], runs()]).toEqual([429, undefined, 1]);
   });
 
-  it('a replay has the quota of the limiter before kit.idempotency, and none of the limiter after it', async () => {
+  it('a replay has the RateLimit field of a limiter before kit.idempotency, but not of a limiter after it', async () => {
     const kit = kitForTest({ url: url() });
     const app = express().set('env', 'test');
     const key = () => 'one';

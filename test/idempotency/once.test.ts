@@ -7,7 +7,7 @@ import { until } from '../support/until.ts';
 import { gated, shop } from './shop.ts';
 
 onEveryStore('kit.idempotency', (makeKit) => {
-  it('the first request with a key runs, and a retry gets the same response', async () => {
+  it('a request with a new key runs, and its retry gets the recorded response', async () => {
     const kit = makeKit();
     const replayed = eventsOf(kit, 'idempotency:replayed');
     const { order, runs } = await shop(kit);
@@ -23,7 +23,7 @@ onEveryStore('kit.idempotency', (makeKit) => {
     expect(JSON.parse((await order('"k2"')).text)).toMatchObject({ run: 2 });
   });
 
-  it('a replay has the same bytes, whatever they are', async () => {
+  it('a replay of a binary body is byte for byte the recorded response', async () => {
     const bytes = randomBytes(100_000);
     const { order } = await shop(makeKit(), {}, (_req, res) => {
       res.type('application/octet-stream');
@@ -64,7 +64,7 @@ onEveryStore('kit.idempotency', (makeKit) => {
     expect(refused).toEqual([{ key: 'k', reason: 'in-flight' }]);
   });
 
-  it('the key is refused with 422 for another method, URL or body, in flight and afterwards', async () => {
+  it('a request with a used key but another method, URL or body is refused with 422, in flight and afterwards', async () => {
     const { handler, open, begun } = gated();
     const { order, runs } = await shop(makeKit(), {}, handler);
     const others = [{ method: 'PATCH' }, { path: '/orders?x' }, { body: '{"item":"coffee"}' }];
@@ -95,7 +95,7 @@ onEveryStore('kit.idempotency', (makeKit) => {
   });
 
   it.each([401, 403, 408, 409, 425, 429, 502, 503, 504])(
-    'a %i response is not final: a retry runs again as the second attempt',
+    'a %i response is not final: a retry runs as the second attempt',
     async (status) => {
       const kit = makeKit();
       const recovered = eventsOf(kit, 'idempotency:recovered');
@@ -114,7 +114,7 @@ onEveryStore('kit.idempotency', (makeKit) => {
     },
   );
 
-  it.each([200, 204, 302, 400, 404, 422, 500])('a %i response is final', async (status) => {
+  it.each([200, 204, 302, 400, 404, 422, 500])('a %i response is final and is replayed', async (status) => {
     const { order, runs } = await shop(makeKit(), {}, (_req, res) => void res.status(status).end());
     expect((await order('k')).status).toBe(status);
     const second = await order('k');
@@ -132,7 +132,7 @@ onEveryStore('kit.idempotency', (makeKit) => {
     expect(runs()).toBe(2);
   });
 
-  it('a response is final when `store` throws', async () => {
+  it('a response is final, and recorded, when the option `store` throws', async () => {
     const kit = makeKit();
     const errors = eventsOf(kit, 'error');
     const store = () => {
@@ -144,7 +144,7 @@ onEveryStore('kit.idempotency', (makeKit) => {
     expect(errors).toMatchObject([{ feature: 'idempotency', error: { message: 'on purpose' } }]);
   });
 
-  it('a response larger than maxBody is sent, and its retries are refused', async () => {
+  it('a response larger than `maxBody` is sent, and its retries are refused with 409', async () => {
     const kit = makeKit();
     const unkept = eventsOf(kit, 'idempotency:unkept');
     const { order, runs } = await shop(kit, { maxBody: 1_000 }, (_req, res) => {
@@ -161,13 +161,13 @@ onEveryStore('kit.idempotency', (makeKit) => {
     expect(unkept).toEqual([{ key: 'k', url: '/orders', bytes: 1_200 }]);
   });
 
-  it('a response of exactly maxBody bytes is recorded', async () => {
+  it('a response of exactly `maxBody` bytes is recorded', async () => {
     const { order } = await shop(makeKit(), { maxBody: 5 }, (_req, res) => void res.end('12345'));
     await order('k');
     expect((await order('k')).text).toBe('12345');
   });
 
-  it('a response stays recorded for `retention`, then a retry runs again', async () => {
+  it('a response stays recorded for `retention`; then a request with its key runs again', async () => {
     const { order, runs } = await shop(makeKit(), { retention: '300ms' });
     await order('k');
     await until('it runs again', async () => (await order('k')).text.includes('"run":2'));

@@ -27,12 +27,12 @@ describe('The options of kit.idempotency', () => {
     [{ handler: 409 }, '`handler` is 409'],
     [{ ttl: '1h' }, 'unknown option `ttl`'],
     [{ retentoin: '1h' }, 'did you mean `retention`?'],
-  ])('invalid options are rejected: %j', (options, part) => {
+  ])('kit.idempotency refuses invalid options: %j', (options, part) => {
     const kit = kitForTest({ url: 'memory:' });
     expect(() => kit.idempotency(options as IdempotencyOptions)).toThrow(part);
   });
 
-  it('all options may be absent or undefined', () => {
+  it('kit.idempotency accepts absent options and options that are undefined', () => {
     const kit = kitForTest({ url: 'memory:' });
     expect(kit.idempotency()).toHaveProperty('name', 'idempotency');
     expect(kit.idempotency({ lease: undefined, scope: undefined, maxBody: undefined })).toBeTypeOf(

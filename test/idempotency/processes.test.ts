@@ -52,7 +52,7 @@ const order = (port: string, key = 'k') =>
 
 describeWithServers('Requests with one key in several processes', () => {
   it.each(['reject', 'wait'])(
-    '100 requests in two processes run the handler once, with inFlight %s',
+    'a handler runs once for 100 requests with one key in two processes, with inFlight %s',
     async (inFlight) => {
       const { server, runs } = await startForTest();
       const handler = `${UNTIL_LET_GO} res.status(201).json({ run, pid: process.pid });`;
@@ -78,7 +78,7 @@ describeWithServers('Requests with one key in several processes', () => {
     },
   );
 
-  it('a request whose process was killed runs again as the second attempt, one lease later and not before', async () => {
+  it('a retry runs as the second attempt one lease after the process of the first was killed, and not before', async () => {
     const { server, runs } = await startForTest();
     const dying = startShop(server.url, `{ lease: ${LEASE_MS} }`, 'await pause(60_000);');
     const port = await dying.line();
@@ -106,7 +106,7 @@ describeWithServers('Requests with one key in several processes', () => {
     expect(here.runs()).toBe(1);
   });
 
-  it('a process that was suspended for too long does not record its response', async () => {
+  it('a process that was suspended for longer than its lease does not record its response', async () => {
     const { server, runs } = await startForTest();
     const handler = `${UNTIL_LET_GO} res.send('of the first');`;
     const slow = startShop(server.url, `{ lease: '500ms' }`, handler);

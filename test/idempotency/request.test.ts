@@ -45,26 +45,26 @@ describe('The idempotency key', () => {
     `"${'x'.repeat(255)}"`,
     '"with a space, a comma and an \\"escape\\""',
     '"a";parameter=1',
-  ])('a key may be %s', async (key) => {
+  ])('a key can be %s', async (key) => {
     const { order, runs } = await shop(memory());
     expect((await order(key)).status).toBe(201);
     expect([isReplay(await order(key)), runs()]).toEqual([true, 1]);
   });
 
-  it('a key is the same with and without quotes', async () => {
+  it('a key with quotes equals the same key without quotes', async () => {
     const { order } = await shop(memory());
     await order('abc');
     expect(isReplay(await order('"abc"'))).toBe(true);
   });
 
-  it('requests without a key all run', async () => {
+  it('every request without a key runs', async () => {
     const { order, runs } = await shop(memory());
     for (let turn = 0; turn < 2; turn++)
       expect(JSON.parse((await order(undefined)).text)).not.toHaveProperty('key');
     expect(runs()).toBe(2);
   });
 
-  it('a request without a key is refused when `required` is true', async () => {
+  it('a request without a key is refused with 400 when `required` is true', async () => {
     const kit = memory();
     const refused = eventsOf(kit, 'idempotency:refused');
     const { order, runs } = await shop(kit, { required: true });
@@ -73,14 +73,14 @@ describe('The idempotency key', () => {
     expect((await order(undefined, { method: 'PUT' })).status, 'not of other methods').toBe(201);
   });
 
-  it('the option `header` names the header of the key, in any case', async () => {
+  it('the option `header` names the request header with the key, in upper or lower case', async () => {
     const { order } = await shop(memory(), { header: 'X-Request-Key' });
     const headers = { 'x-request-KEY': 'k' };
     await order(undefined, { headers });
     expect(isReplay(await order(undefined, { headers }))).toBe(true);
   });
 
-  it('a key counts for POST and PATCH, and for other methods only if `methods` names them', async () => {
+  it('the key of a POST or PATCH is used, and that of another method only if `methods` names the method', async () => {
     const usual = await shop(memory());
     for (const method of ['PUT', 'DELETE', 'GET']) {
       await usual.order('k', { method });
@@ -119,7 +119,7 @@ describe('A refusal', () => {
     ]);
   });
 
-  it('the option `handler` can let a request run, and its errors are passed to the error handler', async () => {
+  it('the option `handler` can call next() to run a refused request, and its errors reach the error handler', async () => {
     const through = await shop(memory(), { required: true, handler: (_req, _res, next) => next() });
     expect((await through.order(undefined)).status).toBe(201);
     const thrown = await shop(memory(), {
@@ -153,7 +153,7 @@ describe('The scope of a key', () => {
     next();
   };
 
-  it('the scope is the user of the session, in any session', async () => {
+  it('the scope is the user id of the session, even in another session of the user', async () => {
     const ann = (id: string) => ({ 'X-User': 'ann', 'X-Session': id, Cookie: `sid=s%3A${id}.sig` });
     expect(await areOne({}, [session], ann('1'), ann('2'))).toMatchObject({ isOne: true, warnings: 0 });
     const bob = { ...ann('1'), 'X-User': 'bob' };
@@ -166,7 +166,7 @@ describe('The scope of a key', () => {
     expect(await areOne({}, [session], ann, bob)).toMatchObject({ isOne: false, warnings: 0 });
   });
 
-  it('the scope is the session id that the client sent when there is no Authorization header', async () => {
+  it('the scope is the session id that the client sent when there is no user and no Authorization header', async () => {
     const cookie = (id: string) => ({
       'X-Session': id,
       Cookie: `other=1; sid=s%3A${encodeURIComponent(id)}.sig`,
@@ -181,7 +181,7 @@ describe('The scope of a key', () => {
     });
   });
 
-  it('the scope of a request without a user, Authorization and a session is the client address, with one warning, even if a session was created for it', async () => {
+  it('the scope of a request without a user, Authorization and a sent session id is the client address, with one warning', async () => {
     const made = (id: string) => ({ 'X-Session': id });
     const found = await areOne({}, [session], made('1'), made('2'));
     expect(found).toMatchObject({ isOne: true, warnings: 1 });
@@ -199,7 +199,7 @@ describe('The scope of a key', () => {
   });
 
   it.each([undefined, '', 7])(
-    'a scope of %j is an error for the error handler, since many clients would share it',
+    'a scope of %j is refused with an error, since many clients would share the scope',
     async (scope) => {
       const { order, runs } = await shop(memory(), { scope: () => scope as string });
       const { status, text } = await order('k');
@@ -207,7 +207,7 @@ describe('The scope of a key', () => {
     },
   );
 
-  it('the scope is the user of kit.session', async () => {
+  it('the scope is the user who logged in with kit.session', async () => {
     const kit = memory();
     const app = express().use(kit.session(), express.json());
     app.post('/login', async (req, res) => {
@@ -235,7 +235,7 @@ describe('The scope of a key', () => {
   });
 });
 
-it('the scope of a request without a user is the session that kit.session has stored, or else the client address', async () => {
+it('the scope of a request without a user is its stored kit.session, or else the client address', async () => {
   const logger = keepingLogger();
   const kit = kitForTest({ url: 'memory:', logger });
   const app = express().use(kit.session({ secret: 'a secret of the tests' }));
@@ -271,14 +271,14 @@ describe('The fingerprint of a request', () => {
     next();
   };
 
-  it('the fingerprint is made of the parsed body: the order of names matters, white space does not', async () => {
+  it('the fingerprint depends on the order of names in a JSON body, but not on white space', async () => {
     expect(await second({}, '{"a":1,"b":2}', '{ "a": 1, "b": 2 }')).toBe('replay');
     expect(await second({}, '{"a":1,"b":2}', '{"b":2,"a":1}')).toBe(422);
     expect(await second({}, '{}', '[]')).toBe(422);
     expect(await second({}, '{}', '{}')).toBe('replay');
   });
 
-  it('the fingerprint is made of `rawBody` when the request has it', async () => {
+  it('the fingerprint is made of `req.rawBody` rather than `req.body` when a request has both', async () => {
     const { order } = await shop(memory(), { above: [raw] });
     await order('k', { headers: { 'X-Raw': 'a' } });
     expect(isReplay(await order('k', { headers: { 'X-Raw': 'a' }, body: '{"other":1}' }))).toBe(true);
@@ -286,7 +286,7 @@ describe('The fingerprint of a request', () => {
   });
 
   it.each(['text', 'raw'] as const)(
-    'the fingerprint is made of the body that express.%s() sets',
+    'the fingerprint is made of the body that express.%s() parses',
     async (parser) => {
       const above = [express[parser]({ type: () => true })];
       const kit = memory();
@@ -300,7 +300,7 @@ describe('The fingerprint of a request', () => {
     },
   );
 
-  it('the option `fingerprint` sets the fingerprint', async () => {
+  it('the option `fingerprint` returns the content by which a retry is recognized', async () => {
     const options = { fingerprint: (req: express.Request) => String(req.body.item) };
     expect(await second(options, '{"item":"tea","at":1}', '{"item":"tea","at":2}')).toBe('replay');
     expect(await second(options, '{"item":"tea"}', '{"item":"milk"}')).toBe(422);
@@ -310,7 +310,7 @@ describe('The fingerprint of a request', () => {
     expect([(await order('k')).text.includes('option `fingerprint` returned 7'), runs()]).toEqual([true, 0]);
   });
 
-  it('a request without a body has a fingerprint', async () => {
+  it('a retry of a request without a body is replayed', async () => {
     const { order } = await shop(memory());
     await order('k', { body: '' });
     expect(isReplay(await order('k', { body: '' }))).toBe(true);
@@ -337,7 +337,7 @@ describe('The fingerprint of a request', () => {
     expect([status, text.includes('`fingerprint`'), stream.runs()]).toEqual([500, true, 0]);
   });
 
-  it('only hashes of the fingerprint and of the scope are stored', async () => {
+  it('Redis stores only hashes of the scope, the key and the body of a request', async () => {
     const kit = kitForTest({ url: redisUrl() });
     const { order } = await shop(kit, { scope: () => 'secret-scope' }, (_req, res) => void res.end('answer'));
     await order('secret-key', { body: '{"card":"4111"}' });

@@ -95,7 +95,7 @@ const RESPONSES: readonly (readonly [string, Handler])[] = [
 
 describe.each(APPS)('A retry on %s', (_, makeApp) => {
   it.each(RESPONSES)(
-    'a retry gets the same status, headers and bytes for a response %s',
+    'a retry gets the status, headers and bytes of a first response %s',
     async (_what, handler) => {
       const kit = memory();
       let runs = 0;
@@ -114,7 +114,7 @@ describe.each(APPS)('A retry on %s', (_, makeApp) => {
     },
   );
 
-  it('a retry gets the response of the error handler when the handler failed', async () => {
+  it('a retry gets the recorded response of the error handler when the handler failed', async () => {
     const kit = memory();
     let runs = 0;
     const app = makeApp();
@@ -134,7 +134,7 @@ describe.each(APPS)('A retry on %s', (_, makeApp) => {
   });
 });
 
-it('kit.idempotency works on plain node:http, and requests without a key run', async () => {
+it('kit.idempotency works on plain node:http', async () => {
   const idempotency = memory().idempotency({ scope: () => 'all' });
   let runs = 0;
   const address = await serve((req, res) => idempotency(req, res, () => void res.end(`run ${++runs}`)));
@@ -142,7 +142,7 @@ it('kit.idempotency works on plain node:http, and requests without a key run', a
   expect((await send(address)).text).toBe('run 2');
 });
 
-it('a request under HTTP/2 runs once, and its body is part of the fingerprint', async () => {
+it('a request over HTTP/2 runs once, and its body is part of the fingerprint', async () => {
   const idempotency = memory().idempotency({ scope: () => 'all' });
   let runs = 0;
   const server = createHttp2Server((req, res) => {
@@ -199,7 +199,7 @@ describe('A retry', () => {
     expect(headersOf(second)).toEqual(headersOf(first));
   });
 
-  it('a retry gets no cookie of the first response, and only headers that the handler set', async () => {
+  it('a retry gets the headers that the handler set, but not the cookies of the first response', async () => {
     let id = 0;
     const above: RequestHandler = (_req, res, next) => {
       res.set({ 'X-Request-Id': String(++id), 'X-Changed': 'above', 'X-Kept': 'above' });
@@ -217,7 +217,7 @@ describe('A retry', () => {
   });
 
   it.each([['above'], ['below']] as const)(
-    'a retry gets a response that compression %s encodes',
+    'a retry gets a response that the compression middleware %s kit.idempotency encodes',
     async (place) => {
       const text = 'tea '.repeat(1_000);
       const { order } = await shop(
@@ -233,7 +233,7 @@ describe('A retry', () => {
     },
   );
 
-  it('a retry works with kit.session and kit.lock, in any order', async () => {
+  it('a retry is replayed with kit.session and kit.lock before or after kit.idempotency', async () => {
     const kit = memory();
     const once = [kit.session(), kit.lock({ key: () => 'shop' }), kit.idempotency({ scope: () => 'all' })];
     for (const [turn, order] of [once, [...once].reverse()].entries()) {
@@ -254,14 +254,14 @@ describe('A retry', () => {
     }
   });
 
-  it('a retry is replayed once when the middleware is mounted twice', async () => {
+  it('a request runs once when kit.idempotency is mounted twice', async () => {
     const kit = memory();
     const { order, runs } = await shop(kit, { below: [kit.idempotency({ scope: () => 'everybody' })] });
     expect((await order('k')).status).toBe(201);
     expect([(await order('k')).status, runs()]).toEqual([201, 1]);
   });
 
-  it('a retry of a streamed response gets the whole body', async () => {
+  it('a retry gets the whole body of a streamed response', async () => {
     const { opened, open } = gate();
     const { order, address } = await shop(memory(), {}, async (_req, res) => {
       res.write('first,');
@@ -282,7 +282,7 @@ describe('A retry', () => {
 });
 
 describe('A handler', () => {
-  it('the response of a handler is recorded when its client has disconnected', async () => {
+  it('the response of a handler is recorded even if the client has disconnected', async () => {
     stopTime();
     const { opened, open } = gate();
     const begun = gate();
@@ -337,7 +337,7 @@ describe('A handler', () => {
       },
     ],
   ])(
-    'a handler that %s keeps its key until the lease ends; then a retry runs as the second attempt',
+    'a retry is refused until the lease ends, then runs as the second attempt, after a handler that %s',
     async (_, breaks) => {
       stopTime();
       const kit = memory();
@@ -353,7 +353,7 @@ describe('A handler', () => {
     },
   );
 
-  it('a handler that never responds loses its key after maxRun and the lease', async () => {
+  it('a retry runs after `maxRun` and one lease if the handler of the first request never responds', async () => {
     stopTime();
     const { order, runs } = await shop(memory(), { lease: 60_000, maxRun: 120_000 }, (req, res) => {
       if (req.idempotency?.attempt === 2) res.send('second');
@@ -368,7 +368,7 @@ describe('A handler', () => {
     expect((await order('k')).text).toBe('second');
   });
 
-  it('a late response is recorded when no other attempt has run', async () => {
+  it('a response after the end of the lease is recorded if no other attempt has run', async () => {
     const { opened, open } = gate();
     const options = { lease: '100ms', maxRun: '100ms' } as const;
     const { order, runs } = await shop(memory(), options, async (_req, res) => {
@@ -383,7 +383,7 @@ describe('A handler', () => {
     expect([(await order('k')).headers['idempotent-replayed'], runs()]).toEqual(['true', 1]);
   });
 
-  it('a late response is not recorded when another attempt runs', async () => {
+  it('a response after the end of the lease is not recorded if another attempt runs', async () => {
     const kit = memory();
     const lost = eventsOf(kit, 'idempotency:lost');
     const [one, two] = [gate(), gate()];
@@ -415,7 +415,7 @@ describe('A handler', () => {
     expect([first.runs(), second.runs()]).toEqual([1, 1]);
   });
 
-  it('a handler that calls next() after its response does no harm', async () => {
+  it('a response is recorded when the handler calls next() after it', async () => {
     const { order, runs } = await shop(memory(), {}, (_req, res, next) => {
       res.send('body');
       next();

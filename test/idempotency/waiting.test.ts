@@ -30,7 +30,7 @@ onEveryStore('A retry that waits for the first request', (makeKit) => {
     expect(runs()).toBe(1);
   });
 
-  it('a retry waits longer than a lease for a first request that takes longer', async () => {
+  it('a waiting retry waits longer than a lease if the first request runs longer', async () => {
     const kit = makeKit();
     const { handler, open, begun } = gated();
     const { order, runs } = await shop(kit, { ...WAIT, lease: 60_000 }, handler);
@@ -59,7 +59,7 @@ onEveryStore('A retry that waits for the first request', (makeKit) => {
     ]);
   });
 
-  it('a waiting retry runs when the first attempt was discarded, or its response is not final', async () => {
+  it('a waiting retry runs when an earlier attempt was broken off, or its response is not final', async () => {
     const { order, runs } = await shop(makeKit(), { ...WAIT, lease: '300ms' }, (req, res) => {
       const { attempt } = req.idempotency ?? {};
       if (attempt === 1) setTimeout(() => res.destroy(), 50);
@@ -74,7 +74,7 @@ onEveryStore('A retry that waits for the first request', (makeKit) => {
     expect(runs()).toBe(3);
   });
 
-  it('many middleware with inFlight wait cause no leak warning', async () => {
+  it("many middleware with inFlight: 'wait' cause no warning about leaked listeners", async () => {
     const warnings: Error[] = [];
     const note = (warning: Error) => void warnings.push(warning);
     process.on('warning', note);
@@ -85,7 +85,7 @@ onEveryStore('A retry that waits for the first request', (makeKit) => {
     expect(warnings).toEqual([]);
   });
 
-  it('a waiting retry is refused when the kit is closed', async () => {
+  it('a waiting retry gets 503 when the kit is closed', async () => {
     const kit = makeKit();
     const { handler, begun } = gated();
     const { order } = await shop(kit, { ...WAIT, lease: '1h' }, handler);
@@ -99,7 +99,7 @@ onEveryStore('A retry that waits for the first request', (makeKit) => {
   });
 
   it.each(['deny', 'allow'] as const)(
-    'a retry is refused once the kit closes, and closing waits for the first request and its record (onError: %s)',
+    'kit.close() waits for the first request and its record, and retries get 503 meanwhile (onError: %s)',
     async (onError) => {
       const kit = makeKit();
       const { handler, open, begun } = gated();
@@ -122,7 +122,7 @@ onEveryStore('A retry that waits for the first request', (makeKit) => {
     },
   );
 
-  it('a waiting retry whose client has disconnected does not run when its turn comes', async () => {
+  it('a waiting retry whose client has disconnected never runs', async () => {
     const { handler, begun } = gated();
     const kit = makeKit();
     const { order, runs, address } = await shop(kit, { ...WAIT, lease: '400ms', maxRun: '100ms' }, handler);
@@ -158,7 +158,7 @@ describeWithServers('A retry that waits in another process', () => {
     );
   }
 
-  it('a waiting retry asks twice, however long it waits, since a message wakes it', async () => {
+  it('a waiting retry sends only two commands, since a message wakes the retry', async () => {
     const { server, kits } = await startTwo();
     const { handler, open, begun } = gated();
     const there = await shop(kits[0], { ...WAIT, lease: '1h' }, handler);
@@ -188,7 +188,7 @@ describeWithServers('A retry that waits in another process', () => {
     expect(here.runs()).toBe(1);
   });
 
-  it('a waiting retry does not run beside the first request when Redis goes away, whatever onError is', async () => {
+  it("a waiting retry gets 503 when Redis becomes unavailable, even with onError: 'allow'", async () => {
     const { server, kits } = await startTwo({ commandTimeout: '300ms' });
     const { handler, open, begun } = gated();
     const options = { ...WAIT, onError: 'allow' } as const;
@@ -205,7 +205,7 @@ describeWithServers('A retry that waits in another process', () => {
     expect(here.runs()).toBe(0);
   });
 
-  it('a waiting retry finds the response even if no message can wake it', async () => {
+  it('a waiting retry gets the response even if Redis delivers no message', async () => {
     const { server, kits } = await startTwo();
     await withPlainClient(server.url, (client) =>
       client.sendCommand(['ACL', 'SETUSER', 'default', 'resetchannels']),

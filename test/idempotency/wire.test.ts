@@ -32,7 +32,7 @@ async function commandsOf(work: () => unknown): Promise<readonly string[]> {
 }
 
 describeWithServers('The commands of kit.idempotency on the wire', () => {
-  it('a request costs two commands when it runs, one when it is replayed or refused, and none without a key', async () => {
+  it('a request that runs costs two commands, a replayed or refused retry one, and a request without a key none', async () => {
     const { order } = await start();
     await order('first');
     expect(await commandsOf(() => order('k'))).toEqual(['EVALSHA', 'EVALSHA']);
@@ -44,7 +44,7 @@ describeWithServers('The commands of kit.idempotency on the wire', () => {
     expect(await commandsOf(() => order('k', { method: 'PUT' }))).toEqual([]);
   });
 
-  it('a request costs one command when it is refused because the first request is in flight', async () => {
+  it('a retry that is refused because the first request is in flight costs one command', async () => {
     const { handler, open, begun } = gated();
     const { order } = await start({ lease: '1h' }, handler);
     const first = order('k');
@@ -54,7 +54,7 @@ describeWithServers('The commands of kit.idempotency on the wire', () => {
     await first;
   });
 
-  it('a request costs one more command for each third of the lease that it runs', async () => {
+  it('a request costs one more command per third of the lease while its handler runs', async () => {
     stopTime();
     const { handler, open, begun } = gated();
     const { order } = await start({ lease: 60_000 }, handler);
@@ -72,7 +72,7 @@ describeWithServers('The commands of kit.idempotency on the wire', () => {
     expect(await commandsOf(() => passTime(120_000))).toEqual([]);
   });
 
-  it('every key that a request leaves behind has a TTL, whatever its outcome', async () => {
+  it('the record of every request has a TTL: running, recorded, too large or not final', async () => {
     const { handler, begun } = gated();
     const { order } = await start({ maxBody: 10 }, async (req, res, next) => {
       if (req.idempotency?.key === 'running') return handler(req, res, next);
@@ -91,7 +91,7 @@ describeWithServers('The commands of kit.idempotency on the wire', () => {
     });
   });
 
-  it('kit.idempotency subscribes to no channel unless retries wait', async () => {
+  it("kit.idempotency subscribes to a channel only with inFlight: 'wait'", async () => {
     const channels = () => withPlainClient(server.url, (client) => client.pubSubChannels('*'));
     await (await start()).order('k');
     expect(await channels()).toEqual([]);

@@ -12,23 +12,23 @@ export interface LookupSettings<Content> {
   readonly singleFlight: SharedSettings['singleFlight'];
   /** Undefined when no local copies are kept. */
   readonly copies: LocalCopies<Content> | undefined;
-  /** How old a local copy, and what this process knows of purges, may be. */
+  /** The maximum age of a local copy, and of the versions that this process knows. */
   readonly maxAgeMs: number;
 }
 
-/** A caller that needs the entry of a key. */
+/** The request of one caller for the entry of a key. */
 export interface Lookup<Content> {
   readonly key: EntryKey<Content>;
-  /** Whether an entry may answer this caller. */
+  /** Whether an entry can answer this caller; false for a stored response that does not fit the request. */
   accepts(entry: Entry<Content>): boolean;
   /** Whether the handler of this caller can validate an entry. Default: no. */
   readonly validates?: (entry: Entry<Content>) => boolean;
-  /** Waits for a flight in place of `flight.follow()`. */
+  /** Called instead of `flight.follow()`, for example to reject a cycle of loaders. */
   readonly follow?: (flight: Flight<Content>, ms: number) => Promise<FlightOutcome<Content> | undefined>;
   readonly deadline?: Deadline | undefined;
 }
 
-/** The uses of an entry that may not answer a caller as it is. */
+/** How an entry that cannot answer the caller as it is can still be used. */
 export interface ReusableEntry<Content> {
   /** The entry, if it may be used when the handler fails. */
   readonly fallback: Entry<Content> | undefined;
@@ -37,9 +37,9 @@ export interface ReusableEntry<Content> {
 }
 
 /**
- * The result of a lookup. `hit`: a fresh entry. `collapsed`: a fresh entry that another request has just filled. `stale`:
- * a stale entry, and a function that begins its refresh if that is up to this caller. `miss`: the caller runs the handler and
- * ends the fill.
+ * The result of a lookup. `hit`: a fresh entry. `collapsed`: the entry of a leader for whose handler the caller waited.
+ * `stale`: a stale entry, and, if this caller must refresh the entry, a function that begins the refresh. `miss`: the
+ * caller runs the handler and ends the fill.
  */
 export type LookupResult<Content> =
   | { readonly kind: 'hit' | 'collapsed'; readonly entry: Entry<Content> }
@@ -50,23 +50,23 @@ export type LookupResult<Content> =
     }
   | (ReusableEntry<Content> & { readonly kind: 'miss'; readonly fill: Fill<Content> });
 
-/** A lookup that reads the store, and whose flight others follow. */
+/** A lookup that reads the store. Other lookups follow its flight; without a flight, none follow. */
 interface LeadingLookup<Content> {
   readonly lookup: Lookup<Content>;
   readonly settings: LookupSettings<Content>;
   readonly flight: Flight<Content> | undefined;
-  /** Until when it may wait for another process. */
+  /** When the lookup stops waiting for another process. */
   readonly until: number;
 }
 
-/** How old what this process knows of purges may be, for a cache without local copies. */
+/** The maximum age of known versions in a cache without local copies. */
 const DEFAULT_MAX_AGE_MS = 5_000;
 
 const NOTHING_REUSABLE = { fallback: undefined, validatable: undefined };
 
 /**
- * A cache of one kind of content. Callers that miss the same entry form a flight: one leads and fills the entry, and the
- * others wait for it.
+ * A cache of one kind of content. Callers that miss the same entry form a flight: one leads and fills the entry, and
+ * the others wait for it.
  */
 export class EntryCache<Content> {
   readonly #store: EntryStore;
@@ -95,7 +95,7 @@ export class EntryCache<Content> {
     return { singleFlight, copies: own, maxAgeMs };
   }
 
-  /** The local copy of an entry. Sends no command, and serves most requests. */
+  /** The local copy of an entry, if it is younger than `maxAgeMs`. Costs no command. */
   localCopy({ copies, maxAgeMs }: LookupSettings<Content>, localKey: string): Entry<Content> | undefined {
     const entry = copies?.get(localKey);
     if (entry === undefined || entry.readAt > this.now() - maxAgeMs) return entry;
@@ -103,7 +103,7 @@ export class EntryCache<Content> {
     return undefined;
   }
 
-  /** The entry of a key, fresh or stale, for a caller that fills nothing. */
+  /** Reads the entry of a key, fresh or stale, for a caller that does not fill: takes no lease. */
   async peek(
     lookup: Lookup<Content>,
     settings: LookupSettings<Content>,
@@ -114,7 +114,9 @@ export class EntryCache<Content> {
     return usability === 'fresh' || usability === 'stale' ? entry : undefined;
   }
 
-  /** Rejects only with the error of another caller's loader: a failure of Redis is reported and counts as a miss. */
+  /**
+   * Rejects only with an error of `follow` or of another caller's loader. A failure of Redis is a miss, and reported.
+   */
   async lookUp(lookup: Lookup<Content>, settings: LookupSettings<Content>): Promise<LookupResult<Content>> {
     const { key } = lookup;
     const { flights } = this.#state;
@@ -136,14 +138,14 @@ export class EntryCache<Content> {
       if (outcome.kind === 'error') throw outcome.error;
       if (outcome.kind === 'entry') {
         if (lookup.accepts(outcome.entry)) return this.#followed(outcome, wasFilled);
-        // The response turned out to vary: then the requests for this variant have a flight of their own.
+        // The leader's response varies: requests for this variant have a flight of their own.
         key.update?.();
         if (key.localKey() === localKey) return this.#lead(alone);
       } else key.update?.();
     }
   }
 
-  /** A fill that refreshes a stale entry; undefined when another process refreshes it, or has done so. */
+  /** Begins the refresh of a stale entry; undefined when another request refreshes or has refreshed the entry. */
   async beginRefresh(
     lookup: Lookup<Content>,
     settings: LookupSettings<Content>,
@@ -155,7 +157,7 @@ export class EntryCache<Content> {
     return isOurs ? this.beginFill(lookup, settings, undefined, lease) : undefined;
   }
 
-  /** A fill that replaces the entry, whatever is stored. Without `flight` and `lease` no request waits for it. */
+  /** Begins a fill, which replaces any stored entry. Without `flight` and `lease` no request waits for the fill. */
   async beginFill(
     { key, deadline }: Lookup<Content>,
     { copies, maxAgeMs }: LookupSettings<Content>,
@@ -171,7 +173,7 @@ export class EntryCache<Content> {
     return new Fill(this.#store, { ...start, sequence: snapshot?.sequence });
   }
 
-  /** A fill without a lookup, for which no request waits. Only purges after `sequence` invalidate its entry. */
+  /** Begins a fill for which no request waits. Only purges after `sequence` invalidate the entry of the fill. */
   beginFillAt(sequence: number, key: EntryKey<Content>): Fill<Content> {
     const alone = { flight: undefined, lease: NO_LEASE, copies: undefined };
     return new Fill(this.#store, {
@@ -183,7 +185,7 @@ export class EntryCache<Content> {
     });
   }
 
-  /** Deletes an entry that is outdated and not replaced. Other processes use their copies until `maxAge`. */
+  /** Deletes an outdated entry that is not replaced. Other processes use their local copies until `maxAge`. */
   async delete(key: EntryKey<Content>, { copies }: LookupSettings<Content>): Promise<void> {
     copies?.forget(key.localKey());
     await this.#store.delete(key);
@@ -191,7 +193,7 @@ export class EntryCache<Content> {
 
   async #lead(leader: LeadingLookup<Content>): Promise<LookupResult<Content>> {
     const { lookup, settings, flight, until } = leader;
-    // Before the read, so that no wake-up is missed.
+    // The lookup expects the wake-up before it reads, so that no wake-up is missed.
     const wakeUp = this.#wakeUps.expect(lookup.key.redisKeys.fill);
     try {
       for (;;) {
@@ -209,7 +211,7 @@ export class EntryCache<Content> {
     }
   }
 
-  /** The result of a read; undefined if the leader waits for another process, which fills the entry. */
+  /** The result of a read; undefined if the leader must wait for another process that fills the entry. */
   async #resultOf(
     leader: LeadingLookup<Content>,
     read: ReadResult<Content>,
@@ -238,7 +240,7 @@ export class EntryCache<Content> {
     return { kind: 'miss', fill: await this.beginFill(lookup, settings, flight, read.lease), ...reusable };
   }
 
-  /** With `singleFlight` it takes the lease where the entry is not fresh. */
+  /** Reads an entry. With `singleFlight`, the read also takes the lease unless the entry is fresh. */
   #read(
     { key, deadline }: Lookup<Content>,
     { singleFlight, maxAgeMs }: LookupSettings<Content>,
@@ -271,7 +273,7 @@ export class EntryCache<Content> {
     return isFresh ? { kind: 'hit', entry } : { kind: 'stale', entry, refresh: undefined };
   }
 
-  /** A miss that no other request waits for. */
+  /** A miss for whose fill no other request waits. */
   async #missAlone(
     lookup: Lookup<Content>,
     settings: LookupSettings<Content>,

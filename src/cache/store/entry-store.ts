@@ -11,30 +11,32 @@ import { cacheWrite, filledMessage } from './operations/write.ts';
 import type { BoundedPolicy } from './options.ts';
 import { type CacheEnvironment, FILL_VERSIONS_TTL_MS, type NameVersion, type Versions } from './versions.ts';
 
-/** Names an entry, and unpacks its content. */
+/** The key of an entry: the names of the entry in Redis and in this process, and the unpacking of its content. */
 export interface EntryKey<Content> {
   readonly redisKeys: CacheKeys;
-  /** The name of its copy and of its flight in this process. */
+  /** The key of the local copy and of the flight in this process. */
   localKey(): string;
-  /** The invalidation names that every entry of this key has, besides its tags. */
+  /** The invalidation names that every entry under this key has; the tags of an entry add to them. */
   readonly names: readonly string[];
-  /** The request headers that select a variant, as far as this process knows; empty for none. */
+  /** The names of the request headers that select a variant, as this process last learned them; empty for none. */
   variesOn(): string;
   learnVary(names: string): void;
-  /** The id of the variant that these request headers select. */
+  /** The id of the variant that the values of these request headers select. */
   variantOf(names: string): string;
-  /** Undefined for unreadable content. */
+  /** Returns undefined for unreadable content. */
   unpack(info: unknown, body: Buffer): Content | undefined;
-  /** The key under which new content must be stored by its own declaration; undefined for this key. */
+  /** The other key under which a new response must be stored by its No-Vary-Search; undefined for this key. */
   declaredKey?(content: Content): DeclaredKey<Content> | undefined;
-  /** Applies what this process has learned since. Only for a caller that holds neither a lease nor a flight of this key. */
+  /**
+   * Applies what this process has since learned of the key. The caller must hold neither a lease nor a flight of it.
+   */
   update?(): void;
 }
 
 /** A key other than the one under which the handler ran. */
 export interface DeclaredKey<Content> {
   readonly key: EntryKey<Content>;
-  /** Whether the content may answer every follower of the key under which the handler ran. */
+  /** Whether the content can answer every follower of the key under which the handler ran. */
   readonly servesFollowers: boolean;
 }
 
@@ -48,7 +50,7 @@ export interface PackedEntry
 
 /** The lease of a fill: other processes wait while it lasts. */
 export interface FillLease {
-  /** Empty for no lease. */
+  /** Identifies the holder of the lease; empty for no lease. */
   readonly token: string;
   readonly leaseMs: number;
 }
@@ -60,22 +62,22 @@ export interface ReadResult<Content> {
   readonly fill: FillState;
   /** Milliseconds until the lease of another process, or the hit-for-miss marker, expires. */
   readonly fillLeftMs: number;
-  /** The lease that this read was granted. */
+  /** The lease that Redis granted to this read, or `NO_LEASE`. */
   readonly lease: FillLease;
 }
 
-/** Whether Redis has granted the lease to a read, or may have: its reply can be lost. */
+/** Whether Redis has granted the lease to a read, or may have granted it in a reply that was lost. */
 interface LeaseGrant {
   isPossible: boolean;
 }
 
 interface ReadBounds {
-  /** How old what this process knows of purges may be. */
+  /** The maximum age of the known versions; older versions are read from Redis again. */
   readonly maxAgeMs: number;
   readonly deadline: Deadline | undefined;
 }
 
-/** One read for the entry, one for its variant, one after a purge that the script did not know of, and one to spare. */
+/** The most reads: of the entry, of its variant, after a purge that the script did not know of, and one to spare. */
 const MAX_READS = 4;
 
 /** Reads and writes the entries of one namespace. */
@@ -93,9 +95,9 @@ export class EntryStore {
   }
 
   /**
-   * Reads an entry, and takes the lease unless the entry is fresh. Costs one command, a second one if this process does not
-   * know the versions of the entry, and one more if the entry varies in an unknown way or was purged. A failure is reported
-   * and counts as a miss.
+   * Reads an entry, and takes the lease unless the entry is fresh. Costs one command, a second one if this process does
+   * not know the versions of the entry, and one more each if this process does not know the Vary of the entry, or if
+   * the entry was purged. A failure is reported, and the result has no entry.
    */
   async read<Content>(
     key: EntryKey<Content>,
@@ -108,7 +110,7 @@ export class EntryStore {
       return await this.#readCurrent(key, lease, grant, { maxAgeMs, deadline });
     } catch (error) {
       this.reportFailure(error);
-      // A lease that Redis may have granted is ours: the caller fills the entry under it and ends it.
+      // A lease that Redis may have granted is treated as granted: the caller fills the entry under it, and ends it.
       const fill = grant.isPossible ? 'granted' : 'none';
       return { entry: undefined, fill, fillLeftMs: 0, lease: grant.isPossible ? lease : NO_LEASE };
     }
@@ -141,7 +143,7 @@ export class EntryStore {
       if (entry === undefined) return { entry, ...fill };
       const usability = usabilityOf(entry, this.now());
       if (usability !== 'fresh' && reply.fill === 'none' && token !== '' && reads < MAX_READS) {
-        // The script took the entry for fresh, since it did not know of the purge. With `minSequence` it does.
+        // The script took a purged entry for fresh, and granted no lease. The next read passes `minSequence`.
         minSequence = highestPurge(entry.versions);
         continue;
       }
@@ -210,13 +212,13 @@ export class EntryStore {
     const { engine, keys } = this.#env;
     const args = { member, lifeMs, maxEntries };
     const surplus = await engine.run(cacheEnterPolicy, [keys.cachePolicy(name)], args);
-    // One command each: in a Cluster their keys are in different slots.
+    // One command per key: in a Cluster the keys are in different slots.
     await Promise.all(surplus.map((key) => engine.delete([key])));
   }
 
   /**
-   * Ends a fill that stored nothing, and sets its hit-for-miss marker for `hitForMissMs`. Never rejects: without a reply it
-   * tries again until the lease has expired, since other processes wait until then.
+   * Ends a fill that stored nothing, and sets a hit-for-miss marker for `hitForMissMs`; 0 sets none. Never rejects: a
+   * command that fails is sent again until the lease has expired, since other processes wait until then.
    */
   async endFill(key: EntryKey<unknown>, { token, leaseMs }: FillLease, hitForMissMs: number): Promise<void> {
     const { engine, keys } = this.#env;
@@ -257,7 +259,7 @@ export class EntryStore {
   }
 }
 
-/** The sequence of the last purge of any of these names. */
+/** The sequence of the last known purge, hard or soft, of any of these names; 0 for none. */
 function highestPurge(versions: readonly NameVersion[] = []): number {
   let sequence = 0;
   for (const { hard, soft } of versions) {

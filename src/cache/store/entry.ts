@@ -2,21 +2,25 @@ import { packFrame, unpackFrame } from '../../base/framing.ts';
 import type { BoundedPolicy } from './options.ts';
 import { isInvalidated, isSoftlyInvalidated, type NameVersion } from './versions.ts';
 
-/** How long an entry may be used, in milliseconds from the moment that it is stored. */
+/**
+ * How long an entry may be used, in milliseconds: while it is fresh, then in its stale windows, then once validated.
+ */
 export interface Lifetime {
-  /** 0 for a response that must be validated before each use. */
+  /** How long the entry stays fresh once stored; 0 for a response that must be validated before each use. */
   readonly freshMs: number;
   readonly staleWhileRevalidateMs: number;
   readonly staleIfErrorMs: number;
-  /** The age of the content when it is stored (RFC 9111, section 4.2.3). */
+  /** The age of a response at the time it is stored (RFC 9111, section 4.2.3); 0 for a value. */
   readonly ageMs: number;
-  /** Once stale, the entry must be validated before use, whatever its windows and soft purges (`must-revalidate`). */
+  /** Whether the entry, once stale or softly purged, must be validated before use, as `must-revalidate` demands. */
   readonly isStrict: boolean;
   /** How long the entry is kept for validation after its freshness and its windows have ended; 0 for not at all. */
   readonly validatableMs: number;
 }
 
-/** The data that is packed with the body of an entry: its invalidation names, its lifetime, and what its kind of content adds. */
+/**
+ * The parts of an entry that are packed for Redis. `info` is the data besides the body, such as the head of a response.
+ */
 export interface Envelope {
   readonly names: readonly string[];
   readonly lifetime: Lifetime;
@@ -24,15 +28,17 @@ export interface Envelope {
   readonly body: Buffer;
 }
 
-/** A stored response or a cached value, as this process read or filled it. Its times are on the clock of local copies. */
+/**
+ * A stored response or a cached value, as this process read or filled it. Its times are on the clock of local copies.
+ */
 export interface Entry<Content> {
   readonly content: Content;
-  /** Its invalidation names. */
+  /** The invalidation names of the entry. */
   readonly names: readonly string[];
   readonly sequence: number;
   readonly versions: readonly NameVersion[];
   readonly lifetime: Lifetime;
-  /** Its approximate size in this process. */
+  /** The approximate size of the entry in the memory of this process. */
   readonly bytes: number;
   /** When the entry and its versions were known to be current. */
   readonly readAt: number;
@@ -50,7 +56,7 @@ export interface NewEntry<Content> {
   readonly variesOn: string;
   readonly maxVariants: number;
   readonly policy: BoundedPolicy | undefined;
-  /** Set when the content is that of a stored entry, which the handler has validated. */
+  /** Set when the handler has validated a stored entry, whose content is stored again. */
   readonly validation?: Validation<Content> | undefined;
 }
 
@@ -66,13 +72,14 @@ export function unstoredEntry<Content>(content: Content, now: number): Entry<Con
 export interface Validation<Content> {
   readonly entry: Entry<Content>;
   /**
-   * The sequence under which the entry is stored again when it is validated: its own, raised by the soft purges that were
-   * known before the handler ran. Every other purge since the entry was filled invalidates it, also a missed one.
+   * The sequence under which the entry is stored again once validated: the sequence of the entry, raised to the last
+   * soft purge that was known before the handler ran. Every other purge since the fill applies to the entry, even a
+   * missed one.
    */
   readonly sequence: number;
 }
 
-/** Undefined for an entry that is invalidated. */
+/** The validation of an entry; undefined for an entry that is invalidated. */
 export function validationOf<Content>(entry: Entry<Content>): Validation<Content> | undefined {
   const { sequence, versions } = entry;
   if (isInvalidated(sequence, versions)) return undefined;
@@ -112,7 +119,7 @@ export function packEnvelope({ names, lifetime, info, body }: Envelope): Buffer 
   return packFrame(meta, body);
 }
 
-/** `leftMs`: how long the entry stays fresh; `storedMs`: how long it has been stored. Undefined for unreadable bytes. */
+/** `leftMs`: how long the entry stays fresh; `storedMs`: its time in Redis so far. Returns undefined if unreadable. */
 export function unpackEnvelope(packed: Buffer, leftMs: number, storedMs: number): Envelope | undefined {
   const { meta, body } = unpackFrame(packed) ?? {};
   if (body === undefined || !Array.isArray(meta)) return undefined;
@@ -123,7 +130,7 @@ export function unpackEnvelope(packed: Buffer, leftMs: number, storedMs: number)
   if (!isSpan(staleWhileRevalidateMs) || !isSpan(staleIfErrorMs) || !isSpan(ageMs)) return undefined;
   if (!isSpan(validatableMs)) return undefined;
   const windows = { staleWhileRevalidateMs, staleIfErrorMs, validatableMs };
-  // An entry that was never fresh is marked: `leftMs` does not show it when the server's clock has gone back.
+  // An entry that was never fresh is marked: after the server's clock has gone back, `leftMs` can be positive.
   const freshMs = isNeverFresh === 0 ? storedMs + leftMs : 0;
   const lifetime = { freshMs, ...windows, ageMs, isStrict: strict === 1 };
   return { names, lifetime, info, body };

@@ -19,7 +19,7 @@ import {
 import type { Flight, FlightOutcome, LocalCopies, LocalState } from './local-state.ts';
 import { areTracked, type Snapshot } from './versions.ts';
 
-/** After this time no request waits for a fill any more. */
+/** The longest time that other requests wait for a fill. */
 const LONGEST_FILL_MS = 60_000;
 
 /** How long a hit-for-miss marker lasts. */
@@ -34,13 +34,13 @@ interface FillStart<Content> {
   readonly flight: Flight<Content> | undefined;
   readonly lease: FillLease;
   readonly copies: LocalCopies<Content> | undefined;
-  /** How old known versions may be. */
+  /** The maximum age of known versions. */
   readonly maxAgeMs: number;
 }
 
 type UnversionedEntry<Content> = Omit<Entry<Content>, 'versions'>;
 
-/** Fills a missing entry for its flight and under its lease. It ends once; later calls have no effect. */
+/** Fills an entry, for a flight and under a lease if it has them. A fill ends once; later calls have no effect. */
 export class Fill<Content> {
   readonly #store: EntryStore;
   readonly #start: FillStart<Content>;
@@ -79,7 +79,7 @@ export class Fill<Content> {
     return this.#isAwaitedElsewhere || this.#start.flight?.hasFollowers === true;
   }
 
-  /** Calls the listener whenever other requests begin to wait for the fill, and at once if they do already. */
+  /** Calls the listener whenever other requests begin to wait for the fill, and at once if some already wait. */
   onAwaited(listener: () => void): void {
     const { flight } = this.#start;
     if (flight !== undefined) flight.onFollowed = listener;
@@ -123,29 +123,29 @@ export class Fill<Content> {
   }
 
   /**
-   * Ends a fill whose content cannot be stored, and sets the hit-for-miss marker. Followers get `content` if one result may
-   * serve them all; else each runs its own handler.
+   * Ends a fill whose content cannot be stored, and sets the hit-for-miss marker. Followers get `content` if it is
+   * given; without it, each follower runs its own handler.
    */
   endAsHitForMiss(content?: Content): void {
     const outcome = content === undefined ? ({ kind: 'hit-for-miss' } as const) : this.#unstored(content);
     this.#endWith(outcome, HIT_FOR_MISS_MS);
   }
 
-  /** Ends a fill without a result, or with an error that the next request may not meet: that request leads. */
+  /** Ends a fill without a result, or after an error that concerns only this request: the next request leads. */
   abandon(): void {
     this.#endWith({ kind: 'retry' });
   }
 
-  /** Ends the fill with content that is not stored; the followers get it. */
+  /** Ends the fill with content that is sent to the followers but not stored. */
   endUnstored(content: Content): void {
     this.#endWith(this.#unstored(content));
   }
 
-  /** Ends the fill with a stale entry. Returns false for an entry that was invalidated meanwhile: then the next request leads. */
+  /** Ends the fill with a stale entry. Returns false if the entry has become unusable: then the next request leads. */
   fallBackOn(entry: Entry<Content>): boolean {
     const { versions } = this.#store;
     const usability = usabilityOf(entry, this.#store.now());
-    // A purge does not reach untracked versions, not even a purge by this process.
+    // Purges do not update untracked versions, not even purges by this process.
     const mayBePurged = !areTracked(entry.versions) && versions.purges !== this.#purgesBefore;
     const isUsable = usability !== 'invalid' && usability !== 'validatable' && !mayBePurged;
     if (isUsable) this.#endWith({ kind: 'entry', entry, isNew: false });
@@ -158,7 +158,7 @@ export class Fill<Content> {
     this.#endWith({ kind: 'error', error });
   }
 
-  /** Stops the waiting of other requests. The content may still be stored. */
+  /** Ends the flight and the lease, so that no request waits any longer. The content can still be stored. */
   release(): void {
     if (this.#isOver) return;
     this.#isReleased = true;
@@ -180,7 +180,7 @@ export class Fill<Content> {
     state.markHitForMiss(key.redisKeys.entry, this.#store.now(), forMs);
   }
 
-  /** The write is sent before followers retry, so that they find the entry. */
+  /** Stores an entry under its declared key. The write is sent before followers retry, so that they find the entry. */
   #storeUnder(
     { key, servesFollowers }: DeclaredKey<Content>,
     added: NewEntry<Content>,
@@ -215,22 +215,22 @@ export class Fill<Content> {
   async #shareOnceConfirmed(entry: UnversionedEntry<Content>, lifeMs: number): Promise<void> {
     const { flight, maxAgeMs } = this.#start;
     const { versions } = this.#store;
-    // A later fill may use these versions until they are `maxAgeMs` old.
+    // Redis keeps these versions longer by `maxAgeMs`: a later fill may use them until they are that old.
     const reported = (error: unknown) => void this.#store.reportFailure(error);
     const snapshot = await versions.read(entry.names, lifeMs + maxAgeMs).catch(reported);
     if (snapshot !== undefined) this.#share(entry, snapshot);
-    // Redis is down, so no purge is received. Unless this process knows of a purge the followers get the entry:
-    // if each ran its own handler, the stampede that they wait to avoid would come at the worst moment.
+    // Redis is down, so this process receives no purge. Followers get the entry unless this process knows of a purge:
+    // if each follower ran its own handler, the app would be overloaded during the outage.
     else if (versions.hasPurgeSince(entry.sequence)) flight?.settle({ kind: 'hit-for-miss' });
     else flight?.settle({ kind: 'entry', entry: { ...entry, versions: [] }, isNew: true });
   }
 
-  /** Gives the entry to the followers and keeps a local copy. */
+  /** Gives the entry to the followers and keeps a local copy, if the entry is still fresh. */
   #share(unversioned: UnversionedEntry<Content>, { versions, readAt }: Snapshot): void {
     const entry = { ...unversioned, versions, readAt: Math.min(unversioned.readAt, readAt) };
     const { flight, copies, key } = this.#start;
     if (usabilityOf(entry, this.#store.now()) !== 'fresh') {
-      // Purged while the handler ran: requests that came after the purge must not get the entry.
+      // The entry was purged while the handler ran: requests after the purge must not get it.
       flight?.settle({ kind: 'retry' });
       return;
     }
@@ -244,7 +244,7 @@ export class Fill<Content> {
       return await this.#store.write(key, packed, lease.token);
     } catch (error) {
       this.#store.reportFailure(error);
-      // The write would have ended the lease too.
+      // The write, which failed, would have ended the lease.
       this.#endLease(0);
       return undefined;
     }

@@ -7,7 +7,7 @@ const COPY_OVERHEAD_BYTES = 2_400;
 
 const MARKER_BYTES = 2 * 2 ** 20;
 
-/** How long the requests for a key stay uncollapsed after a response that must be validated before each use. */
+/** How long requests for a key share no flight after a response that must be validated before each use. */
 const UNCOLLAPSED_MS = 60_000;
 
 /** Entries that this process keeps, up to a number of bytes; the least recently used entry is evicted first. */
@@ -39,15 +39,17 @@ export class LocalCopies<Content> {
   }
 }
 
-/** The state of this process for one kind of content. Its keys begin with the scope of their namespace. */
+/**
+ * The copies, flights and markers of this process for one kind of content. Keys begin with the scope of a namespace.
+ */
 export class LocalState<Content> {
   /** The copies of all caches that have no `maxBytes` of their own. */
   readonly copies: LocalCopies<Content>;
   readonly detach: (content: Content) => Content;
   readonly flights: Flights<Content> = new Flights();
-  /** Hit-for-miss markers: until when the requests for a key do not wait for a flight, since their responses cannot be stored. */
+  /** Hit-for-miss markers: until when requests for a key wait for no flight, since their responses cannot be stored. */
   readonly hitForMiss: BoundedMap<number> = new BoundedMap(MARKER_BYTES);
-  /** Until when each request for a key reads the store itself, since each needs a validation of its own. */
+  /** Until when each request for a key reads the store itself, since each request needs its own validation. */
   readonly uncollapsed: BoundedMap<number> = new BoundedMap(MARKER_BYTES);
 
   constructor(maxBytes: number, detach: (content: Content) => Content) {
@@ -65,7 +67,7 @@ export class LocalState<Content> {
     return (this.hitForMiss.get(key) ?? Number.NEGATIVE_INFINITY) > now;
   }
 
-  /** Notes whether the last response for a key can answer other requests without a validation for each of them. */
+  /** Records whether requests for a key can share a flight: not if each request needs its own validation. */
   setCollapsible(key: string, now: number, isCollapsible: boolean): void {
     if (isCollapsible) this.uncollapsed.delete(key);
     else this.uncollapsed.set(key, now + UNCOLLAPSED_MS);
@@ -78,9 +80,9 @@ export class LocalState<Content> {
 }
 
 /**
- * The result of a flight for its followers. `entry`: the leader read or filled this entry. `hit-for-miss`: nothing can be
- * stored, so each follower runs its own handler. `retry`: the leader has no result, so the next request leads. `error`: the
- * leader's loader failed.
+ * The result of a flight for its followers. `entry`: the leader read or filled this entry. `hit-for-miss`: nothing can
+ * be stored, so each follower runs its own handler. `retry`: the leader has no result, so the next request leads.
+ * `error`: the leader's loader failed.
  */
 export type FlightOutcome<Content> =
   | { readonly kind: 'entry'; readonly entry: Entry<Content>; readonly isNew: boolean }
@@ -88,13 +90,13 @@ export type FlightOutcome<Content> =
   | { readonly kind: 'retry' }
   | { readonly kind: 'error'; readonly error: unknown };
 
-/** The lookup of a leader, and the fill that follows a miss, for which the other requests for the key wait. */
+/** The lookup of a leader and, after a miss, its fill. Other requests for the key wait for the outcome. */
 export class Flight<Content> {
   readonly #onEnd: () => void;
   readonly #followers = new Set<(outcome: FlightOutcome<Content>) => void>();
-  /** The leader has filled the entry and only confirms its versions: for later requests it is a hit. */
+  /** Whether the leader has filled the entry and only reads its versions: a request that follows now is a hit. */
   isFilled = false;
-  /** Called for a follower that comes while there is no other. */
+  /** Called whenever the number of followers rises from 0 to 1. */
   onFollowed: () => void = () => undefined;
   #outcome: FlightOutcome<Content> | undefined;
 
@@ -106,7 +108,7 @@ export class Flight<Content> {
     return this.#followers.size > 0;
   }
 
-  /** Ends the flight. Only the first outcome counts. */
+  /** Ends the flight with an outcome. Later calls have no effect. */
   settle(outcome: FlightOutcome<Content>): void {
     if (this.#outcome !== undefined) return;
     this.#outcome = outcome;
@@ -114,7 +116,7 @@ export class Flight<Content> {
     for (const follow of this.#followers) follow(outcome);
   }
 
-  /** Waits for the outcome, at most `ms`; resolves to undefined after that. */
+  /** Waits for the outcome, for at most `ms`; then resolves to undefined. */
   follow(ms: number): Promise<FlightOutcome<Content> | undefined> {
     const settled = this.#outcome;
     if (settled !== undefined || ms <= 0) return Promise.resolve(settled);
@@ -124,7 +126,7 @@ export class Flight<Content> {
         this.#followers.delete(follower);
         resolve(outcome);
       };
-      // The work of the leader keeps the process alive where anything should.
+      // The timer of a follower does not keep the process alive; the work of the leader can.
       const timer = setTimeout(follower, ms, undefined).unref();
       this.#followers.add(follower);
       if (this.#followers.size === 1) this.onFollowed();

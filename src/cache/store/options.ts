@@ -9,31 +9,34 @@ import { collectItems, readSettings } from '../../base/settings.ts';
 
 /** One request runs the handler or the loader, and the other requests for the same key wait for it. */
 export interface SingleFlightOptions {
-  /** How long other processes wait for a process that may have died; renewed while the handler runs. Default `'5s'`. */
+  /** How long others wait for a process that has died; renewed while the handler or loader runs. Default `'5s'`. */
   readonly lease?: Duration | undefined;
-  /** How long a request waits before it runs the handler itself. Default `'10s'`. */
+  /** How long a request waits for another one before it runs the handler or loader itself. Default `'10s'`. */
   readonly wait?: Duration | undefined;
 }
 
-/** The copies that each process keeps. */
+/** The options of local copies: the entries that each process keeps in memory. */
 export interface LocalOptions {
-  /** The size in bytes of the copies of this cache. Default: it shares 64 MiB with all caches that do not set `maxBytes`. */
+  /** The most bytes for the copies of this cache. By default, all caches without `maxBytes` share 64 MiB. */
   readonly maxBytes?: number | undefined;
-  /** How long a copy is used without asking Redis. Purges take effect sooner. Default `'5s'`. */
+  /** How long a copy is used without a command to Redis; a purge invalidates it sooner. Default `'5s'`. */
   readonly maxAge?: Duration | undefined;
 }
 
-/** A named set of lifetimes that several caches use: `createRedisKit({ cachePolicies })`. */
+/** Lifetimes and a limit for several caches, which name the policy: `createRedisKit({ cachePolicies })`. */
 export interface CachePolicy {
   /** How long an entry stays fresh. */
   readonly ttl: Duration;
-  /** The most entries under this policy; beyond that, the entries that would expire first are deleted. Default: unlimited. */
+  /**
+   * The most entries under this policy; beyond that, the entries that would expire first are deleted. Default:
+   * unlimited.
+   */
   readonly maxEntries?: number | undefined;
-  /** How long a stale entry is used while it is refreshed. Default: not at all. */
+  /** How long after its `ttl` a stale entry is used while it is refreshed. Default: not at all. */
   readonly staleWhileRevalidate?: Duration | undefined;
   /**
-   * The fraction of `ttl`, from 0 to 1, by which lifetimes are shortened at random, so that entries do not expire together.
-   * Default 0.
+   * The fraction of `ttl`, from 0 to 1, by which lifetimes are shortened at random, so that entries do not expire
+   * together. Default 0.
    */
   readonly jitter?: number | undefined;
 }
@@ -57,7 +60,7 @@ export interface BoundedPolicy {
   readonly maxEntries: number;
 }
 
-/** Undefined for a policy without `maxEntries`. */
+/** The part of a policy that limits its entries; undefined for a policy without `maxEntries`. */
 export function boundedPolicy(policy: CachePolicySettings | undefined): BoundedPolicy | undefined {
   return policy?.maxEntries === undefined ? undefined : { name: policy.name, maxEntries: policy.maxEntries };
 }
@@ -80,7 +83,7 @@ const POLICY_NAMES = {
   elsewhere: { ...renamed('ttl', ...LIFETIME_NAMES), ...renamed('maxEntries', ...AMOUNT_NAMES) },
 };
 
-/** All tags of an entry are arguments of one script, whose number is limited. */
+/** The most tags of one entry: each tag is a key of one script call, and the number of keys is limited. */
 const MAX_TAGS = 256;
 
 export function singleFlightOption(reader: OptionReader): SharedSettings['singleFlight'] {
@@ -129,7 +132,7 @@ function resolveCachePolicy(name: string, options: unknown): CachePolicySettings
   }));
 }
 
-/** The policy that the option `policy` names. */
+/** The policy that the option `policy` names; undefined without the option. */
 export function policyOption(reader: OptionReader, policies: CachePolicies): CachePolicySettings | undefined {
   const name = reader.string('policy');
   if (name === undefined) return undefined;
@@ -164,7 +167,7 @@ export function checkTags(where: string, tags: unknown): readonly string[] {
   );
 }
 
-/** Checks the lifetime that a callback returns. */
+/** The lifetime that a callback returned, in milliseconds. Throws if it is not a duration. */
 export function checkTtl(where: string, ttl: unknown): number {
   const ms = durationMs(ttl);
   if (ms !== undefined) return ms;

@@ -6,33 +6,37 @@ import type { Engine } from '../../engine/port.ts';
 import { type CachePurgeReply, cachePurge, cacheVersions } from './operations/versions.ts';
 
 /*
- * An invalidation name is what an entry is invalidated by: `all`, a URL, a key, a tag or a group. Each name has a version,
- * the sequences of its last purges. A hard purge invalidates the entries of the name, a soft purge makes them stale.
+ * Entries are invalidated by their invalidation names: `all`, a URL, a key, a tag or a group. Each name has a version:
+ * the sequences of its last hard purge, which invalidates the entries of the name, and of its last soft purge, which
+ * makes the entries stale.
  */
 
-/** The versions that are kept in this process; the least recently used ones are dropped and read from Redis again. */
+/**
+ * The most bytes for known versions; the least recently used are dropped, and are read from Redis when needed again.
+ */
 const KNOWN_BYTES = 16 * 2 ** 20;
 const VERSION_BYTES = 100;
 
-/** The bytes for the sequences of all namespaces. */
+/** The most bytes for the last sequences of all namespaces. */
 const SEQUENCE_BYTES = 2 ** 20;
 
 /**
- * The least time that Redis keeps the versions of an entry while it is filled, since its lifetime is not known yet. An entry
- * that is fresh for a minute and validatable for another minute needs no second command for its versions.
+ * How long Redis keeps, at least, the versions of an entry that is being filled: the lifetime of the entry is not known
+ * yet. With this value an entry that is fresh for a minute and validatable for another minute needs no second command
+ * for its versions.
  */
 export const FILL_VERSIONS_TTL_MS = 180_000;
 
 /** The invalidation name of every entry, which `kit.invalidate({ all: true })` purges. */
 export const ALL = 'all';
 
-/** The purges of one name. Entries in this process refer to this object, so that a purge reaches them at once. */
+/** The last purges of one name. Entries in this process refer to this object, so that a purge takes effect at once. */
 export interface NameVersion {
   /** Entries of a lower sequence are invalid. Infinity once the version is no longer known. */
   readonly hard: number;
   /** Entries of a lower sequence are stale. */
   readonly soft: number;
-  /** Whether purges update this object. An untracked version was correct when it was read; no local copy may depend on it. */
+  /** Whether purges update this object. If not, it was correct only when it was read. */
   readonly isTracked: boolean;
 }
 
@@ -40,13 +44,13 @@ interface KnownVersion {
   hard: number;
   soft: number;
   isTracked: boolean;
-  /** When it was last read from Redis; negative infinity while only purges are known. */
+  /** When the version was last read from Redis; negative infinity if it is tracked but was never read. */
   readAt: number;
-  /** Redis keeps the version at least until then. */
+  /** Until when, at least, Redis keeps the version. */
   keptUntil: number;
 }
 
-/** The versions of several names, and the sequence before any purge that comes after the snapshot. */
+/** The versions of several names and the last sequence, at one time: every later purge has a higher sequence. */
 export interface Snapshot {
   readonly sequence: number;
   readonly versions: readonly NameVersion[];
@@ -63,17 +67,17 @@ export interface CacheEnvironment {
 }
 
 /**
- * The versions that this process knows, by names that begin with the scope of their namespace. A version that is read while
- * the subscriber is connected is tracked from then on, since this process receives every purge. A version that is read
- * while the subscriber is disconnected serves only the request that reads it: purges are missed until it reconnects.
+ * The versions that this process knows, by names that begin with the scope of their namespace. A version that is read
+ * while the subscriber is connected is tracked from then on, since this process receives every purge. A version that is
+ * read while the subscriber is disconnected is used only for the request that reads it: this process misses purges.
  */
 export class KnownVersions {
   readonly #known = new BoundedMap<KnownVersion>(KNOWN_BYTES, () => VERSION_BYTES, forget);
-  /** The last sequence of each namespace, by its scope. */
+  /** The last known sequence of each namespace, by the scope of the namespace. */
   readonly #sequences = new BoundedMap<number>(SEQUENCE_BYTES);
   /** Whether the subscriber is connected. */
   isUp = false;
-  /** How often the subscriber has connected or disconnected. */
+  /** The number of times that the subscriber has connected or disconnected. */
   changes = 0;
   /** The number of purges that this process has sent or received. */
   purges = 0;
@@ -108,7 +112,7 @@ export class KnownVersions {
 
   /** Records a purge by this or another process. */
   recordPurge(scope: string, sequence: number, soft: boolean, names: readonly string[]): void {
-    // Any Redis client can publish on the channel.
+    // Any Redis client can publish on the channel, and its message can contain any number.
     if (!Number.isSafeInteger(sequence)) return;
     this.purges++;
     if (this.#sequences.peek(scope) !== undefined) this.noteSequence(scope, sequence);
@@ -121,7 +125,7 @@ export class KnownVersions {
   }
 }
 
-/** Entries that still refer to a version which is no longer tracked are invalid. */
+/** Makes a dropped version infinite: purges no longer update it, so entries that still refer to it become invalid. */
 function forget(version: KnownVersion): void {
   version.hard = Number.POSITIVE_INFINITY;
   version.isTracked = false;
@@ -129,7 +133,7 @@ function forget(version: KnownVersion): void {
 
 /**
  * The versions that invalidate the entries of one namespace. A known version is used only up to the age that the caller
- * accepts, since a message may be lost between the nodes of a Cluster.
+ * accepts, since a message can be lost between the nodes of a Cluster.
  */
 export class Versions {
   readonly #env: CacheEnvironment;
@@ -150,12 +154,12 @@ export class Versions {
     return (this.#known.sequenceOf(this.#env.keys.scope) ?? 0) > sequence;
   }
 
-  /** The sequence of the last purge; undefined while this process may miss purges. */
+  /** The sequence of the last purge; undefined while this process might miss purges. */
   get sequence(): number | undefined {
     return this.#known.isUp ? this.#known.sequenceOf(this.#env.keys.scope) : undefined;
   }
 
-  /** The versions as this process knows them; undefined when they must be read from Redis. */
+  /** The known versions; undefined when one is unknown or too old, or when Redis might drop one within `ttlMs`. */
   known(names: readonly string[], maxAgeMs: number, ttlMs = 0): Snapshot | undefined {
     const { sequence } = this;
     if (sequence === undefined) return undefined;
@@ -174,13 +178,13 @@ export class Versions {
     return { sequence, versions, readAt };
   }
 
-  /** Reads the versions from Redis, which keeps them for `ttlMs` from now on. */
+  /** Reads the versions from Redis. The command makes Redis keep them for at least `ttlMs`. */
   async read(names: readonly string[], ttlMs: number, deadline?: Deadline): Promise<Snapshot> {
     const { engine, keys, now } = this.#env;
     const known = this.#known;
     const readAt = now();
     const { changes } = known;
-    // Tracked before the reply arrives, so that a purge in between is not lost.
+    // The versions are tracked before the reply arrives, so that a purge in the meantime is recorded.
     const tracked = known.isUp ? names.map((name) => known.track(keys.scope + name)) : undefined;
     const { sequence, versions: read } = await engine.run(
       cacheVersions,
@@ -189,7 +193,7 @@ export class Versions {
       deadline,
     );
     known.noteSequence(keys.scope, sequence);
-    // The reply may be older than a purge that was missed while the subscriber was disconnected.
+    // The reply can be older than a purge that was missed while the subscriber was disconnected.
     if (tracked === undefined || changes !== known.changes) {
       return { sequence, versions: read.map((version) => ({ ...version, isTracked: false })), readAt };
     }

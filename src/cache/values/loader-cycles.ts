@@ -2,17 +2,18 @@ import { RedisKitError } from '../../base/errors.ts';
 import type { Flight, FlightOutcome } from '../store/local-state.ts';
 
 /*
- * A loader that calls kit.remember with its own key waits for itself. The async context of a call does not prove this: pools
- * carry a context over to other requests, whose calls must not be refused. The chain of awaits does, which V8 walks from a
- * promise to the functions that wait for it when it builds a stack trace. Each loader runs inside a function with a unique
- * name, by which the stack trace shows it. A chain that V8 cannot follow (several functions await one promise) proves
- * nothing, and then the caller waits as long as its `wait` allows.
+ * A loader that calls kit.remember with its own key waits for itself. The async context of a call does not prove such a
+ * cycle: connection pools carry a context over to other requests, whose calls must not be refused. The chain of awaits
+ * proves it. When V8 builds a stack trace, it follows the chain from a promise to the functions that await the promise.
+ * Each loader runs inside a function with a unique name, so that stack traces identify the loader. Where V8 cannot
+ * follow the chain (several functions await one promise), no cycle is found, and the caller waits as long as its `wait`
+ * allows.
  */
 
-/** A cycle is looked for after this time, since most flights end sooner. */
+/** How long a caller follows a flight before it looks for a cycle: most flights end sooner. */
 const LOOK_AFTER_MS = 20;
 
-/** Each await between two loaders takes a frame. */
+/** The depth of the stack traces in which cycles are found: each await between two loaders takes a frame. */
 const MAX_FRAMES = 200;
 
 interface RunningLoader {
@@ -21,7 +22,7 @@ interface RunningLoader {
   readonly waitsFor: Set<Flight<string>>;
 }
 
-/** By the unique names of their functions. */
+/** The loaders that are running, by the unique names of their functions. */
 const running = new Map<string, RunningLoader>();
 const leaders = new WeakMap<Flight<string>, RunningLoader>();
 let runs = 0;
@@ -44,7 +45,7 @@ export async function runLoader<Value>(
   }
 }
 
-/** Follows a flight, and rejects if the flight is known to wait for the caller. */
+/** Waits for a flight as `flight.follow()` does, but rejects if the loader of the flight waits for the caller. */
 export async function followUnlessCyclic(
   flight: Flight<string>,
   ms: number,
@@ -74,7 +75,7 @@ async function isSettledWithin(promise: Promise<unknown>, ms: number): Promise<b
   }
 }
 
-/** The loaders that wait for the async function that calls this one, the innermost first. */
+/** The loaders on the current chain of awaits, all of which wait for the caller, the innermost first. */
 function waitingLoaders(): readonly RunningLoader[] {
   return awaitingFunctions().flatMap((name) => running.get(name ?? '') ?? []);
 }
@@ -88,10 +89,10 @@ function awaitingFunctions(): readonly (string | null)[] {
       names = sites.map((site) => site.getFunctionName());
       return '';
     };
-    // V8 builds a stack when it is first read.
+    // V8 calls `prepareStackTrace` when `stack` is first read.
     void new Error('the functions that wait').stack;
   } catch {
-    // A hardened process freezes Error: then no cycle is found.
+    // Hardened processes freeze `Error`: no cycle is found in them.
   } finally {
     Object.assign(Error, { stackTraceLimit, prepareStackTrace });
   }
@@ -107,7 +108,9 @@ function cycleOf(flight: Flight<string>, waiting: readonly RunningLoader[]): rea
   return [...before, ...path].map(({ key }) => key);
 }
 
-/** The loaders from the leader of a flight to one of `ends`, each of which waits for the next. */
+/**
+ * A chain of loaders, each waiting for the next, from the leader of the flight to one of `ends`; undefined without one.
+ */
 function pathTo(
   ends: readonly RunningLoader[],
   flight: Flight<string>,

@@ -1,9 +1,11 @@
 import { performance } from 'node:perf_hooks';
 
-/** After this time no caller waits for a loader any more. */
+/** The time after which the signal of a loader aborts: concurrent callers have stopped waiting for the value. */
 const LONGEST_LOAD_MS = 60_000;
 
-/** The signal of one run of a loader. Created when the loader reads it: AbortSignals are expensive, and most loaders use none. */
+/**
+ * The AbortSignal for one run of a loader, created when the loader first reads `signal`: AbortSignals are expensive.
+ */
 export class LoaderSignal {
   readonly #closing: AbortSignal;
   readonly #until = performance.now() + LONGEST_LOAD_MS;
@@ -20,7 +22,7 @@ export class LoaderSignal {
     return this.#controller.signal;
   }
 
-  /** Stops the timer and the listener when the loader has ended. */
+  /** Called when the loader has ended: clears the timer and removes the listener. */
   end(): void {
     clearTimeout(this.#timer);
     this.#closing.removeEventListener('abort', this.#close);

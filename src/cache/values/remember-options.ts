@@ -20,23 +20,27 @@ import {
 } from '../store/options.ts';
 
 export interface RememberOptions {
-  /** How long a value stays fresh. Required here or in the policy. */
+  /** How long a value stays fresh. Required unless `policy` is given. */
   readonly ttl?: Duration | undefined;
-  /** The name of a policy of `createRedisKit({ cachePolicies })`, which gives the defaults of these options. */
+  /** The name of a policy in `createRedisKit({ cachePolicies })`, whose settings are the defaults of these options. */
   readonly policy?: string | undefined;
-  /** How long a stale value is returned while it is loaded again. Default: not at all. */
+  /** How long after its `ttl` a stale value is returned while the loader refreshes it. Default: not at all. */
   readonly staleWhileRevalidate?: Duration | undefined;
-  /** How long a stale value is returned if loading it again fails. Default: not at all. */
+  /** How long after its `ttl` a stale value is returned if the loader fails. Default: not at all. */
   readonly staleIfError?: Duration | undefined;
   /** The fraction of `ttl`, from 0 to 1, by which lifetimes are shortened at random. Default 0. */
   readonly jitter?: number | undefined;
   /** The tags by which the value can be invalidated; `context.tag()` adds to them. */
   readonly tags?: readonly string[] | undefined;
-  /** A value whose JSON has more bytes is returned, not stored, and emitted as `cache:skipped`. Default 1 MiB. */
+  /**
+   * The most bytes of JSON that are stored. A larger value is returned, and emitted as `cache:skipped`. Default 1 MiB.
+   */
   readonly maxBytes?: number | undefined;
-  /** One caller loads the value and all others wait for it, in all processes; false: each caller loads it. */
+  /**
+   * By default one caller of all processes runs the loader and the others wait. `false`: each caller runs the loader.
+   */
   readonly singleFlight?: false | SingleFlightOptions | undefined;
-  /** The copies that each process keeps; false for none. */
+  /** The copies of values that each process keeps in memory; `false` for none. */
   readonly local?: false | Pick<LocalOptions, 'maxAge'> | undefined;
 }
 
@@ -69,7 +73,7 @@ export function resolveRememberOptions(
   policies: CachePolicies,
 ): RememberSettings {
   const given = typeof options === 'object' && options !== null ? options : { ttl: options };
-  // Read on each call, and so without spreading, which would cost more than everything else.
+  // This function runs on each call. Spreading `settings` would cost more than the rest of the function.
   const settings = readSettings(where, given, NAMES, (reader) => ({
     policy: () => policyOption(reader, policies),
     ttl: () => ttlOption(reader, policies),

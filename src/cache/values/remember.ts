@@ -13,21 +13,21 @@ import { followUnlessCyclic, runLoader } from './loader-cycles.ts';
 import { LoaderSignal } from './loader-signal.ts';
 import { type RememberOptions, type RememberSettings, resolveRememberOptions } from './remember-options.ts';
 
-/** The argument of a loader. */
+/** The argument with which kit.remember and kit.warm call a loader. */
 export interface LoaderContext {
-  /** Aborts when no caller waits for the value any more: after a minute, and when the kit is closed. */
+  /** Aborts after a minute, when concurrent callers have stopped waiting for the value, and when the kit is closed. */
   readonly signal: AbortSignal;
   /** Adds tags by which the value can be invalidated. */
   tag(...tags: string[]): void;
 }
 
-/** Returns the value to cache. */
+/** A function of the app that returns the value to cache. */
 export type Loader<Value> = (context: LoaderContext) => Value | Promise<Value>;
 
 interface LoadedValue {
-  /** The JSON of the value; undefined for undefined, which is not stored. */
+  /** The value as JSON; undefined for a value of undefined, which is not stored. */
   readonly text: string | undefined;
-  /** The invalidation names of its tags. */
+  /** The invalidation names of the tags of the value. */
   readonly names: readonly string[];
 }
 
@@ -85,7 +85,9 @@ export class RememberedValues {
     return parsed(result.entry.content) as Value;
   }
 
-  /** Loads and stores a value, whatever is stored. Resolves to false when it is not stored; rejects when the loader fails. */
+  /**
+   * Loads a value and replaces the stored one. Resolves to whether the value was stored; rejects when the loader fails.
+   */
   async loadAndStore(
     where: string,
     key: string,
@@ -117,12 +119,12 @@ export class RememberedValues {
     try {
       await this.#loadInto(await beginFill(), request, undefined);
     } catch (error) {
-      // The caller has got the stale value.
+      // A refresh runs in the background: the caller of kit.remember already has the stale value.
       this.#deps.reporter.failure('cache', asError(error));
     }
   }
 
-  /** Loads a value and ends the fill with it. Resolves to its JSON, or to undefined for undefined. */
+  /** Loads a value and ends the fill. Resolves to the JSON of the value, or of the fallback if the loader fails. */
   async #loadInto(
     fill: Fill<string>,
     request: ValueRequest,
@@ -153,7 +155,7 @@ export class RememberedValues {
         },
         tag: (...added) => void tags.push(...checkTags('context.tag: the tags', added)),
       });
-      // Throws for a value that JSON cannot represent: the caller of the loader gets the error.
+      // Throws for a value that JSON cannot represent, as if the loader had failed.
       const text = JSON.stringify(value) as string | undefined;
       return { text, names: tags.map((tag) => keys.cacheName('tag', tag)) };
     } finally {
@@ -161,20 +163,20 @@ export class RememberedValues {
     }
   }
 
-  /** Stores a value if it may be stored. Resolves to its size in bytes, or to undefined when it is not stored. */
+  /** Ends a fill, and stores the value unless it is undefined or too large. Resolves to the bytes stored, if any. */
   async #endFill(
     fill: Fill<string>,
     { key, entryKey, settings, lookup }: ValueRequest,
     { text, names }: LoadedValue,
   ): Promise<number | undefined> {
     if (text === undefined) {
-      // Without a hit-for-miss marker, since the next run of the loader may find a value.
+      // No hit-for-miss marker is set, since the next run of the loader may return a value.
       fill.endUnstored('');
       return this.#skipped(key, 'undefined');
     }
     if (Buffer.byteLength(text) > settings.maxBytes) {
       fill.endAsHitForMiss(text);
-      // An older value must not be returned after this one.
+      // An older value must not be returned after this newer one.
       void this.#deps.values.delete(entryKey, lookup);
       return this.#skipped(key, 'too-large');
     }
@@ -215,7 +217,7 @@ export class RememberedValues {
   }
 }
 
-/** Each caller gets a value of its own, so that a change to it does not reach other callers. */
+/** The value of a JSON text, parsed for each caller, so that callers cannot change the values of each other. */
 function parsed(text: string | undefined): unknown {
   return text === undefined || text === '' ? undefined : JSON.parse(text);
 }
@@ -228,7 +230,7 @@ function checkKey(where: string, key: unknown): void {
   );
 }
 
-/** The lifetime of a value that is stored now. */
+/** The lifetime of a new value, shortened at random by `jitter`. */
 function valueLifetime({ ttl, jitter, staleWhileRevalidate, staleIfError }: RememberSettings): Lifetime {
   return {
     freshMs: Math.max(1, Math.round(ttl * (1 - jitter * Math.random()))),
@@ -240,7 +242,7 @@ function valueLifetime({ ttl, jitter, staleWhileRevalidate, staleIfError }: Reme
   };
 }
 
-/** Undefined for a body that is not JSON. */
+/** The body as text; undefined for a body that is not JSON. */
 function jsonOf(body: Buffer): string | undefined {
   const text = body.toString();
   try {

@@ -20,14 +20,17 @@ export interface WarmOptions {
 
 export interface WarmResult {
   readonly stored: number;
-  /** Entries whose loader or write failed (emitted as `error`), or whose value is not stored (emitted as `cache:skipped`). */
+  /**
+   * The number of entries whose loader or write failed (emitted as `error`), or whose value is not stored (emitted as
+   * `cache:skipped`).
+   */
   readonly failed: number;
 }
 
 /** How long a value stays fresh if its entry has neither `ttl` nor `policy`. */
 const DEFAULT_TTL = '5m';
 
-/** Loads and stores values ahead of their first use. Takes the next entry from the iterator only when a loader may run. */
+/** Loads and stores values ahead of their first use. Takes an entry from the iterator only when its loader can run. */
 export async function warmUp(
   entries: Iterable<WarmEntry> | AsyncIterable<WarmEntry>,
   options: WarmOptions,
@@ -49,7 +52,7 @@ export async function warmUp(
     try {
       return await values.loadAndStore('kit.warm', key, { ...rest, ttl }, load);
     } catch (error) {
-      // A mistake in the options is the same for every entry.
+      // Invalid options are a mistake in the app, which the other entries probably share: kit.warm rejects.
       if (error instanceof ConfigError) throw error;
       reportFailure(error);
       return false;

@@ -6,13 +6,14 @@ export interface IdempotencyCompleteArgs extends AttemptRecord {
   /** The channel and the message that wake the waiters. */
   readonly channel: string;
   readonly message: string;
-  /** Undefined for a response that is too large: only that the request has run is recorded. */
+  /** Undefined for a response that is too large: the record then shows only that the request has run. */
   readonly response: Buffer | undefined;
 }
 
 /*
- * Records that a request has run, and its response, unless another attempt has replaced this one. The command may be
- * repeated, as it is when its reply was lost. It also writes a record that Redis has lost: no other attempt has run.
+ * Records that a request has run, and its response, unless another attempt has replaced this one. The command can be
+ * repeated, for example when its reply was lost. A record that Redis has lost is written again: no other attempt has
+ * run.
  *
  * KEYS   1 the record
  * ARGV   1 time, 2 token, 3 fingerprint, 4 attempt, 5 retention ms, 6 channel, 7 message, 8 state 'D' or 'N',

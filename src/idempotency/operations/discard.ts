@@ -7,13 +7,13 @@ export interface IdempotencyDiscardArgs {
   /** The channel and the message that wake the waiters. */
   readonly channel: string;
   readonly message: string;
-  /** False for an attempt that never ran, since the reply that granted it was lost: it does not count. */
+  /** False for an attempt that never ran, for example since the reply that granted it was lost: it is not counted. */
   readonly hasRun: boolean;
 }
 
 /*
- * Ends an attempt without a response, so that the next request with the key runs at once. The fingerprint and the number
- * of attempts stay recorded: an attempt without a final response may have done a part of its work.
+ * Ends an attempt without a response, so that the next request with the key runs at once. The fingerprint and the
+ * number of attempts stay recorded: an attempt without a final response may have done some of its work.
  *
  * KEYS   1 the record
  * ARGV   1 time, 2 token, 3 retention ms, 4 channel, 5 message, 6 '1' when the attempt has run

@@ -7,10 +7,10 @@ import type { StoredFormat } from '../../engine/reply.ts';
  *   'I', version 1, state, waited u8 (0 or 1), attempt u32, lease u48, ends u48, fingerprint (32 bytes),
  *   length of token u8, token, then the response, which recorded-response.ts unpacks
  *
- * State 'R': the request is running. 'D': it has run, and its response is recorded. 'N': it has run, and its response was
- * too large. 'O': it may run again. `lease` is when an attempt that died may be replaced, `ends` when the record expires;
- * both in milliseconds of the server's clock, big-endian. The TTL of the key only follows `ends`. `waited`: waiters are
- * to be notified when the attempt ends.
+ * State 'R': the request is running. 'D': the request has run, and its response is recorded. 'N': the request has run,
+ * and its response was too large. 'O': the request can run again. `lease`: when a retry can replace an attempt that is
+ * not renewed. `ends`: when the record expires; the TTL of the key only follows `ends`. Both are in milliseconds of the
+ * server's clock, big-endian. `waited`: 1 if waiters must be notified when the attempt ends.
  */
 const HEADER = 53;
 const FINGERPRINT_LENGTH = 32;
@@ -65,7 +65,7 @@ export interface IdempotencyRecord {
 
 interface LoadedRecord {
   readonly found: StoredFormat;
-  /** Undefined when there is none, when it has expired, and when it is unreadable. */
+  /** Undefined when no record exists, and when the record has expired or is unreadable. */
   readonly record?: IdempotencyRecord;
 }
 
@@ -94,7 +94,7 @@ export function unpackIdempotency(value: Buffer | undefined, now: number): Loade
   return { found: 'fine', record };
 }
 
-/** The fields that most states leave empty. */
+/** The empty values of the fields that only some states use. */
 export const EMPTY: Pick<IdempotencyRecord, 'waited' | 'lease' | 'token' | 'response'> = Object.freeze({
   waited: false,
   lease: 0,
@@ -117,7 +117,7 @@ export function saveIdempotency(memory: Keyspace, key: string, record: Idempoten
   memory.set(key, value, record.ends - now);
 }
 
-/** Identifies one attempt, and suffices to write its record again. */
+/** The data of one attempt with which its record can be written again if Redis has lost the record. */
 export interface AttemptRecord {
   readonly token: string;
   readonly fingerprint: Buffer;

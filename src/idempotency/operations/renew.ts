@@ -7,8 +7,9 @@ export interface IdempotencyRenewArgs extends AttemptRecord {
 }
 
 /*
- * Gives an attempt a full lease from now, even if its lease has ended, as long as no other attempt has replaced it: it is
- * still running, and another attempt would run the request twice. Writes a record again that Redis has lost.
+ * Gives an attempt a full lease from now, even if its lease has ended, unless another attempt has replaced this one:
+ * this one is still running, and another one would run the request twice. Also writes a record again that Redis has
+ * lost.
  *
  * KEYS   1 the record
  * ARGV   1 time, 2 token, 3 fingerprint, 4 attempt, 5 lease ms, 6 retention ms

@@ -119,7 +119,7 @@ describe('an unreadable cache entry', () => {
     ['vary that is no text', info('[200,[],null,"",0]')],
     ['a variant that is no text', info('[200,[],"",1,0]')],
     ['an unknown reach', info('[200,[],"","",2]')],
-  ])('An unreadable entry counts as a miss, is reported once and is replaced: %s', async (_, spoil) => {
+  ])('an unreadable entry counts as a miss, is reported once and is replaced: %s', async (_, spoil) => {
     const { kit, address, key } = await start();
     const errors = eventsOf(kit, 'error');
     const good = await stored(key);
@@ -134,7 +134,7 @@ describe('an unreadable cache entry', () => {
     expect(errors).toMatchObject([{ feature: 'cache', error: { code: 'ERR_REDIS_KIT_CORRUPT' } }]);
   });
 
-  it('an entry of another Redis type counts as a miss and is replaced', async () => {
+  it('an entry whose Redis key has another type counts as a miss and is replaced', async () => {
     const { kit, address, key } = await start();
     const errors = eventsOf(kit, 'error');
     await client.multi().del(key).hSet(key, 'a', 'b').pExpire(key, 60_000).exec();
@@ -143,7 +143,7 @@ describe('an unreadable cache entry', () => {
     expect(errors).toMatchObject([{ feature: 'cache', error: { code: 'ERR_REDIS_KIT_CORRUPT' } }]);
   });
 
-  it('an entry of a newer version of redis-kit is never overwritten', async () => {
+  it('an entry in the format of a newer redis-kit is never overwritten', async () => {
     const { kit, address, key } = await start();
     const misses = eventsOf(kit, 'cache:miss');
     const newer = Buffer.from('C\x02 whatever a later version keeps');
@@ -156,7 +156,7 @@ describe('an unreadable cache entry', () => {
 });
 
 describe('the envelope of an entry', () => {
-  it('an envelope is read as it was packed, its body a view of the same bytes', () => {
+  it('an envelope is unpacked as it was packed, and its body is a view of the packed bytes', () => {
     const packed = packEnvelope(ENVELOPE);
     const envelope = unpackEnvelope(packed, 900, 100);
     expect(envelope).toEqual(ENVELOPE);
@@ -164,7 +164,7 @@ describe('the envelope of an entry', () => {
     expect(unpackResponse(envelope?.info, ENVELOPE.body)).toEqual(RESPONSE);
   });
 
-  it('an envelope is unreadable when any byte of its meta is missing, or the end of its body', () => {
+  it('an envelope that is truncated at any byte is unreadable', () => {
     const packed = packEnvelope(ENVELOPE);
     for (let length = 0; length < packed.length; length++) {
       expect(unpackEnvelope(packed.subarray(0, length), 0, 0)).toBeUndefined();

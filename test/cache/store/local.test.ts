@@ -37,7 +37,7 @@ describeWithServers('the local copies of a process', () => {
     return { server, kit, address, costOfHit, runs: () => runs };
   }
 
-  it('copies are dropped while the subscriber is disconnected, and kept again after it reconnects', async () => {
+  it('local copies are dropped while the subscriber is disconnected, and kept again after it has reconnected', async () => {
     const { server, address, costOfHit, runs } = await start({ maxAge: '1h' });
     await withPlainClient(server.url, async (client) => {
       await client.sendCommand(['ACL', 'SETUSER', 'default', '-subscribe']);
@@ -51,7 +51,7 @@ describeWithServers('the local copies of a process', () => {
     expect(runs()).toBe(1);
   }, 180_000);
 
-  it('copies older than maxAge are read from Redis again', async () => {
+  it('entries are read from Redis again when their local copies are older than `maxAge`', async () => {
     const { costOfHit } = await start({ maxAge: '1m' });
     stopTime();
     await passTime(60_000);
@@ -59,7 +59,7 @@ describeWithServers('the local copies of a process', () => {
     await until('and then none', async () => (await costOfHit()) === 0);
   });
 
-  it('copies are outdated within maxAge when a purge is not published', async () => {
+  it('an invalidation that is not published takes effect on local copies within `maxAge`', async () => {
     const { server, kit, address } = await start({ maxAge: '1m' });
     // A process whose Redis user must not publish can still purge.
     await withPlainClient(server.url, (client) =>
@@ -74,7 +74,7 @@ describeWithServers('the local copies of a process', () => {
     await until('it is made anew', async () => (await send(address)).text === 'body 2');
   });
 
-  it('copies survive foreign messages on their channel', async () => {
+  it('local copies are not dropped by foreign messages on the cache channel', async () => {
     const { server, kit, address, costOfHit } = await start({ maxAge: '1h' });
     await withPlainClient(server.url, async (client) => {
       const [channel = ''] = await client.pubSubChannels(`${kit.prefix}:*`);
@@ -99,7 +99,7 @@ describeWithServers('the local copies of a process', () => {
 });
 
 onEveryStore('a stored page and a cached value', (makeKit) => {
-  it('an entry is filled once, kept locally, invalidated and filled again', async () => {
+  it('an entry is filled once, then used, and filled again after an invalidation', async () => {
     const kit = makeKit({ commandTimeout: '5s' });
     await kit.ready();
     const stored = eventsOf(kit, 'cache:stored');
@@ -128,7 +128,7 @@ onEveryStore('a stored page and a cached value', (makeKit) => {
   });
 });
 
-it('local copies stay within their bytes', () => {
+it('local copies take at most `maxBytes` in total', () => {
   const copies = new LocalCopies<Buffer>(1_000_000, (content) => content);
   const clock = new TestClock();
   const windows = { staleWhileRevalidateMs: 0, staleIfErrorMs: 0, validatableMs: 0 };

@@ -58,7 +58,7 @@ describeWithServers('leases that Redis grants to a cache', () => {
   const WAYS: Readonly<Record<string, Ask>> = { 'kit.remember': askRemember, 'kit.cache': askCache };
 
   it.for(Object.entries(WAYS))(
-    'a lease is ended when the reply that granted it to %s was lost',
+    'a lease is ended when the reply that granted the lease to %s was lost',
     async ([, ask]) => {
       const { proxy, kit, healthy } = await start();
       proxy.loseNextReply();
@@ -118,7 +118,7 @@ describeWithServers('leases that Redis grants to a cache', () => {
     },
   );
 
-  it('a lease whose grant was lost is ended by the value that is loaded under it', async () => {
+  it('a lease whose grant was lost is ended when its value has been loaded', async () => {
     const { proxy, kit, healthy } = await start();
     proxy.loseNextReply();
     let letGo: (value: string) => void = () => undefined;

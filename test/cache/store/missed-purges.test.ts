@@ -86,7 +86,7 @@ describe('purges that a process has missed', () => {
   };
 
   it.for(Object.entries(WAYS))(
-    'a process with %s uses no entry that was purged while its subscriber was disconnected',
+    'a process with %s uses no value that was purged while the subscriber was disconnected',
     async ([, options]) => {
       const { line, state, remember, purge } = twoProcesses(true);
       expect(await remember(options)).toBe(1);
@@ -100,7 +100,7 @@ describe('purges that a process has missed', () => {
   );
 
   it.for(Object.entries(WAYS))(
-    'a process with %s uses nothing that it read before its subscriber connected',
+    'a process with %s uses no purged value that it read before its subscriber connected',
     async ([, options]) => {
       const { line, state, remember, purge } = twoProcesses(false);
       expect(await remember(options)).toBe(1);
@@ -112,7 +112,7 @@ describe('purges that a process has missed', () => {
     },
   );
 
-  it('a process keeps no copy of an entry that it asked for before its subscriber reconnected', async () => {
+  it('a process keeps no local copy of a value that it requested before its subscriber reconnected', async () => {
     const { line, state, remember, purge, versions } = twoProcesses(true);
     await remember();
     line.set(false);
@@ -131,7 +131,7 @@ describe('purges that a process has missed', () => {
     expect(await remember()).toBe(2);
   });
 
-  it('a process whose subscriber has reconnected keeps copies again, and receives their purges', async () => {
+  it('a process whose subscriber has reconnected keeps local copies again, and receives purges of them', async () => {
     const { line, state, remember, purge, memory } = twoProcesses(true);
     await remember();
     line.set(false);
@@ -150,8 +150,8 @@ describe('purges that a process has missed', () => {
   });
 });
 
-describeOnBothEngines('a stale value for errors', (url) => {
-  it('a stale value that was purged while its loader failed is not used', async () => {
+describeOnBothEngines('a stale value within `staleIfError`', (url) => {
+  it('a stale value that was purged before its loader failed is not used', async () => {
     const { kit, pass, local } = agingKit(url());
     const options = {
       ttl: '1s',
@@ -172,7 +172,7 @@ describeOnBothEngines('a stale value for errors', (url) => {
 });
 
 describeWithServers('purges that a process has missed, on Redis', () => {
-  it('a process whose subscriber was disconnected uses nothing that was purged meanwhile', async () => {
+  it('a process uses no entry that was purged while its subscriber was disconnected', async () => {
     const server = await startRedis();
     onTestFinished(() => server.stop());
     await loadCacheScripts(server.url);

@@ -39,11 +39,11 @@ async function bytesPerTenant(
 }
 
 describe('many namespaces', () => {
-  it('a namespace without references costs no memory', async () => {
+  it('a namespace that the app no longer references uses no memory', async () => {
     expect(await bytesPerTenant(10_000, (kit, tenant) => void kit.namespace(tenant))).toBeLessThan(200);
   });
 
-  it('a namespace that is kept costs less than 8 kB', async () => {
+  it('a namespace that the app keeps uses less than 8 kB of memory', async () => {
     const kept: RedisKit[] = [];
     expect(await bytesPerTenant(10_000, (kit, tenant) => kept.push(kit.namespace(tenant)))).toBeLessThan(
       8_192,
@@ -51,13 +51,13 @@ describe('many namespaces', () => {
     expect(kept).toHaveLength(10_000);
   });
 
-  it('a namespace with one cached value costs only the copy and the stored value', async () => {
+  it('a namespace with one cached value uses less than 8 KiB of memory', async () => {
     const remember = (kit: RedisKit, tenant: string) =>
       kit.namespace(tenant).remember('k', '1h', () => tenant);
     expect(await bytesPerTenant(3_000, remember)).toBeLessThan(8_192);
   });
 
-  it('namespaces that are used a hundred times cost as much as those used once', async () => {
+  it('the repeated use of a hundred namespaces does not increase memory', async () => {
     const kit = kitForTest({ url: 'memory:' });
     const round = async () => {
       for (let index = 0; index < 5_000; index++) {
@@ -72,7 +72,7 @@ describe('many namespaces', () => {
 });
 
 describeOnBothEngines('the namespaces of a kit', (url) => {
-  it('equal names give the same namespace, however they are spelled', () => {
+  it("kit.namespace() returns the same namespace for equal names, and 'a:b' is the namespace 'b' of 'a'", () => {
     const kit = kitForTest({ url: url() });
     const tenant = kit.namespace('a');
     expect(kit.namespace('a')).toBe(tenant);
@@ -81,7 +81,7 @@ describeOnBothEngines('the namespaces of a kit', (url) => {
     expect(kitForTest({ url: url() }).namespace('a')).not.toBe(tenant);
   });
 
-  it('two namespaces of one name share the names of their limiters', () => {
+  it('two calls of kit.namespace() with the same name cannot create two limiters with the same name', () => {
     const kit = kitForTest({ url: url() });
     const policy = { algorithm: 'sliding-window', name: 'api', limit: 3, window: '1m' } as const;
     kit.namespace('a').limiter(policy);
@@ -90,7 +90,7 @@ describeOnBothEngines('the namespaces of a kit', (url) => {
     kit.limiter(policy);
   });
 
-  it('namespaces share no value, copy, flight or purge, whatever the keys', async () => {
+  it('namespaces share no value, local copy, flight or purge, even if a key resembles the name of another namespace', async () => {
     const kit = kitForTest({ url: url() });
     const kits = { root: kit, a: kit.namespace('a'), 'a:b': kit.namespace('a:b'), b: kit.namespace('b') };
     const keys = ['k', 'a\nk', '>a\nk', ':k', 'b:k', '>a:b\n'];
@@ -112,7 +112,7 @@ describeOnBothEngines('the namespaces of a kit', (url) => {
     expect(await ask('3')).toEqual(second);
   });
 
-  it('the pages of namespaces are separate, also in the local copies', async () => {
+  it('kit.cache of two namespaces stores separate responses for the same URL', async () => {
     const kit = kitForTest({ url: url() });
     const app = express();
     const stored = eventsOf(kit, 'cache:stored');
@@ -133,7 +133,7 @@ describeOnBothEngines('the namespaces of a kit', (url) => {
   });
 });
 
-it('all namespaces of a kit subscribe to one channel, and receive the purges of another process', async () => {
+it('the namespaces of a kit share one channel, and receive purges by another process', async () => {
   const kit = kitForTest({ url: redisUrl() });
   const other = kitForTest({ url: redisUrl(), prefix: kit.prefix });
   for (let index = 0; index < 20; index++) {

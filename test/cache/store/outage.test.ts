@@ -73,7 +73,7 @@ async function hitsAgain(kit: RedisKit, ask: () => Promise<unknown>): Promise<vo
 describeWithServers('kit.cache and kit.remember while Redis is down', () => {
   describe.each(FATES)('(%s)', (fate) => {
     it.each([false, undefined] as const)(
-      'the handler runs within the deadline, and the cache works again afterwards (local: %j)',
+      'a handler runs within the deadline during an outage, and hits follow after it (local: %j)',
       async (local) => {
         const server = await startServer();
         let runs = 0;
@@ -90,7 +90,7 @@ describeWithServers('kit.cache and kit.remember while Redis is down', () => {
       },
     );
 
-    it('a value is loaded during the outage, and cached again afterwards', async () => {
+    it('a loader runs during an outage, and its value is cached again after the outage', async () => {
       const server = await startServer();
       const { kit } = await startProcess(server, () => undefined);
       let loads = 0;
@@ -105,7 +105,7 @@ describeWithServers('kit.cache and kit.remember while Redis is down', () => {
   });
 
   it.each(['frozen', 'killed'] as const)(
-    'an invalidation rejects, and the error says whether it may have run (%s)',
+    'an invalidation during an outage rejects, and the error shows whether the purge may have run (%s)',
     async (fate) => {
       const server = await startServer();
       const { kit } = await startProcess(server, () => undefined);
@@ -127,7 +127,7 @@ describeWithServers('kit.cache and kit.remember while Redis is down', () => {
   );
 
   it.each(['frozen', 'killed'] as const)(
-    'all followers get the response of one handler (%s)',
+    'all followers get the response of their leader if an outage begins while the handler runs (%s)',
     async (fate) => {
       const server = await startServer();
       const gate = new Gate();
@@ -150,7 +150,7 @@ describeWithServers('kit.cache and kit.remember while Redis is down', () => {
     },
   );
 
-  it.each(FATES)('no request waits forever for another process (%s)', async (fate) => {
+  it.each(FATES)('requests do not wait for another process during an outage (%s)', async (fate) => {
     const server = await startServer();
     let isMaking = false;
     const maker = await startProcess(server, () => {
@@ -173,7 +173,7 @@ describeWithServers('kit.cache and kit.remember while Redis is down', () => {
   });
 
   it.each(FATES)(
-    "a stale response or the handler's is sent while a refresh cannot be stored (%s)",
+    'a request gets a stale response or a new one while a refresh cannot be stored (%s)',
     async (fate) => {
       const server = await startServer();
       let runs = 0;

@@ -59,7 +59,7 @@ function numberIn(server: RedisServer, key: string): Promise<number> {
 }
 
 describeWithServers('a cache of several processes', () => {
-  it('the handler runs once for forty misses in two processes, and waiting processes are woken', async () => {
+  it('a handler runs once for forty concurrent requests in two processes, and its end wakes the waiting process', async () => {
     const server = await startForTest();
     const options = `{ ttl: '1m', key: { host: false }, singleFlight: { lease: '30s', wait: '30s' } }`;
     const programs = [await startServer(server, options, 400), await startServer(server, options, 400)];
@@ -74,7 +74,7 @@ describeWithServers('a cache of several processes', () => {
     expect(elapsedMs()).toBeLessThan(15_000);
   });
 
-  it('a process that is killed while its handler runs is replaced when its lease expires', async () => {
+  it('a waiting process runs its own handler when the lease of a killed process has expired', async () => {
     const server = await startForTest();
     const maker = await startServer(
       server,
@@ -120,7 +120,7 @@ describeWithServers('a cache of several processes', () => {
     expect(await overlapsOf(server)).toBe(0);
   });
 
-  it('an invalidation drops the copies of all processes', async () => {
+  it('an invalidation drops the local copies of all processes', async () => {
     const server = await startForTest();
     const options = `{ ttl: '1h', local: { maxAge: '1h' }, key: { host: false }, tags: ['t'] }`;
     const programs = [await startServer(server, options, 0), await startServer(server, options, 0)];

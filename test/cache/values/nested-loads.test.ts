@@ -41,7 +41,7 @@ describeOnBothEngines('a loader of kit.remember', (url) => {
     kit.remember(key, OPTIONS, load);
 
   it.for(Object.entries(WAYS))(
-    'a loader that asks for its own key and %s fails at once',
+    'a loader that calls kit.remember with its own key and %s fails at once',
     async ([, wait]) => {
       const kit = kitForTest({ url: url() });
       const get: Ask = () => asking(kit, 'a', async () => wait(get));
@@ -50,7 +50,7 @@ describeOnBothEngines('a loader of kit.remember', (url) => {
     },
   );
 
-  it('two and three keys whose loaders need each other fail at once, and the error names them', async () => {
+  it('two or three loaders that need the values of each other fail at once, and the error names the cycle of keys', async () => {
     const kit = kitForTest({ url: url() });
     const a: Ask = () => asking(kit, 'a', async () => ({ b: await b() }));
     const b: Ask = () => asking(kit, 'b', async () => ({ c: await c() }));
@@ -61,7 +61,7 @@ describeOnBothEngines('a loader of kit.remember', (url) => {
     await expect(two()).rejects.toMatchObject(cycle("'2' > '1' > '2'"));
   });
 
-  it('two keys whose loaders need each other fail at once when each was started by another caller', async () => {
+  it('two loaders that need the values of each other fail at once, even if different callers started them', async () => {
     const kit = kitForTest({ url: url() });
     const a: Ask = () => asking(kit, 'a', async () => ({ b: await pause(10).then(b) }));
     const b: Ask = () => asking(kit, 'b', async () => ({ a: await pause(10).then(a) }));
@@ -72,7 +72,7 @@ describeOnBothEngines('a loader of kit.remember', (url) => {
     ]);
   });
 
-  it('a loader that catches the error goes on', async () => {
+  it('a loader that catches the error of a cycle can return a value', async () => {
     const kit = kitForTest({ url: url() });
     const get: Ask = () => asking(kit, 'a', async () => get().catch(() => 'for want of the value'));
     expect(await get()).toBe('for want of the value');
@@ -95,7 +95,7 @@ describeOnBothEngines('a loader of kit.remember', (url) => {
     expect(all).toEqual(['shared', ['shared', 'a'], [['shared', 'a'], 'b'], 'c']);
   });
 
-  it('an unrelated caller in the async context of a loader gets the value and is not refused', async () => {
+  it('an unrelated caller in the async context of a loader waits for the value of the loader', async () => {
     const kit = kitForTest({ url: url() });
     const context = new AsyncLocalStorage<string>();
     // A pool of one connection with callbacks: releasing the connection calls the next callback in the releaser's context.

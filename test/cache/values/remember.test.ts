@@ -43,7 +43,7 @@ describeOnBothEngines('kit.remember', (url) => {
     },
   );
 
-  it('each caller gets its own copy of a value, parsed from JSON', async () => {
+  it('each caller gets its own copy of a value, which is parsed from JSON', async () => {
     const kit = kitForTest({ url: url() });
     const load = () => ({ at: new Date(0), gone: undefined, list: [1] });
     const first = (await kit.remember<unknown>('k', '1m', load)) as { list: number[] };
@@ -55,7 +55,7 @@ describeOnBothEngines('kit.remember', (url) => {
     });
   });
 
-  it('a value of undefined is not stored, and the event says why', async () => {
+  it('a value of undefined is not stored, and `cache:skipped` has the reason `undefined`', async () => {
     const kit = kitForTest({ url: url() });
     const skipped = eventsOf(kit, 'cache:skipped');
     let loads = 0;
@@ -79,7 +79,7 @@ describeOnBothEngines('kit.remember', (url) => {
     expect(runs()).toBe(1);
   });
 
-  it('all waiting callers get the error of the loader, and the next caller loads again', async () => {
+  it('all callers that wait for a loader get its error, and the next caller runs the loader again', async () => {
     const kit = kitForTest({ url: url() });
     const { load, letGo, runs } = heldLoad(() => {
       throw new Error('on purpose');
@@ -93,13 +93,13 @@ describeOnBothEngines('kit.remember', (url) => {
     expect(await kit.remember('k', '1m', () => 'again')).toBe('again');
   });
 
-  it('a value that JSON cannot represent rejects the call', async () => {
+  it('kit.remember rejects when JSON cannot represent the value', async () => {
     const kit = kitForTest({ url: url() });
     await expect(kit.remember('k', '1m', () => 1n)).rejects.toThrow('BigInt');
     expect(await kit.remember('k', '1m', () => 1)).toBe(1);
   });
 
-  it('a cached value emits hits, misses and its storing, with its key', async () => {
+  it('kit.remember emits `cache:miss`, `cache:stored` and `cache:hit` with the key of the value', async () => {
     const kit = kitForTest({ url: url() });
     const names = ['cache:miss', 'cache:stored', 'cache:hit'] as const;
     const events = names.map((name) => eventsOf(kit, name));
@@ -109,7 +109,7 @@ describeOnBothEngines('kit.remember', (url) => {
     expect(events).toMatchObject([[{ key: 'k' }], [{ key: 'k', bytes: expect.any(Number) }], [{ key: 'k' }]]);
   });
 
-  it('a loader can add tags', async () => {
+  it('a loader can add tags, by which the value is invalidated', async () => {
     const kit = kitForTest({ url: url() });
     let loads = 0;
     const remember = () =>
@@ -157,7 +157,7 @@ describe('a cached value', () => {
   }
 
   it.each([true, false])(
-    'a value expires after its ttl, to the millisecond (local copy: %s)',
+    'a value expires exactly when its `ttl` has passed (local copy: %s)',
     async (isHeld) => {
       const { clock, remember } = start({ ttl: '1s', ...(isHeld ? {} : { local: false }) });
       expect(await remember()).toBe(1);
@@ -168,7 +168,7 @@ describe('a cached value', () => {
     },
   );
 
-  it('a stale value is returned once more and loaded in the background, within its window', async () => {
+  it('a stale value is returned within `staleWhileRevalidate` while the loader refreshes it in the background', async () => {
     const { clock, kit, state, remember } = start({ ttl: '1s', staleWhileRevalidate: '10s' });
     const [stale, stored] = [eventsOf(kit, 'cache:stale'), eventsOf(kit, 'cache:stored')];
     await remember();
@@ -181,7 +181,7 @@ describe('a cached value', () => {
     expect(await remember()).toBe(3);
   });
 
-  it('a stale value is returned when loading it again fails, within its window', async () => {
+  it('a stale value is returned within `staleIfError` when its loader fails', async () => {
     const { clock, kit, state, remember } = start({ ttl: '1s', staleIfError: '10s' });
     const errors = eventsOf(kit, 'error');
     await remember();
@@ -194,7 +194,7 @@ describe('a cached value', () => {
     await expect(remember()).rejects.toThrow('on purpose');
   });
 
-  it('jitter shortens the lifetime at random, at most by its fraction', async () => {
+  it('`jitter` shortens the lifetimes of values at random, by at most this fraction of `ttl`', async () => {
     const { clock, kit } = start({ ttl: '1s' });
     const options = { ttl: '1000s', jitter: 0.5, local: false } as const;
     const keys = Array.from({ length: 200 }, (_, index) => `k${index}`);
@@ -221,7 +221,7 @@ describe('a cached value', () => {
 
 describe('a cached value on Redis', () => {
   it.each(['garbage', 'C\u0001short', '', 'V\u0001\u0000\u0001x'])(
-    'a stored value of %j counts as absent',
+    'a Redis string of %j is not returned as a cached value',
     async (garbage) => {
       const kit = kitForTest({ url: redisUrl() });
       const errors = eventsOf(kit, 'error');
@@ -239,7 +239,7 @@ describe('a cached value on Redis', () => {
 });
 
 describe('kit.warm', () => {
-  it('a few loaders run concurrently, all values are stored, and the progress is reported', async () => {
+  it('kit.warm runs up to `concurrency` loaders at once, stores all values, and reports the progress', async () => {
     const kit = kitForTest({ url: 'memory:' });
     let [running, most] = [0, 0];
     const entries = Array.from({ length: 30 }, (_, index) => ({
@@ -261,7 +261,7 @@ describe('kit.warm', () => {
     expect(await kit.remember('k7', '1m', () => 'not again')).toBe(7);
   });
 
-  it('stored values are replaced, and a failed entry does not stop the others', async () => {
+  it('kit.warm replaces stored values, and continues after an entry has failed', async () => {
     const kit = kitForTest({ url: 'memory:' });
     const errors = eventsOf(kit, 'error');
     await kit.remember('a', '1m', () => 'old');
@@ -284,7 +284,7 @@ describe('kit.warm', () => {
     expect(errors).toMatchObject([{ error: { message: 'on purpose' } }]);
   });
 
-  it('entries are taken one by one, and no more than can be loaded', async () => {
+  it('kit.warm takes an entry from the iterator only when a loader can run', async () => {
     const kit = kitForTest({ url: 'memory:' });
     let taken = 0;
     let loaded = 0;
@@ -319,7 +319,7 @@ describe('invalid arguments of kit.remember', () => {
     ['entries that are none', warm(7), 'the entries are 7'],
     ['an entry with a wrong option', warm([{ key: 'k', load, tll: 1 }]), 'did you mean `ttl`?'],
     ['a concurrency of 0', warm([], { concurrency: 0 }), '`concurrency` is 0'],
-  ])('An invalid argument is refused: %s', async (_, call, part) => {
+  ])('an invalid argument is refused: %s', async (_, call, part) => {
     await expect(call(kit())).rejects.toThrow(part);
   });
 
@@ -334,7 +334,7 @@ describe('invalid arguments of kit.remember', () => {
 });
 
 describeOnBothEngines('a cache policy', (url) => {
-  it('a policy gives its lifetimes to the caches that name it, and limits their entries', async () => {
+  it('a policy sets the `ttl` and the `maxEntries` of the values whose option `policy` names it', async () => {
     const cachePolicies = { few: { ttl: '1m', maxEntries: 3, jitter: 0 } } as const;
     const kit = kitForTest({ url: url(), cachePolicies });
     const stored = eventsOf(kit, 'cache:stored');

@@ -53,7 +53,7 @@ describeOnBothEngines('kit.remember with maxBytes', (url) => {
     ['by default', {}],
     ['without single flight', { singleFlight: false }],
     ['without copies in the process', { local: false }],
-  ])('A value is stored up to maxBytes of JSON in UTF-8, and no larger value: %s', async (_, options) => {
+  ])('a value is stored if its JSON in UTF-8 has at most `maxBytes` bytes: %s', async (_, options) => {
     const bounded = { ttl: '1m', maxBytes: LIMIT, ...options } as const;
     const fits = start();
     expect(await loadsOf(fits.kit, textOf(LIMIT), bounded)).toBe(1);
@@ -67,14 +67,14 @@ describeOnBothEngines('kit.remember with maxBytes', (url) => {
     expect(exceeds.stored).toEqual([]);
   });
 
-  it('a value is stored up to 1 MiB by default', async () => {
+  it('a value is stored if its JSON has at most 1 MiB, the default of `maxBytes`', async () => {
     const { kit, skipped } = start();
     expect(await loadsOf(kit, textOf(2 ** 20), { ttl: '1m' })).toBe(1);
     expect(skipped).toEqual([]);
     expect(await loadsOf(start().kit, textOf(2 ** 20 + 1), { ttl: '1m' })).toBe(2);
   });
 
-  it('a value that is too large reaches each caller that waits for its loader, as a copy', async () => {
+  it('each caller that waits for a loader gets a copy of a value that is too large to store', async () => {
     const { kit, skipped } = start();
     const { load, state, letGo } = heldLoad(TOO_LARGE);
     const ask = () => kit.remember('k', { ttl: '1m', maxBytes: LIMIT }, load);
@@ -88,7 +88,7 @@ describeOnBothEngines('kit.remember with maxBytes', (url) => {
     expect(skipped).toEqual([{ key: 'k', reason: 'too-large' }]);
   });
 
-  it('callers do not wait for each other after a value was too large', async () => {
+  it('concurrent callers each run the loader after a value was too large', async () => {
     const { kit } = start();
     // Longer than any test lasts, so that a caller that waits makes the test time out.
     const options = { ttl: '1m', maxBytes: LIMIT, singleFlight: { wait: '1h' } } as const;
@@ -100,7 +100,7 @@ describeOnBothEngines('kit.remember with maxBytes', (url) => {
     expect(await Promise.all(values)).toEqual(Array(3).fill(TOO_LARGE));
   });
 
-  it('a value is stored again, and its callers wait again, once it is small enough', async () => {
+  it('a value that was too large is stored, and its callers share one load, once the value is small enough', async () => {
     const { kit, stored } = start();
     const options = { ttl: '1m', maxBytes: LIMIT } as const;
     await kit.remember('k', options, () => TOO_LARGE);
@@ -116,7 +116,7 @@ describeOnBothEngines('kit.remember with maxBytes', (url) => {
     expect(state.runs).toBe(1);
   });
 
-  it('a value that is too large counts as failed in kit.warm and emits its key', async () => {
+  it('kit.warm counts a value that is too large as failed and emits `cache:skipped` with its key', async () => {
     const { kit, skipped } = start();
     const entries = [
       { key: 'large', maxBytes: LIMIT, load: () => TOO_LARGE },
@@ -135,7 +135,7 @@ describeOnBothEngines('kit.remember with maxBytes', (url) => {
   });
 });
 
-describe('kit.remember and kit.warm', () => {
+describe('a stored value that a newer, larger value replaces', () => {
   function start() {
     const clock = new TestClock();
     const kit = kitForTest({ url: 'memory:', clock });
@@ -143,7 +143,7 @@ describe('kit.remember and kit.warm', () => {
     return { clock, kit, options, skipped: eventsOf(kit, 'cache:skipped') };
   }
 
-  it('a value is not returned again after a refresh with one that is too large', async () => {
+  it('an old value is not returned after its refresh has loaded a value that is too large', async () => {
     const { clock, kit, options, skipped } = start();
     await kit.remember('k', options, () => 'old');
     clock.time += 61_000;
@@ -159,7 +159,7 @@ describe('kit.remember and kit.warm', () => {
     await expect(kit.remember('k', options, failing)).rejects.toThrow('on purpose');
   });
 
-  it('a value is not returned again after kit.warm loaded one that is too large', async () => {
+  it('an old value is not returned after kit.warm has loaded a value that is too large', async () => {
     const { kit, options } = start();
     await kit.remember('k', options, () => 'old');
     await kit.warm([{ key: 'k', ...options, load: () => TOO_LARGE }]);
@@ -168,7 +168,7 @@ describe('kit.remember and kit.warm', () => {
 });
 
 describeWithServers('kit.remember in two processes', () => {
-  it('callers of another process do not wait for a value that is too large', async () => {
+  it('callers of a second process run the loader themselves once the value of the first is too large', async () => {
     const server = await startRedis();
     onTestFinished(() => server.stop());
     await loadCacheScripts(server.url);

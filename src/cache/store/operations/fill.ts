@@ -7,11 +7,11 @@ export interface CacheFillRenewArgs {
 }
 
 /*
- * Renews the lease of a fill, if the caller still holds it. Decoded as whether another process waits.
+ * Renews the lease of a fill, if the caller still holds it. The result is whether another process waits for the fill.
  *
  * KEYS   1 the fill
  * ARGV   1 time, 2 token, 3 lease ms
- * reply  2 renewed and another process waits, 1 renewed, 0 not the caller's
+ * reply  2 renewed and another process waits, 1 renewed, 0 the lease is not the caller's
  */
 const renewLua = /* lua */ `${CACHE_LUA}
 local state, waited, deadline, token = fill_of(KEYS[1])
@@ -46,7 +46,7 @@ export interface CacheFillEndArgs {
  *
  * KEYS   1 the fill
  * ARGV   1 time, 2 token, 3 hit-for-miss ms, 4 channel, 5 message
- * reply  1 ended, 0 not the caller's
+ * reply  1 ended, 0 the lease is not the caller's
  */
 const endLua = /* lua */ `${CACHE_LUA}
 local state, waited, _, token = fill_of(KEYS[1])

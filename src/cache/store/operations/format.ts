@@ -3,7 +3,8 @@ import type { Keyspace } from '../../../engine/operation.ts';
 /*
  * The values under the Redis keys of a cache entry:
  *
- *   an entry   'C', version 1, stored u48 (ms), fresh u48 (ms from then), keep u48 (ms from then), sequence u64, payload
+ *   an entry   'C', version 1, stored u48 (ms), fresh u48 (ms from `stored`), keep u48 (ms from `stored`),
+ *              sequence u64, payload
  *   a marker   'V', version 1, length u16 of the names, the names of the request headers on which the responses vary,
  *              then for each variant, oldest first, its id (16 characters) and deadline u48
  *   a fill     '1:L:<waited 0 or 1>:<deadline>:<token>' while a process holds the lease to fill the entry,
@@ -20,8 +21,8 @@ const VARIANT_LENGTH: number = VARIANT_ID_LENGTH + 6;
 
 /**
  * Defines `kind_of(raw)`, which returns 'entry', 'marker', 'newer', 'corrupt' or nil; `sequence_of(entry)`;
- * `names_of(marker)`; and `fill_of(key)`, which returns state, waited, deadline and token. A fill of state 'newer' must not
- * be changed.
+ * `names_of(marker)`; and `fill_of(key)`, which returns state, waited, deadline and token. A fill of state 'newer' must
+ * not be changed.
  */
 export const CACHE_LUA: string = /* lua */ `
 local function kind_of(raw)

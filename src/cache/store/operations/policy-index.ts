@@ -9,8 +9,8 @@ export interface CacheEnterPolicyArgs {
 }
 
 /*
- * Adds the key of an entry to the index of its policy, a sorted set whose scores are the times at which the entries expire,
- * and removes the surplus: the entries that expire first.
+ * Adds the key of an entry to the index of its policy, a sorted set whose scores are the times at which the entries
+ * expire, and removes the surplus: the entries that expire first.
  *
  * KEYS   1 the index
  * ARGV   1 time, 2 entry key, 3 lifetime ms, 4 most entries
@@ -33,7 +33,7 @@ export const cacheEnterPolicy: Operation<CacheEnterPolicyArgs, readonly string[]
   lua,
   encode: ({ member, lifeMs, maxEntries }) => [member, String(lifeMs), String(maxEntries)],
   runInMemory(memory, [key = ''], now, { member, lifeMs, maxEntries }) {
-    // A value of another type is replaced.
+    // A value of another Redis type is replaced.
     if (memory.sortedSet(key) === undefined) memory.delete(key);
     removeFirst(memory, key, ([until]) => until <= now);
     memory.removeSorted(key, member);

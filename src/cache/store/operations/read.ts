@@ -12,21 +12,24 @@ export interface CacheReadArgs {
   readonly lease: number;
 }
 
-/** `granted`: the caller holds the lease. `held`: another caller does. `hit-for-miss`: the response cannot be stored. */
+/**
+ * `none`: the entry is fresh, or the caller asked for no lease. `granted`: the caller holds the lease. `held`: another
+ * caller holds the lease. `hit-for-miss`: the response cannot be stored.
+ */
 export type FillState = 'none' | 'granted' | 'held' | 'hit-for-miss';
 
 const FILL_STATES: readonly FillState[] = ['none', 'granted', 'held', 'hit-for-miss'];
 
 export interface CacheReadReply {
   readonly found: StoredFormat;
-  /** The request headers on which the responses vary. If the caller gave others, the script did nothing else. */
+  /** The request headers on which the responses vary. If the caller gave others, the rest of the reply is empty. */
   readonly names: string;
   /** The packed entry, fresh or stale; null when none is stored. A view of the reply, not a copy. */
   readonly payload: Buffer | null;
   readonly sequence: number;
   /** Milliseconds since the entry was stored. */
   readonly age: number;
-  /** Milliseconds for which the entry stays fresh; negative once it is stale. */
+  /** Milliseconds for which the entry stays fresh; 0 or less once it is stale. */
   readonly left: number;
   /** Milliseconds until the entry is deleted. */
   readonly kept: number;
@@ -36,12 +39,12 @@ export interface CacheReadReply {
 }
 
 /*
- * Reads a cache entry, and takes the lease to fill it unless it is fresh. If another caller holds the lease, the script notes
- * in the fill that a process waits.
+ * Reads a cache entry, and takes the lease to fill the entry unless it is fresh. If another caller holds the lease, the
+ * script records in the fill that a process waits.
  *
- * KEYS   1 the entry, or the marker of its variants, 2 the fill, 3 the variant if the marker has these names
+ * KEYS   1 the entry, or the marker of its variants, 2 the fill, 3 the variant, if ARGV 2 is not empty
  * ARGV   1 time, 2 names, 3 least sequence, 4 token or '', 5 lease ms
- * reply  {found, names, value or nil, age ms, left ms, kept ms, fill state, ms left of it}
+ * reply  {found, names, value or nil, age ms, left ms, kept ms, fill state, ms until the fill expires}
  */
 const lua = /* lua */ `${CACHE_LUA}
 local raw, names, found = read('GET', KEYS[1]), '', 0

@@ -2,9 +2,9 @@ import { defineOperation, type Keyspace, type Operation } from '../../../engine/
 import { arrayOf, integerAt, newerFormat } from '../../../engine/reply.ts';
 
 /*
- * The values that invalidate cache entries: the sequence, '1:<last>', and for each name (a tag, a URL, `all`) its version,
- * '1:<hard>:<soft>', the sequences of its last purges. An entry is invalid if the hard version of one of its names is higher
- * than the sequence that was read before the entry was filled, and stale if a soft version is higher.
+ * The values that invalidate cache entries: the sequence, '1:<last>', and for each name (a tag, a URL, `all`) its
+ * version, '1:<hard>:<soft>', the sequences of its last purges. An entry is invalid if the hard version of one of its
+ * names is higher than the sequence that was read before the entry was filled, and stale if a soft version is higher.
  */
 
 /** Versions are kept this much longer than the caller asks for, so that few reads must extend their TTL. */
@@ -14,9 +14,9 @@ const SLACK_MS = 60_000;
 const PURGE_TTL_MS = 86_400_000;
 
 /**
- * Defines `sequence()`; `version(key)`, which returns hard and soft; and `put(key, value, ttl)`, which never shortens a TTL.
- * A value in a newer format sets `is_newer`. A lost sequence begins at the server's time in microseconds, which is higher
- * than any sequence before.
+ * Defines `sequence()`; `version(key)`, which returns hard and soft; and `put(key, value, ttl)`, which never shortens a
+ * TTL. A value in a newer format sets `is_newer`. A lost sequence begins at the server's time in microseconds, which is
+ * higher than any sequence before.
  */
 const VERSIONS_LUA = /* lua */ `
 local is_newer = false
@@ -50,13 +50,13 @@ interface Version {
 
 export interface CacheVersionsReply {
   readonly sequence: number;
-  /** In the order of the keys. */
+  /** One version per name, in the order of the keys. */
   readonly versions: readonly Version[];
 }
 
 /*
- * Reads the versions of some names. A missing version may have been lost together with purges, so it begins at the sequence:
- * an older entry is invalid unless no name at all was purged since.
+ * Reads the versions of some names. A missing version may have been lost together with purges, so it begins at the last
+ * sequence: an entry is invalid if any name was purged after the entry was filled.
  *
  * KEYS   1 the sequence, 2... the versions
  * ARGV   1 time, 2 ttl ms
@@ -119,7 +119,7 @@ export const cacheVersions: Operation<CacheVersionsArgs, CacheVersionsReply> = d
 });
 
 export interface CachePurgeArgs {
-  /** Entries become stale instead of invalid. */
+  /** Whether the entries become stale instead of invalid. */
   readonly soft: boolean;
   readonly channel: string;
   /** The scope of the namespace. */
@@ -128,11 +128,11 @@ export interface CachePurgeArgs {
 }
 
 /*
- * Takes the next sequence, gives it to the versions, and publishes ["purged", sequence, soft 0 or 1, scope, names].
+ * Takes the next sequence, writes it to the versions, and publishes ["purged", sequence, soft 0 or 1, scope, names].
  *
  * KEYS   1 the sequence, 2... the versions
  * ARGV   1 time, 2 soft 0 or 1, 3 channel, 4 scope and names, as JSON
- * reply  {newer 0 or 1, sequence, the sequence before it}
+ * reply  {newer 0 or 1, new sequence, previous sequence}
  */
 const purgeLua = /* lua */ `${VERSIONS_LUA}
 local top, versions = sequence() or 0, {}
@@ -188,7 +188,7 @@ export const cachePurge: Operation<CachePurgeArgs, CachePurgeReply> = defineOper
   },
 });
 
-/** The scope and the names, as the last two members of the message. */
+/** The JSON of the scope and the names, without brackets: the last two members of the message. */
 function subjectOf({ scope, names }: CachePurgeArgs): string {
   return JSON.stringify([scope, names]).slice(1, -1);
 }
@@ -212,7 +212,7 @@ function versionIn(memory: Keyspace, key: string): Version | undefined {
   return hard === undefined ? undefined : { hard: Number(hard), soft: Number(soft) };
 }
 
-/** Never shortens a TTL. */
+/** Sets a value, and never shortens the TTL of its key. */
 function put(memory: Keyspace, key: string, value: string, ttl: number): void {
   memory.set(key, Buffer.from(value, 'latin1'), Math.max(ttl, memory.ttl(key) ?? 0));
 }

@@ -35,7 +35,9 @@ export interface CacheWriteArgs {
 export interface CacheWriteReply {
   /** False when Redis has a newer entry, or an entry in a newer format. */
   readonly stored: boolean;
-  /** Ids of variants beyond `maxVariants`, or of other names. The caller deletes their keys, which the script cannot spell. */
+  /**
+   * Ids of variants beyond `maxVariants`, or by other header names. The caller deletes their keys, which are no KEYS.
+   */
   readonly evicted: readonly string[];
 }
 
