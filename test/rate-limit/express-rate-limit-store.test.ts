@@ -16,7 +16,7 @@ onEveryStore('kit.expressRateLimitStore', (kitOf) => {
     return store;
   }
 
-  it('the store works with express-rate-limit', async () => {
+  it('express-rate-limit counts and refuses requests with the store', async () => {
     const app = express()
       .use(rateLimit({ limit: 2, windowMs: 3_600_000, store: kitOf().expressRateLimitStore() }))
       .get('/', (_req, res) => void res.end('ok'));
@@ -70,7 +70,7 @@ onEveryStore('kit.expressRateLimitStore', (kitOf) => {
     expect(new Set(hits.map(({ totalHits }) => totalHits)).size).toBe(50);
   });
 
-  it('the call `resetAll` deletes all counters of the store and nothing else', async () => {
+  it('the method `resetAll` deletes all counters of the store and no other keys', async () => {
     const kit = kitOf();
     const store = kit.expressRateLimitStore();
     const others = [
@@ -93,7 +93,7 @@ onEveryStore('kit.expressRateLimitStore', (kitOf) => {
     expect((await limiter.peek('ann')).used).toBe(1);
   });
 
-  it('a decrement never goes below zero, and creates no counter', async () => {
+  it('a decrement never lowers a counter below zero, and creates no counter', async () => {
     const store = storeOf();
     await store.decrement('ann');
     expect(await store.get('ann')).toBeUndefined();
@@ -105,7 +105,7 @@ onEveryStore('kit.expressRateLimitStore', (kitOf) => {
 });
 
 describe('kit.expressRateLimitStore', () => {
-  it('a window ends at its deadline, and the next hit begins a new one', async () => {
+  it('a window ends after `windowMs`, and the next hit begins a new window', async () => {
     const clock = new TestClock();
     const store = kitForTest({ url: 'memory:', clock }).expressRateLimitStore();
     store.init({ windowMs: 1_000 });

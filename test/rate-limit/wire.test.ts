@@ -124,7 +124,7 @@ describeWithServers('the commands of a rate limit', () => {
     expect(commands.filter((name) => name === 'EVALSHA')).toHaveLength(4);
   });
 
-  it('the text of a script is sent only to a server that does not know it', async () => {
+  it('the text of a script is sent only to a server that has not loaded the script', async () => {
     const request = await appWith({ ...window, limit: 100 });
     const client = await connectPlainClient(server.url);
     onTestFinished(() => client.destroy());
