@@ -124,7 +124,7 @@ onEveryStore('a limiter', (kitOf) => {
       expect(await limiter.consume('ann', { cost: 3 })).toMatchObject({ allowed: true });
     });
 
-    it(`the option `limit` of a call replaces the limit of the policy (${policy.algorithm})`, async () => {
+    it(`a limit given in a call replaces the limit of the policy (${policy.algorithm})`, async () => {
       const limiter = kitOf().limiter(policy);
       expect(await limiter.consume('ann', { cost: 5, limit: 10 })).toMatchObject({
         allowed: true,
