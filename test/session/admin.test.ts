@@ -108,7 +108,7 @@ onEveryStore('kit.sessions', (kitOf) => {
     expect(await bob.data()).toEqual({ userId: 'bob' });
   });
 
-  it('the method `handleOf` returns the handle of a request’s stored session, or undefined without a stored session', async () => {
+  it('the method `handleOf` returns the handle of a request’s session, or undefined if it is not stored', async () => {
     const handles: (string | undefined)[] = [];
     const { kit, port, login } = await start({}, (ownKit) => ({
       '/mine': (req, res) => {

@@ -125,18 +125,15 @@ onEveryStore('an object that is assigned to req.session', (kitOf) => {
   });
 });
 
-it.each(APPS)(
-  'an object that is assigned to req.session becomes the data of the session (%s)',
-  async (_, makeApp) => {
-    const kit = kitForTest({ url: 'memory:' });
-    const data: Routes[string] = (req, res) => void res.end(JSON.stringify(dataOf(req)));
-    const browser = new Browser(await serveSessions(kit, {}, { ...ROUTES, '/': data }, makeApp()));
-    await browser.get('/replace');
-    await browser.get('/view');
-    expect(await browser.data()).toEqual({ note: 'mine', views: 1 });
-    expect((await browser.get('/getter')).status).toBe(500);
-  },
-);
+it.each(APPS)('an object assigned to req.session becomes the session data (%s)', async (_, makeApp) => {
+  const kit = kitForTest({ url: 'memory:' });
+  const data: Routes[string] = (req, res) => void res.end(JSON.stringify(dataOf(req)));
+  const browser = new Browser(await serveSessions(kit, {}, { ...ROUTES, '/': data }, makeApp()));
+  await browser.get('/replace');
+  await browser.get('/view');
+  expect(await browser.data()).toEqual({ note: 'mine', views: 1 });
+  expect((await browser.get('/getter')).status).toBe(500);
+});
 
 it('a save rejects with the error that a getter in the session data throws', async () => {
   const kit = kitForTest({ url: 'memory:' });

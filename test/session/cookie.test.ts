@@ -45,7 +45,7 @@ describeOnBothEngines('the session cookie', (url) => {
     }
   });
 
-  it('a call of `destroy` clears the cookie of a session that has ended, and sets no cookie for a client without one', async () => {
+  it('a call of `destroy` clears the cookie of an ended session, and sets no cookie for a client without one', async () => {
     const kit = kitForTest({ url: url() });
     const browser = new Browser(await serveSessions(kit));
     await browser.get('/login');

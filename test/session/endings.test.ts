@@ -238,7 +238,7 @@ function changing(life: number): Routes[string] {
   };
 }
 
-it('a new `maxAge` of the cookie is saved without a change of data, and a later save of a slow request keeps the `maxAge`', async () => {
+it('a change of only the cookie’s `maxAge` is saved, and a later save of a slow request keeps it', async () => {
   const [inside, gate] = [new Gate(), new Gate()];
   const clock = new TestClock();
   const kit = kitForTest({ url: 'memory:', clock });

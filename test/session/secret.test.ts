@@ -65,7 +65,7 @@ onEveryStore('kit.session with a secret of bytes', (kitOf) => {
   });
 
   it.each(EXPRESS)(
-    'a secret whose bytes the app overwrites later still signs the same cookies, on %s',
+    'a secret whose bytes the app overwrites still signs cookies, on %s',
     async (_, makeApp) => {
       const kit = kitOf();
       const secret = Buffer.from(BYTES);
