@@ -7,7 +7,7 @@ import type { TakeReply } from './operations/take.ts';
 export interface KnownRefusal {
   readonly cost: number;
   readonly replies: readonly TakeReply[];
-  /** When the command was sent. The cost is refused at least until this time plus its wait. */
+  /** When the command was sent. The cost cannot fit before this time plus the wait. */
   readonly sentAt: number;
   /** When the reply arrived. Reported waits shrink from this time. */
   readonly repliedAt: number;

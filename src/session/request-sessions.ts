@@ -25,7 +25,7 @@ export class RequestSessions {
   originalCookie: SessionCookie | undefined;
   /** The session with which the request began, as it was loaded; undefined for a new session. */
   loaded: StoredSession | undefined;
-  /** The sessions that are known to be in the store, by id, as they were last loaded or saved. */
+  /** The stored sessions of this request, by id, as the request last loaded or saved them. */
   readonly stored: Map<string, StoredSession> = new Map();
   /** The ids that this request has generated. A generated id that was never saved needs no command to be destroyed. */
   readonly generatedIds: string[] = [];
@@ -75,7 +75,7 @@ export class RequestSessions {
    * so that the client forgets the id even if the store fails.
    */
   clearCookie(id: string): void {
-    // A detached request has not loaded its session, which may be alive.
+    // While a request is detached, its session in the store may still be alive, so its cookie is kept.
     if (this.isDetached || this.originalCookie === undefined || !this.isCurrent(id)) return;
     this.cookie?.clear(this.originalCookie);
   }

@@ -4,7 +4,7 @@ import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
 export interface Seal {
   /** Returns the bytes to store. With encryption, only `open` with the same `handle` can decrypt them. */
   close(plain: Buffer, handle: string): Buffer;
-  /** Returns the plain bytes; undefined for bytes that this seal has not closed, or closed with another handle. */
+  /** Returns the plain bytes; undefined for bytes that this seal cannot open. */
   open(stored: Buffer, handle: string): Buffer | undefined;
 }
 

@@ -169,7 +169,7 @@ export class SessionRecords {
     );
   }
 
-  /** Destroys a session. `stored`: the session as the caller last loaded or saved it; without it, its user is read. */
+  /** Destroys a session. `stored`: the session as the caller last loaded or saved it; if absent, the user is read. */
   async destroy(id: string, stored?: StoredSession, deadline?: Deadline): Promise<void> {
     const { engine, keys, reporter } = this.#deps;
     const { handle, key } = keys.sessionNames(id);

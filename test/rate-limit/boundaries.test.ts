@@ -78,7 +78,7 @@ describe('the boundaries of a sliding window', () => {
     expect(await take(5)).toMatchObject({ allowed: true, used: 5 });
   }, 60_000);
 
-  it('a unit comes back after the window or later by less than the resolution, and never earlier', async () => {
+  it('a unit comes back when its window has passed, or later by less than the resolution', async () => {
     const { take, pass } = sideBySide('window', 1, 100 * S, 7 * S);
     const { waitMs } = await take(1);
     expect(waitMs).toBeGreaterThanOrEqual(100 * S);
@@ -219,7 +219,7 @@ describe.each([
     expect(await take(1)).toMatchObject({ allowed: true });
   });
 
-  it('a refund of an expired charge returns nothing', async () => {
+  it('a refund of an expired charge returns no unit', async () => {
     const { take, pass, call, refund } = sideBySide(kind, ...numbers);
     const charge = await take(2);
     pass(200 * S);

@@ -36,14 +36,14 @@ describe('the network of an address', () => {
     expect(networkOf('64:ff9b::192.0.2.33', 96)).toBe('64:ff9b:0:0:0:0:0:0/96');
   });
 
-  it('the network excludes the port and brackets that some proxies write', () => {
+  it('the network of an address excludes the port and the brackets that some proxies write', () => {
     expect(networkOf('203.0.113.7:51234', 56)).toBe('203.0.113.7');
     expect(networkOf('[2001:db8:1234:5678::1]:443', 56)).toBe('2001:db8:1234:5600:0:0:0:0/56');
     expect(networkOf('[2001:db8:1234:5678::1]', 56)).toBe('2001:db8:1234:5600:0:0:0:0/56');
     expect(networkOf('[::ffff:192.0.2.7]:1', 56)).toBe('192.0.2.7');
   });
 
-  it('the network is the whole address when `ipv6Subnet` is false, and each prefix length has its own network', () => {
+  it('the network of an IPv6 address is the whole address when `ipv6Subnet` is false', () => {
     expect(networkOf('2001:db8::1', false)).toBe('2001:db8:0:0:0:0:0:1/128');
     expect(networkOf('2001:db8::', 56)).not.toBe(networkOf('2001:db8::', 64));
     expect(networkOf('not an address', 56)).toBe('not an address');

@@ -117,7 +117,7 @@ onEveryStore('a limiter', (kitOf) => {
       expect(await limiter.peek('ann')).toMatchObject({ used: 0 });
     });
 
-    it(`a reset deletes the count (${policy.algorithm})`, async () => {
+    it(`a reset deletes the count of the id (${policy.algorithm})`, async () => {
       const limiter = kitOf().limiter(policy);
       await limiter.consume('ann', { cost: 3 });
       await limiter.reset('ann');

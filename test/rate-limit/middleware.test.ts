@@ -37,7 +37,7 @@ onEveryStore('kit.rateLimit', (kitOf) => {
     });
   });
 
-  it('a limiter allows exactly its limit of parallel requests', async () => {
+  it('a limiter allows exactly as many parallel requests as its limit', async () => {
     const base = await serve(express().use(kitOf().rateLimit(THREE)).get('/', ok));
     const statuses = await Promise.all(Array.from({ length: 30 }, async () => (await fetch(base)).status));
     expect(statuses.filter((status) => status === 200)).toHaveLength(3);
@@ -167,7 +167,7 @@ describe('kit.rateLimit', () => {
     expect((await fetch(base)).status).toBe(429);
   });
 
-  it('the middleware is a named function of three arguments', () => {
+  it('the middleware of kit.rateLimit is a named function of three arguments', () => {
     const limit = memory().rateLimit(THREE);
     expect(limit.name).toBe('rateLimit');
     expect(limit).toHaveLength(3);

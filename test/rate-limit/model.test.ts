@@ -226,7 +226,7 @@ describe('the model of a limiter', () => {
     );
   });
 
-  it('no bucket allows more between two moments than its capacity and refill, or refuses a cost that fits', () => {
+  it('no bucket allows more between two moments than its capacity plus the refill, or refuses a cost that fits', () => {
     const numbers = fc.tuple(fc.integer({ min: 1, max: 9 }), fc.integer({ min: 1, max: 999 }), fc.nat(6));
     fc.assert(
       fc.property(numbers, requests, ([capacity, interval, more], run) => {

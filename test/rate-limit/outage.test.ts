@@ -79,7 +79,7 @@ describeWithServers('a limiter while Redis is unavailable', () => {
     await until('Redis decides again', async () => (await request(app).get('/')).body.degraded !== true);
   });
 
-  it('a limiter uses Redis again within 3 seconds of its return', async () => {
+  it('a limiter uses Redis again within 3 seconds after Redis becomes available', async () => {
     const server = await redis();
     const { app, limiter } = appOn({ url: server.url });
     await request(app).get('/').expect(200);

@@ -84,7 +84,7 @@ onEveryStore('kit.sessions', (kitOf) => {
   });
 
   it.each(['', 'x', '*', '{', `*${'x'.repeat(43)}`, 7 as unknown as string])(
-    'a call of `revoke` with the handle %j revokes nothing',
+    'a call of `revoke` with the handle %j revokes no session',
     async (handle) => {
       const { kit } = await start();
       expect(await kit.sessions.revoke(handle)).toBe(false);

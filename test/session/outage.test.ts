@@ -115,7 +115,7 @@ describeWithServers('sessions while Redis is unavailable', () => {
       expect(await browser.data()).toEqual({ userId: 'ann' });
     });
 
-    it('a request is answered with 503 while the server is down, and sessions begin when it is back', async () => {
+    it('a request is answered with 503 while the server is down, and can begin a session when the server is back', async () => {
       const { server, browser } = await start();
       await server.kill();
       for (let attempt = 0; attempt < 5; attempt++) expectRefusal(await timed(() => browser.get('/view')));
@@ -155,7 +155,7 @@ describeWithServers('sessions while Redis is unavailable', () => {
       },
     );
 
-    it('a failed save after the headers is emitted, and the response continues', async () => {
+    it('the failure of a save after the headers is emitted, and the response continues', async () => {
       const { browser, errors } = await start({}, (redis) => ({
         '/stream': async (req: Request, res: Response) => {
           res.write('a');
@@ -194,7 +194,7 @@ describeWithServers('sessions while Redis is unavailable', () => {
   describe("with onError 'anonymous'", () => {
     const anonymous = { onError: 'anonymous' } as const;
 
-    it('the app continues with an empty session that is never saved', async () => {
+    it('a request during an outage has an empty session that is never saved', async () => {
       const { server, kit, browser } = await start(
         { ...anonymous, rolling: true, saveUninitialized: true },
         () => ({

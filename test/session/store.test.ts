@@ -47,7 +47,7 @@ onEveryStore('kit.sessionStore', (kitOf) => {
       return { kit, store: kit.sessionStore({ ...options, ...own }) };
     };
 
-    it(`the store works under express-session (${name})`, async () => {
+    it(`kit.sessionStore works under express-session (${name})`, async () => {
       const { store } = storeOf();
       const browser = new Browser(await serveWith(store));
       for (const views of ['1', '2']) expect((await browser.get('/view')).body).toBe(views);
@@ -59,7 +59,7 @@ onEveryStore('kit.sessionStore', (kitOf) => {
       expect(await browser.data()).toEqual({});
     });
 
-    it(`each method of the store works and calls its callback once (${name})`, async () => {
+    it(`each method of kit.sessionStore works and calls its callback once (${name})`, async () => {
       const { store } = storeOf();
       const { get, set, touch, destroy, all, ids, length, clear } = promises(store);
       const cookie = { originalMaxAge: null, path: '/' };

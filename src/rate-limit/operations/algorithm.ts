@@ -33,7 +33,7 @@ export interface PolicyState {
 
 /**
  * One way of counting, implemented twice: the Lua fragment defines a table of functions over a state, and the in-memory
- * implementation has the same functions as methods. An operation over several policies composes them.
+ * implementation has the same functions as methods. An operation composes the algorithms of its policies.
  */
 export interface LimitAlgorithm {
   /** Identifies the algorithm in the arguments of a script. */
