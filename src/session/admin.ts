@@ -29,7 +29,7 @@ export interface SessionAdmin {
   list(userId: string): Promise<SessionInfo[]>;
   /** The number of live sessions of a user; without a user, of all sessions, which visits every key (SCAN). */
   count(userId?: string): Promise<number>;
-  /** Ends a session at once; resolves to false when no session has the handle. A request in progress cannot save it. */
+  /** Ends a session at once: requests in progress cannot save the session. Resolves to false for an unknown handle. */
   revoke(handle: string): Promise<boolean>;
   /**
    * Ends all sessions of a user, or all but one, and resolves to the number of ended sessions. The session of a login
@@ -81,8 +81,7 @@ export class SessionAdministration implements SessionAdmin {
     const { session, sessionID: id } = req as { session?: unknown; sessionID?: unknown };
     if (!session || typeof id !== 'string') return undefined;
     const sessions = requestStoreOf(req)?.sessions;
-    // Without `kit.session`, the app's own express-session has loaded the session, and nothing says whether it is
-    // stored.
+    // Without `kit.session`, the app's own express-session has loaded the session, which may or may not be stored.
     if (sessions !== undefined && !sessions.stored.has(id)) return undefined;
     return this.#deps.keys.sessionHandle(id);
   }

@@ -30,8 +30,8 @@ export interface SessionOptions<Request extends IncomingMessage = Req> {
    */
   readonly name?: string | undefined;
   /**
-   * Default `{ httpOnly: true, sameSite: 'lax', secure: 'auto', path: '/' }`. An option that is set replaces its
-   * default.
+   * The attributes of the cookie, or a function that returns them for a request. Default
+   * `{ httpOnly: true, sameSite: 'lax', secure: 'auto', path: '/' }`; each attribute that is set replaces its default.
    */
   readonly cookie?: CookieOptions | ((req: Request) => CookieOptions) | undefined;
   /**
