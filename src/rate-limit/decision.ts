@@ -19,17 +19,17 @@ export interface PolicyDecision {
 /** The outcome of a limiter. A refusal is a normal outcome and not an error. */
 export interface Decision {
   readonly allowed: boolean;
-  /** Redis was unavailable; the in-process fallback, or `onError: 'allow'`, decided. */
+  /** Whether Redis was unavailable, so that the in-process fallback or `onError: 'allow'` decided. */
   readonly degraded: boolean;
-  /** The units that the request costs. */
+  /** The units that the request or call costs; 0 for `peek()`. */
   readonly cost: number;
-  /** The limit of the tightest policy; `used` and `remaining` are of the same policy. */
+  /** The limit of the tightest policy. `used`, `remaining` and `resetMs` describe the same policy. */
   readonly limit: number;
   readonly used: number;
   readonly remaining: number;
-  /** Milliseconds until the same cost would be allowed; null when it was allowed, and when it never can be. */
+  /** Milliseconds until the same cost would be allowed; null when the cost was allowed, or never can be. */
   readonly retryAfterMs: number | null;
-  /** Milliseconds until more quota comes back. */
+  /** Milliseconds until more quota of the tightest policy comes back; 0 when nothing is used. */
   readonly resetMs: number;
   readonly policies: readonly PolicyDecision[];
 }
@@ -46,10 +46,10 @@ export interface RateLimitDeps {
   readonly reporter: Reporter;
 }
 
-/** The policies that count one identity. One command decides all of them. */
+/** The policies that limit one identity. One command decides the whole group. */
 export interface PolicyGroup {
   readonly id: string;
-  /** Identifies the id in the deny cache. It is short even for a long id. */
+  /** The key of the identity in the deny cache, short even for a long id. */
   readonly denyKey: string;
   readonly policies: readonly (PolicyArgs & { readonly name: string; readonly limit: number })[];
   readonly keys: readonly string[];
@@ -58,7 +58,7 @@ export interface PolicyGroup {
 export interface GroupDecision {
   readonly group: PolicyGroup;
   readonly replies: readonly TakeReply[];
-  /** The engine that decided; undefined when `onError: 'allow'` did. */
+  /** The engine that decided, which also runs the refund; undefined when `onError: 'allow'` decided. */
   readonly engine: Engine | undefined;
   readonly degraded: boolean;
 }
@@ -68,7 +68,7 @@ interface GroupCall extends Pick<TakeArgs, 'mode' | 'cost'> {
   readonly deadline: Deadline | undefined;
 }
 
-/** The reply for a policy under `onError: 'allow'`. */
+/** The reply for each policy when `onError: 'allow'` decides. */
 export const ALLOWED: TakeReply = {
   allowed: true,
   used: 0,
@@ -79,7 +79,7 @@ export const ALLOWED: TakeReply = {
   found: 'fine',
 };
 
-/** Decides a group in Redis, or by the failure policy when Redis is unavailable. */
+/** Decides a policy group in Redis, or by the failure policy when Redis is unavailable. */
 export async function decideGroup(
   group: PolicyGroup,
   { mode, cost, onError, deadline }: GroupCall,
@@ -106,7 +106,7 @@ export async function decideGroup(
   }
 }
 
-/** `value` names the stored value that cannot be read. */
+/** The error of a corrupt stored value. `value` names the stored value in the message. */
 export function corruptError(value: string): StoreError {
   return new StoreError('ERR_REDIS_KIT_CORRUPT', `${value} cannot be read and counts as absent`);
 }
@@ -115,7 +115,7 @@ export function hasRefused({ replies }: GroupDecision): boolean {
   return replies.some((reply) => !reply.allowed);
 }
 
-/** Combines the decisions of all groups. `names`: the policies of the limiter, in the order of its options. */
+/** Combines the decisions of all groups. `names`: the names of the limiter's policies, in the order of its options. */
 export function makeDecision(
   decided: readonly GroupDecision[],
   { mode, cost }: Pick<TakeArgs, 'mode' | 'cost'>,
@@ -123,7 +123,7 @@ export function makeDecision(
 ): Decision {
   const isRefused = decided.some(hasRefused);
   const outcomes = decided.flatMap((each) => {
-    // A group that has allowed a request which another group refused gets its units back.
+    // When one group refuses a request, the units of a group that allowed the request are refunded.
     const refunded = mode === 'take' && isRefused && !hasRefused(each) ? cost : 0;
     return outcomesOf(each, mode, refunded);
   });
@@ -141,7 +141,7 @@ export function makeDecision(
 
 interface PolicyOutcome {
   readonly decision: PolicyDecision;
-  /** Milliseconds until the cost fits: 0 for now, -1 for never. */
+  /** Milliseconds until the cost fits, or until quota comes back after a penalty: 0 for now, -1 for never. */
   readonly waitMs: number;
 }
 
@@ -154,7 +154,7 @@ function outcomesOf(
     const reply = replies[index] ?? ALLOWED;
     const { resetMs } = reply;
     const used = Math.max(0, reply.used - refunded);
-    // A penalty is always taken; `allowed` says whether any quota is left.
+    // A penalty is always charged, so `allowed` says whether any quota is left after the penalty.
     const allowed = mode === 'force' ? used < limit : reply.allowed;
     const decision = { name, limit, used, remaining: Math.max(0, limit - used), resetMs, allowed };
     if (mode !== 'force') return { decision, waitMs: reply.waitMs };
@@ -162,7 +162,10 @@ function outcomesOf(
   });
 }
 
-/** A policy that refuses is tighter than one that allows. Among equals, the longer wait or the smaller rest is tighter. */
+/**
+ * A policy that refuses is tighter than one that allows; of two that refuse, the longer wait is tighter. Then the
+ * smaller remaining quota is tighter, and last the longer reset.
+ */
 function isTighter(one: PolicyOutcome, other: PolicyOutcome): boolean {
   const [a, b] = [one.decision, other.decision];
   if (a.allowed !== b.allowed) return !a.allowed;

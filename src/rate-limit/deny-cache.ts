@@ -3,13 +3,13 @@ import { LRUCache } from 'lru-cache';
 import { type PolicyGroup, waitOf } from './decision.ts';
 import type { TakeReply } from './operations/take.ts';
 
-/** A refusal from Redis. */
+/** A refusal that Redis has decided, remembered with its replies. */
 export interface KnownRefusal {
   readonly cost: number;
   readonly replies: readonly TakeReply[];
-  /** When the command was sent. The cost may be allowed at this time plus its wait, and no earlier. */
+  /** When the command was sent. The cost cannot fit before this time plus the wait. */
   readonly sentAt: number;
-  /** When the reply arrived. The wait began before this time. */
+  /** When the reply arrived. Reported waits shrink from this time. */
   readonly repliedAt: number;
 }
 
@@ -19,9 +19,9 @@ export interface DenyCacheSettings {
 }
 
 /**
- * Remembers refusals, so that a client that keeps sending requests costs no command. A refusal applies until its wait
- * is over, but no longer than `maxAgeMs`, since another process may refund units meanwhile. It applies only to its own
- * cost and limits: a smaller cost may be allowed, and a larger one waits longer.
+ * Remembers refusals, so that the further requests of a refused client cost no command. A refusal applies until its
+ * wait is over, but no longer than `maxAgeMs`, since another process may refund units meanwhile. A refusal applies only
+ * to the same cost and limits: a smaller cost may be allowed, and a larger cost waits longer.
  */
 export class DenyCache {
   readonly #refusals: LRUCache<string, KnownRefusal & { readonly request: string }>;
@@ -40,7 +40,9 @@ export class DenyCache {
     this.#refusals.delete(denyKey);
   }
 
-  /** The replies of a refusal that still applies, with their waits reduced by its age; else undefined. */
+  /**
+   * The replies of the refusal that still applies, with each wait reduced by the time since the reply; else undefined.
+   */
   find(group: PolicyGroup, cost: number): readonly TakeReply[] | undefined {
     const refusal = this.#refusals.get(group.denyKey);
     if (refusal === undefined || refusal.request !== requestOf(group, cost)) return undefined;
@@ -59,7 +61,7 @@ export class DenyCache {
   }
 }
 
-/** The cost and the limits that a refusal applies to. */
+/** The cost and the limits of a request as a string: a refusal applies only to requests with the same string. */
 function requestOf({ policies }: PolicyGroup, cost: number): string {
   return [cost, ...policies.map(({ name, limit }) => `${name} ${limit}`)].join();
 }

@@ -4,39 +4,41 @@ import { corruptError, type RateLimitDeps } from './decision.ts';
 import { type FixedWindowReply, fixedWindow } from './operations/fixed-window.ts';
 import { checkedName } from './policy.ts';
 
-/** The count of one client, as express-rate-limit's stores return it. */
+/** The count of one client, in the form that express-rate-limit expects from a store. */
 export interface ClientRateLimitInfo {
   totalHits: number;
   resetTime: Date | undefined;
 }
 
-/** The `Store` type of express-rate-limit 6 to 8, declared here so that its package is not needed for the types. */
+/** The `Store` type of express-rate-limit 6 to 8, declared here so that the kit's types do not need that package. */
 export interface ExpressRateLimitStore {
-  /** False, since all processes share the counts. */
+  /** False: all processes share the counters. */
   readonly localKeys: false;
-  /** Unique per store: express-rate-limit reports two limiters with the same prefix as counting a request twice. */
+  /**
+   * Unique per store: express-rate-limit reports a double count when two limiters of a request have the same prefix.
+   */
   readonly prefix: string;
-  /** Called by express-rate-limit with its options. */
+  /** Sets the window. express-rate-limit calls `init` with the options of `rateLimit()`. */
   init(options: { readonly windowMs: number }): void;
   get(key: string): Promise<ClientRateLimitInfo | undefined>;
   increment(key: string): Promise<ClientRateLimitInfo>;
   decrement(key: string): Promise<void>;
   resetKey(key: string): Promise<void>;
-  /** Visits every key of the server (SCAN). Use it for administration, not in requests. */
+  /** Deletes all counters of the store. Visits every key of the server (SCAN): for administration, not in requests. */
   resetAll(): Promise<void>;
 }
 
 export interface ExpressRateLimitStoreOptions {
-  /** Part of the Redis keys. Each limiter of a kit needs its own name. Default `express-rate-limit`. */
+  /** Part of the Redis keys. Each store and limiter of a kit needs its own name. Default `express-rate-limit`. */
   readonly name?: string | undefined;
 }
 
-/** The default of express-rate-limit. */
+/** The default `windowMs` of express-rate-limit, used until `init` is called. */
 const DEFAULT_WINDOW_MS = 60_000;
 
 const MAX_WINDOW_MS = 2 ** 31 - 1;
 
-/** Options of rate-limit-redis, and what replaces them. */
+/** Options of express-rate-limit, rate-limit-redis and rate-limiter-flexible, and what replaces them. */
 const HINTS = {
   ...Object.fromEntries(
     ['windowMs', 'max', 'limit', 'points', 'keyGenerator', 'key'].map((name) => [

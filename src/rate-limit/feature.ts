@@ -15,17 +15,17 @@ import type { RateLimitOptions } from './options.ts';
 import { type Policy, readPolicy } from './policy.ts';
 
 export interface RateLimitMethods {
-  /** Refuses a request that exceeds a policy, with 429, and sets `req.rateLimit`. */
+  /** Returns middleware that sets `req.rateLimit` and refuses a request above the limit with 429. */
   rateLimit<Request extends IncomingMessage = Req>(
     options: RateLimitOptions<Request>,
   ): Middleware & { readonly limiter: Limiter };
   /** Returns a limiter for one policy, for use without HTTP. */
   limiter(policy: Policy): Limiter;
-  /** Returns a store for an app that keeps express-rate-limit; its windows are fixed, and so not exact. */
+  /** Returns a store for an app that keeps express-rate-limit. The store's windows are fixed, and so not exact. */
   expressRateLimitStore(options?: ExpressRateLimitStoreOptions): ExpressRateLimitStore;
 }
 
-/** The settings of `kit.limiter`, which has no options for them. */
+/** The settings of a limiter from `kit.limiter()`, which takes only a policy. */
 const WITHOUT_HTTP = { onError: 'memory', onDenied: 'ignore', denyCache: undefined } as const;
 
 export function rateLimitFeature(

@@ -9,7 +9,7 @@ import type { PolicyLimiter, PolicyWithLimit } from './limiter.ts';
 import type { MisuseWatch } from './misuse.ts';
 import type { PolicyWithKey, RateLimitSettings } from './options.ts';
 
-/** The policies that apply to a request, one group per identity. No group when every `key` returns null. */
+/** The policies that apply to a request, in one group per identity. Empty when every `key` returns null. */
 export async function policyGroupsOf(
   req: IncomingMessage,
   settings: RateLimitSettings,
@@ -31,7 +31,7 @@ export async function policyGroupsOf(
   return [...byId].map(([id, policies]) => limiter.group(id, policies));
 }
 
-/** The identity that all policies without a `key` of their own count. */
+/** The identity for all policies that have no `key` of their own. */
 async function commonIdOf(
   req: IncomingMessage,
   { key, ipv6Subnet }: RateLimitSettings,
@@ -51,7 +51,7 @@ async function callKey(
   if (id === null || isIdentity(id)) return id;
   const expected = 'a string that is not empty, or null to skip the limit';
   const error = identityError('kit.rateLimit: option `key`', id, expected);
-  // The address of a client that has gone is missing through no fault of the callback.
+  // After the client has gone, the request has no address, so a missing id is not a mistake of the app.
   if (!isSocketGone(request)) misuse.warn(error.message);
   throw error;
 }

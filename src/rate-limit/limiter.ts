@@ -29,7 +29,7 @@ export interface CallOptions {
   readonly limit?: number | undefined;
 }
 
-/** A limiter that needs no request. A refusal is a decision and never rejects the promise. */
+/** A limiter for use without an HTTP request. A refusal resolves to a decision and rejects no promise. */
 export interface Limiter {
   /** Takes `cost` units (default 1) if they fit. */
   consume(id: string, options?: CallOptions & { readonly cost?: number | undefined }): Promise<Decision>;
@@ -37,16 +37,16 @@ export interface Limiter {
   peek(id: string, options?: CallOptions): Promise<Decision>;
   /** Refunds the cost of a decision, at most once. Does nothing when the units have expired or none were taken. */
   refund(decision: Decision): Promise<void>;
-  /** Takes the units even if they do not fit; `allowed` says whether one more unit would be allowed after that. */
+  /** Takes the units even if they do not fit; `allowed` says whether one more unit would fit after the penalty. */
   penalize(id: string, units: number, options?: CallOptions): Promise<Decision>;
-  /** Deletes everything that was counted for the id. */
+  /** Deletes the counts of the id under all policies of the limiter. */
   reset(id: string): Promise<void>;
 }
 
 export interface LimiterSettings {
   readonly policies: readonly PolicySettings[];
   readonly onError: RateLimitOnError;
-  /** Whether refused requests count. */
+  /** Whether a refused request is charged (`'count'`) or not (`'ignore'`). */
   readonly onDenied: 'ignore' | 'count';
   readonly denyCache: DenyCacheSettings | undefined;
 }
@@ -64,7 +64,7 @@ export class PolicyLimiter implements Limiter {
   readonly #names: readonly string[];
   readonly #deps: RateLimitDeps;
   readonly #denyCache: DenyCache | undefined;
-  /** The groups that each decision charged, for its refund. */
+  /** The charged groups of each decision that can still be refunded. */
   readonly #charged = new WeakMap<Decision, readonly GroupDecision[]>();
 
   constructor(settings: LimiterSettings, deps: RateLimitDeps) {
@@ -108,7 +108,7 @@ export class PolicyLimiter implements Limiter {
     }
   }
 
-  /** Charges the cost to every policy of every group, or to none. */
+  /** Charges the cost to every policy of every group, or to none. `onDenied: 'count'` also charges a refused cost. */
   take(groups: readonly PolicyGroup[], cost: number, deadline?: Deadline): Promise<Decision> {
     return this.#decide(this.#settings.onDenied === 'count' ? 'count' : 'take', groups, cost, deadline);
   }
@@ -126,7 +126,7 @@ export class PolicyLimiter implements Limiter {
     };
   }
 
-  /** All policies of the limiter, for one identity. */
+  /** The group of all policies of the limiter, for one id. */
   #groupOfAll(id: string, limit: unknown): PolicyGroup {
     const { policies } = this.#settings;
     if (limit !== undefined && policies.length > 1) {
@@ -158,7 +158,7 @@ export class PolicyLimiter implements Limiter {
     if (failure !== undefined) throw failure.reason;
     const decision = makeDecision(decided, call, this.#names);
     if (mode === 'take' && isRefused) this.#rememberRefusals(decided, cost, sentAt);
-    // With 'count', a refused request stays charged and has no refund.
+    // With `onDenied: 'count'`, a refused request stays charged and cannot be refunded.
     else if (mode === 'force' || (!isRefused && mode !== 'peek')) this.#charged.set(decision, decided);
     return decision;
   }
@@ -170,7 +170,9 @@ export class PolicyLimiter implements Limiter {
     );
   }
 
-  /** Refunds the groups that allowed a request which another group refused: a request charges all groups or none. */
+  /**
+   * Refunds the groups that allowed a request after another group refused or failed: all groups are charged, or none.
+   */
   #refundAllowed(decided: readonly GroupDecision[], cost: number): void {
     for (const each of decided) {
       // Not awaited: the refund is sent on the same connection before any later command of this process.
@@ -194,8 +196,8 @@ export class PolicyLimiter implements Limiter {
   }
 
   /**
-   * Called after units were refunded. Waits one turn of the event loop, in which the replies to earlier commands are
-   * handled, so that a refusal from before the refund is forgotten as well.
+   * Forgets the remembered refusal of an identity after a refund or reset. Waits one turn of the event loop first, in
+   * which the replies to earlier commands are handled, so that a refusal among these replies is forgotten as well.
    */
   async #forgetRefusal(denyKey: string): Promise<void> {
     if (this.#denyCache === undefined) return;

@@ -69,7 +69,7 @@ export function rateLimitMiddleware(
     return 'answered';
   }
 
-  /** Shadow mode never blocks. */
+  /** Shadow mode never blocks: an error is reported, and the request continues. */
   async function limitInShadow(
     req: IncomingMessage,
     res: ServerResponse,
@@ -90,14 +90,14 @@ export function rateLimitMiddleware(
       callInBackground(async () => {
         if (await refundWhen(asExpress(req), res as Res)) await limiter.refund(decision);
       }, reportFailure);
-    // 'close' is emitted once for every response, also when its client has gone before the end.
+    // Every response emits 'close' once, even if the client has gone before the end.
     if (isClosed(res)) refund();
     else onClose(res, refund);
   }
 
   function rateLimit(req: IncomingMessage, res: ServerResponse, next: Next): void {
     const error = callError('kit.rateLimit', { req, res, next });
-    // Requests that the kit makes itself use no client's quota.
+    // The kit's own requests, which no client sent, use no quota.
     if (error !== undefined || internalPurposeOf(req) !== undefined) {
       next(error);
       return;
@@ -122,7 +122,7 @@ function quotasOf(decision: Decision, { policies }: RateLimitSettings) {
 function sendRefusal(res: ServerResponse, decision: Decision): void {
   sendProblem(res, {
     status: 429,
-    // Registered by draft-ietf-httpapi-ratelimit-headers-10, section 5.
+    // The problem type that draft-ietf-httpapi-ratelimit-headers-10, section 5, registers.
     type: 'https://iana.org/assignments/http-problem-types#quota-exceeded',
     title: 'Too Many Requests',
     detail:

@@ -6,7 +6,7 @@ import { proxyTrust } from '../http/client-address.ts';
 
 /**
  * Detects mistakes in the use of one limiter that go unnoticed in development and fail in production. Each mistake is
- * logged and emitted once; no decision depends on it.
+ * logged and emitted once, and changes no decision.
  */
 export class MisuseWatch {
   readonly #reporter: Reporter;
@@ -44,7 +44,9 @@ export class MisuseWatch {
   }
 }
 
-/** Apps may create a namespace per tenant, so the names are bounded. A name that is forgotten can be claimed twice. */
+/**
+ * The memory for claimed names, since an app may create a namespace per tenant. An evicted name can be claimed again.
+ */
 const NAMES_BYTES = 4 * 2 ** 20;
 
 /** The limiter names that a kit and its namespaces have in use. */
@@ -56,7 +58,7 @@ export class LimiterNames {
     this.#reporter = reporter;
   }
 
-  /** Claims names in the namespace with this prefix. Throws, and claims none, when one of them is in use. */
+  /** Claims names in the namespace with this prefix. Throws, and claims none, when a name is in use or given twice. */
   claim(prefix: string, names: readonly string[]): void {
     if (isInHandler()) {
       warnOfMisuse(
@@ -77,7 +79,7 @@ export class LimiterNames {
   }
 }
 
-/** Whether the caller runs in a request handler: Express's `Layer` is on the stack then. */
+/** Whether the caller runs in a request handler of Express, whose `Layer` is then on the stack. */
 function isInHandler(): boolean {
   return /\bat Layer\.handle/.test(new Error('only its stack is read').stack ?? '');
 }

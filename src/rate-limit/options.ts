@@ -20,14 +20,14 @@ import {
 
 type KeyOf<Request extends IncomingMessage = Req> = (req: Request) => string | null | Promise<string | null>;
 
-/** One policy, or several, of which a request charges all or none. */
+/** The options of `kit.rateLimit`: those of one policy, or a list of `policies`, next to those of the middleware. */
 export type RateLimitOptions<Request extends IncomingMessage = Req> = (
   | MiddlewarePolicy<Request>
   | {
       /**
        * A request is allowed when every policy allows it, and charges all of them or none. Policies that count the same
        * identity are decided by one command. Different identities are decided by parallel commands: when one refuses,
-       * the units of the others are refunded at once, and count for about one round trip.
+       * the units of the others are refunded at once, so these units count for about one round trip.
        */
       readonly policies: readonly (MiddlewarePolicy<Request> & {
         readonly key?: KeyOf<Request> | undefined;
@@ -36,42 +36,48 @@ export type RateLimitOptions<Request extends IncomingMessage = Req> = (
 ) & {
   /**
    * Returns the identity that a request counts for, or null to skip the limit. Default: the client's address, with
-   * IPv6 addresses grouped by /56. An error, and any return value other than null or a non-empty string, is passed to
-   * `next`.
+   * IPv6 addresses grouped by `ipv6Subnet`. An error of the callback is passed to `next`, as is the error for a return
+   * value other than null or a non-empty string.
    */
   readonly key?: KeyOf<Request> | undefined;
-  /** The units that a request costs; default 1. A cost of 0 takes nothing. */
+  /** The units that a request costs; default 1. A request with a cost of 0 uses no quota. */
   readonly cost?: number | ((req: Request) => number) | undefined;
-  /** Returns true for requests that are not limited. */
+  /** Returns true for a request that is neither counted nor refused. */
   readonly skip?: ((req: Request) => boolean | Promise<boolean>) | undefined;
-  /** The prefix length that groups IPv6 addresses into one client, 1 to 128; false uses whole addresses. Default 56. */
+  /**
+   * IPv6 addresses with the same prefix of this length (1 to 128; default 56) are one client; false uses whole
+   * addresses.
+   */
   readonly ipv6Subnet?: number | false | undefined;
-  /** Called once when the response has ended or its client has gone; true refunds the cost. */
+  /** Called once for an allowed request, when its response has ended or its client has gone; true refunds the cost. */
   readonly refundWhen?: ((req: Request, res: Res) => boolean | Promise<boolean>) | undefined;
   /** `'count'` charges refused requests too, so that only a client that pauses is allowed again. Default `'ignore'`. */
   readonly onDenied?: 'ignore' | 'count' | undefined;
   /**
-   * The failure policy while Redis is unavailable: the in-process fallback decides (`'memory'`, the default; n processes
-   * allow up to n times the limit), every request is allowed (`'allow'`), or each is answered with 503 (`'deny'`).
+   * The failure policy while Redis is unavailable: the in-process fallback decides (`'memory'`, the default; n
+   * processes allow up to n times the limit), every request is allowed (`'allow'`), or every request gets a 503
+   * (`'deny'`).
    */
   readonly onError?: RateLimitOnError | undefined;
   /**
    * Remembers refusals in this process, and repeats them without a command to Redis until the quota comes back, for at
-   * most `maxAge` (default `'1s'`). During that time, refunds and resets of other processes have no effect here. Default
-   * `maxEntries` 10,000. Always off with `onDenied: 'count'`.
+   * most `maxAge` (default `'1s'`). During that time, a refund or reset in another process does not end a refusal.
+   * Default `maxEntries` 10,000. Always off with `onDenied: 'count'`.
    */
   readonly denyCache?:
     | false
     | { readonly maxEntries?: number | undefined; readonly maxAge?: Duration | undefined }
     | undefined;
-  /** The response fields that describe the quota; default `'draft-10'`. See `RateHeaders`. */
+  /** The response fields that describe the quota (see `RateHeaders`); default `'draft-10'`, false for none. */
   readonly headers?: RateHeaders | false | readonly RateHeaders[] | undefined;
   /**
-   * Answers a refused request; default: 429 as problem+json. The rate headers are already set, the status is not. Not
-   * called for the 503 of `onError: 'deny'`.
+   * Answers a refused request; default: 429 as problem+json. The kit sets the rate headers before the call, but not the
+   * status. Not called for the 503 of `onError: 'deny'`.
    */
   readonly handler?: ((req: Request, res: Res, next: Next, decision: Decision) => void) | undefined;
-  /** Sets `req.rateLimit` and emits `rate:refused`, but refuses no request and sends no headers. */
+  /**
+   * Whether to set `req.rateLimit` and emit `rate:refused`, but refuse no request and send no headers; default false.
+   */
   readonly shadow?: boolean | undefined;
 };
 

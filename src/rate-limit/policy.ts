@@ -10,15 +10,16 @@ import type { LimitAlgorithm, PolicyNumbers } from './operations/algorithm.ts';
 import { slidingWindow } from './operations/sliding-window.ts';
 import { tokenBucket } from './operations/token-bucket.ts';
 
-/** Allows at most `limit` units in every window of this length. Exact at any moment, by the server's clock. */
+/** Allows at most `limit` units in every span of length `window`, exactly, by the clock of the Redis server. */
 export interface SlidingWindowPolicy {
   readonly algorithm: 'sliding-window';
   /** Units per window, 1 to 1,000,000,000. */
   readonly limit: number;
   readonly window: Duration;
   /**
-   * Times are rounded up to a multiple of this, so that a key stores at most window / resolution entries of 8 bytes. The
-   * limit stays exact; a unit may come back this much later. Default `1` (ms).
+   * The times of requests are rounded up to a multiple of the resolution, so that a key stores about window /
+   * resolution entries of 8 bytes at most. The limit stays exact; a unit may come back later, by up to the resolution.
+   * Default 1 ms.
    */
   readonly resolution?: Duration | undefined;
   /** Part of the Redis key and of the RateLimit fields. Default: built from the algorithm and its numbers. */
@@ -28,9 +29,9 @@ export interface SlidingWindowPolicy {
 /** A bucket of `capacity` tokens that refills continuously: allows bursts up to the capacity, then the steady rate. */
 export interface TokenBucketPolicy {
   readonly algorithm: 'token-bucket';
-  /** The most tokens in the bucket, 1 to 1,000,000,000. Capacity times `refill.per` in ms must stay below 2^51. */
+  /** The most tokens in the bucket, 1 to 1,000,000,000. Capacity times `refill.per` in ms must not exceed 2^51. */
   readonly capacity: number;
-  /** How many tokens come back, and in what time. */
+  /** The refill: `tokens` come back in each time `per`, continuously. */
   readonly refill: { readonly tokens: number; readonly per: Duration };
   /** Part of the Redis key and of the RateLimit fields. Default: built from the algorithm and its numbers. */
   readonly name?: string | undefined;
@@ -56,17 +57,17 @@ export const POLICY_OPTION_NAMES = [
 export interface PolicySettings {
   readonly name: string;
   readonly algorithm: LimitAlgorithm;
-  /** The limit in units, or the function of the request that returns it. */
+  /** The limit in units, or a function that returns the limit for a request. */
   readonly limit: number | ((req: Req) => number);
-  /** Milliseconds until a fully used quota is available again. */
+  /** Milliseconds until a fully used quota is completely available again. */
   windowMs(limit: number): number;
-  /** Throws a ConfigError for a limit out of range: it may come from a function of the request. */
+  /** Returns the policy's numbers for a limit. Throws a ConfigError if a function has returned a limit out of range. */
   numbers(limit: number): PolicyNumbers;
 }
 
 const LIMIT_RANGE = { min: 1, max: 1_000_000_000 } as const;
 
-/** Above this, the sums of the token bucket are not exact. */
+/** The most grains of a token bucket's capacity (see token-bucket.ts). With more, the sums would not be exact. */
 const MAX_GRAINS = 2 ** 51;
 
 /** Policy options of express-rate-limit and rate-limiter-flexible, and what replaces them. */
@@ -82,14 +83,14 @@ export const POLICY_HINTS: Readonly<Record<string, string>> = {
   key: 'the id is given with each call: limiter.consume(id)',
 };
 
-/** Reads a policy that is the only argument of a call. */
+/** Reads a policy that is the only argument of a call, as in `kit.limiter(policy)`. */
 export function readPolicy(where: string, options: unknown): PolicySettings {
   const names = { known: POLICY_OPTION_NAMES, elsewhere: POLICY_HINTS };
   return readSettings(where, options, names, (reader) => ({ policy: () => resolvePolicy(reader, false) }))
     .policy;
 }
 
-/** `perRequest`: the limit may be a function of the request. */
+/** `perRequest`: whether the limit may be a function of the request. */
 export function resolvePolicy(reader: OptionReader, perRequest: boolean): PolicySettings {
   const algorithm = reader.oneOf('algorithm', ['sliding-window', 'token-bucket', undefined], undefined);
   if (algorithm === undefined)
@@ -199,7 +200,7 @@ export function checkedName(reader: OptionReader, name: string): string {
   throw reader.error('name', `it may have up to 64 letters, digits, '.', '_' and '-'`);
 }
 
-/** The limit as a number, from which a name can be built. */
+/** Returns a limit that is a number, from which a name can be built. Throws for a function. */
 function fixedLimit(reader: OptionReader, limit: PolicySettings['limit']): number {
   if (typeof limit === 'number') return limit;
   throw reader.error(
@@ -216,7 +217,7 @@ function checkedLimit(name: string, limit: unknown, max: number): number {
   );
 }
 
-/** Throws for options that exist but do not belong to this call. */
+/** Throws for options that are known but must not be given here. `remedy`: the end of the message. */
 export function rejectOptions(reader: OptionReader, names: readonly string[], remedy: string): void {
   const reject = (name: string) => () => {
     throw reader.error(name, remedy);

@@ -12,11 +12,13 @@ export interface SessionInfo {
   /** A hash of the session id, which identifies the session without revealing the id. */
   readonly handle: string;
   readonly createdAt: Date;
-  /** The time of the last use. May lag behind by up to `touchAfter`. */
+  /** The stored time of the last use. The true last use may be up to `touchAfter` later. */
   readonly lastSeenAt: Date;
   /** When the session expires if it is not used again. */
   readonly expiresAt: Date;
-  /** The client's address at the login; absent when this kit has no key for an encrypted session. */
+  /**
+   * The client's address when the session got its `userId`; absent when this kit has no key for an encrypted session.
+   */
   readonly ip?: string | undefined;
   readonly userAgent?: string | undefined;
 }
@@ -27,11 +29,11 @@ export interface SessionAdmin {
   list(userId: string): Promise<SessionInfo[]>;
   /** The number of live sessions of a user; without a user, of all sessions, which visits every key (SCAN). */
   count(userId?: string): Promise<number>;
-  /** Ends a session at once; resolves to false when there is none. A request in progress cannot save the session. */
+  /** Ends a session at once: requests in progress cannot save the session. Resolves to false for an unknown handle. */
   revoke(handle: string): Promise<boolean>;
   /**
-   * Ends all sessions of a user, or all but one, and resolves to their number. A login at the same time may count as
-   * later and survive.
+   * Ends all sessions of a user, or all but one, and resolves to the number of ended sessions. The session of a login
+   * at the same time may survive.
    */
   revokeAll(userId: string, options?: { readonly except?: string | undefined }): Promise<number>;
   /** The handle of a request's session, for `except` or to mark it in a list; undefined when no session is stored. */
@@ -43,7 +45,7 @@ export class SessionAdministration implements SessionAdmin {
   readonly #index: UserIndex;
   readonly #seals: ReadonlySet<Seal>;
 
-  /** `seals`: those of the kit's session middleware, which may be added later. */
+  /** `seals`: the seals of the kit's session middleware, each added when its middleware is created. */
   constructor(deps: SessionDeps, seals: ReadonlySet<Seal>) {
     this.#deps = deps;
     this.#index = new UserIndex(deps);
@@ -79,7 +81,7 @@ export class SessionAdministration implements SessionAdmin {
     const { session, sessionID: id } = req as { session?: unknown; sessionID?: unknown };
     if (!session || typeof id !== 'string') return undefined;
     const sessions = requestStoreOf(req)?.sessions;
-    // Without `kit.session`, an app's own express-session has loaded the session.
+    // Without `kit.session`, the app's own express-session has loaded the session, which may or may not be stored.
     if (sessions !== undefined && !sessions.stored.has(id)) return undefined;
     return this.#deps.keys.sessionHandle(id);
   }
@@ -88,7 +90,7 @@ export class SessionAdministration implements SessionAdmin {
     const owner = this.#ownerOf(userId);
     const indexed = await this.#index.list(owner);
     const infos = await Promise.all(indexed.map((session) => this.#infoOf(session, owner)));
-    // The index still lists sessions that have expired or have another user now.
+    // The index may still contain sessions that have expired or now belong to another user.
     const dead = indexed.filter((_, at) => infos[at] === undefined);
     if (dead.length > 0) await this.#index.list(owner, dead);
     return infos.filter((info) => info !== undefined);

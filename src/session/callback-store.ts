@@ -5,12 +5,12 @@ import { type Callback, promiseOrCallback, resolveToNull } from './callback.ts';
 export type SessionData = expressSession.SessionData;
 
 /**
- * A complete express-session `Store` for an app that keeps its own `expressSession({ store })`. Each method takes a callback
- * and returns a promise, as connect-redis's methods do. Without a callback, the promise resolves to the result or rejects.
- * With a callback, it resolves to the return value of the callback and never rejects.
+ * A complete express-session `Store` for an app that keeps its own `expressSession({ store })`. Each method takes a
+ * callback and returns a promise, as connect-redis's methods do. Without a callback, the promise resolves to the result
+ * or rejects. With a callback, it resolves to the return value of the callback and never rejects.
  */
 export interface SessionStore extends expressSession.Store {
-  /** The session of an id, or null. */
+  /** Resolves to the live session of an id, or to null. */
   get(id: string): Promise<SessionData | null>;
   get(id: string, callback: Callback<SessionData | null> | undefined): Promise<unknown>;
   /** Fails with `ERR_REDIS_KIT_SESSION_DATA` for a session that is larger than `maxBytes`. */
@@ -18,14 +18,14 @@ export interface SessionStore extends expressSession.Store {
   set(id: string, session: SessionData, callback: Callback<null> | undefined): Promise<unknown>;
   touch(id: string, session: SessionData): Promise<null>;
   touch(id: string, session: SessionData, callback: Callback<null> | undefined): Promise<unknown>;
-  /** The signature in express-session's types. */
+  /** The signature that express-session's types require. */
   touch(id: string, session: SessionData, callback: () => void): Promise<unknown>;
   destroy(id: string): Promise<null>;
   destroy(id: string, callback: Callback<null> | undefined): Promise<unknown>;
-  /** All sessions, each with its `id` in the store. Visits every key of the server (SCAN). */
+  /** Resolves to all sessions, each with its `id` in the store. Visits every key of the server (SCAN). */
   all(): Promise<IdentifiedSession[]>;
   all(callback: Callback<IdentifiedSession[]> | undefined): Promise<unknown>;
-  /** The ids of all sessions in the store: session ids in the connect-redis format, handles in the kit's own. */
+  /** Resolves to the ids of all sessions: session ids in the connect-redis format, handles in the kit's own format. */
   ids(): Promise<string[]>;
   ids(callback: Callback<string[]> | undefined): Promise<unknown>;
   length(): Promise<number>;
@@ -36,25 +36,25 @@ export interface SessionStore extends expressSession.Store {
 
 type IdentifiedSession = SessionData & { readonly id: string };
 
-/** How sessions are stored under the callback store. */
+/** A format in which a `CallbackStore` stores sessions: the kit's own, or that of connect-redis. */
 export interface StoreFormat {
   get(id: string): Promise<SessionData | null>;
   set(id: string, session: SessionData): Promise<void>;
   touch(id: string, session: SessionData): Promise<void>;
   destroy(id: string): Promise<void>;
-  /** Pages of the ids of all sessions in the store. */
+  /** Iterates over pages of the ids of all sessions in the store. */
   ids(): AsyncIterable<readonly string[]>;
-  /** The session of an id that `ids` listed; null when it has ended since. */
+  /** The session of an id that `ids` listed, read without moving its expiry; null when the session has ended since. */
   peek(id: string): Promise<SessionData | null>;
   /** Deletes the session of an id that `ids` listed. */
   remove(id: string): Promise<void>;
-  /** Called when express-session has created a session of data that `get` returned. */
+  /** Called when express-session has created a session from data that `get` returned. */
   noteCreated(session: object, data: SessionData): void;
 }
 
 /**
- * An express-session `Store` over a format. Each callback is called once. The return types are those of calls without a
- * callback.
+ * An express-session `Store` for any format. Each method calls its callback once. The return types are those of calls
+ * without a callback.
  */
 export class CallbackStore extends expressSession.Store implements SessionStore {
   readonly #format: StoreFormat;

@@ -2,8 +2,8 @@
 export type Callback<Value = unknown> = (error?: unknown, value?: Value) => unknown;
 
 /**
- * Passes the result of a promise to a callback, once. The callback runs outside the promise: an error that it throws is its
- * own and must not call it again.
+ * Passes the result of a promise to a callback, once. The callback runs outside the promise, so that an error that the
+ * callback throws is an uncaught exception and does not call the callback again.
  */
 export function invokeCallback<Value>(work: Promise<Value>, callback: Callback<Value> | undefined): void {
   work.then(
@@ -13,9 +13,9 @@ export function invokeCallback<Value>(work: Promise<Value>, callback: Callback<V
 }
 
 /**
- * Returns what connect-redis's methods return. Without a callback, the promise has the result of the work, and an error is
- * also reported, since express-session drops some of these promises. With a callback, the callback gets the result, and
- * the promise resolves to the return value of the callback, whatever its type is.
+ * Returns the same promise as connect-redis's methods do. Without a callback, the promise has the result of the work,
+ * and an error is also reported, since express-session drops some of these promises. With a callback, the callback gets
+ * the result, and the promise resolves to the return value of the callback, which may have any type.
  */
 export function promiseOrCallback<Value>(
   work: Promise<Value>,
@@ -31,7 +31,7 @@ export function promiseOrCallback<Value>(
   });
 }
 
-/** Resolves to null, as connect-redis's methods without a result do. */
+/** Waits for the work and resolves to null, as those methods of connect-redis do that have no result. */
 export async function resolveToNull(work: Promise<void>): Promise<null> {
   await work;
   return null;

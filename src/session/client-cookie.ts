@@ -5,7 +5,7 @@ import { isHeadOpen } from '../http/response/guarded-response.ts';
 import { isSecure } from './cookie-options.ts';
 import type { SignedCookies } from './signed-cookie.ts';
 
-/** express-session's cookie, with the members that its types omit. */
+/** A cookie object of express-session, with the members that express-session's types omit. */
 export type SessionCookie = Cookie & {
   readonly data: Readonly<Record<string, unknown>>;
   serialize(name: string, value: string): string;
@@ -19,7 +19,7 @@ interface ClientCookieSettings {
 const REMEDY =
   "serve the app over HTTPS; behind a proxy that ends TLS, let the app trust it with app.set('trust proxy', 1) or the option `proxy: true`";
 
-/** The session cookie in the client. Clears it when the session ends, which express-session does not do. */
+/** Clears or resends the session cookie in the client, which express-session does not do. */
 export class ClientCookie {
   readonly #req: Req;
   readonly #res: ServerResponse;
@@ -35,12 +35,12 @@ export class ClientCookie {
     this.#settings = settings;
   }
 
-  /** Whether the headers were already sent, so that no cookie can be set. */
+  /** Whether the response headers were already sent, so that no cookie can be set. */
   get isTooLate(): boolean {
     return !isHeadOpen(this.#res);
   }
 
-  /** Whether a new cookie can be sent. Logs each obstacle once. */
+  /** Whether a new cookie can be sent over the connection of the request. Logs each obstacle once. */
   canBeSent({ secure, sameSite, partitioned }: CookieOptions): boolean {
     const { proxy, warn } = this.#settings;
     if (secure === true && !isSecure(this.#req, proxy)) {
@@ -49,7 +49,7 @@ export class ClientCookie {
       );
       return false;
     }
-    // Sent all the same, since clients other than browsers keep it.
+    // Such a cookie is sent all the same: browsers drop it, but other clients keep it.
     if (!secure && (sameSite === 'none' || partitioned === true)) {
       const attribute = sameSite === 'none' ? "sameSite: 'none'" : 'partitioned: true';
       warn(
@@ -59,7 +59,7 @@ export class ClientCookie {
     return true;
   }
 
-  /** Sends the cookie again, with another lifetime. */
+  /** Sends the cookie of a stored session again, at most once, since its lifetime has changed. */
   resend(cookie: SessionCookie, id: string): void {
     if (this.#isResent || this.isTooLate || !this.canBeSent(cookie)) return;
     this.#isResent = true;
@@ -73,14 +73,14 @@ export class ClientCookie {
     if (!isSent || this.isTooLate) return;
     const { expires: _, originalMaxAge: __, ...same } = cookie.data;
     const expired: SessionCookie = Reflect.construct(expressSession.Cookie, [same]);
-    // The epoch is in the past on every clock.
+    // 1970-01-01, which is in the past even on a client whose clock is wrong.
     expired.expires = new Date(0);
     const line = expired.serialize(this.#cookies.name, '');
     this.#res.setHeader('Set-Cookie', [...this.#otherLines(), line]);
     this.#cleared = line;
   }
 
-  /** Undoes `clear`, since a new cookie is sent. */
+  /** Undoes `clear` before a new cookie is sent, so that the response has one session cookie. */
   keep(): void {
     if (this.#cleared === undefined || this.isTooLate) return;
     const lines = this.#otherLines();

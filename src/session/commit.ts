@@ -11,7 +11,7 @@ import { contentOf, dataError } from './payload.ts';
 import type { RequestStore } from './request-sessions.ts';
 import { hiddenMethods, makeSession } from './session-methods.ts';
 
-/** The session of a request that is to be committed. */
+/** A commit of the session of one request. */
 interface Commit {
   readonly request: Req;
   readonly store: RequestStore;
@@ -22,26 +22,26 @@ interface Commit {
 
 /**
  * Saves, touches or destroys `req.session` in the store, before the response headers are sent and again before the end.
- * Undefined when nothing is to be done. Rejects when the response must be replaced by an error.
+ * Returns undefined when the store needs no command. Rejects or throws when an error must replace the response.
  */
 export function commitSession(commit: Commit): undefined | Promise<void> {
   const { sessions } = commit.store;
   try {
     if (!commit.hasBegun) withoutIdentityWatch(() => sendNewMaxAge(commit));
-    // A handler need not await save() or destroy(). Their results decide what is left to do.
+    // A handler need not await save() or destroy(), and their results decide whether the session still must be saved.
     if (sessions.pendingWrite !== undefined) {
       return sessions.pendingWrite.then(() => commitSession(commit));
     }
     const work = withoutIdentityWatch(() => writeSession(commit));
     return work?.catch((error: unknown) => applyFailurePolicy(error, commit));
   } catch (error) {
-    // A session that JSON cannot represent.
+    // The session has data that JSON cannot represent.
     applyFailurePolicy(error, commit);
     return undefined;
   }
 }
 
-/** express-session sets its cookie only for a request that has a session id. */
+/** Prevents the cookie: express-session sets a cookie only for a request that has a session id. */
 export function dropCookie(request: Req): undefined {
   Object.assign(request, { sessionID: undefined });
 }
@@ -62,7 +62,7 @@ function writeSession(commit: Commit): undefined | Promise<void> {
   return records.touch(session.id, sessions.deadline).catch((error: unknown) => records.reportFailure(error));
 }
 
-/** Handles `req.session = null`. */
+/** Handles an unset session (`req.session = null`): destroys the stored session with `unset: 'destroy'`. */
 function destroyUnset({ request, store, settings }: Commit): undefined | Promise<void> {
   const { sessions } = store;
   const id: unknown = request.sessionID;
@@ -71,7 +71,7 @@ function destroyUnset({ request, store, settings }: Commit): undefined | Promise
   return store.destroySession(id, sessions.deadline);
 }
 
-/** Sends the cookie again if only its `maxAge` has changed, which express-session does not do. */
+/** Sends the cookie again if its `maxAge` has changed and express-session would not send the cookie. */
 function sendNewMaxAge({ request, store, settings }: Commit): void {
   const { loaded, stored, cookie: clientCookie } = store.sessions;
   const session: Req['session'] | undefined = request.session;
@@ -82,7 +82,9 @@ function sendNewMaxAge({ request, store, settings }: Commit): void {
   if (!isSent) clientCookie.resend(cookie as SessionCookie, id);
 }
 
-/** The session of the request. A plain object that a handler has assigned to `req.session` becomes its data. */
+/**
+ * The session of the request. A plain object that a handler has assigned to `req.session` becomes the session's data.
+ */
 function sessionOf({ request, store }: Commit): Req['session'] | undefined {
   const session: unknown = request.session;
   if (!session) return undefined;
@@ -97,8 +99,9 @@ function sessionOf({ request, store }: Commit): Req['session'] | undefined {
 }
 
 /**
- * A handler may have copied a request body into the session, with a `cookie` or the name of a method in it. With that
- * cookie, express-session would set an unprotected cookie, or throw while the headers are sent.
+ * Restores the cookie and the methods of a session. A handler may have copied a request body with a `cookie` or the
+ * name of a method into the session. From such a cookie, express-session would set an unprotected cookie, or throw
+ * while the headers are sent.
  */
 function repair(session: Req['session'], { sessions, records }: RequestStore): void {
   const { originalCookie } = sessions;
@@ -120,7 +123,7 @@ function mustBeSaved({ id, cookie }: Req['session'], content: string, { store, s
   return settings.saveUninitialized || id !== originalId || content !== '{}';
 }
 
-/** Whether half of the idle time has passed since the deadline was last moved, as in a long request. */
+/** Whether half of the idle time has passed since the idle deadline was last moved, as in a long request. */
 function isTouchDue(id: string, { sessions, records }: RequestStore): boolean {
   const stored = sessions.stored.get(id);
   if (stored === undefined) return false;
@@ -130,13 +133,13 @@ function isTouchDue(id: string, { sessions, records }: RequestStore): boolean {
 async function save(session: Req['session'], { request, store, hasBegun }: Commit): Promise<void> {
   const { sessions, records } = store;
   const isNew = !sessions.stored.has(session.id);
-  // Done before the first await, since later changes of the headers are undone.
+  // Called before the first await, since later changes of the headers are undone.
   if (isNew) sessions.cookie?.keep();
   await store.saveSession(session.id, session, sessions.deadline);
   if (sessions.endedIds.includes(session.id)) {
     dropCookie(request);
   } else if (isNew && hasBegun) {
-    // The cookie can only be sent with the headers.
+    // The headers were sent without the cookie of the new session.
     records.reportFailure(
       new StoreError(
         'ERR_REDIS_KIT_LATE_SESSION',

@@ -13,13 +13,13 @@ import type { SessionDeps } from './user-index.ts';
 
 const NO_DATA = Buffer.alloc(0);
 
-/** The format of connect-redis, in its keys: the session as JSON, which ends with the TTL of the key. */
+/** The format and keys of connect-redis: a session is stored as JSON and ends with the TTL of its key. */
 export function connectRedisFormat(
   prefix: string,
   { idle, touchAfter, maxBytes }: StoreSettings,
   { engine, reporter }: SessionDeps,
 ): StoreFormat {
-  /** When loaded sessions expire, by the clock of this process. */
+  /** The time at which each loaded session expires, by the clock of this process. */
   const endsAt = new WeakMap<object, number>();
 
   function run(

@@ -1,15 +1,15 @@
-/** The lifetime of a cookie, as the session or the store has it. */
+/** The lifetime of a cookie, in a session or in the store. */
 export interface CookieLifetime {
   readonly originalMaxAge?: unknown;
 }
 
-/** Whether a session's cookie has another `maxAge` than the stored one. */
+/** Whether the cookie of a session has another `maxAge` than the stored cookie. */
 export function hasOtherMaxAge(cookie: CookieLifetime, stored: CookieLifetime): boolean {
   const [own, before] = [cookie.originalMaxAge ?? null, stored.originalMaxAge ?? null];
   return typeof own === 'number' && typeof before === 'number' ? !isSameMaxAge(own, before) : own !== before;
 }
 
-/** A stored cookie after its session was used: the use starts the whole `maxAge` again. */
+/** The stored cookie with a new expiry: each use of the session starts the whole `maxAge` again. */
 export function renewedCookie<Stored extends CookieLifetime>(
   cookie: Stored,
   usedAt: number = Date.now(),
@@ -19,7 +19,7 @@ export function renewedCookie<Stored extends CookieLifetime>(
   return { ...cookie, expires: new Date(usedAt + originalMaxAge) };
 }
 
-/** Tolerates a difference: express-session derives a `maxAge` from an expiry, which makes it a little shorter. */
+/** Tolerates a difference of 1 s: express-session may derive `maxAge` from the expiry, a little too short. */
 export function isSameMaxAge(one: number, other: number): boolean {
   return Math.abs(one - other) <= 1_000;
 }

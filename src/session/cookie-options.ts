@@ -12,11 +12,11 @@ export type CookieOptions = Pick<
 > & {
   /** `'auto'`: `'none'` over TLS, else `'lax'`. Default `'lax'`. */
   readonly sameSite?: ExpressSessionCookie['sameSite'] | 'auto' | undefined;
-  /** How long the browser keeps the cookie. Default: until it exits, so that only the server ends the session. */
+  /** How long the browser keeps the cookie. Default: until the browser exits; then only the server ends the session. */
   readonly maxAge?: Duration | null | undefined;
 };
 
-/** Cookie options in the form that express-session accepts. */
+/** Cookie options with `maxAge` in ms, as express-session accepts them. */
 type ResolvedCookie = Omit<CookieOptions, 'maxAge'> & { readonly maxAge?: number };
 
 const COOKIE_NAMES = [
@@ -30,10 +30,10 @@ const COOKIE_NAMES = [
   'secure',
 ] as const;
 
-/** The options of all cookies, or a function that returns those of one request. */
+/** The options of all cookies, or a function that returns the cookie options for one request. */
 export type CookieSetting = ResolvedCookie | ((req: Req) => ResolvedCookie);
 
-/** `isProxied`: the option `proxy`, for cookie options that depend on the request. */
+/** `isProxied`: the option `proxy`, which decides whether a request came over TLS. */
 export function resolveCookie(
   reader: OptionReader,
   name: string,
@@ -43,7 +43,7 @@ export function resolveCookie(
   if (typeof given !== 'function') return checkedCookie(reader, name, given === undefined ? {} : given);
   return function cookieOfRequest(req) {
     const cookie = checkedCookie(reader, name, given(req));
-    // express-session resolves 'auto' only when the options are no function.
+    // express-session does not resolve 'auto' in the options that a function returns.
     const isOverTls = isSecure(req, isProxied);
     return {
       ...cookie,
@@ -66,7 +66,7 @@ function checkedCookie(reader: OptionReader, name: string, given: unknown): Reso
   return cookie;
 }
 
-/** Whether a request came over TLS, by the rules of express-session. */
+/** Whether a request came over TLS, by the rules of express-session. `isProxied`: the option `proxy`. */
 export function isSecure(req: Req, isProxied: boolean | undefined): boolean {
   if (Reflect.get(req.socket ?? {}, 'encrypted') === true) return true;
   if (isProxied === undefined) return req.secure === true;
@@ -87,7 +87,7 @@ function cookieOf(given: unknown): ResolvedCookie {
     priority: () =>
       reader.has('priority') ? reader.oneOf('priority', ['low', 'medium', 'high'], 'medium') : undefined,
   }));
-  // express-session treats undefined as a value.
+  // express-session treats undefined as a value, so options without a value are left out.
   return Object.fromEntries(Object.entries(cookie).filter(([, value]) => value !== undefined));
 }
 

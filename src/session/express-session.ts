@@ -13,7 +13,7 @@ export interface SessionLoad {
   /** Undefined for a request without a response, such as a WebSocket upgrade. */
   readonly res: ServerResponse | undefined;
   readonly store: MiddlewareStore;
-  /** The id of the session to load, when the client has sent several cookies. */
+  /** The id of the session to load when the client has sent several session cookies; else undefined. */
   readonly id: string | undefined;
   /** `sendCookie` sets the session cookie on the response if it must be sent. */
   loaded(error: unknown, sendCookie: () => void): void;
@@ -21,14 +21,16 @@ export interface SessionLoad {
 
 type ExpressCookie = Exclude<expressSession.SessionOptions['cookie'], undefined>;
 
-/** Loads sessions through express-session, which neither saves them nor sets the cookie itself. */
+/**
+ * Loads sessions through express-session, but keeps express-session from saving sessions and setting the cookie itself.
+ */
 export function sessionLoader(
   settings: SessionSettings,
   store: MiddlewareStore,
   cookies: SignedCookies,
 ): (load: SessionLoad) => void {
   const { name, cookie, rolling, saveUninitialized, unset, genid, proxy } = settings;
-  // express-session calls `store.get` synchronously, so the store of the request is known then.
+  // express-session calls `store.get` synchronously, so `current` is then the store of the calling request.
   let current = store;
   store.get = (id, callback) => {
     const work = current.loadSession(id, current.sessions.deadline);
@@ -63,10 +65,11 @@ export function sessionLoader(
     const cookieResponse = new CookieResponse(res);
     const { cookie: sent } = req.headers;
     current = requestStore;
-    // express-session reads the first cookie of the name, synchronously.
+    // express-session synchronously reads the first cookie with the name, so the header temporarily has only this
+    // cookie.
     if (id !== undefined) req.headers.cookie = `${name}=${encodeURIComponent(cookies.valueOf(id))}`;
     try {
-      // express-session calls `next` again when it cannot write the cookie.
+      // express-session calls `next` a second time when it cannot write the cookie.
       const next = (error?: unknown) => loaded(error, () => cookieResponse.sendCookie());
       Reflect.apply(handle, undefined, [req, cookieResponse, next]);
     } finally {
@@ -77,9 +80,9 @@ export function sessionLoader(
 }
 
 /**
- * The response that express-session sees. Its own `end` would send the headers before it saves, and its head listener would
- * set the cookie before `kit.session` has decided on it. express-session wraps the methods of this object, and the real
- * response keeps its own.
+ * The response that express-session gets, whose methods it wraps in place of those of the real response. Otherwise,
+ * express-session's `end` would send the headers before the save, and express-session's head listener would set the
+ * cookie before `kit.session` has decided on the cookie.
  */
 class CookieResponse {
   readonly #res: ServerResponse | undefined;
@@ -95,11 +98,11 @@ class CookieResponse {
   }
 
   writeHead(): void {
-    // The real response sends the headers.
+    // Sends nothing: the real response sends the headers.
   }
 
   end(): void {
-    // The real response ends itself.
+    // Ends nothing: the app ends the real response.
   }
 
   getHeader(name: string): ReturnType<ServerResponse['getHeader']> {

@@ -10,7 +10,7 @@ import { makeSessionStore } from './session-store.ts';
 import type { StoreOptions } from './store-options.ts';
 
 export interface SessionMethods {
-  /** Loads `req.session` before the handler runs, and saves it before the response headers are sent. */
+  /** Returns middleware that loads `req.session` before the handler runs, and saves it before the headers are sent. */
   session<Request extends IncomingMessage = Req>(options?: SessionOptions<Request>): Middleware;
   /** Returns a store for an app that keeps its own express-session. */
   sessionStore(options?: StoreOptions): SessionStore;

@@ -11,22 +11,24 @@ import type { SessionDeps } from './user-index.ts';
 
 /**
  * The kit's own format, for an app that keeps its own express-session. express-session passes neither the request nor
- * the loaded record to its store, but it saves the session objects that it has created from loaded data. A map from these
- * objects finds the record.
+ * the loaded record to its store. But the session objects that express-session saves were created from loaded data, so
+ * a map from these objects finds the record.
  */
 export function kitFormat(
   records: SessionRecords,
   { idle, touchAfter }: StoreSettings,
   { engine, keys }: SessionDeps,
 ): StoreFormat {
-  /** `loadedAt`: when the session was loaded, which also moved its expiry. */
+  /**
+   * The record of each loaded session. `loadedAt`: when the session was last loaded or saved, which moved its expiry.
+   */
   const loaded = new WeakMap<object, { readonly stored: StoredSession; readonly loadedAt: number }>();
 
   function remember(session: object, stored: StoredSession): void {
     loaded.set(session, { stored, loadedAt: performance.now() });
   }
 
-  /** Saves a session that was not loaded. It is new if express-session created it; else it may be in the store. */
+  /** Saves a session that was not loaded: a session object of express-session is new, a plain object may be stored. */
   async function saveUnknown(id: string, session: SessionData): Promise<StoredSession | undefined> {
     const payload = payloadOf(session);
     if (session instanceof expressSession.Session) return records.create(id, payload);

@@ -12,14 +12,17 @@ import type { RequestSessions, RequestStore } from './request-sessions.ts';
 import type { PreviousSession } from './session-records.ts';
 
 export interface LoginOptions {
-  /** The data of the new session besides `userId`. */
+  /** The data of the new session, in addition to `userId`. */
   readonly data?: Readonly<Record<string, unknown>> | undefined;
   /**
-   * Keeps the data of the old session, such as a cart; `data` takes precedence. The session of another user is never kept.
-   * Default false.
+   * Keeps the data of the old session, such as a cart; `data` takes precedence. The session of another user is never
+   * kept. Default false.
    */
   readonly keepData?: boolean | undefined;
-  /** How long the browser keeps the cookie and an unused session lives; default: until the browser exits, and `idle`. */
+  /**
+   * How long the browser keeps the cookie, and how long an unused session lives. Default: the `maxAge` of the option
+   * `cookie`, and `idle`.
+   */
   readonly remember?: Duration | undefined;
 }
 
@@ -49,7 +52,7 @@ export function readLogin(userId: unknown, options: LoginOptions, methods: objec
   return { userId: id, data, isKeeping, rememberMs: reader.duration('remember') };
 }
 
-/** `where`: the call as the user wrote it. */
+/** Returns a valid user id, else throws. `where`: the name of the call, for the message. */
 export function checkedUserId(where: string, userId: unknown): string {
   if (isIdentity(userId)) return userId;
   throw new ConfigError(
@@ -57,7 +60,7 @@ export function checkedUserId(where: string, userId: unknown): string {
   );
 }
 
-/** Stores a new session, adds it to the index of its user, then destroys the old session. Undoes all if a step fails. */
+/** Stores a new session, adds it to its user's index, then destroys the old session. Undoes all if a step fails. */
 export async function logIn(req: Req, store: RequestStore, login: Login): Promise<void> {
   const { records, sessions } = store;
   const cookie = usableCookie(sessions);
@@ -70,7 +73,8 @@ export async function logIn(req: Req, store: RequestStore, login: Login): Promis
   try {
     const payload = fillSession(req, store, before.session, login);
     cookie.keep();
-    // A session whose cookie cannot be sent would never be used. The old session ends in any case.
+    // A new session whose cookie cannot be sent would never be used, so it is not stored. The old session ends in any
+    // case.
     if (cookie.canBeSent(req.session.cookie)) {
       const created = await records.create(id, payload, deadline, previous);
       if (created === undefined)
@@ -106,14 +110,14 @@ function fillSession(
   return payloadOf(req.session, device);
 }
 
-/** The data of the old session, unless it belongs to another user. */
+/** The data of the old session; empty when the old session belongs to another user. */
 function keepableData(userId: string, session: Req['session'] | null | undefined): object {
   if (!session) return {};
   const { cookie: _, userId: before, ...data } = session;
   return before === undefined || userIdOf(before) === userId ? data : {};
 }
 
-/** If the old session cannot be destroyed, its id would still be logged in: the new session is destroyed as well. */
+/** Destroys the old session. If that fails, destroys the new session instead, so that the login has no effect. */
 async function destroyPrevious(
   { records, sessions }: RequestStore,
   previous: PreviousSession,

@@ -1,14 +1,16 @@
 import { hasOtherMaxAge } from './cookie-lifetime.ts';
 import type { SessionPayload } from './payload.ts';
 
-/** Three versions of a session: as this request loaded it, as this request has it now, and as it is stored now. */
+/**
+ * Three versions of a session: `base` as this request loaded it, `mine` as this request saves it, `theirs` as stored.
+ */
 interface Versions<Version> {
   readonly base: Version;
   readonly mine: Version;
   readonly theirs: Version;
 }
 
-/** Merges data, user and cookie: each is taken from this request if it changed it, else from the store. */
+/** Merges data, user and cookie: each is taken from `mine` if this request has changed it, else from `theirs`. */
 export function mergePayloads(
   { base, mine, theirs }: Versions<SessionPayload>,
   conflicts: 'merge' | 'last-write',
@@ -25,8 +27,8 @@ export function mergePayloads(
 }
 
 /**
- * Merges JSON objects by their top-level keys. A key that `mine` has added, changed or deleted since `base` is taken from
- * `mine`, any other key from `theirs`. Values are replaced as a whole.
+ * Merges JSON objects by their top-level keys. A key that `mine` has added, changed or deleted since `base` is taken
+ * from `mine`, any other key from `theirs`. Values are replaced as a whole.
  */
 export function mergeContents(base: string, mine: string, theirs: string): string {
   if (base === theirs) return mine;
@@ -40,7 +42,7 @@ export function mergeContents(base: string, mine: string, theirs: string): strin
   return `{${Array.from(merged, ([key, value]) => `${JSON.stringify(key)}:${value}`).join(',')}}`;
 }
 
-/** Top-level keys with the JSON of their values. */
+/** The top-level keys of a JSON object, each with the JSON of its value. */
 type Entries = Map<string, string>;
 
 function entriesOf(json: string): Entries {

@@ -11,16 +11,16 @@ import type { SessionRecords, StoredSession } from './session-records.ts';
 type SessionData = expressSession.SessionData;
 
 /**
- * The express-session store of one middleware. express-session has one store for all requests, but each request needs its
- * own deadline and the sessions that it has loaded, so `forRequest` returns a view of the store.
+ * The express-session store of one middleware. express-session has one store for all requests, but each request needs
+ * its own deadline and its own loaded sessions, so `forRequest` returns a view of the store.
  *
- * It has no `touch`: loading moves the expiry, and express-session would send a second command for it.
+ * The store has no `touch` method: a load moves the expiry, and express-session would send a second command to touch.
  */
 export class MiddlewareStore extends expressSession.Store implements RequestStore {
   readonly records: SessionRecords;
-  /** Only views have it. express-session calls no method of the shared store that needs it. */
+  /** Only set on views. express-session calls no method of the shared store that needs `sessions`. */
   declare sessions: RequestSessions;
-  /** Assigned by express-session. */
+  /** Puts a new session on a request. Assigned by express-session. */
   declare generate: (request: Express.Request) => void;
   readonly #viewPrototype: object;
 
@@ -36,7 +36,7 @@ export class MiddlewareStore extends expressSession.Store implements RequestStor
     return view;
   }
 
-  /** Does what express-session's method does, but creates a session with the kit's methods. */
+  /** Like the method of express-session's `Store`, but creates a session with the kit's methods. */
   override createSession(req: Express.Request, data: SessionData): expressSession.Session & SessionData {
     const { expires, originalMaxAge } = data.cookie;
     const session = makeSession(req, data) as expressSession.Session & SessionData;
@@ -71,7 +71,7 @@ export class MiddlewareStore extends expressSession.Store implements RequestStor
   }
 
   async saveSession(id: string, session: object, deadline: Deadline): Promise<void> {
-    // Taken before the save waits, since the handler may change the session meanwhile.
+    // Computed before the save waits in the queue, since the handler may change the session meanwhile.
     const payload = payloadOf(session);
     const { sessions } = this;
     await sessions.enqueue(async () => {
@@ -92,7 +92,7 @@ export class MiddlewareStore extends expressSession.Store implements RequestStor
       if (sessions.isDetached || (sessions.generatedIds.includes(id) && !sessions.stored.has(id))) return;
       await records.destroy(id, sessions.stored.get(id), deadline);
       sessions.stored.delete(id);
-      // A handler that saves the session later must not store it again.
+      // A later save by the handler must not store the destroyed session again.
       sessions.endedIds.push(id);
     });
   }
@@ -119,21 +119,21 @@ async function save(
       ? await records.create(id, { ...payload, meta }, deadline)
       : await records.update(id, stored, { ...payload, meta }, deadline);
   } catch (error) {
-    // The session was destroyed, since its user has too many sessions.
+    // `UserIndex.admit` has destroyed the session, since its user has too many sessions.
     if (error instanceof RedisKitError && error.code === 'ERR_REDIS_KIT_SESSION_LIMIT')
       sessions.endedIds.push(id);
     throw error;
   }
 }
 
-/** The prototype of the views, which inherit everything else from the store. */
+/** The prototype of the views. It overrides three methods; views inherit everything else from the shared store. */
 function viewPrototypeOf(store: MiddlewareStore): object {
   return Object.create(store, {
-    // `sessionLoader` replaces the method of the shared store only.
+    // Undoes the `get` that `sessionLoader` assigns to the shared store.
     get: { value: MiddlewareStore.prototype.get },
     createSession: {
       value(this: MiddlewareStore, req: IncomingMessage & Express.Request, data: SessionData): object {
-        // `Store.load` of express-session creates the session for a request object of its own.
+        // express-session's `Store.load` creates the session with a new request object, which has no store yet.
         setRequestStore(req, this);
         return MiddlewareStore.prototype.createSession.call(this, req, data);
       },

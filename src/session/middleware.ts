@@ -40,12 +40,12 @@ export function sessionMiddleware(options: SessionOptions<never>, deps: SessionM
   return function session(req: IncomingMessage, res: ServerResponse, next: Next): void {
     checkMiddlewareCall('kit.session', req, next);
     const request = asExpress(req);
-    // Another session middleware above has loaded the session.
+    // An earlier session middleware has loaded the session.
     if (request.session) {
       next();
       return;
     }
-    // A WebSocket upgrade has no response. Its session is loaded, and saved only by calls of the handler.
+    // A WebSocket upgrade has no response. The session is loaded, but only calls of the handler save it.
     const hasResponse = isComplete(req, res);
     const cookie = hasResponse ? new ClientCookie(request, res, cookies, { proxy, warn }) : undefined;
     const sessions = new RequestSessions(request, deps.deadlines, cookie);
@@ -54,7 +54,7 @@ export function sessionMiddleware(options: SessionOptions<never>, deps: SessionM
 
     function loaded(error: unknown, sendCookie: () => void): void {
       if (isNextCalled) {
-        // A cookie could not be written, long after the handler began.
+        // express-session calls back again when the cookie could not be written, long after the handler began.
         records.reportFailure(error);
         return;
       }
@@ -81,7 +81,9 @@ export function sessionMiddleware(options: SessionOptions<never>, deps: SessionM
       else passError({ req, res, next }, failure);
     }
 
-    /** Generates an empty session in place of one that cannot be loaded. Returns the error of the option `genid`. */
+    /**
+     * Generates an empty session in place of a session that cannot be loaded. Returns an error of the option `genid`.
+     */
     function generateDetached(): unknown {
       try {
         store.generate(request);
@@ -102,7 +104,7 @@ export function sessionMiddleware(options: SessionOptions<never>, deps: SessionM
       let isCommitted = false;
       addResponseHook(res, {
         phase: 'session',
-        // A change after the last byte is saved before the client can send its next request.
+        // A change after the last write is saved before the client gets the last byte and can send its next request.
         withholdsLastBytes: true,
         headLeaves: sendCookie,
         beforeHeaders() {
@@ -110,7 +112,7 @@ export function sessionMiddleware(options: SessionOptions<never>, deps: SessionM
           isCommitted = work === undefined;
           return work;
         },
-        // Without a wait or a streamed body, nothing can have changed since `beforeHeaders`.
+        // Without a save or a streamed body, the session cannot have changed since `beforeHeaders`.
         beforeEnd: (hasBegun, ranOn) =>
           isCommitted && !ranOn ? undefined : commitSession({ request, store, settings, hasBegun }),
       });
@@ -129,7 +131,7 @@ export function sessionMiddleware(options: SessionOptions<never>, deps: SessionM
     const { cookie: sent } = req.headers;
     if (!cookies.hasSeveral(sent)) loadSession();
     else {
-      // Called outside the promise, so that an error of later middleware does not reject it.
+      // process.nextTick calls later middleware outside the promise, so that its errors do not reject the promise.
       const newest = records.newestOf(cookies.idsIn(sent), sessions.deadline);
       newest.then(
         (id) => process.nextTick(loadSession, id),

@@ -19,58 +19,66 @@ export type SessionOnError = 'error' | 'anonymous';
 
 export interface SessionOptions<Request extends IncomingMessage = Req> {
   /**
-   * Signs the session id in the cookie. In an array, the first secret signs and all are accepted, so that the secret can be
-   * changed while users stay logged in. A string of at least 8 characters, or at least 8 bytes (a Buffer, another view or a
-   * secret KeyObject). Required with Redis; on `memory:` a random secret is the default, which is lost with the process.
+   * Signs the session id in the cookie. In an array, the first secret signs and all are accepted, so that the secret
+   * can be changed while users stay logged in. A string of at least 8 characters, or at least 8 bytes (a Buffer,
+   * another view or a secret KeyObject). Required with Redis; on `memory:` a random secret is the default, which is
+   * lost with the process.
    */
   readonly secret?: CookieSecret | readonly CookieSecret[] | undefined;
-  /** The name of the cookie; default `connect.sid`. The prefixes `__Host-` and `__Secure-` need matching cookie options. */
+  /**
+   * The name of the cookie; default `connect.sid`. The prefixes `__Host-` and `__Secure-` need matching cookie options.
+   */
   readonly name?: string | undefined;
-  /** Default `{ httpOnly: true, sameSite: 'lax', secure: 'auto', path: '/' }`. An option that is set replaces its default. */
+  /**
+   * The attributes of the cookie, or a function that returns them for a request. Default
+   * `{ httpOnly: true, sameSite: 'lax', secure: 'auto', path: '/' }`; each attribute that is set replaces its default.
+   */
   readonly cookie?: CookieOptions | ((req: Request) => CookieOptions) | undefined;
   /**
-   * A session expires this long after its last use; default: the `maxAge` of the cookie, else `'30m'`. If a handler or
-   * `login({ remember })` sets another `maxAge`, the session expires after that.
+   * How long after its last use a session expires; default: the `maxAge` of the cookie, else `'30m'`. If a handler or
+   * `login()` with `remember` sets another `maxAge`, the session expires after that `maxAge` instead.
    */
   readonly idle?: Duration | undefined;
-  /** A session expires this long after its creation or login, even if it is used; default: never. */
+  /** How long after its creation or login a session expires even if it is used; default: no such limit. */
   readonly absolute?: Duration | undefined;
   /**
-   * The idle deadline is moved at most this often, so that most reads write nothing. Default a tenth of `idle`, at most
-   * 60 s. 0 moves it with every use, and each read of a session with a `userId` then costs one more command. The deadline of
-   * a session with a shorter lifetime than `idle` is moved more often, in proportion.
+   * The shortest time between two moves of the idle deadline, so that most reads write nothing. Default a tenth of
+   * `idle`, at most 60 s. With 0, every use moves the deadline, and each read of a session with a `userId` costs one
+   * more command. For a session with a shorter lifetime than `idle`, the time is shorter in proportion.
    */
   readonly touchAfter?: Duration | undefined;
   /**
-   * The most sessions of a user. Above it, the oldest sessions are revoked (`'evict-oldest'`), or the login rejects
-   * (`'reject'`); a save that sets the `userId` rejects as well, and destroys its session. Default: unlimited.
+   * The most sessions of a user. Above the limit, the oldest sessions are revoked (`'evict-oldest'`), or the login
+   * rejects (`'reject'`); a save that sets the `userId` rejects as well, and destroys its session. Default: unlimited.
    */
   readonly maxPerUser?: UserLimit | undefined;
   /**
-   * The most bytes that a session may take, with its data and cookie as JSON. Above it, a save rejects with
+   * The most bytes that a session may take, with its data and cookie as JSON. The save of a larger session rejects with
    * `ERR_REDIS_KIT_SESSION_DATA`, and the stored session does not change. Default 1 MiB.
    */
   readonly maxBytes?: number | undefined;
   /**
-   * How parallel requests change one session. `'merge'`, the default, keeps the top-level keys that each request has
-   * changed, and the last change of the same key. `'last-write'` keeps the session of the last request.
+   * How the changes of parallel requests to one session are combined. `'merge'`, the default, keeps the top-level keys
+   * that each request has changed, and of the same key the last change. `'last-write'` keeps the data of the last save.
    */
   readonly conflicts?: 'merge' | 'last-write' | undefined;
   /**
    * Encrypts stored sessions with AES-256-GCM and keys of 32 bytes. The first key encrypts, all keys decrypt. Turning
-   * encryption on or off ends all sessions, since values in the other form are not trusted.
+   * encryption on or off ends all sessions, since values in the other form are not accepted.
    */
   readonly encrypt?: { readonly keys: readonly Uint8Array[] } | undefined;
   /**
-   * The failure policy while the store is unavailable: answer with 503 (`'error'`, the default), or continue with an empty
-   * session that is never saved (`'anonymous'`).
+   * The failure policy while the store is unavailable: answer with 503 (`'error'`, the default), or continue with an
+   * empty session that is never saved (`'anonymous'`).
    */
   readonly onError?: SessionOnError | undefined;
-  /** Whether to send the cookie with every response; default false. */
+  /** Whether to send the session cookie with every response, and not only when the session begins; default false. */
   readonly rolling?: boolean | undefined;
   /** Whether to store a new session to which nothing was written; default false. */
   readonly saveUninitialized?: boolean | undefined;
-  /** Whether `req.session = null` destroys the session (`'destroy'`) or leaves it in the store (`'keep'`, the default). */
+  /**
+   * Whether `req.session = null` destroys the session (`'destroy'`) or leaves it in the store (`'keep'`, the default).
+   */
   readonly unset?: 'destroy' | 'keep' | undefined;
   /** Returns a new session id, which must be unguessable and unique; default 24 random bytes. */
   readonly genid?: ((req: Request) => string) | undefined;
@@ -163,7 +171,7 @@ function proxyOption(reader: OptionReader): boolean | undefined {
   return reader.has('proxy') ? reader.boolean('proxy', false) : undefined;
 }
 
-/** Does not check `name` and `proxy`, whose own options report their errors. */
+/** Reads the option `cookie`. Invalid values of `name` and `proxy` are reported when those options are read. */
 function cookieOption(reader: OptionReader): CookieSetting {
   const proxy = reader.value('proxy');
   const name = String(reader.value('name') ?? DEFAULT_NAME);

@@ -3,13 +3,13 @@ import { asError, RedisKitError } from '../base/errors.ts';
 import { packFrame, unpackFrame } from '../base/framing.ts';
 import { renewedCookie } from './cookie-lifetime.ts';
 
-/** Stored data about a session, besides the data of the app. */
+/** The stored data about a session that is not the app's own data. */
 export interface SessionMeta {
   /** express-session's cookie, as its `toJSON` returns it. */
   readonly cookie: Readonly<Record<string, unknown>>;
-  /** Whether the login set the lifetime of the cookie. */
+  /** Whether `login()` has set the lifetime of the cookie (option `remember`). */
   readonly remembered?: boolean | undefined;
-  /** The client's address at the login. */
+  /** The client's address when the session got its `userId`. */
   readonly ip?: string | undefined;
   readonly userAgent?: string | undefined;
 }
@@ -26,7 +26,7 @@ export interface ParsedPayload extends SessionPayload {
   readonly data: Readonly<Record<string, unknown>>;
 }
 
-/** The JSON of a session without its cookie. A difference means that the session was changed. */
+/** The JSON of a session without its cookie, which is compared to detect a change. */
 export function contentOf(session: object): string {
   return stringify(() => ({ ...session, cookie: undefined }));
 }
@@ -35,13 +35,13 @@ export function payloadOf(session: object, device?: Omit<SessionMeta, 'cookie'>)
   const content = contentOf(session);
   const { cookie = {}, userId } = session as { cookie?: object; userId?: unknown };
   const meta = { ...device, cookie: JSON.parse(stringify(() => cookie)) as Record<string, unknown> };
-  // An object such as a MongoDB ObjectId is stored as its `toJSON` returns it.
+  // A `userId` that is an object, such as a MongoDB ObjectId, is stored as its `toJSON` returns it.
   const isStoredAsIs = typeof userId !== 'object';
   const stored: unknown = isStoredAsIs ? userId : JSON.parse(stringify(() => ({ userId }))).userId;
   return { content, meta, userId: userIdOf(stored) };
 }
 
-/** Returns the data from which express-session creates a session. `usedAt`: the time of its last use; default now. */
+/** Returns the data from which express-session creates a session. `usedAt`: the session's last use; default now. */
 export function dataOf({ meta, data }: ParsedPayload, usedAt?: number): expressSession.SessionData {
   return { ...data, cookie: renewedCookie(meta.cookie, usedAt) } as unknown as expressSession.SessionData;
 }
@@ -65,13 +65,16 @@ export function unpackPayload(bytes: Buffer | undefined): ParsedPayload | undefi
   }
 }
 
-/** A `userId` in the form that `kit.sessions` takes. A number becomes a string of its digits. */
+/**
+ * Returns a `userId` as a string, the form that `kit.sessions` takes; undefined when it is no number or non-empty
+ * string.
+ */
 export function userIdOf(value: unknown): string | undefined {
   if (typeof value === 'number') return String(value);
   return typeof value === 'string' && value !== '' ? value : undefined;
 }
 
-/** Throws for a session whose data and cookie take more bytes than may be stored. */
+/** Throws for a session whose data and cookie take more than `maxBytes` bytes. */
 export function checkSize(bytes: number, maxBytes: number): void {
   if (bytes <= maxBytes) return;
   throw new RedisKitError(
@@ -80,7 +83,7 @@ export function checkSize(bytes: number, maxBytes: number): void {
   );
 }
 
-/** The error of data that cannot be stored. It is a mistake of the app and no failure of the store. */
+/** The error for session data that cannot be stored: a mistake of the app, not a failure of the store. */
 export function dataError(cause: unknown): RedisKitError {
   return new RedisKitError(
     'ERR_REDIS_KIT_SESSION_DATA',
@@ -89,7 +92,7 @@ export function dataError(cause: unknown): RedisKitError {
   );
 }
 
-/** `read` runs inside the `try`, since it may call getters of the session that throw. */
+/** Returns the JSON of an object. `read` runs inside the `try`, since it may call getters of the session that throw. */
 function stringify(read: () => object): string {
   try {
     return JSON.stringify(read());
@@ -100,7 +103,7 @@ function stringify(read: () => object): string {
 
 function isMeta(value: unknown): value is SessionMeta {
   if (!isObject(value) || !isObject(value.cookie)) return false;
-  // Throws for a cookie from which express-session cannot create a session.
+  // The constructor throws for a cookie from which express-session cannot create a session.
   Reflect.construct(expressSession.Cookie, [value.cookie]);
   return true;
 }

@@ -8,34 +8,34 @@ import type { ClientCookie, SessionCookie } from './client-cookie.ts';
 import type { SessionMeta } from './payload.ts';
 import type { SessionRecords, StoredSession } from './session-records.ts';
 
-/** Longer values are cut, since only people read them. */
+/** A longer User-Agent is cut, since the stored value is only shown to people. */
 const MAX_USER_AGENT_LENGTH = 256;
 
 /** The sessions that one request has loaded, generated, saved or destroyed. */
 export class RequestSessions {
   readonly #req: Req;
   readonly #deadlines: RequestDeadlines;
-  /** The deadline of the work before and after the handler. */
+  /** The deadline for the load before the handler and the save after it. */
   readonly deadline: Deadline;
   /** Undefined where no response can set a cookie, as with a WebSocket upgrade. */
   readonly cookie: ClientCookie | undefined;
-  /** The id with which the request began. It differs from the id of a session that was regenerated since. */
+  /** The session id with which the request began, also after the handler has regenerated the session. */
   originalId: string | undefined;
-  /** The cookie of the session with which the request began. The handler may replace the session. */
+  /** The cookie of the session with which the request began, kept since the handler may replace the session. */
   originalCookie: SessionCookie | undefined;
-  /** The session with which the request began, as it was stored then. */
+  /** The session with which the request began, as it was loaded; undefined for a new session. */
   loaded: StoredSession | undefined;
-  /** The sessions that are known to be in the store, by id, as they were last loaded or saved. */
+  /** The stored sessions of this request, by id, as the request last loaded or saved them. */
   readonly stored: Map<string, StoredSession> = new Map();
-  /** The ids that this request has generated. One that was never saved needs no command to be destroyed. */
+  /** The ids that this request has generated. A generated id that was never saved needs no command to be destroyed. */
   readonly generatedIds: string[] = [];
-  /** The ids of sessions that have ended; they are not saved any more. */
+  /** The ids of sessions that have ended and must not be saved again. */
   readonly endedIds: string[] = [];
-  /** The id of the empty session after a logout. It is stored only if something is written to it. */
+  /** The id of the empty session after a logout, which is stored only if the handler writes data to the session. */
   loggedOutId: string | undefined;
-  /** With `onError: 'anonymous'` while Redis is unavailable: nothing is saved, and no cookie is sent. */
+  /** Whether the load before or the save after the handler has failed: then nothing is saved, and no cookie is sent. */
   isDetached = false;
-  /** The last save or destroy, until it has ended. */
+  /** Pending while saves, destroys or logins are queued or running; undefined when all have ended. */
   pendingWrite: Promise<unknown> | undefined;
   /** When the idle deadline was last moved, by the clock of this process. */
   touchedAt: number = performance.now();
@@ -47,23 +47,23 @@ export class RequestSessions {
     this.cookie = cookie;
   }
 
-  /** A new deadline for one call from the handler. */
+  /** A new deadline for one call by the handler, such as `req.session.save()`. */
   newDeadline(): Deadline {
     return this.#deadlines.ofCall();
   }
 
-  /** The client of a login, as the list of a user's sessions describes it. */
+  /** The client of this request, as the list of a user's sessions shows it. */
   device(): Pick<SessionMeta, 'ip' | 'userAgent'> {
     const { 'user-agent': userAgent } = this.#req.headers;
     return { ip: clientAddress(this.#req), userAgent: userAgent?.slice(0, MAX_USER_AGENT_LENGTH) };
   }
 
-  /** Whether the session of this id is the one that the request has now. */
+  /** Whether this id is the current session id of the request. */
   isCurrent(id: string): boolean {
     return this.#req.sessionID === id;
   }
 
-  /** A `genid` may return an id again whose session has ended; the new session may be saved. */
+  /** Notes a generated id. `genid` may return the id of an ended session again; then the new session can be saved. */
   noteGenerated(id: string): void {
     this.generatedIds.push(id);
     const at = this.endedIds.indexOf(id);
@@ -71,16 +71,16 @@ export class RequestSessions {
   }
 
   /**
-   * Clears the cookie in the client if the session of this id is the current one. Called before the session is destroyed,
+   * Clears the cookie in the client if this id is that of the current session. Called before the session is destroyed,
    * so that the client forgets the id even if the store fails.
    */
   clearCookie(id: string): void {
-    // A detached request has not loaded its session, which may be alive.
+    // While a request is detached, its session in the store may still be alive, so its cookie is kept.
     if (this.isDetached || this.originalCookie === undefined || !this.isCurrent(id)) return;
     this.cookie?.clear(this.originalCookie);
   }
 
-  /** Runs saves and destroys one after another, in the order of the calls: a handler need not await them. */
+  /** Runs saves, destroys and logins one after another, in the order of the calls: a handler need not await them. */
   enqueue<Result>(write: () => Promise<Result>): Promise<Result> {
     const result = this.pendingWrite === undefined ? write() : this.pendingWrite.then(write);
     const settled: Promise<unknown> = Promise.allSettled([result]).then(() => {
@@ -91,7 +91,7 @@ export class RequestSessions {
   }
 }
 
-/** The session store as one request uses it. */
+/** The session store of one request. */
 export interface RequestStore {
   readonly records: SessionRecords;
   readonly sessions: RequestSessions;

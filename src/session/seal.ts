@@ -2,9 +2,9 @@ import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
 
 /** Encrypts the stored bytes of sessions, or leaves them plain. */
 export interface Seal {
-  /** `handle` binds the bytes to their session: they cannot be opened as another session. */
+  /** Returns the bytes to store. With encryption, only `open` with the same `handle` can decrypt them. */
   close(plain: Buffer, handle: string): Buffer;
-  /** Undefined for bytes that this seal has not closed. */
+  /** Returns the plain bytes; undefined for bytes that this seal cannot open. */
   open(stored: Buffer, handle: string): Buffer | undefined;
 }
 
@@ -13,15 +13,15 @@ const AES_256_GCM = 1;
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 
-/** Stored as [0][bytes]. */
+/** No encryption. Sessions are stored as [0][bytes]. */
 export const noSeal: Seal = {
   close: (plain) => Buffer.concat([Buffer.of(PLAIN), plain]),
   open: (stored) => (stored[0] === PLAIN ? stored.subarray(1) : undefined),
 };
 
 /**
- * Stored as [1][nonce, 12 bytes][tag, 16 bytes][ciphertext]. The first key encrypts, all keys decrypt. Plain bytes are not
- * opened: an attacker who can write to Redis could forge sessions otherwise.
+ * AES-256-GCM. Sessions are stored as [1][nonce, 12 bytes][tag, 16 bytes][ciphertext]. The first key encrypts, all keys
+ * decrypt. Plain bytes are not opened: otherwise an attacker who can write to Redis could forge sessions.
  */
 export function aesSeal(keys: readonly Uint8Array[]): Seal {
   const [newest] = keys;
@@ -42,7 +42,7 @@ export function aesSeal(keys: readonly Uint8Array[]): Seal {
         try {
           return Buffer.concat([decipher.update(stored.subarray(textAt)), decipher.final()]);
         } catch {
-          // Encrypted with another key.
+          // Encrypted with another key or for another handle, or changed: the next key is tried.
         }
       }
       return undefined;

@@ -3,16 +3,16 @@ import { ConfigError } from '../base/errors.ts';
 import type { OptionReader } from '../base/option-reader.ts';
 import type { Reporter } from '../base/reporter.ts';
 
-/** A secret of express-session: a string, or bytes in any form that `crypto.createHmac` accepts. */
+/** A secret for signed cookies: a string, or bytes in a view or a KeyObject. */
 export type CookieSecret = string | NodeJS.ArrayBufferView | KeyObject;
 
-/** The first secret signs cookies, all secrets verify them. */
+/** The secrets of one middleware: the first secret signs cookies, all secrets verify cookies. */
 export type Secrets = readonly [string | KeyObject, ...(string | KeyObject)[]];
 
-/** Shorter secrets can be guessed. */
+/** The fewest characters or bytes of a secret. Shorter secrets can be guessed. */
 const MIN_LENGTH = 8;
 
-/** Undefined when the option is missing. */
+/** Reads the option `secret`; undefined when the option is missing. */
 export function resolveSecret(reader: OptionReader): Secrets | undefined {
   const given = reader.value('secret');
   if (given === undefined) return undefined;
@@ -25,7 +25,9 @@ export function resolveSecret(reader: OptionReader): Secrets | undefined {
   );
 }
 
-/** Bytes become a KeyObject: a copy that the app cannot overwrite and that no log shows. */
+/**
+ * Turns bytes into a KeyObject: a copy that the app cannot overwrite and that no log shows. Undefined when unusable.
+ */
 function usableSecret(value: unknown): string | KeyObject | undefined {
   if (typeof value === 'string') return value.length >= MIN_LENGTH ? value : undefined;
   if (ArrayBuffer.isView(value)) {
@@ -37,7 +39,7 @@ function usableSecret(value: unknown): string | KeyObject | undefined {
   return undefined;
 }
 
-/** The secrets of the option, or on `memory:` a random one. */
+/** The secrets of the option; without the option, a random secret on `memory:`, else an error. */
 export function secretsOf(
   secrets: Secrets | undefined,
   { isMemory, reporter }: { readonly isMemory: boolean; readonly reporter: Reporter },

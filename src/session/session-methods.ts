@@ -7,12 +7,12 @@ import { type RequestStore, requestStoreOf } from './request-sessions.ts';
 
 declare module 'express-session' {
   interface SessionData {
-    /** The user of the session. When a save has changed it, the lists of `kit.sessions` follow. */
+    /** The id of the session's user. A save with a `userId` adds the session to that user's list in `kit.sessions`. */
     userId?: string | undefined;
   }
 
   interface Session {
-    /* express-session's own methods, which return a promise here. */
+    /* express-session's own methods, which also return a promise in a session of the kit. */
     save(): Promise<void>;
     save(callback: (error?: unknown) => void): Promise<void>;
     reload(): Promise<void>;
@@ -22,12 +22,15 @@ declare module 'express-session' {
     regenerate(): Promise<void>;
     regenerate(callback: (error?: unknown) => void): Promise<void>;
     /**
-     * Starts a new session with a new id for a user, and destroys the old one. `kit.sessions` lists the new session.
-     * Rejects, and changes nothing, when the store is unavailable, the user has too many sessions, or the response headers
-     * were sent.
+     * Starts a new session with a new id for a user, and destroys the old session. `kit.sessions` lists the new
+     * session. Rejects, and changes nothing, when the store is unavailable, the user has too many sessions, or the
+     * response headers were sent.
      */
     login(userId: string, options?: LoginOptions): Promise<void>;
-    /** Destroys the session, removes it from the list of its user and clears the cookie. `req.session` is empty then. */
+    /**
+     * Destroys the session, removes it from its user's list and clears the cookie. `req.session` is then a new, empty
+     * one.
+     */
     logout(): Promise<void>;
   }
 }
@@ -64,9 +67,9 @@ const METHODS = {
   },
 };
 
-/** The constructor of sessions. The methods are on its prototype, so that data cannot replace them. */
+/** The constructor of the kit's sessions. Its prototype has the methods, so that session data does not include them. */
 function KitSession(): void {
-  // Only the prototype is used.
+  // Never called: only the prototype is used.
 }
 KitSession.prototype = Object.create(
   expressSession.Session.prototype,
@@ -89,7 +92,7 @@ export function inheritMethods(session: object): void {
   }
 }
 
-/** The names of methods under which a handler has written data, which cannot be stored. */
+/** The names of methods that a handler has hidden with data of the same name. Such data is not stored. */
 export function hiddenMethods(session: object): readonly string[] {
   return ['touch', 'resetMaxAge', ...Object.keys(METHODS)].filter((name) => Object.hasOwn(session, name));
 }
@@ -101,8 +104,9 @@ function storeOf(session: Session): RequestStore {
 }
 
 /**
- * Passes the result to the callback and returns the promise. A rejection that the handler does not catch must not end the
- * process, so failures of the store are reported here. Other errors are mistakes of the caller.
+ * Passes the result to the callback and returns the promise. A rejection that the handler does not catch does not end
+ * the process. Failures of the store are reported; other errors are mistakes of the caller, which the promise passes
+ * on.
  */
 function withCallback(session: Session, work: Promise<void>, callback?: Callback): Promise<void> {
   if (typeof callback === 'function') invokeCallback(work, callback);

@@ -20,9 +20,11 @@ import { type SessionDeps, UserIndex, type UserLimit } from './user-index.ts';
 export interface RecordSettings {
   /** Milliseconds without use after which a session expires. */
   readonly idle: number;
-  /** The `maxAge` of new cookies. A session whose cookie has another `maxAge` expires after that, and not after `idle`. */
+  /**
+   * The `maxAge` of new cookies. A session whose cookie has another `maxAge` expires after that time, not after `idle`.
+   */
   readonly cookieMaxAge: number | undefined;
-  /** Milliseconds after which a session expires in any case; 0 for never. */
+  /** Milliseconds after its creation at which a session expires even if it is used; 0 for no such limit. */
   readonly absolute: number;
   readonly touchAfter: number;
   readonly conflicts: 'merge' | 'last-write';
@@ -31,13 +33,13 @@ export interface RecordSettings {
   readonly seal: Seal;
 }
 
-/** A session as this request last loaded or saved it. */
+/** A session as its request last loaded or saved it, which is the base of the next merge. */
 export interface StoredSession extends SessionPayload, Pick<SessionRecord, 'created' | 'revision' | 'owner'> {
   /** The payload in the store, which may include changes of other requests. */
   readonly current: SessionPayload;
 }
 
-/** A session that a new one replaces. */
+/** The old session of a login, which a new session replaces. */
 export interface PreviousSession {
   readonly id: string;
   readonly stored: StoredSession;
@@ -48,13 +50,15 @@ interface RecordToWrite extends Pick<SessionWriteArgs, 'mode' | 'revision' | 'ow
   readonly payload: SessionPayload;
 }
 
-/** Fits the six bytes of a stored time for thousands of years. */
+/** The longest idle time: an expiry that is computed from it fits the six bytes of a stored time. */
 const MAX_IDLE_MS = 2 ** 46;
 
-/** A further round is needed only if another request has saved the session meanwhile, so an update ends long before. */
+/**
+ * The most attempts of an update. Another attempt is needed only if another request has saved the session meanwhile.
+ */
 const MAX_ROUNDS = 100;
 
-/** Loads, saves and destroys sessions in the store. Knows nothing of HTTP. */
+/** Loads, saves and destroys sessions in the store, independently of HTTP. */
 export class SessionRecords {
   readonly #deps: SessionDeps;
   readonly #settings: RecordSettings;
@@ -66,7 +70,9 @@ export class SessionRecords {
     this.#index = new UserIndex(deps);
   }
 
-  /** Loads the live session of an id; undefined when there is none. Moves its idle deadline if that is due. */
+  /**
+   * Loads the live session of an id; undefined when the id has none. Moves the session's idle deadline if that is due.
+   */
   async load(id: string, deadline?: Deadline): Promise<(StoredSession & ParsedPayload) | undefined> {
     const { engine, keys, reporter } = this.#deps;
     const { handle, key } = keys.sessionNames(id);
@@ -84,7 +90,7 @@ export class SessionRecords {
     return { ...payload, current: payload, revision, created, owner };
   }
 
-  /** The id whose live session was created last; the first id when no session is alive. */
+  /** Returns the id whose live session was created last; the first id when no session is alive. */
   async newestOf(ids: readonly string[], deadline: Deadline): Promise<string | undefined> {
     if (ids.length < 2) return ids[0];
     const { engine, keys } = this.#deps;
@@ -123,7 +129,9 @@ export class SessionRecords {
     return { ...payload, current: payload, revision, created, owner };
   }
 
-  /** Saves a session and merges what others have changed since `stored`; undefined when it is not alive any more. */
+  /**
+   * Saves a session, merged with the changes of other requests since `stored`; undefined when the session has ended.
+   */
   async update(
     id: string,
     stored: StoredSession,
@@ -151,7 +159,7 @@ export class SessionRecords {
         return undefined;
       }
       ({ revision, owner: ownerBefore } = reply);
-      // A corrupt payload has nothing to merge and is replaced by this write.
+      // A corrupt payload cannot be merged, so the next round replaces it.
       const theirs = reply.current === null ? undefined : this.#unpack(reply.current, handle);
       current = theirs ?? stored;
     }
@@ -161,7 +169,7 @@ export class SessionRecords {
     );
   }
 
-  /** `stored`: the session as the caller last loaded or saved it. */
+  /** Destroys a session. `stored`: the session as the caller last loaded or saved it; if absent, the user is read. */
   async destroy(id: string, stored?: StoredSession, deadline?: Deadline): Promise<void> {
     const { engine, keys, reporter } = this.#deps;
     const { handle, key } = keys.sessionNames(id);
@@ -174,7 +182,10 @@ export class SessionRecords {
     if (owner !== '') this.#index.forget(owner, { created, handle });
   }
 
-  /** Milliseconds without use after which a session expires: the `maxAge` of its cookie if that is its own. */
+  /**
+   * Milliseconds without use after which a session expires: the `maxAge` that its handler or login has set, else
+   * `idle`.
+   */
   idleOf({ cookie, remembered }: SessionMeta): number {
     const { idle, cookieMaxAge } = this.#settings;
     const maxAge = cookie.originalMaxAge;
@@ -183,13 +194,13 @@ export class SessionRecords {
     return isOwn ? Math.min(Math.ceil(maxAge), MAX_IDLE_MS) : idle;
   }
 
-  /** How long a login may be remembered: no longer than any session lives. */
+  /** The milliseconds for which a login is remembered: `ms`, but no longer than `absolute`. */
   rememberable(ms: number): number {
     const { absolute } = this.#settings;
     return absolute > 0 ? Math.min(ms, absolute) : ms;
   }
 
-  /** Moves the idle deadline of a session at the end of a long request. */
+  /** Moves the idle deadline of a session without loading it, as at the end of a long request. */
   async touch(id: string, deadline?: Deadline): Promise<void> {
     const { engine, keys } = this.#deps;
     const { handle, key } = keys.sessionNames(id);
@@ -203,12 +214,12 @@ export class SessionRecords {
     reporter.events.emit('session:rotated', { handle, previous });
   }
 
-  /** Logs a mistake that has no effect on the request. */
+  /** Logs a mistake of the app that does not fail the request. */
   warn(message: string): void {
     this.#deps.reporter.warning(`kit.session: ${message}`);
   }
 
-  /** Emits and logs an error that the failure policy handles. */
+  /** Emits and logs an error. */
   reportFailure(error: unknown): void {
     this.#deps.reporter.failure('session', asError(error));
   }

@@ -1,7 +1,7 @@
 import { createHmac, type KeyObject, timingSafeEqual } from 'node:crypto';
 import type { Secrets } from './secret.ts';
 
-/** A client may send several cookies of one name, which were set for different paths or domains. */
+/** The most cookies of one request whose sessions are read. Cookies of one name may have different paths or domains. */
 const MAX_IDS = 8;
 
 /** Signed session cookies in the format of express-session: `s:<id>.<HMAC-SHA-256 in base64>`. */
@@ -18,13 +18,13 @@ export class SignedCookies {
     return `s:${id}.${signature(id, this.secrets[0])}`;
   }
 
-  /** Whether the client has sent several session cookies. express-session would read only the first. */
+  /** Whether the client has sent several session cookies, of which express-session would read only the first. */
   hasSeveral(header: string | undefined): header is string {
     const start = `${this.name}=`;
     return header !== undefined && header.indexOf(start) !== header.lastIndexOf(start);
   }
 
-  /** The ids of the cookies with a valid signature, in the order of the header. */
+  /** The session ids in the cookies that have a valid signature, in the order of the header. */
   idsIn(header: string): readonly string[] {
     const ids = new Set<string>();
     for (const pair of header.split(';')) {
@@ -52,7 +52,7 @@ function isEqual(one: string, other: string): boolean {
   return a.length === b.length && timingSafeEqual(a, b);
 }
 
-/** Splits a text at a position; at a negative position, all of it is in the first part. */
+/** Splits a text around the character at a position; at a negative position, the first part is the whole text. */
 function splitAt(text: string, at: number): readonly [string, string] {
   return at < 0 ? [text, ''] : [text.slice(0, at), text.slice(at + 1)];
 }
@@ -61,7 +61,7 @@ function decoded(value: string): string {
   try {
     return decodeURIComponent(value.replace(/^"(.*)"$/, '$1'));
   } catch {
-    // The kit writes no cookie that cannot be decoded.
+    // Another program has written this cookie: every cookie of the kit can be decoded.
     return '';
   }
 }

@@ -7,20 +7,24 @@ import type { RecordSettings } from './session-records.ts';
 
 export interface StoreOptions {
   /**
-   * A session whose cookie has no `maxAge` ends this long after its last use; default `'30m'`, with
+   * How long after its last use a session ends if its cookie has no `maxAge`; default `'30m'`, with
    * `compatible: 'connect-redis'` `'1d'`.
    */
   readonly idle?: Duration | undefined;
-  /** The expiry is moved at most this often; 0 moves it with every use. Default a tenth of `idle`, at most 60 s. */
+  /**
+   * The shortest time between two moves of the expiry; 0 moves it with every use. Default `idle` / 10, at most 60 s.
+   */
   readonly touchAfter?: Duration | undefined;
   /**
-   * The most bytes that a session may take, with its data and cookie as JSON. Above it, `set` fails with
+   * The most bytes that a session may take, with its data and cookie as JSON. For a larger session, `set` fails with
    * `ERR_REDIS_KIT_SESSION_DATA`, and the stored session does not change. Default 1 MiB.
    */
   readonly maxBytes?: number | undefined;
-  /** The prefix of connect-redis's keys, used instead of the kit's; default `'sess:'`. */
+  /** The key prefix with `compatible: 'connect-redis'`, used instead of the kit's prefix; default `'sess:'`. */
   readonly prefix?: string | undefined;
-  /** Uses the format and keys of connect-redis, so that an app can switch in both directions and users stay logged in. */
+  /**
+   * Uses the format and keys of connect-redis, so that an app can switch in both directions and users stay logged in.
+   */
   readonly compatible?: 'connect-redis' | undefined;
 }
 
@@ -33,7 +37,7 @@ const MAX_TOUCH_AFTER_MS = 60_000;
 
 export const DEFAULT_IDLE_MS: number = 30 * 60_000;
 
-/** The default of connect-redis. */
+/** The default lifetime of a session in connect-redis: one day. */
 const CONNECT_REDIS_IDLE_MS = 86_400_000;
 
 const NAMES = ['idle', 'touchAfter', 'maxBytes', 'prefix', 'compatible'] as const;

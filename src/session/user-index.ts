@@ -17,7 +17,7 @@ export interface SessionDeps {
   readonly reporter: Reporter;
 }
 
-/** The most sessions of a user, and what a login above it does. */
+/** The most sessions of a user, and whether a login above this limit revokes the oldest sessions or rejects. */
 export interface UserLimit {
   readonly limit: number;
   readonly onExceed: 'evict-oldest' | 'reject';
@@ -35,12 +35,12 @@ type IndexUpdate = IndexedSession & Pick<SessionWriteReply, 'owner' | 'indexUnti
 
 interface AdmitOptions {
   readonly limit?: UserLimit | undefined;
-  /** A session of the same user that the new one replaces. */
+  /** The session of the same user that the new session replaces, which is not counted. */
   readonly replaced?: IndexedSession | undefined;
   readonly deadline?: Deadline | undefined;
 }
 
-/** The sessions of each user. A session is written before its index, so an index may be behind. */
+/** The index of each user's sessions. A session is written before its index, so an index may be out of date. */
 export class UserIndex {
   readonly #deps: SessionDeps;
 
@@ -48,7 +48,7 @@ export class UserIndex {
     this.#deps = deps;
   }
 
-  /** Prolongs a session in its index. Not awaited: the request has its session, and a later use tries again. */
+  /** Prolongs a session in its index. Not awaited: the request does not need the index, and a later use tries again. */
   renew(update: IndexUpdate): void {
     void this.#add(update, {}).catch((error: unknown) => this.#failed(error));
   }
@@ -58,7 +58,7 @@ export class UserIndex {
     void this.list(owner, [session]).catch((error: unknown) => this.#failed(error));
   }
 
-  /** Updates the indexes after a session was written, whose user may have changed. */
+  /** Updates the indexes of the old and the new user after a session was written. */
   async update(update: IndexUpdate, ownerBefore: string, options: AdmitOptions): Promise<void> {
     if (update.owner === ownerBefore) {
       if (update.indexUntil > 0) this.renew(update);
@@ -69,8 +69,9 @@ export class UserIndex {
   }
 
   /**
-   * Adds a new session to the index of its user. At the limit of the user, other sessions are revoked for it, or this
-   * rejects. If it rejects, the session is destroyed: `revokeAll()` could not find a session that is in no index.
+   * Adds a new session to the index of its user. At the user's limit, either the oldest sessions are revoked or the
+   * promise rejects. After any error, the new session is destroyed: `revokeAll()` could not find a session that is in
+   * no index.
    */
   async admit(update: IndexUpdate, options: AdmitOptions): Promise<void> {
     const { engine, keys } = this.#deps;
@@ -88,7 +89,7 @@ export class UserIndex {
     const { limit = UNLIMITED, deadline } = options;
     const first = await this.#add(update, { ...options, limit: { ...limit, onExceed: 'reject' } });
     if (first.added) return;
-    // Sessions that have expired may still be in the index.
+    // The index may still contain sessions that have ended, which must not count.
     const alive = await Promise.all(first.others.map((other) => this.#isAlive(other, deadline)));
     const dead = first.others.filter((_, index) => alive[index] === false);
     if (dead.length > 0) await this.list(update.owner, dead);
@@ -102,7 +103,7 @@ export class UserIndex {
     await Promise.all(others.map(({ handle }) => this.revoke(handle, deadline)));
   }
 
-  /** Destroys a session by its handle; undefined when there is no such session. The caller updates the index. */
+  /** Destroys a session by its handle; undefined when no live session has the handle. The caller updates the index. */
   async revoke(handle: string, deadline?: Deadline): Promise<SessionDestroyReply | undefined> {
     const { engine, keys, reporter } = this.#deps;
     const key = keys.sessionOfHandle(handle);
@@ -113,7 +114,7 @@ export class UserIndex {
     return revoked;
   }
 
-  /** Removes sessions from an index and returns the others, oldest first. Some of those may have expired. */
+  /** Removes sessions from an index and returns the others, oldest first. Some of the others may have ended. */
   async list(owner: string, forget: readonly IndexedSession[] = []): Promise<readonly IndexedSession[]> {
     const { engine, keys } = this.#deps;
     const args = { forget: forget.map(memberOf) };
@@ -152,7 +153,7 @@ export class UserIndex {
   }
 }
 
-/** 15 digits, so that members sort by age. */
+/** The digits of the creation time in a member. The number is fixed, so that members sort by age. */
 const CREATED_DIGITS = 15;
 
 function memberOf({ created, handle }: IndexedSession): string {

@@ -38,7 +38,7 @@ function sideBySide(kind: PolicySpec['kind'], ...numbers: PolicySpec['numbers'])
 }
 
 describe('the boundaries of a sliding window', () => {
-  it('a unit counts through the last millisecond of its window and not in the next', async () => {
+  it('a unit of a sliding window counts until the last millisecond of the window and not in the next millisecond', async () => {
     const { take, pass } = sideBySide('window', 1, 100 * S, 1);
     expect(await take(1)).toMatchObject({ allowed: true, used: 1, waitMs: 100 * S, resetMs: 100 * S });
     pass(100 * S - 1);
@@ -47,7 +47,7 @@ describe('the boundaries of a sliding window', () => {
     expect(await take(1)).toMatchObject({ allowed: true, used: 1 });
   });
 
-  it('a window counts 65,537 units of one millisecond, and refuses one more', async () => {
+  it('a sliding window with a limit of 65,537 allows 65,537 units in one millisecond and refuses one more', async () => {
     const { subject, take, pass } = sideBySide('window', 65_537, 100 * S, 1);
     await subject.hit(65_536);
     expect(await take(1)).toMatchObject({ allowed: true, used: 65_537 });
@@ -58,7 +58,7 @@ describe('the boundaries of a sliding window', () => {
     expect(await take(65_537)).toMatchObject({ allowed: true, used: 65_537 });
   });
 
-  it('a window counts hundreds of thousands of units exactly, and they come back in order', async () => {
+  it('a sliding window counts 500,000 units exactly, and the oldest units come back first', async () => {
     const { take, pass, refund } = sideBySide('window', 500_000, 100 * S, 1);
     await take(200_000);
     pass(1);
@@ -70,7 +70,7 @@ describe('the boundaries of a sliding window', () => {
     expect(await take(300_000)).toMatchObject({ allowed: true, used: 500_000 });
   });
 
-  it('a window counts at most 4,294,967,295 units of penalties, and stays intact', async () => {
+  it('a sliding window counts at most 4,294,967,295 units of penalties, and allows its limit after they expire', async () => {
     const { call, take, pass } = sideBySide('window', 5, 100 * S, 1);
     for (let times = 0; times < 5; times++) await call('force', 1_000_000_000);
     expect(await take(1)).toMatchObject({ allowed: false, used: 4_294_967_295, waitMs: 100 * S });
@@ -78,7 +78,7 @@ describe('the boundaries of a sliding window', () => {
     expect(await take(5)).toMatchObject({ allowed: true, used: 5 });
   }, 60_000);
 
-  it('a unit comes back at most the resolution later than the window, and never earlier', async () => {
+  it('a unit comes back when its window has passed, or later by less than the resolution', async () => {
     const { take, pass } = sideBySide('window', 1, 100 * S, 7 * S);
     const { waitMs } = await take(1);
     expect(waitMs).toBeGreaterThanOrEqual(100 * S);
@@ -89,7 +89,7 @@ describe('the boundaries of a sliding window', () => {
     expect(await take(1)).toMatchObject({ allowed: true });
   });
 
-  it('a refused request that counts replaces the oldest units, and never raises the count above the limit', async () => {
+  it('a charge for a refused request replaces the oldest units and never raises the count of a window above the limit', async () => {
     const { call, pass } = sideBySide('window', 5, 100 * S, 1);
     await call('count', 3);
     pass(10 * S);
@@ -101,7 +101,7 @@ describe('the boundaries of a sliding window', () => {
     expect(await call('count', 6)).toMatchObject({ allowed: false, used: 5, waitMs: -1, resetMs: 100 * S });
   });
 
-  it('a refused request with a low limit does not lower the count for a call with a higher limit', async () => {
+  it('a charge for a refused request with a low limit does not lower the count for a call with a higher limit', async () => {
     const { call, pass } = sideBySide('window', 100, 100 * S, 1);
     await call('count', 100);
     pass(1);
@@ -134,7 +134,7 @@ describe('the boundaries of a token bucket', () => {
     expect(await call('peek', 2)).toMatchObject({ allowed: true, used: 0, resetMs: 0 });
   });
 
-  it('a bucket never holds more than its capacity, after any pause and any refund', async () => {
+  it('a bucket never holds more tokens than its capacity after a long pause or a late refund', async () => {
     const { take, pass, refund } = sideBySide('bucket', 3, 100 * S, 1);
     const first = await take(2);
     pass(150 * S);
@@ -146,7 +146,7 @@ describe('the boundaries of a token bucket', () => {
     expect(await take(1)).toMatchObject({ allowed: false, used: 3 });
   });
 
-  it('a refused request that counts empties a bucket, and does not overdraw it', async () => {
+  it('a charge for a refused request empties a bucket and does not overdraw the bucket', async () => {
     const { call } = sideBySide('bucket', 3, 100 * S, 1);
     await call('count', 2);
     expect(await call('count', 2)).toMatchObject({ allowed: false, used: 3, waitMs: 200 * S });
@@ -155,7 +155,7 @@ describe('the boundaries of a token bucket', () => {
     expect(await call('count', 2)).toMatchObject({ allowed: false, used: 5 });
   });
 
-  it('a bucket keeps its debt in tokens when the refill interval changes', async () => {
+  it('a bucket owes the same number of tokens after the refill interval changes', async () => {
     const { take, pass, key } = sideBySide('bucket', 2, 100 * S, 1);
     await take(2);
     pass(50 * S);
@@ -171,21 +171,21 @@ describe.each([
   ['a sliding window', 'window', [5, 100 * S, 1]],
   ['a token bucket', 'bucket', [5, 100 * S, 1]],
 ] as const)('%s', (_, kind, numbers) => {
-  it('a cost of 0 is allowed and takes nothing, even when nothing is left', async () => {
+  it('a cost of 0 is allowed and takes no unit, even when no quota is left', async () => {
     const { take } = sideBySide(kind, ...numbers);
     expect(await take(0)).toMatchObject({ allowed: true, used: 0, stamp: 0 });
     await take(5);
     expect(await take(0)).toMatchObject({ allowed: true, used: 5, stamp: 0 });
   });
 
-  it('a cost of the whole limit is allowed, and a higher cost never is', async () => {
+  it('a cost equal to the limit is allowed, and a cost above the limit is never allowed', async () => {
     const { take } = sideBySide(kind, ...numbers);
     expect(await take(6)).toMatchObject({ allowed: false, used: 0, waitMs: -1, resetMs: 0, stamp: 0 });
     expect(await take(5)).toMatchObject({ allowed: true, used: 5 });
     expect(await take(6)).toMatchObject({ allowed: false, used: 5, waitMs: -1 });
   });
 
-  it('a limit of 0 allows nothing in any mode', async () => {
+  it('a limit of 0 refuses a cost of 1 in the modes take, peek and count', async () => {
     const { call } = sideBySide(kind, ...numbers);
     for (const mode of ['take', 'peek', 'count'] as const) {
       expect(await call(mode, 1, 5)).toMatchObject({ allowed: false, used: 0, waitMs: -1 });
@@ -193,7 +193,7 @@ describe.each([
     expect(await call('take', 5)).toMatchObject({ allowed: true, used: 5 });
   });
 
-  it('a limit below the current count refuses until enough has come back', async () => {
+  it('a limit below the current count refuses a request until enough units have come back', async () => {
     const { call, pass } = sideBySide(kind, ...numbers);
     await call('take', 2);
     pass(1);
@@ -208,7 +208,7 @@ describe.each([
     expect(await call('take', 1, 3)).toMatchObject({ allowed: true });
   });
 
-  it('a clock that goes back gains no quota and loses none', async () => {
+  it('a clock that goes back neither frees units nor removes quota', async () => {
     const { take, pass } = sideBySide(kind, ...numbers);
     await take(5);
     pass(-50 * S);
@@ -219,7 +219,7 @@ describe.each([
     expect(await take(1)).toMatchObject({ allowed: true });
   });
 
-  it('a refund of an expired charge returns nothing', async () => {
+  it('a refund of an expired charge returns no unit', async () => {
     const { take, pass, call, refund } = sideBySide(kind, ...numbers);
     const charge = await take(2);
     pass(200 * S);

@@ -29,7 +29,7 @@ function appWith(kit: ReturnType<typeof memory>, options: RateLimitOptions) {
 }
 
 describe('the option `handler`', () => {
-  it('a `handler` that rejects is an error of the request', async () => {
+  it('the rejection of a `handler` is passed to `next` as an error', async () => {
     const { app, errors } = appWith(memory(), {
       ...ONE,
       handler: async () => Promise.reject(new Error('no template')),
@@ -39,7 +39,7 @@ describe('the option `handler`', () => {
     expect(errors).toHaveLength(1);
   });
 
-  it('the error of a `handler` that has called `next` is emitted, and nothing is called twice', async () => {
+  it('the error of a `handler` that has called `next` is emitted, and `next` is not called again', async () => {
     const kit = memory();
     const emitted = eventsOf(kit, 'error');
     const { app, errors } = appWith(kit, {
@@ -58,7 +58,7 @@ describe('the option `handler`', () => {
 });
 
 describe('the option `refundWhen`', () => {
-  it('a `refundWhen` may return a promise, whose value decides', async () => {
+  it('the value of a promise that `refundWhen` returns decides on the refund', async () => {
     for (const [answer, used] of [
       [true, 0],
       [false, 1],
@@ -71,7 +71,7 @@ describe('the option `refundWhen`', () => {
     }
   });
 
-  it('the error of a `refundWhen` is emitted, and nothing is refunded', async () => {
+  it('the error of a `refundWhen` is emitted, and the cost is not refunded', async () => {
     const kit = memory();
     const emitted = eventsOf(kit, 'error');
     const { app, limit } = appWith(kit, { ...ONE, refundWhen: () => Promise.reject(new Error('no log')) });
@@ -80,7 +80,7 @@ describe('the option `refundWhen`', () => {
     expect((await limit.limiter.peek('ann')).used).toBe(1);
   });
 
-  it('a `refundWhen` is called even if the client has gone before the decision', async () => {
+  it('the option `refundWhen` is called even if the client has gone before the decision', async () => {
     const arrived = new EventEmitter();
     const key = new Promise<string>((resolve) => arrived.once('gone', () => resolve('ann')));
     const asked = vi.fn(() => true);
@@ -102,7 +102,7 @@ describe('the option `refundWhen`', () => {
   });
 });
 
-describe('a limiter after the response', () => {
+describe('a limiter that is called after the response', () => {
   it('a limiter counts a request whose response has been sent, and does not change the response', async () => {
     const limit = memory().rateLimit(ONE);
     const errors: unknown[] = [];
@@ -133,7 +133,7 @@ describe('shadow mode', () => {
   });
 });
 
-it('an empty string is no identity, and no message shows the value that `key` returned', async () => {
+it('an empty string from `key` is an error, and no message shows the value that `key` returned', async () => {
   const kit = memory();
   const emitted = eventsOf(kit, 'rate:misuse');
   const { app } = appWith(kit, { ...ONE, key: (req) => req.get('x-key') ?? '' });

@@ -29,7 +29,7 @@ describeWithServers('the deny cache', () => {
     return { kit, url: server.url };
   }
 
-  it('a client with a remembered refusal is refused without a command', async () => {
+  it('a client with a remembered refusal is refused without a command to Redis', async () => {
     const { kit, url } = await watchedKit();
     const { app } = appWith(kit, { ...ONE, denyCache: { maxAge: '1h' } });
     await request(app).get('/').expect(200);
@@ -67,7 +67,7 @@ describeWithServers('the deny cache', () => {
     expect(commands).toHaveLength(1);
   });
 
-  it('a limiter that counts refused requests sends each of them to Redis', async () => {
+  it('a limiter with `onDenied: "count"` sends each refused request to Redis', async () => {
     const { kit, url } = await watchedKit();
     const { limit } = appWith(kit, { ...ONE, onDenied: 'count' });
     await limit.limiter.consume('ann');
@@ -78,7 +78,7 @@ describeWithServers('the deny cache', () => {
   });
 });
 
-it('a remembered refusal counts its wait down, and ends with it', async () => {
+it('a remembered refusal reports a shrinking wait, and ends when the wait is over', async () => {
   stopTime();
   const kit = kitForTest({ url: 'memory:' });
   const { limit } = appWith(kit, { ...ONE, window: '150ms', denyCache: { maxAge: '1h' } });
@@ -95,7 +95,7 @@ it('a remembered refusal counts its wait down, and ends with it', async () => {
   expect(decision.used).toBe(1);
 });
 
-it('a remembered refusal is forgotten on a reset or a refund in this process', async () => {
+it('a remembered refusal is forgotten after a reset or a refund in the same process', async () => {
   const kit = kitForTest({ url: 'memory:' });
   const { limit } = appWith(kit, { ...ONE, denyCache: { maxAge: '1h' } });
   const allowed = await limit.limiter.consume('ann');
@@ -127,7 +127,7 @@ it('a remembered refusal does not decide the wait of another cost or limit', asy
   await expect(limit.limiter.consume('ann', { cost: 2, limit: -1 })).rejects.toThrow('limit');
 });
 
-it('a refusal that arrives during a reset or refund is not remembered', async () => {
+it('a refusal that arrives during a reset or a refund is not remembered', async () => {
   const kit = kitForTest({ url: redisUrl() });
   const { limit } = appWith(kit, { ...ONE, denyCache: { maxAge: '1h' } });
   const allowed = await limit.limiter.consume('ann');
@@ -149,7 +149,7 @@ it('the deny cache stores a short key for a long id', async () => {
   expect((await limit.limiter.consume(long)).allowed).toBe(true);
 });
 
-it('a reset in another process takes effect after `maxAge`, and not before', async () => {
+it('a reset in another process ends a remembered refusal after `maxAge`, and not before', async () => {
   const prefix = testPrefix();
   const [here, there] = [1, 2].map(() => kitForTest({ url: redisUrl(), prefix }));
   const { limit } = appWith(here as RedisKit, { ...ONE, denyCache: { maxAge: '300ms' } });

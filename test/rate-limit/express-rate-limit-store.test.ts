@@ -16,7 +16,7 @@ onEveryStore('kit.expressRateLimitStore', (kitOf) => {
     return store;
   }
 
-  it('the store works with express-rate-limit', async () => {
+  it('express-rate-limit counts and refuses requests with kit.expressRateLimitStore', async () => {
     const app = express()
       .use(rateLimit({ limit: 2, windowMs: 3_600_000, store: kitOf().expressRateLimitStore() }))
       .get('/', (_req, res) => void res.end('ok'));
@@ -48,7 +48,7 @@ onEveryStore('kit.expressRateLimitStore', (kitOf) => {
     expect(warnings).toEqual([]);
   });
 
-  it('the store increments, decrements and resets a counter', async () => {
+  it('kit.expressRateLimitStore increments, decrements and resets a counter', async () => {
     const store = storeOf();
     expect(await store.get('ann')).toBeUndefined();
     const info = await store.increment('ann');
@@ -64,13 +64,13 @@ onEveryStore('kit.expressRateLimitStore', (kitOf) => {
     expect((await store.get('bob'))?.totalHits).toBe(1);
   });
 
-  it('the store counts each of 50 parallel hits', async () => {
+  it('kit.expressRateLimitStore counts each of 50 parallel hits', async () => {
     const store = storeOf();
     const hits = await Promise.all(Array.from({ length: 50 }, () => store.increment('ann')));
     expect(new Set(hits.map(({ totalHits }) => totalHits)).size).toBe(50);
   });
 
-  it('the call `resetAll` deletes all counters of the store and nothing else', async () => {
+  it('the method `resetAll` deletes all counters of the store and no other keys', async () => {
     const kit = kitOf();
     const store = kit.expressRateLimitStore();
     const others = [
@@ -93,7 +93,7 @@ onEveryStore('kit.expressRateLimitStore', (kitOf) => {
     expect((await limiter.peek('ann')).used).toBe(1);
   });
 
-  it('a decrement never goes below zero, and creates no counter', async () => {
+  it('a decrement never lowers a counter below zero, and creates no counter', async () => {
     const store = storeOf();
     await store.decrement('ann');
     expect(await store.get('ann')).toBeUndefined();
@@ -105,7 +105,7 @@ onEveryStore('kit.expressRateLimitStore', (kitOf) => {
 });
 
 describe('kit.expressRateLimitStore', () => {
-  it('a window ends at its deadline, and the next hit begins a new one', async () => {
+  it('a fixed window ends after `windowMs`, and the next hit begins a new window', async () => {
     const clock = new TestClock();
     const store = kitForTest({ url: 'memory:', clock }).expressRateLimitStore();
     store.init({ windowMs: 1_000 });
@@ -134,7 +134,7 @@ describe('kit.expressRateLimitStore', () => {
     });
   });
 
-  it('the store rejects an invalid window and an invalid name', () => {
+  it('kit.expressRateLimitStore rejects an invalid window and an invalid name', () => {
     const kit = kitForTest({ url: 'memory:' });
     expect(() => kit.expressRateLimitStore({ name: 'a:b' })).toThrow('`name`');
     const store = kit.expressRateLimitStore();

@@ -106,7 +106,7 @@ function bucketFaults(calls: readonly DecidedCall[]) {
   return { tooMany: tooMany.length, needless, allowed: allowed.length };
 }
 
-describeWithServers('a limiter under four processes that call it for one id', () => {
+describeWithServers('a limiter that four processes call for the same id', () => {
   beforeAll(async () => {
     server = await startRedis();
     workers = await Promise.all(WORKERS.map(startWorker));
@@ -117,7 +117,7 @@ describeWithServers('a limiter under four processes that call it for one id', ()
     await server?.stop();
   });
 
-  it('a sliding window allows exactly its limit in any window by the clock of the server', async () => {
+  it('a sliding window allows exactly its limit in every window by the clock of the server', async () => {
     let isEnough = false;
     for (let forMs = HAMMER_MS; !isEnough; forMs *= 2) {
       const calls = await hammerOn('sliding-window', forMs);
@@ -128,7 +128,7 @@ describeWithServers('a limiter under four processes that call it for one id', ()
     }
   });
 
-  it('a token bucket allows exactly its capacity and refill by the clock of the server', async () => {
+  it('a token bucket allows exactly its capacity and its refill by the clock of the server', async () => {
     let isEnough = false;
     for (let forMs = HAMMER_MS; !isEnough; forMs *= 2) {
       const { tooMany, needless, allowed } = bucketFaults(await hammerOn('token-bucket', forMs));
@@ -139,7 +139,7 @@ describeWithServers('a limiter under four processes that call it for one id', ()
   });
 
   it.each(['fixed-window', 'two-counters'] as const)(
-    'the same check detects the violations of a %s script',
+    'the check for sliding windows detects that a %s script allows too much',
     async (script) => {
       let isDetected = false;
       for (let forMs = HAMMER_MS; !isDetected; forMs *= 2) {

@@ -80,7 +80,7 @@ describe('the rate headers', () => {
     expect(await sent(false)).toEqual({});
   });
 
-  it('the window of a token bucket in the fields is its time to refill', async () => {
+  it('the window of a token bucket in the rate headers is the time in which the bucket refills', async () => {
     const limit = memory().rateLimit({
       algorithm: 'token-bucket',
       capacity: 5,

@@ -21,7 +21,7 @@ describe('the network of an address', () => {
     expect(networkOf('0:0:0:0:0:ffff:192.0.2.7', false)).toBe('192.0.2.7');
   });
 
-  it('the network of an IPv6 address is its /56 in every notation', () => {
+  it('the network of an IPv6 address is the same /56 prefix in every notation of the address', () => {
     const network = '2001:db8:1234:5600:0:0:0:0/56';
     for (const address of [
       '2001:db8:1234:5678::1',
@@ -36,14 +36,14 @@ describe('the network of an address', () => {
     expect(networkOf('64:ff9b::192.0.2.33', 96)).toBe('64:ff9b:0:0:0:0:0:0/96');
   });
 
-  it('the network excludes the port and brackets that some proxies write', () => {
+  it('the network of an address excludes the port and the brackets that some proxies write', () => {
     expect(networkOf('203.0.113.7:51234', 56)).toBe('203.0.113.7');
     expect(networkOf('[2001:db8:1234:5678::1]:443', 56)).toBe('2001:db8:1234:5600:0:0:0:0/56');
     expect(networkOf('[2001:db8:1234:5678::1]', 56)).toBe('2001:db8:1234:5600:0:0:0:0/56');
     expect(networkOf('[::ffff:192.0.2.7]:1', 56)).toBe('192.0.2.7');
   });
 
-  it('the network is the whole address when `ipv6Subnet` is false, and networks of different lengths differ', () => {
+  it('the network of an IPv6 address is the whole address when `ipv6Subnet` is false', () => {
     expect(networkOf('2001:db8::1', false)).toBe('2001:db8:0:0:0:0:0:1/128');
     expect(networkOf('2001:db8::', 56)).not.toBe(networkOf('2001:db8::', 64));
     expect(networkOf('not an address', 56)).toBe('not an address');
@@ -76,7 +76,7 @@ describe('the identity of a request', () => {
     await request(strict).get('/').set('X-Forwarded-For', '192.0.2.2').expect(429);
   });
 
-  it('a request without a client address is an error', async () => {
+  it('a request without a client address is passed to `next` with an error', async () => {
     const limit = kitForTest({ url: 'memory:' }).rateLimit(ONE);
     const app = express()
       .use((req, _res, next) => {
@@ -143,7 +143,7 @@ describe('the detection of misuse', () => {
     expect(events).toEqual([]);
   });
 
-  it('a limiter that a handler creates is reported once, and its second creation fails', async () => {
+  it('a limiter that a handler creates is reported once, and the next request cannot create the limiter again', async () => {
     const { kit, events } = recordingKit();
     const app = express().get('/', (req, res, next) => kit.rateLimit(ONE)(req, res, next), ok);
     await request(app).get('/').expect(200);

@@ -9,7 +9,7 @@ const BUCKET = { algorithm: 'token-bucket', capacity: 3, refill: { tokens: 1, pe
 
 onEveryStore('a limiter', (kitOf) => {
   for (const policy of [WINDOW, BUCKET]) {
-    it(`a limiter allows its limit and not one more (${policy.algorithm})`, async () => {
+    it(`a limiter allows as many units as its limit and not one more (${policy.algorithm})`, async () => {
       const limiter = kitOf().limiter(policy);
       const decisions = await Promise.all(Array.from({ length: 20 }, () => limiter.consume('ann')));
       expect(decisions.filter((decision) => decision.allowed)).toHaveLength(3);
@@ -68,7 +68,7 @@ onEveryStore('a limiter', (kitOf) => {
       });
     });
 
-    it(`a peek and a cost of 0 take nothing (${policy.algorithm})`, async () => {
+    it(`a peek and a cost of 0 take no unit (${policy.algorithm})`, async () => {
       const limiter = kitOf().limiter(policy);
       expect(await limiter.consume('ann', { cost: 0 })).toMatchObject({ allowed: true, used: 0, resetMs: 0 });
       expect(await limiter.peek('ann')).toMatchObject({ allowed: true, used: 0, remaining: 3, cost: 0 });
@@ -86,7 +86,7 @@ onEveryStore('a limiter', (kitOf) => {
       expect(await limiter.peek('ann')).toMatchObject({ used: 1, remaining: 2 });
     });
 
-    it(`a refund of a refusal or of a foreign decision does nothing (${policy.algorithm})`, async () => {
+    it(`a refund of a refusal or of an unknown decision returns no unit (${policy.algorithm})`, async () => {
       const limiter = kitOf().limiter(policy);
       await limiter.consume('ann', { cost: 3 });
       const refused = await limiter.consume('ann');
@@ -95,7 +95,7 @@ onEveryStore('a limiter', (kitOf) => {
       expect(await limiter.peek('ann')).toMatchObject({ used: 3 });
     });
 
-    it(`a penalty may exceed the limit, and its decision shows what is left (${policy.algorithm})`, async () => {
+    it(`a penalty may exceed the limit, and its decision has the remaining quota (${policy.algorithm})`, async () => {
       const limiter = kitOf().limiter(policy);
       expect(await limiter.penalize('ann', 2)).toMatchObject({
         allowed: true,
@@ -117,14 +117,14 @@ onEveryStore('a limiter', (kitOf) => {
       expect(await limiter.peek('ann')).toMatchObject({ used: 0 });
     });
 
-    it(`a reset deletes the count (${policy.algorithm})`, async () => {
+    it(`a reset deletes the count of the id (${policy.algorithm})`, async () => {
       const limiter = kitOf().limiter(policy);
       await limiter.consume('ann', { cost: 3 });
       await limiter.reset('ann');
       expect(await limiter.consume('ann', { cost: 3 })).toMatchObject({ allowed: true });
     });
 
-    it(`a call may set its own limit (${policy.algorithm})`, async () => {
+    it(`a limit given in a call replaces the limit of the policy (${policy.algorithm})`, async () => {
       const limiter = kitOf().limiter(policy);
       expect(await limiter.consume('ann', { cost: 5, limit: 10 })).toMatchObject({
         allowed: true,
@@ -201,7 +201,7 @@ onEveryStore('a limiter', (kitOf) => {
   });
 });
 
-it('a namespace counts separately', async () => {
+it('a limiter of a namespace counts separately from the same limiter of the kit', async () => {
   const kit = kitForTest({ url: 'memory:' });
   const outer = kit.limiter(WINDOW);
   const inner = kit.namespace('tenant').limiter(WINDOW);
@@ -226,7 +226,7 @@ it('a unit of a sliding window comes back exactly a window after it was taken', 
   expect(await limiter.consume('ann')).toMatchObject({ allowed: false, retryAfterMs: 400 });
 });
 
-it('a bucket refills continuously and in whole numbers', async () => {
+it('a token bucket refills continuously and reports whole numbers of tokens', async () => {
   const clock = new TestClock();
   const limiter = kitForTest({ url: 'memory:', clock }).limiter({
     algorithm: 'token-bucket',
@@ -241,7 +241,7 @@ it('a bucket refills continuously and in whole numbers', async () => {
   expect(await limiter.consume('ann')).toMatchObject({ allowed: true, remaining: 0 });
 });
 
-it('a refund to a bucket returns what is still owed of the charge, in any order', async () => {
+it('refunds to a token bucket, in any order, return the tokens of each charge that are still owed', async () => {
   const clock = new TestClock();
   const kit = kitForTest({ url: 'memory:', clock });
   const bucket = { algorithm: 'token-bucket', capacity: 10, refill: { tokens: 1, per: '1s' } } as const;

@@ -17,7 +17,7 @@ function ok(_req: unknown, res: { end(text: string): unknown }): void {
 }
 
 onEveryStore('kit.rateLimit', (kitOf) => {
-  it('a request above the limit is refused with 429 and all fields that a client needs', async () => {
+  it('a request above the limit is refused with 429, the rate headers, Retry-After and problem+json', async () => {
     const app = express().use(kitOf().rateLimit(THREE)).get('/', ok);
     for (const remaining of [2, 1, 0]) {
       const passed = await request(app).get('/').expect(200, 'ok');
@@ -37,13 +37,13 @@ onEveryStore('kit.rateLimit', (kitOf) => {
     });
   });
 
-  it('a limiter allows exactly its limit of parallel requests', async () => {
+  it('a limiter allows exactly as many parallel requests as its limit', async () => {
     const base = await serve(express().use(kitOf().rateLimit(THREE)).get('/', ok));
     const statuses = await Promise.all(Array.from({ length: 30 }, async () => (await fetch(base)).status));
     expect(statuses.filter((status) => status === 200)).toHaveLength(3);
   });
 
-  it('a request charges all policies of one identity or none', async () => {
+  it('a request charges all policies of one identity, or none if one refuses', async () => {
     const limit = kitOf().rateLimit({
       policies: [
         { algorithm: 'sliding-window', limit: 2, window: '1h', name: 'hourly' },
@@ -64,7 +64,7 @@ onEveryStore('kit.rateLimit', (kitOf) => {
     });
   });
 
-  it('a request that one identity refuses is refunded to the others', async () => {
+  it('a request that the policy of one identity refuses is refunded to the other identities', async () => {
     const kit = kitOf();
     const limit = kit.rateLimit({
       policies: [
@@ -96,7 +96,7 @@ onEveryStore('kit.rateLimit', (kitOf) => {
     await request(app).get('/').expect(200);
   });
 
-  it("a refused request counts with `onDenied: 'count'`", async () => {
+  it("a refused request is charged with `onDenied: 'count'`", async () => {
     const limit = kitOf().rateLimit({ ...THREE, onDenied: 'count', key: () => 'ann' });
     const app = express().use(limit).get('/', ok);
     for (let tries = 0; tries < 10; tries++) await request(app).get('/');
@@ -105,7 +105,7 @@ onEveryStore('kit.rateLimit', (kitOf) => {
     expect((await limit.limiter.peek('ann')).used).toBe(3);
   });
 
-  it('a response for which `refundWhen` returns true is refunded', async () => {
+  it('the cost of a request is refunded if `refundWhen` returns true for the response', async () => {
     const limit = kitOf().rateLimit({
       ...THREE,
       key: () => 'ann',
@@ -167,7 +167,7 @@ describe('kit.rateLimit', () => {
     expect((await fetch(base)).status).toBe(429);
   });
 
-  it('the middleware is a named function of three arguments', () => {
+  it('the middleware of kit.rateLimit is a named function of three arguments', () => {
     const limit = memory().rateLimit(THREE);
     expect(limit.name).toBe('rateLimit');
     expect(limit).toHaveLength(3);

@@ -149,11 +149,11 @@ describe('the script and the in-memory implementation', () => {
     );
   });
 
-  it('every field of a reply follows the definition for several policies', async () => {
+  it('every field of a reply follows the definitions of the algorithms for several policies at once', async () => {
     await check(fc.array(fc.oneof(window, bucket), { minLength: 2, maxLength: 3 }), 200);
   });
 
-  it('every field of a reply follows the definition for a log of several hundred entries', async () => {
+  it('every field of a reply follows the definition of a sliding window for a log of several hundred entries', async () => {
     const spec: PolicySpec = { kind: 'window', numbers: [700, 1_000 * S, 1] };
     const arrival = fc.record({
       do: fc.constant('take' as const),
@@ -181,7 +181,7 @@ describe('the script and the in-memory implementation', () => {
   });
 });
 
-describe('the model', () => {
+describe('the model of a limiter', () => {
   const requests = fc.array(
     fc.record({ ms: fc.nat(400), cost: fc.integer({ min: 1, max: 4 }), peek: fc.boolean() }),
     { minLength: 1, maxLength: 80, size: 'max' },
@@ -226,7 +226,7 @@ describe('the model', () => {
     );
   });
 
-  it('no bucket allows more between two moments than its capacity and refill, or refuses a cost that fits', () => {
+  it('no bucket allows more between two moments than its capacity plus the refill, or refuses a cost that fits', () => {
     const numbers = fc.tuple(fc.integer({ min: 1, max: 9 }), fc.integer({ min: 1, max: 999 }), fc.nat(6));
     fc.assert(
       fc.property(numbers, requests, ([capacity, interval, more], run) => {

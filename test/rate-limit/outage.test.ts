@@ -29,7 +29,7 @@ describeWithServers('a limiter while Redis is unavailable', () => {
     return { kit, app, limiter: middleware.limiter };
   }
 
-  it('the in-process fallback decides, and its decisions are degraded', async () => {
+  it('the in-process fallback decides, and its decisions have `degraded: true`', async () => {
     const { app, kit } = appOn({ url: `redis://127.0.0.1:${await freePort()}` });
     const degraded: unknown[] = [];
     kit.on('rate:degraded', (event) => degraded.push(event));
@@ -79,7 +79,7 @@ describeWithServers('a limiter while Redis is unavailable', () => {
     await until('Redis decides again', async () => (await request(app).get('/')).body.degraded !== true);
   });
 
-  it('a limiter uses Redis again within 3 seconds of its return', async () => {
+  it('a limiter uses Redis again within 3 seconds after Redis becomes available', async () => {
     const server = await redis();
     const { app, limiter } = appOn({ url: server.url });
     await request(app).get('/').expect(200);
@@ -91,7 +91,7 @@ describeWithServers('a limiter while Redis is unavailable', () => {
     expect(await limiter.consume('ann')).toMatchObject({ allowed: true, used: 1, degraded: false });
   });
 
-  it('a command whose reply is lost is counted once', async () => {
+  it('a command whose reply is lost charges its cost once', async () => {
     const server = await redis();
     const { limiter } = appOn({ url: server.url }, { limit: 100 });
     await limiter.consume('ann');
@@ -103,7 +103,7 @@ describeWithServers('a limiter while Redis is unavailable', () => {
     expect((await limiter.peek('ann')).used).toBe(2);
   });
 
-  it('the in-process fallback counts 1,000 ids', async () => {
+  it('the in-process fallback counts 1,000 ids separately', async () => {
     const { limiter } = appOn({ url: `redis://127.0.0.1:${await freePort()}` });
     for (let id = 0; id < 1_000; id++) await limiter.consume(`id-${id}`);
     expect(await limiter.peek('id-999')).toMatchObject({ used: 1, degraded: true });

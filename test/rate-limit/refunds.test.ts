@@ -45,7 +45,7 @@ function limitOf(policy: PolicyArgs) {
 
 const HOUR = 3_600_000;
 
-it('the value of a window stays short when every unit is refunded', async () => {
+it('the stored value of a sliding window stays short when each new unit is refunded', async () => {
   const { take, refund, size, used } = limitOf({ algorithm: slidingWindow, numbers: [1_000, HOUR, 1] });
   await take();
   for (let turn = 0; turn < 1_000; turn++) {
@@ -56,7 +56,7 @@ it('the value of a window stays short when every unit is refunded', async () => 
   expect(await size()).toBeLessThan(100);
 });
 
-it('a long window keeps only the units that are not refunded, in any order of refunds', async () => {
+it('a sliding window with many entries keeps only the units that are not refunded, in any order of refunds', async () => {
   const { take, refund, size, used } = limitOf({ algorithm: slidingWindow, numbers: [1_000, HOUR, 1] });
   const charges = [];
   for (let turn = 0; turn < 400; turn++) {
@@ -76,7 +76,7 @@ it('a long window keeps only the units that are not refunded, in any order of re
   expect(await size()).toBeLessThan(long / 2);
 });
 
-it('a bucket refunds exactly what is still owed, in any order', async () => {
+it('a token bucket refunds exactly the tokens that are still owed, in any order of refunds', async () => {
   const { take, refund, used } = limitOf({ algorithm: tokenBucket, numbers: [1_000, 1_000 * HOUR, 1] });
   const charges = [];
   for (let turn = 0; turn < 400; turn++) charges.push(await take());
@@ -89,7 +89,7 @@ it('a bucket refunds exactly what is still owed, in any order', async () => {
   expect(await used()).toBe(0);
 });
 
-it('a bucket with more refunds than it stores returns no more than was taken, and stays short', async () => {
+it('a token bucket with more refunds than it can store returns no more than was taken, and its value stays short', async () => {
   const { take, refund, size, used } = limitOf({ algorithm: tokenBucket, numbers: [1_000, 1_000 * HOUR, 1] });
   const charges = [];
   for (let turn = 0; turn < 700; turn++) charges.push(await take());

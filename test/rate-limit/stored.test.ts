@@ -45,7 +45,7 @@ async function take(
 }
 
 describe.each(policies)('%s with an unexpected stored value', (name, algorithm) => {
-  it('a value of another type counts as absent, is reported as corrupt, and is replaced', async () => {
+  it('a value of another Redis type counts as absent, is reported as corrupt, and is replaced', async () => {
     const key = keys.rate('wrong type', name);
     await both.client.rPush(key, 'a list');
     await both.client.pExpire(key, SPAN);
@@ -56,7 +56,7 @@ describe.each(policies)('%s with an unexpected stored value', (name, algorithm) 
     expect(second).toMatchObject({ allowed: true, used: 4, found: 'fine' });
   });
 
-  it('a truncated value never allows more than the limit, and is repaired', async () => {
+  it('a truncated value never allows more than the limit, and the next charge replaces it with a valid value', async () => {
     const whole = keys.rate('whole', name);
     for (let times = 0; times < 3; times++) {
       await take(both, whole, algorithm, 1);
@@ -106,7 +106,7 @@ describe.each(policies)('%s with an unexpected stored value', (name, algorithm) 
 });
 
 describeWithServers('a server that loses its scripts', () => {
-  it.each(policies)('the count continues after a SCRIPT FLUSH (%s)', async (name, algorithm) => {
+  it.each(policies)('the count of a limiter continues after a SCRIPT FLUSH (%s)', async (name, algorithm) => {
     const server = await startRedis();
     onTestFinished(() => server.stop());
     const own = await startBothEngines(server.url);

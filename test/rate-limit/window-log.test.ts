@@ -73,7 +73,7 @@ class Window {
 
 describe('the log of a sliding window after refunds', () => {
   it.each([0, CHUNK, 3 * CHUNK])(
-    'a log of %d units is as short after 1,500 refunded requests as before',
+    'the log of a sliding window with %d units is as short after 1,500 refunded requests as before them',
     async (kept) => {
       const window = new Window(1_000);
       for (let turn = 0; turn < kept; turn++) {
@@ -91,7 +91,7 @@ describe('the log of a sliding window after refunds', () => {
     },
   );
 
-  it('a log has no more entries than units that count, and no more than its window has steps of the resolution', async () => {
+  it('a log has no more entries than counted units, and no more entries than its window has steps of `resolution`', async () => {
     const step = fc.record({
       ms: fc.nat(300 * S),
       cost: fc.nat(3),
@@ -117,7 +117,7 @@ describe('the log of a sliding window after refunds', () => {
     );
   });
 
-  it('a log whose sum is less than its entries never counts below zero', async () => {
+  it('a log whose stored sum is less than the units of its entries never counts below zero', async () => {
     const window = new Window(10);
     const charge = await window.take(5);
     const value = Buffer.from(both.keyspace.get(window.key) ?? '');

@@ -106,7 +106,7 @@ describeWithServers('the commands of a rate limit', () => {
     expect(commands).toEqual(['EVALSHA']);
   });
 
-  it('a request that one identity refuses costs one more command for the refund of the other', async () => {
+  it('a request that is refused for one identity costs one more command to refund the other identity', async () => {
     const zone = (req: express.Request) => String(req.headers.zone);
     const request = await appWith({
       policies: [
@@ -124,7 +124,7 @@ describeWithServers('the commands of a rate limit', () => {
     expect(commands.filter((name) => name === 'EVALSHA')).toHaveLength(4);
   });
 
-  it('the text of a script is sent only to a server that does not know it', async () => {
+  it('the text of a script is sent only to a server that has not loaded the script', async () => {
     const request = await appWith({ ...window, limit: 100 });
     const client = await connectPlainClient(server.url);
     onTestFinished(() => client.destroy());

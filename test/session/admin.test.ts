@@ -36,7 +36,7 @@ onEveryStore('kit.sessions', (kitOf) => {
     return { kit, port, login };
   }
 
-  it('a list has the sessions of a user, oldest first, under handles that do not reveal their ids', async () => {
+  it('the list of a user has the sessions oldest first, with handles that do not reveal the session ids', async () => {
     const { kit, login } = await start({ idle: '1h', absolute: '2h' });
     const before = Date.now() - 1_000;
     const phone = await login('ann', { 'User-Agent': 'A phone' });
@@ -61,7 +61,7 @@ onEveryStore('kit.sessions', (kitOf) => {
     expect(await kit.namespace('other').sessions.list('ann')).toEqual([]);
   });
 
-  it('a session whose `userId` the handler has set is listed from its save on', async () => {
+  it('a session whose `userId` the handler has set is listed as soon as it is saved', async () => {
     const { kit, port } = await start();
     const browser = new Browser(port);
     await browser.get('/login');
@@ -84,14 +84,14 @@ onEveryStore('kit.sessions', (kitOf) => {
   });
 
   it.each(['', 'x', '*', '{', `*${'x'.repeat(43)}`, 7 as unknown as string])(
-    'a call of `revoke` with the handle %j revokes nothing',
+    'a call of `revoke` with the handle %j revokes no session',
     async (handle) => {
       const { kit } = await start();
       expect(await kit.sessions.revoke(handle)).toBe(false);
     },
   );
 
-  it('a call of `revokeAll` ends all sessions of one user, or all but one', async () => {
+  it('a call of `revokeAll` ends all sessions of the user, or all but the session named by `except`', async () => {
     const { kit, login } = await start({}, (ownKit) => ({
       '/others': async (req, res) => {
         const except = ownKit.sessions.handleOf(req);
@@ -108,7 +108,7 @@ onEveryStore('kit.sessions', (kitOf) => {
     expect(await bob.data()).toEqual({ userId: 'bob' });
   });
 
-  it('the handle of a request is that of its stored session, or undefined', async () => {
+  it('the method `handleOf` returns the handle of a request’s session, or undefined if it is not stored', async () => {
     const handles: (string | undefined)[] = [];
     const { kit, port, login } = await start({}, (ownKit) => ({
       '/mine': (req, res) => {
@@ -123,7 +123,7 @@ onEveryStore('kit.sessions', (kitOf) => {
     expect(handles).toEqual([undefined, handle]);
   });
 
-  it('an invalid user id is rejected', async () => {
+  it('a call of kit.sessions with an invalid user id rejects', async () => {
     const { sessions } = kitOf();
     for (const user of ['', undefined, null, 7] as string[]) {
       await expect(sessions.list(user)).rejects.toThrow("the user's id is");
@@ -154,7 +154,7 @@ onEveryStore('kit.sessions', (kitOf) => {
     expect(await kit.sessions.list('ann')).toEqual([]);
   });
 
-  it('a session of a login during a `revokeAll` is either listed and alive, or neither', async () => {
+  it('the session of a login during a `revokeAll` is either alive and listed, or ended and not listed', async () => {
     const { kit, login } = await start();
     for (let round = 0; round < 10; round++) {
       const [browser] = await Promise.all([login(), kit.sessions.revokeAll('ann')]);
@@ -165,7 +165,7 @@ onEveryStore('kit.sessions', (kitOf) => {
     }
   });
 
-  it('the option `maxPerUser` evicts the oldest sessions for a new one', async () => {
+  it('the option `maxPerUser` with `evict-oldest` revokes the oldest sessions of the user for a new session', async () => {
     const { kit, login } = await start({ maxPerUser: { limit: 2, onExceed: 'evict-oldest' } });
     const revoked = eventsOf(kit, 'session:revoked');
     const browsers = [];
@@ -179,7 +179,7 @@ onEveryStore('kit.sessions', (kitOf) => {
     expect(revoked).toHaveLength(2);
   });
 
-  it('a login above `maxPerUser` is rejected until a session has ended, and the client keeps its session', async () => {
+  it('a login above `maxPerUser` is rejected until a session of the user has ended', async () => {
     const { kit, port, login } = await start({ maxPerUser: { limit: 1, onExceed: 'reject' } });
     const first = await login();
     const second = new Browser(port);
@@ -197,7 +197,7 @@ onEveryStore('kit.sessions', (kitOf) => {
     expect(await kit.sessions.count('ann')).toBe(1);
   });
 
-  it('a corrupt index begins empty, and is reported', async () => {
+  it('a corrupt index of a user’s sessions is reported and replaced by an empty index', async () => {
     if (kitOf().client === null) return;
     const { kit, login } = await start();
     const errors = eventsOf(kit, 'error');
@@ -213,7 +213,7 @@ onEveryStore('kit.sessions', (kitOf) => {
   });
 });
 
-it('a list removes ended sessions from the index', async () => {
+it('a call of `list` removes ended sessions from the index of the user', async () => {
   const kit = kitForTest({ url: redisUrl() });
   const browser = new Browser(await serveSessions(kit, {}, ROUTES));
   await browser.get('/in');
@@ -225,7 +225,7 @@ it('a list removes ended sessions from the index', async () => {
   expect(await client.keys(`${kit.prefix}*`)).toEqual([]);
 });
 
-it('no key is left when all sessions of a user have expired', async () => {
+it('no Redis key is left after all sessions of a user have expired', async () => {
   const kit = kitForTest({ url: redisUrl() });
   const created = eventsOf(kit, 'session:created');
   const port = await serveSessions(kit, { idle: 200, touchAfter: 20 }, ROUTES);
@@ -237,7 +237,7 @@ it('no key is left when all sessions of a user have expired', async () => {
   await until('the keys have expired', async () => (await keys()).length === 0);
 });
 
-it('the index of a user lives exactly as long as the sessions', async () => {
+it('the index of a user lists a session until the session expires, and not longer', async () => {
   const clock = { time: 1_800_000_000_000, now: () => clock.time };
   const kit = kitForTest({ url: 'memory:', clock });
   const port = await serveSessions(kit, { idle: '10m', touchAfter: '1m' }, ROUTES);

@@ -55,7 +55,7 @@ onEveryStore('an object that is assigned to req.session', (kitOf) => {
   }
 
   it.each(['/replace', '/bare', '/stranger'])(
-    'an assigned object begins a session with its data (%s)',
+    'an object that is assigned to `req.session` begins a session with the data of the object (%s)',
     async (path) => {
       const { browser, errors } = await start();
       const answer = await browser.get(path);
@@ -72,7 +72,7 @@ onEveryStore('an object that is assigned to req.session', (kitOf) => {
     ['/empty', {}],
     ['/falsy', { views: 1 }],
   ])(
-    'an assigned object replaces the data of a stored session, and keeps its id (%s)',
+    'an object that is assigned to `req.session` replaces the data of a stored session under the same id (%s)',
     async (path, data) => {
       const { kit, browser } = await start();
       await browser.get('/view');
@@ -83,7 +83,7 @@ onEveryStore('an object that is assigned to req.session', (kitOf) => {
     },
   );
 
-  it('an assigned object begins a new session after `destroy`', async () => {
+  it('an object that is assigned to `req.session` after `destroy` begins a new session', async () => {
     const { kit, browser } = await start();
     await browser.get('/view');
     const before = browser.sessionId;
@@ -101,7 +101,7 @@ onEveryStore('an object that is assigned to req.session', (kitOf) => {
     ['/list', 'it must be an object'],
     ['/text', "'ann'"],
   ])(
-    'an assigned value that cannot be stored is answered with 500 and its own error, and is no outage (%s)',
+    'session data that cannot be stored is answered with 500 and ERR_REDIS_KIT_SESSION_DATA (%s)',
     async (path, message) => {
       const { browser, errors } = await start();
       await browser.get('/view');
@@ -118,14 +118,14 @@ onEveryStore('an object that is assigned to req.session', (kitOf) => {
     },
   );
 
-  it('an assigned value that cannot be stored does not change the response with `onError: "anonymous"`', async () => {
+  it('session data that cannot be stored does not change the response with `onError: "anonymous"`', async () => {
     const { browser } = await start({ onError: 'anonymous' });
     const answer = await browser.get('/getter');
     expect([answer.status, answer.body, answer.header('set-cookie')]).toEqual([200, 'done', undefined]);
   });
 });
 
-it.each(APPS)('an object that is assigned to req.session becomes its data (%s)', async (_, makeApp) => {
+it.each(APPS)('an object assigned to req.session becomes the session data (%s)', async (_, makeApp) => {
   const kit = kitForTest({ url: 'memory:' });
   const data: Routes[string] = (req, res) => void res.end(JSON.stringify(dataOf(req)));
   const browser = new Browser(await serveSessions(kit, {}, { ...ROUTES, '/': data }, makeApp()));
@@ -135,7 +135,7 @@ it.each(APPS)('an object that is assigned to req.session becomes its data (%s)',
   expect((await browser.get('/getter')).status).toBe(500);
 });
 
-it('a save rejects with the error that a getter of the session throws', async () => {
+it('a save rejects with the error that a getter in the session data throws', async () => {
   const kit = kitForTest({ url: 'memory:' });
   const route: Routes[string] = async (req, res) => {
     Object.defineProperty(req.session, 'broken', { enumerable: true, configurable: true, get: fail });

@@ -13,7 +13,7 @@ describeWithServers('sessions on a Cluster', () => {
   });
   afterAll(() => cluster.stop());
 
-  it('a session on any master is loaded, regenerated and destroyed', async () => {
+  it('a session on any master of a cluster is loaded, regenerated and destroyed', async () => {
     const kit = kitForTest({ cluster: { nodes: cluster.nodes.map(({ host, port }) => ({ host, port })) } });
     const errors = eventsOf(kit, 'error');
     const port = await serveSessions(kit, { absolute: '1h' });

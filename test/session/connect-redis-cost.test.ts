@@ -34,7 +34,7 @@ describeWithServers('kit.session compared with express-session and connect-redis
     };
   }
 
-  it('a request that only reads the session costs one command less', async () => {
+  it('a request that only reads the session costs one command less than with connect-redis', async () => {
     const ours = await commandsOf(async (url) => {
       const kit = kitForTest({ url });
       await kit.ready();

@@ -51,7 +51,7 @@ describeOnBothEngines('the lifetime of `req.session.cookie`', (url) => {
   const kitOf = () => kitForTest({ url: url() });
 
   it.each(APPS.flatMap(([name, make]) => [true, false].map((rolling) => [name, rolling, make] as const)))(
-    'a use renews the `maxAge` of the options (%s, rolling: %s)',
+    'a use of the session renews the `maxAge` that the options set (%s, rolling: %s)',
     async (_, rolling, makeApp) => {
       const browser = await start(kitOf(), { rolling, cookie: { maxAge: '1h' } }, makeApp);
       await browser.get('/view');
@@ -60,7 +60,7 @@ describeOnBothEngines('the lifetime of `req.session.cookie`', (url) => {
   );
 
   it.each(['/own-life', '/remember'])(
-    'a use renews a `maxAge` that the handler has set (%s)',
+    'a use of the session renews a `maxAge` that the handler has set (%s)',
     async (path) => {
       const browser = await start(kitOf(), {});
       await browser.get(path);
@@ -68,7 +68,7 @@ describeOnBothEngines('the lifetime of `req.session.cookie`', (url) => {
     },
   );
 
-  it('a call of `reload` renews the lifetime', async () => {
+  it('a call of `reload` renews the lifetime of `req.session.cookie`', async () => {
     const browser = await start(kitOf(), { cookie: { maxAge: '1h' } });
     await browser.get('/view');
     await expectRenewal(browser, '/reloaded');
@@ -82,7 +82,7 @@ describeOnBothEngines('the lifetime of `req.session.cookie`', (url) => {
     expect((await browser.get('/left')).header('set-cookie')).toContain(`Expires=${expires}`);
   });
 
-  it('a cookie without `maxAge` stays without an expiry', async () => {
+  it('a use of the session adds no expiry to a cookie without `maxAge`', async () => {
     const browser = await start(kitOf(), {});
     await browser.get('/view');
     expect(JSON.parse((await browser.get('/left')).body)).toEqual([null, null]);
@@ -93,7 +93,7 @@ describeOnBothEngines('the lifetime of `req.session.cookie`', (url) => {
     ['kit.sessionStore({ compatible })', { compatible: 'connect-redis' }],
   ])('the lifetime of the cookie with %s', (_, options) => {
     it.each([true, false])(
-      'a use renews the lifetime under express-session (rolling: %s)',
+      'a use of the session renews the lifetime of its cookie under express-session (rolling: %s)',
       async (rolling) => {
         const kit = kitOf();
         const prefix = options.compatible === undefined ? {} : { prefix: `${kit.prefix}:` };

@@ -12,7 +12,7 @@ import { describeOnBothEngines, eventsOf, kitForTest } from '../support/kits.ts'
 import { Browser, SECRET, serveSessions, withRoutes } from './browser.ts';
 
 describeOnBothEngines('the session cookie', (url) => {
-  it('the option `cookie` may be a function of the request, with the same defaults and checks', async () => {
+  it('a function as the option `cookie` gets the same defaults and checks as an object', async () => {
     const cookie = (req: Request) => (req.get('x-app') === 'yes' ? { maxAge: 60_000, path: '/' } : {});
     const errors: unknown[] = [];
     const app = express().set('env', 'test');
@@ -45,7 +45,7 @@ describeOnBothEngines('the session cookie', (url) => {
     }
   });
 
-  it('a call of `destroy` clears the cookie of an ended session, and sets none for a client without a cookie', async () => {
+  it('a call of `destroy` clears the cookie of an ended session, and sets no cookie for a client without one', async () => {
     const kit = kitForTest({ url: url() });
     const browser = new Browser(await serveSessions(kit));
     await browser.get('/login');
@@ -78,7 +78,7 @@ describeOnBothEngines('the session cookie', (url) => {
     );
   });
 
-  it('a cookie is Secure behind a trusted proxy that reports HTTPS, and only then', async () => {
+  it('a cookie is Secure behind a proxy only if the proxy is trusted and reports HTTPS', async () => {
     const https = { 'X-Forwarded-Proto': 'https' };
     const trusting = () => express().set('trust proxy', 1);
     expect(await cookieOf({}, https, trusting())).toContain('; Secure');
@@ -98,7 +98,7 @@ describeOnBothEngines('the session cookie', (url) => {
     ).toMatch(/^__Host-sid=[^;]+; Path=\/; HttpOnly; Secure; SameSite=Lax$/);
   });
 
-  it('a cookie is Secure over TLS, in Connect as well', async () => {
+  it('a cookie is Secure over TLS in Express and in Connect', async () => {
     for (const app of [express(), makeConnect()]) {
       app.use(kitForTest({ url: url() }).session({ secret: SECRET }));
       const psk = Buffer.from('a key that both sides have, which saves the certificate');
@@ -145,7 +145,7 @@ describeOnBothEngines('the session cookie', (url) => {
     expect(await browser.data()).toEqual({ userId: 'ann' });
   });
 
-  it('a cookie is sent when the session begins, and with every response only if `rolling` is true', async () => {
+  it('a cookie is sent when the session begins, and with later responses only if `rolling` is true', async () => {
     for (const rolling of [false, true]) {
       const browser = new Browser(await serveSessions(kitForTest({ url: url() }), { rolling }));
       expect((await browser.get('/view')).header('set-cookie')).toBeDefined();
@@ -155,7 +155,7 @@ describeOnBothEngines('the session cookie', (url) => {
     }
   });
 
-  it('the secret can be changed while users stay logged in', async () => {
+  it('users stay logged in while the secret is changed', async () => {
     const kit = kitForTest({ url: url() });
     const [old, both, fresh] = [
       await serveSessions(kit, { secret: 'an old secret' }),
@@ -191,7 +191,7 @@ describeOnBothEngines('the session cookie', (url) => {
     expect(await browser.data()).toEqual({ views: 1 });
   });
 
-  it('a new session never gets the id of a cookie that is not in the store', async () => {
+  it('a new session never gets the id in a cookie whose session is not in the store', async () => {
     const kit = kitForTest({ url: url() });
     const created = eventsOf(kit, 'session:created');
     const browser = new Browser(await serveSessions(kit));

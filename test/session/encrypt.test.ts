@@ -62,7 +62,7 @@ describe('encrypted sessions', () => {
     expect(corrupt).toHaveLength(1);
   });
 
-  it('a plain session is not accepted with `encrypt`, since an attacker with access to Redis could forge it', async () => {
+  it('a plain stored session, which an attacker could forge in Redis, is not accepted with `encrypt`', async () => {
     const { prefix, port } = await start({});
     const browser = new Browser(port);
     await browser.get('/view');
@@ -88,7 +88,7 @@ describe('encrypted sessions', () => {
 describe('a seal', () => {
   const plain = Buffer.from('{"a":1}');
 
-  it('an encrypted value opens only with its own handle and all of its bytes unchanged', () => {
+  it('an encrypted value opens only with the handle of its session and only if no byte has changed', () => {
     const seal = aesSeal([OLD]);
     const closed = seal.close(plain, 'one');
     expect(seal.open(closed, 'one')).toEqual(plain);
@@ -102,7 +102,7 @@ describe('a seal', () => {
     expect(seal.close(plain, 'one')).not.toEqual(closed);
   });
 
-  it('a seal without encryption opens only plain values', () => {
+  it('a seal without encryption opens plain values only', () => {
     expect(noSeal.open(noSeal.close(plain, 'one'), 'two')).toEqual(plain);
     expect(noSeal.open(aesSeal([OLD]).close(plain, 'one'), 'one')).toBeUndefined();
     expect(noSeal.open(Buffer.alloc(0), 'one')).toBeUndefined();

@@ -116,7 +116,7 @@ onEveryStore('a login', (kitOf) => {
   });
 
   it.each(['evict-oldest', 'reject'] as const)(
-    'a login that replaces a session of the same user does not count twice (%s)',
+    'a login that replaces a session of the same user counts as one session (%s)',
     async (onExceed) => {
       const limit = onExceed === 'reject' ? 1 : 2;
       const options = { maxPerUser: { limit, onExceed } };
@@ -130,7 +130,7 @@ onEveryStore('a login', (kitOf) => {
     },
   );
 
-  it('a session that is written after a logout sets one cookie', async () => {
+  it('a response with new session data after a logout sets one cookie', async () => {
     const { browser } = await startWith(kitOf(), {
       '/flash': async (req, res) => {
         await req.session.logout();
@@ -172,7 +172,7 @@ it.each([
   expect(answer.body).toContain('option `genid` returned');
 });
 
-it('a login evicts no session for an ended one that is still in the index', async () => {
+it('a login evicts no live session while the index still has an ended session', async () => {
   const options: SessionOptions = { maxPerUser: { limit: 2, onExceed: 'evict-oldest' } };
   const { kit, browser, port } = await startWith(kitForTest({ url: redisUrl() }), {}, options);
   await browser.get('/in');
@@ -220,7 +220,7 @@ describeWithServers('a failure that no handler awaits', () => {
   );
 });
 
-it('data under the name of a method of express-session does not break a request', async () => {
+it('session data under the name of a method of express-session does not break a request', async () => {
   const { browser } = await startWith(kitForTest({ url: 'memory:' }), {
     '/copy': (req, res) => {
       Object.assign(req.session, { touch: 1, resetMaxAge: 2, note: 'kept' });
@@ -238,7 +238,7 @@ function changing(life: number): Routes[string] {
   };
 }
 
-it('a change of the cookie’s `maxAge` alone is saved, and a later save of a slow request keeps it', async () => {
+it('a change of only the cookie’s `maxAge` is saved, and a later save of a slow request keeps it', async () => {
   const [inside, gate] = [new Gate(), new Gate()];
   const clock = new TestClock();
   const kit = kitForTest({ url: 'memory:', clock });
@@ -265,7 +265,7 @@ it('a change of the cookie’s `maxAge` alone is saved, and a later save of a sl
   expect(await browser.data()).toEqual({ userId: 'ann', note: 'late' });
 });
 
-it('the deadline of a session that lives shorter than `touchAfter` moves with every use', async () => {
+it('a session whose lifetime is shorter than `touchAfter` stays alive while it is used', async () => {
   const clock = new TestClock();
   const kit = kitForTest({ url: 'memory:', clock });
   const { browser } = await startWith(kit, { '/short': changing(30_000) }, { idle: '1h', touchAfter: '5m' });
@@ -277,7 +277,7 @@ it('the deadline of a session that lives shorter than `touchAfter` moves with ev
   }
 });
 
-it('a login lasts as long as `remember`, even if that is the default `maxAge`, and at most `absolute`', async () => {
+it('a login lasts as long as `remember`, even if `remember` equals the `maxAge` of the options, and at most `absolute`', async () => {
   const clock = new TestClock();
   const kit = kitForTest({ url: 'memory:', clock });
   const remember: Routes = {

@@ -41,7 +41,7 @@ describe('a session on memory:', () => {
   });
 
   it.each<StoreOptions>([{}, { compatible: 'connect-redis' }])(
-    'a session under express-session with `touchAfter: 0` lives on from its last use: %j',
+    'a session under express-session with `touchAfter: 0` expires exactly `idle` after its last use: %j',
     async (format) => {
       const clock = new TestClock();
       const kit = kitForTest({ url: 'memory:', clock });
@@ -82,7 +82,7 @@ describe('a session on memory:', () => {
     expect(await browser.data()).toEqual({ userId: 'ann' });
   });
 
-  it('a session that is saved late lives for its whole idle time', async () => {
+  it('a save after most of the idle time starts the whole idle time of the session again', async () => {
     for (const options of [{ idle: '1h' }, { cookie: { maxAge: 3_600_000 } }] as const) {
       const { clock, browser } = await start({ ...options, touchAfter: '50m' });
       clock.time += 59 * 60_000;
@@ -94,7 +94,7 @@ describe('a session on memory:', () => {
     }
   });
 
-  it('a session lives as long as the `maxAge` that its handler has set', async () => {
+  it('a session expires after the `maxAge` that its handler has set, and not after `idle`', async () => {
     const { clock, browser } = await start(
       { idle: '10m' },
       {
@@ -160,7 +160,7 @@ describe('the stored session on both engines', () => {
     }
   }
 
-  it('a read writes only if it moves the deadline by at least `touchAfter`', () =>
+  it('a read of a session writes only if it moves the idle deadline by at least `touchAfter`', () =>
     onBoth(async ({ clock, client, memory, redis, keyspace }, key) => {
       for (const engine of [memory, redis]) await engine.run(sessionWrite, [key], write);
       const states: string[] = [];

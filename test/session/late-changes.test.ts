@@ -45,7 +45,7 @@ describeOnBothEngines('kit.session', (url) => {
       },
     );
 
-    it('a change after the last byte is saved before the client gets that byte', async () => {
+    it('a session change after the last write is saved before the client gets the last byte', async () => {
       const written = new Gate();
       const change = new Gate();
       const { address, cookie, read } = await start(async (req, res) => {
@@ -73,7 +73,7 @@ describeOnBothEngines('kit.session', (url) => {
       expect((await read()).text).toBe('{"seen":"after the last byte"}');
     });
 
-    it('a response whose session cannot be saved is refused at once, even if its handler still streams', async () => {
+    it('a response whose session cannot be saved is replaced by a 500 at once, even if its handler still streams', async () => {
       const ended = new Gate();
       const { address, cookie } = await start((req, res) => {
         Object.assign(req.session, { circle: req.session });

@@ -37,7 +37,7 @@ onEveryStore('req.session', (kitOf) => {
     return thief;
   }
 
-  it('a login creates a session with a new id, and destroys the old one', async () => {
+  it('a login creates a session with a new id, and destroys the old session', async () => {
     const { kit, browser } = await start(loginRoutes(['ann'], { data: { role: 'admin' } }));
     const rotated = eventsOf(kit, 'session:rotated');
     await browser.get('/view');
@@ -70,7 +70,7 @@ onEveryStore('req.session', (kitOf) => {
     expect(destroyed).toHaveLength(1);
   });
 
-  it('the session after a logout is empty, and stored only if something is written to it', async () => {
+  it('the session after a logout is empty, and is stored only if the handler writes data to it', async () => {
     const { kit, browser } = await start({
       ...loginRoutes(),
       '/goodbye': async (req, res) => {
@@ -88,7 +88,7 @@ onEveryStore('req.session', (kitOf) => {
     expect(created).toHaveLength(3);
   });
 
-  it('a login right after a logout sets one cookie', async () => {
+  it('a login after a logout in the same request sets one cookie', async () => {
     const { browser } = await start({
       ...loginRoutes(),
       '/switch': async (req, res) => {
@@ -103,7 +103,7 @@ onEveryStore('req.session', (kitOf) => {
     expect(await browser.data()).toEqual({ userId: 'bob' });
   });
 
-  it('a login right after a save that the handler does not await causes no conflict', async () => {
+  it('a login after a save that the handler does not await causes no conflict', async () => {
     const { kit, browser } = await start({
       '/hasty': async (req, res) => {
         req.session.note = 'hasty';
@@ -127,7 +127,7 @@ onEveryStore('req.session', (kitOf) => {
     expect((await browser.get('/in/ann')).header('set-cookie')).not.toMatch(/Max-Age|Expires/);
   });
 
-  it('a login with `remember` keeps the cookie and the session that long, whatever `idle` is', async () => {
+  it('a login with `remember` keeps the cookie and the session for that time, even if `idle` is shorter', async () => {
     const { kit, browser } = await start(loginRoutes(['ann'], { remember: '30d' }), { idle: '1m' });
     const day = 86_400_000;
     const cookie = (await browser.get('/in/ann')).header('set-cookie') ?? '';
@@ -160,7 +160,7 @@ onEveryStore('req.session', (kitOf) => {
     expect(await browser.data()).toEqual({ views: 1 });
   });
 
-  it('the methods of a session return promises and call their callback once, even if it throws', async () => {
+  it('the methods of a session return promises and call their callback once, even if the callback throws', async () => {
     const thrown: unknown[] = [];
     const keep = (error: unknown) => thrown.push(error);
     const listeners = process.listeners('uncaughtException');
@@ -200,7 +200,7 @@ onEveryStore('req.session', (kitOf) => {
     }
   });
 
-  it('data under the name of a session method is dropped and logged', async () => {
+  it('session data under the name of a session method is dropped and logged', async () => {
     const { browser } = await start({
       '/write': (req, res) => {
         Object.assign(req.session, { login: 'ann', note: 'kept' });

@@ -123,7 +123,7 @@ describeOnBothEngines('a session cookie that clients may lose', (url) => {
   );
 
   it.each(['/longer', '/longer-and-save', '/longer-and-hasty', '/longer-and-write'])(
-    'a cookie with a new `maxAge` is sent once, with or without a change of data (%s)',
+    'a cookie with a new `maxAge` is sent once in the response, with or without a change of data (%s)',
     async (path) => {
       const { browser } = await start();
       await browser.get('/view');
@@ -137,7 +137,7 @@ describeOnBothEngines('a session cookie that clients may lose', (url) => {
   );
 
   it.each(['/until-closed', '/until-closed-and-write'])(
-    'a cookie whose `maxAge` was removed is sent (%s)',
+    'a cookie whose `maxAge` the handler has removed is sent again (%s)',
     async (path) => {
       const { browser } = await start({ cookie: { maxAge: '1h' } });
       await browser.get('/view');
@@ -146,7 +146,7 @@ describeOnBothEngines('a session cookie that clients may lose', (url) => {
     },
   );
 
-  it('a rolling cookie with a new `maxAge` is sent once', async () => {
+  it('a rolling cookie with a new `maxAge` is sent once in the response', async () => {
     const { browser } = await start({ rolling: true });
     await browser.get('/view');
     const answer = await browser.get('/longer');
@@ -182,7 +182,7 @@ describeOnBothEngines('several session cookies in one request', (url) => {
     ['an unsigned one', 'plain'],
     ['an empty one', ''],
     ['one that cannot be decoded', '%E0%A4%A'],
-  ])('the live session is loaded before or after %s', async (_, dead) => {
+  ])('the cookie of the live session is used before or after %s', async (_, dead) => {
     const { newer, dataWith } = await start();
     expect(await dataWith(dead, newer)).toEqual({ userId: 'ann' });
     expect(await dataWith(newer, dead)).toEqual({ userId: 'ann' });
@@ -190,13 +190,13 @@ describeOnBothEngines('several session cookies in one request', (url) => {
     expect(await dataWith(dead, dead)).toEqual({});
   });
 
-  it('the live session that was created last is loaded', async () => {
+  it('the session that was created last is loaded when several cookies have live sessions', async () => {
     const { older, newer, dataWith } = await start();
     expect(await dataWith(older, newer)).toEqual({ userId: 'ann' });
     expect(await dataWith(newer, older)).toEqual({ userId: 'ann' });
   });
 
-  it('a cookie that an earlier secret has signed is tried as well', async () => {
+  it('a session cookie that is signed with an earlier secret is loaded among several cookies', async () => {
     const kit = kitForTest({ url: url() });
     const { older, newer } = await start(kit);
     const secret = ['a newer secret of the tests', SECRET];
@@ -214,7 +214,7 @@ describeOnBothEngines('several session cookies in one request', (url) => {
     expect(JSON.parse((await browser.get('/', { headers })).body)).toEqual({ userId: 'ann' });
   });
 
-  it('any number of session cookies costs a bounded number of reads', async () => {
+  it('a request with 41 session cookies loads at most 8 sessions', async () => {
     const { kit, newer, dataWith } = await start();
     const loaded = eventsOf(kit, 'session:loaded');
     const others = Array.from({ length: 40 }, (_, index) => signed(`ended-${index}`));

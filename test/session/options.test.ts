@@ -99,7 +99,7 @@ describe('the options of kit.session', () => {
     expect(make).toThrow(expect.objectContaining({ code: 'ERR_REDIS_KIT_CONFIG' }));
   });
 
-  it('an error shows no secret', () => {
+  it('the error for an invalid secret shows none of the secrets', () => {
     const make = () => kitForTest({ url: 'memory:' }).session({ secret: ['hush-hush', ''] });
     expect(make).not.toThrow(/hush/);
   });

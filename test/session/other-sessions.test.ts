@@ -51,7 +51,7 @@ describeOnBothEngines('the end of another client’s session', (url) => {
     Object.entries(WAYS).flatMap(([way, end]) =>
       EXPRESS.map(([app, make]) => [way, app, make, end] as const),
     ),
-  )('the end of another session by %s does not change the caller’s own (%s)', async (_, _app, make, end) => {
+  )('the end of another session by %s keeps the caller’s session (%s)', async (_, _app, make, end) => {
     const { admin, other } = await start(kitForTest({ url: url() }), make(), end);
     const answer = await admin.get(`/end?id=${other.sessionId}`);
     expect([answer.body, answer.header('set-cookie')]).toEqual(['ended', undefined]);
@@ -62,7 +62,7 @@ describeOnBothEngines('the end of another client’s session', (url) => {
   });
 
   it.each(Object.entries(WAYS))(
-    'the end of a session by %s clears the cookie only if it is the caller’s own',
+    'the end of the caller’s own session by %s clears the cookie',
     async (_, end) => {
       const { admin } = await start(kitForTest({ url: url() }), undefined, end);
       await admin.get(`/end?id=${admin.sessionId}`);

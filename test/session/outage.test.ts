@@ -55,7 +55,7 @@ function expectRefusal(answer: Answer): void {
 }
 
 describeWithServers('sessions while Redis is unavailable', () => {
-  it('a call that a handler does not await causes no unhandled rejection', async () => {
+  it('a failed call of a session method that the handler does not await causes no unhandled rejection', async () => {
     const rejections: unknown[] = [];
     const keep = (reason: unknown) => rejections.push(reason);
     process.on('unhandledRejection', keep);
@@ -76,7 +76,7 @@ describeWithServers('sessions while Redis is unavailable', () => {
   });
 
   it.each(['error', 'anonymous'] as const)(
-    'a login and a logout are complete or have no effect, within the deadline (%s)',
+    'a login during an outage fails within the deadline and has no effect (%s)',
     async (onError) => {
       const { server, browser } = await start({ onError }, (redis) => ({
         '/in': async (req, res) => {
@@ -115,7 +115,7 @@ describeWithServers('sessions while Redis is unavailable', () => {
       expect(await browser.data()).toEqual({ userId: 'ann' });
     });
 
-    it('a request is answered with 503 while the server is down, and sessions begin when it is back', async () => {
+    it('a request is answered with 503 while the server is down, and can begin a session when the server is back', async () => {
       const { server, browser } = await start();
       await server.kill();
       for (let attempt = 0; attempt < 5; attempt++) expectRefusal(await timed(() => browser.get('/view')));
@@ -124,7 +124,7 @@ describeWithServers('sessions while Redis is unavailable', () => {
       expect(await browser.data()).toEqual({ userId: 'ann' });
     });
 
-    it('a request without a session is handled as long as it needs none', async () => {
+    it('a request without a session is handled during the outage if it needs no session', async () => {
       const { server, browser } = await start();
       server.freeze();
       const stranger = new Browser(browser.port);
@@ -133,7 +133,7 @@ describeWithServers('sessions while Redis is unavailable', () => {
     });
 
     it.each(['end', 'stream', 'writeHead'])(
-      'a failed save refuses the whole response, whichever way it is sent (%s)',
+      'a failed save replaces the whole response with a 503 (%s)',
       async (way) => {
         const { server, browser } = await start({ rolling: true }, (redis) => ({
           '/late': (req: Request, res: Response) => {
@@ -155,7 +155,7 @@ describeWithServers('sessions while Redis is unavailable', () => {
       },
     );
 
-    it('a failed save after the headers is emitted, and the response continues', async () => {
+    it('the failure of a save after the headers is emitted, and the response continues', async () => {
       const { browser, errors } = await start({}, (redis) => ({
         '/stream': async (req: Request, res: Response) => {
           res.write('a');
@@ -171,7 +171,7 @@ describeWithServers('sessions while Redis is unavailable', () => {
       ]);
     });
 
-    it('the callbacks of save(), reload() and destroy() get the error', async () => {
+    it('the callbacks of save(), reload() and destroy() get the error of the store', async () => {
       const codes: unknown[] = [];
       const { browser } = await start({}, (redis) => ({
         '/all': (req: Request, res: Response) => {
@@ -194,7 +194,7 @@ describeWithServers('sessions while Redis is unavailable', () => {
   describe("with onError 'anonymous'", () => {
     const anonymous = { onError: 'anonymous' } as const;
 
-    it('the app continues with an empty session that is never saved', async () => {
+    it('a request during an outage has an empty session that is never saved', async () => {
       const { server, kit, browser } = await start(
         { ...anonymous, rolling: true, saveUninitialized: true },
         () => ({
@@ -230,7 +230,7 @@ describeWithServers('sessions while Redis is unavailable', () => {
       expect(keys).toEqual([]);
     });
 
-    it('no cookie is sent when the handler calls `writeHead` early', async () => {
+    it('no session cookie is sent when the handler calls `writeHead` early', async () => {
       const app = express().use((_req, res, next) => {
         addResponseHook(res, { phase: 'capture' });
         next();
@@ -247,7 +247,7 @@ describeWithServers('sessions while Redis is unavailable', () => {
       expect([answer.body, answer.header('set-cookie')]).toEqual(['done', undefined]);
     });
 
-    it('a session is unchanged after the outage', async () => {
+    it('a session has its data again after the outage', async () => {
       const { server, browser } = await start(anonymous);
       server.freeze();
       expect((await timed(() => browser.get('/view'))).body).toBe('1');
@@ -256,7 +256,7 @@ describeWithServers('sessions while Redis is unavailable', () => {
       expect(await browser.data()).toEqual({ userId: 'ann' });
     });
 
-    it('a failed save loses the change and the cookie, but not the response', async () => {
+    it('a failed save drops the change and the cookie, and the response is sent', async () => {
       const { browser } = await start(anonymous, (redis) => ({
         '/late': (req: Request, res: Response) => {
           redis.freeze();

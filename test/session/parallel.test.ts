@@ -37,7 +37,7 @@ onEveryStore('parallel requests of one session', (kitOf) => {
     return browser.data();
   }
 
-  it('two requests that set different fields both take effect', async () => {
+  it('the changes of two parallel requests to different fields are both saved', async () => {
     const data = await race(
       (req) => Object.assign(req.session, { cart: [1], empty: [], large: 9_007_199_254_740_991 }),
       (req) => Object.assign(req.session, { theme: 'dark' }),
@@ -45,7 +45,7 @@ onEveryStore('parallel requests of one session', (kitOf) => {
     expect(data).toEqual({ views: 1, cart: [1], empty: [], large: 9_007_199_254_740_991, theme: 'dark' });
   });
 
-  it('a request that deletes a field and one that sets another both take effect', async () => {
+  it('the changes of a request that deletes a field and of one that sets another field are both saved', async () => {
     const data = await race(
       (req) => void delete req.session.views,
       (req) => Object.assign(req.session, { theme: 'dark' }),
@@ -53,7 +53,7 @@ onEveryStore('parallel requests of one session', (kitOf) => {
     expect(data).toEqual({ theme: 'dark' });
   });
 
-  it('two requests that set the same field keep the last value as a whole', async () => {
+  it('the last of two parallel requests that set the same field replaces the whole value', async () => {
     const data = await race(
       (req) => Object.assign(req.session, { cart: { a: 1 } }),
       (req) => Object.assign(req.session, { cart: { b: 2 } }),
@@ -61,7 +61,7 @@ onEveryStore('parallel requests of one session', (kitOf) => {
     expect(data).toEqual({ views: 1, cart: { b: 2 } });
   });
 
-  it('two requests keep the last session as a whole with `conflicts: "last-write"`', async () => {
+  it('the last of two parallel requests replaces the whole session with `conflicts: "last-write"`', async () => {
     const data = await race(
       (req) => Object.assign(req.session, { cart: [1] }),
       (req) => Object.assign(req.session, { theme: 'dark' }),
@@ -70,7 +70,7 @@ onEveryStore('parallel requests of one session', (kitOf) => {
     expect(data).toEqual({ views: 1, theme: 'dark' });
   });
 
-  it('a request that saves again after a merge loses nothing', async () => {
+  it('a second save in a request keeps the changes that the first save has merged', async () => {
     const data = await race(
       (req) => Object.assign(req.session, { cart: [1] }),
       async (req) => {
@@ -103,7 +103,7 @@ onEveryStore('parallel requests of one session', (kitOf) => {
     });
   });
 
-  it('a save of a session that has ended is dropped and emitted, and sets no cookie', async () => {
+  it('a save of a session that has ended emits `session:conflict`, stores no session and sets no cookie', async () => {
     const held = heldRoute((req, res) => {
       Object.assign(req.session, { note: 'late' });
       res.end();
@@ -128,7 +128,7 @@ onEveryStore('parallel requests of one session', (kitOf) => {
   });
 });
 
-it('a merge keeps each key that only one side has changed, byte for byte', () => {
+it('a merge keeps the exact JSON of each top-level key that only one side has changed', () => {
   const value = fc.oneof(fc.jsonValue({ maxDepth: 2 }), fc.constantFrom([], {}, 1e300, -0, '', null));
   const key = fc.constantFrom('a', 'b', 'c', 'toString', '__proto__', '1', 'cookie ');
   const content = fc

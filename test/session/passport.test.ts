@@ -95,7 +95,7 @@ describeOnBothEngines('passport', (url) => {
     },
   );
 
-  it.each(EXPRESS)('a user who logs out with passport leaves the list (%s)', async (_, makeApp) => {
+  it.each(EXPRESS)('a user who logs out with passport leaves kit.sessions (%s)', async (_, makeApp) => {
     const kit = kitForTest({ url: url() });
     const browser = new Browser(await start(kit, makeApp));
     await logIn(browser, 'ann');
@@ -104,7 +104,7 @@ describeOnBothEngines('passport', (url) => {
     expect([await kit.sessions.list('ann'), await kit.sessions.revokeAll('ann')]).toEqual([[], 0]);
   });
 
-  it.each(EXPRESS)('a login with passport’s keepSessionInfo is listed (%s)', async (_, makeApp) => {
+  it.each(EXPRESS)('a login with passport’s keepSessionInfo is in kit.sessions (%s)', async (_, makeApp) => {
     const kit = kitForTest({ url: url() });
     const browser = new Browser(await start(kit, makeApp));
     await browser.get('/kit/ann');
@@ -116,7 +116,7 @@ describeOnBothEngines('passport', (url) => {
     expect(await me(browser)).toEqual([null, null, null]);
   });
 
-  it('a session that keepSessionInfo carries over moves to the list of the other user', async () => {
+  it('a session whose data passport’s keepSessionInfo keeps moves to the list of the new user', async () => {
     const kit = kitForTest({ url: url() });
     const browser = new Browser(await start(kit));
     await browser.get('/kit/ann');
@@ -126,7 +126,7 @@ describeOnBothEngines('passport', (url) => {
     expect([await kit.sessions.revokeAll('ann'), await kit.sessions.revokeAll('bob')]).toEqual([0, 1]);
   });
 
-  it('a login above `maxPerUser` is refused with 409', async () => {
+  it('a login with passport above `maxPerUser` is answered with 409', async () => {
     const kit = kitForTest({ url: url() });
     const port = await start(kit, undefined, { maxPerUser: { limit: 1, onExceed: 'reject' } });
     const [first, second] = [new Browser(port), new Browser(port)];
@@ -137,7 +137,7 @@ describeOnBothEngines('passport', (url) => {
     expect([await me(first), await kit.sessions.count()]).toEqual([['ann', 'ann', null], 1]);
   });
 
-  it('a login above `maxPerUser` evicts the oldest session with `evict-oldest`', async () => {
+  it('a login with passport above `maxPerUser` revokes the oldest session with `evict-oldest`', async () => {
     const kit = kitForTest({ url: url() });
     const port = await start(kit, undefined, { maxPerUser: { limit: 1, onExceed: 'evict-oldest' } });
     const [first, second] = [new Browser(port), new Browser(port)];

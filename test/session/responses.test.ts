@@ -36,7 +36,7 @@ describeOnBothEngines('a response with a session', (url) => {
       for (const views of ['1', '2', '3']) expect((await browser.get('/view')).body).toBe(views);
     });
 
-    it('a change before a handler throws is saved', async () => {
+    it('a session change before a handler throws is saved', async () => {
       const app = makeApp();
       const routes: Routes = {
         '/throw': (req) => {
@@ -52,7 +52,7 @@ describeOnBothEngines('a response with a session', (url) => {
       expect((await browser.get('/throw')).body).toBe('broken');
     });
 
-    it('a session is shared with a sub-app, even if that has session middleware', async () => {
+    it('a session is shared with a sub-app, even if the sub-app has session middleware', async () => {
       for (const hasOwn of [false, true]) {
         const kit = startKit();
         const [app, inner] = [makeApp(), makeApp()];
@@ -89,7 +89,7 @@ describeOnBothEngines('a response with a session', (url) => {
   });
 
   it.each([false, true])(
-    'a change after the first bytes of a streamed response is saved, and reported for a new session (known: %s)',
+    'a session change after the first bytes of a response is saved, or reported if the session is new (known: %s)',
     async (isKnown) => {
       const { browser, kit } = await start({
         '/stream': async (req, res) => {
@@ -118,7 +118,7 @@ describeOnBothEngines('a response with a session', (url) => {
     },
   );
 
-  it('a change during the save before the first bytes is saved', async () => {
+  it('a session change while the save before the first bytes runs is saved as well', async () => {
     const { browser } = await start({
       '/stream': (req, res) => {
         req.session.views = 7;
@@ -156,7 +156,7 @@ describeOnBothEngines('a response with a session', (url) => {
     expect(await browser.data()).toEqual({ note: 'early', views: 5 });
   });
 
-  it('the session of a client that has gone is saved when the handler ends', async () => {
+  it('the session of a request whose client has gone is saved when the handler ends', async () => {
     const inside = new Gate();
     const { browser } = await start({
       '/slow': async (req, res) => {
@@ -176,7 +176,7 @@ describeOnBothEngines('a response with a session', (url) => {
   });
 
   it.each(['outside', 'inside'])(
-    'a response with a session is compressed by a compression() mounted %s it',
+    'a response with a session is compressed by a compression() mounted %s kit.session',
     async (where) => {
       const app = express();
       const compress = compression({ threshold: 0 });
@@ -207,7 +207,7 @@ describeOnBothEngines('a response with a session', (url) => {
   );
 
   it.each(['outside', 'inside'])(
-    'a response with a session waits for a lock mounted %s it and keeps its cookie',
+    'a response has its session cookie with kit.lock mounted %s kit.session',
     async (where) => {
       const kit = startKit();
       const app = express();

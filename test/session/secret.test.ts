@@ -52,7 +52,7 @@ onEveryStore('kit.session with a secret of bytes', (kitOf) => {
     },
   );
 
-  it('the first secret of an array signs, and all are accepted', async () => {
+  it('the first secret of an array signs cookies, and cookies that any of the secrets has signed are accepted', async () => {
     const kit = kitOf();
     const before = new Browser(await serveSessions(kit, { secret: SECRET }));
     await before.get('/view');
@@ -64,7 +64,7 @@ onEveryStore('kit.session with a secret of bytes', (kitOf) => {
     expect(await moved(begun, await serveSessions(kit, { secret: BYTES })).data()).toEqual({ views: 1 });
   });
 
-  it.each(EXPRESS)('a secret whose bytes the app overwrites later still signs, on %s', async (_, makeApp) => {
+  it.each(EXPRESS)('secret bytes that the app overwrites still sign cookies, on %s', async (_, makeApp) => {
     const kit = kitOf();
     const secret = Buffer.from(BYTES);
     const browser = new Browser(await serveSessions(kit, { secret }, {}, makeApp()));
@@ -83,7 +83,7 @@ describe('kit.session', () => {
     ['an array of numbers', [1, 2, 3, 4, 5, 6, 7, 8, 9]],
     ['an ArrayBuffer', new ArrayBuffer(32)],
     ['an object', { length: 32 }],
-  ])('a secret of %s is rejected and not shown', (_, secret) => {
+  ])('a secret of %s is rejected with a message that does not show the secret', (_, secret) => {
     const kit = kitForTest({ url: 'memory:', prefix: testPrefix() });
     const options = { secret } as SessionOptions;
     expect(() => kit.session(options)).toThrow(

@@ -10,7 +10,7 @@ onEveryStore('a session', (kitOf) => {
     return { kit, port, browser: new Browser(port) };
   }
 
-  it('a login by regenerate() and save() is kept', async () => {
+  it('a login with regenerate() and save() is kept in the next request', async () => {
     const { browser } = await start();
     await browser.get('/login');
     expect(await browser.data()).toEqual({ userId: 'ann' });
@@ -43,7 +43,7 @@ onEveryStore('a session', (kitOf) => {
     }
   });
 
-  it('a regenerated session has a new id, and the old one is destroyed', async () => {
+  it('a regenerated session has a new id, and the old session is destroyed', async () => {
     const { browser, port } = await start();
     await browser.get('/view');
     const thief = new Browser(port);
@@ -66,7 +66,7 @@ onEveryStore('a session', (kitOf) => {
     expect(destroyed).toEqual([{ handle: expect.stringMatching(/^[\w-]{43}$/) }]);
   });
 
-  it('a session that the handler destroys without awaiting it has ended before the next request', async () => {
+  it('a session whose `destroy` the handler does not await has ended before the next request', async () => {
     const { browser } = await start({
       '/logout': (req, res) => {
         req.session.destroy(() => undefined);
@@ -111,7 +111,7 @@ onEveryStore('a session', (kitOf) => {
     expect(JSON.parse((await slow.answer()).body)).toEqual({ views: 2 });
   });
 
-  it('a session that was destroyed elsewhere is not stored again by a slow request', async () => {
+  it('a session that another request has destroyed is not stored again by a slow request', async () => {
     const held = heldRoute((req, res) => {
       req.session.note = 'late';
       res.end('done');
@@ -134,7 +134,7 @@ onEveryStore('a session', (kitOf) => {
     expect(await browser.data()).toEqual({});
   });
 
-  it('a session that was destroyed elsewhere emits one conflict for any number of saves', async () => {
+  it('a request with several saves emits one conflict for a session that another request has destroyed', async () => {
     const held = heldRoute((req, res) => {
       req.session.save(() => {
         req.session.save(() => res.end('done'));
@@ -157,7 +157,7 @@ onEveryStore('a session', (kitOf) => {
     expect(conflicts).toEqual([{ handle: expect.any(String) }]);
   });
 
-  it('an id that `genid` returns twice does not share a session', async () => {
+  it('two clients for which `genid` returns the same id do not share a session', async () => {
     const { port, kit } = await start({}, { genid: () => 'always the same' });
     const [first, second] = [new Browser(port), new Browser(port)];
     const conflicts = eventsOf(kit, 'session:conflict');
@@ -168,7 +168,7 @@ onEveryStore('a session', (kitOf) => {
     expect(await first.data()).toEqual({ views: 1 });
   });
 
-  it('a request whose session has ended elsewhere can begin a new one', async () => {
+  it('a request whose session another request has ended can begin a new session', async () => {
     const held = heldRoute((req, res) => {
       req.session.note = 'late';
       req.session.save(() => {
@@ -193,7 +193,7 @@ onEveryStore('a session', (kitOf) => {
   });
 
   it.each(['keep', 'destroy'] as const)(
-    'an assignment of null to req.session follows `unset`: %s',
+    'an assignment of null to req.session keeps or destroys the session as `unset` says: %s',
     async (unset) => {
       const { browser } = await start(
         {
@@ -251,7 +251,7 @@ onEveryStore('a session', (kitOf) => {
     expect(await browser.data()).toEqual({});
   });
 
-  it('data with dangerous names such as __proto__ is stored without effect', async () => {
+  it('session data under names such as __proto__ and `cookie` changes neither a prototype nor the cookie', async () => {
     const hostile =
       '{"__proto__":{"admin":true},"constructor":1,"save":"x","reload":"x","cookie":{"path":"/x"},"req":1}';
     const { browser } = await start({
@@ -272,7 +272,7 @@ onEveryStore('a session', (kitOf) => {
     expect((await browser.get('/login')).status).toBe(302);
   });
 
-  it('data that JSON cannot represent is an error that names the reason', async () => {
+  it('session data that JSON cannot represent is an error that names the reason', async () => {
     const { browser, kit } = await start({
       '/circle': (req, res) => {
         Reflect.set(req.session, 'self', req.session);

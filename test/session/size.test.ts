@@ -69,7 +69,7 @@ onEveryStore('kit.session with maxBytes', (kitOf) => {
     return { kit, errors: eventsOf(kit, 'error'), browser: new Browser(port) };
   }
 
-  it('a session of 4 MiB is rejected with 500 by default, and the stored one is kept', async () => {
+  it('a session of 4 MiB is answered with 500 by default, and the stored session is kept', async () => {
     const { browser, errors } = await start();
     await browser.get('/view');
     const answer = await browser.get('/write', headersFor(2 * MEBIBYTE));
@@ -105,7 +105,7 @@ onEveryStore('kit.session with maxBytes', (kitOf) => {
     expect(sizeIn(again.message)).toBeLessThanOrEqual(2_002);
   });
 
-  it('a save rejects or calls back with the error, and the handler can continue', async () => {
+  it('a save of a session above `maxBytes` rejects or calls back with the error, and the handler can continue', async () => {
     const { browser, errors } = await start({ maxBytes: 2_000 });
     await browser.get('/view');
     for (const path of ['/save', '/save-by-callback']) {
@@ -122,7 +122,7 @@ onEveryStore('kit.session with maxBytes', (kitOf) => {
     expect(errors).toEqual([]);
   });
 
-  it('a login with too much data rejects and keeps the session', async () => {
+  it('a login with more data than `maxBytes` rejects, and the old session is kept', async () => {
     const { browser, kit } = await start({ maxBytes: 2_000 });
     await browser.get('/login');
     const before = browser.sessionId;
@@ -133,7 +133,7 @@ onEveryStore('kit.session with maxBytes', (kitOf) => {
     expect(await kit.sessions.list('bob')).toEqual([]);
   });
 
-  it('merged data of two requests that is too large is rejected, and the first change is kept', async () => {
+  it('a save whose merged data is above `maxBytes` is rejected, and the change of the other request is kept', async () => {
     const held = heldRoute((req, res) => {
       Reflect.set(req.session, 'other', 'x'.repeat(1_200));
       res.end('done');
@@ -148,14 +148,14 @@ onEveryStore('kit.session with maxBytes', (kitOf) => {
     expect(lengthOf(await browser.data())).toBe(600);
   });
 
-  it('a session that is too large does not change the response with onError: anonymous', async () => {
+  it('a session above `maxBytes` does not change the response with onError: anonymous', async () => {
     const { browser, errors } = await start({ maxBytes: 2_000, onError: 'anonymous' });
     const answer = await browser.get('/write', headersFor(2_000));
     expect([answer.status, answer.body, answer.header('set-cookie')]).toEqual([200, 'written', undefined]);
     expect(errors).toMatchObject([{ error: { code: 'ERR_REDIS_KIT_SESSION_DATA' } }]);
   });
 
-  it('a stored session above the limit can be read, made smaller and destroyed', async () => {
+  it('a stored session above `maxBytes` can be read, made smaller and destroyed', async () => {
     const kit = kitOf();
     const app = express().set('env', 'test');
     const [roomy, bounded] = [
@@ -177,7 +177,7 @@ onEveryStore('kit.session with maxBytes', (kitOf) => {
 
 describeOnBothEngines('a response whose session is too large', (url) => {
   it.each(APPS)(
-    'the response is replaced with 500 before any byte is sent, on %s',
+    'the response of a request whose session is too large is replaced with 500 before any byte is sent, on %s',
     async (_name, makeApp) => {
       const kit = kitForTest({ url: url() });
       const routes: Routes = {
@@ -230,7 +230,7 @@ onEveryStore('kit.sessionStore with maxBytes', (kitOf) => {
       expect(await get('two')).toBeNull();
     });
 
-    it('the error reaches the app through express-session, and the default limit is 1 MiB', async () => {
+    it('the error of a session above the default limit of 1 MiB reaches the app through express-session', async () => {
       const store = storeOf(kitOf(), format);
       const session = expressSession({ store, secret: SECRET, resave: false, saveUninitialized: false });
       const app = express().set('env', 'test').use(session);

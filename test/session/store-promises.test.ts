@@ -68,7 +68,7 @@ describe('the promises of connect-redis and of the kit', () => {
     ['all'],
   ];
 
-  it('each call to a compatible store resolves and calls back as with connect-redis', async () => {
+  it('each call to a store with `compatible` resolves and calls back as with connect-redis', async () => {
     const client = createClient({ url: redisUrl() });
     await client.connect();
     onTestFinished(() => client.destroy());
@@ -80,7 +80,7 @@ describe('the promises of connect-redis and of the kit', () => {
     }
   });
 
-  it('a call that fails rejects, or calls back and rejects nothing, as with connect-redis', async () => {
+  it('a failed call rejects, or with a callback calls back and does not reject, as with connect-redis', async () => {
     const client = createClient({ url: redisUrl() });
     await client.connect();
     const theirs = new RedisStore({ client, prefix: `${testPrefix()}:sess:` });
@@ -101,7 +101,7 @@ describe('the promises of connect-redis and of the kit', () => {
 
 onEveryStore('kit.sessionStore', (kitOf) => {
   describe.each(FORMATS)('the format %j', (format) => {
-    it('each method resolves to its result without a callback', async () => {
+    it('each method of the store resolves to its result without a callback', async () => {
       const store = storeOf(kitOf(), format);
       const cookie = new expressSession.Cookie();
       expect(await store.get('one')).toBeNull();
@@ -116,7 +116,7 @@ onEveryStore('kit.sessionStore', (kitOf) => {
       expect(await store.length()).toBe(0);
     });
 
-    it('a failure of a call that is not awaited is emitted and does not end the process', async () => {
+    it('the failure of a store call that is not awaited is emitted and does not end the process', async () => {
       const kit = kitOf();
       const errors = eventsOf(kit, 'error');
       const rejections: unknown[] = [];
@@ -133,7 +133,7 @@ onEveryStore('kit.sessionStore', (kitOf) => {
       expect(rejections).toEqual([]);
     });
 
-    it('a callback that throws is called once, and its error is an uncaught exception', async () => {
+    it('a callback of the store that throws is called once, and its error is an uncaught exception', async () => {
       const thrown: unknown[] = [];
       const before = process.listeners('uncaughtException');
       process.removeAllListeners('uncaughtException');

@@ -47,7 +47,7 @@ onEveryStore('kit.sessionStore', (kitOf) => {
       return { kit, store: kit.sessionStore({ ...options, ...own }) };
     };
 
-    it(`the store works under express-session (${name})`, async () => {
+    it(`kit.sessionStore works under express-session (${name})`, async () => {
       const { store } = storeOf();
       const browser = new Browser(await serveWith(store));
       for (const views of ['1', '2']) expect((await browser.get('/view')).body).toBe(views);
@@ -59,7 +59,7 @@ onEveryStore('kit.sessionStore', (kitOf) => {
       expect(await browser.data()).toEqual({});
     });
 
-    it(`each method of the store works and calls its callback once (${name})`, async () => {
+    it(`each method of kit.sessionStore works and calls its callback once (${name})`, async () => {
       const { store } = storeOf();
       const { get, set, touch, destroy, all, ids, length, clear } = promises(store);
       const cookie = { originalMaxAge: null, path: '/' };
@@ -86,7 +86,7 @@ onEveryStore('kit.sessionStore', (kitOf) => {
     });
   }
 
-  it('the kit’s format merges parallel changes and does not store an ended session again', async () => {
+  it('a store in the kit’s format merges parallel changes and does not store an ended session again', async () => {
     const [inside, gate] = [new Gate(), new Gate()];
     const kit = kitOf();
     const conflicts = eventsOf(kit, 'session:conflict');
@@ -109,7 +109,7 @@ onEveryStore('kit.sessionStore', (kitOf) => {
     expect(conflicts).toEqual([]);
   });
 
-  it('the kit’s format shares its sessions with kit.session', async () => {
+  it('a store in the kit’s format shares its sessions with kit.session', async () => {
     const kit = kitOf();
     const store = kit.sessionStore();
     const theirs = new Browser(await serveWith(store));
@@ -147,7 +147,7 @@ describe('a compatible store and connect-redis on the same keys', () => {
   it.each([
     ['without', {}],
     ['with', { maxAge: 3_600_000 }],
-  ])('an app switches in both directions %s a maxAge, and users stay logged in', async (_, cookie) => {
+  ])('users stay logged in when an app switches to and from connect-redis %s a maxAge', async (_, cookie) => {
     const { ports, client, prefix, errors } = await bothStores(cookie);
     const theirs = new Browser(ports.theirs);
     await theirs.get('/login');
@@ -167,7 +167,7 @@ describe('a compatible store and connect-redis on the same keys', () => {
     expect(errors).toEqual([]);
   });
 
-  it('a value that cannot be read counts as no session, and is reported', async () => {
+  it('a stored value that cannot be read counts as no session, and is reported', async () => {
     const { ports, client, prefix, errors, store } = await bothStores();
     const browser = new Browser(ports.ours);
     await browser.get('/view');
@@ -183,7 +183,7 @@ describe('a compatible store and connect-redis on the same keys', () => {
     expect(errors).toHaveLength(1);
   });
 
-  it('both stores list the same sessions', async () => {
+  it('connect-redis and a compatible store list the same sessions', async () => {
     const { ports, store } = await bothStores();
     const [one, two] = [new Browser(ports.theirs), new Browser(ports.ours)];
     await one.get('/view');
@@ -220,7 +220,7 @@ describe.each([
     return { path: '/', originalMaxAge: ms, expires: new Date(Date.now() + ms) };
   }
 
-  it('a touch moves the expiry of a session that lives shorter than `touchAfter`', async () => {
+  it('a touch moves the expiry of a session whose lifetime is shorter than `touchAfter`', async () => {
     const { ttl, touch } = await start();
     await until('part of the lifetime has passed', async () => (await ttl()) < LIFE_MS - 600);
     const touchedAt = performance.now();

@@ -129,7 +129,7 @@ describe.each([
     },
   );
 
-  it('a session in a newer format refuses the request and is never overwritten', async () => {
+  it('a request with a session in a newer format is refused, and the session is not overwritten', async () => {
     const { store, reported, browser, key } = await start();
     const newer = Buffer.concat([Buffer.from('S\x02'), Buffer.alloc(60, 7)]);
     await store.put(key, newer);
@@ -147,7 +147,7 @@ describe.each([
     ]);
   });
 
-  it('a session that gets a newer format during a request is left untouched, and the request is refused', async () => {
+  it('a session that gets a newer format during a request is not overwritten, and the request is refused', async () => {
     const newer = Buffer.concat([Buffer.from('S\x02'), Buffer.alloc(60, 7)]);
     const { store, browser, key } = await start({
       '/upgrade': async (req: { session: { note?: string } }, res: { end(text: string): void }) => {
@@ -169,7 +169,7 @@ describe.each([
     expect(await store.take(key)).toEqual(newer);
   });
 
-  it('a session in a newer format is an empty session with `onError: "anonymous"`', async () => {
+  it('a request with a session in a newer format has an empty session with `onError: "anonymous"`', async () => {
     const { store, browser, key } = await start({}, { onError: 'anonymous' });
     const newer = Buffer.concat([Buffer.from('S\x02'), Buffer.alloc(60, 7)]);
     await store.put(key, newer);
@@ -177,7 +177,7 @@ describe.each([
     expect(await store.take(key)).toEqual(newer);
   });
 
-  it('stored data with dangerous names is loaded without effect', async () => {
+  it('stored session data under names such as __proto__ is loaded and changes no prototype', async () => {
     const { store, reported, browser, key } = await start();
     const hostile = '{"__proto__":{"admin":true},"save":1,"touch":1,"login":"ann","note":"kept"}';
     await store.put(key, record(hostile));
@@ -188,7 +188,7 @@ describe.each([
   });
 });
 
-it('a value of another type counts as absent', async () => {
+it('a stored value of another Redis type counts as an absent session', async () => {
   const store = await onRedis();
   const reported: unknown[] = [];
   store.on('session:corrupt', (event) => reported.push(event));

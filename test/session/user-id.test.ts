@@ -34,7 +34,7 @@ async function start(kit: RedisKit, options: SessionOptions = {}, routes: Routes
 }
 
 onEveryStore('a saved session with a `userId`', (kitOf) => {
-  it('a saved session with a `userId` is in the list of that user, new or not', async () => {
+  it('a new or existing session that is saved with a `userId` is in the list of that user', async () => {
     const kit = kitOf();
     const browser = await start(kit);
     await browser.get('/ann');
@@ -47,7 +47,7 @@ onEveryStore('a saved session with a `userId`', (kitOf) => {
     expect([await browser.data(), await other.data()]).toEqual([{}, {}]);
   });
 
-  it('a session whose `userId` changes or is removed leaves its list', async () => {
+  it('a session whose `userId` changes or is removed leaves the list of the old user', async () => {
     const kit = kitOf();
     const browser = await start(kit);
     await browser.get('/in');
@@ -90,7 +90,7 @@ onEveryStore('a saved session with a `userId`', (kitOf) => {
     expect(await kit.sessions.count('ann')).toBe(1);
   });
 
-  it('a save that sets a `userId` above the limit is refused with 409, and logs no user in', async () => {
+  it('a save that sets a `userId` above `maxPerUser` is answered with 409, and logs no user in', async () => {
     const kit = kitOf();
     const browser = await start(kit, { maxPerUser: { limit: 1, onExceed: 'reject' } });
     await browser.get('/ann');

@@ -84,7 +84,7 @@ describeOnBothEngines('kit.session on a WebSocket', (url) => {
   it.each([
     ['an empty object', () => ({})],
     ['a response that no socket was assigned to', (req: IncomingMessage) => new ServerResponse(req)],
-  ])('a handler of `upgrade` gets the stored session with %s', async (_, makeResponse) => {
+  ])('a listener of `upgrade` gets the stored session with %s', async (_, makeResponse) => {
     const { server, session, port, browser } = await startServer(kitForTest({ url: url() }));
     const sockets = new WebSocketServer({ noServer: true });
     const replies: string[][] = [];
@@ -130,7 +130,7 @@ it('a login on a WebSocket rejects and begins no session, since its cookie canno
 
 describeWithServers('an outage of Redis', () => {
   it.each(['error', 'anonymous'] as const)(
-    'an outage reaches a WebSocket handler through `next` (%s)',
+    'an outage of Redis gives a WebSocket handler an error or an empty session (%s)',
     async (onError) => {
       const server = await startRedis();
       const kit = kitForTest({ url: server.url });

@@ -43,12 +43,12 @@ describeWithServers('the commands of a session', () => {
     expect(await count(() => thief.get('/'))).toEqual([]);
   });
 
-  it('a request that only reads costs one command', async () => {
+  it('a request that only reads the session costs one command', async () => {
     const { browser, count } = await start();
     expect(await count(() => browser.get('/'))).toEqual(['EVALSHA']);
   });
 
-  it('a request that only reads costs one command with a rolling cookie', async () => {
+  it('a request that only reads the session costs one command with a rolling cookie', async () => {
     const { browser, count } = await start({ rolling: true });
     expect(await count(() => browser.get('/'))).toEqual(['EVALSHA']);
   });
@@ -58,7 +58,7 @@ describeWithServers('the commands of a session', () => {
     expect(await count(() => browser.get('/view'))).toEqual(['EVALSHA', 'EVALSHA']);
   });
 
-  it('a change that the handler reverts costs no write', async () => {
+  it('a session change that the handler reverts costs no write', async () => {
     const { browser, count } = await start(
       {},
       {
@@ -78,7 +78,7 @@ describeWithServers('the commands of a session', () => {
     expect(await count(() => new Browser(port).get('/login'))).toEqual(['EVALSHA', 'EVALSHA']);
   });
 
-  it('a save that the handler does not await is not repeated at the end', async () => {
+  it('a save that the handler does not await is not repeated at the end of the response', async () => {
     const { port, count } = await start(
       {},
       {
@@ -101,7 +101,7 @@ describeWithServers('the commands of a session', () => {
     expect(await count(() => browser.get('/login'))).toEqual(['EVALSHA', 'DEL', 'EVALSHA', 'EVALSHA']);
   });
 
-  it('a destroy costs a read and a delete, and for the session of a user an update of the index', async () => {
+  it('a destroy costs a read and a delete, and for a session with a `userId` an update of the index', async () => {
     const { port, browser, count } = await start();
     expect(await count(() => browser.get('/logout'))).toEqual(['EVALSHA', 'DEL', 'EVALSHA']);
     const anonymous = new Browser(port);
@@ -109,7 +109,7 @@ describeWithServers('the commands of a session', () => {
     expect(await count(() => anonymous.get('/logout'))).toEqual(['EVALSHA', 'DEL']);
   });
 
-  it('a save of a session that is in the index costs no further command', async () => {
+  it('a save of a session that is already in the index of its user costs no further command', async () => {
     const { browser, count } = await start();
     expect(await count(() => browser.get('/view'))).toEqual(['EVALSHA', 'EVALSHA']);
   });
@@ -147,7 +147,7 @@ describeWithServers('the commands of a session', () => {
     expect(await count(() => browser.get('/logout'))).toEqual(['EVALSHA']);
   });
 
-  it('a conflict costs one more command', async () => {
+  it('a save that conflicts with another request costs one more command', async () => {
     const inside = new Gate();
     const gate = new Gate();
     const { browser, count } = await start(
@@ -172,7 +172,7 @@ describeWithServers('the commands of a session', () => {
     expect(await browser.data()).toMatchObject({ note: 'late', views: 2 });
   });
 
-  it('a request that takes longer than half the idle time moves the deadline again at its end', async () => {
+  it('a request that takes longer than half the idle time moves the idle deadline again at its end', async () => {
     const inside = new Gate();
     const { port, count } = await start(
       { idle: '1h', touchAfter: '30m' },
@@ -190,7 +190,7 @@ describeWithServers('the commands of a session', () => {
     expect(await count(() => browser.get('/slow'))).toEqual(['EVALSHA', 'EVALSHA']);
   });
 
-  it('the session of a client that has gone is written once when the handler ends', async () => {
+  it('the session of a request whose client has gone is written once when the handler ends', async () => {
     const inside = new Gate();
     const { server, browser } = await start(
       {},
@@ -214,7 +214,7 @@ describeWithServers('the commands of a session', () => {
     expect(commands.filter(([, sha]) => sha === sessionWrite.sha)).toHaveLength(1);
   });
 
-  it('no key, value or event shows a session id', async () => {
+  it('no Redis key, stored value or event shows a session id', async () => {
     const { server, kit, browser } = await start({ rolling: true });
     const events = (
       [

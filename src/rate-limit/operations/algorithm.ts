@@ -1,10 +1,10 @@
 import type { Keyspace } from '../../engine/operation.ts';
 import type { StoredFormat } from '../../engine/reply.ts';
 
-/** The numbers of one policy. Each algorithm describes what they mean for it. */
+/** The numbers of one policy. The comment of each algorithm defines their meaning. */
 export type PolicyNumbers = readonly [limit: number, span: number, rate: number];
 
-/** Where a charge is recorded, so that it can be refunded. Each algorithm chooses what the numbers mean. */
+/** Where a charge is recorded, so that it can be refunded. Each algorithm defines the meaning of both numbers. */
 export interface Charge {
   /** 0 when there is nothing to refund. */
   readonly stamp: number;
@@ -25,7 +25,7 @@ export interface PolicyState {
    * of refused requests costs no more memory and no longer wait than a full quota.
    */
   charge(units: number, isRefused: boolean): Charge;
-  /** Takes back as many units of a charge as still count. */
+  /** Refunds up to `units` units of a charge, as far as they still count. */
   refund(charge: Charge, units: number): void;
   /** Stores which entries have expired, so that the next call need not visit them again. */
   saveExpiry(): void;
@@ -33,7 +33,7 @@ export interface PolicyState {
 
 /**
  * One way of counting, implemented twice: the Lua fragment defines a table of functions over a state, and the in-memory
- * implementation has the same functions as methods. An operation over several policies composes them.
+ * implementation has the same functions as methods. An operation composes the algorithms of its policies.
  */
 export interface LimitAlgorithm {
   /** Identifies the algorithm in the arguments of a script. */

@@ -1,6 +1,6 @@
 import type { StoredFormat } from '../../engine/reply.ts';
 
-/** The largest number in a ledger. */
+/** The largest number in a ledger, so that the sum of two numbers is exact. */
 export const MAX: number = 2 ** 52;
 
 /**
@@ -36,12 +36,12 @@ export class BucketLedger {
     this.#skipRefunded();
   }
 
-  /** A new ledger whose first grains are the debt of this one. */
+  /** Returns a new ledger, numbered from 0, that begins with a debt of `owed` grains. */
   restart(started: number, owed: number): BucketLedger {
     return new BucketLedger({ started, paid: 0, charged: owed, at: this.at, refunded: [] });
   }
 
-  /** Pays the oldest grains that are owed, at the ms `now`. */
+  /** Pays up to `grains` of the owed grains, the oldest first, at the ms `now`. */
   pay(grains: number, now: number): void {
     this.at = now;
     for (let left = grains; left > 0 && this.owed > 0; ) {
@@ -53,7 +53,7 @@ export class BucketLedger {
     }
   }
 
-  /** Refunds the grains of a range that are still owed. Returns false when there are none. */
+  /** Refunds the grains of a range that are still owed. Returns false when no grain of the range is owed. */
   refund(from: number, to: number): boolean {
     let [a, b] = [Math.max(from, this.paid), Math.min(to, this.charged)];
     if (a >= b) return false;
@@ -76,7 +76,7 @@ export class BucketLedger {
     return true;
   }
 
-  /** Removes grains from the end, skipping the refunded ranges there. */
+  /** Removes charged grains from the end, and skips the refunded ranges at the end. */
   #shorten(grains: number): void {
     for (let left = grains; left > 0; ) {
       const [from, to] = this.#refunded.at(-1) ?? [this.paid, this.paid];
@@ -95,7 +95,7 @@ export class BucketLedger {
     return Buffer.from(`1:${numbers}:${refunded};`, 'latin1');
   }
 
-  /** Moves `paid` past the refunded ranges that follow it. */
+  /** Moves `paid` to the end of the refunded ranges that begin there. */
   #skipRefunded(): void {
     for (const [from, to] of this.#refunded) {
       if (from > this.paid) return;
@@ -105,7 +105,7 @@ export class BucketLedger {
   }
 }
 
-/** Reads a stored ledger. One with another interval is converted into a new ledger that owes the same tokens. */
+/** Reads a stored ledger. A ledger that has another interval than `span` is converted, and owes the same tokens. */
 export function parseLedger(
   value: Buffer | undefined,
   now: number,

@@ -8,7 +8,7 @@ import {
   storedFormatCode,
 } from '../../engine/reply.ts';
 
-/** The counter of express-rate-limit's store. The limiters of the kit are exact and do not use it. */
+/** A hit on a counter of `kit.expressRateLimitStore`. The kit's own limiters are exact and use no fixed window. */
 export interface FixedWindowArgs {
   /** Hits to add: negative takes hits back, 0 only reads. */
   readonly delta: number;
@@ -23,8 +23,8 @@ export interface FixedWindowReply {
 }
 
 /*
- * Counts hits in a window that begins with its first hit, stored as '1:<hits>:<end in ms>'. Taking a hit back after
- * the window has ended stores nothing.
+ * Counts hits in a window that begins with the first hit, stored as '1:<hits>:<end in ms>'. A hit that is taken back
+ * after the window has ended stores nothing.
  *
  * KEYS   1 the counter
  * ARGV   1 time, 2 delta, 3 window ms

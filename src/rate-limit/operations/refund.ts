@@ -7,7 +7,7 @@ export interface RefundArgs {
 }
 
 /*
- * Refunds the units of earlier charges that still count.
+ * Refunds earlier charges, as far as their units still count.
  *
  * KEYS   one per policy, all with the same hash tag
  * ARGV   1 time, then per policy: algorithm, limit, span, rate, stamp, position, units

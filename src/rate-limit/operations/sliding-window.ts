@@ -4,13 +4,14 @@ import type { Charge, LimitAlgorithm, PolicyNumbers, PolicyState } from './algor
 import { CHUNK, ENTRY, HEADER, MAX_UNITS, MAX_USED, WindowLog } from './window-log.ts';
 
 /*
- * The exact sliding window: a log of times and units in one string (format: window-log.ts). Units of the same millisecond
- * share an entry. Entries expire by moving `head`. The string is rewritten without them when they are half of it or it is
- * full, so that a charge costs O(1) on average. Strings of up to CHUNK entries are read and written whole, since one
- * command is cheaper than three. When the clock goes back, the latest stored time is used, so that entries stay in
- * ascending order. An entry whose units are all refunded is removed.
+ * The exact sliding window: a log of times and units in one string (format: window-log.ts). Units of the same
+ * millisecond share an entry. Entries expire by moving `head`. The string is rewritten without the expired entries when
+ * they are half of all entries or the string is full, so that a charge costs O(1) on average. Strings of up to CHUNK
+ * entries are read and written whole, since one command is cheaper than three. When the clock goes back, the latest
+ * stored time is used, so that entries stay in ascending order. An entry whose units are all refunded is removed.
  *
- * Policy numbers: limit in units, span = window in ms, rate = resolution in ms, to which times are rounded up.
+ * Policy numbers: limit in units, span = window in ms, rate = resolution in ms (times are rounded up to a multiple of
+ * it).
  */
 const lua = /* lua */ `
 do
@@ -194,7 +195,7 @@ class WindowState implements PolicyState {
   readonly #numbers: PolicyNumbers;
   readonly #log: WindowLog;
   readonly #time: number;
-  /** The time, but never before the latest time in the log. */
+  /** The time of the call, or the latest time in the log if that is later. */
   readonly #now: number;
   #storedHead: number;
 
@@ -240,7 +241,8 @@ class WindowState implements PolicyState {
     const units = Math.min(asked, isRefused ? limit : MAX_USED - log.used);
     log.used += units;
     log.last = this.#now;
-    // The units of a refused request replace the oldest ones. The count must not fall, which a higher limit would gain by.
+    // The units of a refused request replace the oldest units. The count must not fall: a call with a higher limit
+    // would gain quota.
     log.dropOldest(log.used - most);
     const stamp = log.append(Math.ceil(this.#now / rate) * rate, units);
     this.#storedHead = log.head;

@@ -11,7 +11,7 @@ import type { Charge, LimitAlgorithm, PolicyNumbers } from './algorithm.ts';
 import { slidingWindow } from './sliding-window.ts';
 import { tokenBucket } from './token-bucket.ts';
 
-/** One policy of an operation. Its key has the same index in KEYS. */
+/** One policy of an operation. The policy's key has the same index in KEYS. */
 export interface PolicyArgs {
   readonly algorithm: LimitAlgorithm;
   readonly numbers: PolicyNumbers;
@@ -19,8 +19,8 @@ export interface PolicyArgs {
 
 export interface TakeArgs {
   /**
-   * `take` charges when every policy allows the cost, `peek` never charges, and `force` always does; `count` is `take`
-   * that also charges refused requests.
+   * `take` charges when every policy allows the cost, `peek` never charges, `force` always charges, and `count` decides
+   * as `take` does but also charges refused requests.
    */
   readonly mode: 'take' | 'peek' | 'force' | 'count';
   readonly cost: number;
@@ -31,7 +31,9 @@ export interface TakeArgs {
 export interface TakeReply extends Charge {
   readonly allowed: boolean;
   readonly used: number;
-  /** Milliseconds until the same cost fits again after this charge: 0 for now, -1 for never. */
+  /**
+   * Milliseconds, after the charge of this call, until the same cost fits: 0 when it fits now, -1 when it never will.
+   */
   readonly waitMs: number;
   readonly resetMs: number;
   readonly found: StoredFormat;
@@ -61,7 +63,7 @@ export function encodePolicy({ algorithm, numbers }: PolicyArgs): string[] {
  * ARGV   1 time, 2 mode, 3 cost, then per policy: algorithm, limit, span, rate
  * reply  per policy {allowed 0 or 1, used, wait ms (-1 never), reset ms, stamp, position, found}
  *
- * When the value of one policy has a newer format, no policy is charged.
+ * When the stored value of one policy has a newer format, no policy is charged.
  */
 const lua = /* lua */ `${ALGORITHMS_LUA}
 local mode, cost = ARGV[2], tonumber(ARGV[3])

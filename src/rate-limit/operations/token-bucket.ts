@@ -6,16 +6,17 @@ import { type BucketLedger, MAX, MAX_RANGES, parseLedger } from './bucket-ledger
 /*
  * The token bucket in whole numbers, refilled continuously. One token is `interval` grains, and `rate` grains come back
  * every millisecond, so that no amount is a fraction. The grains that were charged since the bucket was last full are
- * numbered from 0 on, and refilling pays them in that order. A refund removes those that are not paid yet, in any order
- * and at any time, and so never returns more than is still owed.
+ * numbered from 0 on, and refilling pays them in that order. A refund removes the grains of its charge that are not
+ * paid yet, in any order and at any time, and so never returns more than is still owed.
  *
  *   '1:<started>:<paid>:<charged>:<at>:<interval>:<refunded>;'
  *
  * 1 is the version of the format. `started` is the ms at which the numbering began. At the ms `at`, the grains up to
- * `paid` were paid and those up to `charged` were charged; `refunded` are the ranges between them that were refunded
- * ('5-8,11-12'). An absent key is a full bucket. When the clock goes back, nothing changes. The interval is stored so that
- * the debt can be converted when the policy changes; the conversion starts a new numbering, and so does a numbering that
- * has grown too long. The caller keeps limit * interval below 2^51, so that every sum is exact.
+ * `paid` were paid and those up to `charged` were charged; `refunded` lists the refunded ranges between `paid` and
+ * `charged` ('5-8,11-12'). An absent key is a full bucket. While the clock is behind `at`, no grains are paid. The
+ * interval is stored so that the debt can be converted when the policy changes. The conversion starts a new numbering,
+ * and so does a charge that would exceed MAX. The caller keeps limit * interval at 2^51 or below, so that every sum is
+ * exact.
  *
  * Policy numbers: limit = capacity in tokens, span = interval in ms, rate = tokens that come back per interval.
  */

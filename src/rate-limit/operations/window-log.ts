@@ -20,7 +20,7 @@ export const CHUNK = 128;
 
 const MAGIC = 0x57;
 
-/** The log of the in-memory implementation. An absent or corrupt value is an empty log. */
+/** The log of the in-memory implementation. An absent or corrupt value is read as an empty log. */
 export class WindowLog {
   readonly found: StoredFormat;
   head = 0;
@@ -30,7 +30,7 @@ export class WindowLog {
   #entries: Buffer = Buffer.alloc(0);
 
   constructor(stored: Buffer | undefined) {
-    // GETRANGE returns the same for an empty string as for a missing key.
+    // The script's GETRANGE returns the same for an empty string as for a missing key.
     const value = stored?.length === 0 ? undefined : stored;
     this.found = inspect(value);
     if (value === undefined || this.found !== 'fine') return;
@@ -41,7 +41,7 @@ export class WindowLog {
     this.#entries = value.subarray(HEADER);
   }
 
-  /** Expires the entries up to a time. */
+  /** Expires the entries whose time is `until` or earlier. */
   expire(until: number): void {
     while (this.head < this.count && this.#timeAt(this.head) <= until) {
       this.used = Math.max(0, this.used - this.#unitsAt(this.head));
@@ -50,7 +50,9 @@ export class WindowLog {
     if (this.head === this.count) this.used = 0;
   }
 
-  /** The time of the nth unit that counts: of the last unit when there are fewer, minus infinity when there are none. */
+  /**
+   * The time of the nth unit that counts; if fewer units count, the time of the last, or minus infinity if none counts.
+   */
   timeOfUnit(nth: number): number {
     let time = Number.NEGATIVE_INFINITY;
     for (let index = this.head, left = nth; left > 0 && index < this.count; index++) {
@@ -72,7 +74,10 @@ export class WindowLog {
     }
   }
 
-  /** Appends units, which `used` already includes. Returns their time, which is not before that of the last entry. */
+  /**
+   * Appends units, which `used` already includes. Returns the time of these units: `time`, or that of a later last
+   * entry.
+   */
   append(time: number, units: number): number {
     let stamp = time;
     let from = this.count;
@@ -95,7 +100,7 @@ export class WindowLog {
     return stamp;
   }
 
-  /** Takes back units of one time. Returns false when none of them counts any more. */
+  /** Refunds up to `units` units of one time. Returns false when no unit of that time counts. */
   refund(time: number, units: number): boolean {
     const before = this.used;
     let first = this.head;
@@ -105,7 +110,7 @@ export class WindowLog {
       const held = this.#unitsAt(end);
       const less = Math.min(left, held);
       left -= less;
-      // In a log that another program has written, the sum may be less than the units of the entries.
+      // In a log that another program has written, `used` may be less than the sum of the entries.
       this.used = Math.max(0, this.used - less);
       if (less === held) continue;
       this.#setUnitsAt(end, held - less);
@@ -125,12 +130,15 @@ export class WindowLog {
   }
 
   #setUnitsAt(index: number, units: number): void {
-    // A copy: the bytes may still be those of the stored value, which a caller may hold.
+    // Copied before the write: the buffer may be the stored value itself, which other code may hold.
     this.#entries = Buffer.from(this.#entries);
     this.#entries.writeUInt16BE(units, index * ENTRY + 6);
   }
 
-  /** Replaces the entries from an index on. Rebuilds the log without its expired entries when they do not fit. */
+  /**
+   * Replaces the entries from an index on. Rebuilds the log without its expired entries when `tail` does not fit, the
+   * log is short, or half of the entries have expired.
+   */
   #replaceTail(from: number, tail: readonly Buffer[]): void {
     const end = from + tail.length;
     const fits = from > CHUNK && end * ENTRY <= this.#entries.length && this.head * 2 < from;

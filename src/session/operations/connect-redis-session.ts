@@ -9,18 +9,18 @@ import {
 } from '../../engine/reply.ts';
 
 export interface ConnectRedisSessionArgs {
-  /** `get` reads, `set` writes with a TTL, `touch` sets a new TTL. */
+  /** `get` reads the session, `set` writes the session with a TTL, `touch` sets a new TTL. */
   readonly mode: 'get' | 'set' | 'touch';
-  /** Milliseconds. */
+  /** The TTL to set, in milliseconds; unused by `get`. */
   readonly ttl: number;
   readonly data: Buffer;
 }
 
 export interface ConnectRedisSessionReply {
   readonly found: StoredFormat;
-  /** Null when there is no session. */
+  /** The JSON of the session with `get`; null when no readable session exists, and with `set` and `touch`. */
   readonly data: Buffer | null;
-  /** Milliseconds; negative when there is no session, or it has no TTL. */
+  /** The TTL in milliseconds; negative when no session exists, or its key has no TTL. */
   readonly ttl: number;
 }
 

@@ -8,7 +8,7 @@ export interface SessionDestroyReply extends Pick<SessionRecord, 'created' | 'ow
 }
 
 /*
- * Destroys a session. A corrupt value is deleted as well; a value of a newer format is not.
+ * Destroys a session. A corrupt value is deleted as well, but not a value of a newer format.
  *
  * KEYS   1 the session
  * ARGV   1 time

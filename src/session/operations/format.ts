@@ -7,15 +7,16 @@ import { arrayOf, bytesAt, newerFormat, type StoredFormat, storedFormatAt } from
  *   'S', version 1, created u48, seen u48, idle u48, absolute u48 (0: none), indexed u48, revision u32,
  *   length of owner u8, owner, then the data, which no script reads
  *
- * Times are milliseconds of the server's clock, big-endian. A session expires `idle` ms after it was last `seen`, and at
- * `absolute` at the latest; the TTL of the key follows that. Each write increments `revision`. `owner` is the hashed user
- * id, and names the index that lists this session until `indexed`; it is empty for a session without a user.
+ * Times are milliseconds of the server's clock, big-endian. A session expires `idle` ms after it was last `seen`, and
+ * at `absolute` at the latest; the TTL of the key ends at the same time. Each write increments `revision`. `owner` is
+ * the hashed user id, empty for a session without a user; the owner's index lists the session until `indexed`.
  */
 const SESSION_HEADER = 37;
 
 /**
  * Defines `load()`, which returns the record of KEYS[1] as a table, even if it has expired; `expiry_of`; and
- * `index_until`, which returns until when the owner's index must list a session, and stores that in the record.
+ * `index_until`, which returns the ms until which the owner's index must list a session, or 0 when the index needs no
+ * update, and sets `indexed` in the record.
  */
 export const SESSION_LUA: string = /* lua */ `
 local HEADER = ${SESSION_HEADER}
@@ -55,7 +56,7 @@ export interface SessionRecord {
   readonly data: Buffer;
 }
 
-/** The record of a stored value, unless it has expired. */
+/** Returns the record of a stored value; no record when the session has expired or the value cannot be read. */
 export function unpackSession(
   value: Buffer | undefined,
   now: number,
@@ -103,7 +104,7 @@ export function indexUntil(record: SessionRecord, touchAfter: number): number {
   return record.owner === '' || expires <= record.indexed ? 0 : expires + touchAfter;
 }
 
-/** The fields of a reply whose first field is the stored format. Throws for a value in a newer format. */
+/** Returns the fields of a reply whose first field is the stored format. Throws for a value in a newer format. */
 export function fieldsOf(reply: RawReply): readonly RawReply[] {
   const fields = arrayOf(reply);
   if (storedFormatAt(fields, 0) === 'newer') throw newerFormat('session');

@@ -18,18 +18,24 @@ import {
 } from './format.ts';
 
 export interface SessionReadArgs {
-  /** The idle deadline moves only by at least this many ms, so that most reads write nothing. 0: it never moves. */
+  /**
+   * The fewest ms by which a read moves the idle deadline, so that most reads write nothing; 0 never moves the
+   * deadline.
+   */
   readonly touchAfter: number;
-  /** The idle time that `touchAfter` was chosen for. A session with a shorter one is touched more often, in proportion. */
+  /**
+   * The idle time that `touchAfter` was chosen for. For a session with a shorter idle time, `touchAfter` shrinks
+   * likewise.
+   */
   readonly idle: number;
 }
 
-/** Reads a session without moving its idle deadline. */
+/** The arguments of a read that does not move the idle deadline. */
 export const NEVER_TOUCH: SessionReadArgs = { touchAfter: 0, idle: 0 };
 
 export interface SessionReadReply extends Pick<SessionRecord, 'created' | 'seen' | 'revision' | 'owner'> {
   readonly found: StoredFormat;
-  /** Null when no session is alive. */
+  /** The data of the live session, sealed; null when no live session is stored. */
   readonly data: Buffer | null;
   readonly expires: number;
   /** The ms until which the owner's index must list the session; 0 when the index needs no update. */
@@ -37,7 +43,7 @@ export interface SessionReadReply extends Pick<SessionRecord, 'created' | 'seen'
 }
 
 /*
- * Reads a session and moves its idle deadline if that is due.
+ * Reads a session, and moves its idle deadline if the move is at least touch-after ms.
  *
  * KEYS   1 the session
  * ARGV   1 time, 2 touch-after ms, 3 the idle ms that touch-after was chosen for

@@ -13,23 +13,25 @@ export interface UserSessionsAddArgs {
   readonly member: string;
   /** The ms until which the index must list the session. */
   readonly until: number;
-  /** The most sessions of the user; 0 for unlimited. A session that is already in the index always stays. */
+  /**
+   * The most sessions of the user; 0 for unlimited. A session that is already in the index is prolonged in any case.
+   */
   readonly limit: number;
-  /** At the limit: removes the oldest sessions, or does not add the new one. */
+  /** At the limit, `evict-oldest` removes the oldest sessions; `reject` does not add the new session. */
   readonly onExceed: 'evict-oldest' | 'reject';
-  /** A member that the new session replaces and that does not count; the caller ends it. Empty for none. */
+  /** The member that the new session replaces, which is not counted and which the caller ends; empty for none. */
   readonly replaces: string;
 }
 
 export interface UserSessionsAddReply {
   readonly found: StoredFormat;
   readonly added: boolean;
-  /** The members that were removed; if the session was not added, the members at the limit. */
+  /** The members that were removed; if the session was not added, all other members. */
   readonly others: readonly string[];
 }
 
 /*
- * Adds a session to the index of its user, or prolongs it there.
+ * Adds a session to the index of its user, or prolongs a session that is already in the index.
  *
  * KEYS   1 the index
  * ARGV   1 time, 2 member, 3 until ms, 4 limit, 5 'evict-oldest' or 'reject', 6 the member that it replaces

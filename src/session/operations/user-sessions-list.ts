@@ -4,7 +4,7 @@ import { USER_SESSIONS_LUA, UserSessions } from './user-sessions.ts';
 
 export interface UserSessionsListReply {
   readonly found: StoredFormat;
-  /** Oldest first. */
+  /** The members that are left and have not expired, oldest first. */
   readonly members: readonly string[];
 }
 

@@ -3,14 +3,14 @@ import type { StoredFormat } from '../../engine/reply.ts';
 import { packSortedSet, parseSortedSet } from '../../engine/sorted-set.ts';
 
 /*
- * The index of a user's sessions: a sorted set. The score of a session is the ms until which it may live, so that expired
- * members can be removed without reading the sessions. A member is the time of creation in 15 digits and the handle, so
- * that members sort by age.
+ * The index of a user's sessions: a sorted set. The score of a session is the ms until which the session may live, so
+ * that expired members can be removed without reading the sessions. A member is the time of creation in 15 digits and
+ * the handle, so that members sort by age.
  */
 
 /**
- * Defines `members()`, which removes expired members and returns the others, and `keep_until_last()`, which sets the TTL
- * of the index to the expiry of its last session.
+ * Defines `members()`, which removes expired members and returns the others, and `keep_until_last()`, which sets the
+ * TTL of the index to the expiry of its last session.
  */
 export const USER_SESSIONS_LUA: string = /* lua */ `
 local KEY, found = KEYS[1], 0

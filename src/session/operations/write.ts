@@ -14,21 +14,21 @@ import {
 export interface SessionWriteArgs {
   /** `create` requires an unused id; `update` requires a live session, so that an ended session is not stored again. */
   readonly mode: 'create' | 'update';
-  /** The revision that an update expects, so that no write of another request is lost; 0 overwrites any revision. */
+  /** The revision that an update must find, so that no write of another request is lost; 0 overwrites any revision. */
   readonly revision: number;
   readonly idle: number;
-  /** The longest lifetime from now on, in ms; 0 for unlimited. An update keeps the deadline of the creation. */
+  /** The longest lifetime of a created session, in ms; 0 for unlimited. Unused by an update. */
   readonly absolute: number;
   readonly touchAfter: number;
-  /** The user of the session; empty for a session without a user. */
+  /** The hashed id of the session's user; empty for a session without a user. */
   readonly owner: string;
   readonly data: Buffer;
 }
 
 export interface SessionWriteReply extends Pick<SessionRecord, 'created' | 'revision' | 'owner'> {
-  /** `gone`: the session has ended, or the new id is in use. `changed`: another request has written it since. */
+  /** `gone`: the session has ended, or the id to create is in use. `changed`: the session has another revision. */
   readonly outcome: 'written' | 'gone' | 'changed';
-  /** The data that another request has stored, with `changed`. */
+  /** With `changed`, the data that another request has stored; else null. */
   readonly current: Buffer | null;
   /** The ms until which the owner's index must list the session; 0 when the index needs no update. */
   readonly indexUntil: number;
@@ -37,7 +37,7 @@ export interface SessionWriteReply extends Pick<SessionRecord, 'created' | 'revi
 const OUTCOMES = ['gone', 'written', 'changed'] as const;
 
 /*
- * Creates or updates a session, if its stored state is the one that the request expects.
+ * Creates a session if no live session has the id, or updates a live session if its revision is the expected one.
  *
  * KEYS   1 the session
  * ARGV   1 time, 2 mode, 3 revision, 4 idle ms, 5 absolute ms, 6 touch-after ms, 7 owner, 8 data
