@@ -135,7 +135,10 @@ function makeQueue() {
 
 type Pass = (run: (giveUp: () => void) => void) => void;
 
-/** Resources that run the callback of one request in the async context of another, which has just released them. */
+/**
+ * Resources that run the callback of one request in the async context of another request, which has just released the
+ * resource.
+ */
 const CARRIERS: Readonly<Record<string, () => Pass>> = {
   'pg-pool': () => {
     const pool = new Pool({ max: 1, Client: SlowClient });
@@ -153,7 +156,7 @@ describeOnBothEngines(
   (url) => {
     describe.each(EXPRESS)('on %s', (_, makeApp) => {
       it.each(Object.keys(CARRIERS))(
-        'a request gets the lock in its turn with %s and kit.locks',
+        'a request that %s calls back in the context of a holder gets the lock in its turn from kit.locks',
         async (name) => {
           const kit = kitForTest({ url: url() });
           const pass = (CARRIERS[name] ?? expect.unreachable())();
@@ -197,7 +200,7 @@ describeOnBothEngines(
       );
 
       it.each(Object.keys(CARRIERS))(
-        'a request gets the lock in its turn with %s and kit.lock',
+        'a request that %s calls back in the context of a holder gets the lock in its turn from kit.lock',
         async (name) => {
           const kit = kitForTest({ url: url() });
           const pass = (CARRIERS[name] ?? expect.unreachable())();

@@ -4,7 +4,7 @@ import { WatchedProperty } from '../watched-property.ts';
 import { CookieReads } from './cookie-reads.ts';
 import { watchedReads } from './watched-reads.ts';
 
-/** What the app declares about identities: which further properties identify the user, and which cookies do not. */
+/** The app's options about identities: which further properties identify the user, and which cookies do not. */
 export interface WatchedIdentities {
   /** Further request properties that identify the user. */
   readonly identities: readonly string[];

@@ -26,7 +26,10 @@ export function hasContent(
   return req.httpVersionMajor > 1 && req.stream?.endAfterHeaders === false;
 }
 
-/** The content, from `req.rawBody` or `req.body`; undefined if no parser has read it or it has no unique text. */
+/**
+ * The content, from `req.rawBody` or `req.body`; undefined if no parser has read the content, or the parsed value has
+ * no unambiguous text.
+ */
 export function requestContent(req: Parsed): RequestContent | undefined {
   if (!hasContent(req)) return { kind: 'none', bytes: '' };
   const { rawBody, body } = req;
@@ -52,7 +55,9 @@ function isEmpty(value: unknown): boolean {
   return value === null || (typeof value === 'object' && Object.keys(value).length === 0);
 }
 
-/** Converts a value to JSON. Undefined for instances of classes: two streams, for example, would have the same text. */
+/**
+ * Converts a value to JSON. Undefined for an instance of a class: two streams, for example, would have the same JSON.
+ */
 function jsonOf(value: unknown): string | undefined {
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
     const prototype: unknown = Object.getPrototypeOf(value);

@@ -18,9 +18,8 @@ import { ResponseHooks } from './response-hooks.ts';
 
 /**
  * `open`: nothing was sent. `holding`: the first write waits for the hooks. `streaming`: writes go to Node. `withheld`:
- * all but the last bytes were sent. `replaced`: another response is sent when the handler calls `end()`, because a hook
- * failed or provided a replacement. `passing`: the hooks have run, and calls go to Node. `done`: `end()` was passed to
- * Node.
+ * all but the last bytes were sent. `replaced`: another response is sent when the handler calls `end()`, since a hook
+ * failed or has a replacement. `passing`: the hooks have run, and calls go to Node. `done`: `end()` was passed to Node.
  */
 type Stage = 'open' | 'holding' | 'streaming' | 'withheld' | 'replaced' | 'passing' | 'done';
 
@@ -129,10 +128,7 @@ export class ResponseGuard {
     return this.#original.write.apply(this.#res, args as Parameters<ServerResponse['write']>);
   }
 
-  /**
-   * Throws for an invalid status while the handler can catch the error, and runs `writeHead` wrappers before the hooks
-   * run.
-   */
+  /** Throws for an invalid status while the handler can catch it, and runs `writeHead` wrappers before the hooks. */
   #prepareHead(): void {
     assertStatus(this.#res.statusCode);
     this.outgoing.runWrappers();
@@ -177,10 +173,7 @@ export class ResponseGuard {
     if (hasSpace) this.#writes.emitDrain(this.#res);
   }
 
-  /**
-   * Replaces the handler's response with a 503, at once or, if a hook such as a lock's outlasts the refusal, when the
-   * handler ends.
-   */
+  /** Replaces the response with a 503, at once or, if a hook outlasts the refusal, when the handler ends. */
   #refuse(): void {
     this.#replace();
     if (!this.#hooks.outlastRefusal) this.#ending ??= [];
@@ -238,10 +231,7 @@ export class ResponseGuard {
     this.#stage = 'done';
   }
 
-  /**
-   * Bypasses wrappers that were installed after the guard: compression, for example, has already seen the end of the
-   * response.
-   */
+  /** Bypasses later wrappers: compression, for example, has already received the end of the response. */
   #sendReplacement(replacement: Replacement, { done }: Call): void {
     const { write, end, writeHead, flushHeaders } = this.#res;
     this.#writes.discard();
@@ -266,10 +256,7 @@ export class ResponseGuard {
     });
   }
 
-  /**
-   * Ignores a write after the end. The callback receives an error, unless the guard and not the handler has ended the
-   * response.
-   */
+  /** Ignores a write after the end. The callback receives an error unless the guard has ended the response. */
   #ignore({ done }: Call): boolean {
     const isEndedByGuard =
       this.#hooks.hasFailed || (this.#stage === 'replaced' && this.#ending === undefined);

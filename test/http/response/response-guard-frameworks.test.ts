@@ -47,7 +47,7 @@ describe.each(APPS)('the response guard in %s', (_name, makeApp) => {
     expect(log).toEqual(['session headers', 'session end']);
   });
 
-  it('a sub-app has the hooks of its parent app', async () => {
+  it('the hooks of a parent app run for responses of its sub-app', async () => {
     const [app, inner] = [makeApp(), makeApp()];
     const log: string[] = [];
     app.use((_req, res, next) => {
@@ -64,7 +64,7 @@ describe.each(APPS)('the response guard in %s', (_name, makeApp) => {
   });
 
   it.each([[[waiting]], [[]]])(
-    'a handler that ends its response and calls next() does no harm',
+    'a call of next() after the end of the response does not change the response',
     async (hooks) => {
       const app = makeApp();
       app.use((_req, res, next) => {
@@ -132,7 +132,7 @@ describe.each(EXPRESS)('the response guard with the methods of %s', (_name, make
 });
 
 describe('the response guard on plain HTTP', () => {
-  it('one connection serves several requests', async () => {
+  it('one connection serves several guarded responses in order', async () => {
     const port = await serve((req, res) => {
       addResponseHook(res, waiting);
       addResponseHook(res, { ...waiting, phase: 'lock', withholdsLastBytes: true });
@@ -152,7 +152,7 @@ describe('the response guard on plain HTTP', () => {
     expect([...text.matchAll(/answer \/\d/g)].join()).toBe('answer /1,answer /2,answer /3,answer /4');
   });
 
-  it('a connection continues after a refusal', async () => {
+  it('a connection serves further requests after a refusal', async () => {
     const port = await serve((req, res) => {
       if (req.url === '/1') addResponseHook(res, failing);
       res.end('fine');
