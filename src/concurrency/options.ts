@@ -36,7 +36,7 @@ export interface ConcurrencyOptions<Request extends IncomingMessage = Req> {
   readonly name?: string | undefined;
   /** How long a slot outlives a process that crashed. The slot is renewed while the request runs. Default `'15s'`. */
   readonly lease?: Duration | undefined;
-  /** How long a request waits for a slot, first come, first served; default 0: it is refused at once. */
+  /** How long a request waits for a slot, first come, first served. Default 0: the request is refused at once. */
   readonly wait?: Duration | undefined;
   /** The number of requests that may wait per key; further requests are refused at once. Default 100. */
   readonly maxQueue?: number | undefined;

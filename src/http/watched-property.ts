@@ -51,7 +51,9 @@ export class WatchedProperty {
     return Object.getOwnPropertyDescriptor(this.#target, this.#name)?.get;
   }
 
-  /** The watch that was installed directly after this one; undefined if none leads to this one. */
+  /**
+   * The watch that was installed directly after this watch; undefined if the property no longer leads to this watch.
+   */
   #inFront(): WatchedProperty | undefined {
     let watch = watchOf(this.#currentGetter);
     while (watch !== undefined && watch.#own?.get !== this.#get) watch = watchOf(watch.#own?.get);

@@ -8,7 +8,7 @@ import type { Deadline } from '../engine/deadline.ts';
 import type { Engine } from '../engine/port.ts';
 import type { GrantedLock, LockDeps } from './granted-lock.ts';
 
-/** A lock that was granted, on one key or several, until its holder releases it. */
+/** A granted lock, on one key or several. */
 export interface LockHandle extends AsyncDisposable {
   /** The locked keys without duplicates, in the order in which they were acquired. */
   readonly keys: readonly string[];
@@ -22,7 +22,9 @@ export interface LockHandle extends AsyncDisposable {
   readonly fence: number;
   /** Aborts with a LockLostError as its reason when the lock of any key is lost, or may be lost. */
   readonly signal: AbortSignal;
-  /** Milliseconds that are certainly left of the lease, by the clocks of this process; 0 when it may have ended. */
+  /**
+   * Milliseconds that are certainly left of the lease, by the clocks of this process; 0 when the lease may have ended.
+   */
   remainingMs(): number;
   /** Throws a LockLostError unless the lock is certainly still held. Call it after long synchronous work. */
   assertHeld(): void;

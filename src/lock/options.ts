@@ -30,7 +30,7 @@ export interface LockOptions<Request extends IncomingMessage = Req> {
   ) => string | readonly string[] | null | Promise<string | readonly string[] | null>;
   /** How long the lock outlives a process that crashed. The lock is renewed while the request runs. Default `'15s'`. */
   readonly lease?: Duration | undefined;
-  /** How long a request waits for its turn before it is refused with 503; default 0: it is refused with 409 at once. */
+  /** How long a request waits for the lock before the response is 503. Default 0: the response is 409 at once. */
   readonly wait?: Duration | undefined;
   /**
    * First come, first served; default true. With `false`, a request that arrives when the lock has just become free

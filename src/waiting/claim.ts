@@ -24,7 +24,7 @@ export interface Claim<Grant> {
 }
 
 export interface ClaimReply<Grant> {
-  /** Undefined while the claim waits, and when it is refused. */
+  /** Undefined while the claim waits, and when the claim is refused. */
   readonly granted?: Grant | undefined;
   /** Milliseconds until asking again may succeed; -1 when unknown. */
   readonly leftMs: number;

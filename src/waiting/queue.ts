@@ -29,7 +29,7 @@ export interface Waiter {
   readonly process: string;
   /** The duration of the wait, from the first command on; 0 for a caller that does not join the queue. */
   readonly waitMs: number;
-  /** The concurrency limit that the waiter gave when it joined. */
+  /** The concurrency limit of the waiter's request; undefined in the queue of a lock. */
   readonly limit?: number | undefined;
 }
 
@@ -148,7 +148,7 @@ export class WaiterQueue {
     return this.#set?.has(member) ?? false;
   }
 
-  /** The limit that the last waiter gave when it joined. */
+  /** The limit of the waiter that joined last. */
   get limit(): number | undefined {
     return parse(this.#set?.at(-1)?.[1])?.limit;
   }

@@ -30,7 +30,7 @@ export class WakeUps {
     for (const wakeUp of this.#wakeUps.get(key) ?? []) wakeUp.wake();
   }
 
-  /** Wakes the waiters of a key in `ms`, unless they are woken earlier. */
+  /** Wakes the waiters of a key after `ms`, unless another wake-up comes earlier. */
   wakeIn(key: string, ms: number): void {
     for (const wakeUp of this.#wakeUps.get(key) ?? []) wakeUp.wakeIn(ms);
   }

@@ -217,7 +217,7 @@ describeWithServers('Waiters for slots', () => {
     ).toBe(3);
   });
 
-  it('waiters of a killed process delay others by about a second at most', async () => {
+  it('waiters of a killed process delay other waiters by about a second at most', async () => {
     const { server, kit, waits } = await start();
     const site = await busySite(kit, WAIT);
     await site.run('/a');

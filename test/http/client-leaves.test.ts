@@ -139,7 +139,7 @@ async function leavesNothingHeld(kit: RedisKit, { waitAndLeave, retry, endFirst,
 
 describeOnBothEngines('a client that disconnects while its request waits', (url) => {
   it.each(PAIRS)(
-    'a request whose client disconnects during the wait holds nothing afterwards in $name',
+    'a request whose client disconnects while it waits in $name holds nothing',
     async ({ outer, inner }) => {
       const kit = kitForTest({ url: url() });
       const [, makeApp] = APPS[0] ?? expect.unreachable();

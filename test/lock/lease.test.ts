@@ -24,7 +24,7 @@ describeOnBothEngines('a lock', (url) => {
     expect(await locks.tryAcquire('a')).not.toBeNull();
   });
 
-  it('a lock is granted to one of fifty callers at the same time', async () => {
+  it('a lock is granted to only one of fifty concurrent callers', async () => {
     const { locks } = kitForTest({ url: url() });
     const attempts = await Promise.all(Array.from({ length: 50 }, () => locks.tryAcquire('a')));
     expect(attempts.filter((attempt) => attempt !== null)).toHaveLength(1);
@@ -57,7 +57,7 @@ describeOnBothEngines('a lock', (url) => {
     expect(lock.signal.aborted, 'giving it back is no loss').toBe(false);
   });
 
-  it('a lease may be as long as the longest timer, but not longer', async () => {
+  it('a lease can be as long as the longest timer, but not longer', async () => {
     const { locks } = kitForTest({ url: url() });
     const lock = held(await locks.tryAcquire('a', { lease: '24d' }));
     await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));

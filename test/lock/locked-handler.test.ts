@@ -81,14 +81,11 @@ describeOnBothEngines('A handler passed to kit.lock', (url) => {
         throw new Error('on purpose');
       },
     ],
-  ])(
-    'the lock of a handler that %s is released, and the error of the handler is passed to the app',
-    async (_, handler) => {
-      const { kit, address } = await start(handler);
-      for (let turn = 0; turn < 3; turn++) expect((await send(address)).status).toBe(500);
-      expect((await kit.locks.inspect('a')).held).toBe(false);
-    },
-  );
+  ])('a handler that %s releases its lock, and the error reaches the app', async (_, handler) => {
+    const { kit, address } = await start(handler);
+    for (let turn = 0; turn < 3; turn++) expect((await send(address)).status).toBe(500);
+    expect((await kit.locks.inspect('a')).held).toBe(false);
+  });
 
   it('a handler does not run for a refused request, even if the option `handler` calls next()', async () => {
     let runs = 0;

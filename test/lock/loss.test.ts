@@ -88,14 +88,11 @@ onEveryStore('kit.locks.inspect', (makeKit) => {
     expect((await kit.locks.inspect('a')).metadata).toBe('next');
   });
 
-  it.each(['', 7, undefined, ['a']])(
-    'kit.locks.inspect and forceRelease reject the invalid key %j',
-    async (key) => {
-      const { locks } = makeKit();
-      await expect(locks.inspect(key as string)).rejects.toMatchObject({ code: 'ERR_REDIS_KIT_CONFIG' });
-      await expect(locks.forceRelease(key as string)).rejects.toThrow('kit.locks.forceRelease: the key is');
-    },
-  );
+  it.each(['', 7, undefined, ['a']])('inspect and forceRelease reject the invalid key %j', async (key) => {
+    const { locks } = makeKit();
+    await expect(locks.inspect(key as string)).rejects.toMatchObject({ code: 'ERR_REDIS_KIT_CONFIG' });
+    await expect(locks.forceRelease(key as string)).rejects.toThrow('kit.locks.forceRelease: the key is');
+  });
 });
 
 onEveryStore('kit.locks.using', (makeKit) => {

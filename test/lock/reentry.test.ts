@@ -41,7 +41,7 @@ describeOnBothEngines('Reentry: work that requests a lock that it holds', (url) 
     expect((await kit.locks.inspect('b')).held).toBe(false);
   });
 
-  it('kit.locks.acquire with the signal of the handle fails at once, several calls deep', async () => {
+  it('kit.locks.acquire with the signal of a held lock fails at once, even several calls deep', async () => {
     const kit = kitForTest({ url: url() });
     const app = express();
     app.get('/', kit.lock({ key: () => 'a' }), async (req, res) => {
@@ -54,7 +54,7 @@ describeOnBothEngines('Reentry: work that requests a lock that it holds', (url) 
     expect((await kit.locks.inspect('b')).held).toBe(false);
   });
 
-  it('kit.locks.acquire inside `using` fails at once with the signal of the handle', async () => {
+  it('kit.locks.acquire inside `using` fails at once with the signal of the held lock', async () => {
     const { locks } = kitForTest({ url: url() });
     await locks.using('a', {}, async ({ signal }) => {
       await expect(locks.acquire('a', { signal })).rejects.toThrow(/pass the handle on/);
@@ -152,7 +152,7 @@ const CARRIERS: Readonly<Record<string, () => Pass>> = {
 };
 
 describeOnBothEngines(
-  'a request that is called back in the async context of one that holds a lock',
+  'a request that is called back in the async context of another request that holds a lock',
   (url) => {
     describe.each(EXPRESS)('on %s', (_, makeApp) => {
       it.each(Object.keys(CARRIERS))(

@@ -180,7 +180,7 @@ describeWithServers('A wait for a lock during faults', () => {
     expect(lock.remainingMs()).toBe(0);
   });
 
-  it('waiters of a killed process delay others by about a second at most', async () => {
+  it('waiters of a killed process delay other waiters by about a second at most', async () => {
     const { server, prefix, kit, other, waiters } = await start();
     const held = await other.locks.acquire('a', { lease: '1h' });
     const doomed = startProgram(`

@@ -42,7 +42,7 @@ export function isChunk(value: unknown): value is Chunk {
   return typeof value === 'string' || types.isUint8Array(value);
 }
 
-/** Writes of a response that wait for its hooks. */
+/** Buffers writes until the hooks of the response have run. */
 export class BufferedWrites {
   #calls: Write[] = [];
   #bytes = 0;

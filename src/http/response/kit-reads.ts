@@ -21,7 +21,7 @@ export function asKit<Result>(work: () => Result): Result {
 
 const LISTENERS: unique symbol = Symbol('the listeners of the kit');
 
-/** A response or a request, with the kit's listeners for its only event that the kit listens for. */
+/** A response with the kit's listeners for 'close', or a request with those for 'aborted'. */
 type Observed = EventEmitter & { [LISTENERS]?: Set<() => void> };
 
 /**
@@ -56,6 +56,6 @@ export function isKitListener(listener: (...args: never[]) => unknown): boolean 
 export function isClosed(
   res: ServerResponse & { readonly stream?: { readonly destroyed?: boolean } },
 ): boolean {
-  // HTTP/2 responses have no `destroyed`; their stream has it.
+  // HTTP/2 responses have no `destroyed`, but their stream does.
   return asKit(() => res.destroyed || res.stream?.destroyed === true);
 }

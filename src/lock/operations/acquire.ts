@@ -39,7 +39,7 @@ const FENCE_TTL_MS = 3_600_000;
  * server's time in microseconds if that is higher, as after a loss of the counter. If waiters go first, a free lock
  * goes to the first waiter. A caller that is not granted the lock joins the queue if it waits, and asking again keeps
  * its place. The same command asks first, asks again and accepts a handoff, and may be repeated if its reply was lost.
- * A corrupt value is treated as a held lock, since it may be one.
+ * A corrupt value is treated as a held lock, since it might be one.
  *
  * KEYS   1 the lock, 2 the queue, 3 the fencing counter
  * ARGV   1 time, 2 token, 3 lease ms, 4 wait ms, 5 process, 6 prefix of the channels, 7 '1' when waiters go first,

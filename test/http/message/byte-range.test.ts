@@ -23,12 +23,9 @@ describe('rangeOf() (RFC 9110, section 14.1.2)', () => {
     [`bytes=0-${'9'.repeat(400)}`, 0, 9],
     ['bytes=-11', 0, 9],
     [`bytes=-${'9'.repeat(400)}`, 0, 9],
-  ])(
-    'a range that exceeds the representation is cut at its last byte: %s of 10 bytes',
-    (header, start, end) => {
-      expect(rangeOf(header, 10)).toEqual({ start, end });
-    },
-  );
+  ])('a range is cut at the end of the representation: %s of 10 bytes', (header, start, end) => {
+    expect(rangeOf(header, 10)).toEqual({ start, end });
+  });
 
   it.each(['bytes=10-', 'bytes=10-10', 'bytes=11-20', 'bytes=-0', 'bytes=-000', `bytes=${'9'.repeat(400)}-`])(
     'a range without any byte of the representation is unsatisfiable: %s of 10 bytes',

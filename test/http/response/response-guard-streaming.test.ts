@@ -241,19 +241,16 @@ describe('a lock', () => {
     ['HEAD', 200],
     ['GET', 204],
     ['GET', 304],
-  ])(
-    'headers that are the whole response are withheld until the lock is released (%s, %s)',
-    async (method, status) => {
-      const { before, answer } = await arrivesBefore((_req, res) => {
-        res.statusCode = status;
-        res.flushHeaders();
-        res.write('body', () => res.end());
-      }, method);
-      expect(before).toBe('');
-      expect(answer.status).toBe(status);
-      expect(answer.rawBody).toBe('');
-    },
-  );
+  ])('headers that are the whole response wait for the release (%s, %s)', async (method, status) => {
+    const { before, answer } = await arrivesBefore((_req, res) => {
+      res.statusCode = status;
+      res.flushHeaders();
+      res.write('body', () => res.end());
+    }, method);
+    expect(before).toBe('');
+    expect(answer.status).toBe(status);
+    expect(answer.rawBody).toBe('');
+  });
 
   it('the headers of an empty body are withheld until the lock is released', async () => {
     const { before, answer } = await arrivesBefore((_req, res) => {
