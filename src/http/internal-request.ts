@@ -3,9 +3,7 @@ import type { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import { type Next, originalUrl } from './middleware.ts';
 
-/*
- * Internal requests are sent by the kit itself: it calls the Express app with a request and a response that it creates.
- */
+/* Internal requests are sent by the kit itself, which calls the Express app with a new request and a new response. */
 
 type App = ((req: IncomingMessage, res: ServerResponse, next: Next) => void) & { readonly parent?: App };
 
@@ -21,9 +19,9 @@ export function internalPurposeOf(req: InternalRequest): unknown {
 }
 
 /**
- * Whether `kit.cache` sends this request to revalidate a stale response. Clients cannot send such a request. Use it for
- * middleware above the cache that must not refuse revalidations, such as another package's rate limiter: `skip:
- * isRevalidation`.
+ * Whether `kit.cache` sends this request to revalidate a stale response. Clients cannot send such a request. Use this
+ * check for middleware above the cache that must not refuse revalidations, such as another package's rate limiter:
+ * `skip: isRevalidation`.
  */
 export function isRevalidation(req: IncomingMessage): boolean {
   return internalPurposeOf(req) !== undefined;

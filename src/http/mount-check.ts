@@ -20,8 +20,8 @@ export function checkNotMounted(where: string, options: unknown): void {
 }
 
 /**
- * Throws if a middleware is called without `next`. Koa and Hono catch an error that is thrown at once and answer 500;
- * they would not catch a later error.
+ * Throws if a middleware is called without `next`. Koa and Hono catch an error that is thrown at once and answer 500,
+ * but do not catch a later error.
  */
 export function checkMiddlewareCall(where: string, req: unknown, next: unknown): void {
   if (typeof next === 'function') return;

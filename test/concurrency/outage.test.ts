@@ -36,7 +36,7 @@ describeWithServers('A concurrency limit during an outage of Redis', () => {
     },
   );
 
-  it('waiters get their turn from the in-process fallback as well', async () => {
+  it('waiters get their turn from the in-process fallback during an outage', async () => {
     const { server, site } = await start({ wait: '2m' });
     await server.kill();
     await site.run('/1');

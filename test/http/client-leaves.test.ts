@@ -138,20 +138,17 @@ async function leavesNothingHeld(kit: RedisKit, { waitAndLeave, retry, endFirst,
 }
 
 describeOnBothEngines('a client that disconnects while its request waits', (url) => {
-  it.each(PAIRS)(
-    'a request whose client disconnects while it waits in $name holds nothing',
-    async ({ outer, inner }) => {
-      const kit = kitForTest({ url: url() });
-      const [, makeApp] = APPS[0] ?? expect.unreachable();
-      const [above, below] = [OUTER[outer] ?? expect.unreachable(), INNER[inner] ?? expect.unreachable()];
-      await leavesNothingHeld(kit, await queueOf(kit, makeApp, above(kit), below(kit)));
-    },
-  );
+  it.each(PAIRS)('a disconnect during a wait in $name leaves nothing held', async ({ outer, inner }) => {
+    const kit = kitForTest({ url: url() });
+    const [, makeApp] = APPS[0] ?? expect.unreachable();
+    const [above, below] = [OUTER[outer] ?? expect.unreachable(), INNER[inner] ?? expect.unreachable()];
+    await leavesNothingHeld(kit, await queueOf(kit, makeApp, above(kit), below(kit)));
+  });
 });
 
 describe.each(APPS)('a client that disconnects while its request waits, on %s', (_, makeApp) => {
   it.each(Object.keys(INNER))(
-    'a client that disconnects while it waits in %s releases what middleware above holds',
+    'a disconnect during a wait in %s releases all holds of the middleware above',
     async (inner) => {
       const kit = kitForTest({ url: 'memory:' });
       const below = INNER[inner] ?? expect.unreachable();

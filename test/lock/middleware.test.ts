@@ -163,7 +163,7 @@ describeOnBothEngines('kit.lock', (url) => {
     expect(await isFree()).toBe(true);
   });
 
-  it('a handler that takes longer than maxHold loses its lock, and the loss is reported', async () => {
+  it('a handler that takes longer than maxHold loses its lock, and `onLost` is called once', async () => {
     const lost: unknown[] = [];
     let reason: unknown;
     const { kit, address, isFree } = await start(

@@ -23,7 +23,7 @@ function renewalOf(outcomes: readonly (boolean | Error)[]) {
 }
 
 describe('A renewal', () => {
-  it('a lease is renewed after each third of it', async () => {
+  it('a lease is renewed whenever a third of it has passed', async () => {
     const { renewal, renewals } = renewalOf([]);
     renewal.start(300);
     await passTime(350);

@@ -1,5 +1,5 @@
 /*
- * Response fields that describe how one request was handled. They would be wrong for another request, so they are
+ * Response fields that describe how one request was handled. Such fields would be wrong for another request and are
  * neither stored nor replayed; middleware above sets the fields of the current request.
  */
 

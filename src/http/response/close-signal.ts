@@ -9,8 +9,8 @@ export function onClose(res: ServerResponse, listener: () => void): void {
 }
 
 /**
- * A signal that aborts when the response closes, because it was sent or its client disconnected. One signal per
- * response.
+ * A signal that aborts when the response closes, because the response was sent or its client disconnected. One signal
+ * per response.
  */
 export function closeSignalOf(res: ServerResponse & { [SIGNAL]?: AbortSignal }): AbortSignal {
   res[SIGNAL] ??= createSignal(res);

@@ -50,9 +50,7 @@ export function isKitListener(listener: (...args: never[]) => unknown): boolean 
   return kitListeners.has(listener);
 }
 
-/**
- * Whether the response is destroyed: it was sent completely, its client has disconnected, or `destroy()` was called.
- */
+/** Whether the response is destroyed: all of it was sent, its client has disconnected, or `destroy()` was called. */
 export function isClosed(
   res: ServerResponse & { readonly stream?: { readonly destroyed?: boolean } },
 ): boolean {

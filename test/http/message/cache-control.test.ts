@@ -14,7 +14,7 @@ const anyText = fc.oneof(
 const withoutQuotes = anyText.map((text) => text.replaceAll('"', ''));
 
 describe('the list of directives (RFC 9111, section 5.2)', () => {
-  it('the list of directives is empty without the field, and without members', () => {
+  it('the list of directives is empty if the Cache-Control field is absent or has no members', () => {
     for (const value of [undefined, '', ' ', ',', ' , ,\t,', [], ['', '']]) {
       const directives = parseCacheControl(value);
       expect(directives.has('no-store')).toBe(false);

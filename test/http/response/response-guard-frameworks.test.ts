@@ -106,7 +106,7 @@ describe.each(EXPRESS)('the response guard with the methods of %s', (_name, make
     ]);
   });
 
-  it('res.send, res.sendFile, res.redirect and res.sendStatus work as without hooks', async () => {
+  it('res.send, res.sendFile, res.redirect and res.sendStatus send the same with and without hooks', async () => {
     const app = makeApp();
     app.use((req, res, next) => {
       if (req.query.hooks === 'yes') {
@@ -163,7 +163,7 @@ describe('the response guard on plain HTTP', () => {
     expect((await exchange.answer()).text).toMatch(/^HTTP\/1.1 503[\s\S]*HTTP\/1.1 200 OK[\s\S]*fine$/);
   });
 
-  it('100-continue and early hints work as without the guard', async () => {
+  it('100-continue and early hints reach the client of a guarded response', async () => {
     const port = await serve((req, res) => {
       addResponseHook(res, waiting);
       res.writeEarlyHints({ link: '</style.css>; rel=preload' });

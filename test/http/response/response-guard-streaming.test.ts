@@ -66,7 +66,7 @@ const HOOKS: readonly (readonly [string, readonly ResponseHook[]])[] = [
 ];
 
 describe.each(HOOKS)('a large stream under %s', (_name, hooks) => {
-  it.each(Object.entries(SENDERS))('a large stream arrives complete by %s', async (_way, send) => {
+  it.each(Object.entries(SENDERS))('a large stream sent by %s arrives complete', async (_way, send) => {
     const port = await serve((_req, res) => {
       for (const hook of hooks) addResponseHook(res, hook);
       send(res);
@@ -77,7 +77,7 @@ describe.each(HOOKS)('a large stream under %s', (_name, hooks) => {
   });
 
   it.each(Object.entries(SENDERS))(
-    'a large stream arrives complete by %s with a declared length',
+    'a large stream sent by %s with a declared length arrives complete',
     async (_way, send) => {
       const port = await serve((_req, res) => {
         for (const hook of hooks) addResponseHook(res, hook);
@@ -215,7 +215,7 @@ describe('a lock', () => {
     expect(answer.body).toBe('onetwo');
   });
 
-  it('a withheld write calls its callback at once, and its buffer may be reused', async () => {
+  it('a withheld write calls its callback at once, and its buffer can be reused', async () => {
     const { before, answer } = await arrivesBefore((_req, res) => {
       const buffer = Buffer.from('body');
       res.setHeader('Content-Length', 4);
