@@ -24,7 +24,7 @@ import {
 
 export interface ConcurrencyDeps extends SlotBackend, SlotDeps {
   readonly keys: Keys;
-  /** The in-process fallback. */
+  /** The in-process fallback, which counts slots while Redis is unavailable. */
   readonly fallbackEngine: SlotBackend['engine'];
   readonly fallbackChannel: SlotBackend['processChannel'];
   readonly deadlines: RequestDeadlines;
@@ -53,7 +53,7 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
     const key = await keyOf(req, settings);
     if (key === null) return 'continue';
     const redisKeys = deps.keys.concurrency(key, settings.name);
-    // A request that passes the same limit twice needs one slot, and would wait for itself.
+    // A request that passes the same limit twice takes one slot. For a second slot, the request could wait for itself.
     if (slotsOf(req).has(redisKeys.slots)) return 'continue';
     const limit = limitOf(req, settings);
     const { lease: leaseMs, wait: waitMs, maxQueue } = settings;
@@ -74,7 +74,7 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
       events.emit('concurrency:waited', { key, waitedMs: Math.round(performance.now() - startedAt) });
     }
     if (signal?.aborted === true) {
-      // The client has left, so the handler does not start.
+      // The client disconnected during the wait, so the handler does not run.
       await slot.release();
       return 'gone';
     }
@@ -127,8 +127,9 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
 }
 
 /**
- * Releases a slot when the handler has ended its response or given it up. When the client leaves, the handler may run on,
- * and no event shows its end if it stops without one; so the renewal stops, and the slot ends with its lease.
+ * Releases a slot when the handler ends or destroys its response. After the client has disconnected, the handler may
+ * run on, and may stop without ending the response. The slot is therefore no longer renewed, and ends with its lease at
+ * the latest.
  */
 function releaseWithResponse(res: ServerResponse, slot: Slot, deadline: Deadline): void {
   const release = () => slot.release(deadline);

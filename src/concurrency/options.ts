@@ -14,7 +14,7 @@ export type ConcurrencyOnError = 'memory' | 'allow' | 'deny';
 export interface ConcurrencyRefusal {
   readonly key: string;
   readonly limit: number;
-  /** The number of requests that were running. It exceeds the limit when the limit was lowered in the meantime. */
+  /** The number of requests that were running. The number exceeds `limit` if the limit was lowered while they ran. */
   readonly running: number;
   /** Whether the request waited until `wait` was over. Otherwise the queue was full, or `wait` is 0. */
   readonly hasWaited: boolean;
@@ -22,20 +22,21 @@ export interface ConcurrencyRefusal {
 
 export interface ConcurrencyOptions<Request extends IncomingMessage = Req> {
   /**
-   * The key under which a request counts; null skips the limit. Default: the client's address, of an IPv6 address the
-   * first 56 bits.
+   * Returns the key under which the request is counted, or null to skip the limit. Default: the client's address; for
+   * IPv6, the first 56 bits of the address.
    */
   readonly key?: ((req: Request) => string | null | Promise<string | null>) | undefined;
   /** The number of requests that may run at the same time per key, in all processes; from 1 to 1,000,000. */
   readonly limit: number | ((req: Request) => number);
   /**
-   * The name of the limit: middleware with the same name counts together. Default: the limit in digits, or `'varies'` if
-   * it is a function; so give a name to a limit that has the same number and keys as another but counts separately.
+   * The name of the limit: middleware with equal names and keys shares slots. Default: the limit in digits, or
+   * `'varies'` if the limit is a function. Give a name to a limit that must not share slots with another limit of the
+   * same number and keys.
    */
   readonly name?: string | undefined;
-  /** How long a slot outlives a process that crashed. It is renewed while the request runs. Default `'15s'`. */
+  /** How long a slot outlives a process that crashed. The slot is renewed while the request runs. Default `'15s'`. */
   readonly lease?: Duration | undefined;
-  /** How long a request waits for a slot, first come, first served; default 0: it is refused at once. */
+  /** How long a request waits for a slot, first come, first served. Default 0: the request is refused at once. */
   readonly wait?: Duration | undefined;
   /** The number of requests that may wait per key; further requests are refused at once. Default 100. */
   readonly maxQueue?: number | undefined;
@@ -60,7 +61,7 @@ export const MAX_LIMIT = 1_000_000;
 
 const OPTIONS = ['key', 'limit', 'name', 'lease', 'wait', 'maxQueue', 'onError', 'handler'] as const;
 
-/** Options of other packages. */
+/** Options of other packages, for which the error names the option of the kit. */
 const ELSEWHERE = {
   ...renamed('limit', ...AMOUNT_NAMES, 'concurrency', 'maxConcurrency'),
   ...renamed('lease', ...LIFETIME_NAMES, 'timeout'),

@@ -10,7 +10,7 @@ import { type ConcurrencySettings, MAX_LIMIT } from './options.ts';
 /** The prefix length of the IPv6 network that a provider typically assigns to one customer. */
 const IPV6_SUBNET = 56;
 
-/** The key under which a request counts; null skips the limit. */
+/** The key under which a request is counted; null skips the limit. */
 export async function keyOf(req: IncomingMessage, { key }: ConcurrencySettings): Promise<string | null> {
   if (key === undefined) return clientNetwork(req, IPV6_SUBNET, 'kit.concurrency');
   const own: unknown = await withoutIdentityWatch(() => key(asExpress(req)));

@@ -36,14 +36,14 @@ export interface SlotRequest {
 }
 
 export interface SlotResult {
-  /** Undefined when the request was refused. */
+  /** Undefined when the request was refused or its wait is over. */
   readonly slot: Slot | undefined;
-  /** The number of slots in use, by the last reply. */
+  /** The number of slots in use, according to the last reply. */
   readonly running: number;
   readonly hasWaited: boolean;
 }
 
-/** Claims a slot, and waits for it up to `waitMs`. Rejects when the backend cannot be asked. */
+/** Claims a slot, waiting up to `waitMs`. Rejects when the backend cannot be reached. */
 export async function claimSlot(
   request: SlotRequest,
   { engine, processChannel }: SlotBackend,
@@ -91,7 +91,7 @@ interface GrantedSlot {
   readonly release: ConcurrencyReleaseArgs;
 }
 
-/** The slot of a request from its grant to its release. Its methods never reject: failures are reported. */
+/** The slot of a request, from the grant to the release. `release` never rejects: failures are reported. */
 export class Slot {
   readonly #grant: GrantedSlot;
   readonly #deps: SlotDeps;
@@ -110,7 +110,7 @@ export class Slot {
     this.#renewal.start(grant.leaseMs);
   }
 
-  /** Stops the renewal: the slot ends with its lease, unless it is released before. */
+  /** Stops the renewal: the slot ends with its lease, unless the slot is released earlier. */
   leave(): void {
     this.#renewal.stop();
     this.#endWork();

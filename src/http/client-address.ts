@@ -3,15 +3,15 @@ import { isIPv4, isIPv6 } from 'node:net';
 import { RedisKitError } from '../base/errors.ts';
 
 /**
- * The client's address: Express's `req.ip`, which follows the app's `trust proxy` setting, or else that of the socket.
- * Undefined for a closed connection and for a Unix socket.
+ * The client's address: Express's `req.ip`, which follows the app's `trust proxy` setting, or else the address of the
+ * socket. Undefined for a closed connection and for a Unix socket.
  */
 export function clientAddress(req: IncomingMessage): string | undefined {
   const { ip } = req as { ip?: unknown };
   return typeof ip === 'string' && ip !== '' ? ip : req.socket?.remoteAddress;
 }
 
-/** The default identity of a client. `where` is the call as the user wrote it, for the error. */
+/** The default identity of a client: its address, or its IPv6 network. `where` names the kit's method in the error. */
 export function clientNetwork(req: IncomingMessage, subnet: number | false, where: string): string {
   const address = clientAddress(req);
   if (address !== undefined) return networkOf(address, subnet);
@@ -21,7 +21,9 @@ export function clientNetwork(req: IncomingMessage, subnet: number | false, wher
   );
 }
 
-/** Which proxies the app trusts to report the client's address; `none` also without Express or without the setting. */
+/**
+ * Which proxies the app trusts to report the client's address. `none` without Express, or if `trust proxy` is not set.
+ */
 export function proxyTrust(req: IncomingMessage): 'all' | 'none' | 'some' {
   const { app } = req as { app?: { get?: (name: string) => unknown } };
   const setting = typeof app?.get === 'function' ? app.get('trust proxy') : undefined;
@@ -30,8 +32,8 @@ export function proxyTrust(req: IncomingMessage): 'all' | 'none' | 'some' {
 }
 
 /**
- * The part of an address that identifies a client: an IPv4 address, mapped into IPv6 or not, or the first `subnet` bits of
- * an IPv6 address. One customer has a whole IPv6 network, and could use a new address for each request.
+ * The part of an address that identifies a client: an IPv4 address, mapped into IPv6 or not, or the first `subnet` bits
+ * of an IPv6 address. One customer has a whole IPv6 network, and could send each request from another address.
  */
 export function networkOf(address: string, subnet: number | false): string {
   const bare = bareAddress(address);

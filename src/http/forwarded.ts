@@ -15,7 +15,7 @@ export function forwardedOf(
   return { host: firstOf(host), proto: firstOf(proto) };
 }
 
-/** The first of several values, as in Express. */
+/** Returns the first of several values, as Express does. */
 function firstOf(field: string | string[] | undefined): string | undefined {
   return field === undefined ? undefined : (String(field).split(',', 1)[0] ?? '').trim();
 }

@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import { type Next, originalUrl } from './middleware.ts';
 
-/* Requests that the kit itself sends to an Express app, which is a function of a request and a response. */
+/* Internal requests are sent by the kit itself, which calls the Express app with a new request and a new response. */
 
 type App = ((req: IncomingMessage, res: ServerResponse, next: Next) => void) & { readonly parent?: App };
 
@@ -13,20 +13,21 @@ interface InternalRequest extends IncomingMessage {
   [PURPOSE]?: unknown;
 }
 
-/** The purpose of an internal request; undefined for a client's request, which cannot set it. */
+/** The purpose of an internal request; undefined for a client's request. A client cannot set a purpose. */
 export function internalPurposeOf(req: InternalRequest): unknown {
   return req[PURPOSE];
 }
 
 /**
- * Whether this is a request of `kit.cache` to revalidate a stale response; a client cannot send one. For middleware above the
- * cache that would refuse it, such as the rate limiter of another package: `skip: isRevalidation`.
+ * Whether `kit.cache` sends this request to revalidate a stale response. Clients cannot send such a request. Use this
+ * check for middleware above the cache that must not refuse revalidations, such as another package's rate limiter:
+ * `skip: isRevalidation`.
  */
 export function isRevalidation(req: IncomingMessage): boolean {
   return internalPurposeOf(req) !== undefined;
 }
 
-/** The outermost Express app of a request; undefined if it cannot be sent an internal request. */
+/** The outermost Express app of a request; undefined if the kit cannot repeat the request as an internal request. */
 export function rootAppOf(req: IncomingMessage): App | undefined {
   let { app } = req as { app?: unknown };
   // HTTP/2 requests cannot be constructed, and the content of a QUERY has been read already.
@@ -45,7 +46,7 @@ export function keepClientAddress({ socket }: IncomingMessage): void {
 }
 
 interface InternalRequestOptions {
-  /** The client's request whose URL and connection the new one has. */
+  /** The client's request, from which the internal request has its URL, its HTTP version and its client address. */
   readonly like: IncomingMessage;
   readonly headers: IncomingMessage['headers'];
   readonly purpose: unknown;
@@ -75,7 +76,7 @@ export function sendInternalRequest(
   req[PURPOSE] = purpose;
   const res = new ServerResponse(req);
   res.assignSocket(socket as unknown as Socket);
-  // Node's server forwards 'drain' from the socket; handlers that stream wait for it.
+  // Handlers that stream wait for 'drain', which Node's server would forward from the socket.
   socket.on('drain', () => res.emit('drain'));
   return new Promise((resolve, reject) => {
     // `stream.pipeline` destroys the response with an error when its source fails.
@@ -86,12 +87,12 @@ export function sendInternalRequest(
       clearTimeout(timer);
       resolve(res.headersSent ? res.statusCode : undefined);
     });
-    // Called if no handler responds.
+    // The app calls `next` if no handler responds.
     app(req, res, () => res.destroy());
   });
 }
 
-/** Discards everything that is written. The app sees the address of the connection of the original request. */
+/** A socket that discards all bytes. The app reads the client address of the original request from it. */
 class NullSocket extends Duplex {
   constructor({ remoteAddress, remoteFamily, encrypted }: Socket & { readonly encrypted?: boolean }) {
     super();

@@ -10,7 +10,7 @@ const MOUNTED: Readonly<Record<Framework, (call: string) => string>> = {
     `express().use(${call}).use(getRequestListener(app.fetch)), where \`getRequestListener\` is of @hono/node-server`,
 };
 
-/** Throws if a function such as `kit.session` was mounted without being called, so that it receives a request. */
+/** Throws if the options are a request, because a method such as `kit.session` was mounted without being called. */
 export function checkNotMounted(where: string, options: unknown): void {
   const framework = frameworkOf(options);
   if (framework === undefined) return;
@@ -20,8 +20,8 @@ export function checkNotMounted(where: string, options: unknown): void {
 }
 
 /**
- * Throws if a middleware is not called with (req, res, next). Koa and Hono catch an error of the call itself and answer 500;
- * they would not catch a later one.
+ * Throws if a middleware is called without `next`. Koa and Hono catch an error that is thrown at once and answer 500,
+ * but do not catch a later error.
  */
 export function checkMiddlewareCall(where: string, req: unknown, next: unknown): void {
   if (typeof next === 'function') return;
@@ -31,7 +31,10 @@ export function checkMiddlewareCall(where: string, req: unknown, next: unknown):
   );
 }
 
-/** The framework that passes this value as the first argument. `Express` includes all that pass Node's request. */
+/**
+ * The framework whose middleware receive this value as their first argument. `Express` includes all frameworks that
+ * pass Node's request.
+ */
 function frameworkOf(value: unknown): Framework | undefined {
   if (has(value, 'req', 'res', 'request', 'response')) return 'Koa';
   if (has(value, 'req', 'env', 'newResponse')) return 'Hono';

@@ -7,12 +7,12 @@ export interface Problem {
   readonly detail: string;
   /** A URI that identifies the type of problem; default `about:blank`, which means that the status says all. */
   readonly type?: string;
-  /** When a retry may succeed, in milliseconds; sent as `Retry-After`. */
+  /** Milliseconds until a retry may succeed; sent as `Retry-After`. */
   readonly retryAfterMs?: number;
   readonly extensions?: Readonly<Record<string, unknown>>;
 }
 
-/** Sends a problem. Headers that are already set stay. Does nothing if another response has begun, which will be ended. */
+/** Sends a problem, and keeps headers that are already set. Does nothing if another response has begun. */
 export function sendProblem(res: ServerResponse, problem: Problem): void {
   if (res.headersSent) return;
   const { status, title, detail, type = 'about:blank', retryAfterMs, extensions } = problem;
@@ -29,7 +29,7 @@ export function sendProblem(res: ServerResponse, problem: Problem): void {
   res.end(body);
 }
 
-/** `Retry-After` of a refusal whose end cannot be predicted: an outage, a lock, a running request. */
+/** `Retry-After` for causes whose end is unknown: an outage, a held lock, a running request. */
 export const RETRY_AFTER_MS = 1_000;
 
 /** Refuses a request because a feature requires Redis and Redis is unavailable. */

@@ -5,12 +5,12 @@ export const RATE_HEADERS = ['draft-10', 'draft-8', 'draft-6', 'legacy'] as cons
 /**
  * Formats of rate limit fields. `draft-10` and `draft-8`: the lists `RateLimit` and `RateLimit-Policy` of
  * draft-ietf-httpapi-ratelimit-headers, identical in both drafts for the parameters used here; each limiter appends its
- * policies. `draft-6`: `RateLimit-Limit`, `-Remaining` and `-Reset` in seconds. `legacy`: the same with `X-RateLimit-`, and
- * the reset as Unix time. The last two describe one policy only, the one with the least remaining.
+ * policies. `draft-6`: `RateLimit-Limit`, `-Remaining` and `-Reset` in seconds. `legacy`: the same with `X-RateLimit-`,
+ * and the reset as Unix time. `draft-6` and `legacy` describe one policy only: the one with the least remaining quota.
  */
 export type RateHeaders = (typeof RATE_HEADERS)[number];
 
-/** One policy as the fields describe it. */
+/** A policy of a limiter and its state for one client, as the fields describe them. */
 export interface Quota {
   /** Printable ASCII without quotes or backslashes. */
   readonly name: string;

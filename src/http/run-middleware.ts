@@ -3,7 +3,7 @@ import type { Next } from './middleware.ts';
 import { isClosed } from './response/kit-reads.ts';
 import { endUnserved, hasClientLeft } from './response/unserved.ts';
 
-/** How a middleware ends: with `next()`, with a response, or with neither because the client disconnected. */
+/** How a middleware ends: it calls `next()`, it responds, or it does neither because the client has disconnected. */
 export type MiddlewareOutcome = 'continue' | 'answered' | 'gone';
 
 interface Call {
@@ -13,9 +13,9 @@ interface Call {
 }
 
 /**
- * Runs an asynchronous middleware and calls `next` at most once. `work` may pass the `next` that it receives to a user's
- * callback; errors after `next` was called go to `late`. Errors that the app's own `next` throws are not caught: passing
- * them on would be a second call of `next`.
+ * Runs an asynchronous middleware and calls `next` at most once. `work` may pass the `next` that it receives to a
+ * user's callback; errors after `next` was called go to `late`. Errors that the app's `next` throws are not passed on,
+ * since that would be a second call of `next`.
  */
 export function runMiddleware(
   call: Call,
@@ -43,7 +43,7 @@ export function runMiddleware(
 
 /**
  * Passes an error to the app, unless the client has disconnected. Callbacks fail on a closed connection, which has no
- * address; the app would log that as a mistake of its own, and no client is left to answer.
+ * client address: the app would log an error that is not its own, and no client receives a response.
  */
 export function passError({ req, res, next }: Call, error: unknown): void {
   if (hasClientLeft(req, res)) endUnserved(res);

@@ -1,15 +1,15 @@
 export interface PropertyListener {
-  /** Called on each read. Its result replaces the value for the reader. */
+  /** Called on each read. The reader receives the result in place of the value. */
   read(value: unknown): unknown;
   assigned?(value: unknown): void;
 }
 
-/** Watches by their getters. A property may have several, when two caches handle the same request. */
+/** Watches by their getters. A property has several watches if two caches handle the same request. */
 const watches = new WeakMap<() => unknown, WatchedProperty>();
 
 /**
- * Replaces a property with an accessor that reports reads and assignments. The value may come from the object, a getter, the
- * prototype, or a later assignment.
+ * Replaces a property with an accessor that reports reads and assignments. The value may come from the object, from a
+ * getter, from the prototype or from a later assignment.
  */
 export class WatchedProperty {
   readonly #target: object;
@@ -24,7 +24,7 @@ export class WatchedProperty {
     this.#listener = listener;
     this.#own = Object.getOwnPropertyDescriptor(target, name);
     const set = (value: unknown) => this.#set(value);
-    // For a property that is not configurable this fails, and the property counts as replaced.
+    // Fails for a property that is not configurable: `isReplaced` is then true.
     Reflect.defineProperty(target, name, { configurable: true, enumerable: true, get: this.#get, set });
     watches.set(this.#get, this);
   }
@@ -34,7 +34,7 @@ export class WatchedProperty {
     return this.#isInFront ? false : this.#inFront() === undefined;
   }
 
-  /** Restores the property, unless it was replaced. */
+  /** Restores the property, unless the app has replaced it. */
   stop(): void {
     const inFront = this.#inFront();
     if (inFront !== undefined) inFront.#own = this.#own;
@@ -51,7 +51,9 @@ export class WatchedProperty {
     return Object.getOwnPropertyDescriptor(this.#target, this.#name)?.get;
   }
 
-  /** The watch directly in front of this one. */
+  /**
+   * The watch that was installed directly after this watch; undefined if the property no longer leads to this watch.
+   */
   #inFront(): WatchedProperty | undefined {
     let watch = watchOf(this.#currentGetter);
     while (watch !== undefined && watch.#own?.get !== this.#get) watch = watchOf(watch.#own?.get);
@@ -66,7 +68,7 @@ export class WatchedProperty {
 
   #set(value: unknown): void {
     if (this.#own?.set !== undefined) this.#own.set.call(this.#target, value);
-    // A setter of the prototype receives the value. Without one, the value becomes the object's own property.
+    // A setter of the prototype receives the value. Without a setter, the value becomes the object's own property.
     else if (this.#own !== undefined || !Reflect.set(this.#prototype, this.#name, value, this.#target)) {
       this.#own = { configurable: true, enumerable: true, writable: true, value };
     }

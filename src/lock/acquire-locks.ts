@@ -14,17 +14,20 @@ export interface LockRequest {
   readonly waitMs: number;
   readonly renew: boolean;
   readonly isFair: boolean;
-  /** JSON, or empty. */
+  /** Information about the holder that `inspect` shows, as JSON; empty for none. */
   readonly metadata: string;
   readonly signal?: AbortSignal | undefined;
   readonly deadline?: Deadline | undefined;
-  /** Locks that are known to be the caller's own. A request for one of them is refused at once. */
+  /**
+   * Locks that the caller is known to hold. A request for one of them throws at once, since the caller would wait for
+   * itself.
+   */
   readonly ownLocks: readonly KitLockHandle[];
 }
 
 /**
- * Acquires the locks of all keys, or of none. The keys are claimed one after the other in an order that is the same in
- * all processes, so that no two callers wait for each other.
+ * Acquires the locks of all keys or none of them. The keys are claimed one after the other in an order that is the same
+ * in all processes, so that no two callers wait for each other.
  */
 export async function acquireLocks(
   keys: readonly string[],
@@ -59,7 +62,7 @@ export async function acquireLocks(
   return handleOf(locks, hasWaited ? performance.now() - startedAt : undefined, deps);
 }
 
-/** Claims the lock of one key, and waits for it up to `waitMs`. */
+/** Claims the lock of one key, waiting up to `waitMs`. */
 async function claimLock(
   key: string,
   request: LockRequest,
@@ -87,7 +90,7 @@ async function claimLock(
     const grant = { key, redisKeys, release, fence: reply.fence, leaseMs, grantedAt, renew };
     const granted = new GrantedLock(grant, deps);
     if (granted.remainingMs() > 0) return { granted, leftMs, needsUndo };
-    // The reply took longer than the lease lasts.
+    // The lease may have ended before the reply arrived.
     await granted.release();
     return { leftMs, needsUndo };
   }

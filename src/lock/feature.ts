@@ -8,14 +8,14 @@ import type { LockOptions } from './options.ts';
 
 export interface LockMethods {
   /**
-   * Allows one request per key at a time; others wait, or are refused with 409. Sets `req.lock`, and holds the lock until
-   * the response has ended, or until the promise of the handler that you pass settles.
+   * Allows one request per key at a time; other requests wait or are refused. Sets `req.lock`. The lock is held until
+   * the response ends or, if you pass a handler that returns a promise, until the promise settles.
    */
   lock<Request extends IncomingMessage = Req, Response extends ServerResponse = Res>(
     options: LockOptions<Request>,
     handler?: LockHandler<Request, Response>,
   ): Middleware;
-  /** The same locks without HTTP. */
+  /** Locks for code outside of a request. Equal keys are the same lock in `kit.lock` and `kit.locks`. */
   readonly locks: Locks;
 }
 

@@ -11,7 +11,7 @@ import { sendUntilAnswered } from '../waiting/retry.ts';
 import { lockExtend } from './operations/extend.ts';
 import { type LockReleaseArgs, lockRelease } from './operations/release.ts';
 
-/** The parts of the kit that all its locks share. */
+/** The parts of the kit that every lock uses. */
 export interface LockDeps {
   readonly engine: Engine;
   readonly keys: Keys;
@@ -22,20 +22,22 @@ export interface LockDeps {
   readonly deadlines: RequestDeadlines;
 }
 
-/** The grant of one key, as Redis returned it. */
+/** The grant of one key's lock: the options of the request, and the fencing token that Redis returned. */
 export interface LockGrant {
   readonly key: string;
   readonly redisKeys: LockKeys;
-  /** The arguments that release the lock. */
+  /** The arguments of the command that releases the lock. */
   readonly release: LockReleaseArgs;
   readonly fence: number;
   readonly leaseMs: number;
-  /** The time at which the acquire command was sent: the lease cannot have begun earlier. */
+  /** When the acquire command was sent. The lease cannot have begun earlier. */
   readonly grantedAt: Moment;
   readonly renew: boolean;
 }
 
-/** A moment by two clocks: the steady one stops while the machine is suspended, the other may be set. */
+/**
+ * A moment by two clocks: the steady clock stops while the machine is suspended, and the wall clock may be set back.
+ */
 export interface Moment {
   readonly steady: number;
   readonly wall: number;
@@ -45,10 +47,13 @@ export function momentNow(): Moment {
   return { steady: performance.now(), wall: Date.now() };
 }
 
-/** How often the holder reads both clocks, since no timer fires when a suspended machine resumes. */
+/**
+ * How often a holder reads both clocks. One timer for the whole lease would fire too late after the machine was
+ * suspended.
+ */
 const CHECK_EVERY_MS = 1_000;
 
-/** The lock of one key from its grant to its release or loss. */
+/** The lock of one key, from the grant to the release or loss. */
 export class GrantedLock {
   readonly grant: LockGrant;
   /** Called once, when the lock is lost or may be lost. */
@@ -86,7 +91,7 @@ export class GrantedLock {
     return this.#lost;
   }
 
-  /** Milliseconds that are certainly left of the lease, by the clock that shows less. */
+  /** Milliseconds that are certainly left of the lease, by the clock on which more time has passed. */
   remainingMs(): number {
     if (this.#isOver) return 0;
     const { steady, wall } = momentNow();
@@ -94,9 +99,12 @@ export class GrantedLock {
     return Math.max(0, this.#leaseMs - passed);
   }
 
-  /** Restarts the lease with this duration. Rejects when Redis cannot be asked. A lease that has ended is lost. */
+  /**
+   * Restarts the lease with this duration. Rejects when Redis cannot be reached. If the lease has ended, the lock is
+   * lost.
+   */
   async extend(leaseMs: number = this.#leaseMs): Promise<void> {
-    // A renewal at the same time would undo the extension.
+    // A renewal that is sent after the extension would restart the lease with its old duration.
     this.#renewal?.stop();
     const extension = this.#extensions + 1;
     try {
@@ -115,7 +123,7 @@ export class GrantedLock {
     this.onLost(error);
   }
 
-  /** Resolves to false if the lease had already ended. Never rejects. */
+  /** Releases the lock. Resolves to false if the lease has ended or Redis cannot be reached. Never rejects. */
   release(deadline?: Deadline): Promise<boolean> {
     this.#released ??= this.#release(deadline);
     return this.#released;
@@ -144,11 +152,11 @@ export class GrantedLock {
     return false;
   }
 
-  /** Resolves to false when the lock is lost. */
+  /** Sends the extension. Resolves to false when the lock is lost. */
   async #extend(leaseMs: number): Promise<boolean> {
     const since = momentNow();
     const extension = ++this.#extensions;
-    // A shorter lease may have begun, whether or not its reply arrives.
+    // Redis may start the shorter lease even if the reply is lost, so this process starts it before the reply.
     if (leaseMs < this.remainingMs()) {
       this.#startLease(since, leaseMs);
       this.#renewal?.stop();
@@ -163,7 +171,7 @@ export class GrantedLock {
     return isHeld;
   }
 
-  /** The latest of concurrent extensions decides, as it does in Redis. */
+  /** Whether this extension is the latest. The latest of concurrent extensions sets the lease, as in Redis. */
   #isLatest(extension: number): boolean {
     return !this.#isOver && extension === this.#extensions;
   }

@@ -8,30 +8,33 @@ import type { Deadline } from '../engine/deadline.ts';
 import type { Engine } from '../engine/port.ts';
 import type { GrantedLock, LockDeps } from './granted-lock.ts';
 
-/** A lock, on one key or several, that its holder releases. */
+/** A granted lock, on one key or several. */
 export interface LockHandle extends AsyncDisposable {
-  /** Without duplicates, in the order in which they were acquired. */
+  /** The locked keys without duplicates, in the order in which they were acquired. */
   readonly keys: readonly string[];
   /** The fencing token of each key. */
   readonly fences: ReadonlyMap<string, number>;
   /**
    * The fencing token: it grows with every grant of the key. Pass it to the system that the lock protects, and let that
-   * system refuse a lower one; nothing else protects from a holder that was suspended and resumes after its lease has
-   * ended. Throws when the handle holds several keys.
+   * system refuse a token that is lower than the last; nothing else protects from a holder that was suspended and
+   * resumes after its lease has ended. Throws when the handle holds several keys.
    */
   readonly fence: number;
   /** Aborts with a LockLostError as its reason when the lock of any key is lost, or may be lost. */
   readonly signal: AbortSignal;
-  /** Milliseconds that are certainly left of the lease, by the clocks of this process; 0 when it may have ended. */
+  /**
+   * Milliseconds that are certainly left of the lease, by the clocks of this process; 0 when the lease may have ended.
+   */
   remainingMs(): number;
-  /** Throws a LockLostError when the lock may be lost. Call it after long synchronous work. */
+  /** Throws a LockLostError unless the lock is certainly still held. Call it after long synchronous work. */
   assertHeld(): void;
   /**
    * Restarts the lease with this duration; default: the current one. Resolves to false when the lock of any key is no
-   * longer held. Rejects when Redis cannot be asked: then the shorter of the old and the new lease counts.
+   * longer held. Rejects when Redis cannot be reached; the lease then ends after the shorter of the old and the new
+   * duration.
    */
   extend(lease?: Duration): Promise<boolean>;
-  /** Releases the lock. Resolves to false if its lease had already ended. Never rejects. */
+  /** Releases the lock. Resolves to false if its lease has ended or Redis cannot be reached. Never rejects. */
   release(): Promise<boolean>;
 }
 
@@ -40,10 +43,12 @@ interface RequestedLocks {
   readonly redisKeys: ReadonlySet<string>;
 }
 
-/** By signal. */
+/**
+ * Handles by their signals. A caller that passes on the signal of a handle is known to hold the locks of the handle.
+ */
 const handles = new WeakMap<AbortSignal, KitLockHandle>();
 
-/** Holds the locks of one request or one call: when one is lost all are, and all are released together. */
+/** The locks of one request or one call. When one is lost, all are lost; all are released together. */
 export class KitLockHandle implements LockHandle {
   readonly keys: readonly string[];
   readonly fences: ReadonlyMap<string, number>;
@@ -65,7 +70,7 @@ export class KitLockHandle implements LockHandle {
     }
   }
 
-  /** For messages. */
+  /** The keys in quotes, for error messages. */
   get quotedKeys(): string {
     return this.keys.map((key) => `'${key}'`).join(', ');
   }
@@ -88,7 +93,7 @@ export class KitLockHandle implements LockHandle {
     return this.#abort.signal;
   }
 
-  /** The key of a requested lock that this handle holds now. */
+  /** The first key of this handle that is requested and still held. */
   heldKeyOf({ engine, redisKeys }: RequestedLocks): string | undefined {
     if (engine !== this.#deps.engine || this.remainingMs() === 0) return undefined;
     return this.#locks.find(({ grant }) => redisKeys.has(grant.redisKeys.lock))?.grant.key;
@@ -139,31 +144,33 @@ export class KitLockHandle implements LockHandle {
 }
 
 /*
- * Work that requests a lock that it holds itself would wait until its wait is over. A request object, or the signal of a
- * handle, proves that the caller holds a lock. The async context does not: a connection pool may run the callback of one
+ * Work that requests a lock that the work itself holds would wait in vain. A request object, or the signal of a handle,
+ * proves that the caller holds a lock. The async context does not: a connection pool may run the callback of one
  * request in the context of another request, which has just returned its connection.
  */
 
-/** The lock whose signal the caller passed on. */
+/** The handle to which a signal belongs, as a list; empty for any other signal. */
 export function locksOfSignal(signal: AbortSignal | undefined): readonly KitLockHandle[] {
   const handle = signal && handles.get(signal);
   return handle === undefined ? [] : [handle];
 }
 
-/** The same text for all keys, since the reporter logs each text once. */
+/** The warning names no key, so that it is logged once: the reporter logs each text once. */
 const HELD_IN_CONTEXT =
   'kit.locks: a lock was requested in the async context of work that holds it. If that work requests it, it waits for itself until `wait` is over: pass the handle on (req.lock, or the handle from `using`), or give its `signal` as the option `signal`, and such a call is refused at once. Otherwise, a connection pool or a similar library runs the callback of one request in the context of another, which AsyncResource.bind prevents';
 
 const contexts = new AsyncLocalStorage<readonly KitLockHandle[]>();
 
-/** Runs work in an async context that records the lock it holds. */
+/** Runs work in an async context that records the handle as held. */
 export function runHolding<Result>(handle: KitLockHandle, work: () => Result): Result {
-  // A context that passes from request to request would otherwise keep the handles of all of them.
+  // Released handles are dropped: a context that passes from request to request would keep them all in memory.
   const outer = (contexts.getStore() ?? []).filter((each) => each.remainingMs() > 0);
   return contexts.run([...outer, handle], work);
 }
 
-/** Throws when the caller is known to hold one of the locks already, and warns when it may hold one. */
+/**
+ * Throws when the caller is known to hold a requested lock, and warns when only the async context shows such a lock.
+ */
 export function checkReentry(
   ownLocks: readonly KitLockHandle[],
   requested: RequestedLocks,

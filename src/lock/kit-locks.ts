@@ -29,8 +29,8 @@ export interface AcquireOptions extends TryAcquireOptions {
   /** How long to wait for the lock; default `'3s'`. 0 does not wait. */
   readonly wait?: Duration | undefined;
   /**
-   * Ends the wait: the call rejects with the signal's reason and leaves the queue. With the `signal` of a handle, a call
-   * for a lock that this handle holds is refused at once.
+   * A signal that ends the wait: the call leaves the queue and rejects with the signal's reason. If this is the
+   * `signal` of a handle that already holds the lock, the call rejects at once.
    */
   readonly signal?: AbortSignal | undefined;
 }
@@ -38,7 +38,7 @@ export interface AcquireOptions extends TryAcquireOptions {
 /** The state of a lock at one moment. */
 export interface LockInspection {
   readonly held: boolean;
-  /** The fencing token of the holder; absent during a handoff. */
+  /** The fencing token of the holder; absent if the lock is free, in a handoff or corrupt. */
   readonly fence?: number;
   readonly expiresInMs?: number;
   readonly waiters: number;
@@ -47,9 +47,11 @@ export interface LockInspection {
 
 /** Locks for code outside of a request. A call for several keys locks all of them or none. */
 export interface Locks {
-  /** Waits for the lock. Rejects with a LockTimeoutError when `wait` is over. */
+  /** Acquires the lock. Rejects with a LockTimeoutError if the lock is not granted within `wait`. */
   acquire(key: string | readonly string[], options?: AcquireOptions): Promise<LockHandle>;
-  /** Resolves to null when the lock is held already. Rejects when Redis cannot be asked. */
+  /**
+   * Acquires the lock without waiting. Resolves to null when the lock is held. Rejects when Redis cannot be reached.
+   */
   tryAcquire(key: string | readonly string[], options?: TryAcquireOptions): Promise<LockHandle | null>;
   /**
    * Acquires the lock, calls the function and releases the lock, also when the function throws. The function is not
@@ -60,7 +62,7 @@ export interface Locks {
     options: AcquireOptions,
     work: (lock: LockHandle) => Result | Promise<Result>,
   ): Promise<Result>;
-  /** Shows the holder of a lock and counts its waiters. */
+  /** Reads the state of a lock: the holder's token and metadata, the rest of the lease, and the number of waiters. */
   inspect(key: string): Promise<LockInspection>;
   /**
    * Takes a lock away from its holder and gives it to the first waiter. Resolves to false when the lock was free. The
@@ -174,7 +176,7 @@ function metadataOption(reader: OptionReader): string {
   return text;
 }
 
-/** The kit writes JSON, but another client may have overwritten it. */
+/** Parses metadata. Another client may have stored text that is not JSON; such text is returned unchanged. */
 function parse(metadata: string): Json {
   try {
     return JSON.parse(metadata) as Json;

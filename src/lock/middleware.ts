@@ -36,7 +36,7 @@ export type LockHandler<Request extends IncomingMessage = Req, Response extends 
   lock: LockHandle,
 ) => unknown;
 
-/** Errors after which another process may hold the lock: `onError: 'allow'` does not cover them. */
+/** Errors that are no outage of Redis: despite `onError: 'allow'`, the request does not run without its lock. */
 const NO_OUTAGE: ReadonlySet<ErrorCode> = new Set([
   'ERR_REDIS_KIT_NEWER_FORMAT',
   'ERR_REDIS_KIT_LOCK_LOST',
@@ -45,7 +45,7 @@ const NO_OUTAGE: ReadonlySet<ErrorCode> = new Set([
 
 const LOCKS: unique symbol = Symbol('the locks that the request holds');
 
-/** The locks that a request holds. */
+/** The handles of all locks that a request has acquired, by which a reentry is detected. */
 function locksOf(req: IncomingMessage & { [LOCKS]?: KitLockHandle[] }): KitLockHandle[] {
   req[LOCKS] ??= [];
   return req[LOCKS];
@@ -73,7 +73,7 @@ export function lockMiddleware(
     let result: KitLockHandle | MiddlewareOutcome = 'answered';
 
     function goOn(error?: unknown): void {
-      // When the option `handler` calls `next` for a refused request, the handler that needs the lock is skipped.
+      // If the option `handler` calls `next` for a refused request, the handler that needs the lock is skipped.
       if (error !== undefined || result === 'answered' || result === 'gone') next(error);
       else if (result === 'continue') run(undefined);
       else {
@@ -107,7 +107,7 @@ export function lockMiddleware(
   };
 }
 
-/** Acquires the locks of a request. Resolves to an outcome when the request gets no lock. */
+/** Acquires the locks of a request. Resolves to the outcome of the middleware if the request gets no lock. */
 async function acquireForRequest(
   { req, res, next }: { readonly req: IncomingMessage; readonly res: ServerResponse; readonly next: Next },
   settings: LockSettings,
@@ -127,7 +127,7 @@ async function acquireForRequest(
   }
   if (result instanceof KitLockHandle) {
     if (signal?.aborted !== true) return result;
-    // The client has left, so the handler does not start.
+    // The client disconnected during the wait, so the handler does not run.
     await result.release(deadline);
     return 'gone';
   }
@@ -172,7 +172,7 @@ interface LockedCall {
   readonly handle: KitLockHandle;
 }
 
-/** Limits the time for which a request holds its lock to `maxHold`. Returns a function that releases the lock. */
+/** Limits to `maxHold` how long a request holds its lock. Returns a function that releases the lock. */
 function holdForRequest(
   { req, res, handle }: LockedCall,
   { maxHold, onLost }: LockSettings,
@@ -187,7 +187,7 @@ function holdForRequest(
   }, maxHold).unref();
 
   if (onLost !== undefined) {
-    // An exception in a listener of an AbortSignal would end the process.
+    // An error that a listener of an AbortSignal throws would end the process.
     const callOnLost = () =>
       callInBackground(() => onLost(asExpress(req), res as Res, handle.signal.reason as Error), failed);
     handle.signal.addEventListener('abort', callOnLost, { once: true });
@@ -199,17 +199,17 @@ function holdForRequest(
   };
 }
 
-/** Releases the lock when the handler has ended the response, whether or not the client is still connected. */
+/** Releases the lock when the handler ends the response, even if the client has disconnected. */
 function releaseWithResponse(res: ServerResponse, release: () => Promise<void>): void {
   addResponseHook(res, hookOf(release));
   whenUnserved(res, () => void release());
 }
 
 /**
- * Calls the handler and releases the lock when its promise settles; if it returns no promise, when the response ends.
- * A response that the handler ends in its last statement is sent after the release, so that a client that sends one
- * request after the other does not meet its own last lock; a response that ends earlier is sent at once. Rejects as the
- * handler does.
+ * Calls the handler, and releases the lock when the handler's promise settles or, without a promise, when the response
+ * ends. A response that the handler ends in its last statement is sent after the release, so that the client's next
+ * request is not refused because of this lock; a response that ends earlier does not wait for the handler. Rejects with
+ * the handler's error.
  */
 async function releaseAfterHandler(
   res: ServerResponse,
@@ -219,13 +219,15 @@ async function releaseAfterHandler(
   let returnsPromise = false;
   let released: Promise<void> | undefined;
   const hook = hookOf(async () => {
-    // The promise of a handler that ends here settles within this turn of the event loop.
+    // If `end()` is the last statement of the handler, the handler's promise settles within this turn of the event
+    // loop.
     await new Promise((resolve) => setImmediate(resolve));
     if (!returnsPromise) released ??= release();
     await released;
   });
   addResponseHook(res, hook);
-  // The client left while later middleware made it wait: no call of `next` follows, for which the handler may wait.
+  // If the client disconnects while later middleware waits, `next` is never called, and a handler that awaits that call
+  // never settles.
   whenUnserved(res, () => {
     released ??= release();
   });

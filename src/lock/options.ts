@@ -14,37 +14,37 @@ export type LockOnError = 'deny' | 'allow';
 export interface LockConflict {
   /** The requested key that another request holds. */
   readonly key: string;
-  /** Whether the request waited for its turn. The default response is 503 if it did, else 409. */
+  /** Whether the request waited for the lock. The default response is 503 after a wait, and 409 otherwise. */
   readonly hasWaited: boolean;
-  /** Until the holder's lease ends, unless the holder renews it; null when unknown. */
+  /** Milliseconds until the holder's lease ends, unless the holder renews it; null when unknown. */
   readonly expiresInMs: number | null;
 }
 
 export interface LockOptions<Request extends IncomingMessage = Req> {
   /**
-   * The key that the request locks; null takes no lock. Requests with equal keys run one at a time, in all processes.
-   * Several keys are locked together, or none of them.
+   * Returns the key that the request locks, or null to take no lock. Requests with equal keys run one at a time, over
+   * all processes. All keys of an array are locked, or none of them.
    */
   readonly key: (
     req: Request,
   ) => string | readonly string[] | null | Promise<string | readonly string[] | null>;
-  /** How long the lock outlives a process that crashed. It is renewed while the request runs. Default `'15s'`. */
+  /** How long the lock outlives a process that crashed. The lock is renewed while the request runs. Default `'15s'`. */
   readonly lease?: Duration | undefined;
-  /** How long a request waits for its turn before it is refused with 503; default 0: it is refused with 409 at once. */
+  /** How long a request waits for the lock before the response is 503. Default 0: the response is 409 at once. */
   readonly wait?: Duration | undefined;
   /**
    * First come, first served; default true. With `false`, a request that arrives when the lock has just become free
-   * overtakes the waiters, which saves the time of a handoff. Such a waiter keeps no place in the queue, so use the same
-   * value everywhere for one key.
+   * overtakes the waiters, which saves the time of a handoff. A waiter that is overtaken joins the queue again at its
+   * end. Use the same value everywhere for one key.
    */
   readonly fair?: boolean | undefined;
-  /** A handler that has not ended its response after this time loses the lock. Default `'5m'`. */
+  /** The longest time for which a request may hold the lock; afterwards the lock is lost. Default `'5m'`. */
   readonly maxHold?: Duration | undefined;
   /** When Redis is unavailable: respond with 503 (`'deny'`, the default), or run without the lock (`'allow'`). */
   readonly onError?: LockOnError | undefined;
   /** Responds to a refused request. Default: 409, or 503 after a wait, as `application/problem+json`. */
   readonly handler?: ((req: Request, res: Res, next: Next, conflict: LockConflict) => void) | undefined;
-  /** Called once when the lock is lost while the request still runs. */
+  /** Called once if the lock is lost while the request still runs. */
   readonly onLost?: ((req: Request, res: Res, error: Error) => void) | undefined;
 }
 
@@ -62,7 +62,7 @@ const NAMES = ['key', 'lease', 'wait', 'fair', 'maxHold', 'onError', 'handler', 
 
 const MORE_HOLDERS = 'one request holds a lock; for more use kit.concurrency';
 
-/** Options of other lock packages. */
+/** Options of other lock packages, for which the error names the option of the kit. */
 const ELSEWHERE = {
   ...renamed('lease', ...LIFETIME_NAMES, 'timeout'),
   ...renamed('wait', 'retryCount', 'retryDelay', 'retryJitter', 'acquireTimeout'),

@@ -8,7 +8,7 @@ import type { WakeUp } from './wake-ups.ts';
 export interface Claim<Grant> {
   /** Asks the store once. Asking again with the same token must do no harm. */
   ask(hasWaited: boolean): Promise<ClaimReply<Grant>>;
-  /** Releases a grant and leaves the queue. */
+  /** Releases the grant or the place in the queue that the claim may have. */
   undo(): Promise<unknown>;
   /** How long the undo is retried. Afterwards the grant and the place in the queue have expired. */
   readonly undoForMs: number;
@@ -16,18 +16,21 @@ export interface Claim<Grant> {
   /** Undefined for a claim that does not wait. */
   readonly wakeUp: WakeUp | undefined;
   readonly signal?: AbortSignal | undefined;
-  /** Reports a failure after which the waiter keeps waiting. If it is undefined, each failure ends the claim. */
+  /**
+   * Reports an outage during the wait, after which the waiter keeps waiting. Without this function, any failure ends
+   * the claim.
+   */
   readonly failed?: ((error: unknown) => void) | undefined;
 }
 
 export interface ClaimReply<Grant> {
-  /** Undefined while the claim waits, and when it is refused. */
+  /** Undefined while the claim waits, and when the claim is refused. */
   readonly granted?: Grant | undefined;
   /** Milliseconds until asking again may succeed; -1 when unknown. */
   readonly leftMs: number;
   /** Whether the store now holds a grant or a place in the queue for this claim. */
   readonly needsUndo: boolean;
-  /** The claim was refused, and waiting does not help. */
+  /** Whether the claim was refused without a place in the queue, so that waiting does not help. */
   readonly isRefused?: boolean;
 }
 
@@ -41,13 +44,13 @@ export interface ClaimDeps {
   readonly closing: AbortSignal;
 }
 
-/** The pause before a waiter asks again when the time is unknown. */
+/** The pause before a waiter asks again if the store did not say how long to wait. */
 const ASK_AGAIN_MS = 500;
 
 /**
- * Asks until the claim is granted or its wait is over, and undoes a claim that ends without a grant. Rejects when the
- * first command fails, when a command fails at the end of the wait, when the kit is closed, and with the signal's reason
- * when it aborts.
+ * Asks until the claim is granted or refused or its wait is over, and undoes a claim that ends without a grant. Rejects
+ * when the first or the last command fails, when the kit closes during the wait, and, with the signal's reason, when
+ * the signal aborts. Other commands may fail because of an outage only.
  */
 export async function makeClaim<Grant>(
   claim: Claim<Grant>,
@@ -86,7 +89,7 @@ async function askUntilGranted<Grant>(
     try {
       reply = await ask(hasWaited);
     } catch (error) {
-      // A waiter outlives a short outage; before that, the failure policy of the feature applies.
+      // A waiter keeps waiting during an outage. If the first command fails, the failure policy of the feature applies.
       if (!hasWaited || failed === undefined || !isOutage(error)) throw error;
       failed(error);
       failure = error;

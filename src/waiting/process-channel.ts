@@ -4,8 +4,8 @@ import { HANDOFF_MS } from './queue.ts';
 import { type WakeUp, WakeUps } from './wake-ups.ts';
 
 /**
- * The channel of this process: it wakes waiters, and notifies holders whose lock was taken away. The first waiter
- * subscribes to it. See queue.ts for the messages.
+ * The Pub/Sub channel of this process, which wakes waiters and notifies holders whose lock was taken away. The process
+ * subscribes before its first wait. See queue.ts for the messages.
  */
 export class ProcessChannel implements ChannelListener {
   /** The prefix that the channels of all processes share. */
@@ -13,7 +13,10 @@ export class ProcessChannel implements ChannelListener {
   readonly #process = randomBytes(9).toString('base64url');
   readonly #pubSub: PubSub;
   readonly #wakeUps = new WakeUps();
-  /** By token. A grant that came too late is released while its token may be granted again, with another listener. */
+  /**
+   * Listeners by token. While a grant that came too late is released, its token may be granted again, with another
+   * listener.
+   */
   readonly #lossListeners = new Map<string, () => void>();
   #isSubscribed = false;
 
@@ -23,7 +26,7 @@ export class ProcessChannel implements ChannelListener {
     closing.addEventListener('abort', () => this.#wakeUps.wakeAll());
   }
 
-  /** The name by which Redis publishes to this process; empty until it subscribes. */
+  /** The name of this process in its channel; empty until the process subscribes. */
   get process(): string {
     return this.#isSubscribed ? this.#process : '';
   }

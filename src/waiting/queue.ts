@@ -1,9 +1,9 @@
 import type { Keyspace } from '../engine/operation.ts';
 
 /*
- * A queue of waiters, first come, first served: a sorted set. The score of a waiter is the microsecond in which it joined,
- * its member is '<token>:<process>:<ms that it waits>', followed by ':<limit>' in the queue of a concurrency limit. A
- * waiter whose wait is over is skipped, so a process that died costs nothing.
+ * A queue of waiters, first come, first served: a sorted set. The score of a waiter is the microsecond in which it
+ * joined, its member is '<token>:<process>:<ms that it waits>', followed by ':<limit>' in the queue of a concurrency
+ * limit. A waiter whose wait is over is skipped, so the waiters of a dead process need not be removed.
  *
  * Each process subscribes to a channel of its own, which carries these messages:
  *
@@ -12,22 +12,24 @@ import type { Keyspace } from '../engine/operation.ts';
  *   lost:<token>  the lock was taken away from its holder
  */
 
-/** How long a lock or a slot is kept for the waiter that was woken. It confirms with one command. */
+/** How long a lock or a slot is kept for a waiter that was woken. The waiter confirms the handoff with one command. */
 export const HANDOFF_MS = 1_000;
 
 /** How long a key outlives the deadlines in its value. */
 export const GRACE_MS = 60_000;
 
-/** A handoff that was not confirmed stays readable: it shows that the process of its waiter may be dead. */
+/**
+ * How long a handoff is stored. After its deadline, an unconfirmed handoff shows that the waiter's process may be dead.
+ */
 export const HANDOFF_TTL_MS: number = HANDOFF_MS + GRACE_MS;
 
 export interface Waiter {
   readonly token: string;
-  /** The process whose channel wakes the waiter; needed in order to wait. */
+  /** The process on whose channel the waiter is woken; may be empty for a caller that does not wait. */
   readonly process: string;
-  /** The whole wait, from the first command on; 0 does not join the queue. */
+  /** The duration of the wait, from the first command on; 0 for a caller that does not join the queue. */
   readonly waitMs: number;
-  /** The concurrency limit that the waiter gave when it joined. */
+  /** The concurrency limit of the waiter's request; undefined in the queue of a lock. */
   readonly limit?: number | undefined;
 }
 
@@ -42,11 +44,11 @@ export function memberOf({ token, process, waitMs, limit }: Waiter): string {
 }
 
 /**
- * Defines `queue_open(key)`, which deletes a value of another type; `queue_join(key, member)`;
- * `queue_leave(key, member)`; `queue_first(key)`, which removes waiters from the front whose wait is over and returns the
- * first other one; `queue_shift(key)`, which removes that one as well; `queue_wake(key, waiter)`; `queue_drop(key,
- * process)`, which removes all waiters of a process; and `queue_notify(word, waiter)`, which publishes a message. The
- * script defines `CHANNELS`, the prefix of all channels, before.
+ * Defines `queue_open(key)`, which deletes a value of another type; `queue_join(key, member)`; `queue_leave(key,
+ * member)`; `queue_first(key)`, which removes waiters whose wait is over from the front and returns the first remaining
+ * waiter; `queue_shift(key)`, which also removes that waiter; `queue_wake(key, waiter)`; `queue_drop(key, process)`,
+ * which removes all waiters of a process; and `queue_notify(word, waiter)`, which publishes a message. A script must
+ * define `CHANNELS`, the prefix of all channels, before it includes this text.
  */
 export const QUEUE_LUA: string = /* lua */ `
 local function queue_parse(member)
@@ -115,7 +117,7 @@ function parse(member: string | undefined): Waiter | undefined {
   return { token, process, waitMs: Number(wait), limit: limit === '' ? undefined : Number(limit) };
 }
 
-/** The queue for the in-memory implementations. */
+/** The queue of waiters, for the in-memory implementations. */
 export class WaiterQueue {
   readonly memory: Keyspace;
   readonly now: number;
@@ -127,7 +129,7 @@ export class WaiterQueue {
     this.#key = key;
     this.now = now;
     this.#channels = channels;
-    // The key may hold a value of another type.
+    // The set is undefined if the key has a value of another type, which is deleted.
     if (this.#set === undefined) memory.delete(key);
   }
 
@@ -146,23 +148,23 @@ export class WaiterQueue {
     return this.#set?.has(member) ?? false;
   }
 
-  /** The limit that the last waiter gave when it joined. */
+  /** The limit of the waiter that joined last. */
   get limit(): number | undefined {
     return parse(this.#set?.at(-1)?.[1])?.limit;
   }
 
-  /** Counts waiters whose wait is over as well. */
+  /** The number of waiters, including those whose wait is over. */
   get size(): number {
     return this.#set?.size ?? 0;
   }
 
-  /** Counts waiters whose wait is not over. */
+  /** The number of waiters whose wait is not over. */
   get waiting(): number {
     const entries = this.#set?.entries() ?? [];
     return entries.filter(([score, member]) => this.#isWaiting(score, parse(member))).length;
   }
 
-  /** Removes waiters from the front whose wait is over; returns the first other one. */
+  /** Removes waiters whose wait is over from the front, and returns the first remaining waiter. */
   first(): Waiter | undefined {
     for (let first = this.#set?.at(0); first !== undefined; first = this.#set?.at(0)) {
       const [score, member] = first;
@@ -180,7 +182,7 @@ export class WaiterQueue {
     return waiter;
   }
 
-  /** Wakes a waiter, and one of another process later, in case the process of the first is dead. */
+  /** Wakes a waiter, and later a waiter of another process, in case the process of the first waiter is dead. */
   wake(waiter: Waiter): void {
     this.notify('now', waiter);
     const others = [parse(this.#set?.at(0)?.[1]), parse(this.#set?.at(-1)?.[1])];
@@ -188,7 +190,7 @@ export class WaiterQueue {
     if (other !== undefined) this.notify('soon', other);
   }
 
-  /** Removes all waiters of a process that may be dead; one that lives is woken and joins again. */
+  /** Removes all waiters of a process that may be dead. If the process lives, its waiters are woken and join again. */
   drop(process: string): void {
     // A copy, since the set changes in the loop.
     for (const [, member] of [...(this.#set?.entries() ?? [])]) {

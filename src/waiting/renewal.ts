@@ -11,8 +11,8 @@ interface RenewalSteps {
 }
 
 /**
- * Renews a lease after each third of it. A renewal that fails is retried after a tenth of the lease, so that several
- * retries fit in before it ends.
+ * Renews a lease when a third of it has passed. A renewal that fails is retried after a tenth of the lease, so that
+ * several retries are possible before the lease ends.
  */
 export class Renewal {
   readonly #steps: RenewalSteps;
@@ -46,7 +46,7 @@ export class Renewal {
   async #renew(): Promise<void> {
     const timer = this.#timer;
     const sentAt = performance.now();
-    // If the renewal was stopped or restarted while the command was in flight, its outcome no longer matters.
+    // If the renewal was stopped or restarted while the command was in flight, the outcome of the command is ignored.
     const isOutdated = () => this.#timer !== timer;
     try {
       const isHeld = await this.#steps.renew();

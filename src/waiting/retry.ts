@@ -6,7 +6,7 @@ import type { OpenWork } from '../base/open-work.ts';
 const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 2_000;
 
-/** Errors that are raised before a command is sent, or after its reply was received. */
+/** Errors that are raised before a command is sent or after its reply has arrived, so that its outcome is known. */
 const KNOWN_OUTCOMES: ReadonlySet<ErrorCode> = new Set([
   'ERR_REDIS_KIT_CLOSED',
   'ERR_REDIS_KIT_NEWER_FORMAT',
@@ -14,8 +14,8 @@ const KNOWN_OUTCOMES: ReadonlySet<ErrorCode> = new Set([
 ]);
 
 /**
- * Sends a command in the background until the store has answered it or `forMs` have passed; the command must do no harm
- * when it runs twice. Never rejects. If `work` is given, closing the kit waits for the first try.
+ * Repeats a command in the background until the store has answered or `forMs` have passed. The command must do no harm
+ * if it runs twice. Never rejects. If `work` is given, closing the kit waits for the first try.
  */
 export async function sendUntilAnswered(
   send: () => Promise<unknown>,
@@ -29,7 +29,7 @@ export async function sendUntilAnswered(
       await send();
       return;
     } catch (error) {
-      // The caller has reported the first failure already.
+      // Not reported: the caller has already reported the first failure.
       if (error instanceof RedisKitError && error.code === 'ERR_REDIS_KIT_CLOSED') return;
     } finally {
       endWork?.();

@@ -7,12 +7,12 @@ const POLL_MS = 250;
 /** Added to each wait, so that a deadline by the server's clock has passed when the waiter asks again. */
 const MARGIN_MS = 10;
 
-/** The waiters of this process, woken by the key that they wait for. */
+/** The waiters of this process, each under the key by which messages wake it. */
 export class WakeUps {
   readonly #wakeUps = new Map<string, Set<WakeUp>>();
   #isListening = false;
 
-  /** Call it before asking the store, so that no wake-up is missed. */
+  /** Adds a waiter. Call this before asking the store, so that no wake-up is missed. */
   expect(key: string): WakeUp {
     const wakeUps = this.#wakeUps.get(key) ?? new Set();
     const wakeUp = new WakeUp(
@@ -30,7 +30,7 @@ export class WakeUps {
     for (const wakeUp of this.#wakeUps.get(key) ?? []) wakeUp.wake();
   }
 
-  /** Wakes the waiters of a key in `ms`, unless they are woken earlier. */
+  /** Wakes the waiters of a key after `ms`, unless another wake-up comes earlier. */
   wakeIn(key: string, ms: number): void {
     for (const wakeUp of this.#wakeUps.get(key) ?? []) wakeUp.wakeIn(ms);
   }
@@ -39,7 +39,7 @@ export class WakeUps {
     for (const key of this.#wakeUps.keys()) this.wake(key);
   }
 
-  /** Whether messages arrive from now on. Some may have been lost before, so all waiters ask again. */
+  /** Sets whether messages arrive from now on. Earlier messages may have been lost, so all waiters ask again. */
   listenerChanged(isListening: boolean): void {
     this.#isListening = isListening;
     this.wakeAll();
@@ -47,7 +47,7 @@ export class WakeUps {
 }
 
 export class WakeUp {
-  /** Removes the wake-up. Call it when the waiter no longer waits. */
+  /** Removes the wake-up. To be called when the waiter no longer waits. */
   readonly stop: () => void;
   readonly #isListening: () => boolean;
   #isWoken = false;
@@ -69,7 +69,7 @@ export class WakeUp {
     this.#resume?.();
   }
 
-  /** Resolves when it is time to ask: when woken, after `ms`, or when the signal aborts. */
+  /** Resolves when the waiter must ask again: when woken, after `ms` at most, or when the signal aborts. */
   async wait(ms: number, signal?: AbortSignal): Promise<void> {
     const longestMs = ms + MARGIN_MS;
     const until = performance.now() + (this.#isListening() ? longestMs : Math.min(longestMs, POLL_MS));

@@ -17,7 +17,9 @@ export interface Busy {
     path: string,
     headers?: Readonly<Record<string, string>>,
   ): Promise<{ readonly answer: Promise<Answer> }>;
-  /** Sends a request, and resolves to the status of its refusal, to `'runs'`, or after `ms` to `'waits'`. */
+  /**
+   * Sends a request. Resolves to the status if refused, to `'runs'` when the handler runs, or after `ms` to `'waits'`.
+   */
   attempt(path: string, ms?: number): Promise<number | 'runs' | 'waits'>;
   /** Sends a request, and disconnects while the handler runs. */
   leave(path: string): Promise<void>;

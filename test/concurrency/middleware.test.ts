@@ -54,7 +54,7 @@ onEveryStore('kit.concurrency', (makeKit) => {
     end();
   });
 
-  it('middleware with equal limits counts together, and with another limit or name separately', async () => {
+  it('middleware with equal limits shares slots, and middleware with another limit or name has its own slots', async () => {
     const kit = makeKit();
     const [one, same, other, named] = [
       await busySite(kit, {}),
@@ -70,7 +70,7 @@ onEveryStore('kit.concurrency', (makeKit) => {
     for (const site of [one, other, named]) site.end();
   });
 
-  it('a request that passes the same limit twice counts once, and it counts in each different limit', async () => {
+  it('a request takes one slot of a limit that it passes twice, and one slot of each other limit', async () => {
     const kit = makeKit();
     const app = express().set('env', 'test');
     const limit = () => kit.concurrency({ key: () => 'ann', limit: 1 });
@@ -114,7 +114,7 @@ onEveryStore('kit.concurrency', (makeKit) => {
     end();
   });
 
-  it('a client is never refused because of its own last request in 100 consecutive requests', async () => {
+  it('a client that sends 100 consecutive requests is never refused because of the slot of its last request', async () => {
     const { ask } = await busySite(makeKit(), {}, (_req, res) => void res.json({ done: true }));
     for (let turn = 0; turn < 100; turn++) expect((await ask('/')).status).toBe(200);
   });
@@ -158,7 +158,7 @@ onEveryStore('kit.concurrency', (makeKit) => {
     end();
   });
 
-  it('a request whose client disconnected before the request got its slot keeps it for one lease at most', async () => {
+  it('a request whose client disconnected before the request got a slot keeps the slot for one lease at most', async () => {
     let isAsked: () => void = () => undefined;
     const asked = new Promise<void>((resolve) => {
       isAsked = resolve;
@@ -179,7 +179,7 @@ onEveryStore('kit.concurrency', (makeKit) => {
     site.end();
   });
 
-  it('a slot outlives its lease while the request runs', async () => {
+  it('a slot is renewed while its request runs', async () => {
     stopTime();
     const { run, ask, end } = await busySite(makeKit(), { lease: 60_000 });
     await run('/1');

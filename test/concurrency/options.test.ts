@@ -20,12 +20,12 @@ describe('The options of kit.concurrency', () => {
     [{ limit: 5, onError: 'ignore' }, "`onError` is 'ignore'"],
     [{ limit: 5, handler: true }, '`handler`'],
     [{ limit: 5, limits: 1 }, 'did you mean `limit`?'],
-  ])('invalid options are rejected: %j', (options, part) => {
+  ])('kit.concurrency rejects the invalid options %j', (options, part) => {
     const kit = kitForTest({ url: 'memory:' });
     expect(() => kit.concurrency(options as ConcurrencyOptions)).toThrow(part);
   });
 
-  it('all options but `limit` may be absent or undefined', () => {
+  it('kit.concurrency requires only the option `limit`; other options can be absent or undefined', () => {
     const kit = kitForTest({ url: 'memory:' });
     const nothing = {
       key: undefined,

@@ -20,7 +20,7 @@ describeWithServers('A concurrency limit during an outage of Redis', () => {
   }
 
   it.each(['kill', 'freeze'] as const)(
-    'each process keeps the limit for itself while Redis is away (%s), and reports that once',
+    'each process limits its own requests while Redis is unavailable (%s), and reports the outage once',
     async (how) => {
       const { server, kit, site } = await start();
       const degraded = eventsOf(kit, 'concurrency:degraded');
@@ -36,7 +36,7 @@ describeWithServers('A concurrency limit during an outage of Redis', () => {
     },
   );
 
-  it('waiters get their turn from the in-process fallback as well', async () => {
+  it('waiters get their turn from the in-process fallback during an outage', async () => {
     const { server, site } = await start({ wait: '2m' });
     await server.kill();
     await site.run('/1');
@@ -59,7 +59,7 @@ describeWithServers('A concurrency limit during an outage of Redis', () => {
       until('it waits', async () => (await client.zCard(`${key}:line`)) === 1),
     );
     server.freeze();
-    // The waiter asks again when the lease has ended, without success, and then again.
+    // The waiter asks again when the lease has ended, fails because Redis is frozen, and asks once more.
     await until('the failure is reported', () => errors.length > 0);
     await new Promise((resolve) => setTimeout(resolve, 1_000));
     server.thaw();
@@ -68,7 +68,7 @@ describeWithServers('A concurrency limit during an outage of Redis', () => {
     expect((await second).status).toBe(200);
   });
 
-  it('a request waits for `wait` in total, even if Redis goes away in the meantime', async () => {
+  it('a request waits for `wait` in total, even if an outage begins during the wait', async () => {
     const { server, key, site } = await start({ wait: '2s' });
     await site.run('/1');
     const elapsedMs = stopwatch();
@@ -84,7 +84,7 @@ describeWithServers('A concurrency limit during an outage of Redis', () => {
     site.end();
   });
 
-  it('the option `onError` can let all requests pass, or none', async () => {
+  it('all requests pass during an outage if onError is allow, and none if onError is deny', async () => {
     const allowing = await start({ onError: 'allow' });
     await allowing.server.kill();
     await allowing.site.run('/1');
@@ -96,7 +96,7 @@ describeWithServers('A concurrency limit during an outage of Redis', () => {
     expect([status, headers['retry-after']]).toEqual([503, '1']);
   });
 
-  it('running requests still count after Redis has lost its data', async () => {
+  it('running requests are counted again after Redis has lost its data', async () => {
     const { server, site } = await start({ lease: '300ms' });
     const { answer } = await site.run('/1');
     await withPlainClient(server.url, (client) => client.flushAll());

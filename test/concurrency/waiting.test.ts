@@ -45,7 +45,7 @@ onEveryStore('A request that waits for a slot', (makeKit) => {
     end();
   });
 
-  it('a waiting request runs as soon as a lease ends that is not renewed', async () => {
+  it('a waiting request runs as soon as the lease of a slot ends without a renewal', async () => {
     const { leave, run, end } = await busySite(makeKit(), { ...WAIT, lease: '400ms' });
     await leave('/left');
     await run('/2');
@@ -94,7 +94,7 @@ describeWithServers('Waiters for slots', () => {
     expect(waited[0]).toEqual({ key: 'ann', waitedMs: expect.any(Number) });
   });
 
-  it('the request after `maxQueue` waiting ones is refused at once', async () => {
+  it('a request that arrives when `maxQueue` requests wait is refused at once', async () => {
     const { kit, waits } = await start();
     const site = await busySite(kit, { ...WAIT, maxQueue: 2 });
     await site.run('/a');
@@ -176,7 +176,7 @@ describeWithServers('Waiters for slots', () => {
     await closed;
   });
 
-  it('a request costs two commands with a free slot, one when refused, three when it waited', async () => {
+  it('a request costs two commands with a free slot, one command if refused, and three commands after a wait', async () => {
     const { server, kit, waits } = await start();
     const site = await busySite(kit, { ...WAIT, maxQueue: 1, lease: '1h' });
     const scripts = async (work: () => unknown) =>
@@ -217,7 +217,7 @@ describeWithServers('Waiters for slots', () => {
     ).toBe(3);
   });
 
-  it('waiters of a killed process delay others by about a second at most', async () => {
+  it('waiters of a killed process delay other waiters by about a second at most', async () => {
     const { server, kit, waits } = await start();
     const site = await busySite(kit, WAIT);
     await site.run('/a');

@@ -44,7 +44,7 @@ function gotOf({ statusCode, body, headers, cookies = [] }: LambdaAnswer): Got {
   };
 }
 
-/** A server that reads `writableEnded` when the app returns, and later waits for 'finish'. */
+/** An adapter that reads the response at once if `writableEnded` is true when the app returns, or else on 'finish'. */
 function buffering(app: Application): Send {
   return ({ method, path, headers }) =>
     new Promise((resolve) => {

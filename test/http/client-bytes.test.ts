@@ -40,7 +40,7 @@ function requestOf(headers: IncomingMessage['headers'], url = '/'): IncomingMess
   return Object.assign(req, { method: 'GET', url, headers });
 }
 
-/** Functions that parse text of a client. Their results do not matter here. */
+/** Functions that parse text of a client. The tests ignore their results. */
 const PARSERS: Readonly<Record<string, (text: string) => unknown>> = {
   'the values of Vary': (text) => varyValues('accept-encoding', { 'accept-encoding': text }),
   'Cache-Control of a request': (text) => requestDirectives({ 'cache-control': text }),
@@ -115,7 +115,7 @@ function sources(): readonly (readonly [file: string, text: string])[] {
     .map((file) => [file, readFileSync(join(SRC, file), 'utf8').replace(/^ *(?:\/\/|\/?\*).*$/gm, '')]);
 }
 
-/** Microseconds of processor time, so that other processes do not matter. */
+/** Microseconds of processor time, which other processes do not influence. */
 function costOf(work: () => unknown): number {
   const before = process.cpuUsage();
   work();
@@ -128,7 +128,7 @@ function quadraticWork(characters: number): string {
   return `gzip${' '.repeat(characters)}x`.replace(/\s*,\s*/g, ',');
 }
 
-/** Quadratic parsing takes sixteen times as much as this; linear parsing takes far less. */
+/** The limit of a parser's time. Quadratic parsing takes sixteen times as long; linear parsing takes far less. */
 function costOfQuarter(): number {
   return Math.min(...Array.from({ length: 5 }, () => costOf(() => quadraticWork(BYTES / 4))));
 }
@@ -157,7 +157,7 @@ describe('parsers of client input', () => {
     expect(BEGINS_UNBOUNDED.test('\\s*,\\s*'), 'the search that this test began with').toBe(true);
   });
 
-  it('the measurement of this test distinguishes quadratic from linear time', () => {
+  it('the measurement of parsing time distinguishes quadratic from linear time', () => {
     const limit = costOfQuarter();
     expect(costOf(() => quadraticWork(BYTES))).toBeGreaterThan(limit * 4);
   });

@@ -13,14 +13,14 @@ type Middleware = (req: IncomingMessage, res: ServerResponse, next: Next) => voi
 
 /** The client address as in Express: undefined once the connection is closed. */
 const addressOf = ({ socket }: IncomingMessage) => socket.remoteAddress as string;
-/** A callback that fails without a client address. */
+/** A callback that throws if the request has no client address. */
 const networkOf = (req: IncomingMessage) => addressOf(req).split('.').slice(0, 3).join('.');
 
 const RATE = { algorithm: 'sliding-window', limit: 10, window: '1m' } as const;
 const KEYED = { methods: ['GET'] };
 const SECRET = 'a secret of the tests';
 
-/** Middleware that needs the client address, in all ways in which that may fail. */
+/** Middleware of each feature that needs the client address and fails without one. */
 const FEATURES: Readonly<Record<string, (kit: RedisKit) => Middleware>> = {
   'kit.rateLimit by the address': (kit) => kit.rateLimit(RATE),
   'kit.rateLimit whose key is undefined': (kit) => kit.rateLimit({ ...RATE, key: addressOf }),
@@ -114,7 +114,7 @@ it('a limiter in shadow mode passes on a request whose client has disconnected, 
   expect(logger.lines).toEqual([]);
 });
 
-it('a request of a Unix socket, which has no client address, still causes an error of the app', async () => {
+it('a request on a Unix socket, which has no client address, passes an error to the app', async () => {
   const kit = createRedisKit({ url: 'memory:', logger: false });
   const limit = kit.rateLimit(RATE);
   const errors: unknown[] = [];

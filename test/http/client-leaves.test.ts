@@ -12,7 +12,7 @@ import { APPS, type App } from './frameworks.ts';
 type Next = (error?: unknown) => void;
 type Middleware = (req: IncomingMessage, res: ServerResponse, next: Next) => void;
 
-/** Middleware that holds something while its request runs, or nothing. None of them waits. */
+/** The outer middleware of the tests. No request waits in it; most kinds hold something while the request runs. */
 const OUTER: Readonly<Record<string, (kit: RedisKit) => Middleware>> = {
   idempotency: (kit) =>
     kit.idempotency({ methods: ['GET'], header: 'X-Outer-Key', scope: () => 'outer', lease: '60s' }),
@@ -26,7 +26,7 @@ const OUTER: Readonly<Record<string, (kit: RedisKit) => Middleware>> = {
   rateLimit: (kit) => kit.rateLimit({ algorithm: 'sliding-window', limit: 1_000, window: '1m' }),
 };
 
-/** Middleware in which a request may wait. */
+/** The inner middleware of the tests, in which a request may wait. */
 const INNER: Readonly<Record<string, (kit: RedisKit) => Middleware>> = {
   lock: (kit) => kit.lock({ key: () => 'inner', wait: '60s' }),
   concurrency: (kit) => kit.concurrency({ key: () => 'all', name: 'inner', limit: 1, wait: '60s' }),
@@ -35,7 +35,7 @@ const INNER: Readonly<Record<string, (kit: RedisKit) => Middleware>> = {
   cache: (kit) => kit.cache({ ttl: '1m', singleFlight: { wait: '60s', lease: '60s' } }),
 };
 
-/** Two requests of the same kind wait for each other only in the inner middleware. */
+/** Pairs that are not tested: their requests would already wait for each other in the outer middleware. */
 const LEFT_ALONE = ['idempotency above idempotency', 'cache above cache'];
 
 const PAIRS = Object.keys(OUTER)
@@ -67,7 +67,7 @@ interface Queue {
   waitAndLeave(): Promise<void>;
   /** Repeats the request without the inner middleware. */
   retry(): Promise<Answer>;
-  /** Ends the request for which the queue waits. */
+  /** Ends the request that the queued requests wait for. */
   endFirst(): Promise<Answer>;
   /** The names of the requests whose handler ran. */
   readonly ran: readonly string[];
@@ -87,7 +87,7 @@ async function queueOf(kit: RedisKit, makeApp: () => App, outer: Middleware, inn
     compression({ threshold: 0 }),
     expressSession({ secret: 'secret', resave: false, saveUninitialized: true, name: 'outside' }),
   ];
-  // All three frameworks accept it; its type is that of one of them.
+  // All three frameworks accept this middleware; its type is that of one framework.
   for (const neighbour of neighbours) app.use(neighbour as unknown as Middleware);
   app.use((_req, _res, next) => void setImmediate(next));
   app.use((_req, _res, next) => {
@@ -126,7 +126,9 @@ async function queueOf(kit: RedisKit, makeApp: () => App, outer: Middleware, inn
   } satisfies Queue;
 }
 
-/** Checks that all holds of the request are released while the other request still runs, and that the kit can close. */
+/**
+ * Checks that the disconnected request holds nothing while the other request still runs, and that the kit can close.
+ */
 async function leavesNothingHeld(kit: RedisKit, { waitAndLeave, retry, endFirst, ran }: Queue) {
   await waitAndLeave();
   await until('the retry runs', async () => (await retry()).text === 'retry', 5_000);
@@ -136,7 +138,7 @@ async function leavesNothingHeld(kit: RedisKit, { waitAndLeave, retry, endFirst,
 }
 
 describeOnBothEngines('a client that disconnects while its request waits', (url) => {
-  it.each(PAIRS)('a client that disconnects leaves nothing held by $name', async ({ outer, inner }) => {
+  it.each(PAIRS)('a disconnect during a wait in $name leaves nothing held', async ({ outer, inner }) => {
     const kit = kitForTest({ url: url() });
     const [, makeApp] = APPS[0] ?? expect.unreachable();
     const [above, below] = [OUTER[outer] ?? expect.unreachable(), INNER[inner] ?? expect.unreachable()];
@@ -146,7 +148,7 @@ describeOnBothEngines('a client that disconnects while its request waits', (url)
 
 describe.each(APPS)('a client that disconnects while its request waits, on %s', (_, makeApp) => {
   it.each(Object.keys(INNER))(
-    'a client that disconnects while it waits in %s releases what middleware above holds',
+    'a disconnect during a wait in %s releases all holds of the middleware above',
     async (inner) => {
       const kit = kitForTest({ url: 'memory:' });
       const below = INNER[inner] ?? expect.unreachable();

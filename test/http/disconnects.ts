@@ -6,7 +6,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 
 type Exchange = readonly [req: IncomingMessage, res: ServerResponse];
 
-/** A middleware to be mounted above the kit, and a promise for the moment when the server notices a disconnect. */
+/** A middleware to be mounted above the kit, with a promise that resolves when the server notices a disconnect. */
 export function departures() {
   const left = new Map<IncomingMessage, Promise<unknown>>();
   return {
@@ -62,7 +62,7 @@ export const NOTICES: readonly (readonly [
   ['the callback of a write', nothing, (_, _req, res) => res.write('', nothing)],
 ];
 
-/** Ways of handlers that do not reveal a disconnect. */
+/** Ways in which a handler may work without noticing a disconnect. */
 export const NO_NOTICES: typeof NOTICES = [
   ['nothing', nothing, nothing],
   [
@@ -80,5 +80,5 @@ export const NO_NOTICES: typeof NOTICES = [
 ];
 
 function nothing(): void {
-  // Only the call matters.
+  // The tests need a callback, but not what it does.
 }

@@ -64,7 +64,7 @@ export class Exchange {
 }
 
 function closesToo(): void {
-  // The server destroyed the connection; 'close' follows.
+  // The error is ignored: the server has destroyed the connection, and 'close' follows.
 }
 
 export class Answer {

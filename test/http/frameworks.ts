@@ -11,7 +11,7 @@ export interface App {
   use(middleware: (req: IncomingMessage, res: ServerResponse, next: Next) => void): unknown;
 }
 
-/** An app with an error page of its own: that of Express would write stack traces to the console. */
+/** An app with its own error page, since the error page of Express would write stack traces to the console. */
 export const APPS: readonly (readonly [name: string, makeApp: () => App])[] = [
   ['Express 5', () => quiet(express())],
   ['Express 4', () => quiet(makeExpress4())],

@@ -1,7 +1,7 @@
 import inject from 'light-my-request';
 import { describeAdapter } from './adapter-suite.ts';
 
-// In a file of its own: it changes the prototype of every Express response of the process.
+// A separate file, since light-my-request changes the prototype of every Express response of the process.
 describeAdapter('a response of light-my-request', (app) => async ({ method, path: url, headers }) => {
   const answer = await inject(app as never, { method, url, headers });
   const cookies = answer.headers['set-cookie'] ?? [];

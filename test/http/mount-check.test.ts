@@ -11,7 +11,7 @@ import { APPS, onError } from './frameworks.ts';
 
 type Middleware = (req: IncomingMessage, res: ServerResponse, next: (error?: unknown) => void) => void;
 
-/** Every feature: its factory, and a middleware of it. */
+/** Each feature's factory, such as `kit.lock`, and a middleware that the factory returns. */
 const FEATURES: Readonly<
   Record<string, (kit: RedisKit) => { readonly factory: unknown; readonly made: Middleware }>
 > = {
@@ -35,7 +35,7 @@ function featureForTest(name: string) {
   return feature;
 }
 
-/** Uncaught errors, which vitest would report for the run but not for this test. */
+/** Collects uncaught errors, which vitest would report for the whole run and not for this test. */
 function uncaughtForTest(): readonly unknown[] {
   const uncaught: unknown[] = [];
   const note = (error: unknown) => void uncaught.push(error);
@@ -144,7 +144,7 @@ describe.each(APPS)('a feature that is mounted in %s without being called', (_fr
   });
 });
 
-it.each(featureNames)('kit.%s that is called without next throws an error about it at once', async (name) => {
+it.each(featureNames)('kit.%s throws at once if its middleware is called without next', async (name) => {
   const { made } = featureForTest(name);
   const server = createServer((req, res) => {
     try {

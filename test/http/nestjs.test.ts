@@ -10,7 +10,7 @@ import { send, serve } from '../support/web.ts';
 
 type Route = () => Promise<unknown>;
 
-/** Handlers that use a kit without a reachable Redis, and one on `memory:`. */
+/** Handlers that use two kits: one whose Redis cannot be reached, and one on `memory:`. */
 function routesOf(away: RedisKit, memory: RedisKit): Readonly<Record<string, Route>> {
   return {
     away: () => away.locks.acquire('a'),

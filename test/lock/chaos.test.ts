@@ -14,7 +14,7 @@ const LEASE_MS = 800;
 const WAIT_MS = 4_000;
 
 describeWithServers('A register that locks protect', () => {
-  it('the register never takes two writes at once, whatever happens to holders, waiters and Redis', {
+  it('a register under a lock never takes two writes at once while holders, waiters and Redis fail', {
     timeout: 300_000,
   }, async () => {
     const server = await startRedis();
@@ -28,7 +28,7 @@ describeWithServers('A register that locks protect', () => {
       const name = `w${++made}`;
       const url = made % 2 === 0 ? proxy.url : server.url;
       const connection = `url: '${url}', prefix: '${prefix}'`;
-      // The queue shows how long a worker waits, which identifies the worker.
+      // Each worker waits for a different time, which the queue shows and which identifies the worker.
       const waitMs = WAIT_MS + made;
       workers.set(name, startWorker({ name, connection, register, leaseMs: LEASE_MS, waitMs }));
     };

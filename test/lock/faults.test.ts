@@ -20,7 +20,7 @@ function held(handle: LockHandle | null): LockHandle {
 }
 
 function ignore(): void {
-  // Redis shows the outcome.
+  // The result is ignored: the test reads the outcome from Redis.
 }
 
 /** Fails the test on an unhandled rejection. */
@@ -65,7 +65,7 @@ describeWithServers('A lock during faults of Redis and the network', () => {
     const proxy = await startProxy(server);
     const kit = kitForTest({ url: proxy.url, prefix: key.slice(0, key.indexOf(':')) });
     const lock = await kit.locks.acquire('a', { lease: LONG_LEASE, renew: false });
-    // Loads the script into the server.
+    // The first call loads the script into the server, so that the next one is a single command.
     await lock.extend();
     stopTime();
     proxy.loseNextReply();
@@ -102,7 +102,7 @@ describeWithServers('A lock during faults of Redis and the network', () => {
   });
 
   it.each(['', 'garbage', '1:5', '1:1:1:', '1:1:1:to/ken', '0:1:2:token'])(
-    'a lock counts as held while its value is corrupt, which is reported once: %j',
+    'a lock with the corrupt value %j is treated as held, and the corruption is reported once',
     async (value) => {
       const { server, kit, key } = await start();
       const address = await serveLocked(kit, { onError: 'allow' });
@@ -118,7 +118,7 @@ describeWithServers('A lock during faults of Redis and the network', () => {
     },
   );
 
-  it('a lock counts as held when its key has another type', async () => {
+  it('a lock whose key has another type is treated as held', async () => {
     const { server, kit, key } = await start();
     await withPlainClient(server.url, (client) => client.lPush(key, 'x'));
     expect(await kit.locks.tryAcquire('a')).toBeNull();
@@ -134,7 +134,7 @@ describeWithServers('A lock during faults of Redis and the network', () => {
     expect(await withPlainClient(server.url, (client) => client.get(key))).toBe('2:whatever');
   });
 
-  it('a lock that was granted after its caller had given up is released, even if the breaker is open by then', async () => {
+  it('a lock that is granted after its caller has given up is released, even while the circuit breaker is open', async () => {
     const { server, kit, key } = await start();
     const granted = await kit.locks.tryAcquire('warm-up');
     await granted?.release();
@@ -169,7 +169,7 @@ describeWithServers('A lock during faults of Redis and the network', () => {
     expect(await kit.locks.tryAcquire('a')).not.toBeNull();
   });
 
-  it('a lock that could not be released during an outage is free soon after it, and the client does not wait for that', async () => {
+  it('a lock that cannot be released during an outage is released soon after the outage, without delaying the response', async () => {
     const { server, kit, key } = await start();
     let lock: LockHandle | undefined;
     const app = express();
@@ -189,7 +189,7 @@ describeWithServers('A lock during faults of Redis and the network', () => {
     await until('it is free', async () => !(await isStored(server, key)));
   });
 
-  it('a lock is lost when it cannot be renewed in time, and its request is notified once', async () => {
+  it('a lock that cannot be renewed in time is lost, and `onLost` is called once', async () => {
     const { server, kit } = await start();
     stopTime();
     const lost: unknown[] = [];

@@ -24,7 +24,7 @@ describeOnBothEngines('a lock', (url) => {
     expect(await locks.tryAcquire('a')).not.toBeNull();
   });
 
-  it('a lock is granted to one of fifty callers at the same time', async () => {
+  it('a lock is granted to only one of fifty concurrent callers', async () => {
     const { locks } = kitForTest({ url: url() });
     const attempts = await Promise.all(Array.from({ length: 50 }, () => locks.tryAcquire('a')));
     expect(attempts.filter((attempt) => attempt !== null)).toHaveLength(1);
@@ -42,7 +42,7 @@ describeOnBothEngines('a lock', (url) => {
     await next.release();
   });
 
-  it('a handle knows its key and how long its lease certainly lasts', async () => {
+  it('a handle has its key and the time for which its lease certainly lasts', async () => {
     const { locks } = kitForTest({ url: url() });
     const lock = held(await locks.tryAcquire('a', { lease: '1h' }));
     expect(lock.keys).toEqual(['a']);
@@ -57,7 +57,7 @@ describeOnBothEngines('a lock', (url) => {
     expect(lock.signal.aborted, 'giving it back is no loss').toBe(false);
   });
 
-  it('a lease may be as long as the longest timer, but not longer', async () => {
+  it('a lease can be as long as the longest timer, but not longer', async () => {
     const { locks } = kitForTest({ url: url() });
     const lock = held(await locks.tryAcquire('a', { lease: '24d' }));
     await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
@@ -66,7 +66,7 @@ describeOnBothEngines('a lock', (url) => {
     await lock.release();
   });
 
-  it('an extension restarts the lease, with its current duration or another one', async () => {
+  it('an extension restarts the lease with its current duration or with another duration', async () => {
     const { locks } = kitForTest({ url: url() });
     const lock = held(await locks.tryAcquire('a', { lease: '1m', renew: false }));
     expect(await lock.extend('1h')).toBe(true);
@@ -82,10 +82,10 @@ describeOnBothEngines('a lock', (url) => {
     expect(await lock.extend()).toBe(false);
   });
 
-  it('the last of several extensions counts, even if a renewal is in flight', async () => {
+  it('the last of several extensions sets the lease, even while a renewal is in flight', async () => {
     stopTime();
     const { locks } = kitForTest({ url: url() });
-    // Before, with and after the renewal, which is due after a third of the lease.
+    // Extensions before, during and after the renewal, which is due after a third of the lease.
     for (let passedMs = 9_996; passedMs <= 10_004; passedMs++) {
       const lock = await locks.acquire('a', { lease: 30_000 });
       await passTime(passedMs);
@@ -193,7 +193,7 @@ describe('A lock whose key was deleted or overwritten', () => {
     return { kit, client, lock, lost, renewed, key: `${kit.prefix}:lock:{a}` };
   }
 
-  it('a lock whose key was deleted is lost: its holder is notified once, and the renewal does not restore it', async () => {
+  it('a lock whose key was deleted is lost: its holder is notified once, and the renewal does not restore the lock', async () => {
     const { client, lock, lost, renewed, key } = await start();
     await client.del(key);
     await renewed();
@@ -218,10 +218,10 @@ describe('A lock whose key was deleted or overwritten', () => {
     expect(await successor.release()).toBe(true);
   });
 
-  it('the next holder gets a higher fencing token, even if the counter was deleted as well', async () => {
+  it('the next holder of a deleted lock gets a higher fencing token, even if the counter was deleted as well', async () => {
     const { kit, client, lock, key } = await start();
     expect(await client.del([key, `${key}:fence`])).toBe(2);
-    // Only the clock is left to make the token grow.
+    // Without the counter, only the server's clock makes the token grow.
     await passTime(1);
     const next = held(await kit.locks.tryAcquire('a'));
     expect(next.fence).toBeGreaterThan(lock.fence);

@@ -33,7 +33,7 @@ describeOnBothEngines('A handler passed to kit.lock', (url) => {
     expect((await kit.locks.inspect('a')).held).toBe(false);
   });
 
-  it('a handler holds its lock while it works on after its response', async () => {
+  it('a handler that continues after its response holds its lock until its promise settles', async () => {
     const { opened, open } = gate();
     const { kit, address } = await start(async (_req, res) => {
       res.send('early');
@@ -46,7 +46,7 @@ describeOnBothEngines('A handler passed to kit.lock', (url) => {
     await until('it is free', async () => !(await kit.locks.inspect('a')).held);
   });
 
-  it('a client that sends 200 consecutive requests is never refused because of its own last lock', async () => {
+  it('a client that sends 200 consecutive requests is never refused because of the lock of its last request', async () => {
     const { address } = await start(async (_req, res) => {
       await null;
       res.send('ran');
@@ -81,7 +81,7 @@ describeOnBothEngines('A handler passed to kit.lock', (url) => {
         throw new Error('on purpose');
       },
     ],
-  ])('a handler that %s releases its lock, and its error is passed on', async (_, handler) => {
+  ])('a handler that %s releases its lock, and the error reaches the app', async (_, handler) => {
     const { kit, address } = await start(handler);
     for (let turn = 0; turn < 3; turn++) expect((await send(address)).status).toBe(500);
     expect((await kit.locks.inspect('a')).held).toBe(false);
@@ -111,7 +111,7 @@ describeOnBothEngines('A handler passed to kit.lock', (url) => {
     expect(seen).toEqual([undefined]);
   });
 
-  it('a handler loses its lock after maxHold and is notified', async () => {
+  it('a handler loses its lock after maxHold, and the signal of the lock aborts', async () => {
     const { opened, open } = gate();
     const reasons: string[] = [];
     const { kit, address } = await start(

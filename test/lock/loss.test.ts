@@ -32,7 +32,7 @@ onEveryStore('The loss of a lock', (makeKit) => {
     expect(lock.remainingMs()).toBeLessThanOrEqual(3_600_000);
   });
 
-  it('a holder learns of forceRelease with its next renewal, and the lock is free at once', async () => {
+  it('kit.locks.forceRelease frees a lock at once, and its holder notices the loss with the next renewal', async () => {
     const kit = makeKit();
     stopTime();
     const lock = await kit.locks.acquire('a', { lease: 60_000, metadata: { by: 'ann' } });
@@ -49,7 +49,7 @@ onEveryStore('The loss of a lock', (makeKit) => {
     expect(await kit.locks.forceRelease('a'), 'the lock is free').toBe(false);
   });
 
-  it('a holder learns of forceRelease at once if its process is subscribed, and the first waiter gets the lock', async () => {
+  it('kit.locks.forceRelease notifies a subscribed holder at once, and the first waiter gets the lock', async () => {
     const kit = makeKit();
     const first = await kit.locks.acquire('a');
     const second = kit.locks.acquire('a', { lease: '1h', wait: '2m' });
@@ -88,7 +88,7 @@ onEveryStore('kit.locks.inspect', (makeKit) => {
     expect((await kit.locks.inspect('a')).metadata).toBe('next');
   });
 
-  it.each(['', 7, undefined, ['a']])('an inspection needs a key: %j is rejected', async (key) => {
+  it.each(['', 7, undefined, ['a']])('inspect and forceRelease reject the invalid key %j', async (key) => {
     const { locks } = makeKit();
     await expect(locks.inspect(key as string)).rejects.toMatchObject({ code: 'ERR_REDIS_KIT_CONFIG' });
     await expect(locks.forceRelease(key as string)).rejects.toThrow('kit.locks.forceRelease: the key is');
@@ -107,7 +107,7 @@ onEveryStore('kit.locks.using', (makeKit) => {
     expect(await locks.tryAcquire('a')).not.toBeNull();
   });
 
-  it('`using` resolves to the result even if the lock was lost in the meantime', async () => {
+  it('`using` resolves to the result of its function even if the lock was lost while the function ran', async () => {
     const { locks } = makeKit();
     const result = await locks.using('a', { lease: '200ms', renew: false }, async (lock) => {
       await until('it is lost', () => lock.signal.aborted);
@@ -138,7 +138,7 @@ onEveryStore('Closing the kit', (makeKit) => {
     });
     await expect(waiting).rejects.toMatchObject({ code: 'ERR_REDIS_KIT_CLOSED' });
     await expect(kit.locks.tryAcquire('b')).rejects.toMatchObject({ code: 'ERR_REDIS_KIT_CLOSED' });
-    // Longer than the lease, so the lock is renewed in the meantime.
+    // Longer than the lease, so that the lock must have been renewed.
     for (let third = 1; third <= 4; third++) {
       await passTime(20_000);
       await until('it is renewed', () => lock.remainingMs() === 60_000);

@@ -48,7 +48,7 @@ onEveryStore('A request that waits for its lock', (makeKit) => {
     await waiting(0);
   });
 
-  it('the option `handler` can respond to a refused request in another way', async () => {
+  it('the option `handler` responds to a request that is refused after its wait', async () => {
     const conflicts: LockConflict[] = [];
     const { kit, address } = await start({
       wait: '150ms',
@@ -78,7 +78,7 @@ onEveryStore('A request that waits for its lock', (makeKit) => {
     expect(ran).toEqual(['/patient']);
   });
 
-  it('a request locks several keys, or no key', async () => {
+  it('a request locks all keys that `key` returns, and takes no lock for null', async () => {
     const { kit, address } = await start({
       key: (req) => (req.path === '/none' ? null : ['b', 'a']),
     });
@@ -91,7 +91,7 @@ onEveryStore('A request that waits for its lock', (makeKit) => {
     expect((await kit.locks.inspect('b')).held).toBe(false);
   });
 
-  it('a request fails with an error when its key is invalid', async () => {
+  it('a request fails with an error when `key` returns an invalid key', async () => {
     for (const key of ['', [], ['a', ''], [7], {}, undefined]) {
       const { address } = await start({ key: () => key as string });
       expect((await send(address)).status).toBe(500);
@@ -111,7 +111,7 @@ onEveryStore('A request that waits for its lock', (makeKit) => {
     await closed;
   });
 
-  it('a waiting request is refused when one of its locks was taken away in the meantime, even if onError is allow', async () => {
+  it('a waiting request is refused when a lock that it already holds is taken away, even if onError is allow', async () => {
     const { kit, ran, waiting, address } = await start({
       key: () => ['0', 'a'],
       lease: '300ms',
@@ -122,7 +122,7 @@ onEveryStore('A request that waits for its lock', (makeKit) => {
     await waiting(1);
     await kit.locks.forceRelease('0');
     const other = await kit.locks.acquire('0');
-    // Longer than the lease, so that the loss is noticed even if the process is not subscribed yet.
+    // The wait is longer than the lease, so that the loss is noticed even if the process is not subscribed yet.
     await new Promise((resolve) => setTimeout(resolve, 500));
     await held.release();
     expect((await answer).status).toBe(503);
@@ -130,7 +130,7 @@ onEveryStore('A request that waits for its lock', (makeKit) => {
     other.assertHeld();
   });
 
-  it('a request that waited emits an event when it runs', async () => {
+  it('a request that is granted its lock after a wait emits lock:waited', async () => {
     const { kit, waiting, address } = await start();
     const waited = eventsOf(kit, 'lock:waited');
     const held = await kit.locks.acquire('a');

@@ -93,7 +93,7 @@ describeOnBothEngines('kit.lock', (url) => {
       },
     ],
   ])(
-    'a client that sends 200 consecutive requests is never refused because of its own last lock, with a response %s',
+    'a client that sends 200 consecutive requests is never refused because of the lock of its last request, with a response %s',
     async (_, handler) => {
       const { address } = await start(handler);
       const agent = new Agent({ keepAlive: true, maxSockets: 1 });
@@ -107,7 +107,7 @@ describeOnBothEngines('kit.lock', (url) => {
     },
   );
 
-  it('a lock is free before the last byte arrives, and for a body of declared length also before end() is called', async () => {
+  it('a lock is released before the client has the last byte; with a declared length, even before end() is called', async () => {
     const { opened, open } = gate();
     const { address, isFree } = await start((_req, res) => {
       res.setHeader('Content-Length', 4);
@@ -128,7 +128,7 @@ describeOnBothEngines('kit.lock', (url) => {
     expect(await isFree()).toBe(true);
   });
 
-  it('a lock stays with a handler that still runs when its client has disconnected', async () => {
+  it('a handler that still runs after its client has disconnected keeps its lock', async () => {
     const { opened, open } = gate();
     let gone = false;
     const { kit, address, isFree } = await start((_req, res) => {
@@ -163,7 +163,7 @@ describeOnBothEngines('kit.lock', (url) => {
     expect(await isFree()).toBe(true);
   });
 
-  it('a handler that takes longer than maxHold loses its lock and is notified', async () => {
+  it('a handler that takes longer than maxHold loses its lock, and `onLost` is called once', async () => {
     const lost: unknown[] = [];
     let reason: unknown;
     const { kit, address, isFree } = await start(
@@ -184,7 +184,7 @@ describeOnBothEngines('kit.lock', (url) => {
     expect(events).toEqual([{ keys: ['order:7'], error: reason }]);
   });
 
-  it('a lock outlives its lease while the handler runs: no other request gets it', async () => {
+  it('a lock is renewed while the handler runs, so that no other request gets the lock', async () => {
     stopTime();
     const { opened, open } = gate();
     const { kit, address, isFree } = await start(
@@ -280,7 +280,7 @@ describeOnBothEngines('kit.lock', (url) => {
     },
   );
 
-  it('an onLost that rejects is reported and does no harm', async () => {
+  it('the rejection of an `onLost` callback is reported as an error event', async () => {
     const { kit, address } = await start(() => undefined, {
       maxHold: '50ms',
       onLost: async () => Promise.reject(new Error('no pager')),

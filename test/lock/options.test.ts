@@ -21,12 +21,12 @@ describe('The options of kit.lock', () => {
     [{ key, wait: '25d' }, 'at most 24 days'],
     [{ key, fair: 'yes' }, '`fair`'],
     [{ key, leese: '5s' }, 'did you mean `lease`?'],
-  ])('invalid options are rejected: %j', (options, part) => {
+  ])('kit.lock rejects the invalid options %j', (options, part) => {
     const kit = kitForTest({ url: 'memory:' });
     expect(() => kit.lock(options as LockOptions)).toThrow(part);
   });
 
-  it('the option `wait` may be 0, and a handler must be a function', () => {
+  it('kit.lock accepts `wait: 0`, and rejects a handler that is not a function', () => {
     const kit = kitForTest({ url: 'memory:' });
     expect(() => kit.lock({ key, wait: 0 })).not.toThrow();
     expect(() => kit.lock({ key }, 'handler' as never)).toThrow("the handler is 'handler'");

@@ -10,10 +10,10 @@ import { until } from '../support/until.ts';
 const PROCESSES = 4;
 const TURNS = 50;
 
-/** Much longer than a process on a loaded machine is late with a renewal. */
+/** Longer than any delay of a renewal on a loaded machine. */
 const LEASE_MS = 3_500;
 
-/** Two processes round the same clock to milliseconds. */
+/** Tolerance for two processes that round the same clock to milliseconds. */
 const SLACK_MS = 10;
 
 async function startForTest() {

@@ -41,7 +41,7 @@ describeOnBothEngines('Reentry: work that requests a lock that it holds', (url) 
     expect((await kit.locks.inspect('b')).held).toBe(false);
   });
 
-  it('kit.locks.acquire with the signal of the handle fails at once, several calls deep', async () => {
+  it('kit.locks.acquire with the signal of a held lock fails at once, even several calls deep', async () => {
     const kit = kitForTest({ url: url() });
     const app = express();
     app.get('/', kit.lock({ key: () => 'a' }), async (req, res) => {
@@ -54,7 +54,7 @@ describeOnBothEngines('Reentry: work that requests a lock that it holds', (url) 
     expect((await kit.locks.inspect('b')).held).toBe(false);
   });
 
-  it('kit.locks.acquire inside `using` fails at once with the signal of the handle', async () => {
+  it('kit.locks.acquire inside `using` fails at once with the signal of the held lock', async () => {
     const { locks } = kitForTest({ url: url() });
     await locks.using('a', {}, async ({ signal }) => {
       await expect(locks.acquire('a', { signal })).rejects.toThrow(/pass the handle on/);
@@ -135,7 +135,10 @@ function makeQueue() {
 
 type Pass = (run: (giveUp: () => void) => void) => void;
 
-/** Resources that run the callback of one request in the async context of another, which has just released them. */
+/**
+ * Resources that run the callback of one request in the async context of another request, which has just released the
+ * resource.
+ */
 const CARRIERS: Readonly<Record<string, () => Pass>> = {
   'pg-pool': () => {
     const pool = new Pool({ max: 1, Client: SlowClient });
@@ -149,11 +152,11 @@ const CARRIERS: Readonly<Record<string, () => Pass>> = {
 };
 
 describeOnBothEngines(
-  'a request that is called back in the async context of one that holds a lock',
+  'a request that is called back in the async context of another request that holds a lock',
   (url) => {
     describe.each(EXPRESS)('on %s', (_, makeApp) => {
       it.each(Object.keys(CARRIERS))(
-        'a request gets the lock in its turn with %s and kit.locks',
+        'a request that %s calls back in the context of a holder gets the lock in its turn from kit.locks',
         async (name) => {
           const kit = kitForTest({ url: url() });
           const pass = (CARRIERS[name] ?? expect.unreachable())();
@@ -197,7 +200,7 @@ describeOnBothEngines(
       );
 
       it.each(Object.keys(CARRIERS))(
-        'a request gets the lock in its turn with %s and kit.lock',
+        'a request that %s calls back in the context of a holder gets the lock in its turn from kit.lock',
         async (name) => {
           const kit = kitForTest({ url: url() });
           const pass = (CARRIERS[name] ?? expect.unreachable())();

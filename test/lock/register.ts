@@ -74,13 +74,17 @@ export interface WorkerOptions {
   readonly waitMs: number;
 }
 
-/** A process that locks, writes and releases until it gets SIGTERM. It prints a line when it starts, and at its end how often it wrote. */
+/**
+ * A process that locks, writes and releases until it gets SIGTERM. The process prints a line at its start, and the
+ * number of its writes at its end.
+ */
 export function startWorker({ name, connection, register, leaseMs, waitMs }: WorkerOptions): Program {
   const program = startProgram(`
     const kit = createRedisKit({ ${connection}, commandTimeout: '400ms', logger: false });
     const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
     const send = async (path, query) => {
-      // A process that was suspended would send on a connection that the register has closed in the meantime.
+      // A worker that was suspended would otherwise send on a connection that the register has closed during the
+      // suspension.
       const headers = { connection: 'close' };
       const response = await fetch('${register.url}' + path + '?name=${name}&' + new URLSearchParams(query), { headers });
       return (await response.text()) === 'taken';

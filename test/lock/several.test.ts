@@ -49,7 +49,7 @@ onEveryStore('A lock on several keys', (makeKit) => {
     const second = await kit.locks.acquire('b');
     const elapsedMs = stopwatch();
     await expect(kit.locks.acquire(['a', 'b'], { wait: '1500ms' })).rejects.toThrow(LockTimeoutError);
-    // A deadline per key would add up to 2.5 seconds.
+    // Separate deadlines of the keys would add up to 2.5 seconds.
     expect(elapsedMs()).toBeLessThan(2_400);
     expect(await isFree(kit, 'a')).toBe(true);
     await second.release();

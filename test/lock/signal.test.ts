@@ -6,7 +6,7 @@ import { until } from '../support/until.ts';
 const WAITERS = 30;
 
 describeOnBothEngines('many waiters with one AbortSignal', (url) => {
-  /** Waiters for one held lock, all with the same signal, and the warnings of the process from then on. */
+  /** Starts waiters for one held lock, all with the same signal, and collects the warnings of the process. */
   async function waiting() {
     const { locks } = kitForTest({ url: url() });
     const held = await locks.acquire('a');
@@ -28,12 +28,12 @@ describeOnBothEngines('many waiters with one AbortSignal', (url) => {
     return { held, controller, warnings, waiters };
   }
 
-  it('many waiters with one signal cause no leak warning, and all give up when it aborts', async () => {
+  it('many waiters with one signal cause no leak warning, and all give up when the signal aborts', async () => {
     const { controller, warnings, waiters } = await waiting();
     expect(warnings).toEqual([]);
     const listeners = () => getEventListeners(controller.signal, 'abort').length;
     expect(listeners()).toBeLessThanOrEqual(1);
-    // None while all of them ask again, as they do when the subscription begins.
+    // No listener is registered while all waiters ask again, as they do when the subscription begins.
     await until('the waiters share a listener', () => listeners() === 1);
     const reason = new Error('on purpose');
     controller.abort(reason);

@@ -46,7 +46,7 @@ describeWithServers('A wait for a lock during faults', () => {
     return { server, prefix, kit, other, waiters };
   }
 
-  it('a waiter asks again when it may have missed a wake-up', async () => {
+  it('a waiter asks again after a lost subscription, when a wake-up may have been missed', async () => {
     const { server, prefix, kit, other, waiters } = await start();
     await untilSubscribed(kit, other);
     await other.locks.acquire('a', { lease: '1h' });
@@ -60,7 +60,7 @@ describeWithServers('A wait for a lock during faults', () => {
     (await waiting).assertHeld();
   });
 
-  it('a wait outlasts an outage, and its turn comes after it', async () => {
+  it('a wait outlasts an outage, and the waiter is granted the lock afterwards', async () => {
     const { server, kit, other, waiters } = await start();
     const errors = eventsOf(kit, 'error');
     const held = await other.locks.acquire('a', { lease: '1h' });
@@ -129,7 +129,7 @@ describeWithServers('A wait for a lock during faults', () => {
     const next = other.locks.acquire('a', { wait: LONG, lease: '1h' });
     await waiters(2);
     server.freeze();
-    // The waiter asks when the first lease has ended, and gets the reply when its own lease has ended.
+    // The waiter asks when the first lease has ended, and receives the reply when the waiter's own lease has ended.
     await new Promise((resolve) => setTimeout(resolve, 3_200));
     server.thaw();
     const held = await next;
@@ -150,7 +150,7 @@ describeWithServers('A wait for a lock during faults', () => {
     const held = await other.locks.acquire('a', { lease: 60_000, renew: false });
     const waiting = kit.locks.acquire('a', { wait: LONG, lease: '1h' });
     await until('it waits', async () => (await other.locks.inspect('a')).waiters === 1);
-    // No message wakes the waiter: the next reply is the one to its next question.
+    // No message wakes the waiter, so the next reply is to the waiter's next acquire command.
     proxy.loseNextReply();
     await passTime(60_100);
     await until('the reply is lost', () => proxy.cuts === 1);
@@ -180,7 +180,7 @@ describeWithServers('A wait for a lock during faults', () => {
     expect(lock.remainingMs()).toBe(0);
   });
 
-  it('waiters of a killed process delay others by about a second at most', async () => {
+  it('waiters of a killed process delay other waiters by about a second at most', async () => {
     const { server, prefix, kit, other, waiters } = await start();
     const held = await other.locks.acquire('a', { lease: '1h' });
     const doomed = startProgram(`
@@ -222,7 +222,7 @@ describeWithServers('A wait for a lock during faults', () => {
     expect((await sleeper.ended).code).toBe(0);
   });
 
-  it('a waiter for a corrupt lock is refused in time, and granted the lock once its value is deleted', async () => {
+  it('a waiter for a corrupt lock is refused in time, and is granted the lock after the corrupt value is deleted', async () => {
     const { server, prefix, kit, other } = await start();
     const key = `${prefix}:lock:{a}`;
     await withPlainClient(server.url, (client) => client.set(key, 'garbage', { EX: 600 }));

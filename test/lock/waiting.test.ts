@@ -37,7 +37,7 @@ onEveryStore('A lock with waiters', (makeKit) => {
     expect(await kit.locks.inspect('a')).toEqual({ held: false, waiters: 0 });
   });
 
-  it('each handoff has a higher fencing token, and the lock is never free in between', async () => {
+  it('each handoff has a higher fencing token, and no other caller is granted the lock in between', async () => {
     const kit = makeKit();
     const fences: number[] = [];
     const work = () =>
@@ -96,7 +96,7 @@ onEveryStore('A lock with waiters', (makeKit) => {
     expect(await kit.locks.tryAcquire('a')).not.toBeNull();
   });
 
-  it('an event says how long a lock was waited for', async () => {
+  it('the event lock:waited has the duration of the wait', async () => {
     const kit = makeKit();
     const [waited, acquired] = [eventsOf(kit, 'lock:waited'), eventsOf(kit, 'lock:acquired')];
     const first = await kit.locks.acquire('a');
@@ -136,7 +136,7 @@ onEveryStore('A lock with waiters', (makeKit) => {
     await second;
   });
 
-  it('a caller with fair: false may overtake waiters, and no waiter is forgotten', async () => {
+  it('concurrent callers with fair: false all get the lock', async () => {
     const kit = makeKit();
     let runs = 0;
     const work = () =>
@@ -226,7 +226,7 @@ async function joinAsDead(kit: RedisKit, process: string, tokens: readonly strin
 }
 
 describeOnBothEngines('the dead', (url) => {
-  it('dead waiters at the front of the queue cost about a second, however many they are', async () => {
+  it('a queue with any number of dead waiters at its front delays the next waiter by about a second', async () => {
     if (url() === 'memory:') return;
     const kit = kitForTest({ url: url() });
     const first = await kit.locks.acquire('a', { lease: '30s' });
@@ -246,7 +246,7 @@ describeOnBothEngines('the dead', (url) => {
     expect(await kit.locks.inspect('a')).toEqual({ held: false, waiters: 0 });
   });
 
-  it('a new caller waits behind dead waiters, unless it may overtake', async () => {
+  it('a new caller waits behind dead waiters, and a caller with fair: false overtakes them', async () => {
     if (url() === 'memory:') return;
     const kit = kitForTest({ url: url() });
     await joinAsDead(kit, 'gone', ['dead']);
@@ -256,7 +256,7 @@ describeOnBothEngines('the dead', (url) => {
     expect(await kit.locks.tryAcquire('a', { fair: false })).not.toBeNull();
   });
 
-  it('a handoff to a dead waiter keeps a new caller out for a second at most', async () => {
+  it('a handoff to a dead waiter delays a new caller by a second at most', async () => {
     if (url() === 'memory:') return;
     stopTime();
     const kit = kitForTest({ url: url() });

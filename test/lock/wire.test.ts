@@ -25,7 +25,7 @@ describeWithServers('The commands of locks on the wire', () => {
       withPlainClient(server.url, (client) =>
         until(`${waiters} wait`, async () => (await client.zCard(`${prefix}:lock:{a}:line`)) === waiters),
       );
-    /** After the first wait the kits are subscribed, and the scripts are loaded. */
+    /** Each kit waits once, so that it is subscribed and the scripts are loaded. */
     for (const kit of kits) {
       const held = await kit.locks.acquire('a');
       const next = kit.locks.acquire('a', { wait: '2m' });
@@ -46,7 +46,7 @@ describeWithServers('The commands of locks on the wire', () => {
     expect(await scripts(() => locks.using(['a', 'b'], {}, () => undefined))).toBe(4);
   });
 
-  it('a refusal costs one command, and a waiter that gives up at most three', async () => {
+  it('a refused lock costs one command, and a waiter that gives up costs at most three commands', async () => {
     const { kits, scripts, waiting } = await start(1);
     const { locks } = kits[0] as RedisKit;
     await locks.acquire('a', { lease: '1h' });
@@ -62,7 +62,7 @@ describeWithServers('The commands of locks on the wire', () => {
     expect(await scripts(giveUp)).toBeLessThanOrEqual(3);
   });
 
-  it(`each of ${WAITERS} waiters in ${KITS} processes costs three commands, in the order of arrival`, async () => {
+  it(`${WAITERS} waiters in ${KITS} processes are granted the lock in the order of arrival, with three commands each`, async () => {
     const { kits, scripts, waiting } = await start(KITS);
     const order: number[] = [];
     const sent = await scripts(async () => {

@@ -68,13 +68,13 @@ describe('A claim', () => {
     expect(unreachable.undone()).toBe(0);
   });
 
-  it('a waiter outlives a failure, which is reported', async () => {
+  it('a waiter reports a failure of the store and keeps waiting', async () => {
     const { result, reported } = claimWith([QUEUED, timeout(), GRANTED]);
     expect((await result).granted).toBe('slot');
     expect(reported).toHaveLength(1);
   });
 
-  it('a waiter that cannot report a failure rejects with it', async () => {
+  it('a waiter without a `failed` callback rejects with a failure of the store', async () => {
     const { result } = claimWith([QUEUED, timeout(), GRANTED], { failed: undefined });
     await expect(result).rejects.toThrow('no reply');
   });

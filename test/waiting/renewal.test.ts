@@ -23,7 +23,7 @@ function renewalOf(outcomes: readonly (boolean | Error)[]) {
 }
 
 describe('A renewal', () => {
-  it('a lease is renewed after each third of it', async () => {
+  it('a lease is renewed whenever a third of it has passed', async () => {
     const { renewal, renewals } = renewalOf([]);
     renewal.start(300);
     await passTime(350);
@@ -31,7 +31,7 @@ describe('A renewal', () => {
     renewal.stop();
   });
 
-  it('the first renewal counts the time since the lease began', async () => {
+  it('the first renewal is due a third of the lease after the lease began', async () => {
     const { renewal, renewals } = renewalOf([]);
     renewal.start(300, 60);
     await passTime(50);

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { WakeUps } from '../../src/waiting/wake-ups.ts';
 import { passTime, stopTime } from '../support/time.ts';
 
-/** Waits for a key, and notes how many milliseconds that took. */
+/** Waits for a key, and records how many milliseconds the wait took. */
 function wait(wakeUps: WakeUps, ms: number) {
   const startedAt = performance.now();
   const waiter = { tookMs: Number.NaN, wakeUp: wakeUps.expect('key') };
@@ -13,7 +13,7 @@ function wait(wakeUps: WakeUps, ms: number) {
 }
 
 describe('A wake-up', () => {
-  it('a waiter of the same key is woken', async () => {
+  it('the waiters of a key are woken by that key only', async () => {
     stopTime();
     const wakeUps = new WakeUps();
     wakeUps.listenerChanged(true);
@@ -25,7 +25,7 @@ describe('A wake-up', () => {
     expect(waiters.map(({ tookMs }) => tookMs)).toEqual([50, 50]);
   });
 
-  it('a wake-up that comes before a wait ends it at once', async () => {
+  it('a wake-up that comes before the wait begins ends the wait at once', async () => {
     stopTime();
     const wakeUps = new WakeUps();
     const wakeUp = wakeUps.expect('key');

@@ -12,7 +12,7 @@ import { SLOTS_LUA, StoredSlots } from './stored-slots.ts';
 
 export interface ConcurrencyAcquireArgs extends ConcurrencyReleaseArgs {
   readonly lease: number;
-  /** The number of waiters; a further one is refused. */
+  /** The number of waiters allowed; further callers are refused. */
   readonly maxQueue: number;
 }
 
@@ -28,8 +28,8 @@ export interface ConcurrencyAcquireReply {
 const OUTCOMES = ['refused', 'granted', 'waits'] as const;
 
 /*
- * Grants a free slot that no waiter is entitled to. As with a lock, the same command asks first, asks again and accepts a
- * handoff. A corrupt value counts as absent.
+ * Hands free slots off to the waiters in front of the caller, and grants the caller a slot that is left or was kept for
+ * it. The same command asks first, asks again and accepts a handoff. A corrupt value is treated as absent.
  *
  * KEYS   1 the slots, 2 the queue
  * ARGV   1 time, 2 token, 3 lease ms, 4 wait ms, 5 process, 6 prefix of the channels, 7 limit,

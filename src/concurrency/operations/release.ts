@@ -3,13 +3,13 @@ import { memberOf, type QueueArgs, WaiterQueue } from '../../waiting/queue.ts';
 import { SLOTS_LUA, StoredSlots } from './stored-slots.ts';
 
 export interface ConcurrencyReleaseArgs extends QueueArgs {
-  /** The number of slots. */
+  /** The concurrency limit that the caller gave. */
   readonly limit: number;
 }
 
 /*
- * Ends what a token has: its slot, its handoff and its place in the queue. Free slots go to waiters, up to the limit that
- * the last waiter gave: the limit may have changed since this token was granted its slot.
+ * Ends the slot, the handoff and the place in the queue of a token. Free slots are handed off to waiters, up to the
+ * limit of the waiter that joined last: the limit may have changed since this token was granted its slot.
  *
  * KEYS   1 the slots, 2 the queue
  * ARGV   1 time, 2 token, 3 wait ms, 4 process, 5 prefix of the channels, 6 limit

@@ -7,8 +7,8 @@ export interface ConcurrencyRenewArgs extends Pick<QueueArgs, 'token' | 'process
 }
 
 /*
- * Gives a slot its full lease from now. A running request counts, so a slot that was lost is taken again, even above the
- * limit: it keeps further requests out.
+ * Restarts the lease of a slot. A slot that was lost is taken again, even above the limit: its request still runs and
+ * must be counted.
  *
  * KEYS   1 the slots, 2 the queue
  * ARGV   1 time, 2 token, 3 process, 4 lease ms, 5 prefix of the channels

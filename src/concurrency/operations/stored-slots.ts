@@ -2,20 +2,21 @@ import type { Keyspace } from '../../engine/operation.ts';
 import { GRACE_MS, HANDOFF_MS, QUEUE_LUA, type WaiterQueue } from '../../waiting/queue.ts';
 
 /*
- * The slots in use: a sorted set. Each member is the token of a running request, its score the millisecond in which its
- * lease ends, so the slots of a process that died become free. A slot that is kept for a waiter has the member
- * '<token>:<process>' until that waiter asks or the handoff ends; after a handoff that was not confirmed the process may
- * be dead, and all its waiters lose their places in the queue.
+ * The slots in use are a sorted set. A member is the token of a running request, and its score is the millisecond in
+ * which the lease ends, so that the slots of a dead process become free. A slot that is kept for a waiter has the
+ * member '<token>:<process>' until that waiter asks or the handoff ends. If the waiter does not ask in time, its
+ * process may be dead, and all waiters of that process lose their places in the queue.
  */
 
-/** No lease lasts this long, so a member with a later deadline was written by another client. */
+/** Longer than any lease: a member whose deadline is further in the future was written by another client. */
 const LONGEST_MS = 25 * 86_400_000;
 
 /**
- * Defines `slots_open(process)`, which drops expired members, and the waiters of each other process that did not confirm
- * a handoff; `slots_take(member, ms)`; `slots_end(token, process)`, which ends a slot or a handoff and returns whether one
- * existed; and `slots_hand_off(limit, own)`, which gives free slots to waiters in their order and returns whether it
- * reached `own`. KEYS[1] is the slots, KEYS[2] the queue; the script defines `CHANNELS` before.
+ * Defines `slots_open(process)`, which drops expired members, and the waiters of each other process that did not
+ * confirm a handoff; `slots_take(member, ms)`; `slots_end(token, process)`, which ends a slot or a handoff and returns
+ * whether one existed; and `slots_hand_off(limit, own)`, which hands free slots off to waiters in their order, stops at
+ * the waiter `own` with a slot still free, and then returns true. KEYS[1] is the slots, KEYS[2] the queue. A script
+ * must define `CHANNELS` before it includes this text.
  */
 export const SLOTS_LUA: string = /* lua */ `${QUEUE_LUA}
 local SLOTS, QUEUE, found = KEYS[1], KEYS[2], 0
@@ -59,7 +60,7 @@ end
 
 /** The slots for the in-memory implementations. */
 export class StoredSlots {
-  /** The stored value was unreadable and counts as absent. */
+  /** Whether the stored value was unreadable, and was deleted. */
   readonly isCorrupt: boolean;
   readonly #key: string;
   readonly #queue: WaiterQueue;
@@ -106,14 +107,14 @@ export class StoredSlots {
     memory.addSorted(this.#key, [until, member], lastUntil - now + GRACE_MS);
   }
 
-  /** Ends a slot or a handoff. Returns whether one existed. */
+  /** Ends the slot or the handoff of a token. Returns whether the token had one. */
   end(token: string, process: string): boolean {
     const { memory } = this.#queue;
     const wasSlot = memory.removeSorted(this.#key, token);
     return memory.removeSorted(this.#key, `${token}:${process}`) || wasSlot;
   }
 
-  /** Gives free slots to waiters in their order. Returns whether it reached the waiter `own`, whose slot is still free. */
+  /** Hands free slots off to waiters in their order. Returns true if a slot is left for the waiter `own`. */
   handOff(limit: number, own: string): boolean {
     while (this.count < limit) {
       const first = this.#queue.shift();

@@ -1,13 +1,13 @@
 /**
- * Counts the handler's reads of cookies, without those of cookie-parser. cookie-parser reads the Cookie field, assigns an
- * empty `req.cookies` and an empty `req.signedCookies`, and then replaces each with cookies that it derives from the other.
- * The cookies are in these properties from then on, whose reads are counted.
+ * Counts the handler's reads of cookies, without those of cookie-parser. cookie-parser reads the Cookie field, assigns
+ * an empty `req.cookies` and an empty `req.signedCookies`, and then replaces each with cookies that it derives from the
+ * other. From then on the cookies are in these two properties, whose reads are counted.
  */
 export class CookieReads {
-  /** Reads since the last assignment. */
+  /** Reads of the Cookie field since cookies were last assigned. */
   #header = 0;
   #parsed = 0;
-  /** Reads before the last assignment, without those of cookie-parser. */
+  /** Reads before cookies were last assigned, without those of cookie-parser. */
   #counted = 0;
   /** `started`: an empty `req.cookies` was assigned, and nothing else has happened since. */
   #parser: 'none' | 'started' | 'found' = 'none';

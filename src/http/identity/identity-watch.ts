@@ -4,21 +4,24 @@ import { WatchedProperty } from '../watched-property.ts';
 import { CookieReads } from './cookie-reads.ts';
 import { watchedReads } from './watched-reads.ts';
 
-/** Properties and cookies that matter for the identity of a request, besides the session and the credentials. */
+/** The app's options about identities: which further properties identify the user, and which cookies do not. */
 export interface WatchedIdentities {
   /** Further request properties that identify the user. */
   readonly identities: readonly string[];
-  /** Cookies that a handler may read without being noticed. */
+  /** Cookies that do not identify the user, so that reads of them are ignored. */
   readonly knownCookies: readonly string[];
 }
 
 /** Request properties that identify the user; `user` is set by Passport and similar packages. */
 const IDENTITY_NAMES = ['session', 'sessionID', 'sessionStore', 'user'];
 
-/** Positive while code runs whose reads of an identity do not influence the response. */
+/** More than 0 while code runs whose reads of an identity do not influence the response. */
 let exemptions = 0;
 
-/** Runs `work` without noticing its reads of an identity. Synchronous, since other code could run in between otherwise. */
+/**
+ * Runs `work` and ignores its reads of an identity. Only synchronous reads are ignored, since other code could run in
+ * between.
+ */
 export function withoutIdentityWatch<Result>(work: () => Result): Result {
   exemptions++;
   try {
@@ -29,20 +32,20 @@ export function withoutIdentityWatch<Result>(work: () => Result): Result {
 }
 
 /**
- * Notices whether a handler reads anything that identifies the user of a request. Each read counts, whatever the value: a
- * page for an anonymous user is as personal as any other. An identity that is redefined during the watch counts as read,
- * since its reads cannot be noticed.
+ * Notices whether a handler reads anything that identifies the user of a request. Reads of an absent identity count as
+ * well: a page for an anonymous user must not be sent to a user who is logged in. An identity that is redefined during
+ * the watch counts as read, since reads of the new property cannot be noticed.
  */
 export class IdentityWatch {
   readonly #res: ServerResponse;
-  /** The session and the named identities. */
+  /** The properties of the session, the user and the declared identities. */
   readonly #named: readonly WatchedProperty[];
   /** Properties that contain the cookies and the Authorization field. */
   readonly #credentials: readonly WatchedProperty[];
   readonly #cookieReads = new CookieReads();
   #readsNamed = false;
   #readsAuthorization = false;
-  /** Which kinds count as read because they were replaced; set when the watch ends. */
+  /** Which kinds of properties count as read because one of them was replaced; set when the watch ends. */
   #replaced: { readonly named: boolean; readonly credentials: boolean } | undefined;
 
   constructor(req: IncomingMessage, res: ServerResponse, { identities, knownCookies }: WatchedIdentities) {
@@ -64,7 +67,7 @@ export class IdentityWatch {
     ];
   }
 
-  /** Whether the session, the user or another named identity was read. */
+  /** Whether the session, the user or a declared identity was read. */
   get readsSession(): boolean {
     return this.#readsNamed || this.#areReplaced().named;
   }
@@ -89,7 +92,7 @@ export class IdentityWatch {
     return this.#replaced ?? { named: anyOf(this.#named), credentials: anyOf(this.#credentials) };
   }
 
-  /** False while the head is sent, when session middleware above reads the session. */
+  /** Whether a read is the handler's. While the head is sent, session middleware above reads the session. */
   get #isHandlerReading(): boolean {
     return exemptions === 0 && !isHeadPassing(this.#res);
   }
@@ -145,7 +148,9 @@ export class IdentityWatch {
   }
 }
 
-/** Parsed cookies. Reads of known cookies do not count; reads of others count once. */
+/**
+ * Watches an object of parsed cookies. Reads of known cookies are ignored; the first read of another cookie is counted.
+ */
 function watchedCookies(cookies: object, known: readonly string[], reads: CookieReads): object {
   let isCounted = false;
   const readAll = () => {

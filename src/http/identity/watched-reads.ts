@@ -1,10 +1,13 @@
 export interface ReadListener {
   read(name: string | symbol): void;
-  /** The keys are listed, as for a copy of the object. */
+  /** Called when the keys are listed, as for a copy of the object. */
   readAll(): void;
 }
 
-/** A Proxy that reports reads. Accessors would not do: one for an absent property would appear in `in` and in copies. */
+/**
+ * A Proxy that reports reads. An accessor could not report reads of an absent property without making it appear in
+ * copies.
+ */
 export function watchedReads(watched: object, { read, readAll }: ReadListener): object {
   return new Proxy(watched, {
     get(target, name) {

@@ -7,8 +7,8 @@ export interface ByteRange {
 }
 
 /**
- * The range that a GET requests of a representation of `length` bytes (RFC 9110, sections 14.1.2 and 14.2). Undefined means
- * to send the whole: the field is absent, invalid, has another unit, or lists several ranges. A server may ignore it then.
+ * The range that a GET requests of a representation of `length` bytes (RFC 9110, sections 14.1.2 and 14.2). Undefined
+ * means to send the whole representation: the field is absent, invalid, has another unit, or lists several ranges.
  */
 export function rangeOf(header: string | undefined, length: number): ByteRange | 'unsatisfiable' | undefined {
   if (header === undefined) return undefined;
@@ -18,13 +18,14 @@ export function rangeOf(header: string | undefined, length: number): ByteRange |
   const [, first = '', last = ''] = /^[ \t]*(\d*)-(\d*)[ \t]*$/.exec(spec) ?? [];
   if (others.length > 0 || (first === '' && last === '')) return undefined;
   if (first === '') return lastBytes(Number(last), length);
-  // Compared exactly for any number of digits: an invalid range is ignored, one beyond the end is unsatisfiable.
+  // Compared exactly for any number of digits, since an invalid range is ignored, but a range beyond the end is
+  // unsatisfiable.
   if (last !== '' && isLess(last, first)) return undefined;
   if (Number(first) >= length) return 'unsatisfiable';
   return { start: Number(first), end: last === '' ? length - 1 : Math.min(Number(last), length - 1) };
 }
 
-/** Compares digits as text: converting 16 kB of digits to a BigInt takes quadratic time. */
+/** Compares numbers as text, since converting 16 kB of digits to a BigInt takes quadratic time. */
 function isLess(digits: string, other: string): boolean {
   const a = withoutZeros(digits);
   const b = withoutZeros(other);
@@ -35,7 +36,10 @@ function withoutZeros(digits: string): string {
   return digits.replace(/^0+/, '');
 }
 
-/** For an empty representation the whole is sent: no Content-Range can describe an empty range (section 14.1.2). */
+/**
+ * The last `count` bytes. An empty representation is sent whole, since Content-Range cannot describe an empty range
+ * (RFC 9110, section 14.4).
+ */
 function lastBytes(count: number, length: number): ByteRange | 'unsatisfiable' | undefined {
   if (count === 0) return 'unsatisfiable';
   return length === 0 ? undefined : { start: Math.max(0, length - count), end: length - 1 };
@@ -45,8 +49,9 @@ function lastBytes(count: number, length: number): ByteRange | 'unsatisfiable' |
  * Whether If-Range allows a partial response (RFC 9110, section 13.1.5): if the field is absent, if its entity tag is the same
  * by strong comparison, or if its date equals Last-Modified exactly.
  *
- * For a cache a date is a strong validator only if the stored Date is at least a second later (section 8.8.2.2). This is
- * checked if `date` is given; a caller that omits it knows that the response did not change twice within that second.
+ * For a cache, a date is a strong validator only if the stored Date is at least a second later (section 8.8.2.2). The
+ * rule is checked if `date` is given; a caller that omits `date` knows that the response did not change twice within
+ * that second.
  */
 export function ifRangeMatches(
   header: string | undefined,

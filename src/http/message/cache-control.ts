@@ -2,7 +2,7 @@
 export interface CacheControl {
   /** Whether the directive is present, with any argument. */
   has(name: string): boolean;
-  /** The argument as delta-seconds; undefined without the directive. 'invalid' means that the response is stale. */
+  /** The argument as delta-seconds; undefined without the directive. A response with an 'invalid' argument is stale. */
   seconds(name: string): number | 'invalid' | undefined;
   /**
    * The field names of `private="a, b"` and `no-cache="a"`, in lower case; undefined without the directive. An empty list
@@ -11,10 +11,10 @@ export interface CacheControl {
   fields(name: string): readonly string[] | undefined;
 }
 
-/** Larger values count as this one. RFC 9111, section 1.2.2, allows the greatest value that is convenient. */
+/** The largest value of delta-seconds; larger values are replaced with it (RFC 9111, section 1.2.2). */
 export const MAX_SECONDS: number = 2 ** 31 - 1;
 
-/** Restrictive directives count even inside text that cannot be parsed. */
+/** Directives that restrict a cache. They are obeyed even inside text that cannot be parsed. */
 const RESTRICTIVE: ReadonlySet<string> = new Set([
   'no-store',
   'private',
@@ -27,8 +27,8 @@ const TOKEN = "[!#$%&'*+.^_`|~0-9A-Za-z-]+";
 const QUOTED = String.raw`"((?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*)"`;
 
 /**
- * A list member with its separator, or else unparsable text: up to the next comma, or all of the rest if it contains a quote,
- * since it is then unknown which commas are quoted.
+ * A list member with its separator, or else invalid text up to the next comma. Invalid text with a quote extends to the
+ * end of the field, since it is unknown which commas are quoted.
  */
 const MEMBER = new RegExp(
   `[ \\t]*(?:(${TOKEN})(?:=(?:(${TOKEN})|${QUOTED}))?[ \\t]*)?(?:[,\\n]|$)|([^,\\n"]*[,\\n]|[^]+)`,
@@ -40,7 +40,7 @@ const LIST_MEMBER = new RegExp(`^[ \\t]*(?:(${TOKEN})[ \\t]*)?$`);
 
 /** Parses Cache-Control: `#( token [ "=" ( token / quoted-string ) ] )` (RFC 9111, section 5.2; RFC 9110, 5.6). */
 export function parseCacheControl(value: number | string | readonly string[] | undefined): CacheControl {
-  // Several lines form one list (RFC 9110, section 5.3). No quoted string contains a line break, so none continues.
+  // Several lines form one list (RFC 9110, section 5.3). A line break separates them, which no quoted string contains.
   const text = typeof value === 'object' ? value.join('\n') : String(value ?? '');
   const found = new Map<string, (string | undefined)[]>();
   const unparsed = new Set<string>();
@@ -60,7 +60,7 @@ export function parseCacheControl(value: number | string | readonly string[] | u
     seconds(name) {
       if (unparsed.has(name)) return 'invalid';
       const values = found.get(name)?.map(deltaSeconds);
-      // If values differ, a cache may use the first or none (RFC 9111, section 4.2.1); none is the safe choice.
+      // If the values differ, a cache may use the first value or treat the response as stale (RFC 9111, section 4.2.1).
       return values?.every((each) => each === values[0]) === false ? 'invalid' : values?.[0];
     },
     fields(name) {
@@ -72,7 +72,7 @@ export function parseCacheControl(value: number | string | readonly string[] | u
   };
 }
 
-/** The names of `#field-name` in lower case (RFC 9111, section 5.2.2.4); empty if any of them is invalid. */
+/** The field names of a list in lower case (RFC 9111, section 5.2.2.4); empty if any of the names is invalid. */
 export function fieldNames(list: string | undefined): readonly string[] {
   const names: string[] = [];
   for (const member of (list ?? '').split(',')) {
@@ -83,7 +83,7 @@ export function fieldNames(list: string | undefined): readonly string[] {
   return names;
 }
 
-/** Token and quoted-string are both accepted (RFC 9111, section 5.2), but only digits (section 1.2.2). */
+/** Parses an argument, from a token or a quoted-string (RFC 9111, section 5.2), as digits only (section 1.2.2). */
 function deltaSeconds(argument: string | undefined): number | 'invalid' {
   if (argument === undefined || !/^\d+$/.test(argument)) return 'invalid';
   return Math.min(Number(argument), MAX_SECONDS);

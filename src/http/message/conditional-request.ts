@@ -15,7 +15,7 @@ const VALIDATORS: ReadonlyMap<string, keyof Validators> = new Map([
   ['date', 'date'],
 ]);
 
-/** Header names may be in any case. */
+/** Finds the validators among headers whose names may be in any case. */
 export function validatorsOf(
   headers: Iterable<readonly [name: string, value: string | readonly string[]]>,
 ): Validators {
@@ -28,8 +28,8 @@ export function validatorsOf(
 }
 
 /**
- * Whether to answer with 304. If-Modified-Since counts only without If-None-Match (RFC 9110, section 13.2.2), and both only
- * for GET, HEAD and QUERY (RFC 10008).
+ * Whether to answer with 304. If-Modified-Since is ignored with If-None-Match (RFC 9110, section 13.2.2), and both are
+ * ignored for methods other than GET, HEAD and QUERY (RFC 10008).
  */
 export function isNotModified(
   req: Pick<IncomingMessage, 'method' | 'headers'>,
@@ -59,7 +59,7 @@ function isModifiedBefore({ lastModified, date }: Validators): boolean {
   return modified !== undefined && sent !== undefined && sent - modified >= 1_000;
 }
 
-/** By weak comparison (RFC 9110, section 13.1.2). */
+/** Whether an If-None-Match field lists the entity tag, by weak comparison (RFC 9110, section 13.1.2). */
 function isListed(etag: string | undefined, header: string): boolean {
   if (header.trim() === '*') return true;
   if (etag === undefined) return false;
@@ -69,8 +69,9 @@ function isListed(etag: string | undefined, header: string): boolean {
 }
 
 /**
- * An invalid date is ignored (RFC 9110, section 13.1.3). Without Last-Modified the Date of the stored response is used (RFC
- * 9111, section 4.3.2), but not in place of an invalid Last-Modified.
+ * Whether the response is unchanged since the date of If-Modified-Since. An invalid date is ignored (RFC 9110, section
+ * 13.1.3). Without Last-Modified, the Date of the stored response is used (RFC 9111, section 4.3.2), but not in place
+ * of an invalid Last-Modified.
  */
 function isUnchangedSince({ lastModified, date }: Validators, header: string): boolean {
   const since = parseHttpDate(header);

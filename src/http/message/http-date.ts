@@ -7,7 +7,9 @@ const MONTH = `(?<month>${MONTHS.join('|')})`;
 const YEAR = String.raw`(?<year>\d{4})`;
 const TIME = String.raw`(?<time>\d\d:\d\d:\d\d)`;
 
-/** IMF-fixdate, RFC 850 and asctime (RFC 9110, section 5.6.7). For a cache, names are case-insensitive (RFC 9111, 4.2). */
+/**
+ * IMF-fixdate, RFC 850 and asctime (RFC 9110, section 5.6.7). In a cache, names have any case (RFC 9111, section 4.2).
+ */
 const FORMS = [
   new RegExp(`^${SHORT}, ${DAY} ${MONTH} ${YEAR} ${TIME} GMT$`, 'i'),
   new RegExp(String.raw`^${LONG}, ${DAY}-${MONTH}-(?<year>\d\d) ${TIME} GMT$`, 'i'),
@@ -15,8 +17,8 @@ const FORMS = [
 ];
 
 /**
- * Milliseconds since the epoch; undefined for text that is no HTTP-date (RFC 9110, section 5.6.7). A wrong name of the day is
- * accepted, since the section does not forbid it. `now` decides the century of a two-digit year.
+ * Parses an HTTP-date to milliseconds since the epoch; undefined for other text (RFC 9110, section 5.6.7). A wrong name
+ * of the day is accepted, since section 5.6.7 does not forbid one. `now` decides the century of a two-digit year.
  */
 export function parseHttpDate(text: string, now: number = Date.now()): number | undefined {
   for (const form of FORMS) {
@@ -30,7 +32,7 @@ type Parts = Readonly<Record<string, string>>;
 
 function timeOf({ day = '', month = '', year = '', time = '' }: Parts, now: number): number | undefined {
   const [hour = 0, minute = 0, second = 0] = time.split(':').map(Number);
-  // A leap second counts as the second before it, so that nothing expires later because of it.
+  // A leap second is read as the second before, so that no response expires later because of a leap second.
   if (hour > 23 || minute > 59 || (second > 59 && time !== '23:59:60')) return undefined;
   const monthIndex = MONTHS.findIndex((name) => name.toLowerCase() === month.toLowerCase());
   const inYear = (full: number) => {

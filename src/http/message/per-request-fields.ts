@@ -1,6 +1,6 @@
 /*
- * Response fields that describe how one request was handled. They would be wrong for another request, so they are neither
- * stored nor replayed; middleware above sets those of the current request.
+ * Response fields that describe how one request was handled. Such fields would be wrong for another request and are
+ * neither stored nor replayed; middleware above sets the fields of the current request.
  */
 
 /** Rate limit fields (draft-ietf-httpapi-ratelimit-headers, and its predecessors). */
@@ -10,7 +10,7 @@ const QUOTA = /^(x-)?rate-?limit(-|$)/;
 const TRACE = /^x-(b3|datadog|amzn|cloud-trace)-/;
 
 const PER_REQUEST: ReadonlySet<string> = new Set([
-  // How long the handler took, which does not run for a stored response.
+  // The time that the handler took. For a stored response, no handler runs.
   'server-timing',
   'x-response-time',
   'x-runtime',
@@ -27,8 +27,8 @@ const PER_REQUEST: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Whether a response field, by its name in lower case, describes the handling of one request. `Retry-After` does in a 429,
- * where it depends on the client's quota; otherwise it describes the resource.
+ * Whether a response field, by its name in lower case, describes the handling of one request. In a 429, `Retry-After`
+ * depends on the client's quota; in other responses, `Retry-After` describes the resource.
  */
 export function isPerRequestField(name: string, status: number): boolean {
   if (PER_REQUEST.has(name) || (name === 'retry-after' && status === 429)) return true;

@@ -7,23 +7,29 @@ interface Parsed extends IncomingMessage {
   readonly body?: unknown;
 }
 
-/** The content of a request, as it was sent or as a parser read it. `kind` distinguishes equal bytes of different forms. */
+/**
+ * The content of a request, as the client sent it or as a parser read it. `kind` distinguishes equal bytes of different
+ * forms.
+ */
 export interface RequestContent {
   readonly kind: 'none' | 'bytes' | 'text' | 'json';
   readonly bytes: string | Uint8Array;
 }
 
-/** Whether a request has content (RFC 9112, section 6.3). */
+/** Whether a request has content, by its fields (RFC 9112, section 6.3) or its HTTP/2 stream. */
 export function hasContent(
   req: IncomingMessage & { readonly stream?: { readonly endAfterHeaders?: boolean } },
 ): boolean {
   const { 'content-length': length, 'transfer-encoding': coding } = req.headers;
   if (coding !== undefined || (length !== undefined && Number(length) !== 0)) return true;
-  // HTTP/2 requires neither field.
+  // HTTP/2 requests with content may have neither field.
   return req.httpVersionMajor > 1 && req.stream?.endAfterHeaders === false;
 }
 
-/** The content in `rawBody` or `body`; undefined if no parser has read it. */
+/**
+ * The content, from `req.rawBody` or `req.body`; undefined if no parser has read the content, or the parsed value has
+ * no unambiguous text.
+ */
 export function requestContent(req: Parsed): RequestContent | undefined {
   if (!hasContent(req)) return { kind: 'none', bytes: '' };
   const { rawBody, body } = req;
@@ -49,7 +55,9 @@ function isEmpty(value: unknown): boolean {
   return value === null || (typeof value === 'object' && Object.keys(value).length === 0);
 }
 
-/** Undefined for values without a JSON form: two streams, for example, would have the same text. */
+/**
+ * Converts a value to JSON. Undefined for an instance of a class: two streams, for example, would have the same JSON.
+ */
 function jsonOf(value: unknown): string | undefined {
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
     const prototype: unknown = Object.getPrototypeOf(value);

@@ -18,7 +18,7 @@ function canonicalMember(member: string): string {
   return [range, ...parameters.map(canonicalParameter).filter((parameter) => parameter !== '')].join(';');
 }
 
-/** Empty for the weight 1, which is the default. */
+/** Normalizes a parameter; the weight 1 becomes empty, since 1 is the default. */
 function canonicalParameter(parameter: string): string {
   const at = parameter.indexOf('=');
   const weight = parameter.slice(at + 1).trim();

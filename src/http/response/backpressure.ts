@@ -13,13 +13,15 @@ export interface PacedResponse {
   [BACKPRESSURE]?: Backpressure;
 }
 
-/** A single 'drain' moves middleware in between, such as compression, by one chunk only. */
+/**
+ * How often 'drain' is emitted: after one 'drain', middleware in between, such as compression, passes one chunk only.
+ */
 const RESUME_EVERY_MS = 10;
 
 /**
- * Suspends backpressure while `isSuspended()` is true: the handler does not wait for 'drain', and bytes that its client has
- * not read wait in Node's buffer. The caller limits their number. Returns a function to be called when `isSuspended()` becomes
- * true, which resumes a handler that is already waiting.
+ * Suspends backpressure while `isSuspended()` is true: the handler does not wait for 'drain', and bytes that the client
+ * has not read stay in Node's buffer. The caller limits the number of these bytes. Returns a function that resumes a
+ * handler that already waits; call it when `isSuspended()` becomes true.
  */
 export function suspendBackpressure(
   res: ServerResponse & PacedResponse,

@@ -13,7 +13,7 @@ export interface Call {
 
 export interface Write extends Call {
   readonly chunk: Chunk;
-  /** The client would have the complete response with this write, so it must wait for the hooks. */
+  /** Whether the response is complete with this write, so that the write must wait for the hooks. */
   readonly completes: boolean;
 }
 
@@ -27,19 +27,22 @@ export function callOf([first, second, third]: readonly unknown[]): Call {
   };
 }
 
-/** Calls the callback of `end`, as Node does when the response was sent. */
+/** Calls the callback of `end` once the response has been sent, as Node does. */
 export function callWhenFinished(res: ServerResponse, done: Done | undefined): void {
   if (done === undefined) return;
   if (res.writableFinished) process.nextTick(done);
   else res.once('finish', done);
 }
 
-/** Whether Node can write a value. Not `instanceof`, which fails for the Buffer of a test runner's realm. */
+/**
+ * Whether Node can write a value. `instanceof Uint8Array` would be false for a Buffer of another realm, as in a test
+ * runner.
+ */
 export function isChunk(value: unknown): value is Chunk {
   return typeof value === 'string' || types.isUint8Array(value);
 }
 
-/** Writes of a response that wait for its hooks. */
+/** Buffers writes until the hooks of the response have run. */
 export class BufferedWrites {
   #calls: Write[] = [];
   #bytes = 0;
@@ -52,8 +55,8 @@ export class BufferedWrites {
   /** Returns what `write` returns: whether the writer may continue before the next 'drain'. */
   add(call: Write, highWaterMark: number): boolean {
     if (call.completes) {
-      // The callback comes at once: a writer may wait for it before it calls `end()`. After it, the writer may reuse its
-      // buffer, so the chunk is copied.
+      // The callback is called at once, since a writer may wait for it before calling `end()`. The chunk is copied,
+      // since the writer may reuse its buffer after the callback.
       const chunk = typeof call.chunk === 'string' ? call.chunk : Buffer.from(call.chunk);
       this.#calls.push({ ...call, chunk, done: undefined });
       if (call.done !== undefined) process.nextTick(call.done);
@@ -72,7 +75,10 @@ export class BufferedWrites {
     this.#needsDrain = false;
   }
 
-  /** Writes what may be sent: `all`, or the writes that do not complete the response. Returns what `write` returns. */
+  /**
+   * Writes all buffered calls, or without `all` only those that do not complete the response. Returns what the last
+   * `write` returned.
+   */
   release(all: boolean, write: (call: Write) => boolean): boolean {
     let hasSpace = true;
     for (let call = this.#calls[0]; call !== undefined; call = this.#calls[0]) {

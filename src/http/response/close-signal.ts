@@ -8,7 +8,10 @@ export function onClose(res: ServerResponse, listener: () => void): void {
   listenAsKit(res, 'close', listener);
 }
 
-/** A signal that aborts when the response closes: it was sent, or the client disconnected. One signal per response. */
+/**
+ * A signal that aborts when the response closes, because the response was sent or its client disconnected. One signal
+ * per response.
+ */
 export function closeSignalOf(res: ServerResponse & { [SIGNAL]?: AbortSignal }): AbortSignal {
   res[SIGNAL] ??= createSignal(res);
   return res[SIGNAL];
@@ -16,7 +19,7 @@ export function closeSignalOf(res: ServerResponse & { [SIGNAL]?: AbortSignal }):
 
 function createSignal(res: ServerResponse): AbortSignal {
   const controller = new AbortController();
-  // Each middleware of the response may add a listener.
+  // No limit, since each middleware of the response may add a listener.
   setMaxListeners(0, controller.signal);
   if (isClosed(res)) controller.abort();
   else onClose(res, () => controller.abort());

@@ -16,22 +16,22 @@ const METHODS = [
 ] as const;
 
 /**
- * Whether a response can be sent. For a WebSocket upgrade, Socket.IO passes a partial response, and users of `ws` pass an
- * empty object.
+ * Whether a response has all methods that the kit calls. For a WebSocket upgrade, Socket.IO passes a partial response,
+ * and users of `ws` pass an empty object.
  */
 export function isComplete(req: IncomingMessage, res: unknown): res is ServerResponse {
   // Fast path for Node's own responses.
   if (res instanceof ServerResponse) return true;
   if (typeof res !== 'object' || res === null) return false;
   for (const name of METHODS) if (typeof Reflect.get(res, name) !== 'function') return false;
-  // Mocks may lack it.
+  // Mock responses may lack `req`.
   if (Reflect.get(res, 'req') === undefined) Object.assign(res, { req });
   return true;
 }
 
 /**
- * The error for `next` if the response is incomplete. Throws a ConfigError if `next` is missing. `where` is the call as the
- * user wrote it.
+ * The error for `next` if the response is incomplete. Throws a ConfigError if `next` is missing. `where` names the
+ * kit's method in the error.
  */
 export function callError(
   where: string,

@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import { isBodyless } from './response-head.ts';
 
-/** Compares the written body of a response with the length that its headers declare. */
+/** Compares the bytes written to a response with its Content-Length. */
 export class DeclaredBody {
   readonly #res: ServerResponse;
   #written = 0;
@@ -10,12 +10,12 @@ export class DeclaredBody {
     this.#res = res;
   }
 
-  /** Whether the headers are the complete response. */
+  /** Whether the response has no body, so that it is complete with its headers. */
   get isEmpty(): boolean {
     return isBodyless(this.#res) || Number(this.#res.getHeader('content-length') ?? 1) === 0;
   }
 
-  /** Counts a chunk, and returns whether the body is complete with it. */
+  /** Counts the bytes of a chunk. Returns whether the body is complete with this chunk. */
   add(chunk: string | Uint8Array, encoding: BufferEncoding | undefined): boolean {
     this.#written += typeof chunk === 'string' ? Buffer.byteLength(chunk, encoding) : chunk.byteLength;
     const declared = this.#res.getHeader('content-length');

@@ -5,8 +5,9 @@ import { WatchedProperty } from '../watched-property.ts';
 import { isClosed, isKitListener, isKitReading, listenAsKit } from './kit-reads.ts';
 
 /**
- * Whether to store a response that the handler ended after its client had disconnected. `detect`: unless the handler may
- * have noticed, and so may have ended the response early. `keep`: always. `drop`: never.
+ * Whether to store a response that the handler ended after its client had disconnected. `detect`: store it unless the
+ * handler may have noticed the disconnect, and so may have ended the response early. `keep`: always store it. `drop`:
+ * never store it.
  */
 export type OnDisconnect = 'detect' | 'keep' | 'drop';
 
@@ -14,13 +15,13 @@ export type OnDisconnect = 'detect' | 'keep' | 'drop';
 const RESPONSE_NAMES = ['destroyed', 'closed', 'writable', 'writableAborted', 'errored'];
 const REQUEST_NAMES = ['destroyed', 'closed', 'aborted', 'readableAborted', 'errored'];
 const SOCKET_NAMES = ['destroyed', 'closed', 'writable', 'errored', 'readyState'];
-/** HTTP/2: absent after a disconnect, or objects that show it. */
+/** HTTP/2 only: properties that are absent after a disconnect, or objects with properties that show the disconnect. */
 const HTTP2_NAMES = ['stream', 'socket', 'connection'];
 
 /**
- * Detects whether a handler may have noticed, before it ended the response, that its client had disconnected: by a listener
- * that was added below the kit, or by reading a property after the disconnect. Properties are watched only from then on, so a
- * request whose client stays pays for one listener.
+ * Detects whether a handler may have noticed, before it ended the response, that its client had disconnected: by a
+ * listener that was added below the kit, or by reading a property after the disconnect. Properties are watched only
+ * after a disconnect, so a request without a disconnect costs one listener.
  */
 export class DisconnectWatch {
   readonly #req: IncomingMessage;
@@ -34,7 +35,7 @@ export class DisconnectWatch {
     this.#req = req;
     this.#res = res;
     this.#before = new Set(this.#listeners());
-    // 'aborted' comes before 'close', when listeners added with `once` can still be seen.
+    // 'aborted' is emitted before 'close', while listeners that were added with `once` are still registered.
     this.#stopListening = listenAsKit(req, 'aborted', () => this.#checkListeners());
     if (isClosed(res)) this.disconnected();
   }
@@ -47,17 +48,22 @@ export class DisconnectWatch {
     this.#watchReads();
   }
 
-  /** To be called when the handler ends its response. Returns whether it may have ended it early because of a disconnect. */
+  /**
+   * To be called when the handler ends its response. Returns whether the response may be incomplete because of a
+   * disconnect, or with `drop` whether the client has disconnected.
+   */
   mayBeCutShort(onDisconnect: OnDisconnect): boolean {
     this.#stopListening();
     if (onDisconnect === 'keep') return false;
     const isDisconnected = this.#isDisconnected || isClosed(this.#res) || this.#isDisconnecting();
     if (!isDisconnected || onDisconnect === 'drop') return isDisconnected;
-    // Between the loss of the socket and 'close', reads are not watched yet.
+    // Reads are not watched between the loss of the socket and 'close', so the handler may have noticed the disconnect.
     return !this.#isDisconnected || this.#isNoticed;
   }
 
-  /** Whether the socket is destroyed and 'close' was not emitted yet. An internal request has no client. */
+  /**
+   * Whether the socket is destroyed, even if 'close' was not emitted yet. An internal request has no client to lose.
+   */
   #isDisconnecting(): boolean {
     return this.#res.socket?.destroyed === true && internalPurposeOf(this.#req) === undefined;
   }
@@ -101,11 +107,13 @@ export class DisconnectWatch {
       this.#isNoticed ||= !isKitReading();
       return value;
     };
-    // The connection is closed, so the properties are never restored.
+    // The properties are never restored, since the connection is closed.
     for (const name of names) if (name in target) new WatchedProperty(target, name, { read });
   }
 
-  /** After a disconnect, Node calls the callbacks of `write` with an error. */
+  /**
+   * After a disconnect, Node calls the callbacks of `write` with an error, by which a handler notices the disconnect.
+   */
   #watchWriteCallbacks(): void {
     const { write } = this.#res;
     this.#res.write = ((...args: Parameters<typeof write>) => {

@@ -13,7 +13,10 @@ interface GuardedResponse extends PacedResponse {
   readonly [GUARD]: ResponseGuard;
 }
 
-/** Replace the methods of a response. The same functions for all responses, so that V8 can optimize calls of them. */
+/**
+ * The methods that replace those of a response. All responses share these functions, so that V8 can optimize their
+ * calls.
+ */
 const GUARDED = {
   write(this: GuardedResponse, ...args: unknown[]) {
     return asKit(() => this[GUARD].write(args)) || isBackpressureSuspended(this);
@@ -31,24 +34,31 @@ const GUARDED = {
 
 type MaybeGuarded = ServerResponse & { [GUARD]?: ResponseGuard };
 
-/** Registers a hook. The first one installs the guard of the response. */
+/** Registers a hook. The first hook of a response installs the guard. */
 export function addResponseHook(res: MaybeGuarded, hook: ResponseHook): void {
-  // A property is several times faster than a WeakMap.
+  // The guard is a property of the response, since a WeakMap is several times slower.
   res[GUARD] ??= new ResponseGuard(res, GUARDED);
   res[GUARD].add(hook);
 }
 
-/** Whether headers can still be changed. `headersSent` is true earlier: once the handler's head waits for the hooks. */
+/**
+ * Whether headers can still be changed. A head that is recorded, but not sent, is open, although its `headersSent` is
+ * true.
+ */
 export function isHeadOpen(res: MaybeGuarded): boolean {
   return res[GUARD]?.outgoing.isOpen ?? !res.headersSent;
 }
 
-/** Whether the head is being sent right now: code that runs now is a listener of middleware, not a handler. */
+/**
+ * Whether the head is being sent right now, so that the code that runs is a listener of middleware and not the handler.
+ */
 export function isHeadPassing(res: MaybeGuarded): boolean {
   return res[GUARD]?.outgoing.isPassing === true;
 }
 
-/** Sets the status and headers (a flat list of names and values), by a single `writeHead` call unless that is wrapped. */
+/**
+ * Sets the status and a flat list of header names and values, with one `writeHead` call unless `writeHead` is wrapped.
+ */
 export function writeFlatHead(
   res: ServerResponse,
   status: number,

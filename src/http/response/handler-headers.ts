@@ -4,7 +4,7 @@ import { watchHeaders } from './header-changes.ts';
 import { spelledNames } from './response-head.ts';
 import type { Header } from './stored-headers.ts';
 
-/** Fields of one connection, not of the response (RFC 9110, section 7.6.1; RFC 9111, section 3.1). */
+/** Fields that apply to one connection and not to the response (RFC 9110, section 7.6.1; RFC 9111, section 3.1). */
 const HOP_BY_HOP = new Set([
   'connection',
   'keep-alive',
@@ -21,14 +21,14 @@ const HOP_BY_HOP = new Set([
 /** The changes that a handler made to the headers of its response. */
 export interface HandlerHeaders {
   readonly set: readonly Header[];
-  /** Names, in lower case, of headers that were set before the handler ran and that it removed. */
+  /** Names, in lower case, of headers that were set before the handler ran and that the handler removed. */
   readonly removed: readonly string[];
 }
 
 /**
- * Watches the headers of a response from now on, and returns a function that returns the changes so far. Headers of
- * middleware above are not among them, since it sets them on each response. Fields of the connection and of one request's
- * handling are excluded, and so are names (in lower case) for which `isExcluded` returns true.
+ * Watches the headers of a response from now on, and returns a function that returns the changes so far. Headers that
+ * middleware above has set are no changes: middleware sets them on each response. Hop-by-hop fields and per-request
+ * fields are excluded, as are names (in lower case) for which `isExcluded` returns true.
  */
 export function watchHandlerHeaders(
   res: ServerResponse,
@@ -44,7 +44,7 @@ export function watchHandlerHeaders(
     for (const spelling of spelledNames(res)) {
       const name = spelling.toLowerCase();
       const value = headers[name];
-      // The values are compared too, since a list can be changed in place.
+      // Values are compared as well, since a header whose value is a list can be changed in place.
       if (value === undefined || !(hasChanged(name) || String(value) !== outer.get(name))) continue;
       if (isOfConnection(name) || isExcluded(name) || isPerRequestField(name, res.statusCode)) continue;
       set.push([spelling, Array.isArray(value) ? value.map(String) : String(value)]);
@@ -54,7 +54,7 @@ export function watchHandlerHeaders(
   };
 }
 
-/** The Connection field lists further fields of the connection. */
+/** The further hop-by-hop fields that a Connection field names (RFC 9110, section 7.6.1). */
 function namedBy(connection: OutgoingHttpHeaders[string]): ReadonlySet<string> {
   const names = connection === undefined ? [] : String(connection).split(',');
   return new Set(names.map((name) => name.trim().toLowerCase()));

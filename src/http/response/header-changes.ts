@@ -10,12 +10,15 @@ interface WatchedResponse {
 
 interface Changes {
   readonly original: Setters;
-  /** The number of the last change of each header, by its name in lower case. */
+  /** The sequence number of each header's last change, by the header's name in lower case. */
   readonly last: Map<string, number>;
   count: number;
 }
 
-/** Replace the methods of a response. The same functions for all responses, so that V8 can optimize calls of them. */
+/**
+ * The methods that replace those of a response. All responses share these functions, so that V8 can optimize their
+ * calls.
+ */
 const WATCHED = {
   setHeader: watched('setHeader'),
   appendHeader: watched('appendHeader'),
@@ -32,8 +35,8 @@ function watched(method: keyof Setters) {
 }
 
 /**
- * Watches which headers are set or removed from now on. Unlike a comparison of values it notices a header that is set to the
- * value that it has. The returned function tells whether a header, named in lower case, was changed.
+ * Watches which headers are set or removed from now on, even if their values stay the same. The returned function takes
+ * a header's name in lower case and returns whether the header was set or removed.
  */
 export function watchHeaders(res: ServerResponse & { [CHANGES]?: Changes }): (name: string) => boolean {
   const changes = changesOf(res);

@@ -21,7 +21,7 @@ export class OutgoingHead {
   /** The `writeHead` below the guard: Node's, or a wrapper of middleware above. */
   readonly #original: WriteHead;
   readonly #guarded: unknown;
-  /** The head before the guard was installed. */
+  /** The head that middleware above had set before the guard was installed. */
   readonly #outer: Head;
   /** The head at the handler's first write or `end()`; later changes are ignored. */
   #saved: Head | undefined;
@@ -30,7 +30,7 @@ export class OutgoingHead {
   #isAnnounced = false;
   #before: OutgoingHttpHeaders | undefined;
   #isPassing = false;
-  /** Node's own `headersSent`, once it is replaced. */
+  /** Reads Node's own `headersSent`, once the guard has overridden the property. */
   #native: (() => boolean) | undefined;
 
   constructor(res: ServerResponse, hooks: ResponseHooks, guarded: unknown) {
@@ -41,7 +41,7 @@ export class OutgoingHead {
     this.#outer = outerHeadOf(res);
   }
 
-  /** Whether headers can still be changed. */
+  /** Whether headers can still be changed: the head is neither saved nor sent. */
   get isOpen(): boolean {
     return this.#saved === undefined && !this.isSent;
   }
@@ -54,43 +54,43 @@ export class OutgoingHead {
     if (this.#saved !== undefined) restoreHead(this.#res, this.#saved);
   }
 
-  /** Removes what was set below the kit. */
+  /** Restores the head that middleware above had set, without changes that were made below the kit. */
   reset(): void {
     restoreHead(this.#res, this.#outer);
   }
 
-  /** Whether Node has sent it. */
+  /** Whether Node has sent the head. */
   get isSent(): boolean {
     return this.#native === undefined ? this.#res.headersSent : this.#native();
   }
 
-  /** Whether `writeHead` was called, by the handler or for its first byte. */
+  /** Whether `writeHead` was called, by the handler itself or before the handler's first byte. */
   get isRecorded(): boolean {
     return this.#isRecorded && !this.#isRunningWrappers;
   }
 
-  /** Whether it is being sent right now, through the wrappers of middleware above. */
+  /** Whether the head is being sent right now, through the `writeHead` wrappers of middleware above. */
   get isPassing(): boolean {
     return this.#isPassing;
   }
 
-  /** Makes `headersSent` true while `isDecided()` is true, as it would be if the handler's calls had reached Node. */
+  /** Makes `headersSent` true while `isDecided()` is true, as if the handler's calls had reached Node. */
   overrideHeadersSent(isDecided: () => boolean): void {
     if (this.#native !== undefined) return;
     this.#native = overrideFlag(this.#res, 'headersSent', (isNative) => isDecided() || isNative());
   }
 
-  /** Stores the head without sending it: until the hooks have run, it may still become a 503. */
+  /** Stores the head without sending it. A hook that fails may still replace the response with a 503. */
   record(args: readonly unknown[]): void {
     applyHead(this.#res, args);
     this.#isRecorded = true;
-    // Removes wrappers that have just run: Node would call them again.
+    // Removes `writeHead` wrappers that have just run, since Node would call them again.
     Object.assign(this.#res, { writeHead: this.#guarded });
   }
 
   /**
-   * Calls the `writeHead` wrappers that were installed above the guard, as Node does for the first byte, so that the hooks see
-   * their changes.
+   * Calls the `writeHead` wrappers that were installed after the guard, as Node does before the first byte, so that the
+   * hooks receive the headers that the wrappers set.
    */
   runWrappers(): void {
     if (this.#isRecorded || this.#res.writeHead === this.#guarded) return;
@@ -110,7 +110,8 @@ export class OutgoingHead {
     if (!this.#hooks.needsSentHead) return;
     this.#before = { ...this.#res.getHeaders() };
     if (Object.keys(this.#before).length === 0) keepHeaders(this.#res);
-    // Node creates no head if the client has disconnected; the wrappers run all the same.
+    // If the client has disconnected, Node creates no head. The wrappers run here so that the hooks receive their
+    // headers.
     if (isClosed(this.#res)) this.send([this.#res.statusCode]);
   }
 
@@ -145,7 +146,7 @@ export class OutgoingHead {
   }
 }
 
-/** If no header was ever set, Node does not store the headers that `writeHead` receives. Setting one prevents that. */
+/** Makes Node store the headers that `writeHead` receives, which it does only if a header was set before. */
 function keepHeaders(res: ServerResponse): void {
   res.setHeader('X-None', '');
   res.removeHeader('X-None');

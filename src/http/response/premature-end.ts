@@ -3,7 +3,7 @@ import { onClose } from './close-signal.ts';
 import type { ResponseHook } from './response-hook.ts';
 import type { ResponseHooks } from './response-hooks.ts';
 
-/** Reports to the hooks that a response has ended without a call of `end()`. */
+/** Notifies the hooks of a response that closes or is destroyed before `end()` is called. */
 export class PrematureEnd {
   readonly #res: ServerResponse;
   readonly #hooks: ResponseHooks;

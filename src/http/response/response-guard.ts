@@ -17,9 +17,9 @@ import type { Replacement, ResponseHook } from './response-hook.ts';
 import { ResponseHooks } from './response-hooks.ts';
 
 /**
- * `open`: nothing was sent. `holding`: the first write waits for the hooks. `streaming`: writes go to Node. `withheld`: all
- * but the last bytes were sent. `replaced`: another response will be sent when the handler calls `end()`, because a hook
- * failed or provided one. `passing`: the hooks have run, and calls go to Node. `done`: `end()` was passed to Node.
+ * `open`: nothing was sent. `holding`: the first write waits for the hooks. `streaming`: writes go to Node. `withheld`:
+ * all but the last bytes were sent. `replaced`: another response is sent when the handler calls `end()`, since a hook
+ * failed or has a replacement. `passing`: the hooks have run, and calls go to Node. `done`: `end()` was passed to Node.
  */
 type Stage = 'open' | 'holding' | 'streaming' | 'withheld' | 'replaced' | 'passing' | 'done';
 
@@ -37,7 +37,7 @@ export class ResponseGuard {
   readonly #writes = new BufferedWrites();
   #stage: Stage = 'open';
   #flushRequested = false;
-  /** The arguments of `end()`, once it was called. */
+  /** The arguments of `end()`; undefined until `end()` is called. */
   #ending: readonly unknown[] | undefined;
 
   /** Replaces the methods of the response with the guarded ones. */
@@ -58,7 +58,7 @@ export class ResponseGuard {
 
   add(hook: ResponseHook): void {
     if (this.#ending === undefined) this.#hooks.add(hook);
-    // After the end nothing waits for the hook, but it must still release what it holds.
+    // A hook that is added after `end()` cannot delay the response, but must still release what it holds.
     else void new ResponseHooks(hook).beforeEnd(true);
     if (this.#ending !== undefined) return;
     if (isClosed(this.#res)) hook.closedEarly?.();
@@ -87,7 +87,7 @@ export class ResponseGuard {
 
   write(args: unknown[]): boolean {
     const call = callOf(args);
-    // Node throws for a wrong type, which must happen while the handler can catch it.
+    // A chunk of a wrong type goes to Node at once, so that Node's error is thrown while the handler can catch it.
     if (this.#stage === 'passing' || !isChunk(call.chunk)) return this.#pass(args);
     if (this.#ending !== undefined) return this.#ignore(call);
     if (this.#stage === 'open') this.#prepareHead();
@@ -106,7 +106,7 @@ export class ResponseGuard {
   end(args: unknown[]): ServerResponse {
     const { end } = this.#original;
     const call = callOf(args);
-    // As Node decides it.
+    // The same test as in Node's `end()`.
     const isEmpty = !call.chunk;
     if (this.#stage === 'passing' || !(isEmpty || isChunk(call.chunk))) {
       if (this.#stage === 'passing') this.outgoing.beforeSend();
@@ -128,19 +128,19 @@ export class ResponseGuard {
     return this.#original.write.apply(this.#res, args as Parameters<ServerResponse['write']>);
   }
 
-  /** An invalid status throws in the handler, and wrappers of other middleware run before the hooks see the head. */
+  /** Throws for an invalid status while the handler can catch it, and runs `writeHead` wrappers before the hooks. */
   #prepareHead(): void {
     assertStatus(this.#res.statusCode);
     this.outgoing.runWrappers();
   }
 
-  /** Passes a chunk to the hooks. Returns whether it completes the response and must be withheld. */
+  /** Passes a chunk to the hooks. Returns whether the chunk completes the response and must be withheld. */
   #observe({ chunk, encoding }: Call & { readonly chunk: Chunk }): boolean {
     this.#hooks.chunk(chunk, encoding);
     return this.#body.add(chunk, encoding) && this.#hooks.withholdLastBytes;
   }
 
-  /** The headers are about to be sent, before the end of the body. */
+  /** Runs the `beforeHeaders` hooks before the first write or flush, and then continues with the response. */
   #begin(): void {
     const wait = this.#hooks.beforeHeaders();
     if (wait === undefined) {
@@ -173,7 +173,7 @@ export class ResponseGuard {
     if (hasSpace) this.#writes.emitDrain(this.#res);
   }
 
-  /** Discards what the handler writes from now on. A lock lasts until the handler ends, so its 503 waits for that. */
+  /** Replaces the response with a 503, at once or, if a hook outlasts the refusal, when the handler ends. */
   #refuse(): void {
     this.#replace();
     if (!this.#hooks.outlastRefusal) this.#ending ??= [];
@@ -231,7 +231,7 @@ export class ResponseGuard {
     this.#stage = 'done';
   }
 
-  /** Bypasses wrappers that were installed later: a compression among them assumes that the response has ended. */
+  /** Bypasses later wrappers: compression, for example, has already received the end of the response. */
   #sendReplacement(replacement: Replacement, { done }: Call): void {
     const { write, end, writeHead, flushHeaders } = this.#res;
     this.#writes.discard();
@@ -247,7 +247,7 @@ export class ResponseGuard {
 
   #after(wait: Promise<void>, go: () => void): void {
     wait.then(go).catch((error: unknown) => {
-      // No caller can catch this error: destroying the response reports it.
+      // No caller can catch the error, so the response is destroyed with it.
       if (this.#stage === 'passing') {
         this.#stage = 'done';
         this.#ending ??= [];
@@ -256,7 +256,7 @@ export class ResponseGuard {
     });
   }
 
-  /** Ignores a write after the end. If the guard has ended the response, the handler made no mistake and gets no error. */
+  /** Ignores a write after the end. The callback receives an error unless the guard has ended the response. */
   #ignore({ done }: Call): boolean {
     const isEndedByGuard =
       this.#hooks.hasFailed || (this.#stage === 'replaced' && this.#ending === undefined);
@@ -268,14 +268,14 @@ export class ResponseGuard {
   }
 
   /**
-   * Makes `headersSent` true while calls wait that Node would have executed. `writableEnded` keeps Node's value: an adapter
-   * that buffers takes the response as soon as it is true.
+   * Makes `headersSent` true while calls wait that Node would have executed. `writableEnded` keeps Node's value: an
+   * adapter that buffers reads the response as soon as `writableEnded` is true.
    */
   #overrideHeadersSent(): void {
     this.outgoing.overrideHeadersSent(() => this.#isHeadDecided());
   }
 
-  /** The value of `headersSent` if the handler's calls had reached Node. */
+  /** Whether `headersSent` would be true if the calls that wait in the guard had reached Node. */
   #isHeadDecided(): boolean {
     if (this.#isPassedToNode()) return false;
     const isRequested = this.outgoing.isRecorded || this.#flushRequested;

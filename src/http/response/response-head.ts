@@ -1,11 +1,11 @@
 import { type OutgoingHttpHeader, type OutgoingHttpHeaders, ServerResponse } from 'node:http';
 
-/** Middleware, adapters and tracers replace this method. */
+/** Node's `writeHead`, read before middleware, adapters or tracers replace it. */
 const NATIVE_WRITE_HEAD: unknown = ServerResponse.prototype.writeHead;
 
 /**
- * Whether a `writeHead` accepts a flat list of names and values. Wrappers may not: on-headers before 1.1 treats the list as an
- * object, and sends headers named `0` and `1`.
+ * Whether a `writeHead` certainly accepts a flat list of names and values, as Node's does. Wrappers may fail:
+ * on-headers before 1.1 treats the list as an object, and sends headers named `0` and `1`.
  */
 export function takesFlatHeaders(writeHead: unknown): boolean {
   return writeHead === NATIVE_WRITE_HEAD;
@@ -23,7 +23,7 @@ export function headOf(res: ServerResponse): Head {
   return { status: res.statusCode, message: hasMessage(res) ? res.statusMessage : undefined, headers };
 }
 
-/** Like `headOf`, but cheaper, with names in lower case. For headers that are rarely restored. */
+/** A cheaper `headOf` with header names in lower case, for a head that is rarely restored. */
 export function outerHeadOf(res: ServerResponse): Head {
   const headers = Object.entries(res.getHeaders() as Record<string, OutgoingHttpHeader>).map(
     ([name, value]) => [name, copyOf(value)] as const,
@@ -40,7 +40,7 @@ export function restoreHead(res: ServerResponse, head: Head): void {
   setStatus(res, head.status, head.message);
 }
 
-/** Without a message, Node sends the standard one of the status. */
+/** Sets the status and its message. Without a message, Node sends the standard message of the status. */
 export function setStatus(res: ServerResponse, status: number, message?: string): void {
   res.statusCode = status;
   if (hasMessage(res)) Object.assign(res, { statusMessage: message });
@@ -63,7 +63,10 @@ export function applyHead(res: ServerResponse, [status, second, third]: readonly
   if (typeof second === 'string' && hasMessage(res)) res.statusMessage = second;
 }
 
-/** Node checks the status only when it sends the head, too late for the handler to catch the error. */
+/**
+ * Throws Node's error for an invalid status. Node itself would throw only when it sends the head, when no handler can
+ * catch the error.
+ */
 export function assertStatus(status: unknown): void {
   const code = Number(status) | 0;
   if (code >= 100 && code <= 999) return;
@@ -79,7 +82,10 @@ export function isBodyless({ req, statusCode }: MaybeDetached): boolean {
 
 type Flag = 'headersSent' | 'writableNeedDrain';
 
-/** Replaces a boolean property. `read` and the caller receive a function that reads Node's own value. */
+/**
+ * Replaces a boolean property with a getter. `read` computes its value, and may call the function that reads Node's own
+ * value; the same function is returned.
+ */
 export function overrideFlag(
   res: ServerResponse,
   name: Flag,
@@ -115,24 +121,24 @@ function accessorOf(res: ServerResponse, name: Flag): PropertyDescriptor {
   return accessor;
 }
 
-/** Header names as they were spelled. HTTP/2 has only names in lower case, and no `getRawHeaderNames`. */
+/** Header names as they were spelled. HTTP/2 responses have only names in lower case, and no `getRawHeaderNames`. */
 export function spelledNames(
   res: ServerResponse & { getRawHeaderNames?: () => string[] },
 ): readonly string[] {
   return res.getRawHeaderNames?.() ?? res.getHeaderNames();
 }
 
-/** HTTP/2 has no status message, and Node warns when it is read. */
+/** Whether the response has a status message. HTTP/2 has none, and Node warns when `statusMessage` is read. */
 function hasMessage({ req }: MaybeDetached): boolean {
   return (req?.httpVersionMajor ?? 1) < 2;
 }
 
-/** Mock responses may lack `req`. */
+/** A response whose `req` may be absent, as in a mock. */
 type MaybeDetached = Pick<ServerResponse, 'statusCode'> & {
   readonly req?: Pick<ServerResponse['req'], 'method' | 'httpVersionMajor'>;
 };
 
-/** Copies a list, which `appendHeader` would change in place. */
+/** Copies a value that is a list, since `appendHeader` changes lists in place. */
 function copyOf(value: OutgoingHttpHeader): OutgoingHttpHeader {
   return Array.isArray(value) ? [...value] : value;
 }
@@ -149,7 +155,9 @@ function pairsOf(headers: readonly unknown[]): readonly Pair[] {
   return headers.flatMap((name, index) => (index % 2 === 0 ? [[name, headers[index + 1]] as Pair] : []));
 }
 
-/** Replaces headers that were set before. A name that occurs twice is sent twice. */
+/**
+ * Sets headers from a list of pairs, and replaces earlier values. A name that occurs twice in the list is sent twice.
+ */
 function applyPairs(res: ServerResponse, pairs: readonly Pair[]): void {
   for (const [name] of pairs) res.removeHeader(name);
   for (const [name, value] of pairs) res.appendHeader(name, value);

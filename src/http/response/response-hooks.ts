@@ -9,7 +9,7 @@ import {
   type ResponseHook,
 } from './response-hook.ts';
 
-/** Responses to failures that are not an outage of the store. */
+/** Responses to failures of hooks that are no outage of the store. For an outage, the response is 503. */
 const PROBLEMS: Partial<Record<ErrorCode, Problem>> = {
   ERR_REDIS_KIT_SESSION_DATA: {
     status: 500,
@@ -45,12 +45,15 @@ export class ResponseHooks {
     this.#hooks = hooks;
   }
 
-  /** Whether a hook failed, so that the handler's response is not sent. The feature itself reports the failure. */
+  /**
+   * Whether a hook failed, so that the handler's response is not sent. The feature that added the hook reports the
+   * failure.
+   */
   get hasFailed(): boolean {
     return this.#failure !== undefined;
   }
 
-  /** The response that replaces the handler's: a refusal because of the first failure, or a hook's replacement. */
+  /** The response that replaces the handler's: a refusal after the first failure of a hook, or a hook's replacement. */
   instead(): Replacement | undefined {
     const failure = this.#failure;
     if (failure !== undefined) {
@@ -103,7 +106,7 @@ export class ResponseHooks {
     return this.#run(steps, hasBegun);
   }
 
-  /** Calls a method of every hook that has it. */
+  /** Calls the method `event` of every hook that has such a method. */
   notify(event: 'closedEarly' | 'abandoned' | 'notSent'): void {
     for (const hook of this.#hooks) hook[event]?.();
   }
@@ -116,7 +119,7 @@ export class ResponseHooks {
     for (const hook of this.#hooks) hook.headLeft?.(late);
   }
 
-  /** Runs all steps in order, even after a failure. Returns a promise only if a step waits. */
+  /** Runs the hooks' steps in order, even after a failure. Returns a promise only if a step waits. */
   #run(steps: readonly Step[], hasBegun = false): undefined | Promise<void> {
     for (const [index, step] of steps.entries()) {
       try {

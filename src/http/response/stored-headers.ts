@@ -1,9 +1,11 @@
 import { type ServerResponse, validateHeaderName, validateHeaderValue } from 'node:http';
 
-/** A header of a stored response: its name as it was spelled, and its value or values. */
+/** A header of a stored response: the name as it was spelled, and the value or values. */
 export type Header = readonly [name: string, value: string | readonly string[]];
 
-/** Removes the headers that the handler removed, since middleware above has set them again for this request. */
+/**
+ * Removes the headers that the handler of the stored response removed: middleware above has set them for this request.
+ */
 export function removeHeaders(res: ServerResponse, names: readonly string[]): void {
   for (const name of names) res.removeHeader(name);
 }

@@ -13,7 +13,9 @@ interface UnservedResponse extends ServerResponse {
   [RELEASES]?: (() => void)[] | 'unserved';
 }
 
-/** Calls `release` when the request is unserved, or at once if it already is. `release` must not throw. */
+/**
+ * Calls `release` when the request becomes unserved, or at once if it is unserved already. `release` must not throw.
+ */
 export function whenUnserved(res: UnservedResponse, release: () => void): void {
   const releases = res[RELEASES];
   if (releases === 'unserved') release();
@@ -21,21 +23,24 @@ export function whenUnserved(res: UnservedResponse, release: () => void): void {
   else releases.push(release);
 }
 
-/** Ends a request that no handler will receive. Does nothing if its response was ended, by a timeout for example. */
+/** Ends a request that no handler will receive. Does nothing if the response was ended, for example by a timeout. */
 export function endUnserved(res: UnservedResponse): void {
   const releases = res[RELEASES] ?? [];
   if (releases === 'unserved' || res.writableEnded) return;
   res[RELEASES] = 'unserved';
-  // In reverse order of acquisition.
+  // The last acquired is released first.
   for (const release of releases.reverse()) release();
 }
 
-/** Whether the client has disconnected. A pipelined response does not show that; its socket does. */
+/**
+ * Whether the client has disconnected. The response shows no disconnect while it waits behind another on its
+ * connection; the socket does.
+ */
 export function hasClientLeft(req: IncomingMessage, res: ServerResponse): boolean {
   return isClosed(res) || isSocketGone(req);
 }
 
-/** A closed connection has no client address. */
+/** Whether the connection is closed, so that the request has no client address. */
 export function isSocketGone({ socket }: { readonly socket?: IncomingMessage['socket'] }): boolean {
   return socket?.destroyed === true;
 }

@@ -13,27 +13,33 @@ import { handOff, LOCK_LUA, storeLock, unpackLock } from './stored-lock.ts';
 
 export interface LockAcquireArgs extends LockReleaseArgs {
   readonly lease: number;
-  /** JSON, or empty. */
+  /** Information about the holder that `inspect` shows, as JSON; empty for none. */
   readonly metadata: string;
 }
 
 export interface LockAcquireReply {
   readonly granted: boolean;
   readonly fence: number;
-  /** Until the lease ends: the caller's when granted, else the holder's. -1 when the stored value is corrupt. */
+  /**
+   * Milliseconds until the lease ends: the caller's if granted, otherwise the holder's. -1 if the stored value is
+   * corrupt.
+   */
   readonly leftMs: number;
   readonly found: StoredFormat;
 }
 
-/** How long the counter outlives the lock. When it has expired, the server's clock still yields a higher token. */
+/**
+ * How long the fencing counter outlives the lease. After the counter has expired, the server's clock yields a higher
+ * token.
+ */
 const FENCE_TTL_MS = 3_600_000;
 
 /*
- * Grants a lock that is free, or kept for this token, and gives it the next fencing token: the last one plus one, or the
- * server's time in microseconds where that is higher, as it is after the counter was lost. A free lock goes to its first
- * waiter. A caller that is not granted the lock joins the queue and keeps its place however often it asks: the same
- * command asks first, asks again and accepts a handoff, and it does no harm to repeat one whose reply was lost. A corrupt
- * value counts as held, since it may be a lock.
+ * Grants a lock that is free or kept for this token, with the next fencing token: the last token plus one, or the
+ * server's time in microseconds if that is higher, as after a loss of the counter. If waiters go first, a free lock
+ * goes to the first waiter. A caller that is not granted the lock joins the queue if it waits, and asking again keeps
+ * its place. The same command asks first, asks again and accepts a handoff, and may be repeated if its reply was lost.
+ * A corrupt value is treated as a held lock, since it might be one.
  *
  * KEYS   1 the lock, 2 the queue, 3 the fencing counter
  * ARGV   1 time, 2 token, 3 lease ms, 4 wait ms, 5 process, 6 prefix of the channels, 7 '1' when waiters go first,

@@ -7,8 +7,8 @@ export interface LockExtendArgs {
 }
 
 /*
- * Gives the holder a full lease from now. A lease that has ended is not revived, even while the lock is free: the signal
- * of its holder has aborted.
+ * Restarts the holder's lease. A lease that has ended is not restarted, even while the lock is free: the holder's
+ * signal has aborted.
  *
  * KEYS   1 the lock
  * ARGV   1 time, 2 token, 3 lease ms

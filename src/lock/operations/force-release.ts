@@ -4,8 +4,8 @@ import { WaiterQueue } from '../../waiting/queue.ts';
 import { handOff, LOCK_LUA, unpackLock } from './stored-lock.ts';
 
 /*
- * Takes a lock away from its holder, or replaces a corrupt value, and hands the lock off to the first waiter. The former
- * holder learns it on the channel of its process, or with its next renewal.
+ * Takes a lock away from its holder, or replaces a corrupt value, and hands the lock off to the first waiter. The
+ * former holder is notified on the channel of its process, or otherwise finds the loss with its next renewal.
  *
  * KEYS   1 the lock, 2 the queue
  * ARGV   1 time, 2 prefix of the channels

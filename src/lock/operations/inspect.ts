@@ -15,10 +15,10 @@ export interface LockInspectReply {
   readonly found: StoredFormat;
   /** The fencing token of the holder; 0 when the lock is free or in a handoff. */
   readonly fence: number;
-  /** 0 when the lock is free. */
+  /** Milliseconds until the lease or the handoff ends; 0 when the lock is free. */
   readonly leftMs: number;
   readonly waiters: number;
-  /** JSON, or empty. */
+  /** The holder's metadata as JSON; empty for none. */
   readonly metadata: string;
 }
 

@@ -3,14 +3,14 @@ import { memberOf, type QueueArgs, WaiterQueue } from '../../waiting/queue.ts';
 import { handOff, LOCK_LUA, unpackLock } from './stored-lock.ts';
 
 export interface LockReleaseArgs extends QueueArgs {
-  /** Whether waiters go first. */
+  /** Whether waiters go first: a released lock is handed off to the first waiter before a new caller can acquire it. */
   readonly isFair: boolean;
 }
 
 /*
- * Ends what a token has of a lock: its hold, its handoff and its place in the queue. The lock is handed off to the first
- * waiter; where waiters do not go first it is free at once, and the first waiter is only woken. So a caller that gives up
- * while the lock is free may be the waiter that was woken, and the next one is woken in its place.
+ * Ends the lease, the handoff and the place in the queue of a token. The lock is handed off to the first waiter. If
+ * waiters do not go first, the lock is free at once and the first waiter is only woken. A caller that gives up while
+ * the lock is free may be the waiter that was woken, so the next waiter is woken in its place.
  *
  * KEYS   1 the lock, 2 the queue
  * ARGV   1 time, 2 token, 3 wait ms, 4 process, 5 prefix of the channels, 6 '1' when waiters go first

@@ -3,10 +3,10 @@ import type { StoredFormat } from '../../engine/reply.ts';
 import { HANDOFF_MS, HANDOFF_TTL_MS, QUEUE_LUA, type Waiter, type WaiterQueue } from '../../waiting/queue.ts';
 
 /*
- * A stored lock is '1:<fence>:<deadline>:<token>:<process>:<metadata>'. The deadline, in milliseconds of the server's
- * clock, ends the lease; the TTL of the key only follows it. Fence 0 is a handoff: the lock is kept for the waiter that
- * was woken, until that waiter asks or the deadline passes. The holder learns on the channel of its process that its lock
- * was taken away; the process may be empty. The metadata is JSON, or empty.
+ * A stored lock is '1:<fence>:<deadline>:<token>:<process>:<metadata>'. The lease ends at the deadline, in milliseconds
+ * of the server's clock, not with the TTL of the key. Fence 0 is a handoff: the lock is kept for the waiter that was
+ * woken, until that waiter asks or the deadline passes. The holder is notified on the channel of its process when its
+ * lock is taken away; a process without a channel is empty here. The metadata is JSON, or empty.
  */
 
 /**
@@ -36,7 +36,7 @@ end
 
 /**
  * Defines the functions of STORED_LOCK_LUA and QUEUE_LUA, and `hand_off(waiter)`, which keeps the lock for a waiter and
- * wakes it. KEYS[2] is the queue; the script defines `CHANNELS` before.
+ * wakes it. KEYS[2] is the queue. A script must define `CHANNELS` before it includes this text.
  */
 export const LOCK_LUA: string = /* lua */ `${QUEUE_LUA}${STORED_LOCK_LUA}
 local function hand_off(waiter)
@@ -56,10 +56,10 @@ export interface StoredLock {
 
 const FREE: StoredLock = { fence: 0, deadline: 0, token: '', process: '', metadata: '' };
 
-/** A lock that is free or unreadable has an empty token. */
+/** Parses a stored lock. The token is empty if the lock is free, corrupt or in a newer format. */
 export function unpackLock(value: Buffer | undefined): StoredLock & { readonly found: StoredFormat } {
   if (value === undefined) return { found: 'fine', ...FREE };
-  // One character per byte, since the patterns of the script match bytes.
+  // Latin-1 has one character per byte, as the patterns of the script match bytes.
   const text = value.toString('latin1');
   const version = /^(\d+):/.exec(text)?.[1];
   if (version !== undefined && Number(version) > 1) return { found: 'newer', ...FREE };

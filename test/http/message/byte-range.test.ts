@@ -13,7 +13,7 @@ describe('rangeOf() (RFC 9110, section 14.1.2)', () => {
     ['bytes=-1', 9_999, 9_999],
     ['bytes=9999-9999', 9_999, 9_999],
     ['bytes=000-0010', 0, 10],
-  ])('the range %s of 10000 bytes is found', (header, start, end) => {
+  ])('rangeOf() reads the range %s of 10000 bytes', (header, start, end) => {
     expect(rangeOf(header, 10_000)).toEqual({ start, end });
   });
 
@@ -23,7 +23,7 @@ describe('rangeOf() (RFC 9110, section 14.1.2)', () => {
     [`bytes=0-${'9'.repeat(400)}`, 0, 9],
     ['bytes=-11', 0, 9],
     [`bytes=-${'9'.repeat(400)}`, 0, 9],
-  ])('a range beyond the representation ends with it: %s of 10 bytes', (header, start, end) => {
+  ])('a range is cut at the end of the representation: %s of 10 bytes', (header, start, end) => {
     expect(rangeOf(header, 10)).toEqual({ start, end });
   });
 
@@ -34,14 +34,14 @@ describe('rangeOf() (RFC 9110, section 14.1.2)', () => {
     },
   );
 
-  it('a suffix range is the only satisfiable one of an empty representation, and means the whole', () => {
+  it('a suffix range of an empty representation selects the whole, and any other range is unsatisfiable', () => {
     expect(rangeOf('bytes=-5', 0)).toBeUndefined();
     for (const header of ['bytes=0-', 'bytes=0-0', 'bytes=-0']) {
       expect(rangeOf(header, 0), header).toBe('unsatisfiable');
     }
   });
 
-  it('a range may have its unit in any case (section 14.1), a space as in the examples, and empty members (section 5.6.1.2)', () => {
+  it('a Range field can have its unit in any case (section 14.1), a space as in the examples, and empty members (section 5.6.1.2)', () => {
     for (const header of ['BYTES=2-4', 'Bytes=2-4', 'bytes= 2-4', 'bytes=2-4,', 'bytes=, ,2-4 ,\t,']) {
       expect(rangeOf(header, 10), header).toEqual({ start: 2, end: 4 });
     }
@@ -76,7 +76,7 @@ describe('rangeOf() (RFC 9110, section 14.1.2)', () => {
     'bytes=1-2\n',
     'bytes=1-2;x',
     'bytes=bytes=1-2',
-  ])('the invalid field %j is ignored (section 14.2)', (header) => {
+  ])('the invalid Range field %j is ignored (section 14.2)', (header) => {
     expect(rangeOf(header, 10)).toBeUndefined();
   });
 
@@ -89,13 +89,13 @@ describe('rangeOf() (RFC 9110, section 14.1.2)', () => {
     expect(rangeOf(header, 10)).toBeUndefined();
   });
 
-  it('a field with another unit or with several ranges is ignored (section 14.2)', () => {
+  it('a Range field with another unit or with several ranges is ignored (section 14.2)', () => {
     for (const header of ['items=0-1', 'none=0-1', 'bytes=0-1,3-4', 'bytes=0-1, 99-', 'bytes=0-1,x']) {
       expect(rangeOf(header, 10), header).toBeUndefined();
     }
   });
 
-  it('a range is always within the representation', () => {
+  it('rangeOf() always returns a range within the representation', () => {
     const number = fc.oneof(fc.constant(''), fc.nat(30).map(String), fc.bigInt({ min: 0n }).map(String));
     const header = fc.oneof(
       fc.tuple(number, number).map(([first, last]) => `bytes=${first}-${last}`),
@@ -113,7 +113,7 @@ describe('rangeOf() (RFC 9110, section 14.1.2)', () => {
     );
   });
 
-  it('a long field is parsed quickly', () => {
+  it('a long Range field is parsed quickly', () => {
     const started = process.cpuUsage();
     for (const text of [' ', '\t', ',', '0', '-', '0-', ' ,']) {
       rangeOf(`bytes=${text.repeat(20_000)}`, 10);
@@ -133,7 +133,7 @@ describe('If-Range (RFC 9110, section 13.1.5)', () => {
     expect(ifRangeMatches(undefined, '"a"', DATE, DATE)).toBe(true);
   });
 
-  it('an entity tag is compared strongly (section 8.8.3.2)', () => {
+  it('an entity tag in If-Range is compared strongly (section 8.8.3.2)', () => {
     expect(ifRangeMatches('"a"', '"a"', undefined)).toBe(true);
     expect(ifRangeMatches('""', '""', undefined)).toBe(true);
     expect(ifRangeMatches('"a,b"', '"a,b"', DATE)).toBe(true);
@@ -157,7 +157,7 @@ describe('If-Range (RFC 9110, section 13.1.5)', () => {
     }
   });
 
-  it('a date must equal Last-Modified exactly, and not be later', () => {
+  it('a date in If-Range must equal Last-Modified exactly, and a later date does not match', () => {
     expect(ifRangeMatches(DATE, undefined, DATE)).toBe(true);
     expect(ifRangeMatches(DATE, '"a"', DATE)).toBe(true);
     expect(ifRangeMatches(LATER, undefined, DATE)).toBe(false);
@@ -168,7 +168,7 @@ describe('If-Range (RFC 9110, section 13.1.5)', () => {
     expect(ifRangeMatches('', undefined, '')).toBe(false);
   });
 
-  it('a date is a strong validator only if Date is at least a second later (section 8.8.2.2)', () => {
+  it('a date in If-Range matches only if the stored Date is at least a second later (section 8.8.2.2)', () => {
     expect(ifRangeMatches(DATE, undefined, DATE, LATER)).toBe(true);
     expect(ifRangeMatches(DATE, undefined, DATE, DATE)).toBe(false);
     expect(ifRangeMatches(LATER, undefined, LATER, DATE)).toBe(false);
@@ -176,7 +176,7 @@ describe('If-Range (RFC 9110, section 13.1.5)', () => {
     expect(ifRangeMatches('"a"', '"a"', DATE, DATE)).toBe(true);
   });
 
-  it('an invalid validator never throws and never matches', () => {
+  it('an invalid validator in If-Range never throws and never matches', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'binary' }), (text) => {
         expect(ifRangeMatches(text, text, text)).toBe(/^"[\x21\x23-\x7e\x80-\xff]*"$/.test(text));

@@ -14,7 +14,7 @@ const anyText = fc.oneof(
 const withoutQuotes = anyText.map((text) => text.replaceAll('"', ''));
 
 describe('the list of directives (RFC 9111, section 5.2)', () => {
-  it('the list of directives is empty without the field, and without members', () => {
+  it('the list of directives is empty if the Cache-Control field is absent or has no members', () => {
     for (const value of [undefined, '', ' ', ',', ' , ,\t,', [], ['', '']]) {
       const directives = parseCacheControl(value);
       expect(directives.has('no-store')).toBe(false);
@@ -24,7 +24,7 @@ describe('the list of directives (RFC 9111, section 5.2)', () => {
     }
   });
 
-  it('a directive may be in any case, and may be unknown', () => {
+  it('a directive is found in any case, even if unknown', () => {
     const directives = parseCacheControl('Public, MAX-AGE=60, x-Ours, prototype, __proto__=1');
     for (const name of ['public', 'max-age', 'x-ours', 'prototype', '__proto__']) {
       expect(directives.has(name), name).toBe(true);
@@ -35,14 +35,14 @@ describe('the list of directives (RFC 9111, section 5.2)', () => {
     expect(directives.seconds('max-age')).toBe(60);
   });
 
-  it('the list of directives may have whitespace and empty members around commas (RFC 9110, section 5.6.1.2)', () => {
+  it('the list of directives can have whitespace and empty members around commas (RFC 9110, section 5.6.1.2)', () => {
     const directives = parseCacheControl(' ,\tno-transform ,, max-age=5\t,public , ');
     expect(directives.has('no-transform')).toBe(true);
     expect(directives.has('public')).toBe(true);
     expect(directives.seconds('max-age')).toBe(5);
   });
 
-  it('the list of directives may span several field lines (RFC 9110, section 5.3)', () => {
+  it('the list of directives can span several field lines (RFC 9110, section 5.3)', () => {
     const directives = parseCacheControl(['public', '', 'max-age=60, s-maxage="90"', 'private="a"']);
     expect(directives.has('public')).toBe(true);
     expect(directives.seconds('max-age')).toBe(60);
@@ -50,7 +50,7 @@ describe('the list of directives (RFC 9111, section 5.2)', () => {
     expect(directives.fields('private')).toEqual(['a']);
   });
 
-  it('commas, quoted pairs and names inside quotes do not count as members (RFC 9110, section 5.6.4)', () => {
+  it('commas, quoted pairs and names inside quotes are not read as members (RFC 9110, section 5.6.4)', () => {
     const directives = parseCacheControl(
       String.raw`x="a, no-store, \", private=\\", max-age="\6\0", y="" , z="é"`,
     );
@@ -74,7 +74,7 @@ describe('delta-seconds (RFC 9111, section 1.2.2)', () => {
     ['max-age=2147483646', 2_147_483_646],
     ['max-age=2147483648', 2_147_483_647],
     [`max-age=${'9'.repeat(400)}`, 2_147_483_647],
-  ])('%s has a valid time', (value, expected) => {
+  ])('Cache-Control: %s has a valid time', (value, expected) => {
     expect(parseCacheControl(value).seconds('max-age')).toBe(expected);
   });
 
@@ -106,7 +106,7 @@ describe('delta-seconds (RFC 9111, section 1.2.2)', () => {
     'public max-age=60',
     'max-age=60 must-revalidate',
     'max-age==60',
-  ])('%s has an invalid time, and so is stale (section 4.2.1)', (value) => {
+  ])('Cache-Control: %s has an invalid time, so that the response is stale (section 4.2.1)', (value) => {
     expect(parseCacheControl(value).seconds('max-age')).toBe('invalid');
     expect(parseCacheControl(`public, ${value}`).seconds('max-age')).toBe('invalid');
     expect(parseCacheControl(`max-age=60, ${value}`).seconds('max-age')).toBe('invalid');
@@ -121,7 +121,7 @@ describe('delta-seconds (RFC 9111, section 1.2.2)', () => {
     );
   });
 
-  it('the time of one directive is not that of another', () => {
+  it('the time of a directive is not taken from another directive', () => {
     const directives = parseCacheControl('max-age=60, s-maxage=x');
     expect(directives.seconds('max-age')).toBe(60);
     expect(directives.seconds('s-maxage')).toBe('invalid');
@@ -154,7 +154,7 @@ describe('field names (RFC 9111, sections 5.2.2.4 and 5.2.2.7)', () => {
     'private="a", private="b c"',
     'private="a", x private',
     'private="a"; x',
-  ])('%s has invalid field names, and applies to the whole response', (value) => {
+  ])('Cache-Control: %s has invalid field names, and applies to the whole response', (value) => {
     expect(parseCacheControl(value).has('private')).toBe(true);
     expect(parseCacheControl(value).fields('private')).toEqual([]);
   });
@@ -205,7 +205,7 @@ describe('invalid text (RFC 9111, section 5.2)', () => {
     expect(parseCacheControl(['x="a', 'public', 'b="c"']).has('public')).toBe(false);
   });
 
-  it('invalid text never counts as a permissive directive', () => {
+  it('invalid text is never read as a permissive directive', () => {
     for (const value of ['public =1', 'x public', 'x="a, public', 'must-understand;', '"public"']) {
       expect(parseCacheControl(value).has('public'), value).toBe(false);
       expect(parseCacheControl(value).has('must-understand'), value).toBe(false);
@@ -236,7 +236,7 @@ describe('invalid text (RFC 9111, section 5.2)', () => {
     );
   });
 
-  it('invalid text hides no directive on another line or before it', () => {
+  it('invalid text hides no directive on another line or before the text', () => {
     fc.assert(
       fc.property(anyText, anyText, withoutQuotes, (before, after, plain) => {
         expect(parseCacheControl([before, 'no-store', after]).has('no-store')).toBe(true);

@@ -11,7 +11,7 @@ describe('parseHttpDate() (RFC 9110, section 5.6.7)', () => {
     'Sunday, 06-Nov-94 08:49:37 GMT',
     'Sun Nov  6 08:49:37 1994',
     'Sun Nov 06 08:49:37 1994',
-  ])('an HTTP-date may have this form: %s', (text) => {
+  ])('parseHttpDate() reads the form %s', (text) => {
     expect(parseHttpDate(text, NOW)).toBe(EXAMPLE);
   });
 
@@ -22,7 +22,7 @@ describe('parseHttpDate() (RFC 9110, section 5.6.7)', () => {
     'Sun, 06 Nov 1994 08:49:37 gmt',
     'sUNDAY, 06-nOV-94 08:49:37 gMT',
     'SUN NOV  6 08:49:37 1994',
-  ])('the names of days, months and the zone may have any case (RFC 9111, section 4.2): %s', (text) => {
+  ])('the names of days, months and the zone are read in any case (RFC 9111, section 4.2): %s', (text) => {
     expect(parseHttpDate(text, NOW)).toBe(EXAMPLE);
   });
 
@@ -106,20 +106,20 @@ describe('parseHttpDate() (RFC 9110, section 5.6.7)', () => {
     expect(parseHttpDate(text, NOW)).toBeUndefined();
   });
 
-  it('an HTTP-date may be on a leap day, and in the years before 100', () => {
+  it('an HTTP-date on a leap day or in a year before 100 is read', () => {
     expect(parseHttpDate('Thu, 29 Feb 2024 00:00:00 GMT')).toBe(Date.UTC(2024, 1, 29));
     expect(parseHttpDate('Tue, 29 Feb 2000 00:00:00 GMT')).toBe(Date.UTC(2000, 1, 29));
     expect(parseHttpDate('Sat, 01 Jan 0050 00:00:00 GMT')).toBe(Date.parse('0050-01-01T00:00:00Z'));
   });
 
-  it('a leap second counts as the second before it', () => {
+  it('a leap second is read as the second before', () => {
     const time = Date.UTC(2016, 11, 31, 23, 59, 59);
     expect(parseHttpDate('Sat, 31 Dec 2016 23:59:60 GMT')).toBe(time);
     expect(parseHttpDate('Saturday, 31-Dec-16 23:59:60 GMT', NOW)).toBe(time);
     expect(parseHttpDate('Sat Dec 31 23:59:60 2016')).toBe(time);
   });
 
-  it('an HTTP-date may have the wrong name of the day, which the section does not forbid', () => {
+  it('an HTTP-date with the wrong name of the day is read, since section 5.6.7 does not forbid one', () => {
     expect(parseHttpDate('Mon, 06 Nov 1994 08:49:37 GMT')).toBe(EXAMPLE);
     expect(parseHttpDate('Monday, 06-Nov-94 08:49:37 GMT', NOW)).toBe(EXAMPLE);
     expect(parseHttpDate('Mon Nov  6 08:49:37 1994')).toBe(EXAMPLE);
@@ -143,7 +143,7 @@ describe('parseHttpDate() (RFC 9110, section 5.6.7)', () => {
     },
   );
 
-  it('a date of RFC 850 exactly 50 years ahead is in the future, and one second later it is in the past', () => {
+  it('a date of RFC 850 that is 50 years ahead is read as the future, and a date one second later as the past', () => {
     expect(parseHttpDate('Monday, 15-Jun-76 12:00:00 GMT', NOW)).toBe(Date.UTC(2076, 5, 15, 12));
     expect(parseHttpDate('Monday, 15-Jun-76 12:00:01 GMT', NOW)).toBe(Date.UTC(1976, 5, 15, 12, 0, 1));
   });

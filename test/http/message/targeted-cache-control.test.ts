@@ -14,7 +14,7 @@ describe('a targeted field (RFC 9213, section 2.1)', () => {
     for (const name of ['constructor', '__proto__', 'size']) expect(directives?.has(name)).toBe(false);
   });
 
-  it.each([undefined, '', ' ', '   ', '\t', [], ['']])('an empty field is ignored: %j', (value) => {
+  it.each([undefined, '', ' ', '   ', '\t', [], ['']])('an empty targeted field is ignored: %j', (value) => {
     expect(parseTargeted(value)).toBeUndefined();
   });
 
@@ -48,7 +48,7 @@ describe('a targeted field (RFC 9213, section 2.1)', () => {
     ['', 'no-store'],
     ['x="a', 'b'],
     5,
-  ])('an invalid field is ignored: %j', (value) => {
+  ])('an invalid targeted field is ignored: %j', (value) => {
     expect(parseTargeted(value)).toBeUndefined();
   });
 
@@ -60,12 +60,12 @@ describe('a targeted field (RFC 9213, section 2.1)', () => {
     ['x="=@1, y", no-store', true],
     ['x=@1', false],
     ['no-store=@1', true],
-  ])('a field that contains a Date is parsed as a whole: %s', (value, forbidsStoring) => {
+  ])('a targeted field that contains a Date is parsed as a whole: %s', (value, forbidsStoring) => {
     expect(parseTargeted(value)?.has('no-store')).toBe(forbidsStoring);
   });
 
   it.each(['x=@', 'x=@1.5, no-store', 'x=@+1, no-store', `x=@${'9'.repeat(16)}, no-store`, '@1=x'])(
-    'a field with a malformed Date is invalid: %s',
+    'a targeted field with a malformed Date is invalid: %s',
     (value) => {
       expect(parseTargeted(value)).toBeUndefined();
     },
@@ -78,19 +78,19 @@ describe('a targeted field (RFC 9213, section 2.1)', () => {
     expect(directives?.has('public')).toBe(false);
   });
 
-  it('a field with unknown directives only counts as present (section 3.1)', () => {
+  it('a targeted field that has only unknown directives is not ignored (section 3.1)', () => {
     const directives = parseTargeted('none');
     expect(directives?.has('none')).toBe(true);
     expect(directives?.has('no-store')).toBe(false);
   });
 
-  it('a field may have several lines and surrounding whitespace (RFC 9651, section 4.2)', () => {
+  it('a targeted field can have several lines and surrounding whitespace (RFC 9651, section 4.2)', () => {
     const directives = parseTargeted(['\t max-age=5', 'public \t']);
     expect(directives?.seconds('max-age')).toBe(5);
     expect(directives?.has('public')).toBe(true);
   });
 
-  it('the last value of a repeated name counts (RFC 9651, section 4.2.2)', () => {
+  it('the last value of a repeated directive is used (RFC 9651, section 4.2.2)', () => {
     expect(parseTargeted('max-age=5, max-age=6')?.seconds('max-age')).toBe(6);
     expect(parseTargeted('max-age=5.0, max-age=6')?.seconds('max-age')).toBe(6);
     expect(parseTargeted('max-age=6, max-age=5.0')?.seconds('max-age')).toBe('invalid');
@@ -137,7 +137,7 @@ describe('a targeted field (RFC 9213, section 2.1)', () => {
     'no-store="x"',
     'no-store=x',
     'no-store=()',
-  ])('a restrictive directive counts by its name: %s', (value) => {
+  ])('a restrictive directive is obeyed with any value but false: %s', (value) => {
     expect(parseTargeted(value)?.has('no-store')).toBe(true);
   });
 
@@ -148,7 +148,7 @@ describe('a targeted field (RFC 9213, section 2.1)', () => {
     expect(directives?.has('no-store')).toBe(false);
   });
 
-  it('a permissive directive counts only as a Boolean', () => {
+  it('a permissive directive is obeyed only as a Boolean', () => {
     for (const name of ['public', 'must-understand']) {
       expect(parseTargeted(name)?.has(name)).toBe(true);
       expect(parseTargeted(`${name}=?1;x`)?.has(name)).toBe(true);

@@ -16,7 +16,7 @@ const VERSIONS = [
 
 type WriteHead = (status: number, ...rest: unknown[]) => ServerResponse;
 
-/** Wraps `writeHead`. */
+/** Replaces `writeHead` of a response with a wrapper, as other middleware does. */
 function wrap(
   res: ServerResponse,
   wrapper: (next: WriteHead, status: number, rest: unknown[]) => unknown,
@@ -62,7 +62,7 @@ const HOOKS = {
 
 describe.each(Object.entries(SENDERS))('the head of a response sent with %s', (_sender, send) => {
   describe.each(Object.entries(HOOKS))('with a hook %s', (_hook, wait) => {
-    /** Serves with a hook that records the headers that it sees, and later changes. */
+    /** Serves with a hook that records the headers at `beforeHeaders` and the late changes. */
     async function exchange(handler: (res: ServerResponse, guard: () => void) => void, withholds = false) {
       const seen: Record<string, unknown>[] = [];
       const late: LateHeaders[] = [];
@@ -86,7 +86,7 @@ describe.each(Object.entries(SENDERS))('the head of a response sent with %s', (_
 
     describe.each(VERSIONS)('with %s', (_version, listen) => {
       it.each([false, true])(
-        'a hook sees what a listener below sets, and the listener runs once (hook withholds: %s)',
+        'a hook receives the headers that a listener below the kit sets, and the listener runs once (hook withholds: %s)',
         async (withholds) => {
           let calls = 0;
           const { answer, seen, late } = await exchange((res, guard) => {
@@ -102,7 +102,7 @@ describe.each(Object.entries(SENDERS))('the head of a response sent with %s', (_
         },
       );
 
-      it('a hook receives the headers that a listener above sets, before the first byte is sent', async () => {
+      it('a hook receives the headers that a listener above the kit sets, before the first byte is sent', async () => {
         const { answer, seen, late } = await exchange((res, guard) => {
           listen(res, () => {
             res.setHeader('X-Late', 'yes');
@@ -120,7 +120,7 @@ describe.each(Object.entries(SENDERS))('the head of a response sent with %s', (_
     });
 
     it.each(Object.entries(FORMS))(
-      'a hook sees what a wrapper below passes to writeHead as %s',
+      'a hook receives the headers that a wrapper below the kit passes to writeHead as %s',
       async (_form, headers) => {
         let calls = 0;
         const { answer, seen } = await exchange((res, guard) => {
@@ -136,7 +136,7 @@ describe.each(Object.entries(SENDERS))('the head of a response sent with %s', (_
     );
 
     it.each(Object.entries(FORMS).slice(0, 2))(
-      'a hook receives what a wrapper above passes to writeHead as %s',
+      'a hook receives the headers that a wrapper above the kit passes to writeHead as %s',
       async (_form, headers) => {
         let calls = 0;
         const { answer, late } = await exchange((res, guard) => {
@@ -152,7 +152,7 @@ describe.each(Object.entries(SENDERS))('the head of a response sent with %s', (_
       },
     );
 
-    it('each wrapper below and above the guard runs once, the last one first', async () => {
+    it('each wrapper below and above the guard runs once, the last installed first', async () => {
       const log: string[] = [];
       const noting = (res: ServerResponse, name: string) =>
         wrap(res, (next, status, rest) => {
@@ -169,7 +169,7 @@ describe.each(Object.entries(SENDERS))('the head of a response sent with %s', (_
       expect(log).toEqual(['second below', 'first below', 'above']);
     });
 
-    it('the error of a listener below reaches the handler', async () => {
+    it('an error that a listener below the kit throws reaches the handler', async () => {
       const errors: unknown[] = [];
       const port = await serve((_req, res) => {
         addResponseHook(res, { phase: 'capture', beforeHeaders: wait });

@@ -54,7 +54,7 @@ it.each(
   ]);
 });
 
-/** Mocks emit events only with an EventEmitter that is passed to them. */
+/** Mock responses emit events only if an EventEmitter is passed to node-mocks-http. */
 function mocks(request: RequestOptions) {
   return createMocks(request, { eventEmitter: EventEmitter });
 }

@@ -55,7 +55,7 @@ describe('a failing hook', () => {
     },
   );
 
-  it('a failing hook also replaces what was written before the hooks had run', async () => {
+  it('a failing hook replaces a body whose first bytes were written before the hooks had run', async () => {
     const port = await serve((_req, res) => {
       addResponseHook(res, {
         phase: 'session',
@@ -135,7 +135,7 @@ describe('a response after end()', () => {
     },
   );
 
-  it('a first write that waits for the hooks keeps the headers that it had', async () => {
+  it('a first write that waits for the hooks is sent with the headers at the time of the write', async () => {
     const gate = new Gate();
     const port = await serve(async (_req, res) => {
       addResponseHook(res, { phase: 'session', beforeHeaders: () => gate.promise });
@@ -163,7 +163,7 @@ describe('a response after end()', () => {
         seen.push(res.headersSent, res.writableEnded);
       });
       await ask(port);
-      // An adapter that buffers takes the response once `writableEnded` is true, so it must be complete then.
+      // An adapter that buffers reads the response once `writableEnded` is true, so the response must be complete then.
       expect(seen).toEqual([false, false, true, !waits]);
     },
   );

@@ -47,7 +47,7 @@ describe.each(APPS)('the response guard in %s', (_name, makeApp) => {
     expect(log).toEqual(['session headers', 'session end']);
   });
 
-  it('a sub-app has the hooks of its parent app', async () => {
+  it('the hooks of a parent app run for responses of its sub-app', async () => {
     const [app, inner] = [makeApp(), makeApp()];
     const log: string[] = [];
     app.use((_req, res, next) => {
@@ -64,7 +64,7 @@ describe.each(APPS)('the response guard in %s', (_name, makeApp) => {
   });
 
   it.each([[[waiting]], [[]]])(
-    'a handler that ends its response and calls next() does no harm',
+    'a call of next() after the end of the response does not change the response',
     async (hooks) => {
       const app = makeApp();
       app.use((_req, res, next) => {
@@ -106,7 +106,7 @@ describe.each(EXPRESS)('the response guard with the methods of %s', (_name, make
     ]);
   });
 
-  it('res.send, res.sendFile, res.redirect and res.sendStatus work as without hooks', async () => {
+  it('res.send, res.sendFile, res.redirect and res.sendStatus send the same with and without hooks', async () => {
     const app = makeApp();
     app.use((req, res, next) => {
       if (req.query.hooks === 'yes') {
@@ -132,7 +132,7 @@ describe.each(EXPRESS)('the response guard with the methods of %s', (_name, make
 });
 
 describe('the response guard on plain HTTP', () => {
-  it('one connection serves several requests', async () => {
+  it('one connection serves several guarded responses in order', async () => {
     const port = await serve((req, res) => {
       addResponseHook(res, waiting);
       addResponseHook(res, { ...waiting, phase: 'lock', withholdsLastBytes: true });
@@ -152,7 +152,7 @@ describe('the response guard on plain HTTP', () => {
     expect([...text.matchAll(/answer \/\d/g)].join()).toBe('answer /1,answer /2,answer /3,answer /4');
   });
 
-  it('a connection continues after a refusal', async () => {
+  it('a connection serves further requests after a refusal', async () => {
     const port = await serve((req, res) => {
       if (req.url === '/1') addResponseHook(res, failing);
       res.end('fine');
@@ -163,7 +163,7 @@ describe('the response guard on plain HTTP', () => {
     expect((await exchange.answer()).text).toMatch(/^HTTP\/1.1 503[\s\S]*HTTP\/1.1 200 OK[\s\S]*fine$/);
   });
 
-  it('100-continue and early hints work as without the guard', async () => {
+  it('100-continue and early hints reach the client of a guarded response', async () => {
     const port = await serve((req, res) => {
       addResponseHook(res, waiting);
       res.writeEarlyHints({ link: '</style.css>; rel=preload' });

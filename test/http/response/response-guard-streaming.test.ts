@@ -28,7 +28,7 @@ const failing: ResponseHook = {
 
 const PIECES = 200;
 
-/** More than all buffers between server and client hold. */
+/** More bytes than all buffers between server and client can hold. */
 function* manyPieces(): Generator<Buffer> {
   for (let index = 0; index < PIECES; index++) yield Buffer.alloc(50_000, `piece ${index} `);
 }
@@ -66,7 +66,7 @@ const HOOKS: readonly (readonly [string, readonly ResponseHook[]])[] = [
 ];
 
 describe.each(HOOKS)('a large stream under %s', (_name, hooks) => {
-  it.each(Object.entries(SENDERS))('a large stream arrives complete by %s', async (_way, send) => {
+  it.each(Object.entries(SENDERS))('a large stream sent by %s arrives complete', async (_way, send) => {
     const port = await serve((_req, res) => {
       for (const hook of hooks) addResponseHook(res, hook);
       send(res);
@@ -77,7 +77,7 @@ describe.each(HOOKS)('a large stream under %s', (_name, hooks) => {
   });
 
   it.each(Object.entries(SENDERS))(
-    'a large stream arrives complete by %s with a declared length',
+    'a large stream sent by %s with a declared length arrives complete',
     async (_way, send) => {
       const port = await serve((_req, res) => {
         for (const hook of hooks) addResponseHook(res, hook);
@@ -89,7 +89,7 @@ describe.each(HOOKS)('a large stream under %s', (_name, hooks) => {
   );
 });
 
-it('a first write that waits is held within the high-water mark of a socket', async () => {
+it('a write that waits for a hook returns false once the high-water mark of a socket is exceeded', async () => {
   const gate = new Gate();
   const isFull: boolean[] = [];
   const port = await serve(async (_req, res) => {
@@ -150,7 +150,7 @@ describe('compression()', () => {
     );
 
     it.each(Object.entries(SENDERS).slice(0, 2))(
-      'compression() passes a large stream by %s',
+      'a large stream that is sent by %s passes compression() in full',
       async (_way, send) => {
         for (const [, hooks] of HOOKS) {
           const port = await serve(
@@ -167,7 +167,7 @@ describe('compression()', () => {
     );
 
     it.each(Object.entries(senders))(
-      'compression() leaves the refusal of a failed hook readable, by %s',
+      'a client can read the refusal of a failed hook under compression() when a handler sends by %s',
       async (_way, send) => {
         const port = await serve(wrap(send, [failing]));
         const answer = await ask(port, { headers: { 'Accept-Encoding': 'gzip' } });
@@ -204,7 +204,7 @@ describe('a lock', () => {
     return { before, answer: await exchange.answer() };
   }
 
-  it('the write that completes a declared length is withheld', async () => {
+  it('the write that completes a declared length is withheld until the lock is released', async () => {
     const { before, answer } = await arrivesBefore((_req, res) => {
       res.setHeader('Content-Length', 6);
       res.write('one');
@@ -215,7 +215,7 @@ describe('a lock', () => {
     expect(answer.body).toBe('onetwo');
   });
 
-  it('a withheld write calls its callback at once, and its buffer may be reused', async () => {
+  it('a withheld write calls its callback at once, and its buffer can be reused', async () => {
     const { before, answer } = await arrivesBefore((_req, res) => {
       const buffer = Buffer.from('body');
       res.setHeader('Content-Length', 4);
@@ -228,7 +228,7 @@ describe('a lock', () => {
     expect(answer.body).toBe('body');
   });
 
-  it('the last chunk of a stream without a length is withheld', async () => {
+  it('the last chunk of a stream without a length is withheld until the lock is released', async () => {
     const { before, answer } = await arrivesBefore((_req, res) => {
       res.write('one');
       res.end('two');
@@ -241,7 +241,7 @@ describe('a lock', () => {
     ['HEAD', 200],
     ['GET', 204],
     ['GET', 304],
-  ])('headers that are the whole response are withheld (%s, %s)', async (method, status) => {
+  ])('headers that are the whole response wait for the release (%s, %s)', async (method, status) => {
     const { before, answer } = await arrivesBefore((_req, res) => {
       res.statusCode = status;
       res.flushHeaders();
@@ -252,7 +252,7 @@ describe('a lock', () => {
     expect(answer.rawBody).toBe('');
   });
 
-  it('the headers of an empty body are withheld', async () => {
+  it('the headers of an empty body are withheld until the lock is released', async () => {
     const { before, answer } = await arrivesBefore((_req, res) => {
       res.setHeader('Content-Length', 0);
       res.flushHeaders();
@@ -262,7 +262,7 @@ describe('a lock', () => {
     expect(answer.status).toBe(200);
   });
 
-  it('the headers of a stream are sent when they are flushed', async () => {
+  it('the headers of a stream are sent on flushHeaders(), before the lock is released', async () => {
     const port = await serve((_req, res) => {
       addResponseHook(res, locking);
       res.flushHeaders();
@@ -273,7 +273,7 @@ describe('a lock', () => {
     exchange.socket.destroy();
   });
 
-  it('a lock lasts until the handler ends, even if another hook has failed', async () => {
+  it('a lock is held until the handler ends its response, even if another hook has failed', async () => {
     const log: string[] = [];
     const port = await serve(async (_req, res) => {
       addResponseHook(res, failing);

@@ -6,7 +6,7 @@ import { ask, Exchange, Gate, logging, roundTrip, serve } from '../exchange.ts';
 
 describe('the hooks', () => {
   it.each([false, true])(
-    'hooks run in the order of their phases, whatever the order of registration (waiting: %s)',
+    'hooks run in the order of their phases, not of their registration (waiting: %s)',
     async (waits) => {
       const log: string[] = [];
       const port = await serve((_req, res) => {
@@ -39,7 +39,7 @@ describe('the hooks', () => {
     expect(log).toEqual(['capture headers', 'session headers', 'capture late end', 'session late end']);
   });
 
-  it('all hooks run before anything is sent if the handler ends meanwhile', async () => {
+  it('all hooks run before anything is sent if the handler calls end() while a hook waits', async () => {
     const log: string[] = [];
     const port = await serve((_req, res) => {
       addResponseHook(res, logging(log, 'session', true));
@@ -84,7 +84,7 @@ describe('the hooks', () => {
     expect(Buffer.concat(heard).toString()).toBe('hi ☺');
   });
 
-  it('a hook that is added after the end runs at once, so that it releases what it holds', async () => {
+  it('a hook that is added after the end of the response runs at once, so that its lock is released', async () => {
     const log: string[] = [];
     const port = await serve((_req, res) => {
       addResponseHook(res, logging(log, 'session', true));
@@ -95,7 +95,7 @@ describe('the hooks', () => {
     expect(log).toEqual(['session headers', 'lock late end', 'session end']);
   });
 
-  it('a first hook that is added after the end of the response runs, too', async () => {
+  it('a hook that is the first of its response runs even if added after the end of the response', async () => {
     const log: string[] = [];
     const port = await serve((_req, res) => {
       res.end('body');
@@ -165,7 +165,7 @@ describe('a client that disconnects', () => {
     },
   );
 
-  it('a disconnect after the end of the response is no early close', async () => {
+  it('a disconnect after the end of the response does not call `closedEarly`', async () => {
     let isClosedEarly = false;
     const port = await serve((_req, res) => {
       addResponseHook(res, {
