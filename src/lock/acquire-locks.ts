@@ -59,7 +59,7 @@ export async function acquireLocks(
     await releaseAll(locks);
     throw error;
   }
-  return handleOf(locks, hasWaited ? performance.now() - startedAt : undefined, deps);
+  return openHandle(locks, hasWaited ? performance.now() - startedAt : undefined, deps);
 }
 
 /** Claims the lock of one key, waiting up to `waitMs`. */
@@ -109,7 +109,7 @@ async function claimLock(
   );
 }
 
-async function handleOf(
+async function openHandle(
   locks: readonly GrantedLock[],
   waitedMs: number | undefined,
   deps: LockDeps,

@@ -11,10 +11,10 @@ import { isClosed } from '../http/response/kit-reads.ts';
 import { hasClientLeft } from '../http/response/unserved.ts';
 import { callInBackground, type MiddlewareOutcome, runMiddleware } from '../http/run-middleware.ts';
 import type { Decision, RateLimitDeps } from './decision.ts';
-import { policyGroupsOf } from './identity.ts';
 import { type Limiter, PolicyLimiter } from './limiter.ts';
 import { MisuseWatch } from './misuse.ts';
 import { type RateLimitOptions, type RateLimitSettings, resolveRateLimitOptions } from './options.ts';
+import { policyGroupsOf } from './policy-groups.ts';
 
 declare global {
   namespace Express {

@@ -176,7 +176,7 @@ function capacityOption(reader: OptionReader, perRequest: boolean, per: number):
   if (typeof capacity !== 'number' || capacity <= mostTokens(per)) return capacity;
   throw reader.error(
     'capacity',
-    'times `refill.per` in ms it must stay below 2^51, where whole numbers are exact',
+    'times `refill.per` in ms it must not exceed 2^51, where whole numbers are exact',
   );
 }
 

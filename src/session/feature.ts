@@ -2,12 +2,12 @@ import type { IncomingMessage } from 'node:http';
 import type { Keys } from '../base/keys.ts';
 import type { Middleware, Req } from '../http/middleware.ts';
 import { type SessionAdmin, SessionAdministration } from './admin.ts';
-import type { SessionStore } from './callback-store.ts';
 import { type SessionMiddlewareDeps, sessionMiddleware } from './middleware.ts';
 import type { SessionOptions } from './options.ts';
 import { noSeal } from './seal.ts';
-import { makeSessionStore } from './session-store.ts';
-import type { StoreOptions } from './store-options.ts';
+import type { SessionStore } from './store/callback-store.ts';
+import { makeSessionStore } from './store/session-store.ts';
+import type { StoreOptions } from './store/store-options.ts';
 
 export interface SessionMethods {
   /** Returns middleware that loads `req.session` before the handler runs, and saves it before the headers are sent. */

@@ -11,7 +11,7 @@ import { type CookieOptions, type CookieSetting, resolveCookie } from './cookie-
 import { aesSeal, noSeal, type Seal } from './seal.ts';
 import { type CookieSecret, resolveSecret, type Secrets } from './secret.ts';
 import type { RecordSettings } from './session-records.ts';
-import { DEFAULT_IDLE_MS, touchAfterOption } from './store-options.ts';
+import { DEFAULT_IDLE_MS, touchAfterOption } from './store/store-options.ts';
 import type { UserLimit } from './user-index.ts';
 
 /** How a request is handled while the session store is unavailable. */

@@ -1,4 +1,4 @@
-import { cacheFillEnd } from '../../src/cache/store/operations/fill.ts';
+import { cacheFillEnd } from '../../src/cache/store/operations/fill-lease.ts';
 import { cacheRead } from '../../src/cache/store/operations/read.ts';
 import { cachePurge, cacheVersions } from '../../src/cache/store/operations/versions.ts';
 import { cacheWrite } from '../../src/cache/store/operations/write.ts';

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, it } from 'vitest';
-import { cacheFillEnd, cacheFillRenew } from '../../src/cache/store/operations/fill.ts';
+import { cacheFillEnd, cacheFillRenew } from '../../src/cache/store/operations/fill-lease.ts';
 import { cacheEnterPolicy } from '../../src/cache/store/operations/policy-index.ts';
 import { cacheRead } from '../../src/cache/store/operations/read.ts';
 import { cachePurge, cacheVersions } from '../../src/cache/store/operations/versions.ts';

@@ -37,7 +37,7 @@ export interface CaptureListener {
   failed(error: unknown): void;
 }
 
-export interface CaptureParts {
+export interface CaptureContext {
   readonly decision: StorageDecision;
   readonly client: ClientResponse;
   readonly fill: ResponseFill;
@@ -45,20 +45,20 @@ export interface CaptureParts {
 }
 
 /** Records a handler's response while it is sent. Stores the complete response, or skips it. */
-export function captureResponse(req: IncomingMessage, res: ServerResponse, parts: CaptureParts): void {
-  const capture = new Capture(res, parts);
+export function captureResponse(req: IncomingMessage, res: ServerResponse, context: CaptureContext): void {
+  const capture = new Capture(res, context);
   addResponseHook(res, capture);
   // Called after `addResponseHook()`, which adds a listener of the guard: the watch takes only later listeners for the
   // handler's.
   capture.watchClient(req);
-  if (parts.decision.run.conditions.request.headers.range !== undefined)
+  if (context.decision.run.conditions.request.headers.range !== undefined)
     sendStreamedPart(res, () => capture.beginPart());
 }
 
 class Capture implements ResponseHook {
   readonly phase = 'capture';
   readonly #res: ServerResponse;
-  readonly #parts: CaptureParts;
+  readonly #context: CaptureContext;
   readonly #ownHeaders: () => HandlerHeaders;
   #chunks: Buffer[] = [];
   #size = 0;
@@ -78,9 +78,9 @@ class Capture implements ResponseHook {
   #body: Buffer | undefined;
   #disconnectWatch: DisconnectWatch | undefined;
 
-  constructor(res: ServerResponse, parts: CaptureParts) {
+  constructor(res: ServerResponse, context: CaptureContext) {
     this.#res = res;
-    this.#parts = parts;
+    this.#context = context;
     this.#ownHeaders = watchHandlerHeaders(res, (name) => UNSTORED_FIELDS.has(name));
   }
 
@@ -91,7 +91,7 @@ class Capture implements ResponseHook {
   chunk(chunk: Buffer): void {
     this.#size += chunk.length;
     if (this.#isSkipped) return;
-    if (this.#size > this.#parts.decision.settings.maxBody) this.#skip('too-large');
+    if (this.#size > this.#context.decision.settings.maxBody) this.#skip('too-large');
     else this.#chunks.push(chunk);
   }
 
@@ -100,7 +100,7 @@ class Capture implements ResponseHook {
    * sent.
    */
   beginPart(): RangePart | undefined {
-    const part = streamedPart(this.#parts.decision.run.conditions.request, this.#res);
+    const part = streamedPart(this.#context.decision.run.conditions.request, this.#res);
     if (part === undefined) return undefined;
     this.#judgeHead();
     this.#sendsPart = this.#isSkipped;
@@ -108,7 +108,7 @@ class Capture implements ResponseHook {
   }
 
   beforeHeaders(): undefined {
-    const { client, decision } = this.#parts;
+    const { client, decision } = this.#context;
     const head = this.#sendsPart && this.#head !== undefined ? this.#head : this.#judgeHead();
     const validated = decision.run.isRefresh ? undefined : decision.validated;
     if (validated === undefined) client.begin(head, this.#skippedFor, this.#sendsPart);
@@ -119,12 +119,12 @@ class Capture implements ResponseHook {
   #judgeHead(): HandlerHead {
     const head = readHandlerHead(this.#res, this.#ownHeaders());
     this.#head = head;
-    this.#skipIf(() => this.#parts.decision.judgeHead(head));
+    this.#skipIf(() => this.#context.decision.judgeHead(head));
     return head;
   }
 
   beforeEnd(hasBegun: boolean): undefined {
-    const { client, decision } = this.#parts;
+    const { client, decision } = this.#context;
     decision.handlerEnded();
     const isCutShort = this.#disconnectWatch?.mayBeCutShort(decision.settings.onDisconnect) === true;
     decision.run.conditions.restore();
@@ -149,7 +149,7 @@ class Capture implements ResponseHook {
       const head = withLateHeaders(this.#head, late);
       if (head === this.#head) return undefined;
       this.#head = head;
-      return this.#parts.decision.judgeChangedHead(head);
+      return this.#context.decision.judgeChangedHead(head);
     });
     this.#finish();
   }
@@ -158,24 +158,24 @@ class Capture implements ResponseHook {
     this.#body = undefined;
     if (this.#isSkipped) return;
     this.#skippedFor = 'not-sent';
-    this.#parts.fill.abandon();
-    this.#parts.listener.skipped('not-sent', false);
+    this.#context.fill.abandon();
+    this.#context.listener.skipped('not-sent', false);
   }
 
   instead(): Replacement | undefined {
-    return this.#parts.client.replacement;
+    return this.#context.client.replacement;
   }
 
   closedEarly(): void {
     this.#disconnectWatch?.disconnected();
-    setTimeout(() => this.#parts.fill.release(), RELEASE_AFTER_CLOSE_MS).unref();
+    setTimeout(() => this.#context.fill.release(), RELEASE_AFTER_CLOSE_MS).unref();
   }
 
   #dropIncomplete(): void {
     this.#skippedFor = 'incomplete';
-    this.#parts.listener.skipped('incomplete', false);
+    this.#context.listener.skipped('incomplete', false);
     // No hit-for-miss marker: the next response may be complete, so other requests wait for it.
-    this.#parts.fill.release();
+    this.#context.fill.release();
   }
 
   /** Stores the response once it is complete and Node has its head. */
@@ -184,7 +184,7 @@ class Capture implements ResponseHook {
     this.#body = undefined;
     if (body === undefined || this.#isSkipped) return;
     this.#skipIf(() => {
-      const conclusion = this.#parts.decision.conclude(body);
+      const conclusion = this.#context.decision.conclude(body);
       if (conclusion === undefined || typeof conclusion === 'string') return conclusion;
       return this.#store(conclusion.response, conclusion.use);
     });
@@ -192,7 +192,7 @@ class Capture implements ResponseHook {
 
   /** Stores the response. Returns a reason if it is a part that cannot be stored. */
   #store(response: CachedResponse, use: StorageUse): string | undefined {
-    const { decision, fill, listener } = this.#parts;
+    const { decision, fill, listener } = this.#context;
     const { settings, run } = decision;
     const target =
       response.part === undefined
@@ -214,7 +214,7 @@ class Capture implements ResponseHook {
       const reason = decide();
       if (reason !== undefined) this.#skip(reason);
     } catch (error) {
-      this.#parts.listener.failed(error);
+      this.#context.listener.failed(error);
       this.#skip('error');
     }
   }
@@ -224,7 +224,7 @@ class Capture implements ResponseHook {
     this.#skippedFor = reason;
     this.#chunks = [];
     this.#body = undefined;
-    const { fill, decision, listener } = this.#parts;
+    const { fill, decision, listener } = this.#context;
     const { fallback, isRefresh, conditions } = decision.run;
     const status = this.#head?.status ?? 0;
     const isError = ERROR_STATUSES.has(status);

@@ -4,7 +4,7 @@ import type { Deadline } from '../../engine/deadline.ts';
 import { newerFormat } from '../../engine/reply.ts';
 import { mayHaveRun, sendUntilAnswered } from '../../waiting/retry.ts';
 import { type Entry, keepMs, type NewEntry, unpackEnvelope, usabilityOf } from './entry.ts';
-import { cacheFillEnd, cacheFillRenew } from './operations/fill.ts';
+import { cacheFillEnd, cacheFillRenew } from './operations/fill-lease.ts';
 import { cacheEnterPolicy } from './operations/policy-index.ts';
 import { type CacheReadArgs, type CacheReadReply, cacheRead, type FillState } from './operations/read.ts';
 import { cacheWrite, filledMessage } from './operations/write.ts';

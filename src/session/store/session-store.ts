@@ -1,11 +1,11 @@
-import { asError } from '../base/errors.ts';
+import { asError } from '../../base/errors.ts';
+import { noSeal } from '../seal.ts';
+import { SessionRecords } from '../session-records.ts';
+import type { SessionDeps } from '../user-index.ts';
 import { CallbackStore, type SessionStore } from './callback-store.ts';
 import { connectRedisFormat } from './connect-redis-format.ts';
 import { kitFormat } from './kit-format.ts';
-import { noSeal } from './seal.ts';
-import { SessionRecords } from './session-records.ts';
 import { resolveStoreOptions, type StoreOptions } from './store-options.ts';
-import type { SessionDeps } from './user-index.ts';
 
 export function makeSessionStore(options: StoreOptions, deps: SessionDeps): SessionStore {
   const settings = resolveStoreOptions(options);

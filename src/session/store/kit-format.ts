@@ -1,13 +1,13 @@
 import { performance } from 'node:perf_hooks';
 import expressSession from 'express-session';
+import { hasOtherMaxAge } from '../cookie-lifetime.ts';
+import { NEVER_TOUCH, sessionRead } from '../operations/read.ts';
+import { dataOf, payloadOf, unpackPayload } from '../payload.ts';
+import { noSeal } from '../seal.ts';
+import type { SessionRecords, StoredSession } from '../session-records.ts';
+import type { SessionDeps } from '../user-index.ts';
 import type { SessionData, StoreFormat } from './callback-store.ts';
-import { hasOtherMaxAge } from './cookie-lifetime.ts';
-import { NEVER_TOUCH, sessionRead } from './operations/read.ts';
-import { dataOf, payloadOf, unpackPayload } from './payload.ts';
-import { noSeal } from './seal.ts';
-import type { SessionRecords, StoredSession } from './session-records.ts';
 import type { StoreSettings } from './store-options.ts';
-import type { SessionDeps } from './user-index.ts';
 
 /**
  * The kit's own format, for an app that keeps its own express-session. express-session passes neither the request nor

@@ -1,9 +1,9 @@
-import type { Duration } from '../base/duration.ts';
-import { LIFETIME_NAMES, renamed } from '../base/foreign-options.ts';
-import type { OptionReader } from '../base/option-reader.ts';
-import { readSettings } from '../base/settings.ts';
-import { valueSizeOption } from '../base/size-options.ts';
-import type { RecordSettings } from './session-records.ts';
+import type { Duration } from '../../base/duration.ts';
+import { LIFETIME_NAMES, renamed } from '../../base/foreign-options.ts';
+import type { OptionReader } from '../../base/option-reader.ts';
+import { readSettings } from '../../base/settings.ts';
+import { valueSizeOption } from '../../base/size-options.ts';
+import type { RecordSettings } from '../session-records.ts';
 
 export interface StoreOptions {
   /**

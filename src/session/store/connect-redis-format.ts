@@ -1,15 +1,15 @@
 import { performance } from 'node:perf_hooks';
-import { StoreError } from '../base/errors.ts';
-import type { SessionData, StoreFormat } from './callback-store.ts';
-import { renewedCookie } from './cookie-lifetime.ts';
+import { StoreError } from '../../base/errors.ts';
+import { renewedCookie } from '../cookie-lifetime.ts';
 import {
   type ConnectRedisSessionArgs,
   type ConnectRedisSessionReply,
   connectRedisSession,
-} from './operations/connect-redis-session.ts';
-import { checkSize } from './payload.ts';
+} from '../operations/connect-redis-session.ts';
+import { checkSize } from '../payload.ts';
+import type { SessionDeps } from '../user-index.ts';
+import type { SessionData, StoreFormat } from './callback-store.ts';
 import type { StoreSettings } from './store-options.ts';
-import type { SessionDeps } from './user-index.ts';
 
 const NO_DATA = Buffer.alloc(0);
 

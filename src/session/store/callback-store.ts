@@ -1,6 +1,6 @@
 import expressSession from 'express-session';
-import type { Req } from '../http/middleware.ts';
-import { type Callback, promiseOrCallback, resolveToNull } from './callback.ts';
+import type { Req } from '../../http/middleware.ts';
+import { type Callback, promiseOrCallback, resolveToNull } from '../callback.ts';
 
 export type SessionData = expressSession.SessionData;
 
