@@ -12,10 +12,7 @@ const MEBIBYTE = 2 ** 20;
 const LOCAL_RESPONSES = 64 * MEBIBYTE;
 const LOCAL_VALUES = 16 * MEBIBYTE;
 
-/**
- * The state that this process keeps for the caches of a kit and of its namespaces. Subscribes to the cache channel when
- * created.
- */
+/** The caches' state in this process, for a kit and its namespaces. Subscribes to the cache channel when created. */
 export class CacheMemory {
   readonly known: KnownVersions = new KnownVersions();
   readonly wakeUps: WakeUps = new WakeUps();

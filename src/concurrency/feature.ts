@@ -5,9 +5,7 @@ import { type ConcurrencyDeps, concurrencyMiddleware } from './middleware.ts';
 import type { ConcurrencyOptions } from './options.ts';
 
 export interface ConcurrencyMethods {
-  /**
-   * Allows up to `limit` concurrent requests per key, over all processes; other requests wait, or are refused with 429.
-   */
+  /** Allows up to `limit` concurrent requests per key over all processes. Others wait, or are refused with 429. */
   concurrency<Request extends IncomingMessage = Req>(options: ConcurrencyOptions<Request>): Middleware;
 }
 

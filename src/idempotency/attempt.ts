@@ -32,9 +32,7 @@ export interface GrantedAttempt extends AttemptRecord {
   readonly key: string;
 }
 
-/**
- * An attempt to run the request of a key, from its grant to its end. Its methods never reject: failures are reported.
- */
+/** An attempt to run the request of a key, from grant to end. Its methods never reject: failures are reported. */
 export class Attempt {
   readonly #grant: GrantedAttempt;
   readonly #settings: IdempotencySettings;
@@ -67,9 +65,7 @@ export class Attempt {
     return this.#grant.attempt;
   }
 
-  /**
-   * Stops the renewal: a retry runs once the lease has ended. A later response is still recorded if no retry has run.
-   */
+  /** Stops the renewal: a retry runs once the lease ends. A later response is still recorded if no retry has run. */
   leave(): void {
     this.#stopTimers();
     this.#endWork();
@@ -86,9 +82,7 @@ export class Attempt {
     return this.#end((within) => discardAttempt(this.#grant, args, this.#deps, within), deadline);
   }
 
-  /**
-   * Sends the command that ends the attempt. A command that fails is repeated in the background until the lease ends.
-   */
+  /** Sends the command that ends the attempt. A failed command is repeated in the background until the lease ends. */
   async #end(send: (within?: Deadline) => Promise<boolean>, deadline: Deadline): Promise<void> {
     this.#stopTimers();
     if (this.#isLost) return;

@@ -18,9 +18,7 @@ import { scopeOf } from './scope.ts';
 declare global {
   namespace Express {
     interface Request {
-      /**
-       * The key of this request and the number of its attempt. If above 1, an earlier attempt may have done some work.
-       */
+      /** The key of this request and the number of its attempt; above 1, an earlier attempt may have done some work. */
       idempotency?: { readonly key: string; readonly attempt: number };
     }
   }

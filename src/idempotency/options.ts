@@ -25,19 +25,11 @@ export interface IdempotencyOptions<Request extends IncomingMessage = Req> {
    * this option when credentials change from request to request: a retry with a new token would have a new scope.
    */
   readonly scope?: ((req: Request) => string | Promise<string>) | undefined;
-  /**
-   * Returns the content that a request and its retry have in common; default: method, URL and body. Only its hash is
-   * stored.
-   */
+  /** Returns what a request and its retry have in common; only its hash is stored. Default: method, URL and body. */
   readonly fingerprint?: ((req: Request) => string | Uint8Array | Promise<string | Uint8Array>) | undefined;
-  /**
-   * How long a request stays in flight after its process has crashed; then a retry runs. The lease is renewed while the
-   * request runs. Default `'30s'`.
-   */
+  /** The lease is renewed while the request runs; after a crash, a retry runs once it has ended. Default `'30s'`. */
   readonly lease?: Duration | undefined;
-  /**
-   * How long the lease is renewed for a handler that does not end its response; then a retry can run. Default `'5m'`.
-   */
+  /** How long the lease is renewed if a handler does not end its response; then a retry can run. Default `'5m'`. */
   readonly maxRun?: Duration | undefined;
   /** How long a response stays recorded; then a request with the same key runs again. Default `'24h'`. */
   readonly retention?: Duration | undefined;
@@ -49,25 +41,16 @@ export interface IdempotencyOptions<Request extends IncomingMessage = Req> {
    * finish their work in any case. `'drop'`: never. A retry of a request without a recorded response runs again.
    */
   readonly onDisconnect?: OnDisconnect | undefined;
-  /**
-   * While the first request is in flight: refuse its retry with 409 (`'reject'`, the default), or let it wait for the
-   * response (`'wait'`).
-   */
+  /** While the first request is in flight, a retry gets 409 (`'reject'`, default) or awaits the response (`'wait'`). */
   readonly inFlight?: 'reject' | 'wait' | undefined;
   /**
    * Whether a response with this status is final and is recorded. A retry of a request without a final response runs
    * again. Default: all but 401, 403, 408, 409, 425, 429, 502, 503 and 504.
    */
   readonly store?: ((status: number) => boolean) | undefined;
-  /**
-   * When Redis is unavailable before the request has run: respond with 503 (`'deny'`, the default), or run without
-   * idempotency (`'allow'`).
-   */
+  /** If Redis is unavailable before the request runs, `'deny'` (default) sends 503; `'allow'` runs it unrecorded. */
   readonly onError?: IdempotencyOnError | undefined;
-  /**
-   * Responds to a refused request. Default: sends the status as `application/problem+json`. The 503 of
-   * `onError: 'deny'` is not a refusal.
-   */
+  /** Responds to a refusal; default: the status as `application/problem+json`. The 503 of `onError` is no refusal. */
   readonly handler?: ((req: Request, res: Res, next: Next, refusal: IdempotencyRefusal) => void) | undefined;
 }
 
@@ -107,9 +90,7 @@ const MEBIBYTE = 2 ** 20;
 /** The highest `maxBody`: half of 512 MiB, the limit of a Redis string. */
 const MOST_BODY = 256 * MEBIBYTE;
 
-/**
- * Statuses of a response that is not final: the request was refused, or its outcome is unknown. A retry may succeed.
- */
+/** Statuses that are not final: the request was refused, or its outcome is unknown. A retry may succeed. */
 const NOT_FINAL: ReadonlySet<number> = new Set([401, 403, 408, 409, 425, 429, 502, 503, 504]);
 
 export function resolveIdempotencyOptions(options: IdempotencyOptions<never>): IdempotencySettings {

@@ -17,9 +17,7 @@ interface RecorderDeps {
   readonly reporter: Reporter;
 }
 
-/**
- * Headers that are not recorded: middleware sets the cookies of a retry, and the replay sets the length of its body.
- */
+/** Headers that are not recorded: middleware sets a retry's cookies, and the replay sets the length of its body. */
 const NOT_RECORDED: ReadonlySet<string> = new Set(['set-cookie', 'content-length']);
 
 /** Records the response of an attempt before its last byte is sent. */
@@ -88,9 +86,7 @@ class ResponseRecorder implements ResponseHook {
     else this.#chunks.push(chunk);
   }
 
-  /**
-   * Called when the request reached no handler. Other middleware may have done some work, so the attempt is counted.
-   */
+  /** Called when the request reached no handler. The attempt is counted, since other middleware may have done work. */
   discard(): void {
     this.#isUnserved = true;
     void this.#attempt.discard(this.#deps.deadline);

@@ -18,10 +18,7 @@ export interface LockRequest {
   readonly metadata: string;
   readonly signal?: AbortSignal | undefined;
   readonly deadline?: Deadline | undefined;
-  /**
-   * Locks that the caller is known to hold. A request for one of them throws at once, since the caller would wait for
-   * itself.
-   */
+  /** Locks that the caller is known to hold. A request for one throws at once, since it would wait for itself. */
   readonly ownLocks: readonly KitLockHandle[];
 }
 

@@ -35,9 +35,7 @@ export interface LockGrant {
   readonly renew: boolean;
 }
 
-/**
- * A moment by two clocks: the steady clock stops while the machine is suspended, and the wall clock may be set back.
- */
+/** A moment by two clocks. The steady clock stops while the machine is suspended; the wall clock may be set back. */
 export interface Moment {
   readonly steady: number;
   readonly wall: number;
@@ -47,10 +45,7 @@ export function momentNow(): Moment {
   return { steady: performance.now(), wall: Date.now() };
 }
 
-/**
- * How often a holder reads both clocks. One timer for the whole lease would fire too late after the machine was
- * suspended.
- */
+/** How often a holder reads both clocks. One timer for the lease would fire late after the machine was suspended. */
 const CHECK_EVERY_MS = 1_000;
 
 /** The lock of one key, from the grant to the release or loss. */
@@ -99,10 +94,7 @@ export class GrantedLock {
     return Math.max(0, this.#leaseMs - passed);
   }
 
-  /**
-   * Restarts the lease with this duration. Rejects when Redis cannot be reached. If the lease has ended, the lock is
-   * lost.
-   */
+  /** Restarts the lease, or loses the lock if the lease has ended. Rejects when Redis cannot be reached. */
   async extend(leaseMs: number = this.#leaseMs): Promise<void> {
     // A renewal that is sent after the extension would restart the lease with its old duration.
     this.#renewal?.stop();

@@ -22,9 +22,7 @@ export interface LockHandle extends AsyncDisposable {
   readonly fence: number;
   /** Aborts with a LockLostError as its reason when the lock of any key is lost, or may be lost. */
   readonly signal: AbortSignal;
-  /**
-   * Milliseconds that are certainly left of the lease, by the clocks of this process; 0 when the lease may have ended.
-   */
+  /** Milliseconds certainly left of the lease, by the clocks of this process; 0 when the lease may have ended. */
   remainingMs(): number;
   /** Throws a LockLostError unless the lock is certainly still held. Call it after long synchronous work. */
   assertHeld(): void;
@@ -43,9 +41,7 @@ interface RequestedLocks {
   readonly redisKeys: ReadonlySet<string>;
 }
 
-/**
- * Handles by their signals. A caller that passes on the signal of a handle is known to hold the locks of the handle.
- */
+/** Handles by their signals. A caller that passes on the signal of a handle is known to hold its locks. */
 const handles = new WeakMap<AbortSignal, KitLockHandle>();
 
 /** The locks of one request or one call. When one is lost, all are lost; all are released together. */
@@ -168,9 +164,7 @@ export function runHolding<Result>(handle: KitLockHandle, work: () => Result): R
   return contexts.run([...outer, handle], work);
 }
 
-/**
- * Throws when the caller is known to hold a requested lock, and warns when only the async context shows such a lock.
- */
+/** Throws when the caller is known to hold a requested lock; warns when only the async context shows such a lock. */
 export function checkReentry(
   ownLocks: readonly KitLockHandle[],
   requested: RequestedLocks,

@@ -49,9 +49,7 @@ export interface LockInspection {
 export interface Locks {
   /** Acquires the lock. Rejects with a LockTimeoutError if the lock is not granted within `wait`. */
   acquire(key: string | readonly string[], options?: AcquireOptions): Promise<LockHandle>;
-  /**
-   * Acquires the lock without waiting. Resolves to null when the lock is held. Rejects when Redis cannot be reached.
-   */
+  /** Acquires the lock without waiting; resolves to null when it is held. Rejects when Redis cannot be reached. */
   tryAcquire(key: string | readonly string[], options?: TryAcquireOptions): Promise<LockHandle | null>;
   /**
    * Acquires the lock, calls the function and releases the lock, also when the function throws. The function is not

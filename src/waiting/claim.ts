@@ -16,10 +16,7 @@ export interface Claim<Grant> {
   /** Undefined for a claim that does not wait. */
   readonly wakeUp: WakeUp | undefined;
   readonly signal?: AbortSignal | undefined;
-  /**
-   * Reports an outage during the wait, after which the waiter keeps waiting. Without this function, any failure ends
-   * the claim.
-   */
+  /** Reports an outage during the wait, which then continues. Without this function, any failure ends the claim. */
   readonly failed?: ((error: unknown) => void) | undefined;
 }
 

@@ -13,10 +13,7 @@ export class ProcessChannel implements ChannelListener {
   readonly #process = randomBytes(9).toString('base64url');
   readonly #pubSub: PubSub;
   readonly #wakeUps = new WakeUps();
-  /**
-   * Listeners by token. While a grant that came too late is released, its token may be granted again, with another
-   * listener.
-   */
+  /** Listeners by token. While a late grant is released, its token may be granted again, with another listener. */
   readonly #lossListeners = new Map<string, () => void>();
   #isSubscribed = false;
 

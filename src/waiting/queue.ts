@@ -18,9 +18,7 @@ export const HANDOFF_MS = 1_000;
 /** How long a key outlives the deadlines in its value. */
 export const GRACE_MS = 60_000;
 
-/**
- * How long a handoff is stored. After its deadline, an unconfirmed handoff shows that the waiter's process may be dead.
- */
+/** How long a handoff is stored. Unconfirmed after its deadline, it shows that the waiter's process may be dead. */
 export const HANDOFF_TTL_MS: number = HANDOFF_MS + GRACE_MS;
 
 export interface Waiter {

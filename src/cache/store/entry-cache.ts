@@ -64,10 +64,7 @@ const DEFAULT_MAX_AGE_MS = 5_000;
 
 const NOTHING_REUSABLE = { fallback: undefined, validatable: undefined };
 
-/**
- * A cache of one kind of content. Callers that miss the same entry form a flight: one leads and fills the entry, and
- * the others wait for it.
- */
+/** A cache of one kind of content. Callers that miss one entry form a flight: one fills the entry, the others wait. */
 export class EntryCache<Content> {
   readonly #store: EntryStore;
   readonly #wakeUps: WakeUps;
@@ -114,9 +111,7 @@ export class EntryCache<Content> {
     return usability === 'fresh' || usability === 'stale' ? entry : undefined;
   }
 
-  /**
-   * Rejects only with an error of `follow` or of another caller's loader. A failure of Redis is a miss, and reported.
-   */
+  /** Rejects only with an error of `follow` or of another caller's loader. A Redis failure is a miss, and reported. */
   async lookUp(lookup: Lookup<Content>, settings: LookupSettings<Content>): Promise<LookupResult<Content>> {
     const { key } = lookup;
     const { flights } = this.#state;

@@ -27,9 +27,7 @@ export interface EntryKey<Content> {
   unpack(info: unknown, body: Buffer): Content | undefined;
   /** The other key under which a new response must be stored by its No-Vary-Search; undefined for this key. */
   declaredKey?(content: Content): DeclaredKey<Content> | undefined;
-  /**
-   * Applies what this process has since learned of the key. The caller must hold neither a lease nor a flight of it.
-   */
+  /** Applies what this process has since learned of the key, of which the caller must hold no lease and no flight. */
   update?(): void;
 }
 

@@ -2,9 +2,7 @@ import { packFrame, unpackFrame } from '../../base/framing.ts';
 import type { BoundedPolicy } from './options.ts';
 import { isInvalidated, isSoftlyInvalidated, type NameVersion } from './versions.ts';
 
-/**
- * How long an entry may be used, in milliseconds: while it is fresh, then in its stale windows, then once validated.
- */
+/** How long an entry may be used, in milliseconds: while fresh, then in its stale windows, then once validated. */
 export interface Lifetime {
   /** How long the entry stays fresh once stored; 0 for a response that must be validated before each use. */
   readonly freshMs: number;
@@ -18,9 +16,7 @@ export interface Lifetime {
   readonly validatableMs: number;
 }
 
-/**
- * The parts of an entry that are packed for Redis. `info` is the data besides the body, such as the head of a response.
- */
+/** The parts of an entry that are packed for Redis. `info` is the data besides the body, such as a response's head. */
 export interface Envelope {
   readonly names: readonly string[];
   readonly lifetime: Lifetime;
@@ -28,9 +24,7 @@ export interface Envelope {
   readonly body: Buffer;
 }
 
-/**
- * A stored response or a cached value, as this process read or filled it. Its times are on the clock of local copies.
- */
+/** A stored response or cached value, as this process read or filled it. Its times are on the clock of local copies. */
 export interface Entry<Content> {
   readonly content: Content;
   /** The invalidation names of the entry. */

@@ -39,9 +39,7 @@ export class LocalCopies<Content> {
   }
 }
 
-/**
- * The copies, flights and markers of this process for one kind of content. Keys begin with the scope of a namespace.
- */
+/** The copies, flights and markers of this process for one kind of content. Keys begin with a namespace's scope. */
 export class LocalState<Content> {
   /** The copies of all caches that have no `maxBytes` of their own. */
   readonly copies: LocalCopies<Content>;

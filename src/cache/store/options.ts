@@ -27,17 +27,11 @@ export interface LocalOptions {
 export interface CachePolicy {
   /** How long an entry stays fresh. */
   readonly ttl: Duration;
-  /**
-   * The most entries under this policy; beyond that, the entries that would expire first are deleted. Default:
-   * unlimited.
-   */
+  /** The most entries under this policy; beyond that, those that would expire first are deleted. Default: unlimited. */
   readonly maxEntries?: number | undefined;
   /** How long after its `ttl` a stale entry is used while it is refreshed. Default: not at all. */
   readonly staleWhileRevalidate?: Duration | undefined;
-  /**
-   * The fraction of `ttl`, from 0 to 1, by which lifetimes are shortened at random, so that entries do not expire
-   * together. Default 0.
-   */
+  /** The fraction of `ttl`, 0 to 1, by which lifetimes are shortened at random to spread expirations. Default 0. */
   readonly jitter?: number | undefined;
 }
 

@@ -11,9 +11,7 @@ import { type CachePurgeReply, cachePurge, cacheVersions } from './operations/ve
  * makes the entries stale.
  */
 
-/**
- * The most bytes for known versions; the least recently used are dropped, and are read from Redis when needed again.
- */
+/** The most bytes for known versions. The least recently used are dropped, and read from Redis when needed again. */
 const KNOWN_BYTES = 16 * 2 ** 20;
 const VERSION_BYTES = 100;
 

@@ -108,9 +108,7 @@ function cycleOf(flight: Flight<string>, waiting: readonly RunningLoader[]): rea
   return [...before, ...path].map(({ key }) => key);
 }
 
-/**
- * A chain of loaders, each waiting for the next, from the leader of the flight to one of `ends`; undefined without one.
- */
+/** A chain of loaders, each waiting for the next, from the flight's leader to one of `ends`; undefined without one. */
 function pathTo(
   ends: readonly RunningLoader[],
   flight: Flight<string>,

@@ -3,9 +3,7 @@ import { performance } from 'node:perf_hooks';
 /** The time after which the signal of a loader aborts: concurrent callers have stopped waiting for the value. */
 const LONGEST_LOAD_MS = 60_000;
 
-/**
- * The AbortSignal for one run of a loader, created when the loader first reads `signal`: AbortSignals are expensive.
- */
+/** The AbortSignal for one run of a loader, created when `signal` is first read: AbortSignals are expensive. */
 export class LoaderSignal {
   readonly #closing: AbortSignal;
   readonly #until = performance.now() + LONGEST_LOAD_MS;

@@ -32,13 +32,9 @@ export interface RememberOptions {
   readonly jitter?: number | undefined;
   /** The tags by which the value can be invalidated; `context.tag()` adds to them. */
   readonly tags?: readonly string[] | undefined;
-  /**
-   * The most bytes of JSON that are stored. A larger value is returned, and emitted as `cache:skipped`. Default 1 MiB.
-   */
+  /** The most bytes of JSON stored. A larger value is returned, and emitted as `cache:skipped`. Default 1 MiB. */
   readonly maxBytes?: number | undefined;
-  /**
-   * By default one caller of all processes runs the loader and the others wait. `false`: each caller runs the loader.
-   */
+  /** By default one caller of all processes runs the loader and the others wait. `false`: each caller runs it. */
   readonly singleFlight?: false | SingleFlightOptions | undefined;
   /** The copies of values that each process keeps in memory; `false` for none. */
   readonly local?: false | Pick<LocalOptions, 'maxAge'> | undefined;

@@ -85,9 +85,7 @@ export class RememberedValues {
     return parsed(result.entry.content) as Value;
   }
 
-  /**
-   * Loads a value and replaces the stored one. Resolves to whether the value was stored; rejects when the loader fails.
-   */
+  /** Loads a value and replaces the stored one. Resolves to whether it was stored; rejects when the loader fails. */
   async loadAndStore(
     where: string,
     key: string,

@@ -20,10 +20,7 @@ export interface WarmOptions {
 
 export interface WarmResult {
   readonly stored: number;
-  /**
-   * The number of entries whose loader or write failed (emitted as `error`), or whose value is not stored (emitted as
-   * `cache:skipped`).
-   */
+  /** The entries whose loader or write failed (emitted as `error`), or whose value is not stored (`cache:skipped`). */
   readonly failed: number;
 }
 

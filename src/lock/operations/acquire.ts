@@ -20,18 +20,12 @@ export interface LockAcquireArgs extends LockReleaseArgs {
 export interface LockAcquireReply {
   readonly granted: boolean;
   readonly fence: number;
-  /**
-   * Milliseconds until the lease ends: the caller's if granted, otherwise the holder's. -1 if the stored value is
-   * corrupt.
-   */
+  /** Milliseconds until the lease of the caller, if granted, or of the holder ends. -1 for a corrupt stored value. */
   readonly leftMs: number;
   readonly found: StoredFormat;
 }
 
-/**
- * How long the fencing counter outlives the lease. After the counter has expired, the server's clock yields a higher
- * token.
- */
+/** How long the fencing counter outlives the lease. Without the counter, the server's clock yields a higher token. */
 const FENCE_TTL_MS = 3_600_000;
 
 /*

@@ -35,9 +35,7 @@ export interface CacheWriteArgs {
 export interface CacheWriteReply {
   /** False when Redis has a newer entry, or an entry in a newer format. */
   readonly stored: boolean;
-  /**
-   * Ids of variants beyond `maxVariants`, or by other header names. The caller deletes their keys, which are no KEYS.
-   */
+  /** Ids of variants beyond `maxVariants`, or by other headers. The caller deletes their keys, which are no KEYS. */
   readonly evicted: readonly string[];
 }
 
