@@ -40,9 +40,7 @@ export class DenyCache {
     this.#refusals.delete(denyKey);
   }
 
-  /**
-   * The replies of the refusal that still applies, with each wait reduced by the time since the reply; else undefined.
-   */
+  /** Returns the replies of a refusal that still applies, with waits reduced by the reply's age; else undefined. */
   find(group: PolicyGroup, cost: number): readonly TakeReply[] | undefined {
     const refusal = this.#refusals.get(group.denyKey);
     if (refusal === undefined || refusal.request !== requestOf(group, cost)) return undefined;

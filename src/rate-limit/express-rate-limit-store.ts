@@ -14,9 +14,7 @@ export interface ClientRateLimitInfo {
 export interface ExpressRateLimitStore {
   /** False: all processes share the counters. */
   readonly localKeys: false;
-  /**
-   * Unique per store: express-rate-limit reports a double count when two limiters of a request have the same prefix.
-   */
+  /** Unique per store: express-rate-limit reports two limiters of a request with the same prefix as a double count. */
   readonly prefix: string;
   /** Sets the window. express-rate-limit calls `init` with the options of `rateLimit()`. */
   init(options: { readonly windowMs: number }): void;

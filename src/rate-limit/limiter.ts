@@ -170,9 +170,7 @@ export class PolicyLimiter implements Limiter {
     );
   }
 
-  /**
-   * Refunds the groups that allowed a request after another group refused or failed: all groups are charged, or none.
-   */
+  /** Refunds the groups that allowed a request when another group refused or failed: a request charges all or none. */
   #refundAllowed(decided: readonly GroupDecision[], cost: number): void {
     for (const each of decided) {
       // Not awaited: the refund is sent on the same connection before any later command of this process.

@@ -44,9 +44,7 @@ export class MisuseWatch {
   }
 }
 
-/**
- * The memory for claimed names, since an app may create a namespace per tenant. An evicted name can be claimed again.
- */
+/** The most memory for claimed names: an app may create a namespace per tenant. Evicted names can be claimed again. */
 const NAMES_BYTES = 4 * 2 ** 20;
 
 /** The limiter names that a kit and its namespaces have in use. */

@@ -44,10 +44,7 @@ export type RateLimitOptions<Request extends IncomingMessage = Req> = (
   readonly cost?: number | ((req: Request) => number) | undefined;
   /** Returns true for a request that is neither counted nor refused. */
   readonly skip?: ((req: Request) => boolean | Promise<boolean>) | undefined;
-  /**
-   * IPv6 addresses with the same prefix of this length (1 to 128; default 56) are one client; false uses whole
-   * addresses.
-   */
+  /** The length (1 to 128; default 56) of the prefix that groups IPv6 addresses as one client; false for no groups. */
   readonly ipv6Subnet?: number | false | undefined;
   /** Called once for an allowed request, when its response has ended or its client has gone; true refunds the cost. */
   readonly refundWhen?: ((req: Request, res: Res) => boolean | Promise<boolean>) | undefined;
@@ -75,9 +72,7 @@ export type RateLimitOptions<Request extends IncomingMessage = Req> = (
    * status. Not called for the 503 of `onError: 'deny'`.
    */
   readonly handler?: ((req: Request, res: Res, next: Next, decision: Decision) => void) | undefined;
-  /**
-   * Whether to set `req.rateLimit` and emit `rate:refused`, but refuse no request and send no headers; default false.
-   */
+  /** Sets `req.rateLimit` and emits `rate:refused`, but refuses no request and sends no headers; default false. */
   readonly shadow?: boolean | undefined;
 };
 

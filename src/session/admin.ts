@@ -16,9 +16,7 @@ export interface SessionInfo {
   readonly lastSeenAt: Date;
   /** When the session expires if it is not used again. */
   readonly expiresAt: Date;
-  /**
-   * The client's address when the session got its `userId`; absent when this kit has no key for an encrypted session.
-   */
+  /** The client's address when the session got its `userId`; absent if this kit has no key for an encrypted session. */
   readonly ip?: string | undefined;
   readonly userAgent?: string | undefined;
 }
@@ -31,10 +29,7 @@ export interface SessionAdmin {
   count(userId?: string): Promise<number>;
   /** Ends a session at once: requests in progress cannot save the session. Resolves to false for an unknown handle. */
   revoke(handle: string): Promise<boolean>;
-  /**
-   * Ends all sessions of a user, or all but one, and resolves to the number of ended sessions. The session of a login
-   * at the same time may survive.
-   */
+  /** Ends all sessions of a user but `except`. Resolves to their number. A session of a parallel login may survive. */
   revokeAll(userId: string, options?: { readonly except?: string | undefined }): Promise<number>;
   /** The handle of a request's session, for `except` or to mark it in a list; undefined when no session is stored. */
   handleOf(req: IncomingMessage): string | undefined;

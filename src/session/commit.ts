@@ -82,9 +82,7 @@ function sendNewMaxAge({ request, store, settings }: Commit): void {
   if (!isSent) clientCookie.resend(cookie as SessionCookie, id);
 }
 
-/**
- * The session of the request. A plain object that a handler has assigned to `req.session` becomes the session's data.
- */
+/** The session of the request. A plain object that a handler assigned to `req.session` becomes the session's data. */
 function sessionOf({ request, store }: Commit): Req['session'] | undefined {
   const session: unknown = request.session;
   if (!session) return undefined;

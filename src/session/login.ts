@@ -14,15 +14,9 @@ import type { PreviousSession } from './session-records.ts';
 export interface LoginOptions {
   /** The data of the new session, in addition to `userId`. */
   readonly data?: Readonly<Record<string, unknown>> | undefined;
-  /**
-   * Keeps the data of the old session, such as a cart; `data` takes precedence. The session of another user is never
-   * kept. Default false.
-   */
+  /** Keeps the old session's data, such as a cart, unless it is another user's; `data` has priority. Default false. */
   readonly keepData?: boolean | undefined;
-  /**
-   * How long the browser keeps the cookie, and how long an unused session lives. Default: the `maxAge` of the option
-   * `cookie`, and `idle`.
-   */
+  /** How long the cookie and the unused session live; default: `cookie.maxAge` and `idle` of `kit.session`. */
   readonly remember?: Duration | undefined;
 }
 

@@ -1,9 +1,7 @@
 import { hasOtherMaxAge } from './cookie-lifetime.ts';
 import type { SessionPayload } from './payload.ts';
 
-/**
- * Three versions of a session: `base` as this request loaded it, `mine` as this request saves it, `theirs` as stored.
- */
+/** A session as this request loaded it (`base`), as this request saves it (`mine`), and as it is stored (`theirs`). */
 interface Versions<Version> {
   readonly base: Version;
   readonly mine: Version;

@@ -81,9 +81,7 @@ export function sessionMiddleware(options: SessionOptions<never>, deps: SessionM
       else passError({ req, res, next }, failure);
     }
 
-    /**
-     * Generates an empty session in place of a session that cannot be loaded. Returns an error of the option `genid`.
-     */
+    /** Generates an empty session in place of one that cannot be loaded. Returns an error of the option `genid`. */
     function generateDetached(): unknown {
       try {
         store.generate(request);

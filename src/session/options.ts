@@ -25,9 +25,7 @@ export interface SessionOptions<Request extends IncomingMessage = Req> {
    * lost with the process.
    */
   readonly secret?: CookieSecret | readonly CookieSecret[] | undefined;
-  /**
-   * The name of the cookie; default `connect.sid`. The prefixes `__Host-` and `__Secure-` need matching cookie options.
-   */
+  /** The cookie's name; default `connect.sid`. The prefixes `__Host-` and `__Secure-` need matching cookie options. */
   readonly name?: string | undefined;
   /**
    * The attributes of the cookie, or a function that returns them for a request. Default
@@ -76,9 +74,7 @@ export interface SessionOptions<Request extends IncomingMessage = Req> {
   readonly rolling?: boolean | undefined;
   /** Whether to store a new session to which nothing was written; default false. */
   readonly saveUninitialized?: boolean | undefined;
-  /**
-   * Whether `req.session = null` destroys the session (`'destroy'`) or leaves it in the store (`'keep'`, the default).
-   */
+  /** Whether `req.session = null` destroys the session (`'destroy'`) or leaves it stored (`'keep'`, the default). */
   readonly unset?: 'destroy' | 'keep' | undefined;
   /** Returns a new session id, which must be unguessable and unique; default 24 random bytes. */
   readonly genid?: ((req: Request) => string) | undefined;

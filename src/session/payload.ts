@@ -65,10 +65,7 @@ export function unpackPayload(bytes: Buffer | undefined): ParsedPayload | undefi
   }
 }
 
-/**
- * Returns a `userId` as a string, the form that `kit.sessions` takes; undefined when it is no number or non-empty
- * string.
- */
+/** Returns a `userId` as a string, as `kit.sessions` takes it; undefined when it is no number or non-empty string. */
 export function userIdOf(value: unknown): string | undefined {
   if (typeof value === 'number') return String(value);
   return typeof value === 'string' && value !== '' ? value : undefined;

@@ -25,9 +25,7 @@ export function resolveSecret(reader: OptionReader): Secrets | undefined {
   );
 }
 
-/**
- * Turns bytes into a KeyObject: a copy that the app cannot overwrite and that no log shows. Undefined when unusable.
- */
+/** Turns bytes into a KeyObject: a copy that the app cannot overwrite and no log shows. Undefined when unusable. */
 function usableSecret(value: unknown): string | KeyObject | undefined {
   if (typeof value === 'string') return value.length >= MIN_LENGTH ? value : undefined;
   if (ArrayBuffer.isView(value)) {

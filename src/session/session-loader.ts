@@ -21,9 +21,7 @@ export interface SessionLoad {
 
 type ExpressCookie = Exclude<expressSession.SessionOptions['cookie'], undefined>;
 
-/**
- * Loads sessions through express-session, but keeps express-session from saving sessions and setting the cookie itself.
- */
+/** Loads sessions through express-session, but keeps it from saving sessions and setting the cookie itself. */
 export function sessionLoader(
   settings: SessionSettings,
   store: MiddlewareStore,

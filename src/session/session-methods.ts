@@ -27,10 +27,7 @@ declare module 'express-session' {
      * response headers were sent.
      */
     login(userId: string, options?: LoginOptions): Promise<void>;
-    /**
-     * Destroys the session, removes it from its user's list and clears the cookie. `req.session` is then a new, empty
-     * one.
-     */
+    /** Destroys the session, removes it from its user's list, clears the cookie, and starts a new, empty session. */
     logout(): Promise<void>;
   }
 }

@@ -20,9 +20,7 @@ import { type SessionDeps, UserIndex, type UserLimit } from './user-index.ts';
 export interface RecordSettings {
   /** Milliseconds without use after which a session expires. */
   readonly idle: number;
-  /**
-   * The `maxAge` of new cookies. A session whose cookie has another `maxAge` expires after that time, not after `idle`.
-   */
+  /** The `maxAge` of new cookies. A session whose cookie has another `maxAge` expires after that instead of `idle`. */
   readonly cookieMaxAge: number | undefined;
   /** Milliseconds after its creation at which a session expires even if it is used; 0 for no such limit. */
   readonly absolute: number;
@@ -53,9 +51,7 @@ interface RecordToWrite extends Pick<SessionWriteArgs, 'mode' | 'revision' | 'ow
 /** The longest idle time: an expiry that is computed from it fits the six bytes of a stored time. */
 const MAX_IDLE_MS = 2 ** 46;
 
-/**
- * The most attempts of an update. Another attempt is needed only if another request has saved the session meanwhile.
- */
+/** The most attempts of an update. Another attempt is needed only if another request saved the session meanwhile. */
 const MAX_ROUNDS = 100;
 
 /** Loads, saves and destroys sessions in the store, independently of HTTP. */
@@ -70,9 +66,7 @@ export class SessionRecords {
     this.#index = new UserIndex(deps);
   }
 
-  /**
-   * Loads the live session of an id; undefined when the id has none. Moves the session's idle deadline if that is due.
-   */
+  /** Loads the live session of an id; undefined when the id has none. Moves its idle deadline if that is due. */
   async load(id: string, deadline?: Deadline): Promise<(StoredSession & ParsedPayload) | undefined> {
     const { engine, keys, reporter } = this.#deps;
     const { handle, key } = keys.sessionNames(id);
@@ -129,9 +123,7 @@ export class SessionRecords {
     return { ...payload, current: payload, revision, created, owner };
   }
 
-  /**
-   * Saves a session, merged with the changes of other requests since `stored`; undefined when the session has ended.
-   */
+  /** Saves a session, merged with other requests' changes since `stored`; undefined when the session has ended. */
   async update(
     id: string,
     stored: StoredSession,
@@ -182,10 +174,7 @@ export class SessionRecords {
     if (owner !== '') this.#index.forget(owner, { created, handle });
   }
 
-  /**
-   * Milliseconds without use after which a session expires: the `maxAge` that its handler or login has set, else
-   * `idle`.
-   */
+  /** Milliseconds without use after which a session expires: the `maxAge` set by its handler or login, else `idle`. */
   idleOf({ cookie, remembered }: SessionMeta): number {
     const { idle, cookieMaxAge } = this.#settings;
     const maxAge = cookie.originalMaxAge;

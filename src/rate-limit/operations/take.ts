@@ -31,9 +31,7 @@ export interface TakeArgs {
 export interface TakeReply extends Charge {
   readonly allowed: boolean;
   readonly used: number;
-  /**
-   * Milliseconds, after the charge of this call, until the same cost fits: 0 when it fits now, -1 when it never will.
-   */
+  /** Milliseconds, after this call's charge, until the same cost fits: 0 when it fits now, -1 when it never will. */
   readonly waitMs: number;
   readonly resetMs: number;
   readonly found: StoredFormat;

@@ -50,9 +50,7 @@ export class WindowLog {
     if (this.head === this.count) this.used = 0;
   }
 
-  /**
-   * The time of the nth unit that counts; if fewer units count, the time of the last, or minus infinity if none counts.
-   */
+  /** The time of the nth unit that counts, or of the last unit if fewer count; minus infinity if none counts. */
   timeOfUnit(nth: number): number {
     let time = Number.NEGATIVE_INFINITY;
     for (let index = this.head, left = nth; left > 0 && index < this.count; index++) {
@@ -74,10 +72,7 @@ export class WindowLog {
     }
   }
 
-  /**
-   * Appends units, which `used` already includes. Returns the time of these units: `time`, or that of a later last
-   * entry.
-   */
+  /** Appends units, which `used` already includes. Returns their time: `time`, or that of a later last entry. */
   append(time: number, units: number): number {
     let stamp = time;
     let from = this.count;

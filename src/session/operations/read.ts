@@ -18,15 +18,9 @@ import {
 } from './format.ts';
 
 export interface SessionReadArgs {
-  /**
-   * The fewest ms by which a read moves the idle deadline, so that most reads write nothing; 0 never moves the
-   * deadline.
-   */
+  /** The fewest ms by which a read moves the idle deadline, so that most reads write nothing; 0 never moves it. */
   readonly touchAfter: number;
-  /**
-   * The idle time that `touchAfter` was chosen for. For a session with a shorter idle time, `touchAfter` shrinks
-   * likewise.
-   */
+  /** The idle ms that `touchAfter` was chosen for. A session with fewer idle ms shrinks `touchAfter` in proportion. */
   readonly idle: number;
 }
 

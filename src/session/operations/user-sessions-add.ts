@@ -13,9 +13,7 @@ export interface UserSessionsAddArgs {
   readonly member: string;
   /** The ms until which the index must list the session. */
   readonly until: number;
-  /**
-   * The most sessions of the user; 0 for unlimited. A session that is already in the index is prolonged in any case.
-   */
+  /** The most sessions of the user; 0 for unlimited. A session that is already in the index is always prolonged. */
   readonly limit: number;
   /** At the limit, `evict-oldest` removes the oldest sessions; `reject` does not add the new session. */
   readonly onExceed: 'evict-oldest' | 'reject';

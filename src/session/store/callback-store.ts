@@ -52,10 +52,7 @@ export interface StoreFormat {
   noteCreated(session: object, data: SessionData): void;
 }
 
-/**
- * An express-session `Store` for any format. Each method calls its callback once. The return types are those of calls
- * without a callback.
- */
+/** An express-session `Store` for any format. A callback is called once. The return types are for calls without one. */
 export class CallbackStore extends expressSession.Store implements SessionStore {
   readonly #format: StoreFormat;
   readonly #reportFailure: (error: unknown) => void;

@@ -19,9 +19,7 @@ export function kitFormat(
   { idle, touchAfter }: StoreSettings,
   { engine, keys }: SessionDeps,
 ): StoreFormat {
-  /**
-   * The record of each loaded session. `loadedAt`: when the session was last loaded or saved, which moved its expiry.
-   */
+  /** The record of each loaded session. `loadedAt`: the time of the last load or save, which moved the expiry. */
   const loaded = new WeakMap<object, { readonly stored: StoredSession; readonly loadedAt: number }>();
 
   function remember(session: object, stored: StoredSession): void {

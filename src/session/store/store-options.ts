@@ -6,14 +6,9 @@ import { valueSizeOption } from '../../base/size-options.ts';
 import type { RecordSettings } from '../session-records.ts';
 
 export interface StoreOptions {
-  /**
-   * How long after its last use a session ends if its cookie has no `maxAge`; default `'30m'`, with
-   * `compatible: 'connect-redis'` `'1d'`.
-   */
+  /** How long an unused session lives if its cookie has no `maxAge`; default `'30m'`, or `'1d'` with `compatible`. */
   readonly idle?: Duration | undefined;
-  /**
-   * The shortest time between two moves of the expiry; 0 moves it with every use. Default `idle` / 10, at most 60 s.
-   */
+  /** The shortest time between moves of the expiry; 0 moves it with every use. Default `idle` / 10, at most 60 s. */
   readonly touchAfter?: Duration | undefined;
   /**
    * The most bytes that a session may take, with its data and cookie as JSON. For a larger session, `set` fails with
@@ -22,9 +17,7 @@ export interface StoreOptions {
   readonly maxBytes?: number | undefined;
   /** The key prefix with `compatible: 'connect-redis'`, used instead of the kit's prefix; default `'sess:'`. */
   readonly prefix?: string | undefined;
-  /**
-   * Uses the format and keys of connect-redis, so that an app can switch in both directions and users stay logged in.
-   */
+  /** Uses the format and keys of connect-redis, so that an app can switch either way and users stay logged in. */
   readonly compatible?: 'connect-redis' | undefined;
 }
 
