@@ -75,10 +75,7 @@ export function requestDirectives(headers: IncomingHttpHeaders): RequestDirectiv
   };
 }
 
-/**
- * How long a response may have been stale. With max-age, a stale response is accepted only if max-stale allows it (RFC
- * 9111, section 5.2.1.1).
- */
+/** The longest accepted staleness. With max-age, only max-stale permits staleness (RFC 9111, section 5.2.1.1). */
 function maxStaleMs(control: CacheControl): number {
   const seconds = control.seconds('max-stale');
   if (typeof seconds === 'number') return seconds * SECOND;

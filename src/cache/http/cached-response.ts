@@ -20,10 +20,7 @@ export interface CachedResponse {
   readonly status: number;
   /** Header names, in their original spelling, alternate with their values: the form that `writeHead` takes fastest. */
   readonly flat: readonly (string | string[])[];
-  /**
-   * The lower-case names of headers that earlier middleware had set and the handler has removed. A hit removes them
-   * too.
-   */
+  /** Lower-case names of headers that earlier middleware set and the handler removed. A hit removes them too. */
   readonly removed: readonly string[];
   readonly etag: string | undefined;
   readonly lastModified: string | undefined;
@@ -35,10 +32,7 @@ export interface CachedResponse {
   readonly body: Buffer;
   /** The part that the body contains; undefined for a complete response. */
   readonly part: StoredPart | undefined;
-  /**
-   * The No-Vary-Search rule of a response to be stored, under whose key it is stored; undefined for a response that was
-   * read.
-   */
+  /** The No-Vary-Search rule under whose key the response is to be stored; undefined for a response that was read. */
   readonly rule?: SearchRule | undefined;
 }
 
@@ -77,10 +71,7 @@ export function codingOf({ flat }: CachedResponse): string | string[] | undefine
   return at === -1 ? undefined : flat[at + 1];
 }
 
-/**
- * The headers to store: those that the handler set, without the fields that Cache-Control reserves for one client. Adds
- * a missing Date.
- */
+/** The headers that the handler set, except those reserved for one client by Cache-Control. Adds a missing Date. */
 export function storedHeaders(
   { headers, own, directives, respondedAt }: HandlerHead,
   hasTtl: boolean,

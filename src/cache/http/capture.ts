@@ -64,15 +64,9 @@ class Capture implements ResponseHook {
   #size = 0;
   #head: HandlerHead | undefined;
   #skippedFor: string | undefined;
-  /**
-   * Whether the client gets only a part of the response while the handler streams the whole. The response is not stored
-   * then.
-   */
+  /** Whether the client gets only a part while the handler streams the whole. The response is not stored then. */
   #sendsPart = false;
-  /**
-   * Whether the head has been passed to Node. Until then, earlier middleware may forbid storing by a change of the
-   * head.
-   */
+  /** Whether Node has the head. Until then, earlier middleware may change the head and thereby forbid storing. */
   #hasHeadLeft = false;
   /** The complete body of a response that may be stored, until the response is stored or skipped. */
   #body: Buffer | undefined;
@@ -95,10 +89,7 @@ class Capture implements ResponseHook {
     else this.#chunks.push(chunk);
   }
 
-  /**
-   * The part to send of a whole response that is not stored; undefined to send the whole. Called before the head is
-   * sent.
-   */
+  /** The part to send if the whole is not stored; undefined to send the whole. Called before the head is sent. */
   beginPart(): RangePart | undefined {
     const part = streamedPart(this.#context.decision.run.conditions.request, this.#res);
     if (part === undefined) return undefined;
@@ -139,9 +130,7 @@ class Capture implements ResponseHook {
     return undefined;
   }
 
-  /**
-   * Changes that earlier middleware made to the head while it was sent decide about storing, like those made before.
-   */
+  /** Changes that earlier middleware made to the head while it was sent also decide about storing. */
   headLeft(late: LateHeaders): void {
     this.#hasHeadLeft = true;
     this.#skipIf(() => {

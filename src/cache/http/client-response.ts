@@ -226,10 +226,7 @@ export function addStatus(res: ServerResponse, status: string | undefined): void
   if (status !== undefined && isHeadOpen(res)) res.setHeader('Cache-Status', withStatus(res, status));
 }
 
-/**
- * A String of structured fields. Other characters are encoded, since a String contains only printable ASCII (RFC 9651,
- * section 3.3.3).
- */
+/** A String of structured fields, which allows only printable ASCII (RFC 9651, section 3.3.3): the rest is encoded. */
 function quoted(key: string): string {
   // The buffer replaces lone surrogates, for which `encodeURIComponent` throws.
   const printable = Buffer.from(key)

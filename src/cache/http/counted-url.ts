@@ -54,10 +54,7 @@ function parameterName(part: string): string | undefined {
   }
 }
 
-/**
- * Whether a parser for nested parameters ends the name at a bracket after the first equals sign: it reads `x=[a]=1` as
- * the parameter `x=[a]`.
- */
+/** Whether a parser for nested parameters ends the name at a bracket after the first `=`: at `x=[a]` in `x=[a]=1`. */
 function hasBracketAfter(part: string, end: number): boolean {
   if (end === -1 || !/\]=|%5d=/i.test(part)) return false;
   const decoded = part.replace(/%5d/gi, ']');
@@ -72,10 +69,7 @@ function rootName(name: string): string {
   return /^\[?([^[\]]*)/.exec(name)?.[1] ?? '';
 }
 
-/**
- * Whether the app may read values from a query that differ from the parameters in the key. Such a request could poison
- * the response of another URL.
- */
+/** Whether the app may read query values that are not in the key and could poison the response of another URL. */
 export function isReadDifferently(req: IncomingMessage, query: KeySettings['query']): boolean {
   if (typeof query === 'boolean') return false;
   const url = originalUrl(req);
@@ -101,10 +95,7 @@ function hasTooManyParameters(search: string): boolean {
 
 type CountingRule = Pick<SearchRule, 'params' | 'isOrdered'>;
 
-/**
- * Whether the app's own parser, with its own limits and syntax, reads other values from the whole query than from the
- * kept part.
- */
+/** Whether the app's parser, with its limits and syntax, reads other values from the whole query than from `kept`. */
 function differsForParser(app: unknown, rule: CountingRule, search: string, kept: string): boolean {
   const parse: unknown = (app as { get?(setting: string): unknown } | undefined)?.get?.('query parser');
   if (typeof parse !== 'function') return false;
@@ -146,10 +137,7 @@ export interface SearchRule {
 /** The longest id of a rule. A longer rule is ignored, since it would take too much memory. */
 const MAX_RULE_LENGTH = 4_000;
 
-/**
- * The rule that the headers of a response declare; undefined if the whole query selects the response (No-Vary-Search,
- * sections 5.1 and 5.2).
- */
+/** The rule of a response (No-Vary-Search, sections 5.1 and 5.2); undefined if the whole query selects the response. */
 export function searchRule({ 'no-vary-search': field }: OutgoingHttpHeaders): SearchRule | undefined {
   if (field === undefined) return undefined;
   const members = fieldDictionary(fieldText(field));
@@ -183,10 +171,7 @@ function decodedName(text: string): string {
   return Buffer.from(bytes, 'latin1').toString();
 }
 
-/**
- * One parameter of a query: the text that was sent, the decoded name, and the parameter into which an app's parser puts
- * that name.
- */
+/** A query parameter: the text as sent, the decoded name, and the parameter into which an app's parser puts it. */
 interface Parameter {
   readonly text: string;
   readonly name: string;
@@ -223,10 +208,7 @@ function parametersIn(search: string): readonly Parameter[] | undefined {
   return parameters;
 }
 
-/**
- * The parameters that select a response under a rule. Parsers for nested parameters join all parameters of one root, so
- * these are kept or omitted together.
- */
+/** The parameters that select a response. Those of one root are kept or omitted together, since parsers join them. */
 function countedOf(parameters: readonly Parameter[], { params }: SearchRule): Parameter[] {
   if ('only' in params) {
     return parameters.filter(({ name, root }) => params.only.has(name) || params.only.has(root));

@@ -62,10 +62,7 @@ function validatableTime(freshMs: number): number {
   return Math.min(Math.max(freshMs, MIN_VALIDATABLE_MS), MAX_VALIDATABLE_MS);
 }
 
-/**
- * The lifetime that remains when a response is stored `ms` after its head; undefined when none remains. The app's `ttl`
- * starts when the response is stored.
- */
+/** The lifetime left when a response is stored `ms` after its head; undefined for none. The app's `ttl` starts then. */
 export function lifetimeAfter(lifetime: Lifetime, ms: number, hasTtl: boolean): Lifetime | undefined {
   const later = { ...lifetime, ageMs: lifetime.ageMs + ms };
   if (hasTtl || lifetime.freshMs === 0) return later;
@@ -73,19 +70,13 @@ export function lifetimeAfter(lifetime: Lifetime, ms: number, hasTtl: boolean): 
   return freshMs > 0 ? { ...later, freshMs } : undefined;
 }
 
-/**
- * Whether directives forbid the use of a stale response (RFC 9111, section 4.2.4). With the app's `ttl`, s-maxage has
- * no effect.
- */
+/** Whether directives forbid stale responses (RFC 9111, section 4.2.4). With the app's `ttl`, s-maxage does not. */
 function forbidsStale(control: CacheControl, hasTtl: boolean): boolean {
   if (control.has('must-revalidate') || control.has('proxy-revalidate')) return true;
   return !hasTtl && control.has('s-maxage');
 }
 
-/**
- * The lifetime that the headers set, or a heuristic one (RFC 9111, section 4.2.1). With a malformed value there is no
- * lifetime.
- */
+/** The lifetime that the headers set, or a heuristic one (RFC 9111, section 4.2.1); undefined for a malformed value. */
 function explicitOrHeuristicLifetime(
   { status, headers, directives, respondedAt }: TimedResponse,
   heuristics: boolean,

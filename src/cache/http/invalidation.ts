@@ -62,10 +62,7 @@ export function invalidation(
   };
 }
 
-/**
- * The path and query of a URL in a response field, if its host is that of the request or the one that a trusted proxy
- * names; else undefined.
- */
+/** The path and query of a URL in a field, if its host is that of the request or the one that a trusted proxy names. */
 export function sameHostUrl(req: IncomingMessage, field: unknown): string | undefined {
   if (typeof field !== 'string') return undefined;
   const { host, ':authority': authority } = req.headers;
@@ -139,19 +136,13 @@ function optionTags({ tags }: CacheSettings, req: IncomingMessage, res: ServerRe
   return checkTags('kit.cache: option `tags`: the tags', tags(asExpress(req), res as Res));
 }
 
-/**
- * The invalidation names of the groups in Cache-Group-Invalidation, a field of the response to an unsafe request (RFC
- * 9875, section 3).
- */
+/** The invalidation names of the groups that an unsafe request's response invalidates (RFC 9875, section 3). */
 function invalidatedGroups(field: Field, req: IncomingMessage, keys: Keys): readonly string[] {
   const hosts = [hostOfOrigin(req), ANY_HOST];
   return groupsIn(field).flatMap((group) => hosts.map((host) => nameOfGroup(host, group, keys)));
 }
 
-/**
- * The invalidation name of a group. A host contains no space, so that two pairs of host and group never get the same
- * name.
- */
+/** The invalidation name of a group. It is unique for a host and a group, since a host contains no space. */
 function nameOfGroup(host: string, group: string, keys: Keys): string {
   return keys.cacheName('group', `${host} ${group}`);
 }

@@ -3,10 +3,7 @@ import { OptionReader } from '../../base/option-reader.ts';
 import { readSettings } from '../../base/settings.ts';
 import type { Req } from '../../http/middleware.ts';
 
-/**
- * The parts of a request that select the stored response. The response must not depend on any other part of the
- * request.
- */
+/** The parts of a request that select the stored response. The response must depend on no other part. */
 export interface KeyOptions<Request extends IncomingMessage = Req> {
   /** Whether the host is in the key. Default true; false for an app that responds alike on all its hosts. */
   readonly host?: boolean | undefined;

@@ -26,10 +26,7 @@ export type Handler<Request extends IncomingMessage = Req, Response extends Serv
   next: Next,
 ) => unknown;
 
-/**
- * Whether the cache may answer a request. A GET with a body bypasses the cache: its response may depend on the body,
- * which the key does not contain.
- */
+/** Whether the cache may answer. A GET with a body bypasses it, since the key does not contain the body. */
 function isCacheable(req: IncomingMessage, { ignoreBody }: CacheSettings): boolean {
   if (req.method === 'QUERY') return true;
   if (req.method !== 'GET' && req.method !== 'HEAD') return false;
@@ -47,10 +44,7 @@ export function cacheMiddleware(
   const posts = new PostResponses(settings, memory, deps);
   const reportFailure = (error: unknown) => deps.caches.responses.reportFailure(error);
 
-  /**
-   * Returns the exchange of a request that a stored response may answer. Prepares any other request for the handler and
-   * returns undefined.
-   */
+  /** Returns the exchange if a stored response may answer the request; otherwise prepares it for the handler. */
   function begin(req: IncomingMessage, res: ServerResponse): Exchange | undefined {
     const isSkipped = settings.skip?.(asExpress(req)) === true;
     if (!isSkipped && isCacheable(req, settings)) {

@@ -41,9 +41,7 @@ export interface CacheOptions<Request extends IncomingMessage = Req> {
   readonly policy?: string | undefined;
   /** How long a stale response is sent while a refresh runs (RFC 5861). Default: the value in the response. */
   readonly staleWhileRevalidate?: Duration | undefined;
-  /**
-   * How long a stale response is sent instead of a 500, 502, 503 or 504 (RFC 5861). Default: the value in the response.
-   */
+  /** How long a stale response replaces a 500, 502, 503 or 504 (RFC 5861). Default: the value in the response. */
   readonly staleIfError?: Duration | undefined;
   /** The largest fraction of the lifetime, from 0 to 1, by which the lifetime is shortened at random. Default 0. */
   readonly jitter?: number | undefined;
@@ -73,10 +71,7 @@ export interface CacheOptions<Request extends IncomingMessage = Req> {
   readonly heuristics?: boolean | undefined;
   /** The largest body that is stored, in bytes. A larger body is sent and not stored. Default 1 MiB. */
   readonly maxBody?: number | undefined;
-  /**
-   * Whether a GET with a body is cached as if the body were absent. Default false: such a GET bypasses the cache, since
-   * its handler may use the body.
-   */
+  /** Whether a GET with a body is cached, though the key omits the body. Default false: it bypasses the cache. */
   readonly ignoreBody?: boolean | undefined;
   /**
    * Whether to store a response that the handler ended after its client had disconnected. `'detect'` (the default):
@@ -95,20 +90,11 @@ export interface CacheOptions<Request extends IncomingMessage = Req> {
    * `'ignore'`: no client can bypass the cache by a header.
    */
   readonly requestDirectives?: 'honor' | 'ignore' | undefined;
-  /**
-   * The Cache-Control that clients get in place of the one in the response; false removes the field. Default: the one
-   * in the response.
-   */
+  /** The Cache-Control that clients get; false removes the field. Default: the one in the response. */
   readonly downstream?: string | false | undefined;
-  /**
-   * The Cache-Status field (RFC 9211): true for the cache name `redis-kit`, another cache name, or false for no field.
-   * Default true.
-   */
+  /** The cache name in the Cache-Status field (RFC 9211): true for `redis-kit`, false for no field. Default true. */
   readonly cacheStatus?: boolean | string | undefined;
-  /**
-   * Whether Cache-Status shows the key, and the reason why a response is not stored. For development only. Default
-   * false.
-   */
+  /** Whether Cache-Status shows the key and why a response is not stored. For development only. Default false. */
   readonly debug?: boolean | undefined;
   /** Returns true for requests that bypass the cache. */
   readonly skip?: ((req: Request) => boolean) | undefined;

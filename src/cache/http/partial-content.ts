@@ -60,10 +60,7 @@ export class PartialContent {
     return req.headers.range !== undefined && this.#unstorable.has(key.redisKeys.entry);
   }
 
-  /**
-   * Removes the conditions from the request, or leaves them to a handler that must send the part itself. `validated` is
-   * the stored response to validate.
-   */
+  /** Removes the conditions, unless the handler itself must send the part. `validated` is the response to validate. */
   conditionsOf(request: PartRequest, validated: Validation<CachedResponse> | undefined): Conditions {
     return this.isLeftToHandler(request)
       ? LEFT_CONDITIONS
@@ -138,10 +135,7 @@ interface PartTargetOptions {
   readonly fill: Fill<CachedResponse>;
   /** Whether the handler sees the client's conditions and Range. */
   readonly areConditionsLeft: boolean;
-  /**
-   * Whether the request has If-Range: then a 206 may omit headers that the client already has (RFC 9110, section
-   * 15.3.7).
-   */
+  /** Whether the request has If-Range: a 206 may then omit headers that the client has (RFC 9110, section 15.3.7). */
   readonly hasIfRange: boolean;
 }
 
@@ -226,9 +220,7 @@ function partLifetime(lifetime: Lifetime): Lifetime {
   return { ...lifetime, staleWhileRevalidateMs: 0, staleIfErrorMs: 0, validatableMs: 0 };
 }
 
-/**
- * Combines two parts (RFC 9111, section 3.4). Undefined if they must not be combined, leave a gap, or exceed `maxBody`.
- */
+/** Combines two parts (RFC 9111, section 3.4); undefined if this is forbidden, leaves a gap, or exceeds `maxBody`. */
 function combinedPart(
   stored: CachedResponse,
   update: CachedResponse,

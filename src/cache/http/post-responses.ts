@@ -19,10 +19,7 @@ const RESPONSE_LIFETIME = {
   heuristics: false,
 };
 
-/**
- * Stores each response to a POST that represents its URL, to answer later GET and HEAD requests (RFC 9110, section
- * 9.3.3).
- */
+/** Stores each response to a POST that represents its URL, for later GETs and HEADs (RFC 9110, section 9.3.3). */
 export class PostResponses {
   readonly #settings: CacheSettings;
   readonly #memory: ResponseMemory;
@@ -35,10 +32,7 @@ export class PostResponses {
     this.#deps = deps;
   }
 
-  /**
-   * Captures the response to a POST if it may be stored. `invalidation` belongs to the same request, and is done before
-   * the response is stored.
-   */
+  /** Captures the response to a POST if it may be stored. It is stored after the `invalidation` of the same request. */
   capture(req: IncomingMessage, res: ServerResponse, invalidation: Invalidation): void {
     const settings = this.#settings;
     const { custom, session } = settings.key;

@@ -26,10 +26,7 @@ export interface Representation extends Validators {
   readonly isEncoded: boolean;
 }
 
-/**
- * A part of a representation, from byte `start` to byte `end` inclusive. With `isUnsatisfiable` the part is empty, for
- * a 416.
- */
+/** The bytes `start` to `end`, inclusive, of a representation. With `isUnsatisfiable` the part is empty, for a 416. */
 export interface RangePart extends ByteRange {
   readonly isUnsatisfiable: boolean;
   /** The length of the whole representation in bytes. */
@@ -52,9 +49,7 @@ export function representationOf(headers: OutgoingHttpHeaders, length: number): 
   return { length, isEncoded: headers['content-encoding'] !== undefined, ...validatorsOf(pairs) };
 }
 
-/**
- * The range that a request gets of a representation (RFC 9110, section 14.2); undefined if the request gets the whole.
- */
+/** The range of a representation that a request gets (RFC 9110, section 14.2); undefined if it gets the whole. */
 export function rangeFor(
   { method, headers }: RangeRequest,
   { length, etag, lastModified, date, isEncoded }: Representation,
@@ -109,10 +104,7 @@ function setPartHead(res: ServerResponse, { start, end, isUnsatisfiable, length 
   if (!res.hasHeader('Content-Encoding')) Object.assign(res.req.headers, { 'accept-encoding': 'identity' });
 }
 
-/**
- * Returns a replacement that sends the requested part; undefined if the request gets the whole. `body` starts at byte
- * `start` of the representation.
- */
+/** The replacement that sends a part; undefined if the whole is sent. `body` starts at byte `start` of `whole`. */
 export function rangeReplacement(
   req: RangeRequest,
   whole: Representation,
@@ -127,10 +119,7 @@ export function rangeReplacement(
   };
 }
 
-/**
- * The part that a request gets of a response that streams; undefined if the handler would not send a part itself, or if
- * the request gets the whole.
- */
+/** The part to send of a streamed response; undefined if the handler supports no ranges, or to send the whole. */
 export function streamedPart(request: RangeRequest, res: ServerResponse): RangePart | undefined {
   const accepted = String(res.getHeader('accept-ranges') ?? '');
   const declared = res.getHeader('content-length');
@@ -160,10 +149,7 @@ export function sendStreamedPart(res: ServerResponse, begin: () => RangePart | u
     return part === 'whole' ? undefined : part;
   }
 
-  /**
-   * The bytes of a `write()` or `end()` call that belong to the part, and the callback of the call; undefined for a
-   * call that is passed on unchanged.
-   */
+  /** The bytes of a `write()` or `end()` in the part, and its callback; undefined for a call to pass on unchanged. */
   function partOf(
     args: unknown[],
   ): { readonly bytes: Buffer; readonly done: readonly (() => void)[] } | undefined {

@@ -16,10 +16,7 @@ import type { RequestKey } from './request-key.ts';
 const RETRY_AFTER_MS = 1_000;
 const LONGEST_REFRESH_MS = 60_000;
 
-/**
- * After this many refusals in a row, a client's own request refreshes: otherwise the response would stay stale to the
- * end of its window.
- */
+/** After this many refusals in a row, a client's own request refreshes; otherwise the response would stay stale. */
 const MAX_REFUSALS = 3;
 const NOT_FOUND = 404;
 const REMEMBERED_BYTES = 2 * 2 ** 20;
@@ -87,19 +84,13 @@ export class Refresher {
     return (this.#until.get(id) ?? Number.NEGATIVE_INFINITY) > this.#now();
   }
 
-  /**
-   * Notes that a client's own request refreshes. Other clients get the stale response meanwhile, and internal requests
-   * are tried again later.
-   */
+  /** Notes that a client's request refreshes. Others get the stale response; internal requests are retried later. */
   leaveToClient(id: string): void {
     this.#refusals.delete(id);
     this.#until.set(id, this.#now() + RETRY_AFTER_MS);
   }
 
-  /**
-   * The app that can handle an internal request; undefined on Connect and plain `node:http`, and after too many
-   * refusals.
-   */
+  /** The app for an internal request; undefined on Connect and plain `node:http`, and after too many refusals. */
   rootAppOf(req: IncomingMessage, id: string): ReturnType<typeof rootAppOf> {
     return (this.#refusals.get(id) ?? 0) < MAX_REFUSALS ? rootAppOf(req) : undefined;
   }

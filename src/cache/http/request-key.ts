@@ -144,10 +144,7 @@ function idOf({ host, url, custom, secrets }: KeyParts, ruled: RuledUrl | undefi
   return secrets.length === 0 ? target : JSON.stringify([target, ...secrets]);
 }
 
-/**
- * Joins a host and a URL. A host contains neither slash nor space, so that two pairs of host and URL never get the same
- * id.
- */
+/** Joins a host and a URL to an id of this pair only, since a host contains neither slash nor space. */
 function targetOf(host: string, url: string): string {
   return url.charCodeAt(0) === SLASH ? host + url : `${host} ${url}`;
 }
@@ -163,10 +160,7 @@ export function requestKey(req: IncomingMessage, settings: KeySettings): Request
   return parts && new RequestKey(parts);
 }
 
-/**
- * A digest of the content of a QUERY and its metadata, which the key must contain (RFC 10008, section 2.7); undefined
- * for unknown content.
- */
+/** Hashes a QUERY's content and metadata for the key (RFC 10008, section 2.7); undefined for unknown content. */
 function contentDigest(req: IncomingMessage): string | undefined {
   const content = requestContent(req);
   if (content === undefined) return undefined;

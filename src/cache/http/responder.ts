@@ -98,9 +98,7 @@ export class Responder {
     return 'answered';
   }
 
-  /**
-   * Refreshes a stale response: in the background, while the client gets the stale one, or by the client's own request.
-   */
+  /** Refreshes a stale response in the background, while the client gets the stale one, or by the client's request. */
   async #refresh(
     exchange: Exchange,
     entry: Entry<CachedResponse>,

@@ -79,9 +79,7 @@ export class ResponseKey implements EntryKey<CachedResponse> {
     return unpackResponse(info, body);
   }
 
-  /**
-   * A response is stored under the rule that it declares, so that it answers only URLs that the rule makes equivalent.
-   */
+  /** A response is stored under its declared rule, so that it answers only URLs that the rule makes equivalent. */
   declaredKey({ rule }: CachedResponse): DeclaredKey<CachedResponse> | undefined {
     this.#memory.rules.learn(this.#request, rule);
     const declared = this.#request.under(rule);
@@ -108,10 +106,7 @@ export class ResponseKey implements EntryKey<CachedResponse> {
   }
 }
 
-/**
- * The key of a request, under the known No-Vary-Search rule of its path; undefined for a request that must bypass the
- * cache.
- */
+/** The key of a request under the No-Vary-Search rule known for its path; undefined if it must bypass the cache. */
 export function responseKey(
   req: IncomingMessage,
   settings: KeySettings,

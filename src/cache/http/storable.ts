@@ -5,10 +5,7 @@ import type { LateHeaders } from '../../http/response/guarded-response.ts';
 import type { HandlerHeaders } from '../../http/response/handler-headers.ts';
 import { varyNames } from './vary.ts';
 
-/**
- * Fields that are never stored: the cache sets them itself on each response, except Set-Cookie, which is for one
- * client.
- */
+/** Fields that are never stored: the cache sets them on each response, except Set-Cookie, which is for one client. */
 export const UNSTORED_FIELDS: ReadonlySet<string> = new Set([
   'age',
   'cache-status',
@@ -24,9 +21,7 @@ const UNDERSTOOD = new Set([
 
 /** The directives by which a response says whether and how long it may be stored. */
 export interface Directives {
-  /**
-   * The directives that set the lifetime: those of a well-formed CDN-Cache-Control (RFC 9213), else of Cache-Control.
-   */
+  /** The directives that set the lifetime: of a well-formed CDN-Cache-Control (RFC 9213), else of Cache-Control. */
   readonly effective: CacheControl;
   /** Whether `effective` is CDN-Cache-Control, which overrides Expires as well. */
   readonly isTargeted: boolean;
@@ -82,10 +77,7 @@ export function withLateHeaders(head: HandlerHead, late: LateHeaders): HandlerHe
   return { ...head, headers, directives: directivesOf(headers) };
 }
 
-/**
- * Whether a body has the length that its head declares, if any. Otherwise the body was cut off, or is not the
- * handler's.
- */
+/** Whether a body has its declared length, if any. Otherwise it was cut off, or is not the handler's. */
 export function isWholeBody(head: HandlerHead | undefined, body: Buffer): boolean {
   const declared = head?.headers['content-length'];
   return declared === undefined || head?.status === 304 || Number(declared) === body.length;
@@ -101,9 +93,7 @@ export interface StorageRules {
   readonly isValidatable: boolean;
 }
 
-/**
- * Why a response must not be stored, as the event `cache:skipped` reports it; undefined if the response may be stored.
- */
+/** Why a response must not be stored, as the event `cache:skipped` reports it; undefined if it may be stored. */
 export function reasonNotToStore(
   { status, headers, directives }: HandlerHead,
   rules: StorageRules,
@@ -139,10 +129,7 @@ export function needsValidation(directives: Directives, hasTtl: boolean): boolea
   return applicableControls(directives, hasTtl).some((control) => isWhole(control, 'no-cache'));
 }
 
-/**
- * Whether a response can be validated before each use. That needs an ETag: the content of two users may have the same
- * Last-Modified.
- */
+/** Whether each use of a response can be validated. It needs an ETag: two users' content may share a Last-Modified. */
 export function hasEtag(status: number, { set }: HandlerHeaders): boolean {
   return status === 200 && set.some(([name]) => name.toLowerCase() === 'etag');
 }

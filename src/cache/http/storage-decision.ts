@@ -18,10 +18,7 @@ import { varyNames } from './vary.ts';
 /** The statuses that `stale-if-error` replaces with a stale response (RFC 5861, section 4). */
 export const ERROR_STATUSES: ReadonlySet<number> = new Set([500, 502, 503, 504]);
 
-/**
- * A run of the handler for one request. Its response may validate a stored response, be combined with a stored part, or
- * be replaced by a stale response.
- */
+/** A handler's run. Its response may validate a stored one, extend a stored part, or be replaced by a stale one. */
 export interface HandlerRun {
   /** The stale response to send in place of a server error; undefined for none. */
   readonly fallback: Entry<CachedResponse> | undefined;
@@ -53,10 +50,7 @@ export interface DecisionOptions {
   reasonNotToStore?(head: HandlerHead): string | undefined;
 }
 
-/**
- * Decides whether and how a handler's response is stored. A reason not to store is a string, as the event
- * `cache:skipped` carries it.
- */
+/** Decides whether and how a response is stored. A reason not to store is a string, as in the event `cache:skipped`. */
 export class StorageDecision {
   readonly run: HandlerRun;
   readonly settings: CacheSettings;
@@ -98,10 +92,7 @@ export class StorageDecision {
     return this.judgeChangedHead(head);
   }
 
-  /**
-   * Decides again by a head that earlier middleware has changed. Returns why the response is not stored; undefined if
-   * it may be stored.
-   */
+  /** Decides again by a head that earlier middleware changed. Returns the reason not to store the response, if any. */
   judgeChangedHead(handlerHead: HandlerHead): string | undefined {
     this.#head = handlerHead;
     const { validation, fallback, isRefresh, part } = this.run;
@@ -134,10 +125,7 @@ export class StorageDecision {
     return this.#lifetime === undefined ? 'no-lifetime' : undefined;
   }
 
-  /**
-   * Decides by the whole response. Returns its stored form, or the reason not to store it; undefined without a head
-   * that may be stored.
-   */
+  /** Returns the stored form of the whole response, or why it is not stored; undefined without a storable head. */
   conclude(
     body: Buffer,
   ): { readonly response: CachedResponse; readonly use: StorageUse } | string | undefined {

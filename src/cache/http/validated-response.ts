@@ -56,10 +56,7 @@ export function validatedResponse(
   return { head, response, isStorable };
 }
 
-/**
- * Whether a 304 has the validator of the stored response. A 304 without validators has it, since it answers the
- * condition of the request.
- */
+/** Whether a 304 matches the stored response. A 304 without validators does: it answers the request's condition. */
 function validates(
   { etag, 'last-modified': modified }: OutgoingHttpHeaders,
   stored: CachedResponse,
@@ -74,10 +71,7 @@ function updatedHeaders(stored: readonly Header[], update: readonly Header[]): H
   return [...stored.filter(([name]) => !replaced.has(name.toLowerCase())), ...updated];
 }
 
-/**
- * The headers that the handler has removed, now or from the stored response. A 304 omits body fields, so their absence
- * removes nothing.
- */
+/** The headers removed by the handler, now or earlier. A 304 omits body fields, so their absence removes nothing. */
 function removedAfter(
   stored: CachedResponse,
   { own }: HandlerHead,

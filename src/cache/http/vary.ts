@@ -7,22 +7,13 @@ import { VARIANT_ID_LENGTH } from '../store/operations/format.ts';
 /** Request headers whose members have weights: their values are compared without regard to order and case. */
 const WEIGHTED: ReadonlySet<string> = new Set(['accept-encoding', 'accept-language']);
 
-/**
- * The memory for known Vary names. For a key that was evicted, the first read of a response that varies costs one more
- * command.
- */
+/** The memory for known Vary names. After an eviction, the next read of a varying response costs one more command. */
 const VARY_BYTES = 4 * 2 ** 20;
 
-/**
- * The longest list of names in Vary. Longer ones do not occur in practice; the stored format has two bytes for the
- * length.
- */
+/** The longest list of Vary names. None is longer in practice; the stored format has two bytes for the length. */
 const MAX_NAMES_LENGTH = 1_000;
 
-/**
- * The names in Vary, in lower case and sorted. `*` means that the response matches no other request (RFC 9110, section
- * 12.5.5).
- */
+/** The lower-case names in Vary, sorted. `*` means that no other request matches (RFC 9110, section 12.5.5). */
 export function varyNames({ vary }: OutgoingHttpHeaders): string {
   if (vary === undefined) return '';
   const text = Array.isArray(vary) ? vary.join(',') : String(vary);
@@ -43,10 +34,7 @@ export function varyValues(names: string, headers: IncomingHttpHeaders): string 
   return JSON.stringify(values);
 }
 
-/**
- * Removes white space around the members of a list. Matching `\s*,\s*` would take quadratic time in a field full of
- * blanks.
- */
+/** Removes white space around list members. Matching `\s*,\s*` would take quadratic time in a field full of blanks. */
 function canonicalList(text: string): string {
   return text
     .split(',')
@@ -60,10 +48,7 @@ export function variantId(names: string, headers: IncomingHttpHeaders): string {
   return createHash('sha256').update(text, 'utf16le').digest('base64url').slice(0, VARIANT_ID_LENGTH);
 }
 
-/**
- * The request headers on which the responses of each key vary, as this process has seen them. For an unknown key the
- * headers seen last are a guess.
- */
+/** The request headers by which keys vary, as seen by this process. For an unknown key, those seen last are a guess. */
 export class VaryMemory {
   readonly #names = new BoundedMap<string>(VARY_BYTES, (names) => names.length * 2);
   #last = '';
