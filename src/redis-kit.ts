@@ -23,10 +23,7 @@ export interface RedisKit<Client = DefaultClient>
   readonly prefix: string;
   /** The underlying client, for your own commands; the kit's deadlines and failure policies do not apply to it. */
   readonly client: Client;
-  /**
-   * Resolves with the first connection, or rejects with a ConnectionError after 5 s. A connection that is made later is
-   * still used.
-   */
+  /** Resolves when first connected, or rejects with a ConnectionError after 5 s. A later connection is still used. */
   ready(): Promise<void>;
   /**
    * Lets commands in flight finish, for up to `timeout` (default `'5s'`), and closes what the kit opened. Calling

@@ -10,10 +10,7 @@ const OVERHEAD_BYTES = 150;
 export class BoundedMap<Value extends NonNullable<unknown>> {
   readonly #entries: LRUCache<string, Value>;
 
-  /**
-   * `bytesOf` returns the size of a value (default 0). `dropped` is called with each value that leaves the map, for any
-   * reason.
-   */
+  /** `bytesOf` returns the size of a value (default 0). `dropped` is called with each value that leaves the map. */
   constructor(
     maxBytes: number,
     bytesOf: (value: Value) => number = () => 0,

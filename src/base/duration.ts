@@ -6,10 +6,7 @@ const UNIT_MS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as c
 /** The longest duration, 100 years: Redis adds a TTL to the time of day, and the sum must not overflow. */
 export const MAX_DURATION_MS: number = 36_525 * UNIT_MS.d;
 
-/**
- * Converts a Duration to milliseconds. Returns undefined for any other value, and for one that is not a whole number
- * from 1 to `MAX_DURATION_MS`.
- */
+/** Converts a Duration to milliseconds. Returns undefined unless that is a whole number from 1 to `MAX_DURATION_MS`. */
 export function durationMs(value: unknown): number | undefined {
   const ms = typeof value === 'string' ? parse(value) : value;
   return typeof ms === 'number' && Number.isInteger(ms) && ms > 0 && ms <= MAX_DURATION_MS ? ms : undefined;

@@ -3,10 +3,7 @@ import type { Logger } from './logger.ts';
 
 type Listener<Event> = (event: Event) => void;
 
-/**
- * A typed event emitter. A listener that throws or rejects is logged, and does not fail the request that emitted the
- * event.
- */
+/** An event emitter. A listener that throws or rejects is logged and does not fail the request that emits the event. */
 export class Emitter<EventMap extends object> {
   readonly #listeners = new Map<keyof EventMap, Set<Listener<never>>>();
   readonly #logger: Logger;

@@ -8,10 +8,7 @@ export class RedisKitError extends Error {
   declare readonly status?: number;
   /** The same as `status`, under the name that NestJS and Fastify read. */
   declare readonly statusCode?: number;
-  /**
-   * Whether error handlers may send the message to the client, as in `http-errors`. NestJS requires `status`,
-   * `statusCode` and `expose`.
-   */
+  /** Whether clients may see the message, as in `http-errors`. NestJS requires `status`, `statusCode` and `expose`. */
   declare readonly expose?: boolean;
 
   constructor(code: ErrorCode, message: string, options?: { readonly cause?: unknown }) {
@@ -93,10 +90,7 @@ export function closedError(): StoreError {
   return new StoreError('ERR_REDIS_KIT_CLOSED', 'the kit is closed');
 }
 
-/**
- * This process has lost the lock, or cannot know whether it still holds the lock: stop writing to what the lock
- * protects.
- */
+/** This process has lost the lock, or cannot know whether it still holds it: stop writing to what the lock protects. */
 export class LockLostError extends RedisKitError {
   constructor(message: string, options?: { readonly cause?: unknown }) {
     super('ERR_REDIS_KIT_LOCK_LOST', message, options);

@@ -1,10 +1,7 @@
 import { describe, suggestion } from './describe.ts';
 import { ConfigError } from './errors.ts';
 
-/**
- * The events of a kit, by name: `kit.on('connection:down', ({ error }) => ...)`. The part before the colon is the
- * feature.
- */
+/** The events of a kit: `kit.on('connection:down', ({ error }) => ...)`. The part before the colon is the feature. */
 export interface KitEvents {
   /** Redis is reachable, for the first time or again. */
   'connection:up': { readonly mode: 'standalone' | 'cluster' };
@@ -15,10 +12,7 @@ export interface KitEvents {
    * answered a command again, or has left the cluster. Each state is emitted once per outage.
    */
   'connection:breaker': { readonly node: string; readonly state: 'open' | 'closed' };
-  /**
-   * A session was stored for the first time. `handle` is its public handle, as in `kit.sessions`, and not its secret
-   * id.
-   */
+  /** A session was stored for the first time. `handle` is the public handle of `kit.sessions`, not the secret id. */
   'session:created': { readonly handle: string };
   /** A request's session was read from the store. */
   'session:loaded': { readonly handle: string };

@@ -1,7 +1,4 @@
-/**
- * Hints for options of packages that the kit replaces. If a call has the same setting under another name, the hint of
- * that call takes precedence.
- */
+/** Hints for options of packages that the kit replaces. A hint that a call has for the same option takes precedence. */
 export const FOREIGN_OPTIONS: Readonly<Record<string, string>> = {
   ...hints(
     ['client', 'redis', 'redisClient', 'storeClient', 'sendCommand'],

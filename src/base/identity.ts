@@ -1,18 +1,12 @@
 import { describe } from './describe.ts';
 import { RedisKitError } from './errors.ts';
 
-/**
- * Whether a value can identify a client, a resource or a scope. An empty string cannot: all clients without an id would
- * share one identity.
- */
+/** Whether a value can identify a client, resource or scope. An empty string would be shared by all that lack an id. */
 export function isIdentity(value: unknown): value is string {
   return typeof value === 'string' && value !== '';
 }
 
-/**
- * The error for a callback that returned no identity. `callback` names the option for the message: 'kit.lock: option
- * `key`'.
- */
+/** The error for a callback that returned no identity. `callback` names the option, as in 'kit.lock: option `key`'. */
 export function identityError(callback: string, value: unknown, expected: string): RedisKitError {
   return new RedisKitError(
     'ERR_REDIS_KIT_NO_IDENTITY',

@@ -5,10 +5,7 @@ import { ConfigError } from './errors.ts';
 /** The features that store data in Redis; the second part of every key. */
 export type Feature = 'rate' | 'session' | 'cache' | 'lock' | 'idempotency' | 'concurrency';
 
-/**
- * Matches the keys of a feature that begin with `start` and end with `end`. For administration only: finding them takes
- * a SCAN.
- */
+/** Matches keys of a feature by their start and end. For administration only: finding the keys takes a SCAN. */
 export interface KeyPattern {
   readonly feature: Feature;
   readonly start: string;
@@ -54,10 +51,7 @@ export class Keys {
     return this.#key('rate', encodeId(id));
   }
 
-  /**
-   * A name for the express-rate-limit store of one policy. It is no prefix of the store's keys, which end with the
-   * policy.
-   */
+  /** A name for a policy's express-rate-limit store. It is no prefix of the store's keys, which end with the policy. */
   rateStore(policy: string): string {
     return `${this.prefix}:${policy}:`;
   }
@@ -119,10 +113,7 @@ export class Keys {
     return `${kind}:${encodeId(id)}`;
   }
 
-  /**
-   * The key of a name's version. The keys of all versions and of the sequence share a slot, so that one script can
-   * invalidate several names.
-   */
+  /** The key of a name's version. Versions and the sequence share a slot: one script can invalidate several names. */
   cacheVersion(name: string): string {
     this.#versions ??= this.#key('cache', `${encodeId(this.prefix)}.v`);
     return `${this.#versions}:${name}`;
@@ -205,10 +196,7 @@ export function featureOf(key: string): Feature {
   return (/:(rate|session|cache|lock|idempotency|concurrency):\{/.exec(key)?.[1] ?? 'session') as Feature;
 }
 
-/**
- * Whether a key of a lock is its fence counter. No other key of a lock ends like this, since an encoded id has no
- * brace.
- */
+/** Whether a lock's key is its fence counter. No other key of a lock ends like this: an encoded id has no brace. */
 export function isFenceCounter(key: string): boolean {
   return key.endsWith('}:fence');
 }

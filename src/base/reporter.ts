@@ -65,9 +65,7 @@ export class Reporter {
     this.#logger.error(`${feature}: ${error.message}`);
   }
 
-  /**
-   * Must be called each time that a feature works without Redis. Returns whether the call is the first in the outage.
-   */
+  /** Must be called each time a feature works without Redis. Returns whether the call is the first in the outage. */
   isNewlyDegraded(feature: string): boolean {
     const now = performance.now();
     const degradedAt = this.#degradedAt.get(feature);
@@ -78,9 +76,7 @@ export class Reporter {
     return this.#unavailable.size === 0 && now - degradedAt >= REPEAT_AFTER_MS;
   }
 
-  /**
-   * Logs a warning about something that works but should be changed, once per message. Returns whether it was logged.
-   */
+  /** Logs a warning once per message, for something that works but should be changed. Returns whether it was logged. */
   warning(message: string): boolean {
     if (this.#warnings.get(message) === true) return false;
     this.#warnings.set(message, true);

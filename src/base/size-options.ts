@@ -2,10 +2,7 @@ import type { OptionReader } from './option-reader.ts';
 
 const MEBIBYTE = 2 ** 20;
 
-/**
- * The largest size that the option allows. It is well below Redis's limit of 512 MiB, since a larger value blocks the
- * server for too long.
- */
+/** The largest size allowed, well below Redis's limit of 512 MiB: a larger value blocks the server for too long. */
 const LARGEST_VALUE = 64 * MEBIBYTE;
 
 /** Reads an option that limits the bytes of one stored value; default 1 MiB. */

@@ -1,10 +1,7 @@
 import type { Duration } from './duration.ts';
 import type { OptionReader } from './option-reader.ts';
 
-/**
- * The shortest lease. A lease is renewed after a third of its time, and a shorter one could end during a short delay of
- * the event loop.
- */
+/** A lease is renewed after a third of its time; a shorter lease could end during a short delay of the event loop. */
 const MIN_LEASE_MS = 100;
 
 /** Just below the limit of Node's timers (2^31 - 1 ms): a timer for a longer time fires at once. */

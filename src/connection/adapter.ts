@@ -46,10 +46,7 @@ export interface Subscriber {
   subscribe(channel: string): Promise<unknown>;
   unsubscribe(channel: string): Promise<unknown>;
   ping(): Promise<unknown>;
-  /**
-   * Whether the subscriber's node still receives all published messages: false once the node is no longer a master, or
-   * once a borrowed client is closed.
-   */
+  /** Whether the node receives all published messages: false once it is no master, or a borrowed client is closed. */
   isWellPlaced(): boolean;
   /** Closes the socket at once, in any state. */
   destroy(): void;
@@ -95,10 +92,7 @@ export class SocketStatus {
   }
 }
 
-/**
- * The delay before a reconnection: exponential up to 400 ms, with jitter, so that many processes do not reconnect at
- * the same moment.
- */
+/** The delay grows exponentially up to 400 ms. Jitter keeps many processes from reconnecting at the same moment. */
 export function reconnectDelay(attempts: number): number {
   return Math.min(25 * 2 ** Math.min(attempts, 10), 400) + Math.floor(Math.random() * 100);
 }

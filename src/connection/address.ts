@@ -40,10 +40,7 @@ export function parseRedisUrl(source: string, value: unknown): RedisAddress | 'm
   };
 }
 
-/**
- * Rejects a `host` that is more than a host: Node would look up the whole text as a name and repeat it in an error,
- * even a URL with a password.
- */
+/** Rejects more than a host, such as a URL: Node would look it up as a name, and an error would show its password. */
 export function checkHost(source: string, host: string): string {
   if (!/[\s/@]|^[^:]*:[^:]*$/.test(host)) return host;
   throw new ConfigError(

@@ -12,10 +12,7 @@ export interface BorrowedClient extends Pick<EventEmitter, 'on' | 'off'> {
   sendCommand(...args: never[]): Promise<unknown>;
 }
 
-/**
- * Recognizes the kind of a client by methods that only this kind has. Throws for a client that the kit does not
- * support.
- */
+/** Recognizes a client by methods that only its kind has. Throws for a client that the kit does not support. */
 export function recognizeClient(client: unknown): {
   family: 'standalone' | 'cluster';
   client: BorrowedClient;

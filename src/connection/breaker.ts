@@ -2,9 +2,7 @@ import { performance } from 'node:perf_hooks';
 
 const FAILURES_TO_OPEN = 3;
 
-/**
- * Consecutive probes that must be answered in time. More than one, since even a slow node replies quickly now and then.
- */
+/** Consecutive probes that must be answered in time: more than one, since a slow node sometimes replies quickly. */
 const ANSWERS_TO_CLOSE = 3;
 
 const PROBE_EVERY_MS = 500;

@@ -53,10 +53,7 @@ export class Connection implements CommandLink {
     return this.#adapter.client;
   }
 
-  /**
-   * Resolves when the kit is connected, or rejects after 5 s. A connection that succeeds after the rejection is still
-   * used.
-   */
+  /** Resolves when the kit is connected, or rejects after 5 s. A connection that succeeds later is still used. */
   async ready(): Promise<void> {
     await this.#whenUp(() => this.#adapter.overallStatus(), READY_TIMEOUT_MS, false);
   }
@@ -94,10 +91,7 @@ export class Connection implements CommandLink {
     }
   }
 
-  /**
-   * Records the failure of a command for the breaker, and returns the error for the caller. `spentMs` is the time that
-   * the command was allowed to wait.
-   */
+  /** Records a command's failure, and returns the caller's error. The command was allowed to wait for `spentMs`. */
   #failure(error: unknown, breaker: Breaker, spentMs: number): unknown {
     if (error instanceof ReplyError && !hasNotRun(error)) {
       breaker.succeeded();

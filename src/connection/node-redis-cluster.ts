@@ -39,10 +39,7 @@ interface ClusterClient extends BorrowedClient {
   destroy(): void;
 }
 
-/**
- * The pause between two attempts to connect a node. A borrowed cluster may reject at once; without a pause, each
- * rejection would cause the next attempt.
- */
+/** The pause between attempts to connect a node: a borrowed cluster may reject at once, and cause the next attempt. */
 const CONNECT_NODE_EVERY_MS = 200;
 
 /** The cluster is asked for its topology this long after a master's socket began to reconnect. */

@@ -48,10 +48,7 @@ export const OWN_CLIENT_OPTIONS: Required<
   commandOptions: { timeout: 0 },
 };
 
-/**
- * Destroys a client, and destroys it once more when it is ready: node-redis does not stop a socket that is still
- * connecting.
- */
+/** Destroys a client now, and again when it is ready: node-redis does not stop a socket that is still connecting. */
 export function destroyClient(client: Pick<EventEmitter, 'on'> & { destroy(): void }): void {
   client.on('ready', () => client.destroy());
   client.destroy();
@@ -81,10 +78,7 @@ export function replyErrorOf(error: unknown): ReplyError | undefined {
   return new ReplyError(cause.message, { cause });
 }
 
-/**
- * Recognizes an error reply by its first word, in capitals: a borrowed client may come from another copy of the
- * package, whose ErrorReply is another class.
- */
+/** Recognizes an error reply by its first word in capitals: another copy of node-redis has another ErrorReply class. */
 function isForeignErrorReply(error: unknown): boolean {
   return error instanceof Error && /^[A-Z]{2,} /.test(error.message);
 }

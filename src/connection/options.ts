@@ -35,10 +35,7 @@ export interface ConnectionOptions<Client = unknown> {
   readonly db?: number | undefined;
   /** TLS with `host`: `true`, or options of `tls.connect`. With a `rediss:` URL: options of `tls.connect`. */
   readonly tls?: boolean | TlsOptions | undefined;
-  /**
-   * A node-redis client or cluster of your own, which you connect and close yourself. `kit.close()` only removes the
-   * kit's listeners from it.
-   */
+  /** A node-redis client or cluster that you connect and close. `kit.close()` only removes the kit's own listeners. */
   readonly client?: (Client & BorrowedClient) | undefined;
   readonly cluster?: ClusterOptions | undefined;
 }

@@ -21,10 +21,7 @@ export class ReconnectingPubSub implements PubSub {
   #timer: NodeJS.Timeout | undefined;
   #attempts = 0;
   #isClosed = false;
-  /**
-   * The message of the last reported error. An error with the same message is not reported again until all channels
-   * have been up.
-   */
+  /** The last reported error message. The same message is reported again only after all channels have been up. */
   #reported: string | undefined;
 
   constructor(createSubscriber: () => Subscriber | undefined, report: (error: Error) => void) {

@@ -23,10 +23,7 @@ export function addSharedListeners(
   };
 }
 
-/**
- * Finds the real client, which has the listeners and emits the events. node-redis returns objects with the real client
- * as their prototype.
- */
+/** Finds the real client, which emits the events: it is the prototype of the objects that node-redis returns. */
 function emitterOf(client: object): object {
   let emitter = client;
   while (!Object.hasOwn(emitter, '_events')) {

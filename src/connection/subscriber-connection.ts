@@ -23,10 +23,7 @@ export interface SubscriberTask {
 
 type SubscriptionState = 'subscribing' | 'up' | 'unsubscribing' | 'refused';
 
-/**
- * One connection of a subscriber, from the attempt to connect until the connection is lost, does not answer or is
- * ended.
- */
+/** One connection of a subscriber, from the attempt to connect until it is lost, does not answer or is ended. */
 export class SubscriberConnection {
   readonly #subscriber: Subscriber;
   readonly #task: SubscriberTask;
@@ -57,10 +54,7 @@ export class SubscriberConnection {
     return this.#states.get(channel) === 'up';
   }
 
-  /**
-   * Subscribes to a channel or unsubscribes from it, if needed. Must be called whenever `isWanted(channel)` may have
-   * changed.
-   */
+  /** Subscribes or unsubscribes a channel if needed. Must be called whenever `isWanted(channel)` may have changed. */
   sync(channel: string): void {
     if (!this.#isReady || this.#isEnded) return;
     const state = this.#states.get(channel);

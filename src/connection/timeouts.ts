@@ -7,10 +7,7 @@ interface Timeout {
   expire(): void;
 }
 
-/**
- * Timeouts that share one coarse timer: a timer or an AbortSignal per command would cost more than the command. The
- * timer runs only while a timeout is set.
- */
+/** Timeouts share one coarse timer while any is set: a timer or AbortSignal per command costs more than the command. */
 export class Timeouts {
   readonly #timeouts = new Set<Timeout>();
   #timer: NodeJS.Timeout | undefined;

@@ -47,9 +47,7 @@ export class RequestDeadlines {
     return deadline;
   }
 
-  /**
-   * Creates the deadline of one call from the handler: a handler may make any number of calls during a long response.
-   */
+  /** Creates the deadline of one call from the handler, which may make any number of calls during a long response. */
   ofCall(): Deadline {
     return new Deadline(this.#limitMs);
   }

@@ -24,24 +24,15 @@ interface Entry {
  */
 type StoredValue = string | Buffer | SortedSet;
 
-/**
- * Values of this size and above are stored as Buffers: a string is converted on each read, which takes 0.2 microseconds
- * for 100 bytes.
- */
+/** Values of this size and above are Buffers: each read converts a string, in 0.2 microseconds for 100 bytes. */
 const BUFFER_FROM_BYTES = 4_096;
 
 const MEBIBYTE = 2 ** 20;
 
-/**
- * A part of the data with its own limits. Fence counters are a partition of their own: they outlive their locks, and
- * would leave no space for new locks.
- */
+/** Data with its own limits. Fence counters are separate: they outlive locks, and would leave no space for new ones. */
 type Partition = Feature | 'fence';
 
-/**
- * Losing a response or a counter costs little, so they are evicted. Losing a session, a lock or an idempotency record
- * breaks a guarantee.
- */
+/** Responses and counters are evicted. Losing a session, a lock or an idempotency record would break a guarantee. */
 const LIMITS: Readonly<Record<Partition, PartitionLimits>> = {
   rate: { maxEntries: 100_000, maxBytes: 64 * MEBIBYTE, whenFull: 'evict' },
   cache: { maxEntries: 10_000, maxBytes: 64 * MEBIBYTE, whenFull: 'evict' },
@@ -60,24 +51,16 @@ const LIMITS: Readonly<Record<Partition, PartitionLimits>> = {
  */
 const PERMANENT: Entry = { value: '', expiresAt: Number.POSITIVE_INFINITY };
 
-/**
- * Bytes that an entry takes besides its key and value: object headers, the entry, the Map and the LRU list (measured on
- * Node 20).
- */
+/** Bytes of an entry besides key and value, measured on Node 20: object headers, the entry, the Map, the LRU list. */
 const ENTRY_BYTES = 220;
 
-/**
- * Bytes that a value takes besides its content if it is a Buffer: two objects, the allocation, and V8's bookkeeping.
- */
+/** Bytes that a Buffer takes besides its content: two objects, the allocation, and V8's bookkeeping. */
 const BUFFER_BYTES = 350;
 
 /** The shortest time between two sweeps for expired entries in a full partition: a sweep visits every entry. */
 const SWEEP_EVERY_MS = 1_000;
 
-/**
- * The data of `memory:` and of the in-process fallback. Each feature has its own limits, so that a busy cache cannot
- * evict sessions.
- */
+/** The data of `memory:` and the in-process fallback. Limits per feature keep a busy cache from evicting sessions. */
 export class MemoryKeyspace implements Keyspace, PubSub {
   readonly #channels = new Map<string, Set<ChannelListener>>();
   readonly #clock: Clock;
@@ -233,10 +216,7 @@ function bytesOfValue(value: StoredValue): number {
   return value instanceof SortedSet ? value.byteLength : value.length + BUFFER_BYTES;
 }
 
-/**
- * Copies a value whose Buffer is a view: a view keeps its whole memory alive, such as one of Node's 8 kB pools or a
- * request body.
- */
+/** Copies a Buffer that is a view: a view keeps all its memory alive, such as Node's 8 kB pool or a request body. */
 function ownBytesOf(value: Buffer): StoredValue {
   if (value.length < BUFFER_FROM_BYTES) return value.toString('latin1');
   if (value.length === value.buffer.byteLength) return value;

@@ -9,9 +9,7 @@ export type RawReply = number | Buffer | null | readonly RawReply[];
 
 /** The commands that in-memory implementations use in place of Redis. */
 export interface Keyspace {
-  /**
-   * Returns the string under a key, or the entries of a sorted set as JSON; undefined for a key that does not exist.
-   */
+  /** Returns a key's string, or the entries of its sorted set as JSON; undefined for a key that does not exist. */
   get(key: string): Buffer | undefined;
   /** Throws a StoreError when the feature's space is full and nothing may be evicted. */
   set(key: string, value: Buffer, ttlMs: number): void;
@@ -22,10 +20,7 @@ export interface Keyspace {
   sortedSet(key: string): Pick<SortedSet, 'size' | 'at' | 'has' | 'entries'> | undefined;
   /** Adds or moves a member and sets the TTL, as ZADD and PEXPIRE do. Throws as `set` does. */
   addSorted(key: string, entry: SortedEntry, ttlMs: number): void;
-  /**
-   * Removes a member and keeps the TTL, as ZREM does; an empty set is deleted. Returns whether the member was in the
-   * set.
-   */
+  /** Removes a member, keeps the TTL and deletes an empty set, as ZREM does. Returns whether the set had the member. */
   removeSorted(key: string, member: string): boolean;
   /** Milliseconds until a key expires; undefined for a key that does not exist. */
   ttl(key: string): number | undefined;

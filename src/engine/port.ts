@@ -35,9 +35,7 @@ export interface CommandLink {
    */
   send(key: string, command: readonly Argument[], timeoutMs: number): Promise<RawReply>;
 
-  /**
-   * Returns one `send` function per master, with the same guarantees as `send`. A standalone server is the only master.
-   */
+  /** Returns one `send` function per master, with the guarantees of `send`. A standalone server is the only master. */
   masters(): readonly ((command: readonly Argument[], timeoutMs: number) => Promise<RawReply>)[];
 }
 

@@ -1,10 +1,7 @@
 /** Receives the messages of one channel. */
 export interface ChannelListener {
   onMessage(message: string): void;
-  /**
-   * `true`: every message that is published from now on arrives. `false`, which is also assumed before the first call:
-   * messages may be lost.
-   */
+  /** `true`: all messages published from now on arrive. `false`, assumed before the first call: some may be lost. */
   onStatus(isUp: boolean): void;
 }
 

@@ -12,10 +12,7 @@ export interface RedisEngineSettings {
   readonly now?: () => number;
 }
 
-/**
- * Runs operations as scripts: by digest (EVALSHA), and with their text (EVAL) only if the server does not have the
- * script yet.
- */
+/** Runs operations as scripts: by digest (EVALSHA), or by text (EVAL) if the server does not have the script yet. */
 export function redisEngine(link: CommandLink, settings: RedisEngineSettings): Engine {
   async function within<Reply>(
     what: string,

@@ -1,9 +1,6 @@
 export type SortedEntry = readonly [score: number, member: string];
 
-/**
- * Bytes that a member takes besides its characters: the string object, the score, the entry, and the Map and array
- * slots.
- */
+/** Bytes of a member besides its characters: the string object, the score, the entry, and the Map and array slots. */
 const MEMBER_BYTES = 120;
 
 /**
@@ -80,10 +77,7 @@ function compare([a, one]: SortedEntry, [b, other]: SortedEntry): number {
   return a - b || (one < other ? -1 : one > other ? 1 : 0);
 }
 
-/**
- * Parses the JSON of a sorted set: no entries for a key that does not exist, undefined for bytes that are no sorted
- * set.
- */
+/** Parses the JSON of a sorted set: no entries for a missing key, undefined for bytes that are no sorted set. */
 export function parseSortedSet(value: Buffer | undefined): readonly SortedEntry[] | undefined {
   if (value === undefined) return [];
   try {

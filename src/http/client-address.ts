@@ -21,9 +21,7 @@ export function clientNetwork(req: IncomingMessage, subnet: number | false, wher
   );
 }
 
-/**
- * Which proxies the app trusts to report the client's address. `none` without Express, or if `trust proxy` is not set.
- */
+/** The proxies that the app trusts to report the client's address: `none` without Express or without `trust proxy`. */
 export function proxyTrust(req: IncomingMessage): 'all' | 'none' | 'some' {
   const { app } = req as { app?: { get?: (name: string) => unknown } };
   const setting = typeof app?.get === 'function' ? app.get('trust proxy') : undefined;

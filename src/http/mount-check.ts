@@ -19,10 +19,7 @@ export function checkNotMounted(where: string, options: unknown): void {
   );
 }
 
-/**
- * Throws if a middleware is called without `next`. Koa and Hono catch an error that is thrown at once and answer 500,
- * but do not catch a later error.
- */
+/** Throws at once if a middleware is called without `next`: Koa and Hono answer 500, but do not catch a later error. */
 export function checkMiddlewareCall(where: string, req: unknown, next: unknown): void {
   if (typeof next === 'function') return;
   const framework = frameworkOf(req) ?? 'Express';
@@ -31,10 +28,7 @@ export function checkMiddlewareCall(where: string, req: unknown, next: unknown):
   );
 }
 
-/**
- * The framework whose middleware receive this value as their first argument. `Express` includes all frameworks that
- * pass Node's request.
- */
+/** The framework whose middleware get this first argument. `Express` includes all that pass Node's request. */
 function frameworkOf(value: unknown): Framework | undefined {
   if (has(value, 'req', 'res', 'request', 'response')) return 'Koa';
   if (has(value, 'req', 'env', 'newResponse')) return 'Hono';

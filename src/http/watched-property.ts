@@ -51,9 +51,7 @@ export class WatchedProperty {
     return Object.getOwnPropertyDescriptor(this.#target, this.#name)?.get;
   }
 
-  /**
-   * The watch that was installed directly after this watch; undefined if the property no longer leads to this watch.
-   */
+  /** The watch that was installed directly after this one; undefined if the property no longer leads to this watch. */
   #inFront(): WatchedProperty | undefined {
     let watch = watchOf(this.#currentGetter);
     while (watch !== undefined && watch.#own?.get !== this.#get) watch = watchOf(watch.#own?.get);

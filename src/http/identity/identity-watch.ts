@@ -18,10 +18,7 @@ const IDENTITY_NAMES = ['session', 'sessionID', 'sessionStore', 'user'];
 /** More than 0 while code runs whose reads of an identity do not influence the response. */
 let exemptions = 0;
 
-/**
- * Runs `work` and ignores its reads of an identity. Only synchronous reads are ignored, since other code could run in
- * between.
- */
+/** Runs `work` and ignores its synchronous reads of an identity; other code could run between asynchronous reads. */
 export function withoutIdentityWatch<Result>(work: () => Result): Result {
   exemptions++;
   try {
@@ -148,9 +145,7 @@ export class IdentityWatch {
   }
 }
 
-/**
- * Watches an object of parsed cookies. Reads of known cookies are ignored; the first read of another cookie is counted.
- */
+/** Watches parsed cookies. Reads of known cookies are ignored; the first read of another cookie is counted. */
 function watchedCookies(cookies: object, known: readonly string[], reads: CookieReads): object {
   let isCounted = false;
   const readAll = () => {

@@ -4,10 +4,7 @@ export interface ReadListener {
   readAll(): void;
 }
 
-/**
- * A Proxy that reports reads. An accessor could not report reads of an absent property without making it appear in
- * copies.
- */
+/** A Proxy that reports reads, even of absent properties: accessors for those would make them appear in copies. */
 export function watchedReads(watched: object, { read, readAll }: ReadListener): object {
   return new Proxy(watched, {
     get(target, name) {

@@ -36,10 +36,7 @@ function withoutZeros(digits: string): string {
   return digits.replace(/^0+/, '');
 }
 
-/**
- * The last `count` bytes. An empty representation is sent whole, since Content-Range cannot describe an empty range
- * (RFC 9110, section 14.4).
- */
+/** An empty representation is sent whole: Content-Range cannot describe an empty range (RFC 9110, section 14.4). */
 function lastBytes(count: number, length: number): ByteRange | 'unsatisfiable' | undefined {
   if (count === 0) return 'unsatisfiable';
   return length === 0 ? undefined : { start: Math.max(0, length - count), end: length - 1 };

@@ -7,9 +7,7 @@ const MONTH = `(?<month>${MONTHS.join('|')})`;
 const YEAR = String.raw`(?<year>\d{4})`;
 const TIME = String.raw`(?<time>\d\d:\d\d:\d\d)`;
 
-/**
- * IMF-fixdate, RFC 850 and asctime (RFC 9110, section 5.6.7). In a cache, names have any case (RFC 9111, section 4.2).
- */
+/** IMF-fixdate, RFC 850, asctime (RFC 9110, section 5.6.7). Caches accept names in any case (RFC 9111, section 4.2). */
 const FORMS = [
   new RegExp(`^${SHORT}, ${DAY} ${MONTH} ${YEAR} ${TIME} GMT$`, 'i'),
   new RegExp(String.raw`^${LONG}, ${DAY}-${MONTH}-(?<year>\d\d) ${TIME} GMT$`, 'i'),

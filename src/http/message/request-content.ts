@@ -7,10 +7,7 @@ interface Parsed extends IncomingMessage {
   readonly body?: unknown;
 }
 
-/**
- * The content of a request, as the client sent it or as a parser read it. `kind` distinguishes equal bytes of different
- * forms.
- */
+/** The content of a request, as sent or as a parser read it. `kind` distinguishes equal bytes of different forms. */
 export interface RequestContent {
   readonly kind: 'none' | 'bytes' | 'text' | 'json';
   readonly bytes: string | Uint8Array;
@@ -26,10 +23,7 @@ export function hasContent(
   return req.httpVersionMajor > 1 && req.stream?.endAfterHeaders === false;
 }
 
-/**
- * The content, from `req.rawBody` or `req.body`; undefined if no parser has read the content, or the parsed value has
- * no unambiguous text.
- */
+/** The content from `rawBody` or `body`; undefined if no parser has read it or the value has no unambiguous text. */
 export function requestContent(req: Parsed): RequestContent | undefined {
   if (!hasContent(req)) return { kind: 'none', bytes: '' };
   const { rawBody, body } = req;
@@ -55,9 +49,7 @@ function isEmpty(value: unknown): boolean {
   return value === null || (typeof value === 'object' && Object.keys(value).length === 0);
 }
 
-/**
- * Converts a value to JSON. Undefined for an instance of a class: two streams, for example, would have the same JSON.
- */
+/** Converts a value to JSON. Undefined for a class instance: two streams, for example, would have the same JSON. */
 function jsonOf(value: unknown): string | undefined {
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
     const prototype: unknown = Object.getPrototypeOf(value);

@@ -13,9 +13,7 @@ export interface PacedResponse {
   [BACKPRESSURE]?: Backpressure;
 }
 
-/**
- * How often 'drain' is emitted: after one 'drain', middleware in between, such as compression, passes one chunk only.
- */
+/** How often 'drain' is emitted: after each one, middleware in between, such as compression, passes one chunk only. */
 const RESUME_EVERY_MS = 10;
 
 /**

@@ -34,10 +34,7 @@ export function callWhenFinished(res: ServerResponse, done: Done | undefined): v
   else res.once('finish', done);
 }
 
-/**
- * Whether Node can write a value. `instanceof Uint8Array` would be false for a Buffer of another realm, as in a test
- * runner.
- */
+/** Whether Node can write a value. `instanceof Uint8Array` is false for Buffers of another realm (test runners). */
 export function isChunk(value: unknown): value is Chunk {
   return typeof value === 'string' || types.isUint8Array(value);
 }
@@ -75,10 +72,7 @@ export class BufferedWrites {
     this.#needsDrain = false;
   }
 
-  /**
-   * Writes all buffered calls, or without `all` only those that do not complete the response. Returns what the last
-   * `write` returned.
-   */
+  /** Writes buffered calls; without `all`, none that completes the response. Returns the result of the last `write`. */
   release(all: boolean, write: (call: Write) => boolean): boolean {
     let hasSpace = true;
     for (let call = this.#calls[0]; call !== undefined; call = this.#calls[0]) {

@@ -8,10 +8,7 @@ export function onClose(res: ServerResponse, listener: () => void): void {
   listenAsKit(res, 'close', listener);
 }
 
-/**
- * A signal that aborts when the response closes, because the response was sent or its client disconnected. One signal
- * per response.
- */
+/** A signal that aborts when the response closes, because it was sent or its client disconnected. One per response. */
 export function closeSignalOf(res: ServerResponse & { [SIGNAL]?: AbortSignal }): AbortSignal {
   res[SIGNAL] ??= createSignal(res);
   return res[SIGNAL];

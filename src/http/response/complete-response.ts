@@ -29,10 +29,7 @@ export function isComplete(req: IncomingMessage, res: unknown): res is ServerRes
   return true;
 }
 
-/**
- * The error for `next` if the response is incomplete. Throws a ConfigError if `next` is missing. `where` names the
- * kit's method in the error.
- */
+/** The error for `next` if `res` is incomplete. Throws a ConfigError without `next`. `where` names the kit's method. */
 export function callError(
   where: string,
   { req, res, next }: { readonly req: IncomingMessage; readonly res: unknown; readonly next: unknown },

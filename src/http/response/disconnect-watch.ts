@@ -61,9 +61,7 @@ export class DisconnectWatch {
     return !this.#isDisconnected || this.#isNoticed;
   }
 
-  /**
-   * Whether the socket is destroyed, even if 'close' was not emitted yet. An internal request has no client to lose.
-   */
+  /** Whether the socket is destroyed, even before 'close' is emitted. An internal request has no client to lose. */
   #isDisconnecting(): boolean {
     return this.#res.socket?.destroyed === true && internalPurposeOf(this.#req) === undefined;
   }
@@ -111,9 +109,7 @@ export class DisconnectWatch {
     for (const name of names) if (name in target) new WatchedProperty(target, name, { read });
   }
 
-  /**
-   * After a disconnect, Node calls the callbacks of `write` with an error, by which a handler notices the disconnect.
-   */
+  /** After a disconnect, Node calls callbacks of `write` with an error, by which a handler notices the disconnect. */
   #watchWriteCallbacks(): void {
     const { write } = this.#res;
     this.#res.write = ((...args: Parameters<typeof write>) => {

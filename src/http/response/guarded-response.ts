@@ -13,10 +13,7 @@ interface GuardedResponse extends PacedResponse {
   readonly [GUARD]: ResponseGuard;
 }
 
-/**
- * The methods that replace those of a response. All responses share these functions, so that V8 can optimize their
- * calls.
- */
+/** The methods that replace those of a response. All responses share them, so that V8 can optimize their calls. */
 const GUARDED = {
   write(this: GuardedResponse, ...args: unknown[]) {
     return asKit(() => this[GUARD].write(args)) || isBackpressureSuspended(this);
@@ -41,24 +38,17 @@ export function addResponseHook(res: MaybeGuarded, hook: ResponseHook): void {
   res[GUARD].add(hook);
 }
 
-/**
- * Whether headers can still be changed. A head that is recorded, but not sent, is open, although its `headersSent` is
- * true.
- */
+/** Whether headers can still be changed. A recorded head that is not sent is open, although `headersSent` is true. */
 export function isHeadOpen(res: MaybeGuarded): boolean {
   return res[GUARD]?.outgoing.isOpen ?? !res.headersSent;
 }
 
-/**
- * Whether the head is being sent right now, so that the code that runs is a listener of middleware and not the handler.
- */
+/** Whether the head is being sent, so that the code that runs is a listener of middleware and not the handler. */
 export function isHeadPassing(res: MaybeGuarded): boolean {
   return res[GUARD]?.outgoing.isPassing === true;
 }
 
-/**
- * Sets the status and a flat list of header names and values, with one `writeHead` call unless `writeHead` is wrapped.
- */
+/** Sets the status and a flat list of names and values, with one `writeHead` call unless `writeHead` is wrapped. */
 export function writeFlatHead(
   res: ServerResponse,
   status: number,

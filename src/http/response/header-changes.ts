@@ -15,10 +15,7 @@ interface Changes {
   count: number;
 }
 
-/**
- * The methods that replace those of a response. All responses share these functions, so that V8 can optimize their
- * calls.
- */
+/** The methods that replace those of a response. All responses share them, so that V8 can optimize their calls. */
 const WATCHED = {
   setHeader: watched('setHeader'),
   appendHeader: watched('appendHeader'),

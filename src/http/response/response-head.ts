@@ -63,10 +63,7 @@ export function applyHead(res: ServerResponse, [status, second, third]: readonly
   if (typeof second === 'string' && hasMessage(res)) res.statusMessage = second;
 }
 
-/**
- * Throws Node's error for an invalid status. Node itself would throw only when it sends the head, when no handler can
- * catch the error.
- */
+/** Throws Node's error for an invalid status early: while Node sends the head, no handler can catch the error. */
 export function assertStatus(status: unknown): void {
   const code = Number(status) | 0;
   if (code >= 100 && code <= 999) return;
@@ -155,9 +152,7 @@ function pairsOf(headers: readonly unknown[]): readonly Pair[] {
   return headers.flatMap((name, index) => (index % 2 === 0 ? [[name, headers[index + 1]] as Pair] : []));
 }
 
-/**
- * Sets headers from a list of pairs, and replaces earlier values. A name that occurs twice in the list is sent twice.
- */
+/** Sets headers from pairs, and replaces earlier values. A name that occurs twice in the list is sent twice. */
 function applyPairs(res: ServerResponse, pairs: readonly Pair[]): void {
   for (const [name] of pairs) res.removeHeader(name);
   for (const [name, value] of pairs) res.appendHeader(name, value);

@@ -23,10 +23,7 @@ export interface ResponseHook {
    * withheld.
    */
   beforeEnd?(hasBegun: boolean, ranOn: boolean): undefined | Promise<void>;
-  /**
-   * Called when the head of the response, or of its replacement, is about to be sent. Headers that are set here are
-   * sent.
-   */
+  /** Called when the head of the response, or of its replacement, is about to be sent. Headers set here are sent. */
   headLeaves?(): void;
   /**
    * Called when Node has created the head, before a byte of it is sent. The head is that of the handler's response, or
@@ -56,8 +53,5 @@ export interface ResponseHook {
 /** Changed headers by their names in lower case; undefined for a header that was removed. */
 export type LateHeaders = ReadonlyMap<string, OutgoingHttpHeader | undefined>;
 
-/**
- * Sends a replacement on a response that has the handler's status and headers; `reset` removes headers that were set
- * below the kit.
- */
+/** Sends a replacement. `res` has the handler's status and headers; `reset` removes headers set below the kit. */
 export type Replacement = (res: ServerResponse, reset: () => void) => void;

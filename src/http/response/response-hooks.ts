@@ -45,10 +45,7 @@ export class ResponseHooks {
     this.#hooks = hooks;
   }
 
-  /**
-   * Whether a hook failed, so that the handler's response is not sent. The feature that added the hook reports the
-   * failure.
-   */
+  /** Whether a hook failed, so that the handler's response is not sent. The hook's feature reports the failure. */
   get hasFailed(): boolean {
     return this.#failure !== undefined;
   }

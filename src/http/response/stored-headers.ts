@@ -3,9 +3,7 @@ import { type ServerResponse, validateHeaderName, validateHeaderValue } from 'no
 /** A header of a stored response: the name as it was spelled, and the value or values. */
 export type Header = readonly [name: string, value: string | readonly string[]];
 
-/**
- * Removes the headers that the handler of the stored response removed: middleware above has set them for this request.
- */
+/** Removes the headers that the stored response's handler removed: middleware above has set them for this request. */
 export function removeHeaders(res: ServerResponse, names: readonly string[]): void {
   for (const name of names) res.removeHeader(name);
 }

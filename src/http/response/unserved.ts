@@ -13,9 +13,7 @@ interface UnservedResponse extends ServerResponse {
   [RELEASES]?: (() => void)[] | 'unserved';
 }
 
-/**
- * Calls `release` when the request becomes unserved, or at once if it is unserved already. `release` must not throw.
- */
+/** Calls `release` when the request becomes unserved, or at once if it already is. `release` must not throw. */
 export function whenUnserved(res: UnservedResponse, release: () => void): void {
   const releases = res[RELEASES];
   if (releases === 'unserved') release();
@@ -32,10 +30,7 @@ export function endUnserved(res: UnservedResponse): void {
   for (const release of releases.reverse()) release();
 }
 
-/**
- * Whether the client has disconnected. The response shows no disconnect while it waits behind another on its
- * connection; the socket does.
- */
+/** Whether the client left. While the response waits behind another on its connection, only the socket shows that. */
 export function hasClientLeft(req: IncomingMessage, res: ServerResponse): boolean {
   return isClosed(res) || isSocketGone(req);
 }
