@@ -70,7 +70,7 @@ describe('the boundaries of a sliding window', () => {
     expect(await take(300_000)).toMatchObject({ allowed: true, used: 500_000 });
   });
 
-  it('a sliding window counts at most 4,294,967,295 units of penalties, and allows its limit after they expire', async () => {
+  it('a sliding window counts at most 4,294,967,295 penalty units, and allows the full limit once they have expired', async () => {
     const { call, take, pass } = sideBySide('window', 5, 100 * S, 1);
     for (let times = 0; times < 5; times++) await call('force', 1_000_000_000);
     expect(await take(1)).toMatchObject({ allowed: false, used: 4_294_967_295, waitMs: 100 * S });

@@ -90,10 +90,10 @@ describeOnBothEngines('a session cookie that clients may lose', (url) => {
   );
 
   it.each<[string, SessionOptions, [string, unknown] | undefined]>([
-    ['app.set', {}, ['trust proxy', 1]],
+    ['the setting `trust proxy`', {}, ['trust proxy', 1]],
     ['the option `proxy`', { proxy: true }, undefined],
   ])(
-    'a cookie with `secure: true` behind a proxy trusted by %s is sent without a warning',
+    'a cookie with `secure: true` is sent without a warning if %s trusts the proxy',
     async (_, options, set) => {
       const { kit, browser, warnings } = await start(
         { cookie: { secure: true }, ...options },

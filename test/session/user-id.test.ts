@@ -135,7 +135,7 @@ onEveryStore('login() with `keepData`', (kitOf) => {
     expect(browser.sessionId).not.toBe(before);
   });
 
-  it('a login with `keepData` keeps the data of the same user only', async () => {
+  it('a login with `keepData` keeps the data of the same user, and drops that of another user', async () => {
     const routes = { '/login-ann': login('ann', true), '/login-bob': login('bob', true) };
     const browser = await start(kitOf(), {}, routes);
     await browser.get('/login-ann');

@@ -26,7 +26,7 @@ export class PostResponses {
   readonly #deps: CacheDependencies;
 
   constructor(settings: CacheSettings, memory: ResponseMemory, deps: CacheDependencies) {
-    // No Cache-Status, which would describe a response to a GET.
+    // No Cache-Status on the response to the POST: the cache only stores it, for later GETs.
     this.#settings = { ...settings, cacheStatus: undefined };
     this.#memory = memory;
     this.#deps = deps;

@@ -63,8 +63,8 @@ const CACHING_FIELDS = ['cache-control', 'cdn-cache-control', 'pragma', 'expires
 
 /**
  * The head with the changes that earlier middleware made while the head was sent; the same object if no change concerns
- * caching. Set-Cookie does not: earlier middleware sets it on stored responses as well. `Vary: Accept-Encoding` does
- * not either: earlier compression gets stored responses unencoded, and encodes them for each client.
+ * caching. A changed Set-Cookie does not concern caching: earlier middleware sets it on stored responses as well. Nor
+ * does `Vary: Accept-Encoding`: earlier compression gets stored responses unencoded, and encodes them for each client.
  */
 export function withLateHeaders(head: HandlerHead, late: LateHeaders): HandlerHead {
   const changes = new Map([...late].filter(([name]) => CACHING_FIELDS.includes(name)));

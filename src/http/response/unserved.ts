@@ -21,7 +21,10 @@ export function whenUnserved(res: UnservedResponse, release: () => void): void {
   else releases.push(release);
 }
 
-/** Ends a request that no handler will receive. Does nothing if the response was ended, for example by a timeout. */
+/**
+ * Runs the releases of a request that no handler will receive. Does nothing if the response was ended, for example by a
+ * timeout.
+ */
 export function endUnserved(res: UnservedResponse): void {
   const releases = res[RELEASES] ?? [];
   if (releases === 'unserved' || res.writableEnded) return;

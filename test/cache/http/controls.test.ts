@@ -103,7 +103,7 @@ describeOnBothEngines('req.cache', (url) => {
       expect(runs()).toBe(4);
     });
 
-    it('the controls apply to both of two caches on one route', async () => {
+    it('`req.cache.noStore()` applies to both caches of a route', async () => {
       const kit = kitForTest({ url: url() });
       let runs = 0;
       const app = makeApp().use(kit.cache({ ttl: '1m' }), kit.cache({ ttl: '1m', key: () => 'inner' }));

@@ -39,20 +39,26 @@ it.each(
       ['GET', 'POST'].map((method) => [name, method, res, make] as const),
     ),
   ),
-)('%s passes on an error for a %s request whose response is %j', async (name, method, res, make) => {
-  const middleware = make(kitForTest({ url: 'memory:' }));
-  const req = { method, url: '/', headers: { 'idempotency-key': '"k"' } } as unknown as IncomingMessage;
-  const calls: unknown[] = [];
-  await new Promise<void>((resolve) => {
-    middleware(req, res as unknown as ServerResponse, (error) => {
-      calls.push(error);
-      resolve();
+)(
+  '%s calls next() with a configuration error for a %s request when `res` is incomplete: %j',
+  async (name, method, res, make) => {
+    const middleware = make(kitForTest({ url: 'memory:' }));
+    const req = { method, url: '/', headers: { 'idempotency-key': '"k"' } } as unknown as IncomingMessage;
+    const calls: unknown[] = [];
+    await new Promise<void>((resolve) => {
+      middleware(req, res as unknown as ServerResponse, (error) => {
+        calls.push(error);
+        resolve();
+      });
     });
-  });
-  expect(calls).toMatchObject([
-    { code: 'ERR_REDIS_KIT_CONFIG', message: expect.stringContaining(`${name.split(' ')[0]}: the response`) },
-  ]);
-});
+    expect(calls).toMatchObject([
+      {
+        code: 'ERR_REDIS_KIT_CONFIG',
+        message: expect.stringContaining(`${name.split(' ')[0]}: the response`),
+      },
+    ]);
+  },
+);
 
 /** Mock responses emit events only if an EventEmitter is passed to node-mocks-http. */
 function mocks(request: RequestOptions) {
