@@ -133,7 +133,7 @@ describeOnBothEngines('the events of kit.cache', (url) => {
     await next(2);
     await pass(11_000);
     const making = ask();
-    await until('it is made anew', () => runs === 2);
+    await until('it is refreshed', () => runs === 2);
     await ask();
     gate.open();
     await making;

@@ -89,7 +89,7 @@ describeOnBothEngines('an invalidated entry', (url) => {
     await until('it is stored', () => stored.length === 1);
     await kit.invalidate({ url: '/', soft: true });
     expect(await ask('/')).toBe('/ 1');
-    await until('it is made anew', () => stored.length === 2);
+    await until('it is refreshed', () => stored.length === 2);
     expect(await ask('/')).toBe('/ 2');
     expect([stale.length, runs()]).toEqual([1, 2]);
   });

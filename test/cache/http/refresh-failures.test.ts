@@ -44,7 +44,7 @@ describeOnBothEngines('a refresh that fails', (url) => {
         await until('it was tried', () => runs() >= 2);
       }
       isBroken = false;
-      await until('it was made anew', async () => {
+      await until('it is refreshed', async () => {
         // The refresh is tried again only after a second, also on the clock of the test.
         await pass(2_000);
         return (await ask()).text !== 'page 1';

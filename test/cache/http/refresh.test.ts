@@ -18,7 +18,7 @@ import { loadCacheScripts } from '../scripts.ts';
 import { type Site, type SiteOptions, site } from './site.ts';
 
 const SECRET = 'a secret for this test';
-const BODY = 'a page that is made anew\n'.repeat(20_000);
+const BODY = 'a page that is refreshed\n'.repeat(20_000);
 const PIECES = Array.from({ length: 500 }, () => BODY.slice(0, BODY.length / 500));
 let file: string;
 

@@ -107,7 +107,7 @@ describeBySeconds('RFC 9111, sections 3.2 and 4.3.4: a 304 from the handler of a
         says({ ...FIRST, 'Last-Modified': OLD }),
         (req, res, next) =>
           req.headers['if-none-match'] === undefined
-            ? says(FIRST, { body: 'made anew' })(req, res, next)
+            ? says(FIRST, { body: 'refreshed' })(req, res, next)
             : says({ ...FIRST, 'X-Changed': 'after', ...update }, { status: 304, body: '' })(req, res, next),
       );
       await until('it was refused', () => skipped.length === 1);
@@ -117,7 +117,7 @@ describeBySeconds('RFC 9111, sections 3.2 and 4.3.4: a 304 from the handler of a
       await until('the handler was asked a third time', async () => (await ask()) && runs() >= 3);
       await storedAll(2);
       expect(conditions.at(-1)).toEqual([undefined, undefined]);
-      expect((await ask()).text).toBe('made anew');
+      expect((await ask()).text).toBe('refreshed');
     },
   );
 

@@ -79,7 +79,7 @@ describeBySeconds('RFC 9111, section 5.2.1: the directives of a request', (url) 
     expect(runs()).toBe(2);
     await pass(20_000);
     expect(await age('max-age=50, max-stale')).toBe('20');
-    await until('it was made anew', () => runs() === 3);
+    await until('it is refreshed', () => runs() === 3);
   });
 
   it('RFC 9111, section 5.2.1.2: a request with max-stale gets a response that has been stale for at most that time', async () => {

@@ -71,7 +71,7 @@ describeWithServers('the local copies of a process', () => {
     stopTime();
     await mute.invalidate({ tags: 't' });
     await passTime(60_000);
-    await until('it is made anew', async () => (await send(address)).text === 'body 2');
+    await until('it is refreshed', async () => (await send(address)).text === 'body 2');
   });
 
   it('local copies are not dropped by foreign messages on the cache channel', async () => {

@@ -115,7 +115,7 @@ describeWithServers('a cache of several processes', () => {
       Array.from({ length: 20 }, (_, index) => send(index % 2 ? first : second)),
     );
     expect(new Set(answers.map(({ text }) => text))).toContain('run 1');
-    await until('it was made anew', async () => (await send(second)).text !== 'run 1');
+    await until('it is refreshed', async () => (await send(second)).text !== 'run 1');
     // A refresh takes a while, so two of the same stale response would overlap.
     expect(await overlapsOf(server)).toBe(0);
   });
