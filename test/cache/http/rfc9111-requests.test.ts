@@ -66,15 +66,18 @@ describeBySeconds('RFC 9111, section 5.2.1: the directives of a request', (url) 
     expect(runs()).toBe(2);
   });
 
-  it('RFC 9111, sections 5.2.1.1 and 5.2.1.2: a request with max-age gets no stale response unless it also has max-stale', async () => {
-    const { ask, pass, runs } = await site(
-      url(),
-      { ...honoring, singleFlight: false },
-      control('max-age=10, stale-while-revalidate=100'),
-    );
+  /** A site whose response has been stale for 10 s, and the Age that a request with certain directives gets. */
+  async function staleSite() {
+    const options = { ...honoring, singleFlight: false } as const;
+    const { ask, pass, runs } = await site(url(), options, control('max-age=10, stale-while-revalidate=100'));
     await ask();
     await pass(20_000);
     const age = async (directives: string) => (await ask('/a', { 'Cache-Control': directives })).headers.age;
+    return { age, pass, runs };
+  }
+
+  it('RFC 9111, sections 5.2.1.1 and 5.2.1.2: a request with max-age gets no stale response unless it also has max-stale', async () => {
+    const { age, pass, runs } = await staleSite();
     expect(await age('max-age=50')).toBeUndefined();
     expect(runs()).toBe(2);
     await pass(20_000);
@@ -83,14 +86,7 @@ describeBySeconds('RFC 9111, section 5.2.1: the directives of a request', (url) 
   });
 
   it('RFC 9111, section 5.2.1.2: a request with max-stale gets a response that has been stale for at most that time', async () => {
-    const { ask, pass, runs } = await site(
-      url(),
-      { ...honoring, singleFlight: false },
-      control('max-age=10, stale-while-revalidate=100'),
-    );
-    await ask();
-    await pass(20_000);
-    const age = async (directives: string) => (await ask('/a', { 'Cache-Control': directives })).headers.age;
+    const { age, pass, runs } = await staleSite();
     expect(await age('max-stale=5')).toBeUndefined();
     expect(runs()).toBe(2);
     await pass(20_000);
