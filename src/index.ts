@@ -59,6 +59,7 @@ export type {
   PolicyDecision,
   RateLimitOnError,
   RateLimitOptions,
+  RequestDecision,
   SlidingWindowPolicy,
   TokenBucketPolicy,
 } from './rate-limit/index.ts';

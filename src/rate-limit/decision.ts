@@ -34,6 +34,15 @@ export interface Decision {
   readonly policies: readonly PolicyDecision[];
 }
 
+/** The decision of a request, which the request's handler can correct. */
+export interface RequestDecision extends Decision {
+  /**
+   * Corrects the cost of the request to the units that it used, up or down, at most once, at any time after the
+   * decision. See `Limiter.settle`.
+   */
+  settle(actual: number): Promise<void>;
+}
+
 /** How a limiter decides while Redis is unavailable. */
 export type RateLimitOnError = 'memory' | 'allow' | 'deny';
 
@@ -44,6 +53,8 @@ export interface RateLimitDeps {
   readonly fallbackEngine: Engine;
   readonly keys: Keys;
   readonly reporter: Reporter;
+  /** The clock by which a decision ages, in milliseconds. */
+  readonly now: () => number;
 }
 
 /** The policies that limit one identity. One command decides the whole group. */

@@ -1,4 +1,4 @@
-export type { Decision, PolicyDecision, RateLimitOnError } from './decision.ts';
+export type { Decision, PolicyDecision, RateLimitOnError, RequestDecision } from './decision.ts';
 export type {
   ClientRateLimitInfo,
   ExpressRateLimitStore,

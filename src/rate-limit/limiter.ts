@@ -20,6 +20,7 @@ import { DenyCache, type DenyCacheSettings } from './deny-cache.ts';
 import { limitRefund } from './operations/refund.ts';
 import type { TakeArgs } from './operations/take.ts';
 import type { PolicySettings } from './policy.ts';
+import { chargeRest, type DecisionCharge } from './settle.ts';
 
 export interface CallOptions {
   /**
@@ -37,6 +38,12 @@ export interface Limiter {
   peek(id: string, options?: CallOptions): Promise<Decision>;
   /** Refunds the cost of a decision, at most once. Does nothing when the units have expired or none were taken. */
   refund(decision: Decision): Promise<void>;
+  /**
+   * Corrects the cost of a decision to the units that were used, up or down, at most once; a refund counts as a
+   * correction to 0. Further units are charged even if they do not fit. Does nothing for a refused decision, or when
+   * all units of the decision have come back. Rejects if `actual` is not a whole number from 0 to 1,000,000,000.
+   */
+  settle(decision: Decision, actual: number): Promise<void>;
   /** Takes the units even if they do not fit; `allowed` says whether one more unit would fit after the penalty. */
   penalize(id: string, units: number, options?: CallOptions): Promise<Decision>;
   /** Deletes the counts of the id under all policies of the limiter. */
@@ -64,8 +71,8 @@ export class PolicyLimiter implements Limiter {
   readonly #names: readonly string[];
   readonly #deps: RateLimitDeps;
   readonly #denyCache: DenyCache | undefined;
-  /** The charged groups of each decision that can still be refunded. */
-  readonly #charged = new WeakMap<Decision, readonly GroupDecision[]>();
+  /** The charge of each decision that can still be refunded or settled. */
+  readonly #charged = new WeakMap<Decision, DecisionCharge>();
 
   constructor(settings: LimiterSettings, deps: RateLimitDeps) {
     this.#settings = settings;
@@ -91,9 +98,17 @@ export class PolicyLimiter implements Limiter {
   }
 
   async refund(decision: Decision): Promise<void> {
-    const charged = this.#charged.get(decision) ?? [];
+    await this.settle(decision, 0);
+  }
+
+  async settle(decision: Decision, actual: number): Promise<void> {
+    this.#checkUnits('the actual cost', actual);
+    const charge = this.#charged.get(decision);
+    if (charge === undefined) return;
     this.#charged.delete(decision);
-    await Promise.all(charged.map((each) => this.#refundGroup(each, decision.cost)));
+    const less = decision.cost - actual;
+    if (less > 0) await Promise.all(charge.groups.map((each) => this.#refundGroup(each, less)));
+    if (less < 0) await chargeRest(charge, -less, this.#settings.policies, this.#deps);
   }
 
   async reset(id: string): Promise<void> {
@@ -145,7 +160,7 @@ export class PolicyLimiter implements Limiter {
     cost: number,
     deadline?: Deadline,
   ): Promise<Decision> {
-    this.#checkCost(cost);
+    this.#checkUnits('the cost', cost);
     const refusal = mode === 'take' ? this.#findRefusal(groups, cost) : undefined;
     if (refusal !== undefined) return makeDecision([refusal], { mode, cost }, this.#names);
     const sentAt = performance.now();
@@ -159,14 +174,16 @@ export class PolicyLimiter implements Limiter {
     const decision = makeDecision(decided, call, this.#names);
     if (mode === 'take' && isRefused) this.#rememberRefusals(decided, cost, sentAt);
     // With `onDenied: 'count'`, a refused request stays charged and cannot be refunded.
-    else if (mode === 'force' || (!isRefused && mode !== 'peek')) this.#charged.set(decision, decided);
+    else if (mode === 'force' || (!isRefused && mode !== 'peek')) {
+      this.#charged.set(decision, { groups: decided, at: this.#deps.now() });
+    }
     return decision;
   }
 
-  #checkCost(cost: number): void {
-    if (Number.isInteger(cost) && cost >= 0 && cost <= MAX_COST) return;
+  #checkUnits(what: string, units: number): void {
+    if (Number.isInteger(units) && units >= 0 && units <= MAX_COST) return;
     throw new ConfigError(
-      `the cost for '${this.#names.join()}' is ${describe(cost)}; it must be a whole number from 0 to ${MAX_COST}`,
+      `${what} for '${this.#names.join()}' is ${describe(units)}; it must be a whole number from 0 to ${MAX_COST}`,
     );
   }
 

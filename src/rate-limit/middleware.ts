@@ -10,7 +10,7 @@ import { callError } from '../http/response/complete-response.ts';
 import { isClosed } from '../http/response/kit-reads.ts';
 import { hasClientLeft } from '../http/response/unserved.ts';
 import { callInBackground, type MiddlewareOutcome, runMiddleware } from '../http/run-middleware.ts';
-import type { Decision, RateLimitDeps } from './decision.ts';
+import type { Decision, RateLimitDeps, RequestDecision } from './decision.ts';
 import { type Limiter, PolicyLimiter } from './limiter.ts';
 import { MisuseWatch } from './misuse.ts';
 import { type RateLimitOptions, type RateLimitSettings, resolveRateLimitOptions } from './options.ts';
@@ -20,7 +20,7 @@ declare global {
   namespace Express {
     interface Request {
       /** The decision of the last `kit.rateLimit` that handled this request. */
-      rateLimit?: Decision;
+      rateLimit?: RequestDecision;
     }
   }
 }
@@ -53,7 +53,10 @@ export function rateLimitMiddleware(
       sendUnavailable(res, 'rate-limit');
       return 'answered';
     }
-    request.rateLimit = decision;
+    // The same object, so that `limiter.refund(req.rateLimit)` finds the decision.
+    request.rateLimit = Object.assign(decision, {
+      settle: (actual: number) => limiter.settle(decision, actual),
+    });
     if (!(settings.shadow || res.headersSent)) {
       addRateLimitFields(res, settings.headers, quotasOf(decision, settings));
     }
