@@ -46,6 +46,11 @@ export class Keys {
     return this.#key('rate', encodeId(id), policy);
   }
 
+  /** The key of the block of an identity by the limiter whose first policy has this name. */
+  rateBlock(id: string, policy: string): string {
+    return this.#key('rate', encodeId(id), `${policy}:block`);
+  }
+
   /** The beginning of all keys of an identity, under any policy. */
   rateOwner(id: string): string {
     return this.#key('rate', encodeId(id));

@@ -3,6 +3,7 @@ import type { Keys } from '../base/keys.ts';
 import type { Reporter } from '../base/reporter.ts';
 import type { Deadline } from '../engine/deadline.ts';
 import type { Engine } from '../engine/port.ts';
+import { identityBlock } from './operations/identity-block.ts';
 import { limitTake, type PolicyArgs, type TakeArgs, type TakeReply } from './operations/take.ts';
 
 /** The decision of one policy. */
@@ -57,12 +58,23 @@ export interface RateLimitDeps {
   readonly now: () => number;
 }
 
+export interface GroupPolicy extends PolicyArgs {
+  readonly name: string;
+  readonly limit: number;
+}
+
+/** The block of an identity. Its `name` is empty, as no policy's name is. */
+export function blockOf(lengthMs: number): GroupPolicy {
+  return { name: '', limit: 0, algorithm: identityBlock, numbers: [0, lengthMs, 0] };
+}
+
 /** The policies that limit one identity. One command decides the whole group. */
 export interface PolicyGroup {
   readonly id: string;
   /** The key of the identity in the deny cache, short even for a long id. */
   readonly denyKey: string;
-  readonly policies: readonly (PolicyArgs & { readonly name: string; readonly limit: number })[];
+  /** The policies; after them the block of the identity, for a limiter with the option `block`. */
+  readonly policies: readonly GroupPolicy[];
   readonly keys: readonly string[];
 }
 
@@ -161,15 +173,22 @@ function outcomesOf(
   mode: TakeArgs['mode'],
   refunded: number,
 ): readonly PolicyOutcome[] {
-  return group.policies.map(({ name, limit }, index) => {
+  const blockAt = group.policies.findIndex(({ algorithm }) => algorithm === identityBlock);
+  const block = replies[blockAt] ?? ALLOWED;
+  const policies = blockAt < 0 ? group.policies : group.policies.slice(0, blockAt);
+  return policies.map(({ name, limit }, index) => {
     const reply = replies[index] ?? ALLOWED;
-    const { resetMs } = reply;
     const used = Math.max(0, reply.used - refunded);
     // A penalty is always charged, so `allowed` says whether any quota is left after the penalty.
-    const allowed = mode === 'force' ? used < limit : reply.allowed;
-    const decision = { name, limit, used, remaining: Math.max(0, limit - used), resetMs, allowed };
-    if (mode !== 'force') return { decision, waitMs: reply.waitMs };
-    return { decision, waitMs: allowed ? 0 : resetMs };
+    const fits = mode === 'force' ? used < limit : reply.allowed;
+    // A block refuses under each policy. The refusal that starts the block keeps the results of the policies.
+    const allowed = fits && block.allowed;
+    // Until the block ends, no quota is left.
+    const remaining = block.waitMs > 0 ? 0 : Math.max(0, limit - used);
+    const resetMs = Math.max(reply.resetMs, block.waitMs);
+    const decision = { name, limit, used, remaining, resetMs, allowed };
+    if (mode === 'force') return { decision, waitMs: allowed ? 0 : resetMs };
+    return { decision, waitMs: reply.waitMs < 0 ? -1 : Math.max(reply.waitMs, block.waitMs) };
   });
 }
 

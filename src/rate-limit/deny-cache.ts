@@ -44,7 +44,7 @@ export class DenyCache {
   find(group: PolicyGroup, cost: number): readonly TakeReply[] | undefined {
     const refusal = this.#refusals.get(group.denyKey);
     if (refusal === undefined || refusal.request !== requestOf(group, cost)) return undefined;
-    const wait = Math.max(...refusal.replies.filter((reply) => !reply.allowed).map(waitOf));
+    const wait = Math.max(...refusal.replies.map(waitOf));
     const now = performance.now();
     if (now - refusal.sentAt >= Math.min(wait, this.#maxAgeMs)) {
       this.#refusals.delete(group.denyKey);

@@ -26,7 +26,12 @@ export interface RateLimitMethods {
 }
 
 /** The settings of a limiter from `kit.limiter()`, which takes only a policy. */
-const WITHOUT_HTTP = { onError: 'memory', onDenied: 'ignore', denyCache: undefined } as const;
+const WITHOUT_HTTP = {
+  onError: 'memory',
+  onDenied: 'ignore',
+  denyCache: undefined,
+  block: undefined,
+} as const;
 
 export function rateLimitFeature(
   kit: Omit<RateLimitDeps, 'keys'> & { readonly deadlines: RequestDeadlines },

@@ -7,6 +7,7 @@ import { OptionReader } from '../base/option-reader.ts';
 import type { Deadline } from '../engine/deadline.ts';
 import {
   ALLOWED,
+  blockOf,
   type Decision,
   decideGroup,
   type GroupDecision,
@@ -46,7 +47,7 @@ export interface Limiter {
   settle(decision: Decision, actual: number): Promise<void>;
   /** Takes the units even if they do not fit; `allowed` says whether one more unit would fit after the penalty. */
   penalize(id: string, units: number, options?: CallOptions): Promise<Decision>;
-  /** Deletes the counts of the id under all policies of the limiter. */
+  /** Deletes the counts of the id under all policies of the limiter, and ends its block. */
   reset(id: string): Promise<void>;
 }
 
@@ -56,6 +57,8 @@ export interface LimiterSettings {
   /** Whether a refused request is charged (`'count'`) or not (`'ignore'`). */
   readonly onDenied: 'ignore' | 'count';
   readonly denyCache: DenyCacheSettings | undefined;
+  /** How long an identity is refused after a refusal, in milliseconds. */
+  readonly block: number | undefined;
 }
 
 /** A policy with the limit that applies to one call. */
@@ -115,6 +118,7 @@ export class PolicyLimiter implements Limiter {
     checkId(id);
     const { keys, fallbackEngine, engine } = this.#deps;
     const all = this.#names.map((name) => keys.rate(id, name));
+    if (this.#settings.block !== undefined) all.push(this.#blockKey(id));
     try {
       await fallbackEngine.delete(all);
       await engine.delete(all);
@@ -131,7 +135,8 @@ export class PolicyLimiter implements Limiter {
   group(id: string, policies: readonly PolicyWithLimit[]): PolicyGroup {
     checkId(id);
     const { keys } = this.#deps;
-    return {
+    const { block } = this.#settings;
+    const group = {
       id,
       denyKey: keys.rateOwner(id),
       policies: policies.map(({ policy: { name, algorithm, numbers }, limit }) => {
@@ -139,6 +144,16 @@ export class PolicyLimiter implements Limiter {
       }),
       keys: policies.map(({ policy }) => keys.rate(id, policy.name)),
     };
+    if (block === undefined) return group;
+    return {
+      ...group,
+      policies: [...group.policies, blockOf(block)],
+      keys: [...group.keys, this.#blockKey(id)],
+    };
+  }
+
+  #blockKey(id: string): string {
+    return this.#deps.keys.rateBlock(id, this.#names[0] ?? '');
   }
 
   /** The group of all policies of the limiter, for one id. */

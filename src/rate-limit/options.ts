@@ -72,6 +72,12 @@ export type RateLimitOptions<Request extends IncomingMessage = Req> = (
    * status. Not called for the 503 of `onError: 'deny'`.
    */
   readonly handler?: ((req: Request, res: Res, next: Next, decision: Decision) => void) | undefined;
+  /**
+   * How long an identity is refused after a refusal, in all processes, whatever the quota; default: only until its
+   * quota fits. A refusal during the block does not prolong it, and `limiter.reset(id)` ends it. Shadow mode blocks no
+   * identity.
+   */
+  readonly block?: Duration | undefined;
   /** Sets `req.rateLimit` and emits `rate:refused`, but refuses no request and sends no headers; default false. */
   readonly shadow?: boolean | undefined;
 };
@@ -102,6 +108,7 @@ const NAMES = [
   'denyCache',
   'headers',
   'handler',
+  'block',
   'shadow',
 ] as const;
 
@@ -119,6 +126,7 @@ const HINTS: Readonly<Record<string, string>> = {
   requestPropertyName: 'the decision is always `req.rateLimit`',
   passOnStoreError: "it is `onError: 'allow'` here",
   insuranceLimiter: 'it is `onError` here',
+  blockDuration: 'it is `block` here',
   inMemoryBlockOnConsumed: 'it is `denyCache` here',
   inMemoryBlockDuration: 'it is `denyCache` here',
 };
@@ -140,6 +148,7 @@ export function resolveRateLimitOptions(options: RateLimitOptions<never>): RateL
     denyCache: () => denyCacheOption(reader),
     headers: () => headersOption(reader),
     handler: () => reader.callback<NonNullable<RateLimitOptions['handler']>>('handler'),
+    block: () => blockOption(reader),
     shadow: () => reader.boolean('shadow', false),
   }));
 }
@@ -198,6 +207,12 @@ function denyCacheOption(reader: OptionReader): LimiterSettings['denyCache'] {
     maxEntries: () => own.integer('maxEntries', { min: 1, max: 10_000_000 }) ?? 10_000,
     maxAgeMs: () => own.duration('maxAge', '1s'),
   }));
+}
+
+/** Shadow mode refuses no request, so it blocks no identity. */
+function blockOption(reader: OptionReader): LimiterSettings['block'] {
+  const block = reader.duration('block');
+  return reader.boolean('shadow', false) ? undefined : block;
 }
 
 function headersOption(reader: OptionReader): readonly RateHeaders[] {

@@ -79,7 +79,7 @@ export const POLICY_HINTS: Readonly<Record<string, string>> = {
   tokensPerInterval: "it is `tokens` in `refill` of the algorithm 'token-bucket'",
   keyPrefix: '`name` keeps two limiters apart; createRedisKit({ prefix }) begins every key',
   prefix: '`name` keeps two limiters apart; createRedisKit({ prefix }) begins every key',
-  blockDuration: "a refused client waits until units come back; see `onDenied: 'count'` of kit.rateLimit",
+  blockDuration: 'a limiter with `block` is the `limiter` of a middleware: kit.rateLimit({ block })',
   key: 'the id is given with each call: limiter.consume(id)',
 };
 

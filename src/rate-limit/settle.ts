@@ -11,7 +11,8 @@ export interface DecisionCharge {
 
 /**
  * Charges further units to the policies of a decision, one command per identity, even if the units do not fit. Leaves
- * out the policies whose whole quota has come back since the decision: the units would have come back as well.
+ * out the policies whose whole quota has come back since the decision: the units would have come back as well. A block
+ * is no policy and is left out, too.
  */
 export async function chargeRest(
   { groups, at }: DecisionCharge,

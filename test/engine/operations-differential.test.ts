@@ -18,6 +18,7 @@ import { lockForceRelease } from '../../src/lock/operations/force-release.ts';
 import { lockInspect } from '../../src/lock/operations/inspect.ts';
 import { lockRelease } from '../../src/lock/operations/release.ts';
 import { fixedWindow } from '../../src/rate-limit/operations/fixed-window.ts';
+import { identityBlock } from '../../src/rate-limit/operations/identity-block.ts';
 import { limitRefund } from '../../src/rate-limit/operations/refund.ts';
 import { slidingWindow } from '../../src/rate-limit/operations/sliding-window.ts';
 import { limitTake, type PolicyArgs } from '../../src/rate-limit/operations/take.ts';
@@ -59,6 +60,7 @@ describe('the script and the in-memory implementation of an operation', () => {
     { algorithm: slidingWindow, numbers: [3, 100 * S, 100 * S] },
     { algorithm: tokenBucket, numbers: [5, 1_000 * S, 3] },
     { algorithm: tokenBucket, numbers: [200_000, 100 * S, 7] },
+    { algorithm: identityBlock, numbers: [0, 500 * S, 0] },
   ];
   const keyOf = (world: World, policy: number) => world.keys.rate('id', `p${policy}`);
   const some = fc.uniqueArray(fc.nat(policies.length - 1), { minLength: 1, maxLength: 3 });

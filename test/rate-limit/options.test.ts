@@ -27,6 +27,10 @@ describe('kit.rateLimit', () => {
       [{ ...THREE, onError: 'fail' }, /`onError` is 'fail'/],
       [{ ...THREE, onDenied: 'count', denyCache: {} }, /`denyCache`/],
       [{ ...THREE, denyCache: { maxAge: 0 } }, /`maxAge` is 0/],
+      [{ ...THREE, block: 0 }, /`block` is 0; it must be a positive/],
+      [{ ...THREE, block: -1, shadow: true }, /`block` is -1/],
+      [{ ...THREE, block: 'forever' }, /`block` is 'forever'/],
+      [{ ...THREE, blockDuration: 60 }, /it is `block` here/],
       [{ ...THREE, hanlder: 1 }, /did you mean `handler`/],
     ];
     expect(() => kit.rateLimit({ ...THREE, windowMs: 5 } as never)).toThrow('it is `window` here');

@@ -27,8 +27,8 @@ export interface PolicyState {
   charge(units: number, isRefused: boolean): Charge;
   /** Refunds up to `units` units of a charge, as far as they still count. */
   refund(charge: Charge, units: number): void;
-  /** Stores which entries have expired, so that the next call need not visit them again. */
-  saveExpiry(): void;
+  /** Called instead of `charge` for a request that is not charged, except by a peek. */
+  visit(isRefused: boolean): void;
 }
 
 /**
@@ -38,7 +38,7 @@ export interface PolicyState {
 export interface LimitAlgorithm {
   /** Identifies the algorithm in the arguments of a script. */
   readonly code: string;
-  /** Defines `algorithms['<code>']` = { open, used, wait_ms, reset_ms, charge, refund, save_expiry }. */
+  /** Defines `algorithms['<code>']` = { open, used, wait_ms, reset_ms, charge, refund, visit }. `visit` may return a new wait. */
   readonly lua: string;
   open(memory: Keyspace, key: string, now: number, numbers: PolicyNumbers): PolicyState;
 }

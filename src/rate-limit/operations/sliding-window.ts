@@ -178,7 +178,7 @@ do
     window.save_header(s)
   end
 
-  function window.save_expiry(s)
+  function window.visit(s)
     if s.head > s.stored_head then window.save_header(s) end
   end
 
@@ -254,7 +254,8 @@ class WindowState implements PolicyState {
     if (this.#log.refund(stamp, units)) this.#save();
   }
 
-  saveExpiry(): void {
+  /** Stores which entries have expired, so that the next call need not visit them again. */
+  visit(): void {
     if (this.#log.head > this.#storedHead) this.#save();
   }
 

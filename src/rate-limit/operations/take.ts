@@ -8,6 +8,7 @@ import {
   storedFormatCode,
 } from '../../engine/reply.ts';
 import type { Charge, LimitAlgorithm, PolicyNumbers } from './algorithm.ts';
+import { identityBlock } from './identity-block.ts';
 import { slidingWindow } from './sliding-window.ts';
 import { tokenBucket } from './token-bucket.ts';
 
@@ -39,9 +40,9 @@ export interface TakeReply extends Charge {
 
 const NO_CHARGE: Charge = { stamp: 0, position: 0 };
 
-/** The functions of both algorithms. `open` reads the policy at an index of ARGV and the stored count of its key. */
+/** The functions of all algorithms. `open` reads the policy at an index of ARGV and the stored count of its key. */
 export const ALGORITHMS_LUA: string = /* lua */ `local algorithms = {}
-${slidingWindow.lua}${tokenBucket.lua}
+${slidingWindow.lua}${tokenBucket.lua}${identityBlock.lua}
 local function open(key, at)
   local algorithm = algorithms[ARGV[at]]
   local s = algorithm.open(key, tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]))
@@ -72,17 +73,17 @@ for i, key in ipairs(KEYS) do
   allowed = allowed and waits[i] == 0
   readable = readable and s.found ~= 2
 end
+local refused = (mode == 'take' or mode == 'count') and not allowed
 local charges = mode == 'force' or mode == 'count' or (mode == 'take' and allowed)
 local reply = {}
 for i, s in ipairs(states) do
   local algorithm, wait, stamp, position = s.algorithm, waits[i], 0, 0
   if readable and charges and cost > 0 then
-    local refused = mode == 'count' and not allowed
     stamp, position = algorithm.charge(s, cost, refused)
     wait = algorithm.wait_ms(s, cost)
     if refused then stamp, position = 0, 0 end
   elseif readable and mode ~= 'peek' then
-    algorithm.save_expiry(s)
+    wait = algorithm.visit(s, refused) or wait
   end
   reply[i] = { waits[i] == 0 and 1 or 0, algorithm.used(s), wait, algorithm.reset_ms(s), stamp, position, s.found }
 end
@@ -102,14 +103,14 @@ export const limitTake: Operation<TakeArgs, readonly TakeReply[]> = defineOperat
     const fits = states.map((state) => state.waitMs(cost) === 0);
     const allowed = !fits.includes(false);
     const readable = states.every((state) => state.found !== 'newer');
+    const isRefused = (mode === 'take' || mode === 'count') && !allowed;
     const charges = mode === 'force' || mode === 'count' || (mode === 'take' && allowed);
     return states.map((state, index) => {
-      const isRefused = mode === 'count' && !allowed;
       let charge: Charge = NO_CHARGE;
       if (readable && charges && cost > 0) {
         const charged = state.charge(cost, isRefused);
         if (!isRefused) charge = charged;
-      } else if (readable && mode !== 'peek') state.saveExpiry();
+      } else if (readable && mode !== 'peek') state.visit(isRefused);
       const found = storedFormatCode(state.found);
       return [
         fits[index] ? 1 : 0,

@@ -153,7 +153,7 @@ do
     end
   end
 
-  function bucket.save_expiry() end
+  function bucket.visit() end
 end
 `;
 
@@ -219,7 +219,7 @@ class BucketState implements PolicyState {
     else this.#save();
   }
 
-  saveExpiry(): void {
+  visit(): void {
     // A bucket has no entries that expire.
   }
 
