@@ -32,6 +32,7 @@ export type { BorrowedClient } from './connection/borrowed-client.ts';
 export type { ClusterNode, ClusterOptions, ConnectionOptions } from './connection/options.ts';
 export { isRevalidation } from './http/internal-request.ts';
 export type { Middleware, Next, Req, Res } from './http/middleware.ts';
+export type { PipelineStep } from './http/pipeline.ts';
 export type { RateHeaders } from './http/rate-limit-fields.ts';
 export type { IdempotencyOnError, IdempotencyOptions, IdempotencyRefusal } from './idempotency/index.ts';
 export { createRedisKit } from './kit.ts';

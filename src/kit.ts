@@ -14,6 +14,7 @@ import { concurrencyFeature } from './concurrency/index.ts';
 import { RequestDeadlines } from './engine/deadline.ts';
 import { memoryEngine } from './engine/memory-engine.ts';
 import { MemoryKeyspace } from './engine/memory-keyspace.ts';
+import { pipelineOf } from './http/pipeline.ts';
 import { idempotencyFeature } from './idempotency/index.ts';
 import { openBackend } from './kit-backend.ts';
 import { type KitOptions, type KitSettings, resolveKitOptions } from './kit-options.ts';
@@ -45,6 +46,7 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
       ...lock(keys),
       ...concurrency(keys),
       ...idempotency(keys),
+      pipeline: (...middleware: readonly unknown[]) => pipelineOf(middleware),
       prefix: keys.prefix,
       client: (parts.connection?.client ?? null) as Client,
       ready: () => parts.ready(),

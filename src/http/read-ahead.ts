@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Middleware } from './middleware.ts';
 
-const READ_AHEAD: unique symbol = Symbol('the read ahead of a middleware');
+const PIPELINED: unique symbol = Symbol('how a middleware runs in a pipeline');
 
 /**
  * Sends the command that a middleware would send first, before its turn, and keeps the promise of the reply for the
@@ -9,16 +9,37 @@ const READ_AHEAD: unique symbol = Symbol('the read ahead of a middleware');
  */
 export type ReadAhead = (req: IncomingMessage, res: ServerResponse) => void;
 
+/** How a middleware runs in a pipeline. */
+export interface Pipelined {
+  readonly readAhead: ReadAhead;
+  /**
+   * Whether reads of later middleware may be sent while this one waits: not if it waits for other requests, whose
+   * changes the later middleware must see. Default true.
+   */
+  readonly isOvertaken: boolean;
+}
+
 export function withReadAhead<Handler extends Middleware>(
   middleware: Handler,
   readAhead: ReadAhead,
+  { isOvertaken = true }: Partial<Pick<Pipelined, 'isOvertaken'>> = {},
 ): Handler {
-  return Object.assign(middleware, { [READ_AHEAD]: readAhead });
+  return Object.assign(middleware, { [PIPELINED]: { readAhead, isOvertaken } });
+}
+
+/** Lets reads of later middleware be sent while this one, which has no read of its own, waits for Redis. */
+export function withoutReadAhead<Handler extends Middleware>(middleware: Handler): Handler {
+  return withReadAhead(middleware, () => undefined);
+}
+
+/** How a middleware runs in a pipeline; undefined for one that takes its turn, before and after which nothing is sent. */
+export function pipelinedOf(
+  middleware: Middleware & { readonly [PIPELINED]?: Pipelined },
+): Pipelined | undefined {
+  return middleware[PIPELINED];
 }
 
 /** The read ahead of a middleware; undefined if it has none. */
-export function readAheadOf(
-  middleware: Middleware & { readonly [READ_AHEAD]?: ReadAhead },
-): ReadAhead | undefined {
-  return middleware[READ_AHEAD];
+export function readAheadOf(middleware: Middleware): ReadAhead | undefined {
+  return pipelinedOf(middleware)?.readAhead;
 }

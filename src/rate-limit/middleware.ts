@@ -5,6 +5,7 @@ import { internalPurposeOf } from '../http/internal-request.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
 import { sendProblem, sendUnavailable } from '../http/problem-details.ts';
 import { addRateLimitFields } from '../http/rate-limit-fields.ts';
+import { withoutReadAhead } from '../http/read-ahead.ts';
 import { onClose } from '../http/response/close-signal.ts';
 import { callError } from '../http/response/complete-response.ts';
 import { isClosed } from '../http/response/kit-reads.ts';
@@ -108,7 +109,7 @@ export function rateLimitMiddleware(
     const handle = settings.shadow ? limitInShadow : limit;
     runMiddleware({ req, res, next }, reportFailure, (once) => handle(req, res, once));
   }
-  return Object.assign(rateLimit, { limiter });
+  return withoutReadAhead(Object.assign(rateLimit, { limiter }));
 }
 
 function violatedPolicies(decision: Decision): string[] {

@@ -17,6 +17,8 @@ export interface Proxy {
   mend(): void;
   /** The number of connections that were cut instead of a reply. */
   readonly cuts: number;
+  /** The digests of the scripts in each piece of data that a client sent, in order; pieces without scripts are omitted. */
+  readonly scripts: readonly (readonly string[])[];
 }
 
 export async function startProxy(target: { readonly host: string; readonly port: number }): Promise<Proxy> {
@@ -25,6 +27,7 @@ export async function startProxy(target: { readonly host: string; readonly port:
   let cuts = 0;
   let pings = 0;
   let delayMs = 0;
+  const scripts: string[][] = [];
   const sockets = new Set<Socket>();
   const server = createServer((client) => {
     if (isSevered) {
@@ -42,7 +45,13 @@ export async function startProxy(target: { readonly host: string; readonly port:
     }
     client.pipe(upstream);
     client.on('data', (commands: Buffer) => {
-      pings += commands.toString('latin1').split('\r\nPING\r\n').length - 1;
+      const text = commands.toString('latin1');
+      pings += text.split('\r\nPING\r\n').length - 1;
+      const digests = Array.from(
+        text.matchAll(/\r\nEVALSHA\r\n\$40\r\n(\w+)\r\n/g),
+        ([, digest = '']) => digest,
+      );
+      if (digests.length > 0) scripts.push(digests);
     });
     let delivered = Promise.resolve();
     upstream.on('data', (reply) => {
@@ -87,5 +96,6 @@ export async function startProxy(target: { readonly host: string; readonly port:
     get cuts() {
       return cuts;
     },
+    scripts,
   };
 }

@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { hasContent } from '../../http/message/request-content.ts';
 import { asExpress, type Middleware, type Next, type Req, type Res } from '../../http/middleware.ts';
 import { checkMiddlewareCall } from '../../http/mount-check.ts';
+import { withReadAhead } from '../../http/read-ahead.ts';
 import { callError } from '../../http/response/complete-response.ts';
 import { addResponseHook } from '../../http/response/guarded-response.ts';
 import { callInBackground, passError, runMiddleware, untilClientLeaves } from '../../http/run-middleware.ts';
@@ -80,13 +81,26 @@ export function cacheMiddleware(
       );
   }
 
-  if (handler === undefined) return cache;
+  /** Not for requests whose key or use depends on a callback of the app, which is called only once its turn comes. */
+  function readAhead(req: IncomingMessage, res: ServerResponse): void {
+    const { skip, key } = settings;
+    if (skip !== undefined || key.custom !== undefined || key.session !== undefined) return;
+    if (req.method === 'QUERY' || !isCacheable(req, settings)) return;
+    const exchange = responder.exchangeOf(req, res);
+    if (exchange !== undefined) responder.readAhead(exchange);
+  }
+
+  // A follower waits for the response of another request, and a later middleware must see what that request changed.
+  const pipelined = { isOvertaken: false };
+  if (handler === undefined) return withReadAhead(cache, readAhead, pipelined);
   const run = handler as Handler;
-  return function cachedHandler(req: IncomingMessage, res: ServerResponse, next: Next): void {
+  return withReadAhead(cachedHandler, readAhead, pipelined);
+
+  function cachedHandler(req: IncomingMessage, res: ServerResponse, next: Next): void {
     checkMiddlewareCall('kit.cache', req, next);
     cache(req, res, (error) => {
       if (error === undefined) callInBackground(() => run(asExpress(req), res as Res, next), next);
       else next(error);
     });
-  };
+  }
 }

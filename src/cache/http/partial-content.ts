@@ -4,9 +4,10 @@ import { internalPurposeOf } from '../../http/internal-request.ts';
 import { contentRangeOf } from '../../http/message/byte-range.ts';
 import { haveSameStrongValidator } from '../../http/message/conditional-request.ts';
 import { type Entry, type Lifetime, usabilityOf, type Validation } from '../store/entry.ts';
-import type { LookupSettings } from '../store/entry-cache.ts';
-import type { EntryKey } from '../store/entry-store.ts';
+
+import type { EntryKey } from '../store/entry-key.ts';
 import type { Fill } from '../store/fill.ts';
+import type { LookupSettings } from '../store/lookup.ts';
 import type { Acceptance } from './acceptance.ts';
 import {
   type CachedResponse,

@@ -3,8 +3,9 @@ import { internalPurposeOf, keepClientAddress } from '../../http/internal-reques
 import { sendProblem } from '../../http/problem-details.ts';
 import type { MiddlewareOutcome } from '../../http/run-middleware.ts';
 import { type Entry, usabilityOf } from '../store/entry.ts';
-import type { Lookup, LookupResult, LookupSettings } from '../store/entry-cache.ts';
+import type { EntryAhead } from '../store/entry-reader.ts';
 import type { Fill } from '../store/fill.ts';
+import type { Lookup, LookupResult, LookupSettings } from '../store/lookup.ts';
 import { Acceptance } from './acceptance.ts';
 import type { CachedResponse } from './cached-response.ts';
 import { sendStored, whyForwarded } from './client-response.ts';
@@ -26,6 +27,7 @@ export class Responder {
   readonly #acceptance: Acceptance;
   readonly #parts: PartialContent;
   readonly #forwarder: Forwarder;
+  readonly #ahead = new WeakMap<IncomingMessage, EntryAhead>();
 
   constructor(settings: CacheSettings, memory: ResponseMemory, deps: CacheDependencies) {
     const { responses } = deps.caches;
@@ -46,6 +48,15 @@ export class Responder {
   exchangeOf(req: IncomingMessage, res: ServerResponse): Exchange | undefined {
     const key = responseKey(req, this.#settings.key, this.#memory, this.#deps.keys);
     return key && { req, res, key };
+  }
+
+  /** Sends the read of a stored response before the turn of the cache, if the cache is expected to read it. */
+  readAhead(exchange: Exchange): void {
+    const { req, key } = exchange;
+    if (internalPurposeOf(req) !== undefined || this.#acceptance.directivesOf(req) !== undefined) return;
+    const deadline = this.#deps.deadlines.of(req);
+    const ahead = this.#deps.caches.responses.sendAhead({ key, deadline }, this.#lookup);
+    if (ahead !== undefined) this.#ahead.set(req, ahead);
   }
 
   /** Answers a request with a local copy, without a Redis command. Returns false if no local copy may answer. */
@@ -159,6 +170,7 @@ export class Responder {
     return {
       key,
       deadline: hasDeadline ? this.#deps.deadlines.of(req) : undefined,
+      ahead: this.#ahead.get(req),
       accepts: (entry) => key.selects(entry.content) && this.#acceptance.accepts(req, entry),
       validates: (entry) => this.#validates(exchange, entry),
     };

@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import type { CacheKeys, Keys } from '../../base/keys.ts';
-import type { DeclaredKey, EntryKey } from '../store/entry-store.ts';
+import type { DeclaredKey, EntryKey } from '../store/entry-key.ts';
 import { ALL } from '../store/versions.ts';
 import { type CachedResponse, unpackResponse } from './cached-response.ts';
 import { pathName, urlName } from './invalidation.ts';

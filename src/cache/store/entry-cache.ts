@@ -1,54 +1,14 @@
 import { freshToken } from '../../base/token.ts';
-import type { Deadline } from '../../engine/deadline.ts';
 import type { WakeUps } from '../../waiting/wake-ups.ts';
 import { type Entry, type Usability, usabilityOf } from './entry.ts';
-import { type EntryKey, type EntryStore, type FillLease, NO_LEASE, type ReadResult } from './entry-store.ts';
+import { type EntryKey, type FillLease, NO_LEASE } from './entry-key.ts';
+import type { EntryAhead, ReadResult } from './entry-reader.ts';
+import type { EntryStore } from './entry-store.ts';
 import { Fill } from './fill.ts';
 import { type Flight, type FlightOutcome, LocalCopies, type LocalState } from './local-state.ts';
+import type { Lookup, LookupResult, LookupSettings, ReusableEntry } from './lookup.ts';
 import type { SharedSettings } from './options.ts';
 import { areTracked, FILL_VERSIONS_TTL_MS } from './versions.ts';
-
-export interface LookupSettings<Content> {
-  readonly singleFlight: SharedSettings['singleFlight'];
-  /** Undefined when no local copies are kept. */
-  readonly copies: LocalCopies<Content> | undefined;
-  /** The maximum age of a local copy, and of the versions that this process knows. */
-  readonly maxAgeMs: number;
-}
-
-/** The request of one caller for the entry of a key. */
-export interface Lookup<Content> {
-  readonly key: EntryKey<Content>;
-  /** Whether an entry can answer this caller; false for a stored response that does not fit the request. */
-  accepts(entry: Entry<Content>): boolean;
-  /** Whether the handler of this caller can validate an entry. Default: no. */
-  readonly validates?: (entry: Entry<Content>) => boolean;
-  /** Called instead of `flight.follow()`, for example to reject a cycle of loaders. */
-  readonly follow?: (flight: Flight<Content>, ms: number) => Promise<FlightOutcome<Content> | undefined>;
-  readonly deadline?: Deadline | undefined;
-}
-
-/** How an entry that cannot answer the caller as it is can still be used. */
-export interface ReusableEntry<Content> {
-  /** The entry, if it may be used when the handler fails. */
-  readonly fallback: Entry<Content> | undefined;
-  /** The entry, if the handler can validate it. */
-  readonly validatable: Entry<Content> | undefined;
-}
-
-/**
- * The result of a lookup. `hit`: a fresh entry. `collapsed`: the entry of a leader for whose handler the caller waited.
- * `stale`: a stale entry, and, if this caller must refresh the entry, a function that begins the refresh. `miss`: the
- * caller runs the handler and ends the fill.
- */
-export type LookupResult<Content> =
-  | { readonly kind: 'hit' | 'collapsed'; readonly entry: Entry<Content> }
-  | {
-      readonly kind: 'stale';
-      readonly entry: Entry<Content>;
-      readonly refresh: (() => Promise<Fill<Content>>) | undefined;
-    }
-  | (ReusableEntry<Content> & { readonly kind: 'miss'; readonly fill: Fill<Content> });
 
 /** A lookup that reads the store. Other lookups follow its flight; without a flight, none follow. */
 interface LeadingLookup<Content> {
@@ -100,6 +60,20 @@ export class EntryCache<Content> {
     return undefined;
   }
 
+  /** Sends the read of an entry before the turn of its caller; undefined if `lookUp` is not expected to read. */
+  sendAhead(
+    { key, deadline }: Pick<Lookup<Content>, 'key' | 'deadline'>,
+    settings: LookupSettings<Content>,
+  ): EntryAhead | undefined {
+    const localKey = key.localKey();
+    const copy = this.localCopy(settings, localKey);
+    if (copy !== undefined && isUsable(usabilityOf(copy, this.now()))) return undefined;
+    const { flights } = this.#state;
+    if (flights.get(localKey) !== undefined) return undefined;
+    if (this.#state.isHitForMiss(key.redisKeys.entry, this.now())) return undefined;
+    return this.#store.reader.sendAhead(key, { maxAgeMs: settings.maxAgeMs, deadline });
+  }
+
   /** Reads the entry of a key, fresh or stale, for a caller that does not fill: takes no lease. */
   async peek(
     lookup: Lookup<Content>,
@@ -107,8 +81,7 @@ export class EntryCache<Content> {
   ): Promise<Entry<Content> | undefined> {
     const { entry } = await this.#read(lookup, { ...settings, singleFlight: undefined });
     if (entry === undefined || !lookup.accepts(entry)) return undefined;
-    const usability = usabilityOf(entry, this.now());
-    return usability === 'fresh' || usability === 'stale' ? entry : undefined;
+    return isUsable(usabilityOf(entry, this.now())) ? entry : undefined;
   }
 
   /** Rejects only with an error of `follow` or of another caller's loader. A Redis failure is a miss, and reported. */
@@ -216,8 +189,7 @@ export class EntryCache<Content> {
     const { entry } = read;
     const redisKey = lookup.key.redisKeys.entry;
     const usability = entry === undefined ? 'invalid' : usabilityOf(entry, this.now());
-    const isUsable = usability === 'fresh' || usability === 'stale';
-    if (entry !== undefined && isUsable && lookup.accepts(entry)) {
+    if (entry !== undefined && isUsable(usability) && lookup.accepts(entry)) {
       return this.#useEntry(leader, read, entry, usability === 'fresh');
     }
     const reusable = reusableEntry(lookup, entry, usability);
@@ -237,12 +209,12 @@ export class EntryCache<Content> {
 
   /** Reads an entry. With `singleFlight`, the read also takes the lease unless the entry is fresh. */
   #read(
-    { key, deadline }: Lookup<Content>,
+    { key, deadline, ahead }: Lookup<Content>,
     { singleFlight, maxAgeMs }: LookupSettings<Content>,
   ): Promise<ReadResult<Content>> {
     const lease =
       singleFlight === undefined ? NO_LEASE : { token: freshToken(), leaseMs: singleFlight.leaseMs };
-    return this.#store.read(key, lease, maxAgeMs, deadline);
+    return this.#store.reader.read(key, lease, { maxAgeMs, deadline }, ahead);
   }
 
   #useEntry(
@@ -280,6 +252,10 @@ export class EntryCache<Content> {
   #keepCopy(key: EntryKey<Content>, { copies }: LookupSettings<Content>, entry: Entry<Content>): void {
     if (areTracked(entry.versions)) copies?.put(key.localKey(), entry);
   }
+}
+
+function isUsable(usability: Usability): boolean {
+  return usability === 'fresh' || usability === 'stale';
 }
 
 function reusableEntry<Content>(

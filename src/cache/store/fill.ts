@@ -8,14 +8,8 @@ import {
   unstoredEntry,
   usabilityOf,
 } from './entry.ts';
-import {
-  type DeclaredKey,
-  type EntryKey,
-  type EntryStore,
-  type FillLease,
-  NO_LEASE,
-  type PackedEntry,
-} from './entry-store.ts';
+import { type DeclaredKey, type EntryKey, type FillLease, NO_LEASE } from './entry-key.ts';
+import type { EntryStore, PackedEntry } from './entry-store.ts';
 import type { Flight, FlightOutcome, LocalCopies, LocalState } from './local-state.ts';
 import { areTracked, type Snapshot } from './versions.ts';
 
