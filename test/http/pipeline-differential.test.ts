@@ -87,12 +87,18 @@ function noting(name: string, middleware: RequestHandler, turns: string[]): Requ
 
 /** What a client can see of a response, without the times and random values in it. */
 function visible({ status, text, headers }: Answer): unknown {
-  const { date: _, age, 'set-cookie': cookies, connection: _c, 'keep-alive': _k, ...rest } = headers;
-  const steady = Object.entries(rest).map(([name, value]) => [
-    name,
-    String(value).replace(/\b(t|ttl)=\d+/g, '$1='),
-  ]);
-  return { status, text, hasAge: age !== undefined, cookies: cookies?.length ?? 0, steady };
+  const { age, 'retry-after': wait, 'set-cookie': cookies, ...others } = headers;
+  const steady = Object.entries(others)
+    .filter(([name]) => name !== 'date')
+    .map(([name, value]) => [name, String(value).replace(/\b(t|ttl)=\d+/g, '$1=')]);
+  return {
+    status,
+    text,
+    hasAge: age !== undefined,
+    hasWait: wait !== undefined,
+    cookies: cookies?.length ?? 0,
+    steady,
+  };
 }
 
 let server: RedisServer;
