@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import { OptionReader } from '../base/option-reader.ts';
 import { checkedUserId } from './login.ts';
 import { NEVER_TOUCH, sessionRead } from './operations/read.ts';
-import { unpackPayload } from './payload.ts';
+import { parsePayload } from './payload.ts';
 import { requestStoreOf } from './request-sessions.ts';
 import type { Seal } from './seal.ts';
 import { type IndexedSession, type SessionDeps, UserIndex } from './user-index.ts';
@@ -99,7 +99,7 @@ export class SessionAdministration implements SessionAdmin {
     if (data === null || reply.owner !== owner) return undefined;
     const times = { createdAt: new Date(created), lastSeenAt: new Date(seen), expiresAt: new Date(expires) };
     for (const seal of this.#seals) {
-      const payload = unpackPayload(seal.open(data, handle));
+      const payload = parsePayload(seal.open(data, handle));
       if (payload !== undefined) {
         const { ip, userAgent } = payload.meta;
         return { handle, ...times, ip, userAgent };

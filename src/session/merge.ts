@@ -1,49 +1,75 @@
 import { hasOtherMaxAge } from './cookie-lifetime.ts';
-import type { SessionPayload } from './payload.ts';
+import type { SessionMeta, SessionPayload } from './payload.ts';
+import type { Entries, SessionEntries } from './seal.ts';
 
-/** A session as this request loaded it (`base`), as this request saves it (`mine`), and as it is stored (`theirs`). */
-interface Versions<Version> {
-  readonly base: Version;
-  readonly mine: Version;
-  readonly theirs: Version;
+type Contents = Pick<SessionPayload, 'meta' | 'content'>;
+
+/** The keys of a session with the JSON of their values. */
+export function entriesOf({ meta, content }: Contents): SessionEntries {
+  return { meta: changesBetween(new Map(), mapOf(meta)), content: changesBetween(new Map(), parse(content)) };
 }
 
-/** Merges data, user and cookie: each is taken from `mine` if this request has changed it, else from `theirs`. */
-export function mergePayloads(
-  { base, mine, theirs }: Versions<SessionPayload>,
-  conflicts: 'merge' | 'last-write',
-): SessionPayload {
-  // A request that did not change the cookie must not undo the change of another request.
-  const isMine =
-    hasOtherMaxAge(mine.meta.cookie, base.meta.cookie) ||
-    !hasOtherMaxAge(theirs.meta.cookie, base.meta.cookie);
-  const { cookie } = isMine ? mine.meta : theirs.meta;
-  const meta = { ...theirs.meta, ...mine.meta, cookie };
-  if (conflicts === 'last-write') return { ...mine, meta };
-  const content = mergeContents(base.content, mine.content, theirs.content);
-  return { content, meta, userId: mine.userId === base.userId ? theirs.userId : mine.userId };
+/** The keys that a request has added, changed or deleted since it loaded or saved the session. Values are whole. */
+export function changesOf(base: Contents, mine: Contents): SessionEntries {
+  return {
+    meta: metaChanges(base.meta, mine.meta),
+    content: changesBetween(parse(base.content), parse(mine.content)),
+  };
 }
 
-/**
- * Merges JSON objects by their top-level keys. A key that `mine` has added, changed or deleted since `base` is taken
- * from `mine`, any other key from `theirs`. Values are replaced as a whole.
- */
-export function mergeContents(base: string, mine: string, theirs: string): string {
-  if (base === theirs) return mine;
-  const [before, own, merged] = [base, mine, theirs].map(entriesOf) as [Entries, Entries, Entries];
-  for (const key of new Set([...before.keys(), ...own.keys()])) {
-    const value = own.get(key);
-    if (value === before.get(key)) continue;
-    if (value === undefined) merged.delete(key);
-    else merged.set(key, value);
+/** The session of another request, with the changes of this request. */
+export function withChanges(theirs: SessionEntries, changes: SessionEntries): SessionEntries {
+  return { meta: merged(theirs.meta, changes.meta), content: merged(theirs.content, changes.content) };
+}
+
+function merged(theirs: Entries, changes: Entries): Entries {
+  const all = new Map(theirs);
+  for (const [name, value] of changes) {
+    if (value === undefined) all.delete(name);
+    else all.set(name, value);
   }
-  return `{${Array.from(merged, ([key, value]) => `${JSON.stringify(key)}:${value}`).join(',')}}`;
+  return all;
 }
 
-/** The top-level keys of a JSON object, each with the JSON of its value. */
-type Entries = Map<string, string>;
+function metaChanges(base: SessionMeta, mine: SessionMeta): Entries {
+  const before = mapOf(base);
+  const after = mapOf({ ...base, ...mine });
+  // A request that did not change the cookie must not undo the change of another request.
+  if (!isOtherCookie(mine.cookie, base.cookie)) after.set('cookie', before.get('cookie'));
+  return changesBetween(before, after);
+}
 
-function entriesOf(json: string): Entries {
-  const object = JSON.parse(json) as Record<string, unknown>;
-  return new Map(Object.entries(object).map(([key, value]) => [key, JSON.stringify(value)]));
+function isOtherCookie(cookie: SessionMeta['cookie'], stored: SessionMeta['cookie']): boolean {
+  const names = new Set([...Object.keys(cookie), ...Object.keys(stored)]);
+  // Each use of the session moves the expiry, and the maximum age has a tolerance.
+  for (const name of ['expires', 'originalMaxAge']) names.delete(name);
+  return hasOtherMaxAge(cookie, stored) || Array.from(names).some((name) => cookie[name] !== stored[name]);
+}
+
+type Values = Map<string, unknown>;
+
+function changesBetween(before: Values, after: Values): Entries {
+  const changes = new Map<string, string | undefined>();
+  for (const [name, value] of after) {
+    const isSame = before.has(name) && isSameJson(value, before.get(name));
+    if (!isSame) changes.set(name, JSON.stringify(value));
+  }
+  for (const name of before.keys()) if (!after.has(name)) changes.set(name, undefined);
+  return changes;
+}
+
+function isSameJson(one: unknown, other: unknown): boolean {
+  if (one === other) return true;
+  return (
+    typeof one === 'object' && typeof other === 'object' && JSON.stringify(one) === JSON.stringify(other)
+  );
+}
+
+/** The keys of an object whose values have a JSON form. */
+function mapOf(object: object): Values {
+  return new Map(Object.entries(object).filter(([, value]) => value !== undefined));
+}
+
+function parse(content: string): Values {
+  return new Map(Object.entries(JSON.parse(content) as object));
 }

@@ -8,9 +8,9 @@ import { valueSizeOption } from '../base/size-options.ts';
 import type { Req } from '../http/middleware.ts';
 import { checkNotMounted } from '../http/mount-check.ts';
 import { type CookieOptions, type CookieSetting, resolveCookie } from './cookie-options.ts';
+import type { RecordSettings } from './record-settings.ts';
 import { aesSeal, noSeal, type Seal } from './seal.ts';
 import { type CookieSecret, resolveSecret, type Secrets } from './secret.ts';
-import type { RecordSettings } from './session-records.ts';
 import { DEFAULT_IDLE_MS, touchAfterOption } from './store/store-options.ts';
 import type { UserLimit } from './user-index.ts';
 

@@ -1,7 +1,7 @@
 import expressSession from 'express-session';
 import { asError, RedisKitError } from '../base/errors.ts';
-import { packFrame, unpackFrame } from '../base/framing.ts';
 import { renewedCookie } from './cookie-lifetime.ts';
+import type { DataParts } from './operations/data.ts';
 
 /** The stored data about a session that is not the app's own data. */
 export interface SessionMeta {
@@ -46,23 +46,25 @@ export function dataOf({ meta, data }: ParsedPayload, usedAt?: number): expressS
   return { ...data, cookie: renewedCookie(meta.cookie, usedAt) } as unknown as expressSession.SessionData;
 }
 
-export function packPayload({ meta, content }: Pick<SessionPayload, 'meta' | 'content'>): Buffer {
-  return packFrame(meta, Buffer.from(content));
-}
-
-/** Undefined when the bytes are missing or no session can be created from them. */
-export function unpackPayload(bytes: Buffer | undefined): ParsedPayload | undefined {
-  const frame = bytes && unpackFrame(bytes);
-  if (frame === undefined) return undefined;
+/** Undefined when the texts are missing or no session can be created from them. */
+export function parsePayload(parts: DataParts | undefined): ParsedPayload | undefined {
+  if (parts === undefined) return undefined;
   try {
-    const { meta } = frame;
-    const content = frame.body.toString('utf8');
-    const data: unknown = JSON.parse(content);
+    const meta: unknown = JSON.parse(parts.meta);
+    const data: unknown = JSON.parse(parts.content);
     if (!isMeta(meta) || !isObject(data)) return undefined;
-    return { meta, content, data, userId: userIdOf(data.userId) };
+    return { meta, content: canonical(parts.content, data), data, userId: userIdOf(data.userId) };
   } catch {
     return undefined;
   }
+}
+
+/** Matches a line that may not be as JSON.stringify writes it: integers come first there, and quotation marks differ. */
+const UNCANONICAL_LINE = /\n"(?:\d|[^"\n]*\\u0022)/;
+
+/** The JSON as JSON.stringify writes it, so that texts can be compared. */
+function canonical(text: string, data: object): string {
+  return UNCANONICAL_LINE.test(text) ? JSON.stringify(data) : text.replaceAll('\n', '');
 }
 
 /** Returns a `userId` as a string, as `kit.sessions` takes it; undefined when it is no number or non-empty string. */

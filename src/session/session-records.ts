@@ -1,40 +1,22 @@
 import { asError, StoreError } from '../base/errors.ts';
 import type { Deadline } from '../engine/deadline.ts';
-import { isSameMaxAge } from './cookie-lifetime.ts';
-import { mergePayloads } from './merge.ts';
 import { sessionDestroy } from './operations/destroy.ts';
 import type { SessionRecord } from './operations/format.ts';
-import { NEVER_TOUCH, sessionRead } from './operations/read.ts';
-import { type SessionWriteArgs, type SessionWriteReply, sessionWrite } from './operations/write.ts';
-import {
-  checkSize,
-  type ParsedPayload,
-  packPayload,
-  type SessionMeta,
-  type SessionPayload,
-  unpackPayload,
-} from './payload.ts';
-import type { Seal } from './seal.ts';
-import { type SessionDeps, UserIndex, type UserLimit } from './user-index.ts';
+import { NEVER_TOUCH, type SessionReadReply, sessionRead } from './operations/read.ts';
+import { KEEP_OWNER } from './operations/write.ts';
+import { type ParsedPayload, parsePayload, type SessionMeta, type SessionPayload } from './payload.ts';
+import { idleOf, type RecordSettings } from './record-settings.ts';
+import { RecordWriter, type SessionNames, type StoredSession } from './record-writer.ts';
+import { type SessionDeps, UserIndex } from './user-index.ts';
 
-export interface RecordSettings {
-  /** Milliseconds without use after which a session expires. */
-  readonly idle: number;
-  /** The `maxAge` of new cookies. A session whose cookie has another `maxAge` expires after that instead of `idle`. */
-  readonly cookieMaxAge: number | undefined;
-  /** Milliseconds after its creation at which a session expires even if it is used; 0 for no such limit. */
-  readonly absolute: number;
-  readonly touchAfter: number;
-  readonly conflicts: 'merge' | 'last-write';
-  readonly maxPerUser: UserLimit | undefined;
-  readonly maxBytes: number;
-  readonly seal: Seal;
-}
+export type { StoredSession } from './record-writer.ts';
 
-/** A session as its request last loaded or saved it, which is the base of the next merge. */
-export interface StoredSession extends SessionPayload, Pick<SessionRecord, 'created' | 'revision' | 'owner'> {
-  /** The payload in the store, which may include changes of other requests. */
-  readonly current: SessionPayload;
+/** A live session whose data is opened and parsed only when it is used. */
+export interface UnparsedSession extends Pick<SessionRecord, 'created' | 'idle' | 'revision' | 'owner'> {
+  /** Whether a move of the idle deadline was due. It has been moved, unless the session was read without side effects. */
+  readonly isTouchDue: boolean;
+  /** Returns undefined, and reports it, for data that cannot be read. Such a session counts as absent. */
+  parse(): (StoredSession & ParsedPayload) | undefined;
 }
 
 /** The old session of a login, which a new session replaces. */
@@ -43,45 +25,34 @@ export interface PreviousSession {
   readonly stored: StoredSession;
 }
 
-interface RecordToWrite extends Pick<SessionWriteArgs, 'mode' | 'revision' | 'owner'> {
-  readonly handle: string;
-  readonly payload: SessionPayload;
-}
-
-/** The longest idle time: an expiry that is computed from it fits the six bytes of a stored time. */
-const MAX_IDLE_MS = 2 ** 46;
-
-/** The most attempts of an update. Another attempt is needed only if another request saved the session meanwhile. */
-const MAX_ROUNDS = 100;
-
 /** Loads, saves and destroys sessions in the store, independently of HTTP. */
 export class SessionRecords {
   readonly #deps: SessionDeps;
   readonly #settings: RecordSettings;
   readonly #index: UserIndex;
+  readonly #writer: RecordWriter;
 
   constructor(deps: SessionDeps, settings: RecordSettings) {
     this.#deps = deps;
     this.#settings = settings;
     this.#index = new UserIndex(deps);
+    this.#writer = new RecordWriter(deps.engine, settings);
   }
 
   /** Loads the live session of an id; undefined when the id has none. Moves its idle deadline if that is due. */
   async load(id: string, deadline?: Deadline): Promise<(StoredSession & ParsedPayload) | undefined> {
-    const { engine, keys, reporter } = this.#deps;
-    const { handle, key } = keys.sessionNames(id);
-    const { data, found, ...reply } = await engine.run(sessionRead, [key], this.#settings, deadline);
-    const payload = data === null ? undefined : this.#unpack(data, handle);
-    if (found === 'corrupt' || (data !== null && payload === undefined)) {
-      reporter.events.emit('session:corrupt', { handle });
-      const message = 'a stored session cannot be read and counts as absent';
-      reporter.failure('session', new StoreError('ERR_REDIS_KIT_CORRUPT', message));
-    }
-    if (payload === undefined) return undefined;
-    reporter.events.emit('session:loaded', { handle });
-    if (reply.indexUntil > 0) this.#index.renew({ ...reply, handle });
-    const { revision, created, owner } = reply;
-    return { ...payload, current: payload, revision, created, owner };
+    const { keys, reporter } = this.#deps;
+    const names = keys.sessionNames(id);
+    const stored = (await this.#fetch(names, true, deadline))?.parse();
+    if (stored !== undefined) reporter.events.emit('session:loaded', { handle: names.handle });
+    return stored;
+  }
+
+  /** Like `load`, but does not parse the session. With `moves: false`, the read has no side effects. */
+  async read(names: SessionNames, moves: boolean, deadline?: Deadline): Promise<UnparsedSession | undefined> {
+    const session = await this.#fetch(names, moves, deadline);
+    if (session !== undefined) this.#deps.reporter.events.emit('session:loaded', { handle: names.handle });
+    return session;
   }
 
   /** Returns the id whose live session was created last; the first id when no session is alive. */
@@ -103,14 +74,15 @@ export class SessionRecords {
     previous?: PreviousSession,
   ): Promise<StoredSession | undefined> {
     const { keys, reporter } = this.#deps;
-    const { handle, key } = keys.sessionNames(id);
+    const names = keys.sessionNames(id);
+    const { handle } = names;
     const owner = this.#ownerOf(payload);
-    const reply = await this.#write(key, { handle, mode: 'create', payload, revision: 0, owner }, deadline);
+    const reply = await this.#writer.create(names, payload, owner, deadline);
     if (reply.outcome !== 'written') {
       reporter.events.emit('session:conflict', { handle });
       return undefined;
     }
-    const { revision, created, indexUntil } = reply;
+    const { revision, created, idle, indexUntil } = reply;
     const replaced =
       previous !== undefined && previous.stored.owner === owner
         ? { created: previous.stored.created, handle: keys.sessionHandle(previous.id) }
@@ -120,45 +92,35 @@ export class SessionRecords {
       await this.#index.admit({ owner, created, handle, indexUntil }, { limit, replaced, deadline });
     }
     reporter.events.emit('session:created', { handle });
-    return { ...payload, current: payload, revision, created, owner };
+    return { ...payload, created, idle, revision, owner, isCurrent: true };
   }
 
-  /** Saves a session, merged with other requests' changes since `stored`; undefined when the session has ended. */
+  /**
+   * Saves the keys that this request has changed since `stored`; undefined when the session has ended. With
+   * `conflicts: 'last-write'`, saves all keys.
+   */
   async update(
     id: string,
     stored: StoredSession,
     payload: SessionPayload,
     deadline?: Deadline,
   ): Promise<StoredSession | undefined> {
-    const { handle, key } = this.#deps.keys.sessionNames(id);
+    const names = this.#deps.keys.sessionNames(id);
+    const { handle } = names;
     const { conflicts, maxPerUser: limit } = this.#settings;
-    const { created } = stored;
-    let { current, revision, owner: ownerBefore } = stored;
-    for (let round = 0; round < MAX_ROUNDS; round++) {
-      const merged = mergePayloads({ base: stored, mine: payload, theirs: current }, conflicts);
-      const owner = this.#ownerOf(merged);
-      const expected = conflicts === 'merge' ? revision : 0;
-      const record = { handle, mode: 'update', payload: merged, revision: expected, owner } as const;
-      const reply = await this.#write(key, record, deadline);
-      if (reply.outcome === 'written') {
-        const { indexUntil } = reply;
-        await this.#index.update({ owner, created, handle, indexUntil }, ownerBefore, { limit, deadline });
-        const meta = { ...merged.meta, cookie: payload.meta.cookie };
-        return { ...stored, ...payload, meta, current: merged, revision: reply.revision, owner };
-      }
-      if (reply.outcome === 'gone') {
-        this.#deps.reporter.events.emit('session:conflict', { handle });
-        return undefined;
-      }
-      ({ revision, owner: ownerBefore } = reply);
-      // A corrupt payload cannot be merged, so the next round replaces it.
-      const theirs = reply.current === null ? undefined : this.#unpack(reply.current, handle);
-      current = theirs ?? stored;
+    const isSameUser = conflicts === 'merge' && payload.userId === stored.userId;
+    const saved = { ...payload, meta: { ...stored.meta, ...payload.meta } };
+    const change = { stored, payload: saved, owner: isSameUser ? KEEP_OWNER : this.#ownerOf(payload) };
+    const reply = await this.#writer.update(names, change, deadline);
+    if (reply.outcome !== 'written') {
+      this.#deps.reporter.events.emit('session:conflict', { handle });
+      return undefined;
     }
-    throw new StoreError(
-      'ERR_REDIS_KIT_SESSION_CONFLICT',
-      'a session was changed by other requests again and again',
-    );
+    const { idle, revision, indexUntil, ownerBefore } = reply;
+    const { created } = stored;
+    const owner = isSameUser ? ownerBefore : change.owner;
+    await this.#index.update({ owner, created, handle, indexUntil }, ownerBefore, { limit, deadline });
+    return { ...saved, created, idle, revision, owner, isCurrent: true };
   }
 
   /** Destroys a session. `stored`: the session as the caller last loaded or saved it; if absent, the user is read. */
@@ -175,12 +137,8 @@ export class SessionRecords {
   }
 
   /** Milliseconds without use after which a session expires: the `maxAge` set by its handler or login, else `idle`. */
-  idleOf({ cookie, remembered }: SessionMeta): number {
-    const { idle, cookieMaxAge } = this.#settings;
-    const maxAge = cookie.originalMaxAge;
-    if (typeof maxAge !== 'number' || maxAge <= 0) return idle;
-    const isOwn = remembered === true || cookieMaxAge === undefined || !isSameMaxAge(maxAge, cookieMaxAge);
-    return isOwn ? Math.min(Math.ceil(maxAge), MAX_IDLE_MS) : idle;
+  idleOf(meta: SessionMeta): number {
+    return idleOf(meta, this.#settings);
   }
 
   /** The milliseconds for which a login is remembered: `ms`, but no longer than `absolute`. */
@@ -217,21 +175,41 @@ export class SessionRecords {
     return userId === undefined ? '' : this.#deps.keys.sessionOwner(userId);
   }
 
-  async #write(
-    key: string,
-    { handle, payload, ...record }: RecordToWrite,
+  async #fetch(
+    { handle, key }: SessionNames,
+    moves: boolean,
     deadline: Deadline | undefined,
-  ): Promise<SessionWriteReply> {
-    const { absolute, touchAfter, maxBytes, seal } = this.#settings;
-    const packed = packPayload(payload);
-    // Checked after the merge, since merged data may be larger than the data of either request.
-    checkSize(packed.length, maxBytes);
-    const data = seal.close(packed, handle);
-    const args = { ...record, idle: this.idleOf(payload.meta), absolute, touchAfter, data };
-    return this.#deps.engine.run(sessionWrite, [key], args, deadline);
+  ): Promise<UnparsedSession | undefined> {
+    const { touchAfter, idle: usual } = this.#settings;
+    const args = { touchAfter, idle: usual, moves };
+    const reply = await this.#deps.engine.run(sessionRead, [key], args, deadline);
+    const { data, created, idle, revision, owner, isTouchDue } = reply;
+    if (data === null) {
+      if (reply.found === 'corrupt') this.#reportCorrupt(handle);
+      return undefined;
+    }
+    if (reply.indexUntil > 0) this.#index.renew({ created, owner, indexUntil: reply.indexUntil, handle });
+    return { created, idle, revision, owner, isTouchDue, parse: () => this.#parse(reply, data, handle) };
   }
 
-  #unpack(data: Buffer, handle: string): ParsedPayload | undefined {
-    return unpackPayload(this.#settings.seal.open(data, handle));
+  #parse(
+    { created, idle, revision, owner }: SessionReadReply,
+    data: Buffer,
+    handle: string,
+  ): (StoredSession & ParsedPayload) | undefined {
+    const opened = this.#settings.seal.open(data, handle);
+    const payload = parsePayload(opened);
+    if (opened === undefined || payload === undefined) {
+      this.#reportCorrupt(handle);
+      return undefined;
+    }
+    return { ...payload, created, idle, revision, owner, isCurrent: opened.isCurrent };
+  }
+
+  #reportCorrupt(handle: string): void {
+    const { reporter } = this.#deps;
+    reporter.events.emit('session:corrupt', { handle });
+    const message = 'a stored session cannot be read and counts as absent';
+    reporter.failure('session', new StoreError('ERR_REDIS_KIT_CORRUPT', message));
   }
 }

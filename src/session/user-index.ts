@@ -8,7 +8,6 @@ import { type SessionDestroyReply, sessionDestroy } from './operations/destroy.t
 import { NEVER_TOUCH, sessionRead } from './operations/read.ts';
 import { userSessionsAdd } from './operations/user-sessions-add.ts';
 import { userSessionsList } from './operations/user-sessions-list.ts';
-import type { SessionWriteReply } from './operations/write.ts';
 
 /** The parts of a kit that its sessions use. */
 export interface SessionDeps {
@@ -31,7 +30,12 @@ export interface IndexedSession {
   readonly handle: string;
 }
 
-type IndexUpdate = IndexedSession & Pick<SessionWriteReply, 'owner' | 'indexUntil'>;
+interface IndexUpdate extends IndexedSession {
+  /** The user after the write. */
+  readonly owner: string;
+  /** The ms until which the owner's index must list the session; 0 when the index needs no update. */
+  readonly indexUntil: number;
+}
 
 interface AdmitOptions {
   readonly limit?: UserLimit | undefined;
@@ -89,9 +93,9 @@ export class UserIndex {
     const { limit = UNLIMITED, deadline } = options;
     const first = await this.#add(update, { ...options, limit: { ...limit, onExceed: 'reject' } });
     if (first.added) return;
-    // The index may still contain sessions that have ended, which must not count.
-    const alive = await Promise.all(first.others.map((other) => this.#isAlive(other, deadline)));
-    const dead = first.others.filter((_, index) => alive[index] === false);
+    // The index may still contain sessions that have ended or changed users, which must not count.
+    const listed = await Promise.all(first.others.map((other) => this.#isListed(other, update.owner, deadline)));
+    const dead = first.others.filter((_, index) => listed[index] === false);
     if (dead.length > 0) await this.list(update.owner, dead);
     const { added, others } = await this.#add(update, { ...options, limit });
     if (!added) {
@@ -135,10 +139,16 @@ export class UserIndex {
     return { added: reply.added, others: reply.others.map(sessionOf) };
   }
 
-  async #isAlive({ handle }: IndexedSession, deadline: Deadline | undefined): Promise<boolean> {
+  /** Whether a session is alive and belongs to the user. */
+  async #isListed(
+    { handle }: IndexedSession,
+    owner: string,
+    deadline: Deadline | undefined,
+  ): Promise<boolean> {
     const { engine, keys } = this.#deps;
     const key = keys.sessionOfHandle(handle) ?? '';
-    return (await engine.run(sessionRead, [key], NEVER_TOUCH, deadline)).data !== null;
+    const reply = await engine.run(sessionRead, [key], NEVER_TOUCH, deadline);
+    return reply.data !== null && reply.owner === owner;
   }
 
   #checkFormat(found: StoredFormat): void {

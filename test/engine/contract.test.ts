@@ -89,6 +89,7 @@ describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
         idle: HOUR,
         absolute: 3 * HOUR,
         touchAfter: 60_000,
+        maxBytes: 1_000,
         owner: '',
         data,
       });

@@ -23,17 +23,56 @@ import { limitRefund } from '../../src/rate-limit/operations/refund.ts';
 import { slidingWindow } from '../../src/rate-limit/operations/sliding-window.ts';
 import { limitTake, type PolicyArgs } from '../../src/rate-limit/operations/take.ts';
 import { tokenBucket } from '../../src/rate-limit/operations/token-bucket.ts';
+import { type DataFormat, PLAIN, packData, SEALED } from '../../src/session/operations/data.ts';
 import { sessionDestroy } from '../../src/session/operations/destroy.ts';
+import { lineStart, textOf } from '../../src/session/operations/lines.ts';
 import { sessionRead } from '../../src/session/operations/read.ts';
 import { userSessionsAdd } from '../../src/session/operations/user-sessions-add.ts';
 import { userSessionsList } from '../../src/session/operations/user-sessions-list.ts';
-import { sessionWrite } from '../../src/session/operations/write.ts';
+import { KEEP_OWNER, sessionWrite } from '../../src/session/operations/write.ts';
 import { type BothEngines, startBothEngines } from '../support/both-engines.ts';
 import { S, type Step, spoil, turnClock, World } from './world.ts';
 
 let both: BothEngines;
 
 const VARIANTS = ['variant-------01', 'variant-------02', 'variant-------03'];
+
+/** Lines of stored objects: plain and sealed, short and long, few and many. */
+const lineChange = fc.record({
+  start: fc.oneof(
+    fc
+      .constantFrom('', 'a', 'b', 'ab', '1', '__proto__', 'a"b', 'a\\', 'a":1,', 'ä\u{1f600}\ud800')
+      .map(lineStart),
+    fc.nat(40).map((number) => lineStart(`key ${number}`)),
+  ),
+  value: fc.oneof(
+    fc.constant(''),
+    fc.jsonValue({ maxDepth: 1 }).map((value) => JSON.stringify(value)),
+    fc.base64String({ maxLength: 60 }).map((text) => `"${text.replaceAll('=', '')}"`),
+  ),
+});
+const lineChanges = (maxLength: number) =>
+  fc.uniqueArray(lineChange, { selector: ({ start }) => start, maxLength });
+const dataFormat = fc.constantFrom<DataFormat>(PLAIN, PLAIN, SEALED);
+
+const sessionChanges = fc.record({
+  format: dataFormat,
+  meta: lineChanges(3),
+  content: fc.oneof(lineChanges(4), lineChanges(40)),
+});
+
+const sessionData = fc.oneof(
+  fc.constant(Buffer.alloc(0)),
+  fc.uint8Array({ maxLength: 40 }).map((bytes) => Buffer.from(bytes)),
+  fc.tuple(dataFormat, fc.nat(1_000), lineChanges(3), lineChanges(30)).map(([format, size, ...lines]) => {
+    const [meta = '', content = ''] = lines.map((each) => textOf(each.filter(({ value }) => value !== '')));
+    return packData(format, size, { meta, content });
+  }),
+  // As an earlier version of the kit has stored it.
+  fc
+    .dictionary(fc.string(), fc.jsonValue({ maxDepth: 1 }))
+    .map((data) => packData(PLAIN, 0, { meta: '{"cookie":{}}', content: JSON.stringify(data) })),
+);
 
 function check(steps: fc.Arbitrary<Step>, numRuns: number): Promise<void> {
   return fc.assert(
@@ -162,43 +201,50 @@ describe('the script and the in-memory implementation of an operation', () => {
   it('script and in-memory implementation agree for sessions', async () => {
     const key = (world: World) => [world.keys.session('id')];
     const read = fc
-      .tuple(fc.constantFrom(0, 1, 50 * S, 500 * S), fc.constantFrom(0, 1_000 * S, 9_999 * S))
-      .map(
-        ([touchAfter, idle]): Step =>
-          async (world) =>
-            void (await world.compare(sessionRead, key(world), { touchAfter, idle })),
-      );
-    const write = fc
       .tuple(
-        fc.constantFrom('create' as const, 'update' as const),
-        fc.constantFrom(100 * S, 1_000 * S, 60_000 * S),
-        fc.constantFrom(0, 1_500 * S, 100_000 * S),
-        fc.uint8Array({ maxLength: 40 }),
-        fc.constantFrom('', 'user'),
-        fc.nat(3),
+        fc.constantFrom(0, 1, 50 * S, 500 * S),
+        fc.constantFrom(0, 1_000 * S, 9_999 * S),
+        fc.constantFrom(true, true, false),
       )
       .map(
-        ([mode, idle, absolute, data, owner, revision]): Step =>
-          async (world) => {
-            const args = {
-              mode,
-              idle,
-              absolute,
-              owner,
-              revision,
-              touchAfter: 10 * S,
-              data: Buffer.from(data),
-            };
-            await world.compare(sessionWrite, key(world), args);
-          },
+        ([touchAfter, idle, moves]): Step =>
+          async (world) =>
+            void (await world.compare(sessionRead, key(world), { touchAfter, idle, moves })),
       );
+    const write = fc
+      .record({
+        mode: fc.constantFrom('create' as const, 'update' as const, 'update' as const),
+        idle: fc.constantFrom(100 * S, 1_000 * S, 60_000 * S),
+        idleBefore: fc.constantFrom(undefined, 100 * S, 1_000 * S),
+        absolute: fc.constantFrom(0, 1_500 * S, 100_000 * S),
+        touchAfter: fc.constant(10 * S),
+        maxBytes: fc.constantFrom(60, 300, 100_000, 100_000),
+        owner: fc.constantFrom('', 'user', KEEP_OWNER),
+        data: sessionData,
+        revision: fc.nat(3),
+        changes: fc.option(sessionChanges, { nil: undefined }),
+      })
+      .map(
+        (args): Step =>
+          async (world) =>
+            void (await world.compare(sessionWrite, key(world), args)),
+      );
+    const cut = fc.tuple(fc.integer({ min: 37, max: 160 }), fc.boolean()).map(
+      ([length, isClosed]): Step =>
+        async (world) => {
+          const [stored = ''] = key(world);
+          const value = world.both.keyspace.get(stored)?.subarray(0, length);
+          if (value !== undefined)
+            await world.put(stored, isClosed ? Buffer.concat([value, Buffer.from('}')]) : value);
+        },
+    );
     const destroy: Step = async (world) => void (await world.compare(sessionDestroy, key(world), undefined));
     await check(
       fc.oneof(
         { weight: 8, arbitrary: fc.oneof(read, write, turnClock) },
-        { weight: 1, arbitrary: fc.oneof(fc.constant(destroy), spoil(key)) },
+        { weight: 1, arbitrary: fc.oneof(fc.constant(destroy), spoil(key), cut) },
       ),
-      150,
+      300,
     );
   });
 

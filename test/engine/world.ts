@@ -39,6 +39,12 @@ export class World {
     return redis.reply as Reply;
   }
 
+  /** Stores a value on both sides. */
+  async put(key: string, value: Buffer): Promise<void> {
+    this.both.keyspace.set(key, value, 86_400_000);
+    await this.both.client.set(key, value, { PX: 86_400_000 });
+  }
+
   /** Deletes on both sides what Redis may expire at any moment by its own clock, so that both stay equal. */
   async #forgetShortLived(keys: readonly string[]): Promise<void> {
     for (const key of keys.filter((each) => this.#isShortLived(each))) {
@@ -146,14 +152,12 @@ export function spoil(keysOf: (world: World) => readonly string[], mayCut = true
       async (world) => {
         const keys = keysOf(world);
         const key = keys[which % keys.length] ?? '';
-        const { keyspace, client } = world.both;
-        const stored = keyspace.get(key);
+        const stored = world.both.keyspace.get(key);
         const value =
           mayCut && truncate && stored !== undefined
             ? stored.subarray(0, cut)
             : Buffer.from(garbage, 'latin1');
-        keyspace.set(key, value, 86_400_000);
-        await client.set(key, value, { PX: 86_400_000 });
+        await world.put(key, value);
       },
   );
 }

@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { SessionOptions } from '../../src/index.ts';
+import { LineCipher } from '../../src/session/line-cipher.ts';
+import { packData, unpackData } from '../../src/session/operations/data.ts';
 import { aesSeal, noSeal } from '../../src/session/seal.ts';
 import { redisUrl } from '../support/context.ts';
 import { eventsOf, kitForTest, testPrefix } from '../support/kits.ts';
@@ -86,25 +88,93 @@ describe('encrypted sessions', () => {
 });
 
 describe('a seal', () => {
-  const plain = Buffer.from('{"a":1}');
+  const entries = {
+    meta: new Map([['cookie', '{}']]),
+    content: new Map([
+      ['a', '1'],
+      ['b', '"secret"'],
+    ]),
+  };
+  const opened = { meta: '{\n"cookie":{}}', content: '{\n"a":1,\n"b":"secret"}', isCurrent: true };
 
-  it('an encrypted value opens only with the handle of its session and only if no byte has changed', () => {
+  /** The lines of the content of sealed data, without the line feeds. */
+  function linesOf(data: Buffer): readonly string[] {
+    return unpackData(data)?.content.slice(2, -1).split(',\n') ?? [];
+  }
+
+  function withContent(data: Buffer, lines: readonly string[]): Buffer {
+    const { format = 0, size = 0, meta = '' } = unpackData(data) ?? {};
+    return packData(format, size, { meta, content: `{\n${lines.join(',\n')}}` });
+  }
+
+  it('sealed data opens only with the handle of its session', () => {
     const seal = aesSeal([OLD]);
-    const closed = seal.close(plain, 'one');
-    expect(seal.open(closed, 'one')).toEqual(plain);
-    expect(seal.open(closed, 'two')).toBeUndefined();
-    for (let at = 0; at < closed.length; at++) {
-      const changed = Buffer.from(closed);
-      changed[at] = (changed[at] ?? 0) ^ 1;
-      expect(seal.open(changed, 'one')).toBeUndefined();
-      expect(seal.open(closed.subarray(0, at), 'one')).toBeUndefined();
-    }
-    expect(seal.close(plain, 'one')).not.toEqual(closed);
+    const { data } = seal.close(entries, 'one');
+    expect(seal.open(data, 'one')).toEqual(opened);
+    expect(seal.open(data, 'two')).toBeUndefined();
+    expect(seal.close(entries, 'one').data).not.toEqual(data);
   });
 
-  it('a seal without encryption opens plain values only', () => {
-    expect(noSeal.open(noSeal.close(plain, 'one'), 'two')).toEqual(plain);
-    expect(noSeal.open(aesSeal([OLD]).close(plain, 'one'), 'one')).toBeUndefined();
+  it('truncated sealed data does not open', () => {
+    const seal = aesSeal([OLD]);
+    const { data } = seal.close(entries, 'one');
+    for (let length = 0; length < data.length; length++) {
+      expect(seal.open(data.subarray(0, length), 'one')).toBeUndefined();
+    }
+  });
+
+  it('a sealed line with a changed bit does not open', () => {
+    const cipher = new LineCipher(OLD);
+    const { start, value } = cipher.close('a', '1', 'place');
+    const [name, sealed] = [start.slice(2, -2), Buffer.from(value, 'base64url')];
+    expect(cipher.open(name, sealed, 'place')).toBe('"a":1');
+    expect(cipher.open(name, sealed, 'other place')).toBeUndefined();
+    for (let at = 0; at < sealed.length; at++) {
+      const changed = Buffer.from(sealed);
+      changed[at] = (changed[at] ?? 0) ^ 1;
+      expect(cipher.open(name, changed, 'place')).toBeUndefined();
+    }
+  });
+
+  it('the values of sealed lines cannot be exchanged between keys, objects or sessions', () => {
+    const seal = aesSeal([OLD]);
+    const { data } = seal.close(entries, 'one');
+    const [a = '', b = ''] = linesOf(data);
+    expect(seal.open(withContent(data, [a, b]), 'one')).toEqual(opened);
+    const valueIn = (line: string) => line.slice(line.indexOf(':'));
+    const nameOf = (line: string) => line.slice(0, line.indexOf(':'));
+    const [other = ''] = linesOf(seal.close(entries, 'two').data);
+    const [meta = ''] = [unpackData(data)?.meta.slice(2, -1)];
+    const forged = [nameOf(a) + valueIn(b), nameOf(b) + valueIn(a), other, nameOf(a) + valueIn(other), meta];
+    for (const line of forged) expect(seal.open(withContent(data, [line]), 'one')).toBeUndefined();
+  });
+
+  it('the stored names of sealed lines differ between sessions, objects and keys', () => {
+    const names = ['one', 'two'].flatMap((handle) =>
+      [OLD, NEW].flatMap((key) => {
+        const same = new Map([['a', '1']]);
+        const { meta, content } = aesSeal([key]).changesOf({ meta: same, content: same }, handle);
+        return [...meta, ...content].map(({ start }) => start);
+      }),
+    );
+    expect(names).toHaveLength(8);
+    expect(new Set(names).size).toBe(8);
+    for (const name of names) expect(name).toMatch(/^\n"[\w-]{22}":$/);
+  });
+
+  it('the size of sealed data is that of the plain data', () => {
+    const [plain, sealed] = [noSeal.close(entries, 'one'), aesSeal([OLD]).close(entries, 'one')];
+    expect(plain.size).toBe(plain.data.length - 1);
+    expect(Math.abs(sealed.size - plain.size)).toBeLessThanOrEqual(2);
+  });
+
+  it('a seal without encryption opens plain data only', () => {
+    expect(noSeal.open(noSeal.close(entries, 'one').data, 'two')).toEqual(opened);
+    expect(noSeal.open(aesSeal([OLD]).close(entries, 'one').data, 'one')).toBeUndefined();
     expect(noSeal.open(Buffer.alloc(0), 'one')).toBeUndefined();
+  });
+
+  it('a seal with encryption opens no plain data', () => {
+    expect(aesSeal([OLD]).open(noSeal.close(entries, 'one').data, 'one')).toBeUndefined();
   });
 });

@@ -144,6 +144,7 @@ describe('the stored session on both engines', () => {
     idle: HOUR,
     absolute: 0,
     touchAfter: 60_000,
+    maxBytes: 1_000,
     owner: '',
     data: Buffer.from('{}'),
   } as const;

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import type { SessionOptions } from '../../src/index.ts';
-import { mergeContents } from '../../src/session/merge.ts';
+import { changesOf, entriesOf, withChanges } from '../../src/session/merge.ts';
 import { Gate } from '../http/exchange.ts';
 import { eventsOf } from '../support/kits.ts';
 import { onEveryStore } from '../support/stores.ts';
@@ -128,7 +128,7 @@ onEveryStore('parallel requests of one session', (kitOf) => {
   });
 });
 
-it('a merge keeps the exact JSON of each top-level key that only one side has changed', () => {
+it('the changes of a request are the keys whose JSON it has changed, and leave the other keys of a session', () => {
   const value = fc.oneof(fc.jsonValue({ maxDepth: 2 }), fc.constantFrom([], {}, 1e300, -0, '', null));
   const key = fc.constantFrom('a', 'b', 'c', 'toString', '__proto__', '1', 'cookie ');
   const content = fc
@@ -136,10 +136,12 @@ it('a merge keeps the exact JSON of each top-level key that only one side has ch
     .map((entries) => JSON.stringify(Object.fromEntries(entries)));
   const textsOf = (json: string) =>
     new Map(Object.entries(JSON.parse(json) as object).map(([name, each]) => [name, JSON.stringify(each)]));
+  const meta = { cookie: {} };
   fc.assert(
     fc.property(content, content, content, (base, mine, theirs) => {
       const [before, own, others] = [textsOf(base), textsOf(mine), textsOf(theirs)];
-      const merged = textsOf(mergeContents(base, mine, theirs));
+      const changes = changesOf({ meta, content: base }, { meta, content: mine });
+      const merged = withChanges(entriesOf({ meta, content: theirs }), changes).content;
       for (const name of new Set([...before.keys(), ...own.keys(), ...others.keys()])) {
         const expected = own.get(name) === before.get(name) ? others.get(name) : own.get(name);
         expect(merged.get(name)).toBe(expected);

@@ -131,7 +131,7 @@ describe.each([
 
   it('a request with a session in a newer format is refused, and the session is not overwritten', async () => {
     const { store, reported, browser, key } = await start();
-    const newer = Buffer.concat([Buffer.from('S\x02'), Buffer.alloc(60, 7)]);
+    const newer = Buffer.concat([Buffer.from('S\x03'), Buffer.alloc(60, 7)]);
     await store.put(key, newer);
     for (const path of ['/', '/view', '/login', '/logout']) {
       const answer = await browser.get(path);
@@ -148,7 +148,7 @@ describe.each([
   });
 
   it('a session that gets a newer format during a request is not overwritten, and the request is refused', async () => {
-    const newer = Buffer.concat([Buffer.from('S\x02'), Buffer.alloc(60, 7)]);
+    const newer = Buffer.concat([Buffer.from('S\x03'), Buffer.alloc(60, 7)]);
     const { store, browser, key } = await start({
       '/upgrade': async (req: { session: { note?: string } }, res: { end(text: string): void }) => {
         await store.put(key, newer);
@@ -163,7 +163,7 @@ describe.each([
 
   it('a session in a newer format is not overwritten by a new session with the same id', async () => {
     const { store, browser, key } = await start({}, { genid: () => 'always the same' });
-    const newer = Buffer.concat([Buffer.from('S\x02'), Buffer.alloc(60, 7)]);
+    const newer = Buffer.concat([Buffer.from('S\x03'), Buffer.alloc(60, 7)]);
     await store.put(key, newer);
     expect((await new Browser(browser.port).get('/view')).status).toBe(503);
     expect(await store.take(key)).toEqual(newer);
@@ -171,7 +171,7 @@ describe.each([
 
   it('a request with a session in a newer format has an empty session with `onError: "anonymous"`', async () => {
     const { store, browser, key } = await start({}, { onError: 'anonymous' });
-    const newer = Buffer.concat([Buffer.from('S\x02'), Buffer.alloc(60, 7)]);
+    const newer = Buffer.concat([Buffer.from('S\x03'), Buffer.alloc(60, 7)]);
     await store.put(key, newer);
     expect((await browser.get('/view')).body).toBe('1');
     expect(await store.take(key)).toEqual(newer);

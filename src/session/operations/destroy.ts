@@ -15,11 +15,13 @@ export interface SessionDestroyReply extends Pick<SessionRecord, 'created' | 'ow
  * reply  {found, existed 0 or 1, created ms, owner}
  */
 const lua = /* lua */ `${SESSION_LUA}
-local session = load()
-if session.found == 2 then return { 2, 0, 0, '' } end
+local found, raw = load()
+if found == 2 then return { 2, 0, 0, '' } end
 redis.call('DEL', KEYS[1])
-if session.expires <= now then return { session.found, 0, 0, '' } end
-return { 0, 1, session.created, session.owner }
+if not raw then return { found, 0, 0, '' } end
+local created, seen, idle, absolute = struct.unpack('>I6I6I6I6', raw, 3)
+if expiry_of(seen, idle, absolute) <= now then return { 0, 0, 0, '' } end
+return { 0, 1, created, owner_of(raw) }
 `;
 
 export const sessionDestroy: Operation<undefined, SessionDestroyReply> = defineOperation({

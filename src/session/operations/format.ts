@@ -1,22 +1,25 @@
 import type { RawReply } from '../../engine/operation.ts';
 import { arrayOf, bytesAt, newerFormat, type StoredFormat, storedFormatAt } from '../../engine/reply.ts';
+import { SEALED } from './data.ts';
 
 /*
  * The stored format of a session:
  *
- *   'S', version 1, created u48, seen u48, idle u48, absolute u48 (0: none), indexed u48, revision u32,
- *   length of owner u8, owner, then the data, which no script reads
+ *   'S', version, created u48, seen u48, idle u48, absolute u48 (0: none), indexed u48, revision u32,
+ *   length of owner u8, owner, then the data (see data.ts)
  *
  * Times are milliseconds of the server's clock, big-endian. A session expires `idle` ms after it was last `seen`, and
  * at `absolute` at the latest; the TTL of the key ends at the same time. Each write increments `revision`. `owner` is
  * the hashed user id, empty for a session without a user; the owner's index lists the session until `indexed`.
+ *
+ * The version is 2 if the data is sealed line by line, which an earlier version of the kit cannot read, and else 1.
  */
 const SESSION_HEADER = 37;
 
 /**
- * Defines `load()`, which returns the record of KEYS[1] as a table, even if it has expired; `expiry_of`; and
- * `index_until`, which returns the ms until which the owner's index must list a session, or 0 when the index needs no
- * update, and sets `indexed` in the record.
+ * Defines `load()`, which returns whether the value of KEYS[1] is readable, as in a reply, and the value if it is;
+ * `owner_of`; `expiry_of`; and `index_until`, which returns the ms until which the owner's index must list a session that
+ * expires at `expires`, or 0 when the index needs no update.
  */
 export const SESSION_LUA: string = /* lua */ `
 local HEADER = ${SESSION_HEADER}
@@ -26,21 +29,20 @@ local function expiry_of(seen, idle, absolute)
 end
 local function load()
   local raw = read('GET', KEYS[1])
-  if not raw then return { found = 0, expires = 0 } end
-  local version = type(raw) == 'string' and string.byte(raw, 2)
-  if not version or string.sub(raw, 1, 1) ~= 'S' then return { found = 1, expires = 0 } end
-  if version > 1 then return { found = 2, expires = 0 } end
-  local data_at = HEADER + (string.byte(raw, HEADER) or 0)
-  if version < 1 or #raw < data_at then return { found = 1, expires = 0 } end
-  local _, _, created, seen, idle, absolute, indexed, revision = struct.unpack('>BBI6I6I6I6I6I4', raw)
-  return { found = 0, created = created, seen = seen, idle = idle, absolute = absolute, indexed = indexed,
-           revision = revision, expires = expiry_of(seen, idle, absolute),
-           owner = string.sub(raw, HEADER + 1, data_at), data = string.sub(raw, data_at + 1) }
+  if not raw then return 0 end
+  if type(raw) ~= 'string' then return 1 end
+  local magic, version = string.byte(raw, 1, 2)
+  if magic ~= 83 or not version then return 1 end
+  if version > 2 then return 2 end
+  if version < 1 or #raw < HEADER + (string.byte(raw, HEADER) or 0) then return 1 end
+  return 0, raw
 end
-local function index_until(session, touch_after)
-  if session.owner == '' or session.expires <= session.indexed then return 0 end
-  session.indexed = session.expires + touch_after
-  return session.indexed
+local function owner_of(raw)
+  return string.sub(raw, HEADER + 1, HEADER + string.byte(raw, HEADER))
+end
+local function index_until(has_owner, expires, indexed, touch_after)
+  if not has_owner or expires <= indexed then return 0 end
+  return expires + touch_after
 end
 `;
 
@@ -64,10 +66,18 @@ export function unpackSession(
   if (value === undefined) return { found: 'fine' };
   const version = value[1];
   if (value[0] !== 0x53 || version === undefined) return { found: 'corrupt' };
-  if (version > 1) return { found: 'newer' };
+  if (version > 2) return { found: 'newer' };
+  if (version < 1 || value.length < SESSION_HEADER + (value[SESSION_HEADER - 1] ?? 0)) {
+    return { found: 'corrupt' };
+  }
+  const record = recordOf(value);
+  return expiryOf(record) > now ? { found: 'fine', record } : { found: 'fine' };
+}
+
+/** The record of a value that is known to be readable. */
+export function recordOf(value: Buffer): SessionRecord {
   const dataAt = SESSION_HEADER + (value[SESSION_HEADER - 1] ?? 0);
-  if (version < 1 || value.length < dataAt) return { found: 'corrupt' };
-  const record = {
+  return {
     created: value.readUIntBE(2, 6),
     seen: value.readUIntBE(8, 6),
     idle: value.readUIntBE(14, 6),
@@ -77,13 +87,12 @@ export function unpackSession(
     owner: value.toString('latin1', SESSION_HEADER, dataAt),
     data: value.subarray(dataAt),
   };
-  return expiryOf(record) > now ? { found: 'fine', record } : { found: 'fine' };
 }
 
 export function packSession(record: SessionRecord): Buffer {
   const header = Buffer.alloc(SESSION_HEADER);
   header[0] = 0x53;
-  header[1] = 1;
+  header[1] = record.data[0] === SEALED ? 2 : 1;
   header.writeUIntBE(record.created, 2, 6);
   header.writeUIntBE(record.seen, 8, 6);
   header.writeUIntBE(record.idle, 14, 6);

@@ -2,7 +2,7 @@ import { performance } from 'node:perf_hooks';
 import expressSession from 'express-session';
 import { hasOtherMaxAge } from '../cookie-lifetime.ts';
 import { NEVER_TOUCH, sessionRead } from '../operations/read.ts';
-import { dataOf, payloadOf, unpackPayload } from '../payload.ts';
+import { dataOf, parsePayload, payloadOf } from '../payload.ts';
 import { noSeal } from '../seal.ts';
 import type { SessionRecords, StoredSession } from '../session-records.ts';
 import type { SessionDeps } from '../user-index.ts';
@@ -76,7 +76,7 @@ export function kitFormat(
     async peek(handle) {
       const key = keys.sessionOfHandle(handle) ?? '';
       const { data, seen } = await engine.run(sessionRead, [key], NEVER_TOUCH);
-      const payload = data === null ? undefined : unpackPayload(noSeal.open(data, handle));
+      const payload = data === null ? undefined : parsePayload(noSeal.open(data, handle));
       return payload === undefined ? null : dataOf(payload, seen);
     },
     async remove(handle) {

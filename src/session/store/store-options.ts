@@ -3,7 +3,7 @@ import { LIFETIME_NAMES, renamed } from '../../base/foreign-options.ts';
 import type { OptionReader } from '../../base/option-reader.ts';
 import { readSettings } from '../../base/settings.ts';
 import { valueSizeOption } from '../../base/size-options.ts';
-import type { RecordSettings } from '../session-records.ts';
+import type { RecordSettings } from '../record-settings.ts';
 
 export interface StoreOptions {
   /** How long an unused session lives if its cookie has no `maxAge`; default `'30m'`, or `'1d'` with `compatible`. */

@@ -1,0 +1,30 @@
+import { isSameMaxAge } from './cookie-lifetime.ts';
+import type { SessionMeta } from './payload.ts';
+import type { Seal } from './seal.ts';
+import type { UserLimit } from './user-index.ts';
+
+export interface RecordSettings {
+  /** Milliseconds without use after which a session expires. */
+  readonly idle: number;
+  /** The `maxAge` of new cookies. A session whose cookie has another `maxAge` expires after that instead of `idle`. */
+  readonly cookieMaxAge: number | undefined;
+  /** Milliseconds after its creation at which a session expires even if it is used; 0 for no such limit. */
+  readonly absolute: number;
+  readonly touchAfter: number;
+  readonly conflicts: 'merge' | 'last-write';
+  readonly maxPerUser: UserLimit | undefined;
+  readonly maxBytes: number;
+  readonly seal: Seal;
+}
+
+/** The longest idle time: an expiry that is computed from it fits the six bytes of a stored time. */
+const MAX_IDLE_MS = 2 ** 46;
+
+/** Milliseconds without use after which a session expires: the `maxAge` set by its handler or login, else `idle`. */
+export function idleOf({ cookie, remembered }: SessionMeta, settings: RecordSettings): number {
+  const { idle, cookieMaxAge } = settings;
+  const maxAge = cookie.originalMaxAge;
+  if (typeof maxAge !== 'number' || maxAge <= 0) return idle;
+  const isOwn = remembered === true || cookieMaxAge === undefined || !isSameMaxAge(maxAge, cookieMaxAge);
+  return isOwn ? Math.min(Math.ceil(maxAge), MAX_IDLE_MS) : idle;
+}
