@@ -3,15 +3,13 @@ export class OpenWork {
   #count = 0;
   readonly #endListeners: (() => void)[] = [];
 
-  /** Returns a function that marks this piece of work as done. */
-  begin(): () => void {
+  /** Begins a piece of work, for which `end()` must be called once. */
+  begin(): void {
     this.#count++;
-    let isOpen = true;
-    return () => {
-      if (!isOpen) return;
-      isOpen = false;
-      if (--this.#count === 0) for (const ended of this.#endListeners) ended();
-    };
+  }
+
+  end(): void {
+    if (--this.#count === 0) for (const ended of this.#endListeners) ended();
   }
 
   /** Resolves when all work is done, or after `timeoutMs`. */

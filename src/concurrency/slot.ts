@@ -7,7 +7,7 @@ import type { Deadline } from '../engine/deadline.ts';
 import type { Engine } from '../engine/port.ts';
 import { type ClaimReply, makeClaim } from '../waiting/claim.ts';
 import type { ProcessChannel } from '../waiting/process-channel.ts';
-import { Renewal } from '../waiting/renewal.ts';
+import { type RenewableLease, Renewal } from '../waiting/renewal.ts';
 import { sendUntilAnswered } from '../waiting/retry.ts';
 import { concurrencyAcquire } from './operations/acquire.ts';
 import { type ConcurrencyReleaseArgs, concurrencyRelease } from './operations/release.ts';
@@ -92,28 +92,26 @@ interface GrantedSlot {
 }
 
 /** The slot of a request, from the grant to the release. `release` never rejects: failures are reported. */
-export class Slot {
+export class Slot implements RenewableLease {
   readonly #grant: GrantedSlot;
   readonly #deps: SlotDeps;
-  readonly #renewal: Renewal;
-  readonly #endWork: () => void;
+  readonly #renewal: Renewal = new Renewal(this);
+  #isOver = false;
   #released: Promise<void> | undefined;
 
   constructor(grant: GrantedSlot, deps: SlotDeps) {
     this.#grant = grant;
     this.#deps = deps;
-    this.#endWork = deps.work.begin();
-    this.#renewal = new Renewal({
-      renew: () => this.#renew(),
-      failed: (error) => deps.reporter.failure('concurrency', asError(error)),
-    });
+    deps.work.begin();
     this.#renewal.start(grant.leaseMs);
   }
 
   /** Stops the renewal: the slot ends with its lease, unless the slot is released earlier. */
   leave(): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
     this.#renewal.stop();
-    this.#endWork();
+    this.#deps.work.end();
   }
 
   release(deadline?: Deadline): Promise<void> {
@@ -121,23 +119,26 @@ export class Slot {
     return this.#released;
   }
 
+  async renew(): Promise<boolean> {
+    const { engine, redisKeys, release, leaseMs } = this.#grant;
+    await engine.run(concurrencyRenew, [redisKeys.slots, redisKeys.line], { ...release, lease: leaseMs });
+    return true;
+  }
+
+  failed(error: unknown): void {
+    this.#deps.reporter.failure('concurrency', asError(error));
+  }
+
   async #release(deadline: Deadline | undefined): Promise<void> {
-    const { reporter, work } = this.#deps;
     this.#renewal.stop();
     try {
       await releaseSlot(this.#grant, deadline);
     } catch (error) {
-      reporter.failure('concurrency', asError(error));
-      void sendUntilAnswered(() => releaseSlot(this.#grant), this.#grant.leaseMs, work);
+      this.failed(error);
+      void sendUntilAnswered(() => releaseSlot(this.#grant), this.#grant.leaseMs, this.#deps.work);
     } finally {
-      this.#endWork();
+      this.leave();
     }
-  }
-
-  async #renew(): Promise<boolean> {
-    const { engine, redisKeys, release, leaseMs } = this.#grant;
-    await engine.run(concurrencyRenew, [redisKeys.slots, redisKeys.line], { ...release, lease: leaseMs });
-    return true;
   }
 }
 

@@ -6,7 +6,7 @@ import { endUnserved, hasClientLeft } from './response/unserved.ts';
 /** How a middleware ends: it calls `next()`, it responds, or it does neither because the client has disconnected. */
 export type MiddlewareOutcome = 'continue' | 'answered' | 'gone';
 
-interface Call {
+export interface MiddlewareCall {
   readonly req: IncomingMessage;
   readonly res: ServerResponse;
   readonly next: Next;
@@ -18,7 +18,7 @@ interface Call {
  * since that would be a second call of `next`.
  */
 export function runMiddleware(
-  call: Call,
+  call: MiddlewareCall,
   late: (error: unknown) => void,
   work: (next: Next) => Promise<MiddlewareOutcome>,
 ): void {
@@ -45,7 +45,7 @@ export function runMiddleware(
  * Passes an error to the app, unless the client has disconnected. Callbacks fail on a closed connection, which has no
  * client address: the app would log an error that is not its own, and no client receives a response.
  */
-export function passError({ req, res, next }: Call, error: unknown): void {
+export function passError({ req, res, next }: MiddlewareCall, error: unknown): void {
   if (hasClientLeft(req, res)) endUnserved(res);
   else next(error);
 }

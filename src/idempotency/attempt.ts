@@ -1,3 +1,4 @@
+import { performance } from 'node:perf_hooks';
 import { asError, RedisKitError } from '../base/errors.ts';
 import type { Keys } from '../base/keys.ts';
 import type { OpenWork } from '../base/open-work.ts';
@@ -5,7 +6,8 @@ import type { Reporter } from '../base/reporter.ts';
 import type { Deadline, RequestDeadlines } from '../engine/deadline.ts';
 import type { Engine } from '../engine/port.ts';
 import type { PubSub } from '../engine/pub-sub.ts';
-import { Renewal } from '../waiting/renewal.ts';
+import { Alarm, type AlarmTask } from '../waiting/alarm.ts';
+import { type RenewableLease, Renewal } from '../waiting/renewal.ts';
 import { sendUntilAnswered } from '../waiting/retry.ts';
 import { idempotencyComplete } from './operations/complete.ts';
 import { type IdempotencyDiscardArgs, idempotencyDiscard } from './operations/discard.ts';
@@ -33,27 +35,23 @@ export interface GrantedAttempt extends AttemptRecord {
 }
 
 /** An attempt to run the request of a key, from grant to end. Its methods never reject: failures are reported. */
-export class Attempt {
+export class Attempt implements RenewableLease, AlarmTask {
   readonly #grant: GrantedAttempt;
   readonly #settings: IdempotencySettings;
   readonly #deps: IdempotencyDeps;
-  readonly #renewal: Renewal;
-  readonly #maxRunTimer: NodeJS.Timeout;
-  readonly #endWork: () => void;
+  readonly #renewal: Renewal = new Renewal(this);
+  readonly #maxRun: Alarm = new Alarm(this);
   #isLost = false;
+  #isOver = false;
 
   constructor(grant: GrantedAttempt, settings: IdempotencySettings, deps: IdempotencyDeps) {
     this.#grant = grant;
     this.#settings = settings;
     this.#deps = deps;
-    this.#endWork = deps.work.begin();
-    this.#renewal = new Renewal({
-      renew: () => this.#renew(),
-      lost: () => this.#lose(),
-      failed: (error) => this.#failed(error),
-    });
-    this.#renewal.start(settings.lease);
-    this.#maxRunTimer = setTimeout(() => this.leave(), settings.maxRun).unref();
+    deps.work.begin();
+    const now = performance.now();
+    this.#renewal.start(settings.lease, now);
+    this.#maxRun.set(now + settings.maxRun);
   }
 
   get key(): string {
@@ -68,7 +66,14 @@ export class Attempt {
   /** Stops the renewal: a retry runs once the lease ends. A later response is still recorded if no retry has run. */
   leave(): void {
     this.#stopTimers();
-    this.#endWork();
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#deps.work.end();
+  }
+
+  /** Called when the attempt has run for `maxRun`. */
+  due(): void {
+    this.leave();
   }
 
   /** Records the response. If the response is undefined, records only that the request has run. */
@@ -87,15 +92,15 @@ export class Attempt {
     this.#stopTimers();
     if (this.#isLost) return;
     const end = async (within?: Deadline) => {
-      if (!(await send(within))) this.#lose();
+      if (!(await send(within))) this.lost();
     };
     try {
       await end(deadline);
     } catch (error) {
-      this.#failed(error);
+      this.failed(error);
       void sendUntilAnswered(end, this.#settings.lease, this.#deps.work);
     } finally {
-      this.#endWork();
+      this.leave();
     }
   }
 
@@ -110,19 +115,19 @@ export class Attempt {
     } catch (error) {
       const isFull = error instanceof RedisKitError && error.code === 'ERR_REDIS_KIT_FULL';
       if (!isFull || response === undefined) throw error;
-      this.#failed(error);
+      this.failed(error);
       // The memory engine is full, but a record without a response still fits.
       return this.#record(undefined, deadline);
     }
   }
 
-  #renew(): Promise<boolean> {
+  renew(): Promise<boolean> {
     const { lease, retention } = this.#settings;
     const args = { ...this.#grant, lease, retention };
     return this.#deps.engine.run(idempotencyRenew, [this.#grant.recordKey], args);
   }
 
-  #lose(): void {
+  lost(): void {
     this.leave();
     if (this.#isLost) return;
     this.#isLost = true;
@@ -130,13 +135,13 @@ export class Attempt {
     this.#deps.reporter.events.emit('idempotency:lost', { key, attempt });
   }
 
-  #stopTimers(): void {
-    this.#renewal.stop();
-    clearTimeout(this.#maxRunTimer);
+  failed(error: unknown): void {
+    this.#deps.reporter.failure('idempotency', asError(error));
   }
 
-  #failed(error: unknown): void {
-    this.#deps.reporter.failure('idempotency', asError(error));
+  #stopTimers(): void {
+    this.#renewal.stop();
+    this.#maxRun.clear();
   }
 }
 

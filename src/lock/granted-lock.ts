@@ -5,11 +5,13 @@ import type { OpenWork } from '../base/open-work.ts';
 import type { Reporter } from '../base/reporter.ts';
 import type { Deadline, RequestDeadlines } from '../engine/deadline.ts';
 import type { Engine } from '../engine/port.ts';
-import type { ProcessChannel } from '../waiting/process-channel.ts';
-import { Renewal } from '../waiting/renewal.ts';
+import { Alarm, type AlarmTask } from '../waiting/alarm.ts';
+import type { LockHolder, ProcessChannel } from '../waiting/process-channel.ts';
+import { type RenewableLease, Renewal } from '../waiting/renewal.ts';
 import { sendUntilAnswered } from '../waiting/retry.ts';
+import type { LockAcquireArgs } from './operations/acquire.ts';
 import { lockExtend } from './operations/extend.ts';
-import { type LockReleaseArgs, lockRelease } from './operations/release.ts';
+import { lockRelease } from './operations/release.ts';
 
 /** The parts of the kit that every lock uses. */
 export interface LockDeps {
@@ -22,14 +24,13 @@ export interface LockDeps {
   readonly deadlines: RequestDeadlines;
 }
 
-/** The grant of one key's lock: the options of the request, and the fencing token that Redis returned. */
+/** The grant of one key's lock: what was requested, and the fencing token that Redis returned. */
 export interface LockGrant {
   readonly key: string;
   readonly redisKeys: LockKeys;
-  /** The arguments of the command that releases the lock. */
-  readonly release: LockReleaseArgs;
+  /** The arguments of the command that acquired the lock; those of its release are among them. */
+  readonly args: LockAcquireArgs;
   readonly fence: number;
-  readonly leaseMs: number;
   /** When the acquire command was sent. The lease cannot have begun earlier. */
   readonly grantedAt: Moment;
   readonly renew: boolean;
@@ -49,40 +50,34 @@ export function momentNow(): Moment {
 const CHECK_EVERY_MS = 1_000;
 
 /** The lock of one key, from the grant to the release or loss. */
-export class GrantedLock {
+export class GrantedLock implements RenewableLease, AlarmTask, LockHolder {
   readonly grant: LockGrant;
-  /** Called once, when the lock is lost or may be lost. */
-  onLost: (error: LockLostError) => void = () => undefined;
+  /** The handle of this lock, which is notified when the lock is lost or may be lost. */
+  handle: { lose(error: LockLostError): void } | undefined;
   readonly #deps: LockDeps;
   readonly #renewal: Renewal | undefined;
-  readonly #unsubscribe: () => void;
-  readonly #endWork: () => void;
+  readonly #check: Alarm = new Alarm(this);
   #since: Moment;
   #leaseMs: number;
   #extensions = 0;
-  #check: NodeJS.Timeout | undefined;
   #lost: LockLostError | undefined;
   #released: Promise<boolean> | undefined;
+  #hasEnded = false;
 
   constructor(grant: LockGrant, deps: LockDeps) {
     this.grant = grant;
     this.#deps = deps;
     this.#since = grant.grantedAt;
-    this.#leaseMs = grant.leaseMs;
-    this.#endWork = deps.work.begin();
-    this.#unsubscribe = deps.processChannel.onLost(grant.release.token, () => {
-      this.lose(new LockLostError(`the lock '${grant.key}' was taken away`));
-    });
-    if (grant.renew) {
-      this.#renewal = new Renewal({
-        renew: () => this.#renew(),
-        failed: (error) => deps.reporter.failure('lock', asError(error)),
-      });
-    }
-    this.#startLease(grant.grantedAt, grant.leaseMs);
+    this.#leaseMs = grant.args.lease;
+    deps.work.begin();
+    // A holder without a channel is not notified of a loss.
+    if (grant.args.process !== '') deps.processChannel.addHolder(grant.args.token, this);
+    if (grant.renew) this.#renewal = new Renewal(this);
+    this.#startLease(grant.grantedAt, grant.args.lease);
   }
 
-  get lost(): LockLostError | undefined {
+  /** Why the lock was lost; undefined unless it was. */
+  get loss(): LockLostError | undefined {
     return this.#lost;
   }
 
@@ -107,12 +102,16 @@ export class GrantedLock {
     }
   }
 
-  /** Marks the lock as lost in this process and calls `onLost`. */
+  /** Marks the lock as lost in this process. */
   lose(error: LockLostError): void {
     if (this.#isOver) return;
     this.#lost = error;
     this.#end();
-    this.onLost(error);
+    this.handle?.lose(error);
+  }
+
+  takenAway(): void {
+    this.lose(new LockLostError(`the lock '${this.grant.key}' was taken away`));
   }
 
   /** Releases the lock. Resolves to false if the lease has ended or Redis cannot be reached. Never rejects. */
@@ -122,26 +121,39 @@ export class GrantedLock {
   }
 
   async #release(deadline: Deadline | undefined): Promise<boolean> {
-    const { engine, reporter, work } = this.#deps;
-    const { redisKeys, release } = this.grant;
-    const send = (within?: Deadline) =>
-      engine.run(lockRelease, [redisKeys.lock, redisKeys.line], release, within);
     this.#stopTimers();
     try {
-      return await send(deadline);
+      return await this.#sendRelease(deadline);
     } catch (error) {
-      reporter.failure('lock', asError(error));
-      void sendUntilAnswered(send, Math.max(this.#leaseMs, release.waitMs), work);
+      this.failed(error);
+      const forMs = Math.max(this.#leaseMs, this.grant.args.waitMs);
+      void sendUntilAnswered(() => this.#sendRelease(), forMs, this.#deps.work);
       return false;
     } finally {
       this.#end();
     }
   }
 
-  async #renew(): Promise<boolean> {
+  #sendRelease(deadline?: Deadline): Promise<boolean> {
+    const { redisKeys, args } = this.grant;
+    return this.#deps.engine.run(lockRelease, [redisKeys.lock, redisKeys.line], args, deadline);
+  }
+
+  async renew(): Promise<boolean> {
     if (this.remainingMs() > 0) return this.#extend(this.#leaseMs);
-    this.#checkLease();
+    this.due();
     return false;
+  }
+
+  failed(error: unknown): void {
+    this.#deps.reporter.failure('lock', asError(error));
+  }
+
+  /** Checks whether the lease has ended. */
+  due(): void {
+    const remainingMs = this.remainingMs();
+    if (remainingMs > 0) this.#check.set(performance.now() + Math.min(CHECK_EVERY_MS, remainingMs));
+    else this.lose(new LockLostError(`the lease of the lock '${this.grant.key}' may have ended`));
   }
 
   /** Sends the extension. Resolves to false when the lock is lost. */
@@ -153,9 +165,9 @@ export class GrantedLock {
       this.#startLease(since, leaseMs);
       this.#renewal?.stop();
     }
-    const { key, redisKeys, release } = this.grant;
-    const args = { token: release.token, lease: leaseMs };
-    const isHeld = await this.#deps.engine.run(lockExtend, [redisKeys.lock], args);
+    const { key, redisKeys, args } = this.grant;
+    const { token } = args;
+    const isHeld = await this.#deps.engine.run(lockExtend, [redisKeys.lock], { token, lease: leaseMs });
     if (!isHeld) {
       this.lose(new LockLostError(`the lock '${key}' was lost: its lease ended or it was taken away`));
     }
@@ -175,29 +187,21 @@ export class GrantedLock {
   #startLease(since: Moment, leaseMs: number): void {
     this.#since = since;
     this.#leaseMs = leaseMs;
-    this.#renewal?.start(leaseMs, performance.now() - since.steady);
-    this.#checkLater();
-  }
-
-  #checkLater(): void {
-    clearTimeout(this.#check);
-    const ms = Math.max(1, Math.min(CHECK_EVERY_MS, this.remainingMs()));
-    this.#check = setTimeout(() => this.#checkLease(), ms).unref();
-  }
-
-  #checkLease(): void {
-    if (this.remainingMs() > 0) this.#checkLater();
-    else this.lose(new LockLostError(`the lease of the lock '${this.grant.key}' may have ended`));
+    this.#renewal?.start(leaseMs, since.steady);
+    this.#check.set(since.steady + Math.min(CHECK_EVERY_MS, leaseMs));
   }
 
   #stopTimers(): void {
     this.#renewal?.stop();
-    clearTimeout(this.#check);
+    this.#check.clear();
   }
 
   #end(): void {
+    if (this.#hasEnded) return;
+    this.#hasEnded = true;
     this.#stopTimers();
-    this.#unsubscribe();
-    this.#endWork();
+    const { process, token } = this.grant.args;
+    if (process !== '') this.#deps.processChannel.removeHolder(token, this);
+    this.#deps.work.end();
   }
 }

@@ -1,8 +1,7 @@
-import { AsyncLocalStorage } from 'node:async_hooks';
 import type { Duration } from '../base/duration.ts';
 import { LockLostError, RedisKitError } from '../base/errors.ts';
+import type { LockKeys } from '../base/keys.ts';
 import { OptionReader } from '../base/option-reader.ts';
-import type { Reporter } from '../base/reporter.ts';
 import { leaseOption } from '../base/timed-options.ts';
 import type { Deadline } from '../engine/deadline.ts';
 import type { Engine } from '../engine/port.ts';
@@ -36,9 +35,10 @@ export interface LockHandle extends AsyncDisposable {
   release(): Promise<boolean>;
 }
 
-interface RequestedLocks {
+/** The locks that a call requests from an engine. */
+export interface RequestedLocks {
   readonly engine: Engine;
-  readonly redisKeys: ReadonlySet<string>;
+  readonly names: readonly { readonly redisKeys: LockKeys }[];
 }
 
 /** Handles by their signals. A caller that passes on the signal of a handle is known to hold its locks. */
@@ -47,23 +47,29 @@ const handles = new WeakMap<AbortSignal, KitLockHandle>();
 /** The locks of one request or one call. When one is lost, all are lost; all are released together. */
 export class KitLockHandle implements LockHandle {
   readonly keys: readonly string[];
-  readonly fences: ReadonlyMap<string, number>;
+  /** Called once after the loss of the locks. */
+  onLost: ((error: LockLostError) => void) | undefined;
   readonly #locks: readonly GrantedLock[];
   readonly #deps: LockDeps;
   /** Created lazily: AbortSignals are expensive. */
   #abort: AbortController | undefined;
+  #fences: ReadonlyMap<string, number> | undefined;
   #lost: LockLostError | undefined;
   #released: Promise<boolean> | undefined;
 
   constructor(locks: readonly GrantedLock[], deps: LockDeps) {
-    this.fences = new Map(locks.map(({ grant }) => [grant.key, grant.fence]));
-    this.keys = [...this.fences.keys()];
+    this.keys = locks.map(({ grant }) => grant.key);
     this.#locks = locks;
     this.#deps = deps;
     for (const lock of locks) {
-      lock.onLost = (error) => this.lose(error);
-      if (lock.lost !== undefined) this.lose(lock.lost);
+      lock.handle = this;
+      if (lock.loss !== undefined) this.lose(lock.loss);
     }
+  }
+
+  get fences(): ReadonlyMap<string, number> {
+    this.#fences ??= new Map(this.#locks.map(({ grant }) => [grant.key, grant.fence]));
+    return this.#fences;
   }
 
   /** The keys in quotes, for error messages. */
@@ -89,10 +95,12 @@ export class KitLockHandle implements LockHandle {
     return this.#abort.signal;
   }
 
-  /** The first key of this handle that is requested and still held. */
-  heldKeyOf({ engine, redisKeys }: RequestedLocks): string | undefined {
+  /** The first lock of this handle that is requested and still held. */
+  heldLockOf({ engine, names }: RequestedLocks): GrantedLock | undefined {
     if (engine !== this.#deps.engine || this.remainingMs() === 0) return undefined;
-    return this.#locks.find(({ grant }) => redisKeys.has(grant.redisKeys.lock))?.grant.key;
+    return this.#locks.find(({ grant }) =>
+      names.some(({ redisKeys }) => redisKeys.lock === grant.redisKeys.lock),
+    );
   }
 
   remainingMs(): number {
@@ -121,6 +129,7 @@ export class KitLockHandle implements LockHandle {
     this.#deps.reporter.events.emit('lock:lost', { keys: this.keys, error });
     this.#abort?.abort(error);
     for (const lock of this.#locks) lock.lose(error);
+    this.onLost?.(error);
   }
 
   release(deadline?: Deadline): Promise<boolean> {
@@ -133,51 +142,21 @@ export class KitLockHandle implements LockHandle {
   }
 
   async #release(deadline: Deadline | undefined): Promise<boolean> {
-    const wereHeld = await Promise.all(this.#locks.map((lock) => lock.release(deadline)));
-    if (wereHeld.includes(true)) this.#deps.reporter.events.emit('lock:released', { keys: this.keys });
-    return !wereHeld.includes(false);
+    let wasAnyHeld = false;
+    let wereAllHeld = true;
+    const releases = this.#locks.map((lock) => lock.release(deadline));
+    for (const release of releases) {
+      const wasHeld = await release;
+      wasAnyHeld ||= wasHeld;
+      wereAllHeld &&= wasHeld;
+    }
+    if (wasAnyHeld) this.#deps.reporter.events.emit('lock:released', { keys: this.keys });
+    return wereAllHeld;
   }
 }
-
-/*
- * Work that requests a lock that the work itself holds would wait in vain. A request object, or the signal of a handle,
- * proves that the caller holds a lock. The async context does not: a connection pool may run the callback of one
- * request in the context of another request, which has just returned its connection.
- */
 
 /** The handle to which a signal belongs, as a list; empty for any other signal. */
 export function locksOfSignal(signal: AbortSignal | undefined): readonly KitLockHandle[] {
   const handle = signal && handles.get(signal);
   return handle === undefined ? [] : [handle];
-}
-
-/** The warning names no key, so that it is logged once: the reporter logs each text once. */
-const HELD_IN_CONTEXT =
-  'kit.locks: a lock was requested in the async context of work that holds it. If that work requests it, it waits for itself until `wait` is over: pass the handle on (req.lock, or the handle from `using`), or give its `signal` as the option `signal`, and such a call is refused at once. Otherwise, a connection pool or a similar library runs the callback of one request in the context of another, which AsyncResource.bind prevents';
-
-const contexts = new AsyncLocalStorage<readonly KitLockHandle[]>();
-
-/** Runs work in an async context that records the handle as held. */
-export function runHolding<Result>(handle: KitLockHandle, work: () => Result): Result {
-  // Released handles are dropped: a context that passes from request to request would keep them all in memory.
-  const outer = (contexts.getStore() ?? []).filter((each) => each.remainingMs() > 0);
-  return contexts.run([...outer, handle], work);
-}
-
-/** Throws when the caller is known to hold a requested lock; warns when only the async context shows such a lock. */
-export function checkReentry(
-  ownLocks: readonly KitLockHandle[],
-  requested: RequestedLocks,
-  reporter: Reporter,
-): void {
-  for (const handle of ownLocks) {
-    const key = handle.heldKeyOf(requested);
-    if (key === undefined) continue;
-    throw new RedisKitError(
-      'ERR_REDIS_KIT_LOCK_REENTRY',
-      `the lock '${key}' is held by the work that requests it again; pass the handle on (req.lock) instead`,
-    );
-  }
-  const isHeldInContext = contexts.getStore()?.some((handle) => handle.heldKeyOf(requested) !== undefined);
-  if (isHeldInContext === true) reporter.warning(HELD_IN_CONTEXT);
 }

@@ -1,15 +1,17 @@
+import { performance } from 'node:perf_hooks';
 import { describe } from '../base/describe.ts';
 import type { Duration } from '../base/duration.ts';
 import { ConfigError, LockTimeoutError } from '../base/errors.ts';
 import { isIdentity } from '../base/identity.ts';
 import { OptionReader } from '../base/option-reader.ts';
 import { leaseOption, waitOption } from '../base/timed-options.ts';
-import { acquireLocks, type LockRequest } from './acquire-locks.ts';
+import { acquireLocks, type LockTerms } from './acquire-locks.ts';
 import type { LockDeps } from './granted-lock.ts';
-import { KitLockHandle, type LockHandle, locksOfSignal, runHolding } from './handle.ts';
+import { KitLockHandle, type LockHandle, locksOfSignal } from './handle.ts';
 import { lockForceRelease } from './operations/force-release.ts';
 import { lockInspect } from './operations/inspect.ts';
 import { DEFAULT_LEASE } from './options.ts';
+import { checkVainWait, runHolding } from './reentry.ts';
 
 /** A JSON value. */
 export type Json = string | number | boolean | null | readonly Json[] | { readonly [name: string]: Json };
@@ -87,7 +89,7 @@ export class KitLocks implements Locks {
     options: TryAcquireOptions = {},
   ): Promise<LockHandle | null> {
     const reader = new OptionReader('kit.locks.tryAcquire', options, TRY_OPTIONS);
-    const request = { ...requestOptions(reader), waitMs: 0, ownLocks: [] };
+    const request = { terms: { ...termsOf(reader), waitMs: 0 }, ownLocks: [] };
     const result = await acquireLocks(keysOf(key), request, this.#deps);
     return result instanceof KitLockHandle ? result : null;
   }
@@ -134,9 +136,15 @@ export class KitLocks implements Locks {
   async #acquire(reader: OptionReader, key: string | readonly string[]): Promise<KitLockHandle> {
     const signal = signalOption(reader);
     const waitMs = waitOption(reader, DEFAULT_WAIT);
-    const request = { ...requestOptions(reader), waitMs, signal, ownLocks: locksOfSignal(signal) };
-    const result = await acquireLocks(keysOf(key), request, this.#deps);
+    const request = { terms: { ...termsOf(reader), waitMs }, signal, ownLocks: locksOfSignal(signal) };
+    const checkedKeys = keysOf(key);
+    signal?.throwIfAborted();
+    const askedAt = performance.now();
+    const result = await acquireLocks(checkedKeys, request, this.#deps);
     if (result instanceof KitLockHandle) return result;
+    const { engine, keys, reporter } = this.#deps;
+    const names = [{ redisKeys: keys.lock(result.key) }];
+    if (waitMs > 0) checkVainWait(askedAt, { engine, names }, reporter);
     throw new LockTimeoutError(
       result.key,
       `the lock '${result.key}' was not free within ${waitMs} ms; allow a longer \`wait\`, or hold it for less time`,
@@ -144,7 +152,7 @@ export class KitLocks implements Locks {
   }
 }
 
-function requestOptions(reader: OptionReader): Omit<LockRequest, 'waitMs' | 'ownLocks'> {
+function termsOf(reader: OptionReader): Omit<LockTerms, 'waitMs'> {
   return {
     leaseMs: leaseOption(reader, DEFAULT_LEASE),
     renew: reader.boolean('renew', true),

@@ -1,21 +1,28 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { describe } from '../base/describe.ts';
-import { asError, ConfigError, type ErrorCode, LockLostError, RedisKitError } from '../base/errors.ts';
+import { asError, ConfigError, type ErrorCode, RedisKitError } from '../base/errors.ts';
 import { identityError, isIdentity } from '../base/identity.ts';
-import type { Reporter } from '../base/reporter.ts';
 import type { Deadline } from '../engine/deadline.ts';
 import { withoutIdentityWatch } from '../http/identity/identity-watch.ts';
 import { asExpress, type Middleware, type Next, type Req, type Res } from '../http/middleware.ts';
 import { RETRY_AFTER_MS, sendProblem, sendUnavailable } from '../http/problem-details.ts';
 import { closeSignalOf } from '../http/response/close-signal.ts';
 import { callError } from '../http/response/complete-response.ts';
-import { addResponseHook, type ResponseHook } from '../http/response/guarded-response.ts';
-import { whenUnserved } from '../http/response/unserved.ts';
-import { callInBackground, type MiddlewareOutcome, runMiddleware } from '../http/run-middleware.ts';
-import { acquireLocks } from './acquire-locks.ts';
+import { isClosed } from '../http/response/kit-reads.ts';
+import { endUnserved } from '../http/response/unserved.ts';
+import {
+  callInBackground,
+  type MiddlewareCall,
+  type MiddlewareOutcome,
+  passError,
+  runMiddleware,
+} from '../http/run-middleware.ts';
+import { acquireLocks, type LockRequest, type LockTerms } from './acquire-locks.ts';
 import type { LockDeps } from './granted-lock.ts';
-import { KitLockHandle, type LockHandle, runHolding } from './handle.ts';
+import { KitLockHandle, type LockHandle } from './handle.ts';
 import { type LockConflict, type LockOptions, type LockSettings, resolveLockOptions } from './options.ts';
+import { runHolding } from './reentry.ts';
+import { holdUntilHandled, holdUntilResponse } from './request-lock.ts';
 
 declare global {
   namespace Express {
@@ -51,6 +58,15 @@ function locksOf(req: IncomingMessage & { [LOCKS]?: KitLockHandle[] }): KitLockH
   return req[LOCKS];
 }
 
+/** The parts that all requests of one `kit.lock` middleware share. */
+interface LockRoute {
+  readonly settings: LockSettings;
+  readonly terms: LockTerms;
+  readonly handler: LockHandler | undefined;
+  readonly deps: LockDeps;
+  readonly failed: (error: unknown) => void;
+}
+
 export function lockMiddleware(
   options: LockOptions<never>,
   deps: LockDeps,
@@ -60,93 +76,136 @@ export function lockMiddleware(
   if (handler !== undefined && typeof handler !== 'function') {
     throw new ConfigError(`kit.lock: the handler is ${describe(handler)}; it must be a function`);
   }
-  if (settings.wait > 0) deps.processChannel.subscribe();
-  const lockHandler = handler as LockHandler | undefined;
-  const failed = (error: unknown) => void deps.reporter.failure('lock', asError(error));
+  const { lease: leaseMs, wait: waitMs, isFair } = settings;
+  if (waitMs > 0) deps.processChannel.subscribe();
+  const route: LockRoute = {
+    settings,
+    terms: { leaseMs, waitMs, isFair, renew: true, metadata: '' },
+    handler: handler as LockHandler | undefined,
+    deps,
+    failed: (error) => void deps.reporter.failure('lock', asError(error)),
+  };
 
   return function lock(req: IncomingMessage, res: ServerResponse, next: Next): void {
-    const unusable = callError('kit.lock', { req, res, next });
-    if (unusable !== undefined) {
-      next(unusable);
-      return;
-    }
-    let result: KitLockHandle | MiddlewareOutcome = 'answered';
-
-    function goOn(error?: unknown): void {
-      // If the option `handler` calls `next` for a refused request, the handler that needs the lock is skipped.
-      if (error !== undefined || result === 'answered' || result === 'gone') next(error);
-      else if (result === 'continue') run(undefined);
-      else {
-        const handle = result;
-        runHolding(handle, () => run(handle));
-      }
-    }
-
-    function run(handle: KitLockHandle | undefined): void {
-      if (lockHandler === undefined) {
-        next();
-        return;
-      }
-      const call = () => lockHandler(asExpress(req), res as Res, handle as LockHandle);
-      const callHolding = () =>
-        handle === undefined ? call() : releaseAfterHandler(res, releaseOf(handle), call);
-      callInBackground(callHolding, next);
-    }
-
-    const releaseOf = (handle: KitLockHandle) =>
-      holdForRequest({ req, res, handle }, settings, deps.deadlines.of(req), failed);
-
-    runMiddleware({ req, res, next: goOn }, failed, async (once) => {
-      result = await acquireForRequest({ req, res, next: once }, settings, deps);
-      if (typeof result === 'string') return result;
-      asExpress(req).lock = result;
-      locksOf(req).push(result);
-      if (lockHandler === undefined) releaseWithResponse(res, releaseOf(result));
-      return 'continue';
-    });
+    const call = { req, res, next };
+    const unusable = callError('kit.lock', call);
+    if (unusable !== undefined) next(unusable);
+    else void new LockCall(call, route).run();
   };
 }
 
-/** Acquires the locks of a request. Resolves to the outcome of the middleware if the request gets no lock. */
-async function acquireForRequest(
-  { req, res, next }: { readonly req: IncomingMessage; readonly res: ServerResponse; readonly next: Next },
-  settings: LockSettings,
-  deps: LockDeps,
-): Promise<KitLockHandle | MiddlewareOutcome> {
-  const keys = keysOf(await withoutIdentityWatch(() => settings.key(asExpress(req))));
-  if (keys === null) return 'continue';
-  const deadline = deps.deadlines.of(req);
-  const { lease: leaseMs, wait: waitMs, isFair } = settings;
-  const signal = waitMs > 0 ? closeSignalOf(res) : undefined;
-  const options = { leaseMs, waitMs, isFair, renew: true, metadata: '' };
-  let result: KitLockHandle | LockConflict;
-  try {
-    result = await acquireLocks(keys, { ...options, signal, deadline, ownLocks: locksOf(req) }, deps);
-  } catch (error) {
-    return signal?.aborted === true ? 'gone' : handleFailure(error, res, settings, deps.reporter);
-  }
-  if (result instanceof KitLockHandle) {
-    if (signal?.aborted !== true) return result;
-    // The client disconnected during the wait, so the handler does not run.
-    await result.release(deadline);
-    return 'gone';
-  }
-  if (settings.handler === undefined) sendConflict(res, result);
-  else await settings.handler(asExpress(req), res as Res, next, result);
-  return 'answered';
-}
+/** One call of the middleware, which is also the request for its locks. */
+class LockCall implements LockRequest {
+  readonly ownLocks: KitLockHandle[];
+  readonly deadline: Deadline;
+  readonly #call: MiddlewareCall;
+  readonly #route: LockRoute;
 
-function handleFailure(
-  error: unknown,
-  res: ServerResponse,
-  { onError }: LockSettings,
-  reporter: Reporter,
-): MiddlewareOutcome {
-  if (!(error instanceof RedisKitError) || error.code === 'ERR_REDIS_KIT_LOCK_REENTRY') throw error;
-  reporter.failure('lock', error);
-  if (onError === 'allow' && !NO_OUTAGE.has(error.code)) return 'continue';
-  sendUnavailable(res, 'lock');
-  return 'answered';
+  constructor(call: MiddlewareCall, route: LockRoute) {
+    this.ownLocks = locksOf(call.req);
+    this.deadline = route.deps.deadlines.of(call.req);
+    this.#call = call;
+    this.#route = route;
+  }
+
+  get terms(): LockTerms {
+    return this.#route.terms;
+  }
+
+  get signal(): AbortSignal | undefined {
+    return this.#waits ? closeSignalOf(this.#call.res) : undefined;
+  }
+
+  async run(): Promise<void> {
+    let result: KitLockHandle | LockConflict | MiddlewareOutcome;
+    try {
+      result = await this.#acquire();
+    } catch (error) {
+      passError(this.#call, error);
+      return;
+    }
+    if (result instanceof KitLockHandle) this.#runHandler(result);
+    else if (result === 'continue') this.#runHandler(undefined);
+    else if (result === 'gone') endUnserved(this.#call.res);
+    else if (result !== 'answered') this.#refuse(result);
+  }
+
+  async #acquire(): Promise<KitLockHandle | LockConflict | MiddlewareOutcome> {
+    const { settings, deps } = this.#route;
+    const key = withoutIdentityWatch(() => settings.key(asExpress(this.#call.req)));
+    const keys = keysOf(typeof key === 'string' ? key : await key);
+    if (keys === null) return 'continue';
+    if (this.#isGone()) return 'gone';
+    let result: KitLockHandle | LockConflict;
+    try {
+      result = await acquireLocks(keys, this, deps);
+    } catch (error) {
+      return this.#isGone() ? 'gone' : this.#handleFailure(error);
+    }
+    if (!(result instanceof KitLockHandle)) return result;
+    if (this.#isGone()) {
+      // The client disconnected during the wait, so the handler does not run.
+      await result.release(this.deadline);
+      return 'gone';
+    }
+    this.#hold(result);
+    return result;
+  }
+
+  get #waits(): boolean {
+    return this.terms.waitMs > 0;
+  }
+
+  /** Whether the client has disconnected from a request that may wait. */
+  #isGone(): boolean {
+    return this.#waits && isClosed(this.#call.res);
+  }
+
+  #hold(handle: KitLockHandle): void {
+    const { req, res } = this.#call;
+    asExpress(req).lock = handle;
+    this.ownLocks.push(handle);
+    const { handler, settings, failed } = this.#route;
+    if (handler !== undefined) return;
+    holdUntilResponse({ req, res, handle, deadline: this.deadline }, settings, failed);
+  }
+
+  #runHandler(handle: KitLockHandle | undefined): void {
+    const { req, res, next } = this.#call;
+    const { handler, settings, failed } = this.#route;
+    if (handler === undefined) {
+      next();
+      return;
+    }
+    const call = () => handler(asExpress(req), res as Res, handle as LockHandle);
+    if (handle === undefined) {
+      callInBackground(call, next);
+      return;
+    }
+    const request = { req, res, handle, deadline: this.deadline };
+    runHolding(handle, () =>
+      callInBackground(() => holdUntilHandled(request, settings, { handler: call, failed }), next),
+    );
+  }
+
+  /** If the option `handler` calls `next`, the handler that needs the lock is skipped. */
+  #refuse(conflict: LockConflict): void {
+    const { req, res } = this.#call;
+    const { settings, failed } = this.#route;
+    runMiddleware(this.#call, failed, async (next) => {
+      if (settings.handler === undefined) sendConflict(res, conflict);
+      else await settings.handler(asExpress(req), res as Res, next, conflict);
+      return 'answered';
+    });
+  }
+
+  #handleFailure(error: unknown): MiddlewareOutcome {
+    if (!(error instanceof RedisKitError) || error.code === 'ERR_REDIS_KIT_LOCK_REENTRY') throw error;
+    this.#route.failed(error);
+    if (this.#route.settings.onError === 'allow' && !NO_OUTAGE.has(error.code)) return 'continue';
+    sendUnavailable(this.#call.res, 'lock');
+    return 'answered';
+  }
 }
 
 function keysOf(key: unknown): readonly string[] | null {
@@ -164,88 +223,4 @@ function sendConflict(res: ServerResponse, { hasWaited }: LockConflict): void {
     detail: 'Another request is working on the same resource.',
     retryAfterMs: RETRY_AFTER_MS,
   });
-}
-
-interface LockedCall {
-  readonly req: IncomingMessage;
-  readonly res: ServerResponse;
-  readonly handle: KitLockHandle;
-}
-
-/** Limits to `maxHold` how long a request holds its lock. Returns a function that releases the lock. */
-function holdForRequest(
-  { req, res, handle }: LockedCall,
-  { maxHold, onLost }: LockSettings,
-  deadline: Deadline,
-  failed: (error: unknown) => void,
-): () => Promise<void> {
-  const timer = setTimeout(() => {
-    handle.lose(
-      new LockLostError(`the request held the lock ${handle.quotedKeys} for more than ${maxHold} ms`),
-    );
-    void handle.release();
-  }, maxHold).unref();
-
-  if (onLost !== undefined) {
-    // An error that a listener of an AbortSignal throws would end the process.
-    const callOnLost = () =>
-      callInBackground(() => onLost(asExpress(req), res as Res, handle.signal.reason as Error), failed);
-    handle.signal.addEventListener('abort', callOnLost, { once: true });
-  }
-
-  return () => {
-    clearTimeout(timer);
-    return handle.release(deadline).then(() => undefined);
-  };
-}
-
-/** Releases the lock when the handler ends the response, even if the client has disconnected. */
-function releaseWithResponse(res: ServerResponse, release: () => Promise<void>): void {
-  addResponseHook(res, hookOf(release));
-  whenUnserved(res, () => void release());
-}
-
-/**
- * Calls the handler, and releases the lock when the handler's promise settles or, without a promise, when the response
- * ends. A response that the handler ends in its last statement is sent after the release, so that the client's next
- * request is not refused because of this lock; a response that ends earlier does not wait for the handler. Rejects with
- * the handler's error.
- */
-async function releaseAfterHandler(
-  res: ServerResponse,
-  release: () => Promise<void>,
-  handler: () => unknown,
-): Promise<void> {
-  let returnsPromise = false;
-  let released: Promise<void> | undefined;
-  const hook = hookOf(async () => {
-    // If `end()` is the last statement of the handler, the handler's promise settles within this turn of the event
-    // loop.
-    await new Promise((resolve) => setImmediate(resolve));
-    if (!returnsPromise) released ??= release();
-    await released;
-  });
-  addResponseHook(res, hook);
-  // If the client disconnects while later middleware waits, `next` is never called, and a handler that awaits that call
-  // never settles.
-  whenUnserved(res, () => {
-    released ??= release();
-  });
-  try {
-    const result = handler();
-    returnsPromise = typeof result === 'object' && result !== null && 'then' in result;
-    await result;
-  } catch (error) {
-    returnsPromise = true;
-    throw error;
-  } finally {
-    if (returnsPromise) {
-      released ??= release();
-      await released;
-    }
-  }
-}
-
-function hookOf(release: () => Promise<void>): ResponseHook {
-  return { phase: 'lock', withholdsLastBytes: true, outlastsRefusal: true, beforeEnd: release };
 }

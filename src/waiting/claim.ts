@@ -15,6 +15,7 @@ export interface Claim<Grant> {
   readonly waitMs: number;
   /** Undefined for a claim that does not wait. */
   readonly wakeUp: WakeUp | undefined;
+  /** Read when the claim must wait, so that a getter can create the signal then: signals are expensive. */
   readonly signal?: AbortSignal | undefined;
   /** Reports an outage during the wait, which then continues. Without this function, any failure ends the claim. */
   readonly failed?: ((error: unknown) => void) | undefined;
@@ -49,58 +50,73 @@ const ASK_AGAIN_MS = 500;
  * when the first or the last command fails, when the kit closes during the wait, and, with the signal's reason, when
  * the signal aborts. Other commands may fail because of an outage only.
  */
-export async function makeClaim<Grant>(
-  claim: Claim<Grant>,
-  { work, closing }: ClaimDeps,
-): Promise<ClaimResult<Grant>> {
-  let needsUndo = false;
-  async function ask(hasWaited: boolean): Promise<ClaimReply<Grant>> {
-    try {
-      const reply = await claim.ask(hasWaited);
-      needsUndo = reply.needsUndo;
-      return reply;
-    } catch (error) {
-      needsUndo ||= mayHaveRun(error);
-      throw error;
-    }
-  }
+export async function makeClaim<Grant>(claim: Claim<Grant>, deps: ClaimDeps): Promise<ClaimResult<Grant>> {
+  const { wakeUp } = claim;
+  const waitsUntil = wakeUp === undefined ? 0 : performance.now() + claim.waitMs;
+  let reply: ClaimReply<Grant>;
   try {
-    const result = await askUntilGranted(ask, claim, closing);
-    if (result.granted !== undefined) needsUndo = false;
-    return result;
+    reply = await claim.ask(false);
+  } catch (error) {
+    endClaim(claim, mayHaveRun(error), deps);
+    throw error;
+  }
+  const { granted, leftMs, needsUndo, isRefused } = reply;
+  if (granted === undefined && isRefused !== true && wakeUp !== undefined) {
+    return waitForGrant(claim, { wakeUp, waitsUntil, reply }, deps);
+  }
+  endClaim(claim, granted === undefined && needsUndo, deps);
+  return { granted, leftMs, hasWaited: false };
+}
+
+interface Wait<Grant> {
+  readonly wakeUp: WakeUp;
+  readonly waitsUntil: number;
+  /** The reply to the first command. */
+  readonly reply: ClaimReply<Grant>;
+}
+
+async function waitForGrant<Grant>(
+  claim: Claim<Grant>,
+  { wakeUp, waitsUntil, reply: first }: Wait<Grant>,
+  deps: ClaimDeps,
+): Promise<ClaimResult<Grant>> {
+  let reply = first;
+  let { needsUndo } = first;
+  let failure: unknown;
+  try {
+    for (let hasWaited = false; ; hasWaited = true) {
+      const { granted, leftMs, isRefused } = reply;
+      const left = waitsUntil - performance.now();
+      if (granted !== undefined || isRefused === true || left <= 0) {
+        if (failure !== undefined) throw failure;
+        if (granted !== undefined) needsUndo = false;
+        return { granted, leftMs, hasWaited };
+      }
+      await wakeUp.wait(Math.min(leftMs < 0 ? ASK_AGAIN_MS : leftMs, left), claim.signal);
+      if (deps.closing.aborted) throw closedError();
+      claim.signal?.throwIfAborted();
+      failure = undefined;
+      try {
+        reply = await claim.ask(true);
+        needsUndo = reply.needsUndo;
+      } catch (error) {
+        needsUndo ||= mayHaveRun(error);
+        // A waiter keeps waiting during an outage. If the first command fails, the failure policy of the feature applies.
+        if (claim.failed === undefined || !isOutage(error)) throw error;
+        claim.failed(error);
+        failure = error;
+        reply = { leftMs: -1, needsUndo };
+      }
+    }
   } finally {
-    claim.wakeUp?.stop();
-    if (needsUndo) void sendUntilAnswered(() => claim.undo(), claim.undoForMs, work);
+    endClaim(claim, needsUndo, deps);
   }
 }
 
-async function askUntilGranted<Grant>(
-  ask: Claim<Grant>['ask'],
-  { waitMs, wakeUp, signal, failed }: Claim<Grant>,
-  closing: AbortSignal,
-): Promise<ClaimResult<Grant>> {
-  const deadline = performance.now() + waitMs;
-  for (let hasWaited = false; ; hasWaited = true) {
-    let reply: ClaimReply<Grant> | undefined;
-    let failure: unknown;
-    try {
-      reply = await ask(hasWaited);
-    } catch (error) {
-      // A waiter keeps waiting during an outage. If the first command fails, the failure policy of the feature applies.
-      if (!hasWaited || failed === undefined || !isOutage(error)) throw error;
-      failed(error);
-      failure = error;
-    }
-    const { granted, leftMs = -1, isRefused } = reply ?? {};
-    const left = deadline - performance.now();
-    if (granted !== undefined || isRefused === true || wakeUp === undefined || left <= 0) {
-      if (failure !== undefined) throw failure;
-      return { granted, leftMs, hasWaited };
-    }
-    await wakeUp.wait(Math.min(leftMs < 0 ? ASK_AGAIN_MS : leftMs, left), signal);
-    if (closing.aborted) throw closedError();
-    signal?.throwIfAborted();
-  }
+/** Ends the wait, and undoes the claim if it may have a grant or a place in the queue. */
+function endClaim<Grant>(claim: Claim<Grant>, needsUndo: boolean, { work }: ClaimDeps): void {
+  claim.wakeUp?.stop();
+  if (needsUndo) void sendUntilAnswered(() => claim.undo(), claim.undoForMs, work);
 }
 
 function isOutage(error: unknown): boolean {

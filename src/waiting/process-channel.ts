@@ -3,6 +3,11 @@ import type { ChannelListener, PubSub } from '../engine/pub-sub.ts';
 import { HANDOFF_MS } from './queue.ts';
 import { type WakeUp, WakeUps } from './wake-ups.ts';
 
+/** The holder of a lock that another process can take away. */
+export interface LockHolder {
+  takenAway(): void;
+}
+
 /**
  * The Pub/Sub channel of this process, which wakes waiters and notifies holders whose lock was taken away. The process
  * subscribes before its first wait. See queue.ts for the messages.
@@ -13,8 +18,8 @@ export class ProcessChannel implements ChannelListener {
   readonly #process = randomBytes(9).toString('base64url');
   readonly #pubSub: PubSub;
   readonly #wakeUps = new WakeUps();
-  /** Listeners by token. While a late grant is released, its token may be granted again, with another listener. */
-  readonly #lossListeners = new Map<string, () => void>();
+  /** Holders by token. While a late grant is released, its token may be granted again, to another holder. */
+  readonly #holders = new Map<string, LockHolder>();
   #isSubscribed = false;
 
   constructor(pubSub: PubSub, channels: string, closing: AbortSignal) {
@@ -36,7 +41,7 @@ export class ProcessChannel implements ChannelListener {
 
   onMessage(message: string): void {
     const [, word, token = ''] = /^(now|soon|lost):(.*)$/.exec(message) ?? [];
-    if (word === 'lost') this.#lossListeners.get(token)?.();
+    if (word === 'lost') this.#holders.get(token)?.takenAway();
     if (word === 'soon') this.#wakeUps.wakeIn(token, HANDOFF_MS);
     else this.#wakeUps.wake(token);
   }
@@ -50,11 +55,12 @@ export class ProcessChannel implements ChannelListener {
     return this.#wakeUps.expect(token);
   }
 
-  /** Calls the listener when a lock is taken away from the holder with this token; returns an unsubscribe function. */
-  onLost(token: string, listener: () => void): () => void {
-    this.#lossListeners.set(token, listener);
-    return () => {
-      if (this.#lossListeners.get(token) === listener) this.#lossListeners.delete(token);
-    };
+  /** Notifies the holder with this token when its lock is taken away. */
+  addHolder(token: string, holder: LockHolder): void {
+    this.#holders.set(token, holder);
+  }
+
+  removeHolder(token: string, holder: LockHolder): void {
+    if (this.#holders.get(token) === holder) this.#holders.delete(token);
   }
 }

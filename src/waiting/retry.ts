@@ -23,7 +23,8 @@ export async function sendUntilAnswered(
   work?: OpenWork,
 ): Promise<void> {
   const until = performance.now() + forMs;
-  const endWork = work?.begin();
+  let openWork = work;
+  openWork?.begin();
   for (let ms = FIRST_PAUSE_MS; performance.now() < until; ms = Math.min(ms * 2, LONGEST_PAUSE_MS)) {
     try {
       await send();
@@ -32,7 +33,8 @@ export async function sendUntilAnswered(
       // Not reported: the caller has already reported the first failure.
       if (error instanceof RedisKitError && error.code === 'ERR_REDIS_KIT_CLOSED') return;
     } finally {
-      endWork?.();
+      openWork?.end();
+      openWork = undefined;
     }
     await pause(ms, undefined, { ref: false });
   }

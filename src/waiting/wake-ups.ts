@@ -12,18 +12,22 @@ export class WakeUps {
   readonly #wakeUps = new Map<string, Set<WakeUp>>();
   #isListening = false;
 
+  get isListening(): boolean {
+    return this.#isListening;
+  }
+
   /** Adds a waiter. Call this before asking the store, so that no wake-up is missed. */
   expect(key: string): WakeUp {
-    const wakeUps = this.#wakeUps.get(key) ?? new Set();
-    const wakeUp = new WakeUp(
-      () => this.#isListening,
-      () => {
-        wakeUps.delete(wakeUp);
-        if (wakeUps.size === 0 && this.#wakeUps.get(key) === wakeUps) this.#wakeUps.delete(key);
-      },
-    );
-    this.#wakeUps.set(key, wakeUps.add(wakeUp));
+    const wakeUp = new WakeUp(this, key);
+    const wakeUps = this.#wakeUps.get(key);
+    if (wakeUps === undefined) this.#wakeUps.set(key, new Set([wakeUp]));
+    else wakeUps.add(wakeUp);
     return wakeUp;
+  }
+
+  remove(key: string, wakeUp: WakeUp): void {
+    const wakeUps = this.#wakeUps.get(key);
+    if (wakeUps?.delete(wakeUp) === true && wakeUps.size === 0) this.#wakeUps.delete(key);
   }
 
   wake(key: string): void {
@@ -47,16 +51,20 @@ export class WakeUps {
 }
 
 export class WakeUp {
-  /** Removes the wake-up. To be called when the waiter no longer waits. */
-  readonly stop: () => void;
-  readonly #isListening: () => boolean;
+  readonly #wakeUps: WakeUps;
+  readonly #key: string;
   #isWoken = false;
   #wakeAt = Number.POSITIVE_INFINITY;
   #resume: (() => void) | undefined;
 
-  constructor(isListening: () => boolean, stop: () => void) {
-    this.#isListening = isListening;
-    this.stop = stop;
+  constructor(wakeUps: WakeUps, key: string) {
+    this.#wakeUps = wakeUps;
+    this.#key = key;
+  }
+
+  /** Removes the wake-up. To be called when the waiter no longer waits. */
+  stop(): void {
+    this.#wakeUps.remove(this.#key, this);
   }
 
   wake(): void {
@@ -72,7 +80,7 @@ export class WakeUp {
   /** Resolves when the waiter must ask again: when woken, after `ms` at most, or when the signal aborts. */
   async wait(ms: number, signal?: AbortSignal): Promise<void> {
     const longestMs = ms + MARGIN_MS;
-    const until = performance.now() + (this.#isListening() ? longestMs : Math.min(longestMs, POLL_MS));
+    const until = performance.now() + (this.#wakeUps.isListening ? longestMs : Math.min(longestMs, POLL_MS));
     for (;;) {
       const left = Math.min(until, this.#wakeAt) - performance.now();
       if (left <= 0 || this.#isWoken || signal?.aborted === true) break;

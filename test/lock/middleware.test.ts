@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { once } from 'node:events';
 import { Agent, get, type IncomingMessage, request } from 'node:http';
 import express, { type RequestHandler } from 'express';
@@ -182,6 +183,26 @@ describeOnBothEngines('kit.lock', (url) => {
     expect(reason).toMatchObject({ name: 'LockLostError', code: 'ERR_REDIS_KIT_LOCK_LOST' });
     expect(lost).toEqual([['/', reason]]);
     expect(events).toEqual([{ keys: ['order:7'], error: reason }]);
+  });
+
+  it('`onLost` runs in the async context of its request', async () => {
+    const context = new AsyncLocalStorage<string>();
+    onTestFinished(() => context.disable());
+    const seen: unknown[] = [];
+    const kit = kitForTest({ url: url() });
+    const app = express();
+    const onLost = () => void seen.push(context.getStore());
+    app.use((req, _res, next) => context.run(req.path, next));
+    app.use(kit.lock({ key: (req) => req.path, maxHold: '50ms', onLost }), () => undefined);
+    const address = await serve(app);
+    for (const path of ['/a', '/b']) {
+      const client = request(address + path, { agent: false })
+        .on('error', expectCutOff)
+        .end();
+      onTestFinished(() => void client.destroy());
+    }
+    await until('both locks are lost', () => seen.length === 2);
+    expect(seen.toSorted()).toEqual(['/a', '/b']);
   });
 
   it('a lock is renewed while the handler runs, so that no other request gets the lock', async () => {

@@ -5,6 +5,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { EXPRESS } from '../http/frameworks.ts';
 import { describeOnBothEngines, kitForTest } from '../support/kits.ts';
 import { keepingLogger } from '../support/stores.ts';
+import { passTime, passTimeUntilSettled, stopTime } from '../support/time.ts';
 import { until } from '../support/until.ts';
 import { send, serve } from '../support/web.ts';
 
@@ -76,6 +77,51 @@ describeOnBothEngines('Reentry: work that requests a lock that it holds', (url) 
     expect(JSON.parse((await send(await serve(app))).text)).toMatchObject([TIMEOUT, null]);
     await kit.locks.using('b', {}, () => kit.locks.tryAcquire('b'));
     expect(logger.lines.filter((line) => line.includes('kit.locks'))).toEqual([WARNING]);
+  });
+
+  it('a call that waits for the lock of another request and gets it in its turn causes no warning', async () => {
+    const logger = keepingLogger();
+    const kit = kitForTest({ url: url(), logger });
+    const app = express();
+    let end: () => void = () => undefined;
+    app.get('/', kit.lock({ key: () => 'a' }), (_req, res) => {
+      end = () => res.send('ran');
+    });
+    const answer = send(await serve(app));
+    await until('the request holds the lock', async () => (await kit.locks.inspect('a')).held);
+    expect(await kit.locks.tryAcquire('a')).toBeNull();
+    await expect(kit.locks.acquire('a', { wait: 0 })).rejects.toMatchObject(TIMEOUT);
+    const next = kit.locks.acquire('a', { wait: '20s' });
+    await until('the call waits', async () => (await kit.locks.inspect('a')).waiters === 1);
+    end();
+    expect((await answer).text).toBe('ran');
+    await (await next).release();
+    expect(logger.lines.filter((line) => line.includes('kit.locks'))).toEqual([]);
+  });
+
+  it('a call that waits in vain for a lock that passes from request to request causes no warning', async () => {
+    const logger = keepingLogger();
+    const kit = kitForTest({ url: url(), logger });
+    const app = express();
+    const ends: (() => void)[] = [];
+    app.get('/', kit.lock({ key: () => 'a', wait: '20s' }), (_req, res) => {
+      ends.push(() => res.send('ran'));
+    });
+    const address = await serve(app);
+    const answers = [send(address)];
+    await until('the first request runs', () => ends.length === 1);
+    answers.push(send(address));
+    await until('the second request waits', async () => (await kit.locks.inspect('a')).waiters === 1);
+    stopTime();
+    const refused = kit.locks.acquire('a', { wait: '1s' }).catch((reason: unknown) => reason);
+    await until('the call waits', async () => (await kit.locks.inspect('a')).waiters === 2);
+    await passTime(100);
+    ends[0]?.();
+    await until('the second request runs', () => ends.length === 2);
+    expect(await passTimeUntilSettled(refused)).toMatchObject(TIMEOUT);
+    ends[1]?.();
+    expect((await Promise.all(answers)).map(({ text }) => text)).toEqual(['ran', 'ran']);
+    expect(logger.lines.filter((line) => line.includes('kit.locks'))).toEqual([]);
   });
 
   it('a released lock, a lock in another namespace and other work cause no reentry error', async () => {

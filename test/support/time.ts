@@ -1,4 +1,5 @@
 import { onTestFinished, vi } from 'vitest';
+import { alarms } from '../../src/waiting/alarm.ts';
 import { steadyNow } from './stopwatch.ts';
 import { until } from './until.ts';
 
@@ -21,6 +22,8 @@ export function stopTime(): void {
   const [steady, wall] = [steadyNow(), Date.now()];
   stop(['Date', 'setTimeout', 'clearTimeout']);
   vi.spyOn(performance, 'now').mockImplementation(() => steady + Date.now() - wall);
+  // The timer of alarms that are set already is Node's.
+  alarms.restart();
 }
 
 /** Advances the stopped clock, and runs the timers that become due. */
@@ -49,6 +52,7 @@ export function resumeTime(): void {
   isStopped = false;
   vi.useRealTimers();
   if (vi.isMockFunction(performance.now)) vi.mocked(performance.now).mockRestore();
+  alarms.restart();
 }
 
 /** The time that scripts receive; undefined for the server's clock. */
