@@ -4,15 +4,19 @@ import type { Entries, SessionEntries } from './seal.ts';
 
 type Contents = Pick<SessionPayload, 'meta' | 'content'>;
 
+type JsonObject = Readonly<Record<string, unknown>>;
+
 /** The keys of a session with the JSON of their values. */
 export function entriesOf({ meta, content }: Contents): SessionEntries {
-  return { meta: changesBetween(new Map(), mapOf(meta)), content: changesBetween(new Map(), parse(content)) };
+  return { meta: changesBetween({}, { ...meta }), content: changesBetween({}, parse(content)) };
 }
 
 /** The keys that a request has added, changed or deleted since it loaded or saved the session. Values are whole. */
 export function changesOf(base: Contents, mine: Contents): SessionEntries {
+  // A request that did not change the cookie must not undo the change of another request.
+  const cookie = isOtherCookie(mine.meta.cookie, base.meta.cookie) ? mine.meta.cookie : base.meta.cookie;
   return {
-    meta: metaChanges(base.meta, mine.meta),
+    meta: changesBetween({ ...base.meta }, { ...mine.meta, cookie }),
     content: changesBetween(parse(base.content), parse(mine.content)),
   };
 }
@@ -31,30 +35,27 @@ function merged(theirs: Entries, changes: Entries): Entries {
   return all;
 }
 
-function metaChanges(base: SessionMeta, mine: SessionMeta): Entries {
-  const before = mapOf(base);
-  const after = mapOf({ ...base, ...mine });
-  // A request that did not change the cookie must not undo the change of another request.
-  if (!isOtherCookie(mine.cookie, base.cookie)) after.set('cookie', before.get('cookie'));
-  return changesBetween(before, after);
-}
-
 function isOtherCookie(cookie: SessionMeta['cookie'], stored: SessionMeta['cookie']): boolean {
-  const names = new Set([...Object.keys(cookie), ...Object.keys(stored)]);
-  // Each use of the session moves the expiry, and the maximum age has a tolerance.
-  for (const name of ['expires', 'originalMaxAge']) names.delete(name);
-  return hasOtherMaxAge(cookie, stored) || Array.from(names).some((name) => cookie[name] !== stored[name]);
+  return hasOtherMaxAge(cookie, stored) || hasOther(cookie, stored) || hasOther(stored, cookie);
 }
 
-type Values = Map<string, unknown>;
+/** Compares all attributes but the lifetime: each use of the session moves the expiry. */
+function hasOther(cookie: JsonObject, other: JsonObject): boolean {
+  for (const name in cookie) {
+    if (cookie[name] !== other[name] && name !== 'expires' && name !== 'originalMaxAge') return true;
+  }
+  return false;
+}
 
-function changesBetween(before: Values, after: Values): Entries {
+function changesBetween(before: JsonObject, after: JsonObject): Entries {
   const changes = new Map<string, string | undefined>();
-  for (const [name, value] of after) {
-    const isSame = before.has(name) && isSameJson(value, before.get(name));
+  for (const name of Object.keys(after)) {
+    const value = after[name];
+    const isSame = isSameJson(value, Object.hasOwn(before, name) ? before[name] : undefined);
+    // The JSON of undefined is undefined, which deletes the key.
     if (!isSame) changes.set(name, JSON.stringify(value));
   }
-  for (const name of before.keys()) if (!after.has(name)) changes.set(name, undefined);
+  for (const name of Object.keys(before)) if (!Object.hasOwn(after, name)) changes.set(name, undefined);
   return changes;
 }
 
@@ -65,11 +66,6 @@ function isSameJson(one: unknown, other: unknown): boolean {
   );
 }
 
-/** The keys of an object whose values have a JSON form. */
-function mapOf(object: object): Values {
-  return new Map(Object.entries(object).filter(([, value]) => value !== undefined));
-}
-
-function parse(content: string): Values {
-  return new Map(Object.entries(JSON.parse(content) as object));
+function parse(content: string): JsonObject {
+  return JSON.parse(content) as JsonObject;
 }

@@ -94,7 +94,9 @@ export class UserIndex {
     const first = await this.#add(update, { ...options, limit: { ...limit, onExceed: 'reject' } });
     if (first.added) return;
     // The index may still contain sessions that have ended or changed users, which must not count.
-    const listed = await Promise.all(first.others.map((other) => this.#isListed(other, update.owner, deadline)));
+    const listed = await Promise.all(
+      first.others.map((other) => this.#isListed(other, update.owner, deadline)),
+    );
     const dead = first.others.filter((_, index) => listed[index] === false);
     if (dead.length > 0) await this.list(update.owner, dead);
     const { added, others } = await this.#add(update, { ...options, limit });

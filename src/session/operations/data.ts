@@ -31,24 +31,25 @@ export interface DataParts {
 }
 
 /**
- * Defines `change_data`, which applies changes to data and returns the new data and its size; nil for data in another
- * format than that of the changes. `ARGV[first]` is the format, followed by the number of changes of the meta, these
- * changes, and the changes of the content.
+ * Defines `change_data`, which applies changes to the data that begins at a position of the stored value. Returns the new
+ * data and its size; nil for data in another format than that of the changes. `ARGV[first]` is the format, followed by
+ * the number of changes of the meta, these changes, and the changes of the content.
  */
 export const DATA_LUA: string = /* lua */ `${LINES_LUA}
-local function change_data(data, first)
-  local format = string.byte(data)
+local function change_data(raw, position, first)
+  local format = string.byte(raw, position)
   SEALED = format == ${SEALED}
-  local at = SEALED and 6 or 2
-  if format ~= tonumber(ARGV[first]) or #data < at + 3 then return nil end
-  local content_at = at + 4 + struct.unpack('>I4', data, at)
-  if content_at > #data + 1 then return nil end
-  local meta_at, split = first + 2, first + 1 + 2 * ARGV[first + 1]
-  local meta = change_lines(string.sub(data, at + 4, content_at - 1), meta_at, split)
-  local content = change_lines(string.sub(data, content_at), split + 1, #ARGV)
+  local length_at = position + (SEALED and 5 or 1)
+  if format ~= tonumber(ARGV[first]) or #raw < length_at + 3 then return nil end
+  local meta_at = length_at + 4
+  local content_at = meta_at + struct.unpack('>I4', raw, length_at)
+  if content_at > #raw + 1 then return nil end
+  local last = first + 1 + 2 * ARGV[first + 1]
+  local meta = change_lines(string.sub(raw, meta_at, content_at - 1), first + 2, last)
+  local content = change_lines(string.sub(raw, content_at), last + 1, #ARGV)
   if not meta or not content then return nil end
   if not SEALED then return struct.pack('>BI4', format, #meta) .. meta .. content, 4 + #meta + #content end
-  local size = struct.unpack('>I4', data, 2) + growth
+  local size = struct.unpack('>I4', raw, position + 1) + growth
   return struct.pack('>BI4I4', format, size, #meta) .. meta .. content, size
 end
 `;

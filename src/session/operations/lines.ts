@@ -27,13 +27,13 @@ export const SEAL_BYTES = 28;
  */
 export const LINES_LUA: string = /* lua */ `
 local SEALED, growth = false, 0
-local function grow(sign, start, line)
-  if SEALED then growth = growth + sign * (math.floor((#line - #start - 3) * 3 / 4) - ${SEAL_BYTES - 2}) end
+local function grow(sign, start, length)
+  if SEALED then growth = growth + sign * (math.floor((length - #start - 3) * 3 / 4) - ${SEAL_BYTES - 2}) end
 end
 local function new_line(i)
   if ARGV[i + 1] == '' then return '' end
   local line = ARGV[i] .. ARGV[i + 1] .. ','
-  grow(1, ARGV[i], line)
+  grow(1, ARGV[i], #line)
   return line
 end
 local function change_few(lines, first, last)
@@ -41,7 +41,7 @@ local function change_few(lines, first, last)
     local line, at = new_line(i), string.find(lines, ARGV[i], 1, true)
     if at then
       local after = string.find(lines, '\\n', at + 1, true) or #lines + 1
-      grow(-1, ARGV[i], string.sub(lines, at, after - 1))
+      grow(-1, ARGV[i], after - at)
       lines = string.sub(lines, 1, at - 1) .. line .. string.sub(lines, after)
     else
       lines = lines .. line
@@ -55,7 +55,7 @@ local function change_many(lines, first, last)
   local all = { (string.gsub(lines, '((\\n"[^"]*":)[^\\n]*)', function(before, start)
     local line = changed[start]
     if line then
-      grow(-1, start, before)
+      grow(-1, start, #before)
       changed[start] = nil
     end
     return line

@@ -83,9 +83,9 @@ if found == 2 or alive ~= (ARGV[2] == 'update') then return { found, 0, 0, 0, 0,
 if not alive and absolute > 0 then absolute = now + absolute end
 if alive and (data == '' or ARGV[9] ~= '0' and tonumber(ARGV[9]) ~= revision) then
   local size
-  local current = string.sub(raw, HEADER + #before + 1)
-  data, size = change_data(current, 11)
-  if not data then return { 0, 3, created, idle, revision, before, 0, 0, current } end
+  local position = HEADER + #before + 1
+  data, size = change_data(raw, position, 11)
+  if not data then return { 0, 3, created, idle, revision, before, 0, 0, string.sub(raw, position) } end
   if size > tonumber(ARGV[7]) then return { 0, 2, created, idle, revision, before, 0, size, false } end
 end
 if owner == '${KEEP_OWNER}' then owner = before end
