@@ -2,25 +2,16 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { performance } from 'node:perf_hooks';
 import { asError, RedisKitError } from '../base/errors.ts';
 import type { Keys } from '../base/keys.ts';
-import type { Deadline, RequestDeadlines } from '../engine/deadline.ts';
+import type { RequestDeadlines } from '../engine/deadline.ts';
 import { internalPurposeOf } from '../http/internal-request.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
 import { RETRY_AFTER_MS, sendProblem, sendUnavailable } from '../http/problem-details.ts';
-import { closeSignalOf } from '../http/response/close-signal.ts';
 import { callError } from '../http/response/complete-response.ts';
-import { addResponseHook } from '../http/response/guarded-response.ts';
-import { whenUnserved } from '../http/response/unserved.ts';
 import { type MiddlewareOutcome, runMiddleware } from '../http/run-middleware.ts';
 import { type ConcurrencyOptions, type ConcurrencyRefusal, resolveConcurrencyOptions } from './options.ts';
 import { keyOf, limitOf } from './request-limit.ts';
-import {
-  claimSlot,
-  type Slot,
-  type SlotBackend,
-  type SlotDeps,
-  type SlotRequest,
-  type SlotResult,
-} from './slot.ts';
+import { RequestedSlot, releaseWithResponse } from './request-slot.ts';
+import { claimSlot, type SlotBackend, type SlotDeps, type SlotResult } from './slot.ts';
 
 export interface ConcurrencyDeps extends SlotBackend, SlotDeps {
   readonly keys: Keys;
@@ -33,8 +24,8 @@ export interface ConcurrencyDeps extends SlotBackend, SlotDeps {
 const SLOTS: unique symbol = Symbol('the slots that the request has');
 
 /** The Redis keys of the limits in which a request has a slot. */
-function slotsOf(req: IncomingMessage & { [SLOTS]?: Set<string> }): Set<string> {
-  req[SLOTS] ??= new Set();
+function slotsOf(req: IncomingMessage & { [SLOTS]?: string[] }): string[] {
+  req[SLOTS] ??= [];
   return req[SLOTS];
 }
 
@@ -50,21 +41,22 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
     res: ServerResponse,
     next: Next,
   ): Promise<MiddlewareOutcome> {
-    const key = await keyOf(req, settings);
+    const given = keyOf(req, settings);
+    const key = typeof given === 'string' ? given : await given;
     if (key === null) return 'continue';
     const redisKeys = deps.keys.concurrency(key, settings.name);
     // A request that passes the same limit twice takes one slot. For a second slot, the request could wait for itself.
-    if (slotsOf(req).has(redisKeys.slots)) return 'continue';
+    const ownSlots = slotsOf(req);
+    if (ownSlots.includes(redisKeys.slots)) return 'continue';
     const limit = limitOf(req, settings);
-    const { lease: leaseMs, wait: waitMs, maxQueue } = settings;
-    const signal = waitMs > 0 ? closeSignalOf(res) : undefined;
-    const deadline = deps.deadlines.of(req);
+    const request = new RequestedSlot({ redisKeys, limit }, settings, res, deps.deadlines.of(req));
+    if (request.isGone) return 'gone';
     const startedAt = performance.now();
     let result: SlotResult | MiddlewareOutcome;
     try {
-      result = await claim({ redisKeys, limit, leaseMs, waitMs, maxQueue, signal, deadline }, res);
+      result = await claim(request, res);
     } catch (error) {
-      if (signal?.aborted === true) return 'gone';
+      if (request.isGone) return 'gone';
       throw error;
     }
     if (typeof result === 'string') return result;
@@ -73,18 +65,18 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
     if (hasWaited) {
       events.emit('concurrency:waited', { key, waitedMs: Math.round(performance.now() - startedAt) });
     }
-    if (signal?.aborted === true) {
+    if (request.isGone) {
       // The client disconnected during the wait, so the handler does not run.
       await slot.release();
       return 'gone';
     }
-    releaseWithResponse(res, slot, deadline);
-    slotsOf(req).add(redisKeys.slots);
+    releaseWithResponse(res, slot, request.deadline);
+    ownSlots.push(redisKeys.slots);
     return 'continue';
   }
 
   /** Claims a slot in Redis, or follows the failure policy. */
-  async function claim(request: SlotRequest, res: ServerResponse): Promise<SlotResult | MiddlewareOutcome> {
+  async function claim(request: RequestedSlot, res: ServerResponse): Promise<SlotResult | MiddlewareOutcome> {
     const startedAt = performance.now();
     try {
       return await claimSlot(request, deps, deps);
@@ -101,7 +93,7 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
       if (onError === 'allow') return 'continue';
       const waitMs = Math.max(0, Math.round(request.waitMs - (performance.now() - startedAt)));
       const fallback = { engine: deps.fallbackEngine, processChannel: deps.fallbackChannel };
-      return claimSlot({ ...request, waitMs }, fallback, deps);
+      return claimSlot(request.withWait(waitMs), fallback, deps);
     }
   }
 
@@ -119,29 +111,12 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
   }
 
   return function concurrency(req: IncomingMessage, res: ServerResponse, next: Next): void {
-    const unusable = callError('kit.concurrency', { req, res, next });
+    const call = { req, res, next };
+    const unusable = callError('kit.concurrency', call);
     // Requests that the kit itself sends to the app have no client and are not counted.
     if (unusable !== undefined || internalPurposeOf(req) !== undefined) next(unusable);
-    else runMiddleware({ req, res, next }, failed, (once) => limitRequest(req, res, once));
+    else runMiddleware(call, failed, (once) => limitRequest(req, res, once));
   };
-}
-
-/**
- * Releases a slot when the handler ends or destroys its response. After the client has disconnected, the handler may
- * run on, and may stop without ending the response. The slot is therefore no longer renewed, and ends with its lease at
- * the latest.
- */
-function releaseWithResponse(res: ServerResponse, slot: Slot, deadline: Deadline): void {
-  const release = () => slot.release(deadline);
-  addResponseHook(res, {
-    phase: 'lock',
-    withholdsLastBytes: true,
-    outlastsRefusal: true,
-    beforeEnd: release,
-    closedEarly: () => slot.leave(),
-    abandoned: () => void release(),
-  });
-  whenUnserved(res, () => void release());
 }
 
 function sendRefusal(res: ServerResponse): void {

@@ -11,9 +11,16 @@ import { type ConcurrencySettings, MAX_LIMIT } from './options.ts';
 const IPV6_SUBNET = 56;
 
 /** The key under which a request is counted; null skips the limit. */
-export async function keyOf(req: IncomingMessage, { key }: ConcurrencySettings): Promise<string | null> {
+export function keyOf(
+  req: IncomingMessage,
+  { key }: ConcurrencySettings,
+): string | null | Promise<string | null> {
   if (key === undefined) return clientNetwork(req, IPV6_SUBNET, 'kit.concurrency');
-  const own: unknown = await withoutIdentityWatch(() => key(asExpress(req)));
+  const own: unknown = withoutIdentityWatch(() => key(asExpress(req)));
+  return isIdentity(own) ? own : Promise.resolve(own).then(checkedKey);
+}
+
+function checkedKey(own: unknown): string | null {
   if (own === null || isIdentity(own)) return own;
   const expected = 'a string that is not empty, or null to skip the limit';
   throw identityError('kit.concurrency: option `key`', own, expected);

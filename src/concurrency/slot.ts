@@ -5,12 +5,13 @@ import type { Reporter } from '../base/reporter.ts';
 import { freshToken } from '../base/token.ts';
 import type { Deadline } from '../engine/deadline.ts';
 import type { Engine } from '../engine/port.ts';
-import { type ClaimReply, makeClaim } from '../waiting/claim.ts';
+import { type Claim, type ClaimReply, makeClaim } from '../waiting/claim.ts';
 import type { ProcessChannel } from '../waiting/process-channel.ts';
 import { type RenewableLease, Renewal } from '../waiting/renewal.ts';
 import { sendUntilAnswered } from '../waiting/retry.ts';
-import { concurrencyAcquire } from './operations/acquire.ts';
-import { type ConcurrencyReleaseArgs, concurrencyRelease } from './operations/release.ts';
+import type { WakeUp } from '../waiting/wake-ups.ts';
+import { type ConcurrencyAcquireArgs, concurrencyAcquire } from './operations/acquire.ts';
+import { concurrencyRelease } from './operations/release.ts';
 import { concurrencyRenew } from './operations/renew.ts';
 
 /** The backend that counts slots: Redis, or the in-process fallback. */
@@ -31,6 +32,7 @@ export interface SlotRequest {
   readonly leaseMs: number;
   readonly waitMs: number;
   readonly maxQueue: number;
+  /** Ends the wait. Read when the request waits, so that a getter can create it lazily. */
   readonly signal?: AbortSignal | undefined;
   readonly deadline: Deadline;
 }
@@ -46,49 +48,70 @@ export interface SlotResult {
 /** Claims a slot, waiting up to `waitMs`. Rejects when the backend cannot be reached. */
 export async function claimSlot(
   request: SlotRequest,
-  { engine, processChannel }: SlotBackend,
+  backend: SlotBackend,
   deps: SlotDeps,
 ): Promise<SlotResult> {
-  const { redisKeys, limit, leaseMs, waitMs, maxQueue, signal } = request;
-  const { reporter } = deps;
-  const token = freshToken();
-  const wakeUp = waitMs > 0 ? processChannel.expect(token) : undefined;
-  const { process, channels } = processChannel;
-  const grant = { engine, redisKeys, leaseMs, release: { token, waitMs, process, channels, limit } };
-  let running = 0;
+  const claim = new SlotClaim(request, backend, deps);
+  const { granted, hasWaited } = await makeClaim(claim, deps);
+  return { slot: granted, running: claim.running, hasWaited };
+}
 
-  async function ask(hasWaited: boolean): Promise<ClaimReply<Slot>> {
-    const args = { ...grant.release, lease: leaseMs, maxQueue };
-    // The deadline limits time spent on Redis, not a wait that the app asked for.
-    const deadline = hasWaited ? undefined : request.deadline;
-    const reply = await engine.run(concurrencyAcquire, [redisKeys.slots, redisKeys.line], args, deadline);
-    if (reply.found === 'corrupt') reporter.failure('concurrency', corrupt(redisKeys.slots));
-    running = reply.running;
-    const { leftMs, outcome } = reply;
-    if (outcome === 'refused') return { leftMs, needsUndo: false, isRefused: true };
-    return { granted: outcome === 'granted' ? new Slot(grant, deps) : undefined, leftMs, needsUndo: true };
+class SlotClaim implements Claim<Slot> {
+  readonly waitMs: number;
+  readonly wakeUp: WakeUp | undefined;
+  /** The number of slots in use, according to the last reply. */
+  running = 0;
+  readonly #request: SlotRequest;
+  readonly #grant: GrantedSlot;
+  readonly #deps: SlotDeps;
+
+  constructor(request: SlotRequest, { engine, processChannel }: SlotBackend, deps: SlotDeps) {
+    const { redisKeys, limit, leaseMs, waitMs, maxQueue } = request;
+    const token = freshToken();
+    this.waitMs = waitMs;
+    this.wakeUp = waitMs > 0 ? processChannel.expect(token) : undefined;
+    this.#request = request;
+    this.#deps = deps;
+    const { process, channels } = processChannel;
+    const args = { token, waitMs, process, channels, limit, lease: leaseMs, maxQueue };
+    this.#grant = { engine, redisKeys, args };
   }
 
-  const { granted, hasWaited } = await makeClaim(
-    {
-      ask,
-      undo: () => releaseSlot(grant),
-      undoForMs: Math.max(leaseMs, waitMs),
-      waitMs,
-      wakeUp,
-      signal,
-      failed: (error) => reporter.failure('concurrency', asError(error)),
-    },
-    deps,
-  );
-  return { slot: granted, running, hasWaited };
+  get undoForMs(): number {
+    return Math.max(this.#grant.args.lease, this.waitMs);
+  }
+
+  get signal(): AbortSignal | undefined {
+    return this.#request.signal;
+  }
+
+  async ask(hasWaited: boolean): Promise<ClaimReply<Slot>> {
+    const { engine, redisKeys, args } = this.#grant;
+    // The deadline limits time spent on Redis, not a wait that the app asked for.
+    const deadline = hasWaited ? undefined : this.#request.deadline;
+    const reply = await engine.run(concurrencyAcquire, [redisKeys.slots, redisKeys.line], args, deadline);
+    const { found, outcome, leftMs, running } = reply;
+    if (found === 'corrupt') this.failed(corrupt(redisKeys.slots));
+    this.running = running;
+    if (outcome === 'refused') return { leftMs, needsUndo: false, isRefused: true };
+    const granted = outcome === 'granted' ? new Slot(this.#grant, this.#deps) : undefined;
+    return { granted, leftMs, needsUndo: true };
+  }
+
+  undo(): Promise<boolean> {
+    return releaseSlot(this.#grant);
+  }
+
+  failed(error: unknown): void {
+    this.#deps.reporter.failure('concurrency', asError(error));
+  }
 }
 
 interface GrantedSlot {
   readonly engine: Engine;
   readonly redisKeys: ConcurrencyKeys;
-  readonly leaseMs: number;
-  readonly release: ConcurrencyReleaseArgs;
+  /** The arguments of the command that claimed the slot; those of the other commands are among them. */
+  readonly args: ConcurrencyAcquireArgs;
 }
 
 /** The slot of a request, from the grant to the release. `release` never rejects: failures are reported. */
@@ -103,7 +126,7 @@ export class Slot implements RenewableLease {
     this.#grant = grant;
     this.#deps = deps;
     deps.work.begin();
-    this.#renewal.start(grant.leaseMs);
+    this.#renewal.start(grant.args.lease);
   }
 
   /** Stops the renewal: the slot ends with its lease, unless the slot is released earlier. */
@@ -120,8 +143,8 @@ export class Slot implements RenewableLease {
   }
 
   async renew(): Promise<boolean> {
-    const { engine, redisKeys, release, leaseMs } = this.#grant;
-    await engine.run(concurrencyRenew, [redisKeys.slots, redisKeys.line], { ...release, lease: leaseMs });
+    const { engine, redisKeys, args } = this.#grant;
+    await engine.run(concurrencyRenew, [redisKeys.slots, redisKeys.line], args);
     return true;
   }
 
@@ -135,15 +158,15 @@ export class Slot implements RenewableLease {
       await releaseSlot(this.#grant, deadline);
     } catch (error) {
       this.failed(error);
-      void sendUntilAnswered(() => releaseSlot(this.#grant), this.#grant.leaseMs, this.#deps.work);
+      void sendUntilAnswered(() => releaseSlot(this.#grant), this.#grant.args.lease, this.#deps.work);
     } finally {
       this.leave();
     }
   }
 }
 
-function releaseSlot({ engine, redisKeys, release }: GrantedSlot, deadline?: Deadline): Promise<boolean> {
-  return engine.run(concurrencyRelease, [redisKeys.slots, redisKeys.line], release, deadline);
+function releaseSlot({ engine, redisKeys, args }: GrantedSlot, deadline?: Deadline): Promise<boolean> {
+  return engine.run(concurrencyRelease, [redisKeys.slots, redisKeys.line], args, deadline);
 }
 
 function corrupt(slotsKey: string): StoreError {

@@ -42,8 +42,8 @@ export function memberOf({ token, process, waitMs, limit }: Waiter): string {
 }
 
 /**
- * Defines `queue_open(key)`, which deletes a value of another type; `queue_join(key, member)`; `queue_leave(key,
- * member)`; `queue_first(key)`, which removes waiters whose wait is over from the front and returns the first remaining
+ * Defines `queue_open(key)`, which deletes a value of another type and returns the number of waiters, so that a script
+ * calls the other functions only if there are any; `queue_join(key, member)`; `queue_leave(key, member)`; `queue_first(key)`, which removes waiters whose wait is over from the front and returns the first remaining
  * waiter; `queue_shift(key)`, which also removes that waiter; `queue_wake(key, waiter)`; `queue_drop(key, process)`,
  * which removes all waiters of a process; and `queue_notify(word, waiter)`, which publishes a message. A script must
  * define `CHANNELS`, the prefix of all channels, before it includes this text.
@@ -55,7 +55,10 @@ local function queue_parse(member)
 end
 
 local function queue_open(key)
-  if type(read('ZCARD', key)) == 'table' then redis.call('DEL', key) end
+  local count = read('ZCARD', key)
+  if type(count) == 'number' then return count end
+  redis.call('DEL', key)
+  return 0
 end
 
 local function queue_join(key, member)

@@ -43,17 +43,17 @@ local token, limit = ARGV[2], tonumber(ARGV[7])
 local member = token .. ':' .. ARGV[5] .. ':' .. ARGV[4] .. ':' .. ARGV[7]
 local outcome = 0
 slots_open(ARGV[5])
-if slots_end(token, ARGV[5]) or slots_hand_off(limit, token) or redis.call('ZCARD', SLOTS) < limit then
+if slots_end(token, ARGV[5]) or slots_hand_off(limit, token) or count < limit then
   outcome = 1
   slots_take(token, ARGV[3])
-  queue_leave(QUEUE, member)
+  if has_queue then queue_leave(QUEUE, member) end
 elseif tonumber(ARGV[4]) > 0 and
   (redis.call('ZSCORE', QUEUE, member) or redis.call('ZCARD', QUEUE) < tonumber(ARGV[8])) then
   outcome = 2
   queue_join(QUEUE, member)
 end
 local first = redis.call('ZRANGE', SLOTS, 0, 0, 'WITHSCORES')
-return { found, outcome, redis.call('ZCARD', SLOTS), first[2] and first[2] - now or -1 }
+return { found, outcome, count, first[2] and first[2] - now or -1 }
 `;
 
 export const concurrencyAcquire: Operation<ConcurrencyAcquireArgs, ConcurrencyAcquireReply> = defineOperation(

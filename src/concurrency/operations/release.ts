@@ -19,10 +19,12 @@ const lua = /* lua */ `
 local CHANNELS = ARGV[5]
 ${SLOTS_LUA}
 slots_open(ARGV[4])
-queue_leave(QUEUE, ARGV[2] .. ':' .. ARGV[4] .. ':' .. ARGV[3] .. ':' .. ARGV[6])
 local had = slots_end(ARGV[2], ARGV[4])
-local last = queue_parse(redis.call('ZRANGE', QUEUE, -1, -1)[1])
-if last then slots_hand_off(last.limit or 1, '') end
+if has_queue then
+  queue_leave(QUEUE, ARGV[2] .. ':' .. ARGV[4] .. ':' .. ARGV[3] .. ':' .. ARGV[6])
+  local last = queue_parse(redis.call('ZRANGE', QUEUE, -1, -1)[1])
+  if last then slots_hand_off(last.limit or 1, '') end
+end
 return had and 1 or 0
 `;
 

@@ -15,39 +15,43 @@ const LONGEST_MS = 25 * 86_400_000;
  * Defines `slots_open(process)`, which drops expired members, and the waiters of each other process that did not
  * confirm a handoff; `slots_take(member, ms)`; `slots_end(token, process)`, which ends a slot or a handoff and returns
  * whether one existed; and `slots_hand_off(limit, own)`, which hands free slots off to waiters in their order, stops at
- * the waiter `own` with a slot still free, and then returns true. KEYS[1] is the slots, KEYS[2] the queue. A script
- * must define `CHANNELS` before it includes this text.
+ * the waiter `own` with a slot still free, and then returns true. `count` is the number of slots in use, and `has_queue`
+ * is false if no request waited at the beginning. KEYS[1] is the slots, KEYS[2] the queue. A script must define
+ * `CHANNELS` before it includes this text.
  */
 export const SLOTS_LUA: string = /* lua */ `${QUEUE_LUA}
-local SLOTS, QUEUE, found = KEYS[1], KEYS[2], 0
+local SLOTS, QUEUE, found, count, has_queue = KEYS[1], KEYS[2], 0, 0, false
 local function slots_open(process)
-  queue_open(QUEUE)
-  if type(read('ZCARD', SLOTS)) == 'table' then
-    found = 1
+  has_queue = queue_open(QUEUE) > 0
+  count = read('ZCARD', SLOTS)
+  if type(count) == 'table' then
+    found, count = 1, 0
     redis.call('DEL', SLOTS)
-  else
+  elseif count > 0 then
     for _, member in ipairs(redis.call('ZRANGEBYSCORE', SLOTS, '-inf', now)) do
       local other = string.match(member, '^[%w_-]+:([%w_-]+)$')
       if other and other ~= process then queue_drop(QUEUE, other) end
-      redis.call('ZREM', SLOTS, member)
+      count = count - redis.call('ZREM', SLOTS, member)
     end
-    redis.call('ZREMRANGEBYSCORE', SLOTS, string.format('(%.0f', now + ${LONGEST_MS}), '+inf')
+    count = count - redis.call('ZREMRANGEBYSCORE', SLOTS, string.format('(%.0f', now + ${LONGEST_MS}), '+inf')
   end
-  queue_first(QUEUE)
+  if has_queue then queue_first(QUEUE) end
 end
 
 local function slots_take(member, ms)
-  redis.call('ZADD', SLOTS, string.format('%.0f', now + ms), member)
+  count = count + redis.call('ZADD', SLOTS, string.format('%.0f', now + ms), member)
   local last = redis.call('ZRANGE', SLOTS, -1, -1, 'WITHSCORES')
   redis.call('PEXPIRE', SLOTS, string.format('%.0f', last[2] - now + ${GRACE_MS}))
 end
 
 local function slots_end(token, process)
-  return redis.call('ZREM', SLOTS, token, token .. ':' .. process) > 0
+  local ended = count > 0 and redis.call('ZREM', SLOTS, token, token .. ':' .. process) or 0
+  count = count - ended
+  return ended > 0
 end
 
 local function slots_hand_off(limit, own)
-  while redis.call('ZCARD', SLOTS) < limit do
+  while has_queue and count < limit do
     local first = queue_shift(QUEUE)
     if not first then return false end
     if first.token == own then return true end

@@ -46,7 +46,7 @@ ${LOCK_LUA}
 local token, member = ARGV[2], ARGV[2] .. ':' .. ARGV[5] .. ':' .. ARGV[4]
 local lock = load_lock()
 if lock.found ~= 0 then return { lock.found, 0, 0, -1 } end
-queue_open(KEYS[2])
+local has_queue = queue_open(KEYS[2]) > 0
 
 local function refuse(left)
   if tonumber(ARGV[4]) > 0 then queue_join(KEYS[2], member) end
@@ -56,7 +56,7 @@ end
 if lock.token ~= token then
   if lock.deadline > now then return refuse(lock.deadline - now) end
   if lock.fence == 0 and lock.process ~= ARGV[5] then queue_drop(KEYS[2], lock.process) end
-  if ARGV[7] == '1' then
+  if has_queue and ARGV[7] == '1' then
     local first = queue_shift(KEYS[2])
     if first and first.token ~= token then
       hand_off(first)
@@ -64,13 +64,17 @@ if lock.token ~= token then
     end
   end
 end
-queue_leave(KEYS[2], member)
+if has_queue then queue_leave(KEYS[2], member) end
 
-local counter = read('GET', KEYS[3])
+local fence, counter_ms = now_us, ARGV[3] + ${FENCE_TTL_MS}
+local counter = read('SET', KEYS[3], string.format('1:%.0f', fence), 'PX', counter_ms, 'GET')
 local last = type(counter) == 'string' and tonumber(string.match(counter, '^1:(%d+)$') or '') or 0
-local fence = math.max(last + 1, now_us)
+-- A counter of another type is not overwritten by SET with GET.
+if last >= fence or type(counter) == 'table' then
+  fence = math.max(last + 1, now_us)
+  redis.call('SET', KEYS[3], string.format('1:%.0f', fence), 'PX', counter_ms)
+end
 store_lock({ fence = fence, deadline = now + ARGV[3], token = token, process = ARGV[5], metadata = ARGV[8] }, ARGV[3])
-redis.call('SET', KEYS[3], string.format('1:%.0f', fence), 'PX', ARGV[3] + ${FENCE_TTL_MS})
 return { 0, 1, fence, tonumber(ARGV[3]) }
 `;
 

@@ -19,12 +19,12 @@ export interface LockReleaseArgs extends QueueArgs {
 const lua = /* lua */ `
 local CHANNELS = ARGV[5]
 ${LOCK_LUA}
-queue_open(KEYS[2])
-queue_leave(KEYS[2], ARGV[2] .. ':' .. ARGV[4] .. ':' .. ARGV[3])
+local has_queue = queue_open(KEYS[2]) > 0
+if has_queue then queue_leave(KEYS[2], ARGV[2] .. ':' .. ARGV[4] .. ':' .. ARGV[3]) end
 local lock = load_lock()
 local is_free = lock.found == 0 and not lock.token
 if not is_free and lock.token ~= ARGV[2] then return 0 end
-local first = queue_shift(KEYS[2])
+local first = has_queue and queue_shift(KEYS[2])
 if first and ARGV[6] == '1' then
   hand_off(first)
 else
