@@ -1,76 +1,137 @@
 /*
  * The load generator. It runs in a process of its own, so that its CPU time is not counted as the server's. Each
- * connection sends a request, waits for the whole response and sends the next request. IPC messages say what to send.
+ * connection sends a request, waits for the whole response and sends the next request.
  */
-import { once } from 'node:events';
-import { connect, type Socket } from 'node:net';
+import { connect } from 'node:net';
+import { percentile } from './statistics.ts';
+import { answerParent } from './worker.ts';
 
 export interface LoadOrder {
-  readonly port: number;
-  readonly count: number;
+  /** The ports of the processes; connections are spread over them. */
+  readonly ports: readonly number[];
   readonly connections: number;
-  /** Whole requests as text, sent by turns; `{n}` stands for the number of the request. */
+  /** Whole requests, sent in turn. `{n}` is the number of the request, modulo `cycle`. */
   readonly requests: readonly string[];
+  readonly cycle: number;
+  readonly seconds: number;
+  /** The least number of requests, for as long as it takes. */
+  readonly atLeast: number;
 }
 
 export interface LoadReport {
-  readonly ms: number;
-  /** How many answers had which status. */
+  readonly requests: number;
+  readonly perSecond: number;
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+  /** The number of responses with each status. */
   readonly statuses: Readonly<Record<string, number>>;
 }
 
 const HEAD_END = '\r\n\r\n';
+const MAX_HEAD = 4_096;
 
-/** Resolves to the status when the response is complete. All subjects send Content-Length. */
-function answerOn(socket: Socket): Promise<string> {
+/** Counts on from one run to the next, so that a key with the number of the request is new in every run. */
+let sent = 0;
+
+class Run {
+  readonly latencies: number[] = [];
+  readonly statuses: Record<string, number> = {};
+  readonly #templates: readonly (readonly string[])[];
+  readonly #order: LoadOrder;
+  readonly #endsAt: number;
+  #left: number;
+
+  constructor(order: LoadOrder) {
+    this.#order = order;
+    this.#templates = order.requests.map((request) => request.split('{n}'));
+    this.#endsAt = performance.now() + order.seconds * 1_000;
+    this.#left = order.atLeast;
+  }
+
+  /** Undefined when the run is over. */
+  next(now: number): string | undefined {
+    if (--this.#left < 0 && now >= this.#endsAt) return undefined;
+    const number = sent++;
+    const parts = this.#templates[number % this.#templates.length] ?? [];
+    return parts.length === 1 ? parts[0] : parts.join(String(number % this.#order.cycle));
+  }
+
+  record(status: string, latencyMs: number): void {
+    this.latencies.push(latencyMs);
+    this.statuses[status] = (this.statuses[status] ?? 0) + 1;
+  }
+}
+
+/** Reads responses: returns the status when one is complete. All servers send Content-Length. */
+class ResponseReader {
+  #head = '';
+  #status = '';
+  #missing = 0;
+
+  read(bytes: Buffer, size: number): string | undefined {
+    if (this.#missing > 0) return this.#isComplete(size);
+    const text = this.#head + bytes.toString('latin1', 0, Math.min(size, MAX_HEAD));
+    const end = text.indexOf(HEAD_END);
+    if (end === -1) {
+      this.#head = text;
+      return undefined;
+    }
+    const length = /\r\ncontent-length: (\d+)/i.exec(text)?.[1];
+    if (length === undefined) throw new Error(`a response without Content-Length: ${text.slice(0, 200)}`);
+    this.#status = text.slice(9, 12);
+    this.#missing = end + HEAD_END.length + Number(length) - this.#head.length;
+    this.#head = '';
+    return this.#isComplete(size);
+  }
+
+  #isComplete(size: number): string | undefined {
+    this.#missing -= size;
+    return this.#missing <= 0 ? this.#status : undefined;
+  }
+}
+
+const buffer = Buffer.allocUnsafe(262_144);
+
+/** Sends requests on one connection; resolves when the run is over and its last response is complete. */
+function sendRequests(run: Run, port: number): Promise<void> {
   return new Promise((resolve, reject) => {
-    let answer = '';
-    const read = (bytes: Buffer) => {
-      answer += bytes.toString('latin1');
-      const head = answer.indexOf(HEAD_END);
-      if (head === -1) return;
-      const length = /\r\ncontent-length: (\d+)/i.exec(answer.slice(0, head + 2))?.[1];
-      if (length === undefined) return done(() => reject(new Error('an answer without Content-Length')));
-      if (answer.length >= head + HEAD_END.length + Number(length)) done(() => resolve(answer.slice(9, 12)));
+    const reader = new ResponseReader();
+    let sentAt = 0;
+    const send = () => {
+      sentAt = performance.now();
+      const request = run.next(sentAt);
+      if (request !== undefined) return socket.write(request, 'latin1');
+      resolve();
+      return socket.destroy();
     };
-    const fail = () => done(() => reject(new Error('the server hung up')));
-    const done = (settle: () => void) => {
-      socket.off('data', read).off('close', fail);
-      settle();
+    const callback = (size: number) => {
+      const status = reader.read(buffer, size);
+      if (status === undefined) return true;
+      run.record(status, performance.now() - sentAt);
+      send();
+      return true;
     };
-    socket.on('data', read).on('close', fail);
+    const socket = connect({ port, host: '127.0.0.1', noDelay: true, onread: { buffer, callback } }, send);
+    socket.once('error', reject).once('close', () => reject(new Error('the server closed a connection')));
   });
 }
 
-async function run({ port, count, connections, requests }: LoadOrder): Promise<LoadReport> {
-  const sockets = Array.from({ length: connections }, () => connect(port, '127.0.0.1').setNoDelay());
-  await Promise.all(sockets.map((socket) => once(socket, 'connect')));
-  const statuses: Record<string, number> = {};
-  let next = 0;
-  const started = performance.now();
+async function run(order: LoadOrder): Promise<LoadReport> {
+  const run = new Run(order);
+  const begin = performance.now();
+  const portOf = (connection: number) => order.ports[connection % order.ports.length] ?? 0;
   await Promise.all(
-    sockets.map(async (socket) => {
-      while (next < count) {
-        const answer = answerOn(socket);
-        const request = requests[next % requests.length] ?? '';
-        socket.write(request.replace('{n}', String(next++)));
-        const status = await answer;
-        statuses[status] = (statuses[status] ?? 0) + 1;
-      }
-    }),
+    Array.from({ length: order.connections }, (_, index) => sendRequests(run, portOf(index))),
   );
-  const ms = performance.now() - started;
-  for (const socket of sockets) socket.destroy();
-  return { ms, statuses };
+  const ms = performance.now() - begin;
+  const latencies = Float64Array.from(run.latencies).sort();
+  return {
+    requests: latencies.length,
+    perSecond: (latencies.length / ms) * 1_000,
+    p50Ms: percentile(latencies, 0.5),
+    p99Ms: percentile(latencies, 0.99),
+    statuses: run.statuses,
+  };
 }
 
-process.once('disconnect', () => process.exit());
-process.on('message', (order: LoadOrder) => {
-  run(order).then(
-    (report) => process.send?.(report),
-    (error: unknown) => {
-      console.error(error);
-      process.exit(1);
-    },
-  );
-});
+answerParent(0, run);
