@@ -1,4 +1,5 @@
-import { randomBytes, randomUUID } from 'node:crypto';
+import { createCipheriv, randomBytes, randomUUID } from 'node:crypto';
+import type { SessionData } from 'express-session';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { Emitter } from '../../src/base/emitter.ts';
@@ -15,6 +16,8 @@ import { aesSeal, noSeal } from '../../src/session/seal.ts';
 import { SessionRecords, type StoredSession } from '../../src/session/session-records.ts';
 import { type BothEngines, startBothEngines } from '../support/both-engines.ts';
 import { describeWithServers } from '../support/context.ts';
+import { kitForTest } from '../support/kits.ts';
+import { startProgram } from '../support/program.ts';
 import { startRedis } from '../support/servers.ts';
 import { countCommands } from '../support/wire.ts';
 
@@ -94,6 +97,18 @@ describe.each(['memory', 'redis'] as const)('parallel saves of one session (%s)'
     const records = sessions.with(settings);
     await records.create(sessions.id, payloadWith(data));
     return { sessions, records, id: sessions.id, stored: await loaded(records, sessions.id) };
+  }
+
+  async function storedValue({ key }: Sessions): Promise<Buffer> {
+    const bytes = both.client.withTypeMapping({ 36: Buffer });
+    const value = engine === 'memory' ? both.keyspace.get(key) : await bytes.get(key);
+    if (!Buffer.isBuffer(value)) throw new Error('the session is not stored');
+    return value;
+  }
+
+  async function store({ key }: Sessions, value: Buffer): Promise<void> {
+    if (engine === 'memory') both.keyspace.set(key, value, HOUR);
+    else await both.client.set(key, value, { PX: HOUR });
   }
 
   it.each([
@@ -356,27 +371,41 @@ describe.each(['memory', 'redis'] as const)('parallel saves of one session (%s)'
     );
   });
 
+  describe('after a corruption', () => {
+    it.each([
+      ['plain', noSeal],
+      ['encrypted', aesSeal([randomBytes(32)])],
+    ])('a truncated value counts as absent, and a save to it does not fail: %s', async (_, seal) => {
+      const data = { a: { b: 1 }, c: [{}], d: 'x' };
+      const { sessions, records, id, stored } = await startWith(data, { seal });
+      const value = await storedValue(sessions);
+      for (let length = 0; length < value.length; length++) {
+        await store(sessions, value.subarray(0, length));
+        expect(await records.load(id), `${length} bytes`).toBeUndefined();
+        const saved = await records.update(id, stored, payloadWith({ ...data, d: 'y' }));
+        const after = await records.load(id);
+        if (after !== undefined)
+          expect([saved?.content, dataIn(after)]).toEqual([after.content, { ...data, d: 'y' }]);
+      }
+    });
+  });
+
   describe('beside processes with version 0.1.0', () => {
-    /** Saves data as version 0.1.0 does after a load of the session: as JSON in one line. */
-    async function saveByOldVersion(sessions: Sessions, data: object): Promise<void> {
-      const { keyspace, client } = both;
-      const bytes = client.withTypeMapping({ 36: Buffer });
-      const value = engine === 'memory' ? keyspace.get(sessions.key) : await bytes.get(sessions.key);
-      const { record } = unpackSession((value ?? undefined) as Buffer | undefined, both.clock.time);
+    /** The data of a session as version 0.1.0 packs it: JSON in one line. */
+    function oldData(data: object): Buffer {
+      return packData(PLAIN, 0, { meta: JSON.stringify({ cookie: COOKIE }), content: JSON.stringify(data) });
+    }
+
+    /** Saves data as version 0.1.0 does after a load of the session. */
+    async function saveByOldVersion(sessions: Sessions, data: Buffer): Promise<void> {
+      const { record } = unpackSession(await storedValue(sessions), both.clock.time);
       if (record === undefined) throw new Error('the session is not stored');
-      const parts = { meta: JSON.stringify({ cookie: COOKIE }), content: JSON.stringify(data) };
-      const saved = packSession({
-        ...record,
-        revision: record.revision + 1,
-        data: packData(PLAIN, 0, parts),
-      });
-      keyspace.set(sessions.key, saved, HOUR);
-      if (engine === 'redis') await client.set(sessions.key, saved, { PX: HOUR });
+      await store(sessions, packSession({ ...record, revision: record.revision + 1, data }));
     }
 
     it('a session of the old version is loaded, and stored in lines by the next save', async () => {
       const { sessions, records, id } = await startWith({});
-      await saveByOldVersion(sessions, { a: 1, b: [2] });
+      await saveByOldVersion(sessions, oldData({ a: 1, b: [2] }));
       const stored = await loaded(records, id);
       expect([dataIn(stored), stored.isCurrent]).toEqual([{ a: 1, b: [2] }, false]);
       await records.update(id, stored, payloadWith({ a: 1, b: [3] }));
@@ -386,7 +415,7 @@ describe.each(['memory', 'redis'] as const)('parallel saves of one session (%s)'
 
     it('parallel saves after a load of a session of the old version are all kept', async () => {
       const { sessions, records, id } = await startWith({});
-      await saveByOldVersion(sessions, { a: 1 });
+      await saveByOldVersion(sessions, oldData({ a: 1 }));
       const stored = await loaded(records, id);
       const numbers = Array.from({ length: 100 }, (_, n) => n);
       await Promise.all(numbers.map((n) => records.update(id, stored, payloadWith({ a: 1, [`k${n}`]: n }))));
@@ -396,13 +425,13 @@ describe.each(['memory', 'redis'] as const)('parallel saves of one session (%s)'
 
     it('a save keeps what a process of the old version has saved since the load', async () => {
       const { sessions, records, id, stored } = await startWith({ a: 1, b: 1 });
-      await saveByOldVersion(sessions, { a: 2, b: 1, c: 3 });
+      await saveByOldVersion(sessions, oldData({ a: 2, b: 1, c: 3 }));
       await records.update(id, stored, payloadWith({ a: 1, b: 2 }));
       expect(dataIn(await records.load(id))).toEqual({ a: 2, b: 2, c: 3 });
       const base = await loaded(records, id);
-      await saveByOldVersion(sessions, { a: 2, b: 2, d: 4 });
+      await saveByOldVersion(sessions, oldData({ a: 2, b: 2, d: 4 }));
       const old = await loaded(records, id);
-      await saveByOldVersion(sessions, { a: 2, b: 2, d: 4, e: 5 });
+      await saveByOldVersion(sessions, oldData({ a: 2, b: 2, d: 4, e: 5 }));
       await Promise.all([
         records.update(id, base, payloadWith({ a: 3, b: 2, c: 3 })),
         records.update(id, old, payloadWith({ a: 2, d: 4 })),
@@ -413,13 +442,32 @@ describe.each(['memory', 'redis'] as const)('parallel saves of one session (%s)'
     it('the stored text of a plain session is JSON, which the old version can read', async () => {
       const { sessions, records, id, stored } = await startWith({ a: 1, 'b"': 2 });
       await records.update(id, stored, payloadWith({ a: [1], 'b"': 2 }));
-      const bytes = both.client.withTypeMapping({ 36: Buffer });
-      const value = engine === 'memory' ? both.keyspace.get(sessions.key) : await bytes.get(sessions.key);
-      const data = (value as Buffer).subarray(37);
-      expect([(value as Buffer)[1], data[0]]).toEqual([1, 0]);
+      const value = await storedValue(sessions);
+      const data = value.subarray(37);
+      expect([value[1], data[0]]).toEqual([1, 0]);
       const contentAt = 5 + data.readUInt32BE(1);
       expect(JSON.parse(data.toString('utf8', 5, contentAt))).toEqual({ cookie: COOKIE });
       expect(JSON.parse(data.toString('utf8', contentAt))).toEqual({ a: [1], 'b"': 2 });
+    });
+
+    it('an encrypted session of the old version is loaded, and stored key by key by the next save', async () => {
+      const key = randomBytes(32);
+      const { sessions, records, id } = await startWith({}, { seal: aesSeal([randomBytes(32), key]) });
+      const { handle } = sessions.keys.sessionNames(id);
+      const nonce = randomBytes(12);
+      const cipher = createCipheriv('aes-256-gcm', key, nonce).setAAD(Buffer.from(handle));
+      const text = Buffer.concat([cipher.update(oldData({ a: 1, b: 2 }).subarray(1)), cipher.final()]);
+      await saveByOldVersion(sessions, Buffer.concat([Buffer.of(1), nonce, cipher.getAuthTag(), text]));
+      const stored = await loaded(records, id);
+      expect([dataIn(stored), stored.isCurrent]).toEqual([{ a: 1, b: 2 }, false]);
+      await Promise.all([
+        records.update(id, stored, payloadWith({ a: 1, b: 3 })),
+        records.update(id, stored, payloadWith({ a: 4, b: 2 })),
+      ]);
+      const after = await loaded(records, id);
+      expect([dataIn(after), after.isCurrent]).toEqual([{ a: 4, b: 3 }, true]);
+      // The old version reads no value of version 2, and so does not count it as corrupt.
+      expect((await storedValue(sessions))[1]).toBe(2);
     });
   });
 
@@ -489,5 +537,40 @@ describeWithServers('the commands of parallel saves of one session', () => {
     );
     expect(commands.map(([name]) => name)).toEqual(Array.from({ length: 1_000 }, () => 'EVALSHA'));
     expect(Object.keys(dataIn(await records.load(sessions.id)))).toHaveLength(21);
+  });
+
+  it('the saves of four processes are all kept', async () => {
+    const server = await startRedis();
+    onTestFinished(() => server.stop());
+    const kit = kitForTest({ url: server.url, prefix: 't-processes' });
+    const store = kit.sessionStore();
+    await store.set('one', { cookie: COOKIE, first: 1 } as unknown as SessionData);
+    const programs = [0, 1, 2, 3].map((worker) =>
+      startProgram(`
+        const kit = createRedisKit({ url: '${server.url}', prefix: 't-processes', commandTimeout: '10s' });
+        await kit.ready();
+        const store = kit.sessionStore();
+        const session = await store.get('one');
+        await kit.client.incr('loaded');
+        while (Number(await kit.client.get('loaded')) < 4) await new Promise(setImmediate);
+        const saves = Array.from({ length: 250 }, (_, n) => {
+          session['w${worker}-' + n] = n;
+          session.shared = ${worker};
+          return store.set('one', session);
+        });
+        await Promise.all(saves);
+        await kit.close();
+      `),
+    );
+    for (const { ended } of programs) expect(await ended).toEqual({ code: 0, said: '' });
+    const {
+      cookie: _,
+      first,
+      shared,
+      ...others
+    } = { ...(await store.get('one')) } as Record<string, unknown>;
+    expect([first, [0, 1, 2, 3].includes(Number(shared))]).toEqual([1, true]);
+    const names = [0, 1, 2, 3].flatMap((worker) => Array.from({ length: 250 }, (__, n) => `w${worker}-${n}`));
+    expect(Object.keys(others).toSorted()).toEqual(names.toSorted());
   });
 });

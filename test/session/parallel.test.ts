@@ -103,6 +103,26 @@ onEveryStore('parallel requests of one session', (kitOf) => {
     });
   });
 
+  it('each of 1,000 parallel requests keeps the field that it sets, and none fails', async () => {
+    const numbers = Array.from({ length: 1_000 }, (_, n) => n);
+    let waiting = numbers.length;
+    const all = new Gate();
+    const { browser } = await start({
+      '/set': async (req, res) => {
+        if (--waiting === 0) all.open();
+        await all.promise;
+        Object.assign(req.session, { [`k${req.url.split('?')[1]}`]: true });
+        res.end();
+      },
+    });
+    const answers = await Promise.all(numbers.map((n) => browser.begin(`/set?${n}`).answer()));
+    expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]));
+    expect(await browser.data()).toEqual({
+      views: 1,
+      ...Object.fromEntries(numbers.map((n) => [`k${n}`, true])),
+    });
+  });
+
   it('a save of a session that has ended emits `session:conflict`, stores no session and sets no cookie', async () => {
     const held = heldRoute((req, res) => {
       Object.assign(req.session, { note: 'late' });

@@ -172,6 +172,26 @@ describeWithServers('the commands of a session', () => {
     expect(await browser.data()).toMatchObject({ note: 'late', views: 2 });
   });
 
+  it('of 100 parallel requests that change one session, each costs two commands', async () => {
+    let waiting = 100;
+    const all = new Gate();
+    const { browser, count } = await start(
+      {},
+      {
+        '/set': async (req: Request, res: Response) => {
+          if (--waiting === 0) all.open();
+          await all.promise;
+          Object.assign(req.session, { [`k${req.url.split('?')[1]}`]: true });
+          res.end();
+        },
+      },
+    );
+    const numbers = Array.from({ length: 100 }, (_, n) => n);
+    const commands = await count(() => Promise.all(numbers.map((n) => browser.begin(`/set?${n}`).answer())));
+    expect(commands).toEqual(Array.from({ length: 200 }, () => 'EVALSHA'));
+    expect(await browser.data()).toMatchObject(Object.fromEntries(numbers.map((n) => [`k${n}`, true])));
+  });
+
   it('a request that takes longer than half the idle time moves the idle deadline again at its end', async () => {
     const inside = new Gate();
     const { port, count } = await start(
