@@ -1,7 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import { overrideFlag } from './response-head.ts';
-
-const BACKPRESSURE: unique symbol = Symbol('the suspension of backpressure');
+import { knownStateOf, type ResponseState, stateOf } from './response-state.ts';
 
 interface Backpressure {
   isSuspended(): boolean;
@@ -9,9 +8,7 @@ interface Backpressure {
   needsDrain(): boolean;
 }
 
-export interface PacedResponse {
-  [BACKPRESSURE]?: Backpressure;
-}
+type PacedState = ResponseState & { backpressure?: Backpressure };
 
 /** How often 'drain' is emitted: after each one, middleware in between, such as compression, passes one chunk only. */
 const RESUME_EVERY_MS = 10;
@@ -21,16 +18,14 @@ const RESUME_EVERY_MS = 10;
  * has not read stay in Node's buffer. The caller limits the number of these bytes. Returns a function that resumes a
  * handler that already waits; call it when `isSuspended()` becomes true.
  */
-export function suspendBackpressure(
-  res: ServerResponse & PacedResponse,
-  isSuspended: () => boolean,
-): () => void {
-  const other = res[BACKPRESSURE];
+export function suspendBackpressure(res: ServerResponse, isSuspended: () => boolean): () => void {
+  const state: PacedState = stateOf(res);
+  const other = state.backpressure;
   // `pipe()` waits for 'drain' if `writableNeedDrain` is true, whatever `write()` returned.
   const needsDrain =
     other?.needsDrain ??
     overrideFlag(res, 'writableNeedDrain', (isNative) => !isBackpressureSuspended(res) && isNative());
-  res[BACKPRESSURE] = { isSuspended: () => isSuspended() || other?.isSuspended() === true, needsDrain };
+  state.backpressure = { isSuspended: () => isSuspended() || other?.isSuspended() === true, needsDrain };
   let timer: NodeJS.Timeout | undefined;
   return function resume() {
     clearTimeout(timer);
@@ -40,6 +35,7 @@ export function suspendBackpressure(
   };
 }
 
-export function isBackpressureSuspended(res: PacedResponse): boolean {
-  return res[BACKPRESSURE]?.isSuspended() === true;
+export function isBackpressureSuspended(res: ServerResponse): boolean {
+  const state: PacedState | undefined = knownStateOf(res);
+  return state?.backpressure?.isSuspended() === true;
 }

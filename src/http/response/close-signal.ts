@@ -1,17 +1,17 @@
 import { setMaxListeners } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { isClosed, listenAsKit } from './kit-reads.ts';
-
-const SIGNAL: unique symbol = Symbol('the close signal of the response');
+import { stateOf } from './response-state.ts';
 
 export function onClose(res: ServerResponse, listener: () => void): void {
   listenAsKit(res, 'close', listener);
 }
 
 /** A signal that aborts when the response closes, because it was sent or its client disconnected. One per response. */
-export function closeSignalOf(res: ServerResponse & { [SIGNAL]?: AbortSignal }): AbortSignal {
-  res[SIGNAL] ??= createSignal(res);
-  return res[SIGNAL];
+export function closeSignalOf(res: ServerResponse): AbortSignal {
+  const state = stateOf(res);
+  state.closeSignal ??= createSignal(res);
+  return state.closeSignal;
 }
 
 function createSignal(res: ServerResponse): AbortSignal {

@@ -1,52 +1,66 @@
 import type { ServerResponse } from 'node:http';
+import { type InterceptedMethods, MethodInterception } from './method-interception.ts';
+import { type ResponseState, stateOf } from './response-state.ts';
 
-const CHANGES: unique symbol = Symbol('the header changes of the response');
+type Setter = 'setHeader' | 'appendHeader' | 'removeHeader';
 
-type Setters = Pick<ServerResponse, 'setHeader' | 'appendHeader' | 'removeHeader'>;
+const interception = new MethodInterception<Setter>(
+  'changes of headers',
+  ['setHeader', 'appendHeader', 'removeHeader'],
+  ({ headerChanges }: WatchedState) => headerChanges,
+);
 
-interface WatchedResponse {
-  readonly [CHANGES]: Changes;
-}
+type WatchedState = ResponseState & { headerChanges?: HeaderChanges };
 
-interface Changes {
-  readonly original: Setters;
-  /** The sequence number of each header's last change, by the header's name in lower case. */
-  readonly last: Map<string, number>;
-  count: number;
-}
+/** Numbers the changes of a response's headers. */
+export class HeaderChanges {
+  readonly methods: InterceptedMethods<Setter>;
+  readonly #res: ServerResponse;
+  /** The number of each header's last change, by the header's name in lower case. */
+  readonly #last = new Map<string, number>();
+  #count = 0;
 
-/** The methods that replace those of a response. All responses share them, so that V8 can optimize their calls. */
-const WATCHED = {
-  setHeader: watched('setHeader'),
-  appendHeader: watched('appendHeader'),
-  removeHeader: watched('removeHeader'),
-};
+  constructor(res: ServerResponse) {
+    this.#res = res;
+    this.methods = interception.begin(res);
+  }
 
-function watched(method: keyof Setters) {
-  return function (this: WatchedResponse, ...args: unknown[]): unknown {
-    const changes = this[CHANGES];
-    const result: unknown = Reflect.apply(changes.original[method], this, args);
-    changes.last.set(String(args[0]).toLowerCase(), ++changes.count);
+  get count(): number {
+    return this.#count;
+  }
+
+  /** The number of the last change of a header, by its name in lower case; 0 if it was not changed. */
+  lastOf(name: string): number {
+    return this.#last.get(name) ?? 0;
+  }
+
+  setHeader(args: unknown[]): unknown {
+    return this.#change('setHeader', args);
+  }
+
+  appendHeader(args: unknown[]): unknown {
+    return this.#change('appendHeader', args);
+  }
+
+  removeHeader(args: unknown[]): unknown {
+    return this.#change('removeHeader', args);
+  }
+
+  #change(setter: Setter, args: unknown[]): unknown {
+    const result: unknown = Reflect.apply(this.methods.below[setter], this.#res, args);
+    this.#last.set(String(args[0]).toLowerCase(), ++this.#count);
     return result;
-  };
+  }
 }
 
 /**
  * Watches which headers are set or removed from now on, even if their values stay the same. The returned function takes
  * a header's name in lower case and returns whether the header was set or removed.
  */
-export function watchHeaders(res: ServerResponse & { [CHANGES]?: Changes }): (name: string) => boolean {
-  const changes = changesOf(res);
+export function watchHeaders(res: ServerResponse): (name: string) => boolean {
+  const state: WatchedState = stateOf(res);
+  state.headerChanges ??= new HeaderChanges(res);
+  const changes = state.headerChanges;
   const { count } = changes;
-  return (name) => (changes.last.get(name) ?? 0) > count;
-}
-
-function changesOf(res: ServerResponse & { [CHANGES]?: Changes }): Changes {
-  const known = res[CHANGES];
-  if (known !== undefined) return known;
-  const { setHeader, appendHeader, removeHeader } = res;
-  const changes: Changes = { original: { setHeader, appendHeader, removeHeader }, last: new Map(), count: 0 };
-  res[CHANGES] = changes;
-  Object.assign(res, WATCHED);
-  return changes;
+  return (name) => changes.lastOf(name) > count;
 }

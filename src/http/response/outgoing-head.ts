@@ -1,5 +1,6 @@
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { isClosed } from './kit-reads.ts';
+import type { InterceptedMethods, Method } from './method-interception.ts';
 import {
   applyHead,
   type Head,
@@ -12,15 +13,13 @@ import {
 import type { LateHeaders } from './response-hook.ts';
 import type { ResponseHooks } from './response-hooks.ts';
 
-type WriteHead = ServerResponse['writeHead'];
-
 /** The head (status and headers) of a guarded response, from the handler's `writeHead` call until Node sends it. */
 export class OutgoingHead {
   readonly #res: ServerResponse;
   readonly #hooks: ResponseHooks;
   /** The `writeHead` below the guard: Node's, or a wrapper of middleware above. */
-  readonly #original: WriteHead;
-  readonly #guarded: unknown;
+  readonly #original: Method;
+  readonly #guarded: Method;
   /** The head that middleware above had set before the guard was installed. */
   readonly #outer: Head;
   /** The head at the handler's first write or `end()`; later changes are ignored. */
@@ -33,11 +32,15 @@ export class OutgoingHead {
   /** Reads Node's own `headersSent`, once the guard has overridden the property. */
   #native: (() => boolean) | undefined;
 
-  constructor(res: ServerResponse, hooks: ResponseHooks, guarded: unknown) {
+  constructor(
+    res: ServerResponse,
+    hooks: ResponseHooks,
+    { below, installed }: InterceptedMethods<'writeHead'>,
+  ) {
     this.#res = res;
     this.#hooks = hooks;
-    this.#original = res.writeHead;
-    this.#guarded = guarded;
+    this.#original = below.writeHead;
+    this.#guarded = installed.writeHead;
     this.#outer = outerHeadOf(res);
   }
 
@@ -85,7 +88,7 @@ export class OutgoingHead {
     applyHead(this.#res, args);
     this.#isRecorded = true;
     // Removes `writeHead` wrappers that have just run, since Node would call them again.
-    Object.assign(this.#res, { writeHead: this.#guarded });
+    if (this.#res.writeHead !== this.#guarded) Object.assign(this.#res, { writeHead: this.#guarded });
   }
 
   /**
@@ -119,7 +122,7 @@ export class OutgoingHead {
     this.beforeSend();
     this.#passing(() => {
       if (takesFlatHeaders(this.#original) || !args.some(Array.isArray)) {
-        this.#original.apply(this.#res, args as Parameters<WriteHead>);
+        Reflect.apply(this.#original, this.#res, args);
         return;
       }
       applyHead(this.#res, args);

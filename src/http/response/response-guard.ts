@@ -1,5 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import { asError } from '../../base/errors.ts';
+import { isBackpressureSuspended } from './backpressure.ts';
 import {
   BufferedWrites,
   type Call,
@@ -8,10 +9,11 @@ import {
   callWhenFinished,
   isChunk,
 } from './buffered-writes.ts';
+import { onClose } from './close-signal.ts';
 import { DeclaredBody } from './declared-body.ts';
 import { isClosed } from './kit-reads.ts';
+import { type InterceptedMethods, withoutWrappers } from './method-interception.ts';
 import { OutgoingHead } from './outgoing-head.ts';
-import { PrematureEnd } from './premature-end.ts';
 import { assertStatus } from './response-head.ts';
 import type { Replacement, ResponseHook } from './response-hook.ts';
 import { ResponseHooks } from './response-hooks.ts';
@@ -23,16 +25,15 @@ import { ResponseHooks } from './response-hooks.ts';
  */
 type Stage = 'open' | 'holding' | 'streaming' | 'withheld' | 'replaced' | 'passing' | 'done';
 
-type Methods = Pick<ServerResponse, 'write' | 'end' | 'writeHead' | 'flushHeaders'>;
+export type GuardedMethod = 'write' | 'end' | 'writeHead' | 'flushHeaders' | 'destroy';
 
 /** Intercepts the methods of a response, so that the hooks run before anything is sent. */
 export class ResponseGuard {
   readonly #res: ServerResponse;
-  readonly #original: Pick<Methods, 'write' | 'end' | 'flushHeaders'>;
-  readonly #guarded: Readonly<Record<keyof Methods, unknown>>;
+  readonly methods: InterceptedMethods<GuardedMethod>;
   readonly #hooks = new ResponseHooks();
   readonly outgoing: OutgoingHead;
-  readonly #prematureEnd: PrematureEnd;
+  #listensForClose = false;
   readonly #body: DeclaredBody;
   readonly #writes = new BufferedWrites();
   #stage: Stage = 'open';
@@ -40,16 +41,11 @@ export class ResponseGuard {
   /** The arguments of `end()`; undefined until `end()` is called. */
   #ending: readonly unknown[] | undefined;
 
-  /** Replaces the methods of the response with the guarded ones. */
-  constructor(res: ServerResponse, guarded: Readonly<Record<keyof Methods, unknown>>) {
-    const { write, end, flushHeaders } = res;
+  constructor(res: ServerResponse, methods: InterceptedMethods<GuardedMethod>) {
     this.#res = res;
-    this.#original = { write, end, flushHeaders };
-    this.#guarded = guarded;
+    this.methods = methods;
     this.#body = new DeclaredBody(res);
-    this.outgoing = new OutgoingHead(res, this.#hooks, guarded.writeHead);
-    this.#prematureEnd = new PrematureEnd(res, this.#hooks, () => this.#ending !== undefined);
-    Object.assign(res, guarded);
+    this.outgoing = new OutgoingHead(res, this.#hooks, this.methods);
     if (res.writableEnded) {
       this.#stage = 'done';
       this.#ending = [];
@@ -62,7 +58,20 @@ export class ResponseGuard {
     else void new ResponseHooks(hook).beforeEnd(true);
     if (this.#ending !== undefined) return;
     if (isClosed(this.#res)) hook.closedEarly?.();
-    this.#prematureEnd.listenFor(hook);
+    if (hook.closedEarly !== undefined) this.#listenForClose();
+  }
+
+  destroy(args: unknown[]): unknown {
+    if (this.#ending === undefined) this.#hooks.notify('abandoned');
+    return Reflect.apply(this.methods.below.destroy, this.#res, args);
+  }
+
+  #listenForClose(): void {
+    if (this.#listensForClose) return;
+    this.#listensForClose = true;
+    onClose(this.#res, () => {
+      if (this.#ending === undefined) this.#hooks.notify('closedEarly');
+    });
   }
 
   writeHead(args: unknown[]): ServerResponse {
@@ -76,7 +85,7 @@ export class ResponseGuard {
 
   flushHeaders(): void {
     if (this.#isPassedToNode()) {
-      this.#original.flushHeaders.call(this.#res);
+      this.methods.below.flushHeaders.call(this.#res);
       return;
     }
     if (this.#stage === 'open' && this.#ending === undefined) this.outgoing.runWrappers();
@@ -86,6 +95,10 @@ export class ResponseGuard {
   }
 
   write(args: unknown[]): boolean {
+    return this.#write(args) || isBackpressureSuspended(this.#res);
+  }
+
+  #write(args: unknown[]): boolean {
     const call = callOf(args);
     // A chunk of a wrong type goes to Node at once, so that Node's error is thrown while the handler can catch it.
     if (this.#stage === 'passing' || !isChunk(call.chunk)) return this.#pass(args);
@@ -103,14 +116,13 @@ export class ResponseGuard {
     return this.#writes.add(held, this.#res.writableHighWaterMark);
   }
 
-  end(args: unknown[]): ServerResponse {
-    const { end } = this.#original;
+  end(args: unknown[]): unknown {
     const call = callOf(args);
     // The same test as in Node's `end()`.
     const isEmpty = !call.chunk;
     if (this.#stage === 'passing' || !(isEmpty || isChunk(call.chunk))) {
       if (this.#stage === 'passing') this.outgoing.beforeSend();
-      return end.apply(this.#res, args as Parameters<typeof end>);
+      return Reflect.apply(this.methods.below.end, this.#res, args);
     }
     if (this.#ending !== undefined) {
       callWhenFinished(this.#res, call.done);
@@ -125,7 +137,7 @@ export class ResponseGuard {
 
   #pass(args: unknown[]): boolean {
     if (this.#isPassedToNode()) this.outgoing.beforeSend();
-    return this.#original.write.apply(this.#res, args as Parameters<ServerResponse['write']>);
+    return Reflect.apply(this.methods.below.write, this.#res, args) === true;
   }
 
   /** Throws for an invalid status while the handler can catch it, and runs `writeHead` wrappers before the hooks. */
@@ -165,7 +177,7 @@ export class ResponseGuard {
     this.#stage = 'streaming';
     if (this.#flushRequested && !this.#headCompletes()) {
       this.outgoing.beforeSend();
-      this.#original.flushHeaders.call(this.#res);
+      this.methods.below.flushHeaders.call(this.#res);
     }
     const hasSpace = this.#release(false);
     if (!this.#writes.isEmpty) this.#stage = 'withheld';
@@ -191,7 +203,7 @@ export class ResponseGuard {
   #release(all: boolean): boolean {
     return this.#writes.release(all, ({ chunk, encoding = 'utf8', done }) => {
       this.outgoing.beforeSend();
-      return this.#original.write.call(this.#res, chunk, encoding, done);
+      return this.methods.below.write.call(this.#res, chunk, encoding, done) === true;
     });
   }
 
@@ -219,7 +231,7 @@ export class ResponseGuard {
       else {
         this.outgoing.beforeSend();
         this.#release(true);
-        this.#original.end.apply(this.#res, args as Parameters<ServerResponse['end']>);
+        Reflect.apply(this.methods.below.end, this.#res, args);
       }
       this.outgoing.afterSend();
     } catch (error) {
@@ -233,15 +245,10 @@ export class ResponseGuard {
 
   /** Bypasses later wrappers: compression, for example, has already received the end of the response. */
   #sendReplacement(replacement: Replacement, { done }: Call): void {
-    const { write, end, writeHead, flushHeaders } = this.#res;
+    const { destroy: _, ...methods } = this.methods.installed;
     this.#writes.discard();
     if (this.#hooks.hasFailed) this.#hooks.notify('notSent');
-    Object.assign(this.#res, this.#guarded);
-    try {
-      replacement(this.#res, () => this.outgoing.reset());
-    } finally {
-      Object.assign(this.#res, { write, end, writeHead, flushHeaders });
-    }
+    withoutWrappers(this.#res, methods, () => replacement(this.#res, () => this.outgoing.reset()));
     callWhenFinished(this.#res, done);
   }
 

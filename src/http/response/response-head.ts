@@ -1,14 +1,15 @@
 import { type OutgoingHttpHeader, type OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import { type Method, methodBelow } from './method-interception.ts';
 
-/** Node's `writeHead`, read before middleware, adapters or tracers replace it. */
-const NATIVE_WRITE_HEAD: unknown = ServerResponse.prototype.writeHead;
+/** Node's `writeHead`, read before adapters or tracers replace it. */
+const NATIVE_WRITE_HEAD = methodBelow(ServerResponse.prototype.writeHead as Method);
 
 /**
  * Whether a `writeHead` certainly accepts a flat list of names and values, as Node's does. Wrappers may fail:
  * on-headers before 1.1 treats the list as an object, and sends headers named `0` and `1`.
  */
-export function takesFlatHeaders(writeHead: unknown): boolean {
-  return writeHead === NATIVE_WRITE_HEAD;
+export function takesFlatHeaders(writeHead: Method): boolean {
+  return methodBelow(writeHead) === NATIVE_WRITE_HEAD;
 }
 
 /** A copy of the status and the headers before they are sent. */

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isClosed } from './kit-reads.ts';
+import { stateOf } from './response-state.ts';
 
 /*
  * A request is unserved when its client disconnects before a handler received it: while it waits for a lock, a slot, an
@@ -7,30 +8,24 @@ import { isClosed } from './kit-reads.ts';
  * what they hold for the request, so the middleware that notices the disconnect calls `endUnserved`.
  */
 
-const RELEASES: unique symbol = Symbol('the releases of an unserved request');
-
-interface UnservedResponse extends ServerResponse {
-  [RELEASES]?: (() => void)[] | 'unserved';
-}
-
 /** Calls `release` when the request becomes unserved, or at once if it already is. `release` must not throw. */
-export function whenUnserved(res: UnservedResponse, release: () => void): void {
-  const releases = res[RELEASES];
-  if (releases === 'unserved') release();
-  else if (releases === undefined) res[RELEASES] = [release];
-  else releases.push(release);
+export function whenUnserved(res: ServerResponse, release: () => void): void {
+  const state = stateOf(res);
+  if (state.isUnserved) release();
+  else if (state.releases === undefined) state.releases = [release];
+  else state.releases.push(release);
 }
 
 /**
  * Runs the releases of a request that no handler will receive. Does nothing if the response was ended, for example by a
  * timeout.
  */
-export function endUnserved(res: UnservedResponse): void {
-  const releases = res[RELEASES] ?? [];
-  if (releases === 'unserved' || res.writableEnded) return;
-  res[RELEASES] = 'unserved';
+export function endUnserved(res: ServerResponse): void {
+  const state = stateOf(res);
+  if (state.isUnserved || res.writableEnded) return;
+  state.isUnserved = true;
   // The last acquired is released first.
-  for (const release of releases.reverse()) release();
+  for (const release of state.releases?.reverse() ?? []) release();
 }
 
 /** Whether the client left. While the response waits behind another on its connection, only the socket shows that. */
