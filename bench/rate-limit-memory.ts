@@ -30,8 +30,9 @@ const kitHit =
   (algorithm: typeof slidingWindow, rateOf: (limit: number) => number): Hit =>
   (key, at, limit) => {
     const policies = [{ algorithm, numbers: [limit, WINDOW_MS, rateOf(limit)] as const }];
-    const args = limitTake.encode({ mode: 'take', cost: 1, policies }).map(String);
-    return client.evalSha(limitTake.sha, { keys: [key], arguments: [String(at), ...args] });
+    const { sha, encode } = limitTake(policies);
+    const args = encode({ mode: 'take', costs: [1], policies }).map(String);
+    return client.evalSha(sha, { keys: [key], arguments: [String(at), ...args] });
   };
 
 /** The usual log in a sorted set: one member per request, as short as a unique member can be. */
@@ -91,7 +92,9 @@ async function flexibleBytes(limit: number): Promise<number> {
 }
 
 try {
-  await client.scriptLoad(limitTake.lua);
+  for (const algorithm of [slidingWindow, tokenBucket]) {
+    await client.scriptLoad(limitTake([{ algorithm, numbers: [1, 1, 1] }]).lua);
+  }
   console.log('\nBytes of one key with a full window: usually, and to the most that was seen\n');
   console.log('| | limit | evenly spread | ten in a millisecond | the whole limit at once |');
   console.log('|---|---|---|---|---|');
