@@ -31,8 +31,8 @@ export interface Keyspace {
  * One atomic operation, implemented twice: as a Lua script for Redis, and in memory for `memory:` and the in-process
  * fallback. Both return the same raw reply and store the same bytes, and one decoder reads both replies.
  *
- * A script has the time in `now` (ms) and `now_us`: the server's time, or the time that a test passes in ARGV[1]. Its
- * own arguments begin at ARGV[2]. `read(...)` calls Redis, and returns an error table if the key has another type than
+ * A script has the time in `now` (ms) or `now_us`: the server's time, or the time that a test passes in ARGV[1]. Its own
+ * arguments begin at ARGV[2]. `read(...)` calls Redis, and returns an error table if the key has another type than
  * expected, which the script treats as corrupt; other errors are thrown.
  */
 export interface Operation<Args, Reply> {
@@ -44,18 +44,29 @@ export interface Operation<Args, Reply> {
   decode(reply: RawReply): Reply;
 }
 
-const PREAMBLE = /* lua */ `
-local now, now_us
+/* Parts that most scripts need. A script contains only those whose variables it uses: TIME costs a microsecond. */
+
+const NOW = /* lua */ `local now
 if ARGV[1] == '' then
   local time = redis.call('TIME')
-  now = time[1] * 1000 + math.floor(time[2] / 1000)
+  now = time[1] * 1000 + time[2] / 1000
+  now = now - now % 1
+else
+  now = ARGV[1] + 0
+end
+`;
+
+const NOW_US = /* lua */ `local now_us
+if ARGV[1] == '' then
+  local time = redis.call('TIME')
   now_us = time[1] * 1000000 + time[2]
 else
-  now = tonumber(ARGV[1])
-  now_us = now * 1000
+  now_us = ARGV[1] * 1000
 end
+local now = math.floor(now_us / 1000)
+`;
 
-local function read(...)
+const READ = /* lua */ `local function read(...)
   local reply = redis.pcall(...)
   if type(reply) == 'table' and not string.find(reply.err, 'WRONGTYPE', 1, true) then return redis.call(...) end
   return reply
@@ -65,6 +76,8 @@ end
 export function defineOperation<Args, Reply>(
   definition: Omit<Operation<Args, Reply>, 'sha'>,
 ): Operation<Args, Reply> {
-  const lua = PREAMBLE + definition.lua;
+  const uses = (name: string) => new RegExp(`\\b${name}\\b`).test(definition.lua);
+  const time = uses('now_us') ? NOW_US : uses('now') ? NOW : '';
+  const lua = time + (uses('read') ? READ : '') + definition.lua;
   return Object.freeze({ ...definition, lua, sha: createHash('sha1').update(lua).digest('hex') });
 }

@@ -4,7 +4,8 @@ import type { Reporter } from '../base/reporter.ts';
 import type { Deadline } from '../engine/deadline.ts';
 import type { Engine } from '../engine/port.ts';
 import { identityBlock } from './operations/identity-block.ts';
-import { limitTake, type PolicyArgs, type TakeArgs, type TakeReply } from './operations/take.ts';
+import type { PolicyArgs } from './operations/policies-script.ts';
+import { limitTake, type TakeArgs, type TakeReply } from './operations/take.ts';
 
 /** The decision of one policy. */
 export interface PolicyDecision {
@@ -86,7 +87,8 @@ export interface GroupDecision {
   readonly degraded: boolean;
 }
 
-interface GroupCall extends Pick<TakeArgs, 'mode' | 'cost'> {
+interface GroupCall extends Pick<TakeArgs, 'mode'> {
+  readonly cost: number;
   readonly onError: RateLimitOnError;
   readonly deadline: Deadline | undefined;
 }
@@ -109,9 +111,10 @@ export async function decideGroup(
   { engine, fallbackEngine, reporter }: RateLimitDeps,
 ): Promise<GroupDecision> {
   const { keys, policies } = group;
-  const args = { mode, cost, policies };
+  const args = { mode, costs: [cost], policies };
+  const take = limitTake(policies);
   try {
-    const replies = await engine.run(limitTake, keys, args, deadline);
+    const replies = await engine.run(take, keys, args, deadline);
     if (replies.some((reply) => reply.found === 'corrupt')) {
       reporter.failure('rate', corruptError(`a value under ${keys.join(', ')}`));
     }
@@ -124,7 +127,7 @@ export async function decideGroup(
     if (onError === 'allow') {
       return { group, replies: policies.map(() => ALLOWED), engine: undefined, degraded: true };
     }
-    const replies = await fallbackEngine.run(limitTake, keys, args);
+    const replies = await fallbackEngine.run(take, keys, args);
     return { group, replies, engine: fallbackEngine, degraded: true };
   }
 }
@@ -141,7 +144,7 @@ export function hasRefused({ replies }: GroupDecision): boolean {
 /** Combines the decisions of all groups. `names`: the names of the limiter's policies, in the order of its options. */
 export function makeDecision(
   decided: readonly GroupDecision[],
-  { mode, cost }: Pick<TakeArgs, 'mode' | 'cost'>,
+  { mode, cost }: Pick<GroupCall, 'mode' | 'cost'>,
   names: readonly string[],
 ): Decision {
   const isRefused = decided.some(hasRefused);

@@ -217,7 +217,7 @@ export class PolicyLimiter implements Limiter {
       return { algorithm, numbers, stamp, position, units: cost };
     });
     try {
-      await engine.run(limitRefund, group.keys, { policies });
+      await engine.run(limitRefund(policies), group.keys, { policies });
     } catch (error) {
       this.#deps.reporter.failure('rate', asError(error));
     } finally {

@@ -29,10 +29,10 @@ export async function chargeRest(
         .map((policy, index) => ({ policy, key: group.keys[index] ?? '' }))
         .filter(({ policy }) => !isOver(policy));
       if (engine === undefined || open.length === 0) return;
-      const args = { mode: 'force', cost: units, policies: open.map(({ policy }) => policy) } as const;
+      const args = { mode: 'force', costs: [units], policies: open.map(({ policy }) => policy) } as const;
       try {
         await engine.run(
-          limitTake,
+          limitTake(args.policies),
           open.map(({ key }) => key),
           args,
         );

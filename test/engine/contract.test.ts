@@ -50,7 +50,7 @@ describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
     async () => {
       const policies = [{ algorithm: slidingWindow, numbers: [2, HOUR, 1] as const }];
       const take = () =>
-        engine().run(limitTake, [keys().rate('ann', 'p')], { mode: 'take', cost: 1, policies });
+        engine().run(limitTake(policies), [keys().rate('ann', 'p')], { mode: 'take', costs: [1], policies });
       expect(await take()).toMatchObject([{ allowed: true, used: 1 }]);
       later(1_000);
       expect(await take()).toMatchObject([{ allowed: true, used: 2 }]);
@@ -68,7 +68,7 @@ describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
       { algorithm: tokenBucket, numbers: [1, HOUR, 1] as const },
     ];
     const both = [keys().rate('ann', 'window'), keys().rate('ann', 'bucket')];
-    const take = () => engine().run(limitTake, both, { mode: 'take', cost: 1, policies });
+    const take = () => engine().run(limitTake(policies), both, { mode: 'take', costs: [1], policies });
     expect(await take()).toMatchObject([
       { allowed: true, used: 1 },
       { allowed: true, used: 1 },

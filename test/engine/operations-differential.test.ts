@@ -19,9 +19,10 @@ import { lockInspect } from '../../src/lock/operations/inspect.ts';
 import { lockRelease } from '../../src/lock/operations/release.ts';
 import { fixedWindow } from '../../src/rate-limit/operations/fixed-window.ts';
 import { identityBlock } from '../../src/rate-limit/operations/identity-block.ts';
+import type { PolicyArgs } from '../../src/rate-limit/operations/policies-script.ts';
 import { limitRefund } from '../../src/rate-limit/operations/refund.ts';
 import { slidingWindow } from '../../src/rate-limit/operations/sliding-window.ts';
-import { limitTake, type PolicyArgs } from '../../src/rate-limit/operations/take.ts';
+import { limitTake } from '../../src/rate-limit/operations/take.ts';
 import { tokenBucket } from '../../src/rate-limit/operations/token-bucket.ts';
 import { type DataFormat, PLAIN, packData, SEALED } from '../../src/session/operations/data.ts';
 import { sessionDestroy } from '../../src/session/operations/destroy.ts';
@@ -124,7 +125,11 @@ describe('the script and the in-memory implementation of an operation', () => {
             return { algorithm, numbers: [Math.max(1, numbers[0] - tighter), numbers[1], numbers[2]] };
           });
           const keys = which.map((policy) => keyOf(world, policy));
-          const replies = await world.compare(limitTake, keys, { mode, cost: units, policies: chosen });
+          const replies = await world.compare(limitTake(chosen), keys, {
+            mode,
+            costs: [units],
+            policies: chosen,
+          });
           which.forEach((policy, index) => {
             const { stamp = 0, position = 0 } = replies?.[index] ?? {};
             if (stamp > 0) world.charges.push({ policy, stamp, position, units });
@@ -138,9 +143,8 @@ describe('the script and the in-memory implementation of an operation', () => {
         const grant = world.charges[nth % Math.max(1, world.charges.length)];
         if (grant === undefined) return;
         const { policy, ...charge } = grant;
-        await world.compare(limitRefund, [keyOf(world, policy)], {
-          policies: [{ ...(policies[policy] as PolicyArgs), ...charge }],
-        });
+        const refunded = [{ ...(policies[policy] as PolicyArgs), ...charge }];
+        await world.compare(limitRefund(refunded), [keyOf(world, policy)], { policies: refunded });
       },
   );
 
@@ -149,10 +153,10 @@ describe('the script and the in-memory implementation of an operation', () => {
       async (world) => {
         const args = {
           mode: 'take' as const,
-          cost: 1,
+          costs: [1],
           policies: [{ algorithm: tokenBucket, numbers: [5, interval, 3] as const }],
         };
-        await world.compare(limitTake, [keyOf(world, 3)], args);
+        await world.compare(limitTake(args.policies), [keyOf(world, 3)], args);
       },
   );
 
@@ -177,11 +181,11 @@ describe('the script and the in-memory implementation of an operation', () => {
     for (let turn = 0; turn < 1_200; turn++) {
       both.clock.time += turn % 400 === 399 ? 900 * S : S;
       const cost = turn % 97 === 0 ? 1_900 : 1;
-      const args = { mode: 'take' as const, cost, policies: [policy] };
-      const [reply] = await world.compare(limitTake, keys, args);
+      const args = { mode: 'take' as const, costs: [cost], policies: [policy] };
+      const [reply] = await world.compare(limitTake(args.policies), keys, args);
       const stamp = reply?.stamp ?? 0;
       if (turn % 13 === 0 && stamp > 0) {
-        await world.compare(limitRefund, keys, {
+        await world.compare(limitRefund([policy]), keys, {
           policies: [{ ...policy, stamp, position: 0, units: cost }],
         });
       }

@@ -161,7 +161,7 @@ describe('the boundaries of a token bucket', () => {
     pass(50 * S);
     const policies = [{ algorithm: tokenBucket, numbers: [2, 200 * S, 1] as const }];
     for (const engine of [both.memory, both.redis]) {
-      const [reply] = await engine.run(limitTake, [key], { mode: 'take', cost: 1, policies });
+      const [reply] = await engine.run(limitTake(policies), [key], { mode: 'take', costs: [1], policies });
       expect(reply).toMatchObject({ allowed: false, used: 2, waitMs: 150 * S, resetMs: 150 * S });
     }
   });

@@ -1,9 +1,10 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { Keys } from '../../src/base/keys.ts';
 import type { Engine } from '../../src/engine/port.ts';
+import type { PolicyArgs } from '../../src/rate-limit/operations/policies-script.ts';
 import { limitRefund } from '../../src/rate-limit/operations/refund.ts';
 import { slidingWindow } from '../../src/rate-limit/operations/sliding-window.ts';
-import { limitTake, type PolicyArgs } from '../../src/rate-limit/operations/take.ts';
+import { limitTake } from '../../src/rate-limit/operations/take.ts';
 import { tokenBucket } from '../../src/rate-limit/operations/token-bucket.ts';
 import { type BothEngines, startBothEngines } from '../support/both-engines.ts';
 
@@ -27,8 +28,10 @@ function limitOf(policy: PolicyArgs) {
     return bytes?.length ?? 0;
   };
   const take = async (mode: 'take' | 'peek' = 'take') => {
-    const args = { mode, cost: 1, policies: [policy] };
-    const [one, other] = await Promise.all(engines.map((engine) => engine.run(limitTake, [key], args)));
+    const args = { mode, costs: [1], policies: [policy] };
+    const [one, other] = await Promise.all(
+      engines.map((engine) => engine.run(limitTake(args.policies), [key], args)),
+    );
     expect(one).toEqual(other);
     return (one?.[0] ?? { stamp: 0, position: 0, used: -1 }) as {
       stamp: number;
@@ -38,7 +41,7 @@ function limitOf(policy: PolicyArgs) {
   };
   const refund = async ({ stamp, position }: { stamp: number; position: number }) => {
     const args = { policies: [{ ...policy, stamp, position, units: 1 }] };
-    await Promise.all(engines.map((engine) => engine.run(limitRefund, [key], args)));
+    await Promise.all(engines.map((engine) => engine.run(limitRefund(args.policies), [key], args)));
   };
   return { take, refund, size, used: async () => (await take('peek')).used };
 }

@@ -72,13 +72,13 @@ export class SideBySide {
     });
     const args = {
       mode,
-      cost,
+      costs: [cost],
       policies: chosen.map(({ kind, numbers }) => ({ algorithm: algorithmOf(kind), numbers })),
     };
     const keys = chosen.map(({ key }) => key);
     const [memory, redis] = await Promise.all([
-      this.#both.memory.run(limitTake, keys, args),
-      this.#both.redis.run(limitTake, keys, args),
+      this.#both.memory.run(limitTake(args.policies), keys, args),
+      this.#both.redis.run(limitTake(args.policies), keys, args),
     ]);
     const modelled = chosen.map(({ model, numbers }) => ({ model, limit: BigInt(numbers[0]) }));
     const expected = expectTake(modelled, BigInt(this.#both.clock.time), mode, BigInt(cost));
@@ -91,11 +91,11 @@ export class SideBySide {
   /** Takes one unit from the first policy this many times, in the same millisecond. Replies are not compared. */
   async hit(times: number): Promise<void> {
     const { kind, numbers, key, model } = this.#at(0);
-    const args = { mode: 'take', cost: 1, policies: [{ algorithm: algorithmOf(kind), numbers }] } as const;
+    const args = { mode: 'take', costs: [1], policies: [{ algorithm: algorithmOf(kind), numbers }] } as const;
     for (let left = times; left > 0; left -= 1_024) {
       const batch = Array.from({ length: Math.min(left, 1_024) }, () => [
-        this.#both.redis.run(limitTake, [key], args),
-        this.#both.memory.run(limitTake, [key], args),
+        this.#both.redis.run(limitTake(args.policies), [key], args),
+        this.#both.memory.run(limitTake(args.policies), [key], args),
       ]);
       await Promise.all(batch.flat());
     }
@@ -128,8 +128,8 @@ export class SideBySide {
       );
       return { algorithm: algorithmOf(kind), numbers, stamp, position, units };
     });
-    await this.#both.memory.run(limitRefund, keys, { policies });
-    await this.#both.redis.run(limitRefund, keys, { policies });
+    await this.#both.memory.run(limitRefund(policies), keys, { policies });
+    await this.#both.redis.run(limitRefund(policies), keys, { policies });
   }
 
   async reset(policy: number): Promise<void> {

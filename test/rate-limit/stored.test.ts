@@ -37,9 +37,9 @@ async function take(
   algorithm: (typeof policies)[number][1],
   cost: number,
 ): Promise<TakeReply | undefined> {
-  const args = { mode: 'take', cost, policies: [{ algorithm, numbers }] } as const;
-  const [memory] = await engines.memory.run(limitTake, [key], args);
-  const [redis] = await engines.redis.run(limitTake, [key], args);
+  const args = { mode: 'take', costs: [cost], policies: [{ algorithm, numbers }] } as const;
+  const [memory] = await engines.memory.run(limitTake(args.policies), [key], args);
+  const [redis] = await engines.redis.run(limitTake(args.policies), [key], args);
   expect(redis).toEqual(memory);
   return redis;
 }
@@ -49,10 +49,10 @@ describe.each(policies)('%s with an unexpected stored value', (name, algorithm) 
     const key = keys.rate('wrong type', name);
     await both.client.rPush(key, 'a list');
     await both.client.pExpire(key, SPAN);
-    const args = { mode: 'take', cost: 2, policies: [{ algorithm, numbers }] } as const;
-    const [first] = await both.redis.run(limitTake, [key], args);
+    const args = { mode: 'take', costs: [2], policies: [{ algorithm, numbers }] } as const;
+    const [first] = await both.redis.run(limitTake(args.policies), [key], args);
     expect(first).toMatchObject({ allowed: true, used: 2, found: 'corrupt' });
-    const [second] = await both.redis.run(limitTake, [key], args);
+    const [second] = await both.redis.run(limitTake(args.policies), [key], args);
     expect(second).toMatchObject({ allowed: true, used: 4, found: 'fine' });
   });
 
@@ -81,19 +81,19 @@ describe.each(policies)('%s with an unexpected stored value', (name, algorithm) 
   it('a value of a newer format is left untouched, and no other policy is charged', async () => {
     const key = keys.rate('newer', name);
     const beside = keys.rate('newer', 'beside');
-    const newer = Buffer.from(algorithm === slidingWindow ? 'W\x02later' : '2:later', 'latin1');
+    const newer = Buffer.from(algorithm === slidingWindow ? 'W\x02later' : '3:later', 'latin1');
     both.keyspace.set(key, newer, SPAN);
     await both.client.set(key, newer, { PX: SPAN });
     const args = {
       mode: 'take',
-      cost: 1,
+      costs: [1],
       policies: [
         { algorithm: tokenBucket, numbers },
         { algorithm, numbers },
       ],
     } as const;
     for (const engine of [both.memory, both.redis]) {
-      await expect(engine.run(limitTake, [beside, key], args)).rejects.toMatchObject({
+      await expect(engine.run(limitTake(args.policies), [beside, key], args)).rejects.toMatchObject({
         code: 'ERR_REDIS_KIT_NEWER_FORMAT',
       });
     }

@@ -31,14 +31,16 @@ class Window {
   }
 
   async take(cost = 1, mode: 'take' | 'peek' = 'take'): Promise<TakeReply> {
-    const args = { mode, cost, policies: [{ algorithm: slidingWindow, numbers: this.#numbers }] };
-    const [reply] = await this.#world.compare(limitTake, [this.key], args);
+    const args = { mode, costs: [cost], policies: [{ algorithm: slidingWindow, numbers: this.#numbers }] };
+    const [reply] = await this.#world.compare(limitTake(args.policies), [this.key], args);
     return reply as TakeReply;
   }
 
   async refund({ stamp, position }: Charge, units = 1): Promise<void> {
     const policy = { algorithm: slidingWindow, numbers: this.#numbers };
-    await this.#world.compare(limitRefund, [this.key], { policies: [{ ...policy, stamp, position, units }] });
+    await this.#world.compare(limitRefund([policy]), [this.key], {
+      policies: [{ ...policy, stamp, position, units }],
+    });
   }
 
   /** Takes and refunds one unit this many times, each in its own millisecond. Only the stored bytes are compared. */
@@ -50,8 +52,8 @@ class Window {
         // A charge is recorded at the time of the clock, so its refund need not wait for the reply.
         const refund = { policies: [{ ...policy, stamp: both.clock.time, position: 0, units: 1 }] };
         return [both.memory, both.redis].flatMap((engine): Promise<unknown>[] => [
-          engine.run(limitTake, [this.key], { mode: 'take', cost: 1, policies: [policy] }),
-          engine.run(limitRefund, [this.key], refund),
+          engine.run(limitTake([policy]), [this.key], { mode: 'take', costs: [1], policies: [policy] }),
+          engine.run(limitRefund([policy]), [this.key], refund),
         ]);
       });
       await Promise.all(calls.flat());

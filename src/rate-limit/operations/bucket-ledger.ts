@@ -1,5 +1,17 @@
 import type { StoredFormat } from '../../engine/reply.ts';
 
+/*
+ * The stored format of a token bucket. Each number has 8 bytes, big-endian:
+ *
+ *   '2:' <started> <paid> <charged> <at> <interval> (<from> <to>)...
+ *
+ * 2 is the version of the format. `started` is the ms at which the numbering of grains began. At the ms `at`, the grains
+ * up to `paid` were paid and those up to `charged` were charged. Each `from` and `to` is a refunded range between `paid`
+ * and `charged`. Version 1 is text, '1:<started>:<paid>:<charged>:<at>:<interval>:<from>-<to>,...;', and is only read.
+ */
+export const BYTES = 42;
+export const RANGE_BYTES = 16;
+
 /** The largest number in a ledger, so that the sum of two numbers is exact. */
 export const MAX: number = 2 ** 52;
 
@@ -16,7 +28,7 @@ type StoredLedger = Pick<BucketLedger, 'started' | 'paid' | 'charged' | 'at'> & 
   readonly refunded: readonly Range[];
 };
 
-/** The charges, payments and refunds of a token bucket, in grains. token-bucket.ts describes the stored format. */
+/** The charges, payments and refunds of a token bucket, in grains. */
 export class BucketLedger {
   readonly started: number;
   paid: number;
@@ -90,9 +102,14 @@ export class BucketLedger {
   }
 
   pack(interval: number): Buffer {
-    const refunded = this.#refunded.map(([from, to]) => `${from}-${to}`).join(',');
-    const numbers = [this.started, this.paid, this.charged, this.at, interval].join(':');
-    return Buffer.from(`1:${numbers}:${refunded};`, 'latin1');
+    const numbers = [this.started, this.paid, this.charged, this.at, interval, ...this.#refunded.flat()];
+    const value = Buffer.alloc(2 + numbers.length * 8);
+    value.write('2:', 'latin1');
+    numbers.forEach((number, index) => {
+      value.writeUInt32BE(Math.floor(number / 2 ** 32), 2 + index * 8);
+      value.writeUInt32BE(number % 2 ** 32, 6 + index * 8);
+    });
+    return value;
   }
 
   /** Moves `paid` to the end of the refunded ranges that begin there. */
@@ -113,31 +130,50 @@ export function parseLedger(
 ): { found: StoredFormat; ledger: BucketLedger } {
   const empty = new BucketLedger({ started: now, paid: 0, charged: 0, at: now, refunded: [] });
   if (value === undefined) return { found: 'fine', ledger: empty };
-  const text = value.toString('latin1');
-  const version = /^(\d+):/.exec(text)?.[1];
-  if (version !== undefined && Number(version) > 1) return { found: 'newer', ledger: empty };
-  const parts = /^1:(\d+):(\d+):(\d+):(\d+):([1-9]\d*):([\d,-]*);$/.exec(text);
-  if (parts === null) return { found: 'corrupt', ledger: empty };
-  const [started = 0, paid = 0, charged = 0, at = 0, interval = 0] = parts.slice(1, 6).map(Number);
-  const refunded = parseRanges(parts[6] ?? '', paid, charged);
-  if (Math.max(started, charged, at, interval) > MAX || paid > charged || refunded === undefined) {
+  const numbers = numbersOf(value);
+  if (typeof numbers === 'string') return { found: numbers, ledger: empty };
+  const [started = 0, paid = 0, charged = 0, at = 0, interval = 0, ...rest] = numbers;
+  const refunded = rangesOf(rest, paid, charged);
+  if (
+    interval === 0 ||
+    Math.max(started, charged, at, interval) > MAX ||
+    paid > charged ||
+    refunded === undefined
+  ) {
     return { found: 'corrupt', ledger: empty };
   }
   const ledger = new BucketLedger({ started, paid, charged, at, refunded });
   if (interval === span) return { found: 'fine', ledger };
   const tokens = Math.floor(ledger.owed / interval);
-  const rest = Math.ceil(((ledger.owed - tokens * interval) * span) / interval);
-  return { found: 'fine', ledger: ledger.restart(now, Math.min(MAX, tokens * span + rest)) };
+  const part = Math.ceil(((ledger.owed - tokens * interval) * span) / interval);
+  return { found: 'fine', ledger: ledger.restart(now, Math.min(MAX, tokens * span + part)) };
 }
 
-function parseRanges(text: string, paid: number, charged: number): Range[] | undefined {
+/** The numbers of a stored value, in the order of the format. */
+function numbersOf(value: Buffer): readonly number[] | 'corrupt' | 'newer' {
+  const text = value.toString('latin1');
+  if (text.startsWith('2:')) {
+    if (value.length < BYTES || (value.length - BYTES) % RANGE_BYTES !== 0) return 'corrupt';
+    return Array.from({ length: (value.length - 2) / 8 }, (_, index) => {
+      return value.readUInt32BE(2 + index * 8) * 2 ** 32 + value.readUInt32BE(6 + index * 8);
+    });
+  }
+  if (Number(/^(\d+):/.exec(text)?.[1] ?? 0) > 2) return 'newer';
+  const parts = /^1:(\d+):(\d+):(\d+):(\d+):(\d+):([\d,-]*);$/.exec(text);
+  if (parts === null) return 'corrupt';
+  const ranges = (parts[6] ?? '').matchAll(/(\d+)-(\d+)/g);
+  return [...parts.slice(1, 6), ...[...ranges].flatMap(([, from, to]) => [from, to])].map(Number);
+}
+
+/** Pairs of numbers as ranges; undefined if they do not ascend between `paid` and `charged`. */
+function rangesOf(numbers: readonly number[], paid: number, charged: number): Range[] | undefined {
   const ranges: Range[] = [];
   let last = paid;
-  for (const range of text === '' ? [] : text.split(',')) {
-    const [from = 0, to = 0] = range.split('-').map(Number);
+  for (let index = 0; index < numbers.length; index += 2) {
+    const [from = 0, to = 0] = numbers.slice(index, index + 2);
     if (from < last || to <= from || to > charged) return undefined;
     ranges.push([from, to]);
     last = to;
   }
-  return ranges.map(([from, to]) => `${from}-${to}`).join(',') === text ? ranges : undefined;
+  return ranges;
 }

@@ -1,6 +1,6 @@
 import type { Keyspace } from '../../engine/operation.ts';
 import type { StoredFormat } from '../../engine/reply.ts';
-import type { Charge, LimitAlgorithm, PolicyNumbers, PolicyState } from './algorithm.ts';
+import type { AlgorithmLua, Charge, LimitAlgorithm, PolicyNumbers, PolicyState } from './algorithm.ts';
 
 /*
  * The block of an identity after a refusal. It is decided beside the policies of the identity, as one more policy: it
@@ -12,50 +12,38 @@ import type { Charge, LimitAlgorithm, PolicyNumbers, PolicyState } from './algor
  *
  * Policy numbers: span = length of the block in ms; limit and rate are not used.
  */
-const lua = /* lua */ `
-do
-  local block = {}
-  algorithms['x'] = block
+const lua: AlgorithmLua = {
+  state: ['ends'],
 
-  function block.open(key, _, span)
-    local s = { key = key, span = span, found = 0, ends = 0 }
-    local raw = read('GET', key)
-    if raw then
-      local text = type(raw) == 'string' and raw or ''
-      local version, ends = string.match(text, '^(%d+):'), string.match(text, '^1:(%d+);$')
-      if version and tonumber(version) > 1 then
-        s.found = 2
-      elseif not ends or #ends > 15 then
-        s.found = 1
-      else
-        s.ends = tonumber(ends)
-      end
-    end
-    return s
+  helpers: '',
+
+  open: /* lua */ `
+ends = 0
+local raw = read('GET', key)
+if raw then
+  local text = type(raw) == 'string' and raw or ''
+  local version, stored = string.match(text, '^(%d+):'), string.match(text, '^1:(%d+);$')
+  if version and tonumber(version) > 1 then
+    found = 2
+  elseif not stored or #stored > 15 then
+    found = 1
+  else
+    ends = stored + 0
   end
+end`,
 
-  function block.used() return 0 end
+  wait: /* lua */ `wait = math.max(0, ends - now)`,
 
-  function block.wait_ms(s) return math.max(0, s.ends - now) end
+  charge: '',
 
-  function block.reset_ms(s) return block.wait_ms(s) end
+  refuse: /* lua */ `if ends <= now then ends, charged = now + span, true end`,
 
-  function block.charge(s, _, refused)
-    block.visit(s, refused)
-    return 0, 0
-  end
+  result: /* lua */ `counted, reset = 0, wait`,
 
-  function block.refund() end
+  save: /* lua */ `if charged then redis.call('SET', key, string.format('1:%.0f;', ends), 'PX', span) end`,
 
-  function block.visit(s, refused)
-    if refused and s.ends <= now then
-      s.ends = now + s.span
-      redis.call('SET', s.key, string.format('1:%.0f;', s.ends), 'PX', s.span)
-    end
-    return block.wait_ms(s)
-  end
-end
-`;
+  refund: '',
+};
 
 class BlockState implements PolicyState {
   readonly found: StoredFormat;
@@ -64,6 +52,7 @@ class BlockState implements PolicyState {
   readonly #now: number;
   readonly #span: number;
   #ends: number;
+  #hasBegun = false;
 
   constructor(memory: Keyspace, key: string, now: number, [, span]: PolicyNumbers) {
     this.#memory = memory;
@@ -87,8 +76,7 @@ class BlockState implements PolicyState {
     return this.waitMs();
   }
 
-  charge(_: number, isRefused: boolean): Charge {
-    this.visit(isRefused);
+  charge(): Charge {
     return { stamp: 0, position: 0 };
   }
 
@@ -96,10 +84,14 @@ class BlockState implements PolicyState {
     // A block counts no units.
   }
 
-  visit(isRefused: boolean): void {
-    if (!isRefused || this.#ends > this.#now) return;
+  refuse(): void {
+    if (this.#ends > this.#now) return;
     this.#ends = this.#now + this.#span;
-    this.#memory.set(this.#key, Buffer.from(`1:${this.#ends};`), this.#span);
+    this.#hasBegun = true;
+  }
+
+  save(): void {
+    if (this.#hasBegun) this.#memory.set(this.#key, Buffer.from(`1:${this.#ends};`), this.#span);
   }
 }
 

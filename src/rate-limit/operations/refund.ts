@@ -1,6 +1,11 @@
 import { defineOperation, type Operation } from '../../engine/operation.ts';
 import type { Charge } from './algorithm.ts';
-import { ALGORITHMS_LUA, encodePolicy, type PolicyArgs } from './take.ts';
+import {
+  encodePolicy,
+  operationsByAlgorithms,
+  type PoliciesLua,
+  type PolicyArgs,
+} from './policies-script.ts';
 
 export interface RefundArgs {
   readonly policies: readonly (PolicyArgs & Charge & { readonly units: number })[];
@@ -13,29 +18,35 @@ export interface RefundArgs {
  * ARGV   1 time, then per policy: algorithm, limit, span, rate, stamp, position, units
  * reply  1
  */
-const lua = /* lua */ `${ALGORITHMS_LUA}
-for i, key in ipairs(KEYS) do
-  local at = 7 * i - 5
-  local algorithm, s = open(key, at)
-  if s.found == 0 then algorithm.refund(s, tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6])) end
-end
+const luaOf = ({ open, each }: PoliciesLua) => /* lua */ `
+${open('7 * i - 5')}
+${each(
+  ({ refund }) => /* lua */ `
+if found == 0 then
+  local stamp, position, units = ARGV[7 * i - 1] + 0, ARGV[7 * i] + 0, ARGV[7 * i + 1] + 0
+  ${refund}
+end`,
+)}
 return 1
 `;
 
-export const limitRefund: Operation<RefundArgs, void> = defineOperation({
-  name: 'limit-refund',
-  lua,
-  encode({ policies }) {
-    return policies.flatMap(({ stamp, position, units, ...policy }) => {
-      return [...encodePolicy(policy), ...[stamp, position, units].map(String)];
-    });
-  },
-  runInMemory(memory, keys, now, { policies }) {
-    policies.forEach(({ algorithm, numbers, units, ...charge }, index) => {
-      const state = algorithm.open(memory, keys[index] ?? '', now, numbers);
-      if (state.found === 'fine') state.refund(charge, units);
-    });
-    return 1;
-  },
-  decode: () => undefined,
-});
+export const limitRefund: (policies: readonly PolicyArgs[]) => Operation<RefundArgs, void> =
+  operationsByAlgorithms((policies) =>
+    defineOperation({
+      name: 'limit-refund',
+      lua: luaOf(policies),
+      encode({ policies }) {
+        return policies.flatMap(({ stamp, position, units, ...policy }) => {
+          return [...encodePolicy(policy), ...[stamp, position, units].map(String)];
+        });
+      },
+      runInMemory(memory, keys, now, { policies }) {
+        policies.forEach(({ algorithm, numbers, units, ...charge }, index) => {
+          const state = algorithm.open(memory, keys[index] ?? '', now, numbers);
+          if (state.found === 'fine') state.refund(charge, units);
+        });
+        return 1;
+      },
+      decode: () => undefined,
+    }),
+  );

@@ -1,6 +1,6 @@
 import type { Keyspace } from '../../engine/operation.ts';
 import type { StoredFormat } from '../../engine/reply.ts';
-import type { Charge, LimitAlgorithm, PolicyNumbers, PolicyState } from './algorithm.ts';
+import type { AlgorithmLua, Charge, LimitAlgorithm, PolicyNumbers, PolicyState } from './algorithm.ts';
 import { CHUNK, ENTRY, HEADER, MAX_UNITS, MAX_USED, WindowLog } from './window-log.ts';
 
 /*
@@ -13,181 +13,178 @@ import { CHUNK, ENTRY, HEADER, MAX_UNITS, MAX_USED, WindowLog } from './window-l
  * Policy numbers: limit in units, span = window in ms, rate = resolution in ms (times are rounded up to a multiple of
  * it).
  */
-const lua = /* lua */ `
-do
-  local HEADER, ENTRY, CHUNK, MAX_UNITS, MAX_USED = ${HEADER}, ${ENTRY}, ${CHUNK}, ${MAX_UNITS}, ${MAX_USED}
-  local window = {}
-  algorithms['w'] = window
+const ENTRY_FORMAT = "'>I6I2'";
+const HEADER_FORMAT = "'>BBI4I4I4I6'";
 
-  function window.open(key, limit, span, rate)
-    local s = { key = key, limit = limit, span = span, rate = rate, found = 0,
-                head = 0, used = 0, last = 0, count = 0, capacity = 0, first = 0, chunk = '' }
-    local raw = read('GETRANGE', key, 0, HEADER + ENTRY * CHUNK - 1)
-    if type(raw) == 'table' then
-      s.found = 1
-    elseif #raw > 0 then
-      local size = #raw
-      if size == HEADER + ENTRY * CHUNK then size = redis.call('STRLEN', key) end
-      local version = string.byte(raw, 2)
-      if string.sub(raw, 1, 1) == 'W' and version and version > 1 then
-        s.found = 2
-      elseif string.sub(raw, 1, 2) ~= 'W\\1' or size < HEADER or (size - HEADER) % ENTRY ~= 0 then
-        s.found = 1
-      else
-        local _, _, head, count, used, last = struct.unpack('>BBI4I4I4I6', raw)
-        local capacity = (size - HEADER) / ENTRY
-        if head > count or count > capacity then
-          s.found = 1
-        else
-          s.head, s.count, s.used, s.last, s.capacity = head, count, used, last, capacity
-          s.chunk = string.sub(raw, HEADER + 1)
-        end
-      end
-    end
-    s.now = math.max(now, s.last)
-    s.stored_head = s.head
-    while s.head < s.count do
-      local time, units = window.entry(s, s.head)
-      if time + span > s.now then break end
-      s.head = s.head + 1
-      s.used = math.max(0, s.used - units)
-    end
-    if s.head == s.count then s.used = 0 end
-    return s
+/*
+ * `chunk` holds entries from the index `first` on, `capacity` is the number of entries for which the string has space.
+ * `clock` is the time of the call, or the latest time in the log if that is later. Charges are `pending` units with the
+ * time `latest` until they are saved, so that several charges are written at once.
+ */
+const lua: AlgorithmLua = {
+  state: [
+    'head',
+    'count',
+    'used',
+    'last',
+    'capacity',
+    'chunk_start',
+    'chunk',
+    'clock',
+    'stored_head',
+    'pending',
+    'latest',
+  ],
+
+  helpers: /* lua */ `
+local function entry(index)
+  local at = (index - chunk_start) * ${ENTRY}
+  if at < 0 or at >= #chunk then
+    chunk_start, at = index, 0
+    chunk = redis.call('GETRANGE', key, ${HEADER} + index * ${ENTRY}, ${HEADER} + (index + ${CHUNK}) * ${ENTRY} - 1)
   end
+  return struct.unpack(${ENTRY_FORMAT}, chunk, at + 1)
+end
 
-  function window.entry(s, index)
-    local at = (index - s.first) * ENTRY
-    if at < 0 or at >= #s.chunk then
-      s.first, at = index, 0
-      s.chunk = redis.call('GETRANGE', s.key, HEADER + index * ENTRY, HEADER + (index + CHUNK) * ENTRY - 1)
+local function ms_until_freed(units)
+  local index, free_at = head, clock
+  while units > 0 and index < count do
+    local time, freed = entry(index)
+    units, free_at, index = units - freed, time + span, index + 1
+  end
+  if units > 0 and pending > 0 then free_at = latest + span end
+  return free_at - now
+end`,
+
+  open: /* lua */ `
+head, count, used, last, capacity, chunk_start, chunk, pending, latest = 0, 0, 0, 0, 0, 0, '', 0, 0
+local raw = read('GETRANGE', key, '0', '${HEADER + ENTRY * CHUNK - 1}')
+if type(raw) == 'table' then
+  found = 1
+elseif raw ~= '' then
+  local size, magic, version = #raw, string.byte(raw, 1, 2)
+  if size == ${HEADER + ENTRY * CHUNK} then size = redis.call('STRLEN', key) end
+  if magic == 87 and version and version > 1 then
+    found = 2
+  elseif magic ~= 87 or version ~= 1 or size < ${HEADER} or (size - ${HEADER}) % ${ENTRY} ~= 0 then
+    found = 1
+  else
+    magic, version, head, count, used, last = struct.unpack(${HEADER_FORMAT}, raw)
+    capacity, chunk_start, chunk = (size - ${HEADER}) / ${ENTRY}, 0, string.sub(raw, ${HEADER + 1})
+    if head > count or count > capacity then
+      found, head, count, used, last, capacity, chunk = 1, 0, 0, 0, 0, 0, ''
     end
-    return struct.unpack('>I6I2', s.chunk, at + 1)
-  end
-
-  function window.entries(s, from, to)
-    if from == to then return '' end
-    if s.first == 0 and #s.chunk >= to * ENTRY then return string.sub(s.chunk, from * ENTRY + 1, to * ENTRY) end
-    return redis.call('GETRANGE', s.key, HEADER + from * ENTRY, HEADER + to * ENTRY - 1)
-  end
-
-  function window.replace_entry(s, index, time, units)
-    redis.call('SETRANGE', s.key, HEADER + index * ENTRY, struct.pack('>I6I2', time, units))
-    s.chunk = ''
-  end
-
-  function window.used(s) return s.used end
-
-  function window.ms_until_freed(s, units)
-    local index, free_at = s.head, s.now
-    while units > 0 and index < s.count do
-      local time, freed = window.entry(s, index)
-      units = units - freed
-      free_at = time + s.span
-      index = index + 1
-    end
-    return free_at - now
-  end
-
-  function window.wait_ms(s, cost)
-    if cost > s.limit then return -1 end
-    if s.used + cost <= s.limit then return 0 end
-    return window.ms_until_freed(s, s.used + cost - s.limit)
-  end
-
-  function window.reset_ms(s)
-    if s.used == 0 then return 0 end
-    return window.ms_until_freed(s, math.max(1, s.used - math.max(1, s.limit) + 1))
-  end
-
-  function window.header(s)
-    return struct.pack('>BBI4I4I4I6', 87, 1, s.head, s.count, s.used, s.last)
-  end
-
-  function window.charge(s, units, refused)
-    local stamp = math.ceil(s.now / s.rate) * s.rate
-    local most = refused and math.max(s.used, s.limit) or MAX_USED
-    units = math.min(units, refused and s.limit or MAX_USED - s.used)
-    s.used, s.last = s.used + units, s.now
-    while s.used > most and s.head < s.count do
-      local time, oldest = window.entry(s, s.head)
-      local less = math.min(oldest, s.used - most)
-      s.used = s.used - less
-      if less == oldest then s.head = s.head + 1 else window.replace_entry(s, s.head, time, oldest - less) end
-    end
-    local from, tail = s.count, {}
-    if s.count > s.head then
-      local time, held = window.entry(s, s.count - 1)
-      stamp = math.max(stamp, time)
-      if time == stamp and held < MAX_UNITS and units > 0 then
-        local more = math.min(units, MAX_UNITS - held)
-        from, units = s.count - 1, units - more
-        tail[1] = struct.pack('>I6I2', time, held + more)
-      end
-    end
-    while units > 0 do
-      local more = math.min(units, MAX_UNITS)
-      tail[#tail + 1] = struct.pack('>I6I2', stamp, more)
-      units = units - more
-    end
-    local ttl = stamp + s.span - now
-    local count = from + #tail
-    if from <= CHUNK or count > s.capacity or s.head * 2 >= from then
-      local entries = window.entries(s, s.head, from) .. table.concat(tail)
-      count = count - s.head
-      s.count, s.head, s.first, s.chunk, s.capacity = count, 0, 0, entries, count
-      if count > CHUNK then s.capacity = count + math.ceil(count / 8) end
-      local value = window.header(s) .. entries .. string.rep('\\0', (s.capacity - count) * ENTRY)
-      redis.call('SET', s.key, value, 'PX', ttl)
-    else
-      s.count, s.first, s.chunk = count, 0, ''
-      redis.call('SETRANGE', s.key, 0, window.header(s))
-      redis.call('SETRANGE', s.key, HEADER + from * ENTRY, table.concat(tail))
-      redis.call('PEXPIRE', s.key, ttl)
-    end
-    s.stored_head = s.head
-    return stamp, 0
-  end
-
-  function window.refund(s, stamp, _, units)
-    local low, high = s.head, s.count
-    while low < high do
-      local middle = math.floor((low + high) / 2)
-      if window.entry(s, middle) < stamp then low = middle + 1 else high = middle end
-    end
-    local first, before = low, s.used
-    while units > 0 and low < s.count do
-      local time, held = window.entry(s, low)
-      if time ~= stamp then break end
-      local less = math.min(units, held)
-      units, s.used = units - less, math.max(0, s.used - less)
-      if less < held then
-        window.replace_entry(s, low, time, held - less)
-        break
-      end
-      low = low + 1
-    end
-    if s.used == before then return end
-    if first == s.head then
-      s.head = low
-    elseif low > first then
-      local tail = window.entries(s, low, s.count)
-      redis.call('SETRANGE', s.key, HEADER + first * ENTRY, tail .. string.rep('\\0', (low - first) * ENTRY))
-      s.count = s.count - (low - first)
-    end
-    window.save_header(s)
-  end
-
-  function window.visit(s)
-    if s.head > s.stored_head then window.save_header(s) end
-  end
-
-  function window.save_header(s)
-    s.last = s.now
-    redis.call('SETRANGE', s.key, 0, window.header(s))
   end
 end
-`;
+clock, stored_head = last > now and last or now, head
+while head < count do
+  local time, units = entry(head)
+  if time + span > clock then break end
+  head, used = head + 1, used > units and used - units or 0
+end
+if head == count then used = 0 end`,
+
+  wait: /* lua */ `
+if cost > limit then wait = -1
+elseif used + cost <= limit then wait = 0
+else wait = ms_until_freed(used + cost - limit) end`,
+
+  charge: /* lua */ `
+local units = math.min(cost, refused and limit or ${MAX_USED} - used)
+local most = refused and math.max(used, limit) or ${MAX_USED}
+used, last = used + units, clock
+while used > most and head < count do
+  local time, oldest = entry(head)
+  local less = math.min(oldest, used - most)
+  used = used - less
+  if less == oldest then
+    head = head + 1
+  else
+    redis.call('SETRANGE', key, ${HEADER} + head * ${ENTRY}, struct.pack(${ENTRY_FORMAT}, time, oldest - less))
+    chunk = ''
+  end
+end
+latest = clock + -clock % rate
+if head < count then latest = math.max(latest, (entry(count - 1))) end
+pending, charged = pending + units, true
+stamp, position = latest, 0`,
+
+  refuse: '',
+
+  result: /* lua */ `
+counted = used
+if used > 0 then reset = ms_until_freed(math.max(1, used - math.max(1, limit) + 1)) end`,
+
+  save: /* lua */ `
+if charged then
+  local from, tail = count, ''
+  if head < count and pending > 0 then
+    local time, held = entry(count - 1)
+    if time == latest and held < ${MAX_UNITS} then
+      local more = math.min(pending, ${MAX_UNITS} - held)
+      from, pending, tail = count - 1, pending - more, struct.pack(${ENTRY_FORMAT}, time, held + more)
+    end
+  end
+  if pending >= ${MAX_UNITS} then
+    tail = tail .. string.rep(struct.pack(${ENTRY_FORMAT}, latest, ${MAX_UNITS}), math.floor(pending / ${MAX_UNITS}))
+    pending = pending % ${MAX_UNITS}
+  end
+  if pending > 0 then tail = tail .. struct.pack(${ENTRY_FORMAT}, latest, pending) end
+  count = from + #tail / ${ENTRY}
+  if from <= ${CHUNK} or count > capacity or head * 2 >= from then
+    local entries = ''
+    if from > head then
+      if chunk_start == 0 and #chunk >= from * ${ENTRY} then
+        entries = string.sub(chunk, head * ${ENTRY} + 1, from * ${ENTRY})
+      else
+        entries = redis.call('GETRANGE', key, ${HEADER} + head * ${ENTRY}, ${HEADER} + from * ${ENTRY} - 1)
+      end
+    end
+    count, head = count - head, 0
+    local value = struct.pack(${HEADER_FORMAT}, 87, 1, 0, count, used, last) .. entries .. tail
+    if count > ${CHUNK} then value = value .. string.rep('\\0', math.ceil(count / 8) * ${ENTRY}) end
+    redis.call('SET', key, value, 'PX', latest + span - now)
+  else
+    redis.call('SETRANGE', key, '0', struct.pack(${HEADER_FORMAT}, 87, 1, head, count, used, last))
+    redis.call('SETRANGE', key, ${HEADER} + from * ${ENTRY}, tail)
+    redis.call('PEXPIRE', key, latest + span - now)
+  end
+elseif head > stored_head then
+  redis.call('SETRANGE', key, '0', struct.pack(${HEADER_FORMAT}, 87, 1, head, count, used, clock))
+end`,
+
+  refund: /* lua */ `
+local low, high = head, count
+while low < high do
+  local middle = math.floor((low + high) / 2)
+  if entry(middle) < stamp then low = middle + 1 else high = middle end
+end
+local from, before = low, used
+while units > 0 and low < count do
+  local time, held = entry(low)
+  if time ~= stamp then break end
+  local less = math.min(units, held)
+  units, used = units - less, math.max(0, used - less)
+  if less < held then
+    redis.call('SETRANGE', key, ${HEADER} + low * ${ENTRY}, struct.pack(${ENTRY_FORMAT}, time, held - less))
+    break
+  end
+  low = low + 1
+end
+if used < before then
+  if from == head then
+    head = low
+  elseif low > from then
+    local tail = ''
+    if low < count then
+      tail = redis.call('GETRANGE', key, ${HEADER} + low * ${ENTRY}, ${HEADER} + count * ${ENTRY} - 1)
+    end
+    redis.call('SETRANGE', key, ${HEADER} + from * ${ENTRY}, tail .. string.rep('\\0', (low - from) * ${ENTRY}))
+    count = count - (low - from)
+  end
+  redis.call('SETRANGE', key, '0', struct.pack(${HEADER_FORMAT}, 87, 1, head, count, used, clock))
+end`,
+};
 
 class WindowState implements PolicyState {
   readonly #memory: Keyspace;
@@ -197,7 +194,8 @@ class WindowState implements PolicyState {
   readonly #time: number;
   /** The time of the call, or the latest time in the log if that is later. */
   readonly #now: number;
-  #storedHead: number;
+  readonly #storedHead: number;
+  #isCharged = false;
 
   constructor(memory: Keyspace, key: string, time: number, numbers: PolicyNumbers) {
     this.#memory = memory;
@@ -235,7 +233,7 @@ class WindowState implements PolicyState {
   }
 
   charge(asked: number, isRefused: boolean): Charge {
-    const [limit, span, rate] = this.#numbers;
+    const [limit, , rate] = this.#numbers;
     const log = this.#log;
     const most = isRefused ? Math.max(log.used, limit) : MAX_USED;
     const units = Math.min(asked, isRefused ? limit : MAX_USED - log.used);
@@ -244,22 +242,28 @@ class WindowState implements PolicyState {
     // The units of a refused request replace the oldest units. The count must not fall: a call with a higher limit
     // would gain quota.
     log.dropOldest(log.used - most);
-    const stamp = log.append(Math.ceil(this.#now / rate) * rate, units);
-    this.#storedHead = log.head;
-    this.#memory.set(this.#key, log.pack(), stamp + span - this.#time);
-    return { stamp, position: 0 };
+    this.#isCharged = true;
+    return { stamp: log.charge(Math.ceil(this.#now / rate) * rate, units), position: 0 };
+  }
+
+  refuse(): void {
+    // A refused request changes a log only if it is charged.
+  }
+
+  save(): void {
+    if (!this.#isCharged) {
+      if (this.#log.head > this.#storedHead) this.#rewrite();
+      return;
+    }
+    const latest = this.#log.append();
+    this.#memory.set(this.#key, this.#log.pack(), latest + this.#numbers[1] - this.#time);
   }
 
   refund({ stamp }: Charge, units: number): void {
-    if (this.#log.refund(stamp, units)) this.#save();
+    if (this.#log.refund(stamp, units)) this.#rewrite();
   }
 
-  /** Stores which entries have expired, so that the next call need not visit them again. */
-  visit(): void {
-    if (this.#log.head > this.#storedHead) this.#save();
-  }
-
-  #save(): void {
+  #rewrite(): void {
     this.#log.last = this.#now;
     this.#memory.rewrite(this.#key, this.#log.pack());
   }

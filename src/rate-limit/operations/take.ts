@@ -1,22 +1,18 @@
-import { defineOperation, type Operation } from '../../engine/operation.ts';
+import { defineOperation, type Keyspace, type Operation, type RawReply } from '../../engine/operation.ts';
 import {
-  arrayOf,
-  integerAt,
+  bytesAt,
   newerFormat,
   type StoredFormat,
   storedFormatAt,
   storedFormatCode,
 } from '../../engine/reply.ts';
-import type { Charge, LimitAlgorithm, PolicyNumbers } from './algorithm.ts';
-import { identityBlock } from './identity-block.ts';
-import { slidingWindow } from './sliding-window.ts';
-import { tokenBucket } from './token-bucket.ts';
-
-/** One policy of an operation. The policy's key has the same index in KEYS. */
-export interface PolicyArgs {
-  readonly algorithm: LimitAlgorithm;
-  readonly numbers: PolicyNumbers;
-}
+import type { Charge } from './algorithm.ts';
+import {
+  encodePolicy,
+  operationsByAlgorithms,
+  type PoliciesLua,
+  type PolicyArgs,
+} from './policies-script.ts';
 
 export interface TakeArgs {
   /**
@@ -24,11 +20,12 @@ export interface TakeArgs {
    * as `take` does but also charges refused requests.
    */
   readonly mode: 'take' | 'peek' | 'force' | 'count';
-  readonly cost: number;
+  /** The costs of one or several requests, which are decided one after the other, at the same time. */
+  readonly costs: readonly number[];
   readonly policies: readonly PolicyArgs[];
 }
 
-/** The reply for one policy. */
+/** The reply for one request and policy. */
 export interface TakeReply extends Charge {
   readonly allowed: boolean;
   readonly used: number;
@@ -40,103 +37,115 @@ export interface TakeReply extends Charge {
 
 const NO_CHARGE: Charge = { stamp: 0, position: 0 };
 
-/** The functions of all algorithms. `open` reads the policy at an index of ARGV and the stored count of its key. */
-export const ALGORITHMS_LUA: string = /* lua */ `local algorithms = {}
-${slidingWindow.lua}${tokenBucket.lua}${identityBlock.lua}
-local function open(key, at)
-  local algorithm = algorithms[ARGV[at]]
-  local s = algorithm.open(key, tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]))
-  return algorithm, s
-end
-`;
-
-/** A policy in the form that `open` reads. */
-export function encodePolicy({ algorithm, numbers }: PolicyArgs): string[] {
-  return [algorithm.code, ...numbers.map(String)];
-}
+/** The bytes of the reply for one request and policy: six numbers. */
+const REPLY_BYTES = 48;
 
 /*
  * Decides all policies of one identity: evaluates all of them, then charges all or none.
  *
  * KEYS   one per policy, all with the same hash tag
- * ARGV   1 time, 2 mode, 3 cost, then per policy: algorithm, limit, span, rate
- * reply  per policy {allowed 0 or 1, used, wait ms (-1 never), reset ms, stamp, position, found}
+ * ARGV   1 time, 2 mode, then per policy: algorithm, limit, span, rate; then the costs, separated by commas
+ * reply  a string; for each cost and policy six doubles, little-endian: 1 if it is allowed (else 0) plus twice the code of
+ *        the stored format, used, wait ms (-1 never), reset ms, stamp, position
  *
  * When the stored value of one policy has a newer format, no policy is charged.
  */
-const lua = /* lua */ `${ALGORITHMS_LUA}
-local mode, cost = ARGV[2], tonumber(ARGV[3])
-local states, waits, allowed, readable = {}, {}, true, true
-for i, key in ipairs(KEYS) do
-  local algorithm, s = open(key, 4 * i)
-  s.algorithm, states[i], waits[i] = algorithm, s, algorithm.wait_ms(s, cost)
-  allowed = allowed and waits[i] == 0
-  readable = readable and s.found ~= 2
+const luaOf = ({ open, each }: PoliciesLua) => /* lua */ `
+local mode, cost, costs, reply = ARGV[2], tonumber(ARGV[#ARGV]), nil, {}
+if not cost then
+  costs = {}
+  for each in string.gmatch(ARGV[#ARGV], '%d+') do costs[#costs + 1] = each + 0 end
 end
-local refused = (mode == 'take' or mode == 'count') and not allowed
-local charges = mode == 'force' or mode == 'count' or (mode == 'take' and allowed)
-local reply = {}
-for i, s in ipairs(states) do
-  local algorithm, wait, stamp, position = s.algorithm, waits[i], 0, 0
-  if readable and charges and cost > 0 then
-    stamp, position = algorithm.charge(s, cost, refused)
-    wait = algorithm.wait_ms(s, cost)
+${open('4 * i - 1')}
+local readable = true
+${each(() => 'readable = readable and found ~= 2')}
+for turn = 1, costs and #costs or 1 do
+  if costs then cost = costs[turn] end
+  local allowed = true
+  ${each(({ wait }) => `${wait}\nallowed = allowed and wait == 0`)}
+  local refused = (mode == 'take' or mode == 'count') and not allowed
+  local is_charged = mode == 'force' or mode == 'count' or (mode == 'take' and allowed)
+  is_charged = is_charged and readable and cost > 0
+  ${each(
+    ({ wait, charge, refuse, result }) => /* lua */ `
+  local stored, stamp, position, counted, reset = (wait == 0 and 1 or 0) + 2 * found, 0, 0, 0, 0
+  if is_charged then
+    ${charge}
     if refused then stamp, position = 0, 0 end
-  elseif readable and mode ~= 'peek' then
-    wait = algorithm.visit(s, refused) or wait
   end
-  reply[i] = { waits[i] == 0 and 1 or 0, algorithm.used(s), wait, algorithm.reset_ms(s), stamp, position, s.found }
+  ${refuse === '' ? '' : `if refused and readable then ${refuse} end`}
+  ${wait}
+  ${result}
+  reply[#reply + 1] = struct.pack('<dddddd', stored, counted, wait, reset, stamp, position)`,
+  )}
 end
-return reply
+if readable and mode ~= 'peek' then
+  ${each(({ save }) => save)}
+end
+return table.concat(reply)
 `;
 
-export const limitTake: Operation<TakeArgs, readonly TakeReply[]> = defineOperation({
-  name: 'limit-take',
-  lua,
-  encode({ mode, cost, policies }) {
-    return [mode, String(cost), ...policies.flatMap(encodePolicy)];
-  },
-  runInMemory(memory, keys, now, { mode, cost, policies }) {
-    const states = policies.map(({ algorithm, numbers }, index) =>
-      algorithm.open(memory, keys[index] ?? '', now, numbers),
-    );
+export const limitTake: (policies: readonly PolicyArgs[]) => Operation<TakeArgs, readonly TakeReply[]> =
+  operationsByAlgorithms((policies) =>
+    defineOperation({ name: 'limit-take', lua: luaOf(policies), encode, runInMemory, decode }),
+  );
+
+function encode({ mode, costs, policies }: TakeArgs): string[] {
+  return [mode, ...policies.flatMap(encodePolicy), costs.join()];
+}
+
+function runInMemory(
+  memory: Keyspace,
+  keys: readonly string[],
+  now: number,
+  { mode, costs, policies }: TakeArgs,
+): Buffer {
+  const states = policies.map(({ algorithm, numbers }, index) =>
+    algorithm.open(memory, keys[index] ?? '', now, numbers),
+  );
+  const isReadable = states.every((state) => state.found !== 'newer');
+  const reply = costs.flatMap((cost) => {
     const fits = states.map((state) => state.waitMs(cost) === 0);
-    const allowed = !fits.includes(false);
-    const readable = states.every((state) => state.found !== 'newer');
-    const isRefused = (mode === 'take' || mode === 'count') && !allowed;
-    const charges = mode === 'force' || mode === 'count' || (mode === 'take' && allowed);
-    return states.map((state, index) => {
+    const isAllowed = !fits.includes(false);
+    const isRefused = (mode === 'take' || mode === 'count') && !isAllowed;
+    const isCharged = mode === 'force' || mode === 'count' || (mode === 'take' && isAllowed);
+    return states.flatMap((state, index) => {
       let charge: Charge = NO_CHARGE;
-      if (readable && charges && cost > 0) {
+      if (isReadable && isCharged && cost > 0) {
         const charged = state.charge(cost, isRefused);
         if (!isRefused) charge = charged;
-      } else if (readable && mode !== 'peek') state.visit(isRefused);
-      const found = storedFormatCode(state.found);
-      return [
-        fits[index] ? 1 : 0,
-        state.used(),
-        state.waitMs(cost),
-        state.resetMs(),
-        charge.stamp,
-        charge.position,
-        found,
-      ];
+      }
+      if (isReadable && isRefused) state.refuse();
+      const stored = (fits[index] ? 1 : 0) + 2 * storedFormatCode(state.found);
+      return [stored, state.used(), state.waitMs(cost), state.resetMs(), charge.stamp, charge.position];
     });
-  },
-  decode(reply) {
-    return arrayOf(reply).map((each) => {
-      const fields = arrayOf(each);
-      const found = storedFormatAt(fields, 6);
-      if (found === 'newer') throw newerFormat('rate-limit');
-      return {
-        allowed: integerAt(fields, 0) === 1,
-        used: integerAt(fields, 1),
-        waitMs: integerAt(fields, 2),
-        resetMs: integerAt(fields, 3),
-        stamp: integerAt(fields, 4),
-        position: integerAt(fields, 5),
-        found,
-      };
+  });
+  if (isReadable && mode !== 'peek') for (const state of states) state.save();
+  return packDoubles(reply);
+}
+
+function decode(reply: RawReply): readonly TakeReply[] {
+  const bytes = bytesAt([reply], 0) ?? Buffer.alloc(0);
+  const replies: TakeReply[] = [];
+  for (let at = 0; at < bytes.length; at += REPLY_BYTES) {
+    const stored = bytes.readDoubleLE(at);
+    const found = storedFormatAt([stored >> 1], 0);
+    if (found === 'newer') throw newerFormat('rate-limit');
+    replies.push({
+      allowed: stored % 2 === 1,
+      used: bytes.readDoubleLE(at + 8),
+      waitMs: bytes.readDoubleLE(at + 16),
+      resetMs: bytes.readDoubleLE(at + 24),
+      stamp: bytes.readDoubleLE(at + 32),
+      position: bytes.readDoubleLE(at + 40),
+      found,
     });
-  },
-});
+  }
+  return replies;
+}
+
+function packDoubles(numbers: readonly number[]): Buffer {
+  const bytes = Buffer.alloc(numbers.length * 8);
+  for (const [index, number] of numbers.entries()) bytes.writeDoubleLE(number, index * 8);
+  return bytes;
+}

@@ -1,161 +1,175 @@
 import type { Keyspace } from '../../engine/operation.ts';
 import type { StoredFormat } from '../../engine/reply.ts';
-import type { Charge, LimitAlgorithm, PolicyNumbers, PolicyState } from './algorithm.ts';
-import { type BucketLedger, MAX, MAX_RANGES, parseLedger } from './bucket-ledger.ts';
+import type { AlgorithmLua, Charge, LimitAlgorithm, PolicyNumbers, PolicyState } from './algorithm.ts';
+import { type BucketLedger, BYTES, MAX, MAX_RANGES, parseLedger, RANGE_BYTES } from './bucket-ledger.ts';
 
 /*
  * The token bucket in whole numbers, refilled continuously. One token is `interval` grains, and `rate` grains come back
  * every millisecond, so that no amount is a fraction. The grains that were charged since the bucket was last full are
  * numbered from 0 on, and refilling pays them in that order. A refund removes the grains of its charge that are not
- * paid yet, in any order and at any time, and so never returns more than is still owed.
+ * paid yet, in any order and at any time, and so never returns more than is still owed. bucket-ledger.ts describes the
+ * stored format.
  *
- *   '1:<started>:<paid>:<charged>:<at>:<interval>:<refunded>;'
- *
- * 1 is the version of the format. `started` is the ms at which the numbering began. At the ms `at`, the grains up to
- * `paid` were paid and those up to `charged` were charged; `refunded` lists the refunded ranges between `paid` and
- * `charged` ('5-8,11-12'). An absent key is a full bucket. While the clock is behind `at`, no grains are paid. The
- * interval is stored so that the debt can be converted when the policy changes. The conversion starts a new numbering,
- * and so does a charge that would exceed MAX. The caller keeps limit * interval at 2^51 or below, so that every sum is
- * exact.
+ * An absent key is a full bucket. While the clock is behind `at`, no grains are paid. The interval is stored so that the
+ * debt can be converted when the policy changes. The conversion starts a new numbering, and so does a charge that would
+ * exceed MAX. The caller keeps limit * interval at 2^51 or below, so that every sum is exact.
  *
  * Policy numbers: limit = capacity in tokens, span = interval in ms, rate = tokens that come back per interval.
  */
-const lua = /* lua */ `
-do
-  local MAX, MAX_RANGES = ${MAX}, ${MAX_RANGES}
-  local bucket = {}
-  algorithms['b'] = bucket
+const NUMBERS = "'>BBI8I8I8I8I8'";
+const RANGE = "'>I8I8'";
 
-  function bucket.open(key, limit, span, rate)
-    local s = { key = key, limit = limit, span = span, rate = rate, found = 0 }
-    bucket.restart(s, now, 0)
-    local raw = read('GET', key)
-    if raw then bucket.parse(s, raw) end
-    if now > s.at then
-      local grains = (now - s.at) * rate
-      s.at = now
-      while grains > 0 and s.owed > 0 do
-        local step = math.min(grains, (s.refunded[1] and s.refunded[1][1] or s.charged) - s.paid)
-        s.paid, s.owed, grains = s.paid + step, s.owed - step, grains - step
-        bucket.skip_refunded(s)
-      end
-    end
-    if s.owed == 0 then bucket.restart(s, s.at, 0) end
-    return s
-  end
+const SKIP_REFUNDED = /* lua */ `
+while refunded and refunded[1] and refunded[1][1] <= paid do
+  paid = refunded[1][2]
+  table.remove(refunded, 1)
+end`;
 
-  function bucket.restart(s, at, owed)
-    s.started, s.paid, s.charged, s.owed, s.at, s.refunded = now, 0, owed, owed, at, {}
-  end
-
-  function bucket.parse(s, raw)
-    s.found = 1
-    if type(raw) ~= 'string' then return end
-    local version = tonumber(string.match(raw, '^(%d+):') or '')
-    if version and version > 1 then s.found = 2 return end
-    local started, paid, charged, at, interval, list =
-      string.match(raw, '^1:(%d+):(%d+):(%d+):(%d+):([1-9]%d*):([%d,%-]*);$')
-    if not started then return end
-    started, paid, charged, at, interval = tonumber(started), tonumber(paid), tonumber(charged), tonumber(at), tonumber(interval)
-    if math.max(started, charged, at, interval) > MAX or paid > charged then return end
-    local refunded, spelled, last, owed = {}, {}, paid, charged - paid
-    for a, b in string.gmatch(list, '(%d+)%-(%d+)') do
-      a, b = tonumber(a), tonumber(b)
-      if a < last or b <= a or b > charged then return end
-      refunded[#refunded + 1], spelled[#spelled + 1] = { a, b }, string.format('%.0f-%.0f', a, b)
-      last, owed = b, owed - (b - a)
-    end
-    if table.concat(spelled, ',') ~= list then return end
-    s.found, s.started, s.paid, s.charged, s.at, s.refunded, s.owed = 0, started, paid, charged, at, refunded, owed
-    if interval ~= s.span then
-      local tokens = math.floor(owed / interval)
-      bucket.restart(s, at, math.min(MAX, tokens * s.span + math.ceil((owed - tokens * interval) * s.span / interval)))
-    end
-    bucket.skip_refunded(s)
-  end
-
-  function bucket.skip_refunded(s)
-    while s.refunded[1] and s.refunded[1][1] <= s.paid do
-      s.paid = s.refunded[1][2]
-      table.remove(s.refunded, 1)
-    end
-  end
-
-  function bucket.used(s) return math.ceil(s.owed / s.span) end
-
-  function bucket.ms_until_owed(s, owed)
-    if s.owed <= owed then return 0 end
-    return math.ceil((s.owed - owed) / s.rate) + s.at - now
-  end
-
-  function bucket.wait_ms(s, cost)
-    if cost > s.limit then return -1 end
-    return bucket.ms_until_owed(s, (s.limit - cost) * s.span)
-  end
-
-  function bucket.reset_ms(s)
-    if s.owed == 0 then return 0 end
-    return bucket.ms_until_owed(s, math.max(0, math.min(bucket.used(s), s.limit) - 1) * s.span)
-  end
-
-  function bucket.save(s)
-    local list = {}
-    for i, range in ipairs(s.refunded) do list[i] = string.format('%.0f-%.0f', range[1], range[2]) end
-    redis.call('SET', s.key, string.format('1:%.0f:%.0f:%.0f:%.0f:%.0f:%s;', s.started, s.paid, s.charged, s.at, s.span,
-      table.concat(list, ',')), 'PX', bucket.ms_until_owed(s, 0))
-  end
-
-  function bucket.charge(s, units, refused)
-    local most = refused and math.max(s.owed, s.limit * s.span) or MAX
-    local grains = math.min(units * s.span, most - s.owed)
-    if s.charged + grains > MAX then bucket.restart(s, s.at, s.owed) end
-    local from = s.charged
-    s.charged, s.owed = from + grains, s.owed + grains
-    if s.owed > 0 then bucket.save(s) end
-    return s.started, from
-  end
-
-  function bucket.refund(s, started, from, units)
-    if started ~= s.started then return end
-    local a, b, list, gained = math.max(from, s.paid), math.min(from + units * s.span, s.charged), {}, 0
-    if a >= b then return end
-    gained = b - a
-    for _, range in ipairs(s.refunded) do
-      if range[2] < a or range[1] > b then
-        list[#list + 1] = range
-      else
-        gained = gained - math.max(0, math.min(b, range[2]) - math.max(a, range[1]))
-        a, b = math.min(a, range[1]), math.max(b, range[2])
-      end
-    end
-    if gained <= 0 then return end
-    s.owed = s.owed - gained
-    if #list < MAX_RANGES then
-      list[#list + 1] = { a, b }
-      table.sort(list, function(one, other) return one[1] < other[1] end)
-      s.refunded = list
-    else
-      bucket.shorten(s, gained)
-    end
-    bucket.skip_refunded(s)
-    if s.owed == 0 then redis.call('DEL', s.key) else bucket.save(s) end
-  end
-
-  function bucket.shorten(s, grains)
-    while grains > 0 do
-      local last = s.refunded[#s.refunded] or { s.paid, s.paid }
-      local step = math.min(grains, s.charged - last[2])
-      s.charged, grains = s.charged - step, grains - step
-      if s.charged == last[2] then
-        s.charged = last[1]
-        table.remove(s.refunded)
+/* Reads `raw`. Sets `interval` to nil for a value that cannot be read. */
+const PARSE = /* lua */ `
+local interval
+if type(raw) ~= 'string' then
+  interval = nil
+elseif string.sub(raw, 1, 2) == '2:' then
+  if #raw >= ${BYTES} and (#raw - ${BYTES}) % ${RANGE_BYTES} == 0 then
+    local _
+    _, _, started, paid, charges, at, interval = struct.unpack(${NUMBERS}, raw)
+    if #raw > ${BYTES} then
+      refunded = {}
+      for from = ${BYTES + 1}, #raw, ${RANGE_BYTES} do
+        refunded[#refunded + 1] = { struct.unpack(${RANGE}, raw, from) }
       end
     end
   end
+else
+  local version = tonumber(string.match(raw, '^(%d+):') or '')
+  if version and version > 2 then found = 2 end
+  local list
+  started, paid, charges, at, interval, list =
+    string.match(raw, '^1:(%d+):(%d+):(%d+):(%d+):(%d+):([%d,%-]*);$')
+  if interval then
+    started, paid, charges, at, interval = started + 0, paid + 0, charges + 0, at + 0, interval + 0
+    refunded = {}
+    for from, to in string.gmatch(list, '(%d+)%-(%d+)') do refunded[#refunded + 1] = { from + 0, to + 0 } end
+  end
+end`;
 
-  function bucket.visit() end
+const SAVE = /* lua */ `
+local value = struct.pack(${NUMBERS}, 50, 58, started, paid, charges, at, span)
+if refunded then
+  local list = { value }
+  for i, range in ipairs(refunded) do list[i + 1] = struct.pack(${RANGE}, range[1], range[2]) end
+  value = table.concat(list)
 end
-`;
+redis.call('SET', key, value, 'PX', string.format('%d', math.ceil(owed / rate) + at - now))`;
+
+/* `charges` is the end of the charged grains. `refunded` is the list of refunded ranges, or nil. */
+const lua: AlgorithmLua = {
+  state: ['started', 'paid', 'charges', 'owed', 'at', 'refunded'],
+
+  helpers: '',
+
+  open: /* lua */ `
+started, paid, charges, owed, at = now, 0, 0, 0, now
+local raw = read('GET', key)
+if raw then
+  ${PARSE}
+  if interval and (interval == 0 or paid > charges or
+      started > ${MAX} or charges > ${MAX} or at > ${MAX} or interval > ${MAX}) then
+    interval = nil
+  end
+  if interval then owed = charges - paid end
+  if interval and refunded then
+    local last = paid
+    for _, range in ipairs(refunded) do
+      if range[1] < last or range[2] <= range[1] or range[2] > charges then interval = nil break end
+      owed, last = owed - (range[2] - range[1]), range[2]
+    end
+  end
+  if not interval then
+    if found == 0 then found = 1 end
+    started, paid, charges, owed, at, refunded = now, 0, 0, 0, now, nil
+  elseif interval ~= span then
+    local tokens = math.floor(owed / interval)
+    owed = math.min(${MAX}, tokens * span + math.ceil((owed - tokens * interval) * span / interval))
+    started, paid, charges, refunded = now, 0, owed, nil
+  end
+  ${SKIP_REFUNDED}
+end
+if now > at then
+  local grains = (now - at) * rate
+  at = now
+  while grains > 0 and owed > 0 do
+    local step = (refunded and refunded[1] and refunded[1][1] or charges) - paid
+    if step > grains then step = grains end
+    paid, owed, grains = paid + step, owed - step, grains - step
+    ${SKIP_REFUNDED}
+  end
+end
+if owed == 0 then started, paid, charges, refunded = now, 0, 0, nil end`,
+
+  wait: /* lua */ `
+local surplus = owed - (limit - cost) * span
+wait = cost > limit and -1 or surplus > 0 and math.ceil(surplus / rate) + at - now or 0`,
+
+  charge: /* lua */ `
+local most = (refused and math.max(owed, limit * span) or ${MAX}) - owed
+local grains = cost * span
+if grains > most then grains = most end
+if charges + grains > ${MAX} then started, paid, charges, refunded = now, 0, owed, nil end
+stamp, position, charged = started, charges, true
+charges, owed = charges + grains, owed + grains`,
+
+  refuse: '',
+
+  result: /* lua */ `
+counted = math.ceil(owed / span)
+if owed > 0 then
+  local tokens = counted < limit and counted or limit
+  if tokens > 0 then tokens = tokens - 1 end
+  reset = math.ceil((owed - tokens * span) / rate) + at - now
+end`,
+
+  save: /* lua */ `if charged and owed > 0 then ${SAVE} end`,
+
+  refund: /* lua */ `
+local from, to = math.max(position, paid), math.min(position + units * span, charges)
+local gained, list = stamp == started and to - from or 0, {}
+if gained > 0 then
+  for _, range in ipairs(refunded or {}) do
+    if range[2] < from or range[1] > to then
+      list[#list + 1] = range
+    else
+      gained = gained - math.max(0, math.min(to, range[2]) - math.max(from, range[1]))
+      from, to = math.min(from, range[1]), math.max(to, range[2])
+    end
+  end
+end
+if gained > 0 then
+  owed = owed - gained
+  if #list < ${MAX_RANGES} then
+    list[#list + 1] = { from, to }
+    table.sort(list, function(one, other) return one[1] < other[1] end)
+    refunded = list
+  else
+    while gained > 0 do
+      local last = refunded[#refunded] or { paid, paid }
+      local step = math.min(gained, charges - last[2])
+      charges, gained = charges - step, gained - step
+      if charges == last[2] then
+        charges = last[1]
+        table.remove(refunded)
+      end
+    end
+  end
+  ${SKIP_REFUNDED}
+  if owed == 0 then
+    redis.call('DEL', key)
+  else
+    ${SAVE}
+  end
+end`,
+};
 
 class BucketState implements PolicyState {
   readonly found: StoredFormat;
@@ -164,6 +178,7 @@ class BucketState implements PolicyState {
   readonly #numbers: PolicyNumbers;
   readonly #now: number;
   #ledger: BucketLedger;
+  #isCharged = false;
 
   constructor(memory: Keyspace, key: string, now: number, numbers: PolicyNumbers) {
     this.#memory = memory;
@@ -208,7 +223,7 @@ class BucketState implements PolicyState {
     const position = this.#ledger.charged;
     this.#ledger.charged += grains;
     this.#ledger.owed += grains;
-    if (this.#ledger.owed > 0) this.#save();
+    this.#isCharged = true;
     return { stamp: this.#ledger.started, position };
   }
 
@@ -216,14 +231,18 @@ class BucketState implements PolicyState {
     const ledger = this.#ledger;
     if (stamp !== ledger.started || !ledger.refund(position, position + units * this.#numbers[1])) return;
     if (ledger.owed === 0) this.#memory.delete(this.#key);
-    else this.#save();
+    else this.#store();
   }
 
-  visit(): void {
-    // A bucket has no entries that expire.
+  refuse(): void {
+    // Only an allowed request changes a bucket.
   }
 
-  #save(): void {
+  save(): void {
+    if (this.#isCharged && this.#ledger.owed > 0) this.#store();
+  }
+
+  #store(): void {
     this.#memory.set(this.#key, this.#ledger.pack(this.#numbers[1]), this.#msUntilOwed(0));
   }
 }

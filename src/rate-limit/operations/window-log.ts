@@ -28,6 +28,9 @@ export class WindowLog {
   used = 0;
   last = 0;
   #entries: Buffer = Buffer.alloc(0);
+  /** Charged units that are not in the entries yet, all at the time `#latest`. */
+  #pending = 0;
+  #latest = 0;
 
   constructor(stored: Buffer | undefined) {
     // The script's GETRANGE returns the same for an empty string as for a missing key.
@@ -53,11 +56,12 @@ export class WindowLog {
   /** The time of the nth unit that counts, or of the last unit if fewer count; minus infinity if none counts. */
   timeOfUnit(nth: number): number {
     let time = Number.NEGATIVE_INFINITY;
-    for (let index = this.head, left = nth; left > 0 && index < this.count; index++) {
+    let left = nth;
+    for (let index = this.head; left > 0 && index < this.count; index++) {
       left -= this.#unitsAt(index);
       time = this.#timeAt(index);
     }
-    return time;
+    return left > 0 && this.#pending > 0 ? this.#latest : time;
   }
 
   /** Removes the oldest units, from the entries and from `used`. */
@@ -72,25 +76,31 @@ export class WindowLog {
     }
   }
 
-  /** Appends units, which `used` already includes. Returns their time: `time`, or that of a later last entry. */
-  append(time: number, units: number): number {
-    let stamp = time;
+  /** Charges units, which `used` already includes. Returns their time: `time`, or that of a later last entry. */
+  charge(time: number, units: number): number {
+    this.#latest = this.count > this.head ? Math.max(time, this.#timeAt(this.count - 1)) : time;
+    this.#pending += units;
+    return this.#latest;
+  }
+
+  /** Appends the charged units to the entries. Returns their time. */
+  append(): number {
+    const stamp = this.#latest;
     let from = this.count;
-    let left = units;
+    let left = this.#pending;
     const tail: Buffer[] = [];
-    if (from > this.head) {
-      const last = this.#timeAt(from - 1);
+    if (from > this.head && left > 0) {
       const held = this.#unitsAt(from - 1);
-      stamp = Math.max(stamp, last);
-      if (last === stamp && held < MAX_UNITS && left > 0) {
+      if (this.#timeAt(from - 1) === stamp && held < MAX_UNITS) {
         const more = Math.min(left, MAX_UNITS - held);
         from--;
         left -= more;
-        tail.push(packEntry(last, held + more));
+        tail.push(packEntry(stamp, held + more));
       }
     }
     for (; left > 0; left -= Math.min(left, MAX_UNITS))
       tail.push(packEntry(stamp, Math.min(left, MAX_UNITS)));
+    this.#pending = 0;
     this.#replaceTail(from, tail);
     return stamp;
   }
