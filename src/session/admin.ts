@@ -3,7 +3,7 @@ import { OptionReader } from '../base/option-reader.ts';
 import { checkedUserId } from './login.ts';
 import { NEVER_TOUCH, sessionRead } from './operations/read.ts';
 import { parsePayload } from './payload.ts';
-import { requestStoreOf } from './request-sessions.ts';
+import { requestSessionOf } from './request-session.ts';
 import type { Seal } from './seal.ts';
 import { type IndexedSession, type SessionDeps, UserIndex } from './user-index.ts';
 
@@ -75,9 +75,9 @@ export class SessionAdministration implements SessionAdmin {
   handleOf(req: IncomingMessage): string | undefined {
     const { session, sessionID: id } = req as { session?: unknown; sessionID?: unknown };
     if (!session || typeof id !== 'string') return undefined;
-    const sessions = requestStoreOf(req)?.sessions;
+    const request = requestSessionOf(req);
     // Without `kit.session`, the app's own express-session has loaded the session, which may or may not be stored.
-    if (sessions !== undefined && !sessions.stored.has(id)) return undefined;
+    if (request !== undefined && !request.stored.has(id)) return undefined;
     return this.#deps.keys.sessionHandle(id);
   }
 

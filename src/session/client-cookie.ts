@@ -19,14 +19,13 @@ interface ClientCookieSettings {
 const REMEDY =
   "serve the app over HTTPS; behind a proxy that ends TLS, let the app trust it with app.set('trust proxy', 1) or the option `proxy: true`";
 
-/** Clears or resends the session cookie in the client, which express-session does not do. */
+/** Sets and clears the session cookie in the client. */
 export class ClientCookie {
   readonly #req: Req;
   readonly #res: ServerResponse;
   readonly #cookies: SignedCookies;
   readonly #settings: ClientCookieSettings;
   #cleared: string | undefined;
-  #isResent = false;
 
   constructor(req: Req, res: ServerResponse, cookies: SignedCookies, settings: ClientCookieSettings) {
     this.#req = req;
@@ -59,10 +58,8 @@ export class ClientCookie {
     return true;
   }
 
-  /** Sends the cookie of a stored session again, at most once, since its lifetime has changed. */
-  resend(cookie: SessionCookie, id: string): void {
-    if (this.#isResent || this.isTooLate || !this.canBeSent(cookie)) return;
-    this.#isResent = true;
+  /** Sets the cookie on the response, next to the cookies of the app. */
+  send(cookie: SessionCookie, id: string): void {
     const line = cookie.serialize(this.#cookies.name, this.#cookies.valueOf(id));
     this.#res.setHeader('Set-Cookie', [...this.#otherLines(), line]);
   }

@@ -2,143 +2,152 @@ import { performance } from 'node:perf_hooks';
 import expressSession from 'express-session';
 import { describe } from '../base/describe.ts';
 import { RedisKitError, StoreError } from '../base/errors.ts';
-import { withoutIdentityWatch } from '../http/identity/identity-watch.ts';
 import type { Req } from '../http/middleware.ts';
-import type { SessionCookie } from './client-cookie.ts';
+import type { ResponseHook } from '../http/response/guarded-response.ts';
 import { hasOtherMaxAge } from './cookie-lifetime.ts';
-import type { SessionSettings } from './options.ts';
 import { contentOf, dataError } from './payload.ts';
-import type { RequestStore } from './request-sessions.ts';
-import { hiddenMethods, makeSession } from './session-methods.ts';
+import { type RequestSession, UNTOUCHED } from './request-session.ts';
+import { sendCookie } from './send-cookie.ts';
+import { hiddenMethods } from './session-methods.ts';
+import { destroySession, saveSession } from './session-writes.ts';
 
-/** A commit of the session of one request. */
-interface Commit {
-  readonly request: Req;
-  readonly store: RequestStore;
-  readonly settings: SessionSettings;
-  /** Whether the response headers were sent. */
-  readonly hasBegun: boolean;
+type Session = Req['session'];
+
+/** Saves the session of a request before its response is sent, and sets the session cookie. */
+export class CommitHook implements ResponseHook {
+  readonly #request: RequestSession;
+  #isCommitted = false;
+
+  constructor(request: RequestSession) {
+    this.#request = request;
+  }
+
+  get phase(): 'session' {
+    return 'session';
+  }
+
+  /** A change after the last write is saved before the client gets the last byte and can send its next request. */
+  get withholdsLastBytes(): true {
+    return true;
+  }
+
+  beforeHeaders(): undefined | Promise<void> {
+    const work = commitSession(this.#request, false);
+    this.#isCommitted = work === undefined;
+    return work;
+  }
+
+  beforeEnd(hasBegun: boolean, ranOn: boolean): undefined | Promise<void> {
+    // Without a save or a streamed body, the session cannot have changed since `beforeHeaders`.
+    return this.#isCommitted && !ranOn ? undefined : commitSession(this.#request, hasBegun);
+  }
+
+  headLeaves(): void {
+    sendCookie(this.#request);
+  }
 }
 
 /**
  * Saves, touches or destroys `req.session` in the store, before the response headers are sent and again before the end.
  * Returns undefined when the store needs no command. Rejects or throws when an error must replace the response.
+ * `hasBegun`: the response headers were sent.
  */
-export function commitSession(commit: Commit): undefined | Promise<void> {
-  const { sessions } = commit.store;
+function commitSession(request: RequestSession, hasBegun: boolean): undefined | Promise<void> {
+  // A handler need not await save() or destroy(), and their results decide whether the session still must be saved.
+  if (request.pendingWrite !== undefined) {
+    return request.pendingWrite.then(() => commitSession(request, hasBegun));
+  }
   try {
-    if (!commit.hasBegun) withoutIdentityWatch(() => sendNewMaxAge(commit));
-    // A handler need not await save() or destroy(), and their results decide whether the session still must be saved.
-    if (sessions.pendingWrite !== undefined) {
-      return sessions.pendingWrite.then(() => commitSession(commit));
-    }
-    const work = withoutIdentityWatch(() => writeSession(commit));
-    return work?.catch((error: unknown) => applyFailurePolicy(error, commit));
+    const work = writeSession(request, hasBegun);
+    return work?.catch((error: unknown) => applyFailurePolicy(error, request, hasBegun));
   } catch (error) {
     // The session has data that JSON cannot represent.
-    applyFailurePolicy(error, commit);
+    applyFailurePolicy(error, request, hasBegun);
     return undefined;
   }
 }
 
-/** Prevents the cookie: express-session sets a cookie only for a request that has a session id. */
-export function dropCookie(request: Req): undefined {
-  Object.assign(request, { sessionID: undefined });
+function writeSession(request: RequestSession, hasBegun: boolean): undefined | Promise<void> {
+  const value = request.peek();
+  if (value === UNTOUCHED && !isStoredUntouched(request)) return touchIfDue(request, request.cookieId);
+  if (request.isDetached) return request.dropCookie();
+  const session = sessionOf(request, value === UNTOUCHED ? request.session : value);
+  if (session === undefined) return destroyUnset(request);
+  if (request.hasEnded(session.id)) return request.dropCookie();
+  // A handler has assigned something else to `req.sessionID`.
+  if (request.id === undefined && !request.isCookieDropped) return undefined;
+  repair(session, request);
+  const content = contentOf(session);
+  if (session.id === request.loggedOutId && content === '{}') return request.dropCookie();
+  if (mustBeSaved(session, content, request)) return save(session, request, hasBegun);
+  return touchIfDue(request, session.id);
 }
 
-function writeSession(commit: Commit): undefined | Promise<void> {
-  const { request, store } = commit;
-  const { sessions, records } = store;
-  if (sessions.isDetached) return dropCookie(request);
-  const session = sessionOf(commit);
-  if (session === undefined) return destroyUnset(commit);
-  if (sessions.endedIds.includes(session.id)) return dropCookie(request);
-  repair(session, store);
-  const content = contentOf(session);
-  if (session.id === sessions.loggedOutId && content === '{}') return dropCookie(request);
-  if (mustBeSaved(session, content, commit)) return save(session, commit);
-  if (!isTouchDue(session.id, store)) return undefined;
-  sessions.touchedAt = performance.now();
-  return records.touch(session.id, sessions.deadline).catch((error: unknown) => records.reportFailure(error));
+function isStoredUntouched({ isNew, parts }: RequestSession): boolean {
+  return isNew && parts.settings.saveUninitialized;
+}
+
+/** Moves the idle deadline of a stored session at the end of a long request. */
+function touchIfDue(request: RequestSession, id: string | undefined): undefined | Promise<void> {
+  if (id === undefined || !request.isTouchDue(id)) return undefined;
+  const { records } = request.parts;
+  request.touchedAt = performance.now();
+  return records.touch(id, request.deadline).catch((error: unknown) => records.reportFailure(error));
 }
 
 /** Handles an unset session (`req.session = null`): destroys the stored session with `unset: 'destroy'`. */
-function destroyUnset({ request, store, settings }: Commit): undefined | Promise<void> {
-  const { sessions } = store;
-  const id: unknown = request.sessionID;
-  if (settings.unset !== 'destroy' || typeof id !== 'string' || !sessions.stored.has(id)) return undefined;
-  sessions.clearCookie(id);
-  return store.destroySession(id, sessions.deadline);
+function destroyUnset(request: RequestSession): undefined | Promise<void> {
+  const { id, stored, parts } = request;
+  if (parts.settings.unset !== 'destroy' || id === undefined || !stored.has(id)) return undefined;
+  request.clearCookie(id);
+  return destroySession(request, id, request.deadline);
 }
 
-/** Sends the cookie again if its `maxAge` has changed and express-session would not send the cookie. */
-function sendNewMaxAge({ request, store, settings }: Commit): void {
-  const { loaded, stored, cookie: clientCookie } = store.sessions;
-  const session: Req['session'] | undefined = request.session;
-  if (loaded === undefined || clientCookie === undefined || !session?.cookie) return;
-  const { cookie, id } = session;
-  if (id !== request.sessionID || !stored.has(id) || !hasOtherMaxAge(cookie, loaded.meta.cookie)) return;
-  const isSent = settings.rolling || (cookie.expires && contentOf(session) !== loaded.content);
-  if (!isSent) clientCookie.resend(cookie as SessionCookie, id);
-}
-
-/** The session of the request. A plain object that a handler assigned to `req.session` becomes the session's data. */
-function sessionOf({ request, store }: Commit): Req['session'] | undefined {
-  const session: unknown = request.session;
-  if (!session) return undefined;
-  if (session instanceof expressSession.Session) return session as Req['session'];
-  if (typeof session !== 'object' || Array.isArray(session)) {
-    throw new TypeError(`req.session is ${describe(session)}; it must be an object`);
+/** The session in a value of `req.session`. A plain object becomes the data of the session. */
+function sessionOf(request: RequestSession, value: unknown): Session | undefined {
+  if (!value) return undefined;
+  if (value instanceof expressSession.Session) return value as Session;
+  if (typeof value !== 'object' || Array.isArray(value)) {
+    throw new TypeError(`req.session is ${describe(value)}; it must be an object`);
   }
-  if (store.sessions.endedIds.includes(request.sessionID)) store.generate(request);
-  const data = { cookie: store.sessions.originalCookie, ...session } as expressSession.SessionData;
-  request.session = makeSession(request, data) as Req['session'];
-  return request.session;
+  const { req, id, originalCookie, parts } = request;
+  if (id !== undefined && request.hasEnded(id)) request.generate();
+  req.session = parts.makeSession(req, { cookie: originalCookie, ...value }) as Session;
+  return req.session;
 }
 
 /**
  * Restores the cookie and the methods of a session. A handler may have copied a request body with a `cookie` or the
- * name of a method into the session. From such a cookie, express-session would set an unprotected cookie, or throw
- * while the headers are sent.
+ * name of a method into the session. From such a cookie, an unprotected cookie would be set.
  */
-function repair(session: Req['session'], { sessions, records }: RequestStore): void {
-  const { originalCookie } = sessions;
+function repair(session: Session, { originalCookie, parts }: RequestSession): void {
   if (!(session.cookie instanceof expressSession.Cookie) && originalCookie !== undefined) {
     session.cookie = originalCookie;
   }
   for (const name of hiddenMethods(session)) {
-    records.warn(
+    parts.records.warn(
       `req.session.${name} is a method of every session, so data under this name is not kept; take another name`,
     );
     Reflect.deleteProperty(session, name);
   }
 }
 
-function mustBeSaved({ id, cookie }: Req['session'], content: string, { store, settings }: Commit): boolean {
-  const { stored, originalId } = store.sessions;
-  const before = stored.get(id);
+function mustBeSaved({ id, cookie }: Session, content: string, request: RequestSession): boolean {
+  const before = request.stored.get(id);
   if (before !== undefined) return before.content !== content || hasOtherMaxAge(cookie, before.meta.cookie);
-  return settings.saveUninitialized || id !== originalId || content !== '{}';
+  return request.parts.settings.saveUninitialized || id !== request.originalId || content !== '{}';
 }
 
-/** Whether half of the idle time has passed since the idle deadline was last moved, as in a long request. */
-function isTouchDue(id: string, { sessions, records }: RequestStore): boolean {
-  const stored = sessions.stored.get(id);
-  if (stored === undefined) return false;
-  return performance.now() - sessions.touchedAt > records.idleOf(stored.meta) / 2;
-}
-
-async function save(session: Req['session'], { request, store, hasBegun }: Commit): Promise<void> {
-  const { sessions, records } = store;
-  const isNew = !sessions.stored.has(session.id);
+async function save(session: Session, request: RequestSession, hasBegun: boolean): Promise<void> {
+  const isNew = !request.stored.has(session.id);
   // Called before the first await, since later changes of the headers are undone.
-  if (isNew) sessions.cookie?.keep();
-  await store.saveSession(session.id, session, sessions.deadline);
-  if (sessions.endedIds.includes(session.id)) {
-    dropCookie(request);
+  if (isNew) request.clientCookie?.keep();
+  await saveSession(request, session.id, session, request.deadline);
+  if (request.hasEnded(session.id)) {
+    request.dropCookie();
   } else if (isNew && hasBegun) {
     // The headers were sent without the cookie of the new session.
-    records.reportFailure(
+    request.parts.records.reportFailure(
       new StoreError(
         'ERR_REDIS_KIT_LATE_SESSION',
         'a session was begun after the response headers were sent, so its client will never send it; write to req.session before the first write',
@@ -147,10 +156,11 @@ async function save(session: Req['session'], { request, store, hasBegun }: Commi
   }
 }
 
-function applyFailurePolicy(thrown: unknown, { request, store, settings, hasBegun }: Commit): void {
+function applyFailurePolicy(thrown: unknown, request: RequestSession, hasBegun: boolean): void {
   const error = thrown instanceof RedisKitError ? thrown : dataError(thrown);
-  store.records.reportFailure(error);
-  store.sessions.isDetached = true;
-  dropCookie(request);
+  const { records, settings } = request.parts;
+  records.reportFailure(error);
+  request.isDetached = true;
+  request.dropCookie();
   if (settings.onError === 'error' && !hasBegun) throw error;
 }

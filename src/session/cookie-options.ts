@@ -17,7 +17,7 @@ export type CookieOptions = Pick<
 };
 
 /** Cookie options with `maxAge` in ms, as express-session accepts them. */
-type ResolvedCookie = Omit<CookieOptions, 'maxAge'> & { readonly maxAge?: number };
+export type ResolvedCookie = Omit<CookieOptions, 'maxAge'> & { readonly maxAge?: number };
 
 const COOKIE_NAMES = [
   'domain',
@@ -33,24 +33,10 @@ const COOKIE_NAMES = [
 /** The options of all cookies, or a function that returns the cookie options for one request. */
 export type CookieSetting = ResolvedCookie | ((req: Req) => ResolvedCookie);
 
-/** `isProxied`: the option `proxy`, which decides whether a request came over TLS. */
-export function resolveCookie(
-  reader: OptionReader,
-  name: string,
-  isProxied: boolean | undefined,
-): CookieSetting {
+export function resolveCookie(reader: OptionReader, name: string): CookieSetting {
   const given = reader.value('cookie');
   if (typeof given !== 'function') return checkedCookie(reader, name, given === undefined ? {} : given);
-  return function cookieOfRequest(req) {
-    const cookie = checkedCookie(reader, name, given(req));
-    // express-session does not resolve 'auto' in the options that a function returns.
-    const isOverTls = isSecure(req, isProxied);
-    return {
-      ...cookie,
-      ...(cookie.secure === 'auto' ? { secure: isOverTls } : {}),
-      ...(cookie.sameSite === 'auto' ? { sameSite: isOverTls ? 'none' : 'lax' } : {}),
-    };
-  };
+  return (req) => checkedCookie(reader, name, given(req));
 }
 
 function checkedCookie(reader: OptionReader, name: string, given: unknown): ResolvedCookie {

@@ -8,7 +8,7 @@ import type { Deadline } from '../engine/deadline.ts';
 import type { Req } from '../http/middleware.ts';
 import type { ClientCookie } from './client-cookie.ts';
 import { payloadOf, type SessionPayload, userIdOf } from './payload.ts';
-import type { RequestSessions, RequestStore } from './request-sessions.ts';
+import type { RequestSession } from './request-session.ts';
 import type { PreviousSession } from './session-records.ts';
 
 export interface LoginOptions {
@@ -55,17 +55,17 @@ export function checkedUserId(where: string, userId: unknown): string {
 }
 
 /** Stores a new session, adds it to its user's index, then destroys the old session. Undoes all if a step fails. */
-export async function logIn(req: Req, store: RequestStore, login: Login): Promise<void> {
-  const { records, sessions } = store;
-  const cookie = usableCookie(sessions);
-  const deadline = sessions.newDeadline();
+export async function logIn(req: Req, request: RequestSession, login: Login): Promise<void> {
+  const { records } = request.parts;
+  const cookie = usableCookie(request);
+  const deadline = request.newDeadline();
   const before = { session: req.session, sessionID: req.sessionID };
-  const stored = sessions.stored.get(before.sessionID);
+  const stored = request.stored.get(before.sessionID);
   const previous = stored === undefined ? undefined : { id: before.sessionID, stored };
-  store.generate(req);
+  request.generate(req);
   const id = req.sessionID;
   try {
-    const payload = fillSession(req, store, before.session, login);
+    const payload = fillSession(req, request, before.session, login);
     cookie.keep();
     // A new session whose cookie cannot be sent would never be used, so it is not stored. The old session ends in any
     // case.
@@ -73,16 +73,16 @@ export async function logIn(req: Req, store: RequestStore, login: Login): Promis
       const created = await records.create(id, payload, deadline, previous);
       if (created === undefined)
         throw new StoreError('ERR_REDIS_KIT_SESSION_CONFLICT', 'the id of the new session is taken');
-      sessions.stored.set(id, created);
+      request.stored.set(id, created);
     }
-    if (previous !== undefined) await destroyPrevious(store, previous, id, deadline);
+    if (previous !== undefined) await destroyPrevious(request, previous, id, deadline);
   } catch (error) {
     Object.assign(req, before);
     throw error;
   }
 }
 
-function usableCookie({ isDetached, cookie }: RequestSessions): ClientCookie {
+function usableCookie({ isDetached, clientCookie: cookie }: RequestSession): ClientCookie {
   if (isDetached) throw new ConnectionError('req.session.login: the session store is unavailable');
   if (cookie !== undefined && !cookie.isTooLate) return cookie;
   const message =
@@ -93,14 +93,14 @@ function usableCookie({ isDetached, cookie }: RequestSessions): ClientCookie {
 /** Writes the data of a login to the new session of the request. */
 function fillSession(
   req: Req,
-  { records, sessions }: RequestStore,
+  request: RequestSession,
   before: Req['session'],
   { userId, data, isKeeping, rememberMs }: Login,
 ): SessionPayload {
   const kept = isKeeping ? keepableData(userId, before) : {};
   Object.assign(req.session, kept, data, { userId });
-  if (rememberMs !== undefined) req.session.cookie.maxAge = records.rememberable(rememberMs);
-  const device = { ...sessions.device(), ...(rememberMs === undefined ? {} : { remembered: true }) };
+  if (rememberMs !== undefined) req.session.cookie.maxAge = request.parts.records.rememberable(rememberMs);
+  const device = { ...request.device(), ...(rememberMs === undefined ? {} : { remembered: true }) };
   return payloadOf(req.session, device);
 }
 
@@ -113,21 +113,23 @@ function keepableData(userId: string, session: Req['session'] | null | undefined
 
 /** Destroys the old session. If that fails, destroys the new session instead, so that the login has no effect. */
 async function destroyPrevious(
-  { records, sessions }: RequestStore,
+  request: RequestSession,
   previous: PreviousSession,
   id: string,
   deadline: Deadline,
 ): Promise<void> {
+  const { stored, parts } = request;
+  const { records } = parts;
   try {
     await records.destroy(previous.id, previous.stored, deadline);
   } catch (error) {
     await records
-      .destroy(id, sessions.stored.get(id), deadline)
+      .destroy(id, stored.get(id), deadline)
       .catch((failed: unknown) => records.reportFailure(failed));
-    sessions.stored.delete(id);
+    stored.delete(id);
     throw error;
   }
-  sessions.stored.delete(previous.id);
-  sessions.endedIds.push(previous.id);
+  stored.delete(previous.id);
+  request.end(previous.id);
   records.emitRotated(previous.id, id);
 }

@@ -167,11 +167,9 @@ function proxyOption(reader: OptionReader): boolean | undefined {
   return reader.has('proxy') ? reader.boolean('proxy', false) : undefined;
 }
 
-/** Reads the option `cookie`. Invalid values of `name` and `proxy` are reported when those options are read. */
+/** Reads the option `cookie`. An invalid value of `name` is reported when that option is read. */
 function cookieOption(reader: OptionReader): CookieSetting {
-  const proxy = reader.value('proxy');
-  const name = String(reader.value('name') ?? DEFAULT_NAME);
-  return resolveCookie(reader, name, typeof proxy === 'boolean' ? proxy : undefined);
+  return resolveCookie(reader, String(reader.value('name') ?? DEFAULT_NAME));
 }
 
 function cookieMaxAge(reader: OptionReader): number | undefined {

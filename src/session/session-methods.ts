@@ -3,7 +3,8 @@ import { ConnectionError, StoreError } from '../base/errors.ts';
 import type { Req } from '../http/middleware.ts';
 import { type Callback, invokeCallback } from './callback.ts';
 import { type LoginOptions, logIn, readLogin } from './login.ts';
-import { type RequestStore, requestStoreOf } from './request-sessions.ts';
+import { type RequestSession, requestSessionOf } from './request-session.ts';
+import { destroySession, loadSession, saveSession } from './session-writes.ts';
 
 declare module 'express-session' {
   interface SessionData {
@@ -36,8 +37,8 @@ type Session = expressSession.Session & { readonly req: Req };
 
 const METHODS = {
   save(this: Session, callback?: Callback): Promise<void> {
-    const store = storeOf(this);
-    return withCallback(this, store.saveSession(this.id, this, store.sessions.newDeadline()), callback);
+    const request = requestOf(this);
+    return withCallback(this, saveSession(request, this.id, this, request.newDeadline()), callback);
   },
 
   reload(this: Session, callback?: Callback): Promise<void> {
@@ -45,10 +46,10 @@ const METHODS = {
   },
 
   destroy(this: Session, callback?: Callback): Promise<void> {
-    const store = storeOf(this);
+    const request = requestOf(this);
     Reflect.deleteProperty(this.req, 'session');
-    store.sessions.clearCookie(this.id);
-    return withCallback(this, store.destroySession(this.id, store.sessions.newDeadline()), callback);
+    request.clearCookie(this.id);
+    return withCallback(this, destroySession(request, this.id, request.newDeadline()), callback);
   },
 
   regenerate(this: Session, callback?: Callback): Promise<void> {
@@ -75,28 +76,20 @@ KitSession.prototype = Object.create(
   ),
 );
 
-export function makeSession(req: Express.Request, data: expressSession.SessionData): expressSession.Session {
+export function makeSession(req: Express.Request, data?: object): expressSession.Session {
   return Reflect.construct(expressSession.Session, [req, data], KitSession);
 }
 
-/** Gives the kit's methods to a session that express-session has created. */
-export function inheritMethods(session: object): void {
-  for (const name of ['save', 'reload']) {
-    if (!Object.prototype.propertyIsEnumerable.call(session, name)) Reflect.deleteProperty(session, name);
-  }
-  if (Object.getPrototypeOf(session) !== KitSession.prototype) {
-    Object.setPrototypeOf(session, KitSession.prototype);
-  }
-}
+const METHOD_NAMES: ReadonlySet<string> = new Set(['touch', 'resetMaxAge', ...Object.keys(METHODS)]);
 
 /** The names of methods that a handler has hidden with data of the same name. Such data is not stored. */
 export function hiddenMethods(session: object): readonly string[] {
-  return ['touch', 'resetMaxAge', ...Object.keys(METHODS)].filter((name) => Object.hasOwn(session, name));
+  return Object.getOwnPropertyNames(session).filter((name) => METHOD_NAMES.has(name));
 }
 
-function storeOf(session: Session): RequestStore {
-  const store = requestStoreOf(session.req);
-  if (store !== undefined) return store;
+function requestOf(session: Session): RequestSession {
+  const request = requestSessionOf(session.req);
+  if (request !== undefined) return request;
   throw new TypeError('this session belongs to a request that no kit.session has handled');
 }
 
@@ -109,39 +102,40 @@ function withCallback(session: Session, work: Promise<void>, callback?: Callback
   if (typeof callback === 'function') invokeCallback(work, callback);
   work.catch((error: unknown) => {
     const isStoreFailure = error instanceof StoreError || error instanceof ConnectionError;
-    if (isStoreFailure) storeOf(session).records.reportFailure(error);
+    if (isStoreFailure) requestOf(session).parts.records.reportFailure(error);
   });
   return work;
 }
 
 async function reload(session: Session): Promise<void> {
-  const store = storeOf(session);
-  const data = await store.loadSession(session.id, store.sessions.newDeadline());
+  const request = requestOf(session);
+  const { req } = session;
+  const data = await loadSession(request, session.id, request.newDeadline());
   if (data === null) throw new StoreError('ERR_REDIS_KIT_SESSION_GONE', 'the session has ended elsewhere');
-  store.createSession(session.req, data);
+  req.session = request.createSession(req, data) as Req['session'];
 }
 
 async function regenerate(session: Session): Promise<void> {
-  const store = storeOf(session);
+  const request = requestOf(session);
   const { req } = session;
   try {
-    await store.destroySession(req.sessionID, store.sessions.newDeadline());
+    await destroySession(request, req.sessionID, request.newDeadline());
   } finally {
-    store.generate(req);
+    request.generate(req);
   }
 }
 
 async function login(session: Session, userId: string, options: LoginOptions = {}): Promise<void> {
   const read = readLogin(userId, options, METHODS);
-  const store = storeOf(session);
-  await store.sessions.enqueue(() => logIn(session.req, store, read));
+  const request = requestOf(session);
+  await request.enqueue(() => logIn(session.req, request, read));
 }
 
 async function logout(session: Session): Promise<void> {
-  const store = storeOf(session);
+  const request = requestOf(session);
   const { req } = session;
-  store.sessions.clearCookie(session.id);
-  await store.destroySession(session.id, store.sessions.newDeadline());
-  store.generate(req);
-  store.sessions.loggedOutId = req.sessionID;
+  request.clearCookie(session.id);
+  await destroySession(request, session.id, request.newDeadline());
+  request.generate(req);
+  request.loggedOutId = req.sessionID;
 }

@@ -56,14 +56,13 @@ export class SessionRecords {
   }
 
   /** Returns the id whose live session was created last; the first id when no session is alive. */
-  async newestOf(ids: readonly string[], deadline: Deadline): Promise<string | undefined> {
-    if (ids.length < 2) return ids[0];
-    const { engine, keys } = this.#deps;
+  async newestOf<Id extends SessionNames>(ids: readonly [Id, ...Id[]], deadline: Deadline): Promise<Id> {
+    const { engine } = this.#deps;
     const replies = await Promise.all(
-      ids.map((id) => engine.run(sessionRead, [keys.session(id)], NEVER_TOUCH, deadline)),
+      ids.map(({ key }) => engine.run(sessionRead, [key], NEVER_TOUCH, deadline)),
     );
     const newest = Math.max(...replies.map(({ created }) => created));
-    return ids[replies.findIndex(({ created }) => created === newest)];
+    return ids[replies.findIndex(({ created }) => created === newest)] ?? ids[0];
   }
 
   /** Stores a session under a new id; undefined when the id is in use. Rejects when its user has too many sessions. */

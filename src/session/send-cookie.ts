@@ -1,0 +1,52 @@
+import expressSession from 'express-session';
+import type { SessionCookie } from './client-cookie.ts';
+import { hasOtherMaxAge } from './cookie-lifetime.ts';
+import { isSecure } from './cookie-options.ts';
+import { contentOf } from './payload.ts';
+import { type RequestSession, UNTOUCHED } from './request-session.ts';
+
+type Session = expressSession.Session;
+
+/** Sets the session cookie on the response if it is new, renewed by `rolling`, or has changed. */
+export function sendCookie(request: RequestSession): void {
+  const { clientCookie, parts } = request;
+  const session = sessionToSend(request);
+  const { id } = request;
+  // Without an id, the session was not saved.
+  if (session === undefined || id === undefined) return;
+  if (isDue(session, request)) {
+    if (session.cookie.secure && !isSecure(request.req, parts.settings.proxy)) return;
+  } else if (!hasNewMaxAge(session, request) || clientCookie?.canBeSent(session.cookie) !== true) return;
+  try {
+    // The lifetime in the browser starts again.
+    session.touch();
+    clientCookie?.send(session.cookie as SessionCookie, id);
+  } catch (error) {
+    // An attribute of the cookie has an invalid value.
+    parts.records.reportFailure(error);
+  }
+}
+
+/** The session of a request that may need a cookie. */
+function sessionToSend(request: RequestSession): Session | undefined {
+  const value = request.peek();
+  if (value === UNTOUCHED && (request.isNew || !request.parts.settings.rolling)) return undefined;
+  const session = value === UNTOUCHED ? request.session : value;
+  return session instanceof expressSession.Session ? session : undefined;
+}
+
+/** Whether the cookie is sent by the rules of express-session. */
+function isDue(session: Session, request: RequestSession): boolean {
+  const { rolling, saveUninitialized } = request.parts.settings;
+  const isModified = () =>
+    session.id !== request.originalId || contentOf(session) !== (request.loaded?.content ?? '{}');
+  if (request.cookieId !== request.id) return saveUninitialized || isModified();
+  return rolling || (Boolean(session.cookie.expires) && isModified());
+}
+
+/** Whether the `maxAge` of a stored session has changed, which express-session would not send. */
+function hasNewMaxAge({ id, cookie }: Session, { id: current, loaded, stored }: RequestSession): boolean {
+  return (
+    loaded !== undefined && id === current && stored.has(id) && hasOtherMaxAge(cookie, loaded.meta.cookie)
+  );
+}
