@@ -68,15 +68,31 @@ async function cpuOf({ processes }: Server): Promise<number> {
   return uses.reduce((sum, { user, system }) => sum + user + system, 0);
 }
 
-async function resultOf(server: Server, { redis, load }: Bench, request: RowRequest): Promise<ServerResult> {
-  const { name, kind, prefix, rounds, order } = server;
+async function resultOf(server: Server, bench: Bench, request: RowRequest): Promise<ServerResult> {
+  const { redis, load } = bench;
+  const { name, kind, rounds, order } = server;
   const atLeast = Math.max(COUNTED_REQUESTS, order.connections);
   let requests = 0;
   const commands = await countCommands(redis.url, async () => {
     ({ requests } = await load.ask({ ...order, atLeast }));
   });
-  const keyBytes = request.measuresKeys ? await redis.largestKey(prefix) : undefined;
+  const keyBytes = request.measuresKeys ? await largestKeyUnderLoad(server, bench) : undefined;
   return { name, kind, rounds, commands: commands.length / requests, keyBytes };
+}
+
+/** Without load, a key with a short expiry would be gone. */
+async function largestKeyUnderLoad(
+  { order, prefix }: Server,
+  { redis, load, seconds }: Bench,
+): Promise<number> {
+  let largest = 0;
+  let isOver = false;
+  const burst = load.ask({ ...order, seconds }).finally(() => {
+    isOver = true;
+  });
+  while (!isOver) largest = Math.max(largest, await redis.largestKey(prefix));
+  await burst;
+  return largest;
 }
 
 function progressOf(servers: readonly Server[]): string {

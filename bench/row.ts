@@ -18,7 +18,6 @@ export interface Row {
 }
 
 export interface RowRequest {
-  readonly method?: 'GET' | 'POST';
   /** Header fields. `{n}` is the number of the request, modulo `cycle`. */
   readonly headers?: Readonly<Record<string, string>>;
   readonly cycle?: number;

@@ -21,7 +21,7 @@ function identities(count: number): Row {
       'sliding window': withKit((kit) => kit.rateLimit({ ...slidingWindow(HUGE), key: clientOf })),
     },
     peers: { [PEER]: withPeerLimits({ limit: HUGE, key: clientOf }) },
-    request: { headers: { 'X-Client': 'client-{n}' }, cycle: count, measuresKeys: true },
+    request: { headers: { 'X-Client': 'client-{n}' }, cycle: count },
   };
 }
 
