@@ -24,9 +24,11 @@ export interface Adapter {
   status(key: string): Status;
   /** The worst status of all masters. */
   overallStatus(): Status;
-  /** Sends a command to a client that is ready. Rejects with a ReplyError for an error reply. */
+  /** Sends a command to a client that is ready. Rejects with an error of the client, which `errorOf` converts. */
   send(key: string, command: readonly Argument[]): Promise<RawReply>;
-  /** Returns one `send` function per master. */
+  /** Converts an error of `send`: to a ReplyError for an error reply. */
+  errorOf(error: unknown): unknown;
+  /** Returns one function per master that sends a command. Rejects with a ReplyError for an error reply. */
   masters(): readonly ((command: readonly Argument[]) => Promise<RawReply>)[];
   /** Pings this node and no other; returns undefined if the node is no longer a master of the cluster. */
   ping(node: string): Promise<unknown> | undefined;

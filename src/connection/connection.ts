@@ -16,6 +16,15 @@ const READY_TIMEOUT_MS = 5_000;
 const FIRST_PAUSE_MS = 20;
 const LONGEST_PAUSE_MS = 100;
 
+/** A command, with the time until which it must be settled. */
+interface Call {
+  readonly key: string;
+  readonly command: readonly Argument[];
+  readonly timeoutMs: number;
+  /** On the clock of `eventLoopTimeMs()`. */
+  readonly until: number;
+}
+
 /**
  * Sends commands to nodes that are ready and whose circuit breaker is not open, and settles each within its timeout. A
  * command is sent again only if Redis replied that it did not run.
@@ -58,12 +67,49 @@ export class Connection implements CommandLink {
     await this.#whenUp(() => this.#adapter.overallStatus(), READY_TIMEOUT_MS, false);
   }
 
-  async send(key: string, command: readonly Argument[], timeoutMs: number): Promise<RawReply> {
+  send(key: string, command: readonly Argument[], timeoutMs: number): Promise<RawReply> {
     // An EVAL completes an EVALSHA that was sent before the kit was closed.
-    if (this.#isClosed && command[0] !== 'EVAL') throw closedError();
-    const until = eventLoopTimeMs() + timeoutMs;
-    let refusal: unknown;
-    for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
+    if (this.#isClosed && command[0] !== 'EVAL') return Promise.reject(closedError());
+    const call = { key, command, timeoutMs, until: eventLoopTimeMs() + timeoutMs };
+    const breaker = this.#breaker(this.#adapter.nodeOf(key));
+    const isUp = !breaker.isOpen && this.#adapter.status(key) === 'up';
+    return isUp && timeoutMs > 0 ? this.#sendNow(call, breaker, timeoutMs) : this.#sendWhenUp(call);
+  }
+
+  /** Sends a command to a node that is up: one promise and one timeout, since each request does this. */
+  #sendNow(call: Call, breaker: Breaker, leftMs: number): Promise<RawReply> {
+    return new Promise((resolve, reject) => {
+      const sent = this.#adapter.send(call.key, call.command);
+      const timeout = this.#timeouts.start(leftMs, () =>
+        reject(this.#failure(this.#late(call.timeoutMs), breaker, leftMs)),
+      );
+      sent.then(
+        (reply) => {
+          if (!this.#timeouts.stop(timeout)) return;
+          breaker.succeeded();
+          resolve(reply);
+        },
+        (thrown: unknown) => {
+          if (!this.#timeouts.stop(timeout)) return;
+          const error = this.#adapter.errorOf(thrown);
+          if (this.#mayRetry(error, breaker, call.until, FIRST_PAUSE_MS)) {
+            resolve(this.#sendWhenUp(call, error));
+          } else reject(this.#failure(error, breaker, hasNotRun(error) ? call.timeoutMs : leftMs));
+        },
+      );
+    });
+  }
+
+  /** Waits until the node is up, and sends the command until Redis runs it. `refusal`: why Redis did not run it yet. */
+  async #sendWhenUp(call: Call, refusal?: unknown): Promise<RawReply> {
+    const { key, command, timeoutMs, until } = call;
+    let lastRefusal = refusal;
+    let pauseMs = FIRST_PAUSE_MS;
+    for (;;) {
+      if (lastRefusal !== undefined) {
+        await this.#timeouts.pause(pauseMs);
+        pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
+      }
       let breaker = this.#passableBreaker(key);
       if (this.#adapter.status(key) !== 'up') {
         await this.#waitForUp(key, until - eventLoopTimeMs());
@@ -72,23 +118,27 @@ export class Connection implements CommandLink {
       }
       const left = until - eventLoopTimeMs();
       if (left <= 0) {
-        if (refusal !== undefined) throw this.#failure(refusal, breaker, timeoutMs);
+        if (lastRefusal !== undefined) throw this.#failure(lastRefusal, breaker, timeoutMs);
         throw new ConnectionError('no time is left for a command to Redis; nothing was sent');
       }
       try {
-        const reply = await this.#timeouts.race(this.#adapter.send(key, command), left, () =>
-          this.#late(timeoutMs),
-        );
+        const late = () => this.#late(timeoutMs);
+        const reply = await this.#timeouts.race(this.#adapter.send(key, command), left, late);
         breaker.succeeded();
         return reply;
-      } catch (error) {
-        const isRetried = hasNotRun(error) && !breaker.isOnTrial && until - eventLoopTimeMs() > pauseMs;
-        if (!isRetried) throw this.#failure(error, breaker, hasNotRun(error) ? timeoutMs : left);
+      } catch (thrown) {
+        const error = this.#adapter.errorOf(thrown);
+        if (!this.#mayRetry(error, breaker, until, pauseMs)) {
+          throw this.#failure(error, breaker, hasNotRun(error) ? timeoutMs : left);
+        }
         // The refusal is kept in case the pause outlasts the timeout.
-        refusal = error;
+        lastRefusal = error;
       }
-      await this.#timeouts.pause(pauseMs);
     }
+  }
+
+  #mayRetry(error: unknown, breaker: Breaker, until: number, pauseMs: number): boolean {
+    return hasNotRun(error) && !breaker.isOnTrial && until - eventLoopTimeMs() > pauseMs;
   }
 
   /** Records a command's failure, and returns the caller's error. The command was allowed to wait for `spentMs`. */

@@ -10,6 +10,7 @@ import {
   OWN_CLIENT_OPTIONS,
   readReply,
   redact,
+  replyErrorOf,
   socketOptions,
 } from './node-redis.ts';
 import { type NodeClient, NodeRedisSubscriber } from './node-redis-subscriber.ts';
@@ -82,11 +83,15 @@ class NodeRedisClient implements Adapter {
   }
 
   send(_key: string, command: readonly Argument[]): Promise<RawReply> {
-    return readReply(this.client.sendCommand(command, COMMAND_OPTIONS));
+    return this.client.sendCommand(command, COMMAND_OPTIONS) as Promise<RawReply>;
+  }
+
+  errorOf(error: unknown): unknown {
+    return replyErrorOf(error) ?? error;
   }
 
   masters(): readonly ((command: readonly Argument[]) => Promise<RawReply>)[] {
-    return [(command) => this.send('', command)];
+    return [(command) => readReply(this.send('', command))];
   }
 
   ping(): Promise<unknown> {

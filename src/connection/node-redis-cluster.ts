@@ -13,6 +13,7 @@ import {
   OWN_CLIENT_OPTIONS,
   readReply,
   redact,
+  replyErrorOf,
   socketOptions,
 } from './node-redis.ts';
 import { type NodeClient, NodeRedisSubscriber } from './node-redis-subscriber.ts';
@@ -124,7 +125,11 @@ class NodeRedisCluster implements Adapter {
   }
 
   send(key: string, command: readonly Argument[]): Promise<RawReply> {
-    return readReply(this.client.sendCommand(key, false, command, COMMAND_OPTIONS));
+    return this.client.sendCommand(key, false, command, COMMAND_OPTIONS) as Promise<RawReply>;
+  }
+
+  errorOf(error: unknown): unknown {
+    return replyErrorOf(error) ?? error;
   }
 
   masters(): readonly ((command: readonly Argument[]) => Promise<RawReply>)[] {

@@ -2,7 +2,7 @@ import { eventLoopTimeMs, tickEventLoopTime } from '../engine/event-loop-time.ts
 
 const TICK_MS = 10;
 
-interface Timeout {
+export interface Timeout {
   readonly at: number;
   expire(): void;
 }
@@ -19,14 +19,14 @@ export class Timeouts {
   /** Settles as `promise` does, or rejects with `late()` after `ms`. */
   race<Value>(promise: Promise<Value>, ms: number, late: () => Error): Promise<Value> {
     return new Promise((resolve, reject) => {
-      const timeout = this.#add(ms, () => reject(late()));
+      const timeout = this.start(ms, () => reject(late()));
       promise.then(
         (value) => {
-          this.#timeouts.delete(timeout);
+          this.stop(timeout);
           resolve(value);
         },
         (error: unknown) => {
-          this.#timeouts.delete(timeout);
+          this.stop(timeout);
           reject(error);
         },
       );
@@ -34,14 +34,20 @@ export class Timeouts {
   }
 
   pause(ms: number): Promise<void> {
-    return new Promise((resolve) => void this.#add(ms, resolve));
+    return new Promise((resolve) => void this.start(ms, resolve));
   }
 
-  #add(ms: number, expire: () => void): Timeout {
+  /** Calls `expire` after `ms`, unless the timeout is stopped before. */
+  start(ms: number, expire: () => void): Timeout {
     const timeout = { at: eventLoopTimeMs() + ms, expire };
     this.#timeouts.add(timeout);
     this.#timer ??= setInterval(() => this.#tick(), TICK_MS);
     return timeout;
+  }
+
+  /** Returns whether the timeout had not expired. */
+  stop(timeout: Timeout): boolean {
+    return this.#timeouts.delete(timeout);
   }
 
   #tick(): void {

@@ -20,8 +20,11 @@ export class Deadline {
     return Math.max(0, Math.ceil(this.#limitMs - this.#spentMs - running));
   }
 
-  begin(): void {
-    if (this.#waiting++ === 0) this.#since = eventLoopTimeMs();
+  /** Starts to spend the time. Returns the milliseconds that are left. */
+  begin(): number {
+    if (this.#waiting++ > 0) return this.remainingMs();
+    this.#since = eventLoopTimeMs();
+    return Math.max(0, Math.ceil(this.#limitMs - this.#spentMs));
   }
 
   end(): void {

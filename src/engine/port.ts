@@ -16,6 +16,14 @@ export interface Engine {
     deadline?: Deadline,
   ): Promise<Reply>;
 
+  /** As `run`, for an operation whose last argument may still change. Undefined if the store runs operations at once. */
+  readonly runAmendable?: <Args, Reply>(
+    operation: Operation<Args, Reply>,
+    keys: readonly string[],
+    args: Args,
+    deadline?: Deadline,
+  ) => AmendableCommand<Reply>;
+
   /** Deletes keys that share a hash tag; resolves to the number of keys that existed. */
   delete(keys: readonly string[], deadline?: Deadline): Promise<number>;
 
@@ -24,6 +32,16 @@ export interface Engine {
    * missing, and a key may be yielded twice. For administration only: a scan visits every key of the database.
    */
   scan(pattern: KeyPattern): AsyncIterable<readonly string[]>;
+}
+
+/** A command that is sent at the end of the current turn of the event loop. */
+export interface AmendableCommand<Reply> {
+  readonly reply: Promise<Reply>;
+  /**
+   * Replaces the last argument. Must be called in the turn of the event loop in which the command was created. The
+   * command may still be sent with an earlier argument, so its reply must tell which one Redis received.
+   */
+  amend(argument: string): void;
 }
 
 /** The connection, as the Redis engine uses it. */

@@ -1,7 +1,7 @@
 import { RedisKitError, StoreError } from '../base/errors.ts';
 import type { Deadline } from './deadline.ts';
 import { eventLoopTimeMs } from './event-loop-time.ts';
-import type { Argument, RawReply } from './operation.ts';
+import type { Argument, Operation, RawReply } from './operation.ts';
 import { type CommandLink, type Engine, ReplyError } from './port.ts';
 import { arrayOf } from './reply.ts';
 
@@ -28,34 +28,63 @@ export function redisEngine(link: CommandLink, settings: RedisEngineSettings): E
           : deadline.remainingMs(),
       );
     } catch (error) {
-      if (error instanceof RedisKitError) throw error;
-      const message = error instanceof Error ? error.message : String(error);
-      throw new StoreError('ERR_REDIS_KIT_REPLY', `${what} failed: ${message}`, { cause: error });
+      throw engineErrorOf(what, error);
     } finally {
       deadline?.end();
     }
   }
 
+  function commandOf<Args, Reply>(
+    { sha, encode }: Operation<Args, Reply>,
+    keys: readonly string[],
+    args: Args,
+  ): Argument[] {
+    const now = settings.now === undefined ? '' : String(settings.now());
+    return ['EVALSHA', sha, String(keys.length), ...keys, now, ...encode(args)];
+  }
+
+  /** Runs a script in as few promises as possible, since each request does this. */
+  function runCommand<Args, Reply>(
+    { name, lua, decode }: Operation<Args, Reply>,
+    key: string,
+    command: Argument[],
+    deadline: Deadline | undefined,
+  ): Promise<Reply> {
+    const timeoutMs = deadline?.begin() ?? settings.commandTimeoutMs;
+    const started = deadline === undefined ? eventLoopTimeMs() : 0;
+    function fail(error: unknown): never {
+      deadline?.end();
+      throw engineErrorOf(name, error);
+    }
+    function succeed(reply: RawReply): Reply {
+      deadline?.end();
+      try {
+        return decode(reply);
+      } catch (error) {
+        throw engineErrorOf(name, error);
+      }
+    }
+    return link.send(key, command, timeoutMs).then(succeed, (error) => {
+      // NOSCRIPT means that nothing ran, so the script can be sent in full.
+      if (!(error instanceof ReplyError) || !error.message.startsWith('NOSCRIPT')) fail(error);
+      const leftMs = deadline?.remainingMs() ?? timeoutMs - (eventLoopTimeMs() - started);
+      return link.send(key, ['EVAL', lua, ...command.slice(2)], leftMs).then(succeed, fail);
+    });
+  }
+
   return {
     run(operation, keys, args, deadline) {
-      return within(operation.name, deadline, async (remainingMs) => {
-        const key = keys[0] ?? '';
-        const tail: Argument[] = [
-          String(keys.length),
-          ...keys,
-          settings.now === undefined ? '' : String(settings.now()),
-          ...operation.encode(args),
-        ];
-        let reply: RawReply;
-        try {
-          reply = await link.send(key, ['EVALSHA', operation.sha, ...tail], remainingMs());
-        } catch (error) {
-          // NOSCRIPT means that nothing ran, so the script can be sent in full.
-          if (!(error instanceof ReplyError) || !error.message.startsWith('NOSCRIPT')) throw error;
-          reply = await link.send(key, ['EVAL', operation.lua, ...tail], remainingMs());
-        }
-        return operation.decode(reply);
-      });
+      return runCommand(operation, keys[0] ?? '', commandOf(operation, keys, args), deadline);
+    },
+
+    runAmendable(operation, keys, args, deadline) {
+      const command = commandOf(operation, keys, args);
+      return {
+        reply: runCommand(operation, keys[0] ?? '', command, deadline),
+        amend: (argument) => {
+          command[command.length - 1] = argument;
+        },
+      };
     },
 
     delete(keys, deadline) {
@@ -79,6 +108,12 @@ export function redisEngine(link: CommandLink, settings: RedisEngineSettings): E
       }
     },
   };
+}
+
+function engineErrorOf(what: string, error: unknown): RedisKitError {
+  if (error instanceof RedisKitError) return error;
+  const message = error instanceof Error ? error.message : String(error);
+  return new StoreError('ERR_REDIS_KIT_REPLY', `${what} failed: ${message}`, { cause: error });
 }
 
 function escapeGlob(text: string): string {

@@ -128,6 +128,7 @@ function refusingServer(message: string, times: number) {
       sent.push(String(command[0]));
       return sent.length > times ? Promise.resolve(7) : Promise.reject(new ReplyError(message));
     },
+    errorOf: (error) => error,
     masters: () => [],
     ping: () => Promise.reject(new ReplyError(message)),
     createSubscriber: () => undefined,
