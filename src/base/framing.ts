@@ -1,9 +1,14 @@
-/** Packs bytes and a JSON value that describes them: `[length of meta u32][meta as JSON][body]`. */
-export function packFrame(meta: unknown, body: Buffer): Buffer {
-  const json = Buffer.from(JSON.stringify(meta));
-  const length = Buffer.alloc(4);
-  length.writeUInt32BE(json.length);
-  return Buffer.concat([length, json, body]);
+/** Packs bytes, given in parts, and a JSON value that describes them: `[length of meta u32][meta as JSON][body]`. */
+export function packFrame(meta: unknown, ...body: readonly Buffer[]): Buffer {
+  const json = JSON.stringify(meta);
+  const metaLength = Buffer.byteLength(json);
+  let length = 4 + metaLength;
+  for (const part of body) length += part.length;
+  const frame = Buffer.allocUnsafe(length);
+  frame.writeUInt32BE(metaLength, 0);
+  let at = 4 + frame.write(json, 4);
+  for (const part of body) at += part.copy(frame, at);
+  return frame;
 }
 
 /** Returns undefined for bytes that are no frame. The body is a view of `packed`, not a copy. */

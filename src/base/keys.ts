@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { describe } from './describe.ts';
 import { ConfigError } from './errors.ts';
 
@@ -14,6 +14,9 @@ export interface KeyPattern {
 
 /** An id with more bytes is hashed, since every command sends its keys in full. */
 const MAX_ID_BYTES = 64;
+
+/** An id that is encoded as itself: printable ASCII without the characters that `encodeId` encodes. */
+const PLAIN_ID = /^[ -$&-)+-9;->@-Z^-z|~]+$/;
 
 /**
  * The Redis keys of one kit: `<prefix>:<feature>:{<id>}[:<part>]`. The braces are the Cluster hash tag: all keys of one
@@ -213,6 +216,7 @@ export function isFenceCounter(key: string): boolean {
  */
 export function encodeId(id: string): string {
   if (id === '') return '?';
+  if (id.length <= MAX_ID_BYTES && PLAIN_ID.test(id)) return id;
   if (Buffer.byteLength(id) > MAX_ID_BYTES) return hashId(id);
   // Lone surrogates have no UTF-8 form: unencoded, all of them would become U+FFFD and share one key.
   return id.replace(/[%:{}*?[\]\\\p{Cc}\p{Cs}]/gu, (character) => {
@@ -223,5 +227,5 @@ export function encodeId(id: string): string {
 
 function hashId(id: string): string {
   // Hashed as UTF-16, since in UTF-8 all lone surrogates are the same bytes.
-  return `*${createHash('sha256').update(Buffer.from(id, 'utf16le')).digest('base64url')}`;
+  return `*${hash('sha256', Buffer.from(id, 'utf16le'), 'base64url')}`;
 }

@@ -20,6 +20,8 @@ export interface IdempotencyDeps {
   readonly engine: Engine;
   readonly pubSub: PubSub;
   readonly keys: Keys;
+  /** The channel that announces the ends of attempts. */
+  readonly channel: string;
   readonly reporter: Reporter;
   readonly work: OpenWork;
   /** Aborts when the kit is closed. */
@@ -105,11 +107,10 @@ export class Attempt implements RenewableLease, AlarmTask {
   }
 
   async #record(response: Buffer | undefined, deadline: Deadline | undefined): Promise<boolean> {
-    const { engine, keys } = this.#deps;
-    const { recordKey } = this.#grant;
+    const { engine, channel } = this.#deps;
+    const { recordKey, token, fingerprint, attempt } = this.#grant;
     const { retention } = this.#settings;
-    const notice = { channel: keys.idempotencyChannel(), message: recordKey };
-    const args = { ...this.#grant, retention, response, ...notice };
+    const args = { token, fingerprint, attempt, retention, channel, response };
     try {
       return await engine.run(idempotencyComplete, [recordKey], args, deadline);
     } catch (error) {
@@ -149,9 +150,8 @@ export class Attempt implements RenewableLease, AlarmTask {
 export function discardAttempt(
   { recordKey, token }: Pick<GrantedAttempt, 'recordKey' | 'token'>,
   args: Pick<IdempotencyDiscardArgs, 'retention' | 'hasRun'>,
-  { engine, keys }: IdempotencyDeps,
+  { engine, channel }: IdempotencyDeps,
   deadline?: Deadline,
 ): Promise<boolean> {
-  const notice = { channel: keys.idempotencyChannel(), message: recordKey };
-  return engine.run(idempotencyDiscard, [recordKey], { ...args, token, ...notice }, deadline);
+  return engine.run(idempotencyDiscard, [recordKey], { ...args, token, channel }, deadline);
 }

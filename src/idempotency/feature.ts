@@ -10,9 +10,9 @@ export interface IdempotencyMethods {
   idempotency<Request extends IncomingMessage = Req>(options?: IdempotencyOptions<Request>): Middleware;
 }
 
-export function idempotencyFeature(kit: Omit<IdempotencyDeps, 'keys'>) {
+export function idempotencyFeature(kit: Omit<IdempotencyDeps, 'keys' | 'channel'>) {
   return (keys: Keys): IdempotencyMethods => {
-    const deps = { ...kit, keys };
+    const deps = { ...kit, keys, channel: keys.idempotencyChannel() };
     return { idempotency: (options: IdempotencyOptions<never> = {}) => idempotencyMiddleware(options, deps) };
   };
 }

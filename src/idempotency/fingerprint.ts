@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, hash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { types } from 'node:util';
 import { describe } from '../base/describe.ts';
@@ -20,22 +20,35 @@ interface ParsedRequest extends IncomingMessage {
 export type Unfingerprintable = 'unread-body' | 'deep-body';
 
 /** A SHA-256 that is equal for a request and its retries. */
-export async function fingerprintOf(
+export function fingerprintOf(
   req: IncomingMessage,
   fingerprint: IdempotencySettings['fingerprint'],
-): Promise<Buffer | Unfingerprintable> {
-  const hash = createHash('sha256');
-  if (fingerprint === undefined) {
-    const body = bodyOf(req);
-    if (typeof body === 'string') return body;
-    hash.update(JSON.stringify([req.method, originalUrl(req), body.kind])).update(body.bytes);
-    return hash.digest();
+): Buffer | Unfingerprintable | Promise<Buffer> {
+  if (fingerprint !== undefined) {
+    const own: unknown = fingerprint(asExpress(req));
+    return isContent(own) ? sha256(own) : Promise.resolve(own).then(hashOf);
   }
-  const own: unknown = await fingerprint(asExpress(req));
-  if (typeof own === 'string' || types.isUint8Array(own)) return hash.update(own).digest();
+  const body = bodyOf(req);
+  if (typeof body === 'string') return body;
+  const head = JSON.stringify([req.method, originalUrl(req), body.kind]);
+  if (typeof body.bytes === 'string') return sha256(head + body.bytes);
+  return createHash('sha256').update(head).update(body.bytes).digest();
+}
+
+function isContent(value: unknown): value is string | Uint8Array {
+  return typeof value === 'string' || types.isUint8Array(value);
+}
+
+function hashOf(own: unknown): Buffer {
+  if (isContent(own)) return sha256(own);
   throw new ConfigError(
     `kit.idempotency: option \`fingerprint\` returned ${describe(own)}; it must return a string or bytes`,
   );
+}
+
+function sha256(bytes: string | Uint8Array): Buffer {
+  // Twice as fast as the encoding 'buffer'.
+  return Buffer.from(hash('sha256', bytes, 'binary'), 'latin1');
 }
 
 interface FingerprintedBody {

@@ -6,6 +6,9 @@ const MAX_LENGTH = 255;
 /** A key without quotes: clients that do not implement structured fields send a UUID, or another token. */
 const BARE: RegExp = /^[\w!#$%&'*+\-.^`|~:/=@]+$/;
 
+/** A String of a structured field without escaped characters and without parameters. */
+const PLAIN_STRING: RegExp = /^"[ !#-[\]-~]*"$/;
+
 /**
  * The key in a header field: a structured-field String (section 2.1 of the Idempotency-Key draft), or the same text
  * without quotes; both are the same key. Undefined when the field is neither, or the key is empty or too long.
@@ -19,6 +22,8 @@ export function keyOf(field: string): string | undefined {
 
 function quoted(text: string): string | undefined {
   if (!text.startsWith('"')) return undefined;
+  // The parser takes ten times as long.
+  if (PLAIN_STRING.test(text)) return text.slice(1, -1);
   try {
     const [value] = parseItem(text);
     return typeof value === 'string' ? value : undefined;

@@ -4,13 +4,13 @@ import { asExpress, type Middleware, type Next, type Res } from '../http/middlew
 import { sendUnavailable } from '../http/problem-details.ts';
 import { closeSignalOf } from '../http/response/close-signal.ts';
 import { callError } from '../http/response/complete-response.ts';
-import { type MiddlewareOutcome, runMiddleware } from '../http/run-middleware.ts';
+import { type MiddlewareCall, type MiddlewareOutcome, runMiddleware } from '../http/run-middleware.ts';
 import type { IdempotencyDeps } from './attempt.ts';
 import { fingerprintOf } from './fingerprint.ts';
 import { keyOf } from './key-header.ts';
 import { type IdempotencyOptions, resolveIdempotencyOptions } from './options.ts';
 import { replayResponse } from './recorded-response.ts';
-import { IdempotencyRecords, type KeyedRequest, type KeyState } from './records.ts';
+import { IdempotencyRecords, type KeyState } from './records.ts';
 import { type IdempotencyRefusal, refusalFor, sendRefusal } from './refusal.ts';
 import { recordResponse } from './response-recorder.ts';
 import { scopeOf } from './scope.ts';
@@ -41,50 +41,51 @@ export function idempotencyMiddleware(options: IdempotencyOptions<never>, deps: 
   const failed = (error: unknown) => void reporter.failure('idempotency', asError(error));
   const warn = (message: string) => void reporter.warning(message);
 
-  async function handle(req: IncomingMessage, res: ServerResponse, next: Next): Promise<MiddlewareOutcome> {
+  async function handle(call: MiddlewareCall): Promise<MiddlewareOutcome> {
+    const { req, res } = call;
     const field = req.headers[settings.header];
-    if (field === undefined && !settings.required) return 'continue';
-    if (field === undefined) return refuse(req, res, next, refusalFor('missing-key', undefined));
+    if (field === undefined) return refuse(call, refusalFor('missing-key', undefined));
     const key = keyOf(String(field));
-    if (key === undefined) return refuse(req, res, next, refusalFor('malformed-key', undefined));
-    const scope = await scopeOf(req, settings.scope, warn);
-    const fingerprint = await fingerprintOf(req, settings.fingerprint);
+    if (key === undefined) return refuse(call, refusalFor('malformed-key', undefined));
+    const givenScope = scopeOf(req, settings.scope, warn);
+    const scope = typeof givenScope === 'string' ? givenScope : await givenScope;
+    const given = fingerprintOf(req, settings.fingerprint);
+    const fingerprint = given instanceof Promise ? await given : given;
     if (typeof fingerprint === 'string') {
       if (fingerprint === 'unread-body') warn(UNREAD_BODY);
-      return refuse(req, res, next, refusalFor(fingerprint, key));
+      return refuse(call, refusalFor(fingerprint, key));
     }
-    const state = await claim(req, res, { scope, key, fingerprint });
-    if (typeof state === 'string') return state;
-    if (state.kind === 'unknown') return handleFailure(state.error, res, false);
+    const deadline = deps.deadlines.of(req);
+    const signal = settings.waits ? closeSignalOf(res) : undefined;
+    let state: KeyState;
+    try {
+      state = await records.claim({ scope, key, fingerprint, deadline, signal });
+    } catch (error) {
+      return signal?.aborted === true ? 'gone' : handleFailure(error, res, settings.onError === 'allow');
+    }
+    return respond(call, key, state);
+  }
+
+  function respond(
+    call: MiddlewareCall,
+    key: string,
+    state: KeyState,
+  ): MiddlewareOutcome | Promise<MiddlewareOutcome> {
+    const { req, res } = call;
     if (state.kind === 'attempt') {
       const { attempt } = state;
       asExpress(req).idempotency = { key, attempt: attempt.number };
       recordResponse(req, res, attempt, { settings, deadline: deps.deadlines.of(req), reporter });
       return 'continue';
     }
-    if (state.kind !== 'replay') return refuse(req, res, next, refusalFor(state.kind, key));
+    if (state.kind === 'unknown') return handleFailure(state.error, res, false);
+    if (state.kind !== 'replay') return refuse(call, refusalFor(state.kind, key));
     replayResponse(req, res, state.response);
     return 'answered';
   }
 
-  async function claim(
-    req: IncomingMessage,
-    res: ServerResponse,
-    request: KeyedRequest,
-  ): Promise<KeyState | MiddlewareOutcome> {
-    const signal = settings.waits ? closeSignalOf(res) : undefined;
-    try {
-      return await records.claim(request, deps.deadlines.of(req), signal);
-    } catch (error) {
-      if (signal?.aborted === true) return 'gone';
-      return handleFailure(error, res, settings.onError === 'allow');
-    }
-  }
-
   async function refuse(
-    req: IncomingMessage,
-    res: ServerResponse,
-    next: Next,
+    { req, res, next }: MiddlewareCall,
     refusal: IdempotencyRefusal,
   ): Promise<MiddlewareOutcome> {
     const { key, reason } = refusal;
@@ -103,10 +104,14 @@ export function idempotencyMiddleware(options: IdempotencyOptions<never>, deps: 
   }
 
   return function idempotency(req: IncomingMessage, res: ServerResponse, next: Next): void {
-    const unusable = callError('kit.idempotency', { req, res, next });
+    const call = { req, res, next };
+    const unusable = callError('kit.idempotency', call);
     // A second kit.idempotency would refuse the request, since the attempt of the first is in flight.
-    const isSkipped = !settings.methods.has(req.method ?? '') || asExpress(req).idempotency !== undefined;
+    const isSkipped =
+      !settings.methods.has(req.method ?? '') ||
+      (req.headers[settings.header] === undefined && !settings.required) ||
+      asExpress(req).idempotency !== undefined;
     if (unusable !== undefined || isSkipped) next(unusable);
-    else runMiddleware({ req, res, next }, failed, (once) => handle(req, res, once));
+    else runMiddleware(call, failed, (once) => handle({ req, res, next: once }));
   };
 }

@@ -11,8 +11,16 @@ export interface RecordedResponse {
   readonly body: Buffer;
 }
 
-export function packResponse({ status, headers, removed, body }: RecordedResponse): Buffer {
-  return packFrame([status, headers, body.length, ...(removed.length === 0 ? [] : [removed])], body);
+export type RecordedHead = Omit<RecordedResponse, 'body'>;
+
+/** Packs a response whose body is given in parts, with their total size. */
+export function packResponse(
+  { status, headers, removed }: RecordedHead,
+  body: readonly Buffer[],
+  size: number,
+): Buffer {
+  const meta = removed.length === 0 ? [status, headers, size] : [status, headers, size, removed];
+  return packFrame(meta, ...body);
 }
 
 /** Returns undefined for bytes that are corrupt. */

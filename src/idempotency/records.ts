@@ -1,9 +1,9 @@
 import { closedError, StoreError } from '../base/errors.ts';
 import { freshToken } from '../base/token.ts';
 import type { Deadline } from '../engine/deadline.ts';
-import { type ClaimReply, makeClaim } from '../waiting/claim.ts';
-import { WakeUps } from '../waiting/wake-ups.ts';
-import { Attempt, discardAttempt, type GrantedAttempt, type IdempotencyDeps } from './attempt.ts';
+import { type Claim, type ClaimReply, makeClaim } from '../waiting/claim.ts';
+import { type WakeUp, WakeUps } from '../waiting/wake-ups.ts';
+import { Attempt, discardAttempt, type IdempotencyDeps } from './attempt.ts';
 import { type IdempotencyBeginReply, idempotencyBegin } from './operations/begin.ts';
 import type { IdempotencySettings } from './options.ts';
 import { type RecordedResponse, unpackResponse } from './recorded-response.ts';
@@ -12,6 +12,9 @@ export interface KeyedRequest {
   readonly scope: string;
   readonly key: string;
   readonly fingerprint: Buffer;
+  readonly deadline: Deadline;
+  /** Ends the wait. */
+  readonly signal: AbortSignal | undefined;
 }
 
 /**
@@ -39,66 +42,95 @@ export class IdempotencyRecords {
 
   /**
    * Claims the key for a request. Rejects when Redis fails, when the record is corrupt, when the kit is closed, and,
-   * if `signal` aborts during a wait, with the reason of the signal.
+   * if the signal aborts during a wait, with the reason of the signal.
    */
-  async claim(request: KeyedRequest, deadline: Deadline, signal?: AbortSignal): Promise<KeyState> {
+  async claim(request: KeyedRequest): Promise<KeyState> {
     const { keys, closing } = this.#deps;
     if (closing.aborted) throw closedError();
-    const { lease, retention } = this.#settings;
     const recordKey = keys.idempotency(request.scope, request.key);
     const wakeUp = this.#wakeUps?.expect(recordKey);
-    const waitMs = wakeUp === undefined ? 0 : Number.POSITIVE_INFINITY;
-    const token = freshToken();
-    let isWaiter = false;
-    const ask = (hasWaited: boolean) => {
-      isWaiter = hasWaited;
-      // The deadline limits the time that a request spends on Redis, not its wait for another request.
-      return this.#ask(request, { recordKey, token }, hasWaited ? undefined : deadline);
-    };
-    const undo = () => discardAttempt({ recordKey, token }, { retention, hasRun: false }, this.#deps);
+    const claim = new KeyClaim(request, { recordKey, wakeUp }, this.#settings, this.#deps);
     try {
-      const claim = { ask, undo, undoForMs: lease, waitMs, wakeUp, signal };
       const { granted } = await makeClaim(claim, this.#deps);
       return granted ?? { kind: 'in-flight' };
     } catch (error) {
-      if (isWaiter && signal?.aborted !== true) return { kind: 'unknown', error };
+      if (claim.isWaiter && request.signal?.aborted !== true) return { kind: 'unknown', error };
       throw error;
     }
   }
+}
 
-  async #ask(
-    { key, fingerprint }: KeyedRequest,
-    { recordKey, token }: { readonly recordKey: string; readonly token: string },
-    deadline: Deadline | undefined,
-  ): Promise<ClaimReply<KeyState>> {
+class KeyClaim implements Claim<KeyState> {
+  readonly waitMs: number;
+  readonly wakeUp: WakeUp | undefined;
+  isWaiter = false;
+  readonly #request: KeyedRequest;
+  readonly #recordKey: string;
+  readonly #token: string = freshToken();
+  readonly #settings: IdempotencySettings;
+  readonly #deps: IdempotencyDeps;
+
+  constructor(
+    request: KeyedRequest,
+    { recordKey, wakeUp }: { readonly recordKey: string; readonly wakeUp: WakeUp | undefined },
+    settings: IdempotencySettings,
+    deps: IdempotencyDeps,
+  ) {
+    this.waitMs = wakeUp === undefined ? 0 : Number.POSITIVE_INFINITY;
+    this.wakeUp = wakeUp;
+    this.#request = request;
+    this.#recordKey = recordKey;
+    this.#settings = settings;
+    this.#deps = deps;
+  }
+
+  get undoForMs(): number {
+    return this.#settings.lease;
+  }
+
+  get signal(): AbortSignal | undefined {
+    return this.#request.signal;
+  }
+
+  async ask(hasWaited: boolean): Promise<ClaimReply<KeyState>> {
+    this.isWaiter = hasWaited;
     const { lease, retention, waits } = this.#settings;
     const { engine, reporter } = this.#deps;
-    const args = { token, fingerprint, lease, retention, waits };
-    const reply = await engine.run(idempotencyBegin, [recordKey], args, deadline);
-    if (reply.found === 'corrupt') throw corrupt(recordKey);
+    const { key, fingerprint } = this.#request;
+    const args = { token: this.#token, fingerprint, lease, retention, waits };
+    // The deadline limits the time that a request spends on Redis, not its wait for another request.
+    const deadline = hasWaited ? undefined : this.#request.deadline;
+    const reply = await engine.run(idempotencyBegin, [this.#recordKey], args, deadline);
+    if (reply.found === 'corrupt') throw corrupt(this.#recordKey);
     const { outcome, attempt, leftMs } = reply;
     if (outcome === 'running') return { leftMs, needsUndo: false };
     if (outcome === 'recovered') reporter.events.emit('idempotency:recovered', { key, attempt });
-    const granted = this.#stateOf(reply, { recordKey, key, token, fingerprint, attempt });
-    return { granted, leftMs, needsUndo: false };
+    return { granted: this.#stateOf(reply), leftMs, needsUndo: false };
   }
 
-  #stateOf({ outcome, response }: IdempotencyBeginReply, grant: GrantedAttempt): KeyState {
+  undo(): Promise<boolean> {
+    const attempt = { recordKey: this.#recordKey, token: this.#token };
+    return discardAttempt(attempt, { retention: this.#settings.retention, hasRun: false }, this.#deps);
+  }
+
+  #stateOf({ outcome, attempt, response }: IdempotencyBeginReply): KeyState {
     if (outcome === 'mismatch' || outcome === 'unkept') return { kind: outcome };
+    const { key, fingerprint } = this.#request;
     if (outcome !== 'done') {
+      const grant = { recordKey: this.#recordKey, key, token: this.#token, fingerprint, attempt };
       return { kind: 'attempt', attempt: new Attempt(grant, this.#settings, this.#deps) };
     }
     const recorded = response === null ? undefined : unpackResponse(response);
-    if (recorded === undefined) throw corrupt(grant.recordKey);
-    this.#deps.reporter.events.emit('idempotency:replayed', { key: grant.key });
+    if (recorded === undefined) throw corrupt(this.#recordKey);
+    this.#deps.reporter.events.emit('idempotency:replayed', { key });
     return { kind: 'replay', response: recorded };
   }
 }
 
 /** Subscribes to the ends of attempts in all processes, which wake the waiters of this process. */
-function subscribe({ pubSub, keys, closing }: IdempotencyDeps): WakeUps {
+function subscribe({ pubSub, channel, closing }: IdempotencyDeps): WakeUps {
   const wakeUps = new WakeUps();
-  pubSub.subscribe(keys.idempotencyChannel(), {
+  pubSub.subscribe(channel, {
     onMessage: (message) => wakeUps.wake(message),
     onStatus: (isUp) => wakeUps.listenerChanged(isUp),
   });

@@ -9,7 +9,7 @@ import { type HandlerHeaders, watchHandlerHeaders } from '../http/response/handl
 import { whenUnserved } from '../http/response/unserved.ts';
 import type { Attempt } from './attempt.ts';
 import type { IdempotencySettings } from './options.ts';
-import { packResponse, type RecordedResponse } from './recorded-response.ts';
+import { packResponse, type RecordedHead } from './recorded-response.ts';
 
 interface RecorderDeps {
   readonly settings: IdempotencySettings;
@@ -18,7 +18,9 @@ interface RecorderDeps {
 }
 
 /** Headers that are not recorded: middleware sets a retry's cookies, and the replay sets the length of its body. */
-const NOT_RECORDED: ReadonlySet<string> = new Set(['set-cookie', 'content-length']);
+function isNotRecorded(name: string): boolean {
+  return name === 'set-cookie' || name === 'content-length';
+}
 
 /** Records the response of an attempt before its last byte is sent. */
 export function recordResponse(
@@ -32,14 +34,30 @@ export function recordResponse(
   addResponseHook(res, recorder);
   // The response guard, which addResponseHook() installs, must listen for the end of the connection first.
   recorder.watchClient();
-  addResponseHook(res, {
-    phase: 'idempotency',
-    withholdsLastBytes: true,
-    outlastsRefusal: true,
-    beforeEnd: () => recorder.record(),
-    abandoned: () => attempt.leave(),
-  });
+  addResponseHook(res, new AttemptEnd(recorder, attempt));
   whenUnserved(res, () => recorder.discard());
+}
+
+/** Ends the attempt of a response, in the phase of the hooks that wait. */
+class AttemptEnd implements ResponseHook {
+  readonly phase = 'idempotency';
+  readonly withholdsLastBytes = true;
+  readonly outlastsRefusal = true;
+  readonly #recorder: ResponseRecorder;
+  readonly #attempt: Attempt;
+
+  constructor(recorder: ResponseRecorder, attempt: Attempt) {
+    this.#recorder = recorder;
+    this.#attempt = attempt;
+  }
+
+  beforeEnd(): Promise<void> {
+    return this.#recorder.record();
+  }
+
+  abandoned(): void {
+    this.#attempt.leave();
+  }
 }
 
 class ResponseRecorder implements ResponseHook {
@@ -49,7 +67,7 @@ class ResponseRecorder implements ResponseHook {
   readonly #attempt: Attempt;
   readonly #deps: RecorderDeps;
   readonly #ownHeaders: () => HandlerHeaders;
-  #head: Omit<RecordedResponse, 'body'> | undefined;
+  #head: RecordedHead | undefined;
   #chunks: Buffer[] = [];
   #size = 0;
   #isUnserved = false;
@@ -61,7 +79,7 @@ class ResponseRecorder implements ResponseHook {
     this.#res = res;
     this.#attempt = attempt;
     this.#deps = deps;
-    this.#ownHeaders = watchHandlerHeaders(res, (name) => NOT_RECORDED.has(name));
+    this.#ownHeaders = watchHandlerHeaders(res, isNotRecorded);
   }
 
   watchClient(): void {
@@ -101,11 +119,10 @@ class ResponseRecorder implements ResponseHook {
       this.#reportUnkept();
       return this.#attempt.complete(undefined, deadline);
     }
-    const body = Buffer.concat(this.#chunks, this.#size);
-    return this.#attempt.complete(packResponse({ ...head, body }), deadline);
+    return this.#attempt.complete(packResponse(head, this.#chunks, this.#size), deadline);
   }
 
-  #readHead(): Omit<RecordedResponse, 'body'> {
+  #readHead(): RecordedHead {
     const { set: headers, removed } = this.#ownHeaders();
     return { status: this.#res.statusCode, headers, removed };
   }

@@ -6,13 +6,17 @@ import { asExpress } from '../http/middleware.ts';
 import type { IdempotencySettings } from './options.ts';
 
 /** The scope of the request's key. Redis stores the scope only in a hash, as a part of the Redis key. */
-export async function scopeOf(
+export function scopeOf(
   req: IncomingMessage,
   scope: IdempotencySettings['scope'],
   warn: (message: string) => void,
-): Promise<string> {
+): string | Promise<string> {
   if (scope === undefined) return defaultScope(req, warn);
-  const own: unknown = await scope(asExpress(req));
+  const own: unknown = scope(asExpress(req));
+  return isIdentity(own) ? own : Promise.resolve(own).then(checkedScope);
+}
+
+function checkedScope(own: unknown): string {
   if (isIdentity(own)) return own;
   throw identityError('kit.idempotency: option `scope`', own, 'a string that is not empty');
 }

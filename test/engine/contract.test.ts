@@ -160,7 +160,7 @@ describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
   fresh('an idempotent request runs once, and its response is stored for the retention time', async () => {
     const key = [keys().idempotency('ann', 'order')];
     const fingerprint = Buffer.alloc(32, 7);
-    const notice = { channel: `${both.prefix}:none`, message: '' };
+    const notice = { channel: `${both.prefix}:none` };
     const begin = (token: string, asked = fingerprint) => {
       const args = { token, fingerprint: asked, lease: 1_000, retention: HOUR, waits: false };
       return engine().run(idempotencyBegin, key, args);

@@ -443,7 +443,7 @@ describe('the script and the in-memory implementation of an operation', () => {
       attempt: fc.constantFrom(1, 2),
     });
     const span = fc.constantFrom(100 * S, 1_000 * S);
-    const notice = { channel: 'outside-channel', message: 'm' };
+    const notice = { channel: 'outside-channel' };
     const begin = fc.tuple(claim, span, span, fc.boolean()).map(
       ([{ token, fingerprint }, lease, retention, waits]): Step =>
         async (world) => {

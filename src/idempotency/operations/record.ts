@@ -18,7 +18,7 @@ const FINGERPRINT_AT: number = HEADER - 1 - FINGERPRINT_LENGTH;
 
 /**
  * Defines `load_record()`, which returns KEYS[1] as a table, without a state when there is no record;
- * `save_record(record)`; and `notify_waiters(record, channel, message)`.
+ * `save_record(record)`; and `notify_waiters(record, channel)`, which publishes KEYS[1].
  */
 export const IDEMPOTENCY_LUA: string = /* lua */ `
 local HEADER = ${HEADER}
@@ -42,9 +42,9 @@ local function save_record(record)
   redis.call('SET', KEYS[1], head .. record.fingerprint .. string.char(#record.token) .. record.token .. record.response,
     'PX', record.ends - now)
 end
-local function notify_waiters(record, channel, message)
+local function notify_waiters(record, channel)
   -- For a Redis user without permission to publish, the record must still be saved.
-  if record.waited == 1 then redis.pcall('PUBLISH', channel, message) end
+  if record.waited == 1 then redis.pcall('PUBLISH', channel, KEYS[1]) end
 end
 `;
 
