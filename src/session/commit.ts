@@ -76,8 +76,7 @@ function writeSession(request: RequestSession, hasBegun: boolean): undefined | P
   if (request.hasEnded(session.id)) return request.dropCookie();
   // A handler has assigned something else to `req.sessionID`.
   if (request.id === undefined && !request.isCookieDropped) return undefined;
-  repair(session, request);
-  const content = contentOf(session);
+  const content = repairedContent(session, request);
   if (session.id === request.loggedOutId && content === '{}') return request.dropCookie();
   if (mustBeSaved(session, content, request)) return save(session, request, hasBegun);
   return touchIfDue(request, session.id);
@@ -117,19 +116,24 @@ function sessionOf(request: RequestSession, value: unknown): Session | undefined
 }
 
 /**
- * Restores the cookie and the methods of a session. A handler may have copied a request body with a `cookie` or the
- * name of a method into the session. From such a cookie, an unprotected cookie would be set.
+ * Restores the cookie and the methods of a session, and returns its content. A handler may have copied a request body
+ * with a `cookie` or the name of a method into the session. From such a cookie, an unprotected cookie would be set.
  */
-function repair(session: Session, { originalCookie, parts }: RequestSession): void {
+function repairedContent(session: Session, { originalCookie, parts, stored }: RequestSession): string {
   if (!(session.cookie instanceof expressSession.Cookie) && originalCookie !== undefined) {
     session.cookie = originalCookie;
   }
-  for (const name of hiddenMethods(session)) {
+  const content = contentOf(session);
+  // Data under the name of a method is never stored, so unchanged content has none.
+  if (stored.get(session.id)?.content === content) return content;
+  const hidden = hiddenMethods(session);
+  for (const name of hidden) {
     parts.records.warn(
       `req.session.${name} is a method of every session, so data under this name is not kept; take another name`,
     );
     Reflect.deleteProperty(session, name);
   }
+  return hidden.length === 0 ? content : contentOf(session);
 }
 
 function mustBeSaved({ id, cookie }: Session, content: string, request: RequestSession): boolean {

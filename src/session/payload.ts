@@ -1,4 +1,4 @@
-import expressSession from 'express-session';
+import type expressSession from 'express-session';
 import { asError, RedisKitError } from '../base/errors.ts';
 import { renewedCookie } from './cookie-lifetime.ts';
 import type { DataParts } from './operations/data.ts';
@@ -95,9 +95,9 @@ function stringify(read: () => object): string {
 
 function isMeta(value: unknown): value is SessionMeta {
   if (!isObject(value) || !isObject(value.cookie)) return false;
-  // The constructor throws for a cookie from which express-session cannot create a session.
-  Reflect.construct(expressSession.Cookie, [value.cookie]);
-  return true;
+  const { maxAge } = value.cookie;
+  // express-session throws for a cookie with another `maxAge`.
+  return !maxAge || typeof maxAge === 'number';
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

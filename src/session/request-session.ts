@@ -6,8 +6,9 @@ import { clientAddress } from '../http/client-address.ts';
 import { withoutIdentityWatch } from '../http/identity/identity-watch.ts';
 import type { Req } from '../http/middleware.ts';
 import { ClientCookie, type SessionCookie } from './client-cookie.ts';
+import { renewedCookie } from './cookie-lifetime.ts';
 import type { SessionSettings } from './options.ts';
-import { dataOf, type SessionMeta } from './payload.ts';
+import type { SessionMeta } from './payload.ts';
 import { propertiesOf, type SessionProperties } from './request-properties.ts';
 import type { SessionRecords, StoredSession, UnparsedSession } from './session-records.ts';
 import type { SignedCookies } from './signed-cookie.ts';
@@ -169,7 +170,7 @@ export class RequestSession implements SessionProperties {
       this.loaded = stored;
       this.originalId = this.cookieId;
       this.stored.set(this.cookieId, stored);
-      this.#session = this.createSession(this.req, dataOf(stored));
+      this.#session = this.createSession(this.req, stored.data, renewedCookie(stored.meta.cookie));
     }
     this.originalCookie = (this.#session as expressSession.Session).cookie as SessionCookie;
   }
@@ -190,12 +191,12 @@ export class RequestSession implements SessionProperties {
   }
 
   /** Creates the session object of loaded data. */
-  createSession(req: Express.Request, data: expressSession.SessionData): expressSession.Session {
-    const { expires, originalMaxAge } = data.cookie;
+  createSession(req: Express.Request, data: object, cookie: object): expressSession.Session {
+    const { expires, originalMaxAge } = cookie as Partial<expressSession.Cookie>;
     const session = this.parts.makeSession(req, data);
-    session.cookie = Reflect.construct(expressSession.Cookie, [data.cookie]);
+    session.cookie = Reflect.construct(expressSession.Cookie, [cookie]);
     if (typeof expires === 'string') session.cookie.expires = new Date(expires);
-    session.cookie.originalMaxAge = originalMaxAge;
+    session.cookie.originalMaxAge = originalMaxAge ?? null;
     return session;
   }
 

@@ -30,7 +30,7 @@ export class RequestStore extends expressSession.Store {
     const request = this.#request;
     // express-session's `Store.load` passes an object in place of a request.
     if (req !== request.req) setPropertiesOf(req, request);
-    const session = request.createSession(req, data);
+    const session = request.createSession(req, data, data.cookie);
     req.session = session as Req['session'];
     return req.session;
   }

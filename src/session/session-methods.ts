@@ -112,7 +112,7 @@ async function reload(session: Session): Promise<void> {
   const { req } = session;
   const data = await loadSession(request, session.id, request.newDeadline());
   if (data === null) throw new StoreError('ERR_REDIS_KIT_SESSION_GONE', 'the session has ended elsewhere');
-  req.session = request.createSession(req, data) as Req['session'];
+  req.session = request.createSession(req, data, data.cookie) as Req['session'];
 }
 
 async function regenerate(session: Session): Promise<void> {

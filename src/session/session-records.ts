@@ -41,18 +41,26 @@ export class SessionRecords {
 
   /** Loads the live session of an id; undefined when the id has none. Moves its idle deadline if that is due. */
   async load(id: string, deadline?: Deadline): Promise<(StoredSession & ParsedPayload) | undefined> {
-    const { keys, reporter } = this.#deps;
-    const names = keys.sessionNames(id);
-    const stored = (await this.#fetch(names, true, deadline))?.parse();
-    if (stored !== undefined) reporter.events.emit('session:loaded', { handle: names.handle });
-    return stored;
+    return (await this.read(this.#deps.keys.sessionNames(id), true, deadline))?.parse();
   }
 
   /** Like `load`, but does not parse the session. With `moves: false`, the read has no side effects. */
-  async read(names: SessionNames, moves: boolean, deadline?: Deadline): Promise<UnparsedSession | undefined> {
-    const session = await this.#fetch(names, moves, deadline);
-    if (session !== undefined) this.#deps.reporter.events.emit('session:loaded', { handle: names.handle });
-    return session;
+  async read(
+    { handle, key }: SessionNames,
+    moves: boolean,
+    deadline?: Deadline,
+  ): Promise<UnparsedSession | undefined> {
+    const { touchAfter, idle: usual } = this.#settings;
+    const args = { touchAfter, idle: usual, moves };
+    const reply = await this.#deps.engine.run(sessionRead, [key], args, deadline);
+    const { data, created, idle, revision, owner, isTouchDue } = reply;
+    if (data === null) {
+      if (reply.found === 'corrupt') this.#reportCorrupt(handle);
+      return undefined;
+    }
+    this.#deps.reporter.events.emit('session:loaded', { handle });
+    if (reply.indexUntil > 0) this.#index.renew({ created, owner, indexUntil: reply.indexUntil, handle });
+    return { created, idle, revision, owner, isTouchDue, parse: () => this.#parse(reply, data, handle) };
   }
 
   /** Returns the id whose live session was created last; the first id when no session is alive. */
@@ -172,23 +180,6 @@ export class SessionRecords {
 
   #ownerOf({ userId }: SessionPayload): string {
     return userId === undefined ? '' : this.#deps.keys.sessionOwner(userId);
-  }
-
-  async #fetch(
-    { handle, key }: SessionNames,
-    moves: boolean,
-    deadline: Deadline | undefined,
-  ): Promise<UnparsedSession | undefined> {
-    const { touchAfter, idle: usual } = this.#settings;
-    const args = { touchAfter, idle: usual, moves };
-    const reply = await this.#deps.engine.run(sessionRead, [key], args, deadline);
-    const { data, created, idle, revision, owner, isTouchDue } = reply;
-    if (data === null) {
-      if (reply.found === 'corrupt') this.#reportCorrupt(handle);
-      return undefined;
-    }
-    if (reply.indexUntil > 0) this.#index.renew({ created, owner, indexUntil: reply.indexUntil, handle });
-    return { created, idle, revision, owner, isTouchDue, parse: () => this.#parse(reply, data, handle) };
   }
 
   #parse(
