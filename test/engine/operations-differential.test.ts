@@ -252,6 +252,34 @@ describe('the script and the in-memory implementation of an operation', () => {
     );
   });
 
+  it('script and in-memory implementation agree for changes of stored sessions', async () => {
+    const key = (world: World) => [world.keys.session('id')];
+    const common = { idle: 60_000 * S, absolute: 0, touchAfter: 10 * S, owner: '', revision: 0 };
+    const run = fc.record({
+      format: dataFormat,
+      few: fc.tuple(lineChanges(3), lineChanges(30)),
+      many: fc.array(fc.tuple(lineChanges(2), fc.oneof(lineChanges(3), lineChanges(40)))),
+      margin: fc.constantFrom(0, 0, 1, 5, 1_000),
+    });
+    await fc.assert(
+      fc.asyncProperty(run, async ({ format, few, many, margin }) => {
+        const world = new World(both);
+        const [meta, content] = few.map((lines) => textOf(lines.filter(({ value }) => value !== '')));
+        const size = 4 + Buffer.byteLength(`${meta}${content}`);
+        const data = packData(format, size, { meta: meta ?? '', content: content ?? '' });
+        const created = { ...common, mode: 'create' as const, maxBytes: 0, data };
+        await world.compare(sessionWrite, key(world), created);
+        for (const [ofMeta, ofContent] of many) {
+          await world.compare(sessionWrite, key(world), {
+            ...{ ...common, mode: 'update', maxBytes: size + margin, data: Buffer.alloc(0) },
+            changes: { format, meta: ofMeta, content: ofContent },
+          });
+        }
+      }),
+      { numRuns: 100, endOnFailure: true },
+    );
+  });
+
   it("script and in-memory implementation agree for users' session indexes", async () => {
     const key = (world: World) => [world.keys.userSessions('ann')];
     const member = fc.constantFrom('1a', '1b', '2a', '3a', '4a');

@@ -498,6 +498,8 @@ describe.each(['memory', 'redis'] as const)('parallel saves of one session (%s)'
       for (const records of [old, next]) {
         expect(dataIn(await records.load(id))).toEqual({ a: 2, b: 3, c: 5 });
       }
+      await old.update(id, bases[0], payloadWith({ a: 6, b: 0 }));
+      expect(dataIn(await next.load(id))).toEqual({ a: 6, b: 3, c: 5 });
     });
   });
 
