@@ -1,11 +1,13 @@
 import { asError, StoreError } from '../base/errors.ts';
 import type { Keys } from '../base/keys.ts';
+import type { OpenWork } from '../base/open-work.ts';
 import type { Reporter } from '../base/reporter.ts';
 import type { Deadline } from '../engine/deadline.ts';
 import type { Engine } from '../engine/port.ts';
 import { identityBlock } from './operations/identity-block.ts';
 import type { PolicyArgs } from './operations/policies-script.ts';
 import { limitTake, type TakeArgs, type TakeReply } from './operations/take.ts';
+import { limitWait } from './operations/wait.ts';
 
 /** The decision of one policy. */
 export interface PolicyDecision {
@@ -33,6 +35,8 @@ export interface Decision {
   readonly retryAfterMs: number | null;
   /** Milliseconds until more quota of the tightest policy comes back; 0 when nothing is used. */
   readonly resetMs: number;
+  /** Milliseconds that the request has waited for its units, with the option `wait`; else 0. */
+  readonly waitedMs: number;
   readonly policies: readonly PolicyDecision[];
 }
 
@@ -57,6 +61,10 @@ export interface RateLimitDeps {
   readonly reporter: Reporter;
   /** The clock by which a decision ages, in milliseconds. */
   readonly now: () => number;
+  /** Work that must finish before the connection closes. */
+  readonly work: OpenWork;
+  /** Aborts when the kit is closed. */
+  readonly closing: AbortSignal;
 }
 
 export interface GroupPolicy extends PolicyArgs {
@@ -87,10 +95,12 @@ export interface GroupDecision {
   readonly degraded: boolean;
 }
 
-interface GroupCall extends Pick<TakeArgs, 'mode'> {
+export interface GroupCall extends Pick<TakeArgs, 'mode'> {
   readonly cost: number;
   readonly onError: RateLimitOnError;
-  readonly deadline: Deadline | undefined;
+  readonly deadline?: Deadline | undefined;
+  /** How long the request may wait for its units; undefined for a limiter without the option `wait`. */
+  readonly waitMs?: number | undefined;
 }
 
 /** The reply for each policy when `onError: 'allow'` decides. */
@@ -107,14 +117,16 @@ export const ALLOWED: TakeReply = {
 /** Decides a policy group in Redis, or by the failure policy when Redis is unavailable. */
 export async function decideGroup(
   group: PolicyGroup,
-  { mode, cost, onError, deadline }: GroupCall,
+  { mode, cost, onError, deadline, waitMs }: GroupCall,
   { engine, fallbackEngine, reporter }: RateLimitDeps,
 ): Promise<GroupDecision> {
   const { keys, policies } = group;
-  const args = { mode, costs: [cost], policies };
-  const take = limitTake(policies);
+  const decide = (by: Engine, until?: Deadline) =>
+    waitMs === undefined
+      ? by.run(limitTake(policies), keys, { mode, costs: [cost], policies }, until)
+      : by.run(limitWait(policies), keys, { cost, mostMs: waitMs, policies }, until);
   try {
-    const replies = await engine.run(take, keys, args, deadline);
+    const replies = await decide(engine, deadline);
     if (replies.some((reply) => reply.found === 'corrupt')) {
       reporter.failure('rate', corruptError(`a value under ${keys.join(', ')}`));
     }
@@ -127,7 +139,7 @@ export async function decideGroup(
     if (onError === 'allow') {
       return { group, replies: policies.map(() => ALLOWED), engine: undefined, degraded: true };
     }
-    const replies = await fallbackEngine.run(take, keys, args);
+    const replies = await decide(fallbackEngine);
     return { group, replies, engine: fallbackEngine, degraded: true };
   }
 }
@@ -144,7 +156,7 @@ export function hasRefused({ replies }: GroupDecision): boolean {
 /** Combines the decisions of all groups. `names`: the names of the limiter's policies, in the order of its options. */
 export function makeDecision(
   decided: readonly GroupDecision[],
-  { mode, cost }: Pick<GroupCall, 'mode' | 'cost'>,
+  { mode, cost, waitMs: mostMs }: Pick<GroupCall, 'mode' | 'cost' | 'waitMs'>,
   names: readonly string[],
 ): Decision {
   const isRefused = decided.some(hasRefused);
@@ -162,7 +174,9 @@ export function makeDecision(
   const allowed = policies.every((policy) => policy.allowed);
   const waitMs = Math.max(...outcomes.map(waitOf));
   const retryAfterMs = allowed || waitMs === Number.POSITIVE_INFINITY ? null : waitMs;
-  return { allowed, degraded, cost, limit, used, remaining, retryAfterMs, resetMs, policies };
+  // For a limiter whose requests wait, the wait of an allowed request is the time until its units are granted.
+  const waitedMs = allowed && mostMs !== undefined ? waitMs : 0;
+  return { allowed, degraded, cost, limit, used, remaining, retryAfterMs, resetMs, waitedMs, policies };
 }
 
 interface PolicyOutcome {

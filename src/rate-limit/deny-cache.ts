@@ -18,6 +18,11 @@ export interface DenyCacheSettings {
   readonly maxAgeMs: number;
 }
 
+interface DenyCacheTimes extends DenyCacheSettings {
+  /** How long a request may wait for its units: a refusal stops to apply this long before its wait is over. Default 0. */
+  readonly waitMs?: number;
+}
+
 /**
  * Remembers refusals, so that the further requests of a refused client cost no command. A refusal applies until its
  * wait is over, but no longer than `maxAgeMs`, since another process may refund units meanwhile. A refusal applies only
@@ -26,10 +31,12 @@ export interface DenyCacheSettings {
 export class DenyCache {
   readonly #refusals: LRUCache<string, KnownRefusal & { readonly request: string }>;
   readonly #maxAgeMs: number;
+  readonly #waitMs: number;
 
-  constructor({ maxEntries, maxAgeMs }: DenyCacheSettings) {
+  constructor({ maxEntries, maxAgeMs, waitMs = 0 }: DenyCacheTimes) {
     this.#refusals = new LRUCache({ max: maxEntries });
     this.#maxAgeMs = maxAgeMs;
+    this.#waitMs = waitMs;
   }
 
   remember(group: PolicyGroup, refusal: KnownRefusal): void {
@@ -46,7 +53,7 @@ export class DenyCache {
     if (refusal === undefined || refusal.request !== requestOf(group, cost)) return undefined;
     const wait = Math.max(...refusal.replies.map(waitOf));
     const now = performance.now();
-    if (now - refusal.sentAt >= Math.min(wait, this.#maxAgeMs)) {
+    if (now - refusal.sentAt >= Math.min(wait - this.#waitMs, this.#maxAgeMs)) {
       this.#refusals.delete(group.denyKey);
       return undefined;
     }

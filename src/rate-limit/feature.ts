@@ -31,6 +31,7 @@ const WITHOUT_HTTP = {
   onDenied: 'ignore',
   denyCache: undefined,
   block: undefined,
+  wait: undefined,
 } as const;
 
 export function rateLimitFeature(

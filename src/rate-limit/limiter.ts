@@ -2,14 +2,13 @@ import { performance } from 'node:perf_hooks';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe } from '../base/describe.ts';
 import { asError, ConfigError } from '../base/errors.ts';
-import { kindOf } from '../base/identity.ts';
 import { OptionReader } from '../base/option-reader.ts';
 import type { Deadline } from '../engine/deadline.ts';
 import {
   ALLOWED,
-  blockOf,
   type Decision,
   decideGroup,
+  type GroupCall,
   type GroupDecision,
   hasRefused,
   makeDecision,
@@ -18,10 +17,11 @@ import {
   type RateLimitOnError,
 } from './decision.ts';
 import { DenyCache, type DenyCacheSettings } from './deny-cache.ts';
+import { GroupFactory, type PolicyWithLimit } from './group-factory.ts';
 import { limitRefund } from './operations/refund.ts';
-import type { TakeArgs } from './operations/take.ts';
 import type { PolicySettings } from './policy.ts';
 import { chargeRest, type DecisionCharge } from './settle.ts';
+import { afterWait, WaitQueue, type WaitSettings } from './wait-queue.ts';
 
 export interface CallOptions {
   /**
@@ -59,13 +59,10 @@ export interface LimiterSettings {
   readonly denyCache: DenyCacheSettings | undefined;
   /** How long an identity is refused after a refusal, in milliseconds. */
   readonly block: number | undefined;
+  readonly wait: WaitSettings | undefined;
 }
 
-/** A policy with the limit that applies to one call. */
-export interface PolicyWithLimit {
-  readonly policy: PolicySettings;
-  readonly limit: number;
-}
+type Call = Omit<GroupCall, 'onError'>;
 
 const MAX_COST = 1_000_000_000;
 
@@ -73,7 +70,9 @@ export class PolicyLimiter implements Limiter {
   readonly #settings: LimiterSettings;
   readonly #names: readonly string[];
   readonly #deps: RateLimitDeps;
+  readonly #groups: GroupFactory;
   readonly #denyCache: DenyCache | undefined;
+  readonly #queue: WaitQueue | undefined;
   /** The charge of each decision that can still be refunded or settled. */
   readonly #charged = new WeakMap<Decision, DecisionCharge>();
 
@@ -81,23 +80,30 @@ export class PolicyLimiter implements Limiter {
     this.#settings = settings;
     this.#names = settings.policies.map(({ name }) => name);
     this.#deps = deps;
-    this.#denyCache = settings.denyCache === undefined ? undefined : new DenyCache(settings.denyCache);
+    this.#groups = new GroupFactory(settings, deps.keys);
+    const { denyCache, wait } = settings;
+    const waitMs = wait?.waitMs ?? 0;
+    this.#denyCache = denyCache === undefined ? undefined : new DenyCache({ ...denyCache, waitMs });
+    this.#queue = wait === undefined ? undefined : new WaitQueue(wait, deps);
   }
 
   async consume(id: string, options: Parameters<Limiter['consume']>[1] = {}): Promise<Decision> {
     const reader = new OptionReader('limiter.consume', options, ['cost', 'limit']);
-    return this.take([this.#groupOfAll(id, reader.value('limit'))], (reader.value('cost') ?? 1) as number);
+    return this.take([this.#groups.ofAll(id, reader.value('limit'))], (reader.value('cost') ?? 1) as number);
   }
 
   async peek(id: string, options: CallOptions = {}): Promise<Decision> {
     const reader = new OptionReader('limiter.peek', options, ['limit']);
-    const decision = await this.#decide('peek', [this.#groupOfAll(id, reader.value('limit'))], 1);
+    const decision = await this.#decide([this.#groups.ofAll(id, reader.value('limit'))], {
+      mode: 'peek',
+      cost: 1,
+    });
     return { ...decision, cost: 0 };
   }
 
   async penalize(id: string, units: number, options: CallOptions = {}): Promise<Decision> {
     const reader = new OptionReader('limiter.penalize', options, ['limit']);
-    return this.#decide('force', [this.#groupOfAll(id, reader.value('limit'))], units);
+    return this.#decide([this.#groups.ofAll(id, reader.value('limit'))], { mode: 'force', cost: units });
   }
 
   async refund(decision: Decision): Promise<void> {
@@ -110,15 +116,13 @@ export class PolicyLimiter implements Limiter {
     if (charge === undefined) return;
     this.#charged.delete(decision);
     const less = decision.cost - actual;
-    if (less > 0) await Promise.all(charge.groups.map((each) => this.#refundGroup(each, less)));
+    if (less > 0) await Promise.all(charge.groups.map((each) => this.#refundGroup(each, less, actual)));
     if (less < 0) await chargeRest(charge, -less, this.#settings.policies, this.#deps);
   }
 
   async reset(id: string): Promise<void> {
-    checkId(id);
     const { keys, fallbackEngine, engine } = this.#deps;
-    const all = this.#names.map((name) => keys.rate(id, name));
-    if (this.#settings.block !== undefined) all.push(this.#blockKey(id));
+    const all = this.#groups.keysOf(id);
     try {
       await fallbackEngine.delete(all);
       await engine.delete(all);
@@ -127,60 +131,54 @@ export class PolicyLimiter implements Limiter {
     }
   }
 
-  /** Charges the cost to every policy of every group, or to none. `onDenied: 'count'` also charges a refused cost. */
-  take(groups: readonly PolicyGroup[], cost: number, deadline?: Deadline): Promise<Decision> {
-    return this.#decide(this.#settings.onDenied === 'count' ? 'count' : 'take', groups, cost, deadline);
-  }
-
-  group(id: string, policies: readonly PolicyWithLimit[]): PolicyGroup {
-    checkId(id);
-    const { keys } = this.#deps;
-    const { block } = this.#settings;
-    const group = {
-      id,
-      denyKey: keys.rateOwner(id),
-      policies: policies.map(({ policy: { name, algorithm, numbers }, limit }) => {
-        return { name, limit, algorithm, numbers: numbers(limit) };
-      }),
-      keys: policies.map(({ policy }) => keys.rate(id, policy.name)),
-    };
-    if (block === undefined) return group;
-    return {
-      ...group,
-      policies: [...group.policies, blockOf(block)],
-      keys: [...group.keys, this.#blockKey(id)],
-    };
-  }
-
-  #blockKey(id: string): string {
-    return this.#deps.keys.rateBlock(id, this.#names[0] ?? '');
-  }
-
-  /** The group of all policies of the limiter, for one id. */
-  #groupOfAll(id: string, limit: unknown): PolicyGroup {
-    const { policies } = this.#settings;
-    if (limit !== undefined && policies.length > 1) {
-      throw new ConfigError(
-        `a limiter's option \`limit\` is ${describe(limit)}; it does not say to which of several policies it applies, so leave it out`,
-      );
-    }
-    const limitOf = (policy: PolicySettings) => (limit ?? fixedLimit(policy)) as number;
-    const withLimits = policies.map((policy) => ({ policy, limit: limitOf(policy) }));
-    return this.group(id, withLimits);
-  }
-
-  async #decide(
-    mode: TakeArgs['mode'],
+  /**
+   * Charges the cost to every policy of every group, or to none. `onDenied: 'count'` also charges a refused cost. A wait
+   * for the units ends, with the reason as the rejection, when `signal` aborts.
+   */
+  take(
     groups: readonly PolicyGroup[],
     cost: number,
     deadline?: Deadline,
+    signal?: AbortSignal,
   ): Promise<Decision> {
+    if (this.#queue !== undefined) return this.#takeInTurn(this.#queue, groups, { cost, deadline }, signal);
+    const mode = this.#settings.onDenied === 'count' ? 'count' : 'take';
+    return this.#decide(groups, { mode, cost, deadline });
+  }
+
+  async #takeInTurn(
+    queue: WaitQueue,
+    groups: readonly PolicyGroup[],
+    call: Pick<Call, 'cost' | 'deadline'>,
+    signal: AbortSignal | undefined,
+  ): Promise<Decision> {
+    const { decision, waitedMs } = await queue.pass(
+      groups[0]?.denyKey ?? '',
+      (waitMs) => this.#decide(groups, { ...call, mode: 'take', waitMs }),
+      (granted) => this.refund(granted),
+      signal,
+    );
+    if (waitedMs === 0) return decision;
+    const waited = afterWait(decision, waitedMs);
+    const charge = this.#charged.get(decision);
+    if (charge !== undefined) this.#charged.set(waited, { ...charge, at: charge.at + waitedMs });
+    return waited;
+  }
+
+  group(id: string, policies: readonly PolicyWithLimit[]): PolicyGroup {
+    return this.#groups.of(id, policies);
+  }
+
+  async #decide(groups: readonly PolicyGroup[], call: Call): Promise<Decision> {
+    const { mode, cost } = call;
     this.#checkUnits('the cost', cost);
     const refusal = mode === 'take' ? this.#findRefusal(groups, cost) : undefined;
-    if (refusal !== undefined) return makeDecision([refusal], { mode, cost }, this.#names);
+    if (refusal !== undefined) return makeDecision([refusal], call, this.#names);
     const sentAt = performance.now();
-    const call = { mode, cost, onError: this.#settings.onError, deadline };
-    const results = await Promise.allSettled(groups.map((group) => decideGroup(group, call, this.#deps)));
+    const { onError } = this.#settings;
+    const results = await Promise.allSettled(
+      groups.map((group) => decideGroup(group, { ...call, onError }, this.#deps)),
+    );
     const decided = results.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
     const failure = results.find((each) => each.status === 'rejected');
     const isRefused = decided.some(hasRefused);
@@ -210,11 +208,12 @@ export class PolicyLimiter implements Limiter {
     }
   }
 
-  async #refundGroup({ group, engine, replies }: GroupDecision, cost: number): Promise<void> {
+  /** Refunds the last `units` of a charge, after the first `kept`: a bucket has refilled the first units first. */
+  async #refundGroup({ group, engine, replies }: GroupDecision, units: number, kept = 0): Promise<void> {
     if (engine === undefined || !replies.some((reply) => reply.stamp > 0)) return;
     const policies = group.policies.map(({ algorithm, numbers }, index) => {
       const { stamp, position } = replies[index] ?? ALLOWED;
-      return { algorithm, numbers, stamp, position, units: cost };
+      return { algorithm, numbers, stamp, position: position + kept * numbers[1], units };
     });
     try {
       await engine.run(limitRefund(policies), group.keys, { policies });
@@ -250,18 +249,4 @@ export class PolicyLimiter implements Limiter {
     }
     return undefined;
   }
-}
-
-function checkId(id: unknown): void {
-  if (typeof id === 'string') return;
-  throw new ConfigError(
-    `a limiter's id is ${kindOf(id)}; it must be a string, so that no two clients share one by mistake`,
-  );
-}
-
-function fixedLimit(policy: PolicySettings): number {
-  if (typeof policy.limit === 'number') return policy.limit;
-  throw new ConfigError(
-    `the limit of '${policy.name}' is a function of the request, and this call has no request; pass a number: { limit: 100 }`,
-  );
 }

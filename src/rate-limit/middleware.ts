@@ -6,7 +6,7 @@ import { asExpress, type Middleware, type Next, type Res } from '../http/middlew
 import { sendProblem, sendUnavailable } from '../http/problem-details.ts';
 import { addRateLimitFields } from '../http/rate-limit-fields.ts';
 import { withoutReadAhead } from '../http/read-ahead.ts';
-import { onClose } from '../http/response/close-signal.ts';
+import { closeSignalOf, onClose } from '../http/response/close-signal.ts';
 import { callError } from '../http/response/complete-response.ts';
 import { isClosed } from '../http/response/kit-reads.ts';
 import { hasClientLeft } from '../http/response/unserved.ts';
@@ -48,7 +48,7 @@ export function rateLimitMiddleware(
     const cost = typeof settings.cost === 'function' ? settings.cost(request) : settings.cost;
     let decision: Decision;
     try {
-      decision = await limiter.take(groups, cost, deps.deadlines.of(req));
+      decision = await limiter.take(groups, cost, deps.deadlines.of(req), leaves(res));
     } catch (error) {
       if (settings.shadow || !(error instanceof RedisKitError) || error instanceof ConfigError) throw error;
       sendUnavailable(res, 'rate-limit');
@@ -71,6 +71,11 @@ export function rateLimitMiddleware(
     if (settings.handler === undefined) sendRefusal(res, decision);
     else await settings.handler(request, res as Res, next, decision);
     return 'answered';
+  }
+
+  /** Aborts when the client leaves. Only a request that may wait needs the signal. */
+  function leaves(res: ServerResponse): AbortSignal | undefined {
+    return settings.wait === undefined ? undefined : closeSignalOf(res);
   }
 
   /** Shadow mode never blocks: an error is reported, and the request continues. */

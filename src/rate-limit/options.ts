@@ -17,6 +17,7 @@ import {
   rejectOptions,
   resolvePolicy,
 } from './policy.ts';
+import { waitOptions } from './wait-options.ts';
 
 type KeyOf<Request extends IncomingMessage = Req> = (req: Request) => string | null | Promise<string | null>;
 
@@ -78,7 +79,15 @@ export type RateLimitOptions<Request extends IncomingMessage = Req> = (
    * identity.
    */
   readonly block?: Duration | undefined;
-  /** Sets `req.rateLimit` and emits `rate:refused`, but refuses no request and sends no headers; default false. */
+  /**
+   * How long a request waits for its units before it is refused; default 0: it is refused at once. Requests continue in
+   * the order of their arrival, in all processes. When the client leaves, its units are refunded. All policies must
+   * count the same identity.
+   */
+  readonly wait?: Duration | undefined;
+  /** How many requests of one identity may wait in this process; further requests are refused at once. Default 100. */
+  readonly maxQueue?: number | undefined;
+  /** Sets `req.rateLimit` and emits `rate:refused`, but refuses and delays no request and sends no headers; default false. */
   readonly shadow?: boolean | undefined;
 };
 
@@ -109,6 +118,8 @@ const NAMES = [
   'headers',
   'handler',
   'block',
+  'wait',
+  'maxQueue',
   'shadow',
 ] as const;
 
@@ -149,6 +160,7 @@ export function resolveRateLimitOptions(options: RateLimitOptions<never>): RateL
     headers: () => headersOption(reader),
     handler: () => reader.callback<NonNullable<RateLimitOptions['handler']>>('handler'),
     block: () => blockOption(reader),
+    wait: () => waitOptions(reader, () => resolvePolicies(reader)),
     shadow: () => reader.boolean('shadow', false),
   }));
 }

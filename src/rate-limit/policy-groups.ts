@@ -5,7 +5,8 @@ import { withoutIdentityWatch } from '../http/identity/identity-watch.ts';
 import { asExpress, type Req } from '../http/middleware.ts';
 import { isSocketGone } from '../http/response/unserved.ts';
 import type { PolicyGroup } from './decision.ts';
-import type { PolicyLimiter, PolicyWithLimit } from './limiter.ts';
+import type { PolicyWithLimit } from './group-factory.ts';
+import type { PolicyLimiter } from './limiter.ts';
 import type { MisuseWatch } from './misuse.ts';
 import type { PolicyWithKey, RateLimitSettings } from './options.ts';
 

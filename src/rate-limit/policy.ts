@@ -59,6 +59,8 @@ export interface PolicySettings {
   readonly algorithm: LimitAlgorithm;
   /** The limit in units, or a function that returns the limit for a request. */
   readonly limit: number | ((req: Req) => number);
+  /** The refill of a token bucket; undefined for a sliding window. */
+  readonly refill: { readonly tokens: number; readonly per: number } | undefined;
   /** Milliseconds until a fully used quota is completely available again. */
   windowMs(limit: number): number;
   /** Returns the policy's numbers for a limit. Throws a ConfigError if a function has returned a limit out of range. */
@@ -118,6 +120,7 @@ function resolveSlidingWindow(reader: OptionReader, perRequest: boolean): Policy
     name,
     algorithm: slidingWindow,
     limit,
+    refill: undefined,
     windowMs: () => windowMs,
     numbers: (units) => [checkedLimit(name, units, LIMIT_RANGE.max), windowMs, resolution],
   };
@@ -152,6 +155,7 @@ function resolveTokenBucket(reader: OptionReader, perRequest: boolean): PolicySe
     name,
     algorithm: tokenBucket,
     limit,
+    refill,
     windowMs: (capacity) => Math.ceil((capacity * per) / tokens),
     numbers: (units) => [checkedLimit(name, units, mostTokens(per)), per, tokens],
   };

@@ -21,9 +21,11 @@ import { fixedWindow } from '../../src/rate-limit/operations/fixed-window.ts';
 import { identityBlock } from '../../src/rate-limit/operations/identity-block.ts';
 import type { PolicyArgs } from '../../src/rate-limit/operations/policies-script.ts';
 import { limitRefund } from '../../src/rate-limit/operations/refund.ts';
+import { limitReserve } from '../../src/rate-limit/operations/reserve.ts';
 import { slidingWindow } from '../../src/rate-limit/operations/sliding-window.ts';
 import { limitTake } from '../../src/rate-limit/operations/take.ts';
 import { tokenBucket } from '../../src/rate-limit/operations/token-bucket.ts';
+import { limitWait } from '../../src/rate-limit/operations/wait.ts';
 import { type DataFormat, PLAIN, packData, SEALED } from '../../src/session/operations/data.ts';
 import { sessionDestroy } from '../../src/session/operations/destroy.ts';
 import { lineStart, textOf } from '../../src/session/operations/lines.ts';
@@ -137,6 +139,26 @@ describe('the script and the in-memory implementation of an operation', () => {
         },
     );
 
+  /** Requests that wait, and batches. */
+  const takeAhead = fc
+    .record({ some, cost, waits: fc.boolean(), ms: fc.constantFrom(0, 1, 50 * S, 3_000 * S) })
+    .map(
+      ({ some: which, cost: units, waits, ms }): Step =>
+        async (world) => {
+          const chosen = which.map((index) => policies[index] as PolicyArgs);
+          const keys = which.map((policy) => keyOf(world, policy));
+          const wait = { cost: units, mostMs: ms, policies: chosen };
+          const reserve = { least: units, most: units + 9, holdMs: ms + 1, policies: chosen };
+          const taken = waits
+            ? { units, replies: await world.compare(limitWait(chosen), keys, wait) }
+            : await world.compare(limitReserve(chosen), keys, reserve);
+          which.forEach((policy, index) => {
+            const { stamp = 0, position = 0 } = taken?.replies?.[index] ?? {};
+            if (stamp > 0) world.charges.push({ policy, stamp, position, units: taken.units });
+          });
+        },
+    );
+
   const refund = fc.nat(50).map(
     (nth): Step =>
       async (world) => {
@@ -165,6 +187,7 @@ describe('the script and the in-memory implementation of an operation', () => {
     await check(
       fc.oneof(
         { weight: 8, arbitrary: take },
+        { weight: 4, arbitrary: takeAhead },
         { weight: 4, arbitrary: turnClock },
         { weight: 2, arbitrary: refund },
         { weight: 1, arbitrary: changedBucket },

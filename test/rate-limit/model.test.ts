@@ -26,6 +26,8 @@ const bucket = fc
 /** Steps are data and not functions, so that fast-check prints a readable counterexample. */
 type Step =
   | { readonly do: 'take'; mode: Mode; cost: number; which: readonly number[]; tighter: number }
+  | { readonly do: 'wait'; cost: number; most: number; which: readonly number[] }
+  | { readonly do: 'reserve'; least: number; most: number; hold: number; which: readonly number[] }
   | { readonly do: 'turn the clock'; ms: number }
   | { readonly do: 'go to the change'; field: 'waitMs' | 'resetMs'; beside: number }
   | { readonly do: 'refund'; nth: number }
@@ -56,6 +58,25 @@ const step = fc.oneof(
       tighter: fc.constantFrom(0, 0, 0, 1, 3),
     }),
   },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      do: fc.constant('wait' as const),
+      cost,
+      most: fc.oneof(fc.constantFrom(0, 1, 50 * S, 1_000 * S), fc.nat(5_000 * S)),
+      which: fc.uniqueArray(fc.nat(2), { minLength: 1 }),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant('reserve' as const),
+      least: fc.integer({ min: 0, max: 4 }),
+      most: fc.constantFrom(4, 5, 100, 1_000_000),
+      hold: fc.constantFrom(1, 20 * S, 500 * S),
+      which: fc.uniqueArray(fc.nat(2), { minLength: 1 }),
+    }),
+  },
   { weight: 3, arbitrary: fc.record({ do: fc.constant('turn the clock' as const), ms }) },
   {
     weight: 3,
@@ -84,6 +105,24 @@ class Run {
     switch (step.do) {
       case 'take':
         return this.take(step.mode, step.cost, step.which, step.tighter);
+      case 'wait': {
+        const which = this.#existing(step.which);
+        if (which.length === 0) return;
+        const replies = await this.#subject.wait(step.cost, step.most, which);
+        this.#keep(SideBySide.refundableOf(replies, which, step.cost));
+        return;
+      }
+      case 'reserve': {
+        const which = this.#existing(step.which);
+        if (which.length === 0) return;
+        const { units, replies } = await this.#subject.reserve(
+          step.least,
+          { most: step.most, holdMs: step.hold },
+          which,
+        );
+        this.#keep(SideBySide.refundableOf(replies, which, units));
+        return;
+      }
       case 'turn the clock':
         return this.#subject.turnClock(step.ms);
       case 'go to the change': {
@@ -99,12 +138,19 @@ class Run {
   }
 
   async take(how: Mode, units: number, policies: readonly number[], tighter: number): Promise<void> {
-    const which = policies.filter((policy) => policy < this.#count);
+    const which = this.#existing(policies);
     if (which.length === 0) return;
     const replies = await this.#subject.take(how, units, which, tighter);
     const isAllowed = how === 'force' || replies.every(({ allowed }) => allowed);
-    const refundable = SideBySide.refundableOf(replies, which, units);
-    if (isAllowed && refundable !== undefined) this.#refundable.push(refundable);
+    if (isAllowed) this.#keep(SideBySide.refundableOf(replies, which, units));
+  }
+
+  #existing(policies: readonly number[]): readonly number[] {
+    return policies.filter((policy) => policy < this.#count);
+  }
+
+  #keep(refundable: Refundable | undefined): void {
+    if (refundable !== undefined) this.#refundable.push(refundable);
   }
 
   async refund(nth: number): Promise<void> {

@@ -32,8 +32,12 @@ export interface PolicyModel {
   fits(time: bigint, limit: bigint, cost: bigint): boolean;
   /** The moments, ascending, at which the result of `fits` can change. */
   moments(time: bigint, limit: bigint, cost: bigint): readonly bigint[];
-  /** Counts an allowed or a refused request. */
-  charge(time: bigint, limit: bigint, units: bigint, isRefused: boolean): ChargeId;
+  /** The latest time for which units are granted, if that is later than the given time. */
+  grantedUntil(time: bigint): bigint;
+  /** Counts an allowed or a refused request. `at`: the time until which its units may be used; default now. */
+  charge(time: bigint, limit: bigint, units: bigint, isRefused: boolean, at?: bigint): ChargeId;
+  /** Gives up the quota that would come back unused until `at`. */
+  skipTo(time: bigint, at: bigint): void;
   /** A call that may expire units, but counts none. */
   visit(time: bigint): void;
   refund(time: bigint, id: ChargeId, units: bigint): void;
@@ -78,12 +82,22 @@ export class WindowModel implements PolicyModel {
     return this.#charges.map(({ at }) => at + this.#span);
   }
 
-  charge(time: bigint, limit: bigint, asked: bigint, isRefused: boolean): ChargeId {
+  grantedUntil(time: bigint): bigint {
+    const latest = this.#within(time).at(-1)?.at ?? 0n;
+    return latest > roundUp(this.#clock(time), this.#resolution) ? latest : 0n;
+  }
+
+  skipTo(): void {
+    // Each unit of a window comes back a window after its use.
+  }
+
+  charge(time: bigint, limit: bigint, asked: bigint, isRefused: boolean, until = 0n): ChargeId {
     this.visit(time);
     const before = this.used(time);
     const units = least(asked, isRefused ? limit : MOST_UNITS_IN_A_WINDOW - before);
-    const at = roundUp(this.#clock(time), this.#resolution);
     if (isRefused) this.#dropOldest(before + units - greatest(before, limit));
+    const latest = this.#charges.at(-1)?.at ?? 0n;
+    const at = greatest(latest, roundUp(greatest(this.#clock(time), until), this.#resolution));
     const sameMoment = this.#charges.find((charge) => charge.at === at);
     if (sameMoment !== undefined) sameMoment.units += units;
     else if (units > 0n) this.#charges.push({ at, units });
@@ -174,22 +188,39 @@ export class BucketModel implements PolicyModel {
     return [around - 2n, around - 1n, around, around + 1n, around + 2n];
   }
 
+  grantedUntil(): bigint {
+    return 0n;
+  }
+
+  skipTo(time: bigint, at: bigint): void {
+    const debt = this.#debtAt(time);
+    const parts = least((at - greatest(time, this.#at)) * this.#rate, MOST_PARTS) - debt;
+    if (parts <= 0n) return;
+    this.#pay(time);
+    this.#renumber(time, debt, parts);
+    this.#charges.push({ position: -1n, owed: parts });
+    this.#taken += parts;
+  }
+
   charge(time: bigint, limit: bigint, units: bigint, isRefused: boolean): ChargeId {
     const debt = this.#debtAt(time);
     const most = isRefused ? greatest(debt, limit * this.#span) : MOST_PARTS;
     const owed = least(units * this.#span, most - debt);
     if (debt + owed === 0n) return NO_CHARGE;
     this.#pay(time);
-    if (debt === 0n || this.#taken + owed > MOST_PARTS) {
-      // Earlier charges cannot be refunded any more, but are still owed.
-      this.#charges = debt === 0n ? [] : [{ position: -1n, owed: debt }];
-      this.#fullAt = time;
-      this.#taken = debt;
-    }
+    this.#renumber(time, debt, owed);
     const id = { stamp: this.#fullAt, position: this.#taken };
     if (owed > 0n) this.#charges.push({ position: this.#taken, owed });
     this.#taken += owed;
     return id;
+  }
+
+  #renumber(time: bigint, debt: bigint, more: bigint): void {
+    if (debt > 0n && this.#taken + more <= MOST_PARTS) return;
+    // Earlier charges cannot be refunded any more, but are still owed.
+    this.#charges = debt === 0n ? [] : [{ position: -1n, owed: debt }];
+    this.#fullAt = time;
+    this.#taken = debt;
   }
 
   visit(): void {
@@ -265,14 +296,14 @@ export function expectTake(
 }
 
 /** Milliseconds until the cost would be allowed if nothing else was counted; -1 for never. */
-function waitMs(model: PolicyModel, time: bigint, limit: bigint, cost: bigint): bigint {
+export function waitMs(model: PolicyModel, time: bigint, limit: bigint, cost: bigint): bigint {
   if (cost > limit) return -1n;
   if (model.fits(time, limit, cost)) return 0n;
   return firstMoment(model.moments(time, limit, cost), time, (then) => model.fits(then, limit, cost));
 }
 
 /** Milliseconds until more quota is left than now; 0 when nothing is used. */
-function resetMs(model: PolicyModel, time: bigint, limit: bigint): bigint {
+export function resetMs(model: PolicyModel, time: bigint, limit: bigint): bigint {
   const used = model.used(time);
   if (used === 0n) return 0n;
   const left = (then: bigint) => greatest(0n, limit - model.used(then));

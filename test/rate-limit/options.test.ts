@@ -31,6 +31,25 @@ describe('kit.rateLimit', () => {
       [{ ...THREE, block: -1, shadow: true }, /`block` is -1/],
       [{ ...THREE, block: 'forever' }, /`block` is 'forever'/],
       [{ ...THREE, blockDuration: 60 }, /it is `block` here/],
+      [{ ...THREE, wait: -1 }, /`wait` is -1/],
+      [{ ...THREE, wait: '30d' }, /`wait` is '30d'; it must be at most 24 days/],
+      [{ ...THREE, maxQueue: 5 }, /`maxQueue` is 5; no request waits without `wait`/],
+      [{ ...THREE, wait: '1s', maxQueue: 0 }, /`maxQueue` is 0/],
+      [{ ...THREE, wait: '1s', onDenied: 'count' }, /`wait` is '1s'; with `onDenied: 'count'`/],
+      [{ ...THREE, wait: '1s', block: '1m' }, /`wait` is '1s'; .* leave `block` or `wait` out/],
+      [
+        { wait: '1s', policies: [THREE, { ...THREE, name: 'four', key: () => 'x' }] },
+        /`wait` is '1s'; .* leave the `key` of the policies out/,
+      ],
+      [
+        {
+          algorithm: 'token-bucket',
+          capacity: 1,
+          refill: { tokens: 1_000_000_000, per: '1s' },
+          wait: '24d',
+        },
+        /`wait` is '24d'; in ms, times the tokens of `refill`, it must not exceed 2\^51/,
+      ],
       [{ ...THREE, hanlder: 1 }, /did you mean `handler`/],
     ];
     expect(() => kit.rateLimit({ ...THREE, windowMs: 5 } as never)).toThrow('it is `window` here');

@@ -142,6 +142,19 @@ describeOnBothEngines('a decision that is settled after its quota has come back'
   }
 });
 
+describeOnBothEngines('a bucket that has refilled a part of an estimate', (url) => {
+  it('the units of the estimate that were not used are refunded before those that were', async () => {
+    stopTime();
+    const limiter = kitForTest({ url: url() }).limiter(BUCKET);
+    const decision = await limiter.consume('ann', { cost: 8 });
+    await passTime(1_800_000);
+    expect(await usedBy(limiter)).toBe(3);
+    // The bucket has refilled 5 tokens, and so all 4 that were used.
+    await limiter.settle(decision, 4);
+    expect(await usedBy(limiter)).toBe(0);
+  });
+});
+
 describe('req.rateLimit.settle', () => {
   const options = { ...WINDOW, key: () => 'ann', cost: 5 } satisfies RateLimitOptions;
 

@@ -1,12 +1,16 @@
 import { expect } from 'vitest';
 import { Keys } from '../../src/base/keys.ts';
+import type { Operation } from '../../src/engine/operation.ts';
 import type { Charge, PolicyNumbers } from '../../src/rate-limit/operations/algorithm.ts';
 import { limitRefund } from '../../src/rate-limit/operations/refund.ts';
+import { limitReserve, type ReserveReply } from '../../src/rate-limit/operations/reserve.ts';
 import { slidingWindow } from '../../src/rate-limit/operations/sliding-window.ts';
 import { limitTake, type TakeReply } from '../../src/rate-limit/operations/take.ts';
 import { tokenBucket } from '../../src/rate-limit/operations/token-bucket.ts';
+import { limitWait } from '../../src/rate-limit/operations/wait.ts';
 import type { BothEngines } from '../support/both-engines.ts';
 import { BucketModel, expectTake, type Mode, type Numbers, type PolicyModel, WindowModel } from './model.ts';
+import { expectReserve, expectWait } from './model-ahead.ts';
 
 export interface PolicySpec {
   readonly kind: 'window' | 'bucket';
@@ -86,6 +90,59 @@ export class SideBySide {
     expect(redis, 'the script').toEqual(expected);
     this.lastReplies = redis;
     return redis;
+  }
+
+  /** Takes units for a request that may wait up to `mostMs`. */
+  async wait(cost: number, mostMs: number, which: readonly number[]): Promise<readonly TakeReply[]> {
+    const { keys, policies, modelled, time } = await this.#choose(which);
+    const expected = expectWait(modelled, time, BigInt(cost), BigInt(mostMs));
+    const replies = await this.#onBoth(limitWait(policies), keys, { cost, mostMs, policies }, expected);
+    this.lastReplies = replies;
+    return replies;
+  }
+
+  /** Takes a batch of units that may be used for `holdMs`. */
+  async reserve(
+    least: number,
+    { most, holdMs }: { readonly most: number; readonly holdMs: number },
+    which: readonly number[],
+  ): Promise<ReserveReply> {
+    const { keys, policies, modelled, time } = await this.#choose(which);
+    const size = { most: BigInt(most), hold: BigInt(holdMs) };
+    const expected = expectReserve(modelled, time, BigInt(least), size);
+    const reply = await this.#onBoth(
+      limitReserve(policies),
+      keys,
+      { least, most, holdMs, policies },
+      expected,
+    );
+    this.lastReplies = reply.replies;
+    return reply;
+  }
+
+  async #choose(which: readonly number[]) {
+    await this.#forgetShortLived();
+    const chosen = which.map((policy) => this.#at(policy));
+    return {
+      keys: chosen.map(({ key }) => key),
+      policies: chosen.map(({ kind, numbers }) => ({ algorithm: algorithmOf(kind), numbers })),
+      modelled: chosen.map(({ model, numbers }) => ({ model, limit: BigInt(numbers[0]) })),
+      time: BigInt(this.#both.clock.time),
+    };
+  }
+
+  async #onBoth<Args, Reply>(
+    operation: Operation<Args, Reply>,
+    keys: readonly string[],
+    args: Args,
+    expected: Reply,
+  ): Promise<Reply> {
+    expect(await this.#both.memory.run(operation, keys, args), 'the in-memory implementation').toEqual(
+      expected,
+    );
+    const reply = await this.#both.redis.run(operation, keys, args);
+    expect(reply, 'the script').toEqual(expected);
+    return reply;
   }
 
   /** Takes one unit from the first policy this many times, in the same millisecond. Replies are not compared. */

@@ -18,13 +18,18 @@ export interface PolicyState {
   used(): number;
   /** Milliseconds until `cost` units fit: 0 when they fit now, -1 when they never will. */
   waitMs(cost: number): number;
+  /** As `waitMs`, but also not before the latest time for which units are granted already. */
+  turnMs(cost: number): number;
   /** Milliseconds until more quota comes back; 0 when nothing is used. */
   resetMs(): number;
   /**
    * Counts the units even if they do not fit. Units of a refused request count only up to a full quota, so that a flood
-   * of refused requests costs no more memory and no longer wait than a full quota.
+   * of refused requests costs no more memory and no longer wait than a full quota. `due`: the latest time at which the
+   * units are used; default now.
    */
-  charge(units: number, isRefused: boolean): Charge;
+  charge(units: number, isRefused: boolean, due?: number): Charge;
+  /** Gives up the quota that would come back unused until `due`, the time at which units are granted. */
+  skipTo?(due: number): void;
   /** Called for each request that the policies of the identity refuse. */
   refuse(): void;
   /** Stores what was charged, or else which entries have expired, so that the next call need not visit them again. */
@@ -50,8 +55,14 @@ export interface AlgorithmLua {
   readonly wait: string;
   /** Charges `cost` units of a request that is `refused` or not. Sets `stamp`, `position`, and `charged` to true. */
   readonly charge: string;
+  /** Raises `wait` to the time until the latest units that are granted already. */
+  readonly turn?: string;
+  /** Runs before a charge. Gives up the quota that would come back unused until `due`, the time of the charge. */
+  readonly skip?: string;
+  /** Runs after a charge. Moves the charge to `due`, the latest time at which its units are used, and sets `stamp`. */
+  readonly postpone?: string;
   /** Runs for each request that is refused. */
-  readonly refuse: string;
+  readonly refuse?: string;
   /** Sets `used` and `reset`. */
   readonly result: string;
   /** Stores what was charged if `charged`, or else which entries have expired. */

@@ -38,7 +38,7 @@ end`,
 
   refuse: /* lua */ `if ends <= now then ends, charged = now + span, true end`,
 
-  result: /* lua */ `counted, reset = 0, wait`,
+  result: /* lua */ `counted, reset = 0, math.max(0, ends - now)`,
 
   save: /* lua */ `if charged then redis.call('SET', key, string.format('1:%.0f;', ends), 'PX', span) end`,
 
@@ -70,6 +70,10 @@ class BlockState implements PolicyState {
 
   waitMs(): number {
     return Math.max(0, this.#ends - this.#now);
+  }
+
+  turnMs(): number {
+    return this.waitMs();
   }
 
   resetMs(): number {

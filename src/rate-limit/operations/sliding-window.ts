@@ -109,7 +109,15 @@ if head < count then latest = math.max(latest, (entry(count - 1))) end
 pending, charged = pending + units, true
 stamp, position = latest, 0`,
 
-  refuse: '',
+  turn: /* lua */ `
+if wait >= 0 and head < count then
+  local granted = entry(count - 1)
+  if granted > clock + -clock % rate then wait = math.max(wait, granted - now) end
+end`,
+
+  postpone: /* lua */ `
+latest = math.max(latest, due + -due % rate)
+stamp = latest`,
 
   result: /* lua */ `
 counted = used
@@ -227,13 +235,25 @@ class WindowState implements PolicyState {
     return this.#log.used + cost <= limit ? 0 : this.#msUntilFreed(this.#log.used + cost - limit);
   }
 
+  turnMs(cost: number): number {
+    const wait = this.waitMs(cost);
+    const granted = this.#log.latest();
+    if (wait < 0 || granted <= this.#rounded(this.#now)) return wait;
+    return Math.max(wait, granted - this.#time);
+  }
+
+  #rounded(time: number): number {
+    const [, , rate] = this.#numbers;
+    return Math.ceil(time / rate) * rate;
+  }
+
   resetMs(): number {
     const { used } = this.#log;
     return used === 0 ? 0 : this.#msUntilFreed(Math.max(1, used - Math.max(1, this.#numbers[0]) + 1));
   }
 
-  charge(asked: number, isRefused: boolean): Charge {
-    const [limit, , rate] = this.#numbers;
+  charge(asked: number, isRefused: boolean, due = 0): Charge {
+    const [limit] = this.#numbers;
     const log = this.#log;
     const most = isRefused ? Math.max(log.used, limit) : MAX_USED;
     const units = Math.min(asked, isRefused ? limit : MAX_USED - log.used);
@@ -243,7 +263,7 @@ class WindowState implements PolicyState {
     // would gain quota.
     log.dropOldest(log.used - most);
     this.#isCharged = true;
-    return { stamp: log.charge(Math.ceil(this.#now / rate) * rate, units), position: 0 };
+    return { stamp: log.charge(this.#rounded(Math.max(this.#now, due)), units), position: 0 };
   }
 
   refuse(): void {

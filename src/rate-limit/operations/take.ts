@@ -40,6 +40,10 @@ const NO_CHARGE: Charge = { stamp: 0, position: 0 };
 /** The bytes of the reply for one request and policy: six numbers. */
 const REPLY_BYTES = 48;
 
+/** Adds the reply for one request and policy to the list `reply`. */
+export const PACK_REPLY =
+  "reply[#reply + 1] = struct.pack('<dddddd', stored, counted, wait, reset, stamp, position)";
+
 /*
  * Decides all policies of one identity: evaluates all of them, then charges all or none.
  *
@@ -73,10 +77,10 @@ for turn = 1, costs and #costs or 1 do
     ${charge}
     if refused then stamp, position = 0, 0 end
   end
-  ${refuse === '' ? '' : `if refused and readable then ${refuse} end`}
+  ${refuse === undefined ? '' : `if refused and readable then ${refuse} end`}
   ${wait}
   ${result}
-  reply[#reply + 1] = struct.pack('<dddddd', stored, counted, wait, reset, stamp, position)`,
+  ${PACK_REPLY}`,
   )}
 end
 if readable and mode ~= 'peek' then
@@ -87,7 +91,7 @@ return table.concat(reply)
 
 export const limitTake: (policies: readonly PolicyArgs[]) => Operation<TakeArgs, readonly TakeReply[]> =
   operationsByAlgorithms((policies) =>
-    defineOperation({ name: 'limit-take', lua: luaOf(policies), encode, runInMemory, decode }),
+    defineOperation({ name: 'limit-take', lua: luaOf(policies), encode, runInMemory, decode: decodeReplies }),
   );
 
 function encode({ mode, costs, policies }: TakeArgs): string[] {
@@ -124,7 +128,8 @@ function runInMemory(
   return packDoubles(reply);
 }
 
-function decode(reply: RawReply): readonly TakeReply[] {
+/** Reads the replies of a script for each request and policy. */
+export function decodeReplies(reply: RawReply): readonly TakeReply[] {
   const bytes = bytesAt([reply], 0) ?? Buffer.alloc(0);
   const replies: TakeReply[] = [];
   for (let at = 0; at < bytes.length; at += REPLY_BYTES) {
@@ -144,7 +149,7 @@ function decode(reply: RawReply): readonly TakeReply[] {
   return replies;
 }
 
-function packDoubles(numbers: readonly number[]): Buffer {
+export function packDoubles(numbers: readonly number[]): Buffer {
   const bytes = Buffer.alloc(numbers.length * 8);
   for (const [index, number] of numbers.entries()) bytes.writeDoubleLE(number, index * 8);
   return bytes;

@@ -120,7 +120,12 @@ if charges + grains > ${MAX} then started, paid, charges, refunded = now, 0, owe
 stamp, position, charged = started, charges, true
 charges, owed = charges + grains, owed + grains`,
 
-  refuse: '',
+  skip: /* lua */ `
+local idle = math.min((due - at) * rate, ${MAX}) - owed
+if idle > 0 then
+  if charges + idle > ${MAX} then started, paid, charges, refunded = now, 0, owed, nil end
+  charges, owed = charges + idle, owed + idle
+end`,
 
   result: /* lua */ `
 counted = math.ceil(owed / span)
@@ -208,6 +213,16 @@ class BucketState implements PolicyState {
     return cost > limit ? -1 : this.#msUntilOwed((limit - cost) * span);
   }
 
+  turnMs(cost: number): number {
+    return this.waitMs(cost);
+  }
+
+  skipTo(due: number): void {
+    const { at, owed } = this.#ledger;
+    const idle = Math.min((due - at) * this.#numbers[2], MAX) - owed;
+    if (idle > 0) this.#add(idle);
+  }
+
   resetMs(): number {
     const [limit, span] = this.#numbers;
     if (this.#ledger.owed === 0) return 0;
@@ -218,13 +233,20 @@ class BucketState implements PolicyState {
     const [limit, span] = this.#numbers;
     const most = isRefused ? Math.max(this.#ledger.owed, limit * span) : MAX;
     const grains = Math.min(units * span, most - this.#ledger.owed);
-    if (this.#ledger.charged + grains > MAX)
+    const position = this.#add(grains);
+    this.#isCharged = true;
+    return { stamp: this.#ledger.started, position };
+  }
+
+  /** Adds grains to the debt, and returns the number of the first. */
+  #add(grains: number): number {
+    if (this.#ledger.charged + grains > MAX) {
       this.#ledger = this.#ledger.restart(this.#now, this.#ledger.owed);
+    }
     const position = this.#ledger.charged;
     this.#ledger.charged += grains;
     this.#ledger.owed += grains;
-    this.#isCharged = true;
-    return { stamp: this.#ledger.started, position };
+    return position;
   }
 
   refund({ stamp, position }: Charge, units: number): void {

@@ -64,6 +64,11 @@ export class WindowLog {
     return left > 0 && this.#pending > 0 ? this.#latest : time;
   }
 
+  /** The time of the last entry; 0 if no entry counts. */
+  latest(): number {
+    return this.head < this.count ? this.#timeAt(this.count - 1) : 0;
+  }
+
   /** Removes the oldest units, from the entries and from `used`. */
   dropOldest(units: number): void {
     for (let left = units; left > 0 && this.head < this.count; ) {

@@ -1,0 +1,88 @@
+import { describe } from '../base/describe.ts';
+import { ConfigError } from '../base/errors.ts';
+import { kindOf } from '../base/identity.ts';
+import type { Keys } from '../base/keys.ts';
+import { blockOf, type PolicyGroup } from './decision.ts';
+import type { PolicySettings } from './policy.ts';
+
+/** A policy with the limit that applies to one call. */
+export interface PolicyWithLimit {
+  readonly policy: PolicySettings;
+  readonly limit: number;
+}
+
+interface GroupSettings {
+  readonly policies: readonly PolicySettings[];
+  /** The length of a block in milliseconds; undefined for a limiter that blocks no identity. */
+  readonly block: number | undefined;
+}
+
+/** Makes the policy groups of one limiter. */
+export class GroupFactory {
+  readonly #policies: readonly PolicySettings[];
+  readonly #block: number | undefined;
+  readonly #keys: Keys;
+
+  constructor({ policies, block }: GroupSettings, keys: Keys) {
+    this.#policies = policies;
+    this.#block = block;
+    this.#keys = keys;
+  }
+
+  of(id: string, policies: readonly PolicyWithLimit[]): PolicyGroup {
+    checkId(id);
+    const group = {
+      id,
+      denyKey: this.#keys.rateOwner(id),
+      policies: policies.map(({ policy: { name, algorithm, numbers }, limit }) => {
+        return { name, limit, algorithm, numbers: numbers(limit) };
+      }),
+      keys: policies.map(({ policy }) => this.#keys.rate(id, policy.name)),
+    };
+    if (this.#block === undefined) return group;
+    return {
+      ...group,
+      policies: [...group.policies, blockOf(this.#block)],
+      keys: [...group.keys, this.#blockKey(id)],
+    };
+  }
+
+  /** The group of all policies. `limit`: the option of the call, which replaces the limit of the only policy. */
+  ofAll(id: string, limit: unknown): PolicyGroup {
+    if (limit !== undefined && this.#policies.length > 1) {
+      throw new ConfigError(
+        `a limiter's option \`limit\` is ${describe(limit)}; it does not say to which of several policies it applies, so leave it out`,
+      );
+    }
+    const limitOf = (policy: PolicySettings) => (limit ?? fixedLimit(policy)) as number;
+    return this.of(
+      id,
+      this.#policies.map((policy) => ({ policy, limit: limitOf(policy) })),
+    );
+  }
+
+  /** All keys of an id. */
+  keysOf(id: string): readonly string[] {
+    checkId(id);
+    const keys = this.#policies.map(({ name }) => this.#keys.rate(id, name));
+    return this.#block === undefined ? keys : [...keys, this.#blockKey(id)];
+  }
+
+  #blockKey(id: string): string {
+    return this.#keys.rateBlock(id, this.#policies[0]?.name ?? '');
+  }
+}
+
+function checkId(id: unknown): void {
+  if (typeof id === 'string') return;
+  throw new ConfigError(
+    `a limiter's id is ${kindOf(id)}; it must be a string, so that no two clients share one by mistake`,
+  );
+}
+
+function fixedLimit(policy: PolicySettings): number {
+  if (typeof policy.limit === 'number') return policy.limit;
+  throw new ConfigError(
+    `the limit of '${policy.name}' is a function of the request, and this call has no request; pass a number: { limit: 100 }`,
+  );
+}
