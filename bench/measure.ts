@@ -27,8 +27,10 @@ export async function measureRow(name: string, bench: Bench): Promise<RowResult>
   const { request = {} } = row;
   const { servers, failures } = await startServers(name, row, bench.redis, bench.node);
   try {
-    for (const { order } of servers) {
-      await bench.load.ask({ ...order, seconds: 2 * bench.seconds, atLeast: request.cycle ?? 0 });
+    for (const { order, kind } of servers) {
+      // Each client has a key in Redis before its requests are measured.
+      const atLeast = kind === 'bare' ? 0 : (request.cycle ?? 0);
+      await bench.load.ask({ ...order, seconds: 2 * bench.seconds, atLeast });
     }
     for (let round = 0; round < bench.rounds; round++) {
       for (const turn of servers.keys()) {
