@@ -18,9 +18,6 @@ export interface Bench {
   report(line: string): void;
 }
 
-/** The least number of requests for which commands are counted. */
-const COUNTED_REQUESTS = 1_000;
-
 /** Measures the servers of a row in interleaved rounds, so that other work of the machine affects all of them alike. */
 export async function measureRow(name: string, bench: Bench): Promise<RowResult> {
   const row = findRow(name);
@@ -71,12 +68,11 @@ async function cpuOf({ processes }: Server): Promise<number> {
 }
 
 async function resultOf(server: Server, bench: Bench, request: RowRequest): Promise<ServerResult> {
-  const { redis, load } = bench;
+  const { redis, load, seconds } = bench;
   const { name, kind, rounds, order } = server;
-  const atLeast = Math.max(COUNTED_REQUESTS, order.connections);
   let requests = 0;
   const commands = await countCommands(redis.url, async () => {
-    ({ requests } = await load.ask({ ...order, atLeast }));
+    ({ requests } = await load.ask({ ...order, seconds: seconds / 3, atLeast: order.connections }));
   });
   const keyBytes = request.measuresKeys ? await largestKeyUnderLoad(server, bench) : undefined;
   return { name, kind, rounds, commands: commands.length / requests, keyBytes };
