@@ -83,13 +83,16 @@ async function largestKeyUnderLoad(
   { order, prefix }: Server,
   { redis, load, seconds }: Bench,
 ): Promise<number> {
-  let largest = 0;
   let isOver = false;
   const burst = load.ask({ ...order, seconds }).finally(() => {
     isOver = true;
   });
-  while (!isOver) largest = Math.max(largest, await redis.largestKey(prefix));
-  await burst;
+  const poll = async () => {
+    let largest = 0;
+    while (!isOver) largest = Math.max(largest, await redis.largestKey(prefix));
+    return largest;
+  };
+  const [largest] = await Promise.all([poll(), burst]);
   return largest;
 }
 
