@@ -18,17 +18,16 @@ export interface Bench {
   report(line: string): void;
 }
 
-/** The least number of requests for which commands are counted. */
-const COUNTED_REQUESTS = 1_000;
-
 /** Measures the servers of a row in interleaved rounds, so that other work of the machine affects all of them alike. */
 export async function measureRow(name: string, bench: Bench): Promise<RowResult> {
   const row = findRow(name);
   const { request = {} } = row;
   const { servers, failures } = await startServers(name, row, bench.redis, bench.node);
   try {
-    for (const { order } of servers) {
-      await bench.load.ask({ ...order, seconds: 2 * bench.seconds, atLeast: request.cycle ?? 0 });
+    for (const { order, kind } of servers) {
+      // Each client has a key in Redis before its requests are measured.
+      const atLeast = kind === 'bare' ? 0 : (request.cycle ?? 0);
+      await bench.load.ask({ ...order, seconds: 2 * bench.seconds, atLeast });
     }
     for (let round = 0; round < bench.rounds; round++) {
       for (const turn of servers.keys()) {
@@ -69,12 +68,11 @@ async function cpuOf({ processes }: Server): Promise<number> {
 }
 
 async function resultOf(server: Server, bench: Bench, request: RowRequest): Promise<ServerResult> {
-  const { redis, load } = bench;
+  const { redis, load, seconds } = bench;
   const { name, kind, rounds, order } = server;
-  const atLeast = Math.max(COUNTED_REQUESTS, order.connections);
   let requests = 0;
   const commands = await countCommands(redis.url, async () => {
-    ({ requests } = await load.ask({ ...order, atLeast }));
+    ({ requests } = await load.ask({ ...order, seconds: seconds / 3, atLeast: order.connections }));
   });
   const keyBytes = request.measuresKeys ? await largestKeyUnderLoad(server, bench) : undefined;
   return { name, kind, rounds, commands: commands.length / requests, keyBytes };
@@ -85,13 +83,16 @@ async function largestKeyUnderLoad(
   { order, prefix }: Server,
   { redis, load, seconds }: Bench,
 ): Promise<number> {
-  let largest = 0;
   let isOver = false;
   const burst = load.ask({ ...order, seconds }).finally(() => {
     isOver = true;
   });
-  while (!isOver) largest = Math.max(largest, await redis.largestKey(prefix));
-  await burst;
+  const poll = async () => {
+    let largest = 0;
+    while (!isOver) largest = Math.max(largest, await redis.largestKey(prefix));
+    return largest;
+  };
+  const [largest] = await Promise.all([poll(), burst]);
   return largest;
 }
 
