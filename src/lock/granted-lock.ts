@@ -120,18 +120,21 @@ export class GrantedLock implements RenewableLease, AlarmTask, LockHolder {
     return this.#released;
   }
 
-  async #release(deadline: Deadline | undefined): Promise<boolean> {
+  #release(deadline: Deadline | undefined): Promise<boolean> {
     this.#stopTimers();
-    try {
-      return await this.#sendRelease(deadline);
-    } catch (error) {
-      this.failed(error);
-      const forMs = Math.max(this.#leaseMs, this.grant.args.waitMs);
-      void sendUntilAnswered(() => this.#sendRelease(), forMs, this.#deps.work);
-      return false;
-    } finally {
-      this.#end();
-    }
+    return this.#sendRelease(deadline).then(
+      (wasHeld) => {
+        this.#end();
+        return wasHeld;
+      },
+      (error: unknown) => {
+        this.failed(error);
+        const forMs = Math.max(this.#leaseMs, this.grant.args.waitMs);
+        void sendUntilAnswered(() => this.#sendRelease(), forMs, this.#deps.work);
+        this.#end();
+        return false;
+      },
+    );
   }
 
   #sendRelease(deadline?: Deadline): Promise<boolean> {

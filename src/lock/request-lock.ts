@@ -12,7 +12,7 @@ import type { KitLockHandle } from './handle.ts';
 import type { LockSettings } from './options.ts';
 import { addRequestHandle, removeRequestHandle } from './reentry.ts';
 
-interface LockedRequest {
+export interface LockedRequest {
   readonly req: IncomingMessage;
   readonly res: ServerResponse;
   readonly handle: KitLockHandle;
@@ -46,12 +46,14 @@ class RequestLock implements AlarmTask {
     void this.release();
   }
 
-  async release(): Promise<void> {
+  release(): Promise<void> {
     const { handle, deadline } = this.#request;
     this.#alarm.clear();
-    await handle.release(deadline);
+    return handle.release(deadline).then(ignoreResult);
   }
 }
+
+const ignoreResult = () => undefined;
 
 /** A lock that the response guard releases when the handler ends the response, even if the client has disconnected. */
 class ResponseLock extends RequestLock implements ResponseHook {
