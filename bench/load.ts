@@ -2,6 +2,7 @@
  * The load generator. It runs in a process of its own, so that its CPU time is not counted as the server's. Each
  * connection sends a request, waits for the whole response and sends the next request.
  */
+import { once } from 'node:events';
 import { connect } from 'node:net';
 import { percentile } from './statistics.ts';
 import { answerParent } from './worker.ts';
@@ -38,14 +39,19 @@ class Run {
   readonly statuses: Record<string, number> = {};
   readonly #templates: readonly (readonly string[])[];
   readonly #order: LoadOrder;
-  readonly #endsAt: number;
+  #endsAt = 0;
   #left: number;
 
   constructor(order: LoadOrder) {
     this.#order = order;
     this.#templates = order.requests.map((request) => request.split('{n}'));
-    this.#endsAt = performance.now() + order.seconds * 1_000;
     this.#left = order.atLeast;
+  }
+
+  begin(): number {
+    const now = performance.now();
+    this.#endsAt = now + this.#order.seconds * 1_000;
+    return now;
   }
 
   /** Undefined when the run is over. */
@@ -92,37 +98,46 @@ class ResponseReader {
 
 const buffer = Buffer.allocUnsafe(262_144);
 
-/** Sends requests on one connection; resolves when the run is over and its last response is complete. */
-function sendRequests(run: Run, port: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const reader = new ResponseReader();
-    let sentAt = 0;
-    const send = () => {
-      sentAt = performance.now();
-      const request = run.next(sentAt);
-      if (request !== undefined) return socket.write(request, 'latin1');
-      resolve();
-      return socket.destroy();
-    };
-    const callback = (size: number) => {
-      const status = reader.read(buffer, size);
-      if (status === undefined) return true;
-      run.record(status, performance.now() - sentAt);
+/** Opens a connection; resolves with the function that sends requests on it until the run is over. */
+async function open(run: Run, port: number): Promise<() => Promise<void>> {
+  const reader = new ResponseReader();
+  let sentAt = 0;
+  let finish: () => void = () => undefined;
+  const send = () => {
+    sentAt = performance.now();
+    const request = run.next(sentAt);
+    if (request === undefined) finish();
+    else socket.write(request, 'latin1');
+  };
+  const callback = (size: number) => {
+    const status = reader.read(buffer, size);
+    if (status === undefined) return true;
+    run.record(status, performance.now() - sentAt);
+    send();
+    return true;
+  };
+  const socket = connect({ port, host: '127.0.0.1', noDelay: true, onread: { buffer, callback } });
+  await once(socket, 'connect');
+  return () =>
+    new Promise((resolve, reject) => {
+      finish = () => {
+        resolve();
+        socket.destroy();
+      };
+      socket.once('error', reject).once('close', () => reject(new Error('the server closed a connection')));
       send();
-      return true;
-    };
-    const socket = connect({ port, host: '127.0.0.1', noDelay: true, onread: { buffer, callback } }, send);
-    socket.once('error', reject).once('close', () => reject(new Error('the server closed a connection')));
-  });
+    });
 }
 
 async function run(order: LoadOrder): Promise<LoadReport> {
   const run = new Run(order);
-  const begin = performance.now();
-  const portOf = (connection: number) => order.ports[connection % order.ports.length] ?? 0;
-  await Promise.all(
-    Array.from({ length: order.connections }, (_, index) => sendRequests(run, portOf(index))),
+  const ports = Array.from(
+    { length: order.connections },
+    (_, index) => order.ports[index % order.ports.length],
   );
+  const connections = await Promise.all(ports.map((port = 0) => open(run, port)));
+  const begin = run.begin();
+  await Promise.all(connections.map((sendAll) => sendAll()));
   const ms = performance.now() - begin;
   const latencies = Float64Array.from(run.latencies).sort();
   return {

@@ -26,7 +26,7 @@ export async function measureRow(name: string, bench: Bench): Promise<RowResult>
   try {
     for (const { order, kind } of servers) {
       // Each client has a key in Redis before its requests are measured.
-      const atLeast = kind === 'bare' ? 0 : (request.cycle ?? 0);
+      const atLeast = kind === 'bare' ? order.connections : (request.cycle ?? order.connections);
       await bench.load.ask({ ...order, seconds: 2 * bench.seconds, atLeast });
     }
     for (let round = 0; round < bench.rounds; round++) {
@@ -72,7 +72,7 @@ async function resultOf(server: Server, bench: Bench, request: RowRequest): Prom
   const { name, kind, rounds, order } = server;
   let requests = 0;
   const commands = await countCommands(redis.url, async () => {
-    ({ requests } = await load.ask({ ...order, seconds: seconds / 3, atLeast: order.connections }));
+    ({ requests } = await load.ask({ ...order, seconds: seconds / 3 }));
   });
   const keyBytes = request.measuresKeys ? await largestKeyUnderLoad(server, bench) : undefined;
   return { name, kind, rounds, commands: commands.length / requests, keyBytes };

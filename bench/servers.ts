@@ -69,7 +69,7 @@ async function orderFor(ports: readonly number[], request: RowRequest): Promise<
   while (cookies.length < visitors) cookies.push(await logIn(ports[0] ?? 0));
   const requests =
     visitors === 0 ? [`${head}\r\n`] : cookies.map((cookie) => `${head}Cookie: ${cookie}\r\n\r\n`);
-  return { ports, connections, requests, cycle, seconds: 0, atLeast: 0 };
+  return { ports, connections, requests, cycle, seconds: 0, atLeast: connections };
 }
 
 /** Returns the cookie of a new session. */
