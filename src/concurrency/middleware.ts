@@ -54,7 +54,9 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
     const startedAt = performance.now();
     let result: SlotResult | MiddlewareOutcome;
     try {
-      result = await claim(request, res);
+      result = await claimSlot(request, deps, deps).catch((error: unknown) =>
+        handleFailure(error, request, { res, spentMs: performance.now() - startedAt }),
+      );
     } catch (error) {
       if (request.isGone) return 'gone';
       throw error;
@@ -75,26 +77,25 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
     return 'continue';
   }
 
-  /** Claims a slot in Redis, or follows the failure policy. */
-  async function claim(request: RequestedSlot, res: ServerResponse): Promise<SlotResult | MiddlewareOutcome> {
-    const startedAt = performance.now();
-    try {
-      return await claimSlot(request, deps, deps);
-    } catch (error) {
-      if (!(error instanceof RedisKitError)) throw error;
-      failed(error);
-      const { onError } = settings;
-      const isWaiterOfClosedKit = deps.closing.aborted && request.waitMs > 0;
-      if (onError === 'deny' || isWaiterOfClosedKit) {
-        sendUnavailable(res, 'concurrency');
-        return 'answered';
-      }
-      if (reporter.isNewlyDegraded('concurrency')) events.emit('concurrency:degraded', { error });
-      if (onError === 'allow') return 'continue';
-      const waitMs = Math.max(0, Math.round(request.waitMs - (performance.now() - startedAt)));
-      const fallback = { engine: deps.fallbackEngine, processChannel: deps.fallbackChannel };
-      return claimSlot(request.withWait(waitMs), fallback, deps);
+  /** Follows the failure policy after a claim that has failed `spentMs` after its begin. */
+  async function handleFailure(
+    error: unknown,
+    request: RequestedSlot,
+    { res, spentMs }: { readonly res: ServerResponse; readonly spentMs: number },
+  ): Promise<SlotResult | MiddlewareOutcome> {
+    if (!(error instanceof RedisKitError)) throw error;
+    failed(error);
+    const { onError } = settings;
+    const isWaiterOfClosedKit = deps.closing.aborted && request.waitMs > 0;
+    if (onError === 'deny' || isWaiterOfClosedKit) {
+      sendUnavailable(res, 'concurrency');
+      return 'answered';
     }
+    if (reporter.isNewlyDegraded('concurrency')) events.emit('concurrency:degraded', { error });
+    if (onError === 'allow') return 'continue';
+    const waitMs = Math.max(0, Math.round(request.waitMs - spentMs));
+    const fallback = { engine: deps.fallbackEngine, processChannel: deps.fallbackChannel };
+    return claimSlot(request.withWait(waitMs), fallback, deps);
   }
 
   async function refuse(

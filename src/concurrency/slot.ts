@@ -10,7 +10,11 @@ import type { ProcessChannel } from '../waiting/process-channel.ts';
 import { type RenewableLease, Renewal } from '../waiting/renewal.ts';
 import { sendUntilAnswered } from '../waiting/retry.ts';
 import type { WakeUp } from '../waiting/wake-ups.ts';
-import { type ConcurrencyAcquireArgs, concurrencyAcquire } from './operations/acquire.ts';
+import {
+  type ConcurrencyAcquireArgs,
+  type ConcurrencyAcquireReply,
+  concurrencyAcquire,
+} from './operations/acquire.ts';
 import { concurrencyRelease } from './operations/release.ts';
 import { concurrencyRenew } from './operations/renew.ts';
 
@@ -46,14 +50,13 @@ export interface SlotResult {
 }
 
 /** Claims a slot, waiting up to `waitMs`. Rejects when the backend cannot be reached. */
-export async function claimSlot(
-  request: SlotRequest,
-  backend: SlotBackend,
-  deps: SlotDeps,
-): Promise<SlotResult> {
+export function claimSlot(request: SlotRequest, backend: SlotBackend, deps: SlotDeps): Promise<SlotResult> {
   const claim = new SlotClaim(request, backend, deps);
-  const { granted, hasWaited } = await makeClaim(claim, deps);
-  return { slot: granted, running: claim.running, hasWaited };
+  return makeClaim(claim, deps).then(({ granted, hasWaited }) => ({
+    slot: granted,
+    running: claim.running,
+    hasWaited,
+  }));
 }
 
 class SlotClaim implements Claim<Slot> {
@@ -85,17 +88,13 @@ class SlotClaim implements Claim<Slot> {
     return this.#request.signal;
   }
 
-  async ask(hasWaited: boolean): Promise<ClaimReply<Slot>> {
+  ask(hasWaited: boolean): Promise<ClaimReply<Slot>> {
     const { engine, redisKeys, args } = this.#grant;
     // The deadline limits time spent on Redis, not a wait that the app asked for.
     const deadline = hasWaited ? undefined : this.#request.deadline;
-    const reply = await engine.run(concurrencyAcquire, [redisKeys.slots, redisKeys.line], args, deadline);
-    const { found, outcome, leftMs, running } = reply;
-    if (found === 'corrupt') this.failed(corrupt(redisKeys.slots));
-    this.running = running;
-    if (outcome === 'refused') return { leftMs, needsUndo: false, isRefused: true };
-    const granted = outcome === 'granted' ? new Slot(this.#grant, this.#deps) : undefined;
-    return { granted, leftMs, needsUndo: true };
+    return engine
+      .run(concurrencyAcquire, [redisKeys.slots, redisKeys.line], args, deadline)
+      .then((reply) => this.#replyOf(reply));
   }
 
   undo(): Promise<boolean> {
@@ -104,6 +103,14 @@ class SlotClaim implements Claim<Slot> {
 
   failed(error: unknown): void {
     this.#deps.reporter.failure('concurrency', asError(error));
+  }
+
+  #replyOf({ found, outcome, leftMs, running }: ConcurrencyAcquireReply): ClaimReply<Slot> {
+    if (found === 'corrupt') this.failed(corrupt(this.#grant.redisKeys.slots));
+    this.running = running;
+    if (outcome === 'refused') return { leftMs, needsUndo: false, isRefused: true };
+    const granted = outcome === 'granted' ? new Slot(this.#grant, this.#deps) : undefined;
+    return { granted, leftMs, needsUndo: true };
   }
 }
 
@@ -152,16 +159,16 @@ export class Slot implements RenewableLease {
     this.#deps.reporter.failure('concurrency', asError(error));
   }
 
-  async #release(deadline: Deadline | undefined): Promise<void> {
+  #release(deadline: Deadline | undefined): Promise<void> {
     this.#renewal.stop();
-    try {
-      await releaseSlot(this.#grant, deadline);
-    } catch (error) {
-      this.failed(error);
-      void sendUntilAnswered(() => releaseSlot(this.#grant), this.#grant.args.lease, this.#deps.work);
-    } finally {
-      this.leave();
-    }
+    return releaseSlot(this.#grant, deadline).then(
+      () => this.leave(),
+      (error: unknown) => {
+        this.failed(error);
+        void sendUntilAnswered(() => releaseSlot(this.#grant), this.#grant.args.lease, this.#deps.work);
+        this.leave();
+      },
+    );
   }
 }
 

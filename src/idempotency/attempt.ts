@@ -90,36 +90,34 @@ export class Attempt implements RenewableLease, AlarmTask {
   }
 
   /** Sends the command that ends the attempt. A failed command is repeated in the background until the lease ends. */
-  async #end(send: (within?: Deadline) => Promise<boolean>, deadline: Deadline): Promise<void> {
+  #end(send: (within?: Deadline) => Promise<boolean>, deadline: Deadline): Promise<void> {
     this.#stopTimers();
-    if (this.#isLost) return;
-    const end = async (within?: Deadline) => {
-      if (!(await send(within))) this.lost();
-    };
-    try {
-      await end(deadline);
-    } catch (error) {
-      this.failed(error);
-      void sendUntilAnswered(end, this.#settings.lease, this.#deps.work);
-    } finally {
+    if (this.#isLost) return Promise.resolve();
+    const ended = (isOwn: boolean) => {
+      if (!isOwn) this.lost();
       this.leave();
-    }
+    };
+    return send(deadline).then(ended, (error: unknown) => {
+      this.failed(error);
+      const { lease } = this.#settings;
+      void sendUntilAnswered(() => send().then(ended), lease, this.#deps.work);
+      this.leave();
+    });
   }
 
-  async #record(response: Buffer | undefined, deadline: Deadline | undefined): Promise<boolean> {
+  #record(response: Buffer | undefined, deadline: Deadline | undefined): Promise<boolean> {
     const { engine, channel } = this.#deps;
     const { recordKey, token, fingerprint, attempt } = this.#grant;
     const { retention } = this.#settings;
     const args = { token, fingerprint, attempt, retention, channel, response };
-    try {
-      return await engine.run(idempotencyComplete, [recordKey], args, deadline);
-    } catch (error) {
-      const isFull = error instanceof RedisKitError && error.code === 'ERR_REDIS_KIT_FULL';
-      if (!isFull || response === undefined) throw error;
+    const recorded = engine.run(idempotencyComplete, [recordKey], args, deadline);
+    if (response === undefined) return recorded;
+    return recorded.catch((error: unknown) => {
+      if (!(error instanceof RedisKitError) || error.code !== 'ERR_REDIS_KIT_FULL') throw error;
       this.failed(error);
       // The memory engine is full, but a record without a response still fits.
       return this.#record(undefined, deadline);
-    }
+    });
   }
 
   renew(): Promise<boolean> {

@@ -44,19 +44,19 @@ export class IdempotencyRecords {
    * Claims the key for a request. Rejects when Redis fails, when the record is corrupt, when the kit is closed, and,
    * if the signal aborts during a wait, with the reason of the signal.
    */
-  async claim(request: KeyedRequest): Promise<KeyState> {
+  claim(request: KeyedRequest): Promise<KeyState> {
     const { keys, closing } = this.#deps;
-    if (closing.aborted) throw closedError();
+    if (closing.aborted) return Promise.reject(closedError());
     const recordKey = keys.idempotency(request.scope, request.key);
     const wakeUp = this.#wakeUps?.expect(recordKey);
     const claim = new KeyClaim(request, { recordKey, wakeUp }, this.#settings, this.#deps);
-    try {
-      const { granted } = await makeClaim(claim, this.#deps);
-      return granted ?? { kind: 'in-flight' };
-    } catch (error) {
-      if (claim.isWaiter && request.signal?.aborted !== true) return { kind: 'unknown', error };
-      throw error;
-    }
+    return makeClaim(claim, this.#deps).then(
+      ({ granted }) => granted ?? { kind: 'in-flight' },
+      (error: unknown) => {
+        if (claim.isWaiter && request.signal?.aborted !== true) return { kind: 'unknown', error };
+        throw error;
+      },
+    );
   }
 }
 
@@ -92,25 +92,30 @@ class KeyClaim implements Claim<KeyState> {
     return this.#request.signal;
   }
 
-  async ask(hasWaited: boolean): Promise<ClaimReply<KeyState>> {
+  ask(hasWaited: boolean): Promise<ClaimReply<KeyState>> {
     this.isWaiter = hasWaited;
     const { lease, retention, waits } = this.#settings;
-    const { engine, reporter } = this.#deps;
-    const { key, fingerprint } = this.#request;
-    const args = { token: this.#token, fingerprint, lease, retention, waits };
+    const args = { token: this.#token, fingerprint: this.#request.fingerprint, lease, retention, waits };
     // The deadline limits the time that a request spends on Redis, not its wait for another request.
     const deadline = hasWaited ? undefined : this.#request.deadline;
-    const reply = await engine.run(idempotencyBegin, [this.#recordKey], args, deadline);
-    if (reply.found === 'corrupt') throw corrupt(this.#recordKey);
-    const { outcome, attempt, leftMs } = reply;
-    if (outcome === 'running') return { leftMs, needsUndo: false };
-    if (outcome === 'recovered') reporter.events.emit('idempotency:recovered', { key, attempt });
-    return { granted: this.#stateOf(reply), leftMs, needsUndo: false };
+    return this.#deps.engine
+      .run(idempotencyBegin, [this.#recordKey], args, deadline)
+      .then((reply) => this.#replyOf(reply));
   }
 
   undo(): Promise<boolean> {
     const attempt = { recordKey: this.#recordKey, token: this.#token };
     return discardAttempt(attempt, { retention: this.#settings.retention, hasRun: false }, this.#deps);
+  }
+
+  #replyOf(reply: IdempotencyBeginReply): ClaimReply<KeyState> {
+    if (reply.found === 'corrupt') throw corrupt(this.#recordKey);
+    const { outcome, attempt, leftMs } = reply;
+    if (outcome === 'running') return { leftMs, needsUndo: false };
+    if (outcome === 'recovered') {
+      this.#deps.reporter.events.emit('idempotency:recovered', { key: this.#request.key, attempt });
+    }
+    return { granted: this.#stateOf(reply), leftMs, needsUndo: false };
   }
 
   #stateOf({ outcome, attempt, response }: IdempotencyBeginReply): KeyState {
