@@ -28,13 +28,6 @@ interface SessionUpdate {
   readonly owner: string;
 }
 
-/** The whole data to store. */
-interface WholeData {
-  readonly entries: SessionEntries;
-  /** The revision at which an update stores it; 0 for any revision. */
-  readonly revision: number;
-}
-
 const NO_DATA = Buffer.alloc(0);
 
 /** Writes sessions: new ones as a whole, and of stored ones the keys that a request has changed. */
@@ -53,9 +46,11 @@ export class RecordWriter {
     owner: string,
     deadline: Deadline | undefined,
   ): Promise<SessionWriteReply> {
+    const { absolute, touchAfter, maxBytes } = this.#settings;
     const data = this.#close(entriesOf(payload), handle);
     const idle = idleOf(payload.meta, this.#settings);
-    return this.#write(key, { mode: 'create', idle, owner, data, revision: 0 }, deadline);
+    const args = { mode: 'create', idle, absolute, touchAfter, maxBytes, owner, data, revision: 0 } as const;
+    return this.#engine.run(sessionWrite, [key], args, deadline);
   }
 
   /** Rejects when the session would be too large. */
@@ -64,46 +59,39 @@ export class RecordWriter {
     { stored, payload, owner }: SessionUpdate,
     deadline: Deadline | undefined,
   ): Promise<SessionWriteReply> {
-    const { conflicts, seal, maxBytes } = this.#settings;
+    const { conflicts, seal, absolute, touchAfter, maxBytes } = this.#settings;
     const merges = conflicts === 'merge';
     const changes = changesOf(stored, payload);
-    const args = {
+    const mergesInScript = merges && stored.isCurrent;
+    const args: SessionWriteArgs = {
       mode: 'update',
       idle: idleOf(payload.meta, this.#settings),
       // A request that did not change the cookie must not undo the change of another request.
       idleBefore: merges && !changes.meta.has('cookie') ? stored.idle : undefined,
+      absolute,
+      touchAfter,
+      maxBytes,
       owner,
+      data: mergesInScript ? NO_DATA : this.#close(entriesOf(payload), handle),
+      revision: merges ? stored.revision : 0,
       changes: seal.changesOf(changes, handle),
-    } as const;
-    let whole: WholeData | undefined;
-    if (!merges || !stored.isCurrent) {
-      whole = { entries: entriesOf(payload), revision: merges ? stored.revision : 0 };
-    }
-    for (;;) {
-      const data = whole === undefined ? NO_DATA : this.#close(whole.entries, handle);
-      const reply = await this.#write(key, { ...args, data, revision: whole?.revision ?? 0 }, deadline);
-      if (reply.outcome === 'too-large') checkSize(reply.size, maxBytes);
-      if (reply.outcome !== 'unmergeable') return reply;
-      // A process with an earlier version of the kit has saved the session. Each round needs another such save.
+    };
+    let reply = await this.#engine.run(sessionWrite, [key], args, deadline);
+    // A process with an earlier version of the kit has saved the session. Each round needs another such save.
+    while (reply.outcome === 'unmergeable') {
       const theirs = reply.current && parsePayload(seal.open(reply.current, handle));
       // Data that cannot be read is replaced.
-      const entries = theirs ? withChanges(entriesOf(theirs), changes) : entriesOf(payload);
-      whole = { entries, revision: reply.revision };
+      const merged = theirs ? withChanges(entriesOf(theirs), changes) : entriesOf(payload);
+      const whole = { ...args, data: this.#close(merged, handle), revision: reply.revision };
+      reply = await this.#engine.run(sessionWrite, [key], whole, deadline);
     }
+    if (reply.outcome === 'too-large') checkSize(reply.size, maxBytes);
+    return reply;
   }
 
   #close(entries: SessionEntries, handle: string): Buffer {
     const { data, size } = this.#settings.seal.close(entries, handle);
     checkSize(size, this.#settings.maxBytes);
     return data;
-  }
-
-  #write(
-    key: string,
-    record: Omit<SessionWriteArgs, 'absolute' | 'touchAfter' | 'maxBytes'>,
-    deadline: Deadline | undefined,
-  ): Promise<SessionWriteReply> {
-    const { absolute, touchAfter, maxBytes } = this.#settings;
-    return this.#engine.run(sessionWrite, [key], { ...record, absolute, touchAfter, maxBytes }, deadline);
   }
 }

@@ -2,7 +2,7 @@ import { asError, StoreError } from '../base/errors.ts';
 import type { Deadline } from '../engine/deadline.ts';
 import { sessionDestroy } from './operations/destroy.ts';
 import type { SessionRecord } from './operations/format.ts';
-import { NEVER_TOUCH, type SessionReadReply, sessionRead } from './operations/read.ts';
+import { NEVER_TOUCH, sessionRead } from './operations/read.ts';
 import { KEEP_OWNER } from './operations/write.ts';
 import { type ParsedPayload, parsePayload, type SessionMeta, type SessionPayload } from './payload.ts';
 import { idleOf, type RecordSettings } from './record-settings.ts';
@@ -15,7 +15,10 @@ export type { StoredSession } from './record-writer.ts';
 export interface UnparsedSession extends Pick<SessionRecord, 'created' | 'idle' | 'revision' | 'owner'> {
   /** Whether a move of the idle deadline was due. It has been moved, unless the session was read without side effects. */
   readonly isTouchDue: boolean;
-  /** Returns undefined, and reports it, for data that cannot be read. Such a session counts as absent. */
+  /**
+   * Opens and parses the data once. Returns undefined, and reports it, for data that cannot be read. Such a session counts
+   * as absent.
+   */
   parse(): (StoredSession & ParsedPayload) | undefined;
 }
 
@@ -60,7 +63,16 @@ export class SessionRecords {
     }
     this.#deps.reporter.events.emit('session:loaded', { handle });
     if (reply.indexUntil > 0) this.#index.renew({ created, owner, indexUntil: reply.indexUntil, handle });
-    return { created, idle, revision, owner, isTouchDue, parse: () => this.#parse(reply, data, handle) };
+    const header = { created, idle, revision, owner };
+    let unopened: Buffer | undefined = data;
+    let stored: ReturnType<UnparsedSession['parse']>;
+    const parse = () => {
+      if (unopened !== undefined) stored = this.#parse(header, unopened, handle);
+      // The bytes may be a view of a large buffer of the socket, which a long request must not keep.
+      unopened = undefined;
+      return stored;
+    };
+    return { created, idle, revision, owner, isTouchDue, parse };
   }
 
   /** Returns the id whose live session was created last; the first id when no session is alive. */
@@ -116,7 +128,8 @@ export class SessionRecords {
     const { handle } = names;
     const { conflicts, maxPerUser: limit } = this.#settings;
     const isSameUser = conflicts === 'merge' && payload.userId === stored.userId;
-    const saved = { ...payload, meta: { ...stored.meta, ...payload.meta } };
+    const { content, userId } = payload;
+    const saved = { meta: { ...stored.meta, ...payload.meta }, content, userId };
     const change = { stored, payload: saved, owner: isSameUser ? KEEP_OWNER : this.#ownerOf(payload) };
     const reply = await this.#writer.update(names, change, deadline);
     if (reply.outcome !== 'written') {
@@ -127,7 +140,7 @@ export class SessionRecords {
     const { created } = stored;
     const owner = isSameUser ? ownerBefore : change.owner;
     await this.#index.update({ owner, created, handle, indexUntil }, ownerBefore, { limit, deadline });
-    return { ...saved, created, idle, revision, owner, isCurrent: true };
+    return { meta: saved.meta, content, userId, created, idle, revision, owner, isCurrent: true };
   }
 
   /** Destroys a session. `stored`: the session as the caller last loaded or saved it; if absent, the user is read. */
@@ -183,7 +196,7 @@ export class SessionRecords {
   }
 
   #parse(
-    { created, idle, revision, owner }: SessionReadReply,
+    { created, idle, revision, owner }: Omit<UnparsedSession, 'parse' | 'isTouchDue'>,
     data: Buffer,
     handle: string,
   ): (StoredSession & ParsedPayload) | undefined {
@@ -193,7 +206,9 @@ export class SessionRecords {
       this.#reportCorrupt(handle);
       return undefined;
     }
-    return { ...payload, created, idle, revision, owner, isCurrent: opened.isCurrent };
+    const { meta, content, userId } = payload;
+    const { isCurrent } = opened;
+    return { meta, content, data: payload.data, userId, created, idle, revision, owner, isCurrent };
   }
 
   #reportCorrupt(handle: string): void {

@@ -382,6 +382,7 @@ describe.each(['memory', 'redis'] as const)('parallel saves of one session (%s)'
       for (let length = 0; length < value.length; length++) {
         await store(sessions, value.subarray(0, length));
         expect(await records.load(id), `${length} bytes`).toBeUndefined();
+        if (length % 5 !== 0) continue;
         const saved = await records.update(id, stored, payloadWith({ ...data, d: 'y' }));
         const after = await records.load(id);
         if (after !== undefined)
@@ -554,7 +555,7 @@ describeWithServers('the commands of parallel saves of one session', () => {
         const store = kit.sessionStore();
         const session = await store.get('one');
         await kit.client.incr('loaded');
-        while (Number(await kit.client.get('loaded')) < 4) await new Promise(setImmediate);
+        while (Number(await kit.client.get('loaded')) < 4) await new Promise((resolve) => setTimeout(resolve, 5));
         const saves = Array.from({ length: 250 }, (_, n) => {
           session['w${worker}-' + n] = n;
           session.shared = ${worker};

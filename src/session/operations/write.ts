@@ -67,26 +67,24 @@ const OUTCOMES = ['gone', 'written', 'too-large', 'unmergeable'] as const;
  */
 const lua = /* lua */ `${SESSION_LUA}${DATA_LUA}
 local found, raw = load()
-local created, seen, idle, absolute, indexed, revision = now, 0, 0, tonumber(ARGV[5]), 0, 0
-local alive, owner, before, data = false, ARGV[8], '', ARGV[10]
+local alive, created, seen, idle, absolute, indexed, revision = false, now, 0, 0, 0, 0, 0
 if raw then
-  local stored_absolute
-  created, seen, idle, stored_absolute, indexed, revision = struct.unpack('>I6I6I6I6I6I4', raw, 3)
-  alive = expiry_of(seen, idle, stored_absolute) > now
-  if alive then
-    absolute, before = stored_absolute, owner_of(raw)
-  else
-    created, indexed, revision = now, 0, 0
-  end
+  created, seen, idle, absolute, indexed, revision = struct.unpack('>I6I6I6I6I6I4', raw, 3)
+  alive = expiry_of(seen, idle, absolute) > now
 end
 if found == 2 or alive ~= (ARGV[2] == 'update') then return { found, 0, 0, 0, 0, '', 0, 0, false } end
-if not alive and absolute > 0 then absolute = now + absolute end
-if alive and (data == '' or ARGV[9] ~= '0' and tonumber(ARGV[9]) ~= revision) then
-  local size
-  local position = HEADER + #before + 1
-  data, size = change_data(raw, position, 11)
-  if not data then return { 0, 3, created, idle, revision, before, 0, 0, string.sub(raw, position) } end
-  if size > tonumber(ARGV[7]) then return { 0, 2, created, idle, revision, before, 0, size, false } end
+local owner, data, before = ARGV[8], ARGV[10], ''
+if not alive then
+  created, absolute, indexed, revision = now, tonumber(ARGV[5]), 0, 0
+  if absolute > 0 then absolute = now + absolute end
+else
+  before = owner_of(raw)
+  if data == '' or ARGV[9] ~= '0' and tonumber(ARGV[9]) ~= revision then
+    local position, size = HEADER + #before + 1
+    data, size = change_data(raw, position, 11)
+    if not data then return { 0, 3, created, idle, revision, before, 0, 0, string.sub(raw, position) } end
+    if size > tonumber(ARGV[7]) then return { 0, 2, created, idle, revision, before, 0, size, false } end
+  end
 end
 if owner == '${KEEP_OWNER}' then owner = before end
 if owner ~= before then indexed = 0 end
