@@ -193,7 +193,9 @@ export class SessionRecords {
       this.#reportCorrupt(handle);
       return undefined;
     }
-    return { ...payload, created, idle, revision, owner, isCurrent: opened.isCurrent };
+    const { meta, content, data: parsed, userId } = payload;
+    const { isCurrent } = opened;
+    return { meta, content, data: parsed, userId, created, idle, revision, owner, isCurrent };
   }
 
   #reportCorrupt(handle: string): void {
