@@ -68,6 +68,7 @@ function commitSession(request: RequestSession, hasBegun: boolean): undefined | 
 }
 
 function writeSession(request: RequestSession, hasBegun: boolean): undefined | Promise<void> {
+  if (request.isReplaced) return undefined;
   const value = request.peek();
   if (value === UNTOUCHED && !isStoredUntouched(request)) return touchIfDue(request, request.cookieId);
   if (request.isDetached) return request.dropCookie();

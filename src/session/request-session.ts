@@ -94,6 +94,11 @@ export class RequestSession implements SessionProperties {
     return this.#record === undefined;
   }
 
+  /** Whether another session middleware has handled the request since, after the session of this one was destroyed. */
+  get isReplaced(): boolean {
+    return propertiesOf(this.req) !== this;
+  }
+
   /** The deadline for the load before the handler and the save after it. */
   get deadline(): Deadline {
     return this.parts.deadlines.of(this.req);

@@ -29,6 +29,7 @@ export function sendCookie(request: RequestSession): void {
 
 /** The session of a request that may need a cookie. */
 function sessionToSend(request: RequestSession): Session | undefined {
+  if (request.isReplaced) return undefined;
   const value = request.peek();
   if (value === UNTOUCHED && (request.isNew || !request.parts.settings.rolling)) return undefined;
   const session = value === UNTOUCHED ? request.session : value;

@@ -129,6 +129,17 @@ describe.each([
     },
   );
 
+  it('a stored session that no handler reads is not parsed', async () => {
+    const { store, reported, browser, key } = await start({
+      '/unread': (_req: unknown, res: { end(text: string): void }) => res.end('unread'),
+    });
+    await store.put(key, record('{"userId":'));
+    const answer = await browser.get('/unread');
+    expect([answer.body, answer.header('set-cookie'), reported]).toEqual(['unread', undefined, []]);
+    await browser.get('/');
+    expect(reported).toEqual(['corrupt', 'a stored session cannot be read and counts as absent']);
+  });
+
   it('a request with a session in a newer format is refused, and the session is not overwritten', async () => {
     const { store, reported, browser, key } = await start();
     const newer = Buffer.concat([Buffer.from('S\x03'), Buffer.alloc(60, 7)]);
