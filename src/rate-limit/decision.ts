@@ -93,6 +93,17 @@ export interface GroupDecision {
   /** The engine that decided, which also runs the refund; undefined when `onError: 'allow'` decided. */
   readonly engine: Engine | undefined;
   readonly degraded: boolean;
+  /** The batch of which the request uses units, for a limiter with the option `reserve`. */
+  readonly batch?: Spendable;
+}
+
+/** Units that a process has taken before requests use them. */
+interface Spendable {
+  /** Uses units. Returns false if too few are left. */
+  spend(units: number): boolean;
+  refund(units: number): Promise<void>;
+  /** The last decision that was made from the batch, to be copied for requests of the same cost. */
+  decision: Decision | undefined;
 }
 
 export interface GroupCall extends Pick<TakeArgs, 'mode'> {

@@ -32,6 +32,7 @@ const WITHOUT_HTTP = {
   denyCache: undefined,
   block: undefined,
   wait: undefined,
+  reserve: undefined,
 } as const;
 
 export function rateLimitFeature(

@@ -2,8 +2,8 @@ import { describe } from '../base/describe.ts';
 import { ConfigError } from '../base/errors.ts';
 import { kindOf } from '../base/identity.ts';
 import type { Keys } from '../base/keys.ts';
-import { blockOf, type PolicyGroup } from './decision.ts';
-import type { PolicySettings } from './policy.ts';
+import { blockOf, type GroupPolicy, type PolicyGroup } from './decision.ts';
+import { type PolicySettings, refillDuring } from './policy.ts';
 
 /** A policy with the limit that applies to one call. */
 export interface PolicyWithLimit {
@@ -15,17 +15,20 @@ interface GroupSettings {
   readonly policies: readonly PolicySettings[];
   /** The length of a block in milliseconds; undefined for a limiter that blocks no identity. */
   readonly block: number | undefined;
+  readonly reserve: { readonly holdMs: number } | undefined;
 }
 
 /** Makes the policy groups of one limiter. */
 export class GroupFactory {
   readonly #policies: readonly PolicySettings[];
   readonly #block: number | undefined;
+  readonly #holdMs: number;
   readonly #keys: Keys;
 
-  constructor({ policies, block }: GroupSettings, keys: Keys) {
+  constructor({ policies, block, reserve }: GroupSettings, keys: Keys) {
     this.#policies = policies;
     this.#block = block;
+    this.#holdMs = reserve?.holdMs ?? 0;
     this.#keys = keys;
   }
 
@@ -34,9 +37,7 @@ export class GroupFactory {
     const group = {
       id,
       denyKey: this.#keys.rateOwner(id),
-      policies: policies.map(({ policy: { name, algorithm, numbers }, limit }) => {
-        return { name, limit, algorithm, numbers: numbers(limit) };
-      }),
+      policies: policies.map((each) => this.#policy(each)),
       keys: policies.map(({ policy }) => this.#keys.rate(id, policy.name)),
     };
     if (this.#block === undefined) return group;
@@ -66,6 +67,14 @@ export class GroupFactory {
     checkId(id);
     const keys = this.#policies.map(({ name }) => this.#keys.rate(id, name));
     return this.#block === undefined ? keys : [...keys, this.#blockKey(id)];
+  }
+
+  #policy({ policy, limit: given }: PolicyWithLimit): GroupPolicy {
+    const { name, algorithm } = policy;
+    const [all, span, rate] = policy.numbers(given);
+    // A batch may be used at the end of its hold, in addition to the tokens that have come back during the hold.
+    const limit = this.#holdMs === 0 ? all : Math.max(0, all - refillDuring(policy, this.#holdMs));
+    return { name, limit, algorithm, numbers: [limit, span, rate] };
   }
 
   #blockKey(id: string): string {

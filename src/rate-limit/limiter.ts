@@ -20,6 +20,7 @@ import { DenyCache, type DenyCacheSettings } from './deny-cache.ts';
 import { GroupFactory, type PolicyWithLimit } from './group-factory.ts';
 import { limitRefund } from './operations/refund.ts';
 import type { PolicySettings } from './policy.ts';
+import { Reservations, type ReserveSettings } from './reservations.ts';
 import { chargeRest, type DecisionCharge } from './settle.ts';
 import { afterWait, WaitQueue, type WaitSettings } from './wait-queue.ts';
 
@@ -60,6 +61,7 @@ export interface LimiterSettings {
   /** How long an identity is refused after a refusal, in milliseconds. */
   readonly block: number | undefined;
   readonly wait: WaitSettings | undefined;
+  readonly reserve: ReserveSettings | undefined;
 }
 
 type Call = Omit<GroupCall, 'onError'>;
@@ -73,6 +75,7 @@ export class PolicyLimiter implements Limiter {
   readonly #groups: GroupFactory;
   readonly #denyCache: DenyCache | undefined;
   readonly #queue: WaitQueue | undefined;
+  readonly #reservations: Reservations | undefined;
   /** The charge of each decision that can still be refunded or settled. */
   readonly #charged = new WeakMap<Decision, DecisionCharge>();
 
@@ -81,10 +84,11 @@ export class PolicyLimiter implements Limiter {
     this.#names = settings.policies.map(({ name }) => name);
     this.#deps = deps;
     this.#groups = new GroupFactory(settings, deps.keys);
-    const { denyCache, wait } = settings;
+    const { denyCache, wait, reserve } = settings;
     const waitMs = wait?.waitMs ?? 0;
     this.#denyCache = denyCache === undefined ? undefined : new DenyCache({ ...denyCache, waitMs });
     this.#queue = wait === undefined ? undefined : new WaitQueue(wait, deps);
+    this.#reservations = reserve === undefined ? undefined : new Reservations(reserve, deps);
   }
 
   async consume(id: string, options: Parameters<Limiter['consume']>[1] = {}): Promise<Decision> {
@@ -123,6 +127,7 @@ export class PolicyLimiter implements Limiter {
   async reset(id: string): Promise<void> {
     const { keys, fallbackEngine, engine } = this.#deps;
     const all = this.#groups.keysOf(id);
+    this.#reservations?.reset(keys.rateOwner(id));
     try {
       await fallbackEngine.delete(all);
       await engine.delete(all);
@@ -144,6 +149,13 @@ export class PolicyLimiter implements Limiter {
     if (this.#queue !== undefined) return this.#takeInTurn(this.#queue, groups, { cost, deadline }, signal);
     const mode = this.#settings.onDenied === 'count' ? 'count' : 'take';
     return this.#decide(groups, { mode, cost, deadline });
+  }
+
+  /** Decides one group, from a batch if the limiter takes batches. */
+  async #decideGroup(group: PolicyGroup, call: Call): Promise<GroupDecision> {
+    const { mode, cost, deadline } = call;
+    const reserved = mode === 'take' ? await this.#reservations?.take(group, cost, deadline) : undefined;
+    return reserved ?? decideGroup(group, { ...call, onError: this.#settings.onError }, this.#deps);
   }
 
   async #takeInTurn(
@@ -172,13 +184,12 @@ export class PolicyLimiter implements Limiter {
   async #decide(groups: readonly PolicyGroup[], call: Call): Promise<Decision> {
     const { mode, cost } = call;
     this.#checkUnits('the cost', cost);
+    const spent = mode === 'take' ? this.#spend(groups, call) : undefined;
+    if (spent !== undefined) return spent;
     const refusal = mode === 'take' ? this.#findRefusal(groups, cost) : undefined;
     if (refusal !== undefined) return makeDecision([refusal], call, this.#names);
     const sentAt = performance.now();
-    const { onError } = this.#settings;
-    const results = await Promise.allSettled(
-      groups.map((group) => decideGroup(group, { ...call, onError }, this.#deps)),
-    );
+    const results = await Promise.allSettled(groups.map((group) => this.#decideGroup(group, call)));
     const decided = results.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
     const failure = results.find((each) => each.status === 'rejected');
     const isRefused = decided.some(hasRefused);
@@ -190,6 +201,19 @@ export class PolicyLimiter implements Limiter {
     else if (mode === 'force' || (!isRefused && mode !== 'peek')) {
       this.#charged.set(decision, { groups: decided, at: this.#deps.now() });
     }
+    return decision;
+  }
+
+  /** Decides from an open batch, without a command. */
+  #spend([group]: readonly PolicyGroup[], call: Call): Decision | undefined {
+    if (group === undefined) return undefined;
+    const spent = this.#reservations?.spend(group, call.cost);
+    if (spent?.batch === undefined) return undefined;
+    const { batch } = spent;
+    const last = batch.decision;
+    batch.decision = last?.cost === call.cost ? last : makeDecision([spent], call, this.#names);
+    const decision = { ...batch.decision };
+    this.#charged.set(decision, { groups: [spent], at: this.#deps.now() });
     return decision;
   }
 
@@ -209,7 +233,13 @@ export class PolicyLimiter implements Limiter {
   }
 
   /** Refunds the last `units` of a charge, after the first `kept`: a bucket has refilled the first units first. */
-  async #refundGroup({ group, engine, replies }: GroupDecision, units: number, kept = 0): Promise<void> {
+  async #refundGroup(decided: GroupDecision, units: number, kept = 0): Promise<void> {
+    const { group, engine, replies, batch } = decided;
+    if (batch !== undefined) {
+      await batch.refund(units);
+      await this.#forgetRefusal(group.denyKey);
+      return;
+    }
     if (engine === undefined || !replies.some((reply) => reply.stamp > 0)) return;
     const policies = group.policies.map(({ algorithm, numbers }, index) => {
       const { stamp, position } = replies[index] ?? ALLOWED;

@@ -17,6 +17,7 @@ import {
   rejectOptions,
   resolvePolicy,
 } from './policy.ts';
+import { reserveOption } from './reserve-options.ts';
 import { waitOptions } from './wait-options.ts';
 
 type KeyOf<Request extends IncomingMessage = Req> = (req: Request) => string | null | Promise<string | null>;
@@ -87,6 +88,13 @@ export type RateLimitOptions<Request extends IncomingMessage = Req> = (
   readonly wait?: Duration | undefined;
   /** How many requests of one identity may wait in this process; further requests are refused at once. Default 100. */
   readonly maxQueue?: number | undefined;
+  /**
+   * Takes `units` units for this process in one command, and decides the requests of the next `hold` (default `'1s'`)
+   * from them; for limits that very many requests share. Never allows more than the policy. A unit of a window comes back
+   * up to `hold` later, the capacity of a bucket is lowered by its refill during `hold`, and a process that crashes keeps
+   * one batch. All policies must count the same identity.
+   */
+  readonly reserve?: { readonly units: number; readonly hold?: Duration | undefined } | undefined;
   /** Sets `req.rateLimit` and emits `rate:refused`, but refuses and delays no request and sends no headers; default false. */
   readonly shadow?: boolean | undefined;
 };
@@ -120,6 +128,7 @@ const NAMES = [
   'block',
   'wait',
   'maxQueue',
+  'reserve',
   'shadow',
 ] as const;
 
@@ -161,6 +170,7 @@ export function resolveRateLimitOptions(options: RateLimitOptions<never>): RateL
     handler: () => reader.callback<NonNullable<RateLimitOptions['handler']>>('handler'),
     block: () => blockOption(reader),
     wait: () => waitOptions(reader, () => resolvePolicies(reader)),
+    reserve: () => reserveOption(reader, () => resolvePolicies(reader)),
     shadow: () => reader.boolean('shadow', false),
   }));
 }

@@ -67,6 +67,11 @@ export interface PolicySettings {
   numbers(limit: number): PolicyNumbers;
 }
 
+/** The units that come back while a process holds a batch, rounded up; 0 for a sliding window. */
+export function refillDuring({ refill }: Pick<PolicySettings, 'refill'>, ms: number): number {
+  return refill === undefined ? 0 : Math.ceil((refill.tokens * ms) / refill.per);
+}
+
 const LIMIT_RANGE = { min: 1, max: 1_000_000_000 } as const;
 
 /** The most grains of a token bucket's capacity (see token-bucket.ts). With more, the sums would not be exact. */

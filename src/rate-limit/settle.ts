@@ -24,7 +24,8 @@ export async function chargeRest(
   const isOver = ({ name, limit }: { readonly name: string; readonly limit: number }) =>
     ageMs >= (policies.find((policy) => policy.name === name)?.windowMs(limit) ?? 0);
   await Promise.all(
-    groups.map(async ({ group, engine }) => {
+    groups.map(async ({ group, engine, batch }) => {
+      if (batch?.spend(units) === true) return;
       const open = group.policies
         .map((policy, index) => ({ policy, key: group.keys[index] ?? '' }))
         .filter(({ policy }) => !isOver(policy));

@@ -50,6 +50,32 @@ describe('kit.rateLimit', () => {
         },
         /`wait` is '24d'; in ms, times the tokens of `refill`, it must not exceed 2\^51/,
       ],
+      [
+        { ...THREE, reserve: {} },
+        /kit\.rateLimit\(\{ reserve \}\): option `units` is undefined; it is required/,
+      ],
+      [{ ...THREE, reserve: 3 }, /kit\.rateLimit\(\{ reserve \}\): options must be an object, got 3/],
+      [{ ...THREE, reserve: { units: 0 } }, /`units` is 0/],
+      [{ ...THREE, reserve: { units: 2, hold: 0 } }, /`hold` is 0; it must be a positive/],
+      [{ ...THREE, reserve: { units: 2, hlod: 1 } }, /unknown option `hlod`; did you mean `hold`/],
+      [{ ...THREE, reserve: { units: 4 } }, /`units` must not exceed the limit of 'three', 3/],
+      [{ ...THREE, reserve: { units: 2 }, onDenied: 'count' }, /`reserve` .* with `onDenied: 'count'`/],
+      [{ ...THREE, reserve: { units: 2 }, wait: '1s' }, /`wait` needs a command per request/],
+      [{ ...THREE, reserve: { units: 2 }, block: '1s' }, /`block` needs a command per request/],
+      [
+        { reserve: { units: 1 }, policies: [{ ...THREE, key: () => 'x' }] },
+        /`reserve` .* leave the `key` of the policies out/,
+      ],
+      [
+        {
+          algorithm: 'token-bucket',
+          capacity: 10,
+          refill: { tokens: 7, per: '1s' },
+          name: 'seven',
+          reserve: { units: 4 },
+        },
+        /the capacity of 'seven' less the 7 tokens that come back during `hold` must be at least `units`/,
+      ],
       [{ ...THREE, hanlder: 1 }, /did you mean `handler`/],
     ];
     expect(() => kit.rateLimit({ ...THREE, windowMs: 5 } as never)).toThrow('it is `window` here');

@@ -1,0 +1,45 @@
+/*
+ * A process that calls a limiter in several loops until it is killed or its parent disconnects, and reports the allowed
+ * calls while it runs, so that a killed process has reported most of its calls.
+ */
+import { setTimeout as pause } from 'node:timers/promises';
+import { createRedisKit } from '../../src/index.ts';
+import { type AheadOrder, optionsOf } from './ahead-hammer.ts';
+
+const LOOPS = 8;
+
+const [url = ''] = process.argv.slice(2);
+
+const steadyMs = () => Number(process.hrtime.bigint()) / 1_000_000;
+
+async function hammer(order: AheadOrder): Promise<void> {
+  const own = order.limiter === 'apart' ? 'memory:' : url;
+  const kit = createRedisKit({ url: own, prefix: order.prefix, logger: false, commandTimeout: '30s' });
+  await kit.ready();
+  const { limiter } = kit.rateLimit(optionsOf(order));
+  let report: [number, number][] = [];
+  const loop = async () => {
+    for (;;) {
+      const before = steadyMs();
+      const { allowed, degraded } = await limiter.consume('all');
+      if (degraded) throw new Error('the in-process fallback decided');
+      if (allowed) report.push([before, steadyMs()]);
+      // A limiter in memory would otherwise never let other work run.
+      else await pause(1);
+    }
+  };
+  setInterval(() => {
+    process.send?.(report);
+    report = [];
+  }, 10);
+  await Promise.all(Array.from({ length: LOOPS }, loop));
+}
+
+process.once('disconnect', () => process.exit());
+process.on('message', (order: AheadOrder) => {
+  hammer(order).catch((error: unknown) => {
+    console.error(error);
+    process.exit(1);
+  });
+});
+process.send?.('ready');
