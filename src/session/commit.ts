@@ -5,11 +5,11 @@ import { RedisKitError, StoreError } from '../base/errors.ts';
 import type { Req } from '../http/middleware.ts';
 import type { ResponseHook } from '../http/response/guarded-response.ts';
 import { hasOtherMaxAge } from './cookie-lifetime.ts';
-import { contentOf, dataError } from './payload.ts';
+import { contentOf, dataError, payloadOf } from './payload.ts';
 import { type RequestSession, UNTOUCHED } from './request-session.ts';
 import { sendCookie } from './send-cookie.ts';
 import { hiddenMethods } from './session-methods.ts';
-import { destroySession, saveSession } from './session-writes.ts';
+import { destroySession, savePayload } from './session-writes.ts';
 
 type Session = Req['session'];
 
@@ -79,7 +79,7 @@ function writeSession(request: RequestSession, hasBegun: boolean): undefined | P
   if (request.id === undefined && !request.isCookieDropped) return undefined;
   const content = repairedContent(session, request);
   if (session.id === request.loggedOutId && content === '{}') return request.dropCookie();
-  if (mustBeSaved(session, content, request)) return save(session, request, hasBegun);
+  if (mustBeSaved(session, content, request)) return save(session, content, request, hasBegun);
   return touchIfDue(request, session.id);
 }
 
@@ -143,11 +143,17 @@ function mustBeSaved({ id, cookie }: Session, content: string, request: RequestS
   return request.parts.settings.saveUninitialized || id !== request.originalId || content !== '{}';
 }
 
-async function save(session: Session, request: RequestSession, hasBegun: boolean): Promise<void> {
+async function save(
+  session: Session,
+  content: string,
+  request: RequestSession,
+  hasBegun: boolean,
+): Promise<void> {
   const isNew = !request.stored.has(session.id);
   // Called before the first await, since later changes of the headers are undone.
   if (isNew) request.clientCookie?.keep();
-  await saveSession(request, session.id, session, request.deadline);
+  const payload = payloadOf(session, undefined, content);
+  await savePayload(request, session.id, { session, payload }, request.deadline);
   if (request.hasEnded(session.id)) {
     request.dropCookie();
   } else if (isNew && hasBegun) {

@@ -31,8 +31,12 @@ export function contentOf(session: object): string {
   return stringify(() => ({ ...session, cookie: undefined }));
 }
 
-export function payloadOf(session: object, device?: Omit<SessionMeta, 'cookie'>): SessionPayload {
-  const content = contentOf(session);
+/** `content`: the content of the session, if the caller has computed it. */
+export function payloadOf(
+  session: object,
+  device?: Omit<SessionMeta, 'cookie'>,
+  content: string = contentOf(session),
+): SessionPayload {
   const { cookie = {}, userId } = session as { cookie?: object; userId?: unknown };
   const meta = { ...device, cookie: JSON.parse(stringify(() => cookie)) as Record<string, unknown> };
   // A `userId` that is an object, such as a MongoDB ObjectId, is stored as its `toJSON` returns it.

@@ -25,8 +25,17 @@ export async function saveSession(
   deadline: Deadline,
 ): Promise<void> {
   // Computed before the save waits in the queue, since the handler may change the session meanwhile.
-  const payload = payloadOf(session);
-  await request.enqueue(async () => {
+  await savePayload(request, id, { session, payload: payloadOf(session) }, deadline);
+}
+
+/** Like `saveSession`, for a caller that has the payload of the session. */
+export function savePayload(
+  request: RequestSession,
+  id: string,
+  { session, payload }: { readonly session: object; readonly payload: SessionPayload },
+  deadline: Deadline,
+): Promise<void> {
+  return request.enqueue(async () => {
     if (request.isDetached || request.hasEnded(id)) return;
     const saved = isUnreachable(request, id, session)
       ? undefined
