@@ -201,7 +201,7 @@ class LockCall implements LockRequest {
   #refuse(conflict: LockConflict): void {
     const { req, res } = this.#call;
     const { settings, failed } = this.#route;
-    runMiddleware(this.#call, failed, async (next) => {
+    runMiddleware(this.#call, failed, async (next): Promise<MiddlewareOutcome> => {
       if (settings.handler === undefined) sendConflict(res, conflict);
       else await settings.handler(asExpress(req), res as Res, next, conflict);
       return 'answered';
