@@ -35,7 +35,7 @@ export interface Engine {
 }
 
 /** A command that is sent at the end of the current turn of the event loop. */
-export interface AmendableCommand<Reply> {
+interface AmendableCommand<Reply> {
   readonly reply: Promise<Reply>;
   /**
    * Replaces the last argument. Must be called in the turn of the event loop in which the command was created. The

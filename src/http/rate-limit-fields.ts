@@ -26,20 +26,31 @@ export function addRateLimitFields(
   formats: readonly RateHeaders[],
   quotas: readonly Quota[],
 ): void {
+  if (formats.length === 0) return;
   const wantsLists = formats.includes('draft-10') || formats.includes('draft-8');
-  for (const { name, limit, remaining, windowMs, resetMs } of wantsLists ? quotas : []) {
-    append(res, 'RateLimit-Policy', `"${name}";q=${limit};w=${seconds(windowMs)}`);
-    append(res, 'RateLimit', `"${name}";r=${remaining};t=${seconds(resetMs)}`);
-  }
   const wantsDraft6 = formats.includes('draft-6');
-  for (const { limit, windowMs } of wantsDraft6 && !wantsLists ? quotas : []) {
-    append(res, 'RateLimit-Policy', `${limit};w=${seconds(windowMs)}`);
-  }
+  if (wantsLists || wantsDraft6) appendLists(res, quotas, wantsLists);
+  if (!wantsDraft6 && !formats.includes('legacy')) return;
   const tightest = quotas.reduce((least, quota) => (quota.remaining < least.remaining ? quota : least));
   if (wantsDraft6) setScalars(res, 'RateLimit-', tightest, seconds(tightest.resetMs));
   if (formats.includes('legacy')) {
     setScalars(res, 'X-RateLimit-', tightest, seconds(Date.now() + tightest.resetMs));
   }
+}
+
+/** Appends all policies at once: each call of `setHeader` takes as long as a policy. */
+function appendLists(res: ServerResponse, quotas: readonly Quota[], isNamed: boolean): void {
+  let policies = '';
+  let limits = '';
+  for (const { name, limit, remaining, windowMs, resetMs } of quotas) {
+    const comma = policies === '' ? '' : ', ';
+    policies += isNamed
+      ? `${comma}"${name}";q=${limit};w=${seconds(windowMs)}`
+      : `${comma}${limit};w=${seconds(windowMs)}`;
+    limits += `${comma}"${name}";r=${remaining};t=${seconds(resetMs)}`;
+  }
+  append(res, 'RateLimit-Policy', policies);
+  if (isNamed) append(res, 'RateLimit', limits);
 }
 
 function setScalars(res: ServerResponse, prefix: string, { limit, remaining }: Quota, reset: number): void {

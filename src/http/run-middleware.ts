@@ -13,14 +13,14 @@ export interface MiddlewareCall {
 }
 
 /**
- * Runs an asynchronous middleware and calls `next` at most once. `work` may pass the `next` that it receives to a
+ * Runs a middleware, which may end synchronously, and calls `next` at most once. `work` may pass the `next` that it receives to a
  * user's callback; errors after `next` was called go to `late`. Errors that the app's `next` throws are not passed on,
  * since that would be a second call of `next`.
  */
 export function runMiddleware(
   call: MiddlewareCall,
   late: (error: unknown) => void,
-  work: (next: Next) => Promise<MiddlewareOutcome>,
+  work: (next: Next) => MiddlewareOutcome | Promise<MiddlewareOutcome>,
 ): void {
   let hasContinued = false;
   function continueOnce(error?: unknown): void {
@@ -29,16 +29,23 @@ export function runMiddleware(
       call.next(error);
     } else if (error !== undefined) late(error);
   }
-  work(continueOnce).then(
-    (outcome) => {
-      if (outcome === 'continue') continueOnce();
-      else if (outcome === 'gone') endUnserved(call.res);
-    },
-    (error: unknown) => {
-      if (hasContinued) late(error);
-      else passError({ ...call, next: continueOnce }, error);
-    },
-  );
+  function end(outcome: MiddlewareOutcome): void {
+    if (outcome === 'continue') continueOnce();
+    else if (outcome === 'gone') endUnserved(call.res);
+  }
+  function fail(error: unknown): void {
+    if (hasContinued) late(error);
+    else passError({ ...call, next: continueOnce }, error);
+  }
+  let working: MiddlewareOutcome | Promise<MiddlewareOutcome>;
+  try {
+    working = work(continueOnce);
+  } catch (error) {
+    fail(error);
+    return;
+  }
+  if (typeof working === 'string') end(working);
+  else working.then(end, fail);
 }
 
 /**

@@ -10,7 +10,13 @@ import { closeSignalOf } from '../http/response/close-signal.ts';
 import { callError } from '../http/response/complete-response.ts';
 import { isClosed } from '../http/response/kit-reads.ts';
 import { endUnserved } from '../http/response/unserved.ts';
-import { callInBackground, type MiddlewareCall, passError, runMiddleware } from '../http/run-middleware.ts';
+import {
+  callInBackground,
+  type MiddlewareCall,
+  type MiddlewareOutcome,
+  passError,
+  runMiddleware,
+} from '../http/run-middleware.ts';
 import { acquireLocks, type LockRequest, type LockTerms } from './acquire-locks.ts';
 import type { LockDeps } from './granted-lock.ts';
 import { KitLockHandle, type LockHandle } from './handle.ts';
@@ -201,7 +207,7 @@ class LockCall implements LockRequest {
   #refuse(conflict: LockConflict): void {
     const { req, res } = this.#call;
     const { settings, failed } = this.#route;
-    runMiddleware(this.#call, failed, async (next) => {
+    runMiddleware(this.#call, failed, async (next): Promise<MiddlewareOutcome> => {
       if (settings.handler === undefined) sendConflict(res, conflict);
       else await settings.handler(asExpress(req), res as Res, next, conflict);
       return 'answered';

@@ -29,7 +29,7 @@ interface DenyCacheTimes extends DenyCacheSettings {
  * to the same cost and limits: a smaller cost may be allowed, and a larger cost waits longer.
  */
 export class DenyCache {
-  readonly #refusals: LRUCache<string, KnownRefusal & { readonly request: string }>;
+  readonly #refusals: LRUCache<string, KnownRefusal & { readonly group: PolicyGroup }>;
   readonly #maxAgeMs: number;
   readonly #waitMs: number;
 
@@ -40,7 +40,7 @@ export class DenyCache {
   }
 
   remember(group: PolicyGroup, refusal: KnownRefusal): void {
-    this.#refusals.set(group.denyKey, { ...refusal, request: requestOf(group, refusal.cost) });
+    this.#refusals.set(group.denyKey, { ...refusal, group });
   }
 
   forget(denyKey: string): void {
@@ -50,8 +50,10 @@ export class DenyCache {
   /** Returns the replies of a refusal that still applies, with waits reduced by the reply's age; else undefined. */
   find(group: PolicyGroup, cost: number): readonly TakeReply[] | undefined {
     const refusal = this.#refusals.get(group.denyKey);
-    if (refusal === undefined || refusal.request !== requestOf(group, cost)) return undefined;
-    const wait = Math.max(...refusal.replies.map(waitOf));
+    if (refusal === undefined || refusal.cost !== cost || !hasSameLimits(refusal.group, group))
+      return undefined;
+    let wait = 0;
+    for (const reply of refusal.replies) wait = Math.max(wait, waitOf(reply));
     const now = performance.now();
     if (now - refusal.sentAt >= Math.min(wait - this.#waitMs, this.#maxAgeMs)) {
       this.#refusals.delete(group.denyKey);
@@ -66,7 +68,11 @@ export class DenyCache {
   }
 }
 
-/** The cost and the limits of a request as a string: a refusal applies only to requests with the same string. */
-function requestOf({ policies }: PolicyGroup, cost: number): string {
-  return [cost, ...policies.map(({ name, limit }) => `${name} ${limit}`)].join();
+function hasSameLimits(one: PolicyGroup, other: PolicyGroup): boolean {
+  if (one === other) return true;
+  if (one.policies.length !== other.policies.length) return false;
+  return one.policies.every(({ name, limit }, index) => {
+    const policy = other.policies[index];
+    return policy?.name === name && policy.limit === limit;
+  });
 }

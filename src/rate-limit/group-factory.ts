@@ -1,3 +1,4 @@
+import { BoundedMap } from '../base/bounded-map.ts';
 import { describe } from '../base/describe.ts';
 import { ConfigError } from '../base/errors.ts';
 import { kindOf } from '../base/identity.ts';
@@ -18,12 +19,17 @@ interface GroupSettings {
   readonly reserve: { readonly holdMs: number } | undefined;
 }
 
+/** The most memory for the groups of recent identities. */
+const RECENT_BYTES = 4 * 2 ** 20;
+
 /** Makes the policy groups of one limiter. */
 export class GroupFactory {
   readonly #policies: readonly PolicySettings[];
   readonly #block: number | undefined;
   readonly #holdMs: number;
   readonly #keys: Keys;
+  /** The groups of recent identities, so that their keys are not built for each request. */
+  readonly #recent = new BoundedMap<PolicyGroup>(RECENT_BYTES, bytesOf);
 
   constructor({ policies, block, reserve }: GroupSettings, keys: Keys) {
     this.#policies = policies;
@@ -49,17 +55,28 @@ export class GroupFactory {
   }
 
   /** The group of all policies. `limit`: the option of the call, which replaces the limit of the only policy. */
-  ofAll(id: string, limit: unknown): PolicyGroup {
-    if (limit !== undefined && this.#policies.length > 1) {
+  ofAll(id: string, limit?: unknown): PolicyGroup {
+    checkId(id);
+    if (limit === undefined) return this.#recentOf(id);
+    if (this.#policies.length > 1) {
       throw new ConfigError(
         `a limiter's option \`limit\` is ${describe(limit)}; it does not say to which of several policies it applies, so leave it out`,
       );
     }
-    const limitOf = (policy: PolicySettings) => (limit ?? fixedLimit(policy)) as number;
     return this.of(
       id,
-      this.#policies.map((policy) => ({ policy, limit: limitOf(policy) })),
+      this.#policies.map((policy) => ({ policy, limit: limit as number })),
     );
+  }
+
+  #recentOf(id: string): PolicyGroup {
+    let group = this.#recent.get(id);
+    if (group === undefined) {
+      const policies = this.#policies.map((policy) => ({ policy, limit: fixedLimit(policy) }));
+      group = this.of(id, policies);
+      this.#recent.set(id, group);
+    }
+    return group;
   }
 
   /** All keys of an id. */
@@ -87,6 +104,10 @@ function checkId(id: unknown): void {
   throw new ConfigError(
     `a limiter's id is ${kindOf(id)}; it must be a string, so that no two clients share one by mistake`,
   );
+}
+
+function bytesOf({ keys, denyKey }: PolicyGroup): number {
+  return [denyKey, ...keys].reduce((sum, key) => sum + 2 * key.length, 300 * (1 + keys.length));
 }
 
 function fixedLimit(policy: PolicySettings): number {

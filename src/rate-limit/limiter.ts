@@ -11,17 +11,19 @@ import {
   type GroupCall,
   type GroupDecision,
   hasRefused,
+  type LimiterDeps,
   makeDecision,
   type PolicyGroup,
   type RateLimitDeps,
   type RateLimitOnError,
 } from './decision.ts';
 import { DenyCache, type DenyCacheSettings } from './deny-cache.ts';
-import { GroupFactory, type PolicyWithLimit } from './group-factory.ts';
+import { GroupFactory } from './group-factory.ts';
 import { limitRefund } from './operations/refund.ts';
 import type { PolicySettings } from './policy.ts';
 import { Reservations, type ReserveSettings } from './reservations.ts';
 import { chargeRest, type DecisionCharge } from './settle.ts';
+import { SharedTakes } from './shared-takes.ts';
 import { afterWait, WaitQueue, type WaitSettings } from './wait-queue.ts';
 
 export interface CallOptions {
@@ -71,8 +73,8 @@ const MAX_COST = 1_000_000_000;
 export class PolicyLimiter implements Limiter {
   readonly #settings: LimiterSettings;
   readonly #names: readonly string[];
-  readonly #deps: RateLimitDeps;
-  readonly #groups: GroupFactory;
+  readonly #deps: LimiterDeps;
+  readonly groups: GroupFactory;
   readonly #denyCache: DenyCache | undefined;
   readonly #queue: WaitQueue | undefined;
   readonly #reservations: Reservations | undefined;
@@ -82,8 +84,8 @@ export class PolicyLimiter implements Limiter {
   constructor(settings: LimiterSettings, deps: RateLimitDeps) {
     this.#settings = settings;
     this.#names = settings.policies.map(({ name }) => name);
-    this.#deps = deps;
-    this.#groups = new GroupFactory(settings, deps.keys);
+    this.#deps = { ...deps, engine: new SharedTakes(deps.engine) };
+    this.groups = new GroupFactory(settings, deps.keys);
     const { denyCache, wait, reserve } = settings;
     const waitMs = wait?.waitMs ?? 0;
     this.#denyCache = denyCache === undefined ? undefined : new DenyCache({ ...denyCache, waitMs });
@@ -93,12 +95,12 @@ export class PolicyLimiter implements Limiter {
 
   async consume(id: string, options: Parameters<Limiter['consume']>[1] = {}): Promise<Decision> {
     const reader = new OptionReader('limiter.consume', options, ['cost', 'limit']);
-    return this.take([this.#groups.ofAll(id, reader.value('limit'))], (reader.value('cost') ?? 1) as number);
+    return this.take([this.groups.ofAll(id, reader.value('limit'))], (reader.value('cost') ?? 1) as number);
   }
 
   async peek(id: string, options: CallOptions = {}): Promise<Decision> {
     const reader = new OptionReader('limiter.peek', options, ['limit']);
-    const decision = await this.#decide([this.#groups.ofAll(id, reader.value('limit'))], {
+    const decision = await this.#decide([this.groups.ofAll(id, reader.value('limit'))], {
       mode: 'peek',
       cost: 1,
     });
@@ -107,7 +109,7 @@ export class PolicyLimiter implements Limiter {
 
   async penalize(id: string, units: number, options: CallOptions = {}): Promise<Decision> {
     const reader = new OptionReader('limiter.penalize', options, ['limit']);
-    return this.#decide([this.#groups.ofAll(id, reader.value('limit'))], { mode: 'force', cost: units });
+    return this.#decide([this.groups.ofAll(id, reader.value('limit'))], { mode: 'force', cost: units });
   }
 
   async refund(decision: Decision): Promise<void> {
@@ -126,7 +128,7 @@ export class PolicyLimiter implements Limiter {
 
   async reset(id: string): Promise<void> {
     const { keys, fallbackEngine, engine } = this.#deps;
-    const all = this.#groups.keysOf(id);
+    const all = this.groups.keysOf(id);
     this.#reservations?.reset(keys.rateOwner(id));
     try {
       await fallbackEngine.delete(all);
@@ -152,10 +154,10 @@ export class PolicyLimiter implements Limiter {
   }
 
   /** Decides one group, from a batch if the limiter takes batches. */
-  async #decideGroup(group: PolicyGroup, call: Call): Promise<GroupDecision> {
-    const { mode, cost, deadline } = call;
-    const reserved = mode === 'take' ? await this.#reservations?.take(group, cost, deadline) : undefined;
-    return reserved ?? decideGroup(group, { ...call, onError: this.#settings.onError }, this.#deps);
+  #decideGroup(group: PolicyGroup, call: GroupCall): Promise<GroupDecision> {
+    if (this.#reservations === undefined || call.mode !== 'take') return decideGroup(group, call, this.#deps);
+    const reserved = this.#reservations.take(group, call.cost, call.deadline);
+    return reserved.then((decided) => decided ?? decideGroup(group, call, this.#deps));
   }
 
   async #takeInTurn(
@@ -177,8 +179,10 @@ export class PolicyLimiter implements Limiter {
     return waited;
   }
 
-  group(id: string, policies: readonly PolicyWithLimit[]): PolicyGroup {
-    return this.#groups.of(id, policies);
+  /** The decision of a refusal that this process remembers; undefined if Redis must decide. */
+  knownRefusal(groups: readonly PolicyGroup[], cost: number): Decision | undefined {
+    const refusal = this.#findRefusal(groups, cost);
+    return refusal && makeDecision([refusal], { mode: 'take', cost }, this.#names);
   }
 
   async #decide(groups: readonly PolicyGroup[], call: Call): Promise<Decision> {
@@ -186,15 +190,16 @@ export class PolicyLimiter implements Limiter {
     this.#checkUnits('the cost', cost);
     const spent = mode === 'take' ? this.#spend(groups, call) : undefined;
     if (spent !== undefined) return spent;
-    const refusal = mode === 'take' ? this.#findRefusal(groups, cost) : undefined;
-    if (refusal !== undefined) return makeDecision([refusal], call, this.#names);
+    const known = mode === 'take' ? this.knownRefusal(groups, cost) : undefined;
+    if (known !== undefined) return known;
     const sentAt = performance.now();
-    const results = await Promise.allSettled(groups.map((group) => this.#decideGroup(group, call)));
-    const decided = results.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
-    const failure = results.find((each) => each.status === 'rejected');
+    const groupCall = { ...call, onError: this.#settings.onError };
+    const [only] = groups;
+    const decided =
+      only !== undefined && groups.length === 1
+        ? [await this.#decideGroup(only, groupCall)]
+        : await this.#decideAll(groups, groupCall);
     const isRefused = decided.some(hasRefused);
-    if (mode === 'take' && (isRefused || failure !== undefined)) this.#refundAllowed(decided, cost);
-    if (failure !== undefined) throw failure.reason;
     const decision = makeDecision(decided, call, this.#names);
     if (mode === 'take' && isRefused) this.#rememberRefusals(decided, cost, sentAt);
     // With `onDenied: 'count'`, a refused request stays charged and cannot be refunded.
@@ -215,6 +220,17 @@ export class PolicyLimiter implements Limiter {
     const decision = { ...batch.decision };
     this.#charged.set(decision, { groups: [spent], at: this.#deps.now() });
     return decision;
+  }
+
+  async #decideAll(groups: readonly PolicyGroup[], call: GroupCall): Promise<readonly GroupDecision[]> {
+    const results = await Promise.allSettled(groups.map((group) => this.#decideGroup(group, call)));
+    const decided = results.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
+    const failure = results.find((each) => each.status === 'rejected');
+    if (call.mode === 'take' && (failure !== undefined || decided.some(hasRefused))) {
+      this.#refundAllowed(decided, call.cost);
+    }
+    if (failure !== undefined) throw failure.reason;
+    return decided;
   }
 
   #checkUnits(what: string, units: number): void {

@@ -11,7 +11,7 @@ import { callError } from '../http/response/complete-response.ts';
 import { isClosed } from '../http/response/kit-reads.ts';
 import { hasClientLeft } from '../http/response/unserved.ts';
 import { callInBackground, type MiddlewareOutcome, runMiddleware } from '../http/run-middleware.ts';
-import type { Decision, RateLimitDeps, RequestDecision } from './decision.ts';
+import type { Decision, PolicyGroup, RateLimitDeps, RequestDecision } from './decision.ts';
 import { type Limiter, PolicyLimiter } from './limiter.ts';
 import { MisuseWatch } from './misuse.ts';
 import { type RateLimitOptions, type RateLimitSettings, resolveRateLimitOptions } from './options.ts';
@@ -26,6 +26,14 @@ declare global {
   }
 }
 
+interface Call {
+  readonly req: IncomingMessage;
+  readonly res: ServerResponse;
+  readonly next: Next;
+}
+
+type Outcome = MiddlewareOutcome | Promise<MiddlewareOutcome>;
+
 export function rateLimitMiddleware(
   options: RateLimitOptions<never>,
   deps: RateLimitDeps & { readonly deadlines: RequestDeadlines },
@@ -39,21 +47,39 @@ export function rateLimitMiddleware(
   const limiter = new PolicyLimiter({ ...settings, policies }, deps);
   const reportFailure = (error: unknown) => void deps.reporter.failure('rate', asError(error));
 
-  async function limit(req: IncomingMessage, res: ServerResponse, next: Next): Promise<MiddlewareOutcome> {
-    const request = asExpress(req);
-    if (settings.skip !== undefined && (await settings.skip(request))) return 'continue';
-    misuse.checkCountedTwice(req);
-    const groups = await policyGroupsOf(req, settings, limiter, misuse);
-    if (groups.length === 0) return 'continue';
-    const cost = typeof settings.cost === 'function' ? settings.cost(request) : settings.cost;
-    let decision: Decision;
-    try {
-      decision = await limiter.take(groups, cost, deps.deadlines.of(req), leaves(res));
-    } catch (error) {
-      if (settings.shadow || !(error instanceof RedisKitError) || error instanceof ConfigError) throw error;
-      sendUnavailable(res, 'rate-limit');
-      return 'answered';
+  /** Ends synchronously where the app's callbacks do and the decision is known, as it is for most refusals. */
+  function limit(req: IncomingMessage, res: ServerResponse, next: Next): Outcome {
+    const skips = settings.skip?.(asExpress(req));
+    if (typeof skips === 'object') {
+      return Promise.resolve(skips).then((isSkipped) => (isSkipped ? 'continue' : count(req, res, next)));
     }
+    return skips ? 'continue' : count(req, res, next);
+  }
+
+  function count(req: IncomingMessage, res: ServerResponse, next: Next): Outcome {
+    misuse.checkCountedTwice(req);
+    const groups = policyGroupsOf(req, settings, limiter, misuse);
+    if (groups instanceof Promise) return groups.then((each) => decide(each, { req, res, next }));
+    return decide(groups, { req, res, next });
+  }
+
+  function decide(groups: readonly PolicyGroup[], call: Call): Outcome {
+    if (groups.length === 0) return 'continue';
+    const cost = typeof settings.cost === 'function' ? settings.cost(asExpress(call.req)) : settings.cost;
+    const known = limiter.knownRefusal(groups, cost);
+    if (known !== undefined) return act(known, groups, call);
+    return limiter.take(groups, cost, deps.deadlines.of(call.req), leaves(call.res)).then(
+      (decision) => act(decision, groups, call),
+      (error: unknown) => {
+        if (settings.shadow || !(error instanceof RedisKitError) || error instanceof ConfigError) throw error;
+        sendUnavailable(call.res, 'rate-limit');
+        return 'answered';
+      },
+    );
+  }
+
+  function act(decision: Decision, groups: readonly PolicyGroup[], { req, res, next }: Call): Outcome {
+    const request = asExpress(req);
     // The same object, so that `limiter.refund(req.rateLimit)` finds the decision.
     request.rateLimit = Object.assign(decision, {
       settle: (actual: number) => limiter.settle(decision, actual),
@@ -68,9 +94,12 @@ export function rateLimitMiddleware(
     const ids = groups.map(({ id }) => id);
     deps.reporter.events.emit('rate:refused', { ids, policies: violatedPolicies(decision) });
     if (settings.shadow) return 'continue';
-    if (settings.handler === undefined) sendRefusal(res, decision);
-    else await settings.handler(request, res as Res, next, decision);
-    return 'answered';
+    if (settings.handler === undefined) {
+      sendRefusal(res, decision);
+      return 'answered';
+    }
+    const handled: unknown = settings.handler(request, res as Res, next, decision);
+    return Promise.resolve(handled).then(() => 'answered');
   }
 
   /** Aborts when the client leaves. Only a request that may wait needs the signal. */

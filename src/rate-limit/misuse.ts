@@ -4,6 +4,12 @@ import { ConfigError } from '../base/errors.ts';
 import type { Reporter } from '../base/reporter.ts';
 import { proxyTrust } from '../http/client-address.ts';
 
+const WATCHES: unique symbol = Symbol('the watches of the limiters that have counted the request');
+
+interface CountedRequest extends IncomingMessage {
+  [WATCHES]?: MisuseWatch[];
+}
+
 /**
  * Detects mistakes in the use of one limiter that go unnoticed in development and fail in production. Each mistake is
  * logged and emitted once, and changes no decision.
@@ -11,7 +17,6 @@ import { proxyTrust } from '../http/client-address.ts';
 export class MisuseWatch {
   readonly #reporter: Reporter;
   readonly #name: string;
-  readonly #countedRequests = new WeakSet<IncomingMessage>();
 
   constructor(reporter: Reporter, name: string) {
     this.#reporter = reporter;
@@ -32,11 +37,15 @@ export class MisuseWatch {
     }
   }
 
-  checkCountedTwice(req: IncomingMessage): void {
-    if (this.#countedRequests.has(req)) {
+  checkCountedTwice(req: CountedRequest): void {
+    const watches = req[WATCHES];
+    if (watches === undefined) {
+      req[WATCHES] = [this];
+    } else if (watches.includes(this)) {
       this.warn(`the limiter '${this.#name}' counts the same request twice; mount it once`);
+    } else {
+      watches.push(this);
     }
-    this.#countedRequests.add(req);
   }
 
   warn(message: string): void {

@@ -108,6 +108,8 @@ export interface RateLimitSettings
   extends Omit<LimiterSettings, 'policies'>,
     Pick<RateLimitOptions, 'key' | 'skip' | 'refundWhen' | 'handler'> {
   readonly policies: readonly PolicyWithKey[];
+  /** Whether all policies count the same identity with limits that are no functions, so that its group is known. */
+  readonly hasOneGroup: boolean;
   readonly cost: number | ((req: Req) => number);
   readonly ipv6Subnet: number | false;
   readonly headers: readonly RateHeaders[];
@@ -156,7 +158,7 @@ const POLICY_NAMES = { known: [...POLICY_OPTION_NAMES, 'key'], elsewhere: POLICY
 export function resolveRateLimitOptions(options: RateLimitOptions<never>): RateLimitSettings {
   checkNotMounted('kit.rateLimit', options);
   const known = [...POLICY_OPTION_NAMES, 'policies', ...NAMES];
-  return readSettings('kit.rateLimit', options, { known, elsewhere: HINTS }, (reader) => ({
+  const settings = readSettings('kit.rateLimit', options, { known, elsewhere: HINTS }, (reader) => ({
     policies: () => resolvePolicies(reader),
     key: () => reader.callback<KeyOf>('key'),
     cost: () => costOption(reader),
@@ -173,6 +175,10 @@ export function resolveRateLimitOptions(options: RateLimitOptions<never>): RateL
     reserve: () => reserveOption(reader, () => resolvePolicies(reader)),
     shadow: () => reader.boolean('shadow', false),
   }));
+  const hasOneGroup = settings.policies.every(
+    ({ policy, key }) => key === undefined && typeof policy.limit === 'number',
+  );
+  return { ...settings, hasOneGroup };
 }
 
 function subnetOption(reader: OptionReader): number | false {

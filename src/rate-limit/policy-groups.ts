@@ -10,8 +10,23 @@ import type { PolicyLimiter } from './limiter.ts';
 import type { MisuseWatch } from './misuse.ts';
 import type { PolicyWithKey, RateLimitSettings } from './options.ts';
 
-/** The policies that apply to a request, in one group per identity. Empty when every `key` returns null. */
-export async function policyGroupsOf(
+/**
+ * The policies that apply to a request, in one group per identity. Empty when every `key` returns null. A promise only
+ * if a key is one: most limiters count the client's address.
+ */
+export function policyGroupsOf(
+  req: IncomingMessage,
+  settings: RateLimitSettings,
+  limiter: PolicyLimiter,
+  misuse: MisuseWatch,
+): readonly PolicyGroup[] | Promise<readonly PolicyGroup[]> {
+  if (!settings.hasOneGroup) return severalGroupsOf(req, settings, limiter, misuse);
+  const id = commonIdOf(req, settings, misuse);
+  if (typeof id === 'string') return [limiter.groups.ofAll(id)];
+  return id === null ? [] : id.then((each) => (each === null ? [] : [limiter.groups.ofAll(each)]));
+}
+
+async function severalGroupsOf(
   req: IncomingMessage,
   settings: RateLimitSettings,
   limiter: PolicyLimiter,
@@ -19,36 +34,43 @@ export async function policyGroupsOf(
 ): Promise<readonly PolicyGroup[]> {
   const request = asExpress(req);
   const byId = new Map<string, PolicyWithLimit[]>();
-  let commonId: Promise<string | null> | undefined;
+  let commonId: string | null | undefined;
   for (const { policy, key } of settings.policies) {
-    commonId ??= key === undefined ? commonIdOf(req, settings, misuse) : undefined;
-    const id = key === undefined ? await commonId : await callKey(key, request, misuse);
+    if (key === undefined && commonId === undefined) commonId = await commonIdOf(req, settings, misuse);
+    const id = key === undefined ? commonId : await callKey(key, request, misuse);
     if (id === null || id === undefined) continue;
     const limit = typeof policy.limit === 'function' ? policy.limit(request) : policy.limit;
     const policies = byId.get(id);
     if (policies === undefined) byId.set(id, [{ policy, limit }]);
     else policies.push({ policy, limit });
   }
-  return [...byId].map(([id, policies]) => limiter.group(id, policies));
+  return [...byId].map(([id, policies]) => limiter.groups.of(id, policies));
 }
 
 /** The identity for all policies that have no `key` of their own. */
-async function commonIdOf(
+function commonIdOf(
   req: IncomingMessage,
   { key, ipv6Subnet }: RateLimitSettings,
   misuse: MisuseWatch,
-): Promise<string | null> {
+): string | null | Promise<string | null> {
   if (key !== undefined) return callKey(key, asExpress(req), misuse);
   misuse.checkAddress(req);
   return clientNetwork(req, ipv6Subnet, 'kit.rateLimit');
 }
 
-async function callKey(
+function callKey(
   key: NonNullable<PolicyWithKey['key']>,
   request: Req,
   misuse: MisuseWatch,
-): Promise<string | null> {
-  const id: unknown = await withoutIdentityWatch(() => key(request));
+): string | null | Promise<string | null> {
+  const id: unknown = withoutIdentityWatch(() => key(request));
+  if (typeof id === 'object' && id !== null && 'then' in id) {
+    return Promise.resolve(id).then((settled) => checkedId(settled, request, misuse));
+  }
+  return checkedId(id, request, misuse);
+}
+
+function checkedId(id: unknown, request: Req, misuse: MisuseWatch): string | null {
   if (id === null || isIdentity(id)) return id;
   const expected = 'a string that is not empty, or null to skip the limit';
   const error = identityError('kit.rateLimit: option `key`', id, expected);

@@ -26,6 +26,7 @@ const bucket = fc
 /** Steps are data and not functions, so that fast-check prints a readable counterexample. */
 type Step =
   | { readonly do: 'take'; mode: Mode; cost: number; which: readonly number[]; tighter: number }
+  | { readonly do: 'take together'; costs: readonly number[]; which: readonly number[] }
   | { readonly do: 'wait'; cost: number; most: number; which: readonly number[] }
   | { readonly do: 'reserve'; least: number; most: number; hold: number; which: readonly number[] }
   | { readonly do: 'turn the clock'; ms: number }
@@ -56,6 +57,14 @@ const step = fc.oneof(
       cost,
       which: fc.uniqueArray(fc.nat(2), { minLength: 1 }),
       tighter: fc.constantFrom(0, 0, 0, 1, 3),
+    }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      do: fc.constant('take together' as const),
+      costs: fc.array(cost, { minLength: 2, maxLength: 6 }),
+      which: fc.uniqueArray(fc.nat(2), { minLength: 1 }),
     }),
   },
   {
@@ -105,6 +114,8 @@ class Run {
     switch (step.do) {
       case 'take':
         return this.take(step.mode, step.cost, step.which, step.tighter);
+      case 'take together':
+        return this.takeTogether(step.costs, step.which);
       case 'wait': {
         const which = this.#existing(step.which);
         if (which.length === 0) return;
@@ -151,6 +162,17 @@ class Run {
 
   #keep(refundable: Refundable | undefined): void {
     if (refundable !== undefined) this.#refundable.push(refundable);
+  }
+
+  async takeTogether(costs: readonly number[], policies: readonly number[]): Promise<void> {
+    const which = policies.filter((policy) => policy < this.#count);
+    if (which.length === 0) return;
+    const replies = await this.#subject.takeTogether(costs, which);
+    for (const [index, units] of costs.entries()) {
+      const own = replies.slice(index * which.length, (index + 1) * which.length);
+      const refundable = SideBySide.refundableOf(own, which, units);
+      if (own.every(({ allowed }) => allowed) && refundable !== undefined) this.#refundable.push(refundable);
+    }
   }
 
   async refund(nth: number): Promise<void> {

@@ -68,6 +68,20 @@ export class SideBySide {
     which: readonly number[] = this.#policies.map((_, index) => index),
     tighter = 0,
   ): Promise<readonly TakeReply[]> {
+    return this.#takeAll(mode, [cost], which, tighter);
+  }
+
+  /** Takes the costs one after the other in the model, and in one command on Redis and in memory. */
+  takeTogether(costs: readonly number[], which: readonly number[]): Promise<readonly TakeReply[]> {
+    return this.#takeAll('take', costs, which, 0);
+  }
+
+  async #takeAll(
+    mode: Mode,
+    costs: readonly number[],
+    which: readonly number[],
+    tighter: number,
+  ): Promise<readonly TakeReply[]> {
     await this.#forgetShortLived();
     const chosen = which.map((policy) => {
       const { kind, numbers, key, model } = this.#at(policy);
@@ -76,7 +90,7 @@ export class SideBySide {
     });
     const args = {
       mode,
-      costs: [cost],
+      costs,
       policies: chosen.map(({ kind, numbers }) => ({ algorithm: algorithmOf(kind), numbers })),
     };
     const keys = chosen.map(({ key }) => key);
@@ -85,7 +99,8 @@ export class SideBySide {
       this.#both.redis.run(limitTake(args.policies), keys, args),
     ]);
     const modelled = chosen.map(({ model, numbers }) => ({ model, limit: BigInt(numbers[0]) }));
-    const expected = expectTake(modelled, BigInt(this.#both.clock.time), mode, BigInt(cost));
+    const time = BigInt(this.#both.clock.time);
+    const expected = costs.flatMap((cost) => expectTake(modelled, time, mode, BigInt(cost)));
     expect(memory, 'the in-memory implementation').toEqual(expected);
     expect(redis, 'the script').toEqual(expected);
     this.lastReplies = redis;

@@ -1,0 +1,17 @@
+let turn = 0;
+let isScheduled = false;
+
+/**
+ * A number that grows between two turns of the event loop. Sockets are read, and their requests handled, before the
+ * number grows; node-redis writes the commands of a turn at the same point.
+ */
+export function eventLoopTurn(): number {
+  if (!isScheduled) {
+    isScheduled = true;
+    setImmediate(() => {
+      isScheduled = false;
+      turn++;
+    });
+  }
+  return turn;
+}
