@@ -177,6 +177,12 @@ export class PolicyLimiter implements Limiter {
     return waited;
   }
 
+  /** The refusal of an id under all policies, if this process knows it. Sends no command. */
+  knownRefusal(id: string, cost: number): Decision | undefined {
+    const refusal = this.#findRefusal([this.#groups.ofAll(id, undefined)], cost);
+    return refusal && makeDecision([refusal], { mode: 'take', cost }, this.#names);
+  }
+
   group(id: string, policies: readonly PolicyWithLimit[]): PolicyGroup {
     return this.#groups.of(id, policies);
   }

@@ -1,8 +1,11 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asError, ConfigError, RedisKitError } from '../base/errors.ts';
 import type { RequestDeadlines } from '../engine/deadline.ts';
+import { clientAddressIn, networkOf } from '../http/client-address.ts';
+import type { Front, FrontAnswer } from '../http/front.ts';
 import { internalPurposeOf } from '../http/internal-request.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
+import type { OuterHead } from '../http/outer-head.ts';
 import { sendProblem, sendUnavailable } from '../http/problem-details.ts';
 import { addRateLimitFields } from '../http/rate-limit-fields.ts';
 import { withoutReadAhead } from '../http/read-ahead.ts';
@@ -11,7 +14,7 @@ import { callError } from '../http/response/complete-response.ts';
 import { isClosed } from '../http/response/kit-reads.ts';
 import { hasClientLeft } from '../http/response/unserved.ts';
 import { callInBackground, type MiddlewareOutcome, runMiddleware } from '../http/run-middleware.ts';
-import type { Decision, RateLimitDeps, RequestDecision } from './decision.ts';
+import type { Decision, PolicyGroup, RateLimitDeps, RequestDecision } from './decision.ts';
 import { type Limiter, PolicyLimiter } from './limiter.ts';
 import { MisuseWatch } from './misuse.ts';
 import { type RateLimitOptions, type RateLimitSettings, resolveRateLimitOptions } from './options.ts';
@@ -28,7 +31,7 @@ declare global {
 
 export function rateLimitMiddleware(
   options: RateLimitOptions<never>,
-  deps: RateLimitDeps & { readonly deadlines: RequestDeadlines },
+  deps: RateLimitDeps & { readonly deadlines: RequestDeadlines; readonly front: Front },
   claimNames: (names: readonly string[]) => void,
 ): Middleware & { readonly limiter: Limiter } {
   const settings = resolveRateLimitOptions(options);
@@ -58,6 +61,7 @@ export function rateLimitMiddleware(
     request.rateLimit = Object.assign(decision, {
       settle: (actual: number) => limiter.settle(decision, actual),
     });
+    if (settings.front && !decision.allowed) learnFront(req, res, groups);
     if (!(settings.shadow || res.headersSent)) {
       addRateLimitFields(res, settings.headers, quotasOf(decision, settings));
     }
@@ -65,8 +69,10 @@ export function rateLimitMiddleware(
       refundWhenOver(req, res, decision);
       return 'continue';
     }
-    const ids = groups.map(({ id }) => id);
-    deps.reporter.events.emit('rate:refused', { ids, policies: violatedPolicies(decision) });
+    emitRefusal(
+      groups.map(({ id }) => id),
+      decision,
+    );
     if (settings.shadow) return 'continue';
     if (settings.handler === undefined) sendRefusal(res, decision);
     else await settings.handler(request, res as Res, next, decision);
@@ -76,6 +82,41 @@ export function rateLimitMiddleware(
   /** Aborts when the client leaves. Only a request that may wait needs the signal. */
   function leaves(res: ServerResponse): AbortSignal | undefined {
     return settings.wait === undefined ? undefined : closeSignalOf(res);
+  }
+
+  function emitRefusal(ids: readonly string[], decision: Decision): void {
+    deps.reporter.events.emit('rate:refused', { ids, policies: violatedPolicies(decision) });
+  }
+
+  /** Lets the front of the kit refuse, from now on, what this process knows to be refused. */
+  function learnFront(req: IncomingMessage, res: ServerResponse, groups: readonly PolicyGroup[]): void {
+    const { app } = req as { app?: object };
+    // Another id means that middleware above sets `req.ip`, which is unknown to the front.
+    if (groups.length !== 1 || groups[0]?.id !== idAtFront(req, app)) return;
+    const send: FrontAnswer['send'] = (later, response, outer) => refuseAtFront(app, later, response, outer);
+    deps.front.learn(req, res, 'path', { source: limiter, id: '', send });
+  }
+
+  function idAtFront(req: IncomingMessage, app: object | undefined): string | undefined {
+    const address = clientAddressIn(app, req);
+    return address === undefined ? undefined : networkOf(address, settings.ipv6Subnet);
+  }
+
+  function refuseAtFront(
+    app: object | undefined,
+    req: IncomingMessage,
+    res: ServerResponse,
+    outer: OuterHead,
+  ): boolean {
+    const id = idAtFront(req, app);
+    if (id === undefined || typeof settings.cost === 'function') return false;
+    const decision = limiter.knownRefusal(id, settings.cost);
+    if (decision === undefined) return false;
+    outer.applyTo(res);
+    addRateLimitFields(res, settings.headers, quotasOf(decision, settings));
+    emitRefusal([id], decision);
+    sendRefusal(res, decision);
+    return true;
   }
 
   /** Shadow mode never blocks: an error is reported, and the request continues. */
@@ -114,7 +155,9 @@ export function rateLimitMiddleware(
     const handle = settings.shadow ? limitInShadow : limit;
     runMiddleware({ req, res, next }, reportFailure, (once) => handle(req, res, once));
   }
-  return withoutReadAhead(Object.assign(rateLimit, { limiter }));
+  const middleware = Object.assign(rateLimit, { limiter });
+  // A request that waits for its units must then see what requests before it have changed.
+  return settings.wait === undefined ? withoutReadAhead(middleware) : middleware;
 }
 
 function violatedPolicies(decision: Decision): string[] {
