@@ -14,6 +14,7 @@ import { concurrencyFeature } from './concurrency/index.ts';
 import { RequestDeadlines } from './engine/deadline.ts';
 import { memoryEngine } from './engine/memory-engine.ts';
 import { MemoryKeyspace } from './engine/memory-keyspace.ts';
+import { Front } from './http/front.ts';
 import { pipelineOf } from './http/pipeline.ts';
 import { idempotencyFeature } from './idempotency/index.ts';
 import { openBackend } from './kit-backend.ts';
@@ -47,6 +48,7 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
       ...concurrency(keys),
       ...idempotency(keys),
       pipeline: (...middleware: readonly unknown[]) => pipelineOf(middleware),
+      front: (app: (req: never, res: never) => unknown) => parts.front.listener(app),
       prefix: keys.prefix,
       client: (parts.connection?.client ?? null) as Client,
       ready: () => parts.ready(),
@@ -102,6 +104,7 @@ function openParts(settings: KitSettings) {
     work,
     closing: closing.signal,
     isMemory: store.connection === undefined,
+    front: new Front(reporter, () => performance.now()),
     deadlines: new RequestDeadlines(commandTimeoutMs),
     channel: keys.cacheChannel(),
     processChannel: new ProcessChannel(store.pubSub, channels, closing.signal),

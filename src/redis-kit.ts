@@ -1,4 +1,4 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import type { RedisClientType, RedisClusterType } from 'redis';
 import type { Duration } from './base/duration.ts';
 import type { KitEvents } from './base/events.ts';
@@ -31,6 +31,12 @@ export interface RedisKit<Client = DefaultClient>
   pipeline<Request extends IncomingMessage = Req, Response extends ServerResponse = Res>(
     ...middleware: readonly PipelineStep<Request, Response>[]
   ): Middleware;
+  /**
+   * Returns a listener for `http.createServer` that answers before the app runs what this process knows: the local
+   * copies of caches and the refusals of limiters that have the option `front`. All other requests go to the app. Throws
+   * a ConfigError for an argument that is no app.
+   */
+  front(app: (req: never, res: never) => unknown): RequestListener;
   /** The first part of every Redis key of this kit. */
   readonly prefix: string;
   /** The underlying client, for your own commands; the kit's deadlines and failure policies do not apply to it. */

@@ -23,11 +23,6 @@ export class Emitter<EventMap extends object> {
     return () => void listeners.delete(entry);
   }
 
-  /** Whether the event has a listener, for callers to which the event itself is an expense. */
-  isObserved(name: keyof EventMap): boolean {
-    return (this.#listeners.get(name)?.size ?? 0) > 0;
-  }
-
   emit<Name extends keyof EventMap>(name: Name, event: EventMap[Name]): void {
     const listeners = this.#listeners.get(name);
     if (listeners === undefined) return;

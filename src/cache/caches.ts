@@ -1,6 +1,6 @@
 import type { ChannelListener, PubSub } from '../engine/pub-sub.ts';
 import { WakeUps } from '../waiting/wake-ups.ts';
-import { type CachedResponse, detachedResponse } from './http/cached-response.ts';
+import { type CachedResponse, RESPONSE_MEMORY } from './http/cached-response.ts';
 import { EntryCache } from './store/entry-cache.ts';
 import { EntryStore } from './store/entry-store.ts';
 import { LocalState } from './store/local-state.ts';
@@ -12,12 +12,14 @@ const MEBIBYTE = 2 ** 20;
 const LOCAL_RESPONSES = 64 * MEBIBYTE;
 const LOCAL_VALUES = 16 * MEBIBYTE;
 
+const TEXT_MEMORY = { detach: (text: string) => text, addedBytes: () => 0 };
+
 /** The caches' state in this process, for a kit and its namespaces. Subscribes to the cache channel when created. */
 export class CacheMemory {
   readonly known: KnownVersions = new KnownVersions();
   readonly wakeUps: WakeUps = new WakeUps();
-  readonly responses: LocalState<CachedResponse> = new LocalState(LOCAL_RESPONSES, detachedResponse);
-  readonly values: LocalState<string> = new LocalState(LOCAL_VALUES, (text) => text);
+  readonly responses: LocalState<CachedResponse> = new LocalState(LOCAL_RESPONSES, RESPONSE_MEMORY);
+  readonly values: LocalState<string> = new LocalState(LOCAL_VALUES, TEXT_MEMORY);
 
   constructor(pubSub: PubSub, channel: string) {
     pubSub.subscribe(channel, cacheChannelListener(this.known, this.wakeUps));

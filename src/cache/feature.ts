@@ -3,6 +3,7 @@ import type { Duration } from '../base/duration.ts';
 import type { Keys } from '../base/keys.ts';
 import type { RequestDeadlines } from '../engine/deadline.ts';
 import type { PubSub } from '../engine/pub-sub.ts';
+import type { Front } from '../http/front.ts';
 import type { Middleware, Req, Res } from '../http/middleware.ts';
 import { CacheMemory, Caches } from './caches.ts';
 import { cacheMiddleware, type Handler } from './http/middleware.ts';
@@ -41,6 +42,7 @@ export interface CacheFeatureDeps extends Omit<CacheEnvironment, 'keys'> {
   /** The channel on which the processes of a kit publish purges and the ends of fills. */
   readonly channel: string;
   readonly deadlines: RequestDeadlines;
+  readonly front: Front;
   readonly closing: AbortSignal;
 }
 

@@ -35,17 +35,18 @@ export class Deadline {
 /** The deadlines of requests: one per request, shared by all kit middleware. */
 export class RequestDeadlines {
   readonly #limitMs: number;
-  /** The property of a request that contains its deadline. A WeakMap costs a request more than a microsecond. */
-  readonly #property = Symbol('the deadline of the request');
+  readonly #deadlines = new WeakMap<object, Deadline>();
 
   constructor(limitMs: number) {
     this.#limitMs = limitMs;
   }
 
   of(request: object): Deadline {
-    const properties = request as Record<symbol, Deadline | undefined>;
-    const deadline = properties[this.#property] ?? new Deadline(this.#limitMs);
-    properties[this.#property] = deadline;
+    let deadline = this.#deadlines.get(request);
+    if (deadline === undefined) {
+      deadline = new Deadline(this.#limitMs);
+      this.#deadlines.set(request, deadline);
+    }
     return deadline;
   }
 

@@ -12,6 +12,18 @@ export function clientAddress(req: IncomingMessage): string | undefined {
   return typeof ip === 'string' && ip !== '' ? ip : req.socket?.remoteAddress;
 }
 
+/** The address that a request which has not yet entered an app of Express would have in it. */
+export function clientAddressIn(
+  app: { readonly request?: object } | undefined,
+  req: IncomingMessage,
+): string | undefined {
+  const { headers, socket } = req;
+  // Without the field, `trust proxy` does not matter.
+  if (app?.request === undefined || headers['x-forwarded-for'] === undefined) return socket?.remoteAddress;
+  const inApp = Object.create(app.request, { headers: { value: headers }, socket: { value: socket } });
+  return clientAddress(inApp as IncomingMessage);
+}
+
 /** The default identity of a client: its address, or its IPv6 network. `where` names the kit's method in the error. */
 export function clientNetwork(req: IncomingMessage, subnet: number | false, where: string): string {
   const address = clientAddress(req);

@@ -1,4 +1,5 @@
 import type { ServerResponse } from 'node:http';
+import { endWithText } from './response/end-with-text.ts';
 
 /** Problem Details for HTTP APIs (RFC 9457). */
 export interface Problem {
@@ -16,7 +17,8 @@ export interface Problem {
 export function sendProblem(res: ServerResponse, problem: Problem): void {
   if (res.headersSent) return;
   const { status, title, detail, type = 'about:blank', retryAfterMs, extensions } = problem;
-  const body = Buffer.from(JSON.stringify({ type, title, status, detail, ...extensions }));
+  const text = JSON.stringify({ type, title, status, detail, ...extensions });
+  const body = Buffer.from(text).toString('latin1');
   res.statusCode = status;
   res.setHeader('Content-Type', 'application/problem+json; charset=utf-8');
   res.setHeader('Content-Length', body.length);
@@ -26,7 +28,7 @@ export function sendProblem(res: ServerResponse, problem: Problem): void {
     // Whole seconds (RFC 9110, section 10.2.3), rounded up: an earlier retry would fail.
     res.setHeader('Retry-After', Math.max(1, Math.ceil(retryAfterMs / 1000)));
   }
-  res.end(body);
+  endWithText(res, body);
 }
 
 /** `Retry-After` for causes whose end is unknown: an outage, a held lock, a running request. */

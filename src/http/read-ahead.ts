@@ -38,8 +38,3 @@ export function pipelinedOf(
 ): Pipelined | undefined {
   return middleware[PIPELINED];
 }
-
-/** The read ahead of a middleware; undefined if it has none. */
-export function readAheadOf(middleware: Middleware): ReadAhead | undefined {
-  return pipelinedOf(middleware)?.readAhead;
-}

@@ -7,7 +7,7 @@ import { type Claim, type ClaimReply, makeClaim } from '../waiting/claim.ts';
 import type { WakeUp } from '../waiting/wake-ups.ts';
 import { GrantedLock, type LockDeps, type Moment, momentNow } from './granted-lock.ts';
 import { KitLockHandle } from './handle.ts';
-import { type LockAcquireArgs, type LockAcquireReply, lockAcquire } from './operations/acquire.ts';
+import { type LockAcquireArgs, lockAcquire } from './operations/acquire.ts';
 import { lockRelease } from './operations/release.ts';
 import type { LockConflict } from './options.ts';
 import { checkReentry } from './reentry.ts';
@@ -38,45 +38,17 @@ interface LockName {
 
 /**
  * Acquires the locks of all keys or none of them. The keys are claimed one after the other in an order that is the same
- * in all processes, so that no two callers wait for each other. Throws at once for a lock that the caller holds.
+ * in all processes, so that no two callers wait for each other.
  */
-export function acquireLocks(
+export async function acquireLocks(
   keys: readonly string[],
   request: LockRequest,
   deps: LockDeps,
 ): Promise<KitLockHandle | LockConflict> {
   const sorted = keys.length === 1 ? keys : [...new Set(keys)].sort();
-  const names: LockName[] = [];
-  for (const key of sorted) names.push({ key, redisKeys: deps.keys.lock(key) });
+  const names = sorted.map((key): LockName => ({ key, redisKeys: deps.keys.lock(key) }));
   checkReentry(request.ownLocks, { engine: deps.engine, names }, deps.reporter);
   if (deps.closing.aborted) throw closedError();
-  const [only] = names;
-  return only !== undefined && names.length === 1
-    ? acquireOne(only, request, deps)
-    : acquireSeveral(names, request, deps);
-}
-
-function acquireOne(
-  name: LockName,
-  request: LockRequest,
-  deps: LockDeps,
-): Promise<KitLockHandle | LockConflict> {
-  const startedAt = performance.now();
-  return makeClaim(new LockClaim(name, { request, startedAt }, deps), deps).then(
-    ({ granted, leftMs, hasWaited }) => {
-      if (granted === undefined) return refuse([name], { name, leftMs, request }, deps);
-      const handle = new KitLockHandle([granted], deps);
-      emitAcquired(handle, hasWaited ? performance.now() - startedAt : undefined, deps);
-      return handle;
-    },
-  );
-}
-
-async function acquireSeveral(
-  names: readonly LockName[],
-  request: LockRequest,
-  deps: LockDeps,
-): Promise<KitLockHandle | LockConflict> {
   const startedAt = performance.now();
   const locks: GrantedLock[] = [];
   let hasWaited = false;
@@ -86,7 +58,9 @@ async function acquireSeveral(
       const claim = await makeClaim(new LockClaim(name, { request, startedAt }, deps), deps);
       if (claim.granted === undefined) {
         await releaseAll(locks);
-        return refuse(names, { name, leftMs: claim.leftMs, request }, deps);
+        deps.reporter.events.emit('lock:refused', { keys: sorted });
+        const expiresInMs = claim.leftMs < 0 ? null : claim.leftMs;
+        return { key: name.key, hasWaited: request.terms.waitMs > 0, expiresInMs };
       }
       hasWaited ||= claim.hasWaited;
       locks.push(claim.granted);
@@ -96,12 +70,7 @@ async function acquireSeveral(
     throw error;
   }
   const handle = new KitLockHandle(locks, deps);
-  if (handle.remainingMs() === 0) {
-    await handle.release();
-    throw new LockLostError('the lock of one key was lost during the wait for the others', {
-      cause: handle.signal.reason,
-    });
-  }
+  if (locks.length > 1 && handle.remainingMs() === 0) throw await lossDuringWait(handle);
   emitAcquired(handle, hasWaited ? performance.now() - startedAt : undefined, deps);
   return handle;
 }
@@ -140,14 +109,21 @@ class LockClaim implements Claim<GrantedLock> {
     return this.#request.signal;
   }
 
-  ask(hasWaited: boolean): Promise<ClaimReply<GrantedLock>> {
+  async ask(hasWaited: boolean): Promise<ClaimReply<GrantedLock>> {
     const { lock, line, fence } = this.#name.redisKeys;
     const grantedAt = momentNow();
     // The deadline limits time spent on Redis, not a wait that the caller asked for.
     const deadline = hasWaited ? undefined : this.#request.deadline;
-    return this.#deps.engine
-      .run(lockAcquire, [lock, line, fence], this.#args, deadline)
-      .then((reply) => this.#replyOf(reply, grantedAt));
+    const reply = await this.#deps.engine.run(lockAcquire, [lock, line, fence], this.#args, deadline);
+    if (reply.found === 'corrupt') this.failed(corrupt(lock));
+    const { leftMs, granted: isGranted } = reply;
+    const needsUndo = isGranted || this.wakeUp !== undefined;
+    if (!isGranted) return { leftMs, needsUndo };
+    const granted = this.#open(reply.fence, grantedAt);
+    if (granted.remainingMs() > 0) return { granted, leftMs, needsUndo };
+    // The lease may have ended before the reply arrived.
+    await granted.release();
+    return { leftMs, needsUndo };
   }
 
   undo(): Promise<boolean> {
@@ -159,44 +135,24 @@ class LockClaim implements Claim<GrantedLock> {
     this.#deps.reporter.failure('lock', asError(error));
   }
 
-  #replyOf(
-    { found, granted: isGranted, fence, leftMs }: LockAcquireReply,
-    grantedAt: Moment,
-  ): ClaimReply<GrantedLock> | Promise<ClaimReply<GrantedLock>> {
+  #open(fence: number, grantedAt: Moment): GrantedLock {
     const { key, redisKeys } = this.#name;
-    if (found === 'corrupt') this.failed(corrupt(redisKeys.lock));
-    if (!isGranted) return { leftMs, needsUndo: this.wakeUp !== undefined };
     const { renew } = this.#request.terms;
-    const grant = { key, redisKeys, args: this.#args, fence, grantedAt, renew };
-    const granted = new GrantedLock(grant, this.#deps);
-    if (granted.remainingMs() > 0) return { granted, leftMs, needsUndo: true };
-    // The lease has ended before the reply arrived.
-    return granted.release().then(() => ({ leftMs, needsUndo: true }));
+    return new GrantedLock({ key, redisKeys, args: this.#args, fence, grantedAt, renew }, this.#deps);
   }
 }
 
-function emitAcquired(handle: KitLockHandle, waitedMs: number | undefined, { reporter }: LockDeps): void {
+function emitAcquired({ keys }: KitLockHandle, waitedMs: number | undefined, { reporter }: LockDeps): void {
   const { events } = reporter;
-  if (waitedMs !== undefined) {
-    events.emit('lock:waited', { keys: handle.keys, waitedMs: Math.round(waitedMs) });
-  }
-  if (events.isObserved('lock:acquired')) events.emit('lock:acquired', { keys: handle.keys });
+  if (waitedMs !== undefined) events.emit('lock:waited', { keys, waitedMs: Math.round(waitedMs) });
+  events.emit('lock:acquired', { keys });
 }
 
-interface Refusal {
-  readonly name: LockName;
-  readonly leftMs: number;
-  readonly request: LockRequest;
-}
-
-function refuse(
-  names: readonly LockName[],
-  { name, leftMs, request }: Refusal,
-  { reporter }: LockDeps,
-): LockConflict {
-  reporter.events.emit('lock:refused', { keys: names.map(({ key }) => key) });
-  const expiresInMs = leftMs < 0 ? null : leftMs;
-  return { key: name.key, hasWaited: request.terms.waitMs > 0, expiresInMs };
+async function lossDuringWait(handle: KitLockHandle): Promise<LockLostError> {
+  await handle.release();
+  return new LockLostError('the lock of one key was lost during the wait for the others', {
+    cause: handle.signal.reason,
+  });
 }
 
 async function releaseAll(locks: readonly GrantedLock[]): Promise<void> {

@@ -120,21 +120,18 @@ export class GrantedLock implements RenewableLease, AlarmTask, LockHolder {
     return this.#released;
   }
 
-  #release(deadline: Deadline | undefined): Promise<boolean> {
+  async #release(deadline: Deadline | undefined): Promise<boolean> {
     this.#stopTimers();
-    return this.#sendRelease(deadline).then(
-      (wasHeld) => {
-        this.#end();
-        return wasHeld;
-      },
-      (error: unknown) => {
-        this.failed(error);
-        const forMs = Math.max(this.#leaseMs, this.grant.args.waitMs);
-        void sendUntilAnswered(() => this.#sendRelease(), forMs, this.#deps.work);
-        this.#end();
-        return false;
-      },
-    );
+    try {
+      return await this.#sendRelease(deadline);
+    } catch (error) {
+      this.failed(error);
+      const forMs = Math.max(this.#leaseMs, this.grant.args.waitMs);
+      void sendUntilAnswered(() => this.#sendRelease(), forMs, this.#deps.work);
+      return false;
+    } finally {
+      this.#end();
+    }
   }
 
   #sendRelease(deadline?: Deadline): Promise<boolean> {

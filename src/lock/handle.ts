@@ -46,29 +46,25 @@ const handles = new WeakMap<AbortSignal, KitLockHandle>();
 
 /** The locks of one request or one call. When one is lost, all are lost; all are released together. */
 export class KitLockHandle implements LockHandle {
+  readonly keys: readonly string[];
   /** Called once after the loss of the locks. */
   onLost: ((error: LockLostError) => void) | undefined;
   readonly #locks: readonly GrantedLock[];
   readonly #deps: LockDeps;
   /** Created lazily: AbortSignals are expensive. */
   #abort: AbortController | undefined;
-  #keys: readonly string[] | undefined;
   #fences: ReadonlyMap<string, number> | undefined;
   #lost: LockLostError | undefined;
   #released: Promise<boolean> | undefined;
 
   constructor(locks: readonly GrantedLock[], deps: LockDeps) {
+    this.keys = locks.map(({ grant }) => grant.key);
     this.#locks = locks;
     this.#deps = deps;
     for (const lock of locks) {
       lock.handle = this;
       if (lock.loss !== undefined) this.lose(lock.loss);
     }
-  }
-
-  get keys(): readonly string[] {
-    this.#keys ??= this.#locks.map(({ grant }) => grant.key);
-    return this.#keys;
   }
 
   get fences(): ReadonlyMap<string, number> {
@@ -109,9 +105,7 @@ export class KitLockHandle implements LockHandle {
 
   remainingMs(): number {
     if (this.#released !== undefined || this.#lost !== undefined) return 0;
-    let leastMs = Number.POSITIVE_INFINITY;
-    for (const lock of this.#locks) leastMs = Math.min(leastMs, lock.remainingMs());
-    return leastMs;
+    return Math.min(...this.#locks.map((lock) => lock.remainingMs()));
   }
 
   assertHeld(): void {
@@ -147,24 +141,17 @@ export class KitLockHandle implements LockHandle {
     return this.release().then(() => undefined);
   }
 
-  #release(deadline: Deadline | undefined): Promise<boolean> {
-    const [only] = this.#locks;
-    if (only === undefined || this.#locks.length > 1) return this.#releaseAll(deadline);
-    return only.release(deadline).then((wasHeld) => {
-      if (wasHeld) this.#emitReleased();
-      return wasHeld;
-    });
-  }
-
-  async #releaseAll(deadline: Deadline | undefined): Promise<boolean> {
-    const wereHeld = await Promise.all(this.#locks.map((lock) => lock.release(deadline)));
-    if (wereHeld.includes(true)) this.#emitReleased();
-    return !wereHeld.includes(false);
-  }
-
-  #emitReleased(): void {
-    const { events } = this.#deps.reporter;
-    if (events.isObserved('lock:released')) events.emit('lock:released', { keys: this.keys });
+  async #release(deadline: Deadline | undefined): Promise<boolean> {
+    let wasAnyHeld = false;
+    let wereAllHeld = true;
+    const releases = this.#locks.map((lock) => lock.release(deadline));
+    for (const release of releases) {
+      const wasHeld = await release;
+      wasAnyHeld ||= wasHeld;
+      wereAllHeld &&= wasHeld;
+    }
+    if (wasAnyHeld) this.#deps.reporter.events.emit('lock:released', { keys: this.keys });
+    return wereAllHeld;
   }
 }
 

@@ -22,7 +22,7 @@ import type { LockDeps } from './granted-lock.ts';
 import { KitLockHandle, type LockHandle } from './handle.ts';
 import { type LockConflict, type LockOptions, type LockSettings, resolveLockOptions } from './options.ts';
 import { runHolding } from './reentry.ts';
-import { holdUntilHandled, holdUntilResponse, type LockedRequest } from './request-lock.ts';
+import { holdUntilHandled, holdUntilResponse } from './request-lock.ts';
 
 declare global {
   namespace Express {
@@ -90,7 +90,7 @@ export function lockMiddleware(
     const call = { req, res, next };
     const unusable = callError('kit.lock', call);
     if (unusable !== undefined) next(unusable);
-    else new LockCall(call, route).run();
+    else void new LockCall(call, route).run();
   };
 }
 
@@ -116,46 +116,40 @@ class LockCall implements LockRequest {
     return this.#waits ? closeSignalOf(this.#call.res) : undefined;
   }
 
-  run(): void {
-    let key: unknown;
+  async run(): Promise<void> {
+    let result: KitLockHandle | LockConflict | MiddlewareOutcome;
     try {
-      key = withoutIdentityWatch(() => this.#route.settings.key(asExpress(this.#call.req)));
+      result = await this.#acquire();
     } catch (error) {
       passError(this.#call, error);
       return;
     }
-    if (isIdentity(key)) this.#acquire([key]);
-    else void this.#acquireGiven(key);
+    if (result instanceof KitLockHandle) this.#runHandler(result);
+    else if (result === 'continue') this.#runHandler(undefined);
+    else if (result === 'gone') endUnserved(this.#call.res);
+    else if (result !== 'answered') this.#refuse(result);
   }
 
-  async #acquireGiven(key: unknown): Promise<void> {
-    let keys: readonly string[] | null;
+  async #acquire(): Promise<KitLockHandle | LockConflict | MiddlewareOutcome> {
+    const { settings, deps } = this.#route;
+    const key = withoutIdentityWatch(() => settings.key(asExpress(this.#call.req)));
+    const keys = keysOf(typeof key === 'string' ? key : await key);
+    if (keys === null) return 'continue';
+    if (this.#isGone()) return 'gone';
+    let result: KitLockHandle | LockConflict;
     try {
-      keys = keysOf(await key);
+      result = await acquireLocks(keys, this, deps);
     } catch (error) {
-      passError(this.#call, error);
-      return;
+      return this.#isGone() ? 'gone' : this.#handleFailure(error);
     }
-    if (keys === null) this.#runHandler(undefined);
-    else this.#acquire(keys);
-  }
-
-  #acquire(keys: readonly string[]): void {
+    if (!(result instanceof KitLockHandle)) return result;
     if (this.#isGone()) {
-      endUnserved(this.#call.res);
-      return;
+      // The client disconnected during the wait, so the handler does not run.
+      await result.release(this.deadline);
+      return 'gone';
     }
-    let acquired: Promise<KitLockHandle | LockConflict>;
-    try {
-      acquired = acquireLocks(keys, this, this.#route.deps);
-    } catch (error) {
-      this.#fail(error);
-      return;
-    }
-    acquired.then(
-      (result) => (result instanceof KitLockHandle ? this.#hold(result) : this.#refuse(result)),
-      (error: unknown) => this.#fail(error),
-    );
+    this.#hold(result);
+    return result;
   }
 
   get #waits(): boolean {
@@ -169,38 +163,29 @@ class LockCall implements LockRequest {
 
   #hold(handle: KitLockHandle): void {
     const { req, res } = this.#call;
-    if (this.#isGone()) {
-      // The client disconnected during the wait, so the handler does not run.
-      void handle.release(this.deadline).then(() => endUnserved(res));
-      return;
-    }
     asExpress(req).lock = handle;
     this.ownLocks.push(handle);
-    this.#runHandler(handle);
+    const { handler, settings, failed } = this.#route;
+    if (handler !== undefined) return;
+    holdUntilResponse({ req, res, handle, deadline: this.deadline }, settings, failed);
   }
 
   #runHandler(handle: KitLockHandle | undefined): void {
     const { req, res, next } = this.#call;
     const { handler, settings, failed } = this.#route;
-    const request = handle && { req, res, handle, deadline: this.deadline };
-    if (handler !== undefined) {
-      this.#callHandler(handler, request);
+    if (handler === undefined) {
+      next();
       return;
     }
-    if (request !== undefined) holdUntilResponse(request, settings, failed);
-    next();
-  }
-
-  #callHandler(lockHandler: LockHandler, request: LockedRequest | undefined): void {
-    const { req, res, next } = this.#call;
-    const { settings, failed } = this.#route;
-    const handler = () => lockHandler(asExpress(req), res as Res, request?.handle as LockHandle);
-    if (request === undefined) callInBackground(handler, next);
-    else {
-      runHolding(request.handle, () =>
-        callInBackground(() => holdUntilHandled(request, settings, { handler, failed }), next),
-      );
+    const call = () => handler(asExpress(req), res as Res, handle as LockHandle);
+    if (handle === undefined) {
+      callInBackground(call, next);
+      return;
     }
+    const request = { req, res, handle, deadline: this.deadline };
+    runHolding(handle, () =>
+      callInBackground(() => holdUntilHandled(request, settings, { handler: call, failed }), next),
+    );
   }
 
   /** If the option `handler` calls `next`, the handler that needs the lock is skipped. */
@@ -214,16 +199,12 @@ class LockCall implements LockRequest {
     });
   }
 
-  #fail(error: unknown): void {
-    const { settings, failed } = this.#route;
-    if (this.#isGone()) endUnserved(this.#call.res);
-    else if (!(error instanceof RedisKitError) || error.code === 'ERR_REDIS_KIT_LOCK_REENTRY') {
-      passError(this.#call, error);
-    } else {
-      failed(error);
-      if (settings.onError === 'allow' && !NO_OUTAGE.has(error.code)) this.#runHandler(undefined);
-      else sendUnavailable(this.#call.res, 'lock');
-    }
+  #handleFailure(error: unknown): MiddlewareOutcome {
+    if (!(error instanceof RedisKitError) || error.code === 'ERR_REDIS_KIT_LOCK_REENTRY') throw error;
+    this.#route.failed(error);
+    if (this.#route.settings.onError === 'allow' && !NO_OUTAGE.has(error.code)) return 'continue';
+    sendUnavailable(this.#call.res, 'lock');
+    return 'answered';
   }
 }
 

@@ -12,7 +12,7 @@ import type { KitLockHandle } from './handle.ts';
 import type { LockSettings } from './options.ts';
 import { addRequestHandle, removeRequestHandle } from './reentry.ts';
 
-export interface LockedRequest {
+interface LockedRequest {
   readonly req: IncomingMessage;
   readonly res: ServerResponse;
   readonly handle: KitLockHandle;
@@ -46,14 +46,12 @@ class RequestLock implements AlarmTask {
     void this.release();
   }
 
-  release(): Promise<void> {
+  async release(): Promise<void> {
     const { handle, deadline } = this.#request;
     this.#alarm.clear();
-    return handle.release(deadline).then(ignoreResult);
+    await handle.release(deadline);
   }
 }
-
-const ignoreResult = () => undefined;
 
 /** A lock that the response guard releases when the handler ends the response, even if the client has disconnected. */
 class ResponseLock extends RequestLock implements ResponseHook {

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { Keys } from '../base/keys.ts';
 import type { RequestDeadlines } from '../engine/deadline.ts';
+import type { Front } from '../http/front.ts';
 import type { Middleware, Req } from '../http/middleware.ts';
 import type { RateLimitDeps } from './decision.ts';
 import {
@@ -36,7 +37,7 @@ const WITHOUT_HTTP = {
 } as const;
 
 export function rateLimitFeature(
-  kit: Omit<RateLimitDeps, 'keys'> & { readonly deadlines: RequestDeadlines },
+  kit: Omit<RateLimitDeps, 'keys'> & { readonly deadlines: RequestDeadlines; readonly front: Front },
 ) {
   const limiterNames = new LimiterNames(kit.reporter);
   return (keys: Keys): RateLimitMethods => {

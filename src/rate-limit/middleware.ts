@@ -1,8 +1,11 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asError, ConfigError, RedisKitError } from '../base/errors.ts';
 import type { RequestDeadlines } from '../engine/deadline.ts';
+import { clientAddressIn, networkOf } from '../http/client-address.ts';
+import type { Front, FrontAnswer } from '../http/front.ts';
 import { internalPurposeOf } from '../http/internal-request.ts';
 import { asExpress, type Middleware, type Next, type Res } from '../http/middleware.ts';
+import type { OuterHead } from '../http/outer-head.ts';
 import { sendProblem, sendUnavailable } from '../http/problem-details.ts';
 import { addRateLimitFields } from '../http/rate-limit-fields.ts';
 import { withoutReadAhead } from '../http/read-ahead.ts';
@@ -36,7 +39,7 @@ type Outcome = MiddlewareOutcome | Promise<MiddlewareOutcome>;
 
 export function rateLimitMiddleware(
   options: RateLimitOptions<never>,
-  deps: RateLimitDeps & { readonly deadlines: RequestDeadlines },
+  deps: RateLimitDeps & { readonly deadlines: RequestDeadlines; readonly front: Front },
   claimNames: (names: readonly string[]) => void,
 ): Middleware & { readonly limiter: Limiter } {
   const settings = resolveRateLimitOptions(options);
@@ -84,6 +87,7 @@ export function rateLimitMiddleware(
     request.rateLimit = Object.assign(decision, {
       settle: (actual: number) => limiter.settle(decision, actual),
     });
+    if (settings.front && !decision.allowed) learnFront(req, res, groups);
     if (!(settings.shadow || res.headersSent)) {
       addRateLimitFields(res, settings.headers, quotasOf(decision, settings));
     }
@@ -91,8 +95,10 @@ export function rateLimitMiddleware(
       refundWhenOver(req, res, decision);
       return 'continue';
     }
-    const ids = groups.map(({ id }) => id);
-    deps.reporter.events.emit('rate:refused', { ids, policies: violatedPolicies(decision) });
+    emitRefusal(
+      groups.map(({ id }) => id),
+      decision,
+    );
     if (settings.shadow) return 'continue';
     if (settings.handler === undefined) {
       sendRefusal(res, decision);
@@ -105,6 +111,41 @@ export function rateLimitMiddleware(
   /** Aborts when the client leaves. Only a request that may wait needs the signal. */
   function leaves(res: ServerResponse): AbortSignal | undefined {
     return settings.wait === undefined ? undefined : closeSignalOf(res);
+  }
+
+  function emitRefusal(ids: readonly string[], decision: Decision): void {
+    deps.reporter.events.emit('rate:refused', { ids, policies: violatedPolicies(decision) });
+  }
+
+  /** Lets the front of the kit refuse, from now on, what this process knows to be refused. */
+  function learnFront(req: IncomingMessage, res: ServerResponse, groups: readonly PolicyGroup[]): void {
+    const { app } = req as { app?: object };
+    // Another id means that middleware above sets `req.ip`, which is unknown to the front.
+    if (groups.length !== 1 || groups[0]?.id !== idAtFront(req, app)) return;
+    const send: FrontAnswer['send'] = (later, response, outer) => refuseAtFront(app, later, response, outer);
+    deps.front.learn(req, res, 'path', { source: limiter, id: '', send });
+  }
+
+  function idAtFront(req: IncomingMessage, app: object | undefined): string | undefined {
+    const address = clientAddressIn(app, req);
+    return address === undefined ? undefined : networkOf(address, settings.ipv6Subnet);
+  }
+
+  function refuseAtFront(
+    app: object | undefined,
+    req: IncomingMessage,
+    res: ServerResponse,
+    outer: OuterHead,
+  ): boolean {
+    const id = idAtFront(req, app);
+    if (id === undefined || typeof settings.cost === 'function') return false;
+    const decision = limiter.knownRefusal([limiter.groups.ofAll(id, undefined)], settings.cost);
+    if (decision === undefined) return false;
+    outer.applyTo(res);
+    addRateLimitFields(res, settings.headers, quotasOf(decision, settings));
+    emitRefusal([id], decision);
+    sendRefusal(res, decision);
+    return true;
   }
 
   /** Shadow mode never blocks: an error is reported, and the request continues. */
@@ -143,7 +184,9 @@ export function rateLimitMiddleware(
     const handle = settings.shadow ? limitInShadow : limit;
     runMiddleware({ req, res, next }, reportFailure, (once) => handle(req, res, once));
   }
-  return withoutReadAhead(Object.assign(rateLimit, { limiter }));
+  const middleware = Object.assign(rateLimit, { limiter });
+  // A request that waits for its units must then see what requests before it have changed.
+  return settings.wait === undefined ? withoutReadAhead(middleware) : middleware;
 }
 
 function violatedPolicies(decision: Decision): string[] {

@@ -81,6 +81,12 @@ export type RateLimitOptions<Request extends IncomingMessage = Req> = (
    */
   readonly block?: Duration | undefined;
   /**
+   * Whether `kit.front` may repeat, before the app runs, a refusal that this process knows, for the method and the path
+   * on which the app has refused before. Only for limiters that are keyed by the client's address: not with `key`,
+   * `cost` or `limit` as a function, `skip`, `handler`, `wait` or `shadow`, and not without `denyCache`. Default false.
+   */
+  readonly front?: boolean | undefined;
+  /**
    * How long a request waits for its units before it is refused; default 0: it is refused at once. Requests continue in
    * the order of their arrival, in all processes. When the client leaves, its units are refunded. All policies must
    * count the same identity.
@@ -114,6 +120,7 @@ export interface RateLimitSettings
   readonly ipv6Subnet: number | false;
   readonly headers: readonly RateHeaders[];
   readonly shadow: boolean;
+  readonly front: boolean;
 }
 
 const NAMES = [
@@ -132,6 +139,7 @@ const NAMES = [
   'maxQueue',
   'reserve',
   'shadow',
+  'front',
 ] as const;
 
 /** Options of express-rate-limit and rate-limiter-flexible, and how to get their effect here. */
@@ -174,11 +182,40 @@ export function resolveRateLimitOptions(options: RateLimitOptions<never>): RateL
     wait: () => waitOptions(reader, () => resolvePolicies(reader)),
     reserve: () => reserveOption(reader, () => resolvePolicies(reader)),
     shadow: () => reader.boolean('shadow', false),
+    front: () => frontOption(reader),
   }));
   const hasOneGroup = settings.policies.every(
     ({ policy, key }) => key === undefined && typeof policy.limit === 'number',
   );
   return { ...settings, hasOneGroup };
+}
+
+function frontOption(reader: OptionReader): boolean {
+  if (!reader.boolean('front', false)) return false;
+  const reason = whyNotAtFront(reader);
+  if (reason === undefined) return true;
+  throw reader.error('front', `${reason}; leave one of the two out`);
+}
+
+/** Why the front, which answers before the app runs, cannot repeat the refusals of a limiter. */
+function whyNotAtFront(reader: OptionReader): string | undefined {
+  const policies = resolvePolicies(reader);
+  if (reader.has('key') || policies.some(({ key }) => key !== undefined)) {
+    return 'the front knows only the address of a client, and `key` is a function of a request of the app';
+  }
+  for (const name of ['skip', 'handler']) {
+    if (reader.has(name))
+      return `\`${name}\` is called with a request of the app, which does not run at the front`;
+  }
+  if (typeof reader.value('cost') === 'function')
+    return 'a function as `cost` is called with a request of the app';
+  if (policies.some(({ policy }) => typeof policy.limit === 'function')) {
+    return 'a function as `limit` is called with a request of the app';
+  }
+  if (reader.has('wait')) return 'the front answers at once, and `wait` lets a request wait for its units';
+  if (reader.boolean('shadow', false)) return 'the front repeats refusals, and `shadow` refuses nothing';
+  const isKnown = denyCacheOption(reader) !== undefined;
+  return isKnown ? undefined : 'the front repeats the refusals in the `denyCache`, which is off';
 }
 
 function subnetOption(reader: OptionReader): number | false {

@@ -80,15 +80,15 @@ const HOLDERS: Readonly<Record<string, () => { add(name: string): void; readonly
     return { add: (name) => held.cannotValidate(name), maxBytes: 2 * MEBIBYTE };
   },
   'hit-for-miss markers': () => {
-    const { hitForMiss } = new LocalState<string>(1, (text) => text);
+    const { hitForMiss } = new LocalState<string>(1, { detach: (text) => text, addedBytes: () => 0 });
     return { add: (name) => hitForMiss.set(name, 1), maxBytes: 2 * MEBIBYTE };
   },
   'markers of responses that are validated for each request': () => {
-    const { uncollapsed } = new LocalState<string>(1, (text) => text);
+    const { uncollapsed } = new LocalState<string>(1, { detach: (text) => text, addedBytes: () => 0 });
     return { add: (name) => uncollapsed.set(name, 1), maxBytes: 2 * MEBIBYTE };
   },
   'local copies': () => {
-    const copies = new LocalCopies<string>(8 * MEBIBYTE, (text) => text);
+    const copies = new LocalCopies<string>(8 * MEBIBYTE, { detach: (text) => text, addedBytes: () => 0 });
     return { add: (name) => copies.put(name, entry), maxBytes: 8 * MEBIBYTE };
   },
   'known versions': () => {

@@ -3,6 +3,7 @@ import type { ByteRange } from '../../http/message/byte-range.ts';
 import { validatorsOf } from '../../http/message/conditional-request.ts';
 import { areHeaders, areNames, flatHeaders, type Header } from '../../http/response/stored-headers.ts';
 import { isText, type NewEntry } from '../store/entry.ts';
+import type { ContentMemory } from '../store/local-state.ts';
 import { type SearchRule, searchRule } from './counted-url.ts';
 import { applicableControls, type HandlerHead, isForAll } from './storable.ts';
 import { variantId, varyNames } from './vary.ts';
@@ -30,6 +31,8 @@ export interface CachedResponse {
   /** Whether the response may answer requests with Authorization (RFC 9111, section 3.5). */
   readonly isForAll: boolean;
   readonly body: Buffer;
+  /** The bytes of a short body as Latin-1 text, once a local copy was sent: see `bodyText`. */
+  text?: string | undefined;
   /** The part that the body contains; undefined for a complete response. */
   readonly part: StoredPart | undefined;
   /** The No-Vary-Search rule under whose key the response is to be stored; undefined for a response that was read. */
@@ -56,6 +59,16 @@ export function cachedResponse({
   const { etag, lastModified, date } = validatorsOf(headers);
   const flat = flatHeaders(headers);
   return { status, flat, removed, etag, lastModified, date, vary, isForAll, body, part, rule };
+}
+
+/** The longest body that is also kept as text. For longer ones, a copy costs more than a second buffer in one write. */
+const MAX_TEXT_BYTES = 16 * 1024;
+
+/** The bytes of a short body as Latin-1 text, which Node sends in one piece with the head; undefined for a long body. */
+export function bodyText(response: CachedResponse): string | undefined {
+  if (response.body.length > MAX_TEXT_BYTES) return undefined;
+  response.text ??= response.body.toString('latin1');
+  return response.text;
 }
 
 /** The headers of a stored response, in their original order. */
@@ -131,7 +144,7 @@ export function packInfo(response: CachedResponse): unknown {
  * The response for a local copy. Its body is copied, since bytes that were read are a slice of a larger buffer that
  * would stay in memory. Its rule is dropped, since the key contains the rule.
  */
-export function detachedResponse(response: CachedResponse): CachedResponse {
+function detachedResponse(response: CachedResponse): CachedResponse {
   const { body, rule } = response;
   if (body.buffer.byteLength === body.length)
     return rule === undefined ? response : { ...response, rule: undefined };
@@ -139,6 +152,11 @@ export function detachedResponse(response: CachedResponse): CachedResponse {
   body.copy(own);
   return { ...response, body: own, rule: undefined };
 }
+
+export const RESPONSE_MEMORY: ContentMemory<CachedResponse> = {
+  detach: detachedResponse,
+  addedBytes: ({ body }) => (body.length > MAX_TEXT_BYTES ? 0 : body.length),
+};
 
 /** Reads a packed response; undefined for one that is corrupt and cannot be sent. */
 export function unpackResponse(info: unknown, body: Buffer): CachedResponse | undefined {

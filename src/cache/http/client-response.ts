@@ -1,11 +1,12 @@
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { isNotModified } from '../../http/message/conditional-request.ts';
 import { tokenOrString } from '../../http/message/structured-field.ts';
+import { endWithText, takesEncodedText } from '../../http/response/end-with-text.ts';
 import { isHeadOpen, type Replacement, writeFlatHead } from '../../http/response/guarded-response.ts';
 import { setStatus } from '../../http/response/response-head.ts';
 import { removeHeaders } from '../../http/response/stored-headers.ts';
 import { type Entry, usabilityOf } from '../store/entry.ts';
-import { type CachedResponse, headersOf } from './cached-response.ts';
+import { bodyText, type CachedResponse, headersOf } from './cached-response.ts';
 import type { CacheSettings } from './options.ts';
 import {
   cutOff,
@@ -184,7 +185,13 @@ function sendContent(
   if (status !== 204) headers.push('Content-Length', String(body.length));
   writeFlatHead(res, status, headers);
   if (req.method === 'HEAD' || body.length === 0) res.end();
-  else res.end(body);
+  else endWithBody(res, content);
+}
+
+function endWithBody(res: ServerResponse, content: CachedResponse): void {
+  const text = takesEncodedText(res) ? bodyText(content) : undefined;
+  if (text === undefined) res.end(content.body);
+  else endWithText(res, text);
 }
 
 /** The headers with the Cache-Control that the option `downstream` sets, or without any. */

@@ -3,7 +3,7 @@ import type { CachedResponse } from './cached-response.ts';
 import type { RangeRequest } from './range-response.ts';
 
 /** The request fields that make a handler respond with a part or a 304, which cannot answer other requests. */
-const CONDITIONAL_FIELDS = ['if-none-match', 'if-modified-since', 'if-range', 'range'] as const;
+export const CONDITIONAL_FIELDS = ['if-none-match', 'if-modified-since', 'if-range', 'range'] as const;
 
 /** The statuses with which a handler responds to a condition or to Range. */
 export const CONDITIONAL_STATUSES: ReadonlySet<number> = new Set([206, 304, 412, 416]);

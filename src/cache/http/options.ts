@@ -8,6 +8,7 @@ import type { Reporter } from '../../base/reporter.ts';
 import { readSettings } from '../../base/settings.ts';
 import { valueSizeOption } from '../../base/size-options.ts';
 import type { RequestDeadlines } from '../../engine/deadline.ts';
+import type { Front } from '../../http/front.ts';
 import type { Req, Res } from '../../http/middleware.ts';
 import { checkNotMounted } from '../../http/mount-check.ts';
 import type { OnDisconnect } from '../../http/response/disconnect-watch.ts';
@@ -98,6 +99,11 @@ export interface CacheOptions<Request extends IncomingMessage = Req> {
   readonly debug?: boolean | undefined;
   /** Returns true for requests that bypass the cache. */
   readonly skip?: ((req: Request) => boolean) | undefined;
+  /**
+   * Whether `kit.front` may answer requests with the local copies of this cache before the app runs, and so without the
+   * middleware above the cache. Not with a function as `key`, `key.session` or `skip`. Default false.
+   */
+  readonly front?: boolean | undefined;
 }
 
 export interface CacheSettings extends SharedSettings {
@@ -122,19 +128,21 @@ export interface CacheSettings extends SharedSettings {
   readonly cacheStatus: string | undefined;
   readonly debug: boolean;
   readonly skip: ((req: Req) => boolean) | undefined;
+  readonly front: boolean;
 }
 
 export interface CacheDependencies {
   readonly keys: Keys;
   readonly reporter: Reporter;
   readonly deadlines: RequestDeadlines;
+  readonly front: Front;
   readonly caches: { readonly responses: EntryCache<CachedResponse>; readonly versions: Versions };
 }
 
 const NAMES = [
   ...['ttl', 'policy', 'staleWhileRevalidate', 'staleIfError', 'jitter', 'key', 'tags', 'vary', 'statuses'],
   ...['identities', 'ignoreBody', 'onDisconnect'],
-  ...['heuristics', 'maxBody', 'requestDirectives', 'downstream', 'cacheStatus', 'debug', 'skip'],
+  ...['heuristics', 'maxBody', 'requestDirectives', 'downstream', 'cacheStatus', 'debug', 'skip', 'front'],
   ...SHARED_OPTION_NAMES,
 ];
 
@@ -171,6 +179,7 @@ export function resolveCacheOptions(options: CacheOptions<never>, policies: Cach
     cacheStatus: () => cacheStatusOption(reader),
     debug: () => reader.boolean('debug', false),
     skip: () => reader.callback<(req: Req) => boolean>('skip'),
+    front: () => frontOption(reader),
   }));
   const { policy, vary, ...rest } = settings;
   return Object.freeze({
@@ -231,6 +240,20 @@ function statusesOption(reader: OptionReader): ReadonlySet<number> | undefined {
     );
   }
   return new Set(statuses as number[]);
+}
+
+function frontOption(reader: OptionReader): boolean {
+  const front = reader.boolean('front', false);
+  if (!front) return false;
+  const { custom, session } = resolveKeyOptions(reader);
+  const callback = custom ? '`key`' : session ? '`key.session`' : reader.has('skip') ? '`skip`' : undefined;
+  if (callback === undefined && reader.value('local') !== false) return true;
+  throw reader.error(
+    'front',
+    callback === undefined
+      ? 'the front answers with local copies, which `local: false` turns off; leave one of the two out'
+      : `the front answers before the app runs, and ${callback} is a function of a request that has passed the app; leave one of the two out`,
+  );
 }
 
 function downstreamOption(reader: OptionReader): string | undefined {

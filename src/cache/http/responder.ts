@@ -1,5 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { internalPurposeOf, keepClientAddress } from '../../http/internal-request.ts';
+import { hasContent } from '../../http/message/request-content.ts';
+import type { OuterHead } from '../../http/outer-head.ts';
 import { sendProblem } from '../../http/problem-details.ts';
 import type { MiddlewareOutcome } from '../../http/run-middleware.ts';
 import { type Entry, usabilityOf } from '../store/entry.ts';
@@ -9,11 +11,13 @@ import type { Lookup, LookupResult, LookupSettings } from '../store/lookup.ts';
 import { Acceptance } from './acceptance.ts';
 import type { CachedResponse } from './cached-response.ts';
 import { sendStored, whyForwarded } from './client-response.ts';
+import { CONDITIONAL_FIELDS } from './conditions.ts';
 import { type Exchange, Forwarder, isFilling } from './forwarder.ts';
 import type { CacheDependencies, CacheSettings } from './options.ts';
 import { isPartFor, PartialContent } from './partial-content.ts';
 import { Refresher } from './refresher.ts';
-import { type ResponseMemory, responseKey } from './response-key.ts';
+import type { RequestKey } from './request-key.ts';
+import { keyUnderRules, type ResponseMemory, responseKey } from './response-key.ts';
 
 type LookupKind = LookupResult<CachedResponse>['kind'];
 
@@ -59,6 +63,39 @@ export class Responder {
     if (ahead !== undefined) this.#ahead.set(req, ahead);
   }
 
+  /**
+   * Answers a request before the app runs, with the local copy that the same request would get from the cache. `request`
+   * is its key without what responses have declared. Returns false for all but a plain hit: conditions, Range and
+   * variants are left to the app.
+   */
+  answerAtFront(request: RequestKey, req: IncomingMessage, res: ServerResponse, outer: OuterHead): boolean {
+    const { headers } = req;
+    if (CONDITIONAL_FIELDS.some((name) => headers[name] !== undefined)) return false;
+    const key = keyUnderRules(req, request, this.#memory, this.#deps.keys);
+    const entry = this.#deps.caches.responses.localCopy(this.#lookup, key.localKey());
+    if (entry === undefined || !this.#isFrontHit(req, entry)) return false;
+    outer.applyTo(res);
+    this.#send({ req, res, key }, entry, 'hit');
+    return true;
+  }
+
+  #isFrontHit(req: IncomingMessage, entry: Entry<CachedResponse>): boolean {
+    const isFresh = usabilityOf(entry, this.#deps.caches.responses.now()) === 'fresh';
+    return isFresh && entry.content.vary.names === '' && this.#acceptance.accepts(req, entry);
+  }
+
+  /** Lets the front of the kit answer from now on what this hit answers, if it is the same for every request. */
+  #learnFront({ req, res, key }: Exchange, entry: Entry<CachedResponse>): void {
+    const request = key.request.under(undefined);
+    if (req.method !== 'GET' || hasContent(req) || request.isSecret || !this.#isFrontHit(req, entry)) return;
+    this.#deps.front.learn(req, res, 'url', {
+      source: this,
+      id: request.id,
+      send: (later, response, outer) =>
+        !hasContent(later) && this.answerAtFront(request, later, response, outer),
+    });
+  }
+
   /** Answers a request with a local copy, without a Redis command. Returns false if no local copy may answer. */
   answerLocally(exchange: Exchange): boolean {
     const { req, key } = exchange;
@@ -70,6 +107,7 @@ export class Responder {
     if (names !== '' && names !== key.variesOn()) return false;
     const usability = usabilityOf(entry, responses.now());
     if (usability === 'fresh') {
+      if (this.#settings.front) this.#learnFront(exchange, entry);
       this.#send(exchange, entry, 'hit');
       return true;
     }

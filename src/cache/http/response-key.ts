@@ -114,5 +114,15 @@ export function responseKey(
   keys: Keys,
 ): ResponseKey | undefined {
   const exact = requestKey(req, settings);
-  return exact && new ResponseKey(req, memory.rules.keyUnder(exact), memory, keys);
+  return exact && keyUnderRules(req, exact, memory, keys);
+}
+
+/** The key of a request under the No-Vary-Search rule known for its path. `exact` is its key without a rule. */
+export function keyUnderRules(
+  req: IncomingMessage,
+  exact: RequestKey,
+  memory: ResponseMemory,
+  keys: Keys,
+): ResponseKey {
+  return new ResponseKey(req, memory.rules.keyUnder(exact), memory, keys);
 }

@@ -45,10 +45,10 @@ export class EntryCache<Content> {
   }
 
   settingsOf({ singleFlight, local }: SharedSettings): LookupSettings<Content> {
-    const { copies, detach } = this.#state;
+    const { copies, memory } = this.#state;
     if (local === undefined) return { singleFlight, copies: undefined, maxAgeMs: DEFAULT_MAX_AGE_MS };
     const { maxBytes, maxAgeMs } = local;
-    const own = maxBytes === undefined ? copies : new LocalCopies(maxBytes, detach);
+    const own = maxBytes === undefined ? copies : new LocalCopies(maxBytes, memory);
     return { singleFlight, copies: own, maxAgeMs };
   }
 

@@ -10,18 +10,26 @@ const MARKER_BYTES = 2 * 2 ** 20;
 /** How long requests for a key share no flight after a response that must be validated before each use. */
 const UNCOLLAPSED_MS = 60_000;
 
+/** How one kind of content is held in memory. */
+export interface ContentMemory<Content> {
+  /** Returns content that references no memory besides its own. */
+  detach(content: Content): Content;
+  /** The memory that the content may take besides the bytes of its entry. */
+  addedBytes(content: Content): number;
+}
+
 /** Entries that this process keeps, up to a number of bytes; the least recently used entry is evicted first. */
 export class LocalCopies<Content> {
   readonly #entries: LRUCache<string, Entry<Content>>;
   readonly #detach: (content: Content) => Content;
 
-  /** `detach` returns content that references no memory besides its own. */
-  constructor(maxBytes: number, detach: (content: Content) => Content) {
+  constructor(maxBytes: number, { detach, addedBytes }: ContentMemory<Content>) {
     this.#detach = detach;
     this.#entries = new LRUCache({
       maxSize: maxBytes,
       maxEntrySize: maxBytes,
-      sizeCalculation: (entry, key) => entry.bytes + key.length * 2 + COPY_OVERHEAD_BYTES,
+      sizeCalculation: (entry, key) =>
+        entry.bytes + addedBytes(entry.content) + key.length * 2 + COPY_OVERHEAD_BYTES,
     });
   }
 
@@ -43,16 +51,16 @@ export class LocalCopies<Content> {
 export class LocalState<Content> {
   /** The copies of all caches that have no `maxBytes` of their own. */
   readonly copies: LocalCopies<Content>;
-  readonly detach: (content: Content) => Content;
+  readonly memory: ContentMemory<Content>;
   readonly flights: Flights<Content> = new Flights();
   /** Hit-for-miss markers: until when requests for a key wait for no flight, since their responses cannot be stored. */
   readonly hitForMiss: BoundedMap<number> = new BoundedMap(MARKER_BYTES);
   /** Until when each request for a key reads the store itself, since each request needs its own validation. */
   readonly uncollapsed: BoundedMap<number> = new BoundedMap(MARKER_BYTES);
 
-  constructor(maxBytes: number, detach: (content: Content) => Content) {
-    this.detach = detach;
-    this.copies = new LocalCopies(maxBytes, detach);
+  constructor(maxBytes: number, memory: ContentMemory<Content>) {
+    this.memory = memory;
+    this.copies = new LocalCopies(maxBytes, memory);
   }
 
   /** Sets the hit-for-miss marker of a key for `forMs`; 0 removes it. */

@@ -27,6 +27,11 @@ function guardOf(res: ServerResponse): ResponseGuard | undefined {
   return state?.guard;
 }
 
+/** Whether a hook was registered, so that the response may change while it is sent. */
+export function isGuarded(res: ServerResponse): boolean {
+  return guardOf(res) !== undefined;
+}
+
 /** Whether headers can still be changed. A recorded head that is not sent is open, although `headersSent` is true. */
 export function isHeadOpen(res: ServerResponse): boolean {
   return guardOf(res)?.outgoing.isOpen ?? !res.headersSent;

@@ -129,7 +129,7 @@ onEveryStore('a stored page and a cached value', (makeKit) => {
 });
 
 it('local copies take at most `maxBytes` in total', () => {
-  const copies = new LocalCopies<Buffer>(1_000_000, (content) => content);
+  const copies = new LocalCopies<Buffer>(1_000_000, { detach: (content) => content, addedBytes: () => 0 });
   const clock = new TestClock();
   const windows = { staleWhileRevalidateMs: 0, staleIfErrorMs: 0, validatableMs: 0 };
   const lifetime = { freshMs: 1, ...windows, ageMs: 0, isStrict: false };
