@@ -13,9 +13,9 @@ export interface MiddlewareCall {
 }
 
 /**
- * Runs a middleware, which may end synchronously, and calls `next` at most once. `work` may pass the `next` that it receives to a
- * user's callback; errors after `next` was called go to `late`. Errors that the app's `next` throws are not passed on,
- * since that would be a second call of `next`.
+ * Runs a middleware, which may end synchronously, and calls `next` at most once. `work` may pass the `next` that it
+ * receives to a user's callback; errors after `next` was called go to `late`. Errors that the app's `next` throws are not
+ * passed on, since that would be a second call of `next`.
  */
 export function runMiddleware(
   call: MiddlewareCall,

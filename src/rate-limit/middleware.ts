@@ -13,7 +13,12 @@ import { closeSignalOf, onClose } from '../http/response/close-signal.ts';
 import { callError } from '../http/response/complete-response.ts';
 import { isClosed } from '../http/response/kit-reads.ts';
 import { hasClientLeft } from '../http/response/unserved.ts';
-import { callInBackground, type MiddlewareOutcome, runMiddleware } from '../http/run-middleware.ts';
+import {
+  callInBackground,
+  type MiddlewareCall,
+  type MiddlewareOutcome,
+  runMiddleware,
+} from '../http/run-middleware.ts';
 import type { Decision, PolicyGroup, RateLimitDeps, RequestDecision } from './decision.ts';
 import { type Limiter, PolicyLimiter } from './limiter.ts';
 import { MisuseWatch } from './misuse.ts';
@@ -27,12 +32,6 @@ declare global {
       rateLimit?: RequestDecision;
     }
   }
-}
-
-interface Call {
-  readonly req: IncomingMessage;
-  readonly res: ServerResponse;
-  readonly next: Next;
 }
 
 type Outcome = MiddlewareOutcome | Promise<MiddlewareOutcome>;
@@ -66,7 +65,7 @@ export function rateLimitMiddleware(
     return decide(groups, { req, res, next });
   }
 
-  function decide(groups: readonly PolicyGroup[], call: Call): Outcome {
+  function decide(groups: readonly PolicyGroup[], call: MiddlewareCall): Outcome {
     if (groups.length === 0) return 'continue';
     const cost = typeof settings.cost === 'function' ? settings.cost(asExpress(call.req)) : settings.cost;
     const known = limiter.knownRefusal(groups, cost);
@@ -81,7 +80,11 @@ export function rateLimitMiddleware(
     );
   }
 
-  function act(decision: Decision, groups: readonly PolicyGroup[], { req, res, next }: Call): Outcome {
+  function act(
+    decision: Decision,
+    groups: readonly PolicyGroup[],
+    { req, res, next }: MiddlewareCall,
+  ): Outcome {
     const request = asExpress(req);
     // The same object, so that `limiter.refund(req.rateLimit)` finds the decision.
     request.rateLimit = Object.assign(decision, {
