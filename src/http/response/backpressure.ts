@@ -1,5 +1,5 @@
 import type { ServerResponse } from 'node:http';
-import { overrideFlag } from './response-head.ts';
+import { overrideFlag } from './response-flags.ts';
 import { knownStateOf, type ResponseState, stateOf } from './response-state.ts';
 
 interface Backpressure {
@@ -24,7 +24,7 @@ export function suspendBackpressure(res: ServerResponse, isSuspended: () => bool
   // `pipe()` waits for 'drain' if `writableNeedDrain` is true, whatever `write()` returned.
   const needsDrain =
     other?.needsDrain ??
-    overrideFlag(res, 'writableNeedDrain', (isNative) => !isBackpressureSuspended(res) && isNative());
+    overrideFlag(res, 'writableNeedDrain', () => (isBackpressureSuspended(res) ? false : undefined));
   state.backpressure = { isSuspended: () => isSuspended() || other?.isSuspended() === true, needsDrain };
   let timer: NodeJS.Timeout | undefined;
   return function resume() {

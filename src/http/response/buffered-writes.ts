@@ -17,9 +17,12 @@ export interface Write extends Call {
   readonly completes: boolean;
 }
 
-export function callOf([first, second, third]: readonly unknown[]): Call {
+export function callOf(args: readonly unknown[]): Call {
+  // Not destructured, since this runs for every call and iteration costs more.
+  const first = args[0];
+  const second = args[1];
   if (typeof first === 'function') return { chunk: undefined, encoding: undefined, done: first as Done };
-  const done = typeof second === 'function' ? second : third;
+  const done = typeof second === 'function' ? second : args[2];
   return {
     chunk: first,
     encoding: typeof second === 'string' ? (second as BufferEncoding) : undefined,
@@ -37,6 +40,11 @@ export function callWhenFinished(res: ServerResponse, done: Done | undefined): v
 /** Whether Node can write a value. `instanceof Uint8Array` is false for Buffers of another realm (test runners). */
 export function isChunk(value: unknown): value is Chunk {
   return typeof value === 'string' || types.isUint8Array(value);
+}
+
+/** The error that Node passes to the callback of a write after the end. */
+export function writeAfterEnd(): Error {
+  return Object.assign(new Error('write after end'), { code: 'ERR_STREAM_WRITE_AFTER_END' });
 }
 
 /** Buffers writes until the hooks of the response have run. */

@@ -2,7 +2,8 @@ import { EventEmitter } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { internalPurposeOf } from '../internal-request.ts';
 import { WatchedProperty } from '../watched-property.ts';
-import { isClosed, isKitListener, isKitReading, listenAsKit } from './kit-reads.ts';
+import { asKitListener, isClosed, isKitListener, isKitReading } from './kit-reads.ts';
+import { type ResponseState, stateOf } from './response-state.ts';
 
 /**
  * Whether to store a response that the handler ended after its client had disconnected. `detect`: store it unless the
@@ -18,6 +19,10 @@ const SOCKET_NAMES = ['destroyed', 'closed', 'writable', 'errored', 'readyState'
 /** HTTP/2 only: properties that are absent after a disconnect, or objects with properties that show the disconnect. */
 const HTTP2_NAMES = ['stream', 'socket', 'connection'];
 
+type Listener = (...args: never[]) => unknown;
+
+type WatchedState = ResponseState & { disconnectWatches?: DisconnectWatch[] };
+
 /**
  * Detects whether a handler may have noticed, before it ended the response, that its client had disconnected: by a
  * listener that was added below the kit, or by reading a property after the disconnect. Properties are watched only
@@ -26,18 +31,34 @@ const HTTP2_NAMES = ['stream', 'socket', 'connection'];
 export class DisconnectWatch {
   readonly #req: IncomingMessage;
   readonly #res: ServerResponse;
-  readonly #before: ReadonlySet<unknown>;
-  readonly #stopListening: () => void;
+  /** The listeners above, of each event. */
+  readonly #before: readonly (readonly unknown[])[];
+  #isOver = false;
   #isDisconnected = false;
   #isNoticed = false;
 
   constructor(req: IncomingMessage, res: ServerResponse) {
     this.#req = req;
     this.#res = res;
-    this.#before = new Set(this.#listeners());
-    // 'aborted' is emitted before 'close', while listeners that were added with `once` are still registered.
-    this.#stopListening = listenAsKit(req, 'aborted', () => this.#checkListeners());
+    this.#before = this.#listeners();
+    this.#listen();
     if (isClosed(res)) this.disconnected();
+  }
+
+  /** 'aborted' is emitted before 'close', while listeners that were added with `once` are still registered. */
+  #listen(): void {
+    const state: WatchedState = stateOf(this.#res);
+    if (state.disconnectWatches !== undefined) {
+      state.disconnectWatches.push(this);
+      return;
+    }
+    // All watches of a response share one event listener, so that Node does not warn of a leak.
+    const watches = [this as DisconnectWatch];
+    state.disconnectWatches = watches;
+    const aborted = () => {
+      for (const watch of watches) watch.#checkListeners();
+    };
+    this.#req.once('aborted', asKitListener(aborted));
   }
 
   /** To be called when the response has emitted 'close' and `end()` was not called. */
@@ -53,7 +74,7 @@ export class DisconnectWatch {
    * disconnect, or with `drop` whether the client has disconnected.
    */
   mayBeCutShort(onDisconnect: OnDisconnect): boolean {
-    this.#stopListening();
+    this.#isOver = true;
     if (onDisconnect === 'keep') return false;
     const isDisconnected = this.#isDisconnected || isClosed(this.#res) || this.#isDisconnecting();
     if (!isDisconnected || onDisconnect === 'drop') return isDisconnected;
@@ -67,28 +88,31 @@ export class DisconnectWatch {
   }
 
   #checkListeners(): void {
-    this.#isNoticed ||= this.#listeners().some(
-      (listener) => !this.#before.has(listener) && !isKitListener(listener),
-    );
+    if (this.#isOver || this.#isNoticed) return;
+    const before = this.#before.flat();
+    this.#isNoticed = this.#listeners()
+      .flat()
+      .some((listener) => !before.includes(listener) && !isKitListener(listener));
   }
 
-  #listeners(): ((...args: never[]) => unknown)[] {
+  /** Node returns a new array for each event. The arrays are not copied into one, since most are never read. */
+  #listeners(): Listener[][] {
     const req: IncomingMessage & { readonly closed?: boolean; readonly stream?: EventEmitter } = this.#req;
-    const res = this.#res;
+    const res: EventEmitter = this.#res;
+    const listeners = [res.listeners('close'), req.listeners('aborted')];
+    // A request whose body was read has already emitted 'close'.
+    if (req.closed !== true) listeners.push(req.listeners('close'), req.listeners('error'));
     // With HTTP/2, other requests share the socket.
     const connection: unknown = req.stream ?? req.socket;
     // Mock requests have a plain object as their socket.
-    const emitters = connection instanceof EventEmitter ? [connection] : [];
-    // A request whose body was read has already emitted 'close'.
-    const ofRequest = req.closed === true ? [] : [...req.listeners('close'), ...req.listeners('error')];
-    return [
-      ...res.listeners('close'),
-      ...req.listeners('aborted'),
-      ...ofRequest,
-      ...emitters.flatMap((emitter) =>
-        ['close', 'end', 'error'].flatMap((event) => emitter.listeners(event)),
-      ),
-    ] as ((...args: never[]) => unknown)[];
+    if (connection instanceof EventEmitter) {
+      listeners.push(
+        connection.listeners('close'),
+        connection.listeners('end'),
+        connection.listeners('error'),
+      );
+    }
+    return listeners as Listener[][];
   }
 
   #watchReads(): void {

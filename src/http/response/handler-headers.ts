@@ -34,7 +34,7 @@ export function watchHandlerHeaders(
   res: ServerResponse,
   isExcluded: (name: string) => boolean,
 ): () => HandlerHeaders {
-  const outer = new Map(Object.entries(res.getHeaders()).map(([name, value]) => [name, String(value)]));
+  const outer = textsOf(res.getHeaders());
   const hasChanged = watchHeaders(res);
   return function handlerHeaders() {
     const headers = res.getHeaders();
@@ -45,13 +45,20 @@ export function watchHandlerHeaders(
       const name = spelling.toLowerCase();
       const value = headers[name];
       // Values are compared as well, since a header whose value is a list can be changed in place.
-      if (value === undefined || !(hasChanged(name) || String(value) !== outer.get(name))) continue;
+      if (value === undefined || !(hasChanged(name) || String(value) !== outer[name])) continue;
       if (isOfConnection(name) || isExcluded(name) || isPerRequestField(name, res.statusCode)) continue;
       set.push([spelling, Array.isArray(value) ? value.map(String) : String(value)]);
     }
-    const removed = [...outer.keys()].filter((name) => headers[name] === undefined && !isOfConnection(name));
+    const removed = Object.keys(outer).filter((name) => headers[name] === undefined && !isOfConnection(name));
     return { set, removed };
   };
+}
+
+/** The headers as text, since a header whose value is a list can be changed in place. */
+function textsOf(headers: OutgoingHttpHeaders): Readonly<Record<string, string>> {
+  const texts: Record<string, string> = Object.create(null);
+  for (const name in headers) texts[name] = String(headers[name]);
+  return texts;
 }
 
 /** The further hop-by-hop fields that a Connection field names (RFC 9110, section 7.6.1). */

@@ -34,19 +34,7 @@ export class HeaderChanges {
     return this.#last.get(name) ?? 0;
   }
 
-  setHeader(args: unknown[]): unknown {
-    return this.#change('setHeader', args);
-  }
-
-  appendHeader(args: unknown[]): unknown {
-    return this.#change('appendHeader', args);
-  }
-
-  removeHeader(args: unknown[]): unknown {
-    return this.#change('removeHeader', args);
-  }
-
-  #change(setter: Setter, args: unknown[]): unknown {
+  intercept(setter: Setter, args: unknown[]): unknown {
     const result: unknown = Reflect.apply(this.methods.below[setter], this.#res, args);
     this.#last.set(String(args[0]).toLowerCase(), ++this.#count);
     return result;

@@ -1,6 +1,5 @@
 import { ServerResponse } from 'node:http';
 import { Http2ServerResponse } from 'node:http2';
-import { asKit } from './kit-reads.ts';
 import { knownStateOf, type ResponseState, sharedStateOf, stateOf } from './response-state.ts';
 
 export type Method = (this: ServerResponse, ...args: unknown[]) => unknown;
@@ -16,9 +15,10 @@ export interface InterceptedMethods<Name extends string> {
 }
 
 /** Receives the calls of a response's methods. */
-export type Interceptor<Name extends string> = Readonly<Record<Name, (args: unknown[]) => unknown>> & {
+export interface Interceptor<Name extends string> {
   readonly methods: InterceptedMethods<Name>;
-};
+  intercept(name: Name, args: unknown[]): unknown;
+}
 
 /**
  * Intercepts methods of responses. The methods are installed once, on the prototypes of Node's classes: methods of its own
@@ -32,6 +32,7 @@ export class MethodInterception<Name extends string> {
   /** All copies of the kit in a process find the methods on a prototype by this symbol. */
   readonly #key: symbol;
   readonly #ownMethods: Methods<Name>;
+  readonly #installed = new Map<object, InterceptedMethods<Name>>();
 
   constructor(
     subject: string,
@@ -47,13 +48,12 @@ export class MethodInterception<Name extends string> {
   /** Begins to intercept calls of a response, once its state has an interceptor with the returned methods. */
   begin(res: ServerResponse): InterceptedMethods<Name> {
     // The methods on the prototype find only the shared state.
-    const shared = sharedStateOf(res) === stateOf(res) ? this.#methodsFor(res) : undefined;
-    const replaced = this.#names.filter((name) => {
-      const current = methodOf(res, name);
-      // A mock may lack a method.
-      return current !== undefined && current !== shared?.installed[name];
-    });
-    if (shared !== undefined && replaced.length === 0) return shared;
+    const shared = stateOf(res) === sharedStateOf(res) ? this.#methodsFor(res) : undefined;
+    if (shared !== undefined && this.#isInFront(res, shared.installed)) return shared;
+    // A mock may lack a method.
+    const replaced = this.#names.filter(
+      (name) => methodOf(res, name) && methodOf(res, name) !== shared?.installed[name],
+    );
     const methods = {
       installed: { ...shared?.installed, ...collect(replaced, (name) => this.#ownMethods[name]) },
       below: { ...shared?.below, ...collect(replaced, (name) => methodOf(res, name)) },
@@ -62,32 +62,45 @@ export class MethodInterception<Name extends string> {
     return methods as InterceptedMethods<Name>;
   }
 
+  #isInFront(res: ServerResponse, methods: Methods<Name>): boolean {
+    for (const name of this.#names) if (methodOf(res, name) !== methods[name]) return false;
+    return true;
+  }
+
   #methodsFor(res: ServerResponse): InterceptedMethods<Name> | undefined {
     const prototype = nodePrototypeOf(res);
     if (prototype === undefined) return undefined;
-    return (Reflect.get(prototype, this.#key) ?? this.#install(prototype)) as InterceptedMethods<Name>;
+    const known = this.#installed.get(prototype);
+    if (known !== undefined) return known;
+    const methods = (Reflect.get(prototype, this.#key) ??
+      this.#install(prototype)) as InterceptedMethods<Name>;
+    this.#installed.set(prototype, methods);
+    return methods;
   }
 
   #install(prototype: object): InterceptedMethods<Name> {
     const names = this.#names.filter((name) => typeof Reflect.get(prototype, name) === 'function');
     const below = collect(names, (name) => methodOf(prototype, name));
-    const installed = collect(names, (name) => this.#prototypeMethod(name, below[name]));
-    const methods = { installed, below };
+    const methods = { installed: below, below };
+    methods.installed = collect(names, (name) => this.#prototypeMethod(name, methods));
     define(prototype, this.#key, methods);
-    for (const name of names) define(prototype, name, installed[name]);
+    for (const name of names) define(prototype, name, methods.installed[name]);
     return methods;
   }
 
-  #prototypeMethod(name: Name, below: Method): Method {
+  #prototypeMethod(name: Name, methods: InterceptedMethods<Name>): Method {
     const interceptorIn = this.#interceptorIn;
-    function method(this: ServerResponse, ...args: unknown[]): unknown {
+    const below = methods.below[name];
+    return markAbove(below, function (this: ServerResponse, ...args: unknown[]): unknown {
       const state = sharedStateOf(this);
       const interceptor = state === undefined ? undefined : interceptorIn(state);
+      if (interceptor === undefined) return Reflect.apply(below, this, args);
       // If the response has a method of its own in front of this one, that method has intercepted the call.
-      if (interceptor?.methods.below[name] !== below) return Reflect.apply(below, this, args);
-      return asKit(() => interceptor[name](args));
-    }
-    return Object.assign(method, { [BELOW]: below });
+      if (interceptor.methods !== methods && interceptor.methods.below[name] !== below) {
+        return Reflect.apply(below, this, args);
+      }
+      return interceptor.intercept(name, args);
+    });
   }
 
   #ownMethod(name: Name): Method {
@@ -95,9 +108,13 @@ export class MethodInterception<Name extends string> {
     return function (this: ServerResponse, ...args: unknown[]): unknown {
       const state = knownStateOf(this);
       const interceptor = state && interceptorIn(state);
-      return asKit(() => interceptor?.[name](args));
+      return interceptor?.intercept(name, args);
     };
   }
+}
+
+export function markAbove(below: Method, method: Method): Method {
+  return Object.assign(method, { [BELOW]: below });
 }
 
 /** The method that an intercepting method on a prototype has replaced. */
@@ -106,7 +123,7 @@ export function methodBelow(method: Method & { readonly [BELOW]?: Method }): Met
 }
 
 /** The prototype of the class of Node that a response extends. */
-function nodePrototypeOf(res: object): object | undefined {
+export function nodePrototypeOf(res: object): object | undefined {
   if (res instanceof ServerResponse) return ServerResponse.prototype;
   return res instanceof Http2ServerResponse ? Http2ServerResponse.prototype : undefined;
 }
@@ -119,7 +136,7 @@ function collect<Name extends string>(
 }
 
 function methodOf(target: object, name: string): Method {
-  return Reflect.get(target, name) as Method;
+  return (target as Readonly<Record<string, Method>>)[name] as Method;
 }
 
 /** Calls `work` while the methods of a response are these, and not those of middleware below. */

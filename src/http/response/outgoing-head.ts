@@ -1,12 +1,13 @@
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { isClosed } from './kit-reads.ts';
 import type { InterceptedMethods, Method } from './method-interception.ts';
+import { overrideFlag } from './response-flags.ts';
 import {
   applyHead,
+  assertStatus,
   type Head,
   headOf,
   outerHeadOf,
-  overrideFlag,
   restoreHead,
   takesFlatHeaders,
 } from './response-head.ts';
@@ -80,7 +81,7 @@ export class OutgoingHead {
   /** Makes `headersSent` true while `isDecided()` is true, as if the handler's calls had reached Node. */
   overrideHeadersSent(isDecided: () => boolean): void {
     if (this.#native !== undefined) return;
-    this.#native = overrideFlag(this.#res, 'headersSent', (isNative) => isDecided() || isNative());
+    this.#native = overrideFlag(this.#res, 'headersSent', () => isDecided() || undefined);
   }
 
   /** Stores the head without sending it. A hook that fails may still replace the response with a 503. */
@@ -89,6 +90,12 @@ export class OutgoingHead {
     this.#isRecorded = true;
     // Removes `writeHead` wrappers that have just run, since Node would call them again.
     if (this.#res.writeHead !== this.#guarded) Object.assign(this.#res, { writeHead: this.#guarded });
+  }
+
+  /** Throws for an invalid status while the handler can catch it, and runs `writeHead` wrappers before the hooks. */
+  prepare(): void {
+    assertStatus(this.#res.statusCode);
+    this.runWrappers();
   }
 
   /**
@@ -109,10 +116,15 @@ export class OutgoingHead {
   beforeSend(): void {
     if (this.#isAnnounced || this.isSent) return;
     this.#isAnnounced = true;
-    this.#passing(() => this.#hooks.headLeaves());
+    this.#isPassing = true;
+    try {
+      this.#hooks.headLeaves();
+    } finally {
+      this.#isPassing = false;
+    }
     if (!this.#hooks.needsSentHead) return;
-    this.#before = { ...this.#res.getHeaders() };
-    if (Object.keys(this.#before).length === 0) keepHeaders(this.#res);
+    this.#before = this.#res.getHeaders();
+    if (isEmpty(this.#before)) keepHeaders(this.#res);
     // If the client has disconnected, Node creates no head. The wrappers run here so that the hooks receive their
     // headers.
     if (isClosed(this.#res)) this.send([this.#res.statusCode]);
@@ -120,14 +132,17 @@ export class OutgoingHead {
 
   send(args: readonly unknown[]): void {
     this.beforeSend();
-    this.#passing(() => {
+    this.#isPassing = true;
+    try {
       if (takesFlatHeaders(this.#original) || !args.some(Array.isArray)) {
         Reflect.apply(this.#original, this.#res, args);
-        return;
+      } else {
+        applyHead(this.#res, args);
+        this.#original.call(this.#res, this.#res.statusCode);
       }
-      applyHead(this.#res, args);
-      this.#original.call(this.#res, this.#res.statusCode);
-    });
+    } finally {
+      this.#isPassing = false;
+    }
     this.afterSend();
   }
 
@@ -138,15 +153,11 @@ export class OutgoingHead {
     this.#before = undefined;
     this.#hooks.headLeft(changesSince(before, this.#res.getHeaders()));
   }
+}
 
-  #passing(work: () => void): void {
-    this.#isPassing = true;
-    try {
-      work();
-    } finally {
-      this.#isPassing = false;
-    }
-  }
+function isEmpty(headers: OutgoingHttpHeaders): boolean {
+  for (const _name in headers) return false;
+  return true;
 }
 
 /** Makes Node store the headers that `writeHead` receives, which it does only if a header was set before. */
@@ -157,8 +168,12 @@ function keepHeaders(res: ServerResponse): void {
 
 function changesSince(before: OutgoingHttpHeaders, after: OutgoingHttpHeaders): LateHeaders {
   const changes = new Map<string, OutgoingHttpHeaders[string]>();
-  for (const name of new Set([...Object.keys(before), ...Object.keys(after)])) {
-    if (String(before[name]) !== String(after[name])) changes.set(name, after[name]);
-  }
+  for (const name in before) if (!isSame(before[name], after[name])) changes.set(name, after[name]);
+  for (const name in after) if (before[name] === undefined) changes.set(name, after[name]);
   return changes;
+}
+
+/** Almost all headers are the same object, whose comparison as text would cost much more. */
+function isSame(a: OutgoingHttpHeaders[string], b: OutgoingHttpHeaders[string]): boolean {
+  return a === b || String(a) === String(b);
 }

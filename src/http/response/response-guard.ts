@@ -8,13 +8,13 @@ import {
   callOf,
   callWhenFinished,
   isChunk,
+  writeAfterEnd,
 } from './buffered-writes.ts';
 import { onClose } from './close-signal.ts';
-import { DeclaredBody } from './declared-body.ts';
-import { isClosed } from './kit-reads.ts';
+import { hasEmptyBody, isWholeBody, lengthOf } from './declared-body.ts';
+import { beginKitReads, endKitReads, isClosed } from './kit-reads.ts';
 import { type InterceptedMethods, withoutWrappers } from './method-interception.ts';
 import { OutgoingHead } from './outgoing-head.ts';
-import { assertStatus } from './response-head.ts';
 import type { Replacement, ResponseHook } from './response-hook.ts';
 import { ResponseHooks } from './response-hooks.ts';
 
@@ -34,8 +34,9 @@ export class ResponseGuard {
   readonly #hooks = new ResponseHooks();
   readonly outgoing: OutgoingHead;
   #listensForClose = false;
-  readonly #body: DeclaredBody;
-  readonly #writes = new BufferedWrites();
+  /** Created by the first write that waits, since most responses have none. */
+  #writes: BufferedWrites | undefined;
+  #bytesWritten = 0;
   #stage: Stage = 'open';
   #flushRequested = false;
   /** The arguments of `end()`; undefined until `end()` is called. */
@@ -44,7 +45,6 @@ export class ResponseGuard {
   constructor(res: ServerResponse, methods: InterceptedMethods<GuardedMethod>) {
     this.#res = res;
     this.methods = methods;
-    this.#body = new DeclaredBody(res);
     this.outgoing = new OutgoingHead(res, this.#hooks, this.methods);
     if (res.writableEnded) {
       this.#stage = 'done';
@@ -53,28 +53,40 @@ export class ResponseGuard {
   }
 
   add(hook: ResponseHook): void {
-    if (this.#ending === undefined) this.#hooks.add(hook);
-    // A hook that is added after `end()` cannot delay the response, but must still release what it holds.
-    else void new ResponseHooks(hook).beforeEnd(true);
-    if (this.#ending !== undefined) return;
-    if (isClosed(this.#res)) hook.closedEarly?.();
-    if (hook.closedEarly !== undefined) this.#listenForClose();
+    if (this.#ending !== undefined) {
+      // A hook that is added after `end()` cannot delay the response, but must still release what it holds.
+      void new ResponseHooks(hook).beforeEnd(true);
+      return;
+    }
+    this.#hooks.add(hook);
+    if (hook.closedEarly === undefined) return;
+    if (isClosed(this.#res)) hook.closedEarly();
+    if (!this.#listensForClose) onClose(this.#res, () => this.#closed());
+    this.#listensForClose = true;
   }
 
-  destroy(args: unknown[]): unknown {
+  intercept(name: GuardedMethod, args: unknown[]): unknown {
+    beginKitReads();
+    try {
+      if (name === 'end') return this.#end(args);
+      if (name === 'writeHead') return this.#writeHead(args);
+      if (name === 'write') return this.#write(args) || isBackpressureSuspended(this.#res);
+      return name === 'flushHeaders' ? this.#flushHeaders() : this.#destroy(args);
+    } finally {
+      endKitReads();
+    }
+  }
+
+  #destroy(args: unknown[]): unknown {
     if (this.#ending === undefined) this.#hooks.notify('abandoned');
     return Reflect.apply(this.methods.below.destroy, this.#res, args);
   }
 
-  #listenForClose(): void {
-    if (this.#listensForClose) return;
-    this.#listensForClose = true;
-    onClose(this.#res, () => {
-      if (this.#ending === undefined) this.#hooks.notify('closedEarly');
-    });
+  #closed(): void {
+    if (this.#ending === undefined) this.#hooks.notify('closedEarly');
   }
 
-  writeHead(args: unknown[]): ServerResponse {
+  #writeHead(args: unknown[]): ServerResponse {
     if (this.#isPassedToNode()) this.outgoing.send(args);
     else if (this.#stage === 'open' && this.#ending === undefined) {
       this.outgoing.record(args);
@@ -83,7 +95,7 @@ export class ResponseGuard {
     return this.#res;
   }
 
-  flushHeaders(): void {
+  #flushHeaders(): void {
     if (this.#isPassedToNode()) {
       this.methods.below.flushHeaders.call(this.#res);
       return;
@@ -94,17 +106,13 @@ export class ResponseGuard {
     if (this.#stage === 'open' && this.#ending === undefined && !this.#headCompletes()) this.#begin();
   }
 
-  write(args: unknown[]): boolean {
-    return this.#write(args) || isBackpressureSuspended(this.#res);
-  }
-
   #write(args: unknown[]): boolean {
     const call = callOf(args);
     // A chunk of a wrong type goes to Node at once, so that Node's error is thrown while the handler can catch it.
     if (this.#stage === 'passing' || !isChunk(call.chunk)) return this.#pass(args);
     if (this.#ending !== undefined) return this.#ignore(call);
-    if (this.#stage === 'open') this.#prepareHead();
-    const completes = this.#observe({ ...call, chunk: call.chunk });
+    if (this.#stage === 'open') this.outgoing.prepare();
+    const completes = this.#observe(call.chunk, call.encoding);
     if (this.#stage === 'open') this.#begin();
     if (this.#stage === 'replaced' || this.#ending !== undefined) return this.#ignore(call);
     if (this.#stage === 'streaming' && completes) {
@@ -113,10 +121,11 @@ export class ResponseGuard {
     }
     if (this.#stage === 'streaming') return this.#pass(args);
     const held = { ...call, chunk: call.chunk, completes: completes || this.#stage === 'withheld' };
+    this.#writes ??= new BufferedWrites();
     return this.#writes.add(held, this.#res.writableHighWaterMark);
   }
 
-  end(args: unknown[]): unknown {
+  #end(args: unknown[]): unknown {
     const call = callOf(args);
     // The same test as in Node's `end()`.
     const isEmpty = !call.chunk;
@@ -128,7 +137,7 @@ export class ResponseGuard {
       callWhenFinished(this.#res, call.done);
       return this.#res;
     }
-    if (this.#stage === 'open') this.#prepareHead();
+    if (this.#stage === 'open') this.outgoing.prepare();
     if (isChunk(call.chunk)) this.#hooks.chunk(call.chunk, call.encoding);
     this.#ending = args;
     if (this.#stage !== 'holding') this.#finish();
@@ -140,29 +149,23 @@ export class ResponseGuard {
     return Reflect.apply(this.methods.below.write, this.#res, args) === true;
   }
 
-  /** Throws for an invalid status while the handler can catch it, and runs `writeHead` wrappers before the hooks. */
-  #prepareHead(): void {
-    assertStatus(this.#res.statusCode);
-    this.outgoing.runWrappers();
-  }
-
   /** Passes a chunk to the hooks. Returns whether the chunk completes the response and must be withheld. */
-  #observe({ chunk, encoding }: Call & { readonly chunk: Chunk }): boolean {
+  #observe(chunk: Chunk, encoding: BufferEncoding | undefined): boolean {
     this.#hooks.chunk(chunk, encoding);
-    return this.#body.add(chunk, encoding) && this.#hooks.withholdLastBytes;
+    this.#bytesWritten += lengthOf(chunk, encoding);
+    return this.#hooks.withholdLastBytes && isWholeBody(this.#res, this.#bytesWritten);
   }
 
   /** Runs the `beforeHeaders` hooks before the first write or flush, and then continues with the response. */
   #begin(): void {
     const wait = this.#hooks.beforeHeaders();
-    if (wait === undefined) {
-      this.#proceed();
-      return;
+    if (wait === undefined) this.#proceed();
+    else {
+      this.#stage = 'holding';
+      this.#overrideHeadersSent();
+      this.outgoing.save();
+      this.#after(wait, () => this.#proceed());
     }
-    this.#stage = 'holding';
-    this.#overrideHeadersSent();
-    this.outgoing.save();
-    this.#after(wait, () => this.#proceed());
   }
 
   #proceed(): void {
@@ -180,9 +183,9 @@ export class ResponseGuard {
       this.methods.below.flushHeaders.call(this.#res);
     }
     const hasSpace = this.#release(false);
-    if (!this.#writes.isEmpty) this.#stage = 'withheld';
+    if (this.#writes?.isEmpty === false) this.#stage = 'withheld';
     // Without space, Node emits 'drain' later.
-    if (hasSpace) this.#writes.emitDrain(this.#res);
+    if (hasSpace) this.#writes?.emitDrain(this.#res);
   }
 
   /** Replaces the response with a 503, at once or, if a hook outlasts the refusal, when the handler ends. */
@@ -196,28 +199,28 @@ export class ResponseGuard {
   #replace(): void {
     this.#stage = 'replaced';
     this.#overrideHeadersSent();
-    this.#writes.discard();
-    this.#writes.emitDrain(this.#res);
+    this.#writes?.discard();
+    this.#writes?.emitDrain(this.#res);
   }
 
   #release(all: boolean): boolean {
-    return this.#writes.release(all, ({ chunk, encoding = 'utf8', done }) => {
+    const hasSpace = this.#writes?.release(all, ({ chunk, encoding = 'utf8', done }) => {
       this.outgoing.beforeSend();
       return this.methods.below.write.call(this.#res, chunk, encoding, done) === true;
     });
+    return hasSpace ?? true;
   }
 
   /** Runs the hooks after `end()` was called, and then sends the response. */
   #finish(): void {
     const hasBegun = this.outgoing.isSent;
     const wait = this.#hooks.beforeEnd(hasBegun);
-    if (wait === undefined) {
-      this.#complete();
-      return;
+    if (wait === undefined) this.#complete();
+    else {
+      this.#overrideHeadersSent();
+      if (!hasBegun) this.outgoing.save();
+      this.#after(wait, () => this.#complete());
     }
-    this.#overrideHeadersSent();
-    if (!hasBegun) this.outgoing.save();
-    this.#after(wait, () => this.#complete());
   }
 
   #complete(): void {
@@ -246,7 +249,7 @@ export class ResponseGuard {
   /** Bypasses later wrappers: compression, for example, has already received the end of the response. */
   #sendReplacement(replacement: Replacement, { done }: Call): void {
     const { destroy: _, ...methods } = this.methods.installed;
-    this.#writes.discard();
+    this.#writes?.discard();
     if (this.#hooks.hasFailed) this.#hooks.notify('notSent');
     withoutWrappers(this.#res, methods, () => replacement(this.#res, () => this.outgoing.reset()));
     callWhenFinished(this.#res, done);
@@ -267,10 +270,7 @@ export class ResponseGuard {
   #ignore({ done }: Call): boolean {
     const isEndedByGuard =
       this.#hooks.hasFailed || (this.#stage === 'replaced' && this.#ending === undefined);
-    const error = isEndedByGuard
-      ? null
-      : Object.assign(new Error('write after end'), { code: 'ERR_STREAM_WRITE_AFTER_END' });
-    if (done !== undefined) process.nextTick(done, error);
+    if (done !== undefined) process.nextTick(done, isEndedByGuard ? null : writeAfterEnd());
     return isEndedByGuard;
   }
 
@@ -294,6 +294,6 @@ export class ResponseGuard {
   }
 
   #headCompletes(): boolean {
-    return this.#body.isEmpty && this.#hooks.withholdLastBytes;
+    return this.#hooks.withholdLastBytes && hasEmptyBody(this.#res);
   }
 }

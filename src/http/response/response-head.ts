@@ -16,29 +16,34 @@ export function takesFlatHeaders(writeHead: Method): boolean {
 export interface Head {
   readonly status: number;
   readonly message: string | undefined;
-  readonly headers: readonly (readonly [name: string, value: OutgoingHttpHeader])[];
+  /** By the names in lower case. */
+  readonly headers: Readonly<Record<string, OutgoingHttpHeader>>;
+  /** The names as they were spelled, unless the head is rarely restored. */
+  readonly names: readonly string[] | undefined;
 }
 
 export function headOf(res: ServerResponse): Head {
-  const headers = spelledNames(res).map((name) => [name, copyOf(res.getHeader(name) ?? '')] as const);
-  return { status: res.statusCode, message: hasMessage(res) ? res.statusMessage : undefined, headers };
+  return { ...outerHeadOf(res), names: spelledNames(res) };
 }
 
-/** A cheaper `headOf` with header names in lower case, for a head that is rarely restored. */
+/** A cheaper `headOf` without the spelling of names, for a head that is rarely restored. */
 export function outerHeadOf(res: ServerResponse): Head {
-  const headers = Object.entries(res.getHeaders() as Record<string, OutgoingHttpHeader>).map(
-    ([name, value]) => [name, copyOf(value)] as const,
-  );
-  return { status: res.statusCode, message: hasMessage(res) ? res.statusMessage : undefined, headers };
+  const current = res.getHeaders() as Record<string, OutgoingHttpHeader>;
+  // Node returns a copy, and a mock possibly not.
+  const headers = res instanceof ServerResponse ? current : { ...current };
+  // `appendHeader` changes lists in place.
+  for (const name in headers) headers[name] = copyOf(headers[name] ?? '');
+  const message = hasMessage(res) ? res.statusMessage : undefined;
+  return { status: res.statusCode, message, headers, names: undefined };
 }
 
-export function restoreHead(res: ServerResponse, head: Head): void {
-  const kept = new Set(head.headers.map(([name]) => name.toLowerCase()));
-  for (const name of res.getHeaderNames()) if (!kept.has(name)) res.removeHeader(name);
-  for (const [name, value] of head.headers) {
+export function restoreHead(res: ServerResponse, { status, message, headers, names }: Head): void {
+  for (const name of res.getHeaderNames()) if (!Object.hasOwn(headers, name)) res.removeHeader(name);
+  for (const name of names ?? Object.keys(headers)) {
+    const value = headers[name.toLowerCase()] ?? '';
     if (String(res.getHeader(name)) !== String(value)) res.setHeader(name, copyOf(value));
   }
-  setStatus(res, head.status, head.message);
+  setStatus(res, status, message);
 }
 
 /** Sets the status and its message. Without a message, Node sends the standard message of the status. */
@@ -76,47 +81,6 @@ export function assertStatus(status: unknown): void {
 /** Whether the response has no body (RFC 9110, sections 9.3.2, 15.3.5 and 15.4.5). */
 export function isBodyless({ req, statusCode }: MaybeDetached): boolean {
   return req?.method === 'HEAD' || statusCode === 204 || statusCode === 304;
-}
-
-type Flag = 'headersSent' | 'writableNeedDrain';
-
-/**
- * Replaces a boolean property with a getter. `read` computes its value, and may call the function that reads Node's own
- * value; the same function is returned.
- */
-export function overrideFlag(
-  res: ServerResponse,
-  name: Flag,
-  read: (isNativeTrue: () => boolean) => boolean,
-): () => boolean {
-  const { get, set } = accessorOf(res, name);
-  const isNativeTrue = () => get?.call(res) === true;
-  Object.defineProperty(res, name, {
-    configurable: true,
-    enumerable: true,
-    get: () => read(isNativeTrue),
-    ...(set === undefined ? {} : { set }),
-  });
-  return isNativeTrue;
-}
-
-/** The accessor of a boolean property. A plain property, as mock responses have, is converted to an accessor. */
-function accessorOf(res: ServerResponse, name: Flag): PropertyDescriptor {
-  let value = false;
-  for (let owner: object | null = res; owner !== null; owner = Object.getPrototypeOf(owner)) {
-    const descriptor = Object.getOwnPropertyDescriptor(owner, name);
-    if (descriptor?.get !== undefined) return descriptor;
-    value ||= descriptor?.value === true;
-  }
-  const accessor = {
-    configurable: true,
-    get: () => value,
-    set(assigned: unknown) {
-      value = assigned === true;
-    },
-  };
-  Object.defineProperty(res, name, accessor);
-  return accessor;
 }
 
 /** Header names as they were spelled. HTTP/2 responses have only names in lower case, and no `getRawHeaderNames`. */

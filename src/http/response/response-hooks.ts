@@ -28,20 +28,22 @@ interface Failure {
   readonly error: unknown;
 }
 
-interface Step {
-  readonly hook: ResponseHook;
-  readonly isPreparation: boolean;
-}
+/**
+ * A run of the hooks' steps. Step 2n is `beforeHeaders` of the nth hook, and step 2n + 1 its `beforeEnd`. `headers`: the
+ * even steps. `late end`: the odd steps, since the headers were sent. `end`: all steps.
+ */
+type Run = 'headers' | 'end' | 'late end';
 
 /** Runs the hooks of one response. */
 export class ResponseHooks {
-  readonly #hooks: ResponseHook[];
+  /** Replaced by `add`, so that a run that waits goes on with the hooks with which it began. */
+  #hooks: readonly ResponseHook[];
   /** The hooks whose `beforeHeaders` was called. */
-  readonly #prepared: ResponseHook[] = [];
+  #prepared: ResponseHook[] | undefined;
   #ranOn = false;
   #failure: Failure | undefined;
 
-  constructor(...hooks: ResponseHook[]) {
+  constructor(...hooks: readonly ResponseHook[]) {
     this.#hooks = hooks;
   }
 
@@ -67,20 +69,22 @@ export class ResponseHooks {
   }
 
   get withholdLastBytes(): boolean {
-    return this.#hooks.some((hook) => hook.withholdsLastBytes === true);
+    return this.#hooks.some(withholdsLastBytes);
   }
 
   get outlastRefusal(): boolean {
-    return this.#hooks.some((hook) => hook.outlastsRefusal === true);
+    return this.#hooks.some(outlastsRefusal);
   }
 
   get needsSentHead(): boolean {
-    return !this.hasFailed && this.#hooks.some((hook) => hook.headLeft !== undefined);
+    return !this.hasFailed && this.#hooks.some(needsSentHead);
   }
 
   add(hook: ResponseHook): void {
-    this.#hooks.push(hook);
-    if (this.#hooks.length > 1) this.#hooks.sort((a, b) => PHASES.indexOf(a.phase) - PHASES.indexOf(b.phase));
+    const hooks = this.#hooks;
+    let at = hooks.length;
+    while (at > 0 && isLater(hooks[at - 1], hook)) at--;
+    this.#hooks = at === 0 ? [hook, ...hooks] : [...hooks.slice(0, at), hook, ...hooks.slice(at)];
   }
 
   chunk(chunk: string | Uint8Array, encoding: BufferEncoding | undefined): void {
@@ -91,16 +95,11 @@ export class ResponseHooks {
 
   beforeHeaders(): undefined | Promise<void> {
     this.#ranOn = true;
-    return this.#run(this.#hooks.map((hook) => ({ hook, isPreparation: true })));
+    return this.#run(this.#hooks, 0, 'headers');
   }
 
   beforeEnd(hasBegun: boolean): undefined | Promise<void> {
-    const steps: Step[] = [];
-    for (const hook of this.#hooks) {
-      if (!hasBegun) steps.push({ hook, isPreparation: true });
-      steps.push({ hook, isPreparation: false });
-    }
-    return this.#run(steps, hasBegun);
+    return this.#run(this.#hooks, 0, hasBegun ? 'late end' : 'end');
   }
 
   /** Calls the method `event` of every hook that has such a method. */
@@ -116,31 +115,52 @@ export class ResponseHooks {
     for (const hook of this.#hooks) hook.headLeft?.(late);
   }
 
-  /** Runs the hooks' steps in order, even after a failure. Returns a promise only if a step waits. */
-  #run(steps: readonly Step[], hasBegun = false): undefined | Promise<void> {
-    for (const [index, step] of steps.entries()) {
+  /** Runs the steps in order from a given one, even after a failure. Returns a promise only if a step waits. */
+  #run(hooks: readonly ResponseHook[], from: number, run: Run): undefined | Promise<void> {
+    for (let step = from; step < 2 * hooks.length; step++) {
+      const hook = hooks[step >> 1];
+      const isPreparation = step % 2 === 0;
+      if (hook === undefined || run === (isPreparation ? 'late end' : 'headers')) continue;
       try {
-        const wait = this.#runStep(step, hasBegun);
+        const wait = isPreparation ? this.#prepare(hook) : hook.beforeEnd?.(run === 'late end', this.#ranOn);
         if (wait === undefined) continue;
-        const rest = () => this.#run(steps.slice(index + 1), hasBegun);
-        return wait.catch((error: unknown) => this.#fail(step, error)).then(rest);
+        const next = step + 1;
+        return wait
+          .catch((error: unknown) => this.#fail(hook, error))
+          .then(() => this.#run(hooks, next, run));
       } catch (error) {
-        this.#fail(step, error);
+        this.#fail(hook, error);
       }
     }
     return undefined;
   }
 
-  #runStep({ hook, isPreparation }: Step, hasBegun: boolean): undefined | Promise<void> {
-    if (!isPreparation) return hook.beforeEnd?.(hasBegun, this.#ranOn);
-    if (this.hasFailed || this.#prepared.includes(hook)) return undefined;
-    this.#prepared.push(hook);
+  #prepare(hook: ResponseHook): undefined | Promise<void> {
+    if (this.hasFailed || this.#prepared?.includes(hook)) return undefined;
+    if (this.#prepared === undefined) this.#prepared = [hook];
+    else this.#prepared.push(hook);
     return hook.beforeHeaders?.();
   }
 
-  #fail({ hook: { phase } }: Step, error: unknown): void {
+  #fail({ phase }: ResponseHook, error: unknown): void {
     this.#failure ??= { phase, error };
   }
+}
+
+function isLater(hook: ResponseHook | undefined, other: ResponseHook): boolean {
+  return hook !== undefined && PHASES.indexOf(hook.phase) > PHASES.indexOf(other.phase);
+}
+
+function withholdsLastBytes(hook: ResponseHook): boolean {
+  return hook.withholdsLastBytes === true;
+}
+
+function outlastsRefusal(hook: ResponseHook): boolean {
+  return hook.outlastsRefusal === true;
+}
+
+function needsSentHead(hook: ResponseHook): boolean {
+  return hook.headLeft !== undefined;
 }
 
 function refuse(res: ServerResponse, { phase, error }: Failure): void {

@@ -10,8 +10,6 @@ const SECOND_STATE: unique symbol = Symbol('the state of a response');
  * microseconds: Express gives every response its own hidden class. Other files extend this type with their properties.
  */
 export class ResponseState {
-  /** Aborts when the response closes. Created lazily, since AbortSignals are expensive. */
-  closeSignal: AbortSignal | undefined = undefined;
   /** Called if the request becomes unserved. */
   releases: (() => void)[] | undefined = undefined;
   isUnserved = false;
@@ -26,11 +24,14 @@ export function knownStateOf(res: StatefulResponse): ResponseState | undefined {
 }
 
 export function stateOf(res: StatefulResponse): ResponseState {
-  const known = knownStateOf(res);
-  if (known !== undefined) return known;
-  const state = new ResponseState();
-  res[res[STATE] === undefined ? STATE : SECOND_STATE] = state;
-  return state;
+  const state = res[STATE];
+  if (state instanceof ResponseState) return state;
+  if (state === undefined) {
+    res[STATE] = new ResponseState();
+    return res[STATE];
+  }
+  res[SECOND_STATE] ??= new ResponseState();
+  return res[SECOND_STATE];
 }
 
 /** The state that the methods on the prototype use. It may be that of another copy of the kit. */

@@ -1,4 +1,5 @@
 import type { ServerResponse } from 'node:http';
+import { suspendBackpressure } from '../../../src/http/response/backpressure.ts';
 import { addResponseHook, type ResponseHook } from '../../../src/http/response/guarded-response.ts';
 import { watchHandlerHeaders } from '../../../src/http/response/handler-headers.ts';
 import { logging } from '../exchange.ts';
@@ -15,8 +16,11 @@ export const METHODS = [
   'removeHeader',
 ] as const;
 
-export function ownMethods(res: object): readonly string[] {
-  return METHODS.filter((name) => Object.hasOwn(res, name));
+const FLAGS = ['headersSent', 'writableNeedDrain'] as const;
+
+/** The intercepted methods and overridden flags that an object has itself, and not from its prototype. */
+export function ownMethods(object: object): readonly string[] {
+  return [...METHODS, ...FLAGS].filter((name) => Object.hasOwn(object, name));
 }
 
 /** Adds everything that the kit can add to a response, and a hook that logs its calls. */
@@ -24,6 +28,7 @@ export function guard(res: ServerResponse, log: string[], waits = false): void {
   const hook: ResponseHook = { ...logging(log, 'lock', waits), closedEarly: nothing, abandoned: nothing };
   addResponseHook(res, { ...hook, withholdsLastBytes: true });
   watchHandlerHeaders(res, () => false);
+  if (waits) suspendBackpressure(res, () => false);
 }
 
 function nothing(): void {
