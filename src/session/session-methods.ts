@@ -66,7 +66,11 @@ const METHODS = {
 };
 
 /** The constructor of the kit's sessions. Its prototype has the methods, so that session data does not include them. */
-function KitSession(this: Record<string, unknown>, req: Express.Request, data: Record<string, unknown>): void {
+function KitSession(
+  this: Record<string, unknown>,
+  req: Express.Request,
+  data: Record<string, unknown>,
+): void {
   Reflect.apply(expressSession.Session, this, [req]);
   // express-session copies data in the same way, several times slower in Node 20.
   for (const name of Object.keys(data)) if (!(name in this)) this[name] = data[name];
