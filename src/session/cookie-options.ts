@@ -17,7 +17,7 @@ export type CookieOptions = Pick<
 };
 
 /** Cookie options with `maxAge` in ms, as express-session accepts them. */
-export type ResolvedCookie = Omit<CookieOptions, 'maxAge'> & { readonly maxAge?: number };
+type ResolvedCookie = Omit<CookieOptions, 'maxAge'> & { readonly maxAge?: number };
 
 const COOKIE_NAMES = [
   'domain',

@@ -66,6 +66,8 @@ describeOnBothEngines('a session cookie that clients may lose', (url) => {
   async function start(options: SessionOptions = {}, makeApp = EXPRESS[0]?.[1], set?: [string, unknown]) {
     const logger = keepingLogger();
     const kit = kitForTest({ url: url(), logger } as KitOptions);
+    // The requests of some tests send no command, and a scan does not wait for the first connection.
+    await kit.ready();
     const app = makeApp?.();
     if (set !== undefined) app?.set(...set);
     const browser = new Browser(await serveSessions(kit, options, ROUTES, app));

@@ -106,6 +106,8 @@ describeOnBothEngines('the session of a request', (url) => {
       },
     };
     const kit = kitForTest({ url: url() });
+    // The request sends no command, and a scan does not wait for the first connection.
+    await kit.ready();
     const browser = new Browser(await serveSessions(kit, {}, routes));
     expect((await browser.get('/bogus')).header('set-cookie')).toBeUndefined();
     expect(await kit.sessions.count()).toBe(0);
