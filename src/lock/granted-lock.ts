@@ -49,6 +49,11 @@ export function momentNow(): Moment {
 /** How often a holder reads both clocks. One timer for the lease would fire late after the machine was suspended. */
 const CHECK_EVERY_MS = 1_000;
 
+/** All locks are checked at the same moments, so that many locks wake the process no more often than one. */
+function nextCheck(now: number): number {
+  return (Math.floor(now / CHECK_EVERY_MS) + 1) * CHECK_EVERY_MS;
+}
+
 /** The lock of one key, from the grant to the release or loss. */
 export class GrantedLock implements RenewableLease, AlarmTask, LockHolder {
   readonly grant: LockGrant;
@@ -152,7 +157,8 @@ export class GrantedLock implements RenewableLease, AlarmTask, LockHolder {
   /** Checks whether the lease has ended. */
   due(): void {
     const remainingMs = this.remainingMs();
-    if (remainingMs > 0) this.#check.set(performance.now() + Math.min(CHECK_EVERY_MS, remainingMs));
+    const now = performance.now();
+    if (remainingMs > 0) this.#check.set(Math.min(nextCheck(now), now + remainingMs));
     else this.lose(new LockLostError(`the lease of the lock '${this.grant.key}' may have ended`));
   }
 
@@ -188,7 +194,7 @@ export class GrantedLock implements RenewableLease, AlarmTask, LockHolder {
     this.#since = since;
     this.#leaseMs = leaseMs;
     this.#renewal?.start(leaseMs, since.steady);
-    this.#check.set(since.steady + Math.min(CHECK_EVERY_MS, leaseMs));
+    this.#check.set(Math.min(nextCheck(since.steady), since.steady + leaseMs));
   }
 
   #stopTimers(): void {
