@@ -13,7 +13,7 @@ const interception = new MethodInterception<Setter>(
 type WatchedState = ResponseState & { headerChanges?: HeaderChanges };
 
 /** Numbers the changes of a response's headers. */
-export class HeaderChanges {
+class HeaderChanges {
   readonly methods: InterceptedMethods<Setter>;
   readonly #res: ServerResponse;
   /** The number of each header's last change, by the header's name in lower case. */
