@@ -155,13 +155,14 @@ export class Connection implements CommandLink {
     });
   }
 
-  masters(): readonly ((command: readonly Argument[], timeoutMs: number) => Promise<RawReply>)[] {
+  async masters(timeoutMs: number): ReturnType<CommandLink['masters']> {
     if (this.#isClosed) throw closedError();
+    await this.#whenUp(() => this.#adapter.overallStatus(), timeoutMs, true);
     return this.#adapter
       .masters()
       .map(
-        (send) => (command, timeoutMs) =>
-          this.#timeouts.race(send(command), timeoutMs, () => this.#late(timeoutMs)),
+        (send) => (command, limitMs) =>
+          this.#timeouts.race(send(command), limitMs, () => this.#late(limitMs)),
       );
   }
 

@@ -53,8 +53,13 @@ export interface CommandLink {
    */
   send(key: string, command: readonly Argument[], timeoutMs: number): Promise<RawReply>;
 
-  /** Returns one `send` function per master, with the guarantees of `send`. A standalone server is the only master. */
-  masters(): readonly ((command: readonly Argument[], timeoutMs: number) => Promise<RawReply>)[];
+  /**
+   * Resolves to one `send` function per master, with the guarantees of `send`, once all masters can be reached. Rejects
+   * with a ConnectionError if one cannot be reached within `timeoutMs`. A standalone server is the only master.
+   */
+  masters(
+    timeoutMs: number,
+  ): Promise<readonly ((command: readonly Argument[], timeoutMs: number) => Promise<RawReply>)[]>;
 }
 
 /** An error reply of Redis: the server is reachable, but the command failed. */

@@ -96,7 +96,7 @@ export function redisEngine(link: CommandLink, settings: RedisEngineSettings): E
 
     async *scan({ start, end }) {
       const match = `${escapeGlob(start)}*${escapeGlob(end)}`;
-      for (const send of link.masters()) {
+      for (const send of await link.masters(settings.commandTimeoutMs)) {
         let cursor = '0';
         do {
           const command = ['SCAN', cursor, 'MATCH', match, 'COUNT', '1000'];

@@ -25,6 +25,11 @@ describeWithServers('kit.ready()', () => {
     await expect(kit.ready()).resolves.toBeUndefined();
   });
 
+  it('a count of sessions right after the creation of a kit waits for the first connection', async () => {
+    const server = await startForTest();
+    expect(await kitForTest({ url: server.url }).sessions.count()).toBe(0);
+  });
+
   it('ready() resolves at once on memory:', async () => {
     await expect(kitForTest({ url: 'memory:' }).ready()).resolves.toBeUndefined();
   });
