@@ -90,7 +90,7 @@ export class PolicyLimiter implements Limiter {
     const waitMs = wait?.waitMs ?? 0;
     this.#denyCache = denyCache === undefined ? undefined : new DenyCache({ ...denyCache, waitMs });
     this.#queue = wait === undefined ? undefined : new WaitQueue(wait, deps);
-    this.#reservations = reserve === undefined ? undefined : new Reservations(reserve, deps);
+    this.#reservations = reserve === undefined ? undefined : new Reservations(reserve, this.#deps);
   }
 
   async consume(id: string, options: Parameters<Limiter['consume']>[1] = {}): Promise<Decision> {
@@ -179,6 +179,20 @@ export class PolicyLimiter implements Limiter {
     return waited;
   }
 
+  /** The decision of a request that uses units of an open batch; undefined if they must be taken first. */
+  spend([group]: readonly PolicyGroup[], cost: number): Decision | undefined {
+    if (group === undefined || this.#reservations === undefined) return undefined;
+    this.#checkUnits('the cost', cost);
+    const spent = this.#reservations.spend(group, cost);
+    if (spent?.batch === undefined) return undefined;
+    const { batch } = spent;
+    const last = batch.decision;
+    batch.decision = last?.cost === cost ? last : makeDecision([spent], { mode: 'take', cost }, this.#names);
+    const decision = { ...batch.decision };
+    this.#charged.set(decision, { groups: [spent], at: this.#deps.now() });
+    return decision;
+  }
+
   /** The decision of a refusal that this process remembers; undefined if Redis must decide. */
   knownRefusal(groups: readonly PolicyGroup[], cost: number): Decision | undefined {
     const refusal = this.#findRefusal(groups, cost);
@@ -188,9 +202,7 @@ export class PolicyLimiter implements Limiter {
   async #decide(groups: readonly PolicyGroup[], call: Call): Promise<Decision> {
     const { mode, cost } = call;
     this.#checkUnits('the cost', cost);
-    const spent = mode === 'take' ? this.#spend(groups, call) : undefined;
-    if (spent !== undefined) return spent;
-    const known = mode === 'take' ? this.knownRefusal(groups, cost) : undefined;
+    const known = mode === 'take' ? (this.spend(groups, cost) ?? this.knownRefusal(groups, cost)) : undefined;
     if (known !== undefined) return known;
     const sentAt = performance.now();
     const groupCall = { ...call, onError: this.#settings.onError };
@@ -206,19 +218,6 @@ export class PolicyLimiter implements Limiter {
     else if (mode === 'force' || (!isRefused && mode !== 'peek')) {
       this.#charged.set(decision, { groups: decided, at: this.#deps.now() });
     }
-    return decision;
-  }
-
-  /** Decides from an open batch, without a command. */
-  #spend([group]: readonly PolicyGroup[], call: Call): Decision | undefined {
-    if (group === undefined) return undefined;
-    const spent = this.#reservations?.spend(group, call.cost);
-    if (spent?.batch === undefined) return undefined;
-    const { batch } = spent;
-    const last = batch.decision;
-    batch.decision = last?.cost === call.cost ? last : makeDecision([spent], call, this.#names);
-    const decision = { ...batch.decision };
-    this.#charged.set(decision, { groups: [spent], at: this.#deps.now() });
     return decision;
   }
 

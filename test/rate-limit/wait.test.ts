@@ -170,7 +170,7 @@ onEveryStore('a limiter with the option `wait`', (kitOf) => {
     await passTime(49 * SECOND);
     expect(await limiter.consume('ann')).toMatchObject({ allowed: false, retryAfterMs: 11 * SECOND });
     await passTime(SECOND);
-    const decision = await passTimeUntilSettled(limiter.consume('ann'));
+    const decision = await passTimeUntilSettled(limiter.consume('ann'), SECOND);
     expect(decision).toMatchObject({ allowed: true });
     expect(decision.waitedMs).toBeGreaterThanOrEqual(9 * SECOND);
   });
