@@ -136,7 +136,8 @@ async function compare(order: readonly Name[], visits: readonly Visit[]): Promis
 
 async function startSite(order: readonly Name[], isPipeline: boolean) {
   const proxy: RedisProxy = await startProxy(server);
-  const kit = kitForTest({ url: proxy.url });
+  // No command may be late on a machine that is busy.
+  const kit = kitForTest({ url: proxy.url, commandTimeout: '10s' });
   const { app, turns } = appOf(kit, order, isPipeline);
   const address = await serve(app);
   await kit.ready();
