@@ -161,7 +161,7 @@ function numbersOf(value: Buffer): readonly number[] | 'corrupt' | 'newer' {
   if (Number(/^(\d+):/.exec(text)?.[1] ?? 0) > 2) return 'newer';
   const parts = /^1:(\d+):(\d+):(\d+):(\d+):(\d+):([\d,-]*);$/.exec(text);
   if (parts === null) return 'corrupt';
-  const ranges = (parts[6] ?? '').matchAll(/(\d+)-(\d+)/g);
+  const ranges = (parts[6] ?? '').matchAll(/(?<!\d)(\d+)-(\d+)/g);
   return [...parts.slice(1, 6), ...[...ranges].flatMap(([, from, to]) => [from, to])].map(Number);
 }
 
