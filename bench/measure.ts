@@ -32,7 +32,7 @@ export async function measureRow(name: string, bench: Bench): Promise<RowResult>
     for (let round = 0; round < bench.rounds; round++) {
       for (const turn of servers.keys()) {
         const server = servers[(turn + round) % servers.length];
-        server?.rounds.push(await measure(server, bench, request.status ?? 200));
+        server?.rounds.push(await measure(server, bench, request));
       }
       bench.report(`  round ${round + 1} of ${bench.rounds}: ${progressOf(servers)}`);
     }
@@ -47,8 +47,9 @@ export async function measureRow(name: string, bench: Bench): Promise<RowResult>
   }
 }
 
-async function measure(server: Server, bench: Bench, status: number): Promise<Sample> {
+async function measure(server: Server, bench: Bench, request: RowRequest): Promise<Sample> {
   const { redis, load, seconds } = bench;
+  const status = server.kind === 'bare' ? 200 : (request.status ?? 200);
   const [redisBefore, cpuBefore] = [await redis.use(), await cpuOf(server)];
   const { requests, statuses, ...times } = await load.ask({ ...server.order, seconds });
   const [cpuAfter, redisAfter] = [await cpuOf(server), await redis.use()];

@@ -21,7 +21,7 @@ export interface RowRequest {
   /** Header fields. `{n}` is the number of the request, modulo `cycle`. */
   readonly headers?: Readonly<Record<string, string>>;
   readonly cycle?: number;
-  /** The expected status; default 200. */
+  /** The expected status of every server except `bare`; default 200. */
   readonly status?: number;
   /** The number of visitors that log in at `/login` and send their cookies in turn; default 0. */
   readonly visitors?: number;

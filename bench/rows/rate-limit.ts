@@ -122,7 +122,7 @@ export const rateLimitRows: Readonly<Record<string, Row>> = {
       'kit.rateLimit': withKit((kit) => kit.rateLimit(slidingWindow(1))),
       'kit.front': async (connections) => {
         const kit = await connections.connectKit();
-        return kit.front(appWith(kit.rateLimit(slidingWindow(1))));
+        return kit.front(appWith(kit.rateLimit({ ...slidingWindow(1), front: true })));
       },
     },
     peers: peers(once),

@@ -81,7 +81,7 @@ class AlarmQueue {
       this.#timer = undefined;
       return;
     }
-    const ms = Math.ceil(first.dueAt - performance.now() - ROUNDING_MS);
+    const ms = Math.max(0, Math.ceil(first.dueAt - performance.now() - ROUNDING_MS));
     this.#timer = this.#outsideRequests(() => setTimeout(this.#run, ms).unref());
   }
 

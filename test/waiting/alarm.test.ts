@@ -41,6 +41,16 @@ describe('An alarm', () => {
     ]);
   });
 
+  it('an alarm that is set to the past is due at once, by a timer without a negative duration', async () => {
+    const { rung, alarm, at } = alarmsFromNow();
+    const setTimer = vi.spyOn(globalThis, 'setTimeout');
+    onTestFinished(() => setTimer.mockRestore());
+    alarm('late').set(at(-5));
+    await passTime(1);
+    expect(rung.map(([name]) => name)).toEqual(['late']);
+    expect(Math.min(...setTimer.mock.calls.map(([, ms = 0]) => ms))).toBeGreaterThanOrEqual(0);
+  });
+
   it('any of many alarms can be cleared, and the others keep their order', async () => {
     const { rung, alarm, at } = alarmsFromNow();
     const all = Array.from({ length: 500 }, (_, index) => {
