@@ -1,8 +1,8 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { performance } from 'node:perf_hooks';
 
-/** A timer of Node may fire up to a millisecond early by the steady clock. */
-const EARLY_MS = 1;
+/** An alarm that its own task sets to the past is due after this time. */
+const SOON_MS = 2;
 
 /** Differences of the steady clock have rounding errors below this. */
 const ROUNDING_MS = 0.01;
@@ -54,7 +54,7 @@ class AlarmQueue {
 
   add(alarm: Alarm): void {
     // Otherwise, a task that sets its alarm to a moment in the past would be called for ever.
-    if (alarm.dueAt <= this.#ringsUntil) alarm.dueAt = this.#ringsUntil + EARLY_MS;
+    if (alarm.dueAt <= this.#ringsUntil) alarm.dueAt = this.#ringsUntil + SOON_MS;
     this.#moveUp(alarm, this.#heap.length);
     if (alarm.dueAt < this.#timerDueAt) this.restart();
   }
@@ -86,7 +86,8 @@ class AlarmQueue {
   }
 
   #ring(): void {
-    const until = performance.now() + EARLY_MS;
+    // A timer of Node may fire up to a millisecond early by the steady clock; it is then started again.
+    const until = performance.now() + ROUNDING_MS;
     this.#ringsUntil = until;
     // Alarms that the tasks set do not start the timer.
     this.#timerDueAt = Number.NEGATIVE_INFINITY;

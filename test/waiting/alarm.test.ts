@@ -8,13 +8,16 @@ function alarmsFromNow() {
   stopTime();
   const startedAt = performance.now();
   const rung: [name: unknown, ms: number][] = [];
-  const alarm = (name: unknown, then: () => void = () => undefined) =>
-    new Alarm({
+  const alarm = (name: unknown, then: () => void = () => undefined) => {
+    const made = new Alarm({
       due: () => {
         rung.push([name, performance.now() - startedAt]);
         then();
       },
     });
+    onTestFinished(() => made.clear());
+    return made;
+  };
   return { rung, alarm, at: (ms: number) => startedAt + ms };
 }
 

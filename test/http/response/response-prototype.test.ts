@@ -227,10 +227,10 @@ describe('the methods on the prototype of a response', () => {
     const [headers] = (await once(stream, 'response')) as [Record<string, unknown>];
     await once(stream, 'close');
     client.close();
-    // HTTP/2 responses have no `writableNeedDrain`, which is then a property of the response.
+    // Responses of HTTP/2 have no `writableNeedDrain` in some versions of Node. It is then a property of the response.
     expect([headers[':status'], headers['x-a'], body]).toEqual([201, '1', 'body']);
     expect(log.map((entry) => entry.replace('late ', ''))).toEqual(RAN);
-    expect(own).toEqual(['writableNeedDrain']);
+    expect(own?.filter((name) => name !== 'writableNeedDrain')).toEqual([]);
   });
 });
 
