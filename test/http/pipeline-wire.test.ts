@@ -70,7 +70,7 @@ async function kitListens({ prefix }: RedisKit): Promise<void> {
   );
 }
 
-/** Only the read of the cache and other scripts are told apart: each limiter may have a script of its own. */
+/** Distinguishes only the read of the cache from other scripts, since each limiter may have a script of its own. */
 function nameOf(digest: string): string {
   return digest === cacheRead.sha ? 'read' : 'other';
 }

@@ -35,14 +35,7 @@ describe.each(APPS)('a response whose prototype %s changes', (_name, makeApp) =>
       app.use((req, res, next) => Reflect.apply(inner, undefined, [req, res, next]));
       app.use((_req, res) => void res.end('outer'));
       const port = await serve(app);
-      for (const [path, body] of [
-        ['/', 'inner'],
-        ['/next', 'outer'],
-      ]) {
-        log.length = 0;
-        expect((await ask(port, { path: `${path}` })).body).toBe(body);
-        expect(log).toEqual(RAN);
-      }
+      await expectLogs(port, log, RAN);
     },
   );
 });
@@ -72,14 +65,7 @@ describe.each(EXPRESS)('a prototype of %s with methods of its own', (_name, make
     app.use(inner);
     app.use((_req, res) => void res.end('outer'));
     const port = await serve(app);
-    for (const [path, body] of [
-      ['/', 'inner'],
-      ['/next', 'outer'],
-    ]) {
-      log.length = 0;
-      expect((await ask(port, { path: `${path}` })).body).toBe(body);
-      expect(log).toEqual([...RAN, 'wrapper']);
-    }
+    await expectLogs(port, log, [...RAN, 'wrapper']);
   });
 
   it('hooks that are added above a sub-app run once for responses of the sub-app', async () => {
@@ -95,3 +81,12 @@ describe.each(EXPRESS)('a prototype of %s with methods of its own', (_name, make
     expect(log).toEqual(['wrapper', ...RAN]);
   });
 });
+
+/** Expects this log for a response of the inner app, and for a response of the outer app behind it. */
+async function expectLogs(port: number, log: string[], expected: readonly string[]): Promise<void> {
+  for (const [path, body] of Object.entries({ '/': 'inner', '/next': 'outer' })) {
+    log.length = 0;
+    expect((await ask(port, { path })).body).toBe(body);
+    expect(log).toEqual(expected);
+  }
+}
