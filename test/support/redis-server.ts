@@ -1,6 +1,6 @@
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { randomInt } from 'node:crypto';
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -46,11 +46,17 @@ exec "$@" </dev/null 3<&-
 /** How often another port is tried if a free one was taken by another process meanwhile. */
 const PORT_ATTEMPTS = 5;
 
-export async function startRedis(
-  options: { readonly port?: number; readonly args?: readonly string[] } = {},
-): Promise<RedisServer> {
+export interface RedisServerOptions {
+  readonly port?: number;
+  /** Flags of the server, such as `--requirepass`. */
+  readonly args?: readonly string[];
+  /** Starts the server as a sentinel, which has no data. */
+  readonly isSentinel?: boolean;
+}
+
+export async function startRedis(options: RedisServerOptions = {}): Promise<RedisServer> {
   for (let attempt = 1; ; attempt++) {
-    const server = new LocalRedis(options.port ?? (await freePort()), options.args ?? []);
+    const server = new LocalRedis(options.port ?? (await freePort()), options);
     try {
       await server.restart();
       return server;
@@ -86,15 +92,15 @@ function isFree(port: number): Promise<boolean> {
 class LocalRedis implements RedisServer {
   readonly host = '127.0.0.1';
   readonly port: number;
-  readonly #args: readonly string[];
+  readonly #options: RedisServerOptions;
   #directory: string | undefined;
   #process: WatchedProcess | undefined;
   #pid = 0;
   #isStopped = false;
 
-  constructor(port: number, args: readonly string[]) {
+  constructor(port: number, options: RedisServerOptions) {
     this.port = port;
-    this.#args = args;
+    this.#options = options;
   }
 
   get url(): string {
@@ -152,7 +158,12 @@ class LocalRedis implements RedisServer {
     const own = { port: this.port, bind: this.host, 'protected-mode': 'no', dir: directory };
     const settings = { ...own, save: '', appendonly: 'no', loglevel: 'warning' };
     const flags = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, String(value)]);
-    return [binary, ...flags, ...this.#args];
+    const { args = [], isSentinel = false } = this.#options;
+    if (!isSentinel) return [binary, ...flags, ...args];
+    // A sentinel writes what it knows to its configuration file, and refuses to start without one.
+    const file = join(directory, 'sentinel.conf');
+    await writeFile(file, '', { flag: 'a' });
+    return [binary, file, ...flags, ...args, '--sentinel'];
   }
 }
 

@@ -5,7 +5,7 @@ import { connect } from 'node:net';
 import { expect, it, onTestFinished } from 'vitest';
 import { describeWithServers } from './context.ts';
 import { withPlainClient } from './plain-client.ts';
-import { freePort, type RedisServer, startCluster, startRedis } from './servers.ts';
+import { freePort, type RedisServer, startCluster, startRedis, startSentinel } from './servers.ts';
 import { until } from './until.ts';
 
 describeWithServers('a test server', () => {
@@ -132,6 +132,41 @@ describeWithServers('a test cluster', () => {
     ]);
   });
 });
+
+describeWithServers('a test Sentinel', () => {
+  it('a test Sentinel replaces a killed master, and returns to it by order', async () => {
+    const group = await startSentinelForTest();
+    const [first, second] = group.servers;
+    expect(await group.master()).toBe(first);
+    expect(await group.failOver('kill')).toBe(second);
+    expect(await roleOf(second)).toBe('master');
+    await first?.restart();
+    await until('the old master is a replica', async () => (await roleOf(first)) === 'slave');
+    expect(await group.failOver('order')).toBe(first);
+    expect(await roleOf(first)).toBe('master');
+  });
+
+  it('a test Sentinel has several sentinels, replicas and passwords, and replaces a frozen master', async () => {
+    const passwords = { password: 'of the data', sentinelPassword: 'of the sentinels' };
+    const group = await startSentinelForTest({ sentinels: 3, replicas: 2, ...passwords });
+    expect([group.sentinels.length, group.servers.length]).toEqual([3, 3]);
+    for (const server of [...group.sentinels, ...group.servers]) {
+      await expect(ping(server)).rejects.toThrow('NOAUTH');
+    }
+    const first = await group.master();
+    expect(await group.failOver('freeze')).not.toBe(first);
+  });
+});
+
+async function startSentinelForTest(options: Parameters<typeof startSentinel>[0] = {}) {
+  const group = await startSentinel(options);
+  onTestFinished(() => group.stop());
+  return group;
+}
+
+async function roleOf(server: RedisServer | undefined): Promise<string | undefined> {
+  return withPlainClient(String(server?.url), async (client) => (await client.role())?.role);
+}
 
 async function startForTest(options: Parameters<typeof startRedis>[0] = {}): Promise<RedisServer> {
   const server = await startRedis(options);
