@@ -30,6 +30,7 @@ export type {
 export type { ConcurrencyOnError, ConcurrencyOptions, ConcurrencyRefusal } from './concurrency/index.ts';
 export type { BorrowedClient } from './connection/borrowed-client.ts';
 export type { ClusterNode, ClusterOptions, ConnectionOptions } from './connection/options.ts';
+export type { HealthOptions, KitCheck } from './health/index.ts';
 export { isRevalidation } from './http/internal-request.ts';
 export type { Middleware, Next, Req, Res } from './http/middleware.ts';
 export type { PipelineStep } from './http/pipeline.ts';

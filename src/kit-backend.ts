@@ -4,6 +4,7 @@ import { closedError } from './base/errors.ts';
 import type { KitEvents } from './base/events.ts';
 import { connect } from './connection/connect.ts';
 import type { Connection } from './connection/connection.ts';
+import { whenAnswering } from './connection/first-answer.ts';
 import { memoryEngine } from './engine/memory-engine.ts';
 import { MemoryKeyspace } from './engine/memory-keyspace.ts';
 import type { Engine } from './engine/port.ts';
@@ -34,7 +35,7 @@ export function openBackend(
     engine: redisEngine(connection, { commandTimeoutMs }),
     pubSub: connection.pubSub,
     now: () => performance.now(),
-    ready: () => connection.ready(),
+    ready: () => whenAnswering(connection),
     close: (timeoutMs) => connection.close(timeoutMs),
   };
 }

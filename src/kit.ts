@@ -4,6 +4,7 @@ import { systemClock } from './base/clock.ts';
 import type { Duration } from './base/duration.ts';
 import { Emitter } from './base/emitter.ts';
 import { checkListener, type KitEvents } from './base/events.ts';
+import { FailurePolicies } from './base/failure-policies.ts';
 import type { Keys } from './base/keys.ts';
 import { OpenWork } from './base/open-work.ts';
 import { OptionReader } from './base/option-reader.ts';
@@ -11,9 +12,11 @@ import { Reporter } from './base/reporter.ts';
 import { WeakRegistry } from './base/weak-registry.ts';
 import { cacheFeature } from './cache/index.ts';
 import { concurrencyFeature } from './concurrency/index.ts';
+import { endpointsOf } from './connection/endpoints.ts';
 import { RequestDeadlines } from './engine/deadline.ts';
 import { memoryEngine } from './engine/memory-engine.ts';
 import { MemoryKeyspace } from './engine/memory-keyspace.ts';
+import { healthFeature } from './health/index.ts';
 import { Front } from './http/front.ts';
 import { pipelineOf } from './http/pipeline.ts';
 import { idempotencyFeature } from './idempotency/index.ts';
@@ -38,6 +41,7 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
   const lock = lockFeature(parts);
   const concurrency = concurrencyFeature(parts);
   const idempotency = idempotencyFeature(parts);
+  const health = healthFeature(parts);
 
   const create = (keys: Keys): RedisKit<Client> =>
     Object.freeze({
@@ -47,6 +51,7 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
       ...lock(keys),
       ...concurrency(keys),
       ...idempotency(keys),
+      ...health,
       pipeline: (...middleware: readonly unknown[]) => pipelineOf(middleware),
       front: (app: (req: never, res: never) => unknown) => parts.front.listener(app),
       prefix: keys.prefix,
@@ -101,6 +106,11 @@ function openParts(settings: KitSettings) {
     ...store,
     close,
     reporter,
+    failurePolicies: new FailurePolicies(),
+    keys,
+    commandTimeoutMs,
+    endpoints: () => endpointsOf(settings.connection),
+    optionWarnings: settings.warnings,
     work,
     closing: closing.signal,
     isMemory: store.connection === undefined,

@@ -4,6 +4,7 @@ import type { Duration } from './base/duration.ts';
 import type { KitEvents } from './base/events.ts';
 import type { CacheMethods } from './cache/index.ts';
 import type { ConcurrencyMethods } from './concurrency/index.ts';
+import type { HealthMethods } from './health/index.ts';
 import type { Middleware, Req, Res } from './http/middleware.ts';
 import type { PipelineStep } from './http/pipeline.ts';
 import type { IdempotencyMethods } from './idempotency/index.ts';
@@ -21,7 +22,8 @@ export interface RedisKit<Client = DefaultClient>
     CacheMethods,
     LockMethods,
     ConcurrencyMethods,
-    IdempotencyMethods {
+    IdempotencyMethods,
+    HealthMethods {
   /**
    * Returns a middleware that runs the given ones in their order, as separate `app.use` calls would, with fewer round
    * trips: what `kit.session` and `kit.cache` read first is sent together with the first command of the middleware above
@@ -41,7 +43,10 @@ export interface RedisKit<Client = DefaultClient>
   readonly prefix: string;
   /** The underlying client, for your own commands; the kit's deadlines and failure policies do not apply to it. */
   readonly client: Client;
-  /** Resolves when first connected, or rejects with a ConnectionError after 5 s. A later connection is still used. */
+  /**
+   * Resolves when Redis has answered, or rejects with a ConnectionError after 5 s. A later connection is still used. On
+   * a Cluster, every master must answer.
+   */
   ready(): Promise<void>;
   /**
    * Lets commands in flight finish, for up to `timeout` (default `'5s'`), and closes what the kit opened. Calling

@@ -164,7 +164,12 @@ export class Keys {
     return this.#key('idempotency', encodeId(this.prefix), 'ended');
   }
 
-  #key(feature: Feature, id: string, part?: string, prefix: string = this.prefix): string {
+  /** A key that is never set: a conditional write to it shows whether its node accepts writes. */
+  health(id: number): string {
+    return this.#key('health', String(id));
+  }
+
+  #key(feature: Feature | 'health', id: string, part?: string, prefix: string = this.prefix): string {
     const base = `${prefix}:${feature}:{${id}}`;
     return part === undefined ? base : `${base}:${part}`;
   }

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duration } from '../base/duration.ts';
+import type { FailurePolicies } from '../base/failure-policies.ts';
 import type { Keys } from '../base/keys.ts';
 import type { RequestDeadlines } from '../engine/deadline.ts';
 import type { PubSub } from '../engine/pub-sub.ts';
@@ -44,6 +45,7 @@ export interface CacheFeatureDeps extends Omit<CacheEnvironment, 'keys'> {
   readonly deadlines: RequestDeadlines;
   readonly front: Front;
   readonly closing: AbortSignal;
+  readonly failurePolicies: FailurePolicies;
 }
 
 export function cacheFeature(kit: CacheFeatureDeps, policies: CachePolicies) {
@@ -51,7 +53,10 @@ export function cacheFeature(kit: CacheFeatureDeps, policies: CachePolicies) {
   const memory = lazy(() => new CacheMemory(kit.pubSub, kit.channel));
 
   return (keys: Keys): CacheMethods => {
-    const caches = lazy(() => new Caches({ ...kit, keys }, memory()));
+    const caches = lazy(() => {
+      kit.failurePolicies.record('bypass');
+      return new Caches({ ...kit, keys }, memory());
+    });
     const deps = lazy(() => ({ ...kit, keys, policies, caches: caches(), values: caches().values }));
     const remembered = lazy(() => new RememberedValues(deps()));
     return {

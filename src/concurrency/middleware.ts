@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { performance } from 'node:perf_hooks';
 import { asError, RedisKitError } from '../base/errors.ts';
+import type { FailurePolicies } from '../base/failure-policies.ts';
 import type { Keys } from '../base/keys.ts';
 import type { RequestDeadlines } from '../engine/deadline.ts';
 import { internalPurposeOf } from '../http/internal-request.ts';
@@ -19,6 +20,7 @@ export interface ConcurrencyDeps extends SlotBackend, SlotDeps {
   readonly fallbackEngine: SlotBackend['engine'];
   readonly fallbackChannel: SlotBackend['processChannel'];
   readonly deadlines: RequestDeadlines;
+  readonly failurePolicies: FailurePolicies;
 }
 
 const SLOTS: unique symbol = Symbol('the slots that the request has');
@@ -31,6 +33,7 @@ function slotsOf(req: IncomingMessage & { [SLOTS]?: string[] }): string[] {
 
 export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: ConcurrencyDeps): Middleware {
   const settings = resolveConcurrencyOptions(options);
+  deps.failurePolicies.record(settings.onError);
   const { reporter } = deps;
   const { events } = reporter;
   if (settings.wait > 0) deps.processChannel.subscribe();

@@ -10,7 +10,7 @@ import { Breaker } from './breaker.ts';
 import { ReconnectingPubSub } from './reconnecting-pub-sub.ts';
 import { Timeouts } from './timeouts.ts';
 
-const READY_TIMEOUT_MS = 5_000;
+export const READY_TIMEOUT_MS = 5_000;
 
 /** The pause before a command that Redis did not run is sent again. The pause doubles, up to `LONGEST_PAUSE_MS`. */
 const FIRST_PAUSE_MS = 20;
@@ -62,9 +62,18 @@ export class Connection implements CommandLink {
     return this.#adapter.client;
   }
 
-  /** Resolves when the kit is connected, or rejects after 5 s. A connection that succeeds later is still used. */
-  async ready(): Promise<void> {
-    await this.#whenUp(() => this.#adapter.overallStatus(), READY_TIMEOUT_MS, false);
+  get mode(): Adapter['mode'] {
+    return this.#adapter.mode;
+  }
+
+  /** The name of the master that serves a key. */
+  nodeOf(key: string): string {
+    return this.#adapter.nodeOf(key);
+  }
+
+  /** Resolves when the kit is connected, or rejects after `timeoutMs`. A later connection is still used. */
+  async ready(timeoutMs: number = READY_TIMEOUT_MS): Promise<void> {
+    await this.#whenUp(() => this.#adapter.overallStatus(), timeoutMs, false);
   }
 
   send(key: string, command: readonly Argument[], timeoutMs: number): Promise<RawReply> {

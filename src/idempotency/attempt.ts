@@ -1,5 +1,6 @@
 import { performance } from 'node:perf_hooks';
 import { asError, RedisKitError } from '../base/errors.ts';
+import type { FailurePolicies } from '../base/failure-policies.ts';
 import type { Keys } from '../base/keys.ts';
 import type { OpenWork } from '../base/open-work.ts';
 import type { Reporter } from '../base/reporter.ts';
@@ -27,6 +28,7 @@ export interface IdempotencyDeps {
   /** Aborts when the kit is closed. */
   readonly closing: AbortSignal;
   readonly deadlines: RequestDeadlines;
+  readonly failurePolicies: FailurePolicies;
 }
 
 export interface GrantedAttempt extends AttemptRecord {

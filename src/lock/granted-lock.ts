@@ -1,5 +1,6 @@
 import { performance } from 'node:perf_hooks';
 import { asError, LockLostError } from '../base/errors.ts';
+import type { FailurePolicies } from '../base/failure-policies.ts';
 import type { Keys, LockKeys } from '../base/keys.ts';
 import type { OpenWork } from '../base/open-work.ts';
 import type { Reporter } from '../base/reporter.ts';
@@ -22,6 +23,7 @@ export interface LockDeps {
   readonly work: OpenWork;
   readonly closing: AbortSignal;
   readonly deadlines: RequestDeadlines;
+  readonly failurePolicies: FailurePolicies;
 }
 
 /** The grant of one key's lock: what was requested, and the fencing token that Redis returned. */

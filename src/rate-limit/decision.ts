@@ -1,4 +1,5 @@
 import { asError, StoreError } from '../base/errors.ts';
+import type { FailurePolicies } from '../base/failure-policies.ts';
 import type { Keys } from '../base/keys.ts';
 import type { OpenWork } from '../base/open-work.ts';
 import type { Reporter } from '../base/reporter.ts';
@@ -65,6 +66,7 @@ export interface RateLimitDeps {
   readonly work: OpenWork;
   /** Aborts when the kit is closed. */
   readonly closing: AbortSignal;
+  readonly failurePolicies: FailurePolicies;
 }
 
 export interface GroupPolicy extends PolicyArgs {

@@ -51,12 +51,13 @@ const HINTS = {
 
 export function makeExpressRateLimitStore(
   options: ExpressRateLimitStoreOptions,
-  { engine, keys, reporter }: RateLimitDeps,
+  { engine, keys, reporter, failurePolicies }: RateLimitDeps,
   claimNames: (names: readonly string[]) => void,
 ): ExpressRateLimitStore {
   const reader = new OptionReader('kit.expressRateLimitStore', options, ['name'], HINTS);
   const name = checkedName(reader, reader.string('name') ?? 'express-rate-limit');
   claimNames([name]);
+  failurePolicies.record('error');
   let window = DEFAULT_WINDOW_MS;
 
   async function count(key: string, delta: number): Promise<FixedWindowReply> {

@@ -23,7 +23,11 @@ export function sessionFeature(kit: Omit<SessionMiddlewareDeps, 'keys' | 'seals'
     const deps = { ...kit, keys, seals: new Set([noSeal]) };
     return {
       session: (options: SessionOptions<never> = {}) => sessionMiddleware(options, deps),
-      sessionStore: (options: StoreOptions = {}) => makeSessionStore(options, deps),
+      sessionStore: (options: StoreOptions = {}) => {
+        const store = makeSessionStore(options, deps);
+        deps.failurePolicies.record('error');
+        return store;
+      },
       sessions: new SessionAdministration(deps, deps.seals),
     };
   };

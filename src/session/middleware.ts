@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { ConfigError, RedisKitError } from '../base/errors.ts';
+import type { FailurePolicies } from '../base/failure-policies.ts';
 import type { RequestDeadlines } from '../engine/deadline.ts';
 import { asExpress, type Middleware, type Next, originalUrl, type Req } from '../http/middleware.ts';
 import { checkMiddlewareCall } from '../http/mount-check.ts';
@@ -23,6 +24,7 @@ export interface SessionMiddlewareDeps extends SessionDeps {
   readonly isMemory: boolean;
   /** The seals of all session middleware of the kit, with which `kit.sessions` opens sealed sessions. */
   readonly seals: Set<Seal>;
+  readonly failurePolicies: FailurePolicies;
 }
 
 /** One call of the middleware. `hasResponse`: false for a WebSocket upgrade, whose `res` may be anything. */
@@ -47,6 +49,7 @@ type RequestAhead = Req & { [AHEAD]?: AheadRead | undefined };
 export function sessionMiddleware(options: SessionOptions<never>, deps: SessionMiddlewareDeps): Middleware {
   const settings = resolveSessionOptions(options);
   deps.seals.add(settings.seal);
+  deps.failurePolicies.record(settings.onError);
   const handler = new SessionHandler(sessionParts(settings, deps));
   return withReadAhead(
     function session(req: IncomingMessage, res: ServerResponse, next: Next): void {

@@ -2,6 +2,7 @@ import type { Request } from 'express';
 import { expect, it, onTestFinished } from 'vitest';
 import { Emitter } from '../../src/base/emitter.ts';
 import type { KitEvents } from '../../src/base/events.ts';
+import { FailurePolicies } from '../../src/base/failure-policies.ts';
 import { Keys } from '../../src/base/keys.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { Reporter } from '../../src/base/reporter.ts';
@@ -48,6 +49,7 @@ async function start(name: 'memory' | 'redis', routes: Routes) {
     deadlines: new RequestDeadlines(500),
     isMemory: true,
     seals: new Set<never>(),
+    failurePolicies: new FailurePolicies(),
   };
   const port = await serveSessions(
     { session: (options = {}) => sessionMiddleware(options, deps) },

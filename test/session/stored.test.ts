@@ -2,6 +2,7 @@ import express from 'express';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { Emitter } from '../../src/base/emitter.ts';
 import type { KitEvents } from '../../src/base/events.ts';
+import { FailurePolicies } from '../../src/base/failure-policies.ts';
 import { Keys } from '../../src/base/keys.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { Reporter } from '../../src/base/reporter.ts';
@@ -55,6 +56,7 @@ async function inMemory(): Promise<Meddling> {
     deadlines: new RequestDeadlines(500),
     isMemory: true,
     seals: new Set<Seal>(),
+    failurePolicies: new FailurePolicies(),
   };
   return {
     prefix,
