@@ -32,21 +32,29 @@ export class Deadline {
   }
 }
 
+/** The deadlines that a request has in several kits. */
+interface DeadlineSlot {
+  readonly owner: RequestDeadlines;
+  readonly deadline: Deadline;
+  readonly next: DeadlineSlot | undefined;
+}
+
+const DEADLINES: unique symbol = Symbol('the deadlines of a request');
+
 /** The deadlines of requests: one per request, shared by all kit middleware. */
 export class RequestDeadlines {
   readonly #limitMs: number;
-  readonly #deadlines = new WeakMap<object, Deadline>();
 
   constructor(limitMs: number) {
     this.#limitMs = limitMs;
   }
 
-  of(request: object): Deadline {
-    let deadline = this.#deadlines.get(request);
-    if (deadline === undefined) {
-      deadline = new Deadline(this.#limitMs);
-      this.#deadlines.set(request, deadline);
-    }
+  of(request: object & { [DEADLINES]?: DeadlineSlot }): Deadline {
+    const slot = request[DEADLINES];
+    for (let each = slot; each !== undefined; each = each.next) if (each.owner === this) return each.deadline;
+    const deadline = new Deadline(this.#limitMs);
+    // A property, since an entry of a WeakMap costs several times more.
+    request[DEADLINES] = { owner: this, deadline, next: slot };
     return deadline;
   }
 

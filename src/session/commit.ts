@@ -5,6 +5,7 @@ import { RedisKitError, StoreError } from '../base/errors.ts';
 import type { Req } from '../http/middleware.ts';
 import type { ResponseHook } from '../http/response/guarded-response.ts';
 import { hasOtherMaxAge } from './cookie-lifetime.ts';
+import { isSameContent } from './merge.ts';
 import { contentOf, dataError, payloadOf } from './payload.ts';
 import { type RequestSession, UNTOUCHED } from './request-session.ts';
 import { sendCookie } from './send-cookie.ts';
@@ -139,7 +140,9 @@ function repairedContent(session: Session, { originalCookie, parts, stored }: Re
 
 function mustBeSaved({ id, cookie }: Session, content: string, request: RequestSession): boolean {
   const before = request.stored.get(id);
-  if (before !== undefined) return before.content !== content || hasOtherMaxAge(cookie, before.meta.cookie);
+  if (before !== undefined) {
+    return !isSameContent(before.content, content) || hasOtherMaxAge(cookie, before.meta.cookie);
+  }
   return request.parts.settings.saveUninitialized || id !== request.originalId || content !== '{}';
 }
 

@@ -1,4 +1,5 @@
 import { hasOtherMaxAge } from './cookie-lifetime.ts';
+import { entriesOfLines } from './operations/lines.ts';
 import type { SessionMeta, SessionPayload } from './payload.ts';
 import type { Entries, SessionEntries } from './seal.ts';
 
@@ -8,7 +9,7 @@ type JsonObject = Readonly<Record<string, unknown>>;
 
 /** The keys of a session with the JSON of their values. */
 export function entriesOf({ meta, content }: Contents): SessionEntries {
-  return { meta: changesBetween({}, { ...meta }), content: changesBetween({}, parse(content)) };
+  return { meta: changedValues({}, { ...meta }), content: entriesOfLines(content) };
 }
 
 /** The keys that a request has added, changed or deleted since it loaded or saved the session. Values are whole. */
@@ -16,8 +17,8 @@ export function changesOf(base: Contents, mine: Contents): SessionEntries {
   // A request that did not change the cookie must not undo the change of another request.
   const cookie = isOtherCookie(mine.meta.cookie, base.meta.cookie) ? mine.meta.cookie : base.meta.cookie;
   return {
-    meta: changesBetween({ ...base.meta }, { ...mine.meta, cookie }),
-    content: changesBetween(parse(base.content), parse(mine.content)),
+    meta: changedValues({ ...base.meta }, { ...mine.meta, cookie }),
+    content: changedEntries(entriesOfLines(base.content), entriesOfLines(mine.content)),
   };
 }
 
@@ -47,7 +48,7 @@ function hasOther(cookie: JsonObject, other: JsonObject): boolean {
   return false;
 }
 
-function changesBetween(before: JsonObject, after: JsonObject): Entries {
+function changedValues(before: JsonObject, after: JsonObject): Entries {
   const changes = new Map<string, string | undefined>();
   for (const name of Object.keys(after)) {
     const value = after[name];
@@ -66,6 +67,14 @@ function isSameJson(one: unknown, other: unknown): boolean {
   );
 }
 
-function parse(content: string): JsonObject {
-  return JSON.parse(content) as JsonObject;
+function changedEntries(before: Entries, after: Entries): Entries {
+  const changes = new Map<string, string | undefined>();
+  for (const [name, value] of after) if (before.get(name) !== value) changes.set(name, value);
+  for (const name of before.keys()) if (!after.has(name)) changes.set(name, undefined);
+  return changes;
+}
+
+/** Whether two contents have the same keys and values. The order of the keys may differ. */
+export function isSameContent(one: string, other: string): boolean {
+  return one === other || changedEntries(entriesOfLines(one), entriesOfLines(other)).size === 0;
 }

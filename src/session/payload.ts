@@ -2,6 +2,7 @@ import type expressSession from 'express-session';
 import { asError, RedisKitError } from '../base/errors.ts';
 import { renewedCookie } from './cookie-lifetime.ts';
 import type { DataParts } from './operations/data.ts';
+import { isInLines, linesOf } from './operations/lines.ts';
 
 /** The stored data about a session that is not the app's own data. */
 export interface SessionMeta {
@@ -17,7 +18,7 @@ export interface SessionMeta {
 /** The data of a session in the form in which it is stored. */
 export interface SessionPayload {
   readonly meta: SessionMeta;
-  /** The JSON of the session without its cookie. */
+  /** The JSON of the session without its cookie, in lines (see operations/lines.ts). */
   readonly content: string;
   readonly userId: string | undefined;
 }
@@ -26,9 +27,13 @@ export interface ParsedPayload extends SessionPayload {
   readonly data: Readonly<Record<string, unknown>>;
 }
 
-/** The JSON of a session without its cookie, which is compared to detect a change. */
+/** The JSON of a session without its cookie, in lines. It is compared to detect a change. */
 export function contentOf(session: object): string {
-  return stringify(() => ({ ...session, cookie: undefined }));
+  try {
+    return linesOf(session, 'cookie');
+  } catch (error) {
+    throw dataError(error);
+  }
 }
 
 /** `content`: the content of the session, if the caller has computed it. */
@@ -38,11 +43,30 @@ export function payloadOf(
   content: string = contentOf(session),
 ): SessionPayload {
   const { cookie = {}, userId } = session as { cookie?: object; userId?: unknown };
-  const meta = { ...device, cookie: JSON.parse(stringify(() => cookie)) as Record<string, unknown> };
   // A `userId` that is an object, such as a MongoDB ObjectId, is stored as its `toJSON` returns it.
-  const isStoredAsIs = typeof userId !== 'object';
-  const stored: unknown = isStoredAsIs ? userId : JSON.parse(stringify(() => ({ userId }))).userId;
-  return { content, meta, userId: userIdOf(stored) };
+  return { content, meta: { ...device, cookie: plainCookie(cookie) }, userId: userIdOf(plainOf(userId)) };
+}
+
+/** The attributes of a cookie as JSON represents them. */
+function plainCookie(cookie: object & { readonly toJSON?: () => object }): SessionMeta['cookie'] {
+  const attributes = typeof cookie.toJSON === 'function' ? cookie.toJSON() : cookie;
+  const plain: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(attributes)) {
+    const attribute = plainOf(value);
+    if (attribute !== undefined) plain[name] = attribute;
+  }
+  return plain;
+}
+
+/** A value as JSON represents it; undefined for a value that JSON omits. */
+function plainOf(value: unknown): unknown {
+  if (typeof value === 'string' || typeof value === 'boolean' || value === undefined) return value;
+  try {
+    const json: string | undefined = JSON.stringify(value);
+    return json === undefined ? undefined : JSON.parse(json);
+  } catch (error) {
+    throw dataError(error);
+  }
 }
 
 /** Returns the data from which express-session creates a session. `usedAt`: the session's last use; default now. */
@@ -57,8 +81,9 @@ export function parsePayload(parts: DataParts | undefined): ParsedPayload | unde
     const meta: unknown = JSON.parse(parts.meta);
     const data: unknown = JSON.parse(parts.content);
     if (!isMeta(meta) || !isObject(data)) return undefined;
-    // The stored text differs in line feeds, in the place of integer keys and in escapes from JSON that it is compared with.
-    return { meta, content: JSON.stringify(data), data, userId: userIdOf(data.userId) };
+    // An earlier version of the kit has written no lines.
+    const content = isInLines(parts.content) ? parts.content : linesOf(data);
+    return { meta, content, data, userId: userIdOf(data.userId) };
   } catch {
     return undefined;
   }
@@ -86,15 +111,6 @@ export function dataError(cause: unknown): RedisKitError {
     `req.session was not saved, since its data cannot be stored: ${asError(cause).message}`,
     { cause },
   );
-}
-
-/** Returns the JSON of an object. `read` runs inside the `try`, since it may call getters of the session that throw. */
-function stringify(read: () => object): string {
-  try {
-    return JSON.stringify(read());
-  } catch (error) {
-    throw dataError(error);
-  }
 }
 
 function isMeta(value: unknown): value is SessionMeta {

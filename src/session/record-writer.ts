@@ -11,6 +11,7 @@ import type { SessionEntries } from './seal.ts';
 export interface StoredSession
   extends SessionPayload,
     Pick<SessionRecord, 'created' | 'idle' | 'revision' | 'owner'> {
+  readonly names: SessionNames;
   /** Whether a save can change single keys of the stored data. */
   readonly isCurrent: boolean;
 }
@@ -55,10 +56,10 @@ export class RecordWriter {
 
   /** Rejects when the session would be too large. */
   async update(
-    { handle, key }: SessionNames,
     { stored, payload, owner }: SessionUpdate,
     deadline: Deadline | undefined,
   ): Promise<SessionWriteReply> {
+    const { handle, key } = stored.names;
     const { conflicts, seal, absolute, touchAfter, maxBytes } = this.#settings;
     const merges = conflicts === 'merge';
     const changes = changesOf(stored, payload);

@@ -2,6 +2,7 @@ import expressSession from 'express-session';
 import type { SessionCookie } from './client-cookie.ts';
 import { hasOtherMaxAge } from './cookie-lifetime.ts';
 import { isSecure } from './cookie-options.ts';
+import { isSameContent } from './merge.ts';
 import { contentOf } from './payload.ts';
 import { type RequestSession, UNTOUCHED } from './request-session.ts';
 
@@ -40,7 +41,7 @@ function sessionToSend(request: RequestSession): Session | undefined {
 function isDue(session: Session, request: RequestSession): boolean {
   const { rolling, saveUninitialized } = request.parts.settings;
   const isModified = () =>
-    session.id !== request.originalId || contentOf(session) !== (request.loaded?.content ?? '{}');
+    session.id !== request.originalId || !isSameContent(contentOf(session), request.loaded?.content ?? '{}');
   if (request.cookieId !== request.id) return saveUninitialized || isModified();
   return rolling || (Boolean(session.cookie.expires) && isModified());
 }

@@ -86,11 +86,11 @@ export function makeSession(req: Express.Request, data: object = {}): expressSes
   return Reflect.construct(KitSession, [req, data]);
 }
 
-const METHOD_NAMES: ReadonlySet<string> = new Set(['touch', 'resetMaxAge', ...Object.keys(METHODS)]);
+const METHOD_NAMES: readonly string[] = ['touch', 'resetMaxAge', ...Object.keys(METHODS)];
 
 /** The names of methods that a handler has hidden with data of the same name. Such data is not stored. */
 export function hiddenMethods(session: object): readonly string[] {
-  return Object.getOwnPropertyNames(session).filter((name) => METHOD_NAMES.has(name));
+  return METHOD_NAMES.filter((name) => Object.hasOwn(session, name));
 }
 
 function requestOf(session: Session): RequestSession {

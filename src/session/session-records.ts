@@ -48,11 +48,8 @@ export class SessionRecords {
   }
 
   /** Like `load`, but does not parse the session. With `moves: false`, the read has no side effects. */
-  async read(
-    { handle, key }: SessionNames,
-    moves: boolean,
-    deadline?: Deadline,
-  ): Promise<UnparsedSession | undefined> {
+  async read(names: SessionNames, moves: boolean, deadline?: Deadline): Promise<UnparsedSession | undefined> {
+    const { handle, key } = names;
     const { touchAfter, idle: usual } = this.#settings;
     const args = { touchAfter, idle: usual, moves };
     const reply = await this.#deps.engine.run(sessionRead, [key], args, deadline);
@@ -67,7 +64,7 @@ export class SessionRecords {
     let unopened: Buffer | undefined = data;
     let stored: ReturnType<UnparsedSession['parse']>;
     const parse = () => {
-      if (unopened !== undefined) stored = this.#parse(header, unopened, handle);
+      if (unopened !== undefined) stored = this.#parse(header, unopened, names);
       // The bytes may be a view of a large buffer of the socket, which a long request must not keep.
       unopened = undefined;
       return stored;
@@ -111,7 +108,7 @@ export class SessionRecords {
       await this.#index.admit({ owner, created, handle, indexUntil }, { limit, replaced, deadline });
     }
     reporter.events.emit('session:created', { handle });
-    return { ...payload, created, idle, revision, owner, isCurrent: true };
+    return { ...payload, created, idle, revision, owner, names, isCurrent: true };
   }
 
   /**
@@ -119,34 +116,32 @@ export class SessionRecords {
    * `conflicts: 'last-write'`, saves all keys.
    */
   async update(
-    id: string,
     stored: StoredSession,
     payload: SessionPayload,
     deadline?: Deadline,
   ): Promise<StoredSession | undefined> {
-    const names = this.#deps.keys.sessionNames(id);
+    const { created, names } = stored;
     const { handle } = names;
     const { conflicts, maxPerUser: limit } = this.#settings;
     const isSameUser = conflicts === 'merge' && payload.userId === stored.userId;
     const { content, userId } = payload;
     const saved = { meta: { ...stored.meta, ...payload.meta }, content, userId };
     const change = { stored, payload: saved, owner: isSameUser ? KEEP_OWNER : this.#ownerOf(payload) };
-    const reply = await this.#writer.update(names, change, deadline);
+    const reply = await this.#writer.update(change, deadline);
     if (reply.outcome !== 'written') {
       this.#deps.reporter.events.emit('session:conflict', { handle });
       return undefined;
     }
     const { idle, revision, indexUntil, ownerBefore } = reply;
-    const { created } = stored;
     const owner = isSameUser ? ownerBefore : change.owner;
     await this.#index.update({ owner, created, handle, indexUntil }, ownerBefore, { limit, deadline });
-    return { meta: saved.meta, content, userId, created, idle, revision, owner, isCurrent: true };
+    return { meta: saved.meta, content, userId, created, idle, revision, owner, names, isCurrent: true };
   }
 
   /** Destroys a session. `stored`: the session as the caller last loaded or saved it; if absent, the user is read. */
   async destroy(id: string, stored?: StoredSession, deadline?: Deadline): Promise<void> {
     const { engine, keys, reporter } = this.#deps;
-    const { handle, key } = keys.sessionNames(id);
+    const { handle, key } = stored?.names ?? keys.sessionNames(id);
     const { existed, owner, created } =
       stored === undefined
         ? await engine.run(sessionDestroy, [key], undefined, deadline)
@@ -198,8 +193,9 @@ export class SessionRecords {
   #parse(
     { created, idle, revision, owner }: Omit<UnparsedSession, 'parse' | 'isTouchDue'>,
     data: Buffer,
-    handle: string,
+    names: SessionNames,
   ): (StoredSession & ParsedPayload) | undefined {
+    const { handle } = names;
     const opened = this.#settings.seal.open(data, handle);
     const payload = parsePayload(opened);
     if (opened === undefined || payload === undefined) {
@@ -208,7 +204,7 @@ export class SessionRecords {
     }
     const { meta, content, userId } = payload;
     const { isCurrent } = opened;
-    return { meta, content, data: payload.data, userId, created, idle, revision, owner, isCurrent };
+    return { meta, content, data: payload.data, userId, created, idle, revision, owner, names, isCurrent };
   }
 
   #reportCorrupt(handle: string): void {

@@ -76,7 +76,7 @@ async function save(
   try {
     return stored === undefined
       ? await records.create(id, { ...payload, meta }, deadline)
-      : await records.update(id, stored, { ...payload, meta }, deadline);
+      : await records.update(stored, { ...payload, meta }, deadline);
   } catch (error) {
     // `UserIndex.admit` has destroyed the session, since its user has too many sessions.
     if (error instanceof RedisKitError && error.code === 'ERR_REDIS_KIT_SESSION_LIMIT') request.end(id);

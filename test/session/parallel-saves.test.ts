@@ -10,6 +10,7 @@ import { Reporter } from '../../src/base/reporter.ts';
 import type { Engine } from '../../src/engine/port.ts';
 import { PLAIN, packData } from '../../src/session/operations/data.ts';
 import { packSession, unpackSession } from '../../src/session/operations/format.ts';
+import { linesOf } from '../../src/session/operations/lines.ts';
 import type { SessionPayload } from '../../src/session/payload.ts';
 import type { RecordSettings } from '../../src/session/record-settings.ts';
 import { aesSeal, noSeal } from '../../src/session/seal.ts';
@@ -39,7 +40,7 @@ const COOKIE = { originalMaxAge: null, path: '/' };
 /** A session with this data, as a request saves it. */
 function payloadWith(data: object, cookie: SessionPayload['meta']['cookie'] = COOKIE): SessionPayload {
   const { userId } = data as { userId?: string };
-  return { meta: { cookie }, content: JSON.stringify(data), userId };
+  return { meta: { cookie }, content: linesOf(data), userId };
 }
 
 function dataIn(stored: SessionPayload | undefined): Record<string, unknown> {
@@ -118,7 +119,7 @@ describe.each(['memory', 'redis'] as const)('parallel saves of one session (%s)'
     const { records, id, stored } = await startWith({ first: 1 }, settings);
     const numbers = Array.from({ length: 1_000 }, (__, index) => index);
     await Promise.all(
-      numbers.map((number) => records.update(id, stored, payloadWith({ first: 1, [`k${number}`]: number }))),
+      numbers.map((number) => records.update(stored, payloadWith({ first: 1, [`k${number}`]: number }))),
     );
     const expected = Object.fromEntries(numbers.map((number) => [`k${number}`, number]));
     expect(dataIn(await records.load(id))).toEqual({ first: 1, ...expected });
@@ -128,7 +129,7 @@ describe.each(['memory', 'redis'] as const)('parallel saves of one session (%s)'
     const { records, id, stored } = await startWith({ first: 1, last: 'x' });
     const numbers = Array.from({ length: 1_000 }, (_, index) => index);
     await Promise.all(
-      numbers.map((n) => records.update(id, stored, payloadWith({ first: 1, last: 'x', n: { n } }))),
+      numbers.map((n) => records.update(stored, payloadWith({ first: 1, last: 'x', n: { n } }))),
     );
     expect(dataIn(await records.load(id))).toEqual({ first: 1, last: 'x', n: { n: 999 } });
   });
@@ -141,25 +142,25 @@ describe.each(['memory', 'redis'] as const)('parallel saves of one session (%s)'
         { a: 1, b: 20, c: 3, d: 4 },
         { a: 1, b: 2, c: 3, d: 4, e: 5 },
         { a: 1, b: 2, c: 3 },
-      ].map((data) => records.update(id, stored, payloadWith(data))),
+      ].map((data) => records.update(stored, payloadWith(data))),
     );
     expect(dataIn(await records.load(id))).toEqual({ b: 20, c: 3, e: 5 });
   });
 
   it('a session that loses all keys in parallel saves is empty, and takes new keys', async () => {
     const { records, id, stored } = await startWith({ a: 1, b: 2 });
-    await Promise.all([{ b: 2 }, { a: 1 }].map((data) => records.update(id, stored, payloadWith(data))));
+    await Promise.all([{ b: 2 }, { a: 1 }].map((data) => records.update(stored, payloadWith(data))));
     const empty = await loaded(records, id);
     expect(dataIn(empty)).toEqual({});
-    await records.update(id, empty, payloadWith({ c: 3 }));
+    await records.update(empty, payloadWith({ c: 3 }));
     expect(dataIn(await records.load(id))).toEqual({ c: 3 });
   });
 
   it('no save brings a destroyed session back', async () => {
     const { records, id, stored } = await startWith({ a: 1 });
-    const saves = Array.from({ length: 20 }, (_, n) => records.update(id, stored, payloadWith({ a: 1, n })));
+    const saves = Array.from({ length: 20 }, (_, n) => records.update(stored, payloadWith({ a: 1, n })));
     await records.destroy(id, stored);
-    const late = Array.from({ length: 20 }, (_, n) => records.update(id, stored, payloadWith({ a: 1, n })));
+    const late = Array.from({ length: 20 }, (_, n) => records.update(stored, payloadWith({ a: 1, n })));
     await Promise.all(saves);
     expect(await Promise.all(late)).toEqual(late.map(() => undefined));
     expect(await records.load(id)).toBeUndefined();
@@ -171,16 +172,16 @@ describe.each(['memory', 'redis'] as const)('parallel saves of one session (%s)'
       [
         { a: 1, c: 3 },
         { d: 4, b: 2 },
-      ].map((data) => records.update(id, stored, payloadWith(data))),
+      ].map((data) => records.update(stored, payloadWith(data))),
     );
-    expect((await records.load(id))?.content).toBe('{"d":4,"b":2}');
+    expect(JSON.stringify(dataIn(await records.load(id)))).toBe('{"d":4,"b":2}');
   });
 
   it('a save that changes data keeps the cookie, and with it the idle time, that another request has set', async () => {
     const { records, id, stored } = await startWith({ a: 1 });
     const long = { originalMaxAge: 5 * HOUR, expires: '2030-01-01T00:00:00.000Z', path: '/' };
-    await records.update(id, stored, payloadWith({ a: 1 }, long));
-    await records.update(id, stored, payloadWith({ a: 2 }));
+    await records.update(stored, payloadWith({ a: 1 }, long));
+    await records.update(stored, payloadWith({ a: 2 }));
     const merged = await loaded(records, id);
     expect([merged.meta.cookie, merged.idle, dataIn(merged)]).toEqual([long, 5 * HOUR, { a: 2 }]);
   });
@@ -188,7 +189,7 @@ describe.each(['memory', 'redis'] as const)('parallel saves of one session (%s)'
   it('a save with the idle time of a changed setting sets it if no other request has changed the cookie', async () => {
     const { sessions, id, stored } = await startWith({ a: 1 });
     const records = sessions.with({ idle: 2 * HOUR });
-    await records.update(id, stored, payloadWith({ a: 2 }));
+    await records.update(stored, payloadWith({ a: 2 }));
     expect((await loaded(records, id)).idle).toBe(2 * HOUR);
   });
 
@@ -197,11 +198,11 @@ describe.each(['memory', 'redis'] as const)('parallel saves of one session (%s)'
     const cookie = { ...COOKIE, originalMaxAge: 5 * HOUR };
     const device = {
       meta: { cookie: COOKIE, ip: '::1', userAgent: 'x' },
-      content: '{"a":1,"userId":"ann"}',
+      content: '{\n"a":1,\n"userId":"ann"}',
       userId: 'ann',
     };
-    await records.update(id, stored, device);
-    await records.update(id, stored, payloadWith({ a: 1 }, cookie));
+    await records.update(stored, device);
+    await records.update(stored, payloadWith({ a: 1 }, cookie));
     expect((await loaded(records, id)).meta).toEqual({ cookie, ip: '::1', userAgent: 'x' });
   });
 
@@ -211,13 +212,13 @@ describe.each(['memory', 'redis'] as const)('parallel saves of one session (%s)'
     onTestFinished(async () => {
       for (const owner of [ann, bob, eve]) await both.client.del(sessions.keys.userSessions(owner ?? ''));
     });
-    const first = await records.update(id, stored, payloadWith({ a: 1, userId: 'ann' }));
+    const first = await records.update(stored, payloadWith({ a: 1, userId: 'ann' }));
     expect(first?.owner).toBe(ann);
     const base = await loaded(records, id);
     const saved = await Promise.all([
-      records.update(id, base, payloadWith({ a: 1, userId: 'bob' })),
-      records.update(id, base, payloadWith({ a: 1, userId: 'eve' })),
-      records.update(id, base, payloadWith({ a: 2, userId: 'ann' })),
+      records.update(base, payloadWith({ a: 1, userId: 'bob' })),
+      records.update(base, payloadWith({ a: 1, userId: 'eve' })),
+      records.update(base, payloadWith({ a: 2, userId: 'ann' })),
     ]);
     expect(saved.map((each) => each?.owner)).toEqual([bob, eve, eve]);
     const merged = await loaded(records, id);
@@ -234,7 +235,7 @@ describe.each(['memory', 'redis'] as const)('parallel saves of one session (%s)'
         const { records, id, stored } = await startWith({ a: 1 }, { seal, maxBytes: 5_000 });
         const results = await Promise.allSettled(
           Array.from({ length: 20 }, (__, n) =>
-            records.update(id, stored, payloadWith({ a: 1, [`k${n}`]: 'x'.repeat(900) })),
+            records.update(stored, payloadWith({ a: 1, [`k${n}`]: 'x'.repeat(900) })),
           ),
         );
         const kept = results.map(({ status }) => status === 'fulfilled');
@@ -248,8 +249,8 @@ describe.each(['memory', 'redis'] as const)('parallel saves of one session (%s)'
         const merged = await loaded(records, id);
         expect(Object.keys(dataIn(merged))).toEqual(['a', 'k0', 'k1', 'k2', 'k3', 'k4']);
         // A request that makes a value smaller frees space for others.
-        await records.update(id, merged, payloadWith({ ...dataIn(merged), k0: '' }));
-        await records.update(id, merged, payloadWith({ ...dataIn(merged), k5: 'x'.repeat(900) }));
+        await records.update(merged, payloadWith({ ...dataIn(merged), k0: '' }));
+        await records.update(merged, payloadWith({ ...dataIn(merged), k5: 'x'.repeat(900) }));
         expect(dataIn(await records.load(id))).toMatchObject({ k0: '', k5: 'x'.repeat(900) });
       },
     );
@@ -279,24 +280,22 @@ describe.each(['memory', 'redis'] as const)('parallel saves of one session (%s)'
       async (_, seal) => {
         const { records, id, stored } = await startWith({ a: 0 }, { seal });
         const model = new Map<string, unknown>([['a', 0]]);
-        const json = (entries: Iterable<readonly [string, unknown]>) =>
-          JSON.stringify(Object.fromEntries(entries));
         const save = async (base: StoredSession, name: string, value: unknown) => {
           const mine = new Map(Object.entries(dataIn(base)));
           if (value === undefined) mine.delete(name);
           else mine.set(name, value);
-          await records.update(id, base, { ...base, content: json(mine) });
+          await records.update(base, { ...base, content: linesOf(Object.fromEntries(mine)) });
           if (value === undefined) model.delete(name);
           else model.set(name, value);
         };
         const names = [...NAMES, ...UNICODE];
         await Promise.all(names.map((name) => save(stored, name, { name })));
         const base = await loaded(records, id);
-        expect(base.content).toBe(json(model));
+        expect(dataIn(base)).toEqual(Object.fromEntries(model));
         await Promise.all(
           names.map((name, at) => save(base, name, at % 2 === 0 ? undefined : `new ${name}`)),
         );
-        expect((await loaded(records, id)).content).toBe(json(model));
+        expect(dataIn(await loaded(records, id))).toEqual(Object.fromEntries(model));
         expect(Reflect.get({}, 'name')).toBeUndefined();
       },
     );
@@ -308,16 +307,12 @@ describe.each(['memory', 'redis'] as const)('parallel saves of one session (%s)'
         const all = (value: (n: number) => unknown) =>
           Object.fromEntries(numbers.map((n) => [`key ${n}`, value(n)]));
         const { records, id, stored } = await startWith({ other: 1 }, { seal, maxBytes: 2 ** 24 });
-        await records.update(id, stored, payloadWith({ other: 1, ...all((n) => n) }));
+        await records.update(stored, payloadWith({ other: 1, ...all((n) => n) }));
         const base = await loaded(records, id);
-        await records.update(id, stored, payloadWith({ other: 2 }));
-        await records.update(id, base, payloadWith({ ...dataIn(base), 'key 5000': 'one' }));
+        await records.update(stored, payloadWith({ other: 2 }));
+        await records.update(base, payloadWith({ ...dataIn(base), 'key 5000': 'one' }));
         expect(dataIn(await records.load(id))).toEqual({ other: 2, ...all((n) => n), 'key 5000': 'one' });
-        await records.update(
-          id,
-          base,
-          payloadWith({ other: 1, ...all((n) => (n % 3 === 0 ? undefined : [n])) }),
-        );
+        await records.update(base, payloadWith({ other: 1, ...all((n) => (n % 3 === 0 ? undefined : [n])) }));
         const data = dataIn(await records.load(id));
         expect([Object.keys(data).length, data.other, data['key 5000'], data['key 3']]).toEqual([
           6_667,
@@ -330,9 +325,10 @@ describe.each(['memory', 'redis'] as const)('parallel saves of one session (%s)'
 
     it('a changed value keeps the place of its key, and new keys come last in the order of the saves', async () => {
       const { records, id, stored } = await startWith({ b: 1, a: 1, c: 1 });
-      await records.update(id, stored, payloadWith({ b: 1, a: 2, c: 1, z: 1 }));
-      await records.update(id, stored, payloadWith({ b: 1, a: 1, c: 1, y: 1, 10: 1, 9: 1 }));
-      expect((await loaded(records, id)).content).toBe('{"9":1,"10":1,"b":1,"a":2,"c":1,"z":1,"y":1}');
+      await records.update(stored, payloadWith({ b: 1, a: 2, c: 1, z: 1 }));
+      await records.update(stored, payloadWith({ b: 1, a: 1, c: 1, y: 1, 10: 1, 9: 1 }));
+      const { content } = await loaded(records, id);
+      expect(content).toBe('{\n"b":1,\n"a":2,\n"c":1,\n"z":1,\n"9":1,\n"10":1,\n"y":1}');
     });
   });
 
@@ -360,8 +356,7 @@ describe.each(['memory', 'redis'] as const)('parallel saves of one session (%s)'
             if (wanted === undefined) model.delete(key);
             else model.set(key, wanted);
           }
-          const content = JSON.stringify(Object.fromEntries(mine));
-          await records.update(id, from, { ...from, content });
+          await records.update(from, { ...from, content: linesOf(Object.fromEntries(mine)) });
           versions.push(await loaded(records, id));
         }
         expect(dataIn(versions.at(-1))).toEqual(JSON.parse(JSON.stringify(Object.fromEntries(model))));
@@ -383,7 +378,7 @@ describe.each(['memory', 'redis'] as const)('parallel saves of one session (%s)'
         await store(sessions, value.subarray(0, length));
         expect(await records.load(id), `${length} bytes`).toBeUndefined();
         if (length % 5 !== 0) continue;
-        const saved = await records.update(id, stored, payloadWith({ ...data, d: 'y' }));
+        const saved = await records.update(stored, payloadWith({ ...data, d: 'y' }));
         const after = await records.load(id);
         if (after !== undefined)
           expect([saved?.content, dataIn(after)]).toEqual([after.content, { ...data, d: 'y' }]);
@@ -409,9 +404,9 @@ describe.each(['memory', 'redis'] as const)('parallel saves of one session (%s)'
       await saveByOldVersion(sessions, oldData({ a: 1, b: [2] }));
       const stored = await loaded(records, id);
       expect([dataIn(stored), stored.isCurrent]).toEqual([{ a: 1, b: [2] }, false]);
-      await records.update(id, stored, payloadWith({ a: 1, b: [3] }));
+      await records.update(stored, payloadWith({ a: 1, b: [3] }));
       const after = await loaded(records, id);
-      expect([after.content, after.isCurrent]).toEqual(['{"a":1,"b":[3]}', true]);
+      expect([dataIn(after), after.isCurrent]).toEqual([{ a: 1, b: [3] }, true]);
     });
 
     it('parallel saves after a load of a session of the old version are all kept', async () => {
@@ -419,7 +414,7 @@ describe.each(['memory', 'redis'] as const)('parallel saves of one session (%s)'
       await saveByOldVersion(sessions, oldData({ a: 1 }));
       const stored = await loaded(records, id);
       const numbers = Array.from({ length: 100 }, (_, n) => n);
-      await Promise.all(numbers.map((n) => records.update(id, stored, payloadWith({ a: 1, [`k${n}`]: n }))));
+      await Promise.all(numbers.map((n) => records.update(stored, payloadWith({ a: 1, [`k${n}`]: n }))));
       const expected = Object.fromEntries(numbers.map((n) => [`k${n}`, n]));
       expect(dataIn(await records.load(id))).toEqual({ a: 1, ...expected });
     });
@@ -427,22 +422,22 @@ describe.each(['memory', 'redis'] as const)('parallel saves of one session (%s)'
     it('a save keeps what a process of the old version has saved since the load', async () => {
       const { sessions, records, id, stored } = await startWith({ a: 1, b: 1 });
       await saveByOldVersion(sessions, oldData({ a: 2, b: 1, c: 3 }));
-      await records.update(id, stored, payloadWith({ a: 1, b: 2 }));
+      await records.update(stored, payloadWith({ a: 1, b: 2 }));
       expect(dataIn(await records.load(id))).toEqual({ a: 2, b: 2, c: 3 });
       const base = await loaded(records, id);
       await saveByOldVersion(sessions, oldData({ a: 2, b: 2, d: 4 }));
       const old = await loaded(records, id);
       await saveByOldVersion(sessions, oldData({ a: 2, b: 2, d: 4, e: 5 }));
       await Promise.all([
-        records.update(id, base, payloadWith({ a: 3, b: 2, c: 3 })),
-        records.update(id, old, payloadWith({ a: 2, d: 4 })),
+        records.update(base, payloadWith({ a: 3, b: 2, c: 3 })),
+        records.update(old, payloadWith({ a: 2, d: 4 })),
       ]);
       expect(dataIn(await records.load(id))).toEqual({ a: 3, d: 4, e: 5 });
     });
 
     it('the stored text of a plain session is JSON, which the old version can read', async () => {
-      const { sessions, records, id, stored } = await startWith({ a: 1, 'b"': 2 });
-      await records.update(id, stored, payloadWith({ a: [1], 'b"': 2 }));
+      const { sessions, records, stored } = await startWith({ a: 1, 'b"': 2 });
+      await records.update(stored, payloadWith({ a: [1], 'b"': 2 }));
       const value = await storedValue(sessions);
       const data = value.subarray(37);
       expect([value[1], data[0]]).toEqual([1, 0]);
@@ -462,8 +457,8 @@ describe.each(['memory', 'redis'] as const)('parallel saves of one session (%s)'
       const stored = await loaded(records, id);
       expect([dataIn(stored), stored.isCurrent]).toEqual([{ a: 1, b: 2 }, false]);
       await Promise.all([
-        records.update(id, stored, payloadWith({ a: 1, b: 3 })),
-        records.update(id, stored, payloadWith({ a: 4, b: 2 })),
+        records.update(stored, payloadWith({ a: 1, b: 3 })),
+        records.update(stored, payloadWith({ a: 4, b: 2 })),
       ]);
       const after = await loaded(records, id);
       expect([dataIn(after), after.isCurrent]).toEqual([{ a: 4, b: 3 }, true]);
@@ -480,7 +475,7 @@ describe.each(['memory', 'redis'] as const)('parallel saves of one session (%s)'
       const records = sessions.with({ seal: aesSeal([NEW, OLD]) });
       const stored = await loaded(records, id);
       expect(stored.isCurrent).toBe(false);
-      await records.update(id, stored, payloadWith({ a: 1, b: 3 }));
+      await records.update(stored, payloadWith({ a: 1, b: 3 }));
       expect(dataIn(await sessions.with({ seal: aesSeal([NEW]) }).load(id))).toEqual({ a: 1, b: 3 });
     });
 
@@ -491,15 +486,15 @@ describe.each(['memory', 'redis'] as const)('parallel saves of one session (%s)'
         [NEW, OLD],
       ].map((keys) => sessions.with({ seal: aesSeal(keys) })) as [SessionRecords, SessionRecords];
       const bases = [await loaded(old, id), await loaded(next, id)] as const;
-      await old.update(id, bases[0], payloadWith({ a: 1, b: 0 }));
-      await next.update(id, bases[1], payloadWith({ a: 2, b: 0 }));
-      await old.update(id, bases[0], payloadWith({ a: 0, b: 3 }));
-      await next.update(id, bases[1], payloadWith({ a: 0, b: 0, c: 4 }));
-      await old.update(id, bases[0], payloadWith({ a: 0, b: 0, c: 5 }));
+      await old.update(bases[0], payloadWith({ a: 1, b: 0 }));
+      await next.update(bases[1], payloadWith({ a: 2, b: 0 }));
+      await old.update(bases[0], payloadWith({ a: 0, b: 3 }));
+      await next.update(bases[1], payloadWith({ a: 0, b: 0, c: 4 }));
+      await old.update(bases[0], payloadWith({ a: 0, b: 0, c: 5 }));
       for (const records of [old, next]) {
         expect(dataIn(await records.load(id))).toEqual({ a: 2, b: 3, c: 5 });
       }
-      await old.update(id, bases[0], payloadWith({ a: 6, b: 0 }));
+      await old.update(bases[0], payloadWith({ a: 6, b: 0 }));
       expect(dataIn(await next.load(id))).toEqual({ a: 6, b: 3, c: 5 });
     });
   });
@@ -534,7 +529,7 @@ describeWithServers('the commands of parallel saves of one session', () => {
     const commands = await countCommands(server.url, () =>
       Promise.all(
         Array.from({ length: 1_000 }, (__, n) =>
-          records.update(sessions.id, stored, payloadWith({ a: 1, [`k${n % 20}`]: n })),
+          records.update(stored, payloadWith({ a: 1, [`k${n % 20}`]: n })),
         ),
       ),
     );

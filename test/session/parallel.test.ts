@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import type { SessionOptions } from '../../src/index.ts';
 import { changesOf, entriesOf, withChanges } from '../../src/session/merge.ts';
+import { linesOf } from '../../src/session/operations/lines.ts';
 import { Gate } from '../http/exchange.ts';
 import { eventsOf } from '../support/kits.ts';
 import { onEveryStore } from '../support/stores.ts';
@@ -153,7 +154,7 @@ it('the changes of a request are the keys whose JSON it has changed, and leave t
   const key = fc.constantFrom('a', 'b', 'c', 'toString', '__proto__', '1', 'cookie ');
   const content = fc
     .uniqueArray(fc.tuple(key, value), { selector: ([name]) => name, maxLength: 6 })
-    .map((entries) => JSON.stringify(Object.fromEntries(entries)));
+    .map((entries) => linesOf(Object.fromEntries(entries)));
   const textsOf = (json: string) =>
     new Map(Object.entries(JSON.parse(json) as object).map(([name, each]) => [name, JSON.stringify(each)]));
   const meta = { cookie: {} };

@@ -31,7 +31,7 @@ export function kitFormat(
     const payload = payloadOf(session);
     if (session instanceof expressSession.Session) return records.create(id, payload);
     const stored = await records.load(id);
-    return stored === undefined ? records.create(id, payload) : records.update(id, stored, payload);
+    return stored === undefined ? records.create(id, payload) : records.update(stored, payload);
   }
 
   return {
@@ -51,7 +51,7 @@ export function kitFormat(
       const stored =
         before === undefined
           ? await saveUnknown(id, session)
-          : await records.update(id, before, payloadOf(session));
+          : await records.update({ ...before, names: keys.sessionNames(id) }, payloadOf(session));
       if (stored !== undefined) remember(session, stored);
     },
     async touch(id, session) {
