@@ -3,6 +3,8 @@ import type { Entries } from './seal.ts';
 
 type JsonObject = Readonly<Record<string, unknown>>;
 
+const OWN_PROPERTY = { configurable: true, enumerable: true, writable: true };
+
 /**
  * The data of a session at one time, to which later data is compared. A value that cannot be changed in place is compared
  * by itself, which is several times cheaper than a comparison of its JSON.
@@ -32,13 +34,14 @@ export class SessionContent {
     const objects = new Map<string, string>();
     for (const name of Object.keys(object)) {
       const value = name === except ? undefined : (object as JsonObject)[name];
-      if (isPlain(value)) setValue(values, name, value);
-      else {
+      if (!isPlain(value)) {
         const json: string | undefined = JSON.stringify(value);
         if (json === undefined) continue;
-        setValue(values, name, value);
         objects.set(name, json);
       }
+      // An assignment to `__proto__` would set the prototype.
+      if (name === '__proto__') Object.defineProperty(values, name, { ...OWN_PROPERTY, value });
+      else values[name] = value;
     }
     return new SessionContent(values, undefined, objects);
   }
@@ -96,10 +99,4 @@ export class SessionContent {
 function isPlain(value: unknown): boolean {
   if (typeof value === 'string' || typeof value === 'boolean' || value === null) return true;
   return typeof value === 'number' && Number.isFinite(value);
-}
-
-/** Sets an own property, also for the name `__proto__`. */
-function setValue(values: Record<string, unknown>, name: string, value: unknown): void {
-  if (name !== '__proto__') values[name] = value;
-  else Object.defineProperty(values, name, { configurable: true, enumerable: true, writable: true, value });
 }

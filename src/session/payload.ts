@@ -68,19 +68,18 @@ function plainOf(value: unknown): unknown {
 
 /** Returns the data from which express-session creates a session. `usedAt`: the session's last use; default now. */
 export function dataOf({ meta, content }: SessionPayload, usedAt?: number): expressSession.SessionData {
-  return {
-    ...content.values,
-    cookie: renewedCookie(meta.cookie, usedAt),
-  } as unknown as expressSession.SessionData;
+  // A copy, since other sessions may have the same object.
+  const cookie = { ...renewedCookie(meta.cookie, usedAt) };
+  return { ...content.values, cookie } as unknown as expressSession.SessionData;
 }
 
 /** Undefined when the texts are missing or no session can be created from them. */
 export function parsePayload(parts: DataParts | undefined): SessionPayload | undefined {
   if (parts === undefined) return undefined;
   try {
-    const meta: unknown = JSON.parse(parts.meta);
+    const meta = parseMeta(parts.meta);
     const data: unknown = JSON.parse(parts.content);
-    if (!isMeta(meta) || !isObject(data)) return undefined;
+    if (meta === undefined || !isObject(data)) return undefined;
     // An earlier version of the kit has written no lines.
     const content = isInLines(parts.content)
       ? SessionContent.ofText(data, parts.content)
@@ -113,6 +112,17 @@ export function dataError(cause: unknown): RedisKitError {
     `req.session was not saved, since its data cannot be stored: ${asError(cause).message}`,
     { cause },
   );
+}
+
+/** The last text and its object, since sessions without a user mostly have the same meta. */
+let parsedMeta: { readonly text: string; readonly meta: SessionMeta } | undefined;
+
+function parseMeta(text: string): SessionMeta | undefined {
+  if (parsedMeta?.text === text) return parsedMeta.meta;
+  const meta: unknown = JSON.parse(text);
+  if (!isMeta(meta)) return undefined;
+  parsedMeta = { text, meta };
+  return meta;
 }
 
 function isMeta(value: unknown): value is SessionMeta {
