@@ -95,7 +95,8 @@ function openParts(settings: KitSettings) {
   const fallback = new MemoryKeyspace(systemClock);
   const channels = keys.callChannels();
 
-  async function close(timeoutMs: number): Promise<void> {
+  let closed: Promise<void> | undefined;
+  async function closeOnce(timeoutMs: number): Promise<void> {
     const until = performance.now() + timeoutMs;
     closing.abort();
     await work.ended(timeoutMs);
@@ -104,7 +105,10 @@ function openParts(settings: KitSettings) {
 
   return {
     ...store,
-    close,
+    close(timeoutMs: number): Promise<void> {
+      closed ??= closeOnce(timeoutMs);
+      return closed;
+    },
     reporter,
     failurePolicies: new FailurePolicies(),
     keys,
