@@ -7,8 +7,10 @@ import type { Argument, RawReply } from '../engine/operation.ts';
 import { type CommandLink, ReplyError } from '../engine/port.ts';
 import type { Adapter, Status } from './adapter.ts';
 import { Breaker } from './breaker.ts';
-import { ReconnectingPubSub } from './reconnecting-pub-sub.ts';
+import { OwnSubscriptions } from './own-subscriptions.ts';
+import { MovedReplies, unreachable } from './remedies.ts';
 import { Timeouts } from './timeouts.ts';
+import type { Transport } from './transport.ts';
 
 export const READY_TIMEOUT_MS = 5_000;
 
@@ -36,26 +38,25 @@ export class Connection implements CommandLink {
   readonly #timeouts = new Timeouts();
   readonly #breakers = new Map<string, Breaker>();
   readonly #waiting = new Set<() => void>();
-  /** Pub/Sub for all features, on a second connection. */
-  readonly pubSub: ReconnectingPubSub;
+  /** Pub/Sub for all features of the kit. */
+  readonly pubSub: OwnSubscriptions;
+  readonly #moved: MovedReplies;
+  readonly #leave: () => void;
   #isClosed = false;
   #emittedStatus: 'up' | 'down' | undefined;
+  #wasUp = false;
   #closed: Promise<void> | undefined;
 
-  constructor(
-    createAdapter: (changed: () => void) => Adapter,
-    events: Emitter<KitEvents>,
-    commandTimeoutMs: number,
-  ) {
+  constructor(transport: Transport, events: Emitter<KitEvents>, commandTimeoutMs: number) {
     this.#events = events;
     this.#commandTimeoutMs = commandTimeoutMs;
-    this.#adapter = createAdapter(() => this.#changed());
-    this.pubSub = new ReconnectingPubSub(
-      () => this.#adapter.createSubscriber(),
-      (error) => this.#events.emit('error', { feature: 'connection', error }),
-    );
-    this.#adapter.open();
-    this.#changed();
+    this.#adapter = transport.adapter;
+    const failed = (error: Error) => this.#events.emit('error', { feature: 'connection', error });
+    this.pubSub = new OwnSubscriptions(transport.pubSub, failed);
+    this.#moved = new MovedReplies(failed);
+    this.#leave = transport.join({ changed: () => this.#changed(), failed });
+    // Deferred: the client may be connected already, and the app adds its listeners after it has created the kit.
+    queueMicrotask(() => this.#changed());
   }
 
   get client(): unknown {
@@ -154,7 +155,7 @@ export class Connection implements CommandLink {
   #failure(error: unknown, breaker: Breaker, spentMs: number): unknown {
     if (error instanceof ReplyError && !hasNotRun(error)) {
       breaker.succeeded();
-      return error;
+      return this.#moved.explain(error, this.#adapter.mode);
     }
     // A command that had little time left says nothing about the node.
     if (spentMs * 2 >= this.#commandTimeoutMs) breaker.failed();
@@ -175,7 +176,7 @@ export class Connection implements CommandLink {
       );
   }
 
-  /** Waits for running commands, up to the timeout, and then closes the client if the kit created it. */
+  /** Waits for running commands, up to the timeout, and then leaves the transport, which the last user closes. */
   close(timeoutMs: number): Promise<void> {
     this.#closed ??= this.#close(timeoutMs);
     return this.#closed;
@@ -190,7 +191,7 @@ export class Connection implements CommandLink {
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
     for (const breaker of this.#breakers.values()) breaker.stop();
-    this.#adapter.close();
+    this.#leave();
   }
 
   async #waitForUp(key: string, timeoutMs: number): Promise<void> {
@@ -229,10 +230,7 @@ export class Connection implements CommandLink {
   }
 
   #unreachable(what: string): ConnectionError {
-    const cause = this.#adapter.lastError;
-    return new ConnectionError(cause === undefined ? what : `${what}: ${cause.message || cause.name}`, {
-      cause,
-    });
+    return unreachable(what, this.#adapter.lastError, this.#wasUp);
   }
 
   #late(timeoutMs: number): StoreError {
@@ -275,8 +273,10 @@ export class Connection implements CommandLink {
     const status = this.#adapter.overallStatus();
     if (status === 'connecting' || status === this.#emittedStatus) return;
     this.#emittedStatus = status;
-    if (status === 'up') this.#events.emit('connection:up', { mode: this.#adapter.mode });
-    else this.#events.emit('connection:down', { error: this.#unreachable('Redis cannot be reached') });
+    if (status === 'up') {
+      this.#wasUp = true;
+      this.#events.emit('connection:up', { mode: this.#adapter.mode });
+    } else this.#events.emit('connection:down', { error: this.#unreachable('Redis cannot be reached') });
   }
 }
 

@@ -4,20 +4,21 @@ import { createCluster } from 'redis';
 import { asError, ConnectionError } from '../base/errors.ts';
 import type { Argument, RawReply } from '../engine/operation.ts';
 import { type Adapter, reconnectDelay, SocketStatus, type Status, type Subscriber } from './adapter.ts';
+import type { HostAndPort } from './address.ts';
 import type { BorrowedClient } from './borrowed-client.ts';
+import type { ClusterSettings } from './cluster-options.ts';
 import { keySlot } from './key-slot.ts';
 import {
   COMMAND_OPTIONS,
   type CommandOptions,
+  clientOptions,
   destroyClient,
-  OWN_CLIENT_OPTIONS,
+  hostOptions,
   readReply,
   redact,
   replyErrorOf,
-  socketOptions,
 } from './node-redis.ts';
 import { type NodeClient, NodeRedisSubscriber } from './node-redis-subscriber.ts';
-import type { ConnectionSettings } from './options.ts';
 import { addSharedListeners } from './shared-listeners.ts';
 
 interface ClusterMaster {
@@ -46,25 +47,31 @@ const CONNECT_NODE_EVERY_MS = 200;
 /** The cluster is asked for its topology this long after a master's socket began to reconnect. */
 const TOPOLOGY_REFRESH_MS = 200;
 
-export function openCluster(
-  settings: Extract<ConnectionSettings, { kind: 'cluster' }>,
-  changed: () => void,
-): Adapter {
-  const { nodes, username, password, tls } = settings;
+export function openCluster(settings: ClusterSettings, changed: () => void): Adapter {
+  const { nodes, tls } = settings;
+  const options = clientOptions(settings);
   const cluster: BorrowedClient = createCluster({
-    rootNodes: nodes.map(({ host, port }) => ({ socket: { host, port } })),
-    defaults: {
-      ...OWN_CLIENT_OPTIONS,
-      socket: socketOptions(tls),
-      ...(username === undefined ? {} : { username }),
-      ...(password === undefined ? {} : { password }),
-    },
-    commandOptions: OWN_CLIENT_OPTIONS.commandOptions,
+    rootNodes: nodes.map((node) => ({ socket: hostOptions(node, tls) })),
+    defaults: options,
+    commandOptions: options.commandOptions,
+    nodeAddressMap: (address) => hostOptions(locateNode(address, settings), tls),
     // The adapter connects the nodes one by one: otherwise a single dead master would block the whole cluster.
     minimizeConnections: true,
     topologyRefreshOnReconnectionAttemptStrategy: TOPOLOGY_REFRESH_MS,
   });
   return new NodeRedisCluster(cluster as ClusterClient, true, changed);
+}
+
+/** Returns where to connect for an address that a node has announced. node-redis writes an unknown host as `null`. */
+function locateNode(announced: string, { nodes, nodeAddressMap }: ClusterSettings): HostAndPort {
+  const colon = announced.lastIndexOf(':');
+  const host = announced.slice(0, colon);
+  const port = Number(announced.slice(colon + 1));
+  if (!['', '?', 'null'].includes(host)) return nodeAddressMap(announced) ?? { host, port };
+  // An unknown host means the host that answered, which is one of those that the user has listed.
+  const answered = nodes.find((node) => node.port === port) ?? nodes[0];
+  const address = { host: answered?.host ?? 'localhost', port };
+  return nodeAddressMap(`${address.host}:${port}`) ?? address;
 }
 
 export function borrowCluster(client: BorrowedClient, changed: () => void): Adapter {
@@ -211,10 +218,15 @@ class NodeRedisCluster implements Adapter {
     const attemptedAt = this.#attemptedAt.get(master.address) ?? Number.NEGATIVE_INFINITY;
     if (now - attemptedAt < CONNECT_NODE_EVERY_MS) return;
     this.#attemptedAt.set(master.address, now);
-    this.client.nodeClient(master).catch((error: unknown) => {
+    this.#nodeClient(master).catch((error: unknown) => {
       const cause = redact(asError(error));
       this.#failed(new ConnectionError(`cluster node ${master.address}: ${cause.message}`, { cause }));
     });
+  }
+
+  /** `async`, since the user's `nodeAddressMap` may throw. */
+  async #nodeClient(master: ClusterMaster): Promise<unknown> {
+    return this.client.nodeClient(master);
   }
 
   #socket(address: string): SocketStatus {
@@ -226,8 +238,13 @@ class NodeRedisCluster implements Adapter {
     return socket;
   }
 
+  /** `host` and `port` are those of the socket, and differ from the announced address if the cluster maps addresses. */
   #update({ host, port }: { host: string; port: number }, change: (socket: SocketStatus) => void): void {
-    change(this.#socket(`${host}:${port}`));
+    const node = this.client.masters.find(({ client }) => {
+      const socket = client?.options?.socket;
+      return socket?.host === host && socket.port === port;
+    });
+    change(this.#socket(node?.address ?? `${host}:${port}`));
     this.#changed();
   }
 
