@@ -47,7 +47,7 @@ export interface ConnectionOptions<Client = unknown> {
    * instance.
    */
   readonly clientName?: string | undefined;
-  /** A node-redis client or cluster that you connect and close. `kit.close()` only removes the kit's own listeners. */
+  /** A node-redis client, cluster or Sentinel client that you connect and close. `kit.close()` only removes the kit's own listeners. */
   readonly client?: (Client & BorrowedClient) | undefined;
   readonly cluster?: ClusterOptions | undefined;
   /** The sentinels that name the master. The kit follows the master, also after a failover. */

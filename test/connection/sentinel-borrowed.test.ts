@@ -16,7 +16,7 @@ function ignore(): void {
   // Without a listener of its owner, a lost sentinel would end the process.
 }
 
-describeWithServers('a borrowed Sentinel client', () => {
+describeWithServers('a kit on a borrowed Sentinel client', () => {
   let group: RedisSentinel;
 
   beforeAll(async () => {
@@ -36,7 +36,7 @@ describeWithServers('a borrowed Sentinel client', () => {
   describe.each([
     ['node-redis 6', lend6],
     ['node-redis 5', lend5],
-  ])('of %s', (_family, lend) => {
+  ])('a borrowed Sentinel client of %s', (_family, lend) => {
     async function lendForTest() {
       const client = lend();
       client.on('error', ignore);

@@ -93,9 +93,11 @@ describeWithServers('a kit with `sentinel`', () => {
     expect(downs[0]?.error.message).toContain(
       `master '${group.name}', which is 127.0.0.1:${old.port} for its sentinels: connect ECONNREFUSED`,
     );
+    const { client } = kit;
     await group.failOver('kill');
     await kit.ready();
     await expectUse(kit);
+    expect(kit.client).not.toBe(client);
     await group.heal();
   });
 
