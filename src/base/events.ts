@@ -4,7 +4,7 @@ import { ConfigError } from './errors.ts';
 /** The events of a kit: `kit.on('connection:down', ({ error }) => ...)`. The part before the colon is the feature. */
 export interface KitEvents {
   /** Redis is reachable, for the first time or again. */
-  'connection:up': { readonly mode: 'standalone' | 'cluster' };
+  'connection:up': { readonly mode: 'standalone' | 'cluster' | 'sentinel' };
   /** Redis is unreachable. Each feature follows its failure policy until the connection is back. */
   'connection:down': { readonly error: Error };
   /**

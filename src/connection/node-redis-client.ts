@@ -2,6 +2,7 @@ import { createClient } from 'redis';
 import { asError, ConnectionError } from '../base/errors.ts';
 import type { Argument, RawReply } from '../engine/operation.ts';
 import { type Adapter, SocketStatus, type Status, type Subscriber } from './adapter.ts';
+import type { ServerAddress } from './address.ts';
 import type { BorrowedClient } from './borrowed-client.ts';
 import {
   COMMAND_OPTIONS,
@@ -20,14 +21,24 @@ interface SingleClient extends NodeClient, Omit<BorrowedClient, 'sendCommand'> {
   connect(): Promise<unknown>;
 }
 
-export function openStandalone(settings: StandaloneSettings, changed: () => void): Adapter {
+export type OwnClient = ReturnType<typeof createOwnClient>;
+
+/** Creates a client that the kit connects and closes. `socket` replaces options of its socket. */
+export function createOwnClient(
+  settings: Omit<StandaloneSettings, 'kind'> & ServerAddress,
+  socket: { readonly reconnectStrategy?: false; readonly signal?: AbortSignal } = {},
+) {
   const options = clientOptions(settings);
   const endpoint = 'path' in settings ? { path: settings.path } : hostOptions(settings, settings.tls);
-  const client: BorrowedClient = createClient({
+  return createClient({
     ...options,
-    socket: { ...options.socket, ...endpoint },
+    socket: { ...options.socket, ...endpoint, ...socket },
     database: settings.db,
   });
+}
+
+export function openStandalone(settings: StandaloneSettings, changed: () => void): Adapter {
+  const client: BorrowedClient = createOwnClient(settings);
   return new NodeRedisClient(client as SingleClient, true, changed);
 }
 
