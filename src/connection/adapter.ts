@@ -32,6 +32,12 @@ export interface Adapter {
   masters(): readonly ((command: readonly Argument[]) => Promise<RawReply>)[];
   /** Pings this node and no other; returns undefined if the node is no longer a master of the cluster. */
   ping(node: string): Promise<unknown> | undefined;
+  /**
+   * Connects a node again, since its replies show that it cannot serve commands: host names, credentials and the
+   * topology are looked up again. Commands in flight get their replies first, and `status` is not `up` until the new
+   * socket is ready. Does nothing while the node reconnects, or if a borrowed client would not reconnect by itself.
+   */
+  reconnect(node: string): void;
   /** Creates a subscriber, on another node than the last one if possible; undefined while no node is connected. */
   createSubscriber(): Subscriber | undefined;
   /** Closes a client that the kit created, at once. Removes the kit's listeners from a borrowed client. */
@@ -59,10 +65,10 @@ export interface SubscriberEvents {
   lost(error: unknown): void;
 }
 
-/** The interval of PINGs, which keep a healthy socket within `SOCKET_TIMEOUT_MS`. */
+/** A client without traffic for this long gets a PING. */
 export const PING_INTERVAL_MS = 2_000;
 
-/** A socket without traffic for this long is dead, even if the operating system has not noticed. */
+/** A socket that has not answered for this long is dead, even if the operating system has not noticed. */
 export const SOCKET_TIMEOUT_MS = 5_000;
 
 /**
@@ -73,23 +79,36 @@ export class SocketStatus {
   #wasUp = false;
   #attempts = 0;
   #failed = false;
+  #isLeaving = false;
+  /** The error that ended the last socket. */
+  #lostBy: unknown;
 
   ready(): void {
     this.#wasUp = true;
     this.#attempts = 0;
     this.#failed = false;
+    this.#isLeaving = false;
   }
 
   reconnecting(): void {
     this.#attempts++;
   }
 
-  failed(): void {
-    if (!this.#wasUp || this.#attempts > 0) this.#failed = true;
+  /** Must be called for each error of a client that is not ready. */
+  failed(error: unknown): void {
+    if (this.#wasUp && this.#attempts === 0) this.#lostBy = error;
+    // Clients reject commands in flight with the error that ended the socket. node-redis emits it once more for its own
+    // PING, while it reconnects: no attempt to connect has failed by that.
+    else if (error !== this.#lostBy) this.#failed = true;
+  }
+
+  /** Begins or abandons the replacement of a socket that is ready: no command may be sent on it any more. */
+  leaving(isLeaving: boolean): void {
+    this.#isLeaving = isLeaving;
   }
 
   status(isReady: boolean): Status {
-    if (isReady) return 'up';
+    if (isReady) return this.#isLeaving ? 'connecting' : 'up';
     return this.#failed ? 'down' : 'connecting';
   }
 }
