@@ -38,6 +38,8 @@ export interface Adapter {
    * socket is ready. Does nothing while the node reconnects, or if a borrowed client would not reconnect by itself.
    */
   reconnect(node: string): void;
+  /** Asks a node of the cluster, but not this one, which master serves which slot. Does nothing without a cluster. */
+  refreshTopology(exceptNode: string): void;
   /** Creates a subscriber, on another node than the last one if possible; undefined while no node is connected. */
   createSubscriber(): Subscriber | undefined;
   /** Closes a client that the kit created, at once. Removes the kit's listeners from a borrowed client. */
@@ -79,7 +81,8 @@ export class SocketStatus {
   #wasUp = false;
   #attempts = 0;
   #failed = false;
-  #isLeaving = false;
+  /** Identifies the replacement of the socket, while it is under way. */
+  #leaving: symbol | undefined;
   /** The error that ended the last socket. */
   #lostBy: unknown;
 
@@ -87,7 +90,7 @@ export class SocketStatus {
     this.#wasUp = true;
     this.#attempts = 0;
     this.#failed = false;
-    this.#isLeaving = false;
+    this.#leaving = undefined;
   }
 
   reconnecting(): void {
@@ -102,13 +105,21 @@ export class SocketStatus {
     else if (error !== this.#lostBy) this.#failed = true;
   }
 
-  /** Begins or abandons the replacement of a socket that is ready: no command may be sent on it any more. */
-  leaving(isLeaving: boolean): void {
-    this.#isLeaving = isLeaving;
+  get isLeaving(): boolean {
+    return this.#leaving !== undefined;
+  }
+
+  /** Sends no further commands to this socket, which will be replaced. Returns a function that abandons that. */
+  leave(): () => void {
+    const leaving = Symbol();
+    this.#leaving = leaving;
+    return () => {
+      if (this.#leaving === leaving) this.#leaving = undefined;
+    };
   }
 
   status(isReady: boolean): Status {
-    if (isReady) return this.#isLeaving ? 'connecting' : 'up';
+    if (isReady) return this.isLeaving ? 'connecting' : 'up';
     return this.#failed ? 'down' : 'connecting';
   }
 }

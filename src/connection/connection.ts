@@ -6,8 +6,10 @@ import { eventLoopTimeMs } from '../engine/event-loop-time.ts';
 import type { Argument, RawReply } from '../engine/operation.ts';
 import { type CommandLink, ReplyError } from '../engine/port.ts';
 import type { Adapter, Status } from './adapter.ts';
-import { Breaker } from './breaker.ts';
+import type { Breaker } from './breaker.ts';
+import { NodeBreakers } from './node-breakers.ts';
 import { ReconnectingPubSub } from './reconnecting-pub-sub.ts';
+import { refusalOf } from './refusal.ts';
 import { Timeouts } from './timeouts.ts';
 
 export const READY_TIMEOUT_MS = 5_000;
@@ -34,7 +36,7 @@ export class Connection implements CommandLink {
   readonly #events: Emitter<KitEvents>;
   readonly #commandTimeoutMs: number;
   readonly #timeouts = new Timeouts();
-  readonly #breakers = new Map<string, Breaker>();
+  readonly #breakers: NodeBreakers;
   readonly #waiting = new Set<() => void>();
   /** Pub/Sub for all features, on a second connection. */
   readonly pubSub: ReconnectingPubSub;
@@ -50,6 +52,7 @@ export class Connection implements CommandLink {
     this.#events = events;
     this.#commandTimeoutMs = commandTimeoutMs;
     this.#adapter = createAdapter(() => this.#changed());
+    this.#breakers = new NodeBreakers(this.#adapter, events, commandTimeoutMs, () => this.#emitStatus());
     this.pubSub = new ReconnectingPubSub(
       () => this.#adapter.createSubscriber(),
       (error) => this.#events.emit('error', { feature: 'connection', error }),
@@ -80,7 +83,7 @@ export class Connection implements CommandLink {
     // An EVAL completes an EVALSHA that was sent before the kit was closed.
     if (this.#isClosed && command[0] !== 'EVAL') return Promise.reject(closedError());
     const call = { key, command, timeoutMs, until: eventLoopTimeMs() + timeoutMs };
-    const breaker = this.#breaker(this.#adapter.nodeOf(key));
+    const breaker = this.#breakers.of(key);
     const isUp = !breaker.isOpen && this.#adapter.status(key) === 'up';
     return isUp && timeoutMs > 0 ? this.#sendNow(call, breaker, timeoutMs) : this.#sendWhenUp(call);
   }
@@ -90,7 +93,7 @@ export class Connection implements CommandLink {
     return new Promise((resolve, reject) => {
       const sent = this.#adapter.send(call.key, call.command);
       const timeout = this.#timeouts.start(leftMs, () =>
-        reject(this.#failure(this.#late(call.timeoutMs), breaker, leftMs)),
+        reject(this.#failure(this.#late(call.timeoutMs), call, breaker, leftMs)),
       );
       sent.then(
         (reply) => {
@@ -101,9 +104,8 @@ export class Connection implements CommandLink {
         (thrown: unknown) => {
           if (!this.#timeouts.stop(timeout)) return;
           const error = this.#adapter.errorOf(thrown);
-          if (this.#mayRetry(error, breaker, call.until, FIRST_PAUSE_MS)) {
-            resolve(this.#sendWhenUp(call, error));
-          } else reject(this.#failure(error, breaker, hasNotRun(error) ? call.timeoutMs : leftMs));
+          if (this.#isToRetry(error, call, FIRST_PAUSE_MS)) resolve(this.#sendWhenUp(call, error));
+          else reject(this.#failure(error, call, breaker, leftMs));
         },
       );
     });
@@ -119,46 +121,56 @@ export class Connection implements CommandLink {
         await this.#timeouts.pause(pauseMs);
         pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
       }
-      let breaker = this.#passableBreaker(key);
+      let breaker = this.#breakers.passable(key);
       if (this.#adapter.status(key) !== 'up') {
         await this.#waitForUp(key, until - eventLoopTimeMs());
         // The breaker is looked up again: another node may serve the key now.
-        breaker = this.#passableBreaker(key);
+        breaker = this.#breakers.passable(key);
       }
       const left = until - eventLoopTimeMs();
       if (left <= 0) {
-        if (lastRefusal !== undefined) throw this.#failure(lastRefusal, breaker, timeoutMs);
+        if (lastRefusal !== undefined) throw this.#failure(lastRefusal, call, breaker, timeoutMs);
         throw new ConnectionError('no time is left for a command to Redis; nothing was sent');
       }
       try {
         const late = () => this.#late(timeoutMs);
         const reply = await this.#timeouts.race(this.#adapter.send(key, command), left, late);
         breaker.succeeded();
+        if (lastRefusal !== undefined) breaker.accepted();
         return reply;
       } catch (thrown) {
         const error = this.#adapter.errorOf(thrown);
-        if (!this.#mayRetry(error, breaker, until, pauseMs)) {
-          throw this.#failure(error, breaker, hasNotRun(error) ? timeoutMs : left);
-        }
+        if (!this.#isToRetry(error, call, pauseMs)) throw this.#failure(error, call, breaker, left);
         // The refusal is kept in case the pause outlasts the timeout.
         lastRefusal = error;
       }
     }
   }
 
-  #mayRetry(error: unknown, breaker: Breaker, until: number, pauseMs: number): boolean {
-    return hasNotRun(error) && !breaker.isOnTrial && until - eventLoopTimeMs() > pauseMs;
+  /** Records that a command was refused, and returns whether it can be sent again within its time. */
+  #isToRetry(error: unknown, call: Call, pauseMs: number): boolean {
+    const refusal = refusalOf(error);
+    if (refusal === undefined || !(error instanceof ReplyError)) return false;
+    const breaker = this.#breakers.refused(call.key, refusal, error);
+    if (breaker.isOpen || breaker.isOnTrial) return false;
+    return refusal.mayRetry && call.until - eventLoopTimeMs() > pauseMs;
   }
 
   /** Records a command's failure, and returns the caller's error. The command was allowed to wait for `spentMs`. */
-  #failure(error: unknown, breaker: Breaker, spentMs: number): unknown {
-    if (error instanceof ReplyError && !hasNotRun(error)) {
+  #failure(error: unknown, call: Call, breaker: Breaker, spentMs: number): unknown {
+    const refusal = refusalOf(error);
+    if (error instanceof ReplyError && refusal?.mayRetry !== true) {
       breaker.succeeded();
       return error;
     }
-    // A command that had little time left says nothing about the node.
-    if (spentMs * 2 >= this.#commandTimeoutMs) breaker.failed();
-    if (error instanceof ReplyError || error instanceof StoreError) return error;
+    // The breaker of a node that refuses commands opens by itself. A command that had little time left says nothing.
+    const isNodeSilent = refusal === undefined || refusal.scope === 'command';
+    const allowedMs = refusal === undefined ? spentMs : call.timeoutMs;
+    if (isNodeSilent && allowedMs * 2 >= this.#commandTimeoutMs) breaker.failed();
+    if (refusal !== undefined && error instanceof Error) {
+      return new ConnectionError(`nothing ran, since Redis replied: ${error.message}`, { cause: error });
+    }
+    if (error instanceof StoreError) return error;
     return new StoreError('ERR_REDIS_KIT_CONNECTION', 'the connection was lost before Redis answered', {
       cause: error,
     });
@@ -189,7 +201,7 @@ export class Connection implements CommandLink {
     while (this.#timeouts.size > 0 && performance.now() < until) {
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
-    for (const breaker of this.#breakers.values()) breaker.stop();
+    this.#breakers.stop();
     this.#adapter.close();
   }
 
@@ -200,7 +212,7 @@ export class Connection implements CommandLink {
       // An immediate rejection costs the caller nothing; only a wait without success is a failure for the breaker.
       const waited = this.#adapter.status(key) === 'connecting';
       if (waited && timeoutMs * 2 >= this.#commandTimeoutMs) {
-        this.#breaker(this.#adapter.nodeOf(key)).failed();
+        this.#breakers.of(key).failed();
       }
       throw error;
     }
@@ -239,52 +251,22 @@ export class Connection implements CommandLink {
     return new StoreError('ERR_REDIS_KIT_TIMEOUT', `Redis did not answer within ${Math.round(timeoutMs)} ms`);
   }
 
-  /** Returns the breaker of the node that serves the key. Throws while the breaker is open. */
-  #passableBreaker(key: string): Breaker {
-    const node = this.#adapter.nodeOf(key);
-    const breaker = this.#breaker(node);
-    if (breaker.isOpen) throw new ConnectionError(`${node} does not answer; nothing is sent until it does`);
-    return breaker;
-  }
-
-  #breaker(node: string): Breaker {
-    let breaker = this.#breakers.get(node);
-    if (breaker === undefined) {
-      breaker = new Breaker({
-        timeoutMs: this.#commandTimeoutMs,
-        probe: () => this.#ping(node),
-        changed: (isOpen) =>
-          this.#events.emit('connection:breaker', { node, state: isOpen ? 'open' : 'closed' }),
-      });
-      this.#breakers.set(node, breaker);
-    }
-    return breaker;
-  }
-
-  #ping(node: string): Promise<unknown> | undefined {
-    const answer = this.#adapter.ping(node);
-    // The node has left the cluster; the nodes that serve its slots have breakers of their own.
-    if (answer === undefined) this.#breakers.delete(node);
-    return answer;
-  }
-
   #changed(): void {
     if (this.#isClosed) return;
     for (const check of this.#waiting) check();
-    for (const breaker of this.#breakers.values()) breaker.probeNow();
-    const status = this.#adapter.overallStatus();
-    if (status === 'connecting' || status === this.#emittedStatus) return;
+    this.#breakers.probeNow();
+    this.#emitStatus();
+  }
+
+  #emitStatus(): void {
+    const { refusal } = this.#breakers;
+    const status = refusal === undefined ? this.#adapter.overallStatus() : 'down';
+    if (this.#isClosed || status === 'connecting' || status === this.#emittedStatus) return;
     this.#emittedStatus = status;
     if (status === 'up') this.#events.emit('connection:up', { mode: this.#adapter.mode });
-    else this.#events.emit('connection:down', { error: this.#unreachable('Redis cannot be reached') });
+    else {
+      const error = refusal ?? this.#unreachable('Redis cannot be reached');
+      this.#events.emit('connection:down', { error });
+    }
   }
-}
-
-/**
- * Whether Redis refused a command before running it, for a temporary reason. Redis checks these conditions before it
- * executes a command or script. An error with `script: ` is from inside a script, which may have run in part.
- */
-function hasNotRun(error: unknown): boolean {
-  if (!(error instanceof ReplyError)) return false;
-  return /^(?:TRYAGAIN|CLUSTERDOWN|LOADING|MASTERDOWN|BUSY) (?!.*script: )/.test(error.message);
 }

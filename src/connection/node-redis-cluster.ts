@@ -3,13 +3,22 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { createCluster } from 'redis';
 import { asError, ConnectionError } from '../base/errors.ts';
 import type { Argument, RawReply } from '../engine/operation.ts';
-import { type Adapter, reconnectDelay, SocketStatus, type Status, type Subscriber } from './adapter.ts';
+import {
+  type Adapter,
+  reconnectDelay,
+  SOCKET_TIMEOUT_MS,
+  SocketStatus,
+  type Status,
+  type Subscriber,
+} from './adapter.ts';
 import type { BorrowedClient } from './borrowed-client.ts';
+import { Heartbeat, type HeartbeatClient } from './heartbeat.ts';
 import { keySlot } from './key-slot.ts';
 import {
   COMMAND_OPTIONS,
   type CommandOptions,
   destroyClient,
+  leaveSocket,
   OWN_CLIENT_OPTIONS,
   readReply,
   redact,
@@ -19,14 +28,15 @@ import {
 import { type NodeClient, NodeRedisSubscriber } from './node-redis-subscriber.ts';
 import type { ConnectionSettings } from './options.ts';
 import { addSharedListeners } from './shared-listeners.ts';
+import { type DiscoveringClient, TopologyDiscovery } from './topology-discovery.ts';
 
 interface ClusterMaster {
   readonly address: string;
-  readonly client?: NodeClient | undefined;
+  readonly client?: (NodeClient & HeartbeatClient) | undefined;
 }
 
 /** The methods that this adapter uses of the kit's own cluster client or of a borrowed one. */
-interface ClusterClient extends BorrowedClient {
+interface ClusterClient extends BorrowedClient, DiscoveringClient {
   readonly slots: readonly ({ readonly master: ClusterMaster } | undefined)[];
   readonly masters: readonly ClusterMaster[];
   nodeClient(master: ClusterMaster): Promise<NodeClient>;
@@ -38,6 +48,11 @@ interface ClusterClient extends BorrowedClient {
   ): Promise<unknown>;
   connect(): Promise<unknown>;
   destroy(): void;
+}
+
+interface NodeAddress {
+  readonly host: string;
+  readonly port: number;
 }
 
 /** The pause between attempts to connect a node: a borrowed cluster may reject at once, and cause the next attempt. */
@@ -52,7 +67,7 @@ export function openCluster(
 ): Adapter {
   const { nodes, username, password, tls } = settings;
   const cluster: BorrowedClient = createCluster({
-    rootNodes: nodes.map(({ host, port }) => ({ socket: { host, port } })),
+    rootNodes: nodes.map(({ host, port }) => ({ socket: { host, port, socketTimeout: SOCKET_TIMEOUT_MS } })),
     defaults: {
       ...OWN_CLIENT_OPTIONS,
       socket: socketOptions(tls),
@@ -81,6 +96,8 @@ class NodeRedisCluster implements Adapter {
   /** When a connection to each node was last attempted. */
   readonly #attemptedAt = new Map<string, number>();
   readonly #removeListeners: () => void;
+  readonly #heartbeats = new Map<object, Heartbeat>();
+  readonly #discovery: TopologyDiscovery;
   /** The address of the master on which the last subscriber was created. */
   #subscriberNode: string | undefined;
   /** Whether the last attempt to connect the cluster client failed, so that no topology is known. */
@@ -91,13 +108,18 @@ class NodeRedisCluster implements Adapter {
     this.client = client;
     this.#isOwn = isOwn;
     this.#changed = changed;
+    this.#discovery = new TopologyDiscovery(client, changed);
     this.#removeListeners = addSharedListeners(client, {
-      'node-ready': (node: { host: string; port: number }) => this.#update(node, (socket) => socket.ready()),
-      'node-reconnecting': (node: { host: string; port: number }) =>
-        this.#update(node, (socket) => socket.reconnecting()),
-      'node-error': (error: unknown, node: { host: string; port: number }) => {
+      'node-ready': (node: NodeAddress) => {
+        this.#watch(node);
+        this.#update(node, (socket) => socket.ready());
+      },
+      'node-reconnecting': (node: NodeAddress) => this.#update(node, (socket) => socket.reconnecting()),
+      'node-error': (error: unknown, node: NodeAddress) => {
         this.lastError = redact(asError(error));
-        this.#update(node, (socket) => socket.failed());
+        if (this.#masterAt(node)?.client?.isReady !== true) {
+          this.#update(node, (socket) => socket.failed(error));
+        }
       },
       connect: changed,
       error: (error: unknown) => this.#failed(error),
@@ -114,7 +136,7 @@ class NodeRedisCluster implements Adapter {
 
   status(key: string): Status {
     const master = this.client.slots[keySlot(key)]?.master;
-    return master === undefined ? this.#unknownStatus() : this.#masterStatus(master);
+    return master === undefined ? this.#unservedStatus() : this.#masterStatus(master);
   }
 
   overallStatus(): Status {
@@ -151,6 +173,20 @@ class NodeRedisCluster implements Adapter {
     return readReply(master.client.sendCommand(['PING'], COMMAND_OPTIONS));
   }
 
+  reconnect(node: string): void {
+    const client = this.client.masters.find(({ address }) => address === node)?.client;
+    if (client !== undefined) leaveSocket(client, this.#socket(node), this.#changed);
+    this.refreshTopology(node);
+  }
+
+  refreshTopology(exceptNode: string): void {
+    const isUsable = ({ address, client }: ClusterMaster) =>
+      address !== exceptNode && client?.isReady === true;
+    if (!this.#closing.signal.aborted) {
+      this.#discovery.start(this.client.masters.find(isUsable)?.client, exceptNode);
+    }
+  }
+
   /** Creates a subscriber on any master, since a cluster passes published messages on to all of its nodes. */
   createSubscriber(): Subscriber | undefined {
     const isMaster = (address: string) => this.client.masters.some((master) => master.address === address);
@@ -167,6 +203,7 @@ class NodeRedisCluster implements Adapter {
 
   close(): void {
     this.#closing.abort();
+    for (const heartbeat of this.#heartbeats.values()) heartbeat.stop();
     if (this.#isOwn) this.#destroy();
     else this.#removeListeners();
   }
@@ -178,6 +215,15 @@ class NodeRedisCluster implements Adapter {
 
   #unknownStatus(): Status {
     return this.#isLost ? 'down' : 'connecting';
+  }
+
+  /** The status of a slot without a master. */
+  #unservedStatus(): Status {
+    if (this.client.masters.length === 0) return this.#unknownStatus();
+    this.refreshTopology('');
+    if (this.#discovery.isRunning) return 'connecting';
+    this.lastError = new ConnectionError('no node of the cluster serves the slot of the key');
+    return 'down';
   }
 
   #masterStatus(master: ClusterMaster): Status {
@@ -215,6 +261,23 @@ class NodeRedisCluster implements Adapter {
       const cause = redact(asError(error));
       this.#failed(new ConnectionError(`cluster node ${master.address}: ${cause.message}`, { cause }));
     });
+    this.#watch(master);
+  }
+
+  /** Adds a heartbeat to the client of a node, if the kit opened the client and watches it not yet. */
+  #watch(node: NodeAddress | ClusterMaster): void {
+    const client = ('address' in node ? node : this.#masterAt(node))?.client;
+    if (!this.#isOwn || client === undefined || this.#heartbeats.has(client)) return;
+    const isInUse = () => {
+      const isMember = this.client.masters.some((master) => master.client === client);
+      if (!isMember) this.#heartbeats.delete(client);
+      return isMember;
+    };
+    this.#heartbeats.set(client, new Heartbeat(client, isInUse));
+  }
+
+  #masterAt({ host, port }: NodeAddress): ClusterMaster | undefined {
+    return this.client.masters.find(({ address }) => address === `${host}:${port}`);
   }
 
   #socket(address: string): SocketStatus {
@@ -226,7 +289,7 @@ class NodeRedisCluster implements Adapter {
     return socket;
   }
 
-  #update({ host, port }: { host: string; port: number }, change: (socket: SocketStatus) => void): void {
+  #update({ host, port }: NodeAddress, change: (socket: SocketStatus) => void): void {
     change(this.#socket(`${host}:${port}`));
     this.#changed();
   }

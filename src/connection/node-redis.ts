@@ -3,9 +3,18 @@ import type { ConnectionOptions as TlsOptions } from 'node:tls';
 import { ErrorReply, RESP_TYPES, type RedisClientOptions } from 'redis';
 import type { RawReply } from '../engine/operation.ts';
 import { ReplyError } from '../engine/port.ts';
-import { PING_INTERVAL_MS, reconnectDelay, SOCKET_TIMEOUT_MS } from './adapter.ts';
+import { reconnectDelay, type SocketStatus } from './adapter.ts';
 
 export const CONNECT_TIMEOUT_MS = 5_000;
+
+/**
+ * node-redis drops a socket without traffic for this long. `Heartbeat` does so earlier; node-redis's own timeout also
+ * elapses while the event loop is blocked, and is for sockets that the kit does not see, which ask for the topology.
+ */
+const BACKSTOP_MS = 30_000;
+
+/** The time in which Redis must close a socket after QUIT. */
+const QUIT_TIMEOUT_MS = 1_000;
 
 /**
  * The options of each command. Strings in replies are Buffers. The timeout of node-redis is off, since `Connection` has
@@ -25,7 +34,7 @@ export interface CommandOptions {
 export function socketOptions(tls: boolean | TlsOptions): SocketOptions {
   return {
     connectTimeout: CONNECT_TIMEOUT_MS,
-    socketTimeout: SOCKET_TIMEOUT_MS,
+    socketTimeout: BACKSTOP_MS,
     // The default strategy of node-redis never reconnects after a socket timeout.
     reconnectStrategy: reconnectDelay,
     ...(tls === false ? {} : { ...(tls === true ? {} : tls), tls: true as const }),
@@ -40,11 +49,10 @@ interface SocketOptions extends TlsOptions {
 }
 
 export const OWN_CLIENT_OPTIONS: Required<
-  Pick<RedisClientOptions, 'disableOfflineQueue' | 'pingInterval' | 'commandOptions'>
+  Pick<RedisClientOptions, 'disableOfflineQueue' | 'commandOptions'>
 > = {
   // An offline queue would send commands long after they were rejected.
   disableOfflineQueue: true,
-  pingInterval: PING_INTERVAL_MS,
   commandOptions: { timeout: 0 },
 };
 
@@ -52,6 +60,27 @@ export const OWN_CLIENT_OPTIONS: Required<
 export function destroyClient(client: Pick<EventEmitter, 'on'> & { destroy(): void }): void {
   client.on('ready', () => client.destroy());
   client.destroy();
+}
+
+interface LeavableClient {
+  readonly isReady: boolean;
+  readonly options?: { readonly socket?: object | undefined } | undefined;
+  sendCommand(command: readonly string[], options: CommandOptions): Promise<unknown>;
+}
+
+/**
+ * Makes a client connect again, after the replies that it waits for: Redis answers QUIT, which needs no rights, and
+ * closes the socket, and the client looks up host and credentials again. `changed` is called if that fails.
+ */
+export function leaveSocket(client: LeavableClient, socket: SocketStatus, changed: () => void): void {
+  const options: { reconnectStrategy?: unknown } | undefined = client.options?.socket;
+  if (!client.isReady || socket.isLeaving || options?.reconnectStrategy === false) return;
+  const abandon = socket.leave();
+  const stay = () => {
+    abandon();
+    changed();
+  };
+  client.sendCommand(['QUIT'], COMMAND_OPTIONS).then(() => setTimeout(stay, QUIT_TIMEOUT_MS).unref(), stay);
 }
 
 /**

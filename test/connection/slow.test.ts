@@ -83,7 +83,9 @@ function breakerForTest() {
         resolve = done;
       });
     },
+    unanswered: () => undefined,
     changed: (isOpen) => reported.push(isOpen),
+    refuses: () => undefined,
   });
   async function answer(...durations: readonly number[]): Promise<void> {
     for (const ms of durations) {

@@ -132,6 +132,8 @@ function refusingServer(message: string, times: number) {
     errorOf: (error) => error,
     masters: () => [],
     ping: () => Promise.reject(new ReplyError(message)),
+    reconnect: () => undefined,
+    refreshTopology: () => undefined,
     createSubscriber: () => undefined,
     close: () => undefined,
   };
