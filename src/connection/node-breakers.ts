@@ -79,11 +79,11 @@ export class NodeBreakers {
     for (const breaker of this.#breakers.values()) breaker.stop();
   }
 
-  /** Looks for the node that serves commands in place of the one that refuses them. */
+  /** Looks for another node in place of one that refuses all commands. A node redirects commands for a slot by itself. */
   #replace(name: string, { scope, isWrongNode }: Refusal, breaker: Breaker): void {
-    if (scope === 'writes') return;
+    if (scope !== 'node') return;
     // A node that loads its data is the right one at first. It may have been replaced if that lasts.
-    if (isWrongNode || (scope === 'node' && breaker.isOpen)) this.#adapter.reconnect(name);
+    if (isWrongNode || breaker.isOpen) this.#adapter.reconnect(name);
     else this.#adapter.refreshTopology(name);
   }
 
