@@ -26,7 +26,7 @@ export interface BreakerTask {
   refuses(error: Error | undefined): void;
 }
 
-/** What is known of a node that replies that it cannot serve commands. */
+/** The reply of a node that cannot serve commands, and the ways to follow it up. */
 export interface NodeRefusal {
   readonly error: Error;
   /** Whether no command can succeed, so that the breaker opens if the refusal lasts. */

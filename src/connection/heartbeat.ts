@@ -2,6 +2,7 @@ import type { EventEmitter } from 'node:events';
 import { ConnectionError } from '../base/errors.ts';
 import { PING_INTERVAL_MS, SOCKET_TIMEOUT_MS } from './adapter.ts';
 import { COMMAND_OPTIONS, type CommandOptions } from './node-redis.ts';
+import { addSharedListeners } from './shared-listeners.ts';
 
 /** Silence is counted in ticks and not in time, since a blocked event loop hears nothing. */
 const TICK_MS = 1_000;
@@ -17,8 +18,6 @@ export interface HeartbeatClient extends Pick<EventEmitter, 'on' | 'off' | 'emit
   destroy(): void;
 }
 
-const EVENTS = ['connect', 'ready', 'error', 'reconnecting', 'end'] as const;
-
 /**
  * Pings a client of node-redis that the kit opened, and connects the client again if its socket is silent. node-redis's
  * own `socketTimeout` measures time, and drops a good socket when the event loop was blocked.
@@ -27,7 +26,7 @@ export class Heartbeat {
   readonly #client: HeartbeatClient;
   readonly #mayConnect: () => boolean;
   readonly #timer: NodeJS.Timeout;
-  readonly #listeners: ReadonlyMap<string, () => void>;
+  readonly #removeListeners: () => void;
   /** The socket is connected, and the greeting of Redis is not answered yet. */
   #isGreeting = false;
   #isPinging = false;
@@ -37,14 +36,20 @@ export class Heartbeat {
   constructor(client: HeartbeatClient, mayConnect: () => boolean) {
     this.#client = client;
     this.#mayConnect = mayConnect;
-    this.#listeners = new Map(EVENTS.map((event) => [event, () => this.#heard(event === 'connect')]));
-    for (const [event, listener] of this.#listeners) client.on(event, listener);
+    const heard = () => this.#heard(false);
+    this.#removeListeners = addSharedListeners(client, {
+      connect: () => this.#heard(true),
+      ready: heard,
+      error: heard,
+      reconnecting: heard,
+      end: heard,
+    });
     this.#timer = setInterval(() => this.#tick(), TICK_MS).unref();
   }
 
   stop(): void {
     clearInterval(this.#timer);
-    for (const [event, listener] of this.#listeners) this.#client.off(event, listener);
+    this.#removeListeners();
   }
 
   #heard(isGreeting: boolean): void {
@@ -87,5 +92,29 @@ export class Heartbeat {
       // Rejects only if the client is closed meanwhile; errors are emitted.
       this.#client.connect().catch(() => undefined);
     }, 20);
+  }
+}
+
+/** The heartbeats of the clients of a cluster, whose members change. */
+export class Heartbeats {
+  readonly #isMember: (client: HeartbeatClient) => boolean;
+  readonly #heartbeats = new Map<HeartbeatClient, Heartbeat>();
+
+  constructor(isMember: (client: HeartbeatClient) => boolean) {
+    this.#isMember = isMember;
+  }
+
+  watch(client: HeartbeatClient | undefined): void {
+    if (client === undefined || this.#heartbeats.has(client)) return;
+    const mayConnect = () => {
+      const isMember = this.#isMember(client);
+      if (!isMember) this.#heartbeats.delete(client);
+      return isMember;
+    };
+    this.#heartbeats.set(client, new Heartbeat(client, mayConnect));
+  }
+
+  stop(): void {
+    for (const heartbeat of this.#heartbeats.values()) heartbeat.stop();
   }
 }

@@ -12,7 +12,7 @@ import {
   type Subscriber,
 } from './adapter.ts';
 import type { BorrowedClient } from './borrowed-client.ts';
-import { Heartbeat, type HeartbeatClient } from './heartbeat.ts';
+import { type HeartbeatClient, Heartbeats } from './heartbeat.ts';
 import { keySlot } from './key-slot.ts';
 import {
   COMMAND_OPTIONS,
@@ -96,7 +96,8 @@ class NodeRedisCluster implements Adapter {
   /** When a connection to each node was last attempted. */
   readonly #attemptedAt = new Map<string, number>();
   readonly #removeListeners: () => void;
-  readonly #heartbeats = new Map<object, Heartbeat>();
+  /** Undefined for a borrowed client, whose owner decides when a socket is dead. */
+  readonly #heartbeats: Heartbeats | undefined;
   readonly #discovery: TopologyDiscovery;
   /** The address of the master on which the last subscriber was created. */
   #subscriberNode: string | undefined;
@@ -108,10 +109,12 @@ class NodeRedisCluster implements Adapter {
     this.client = client;
     this.#isOwn = isOwn;
     this.#changed = changed;
+    const isMember = (node: HeartbeatClient) => client.masters.some((master) => master.client === node);
+    this.#heartbeats = isOwn ? new Heartbeats(isMember) : undefined;
     this.#discovery = new TopologyDiscovery(client, changed);
     this.#removeListeners = addSharedListeners(client, {
       'node-ready': (node: NodeAddress) => {
-        this.#watch(node);
+        this.#heartbeats?.watch(this.#masterAt(node)?.client);
         this.#update(node, (socket) => socket.ready());
       },
       'node-reconnecting': (node: NodeAddress) => this.#update(node, (socket) => socket.reconnecting()),
@@ -203,7 +206,7 @@ class NodeRedisCluster implements Adapter {
 
   close(): void {
     this.#closing.abort();
-    for (const heartbeat of this.#heartbeats.values()) heartbeat.stop();
+    this.#heartbeats?.stop();
     if (this.#isOwn) this.#destroy();
     else this.#removeListeners();
   }
@@ -261,19 +264,7 @@ class NodeRedisCluster implements Adapter {
       const cause = redact(asError(error));
       this.#failed(new ConnectionError(`cluster node ${master.address}: ${cause.message}`, { cause }));
     });
-    this.#watch(master);
-  }
-
-  /** Adds a heartbeat to the client of a node, if the kit opened the client and watches it not yet. */
-  #watch(node: NodeAddress | ClusterMaster): void {
-    const client = ('address' in node ? node : this.#masterAt(node))?.client;
-    if (!this.#isOwn || client === undefined || this.#heartbeats.has(client)) return;
-    const isInUse = () => {
-      const isMember = this.client.masters.some((master) => master.client === client);
-      if (!isMember) this.#heartbeats.delete(client);
-      return isMember;
-    };
-    this.#heartbeats.set(client, new Heartbeat(client, isInUse));
+    this.#heartbeats?.watch(master.client);
   }
 
   #masterAt({ host, port }: NodeAddress): ClusterMaster | undefined {

@@ -3,8 +3,8 @@ import { ReplyError } from '../engine/port.ts';
 /** An error reply that says that a node cannot serve commands, or not this one at this time. */
 export interface Refusal {
   /**
-   * What refuses: `node`: each command fails. `slot`: each command for the slot fails, and the node serves its other
-   * slots. `writes`: the node serves commands that only read. `command`: the reply says nothing about other commands.
+   * `node`: each command fails. `slot`: each command for the slot fails, and the node serves its other slots. `writes`:
+   * the node serves commands that only read. `command`: the reply says nothing about other commands.
    */
   readonly scope: 'node' | 'slot' | 'writes' | 'command';
   /** Whether another node may be the right one, so that the socket is replaced. */

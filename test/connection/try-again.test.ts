@@ -153,11 +153,14 @@ describe('an error reply', () => {
     "READONLY You can't write against a read only replica. script: 4ab7, on @user_script:9.",
     "ERR Error running script (call to f_4ab7): @user_script:9: @user_script: 9: -READONLY You can't write against a read only replica.",
     'BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.',
-  ])('a command is sent again after an error reply that rules out that it had an effect: %s', async (message) => {
-    const { sent, connection } = refusingServer(message, 3);
-    expect(await connection.send('a', ['GET', 'a'], 60_000)).toBe(7);
-    expect(sent).toEqual(['GET', 'GET', 'GET', 'GET']);
-  });
+  ])(
+    'a command is sent again after an error reply that rules out that it had an effect: %s',
+    async (message) => {
+      const { sent, connection } = refusingServer(message, 3);
+      expect(await connection.send('a', ['GET', 'a'], 60_000)).toBe(7);
+      expect(sent).toEqual(['GET', 'GET', 'GET', 'GET']);
+    },
+  );
 
   it.each([
     'ERR unknown command',
