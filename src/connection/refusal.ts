@@ -44,6 +44,8 @@ export function refusalOf(error: unknown): Refusal | undefined {
   if (!(error instanceof ReplyError)) return undefined;
   const { message } = error;
   if (message.startsWith('CLUSTERDOWN Hash slot not served')) return UNSERVED_SLOT;
+  // Redis closes a connection without authentication that sends a command of more than ten arguments.
+  if (message.startsWith('ERR Protocol error: unauthenticated')) return WRONG_NODE;
   const isFromScript = / script: |^ERR Error running script/.test(message);
   // Redis 6 puts the reply to a command of a script into a sentence of its own.
   const word = /^(?:ERR Error running script.*? -)?([A-Z]+) /.exec(message)?.[1] ?? '';

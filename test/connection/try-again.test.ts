@@ -149,6 +149,7 @@ describe('an error reply', () => {
     'LOADING Redis is loading the dataset in memory',
     "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
     'NOAUTH Authentication required.',
+    'ERR Protocol error: unauthenticated multibulk length',
     "READONLY You can't write against a read only replica.",
     "READONLY You can't write against a read only replica. script: 4ab7, on @user_script:9.",
     "ERR Error running script (call to f_4ab7): @user_script:9: @user_script: 9: -READONLY You can't write against a read only replica.",

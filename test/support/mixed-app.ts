@@ -133,18 +133,50 @@ function expectStatus(answer: Answer, status: number): void {
     throw new Error(`expected ${status}, received ${answer.status}: ${answer.text}`);
 }
 
-/** Calls `work` over and over, in `parallel` loops, until the test ends or `stop` is called. Each call must not throw. */
-export function underLoad(parallel: number, work: () => Promise<unknown>): { stop(): Promise<void> } {
+/** A count in Redis, which each of many commands increases while a test does its work. */
+export interface LoadOfCounts {
+  /** Resolves once this many more commands were answered. */
+  counted(more: number): Promise<void>;
+  /** Ends the load. Rejects if a command that was answered has not run, or if a command ran twice. */
+  expectAtMostOnce(): Promise<{ readonly unknown: number }>;
+}
+
+const PARALLEL = 8;
+
+export function countUnderLoad(kit: RedisKit): LoadOfCounts {
+  const limiter = kit.limiter({ algorithm: 'sliding-window', limit: 1_000_000, window: '1h', name: 'load' });
+  let counted = 0;
+  let unknown = 0;
   let isStopped = false;
-  const loop = async () => {
-    while (!isStopped) await work();
+  // One id per loop: calls for one id at the same moment share a command.
+  const loop = async (id: string) => {
+    while (!isStopped) {
+      const { degraded } = await limiter.consume(id);
+      if (degraded) unknown++;
+      else counted++;
+      if (degraded) await new Promise((resolve) => setTimeout(resolve, 5));
+    }
   };
-  const loops = Promise.all(Array.from({ length: parallel }, loop));
+  const ids = Array.from({ length: PARALLEL }, (_, index) => `load-${index}`);
+  const loops = Promise.all(ids.map(loop));
   const stop = async () => {
     isStopped = true;
     await loops;
   };
   loops.catch(() => undefined);
   onTestFinished(stop);
-  return { stop };
+  return {
+    counted(more) {
+      const goal = counted + more;
+      return until(`${more} more commands were answered`, () => counted >= goal);
+    },
+    async expectAtMostOnce() {
+      await stop();
+      const decisions = await Promise.all(ids.map((id) => limiter.peek(id)));
+      const ran = decisions.reduce((sum, { used }) => sum + used, 0);
+      if (ran < counted) throw new Error(`${counted} commands were answered, and only ${ran} ran`);
+      if (ran > counted + unknown) throw new Error(`${counted + unknown} commands were sent, and ${ran} ran`);
+      return { unknown };
+    },
+  };
 }

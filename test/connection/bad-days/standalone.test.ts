@@ -1,7 +1,13 @@
 import { beforeAll, expect, it, onTestFinished } from 'vitest';
 import { describeWithServers } from '../../support/context.ts';
-import { eventsOf, kitForTest } from '../../support/kits.ts';
-import { ALL_WORKS, BY_POLICY, type MixedApp, startMixedApp, underLoad } from '../../support/mixed-app.ts';
+import { eventsOf } from '../../support/kits.ts';
+import {
+  ALL_WORKS,
+  BY_POLICY,
+  countUnderLoad,
+  type MixedApp,
+  startMixedApp,
+} from '../../support/mixed-app.ts';
 import { withPlainClient } from '../../support/plain-client.ts';
 import { startProxy } from '../../support/proxy.ts';
 import { type RedisServer, startRedis } from '../../support/servers.ts';
@@ -34,37 +40,10 @@ async function startWorkingApp(url = server.url): Promise<MixedApp> {
   return app;
 }
 
-/** Counts in Redis with many commands of their own, and compares the count with the outcomes at the end. */
-function countUnderLoad({ kit }: MixedApp) {
-  const limiter = kit.limiter({ algorithm: 'sliding-window', limit: 1_000_000, window: '1h', name: 'load' });
-  const outcomes = { counted: 0, unknown: 0 };
-  let id = 0;
-  const load = underLoad(8, async () => {
-    // Calls for one id at the same moment share a command.
-    const { degraded } = await limiter.consume(`load-${id++ % 8}`);
-    if (degraded) outcomes.unknown++;
-    else outcomes.counted++;
-    if (degraded) await new Promise((resolve) => setTimeout(resolve, 5));
-  });
-  /** Resolves once this many more commands were counted in Redis. */
-  const counted = (more: number) => {
-    const goal = outcomes.counted + more;
-    return until(`${more} more commands were counted`, () => outcomes.counted >= goal);
-  };
-  const expectAtMostOnce = async () => {
-    await load.stop();
-    const used = await Promise.all(Array.from({ length: 8 }, (_, each) => limiter.peek(`load-${each}`)));
-    const total = used.reduce((sum, decision) => sum + decision.used, 0);
-    expect(total, 'each command that was answered has run').toBeGreaterThanOrEqual(outcomes.counted);
-    expect(total, 'no command ran twice').toBeLessThanOrEqual(outcomes.counted + outcomes.unknown);
-  };
-  return { counted, expectAtMostOnce };
-}
-
 describeWithServers('a bad day of a single Redis', () => {
   it('a kit survives the kill of every connection under load, and no command runs twice', async () => {
     const app = await startWorkingApp();
-    const { counted, expectAtMostOnce } = countUnderLoad(app);
+    const { counted, expectAtMostOnce } = countUnderLoad(app.kit);
     for (let kill = 0; kill < 3; kill++) {
       await counted(200);
       for (const type of ['normal', 'pubsub']) await send('CLIENT', 'KILL', 'TYPE', type, 'SKIPME', 'yes');
@@ -174,7 +153,7 @@ describeWithServers('a bad day of a single Redis', () => {
 describeWithServers('a crash of a single Redis under load', () => {
   it('a kit uses a killed Redis again after its restart, and no command runs twice', async () => {
     const app = await startWorkingApp();
-    const { counted } = countUnderLoad(app);
+    const { counted } = countUnderLoad(app.kit);
     for (let kill = 0; kill < 2; kill++) {
       await counted(200);
       await server.kill();
@@ -183,25 +162,5 @@ describeWithServers('a crash of a single Redis under load', () => {
       await server.restart();
       await app.expectRecovery(SOON_MS);
     }
-  });
-});
-
-describeWithServers('an outage that ends', () => {
-  it('a lost socket is no outage if the server accepts a new one, also while a heartbeat is unanswered', async () => {
-    const proxy = await startProxy(server);
-    const kit = kitForTest({ url: proxy.url });
-    const downs = eventsOf(kit, 'connection:down');
-    await kit.ready();
-    const limiter = kit.limiter({ algorithm: 'sliding-window', limit: 1_000, window: '1h', name: 'beat' });
-    for (let loss = 1; loss <= 3; loss++) {
-      const pings = proxy.pings;
-      proxy.delayReplies(60_000);
-      await until('a heartbeat is under way', () => proxy.pings > pings);
-      proxy.delayReplies(0);
-      proxy.sever();
-      proxy.mend();
-      expect((await limiter.consume('ann')).degraded).toBe(false);
-    }
-    expect(downs).toEqual([]);
   });
 });
