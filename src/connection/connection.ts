@@ -29,7 +29,7 @@ interface Call {
 
 /**
  * Sends commands to nodes that are ready and whose circuit breaker is not open, and settles each within its timeout. A
- * command is sent again only if Redis replied that it did not run.
+ * command is sent again only if Redis replied that it had no effect.
  */
 export class Connection implements CommandLink {
   readonly #adapter: Adapter;
@@ -52,7 +52,11 @@ export class Connection implements CommandLink {
     this.#events = events;
     this.#commandTimeoutMs = commandTimeoutMs;
     this.#adapter = createAdapter(() => this.#changed());
-    this.#breakers = new NodeBreakers(this.#adapter, events, commandTimeoutMs, () => this.#emitStatus());
+    this.#breakers = new NodeBreakers(this.#adapter, events, commandTimeoutMs, {
+      refusalsChanged: () => this.#emitStatus(),
+      // The subscriber may still be connected to the node that was replaced.
+      nodeReplaced: () => this.pubSub.reconnect(),
+    });
     this.pubSub = new ReconnectingPubSub(
       () => this.#adapter.createSubscriber(),
       (error) => this.#events.emit('error', { feature: 'connection', error }),
@@ -104,7 +108,7 @@ export class Connection implements CommandLink {
         (thrown: unknown) => {
           if (!this.#timeouts.stop(timeout)) return;
           const error = this.#adapter.errorOf(thrown);
-          if (this.#isToRetry(error, call, FIRST_PAUSE_MS)) resolve(this.#sendWhenUp(call, error));
+          if (this.#handleRefusal(error, call, FIRST_PAUSE_MS)) resolve(this.#sendWhenUp(call, error));
           else reject(this.#failure(error, call, breaker, leftMs));
         },
       );
@@ -136,11 +140,11 @@ export class Connection implements CommandLink {
         const late = () => this.#late(timeoutMs);
         const reply = await this.#timeouts.race(this.#adapter.send(key, command), left, late);
         breaker.succeeded();
-        if (lastRefusal !== undefined) breaker.accepted();
+        if (lastRefusal !== undefined && refusalOf(lastRefusal)?.scope !== 'command') breaker.accepted();
         return reply;
       } catch (thrown) {
         const error = this.#adapter.errorOf(thrown);
-        if (!this.#isToRetry(error, call, pauseMs)) throw this.#failure(error, call, breaker, left);
+        if (!this.#handleRefusal(error, call, pauseMs)) throw this.#failure(error, call, breaker, left);
         // The refusal is kept in case the pause outlasts the timeout.
         lastRefusal = error;
       }
@@ -148,7 +152,7 @@ export class Connection implements CommandLink {
   }
 
   /** Records that a command was refused, and returns whether it can be sent again within its time. */
-  #isToRetry(error: unknown, call: Call, pauseMs: number): boolean {
+  #handleRefusal(error: unknown, call: Call, pauseMs: number): boolean {
     const refusal = refusalOf(error);
     if (refusal === undefined || !(error instanceof ReplyError)) return false;
     const breaker = this.#breakers.refused(call.key, refusal, error);

@@ -8,22 +8,29 @@ import { Breaker } from './breaker.ts';
 import { keySlot } from './key-slot.ts';
 import { type Refusal, refusalOf } from './refusal.ts';
 
+interface NodeListeners {
+  refusalsChanged(): void;
+  /** A node accepts commands in place of a node that was the wrong one. */
+  nodeReplaced(): void;
+}
+
 /** The circuit breakers of all masters, and of the slots that no master serves. */
 export class NodeBreakers {
   readonly #adapter: Adapter;
   readonly #events: Emitter<KitEvents>;
   readonly #timeoutMs: number;
-  readonly #refusalsChanged: () => void;
+  readonly #listeners: NodeListeners;
   readonly #breakers = new Map<string, Breaker>();
   readonly #unservedSlots = new Set<string>();
+  #isReplacing = false;
   /** The nodes and slots that refuse commands, and why. */
   readonly #refusals = new Map<string, Error>();
 
-  constructor(adapter: Adapter, events: Emitter<KitEvents>, timeoutMs: number, refusalsChanged: () => void) {
+  constructor(adapter: Adapter, events: Emitter<KitEvents>, timeoutMs: number, listeners: NodeListeners) {
     this.#adapter = adapter;
     this.#events = events;
     this.#timeoutMs = timeoutMs;
-    this.#refusalsChanged = refusalsChanged;
+    this.#listeners = listeners;
   }
 
   /** Why a node or slot refuses commands; undefined if none does. */
@@ -83,6 +90,7 @@ export class NodeBreakers {
   #replace(name: string, { scope, isWrongNode }: Refusal, breaker: Breaker): void {
     if (scope !== 'node') return;
     // A node that loads its data is the right one at first. It may have been replaced if that lasts.
+    this.#isReplacing ||= isWrongNode;
     if (isWrongNode || breaker.isOpen) this.#adapter.reconnect(name);
     else this.#adapter.refreshTopology(name);
   }
@@ -130,8 +138,10 @@ export class NodeBreakers {
     else {
       this.#refusals.delete(name);
       if (this.#unservedSlots.delete(name)) this.#breakers.delete(name);
+      if (this.#isReplacing) this.#listeners.nodeReplaced();
+      this.#isReplacing = false;
     }
-    this.#refusalsChanged();
+    this.#listeners.refusalsChanged();
   }
 }
 

@@ -78,7 +78,7 @@ describeWithServers('a server that refuses commands since it is the wrong one', 
   });
 
   it('every feature follows its policy while the address leads to a replica, and works soon after the switch', async () => {
-    const { second, proxy, failOver } = await startPair();
+    const { first, second, proxy, failOver } = await startPair();
     const { kit, round, expectRecovery } = await startMixedApp({ url: proxy.url });
     const [ups, downs] = [eventsOf(kit, 'connection:up'), eventsOf(kit, 'connection:down')];
     const breaker = eventsOf(kit, 'connection:breaker');
@@ -94,6 +94,9 @@ describeWithServers('a server that refuses commands since it is the wrong one', 
     expect(causesOf(downs)).toEqual(['READONLY']);
     expect(ups).toHaveLength(2);
     expect(breaker.map(({ state }) => state)).toEqual(['open', 'closed']);
+    const subscribers = (server: RedisServer) => send(server, 'CLIENT', 'LIST', 'TYPE', 'pubsub');
+    await until('the subscriber follows', async () => (await subscribers(second)) !== '');
+    expect(await subscribers(first)).toBe('');
   });
 
   it('a replica that has lost its master is replaced as well', async () => {

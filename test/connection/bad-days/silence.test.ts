@@ -1,5 +1,6 @@
 import type { EventEmitter } from 'node:events';
 import { once } from 'node:events';
+import { createClient } from 'redis';
 import { expect, it, onTestFinished } from 'vitest';
 import { describeWithServers } from '../../support/context.ts';
 import { eventsOf, kitForTest } from '../../support/kits.ts';
@@ -10,11 +11,15 @@ import { until } from '../../support/until.ts';
 /** Longer than the silence after which a socket is dead. */
 const BLOCKED_MS = 5_500;
 
-async function startForTest() {
+async function startForTest(isBorrowed = false) {
   const server = await startRedis();
   onTestFinished(() => server.stop());
   const proxy = await startProxy(server);
-  const kit = kitForTest({ url: proxy.url, commandTimeout: '500ms' });
+  const borrowed = createClient({ url: proxy.url, pingInterval: 500, disableOfflineQueue: true });
+  if (isBorrowed) await borrowed.on('error', () => undefined).connect();
+  onTestFinished(() => borrowed.destroy());
+  const where = isBorrowed ? { client: borrowed } : { url: proxy.url };
+  const kit = kitForTest({ ...where, commandTimeout: '500ms' });
   const downs = eventsOf(kit, 'connection:down');
   const limiter = kit.limiter({ algorithm: 'sliding-window', limit: 1_000, window: '1h', name: 'a' });
   await kit.ready();
@@ -23,21 +28,27 @@ async function startForTest() {
 }
 
 describeWithServers('the silence of a connection', () => {
-  it('a lost socket is no outage if the server accepts a new one, also if a heartbeat was unanswered', async () => {
-    const { proxy, downs, limiter, client } = await startForTest();
-    for (let loss = 1; loss <= 3; loss++) {
-      const pings = proxy.pings;
-      proxy.delayReplies(60_000);
-      await until('a heartbeat is under way', () => proxy.pings > pings);
-      proxy.delayReplies(0);
-      const isLost = once(client, 'reconnecting');
-      proxy.sever();
-      proxy.mend();
-      await isLost;
-      expect((await limiter.consume('ann')).degraded).toBe(false);
-    }
-    expect(downs).toEqual([]);
-  });
+  it.each([
+    ['an own', false],
+    ['a borrowed', true],
+  ])(
+    'a lost socket of %s client is no outage, also if a heartbeat was unanswered',
+    async (_whose, isBorrowed) => {
+      const { proxy, downs, limiter, client } = await startForTest(isBorrowed);
+      for (let loss = 1; loss <= 3; loss++) {
+        const pings = proxy.pings;
+        proxy.delayReplies(60_000);
+        await until('a heartbeat is under way', () => proxy.pings > pings);
+        proxy.delayReplies(0);
+        const isLost = once(client, 'reconnecting');
+        proxy.sever();
+        proxy.mend();
+        await isLost;
+        expect((await limiter.consume('ann')).degraded).toBe(false);
+      }
+      expect(downs).toEqual([]);
+    },
+  );
 
   it('the first request after a freeze works, also if the socket was replaced meanwhile', async () => {
     const { server, limiter, client } = await startForTest();
