@@ -29,7 +29,9 @@ export type {
 } from './cache/index.ts';
 export type { ConcurrencyOnError, ConcurrencyOptions, ConcurrencyRefusal } from './concurrency/index.ts';
 export type { BorrowedClient } from './connection/borrowed-client.ts';
-export type { ClusterNode, ClusterOptions, ConnectionOptions } from './connection/options.ts';
+export type { ClusterNode, ClusterOptions } from './connection/cluster-options.ts';
+export { registerRedis } from './connection/instances.ts';
+export type { ConnectionOptions } from './connection/options.ts';
 export type { HealthOptions, KitCheck } from './health/index.ts';
 export { isRevalidation } from './http/internal-request.ts';
 export type { Middleware, Next, Req, Res } from './http/middleware.ts';

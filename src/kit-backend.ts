@@ -2,9 +2,10 @@ import { performance } from 'node:perf_hooks';
 import type { Emitter } from './base/emitter.ts';
 import { closedError } from './base/errors.ts';
 import type { KitEvents } from './base/events.ts';
-import { connect } from './connection/connect.ts';
-import type { Connection } from './connection/connection.ts';
+import { openTransport } from './connection/connect.ts';
+import { Connection } from './connection/connection.ts';
 import { whenAnswering } from './connection/first-answer.ts';
+import { OwnSubscriptions } from './connection/own-subscriptions.ts';
 import { memoryEngine } from './engine/memory-engine.ts';
 import { MemoryKeyspace } from './engine/memory-keyspace.ts';
 import type { Engine } from './engine/port.ts';
@@ -25,11 +26,12 @@ export interface KitBackend {
 }
 
 export function openBackend(
-  { connection: settings, clock, commandTimeoutMs }: KitSettings,
+  { connection: settings, instance, clock, commandTimeoutMs }: KitSettings,
   events: Emitter<KitEvents>,
 ): KitBackend {
-  if (settings.kind === 'memory') return memoryBackend(clock);
-  const connection = connect(settings, events, commandTimeoutMs);
+  if (settings.kind === 'memory') return memoryBackend({ clock, instance }, events);
+  const transport = instance === undefined ? openTransport(settings) : instance.transport();
+  const connection = new Connection(transport, events, commandTimeoutMs);
   return {
     connection,
     engine: redisEngine(connection, { commandTimeoutMs }),
@@ -40,20 +42,29 @@ export function openBackend(
   };
 }
 
-function memoryBackend(clock: KitSettings['clock']): KitBackend {
+function memoryBackend(
+  { clock, instance }: Pick<KitSettings, 'clock' | 'instance'>,
+  events: Emitter<KitEvents>,
+): KitBackend {
   let isClosed = false;
   const checkOpen = () => {
     if (isClosed) throw closedError();
   };
-  const memory = new MemoryKeyspace(clock);
+  const shared = instance?.joinMemory(clock);
+  const memory = shared?.keyspace ?? new MemoryKeyspace(clock);
+  const pubSub = new OwnSubscriptions(memory, (error) =>
+    events.emit('error', { feature: 'connection', error }),
+  );
   return {
     connection: undefined,
     engine: memoryEngine(memory, clock, checkOpen),
-    pubSub: memory,
+    pubSub,
     now: () => clock.now(),
     ready: async () => checkOpen(),
     close: async () => {
       isClosed = true;
+      pubSub.close();
+      shared?.leave();
     },
   };
 }

@@ -7,10 +7,11 @@ import { consoleLogger, guardedLogger, type Logger, silentLogger } from './base/
 import type { OptionReader } from './base/option-reader.ts';
 import { readSettings } from './base/settings.ts';
 import { type CachePolicies, type CachePolicy, resolveCachePolicies } from './cache/index.ts';
+import { findInstance, type Instance, type InstanceSettings } from './connection/instances.ts';
 import {
   CONNECTION_OPTION_NAMES,
   type ConnectionOptions,
-  type ConnectionSettings,
+  FOREIGN_CONNECTION_NAMES,
   rejectUnsupported,
   resolveConnection,
 } from './connection/options.ts';
@@ -29,7 +30,9 @@ export type KitOptions<Client = unknown> = ConnectionOptions<Client> & {
 };
 
 export interface KitSettings {
-  readonly connection: ConnectionSettings;
+  readonly connection: InstanceSettings;
+  /** The instance that has this connection, if the kit shares it. */
+  readonly instance: Instance | undefined;
   readonly keys: Keys;
   readonly commandTimeoutMs: number;
   readonly logger: Logger;
@@ -41,18 +44,11 @@ export interface KitSettings {
 
 const NAMES = [...CONNECTION_OPTION_NAMES, 'prefix', 'commandTimeout', 'logger', 'cachePolicies', 'clock'];
 
-/** Hints for option names of Redis clients and other packages. */
+/** Hints for option names of other packages. */
 const FOREIGN_NAMES = {
   ...renamed('prefix', 'keyPrefix'),
-  ...renamed('url', 'uri', 'connectionString', 'redisUrl'),
-  ...renamed('client', 'redis', 'redisClient', 'storeClient', 'store'),
-  ...renamed('db', 'database'),
-  ...renamed('host', 'hostname'),
-  ...renamed('username', 'user'),
+  ...FOREIGN_CONNECTION_NAMES,
   ...renamed('commandTimeout', 'timeout', 'socketTimeout'),
-  socket: 'use `host`, `port` and `tls`',
-  sendCommand: 'pass the client itself, as `client`',
-  rootNodes: 'use `nodes` in `cluster`',
   ttl: 'each feature has lifetimes of its own; caches have `cachePolicies`',
   key: 'put a TLS key in `tls`; the prefix of Redis keys is `prefix`',
 };
@@ -62,14 +58,29 @@ const MAX_COMMAND_TIMEOUT_MS = 60_000;
 export function resolveKitOptions(options: KitOptions, env: NodeJS.ProcessEnv): KitSettings {
   if (typeof options === 'object' && options !== null) rejectUnsupported(options);
   return readSettings('createRedisKit', options, { known: NAMES, elsewhere: FOREIGN_NAMES }, (reader) => ({
-    connection: () => resolveConnection(reader, env),
-    keys: () => new Keys(reader.string('prefix') ?? 'kit'),
+    connection: () => connectionOption(reader, env).settings,
+    instance: () => connectionOption(reader, env).instance,
+    keys: () => keysOption(reader),
     commandTimeoutMs: () => commandTimeoutOption(reader),
     logger: () => resolveLogger(reader),
     clock: () => resolveClock(reader, env),
     cachePolicies: () => resolveCachePolicies(reader.value('cachePolicies')),
-    warnings: () => warningsOf(resolveConnection(reader, env), env),
+    warnings: () => warningsOf(connectionOption(reader, env).settings, env),
   }));
+}
+
+function keysOption(reader: OptionReader): Keys {
+  return new Keys(reader.string('prefix') ?? 'kit');
+}
+
+function connectionOption(
+  reader: OptionReader,
+  env: NodeJS.ProcessEnv,
+): { readonly settings: InstanceSettings; readonly instance: Instance | undefined } {
+  const settings = resolveConnection(reader, env, keysOption(reader).prefix);
+  if (settings.kind !== 'instance') return { settings, instance: undefined };
+  const instance = findInstance(reader, settings.name);
+  return { settings: instance.settings, instance };
 }
 
 function commandTimeoutOption(reader: OptionReader): number {
@@ -81,7 +92,7 @@ function commandTimeoutOption(reader: OptionReader): number {
   );
 }
 
-function warningsOf({ kind }: ConnectionSettings, env: NodeJS.ProcessEnv): readonly string[] {
+function warningsOf({ kind }: InstanceSettings, env: NodeJS.ProcessEnv): readonly string[] {
   if (kind !== 'memory' || env.NODE_ENV !== 'production') return [];
   return [
     "createRedisKit runs on 'memory:' with NODE_ENV=production: sessions, limits, locks and caches are not shared with other processes and are lost when this one ends; set the `url` of a Redis server",
@@ -99,7 +110,7 @@ function resolveLogger(reader: OptionReader): Logger {
 function resolveClock(reader: OptionReader, env: NodeJS.ProcessEnv): Clock {
   const clock = reader.value('clock');
   if (clock === undefined) return systemClock;
-  if (resolveConnection(reader, env).kind !== 'memory') {
+  if (connectionOption(reader, env).settings.kind !== 'memory') {
     throw new ConfigError(
       'createRedisKit: option `clock` is for `memory:` only; Redis has a clock of its own',
     );

@@ -99,7 +99,8 @@ function openParts(settings: KitSettings) {
   const fallback = new MemoryKeyspace(systemClock);
   const channels = keys.callChannels();
 
-  async function close(timeoutMs: number): Promise<void> {
+  let closed: Promise<void> | undefined;
+  async function closeOnce(timeoutMs: number): Promise<void> {
     const until = performance.now() + timeoutMs;
     closing.abort();
     await work.ended(timeoutMs);
@@ -108,7 +109,10 @@ function openParts(settings: KitSettings) {
 
   return {
     ...store,
-    close,
+    close(timeoutMs: number): Promise<void> {
+      closed ??= closeOnce(timeoutMs);
+      return closed;
+    },
     reporter,
     failurePolicies,
     keys,

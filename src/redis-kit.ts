@@ -49,8 +49,9 @@ export interface RedisKit<Client = DefaultClient>
    */
   ready(): Promise<void>;
   /**
-   * Lets commands in flight finish, for up to `timeout` (default `'5s'`), and closes what the kit opened. Calling
-   * `close()` again is harmless. `close()` of a namespace closes nothing.
+   * Waits up to `timeout` (default `'5s'`) for locks, slots and commands in flight, gives reserved units back, and closes
+   * what the kit opened. Never rejects for an outage. A second call waits for the first and has no timeout of its own.
+   * `close()` of a namespace closes nothing.
    */
   close(options?: { readonly timeout?: Duration | undefined }): Promise<void>;
   /**

@@ -60,6 +60,10 @@ export class Reporter {
       else logger.info(`connected to Redis (${mode})`);
       this.#recovered(CONNECTION);
     });
+    // The connection emits its errors itself, once each. `failure()` logs those of features.
+    events.on('error', ({ feature, error }) => {
+      if (feature === 'connection') logger.error(error.message);
+    });
     events.on('connection:breaker', ({ node, state }) => {
       const name = this.#nameOf(node);
       // A node that refuses commands has been reported with its reply, and its recovery is that of the connection.

@@ -1,20 +1,14 @@
-import type { Emitter } from '../base/emitter.ts';
-import type { KitEvents } from '../base/events.ts';
 import type { Adapter } from './adapter.ts';
-import { Connection } from './connection.ts';
 import { borrowStandalone, openStandalone } from './node-redis-client.ts';
 import { borrowCluster, openCluster } from './node-redis-cluster.ts';
 import type { ConnectionSettings } from './options.ts';
+import { Transport } from './transport.ts';
 
-type RedisSettings = Exclude<ConnectionSettings, { kind: 'memory' }>;
+type RedisSettings = Exclude<ConnectionSettings, { kind: 'memory' | 'instance' }>;
 
 /** Starts to connect. Another client library would be supported by an adapter and a case in `createAdapter()`. */
-export function connect(
-  settings: RedisSettings,
-  events: Emitter<KitEvents>,
-  commandTimeoutMs: number,
-): Connection {
-  return new Connection((changed) => createAdapter(settings, changed), events, commandTimeoutMs);
+export function openTransport(settings: RedisSettings, closed?: () => void): Transport {
+  return new Transport((changed) => createAdapter(settings, changed), closed);
 }
 
 function createAdapter(settings: RedisSettings, changed: () => void): Adapter {

@@ -8,9 +8,11 @@ import { type CommandLink, ReplyError } from '../engine/port.ts';
 import type { Adapter, Status } from './adapter.ts';
 import type { Breaker } from './breaker.ts';
 import { NodeBreakers } from './node-breakers.ts';
-import { ReconnectingPubSub } from './reconnecting-pub-sub.ts';
+import { OwnSubscriptions } from './own-subscriptions.ts';
 import { refusalOf } from './refusal.ts';
+import { MovedReplies, unreachable } from './remedies.ts';
 import { Timeouts } from './timeouts.ts';
+import type { Transport } from './transport.ts';
 
 export const READY_TIMEOUT_MS = 5_000;
 
@@ -38,31 +40,30 @@ export class Connection implements CommandLink {
   readonly #timeouts = new Timeouts();
   readonly #breakers: NodeBreakers;
   readonly #waiting = new Set<() => void>();
-  /** Pub/Sub for all features, on a second connection. */
-  readonly pubSub: ReconnectingPubSub;
+  /** Pub/Sub for all features of the kit. */
+  readonly pubSub: OwnSubscriptions;
+  readonly #moved: MovedReplies;
+  readonly #leave: () => void;
   #isClosed = false;
   #emittedStatus: 'up' | 'down' | undefined;
+  #wasUp = false;
   #closed: Promise<void> | undefined;
 
-  constructor(
-    createAdapter: (changed: () => void) => Adapter,
-    events: Emitter<KitEvents>,
-    commandTimeoutMs: number,
-  ) {
+  constructor(transport: Transport, events: Emitter<KitEvents>, commandTimeoutMs: number) {
     this.#events = events;
     this.#commandTimeoutMs = commandTimeoutMs;
-    this.#adapter = createAdapter(() => this.#changed());
+    this.#adapter = transport.adapter;
     this.#breakers = new NodeBreakers(this.#adapter, events, commandTimeoutMs, {
       refusalsChanged: () => this.#emitStatus(),
       // The subscriber may still be connected to the node that was replaced.
-      nodeReplaced: () => this.pubSub.reconnect(),
+      nodeReplaced: () => transport.pubSub.reconnect(),
     });
-    this.pubSub = new ReconnectingPubSub(
-      () => this.#adapter.createSubscriber(),
-      (error) => this.#events.emit('error', { feature: 'connection', error }),
-    );
-    this.#adapter.open();
-    this.#changed();
+    const failed = (error: Error) => this.#events.emit('error', { feature: 'connection', error });
+    this.pubSub = new OwnSubscriptions(transport.pubSub, failed);
+    this.#moved = new MovedReplies(failed);
+    this.#leave = transport.join({ changed: () => this.#changed(), failed });
+    // Deferred: the client may be connected already, and the app adds its listeners after it has created the kit.
+    queueMicrotask(() => this.#changed());
   }
 
   get client(): unknown {
@@ -165,14 +166,14 @@ export class Connection implements CommandLink {
     const refusal = refusalOf(error);
     if (error instanceof ReplyError && refusal?.mayRetry !== true) {
       breaker.succeeded();
-      return error;
+      return this.#moved.explain(error, this.#adapter.mode);
     }
     // The breaker of a node that refuses commands opens by itself. A command that had little time left says nothing.
     const isNodeSilent = refusal === undefined || refusal.scope === 'command';
     const allowedMs = refusal === undefined ? spentMs : call.timeoutMs;
     if (isNodeSilent && allowedMs * 2 >= this.#commandTimeoutMs) breaker.failed();
     if (refusal !== undefined && error instanceof Error) {
-      return new ConnectionError(`nothing ran, since Redis replied: ${error.message}`, { cause: error });
+      return new ConnectionError(`${error.message} (the command did not run)`, { cause: error });
     }
     if (error instanceof StoreError) return error;
     return new StoreError('ERR_REDIS_KIT_CONNECTION', 'the connection was lost before Redis answered', {
@@ -191,7 +192,7 @@ export class Connection implements CommandLink {
       );
   }
 
-  /** Waits for running commands, up to the timeout, and then closes the client if the kit created it. */
+  /** Waits for running commands, up to the timeout, and then leaves the transport, which the last user closes. */
   close(timeoutMs: number): Promise<void> {
     this.#closed ??= this.#close(timeoutMs);
     return this.#closed;
@@ -206,7 +207,7 @@ export class Connection implements CommandLink {
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
     this.#breakers.stop();
-    this.#adapter.close();
+    this.#leave();
   }
 
   async #waitForUp(key: string, timeoutMs: number): Promise<void> {
@@ -245,10 +246,7 @@ export class Connection implements CommandLink {
   }
 
   #unreachable(what: string): ConnectionError {
-    const cause = this.#adapter.lastError;
-    return new ConnectionError(cause === undefined ? what : `${what}: ${cause.message || cause.name}`, {
-      cause,
-    });
+    return unreachable(what, this.#adapter.lastError, this.#wasUp);
   }
 
   #late(timeoutMs: number): StoreError {
@@ -267,8 +265,10 @@ export class Connection implements CommandLink {
     const status = refusal === undefined ? this.#adapter.overallStatus() : 'down';
     if (this.#isClosed || status === 'connecting' || status === this.#emittedStatus) return;
     this.#emittedStatus = status;
-    if (status === 'up') this.#events.emit('connection:up', { mode: this.#adapter.mode });
-    else {
+    if (status === 'up') {
+      this.#wasUp = true;
+      this.#events.emit('connection:up', { mode: this.#adapter.mode });
+    } else {
       const error = refusal ?? this.#unreachable('Redis cannot be reached');
       this.#events.emit('connection:down', { error });
     }

@@ -1,4 +1,5 @@
-import type { ConnectionSettings } from './options.ts';
+import { resolve } from 'node:path';
+import type { InstanceSettings } from './instances.ts';
 
 /** The parts of an address that matter for its security. */
 export interface Endpoint {
@@ -9,7 +10,7 @@ export interface Endpoint {
 }
 
 /** Where a kit connects to. Empty for a borrowed client that does not show its options. */
-export function endpointsOf(settings: ConnectionSettings): readonly Endpoint[] {
+export function endpointsOf(settings: InstanceSettings): readonly Endpoint[] {
   switch (settings.kind) {
     case 'memory':
       return [];
@@ -18,8 +19,8 @@ export function endpointsOf(settings: ConnectionSettings): readonly Endpoint[] {
     default: {
       const { tls, password } = settings;
       const nodes = 'nodes' in settings ? settings.nodes : [settings];
-      return nodes.map(({ host }) => ({
-        host,
+      return nodes.map((node) => ({
+        host: 'path' in node ? resolve(node.path) : node.host,
         isEncrypted: tls !== false,
         hasPassword: password !== undefined,
       }));

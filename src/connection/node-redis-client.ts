@@ -2,34 +2,33 @@ import { createClient } from 'redis';
 import { asError, ConnectionError } from '../base/errors.ts';
 import type { Argument, RawReply } from '../engine/operation.ts';
 import { type Adapter, SocketStatus, type Status, type Subscriber } from './adapter.ts';
-import type { RedisAddress } from './address.ts';
 import type { BorrowedClient } from './borrowed-client.ts';
 import { Heartbeat, type HeartbeatClient } from './heartbeat.ts';
 import {
   COMMAND_OPTIONS,
+  clientOptions,
   destroyClient,
+  hostOptions,
   leaveSocket,
-  OWN_CLIENT_OPTIONS,
   readReply,
   redact,
   replyErrorOf,
-  socketOptions,
 } from './node-redis.ts';
 import { type NodeClient, NodeRedisSubscriber } from './node-redis-subscriber.ts';
+import type { StandaloneSettings } from './options.ts';
 import { addSharedListeners } from './shared-listeners.ts';
 
 interface SingleClient extends NodeClient, HeartbeatClient, Omit<BorrowedClient, 'sendCommand'> {
   sendCommand: NodeClient['sendCommand'];
 }
 
-export function openStandalone(address: RedisAddress, changed: () => void): Adapter {
-  const { host, port, username, password, db, tls } = address;
+export function openStandalone(settings: StandaloneSettings, changed: () => void): Adapter {
+  const options = clientOptions(settings);
+  const endpoint = 'path' in settings ? { path: settings.path } : hostOptions(settings, settings.tls);
   const client: BorrowedClient = createClient({
-    ...OWN_CLIENT_OPTIONS,
-    socket: { host, port, ...socketOptions(tls) },
-    database: db,
-    ...(username === undefined ? {} : { username }),
-    ...(password === undefined ? {} : { password }),
+    ...options,
+    socket: { ...options.socket, ...endpoint },
+    database: settings.db,
   });
   return new NodeRedisClient(client as SingleClient, true, changed);
 }

@@ -11,22 +11,23 @@ import {
   type Status,
   type Subscriber,
 } from './adapter.ts';
+import type { HostAndPort } from './address.ts';
 import type { BorrowedClient } from './borrowed-client.ts';
+import type { ClusterSettings } from './cluster-options.ts';
 import { type HeartbeatClient, Heartbeats } from './heartbeat.ts';
 import { keySlot } from './key-slot.ts';
 import {
   COMMAND_OPTIONS,
   type CommandOptions,
+  clientOptions,
   destroyClient,
+  hostOptions,
   leaveSocket,
-  OWN_CLIENT_OPTIONS,
   readReply,
   redact,
   replyErrorOf,
-  socketOptions,
 } from './node-redis.ts';
 import { type NodeClient, NodeRedisSubscriber } from './node-redis-subscriber.ts';
-import type { ConnectionSettings } from './options.ts';
 import { addSharedListeners } from './shared-listeners.ts';
 import { type DiscoveringClient, TopologyDiscovery } from './topology-discovery.ts';
 
@@ -50,36 +51,39 @@ interface ClusterClient extends BorrowedClient, DiscoveringClient {
   destroy(): void;
 }
 
-interface NodeAddress {
-  readonly host: string;
-  readonly port: number;
-}
-
 /** The pause between attempts to connect a node: a borrowed cluster may reject at once, and cause the next attempt. */
 const CONNECT_NODE_EVERY_MS = 200;
 
 /** The cluster is asked for its topology this long after a master's socket began to reconnect. */
 const TOPOLOGY_REFRESH_MS = 200;
 
-export function openCluster(
-  settings: Extract<ConnectionSettings, { kind: 'cluster' }>,
-  changed: () => void,
-): Adapter {
-  const { nodes, username, password, tls } = settings;
+export function openCluster(settings: ClusterSettings, changed: () => void): Adapter {
+  const { nodes, tls } = settings;
+  const options = clientOptions(settings);
   const cluster: BorrowedClient = createCluster({
-    rootNodes: nodes.map(({ host, port }) => ({ socket: { host, port, socketTimeout: SOCKET_TIMEOUT_MS } })),
-    defaults: {
-      ...OWN_CLIENT_OPTIONS,
-      socket: socketOptions(tls),
-      ...(username === undefined ? {} : { username }),
-      ...(password === undefined ? {} : { password }),
-    },
-    commandOptions: OWN_CLIENT_OPTIONS.commandOptions,
+    rootNodes: nodes.map((node) => ({
+      socket: { ...hostOptions(node, tls), socketTimeout: SOCKET_TIMEOUT_MS },
+    })),
+    defaults: options,
+    commandOptions: options.commandOptions,
+    nodeAddressMap: (address) => hostOptions(locateNode(address, settings), tls),
     // The adapter connects the nodes one by one: otherwise a single dead master would block the whole cluster.
     minimizeConnections: true,
     topologyRefreshOnReconnectionAttemptStrategy: TOPOLOGY_REFRESH_MS,
   });
   return new NodeRedisCluster(cluster as ClusterClient, true, changed);
+}
+
+/** Returns where to connect for an address that a node has announced. node-redis writes an unknown host as `null`. */
+function locateNode(announced: string, { nodes, nodeAddressMap }: ClusterSettings): HostAndPort {
+  const colon = announced.lastIndexOf(':');
+  const host = announced.slice(0, colon);
+  const port = Number(announced.slice(colon + 1));
+  if (!['', '?', 'null'].includes(host)) return nodeAddressMap(announced) ?? { host, port };
+  // An unknown host means the host that answered, which is one of those that the user has listed.
+  const answered = nodes.find((node) => node.port === port) ?? nodes[0];
+  const address = { host: answered?.host ?? 'localhost', port };
+  return nodeAddressMap(`${address.host}:${port}`) ?? address;
 }
 
 export function borrowCluster(client: BorrowedClient, changed: () => void): Adapter {
@@ -113,12 +117,12 @@ class NodeRedisCluster implements Adapter {
     this.#heartbeats = isOwn ? new Heartbeats(isMember) : undefined;
     this.#discovery = new TopologyDiscovery(client, changed);
     this.#removeListeners = addSharedListeners(client, {
-      'node-ready': (node: NodeAddress) => {
+      'node-ready': (node: HostAndPort) => {
         this.#heartbeats?.watch(this.#masterAt(node)?.client);
         this.#update(node, (socket) => socket.ready());
       },
-      'node-reconnecting': (node: NodeAddress) => this.#update(node, (socket) => socket.reconnecting()),
-      'node-error': (error: unknown, node: NodeAddress) => {
+      'node-reconnecting': (node: HostAndPort) => this.#update(node, (socket) => socket.reconnecting()),
+      'node-error': (error: unknown, node: HostAndPort) => {
         this.lastError = redact(asError(error));
         if (this.#masterAt(node)?.client?.isReady !== true) {
           this.#update(node, (socket) => socket.failed(error));
@@ -144,7 +148,7 @@ class NodeRedisCluster implements Adapter {
 
   overallStatus(): Status {
     const statuses = this.client.masters.map((master) => this.#masterStatus(master));
-    if (statuses.length === 0) return this.#unknownStatus();
+    if (statuses.length === 0) return this.#isLost ? 'down' : 'connecting';
     if (statuses.includes('down')) return 'down';
     return statuses.includes('connecting') ? 'connecting' : 'up';
   }
@@ -216,13 +220,9 @@ class NodeRedisCluster implements Adapter {
     this.client.destroy();
   }
 
-  #unknownStatus(): Status {
-    return this.#isLost ? 'down' : 'connecting';
-  }
-
   /** The status of a slot without a master. */
   #unservedStatus(): Status {
-    if (this.client.masters.length === 0) return this.#unknownStatus();
+    if (this.client.masters.length === 0) return this.overallStatus();
     this.refreshTopology('');
     if (this.#discovery.isRunning) return 'connecting';
     this.lastError = new ConnectionError('no node of the cluster serves the slot of the key');
@@ -260,15 +260,24 @@ class NodeRedisCluster implements Adapter {
     const attemptedAt = this.#attemptedAt.get(master.address) ?? Number.NEGATIVE_INFINITY;
     if (now - attemptedAt < CONNECT_NODE_EVERY_MS) return;
     this.#attemptedAt.set(master.address, now);
-    this.client.nodeClient(master).catch((error: unknown) => {
+    this.#nodeClient(master).catch((error: unknown) => {
       const cause = redact(asError(error));
       this.#failed(new ConnectionError(`cluster node ${master.address}: ${cause.message}`, { cause }));
     });
     this.#heartbeats?.watch(master.client);
   }
 
-  #masterAt({ host, port }: NodeAddress): ClusterMaster | undefined {
-    return this.client.masters.find(({ address }) => address === `${host}:${port}`);
+  /** `host` and `port` are those of the socket, and differ from the announced address if the cluster maps addresses. */
+  #masterAt({ host, port }: HostAndPort): ClusterMaster | undefined {
+    return this.client.masters.find(({ client }) => {
+      const socket = client?.options?.socket;
+      return socket?.host === host && socket.port === port;
+    });
+  }
+
+  /** `async`, since the user's `nodeAddressMap` may throw. */
+  async #nodeClient(master: ClusterMaster): Promise<unknown> {
+    return this.client.nodeClient(master);
   }
 
   #socket(address: string): SocketStatus {
@@ -280,8 +289,8 @@ class NodeRedisCluster implements Adapter {
     return socket;
   }
 
-  #update({ host, port }: NodeAddress, change: (socket: SocketStatus) => void): void {
-    change(this.#socket(`${host}:${port}`));
+  #update(node: HostAndPort, change: (socket: SocketStatus) => void): void {
+    change(this.#socket(this.#masterAt(node)?.address ?? `${node.host}:${node.port}`));
     this.#changed();
   }
 

@@ -6,7 +6,9 @@ import { CONNECT_TIMEOUT_MS, type CommandOptions, readReply, replyErrorOf } from
 /** The methods that the adapters use of a client that is connected to one node. */
 export interface NodeClient extends Pick<EventEmitter, 'on'> {
   readonly isReady: boolean;
-  readonly options?: { readonly socket?: object | undefined } | undefined;
+  readonly options?:
+    | { readonly socket?: { readonly host?: unknown; readonly port?: unknown } | undefined }
+    | undefined;
   sendCommand(command: readonly Argument[], options: CommandOptions): Promise<unknown>;
   duplicate(overrides: object): SubscriberClient;
   destroy(): void;

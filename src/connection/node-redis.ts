@@ -1,11 +1,15 @@
 import type { EventEmitter } from 'node:events';
+import { isIP } from 'node:net';
 import type { ConnectionOptions as TlsOptions } from 'node:tls';
-import { ErrorReply, RESP_TYPES, type RedisClientOptions } from 'redis';
+import { ErrorReply, RESP_TYPES } from 'redis';
 import type { RawReply } from '../engine/operation.ts';
 import { ReplyError } from '../engine/port.ts';
+import { type Access, currentPassword, type Password } from './access.ts';
 import { reconnectDelay, type SocketStatus } from './adapter.ts';
+import type { HostAndPort } from './address.ts';
 
-export const CONNECT_TIMEOUT_MS = 5_000;
+/** Shorter than the 5 s of `kit.ready()`, whose error then has the cause. */
+export const CONNECT_TIMEOUT_MS = 4_000;
 
 /**
  * node-redis drops a socket without traffic for this long. `Heartbeat` does so earlier; node-redis's own timeout also
@@ -31,30 +35,65 @@ export interface CommandOptions {
   readonly timeout: 0;
 }
 
-export function socketOptions(tls: boolean | TlsOptions): SocketOptions {
+/** The options of each client that the kit creates, without the address of its server. */
+export function clientOptions({ username, password, tls, family, clientName }: Access): OwnClientOptions {
   return {
-    connectTimeout: CONNECT_TIMEOUT_MS,
-    socketTimeout: BACKSTOP_MS,
-    // The default strategy of node-redis never reconnects after a socket timeout.
-    reconnectStrategy: reconnectDelay,
-    ...(tls === false ? {} : { ...(tls === true ? {} : tls), tls: true as const }),
+    // An offline queue would send commands long after they were rejected.
+    disableOfflineQueue: true,
+    commandOptions: { timeout: 0 },
+    name: clientName,
+    socket: {
+      connectTimeout: CONNECT_TIMEOUT_MS,
+      socketTimeout: BACKSTOP_MS,
+      // The default strategy of node-redis never reconnects after a socket timeout.
+      reconnectStrategy: reconnectDelay,
+      family,
+      ...(tls === false ? {} : { ...(tls === true ? {} : tls), tls: true as const }),
+    },
+    // A function keeps the password out of the client's options, which a log could print.
+    ...(username === undefined && password === undefined
+      ? {}
+      : { credentialsProvider: credentialsProvider(username, password) }),
   };
+}
+
+interface OwnClientOptions {
+  readonly disableOfflineQueue: true;
+  readonly commandOptions: { readonly timeout: 0 };
+  readonly name: string;
+  readonly socket: SocketOptions;
+  readonly credentialsProvider?: ReturnType<typeof credentialsProvider>;
 }
 
 interface SocketOptions extends TlsOptions {
   readonly connectTimeout: number;
   readonly socketTimeout: number;
   readonly reconnectStrategy: (attempts: number) => number;
+  readonly family: 0 | 4 | 6;
   readonly tls?: true;
 }
 
-export const OWN_CLIENT_OPTIONS: Required<
-  Pick<RedisClientOptions, 'disableOfflineQueue' | 'commandOptions'>
-> = {
-  // An offline queue would send commands long after they were rejected.
-  disableOfflineQueue: true,
-  commandOptions: { timeout: 0 },
-};
+function credentialsProvider(username: string | undefined, password: Password | undefined) {
+  return {
+    type: 'async-credentials-provider' as const,
+    credentials: async () => ({
+      ...(username === undefined ? {} : { username }),
+      // Redis accepts any password for a user that needs none, and node-redis does not log in without a password.
+      password: password === undefined ? 'none' : await currentPassword(password),
+    }),
+  };
+}
+
+/** The options of a TCP socket to one server. Gateways choose a server by `servername`, and servers a certificate. */
+export function hostOptions({ host, port }: HostAndPort, tls: Access['tls']): HostOptions {
+  const isGiven = typeof tls === 'object' && tls.servername !== undefined;
+  if (tls === false || isGiven || isIP(host) !== 0) return { host, port };
+  return { host, port, servername: host.replace(/\.$/, '') };
+}
+
+interface HostOptions extends HostAndPort {
+  readonly servername?: string;
+}
 
 /** Destroys a client now, and again when it is ready: node-redis does not stop a socket that is still connecting. */
 export function destroyClient(client: Pick<EventEmitter, 'on'> & { destroy(): void }): void {

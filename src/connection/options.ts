@@ -1,106 +1,168 @@
 import type { ConnectionOptions as TlsOptions } from 'node:tls';
-import { describe } from '../base/describe.ts';
 import { ConfigError } from '../base/errors.ts';
-import { OptionReader } from '../base/option-reader.ts';
-import { checkHost, parseRedisUrl, type RedisAddress } from './address.ts';
+import { renamed } from '../base/foreign-options.ts';
+import type { OptionReader } from '../base/option-reader.ts';
+import { ACCESS_OPTION_NAMES, type Access, type Password, readAccess } from './access.ts';
+import { checkHost, parseRedisUrl, type ServerAddress } from './address.ts';
 import { type BorrowedClient, recognizeClient } from './borrowed-client.ts';
-
-/** A node of a cluster, from which the others are discovered. */
-export type ClusterNode = string | { readonly host: string; readonly port?: number | undefined };
-
-export interface ClusterOptions {
-  /** Some of the masters, as `redis://host:port` or `{ host, port }`. List more than one, since a node can be down. */
-  readonly nodes: readonly ClusterNode[];
-  readonly username?: string | undefined;
-  readonly password?: string | undefined;
-  /** TLS for all nodes: `true`, or options of `tls.connect`. */
-  readonly tls?: boolean | TlsOptions | undefined;
-}
+import { type ClusterOptions, type ClusterSettings, readCluster } from './cluster-options.ts';
+import { readEnvironment } from './environment.ts';
 
 /**
- * How to connect to Redis: exactly one of `url`, `host`/`port`, `client` or `cluster`. Without any of these options the
- * environment is used: `REDIS_URL`, or else `REDIS_HOST`, `REDIS_PORT`, `REDIS_USERNAME`, `REDIS_PASSWORD` and
- * `REDIS_DB`.
+ * How to connect to Redis: exactly one of `url`, `host`/`port`, `path`, `client`, `cluster` or `instance`. Without any of
+ * these options the environment is used: `REDIS_URL`, or else `REDIS_HOST`, `REDIS_PORT`, `REDIS_USERNAME`,
+ * `REDIS_PASSWORD` and `REDIS_DB`.
  */
 export interface ConnectionOptions<Client = unknown> {
-  /** `redis://user:password@host:port/db`, `rediss://...` for TLS, or `memory:` for the memory of this process. */
+  /**
+   * `redis://user:password@host:port/db`, the same with `rediss:` for TLS, `unix:///path/to/redis.sock?db=0`, or
+   * `memory:` for the memory of this process.
+   */
   readonly url?: string | undefined;
   /** The host name or address; default `localhost` if `port` is given. */
   readonly host?: string | undefined;
   /** The TCP port; default 6379. */
   readonly port?: number | undefined;
+  /** The path of a unix socket. */
+  readonly path?: string | undefined;
+  /** The ACL user; default: the user `default`. */
   readonly username?: string | undefined;
-  readonly password?: string | undefined;
+  /**
+   * The password, or a function that returns it or a promise of it. The function is called for each new socket, so it may
+   * return a token that expires. If it throws, or takes longer than 4 seconds, the kit tries again later.
+   */
+  readonly password?: Password | undefined;
   /** The database number; default 0. A cluster has only database 0. */
   readonly db?: number | undefined;
-  /** TLS with `host`: `true`, or options of `tls.connect`. With a `rediss:` URL: options of `tls.connect`. */
+  /**
+   * TLS with `host`: `true`, or options of `tls.connect`. With a `rediss:` URL: options of `tls.connect`. `servername` is
+   * the host by default.
+   */
   readonly tls?: boolean | TlsOptions | undefined;
+  /** The IP version of addresses: 4, 6, or 0 for both; default 0. */
+  readonly family?: 0 | 4 | 6 | undefined;
+  /**
+   * The name of the connections in CLIENT LIST, in visible ASCII characters; default: `prefix`, or the name of the
+   * instance.
+   */
+  readonly clientName?: string | undefined;
   /** A node-redis client or cluster that you connect and close. `kit.close()` only removes the kit's own listeners. */
   readonly client?: (Client & BorrowedClient) | undefined;
   readonly cluster?: ClusterOptions | undefined;
+  /** The name of a connection that `registerRedis()` has registered, and that all kits with this name share. */
+  readonly instance?: string | undefined;
 }
 
 export const CONNECTION_OPTION_NAMES = [
   'url',
   'host',
   'port',
-  'username',
-  'password',
+  'path',
   'db',
-  'tls',
+  ...ACCESS_OPTION_NAMES,
   'client',
   'cluster',
+  'instance',
 ] as const;
 
-const CLUSTER_OPTION_NAMES = ['nodes', 'username', 'password', 'tls'];
+/** Hints for option names of Redis clients. */
+export const FOREIGN_CONNECTION_NAMES = {
+  ...renamed('url', 'uri', 'connectionString', 'redisUrl'),
+  ...renamed('client', 'redis', 'redisClient', 'storeClient', 'store'),
+  ...renamed('db', 'database'),
+  ...renamed('host', 'hostname'),
+  ...renamed('username', 'user'),
+  ...renamed('clientName', 'connectionName', 'name'),
+  socket: 'use `host`, `port`, `path` and `tls`',
+  sendCommand: 'pass the client itself, as `client`',
+  rootNodes: 'use `nodes` in `cluster`',
+  nodeAddressMap: 'put it in the options of `cluster`',
+  natMap: 'it is `nodeAddressMap` in the options of `cluster`',
+  credentialsProvider: 'pass a function as `password`',
+  servername: 'put it in `tls`',
+};
 
 /** Planned options, which this version rejects with an error of their own. */
-const UNSUPPORTED = { sentinel: 'Redis Sentinel', instance: 'named instances' } as const;
+const UNSUPPORTED = { sentinel: 'Redis Sentinel' } as const;
 
 export type ConnectionSettings =
   | { readonly kind: 'memory' }
-  | ({ readonly kind: 'standalone' } & RedisAddress)
-  | ({ readonly kind: 'cluster'; readonly nodes: readonly RedisAddress[] } & Pick<
-      RedisAddress,
-      'username' | 'password' | 'tls'
-    >)
-  | { readonly kind: 'borrowed'; readonly family: 'standalone' | 'cluster'; readonly client: BorrowedClient };
+  | StandaloneSettings
+  | ClusterSettings
+  | { readonly kind: 'borrowed'; readonly family: 'standalone' | 'cluster'; readonly client: BorrowedClient }
+  | { readonly kind: 'instance'; readonly name: string };
 
-const HOST_GROUP = ['host', 'port'] as const;
-const HOST_DETAILS = ['username', 'password', 'db'] as const;
+export type StandaloneSettings = { readonly kind: 'standalone'; readonly db: number } & Access &
+  ServerAddress;
 
-export function resolveConnection(reader: OptionReader, env: NodeJS.ProcessEnv): ConnectionSettings {
-  const hostOption = HOST_GROUP.find((name) => reader.has(name));
-  const detail = HOST_DETAILS.find((name) => reader.has(name));
-  if (detail !== undefined && hostOption === undefined) {
-    throw new ConfigError(
-      `createRedisKit: option \`${detail}\` is given without \`host\` or \`port\`; ` +
-        `with \`url\` put it in the URL, with \`cluster\` put it in its options`,
-    );
-  }
-  const ways = ['url', 'client', 'cluster'].filter((name) => reader.has(name));
-  if (hostOption !== undefined) ways.push(hostOption);
-  if (ways.length > 1) {
-    throw new ConfigError(
-      `createRedisKit: options ${ways.map((way) => `\`${way}\``).join(' and ')} both say where Redis is; set one`,
-    );
-  }
-  const [way] = ways;
-  if ((way === 'client' || way === 'cluster') && reader.has('tls') && reader.value('tls') !== false) {
-    throw reader.secretError('tls', `put it in the options of \`${way}\``);
-  }
+type Way = 'url' | 'host' | 'path' | 'client' | 'cluster' | 'instance' | 'environment';
+
+const DETAILS = ['db', ...ACCESS_OPTION_NAMES] as const;
+
+/** The details that go with each way to say where Redis is; `elsewhere` says where the others belong. */
+const DETAILS_OF: Readonly<Record<Way, { readonly known: readonly string[]; readonly elsewhere: string }>> = {
+  url: { known: DETAILS, elsewhere: '' },
+  host: { known: DETAILS, elsewhere: '' },
+  environment: { known: DETAILS, elsewhere: '' },
+  path: {
+    known: ['db', 'username', 'password', 'clientName'],
+    elsewhere: 'a unix socket has neither TLS nor an IP version',
+  },
+  client: { known: [], elsewhere: 'put it in the options of `client` itself' },
+  cluster: { known: ['clientName'], elsewhere: 'put it in the options of `cluster`' },
+  instance: { known: [], elsewhere: 'put it in registerRedis()' },
+};
+
+/** `defaultName`: the name in CLIENT LIST, unless the options have another. */
+export function resolveConnection(
+  reader: OptionReader,
+  env: NodeJS.ProcessEnv,
+  defaultName: string,
+): ConnectionSettings {
+  const way = wayOf(reader);
+  checkDetails(reader, way);
   switch (way) {
     case 'url':
-      return fromUrl('option `url`', reader.value('url'), reader);
+      return fromUrl(`${reader.where}: option \`url\``, reader.value('url'), reader, defaultName);
     case 'client':
       return { kind: 'borrowed', ...recognizeClient(reader.value('client')) };
-    case 'cluster':
-      return fromCluster(reader.value('cluster'));
-    case undefined:
-      return fromEnvironment(env, reader);
+    case 'cluster': {
+      const { clientName } = readAccess(reader, defaultName);
+      return readCluster(reader.where, reader.value('cluster'), clientName);
+    }
+    case 'instance':
+      return { kind: 'instance', name: reader.string('instance') ?? '' };
+    case 'environment':
+      return fromEnvironment(reader, env, defaultName);
     default:
-      return fromHost(reader);
+      return { kind: 'standalone', ...endpointOption(reader), ...detailOptions(reader, defaultName) };
   }
+}
+
+function wayOf(reader: OptionReader): Way {
+  const ways: { readonly way: Way; readonly option: string }[] = (
+    ['url', 'path', 'client', 'cluster', 'instance'] as const
+  )
+    .filter((name) => reader.has(name))
+    .map((way) => ({ way, option: way }));
+  const hostOption = ['host', 'port'].find((name) => reader.has(name));
+  if (hostOption !== undefined) ways.push({ way: 'host', option: hostOption });
+  if (ways.length > 1) {
+    const options = ways.map(({ option }) => `\`${option}\``).join(' and ');
+    throw new ConfigError(`${reader.where}: options ${options} both say where Redis is; set one`);
+  }
+  return ways[0]?.way ?? 'environment';
+}
+
+function checkDetails(reader: OptionReader, way: Way): void {
+  const { known, elsewhere } = DETAILS_OF[way];
+  const misplaced = DETAILS.find((name) => isGiven(reader, name) && !known.includes(name));
+  if (misplaced !== undefined) throw reader.secretError(misplaced, elsewhere);
+}
+
+/** `tls: false` says nothing, so it goes with everything. */
+function isGiven(reader: OptionReader, name: string): boolean {
+  return reader.has(name) && reader.value(name) !== false;
 }
 
 /** Rejects planned options before they are reported as unknown. */
@@ -114,99 +176,71 @@ export function rejectUnsupported(options: object): void {
   }
 }
 
-function tlsOption(reader: OptionReader): boolean | TlsOptions {
-  const tls = reader.value('tls') ?? false;
-  if (typeof tls === 'boolean' || (typeof tls === 'object' && !Array.isArray(tls)))
-    return tls as boolean | TlsOptions;
-  throw reader.secretError('tls', 'it must be true, false or the options of tls.connect');
-}
-
-function fromUrl(source: string, value: unknown, reader: OptionReader): ConnectionSettings {
-  const address = parseRedisUrl(source, value);
-  const isTls = address !== 'memory' && address.tls !== false;
-  const tls = reader.has('tls') ? tlsOption(reader) : isTls;
-  if ((tls !== false) !== isTls) {
-    throw reader.error('tls', `it contradicts ${source}: rediss: means TLS, redis: and memory: mean no TLS`);
-  }
-  return address === 'memory' ? { kind: 'memory' } : { kind: 'standalone', ...address, tls };
-}
-
-function fromHost(reader: OptionReader): ConnectionSettings {
+function endpointOption(reader: OptionReader): ServerAddress {
+  const path = reader.string('path');
+  if (path !== undefined) return { path };
   return {
-    kind: 'standalone',
-    host: checkHost('option `host`', reader.string('host') ?? 'localhost'),
+    host: checkHost(`${reader.where}: option \`host\``, reader.string('host') ?? 'localhost'),
     port: reader.integer('port', { min: 1, max: 65_535 }) ?? 6379,
-    username: reader.secret('username'),
-    password: reader.secret('password'),
-    db: reader.integer('db', { min: 0, max: 2 ** 31 - 1 }) ?? 0,
-    tls: tlsOption(reader),
   };
 }
 
-function fromCluster(value: unknown): ConnectionSettings {
-  const reader = new OptionReader('createRedisKit({ cluster })', value, CLUSTER_OPTION_NAMES);
-  const nodes = reader.value('nodes');
-  if (!Array.isArray(nodes) || nodes.length === 0) {
-    throw reader.error('nodes', `it must list at least one node, for example ['redis://10.0.0.1:6379']`);
-  }
+function detailOptions(reader: OptionReader, defaultName: string): Access & { readonly db: number } {
   return {
-    kind: 'cluster',
-    nodes: nodes.map(clusterNode),
-    username: reader.secret('username'),
-    password: reader.secret('password'),
-    tls: tlsOption(reader),
+    db: reader.integer('db', { min: 0, max: 2 ** 31 - 1 }) ?? 0,
+    ...readAccess(reader, defaultName),
   };
 }
 
-function clusterNode(node: unknown): RedisAddress {
-  if (typeof node !== 'string') {
-    const reader = new OptionReader('createRedisKit({ cluster: { nodes } })', node, ['host', 'port']);
-    const host = reader.string('host');
-    if (host === undefined) throw reader.error('host', 'it is required');
-    const port = reader.integer('port', { min: 1, max: 65_535 }) ?? 6379;
-    const checkedHost = checkHost('option `cluster.nodes`: a `host`', host);
-    return { host: checkedHost, port, username: undefined, password: undefined, db: 0, tls: false };
+/** `source` names the option or variable that has the URL. Options beside the URL say what the URL leaves open. */
+function fromUrl(
+  source: string,
+  value: unknown,
+  reader: OptionReader,
+  defaultName: string,
+): ConnectionSettings {
+  const parsed = parseRedisUrl(source, value);
+  const options = detailOptions(reader, defaultName);
+  if (parsed === 'memory') {
+    const misplaced = DETAILS.find((name) => isGiven(reader, name) && name !== 'clientName');
+    if (misplaced === undefined) return { kind: 'memory' };
+    throw reader.secretError(misplaced, `${source} is 'memory:', which has no such option`);
   }
-  const address = parseRedisUrl('option `cluster.nodes`', node);
-  if (address === 'memory') {
-    throw new ConfigError(
-      `createRedisKit: option \`cluster.nodes\` holds 'memory:'; set it as \`url\` instead`,
-    );
+  const { endpoint, isTls, ...given } = parsed;
+  if ('path' in endpoint) checkDetails(reader, 'path');
+  else if (reader.has('tls') && (options.tls !== false) !== isTls) {
+    throw reader.error('tls', `it contradicts ${source}: rediss: means TLS, and redis: means no TLS`);
   }
-  const { username, password, db, tls } = address;
-  if (username !== undefined || password !== undefined || db !== 0 || tls !== false) {
-    throw new ConfigError(
-      'createRedisKit: a node in `cluster.nodes` must be redis://host:port; ' +
-        'put `username`, `password` and `tls` beside `nodes`, for all nodes',
-    );
-  }
-  return address;
-}
-
-function fromEnvironment(env: NodeJS.ProcessEnv, reader: OptionReader): ConnectionSettings {
-  if (env.REDIS_URL) return fromUrl('REDIS_URL', env.REDIS_URL, reader);
-  if (!env.REDIS_HOST) {
-    throw new ConfigError(
-      `createRedisKit: nothing says where Redis is; set \`url\` ('redis://localhost:6379', or 'memory:' to try ` +
-        `things out), \`host\`, \`cluster\` or \`client\`, or set REDIS_URL or REDIS_HOST`,
-    );
+  for (const name of ['username', 'password', 'db', 'family'] as const) {
+    if (given[name] === undefined || !reader.has(name)) continue;
+    throw reader.secretError(name, `${source} has one as well; set one of the two`);
   }
   return {
     kind: 'standalone',
-    host: checkHost('REDIS_HOST', env.REDIS_HOST),
-    port: numberFrom(env, 'REDIS_PORT', 1, 65_535) ?? 6379,
-    username: env.REDIS_USERNAME || undefined,
-    password: env.REDIS_PASSWORD || undefined,
-    db: numberFrom(env, 'REDIS_DB', 0, 2 ** 31 - 1) ?? 0,
-    tls: tlsOption(reader),
+    ...endpoint,
+    ...options,
+    username: given.username ?? options.username,
+    password: given.password ?? options.password,
+    db: given.db ?? options.db,
+    family: given.family ?? options.family,
+    tls: isTls && options.tls === false ? true : options.tls,
   };
 }
 
-function numberFrom(env: NodeJS.ProcessEnv, name: string, min: number, max: number): number | undefined {
-  const text = env[name];
-  if (!text) return undefined;
-  if (/^\d{1,10}$/.test(text) && Number(text) >= min && Number(text) <= max) return Number(text);
-  throw new ConfigError(
-    `createRedisKit: ${name} is ${describe(text)}; it must be a whole number from ${min} to ${max}`,
-  );
+function fromEnvironment(
+  reader: OptionReader,
+  env: NodeJS.ProcessEnv,
+  defaultName: string,
+): ConnectionSettings {
+  if (env.REDIS_URL) return fromUrl(`${reader.where}: REDIS_URL`, env.REDIS_URL, reader, defaultName);
+  const found = readEnvironment(reader.where, env);
+  const options = detailOptions(reader, defaultName);
+  return {
+    kind: 'standalone',
+    ...options,
+    ...found.endpoint,
+    username: options.username ?? found.username,
+    password: options.password ?? found.password,
+    db: reader.has('db') ? options.db : (found.db ?? 0),
+  };
 }

@@ -4,12 +4,13 @@ import { describe } from '../base/describe.ts';
 import { RedisKitError, StoreError } from '../base/errors.ts';
 import type { Req } from '../http/middleware.ts';
 import type { ResponseHook } from '../http/response/guarded-response.ts';
+import type { SessionContent } from './content.ts';
 import { hasOtherMaxAge } from './cookie-lifetime.ts';
-import { isSameContent } from './merge.ts';
 import { contentOf, dataError, payloadOf } from './payload.ts';
 import { type RequestSession, UNTOUCHED } from './request-session.ts';
 import { sendCookie } from './send-cookie.ts';
 import { hiddenMethods } from './session-methods.ts';
+import type { StoredSession } from './session-records.ts';
 import { destroySession, savePayload } from './session-writes.ts';
 
 type Session = Req['session'];
@@ -78,9 +79,11 @@ function writeSession(request: RequestSession, hasBegun: boolean): undefined | P
   if (request.hasEnded(session.id)) return request.dropCookie();
   // A handler has assigned something else to `req.sessionID`.
   if (request.id === undefined && !request.isCookieDropped) return undefined;
-  const content = repairedContent(session, request);
-  if (session.id === request.loggedOutId && content === '{}') return request.dropCookie();
-  if (mustBeSaved(session, content, request)) return save(session, content, request, hasBegun);
+  restoreCookie(session, request);
+  const before = request.stored.get(session.id);
+  const content = currentContent(session, before?.content, request);
+  if (session.id === request.loggedOutId && content.isEmpty) return request.dropCookie();
+  if (mustBeSaved(session, content, before, request)) return save(session, content, request, hasBegun);
   return touchIfDue(request, session.id);
 }
 
@@ -118,16 +121,23 @@ function sessionOf(request: RequestSession, value: unknown): Session | undefined
 }
 
 /**
- * Restores the cookie and the methods of a session, and returns its content. A handler may have copied a request body
- * with a `cookie` or the name of a method into the session. From such a cookie, an unprotected cookie would be set.
+ * Restores the cookie of a session. A handler may have copied a request body with a `cookie` into the session, from which
+ * an unprotected cookie would be set.
  */
-function repairedContent(session: Session, { originalCookie, parts, stored }: RequestSession): string {
+function restoreCookie(session: Session, { originalCookie }: RequestSession): void {
   if (!(session.cookie instanceof expressSession.Cookie) && originalCookie !== undefined) {
     session.cookie = originalCookie;
   }
-  const content = contentOf(session);
-  // Data under the name of a method is never stored, so unchanged content has none.
-  if (stored.get(session.id)?.content === content) return content;
+}
+
+/** The content of a session: `stored` itself, if the session has not changed. Restores the methods of the session. */
+function currentContent(
+  session: Session,
+  stored: SessionContent | undefined,
+  { parts }: RequestSession,
+): SessionContent {
+  // Data under the name of a method is never stored, so an unchanged session has none.
+  if (stored?.isOf(session) === true) return stored;
   const hidden = hiddenMethods(session);
   for (const name of hidden) {
     parts.records.warn(
@@ -135,20 +145,22 @@ function repairedContent(session: Session, { originalCookie, parts, stored }: Re
     );
     Reflect.deleteProperty(session, name);
   }
-  return hidden.length === 0 ? content : contentOf(session);
+  return hidden.length > 0 && stored?.isOf(session) === true ? stored : contentOf(session);
 }
 
-function mustBeSaved({ id, cookie }: Session, content: string, request: RequestSession): boolean {
-  const before = request.stored.get(id);
-  if (before !== undefined) {
-    return !isSameContent(before.content, content) || hasOtherMaxAge(cookie, before.meta.cookie);
-  }
-  return request.parts.settings.saveUninitialized || id !== request.originalId || content !== '{}';
+function mustBeSaved(
+  { id, cookie }: Session,
+  content: SessionContent,
+  before: StoredSession | undefined,
+  { originalId, parts }: RequestSession,
+): boolean {
+  if (before !== undefined) return before.content !== content || hasOtherMaxAge(cookie, before.meta.cookie);
+  return parts.settings.saveUninitialized || id !== originalId || !content.isEmpty;
 }
 
 async function save(
   session: Session,
-  content: string,
+  content: SessionContent,
   request: RequestSession,
   hasBegun: boolean,
 ): Promise<void> {

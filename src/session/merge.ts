@@ -1,5 +1,4 @@
 import { hasOtherMaxAge } from './cookie-lifetime.ts';
-import { entriesOfLines } from './operations/lines.ts';
 import type { SessionMeta, SessionPayload } from './payload.ts';
 import type { Entries, SessionEntries } from './seal.ts';
 
@@ -9,7 +8,7 @@ type JsonObject = Readonly<Record<string, unknown>>;
 
 /** The keys of a session with the JSON of their values. */
 export function entriesOf({ meta, content }: Contents): SessionEntries {
-  return { meta: changedValues({}, { ...meta }), content: entriesOfLines(content) };
+  return { meta: changedValues({}, { ...meta }), content: content.entries() };
 }
 
 /** The keys that a request has added, changed or deleted since it loaded or saved the session. Values are whole. */
@@ -18,7 +17,7 @@ export function changesOf(base: Contents, mine: Contents): SessionEntries {
   const cookie = isOtherCookie(mine.meta.cookie, base.meta.cookie) ? mine.meta.cookie : base.meta.cookie;
   return {
     meta: changedValues({ ...base.meta }, { ...mine.meta, cookie }),
-    content: changedEntries(entriesOfLines(base.content), entriesOfLines(mine.content)),
+    content: base.content.changesTo(mine.content),
   };
 }
 
@@ -65,16 +64,4 @@ function isSameJson(one: unknown, other: unknown): boolean {
   return (
     typeof one === 'object' && typeof other === 'object' && JSON.stringify(one) === JSON.stringify(other)
   );
-}
-
-function changedEntries(before: Entries, after: Entries): Entries {
-  const changes = new Map<string, string | undefined>();
-  for (const [name, value] of after) if (before.get(name) !== value) changes.set(name, value);
-  for (const name of before.keys()) if (!after.has(name)) changes.set(name, undefined);
-  return changes;
-}
-
-/** Whether two contents have the same keys and values. The order of the keys may differ. */
-export function isSameContent(one: string, other: string): boolean {
-  return one === other || changedEntries(entriesOfLines(one), entriesOfLines(other)).size === 0;
 }

@@ -1,8 +1,9 @@
 import type expressSession from 'express-session';
 import { asError, RedisKitError } from '../base/errors.ts';
+import { SessionContent } from './content.ts';
 import { renewedCookie } from './cookie-lifetime.ts';
 import type { DataParts } from './operations/data.ts';
-import { isInLines, linesOf } from './operations/lines.ts';
+import { isInLines } from './operations/lines.ts';
 
 /** The stored data about a session that is not the app's own data. */
 export interface SessionMeta {
@@ -15,22 +16,18 @@ export interface SessionMeta {
   readonly userAgent?: string | undefined;
 }
 
-/** The data of a session in the form in which it is stored. */
+/** What is stored of a session. */
 export interface SessionPayload {
   readonly meta: SessionMeta;
-  /** The JSON of the session without its cookie, in lines (see operations/lines.ts). */
-  readonly content: string;
+  /** The data of the session without its cookie. */
+  readonly content: SessionContent;
   readonly userId: string | undefined;
 }
 
-export interface ParsedPayload extends SessionPayload {
-  readonly data: Readonly<Record<string, unknown>>;
-}
-
-/** The JSON of a session without its cookie, in lines. It is compared to detect a change. */
-export function contentOf(session: object): string {
+/** The data of a session without its cookie. */
+export function contentOf(session: object): SessionContent {
   try {
-    return linesOf(session, 'cookie');
+    return SessionContent.of(session, 'cookie');
   } catch (error) {
     throw dataError(error);
   }
@@ -40,7 +37,7 @@ export function contentOf(session: object): string {
 export function payloadOf(
   session: object,
   device?: Omit<SessionMeta, 'cookie'>,
-  content: string = contentOf(session),
+  content: SessionContent = contentOf(session),
 ): SessionPayload {
   const { cookie = {}, userId } = session as { cookie?: object; userId?: unknown };
   // A `userId` that is an object, such as a MongoDB ObjectId, is stored as its `toJSON` returns it.
@@ -70,20 +67,24 @@ function plainOf(value: unknown): unknown {
 }
 
 /** Returns the data from which express-session creates a session. `usedAt`: the session's last use; default now. */
-export function dataOf({ meta, data }: ParsedPayload, usedAt?: number): expressSession.SessionData {
-  return { ...data, cookie: renewedCookie(meta.cookie, usedAt) } as unknown as expressSession.SessionData;
+export function dataOf({ meta, content }: SessionPayload, usedAt?: number): expressSession.SessionData {
+  // A copy, since other sessions may have the same object.
+  const cookie = { ...renewedCookie(meta.cookie, usedAt) };
+  return { ...content.values, cookie } as unknown as expressSession.SessionData;
 }
 
 /** Undefined when the texts are missing or no session can be created from them. */
-export function parsePayload(parts: DataParts | undefined): ParsedPayload | undefined {
+export function parsePayload(parts: DataParts | undefined): SessionPayload | undefined {
   if (parts === undefined) return undefined;
   try {
-    const meta: unknown = JSON.parse(parts.meta);
+    const meta = parseMeta(parts.meta);
     const data: unknown = JSON.parse(parts.content);
-    if (!isMeta(meta) || !isObject(data)) return undefined;
+    if (meta === undefined || !isObject(data)) return undefined;
     // An earlier version of the kit has written no lines.
-    const content = isInLines(parts.content) ? parts.content : linesOf(data);
-    return { meta, content, data, userId: userIdOf(data.userId) };
+    const content = isInLines(parts.content)
+      ? SessionContent.ofText(data, parts.content)
+      : SessionContent.of(data);
+    return { meta, content, userId: userIdOf(data.userId) };
   } catch {
     return undefined;
   }
@@ -111,6 +112,17 @@ export function dataError(cause: unknown): RedisKitError {
     `req.session was not saved, since its data cannot be stored: ${asError(cause).message}`,
     { cause },
   );
+}
+
+/** The last text and its object, since sessions without a user mostly have the same meta. */
+let parsedMeta: { readonly text: string; readonly meta: SessionMeta } | undefined;
+
+function parseMeta(text: string): SessionMeta | undefined {
+  if (parsedMeta?.text === text) return parsedMeta.meta;
+  const meta: unknown = JSON.parse(text);
+  if (!isMeta(meta)) return undefined;
+  parsedMeta = { text, meta };
+  return meta;
 }
 
 function isMeta(value: unknown): value is SessionMeta {

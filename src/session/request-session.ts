@@ -175,7 +175,7 @@ export class RequestSession implements SessionProperties {
       this.loaded = stored;
       this.originalId = this.cookieId;
       this.stored.set(this.cookieId, stored);
-      this.#session = this.createSession(this.req, stored.data, renewedCookie(stored.meta.cookie));
+      this.#session = this.createSession(this.req, stored.content.values, renewedCookie(stored.meta.cookie));
     }
     this.originalCookie = (this.#session as expressSession.Session).cookie as SessionCookie;
   }

@@ -51,7 +51,9 @@ export const noSeal: Seal = {
 };
 
 function plainLines(entries: Entries): LineChange[] {
-  return Array.from(entries, ([name, value = '']) => ({ start: lineStart(name), value }));
+  const lines: LineChange[] = [];
+  for (const [name, value = ''] of entries) lines.push({ start: lineStart(name), value });
+  return lines;
 }
 
 /**

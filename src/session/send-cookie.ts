@@ -1,12 +1,13 @@
 import expressSession from 'express-session';
 import type { SessionCookie } from './client-cookie.ts';
+import { SessionContent } from './content.ts';
 import { hasOtherMaxAge } from './cookie-lifetime.ts';
 import { isSecure } from './cookie-options.ts';
-import { isSameContent } from './merge.ts';
-import { contentOf } from './payload.ts';
 import { type RequestSession, UNTOUCHED } from './request-session.ts';
 
 type Session = expressSession.Session;
+
+const NO_CONTENT = SessionContent.of({});
 
 /** Sets the session cookie on the response if it is new, renewed by `rolling`, or has changed. */
 export function sendCookie(request: RequestSession): void {
@@ -41,7 +42,7 @@ function sessionToSend(request: RequestSession): Session | undefined {
 function isDue(session: Session, request: RequestSession): boolean {
   const { rolling, saveUninitialized } = request.parts.settings;
   const isModified = () =>
-    session.id !== request.originalId || !isSameContent(contentOf(session), request.loaded?.content ?? '{}');
+    session.id !== request.originalId || !(request.loaded?.content ?? NO_CONTENT).isOf(session);
   if (request.cookieId !== request.id) return saveUninitialized || isModified();
   return rolling || (Boolean(session.cookie.expires) && isModified());
 }

@@ -4,7 +4,7 @@ import { sessionDestroy } from './operations/destroy.ts';
 import type { SessionRecord } from './operations/format.ts';
 import { NEVER_TOUCH, sessionRead } from './operations/read.ts';
 import { KEEP_OWNER } from './operations/write.ts';
-import { type ParsedPayload, parsePayload, type SessionMeta, type SessionPayload } from './payload.ts';
+import { parsePayload, type SessionMeta, type SessionPayload } from './payload.ts';
 import { idleOf, type RecordSettings } from './record-settings.ts';
 import { RecordWriter, type SessionNames, type StoredSession } from './record-writer.ts';
 import { type SessionDeps, UserIndex } from './user-index.ts';
@@ -19,7 +19,7 @@ export interface UnparsedSession extends Pick<SessionRecord, 'created' | 'idle' 
    * Opens and parses the data once. Returns undefined, and reports it, for data that cannot be read. Such a session counts
    * as absent.
    */
-  parse(): (StoredSession & ParsedPayload) | undefined;
+  parse(): StoredSession | undefined;
 }
 
 /** The old session of a login, which a new session replaces. */
@@ -43,7 +43,7 @@ export class SessionRecords {
   }
 
   /** Loads the live session of an id; undefined when the id has none. Moves its idle deadline if that is due. */
-  async load(id: string, deadline?: Deadline): Promise<(StoredSession & ParsedPayload) | undefined> {
+  async load(id: string, deadline?: Deadline): Promise<StoredSession | undefined> {
     return (await this.read(this.#deps.keys.sessionNames(id), true, deadline))?.parse();
   }
 
@@ -194,7 +194,7 @@ export class SessionRecords {
     { created, idle, revision, owner }: Omit<UnparsedSession, 'parse' | 'isTouchDue'>,
     data: Buffer,
     names: SessionNames,
-  ): (StoredSession & ParsedPayload) | undefined {
+  ): StoredSession | undefined {
     const { handle } = names;
     const opened = this.#settings.seal.open(data, handle);
     const payload = parsePayload(opened);
@@ -204,7 +204,7 @@ export class SessionRecords {
     }
     const { meta, content, userId } = payload;
     const { isCurrent } = opened;
-    return { meta, content, data: payload.data, userId, created, idle, revision, owner, names, isCurrent };
+    return { meta, content, userId, created, idle, revision, owner, names, isCurrent };
   }
 
   #reportCorrupt(handle: string): void {

@@ -4,12 +4,11 @@ import { Emitter } from '../../src/base/emitter.ts';
 import { ConnectionError, RedisKitError, StoreError } from '../../src/base/errors.ts';
 import type { KitEvents } from '../../src/base/events.ts';
 import { silentLogger } from '../../src/base/logger.ts';
-import { parseRedisUrl } from '../../src/connection/address.ts';
-import { connect } from '../../src/connection/connect.ts';
 import type { Connection } from '../../src/connection/connection.ts';
 import { Deadline } from '../../src/engine/deadline.ts';
 import { defineOperation } from '../../src/engine/operation.ts';
 import { redisEngine } from '../../src/engine/redis-engine.ts';
+import { openConnection } from '../support/connection.ts';
 import { describeWithServers } from '../support/context.ts';
 import { withPlainClient } from '../support/plain-client.ts';
 import { startProxy } from '../support/proxy.ts';
@@ -36,9 +35,7 @@ async function startForTest(): Promise<RedisServer> {
 }
 
 function connectTo(url: string, events = new Emitter<KitEvents>(silentLogger)): Connection {
-  const address = parseRedisUrl('url', url);
-  if (address === 'memory') throw new Error('not a Redis');
-  const connection = connect({ kind: 'standalone', ...address }, events, TIMEOUT_MS);
+  const connection = openConnection({ url }, TIMEOUT_MS, events);
   onTestFinished(() => connection.close(1_000));
   return connection;
 }

@@ -34,6 +34,8 @@ describe('resolveConnection()', () => {
       password: 'p/a:ss',
       db: 3,
       tls: false,
+      family: 0,
+      clientName: 'kit',
     });
   });
 
@@ -48,7 +50,7 @@ describe('resolveConnection()', () => {
 
   it('the options host, port, username, password, db and tls can be combined', () => {
     const group = { host: 'h', port: 1, username: 'u', password: 'p', db: 2, tls: true };
-    expect(resolve(group)).toEqual({ kind: 'standalone', ...group });
+    expect(resolve(group)).toEqual({ kind: 'standalone', ...group, family: 0, clientName: 'kit' });
     expect(resolve({ port: 7000 })).toMatchObject({ host: 'localhost', port: 7000 });
     expect(resolve({ host: 'h' })).toMatchObject({ host: 'h', port: 6379, db: 0 });
   });
@@ -130,7 +132,12 @@ describe('a ConfigError', () => {
     'redis://user:secret%zz@host',
     'redis://user:secret@host:99999',
     'redis://user:secret@host/not-a-number',
-    'redis://user:secret@host?family=6',
+    'redis://user:secret@host?family=5',
+    'redis://user:12?secret@host',
+    'unix://user:sec/ret@/run/redis.sock',
+    'unix://user:secret@/run/redis.sock?family=6',
+    'unix://user:secret@run/redis.sock',
+    'unix://user:secret%zz@/run/redis.sock',
     'http://user:secret@host',
     'user:secret@host:6379',
     ':secret@host',
@@ -159,7 +166,6 @@ describe('a ConfigError', () => {
 
   it.each([
     [{ sentinel: { name: 'm', nodes: [] } }, 'Redis Sentinel'],
-    [{ instance: 'main' }, 'named instances'],
     [{ client: methods('call', 'defineCommand', 'sendCommand', 'on', 'off') }, 'ioredis'],
     [{ client: methods(...NODE_REDIS, 'execute') }, 'pool'],
     [{ client: methods(...NODE_REDIS, 'acquire', 'execute') }, 'Sentinel client'],
@@ -182,12 +188,12 @@ describe('a ConfigError', () => {
     [{ port: '6379' }, "`port` is '6379'"],
     [{ host: 'h', db: -1 }, '`db` is -1'],
     [{ host: 'h', db: 1.5 }, '`db` is 1.5'],
-    [{ db: 1 }, '`db` is given without `host` or `port`'],
-    [{ url: 'redis://a', password: 'secret' }, '`password` is given without'],
+    [{ db: 1 }, 'nothing says where Redis is'],
+    [{ url: 'redis://:other@a', password: 'secret' }, '`url` has one as well'],
     [{ host: 'h', tls: 'yes' }, '`tls`'],
     [{ url: 'redis://a', tls: true }, '`tls` is true'],
     [{ url: 'rediss://a', tls: false }, '`tls` is false'],
-    [{ url: 'memory:', tls: {} }, '`tls` is an object'],
+    [{ url: 'memory:', tls: {} }, '`tls` is not usable'],
     [{ cluster: { nodes: ['redis://a'] }, tls: true }, 'the options of `cluster`'],
     [{ client: methods(...NODE_REDIS), tls: {} }, 'the options of `client`'],
   ])('invalid connection options are rejected: %j', (options, part) => {

@@ -60,20 +60,17 @@ describeWithServers('a subscriber connection that is closed', () => {
   });
 
   const CONNECT = `
-    import { Emitter } from './src/base/emitter.ts';
-    import { silentLogger } from './src/base/logger.ts';
-    import { connect } from './src/connection/connect.ts';
-    const open = (settings) => connect(settings, new Emitter(silentLogger), 1_000);
+    import { openConnection } from './test/support/connection.ts';
+    const open = (options) => openConnection(options, 1_000);
     const recorder = { onMessage() {}, onStatus(isUp) { if (isUp) console.log('up'); } };
   `;
 
   it('a process ends by itself after its subscriber connection is closed, even if it was still connecting', async () => {
     const server = await startServerForTest();
     const { code, said } = await startProgram(`${CONNECT}
-      const address = { host: '127.0.0.1', port: ${server.port}, username: undefined, password: undefined };
-      const settings = { kind: 'standalone', ...address, db: 0, tls: false };
+      const options = { host: '127.0.0.1', port: ${server.port} };
       for (let turns = 0; turns < 60; turns++) {
-        const connection = open(settings);
+        const connection = open(options);
         await connection.ready();
         connection.pubSub.subscribe('a', { onMessage() {}, onStatus() {} });
         for (let turn = 0; turn < turns; turn++) await new Promise((resolve) => setImmediate(resolve));
@@ -95,7 +92,7 @@ describeWithServers('a subscriber connection that is closed', () => {
       client.unref();
       const busy = setInterval(() => {}, 1_000);
       await client.connect();
-      const connection = open({ kind: 'borrowed', family: 'standalone', client });
+      const connection = open({ client });
       await new Promise((resolve) => {
         connection.pubSub.subscribe('a', { onMessage() {}, onStatus: resolve });
       });

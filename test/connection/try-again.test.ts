@@ -4,6 +4,7 @@ import type { KitEvents } from '../../src/base/events.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import type { Adapter } from '../../src/connection/adapter.ts';
 import { Connection } from '../../src/connection/connection.ts';
+import { Transport } from '../../src/connection/transport.ts';
 import { ReplyError } from '../../src/engine/port.ts';
 import { describeWithServers } from '../support/context.ts';
 import { eventsOf, kitForTest } from '../support/kits.ts';
@@ -137,7 +138,11 @@ function refusingServer(message: string, times: number) {
     createSubscriber: () => undefined,
     close: () => undefined,
   };
-  const connection = new Connection(() => adapter, new Emitter<KitEvents>(silentLogger), 60_000);
+  const connection = new Connection(
+    new Transport(() => adapter),
+    new Emitter<KitEvents>(silentLogger),
+    60_000,
+  );
   onTestFinished(() => connection.close(0));
   return { sent, connection };
 }

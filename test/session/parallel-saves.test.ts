@@ -8,9 +8,9 @@ import { Keys } from '../../src/base/keys.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { Reporter } from '../../src/base/reporter.ts';
 import type { Engine } from '../../src/engine/port.ts';
+import { SessionContent } from '../../src/session/content.ts';
 import { PLAIN, packData } from '../../src/session/operations/data.ts';
 import { packSession, unpackSession } from '../../src/session/operations/format.ts';
-import { linesOf } from '../../src/session/operations/lines.ts';
 import type { SessionPayload } from '../../src/session/payload.ts';
 import type { RecordSettings } from '../../src/session/record-settings.ts';
 import { aesSeal, noSeal } from '../../src/session/seal.ts';
@@ -40,11 +40,11 @@ const COOKIE = { originalMaxAge: null, path: '/' };
 /** A session with this data, as a request saves it. */
 function payloadWith(data: object, cookie: SessionPayload['meta']['cookie'] = COOKIE): SessionPayload {
   const { userId } = data as { userId?: string };
-  return { meta: { cookie }, content: linesOf(data), userId };
+  return { meta: { cookie }, content: SessionContent.of(data), userId };
 }
 
 function dataIn(stored: SessionPayload | undefined): Record<string, unknown> {
-  return stored === undefined ? {} : (JSON.parse(stored.content) as Record<string, unknown>);
+  return { ...stored?.content.values };
 }
 
 /** Sessions in a key space of their own. */
@@ -197,9 +197,8 @@ describe.each(['memory', 'redis'] as const)('parallel saves of one session (%s)'
     const { records, id, stored } = await startWith({ a: 1 });
     const cookie = { ...COOKIE, originalMaxAge: 5 * HOUR };
     const device = {
+      ...payloadWith({ a: 1, userId: 'ann' }),
       meta: { cookie: COOKIE, ip: '::1', userAgent: 'x' },
-      content: '{\n"a":1,\n"userId":"ann"}',
-      userId: 'ann',
     };
     await records.update(stored, device);
     await records.update(stored, payloadWith({ a: 1 }, cookie));
@@ -284,7 +283,7 @@ describe.each(['memory', 'redis'] as const)('parallel saves of one session (%s)'
           const mine = new Map(Object.entries(dataIn(base)));
           if (value === undefined) mine.delete(name);
           else mine.set(name, value);
-          await records.update(base, { ...base, content: linesOf(Object.fromEntries(mine)) });
+          await records.update(base, { ...base, content: SessionContent.of(Object.fromEntries(mine)) });
           if (value === undefined) model.delete(name);
           else model.set(name, value);
         };
@@ -327,8 +326,9 @@ describe.each(['memory', 'redis'] as const)('parallel saves of one session (%s)'
       const { records, id, stored } = await startWith({ b: 1, a: 1, c: 1 });
       await records.update(stored, payloadWith({ b: 1, a: 2, c: 1, z: 1 }));
       await records.update(stored, payloadWith({ b: 1, a: 1, c: 1, y: 1, 10: 1, 9: 1 }));
-      const { content } = await loaded(records, id);
-      expect(content).toBe('{\n"b":1,\n"a":2,\n"c":1,\n"z":1,\n"9":1,\n"10":1,\n"y":1}');
+      expect(JSON.stringify(dataIn(await loaded(records, id)))).toBe(
+        '{"9":1,"10":1,"b":1,"a":2,"c":1,"z":1,"y":1}',
+      );
     });
   });
 
@@ -356,7 +356,7 @@ describe.each(['memory', 'redis'] as const)('parallel saves of one session (%s)'
             if (wanted === undefined) model.delete(key);
             else model.set(key, wanted);
           }
-          await records.update(from, { ...from, content: linesOf(Object.fromEntries(mine)) });
+          await records.update(from, { ...from, content: SessionContent.of(Object.fromEntries(mine)) });
           versions.push(await loaded(records, id));
         }
         expect(dataIn(versions.at(-1))).toEqual(JSON.parse(JSON.stringify(Object.fromEntries(model))));

@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import type { SessionOptions } from '../../src/index.ts';
+import { SessionContent } from '../../src/session/content.ts';
 import { changesOf, entriesOf, withChanges } from '../../src/session/merge.ts';
-import { linesOf } from '../../src/session/operations/lines.ts';
 import { Gate } from '../http/exchange.ts';
 import { eventsOf } from '../support/kits.ts';
 import { onEveryStore } from '../support/stores.ts';
@@ -154,15 +154,16 @@ it('the changes of a request are the keys whose JSON it has changed, and leave t
   const key = fc.constantFrom('a', 'b', 'c', 'toString', '__proto__', '1', 'cookie ');
   const content = fc
     .uniqueArray(fc.tuple(key, value), { selector: ([name]) => name, maxLength: 6 })
-    .map((entries) => linesOf(Object.fromEntries(entries)));
-  const textsOf = (json: string) =>
-    new Map(Object.entries(JSON.parse(json) as object).map(([name, each]) => [name, JSON.stringify(each)]));
+    .map((entries) => Object.fromEntries(entries));
+  const textsOf = (data: object) =>
+    new Map(Object.entries(data).map(([name, each]) => [name, JSON.stringify(each)]));
+  const contentOf = (data: object) => SessionContent.of(data);
   const meta = { cookie: {} };
   fc.assert(
     fc.property(content, content, content, (base, mine, theirs) => {
       const [before, own, others] = [textsOf(base), textsOf(mine), textsOf(theirs)];
-      const changes = changesOf({ meta, content: base }, { meta, content: mine });
-      const merged = withChanges(entriesOf({ meta, content: theirs }), changes).content;
+      const changes = changesOf({ meta, content: contentOf(base) }, { meta, content: contentOf(mine) });
+      const merged = withChanges(entriesOf({ meta, content: contentOf(theirs) }), changes).content;
       for (const name of new Set([...before.keys(), ...own.keys(), ...others.keys()])) {
         const expected = own.get(name) === before.get(name) ? others.get(name) : own.get(name);
         expect(merged.get(name)).toBe(expected);

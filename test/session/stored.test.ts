@@ -1,4 +1,5 @@
 import express from 'express';
+import type { SessionData } from 'express-session';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { Emitter } from '../../src/base/emitter.ts';
 import type { KitEvents } from '../../src/base/events.ts';
@@ -215,4 +216,16 @@ it('a stored value of another Redis type counts as an absent session', async () 
   await client.pExpire(key, TTL_MS);
   expect((await browser.get('/view')).body).toBe('1');
   expect(reported).toEqual([{ handle: key.slice(-44, -1) }]);
+});
+
+it('a change to the cookie of data from the store changes no other session', async () => {
+  const kit = kitForTest({ url: 'memory:' });
+  const store = kit.sessionStore();
+  const cookie = { originalMaxAge: null, path: '/' } as SessionData['cookie'];
+  await store.set('one', { cookie });
+  await store.set('two', { cookie });
+  const one = await store.get('one');
+  if (one !== null) one.cookie.path = '/elsewhere';
+  expect((await store.get('two'))?.cookie.path).toBe('/');
+  expect((await store.get('one'))?.cookie.path).toBe('/');
 });

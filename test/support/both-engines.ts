@@ -1,13 +1,10 @@
 import { randomUUID } from 'node:crypto';
-import { Emitter } from '../../src/base/emitter.ts';
-import type { KitEvents } from '../../src/base/events.ts';
-import { silentLogger } from '../../src/base/logger.ts';
-import { connect } from '../../src/connection/connect.ts';
 import { memoryEngine } from '../../src/engine/memory-engine.ts';
 import { MemoryKeyspace } from '../../src/engine/memory-keyspace.ts';
 import type { Engine } from '../../src/engine/port.ts';
 import { redisEngine } from '../../src/engine/redis-engine.ts';
 import type { SortedEntry } from '../../src/engine/sorted-set.ts';
+import { openConnection } from './connection.ts';
 import { redisUrl } from './context.ts';
 import { connectPlainClient, type PlainClient } from './plain-client.ts';
 
@@ -61,20 +58,7 @@ export interface BothEngines {
 
 export async function startBothEngines(url: string = redisUrl()): Promise<BothEngines> {
   const clock = new TestClock();
-  const { hostname, port, username, password, pathname } = new URL(url);
-  const connection = connect(
-    {
-      kind: 'standalone',
-      host: hostname,
-      port: Number(port || 6379),
-      username: decodeURIComponent(username) || undefined,
-      password: decodeURIComponent(password) || undefined,
-      db: Number(pathname.slice(1)),
-      tls: url.startsWith('rediss:'),
-    },
-    new Emitter<KitEvents>(silentLogger),
-    10_000,
-  );
+  const connection = openConnection({ url }, 10_000);
   await connection.ready();
   const client = await connectPlainClient(url);
   const keyspace = new RecordingKeyspace(clock);

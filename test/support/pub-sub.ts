@@ -2,15 +2,10 @@ import { onTestFinished } from 'vitest';
 import { Emitter } from '../../src/base/emitter.ts';
 import type { KitEvents } from '../../src/base/events.ts';
 import { silentLogger } from '../../src/base/logger.ts';
-import { OptionReader } from '../../src/base/option-reader.ts';
-import { connect } from '../../src/connection/connect.ts';
 import type { Connection } from '../../src/connection/connection.ts';
-import {
-  CONNECTION_OPTION_NAMES,
-  type ConnectionOptions,
-  resolveConnection,
-} from '../../src/connection/options.ts';
+import type { ConnectionOptions } from '../../src/connection/options.ts';
 import type { ChannelListener, PubSub } from '../../src/engine/pub-sub.ts';
+import { openConnection } from './connection.ts';
 import { connectPlainClient, type PlainClient, withPlainClient } from './plain-client.ts';
 import { type RedisServer, startRedis } from './servers.ts';
 import { until } from './until.ts';
@@ -50,13 +45,10 @@ export interface TestConnection {
 }
 
 export function connectForTest(options: ConnectionOptions): TestConnection {
-  const reader = new OptionReader('connectForTest', options, CONNECTION_OPTION_NAMES);
-  const settings = resolveConnection(reader, {});
-  if (settings.kind === 'memory') throw new Error('there is no connection to memory');
   const events = new Emitter<KitEvents>(silentLogger);
   const errors: KitEvents['error'][] = [];
   events.on('error', (event) => errors.push(event));
-  const connection = connect(settings, events, 2_000);
+  const connection = openConnection(options, 2_000, events);
   onTestFinished(() => connection.close(1_000));
   return { connection, pubSub: connection.pubSub, errors };
 }

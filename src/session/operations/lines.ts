@@ -116,30 +116,14 @@ export function lineStart(name: string): string {
   return `\n"${parts.join('\\u0022')}":`;
 }
 
-/** The text of an object, without the key `except`. Keys whose values JSON omits are left out. */
-export function linesOf(values: object, except?: string): string {
-  let text = '';
-  for (const [name, value] of Object.entries(values)) {
-    if (name === except) continue;
-    const json: string | undefined = JSON.stringify(value);
-    if (json !== undefined) text += `${text === '' ? '{' : ','}${lineStart(name)}${json}`;
-  }
-  return text === '' ? '{}' : `${text}}`;
-}
-
-/** The keys in a text, with the JSON of their values. */
-export function entriesOfLines(text: string): Map<string, string> {
-  const entries = new Map<string, string>();
-  let at = text === '{}' ? -1 : 1;
-  while (at > 0) {
-    const quote = text.indexOf('"', at + 2);
-    const name = text.slice(at + 1, quote + 1);
-    const next = text.indexOf('\n', quote);
-    const json = text.slice(quote + 2, (next < 0 ? text.length : next) - 1);
-    entries.set(name.includes('\\') ? (JSON.parse(name) as string) : name.slice(1, -1), json);
-    at = next;
-  }
-  return entries;
+/** The JSON of the value of a key in a text; undefined for an absent key. */
+export function jsonInLines(text: string, name: string): string | undefined {
+  const start = lineStart(name);
+  const at = text.indexOf(start);
+  if (at < 0) return undefined;
+  const end = text.indexOf('\n', at + start.length);
+  // The line ends with a comma, and the last line with a brace.
+  return text.slice(at + start.length, (end < 0 ? text.length : end) - 1);
 }
 
 /** The text of an object with these keys. */

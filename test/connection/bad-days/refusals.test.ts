@@ -213,6 +213,7 @@ describeWithServers('a server that refuses commands for a time', () => {
     await (kit.client as { sendCommand(command: readonly string[]): Promise<unknown> }).sendCommand([
       'RESET',
     ]);
+    expect((await limiterOf(kit).consume('bob')).degraded).toBe(false);
     await usedOnce(kit);
     expect(downs).toHaveLength(1);
     expect(downs[0]?.error.message).toMatch(/NOAUTH|unauthenticated/);

@@ -1,5 +1,4 @@
 import type { EventEmitter } from 'node:events';
-import { once } from 'node:events';
 import { createClient } from 'redis';
 import { expect, it, onTestFinished } from 'vitest';
 import { describeWithServers } from '../../support/context.ts';
@@ -27,6 +26,11 @@ async function startForTest(isBorrowed = false) {
   return { server, proxy, kit, downs, limiter, client: kit.client as unknown as EventEmitter };
 }
 
+/** Not `once` of node:events, which rejects with the error that ended the socket. */
+function reconnecting(client: EventEmitter): Promise<unknown> {
+  return new Promise((resolve) => client.once('reconnecting', resolve));
+}
+
 describeWithServers('the silence of a connection', () => {
   it.each([
     ['an own', false],
@@ -40,7 +44,7 @@ describeWithServers('the silence of a connection', () => {
         proxy.delayReplies(60_000);
         await until('a heartbeat is under way', () => proxy.pings > pings);
         proxy.delayReplies(0);
-        const isLost = once(client, 'reconnecting');
+        const isLost = reconnecting(client);
         proxy.sever();
         proxy.mend();
         await isLost;
@@ -52,7 +56,7 @@ describeWithServers('the silence of a connection', () => {
 
   it('the first request after a freeze works, also if the socket was replaced meanwhile', async () => {
     const { server, limiter, client } = await startForTest();
-    const isReplaced = once(client, 'reconnecting');
+    const isReplaced = reconnecting(client);
     server.freeze();
     await isReplaced;
     server.thaw();

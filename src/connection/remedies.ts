@@ -1,0 +1,69 @@
+import { ConnectionError } from '../base/errors.ts';
+import { ReplyError } from '../engine/port.ts';
+import type { Adapter } from './adapter.ts';
+
+/** Patterns of codes and messages of errors, and what to do about them. */
+const REMEDIES: readonly (readonly [RegExp, string])[] = [
+  [
+    /^(?:SELF_SIGNED_CERT|DEPTH_ZERO_SELF|UNABLE_TO_(?:GET_ISSUER|VERIFY_LEAF))/,
+    'Node.js does not trust the authority of this certificate; set `tls.ca` to the certificate of the authority',
+  ],
+  [
+    /^ERR_TLS_CERT_ALTNAME_INVALID/,
+    'connect by a name that is in the certificate, or set `tls.servername` to such a name',
+  ],
+  [/^ERR_SSL_\w*CERTIFICATE_REQUIRED|^ERR_SSL_\w*HANDSHAKE_FAILURE/, 'set `tls.cert` and `tls.key`'],
+  [
+    /^ERR_SSL_(?:WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG)/,
+    'the server does not speak TLS on this port; use redis: in place of rediss:, or the TLS port',
+  ],
+  [
+    /^ECONNRESET|Socket closed unexpectedly|Unknown RESP type 21/,
+    'the server closed the connection; if it speaks TLS on this port, use rediss: or `tls`',
+  ],
+  [
+    /Connection timeout/,
+    'check the address and the firewall; with rediss: or `tls`, also check that the server speaks TLS on this port',
+  ],
+  [/ NOAUTH /, 'set `password`'],
+  [
+    / WRONGPASS /,
+    'check `username` and `password`; in a URL, a password without a user name follows a colon (redis://:password@host)',
+  ],
+  [/cluster support disabled/, 'this Redis is no cluster; use `url` in place of `cluster`'],
+];
+
+/** An error with the reason, and with the remedy for a usual mistake if the connection has never been up. */
+export function unreachable(what: string, cause: Error | undefined, wasUp: boolean): ConnectionError {
+  if (cause === undefined) return new ConnectionError(what);
+  const code = 'code' in cause ? String(cause.code) : '';
+  const remedy = REMEDIES.find(([pattern]) => pattern.test(`${code} ${cause.message}`))?.[1];
+  const advice = wasUp || remedy === undefined ? '' : `; ${remedy}`;
+  return new ConnectionError(`${what}: ${reasonOf(cause)}${advice}`, { cause });
+}
+
+/** Messages of OpenSSL contain names of its source files, and a line feed. */
+function reasonOf({ name, message }: Error): string {
+  return /:SSL routines:[^:]*:([^:]+):/.exec(message)?.[1] ?? (message || name);
+}
+
+/** Explains MOVED replies to a client that knows one node of a cluster, and reports the first of them. */
+export class MovedReplies {
+  readonly #report: (error: Error) => void;
+  #isReported = false;
+
+  constructor(report: (error: Error) => void) {
+    this.#report = report;
+  }
+
+  explain(error: ReplyError, mode: Adapter['mode']): ReplyError {
+    if (mode === 'cluster' || !error.message.startsWith('MOVED ')) return error;
+    const explained = new ReplyError(
+      `${error.message} (this Redis is a node of a cluster, and other nodes have a part of the keys; ` +
+        'connect with the option `cluster`, or pass a client for clusters)',
+    );
+    if (!this.#isReported) this.#report(explained);
+    this.#isReported = true;
+    return explained;
+  }
+}
