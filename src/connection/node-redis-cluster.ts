@@ -124,9 +124,8 @@ class NodeRedisCluster implements Adapter {
       'node-reconnecting': (node: HostAndPort) => this.#update(node, (socket) => socket.reconnecting()),
       'node-error': (error: unknown, node: HostAndPort) => {
         this.lastError = redact(asError(error));
-        if (this.#masterAt(node)?.client?.isReady !== true) {
-          this.#update(node, (socket) => socket.failed(error));
-        }
+        const isReady = this.#masterAt(node)?.client?.isReady === true;
+        if (!isReady) this.#update(node, (socket) => socket.failed(error));
       },
       connect: changed,
       error: (error: unknown) => this.#failed(error),
