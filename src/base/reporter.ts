@@ -38,6 +38,8 @@ export class Reporter {
   readonly #degradedAt = new Map<string, number>();
   /** The connection, if it is down, and the nodes whose circuit breaker is open. */
   readonly #unavailable = new Set<string>();
+  /** The nodes that have a log line that they do not answer. */
+  readonly #silentNodes = new Set<string>();
   readonly #policies: FailurePolicies;
   #outage: Outage | undefined;
   /** The last reason why the connection is down. */
@@ -66,11 +68,14 @@ export class Reporter {
     });
     events.on('connection:breaker', ({ node, state }) => {
       const name = this.#nameOf(node);
-      // A node that refuses commands has been reported with its reply, and its recovery is that of the connection.
-      const isRefusal = this.#downReason.startsWith(`${node} refuses`);
-      if (state === 'open') this.#lost(node, isRefusal ? undefined : `${name} does not answer`);
-      else {
-        if (!isRefusal) logger.warn(`${name} answers again`);
+      if (state === 'open') {
+        // The line about the connection has named the only node, or the reply of a node that refuses commands.
+        const isKnown =
+          this.#unavailable.has(CONNECTION) && (node === 'redis' || this.#downReason.startsWith(`${node} `));
+        if (!isKnown) this.#silentNodes.add(node);
+        this.#lost(node, isKnown ? undefined : `${name} does not answer`);
+      } else {
+        if (this.#silentNodes.delete(node)) logger.warn(`${name} answers again`);
         this.#recovered(node);
       }
     });
@@ -131,7 +136,6 @@ export class Reporter {
   #recovered(what: string): void {
     this.#unavailable.delete(what);
     if (this.#unavailable.size > 0) return;
-    if (what === CONNECTION) this.#downReason = '';
     const outage = this.#outage;
     this.#outage = undefined;
     this.#reportedAt.clear();

@@ -11,6 +11,7 @@ import { NodeBreakers } from './node-breakers.ts';
 import { OwnSubscriptions } from './own-subscriptions.ts';
 import { refusalOf } from './refusal.ts';
 import { MovedReplies, unreachable } from './remedies.ts';
+import { StatusEvents } from './status-events.ts';
 import { Timeouts } from './timeouts.ts';
 import type { Transport } from './transport.ts';
 
@@ -39,14 +40,13 @@ export class Connection implements CommandLink {
   readonly #commandTimeoutMs: number;
   readonly #timeouts = new Timeouts();
   readonly #breakers: NodeBreakers;
+  readonly #status: StatusEvents;
   readonly #waiting = new Set<() => void>();
   /** Pub/Sub for all features of the kit. */
   readonly pubSub: OwnSubscriptions;
   readonly #moved: MovedReplies;
   readonly #leave: () => void;
   #isClosed = false;
-  #emittedStatus: 'up' | 'down' | undefined;
-  #wasUp = false;
   #closed: Promise<void> | undefined;
 
   constructor(transport: Transport, events: Emitter<KitEvents>, commandTimeoutMs: number) {
@@ -54,10 +54,11 @@ export class Connection implements CommandLink {
     this.#commandTimeoutMs = commandTimeoutMs;
     this.#adapter = transport.adapter;
     this.#breakers = new NodeBreakers(this.#adapter, events, commandTimeoutMs, {
-      refusalsChanged: () => this.#emitStatus(),
+      refusalsChanged: () => this.#status.update(),
       // The subscriber may still be connected to the node that was replaced.
       nodeReplaced: () => transport.pubSub.reconnect(),
     });
+    this.#status = new StatusEvents(this.#adapter, this.#breakers, events);
     const failed = (error: Error) => this.#events.emit('error', { feature: 'connection', error });
     this.pubSub = new OwnSubscriptions(transport.pubSub, failed);
     this.#moved = new MovedReplies(failed);
@@ -183,13 +184,14 @@ export class Connection implements CommandLink {
 
   async masters(timeoutMs: number): ReturnType<CommandLink['masters']> {
     if (this.#isClosed) throw closedError();
-    await this.#whenUp(() => this.#adapter.overallStatus(), timeoutMs, true);
-    return this.#adapter
-      .masters()
-      .map(
-        (send) => (command, limitMs) =>
-          this.#timeouts.race(send(command), limitMs, () => this.#late(limitMs)),
-      );
+    const overallStatus = () => this.#adapter.overallStatus();
+    await this.#whenUp(overallStatus, timeoutMs, true);
+    return this.#adapter.masters().map((send) => async (command, limitMs) => {
+      const until = eventLoopTimeMs() + limitMs;
+      // A socket that is being replaced would lose the command.
+      if (overallStatus() === 'connecting') await this.#whenUp(overallStatus, limitMs, true);
+      return this.#timeouts.race(send(command), until - eventLoopTimeMs(), () => this.#late(limitMs));
+    });
   }
 
   /** Waits for running commands, up to the timeout, and then leaves the transport, which the last user closes. */
@@ -207,6 +209,7 @@ export class Connection implements CommandLink {
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
     this.#breakers.stop();
+    this.#status.stop();
     this.#leave();
   }
 
@@ -246,7 +249,7 @@ export class Connection implements CommandLink {
   }
 
   #unreachable(what: string): ConnectionError {
-    return unreachable(what, this.#adapter.lastError, this.#wasUp);
+    return unreachable(what, this.#adapter.lastError, this.#status.wasUp);
   }
 
   #late(timeoutMs: number): StoreError {
@@ -257,20 +260,6 @@ export class Connection implements CommandLink {
     if (this.#isClosed) return;
     for (const check of this.#waiting) check();
     this.#breakers.probeNow();
-    this.#emitStatus();
-  }
-
-  #emitStatus(): void {
-    const { refusal } = this.#breakers;
-    const status = refusal === undefined ? this.#adapter.overallStatus() : 'down';
-    if (this.#isClosed || status === 'connecting' || status === this.#emittedStatus) return;
-    this.#emittedStatus = status;
-    if (status === 'up') {
-      this.#wasUp = true;
-      this.#events.emit('connection:up', { mode: this.#adapter.mode });
-    } else {
-      const error = refusal ?? this.#unreachable('Redis cannot be reached');
-      this.#events.emit('connection:down', { error });
-    }
+    this.#status.update();
   }
 }

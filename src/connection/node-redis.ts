@@ -141,9 +141,18 @@ export async function readReply(reply: Promise<unknown>): Promise<RawReply> {
 
 /** Converts an error reply of Redis to a ReplyError; returns undefined for any other error. */
 export function replyErrorOf(error: unknown): ReplyError | undefined {
-  if (!(error instanceof ErrorReply || isForeignErrorReply(error))) return undefined;
+  if (!(error instanceof ErrorReply || isForeignErrorReply(error) || isLostRedirection(error)))
+    return undefined;
   const cause = redact(error as Error);
-  return new ReplyError(cause.message, { cause });
+  return new ReplyError(isLostRedirection(error) ? `ASK ${cause.message}` : cause.message, { cause });
+}
+
+/**
+ * Recognizes an error of a cluster client that does not know the node of a redirection yet, or that was redirected too
+ * often. The last reply was MOVED or ASK, so that nothing ran.
+ */
+function isLostRedirection(error: unknown): boolean {
+  return error instanceof Error && /^(?:Cannot find node |Too many Cluster redirections)/.test(error.message);
 }
 
 /** Recognizes an error reply by its first word in capitals: another copy of node-redis has another ErrorReply class. */

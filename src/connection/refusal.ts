@@ -20,6 +20,7 @@ const WRITES_FAIL = { scope: 'writes', isWrongNode: false, mayRetry: false } as 
 /** Replies that Redis sends before it runs any part of a command or script. */
 const BEFORE_RUNNING: Readonly<Record<string, Refusal>> = {
   TRYAGAIN: { scope: 'command', ...RETRY },
+  ASK: { scope: 'command', ...RETRY },
   BUSY: { scope: 'command', ...RETRY },
   LOADING: { scope: 'node', ...RETRY },
   CLUSTERDOWN: { scope: 'node', ...RETRY },

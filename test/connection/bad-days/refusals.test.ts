@@ -115,7 +115,7 @@ describeWithServers('a server that refuses commands since it is the wrong one', 
   it('a borrowed client is connected again by its own strategy, and keeps a socket that it would not replace', async () => {
     const { second, proxy, failOver } = await startPair();
     const [client, stubborn] = await Promise.all([borrow(proxy), borrow(proxy, false)]);
-    const [kit, other] = [kitForTest({ client }), kitForTest({ client: stubborn })];
+    const [kit, other] = [kitForTest({ client }), kitForTest({ client: stubborn, commandTimeout: '500ms' })];
     await Promise.all([kit.ready(), other.ready()]);
     await failOver();
     proxy.pointTo(second);
@@ -149,21 +149,19 @@ describeWithServers('a server that refuses commands for a time', () => {
       await client.sendCommand(['SAVE']);
     });
     const { kit, round, expectRecovery } = await startMixedApp({ url: server.url });
-    const downs = eventsOf(kit, 'connection:down');
+    const [ups, downs] = [eventsOf(kit, 'connection:up'), eventsOf(kit, 'connection:down')];
     await expectRecovery();
     await server.kill();
+    await until('the loss is noticed', () => downs.length > 0);
     await server.restart();
-    await until('the refusal is emitted', async () => {
-      await round();
-      return causesOf(downs).includes('LOADING');
-    });
     await until('the features follow their policies', async () => (await round()).session === 'answers 503');
     expect(await round()).toEqual(BY_POLICY);
     await until('the data is loaded', async () =>
       (await send(server, 'INFO', 'persistence')).includes('loading:0'),
     );
     await expectRecovery(2_500);
-    expect(causesOf(downs).filter((cause) => cause === 'LOADING')).toHaveLength(1);
+    await until('the recovery is emitted', () => ups.length === 2, 2_500);
+    expect(downs, 'one outage, from the crash to the end of the loading').toHaveLength(1);
   });
 
   it.each([
