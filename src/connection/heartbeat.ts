@@ -1,4 +1,5 @@
 import type { EventEmitter } from 'node:events';
+import { setTimeout as wait } from 'node:timers/promises';
 import { ConnectionError } from '../base/errors.ts';
 import { PING_INTERVAL_MS, SOCKET_TIMEOUT_MS } from './adapter.ts';
 import { COMMAND_OPTIONS, type CommandOptions } from './node-redis.ts';
@@ -86,12 +87,14 @@ export class Heartbeat {
     );
     // As node-redis does for a socket that it has lost. It counts the attempts to find a new topology.
     this.#client.emit('reconnecting');
-    // Not at once: node-redis gives up its own attempt to connect when the closed socket is reported.
-    setTimeout(() => {
-      if (this.#client.isOpen || !this.#mayConnect()) return;
-      // Rejects only if the client is closed meanwhile; errors are emitted.
-      this.#client.connect().catch(() => undefined);
-    }, 20);
+    void this.#connectLater();
+  }
+
+  /** Not at once: node-redis gives up its own attempt to connect when the closed socket is reported. */
+  async #connectLater(): Promise<void> {
+    await wait(20);
+    // Rejects only if the client is closed meanwhile; errors are emitted.
+    if (!this.#client.isOpen && this.#mayConnect()) await this.#client.connect().catch(() => undefined);
   }
 }
 
