@@ -31,6 +31,7 @@ export class Heartbeat {
   /** The socket is connected, and the greeting of Redis is not answered yet. */
   #isGreeting = false;
   #isPinging = false;
+  #isStopped = false;
   #silentTicks = 0;
 
   /** `mayConnect`: whether the client is still in use. The heartbeat ends with a closed client that is not. */
@@ -49,6 +50,7 @@ export class Heartbeat {
   }
 
   stop(): void {
+    this.#isStopped = true;
     clearInterval(this.#timer);
     this.#removeListeners();
   }
@@ -93,8 +95,9 @@ export class Heartbeat {
   /** Not at once: node-redis gives up its own attempt to connect when the closed socket is reported. */
   async #connectLater(): Promise<void> {
     await wait(20);
+    if (this.#isStopped || this.#client.isOpen || !this.#mayConnect()) return;
     // Rejects only if the client is closed meanwhile; errors are emitted.
-    if (!this.#client.isOpen && this.#mayConnect()) await this.#client.connect().catch(() => undefined);
+    await this.#client.connect().catch(() => undefined);
   }
 }
 
