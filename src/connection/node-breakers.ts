@@ -87,12 +87,12 @@ export class NodeBreakers {
   }
 
   /** Looks for another node in place of one that refuses all commands. A node redirects commands for a slot by itself. */
-  #replace(name: string, { scope, isWrongNode }: Refusal, breaker: Breaker): void {
+  #replace(name: string, { scope, replaceSocket }: Refusal, breaker: Breaker): void {
     if (scope !== 'node') return;
-    // A node that loads its data is the right one at first. It may have been replaced if that lasts.
-    this.#isReplacing ||= isWrongNode;
-    if (isWrongNode || breaker.isOpen) this.#adapter.reconnect(name);
-    else this.#adapter.refreshTopology(name);
+    this.#isReplacing ||= replaceSocket === 'at once';
+    if (replaceSocket === 'at once' || (replaceSocket === 'if it lasts' && breaker.isOpen)) {
+      this.#adapter.reconnect(name);
+    } else this.#adapter.refreshTopology(name);
   }
 
   /** Deletes a key that does not exist, since a read or a PING would not be refused. */

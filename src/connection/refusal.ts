@@ -7,22 +7,22 @@ export interface Refusal {
    * the node serves commands that only read. `command`: the reply says nothing about other commands.
    */
   readonly scope: 'node' | 'slot' | 'writes' | 'command';
-  /** Whether another node may be the right one, so that the socket is replaced. */
-  readonly isWrongNode: boolean;
+  /** When the socket is replaced, since the address may lead to another node by now. */
+  readonly replaceSocket: 'at once' | 'if it lasts' | 'never';
   /** Whether the command certainly had no effect and may succeed soon, so that it is sent again within its time. */
   readonly mayRetry: boolean;
 }
 
-const RETRY = { isWrongNode: false, mayRetry: true } as const;
-const WRONG_NODE = { scope: 'node', isWrongNode: true, mayRetry: true } as const;
-const WRITES_FAIL = { scope: 'writes', isWrongNode: false, mayRetry: false } as const;
+const RETRY = { replaceSocket: 'never', mayRetry: true } as const;
+const WRONG_NODE = { scope: 'node', replaceSocket: 'at once', mayRetry: true } as const;
+const WRITES_FAIL = { scope: 'writes', replaceSocket: 'never', mayRetry: false } as const;
 
 /** Replies that Redis sends before it runs any part of a command or script. */
 const BEFORE_RUNNING: Readonly<Record<string, Refusal>> = {
   TRYAGAIN: { scope: 'command', ...RETRY },
   ASK: { scope: 'command', ...RETRY },
   BUSY: { scope: 'command', ...RETRY },
-  LOADING: { scope: 'node', ...RETRY },
+  LOADING: { scope: 'node', replaceSocket: 'if it lasts', mayRetry: true },
   CLUSTERDOWN: { scope: 'node', ...RETRY },
   NOAUTH: WRONG_NODE,
 };
