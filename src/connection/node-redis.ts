@@ -73,9 +73,12 @@ interface SocketOptions extends TlsOptions {
   readonly tls?: true;
 }
 
-function credentialsProvider(username: string | undefined, password: Password | undefined) {
+function credentialsProvider(
+  username: string | undefined,
+  password: Password | undefined,
+): NonNullable<RedisClientOptions['credentialsProvider']> {
   return {
-    type: 'async-credentials-provider' as const,
+    type: 'async-credentials-provider',
     credentials: async () => ({
       ...(username === undefined ? {} : { username }),
       // Redis accepts any password for a user that needs none, and node-redis does not log in without a password.
