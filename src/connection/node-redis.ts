@@ -1,7 +1,7 @@
 import type { EventEmitter } from 'node:events';
 import { isIP } from 'node:net';
 import type { ConnectionOptions as TlsOptions } from 'node:tls';
-import { ErrorReply, RESP_TYPES } from 'redis';
+import { ErrorReply, RESP_TYPES, type RedisClientOptions } from 'redis';
 import type { RawReply } from '../engine/operation.ts';
 import { ReplyError } from '../engine/port.ts';
 import { type Access, currentPassword, type Password } from './access.ts';
