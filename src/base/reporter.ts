@@ -46,7 +46,7 @@ export class Reporter {
   #downReason = '';
   #nameOf: (node: string) => string = (node) => node;
 
-  constructor(events: Emitter<KitEvents>, logger: Logger, policies = new FailurePolicies()) {
+  constructor(events: Emitter<KitEvents>, logger: Logger, policies: FailurePolicies = new FailurePolicies()) {
     this.events = events;
     this.#logger = logger;
     this.#policies = policies;
