@@ -186,11 +186,9 @@ class NodeRedisCluster implements Adapter {
   }
 
   refreshTopology(exceptNode: string): void {
-    const isUsable = ({ address, client }: ClusterMaster) =>
-      address !== exceptNode && client?.isReady === true;
-    if (!this.#closing.signal.aborted) {
-      this.#discovery.start(this.client.masters.find(isUsable)?.client, exceptNode);
-    }
+    if (this.#closing.signal.aborted) return;
+    const others = this.client.masters.filter(({ address }) => address !== exceptNode);
+    this.#discovery.start(others.flatMap(({ client }) => (client?.isReady === true ? [client] : [])));
   }
 
   /** Creates a subscriber on any master, since a cluster passes published messages on to all of its nodes. */

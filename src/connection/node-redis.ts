@@ -15,7 +15,7 @@ export const CONNECT_TIMEOUT_MS = 4_000;
  * node-redis drops a socket without traffic for this long. `Heartbeat` does so earlier; node-redis's own timeout also
  * elapses while the event loop is blocked, and is for sockets that the kit does not see, which ask for the topology.
  */
-const BACKSTOP_MS = 30_000;
+const BACKSTOP_MS = 15_000;
 
 /** The time in which Redis must close a socket after QUIT. */
 const QUIT_TIMEOUT_MS = 1_000;

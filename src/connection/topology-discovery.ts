@@ -1,4 +1,6 @@
 import { performance } from 'node:perf_hooks';
+import { COMMAND_OPTIONS } from './node-redis.ts';
+import type { NodeClient } from './node-redis-subscriber.ts';
 
 const DISCOVER_EVERY_MS = 500;
 
@@ -9,7 +11,7 @@ const ANSWER_WITHIN_MS = 200;
 export interface DiscoveringClient {
   /** The only way to ask for the topology. A version without this method follows MOVED alone. */
   readonly _slots?: {
-    rediscover?(startWith: object | undefined, except: ReadonlySet<string>): Promise<unknown>;
+    rediscover?(startWith: NodeClient): Promise<unknown>;
   };
 }
 
@@ -29,18 +31,24 @@ export class TopologyDiscovery {
     return this.#isUnanswered && performance.now() - this.#startedAt < ANSWER_WITHIN_MS;
   }
 
-  /** Asks at most twice a second: the node of `first`, or another one but `exceptNode`. */
-  start(first: object | undefined, exceptNode: string): void {
+  /** Asks the first node that answers a PING: a question to a frozen node would delay all further ones. */
+  start(nodes: readonly NodeClient[]): void {
     if (performance.now() - this.#startedAt < DISCOVER_EVERY_MS) return;
     this.#startedAt = performance.now();
-    const answer = this.#cluster._slots?.rediscover?.(first, new Set([exceptNode]));
-    if (answer === undefined) return;
     this.#isUnanswered = true;
     const finished = () => {
       this.#isUnanswered = false;
       this.#finished();
     };
     // The client emits its errors by itself.
-    answer.then(finished, finished);
+    this.#discover(nodes).then(finished, finished);
+  }
+
+  async #discover(nodes: readonly NodeClient[]): Promise<void> {
+    const answering = nodes.map(async (node) => {
+      await node.sendCommand(['PING'], COMMAND_OPTIONS);
+      return node;
+    });
+    await this.#cluster._slots?.rediscover?.(await Promise.any(answering));
   }
 }

@@ -216,6 +216,9 @@ describeWithServers('a bad day of a Cluster', () => {
   it.each(['kill', 'freeze'] as const)(
     'a kit follows the failover after the %s of a master, and no request hangs meanwhile',
     async (cause) => {
+      // Redis's default: during the failover, the other masters refuse all commands with CLUSTERDOWN.
+      await onAll('CONFIG', 'SET', 'cluster-require-full-coverage', 'yes');
+      onTestFinished(() => onAll('CONFIG', 'SET', 'cluster-require-full-coverage', 'no'));
       const app = await startWorkingApp();
       const downs = eventsOf(app.kit, 'connection:down');
       const load = countUnderLoad(app.kit);
