@@ -68,6 +68,7 @@ describeWithServers('a server that refuses commands since it is the wrong one', 
     const breaker = eventsOf(kit, 'connection:breaker');
     await kit.ready();
     await limiterOf(kit).consume('ann');
+    await until('the replica has the count', async () => (await send(second, 'DBSIZE')) !== '0');
     await failOver();
     proxy.pointTo(second);
     await usedOnce(kit);
