@@ -32,6 +32,7 @@ export type { BorrowedClient } from './connection/borrowed-client.ts';
 export type { ClusterNode, ClusterOptions } from './connection/cluster-options.ts';
 export { registerRedis } from './connection/instances.ts';
 export type { ConnectionOptions } from './connection/options.ts';
+export type { SentinelNode, SentinelOptions } from './connection/sentinel-options.ts';
 export type { HealthOptions, KitCheck } from './health/index.ts';
 export { isRevalidation } from './http/internal-request.ts';
 export type { Middleware, Next, Req, Res } from './http/middleware.ts';

@@ -12,7 +12,6 @@ import {
   CONNECTION_OPTION_NAMES,
   type ConnectionOptions,
   FOREIGN_CONNECTION_NAMES,
-  rejectUnsupported,
   resolveConnection,
 } from './connection/options.ts';
 
@@ -56,7 +55,6 @@ const FOREIGN_NAMES = {
 const MAX_COMMAND_TIMEOUT_MS = 60_000;
 
 export function resolveKitOptions(options: KitOptions, env: NodeJS.ProcessEnv): KitSettings {
-  if (typeof options === 'object' && options !== null) rejectUnsupported(options);
   return readSettings('createRedisKit', options, { known: NAMES, elsewhere: FOREIGN_NAMES }, (reader) => ({
     connection: () => connectionOption(reader, env).settings,
     instance: () => connectionOption(reader, env).instance,

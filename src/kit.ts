@@ -55,7 +55,9 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
       pipeline: (...middleware: readonly unknown[]) => pipelineOf(middleware),
       front: (app: (req: never, res: never) => unknown) => parts.front.listener(app),
       prefix: keys.prefix,
-      client: (parts.connection?.client ?? null) as Client,
+      get client() {
+        return (parts.connection?.client ?? null) as Client;
+      },
       ready: () => parts.ready(),
       close: async (options: { readonly timeout?: Duration | undefined } = {}) => {
         const timeoutMs = new OptionReader('kit.close', options, ['timeout']).duration('timeout', '5s');

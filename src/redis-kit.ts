@@ -41,7 +41,10 @@ export interface RedisKit<Client = DefaultClient>
   front(app: (req: never, res: never) => unknown): RequestListener;
   /** The first part of every Redis key of this kit. */
   readonly prefix: string;
-  /** The underlying client, for your own commands; the kit's deadlines and failure policies do not apply to it. */
+  /**
+   * The underlying client, for your own commands; the kit's deadlines and failure policies do not apply to it. With
+   * `sentinel`, each connection to a master has a client of its own: read this property for each use.
+   */
   readonly client: Client;
   /**
    * Resolves when Redis has answered, or rejects with a ConnectionError after 5 s. A later connection is still used. On

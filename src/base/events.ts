@@ -4,7 +4,7 @@ import { ConfigError } from './errors.ts';
 /** The events of a kit: `kit.on('connection:down', ({ error }) => ...)`. The part before the colon is the feature. */
 export interface KitEvents {
   /** Redis is reachable, for the first time or again. */
-  'connection:up': { readonly mode: 'standalone' | 'cluster' };
+  'connection:up': { readonly mode: 'standalone' | 'cluster' | 'sentinel' };
   /**
    * Redis is unreachable or refuses commands, for example since it is a replica. Each feature follows its failure policy
    * until Redis is back. Emitted once per outage.

@@ -29,35 +29,32 @@ export function readAccess(reader: OptionReader, clientName: string): Access {
   };
 }
 
-export function passwordOption(reader: OptionReader): Password | undefined {
-  const value = reader.value('password');
+export function passwordOption(reader: OptionReader, name = 'password'): Password | undefined {
+  const value = reader.value(name);
   if (value === undefined || (typeof value === 'string' && value !== '')) return value;
   if (typeof value === 'function') return value as () => string | Promise<string>;
-  throw reader.secretError(
-    'password',
-    'it must be a string that is not empty, or a function that returns one',
-  );
+  throw reader.secretError(name, 'it must be a string that is not empty, or a function that returns one');
 }
 
-export function tlsOption(reader: OptionReader): boolean | TlsOptions {
-  const tls = reader.value('tls') ?? false;
+export function tlsOption(reader: OptionReader, name = 'tls'): boolean | TlsOptions {
+  const tls = reader.value(name) ?? false;
   if (typeof tls === 'boolean') return tls;
   if (typeof tls !== 'object' || Array.isArray(tls)) {
-    throw reader.secretError('tls', 'it must be true, false or the options of tls.connect');
+    throw reader.secretError(name, 'it must be true, false or the options of tls.connect');
   }
-  return loadedTlsOptions(reader, tls as TlsOptions);
+  return loadedTlsOptions(reader, name, tls as TlsOptions);
 }
 
 /**
  * Loads the certificates and the key once, so that mistakes are found at construction. The key is then in no object that
  * a log could print.
  */
-function loadedTlsOptions(reader: OptionReader, options: TlsOptions): TlsOptions {
+function loadedTlsOptions(reader: OptionReader, option: string, options: TlsOptions): TlsOptions {
   for (const name of ['ca', 'cert', 'key'] as const) {
     const texts = [options[name]].flat().filter((value) => typeof value === 'string');
     if (texts.every((text) => text.includes('-----BEGIN'))) continue;
     throw reader.secretError(
-      'tls',
+      option,
       `its \`${name}\` is not PEM text; pass the content of the file, which fs.readFileSync() returns`,
     );
   }
@@ -65,7 +62,7 @@ function loadedTlsOptions(reader: OptionReader, options: TlsOptions): TlsOptions
   try {
     return { ...rest, secureContext: options.secureContext ?? createSecureContext(options) };
   } catch (error) {
-    throw reader.secretError('tls', `Node.js rejects it: ${asError(error).message}`);
+    throw reader.secretError(option, `Node.js rejects it: ${asError(error).message}`);
   }
 }
 

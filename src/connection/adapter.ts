@@ -12,7 +12,7 @@ export type Status = 'up' | 'connecting' | 'down';
  * key may have changed.
  */
 export interface Adapter {
-  readonly mode: 'standalone' | 'cluster';
+  readonly mode: 'standalone' | 'cluster' | 'sentinel';
   /** The client itself, for the user's own commands. */
   readonly client: unknown;
   /** The client's last error, used as the cause of the kit's errors. */

@@ -14,12 +14,12 @@ export interface BorrowedClient extends Pick<EventEmitter, 'on' | 'off'> {
 
 /** Recognizes a client by methods that only its kind has. Throws for a client that the kit does not support. */
 export function recognizeClient(client: unknown): {
-  family: 'standalone' | 'cluster';
+  family: 'standalone' | 'cluster' | 'sentinel';
   client: BorrowedClient;
 } {
   if (has(client, 'sendCommand', 'on', 'off', 'withTypeMapping')) {
     if (has(client, 'nodeClient')) return { family: 'cluster', client };
-    if (has(client, 'acquire')) throw unsupported('a node-redis Sentinel client');
+    if (has(client, 'acquire', '_execute')) return { family: 'sentinel', client };
     if (has(client, 'execute')) throw unsupported('a node-redis pool');
     return { family: 'standalone', client };
   }

@@ -1,7 +1,10 @@
 import type { Adapter } from './adapter.ts';
+import { MasterConnection } from './master-connection.ts';
 import { borrowStandalone, openStandalone } from './node-redis-client.ts';
 import { borrowCluster, openCluster } from './node-redis-cluster.ts';
+import { borrowSentinel } from './node-redis-sentinel.ts';
 import type { ConnectionSettings } from './options.ts';
+import { SentinelAdapter } from './sentinel-adapter.ts';
 import { Transport } from './transport.ts';
 
 type RedisSettings = Exclude<ConnectionSettings, { kind: 'memory' | 'instance' }>;
@@ -11,15 +14,17 @@ export function openTransport(settings: RedisSettings, closed?: () => void): Tra
   return new Transport((changed) => createAdapter(settings, changed), closed);
 }
 
+const BORROW = { standalone: borrowStandalone, cluster: borrowCluster, sentinel: borrowSentinel };
+
 function createAdapter(settings: RedisSettings, changed: () => void): Adapter {
   switch (settings.kind) {
     case 'standalone':
       return openStandalone(settings, changed);
     case 'cluster':
       return openCluster(settings, changed);
+    case 'sentinel':
+      return new SentinelAdapter(new MasterConnection(settings, changed), settings.name, changed);
     case 'borrowed':
-      return settings.family === 'cluster'
-        ? borrowCluster(settings.client, changed)
-        : borrowStandalone(settings.client, changed);
+      return BORROW[settings.family](settings.client, changed);
   }
 }

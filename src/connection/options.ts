@@ -7,10 +7,11 @@ import { checkHost, parseRedisUrl, type ServerAddress } from './address.ts';
 import { type BorrowedClient, recognizeClient } from './borrowed-client.ts';
 import { type ClusterOptions, type ClusterSettings, readCluster } from './cluster-options.ts';
 import { readEnvironment } from './environment.ts';
+import { readSentinel, type SentinelOptions, type SentinelSettings } from './sentinel-options.ts';
 
 /**
- * How to connect to Redis: exactly one of `url`, `host`/`port`, `path`, `client`, `cluster` or `instance`. Without any of
- * these options the environment is used: `REDIS_URL`, or else `REDIS_HOST`, `REDIS_PORT`, `REDIS_USERNAME`,
+ * How to connect to Redis: exactly one of `url`, `host`/`port`, `path`, `client`, `cluster`, `sentinel` or `instance`. Without
+ * any of these options the environment is used: `REDIS_URL`, or else `REDIS_HOST`, `REDIS_PORT`, `REDIS_USERNAME`,
  * `REDIS_PASSWORD` and `REDIS_DB`.
  */
 export interface ConnectionOptions<Client = unknown> {
@@ -46,9 +47,11 @@ export interface ConnectionOptions<Client = unknown> {
    * instance.
    */
   readonly clientName?: string | undefined;
-  /** A node-redis client or cluster that you connect and close. `kit.close()` only removes the kit's own listeners. */
+  /** A node-redis client, cluster or Sentinel client that you connect and close. `kit.close()` only removes the kit's own listeners. */
   readonly client?: (Client & BorrowedClient) | undefined;
   readonly cluster?: ClusterOptions | undefined;
+  /** The sentinels that name the master. The kit follows the master, also after a failover. */
+  readonly sentinel?: SentinelOptions | undefined;
   /** The name of a connection that `registerRedis()` has registered, and that all kits with this name share. */
   readonly instance?: string | undefined;
 }
@@ -62,6 +65,7 @@ export const CONNECTION_OPTION_NAMES: readonly string[] = [
   ...ACCESS_OPTION_NAMES,
   'client',
   'cluster',
+  'sentinel',
   'instance',
 ];
 
@@ -82,20 +86,22 @@ export const FOREIGN_CONNECTION_NAMES: Readonly<Record<string, string>> = {
   servername: 'put it in `tls`',
 };
 
-/** Planned options, which this version rejects with an error of their own. */
-const UNSUPPORTED = { sentinel: 'Redis Sentinel' } as const;
-
 export type ConnectionSettings =
   | { readonly kind: 'memory' }
   | StandaloneSettings
   | ClusterSettings
-  | { readonly kind: 'borrowed'; readonly family: 'standalone' | 'cluster'; readonly client: BorrowedClient }
+  | SentinelSettings
+  | {
+      readonly kind: 'borrowed';
+      readonly family: 'standalone' | 'cluster' | 'sentinel';
+      readonly client: BorrowedClient;
+    }
   | { readonly kind: 'instance'; readonly name: string };
 
 export type StandaloneSettings = { readonly kind: 'standalone'; readonly db: number } & Access &
   ServerAddress;
 
-type Way = 'url' | 'host' | 'path' | 'client' | 'cluster' | 'instance' | 'environment';
+type Way = 'url' | 'host' | 'path' | 'client' | 'cluster' | 'sentinel' | 'instance' | 'environment';
 
 const DETAILS = ['db', ...ACCESS_OPTION_NAMES] as const;
 
@@ -110,6 +116,7 @@ const DETAILS_OF: Readonly<Record<Way, { readonly known: readonly string[]; read
   },
   client: { known: [], elsewhere: 'put it in the options of `client` itself' },
   cluster: { known: ['clientName'], elsewhere: 'put it in the options of `cluster`' },
+  sentinel: { known: ['clientName'], elsewhere: 'put it in the options of `sentinel`' },
   instance: { known: [], elsewhere: 'put it in registerRedis()' },
 };
 
@@ -130,6 +137,10 @@ export function resolveConnection(
       const { clientName } = readAccess(reader, defaultName);
       return readCluster(reader.where, reader.value('cluster'), clientName);
     }
+    case 'sentinel': {
+      const { clientName } = readAccess(reader, defaultName);
+      return readSentinel(reader.where, reader.value('sentinel'), clientName);
+    }
     case 'instance':
       return { kind: 'instance', name: reader.string('instance') ?? '' };
     case 'environment':
@@ -141,7 +152,7 @@ export function resolveConnection(
 
 function wayOf(reader: OptionReader): Way {
   const ways: { readonly way: Way; readonly option: string }[] = (
-    ['url', 'path', 'client', 'cluster', 'instance'] as const
+    ['url', 'path', 'client', 'cluster', 'sentinel', 'instance'] as const
   )
     .filter((name) => reader.has(name))
     .map((way) => ({ way, option: way }));
@@ -163,17 +174,6 @@ function checkDetails(reader: OptionReader, way: Way): void {
 /** `tls: false` says nothing, so it goes with everything. */
 function isGiven(reader: OptionReader, name: string): boolean {
   return reader.has(name) && reader.value(name) !== false;
-}
-
-/** Rejects planned options before they are reported as unknown. */
-export function rejectUnsupported(options: object): void {
-  for (const [name, what] of Object.entries(UNSUPPORTED)) {
-    if ((options as Readonly<Record<string, unknown>>)[name] !== undefined) {
-      throw new ConfigError(
-        `createRedisKit: option \`${name}\` (${what}) is not available in this version; use \`url\`, \`host\`, \`cluster\` or \`client\``,
-      );
-    }
-  }
 }
 
 function endpointOption(reader: OptionReader): ServerAddress {

@@ -165,10 +165,8 @@ describe('a ConfigError', () => {
   });
 
   it.each([
-    [{ sentinel: { name: 'm', nodes: [] } }, 'Redis Sentinel'],
     [{ client: methods('call', 'defineCommand', 'sendCommand', 'on', 'off') }, 'ioredis'],
     [{ client: methods(...NODE_REDIS, 'execute') }, 'pool'],
-    [{ client: methods(...NODE_REDIS, 'acquire', 'execute') }, 'Sentinel client'],
   ])('the error for an unsupported way to connect names that way: %j', (options, name) => {
     expect(refusal(options)).toContain(name);
   });

@@ -17,6 +17,8 @@ export interface RedisSentinel {
    * failure of the master, which the sentinels notice within a second.
    */
   failOver(cause?: 'order' | 'kill' | 'freeze'): Promise<RedisServer>;
+  /** Restarts or thaws the last master that failed, and resolves when it is a replica in step with the master. */
+  heal(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -97,6 +99,7 @@ class SentinelGroup implements RedisSentinel {
   readonly sentinels: readonly RedisServer[];
   readonly #options: RedisSentinelOptions;
   readonly stop: () => Promise<void>;
+  #lastMaster: { readonly server: RedisServer; readonly cause: 'order' | 'kill' | 'freeze' } | undefined;
 
   constructor(
     servers: readonly RedisServer[],
@@ -156,6 +159,7 @@ class SentinelGroup implements RedisSentinel {
 
   async failOver(cause: 'order' | 'kill' | 'freeze' = 'order'): Promise<RedisServer> {
     const old = await this.master();
+    this.#lastMaster = { server: old, cause };
     if (cause === 'order') await this.#orderFailover();
     else {
       await this.#setDownAfter(DOWN_AFTER_FAILURE_MS);
@@ -168,6 +172,21 @@ class SentinelGroup implements RedisSentinel {
     });
     if (cause !== 'order') await this.#setDownAfter(DOWN_AFTER_MS);
     return this.master();
+  }
+
+  async heal(): Promise<void> {
+    const { server, cause } = this.#lastMaster ?? {};
+    if (server === undefined) return;
+    if (cause === 'kill') await server.restart();
+    if (cause === 'freeze') server.thaw();
+    const url = urlOf(server, this.#options.password);
+    await until('the old master is a replica in step', () =>
+      withPlainClient(url, (client) => client.info('replication')).then(
+        (info) => info.includes('role:slave') && info.includes('master_link_status:up'),
+        // The sentinels close the connections of a server that becomes a replica.
+        () => false,
+      ),
+    );
   }
 
   /** A sentinel refuses while its last look at the replica is too old, so the order is repeated. */
