@@ -28,12 +28,22 @@ export class MasterConnection implements MasterSource {
     this.#changed = changed;
     this.#sentinels = new Sentinels(settings, (master) => this.#switch(master));
     // Is never connected: its commands reject until a master is found.
-    this.client = createOwnClient({ ...settings, host: settings.name, port: 0 });
+    this.client = createOwnClient(
+      { ...settings, host: settings.name, port: 0 },
+      { reconnectStrategy: false },
+    );
   }
 
   open(events: MasterEvents): void {
     this.#events = events;
     this.#sentinels.open();
+    this.#connect();
+  }
+
+  reconnect(): void {
+    if (this.#attempt !== undefined) return;
+    this.#events?.left();
+    this.client.destroy();
     this.#connect();
   }
 

@@ -1,14 +1,17 @@
-import { createClient } from 'redis';
+import { createClient, type RedisClientType } from 'redis';
 import { asError, ConnectionError } from '../base/errors.ts';
 import type { Argument, RawReply } from '../engine/operation.ts';
 import { type Adapter, SocketStatus, type Status, type Subscriber } from './adapter.ts';
 import type { ServerAddress } from './address.ts';
 import type { BorrowedClient } from './borrowed-client.ts';
+import { type HeartbeatClient, startHeartbeat } from './heartbeat.ts';
 import {
   COMMAND_OPTIONS,
   clientOptions,
   destroyClient,
   hostOptions,
+  isDestroyed,
+  leaveSocket,
   readReply,
   redact,
   replyErrorOf,
@@ -17,24 +20,32 @@ import { type NodeClient, NodeRedisSubscriber } from './node-redis-subscriber.ts
 import type { StandaloneSettings } from './options.ts';
 import { addSharedListeners } from './shared-listeners.ts';
 
-interface SingleClient extends NodeClient, Omit<BorrowedClient, 'sendCommand'> {
-  connect(): Promise<unknown>;
+interface SingleClient extends NodeClient, HeartbeatClient, Omit<BorrowedClient, 'sendCommand'> {
+  sendCommand: NodeClient['sendCommand'];
 }
 
-export type OwnClient = ReturnType<typeof createOwnClient>;
+type None = Record<never, never>;
+
+export type OwnClient = RedisClientType<None, None, None, 3, None>;
 
 /** Creates a client that the kit connects and closes. `socket` replaces options of its socket. */
 export function createOwnClient(
   settings: Omit<StandaloneSettings, 'kind'> & ServerAddress,
   socket: { readonly reconnectStrategy?: false; readonly signal?: AbortSignal } = {},
-) {
+): OwnClient {
   const options = clientOptions(settings);
   const endpoint = 'path' in settings ? { path: settings.path } : hostOptions(settings, settings.tls);
-  return createClient({
+  const client = createClient({
     ...options,
     socket: { ...options.socket, ...endpoint, ...socket },
     database: settings.db,
   });
+  const watched: BorrowedClient = client;
+  startHeartbeat(
+    watched as HeartbeatClient,
+    () => socket.reconnectStrategy !== false && !isDestroyed(client),
+  );
+  return client;
 }
 
 export function openStandalone(settings: StandaloneSettings, changed: () => void): Adapter {
@@ -76,8 +87,9 @@ class NodeRedisClient implements Adapter {
   }
 
   open(): void {
+    if (!this.#isOwn) return;
     // node-redis retries by itself; `connect()` rejects only if the client is closed meanwhile.
-    if (this.#isOwn) this.client.connect().catch((error: unknown) => this.#failed(error));
+    this.client.connect().catch((error: unknown) => this.#failed(error));
   }
 
   nodeOf(): string {
@@ -110,6 +122,14 @@ class NodeRedisClient implements Adapter {
     return readReply(this.client.sendCommand(['PING'], COMMAND_OPTIONS));
   }
 
+  reconnect(): void {
+    leaveSocket(this.client, this.#socket, this.#changed);
+  }
+
+  refreshTopology(): void {
+    // The only node is looked up by name when it is connected again.
+  }
+
   createSubscriber(): Subscriber | undefined {
     // The subscriber is closed as well when the app closes a borrowed client.
     return this.client.isReady ? new NodeRedisSubscriber(this.client, () => this.client.isOpen) : undefined;
@@ -122,7 +142,8 @@ class NodeRedisClient implements Adapter {
 
   #failed(error: unknown): void {
     this.lastError = redact(asError(error));
-    this.#socket.failed();
+    // An error reply to a PING of a client, or an error of its connection that has not ended it.
+    if (!this.client.isReady) this.#socket.failed(error);
     this.#changed();
   }
 }

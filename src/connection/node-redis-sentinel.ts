@@ -27,6 +27,7 @@ export function borrowSentinel(client: BorrowedClient, changed: () => void): Ada
 class BorrowedMaster implements MasterSource {
   readonly client: SentinelClient;
   readonly #changed: () => void;
+  #events: MasterEvents | undefined;
   #removeListeners: () => void = () => undefined;
   /** Counts the searches for the master: only the last one counts. */
   #searches = 0;
@@ -38,6 +39,7 @@ class BorrowedMaster implements MasterSource {
   }
 
   open(events: MasterEvents): void {
+    this.#events = events;
     this.#removeListeners = addSharedListeners(this.client, {
       'topology-change': ({ type }: { type: string }) => {
         if (type !== 'MASTER_CHANGE') return;
@@ -49,6 +51,12 @@ class BorrowedMaster implements MasterSource {
     });
     // A client that is not open yet announces its master when the owner connects it.
     if (this.client.isOpen) this.#find(events);
+  }
+
+  reconnect(): void {
+    if (this.#events === undefined) return;
+    this.#events.left();
+    this.#find(this.#events);
   }
 
   close(): void {

@@ -7,6 +7,8 @@ import { replyErrorOf } from './node-redis.ts';
 export interface MasterSource {
   readonly client: unknown;
   open(events: MasterEvents): void;
+  /** Leaves the master, which refuses commands, and finds it again. */
+  reconnect(): void;
   close(): void;
 }
 
@@ -97,6 +99,14 @@ export class SentinelAdapter implements Adapter {
   ping(node: string): Promise<unknown> | undefined {
     if (node !== this.nodeOf()) return undefined;
     return this.#master === undefined ? this.#unreachable() : this.#master.ping(node);
+  }
+
+  reconnect(): void {
+    if (this.#master !== undefined) this.#source.reconnect();
+  }
+
+  refreshTopology(): void {
+    // The sentinels announce each change.
   }
 
   createSubscriber(): Subscriber | undefined {
