@@ -34,7 +34,9 @@ describe('The check of a history of locks', () => {
   });
 
   it('a token that is used twice, or is lower than the one before, is a violation', () => {
-    expect(lockViolations([grant(1, 0, 10), grant(1, 20, 30)])).toEqual(['lock a: the token 1 follows 1']);
+    expect(lockViolations([grant(1, 0, 10), grant(1, 20, 30)])).toEqual([
+      'lock a: the token 1 was granted twice',
+    ]);
     expect(lockViolations([grant(5, 0, 10), grant(4, 20, 30)])).toEqual(['lock a: the token 4 follows 5']);
   });
 });

@@ -18,12 +18,16 @@ export function lockViolations(grants: readonly LockGrantRecord[]): readonly str
   const violations: string[] = [];
   for (const [key, ofKey] of grouped(grants, (grant) => grant.key)) {
     const ordered = ofKey.toSorted((one, other) => one.from - other.from);
-    for (const [index, grant] of ordered.entries()) {
-      const before = ordered[index - 1];
-      if (before === undefined) continue;
-      if (grant.fence <= before.fence) {
-        violations.push(`lock ${key}: the token ${grant.fence} follows ${before.fence}`);
-      }
+    const fences = new Set<number>();
+    for (const { fence } of ordered) {
+      if (fences.has(fence)) violations.push(`lock ${key}: the token ${fence} was granted twice`);
+      fences.add(fence);
+    }
+    // A grant whose reply came late may have ended before its holder received it.
+    const confirmed = ordered.filter(({ from, heldUntil }) => heldUntil > from);
+    for (const [index, { fence }] of confirmed.entries()) {
+      const before = confirmed[index - 1]?.fence ?? 0;
+      if (fence < before) violations.push(`lock ${key}: the token ${fence} follows ${before}`);
     }
     let latest = ordered[0];
     for (const grant of ordered.slice(1)) {
