@@ -6,7 +6,7 @@ import type { History } from './history.ts';
 import type { Random } from './random.ts';
 
 export const LIMIT = { limit: 20, windowMs: 1_000 };
-export const SLOTS = 3;
+const SLOTS = 3;
 
 /** Another process may serve a local copy until it notices that its subscriber is dead. */
 const PURGE_REACHES_OTHERS_MS = 8_000;
