@@ -50,6 +50,8 @@ export function clientOptions({ username, password, tls, family, clientName }: A
       family,
       ...(tls === false ? {} : { ...(tls === true ? {} : tls), tls: true as const }),
     },
+    // For these notifications, node-redis looks up the host by itself, which fails where the user's `lookup` is needed.
+    ...(typeof tls === 'object' && 'lookup' in tls ? { maintNotifications: 'disabled' as const } : {}),
     // A function keeps the password out of the client's options, which a log could print.
     ...(username === undefined && password === undefined
       ? {}
@@ -62,6 +64,7 @@ interface OwnClientOptions {
   readonly commandOptions: { readonly timeout: 0 };
   readonly name: string;
   readonly socket: SocketOptions;
+  readonly maintNotifications?: 'disabled';
   readonly credentialsProvider?: ReturnType<typeof credentialsProvider>;
 }
 
