@@ -231,7 +231,7 @@ describe('the name of an instance', () => {
     [{ instance: 'main', db: 1 }, 'option `db` is not usable; put it in registerRedis()'],
     [{ instance: 'main', password: 'hush' }, 'option `password` is not usable; put it in registerRedis()'],
     [{ instance: 'main', clientName: 'x' }, 'option `clientName` is not usable; put it in registerRedis()'],
-  ])('what an instance says already is refused beside it: %j', (options, message) => {
+  ])('a part of the connection is refused beside the name of an instance: %j', (options, message) => {
     registerRedis('main', { url: 'memory:' });
     expect(() => createRedisKit(options)).toThrow(message);
     expect(() => createRedisKit(options)).not.toThrow('hush');
