@@ -102,6 +102,19 @@ describeWithTls('a kit on a Redis server with TLS', () => {
     expect(await refusal({ cluster: { nodes: [`localhost:${redis.port}`] } })).toMatch(remedy);
   });
 
+  it('a cluster with TLS is connected, although its only node does not know its own host', async () => {
+    const args = ['--cluster-enabled', 'yes', '--tls-cluster', 'yes'];
+    const node = await startTlsRedis({ args });
+    onTestFinished(() => node.stop());
+    await withPlainClient(node.server.url, (client) =>
+      client.sendCommand(['CLUSTER', 'ADDSLOTS', ...Array.from({ length: 16_384 }, (_, slot) => `${slot}`)]),
+    );
+    const { ca } = node.tls;
+    const kit = kitForTest({ cluster: { nodes: [node.url], tls: { ca } } });
+    await kit.ready();
+    await expectToWork(kit);
+  });
+
   it('neither a kit nor its settings show the key of a client certificate', async () => {
     const [line = ''] = strict.tls.key.split('\n').slice(1);
     const nodes = [strict.url];
