@@ -131,12 +131,17 @@ describeWithServers('a kit with `sentinel`', () => {
     [
       'with a password that the sentinel has not',
       () => ({ sentinelUsername: 'nobody', sentinelPassword: 'secret-word' }),
-      /sentinel 127.0.0.1:\d+: .*(AUTH|WRONGPASS)/,
+      /sentinel 127\.0\.0\.1:\d+: WRONGPASS .*; check `sentinelUsername` and `sentinelPassword`$/,
     ],
     [
       'with a password that the master refuses',
       () => ({ username: 'nobody', password: 'secret-word' }),
-      /for its sentinels: WRONGPASS/,
+      /for its sentinels: WRONGPASS .*; check `username` and `password`/,
+    ],
+    [
+      'with a Redis server in place of a sentinel',
+      () => ({ nodes: group.servers.map(({ host, port }) => ({ host, port })) }),
+      /sentinel 127\.0\.0\.1:\d+: .*unknown command .*; a Redis server listens there and no sentinel/,
     ],
   ])('a kit %s reports the reason', async (_what, change, reason) => {
     const kit = kitForTest({ sentinel: { ...sentinel(), ...change(await freePort()) } });
@@ -155,8 +160,11 @@ describeWithServers('a kit with `sentinel` and passwords', () => {
     const group = await startSentinel({ ...passwords, replicas: 0 });
     onTestFinished(() => group.stop());
     const nodes = group.sentinels.map(({ port }) => `redis://127.0.0.1:${port}`);
-    const kit = kitForTest({ sentinel: { name: group.name, nodes, ...passwords, db: 3 } });
+    const asked: string[] = [];
+    const nodeAddressMap = (address: string) => void asked.push(address);
+    const kit = kitForTest({ sentinel: { name: group.name, nodes, ...passwords, db: 3, nodeAddressMap } });
     await expectUse(kit);
+    expect(asked).toEqual([`127.0.0.1:${group.servers[0]?.port}`]);
     const url = `redis://:data@127.0.0.1:${group.servers[0]?.port}/3`;
     expect(await withPlainClient(url, (client) => client.dbSize())).toBeGreaterThan(0);
   });

@@ -5,7 +5,7 @@ import { afterAll, beforeAll } from 'vitest';
 import type { KitOptions } from '../../src/index.ts';
 import { describeWithServers } from './context.ts';
 import { kitForTest } from './kits.ts';
-import { startCluster, startRedis, startSentinel } from './servers.ts';
+import { type RedisCluster, startCluster, startRedis, startSentinel } from './servers.ts';
 import { type MakeKit, onEveryStore } from './stores.ts';
 import { describeWithTls, startTlsRedis } from './tls-server.ts';
 
@@ -13,11 +13,15 @@ import { describeWithTls, startTlsRedis } from './tls-server.ts';
 export function onEveryTopology(name: string, tests: (makeKit: MakeKit) => void): void {
   onEveryStore(name, tests);
   describeWithServers(`${name}, on a Cluster with replicas`, () => {
-    const options = ({ nodes }: Awaited<ReturnType<typeof startCluster>>) => ({ cluster: { nodes } });
+    const options = ({ nodes }: RedisCluster) => ({ cluster: { nodes: addressesOf(nodes) } });
     onServer(() => startCluster({ replicasPerMaster: 1 }), options, tests);
   });
   describeWithServers(`${name}, on a master with sentinels`, () => {
-    onServer(startSentinel, (group) => ({ sentinel: { name: group.name, nodes: group.sentinels } }), tests);
+    onServer(
+      startSentinel,
+      (group) => ({ sentinel: { name: group.name, nodes: addressesOf(group.sentinels) } }),
+      tests,
+    );
   });
   describeWithTls(`${name}, on a server with TLS and an ACL user`, () => {
     onServer(
@@ -33,6 +37,10 @@ export function onEveryTopology(name: string, tests: (makeKit: MakeKit) => void)
 
 /** Characters that URLs and configuration files treat in a special way. */
 const PASSWORD = 'p@ss:w/rd?#%';
+
+function addressesOf(servers: readonly { readonly host: string; readonly port: number }[]) {
+  return servers.map(({ host, port }) => ({ host, port }));
+}
 
 function startServerWithUser() {
   return startTlsRedis({
