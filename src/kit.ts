@@ -87,7 +87,11 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
 function openParts(settings: KitSettings) {
   const { commandTimeoutMs, keys, logger } = settings;
   const events = new Emitter<KitEvents>(logger);
-  const reporter = new Reporter(events, logger);
+  const failurePolicies = new FailurePolicies();
+  const reporter = new Reporter(events, logger, failurePolicies);
+  const endpoints = () => endpointsOf(settings.connection);
+  const hosts = () => endpoints().map(({ host }) => ` at ${host}`);
+  reporter.nameNodes((node) => (node === 'redis' ? `Redis${hosts().join()}` : node));
   for (const warning of settings.warnings) reporter.warning(warning);
   const closing = new AbortController();
   // Each middleware with waiting requests adds a listener to the signal, which is no leak.
@@ -112,10 +116,10 @@ function openParts(settings: KitSettings) {
       return closed;
     },
     reporter,
-    failurePolicies: new FailurePolicies(),
+    failurePolicies,
     keys,
     commandTimeoutMs,
-    endpoints: () => endpointsOf(settings.connection),
+    endpoints,
     optionWarnings: settings.warnings,
     work,
     closing: closing.signal,

@@ -5,11 +5,14 @@ import { ConfigError } from './errors.ts';
 export interface KitEvents {
   /** Redis is reachable, for the first time or again. */
   'connection:up': { readonly mode: 'standalone' | 'cluster' | 'sentinel' };
-  /** Redis is unreachable. Each feature follows its failure policy until the connection is back. */
+  /**
+   * Redis is unreachable or refuses commands, for example since it is a replica. Each feature follows its failure policy
+   * until Redis is back. Emitted once per outage.
+   */
   'connection:down': { readonly error: Error };
   /**
-   * `open`: a Redis node does not answer within the deadline, so the kit sends it only PINGs. `closed`: the node has
-   * answered a command again, or has left the cluster. Each state is emitted once per outage.
+   * `open`: a Redis node does not answer within the deadline, or refuses commands, so the kit sends it only probes.
+   * `closed`: the node has answered a command again, or has left the cluster. Each state is emitted once per outage.
    */
   'connection:breaker': { readonly node: string; readonly state: 'open' | 'closed' };
   /** A session was stored for the first time. `handle` is the public handle of `kit.sessions`, not the secret id. */
@@ -98,8 +101,8 @@ export interface KitEvents {
   'concurrency:degraded': { readonly error: Error };
   /**
    * A failure that no caller receives, because a failure policy or the kit itself handled it. `feature` is the feature
-   * that failed, or `connection`. The same kind of error is emitted at most once in 30 seconds per feature, unless
-   * Redis has recovered in between.
+   * that failed, or `connection`. The same kind of error is emitted at most once in 30 seconds per feature, and an
+   * outage of Redis once, unless Redis has recovered in between.
    */
   error: { readonly feature: string; readonly error: Error };
 }

@@ -12,6 +12,11 @@ export interface KeyPattern {
   readonly end: string;
 }
 
+/** A key that no feature uses, with the prefix of another key and in its Cluster slot. */
+export function probeKey(key: string): string {
+  return key.includes('{') ? `${key}:probe` : `${key}:probe{${key}}`;
+}
+
 /** An id with more bytes is hashed, since every command sends its keys in full. */
 const MAX_ID_BYTES = 64;
 

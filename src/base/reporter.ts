@@ -3,10 +3,14 @@ import { BoundedMap } from './bounded-map.ts';
 import type { Emitter } from './emitter.ts';
 import { RedisKitError } from './errors.ts';
 import type { KitEvents } from './events.ts';
+import { FailurePolicies } from './failure-policies.ts';
 import type { Logger } from './logger.ts';
 
 /** How long the same kind of failure of a feature is not reported again. */
 const REPEAT_AFTER_MS = 30_000;
+
+/** A timeout and a lost or refused connection are one kind of trouble. */
+const OUTAGE_CODES = new Set<string>(['ERR_REDIS_KIT_CONNECTION', 'ERR_REDIS_KIT_TIMEOUT']);
 
 /** The name of the connection itself in `#unavailable`, beside the names of nodes. */
 const CONNECTION = '';
@@ -14,9 +18,16 @@ const CONNECTION = '';
 /** Bounds the memory of earlier reports and warnings, whose messages may contain text that clients sent. */
 const MAX_REMEMBERED_BYTES = 2 ** 20;
 
+/** The time in which Redis was unavailable, and how often each feature worked without it. */
+interface Outage {
+  readonly beganAt: number;
+  readonly failures: Map<string, number>;
+}
+
 /**
  * Reports failures as `error` events and in the log: the same kind of failure of a feature at most once in 30 seconds,
- * and not once per request. After Redis has recovered, the next failure is reported at once.
+ * and not once per request. While Redis is down, a failure for that reason is reported once. After Redis has recovered,
+ * the next failure is reported at once.
  */
 export class Reporter {
   readonly events: Emitter<KitEvents>;
@@ -27,13 +38,22 @@ export class Reporter {
   readonly #degradedAt = new Map<string, number>();
   /** The connection, if it is down, and the nodes whose circuit breaker is open. */
   readonly #unavailable = new Set<string>();
+  /** The nodes that have a log line that they do not answer. */
+  readonly #silentNodes = new Set<string>();
+  readonly #policies: FailurePolicies;
+  #outage: Outage | undefined;
+  /** The last reason why the connection is down. */
+  #downReason = '';
+  #nameOf: (node: string) => string = (node) => node;
 
-  constructor(events: Emitter<KitEvents>, logger: Logger) {
+  constructor(events: Emitter<KitEvents>, logger: Logger, policies: FailurePolicies = new FailurePolicies()) {
     this.events = events;
     this.#logger = logger;
+    this.#policies = policies;
     events.on('connection:down', ({ error }) => {
-      this.#unavailable.add(CONNECTION);
-      logger.error(error.message);
+      this.#downReason = error.message;
+      const message = error.message.replace(/^\S+(?= refuses )/, (node) => this.#nameOf(node));
+      this.#lost(CONNECTION, error instanceof RedisKitError ? `${message} (${error.code})` : message);
     });
     events.on('connection:up', ({ mode }) => {
       // The default logger shows the error that began the outage, so the recovery is logged at a level that it shows,
@@ -47,24 +67,38 @@ export class Reporter {
       if (feature === 'connection') logger.error(error.message);
     });
     events.on('connection:breaker', ({ node, state }) => {
+      const name = this.#nameOf(node);
       if (state === 'open') {
-        this.#unavailable.add(node);
-        logger.error(`${node} does not answer`);
+        // The line about the connection has named the only node, or the reply of a node that refuses commands.
+        const isKnown =
+          this.#unavailable.has(CONNECTION) && (node === 'redis' || this.#downReason.startsWith(`${node} `));
+        if (!isKnown) this.#silentNodes.add(node);
+        this.#lost(node, isKnown ? undefined : `${name} does not answer`);
       } else {
-        logger.warn(`${node} answers again`);
+        if (this.#silentNodes.delete(node)) logger.warn(`${name} answers again`);
         this.#recovered(node);
       }
     });
   }
 
+  /** Sets how log lines name a node of the event `connection:breaker`. */
+  nameNodes(nameOf: (node: string) => string): void {
+    this.#nameOf = nameOf;
+  }
+
   /** Reports a failure that no caller receives, since a failure policy handled it. */
   failure(feature: string, error: Error): void {
+    const isOutage = error instanceof RedisKitError && OUTAGE_CODES.has(error.code);
     // An error of the app has no code, so its name and message identify its kind.
-    const kind = error instanceof RedisKitError ? error.code : `${error.name}: ${error.message}`;
+    const code = error instanceof RedisKitError ? error.code : `${error.name}: ${error.message}`;
+    const kind = `${feature} ${isOutage ? 'outage' : code}`;
+    const failures = this.#outage?.failures;
+    if (isOutage) failures?.set(feature, (failures.get(feature) ?? 0) + 1);
     const now = performance.now();
-    const reportedAt = this.#reportedAt.get(`${feature} ${kind}`) ?? Number.NEGATIVE_INFINITY;
-    if (now - reportedAt < REPEAT_AFTER_MS) return;
-    this.#reportedAt.set(`${feature} ${kind}`, now);
+    const reportedAt = this.#reportedAt.get(kind) ?? Number.NEGATIVE_INFINITY;
+    const isKnown = isOutage && this.#outage !== undefined && reportedAt > Number.NEGATIVE_INFINITY;
+    if (isKnown || now - reportedAt < REPEAT_AFTER_MS) return;
+    this.#reportedAt.set(kind, now);
     this.events.emit('error', { feature, error });
     this.#logger.error(`${feature}: ${error.message}`);
   }
@@ -88,11 +122,27 @@ export class Reporter {
     return true;
   }
 
+  /** Begins an outage, or adds to it. The first line of an outage says what the features do without Redis. */
+  #lost(what: string, line: string | undefined): void {
+    const isFirst = this.#outage === undefined;
+    this.#unavailable.add(what);
+    this.#outage ??= { beganAt: performance.now(), failures: new Map() };
+    const behaviour = isFirst ? this.#policies.describe() : '';
+    if (line !== undefined)
+      this.#logger.error(behaviour === '' ? line : `${line}; until it is back: ${behaviour}`);
+  }
+
   /** Ends the outage once everything is available: a connection may be up again before its server answers. */
   #recovered(what: string): void {
     this.#unavailable.delete(what);
     if (this.#unavailable.size > 0) return;
+    const outage = this.#outage;
+    this.#outage = undefined;
     this.#reportedAt.clear();
     this.#degradedAt.clear();
+    if (outage === undefined || outage.failures.size === 0) return;
+    const counts = Array.from(outage.failures, ([feature, count]) => `${feature} ${count}`).join(', ');
+    const seconds = ((performance.now() - outage.beganAt) / 1_000).toFixed(1);
+    this.#logger.warn(`the outage lasted ${seconds} s; operations without Redis: ${counts}`);
   }
 }

@@ -54,7 +54,7 @@ export function cacheFeature(kit: CacheFeatureDeps, policies: CachePolicies) {
 
   return (keys: Keys): CacheMethods => {
     const caches = lazy(() => {
-      kit.failurePolicies.record('bypass');
+      kit.failurePolicies.record('cache', 'bypass');
       return new Caches({ ...kit, keys }, memory());
     });
     const deps = lazy(() => ({ ...kit, keys, policies, caches: caches(), values: caches().values }));

@@ -33,7 +33,7 @@ function slotsOf(req: IncomingMessage & { [SLOTS]?: string[] }): string[] {
 
 export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: ConcurrencyDeps): Middleware {
   const settings = resolveConcurrencyOptions(options);
-  deps.failurePolicies.record(settings.onError);
+  deps.failurePolicies.record('concurrency', settings.onError);
   const { reporter } = deps;
   const { events } = reporter;
   if (settings.wait > 0) deps.processChannel.subscribe();

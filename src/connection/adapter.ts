@@ -32,6 +32,14 @@ export interface Adapter {
   masters(): readonly ((command: readonly Argument[]) => Promise<RawReply>)[];
   /** Pings this node and no other; returns undefined if the node is no longer a master of the cluster. */
   ping(node: string): Promise<unknown> | undefined;
+  /**
+   * Connects a node again, since its replies show that it cannot serve commands: host names, credentials and the
+   * topology are looked up again. Commands in flight get their replies first, and `status` is not `up` until the new
+   * socket is ready. Does nothing while the node reconnects, or if a borrowed client would not reconnect by itself.
+   */
+  reconnect(node: string): void;
+  /** Asks a node of the cluster, but not this one, which master serves which slot. Does nothing without a cluster. */
+  refreshTopology(exceptNode: string): void;
   /** Creates a subscriber, on another node than the last one if possible; undefined while no node is connected. */
   createSubscriber(): Subscriber | undefined;
   /** Closes a client that the kit created, at once. Removes the kit's listeners from a borrowed client. */
@@ -59,10 +67,10 @@ export interface SubscriberEvents {
   lost(error: unknown): void;
 }
 
-/** The interval of PINGs, which keep a healthy socket within `SOCKET_TIMEOUT_MS`. */
+/** A client without traffic for this long gets a PING. */
 export const PING_INTERVAL_MS = 2_000;
 
-/** A socket without traffic for this long is dead, even if the operating system has not noticed. */
+/** A socket that has not answered for this long is dead, even if the operating system has not noticed. */
 export const SOCKET_TIMEOUT_MS = 5_000;
 
 /**
@@ -73,23 +81,45 @@ export class SocketStatus {
   #wasUp = false;
   #attempts = 0;
   #failed = false;
+  /** Identifies the replacement of the socket, while it is under way. */
+  #leaving: symbol | undefined;
+  /** The error that ended the last socket. */
+  #lostBy: unknown;
 
   ready(): void {
     this.#wasUp = true;
     this.#attempts = 0;
     this.#failed = false;
+    this.#leaving = undefined;
   }
 
   reconnecting(): void {
     this.#attempts++;
   }
 
-  failed(): void {
-    if (!this.#wasUp || this.#attempts > 0) this.#failed = true;
+  /** Must be called for each error of a client that is not ready. */
+  failed(error: unknown): void {
+    if (this.#wasUp && this.#attempts === 0) this.#lostBy = error;
+    // Clients reject commands in flight with the error that ended the socket. node-redis emits it once more for its own
+    // PING, while it reconnects: no attempt to connect has failed by that.
+    else if (error !== this.#lostBy) this.#failed = true;
+  }
+
+  get isLeaving(): boolean {
+    return this.#leaving !== undefined;
+  }
+
+  /** Sends no further commands to this socket, which will be replaced. Returns a function that abandons that. */
+  leave(): () => void {
+    const leaving = Symbol();
+    this.#leaving = leaving;
+    return () => {
+      if (this.#leaving === leaving) this.#leaving = undefined;
+    };
   }
 
   status(isReady: boolean): Status {
-    if (isReady) return 'up';
+    if (isReady) return this.isLeaving ? 'connecting' : 'up';
     return this.#failed ? 'down' : 'connecting';
   }
 }

@@ -6,9 +6,12 @@ import { eventLoopTimeMs } from '../engine/event-loop-time.ts';
 import type { Argument, RawReply } from '../engine/operation.ts';
 import { type CommandLink, ReplyError } from '../engine/port.ts';
 import type { Adapter, Status } from './adapter.ts';
-import { Breaker } from './breaker.ts';
+import type { Breaker } from './breaker.ts';
+import { NodeBreakers } from './node-breakers.ts';
 import { OwnSubscriptions } from './own-subscriptions.ts';
+import { refusalOf } from './refusal.ts';
 import { MovedReplies, unreachable } from './remedies.ts';
+import { StatusEvents } from './status-events.ts';
 import { Timeouts } from './timeouts.ts';
 import type { Transport } from './transport.ts';
 
@@ -29,28 +32,33 @@ interface Call {
 
 /**
  * Sends commands to nodes that are ready and whose circuit breaker is not open, and settles each within its timeout. A
- * command is sent again only if Redis replied that it did not run.
+ * command is sent again only if Redis replied that it had no effect.
  */
 export class Connection implements CommandLink {
   readonly #adapter: Adapter;
   readonly #events: Emitter<KitEvents>;
   readonly #commandTimeoutMs: number;
   readonly #timeouts = new Timeouts();
-  readonly #breakers = new Map<string, Breaker>();
+  readonly #breakers: NodeBreakers;
+  readonly #status: StatusEvents;
   readonly #waiting = new Set<() => void>();
   /** Pub/Sub for all features of the kit. */
   readonly pubSub: OwnSubscriptions;
   readonly #moved: MovedReplies;
   readonly #leave: () => void;
   #isClosed = false;
-  #emittedStatus: 'up' | 'down' | undefined;
-  #wasUp = false;
   #closed: Promise<void> | undefined;
 
   constructor(transport: Transport, events: Emitter<KitEvents>, commandTimeoutMs: number) {
     this.#events = events;
     this.#commandTimeoutMs = commandTimeoutMs;
     this.#adapter = transport.adapter;
+    this.#breakers = new NodeBreakers(this.#adapter, events, commandTimeoutMs, {
+      refusalsChanged: () => this.#status.update(),
+      // The subscriber may still be connected to the node that was replaced.
+      nodeReplaced: () => transport.pubSub.reconnect(),
+    });
+    this.#status = new StatusEvents(this.#adapter, this.#breakers, events);
     const failed = (error: Error) => this.#events.emit('error', { feature: 'connection', error });
     this.pubSub = new OwnSubscriptions(transport.pubSub, failed);
     this.#moved = new MovedReplies(failed);
@@ -81,7 +89,7 @@ export class Connection implements CommandLink {
     // An EVAL completes an EVALSHA that was sent before the kit was closed.
     if (this.#isClosed && command[0] !== 'EVAL') return Promise.reject(closedError());
     const call = { key, command, timeoutMs, until: eventLoopTimeMs() + timeoutMs };
-    const breaker = this.#breaker(this.#adapter.nodeOf(key));
+    const breaker = this.#breakers.of(key);
     const isUp = !breaker.isOpen && this.#adapter.status(key) === 'up';
     return isUp && timeoutMs > 0 ? this.#sendNow(call, breaker, timeoutMs) : this.#sendWhenUp(call);
   }
@@ -91,7 +99,7 @@ export class Connection implements CommandLink {
     return new Promise((resolve, reject) => {
       const sent = this.#adapter.send(call.key, call.command);
       const timeout = this.#timeouts.start(leftMs, () =>
-        reject(this.#failure(this.#late(call.timeoutMs), breaker, leftMs)),
+        reject(this.#failure(this.#late(call.timeoutMs), call, breaker, leftMs)),
       );
       sent.then(
         (reply) => {
@@ -102,9 +110,8 @@ export class Connection implements CommandLink {
         (thrown: unknown) => {
           if (!this.#timeouts.stop(timeout)) return;
           const error = this.#adapter.errorOf(thrown);
-          if (this.#mayRetry(error, breaker, call.until, FIRST_PAUSE_MS)) {
-            resolve(this.#sendWhenUp(call, error));
-          } else reject(this.#failure(error, breaker, hasNotRun(error) ? call.timeoutMs : leftMs));
+          if (this.#handleRefusal(error, call, FIRST_PAUSE_MS)) resolve(this.#sendWhenUp(call, error));
+          else reject(this.#failure(error, call, breaker, leftMs));
         },
       );
     });
@@ -120,46 +127,56 @@ export class Connection implements CommandLink {
         await this.#timeouts.pause(pauseMs);
         pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
       }
-      let breaker = this.#passableBreaker(key);
+      let breaker = this.#breakers.passable(key);
       if (this.#adapter.status(key) !== 'up') {
         await this.#waitForUp(key, until - eventLoopTimeMs());
         // The breaker is looked up again: another node may serve the key now.
-        breaker = this.#passableBreaker(key);
+        breaker = this.#breakers.passable(key);
       }
       const left = until - eventLoopTimeMs();
       if (left <= 0) {
-        if (lastRefusal !== undefined) throw this.#failure(lastRefusal, breaker, timeoutMs);
+        if (lastRefusal !== undefined) throw this.#failure(lastRefusal, call, breaker, timeoutMs);
         throw new ConnectionError('no time is left for a command to Redis; nothing was sent');
       }
       try {
         const late = () => this.#late(timeoutMs);
         const reply = await this.#timeouts.race(this.#adapter.send(key, command), left, late);
         breaker.succeeded();
+        if (lastRefusal !== undefined && refusalOf(lastRefusal)?.scope !== 'command') breaker.accepted();
         return reply;
       } catch (thrown) {
         const error = this.#adapter.errorOf(thrown);
-        if (!this.#mayRetry(error, breaker, until, pauseMs)) {
-          throw this.#failure(error, breaker, hasNotRun(error) ? timeoutMs : left);
-        }
+        if (!this.#handleRefusal(error, call, pauseMs)) throw this.#failure(error, call, breaker, left);
         // The refusal is kept in case the pause outlasts the timeout.
         lastRefusal = error;
       }
     }
   }
 
-  #mayRetry(error: unknown, breaker: Breaker, until: number, pauseMs: number): boolean {
-    return hasNotRun(error) && !breaker.isOnTrial && until - eventLoopTimeMs() > pauseMs;
+  /** Records that a command was refused, and returns whether it can be sent again within its time. */
+  #handleRefusal(error: unknown, call: Call, pauseMs: number): boolean {
+    const refusal = refusalOf(error);
+    if (refusal === undefined || !(error instanceof ReplyError)) return false;
+    const breaker = this.#breakers.refused(call.key, refusal, error);
+    if (breaker.isOpen || breaker.isOnTrial) return false;
+    return refusal.mayRetry && call.until - eventLoopTimeMs() > pauseMs;
   }
 
   /** Records a command's failure, and returns the caller's error. The command was allowed to wait for `spentMs`. */
-  #failure(error: unknown, breaker: Breaker, spentMs: number): unknown {
-    if (error instanceof ReplyError && !hasNotRun(error)) {
+  #failure(error: unknown, call: Call, breaker: Breaker, spentMs: number): unknown {
+    const refusal = refusalOf(error);
+    if (error instanceof ReplyError && refusal?.mayRetry !== true) {
       breaker.succeeded();
       return this.#moved.explain(error, this.#adapter.mode);
     }
-    // A command that had little time left says nothing about the node.
-    if (spentMs * 2 >= this.#commandTimeoutMs) breaker.failed();
-    if (error instanceof ReplyError || error instanceof StoreError) return error;
+    // The breaker of a node that refuses commands opens by itself. A command that had little time left says nothing.
+    const isNodeSilent = refusal === undefined || refusal.scope === 'command';
+    const allowedMs = refusal === undefined ? spentMs : call.timeoutMs;
+    if (isNodeSilent && allowedMs * 2 >= this.#commandTimeoutMs) breaker.failed();
+    if (refusal !== undefined && error instanceof Error) {
+      return new ConnectionError(`${error.message} (the command did not run)`, { cause: error });
+    }
+    if (error instanceof StoreError) return error;
     return new StoreError('ERR_REDIS_KIT_CONNECTION', 'the connection was lost before Redis answered', {
       cause: error,
     });
@@ -167,13 +184,14 @@ export class Connection implements CommandLink {
 
   async masters(timeoutMs: number): ReturnType<CommandLink['masters']> {
     if (this.#isClosed) throw closedError();
-    await this.#whenUp(() => this.#adapter.overallStatus(), timeoutMs, true);
-    return this.#adapter
-      .masters()
-      .map(
-        (send) => (command, limitMs) =>
-          this.#timeouts.race(send(command), limitMs, () => this.#late(limitMs)),
-      );
+    const overallStatus = () => this.#adapter.overallStatus();
+    await this.#whenUp(overallStatus, timeoutMs, true);
+    return this.#adapter.masters().map((send) => async (command, limitMs) => {
+      const until = eventLoopTimeMs() + limitMs;
+      // A socket that is being replaced would lose the command.
+      if (overallStatus() === 'connecting') await this.#whenUp(overallStatus, limitMs, true);
+      return this.#timeouts.race(send(command), until - eventLoopTimeMs(), () => this.#late(limitMs));
+    });
   }
 
   /** Waits for running commands, up to the timeout, and then leaves the transport, which the last user closes. */
@@ -190,7 +208,8 @@ export class Connection implements CommandLink {
     while (this.#timeouts.size > 0 && performance.now() < until) {
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
-    for (const breaker of this.#breakers.values()) breaker.stop();
+    this.#breakers.stop();
+    this.#status.stop();
     this.#leave();
   }
 
@@ -201,7 +220,7 @@ export class Connection implements CommandLink {
       // An immediate rejection costs the caller nothing; only a wait without success is a failure for the breaker.
       const waited = this.#adapter.status(key) === 'connecting';
       if (waited && timeoutMs * 2 >= this.#commandTimeoutMs) {
-        this.#breaker(this.#adapter.nodeOf(key)).failed();
+        this.#breakers.of(key).failed();
       }
       throw error;
     }
@@ -230,61 +249,17 @@ export class Connection implements CommandLink {
   }
 
   #unreachable(what: string): ConnectionError {
-    return unreachable(what, this.#adapter.lastError, this.#wasUp);
+    return unreachable(what, this.#adapter.lastError, this.#status.wasUp);
   }
 
   #late(timeoutMs: number): StoreError {
     return new StoreError('ERR_REDIS_KIT_TIMEOUT', `Redis did not answer within ${Math.round(timeoutMs)} ms`);
   }
 
-  /** Returns the breaker of the node that serves the key. Throws while the breaker is open. */
-  #passableBreaker(key: string): Breaker {
-    const node = this.#adapter.nodeOf(key);
-    const breaker = this.#breaker(node);
-    if (breaker.isOpen) throw new ConnectionError(`${node} does not answer; nothing is sent until it does`);
-    return breaker;
-  }
-
-  #breaker(node: string): Breaker {
-    let breaker = this.#breakers.get(node);
-    if (breaker === undefined) {
-      breaker = new Breaker({
-        timeoutMs: this.#commandTimeoutMs,
-        probe: () => this.#ping(node),
-        changed: (isOpen) =>
-          this.#events.emit('connection:breaker', { node, state: isOpen ? 'open' : 'closed' }),
-      });
-      this.#breakers.set(node, breaker);
-    }
-    return breaker;
-  }
-
-  #ping(node: string): Promise<unknown> | undefined {
-    const answer = this.#adapter.ping(node);
-    // The node has left the cluster; the nodes that serve its slots have breakers of their own.
-    if (answer === undefined) this.#breakers.delete(node);
-    return answer;
-  }
-
   #changed(): void {
     if (this.#isClosed) return;
     for (const check of this.#waiting) check();
-    for (const breaker of this.#breakers.values()) breaker.probeNow();
-    const status = this.#adapter.overallStatus();
-    if (status === 'connecting' || status === this.#emittedStatus) return;
-    this.#emittedStatus = status;
-    if (status === 'up') {
-      this.#wasUp = true;
-      this.#events.emit('connection:up', { mode: this.#adapter.mode });
-    } else this.#events.emit('connection:down', { error: this.#unreachable('Redis cannot be reached') });
+    this.#breakers.probeNow();
+    this.#status.update();
   }
-}
-
-/**
- * Whether Redis refused a command before running it, for a temporary reason. Redis checks these conditions before it
- * executes a command or script. An error with `script: ` is from inside a script, which may have run in part.
- */
-function hasNotRun(error: unknown): boolean {
-  if (!(error instanceof ReplyError)) return false;
-  return /^(?:TRYAGAIN|CLUSTERDOWN|LOADING|MASTERDOWN|BUSY) (?!.*script: )/.test(error.message);
 }

@@ -2,6 +2,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { asError, ConnectionError } from '../base/errors.ts';
 import { reconnectDelay } from './adapter.ts';
 import type { HostAndPort } from './address.ts';
+import { Heartbeat } from './heartbeat.ts';
 import { destroyClient, redact } from './node-redis.ts';
 import { borrowStandalone, createOwnClient, type OwnClient } from './node-redis-client.ts';
 import type { MasterEvents, MasterSource } from './sentinel-adapter.ts';
@@ -34,6 +35,15 @@ export class MasterConnection implements MasterSource {
   open(events: MasterEvents): void {
     this.#events = events;
     this.#sentinels.open();
+    this.#connect();
+  }
+
+  reconnect(): void {
+    if (this.#attempt !== undefined) return;
+    this.#events?.left();
+    // Commands in flight get their replies first.
+    this.client.unref();
+    this.client.close().catch(() => undefined);
     this.#connect();
   }
 
@@ -106,6 +116,8 @@ export class MasterConnection implements MasterSource {
       { reconnectStrategy: false, signal: connecting.signal },
     );
     client.on('error', () => this.#lost(client));
+    // A silent client is replaced and not connected again.
+    new Heartbeat(client, () => false);
     try {
       signal.throwIfAborted();
       await client.connect();

@@ -4,11 +4,13 @@ import type { Argument, RawReply } from '../engine/operation.ts';
 import { type Adapter, SocketStatus, type Status, type Subscriber } from './adapter.ts';
 import type { ServerAddress } from './address.ts';
 import type { BorrowedClient } from './borrowed-client.ts';
+import { Heartbeat, type HeartbeatClient } from './heartbeat.ts';
 import {
   COMMAND_OPTIONS,
   clientOptions,
   destroyClient,
   hostOptions,
+  leaveSocket,
   readReply,
   redact,
   replyErrorOf,
@@ -17,8 +19,8 @@ import { type NodeClient, NodeRedisSubscriber } from './node-redis-subscriber.ts
 import type { StandaloneSettings } from './options.ts';
 import { addSharedListeners } from './shared-listeners.ts';
 
-interface SingleClient extends NodeClient, Omit<BorrowedClient, 'sendCommand'> {
-  connect(): Promise<unknown>;
+interface SingleClient extends NodeClient, HeartbeatClient, Omit<BorrowedClient, 'sendCommand'> {
+  sendCommand: NodeClient['sendCommand'];
 }
 
 export type OwnClient = ReturnType<typeof createOwnClient>;
@@ -53,6 +55,7 @@ class NodeRedisClient implements Adapter {
   readonly #changed: () => void;
   readonly #socket = new SocketStatus();
   readonly #removeListeners: () => void;
+  #heartbeat: Heartbeat | undefined;
   lastError: Error | undefined;
 
   constructor(client: SingleClient, isOwn: boolean, changed: () => void) {
@@ -76,8 +79,10 @@ class NodeRedisClient implements Adapter {
   }
 
   open(): void {
+    if (!this.#isOwn) return;
+    this.#heartbeat = new Heartbeat(this.client, () => true);
     // node-redis retries by itself; `connect()` rejects only if the client is closed meanwhile.
-    if (this.#isOwn) this.client.connect().catch((error: unknown) => this.#failed(error));
+    this.client.connect().catch((error: unknown) => this.#failed(error));
   }
 
   nodeOf(): string {
@@ -110,19 +115,29 @@ class NodeRedisClient implements Adapter {
     return readReply(this.client.sendCommand(['PING'], COMMAND_OPTIONS));
   }
 
+  reconnect(): void {
+    leaveSocket(this.client, this.#socket, this.#changed);
+  }
+
+  refreshTopology(): void {
+    // The only node is looked up by name when it is connected again.
+  }
+
   createSubscriber(): Subscriber | undefined {
     // The subscriber is closed as well when the app closes a borrowed client.
     return this.client.isReady ? new NodeRedisSubscriber(this.client, () => this.client.isOpen) : undefined;
   }
 
   close(): void {
+    this.#heartbeat?.stop();
     if (this.#isOwn) destroyClient(this.client);
     else this.#removeListeners();
   }
 
   #failed(error: unknown): void {
     this.lastError = redact(asError(error));
-    this.#socket.failed();
+    // An error reply to a PING of a client, or an error of its connection that has not ended it.
+    if (!this.client.isReady) this.#socket.failed(error);
     this.#changed();
   }
 }

@@ -3,10 +3,18 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { createCluster } from 'redis';
 import { asError, ConnectionError } from '../base/errors.ts';
 import type { Argument, RawReply } from '../engine/operation.ts';
-import { type Adapter, reconnectDelay, SocketStatus, type Status, type Subscriber } from './adapter.ts';
+import {
+  type Adapter,
+  reconnectDelay,
+  SOCKET_TIMEOUT_MS,
+  SocketStatus,
+  type Status,
+  type Subscriber,
+} from './adapter.ts';
 import type { HostAndPort } from './address.ts';
 import type { BorrowedClient } from './borrowed-client.ts';
 import type { ClusterSettings } from './cluster-options.ts';
+import { type HeartbeatClient, Heartbeats } from './heartbeat.ts';
 import { keySlot } from './key-slot.ts';
 import {
   COMMAND_OPTIONS,
@@ -14,20 +22,22 @@ import {
   clientOptions,
   destroyClient,
   hostOptions,
+  leaveSocket,
   readReply,
   redact,
   replyErrorOf,
 } from './node-redis.ts';
 import { type NodeClient, NodeRedisSubscriber } from './node-redis-subscriber.ts';
 import { addSharedListeners } from './shared-listeners.ts';
+import { type DiscoveringClient, TopologyDiscovery } from './topology-discovery.ts';
 
 interface ClusterMaster {
   readonly address: string;
-  readonly client?: NodeClient | undefined;
+  readonly client?: (NodeClient & HeartbeatClient) | undefined;
 }
 
 /** The methods that this adapter uses of the kit's own cluster client or of a borrowed one. */
-interface ClusterClient extends BorrowedClient {
+interface ClusterClient extends BorrowedClient, DiscoveringClient {
   readonly slots: readonly ({ readonly master: ClusterMaster } | undefined)[];
   readonly masters: readonly ClusterMaster[];
   nodeClient(master: ClusterMaster): Promise<NodeClient>;
@@ -51,7 +61,9 @@ export function openCluster(settings: ClusterSettings, changed: () => void): Ada
   const { nodes, tls } = settings;
   const options = clientOptions(settings);
   const cluster: BorrowedClient = createCluster({
-    rootNodes: nodes.map((node) => ({ socket: hostOptions(node, tls) })),
+    rootNodes: nodes.map((node) => ({
+      socket: { ...hostOptions(node, tls), socketTimeout: SOCKET_TIMEOUT_MS },
+    })),
     defaults: options,
     commandOptions: options.commandOptions,
     nodeAddressMap: (address) => hostOptions(locateNode(address, settings), tls),
@@ -88,6 +100,9 @@ class NodeRedisCluster implements Adapter {
   /** When a connection to each node was last attempted. */
   readonly #attemptedAt = new Map<string, number>();
   readonly #removeListeners: () => void;
+  /** Undefined for a borrowed client, whose owner decides when a socket is dead. */
+  readonly #heartbeats: Heartbeats | undefined;
+  readonly #discovery: TopologyDiscovery;
   /** The address of the master on which the last subscriber was created. */
   #subscriberNode: string | undefined;
   /** Whether the last attempt to connect the cluster client failed, so that no topology is known. */
@@ -98,13 +113,19 @@ class NodeRedisCluster implements Adapter {
     this.client = client;
     this.#isOwn = isOwn;
     this.#changed = changed;
+    const isMember = (node: HeartbeatClient) => client.masters.some((master) => master.client === node);
+    this.#heartbeats = isOwn ? new Heartbeats(isMember) : undefined;
+    this.#discovery = new TopologyDiscovery(client, changed);
     this.#removeListeners = addSharedListeners(client, {
-      'node-ready': (node: { host: string; port: number }) => this.#update(node, (socket) => socket.ready()),
-      'node-reconnecting': (node: { host: string; port: number }) =>
-        this.#update(node, (socket) => socket.reconnecting()),
-      'node-error': (error: unknown, node: { host: string; port: number }) => {
+      'node-ready': (node: HostAndPort) => {
+        this.#heartbeats?.watch(this.#masterAt(node)?.client);
+        this.#update(node, (socket) => socket.ready());
+      },
+      'node-reconnecting': (node: HostAndPort) => this.#update(node, (socket) => socket.reconnecting()),
+      'node-error': (error: unknown, node: HostAndPort) => {
         this.lastError = redact(asError(error));
-        this.#update(node, (socket) => socket.failed());
+        const isReady = this.#masterAt(node)?.client?.isReady === true;
+        if (!isReady) this.#update(node, (socket) => socket.failed(error));
       },
       connect: changed,
       error: (error: unknown) => this.#failed(error),
@@ -121,12 +142,12 @@ class NodeRedisCluster implements Adapter {
 
   status(key: string): Status {
     const master = this.client.slots[keySlot(key)]?.master;
-    return master === undefined ? this.#unknownStatus() : this.#masterStatus(master);
+    return master === undefined ? this.#unservedStatus() : this.#masterStatus(master);
   }
 
   overallStatus(): Status {
     const statuses = this.client.masters.map((master) => this.#masterStatus(master));
-    if (statuses.length === 0) return this.#unknownStatus();
+    if (statuses.length === 0) return this.#isLost ? 'down' : 'connecting';
     if (statuses.includes('down')) return 'down';
     return statuses.includes('connecting') ? 'connecting' : 'up';
   }
@@ -158,6 +179,18 @@ class NodeRedisCluster implements Adapter {
     return readReply(master.client.sendCommand(['PING'], COMMAND_OPTIONS));
   }
 
+  reconnect(node: string): void {
+    const client = this.client.masters.find(({ address }) => address === node)?.client;
+    if (client !== undefined) leaveSocket(client, this.#socket(node), this.#changed);
+    this.refreshTopology(node);
+  }
+
+  refreshTopology(exceptNode: string): void {
+    if (this.#closing.signal.aborted) return;
+    const others = this.client.masters.filter(({ address }) => address !== exceptNode);
+    this.#discovery.start(others.flatMap(({ client }) => (client?.isReady === true ? [client] : [])));
+  }
+
   /** Creates a subscriber on any master, since a cluster passes published messages on to all of its nodes. */
   createSubscriber(): Subscriber | undefined {
     const isMaster = (address: string) => this.client.masters.some((master) => master.address === address);
@@ -174,6 +207,7 @@ class NodeRedisCluster implements Adapter {
 
   close(): void {
     this.#closing.abort();
+    this.#heartbeats?.stop();
     if (this.#isOwn) this.#destroy();
     else this.#removeListeners();
   }
@@ -183,8 +217,13 @@ class NodeRedisCluster implements Adapter {
     this.client.destroy();
   }
 
-  #unknownStatus(): Status {
-    return this.#isLost ? 'down' : 'connecting';
+  /** The status of a slot without a master. */
+  #unservedStatus(): Status {
+    if (this.client.masters.length === 0) return this.overallStatus();
+    this.refreshTopology('');
+    if (this.#discovery.isRunning) return 'connecting';
+    this.lastError = new ConnectionError('no node of the cluster serves the slot of the key');
+    return 'down';
   }
 
   #masterStatus(master: ClusterMaster): Status {
@@ -222,6 +261,15 @@ class NodeRedisCluster implements Adapter {
       const cause = redact(asError(error));
       this.#failed(new ConnectionError(`cluster node ${master.address}: ${cause.message}`, { cause }));
     });
+    this.#heartbeats?.watch(master.client);
+  }
+
+  /** `host` and `port` are those of the socket, and differ from the announced address if the cluster maps addresses. */
+  #masterAt({ host, port }: HostAndPort): ClusterMaster | undefined {
+    return this.client.masters.find(({ client }) => {
+      const socket = client?.options?.socket;
+      return socket?.host === host && socket.port === port;
+    });
   }
 
   /** `async`, since the user's `nodeAddressMap` may throw. */
@@ -238,13 +286,8 @@ class NodeRedisCluster implements Adapter {
     return socket;
   }
 
-  /** `host` and `port` are those of the socket, and differ from the announced address if the cluster maps addresses. */
-  #update({ host, port }: { host: string; port: number }, change: (socket: SocketStatus) => void): void {
-    const node = this.client.masters.find(({ client }) => {
-      const socket = client?.options?.socket;
-      return socket?.host === host && socket.port === port;
-    });
-    change(this.#socket(node?.address ?? `${host}:${port}`));
+  #update(node: HostAndPort, change: (socket: SocketStatus) => void): void {
+    change(this.#socket(this.#masterAt(node)?.address ?? `${node.host}:${node.port}`));
     this.#changed();
   }
 

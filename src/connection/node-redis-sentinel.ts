@@ -30,6 +30,7 @@ class BorrowedMaster implements MasterSource {
   #removeListeners: () => void = () => undefined;
   /** Counts the searches for the master: only the last one counts. */
   #searches = 0;
+  #isAsking = false;
   #retry: NodeJS.Timeout | undefined;
 
   constructor(client: SentinelClient, changed: () => void) {
@@ -49,6 +50,20 @@ class BorrowedMaster implements MasterSource {
     });
     // A client that is not open yet announces its master when the owner connects it.
     if (this.client.isOpen) this.#find(events);
+  }
+
+  reconnect(): void {
+    if (this.#isAsking || !this.client.isOpen) return;
+    this.#isAsking = true;
+    let asks = 0;
+    const use = async () => {
+      // After such an error, the Sentinel client asks its sentinels, and then calls again.
+      if (asks++ === 0) throw new Error('READONLY the kit asks for the master again');
+    };
+    const asked = () => {
+      this.#isAsking = false;
+    };
+    this.client._execute(false, use).then(asked, asked);
   }
 
   close(): void {

@@ -1,15 +1,24 @@
 import type { EventEmitter } from 'node:events';
 import { isIP } from 'node:net';
 import type { ConnectionOptions as TlsOptions } from 'node:tls';
-import { ErrorReply, RESP_TYPES } from 'redis';
+import { ErrorReply, RESP_TYPES, type RedisClientOptions } from 'redis';
 import type { RawReply } from '../engine/operation.ts';
 import { ReplyError } from '../engine/port.ts';
 import { type Access, currentPassword, type Password } from './access.ts';
-import { PING_INTERVAL_MS, reconnectDelay, SOCKET_TIMEOUT_MS } from './adapter.ts';
+import { reconnectDelay, type SocketStatus } from './adapter.ts';
 import type { HostAndPort } from './address.ts';
 
 /** Shorter than the 5 s of `kit.ready()`, whose error then has the cause. */
 export const CONNECT_TIMEOUT_MS = 4_000;
+
+/**
+ * node-redis drops a socket without traffic for this long. `Heartbeat` does so earlier; node-redis's own timeout also
+ * elapses while the event loop is blocked, and is for sockets that the kit does not see, which ask for the topology.
+ */
+const BACKSTOP_MS = 15_000;
+
+/** The time in which Redis must close a socket after QUIT. */
+const QUIT_TIMEOUT_MS = 1_000;
 
 /**
  * The options of each command. Strings in replies are Buffers. The timeout of node-redis is off, since `Connection` has
@@ -31,12 +40,11 @@ export function clientOptions({ username, password, tls, family, clientName }: A
   return {
     // An offline queue would send commands long after they were rejected.
     disableOfflineQueue: true,
-    pingInterval: PING_INTERVAL_MS,
     commandOptions: { timeout: 0 },
     name: clientName,
     socket: {
       connectTimeout: CONNECT_TIMEOUT_MS,
-      socketTimeout: SOCKET_TIMEOUT_MS,
+      socketTimeout: BACKSTOP_MS,
       // The default strategy of node-redis never reconnects after a socket timeout.
       reconnectStrategy: reconnectDelay,
       family,
@@ -51,7 +59,6 @@ export function clientOptions({ username, password, tls, family, clientName }: A
 
 interface OwnClientOptions {
   readonly disableOfflineQueue: true;
-  readonly pingInterval: number;
   readonly commandOptions: { readonly timeout: 0 };
   readonly name: string;
   readonly socket: SocketOptions;
@@ -66,9 +73,12 @@ interface SocketOptions extends TlsOptions {
   readonly tls?: true;
 }
 
-function credentialsProvider(username: string | undefined, password: Password | undefined) {
+function credentialsProvider(
+  username: string | undefined,
+  password: Password | undefined,
+): NonNullable<RedisClientOptions['credentialsProvider']> {
   return {
-    type: 'async-credentials-provider' as const,
+    type: 'async-credentials-provider',
     credentials: async () => ({
       ...(username === undefined ? {} : { username }),
       // Redis accepts any password for a user that needs none, and node-redis does not log in without a password.
@@ -94,6 +104,27 @@ export function destroyClient(client: Pick<EventEmitter, 'on'> & { destroy(): vo
   client.destroy();
 }
 
+interface LeavableClient {
+  readonly isReady: boolean;
+  readonly options?: { readonly socket?: object | undefined } | undefined;
+  sendCommand(command: readonly string[], options: CommandOptions): Promise<unknown>;
+}
+
+/**
+ * Makes a client connect again, after the replies that it waits for: Redis answers QUIT, which needs no rights, and
+ * closes the socket, and the client looks up host and credentials again. `changed` is called if that fails.
+ */
+export function leaveSocket(client: LeavableClient, socket: SocketStatus, changed: () => void): void {
+  const options: { reconnectStrategy?: unknown } | undefined = client.options?.socket;
+  if (!client.isReady || socket.isLeaving || options?.reconnectStrategy === false) return;
+  const abandon = socket.leave();
+  const stay = () => {
+    abandon();
+    changed();
+  };
+  client.sendCommand(['QUIT'], COMMAND_OPTIONS).then(() => setTimeout(stay, QUIT_TIMEOUT_MS).unref(), stay);
+}
+
 /**
  * Removes command arguments from an error. Redis repeats the arguments of a command that it does not know, and those of
  * the first command of a connection (HELLO or AUTH) contain the password.
@@ -113,9 +144,18 @@ export async function readReply(reply: Promise<unknown>): Promise<RawReply> {
 
 /** Converts an error reply of Redis to a ReplyError; returns undefined for any other error. */
 export function replyErrorOf(error: unknown): ReplyError | undefined {
-  if (!(error instanceof ErrorReply || isForeignErrorReply(error))) return undefined;
+  if (!(error instanceof ErrorReply || isForeignErrorReply(error) || isLostRedirection(error)))
+    return undefined;
   const cause = redact(error as Error);
-  return new ReplyError(cause.message, { cause });
+  return new ReplyError(isLostRedirection(error) ? `ASK ${cause.message}` : cause.message, { cause });
+}
+
+/**
+ * Recognizes an error of a cluster client that does not know the node of a redirection yet, or that was redirected too
+ * often. The last reply was MOVED or ASK, so that nothing ran.
+ */
+function isLostRedirection(error: unknown): boolean {
+  return error instanceof Error && /^(?:Cannot find node |Too many Cluster redirections)/.test(error.message);
 }
 
 /** Recognizes an error reply by its first word in capitals: another copy of node-redis has another ErrorReply class. */

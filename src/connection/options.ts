@@ -56,7 +56,7 @@ export interface ConnectionOptions<Client = unknown> {
   readonly instance?: string | undefined;
 }
 
-export const CONNECTION_OPTION_NAMES = [
+export const CONNECTION_OPTION_NAMES: readonly string[] = [
   'url',
   'host',
   'port',
@@ -67,10 +67,10 @@ export const CONNECTION_OPTION_NAMES = [
   'cluster',
   'sentinel',
   'instance',
-] as const;
+];
 
 /** Hints for option names of Redis clients. */
-export const FOREIGN_CONNECTION_NAMES = {
+export const FOREIGN_CONNECTION_NAMES: Readonly<Record<string, string>> = {
   ...renamed('url', 'uri', 'connectionString', 'redisUrl'),
   ...renamed('client', 'redis', 'redisClient', 'storeClient', 'store'),
   ...renamed('db', 'database'),

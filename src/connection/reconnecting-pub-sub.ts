@@ -45,6 +45,11 @@ export class ReconnectingPubSub implements PubSub {
     };
   }
 
+  /** Replaces the connection, since it may lead to another node than commands do. */
+  reconnect(): void {
+    this.#connection?.end();
+  }
+
   close(): void {
     this.#isClosed = true;
     clearTimeout(this.#timer);

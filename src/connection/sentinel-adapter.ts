@@ -7,6 +7,8 @@ import { replyErrorOf } from './node-redis.ts';
 export interface MasterSource {
   readonly client: unknown;
   open(events: MasterEvents): void;
+  /** Looks for the master again, since the current one refuses commands. Does nothing while that is under way. */
+  reconnect(): void;
   close(): void;
 }
 
@@ -97,6 +99,14 @@ export class SentinelAdapter implements Adapter {
   ping(node: string): Promise<unknown> | undefined {
     if (node !== this.nodeOf()) return undefined;
     return this.#master === undefined ? this.#unreachable() : this.#master.ping(node);
+  }
+
+  reconnect(node: string): void {
+    if (node === this.#address) this.#source.reconnect();
+  }
+
+  refreshTopology(): void {
+    // The sentinels announce another master by themselves.
   }
 
   createSubscriber(): Subscriber | undefined {

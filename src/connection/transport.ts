@@ -1,4 +1,3 @@
-import type { PubSub } from '../engine/pub-sub.ts';
 import type { Adapter } from './adapter.ts';
 import { ReconnectingPubSub } from './reconnecting-pub-sub.ts';
 
@@ -17,7 +16,7 @@ export interface TransportUser {
 export class Transport {
   readonly adapter: Adapter;
   /** Pub/Sub for all users, on a second socket. */
-  readonly pubSub: PubSub;
+  readonly pubSub: ReconnectingPubSub;
   readonly #users = new Set<TransportUser>();
   readonly #close: () => void;
 

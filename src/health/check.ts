@@ -1,4 +1,4 @@
-import { asError, closedError, RedisKitError } from '../base/errors.ts';
+import { asError, ConnectionError, closedError, RedisKitError } from '../base/errors.ts';
 import type { Keys } from '../base/keys.ts';
 import type { Connection } from '../connection/connection.ts';
 import type { Endpoint } from '../connection/endpoints.ts';
@@ -37,6 +37,13 @@ const SLOW_SHARE = 0.5;
 
 const MEMORY: Probe = { masters: [], latencyMs: 0, error: undefined };
 
+/** Whether Redis answered, also with a reply that refuses all commands. */
+function isReply(error: unknown): boolean {
+  return (
+    error instanceof ReplyError || (error instanceof ConnectionError && error.cause instanceof ReplyError)
+  );
+}
+
 /** Checks the Redis of a kit. Concurrent calls share one check. */
 export class KitChecks {
   readonly #deps: CheckDeps;
@@ -67,7 +74,7 @@ export class KitChecks {
     const until = eventLoopTimeMs() + commandTimeoutMs;
     const probe = await this.#probe();
     const warnings = [...optionWarnings, ...transportWarnings(endpoints()), ...this.#slowness(probe)];
-    if (probe.error === undefined || probe.error instanceof ReplyError) {
+    if (probe.error === undefined || isReply(probe.error)) {
       warnings.push(...(await inspectServers(probe.masters, Math.max(1, until - eventLoopTimeMs()))));
     }
     return { ...this.#resultOf(probe, messageOf(probe.error)), warnings };

@@ -36,7 +36,7 @@ const UNREAD_BODY =
 
 export function idempotencyMiddleware(options: IdempotencyOptions<never>, deps: IdempotencyDeps): Middleware {
   const settings = resolveIdempotencyOptions(options);
-  deps.failurePolicies.record(settings.onError);
+  deps.failurePolicies.record('idempotency', settings.onError);
   const records = new IdempotencyRecords(settings, deps);
   const { reporter } = deps;
   const failed = (error: unknown) => void reporter.failure('idempotency', asError(error));

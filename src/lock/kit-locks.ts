@@ -90,7 +90,7 @@ export class KitLocks implements Locks {
   ): Promise<LockHandle | null> {
     const reader = new OptionReader('kit.locks.tryAcquire', options, TRY_OPTIONS);
     const request = { terms: { ...termsOf(reader), waitMs: 0 }, ownLocks: [] };
-    this.#deps.failurePolicies.record('error');
+    this.#deps.failurePolicies.record('lock', 'error');
     const result = await acquireLocks(keysOf(key), request, this.#deps);
     return result instanceof KitLockHandle ? result : null;
   }
@@ -139,7 +139,7 @@ export class KitLocks implements Locks {
     const waitMs = waitOption(reader, DEFAULT_WAIT);
     const request = { terms: { ...termsOf(reader), waitMs }, signal, ownLocks: locksOfSignal(signal) };
     const checkedKeys = keysOf(key);
-    this.#deps.failurePolicies.record('error');
+    this.#deps.failurePolicies.record('lock', 'error');
     signal?.throwIfAborted();
     const askedAt = performance.now();
     const result = await acquireLocks(checkedKeys, request, this.#deps);

@@ -76,7 +76,7 @@ export function lockMiddleware(
   if (handler !== undefined && typeof handler !== 'function') {
     throw new ConfigError(`kit.lock: the handler is ${describe(handler)}; it must be a function`);
   }
-  deps.failurePolicies.record(settings.onError);
+  deps.failurePolicies.record('lock', settings.onError);
   const { lease: leaseMs, wait: waitMs, isFair } = settings;
   if (waitMs > 0) deps.processChannel.subscribe();
   const route: LockRoute = {

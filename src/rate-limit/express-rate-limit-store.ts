@@ -57,7 +57,7 @@ export function makeExpressRateLimitStore(
   const reader = new OptionReader('kit.expressRateLimitStore', options, ['name'], HINTS);
   const name = checkedName(reader, reader.string('name') ?? 'express-rate-limit');
   claimNames([name]);
-  failurePolicies.record('error');
+  failurePolicies.record('rate', 'error');
   let window = DEFAULT_WINDOW_MS;
 
   async function count(key: string, delta: number): Promise<FixedWindowReply> {

@@ -48,7 +48,7 @@ export function rateLimitFeature(
       limiter(policy: Policy) {
         const settings = readPolicy('kit.limiter', policy);
         claim([settings.name]);
-        deps.failurePolicies.record(WITHOUT_HTTP.onError);
+        deps.failurePolicies.record('rate', WITHOUT_HTTP.onError);
         return new PolicyLimiter({ policies: [settings], ...WITHOUT_HTTP }, deps);
       },
       expressRateLimitStore: (options: ExpressRateLimitStoreOptions = {}) =>

@@ -45,7 +45,7 @@ export function rateLimitMiddleware(
   const policies = settings.policies.map(({ policy }) => policy);
   const names = policies.map(({ name }) => name);
   claimNames(names);
-  deps.failurePolicies.record(settings.onError);
+  deps.failurePolicies.record('rate', settings.onError);
   const misuse = new MisuseWatch(deps.reporter, names.join());
   const limiter = new PolicyLimiter({ ...settings, policies }, deps);
   const reportFailure = (error: unknown) => void deps.reporter.failure('rate', asError(error));

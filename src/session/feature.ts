@@ -25,7 +25,7 @@ export function sessionFeature(kit: Omit<SessionMiddlewareDeps, 'keys' | 'seals'
       session: (options: SessionOptions<never> = {}) => sessionMiddleware(options, deps),
       sessionStore: (options: StoreOptions = {}) => {
         const store = makeSessionStore(options, deps);
-        deps.failurePolicies.record('error');
+        deps.failurePolicies.record('session', 'error');
         return store;
       },
       sessions: new SessionAdministration(deps, deps.seals),

@@ -49,7 +49,7 @@ type RequestAhead = Req & { [AHEAD]?: AheadRead | undefined };
 export function sessionMiddleware(options: SessionOptions<never>, deps: SessionMiddlewareDeps): Middleware {
   const settings = resolveSessionOptions(options);
   deps.seals.add(settings.seal);
-  deps.failurePolicies.record(settings.onError);
+  deps.failurePolicies.record('session', settings.onError);
   const handler = new SessionHandler(sessionParts(settings, deps));
   return withReadAhead(
     function session(req: IncomingMessage, res: ServerResponse, next: Next): void {

@@ -84,6 +84,27 @@ describeWithServers('a kit with `sentinel`', () => {
     expect(await increment()).toBe(2);
   });
 
+  it('a master that has become a replica is left, and is used again when it is a master', async () => {
+    const kit = kitForTest({ sentinel: sentinel(), commandTimeout: 500 });
+    const downs = eventsOf(kit, 'connection:down');
+    await expectUse(kit);
+    const { url } = await group.master();
+    const replicate = (...master: string[]) =>
+      withPlainClient(url, (client) => client.sendCommand(['REPLICAOF', ...master]));
+    await replicate('127.0.0.1', '1');
+    await expect(kit.locks.tryAcquire('used')).rejects.toThrow();
+    await until('the kit reports the role', () =>
+      downs.some(({ error }) => error.message.includes('for its sentinels: it is a replica')),
+    );
+    await replicate('NO', 'ONE');
+    await until('the kit uses the master', () =>
+      expectUse(kit).then(
+        () => true,
+        () => false,
+      ),
+    );
+  });
+
   it('a kit that starts while the master is down becomes ready after the failover', async () => {
     const old = await group.master();
     await old.kill();

@@ -133,6 +133,8 @@ function refusingServer(message: string, times: number) {
     errorOf: (error) => error,
     masters: () => [],
     ping: () => Promise.reject(new ReplyError(message)),
+    reconnect: () => undefined,
+    refreshTopology: () => undefined,
     createSubscriber: () => undefined,
     close: () => undefined,
   };
@@ -151,20 +153,30 @@ describe('an error reply', () => {
     'CLUSTERDOWN Hash slot not served',
     'LOADING Redis is loading the dataset in memory',
     "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+    'NOAUTH Authentication required.',
+    'ERR Protocol error: unauthenticated multibulk length',
+    "READONLY You can't write against a read only replica.",
+    "READONLY You can't write against a read only replica. script: 4ab7, on @user_script:9.",
+    "ERR Error running script (call to f_4ab7): @user_script:9: @user_script: 9: -READONLY You can't write against a read only replica.",
     'BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.',
-  ])('a command is sent again after an error reply that rules out that it ran: %s', async (message) => {
-    const { sent, connection } = refusingServer(message, 3);
-    expect(await connection.send('a', ['GET', 'a'], 60_000)).toBe(7);
-    expect(sent).toEqual(['GET', 'GET', 'GET', 'GET']);
-  });
+  ])(
+    'a command is sent again after an error reply that rules out that it had an effect: %s',
+    async (message) => {
+      const { sent, connection } = refusingServer(message, 3);
+      expect(await connection.send('a', ['GET', 'a'], 60_000)).toBe(7);
+      expect(sent).toEqual(['GET', 'GET', 'GET', 'GET']);
+    },
+  );
 
   it.each([
     'ERR unknown command',
     'OOM command not allowed when used memory > maxmemory.',
     'BUSYGROUP Consumer Group name already exists',
     'NOSCRIPT No matching script.',
-    "READONLY You can't write against a read only replica. script: 4ab7, on @user_script:9.",
     'LOADING Redis is loading. script: 4ab7, on @user_script:9.',
+    'MISCONF Redis is configured to save RDB snapshots, but it is currently unable to persist to disk.',
+    'NOREPLICAS Not enough good replicas to write. script: 4ab7, on @user_script:9.',
+    'ERR Error running script (call to f_4ab7): @user_script:9: @user_script: 9: -NOAUTH Authentication required.',
   ])(
     'a command is not sent again after an error reply that may come from a command that ran: %s',
     async (message) => {

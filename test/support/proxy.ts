@@ -10,8 +10,15 @@ export interface Proxy {
   delayReplies(ms: number): void;
   /** The number of PINGs that the server received. */
   readonly pings: number;
-  /** Passes on the next command, and cuts the connection instead of sending its reply. */
-  loseNextReply(): void;
+  /**
+   * Passes on the next command, and cuts the connection instead of sending its reply, or after this many bytes of the
+   * reply.
+   */
+  loseNextReply(afterBytes?: number): void;
+  /** Connects further clients to another server. Present connections stay, as after a failover behind one address. */
+  pointTo(target: Address): void;
+  /** Cuts every connection, and accepts further ones without an answer, until `mend()`. */
+  fallSilent(): void;
   /** Cuts every connection, and refuses new ones until `mend()`. */
   sever(): void;
   mend(): void;
@@ -21,9 +28,17 @@ export interface Proxy {
   readonly scripts: readonly (readonly string[])[];
 }
 
-export async function startProxy(target: { readonly host: string; readonly port: number }): Promise<Proxy> {
+interface Address {
+  readonly host: string;
+  readonly port: number;
+}
+
+export async function startProxy(first: Address): Promise<Proxy> {
+  let target = first;
   let isLosing = false;
+  let bytesBeforeLoss = 0;
   let isSevered = false;
+  let isSilent = false;
   let cuts = 0;
   let pings = 0;
   let delayMs = 0;
@@ -32,6 +47,11 @@ export async function startProxy(target: { readonly host: string; readonly port:
   const server = createServer((client) => {
     if (isSevered) {
       client.destroy();
+      return;
+    }
+    if (isSilent) {
+      sockets.add(client);
+      client.on('error', () => client.destroy());
       return;
     }
     const upstream = connect(target.port, target.host);
@@ -66,7 +86,8 @@ export async function startProxy(target: { readonly host: string; readonly port:
       }
       isLosing = false;
       cuts++;
-      cut();
+      if (bytesBeforeLoss === 0) cut();
+      else client.write(reply.subarray(0, bytesBeforeLoss), cut);
     });
   }).listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -74,6 +95,10 @@ export async function startProxy(target: { readonly host: string; readonly port:
     for (const socket of sockets) socket.destroy();
     server.close();
   });
+  const cutAll = () => {
+    for (const socket of sockets) socket.destroy();
+    sockets.clear();
+  };
   return {
     url: `redis://127.0.0.1:${(server.address() as AddressInfo).port}`,
     delayReplies(ms) {
@@ -82,16 +107,24 @@ export async function startProxy(target: { readonly host: string; readonly port:
     get pings() {
       return pings;
     },
-    loseNextReply() {
+    loseNextReply(afterBytes = 0) {
       isLosing = true;
+      bytesBeforeLoss = afterBytes;
+    },
+    pointTo(next) {
+      target = next;
+    },
+    fallSilent() {
+      isSilent = true;
+      cutAll();
     },
     sever() {
       isSevered = true;
-      for (const socket of sockets) socket.destroy();
-      sockets.clear();
+      cutAll();
     },
     mend() {
       isSevered = false;
+      isSilent = false;
     },
     get cuts() {
       return cuts;
