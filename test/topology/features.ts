@@ -10,21 +10,26 @@ const SECRET = 'a secret of the tests';
 
 /** One or two tests for each feature, as two processes of an app use it. */
 export function promisesOfEveryFeature(makeKit: MakeKit): void {
-  /** Serves the same routes on two kits with one prefix. On `memory:`, which no two kits share, it is the same kit twice. */
+  /** Serves the same routes on two kits with one prefix; on `memory:`, which no two kits share, on one kit. */
   async function startTwice(
     routesOf: (kit: RedisKit) => Readonly<Record<string, readonly RequestHandler[]>>,
   ) {
-    const first = makeKit();
-    const second = first.client === null ? first : makeKit({ prefix: first.prefix });
-    const one = await serve(appOf(routesOf(first)));
-    const other = await serve(appOf(routesOf(second)));
-    const ask = (path: string, sent: Sent = {}) =>
-      Promise.all([send(`${one}${path}`, sent), send(`${other}${path}`, sent)]);
-    return { first, second, one, other, ask };
+    const kit = makeKit();
+    const one = await serve(appOf(routesOf(kit)));
+    const isShared = kit.client !== null;
+    const other = isShared ? await serve(appOf(routesOf(makeKit({ prefix: kit.prefix })))) : one;
+    // Responses are stored by host.
+    const sendTo =
+      (address: string) =>
+      (path: string, sent: Sent = {}) =>
+        send(`${address}${path}`, { ...sent, headers: { host: 'app.test', ...sent.headers } });
+    const [askOne, askOther] = [sendTo(one), sendTo(other)];
+    const askBoth = (path: string, sent?: Sent) => Promise.all([askOne(path, sent), askOther(path, sent)]);
+    return { kit, askOne, askOther, askBoth };
   }
 
   it('a session survives a login, and parallel requests lose no change of it', async () => {
-    const { one, ask } = await startTwice((kit) => ({
+    const { askOne, askBoth } = await startTwice((kit) => ({
       '/login': [
         kit.session({ secret: SECRET }),
         async (req, res) => {
@@ -41,11 +46,11 @@ export function promisesOfEveryFeature(makeKit: MakeKit): void {
       ],
       '/get': [kit.session({ secret: SECRET }), (req, res) => void res.json(req.session)],
     }));
-    const login = await send(`${one}/login`);
+    const login = await askOne('/login');
     const headers = { cookie: String(login.headers['set-cookie']?.[0]?.split(';')[0]) };
     const names = Array.from({ length: 5 }, (_, index) => `name-${index}`);
-    await Promise.all(names.map((name) => ask(`/set/${name}`, { headers })));
-    for (const { text } of await ask('/get', { headers })) {
+    await Promise.all(names.map((name) => askBoth(`/set/${name}`, { headers })));
+    for (const { text } of await askBoth('/get', { headers })) {
       expect(JSON.parse(text)).toMatchObject({
         userId: 'ann',
         ...Object.fromEntries(names.map((name) => [name, true])),
@@ -57,8 +62,8 @@ export function promisesOfEveryFeature(makeKit: MakeKit): void {
     ['a sliding window', { algorithm: 'sliding-window', limit: 5, window: '1h' } as const],
     ['a token bucket', { algorithm: 'token-bucket', capacity: 5, refill: { tokens: 1, per: '1h' } } as const],
   ])('%s allows exactly its limit to parallel requests of two processes', async (_name, policy) => {
-    const { ask } = await startTwice((kit) => ({ '/': [kit.rateLimit(policy), end('allowed')] }));
-    const rounds = await Promise.all(Array.from({ length: 10 }, () => ask('/')));
+    const { askBoth } = await startTwice((kit) => ({ '/': [kit.rateLimit(policy), end('allowed')] }));
+    const rounds = await Promise.all(Array.from({ length: 10 }, () => askBoth('/')));
     const statuses = rounds.flat().map(({ status }) => status);
     expect(statuses.filter((status) => status === 200)).toHaveLength(5);
     expect(statuses.filter((status) => status === 429)).toHaveLength(15);
@@ -66,27 +71,26 @@ export function promisesOfEveryFeature(makeKit: MakeKit): void {
 
   it('a stored response is used by both processes until one of them purges it', async () => {
     let made = 0;
-    const { first, one, other, ask } = await startTwice((kit) => ({
+    const { kit, askOne, askOther, askBoth } = await startTwice((kit) => ({
       '/page': [kit.cache({ ttl: '1h', tags: ['pages'] }), (_req, res) => void res.send(`page ${++made}`)],
     }));
-    await send(`${one}/page`);
-    await until('both use the stored response', async () =>
-      (await ask('/page')).every(({ text, headers }) => text === 'page 1' && headers.age !== undefined),
-    );
-    await first.invalidate({ tags: 'pages' });
-    await until(
-      'the other process uses the new response',
-      async () => (await send(`${other}/page`)).text === 'page 2',
-    );
-    expect((await send(`${one}/page`)).text).toBe('page 2');
+    let stored = '';
+    await until('both use the stored response', async () => {
+      const [here, there] = await askBoth('/page');
+      stored = here.text;
+      return there.text === stored && [here, there].every(({ headers }) => headers.age !== undefined);
+    });
+    await kit.invalidate({ tags: 'pages' });
+    expect((await askOne('/page')).text).not.toBe(stored);
+    await until('the other process has the purge', async () => (await askOther('/page')).text !== stored);
   });
 
   it('a lock passes to the waiting request of another process, with a larger fencing token', async () => {
-    const { first, other } = await startTwice((kit) => ({
+    const { kit: first, askOther } = await startTwice((kit) => ({
       '/': [kit.lock({ key: () => 'a', wait: '1m' }), (req, res) => void res.json(req.lock?.fence)],
     }));
     const held = await first.locks.acquire('a');
-    const answer = send(other);
+    const answer = askOther('/');
     await until('the request waits', async () => (await first.locks.inspect('a')).waiters === 1);
     await held.release();
     expect(Number((await answer).text)).toBeGreaterThan(held.fence);
@@ -95,7 +99,7 @@ export function promisesOfEveryFeature(makeKit: MakeKit): void {
 
   it('repeats of a request with an idempotency key run once in all processes', async () => {
     let runs = 0;
-    const { ask } = await startTwice((kit) => ({
+    const { askBoth } = await startTwice((kit) => ({
       '/pay': [
         kit.idempotency({
           methods: ['POST'],
@@ -107,14 +111,14 @@ export function promisesOfEveryFeature(makeKit: MakeKit): void {
       ],
     }));
     const sent = { method: 'POST', headers: { 'Idempotency-Key': '"a-key-of-the-tests"' } };
-    const answers = [...(await ask('/pay', sent)), ...(await ask('/pay', sent))];
+    const answers = [...(await askBoth('/pay', sent)), ...(await askBoth('/pay', sent))];
     expect(answers.map(({ status, text }) => [status, text])).toEqual(Array(4).fill([201, 'payment 1']));
   });
 
   it('a concurrency limit refuses the request of another process while its slot is taken', async () => {
     const entered = new Gate();
     const leave = new Gate();
-    const { one, other } = await startTwice((kit) => ({
+    const { askOne, askOther } = await startTwice((kit) => ({
       '/': [
         kit.concurrency({ limit: 1 }),
         async (_req, res) => {
@@ -124,17 +128,17 @@ export function promisesOfEveryFeature(makeKit: MakeKit): void {
         },
       ],
     }));
-    const running = send(one);
+    const running = askOne('/');
     await entered.promise;
-    expect((await send(other)).status).toBe(429);
+    expect((await askOther('/')).status).toBe(429);
     leave.open();
     expect((await running).text).toBe('done');
-    expect((await send(other)).status).toBe(200);
+    expect((await askOther('/')).status).toBe(200);
   });
 
   it('a pipeline limits, reads the session, and responds with the stored response', async () => {
     let made = 0;
-    const { one, other } = await startTwice((kit) => ({
+    const { askOne, askOther } = await startTwice((kit) => ({
       '/page': [
         kit.pipeline(
           kit.rateLimit({ algorithm: 'sliding-window', limit: 4, window: '1h' }),
@@ -144,9 +148,9 @@ export function promisesOfEveryFeature(makeKit: MakeKit): void {
         (_req, res) => void res.send(`page ${++made}`),
       ],
     }));
-    await send(`${one}/page`);
+    await askOne('/page');
     const statuses = [];
-    for (const address of [other, one, other, one]) statuses.push((await send(`${address}/page`)).status);
+    for (const ask of [askOther, askOne, askOther, askOne]) statuses.push((await ask('/page')).status);
     expect(statuses).toEqual([200, 200, 200, 429]);
   });
 }
