@@ -23,7 +23,7 @@ export interface HeartbeatClient extends Pick<EventEmitter, 'on' | 'off' | 'emit
  * Pings a client of node-redis that the kit opened, and connects the client again if its socket is silent. node-redis's
  * own `socketTimeout` measures time, and drops a good socket when the event loop was blocked.
  */
-export class Heartbeat {
+class Heartbeat {
   readonly #client: HeartbeatClient;
   readonly #mayConnect: () => boolean;
   readonly #timer: NodeJS.Timeout;
@@ -34,7 +34,6 @@ export class Heartbeat {
   #isStopped = false;
   #silentTicks = 0;
 
-  /** `mayConnect`: whether the client is still in use. The heartbeat ends with a closed client that is not. */
   constructor(client: HeartbeatClient, mayConnect: () => boolean) {
     this.#client = client;
     this.#mayConnect = mayConnect;
@@ -99,6 +98,11 @@ export class Heartbeat {
     // Rejects only if the client is closed meanwhile; errors are emitted.
     await this.#client.connect().catch(() => undefined);
   }
+}
+
+/** `mayConnect`: whether the client is still in use. The heartbeat ends with a closed client that is not. */
+export function startHeartbeat(client: HeartbeatClient, mayConnect: () => boolean): Heartbeat {
+  return new Heartbeat(client, mayConnect);
 }
 
 /** The heartbeats of the clients of a cluster, whose members change. */

@@ -2,7 +2,6 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { asError, ConnectionError } from '../base/errors.ts';
 import { reconnectDelay } from './adapter.ts';
 import type { HostAndPort } from './address.ts';
-import { Heartbeat } from './heartbeat.ts';
 import { destroyClient, redact } from './node-redis.ts';
 import { borrowStandalone, createOwnClient, type OwnClient } from './node-redis-client.ts';
 import type { MasterEvents, MasterSource } from './sentinel-adapter.ts';
@@ -29,7 +28,10 @@ export class MasterConnection implements MasterSource {
     this.#changed = changed;
     this.#sentinels = new Sentinels(settings, (master) => this.#switch(master));
     // Is never connected: its commands reject until a master is found.
-    this.client = createOwnClient({ ...settings, host: settings.name, port: 0 });
+    this.client = createOwnClient(
+      { ...settings, host: settings.name, port: 0 },
+      { reconnectStrategy: false },
+    );
   }
 
   open(events: MasterEvents): void {
@@ -116,8 +118,6 @@ export class MasterConnection implements MasterSource {
       { reconnectStrategy: false, signal: connecting.signal },
     );
     client.on('error', () => this.#lost(client));
-    // A silent client is replaced and not connected again.
-    new Heartbeat(client, () => false);
     try {
       signal.throwIfAborted();
       await client.connect();

@@ -8,22 +8,26 @@ import { Breaker } from './breaker.ts';
 import { keySlot } from './key-slot.ts';
 import { type Refusal, refusalOf } from './refusal.ts';
 
+/** The name of the breaker of all slots that no node serves. */
+const UNSERVED_SLOTS = 'unserved-slots';
+
 interface NodeListeners {
   refusalsChanged(): void;
   /** A node accepts commands in place of a node that was the wrong one. */
   nodeReplaced(): void;
 }
 
-/** The circuit breakers of all masters, and of the slots that no master serves. */
+/** The circuit breakers of all masters, and one of the slots that no master serves. */
 export class NodeBreakers {
   readonly #adapter: Adapter;
   readonly #events: Emitter<KitEvents>;
   readonly #timeoutMs: number;
   readonly #listeners: NodeListeners;
   readonly #breakers = new Map<string, Breaker>();
-  readonly #unservedSlots = new Set<string>();
+  /** Slots that no node serves. They share a breaker, so that many of them do not cause many probes. */
+  readonly #unservedSlots = new Set<number>();
   #isReplacing = false;
-  /** The nodes and slots that refuse commands, and why. */
+  /** The names of the nodes that refuse commands, and why. */
   readonly #refusals = new Map<string, Error>();
 
   constructor(adapter: Adapter, events: Emitter<KitEvents>, timeoutMs: number, listeners: NodeListeners) {
@@ -41,11 +45,8 @@ export class NodeBreakers {
 
   /** The breaker of the node that serves the key, or of its slot while no node serves it. */
   of(key: string): Breaker {
-    if (this.#unservedSlots.size > 0) {
-      const slot = slotOf(key);
-      if (this.#unservedSlots.has(slot)) return this.#named(slot);
-    }
-    return this.#named(this.#adapter.nodeOf(key));
+    const isUnserved = this.#unservedSlots.size > 0 && this.#unservedSlots.has(keySlot(key));
+    return this.#named(isUnserved ? UNSERVED_SLOTS : this.#adapter.nodeOf(key));
   }
 
   /** As `of`. Throws while the breaker is open. */
@@ -61,12 +62,11 @@ export class NodeBreakers {
     );
   }
 
-  /** Records that a command of the key was refused. Returns the breaker of what refuses: the node, or only the slot. */
+  /** Records that a command of the key was refused. Returns the breaker of its node, or that of unserved slots. */
   refused(key: string, refusal: Refusal, error: ReplyError): Breaker {
     if (refusal.scope === 'command') return this.of(key);
-    const isSlot = refusal.scope === 'slot';
-    const name = isSlot ? slotOf(key) : this.#adapter.nodeOf(key);
-    if (isSlot) this.#unservedSlots.add(name);
+    if (refusal.scope === 'slot') this.#unservedSlots.add(keySlot(key));
+    const name = refusal.scope === 'slot' ? UNSERVED_SLOTS : this.#adapter.nodeOf(key);
     const breaker = this.#named(name);
     breaker.refused({
       error: new ConnectionError(`${name} refuses commands: ${error.message}`, { cause: error }),
@@ -137,14 +137,11 @@ export class NodeBreakers {
     if (error !== undefined) this.#refusals.set(name, error);
     else {
       this.#refusals.delete(name);
-      if (this.#unservedSlots.delete(name)) this.#breakers.delete(name);
+      // Usually a node takes all slots of another one. A slot that is still unserved is noticed by its next command.
+      if (name === UNSERVED_SLOTS) this.#unservedSlots.clear();
       if (this.#isReplacing) this.#listeners.nodeReplaced();
       this.#isReplacing = false;
     }
     this.#listeners.refusalsChanged();
   }
-}
-
-function slotOf(key: string): string {
-  return `slot ${keySlot(key)}`;
 }

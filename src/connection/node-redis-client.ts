@@ -1,15 +1,16 @@
-import { createClient } from 'redis';
+import { createClient, type RedisClientType } from 'redis';
 import { asError, ConnectionError } from '../base/errors.ts';
 import type { Argument, RawReply } from '../engine/operation.ts';
 import { type Adapter, SocketStatus, type Status, type Subscriber } from './adapter.ts';
 import type { ServerAddress } from './address.ts';
 import type { BorrowedClient } from './borrowed-client.ts';
-import { Heartbeat, type HeartbeatClient } from './heartbeat.ts';
+import { type HeartbeatClient, startHeartbeat } from './heartbeat.ts';
 import {
   COMMAND_OPTIONS,
   clientOptions,
   destroyClient,
   hostOptions,
+  isDestroyed,
   leaveSocket,
   readReply,
   redact,
@@ -23,20 +24,28 @@ interface SingleClient extends NodeClient, HeartbeatClient, Omit<BorrowedClient,
   sendCommand: NodeClient['sendCommand'];
 }
 
-export type OwnClient = ReturnType<typeof createOwnClient>;
+type None = Record<never, never>;
+
+export type OwnClient = RedisClientType<None, None, None, 3, None>;
 
 /** Creates a client that the kit connects and closes. `socket` replaces options of its socket. */
 export function createOwnClient(
   settings: Omit<StandaloneSettings, 'kind'> & ServerAddress,
   socket: { readonly reconnectStrategy?: false; readonly signal?: AbortSignal } = {},
-) {
+): OwnClient {
   const options = clientOptions(settings);
   const endpoint = 'path' in settings ? { path: settings.path } : hostOptions(settings, settings.tls);
-  return createClient({
+  const client = createClient({
     ...options,
     socket: { ...options.socket, ...endpoint, ...socket },
     database: settings.db,
   });
+  const watched: BorrowedClient = client;
+  startHeartbeat(
+    watched as HeartbeatClient,
+    () => socket.reconnectStrategy !== false && !isDestroyed(client),
+  );
+  return client;
 }
 
 export function openStandalone(settings: StandaloneSettings, changed: () => void): Adapter {
@@ -55,7 +64,6 @@ class NodeRedisClient implements Adapter {
   readonly #changed: () => void;
   readonly #socket = new SocketStatus();
   readonly #removeListeners: () => void;
-  #heartbeat: Heartbeat | undefined;
   lastError: Error | undefined;
 
   constructor(client: SingleClient, isOwn: boolean, changed: () => void) {
@@ -80,7 +88,6 @@ class NodeRedisClient implements Adapter {
 
   open(): void {
     if (!this.#isOwn) return;
-    this.#heartbeat = new Heartbeat(this.client, () => true);
     // node-redis retries by itself; `connect()` rejects only if the client is closed meanwhile.
     this.client.connect().catch((error: unknown) => this.#failed(error));
   }
@@ -129,7 +136,6 @@ class NodeRedisClient implements Adapter {
   }
 
   close(): void {
-    this.#heartbeat?.stop();
     if (this.#isOwn) destroyClient(this.client);
     else this.#removeListeners();
   }

@@ -98,10 +98,18 @@ interface HostOptions extends HostAndPort {
   readonly servername?: string;
 }
 
+const destroyed = new WeakSet<object>();
+
 /** Destroys a client now, and again when it is ready: node-redis does not stop a socket that is still connecting. */
 export function destroyClient(client: Pick<EventEmitter, 'on'> & { destroy(): void }): void {
+  destroyed.add(client);
   client.on('ready', () => client.destroy());
   client.destroy();
+}
+
+/** Whether the kit has destroyed the client for good. */
+export function isDestroyed(client: object): boolean {
+  return destroyed.has(client);
 }
 
 interface LeavableClient {

@@ -1,6 +1,5 @@
 import { asError, ConnectionError } from '../base/errors.ts';
 import type { HostAndPort } from './address.ts';
-import { Heartbeat } from './heartbeat.ts';
 import { destroyClient, readReply, redact } from './node-redis.ts';
 import { createOwnClient, type OwnClient } from './node-redis-client.ts';
 import type { SentinelSettings } from './sentinel-options.ts';
@@ -79,7 +78,6 @@ class Sentinel {
   readonly #wasTried: Promise<void>;
   #error = new Error('not connected');
   #isSubscribed = false;
-  #heartbeat: Heartbeat | undefined;
 
   constructor(name: string, client: OwnClient, address: string, switched: (master: HostAndPort) => void) {
     this.#name = name;
@@ -96,13 +94,11 @@ class Sentinel {
   }
 
   open(): void {
-    this.#heartbeat = new Heartbeat(this.#client, () => true);
     // node-redis retries by itself; `connect()` rejects only if the client is closed meanwhile.
     this.#client.connect().catch(() => undefined);
   }
 
   close(): void {
-    this.#heartbeat?.stop();
     destroyClient(this.#client);
   }
 

@@ -137,6 +137,7 @@ function expectStatus(answer: Answer, status: number): void {
 export interface LoadOfCounts {
   /** Resolves once this many more commands were answered. */
   counted(more: number): Promise<void>;
+  stop(): Promise<void>;
   /** Ends the load. Rejects if a command that was answered has not run, or if a command ran twice. */
   expectAtMostOnce(): Promise<{ readonly unknown: number }>;
 }
@@ -166,6 +167,7 @@ export function countUnderLoad(kit: RedisKit): LoadOfCounts {
   loops.catch(() => undefined);
   onTestFinished(stop);
   return {
+    stop,
     counted(more) {
       const goal = counted + more;
       return until(`${more} more commands were answered`, () => counted >= goal);

@@ -152,6 +152,7 @@ describeWithServers('a bad day of a Cluster', () => {
 
   it('requests for a slot that no node serves fail at once, and those for other slots work', async () => {
     const app = await startWorkingApp();
+    const breaker = eventsOf(app.kit, 'connection:breaker');
     const [first] = await masters();
     const locks = (id: string) => app.kit.locks.tryAcquire(id).then((lock) => lock?.release());
     const slot = await send(first.server, 'CLUSTER', 'KEYSLOT', '{unserved}');
@@ -161,6 +162,7 @@ describeWithServers('a bad day of a Cluster', () => {
     const elapsedMs = stopwatch();
     for (let times = 0; times < 10; times++) await expect(locks('unserved')).rejects.toThrow(/slot/i);
     expect(elapsedMs(), 'ten deadlines would last five seconds').toBeLessThan(500);
+    expect(breaker).toEqual([{ node: 'unserved-slots', state: 'open' }]);
     expect(await app.round()).toEqual(ALL_WORKS);
     await Promise.all(
       (await masters()).map(({ server }) => send(server, 'CLUSTER', 'SETSLOT', slot, 'NODE', owner.id)),
