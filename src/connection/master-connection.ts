@@ -43,7 +43,9 @@ export class MasterConnection implements MasterSource {
   reconnect(): void {
     if (this.#attempt !== undefined) return;
     this.#events?.left();
-    this.client.destroy();
+    // Commands in flight get their replies first.
+    this.client.unref();
+    this.client.close().catch(() => undefined);
     this.#connect();
   }
 
@@ -56,8 +58,8 @@ export class MasterConnection implements MasterSource {
 
   /** A message of each sentinel announces the same switch; the first one counts. */
   #switch(master: HostAndPort): void {
-    if (this.#address === nameOf(master)) return;
-    this.#events?.left();
+    if (this.#events === undefined || this.#address === nameOf(master)) return;
+    this.#events.left();
     // Commands in flight are rejected: what the old master still runs and confirms is lost with its data.
     this.client.destroy();
     this.#connect(master);
@@ -138,8 +140,8 @@ export class MasterConnection implements MasterSource {
   }
 
   #lost(client: OwnClient): void {
-    if (client !== this.client || this.#attempt !== undefined) return;
-    this.#events?.left();
+    if (this.#events === undefined || client !== this.client || this.#attempt !== undefined) return;
+    this.#events.left();
     this.#connect();
   }
 }

@@ -28,10 +28,10 @@ export function borrowSentinel(client: BorrowedClient, changed: () => void): Ada
 class BorrowedMaster implements MasterSource {
   readonly client: SentinelClient;
   readonly #changed: () => void;
-  #events: MasterEvents | undefined;
   #removeListeners: () => void = () => undefined;
   /** Counts the searches for the master: only the last one counts. */
   #searches = 0;
+  #isAsking = false;
   #retry: NodeJS.Timeout | undefined;
 
   constructor(client: SentinelClient, changed: () => void) {
@@ -40,7 +40,6 @@ class BorrowedMaster implements MasterSource {
   }
 
   open(events: MasterEvents): void {
-    this.#events = events;
     this.#removeListeners = addSharedListeners(this.client, {
       'topology-change': ({ type }: { type: string }) => {
         if (type !== 'MASTER_CHANGE') return;
@@ -55,9 +54,17 @@ class BorrowedMaster implements MasterSource {
   }
 
   reconnect(): void {
-    if (this.#events === undefined) return;
-    this.#events.left();
-    this.#find(this.#events);
+    if (this.#isAsking || !this.client.isOpen) return;
+    this.#isAsking = true;
+    let asks = 0;
+    const use = async () => {
+      // After such an error, the Sentinel client asks its sentinels, and then calls again.
+      if (asks++ === 0) throw new Error('READONLY the kit asks for the master again');
+    };
+    const asked = () => {
+      this.#isAsking = false;
+    };
+    this.client._execute(false, use).then(asked, asked);
   }
 
   close(): void {

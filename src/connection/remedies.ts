@@ -26,6 +26,11 @@ const REMEDIES: readonly (readonly [RegExp, string])[] = [
     /Connection timeout/,
     'check the address and the firewall; with rediss: or `tls`, also check that the server speaks TLS on this port',
   ],
+  [/ sentinel \S+: (?:NOAUTH|WRONGPASS) /, 'check `sentinelUsername` and `sentinelPassword`'],
+  [
+    /unknown command .SENTINEL/i,
+    'a Redis server listens there and no sentinel; the port of sentinels is 26379 by default',
+  ],
   [/ NOAUTH /, 'set `password`'],
   [
     / WRONGPASS /,

@@ -7,7 +7,7 @@ import { replyErrorOf } from './node-redis.ts';
 export interface MasterSource {
   readonly client: unknown;
   open(events: MasterEvents): void;
-  /** Leaves the master, which refuses commands, and finds it again. */
+  /** Looks for the master again, since the current one refuses commands. Does nothing while that is under way. */
   reconnect(): void;
   close(): void;
 }
@@ -101,12 +101,12 @@ export class SentinelAdapter implements Adapter {
     return this.#master === undefined ? this.#unreachable() : this.#master.ping(node);
   }
 
-  reconnect(): void {
-    if (this.#master !== undefined) this.#source.reconnect();
+  reconnect(node: string): void {
+    if (node === this.#address) this.#source.reconnect();
   }
 
   refreshTopology(): void {
-    // The sentinels announce each change.
+    // The sentinels announce another master by themselves.
   }
 
   createSubscriber(): Subscriber | undefined {

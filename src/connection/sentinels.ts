@@ -109,7 +109,7 @@ class Sentinel {
       this.#client.sendCommand(['SENTINEL', 'GET-MASTER-ADDR-BY-NAME', this.#name]),
     );
     const [host, port] = Array.isArray(reply) ? reply : [];
-    if (host === undefined) throw new Error(`it knows no master of this name`);
+    if (host === undefined) throw new Error('it knows no master of this name');
     return { host: String(host), port: Number(port) };
   }
 

@@ -3,7 +3,7 @@ import { createSentinel as createSentinel5 } from 'redis5';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { describeWithServers } from '../support/context.ts';
 import { eventsOf, kitForTest, testPrefix } from '../support/kits.ts';
-import { connectPlainClient } from '../support/plain-client.ts';
+import { connectPlainClient, withPlainClient } from '../support/plain-client.ts';
 import { connectForTest, recordChannel } from '../support/pub-sub.ts';
 import { type RedisSentinel, startSentinel } from '../support/servers.ts';
 import { stopwatch } from '../support/stopwatch.ts';
@@ -67,6 +67,26 @@ describeWithServers('a kit on a borrowed Sentinel client', () => {
       await kit.ready();
       expect(ups).toEqual([{ mode: 'sentinel' }]);
       await expectUse(kit);
+    });
+
+    it('a master that is a replica for some time is used again when it is a master', async () => {
+      const client = await lendForTest();
+      const kit = kitForTest({ client, commandTimeout: 500 });
+      const downs = eventsOf(kit, 'connection:down');
+      await expectUse(kit);
+      const { url } = await group.master();
+      const replicate = (...master: string[]) =>
+        withPlainClient(url, (plain) => plain.sendCommand(['REPLICAOF', ...master]));
+      await replicate('127.0.0.1', '1');
+      await expect(kit.locks.tryAcquire('used')).rejects.toThrow('READONLY');
+      await until('the outage is reported', () => downs.length > 0);
+      await replicate('NO', 'ONE');
+      await until('the kit uses the master', () =>
+        expectUse(kit).then(
+          () => true,
+          () => false,
+        ),
+      );
     });
 
     it.each(['kill', 'freeze'] as const)(

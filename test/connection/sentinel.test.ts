@@ -84,6 +84,30 @@ describeWithServers('a kit with `sentinel`', () => {
     expect(await increment()).toBe(2);
   });
 
+  it('a master that has become a replica is left, and is used again when it is a master', async () => {
+    const kit = kitForTest({ sentinel: sentinel(), commandTimeout: 500 });
+    const downs = eventsOf(kit, 'connection:down');
+    await expectUse(kit);
+    const { url } = await group.master();
+    const replicate = (...master: string[]) =>
+      withPlainClient(url, (client) => client.sendCommand(['REPLICAOF', ...master]));
+    await replicate('127.0.0.1', '1');
+    await until('commands are rejected with the role', () =>
+      kit.locks.tryAcquire('used').then(
+        () => false,
+        (error: Error) => error.message.includes('for its sentinels: it is a replica'),
+      ),
+    );
+    expect(downs).toHaveLength(1);
+    await replicate('NO', 'ONE');
+    await until('the kit uses the master', () =>
+      expectUse(kit).then(
+        () => true,
+        () => false,
+      ),
+    );
+  });
+
   it('a kit that starts while the master is down becomes ready after the failover', async () => {
     const old = await group.master();
     await old.kill();
@@ -131,12 +155,17 @@ describeWithServers('a kit with `sentinel`', () => {
     [
       'with a password that the sentinel has not',
       () => ({ sentinelUsername: 'nobody', sentinelPassword: 'secret-word' }),
-      /sentinel 127.0.0.1:\d+: .*(AUTH|WRONGPASS)/,
+      /sentinel 127\.0\.0\.1:\d+: WRONGPASS .*; check `sentinelUsername` and `sentinelPassword`$/,
     ],
     [
       'with a password that the master refuses',
       () => ({ username: 'nobody', password: 'secret-word' }),
-      /for its sentinels: WRONGPASS/,
+      /for its sentinels: WRONGPASS .*; check `username` and `password`/,
+    ],
+    [
+      'with a Redis server in place of a sentinel',
+      () => ({ nodes: group.servers.map(({ host, port }) => ({ host, port })) }),
+      /sentinel 127\.0\.0\.1:\d+: .*unknown command .*; a Redis server listens there and no sentinel/,
     ],
   ])('a kit %s reports the reason', async (_what, change, reason) => {
     const kit = kitForTest({ sentinel: { ...sentinel(), ...change(await freePort()) } });
@@ -155,8 +184,11 @@ describeWithServers('a kit with `sentinel` and passwords', () => {
     const group = await startSentinel({ ...passwords, replicas: 0 });
     onTestFinished(() => group.stop());
     const nodes = group.sentinels.map(({ port }) => `redis://127.0.0.1:${port}`);
-    const kit = kitForTest({ sentinel: { name: group.name, nodes, ...passwords, db: 3 } });
+    const asked: string[] = [];
+    const nodeAddressMap = (address: string) => void asked.push(address);
+    const kit = kitForTest({ sentinel: { name: group.name, nodes, ...passwords, db: 3, nodeAddressMap } });
     await expectUse(kit);
+    expect(asked).toEqual([`127.0.0.1:${group.servers[0]?.port}`]);
     const url = `redis://:data@127.0.0.1:${group.servers[0]?.port}/3`;
     expect(await withPlainClient(url, (client) => client.dbSize())).toBeGreaterThan(0);
   });

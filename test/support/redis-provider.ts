@@ -38,7 +38,9 @@ export function describeProvider(provider: RedisProvider): string {
   }
 }
 
+/** `REDIS_SERVER`, or else the first server on the PATH. */
 export function findServerBinary(): string | undefined {
+  if (process.env.REDIS_SERVER) return process.env.REDIS_SERVER;
   const directories = (process.env.PATH ?? '').split(delimiter).filter((directory) => directory !== '');
   return ['redis-server', 'valkey-server']
     .flatMap((name) => directories.map((directory) => join(directory, name)))
@@ -50,7 +52,7 @@ export function withoutPassword(url: string): string {
   return url.replace(/\/\/.*@/, '//***@');
 }
 
-function isExecutableFile(path: string): boolean {
+export function isExecutableFile(path: string): boolean {
   try {
     accessSync(path, constants.X_OK);
     return statSync(path).isFile();

@@ -4,7 +4,7 @@ import { canStartServers, clusterNodes, redisUrl } from './context.ts';
 import { kitForTest } from './kits.ts';
 
 /** Creates a kit with a prefix of its own, which is closed when the test ends. */
-type MakeKit = (options?: KitOptions) => RedisKit;
+export type MakeKit = (options?: KitOptions) => RedisKit;
 
 /** Runs the same tests on `memory:`, on Redis and on a Cluster of three masters. */
 export function onEveryStore(name: string, tests: (makeKit: MakeKit) => void): void {
