@@ -75,7 +75,9 @@ function connectionOption(
   reader: OptionReader,
   env: NodeJS.ProcessEnv,
 ): { readonly settings: InstanceSettings; readonly instance: Instance | undefined } {
-  const settings = resolveConnection(reader, env, keysOption(reader).prefix);
+  // A wrong prefix is reported once, by `keysOption`.
+  const prefix = reader.value('prefix');
+  const settings = resolveConnection(reader, env, typeof prefix === 'string' ? prefix : 'kit');
   if (settings.kind !== 'instance') return { settings, instance: undefined };
   const instance = findInstance(reader, settings.name);
   return { settings: instance.settings, instance };

@@ -1,5 +1,6 @@
 import { setMaxListeners } from 'node:events';
 import { performance } from 'node:perf_hooks';
+import { showOnly } from './base/brief-view.ts';
 import { systemClock } from './base/clock.ts';
 import type { Duration } from './base/duration.ts';
 import { Emitter } from './base/emitter.ts';
@@ -43,8 +44,8 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
   const idempotency = idempotencyFeature(parts);
   const health = healthFeature(parts);
 
-  const create = (keys: Keys): RedisKit<Client> =>
-    Object.freeze({
+  const create = (keys: Keys): RedisKit<Client> => {
+    const kit = {
       ...session(keys),
       ...rateLimit(keys),
       ...cache(keys),
@@ -68,7 +69,9 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
         checkListener(event, listener);
         return parts.reporter.events.on(event, listener);
       },
-    });
+    };
+    return Object.freeze(showOnly(kit, 'RedisKit', { prefix: keys.prefix }));
+  };
 
   // Each object of a namespace refers to its `Keys`, and so keeps the namespace's kit alive.
   const namespaces = new WeakRegistry<Keys>();

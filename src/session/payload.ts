@@ -16,7 +16,7 @@ export interface SessionMeta {
   readonly userAgent?: string | undefined;
 }
 
-/** What is stored of a session. */
+/** The stored form of a session. */
 export interface SessionPayload {
   readonly meta: SessionMeta;
   /** The data of the session without its cookie. */

@@ -19,7 +19,7 @@ describe('the built package', () => {
 
   it('the built package can be imported and required, and exports its functions and errors only', async () => {
     const expected =
-      'ConfigError,ConnectionError,LockLostError,LockTimeoutError,RedisKitError,StoreError,createRedisKit,isRevalidation';
+      'ConfigError,ConnectionError,LockLostError,LockTimeoutError,RedisKitError,StoreError,createRedisKit,isRevalidation,registerRedis';
     const code = `console.log(Object.keys(kit).sort().join())`;
     expect(await names('--input-type=module', '-e', `import * as kit from 'redis-kit'; ${code}`)).toBe(
       expected,

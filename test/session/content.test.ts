@@ -31,7 +31,7 @@ describe.each([
   ['a loaded session', loadedFrom],
   ['the data of an object', (data: object) => SessionContent.of(data)],
 ])('the content of %s', (_, contentOf) => {
-  it('has the JSON of each key, and no key that JSON omits', () => {
+  it('the content has the JSON of each key, and no key that JSON omits', () => {
     fc.assert(
       fc.property(object, (data) => {
         const content = contentOf(data);
@@ -43,7 +43,7 @@ describe.each([
     );
   });
 
-  it('is that of a session with the same JSON in any order of keys, and of no other session', () => {
+  it('the content is that of a session with the same JSON in any order of keys, and of no other session', () => {
     fc.assert(
       fc.property(object, object, (data, other) => {
         const reordered = Object.fromEntries([['cookie', {}], ...Object.entries(data).reverse()]);
@@ -57,7 +57,7 @@ describe.each([
     );
   });
 
-  it('differs in exactly the keys whose JSON differs', () => {
+  it('the content differs in exactly the keys whose JSON differs', () => {
     fc.assert(
       fc.property(object, object, (data, later) => {
         const [before, after] = [jsonsOf(data), jsonsOf(later)];
@@ -71,7 +71,7 @@ describe.each([
     );
   });
 
-  it('notices a value that was changed in place', () => {
+  it('a value that was changed in place is noticed', () => {
     const data = { list: [1], nested: { a: { b: 1 } }, plain: 1 };
     const content = contentOf(data);
     const session = content.values as typeof data;
