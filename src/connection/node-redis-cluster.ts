@@ -13,6 +13,7 @@ import {
 } from './adapter.ts';
 import { findUnknownHosts, locateNode } from './announced-address.ts';
 import type { BorrowedClient } from './borrowed-client.ts';
+import { findUnknownHosts, locateNode } from './cluster-addresses.ts';
 import type { ClusterSettings } from './cluster-options.ts';
 import { type HeartbeatClient, Heartbeats } from './heartbeat.ts';
 import { keySlot } from './key-slot.ts';
