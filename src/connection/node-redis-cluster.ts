@@ -11,7 +11,7 @@ import {
   type Status,
   type Subscriber,
 } from './adapter.ts';
-import { findUnknownHosts, locateNode } from './announced-address.ts';
+import type { HostAndPort } from './address.ts';
 import type { BorrowedClient } from './borrowed-client.ts';
 import { findUnknownHosts, locateNode } from './cluster-addresses.ts';
 import type { ClusterSettings } from './cluster-options.ts';
