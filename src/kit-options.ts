@@ -7,6 +7,7 @@ import { consoleLogger, guardedLogger, type Logger, silentLogger } from './base/
 import type { OptionReader } from './base/option-reader.ts';
 import { readSettings } from './base/settings.ts';
 import { type CachePolicies, type CachePolicy, resolveCachePolicies } from './cache/index.ts';
+import { warningsAbout } from './connection/client-settings.ts';
 import { findInstance, type Instance, type InstanceSettings } from './connection/instances.ts';
 import {
   CONNECTION_OPTION_NAMES,
@@ -92,7 +93,9 @@ function commandTimeoutOption(reader: OptionReader): number {
   );
 }
 
-function warningsOf({ kind }: InstanceSettings, env: NodeJS.ProcessEnv): readonly string[] {
+function warningsOf(connection: InstanceSettings, env: NodeJS.ProcessEnv): readonly string[] {
+  const { kind } = connection;
+  if (kind === 'borrowed') return warningsAbout(connection.client);
   if (kind !== 'memory' || env.NODE_ENV !== 'production') return [];
   return [
     "createRedisKit runs on 'memory:' with NODE_ENV=production: sessions, limits, locks and caches are not shared with other processes and are lost when this one ends; set the `url` of a Redis server",

@@ -19,6 +19,8 @@ export interface Adapter {
   readonly lastError: Error | undefined;
   /** Starts to connect a client that the kit created. The owner of a borrowed client connects it. */
   open(): void;
+  /** Connects a borrowed client that connects when it is first used. */
+  wake?(): void;
   /** The name of the master that serves a key. Each node has its own circuit breaker. */
   nodeOf(key: string): string;
   status(key: string): Status;

@@ -1,7 +1,10 @@
 import type { Adapter } from './adapter.ts';
+import { borrowIoredis } from './ioredis-client.ts';
+import { borrowIoredisCluster } from './ioredis-cluster.ts';
 import { MasterConnection } from './master-connection.ts';
 import { borrowStandalone, openStandalone } from './node-redis-client.ts';
 import { borrowCluster, openCluster } from './node-redis-cluster.ts';
+import { borrowPool } from './node-redis-pool.ts';
 import { borrowSentinel } from './node-redis-sentinel.ts';
 import type { ConnectionSettings } from './options.ts';
 import { SentinelAdapter } from './sentinel-adapter.ts';
@@ -14,7 +17,14 @@ export function openTransport(settings: RedisSettings, closed?: () => void): Tra
   return new Transport((changed) => createAdapter(settings, changed), closed);
 }
 
-const BORROW = { standalone: borrowStandalone, cluster: borrowCluster, sentinel: borrowSentinel };
+const BORROW = {
+  standalone: borrowStandalone,
+  cluster: borrowCluster,
+  sentinel: borrowSentinel,
+  pool: borrowPool,
+  ioredis: borrowIoredis,
+  'ioredis-cluster': borrowIoredisCluster,
+};
 
 function createAdapter(settings: RedisSettings, changed: () => void): Adapter {
   switch (settings.kind) {

@@ -228,6 +228,7 @@ export class Connection implements CommandLink {
 
   /** Waits until the status is `up`; with `failFast`, rejects once it is `down`. */
   async #whenUp(statusNow: () => Status, timeoutMs: number, failFast: boolean): Promise<void> {
+    this.#adapter.wake?.();
     let check: () => void = () => undefined;
     const up = new Promise<void>((resolve, reject) => {
       check = () => {

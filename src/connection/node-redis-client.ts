@@ -15,8 +15,9 @@ import {
   readReply,
   redact,
   replyErrorOf,
+  SOCKET_OPTIONS,
 } from './node-redis.ts';
-import { type NodeClient, NodeRedisSubscriber } from './node-redis-subscriber.ts';
+import { DUPLICATE_OPTIONS, type NodeClient, NodeRedisSubscriber } from './node-redis-subscriber.ts';
 import type { StandaloneSettings } from './options.ts';
 import { addSharedListeners } from './shared-listeners.ts';
 
@@ -51,6 +52,17 @@ export function createOwnClient(
 export function openStandalone(settings: StandaloneSettings, changed: () => void): Adapter {
   const client: BorrowedClient = createOwnClient(settings);
   return new NodeRedisClient(client as SingleClient, true, changed);
+}
+
+/** Opens a client of the kit with the address and credentials of another client. */
+export function openDuplicate(original: NodeClient, changed: () => void): Adapter {
+  const duplicate: unknown = original.duplicate({
+    ...DUPLICATE_OPTIONS,
+    socket: { ...original.options?.socket, ...SOCKET_OPTIONS },
+  });
+  const client = duplicate as SingleClient;
+  startHeartbeat(client, () => !isDestroyed(client));
+  return new NodeRedisClient(client, true, changed);
 }
 
 export function borrowStandalone(client: BorrowedClient, changed: () => void): Adapter {

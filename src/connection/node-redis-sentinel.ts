@@ -12,6 +12,7 @@ interface MasterClient extends BorrowedClient {
 }
 
 interface SentinelClient extends BorrowedClient {
+  readonly isOpen: boolean;
   /** Calls `use` with the master's client. Finds the master again first if `use` rejects with a READONLY error. */
   _execute(isReadonly: false, use: (master: MasterClient) => Promise<void>): Promise<void>;
 }

@@ -24,12 +24,12 @@ interface SubscriberClient {
   destroy(): void;
 }
 
-/** Options of the subscriber that replace those of its original, which are meant for commands. */
-const OVERRIDES = {
+/** Options of a duplicate that replace those of its original, which are meant for the commands of the app. */
+export const DUPLICATE_OPTIONS = {
   disableOfflineQueue: true,
   commandsQueueMaxLength: undefined,
   commandOptions: { typeMapping: {}, timeout: 0 },
-  // A client-side cache would be cleared whenever the subscriber's socket is lost.
+  // A client-side cache would be cleared whenever the duplicate's socket is lost.
   clientSideCache: undefined,
   emitInvalidate: false,
   // A maintenance notification would make node-redis replace the socket.
@@ -50,7 +50,7 @@ export class NodeRedisSubscriber implements Subscriber {
   constructor(client: NodeClient, isWellPlaced: () => boolean) {
     this.isWellPlaced = isWellPlaced;
     this.#client = client.duplicate({
-      ...OVERRIDES,
+      ...DUPLICATE_OPTIONS,
       socket: {
         ...client.options?.socket,
         connectTimeout: CONNECT_TIMEOUT_MS,

@@ -35,6 +35,14 @@ export interface CommandOptions {
   readonly timeout: 0;
 }
 
+/** The socket options of each client that the kit creates. */
+export const SOCKET_OPTIONS = {
+  connectTimeout: CONNECT_TIMEOUT_MS,
+  socketTimeout: BACKSTOP_MS,
+  // The default strategy of node-redis never reconnects after a socket timeout.
+  reconnectStrategy: reconnectDelay,
+} as const;
+
 /** The options of each client that the kit creates, without the address of its server. */
 export function clientOptions({ username, password, tls, family, clientName }: Access): OwnClientOptions {
   return {
@@ -43,10 +51,7 @@ export function clientOptions({ username, password, tls, family, clientName }: A
     commandOptions: { timeout: 0 },
     name: clientName,
     socket: {
-      connectTimeout: CONNECT_TIMEOUT_MS,
-      socketTimeout: BACKSTOP_MS,
-      // The default strategy of node-redis never reconnects after a socket timeout.
-      reconnectStrategy: reconnectDelay,
+      ...SOCKET_OPTIONS,
       family,
       ...(tls === false ? {} : { ...(tls === true ? {} : tls), tls: true as const }),
     },

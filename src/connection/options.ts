@@ -4,7 +4,7 @@ import { renamed } from '../base/foreign-options.ts';
 import type { OptionReader } from '../base/option-reader.ts';
 import { ACCESS_OPTION_NAMES, type Access, type Password, readAccess } from './access.ts';
 import { checkHost, parseRedisUrl, type ServerAddress } from './address.ts';
-import { type BorrowedClient, recognizeClient } from './borrowed-client.ts';
+import { type BorrowedClient, type ClientFamily, recognizeClient } from './borrowed-client.ts';
 import { type ClusterOptions, type ClusterSettings, readCluster } from './cluster-options.ts';
 import { readEnvironment } from './environment.ts';
 import { readSentinel, type SentinelOptions, type SentinelSettings } from './sentinel-options.ts';
@@ -47,7 +47,10 @@ export interface ConnectionOptions<Client = unknown> {
    * instance.
    */
   readonly clientName?: string | undefined;
-  /** A node-redis client, cluster or Sentinel client that you connect and close. `kit.close()` only removes the kit's own listeners. */
+  /**
+   * A client of node-redis, ioredis or iovalkey that you connect and close. `kit.close()` only removes the kit's own
+   * listeners. See docs/clients.md.
+   */
   readonly client?: (Client & BorrowedClient) | undefined;
   readonly cluster?: ClusterOptions | undefined;
   /** The sentinels that name the master. The kit follows the master, also after a failover. */
@@ -91,11 +94,7 @@ export type ConnectionSettings =
   | StandaloneSettings
   | ClusterSettings
   | SentinelSettings
-  | {
-      readonly kind: 'borrowed';
-      readonly family: 'standalone' | 'cluster' | 'sentinel';
-      readonly client: BorrowedClient;
-    }
+  | { readonly kind: 'borrowed'; readonly family: ClientFamily; readonly client: BorrowedClient }
   | { readonly kind: 'instance'; readonly name: string };
 
 export type StandaloneSettings = { readonly kind: 'standalone'; readonly db: number } & Access &

@@ -34,12 +34,15 @@ function emitterOf(client: object): object {
   return emitter;
 }
 
+interface CountingEmitter {
+  _eventsCount: number;
+}
+
+/** More than the number of events that any emitter has. */
+const MANY_EVENTS = 2 ** 30;
+
 class SharedListeners {
-  /**
-   * An object with the emitter as its prototype. Node's emitter replaces its listeners when the count on the object
-   * becomes zero, which would drop listeners that the app added through another object. The view has a count of its
-   * own, and a limit of its own for Node's warning: the app may have added ten listeners already.
-   */
+  /** An object with the emitter as its prototype: it has a limit of its own for Node's warning about listener leaks. */
   readonly #view: EventEmitter;
   readonly #events = new Map<
     string,
@@ -47,8 +50,17 @@ class SharedListeners {
   >();
 
   constructor(emitter: object) {
+    const counting = emitter as CountingEmitter;
+    // Node's emitter replaces the table of its listeners when their count becomes zero. Listeners that were added through
+    // another object are in the table and not in the count, and would be dropped.
+    counting._eventsCount += MANY_EVENTS;
     this.#view = Object.create(emitter, {
-      _eventsCount: { value: 1, writable: true },
+      _eventsCount: {
+        get: () => counting._eventsCount,
+        set: (count: number) => {
+          counting._eventsCount = count;
+        },
+      },
       _maxListeners: { value: 0, writable: true },
     }) as EventEmitter;
   }

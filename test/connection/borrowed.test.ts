@@ -8,6 +8,7 @@ import { until } from '../support/until.ts';
 
 /** The methods of node-redis clients that these tests use. */
 interface Lent extends BorrowedClient {
+  readonly isOpen: boolean;
   connect(): Promise<unknown>;
   destroy(): void;
 }

@@ -1,3 +1,4 @@
+import { createClient } from 'redis';
 import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest';
 import { createRedisKit, type KitOptions, type RedisKit } from '../../src/index.ts';
 import { clusterNodes, describeWithServers } from '../support/context.ts';
@@ -171,6 +172,26 @@ describeWithServers('kit.check()', () => {
     expect(elapsedMs()).toBeLessThan(300 + STALL_MS);
     expect({ ok, warnings }).toEqual({ ok: false, warnings: [] });
     expect(error).toMatch(/ECONNREFUSED|not ready within 300 ms/);
+  });
+
+  it('check() warns of a remote host without TLS or a password, also behind a borrowed client and a Cluster', async () => {
+    // An address of documentation (RFC 5737), which no host has.
+    const host = '192.0.2.1';
+    const borrowed = createClient({ socket: { host, reconnectStrategy: false } });
+    const open: Partial<KitOptions>[] = [
+      { url: `redis://${host}` },
+      { host },
+      { cluster: { nodes: [`redis://${host}`] } },
+      { client: borrowed as never },
+    ];
+    for (const options of open) {
+      const { warnings } = await kitForTest({ ...options, commandTimeout: '50ms' } as KitOptions).check();
+      expect(warnings.join('\n')).toMatch(
+        new RegExp(`^the connection to ${host} is not encrypted.*\n${host} is used without a password`),
+      );
+    }
+    const safe = kitForTest({ url: `rediss://:password@${host}`, commandTimeout: '50ms' });
+    expect((await safe.check()).warnings).toEqual([]);
   });
 
   it.each(['memory:', 'Redis'])('check() of a closed kit on %s resolves and is not ok', async (where) => {

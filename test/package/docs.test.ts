@@ -216,6 +216,57 @@ describe('the types', () => {
         // @ts-expect-error no such event
         kit.on('rate:nonsense', () => {});
       `,
+      'borrowed-clients.ts': `
+        import { Cluster, Redis } from 'ioredis';
+        import { Cluster as Cluster5, Redis as Redis5 } from 'ioredis5';
+        import { Cluster as ValkeyCluster, Redis as Valkey } from 'iovalkey';
+        import { createClient, createClientPool, createCluster, RESP_TYPES } from 'redis';
+        import * as redis5 from 'redis5';
+        import { createRedisKit, type BorrowedClient, type KitOptions } from 'redis-kit';
+
+        // kit.client has the type of the client.
+        const strings: Promise<string | null>[] = [
+          createRedisKit({ client: createClient() }).client.get('x'),
+          createRedisKit({ client: createClient({ RESP: 2, disableOfflineQueue: true }) }).client.get('x'),
+          createRedisKit({ client: await createClient().connect() }).client.get('x'),
+          createRedisKit({ client: createClientPool() }).client.get('x'),
+          createRedisKit({ client: createCluster({ rootNodes: [] }) }).client.get('x'),
+          createRedisKit({ client: redis5.createClient() }).client.get('x'),
+          createRedisKit({ client: redis5.createClientPool() }).client.get('x'),
+          createRedisKit({ client: redis5.createCluster({ rootNodes: [] }) }).client.get('x'),
+          createRedisKit({ client: new Redis() }).client.get('x'),
+          createRedisKit({ client: new Redis({ sentinels: [{ host: 'a' }], name: 'm' }) }).client.get('x'),
+          createRedisKit({ client: new Redis({ protocol: 3, replyMapping: 'resp3' }) }).client.get('x'),
+          createRedisKit({ client: new Cluster([]) }).client.get('x'),
+          createRedisKit({ client: new Redis5() }).client.get('x'),
+          createRedisKit({ client: new Cluster5([]) }).client.get('x'),
+          createRedisKit({ client: new Valkey() }).client.get('x'),
+          createRedisKit({ client: new ValkeyCluster([]) }).client.get('x'),
+        ];
+        const bytes: Promise<Buffer | null> = createRedisKit({
+          client: createClient().withTypeMapping({ [RESP_TYPES.BLOB_STRING]: Buffer }),
+        }).client.get('x');
+        createRedisKit({ client: new Cluster([]) }).namespace('a').client.nodes('master');
+        class Own extends Redis {
+          readonly label = 'own';
+        }
+        createRedisKit({ client: new Own() }).client.label.length;
+
+        // Clients may be kept under a common type, and may be absent.
+        const lent: BorrowedClient[] = [createClient(), createClientPool(), new Redis(), new Cluster([]), new Valkey(), new Redis5()];
+        for (const client of lent) createRedisKit<BorrowedClient>({ client });
+        const options: KitOptions<Redis> = { client: undefined, prefix: 'a' };
+        createRedisKit({ client: process.env.OWN === undefined ? undefined : new Redis() });
+
+        // @ts-expect-error a promise of a client
+        createRedisKit({ client: createClient().connect() });
+        // @ts-expect-error a pipeline
+        createRedisKit({ client: new Redis().pipeline() });
+        // @ts-expect-error a transaction
+        createRedisKit({ client: createClient().multi() });
+        // @ts-expect-error a class
+        createRedisKit({ client: Redis });
+      `,
       'sessions.ts': `
         import express from 'express';
         import { createSecretKey, randomBytes } from 'node:crypto';

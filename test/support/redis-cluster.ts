@@ -19,10 +19,14 @@ interface ClusterNode {
 
 /** Resolves when every node sees all slots served. Default: three masters without replicas. */
 export async function startCluster(
-  options: { readonly masters?: number; readonly replicasPerMaster?: number } = {},
+  options: {
+    readonly masters?: number;
+    readonly replicasPerMaster?: number;
+    readonly args?: readonly string[];
+  } = {},
 ): Promise<RedisCluster> {
-  const { masters = 3, replicasPerMaster = 0 } = options;
-  const servers = await startServers(masters * (1 + replicasPerMaster));
+  const { masters = 3, replicasPerMaster = 0, args = [] } = options;
+  const servers = await startServers(masters * (1 + replicasPerMaster), args);
   const stop = async () => {
     await Promise.all(servers.map((server) => server.stop()));
   };
@@ -35,7 +39,7 @@ export async function startCluster(
   return { nodes: servers.map((server) => ({ host: server.host, port: server.port, server })), stop };
 }
 
-async function startServers(count: number): Promise<readonly RedisServer[]> {
+async function startServers(count: number, further: readonly string[]): Promise<readonly RedisServer[]> {
   const settings = {
     'cluster-enabled': 'yes',
     'cluster-config-file': 'nodes.conf',
@@ -44,6 +48,7 @@ async function startServers(count: number): Promise<readonly RedisServer[]> {
     'repl-diskless-sync-delay': '0',
   };
   const args = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]);
+  args.push(...further);
   const starts = await Promise.allSettled(Array.from({ length: count }, () => startRedis({ args })));
   const servers = starts.flatMap((start) => (start.status === 'fulfilled' ? [start.value] : []));
   const failure = starts.find((start) => start.status === 'rejected');

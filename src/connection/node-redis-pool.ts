@@ -1,0 +1,111 @@
+import { asError, ConnectionError } from '../base/errors.ts';
+import type { Argument, RawReply } from '../engine/operation.ts';
+import type { Adapter, Status, Subscriber } from './adapter.ts';
+import type { BorrowedClient } from './borrowed-client.ts';
+import { openDuplicate } from './node-redis-client.ts';
+import type { NodeClient } from './node-redis-subscriber.ts';
+
+/** The members that the adapter uses of a pool of node-redis. */
+interface Pool extends BorrowedClient {
+  readonly isOpen: boolean;
+  readonly idleClients: number;
+  execute<Result>(task: (client: NodeClient) => Result): Promise<Result>;
+}
+
+/** A pool has no event for an idle client. */
+const LOOK_EVERY_MS = 50;
+
+export function borrowPool(client: BorrowedClient, changed: () => void): Adapter {
+  return new NodeRedisPool(client as Pool, changed);
+}
+
+/**
+ * A borrowed pool of node-redis. The kit opens one client of its own with the address and credentials of the pool: each
+ * command would otherwise occupy a client of the pool until its reply, and wait for one while all are in use.
+ */
+class NodeRedisPool implements Adapter {
+  readonly mode = 'standalone';
+  readonly client: Pool;
+  readonly #changed: () => void;
+  #own: Adapter | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  /** Why the kit's client could not be created. */
+  #error: Error | undefined;
+
+  constructor(client: Pool, changed: () => void) {
+    this.client = client;
+    this.#changed = changed;
+  }
+
+  get lastError(): Error | undefined {
+    return this.#own?.lastError ?? this.#error;
+  }
+
+  open(): void {
+    this.#timer = setInterval(() => this.#look(), LOOK_EVERY_MS).unref();
+    this.#look();
+  }
+
+  nodeOf(): string {
+    return 'redis';
+  }
+
+  status(): Status {
+    return this.#own?.overallStatus() ?? 'connecting';
+  }
+
+  overallStatus(): Status {
+    return this.status();
+  }
+
+  send(key: string, command: readonly Argument[]): Promise<RawReply> {
+    return this.#own?.send(key, command) ?? Promise.reject(notOpen());
+  }
+
+  errorOf(error: unknown): unknown {
+    return this.#own?.errorOf(error) ?? error;
+  }
+
+  masters(): readonly ((command: readonly Argument[]) => Promise<RawReply>)[] {
+    return this.#own?.masters() ?? [];
+  }
+
+  ping(): Promise<unknown> | undefined {
+    return this.#own === undefined ? Promise.reject(notOpen()) : this.#own.ping('redis');
+  }
+
+  reconnect(): void {
+    this.#own?.reconnect('redis');
+  }
+
+  refreshTopology(): void {
+    // A pool is connected to one server.
+  }
+
+  createSubscriber(): Subscriber | undefined {
+    return this.#own?.createSubscriber();
+  }
+
+  close(): void {
+    clearInterval(this.#timer);
+    this.#own?.close();
+  }
+
+  /** Takes an idle client for a moment: a task for a pool without one would make the pool connect another client. */
+  #look(): void {
+    if (!this.client.isOpen || this.client.idleClients === 0) return;
+    clearInterval(this.#timer);
+    this.client
+      .execute((original) => {
+        this.#own = openDuplicate(original, this.#changed);
+        this.#own.open();
+      })
+      .catch((error: unknown) => {
+        this.#error = asError(error);
+      });
+  }
+}
+
+function notOpen(): ConnectionError {
+  return new ConnectionError('the pool has not connected a client yet');
+}
