@@ -59,7 +59,7 @@ export function resolveKitOptions(options: KitOptions, env: NodeJS.ProcessEnv): 
   return readSettings('createRedisKit', options, { known: NAMES, elsewhere: FOREIGN_NAMES }, (reader) => ({
     connection: () => connectionOption(reader, env).settings,
     instance: () => connectionOption(reader, env).instance,
-    keys: () => keysOption(reader),
+    keys: () => new Keys(reader.string('prefix') ?? 'kit'),
     commandTimeoutMs: () => commandTimeoutOption(reader),
     logger: () => resolveLogger(reader),
     clock: () => resolveClock(reader, env),
@@ -68,15 +68,11 @@ export function resolveKitOptions(options: KitOptions, env: NodeJS.ProcessEnv): 
   }));
 }
 
-function keysOption(reader: OptionReader): Keys {
-  return new Keys(reader.string('prefix') ?? 'kit');
-}
-
 function connectionOption(
   reader: OptionReader,
   env: NodeJS.ProcessEnv,
 ): { readonly settings: InstanceSettings; readonly instance: Instance | undefined } {
-  // A wrong prefix is reported once, by `keysOption`.
+  // A wrong prefix is reported once, by the setting `keys`.
   const prefix = reader.value('prefix');
   const settings = resolveConnection(reader, env, typeof prefix === 'string' ? prefix : 'kit');
   if (settings.kind !== 'instance') return { settings, instance: undefined };

@@ -97,8 +97,10 @@ async function withinTime(ask: () => string | Promise<string>): Promise<unknown>
     timer = setTimeout(reject, PASSWORD_TIMEOUT_MS, error).unref();
   });
   // A promise of its own, since `ask` may throw or return a promise.
-  const answer = new Promise<unknown>((resolve) => resolve(ask())).catch((cause: unknown) => {
-    throw new ConnectionError(`the function \`password\` failed: ${asError(cause).message}`, { cause });
+  const answer = new Promise<unknown>((resolve) => resolve(ask())).catch((thrown: unknown) => {
+    // A value that is no error may be the password itself.
+    const cause = thrown instanceof Error ? thrown : new Error(`it threw a value of type ${typeof thrown}`);
+    throw new ConnectionError(`the function \`password\` failed: ${cause.message}`, { cause });
   });
   try {
     return await Promise.race([answer, late]);

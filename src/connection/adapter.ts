@@ -99,12 +99,12 @@ export class SocketStatus {
     this.#attempts++;
   }
 
-  /** Must be called for each error of a client that is not ready. */
-  failed(error: unknown): void {
+  /** Must be called for each error of a client that is not ready, and for a socket that ends without an error. */
+  failed(error?: unknown): void {
     if (this.#wasUp && this.#attempts === 0) this.#lostBy = error;
     // Clients reject commands in flight with the error that ended the socket. node-redis emits it once more for its own
     // PING, while it reconnects: no attempt to connect has failed by that.
-    else if (error !== this.#lostBy) this.#failed = true;
+    else if (error === undefined || error !== this.#lostBy) this.#failed = true;
   }
 
   get isLeaving(): boolean {

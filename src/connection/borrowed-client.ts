@@ -5,8 +5,8 @@ import { checkSettings } from './client-settings.ts';
 
 /**
  * The shape of a client that the app passes to the kit: a client, pool, cluster or Sentinel client of node-redis, or a
- * client or cluster of ioredis or iovalkey, with any modules and type mappings. A union of their generic types would accept none of them
- * under `strict`.
+ * client or cluster of ioredis or iovalkey, with any modules and type mappings. A union of their generic types would
+ * accept none of them under `strict`.
  */
 export interface BorrowedClient extends Pick<EventEmitter, 'on' | 'off'> {
   // The parameters differ between kinds of clients; each adapter has a type for its own kind.
@@ -16,17 +16,17 @@ export interface BorrowedClient extends Pick<EventEmitter, 'on' | 'off'> {
 const NODE_REDIS = ['sendCommand', 'on', 'off', 'withTypeMapping'];
 const IOREDIS = ['sendCommand', 'on', 'off', 'callBuffer'];
 
+export type ClientFamily = 'cluster' | 'sentinel' | 'pool' | 'standalone' | 'ioredis-cluster' | 'ioredis';
+
 /** The families by the methods that only their clients have. The first family that matches counts. */
-const FAMILIES = [
+const FAMILIES: readonly (readonly [ClientFamily, readonly string[]])[] = [
   ['cluster', [...NODE_REDIS, 'nodeClient']],
   ['sentinel', [...NODE_REDIS, 'acquire', '_execute']],
   ['pool', [...NODE_REDIS, 'execute']],
   ['standalone', NODE_REDIS],
   ['ioredis-cluster', [...IOREDIS, 'nodes', 'refreshSlotsCache']],
   ['ioredis', [...IOREDIS, 'duplicate', 'disconnect']],
-] as const;
-
-export type ClientFamily = (typeof FAMILIES)[number][0];
+];
 
 /** Objects that are passed in place of a client, by methods that only they have, with the remedy. */
 const LOOKALIKES: readonly (readonly [what: string, remedy: string, ...methods: string[]])[] = [

@@ -40,6 +40,7 @@ interface ClusterMaster {
 interface ClusterClient extends BorrowedClient, DiscoveringClient {
   readonly slots: readonly ({ readonly master: ClusterMaster } | undefined)[];
   readonly masters: readonly ClusterMaster[];
+  readonly nodeByAddress: Map<string, unknown>;
   nodeClient(master: ClusterMaster): Promise<NodeClient>;
   sendCommand(
     firstKey: string,
@@ -71,7 +72,15 @@ export function openCluster(settings: ClusterSettings, changed: () => void): Ada
     minimizeConnections: true,
     topologyRefreshOnReconnectionAttemptStrategy: TOPOLOGY_REFRESH_MS,
   });
-  return new NodeRedisCluster(cluster as ClusterClient, true, changed);
+  const client = cluster as ClusterClient;
+  findUnknownHosts(client.nodeByAddress);
+  return new NodeRedisCluster(client, true, changed);
+}
+
+/** An ASK reply of a node that announces no host has the address `:7001`, for which node-redis has a node `null:7001`. */
+function findUnknownHosts(nodes: Map<string, unknown>): void {
+  const get = nodes.get.bind(nodes);
+  nodes.get = (address) => get(address) ?? (address.startsWith(':') ? get(`null${address}`) : undefined);
 }
 
 /** Returns where to connect for an address that a node has announced. node-redis writes an unknown host as `null`. */

@@ -36,12 +36,12 @@ export interface CommandOptions {
 }
 
 /** The socket options of each client that the kit creates. */
-export const SOCKET_OPTIONS = {
+export const SOCKET_OPTIONS: Omit<SocketOptions, 'family'> = {
   connectTimeout: CONNECT_TIMEOUT_MS,
   socketTimeout: BACKSTOP_MS,
   // The default strategy of node-redis never reconnects after a socket timeout.
   reconnectStrategy: reconnectDelay,
-} as const;
+};
 
 /** The options of each client that the kit creates, without the address of its server. */
 export function clientOptions({ username, password, tls, family, clientName }: Access): OwnClientOptions {
@@ -55,6 +55,8 @@ export function clientOptions({ username, password, tls, family, clientName }: A
       family,
       ...(tls === false ? {} : { ...(tls === true ? {} : tls), tls: true as const }),
     },
+    // For these notifications, node-redis looks up the host by itself, which fails where the user's `lookup` is needed.
+    ...(typeof tls === 'object' && 'lookup' in tls ? { maintNotifications: 'disabled' as const } : {}),
     // A function keeps the password out of the client's options, which a log could print.
     ...(username === undefined && password === undefined
       ? {}
@@ -67,6 +69,7 @@ interface OwnClientOptions {
   readonly commandOptions: { readonly timeout: 0 };
   readonly name: string;
   readonly socket: SocketOptions;
+  readonly maintNotifications?: 'disabled';
   readonly credentialsProvider?: ReturnType<typeof credentialsProvider>;
 }
 

@@ -12,14 +12,15 @@ const REMEDIES: readonly (readonly [RegExp, string])[] = [
     /^ERR_TLS_CERT_ALTNAME_INVALID/,
     'connect by a name that is in the certificate, or set `tls.servername` to such a name',
   ],
-  [/^ERR_SSL_\w*CERTIFICATE_REQUIRED|^ERR_SSL_\w*HANDSHAKE_FAILURE/, 'set `tls.cert` and `tls.key`'],
+  [/^ERR_SSL_\w*CERTIFICATE_REQUIRED/, 'set `tls.cert` and `tls.key`'],
   [
     /^ERR_SSL_(?:WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG)/,
     'the server does not speak TLS on this port; use redis: in place of rediss:, or the TLS port',
   ],
   [
     /^ECONNRESET|Socket closed unexpectedly|Unknown RESP type 21/,
-    'the server closed the connection; if it speaks TLS on this port, use rediss: or `tls`',
+    'the server closed the connection; check whether its port needs TLS (rediss:, or `tls`) ' +
+      'and a client certificate (`tls.cert` and `tls.key`)',
   ],
   [
     /Connection timeout/,

@@ -100,8 +100,89 @@ describe('resolveConnection()', () => {
     expect(refusal({}, { REDIS_URL: '', REDIS_HOST: '' })).toMatch(/nothing says where Redis is/);
   });
 
+  it.each(['tcp://10.0.0.1:6379', 'tcp://redis.default.svc:6379', 'tcp://[fd00::1]:6379'])(
+    'the error for REDIS_PORT=%s, as Kubernetes sets it, names the cause and remedies',
+    (port) => {
+      const message = refusal({}, { REDIS_HOST: 'redis', REDIS_PORT: port });
+      expect(message).toContain(`REDIS_PORT is '${port}'; Kubernetes sets it for a Service named \`redis\``);
+      expect(message).toMatch(/enableServiceLinks: false.*REDIS_URL.*`host` and `port`/);
+      const env = { REDIS_HOST: 'redis', REDIS_PORT: port };
+      expect(resolve({ host: 'redis' }, env)).toMatchObject({ host: 'redis', port: 6379 });
+    },
+  );
+
   it('connection options take precedence over environment variables', () => {
     expect(resolve({ url: 'memory:' }, { REDIS_URL: 'redis://a:1' })).toEqual({ kind: 'memory' });
+  });
+
+  it('a unix: URL or the option path means a unix socket', () => {
+    const socket = { kind: 'standalone', path: '/run/redis.sock', db: 0 };
+    expect(resolve({ url: 'unix:///run/redis.sock' })).toMatchObject(socket);
+    expect(resolve({ path: '/run/redis.sock' })).toMatchObject(socket);
+    expect(resolve({ url: 'unix://ann:p%40ss@/run/a%20b.sock?db=7' })).toMatchObject({
+      path: '/run/a b.sock',
+      username: 'ann',
+      password: 'p@ss',
+      db: 7,
+    });
+    expect(
+      resolve({ path: 'redis.sock', username: 'u', password: 'p', db: 2, clientName: 'n' }),
+    ).toMatchObject({
+      path: 'redis.sock',
+      username: 'u',
+      password: 'p',
+      db: 2,
+      clientName: 'n',
+    });
+    expect(resolve({}, { REDIS_URL: 'unix:///run/redis.sock' })).toMatchObject(socket);
+  });
+
+  it('options beside a URL or the environment say what these leave open', () => {
+    const password = () => 'token';
+    const details = { username: 'u', password, db: 2, family: 6, clientName: 'n' };
+    expect(resolve({ url: 'redis://a', ...details })).toMatchObject({ host: 'a', ...details });
+    expect(resolve({ url: 'redis://u@a/2?family=6', password })).toMatchObject({
+      username: 'u',
+      password,
+      db: 2,
+      family: 6,
+    });
+    expect(resolve(details, { REDIS_URL: 'redis://a' })).toMatchObject({ host: 'a', ...details });
+    const env = { REDIS_HOST: 'a', REDIS_USERNAME: 'x', REDIS_PASSWORD: 'x', REDIS_DB: '9' };
+    expect(resolve(details, env)).toMatchObject({ host: 'a', ...details });
+    expect(resolve({ clientName: 'n', tls: false, url: 'memory:' })).toEqual({ kind: 'memory' });
+  });
+
+  it('a database may be in the query of a URL', () => {
+    expect(resolve({ url: 'redis://a?db=3' })).toMatchObject({ db: 3 });
+    expect(resolve({ url: 'redis://a?db=0&family=4' })).toMatchObject({ db: 0, family: 4 });
+  });
+
+  it('the name of a connection is the prefix of its kit by default', () => {
+    expect(resolve({ url: 'redis://a', prefix: 'shop:eu' })).toMatchObject({ clientName: 'shop:eu' });
+    expect(resolve({ cluster: { nodes: ['a'] }, prefix: 'shop' })).toMatchObject({ clientName: 'shop' });
+    expect(resolve({ cluster: { nodes: ['a'] }, clientName: 'web' })).toMatchObject({ clientName: 'web' });
+  });
+
+  it('the brackets of an IPv6 address are removed', () => {
+    expect(resolve({ host: '[::1]' })).toMatchObject({ host: '::1' });
+    expect(resolve({ cluster: { nodes: ['[::1]:7000', '[::1]', { host: '::1' }] } })).toMatchObject({
+      nodes: [
+        { host: '::1', port: 7000 },
+        { host: '::1', port: 6379 },
+        { host: '::1', port: 6379 },
+      ],
+    });
+  });
+
+  it('nodes with rediss: mean TLS for the whole cluster', () => {
+    const nodes = ['rediss://a:1', { host: 'b' }, 'c:2'];
+    expect(resolve({ cluster: { nodes } })).toMatchObject({ tls: true });
+    expect(resolve({ cluster: { nodes, tls: { servername: 'x' } } })).toMatchObject({
+      tls: { servername: 'x' },
+    });
+    expect(resolve({ cluster: { nodes: ['redis://a', 'b:1'], tls: true } })).toMatchObject({ tls: true });
+    expect(resolve({ cluster: { nodes: ['a:1'] } })).toMatchObject({ tls: false });
   });
 
   it('a connection option whose value is undefined is treated as absent', () => {
@@ -190,6 +271,44 @@ describe('a ConfigError', () => {
     [{ url: 'memory:', tls: {} }, '`tls` is not usable'],
     [{ cluster: { nodes: ['redis://a'] }, tls: true }, 'the options of `cluster`'],
     [{ client: methods(...NODE_REDIS), tls: {} }, 'the options of `client`'],
+    [{ client: methods(...NODE_REDIS), clientName: 'x' }, 'the options of `client`'],
+    [
+      { cluster: { nodes: ['redis://a'] }, password: 'secret' },
+      '`password` is not usable; put it in the options of `cluster`',
+    ],
+    [{ cluster: { nodes: ['redis://a'] }, db: 1 }, '`db` is not usable'],
+    [{ cluster: { nodes: ['redis://a', 'rediss://b'] } }, 'either all have TLS or none'],
+    [{ cluster: { nodes: ['rediss://a'], tls: false } }, '`tls` is false; it contradicts the nodes'],
+    [{ cluster: { nodes: ['a:70000'] } }, '`cluster.nodes` is'],
+    [{ cluster: { nodes: ['unix:///run/a'] } }, 'more than redis://host:port'],
+    [{ cluster: { nodes: ['a'], nodeAddressMap: [] } }, '`nodeAddressMap` is an array'],
+    [{ cluster: { nodes: ['a'], nodeAddressMap: { 'b:1': 'http://c' } } }, "scheme 'http:'"],
+    [{ cluster: { nodes: ['a'], nodeAddressMap: { 'b:1': { host: 'secret@c' } } } }, 'more than a host'],
+    [{ cluster: { nodes: ['a'], natMap: {} } }, 'it is `nodeAddressMap` here'],
+    [{ cluster: { nodes: ['a'], db: 0 } }, 'a cluster has only database 0'],
+    [{ path: '' }, '`path` is'],
+    [{ path: '/a', host: 'b' }, 'options `path` and `host` both say where Redis is'],
+    [{ path: '/a', tls: true }, 'a unix socket has neither TLS nor an IP version'],
+    [{ url: 'unix:///a', family: 4 }, 'a unix socket has neither TLS nor an IP version'],
+    [{ url: 'unix:/a' }, 'with three slashes'],
+    [{ url: 'unix://a/b' }, 'with three slashes'],
+    [{ url: 'redis://a/1?db=1' }, 'two database numbers'],
+    [{ url: 'redis://a?db=1&db=2' }, 'with a query other than ?db= and ?family='],
+    [{ url: 'redis://a/1', db: 1 }, '`url` has one as well'],
+    [{ url: 'redis://secret@a', username: 'secret' }, '`url` has one as well'],
+    [{ host: 'a', family: 5 }, '`family` is 5; it must be one of 0, 4, 6'],
+    [{ host: 'a', clientName: 'two words' }, "`clientName` is 'two words'; Redis allows visible ASCII"],
+    [{ host: 'a', clientName: 'line\nfeed' }, '`clientName`'],
+    [{ host: 'a', password: 7 }, '`password` is not usable; it must be a string'],
+    [{ host: 'a', tls: { ca: '/etc/secret.pem' } }, 'its `ca` is not PEM text; pass the content of the file'],
+    [{ host: 'a', tls: { key: ['secret'] } }, 'its `key` is not PEM text'],
+    [
+      { host: 'a', tls: { cert: '-----BEGIN CERTIFICATE-----\nsecret' } },
+      '`tls` is not usable; Node.js rejects it',
+    ],
+    [{ host: 'a', servername: 'b' }, '`servername`; put it in `tls`'],
+    [{ host: 'a', name: 'b' }, '`name`; it is `clientName` here'],
+    [{ url: 'redis://a', credentialsProvider: {} }, 'pass a function as `password`'],
   ])('invalid connection options are rejected: %j', (options, part) => {
     const message = refusal(options);
     expect(message).toContain(part);

@@ -1,6 +1,6 @@
 import { beforeAll, expect, it, onTestFinished } from 'vitest';
 import { describeWithServers } from '../../support/context.ts';
-import { eventsOf } from '../../support/kits.ts';
+import { eventsOf, kitForTest } from '../../support/kits.ts';
 import {
   ALL_WORKS,
   BY_POLICY,
@@ -65,20 +65,22 @@ describeWithServers('a bad day of a single Redis', () => {
 
   it('a reply that is cut in its middle is a lost reply, and the next request works', async () => {
     const proxy = await startProxy(server);
-    const app = await startWorkingApp(proxy.url);
-    const limiter = app.kit.limiter({ algorithm: 'sliding-window', limit: 1_000, window: '1h', name: 'cut' });
-    expect((await limiter.consume('ann')).used).toBe(1);
-    for (let cut = 1; cut <= 3; cut++) {
+    const kit = kitForTest({ url: proxy.url });
+    const limiter = kit.limiter({ algorithm: 'sliding-window', limit: 1_000, window: '1h', name: 'cut' });
+    const works = () => limiter.peek('ann').then(Boolean, () => false);
+    let [sent, lost] = [0, 0];
+    await until('three replies to commands were cut', async () => {
+      await until('the kit is connected', works);
+      // The next reply may also be that of a heartbeat.
       proxy.loseNextReply(3);
-      expect((await limiter.consume('ann')).degraded).toBe(true);
-      expect(proxy.cuts).toBe(cut);
-      await until(
-        'Redis decides again',
-        async () => !(await limiter.peek('ann').catch(() => undefined))?.degraded,
-      );
-    }
-    expect((await limiter.peek('ann')).used, 'each has run once').toBe(4);
-    await app.expectRecovery(SOON_MS);
+      sent++;
+      if ((await limiter.consume('ann')).degraded) lost++;
+      return lost === 3;
+    });
+    await until('the kit is connected', works);
+    const { used } = await limiter.peek('ann');
+    expect(used, 'no command ran twice').toBeLessThanOrEqual(sent);
+    expect(used, 'each command that was answered ran').toBeGreaterThanOrEqual(sent - lost);
   });
 
   it('every feature follows its policy while an address accepts connections and never answers', async () => {
@@ -151,7 +153,7 @@ describeWithServers('a bad day of a single Redis', () => {
 });
 
 describeWithServers('a crash of a single Redis under load', () => {
-  it('a kit uses a killed Redis again after its restart, and no command runs twice', async () => {
+  it('a kit that is under load uses a killed Redis again soon after its restart', async () => {
     const app = await startWorkingApp();
     const { counted } = countUnderLoad(app.kit);
     for (let kill = 0; kill < 2; kill++) {
