@@ -76,7 +76,7 @@ export function isClientName(name: string): boolean {
   return /^[!-~]+$/.test(name);
 }
 
-/** A socket without traffic is closed after 5 s, and the reason would be unclear. */
+/** Shorter than the 5 s of `kit.ready()`, whose error then has the reason. */
 const PASSWORD_TIMEOUT_MS = 4_000;
 
 /** Returns the password, or what the function returns now. Rejects with a ConnectionError that contains no password. */

@@ -11,8 +11,9 @@ import {
   type Status,
   type Subscriber,
 } from './adapter.ts';
-import type { HostAndPort } from './address.ts';
+import { findUnknownHosts, locateNode } from './announced-address.ts';
 import type { BorrowedClient } from './borrowed-client.ts';
+import { findUnknownHosts, locateNode } from './cluster-addresses.ts';
 import type { ClusterSettings } from './cluster-options.ts';
 import { type HeartbeatClient, Heartbeats } from './heartbeat.ts';
 import { keySlot } from './key-slot.ts';
@@ -75,24 +76,6 @@ export function openCluster(settings: ClusterSettings, changed: () => void): Ada
   const client = cluster as ClusterClient;
   findUnknownHosts(client.nodeByAddress);
   return new NodeRedisCluster(client, true, changed);
-}
-
-/** An ASK reply of a node that announces no host has the address `:7001`, for which node-redis has a node `null:7001`. */
-function findUnknownHosts(nodes: Map<string, unknown>): void {
-  const get = nodes.get.bind(nodes);
-  nodes.get = (address) => get(address) ?? (address.startsWith(':') ? get(`null${address}`) : undefined);
-}
-
-/** Returns where to connect for an address that a node has announced. node-redis writes an unknown host as `null`. */
-function locateNode(announced: string, { nodes, nodeAddressMap }: ClusterSettings): HostAndPort {
-  const colon = announced.lastIndexOf(':');
-  const host = announced.slice(0, colon);
-  const port = Number(announced.slice(colon + 1));
-  if (!['', '?', 'null'].includes(host)) return nodeAddressMap(announced) ?? { host, port };
-  // An unknown host means the host that answered, which is one of those that the user has listed.
-  const answered = nodes.find((node) => node.port === port) ?? nodes[0];
-  const address = { host: answered?.host ?? 'localhost', port };
-  return nodeAddressMap(`${address.host}:${port}`) ?? address;
 }
 
 export function borrowCluster(client: BorrowedClient, changed: () => void): Adapter {

@@ -6,6 +6,7 @@ import { eventLoopTimeMs } from '../engine/event-loop-time.ts';
 import { ReplyError } from '../engine/port.ts';
 import { inspectServers } from './inspect-servers.ts';
 import { type Probe, probeMasters } from './probe.ts';
+import { REPLICA } from './server-info.ts';
 import { transportWarnings } from './transport.ts';
 
 /** The state of the Redis of a kit, as `kit.check()` returns it. */
@@ -37,11 +38,10 @@ const SLOW_SHARE = 0.5;
 
 const MEMORY: Probe = { masters: [], latencyMs: 0, error: undefined };
 
-/** Whether Redis answered, also with a reply that refuses all commands. */
-function isReply(error: unknown): boolean {
-  return (
-    error instanceof ReplyError || (error instanceof ConnectionError && error.cause instanceof ReplyError)
-  );
+/** The reply by which Redis refused a command, or by which a node refuses all commands. */
+function refusalIn(error: unknown): ReplyError | undefined {
+  const reply = error instanceof ConnectionError ? error.cause : error;
+  return reply instanceof ReplyError ? reply : undefined;
 }
 
 /** Checks the Redis of a kit. Concurrent calls share one check. */
@@ -74,10 +74,13 @@ export class KitChecks {
     const until = eventLoopTimeMs() + commandTimeoutMs;
     const probe = await this.#probe();
     const warnings = [...optionWarnings, ...transportWarnings(endpoints()), ...this.#slowness(probe)];
-    if (probe.error === undefined || isReply(probe.error)) {
+    const refusal = refusalIn(probe.error);
+    if (probe.error === undefined || refusal !== undefined) {
       warnings.push(...(await inspectServers(probe.masters, Math.max(1, until - eventLoopTimeMs()))));
     }
-    return { ...this.#resultOf(probe, messageOf(probe.error)), warnings };
+    // While a node refuses commands, none may be sent that would show its role.
+    if (refusal?.message.startsWith('READONLY') === true) warnings.push(REPLICA);
+    return { ...this.#resultOf(probe, messageOf(probe.error)), warnings: [...new Set(warnings)] };
   }
 
   #probe(): Promise<Probe> {

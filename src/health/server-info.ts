@@ -38,11 +38,11 @@ function versionOf(info: ServerInfo): ServerVersion | undefined {
   return redis === undefined || isImitation ? undefined : { product: 'Redis', version: redis };
 }
 
+export const REPLICA =
+  'the server is a replica: it refuses writes, or loses them at its next synchronization; connect to its master';
+
 function roleWarnings(info: ServerInfo): readonly string[] {
-  if (info.get('role') !== 'slave') return [];
-  return [
-    'the server is a replica: it refuses writes, or loses them at its next synchronization; connect to its master',
-  ];
+  return info.get('role') === 'slave' ? [REPLICA] : [];
 }
 
 function evictionWarnings(info: ServerInfo): readonly string[] {

@@ -25,7 +25,11 @@ describeWithServers('a borrowed client of ioredis or iovalkey with `sentinels`',
     await kit.ready();
     const held = await kit.locks.acquire('a');
     const next = kit.locks.acquire('a', { wait: '5m' });
-    await until('it listens at the master', async () => (await listenersAt(master.url)).length > 0);
+    // Each sentinel listens too.
+    await until(
+      'it listens at the master',
+      async () => (await listenersAt(master.url)).length > sentinels.length,
+    );
     await until('it waits', async () => (await kit.locks.inspect('a')).waiters === 1);
     await held.release();
     await (await next).release();
@@ -36,9 +40,12 @@ describeWithServers('a borrowed client of ioredis or iovalkey with `sentinels`',
         () => false,
       ),
     );
-    const again = await kit.locks.acquire('a');
-    const waiting = kit.locks.acquire('a', { wait: '5m' });
-    await until('it listens at the new master', async () => (await listenersAt(promoted.url)).length > 0);
+    const again = await kit.locks.acquire('c');
+    const waiting = kit.locks.acquire('c', { wait: '5m' });
+    await until(
+      'it listens at the new master',
+      async () => (await listenersAt(promoted.url)).length > sentinels.length,
+    );
     await again.release();
     await (await waiting).release();
     expect(downs.length).toBeLessThanOrEqual(1);

@@ -145,10 +145,10 @@ describeWithServers('kit.check()', () => {
   it('check() is not ok on a replica, and says that it is one', async () => {
     const replica = await startRedis({ args: ['--replicaof', server.host, String(server.port)] });
     onTestFinished(() => replica.stop());
-    const kit = await readyKit({ url: replica.url });
+    const kit = await readyKit({ url: replica.url, commandTimeout: '2s' });
     const { ok, error, warnings } = await kit.check();
     expect(ok).toBe(false);
-    expect(error).toMatch(/^READONLY /);
+    expect(error).toContain('READONLY ');
     expect(warnings).toContainEqual(expect.stringContaining('the server is a replica'));
   });
 
@@ -159,7 +159,11 @@ describeWithServers('kit.check()', () => {
     const elapsedMs = stopwatch();
     const frozen = await kit.check();
     expect(elapsedMs()).toBeLessThan(300 + STALL_MS);
-    expect(frozen).toMatchObject({ ok: false, mode: 'standalone', error: expect.stringContaining('300 ms') });
+    expect(frozen).toMatchObject({
+      ok: false,
+      mode: 'standalone',
+      error: expect.stringContaining('did not answer'),
+    });
     expect(frozen).not.toHaveProperty('latencyMs');
     server.thaw();
     await expect.poll(() => kit.check(), { timeout: 30_000 }).toMatchObject({ ok: true });
