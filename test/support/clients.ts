@@ -133,6 +133,30 @@ export const CLUSTER_CLIENTS: Readonly<
   'a cluster of iovalkey': async (nodes) => ioredisClusterForTest('iovalkey', nodes),
 };
 
+interface SentinelGroup {
+  readonly name: string;
+  readonly sentinels: readonly Address[];
+}
+
+/** Every kind of client that may be borrowed, on a master with sentinels. */
+export const SENTINEL_CLIENTS: Readonly<Record<string, (group: SentinelGroup) => Promise<BorrowedClient>>> = {
+  'a Sentinel client of node-redis 6': ({ name, sentinels }) =>
+    nodeRedisForTest(redis6.createSentinel({ name, sentinelRootNodes: addressesOf(sentinels) })),
+  'a Sentinel client of node-redis 5': ({ name, sentinels }) =>
+    nodeRedisForTest(redis5.createSentinel({ name, sentinelRootNodes: addressesOf(sentinels) })),
+  ...Object.fromEntries(
+    IOREDIS_NAMES.map((family) => [
+      `a Sentinel client of ${family}`,
+      async ({ name, sentinels }: SentinelGroup) =>
+        ioredisForTest(family, { host: 'unused', port: 1 }, { name, sentinels: addressesOf(sentinels) }),
+    ]),
+  ),
+};
+
+function addressesOf(servers: readonly Address[]) {
+  return servers.map(({ host, port }) => ({ host, port }));
+}
+
 function urlOf({ host, port }: Address): string {
   return `redis://${host}:${port}`;
 }
