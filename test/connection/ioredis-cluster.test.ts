@@ -80,7 +80,7 @@ function promisesOf(name: IoredisName): void {
   });
 
   it('a cluster client may read from replicas and have no offline queue', async () => {
-    const options = { scaleReads: 'slave', enableOfflineQueue: false, redisOptions: { stringNumbers: true } };
+    const options = { scaleReads: 'slave', enableOfflineQueue: false, enableAutoPipelining: true };
     const kit = kitForTest({ client: ioredisClusterForTest(name, cluster.nodes, options) });
     await kit.ready();
     await use(kit);
