@@ -10,6 +10,8 @@ interface ClientSettings {
   /** ioredis with `sentinels`. */
   readonly role?: unknown;
   readonly RESP?: unknown;
+  /** A cluster of ioredis. */
+  readonly redisOptions?: { readonly stringNumbers?: unknown } | undefined;
   readonly autoResendUnfulfilledCommands?: unknown;
   readonly retryDelayOnFailover?: unknown;
 }
@@ -39,6 +41,9 @@ function problemOf(client: CheckedClient): string | undefined {
       `has the \`keyPrefix\` ${describe(keyPrefix)}, which would not apply to all keys and channels; ` +
       'pass a client that is created without it, and set the option `prefix` of the kit'
     );
+  }
+  if (options.redisOptions?.stringNumbers === true) {
+    return 'has `stringNumbers` in `redisOptions`, with which ioredis does not know the masters of most slots; remove that option';
   }
   if (options.readOnly === true || options.readonly === true || options.role === 'slave') {
     return 'is meant for a replica, which accepts no writes; pass a client of the master';

@@ -1,22 +1,15 @@
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { expect, it, onTestFinished } from 'vitest';
 import { IOREDIS_NAMES, ioredisForTest } from '../support/clients.ts';
 import { describeWithServers } from '../support/context.ts';
 import { eventsOf, kitForTest } from '../support/kits.ts';
 import { listenersAt } from '../support/pub-sub.ts';
-import { type RedisSentinel, startSentinel } from '../support/servers.ts';
+import { startSentinel } from '../support/servers.ts';
 import { until } from '../support/until.ts';
 
 describeWithServers('a borrowed client of ioredis or iovalkey with `sentinels`', () => {
-  let group: RedisSentinel;
-
-  beforeAll(async () => {
-    // Each test kills a master.
-    group = await startSentinel({ replicas: IOREDIS_NAMES.length });
-  });
-
-  afterAll(() => group.stop());
-
   it.each(IOREDIS_NAMES)('a client of %s follows the master after the first one was killed', async (name) => {
+    const group = await startSentinel();
+    onTestFinished(() => group.stop());
     const master = await group.master();
     const sentinels = group.sentinels.map(({ host, port }) => ({ host, port }));
     const client = ioredisForTest(name, master, { sentinels, name: group.name });

@@ -89,6 +89,11 @@ describe('a client that cannot work', () => {
     expect(refusal(create())).toContain('a client of the master');
   });
 
+  it.each(IOREDIS_NAMES)('`stringNumbers` of a cluster of %s is refused', (name) => {
+    const options = { ...LAZY, redisOptions: { stringNumbers: true } };
+    expect(refusal(ioredisClusterForTest(name, [NOWHERE], options))).toContain('`stringNumbers`');
+  });
+
   it.each(IOREDIS_NAMES)('a client of %s in subscriber mode is refused', async (name) => {
     const { hostname, port } = new URL(redisUrl());
     const client = ioredisForTest(name, { host: hostname, port: Number(port) }, { protocol: 2 } as object);
