@@ -146,7 +146,7 @@ export class MasterConnection implements MasterSource {
   }
 }
 
-/** HELLO shows the role also to users who may not run ROLE or INFO. */
+/** HELLO shows the role and, unlike ROLE and INFO, needs no permission. */
 async function requireMaster(client: OwnClient): Promise<void> {
   const { role } = await client.hello();
   if (role !== 'master') throw new Error(`it is a ${role}`);
