@@ -11,7 +11,8 @@ import {
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { type CompiledKit, compileKit } from '../support/compiled-kit.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const run = promisify(execFile);
@@ -19,7 +20,7 @@ const read = (file: string) => readFileSync(join(root, file), 'utf8');
 const TSC = join(root, 'node_modules/typescript/bin/tsc');
 
 /** The compiler and the snippets take their time on a busy machine. */
-vi.setConfig({ testTimeout: 600_000 });
+vi.setConfig({ testTimeout: 600_000, hookTimeout: 600_000 });
 
 /** The front page and all pages in docs/, relative to the root. */
 const PAGES = [
@@ -48,13 +49,22 @@ function snippets(): Readonly<Record<string, string>> {
   );
 }
 
-/** Writes files of a user's project, in which `redis-kit` is the sources. */
+/** The compiled package, whose declarations can lack what the sources have. */
+let compiled: CompiledKit;
+
+beforeAll(async () => {
+  compiled = await compileKit();
+});
+
+afterAll(() => compiled.remove());
+
+/** Writes files of a user's project, in which `redis-kit` is the compiled package. */
 function project(files: Readonly<Record<string, string>>): string {
   mkdirSync(join(root, '.cache'), { recursive: true });
   const folder = mkdtempSync(join(root, '.cache/types-'));
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
   for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text);
-  const paths = { 'redis-kit': ['../../src/index.ts'] };
+  const paths = { 'redis-kit': [fileURLToPath(compiled.url).replace(/\.js$/, '')] };
   const compilerOptions = { paths, noUnusedLocals: false, noUnusedParameters: false };
   writeFileSync(
     join(folder, 'tsconfig.json'),
