@@ -1,5 +1,6 @@
 import { ConnectionError } from '../base/errors.ts';
 import type { Argument, RawReply } from '../engine/operation.ts';
+import { ReplyError } from '../engine/port.ts';
 import { type Adapter, SocketStatus, type Status, type Subscriber } from './adapter.ts';
 import type { BorrowedClient } from './borrowed-client.ts';
 import {
@@ -12,19 +13,9 @@ import {
   replaceSocket,
 } from './ioredis.ts';
 import { IoredisSubscriber } from './ioredis-subscriber.ts';
+import { type IoredisClusterClient, mastersOf } from './ioredis-topology.ts';
 import { keySlot } from './key-slot.ts';
 import { addSharedListeners } from './shared-listeners.ts';
-
-/** The members that this adapter uses of a cluster client of ioredis or iovalkey. */
-interface IoredisClusterClient extends BorrowedClient {
-  readonly status: string;
-  /** The addresses of the nodes that serve each slot, the master first. */
-  readonly slots: readonly (readonly string[] | undefined)[];
-  nodes(role: 'all'): readonly IoredisNode[];
-  connect(): Promise<unknown>;
-  refreshSlotsCache(): void;
-  sendCommand(command: IoredisCommand): Promise<unknown>;
-}
 
 /** The cluster is asked for its topology at this interval while a master is not connected. */
 const REFRESH_EVERY_MS = 250;
@@ -114,11 +105,14 @@ class IoredisCluster implements Adapter {
     if (node === undefined)
       return Promise.reject(new ConnectionError('no node of the cluster serves the key'));
     // The cluster client follows MOVED and ASK, after which a command has not run.
-    return this.#sender.send(node, command, (redirected) => void this.client.sendCommand(redirected));
+    return this.#sender.send(node, command, (redirected, error) => this.#follow(redirected, error));
   }
 
   errorOf(error: unknown): unknown {
-    return ioredisErrorOf(error);
+    const converted = ioredisErrorOf(error);
+    // A redirection that was not followed: nothing ran.
+    if (!(converted instanceof ReplyError) || !converted.message.startsWith('MOVED ')) return converted;
+    return new ReplyError(`ASK ${converted.message}`, { cause: converted });
   }
 
   masters(): readonly ((command: readonly Argument[]) => Promise<RawReply>)[] {
@@ -169,6 +163,22 @@ class IoredisCluster implements Adapter {
     for (const remove of this.#removeListeners.values()) remove();
     this.#removeListeners.clear();
     this.#isOpen = false;
+  }
+
+  /** The cluster client keeps a command for a node that is not ready, and would send it after the caller's deadline. */
+  #follow(command: IoredisCommand, error: Error): void {
+    const address = this.client.natMapper(error.message.split(' ')[2] ?? '');
+    const found = this.client.connectionPool.findOrCreate(address);
+    // iovalkey has a record for each node.
+    const node = 'redis' in found ? found.redis : found;
+    if (isReady(node)) {
+      void this.client.sendCommand(command);
+      return;
+    }
+    if (node.status === 'wait') node.connect().catch(isEmitted);
+    // A new topology would remove a node that serves no slot yet.
+    if (error.message.startsWith('MOVED ')) this.refreshTopology();
+    command.reject(error);
   }
 
   #clusterStatus(): Status {
@@ -267,18 +277,6 @@ function isEmitted(): void {
 
 function addressOf({ options }: IoredisNode): string {
   return `${options.host}:${options.port}`;
-}
-
-function mastersOf({ slots }: IoredisClusterClient): ReadonlySet<string> {
-  const masters = new Set<string>();
-  let last: string | undefined;
-  for (const nodes of slots) {
-    const master = nodes?.[0];
-    if (master === last || master === undefined) continue;
-    masters.add(master);
-    last = master;
-  }
-  return masters;
 }
 
 function unreachable(address: string): ConnectionError {

@@ -77,7 +77,7 @@ export class IoredisSender {
   send(
     node: IoredisNode,
     source: readonly Argument[],
-    redirected?: (command: IoredisCommand) => void,
+    redirected?: (command: IoredisCommand, error: Error) => void,
   ): Promise<RawReply> {
     const command = createCommand(node, source);
     if (redirected !== undefined) followRedirects(command, redirected);
@@ -141,11 +141,14 @@ function restoreNumbers(reply: unknown): unknown {
 }
 
 /** Passes a command on, in place of rejecting it, when its node replies that another node serves the key. */
-function followRedirects(command: IoredisCommand, redirected: (command: IoredisCommand) => void): void {
+function followRedirects(
+  command: IoredisCommand,
+  redirected: (command: IoredisCommand, error: Error) => void,
+): void {
   const { reject } = command;
   command.reject = (error) => {
     command.reject = reject;
-    if (error instanceof Error && /^(?:MOVED|ASK) /.test(error.message)) redirected(command);
+    if (error instanceof Error && /^(?:MOVED|ASK) /.test(error.message)) redirected(command, error);
     else command.reject(error);
   };
 }

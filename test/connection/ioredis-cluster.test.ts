@@ -114,6 +114,23 @@ function promisesOf(name: IoredisName): void {
     await use(kit);
   });
 
+  it('a command that was redirected to a killed master does not run once the master is back', async () => {
+    const kit = kitForTest({ client: ioredisClusterForTest(name, cluster.nodes), commandTimeout: '300ms' });
+    await use(kit);
+    const slot = keySlot('redirected');
+    const target = cluster.nodes[(Math.floor((slot * 3) / 16_384) + 1) % 3]?.server;
+    if (target === undefined) throw new Error('no such master');
+    await moveSlot(cluster, slot, async () => {
+      await target.kill();
+      await expect(kit.locks.tryAcquire('redirected', { lease: '1m' })).rejects.toThrow();
+      await target.restart();
+      await until('the kit works again', () => works(kit), 20_000);
+      const count = ['CLUSTER', 'COUNTKEYSINSLOT', `${slot}`];
+      expect(await withPlainClient(target.url, (node) => node.sendCommand(count))).toBe(0);
+    });
+    await until('the kit works again', () => works(kit), 20_000);
+  });
+
   it('a killed master fails only its own slots, at once, until it is back', async () => {
     const client = ioredisClusterForTest(name, cluster.nodes);
     const kit = kitForTest({ client });
