@@ -62,6 +62,7 @@ export class Breaker {
   /** Consecutive probes that were answered in time. */
   #answers = 0;
   #isProbing = false;
+  #isStopped = false;
   #refusal: NodeRefusal | undefined;
   #refusedAt = 0;
   #replacedAt = Number.NEGATIVE_INFINITY;
@@ -93,7 +94,7 @@ export class Breaker {
   }
 
   failed(): void {
-    if (this.#state === 'open') return;
+    if (this.#isStopped || this.#state === 'open') return;
     if (this.#state === 'trial') {
       this.#state = 'open';
       this.#answers = 0;
@@ -106,6 +107,7 @@ export class Breaker {
 
   /** Must be called for each command that the node refused since it cannot serve commands. */
   refused(refusal: NodeRefusal): void {
+    if (this.#isStopped) return;
     const now = performance.now();
     const isNew = this.#refusal === undefined;
     this.#refusal = refusal;
@@ -139,6 +141,7 @@ export class Breaker {
   }
 
   stop(): void {
+    this.#isStopped = true;
     this.#stopTimers();
     this.#refusal = undefined;
     this.#state = 'closed';

@@ -9,6 +9,7 @@ import type { NodeClient } from './node-redis-subscriber.ts';
 interface Pool extends BorrowedClient {
   readonly isOpen: boolean;
   readonly idleClients: number;
+  readonly totalClients: number;
   execute<Result>(task: (client: NodeClient) => Result): Promise<Result>;
 }
 
@@ -28,6 +29,7 @@ class NodeRedisPool implements Adapter {
   readonly client: Pool;
   readonly #changed: () => void;
   #own: Adapter | undefined;
+  #isClosed = false;
   #timer: NodeJS.Timeout | undefined;
   /** Why the kit's client could not be created. */
   #error: Error | undefined;
@@ -87,16 +89,20 @@ class NodeRedisPool implements Adapter {
   }
 
   close(): void {
+    this.#isClosed = true;
     clearInterval(this.#timer);
     this.#own?.close();
   }
 
   /** Takes an idle client for a moment: a task for a pool without one would make the pool connect another client. */
   #look(): void {
-    if (!this.client.isOpen || this.client.idleClients === 0) return;
+    const { isOpen, idleClients, totalClients } = this.client;
+    // A pool with `minimum: 0` has no client until one is asked for.
+    if (!isOpen || (idleClients === 0 && totalClients > 0)) return;
     clearInterval(this.#timer);
     this.client
       .execute((original) => {
+        if (this.#isClosed) return;
         this.#own = openDuplicate(original, this.#changed);
         this.#own.open();
       })

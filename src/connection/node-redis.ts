@@ -112,7 +112,11 @@ const destroyed = new WeakSet<object>();
 export function destroyClient(client: Pick<EventEmitter, 'on'> & { destroy(): void }): void {
   destroyed.add(client);
   client.on('ready', () => client.destroy());
-  client.destroy();
+  try {
+    client.destroy();
+  } catch {
+    // node-redis 5 throws if the client is closed already.
+  }
 }
 
 /** Whether the kit has destroyed the client for good. */

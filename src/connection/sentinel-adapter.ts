@@ -95,10 +95,10 @@ export class SentinelAdapter implements Adapter {
     return this.#master?.masters() ?? [];
   }
 
-  /** A server that is not the master any more has no circuit breaker. */
+  /** Once there is a master, the servers that were the master before have no circuit breaker. */
   ping(node: string): Promise<unknown> | undefined {
-    if (node !== this.nodeOf()) return undefined;
-    return this.#master === undefined ? this.#unreachable() : this.#master.ping(node);
+    if (this.#master === undefined) return this.#unreachable();
+    return node === this.#address ? this.#master.ping(node) : undefined;
   }
 
   reconnect(node: string): void {

@@ -1,6 +1,7 @@
 import * as redis6 from 'redis';
 import * as redis5 from 'redis5';
 import { expect, it, onTestFinished } from 'vitest';
+import { destroyClient } from '../../src/connection/node-redis.ts';
 import { describeWithServers } from '../support/context.ts';
 import { eventsOf, kitForTest } from '../support/kits.ts';
 import { connectedClients, startServerForTest } from '../support/pub-sub.ts';
@@ -49,6 +50,28 @@ describeWithServers('a borrowed pool of node-redis', () => {
     await kit.close();
     await until('only the pool is connected', async () => (await connectedClients(server.url)) === 1);
     expect(await pool.ping()).toBe('PONG');
+  });
+
+  it.each(versions)(
+    'a kit works on a pool of version %s that has no connection yet',
+    async (_, createPoolOf) => {
+      const server = await startServerForTest();
+      const create = createPoolOf as typeof redis6.createClientPool;
+      const pool = create({ url: server.url }, { minimum: 0, maximum: 1 });
+      pool.on('error', () => undefined);
+      onTestFinished(() => pool.destroy());
+      await pool.connect();
+      const kit = kitForTest({ client: pool });
+      await kit.ready();
+      await use(kit);
+    },
+  );
+
+  it.each([
+    ['6', redis6.createClient()],
+    ['5', redis5.createClient()],
+  ])('a client of version %s that is closed already can be destroyed', (_, client) => {
+    expect(() => destroyClient(client)).not.toThrow();
   });
 
   it.each(versions)('a kit on a pool of version %s follows an outage', async (_, create) => {
