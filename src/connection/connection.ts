@@ -10,7 +10,7 @@ import type { Breaker } from './breaker.ts';
 import { NodeBreakers } from './node-breakers.ts';
 import { OwnSubscriptions } from './own-subscriptions.ts';
 import { refusalOf } from './refusal.ts';
-import { MovedReplies, unreachable } from './remedies.ts';
+import { unreachable, WrongServerReplies } from './remedies.ts';
 import { StatusEvents } from './status-events.ts';
 import { Timeouts } from './timeouts.ts';
 import type { Transport } from './transport.ts';
@@ -44,7 +44,7 @@ export class Connection implements CommandLink {
   readonly #waiting = new Set<() => void>();
   /** Pub/Sub for all features of the kit. */
   readonly pubSub: OwnSubscriptions;
-  readonly #moved: MovedReplies;
+  readonly #wrongServer: WrongServerReplies;
   readonly #leave: () => void;
   #isClosed = false;
   #closed: Promise<void> | undefined;
@@ -61,7 +61,7 @@ export class Connection implements CommandLink {
     this.#status = new StatusEvents(this.#adapter, this.#breakers, events);
     const failed = (error: Error) => this.#events.emit('error', { feature: 'connection', error });
     this.pubSub = new OwnSubscriptions(transport.pubSub, failed);
-    this.#moved = new MovedReplies(failed);
+    this.#wrongServer = new WrongServerReplies(failed);
     this.#leave = transport.join({ changed: () => this.#changed(), failed });
     // Deferred: the client may be connected already, and the app adds its listeners after it has created the kit.
     queueMicrotask(() => this.#changed());
@@ -167,7 +167,7 @@ export class Connection implements CommandLink {
     const refusal = refusalOf(error);
     if (error instanceof ReplyError && refusal?.mayRetry !== true) {
       breaker.succeeded();
-      return this.#moved.explain(error, this.#adapter.mode);
+      return this.#wrongServer.explain(error, this.#adapter.mode);
     }
     // The breaker of a node that refuses commands opens by itself. A command that had little time left says nothing.
     const isNodeSilent = refusal === undefined || refusal.scope === 'command';

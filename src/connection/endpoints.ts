@@ -17,7 +17,8 @@ export function endpointsOf(settings: InstanceSettings): readonly Endpoint[] {
     case 'borrowed':
       return clientsOf(settings.client).flatMap((client) => endpointOfClient(client));
     default: {
-      const { tls, password } = settings;
+      // The address of the master is known to the sentinels only.
+      const { tls, password } = settings.kind === 'sentinel' ? settings.sentinel : settings;
       const nodes = 'nodes' in settings ? settings.nodes : [settings];
       return nodes.map((node) => ({
         host: 'path' in node ? resolve(node.path) : node.host,
@@ -33,6 +34,8 @@ interface ClientOptions {
   readonly socket?: { readonly host?: unknown; readonly tls?: unknown };
   readonly host?: unknown;
   readonly tls?: unknown;
+  /** Of ioredis, whose `host` is then a default without a meaning. */
+  readonly sentinels?: unknown;
   readonly password?: unknown;
   readonly credentialsProvider?: unknown;
 }
@@ -49,7 +52,7 @@ function endpointOfClient(client: object): readonly Endpoint[] {
   const options = 'options' in client ? (client.options as ClientOptions | undefined) : undefined;
   if (typeof options !== 'object' || options === null) return [];
   const { host, tls } = options.socket ?? options;
-  if (typeof host !== 'string') return [];
+  if (typeof host !== 'string' || Array.isArray(options.sentinels)) return [];
   const hasPassword = Boolean(options.password ?? options.credentialsProvider);
   return [{ host, isEncrypted: Boolean(tls), hasPassword }];
 }

@@ -14,7 +14,7 @@ export function readEnvironment(where: string, env: NodeJS.ProcessEnv): Environm
   if (!env.REDIS_HOST) {
     throw new ConfigError(
       `${where}: nothing says where Redis is; set \`url\` ('redis://localhost:6379', or 'memory:' to try ` +
-        `things out), \`host\`, \`path\`, \`cluster\`, \`client\` or \`instance\`, or set REDIS_URL or REDIS_HOST`,
+        `things out), \`host\`, \`path\`, \`cluster\`, \`sentinel\`, \`client\` or \`instance\`, or set REDIS_URL or REDIS_HOST`,
     );
   }
   return {

@@ -76,7 +76,7 @@ class NodeRedisClient implements Adapter {
   readonly #changed: () => void;
   readonly #socket = new SocketStatus();
   readonly #removeListeners: () => void;
-  lastError: Error | undefined;
+  #lastError: Error | undefined;
 
   constructor(client: SingleClient, isOwn: boolean, changed: () => void) {
     this.client = client;
@@ -104,6 +104,11 @@ class NodeRedisClient implements Adapter {
     this.client.connect().catch((error: unknown) => this.#failed(error));
   }
 
+  get lastError(): Error | undefined {
+    if (this.#isOwn || this.client.isOpen) return this.#lastError;
+    return new Error('the client is not connected; call and await its connect()');
+  }
+
   nodeOf(): string {
     return 'redis';
   }
@@ -125,12 +130,11 @@ class NodeRedisClient implements Adapter {
   }
 
   masters(): readonly ((command: readonly Argument[]) => Promise<RawReply>)[] {
-    return [(command) => readReply(this.send('', command))];
+    return [(command) => (this.client.isReady ? readReply(this.send('', command)) : unreachable())];
   }
 
   ping(): Promise<unknown> {
-    // A borrowed client with an offline queue would keep the PING until the server is back.
-    if (!this.client.isReady) return Promise.reject(new ConnectionError('Redis cannot be reached'));
+    if (!this.client.isReady) return unreachable();
     return readReply(this.client.sendCommand(['PING'], COMMAND_OPTIONS));
   }
 
@@ -153,9 +157,14 @@ class NodeRedisClient implements Adapter {
   }
 
   #failed(error: unknown): void {
-    this.lastError = redact(asError(error));
+    this.#lastError = redact(asError(error));
     // An error reply to a PING of a client, or an error of its connection that has not ended it.
     if (!this.client.isReady) this.#socket.failed(error);
     this.#changed();
   }
+}
+
+/** A borrowed client with an offline queue would keep a command until the server is back. */
+function unreachable(): Promise<never> {
+  return Promise.reject(new ConnectionError('Redis cannot be reached'));
 }

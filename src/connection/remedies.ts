@@ -53,8 +53,8 @@ function reasonOf({ name, message }: Error): string {
   return /:SSL routines:[^:]*:([^:]+):/.exec(message)?.[1] ?? (message || name);
 }
 
-/** Explains MOVED replies to a client that knows one node of a cluster, and reports the first of them. */
-export class MovedReplies {
+/** Explains the replies of a server to which the address should not lead, and reports the first of them. */
+export class WrongServerReplies {
   readonly #report: (error: Error) => void;
   #isReported = false;
 
@@ -63,13 +63,24 @@ export class MovedReplies {
   }
 
   explain(error: ReplyError, mode: Adapter['mode']): ReplyError {
-    if (mode === 'cluster' || !error.message.startsWith('MOVED ')) return error;
-    const explained = new ReplyError(
-      `${error.message} (this Redis is a node of a cluster, and other nodes have a part of the keys; ` +
-        'connect with the option `cluster`, or pass a client for clusters)',
-    );
+    const explanation = mode === 'cluster' ? undefined : explanationOf(error.message);
+    if (explanation === undefined) return error;
+    const explained = new ReplyError(`${error.message} (${explanation})`);
     if (!this.#isReported) this.#report(explained);
     this.#isReported = true;
     return explained;
   }
+}
+
+function explanationOf(message: string): string | undefined {
+  if (message.startsWith('MOVED ')) {
+    return (
+      'this Redis is a node of a cluster, and other nodes have a part of the keys; ' +
+      'connect with the option `cluster`, or pass a client for clusters'
+    );
+  }
+  if (/^ERR unknown command .(?:EVALSHA|SET)\b/i.test(message)) {
+    return 'a sentinel listens there; connect with the option `sentinel`';
+  }
+  return undefined;
 }

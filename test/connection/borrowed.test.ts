@@ -227,3 +227,8 @@ describeWithServers('a borrowed cluster of node-redis', () => {
     expect(attempts).toBeLessThan(50);
   });
 });
+
+it('a kit on a client that the app has not connected names connect()', async () => {
+  const { ok, error } = await kitForTest({ client: createClient(), commandTimeout: '50ms' }).check();
+  expect([ok, error]).toEqual([false, expect.stringContaining('call and await its connect()')]);
+});

@@ -40,6 +40,12 @@ describeWithServers('a kit with `sentinel`', () => {
     expect(await client.get('outside-nothing')).toBeNull();
   });
 
+  it('the url of a sentinel is answered with a hint at the option `sentinel`', async () => {
+    const [{ url } = { url: '' }] = group.sentinels;
+    const { ok, error } = await kitForTest({ url }).check();
+    expect([ok, error]).toEqual([false, expect.stringContaining('connect with the option `sentinel`')]);
+  });
+
   it.each(['order', 'kill', 'freeze'] as const)(
     'commands and subscriptions follow the master within a second of a failover (%s)',
     async (cause) => {
