@@ -2,7 +2,7 @@ import { setTimeout } from 'node:timers/promises';
 import express from 'express';
 import { createRedisKit } from 'redis-kit';
 
-const kit = createRedisKit({ url: process.env.REDIS_URL ?? 'memory:', prefix: 'shop' });
+const kit = createRedisKit({ url: process.env.REDIS_URL || 'memory:', prefix: 'shop' });
 const loginTries = { algorithm: 'token-bucket', capacity: 5, refill: { tokens: 1, per: '10s' } } as const;
 const app = express();
 
