@@ -27,12 +27,14 @@ interface Outage {
 /**
  * Reports failures as `error` events and in the log: the same kind of failure of a feature at most once in 30 seconds,
  * and not once per request. While Redis is down, a failure for that reason is reported once. After Redis has recovered,
- * the next failure is reported at once.
+ * the next outage is reported at once.
  */
 export class Reporter {
   readonly events: Emitter<KitEvents>;
   readonly #logger: Logger;
   readonly #reportedAt = new BoundedMap<number>(MAX_REMEMBERED_BYTES);
+  /** When a failure of each feature by an outage was last reported. */
+  readonly #outageReportedAt = new Map<string, number>();
   readonly #warnings = new BoundedMap<true>(MAX_REMEMBERED_BYTES);
   /** When each feature last worked without Redis. */
   readonly #degradedAt = new Map<string, number>();
@@ -89,16 +91,18 @@ export class Reporter {
   /** Reports a failure that no caller receives, since a failure policy handled it. */
   failure(feature: string, error: Error): void {
     const isOutage = error instanceof RedisKitError && OUTAGE_CODES.has(error.code);
-    // An error of the app has no code, so its name and message identify its kind.
-    const code = error instanceof RedisKitError ? error.code : `${error.name}: ${error.message}`;
-    const kind = `${feature} ${isOutage ? 'outage' : code}`;
     const failures = this.#outage?.failures;
     if (isOutage) failures?.set(feature, (failures.get(feature) ?? 0) + 1);
+    // An error of the app has no code, so its name and message identify its kind.
+    const code = error instanceof RedisKitError ? error.code : `${error.name}: ${error.message}`;
+    const [reports, kind] = isOutage
+      ? [this.#outageReportedAt, feature]
+      : [this.#reportedAt, `${feature} ${code}`];
     const now = performance.now();
-    const reportedAt = this.#reportedAt.get(kind) ?? Number.NEGATIVE_INFINITY;
-    const isKnown = isOutage && this.#outage !== undefined && reportedAt > Number.NEGATIVE_INFINITY;
-    if (isKnown || now - reportedAt < REPEAT_AFTER_MS) return;
-    this.#reportedAt.set(kind, now);
+    const reportedAt = reports.get(kind);
+    const isKnown = isOutage && this.#outage !== undefined && reportedAt !== undefined;
+    if (isKnown || now - (reportedAt ?? Number.NEGATIVE_INFINITY) < REPEAT_AFTER_MS) return;
+    reports.set(kind, now);
     this.events.emit('error', { feature, error });
     this.#logger.error(`${feature}: ${error.message}`);
   }
@@ -138,7 +142,7 @@ export class Reporter {
     if (this.#unavailable.size > 0) return;
     const outage = this.#outage;
     this.#outage = undefined;
-    this.#reportedAt.clear();
+    this.#outageReportedAt.clear();
     this.#degradedAt.clear();
     if (outage === undefined || outage.failures.size === 0) return;
     const counts = Array.from(outage.failures, ([feature, count]) => `${feature} ${count}`).join(', ');

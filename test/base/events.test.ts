@@ -93,6 +93,9 @@ describe('the reporter', () => {
     events.emit('connection:up', { mode: 'standalone' });
     reporter.failure('cache', timeout());
     expect(calls).toHaveLength(5);
+    // Only an outage ends when Redis is reachable.
+    reporter.failure('cache', new TypeError('x is not a function'));
+    expect(calls).toHaveLength(5);
   });
 
   it('a failure is reported again after 30 s, even if the system clock changes', () => {
