@@ -10,6 +10,7 @@ export {
   StoreError,
 } from './base/errors.ts';
 export type { CacheSubject, KitEvents } from './base/events.ts';
+export type { Json } from './base/json.ts';
 export type { Logger } from './base/logger.ts';
 export type {
   CacheControls,
@@ -43,7 +44,6 @@ export { createRedisKit } from './kit.ts';
 export type { KitOptions } from './kit-options.ts';
 export type {
   AcquireOptions,
-  Json,
   LockConflict,
   LockHandle,
   LockHandler,

@@ -1,7 +1,7 @@
-type FailurePolicy = 'error' | 'anonymous' | 'memory' | 'allow' | 'deny' | 'bypass';
+type FailurePolicy = 'error' | 'anonymous' | 'memory' | 'allow' | 'deny' | 'bypass' | 'reject';
 
-/** A failure policy that refuses requests while Redis is unavailable. */
-const CLOSED = new Set<FailurePolicy>(['error', 'deny']);
+/** The failure policies that refuse requests or calls while Redis is unavailable. */
+const CLOSED = new Set<FailurePolicy>(['error', 'deny', 'reject']);
 
 const BEHAVIOUR: Readonly<Record<FailurePolicy, string>> = {
   error: 'answers 503',
@@ -10,6 +10,7 @@ const BEHAVIOUR: Readonly<Record<FailurePolicy, string>> = {
   memory: 'decides in this process',
   allow: 'lets requests pass',
   bypass: 'runs the handler',
+  reject: 'rejects calls',
 };
 
 /**

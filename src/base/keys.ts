@@ -3,7 +3,20 @@ import { describe } from './describe.ts';
 import { ConfigError } from './errors.ts';
 
 /** The features that store data in Redis; the second part of every key. */
-export type Feature = 'rate' | 'session' | 'cache' | 'lock' | 'idempotency' | 'concurrency';
+export type Feature =
+  | 'rate'
+  | 'session'
+  | 'cache'
+  | 'lock'
+  | 'idempotency'
+  | 'concurrency'
+  | 'state'
+  | 'document'
+  | 'members'
+  | 'log';
+
+/** The scopes of kit.state, each with keys of its own. */
+export type StateScopeName = 'app' | 'user' | 'session';
 
 /** Matches keys of a feature by their start and end. For administration only: finding the keys takes a SCAN. */
 export interface KeyPattern {
@@ -169,6 +182,39 @@ export class Keys {
     return this.#key('idempotency', encodeId(this.prefix), 'ended');
   }
 
+  /** The key of the fields of one scope. The id of a session is a secret, so only its hash is in the key. */
+  state(scope: StateScopeName, id: string): string {
+    return this.#key('state', scope === 'session' ? hashId(id) : encodeId(id), scope);
+  }
+
+  /** The key of a document of the collection `name`. */
+  document(name: string, id: string): string {
+    return this.#key('document', encodeId(id), encodeId(name));
+  }
+
+  /** The key of a set of members. */
+  members(name: string, id: string): string {
+    return this.#key('members', encodeId(id), encodeId(name));
+  }
+
+  /** The key of a log, which is also the channel that announces its new entries. */
+  log(name: string, id: string): string {
+    return this.#key('log', encodeId(id), encodeId(name));
+  }
+
+  /**
+   * The channel of kit.publish. Its name is not encoded, so that patterns match the names that the app uses. No prefix
+   * contains a brace, so the first one ends the prefix, and two kits share no channel.
+   */
+  channel(name: string): string {
+    return `${this.prefix}:channel:{${name}}`;
+  }
+
+  /** The name that a channel of `channel()` has for the app. */
+  channelName(channel: string): string {
+    return channel.slice(this.prefix.length + ':channel:{'.length, -1);
+  }
+
   /** A key that is never set: a conditional write to it shows whether its node accepts writes. */
   health(id: number): string {
     return this.#key('health', String(id));
@@ -211,7 +257,8 @@ function checkPrefix(what: string, prefix: unknown): void {
 
 /** The feature of a key. A key in another library's format belongs to a session. */
 export function featureOf(key: string): Feature {
-  return (/:(rate|session|cache|lock|idempotency|concurrency):\{/.exec(key)?.[1] ?? 'session') as Feature;
+  return (/:(rate|session|cache|lock|idempotency|concurrency|state|document|members|log):\{/.exec(key)?.[1] ??
+    'session') as Feature;
 }
 
 /** Whether a lock's key is its fence counter. No other key of a lock ends like this: an encoded id has no brace. */

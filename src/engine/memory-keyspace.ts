@@ -2,9 +2,10 @@ import { LRUCache } from 'lru-cache';
 import type { Clock } from '../base/clock.ts';
 import { StoreError } from '../base/errors.ts';
 import { type Feature, featureOf, isFenceCounter, type KeyPattern } from '../base/keys.ts';
-import type { Keyspace } from './operation.ts';
+import type { Collection } from './collection.ts';
+import type { CollectionEdit, Keyspace } from './operation.ts';
 import type { ChannelListener, PubSub } from './pub-sub.ts';
-import { bytesOf, packSortedSet, type SortedEntry, SortedSet } from './sorted-set.ts';
+import { bytesOf, type SortedEntry, SortedSet } from './sorted-set.ts';
 
 export interface PartitionLimits {
   readonly maxEntries: number;
@@ -22,7 +23,7 @@ interface Entry {
  * Short values are Latin-1 strings, which take one byte per character: a Buffer with its own memory costs about 350
  * bytes besides its content, several times what a counter needs.
  */
-type StoredValue = string | Buffer | SortedSet;
+type StoredValue = string | Buffer | Collection;
 
 /** Values of this size and above are Buffers: each read converts a string, in 0.2 microseconds for 100 bytes. */
 const BUFFER_FROM_BYTES = 4_096;
@@ -43,6 +44,10 @@ const LIMITS: Readonly<Record<Partition, PartitionLimits>> = {
   fence: { maxEntries: 100_000, maxBytes: 32 * MEBIBYTE, whenFull: 'evict' },
   concurrency: { maxEntries: 100_000, maxBytes: 16 * MEBIBYTE, whenFull: 'refuse' },
   idempotency: { maxEntries: 100_000, maxBytes: 64 * MEBIBYTE, whenFull: 'refuse' },
+  state: { maxEntries: 100_000, maxBytes: 64 * MEBIBYTE, whenFull: 'refuse' },
+  document: { maxEntries: 100_000, maxBytes: 64 * MEBIBYTE, whenFull: 'refuse' },
+  members: { maxEntries: 100_000, maxBytes: 64 * MEBIBYTE, whenFull: 'refuse' },
+  log: { maxEntries: 100_000, maxBytes: 64 * MEBIBYTE, whenFull: 'refuse' },
 };
 
 /**
@@ -68,40 +73,52 @@ export class MemoryKeyspace implements Keyspace, PubSub {
   readonly #partitions = new Map<Partition, LRUCache<string, Entry>>();
   readonly #sweptAt = new Map<Partition, number>();
 
-  constructor(clock: Clock, limits: Readonly<Record<Partition, PartitionLimits>> = LIMITS) {
+  constructor(clock: Clock, limits: Readonly<Partial<Record<Partition, PartitionLimits>>> = {}) {
     this.#clock = clock;
-    this.#limits = limits;
+    this.#limits = { ...LIMITS, ...limits };
   }
 
   get(key: string): Buffer | undefined {
     const value = this.#live(key)?.value;
-    if (value instanceof SortedSet) return packSortedSet(value.entries());
-    return typeof value === 'string' ? Buffer.from(value, 'latin1') : value;
+    if (value === undefined || Buffer.isBuffer(value)) return value;
+    return typeof value === 'string' ? Buffer.from(value, 'latin1') : value.pack();
+  }
+
+  collection<Type extends Collection>(key: string, type: new () => Type): Type | undefined {
+    const value = this.#live(key)?.value;
+    return value instanceof type ? value : undefined;
+  }
+
+  change<Type extends Collection, Result>(
+    key: string,
+    type: new () => Type,
+    { growth, ttlMs, apply }: CollectionEdit<Type, Result>,
+  ): Result {
+    const partition = partitionOf(key);
+    const old = this.#live(key);
+    const value = old?.value instanceof type ? old.value : new type();
+    const keptExpiry = old?.value === value ? old.expiresAt : Number.POSITIVE_INFINITY;
+    const entry = { value, expiresAt: ttlMs === undefined ? keptExpiry : this.#clock.now() + ttlMs };
+    if (growth > 0) this.#ensureSpace(partition, key, sizeOf(entry, key) + growth);
+    const result = apply(value);
+    // The entry is set again, since its size has changed.
+    if (value.isEmpty) this.#partition(partition).delete(key);
+    else this.#put(partition, key, entry);
+    return result;
   }
 
   sortedSet(key: string): SortedSet | undefined {
-    const value = this.#live(key)?.value;
-    return value instanceof SortedSet ? value : undefined;
+    return this.collection(key, SortedSet);
   }
 
   addSorted(key: string, [score, member]: SortedEntry, ttlMs: number): void {
-    const partition = partitionOf(key);
-    const set = this.sortedSet(key) ?? new SortedSet();
-    const entry = { value: set, expiresAt: this.#clock.now() + ttlMs };
-    const growth = set.has(member) ? 0 : bytesOf(member);
-    this.#ensureSpace(partition, key, sizeOf(entry, key) + growth);
-    set.add(score, member);
-    this.#put(partition, key, entry);
+    const growth = this.sortedSet(key)?.has(member) === true ? 0 : bytesOf(member);
+    this.change(key, SortedSet, { growth, ttlMs, apply: (set) => set.add(score, member) });
   }
 
   removeSorted(key: string, member: string): boolean {
-    const entry = this.#live(key);
-    if (!(entry?.value instanceof SortedSet) || !entry.value.delete(member)) return false;
-    const entries = this.#partition(partitionOf(key));
-    if (entry.value.size === 0) entries.delete(key);
-    // The entry is set again, since its size has changed.
-    else entries.set(key, { ...entry });
-    return true;
+    if (this.sortedSet(key)?.has(member) !== true) return false;
+    return this.change(key, SortedSet, { growth: 0, apply: (set) => set.delete(member) });
   }
 
   set(key: string, value: Buffer, ttlMs: number): void {
@@ -213,7 +230,7 @@ function sizeOf({ value }: Entry, key: string): number {
 
 function bytesOfValue(value: StoredValue): number {
   if (typeof value === 'string') return value.length;
-  return value instanceof SortedSet ? value.byteLength : value.length + BUFFER_BYTES;
+  return Buffer.isBuffer(value) ? value.length + BUFFER_BYTES : value.byteLength;
 }
 
 /** Copies a Buffer that is a view: a view keeps all its memory alive, such as Node's 8 kB pool or a request body. */

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import type { Collection } from './collection.ts';
 import type { SortedEntry, SortedSet } from './sorted-set.ts';
 
 /** An argument of a command. A number is passed as a decimal string. */
@@ -9,7 +10,7 @@ export type RawReply = number | Buffer | null | readonly RawReply[];
 
 /** The commands that in-memory implementations use in place of Redis. */
 export interface Keyspace {
-  /** Returns a key's string, or the entries of its sorted set as JSON; undefined for a key that does not exist. */
+  /** Returns a key's string, or the content of its collection as JSON; undefined for a key that does not exist. */
   get(key: string): Buffer | undefined;
   /** Throws a StoreError when the feature's space is full and nothing may be evicted. */
   set(key: string, value: Buffer, ttlMs: number): void;
@@ -22,9 +23,28 @@ export interface Keyspace {
   addSorted(key: string, entry: SortedEntry, ttlMs: number): void;
   /** Removes a member, keeps the TTL and deletes an empty set, as ZREM does. Returns whether the set had the member. */
   removeSorted(key: string, member: string): boolean;
+  /** The collection under a key, read-only; undefined if the key holds another type or nothing. */
+  collection<Type extends Collection>(key: string, type: new () => Type): Readonly<Type> | undefined;
+  /**
+   * Changes the collection under a key, which is created if the key holds another type or nothing. A collection that is
+   * empty afterwards is deleted. Throws as `set` does, before any change.
+   */
+  change<Type extends Collection, Result>(
+    key: string,
+    type: new () => Type,
+    edit: CollectionEdit<Type, Result>,
+  ): Result;
   /** Milliseconds until a key expires; undefined for a key that does not exist. */
   ttl(key: string): number | undefined;
   publish(channel: string, message: string): void;
+}
+
+export interface CollectionEdit<Type, Result = void> {
+  /** The most bytes by which the collection grows. */
+  readonly growth: number;
+  /** The new TTL; undefined keeps the TTL, or sets none for a new collection. */
+  readonly ttlMs?: number | undefined;
+  apply(collection: Type): Result;
 }
 
 /**

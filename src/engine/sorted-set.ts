@@ -1,3 +1,5 @@
+import type { Collection } from './collection.ts';
+
 export type SortedEntry = readonly [score: number, member: string];
 
 /** Bytes of a member besides its characters: the string object, the score, the entry, and the Map and array slots. */
@@ -7,7 +9,7 @@ const MEMBER_BYTES = 120;
  * A Redis sorted set for the in-memory implementations: ordered by score, then by member. The set is changed in place,
  * with a binary search, so that a waiter costs no more in a queue of thousands than in a short one.
  */
-export class SortedSet {
+export class SortedSet implements Collection {
   readonly #scores = new Map<string, number>();
   readonly #entries: SortedEntry[] = [];
   #bytes = 0;
@@ -16,8 +18,16 @@ export class SortedSet {
     return this.#entries.length;
   }
 
+  get isEmpty(): boolean {
+    return this.#entries.length === 0;
+  }
+
   get byteLength(): number {
     return this.#bytes;
+  }
+
+  pack(): Buffer {
+    return packSortedSet(this.#entries);
   }
 
   /** A negative index counts from the end, as in `Array.at`. */

@@ -3,6 +3,7 @@ import { describe } from '../base/describe.ts';
 import type { Duration } from '../base/duration.ts';
 import { ConfigError, LockTimeoutError } from '../base/errors.ts';
 import { isIdentity } from '../base/identity.ts';
+import { type Json, jsonOf, parseJson } from '../base/json.ts';
 import { OptionReader } from '../base/option-reader.ts';
 import { leaseOption, waitOption } from '../base/timed-options.ts';
 import { acquireLocks, type LockTerms } from './acquire-locks.ts';
@@ -14,7 +15,6 @@ import { DEFAULT_LEASE } from './options.ts';
 import { checkVainWait, runHolding } from './reentry.ts';
 
 /** A JSON value. */
-export type Json = string | number | boolean | null | readonly Json[] | { readonly [name: string]: Json };
 
 export interface TryAcquireOptions {
   /** How long the lock outlives a process that crashed; default `'15s'`, at least 100 ms. */
@@ -124,7 +124,8 @@ export class KitLocks implements Locks {
       ...(fence > 0 && { fence }),
       ...(leftMs > 0 && { expiresInMs: leftMs }),
       waiters,
-      ...(metadata !== '' && { metadata: parse(metadata) }),
+      // Another client may have stored text that is no JSON.
+      ...(metadata !== '' && { metadata: parseJson(metadata) ?? metadata }),
     };
   }
 
@@ -172,25 +173,11 @@ function signalOption(reader: OptionReader): AbortSignal | undefined {
 function metadataOption(reader: OptionReader): string {
   const metadata = reader.value('metadata');
   if (metadata === undefined) return '';
-  let text: string | undefined;
-  try {
-    text = JSON.stringify(metadata);
-  } catch {
-    // JSON cannot represent a cycle or a BigInt.
-  }
-  if (text === undefined || Buffer.byteLength(text) > MAX_METADATA_BYTES) {
+  const text = jsonOf(`${reader.where}: option \`metadata\``, metadata);
+  if (Buffer.byteLength(text) > MAX_METADATA_BYTES) {
     throw reader.error('metadata', `it must be JSON of at most ${MAX_METADATA_BYTES} bytes`);
   }
   return text;
-}
-
-/** Parses metadata. Another client may have stored text that is not JSON; such text is returned unchanged. */
-function parse(metadata: string): Json {
-  try {
-    return JSON.parse(metadata) as Json;
-  } catch {
-    return metadata;
-  }
 }
 
 function keysOf(key: unknown): readonly string[] {

@@ -28,9 +28,7 @@ function grantingOn(memory: MemoryKeyspace, clock: TestClock) {
 it('on memory:, released locks leave space for new locks, and fencing tokens still grow', async () => {
   const clock = new TestClock();
   const refusing = { maxEntries: 100, maxBytes: 2 ** 20, whenFull: 'refuse' } as const;
-  const some = { rate: refusing, cache: refusing, session: refusing, lock: refusing };
-  const others = { concurrency: refusing, idempotency: refusing };
-  const limits = { ...some, ...others, fence: { ...refusing, whenFull: 'evict' } } as const;
+  const limits = { lock: refusing, fence: { ...refusing, whenFull: 'evict' } } as const;
   const memory = new MemoryKeyspace(clock, limits);
   const { grant, release } = grantingOn(memory, clock);
   const first = await grant('first');

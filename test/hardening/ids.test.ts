@@ -66,7 +66,7 @@ describeWithServers('The keys of hostile strings on the wire', () => {
       for (const use of Object.values(USES)) await Promise.all([use(kit), use(kit.namespace('in'))]);
     });
     const id = String.raw`(?:\*[\w-]{43}|[^{}*?[\]\\:\p{Cc}\p{Cs}]+)`;
-    const feature = '(?:rate|session|cache|lock|idempotency|concurrency)';
+    const feature = '(?:rate|session|cache|lock|idempotency|concurrency|state|document|members|log)';
     const ours = new RegExp(`^t-hostile(?::in)?:(?:${feature}:\\{${id}\\}(?::${id})*|calls:${id})$`, 'u');
     // In the format of connect-redis an id is a part of the key as it is.
     const compatible = /^t-hostile(?::in)?:sess:/;

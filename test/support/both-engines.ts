@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto';
+import type { Collection } from '../../src/engine/collection.ts';
 import { memoryEngine } from '../../src/engine/memory-engine.ts';
 import { MemoryKeyspace } from '../../src/engine/memory-keyspace.ts';
+import type { CollectionEdit } from '../../src/engine/operation.ts';
 import type { Engine } from '../../src/engine/port.ts';
 import { redisEngine } from '../../src/engine/redis-engine.ts';
-import type { SortedEntry } from '../../src/engine/sorted-set.ts';
 import { openConnection } from './connection.ts';
 import { redisUrl } from './context.ts';
 import { connectPlainClient, type PlainClient } from './plain-client.ts';
@@ -33,9 +34,14 @@ class RecordingKeyspace extends MemoryKeyspace {
     super.set(key, value, 10 * 365 * 86_400_000);
   }
 
-  override addSorted(key: string, entry: SortedEntry, ttlMs: number): void {
-    this.ttls.set(key, ttlMs);
-    super.addSorted(key, entry, 10 * 365 * 86_400_000);
+  override change<Type extends Collection, Result>(
+    key: string,
+    type: new () => Type,
+    edit: CollectionEdit<Type, Result>,
+  ): Result {
+    if (edit.ttlMs !== undefined) this.ttls.set(key, edit.ttlMs);
+    const ttlMs = edit.ttlMs === undefined ? undefined : 10 * 365 * 86_400_000;
+    return super.change(key, type, { ...edit, ttlMs });
   }
 
   /** As in Redis, whose own clock hardly advances during a run. */
