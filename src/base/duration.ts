@@ -1,3 +1,6 @@
+import { describe } from './describe.ts';
+import { ConfigError } from './errors.ts';
+
 /** A whole number of milliseconds, or a number with a unit: `'250ms'`, `'30s'`, `'5m'`, `'1.5h'`, `'7d'`. */
 export type Duration = number | `${number}ms` | `${number}s` | `${number}m` | `${number}h` | `${number}d`;
 
@@ -10,6 +13,13 @@ export const MAX_DURATION_MS: number = 36_525 * UNIT_MS.d;
 export function durationMs(value: unknown): number | undefined {
   const ms = typeof value === 'string' ? parse(value) : value;
   return typeof ms === 'number' && Number.isInteger(ms) && ms > 0 && ms <= MAX_DURATION_MS ? ms : undefined;
+}
+
+/** As `durationMs`, for an argument of a method. `what` names the method. Throws a ConfigError for no Duration. */
+export function checkedDuration(what: string, value: unknown): number {
+  const ms = durationMs(value);
+  if (ms !== undefined) return ms;
+  throw new ConfigError(`${what}: ${describe(value)} is no duration; give one like '30s'`);
 }
 
 function parse(text: string): number | undefined {

@@ -24,9 +24,13 @@ export interface CacheMethods {
   ): Middleware;
   /**
    * Returns the cached value of `key`, or the result of `load` if no cached value can be used. Values are stored as
-   * JSON, and every caller gets its own copy.
+   * JSON, and every caller gets its own copy. `remember<Value>()` with a type argument also types `context.stale`.
    */
-  remember<Value>(key: string, options: Duration | RememberOptions, load: Loader<Value>): Promise<Value>;
+  remember<Value, Stale = Value>(
+    key: string,
+    options: Duration | RememberOptions,
+    load: Loader<Value, Stale>,
+  ): Promise<Value>;
   /**
    * Invalidates stored responses and cached values, or with `soft` makes them stale. Resolves when Redis has recorded
    * the purge. From then on this process applies the purge to every older entry; other processes apply it a few
@@ -62,8 +66,11 @@ export function cacheFeature(kit: CacheFeatureDeps, policies: CachePolicies) {
     return {
       cache: (options: CacheOptions<never> = {}, handler?: Handler<never, never>) =>
         cacheMiddleware(options, deps(), handler),
-      remember: <Value>(key: string, options: Duration | RememberOptions, load: Loader<Value>) =>
-        remembered().remember(key, options, load),
+      remember: <Value, Stale>(
+        key: string,
+        options: Duration | RememberOptions,
+        load: Loader<Value, Stale>,
+      ) => remembered().remember(key, options, load),
       invalidate: (target: InvalidationTarget) =>
         invalidate(target, { ...kit, keys, versions: caches().versions }),
       warm: (entries: Iterable<WarmEntry> | AsyncIterable<WarmEntry>, options: WarmOptions = {}) =>

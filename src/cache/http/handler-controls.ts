@@ -1,7 +1,5 @@
 import type { IncomingMessage } from 'node:http';
-import { describe } from '../../base/describe.ts';
-import { type Duration, durationMs } from '../../base/duration.ts';
-import { ConfigError } from '../../base/errors.ts';
+import { checkedDuration, type Duration } from '../../base/duration.ts';
 import { checkTags } from '../store/options.ts';
 
 declare global {
@@ -48,11 +46,7 @@ export class HandlerControls implements CacheControls {
   };
 
   readonly ttl = (duration: Duration): void => {
-    const ms = durationMs(duration);
-    if (ms === undefined) {
-      throw new ConfigError(`req.cache.ttl: ${describe(duration)} is no duration; give one like '30s'`);
-    }
-    this.ttlMs = ms;
+    this.ttlMs = checkedDuration('req.cache.ttl', duration);
   };
 }
 

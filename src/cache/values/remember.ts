@@ -1,5 +1,5 @@
 import { describe } from '../../base/describe.ts';
-import type { Duration } from '../../base/duration.ts';
+import { checkedDuration, type Duration } from '../../base/duration.ts';
 import { asError, ConfigError, RedisKitError } from '../../base/errors.ts';
 import type { Keys } from '../../base/keys.ts';
 import type { Reporter } from '../../base/reporter.ts';
@@ -15,21 +15,33 @@ import { LoaderSignal } from './loader-signal.ts';
 import { type RememberOptions, type RememberSettings, resolveRememberOptions } from './remember-options.ts';
 
 /** The argument with which kit.remember and kit.warm call a loader. */
-export interface LoaderContext {
+export interface LoaderContext<Stale = unknown> {
+  /**
+   * The stale value that a refresh replaces, so that the loader can revalidate it and return it again. Undefined if no
+   * value is stored that `staleWhileRevalidate`, `staleIfError` or a soft purge keeps.
+   */
+  readonly stale: Stale | undefined;
   /** Aborts after a minute, when concurrent callers have stopped waiting for the value, and when the kit is closed. */
   readonly signal: AbortSignal;
   /** Adds tags by which the value can be invalidated. */
   tag(...tags: string[]): void;
+  /**
+   * Sets how long the value stays fresh, in place of the option `ttl`; `jitter` shortens it too. The last call counts.
+   * Throws a ConfigError for an argument that is no Duration.
+   */
+  ttl(duration: Duration): void;
 }
 
 /** A function of the app that returns the value to cache. */
-export type Loader<Value> = (context: LoaderContext) => Value | Promise<Value>;
+export type Loader<Value, Stale = unknown> = (context: LoaderContext<Stale>) => Value | Promise<Value>;
 
 interface LoadedValue {
   /** The value as JSON; undefined for a value of undefined, which is not stored. */
   readonly text: string | undefined;
   /** The invalidation names of the tags of the value. */
   readonly names: readonly string[];
+  /** How long the value stays fresh, before `jitter`. */
+  readonly ttlMs: number;
 }
 
 export interface ValuesDeps {
@@ -47,7 +59,15 @@ interface ValueRequest {
   readonly entryKey: EntryKey<string>;
   readonly settings: RememberSettings;
   readonly lookup: LookupSettings<string>;
-  readonly loader: Loader<unknown>;
+  readonly loader: Loader<unknown, never>;
+}
+
+/** The stored entry that a loader replaces, if there is one. */
+interface StaleEntries {
+  /** The entry, if it may be used when the loader fails. */
+  readonly fallback?: Entry<string> | undefined;
+  /** The entry that the loader may revalidate. Default: the fallback. */
+  readonly stale?: Entry<string> | undefined;
 }
 
 /** The cached values of kit.remember, kept as JSON. */
@@ -58,10 +78,10 @@ export class RememberedValues {
     this.#deps = deps;
   }
 
-  async remember<Value>(
+  async remember<Value, Stale>(
     key: string,
     options: Duration | RememberOptions,
-    loader: Loader<Value>,
+    loader: Loader<Value, Stale>,
   ): Promise<Value> {
     const { values } = this.#deps;
     const request = this.#requestOf('kit.remember', key, options, loader);
@@ -80,9 +100,10 @@ export class RememberedValues {
     );
     this.#emit(result.kind, key);
     if (result.kind === 'miss') {
-      return parsed(await this.#loadInto(result.fill, request, result.fallback)) as Value;
+      return parsed(await this.#loadInto(result.fill, request, result)) as Value;
     }
-    if (result.kind === 'stale' && result.refresh !== undefined) void this.#refresh(request, result.refresh);
+    if (result.kind === 'stale' && result.refresh !== undefined)
+      void this.#refresh(request, result.entry, result.refresh);
     return parsed(result.entry.content) as Value;
   }
 
@@ -91,14 +112,14 @@ export class RememberedValues {
     where: string,
     key: string,
     options: RememberOptions,
-    loader: Loader<unknown>,
+    loader: Loader<unknown, never>,
   ): Promise<boolean> {
     const request = this.#requestOf(where, key, options, loader);
     const fill = await this.#deps.values.beginFill(
       { key: request.entryKey, accepts: () => true },
       request.lookup,
     );
-    const loaded = await this.#load(request);
+    const loaded = await this.#load(request, undefined);
     return (await this.#endFill(fill, request, loaded)) !== undefined;
   }
 
@@ -106,7 +127,7 @@ export class RememberedValues {
     where: string,
     key: string,
     options: Duration | RememberOptions,
-    loader: Loader<unknown>,
+    loader: Loader<unknown, never>,
   ): ValueRequest {
     const { values, policies } = this.#deps;
     checkKey(where, key);
@@ -114,9 +135,13 @@ export class RememberedValues {
     return { key, entryKey: this.#entryKeyOf(key), settings, lookup: values.settingsOf(settings), loader };
   }
 
-  async #refresh(request: ValueRequest, beginFill: () => Promise<Fill<string>>): Promise<void> {
+  async #refresh(
+    request: ValueRequest,
+    stale: Entry<string>,
+    beginFill: () => Promise<Fill<string>>,
+  ): Promise<void> {
     try {
-      await this.#loadInto(await beginFill(), request, undefined);
+      await this.#loadInto(await beginFill(), request, { stale });
     } catch (error) {
       // A refresh runs in the background: the caller of kit.remember already has the stale value.
       this.#deps.reporter.failure('cache', asError(error));
@@ -127,11 +152,11 @@ export class RememberedValues {
   async #loadInto(
     fill: Fill<string>,
     request: ValueRequest,
-    fallback: Entry<string> | undefined,
+    { fallback, stale = fallback }: StaleEntries,
   ): Promise<string | undefined> {
     const { key } = request;
     try {
-      const loaded = await runLoader(key, fill.flight, () => this.#load(request));
+      const loaded = await runLoader(key, fill.flight, () => this.#load(request, stale));
       void this.#endFill(fill, request, loaded);
       return loaded.text;
     } catch (error) {
@@ -143,8 +168,9 @@ export class RememberedValues {
     }
   }
 
-  async #load({ loader, settings }: ValueRequest): Promise<LoadedValue> {
+  async #load({ loader, settings }: ValueRequest, stale: Entry<string> | undefined): Promise<LoadedValue> {
     const tags = [...settings.tags];
+    let ttlMs = settings.ttl;
     const { keys, closing } = this.#deps;
     const signal = new LoaderSignal(closing);
     try {
@@ -152,11 +178,18 @@ export class RememberedValues {
         get signal() {
           return signal.signal;
         },
+        get stale() {
+          // The app states the type of its value, as for the result of kit.remember.
+          return parsed(stale?.content) as never;
+        },
+        ttl: (duration) => {
+          ttlMs = checkedDuration('context.ttl', duration);
+        },
         tag: (...added) => void tags.push(...checkTags('context.tag: the tags', added)),
       });
       // Throws for a value that JSON cannot represent, as if the loader had failed.
       const text = JSON.stringify(value) as string | undefined;
-      return { text, names: tags.map((tag) => keys.cacheName('tag', tag)) };
+      return { text, names: tags.map((tag) => keys.cacheName('tag', tag)), ttlMs };
     } finally {
       signal.end();
     }
@@ -166,7 +199,7 @@ export class RememberedValues {
   async #endFill(
     fill: Fill<string>,
     { key, entryKey, settings, lookup }: ValueRequest,
-    { text, names }: LoadedValue,
+    { text, names, ttlMs }: LoadedValue,
   ): Promise<number | undefined> {
     if (text === undefined) {
       // No hit-for-miss marker is set, since the next run of the loader may return a value.
@@ -183,7 +216,7 @@ export class RememberedValues {
       content: text,
       info: 'value',
       body: Buffer.from(text),
-      lifetime: valueLifetime(settings),
+      lifetime: valueLifetime(ttlMs, settings),
       names,
       variesOn: '',
       maxVariants: 1,
@@ -230,9 +263,12 @@ function checkKey(where: string, key: unknown): void {
 }
 
 /** The lifetime of a new value, shortened at random by `jitter`. */
-function valueLifetime({ ttl, jitter, staleWhileRevalidate, staleIfError }: RememberSettings): Lifetime {
+function valueLifetime(
+  ttlMs: number,
+  { jitter, staleWhileRevalidate, staleIfError }: RememberSettings,
+): Lifetime {
   return {
-    freshMs: Math.max(1, Math.round(ttl * (1 - jitter * Math.random()))),
+    freshMs: Math.max(1, Math.round(ttlMs * (1 - jitter * Math.random()))),
     staleWhileRevalidateMs: staleWhileRevalidate,
     staleIfErrorMs: staleIfError,
     ageMs: 0,

@@ -4,6 +4,7 @@ import { TestClock } from '../../support/both-engines.ts';
 import { redisUrl } from '../../support/context.ts';
 import { describeOnBothEngines, eventsOf, kitForTest } from '../../support/kits.ts';
 import { withPlainClient } from '../../support/plain-client.ts';
+import { stopClock } from '../../support/time.ts';
 import { until } from '../../support/until.ts';
 import { loadCacheScripts } from '../scripts.ts';
 
@@ -126,6 +127,68 @@ describeOnBothEngines('kit.remember', (url) => {
     expect(await remember()).toBe(3);
   });
 
+  it('a loader sets the lifetime of its value after loading, and the lifetime reaches other processes', async () => {
+    const kit = kitForTest({ url: url() });
+    const stored = eventsOf(kit, 'cache:stored');
+    const value = await kit.remember('k', '1h', ({ ttl }) => {
+      ttl('2h');
+      ttl('1m');
+      return 1;
+    });
+    expect(value).toBe(1);
+    await until('the value is stored', () => stored.length === 1);
+    if (url() === 'memory:') return;
+    await withPlainClient(url(), async (client) => {
+      const leftMs = await client.pTTL(`${kit.prefix}:cache:{k}:value`);
+      expect(leftMs).toBeGreaterThan(0);
+      expect(leftMs).toBeLessThanOrEqual(60_000);
+    });
+  });
+
+  it.each<[unknown]>([[0], ['1 minute'], [undefined], [Number.NaN]])(
+    'kit.remember rejects when a loader sets the lifetime to %j',
+    async (duration) => {
+      const kit = kitForTest({ url: url() });
+      const remember = kit.remember('k', '1m', ({ ttl }) => ttl(duration as never));
+      await expect(remember).rejects.toThrow(/^context\.ttl: .* is no duration; give one like '30s'$/);
+    },
+  );
+
+  it('a loader gets no stale value if none is stored, or if the value is invalid', async () => {
+    const kit = kitForTest({ url: url() });
+    const stored = eventsOf(kit, 'cache:stored');
+    const options = { ttl: '1m', staleIfError: '1h' } as const;
+    const seen: unknown[] = [];
+    const remember = () => kit.remember('k', options, ({ stale }) => seen.push(stale));
+    await remember();
+    await until('the value is stored', () => stored.length === 1);
+    await kit.invalidate({ key: 'k' });
+    await remember();
+    expect(seen).toEqual([undefined, undefined]);
+  });
+
+  it.each([{ staleWhileRevalidate: '1h' }, { staleIfError: '1h' }] as const)(
+    'a loader that refreshes a value gets a copy of the stale one and can return it again: %j',
+    async (window) => {
+      const kit = kitForTest({ url: url() });
+      const stored = eventsOf(kit, 'cache:stored');
+      const seen: unknown[] = [];
+      const options = { ttl: '1m', ...window } as const;
+      const remember = () =>
+        kit.remember<{ etag: string }>('k', options, ({ stale }) => {
+          seen.push(stale);
+          return stale ?? { etag: 'a' };
+        });
+      await remember();
+      await until('the value is stored', () => stored.length === 1);
+      await kit.invalidate({ key: 'k', soft: true });
+      expect(await remember()).toEqual({ etag: 'a' });
+      await until('the value is stored again', () => stored.length === 2);
+      expect(await remember()).toEqual({ etag: 'a' });
+      expect(seen).toEqual([undefined, { etag: 'a' }]);
+    },
+  );
+
   it('the signal of a loader aborts when the kit is closed', async () => {
     const kit = kitForTest({ url: url() });
     let signal: AbortSignal | undefined;
@@ -179,6 +242,21 @@ describe('a cached value', () => {
     expect([state.loads, stale.length]).toEqual([2, 1]);
     clock.time += 11_000;
     expect(await remember()).toBe(3);
+  });
+
+  it('a value is fresh as long as its loader says, and not as long as the option `ttl`', async () => {
+    const { clock, kit } = start({ ttl: '1h' });
+    let loads = 0;
+    const remember = () =>
+      kit.remember('chosen', '1h', ({ ttl }) => {
+        ttl('1s');
+        return ++loads;
+      });
+    await remember();
+    clock.time += 999;
+    expect(await remember()).toBe(1);
+    clock.time += 1;
+    expect(await remember()).toBe(2);
   });
 
   it('a stale value is returned within `staleIfError` when its loader fails', async () => {
@@ -344,5 +422,22 @@ describeOnBothEngines('a cache policy', (url) => {
     await until('all are stored', () => stored.length === 5);
     expect([await remember('c'), await remember('d'), await remember('e')]).toEqual([3, 4, 5]);
     expect(await remember('a')).toBe(6);
+  });
+
+  it('a policy with ten entries holds the ten newest of 25 values, also of one millisecond', async () => {
+    const kit = kitForTest({ url: url(), cachePolicies: { few: { ttl: '1m', maxEntries: 10 } } });
+    const stored = eventsOf(kit, 'cache:stored');
+    const keys = Array.from({ length: 25 }, (_, index) => `value ${25 - index}`);
+    const hits = eventsOf(kit, 'cache:hit');
+    const remember = (key: string) => kit.remember(key, { policy: 'few', local: false }, () => key);
+    stopClock();
+    for (const [index, key] of keys.entries()) {
+      await remember(key);
+      await until('the value is stored', () => stored.length === index + 1);
+    }
+    for (const key of keys.slice(-10)) await remember(key);
+    expect(hits).toEqual(keys.slice(-10).map((key) => ({ key })));
+    for (const key of keys.slice(0, 15)) await remember(key);
+    expect(hits).toHaveLength(10);
   });
 });

@@ -10,21 +10,24 @@ export interface CacheEnterPolicyArgs {
 
 /*
  * Adds the key of an entry to the index of its policy, a sorted set whose scores are the times at which the entries
- * expire, and removes the surplus: the entries that expire first.
+ * expire, and removes the surplus: the entries that expire first. Of entries that expire in the same millisecond, a later
+ * one has a score that is a thousandth higher, so that the oldest are removed first.
  *
  * KEYS   1 the index
  * ARGV   1 time, 2 entry key, 3 lifetime ms, 4 most entries
  * reply  {{surplus entry key, ...}}
  */
 const lua = /* lua */ `
-local key = KEYS[1]
+local key, STEP = KEYS[1], 0.001
 if type(read('ZREMRANGEBYSCORE', key, '-inf', now)) == 'table' then redis.call('DEL', key) end
-redis.call('ZADD', key, now + ARGV[3], ARGV[2])
+local expires = now + ARGV[3]
+local last_equal = redis.call('ZREVRANGEBYSCORE', key, '(' .. expires + 1, expires, 'WITHSCORES', 'LIMIT', 0, 1)[2]
+redis.call('ZADD', key, last_equal and last_equal + STEP or expires, ARGV[2])
 local surplus = redis.call('ZCARD', key) - ARGV[4]
 local out = surplus > 0 and redis.call('ZRANGE', key, 0, surplus - 1) or {}
 for _, member in ipairs(out) do redis.call('ZREM', key, member) end
 local last = redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')
-redis.call('PEXPIRE', key, last[2] - now)
+redis.call('PEXPIRE', key, math.ceil(last[2] - now))
 return { out }
 `;
 
@@ -36,14 +39,22 @@ export const cacheEnterPolicy: Operation<CacheEnterPolicyArgs, readonly string[]
     // A value of another Redis type is replaced.
     if (memory.sortedSet(key) === undefined) memory.delete(key);
     removeFirst(memory, key, ([until]) => until <= now);
+    const until = expiresAfter(memory.sortedSet(key)?.entries() ?? [], now + lifeMs);
     memory.removeSorted(key, member);
-    const until = now + lifeMs;
     const lastUntil = Math.max(until, memory.sortedSet(key)?.at(-1)?.[0] ?? 0);
-    memory.addSorted(key, [until, member], lastUntil - now);
+    memory.addSorted(key, [until, member], Math.ceil(lastUntil - now));
     return [removeFirst(memory, key, (_, size) => size > maxEntries)];
   },
   decode: (reply) => textsAt(arrayOf(reply), 0),
 });
+
+const STEP = 0.001;
+
+/** The score of a new entry, after those of the entries that expire in the same millisecond. */
+function expiresAfter(entries: readonly SortedEntry[], expires: number): number {
+  const lastEqual = entries.findLast(([until]) => until < expires + 1)?.[0];
+  return lastEqual !== undefined && lastEqual >= expires ? lastEqual + STEP : expires;
+}
 
 /** Removes the members that expire first while `isSurplus` holds, and returns them. */
 function removeFirst(
