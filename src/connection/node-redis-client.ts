@@ -1,4 +1,4 @@
-import { createClient, type RedisClientType } from 'redis';
+import type { RedisClientType } from 'redis';
 import { asError, ConnectionError } from '../base/errors.ts';
 import type { Argument, RawReply } from '../engine/operation.ts';
 import { type Adapter, SocketStatus, type Status, type Subscriber } from './adapter.ts';
@@ -19,6 +19,7 @@ import {
 } from './node-redis.ts';
 import { DUPLICATE_OPTIONS, type NodeClient, NodeRedisSubscriber } from './node-redis-subscriber.ts';
 import type { StandaloneSettings } from './options.ts';
+import { redisPackage } from './redis-package.ts';
 import { addSharedListeners } from './shared-listeners.ts';
 
 interface SingleClient extends NodeClient, HeartbeatClient, Omit<BorrowedClient, 'sendCommand'> {
@@ -36,7 +37,7 @@ export function createOwnClient(
 ): OwnClient {
   const options = clientOptions(settings);
   const endpoint = 'path' in settings ? { path: settings.path } : hostOptions(settings, settings.tls);
-  const client = createClient({
+  const client = redisPackage().createClient({
     ...options,
     socket: { ...options.socket, ...endpoint, ...socket },
     database: settings.db,

@@ -1,6 +1,5 @@
 import { performance } from 'node:perf_hooks';
 import { setTimeout as wait } from 'node:timers/promises';
-import { createCluster } from 'redis';
 import { asError, ConnectionError } from '../base/errors.ts';
 import type { Argument, RawReply } from '../engine/operation.ts';
 import {
@@ -29,6 +28,7 @@ import {
   replyErrorOf,
 } from './node-redis.ts';
 import { type NodeClient, NodeRedisSubscriber } from './node-redis-subscriber.ts';
+import { redisPackage } from './redis-package.ts';
 import { addSharedListeners } from './shared-listeners.ts';
 import { type DiscoveringClient, TopologyDiscovery } from './topology-discovery.ts';
 
@@ -62,7 +62,7 @@ const TOPOLOGY_REFRESH_MS = 200;
 export function openCluster(settings: ClusterSettings, changed: () => void): Adapter {
   const { nodes, tls } = settings;
   const options = clientOptions(settings);
-  const cluster: BorrowedClient = createCluster({
+  const cluster: BorrowedClient = redisPackage().createCluster({
     rootNodes: nodes.map((node) => ({
       socket: { ...hostOptions(node, tls), socketTimeout: SOCKET_TIMEOUT_MS },
     })),

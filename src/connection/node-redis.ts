@@ -1,7 +1,7 @@
 import type { EventEmitter } from 'node:events';
 import { isIP } from 'node:net';
 import type { ConnectionOptions as TlsOptions } from 'node:tls';
-import { ErrorReply, RESP_TYPES, type RedisClientOptions } from 'redis';
+import type { RedisClientOptions } from 'redis';
 import type { RawReply } from '../engine/operation.ts';
 import { ReplyError } from '../engine/port.ts';
 import { type Access, currentPassword, type Password } from './access.ts';
@@ -20,13 +20,16 @@ const BACKSTOP_MS = 15_000;
 /** The time in which Redis must close a socket after QUIT. */
 const QUIT_TIMEOUT_MS = 1_000;
 
+/** The type of strings in replies, in node-redis's `RESP_TYPES`: the first byte of such a reply. */
+const BLOB_STRING = 0x24;
+
 /**
  * The options of each command. Strings in replies are Buffers. The timeout of node-redis is off, since `Connection` has
  * timeouts of its own: node-redis's timeout covers only commands that were not yet written, and its AbortSignal per
  * command costs a third of the throughput.
  */
 export const COMMAND_OPTIONS: CommandOptions = {
-  typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer },
+  typeMapping: { [BLOB_STRING]: Buffer },
   timeout: 0,
 };
 
@@ -164,9 +167,8 @@ export async function readReply(reply: Promise<unknown>): Promise<RawReply> {
 
 /** Converts an error reply of Redis to a ReplyError; returns undefined for any other error. */
 export function replyErrorOf(error: unknown): ReplyError | undefined {
-  if (!(error instanceof ErrorReply || isForeignErrorReply(error) || isLostRedirection(error)))
-    return undefined;
-  const cause = redact(error as Error);
+  if (!isErrorReply(error) && !isLostRedirection(error)) return undefined;
+  const cause = redact(error);
   return new ReplyError(isLostRedirection(error) ? `ASK ${cause.message}` : cause.message, { cause });
 }
 
@@ -174,11 +176,11 @@ export function replyErrorOf(error: unknown): ReplyError | undefined {
  * Recognizes an error of a cluster client that does not know the node of a redirection yet, or that was redirected too
  * often. The last reply was MOVED or ASK, so that nothing ran.
  */
-function isLostRedirection(error: unknown): boolean {
+function isLostRedirection(error: unknown): error is Error {
   return error instanceof Error && /^(?:Cannot find node |Too many Cluster redirections)/.test(error.message);
 }
 
-/** Recognizes an error reply by its first word in capitals: another copy of node-redis has another ErrorReply class. */
-function isForeignErrorReply(error: unknown): boolean {
+/** Recognizes an error reply by its first word in capitals: each copy of node-redis has an ErrorReply class of its own. */
+function isErrorReply(error: unknown): error is Error {
   return error instanceof Error && /^[A-Z]{2,} /.test(error.message);
 }

@@ -10,9 +10,7 @@ const run = promisify(execFile);
 
 describe('the built package', () => {
   beforeAll(async () => {
-    await run(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'], {
-      cwd: root,
-    });
+    await run(process.execPath, ['script/build.mjs'], { cwd: root });
   }, 600_000);
 
   const names = async (...args: string[]) => (await run(process.execPath, args, { cwd: root })).stdout.trim();
@@ -50,5 +48,22 @@ describe('the built package', () => {
       console.log(lock !== null && allowed);
     `;
     expect(await names('--input-type=module', '-e', code)).toBe('true');
+  });
+
+  it('the package `redis` is loaded with the first connection that the kit opens, and not for a client of the app', async () => {
+    const code = `
+      import { createRequire } from 'node:module';
+      import { createRedisKit } from 'redis-kit';
+      const { cache } = createRequire(import.meta.url);
+      const isLoaded = () => Object.keys(cache).some((file) => /node_modules.@redis.client/.test(file));
+      const steps = [isLoaded()];
+      for (const options of [{ url: 'memory:' }, { client: new Redis({ lazyConnect: true }) }, { url: 'redis://localhost:1' }]) {
+        void createRedisKit({ ...options, logger: false }).close();
+        steps.push(isLoaded());
+      }
+      console.log(steps.join());
+    `;
+    const output = await names('--input-type=module', '-e', `import { Redis } from 'ioredis'; ${code}`);
+    expect(output).toBe('false,false,false,true');
   });
 });
