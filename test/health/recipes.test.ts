@@ -5,10 +5,11 @@ import { Agent, get, request } from 'node:http';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { io } from 'socket.io-client';
-import { afterAll, beforeAll, expect, inject, it, onTestFinished } from 'vitest';
+import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest';
 import { WebSocket } from 'ws';
 import { describeWithServers } from '../support/context.ts';
 import { withPlainClient } from '../support/plain-client.ts';
+import { compiledKitEnv } from '../support/program.ts';
 import { freePort, type RedisServer, startRedis } from '../support/servers.ts';
 import { until } from '../support/until.ts';
 import { send } from '../support/web.ts';
@@ -32,11 +33,11 @@ async function startRecipe(heading: string): Promise<RunningRecipe> {
   mkdirSync(join(ROOT, '.cache'), { recursive: true });
   const folder = mkdtempSync(join(ROOT, '.cache/recipe-'));
   const file = join(folder, 'recipe.mts');
-  writeFileSync(file, code.replace("from 'redis-kit'", `from '${inject('compiledKit')}'`));
+  writeFileSync(file, code);
   const port = await freePort();
   const program = spawn(process.execPath, ['--import', 'tsx', file], {
     cwd: ROOT,
-    env: { ...process.env, PORT: String(port), REDIS_URL: server.url },
+    env: { ...compiledKitEnv(), PORT: String(port), REDIS_URL: server.url },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   onTestFinished(() => {

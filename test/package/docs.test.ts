@@ -12,7 +12,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
-import { type CompiledKit, compileKit } from '../support/compiled-kit.ts';
+import { type CompiledKit, compileDeclarations, compileKit } from '../support/compiled-kit.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const run = promisify(execFile);
@@ -54,6 +54,7 @@ let compiled: CompiledKit;
 
 beforeAll(async () => {
   compiled = await compileKit();
+  await compileDeclarations(compiled);
 });
 
 afterAll(() => compiled.remove());

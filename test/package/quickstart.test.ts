@@ -6,13 +6,14 @@ import { promisify } from 'node:util';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { describeWithServers } from '../support/context.ts';
 import { assertKeysAreOurs } from '../support/keys-guard.ts';
+import { compiledKitEnv } from '../support/program.ts';
 import { startCluster, startRedis } from '../support/servers.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const run = promisify(execFile);
 
 /** Runs the tour of `script/demo` over the quick start. It rejects if a response is not as expected. */
-async function tour(env: Record<string, string>): Promise<string> {
+async function tour(env: NodeJS.ProcessEnv): Promise<string> {
   const { stdout } = await run(process.execPath, ['--import', 'tsx', 'examples/demo.ts'], {
     cwd: root,
     env: { ...process.env, REDIS_URL: '', ...env },
@@ -34,7 +35,7 @@ describe('the quick start', () => {
   it('a demo with --serve runs until it gets SIGTERM', async () => {
     const child = execFile(process.execPath, ['--import', 'tsx', 'examples/demo.ts', '--serve'], {
       cwd: root,
-      env: { ...process.env, REDIS_URL: 'memory:', PORT: '0' },
+      env: { ...compiledKitEnv(), REDIS_URL: 'memory:', PORT: '0' },
     });
     onTestFinished(() => void child.kill('SIGKILL'));
     let output = '';
@@ -53,7 +54,7 @@ describeWithServers('the quick start', () => {
   it('every key that the quick start leaves on a standalone Redis has the prefix of the kit and a TTL', async () => {
     const server = await startRedis();
     onTestFinished(() => server.stop());
-    expect(await tour({ REDIS_URL: server.url })).toContain('All as it should be.');
+    expect(await tour({ ...compiledKitEnv(), REDIS_URL: server.url })).toContain('All as it should be.');
     await assertKeysAreOurs(server.url, /^shop:(session|rate|cache|lock|idempotency):\{/);
   });
 

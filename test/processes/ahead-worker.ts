@@ -3,7 +3,7 @@
  * calls while it runs, so that a killed process has reported most of its calls.
  */
 import { setTimeout as pause } from 'node:timers/promises';
-import { createRedisKit } from '../../src/index.ts';
+import { createRedisKit } from 'redis-kit';
 import { type AheadOrder, optionsOf } from './ahead-hammer.ts';
 
 const LOOPS = 8;

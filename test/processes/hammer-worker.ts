@@ -2,7 +2,7 @@
  * A process that calls a limiter without a pause and records the decisions. Its parent process orders over IPC which
  * limiter to call and for how long; the process exits with its parent.
  */
-import { createRedisKit } from '../../src/index.ts';
+import { createRedisKit } from 'redis-kit';
 import { connectPlainClient } from '../support/plain-client.ts';
 import {
   CONTROL_SCRIPTS,

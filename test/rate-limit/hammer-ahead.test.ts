@@ -12,6 +12,7 @@ import {
   WINDOW_MS,
 } from '../processes/ahead-hammer.ts';
 import { describeWithServers } from '../support/context.ts';
+import { compiledKitEnv } from '../support/program.ts';
 import { type RedisServer, startRedis } from '../support/servers.ts';
 import { until } from '../support/until.ts';
 
@@ -21,7 +22,8 @@ let server: RedisServer;
 
 async function startWorker(): Promise<ChildProcess> {
   const file = fileURLToPath(new URL('../processes/ahead-worker.ts', import.meta.url));
-  const options = { execArgv: ['--import', 'tsx'], cwd: fileURLToPath(new URL('../..', import.meta.url)) };
+  const cwd = fileURLToPath(new URL('../..', import.meta.url));
+  const options = { execArgv: ['--import', 'tsx'], cwd, env: compiledKitEnv() };
   const worker = fork(file, [server.url], options);
   await once(worker, 'message');
   return worker;

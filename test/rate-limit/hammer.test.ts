@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type HammeredLimiter, LIMIT, type Report, WINDOW_MS } from '../processes/hammer.ts';
 import { describeWithServers } from '../support/context.ts';
+import { compiledKitEnv } from '../support/program.ts';
 import { type RedisServer, startRedis } from '../support/servers.ts';
 import { type ObservedCall, observeCalls } from './server-times.ts';
 
@@ -24,7 +25,8 @@ let workers: readonly ChildProcess[] = [];
 
 async function startWorker(name: string): Promise<ChildProcess> {
   const file = fileURLToPath(new URL('../processes/hammer-worker.ts', import.meta.url));
-  const options = { execArgv: ['--import', 'tsx'], cwd: fileURLToPath(new URL('../..', import.meta.url)) };
+  const cwd = fileURLToPath(new URL('../..', import.meta.url));
+  const options = { execArgv: ['--import', 'tsx'], cwd, env: compiledKitEnv() };
   const worker = fork(file, [server.url, name], options);
   await once(worker, 'message');
   return worker;

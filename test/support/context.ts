@@ -1,11 +1,12 @@
 import { describe, inject } from 'vitest';
+import type { CompiledKit } from './compiled-kit.ts';
 
 declare module 'vitest' {
   export interface ProvidedContext {
     readonly redisUrl: string;
     readonly canStartServers: boolean;
-    /** The address of the module that was compiled from `src/index.ts` for this run. */
-    readonly compiledKit: string;
+    /** The kit that was compiled from `src/` for this run. */
+    readonly compiledKit: Pick<CompiledKit, 'url' | 'tsconfig'>;
     readonly clusterNodes: readonly { readonly host: string; readonly port: number }[];
   }
 }

@@ -35,7 +35,8 @@ export default async function setUpSharedServer(project: TestProject): Promise<(
     shared.push(...nodes);
     project.provide('redisUrl', server.url);
     project.provide('canStartServers', canStartServers);
-    project.provide('compiledKit', (await compiled).url);
+    const { url, tsconfig } = await compiled;
+    project.provide('compiledKit', { url, tsconfig });
     project.provide(
       'clusterNodes',
       nodes.map(({ host, port }) => ({ host, port })),

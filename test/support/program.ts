@@ -17,7 +17,7 @@ export interface Program {
  */
 export function startProgram(source: string): Program {
   const needsSources = /'\.\/(src|test)\//.test(source);
-  const kit = needsSources ? './src/index.ts' : inject('compiledKit');
+  const kit = needsSources ? './src/index.ts' : inject('compiledKit').url;
   const program = `import { createRedisKit } from '${kit}';\n${source}`;
   const loader = needsSources ? ['--import', 'tsx'] : [];
   const child = spawn(process.execPath, [...loader, '--input-type=module', '--eval', program], {
@@ -49,4 +49,9 @@ export function startProgram(source: string): Program {
       return line;
     },
   };
+}
+
+/** The environment of a program that tsx runs, in which `redis-kit` is the compiled kit, which starts faster. */
+export function compiledKitEnv(): NodeJS.ProcessEnv {
+  return { ...process.env, TSX_TSCONFIG_PATH: inject('compiledKit').tsconfig };
 }

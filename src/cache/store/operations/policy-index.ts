@@ -1,6 +1,6 @@
 import { defineOperation, type Keyspace, type Operation } from '../../../engine/operation.ts';
 import { arrayOf, textsAt } from '../../../engine/reply.ts';
-import type { SortedEntry } from '../../../engine/sorted-set.ts';
+import type { SortedEntry, SortedSet } from '../../../engine/sorted-set.ts';
 
 export interface CacheEnterPolicyArgs {
   readonly member: string;
@@ -39,7 +39,7 @@ export const cacheEnterPolicy: Operation<CacheEnterPolicyArgs, readonly string[]
     // A value of another Redis type is replaced.
     if (memory.sortedSet(key) === undefined) memory.delete(key);
     removeFirst(memory, key, ([until]) => until <= now);
-    const until = expiresAfter(memory.sortedSet(key)?.entries() ?? [], now + lifeMs);
+    const until = expiresAfter(memory.sortedSet(key), now + lifeMs);
     memory.removeSorted(key, member);
     const lastUntil = Math.max(until, memory.sortedSet(key)?.at(-1)?.[0] ?? 0);
     memory.addSorted(key, [until, member], Math.ceil(lastUntil - now));
@@ -51,9 +51,11 @@ export const cacheEnterPolicy: Operation<CacheEnterPolicyArgs, readonly string[]
 const STEP = 0.001;
 
 /** The score of a new entry, after those of the entries that expire in the same millisecond. */
-function expiresAfter(entries: readonly SortedEntry[], expires: number): number {
-  const lastEqual = entries.findLast(([until]) => until < expires + 1)?.[0];
-  return lastEqual !== undefined && lastEqual >= expires ? lastEqual + STEP : expires;
+function expiresAfter(set: Pick<SortedSet, 'at'> | undefined, expires: number): number {
+  let index = -1;
+  while ((set?.at(index)?.[0] ?? 0) >= expires + 1) index--;
+  const [lastEqual = 0] = set?.at(index) ?? [];
+  return lastEqual >= expires ? lastEqual + STEP : expires;
 }
 
 /** Removes the members that expire first while `isSurplus` holds, and returns them. */
