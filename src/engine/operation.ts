@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { Collection } from './collection.ts';
 import type { SortedEntry, SortedSet } from './sorted-set.ts';
+import { STORED_INTEGER_LUA } from './stored-integer.ts';
 
 /** An argument of a command. A number is passed as a decimal string. */
 export type Argument = string | Buffer;
@@ -53,7 +54,7 @@ export interface CollectionEdit<Type, Result = void> {
  *
  * A script has the time in `now` (ms) or `now_us`: the server's time, or the time that a test passes in ARGV[1]. Its own
  * arguments begin at ARGV[2]. `read(...)` calls Redis, and returns an error table if the key has another type than
- * expected, which the script treats as corrupt; other errors are thrown.
+ * expected, which the script treats as corrupt; other errors are thrown. `stored_integer(digits)` parses a stored number.
  */
 export interface Operation<Args, Reply> {
   readonly name: string;
@@ -98,6 +99,7 @@ export function defineOperation<Args, Reply>(
 ): Operation<Args, Reply> {
   const uses = (name: string) => new RegExp(`\\b${name}\\b`).test(definition.lua);
   const time = uses('now_us') ? NOW_US : uses('now') ? NOW : '';
-  const lua = time + (uses('read') ? READ : '') + definition.lua;
+  const helpers = (uses('read') ? READ : '') + (uses('stored_integer') ? STORED_INTEGER_LUA : '');
+  const lua = time + helpers + definition.lua;
   return Object.freeze({ ...definition, lua, sha: createHash('sha1').update(lua).digest('hex') });
 }

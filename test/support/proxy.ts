@@ -12,7 +12,7 @@ export interface Proxy {
   readonly pings: number;
   /**
    * Passes on the next command, and cuts the connection instead of sending its reply, or after this many bytes of the
-   * reply.
+   * reply. Replies to heartbeats are passed on.
    */
   loseNextReply(afterBytes?: number): void;
   /** Connects further clients to another server. Present connections stay, as after a failover behind one address. */
@@ -31,6 +31,11 @@ export interface Proxy {
 interface Address {
   readonly host: string;
   readonly port: number;
+}
+
+/** Whether a reply is only the answer to the heartbeat of a connection, which a busy machine sends at any time. */
+function isPong(reply: Buffer): boolean {
+  return /^(?:\+PONG\r\n|\$4\r\nPONG\r\n)+$/.test(reply.toString('latin1'));
 }
 
 export async function startProxy(first: Address): Promise<Proxy> {
@@ -75,7 +80,7 @@ export async function startProxy(first: Address): Promise<Proxy> {
     });
     let delivered = Promise.resolve();
     upstream.on('data', (reply) => {
-      if (!isLosing) {
+      if (!isLosing || isPong(reply)) {
         const due = performance.now() + delayMs;
         delivered = delivered.then(async () => {
           const left = due - performance.now();

@@ -7,6 +7,7 @@ import {
   storedFormatAt,
   storedFormatCode,
 } from '../../engine/reply.ts';
+import { storedInteger } from '../../engine/stored-integer.ts';
 import { HANDOFF_MS, memberOf, WaiterQueue } from '../../waiting/queue.ts';
 import type { LockReleaseArgs } from './release.ts';
 import { handOff, LOCK_LUA, storeLock, unpackLock } from './stored-lock.ts';
@@ -68,7 +69,7 @@ if has_queue then queue_leave(KEYS[2], member) end
 
 local fence, counter_ms = now_us, ARGV[3] + ${FENCE_TTL_MS}
 local counter = read('SET', KEYS[3], string.format('1:%.0f', fence), 'PX', counter_ms, 'GET')
-local last = type(counter) == 'string' and tonumber(string.match(counter, '^1:(%d+)$') or '') or 0
+local last = type(counter) == 'string' and stored_integer(string.match(counter, '^1:(%d+)$')) or 0
 -- A counter of another type is not overwritten by SET with GET.
 if last >= fence or type(counter) == 'table' then
   fence = math.max(last + 1, now_us)
@@ -104,7 +105,7 @@ export const lockAcquire: Operation<LockAcquireArgs, LockAcquireReply> = defineO
       }
     }
     queue.leave(member);
-    const last = Number(/^1:(\d+)$/.exec(memory.get(counterKey)?.toString('latin1') ?? '')?.[1] ?? 0);
+    const last = storedInteger(/^1:(\d+)$/.exec(memory.get(counterKey)?.toString('latin1') ?? '')?.[1]) ?? 0;
     const fence = Math.max(last + 1, now * 1000);
     storeLock(memory, key, { fence, deadline: now + lease, token, process, metadata }, lease);
     memory.set(counterKey, Buffer.from(`1:${fence}`, 'latin1'), lease + FENCE_TTL_MS);

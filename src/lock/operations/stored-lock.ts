@@ -1,5 +1,6 @@
 import type { Keyspace } from '../../engine/operation.ts';
 import type { StoredFormat } from '../../engine/reply.ts';
+import { storedInteger } from '../../engine/stored-integer.ts';
 import { HANDOFF_MS, HANDOFF_TTL_MS, QUEUE_LUA, type Waiter, type WaiterQueue } from '../../waiting/queue.ts';
 
 /*
@@ -21,11 +22,9 @@ local function load_lock()
   local version = tonumber(string.match(raw, '^(%d+):') or '')
   if version and version > 1 then return { found = 2, deadline = 0 } end
   local fence, deadline, token, process, metadata = string.match(raw, '^1:(%d+):(%d+):([%w_-]+):([%w_-]*):(.*)$')
-  if not fence then return { found = 1, deadline = 0 } end
-  return {
-    found = 0, fence = tonumber(fence), deadline = tonumber(deadline), token = token, process = process,
-    metadata = metadata
-  }
+  fence, deadline = stored_integer(fence), stored_integer(deadline)
+  if not fence or not deadline then return { found = 1, deadline = 0 } end
+  return { found = 0, fence = fence, deadline = deadline, token = token, process = process, metadata = metadata }
 end
 
 local function store_lock(lock, ttl)
@@ -64,12 +63,13 @@ export function unpackLock(value: Buffer | undefined): StoredLock & { readonly f
   const version = /^(\d+):/.exec(text)?.[1];
   if (version !== undefined && Number(version) > 1) return { found: 'newer', ...FREE };
   const parts = /^1:(\d+):(\d+):([\w-]+):([\w-]*):(.*)$/s.exec(text);
-  if (parts === null) return { found: 'corrupt', ...FREE };
+  const [fence, deadline] = [storedInteger(parts?.[1]), storedInteger(parts?.[2])];
+  if (parts === null || fence === undefined || deadline === undefined) return { found: 'corrupt', ...FREE };
   const [token = '', process = '', metadata = ''] = parts.slice(3);
   return {
     found: 'fine',
-    fence: Number(parts[1]),
-    deadline: Number(parts[2]),
+    fence,
+    deadline,
     token,
     process,
     metadata: Buffer.from(metadata, 'latin1').toString(),

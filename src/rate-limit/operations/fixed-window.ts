@@ -7,6 +7,7 @@ import {
   storedFormatAt,
   storedFormatCode,
 } from '../../engine/reply.ts';
+import { storedInteger } from '../../engine/stored-integer.ts';
 
 /** A hit on a counter of `kit.expressRateLimitStore`. The kit's own limiters are exact and use no fixed window. */
 export interface FixedWindowArgs {
@@ -38,7 +39,8 @@ if raw then
   local version = tonumber(string.match(text, '^(%d+):') or '')
   if version and version > 1 then return { 0, 0, 2 } end
   local a, b = string.match(text, '^1:(%d+):(%d+)$')
-  if a and #text < 40 then hits, ends = tonumber(a), tonumber(b) else found = 1 end
+  hits, ends = stored_integer(a), stored_integer(b)
+  if not hits or not ends then hits, ends, found = 0, 0, 1 end
 end
 if ends <= now then
   if delta <= 0 then return { 0, 0, found } end
@@ -59,9 +61,11 @@ export const fixedWindow: Operation<FixedWindowArgs, FixedWindowReply> = defineO
     const text = memory.get(key)?.toString('latin1');
     const version = /^(\d+):/.exec(text ?? '')?.[1];
     if (version !== undefined && Number(version) > 1) return [0, 0, storedFormatCode('newer')];
-    const parts = text !== undefined && text.length < 40 ? /^1:(\d+):(\d+)$/.exec(text) : null;
-    const found = storedFormatCode(text !== undefined && parts === null ? 'corrupt' : 'fine');
-    let [hits, ends] = [Number(parts?.[1] ?? 0), Number(parts?.[2] ?? 0)];
+    const parts = /^1:(\d+):(\d+)$/.exec(text ?? '');
+    let [hits, ends] = [storedInteger(parts?.[1]), storedInteger(parts?.[2])];
+    const isReadable = hits !== undefined && ends !== undefined;
+    const found = storedFormatCode(isReadable || text === undefined ? 'fine' : 'corrupt');
+    if (hits === undefined || ends === undefined) [hits, ends] = [0, 0];
     if (ends <= now) {
       if (delta <= 0) return [0, 0, found];
       [hits, ends] = [0, now + window];

@@ -1,4 +1,5 @@
 import type { Keyspace } from '../../../engine/operation.ts';
+import { storedInteger } from '../../../engine/stored-integer.ts';
 
 /*
  * The values under the Redis keys of a cache entry:
@@ -46,7 +47,8 @@ local function fill_of(key)
   local raw = read('GET', key)
   if type(raw) ~= 'string' then return nil end
   local state, waited, deadline, token = string.match(raw, '^1:([LP]):([01]):(%d+):(.*)$')
-  if state then return state, waited == '1', tonumber(deadline), token end
+  deadline = stored_integer(deadline)
+  if deadline then return state, waited == '1', deadline, token end
   if string.match(raw, '^%d+:') and not string.match(raw, '^[01]:') then return 'newer', false, 0, '' end
   return nil
 end
@@ -136,9 +138,10 @@ interface FillRecord {
 export function fillOf(memory: Keyspace, key: string): FillRecord | undefined {
   const raw = memory.get(key)?.toString('latin1');
   if (raw === undefined) return undefined;
-  const [, state, waited, deadline, token = ''] = /^1:([LP]):([01]):(\d+):(.*)$/s.exec(raw) ?? [];
-  if (state !== undefined) {
-    return { state: state as 'L' | 'P', waited: waited === '1', deadline: Number(deadline), token };
+  const [, state, waited, digits, token = ''] = /^1:([LP]):([01]):(\d+):(.*)$/s.exec(raw) ?? [];
+  const deadline = storedInteger(digits);
+  if (deadline !== undefined) {
+    return { state: state as 'L' | 'P', waited: waited === '1', deadline, token };
   }
   return /^\d+:/.test(raw) && !/^[01]:/.test(raw)
     ? { state: 'newer', waited: false, deadline: 0, token: '' }

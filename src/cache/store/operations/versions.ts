@@ -1,5 +1,6 @@
 import { defineOperation, type Keyspace, type Operation } from '../../../engine/operation.ts';
 import { arrayOf, integerAt, newerFormat } from '../../../engine/reply.ts';
+import { storedInteger } from '../../../engine/stored-integer.ts';
 
 /*
  * The values that invalidate cache entries: the sequence, '1:<last>', and for each name (a tag, a URL, `all`) its
@@ -27,11 +28,12 @@ local function text(key)
   return raw
 end
 local function sequence()
-  return tonumber(string.match(text(KEYS[1]), '^1:(%d+)$') or '')
+  return stored_integer(string.match(text(KEYS[1]), '^1:(%d+)$'))
 end
 local function version(key)
   local hard, soft = string.match(text(key), '^1:(%d+):(%d+)$')
-  return tonumber(hard or ''), tonumber(soft or '')
+  hard, soft = stored_integer(hard), stored_integer(soft)
+  if hard and soft then return hard, soft end
 end
 local function put(key, value, ttl)
   redis.call('SET', key, value, 'PX', string.format('%.0f', math.max(ttl, redis.call('PTTL', key))))
@@ -203,13 +205,13 @@ function isNewer(memory: Keyspace, key: string): boolean {
 }
 
 function sequenceIn(memory: Keyspace, key: string): number | undefined {
-  const last = /^1:(\d+)$/.exec(textIn(memory, key))?.[1];
-  return last === undefined ? undefined : Number(last);
+  return storedInteger(/^1:(\d+)$/.exec(textIn(memory, key))?.[1]);
 }
 
 function versionIn(memory: Keyspace, key: string): Version | undefined {
-  const [, hard, soft] = /^1:(\d+):(\d+)$/.exec(textIn(memory, key)) ?? [];
-  return hard === undefined ? undefined : { hard: Number(hard), soft: Number(soft) };
+  const parts = /^1:(\d+):(\d+)$/.exec(textIn(memory, key));
+  const [hard, soft] = [storedInteger(parts?.[1]), storedInteger(parts?.[2])];
+  return hard === undefined || soft === undefined ? undefined : { hard, soft };
 }
 
 /** Sets a value, and never shortens the TTL of its key. */
