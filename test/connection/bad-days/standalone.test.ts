@@ -115,8 +115,9 @@ describeWithServers('a bad day of a single Redis', () => {
     const errors = eventsOf(app.kit, 'error');
     await send('ACL', 'SETUSER', 'app', '-evalsha', '-eval');
     for (let times = 0; times < 5; times++) expect(await app.round()).toEqual(BY_POLICY);
-    expect(errors.filter(({ feature }) => feature === 'session')).toHaveLength(1);
-    expect(errors[0]?.error.message).toContain('NOPERM');
+    // A command may also be late on a busy machine.
+    const refusals = errors.filter(({ error }) => error.message.includes('NOPERM'));
+    expect(refusals.filter(({ feature }) => feature === 'session')).toHaveLength(1);
     await send('ACL', 'SETUSER', 'app', '+@all');
     expect(await app.round()).toEqual(ALL_WORKS);
   });
