@@ -1,4 +1,3 @@
-import type { RedisClientType } from 'redis';
 import { asError, ConnectionError } from '../base/errors.ts';
 import type { Argument, RawReply } from '../engine/operation.ts';
 import { type Adapter, SocketStatus, type Status, type Subscriber } from './adapter.ts';
@@ -19,16 +18,12 @@ import {
 } from './node-redis.ts';
 import { DUPLICATE_OPTIONS, type NodeClient, NodeRedisSubscriber } from './node-redis-subscriber.ts';
 import type { StandaloneSettings } from './options.ts';
-import { redisPackage } from './redis-package.ts';
+import { createNodeRedisClient, type OwnClient } from './redis-package.ts';
 import { addSharedListeners } from './shared-listeners.ts';
 
 interface SingleClient extends NodeClient, HeartbeatClient, Omit<BorrowedClient, 'sendCommand'> {
   sendCommand: NodeClient['sendCommand'];
 }
-
-type None = Record<never, never>;
-
-export type OwnClient = RedisClientType<None, None, None, 3, None>;
 
 /** Creates a client that the kit connects and closes. `socket` replaces options of its socket. */
 export function createOwnClient(
@@ -37,7 +32,7 @@ export function createOwnClient(
 ): OwnClient {
   const options = clientOptions(settings);
   const endpoint = 'path' in settings ? { path: settings.path } : hostOptions(settings, settings.tls);
-  const client = redisPackage().createClient({
+  const client = createNodeRedisClient({
     ...options,
     socket: { ...options.socket, ...endpoint, ...socket },
     database: settings.db,

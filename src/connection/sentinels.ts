@@ -1,7 +1,8 @@
 import { asError, ConnectionError } from '../base/errors.ts';
 import type { HostAndPort } from './address.ts';
 import { destroyClient, readReply, redact } from './node-redis.ts';
-import { createOwnClient, type OwnClient } from './node-redis-client.ts';
+import { createOwnClient } from './node-redis-client.ts';
+import type { OwnClient } from './redis-package.ts';
 import type { SentinelSettings } from './sentinel-options.ts';
 
 /** After the first answer, the others have this long. */

@@ -13,7 +13,9 @@ import { describeWithTls, startTlsRedis } from './tls-server.ts';
 export function onEveryTopology(name: string, tests: (makeKit: MakeKit) => void): void {
   onEveryStore(name, tests);
   describeWithServers(`${name}, on a Cluster with replicas`, () => {
-    const options = ({ nodes }: RedisCluster) => ({ cluster: { nodes: addressesOf(nodes) } });
+    const options = ({ nodes }: RedisCluster) => ({
+      cluster: { nodes: addressesOf(nodes), clientName: 't' },
+    });
     onServer(() => startCluster({ replicasPerMaster: 1 }), options, tests);
   });
   describeWithServers(`${name}, on a master with sentinels`, () => {
