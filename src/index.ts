@@ -28,12 +28,14 @@ export type {
   WarmOptions,
   WarmResult,
 } from './cache/index.ts';
+export type { DataListener } from './channels/index.ts';
 export type { ConcurrencyOnError, ConcurrencyOptions, ConcurrencyRefusal } from './concurrency/index.ts';
 export type { BorrowedClient } from './connection/borrowed-client.ts';
 export type { ClusterNode, ClusterOptions } from './connection/cluster-options.ts';
 export { registerRedis } from './connection/instances.ts';
 export type { ConnectionOptions } from './connection/options.ts';
 export type { SentinelNode, SentinelOptions } from './connection/sentinel-options.ts';
+export type { ChannelPattern } from './engine/pub-sub.ts';
 export type { HealthOptions, KitCheck } from './health/index.ts';
 export { isRevalidation } from './http/internal-request.ts';
 export type { Middleware, Next, Req, Res } from './http/middleware.ts';

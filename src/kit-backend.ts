@@ -8,7 +8,7 @@ import { whenAnswering } from './connection/first-answer.ts';
 import { OwnSubscriptions } from './connection/own-subscriptions.ts';
 import { memoryEngine } from './engine/memory-engine.ts';
 import { MemoryKeyspace } from './engine/memory-keyspace.ts';
-import type { Engine } from './engine/port.ts';
+import type { Engine, Publisher } from './engine/port.ts';
 import type { PubSub } from './engine/pub-sub.ts';
 import { redisEngine } from './engine/redis-engine.ts';
 import type { KitSettings } from './kit-options.ts';
@@ -17,7 +17,7 @@ import type { KitSettings } from './kit-options.ts';
 export interface KitBackend {
   /** Undefined on `memory:`. */
   readonly connection: Connection | undefined;
-  readonly engine: Engine;
+  readonly engine: Engine & Publisher;
   readonly pubSub: PubSub;
   /** The clock that in-process copies of stored data expire by, in milliseconds. */
   readonly now: () => number;

@@ -12,6 +12,7 @@ import { OptionReader } from './base/option-reader.ts';
 import { Reporter } from './base/reporter.ts';
 import { WeakRegistry } from './base/weak-registry.ts';
 import { cacheFeature } from './cache/index.ts';
+import { channelFeature } from './channels/index.ts';
 import { concurrencyFeature } from './concurrency/index.ts';
 import { endpointsOf } from './connection/endpoints.ts';
 import { RequestDeadlines } from './engine/deadline.ts';
@@ -42,6 +43,7 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
   const lock = lockFeature(parts);
   const concurrency = concurrencyFeature(parts);
   const idempotency = idempotencyFeature(parts);
+  const channels = channelFeature(parts);
   const health = healthFeature(parts);
 
   const create = (keys: Keys): RedisKit<Client> => {
@@ -52,6 +54,7 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
       ...lock(keys),
       ...concurrency(keys),
       ...idempotency(keys),
+      ...channels(keys),
       ...health,
       pipeline: (...middleware: readonly unknown[]) => pipelineOf(middleware),
       front: (app: (req: never, res: never) => unknown) => parts.front.listener(app),

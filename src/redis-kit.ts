@@ -3,6 +3,7 @@ import type { RedisClientType, RedisClusterType } from 'redis';
 import type { Duration } from './base/duration.ts';
 import type { KitEvents } from './base/events.ts';
 import type { CacheMethods } from './cache/index.ts';
+import type { ChannelMethods } from './channels/index.ts';
 import type { ConcurrencyMethods } from './concurrency/index.ts';
 import type { HealthMethods } from './health/index.ts';
 import type { Middleware, Req, Res } from './http/middleware.ts';
@@ -23,6 +24,7 @@ export interface RedisKit<Client = DefaultClient>
     LockMethods,
     ConcurrencyMethods,
     IdempotencyMethods,
+    ChannelMethods,
     HealthMethods {
   /**
    * Returns a middleware that runs the given ones in their order, as separate `app.use` calls would, with fewer round

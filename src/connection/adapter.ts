@@ -1,4 +1,5 @@
 import type { Argument, RawReply } from '../engine/operation.ts';
+import type { Topic } from './topic.ts';
 
 /**
  * `up`: commands may be sent. `connecting`: the status may become `up` at any moment, so commands wait. `down`:
@@ -55,8 +56,8 @@ export interface Adapter {
 export interface Subscriber {
   connect(events: SubscriberEvents): Promise<unknown>;
   /** Resolves when Redis has acknowledged the subscription. */
-  subscribe(channel: string): Promise<unknown>;
-  unsubscribe(channel: string): Promise<unknown>;
+  subscribe(topic: Topic): Promise<unknown>;
+  unsubscribe(topic: Topic): Promise<unknown>;
   ping(): Promise<unknown>;
   /** Whether the node receives all published messages: false once it is no master, or a borrowed client is closed. */
   isWellPlaced(): boolean;
@@ -65,7 +66,8 @@ export interface Subscriber {
 }
 
 export interface SubscriberEvents {
-  message(channel: string, message: string): void;
+  /** A message that matches several topics arrives once for each. */
+  message(topic: Topic, message: string, channel: string): void;
   lost(error: unknown): void;
 }
 

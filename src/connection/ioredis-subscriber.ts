@@ -1,6 +1,7 @@
 import type { Subscriber, SubscriberEvents } from './adapter.ts';
 import { type IoredisNode, ioredisErrorOf, ioredisReply, type SubscriberMethods } from './ioredis.ts';
 import { CONNECT_TIMEOUT_MS } from './node-redis.ts';
+import { isPattern, nameOf, type Topic, topicOf } from './topic.ts';
 
 /** Options of the subscriber that replace those of its original, which are meant for commands. */
 const OVERRIDES = {
@@ -32,7 +33,12 @@ export class IoredisSubscriber implements Subscriber {
     this.isWellPlaced = isWellPlaced;
     this.#client = original.duplicate(OVERRIDES);
     this.#client.on('connect', () => this.#client.stream?.unref());
-    this.#client.on('message', (channel: string, message: string) => this.#events?.message(channel, message));
+    this.#client.on('message', (channel: string, message: string) =>
+      this.#events?.message(topicOf(channel), message, channel),
+    );
+    this.#client.on('pmessage', (pattern: string, channel: string, message: string) =>
+      this.#events?.message(topicOf({ pattern }), message, channel),
+    );
     this.#client.on('error', (error) => this.#events?.lost(ioredisErrorOf(error)));
     this.#client.on('end', () => this.#events?.lost(undefined));
   }
@@ -42,12 +48,14 @@ export class IoredisSubscriber implements Subscriber {
     return ioredisReply(this.#client.connect());
   }
 
-  subscribe(channel: string): Promise<unknown> {
-    return ioredisReply(this.#client.subscribe(channel));
+  subscribe(topic: Topic): Promise<unknown> {
+    const name = nameOf(topic);
+    return ioredisReply(isPattern(topic) ? this.#client.psubscribe(name) : this.#client.subscribe(name));
   }
 
-  unsubscribe(channel: string): Promise<unknown> {
-    return ioredisReply(this.#client.unsubscribe(channel));
+  unsubscribe(topic: Topic): Promise<unknown> {
+    const name = nameOf(topic);
+    return ioredisReply(isPattern(topic) ? this.#client.punsubscribe(name) : this.#client.unsubscribe(name));
   }
 
   ping(): Promise<unknown> {

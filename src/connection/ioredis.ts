@@ -21,6 +21,8 @@ export interface IoredisNode extends Pick<EventEmitter, 'on' | 'off'> {
 export interface SubscriberMethods {
   subscribe(channel: string): Promise<unknown>;
   unsubscribe(channel: string): Promise<unknown>;
+  psubscribe(pattern: string): Promise<unknown>;
+  punsubscribe(pattern: string): Promise<unknown>;
   ping(): Promise<unknown>;
 }
 

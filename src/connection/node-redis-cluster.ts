@@ -145,7 +145,16 @@ class NodeRedisCluster implements Adapter {
   }
 
   send(key: string, command: readonly Argument[]): Promise<RawReply> {
+    if (command[0] === 'PUBLISH') return this.#publish(key, command);
     return this.client.sendCommand(key, false, command, COMMAND_OPTIONS) as Promise<RawReply>;
+  }
+
+  /** node-redis sends each PUBLISH to another master, so messages of one channel would overtake each other. */
+  async #publish(channel: string, command: readonly Argument[]): Promise<RawReply> {
+    const client = this.client.slots[keySlot(channel)]?.master.client;
+    if (client?.isReady !== true)
+      throw new ConnectionError('the cluster node of the channel cannot be reached');
+    return client.sendCommand(command, COMMAND_OPTIONS) as Promise<RawReply>;
   }
 
   errorOf(error: unknown): unknown {

@@ -2,6 +2,7 @@ import type { EventEmitter } from 'node:events';
 import type { Argument } from '../engine/operation.ts';
 import type { Subscriber, SubscriberEvents } from './adapter.ts';
 import { CONNECT_TIMEOUT_MS, type CommandOptions, readReply, replyErrorOf } from './node-redis.ts';
+import { isPattern, nameOf, type Topic, topicOf } from './topic.ts';
 
 /** The methods that the adapters use of a client that is connected to one node. */
 export interface NodeClient extends Pick<EventEmitter, 'on'> {
@@ -14,12 +15,16 @@ export interface NodeClient extends Pick<EventEmitter, 'on'> {
   destroy(): void;
 }
 
+type MessageListener = (message: string, channel: string) => void;
+
 interface SubscriberClient {
   on(event: 'error', listener: (error: unknown) => void): unknown;
   unref(): void;
   connect(): Promise<unknown>;
-  subscribe(channel: string, listener: (message: string, channel: string) => void): Promise<unknown>;
+  subscribe(channel: string, listener: MessageListener): Promise<unknown>;
   unsubscribe(channel: string): Promise<unknown>;
+  pSubscribe(pattern: string, listener: MessageListener): Promise<unknown>;
+  pUnsubscribe(pattern: string): Promise<unknown>;
   sendCommand(command: readonly string[]): Promise<unknown>;
   destroy(): void;
 }
@@ -43,7 +48,8 @@ export const DUPLICATE_OPTIONS = {
 export class NodeRedisSubscriber implements Subscriber {
   readonly #client: SubscriberClient;
   readonly #closing = new AbortController();
-  readonly #onMessage = (message: string, channel: string) => this.#events?.message(channel, message);
+  readonly #onMessage: MessageListener = (message, channel) =>
+    this.#events?.message(topicOf(channel), message, channel);
   readonly isWellPlaced: () => boolean;
   #events: SubscriberEvents | undefined;
 
@@ -70,12 +76,16 @@ export class NodeRedisSubscriber implements Subscriber {
     return readReply(this.#client.connect());
   }
 
-  subscribe(channel: string): Promise<unknown> {
-    return readReply(this.#client.subscribe(channel, this.#onMessage));
+  subscribe(topic: Topic): Promise<unknown> {
+    const name = nameOf(topic);
+    if (!isPattern(topic)) return readReply(this.#client.subscribe(name, this.#onMessage));
+    const onMessage: MessageListener = (message, channel) => this.#events?.message(topic, message, channel);
+    return readReply(this.#client.pSubscribe(name, onMessage));
   }
 
-  unsubscribe(channel: string): Promise<unknown> {
-    return readReply(this.#client.unsubscribe(channel));
+  unsubscribe(topic: Topic): Promise<unknown> {
+    const name = nameOf(topic);
+    return readReply(isPattern(topic) ? this.#client.pUnsubscribe(name) : this.#client.unsubscribe(name));
   }
 
   ping(): Promise<unknown> {

@@ -1,6 +1,6 @@
 import { callListener } from '../base/emitter.ts';
 import { asError } from '../base/errors.ts';
-import type { ChannelListener, PubSub } from '../engine/pub-sub.ts';
+import type { ChannelListener, ChannelPattern, PubSub } from '../engine/pub-sub.ts';
 
 /** The subscriptions of one kit, on a Pub/Sub that other kits may share. `close()` ends the subscriptions of this kit. */
 export class OwnSubscriptions implements PubSub {
@@ -15,7 +15,7 @@ export class OwnSubscriptions implements PubSub {
     this.#report = report;
   }
 
-  subscribe(channel: string, listener: ChannelListener): () => void {
+  subscribe(channel: string | ChannelPattern, listener: ChannelListener): () => void {
     if (this.#isClosed) return () => undefined;
     let isUp = false;
     const notify = (status: boolean) => {
@@ -23,8 +23,9 @@ export class OwnSubscriptions implements PubSub {
       this.#call(() => listener.onStatus(status));
     };
     const unsubscribe = this.#shared.subscribe(channel, {
-      onMessage: (message) => this.#call(() => listener.onMessage(message)),
+      onMessage: (message, name) => this.#call(() => listener.onMessage(message, name)),
       onStatus: notify,
+      onRefused: (error) => this.#call(() => listener.onRefused?.(error)),
     });
     const end = () => {
       unsubscribe();

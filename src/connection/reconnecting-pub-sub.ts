@@ -1,9 +1,10 @@
 import { callListener } from '../base/emitter.ts';
 import { asError, ConnectionError, StoreError } from '../base/errors.ts';
 import { ReplyError } from '../engine/port.ts';
-import type { ChannelListener, PubSub } from '../engine/pub-sub.ts';
+import type { ChannelListener, ChannelPattern, PubSub } from '../engine/pub-sub.ts';
 import { reconnectDelay, type Subscriber } from './adapter.ts';
 import { SubscriberConnection } from './subscriber-connection.ts';
+import { type Topic, topicOf } from './topic.ts';
 
 interface Subscription {
   readonly listener: ChannelListener;
@@ -15,13 +16,13 @@ interface Subscription {
 export class ReconnectingPubSub implements PubSub {
   readonly #createSubscriber: () => Subscriber | undefined;
   readonly #report: (error: Error) => void;
-  readonly #channels = new Map<string, Set<Subscription>>();
+  readonly #topics = new Map<Topic, Set<Subscription>>();
   #connection: SubscriberConnection | undefined;
   /** Set while the next attempt to connect is delayed. */
   #timer: NodeJS.Timeout | undefined;
   #attempts = 0;
   #isClosed = false;
-  /** The last reported error message. The same message is reported again only after all channels have been up. */
+  /** The last reported error message. The same message is reported again only after all topics have been up. */
   #reported: string | undefined;
 
   constructor(createSubscriber: () => Subscriber | undefined, report: (error: Error) => void) {
@@ -29,19 +30,20 @@ export class ReconnectingPubSub implements PubSub {
     this.#report = report;
   }
 
-  subscribe(channel: string, listener: ChannelListener): () => void {
+  subscribe(channel: string | ChannelPattern, listener: ChannelListener): () => void {
     if (this.#isClosed) return () => undefined;
+    const topic = topicOf(channel);
     const subscription: Subscription = { listener, isUp: false };
-    const subscriptions = this.#channels.get(channel) ?? new Set();
-    this.#channels.set(channel, subscriptions.add(subscription));
-    if (this.#connection !== undefined) this.#connection.sync(channel);
+    const subscriptions = this.#topics.get(topic) ?? new Set();
+    this.#topics.set(topic, subscriptions.add(subscription));
+    if (this.#connection !== undefined) this.#connection.sync(topic);
     else if (this.#timer === undefined) this.#open();
     // Deferred, since the caller does not have the unsubscribe function yet.
-    queueMicrotask(() => this.#notify(channel, subscription));
+    queueMicrotask(() => this.#notify(topic, subscription));
     return () => {
       if (!subscriptions.delete(subscription) || subscriptions.size > 0) return;
-      this.#channels.delete(channel);
-      this.#connection?.sync(channel);
+      this.#topics.delete(topic);
+      this.#connection?.sync(topic);
     };
   }
 
@@ -55,25 +57,25 @@ export class ReconnectingPubSub implements PubSub {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     this.#connection?.end();
-    this.#channels.clear();
+    this.#topics.clear();
   }
 
   #open(): void {
     this.#timer = undefined;
-    if (this.#channels.size === 0) return;
+    if (this.#topics.size === 0) return;
     const subscriber = this.#subscriber();
     if (subscriber === undefined) {
       this.#openLater();
       return;
     }
     const connection = new SubscriberConnection(subscriber, {
-      isWanted: (channel) => this.#channels.has(channel),
+      isWanted: (topic) => this.#topics.has(topic),
       ready: () => {
-        for (const channel of this.#channels.keys()) connection.sync(channel);
+        for (const topic of this.#topics.keys()) connection.sync(topic);
       },
-      up: (channel) => this.#up(channel),
-      message: (channel, message) => this.#message(channel, message),
-      refused: (error) => this.#failed(error),
+      up: (topic) => this.#up(topic),
+      message: (topic, message, channel) => this.#message(topic, message, channel),
+      refused: (topic, error) => this.#refused(topic, error),
       ended: (error) => this.#ended(error),
     });
     this.#connection = connection;
@@ -94,24 +96,31 @@ export class ReconnectingPubSub implements PubSub {
     this.#timer = setTimeout(() => this.#open(), reconnectDelay(this.#attempts++)).unref();
   }
 
-  #up(channel: string): void {
+  #up(topic: Topic): void {
     // Reset only now, and not when the socket connects: a server that closes each subscriber must not be retried
     // without growing pauses.
     this.#attempts = 0;
     if (
       this.#reported !== undefined &&
-      [...this.#channels.keys()].every((each) => this.#connection?.isUp(each))
+      [...this.#topics.keys()].every((each) => this.#connection?.isUp(each))
     ) {
       this.#reported = undefined;
     }
-    for (const subscription of [...(this.#channels.get(channel) ?? [])]) this.#notify(channel, subscription);
+    for (const subscription of [...(this.#topics.get(topic) ?? [])]) this.#notify(topic, subscription);
   }
 
-  #message(channel: string, message: string): void {
-    const subscriptions = this.#channels.get(channel);
+  #message(topic: Topic, message: string, channel: string): void {
+    const subscriptions = this.#topics.get(topic);
     for (const subscription of [...(subscriptions ?? [])]) {
-      if (subscriptions?.has(subscription)) this.#call(() => subscription.listener.onMessage(message));
+      if (subscriptions?.has(subscription))
+        this.#call(() => subscription.listener.onMessage(message, channel));
     }
+  }
+
+  #refused(topic: Topic, error: ReplyError): void {
+    this.#failed(error);
+    for (const { listener } of [...(this.#topics.get(topic) ?? [])])
+      this.#call(() => listener.onRefused?.(error));
   }
 
   #ended(error: unknown): void {
@@ -119,15 +128,15 @@ export class ReconnectingPubSub implements PubSub {
     this.#openLater();
     // A lost socket is not reported: if Redis is down, the connection for commands reports it.
     if (error instanceof ReplyError) this.#failed(error);
-    for (const [channel, subscriptions] of [...this.#channels]) {
-      for (const subscription of [...subscriptions]) this.#notify(channel, subscription);
+    for (const [topic, subscriptions] of [...this.#topics]) {
+      for (const subscription of [...subscriptions]) this.#notify(topic, subscription);
     }
   }
 
-  /** Calls `onStatus` if the status of the channel has changed since the last call. */
-  #notify(channel: string, subscription: Subscription): void {
-    const isUp = this.#connection?.isUp(channel) ?? false;
-    if (isUp === subscription.isUp || !this.#channels.get(channel)?.has(subscription)) return;
+  /** Calls `onStatus` if the status of the topic has changed since the last call. */
+  #notify(topic: Topic, subscription: Subscription): void {
+    const isUp = this.#connection?.isUp(topic) ?? false;
+    if (isUp === subscription.isUp || !this.#topics.get(topic)?.has(subscription)) return;
     subscription.isUp = isUp;
     this.#call(() => subscription.listener.onStatus(isUp));
   }

@@ -1,5 +1,6 @@
 import { ReplyError } from '../engine/port.ts';
 import { PING_INTERVAL_MS, SOCKET_TIMEOUT_MS, type Subscriber } from './adapter.ts';
+import type { Topic } from './topic.ts';
 
 /** Silence is counted in ticks and not in time, since a blocked event loop receives nothing. */
 const TICK_MS = 1_000;
@@ -9,14 +10,14 @@ const DEAD_AFTER_TICKS = SOCKET_TIMEOUT_MS / TICK_MS;
 const MAX_REFUSAL_DELAY_MS = 30_000;
 
 export interface SubscriberTask {
-  isWanted(channel: string): boolean;
+  isWanted(topic: Topic): boolean;
   /** The subscriber is connected and has no subscriptions yet. */
   ready(): void;
-  /** Every message that is published to the channel from now on arrives. */
-  up(channel: string): void;
-  message(channel: string, message: string): void;
-  /** Redis denied the subscription to a channel; the connection tries again later. */
-  refused(error: ReplyError): void;
+  /** Every message that is published to the topic from now on arrives. */
+  up(topic: Topic): void;
+  message(topic: Topic, message: string, channel: string): void;
+  /** Redis denied the subscription to a topic; the connection tries again later. */
+  refused(topic: Topic, error: ReplyError): void;
   /** `error`: why the connection ended, if it is known. */
   ended(error: unknown): void;
 }
@@ -27,9 +28,9 @@ type SubscriptionState = 'subscribing' | 'up' | 'unsubscribing' | 'refused';
 export class SubscriberConnection {
   readonly #subscriber: Subscriber;
   readonly #task: SubscriberTask;
-  readonly #states = new Map<string, SubscriptionState>();
-  /** The number of consecutive refusals per channel, from which the next delay follows. */
-  readonly #refusals = new Map<string, number>();
+  readonly #states = new Map<Topic, SubscriptionState>();
+  /** The number of consecutive refusals per topic, from which the next delay follows. */
+  readonly #refusals = new Map<Topic, number>();
   readonly #heartbeat: NodeJS.Timeout;
   #silentTicks = 0;
   #isPinging = false;
@@ -41,7 +42,7 @@ export class SubscriberConnection {
     this.#task = task;
     this.#heartbeat = setInterval(() => this.#tick(), TICK_MS).unref();
     const events = {
-      message: (channel: string, message: string) => this.#message(channel, message),
+      message: (topic: Topic, message: string, channel: string) => this.#message(topic, message, channel),
       lost: (error: unknown) => this.end(error),
     };
     subscriber.connect(events).then(
@@ -50,19 +51,19 @@ export class SubscriberConnection {
     );
   }
 
-  isUp(channel: string): boolean {
-    return this.#states.get(channel) === 'up';
+  isUp(topic: Topic): boolean {
+    return this.#states.get(topic) === 'up';
   }
 
-  /** Subscribes or unsubscribes a channel if needed. Must be called whenever `isWanted(channel)` may have changed. */
-  sync(channel: string): void {
+  /** Subscribes or unsubscribes a topic if needed. Must be called whenever `isWanted(topic)` may have changed. */
+  sync(topic: Topic): void {
     if (!this.#isReady || this.#isEnded) return;
-    const state = this.#states.get(channel);
-    const isWanted = this.#task.isWanted(channel);
+    const state = this.#states.get(topic);
+    const isWanted = this.#task.isWanted(topic);
     // In the other states a command or the delay after a refusal is running, after which `sync` runs again. node-redis
-    // does not support overlapping commands for one channel.
-    if (state === undefined && isWanted) void this.#subscribe(channel);
-    if (state === 'up' && !isWanted) void this.#unsubscribe(channel);
+    // does not support overlapping commands for one topic.
+    if (state === undefined && isWanted) void this.#subscribe(topic);
+    if (state === 'up' && !isWanted) void this.#unsubscribe(topic);
   }
 
   end(error?: unknown): void {
@@ -80,57 +81,57 @@ export class SubscriberConnection {
     this.#task.ready();
   }
 
-  async #subscribe(channel: string): Promise<void> {
-    this.#states.set(channel, 'subscribing');
+  async #subscribe(topic: Topic): Promise<void> {
+    this.#states.set(topic, 'subscribing');
     try {
-      await this.#subscriber.subscribe(channel);
+      await this.#subscriber.subscribe(topic);
     } catch (error) {
-      if (error instanceof ReplyError) this.#refused(channel, error);
+      if (error instanceof ReplyError) this.#refused(topic, error);
       else this.end(error);
       return;
     }
     if (this.#isEnded) return;
-    this.#states.set(channel, 'up');
-    this.#refusals.delete(channel);
-    this.#task.up(channel);
-    this.sync(channel);
+    this.#states.set(topic, 'up');
+    this.#refusals.delete(topic);
+    this.#task.up(topic);
+    this.sync(topic);
   }
 
-  #refused(channel: string, error: ReplyError): void {
+  #refused(topic: Topic, error: ReplyError): void {
     if (this.#isEnded) return;
-    const times = this.#refusals.get(channel) ?? 0;
-    this.#refusals.set(channel, times + 1);
-    this.#states.set(channel, 'refused');
+    const times = this.#refusals.get(topic) ?? 0;
+    this.#refusals.set(topic, times + 1);
+    this.#states.set(topic, 'refused');
     setTimeout(
       () => {
-        this.#states.delete(channel);
-        if (!this.#task.isWanted(channel)) this.#refusals.delete(channel);
-        this.sync(channel);
+        this.#states.delete(topic);
+        if (!this.#task.isWanted(topic)) this.#refusals.delete(topic);
+        this.sync(topic);
       },
       Math.min(1_000 * 2 ** times, MAX_REFUSAL_DELAY_MS),
     ).unref();
-    this.#task.refused(error);
+    this.#task.refused(topic, error);
   }
 
-  async #unsubscribe(channel: string): Promise<void> {
-    this.#states.set(channel, 'unsubscribing');
+  async #unsubscribe(topic: Topic): Promise<void> {
+    this.#states.set(topic, 'unsubscribing');
     try {
-      await this.#subscriber.unsubscribe(channel);
+      await this.#subscriber.unsubscribe(topic);
     } catch (error) {
-      // A refused UNSUBSCRIBE does no harm: messages of unwanted channels are ignored.
+      // A refused UNSUBSCRIBE does no harm: messages of unwanted topics are ignored.
       if (!(error instanceof ReplyError)) {
         this.end(error);
         return;
       }
     }
-    this.#states.delete(channel);
-    this.sync(channel);
+    this.#states.delete(topic);
+    this.sync(topic);
   }
 
-  #message(channel: string, message: string): void {
+  #message(topic: Topic, message: string, channel: string): void {
     this.#receivedData();
-    // A message that arrives together with the acknowledgement of its channel comes before `up` and is ignored.
-    if (this.isUp(channel)) this.#task.message(channel, message);
+    // A message that arrives together with the acknowledgement of its topic comes before `up` and is ignored.
+    if (this.isUp(topic)) this.#task.message(topic, message, channel);
   }
 
   #tick(): void {

@@ -1,6 +1,6 @@
 import type { Clock } from '../base/clock.ts';
 import type { MemoryKeyspace } from './memory-keyspace.ts';
-import type { Engine } from './port.ts';
+import type { Engine, Publisher } from './port.ts';
 
 /**
  * Runs the in-memory implementations of operations. None of them awaits anything, so each operation is atomic.
@@ -10,12 +10,17 @@ export function memoryEngine(
   memory: MemoryKeyspace,
   clock: Clock,
   checkOpen: () => void = () => undefined,
-): Engine {
+): Engine & Publisher {
   return {
     // `async`, so that the promise rejects if the implementation throws, as it does for a script.
     async run(operation, keys, args) {
       checkOpen();
       return operation.decode(operation.runInMemory(memory, keys, clock.now(), args));
+    },
+
+    async publish(channel, message) {
+      checkOpen();
+      memory.publish(channel, message);
     },
 
     async *scan(pattern) {

@@ -3,8 +3,9 @@ import type { Clock } from '../base/clock.ts';
 import { StoreError } from '../base/errors.ts';
 import { type Feature, featureOf, isFenceCounter, type KeyPattern } from '../base/keys.ts';
 import type { Collection } from './collection.ts';
+import { MemoryChannels } from './memory-channels.ts';
 import type { CollectionEdit, Keyspace } from './operation.ts';
-import type { ChannelListener, PubSub } from './pub-sub.ts';
+import type { ChannelListener, ChannelPattern, PubSub } from './pub-sub.ts';
 import { bytesOf, type SortedEntry, SortedSet } from './sorted-set.ts';
 
 export interface PartitionLimits {
@@ -67,7 +68,7 @@ const SWEEP_EVERY_MS = 1_000;
 
 /** The data of `memory:` and the in-process fallback. Limits per feature keep a busy cache from evicting sessions. */
 export class MemoryKeyspace implements Keyspace, PubSub {
-  readonly #channels = new Map<string, Set<ChannelListener>>();
+  readonly #channels = new MemoryChannels();
   readonly #clock: Clock;
   readonly #limits: Readonly<Record<Partition, PartitionLimits>>;
   readonly #partitions = new Map<Partition, LRUCache<string, Entry>>();
@@ -151,18 +152,11 @@ export class MemoryKeyspace implements Keyspace, PubSub {
   }
 
   publish(channel: string, message: string): void {
-    // Deferred, as messages from a socket are: a listener must not run in the middle of an operation.
-    for (const listener of this.#channels.get(channel) ?? []) setImmediate(() => listener.onMessage(message));
+    this.#channels.publish(channel, message);
   }
 
-  subscribe(channel: string, listener: ChannelListener): () => void {
-    const listeners = this.#channels.get(channel) ?? new Set();
-    this.#channels.set(channel, listeners.add(listener));
-    listener.onStatus(true);
-    return () => {
-      listeners.delete(listener);
-      if (listeners.size === 0) this.#channels.delete(channel);
-    };
+  subscribe(channel: string | ChannelPattern, listener: ChannelListener): () => void {
+    return this.#channels.subscribe(channel, listener);
   }
 
   #live(key: string): Entry | undefined {

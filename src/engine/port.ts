@@ -34,6 +34,12 @@ export interface Engine {
   scan(pattern: KeyPattern): AsyncIterable<readonly string[]>;
 }
 
+/** Sends messages to subscribers. */
+export interface Publisher {
+  /** Rejects as `Engine.run` does. The message may have been sent if the rejection is a StoreError. */
+  publish(channel: string, message: string): Promise<void>;
+}
+
 /** A command that is sent at the end of the current turn of the event loop. */
 interface AmendableCommand<Reply> {
   readonly reply: Promise<Reply>;

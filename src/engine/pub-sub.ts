@@ -1,8 +1,15 @@
-/** Receives the messages of one channel. */
+/** All channels that match a pattern with the syntax of PSUBSCRIBE. */
+export interface ChannelPattern {
+  readonly pattern: string;
+}
+
+/** Receives the messages of one channel, or of all channels that match one pattern. */
 export interface ChannelListener {
-  onMessage(message: string): void;
+  onMessage(message: string, channel: string): void;
   /** `true`: all messages published from now on arrive. `false`, assumed before the first call: some may be lost. */
   onStatus(isUp: boolean): void;
+  /** Redis denied the subscription. The subscriber tries again later. */
+  onRefused?(error: Error): void;
 }
 
 /**
@@ -11,5 +18,5 @@ export interface ChannelListener {
  */
 export interface PubSub {
   /** Returns an unsubscribe function. The first subscription opens the subscriber's connection. */
-  subscribe(channel: string, listener: ChannelListener): () => void;
+  subscribe(channel: string | ChannelPattern, listener: ChannelListener): () => void;
 }

@@ -2,7 +2,7 @@ import { RedisKitError, StoreError } from '../base/errors.ts';
 import type { Deadline } from './deadline.ts';
 import { eventLoopTimeMs } from './event-loop-time.ts';
 import type { Argument, Operation, RawReply } from './operation.ts';
-import { type CommandLink, type Engine, ReplyError } from './port.ts';
+import { type CommandLink, type Engine, type Publisher, ReplyError } from './port.ts';
 import { arrayOf } from './reply.ts';
 
 export interface RedisEngineSettings {
@@ -13,7 +13,7 @@ export interface RedisEngineSettings {
 }
 
 /** Runs operations as scripts: by digest (EVALSHA), or by text (EVAL) if the server does not have the script yet. */
-export function redisEngine(link: CommandLink, settings: RedisEngineSettings): Engine {
+export function redisEngine(link: CommandLink, settings: RedisEngineSettings): Engine & Publisher {
   async function within<Reply>(
     what: string,
     deadline: Deadline | undefined,
@@ -85,6 +85,13 @@ export function redisEngine(link: CommandLink, settings: RedisEngineSettings): E
           command[command.length - 1] = argument;
         },
       };
+    },
+
+    publish(channel, message) {
+      return within('publish', undefined, async (remainingMs) => {
+        // Not a script: a server that does not have the script yet would receive it after a later message.
+        await link.send(channel, ['PUBLISH', channel, message], remainingMs());
+      });
     },
 
     delete(keys, deadline) {

@@ -45,7 +45,7 @@ describeWithServers('Pub/Sub with a borrowed client', () => {
     const client = lend({ url: server.url, ...options });
     await client.connect();
     const { pubSub } = connectForTest({ client });
-    const recorders = ['a', 'b'].map((channel) => recordChannel(pubSub, channel));
+    const recorders = ['a', { pattern: 'b*' }].map((channel) => recordChannel(pubSub, channel));
     const publisher = await publisherFor(server);
     for (let loss = 0; loss < 2; loss++) {
       for (const [index, recorder] of recorders.entries())

@@ -115,6 +115,26 @@ describeWithServers('a subscriber connection', () => {
     expect(last.messages, 'nothing after stop()').toHaveLength(1);
   });
 
+  it('a pattern and a channel that it matches are separate subscriptions of one connection', async () => {
+    const { server, pubSub, publisher } = await startAll();
+    const pattern = recordChannel(pubSub, { pattern: 'news:*' });
+    const channel = recordChannel(pubSub, 'news:a');
+    // A channel whose name is the pattern itself.
+    const literal = recordChannel(pubSub, 'news:*');
+    await receivesAgain(pattern, publisher, 'news:b');
+    await receivesAgain(channel, publisher, 'news:a');
+    await receivesAgain(literal, publisher, 'news:*');
+    expect(pattern.messages).toHaveLength(3);
+    expect([channel, literal].map(({ messages }) => messages.length)).toEqual([1, 1]);
+    channel.stop();
+    await publisher.publish('news:a', 'the last');
+    await until('the pattern receives it', () => pattern.messages.includes('the last'));
+    expect(channel.messages).toHaveLength(1);
+    expect(await listenersAt(server.url)).toHaveLength(1);
+    for (const recorder of [pattern, literal]) recorder.stop();
+    await until('no subscription is left', async () => (await listenersAt(server.url)).length === 0);
+  });
+
   it('the error of a channel listener is reported, and other listeners still receive messages', async () => {
     const { pubSub, errors, publisher } = await startAll();
     const fail = () => {
@@ -135,7 +155,7 @@ describeWithServers('a subscriber connection', () => {
 describeWithServers('a subscriber connection that is lost', () => {
   it('a subscriber connection that Redis kills is replaced, and messages arrive again', async () => {
     const { pubSub, publisher } = await startAll();
-    const recorders = ['a', 'b'].map((channel) => recordChannel(pubSub, channel));
+    const recorders = ['a', { pattern: 'b*' }].map((channel) => recordChannel(pubSub, channel));
     await until('both are up', () => recorders.every((recorder) => recorder.isUp));
     for (let cut = 1; cut <= 3; cut++) {
       await publisher.sendCommand(['CLIENT', 'KILL', 'TYPE', 'pubsub']);

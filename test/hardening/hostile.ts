@@ -2,6 +2,7 @@ import { hash } from 'node:crypto';
 import express, { type RequestHandler } from 'express';
 import { expect } from 'vitest';
 import type { Middleware, RedisKit } from '../../src/index.ts';
+import { until } from '../support/until.ts';
 import { send, serve } from '../support/web.ts';
 
 const LONG = 'x'.repeat(10_240);
@@ -150,6 +151,23 @@ export const USES: Readonly<Record<string, (kit: RedisKit) => Promise<void>>> = 
     expect(new Set(accepted).size).toBe(accepted.length);
     expect(first.every(({ status }) => status === 200 || status === 400)).toBe(true);
     expect(await all()).toEqual(first);
+  },
+
+  async 'names of channels'(kit) {
+    // The others are refused: a name is no key, so it is neither hashed nor encoded.
+    const names = HOSTILE.filter(
+      (name) => Buffer.byteLength(name) <= 512 && Buffer.from(name).toString() === name,
+    );
+    const received: [number, unknown][] = [];
+    const stops = await Promise.all(
+      names.map((name, index) => kit.subscribe(name, (data) => received.push([index, data]))),
+    );
+    await Promise.all(names.map((name, index) => kit.publish(name, index)));
+    await until('all arrive', () => received.length >= names.length);
+    expect(received.sort(([one], [other]) => one - other)).toEqual(
+      names.map((_name, index) => [index, index]),
+    );
+    await Promise.all(stops.map((stop) => stop()));
   },
 
   async 'keys of a concurrency limit'(kit) {

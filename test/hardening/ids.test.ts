@@ -67,7 +67,10 @@ describeWithServers('The keys of hostile strings on the wire', () => {
     });
     const id = String.raw`(?:\*[\w-]{43}|[^{}*?[\]\\:\p{Cc}\p{Cs}]+)`;
     const feature = '(?:rate|session|cache|lock|idempotency|concurrency|state|document|members|log)';
-    const ours = new RegExp(`^t-hostile(?::in)?:(?:${feature}:\\{${id}\\}(?::${id})*|calls:${id})$`, 'u');
+    const ours = new RegExp(
+      `^t-hostile(?::in)?:(?:${feature}:\\{${id}\\}(?::${id})*|calls:${id}|channel:\\{.+\\})$`,
+      'su',
+    );
     // In the format of connect-redis an id is a part of the key as it is.
     const compatible = /^t-hostile(?::in)?:sess:/;
     const odd = commands.flatMap((command) =>

@@ -3,7 +3,7 @@ import type { Collection } from '../../src/engine/collection.ts';
 import { memoryEngine } from '../../src/engine/memory-engine.ts';
 import { MemoryKeyspace } from '../../src/engine/memory-keyspace.ts';
 import type { CollectionEdit } from '../../src/engine/operation.ts';
-import type { Engine } from '../../src/engine/port.ts';
+import type { Engine, Publisher } from '../../src/engine/port.ts';
 import { redisEngine } from '../../src/engine/redis-engine.ts';
 import { openConnection } from './connection.ts';
 import { redisUrl } from './context.ts';
@@ -53,8 +53,8 @@ class RecordingKeyspace extends MemoryKeyspace {
 /** Both engines on one injected clock, and the data of each. */
 export interface BothEngines {
   readonly clock: TestClock;
-  readonly memory: Engine;
-  readonly redis: Engine;
+  readonly memory: Engine & Publisher;
+  readonly redis: Engine & Publisher;
   readonly keyspace: RecordingKeyspace;
   readonly client: PlainClient;
   /** The prefix of all keys of this run. */

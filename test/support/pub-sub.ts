@@ -4,7 +4,7 @@ import type { KitEvents } from '../../src/base/events.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import type { Connection } from '../../src/connection/connection.ts';
 import type { ConnectionOptions } from '../../src/connection/options.ts';
-import type { ChannelListener, PubSub } from '../../src/engine/pub-sub.ts';
+import type { ChannelListener, ChannelPattern, PubSub } from '../../src/engine/pub-sub.ts';
 import { openConnection } from './connection.ts';
 import { connectPlainClient, type PlainClient, withPlainClient } from './plain-client.ts';
 import { type RedisServer, startRedis } from './servers.ts';
@@ -18,7 +18,7 @@ export interface ChannelRecorder extends ChannelListener {
   stop(): void;
 }
 
-export function recordChannel(pubSub: PubSub, channel: string): ChannelRecorder {
+export function recordChannel(pubSub: PubSub, channel: string | ChannelPattern): ChannelRecorder {
   const messages: string[] = [];
   const changes: boolean[] = [];
   const listener: ChannelListener = {

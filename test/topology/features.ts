@@ -10,14 +10,19 @@ const SECRET = 'a secret of the tests';
 
 /** One or two tests for each feature, as two processes of an app use it. */
 export function promisesOfEveryFeature(makeKit: MakeKit): void {
-  /** Serves the same routes on two kits with one prefix; on `memory:`, which no two kits share, on one kit. */
+  /** Creates two kits with one prefix; on `memory:`, which no two kits share, one kit. */
+  function startKits() {
+    const kit = makeKit();
+    return { kit, kits: kit.client === null ? [kit] : [kit, makeKit({ prefix: kit.prefix })] };
+  }
+
+  /** Serves the same routes on the kits of `startKits()`. */
   async function startTwice(
     routesOf: (kit: RedisKit) => Readonly<Record<string, readonly RequestHandler[]>>,
   ) {
-    const kit = makeKit();
+    const { kit, kits } = startKits();
     const one = await serve(appOf(routesOf(kit)));
-    const isShared = kit.client !== null;
-    const other = isShared ? await serve(appOf(routesOf(makeKit({ prefix: kit.prefix })))) : one;
+    const other = kits[1] === undefined ? one : await serve(appOf(routesOf(kits[1])));
     // Responses are stored by host.
     const sendTo =
       (address: string) =>
@@ -134,6 +139,18 @@ export function promisesOfEveryFeature(makeKit: MakeKit): void {
     leave.open();
     expect((await running).text).toBe('done');
     expect((await askOther('/')).status).toBe(200);
+  });
+
+  it('a message reaches the subscribers of its channel in both processes, and no others', async () => {
+    const { kit, kits } = startKits();
+    const seen: unknown[] = [];
+    for (const each of kits) {
+      await each.subscribe('news', (data, channel) => seen.push([channel, data]));
+      await each.subscribe('new', (data) => seen.push(data));
+    }
+    await kit.publish('news', { n: 1 });
+    await until('the message arrives', () => seen.length >= kits.length);
+    expect(seen).toEqual(kits.map(() => ['news', { n: 1 }]));
   });
 
   it('a pipeline limits, reads the session, and responds with the stored response', async () => {

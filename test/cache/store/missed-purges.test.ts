@@ -36,7 +36,7 @@ class Line implements PubSub {
   subscribe(channel: string, listener: ChannelListener): () => void {
     this.#listeners.set(channel, listener);
     const heard = (message: string) => {
-      if (this.#isUp) listener.onMessage(message);
+      if (this.#isUp) listener.onMessage(message, channel);
     };
     const stop = this.#memory.subscribe(channel, { onMessage: heard, onStatus: () => undefined });
     if (this.#isUp) listener.onStatus(true);

@@ -1,0 +1,2 @@
+export { type ChannelMethods, channelFeature } from './feature.ts';
+export type { DataListener } from './subscribe.ts';
