@@ -24,6 +24,7 @@ import { idempotencyFeature } from './idempotency/index.ts';
 import { openBackend } from './kit-backend.ts';
 import { type KitOptions, type KitSettings, resolveKitOptions } from './kit-options.ts';
 import { lockFeature } from './lock/index.ts';
+import { logFeature } from './log/index.ts';
 import { rateLimitFeature } from './rate-limit/index.ts';
 import type { DefaultClient, RedisKit } from './redis-kit.ts';
 import { sessionFeature } from './session/index.ts';
@@ -42,6 +43,7 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
   const lock = lockFeature(parts);
   const concurrency = concurrencyFeature(parts);
   const idempotency = idempotencyFeature(parts);
+  const log = logFeature(parts);
   const health = healthFeature(parts);
 
   const create = (keys: Keys): RedisKit<Client> => {
@@ -52,6 +54,7 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
       ...lock(keys),
       ...concurrency(keys),
       ...idempotency(keys),
+      ...log(keys),
       ...health,
       pipeline: (...middleware: readonly unknown[]) => pipelineOf(middleware),
       front: (app: (req: never, res: never) => unknown) => parts.front.listener(app),

@@ -2,6 +2,7 @@ import { hash } from 'node:crypto';
 import express, { type RequestHandler } from 'express';
 import { expect } from 'vitest';
 import type { Middleware, RedisKit } from '../../src/index.ts';
+import { until } from '../support/until.ts';
 import { send, serve } from '../support/web.ts';
 
 const LONG = 'x'.repeat(10_240);
@@ -168,6 +169,27 @@ export const USES: Readonly<Record<string, (kit: RedisKit) => Promise<void>>> = 
     );
     const statuses = await each(async (_id, index) => (await ask(index)).status);
     expect(statuses).toEqual(HOSTILE.map(() => 200));
+  },
+
+  async 'ids and names of logs'(kit) {
+    const log = kit.log<string>('hostile', { ttl: '1h' });
+    const followed: string[] = [];
+    await log.follow('a', ({ event }) => followed.push(event), { after: '0-0' });
+    await each((id) => log.append(id, id));
+    expect(await each(async (id) => (await log.last(id, 9)).map(({ event }) => event))).toEqual(
+      HOSTILE.map((id) => [id]),
+    );
+    await log.clear('*');
+    expect(await each(async (id) => (await log.last(id, 9)).length)).toEqual(
+      HOSTILE.map((id) => (id === '*' ? 0 : 1)),
+    );
+    await until('the follower has its entry', () => followed.length > 0);
+    expect(followed).toEqual(['a']);
+    const named = (name: string) => kit.log<string>(name, { ttl: '1h' });
+    await each((name) => named(name).append('same', name));
+    expect(await each(async (name) => (await named(name).last('same', 9)).map(({ event }) => event))).toEqual(
+      HOSTILE.map((name) => [name]),
+    );
   },
 
   async 'ids of users'(kit) {
