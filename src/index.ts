@@ -56,6 +56,15 @@ export type {
   TryAcquireOptions,
 } from './lock/index.ts';
 export type {
+  FollowOptions,
+  Hook,
+  Log,
+  LogEntry,
+  LogListener,
+  LogOptions,
+  RequestEvent,
+} from './log/index.ts';
+export type {
   ClientRateLimitInfo,
   Decision,
   ExpressRateLimitStore,

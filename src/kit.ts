@@ -25,6 +25,7 @@ import { idempotencyFeature } from './idempotency/index.ts';
 import { openBackend } from './kit-backend.ts';
 import { type KitOptions, type KitSettings, resolveKitOptions } from './kit-options.ts';
 import { lockFeature } from './lock/index.ts';
+import { logFeature } from './log/index.ts';
 import { rateLimitFeature } from './rate-limit/index.ts';
 import type { DefaultClient, RedisKit } from './redis-kit.ts';
 import { sessionFeature } from './session/index.ts';
@@ -44,6 +45,7 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
   const concurrency = concurrencyFeature(parts);
   const idempotency = idempotencyFeature(parts);
   const channels = channelFeature(parts);
+  const log = logFeature(parts);
   const health = healthFeature(parts);
 
   const create = (keys: Keys): RedisKit<Client> => {
@@ -55,6 +57,7 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
       ...concurrency(keys),
       ...idempotency(keys),
       ...channels(keys),
+      ...log(keys),
       ...health,
       pipeline: (...middleware: readonly unknown[]) => pipelineOf(middleware),
       front: (app: (req: never, res: never) => unknown) => parts.front.listener(app),

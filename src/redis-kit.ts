@@ -10,6 +10,7 @@ import type { Middleware, Req, Res } from './http/middleware.ts';
 import type { PipelineStep } from './http/pipeline.ts';
 import type { IdempotencyMethods } from './idempotency/index.ts';
 import type { LockMethods } from './lock/index.ts';
+import type { LogMethods } from './log/index.ts';
 import type { RateLimitMethods } from './rate-limit/index.ts';
 import type { SessionMethods } from './session/index.ts';
 
@@ -25,6 +26,7 @@ export interface RedisKit<Client = DefaultClient>
     ConcurrencyMethods,
     IdempotencyMethods,
     ChannelMethods,
+    LogMethods,
     HealthMethods {
   /**
    * Returns a middleware that runs the given ones in their order, as separate `app.use` calls would, with fewer round

@@ -24,6 +24,7 @@ const FEATURES = [
   'idempotency',
   'concurrency',
   'channels',
+  'log',
   'health',
 ] as const;
 

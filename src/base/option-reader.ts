@@ -119,6 +119,12 @@ export class OptionReader {
     throw this.error(name, 'it must be a function');
   }
 
+  abortSignal(name: string): AbortSignal | undefined {
+    const value = this.#options[name];
+    if (value === undefined || value instanceof AbortSignal) return value;
+    throw this.error(name, 'it must be an AbortSignal');
+  }
+
   /** Only `undefined` means that an option is absent; `null` is an invalid value. */
   #given(name: string, fallback: unknown): unknown {
     const value = this.#options[name];

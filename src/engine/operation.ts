@@ -89,7 +89,9 @@ local now = math.floor(now_us / 1000)
 
 const READ = /* lua */ `local function read(...)
   local reply = redis.pcall(...)
-  if type(reply) == 'table' and not string.find(reply.err, 'WRONGTYPE', 1, true) then return redis.call(...) end
+  if type(reply) == 'table' and reply.err and not string.find(reply.err, 'WRONGTYPE', 1, true) then
+    return redis.call(...)
+  end
   return reply
 end
 `;

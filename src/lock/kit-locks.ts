@@ -136,7 +136,7 @@ export class KitLocks implements Locks {
   }
 
   async #acquire(reader: OptionReader, key: string | readonly string[]): Promise<KitLockHandle> {
-    const signal = signalOption(reader);
+    const signal = reader.abortSignal('signal');
     const waitMs = waitOption(reader, DEFAULT_WAIT);
     const request = { terms: { ...termsOf(reader), waitMs }, signal, ownLocks: locksOfSignal(signal) };
     const checkedKeys = keysOf(key);
@@ -162,12 +162,6 @@ function termsOf(reader: OptionReader): Omit<LockTerms, 'waitMs'> {
     isFair: reader.boolean('fair', true),
     metadata: metadataOption(reader),
   };
-}
-
-function signalOption(reader: OptionReader): AbortSignal | undefined {
-  const signal = reader.value('signal');
-  if (signal === undefined || signal instanceof AbortSignal) return signal;
-  throw reader.error('signal', 'it must be an AbortSignal');
 }
 
 function metadataOption(reader: OptionReader): string {

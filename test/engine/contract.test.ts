@@ -13,6 +13,9 @@ import { idempotencyRenew } from '../../src/idempotency/operations/renew.ts';
 import { lockAcquire } from '../../src/lock/operations/acquire.ts';
 import { lockExtend } from '../../src/lock/operations/extend.ts';
 import { lockRelease } from '../../src/lock/operations/release.ts';
+import { logAppend } from '../../src/log/operations/append.ts';
+import { logClear } from '../../src/log/operations/clear.ts';
+import { logRead } from '../../src/log/operations/read.ts';
 import { fixedWindow } from '../../src/rate-limit/operations/fixed-window.ts';
 import { slidingWindow } from '../../src/rate-limit/operations/sliding-window.ts';
 import { limitTake } from '../../src/rate-limit/operations/take.ts';
@@ -241,6 +244,35 @@ describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
       false,
     ]);
   });
+
+  fresh(
+    'a log keeps its newest entries, in the order of their cursors, even if the clock goes back',
+    async () => {
+      const key = [keys().log('chat', 'ann')];
+      const append = async (text: string, limit = 3) =>
+        (await engine().run(logAppend, key, { limit, ttlMs: HOUR, text })).cursor;
+      const read = async (after: string | undefined, count: number) =>
+        (await engine().run(logRead, key, { after, count })).entries.map(({ text }) => text);
+      expect(await read(undefined, 10)).toEqual([]);
+      const first = await append('1');
+      expect(first).toBe(`${both.clock.time}-0`);
+      expect(await append('2')).toBe(`${both.clock.time}-1`);
+      later(-HOUR);
+      const third = await append('3');
+      expect(third).toBe(`${both.clock.time + HOUR}-2`);
+      await append('4');
+      expect(await read(undefined, 10)).toEqual(['2', '3', '4']);
+      expect(await read(undefined, 2)).toEqual(['3', '4']);
+      expect(await read(first, 2)).toEqual(['2', '3']);
+      expect(await read(third, 2)).toEqual(['4']);
+      await append('5', 1);
+      expect(await read('0-0', 10)).toEqual(['5']);
+      await engine().run(logClear, key, undefined);
+      expect(await read('0-0', 10)).toEqual([]);
+      expect(await append('6'), 'cursors do not begin again').toBe(`${both.clock.time + HOUR}-5`);
+      expect(await read(third, 10)).toEqual(['6']);
+    },
+  );
 
   fresh('delete() deletes the given keys and returns how many existed', async () => {
     const count = (id: string, policy: string) =>

@@ -17,6 +17,9 @@ import { lockExtend } from '../../src/lock/operations/extend.ts';
 import { lockForceRelease } from '../../src/lock/operations/force-release.ts';
 import { lockInspect } from '../../src/lock/operations/inspect.ts';
 import { lockRelease } from '../../src/lock/operations/release.ts';
+import { logAppend } from '../../src/log/operations/append.ts';
+import { logClear } from '../../src/log/operations/clear.ts';
+import { logRead } from '../../src/log/operations/read.ts';
 import { fixedWindow } from '../../src/rate-limit/operations/fixed-window.ts';
 import { identityBlock } from '../../src/rate-limit/operations/identity-block.ts';
 import type { PolicyArgs } from '../../src/rate-limit/operations/policies-script.ts';
@@ -77,11 +80,12 @@ const sessionData = fc.oneof(
     .map((data) => packData(PLAIN, 0, { meta: '{"cookie":{}}', content: JSON.stringify(data) })),
 );
 
-function check(steps: fc.Arbitrary<Step>, numRuns: number): Promise<void> {
+function check(steps: fc.Arbitrary<Step>, numRuns: number, lastStep?: Step): Promise<void> {
   return fc.assert(
     fc.asyncProperty(fc.array(steps, { minLength: 1, maxLength: 40 }), async (run) => {
       const world = new World(both);
       for (const step of run) await step(world);
+      await lastStep?.(world);
     }),
     { numRuns, endOnFailure: true },
   );
@@ -483,6 +487,40 @@ describe('the script and the in-memory implementation of an operation', () => {
         spoil(line, false),
       ),
       200,
+    );
+  });
+
+  it('script and in-memory implementation agree for logs', async () => {
+    const key = (world: World) => [world.keys.log('chat', 'id')];
+    const append = fc
+      .record({
+        limit: fc.constantFrom(1, 3, 20),
+        ttlMs: fc.constantFrom(null, 100 * S, 1_000 * S),
+        text: fc.constantFrom('1', '{"a":"ä\u{1f600}"}', '"\\ud800"', '[]'),
+      })
+      .map(
+        (args): Step =>
+          async (world) => {
+            const reply = await world.compare(logAppend, key(world), args);
+            if (reply !== undefined) world.cursors.push(reply.cursor);
+          },
+      );
+    const read = fc.tuple(fc.option(fc.nat(50), { nil: undefined }), fc.constantFrom(1, 2, 100)).map(
+      ([nth, count]): Step =>
+        async (world) => {
+          const cursor = nth === undefined ? undefined : (world.cursors[nth] ?? '0-0');
+          await world.compare(logRead, key(world), { after: cursor, count });
+        },
+    );
+    const clear: Step = async (world) => void (await world.compare(logClear, key(world), undefined));
+    await check(
+      fc.oneof(
+        { weight: 8, arbitrary: fc.oneof(append, append, read, turnClock) },
+        { weight: 1, arbitrary: fc.oneof(fc.constant(clear), spoil(key, false)) },
+      ),
+      100,
+      // Otherwise logs without a TTL would stay on the server.
+      clear,
     );
   });
 

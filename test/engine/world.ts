@@ -18,6 +18,9 @@ export class World {
   /** Earlier charges, for refunds. */
   readonly charges: (Charge & { readonly policy: number; readonly units: number })[] = [];
 
+  /** The cursors of entries that were appended to a log. */
+  readonly cursors: string[] = [];
+
   constructor(both: BothEngines) {
     this.both = both;
     this.keys = new Keys(`${both.prefix}:${runs++}`);
@@ -58,12 +61,15 @@ export class World {
     const bytes = this.both.client.withTypeMapping({ [RESP_TYPES.BLOB_STRING]: Buffer });
     for (const key of keys.filter((each) => !this.#isShortLived(each))) {
       const stored = this.both.keyspace.get(key);
-      const isSorted = (await this.both.client.type(key)) === 'zset';
-      const bytesThere = isSorted ? await this.#sortedBytes(key) : await bytes.get(key);
+      const type = await this.both.client.type(key);
+      const packed = { zset: () => this.#sortedBytes(key), stream: () => this.#streamBytes(key) };
+      const bytesThere = await (packed[type as keyof typeof packed]?.() ?? bytes.get(key));
       expect(bytesThere, key).toEqual(stored ?? null);
       if (stored === undefined) continue;
-      const gap = (this.both.keyspace.ttls.get(key) ?? 0) - (await this.both.client.pTTL(key));
-      expect(Math.abs(gap), `the TTL of ${key}`).toBeLessThan(30_000);
+      const ttl = this.both.keyspace.ttls.get(key) ?? 0;
+      const ttlThere = await this.both.client.pTTL(key);
+      if (ttl === Number.POSITIVE_INFINITY) expect(ttlThere, `the TTL of ${key}`).toBe(-1);
+      else expect(Math.abs(ttl - ttlThere), `the TTL of ${key}`).toBeLessThan(30_000);
     }
   }
 
@@ -71,6 +77,18 @@ export class World {
   async #sortedBytes(key: string): Promise<Buffer> {
     const entries = await this.both.client.zRangeWithScores(key, 0, -1);
     return Buffer.from(JSON.stringify(entries.map(({ score, value }) => [score, value])));
+  }
+
+  /** A stream as `Stream` packs it. */
+  async #streamBytes(key: string): Promise<Buffer> {
+    const { 'last-generated-id': lastId } = await this.both.client.xInfoStream(key);
+    const entries = await this.both.client.xRange(key, '-', '+');
+    return Buffer.from(
+      JSON.stringify([
+        lastId,
+        (entries ?? []).map(({ id, message }) => [id, ...Object.entries(message).flat()]),
+      ]),
+    );
   }
 
   #isShortLived(key: string): boolean {

@@ -188,6 +188,27 @@ export const USES: Readonly<Record<string, (kit: RedisKit) => Promise<void>>> = 
     expect(statuses).toEqual(HOSTILE.map(() => 200));
   },
 
+  async 'ids and names of logs'(kit) {
+    const log = kit.log<string>('hostile', { ttl: '1h' });
+    const followed: string[] = [];
+    await log.follow('a', ({ event }) => followed.push(event), { after: '0-0' });
+    await each((id) => log.append(id, id));
+    expect(await each(async (id) => (await log.last(id, 9)).map(({ event }) => event))).toEqual(
+      HOSTILE.map((id) => [id]),
+    );
+    await log.clear('*');
+    expect(await each(async (id) => (await log.last(id, 9)).length)).toEqual(
+      HOSTILE.map((id) => (id === '*' ? 0 : 1)),
+    );
+    await until('the follower has its entry', () => followed.length > 0);
+    expect(followed).toEqual(['a']);
+    const named = (name: string) => kit.log<string>(name, { ttl: '1h' });
+    await each((name) => named(name).append('same', name));
+    expect(await each(async (name) => (await named(name).last('same', 9)).map(({ event }) => event))).toEqual(
+      HOSTILE.map((name) => [name]),
+    );
+  },
+
   async 'ids of users'(kit) {
     const app = express();
     app.use(kit.session({ secret: 'a secret of the test' }));

@@ -153,6 +153,20 @@ export function promisesOfEveryFeature(makeKit: MakeKit): void {
     expect(seen).toEqual(kits.map(() => ['news', { n: 1 }]));
   });
 
+  it('a log has the events of both processes in one order, and a follower receives each once', async () => {
+    const kit = makeKit();
+    const isShared = kit.client !== null;
+    const logs = [kit, isShared ? makeKit({ prefix: kit.prefix }) : kit].map((each) =>
+      each.log<number>('chat', { ttl: '1h' }),
+    );
+    const followed: number[] = [];
+    await logs[0]?.follow('room', ({ event }) => followed.push(event), { after: '0-0' });
+    await Promise.all(Array.from({ length: 20 }, (_, number) => logs[number % 2]?.append('room', number)));
+    await until('the follower has all', () => followed.length >= 20);
+    expect((await logs[1]?.last('room', 100))?.map(({ event }) => event)).toEqual(followed);
+    expect([...followed].sort((a, b) => a - b)).toEqual(Array.from({ length: 20 }, (_, number) => number));
+  });
+
   it('a pipeline limits, reads the session, and responds with the stored response', async () => {
     let made = 0;
     const { askOne, askOther } = await startTwice((kit) => ({

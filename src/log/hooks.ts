@@ -1,0 +1,50 @@
+import { describe } from '../base/describe.ts';
+import { RedisKitError } from '../base/errors.ts';
+
+/**
+ * A step of a chain. `next()` runs the rest of the chain and resolves to its result; the hook may change `context`
+ * before, and returns the result or another one. A hook that does not call `next()` ends the chain.
+ */
+export type Hook<Context, Result> = (context: Context, next: () => Promise<Result>) => Promise<Result>;
+
+/** Runs the hooks in their order, and `last` behind them. `where` names the hooks in errors. */
+export function runHooks<Context, Result>(
+  where: string,
+  hooks: readonly Hook<Context, Result>[],
+  context: Context,
+  last: () => Promise<Result>,
+): Promise<Result> {
+  async function runFrom(index: number): Promise<Result> {
+    const hook = hooks[index];
+    if (hook === undefined) return last();
+    let wasCalled = false;
+    return hook(context, () => {
+      if (wasCalled) return Promise.reject(hookError(`${where}[${index}] called next() twice`));
+      wasCalled = true;
+      const rest = runFrom(index + 1);
+      // A hook that does not wait for its rest must not cause an unhandled rejection.
+      rest.catch(() => undefined);
+      return rest;
+    });
+  }
+  return runFrom(0);
+}
+
+export function checkHooks<Hooks extends readonly unknown[]>(
+  value: unknown,
+  error: (remedy: string) => Error,
+): Hooks | undefined {
+  if (value === undefined) return undefined;
+  if (Array.isArray(value) && value.every((hook) => typeof hook === 'function')) {
+    return [...value] as readonly unknown[] as Hooks;
+  }
+  throw error('it must be an array of functions');
+}
+
+export function wrongHookResult(where: string, value: unknown): RedisKitError {
+  return hookError(`${where} returned ${describe(value)}; it must return the array of entries`);
+}
+
+function hookError(message: string): RedisKitError {
+  return new RedisKitError('ERR_REDIS_KIT_CONFIG', message);
+}
