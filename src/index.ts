@@ -34,6 +34,7 @@ export type { ClusterNode, ClusterOptions } from './connection/cluster-options.t
 export { registerRedis } from './connection/instances.ts';
 export type { ConnectionOptions } from './connection/options.ts';
 export type { SentinelNode, SentinelOptions } from './connection/sentinel-options.ts';
+export type { Documents, DocumentsOptions } from './documents/index.ts';
 export type { HealthOptions, KitCheck } from './health/index.ts';
 export { isRevalidation } from './http/internal-request.ts';
 export type { Middleware, Next, Req, Res } from './http/middleware.ts';
@@ -53,6 +54,7 @@ export type {
   Locks,
   TryAcquireOptions,
 } from './lock/index.ts';
+export type { Members, MembersAddOptions, MembersListOptions, MembersOptions } from './members/index.ts';
 export type {
   ClientRateLimitInfo,
   Decision,
@@ -80,3 +82,4 @@ export type {
   StoreOptions,
   UserLimit,
 } from './session/index.ts';
+export type { RequestState, StateMiddleware, StateOptions, StateScope } from './state/index.ts';

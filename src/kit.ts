@@ -14,6 +14,7 @@ import { WeakRegistry } from './base/weak-registry.ts';
 import { cacheFeature } from './cache/index.ts';
 import { concurrencyFeature } from './concurrency/index.ts';
 import { endpointsOf } from './connection/endpoints.ts';
+import { documentsFeature } from './documents/index.ts';
 import { RequestDeadlines } from './engine/deadline.ts';
 import { memoryEngine } from './engine/memory-engine.ts';
 import { MemoryKeyspace } from './engine/memory-keyspace.ts';
@@ -24,9 +25,11 @@ import { idempotencyFeature } from './idempotency/index.ts';
 import { openBackend } from './kit-backend.ts';
 import { type KitOptions, type KitSettings, resolveKitOptions } from './kit-options.ts';
 import { lockFeature } from './lock/index.ts';
+import { membersFeature } from './members/index.ts';
 import { rateLimitFeature } from './rate-limit/index.ts';
 import type { DefaultClient, RedisKit } from './redis-kit.ts';
 import { sessionFeature } from './session/index.ts';
+import { stateFeature } from './state/index.ts';
 import { ProcessChannel } from './waiting/process-channel.ts';
 
 /**
@@ -42,6 +45,9 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
   const lock = lockFeature(parts);
   const concurrency = concurrencyFeature(parts);
   const idempotency = idempotencyFeature(parts);
+  const state = stateFeature(parts);
+  const documents = documentsFeature(parts);
+  const members = membersFeature(parts);
   const health = healthFeature(parts);
 
   const create = (keys: Keys): RedisKit<Client> => {
@@ -52,6 +58,9 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
       ...lock(keys),
       ...concurrency(keys),
       ...idempotency(keys),
+      ...state(keys),
+      ...documents(keys),
+      ...members(keys),
       ...health,
       pipeline: (...middleware: readonly unknown[]) => pipelineOf(middleware),
       front: (app: (req: never, res: never) => unknown) => parts.front.listener(app),

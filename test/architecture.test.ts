@@ -16,7 +16,18 @@ const LAYERS: readonly (readonly string[])[] = [
   ['index'],
 ];
 
-const FEATURES = ['rate-limit', 'session', 'cache', 'lock', 'idempotency', 'concurrency', 'health'] as const;
+const FEATURES = [
+  'rate-limit',
+  'session',
+  'cache',
+  'lock',
+  'idempotency',
+  'concurrency',
+  'state',
+  'documents',
+  'members',
+  'health',
+] as const;
 
 /** The modules of the cache: the store knows nothing of HTTP, and responses and values do not know each other. */
 const CACHE_MODULES: Readonly<Record<string, readonly string[]>> = {

@@ -1,9 +1,15 @@
 import { describe } from './describe.ts';
-import { RedisKitError } from './errors.ts';
+import { ConfigError, RedisKitError } from './errors.ts';
 
 /** Whether a value can identify a client, resource or scope. An empty string would be shared by all that lack an id. */
 export function isIdentity(value: unknown): value is string {
   return typeof value === 'string' && value !== '';
+}
+
+/** Returns an argument that must be an identity. Throws a ConfigError for another value; `what` names the argument. */
+export function checkedIdentity(what: string, value: unknown): string {
+  if (isIdentity(value)) return value;
+  throw new ConfigError(`${what} is ${describe(value)}; it must be a string that is not empty`);
 }
 
 /** The error for a callback that returned no identity. `callback` names the option, as in 'kit.lock: option `key`'. */

@@ -25,3 +25,13 @@ export function timerOption(reader: OptionReader, name: string, fallback: Durati
 export function waitOption(reader: OptionReader, fallback: Duration): number {
   return (reader.value('wait') ?? fallback) === 0 ? 0 : timerOption(reader, 'wait', fallback);
 }
+
+/** Reads the option `ttl`, in milliseconds. It is required, so that data is kept for ever only by a decision: null. */
+export function ttlOption(reader: OptionReader): number | null {
+  if (reader.value('ttl') === null) return null;
+  if (reader.has('ttl')) return reader.requiredDuration('ttl');
+  throw reader.error(
+    'ttl',
+    "it is required, for example '30d', or null to keep the data until it is deleted",
+  );
+}

@@ -48,6 +48,11 @@ export function newerFormat(feature: string): StoreError {
   );
 }
 
+/** The error for a value that counts as absent, since it is in no format of the kit. `what` names the value. */
+export function corruptValue(what: string): StoreError {
+  return new StoreError('ERR_REDIS_KIT_CORRUPT', `${what} cannot be read and counts as absent`);
+}
+
 function unexpected(reply: unknown): StoreError {
   return new StoreError('ERR_REDIS_KIT_REPLY', `a script replied in an unexpected form: ${typeof reply}`);
 }

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { RESP_TYPES } from 'redis';
 import { expect } from 'vitest';
 import { Keys } from '../../src/base/keys.ts';
+import { Hash } from '../../src/engine/hash.ts';
 import type { Operation } from '../../src/engine/operation.ts';
 import type { Charge } from '../../src/rate-limit/operations/algorithm.ts';
 import type { BothEngines } from '../support/both-engines.ts';
@@ -58,12 +59,14 @@ export class World {
     const bytes = this.both.client.withTypeMapping({ [RESP_TYPES.BLOB_STRING]: Buffer });
     for (const key of keys.filter((each) => !this.#isShortLived(each))) {
       const stored = this.both.keyspace.get(key);
-      const isSorted = (await this.both.client.type(key)) === 'zset';
-      const bytesThere = isSorted ? await this.#sortedBytes(key) : await bytes.get(key);
-      expect(bytesThere, key).toEqual(stored ?? null);
+      const type = await this.both.client.type(key);
+      const there =
+        type === 'zset' ? this.#sortedBytes(key) : type === 'hash' ? this.#hashBytes(key) : bytes.get(key);
+      expect(await there, key).toEqual(stored ?? null);
       if (stored === undefined) continue;
-      const gap = (this.both.keyspace.ttls.get(key) ?? 0) - (await this.both.client.pTTL(key));
-      expect(Math.abs(gap), `the TTL of ${key}`).toBeLessThan(30_000);
+      const [ttl = 0, ttlThere] = [this.both.keyspace.ttls.get(key), await this.both.client.pTTL(key)];
+      if (ttl === Number.POSITIVE_INFINITY) expect(ttlThere, `the TTL of ${key}`).toBe(-1);
+      else expect(Math.abs(ttl - ttlThere), `the TTL of ${key}`).toBeLessThan(30_000);
     }
   }
 
@@ -71,6 +74,15 @@ export class World {
   async #sortedBytes(key: string): Promise<Buffer> {
     const entries = await this.both.client.zRangeWithScores(key, 0, -1);
     return Buffer.from(JSON.stringify(entries.map(({ score, value }) => [score, value])));
+  }
+
+  /** A hash as the in-memory implementations store it. */
+  async #hashBytes(key: string): Promise<Buffer> {
+    const hash = new Hash();
+    // The reply of HGETALL is an object, and loses the field `__proto__`.
+    const [fields, values] = [await this.both.client.hKeys(key), await this.both.client.hVals(key)];
+    for (const [index, field] of fields.entries()) hash.set(field, Buffer.from(values[index] ?? ''));
+    return hash.pack();
   }
 
   #isShortLived(key: string): boolean {
@@ -145,6 +157,11 @@ const GARBAGE = [
   'I\u0007later',
   `I\u0001X${'\0'.repeat(50)}`,
   `I\u0001R${'\0'.repeat(49)}\u0009short`,
+  'D\u0001',
+  'D\u0007later',
+  'D\u0001\u0000{}',
+  'D\u0001\u0009short',
+  'D\u0001\u0001a{}',
   'x',
   '1:12:34:to/ken',
   '1:abc',
