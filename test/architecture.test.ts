@@ -25,6 +25,9 @@ const FEATURES = [
   'concurrency',
   'channels',
   'log',
+  'state',
+  'documents',
+  'members',
   'health',
 ] as const;
 
