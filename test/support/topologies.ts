@@ -14,7 +14,8 @@ export function onEveryTopology(name: string, tests: (makeKit: MakeKit) => void)
   onEveryStore(name, tests);
   describeWithServers(`${name}, on a Cluster with replicas`, () => {
     const options = ({ nodes }: RedisCluster) => ({
-      cluster: { nodes: addressesOf(nodes), clientName: 't' },
+      cluster: { nodes: addressesOf(nodes) },
+      clientName: 't',
     });
     onServer(() => startCluster({ replicasPerMaster: 1 }), options, tests);
   });
