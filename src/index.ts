@@ -35,6 +35,7 @@ export type { ClusterNode, ClusterOptions } from './connection/cluster-options.t
 export { registerRedis } from './connection/instances.ts';
 export type { ConnectionOptions } from './connection/options.ts';
 export type { SentinelNode, SentinelOptions } from './connection/sentinel-options.ts';
+export type { Documents, DocumentsOptions } from './documents/index.ts';
 export type { ChannelPattern } from './engine/pub-sub.ts';
 export type { HealthOptions, KitCheck } from './health/index.ts';
 export { isRevalidation } from './http/internal-request.ts';
@@ -64,6 +65,7 @@ export type {
   LogOptions,
   RequestEvent,
 } from './log/index.ts';
+export type { Members, MembersAddOptions, MembersListOptions, MembersOptions } from './members/index.ts';
 export type {
   ClientRateLimitInfo,
   Decision,
@@ -91,3 +93,4 @@ export type {
   StoreOptions,
   UserLimit,
 } from './session/index.ts';
+export type { RequestState, StateMiddleware, StateOptions, StateScope } from './state/index.ts';

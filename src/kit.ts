@@ -15,6 +15,7 @@ import { cacheFeature } from './cache/index.ts';
 import { channelFeature } from './channels/index.ts';
 import { concurrencyFeature } from './concurrency/index.ts';
 import { endpointsOf } from './connection/endpoints.ts';
+import { documentsFeature } from './documents/index.ts';
 import { RequestDeadlines } from './engine/deadline.ts';
 import { memoryEngine } from './engine/memory-engine.ts';
 import { MemoryKeyspace } from './engine/memory-keyspace.ts';
@@ -26,9 +27,11 @@ import { openBackend } from './kit-backend.ts';
 import { type KitOptions, type KitSettings, resolveKitOptions } from './kit-options.ts';
 import { lockFeature } from './lock/index.ts';
 import { logFeature } from './log/index.ts';
+import { membersFeature } from './members/index.ts';
 import { rateLimitFeature } from './rate-limit/index.ts';
 import type { DefaultClient, RedisKit } from './redis-kit.ts';
 import { sessionFeature } from './session/index.ts';
+import { stateFeature } from './state/index.ts';
 import { ProcessChannel } from './waiting/process-channel.ts';
 
 /**
@@ -44,6 +47,9 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
   const lock = lockFeature(parts);
   const concurrency = concurrencyFeature(parts);
   const idempotency = idempotencyFeature(parts);
+  const state = stateFeature(parts);
+  const documents = documentsFeature(parts);
+  const members = membersFeature(parts);
   const channels = channelFeature(parts);
   const log = logFeature(parts);
   const health = healthFeature(parts);
@@ -56,6 +62,9 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
       ...lock(keys),
       ...concurrency(keys),
       ...idempotency(keys),
+      ...state(keys),
+      ...documents(keys),
+      ...members(keys),
       ...channels(keys),
       ...log(keys),
       ...health,

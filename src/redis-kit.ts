@@ -5,14 +5,17 @@ import type { KitEvents } from './base/events.ts';
 import type { CacheMethods } from './cache/index.ts';
 import type { ChannelMethods } from './channels/index.ts';
 import type { ConcurrencyMethods } from './concurrency/index.ts';
+import type { DocumentsMethods } from './documents/index.ts';
 import type { HealthMethods } from './health/index.ts';
 import type { Middleware, Req, Res } from './http/middleware.ts';
 import type { PipelineStep } from './http/pipeline.ts';
 import type { IdempotencyMethods } from './idempotency/index.ts';
 import type { LockMethods } from './lock/index.ts';
 import type { LogMethods } from './log/index.ts';
+import type { MembersMethods } from './members/index.ts';
 import type { RateLimitMethods } from './rate-limit/index.ts';
 import type { SessionMethods } from './session/index.ts';
+import type { StateMethods } from './state/index.ts';
 
 /** The type of `kit.client` when the kit opened the connection itself; the client is null on `memory:`. */
 export type DefaultClient = RedisClientType | RedisClusterType | null;
@@ -25,6 +28,9 @@ export interface RedisKit<Client = DefaultClient>
     LockMethods,
     ConcurrencyMethods,
     IdempotencyMethods,
+    StateMethods,
+    DocumentsMethods,
+    MembersMethods,
     ChannelMethods,
     LogMethods,
     HealthMethods {

@@ -32,6 +32,9 @@ export type ErrorCode =
   | 'ERR_REDIS_KIT_NEWER_FORMAT'
   | 'ERR_REDIS_KIT_FULL'
   | 'ERR_REDIS_KIT_CLOSED'
+  | 'ERR_REDIS_KIT_TOO_LARGE'
+  | 'ERR_REDIS_KIT_CONFLICT'
+  | 'ERR_REDIS_KIT_NO_INTEGER'
   | 'ERR_REDIS_KIT_NO_IDENTITY'
   | 'ERR_REDIS_KIT_LATE_SESSION'
   | 'ERR_REDIS_KIT_SESSION_DATA'
@@ -44,7 +47,10 @@ export type ErrorCode =
   | 'ERR_REDIS_KIT_LOCK_REENTRY'
   | 'ERR_REDIS_KIT_LOCK_FENCES';
 
-/** 503: the store cannot serve the request, or a lock is not free. 409: the user has `maxPerUser` sessions. */
+/**
+ * 503: the store cannot serve the request, a lock is not free, or a document changes too often. 409: the user has
+ * `maxPerUser` sessions. 413: the value is usually the client's.
+ */
 const STATUS: Partial<Record<ErrorCode, number>> = {
   ERR_REDIS_KIT_CONNECTION: 503,
   ERR_REDIS_KIT_TIMEOUT: 503,
@@ -52,6 +58,8 @@ const STATUS: Partial<Record<ErrorCode, number>> = {
   ERR_REDIS_KIT_NEWER_FORMAT: 503,
   ERR_REDIS_KIT_FULL: 503,
   ERR_REDIS_KIT_CLOSED: 503,
+  ERR_REDIS_KIT_TOO_LARGE: 413,
+  ERR_REDIS_KIT_CONFLICT: 503,
   ERR_REDIS_KIT_LOCK_TIMEOUT: 503,
   ERR_REDIS_KIT_SESSION_LIMIT: 409,
 };

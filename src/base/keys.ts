@@ -192,9 +192,10 @@ export class Keys {
     return this.#key('document', encodeId(id), encodeId(name));
   }
 
-  /** The key of a set of members. */
-  members(name: string, id: string): string {
-    return this.#key('members', encodeId(id), encodeId(name));
+  /** The keys of a set of members: all members, and the expiries of those that expire. */
+  members(name: string, id: string): MembersKeys {
+    const members = this.#key('members', encodeId(id), encodeId(name));
+    return { members, expiries: `${members}:expiries` };
   }
 
   /** The key of a log, which is also the channel that announces its new entries. */
@@ -236,6 +237,11 @@ export interface CacheKeys {
 export interface ConcurrencyKeys {
   readonly slots: string;
   readonly line: string;
+}
+
+export interface MembersKeys {
+  readonly members: string;
+  readonly expiries: string;
 }
 
 export interface LockKeys {

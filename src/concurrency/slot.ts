@@ -1,10 +1,11 @@
-import { asError, StoreError } from '../base/errors.ts';
+import { asError } from '../base/errors.ts';
 import type { ConcurrencyKeys } from '../base/keys.ts';
 import type { OpenWork } from '../base/open-work.ts';
 import type { Reporter } from '../base/reporter.ts';
 import { freshToken } from '../base/token.ts';
 import type { Deadline } from '../engine/deadline.ts';
 import type { Engine } from '../engine/port.ts';
+import { corruptValue } from '../engine/reply.ts';
 import { type Claim, type ClaimReply, makeClaim } from '../waiting/claim.ts';
 import type { ProcessChannel } from '../waiting/process-channel.ts';
 import { type RenewableLease, Renewal } from '../waiting/renewal.ts';
@@ -106,7 +107,7 @@ class SlotClaim implements Claim<Slot> {
   }
 
   #replyOf({ found, outcome, leftMs, running }: ConcurrencyAcquireReply): ClaimReply<Slot> {
-    if (found === 'corrupt') this.failed(corrupt(this.#grant.redisKeys.slots));
+    if (found === 'corrupt') this.failed(corruptValue(`the value under ${this.#grant.redisKeys.slots}`));
     this.running = running;
     if (outcome === 'refused') return { leftMs, needsUndo: false, isRefused: true };
     const granted = outcome === 'granted' ? new Slot(this.#grant, this.#deps) : undefined;
@@ -174,11 +175,4 @@ export class Slot implements RenewableLease {
 
 function releaseSlot({ engine, redisKeys, args }: GrantedSlot, deadline?: Deadline): Promise<boolean> {
   return engine.run(concurrencyRelease, [redisKeys.slots, redisKeys.line], args, deadline);
-}
-
-function corrupt(slotsKey: string): StoreError {
-  return new StoreError(
-    'ERR_REDIS_KIT_CORRUPT',
-    `the value under ${slotsKey} cannot be read and counts as absent`,
-  );
 }

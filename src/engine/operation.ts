@@ -19,7 +19,9 @@ export interface Keyspace {
   rewrite(key: string, value: Buffer): void;
   delete(key: string): boolean;
   /** The sorted set under a key, read-only; undefined if the key holds a string or nothing. */
-  sortedSet(key: string): Pick<SortedSet, 'size' | 'at' | 'has' | 'entries'> | undefined;
+  sortedSet(
+    key: string,
+  ): Pick<SortedSet, 'size' | 'at' | 'has' | 'score' | 'entries' | 'countTo' | 'countToScore'> | undefined;
   /** Adds or moves a member and sets the TTL, as ZADD and PEXPIRE do. Throws as `set` does. */
   addSorted(key: string, entry: SortedEntry, ttlMs: number): void;
   /** Removes a member, keeps the TTL and deletes an empty set, as ZREM does. Returns whether the set had the member. */

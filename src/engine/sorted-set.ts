@@ -1,3 +1,4 @@
+import { compareUtf8 } from '../base/utf8.ts';
 import type { Collection } from './collection.ts';
 
 export type SortedEntry = readonly [score: number, member: string];
@@ -39,8 +40,24 @@ export class SortedSet implements Collection {
     return this.#scores.has(member);
   }
 
+  score(member: string): number | undefined {
+    return this.#scores.get(member);
+  }
+
   entries(): readonly SortedEntry[] {
     return this.#entries;
+  }
+
+  /** The number of entries that are not after this one, as `at` counts them. */
+  countTo(entry: SortedEntry): number {
+    const index = this.#indexOf(entry);
+    const next = this.#entries[index];
+    return next !== undefined && compare(next, entry) === 0 ? index + 1 : index;
+  }
+
+  /** The number of entries whose score is at most this. */
+  countToScore(score: number): number {
+    return this.#countWhile(([each]) => each <= score);
   }
 
   add(score: number, member: string): void {
@@ -67,12 +84,17 @@ export class SortedSet implements Collection {
   #indexOf(entry: SortedEntry): number {
     const last = this.#entries.at(-1);
     if (last === undefined || compare(last, entry) < 0) return this.#entries.length;
+    return this.#countWhile((other) => compare(other, entry) < 0);
+  }
+
+  /** The number of entries at the front for which this is true, by a binary search. */
+  #countWhile(isBefore: (entry: SortedEntry) => boolean): number {
     let low = 0;
     let high = this.#entries.length;
     while (low < high) {
       const middle = (low + high) >> 1;
       const other = this.#entries[middle];
-      if (other !== undefined && compare(other, entry) < 0) low = middle + 1;
+      if (other !== undefined && isBefore(other)) low = middle + 1;
       else high = middle;
     }
     return low;
@@ -84,7 +106,7 @@ export function bytesOf(member: string): number {
 }
 
 function compare([a, one]: SortedEntry, [b, other]: SortedEntry): number {
-  return a - b || (one < other ? -1 : one > other ? 1 : 0);
+  return a - b || compareUtf8(one, other);
 }
 
 /** Parses the JSON of a sorted set: no entries for a missing key, undefined for bytes that are no sorted set. */

@@ -2,7 +2,7 @@ import { performance } from 'node:perf_hooks';
 import { describe } from '../base/describe.ts';
 import type { Duration } from '../base/duration.ts';
 import { ConfigError, LockTimeoutError } from '../base/errors.ts';
-import { isIdentity } from '../base/identity.ts';
+import { checkedIdentity } from '../base/identity.ts';
 import { type Json, jsonOf, parseJson } from '../base/json.ts';
 import { OptionReader } from '../base/option-reader.ts';
 import { leaseOption, waitOption } from '../base/timed-options.ts';
@@ -117,7 +117,7 @@ export class KitLocks implements Locks {
 
   async inspect(key: string): Promise<LockInspection> {
     const { engine, keys } = this.#deps;
-    const { lock, line } = keys.lock(checkedKey('kit.locks.inspect: the key', key));
+    const { lock, line } = keys.lock(checkedIdentity('kit.locks.inspect: the key', key));
     const { found, fence, leftMs, waiters, metadata } = await engine.run(lockInspect, [lock, line], {});
     return {
       held: found === 'corrupt' || leftMs > 0,
@@ -131,7 +131,7 @@ export class KitLocks implements Locks {
 
   async forceRelease(key: string): Promise<boolean> {
     const { engine, keys, processChannel } = this.#deps;
-    const { lock, line } = keys.lock(checkedKey('kit.locks.forceRelease: the key', key));
+    const { lock, line } = keys.lock(checkedIdentity('kit.locks.forceRelease: the key', key));
     return engine.run(lockForceRelease, [lock, line], { channels: processChannel.channels });
   }
 
@@ -177,10 +177,5 @@ function metadataOption(reader: OptionReader): string {
 function keysOf(key: unknown): readonly string[] {
   const keys: readonly unknown[] = Array.isArray(key) ? key : [key];
   if (keys.length === 0) throw new ConfigError('the array has no keys; name at least one');
-  return keys.map((each) => checkedKey("a lock's key", each));
-}
-
-function checkedKey(what: string, key: unknown): string {
-  if (isIdentity(key)) return key;
-  throw new ConfigError(`${what} is ${describe(key)}; it must be a string that is not empty`);
+  return keys.map((each) => checkedIdentity("a lock's key", each));
 }

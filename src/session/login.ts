@@ -1,8 +1,7 @@
 import expressSession from 'express-session';
-import { describe } from '../base/describe.ts';
 import type { Duration } from '../base/duration.ts';
-import { ConfigError, ConnectionError, StoreError } from '../base/errors.ts';
-import { isIdentity } from '../base/identity.ts';
+import { ConnectionError, StoreError } from '../base/errors.ts';
+import { checkedIdentity } from '../base/identity.ts';
 import { OptionReader } from '../base/option-reader.ts';
 import type { Deadline } from '../engine/deadline.ts';
 import type { Req } from '../http/middleware.ts';
@@ -48,10 +47,7 @@ export function readLogin(userId: unknown, options: LoginOptions, methods: objec
 
 /** Returns a valid user id, else throws. `where`: the name of the call, for the message. */
 export function checkedUserId(where: string, userId: unknown): string {
-  if (isIdentity(userId)) return userId;
-  throw new ConfigError(
-    `${where}: the user's id is ${describe(userId)}; it must be a string that is not empty`,
-  );
+  return checkedIdentity(`${where}: the user's id`, userId);
 }
 
 /** Stores a new session, adds it to its user's index, then destroys the old session. Undoes all if a step fails. */

@@ -5,6 +5,9 @@ import { cacheWrite } from '../../src/cache/store/operations/write.ts';
 import { concurrencyAcquire } from '../../src/concurrency/operations/acquire.ts';
 import { concurrencyRelease } from '../../src/concurrency/operations/release.ts';
 import { concurrencyRenew } from '../../src/concurrency/operations/renew.ts';
+import { documentRead } from '../../src/documents/operations/read.ts';
+import { ANY_REVISION, documentWrite } from '../../src/documents/operations/write.ts';
+import { packDocument } from '../../src/documents/stored-document.ts';
 import type { Engine } from '../../src/engine/port.ts';
 import { idempotencyBegin } from '../../src/idempotency/operations/begin.ts';
 import { idempotencyComplete } from '../../src/idempotency/operations/complete.ts';
@@ -16,12 +19,17 @@ import { lockRelease } from '../../src/lock/operations/release.ts';
 import { logAppend } from '../../src/log/operations/append.ts';
 import { logClear } from '../../src/log/operations/clear.ts';
 import { logRead } from '../../src/log/operations/read.ts';
+import { membersHas, membersList, membersSize } from '../../src/members/operations/read.ts';
+import { membersAdd, membersRemove } from '../../src/members/operations/write.ts';
 import { fixedWindow } from '../../src/rate-limit/operations/fixed-window.ts';
 import { slidingWindow } from '../../src/rate-limit/operations/sliding-window.ts';
 import { limitTake } from '../../src/rate-limit/operations/take.ts';
 import { tokenBucket } from '../../src/rate-limit/operations/token-bucket.ts';
 import { sessionRead } from '../../src/session/operations/read.ts';
 import { sessionWrite } from '../../src/session/operations/write.ts';
+import { stateIncrement } from '../../src/state/operations/increment.ts';
+import { stateAll, stateGet } from '../../src/state/operations/read.ts';
+import { stateDelete, stateSet } from '../../src/state/operations/write.ts';
 import { type BothEngines, startBothEngines } from '../support/both-engines.ts';
 
 /** The contract of all engines. A new engine is one more row. */
@@ -273,6 +281,69 @@ describe.each(['memory', 'redis'] as const)('the %s engine', (name) => {
       expect(await read(third, 10)).toEqual(['6']);
     },
   );
+
+  fresh('the fields of a scope are set, counted and deleted one by one', async () => {
+    const key = [keys().state('user', 'ann')];
+    const bounds = { ttl: HOUR, maxFields: 3 };
+    const set = (...values: [string, string][]) => engine().run(stateSet, key, { ...bounds, values });
+    const add = (field: string, by: number) => engine().run(stateIncrement, key, { ...bounds, field, by });
+    expect(await set(['a', '1'], ['b', '"ä"'])).toEqual({ found: 'fine', isWritten: true });
+    expect(await add('a', 4)).toMatchObject({ outcome: 'written', value: 5 });
+    expect(await add('b', 1)).toMatchObject({ outcome: 'no-integer' });
+    expect(await add('a', Number.MAX_SAFE_INTEGER)).toMatchObject({ outcome: 'unsafe' });
+    expect(await add('c', -2)).toMatchObject({ outcome: 'written', value: -2 });
+    expect(await add('d', 1)).toMatchObject({ outcome: 'too-many' });
+    expect(await set(['c', '7'], ['d', '8'])).toMatchObject({ isWritten: false });
+    expect(await engine().run(stateGet, key, { touch: 0, field: 'c' })).toEqual({
+      found: 'fine',
+      json: '-2',
+    });
+    expect(await engine().run(stateDelete, key, { ...bounds, fields: ['a', 'c', 'd'] })).toMatchObject({
+      count: 2,
+    });
+    const { entries } = await engine().run(stateAll, key, { touch: 0 });
+    expect(entries).toEqual([['b', '"ä"']]);
+  });
+
+  fresh('a document is replaced only at the expected revision', async () => {
+    const key = [keys().document('drafts', 'one')];
+    const read = () => engine().run(documentRead, key, undefined);
+    const write = (expected: string, document: string) =>
+      engine().run(documentWrite, key, { expected, ttl: HOUR, document });
+    expect(await read()).toEqual({ found: 'fine', revision: '', json: null });
+    expect(await write('r1', packDocument('r2', '1'))).toMatchObject({ isDone: false });
+    expect(await write('', packDocument('r1', '1'))).toMatchObject({ isDone: true });
+    expect(await write('', packDocument('r2', '2'))).toMatchObject({ isDone: false });
+    expect(await write('r1', packDocument('r2', '"ä"'))).toMatchObject({ isDone: true });
+    expect(await write('r1', packDocument('r3', '3'))).toMatchObject({ isDone: false });
+    expect(await read()).toEqual({ found: 'fine', revision: 'r2', json: '"ä"' });
+    expect(await write('r1', '')).toMatchObject({ isDone: false });
+    expect(await write(ANY_REVISION, '')).toMatchObject({ isDone: true });
+    expect(await write(ANY_REVISION, '')).toMatchObject({ isDone: false });
+  });
+
+  fresh('a member expires by itself, and the others are listed in the order of their bytes', async () => {
+    const { members, expiries } = keys().members('followers', 'ann');
+    const both = [members, expiries];
+    const add = (member: string, ttl: number) => engine().run(membersAdd, both, { member, ttl });
+    const has = (member: string) => engine().run(membersHas, both, { member });
+    const list = (after: string, limit: number) => engine().run(membersList, both, { after, limit });
+    for (const member of ['\u{1f600}', 'c', 'a', 'b', '\uffff']) {
+      expect(await add(member, member === 'b' ? HOUR : 2 * HOUR)).toMatchObject({ had: false });
+    }
+    expect(await add('a', 2 * HOUR)).toMatchObject({ had: true });
+    later(HOUR);
+    expect(await has('b')).toMatchObject({ had: false });
+    expect(await has('a')).toMatchObject({ had: true });
+    expect(await engine().run(membersSize, both, undefined)).toMatchObject({ size: 4 });
+    expect(await list('', 2)).toMatchObject({ members: ['a', 'c'], next: 'c' });
+    expect(await engine().run(membersRemove, both, { member: 'c' })).toMatchObject({ had: true });
+    expect(await list('c', 2)).toMatchObject({ members: ['\uffff', '\u{1f600}'], next: '' });
+    expect(await engine().run(membersRemove, both, { member: 'b' })).toMatchObject({ had: false });
+    expect(await add('b', HOUR)).toMatchObject({ had: false });
+    later(HOUR);
+    expect(await engine().run(membersSize, both, undefined)).toMatchObject({ size: 0 });
+  });
 
   fresh('delete() deletes the given keys and returns how many existed', async () => {
     const count = (id: string, policy: string) =>

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { afterAll, beforeAll, describe, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { cacheFillEnd, cacheFillRenew } from '../../src/cache/store/operations/fill-lease.ts';
 import { cacheEnterPolicy } from '../../src/cache/store/operations/policy-index.ts';
 import { cacheRead } from '../../src/cache/store/operations/read.ts';
@@ -8,6 +8,9 @@ import { cacheWrite } from '../../src/cache/store/operations/write.ts';
 import { concurrencyAcquire } from '../../src/concurrency/operations/acquire.ts';
 import { concurrencyRelease } from '../../src/concurrency/operations/release.ts';
 import { concurrencyRenew } from '../../src/concurrency/operations/renew.ts';
+import { documentRead } from '../../src/documents/operations/read.ts';
+import { ANY_REVISION, documentWrite } from '../../src/documents/operations/write.ts';
+import { packDocument } from '../../src/documents/stored-document.ts';
 import { idempotencyBegin } from '../../src/idempotency/operations/begin.ts';
 import { idempotencyComplete } from '../../src/idempotency/operations/complete.ts';
 import { idempotencyDiscard } from '../../src/idempotency/operations/discard.ts';
@@ -20,6 +23,8 @@ import { lockRelease } from '../../src/lock/operations/release.ts';
 import { logAppend } from '../../src/log/operations/append.ts';
 import { logClear } from '../../src/log/operations/clear.ts';
 import { logRead } from '../../src/log/operations/read.ts';
+import { membersHas, membersList, membersSize } from '../../src/members/operations/read.ts';
+import { membersAdd, membersRemove } from '../../src/members/operations/write.ts';
 import { fixedWindow } from '../../src/rate-limit/operations/fixed-window.ts';
 import { identityBlock } from '../../src/rate-limit/operations/identity-block.ts';
 import type { PolicyArgs } from '../../src/rate-limit/operations/policies-script.ts';
@@ -36,6 +41,9 @@ import { sessionRead } from '../../src/session/operations/read.ts';
 import { userSessionsAdd } from '../../src/session/operations/user-sessions-add.ts';
 import { userSessionsList } from '../../src/session/operations/user-sessions-list.ts';
 import { KEEP_OWNER, sessionWrite } from '../../src/session/operations/write.ts';
+import { stateIncrement } from '../../src/state/operations/increment.ts';
+import { stateAll, stateGet } from '../../src/state/operations/read.ts';
+import { stateDelete, stateSet } from '../../src/state/operations/write.ts';
 import { type BothEngines, startBothEngines } from '../support/both-engines.ts';
 import { S, type Step, spoil, turnClock, World } from './world.ts';
 
@@ -440,6 +448,155 @@ describe('the script and the in-memory implementation of an operation', () => {
       ),
       100,
     );
+  });
+
+  /** Keys without a TTL contain the word that the guard of keys looks for. */
+  const lifetime = fc.constantFrom(100 * S, 1_000 * S, null);
+
+  it('script and in-memory implementation agree for the fields of a scope', async () => {
+    const key = (world: World) => [world.keys.state('user', 'forever')];
+    const field = fc.constantFrom('a', 'b', '', '\u{1f600}', '__proto__', 'n');
+    const json = fc.constantFrom(
+      '1',
+      '-5',
+      '9007199254740991',
+      '1e21',
+      '0.5',
+      '"ä\u{1f600}"',
+      '{"a":[]}',
+      'no JSON',
+    );
+    const bounds = fc.record({ ttl: lifetime, maxFields: fc.constantFrom(1, 3, 1_000) });
+    const touch = fc.constantFrom(0, 0, 100 * S, 2_000 * S);
+    const get = fc.record({ touch, field }).map(
+      (args): Step =>
+        async (world) =>
+          void (await world.compare(stateGet, key(world), args)),
+    );
+    const all = touch.map(
+      (ms): Step =>
+        async (world) =>
+          void (await world.compare(stateAll, key(world), { touch: ms })),
+    );
+    const set = fc
+      .tuple(bounds, fc.uniqueArray(fc.tuple(field, json), { selector: ([name]) => name, minLength: 1 }))
+      .map(
+        ([of, values]): Step =>
+          async (world) =>
+            void (await world.compare(stateSet, key(world), { ...of, values })),
+      );
+    const by = fc.constantFrom(1, -1, 0, 5, Number.MAX_SAFE_INTEGER, -Number.MAX_SAFE_INTEGER);
+    const increment = fc.tuple(bounds, field, by).map(
+      ([of, name, number]): Step =>
+        async (world) =>
+          void (await world.compare(stateIncrement, key(world), { ...of, field: name, by: number })),
+    );
+    const remove = fc.tuple(lifetime, fc.array(field, { maxLength: 3 })).map(
+      ([ttl, fields]): Step =>
+        async (world) =>
+          void (await world.compare(stateDelete, key(world), { ttl, fields })),
+    );
+    await check(
+      fc.oneof(
+        { weight: 8, arbitrary: fc.oneof(get, all, set, increment, increment, remove) },
+        { weight: 1, arbitrary: spoil(key, false) },
+      ),
+      150,
+    );
+  });
+
+  it('script and in-memory implementation agree for documents', async () => {
+    const key = (world: World) => [world.keys.document('forever', 'id')];
+    const revision = fc.constantFrom('one', 'two', 'a-longer-revision');
+    const read: Step = async (world) => void (await world.compare(documentRead, key(world), undefined));
+    const write = fc
+      .tuple(
+        fc.oneof(revision, fc.constantFrom('', ANY_REVISION)),
+        lifetime,
+        fc.constantFrom('1', '{"ä":"\u{1f600}"}', ''),
+        revision,
+      )
+      .map(
+        ([expected, ttl, json, next]): Step =>
+          async (world) => {
+            const document = json === '' ? '' : packDocument(next, json);
+            await world.compare(documentWrite, key(world), { expected, ttl, document });
+          },
+      );
+    await check(
+      fc.oneof({ weight: 6, arbitrary: fc.oneof(write, write, fc.constant(read)) }, spoil(key)),
+      150,
+    );
+  });
+
+  it('script and in-memory implementation agree for sets of members', async () => {
+    const keys = (world: World) => {
+      const { members, expiries } = world.keys.members('forever', 'id');
+      return [members, expiries];
+    };
+    // In UTF-16, the order of the last two is the reverse of that of their bytes.
+    const names = ['a', 'ab', 'b', 'é', '"\\ud800"', '\uffff', '\u{1f600}'];
+    const member = fc.constantFrom(...names);
+    const add = fc.tuple(member, lifetime).map(
+      ([name, ttl]): Step =>
+        async (world) =>
+          void (await world.compare(membersAdd, keys(world), { member: name, ttl })),
+    );
+    const remove = member.map(
+      (name): Step =>
+        async (world) =>
+          void (await world.compare(membersRemove, keys(world), { member: name })),
+    );
+    const has = member.map(
+      (name): Step =>
+        async (world) =>
+          void (await world.compare(membersHas, keys(world), { member: name })),
+    );
+    const size: Step = async (world) => void (await world.compare(membersSize, keys(world), undefined));
+    const list = fc.tuple(fc.constantFrom('', ...names), fc.constantFrom(1, 2, 100)).map(
+      ([after, limit]): Step =>
+        async (world) =>
+          void (await world.compare(membersList, keys(world), { after, limit })),
+    );
+    const lose = fc.nat(1).map(
+      (which): Step =>
+        async (world) => {
+          const key = keys(world)[which] ?? '';
+          world.both.keyspace.delete(key);
+          await world.both.client.del(key);
+        },
+    );
+    await check(
+      fc.oneof(
+        { weight: 9, arbitrary: fc.oneof(add, add, remove, has, fc.constant(size), list, turnClock) },
+        { weight: 1, arbitrary: fc.oneof(spoil(keys, false), lose) },
+      ),
+      200,
+    );
+  });
+
+  it('script and in-memory implementation agree for hundreds of members that expire together', async () => {
+    const world = new World(both);
+    const { members, expiries } = world.keys.members('forever', 'many');
+    const keys = [members, expiries];
+    const add = (member: string, ttl: number | null) => world.compare(membersAdd, keys, { member, ttl });
+    await add('permanent', null);
+    const engines = [both.memory, both.redis];
+    const many = Array.from({ length: 250 }, (_, index) => ({ member: `member-${index}`, ttl: 100 * S }));
+    await Promise.all(engines.flatMap((engine) => many.map((args) => engine.run(membersAdd, keys, args))));
+    const pages = async () => {
+      await world.compare(membersSize, keys, undefined);
+      for (const limit of [1, 7, 1_000]) await world.compare(membersList, keys, { after: 'member-1', limit });
+    };
+    await pages();
+    both.clock.time += 100 * S;
+    await pages();
+    // Each write removes a part of the expired members, and none of them comes back.
+    for (let turn = 0; turn < 4; turn++) {
+      await add('permanent', null);
+      await pages();
+      expect(await world.compare(membersSize, keys, undefined)).toEqual({ found: 'fine', size: 1 });
+    }
   });
 
   it('script and in-memory implementation agree for locks', async () => {

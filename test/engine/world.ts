@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { RESP_TYPES } from 'redis';
 import { expect } from 'vitest';
 import { Keys } from '../../src/base/keys.ts';
+import { Hash } from '../../src/engine/hash.ts';
 import type { Operation } from '../../src/engine/operation.ts';
 import type { Charge } from '../../src/rate-limit/operations/algorithm.ts';
 import type { BothEngines } from '../support/both-engines.ts';
@@ -62,7 +63,11 @@ export class World {
     for (const key of keys.filter((each) => !this.#isShortLived(each))) {
       const stored = this.both.keyspace.get(key);
       const type = await this.both.client.type(key);
-      const packed = { zset: () => this.#sortedBytes(key), stream: () => this.#streamBytes(key) };
+      const packed = {
+        zset: () => this.#sortedBytes(key),
+        hash: () => this.#hashBytes(key),
+        stream: () => this.#streamBytes(key),
+      };
       const bytesThere = await (packed[type as keyof typeof packed]?.() ?? bytes.get(key));
       expect(bytesThere, key).toEqual(stored ?? null);
       if (stored === undefined) continue;
@@ -89,6 +94,15 @@ export class World {
         (entries ?? []).map(({ id, message }) => [id, ...Object.entries(message).flat()]),
       ]),
     );
+  }
+
+  /** A hash as the in-memory implementations store it. */
+  async #hashBytes(key: string): Promise<Buffer> {
+    const hash = new Hash();
+    // The reply of HGETALL is an object, and loses the field `__proto__`.
+    const [fields, values] = [await this.both.client.hKeys(key), await this.both.client.hVals(key)];
+    for (const [index, field] of fields.entries()) hash.set(field, Buffer.from(values[index] ?? ''));
+    return hash.pack();
   }
 
   #isShortLived(key: string): boolean {
@@ -163,6 +177,11 @@ const GARBAGE = [
   'I\u0007later',
   `I\u0001X${'\0'.repeat(50)}`,
   `I\u0001R${'\0'.repeat(49)}\u0009short`,
+  'D\u0001',
+  'D\u0007later',
+  'D\u0001\u0000{}',
+  'D\u0001\u0009short',
+  'D\u0001\u0001a{}',
   'x',
   '1:12:34:to/ken',
   '1:abc',

@@ -26,6 +26,13 @@ describeWithServers('the keys guard', () => {
     await expect(assertKeysAreOurs(url, /^t-/)).rejects.toThrow('t-key: has no TTL');
   });
 
+  it('the keys guard accepts a key without a TTL only if its name says that it is kept for ever', async () => {
+    await client.set('t-1:document:{a}:forever', 'value');
+    await expect(assertKeysAreOurs(url, /^t-/)).resolves.toBeUndefined();
+    await client.set('t-1:session:{forever}', 'value');
+    await expect(assertKeysAreOurs(url, /^t-/)).rejects.toThrow('t-1:session:{forever}: has no TTL');
+  });
+
   it('the keys guard reports a key with a foreign prefix, even if the key has a TTL', async () => {
     await client.set('foreign-key', 'value', { EX: 60 });
     await expect(assertKeysAreOurs(url, /^t-/)).rejects.toThrow('foreign-key: begins with no prefix of ours');
