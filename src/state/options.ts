@@ -32,7 +32,7 @@ export interface StateOptions<Request extends IncomingMessage = Req> {
 
 type IdOf = (req: Req) => unknown;
 
-export interface ScopeSettings {
+interface ScopeSettings {
   readonly ttl: number | null;
   /** Undefined for the app, and for a session whose id is that of `req.session`. */
   readonly id: IdOf | undefined;

@@ -23,6 +23,9 @@ const CALLS: Readonly<Record<string, readonly [needed: object, call: Call]>> = {
   'kit.lock': [{ key: () => 'a' }, (kit, options) => kit.lock(options)],
   'kit.concurrency': [{ limit: 1 }, (kit, options) => kit.concurrency(options)],
   'kit.idempotency': [{}, (kit, options) => kit.idempotency(options)],
+  'kit.state': [{ app: { ttl: '1h' } }, (kit, options) => kit.state(options)],
+  'kit.documents': [{ ttl: '1h' }, (kit, options) => kit.documents('a', options)],
+  'kit.members': [{ ttl: '1h' }, (kit, options) => kit.members('a', options)],
 };
 
 function problemsOf(name: string, options: object): readonly string[] {
@@ -66,6 +69,9 @@ describe('an option of another package', () => {
     ['kit.lock', 'retryCount', 'it is `wait` here'],
     ['kit.concurrency', 'max', 'it is `limit` here'],
     ['kit.idempotency', 'ttl', 'it is `retention` here'],
+    ['kit.state', 'disableTouch', 'it is `touch` here'],
+    ['kit.documents', 'expire', 'it is `ttl` here'],
+    ['kit.members', 'maxAge', 'it is `ttl` here'],
     ['createRedisKit', 'keyPrefix', 'it is `prefix` here'],
     ['createRedisKit', 'points', 'see `limit` of kit.rateLimit'],
     ['kit.expressRateLimitStore', 'windowMs', 'rateLimit() of express-rate-limit'],
@@ -97,6 +103,8 @@ describe('a call with several wrong options', () => {
     ['kit.cache', { local: { maxAge: 0, maxBytes: 0 }, singleFlight: { lease: 0, wait: 0 }, max: 1 }, 5],
     ['kit.lock', { key: 'a', lease: 1, wait: -1, onError: 'fail', ttl: 1 }, 5],
     ['kit.concurrency', { limit: 0, lease: 1, maxQueue: 0, max: 1 }, 4],
+    ['kit.state', { app: { ttl: 0 }, user: { ttl: -1 }, touch: 'x', maxBytes: 0, ttl: 1 }, 6],
+    ['kit.documents', { ttl: 0, maxBytes: 0, expire: 1 }, 3],
     ['kit.idempotency', { header: 'a b', methods: [], lease: 1, maxBody: -1, key: 'a' }, 5],
   ])('%s names all wrong options in one error: %j', (name, options, count) => {
     const problems = problemsOf(name, options);

@@ -41,6 +41,9 @@ function each<Result>(step: (id: string, index: number) => Promise<Result>): Pro
   return Promise.all(HOSTILE.map(step));
 }
 
+/** Longer names of fields and longer members are refused. */
+const isShort = (text: string) => text.length < 1_000;
+
 const ALL_TRUE = HOSTILE.map(() => true);
 
 const LIMIT = { algorithm: 'sliding-window', limit: 1, window: '1h' } as const;
@@ -244,5 +247,58 @@ export const USES: Readonly<Record<string, (kit: RedisKit) => Promise<void>>> = 
       );
       expect(notes).toEqual(ids.map((id) => (id === 'a' ? undefined : id)));
     }
+  },
+
+  async 'ids of users and names of fields of state'(kit) {
+    const state = kit.state({
+      app: { ttl: '1h' },
+      user: { id: () => null, ttl: '1h' },
+      session: { ttl: '1h' },
+    });
+    const fields = HOSTILE.filter(isShort);
+    await each((id) => state.user(id).set('note', id));
+    await each((id) => state.session(id).set('note', id));
+    await Promise.all(fields.map((field) => state.app.set(field, field)));
+    await state.user('*').clear();
+    await state.session('*').delete('note');
+    await state.app.delete('*');
+    const left = HOSTILE.map((id) => (id === '*' ? undefined : id));
+    expect(await each((id) => state.user(id).get('note'))).toEqual(left);
+    expect(await each((id) => state.session(id).get('note'))).toEqual(left);
+    const all = await state.app.all();
+    expect(Object.keys(all).sort()).toEqual(fields.filter((field) => field !== '*').sort());
+    expect(Object.entries(all).filter(([field, value]) => field !== value)).toEqual([]);
+  },
+
+  async 'ids and names of documents'(kit) {
+    const byId = kit.documents<string>('notes', { ttl: '1h' });
+    const byName = (name: string) => kit.documents<string>(name, { ttl: '1h' });
+    await each((id) => byId.set(id, id));
+    await each((name) => byName(name).set('note', name));
+    expect(await byId.delete('*')).toBe(true);
+    expect(await byName('*').delete('note')).toBe(true);
+    const left = HOSTILE.map((id) => (id === '*' ? undefined : id));
+    expect(await each((id) => byId.get(id))).toEqual(left);
+    expect(await each((name) => byName(name).get('note'))).toEqual(left);
+  },
+
+  async 'ids, names and members of sets'(kit) {
+    const set = kit.members('set', { ttl: '1h' });
+    const named = (name: string) => kit.members(name, { ttl: null });
+    const short = HOSTILE.filter(isShort);
+    expect(new Set(await each((id) => set.add(id, 'one')))).toEqual(new Set([true]));
+    expect(new Set(await each((name) => named(name).add('forever', 'one')))).toEqual(new Set([true]));
+    expect(new Set(await Promise.all(short.map((member) => set.add('all', member))))).toEqual(
+      new Set([true]),
+    );
+    await set.clear('*');
+    await named('*').clear('forever');
+    expect(await set.remove('all', '*')).toBe(true);
+    expect(await each((id) => set.size(id))).toEqual(HOSTILE.map((id) => (id === '*' ? 0 : 1)));
+    const sizes = await each((name) => named(name).size('forever'));
+    expect(sizes).toEqual(HOSTILE.map((name) => (name === '*' ? 0 : 1)));
+    const { members } = await set.list('all', { limit: 1_000 });
+    expect(members.toSorted()).toEqual(short.filter((member) => member !== '*').toSorted());
+    await each((name) => named(name).clear('forever'));
   },
 };

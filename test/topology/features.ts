@@ -167,6 +167,37 @@ export function promisesOfEveryFeature(makeKit: MakeKit): void {
     expect([...followed].sort((a, b) => a - b)).toEqual(Array.from({ length: 20 }, (_, number) => number));
   });
 
+  it('two processes share state, lose no update of a document, and see the same members', async () => {
+    const { kit, askBoth } = await startTwice((kit) => ({
+      '/': [
+        kit.state({
+          app: { ttl: '1h' },
+          user: { id: () => 'ann', ttl: '1h' },
+          touch: 'read',
+        }) as RequestHandler,
+        async (req, res) => {
+          const n = await req.state.app.increment('requests');
+          await req.state.user?.patch({ last: n, name: 'ann' });
+          await kit.documents<number[]>('lists', { ttl: '1h' }).update('a', (list = []) => [...list, n]);
+          await kit.members('visits', { ttl: '1h' }).add('a', `visit ${n}`);
+          res.json(n);
+        },
+      ],
+    }));
+    const answers = (await Promise.all(Array.from({ length: 5 }, () => askBoth('/')))).flat();
+    const numbers = answers.map(({ text }) => Number(text)).sort((a, b) => a - b);
+    expect(numbers).toEqual(Array.from({ length: 10 }, (_, index) => index + 1));
+    const list = await kit.documents<number[]>('lists', { ttl: '1h' }).get('a');
+    expect(list?.toSorted((a, b) => a - b)).toEqual(numbers);
+    const visits = kit.members('visits', { ttl: '1h' });
+    expect(await visits.size('a')).toBe(10);
+    const page = await visits.list('a', { limit: 7 });
+    const rest = await visits.list('a', { after: page.next });
+    expect([...page.members, ...rest.members].sort()).toEqual(numbers.map((n) => `visit ${n}`).sort());
+    const state = kit.state({ user: { id: () => null, ttl: '1h' } });
+    expect(await state.user('ann').get('name')).toBe('ann');
+  });
+
   it('a pipeline limits, reads the session, and responds with the stored response', async () => {
     let made = 0;
     const { askOne, askOther } = await startTwice((kit) => ({
