@@ -153,7 +153,7 @@ describe('the docs', () => {
     const features = [...read('docs/README.md').matchAll(/\]\(([\w-]+\.md)\) \| `kit\./g)].map(
       ([, page]) => `docs/${page}`,
     );
-    expect(features.length).toBeGreaterThanOrEqual(9);
+    expect(features.length).toBeGreaterThanOrEqual(12);
     const skeleton = ['Example', 'Options', 'Behaviour', 'When Redis is down', 'Keys and commands', 'Limits'];
     for (const page of features) {
       const headings = [...read(page).matchAll(/^## (.+)$/gm)].map(([, heading]) => heading);
@@ -324,6 +324,37 @@ describe('the types', () => {
         });
         // @ts-expect-error users have ids that are strings
         express().get('/', (req) => void req.session.login(7));
+      `,
+      'stored.ts': `
+        import express, { type Request } from 'express';
+        import { createRedisKit, type Documents, type Members, type StateScope } from 'redis-kit';
+        const kit = createRedisKit();
+        interface Cart { items: string[] }
+        type Member = Request & { readonly member: string };
+        const state = kit.state<Member>({ app: { ttl: null }, user: { id: (req) => req.member, ttl: '1d' }, session: { ttl: '1h' }, touch: 'read' });
+        express().use(state).get('/', async (req, res) => {
+          const visits: number = await req.state.app.increment('visits');
+          const cart: Cart | undefined = await req.state.session.get<Cart>('cart');
+          const next: Cart = { items: [...(cart?.items ?? []), 'tea'] };
+          await req.state.session.set('cart', next);
+          await req.state.user?.patch({ next, visits, note: null });
+          // @ts-expect-error a request may have no user
+          await req.state.user.get('note');
+          // @ts-expect-error undefined is no JSON
+          await req.state.app.set('note', undefined);
+          res.json(await req.state.app.all());
+        });
+        const scope: StateScope = state.user('ann');
+        const carts: Documents<Cart> = kit.documents<Cart>('carts', { ttl: '7d', maxBytes: 1_000 });
+        const changed: Promise<Cart | undefined> = carts.update('ann', (now) => (now === undefined ? { items: [] } : undefined));
+        carts.update('ann', async (now) => now);
+        // @ts-expect-error no cart
+        carts.set('ann', { products: [] });
+        // @ts-expect-error ttl is required
+        kit.documents('carts', {});
+        const online: Members = kit.members('online', { ttl: null });
+        const added: Promise<boolean> = online.add('room', 'ann', { ttl: '10s' });
+        online.list('room', { limit: 5 }).then(({ members, next }) => online.list(members[0] ?? '', { after: next }));
       `,
       'requests.ts': `
         import { createServer, type IncomingMessage } from 'node:http';
