@@ -1,4 +1,5 @@
 import { bareOf, type NodeRun, type RowResult, ratioOf, type ServerResult } from './results.ts';
+import { countsOperations } from './rows/index.ts';
 
 /* The chart: for each server of each row a bar for its CPU per request, to the bare handler, with the middle half of the rounds. */
 
@@ -28,7 +29,7 @@ interface Bar {
 
 export function chartOf({ node, rows }: NodeRun): string {
   const groups = rows
-    .filter(({ name }) => !name.includes('@') && name !== 'delayed')
+    .filter(({ name }) => !name.includes('@') && name !== 'delayed' && !countsOperations(name))
     .map((row) => ({ title: row.title, bars: barsOf(row) }));
   const most = Math.max(1, ...groups.flatMap(({ bars }) => bars.map(({ to }) => to)));
   const scale = (ratio: number) => LABELS + (ratio / most) * BARS;

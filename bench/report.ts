@@ -10,7 +10,7 @@ import {
   type ServerResult,
 } from './results.ts';
 import type { GrowthMetric } from './row.ts';
-import { growths } from './rows/index.ts';
+import { countsOperations, growths, OPERATIONS_AT_ONCE } from './rows/index.ts';
 import type { Spread } from './statistics.ts';
 
 type Cell = (server: ServerResult, row: RowResult) => string;
@@ -47,6 +47,15 @@ const REDIS_COLUMNS: readonly Column[] = [
   commands,
 ];
 
+/** For rows whose requests run several operations. */
+const OPERATION_COLUMNS: readonly Column[] = [
+  ['operations per second', (server) => number(metricOf(server, 'perSecond').median * OPERATIONS_AT_ONCE)],
+  ['operations per second, to the peer', toPeer('perSecond')],
+  ['CPU, µs', (server) => number(metricOf(server, 'cpuMicros').median / OPERATIONS_AT_ONCE, 1)],
+  ['Redis CPU, µs', (server) => number(metricOf(server, 'redisMicros').median / OPERATIONS_AT_ONCE, 1)],
+  ['commands', (server) => number(server.commands / OPERATIONS_AT_ONCE, 2)],
+];
+
 const DELAY_COLUMNS: readonly Column[] = [
   ['p50, ms', (server) => spreadCell(metricOf(server, 'p50Ms'), 1)],
   ['p50, to one command', toBare('p50Ms')],
@@ -70,11 +79,17 @@ export function tablesOf(results: Results): Readonly<Record<string, string>> {
   return {
     run: runLines(results),
     rows: rowTable(
-      measured.filter(({ name }) => !name.includes('@') && name !== 'delayed'),
+      measured.filter(({ name }) => !name.includes('@') && name !== 'delayed' && !countsOperations(name)),
       ROW_COLUMNS,
     ),
     nodes: nodeTable(results.runs),
     redis: rowTable(named('limit', 'reserve'), REDIS_COLUMNS),
+    documents: rowTable(
+      measured
+        .filter(({ name }) => countsOperations(name))
+        .map((row) => ({ ...row, servers: row.servers.filter(({ kind }) => kind !== 'bare') })),
+      OPERATION_COLUMNS,
+    ),
     delay: rowTable(named('delayed'), DELAY_COLUMNS),
     growth: Object.keys(growths)
       .map((name) => growthTables(name, measured))
@@ -120,7 +135,10 @@ function nodeTable(runs: readonly NodeRun[]): string {
   const columns = runs.flatMap(({ node }) => [`Node ${node}, to bare`, 'to the peer']);
   const lines = (runs[0]?.rows ?? [])
     .filter(
-      ({ name }) => runs.every(({ rows }) => rows.some((row) => row.name === name)) && !name.includes('@'),
+      ({ name }) =>
+        runs.every(({ rows }) => rows.some((row) => row.name === name)) &&
+        !name.includes('@') &&
+        !countsOperations(name),
     )
     .flatMap(({ name, servers }) =>
       servers

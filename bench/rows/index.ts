@@ -1,12 +1,13 @@
 import type { Row, Setup } from '../row.ts';
 import { cacheRows } from './cache.ts';
 import { combinedRows } from './combined.ts';
+import { documentRows, OPERATIONS_AT_ONCE } from './documents.ts';
 import { growths } from './growth.ts';
 import { lockRows } from './lock.ts';
 import { rateLimitRows } from './rate-limit.ts';
 import { sessionRows } from './session.ts';
 
-export { growths };
+export { growths, OPERATIONS_AT_ONCE };
 
 export const rows: Readonly<Record<string, Row>> = {
   ...sessionRows,
@@ -14,7 +15,13 @@ export const rows: Readonly<Record<string, Row>> = {
   ...cacheRows,
   ...combinedRows,
   ...lockRows,
+  ...documentRows,
 };
+
+/** Whether a row counts operations on documents and not requests. */
+export function countsOperations(name: string): boolean {
+  return Object.hasOwn(documentRows, name);
+}
 
 export type ServerKind = 'bare' | 'kit' | 'peer';
 
