@@ -54,7 +54,7 @@ class AlarmQueue {
 
   add(alarm: Alarm): void {
     // Otherwise, a task that sets its alarm to a moment in the past would be called for ever.
-    if (alarm.dueAt <= this.#ringsUntil) alarm.dueAt = this.#ringsUntil + SOON_MS;
+    if (alarm.dueAt <= this.#ringsUntil) alarm.dueAt = this.#ringsUntil - ROUNDING_MS + SOON_MS;
     this.#moveUp(alarm, this.#heap.length);
     if (alarm.dueAt < this.#timerDueAt) this.restart();
   }
