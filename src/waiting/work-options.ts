@@ -3,25 +3,25 @@ import { renamed } from '../base/foreign-options.ts';
 import { readSettings } from '../base/settings.ts';
 import { timerOption } from '../base/timed-options.ts';
 
-/** `Lost` says what was not done: an event with its id, or the key of a job. */
+/** The options of a queue. `Lost` is an event with its id, or the key of a job. */
 export interface WorkOptions<Lost> {
-  /** The most that run at the same time, each for another key; from 1 to 10,000. Default 10. */
+  /** How many events are written, or jobs run, at the same time, each of another key; from 1 to 10,000. Default 10. */
   readonly workers?: number | undefined;
-  /** The most that wait for a worker or for their turn; from 1 to 1,000,000. Default 100. */
+  /** How many events or jobs may wait for a worker or for their turn; from 1 to 1,000,000. Default 100. */
   readonly queue?: number | undefined;
-  /** How long one may take, with all its tries; default `'2s'` for write-behind and `'30s'` for jobs. */
+  /** How long one event or job may take, with all its tries. Default `'2s'` for an event and `'30s'` for a job. */
   readonly timeout?: Duration | undefined;
   /**
-   * When the queue is full: the call waits for space (`'wait'`, the default), the oldest in the queue is dropped and
-   * reported (`'drop-oldest'`), or the call rejects with `ERR_REDIS_KIT_QUEUE_FULL` (`'reject'`).
+   * When the queue is full: the call waits for space (`'wait'`, the default), the event or job that has waited longest is
+   * dropped and reported (`'drop-oldest'`), or the call rejects with `ERR_REDIS_KIT_QUEUE_FULL` (`'reject'`).
    */
   readonly onFull?: 'wait' | 'drop-oldest' | 'reject' | undefined;
   /**
-   * How often a failed one is tried again, with growing pauses and within `timeout`: an event only if it was certainly
-   * not stored (default 10), a job after any error (default 0). At most 1,000.
+   * How often a write or a job that failed is tried again, with growing pauses and within `timeout`: a write only if the
+   * event was certainly not stored (default 10), a job after any error (default 0). At most 1,000.
    */
   readonly retries?: number | undefined;
-  /** Receives each error that no caller receives, with what was lost. It is also emitted as `error`. */
+  /** Receives each error with the event or the key of the job that it concerns. The error is also emitted as `error`. */
   readonly onError?: ((error: Error, lost: Lost) => void) | undefined;
 }
 
