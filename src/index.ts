@@ -1,3 +1,4 @@
+export type { Background, BackgroundJob, BackgroundOptions } from './background/index.ts';
 export type { Clock } from './base/clock.ts';
 export type { Duration } from './base/duration.ts';
 export {
@@ -64,6 +65,7 @@ export type {
   LogListener,
   LogOptions,
   RequestEvent,
+  WriteBehindOptions,
 } from './log/index.ts';
 export type { Members, MembersAddOptions, MembersListOptions, MembersOptions } from './members/index.ts';
 export type {

@@ -1,5 +1,6 @@
 import { setMaxListeners } from 'node:events';
 import { performance } from 'node:perf_hooks';
+import { backgroundFeature } from './background/index.ts';
 import { showOnly } from './base/brief-view.ts';
 import { systemClock } from './base/clock.ts';
 import type { Duration } from './base/duration.ts';
@@ -49,6 +50,7 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
   const idempotency = idempotencyFeature(parts);
   const channels = channelFeature(parts);
   const log = logFeature(parts);
+  const background = backgroundFeature(parts);
   const state = stateFeature(parts);
   const documents = documentsFeature(parts);
   const members = membersFeature(parts);
@@ -64,6 +66,7 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
       ...idempotency(keys),
       ...channels(keys),
       ...log(keys),
+      ...background,
       ...state(keys),
       ...documents(keys),
       ...members(keys),
@@ -114,6 +117,8 @@ function openParts(settings: KitSettings) {
   const closing = new AbortController();
   // Each middleware with waiting requests adds a listener to the signal, which is no leak.
   setMaxListeners(0, closing.signal);
+  const closeDeadline = new AbortController();
+  setMaxListeners(0, closeDeadline.signal);
   const work = new OpenWork();
   const store = openBackend(settings, events);
   const fallback = new MemoryKeyspace(systemClock);
@@ -124,6 +129,7 @@ function openParts(settings: KitSettings) {
     const until = performance.now() + timeoutMs;
     closing.abort();
     await work.ended(timeoutMs);
+    closeDeadline.abort();
     await store.close(Math.max(0, until - performance.now()));
   }
 
@@ -141,6 +147,7 @@ function openParts(settings: KitSettings) {
     optionWarnings: settings.warnings,
     work,
     closing: closing.signal,
+    closeDeadline: closeDeadline.signal,
     isMemory: store.connection === undefined,
     front: new Front(reporter, () => performance.now()),
     deadlines: new RequestDeadlines(commandTimeoutMs),

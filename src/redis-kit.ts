@@ -1,5 +1,6 @@
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import type { RedisClientType, RedisClusterType } from 'redis';
+import type { BackgroundMethods } from './background/index.ts';
 import type { Duration } from './base/duration.ts';
 import type { KitEvents } from './base/events.ts';
 import type { CacheMethods } from './cache/index.ts';
@@ -30,6 +31,7 @@ export interface RedisKit<Client = DefaultClient>
     IdempotencyMethods,
     ChannelMethods,
     LogMethods,
+    BackgroundMethods,
     StateMethods,
     DocumentsMethods,
     MembersMethods,
@@ -62,8 +64,9 @@ export interface RedisKit<Client = DefaultClient>
    */
   ready(): Promise<void>;
   /**
-   * Waits up to `timeout` (default `'5s'`) for locks, slots and commands in flight, gives reserved units back, and closes
-   * what the kit opened. Never rejects for an outage. A second call waits for the first and has no timeout of its own.
+   * Waits up to `timeout` (default `'5s'`) for locks, slots, background jobs, events of `writeBehind` and commands in
+   * flight, gives reserved units back, and closes what the kit opened. Jobs and events that are left are reported to their
+   * `onError`. Never rejects for an outage. A second call waits for the first and has no timeout of its own.
    * `close()` of a namespace closes nothing.
    */
   close(options?: { readonly timeout?: Duration | undefined }): Promise<void>;

@@ -25,6 +25,7 @@ const FEATURES = [
   'concurrency',
   'channels',
   'log',
+  'background',
   'state',
   'documents',
   'members',

@@ -4,6 +4,7 @@ import { combinedRows } from './combined.ts';
 import { documentRows, OPERATIONS_AT_ONCE } from './documents.ts';
 import { growths } from './growth.ts';
 import { lockRows } from './lock.ts';
+import { logRows } from './log.ts';
 import { rateLimitRows } from './rate-limit.ts';
 import { sessionRows } from './session.ts';
 
@@ -16,6 +17,7 @@ export const rows: Readonly<Record<string, Row>> = {
   ...combinedRows,
   ...lockRows,
   ...documentRows,
+  ...logRows,
 };
 
 /** Whether a row counts operations on documents and not requests. */

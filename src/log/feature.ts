@@ -5,21 +5,23 @@ import type { FailurePolicies } from '../base/failure-policies.ts';
 import { checkedIdentity } from '../base/identity.ts';
 import type { Json } from '../base/json.ts';
 import type { Keys } from '../base/keys.ts';
-import type { OpenWork } from '../base/open-work.ts';
 import { OptionReader } from '../base/option-reader.ts';
 import type { Middleware, Req } from '../http/middleware.ts';
+import type { WorkQueueDeps } from '../waiting/work-queue.ts';
 import type { LogEntry } from './entry.ts';
 import type { LogListener } from './follower.ts';
 import { type FollowersDeps, type FollowOptions, LogFollowers } from './followers.ts';
 import { checkCount, checkCursor, LogStore, type LogStoreDeps } from './log.ts';
 import { logMiddleware, type RequestEvent } from './middleware.ts';
 import { type LogOptions, resolveLogOptions } from './options.ts';
+import { WriteBehind } from './write-behind.ts';
 
 /** Histories of events, one per id. All methods reject with a ConfigError for a wrong argument. */
 export interface Log<Event> {
   /**
    * Appends an event, which JSON must be able to represent. Resolves to its cursor, or to undefined if a hook has
    * refused it. Rejects with a ConnectionError if nothing was stored, and with a StoreError if the event may be stored.
+   * With `writeBehind`, it resolves to undefined as soon as the event is in the queue.
    */
   append(id: string, event: Event): Promise<string | undefined>;
   /** Resolves to the last `n` entries, oldest first. One command, however long the log is. */
@@ -51,9 +53,8 @@ export interface LogMethods {
   log<Event = Json>(name: string, options: LogOptions<Event>): Log<Event>;
 }
 
-interface LogDeps extends Omit<LogStoreDeps, 'keys'>, FollowersDeps {
+interface LogDeps extends Omit<LogStoreDeps, 'keys'>, FollowersDeps, WorkQueueDeps {
   readonly failurePolicies: FailurePolicies;
-  readonly work: OpenWork;
 }
 
 export function logFeature(kit: LogDeps) {
@@ -73,9 +74,12 @@ function createLog<Event>(
   const store = new LogStore<Event>(settings, deps);
   const followers = new LogFollowers<Event>(store, deps);
 
+  const { writeBehind } = settings;
+  const queue = writeBehind === undefined ? undefined : new WriteBehind(writeBehind, store, deps);
+
   async function append(id: string, event: Event): Promise<string | undefined> {
     checkedIdentity('log.append: the id', id);
-    return store.append(id, event, (text) => store.write(id, text));
+    return store.append(id, event, (text) => queue?.push(id, text) ?? store.write(id, text));
   }
 
   return Object.freeze({

@@ -4,4 +4,4 @@ export type { LogListener } from './follower.ts';
 export type { FollowOptions } from './followers.ts';
 export type { Hook } from './hooks.ts';
 export type { RequestEvent } from './middleware.ts';
-export type { LogOptions } from './options.ts';
+export type { LogOptions, WriteBehindOptions } from './options.ts';

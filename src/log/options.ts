@@ -3,6 +3,7 @@ import { AMOUNT_NAMES, LIFETIME_NAMES, renamed } from '../base/foreign-options.t
 import type { OptionReader } from '../base/option-reader.ts';
 import { readSettings } from '../base/settings.ts';
 import { ttlOption } from '../base/timed-options.ts';
+import { resolveWorkOptions, type WorkOptions, type WorkSettings } from '../waiting/work-options.ts';
 import type { LogEntry } from './entry.ts';
 import { checkHooks, type Hook } from './hooks.ts';
 
@@ -23,9 +24,23 @@ export interface LogOptions<Event> {
   readonly onRead?:
     | readonly Hook<{ readonly id: string; events: LogEntry<Event>[] }, LogEntry<Event>[]>[]
     | undefined;
+  /**
+   * Appends in the background: `append` resolves to undefined as soon as the event is in a bounded queue of this process.
+   * Events that wait are lost if the process ends without `kit.close()`.
+   */
+  readonly writeBehind?: WriteBehindOptions<Event> | undefined;
 }
 
+/** An event that was not stored. */
+export interface LostEvent<Event> {
+  readonly id: string;
+  readonly event: Event;
+}
+
+export type WriteBehindOptions<Event = unknown> = WorkOptions<LostEvent<Event>>;
+
 export interface LogSettings<Event> {
+  readonly writeBehind: WorkSettings<LostEvent<Event>> | undefined;
   readonly name: string;
   readonly limit: number;
   /** Null for a log that does not expire. */
@@ -36,7 +51,7 @@ export interface LogSettings<Event> {
 
 export const MAX_ENTRIES = 1_000_000;
 
-const OPTIONS = ['limit', 'ttl', 'onAppend', 'onRead'] as const;
+const OPTIONS = ['limit', 'ttl', 'onAppend', 'onRead', 'writeBehind'] as const;
 
 /** Options of other packages, for which the error names the option of the kit. */
 const ELSEWHERE = {
@@ -50,8 +65,15 @@ export function resolveLogOptions<Event>(name: string, options: LogOptions<Event
     limit: () => reader.integer('limit', { min: 1, max: MAX_ENTRIES }) ?? 1_000,
     ttlMs: () => ttlOption(reader),
     onAppend: () => hooksOption<LogSettings<Event>['onAppend']>(reader, 'onAppend') ?? [],
+    writeBehind: () => writeBehindOption<Event>(reader),
     onRead: () => hooksOption<LogSettings<Event>['onRead']>(reader, 'onRead') ?? [],
   }));
+}
+
+function writeBehindOption<Event>(reader: OptionReader): LogSettings<Event>['writeBehind'] {
+  if (!reader.has('writeBehind')) return undefined;
+  const options = reader.value('writeBehind') as WriteBehindOptions<Event>;
+  return resolveWorkOptions('kit.log: option `writeBehind`', options, { timeout: '2s', retries: 10 });
 }
 
 function hooksOption<Hooks extends readonly unknown[]>(

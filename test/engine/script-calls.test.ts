@@ -7,6 +7,8 @@ import { idempotencyBegin } from '../../src/idempotency/operations/begin.ts';
 import { idempotencyComplete } from '../../src/idempotency/operations/complete.ts';
 import { lockAcquire } from '../../src/lock/operations/acquire.ts';
 import { lockRelease } from '../../src/lock/operations/release.ts';
+import { logAppend } from '../../src/log/operations/append.ts';
+import { logRead } from '../../src/log/operations/read.ts';
 import { startBothEngines } from '../support/both-engines.ts';
 import { describeWithServers } from '../support/context.ts';
 import { startRedis } from '../support/servers.ts';
@@ -57,6 +59,19 @@ describeWithServers('The calls of a script inside Redis', () => {
     const second = { ...SLOT, token: 'second' };
     expect(await count(concurrencyAcquire, [slots, line], second)).toEqual({ ...visit, ...write });
     expect(await count(concurrencyRelease, [slots, line], SLOT)).toEqual(visit);
+  });
+
+  it('an event is appended to a log with four calls, and events are read with one', async () => {
+    const count = await start();
+    const log = [new Keys('t').log('chat', 'a')];
+    const append = { limit: 10, ttlMs: 60_000, text: '1' };
+    await count(logAppend, log, append);
+    // The script looks up the last id only because a test passes its time.
+    const { exists, ...calls } = await count(logAppend, log, append);
+    expect(exists).toBe('1');
+    expect(calls).toEqual({ xrevrange: '1', xadd: '1', pexpire: '1', publish: '1' });
+    expect(await count(logRead, log, { after: undefined, count: 10 })).toEqual({ xrevrange: '1' });
+    expect(await count(logRead, log, { after: '0-0', count: 10 })).toEqual({ xrange: '1' });
   });
 
   it('an idempotency key is claimed and its response is recorded with two calls each', async () => {

@@ -293,6 +293,37 @@ describe('the types', () => {
         // @ts-expect-error a class
         createRedisKit({ client: Redis });
       `,
+      'logs.ts': `
+        import type { IncomingMessage } from 'node:http';
+        import { createRedisKit, type Background, type Hook, type Log, type LogEntry } from 'redis-kit';
+        const kit = createRedisKit();
+        interface Message { readonly text: string; readonly by?: string }
+        const shout: Hook<{ readonly id: string; event: Message }, string | undefined> = (context, next) => {
+          context.event = { text: context.event.text.toUpperCase() };
+          return next();
+        };
+        const log: Log<Message> = kit.log<Message>('chat', {
+          ttl: '1h',
+          onAppend: [shout, async ({ event }, next) => (event.text === '' ? undefined : next())],
+          onRead: [async (_context, next) => (await next()).filter(({ event }) => event.by !== 'eve')],
+          writeBehind: { onFull: 'drop-oldest', onError: (error, { id, event }) => console.error(error, id, event.text) },
+        });
+        const any: Log<unknown> = log;
+        const cursor: string | undefined = await log.append('room', { text: 'a' });
+        const entries: LogEntry<Message>[] = await log.after('room', cursor ?? '0-0', 10);
+        const stop: () => Promise<void> = await any.follow('room', ({ event }) => event, { after: entries[0]?.cursor });
+        await kit.log('json', { ttl: null }).append('room', { numbers: [1, null] });
+        // @ts-expect-error no such property
+        await log.append('room', { txt: 'a' });
+        // @ts-expect-error the lifetime is a decision
+        kit.log('chat', {});
+        log.middleware((req, res) => (req.path === '/' ? null : { id: req.path, event: { text: String(res.statusCode) } }));
+        log.middleware<IncomingMessage>((req) => ({ id: String(req.url), event: { text: '' } }));
+        const jobs: Background = kit.background({ onError: (error, { key }) => console.error(key, error) });
+        await jobs.push('a', async ({ signal }) => signal.throwIfAborted());
+        const { running, queued, failed } = jobs.stats();
+        console.log(stop, running + queued + failed);
+      `,
       'sessions.ts': `
         import express from 'express';
         import { createSecretKey, randomBytes } from 'node:crypto';
