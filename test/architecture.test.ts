@@ -28,6 +28,7 @@ const FEATURES = [
   'state',
   'documents',
   'members',
+  'sse',
   'health',
 ] as const;
 
