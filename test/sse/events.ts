@@ -20,10 +20,14 @@ export class EventReader {
   hasEnded = false;
   isCut = false;
   readonly response: IncomingMessage;
+  readonly #cutAfter: number;
+  #isClosed = false;
   #text = '';
 
-  constructor(response: IncomingMessage) {
+  /** `cutAfter`: closes the connection after as many events, and ignores those that arrived with the last of them. */
+  constructor(response: IncomingMessage, cutAfter = Number.POSITIVE_INFINITY) {
     this.response = response;
+    this.#cutAfter = cutAfter;
     const isCompressed = response.headers['content-encoding'] === 'gzip';
     const body = isCompressed ? response.pipe(createGunzip()) : response;
     body.setEncoding('utf8');
@@ -50,6 +54,7 @@ export class EventReader {
   }
 
   close(): void {
+    this.#isClosed = true;
     this.response.destroy();
   }
 
@@ -66,6 +71,7 @@ export class EventReader {
   #receive(text: string): void {
     this.#text += text;
     for (let end = this.#text.indexOf('\n\n'); end !== -1; end = this.#text.indexOf('\n\n')) {
+      if (this.#isClosed) return;
       this.#frame(this.#text.slice(0, end).split('\n'));
       this.#text = this.#text.slice(end + 2);
     }
@@ -79,6 +85,7 @@ export class EventReader {
     if (lines.length === 1 && lines[0] === ':') this.heartbeats++;
     else if (data !== undefined) this.events.push({ id, event: fieldOf('event'), data: JSON.parse(data) });
     else if (id !== undefined) this.ids.push(id);
+    if (this.events.length >= this.#cutAfter && this.lastId !== undefined) this.close();
   }
 }
 
@@ -86,11 +93,12 @@ export class EventReader {
 export function openEvents(
   url: string,
   headers: Readonly<Record<string, string>> = {},
+  cutAfter?: number,
 ): Promise<EventReader> {
   return new Promise((resolve, reject) => {
     const client = request(url, { headers: { accept: 'text/event-stream', ...headers }, agent: false });
     client.on('error', reject);
-    client.on('response', (response) => resolve(new EventReader(response)));
+    client.on('response', (response) => resolve(new EventReader(response, cutAfter)));
     client.end();
     onTestFinished(() => void client.destroy());
   });
