@@ -77,10 +77,17 @@ export class Replay {
     await this.#deps.log.follow(channel, (entry) => this.#send(entry, channel), { after, signal });
   }
 
-  /** Returns a promise while the client reads slowly: the log keeps the next entries until it resolves. */
+  /**
+   * Returns a promise while the stream is not open yet or the client reads slowly: the log keeps the next entries until it
+   * resolves. The position moves only when the entry is sent, since the head of the stream contains the position.
+   */
   #send(entry: ReplayEntry, channel: string): Promise<void> | undefined {
-    this.#position.set(channel, entry.cursor);
-    this.#stream.send(frameOf(this.#deps.linesOf(entry, channel), this.#position.id));
-    return this.#stream.whenUnblocked();
+    const send = () => {
+      this.#position.set(channel, entry.cursor);
+      this.#stream.send(frameOf(this.#deps.linesOf(entry, channel), this.#position.id));
+    };
+    const unblocked = this.#stream.whenUnblocked();
+    if (unblocked === undefined) send();
+    return unblocked?.then(send);
   }
 }
