@@ -95,4 +95,5 @@ export type {
   StoreOptions,
   UserLimit,
 } from './session/index.ts';
+export type { ChannelNames, ReplayEntry, ReplayLog, SseMiddleware, SseOptions } from './sse/index.ts';
 export type { RequestState, StateMiddleware, StateOptions, StateScope } from './state/index.ts';

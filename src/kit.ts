@@ -32,6 +32,7 @@ import { membersFeature } from './members/index.ts';
 import { rateLimitFeature } from './rate-limit/index.ts';
 import type { DefaultClient, RedisKit } from './redis-kit.ts';
 import { sessionFeature } from './session/index.ts';
+import { sseFeature } from './sse/index.ts';
 import { stateFeature } from './state/index.ts';
 import { ProcessChannel } from './waiting/process-channel.ts';
 
@@ -54,6 +55,7 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
   const state = stateFeature(parts);
   const documents = documentsFeature(parts);
   const members = membersFeature(parts);
+  const sse = sseFeature(parts);
   const health = healthFeature(parts);
 
   const create = (keys: Keys): RedisKit<Client> => {
@@ -70,6 +72,7 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
       ...state(keys),
       ...documents(keys),
       ...members(keys),
+      ...sse(keys),
       ...health,
       pipeline: (...middleware: readonly unknown[]) => pipelineOf(middleware),
       front: (app: (req: never, res: never) => unknown) => parts.front.listener(app),

@@ -16,6 +16,7 @@ import type { LogMethods } from './log/index.ts';
 import type { MembersMethods } from './members/index.ts';
 import type { RateLimitMethods } from './rate-limit/index.ts';
 import type { SessionMethods } from './session/index.ts';
+import type { SseMethods } from './sse/index.ts';
 import type { StateMethods } from './state/index.ts';
 
 /** The type of `kit.client` when the kit opened the connection itself; the client is null on `memory:`. */
@@ -35,6 +36,7 @@ export interface RedisKit<Client = DefaultClient>
     StateMethods,
     DocumentsMethods,
     MembersMethods,
+    SseMethods,
     HealthMethods {
   /**
    * Returns a middleware that runs the given ones in their order, as separate `app.use` calls would, with fewer round

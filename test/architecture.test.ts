@@ -29,6 +29,7 @@ const FEATURES = [
   'state',
   'documents',
   'members',
+  'sse',
   'health',
 ] as const;
 

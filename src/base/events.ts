@@ -99,6 +99,8 @@ export interface KitEvents {
   'concurrency:waited': { readonly key: string; readonly waitedMs: number };
   /** Redis was unavailable, so this process counts only its own requests. Emitted once per outage. */
   'concurrency:degraded': { readonly error: Error };
+  /** A client of `kit.sse` read too slowly: it was disconnected when `bytes` bytes waited for it. */
+  'sse:overflow': { readonly channels: readonly string[]; readonly bytes: number };
   /**
    * A failure that no caller receives, because a failure policy or the kit itself handled it. `feature` is the feature
    * that failed, or `connection`. The same kind of error is emitted at most once in 30 seconds per feature, and an
@@ -147,6 +149,7 @@ const EVENT_NAMES: Readonly<Record<keyof KitEvents, true>> = {
   'concurrency:refused': true,
   'concurrency:waited': true,
   'concurrency:degraded': true,
+  'sse:overflow': true,
   error: true,
 };
 

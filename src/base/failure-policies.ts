@@ -1,4 +1,4 @@
-type FailurePolicy = 'error' | 'anonymous' | 'memory' | 'allow' | 'deny' | 'bypass' | 'reject';
+type FailurePolicy = 'error' | 'anonymous' | 'memory' | 'allow' | 'deny' | 'bypass' | 'reject' | 'resume';
 
 /** The failure policies that refuse requests or calls while Redis is unavailable. */
 const CLOSED = new Set<FailurePolicy>(['error', 'deny', 'reject']);
@@ -11,6 +11,7 @@ const BEHAVIOUR: Readonly<Record<FailurePolicy, string>> = {
   allow: 'lets requests pass',
   bypass: 'runs the handler',
   reject: 'rejects calls',
+  resume: 'keeps its streams open',
 };
 
 /**

@@ -31,6 +31,8 @@ export interface Log<Event> {
    * more. The cursor `'0-0'` is before all entries. Continues with the oldest entry if those before it were removed.
    */
   after(id: string, cursor: string, limit?: number): Promise<LogEntry<Event>[]>;
+  /** Resolves to the cursor of the newest entry, to continue from there; `'0-0'` if there is none. One command. */
+  end(id: string): Promise<string>;
   /**
    * Calls the listener with every entry after the cursor `after`, or with every entry from now on: in order, each once,
    * also across lost connections. While a promise that the listener returned is pending, the next entry waits. Resolves
@@ -96,6 +98,11 @@ function createLog<Event>(
       checkCursor('log.after', cursor);
       checkCount('log.after', 'limit', limit);
       return store.after(id, cursor, limit);
+    },
+
+    async end(id: string) {
+      checkedIdentity('log.end: the id', id);
+      return store.end(id);
     },
 
     async follow(id: string, listener: LogListener<Event>, options: FollowOptions = {}) {
