@@ -130,7 +130,7 @@ describe('the docs', () => {
   });
 
   it('every link to a file of the repository leads to that file and to a heading in it', () => {
-    const broken = [...PAGES, 'CONTRIBUTING.md'].flatMap((page) =>
+    const broken = [...PAGES, 'CONTRIBUTING.md', 'examples/chat/README.md'].flatMap((page) =>
       [...read(page).matchAll(/\]\((?!https?:)([^)#]*)#?([^)]*)\)/g)]
         .map(([, file = '', anchor = '']) => ({ target: file ? join(dirname(page), file) : page, anchor }))
         .filter(
