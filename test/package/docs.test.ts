@@ -40,12 +40,15 @@ const app = express();
 /** All snippets of all pages, by the name of the file that each becomes. */
 function snippets(): Readonly<Record<string, string>> {
   return Object.fromEntries(
-    PAGES.flatMap((page) =>
-      [...read(page).matchAll(/```ts\n(.*?)```/gs)].map(([, code = ''], index) => [
+    PAGES.flatMap((page) => {
+      const codes = [...read(page).matchAll(/```ts\n(.*?)```/gs)].map(([, code = '']) => code);
+      const [setup = ''] = codes;
+      const preamble = page === 'docs/recipes.md' ? setup : PREAMBLE;
+      return codes.map((code, index) => [
         `${page.replace(/\W/g, '-')}-${index + 1}.ts`,
-        `${code.includes("from 'redis-kit'") ? '' : PREAMBLE}${code}\nexport {};\n`,
-      ]),
-    ),
+        `${code.includes("from 'redis-kit'") ? '' : preamble}${code}\nexport {};\n`,
+      ]);
+    }),
   );
 }
 
@@ -127,7 +130,7 @@ describe('the docs', () => {
   });
 
   it('every link to a file of the repository leads to that file and to a heading in it', () => {
-    const broken = [...PAGES, 'CONTRIBUTING.md'].flatMap((page) =>
+    const broken = [...PAGES, 'CONTRIBUTING.md', 'examples/chat/README.md'].flatMap((page) =>
       [...read(page).matchAll(/\]\((?!https?:)([^)#]*)#?([^)]*)\)/g)]
         .map(([, file = '', anchor = '']) => ({ target: file ? join(dirname(page), file) : page, anchor }))
         .filter(

@@ -183,7 +183,14 @@ const tests = filesIn('test', '.ts');
 
 describe('the rules of CONTRIBUTING.md about words', () => {
   it('the README, docs/ and the other pages of the project follow the rules', () => {
-    const pages = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'SECURITY.md', ...filesIn('docs', '.md')];
+    const pages = [
+      'README.md',
+      'CONTRIBUTING.md',
+      'CHANGELOG.md',
+      'SECURITY.md',
+      ...filesIn('docs', '.md'),
+      ...filesIn('examples', '.md'),
+    ];
     expect(violations(pages.flatMap(proseOf))).toEqual([]);
   });
 
