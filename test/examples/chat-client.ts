@@ -82,7 +82,8 @@ export class ChatClient {
       signal: leaving.signal,
     });
     if (response.status !== 200 || response.body === null) throw new Error(`status ${response.status}`);
-    const events = eventsOf(response.body);
+    // Locks the body at once: one that is not read yet is cancelled with the garbage-collected response.
+    const events = eventsOf(response.body.getReader());
     return async () => {
       const { value, done } = await events.next();
       if (done) throw new Error('the stream has ended');
@@ -95,11 +96,13 @@ export class ChatClient {
   }
 }
 
-async function* eventsOf(body: ReadableStream<Uint8Array>): AsyncGenerator<StreamEvent, undefined> {
-  let text = '';
+async function* eventsOf(
+  reader: ReadableStreamDefaultReader<Uint8Array>,
+): AsyncGenerator<StreamEvent, undefined> {
   const decoder = new TextDecoder();
-  for await (const chunk of body) {
-    text += decoder.decode(chunk, { stream: true });
+  let text = '';
+  for (let chunk = await reader.read(); !chunk.done; chunk = await reader.read()) {
+    text += decoder.decode(chunk.value, { stream: true });
     const blocks = text.split('\n\n');
     text = blocks.pop() ?? '';
     for (const block of blocks) {

@@ -241,7 +241,7 @@ describeOnBothEngines('examples/chat', (url) => {
     await ann.post(shared, 'one');
     await ann.post('lobby', 'two');
     const seen = await messages(next, 2);
-    expect(seen.map(({ event }) => event.text)).toEqual(['one', 'two']);
+    expect(seen.map(({ event }) => event.text).sort()).toEqual(['one', 'two']);
     await ann.post(secret, 'for Ann alone');
     await ann.post('lobby', 'three');
     await ann.post(shared, 'four');
@@ -344,7 +344,21 @@ describe('examples/chat, as a process', () => {
   });
 });
 
-describeWithServers('examples/chat, as a process on Redis', () => {
+describeWithServers('examples/chat on a Redis of its own', () => {
+  it('while Redis does not answer, requests get 503, and an open page goes on afterwards', async () => {
+    const redis = await startRedis();
+    onTestFinished(() => redis.stop());
+    const base = await serveChat(kitForTest({ url: redis.url, commandTimeout: '500ms' }));
+    const ann = await ChatClient.signIn(base, 'Ann');
+    const next = await ann.events();
+    redis.freeze();
+    const refused = await ann.post('lobby', 'lost');
+    expect([refused.status, refused.body.status]).toEqual([503, 503]);
+    redis.thaw();
+    await until('messages are accepted', async () => (await ann.post('lobby', 'hello')).status === 201);
+    expect((await next()).event.text).toBe('hello');
+  });
+
   it('a report whose process is killed is finished by the next process, from the snapshot', async () => {
     const redis = await startRedis();
     onTestFinished(() => redis.stop());
