@@ -41,7 +41,7 @@ const WRITERS: Readonly<Record<Prompt['task'], (prompt: Prompt) => string>> = {
   report({ lines }) {
     const questions = lines.filter(({ text }) => text.trim().endsWith('?'));
     return [
-      `${lines.length} messages by ${listOf(authorsOf(lines)) || 'no one'}.`,
+      `Written by ${listOf(authorsOf(lines)) || 'no one'}.`,
       `Topics: ${listOf(topicsOf(lines)) || 'none yet'}.`,
       ...questions.slice(-3).map(({ author, text }) => `${author} asked: ${text}`),
     ].join('\n');

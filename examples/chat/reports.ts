@@ -94,7 +94,7 @@ export class Reports {
 
     finish: async (_thread, { requestedBy, lines, draft = '' }) => {
       const people = new Set(lines?.map(({ author }) => author)).size;
-      const text = `${draft}\nBased on ${lines?.length ?? 0} messages of ${people} people.`;
+      const text = `${draft}\nMessages: ${lines?.length ?? 0}. People: ${people}.`;
       return { next: 'none', requestedBy, text, finishedAt: Date.now() };
     },
   };

@@ -282,7 +282,7 @@ describeOnBothEngines('examples/chat', (url) => {
     const later = new Reports(kit, feed, fakeModel(0));
     await later.resume();
     await until('the report is finished', async () => (await later.get('lobby'))?.next === 'none');
-    expect((await later.get('lobby'))?.text).toContain('Based on 1 messages');
+    expect((await later.get('lobby'))?.text).toContain('Messages: 1.');
   });
 
   it('the page is served with a policy that allows no inline script and no other origin', async () => {
@@ -379,7 +379,7 @@ describeWithServers('examples/chat on a Redis of its own', () => {
       return (await again.get('/threads/lobby')).body.report.next === 'none';
     });
     const { body } = await again.get('/threads/lobby');
-    expect(body.report.text).toContain('Based on 1 messages');
+    expect(body.report.text).toContain('Messages: 1.');
     expect(await again.texts('lobby')).toEqual(['before the report', 'after the report']);
     await assertKeysAreOurs(redis.url, /^chat:/);
   });
