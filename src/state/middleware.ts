@@ -42,14 +42,15 @@ class Scopes {
   }
 
   /** Throws a ConfigError if the scope has no options. `idOf` is called only if it has. */
-  scope(name: StateScopeName, idOf: () => string): StateScope {
+  scope(name: StateScopeName, idOf: () => string, onCreate?: () => void): StateScope {
     const settings = this.settings[name];
     if (settings === undefined) {
       const remedy = name === 'user' ? `user: { id, ttl }` : `${name}: { ttl }`;
       throw new ConfigError(`kit.state: the scope \`${name}\` has no options; add \`${remedy}\``);
     }
     const key = this.#deps.keys.state(name, idOf());
-    return new StoredScope(key, settings.ttl, this.settings, this.#deps);
+    const { touch, maxBytes, maxFields } = this.settings;
+    return new StoredScope(key, { ttl: settings.ttl, touch, maxBytes, maxFields, onCreate }, this.#deps);
   }
 }
 
@@ -82,7 +83,11 @@ class ScopesOfRequest implements RequestState {
   }
 
   get session(): StateScope {
-    return this.#inherited('session')?.session ?? this.#scopes.scope('session', () => this.#sessionId());
+    const above = this.#inherited('session');
+    if (above !== undefined) return above.session;
+    const isOwn = this.#scopes.settings.session?.id === undefined;
+    const onCreate = isOwn ? () => initialize(this.#req) : undefined;
+    return this.#scopes.scope('session', () => this.#sessionId(), onCreate);
   }
 
   #inherited(name: StateScopeName): RequestState | undefined {
@@ -104,6 +109,16 @@ function checkedUserId(id: unknown): string {
   if (isIdentity(id)) return id;
   const expected = 'a string that is not empty, or null for a request without a user';
   throw identityError('kit.state: option `id` of `user`', id, expected);
+}
+
+/**
+ * Gives a session without data a property. Session middleware does not store a session that nothing was written to and
+ * sends no cookie for it, so that no later request would have its id.
+ */
+function initialize(req: IncomingMessage): void {
+  const { session } = req as { session?: unknown };
+  if (typeof session !== 'object' || session === null) return;
+  if (Object.keys(session).every((name) => name === 'cookie')) Object.assign(session, { hasState: true });
 }
 
 /** The id of `req.session`, which any session middleware sets. */
