@@ -7,15 +7,22 @@ import { checkMiddlewareCall } from '../http/mount-check.ts';
 import { resolveStateOptions, type StateOptions, type StateSettings } from './options.ts';
 import { type StateDeps, type StateScope, StoredScope } from './scope.ts';
 
-/** The state of the app, and of the user and the session of one request. Reading a scope sends no command. */
+/**
+ * The state of the app, and of the user and the session of one request. To read a scope sends no command. It throws a
+ * ConfigError if `kit.state` has no options for the scope.
+ */
 export interface RequestState {
   readonly app: StateScope;
   /** Undefined for a request without a user, whose id is null. */
   readonly user: StateScope | undefined;
+  /** Throws with the code `ERR_REDIS_KIT_NO_IDENTITY` for a request without a session. */
   readonly session: StateScope;
 }
 
-/** The middleware of `kit.state`, which also gives the scopes to code outside of a request. */
+/**
+ * The middleware of `kit.state`. Its properties give the same state to code outside of a request. Each throws a
+ * ConfigError if `kit.state` has no options for the scope, and for an id that is no string or empty.
+ */
 export interface StateMiddleware extends Middleware {
   readonly app: StateScope;
   user(id: string): StateScope;

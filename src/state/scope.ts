@@ -18,7 +18,8 @@ type Storable = NonNullable<unknown> | null;
 
 /**
  * The state of the app, of one user or of one session: named fields with JSON values. Each call is one command, and a
- * write restarts the lifetime in the same step. A call rejects while Redis is unavailable.
+ * write restarts the lifetime in the same step. A call rejects while Redis is unavailable. A write rejects with a
+ * ConfigError for a value that is no JSON, and with `ERR_REDIS_KIT_TOO_LARGE` above `maxBytes` or `maxFields`.
  */
 export interface StateScope {
   /** Resolves to the value of a field, or to undefined. */
@@ -47,11 +48,11 @@ export interface StateDeps {
   readonly failurePolicies: FailurePolicies;
 }
 
-/** The scopes are a user's choice, but clients may choose the names of fields. */
+/** A bound, since an app may let clients choose the names of fields. */
 const MAX_FIELD_BYTES = 1_024;
 
 /** The lifetime and the limits of a scope. */
-export interface ScopeTerms extends StateLimits {
+interface ScopeTerms extends StateLimits {
   readonly ttl: number | null;
   /** Called when a method is called that may create the scope. */
   readonly onCreate?: (() => void) | undefined;

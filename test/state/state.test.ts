@@ -201,6 +201,25 @@ describe('The lifetimes of state', () => {
     expect(await all()).toEqual([undefined, undefined, undefined]);
   });
 
+  it('the lifetime of one session does not depend on that of another', async () => {
+    stopClock();
+    const state = kitForTest({ url: 'memory:' }).state({ session: { ttl: '1s' } });
+    await state.session('first').set('a', 1);
+    await passTime(600);
+    await state.session('second').set('a', 2);
+    await passTime(400);
+    expect([await state.session('first').get('a'), await state.session('second').get('a')]).toEqual([
+      undefined,
+      2,
+    ]);
+    await state.session('first').set('a', 3);
+    await passTime(600);
+    expect([await state.session('first').get('a'), await state.session('second').get('a')]).toEqual([
+      3,
+      undefined,
+    ]);
+  });
+
   it.each([
     ['write', [undefined, {}]],
     ['read', [1, { a: 1 }]],
