@@ -41,7 +41,7 @@ import { ProcessChannel } from './waiting/process-channel.ts';
  * until Redis is available. Throws a ConfigError when an option is wrong.
  */
 export function createRedisKit<Client = DefaultClient>(options: KitOptions<Client> = {}): RedisKit<Client> {
-  const settings = resolveKitOptions(options, process.env);
+  const settings = resolveKitOptions(options as KitOptions, process.env);
   const parts = openParts(settings);
   const session = sessionFeature(parts);
   const rateLimit = rateLimitFeature(parts);

@@ -10,6 +10,12 @@ import { readEnvironment } from './environment.ts';
 import { readSentinel, type SentinelOptions, type SentinelSettings } from './sentinel-options.ts';
 
 /**
+ * The type of a client, and BorrowedClient for any other type. Only the names of the methods are compared: to compare
+ * the types of a cluster client of node-redis with another type takes TypeScript 20 seconds.
+ */
+type ClientOption<Client> = 'sendCommand' | 'on' | 'off' extends keyof Client ? Client : BorrowedClient;
+
+/**
  * How to connect to Redis: exactly one of `url`, `host`/`port`, `path`, `client`, `cluster`, `sentinel` or `instance`. Without
  * any of these options the environment is used: `REDIS_URL`, or else `REDIS_HOST`, `REDIS_PORT`, `REDIS_USERNAME`,
  * `REDIS_PASSWORD` and `REDIS_DB`.
@@ -51,7 +57,7 @@ export interface ConnectionOptions<Client = unknown> {
    * A client of node-redis, ioredis or iovalkey that you connect and close. `kit.close()` only removes the kit's own
    * listeners. See docs/clients.md.
    */
-  readonly client?: (Client & BorrowedClient) | undefined;
+  readonly client?: ClientOption<Client> | undefined;
   readonly cluster?: ClusterOptions | undefined;
   /** The sentinels that name the master. The kit follows the master, also after a failover. */
   readonly sentinel?: SentinelOptions | undefined;

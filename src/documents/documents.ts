@@ -100,7 +100,7 @@ export class KitDocuments<T> implements Documents<T> {
         const { value, revision } = await this.#read(key);
         const result = change(value as T | undefined);
         // An asynchronous change may take any time, and may update the document itself.
-        if (result instanceof Promise) endTurn();
+        if (isThenable(result)) endTurn();
         const changed = await result;
         const json = changed === undefined ? '' : this.#jsonOf('update', changed);
         if (json === '' && revision === '') return undefined;
@@ -147,6 +147,11 @@ export class KitDocuments<T> implements Documents<T> {
   #reportCorrupt(key: string): void {
     this.#deps.reporter.failure('document', corruptValue(`the document under ${key}`));
   }
+}
+
+/** Whether `await` waits for the value. Promises of other libraries are no instances of Promise. */
+function isThenable(value: unknown): boolean {
+  return typeof (value as { then?: unknown } | null | undefined)?.then === 'function';
 }
 
 /** Waits for a random time, which is longer the more attempts have failed, so that few writers try at the same time. */

@@ -20,7 +20,8 @@ import {
 
 /**
  * Sets of strings under ids, in which each member has an expiry of its own. An expired member counts as absent. Each call
- * is one command, and rejects while Redis is unavailable.
+ * is one command, and rejects while Redis is unavailable. A member of more than 8,192 bytes rejects with
+ * `ERR_REDIS_KIT_TOO_LARGE`.
  */
 export interface Members {
   /** Adds a member, or restarts its lifetime. Resolves to whether the member is new. */

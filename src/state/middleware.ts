@@ -7,15 +7,22 @@ import { checkMiddlewareCall } from '../http/mount-check.ts';
 import { resolveStateOptions, type StateOptions, type StateSettings } from './options.ts';
 import { type StateDeps, type StateScope, StoredScope } from './scope.ts';
 
-/** The state of the app, and of the user and the session of one request. Reading a scope sends no command. */
+/**
+ * The state of the app, and of the user and the session of one request. To read a scope sends no command. It throws a
+ * ConfigError if `kit.state` has no options for the scope.
+ */
 export interface RequestState {
   readonly app: StateScope;
   /** Undefined for a request without a user, whose id is null. */
   readonly user: StateScope | undefined;
+  /** Throws with the code `ERR_REDIS_KIT_NO_IDENTITY` for a request without a session. */
   readonly session: StateScope;
 }
 
-/** The middleware of `kit.state`, which also gives the scopes to code outside of a request. */
+/**
+ * The middleware of `kit.state`. Its properties give the same state to code outside of a request. Each throws a
+ * ConfigError if `kit.state` has no options for the scope, and for an id that is no string or empty.
+ */
 export interface StateMiddleware extends Middleware {
   readonly app: StateScope;
   user(id: string): StateScope;
@@ -42,14 +49,15 @@ class Scopes {
   }
 
   /** Throws a ConfigError if the scope has no options. `idOf` is called only if it has. */
-  scope(name: StateScopeName, idOf: () => string): StateScope {
+  scope(name: StateScopeName, idOf: () => string, onCreate?: () => void): StateScope {
     const settings = this.settings[name];
     if (settings === undefined) {
       const remedy = name === 'user' ? `user: { id, ttl }` : `${name}: { ttl }`;
       throw new ConfigError(`kit.state: the scope \`${name}\` has no options; add \`${remedy}\``);
     }
     const key = this.#deps.keys.state(name, idOf());
-    return new StoredScope(key, settings.ttl, this.settings, this.#deps);
+    const { touch, maxBytes, maxFields } = this.settings;
+    return new StoredScope(key, { ttl: settings.ttl, touch, maxBytes, maxFields, onCreate }, this.#deps);
   }
 }
 
@@ -82,7 +90,11 @@ class ScopesOfRequest implements RequestState {
   }
 
   get session(): StateScope {
-    return this.#inherited('session')?.session ?? this.#scopes.scope('session', () => this.#sessionId());
+    const above = this.#inherited('session');
+    if (above !== undefined) return above.session;
+    const isOwn = this.#scopes.settings.session?.id === undefined;
+    const onCreate = isOwn ? () => initialize(this.#req) : undefined;
+    return this.#scopes.scope('session', () => this.#sessionId(), onCreate);
   }
 
   #inherited(name: StateScopeName): RequestState | undefined {
@@ -104,6 +116,16 @@ function checkedUserId(id: unknown): string {
   if (isIdentity(id)) return id;
   const expected = 'a string that is not empty, or null for a request without a user';
   throw identityError('kit.state: option `id` of `user`', id, expected);
+}
+
+/**
+ * Gives a session without data a property. Session middleware does not store a session that nothing was written to and
+ * sends no cookie for it, so that no later request would have its id.
+ */
+function initialize(req: IncomingMessage): void {
+  const { session } = req as { session?: unknown };
+  if (typeof session !== 'object' || session === null) return;
+  if (Object.keys(session).every((name) => name === 'cookie')) Object.assign(session, { hasState: true });
 }
 
 /** The id of `req.session`, which any session middleware sets. */

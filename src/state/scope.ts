@@ -18,7 +18,8 @@ type Storable = NonNullable<unknown> | null;
 
 /**
  * The state of the app, of one user or of one session: named fields with JSON values. Each call is one command, and a
- * write restarts the lifetime in the same step. A call rejects while Redis is unavailable.
+ * write restarts the lifetime in the same step. A call rejects while Redis is unavailable. A write rejects with a
+ * ConfigError for a value that is no JSON, and with `ERR_REDIS_KIT_TOO_LARGE` above `maxBytes` or `maxFields`.
  */
 export interface StateScope {
   /** Resolves to the value of a field, or to undefined. */
@@ -47,19 +48,24 @@ export interface StateDeps {
   readonly failurePolicies: FailurePolicies;
 }
 
-/** The scopes are a user's choice, but clients may choose the names of fields. */
+/** A bound, since an app may let clients choose the names of fields. */
 const MAX_FIELD_BYTES = 1_024;
+
+/** The lifetime and the limits of a scope. */
+interface ScopeTerms extends StateLimits {
+  readonly ttl: number | null;
+  /** Called when a method is called that may create the scope. */
+  readonly onCreate?: (() => void) | undefined;
+}
 
 export class StoredScope implements StateScope {
   readonly #key: string;
-  readonly #ttl: number | null;
-  readonly #limits: StateLimits;
+  readonly #terms: ScopeTerms;
   readonly #deps: StateDeps;
 
-  constructor(key: string, ttl: number | null, limits: StateLimits, deps: StateDeps) {
+  constructor(key: string, terms: ScopeTerms, deps: StateDeps) {
     this.#key = key;
-    this.#ttl = ttl;
-    this.#limits = limits;
+    this.#terms = terms;
     this.#deps = deps;
   }
 
@@ -91,6 +97,7 @@ export class StoredScope implements StateScope {
       );
     }
     const args = { ...this.#lifetime, field: fieldOf('increment', field), by };
+    this.#terms.onCreate?.();
     const reply = await this.#deps.engine.run(stateIncrement, [this.#key], args);
     this.#check(reply.found);
     if (reply.outcome !== 'written') throw this.#refusalOf(reply, field);
@@ -125,22 +132,23 @@ export class StoredScope implements StateScope {
 
   /** The TTL that a read sets; 0 leaves the TTL as it is. */
   get #touch(): number {
-    return this.#limits.touch === 'read' ? (this.#ttl ?? 0) : 0;
+    return this.#terms.touch === 'read' ? (this.#terms.ttl ?? 0) : 0;
   }
 
   get #lifetime(): { readonly ttl: number | null; readonly maxFields: number } {
-    return { ttl: this.#ttl, maxFields: this.#limits.maxFields };
+    return { ttl: this.#terms.ttl, maxFields: this.#terms.maxFields };
   }
 
   #entryOf(method: string, field: string, value: unknown): readonly [field: string, json: string] {
     const stored = fieldOf(method, field);
     const what = `state.${method}: the value of ${describe(field)}`;
     const json = jsonOf(what, value);
-    checkBytes(what, json, this.#limits.maxBytes, 'store less, or raise `maxBytes` of kit.state');
+    checkBytes(what, json, this.#terms.maxBytes, 'store less, or raise `maxBytes` of kit.state');
     return [stored, json];
   }
 
   async #write(values: readonly (readonly [field: string, json: string])[]): Promise<void> {
+    this.#terms.onCreate?.();
     const { found, isWritten } = await this.#deps.engine.run(stateSet, [this.#key], {
       ...this.#lifetime,
       values,
@@ -176,7 +184,7 @@ export class StoredScope implements StateScope {
   }
 
   #tooManyFields(): RedisKitError {
-    const message = `state: more than ${this.#limits.maxFields} fields are not allowed, and nothing was written; delete fields, or raise \`maxFields\` of kit.state`;
+    const message = `state: more than ${this.#terms.maxFields} fields are not allowed, and nothing was written; delete fields, or raise \`maxFields\` of kit.state`;
     return new RedisKitError('ERR_REDIS_KIT_TOO_LARGE', message);
   }
 }

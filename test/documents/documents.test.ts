@@ -54,6 +54,30 @@ onEveryStore('Documents', (makeKit) => {
     expect(list?.toSorted((a, b) => a - b)).toEqual([-1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
   });
 
+  it('an update waits for any thenable, and lets other updates of the document go first meanwhile', async () => {
+    const drafts = makeKit().documents<string>('drafts', DAY);
+    let resolve: (value: string) => void = () => undefined;
+    let slow: Promise<string | undefined> | undefined;
+    const started = new Promise<void>((begin) => {
+      // A promise of another library.
+      const thenable = {
+        // biome-ignore lint/suspicious/noThenProperty: the object is meant to be awaited
+        then(fulfil: (value: string) => void) {
+          resolve = fulfil;
+          begin();
+        },
+      };
+      slow = drafts.update(
+        'a',
+        (current) => (current === undefined ? thenable : `${current}, slow`) as string,
+      );
+    });
+    await started;
+    await drafts.update('a', () => 'fast');
+    resolve('overtaken');
+    expect(await slow).toBe('fast, slow');
+  });
+
   it('an update creates, changes and deletes a document, and leaves an absent one absent', async () => {
     const drafts = makeKit().documents<readonly string[]>('drafts', DAY);
     expect(await drafts.update('a', () => undefined)).toBeUndefined();

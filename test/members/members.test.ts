@@ -1,5 +1,13 @@
 import { describe, expect, it } from 'vitest';
+import { Keys } from '../../src/base/keys.ts';
+import { ANY_REVISION, documentWrite } from '../../src/documents/operations/write.ts';
+import { memoryEngine } from '../../src/engine/memory-engine.ts';
+import { MemoryKeyspace } from '../../src/engine/memory-keyspace.ts';
+import type { Operation } from '../../src/engine/operation.ts';
 import type { Members, MembersOptions } from '../../src/index.ts';
+import { membersAdd, membersRemove } from '../../src/members/operations/write.ts';
+import { stateAll } from '../../src/state/operations/read.ts';
+import { stateSet } from '../../src/state/operations/write.ts';
 import { redisUrl } from '../support/context.ts';
 import { eventsOf, kitForTest } from '../support/kits.ts';
 import { withPlainClient } from '../support/plain-client.ts';
@@ -199,5 +207,54 @@ describe('kit.members', () => {
     const tooLarge = { code: 'ERR_REDIS_KIT_TOO_LARGE' };
     await expect(all.add('a', 'x'.repeat(8_193))).rejects.toMatchObject(tooLarge);
     expect(await all.add('a', 'x'.repeat(8_192))).toBe(true);
+  });
+});
+
+describe('A full space on memory:', () => {
+  const limits = { maxEntries: 1_000, maxBytes: 20_000, whenFull: 'refuse' } as const;
+  const keys = new Keys('t');
+
+  it('a refused member leaves no trace, and members that exist can be renewed and removed', async () => {
+    const memory = new MemoryKeyspace({ now: () => 0 }, { members: limits });
+    const engine = memoryEngine(memory, { now: () => 0 });
+    const { members, expiries } = keys.members('all', 'a');
+    const run = <Args>(operation: Operation<Args, unknown>, args: Args) =>
+      engine.run(operation, [members, expiries], args);
+    let added = 0;
+    const addMore = () => run(membersAdd, { member: `${added}`.padStart(700, 'x'), ttl: 1_000 });
+    const full = async () => {
+      for (; ; added++) await addMore();
+    };
+    await expect(full()).rejects.toMatchObject({ code: 'ERR_REDIS_KIT_FULL' });
+    expect(added).toBeGreaterThan(5);
+    expect([memory.sortedSet(members)?.size, memory.sortedSet(expiries)?.size]).toEqual([added, added]);
+    const first = '0'.padStart(700, 'x');
+    expect(await run(membersAdd, { member: first, ttl: 2_000 })).toMatchObject({ had: true });
+    expect(await run(membersRemove, { member: first })).toMatchObject({ had: true });
+    expect(await addMore()).toMatchObject({ had: false });
+  });
+
+  it('a refused field and a refused document change nothing, and what exists can be overwritten', async () => {
+    const memory = new MemoryKeyspace({ now: () => 0 }, { state: limits, document: limits });
+    const engine = memoryEngine(memory, { now: () => 0 });
+    const full = { code: 'ERR_REDIS_KIT_FULL' };
+    const bounds = { ttl: null, maxFields: 1_000 };
+    const set = (field: string, letter: string, length: number) =>
+      engine.run(stateSet, [keys.state('app', 'app')], {
+        ...bounds,
+        values: [[field, letter.repeat(length)]],
+      });
+    await set('a', '1', 15_000);
+    await expect(set('b', '2', 10_000)).rejects.toMatchObject(full);
+    await set('a', '3', 15_000);
+    await expect(set('a', '4', 30_000)).rejects.toMatchObject(full);
+    const { entries } = await engine.run(stateAll, [keys.state('app', 'app')], { touch: 0 });
+    expect(entries).toEqual([['a', '3'.repeat(15_000)]]);
+    const write = (id: string, document: string) =>
+      engine.run(documentWrite, [keys.document('all', id)], { expected: ANY_REVISION, ttl: null, document });
+    await write('a', '1'.repeat(15_000));
+    await expect(write('b', '2'.repeat(10_000))).rejects.toMatchObject(full);
+    await write('a', '3'.repeat(15_000));
+    expect(memory.get(keys.document('all', 'a'))?.toString()).toBe('3'.repeat(15_000));
   });
 });

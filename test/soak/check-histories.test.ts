@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import {
+  type CountRecord,
+  countViolations,
   type LimitCallRecord,
   limitViolations,
   lockViolations,
@@ -145,6 +147,22 @@ describe('The check of a history of purges', () => {
   it('a read after a purge with a value from before it is a violation', () => {
     expect(purgeViolations([purged(2, 1), read(3, 0)])).toEqual([
       'value v: version 0 was read after the purge of all before 1',
+    ]);
+  });
+});
+
+describe('The check of a history of counters', () => {
+  const done = (sum: number, counter = 'a'): CountRecord => ({ counter, outcome: 'done', sum });
+
+  it('sums that are all different are right, in any order and with gaps of calls without a reply', () => {
+    const unknown = { counter: 'a', outcome: 'unknown' } as const;
+    expect(countViolations([done(2), unknown, done(1), done(4), done(1, 'b')])).toEqual([]);
+  });
+
+  it('a sum that two calls had is a violation, and so is a sum above the number of calls', () => {
+    expect(countViolations([done(1), done(2), done(2)])).toEqual(['counter a: two calls had the sum 2']);
+    expect(countViolations([done(1), { counter: 'a', outcome: 'refused' }, done(3)])).toEqual([
+      'counter a: it reached 3 with 2 calls',
     ]);
   });
 });

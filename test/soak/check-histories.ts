@@ -201,6 +201,31 @@ export function purgeViolations(records: readonly PurgeRecord[]): readonly strin
   return violations;
 }
 
+/** A call that adds 1 to a counter: `increment` of a field, or `update` of a document. */
+export interface CountRecord {
+  readonly counter: string;
+  readonly outcome: 'done' | 'refused' | 'unknown';
+  /** The sum, if the call is done. */
+  readonly sum?: number | undefined;
+}
+
+/** No acknowledged addition is lost or repeated: each has a sum of its own, and none counts calls that were refused. */
+export function countViolations(records: readonly CountRecord[]): readonly string[] {
+  const violations: string[] = [];
+  for (const [counter, ofCounter] of grouped(records, (record) => record.counter)) {
+    const sums = ofCounter.flatMap(({ sum }) => sum ?? []);
+    const seen = new Set<number>();
+    for (const sum of sums) {
+      if (seen.has(sum)) violations.push(`counter ${counter}: two calls had the sum ${sum}`);
+      seen.add(sum);
+    }
+    const most = ofCounter.filter(({ outcome }) => outcome !== 'refused').length;
+    const greatest = sums.reduce((one, other) => Math.max(one, other), 0);
+    if (greatest > most) violations.push(`counter ${counter}: it reached ${greatest} with ${most} calls`);
+  }
+  return violations;
+}
+
 function grouped<Item>(items: readonly Item[], keyOf: (item: Item) => string): Map<string, Item[]> {
   const groups = new Map<string, Item[]>();
   for (const item of items) {

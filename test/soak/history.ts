@@ -3,6 +3,7 @@ import { mkdtemp, readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type {
+  CountRecord,
   LimitCallRecord,
   LockGrantRecord,
   OrderRecord,
@@ -16,6 +17,7 @@ interface Histories {
   readonly order: OrderRecord;
   readonly session: SessionStepRecord;
   readonly purge: PurgeRecord;
+  readonly counter: CountRecord;
 }
 
 /** The histories of a run, in a file: in memory they would look like a leak. */
@@ -37,7 +39,8 @@ export async function openHistory() {
     /** Closes the file and returns its records. */
     async read(): Promise<{ readonly [Kind in keyof Histories]: Histories[Kind][] }> {
       await new Promise((resolve) => stream.end(resolve));
-      const records = { lock: [], limit: [], order: [], session: [], purge: [] } as Record<string, unknown[]>;
+      const names = ['lock', 'limit', 'order', 'session', 'purge', 'counter'];
+      const records: Record<string, unknown[]> = Object.fromEntries(names.map((name) => [name, []]));
       for (const line of (await readFile(path, 'utf8')).split('\n')) {
         if (line === '') continue;
         const [history, record] = JSON.parse(line) as [string, unknown];

@@ -1,6 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import express, { type Request } from 'express';
-import type { RedisKit } from '../../src/index.ts';
+import { ConnectionError, type RedisKit } from '../../src/index.ts';
 import { type Answer, type Sent, send, serve } from '../support/web.ts';
 import type { History } from './history.ts';
 import type { Random } from './random.ts';
@@ -220,6 +220,28 @@ const purgeLoad: Load = async ({ kits, random, history, isOver }, worker) => {
   await Promise.all([...readers, writer()]);
 };
 
+const countLoad: Load = async ({ kits, random, history, isOver }, worker) => {
+  const kit = pick(kits, () => worker % kits.length);
+  const { app } = kit.state({ app: { ttl: '5m' }, touch: 'read' });
+  const documents = kit.documents<number>('counters', { ttl: '5m' });
+  const members = kit.members('counters', { ttl: '5m' });
+  const counters: Readonly<Record<string, () => Promise<number | undefined>>> = {
+    field: () => app.increment('n'),
+    document: () => documents.update('n', (count = 0) => count + 1),
+  };
+  while (!isOver()) {
+    const counter = pick(Object.keys(counters), random);
+    const call = counters[counter]?.() ?? Promise.resolve(undefined);
+    const record = await call.then(
+      (sum) => ({ outcome: 'done', sum }) as const,
+      (error) => ({ outcome: error instanceof ConnectionError ? 'refused' : 'unknown' }) as const,
+    );
+    history.add('counter', { counter, ...record });
+    await members.add('n', `${worker} ${random(100)}`).catch(() => history.count('member refused'));
+    await pause(random(20));
+  }
+};
+
 const LOADS: Readonly<Record<string, { readonly load: Load; readonly workers: number }>> = {
   lock: { load: lockLoad, workers: 6 },
   limit: { load: limitLoad, workers: 4 },
@@ -227,4 +249,5 @@ const LOADS: Readonly<Record<string, { readonly load: Load; readonly workers: nu
   session: { load: sessionLoad, workers: 3 },
   job: { load: jobLoad, workers: 6 },
   purge: { load: purgeLoad, workers: 2 },
+  counter: { load: countLoad, workers: 4 },
 };

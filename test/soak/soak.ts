@@ -7,6 +7,7 @@ import type { RedisCluster } from '../support/servers.ts';
 import { stopwatch } from '../support/stopwatch.ts';
 import { until } from '../support/until.ts';
 import {
+  countViolations,
   limitViolations,
   lockViolations,
   orderViolations,
@@ -111,13 +112,14 @@ async function unrecovered(kits: readonly RedisKit[]): Promise<readonly string[]
 }
 
 async function checkHistories(history: History): Promise<readonly string[]> {
-  const { lock, limit, order, session, purge } = await history.read();
+  const { lock, limit, order, session, purge, counter } = await history.read();
   return [
     ...lockViolations(lock),
     ...limitViolations(limit, LIMIT),
     ...orderViolations(order),
     ...sessionViolations(session),
     ...purgeViolations(purge),
+    ...countViolations(counter),
   ];
 }
 

@@ -123,7 +123,6 @@ onEveryStore('The state of the app, of users and of sessions', (makeKit) => {
         await req.session.login('ann');
         if (req.get('x-login') === 'keep') await req.state.session.patch(await before.all());
       }
-      Object.assign(req.session, { seen: true });
       return req.state.session.increment('n');
     });
     const { json, cookie } = await ask();
@@ -134,6 +133,24 @@ onEveryStore('The state of the app, of users and of sessions', (makeKit) => {
     expect(second.json).toBe(3);
     expect((await ask({ cookie: second.cookie })).json).toBe(4);
     expect((await ask({ cookie: second.cookie, 'x-login': 'empty' })).json).toBe(1);
+  });
+
+  it('a visitor whose session has no other data finds the state of the session again', async () => {
+    const kit = makeKit();
+    const both = [kit.session({ secret: 'a secret of the tests' }), kit.state({ session: DAY })];
+    const ask = await site(both, async (req) => {
+      if (req.get('x-read') !== undefined)
+        return [(await req.state.session.get('n')) ?? null, req.session.userId];
+      return req.state.session.increment('n');
+    });
+    expect(await ask({ 'x-read': '1' }), 'a read needs no cookie').toEqual({
+      json: [null, null],
+      cookie: '',
+    });
+    const { json, cookie } = await ask();
+    expect([json, cookie]).toEqual([1, expect.stringContaining('connect.sid=')]);
+    expect(await ask({ cookie })).toEqual({ json: 2, cookie: '' });
+    expect((await ask({ cookie, 'x-read': '1' })).json).toEqual([2, null]);
   });
 
   it('kit.cache stores no response that depends on the state of a user or a session', async () => {
@@ -182,6 +199,25 @@ describe('The lifetimes of state', () => {
     expect(await all()).toEqual([1, undefined, undefined]);
     await passTime(1_000);
     expect(await all()).toEqual([undefined, undefined, undefined]);
+  });
+
+  it('the lifetime of one session does not depend on that of another', async () => {
+    stopClock();
+    const state = kitForTest({ url: 'memory:' }).state({ session: { ttl: '1s' } });
+    await state.session('first').set('a', 1);
+    await passTime(600);
+    await state.session('second').set('a', 2);
+    await passTime(400);
+    expect([await state.session('first').get('a'), await state.session('second').get('a')]).toEqual([
+      undefined,
+      2,
+    ]);
+    await state.session('first').set('a', 3);
+    await passTime(600);
+    expect([await state.session('first').get('a'), await state.session('second').get('a')]).toEqual([
+      3,
+      undefined,
+    ]);
   });
 
   it.each([
