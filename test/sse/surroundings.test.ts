@@ -4,7 +4,7 @@ import { connect as connectHttp2, createServer as createHttp2Server } from 'node
 import type { AddressInfo } from 'node:net';
 import compression from 'compression';
 import connect from 'connect';
-import express from 'express';
+import express, { type Request, type Response } from 'express';
 import express4 from 'express4';
 import helmet from 'helmet';
 import morgan from 'morgan';
@@ -102,24 +102,28 @@ describe.each(Object.entries(APPS))('A stream under %s', (_name, appOf) => {
 });
 
 describe('A stream and its session', () => {
-  it('a changed session is saved before the head of the stream is sent', async () => {
-    const kit = kitForTest({ url: 'memory:' });
-    const session = kit.session({ secret: 'a secret of the tests' });
-    const app = express()
-      .use(session)
-      .get('/session', (req, res) => void res.json(req.session.userId ?? null))
-      .use((req, _res, next) => {
+  it.each(['app.use()', 'kit.pipeline()'])(
+    'a changed session is saved before the head of a stream under %s',
+    async (way) => {
+      const kit = kitForTest({ url: 'memory:' });
+      const session = kit.session({ secret: 'a secret of the tests' });
+      const login = (req: Request, _res: Response, next: () => void) => {
         req.session.userId = 'ann';
         next();
-      })
-      .use(kit.sse({ channels: (req) => `user:${req.session.userId}` }));
-    const url = await serve(app);
-    const reader = await openEvents(url);
-    const cookie = String(reader.headers['set-cookie']?.[0]?.split(';')[0]);
-    expect(await (await fetch(`${url}/session`, { headers: { cookie } })).json()).toBe('ann');
-    await kit.publish('user:ann', 'hello');
-    expect((await reader.count(1)).data).toEqual(['hello']);
-  });
+      };
+      const sse = kit.sse({ channels: (req) => `user:${req.session.userId}` });
+      const app = express()
+        .use(session)
+        .get('/session', (req, res) => void res.json(req.session.userId ?? null))
+        .use(...(way === 'app.use()' ? [login, sse] : [kit.pipeline(login, sse)]));
+      const url = await serve(app);
+      const reader = await openEvents(url);
+      const cookie = String(reader.headers['set-cookie']?.[0]?.split(';')[0]);
+      expect(await (await fetch(`${url}/session`, { headers: { cookie } })).json()).toBe('ann');
+      await kit.publish('user:ann', 'hello');
+      expect((await reader.count(1)).data).toEqual(['hello']);
+    },
+  );
 });
 
 describe('A stream under HTTP/2', () => {
