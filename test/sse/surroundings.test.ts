@@ -11,7 +11,7 @@ import morgan from 'morgan';
 import onHeaders from 'on-headers';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { Middleware, RedisKit } from '../../src/index.ts';
-import { kitForTest } from '../support/kits.ts';
+import { eventsOf, kitForTest } from '../support/kits.ts';
 import { compression17 } from '../support/older-releases.ts';
 import { until } from '../support/until.ts';
 import { serve } from '../support/web.ts';
@@ -124,6 +124,21 @@ describe('A stream and its session', () => {
       expect((await reader.count(1)).data).toEqual(['hello']);
     },
   );
+});
+
+describe('A stream below kit.cache', () => {
+  it('concurrent streams of one URL are neither stored nor held back', async () => {
+    const kit = kitForTest({ url: 'memory:' });
+    const skipped = eventsOf(kit, 'cache:skipped');
+    const app = express().use(kit.cache({ ttl: '1h' }), kit.sse({ channels: () => 'news' }));
+    const url = await serve(app);
+    const readers = await Promise.all([1, 2, 3].map(() => openEvents(url)));
+    for (const n of [1, 2]) {
+      await kit.publish('news', n);
+      for (const reader of readers) expect((await reader.count(n)).data.at(-1)).toBe(n);
+    }
+    expect(skipped.map(({ reason }) => reason)).toEqual(readers.map(() => 'event-stream'));
+  });
 });
 
 describe('A stream under HTTP/2', () => {
