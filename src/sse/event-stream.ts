@@ -80,7 +80,10 @@ export class EventStream {
 
   /** Ends the response, also one whose client has left: middleware above releases what it holds for the request. */
   end(): void {
-    if (this.#over() && !this.#res.writableEnded) this.#res.end();
+    if (!this.#over() || this.#res.writableEnded) return;
+    // A browser gives up after a response that is no stream of events.
+    if (!this.#res.headersSent && !isClosed(this.#res)) this.setHeaders();
+    this.#res.end();
   }
 
   /** Closes the connection at once, and drops the frames that the client has not read. */

@@ -1,3 +1,4 @@
+import { callListener } from '../base/emitter.ts';
 import type { ChannelListener, PubSub } from '../engine/pub-sub.ts';
 
 /** The reader of one channel. */
@@ -13,6 +14,8 @@ export interface LiveChannelsDeps {
   frameOf(message: string, name: string): Buffer | undefined;
   /** Redis denied a subscription. */
   refused(error: Error): void;
+  /** A reader failed. The other readers receive the frame. */
+  failed(error: unknown): void;
 }
 
 /** The channels of the streams of one middleware. The readers of a channel share one subscription. */
@@ -66,7 +69,12 @@ class LiveChannel implements ChannelListener {
   onMessage(message: string): void {
     const frame = this.#deps.frameOf(message, this.#name);
     if (frame === undefined) return;
-    for (const reader of [...this.readers]) reader.send(frame);
+    for (const reader of [...this.readers]) {
+      callListener(
+        () => reader.send(frame),
+        (error) => this.#deps.failed(error),
+      );
+    }
   }
 
   onStatus(isUp: boolean): void {

@@ -99,6 +99,7 @@ function sourceOf(
     channels: new LiveChannels({
       pubSub,
       frameOf: (message, name) => events.frameOf(message, name),
+      failed,
       refused: (error) => failed(new StoreError('ERR_REDIS_KIT_REPLY', error.message, { cause: error })),
     }),
     channelOf: (name) => keys.channel(name),

@@ -1,7 +1,9 @@
 import { hash } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
 import express, { type RequestHandler } from 'express';
 import { expect } from 'vitest';
 import type { Middleware, RedisKit } from '../../src/index.ts';
+import { openEvents } from '../sse/events.ts';
 import { until } from '../support/until.ts';
 import { send, serve } from '../support/web.ts';
 
@@ -171,6 +173,18 @@ export const USES: Readonly<Record<string, (kit: RedisKit) => Promise<void>>> = 
       names.map((_name, index) => [index, index]),
     );
     await Promise.all(stops.map((stop) => stop()));
+  },
+
+  async 'channels of streams of a log'(kit) {
+    const log = kit.log<string>('hostile {log}', { ttl: '1h' });
+    await each((id, index) => log.append(id, `${index}`));
+    const idOf = ({ url }: IncomingMessage) => HOSTILE[Number(/\d+/.exec(url ?? '')?.[0])] ?? '';
+    const address = await serve(express().use(kit.sse({ channels: idOf, replay: log })));
+    const readers = await each((_id, index) => openEvents(`${address}/${index}?lastEventId=0-0`));
+    await each((id, index) => log.append(id, `${index} again`));
+    const received = await Promise.all(readers.map(async (reader) => (await reader.count(2)).data));
+    expect(received).toEqual(HOSTILE.map((_id, index) => [`${index}`, `${index} again`]));
+    for (const reader of readers) reader.close();
   },
 
   async 'keys of a concurrency limit'(kit) {

@@ -205,7 +205,7 @@ describe('the types', () => {
       import { createRedisKit } from 'redis-kit';
       const kit = createRedisKit({ url: process.env.REDIS_URL, prefix: undefined });
       const limit = kit.rateLimit({ algorithm: 'sliding-window', limit: 1, window: '1m', key: (req) => req.ip ?? null });
-      const all = [limit, kit.session({ secret: 'x' }), kit.cache({ ttl: '30s' }), kit.lock({ key: (req) => String(req.params.id) }), kit.idempotency(), kit.concurrency({ limit: 1 })];
+      const all = [limit, kit.session({ secret: 'x' }), kit.cache({ ttl: '30s' }), kit.lock({ key: (req) => String(req.params.id) }), kit.idempotency(), kit.concurrency({ limit: 1 }), kit.sse({ channels: (req) => String(req.query.id) })];
       const [first = limit] = all;
     `;
     await typeCheck({

@@ -253,6 +253,39 @@ describe('The end of a stream', () => {
     expect(readers[0]?.events).toEqual([]);
   });
 
+  it('a stream that ends before it was open is a stream all the same, so that a browser connects again', async () => {
+    const kit = kitForTest({ url: redisUrl() });
+    const sse = kit.sse({ channels: () => 'news' });
+    const url = await serve((req, res) => {
+      sse(req, res, () => res.end('next'));
+      // The subscription has not begun yet.
+      setImmediate(() => sse.close());
+    });
+    const { status, headers, text } = await send(url);
+    expect([status, headers['content-type'], text]).toEqual([200, 'text/event-stream', '']);
+  });
+
+  it('a response that fails is reported, and the other streams receive the message', async () => {
+    const kit = kitForTest({ url: 'memory:' });
+    const errors = eventsOf(kit, 'error');
+    const app = express().use((req, res, next) => {
+      const { write } = res;
+      if (req.url === '/broken') {
+        res.write = ((chunk: Buffer) => {
+          if (chunk.includes('data')) throw new Error('a broken response');
+          return write.call(res, chunk, 'utf8');
+        }) as typeof write;
+      }
+      next();
+    });
+    const url = await serve(app.use(kit.sse({ channels: () => 'news' })));
+    await openEvents(`${url}/broken`);
+    const reader = await openEvents(url);
+    await kit.publish('news', 1);
+    expect((await reader.count(1)).data).toEqual([1]);
+    expect(errors).toMatchObject([{ feature: 'sse', error: { message: 'a broken response' } }]);
+  });
+
   it('a handler above is done when the client leaves: a slot and its place are free again', async () => {
     const kit = kitForTest({ url: 'memory:' });
     const app = express().use(

@@ -1,15 +1,16 @@
-import { setImmediate as turn } from 'node:timers/promises';
+import { setTimeout as pause, setImmediate as turn } from 'node:timers/promises';
 import express from 'express';
 import { expect, it } from 'vitest';
 import {
   ConfigError,
   type Json,
+  type KitOptions,
   type Log,
   type RedisKit,
   type ReplayLog,
   type SseOptions,
 } from '../../src/index.ts';
-import { describeWithServers } from '../support/context.ts';
+import { clusterNodes, describeWithServers, redisUrl } from '../support/context.ts';
 import { eventsOf, kitForTest } from '../support/kits.ts';
 import { withPlainClient } from '../support/plain-client.ts';
 import { connectedClients, startServerForTest } from '../support/pub-sub.ts';
@@ -217,31 +218,66 @@ it('a log that refuses an id causes an error response without the headers of a s
   expect([answer.status, answer.headers['x-accel-buffering']]).toEqual([500, undefined]);
 });
 
-describeWithServers('Server-sent events of a log and a Redis server of their own', () => {
-  it('lost subscriber connections and cut clients lose and repeat no entry', async () => {
-    const server = await startServerForTest();
-    const { log, serve } = start(kitForTest({ url: server.url }));
-    const url = await serve();
-    const count = 300;
-    let isDone = false;
-    const kills = withPlainClient(server.url, async (client) => {
+/** Kills the subscriber of a kit on each server, over and over, until the returned function is called. */
+function killSubscribers(urls: readonly string[], { prefix }: RedisKit): () => Promise<number> {
+  let kills = 0;
+  let isDone = false;
+  const running = urls.map((url) =>
+    withPlainClient(url, async (client) => {
       while (!isDone) {
-        await client.sendCommand(['CLIENT', 'KILL', 'TYPE', 'pubsub']);
-        await new Promise((resolve) => setTimeout(resolve, 30));
+        const list = String(await client.sendCommand(['CLIENT', 'LIST', 'TYPE', 'pubsub']));
+        const own = list.split('\n').filter((line) => line.includes(` name=${prefix} `));
+        for (const line of own) {
+          kills += Number(
+            await client.sendCommand(['CLIENT', 'KILL', 'ID', /^id=(\d+)/.exec(line)?.[1] ?? '']),
+          );
+        }
+        await pause(30);
       }
-    });
-    const steady = await openEvents(url);
-    await until('the id of the end arrives', () => steady.lastId !== undefined);
-    const appended = append(log, 'chat', numbers(0, count));
-    const { received } = await readAll(`${url}?lastEventId=0-0`, count);
-    await appended;
-    await steady.count(count);
+    }),
+  );
+  return async () => {
     isDone = true;
-    await kills;
-    expect(received).toEqual([...numbers(0, count)]);
-    expect(steady.data).toEqual([...numbers(0, count)]);
-  });
+    await Promise.all(running);
+    return kills;
+  };
+}
 
+describeWithServers('Server-sent events of a log whose subscriber is lost', () => {
+  it.each<[string, KitOptions, readonly string[]]>([
+    ['Redis', { url: redisUrl() }, [redisUrl()]],
+    [
+      'a Cluster',
+      { cluster: { nodes: clusterNodes() } },
+      clusterNodes().map(({ host, port }) => `redis://${host}:${port}`),
+    ],
+  ])(
+    'lost subscriber connections and cut clients lose and repeat no entry on %s',
+    async (_, options, urls) => {
+      const { kit, log, serve } = start(kitForTest(options));
+      const url = await serve();
+      const count = 300;
+      const steady = await openEvents(url);
+      await until('the id of the end arrives', () => steady.lastId !== undefined);
+      const stopKilling = killSubscribers(urls, kit);
+      const appended = (async () => {
+        for (const n of numbers(0, count)) {
+          await log.append('chat', n);
+          // Over a time in which the subscriber is killed several times.
+          if (n % 10 === 0) await pause(20);
+        }
+      })();
+      const { received } = await readAll(`${url}?lastEventId=0-0`, count);
+      await appended;
+      expect(await stopKilling()).toBeGreaterThan(1);
+      await steady.count(count);
+      expect(received).toEqual([...numbers(0, count)]);
+      expect(steady.data).toEqual([...numbers(0, count)]);
+    },
+  );
+});
+
+describeWithServers('Server-sent events of a log and a Redis server of their own', () => {
   it('an entry is one command and one message for all streams of its log', async () => {
     const server = await startServerForTest();
     const { kit, log, serve } = start(kitForTest({ url: server.url }));

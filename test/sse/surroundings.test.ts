@@ -4,14 +4,14 @@ import { connect as connectHttp2, createServer as createHttp2Server } from 'node
 import type { AddressInfo } from 'node:net';
 import compression from 'compression';
 import connect from 'connect';
-import express from 'express';
+import express, { type Request, type Response } from 'express';
 import express4 from 'express4';
 import helmet from 'helmet';
 import morgan from 'morgan';
 import onHeaders from 'on-headers';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { Middleware, RedisKit } from '../../src/index.ts';
-import { kitForTest } from '../support/kits.ts';
+import { eventsOf, kitForTest } from '../support/kits.ts';
 import { compression17 } from '../support/older-releases.ts';
 import { until } from '../support/until.ts';
 import { serve } from '../support/web.ts';
@@ -102,23 +102,42 @@ describe.each(Object.entries(APPS))('A stream under %s', (_name, appOf) => {
 });
 
 describe('A stream and its session', () => {
-  it('a changed session is saved before the head of the stream is sent', async () => {
-    const kit = kitForTest({ url: 'memory:' });
-    const session = kit.session({ secret: 'a secret of the tests' });
-    const app = express()
-      .use(session)
-      .get('/session', (req, res) => void res.json(req.session.userId ?? null))
-      .use((req, _res, next) => {
+  it.each(['app.use()', 'kit.pipeline()'])(
+    'a changed session is saved before the head of a stream under %s',
+    async (way) => {
+      const kit = kitForTest({ url: 'memory:' });
+      const session = kit.session({ secret: 'a secret of the tests' });
+      const login = (req: Request, _res: Response, next: () => void) => {
         req.session.userId = 'ann';
         next();
-      })
-      .use(kit.sse({ channels: (req) => `user:${req.session.userId}` }));
+      };
+      const sse = kit.sse({ channels: (req) => `user:${req.session.userId}` });
+      const app = express()
+        .use(session)
+        .get('/session', (req, res) => void res.json(req.session.userId ?? null))
+        .use(...(way === 'app.use()' ? [login, sse] : [kit.pipeline(login, sse)]));
+      const url = await serve(app);
+      const reader = await openEvents(url);
+      const cookie = String(reader.headers['set-cookie']?.[0]?.split(';')[0]);
+      expect(await (await fetch(`${url}/session`, { headers: { cookie } })).json()).toBe('ann');
+      await kit.publish('user:ann', 'hello');
+      expect((await reader.count(1)).data).toEqual(['hello']);
+    },
+  );
+});
+
+describe('A stream below kit.cache', () => {
+  it('concurrent streams of one URL are neither stored nor held back', async () => {
+    const kit = kitForTest({ url: 'memory:' });
+    const skipped = eventsOf(kit, 'cache:skipped');
+    const app = express().use(kit.cache({ ttl: '1h' }), kit.sse({ channels: () => 'news' }));
     const url = await serve(app);
-    const reader = await openEvents(url);
-    const cookie = String(reader.headers['set-cookie']?.[0]?.split(';')[0]);
-    expect(await (await fetch(`${url}/session`, { headers: { cookie } })).json()).toBe('ann');
-    await kit.publish('user:ann', 'hello');
-    expect((await reader.count(1)).data).toEqual(['hello']);
+    const readers = await Promise.all([1, 2, 3].map(() => openEvents(url)));
+    for (const n of [1, 2]) {
+      await kit.publish('news', n);
+      for (const reader of readers) expect((await reader.count(n)).data.at(-1)).toBe(n);
+    }
+    expect(skipped.map(({ reason }) => reason)).toEqual(readers.map(() => 'event-stream'));
   });
 });
 

@@ -2,6 +2,7 @@ import express, { type RequestHandler } from 'express';
 import { expect, it } from 'vitest';
 import type { RedisKit } from '../../src/index.ts';
 import { Gate } from '../http/exchange.ts';
+import { openEvents } from '../sse/events.ts';
 import type { MakeKit } from '../support/stores.ts';
 import { until } from '../support/until.ts';
 import { type Sent, send, serve } from '../support/web.ts';
@@ -196,6 +197,19 @@ export function promisesOfEveryFeature(makeKit: MakeKit): void {
     expect([...page.members, ...rest.members].sort()).toEqual(numbers.map((n) => `visit ${n}`).sort());
     const state = kit.state({ user: { id: () => null, ttl: '1h' } });
     expect(await state.user('ann').get('name')).toBe('ann');
+  });
+
+  it('browsers at both processes receive the entries of a log, from their last id on', async () => {
+    const { kit, kits } = startKits();
+    const logOf = (each: RedisKit) => each.log<number>('numbers', { ttl: '1h' });
+    const urls = await Promise.all(
+      kits.map((each) => serve(appOf({ '/': [each.sse({ channels: () => 'a', replay: logOf(each) })] }))),
+    );
+    const cursor = await logOf(kit).append('a', 1);
+    await logOf(kit).append('a', 2);
+    const readers = await Promise.all(urls.map((url) => openEvents(`${url}/?lastEventId=${cursor}`)));
+    await logOf(kit).append('a', 3);
+    for (const reader of readers) expect((await reader.count(2)).data).toEqual([2, 3]);
   });
 
   it('a pipeline limits, reads the session, and responds with the stored response', async () => {
