@@ -231,7 +231,14 @@ describeWithServers('A follower whose connection is lost', () => {
     const kit = kitForTest({ url: server.url });
     const log = kit.log<number>('chat', { ttl });
     const { events } = await record(log);
+    const slow: number[] = [];
+    await log.follow('room', async ({ event }) => {
+      slow.push(event);
+      await new Promise(setImmediate);
+    });
     await appendUnderKills([server.url], log, events);
+    await until('the slow follower has all', () => slow.length >= events.length);
+    expect(slow).toEqual(events);
   });
 
   it('a follower on a Cluster misses nothing and gets nothing twice while its subscriber is killed', async () => {
