@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import type { Log } from '../../src/index.ts';
+import type { Log, LogEntry } from '../../src/index.ts';
 import { describeWithServers } from '../support/context.ts';
 import { eventsOf, kitForTest } from '../support/kits.ts';
 import { withPlainClient } from '../support/plain-client.ts';
@@ -170,6 +170,20 @@ describeWithServers('A follower and its subscription', () => {
       await until('all have arrived', () => events.length === 4);
     });
     expect(commands.map(([name]) => name)).toEqual(['EVALSHA', 'EVALSHA', 'EVALSHA']);
+  });
+
+  it('followers with read hooks read a new entry with one command for all of them', async () => {
+    const server = await startServerForTest();
+    const onRead = [(_context: unknown, next: () => Promise<LogEntry<number>[]>) => next()];
+    const log = kitForTest({ url: server.url }).log<number>('chat', { ttl, onRead });
+    const followers = [await record(log), await record(log), await record(log)];
+    await log.append('room', 0);
+    await until('they have begun', () => followers.every(({ events }) => events.length === 1));
+    const commands = await countCommands(server.url, async () => {
+      await log.append('room', 1);
+      await until('all have it', () => followers.every(({ events }) => events.length === 2));
+    });
+    expect(commands.map(([name]) => name)).toEqual(['EVALSHA', 'EVALSHA']);
   });
 
   it('a follower reads again when an announcement was lost', async () => {
