@@ -54,6 +54,30 @@ onEveryStore('A follower of a log', (makeKit) => {
     expect(cursors.slice(0, -1)).toEqual(all.slice(10).map(({ cursor }) => cursor));
   });
 
+  it('a follower that ends and begins again at its last cursor misses nothing', async () => {
+    const log = makeKit().log<number>('chat', { ttl });
+    const events: number[] = [];
+    let cursor = '0-0';
+    let appended = 0;
+    for (let round = 1; round <= 30; round++) {
+      const stop = await log.follow(
+        'room',
+        (entry) => {
+          cursor = entry.cursor;
+          events.push(entry.event);
+        },
+        { after: cursor },
+      );
+      const appends = upTo(4).map(() => log.append('room', appended++));
+      await Promise.all(appends);
+      await until('the entries of the round have arrived', () => events.length >= round * 4 - (round % 3));
+      await stop();
+    }
+    await log.follow('room', ({ event }) => events.push(event), { after: cursor });
+    await until('all entries have arrived', () => events.length >= appended);
+    expect(events).toEqual(upTo(appended));
+  });
+
   it('a slow listener gets one entry at a time, and none twice', async () => {
     const log = makeKit().log<number>('chat', { ttl });
     const events: number[] = [];
