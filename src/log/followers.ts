@@ -5,7 +5,7 @@ import type { ChannelListener, PubSub } from '../engine/pub-sub.ts';
 import { FIRST_STREAM_ID } from '../engine/stream.ts';
 import { parseAnnouncement } from './announcement.ts';
 import { type AnnouncedEntry, type FollowedLog, LogFollower, type LogListener } from './follower.ts';
-import type { LogStore } from './log.ts';
+import type { LogPage, LogStore } from './log.ts';
 import { ENTRY_FORMAT } from './operations/stored-entry.ts';
 
 /** The most entries that a follower reads with one command. */
@@ -48,7 +48,7 @@ export class LogFollowers<Event> {
     };
     checkOpen();
     const channel = this.#channelOf(id);
-    const follower = new LogFollower(channel.log, after ?? FIRST_STREAM_ID, listener);
+    const follower = new LogFollower(channel, after ?? FIRST_STREAM_ID, listener);
     channel.followers.add(follower);
     const signals = [closing, ...(signal === undefined ? [] : [signal])];
     const stopListening = signals.map((each) => onAbort(each, stop));
@@ -72,11 +72,7 @@ export class LogFollowers<Event> {
   #channelOf(id: string): LogChannel<Event> {
     const known = this.#channels.get(id);
     if (known !== undefined) return known;
-    const log: FollowedLog<Event> = {
-      page: (cursor) => this.#store.page(id, cursor, PAGE_SIZE),
-      failed: (error) => this.#deps.reporter.failure('log', error),
-    };
-    const channel = new LogChannel(this.#store, id, log);
+    const channel = new LogChannel(this.#store, id, this.#deps.reporter);
     this.#channels.set(id, channel);
     const unsubscribe = this.#deps.pubSub.subscribe(this.#store.keyOf(id), channel);
     channel.whenEmpty(() => {
@@ -87,19 +83,21 @@ export class LogFollowers<Event> {
   }
 }
 
-/** The subscription to the announcements of one log. */
-class LogChannel<Event> implements ChannelListener {
-  readonly log: FollowedLog<Event>;
+/** The subscription to the announcements of one log, and the reads of its followers. */
+class LogChannel<Event> implements ChannelListener, FollowedLog<Event> {
   readonly followers = new Set<LogFollower<Event>>();
   isUp = false;
   readonly #store: LogStore<Event>;
-  readonly #key: string;
+  readonly #id: string;
+  readonly #reporter: Reporter;
+  /** The reads of this turn, by their cursor. */
+  readonly #pages = new Map<string, Promise<LogPage<Event>>>();
   #end: () => void = () => undefined;
 
-  constructor(store: LogStore<Event>, id: string, log: FollowedLog<Event>) {
-    this.log = log;
+  constructor(store: LogStore<Event>, id: string, reporter: Reporter) {
     this.#store = store;
-    this.#key = store.keyOf(id);
+    this.#id = id;
+    this.#reporter = reporter;
   }
 
   whenEmpty(end: () => void): void {
@@ -120,12 +118,29 @@ class LogChannel<Event> implements ChannelListener {
     for (const follower of [...this.followers]) follower.announced(announced);
   }
 
+  /**
+   * Followers that read from the same cursor in one turn share a command. An earlier command may have missed the entry
+   * for which a follower reads.
+   */
+  page(cursor: string): Promise<LogPage<Event>> {
+    const known = this.#pages.get(cursor);
+    if (known !== undefined) return known;
+    const page = this.#store.page(this.#id, cursor, PAGE_SIZE);
+    if (this.#pages.size === 0) queueMicrotask(() => this.#pages.clear());
+    this.#pages.set(cursor, page);
+    return page;
+  }
+
+  failed(error: Error): void {
+    this.#reporter.failure('log', error);
+  }
+
   /** Parsed once for all followers; undefined if the entries must be read. */
   #announcedEntry(message: string): AnnouncedEntry<Event> | undefined {
     const announcement = this.#store.hasReadHooks ? undefined : parseAnnouncement(message);
     if (announcement === undefined) return undefined;
     const { previous, cursor, text } = announcement;
-    const entry = this.#store.parse(this.#key, { cursor, format: ENTRY_FORMAT, text });
+    const entry = this.#store.parse(this.#store.keyOf(this.#id), { cursor, format: ENTRY_FORMAT, text });
     return { previous, cursor, entry };
   }
 }

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import type { Log } from '../../src/index.ts';
+import type { Log, LogEntry } from '../../src/index.ts';
 import { describeWithServers } from '../support/context.ts';
 import { eventsOf, kitForTest } from '../support/kits.ts';
 import { withPlainClient } from '../support/plain-client.ts';
@@ -52,6 +52,30 @@ onEveryStore('A follower of a log', (makeKit) => {
     await until('all entries have arrived', () => events.length >= 241);
     expect(events).toEqual([...all.slice(10).map(({ event }) => event), 250]);
     expect(cursors.slice(0, -1)).toEqual(all.slice(10).map(({ cursor }) => cursor));
+  });
+
+  it('a follower that ends and begins again at its last cursor misses nothing', async () => {
+    const log = makeKit().log<number>('chat', { ttl });
+    const events: number[] = [];
+    let cursor = '0-0';
+    let appended = 0;
+    for (let round = 1; round <= 30; round++) {
+      const stop = await log.follow(
+        'room',
+        (entry) => {
+          cursor = entry.cursor;
+          events.push(entry.event);
+        },
+        { after: cursor },
+      );
+      const appends = upTo(4).map(() => log.append('room', appended++));
+      await Promise.all(appends);
+      await until('the entries of the round have arrived', () => events.length >= round * 4 - (round % 3));
+      await stop();
+    }
+    await log.follow('room', ({ event }) => events.push(event), { after: cursor });
+    await until('all entries have arrived', () => events.length >= appended);
+    expect(events).toEqual(upTo(appended));
   });
 
   it('a slow listener gets one entry at a time, and none twice', async () => {
@@ -172,6 +196,20 @@ describeWithServers('A follower and its subscription', () => {
     expect(commands.map(([name]) => name)).toEqual(['EVALSHA', 'EVALSHA', 'EVALSHA']);
   });
 
+  it('followers with read hooks read a new entry with one command for all of them', async () => {
+    const server = await startServerForTest();
+    const onRead = [(_context: unknown, next: () => Promise<LogEntry<number>[]>) => next()];
+    const log = kitForTest({ url: server.url }).log<number>('chat', { ttl, onRead });
+    const followers = [await record(log), await record(log), await record(log)];
+    await log.append('room', 0);
+    await until('they have begun', () => followers.every(({ events }) => events.length === 1));
+    const commands = await countCommands(server.url, async () => {
+      await log.append('room', 1);
+      await until('all have it', () => followers.every(({ events }) => events.length === 2));
+    });
+    expect(commands.map(([name]) => name)).toEqual(['EVALSHA', 'EVALSHA']);
+  });
+
   it('a follower reads again when an announcement was lost', async () => {
     const server = await startServerForTest();
     const kit = kitForTest({ url: server.url });
@@ -231,7 +269,14 @@ describeWithServers('A follower whose connection is lost', () => {
     const kit = kitForTest({ url: server.url });
     const log = kit.log<number>('chat', { ttl });
     const { events } = await record(log);
+    const slow: number[] = [];
+    await log.follow('room', async ({ event }) => {
+      slow.push(event);
+      await new Promise(setImmediate);
+    });
     await appendUnderKills([server.url], log, events);
+    await until('the slow follower has all', () => slow.length >= events.length);
+    expect(slow).toEqual(events);
   });
 
   it('a follower on a Cluster misses nothing and gets nothing twice while its subscriber is killed', async () => {

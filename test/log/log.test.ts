@@ -28,6 +28,7 @@ onEveryStore('A log', (makeKit) => {
     );
     expect(await log.after('room', cursors[3] ?? '')).toEqual([]);
     expect(await log.last('another room', 3)).toEqual([]);
+    expect([await log.end('room'), await log.end('another room')]).toEqual([cursors[3], '0-0']);
   });
 
   it('100 parallel appends are all stored, each under a cursor of its own', async () => {
@@ -135,6 +136,7 @@ describeWithServers('The commands of a log', () => {
     expect(last).toEqual(Array.from({ length: 10 }, (_, index) => 9_990 + index));
     expect(await names(() => log.append('room', 1))).toEqual(['EVALSHA']);
     expect(await names(() => log.after('room', '0-0'))).toEqual(['EVALSHA']);
+    expect(await names(() => log.end('room'))).toEqual(['EVALSHA']);
     expect(await names(() => log.clear('room'))).toEqual(['EVALSHA']);
   });
 });

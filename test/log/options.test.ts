@@ -53,6 +53,7 @@ describe('The arguments of the methods of a log', () => {
     ['after', () => log().after('a', '- 1'), /the cursor is '- 1'/],
     ['after', () => log().after('a', '18446744073709551615-0'), /the cursor is/],
     ['after', () => log().after('a', '0-0', -1), /log.after: `limit` is -1/],
+    ['end', () => log().end(''), /log.end: the id/],
     ['clear', () => log().clear(''), /log.clear: the id/],
     ['follow', () => log().follow('', () => 1), /log.follow: the id/],
     ['follow', () => log().follow('a', anything), /log.follow: the listener is undefined/],
