@@ -27,6 +27,18 @@ export function parseJson(text: string): Json | undefined {
   }
 }
 
+/** Freezes a parsed value with all its parts, so that several listeners can share it. */
+export function frozenJson<Value>(value: Value): Value {
+  const parts: unknown[] = [value];
+  // Without recursion: a client can nest arrays deeper than the stack.
+  for (const part of parts) {
+    if (typeof part !== 'object' || part === null) continue;
+    Object.freeze(part);
+    for (const each of Object.values(part)) parts.push(each);
+  }
+  return value;
+}
+
 /** The first line of the message: V8 describes a cycle on several lines. */
 function messageOf(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);

@@ -12,7 +12,7 @@ export interface ChannelMethods {
    * string of 1 to 512 bytes. Rejects with a ConnectionError if nothing was sent, with a StoreError if the data may have
    * been sent, and with a ConfigError for a wrong argument.
    */
-  publish(channel: string, data: Json): Promise<void>;
+  publish<Data = Json>(channel: string, data: Data): Promise<void>;
   /**
    * Calls the listener with the data and the name of the channel for each message of a channel, or of all channels that
    * match a pattern: `*` is any text, `?` one byte, `[a-c]` one of these, and `\` takes the special meaning away.
@@ -20,7 +20,10 @@ export interface ChannelMethods {
    * ConnectionError after 5 s without Redis, and with a StoreError if Redis refuses the subscription. Messages that are
    * published while the subscriber's connection is lost do not arrive.
    */
-  subscribe(channel: string | ChannelPattern, listener: DataListener): Promise<() => Promise<void>>;
+  subscribe<Data = Json>(
+    channel: string | ChannelPattern,
+    listener: DataListener<Data>,
+  ): Promise<() => Promise<void>>;
 }
 
 interface ChannelDeps extends Omit<SubscribeDeps, 'keys'> {

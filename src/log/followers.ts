@@ -1,5 +1,6 @@
 import { onAbort } from '../base/abort.ts';
 import { closedError } from '../base/errors.ts';
+import { frozenJson } from '../base/json.ts';
 import type { Reporter } from '../base/reporter.ts';
 import type { ChannelListener, PubSub } from '../engine/pub-sub.ts';
 import { FIRST_STREAM_ID } from '../engine/stream.ts';
@@ -125,7 +126,7 @@ class LogChannel<Event> implements ChannelListener, FollowedLog<Event> {
   page(cursor: string): Promise<LogPage<Event>> {
     const known = this.#pages.get(cursor);
     if (known !== undefined) return known;
-    const page = this.#store.page(this.#id, cursor, PAGE_SIZE);
+    const page = this.#store.page(this.#id, cursor, PAGE_SIZE).then((read) => this.#shared(read));
     if (this.#pages.size === 0) queueMicrotask(() => this.#pages.clear());
     this.#pages.set(cursor, page);
     return page;
@@ -141,6 +142,11 @@ class LogChannel<Event> implements ChannelListener, FollowedLog<Event> {
     if (announcement === undefined) return undefined;
     const { previous, cursor, text } = announcement;
     const entry = this.#store.parse(this.#store.keyOf(this.#id), { cursor, format: ENTRY_FORMAT, text });
-    return { previous, cursor, entry };
+    return { previous, cursor, entry: frozenJson(entry) };
+  }
+
+  /** Freezes the entries that several followers receive. What a hook returns may be an object of the app. */
+  #shared(page: LogPage<Event>): LogPage<Event> {
+    return this.#store.hasReadHooks ? page : { ...page, entries: frozenJson(page.entries) };
   }
 }

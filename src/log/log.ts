@@ -3,6 +3,7 @@ import { ConfigError } from '../base/errors.ts';
 import { jsonOf } from '../base/json.ts';
 import type { Keys } from '../base/keys.ts';
 import type { Reporter } from '../base/reporter.ts';
+import { checkBytes } from '../base/size-options.ts';
 import type { Deadline } from '../engine/deadline.ts';
 import type { Engine } from '../engine/port.ts';
 import { corruptValue } from '../engine/reply.ts';
@@ -14,6 +15,11 @@ import { logClear } from './operations/clear.ts';
 import { logRead } from './operations/read.ts';
 import type { StoredEntry } from './operations/stored-entry.ts';
 import { type LogSettings, MAX_ENTRIES } from './options.ts';
+
+const EVENT = 'log.append: the event';
+
+/** Redis disconnects a subscriber for which 32 MB are waiting, and the announcement contains the event. */
+const MAX_EVENT_BYTES = 2 ** 20;
 
 /** A part of a log, oldest first. */
 export interface LogPage<Event> {
@@ -65,9 +71,11 @@ export class LogStore<Event> {
     store: (text: string) => Promise<string | undefined>,
   ): Promise<string | undefined> {
     const context = { id, event };
-    return runHooks('kit.log: option `onAppend`', this.#settings.onAppend, context, async () =>
-      store(jsonOf('log.append: the event', context.event)),
-    );
+    return runHooks('kit.log: option `onAppend`', this.#settings.onAppend, context, async () => {
+      const text = jsonOf(EVENT, context.event);
+      checkBytes(EVENT, text, MAX_EVENT_BYTES, 'store the data elsewhere, and append its id');
+      return store(text);
+    });
   }
 
   async last(id: string, count: number): Promise<LogEntry<Event>[]> {
@@ -75,13 +83,13 @@ export class LogStore<Event> {
     return this.#shown(id, entries);
   }
 
-  /** Reads on while all entries of a page are unreadable, so that an empty array means the end of the log. */
+  /** Reads on while a page has no entry that is readable and shown, so that an empty array means the end of the log. */
   async after(id: string, cursor: string, limit: number): Promise<LogEntry<Event>[]> {
-    let page = await this.#read(id, cursor, limit);
+    let page = await this.page(id, cursor, limit);
     while (page.entries.length === 0 && page.isFull && page.lastCursor !== undefined) {
-      page = await this.#read(id, page.lastCursor, limit);
+      page = await this.page(id, page.lastCursor, limit);
     }
-    return this.#shown(id, page.entries);
+    return [...page.entries];
   }
 
   /** A page as followers receive it. */

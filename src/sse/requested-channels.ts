@@ -5,8 +5,13 @@ import { identityError, isIdentity } from '../base/identity.ts';
 import { asExpress, originalUrl } from '../http/middleware.ts';
 import type { ChannelNames, SseSettings } from './options.ts';
 
-/** With `replay`, each event has an id with the cursors of all channels. */
 const MAX_CHANNELS = 100;
+
+/** Browsers send the id of the last event as a header, and Node.js accepts 16 kB of headers. */
+const MAX_ID_LENGTH = 8_000;
+
+/** The length of a cursor, `=` and `&`. */
+const CURSOR_LENGTH = 33;
 
 const WHERE = 'kit.sse: option `channels`';
 
@@ -25,9 +30,18 @@ export async function channelsOf(
   if (names.length > MAX_CHANNELS) {
     throw new ConfigError(`${WHERE} returned ${names.length} channels; the most are ${MAX_CHANNELS}`);
   }
-  // The ids of a log may be longer.
   if (replay === undefined) for (const name of names) checkChannelName(`${WHERE}: a name`, name);
+  else if (Array.isArray(given)) checkIdLength(names);
   return Array.isArray(given) ? names : (names[0] ?? null);
+}
+
+/** Throws if an id with the cursors of all channels would be too long for a header. */
+function checkIdLength(names: readonly string[]): void {
+  const length = new URLSearchParams(names.map((name): [string, string] => [name, ''])).toString().length;
+  if (length + names.length * CURSOR_LENGTH <= MAX_ID_LENGTH) return;
+  throw new ConfigError(
+    `${WHERE} returned ${names.length} channels whose names are too long together: the id of an event must have at most ${MAX_ID_LENGTH} characters; use shorter ids or several streams`,
+  );
 }
 
 /**

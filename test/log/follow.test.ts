@@ -43,6 +43,31 @@ onEveryStore('A follower of a log', (makeKit) => {
     expect(cursors).toEqual(appended);
   });
 
+  it('a listener cannot change the event that other followers receive', async () => {
+    const log = makeKit().log<{ name: string; tags: string[] }>('chat', { ttl });
+    await log.append('room', { name: 'read', tags: ['a'] });
+    const seen: unknown[] = [];
+    for (let times = 0; times < 2; times++) {
+      await log.follow(
+        'room',
+        ({ event }) => {
+          expect(() => event.tags.push('changed')).toThrow(TypeError);
+          expect(() => Object.assign(event, { name: 'changed' })).toThrow(TypeError);
+          seen.push(event);
+        },
+        { after: '0-0' },
+      );
+    }
+    await until('the stored entry has arrived', () => seen.length >= 2);
+    await log.append('room', { name: 'announced', tags: ['b'] });
+    await until('the new entry has arrived', () => seen.length >= 4);
+    const [read, announced] = [
+      { name: 'read', tags: ['a'] },
+      { name: 'announced', tags: ['b'] },
+    ];
+    expect(seen).toEqual([read, read, announced, announced]);
+  });
+
   it('a follower with a cursor receives what it has missed, page by page, and goes on with new entries', async () => {
     const log = makeKit().log<number>('chat', { ttl });
     await Promise.all(upTo(250).map((number) => log.append('room', number)));

@@ -44,6 +44,17 @@ onEveryStore('The hooks of a log', (makeKit) => {
     expect(await log.last('room', 9)).toMatchObject([{ event: { text: 'fine' } }]);
   });
 
+  it('an empty array of after() means the end of the log, also if hooks leave out whole pages', async () => {
+    const log = makeKit().log<number>('chat', {
+      ttl,
+      onRead: [async (_context, next) => (await next()).filter(({ event }) => event >= 3)],
+    });
+    for (const number of [0, 1, 2, 3, 4]) await log.append('room', number);
+    expect(await log.after('room', '0-0', 2)).toMatchObject([{ event: 3 }]);
+    const [last] = await log.last('room', 1);
+    expect(await log.after('room', last?.cursor ?? '', 2)).toEqual([]);
+  });
+
   it('the hooks of a read may replace, redact and leave out entries', async () => {
     const log = makeKit().log<Message>('chat', {
       ttl,

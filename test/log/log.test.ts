@@ -52,6 +52,16 @@ onEveryStore('A log', (makeKit) => {
     expect(await log.after('*', cursor ?? '')).toMatchObject([{ event: 'c' }]);
   });
 
+  it('an event of more than 1 MiB is refused, and nothing is stored', async () => {
+    const log = makeKit().log<string>('chat', { ttl });
+    await log.append('room', 'x'.repeat(2 ** 20 - 2));
+    await expect(log.append('room', 'x'.repeat(2 ** 20 - 1))).rejects.toMatchObject({
+      code: 'ERR_REDIS_KIT_TOO_LARGE',
+      status: 413,
+    });
+    expect(await log.last('room', 9)).toHaveLength(1);
+  });
+
   it('logs of two names and of two namespaces share nothing', async () => {
     const kit = makeKit();
     const logs = [kit.log('a', { ttl }), kit.log('a:b', { ttl }), kit.namespace('n').log('a', { ttl })];

@@ -87,6 +87,26 @@ onEveryStore('Server-sent events of a log', (makeKit) => {
     expect((await again.count(2)).data).toEqual(['meanwhile', 'later']);
   });
 
+  it('a stream whose ids would be too long for a header is an error of the app, and one at the bound resumes', async () => {
+    const name = (length: number, index: number) => `${index}-${'ü'.repeat(length)}`;
+    const { log, serve } = start(makeKit(), (req) => {
+      const [, length = '0'] = /(\d+)/.exec(req.url ?? '') ?? [];
+      return Array.from({ length: 10 }, (_, index) => name(Number(length), index));
+    });
+    const url = await serve();
+    // Each name takes 6 characters for each ü, and 36 for the rest and the cursor.
+    const failed = await send(`${url}/200`);
+    expect(failed.status).toBe(500);
+    expect(failed.text).toContain('the id of an event must have at most 8000 characters');
+    const reader = await openEvents(`${url}/120`);
+    await until('the id of the end arrives', () => reader.lastId !== undefined);
+    expect(reader.lastId?.length).toBeGreaterThan(7_000);
+    reader.close();
+    await log.append(name(120, 3), 'missed');
+    const again = await openEvents(`${url}/120`, { 'last-event-id': reader.lastId ?? '' });
+    expect((await again.count(1)).data).toEqual(['missed']);
+  });
+
   it('the id of a stream of several channels has a cursor for each of them', async () => {
     const { log, serve } = start(
       makeKit(),
