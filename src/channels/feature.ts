@@ -10,7 +10,7 @@ export interface ChannelMethods {
   /**
    * Sends data to the listeners of a channel in all processes, as JSON of at most 1 MiB. The name of a channel is any
    * string of 1 to 512 bytes. Rejects with a ConnectionError if nothing was sent, with a StoreError if the data may have
-   * been sent, and with a ConfigError for a wrong argument.
+   * been sent, with a ConfigError for a wrong argument, and with `ERR_REDIS_KIT_TOO_LARGE`.
    */
   publish<Data = Json>(channel: string, data: Data): Promise<void>;
   /**

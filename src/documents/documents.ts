@@ -1,4 +1,4 @@
-import { performance } from 'node:perf_hooks';
+import { setTimeout as pause } from 'node:timers/promises';
 import { describe } from '../base/describe.ts';
 import { ConfigError, RedisKitError } from '../base/errors.ts';
 import type { FailurePolicies } from '../base/failure-policies.ts';
@@ -10,7 +10,6 @@ import { checkBytes } from '../base/size-options.ts';
 import { freshToken } from '../base/token.ts';
 import type { Engine } from '../engine/port.ts';
 import { corruptValue } from '../engine/reply.ts';
-import { sleepUntil } from '../waiting/sleep.ts';
 import { documentRead } from './operations/read.ts';
 import { ANY_REVISION, type DocumentWriteReply, documentWrite } from './operations/write.ts';
 import { type DocumentsOptions, type DocumentsSettings, readDocumentsOptions } from './options.ts';
@@ -108,7 +107,7 @@ export class KitDocuments<T> implements Documents<T> {
       }
       throw new RedisKitError(
         'ERR_REDIS_KIT_CONFLICT',
-        `kit.documents.update: the document was changed by others during each of ${MAX_ATTEMPTS} attempts, so it was not updated; split it, or update it under a lock of kit.locks`,
+        `kit.documents.update: the document was changed during each of ${MAX_ATTEMPTS} attempts, so it was not updated; do not write it inside its own \`change\`, split it, or update it under a lock of kit.locks`,
       );
     });
   }
@@ -156,5 +155,6 @@ function isThenable(value: unknown): boolean {
 
 /** Waits for a random time, which is longer the more attempts have failed, so that few writers try at the same time. */
 function pauseBefore(attempt: number): Promise<void> {
-  return sleepUntil(performance.now() + Math.random() * Math.min(2 ** attempt, LONGEST_PAUSE_MS), []);
+  // Unlike an alarm of the kit, this timer keeps the process alive: the caller waits, and `memory:` has no socket.
+  return pause(Math.random() * Math.min(2 ** attempt, LONGEST_PAUSE_MS));
 }

@@ -145,7 +145,7 @@ class LogChannel<Event> implements ChannelListener, FollowedLog<Event> {
     return { previous, cursor, entry: frozenJson(entry) };
   }
 
-  /** Freezes the entries that several followers receive. What a hook returns may be an object of the app. */
+  /** Freezes the entries that several followers receive. An object that a hook returns may belong to the app. */
   #shared(page: LogPage<Event>): LogPage<Event> {
     return this.#store.hasReadHooks ? page : { ...page, entries: frozenJson(page.entries) };
   }

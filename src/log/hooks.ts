@@ -17,15 +17,21 @@ export function runHooks<Context, Result>(
   async function runFrom(index: number): Promise<Result> {
     const hook = hooks[index];
     if (hook === undefined) return last();
-    let wasCalled = false;
-    return hook(context, () => {
-      if (wasCalled) return Promise.reject(hookError(`${where}[${index}] called next() twice`));
-      wasCalled = true;
-      const rest = runFrom(index + 1);
+    let rest: Promise<Result> | undefined;
+    const result = await hook(context, () => {
+      if (rest !== undefined) return Promise.reject(hookError(`${where}[${index}] called next() twice`));
+      rest = runFrom(index + 1);
       // A hook that does not wait for its rest must not cause an unhandled rejection.
       rest.catch(() => undefined);
       return rest;
     });
+    // A hook that forgets to return the result of its rest would hide a failure, or say that nothing was stored.
+    if (result === undefined && rest !== undefined && (await rest) !== undefined) {
+      throw hookError(
+        `${where}[${index}] called next() and returned undefined; it must return the result of next()`,
+      );
+    }
+    return result;
   }
   return runFrom(0);
 }

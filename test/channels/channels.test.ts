@@ -165,11 +165,16 @@ describe('The arguments of kit.publish and kit.subscribe', () => {
     ['a function', () => 1, /the data is function/],
     ['a cycle', cycle, /the data cannot be stored as JSON/],
     ['a BigInt', 1n, /the data cannot be stored as JSON/],
-    ['more than 1 MiB', 'x'.repeat(2 ** 20), /the data has 1048578 bytes as JSON, and the most are 1048576/],
   ])('%s is refused as data', async (_, data, message) => {
     const call = kit().publish('a', data as Json);
     await expect(call).rejects.toThrow(ConfigError);
     await expect(call).rejects.toThrow(message);
+  });
+
+  it('data of more than 1 MiB is refused with the status 413', async () => {
+    const call = kit().publish('a', 'x'.repeat(2 ** 20));
+    await expect(call).rejects.toMatchObject({ code: 'ERR_REDIS_KIT_TOO_LARGE', status: 413 });
+    await expect(call).rejects.toThrow('the data takes 1048578 bytes, and at most 1048576 are allowed');
   });
 
   it.each<[string, unknown, unknown, RegExp]>([

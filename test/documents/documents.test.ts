@@ -281,3 +281,13 @@ describeWithServers('Documents of several processes', () => {
     expect(await kit.documents('counts', DAY).get('n')).toBe(200);
   });
 });
+
+it('a process on memory: lives until its updates have ended', async () => {
+  const program = startProgram(`
+    const kit = createRedisKit({ url: 'memory:', logger: false });
+    const counts = kit.documents('counts', { ttl: '1d' });
+    await Promise.all([1, 2, 3].map(() => counts.update('n', async (count = 0) => count + 1)));
+    console.log(await counts.get('n'));
+  `);
+  expect(await program.ended).toEqual({ code: 0, said: '3' });
+});

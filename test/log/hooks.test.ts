@@ -44,6 +44,19 @@ onEveryStore('The hooks of a log', (makeKit) => {
     expect(await log.last('room', 9)).toMatchObject([{ event: { text: 'fine' } }]);
   });
 
+  it('a hook that does not return the result of next() rejects the append, also if the event cannot be stored', async () => {
+    const silent = async (_context: unknown, next: () => Promise<unknown>): Promise<undefined> =>
+      void (await next());
+    const hasty = async (_context: unknown, next: () => Promise<unknown>): Promise<undefined> => void next();
+    const kit = makeKit();
+    for (const hook of [silent, hasty]) {
+      const log = kit.log<Message>('chat', { ttl, onAppend: [hook] });
+      await expect(log.append('room', { text: 'a' })).rejects.toThrow('it must return the result of next()');
+    }
+    const log = kit.log<unknown>('chat', { ttl, onAppend: [hasty] });
+    await expect(log.append('room', undefined)).rejects.toThrow('undefined, which JSON cannot represent');
+  });
+
   it('an empty array of after() means the end of the log, also if hooks leave out whole pages', async () => {
     const log = makeKit().log<number>('chat', {
       ttl,
