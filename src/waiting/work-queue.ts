@@ -3,6 +3,7 @@ import { onAbort } from '../base/abort.ts';
 import { closedError, RedisKitError, StoreError } from '../base/errors.ts';
 import type { OpenWork } from '../base/open-work.ts';
 import { Alarm } from './alarm.ts';
+import { Fifo } from './fifo.ts';
 import type { WorkSettings } from './work-options.ts';
 
 /** Work of one key runs in its order, one at a time. */
@@ -31,7 +32,9 @@ type QueueSettings = Pick<WorkSettings<never>, 'workers' | 'queue' | 'timeoutMs'
 /** The work of one key. */
 interface Lane {
   readonly key: string;
-  readonly waiting: QueuedWork[];
+  readonly waiting: Fifo<QueuedWork>;
+  /** The number of callers that wait for space. */
+  pushers: number;
   isBusy: boolean;
   /** Whether work that has left its worker does not end. */
   isStuck: boolean;
@@ -56,11 +59,10 @@ export class WorkQueue {
   readonly #deps: WorkQueueDeps;
   readonly #lanes = new Map<string, Lane>();
   /** The lanes from which a worker may take, in the order of their turns. */
-  readonly #ready = new Set<Lane>();
-  /** Oldest first. */
-  readonly #queued = new Set<QueuedWork>();
+  readonly #ready = new Fifo<Lane>();
+  readonly #queued = new Fifo<QueuedWork>();
   readonly #running = new Set<QueuedWork>();
-  readonly #pushers = new Set<Pusher>();
+  readonly #pushers = new Fifo<Pusher>();
   readonly #flushes = new Set<Flush>();
   /** Set while there is work, so that an unused queue is not kept alive by its kit. */
   #stopListening: (() => void) | undefined;
@@ -84,57 +86,68 @@ export class WorkQueue {
   async push(work: QueuedWork): Promise<void> {
     if (this.#deps.closing.aborted) throw closedError();
     if (this.#lanes.get(work.key)?.isStuck === true) throw stuckError(work.key);
-    if (this.#hasSpaceFor(work)) {
+    if (this.#hasSpaceFor(work.key)) {
       this.#accept(work);
       return;
     }
     const { onFull, queue } = this.#settings;
     if (onFull === 'reject') throw fullError(queue);
     if (onFull === 'drop-oldest') {
-      for (const oldest of this.#queued) {
-        this.#drop(oldest, fullError(queue));
-        break;
-      }
+      const oldest = this.#queued.first;
+      if (oldest !== undefined) this.#drop(oldest, fullError(queue));
       this.#accept(work);
       return;
     }
-    await new Promise<void>((accept, reject) => this.#pushers.add({ work, accept, reject }));
+    await new Promise<void>((accept, reject) => {
+      this.#laneOf(work.key).pushers++;
+      this.#pushers.add({ work, accept, reject });
+    });
   }
 
   /** Resolves when all work that was pushed before has ended or is reported. */
   async flush(): Promise<void> {
-    const pushed = Array.from(this.#pushers, ({ work }) => work);
-    const open = new Set([...this.#queued, ...this.#running, ...pushed]);
+    const pushed = this.#pushers.values().map(({ work }) => work);
+    const open = new Set([...this.#queued.values(), ...this.#running, ...pushed]);
     if (open.size === 0) return;
     await new Promise<void>((end) => this.#flushes.add({ open, end }));
   }
 
-  #hasSpaceFor({ key }: QueuedWork): boolean {
-    const startsNow = this.#running.size < this.#settings.workers && !this.#lanes.has(key);
-    return startsNow || this.#queued.size < this.#settings.queue;
+  /** Work of an idle key starts at once if a worker is free, but does not overtake work of its key. */
+  #hasSpaceFor(key: string): boolean {
+    if (this.#running.size < this.#settings.workers && !this.#lanes.has(key)) return true;
+    return this.#pushers.size === 0 && this.#queued.size < this.#settings.queue;
+  }
+
+  #laneOf(key: string): Lane {
+    const known = this.#lanes.get(key);
+    if (known !== undefined) return known;
+    const lane = { key, waiting: new Fifo<QueuedWork>(), pushers: 0, isBusy: false, isStuck: false };
+    this.#lanes.set(key, lane);
+    return lane;
   }
 
   #accept(work: QueuedWork): void {
     this.#listen();
     this.#deps.work.begin();
-    const lane = this.#lanes.get(work.key) ?? { key: work.key, waiting: [], isBusy: false, isStuck: false };
-    this.#lanes.set(work.key, lane);
-    lane.waiting.push(work);
+    const lane = this.#laneOf(work.key);
+    lane.waiting.add(work);
     this.#queued.add(work);
     if (!lane.isBusy) this.#ready.add(lane);
     this.#startNext();
   }
 
   #startNext(): void {
-    for (const lane of this.#ready) {
-      if (this.#running.size >= this.#settings.workers) return;
+    while (this.#running.size < this.#settings.workers) {
+      const lane = this.#ready.first;
+      if (lane === undefined) return;
       this.#ready.delete(lane);
-      const work = lane.waiting.shift();
+      const work = lane.waiting.first;
       if (work !== undefined) void this.#run(lane, work);
     }
   }
 
   async #run(lane: Lane, work: QueuedWork): Promise<void> {
+    lane.waiting.delete(work);
     this.#queued.delete(work);
     this.#running.add(work);
     lane.isBusy = true;
@@ -151,8 +164,8 @@ export class WorkQueue {
     stuck.clear();
     lane.isBusy = false;
     lane.isStuck = false;
-    if (lane.waiting.length > 0) this.#ready.add(lane);
-    else this.#lanes.delete(lane.key);
+    if (lane.waiting.size > 0) this.#ready.add(lane);
+    this.#removeIfUnused(lane);
     this.#advance();
   }
 
@@ -173,12 +186,16 @@ export class WorkQueue {
   /** Uses the workers and the space that have become free. */
   #advance(): void {
     this.#startNext();
-    for (const pusher of this.#pushers) {
-      if (this.#queued.size >= this.#settings.queue && this.#running.size >= this.#settings.workers) break;
-      if (!this.#hasSpaceFor(pusher.work)) continue;
-      this.#pushers.delete(pusher);
-      this.#accept(pusher.work);
-      pusher.accept();
+    // In their order, so that a completion does not look at all callers that wait.
+    for (let next = this.#pushers.first; next !== undefined; next = this.#pushers.first) {
+      const { work } = next;
+      const lane = this.#laneOf(work.key);
+      const startsNow =
+        this.#running.size < this.#settings.workers && !lane.isBusy && lane.waiting.size === 0;
+      if (!startsNow && this.#queued.size >= this.#settings.queue) break;
+      this.#removePusher(next);
+      this.#accept(work);
+      next.accept();
     }
     if (this.#queued.size + this.#running.size === 0) {
       this.#stopListening?.();
@@ -188,14 +205,10 @@ export class WorkQueue {
 
   #drop(work: QueuedWork, error: Error): void {
     this.#queued.delete(work);
-    const lane = this.#lanes.get(work.key);
-    if (lane !== undefined) {
-      lane.waiting.splice(lane.waiting.indexOf(work), 1);
-      if (lane.waiting.length === 0) {
-        this.#ready.delete(lane);
-        if (!lane.isBusy) this.#lanes.delete(lane.key);
-      }
-    }
+    const lane = this.#laneOf(work.key);
+    lane.waiting.delete(work);
+    if (lane.waiting.size === 0) this.#ready.delete(lane);
+    this.#removeIfUnused(lane);
     work.drop(error);
     this.#ended(work);
   }
@@ -203,19 +216,19 @@ export class WorkQueue {
   /** Work that has left its worker and does not end must not fill the queue with the work behind it. */
   #dropStuck(lane: Lane): void {
     lane.isStuck = true;
-    const pushers = [...this.#pushers].filter(({ work }) => work.key === lane.key);
+    const pushers = this.#pushers.values().filter(({ work }) => work.key === lane.key);
     for (const pusher of pushers) this.#reject(pusher, stuckError(lane.key));
-    for (const work of [...lane.waiting]) this.#drop(work, stuckError(lane.key));
+    for (const work of lane.waiting.values()) this.#drop(work, stuckError(lane.key));
   }
 
   #listen(): void {
     if (this.#stopListening !== undefined) return;
     const stops = [
       onAbort(this.#deps.closing, () => {
-        for (const pusher of [...this.#pushers]) this.#reject(pusher, closedError());
+        for (const pusher of this.#pushers.values()) this.#reject(pusher, closedError());
       }),
       onAbort(this.#deps.closeDeadline, () => {
-        for (const work of [...this.#queued]) this.#drop(work, lateForClose());
+        for (const work of this.#queued.values()) this.#drop(work, lateForClose());
       }),
     ];
     this.#stopListening = () => {
@@ -224,9 +237,20 @@ export class WorkQueue {
   }
 
   #reject(pusher: Pusher, error: Error): void {
-    this.#pushers.delete(pusher);
+    this.#removePusher(pusher);
     pusher.reject(error);
     this.#leaveFlushes(pusher.work);
+  }
+
+  #removePusher(pusher: Pusher): void {
+    this.#pushers.delete(pusher);
+    const lane = this.#laneOf(pusher.work.key);
+    lane.pushers--;
+    this.#removeIfUnused(lane);
+  }
+
+  #removeIfUnused(lane: Lane): void {
+    if (lane.waiting.size === 0 && lane.pushers === 0 && !lane.isBusy) this.#lanes.delete(lane.key);
   }
 }
 
