@@ -64,6 +64,7 @@ export class WorkQueue {
   readonly #running = new Set<QueuedWork>();
   readonly #pushers = new Fifo<Pusher>();
   readonly #flushes = new Set<Flush>();
+  #isReportingFull = false;
   /** Set while there is work, so that an unused queue is not kept alive by its kit. */
   #stopListening: (() => void) | undefined;
 
@@ -94,8 +95,10 @@ export class WorkQueue {
     if (onFull === 'reject') throw fullError(queue);
     if (onFull === 'drop-oldest') {
       const oldest = this.#queued.first;
-      if (oldest !== undefined) this.#drop(oldest, fullError(queue));
+      if (oldest !== undefined) this.#remove(oldest);
+      // Before the report, which may push.
       this.#accept(work);
+      if (oldest !== undefined) this.#reportFull(oldest);
       return;
     }
     await new Promise<void>((accept, reject) => {
@@ -203,14 +206,33 @@ export class WorkQueue {
     }
   }
 
+  /** A report that pushes drops the next work, which is reported in a later turn: not in an endless recursion. */
+  #reportFull(work: QueuedWork): void {
+    const report = () => {
+      this.#isReportingFull = true;
+      this.#reportDropped(work, fullError(this.#settings.queue));
+      this.#isReportingFull = false;
+    };
+    if (this.#isReportingFull) setImmediate(report);
+    else report();
+  }
+
   #drop(work: QueuedWork, error: Error): void {
+    this.#remove(work);
+    this.#reportDropped(work, error);
+  }
+
+  #reportDropped(work: QueuedWork, error: Error): void {
+    work.drop(error);
+    this.#ended(work);
+  }
+
+  #remove(work: QueuedWork): void {
     this.#queued.delete(work);
     const lane = this.#laneOf(work.key);
     lane.waiting.delete(work);
     if (lane.waiting.size === 0) this.#ready.delete(lane);
     this.#removeIfUnused(lane);
-    work.drop(error);
-    this.#ended(work);
   }
 
   /** Work that has left its worker and does not end must not fill the queue with the work behind it. */

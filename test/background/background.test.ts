@@ -4,6 +4,7 @@ import type { Background, BackgroundOptions } from '../../src/index.ts';
 import { Gate } from '../http/exchange.ts';
 import { eventsOf, kitForTest } from '../support/kits.ts';
 import { passTime, stopTime } from '../support/time.ts';
+import { until } from '../support/until.ts';
 
 function start(options: BackgroundOptions = {}) {
   const kit = kitForTest({ url: 'memory:' });
@@ -164,6 +165,29 @@ describe('A full queue of jobs', () => {
     await background.flush();
     expect(log).toEqual(['a1 begins', 'a1 ends', 'b2', 'b3']);
     expect(background.stats().failed).toBe(1);
+  });
+
+  it('an onError that pushes the dropped job again does not exceed the queue', async () => {
+    const queued: number[] = [];
+    const ran: string[] = [];
+    const { background } = start({
+      workers: 1,
+      queue: 5,
+      onFull: 'drop-oldest',
+      onError: (_error, { key }) => {
+        queued.push(background.stats().queued);
+        return background.push(key, () => ran.push(key));
+      },
+    });
+    const gate = await gated(background, [])('running', 'running');
+    for (const key of ['a', 'b', 'c', 'd', 'e', 'f']) await background.push(key, () => ran.push(key));
+    await turn();
+    expect(background.stats().queued).toBe(5);
+    gate.open();
+    await until('the last job has begun', () => background.stats().queued === 0);
+    await background.flush();
+    expect(Math.max(...queued)).toBe(5);
+    expect(ran.sort()).toEqual(['a', 'b', 'c', 'd', 'e', 'f']);
   });
 
   it('a job with a free worker and a free key runs at once, although the queue is full', async () => {
