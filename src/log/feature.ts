@@ -84,6 +84,11 @@ function createLog<Event>(
     return store.append(id, event, (text) => queue?.push(id, text) ?? store.write(id, text));
   }
 
+  /** No caller receives the failure of a queue, so the queue reports it with its event. */
+  async function appendOfRequest(id: string, event: Event): Promise<void> {
+    await store.append(id, event, (text) => queue?.pushOrReport(id, text) ?? store.write(id, text));
+  }
+
   return Object.freeze({
     append,
 
@@ -116,7 +121,7 @@ function createLog<Event>(
       await store.clear(id);
     },
 
-    middleware: (event: RequestEvent<Event, never>) => logMiddleware(event, append, deps),
+    middleware: (event: RequestEvent<Event, never>) => logMiddleware(event, appendOfRequest, deps),
   });
 }
 

@@ -19,9 +19,9 @@ export interface QueuedWork {
 }
 
 export interface WorkQueueDeps {
-  /** Closing the kit waits for the work of the queue. */
+  /** Closing the kit waits for the work of the queue, and for callers that wait for space. */
   readonly work: OpenWork;
-  /** Aborts when the kit is closed: no more work is accepted. */
+  /** Aborts when the kit is closed: only open work adds more work. */
   readonly closing: AbortSignal;
   /** Aborts when closing the kit waits no longer: work in the queue is dropped. */
   readonly closeDeadline: AbortSignal;
@@ -85,7 +85,8 @@ export class WorkQueue {
 
   /** Resolves when the work is accepted. */
   async push(work: QueuedWork): Promise<void> {
-    if (this.#deps.closing.aborted) throw closedError();
+    const { closeDeadline, closing, work: openWork } = this.#deps;
+    if (closeDeadline.aborted || (closing.aborted && !openWork.includesCaller)) throw closedError();
     if (this.#lanes.get(work.key)?.isStuck === true) throw stuckError(work.key);
     if (this.#hasSpaceFor(work.key)) {
       this.#accept(work);
@@ -102,6 +103,7 @@ export class WorkQueue {
       return;
     }
     await new Promise<void>((accept, reject) => {
+      openWork.begin();
       this.#laneOf(work.key).pushers++;
       this.#pushers.add({ work, accept, reject });
     });
@@ -196,8 +198,8 @@ export class WorkQueue {
       const startsNow =
         this.#running.size < this.#settings.workers && !lane.isBusy && lane.waiting.size === 0;
       if (!startsNow && this.#queued.size >= this.#settings.queue) break;
-      this.#removePusher(next);
       this.#accept(work);
+      this.#removePusher(next);
       next.accept();
     }
     if (this.#queued.size + this.#running.size === 0) {
@@ -245,17 +247,10 @@ export class WorkQueue {
 
   #listen(): void {
     if (this.#stopListening !== undefined) return;
-    const stops = [
-      onAbort(this.#deps.closing, () => {
-        for (const pusher of this.#pushers.values()) this.#reject(pusher, closedError());
-      }),
-      onAbort(this.#deps.closeDeadline, () => {
-        for (const work of this.#queued.values()) this.#drop(work, lateForClose());
-      }),
-    ];
-    this.#stopListening = () => {
-      for (const stop of stops) stop();
-    };
+    this.#stopListening = onAbort(this.#deps.closeDeadline, () => {
+      for (const pusher of this.#pushers.values()) this.#reject(pusher, closedError());
+      for (const work of this.#queued.values()) this.#drop(work, lateForClose());
+    });
   }
 
   #reject(pusher: Pusher, error: Error): void {
@@ -269,6 +264,7 @@ export class WorkQueue {
     const lane = this.#laneOf(pusher.work.key);
     lane.pushers--;
     this.#removeIfUnused(lane);
+    this.#deps.work.end();
   }
 
   #removeIfUnused(lane: Lane): void {
