@@ -34,10 +34,17 @@ export class WriteBehind<Event> {
     await this.#queue.push(this.#write(id, text));
   }
 
-  /** Reports an event that the queue does not accept as lost. */
+  /**
+   * Reports an event that the queue does not accept now as lost. For events without a caller that would slow down:
+   * callers that wait for space take memory without a bound.
+   */
   async pushOrReport(id: string, text: string): Promise<undefined> {
     const write = this.#write(id, text);
-    await this.#queue.push(write).catch((error: unknown) => write.drop(asError(error)));
+    try {
+      this.#queue.pushNow(write);
+    } catch (error) {
+      write.drop(asError(error));
+    }
   }
 
   #write(id: string, text: string): QueuedWork {

@@ -1,9 +1,10 @@
 import { performance } from 'node:perf_hooks';
 import { onAbort } from '../base/abort.ts';
-import { closedError, RedisKitError, StoreError } from '../base/errors.ts';
+import { closedError } from '../base/errors.ts';
 import type { OpenWork } from '../base/open-work.ts';
 import { Alarm } from './alarm.ts';
 import { Fifo } from './fifo.ts';
+import { fullError, lateForClose, stuckError } from './work-errors.ts';
 import type { WorkSettings } from './work-options.ts';
 
 /** Work of one key runs in its order, one at a time. */
@@ -85,28 +86,19 @@ export class WorkQueue {
 
   /** Resolves when the work is accepted. */
   async push(work: QueuedWork): Promise<void> {
-    const { closeDeadline, closing, work: openWork } = this.#deps;
-    if (closeDeadline.aborted || (closing.aborted && !openWork.includesCaller)) throw closedError();
-    if (this.#lanes.get(work.key)?.isStuck === true) throw stuckError(work.key);
-    if (this.#hasSpaceFor(work.key)) {
-      this.#accept(work);
-      return;
-    }
+    if (this.#acceptsNow(work)) return;
     const { onFull, queue } = this.#settings;
     if (onFull === 'reject') throw fullError(queue);
-    if (onFull === 'drop-oldest') {
-      const oldest = this.#queued.first;
-      if (oldest !== undefined) this.#remove(oldest);
-      // Before the report, which may push.
-      this.#accept(work);
-      if (oldest !== undefined) this.#reportFull(oldest);
-      return;
-    }
     await new Promise<void>((accept, reject) => {
-      openWork.begin();
+      this.#deps.work.begin();
       this.#laneOf(work.key).pushers++;
       this.#pushers.add({ work, accept, reject });
     });
+  }
+
+  /** Accepts the work at once, or throws; never waits for space. */
+  pushNow(work: QueuedWork): void {
+    if (!this.#acceptsNow(work)) throw fullError(this.#settings.queue);
   }
 
   /** Resolves when all work that was pushed before has ended or is reported. */
@@ -115,6 +107,21 @@ export class WorkQueue {
     const open = new Set([...this.#queued.values(), ...this.#running, ...pushed]);
     if (open.size === 0) return;
     await new Promise<void>((end) => this.#flushes.add({ open, end }));
+  }
+
+  /** Returns false if the queue is full. Throws if it can never accept the work. */
+  #acceptsNow(work: QueuedWork): boolean {
+    const { closeDeadline, closing, work: openWork } = this.#deps;
+    if (closeDeadline.aborted || (closing.aborted && !openWork.includesCaller)) throw closedError();
+    if (this.#lanes.get(work.key)?.isStuck === true) throw stuckError(work.key);
+    const hasSpace = this.#hasSpaceFor(work.key);
+    const oldest = hasSpace || this.#settings.onFull !== 'drop-oldest' ? undefined : this.#queued.first;
+    if (!hasSpace && oldest === undefined) return false;
+    if (oldest !== undefined) this.#remove(oldest);
+    // Before the report, which may push.
+    this.#accept(work);
+    if (oldest !== undefined) this.#reportFull(oldest);
+    return true;
   }
 
   /** Work of an idle key starts at once if a worker is free, but does not overtake work of its key. */
@@ -270,23 +277,4 @@ export class WorkQueue {
   #removeIfUnused(lane: Lane): void {
     if (lane.waiting.size === 0 && lane.pushers === 0 && !lane.isBusy) this.#lanes.delete(lane.key);
   }
-}
-
-/** The error for work that was not done when `kit.close()` waited no longer. */
-export function lateForClose(): StoreError {
-  return new StoreError('ERR_REDIS_KIT_CLOSED', 'the time of kit.close() ended before it was done');
-}
-
-function fullError(queue: number): RedisKitError {
-  return new RedisKitError(
-    'ERR_REDIS_KIT_QUEUE_FULL',
-    `the queue is full (${queue}); raise \`queue\`, \`workers\` or \`timeout\`, or choose another \`onFull\``,
-  );
-}
-
-function stuckError(key: string): RedisKitError {
-  return new RedisKitError(
-    'ERR_REDIS_KIT_JOB_TIMEOUT',
-    `an earlier job of the key '${key}' ignores its signal and still runs, so its next one cannot begin`,
-  );
 }

@@ -214,22 +214,28 @@ describeWithServers('Closing a kit while open work appends to a log with write-b
 });
 
 describeWithServers('A log with write-behind whose middleware finds the queue full', () => {
-  it('the event of a request is reported with its id with onFull reject', async () => {
-    const { server, kit } = await startServer();
-    const { log, lost, plain } = start(kit, { workers: 1, queue: 1, onFull: 'reject' });
-    const address = await serveLogged(log);
-    await kit.ready();
-    server.freeze();
-    for (const number of [10, 11]) await log.append('room', number);
-    for (let requests = 1; requests <= 3; requests++) {
-      await send(address);
-      await until('it is reported', () => lost.length === requests);
-    }
-    server.thaw();
-    await kit.close({ timeout: '5m' });
-    expect(lost).toEqual(upTo(3).map((index) => ['ERR_REDIS_KIT_QUEUE_FULL', 'room', index + 1]));
-    expect(eventsIn(await plain().last('room', 9))).toEqual([10, 11]);
-  });
+  it.each(['wait', 'reject'] as const)(
+    'the event of a request is reported and does not wait with onFull %s',
+    async (onFull) => {
+      const { server, kit } = await startServer();
+      const { log, lost, plain } = start(kit, { workers: 1, queue: 1, onFull });
+      const errors = eventsOf(kit, 'error');
+      const address = await serveLogged(log);
+      await kit.ready();
+      server.freeze();
+      for (const number of [10, 11]) await log.append('room', number);
+      // Each is reported while the server is frozen, so none waits for space.
+      for (let requests = 1; requests <= 3; requests++) {
+        await send(address);
+        await until('it is reported', () => lost.length === requests);
+      }
+      server.thaw();
+      await kit.close({ timeout: '5m' });
+      expect(lost).toEqual(upTo(3).map((index) => ['ERR_REDIS_KIT_QUEUE_FULL', 'room', index + 1]));
+      expect(errors).toMatchObject([{ feature: 'log', error: { code: 'ERR_REDIS_KIT_QUEUE_FULL' } }]);
+      expect(eventsIn(await plain().last('room', 9))).toEqual([10, 11]);
+    },
+  );
 });
 
 describeWithServers('A failed write of a log with write-behind', () => {
