@@ -4,6 +4,7 @@ import { closedError } from '../base/errors.ts';
 import type { OpenWork } from '../base/open-work.ts';
 import { Alarm } from './alarm.ts';
 import { Fifo } from './fifo.ts';
+import { keepProcessAlive } from './keep-alive.ts';
 import { fullError, lateForClose, stuckError } from './work-errors.ts';
 import type { WorkSettings } from './work-options.ts';
 
@@ -89,11 +90,12 @@ export class WorkQueue {
     if (this.#acceptsNow(work)) return;
     const { onFull, queue } = this.#settings;
     if (onFull === 'reject') throw fullError(queue);
-    await new Promise<void>((accept, reject) => {
+    const accepted = new Promise<void>((accept, reject) => {
       this.#deps.work.begin();
       this.#laneOf(work.key).pushers++;
       this.#pushers.add({ work, accept, reject });
     });
+    await keepProcessAlive(accepted);
   }
 
   /** Accepts the work at once, or throws; never waits for space. */
@@ -106,7 +108,7 @@ export class WorkQueue {
     const pushed = this.#pushers.values().map(({ work }) => work);
     const open = new Set([...this.#queued.values(), ...this.#running, ...pushed]);
     if (open.size === 0) return;
-    await new Promise<void>((end) => this.#flushes.add({ open, end }));
+    await keepProcessAlive(new Promise<void>((end) => this.#flushes.add({ open, end })));
   }
 
   /** Returns false if the queue is full. Throws if it can never accept the work. */

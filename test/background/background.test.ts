@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import type { Background, BackgroundOptions } from '../../src/index.ts';
 import { Gate } from '../http/exchange.ts';
 import { eventsOf, kitForTest } from '../support/kits.ts';
+import { startProgram } from '../support/program.ts';
 import { passTime, stopTime } from '../support/time.ts';
 import { until } from '../support/until.ts';
 
@@ -328,6 +329,32 @@ describe('A job with retries', () => {
     });
     await background.flush();
     expect([tries, lost]).toEqual([2, []]);
+  });
+});
+
+describe('A script that uses jobs in the background', () => {
+  it('a script that awaits flush() does not exit before the retry of a job, and exits after it', async () => {
+    const { ended } = startProgram(`
+      const jobs = createRedisKit({ url: 'memory:', logger: false }).background({ retries: 1 });
+      let tries = 0;
+      await jobs.push('a', () => {
+        if (++tries === 1) throw new Error('the first try');
+      });
+      await jobs.flush();
+      console.log(tries);
+    `);
+    expect(await ended).toEqual({ code: 0, said: '2' });
+  });
+
+  it('a script that awaits a push without space does not exit before the timeout of a job', async () => {
+    const { ended } = startProgram(`
+      const kit = createRedisKit({ url: 'memory:', logger: false });
+      const jobs = kit.background({ workers: 1, queue: 1, timeout: 50 });
+      await jobs.push('a', () => new Promise(() => undefined));
+      for (const key of ['b', 'c']) await jobs.push(key, () => console.log(key));
+      await jobs.flush();
+    `);
+    expect(await ended).toEqual({ code: 0, said: 'b\nc' });
   });
 });
 
