@@ -374,6 +374,29 @@ describe('Closing a kit with jobs', () => {
     expect(lost).toEqual([]);
   });
 
+  it('a job for which kit.close() waits may push, and may not when it has ended', async () => {
+    const { kit, background, lost } = start();
+    const log: string[] = [];
+    const [opened, ended] = [new Gate(), new Gate()];
+    const late = new Gate();
+    await background.push('other', () => late.promise);
+    await background.push('a', async () => {
+      void ended.promise
+        .then(() => background.push('c', () => log.push('c')))
+        .catch((error: { readonly code?: string }) => log.push(error.code ?? ''))
+        .finally(late.open);
+      await opened.promise;
+      await background.push('b', () => log.push('b'));
+    });
+    const closed = kit.close({ timeout: '1m' });
+    opened.open();
+    await turn();
+    ended.open();
+    await closed;
+    expect(log).toEqual(['b', 'ERR_REDIS_KIT_CLOSED']);
+    expect(lost).toEqual([]);
+  });
+
   it('jobs that are left at the end of the timeout are reported, and their signals abort', async () => {
     const { kit, background, lost } = start({ workers: 1, queue: 1 });
     const signals: AbortSignal[] = [];
