@@ -2,6 +2,7 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import { describe } from '../base/describe.ts';
 import { ConfigError, RedisKitError } from '../base/errors.ts';
 import { checkedIdentity } from '../base/identity.ts';
+import type { OpenWork } from '../base/open-work.ts';
 import type { Reporter } from '../base/reporter.ts';
 import { lossReporter } from '../waiting/report-lost.ts';
 import { queuedWork } from '../waiting/timed-work.ts';
@@ -24,7 +25,8 @@ export interface Background {
    * Resolves when the job is in the queue, not when it has run. Jobs of one key run in their order, one at a time. The
    * signal aborts when `timeout` is over, or when `kit.close()` waits no longer. A job that ignores it keeps its key
    * until it ends, and its worker takes jobs of other keys. Errors of jobs go to `onError`. Rejects with
-   * `ERR_REDIS_KIT_QUEUE_FULL` with `onFull: 'reject'`, and with `ERR_REDIS_KIT_CLOSED` after `kit.close()`.
+   * `ERR_REDIS_KIT_QUEUE_FULL` with `onFull: 'reject'`, and with `ERR_REDIS_KIT_CLOSED` after `kit.close()`, except in a
+   * job for which `kit.close()` waits.
    */
   push(key: string, job: BackgroundJob): Promise<void>;
   /** Resolves when all jobs that were pushed before have ended or failed. */
@@ -36,6 +38,7 @@ export interface Background {
 export class JobQueue implements Background {
   readonly #settings: WorkSettings<LostJob>;
   readonly #closeDeadline: AbortSignal;
+  readonly #work: OpenWork;
   readonly #queue: WorkQueue;
   readonly #report: (error: Error, lost: LostJob) => void;
   #failed = 0;
@@ -43,6 +46,7 @@ export class JobQueue implements Background {
   constructor(options: BackgroundOptions, deps: WorkQueueDeps & { readonly reporter: Reporter }) {
     this.#settings = resolveWorkOptions('kit.background', options, { timeout: '30s', retries: 0 });
     this.#closeDeadline = deps.closeDeadline;
+    this.#work = deps.work;
     this.#queue = new WorkQueue(this.#settings, deps);
     this.#report = lossReporter('background', deps.reporter, this.#settings.onError);
   }
@@ -57,7 +61,7 @@ export class JobQueue implements Background {
     await this.#queue.push(
       queuedWork(key, this.#closeDeadline, {
         ...this.#settings,
-        attempt: (signal) => inContext(() => job({ signal })),
+        attempt: (signal) => inContext(() => this.#work.runPart(() => job({ signal }))),
         mayRetry: () => true,
         late: () => lateJob(key, this.#settings.timeoutMs),
         lost: (error) => {

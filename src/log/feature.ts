@@ -45,7 +45,7 @@ export interface Log<Event> {
   /**
    * Returns a middleware that appends one event per request, when the response was sent or its client has left:
    * `res.statusCode` is final, and `res.writableFinished` is false for a client that has left. A failure is emitted as
-   * `error` and does not affect the response.
+   * `error` and does not affect the response. With `writeBehind`, an event that finds the queue full is lost and reported.
    */
   middleware<Request extends IncomingMessage = Req>(event: RequestEvent<Event, Request>): Middleware;
 }
@@ -84,6 +84,11 @@ function createLog<Event>(
     return store.append(id, event, (text) => queue?.push(id, text) ?? store.write(id, text));
   }
 
+  /** No caller waits for space in the queue or receives its errors, so the queue reports them with the event. */
+  async function appendOfRequest(id: string, event: Event): Promise<void> {
+    await store.append(id, event, (text) => queue?.pushOrReport(id, text) ?? store.write(id, text));
+  }
+
   return Object.freeze({
     append,
 
@@ -116,7 +121,7 @@ function createLog<Event>(
       await store.clear(id);
     },
 
-    middleware: (event: RequestEvent<Event, never>) => logMiddleware(event, append, deps),
+    middleware: (event: RequestEvent<Event, never>) => logMiddleware(event, appendOfRequest, deps),
   });
 }
 

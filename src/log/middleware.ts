@@ -59,7 +59,8 @@ export function logMiddleware<Event>(
 
   function closed(req: IncomingMessage, res: ServerResponse): void {
     work.begin();
-    logRequest(req, res)
+    work
+      .runPart(() => logRequest(req, res))
       .catch((error: unknown) => reporter.failure('log', asError(error)))
       .finally(() => work.end());
   }

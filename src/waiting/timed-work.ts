@@ -3,7 +3,8 @@ import { onAbort } from '../base/abort.ts';
 import { asError } from '../base/errors.ts';
 import { Alarm } from './alarm.ts';
 import { sleepUntil } from './sleep.ts';
-import { lateForClose, type QueuedWork } from './work-queue.ts';
+import { lateForClose } from './work-errors.ts';
+import type { QueuedWork } from './work-queue.ts';
 
 const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 1_000;

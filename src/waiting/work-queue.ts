@@ -1,8 +1,11 @@
 import { performance } from 'node:perf_hooks';
 import { onAbort } from '../base/abort.ts';
-import { closedError, RedisKitError, StoreError } from '../base/errors.ts';
+import { closedError } from '../base/errors.ts';
 import type { OpenWork } from '../base/open-work.ts';
 import { Alarm } from './alarm.ts';
+import { Fifo } from './fifo.ts';
+import { keepProcessAlive } from './keep-alive.ts';
+import { fullError, lateForClose, stuckError } from './work-errors.ts';
 import type { WorkSettings } from './work-options.ts';
 
 /** Work of one key runs in its order, one at a time. */
@@ -18,9 +21,9 @@ export interface QueuedWork {
 }
 
 export interface WorkQueueDeps {
-  /** Closing the kit waits for the work of the queue. */
+  /** Closing the kit waits for the work of the queue, and for callers that wait for space. */
   readonly work: OpenWork;
-  /** Aborts when the kit is closed: no more work is accepted. */
+  /** Aborts when the kit is closed: only open work adds more work. */
   readonly closing: AbortSignal;
   /** Aborts when closing the kit waits no longer: work in the queue is dropped. */
   readonly closeDeadline: AbortSignal;
@@ -31,7 +34,9 @@ type QueueSettings = Pick<WorkSettings<never>, 'workers' | 'queue' | 'timeoutMs'
 /** The work of one key. */
 interface Lane {
   readonly key: string;
-  readonly waiting: QueuedWork[];
+  readonly waiting: Fifo<QueuedWork>;
+  /** The number of callers that wait for space. */
+  pushers: number;
   isBusy: boolean;
   /** Whether work that has left its worker does not end. */
   isStuck: boolean;
@@ -56,12 +61,12 @@ export class WorkQueue {
   readonly #deps: WorkQueueDeps;
   readonly #lanes = new Map<string, Lane>();
   /** The lanes from which a worker may take, in the order of their turns. */
-  readonly #ready = new Set<Lane>();
-  /** Oldest first. */
-  readonly #queued = new Set<QueuedWork>();
+  readonly #ready = new Fifo<Lane>();
+  readonly #queued = new Fifo<QueuedWork>();
   readonly #running = new Set<QueuedWork>();
-  readonly #pushers = new Set<Pusher>();
+  readonly #pushers = new Fifo<Pusher>();
   readonly #flushes = new Set<Flush>();
+  #isReportingFull = false;
   /** Set while there is work, so that an unused queue is not kept alive by its kit. */
   #stopListening: (() => void) | undefined;
 
@@ -82,59 +87,81 @@ export class WorkQueue {
 
   /** Resolves when the work is accepted. */
   async push(work: QueuedWork): Promise<void> {
-    if (this.#deps.closing.aborted) throw closedError();
-    if (this.#lanes.get(work.key)?.isStuck === true) throw stuckError(work.key);
-    if (this.#hasSpaceFor(work)) {
-      this.#accept(work);
-      return;
-    }
+    if (this.#acceptsNow(work)) return;
     const { onFull, queue } = this.#settings;
     if (onFull === 'reject') throw fullError(queue);
-    if (onFull === 'drop-oldest') {
-      for (const oldest of this.#queued) {
-        this.#drop(oldest, fullError(queue));
-        break;
-      }
-      this.#accept(work);
-      return;
-    }
-    await new Promise<void>((accept, reject) => this.#pushers.add({ work, accept, reject }));
+    const accepted = new Promise<void>((accept, reject) => {
+      this.#deps.work.begin();
+      this.#laneOf(work.key).pushers++;
+      this.#pushers.add({ work, accept, reject });
+    });
+    await keepProcessAlive(accepted);
+  }
+
+  /** Accepts the work at once, or throws; never waits for space. */
+  pushNow(work: QueuedWork): void {
+    if (!this.#acceptsNow(work)) throw fullError(this.#settings.queue);
   }
 
   /** Resolves when all work that was pushed before has ended or is reported. */
   async flush(): Promise<void> {
-    const pushed = Array.from(this.#pushers, ({ work }) => work);
-    const open = new Set([...this.#queued, ...this.#running, ...pushed]);
+    const pushed = this.#pushers.values().map(({ work }) => work);
+    const open = new Set([...this.#queued.values(), ...this.#running, ...pushed]);
     if (open.size === 0) return;
-    await new Promise<void>((end) => this.#flushes.add({ open, end }));
+    await keepProcessAlive(new Promise<void>((end) => this.#flushes.add({ open, end })));
   }
 
-  #hasSpaceFor({ key }: QueuedWork): boolean {
-    const startsNow = this.#running.size < this.#settings.workers && !this.#lanes.has(key);
-    return startsNow || this.#queued.size < this.#settings.queue;
+  /** Returns false if the queue is full. Throws if it can never accept the work. */
+  #acceptsNow(work: QueuedWork): boolean {
+    const { closeDeadline, closing, work: openWork } = this.#deps;
+    if (closeDeadline.aborted || (closing.aborted && !openWork.includesCaller)) throw closedError();
+    if (this.#lanes.get(work.key)?.isStuck === true) throw stuckError(work.key);
+    const hasSpace = this.#hasSpaceFor(work.key);
+    const oldest = hasSpace || this.#settings.onFull !== 'drop-oldest' ? undefined : this.#queued.first;
+    if (!hasSpace && oldest === undefined) return false;
+    if (oldest !== undefined) this.#remove(oldest);
+    // Before the report, which may push.
+    this.#accept(work);
+    if (oldest !== undefined) this.#reportFull(oldest);
+    return true;
+  }
+
+  /** Work of an idle key starts at once if a worker is free, but does not overtake work of its key. */
+  #hasSpaceFor(key: string): boolean {
+    if (this.#running.size < this.#settings.workers && !this.#lanes.has(key)) return true;
+    return this.#pushers.size === 0 && this.#queued.size < this.#settings.queue;
+  }
+
+  #laneOf(key: string): Lane {
+    const known = this.#lanes.get(key);
+    if (known !== undefined) return known;
+    const lane = { key, waiting: new Fifo<QueuedWork>(), pushers: 0, isBusy: false, isStuck: false };
+    this.#lanes.set(key, lane);
+    return lane;
   }
 
   #accept(work: QueuedWork): void {
     this.#listen();
     this.#deps.work.begin();
-    const lane = this.#lanes.get(work.key) ?? { key: work.key, waiting: [], isBusy: false, isStuck: false };
-    this.#lanes.set(work.key, lane);
-    lane.waiting.push(work);
+    const lane = this.#laneOf(work.key);
+    lane.waiting.add(work);
     this.#queued.add(work);
     if (!lane.isBusy) this.#ready.add(lane);
     this.#startNext();
   }
 
   #startNext(): void {
-    for (const lane of this.#ready) {
-      if (this.#running.size >= this.#settings.workers) return;
+    while (this.#running.size < this.#settings.workers) {
+      const lane = this.#ready.first;
+      if (lane === undefined) return;
       this.#ready.delete(lane);
-      const work = lane.waiting.shift();
+      const work = lane.waiting.first;
       if (work !== undefined) void this.#run(lane, work);
     }
   }
 
   async #run(lane: Lane, work: QueuedWork): Promise<void> {
+    lane.waiting.delete(work);
     this.#queued.delete(work);
     this.#running.add(work);
     lane.isBusy = true;
@@ -151,8 +178,8 @@ export class WorkQueue {
     stuck.clear();
     lane.isBusy = false;
     lane.isStuck = false;
-    if (lane.waiting.length > 0) this.#ready.add(lane);
-    else this.#lanes.delete(lane.key);
+    if (lane.waiting.size > 0) this.#ready.add(lane);
+    this.#removeIfUnused(lane);
     this.#advance();
   }
 
@@ -173,12 +200,16 @@ export class WorkQueue {
   /** Uses the workers and the space that have become free. */
   #advance(): void {
     this.#startNext();
-    for (const pusher of this.#pushers) {
-      if (this.#queued.size >= this.#settings.queue && this.#running.size >= this.#settings.workers) break;
-      if (!this.#hasSpaceFor(pusher.work)) continue;
-      this.#pushers.delete(pusher);
-      this.#accept(pusher.work);
-      pusher.accept();
+    // In their order, so that a completion does not look at all callers that wait.
+    for (let next = this.#pushers.first; next !== undefined; next = this.#pushers.first) {
+      const { work } = next;
+      const lane = this.#laneOf(work.key);
+      const startsNow =
+        this.#running.size < this.#settings.workers && !lane.isBusy && lane.waiting.size === 0;
+      if (!startsNow && this.#queued.size >= this.#settings.queue) break;
+      this.#accept(work);
+      this.#removePusher(next);
+      next.accept();
     }
     if (this.#queued.size + this.#running.size === 0) {
       this.#stopListening?.();
@@ -186,65 +217,66 @@ export class WorkQueue {
     }
   }
 
+  /** A report that pushes drops the next work, which is reported in a later turn: not in an endless recursion. */
+  #reportFull(work: QueuedWork): void {
+    const report = () => {
+      this.#isReportingFull = true;
+      this.#reportDropped(work, fullError(this.#settings.queue));
+      this.#isReportingFull = false;
+    };
+    if (this.#isReportingFull) setImmediate(report);
+    else report();
+  }
+
   #drop(work: QueuedWork, error: Error): void {
-    this.#queued.delete(work);
-    const lane = this.#lanes.get(work.key);
-    if (lane !== undefined) {
-      lane.waiting.splice(lane.waiting.indexOf(work), 1);
-      if (lane.waiting.length === 0) {
-        this.#ready.delete(lane);
-        if (!lane.isBusy) this.#lanes.delete(lane.key);
-      }
-    }
+    this.#remove(work);
+    this.#reportDropped(work, error);
+  }
+
+  #reportDropped(work: QueuedWork, error: Error): void {
     work.drop(error);
     this.#ended(work);
+  }
+
+  #remove(work: QueuedWork): void {
+    this.#queued.delete(work);
+    const lane = this.#laneOf(work.key);
+    lane.waiting.delete(work);
+    if (lane.waiting.size === 0) this.#ready.delete(lane);
+    this.#removeIfUnused(lane);
   }
 
   /** Work that has left its worker and does not end must not fill the queue with the work behind it. */
   #dropStuck(lane: Lane): void {
     lane.isStuck = true;
-    const pushers = [...this.#pushers].filter(({ work }) => work.key === lane.key);
+    const pushers = this.#pushers.values().filter(({ work }) => work.key === lane.key);
     for (const pusher of pushers) this.#reject(pusher, stuckError(lane.key));
-    for (const work of [...lane.waiting]) this.#drop(work, stuckError(lane.key));
+    for (const work of lane.waiting.values()) this.#drop(work, stuckError(lane.key));
   }
 
   #listen(): void {
     if (this.#stopListening !== undefined) return;
-    const stops = [
-      onAbort(this.#deps.closing, () => {
-        for (const pusher of [...this.#pushers]) this.#reject(pusher, closedError());
-      }),
-      onAbort(this.#deps.closeDeadline, () => {
-        for (const work of [...this.#queued]) this.#drop(work, lateForClose());
-      }),
-    ];
-    this.#stopListening = () => {
-      for (const stop of stops) stop();
-    };
+    this.#stopListening = onAbort(this.#deps.closeDeadline, () => {
+      for (const pusher of this.#pushers.values()) this.#reject(pusher, closedError());
+      for (const work of this.#queued.values()) this.#drop(work, lateForClose());
+    });
   }
 
   #reject(pusher: Pusher, error: Error): void {
-    this.#pushers.delete(pusher);
+    this.#removePusher(pusher);
     pusher.reject(error);
     this.#leaveFlushes(pusher.work);
   }
-}
 
-/** The error for work that was not done when `kit.close()` waited no longer. */
-export function lateForClose(): StoreError {
-  return new StoreError('ERR_REDIS_KIT_CLOSED', 'the time of kit.close() ended before it was done');
-}
+  #removePusher(pusher: Pusher): void {
+    this.#pushers.delete(pusher);
+    const lane = this.#laneOf(pusher.work.key);
+    lane.pushers--;
+    this.#removeIfUnused(lane);
+    this.#deps.work.end();
+  }
 
-function fullError(queue: number): RedisKitError {
-  return new RedisKitError(
-    'ERR_REDIS_KIT_QUEUE_FULL',
-    `the queue is full (${queue}); raise \`queue\`, \`workers\` or \`timeout\`, or choose another \`onFull\``,
-  );
-}
-
-function stuckError(key: string): RedisKitError {
-  return new RedisKitError(
-    'ERR_REDIS_KIT_JOB_TIMEOUT',
-    `an earlier job of the key '${key}' ignores its signal and still runs, so its next one cannot begin`,
-  );
+  #removeIfUnused(lane: Lane): void {
+    if (lane.waiting.size === 0 && lane.pushers === 0 && !lane.isBusy) this.#lanes.delete(lane.key);
+  }
 }

@@ -3,7 +3,9 @@ import { describe, expect, it } from 'vitest';
 import type { Background, BackgroundOptions } from '../../src/index.ts';
 import { Gate } from '../http/exchange.ts';
 import { eventsOf, kitForTest } from '../support/kits.ts';
+import { startProgram } from '../support/program.ts';
 import { passTime, stopTime } from '../support/time.ts';
+import { until } from '../support/until.ts';
 
 function start(options: BackgroundOptions = {}) {
   const kit = kitForTest({ url: 'memory:' });
@@ -166,6 +168,29 @@ describe('A full queue of jobs', () => {
     expect(background.stats().failed).toBe(1);
   });
 
+  it('an onError that pushes the dropped job again does not exceed the queue', async () => {
+    const queued: number[] = [];
+    const ran: string[] = [];
+    const { background } = start({
+      workers: 1,
+      queue: 5,
+      onFull: 'drop-oldest',
+      onError: (_error, { key }) => {
+        queued.push(background.stats().queued);
+        return background.push(key, () => ran.push(key));
+      },
+    });
+    const gate = await gated(background, [])('running', 'running');
+    for (const key of ['a', 'b', 'c', 'd', 'e', 'f']) await background.push(key, () => ran.push(key));
+    await turn();
+    expect(background.stats().queued).toBe(5);
+    gate.open();
+    await until('the last job has begun', () => background.stats().queued === 0);
+    await background.flush();
+    expect(Math.max(...queued)).toBe(5);
+    expect(ran.sort()).toEqual(['a', 'b', 'c', 'd', 'e', 'f']);
+  });
+
   it('a job with a free worker and a free key runs at once, although the queue is full', async () => {
     const { background } = start({ workers: 2, queue: 1, onFull: 'reject' });
     const log: string[] = [];
@@ -307,6 +332,32 @@ describe('A job with retries', () => {
   });
 });
 
+describe('A script that uses jobs in the background', () => {
+  it('a script that awaits flush() does not exit before the retry of a job, and exits after it', async () => {
+    const { ended } = startProgram(`
+      const jobs = createRedisKit({ url: 'memory:', logger: false }).background({ retries: 1 });
+      let tries = 0;
+      await jobs.push('a', () => {
+        if (++tries === 1) throw new Error('the first try');
+      });
+      await jobs.flush();
+      console.log(tries);
+    `);
+    expect(await ended).toEqual({ code: 0, said: '2' });
+  });
+
+  it('a script that awaits a push without space does not exit before the timeout of a job', async () => {
+    const { ended } = startProgram(`
+      const kit = createRedisKit({ url: 'memory:', logger: false });
+      const jobs = kit.background({ workers: 1, queue: 1, timeout: 50 });
+      await jobs.push('a', () => new Promise(() => undefined));
+      for (const key of ['b', 'c']) await jobs.push(key, () => console.log(key));
+      await jobs.flush();
+    `);
+    expect(await ended).toEqual({ code: 0, said: 'b\nc' });
+  });
+});
+
 describe('Closing a kit with jobs', () => {
   it('kit.close() waits for the jobs in the queue, and later pushes reject', async () => {
     const { kit, background, lost } = start({ workers: 1 });
@@ -320,6 +371,29 @@ describe('Closing a kit with jobs', () => {
     gate.open();
     await closed;
     expect(log).toEqual(['a1 begins', 'a1 ends', 'b1']);
+    expect(lost).toEqual([]);
+  });
+
+  it('a job for which kit.close() waits may push, and may not when it has ended', async () => {
+    const { kit, background, lost } = start();
+    const log: string[] = [];
+    const [opened, ended] = [new Gate(), new Gate()];
+    const late = new Gate();
+    await background.push('other', () => late.promise);
+    await background.push('a', async () => {
+      void ended.promise
+        .then(() => background.push('c', () => log.push('c')))
+        .catch((error: { readonly code?: string }) => log.push(error.code ?? ''))
+        .finally(late.open);
+      await opened.promise;
+      await background.push('b', () => log.push('b'));
+    });
+    const closed = kit.close({ timeout: '1m' });
+    opened.open();
+    await turn();
+    ended.open();
+    await closed;
+    expect(log).toEqual(['b', 'ERR_REDIS_KIT_CLOSED']);
     expect(lost).toEqual([]);
   });
 

@@ -1,6 +1,7 @@
 import express from 'express';
 import { describe, expect, it } from 'vitest';
-import type { KitOptions, LogOptions, RedisKit, WriteBehindOptions } from '../../src/index.ts';
+import type { KitOptions, Log, LogOptions, RedisKit, WriteBehindOptions } from '../../src/index.ts';
+import { Gate } from '../http/exchange.ts';
 import { describeWithServers } from '../support/context.ts';
 import { eventsOf, kitForTest } from '../support/kits.ts';
 import { startProxy } from '../support/proxy.ts';
@@ -42,6 +43,17 @@ async function startServer(options: Partial<KitOptions> = {}) {
   const server = await startServerForTest();
   openKit = (prefix) => kitForTest({ url: server.url, prefix });
   return { server, kit: kitForTest({ url: server.url, commandTimeout: '1m', ...options } as KitOptions) };
+}
+
+/** An app whose requests append 1, 2, ... */
+function serveLogged(log: Log<number>): Promise<string> {
+  let requests = 0;
+  const app = express();
+  app.use(
+    log.middleware(() => ({ id: 'room', event: ++requests })),
+    (_req, res) => void res.end(),
+  );
+  return serve(app);
 }
 
 const eventsIn = (entries: readonly { readonly event: number }[]) => entries.map(({ event }) => event);
@@ -134,6 +146,96 @@ describeWithServers('A log with write-behind while Redis is paused', () => {
     server.thaw();
     expect(lost).toEqual([['ERR_REDIS_KIT_TIMEOUT', 'room', 1]]);
   });
+});
+
+describeWithServers('Closing a kit while open work appends to a log with write-behind', () => {
+  it('the event of a request that has ended is stored, although its hook ends after the call of close', async () => {
+    const { kit } = await startServer();
+    const [entered, opened] = [new Gate(), new Gate()];
+    const hook = async (_context: unknown, next: () => Promise<string | undefined>) => {
+      entered.open();
+      await opened.promise;
+      return next();
+    };
+    const { log, lost, plain } = start(kit, {}, { onAppend: [hook] });
+    const address = await serveLogged(log);
+    await send(address);
+    await entered.promise;
+    const closed = kit.close({ timeout: '5m' });
+    opened.open();
+    await closed;
+    expect(lost).toEqual([]);
+    expect(eventsIn(await plain().last('room', 9))).toEqual([1]);
+  });
+
+  it('a background job for which close waits may append, and its event is stored', async () => {
+    const { kit } = await startServer();
+    const { log, plain } = start(kit);
+    const opened = new Gate();
+    const jobErrors: string[] = [];
+    const jobs = kit.background({ onError: (error) => jobErrors.push(error.message) });
+    await jobs.push('job', async () => {
+      await opened.promise;
+      await log.append('room', 1);
+    });
+    const closed = kit.close({ timeout: '5m' });
+    await expect(log.append('room', 2)).rejects.toMatchObject({ code: 'ERR_REDIS_KIT_CLOSED' });
+    opened.open();
+    await closed;
+    expect(jobErrors).toEqual([]);
+    expect(eventsIn(await plain().last('room', 9))).toEqual([1]);
+  });
+
+  it('appends that wait for space are accepted and stored', async () => {
+    const { server, kit } = await startServer();
+    const { log, lost, plain } = start(kit, { workers: 1, queue: 1 });
+    await kit.ready();
+    server.freeze();
+    const appended = Promise.all(upTo(5).map((number) => log.append('room', number)));
+    const closed = kit.close({ timeout: '5m' });
+    server.thaw();
+    await appended;
+    await closed;
+    expect(lost).toEqual([]);
+    expect(eventsIn(await plain().last('room', 9))).toEqual(upTo(5));
+  });
+
+  it('the event of a request that ends after the close is reported with its id', async () => {
+    const { kit } = await startServer();
+    const { log, lost } = start(kit);
+    const errors = eventsOf(kit, 'error');
+    const address = await serveLogged(log);
+    await kit.close();
+    await send(address);
+    await until('it is reported', () => lost.length > 0);
+    expect(lost).toEqual([['ERR_REDIS_KIT_CLOSED', 'room', 1]]);
+    expect(errors).toHaveLength(1);
+  });
+});
+
+describeWithServers('A log with write-behind whose middleware finds the queue full', () => {
+  it.each(['wait', 'reject'] as const)(
+    'the event of a request is reported and does not wait with onFull %s',
+    async (onFull) => {
+      const { server, kit } = await startServer();
+      const { log, lost, plain } = start(kit, { workers: 1, queue: 1, onFull });
+      const errors = eventsOf(kit, 'error');
+      const address = await serveLogged(log);
+      await kit.ready();
+      server.freeze();
+      for (const number of [10, 11]) await log.append('room', number);
+      // Each is reported while the server is frozen, so none waits for space.
+      for (let requests = 1; requests <= 3; requests++) {
+        await send(address);
+        await until('it is reported', () => lost.length === requests);
+      }
+      server.thaw();
+      await kit.close({ timeout: '5m' });
+      expect(lost).toEqual(upTo(3).map((index) => ['ERR_REDIS_KIT_QUEUE_FULL', 'room', index + 1]));
+      expect(errors).toMatchObject([{ feature: 'log', error: { code: 'ERR_REDIS_KIT_QUEUE_FULL' } }]);
+      expect(eventsIn(await plain().last('room', 9))).toEqual([10, 11]);
+    },
+  );
 });
 
 describeWithServers('A failed write of a log with write-behind', () => {
