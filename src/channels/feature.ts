@@ -20,10 +20,7 @@ export interface ChannelMethods {
    * ConnectionError after 5 s without Redis, and with a StoreError if Redis refuses the subscription. Messages that are
    * published while the subscriber's connection is lost do not arrive.
    */
-  subscribe<Data = Json>(
-    channel: string | ChannelPattern,
-    listener: DataListener<Data>,
-  ): Promise<() => Promise<void>>;
+  subscribe(channel: string | ChannelPattern, listener: DataListener): Promise<() => Promise<void>>;
 }
 
 interface ChannelDeps extends Omit<SubscribeDeps, 'keys'> {

@@ -18,7 +18,7 @@ export interface SubscribeDeps {
   readonly closing: AbortSignal;
 }
 
-export type DataListener<Data = Json> = (data: Data, channel: string) => unknown;
+export type DataListener = (data: Json, channel: string) => unknown;
 
 /** As long as `kit.ready()` waits for Redis. */
 const BEGIN_WITHIN_MS = 5_000;
