@@ -130,7 +130,7 @@ onEveryStore('Channels', (makeKit) => {
     }
   });
 
-  it('calls after close() reject, and a subscription that has not begun does too', async () => {
+  it('after kit.close(), new calls and subscriptions that have not begun reject', async () => {
     const kit = makeKit();
     await kit.ready();
     const { messages, stop } = await record(kit, 'a');

@@ -27,6 +27,17 @@ async function record(log: Log<number>, options: { readonly after?: string } = {
   return { events, cursors, stop };
 }
 
+/** Starts a server and a log on it, whose follower has received the first event. */
+async function followOnOwnServer() {
+  const server = await startServerForTest();
+  const kit = kitForTest({ url: server.url });
+  const log = kit.log<number>('chat', { ttl });
+  const { events } = await record(log);
+  await log.append('room', 0);
+  await until('the follower has begun', () => events.length === 1);
+  return { server, kit, log, events };
+}
+
 const upTo = (count: number) => Array.from({ length: count }, (_, index) => index);
 
 onEveryStore('A follower of a log', (makeKit) => {
@@ -236,12 +247,7 @@ describeWithServers('A follower and its subscription', () => {
   });
 
   it('a follower reads again when an announcement was lost', async () => {
-    const server = await startServerForTest();
-    const kit = kitForTest({ url: server.url });
-    const log = kit.log<number>('chat', { ttl });
-    const { events } = await record(log);
-    await log.append('room', 0);
-    await until('it has begun', () => events.length === 1);
+    const { server, kit, log, events } = await followOnOwnServer();
     // Another client adds entries without an announcement, as a Cluster may lose one between two nodes.
     await withPlainClient(server.url, async (client) => {
       await client.xAdd(`${kit.prefix}:log:{room}:chat`, '*', { 1: '1' });
@@ -322,12 +328,7 @@ describeWithServers('A follower whose connection is lost', () => {
   });
 
   it('a follower misses nothing while its server restarts without its data', async () => {
-    const server = await startServerForTest();
-    const kit = kitForTest({ url: server.url });
-    const log = kit.log<number>('chat', { ttl });
-    const { events } = await record(log);
-    await log.append('room', 0);
-    await until('it has begun', () => events.length === 1);
+    const { server, log, events } = await followOnOwnServer();
     await server.restart();
     const append = (number: number) =>
       until('it is appended', () =>

@@ -10,8 +10,8 @@ export interface CacheEnterPolicyArgs {
 
 /*
  * Adds the key of an entry to the index of its policy, a sorted set whose scores are the times at which the entries
- * expire, and removes the surplus: the entries that expire first. Of entries that expire in the same millisecond, a later
- * one has a score that is a thousandth higher, so that the oldest are removed first.
+ * expire, and removes the surplus: the entries that expire first. If entries expire in the same
+ * millisecond, each later one has a score that is a thousandth higher, so that the oldest are removed first.
  *
  * KEYS   1 the index
  * ARGV   1 time, 2 entry key, 3 lifetime ms, 4 most entries
