@@ -34,7 +34,7 @@ interface ClientOptions {
   readonly socket?: { readonly host?: unknown; readonly tls?: unknown };
   readonly host?: unknown;
   readonly tls?: unknown;
-  /** Of ioredis, whose `host` is then a default without a meaning. */
+  /** An option of ioredis, whose `host` is then a default without a meaning. */
   readonly sentinels?: unknown;
   readonly password?: unknown;
   readonly credentialsProvider?: unknown;

@@ -56,7 +56,7 @@ interface StoredDocument {
   readonly revision: string;
 }
 
-/** Of the writers that conflict with each other, one always succeeds: this many attempts fail only in a crowd. */
+/** One of the writers that conflict with each other always succeeds: this many attempts fail only in a crowd. */
 const MAX_ATTEMPTS = 100;
 
 const LONGEST_PAUSE_MS = 100;
