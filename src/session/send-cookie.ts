@@ -11,11 +11,11 @@ const NO_CONTENT = SessionContent.of({});
 
 /** Sets the session cookie on the response if it is new, renewed by `rolling`, or has changed. */
 export function sendCookie(request: RequestSession): void {
-  const { clientCookie, parts } = request;
   const session = sessionToSend(request);
-  const { id } = request;
+  if (session === undefined) return;
+  const { id, clientCookie, parts } = request;
   // Without an id, the session was not saved.
-  if (session === undefined || id === undefined) return;
+  if (id === undefined) return;
   if (isDue(session, request)) {
     if (session.cookie.secure && !isSecure(request.req, parts.settings.proxy)) return;
   } else if (!hasNewMaxAge(session, request) || clientCookie?.canBeSent(session.cookie) !== true) return;

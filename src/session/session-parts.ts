@@ -16,6 +16,12 @@ import type { SessionDeps } from './user-index.ts';
 
 const ID_BYTES = 24;
 
+/** Random bytes are generated for this many ids at a time, since each call of `randomBytes` costs more than an id. */
+const POOLED_IDS = 128;
+
+let pool = Buffer.alloc(0);
+let used = 0;
+
 interface KitParts extends SessionDeps {
   readonly deadlines: RequestDeadlines;
   readonly isMemory: boolean;
@@ -37,12 +43,22 @@ export function sessionParts(settings: SessionSettings, kit: KitParts): SessionP
 }
 
 function newId(req: Req, { genid }: SessionSettings): string {
-  if (genid === undefined) return randomBytes(ID_BYTES).toString('base64url');
+  if (genid === undefined) return randomId();
   const id: unknown = genid(req);
   if (isIdentity(id)) return id;
   throw new ConfigError(
     `kit.session: option \`genid\` returned ${kindOf(id)}; it must return a string that is not empty, and no promise`,
   );
+}
+
+function randomId(): string {
+  if (used === pool.length) {
+    pool = randomBytes(POOLED_IDS * ID_BYTES);
+    used = 0;
+  }
+  const start = used;
+  used += ID_BYTES;
+  return pool.toString('base64url', start, used);
 }
 
 function newCookie(req: Req, { cookie, proxy }: SessionSettings): expressSession.Cookie {

@@ -1,6 +1,6 @@
 import express, { type Request } from 'express';
 import expressSession from 'express-session';
-import { expect, it } from 'vitest';
+import { expect, it, onTestFinished, vi } from 'vitest';
 import type { SessionOptions } from '../../src/index.ts';
 import { ask, serve } from '../http/exchange.ts';
 import { APPS, EXPRESS, mount } from '../http/frameworks.ts';
@@ -82,6 +82,24 @@ describeOnBothEngines('the session of a request', (url) => {
     const other = new Browser(await serveSessions(kit, {}, ROUTES));
     await other.get('/unread');
     expect(await kit.sessions.count()).toBe(1);
+  });
+
+  it('a request without a cookie creates no session if its handler does not read it', async () => {
+    const address = await serveSessions(kitForTest({ url: url() }), {}, ROUTES);
+    const created = vi.spyOn(expressSession, 'Session');
+    onTestFinished(() => created.mockRestore());
+    await new Browser(address).get('/unread');
+    expect(created).not.toHaveBeenCalled();
+    await new Browser(address).get('/has');
+    expect(created).toHaveBeenCalledOnce();
+  });
+
+  it('new sessions have different ids', async () => {
+    const routes: Routes = { '/id': (req, res) => void res.end(req.sessionID) };
+    const browser = new Browser(await serveSessions(kitForTest({ url: url() }), {}, routes));
+    const ids = new Set<string>();
+    for (let times = 0; times < 300; times++) ids.add((await browser.get('/id')).body);
+    expect(ids.size).toBe(300);
   });
 
   it('`req.sessionID` is the id in the cookie, or that of the new session', async () => {
