@@ -4,6 +4,7 @@ import { describe } from '../base/describe.ts';
 import { ConfigError } from '../base/errors.ts';
 import type { Reporter } from '../base/reporter.ts';
 import { OuterHead } from './outer-head.ts';
+import { inTurnBatch } from './turn-batch.ts';
 
 const KEYS: unique symbol = Symbol('the keys of a request that passed the front');
 
@@ -58,7 +59,9 @@ export class Front {
     }
     const run = app as RequestListener;
     return (req, res) => {
-      if (!this.#answers(req, res)) run(req, res);
+      inTurnBatch(res, () => {
+        if (!this.#answers(req, res)) run(req, res);
+      });
     };
   }
 

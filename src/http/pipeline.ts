@@ -5,6 +5,7 @@ import type { Middleware, Next, Req, Res } from './middleware.ts';
 import { checkMiddlewareCall } from './mount-check.ts';
 import { type Pipelined, pipelinedOf } from './read-ahead.ts';
 import { hasClientLeft } from './response/unserved.ts';
+import { isInTurnBatch } from './turn-batch.ts';
 
 /** A middleware of a pipeline: one of the kit, or another one. Its arguments are those of Express. */
 export type PipelineStep<Request extends IncomingMessage = Req, Response extends ServerResponse = Res> = (
@@ -117,7 +118,7 @@ class PipelineRun {
   #sendReads(): void {
     this.#isReading = false;
     const [req, res] = [this.#req, this.#res];
-    if (res.headersSent || hasClientLeft(req, res)) return;
+    if (res.headersSent || isInTurnBatch(res) || hasClientLeft(req, res)) return;
     this.#unread = Math.max(this.#unread, this.#turn + 1);
     for (let step = this.#steps[this.#unread]; step !== undefined; step = this.#steps[this.#unread]) {
       if (this.#steps[this.#unread - 1]?.pipelined?.isOvertaken !== true) return;

@@ -19,6 +19,7 @@ import {
   type MiddlewareOutcome,
   runMiddleware,
 } from '../http/run-middleware.ts';
+import { outcomeInTurnBatch } from '../http/turn-batch.ts';
 import type { Decision, PolicyGroup, RateLimitDeps, RequestDecision } from './decision.ts';
 import { type Limiter, PolicyLimiter } from './limiter.ts';
 import { MisuseWatch } from './misuse.ts';
@@ -50,7 +51,6 @@ export function rateLimitMiddleware(
   const limiter = new PolicyLimiter({ ...settings, policies }, deps);
   const reportFailure = (error: unknown) => void deps.reporter.failure('rate', asError(error));
 
-  /** Ends synchronously where the app's callbacks do and the decision is known, as it is for most refusals and in a batch. */
   function limit(req: IncomingMessage, res: ServerResponse, next: Next): Outcome {
     const skips = settings.skip?.(asExpress(req));
     if (typeof skips === 'object') {
@@ -70,7 +70,7 @@ export function rateLimitMiddleware(
     if (groups.length === 0) return 'continue';
     const cost = typeof settings.cost === 'function' ? settings.cost(asExpress(call.req)) : settings.cost;
     const known = limiter.spend(groups, cost) ?? limiter.knownRefusal(groups, cost);
-    if (known !== undefined) return act(known, groups, call);
+    if (known !== undefined) return outcomeInTurnBatch(call.res, () => act(known, groups, call));
     return limiter.take(groups, cost, deps.deadlines.of(call.req), leaves(call.res)).then(
       (decision) => act(decision, groups, call),
       (error: unknown) => {

@@ -9,6 +9,7 @@ import { withReadAhead } from '../http/read-ahead.ts';
 import { isComplete } from '../http/response/complete-response.ts';
 import { addResponseHook } from '../http/response/guarded-response.ts';
 import { passError } from '../http/run-middleware.ts';
+import { inTurnBatch } from '../http/turn-batch.ts';
 import { CommitHook } from './commit.ts';
 import { resolveSessionOptions, type SessionOptions } from './options.ts';
 import { defineProperties } from './request-properties.ts';
@@ -84,7 +85,7 @@ class SessionHandler {
       return;
     }
     const ids = this.#parts.cookies.idsOf(req);
-    if (ids.length === 0) this.#start(call);
+    if (ids.length === 0) inTurnBatch(call.res, () => this.#start(call));
     else this.#load({ ...call, next: outsideOfPromise(next) }, ids);
   }
 

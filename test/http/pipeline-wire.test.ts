@@ -110,6 +110,9 @@ describeWithServers('the commands of a pipeline', () => {
     await ask();
     expect((await ask()).status).toBe(429);
     expect(await scriptsOf(async () => expect((await ask()).status).toBe(429))).toEqual([]);
+    // Requests that arrive together are refused together, at the end of the turn.
+    const many = () => Promise.all(Array.from({ length: 60 }, () => ask()));
+    expect(await scriptsOf(many)).toEqual([]);
   });
 
   it('a request that Redis refuses has read ahead, and leaves nothing behind', async () => {

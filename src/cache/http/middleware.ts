@@ -5,7 +5,14 @@ import { checkMiddlewareCall } from '../../http/mount-check.ts';
 import { withReadAhead } from '../../http/read-ahead.ts';
 import { callError } from '../../http/response/complete-response.ts';
 import { addResponseHook } from '../../http/response/guarded-response.ts';
-import { callInBackground, passError, runMiddleware, untilClientLeaves } from '../../http/run-middleware.ts';
+import {
+  callInBackground,
+  type MiddlewareCall,
+  passError,
+  runMiddleware,
+  untilClientLeaves,
+} from '../../http/run-middleware.ts';
+import { inTurnBatch } from '../../http/turn-batch.ts';
 import type { CachePolicies } from '../store/options.ts';
 import type { Exchange } from './forwarder.ts';
 import { offerControls } from './handler-controls.ts';
@@ -66,19 +73,27 @@ export function cacheMiddleware(
       next(unusable);
       return;
     }
+    const call = { req, res, next };
     let exchange: Exchange | undefined;
+    let localAnswer: (() => void) | undefined;
     try {
       exchange = begin(req, res);
-      if (exchange !== undefined && responder.answerLocally(exchange)) return;
+      localAnswer = exchange && responder.localAnswer(exchange);
     } catch (error) {
-      passError({ req, res, next }, error);
+      passError(call, error);
       return;
     }
     if (exchange === undefined) next();
-    else
-      runMiddleware({ req, res, next }, reportFailure, () =>
-        untilClientLeaves(res, () => responder.answer(exchange)),
-      );
+    else if (localAnswer !== undefined) inTurnBatch(res, () => attempt(call, localAnswer));
+    else runMiddleware(call, reportFailure, () => untilClientLeaves(res, () => responder.answer(exchange)));
+  }
+
+  function attempt(call: MiddlewareCall, send: () => void): void {
+    try {
+      send();
+    } catch (error) {
+      passError(call, error);
+    }
   }
 
   /** Not for requests whose key or use depends on a callback of the app, which is called only once its turn comes. */

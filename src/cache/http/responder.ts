@@ -96,30 +96,42 @@ export class Responder {
     });
   }
 
-  /** Answers a request with a local copy, without a Redis command. Returns false if no local copy may answer. */
-  answerLocally(exchange: Exchange): boolean {
+  /** Returns a function that answers a request with a local copy; undefined if no local copy may answer. */
+  localAnswer(exchange: Exchange): (() => void) | undefined {
     const { req, key } = exchange;
     const { responses } = this.#deps.caches;
     const entry = responses.localCopy(this.#lookup, key.localKey());
-    if (entry === undefined) return this.#sendPart(exchange, this.#parts.localCopy(exchange));
-    if (!this.#acceptance.accepts(req, entry) || internalPurposeOf(req) !== undefined) return false;
+    if (entry === undefined) {
+      const part = this.#parts.localCopy(exchange);
+      return part && isPartFor(req, part.content) ? () => this.#send(exchange, part, 'hit') : undefined;
+    }
+    if (!this.#acceptance.accepts(req, entry) || internalPurposeOf(req) !== undefined) return undefined;
     const { names } = entry.content.vary;
-    if (names !== '' && names !== key.variesOn()) return false;
+    if (names !== '' && names !== key.variesOn()) return undefined;
     const usability = usabilityOf(entry, responses.now());
     if (usability === 'fresh') {
-      if (this.#settings.front) this.#learnFront(exchange, entry);
-      this.#send(exchange, entry, 'hit');
-      return true;
+      return () => {
+        if (this.#settings.front) this.#learnFront(exchange, entry);
+        this.#send(exchange, entry, 'hit');
+      };
     }
-    if (usability !== 'stale') return false;
+    return usability === 'stale' ? this.#staleAnswer(exchange, entry) : undefined;
+  }
+
+  #staleAnswer(exchange: Exchange, entry: Entry<CachedResponse>): (() => void) | undefined {
+    const { req, key } = exchange;
     const { id } = key.request;
-    const isRefreshing = this.#refresher.isRefreshing(id);
-    const app = isRefreshing ? undefined : this.#refresher.rootAppOf(req, id);
-    if (!isRefreshing && app === undefined) return false;
-    this.#send(exchange, entry, 'stale');
-    const begin = () => responses.beginRefresh(this.#lookupOf(exchange, false), this.#lookup);
-    if (app !== undefined) void this.#refresher.refresh(app, { req, key: key.request, entry }, begin);
-    return true;
+    if (this.#refresher.isRefreshing(id)) return () => this.#send(exchange, entry, 'stale');
+    const app = this.#refresher.rootAppOf(req, id);
+    if (app === undefined) return undefined;
+    const begin = () =>
+      this.#deps.caches.responses.beginRefresh(this.#lookupOf(exchange, false), this.#lookup);
+    return () => {
+      this.#send(exchange, entry, 'stale');
+      // Another request of the same turn may have begun to refresh.
+      if (this.#refresher.isRefreshing(id)) return;
+      void this.#refresher.refresh(app, { req, key: key.request, entry }, begin);
+    };
   }
 
   async answer(exchange: Exchange): Promise<MiddlewareOutcome> {
