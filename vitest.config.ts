@@ -1,7 +1,9 @@
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
+import { compiledSources } from './test/support/compiled-kit.ts';
 
 export default defineConfig({
+  plugins: [compiledSources()],
   resolve: {
     // Tests and examples that import the package by its name run on the sources.
     alias: [{ find: /^redis-kit$/, replacement: fileURLToPath(new URL('./src/index.ts', import.meta.url)) }],
@@ -19,5 +21,6 @@ export default defineConfig({
     pool: 'forks',
     maxWorkers: 3,
     unstubEnvs: true,
+    server: { deps: { external: [/\/\.cache\/run-/] } },
   },
 });

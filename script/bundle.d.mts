@@ -1,1 +1,1 @@
-export function bundle(directory: string): Promise<void>;
+export function bundle(directory: string, modules?: readonly string[]): Promise<void>;

@@ -1,5 +1,5 @@
 import type { TestProject } from 'vitest/node';
-import { compileKit } from './compiled-kit.ts';
+import { kitOfRun } from './compiled-kit.ts';
 import { assertKeysAreOurs, keysOn } from './keys-guard.ts';
 import { withPlainClient } from './plain-client.ts';
 import {
@@ -26,7 +26,7 @@ export default async function setUpSharedServer(project: TestProject): Promise<(
   const canStartServers = findServerBinary() !== undefined;
   const server = await startSharedServer(provider);
   const shared: SharedServer[] = [server];
-  const compiled = compileKit();
+  const compiled = await kitOfRun();
   try {
     await requireSupportedVersion(server.url, provider);
     const alreadyThere = await keysOn(server.url);
@@ -35,18 +35,17 @@ export default async function setUpSharedServer(project: TestProject): Promise<(
     shared.push(...nodes);
     project.provide('redisUrl', server.url);
     project.provide('canStartServers', canStartServers);
-    const { url, tsconfig } = await compiled;
-    project.provide('compiledKit', { url, tsconfig });
+    project.provide('compiledKit', { url: compiled.url, tsconfig: compiled.tsconfig });
     project.provide(
       'clusterNodes',
       nodes.map(({ host, port }) => ({ host, port })),
     );
     return async () => {
-      await (await compiled).remove();
+      await compiled.remove();
       await tearDown(shared, alreadyThere);
     };
   } catch (error) {
-    await (await compiled).remove();
+    await compiled.remove();
     await Promise.all(shared.map((each) => each.stop()));
     throw error;
   }

@@ -5,8 +5,9 @@ import compression from 'compression';
 import inject from 'light-my-request';
 import { createMocks } from 'node-mocks-http';
 import onHeaders from 'on-headers';
-import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { addResponseHook } from '../../../src/http/response/guarded-response.ts';
+import { importCopy } from '../../support/compiled-kit.ts';
 import { compression17, onHeaders102 } from '../../support/older-releases.ts';
 import { ask, type Handler, listen, logging, serve } from '../exchange.ts';
 import { APPS, mount } from '../frameworks.ts';
@@ -180,8 +181,9 @@ describe('the methods on the prototype of a response', () => {
 
   it('two copies of the kit share them, and the hooks of each run once, the last added first', async () => {
     const { end } = ServerResponse.prototype;
-    vi.resetModules();
-    const copy = (await import('../../../src/http/response/guarded-response.ts')).addResponseHook;
+    const path = 'src/http/response/guarded-response.ts';
+    const { addResponseHook: copy } =
+      await importCopy<typeof import('../../../src/http/response/guarded-response.ts')>(path);
     expect(copy).not.toBe(addResponseHook);
     for (const [first, second] of [
       [addResponseHook, copy],
