@@ -4,7 +4,7 @@ import { describe } from '../base/describe.ts';
 import { ConfigError } from '../base/errors.ts';
 import type { Reporter } from '../base/reporter.ts';
 import { OuterHead } from './outer-head.ts';
-import { inTurnBatch } from './turn-batch.ts';
+import { runInTurnBatch } from './turn-batch.ts';
 
 const KEYS: unique symbol = Symbol('the keys of a request that passed the front');
 
@@ -59,9 +59,16 @@ export class Front {
     }
     const run = app as RequestListener;
     return (req, res) => {
-      inTurnBatch(res, () => {
-        if (!this.#answers(req, res)) run(req, res);
-      });
+      const keys = keysOf(req);
+      (req as FrontedRequest)[KEYS] = keys;
+      const routes = [this.#routeFor(keys.url, req), this.#routeFor(keys.path, req)];
+      // The app runs at once, since its commands would leave one turn later.
+      if (routes.every((route) => route === undefined)) run(req, res);
+      else {
+        runInTurnBatch({ req, res }, () => {
+          if (!routes.some((route) => route?.answer.send(req, res, route.outer))) run(req, res);
+        });
+      }
     };
   }
 
@@ -82,16 +89,11 @@ export class Front {
     else this.#routes.set(key, { answer, outer, confirmedAt: undefined });
   }
 
-  #answers(req: FrontedRequest, res: ServerResponse): boolean {
-    const keys = keysOf(req);
-    req[KEYS] = keys;
-    return this.#repeats(keys.url, req, res) || this.#repeats(keys.path, req, res);
-  }
-
-  #repeats(key: string, req: IncomingMessage, res: ServerResponse): boolean {
+  /** The route of a key, if the app has confirmed it lately. */
+  #routeFor(key: string, req: IncomingMessage): FrontRoute | undefined {
     const route = this.#routes.get(key);
-    if (route?.confirmedAt === undefined || this.#now() - route.confirmedAt >= CONFIRMED_MS) return false;
-    return route.outer.isFor(req) && route.answer.send(req, res, route.outer);
+    if (route?.confirmedAt === undefined || this.#now() - route.confirmedAt >= CONFIRMED_MS) return undefined;
+    return route.outer.isFor(req) ? route : undefined;
   }
 }
 

@@ -5,7 +5,7 @@ import type { Middleware, Next, Req, Res } from './middleware.ts';
 import { checkMiddlewareCall } from './mount-check.ts';
 import { type Pipelined, pipelinedOf } from './read-ahead.ts';
 import { hasClientLeft } from './response/unserved.ts';
-import { isInTurnBatch } from './turn-batch.ts';
+import { countTurnBatchWorks } from './turn-batch.ts';
 
 /** A middleware of a pipeline: one of the kit, or another one. Its arguments are those of Express. */
 export type PipelineStep<Request extends IncomingMessage = Req, Response extends ServerResponse = Res> = (
@@ -78,6 +78,7 @@ class PipelineRun {
       this.#leave();
       return;
     }
+    const waiting = countTurnBatchWorks();
     try {
       const result: unknown = step.run(this.#req, this.#res, (error) => this.#continue(turn, error));
       // As in Express 5, the error of a promise that a middleware returns is passed to `next`.
@@ -87,7 +88,8 @@ class PipelineRun {
       if (this.#hasNextThrown) throw error;
       this.#leave(error);
     }
-    if (this.#turn === turn) this.#readAhead();
+    // A step that only waits for the end of the turn knows its outcome, which may be a refusal.
+    if (this.#turn === turn && countTurnBatchWorks() === waiting) this.#readAhead();
   }
 
   #continue(turn: number, error: unknown): void {
@@ -118,7 +120,7 @@ class PipelineRun {
   #sendReads(): void {
     this.#isReading = false;
     const [req, res] = [this.#req, this.#res];
-    if (res.headersSent || isInTurnBatch(res) || hasClientLeft(req, res)) return;
+    if (res.headersSent || hasClientLeft(req, res)) return;
     this.#unread = Math.max(this.#unread, this.#turn + 1);
     for (let step = this.#steps[this.#unread]; step !== undefined; step = this.#steps[this.#unread]) {
       if (this.#steps[this.#unread - 1]?.pipelined?.isOvertaken !== true) return;

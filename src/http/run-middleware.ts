@@ -2,9 +2,15 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Next } from './middleware.ts';
 import { isClosed } from './response/kit-reads.ts';
 import { endUnserved, hasClientLeft } from './response/unserved.ts';
+import { runInTurnBatch } from './turn-batch.ts';
 
 /** How a middleware ends: it calls `next()`, it responds, or it does neither because the client has disconnected. */
 export type MiddlewareOutcome = 'continue' | 'answered' | 'gone';
+
+/** An outcome, now or later, or work that needs no reply of Redis and can wait for the end of the turn. */
+export type Outcome = MiddlewareOutcome | Promise<MiddlewareOutcome | KnownOutcome> | KnownOutcome;
+
+export type KnownOutcome = () => MiddlewareOutcome | Promise<MiddlewareOutcome>;
 
 export interface MiddlewareCall {
   readonly req: IncomingMessage;
@@ -20,7 +26,7 @@ export interface MiddlewareCall {
 export function runMiddleware(
   call: MiddlewareCall,
   late: (error: unknown) => void,
-  work: (next: Next) => MiddlewareOutcome | Promise<MiddlewareOutcome>,
+  work: (next: Next) => Outcome,
 ): void {
   let hasContinued = false;
   function continueOnce(error?: unknown): void {
@@ -37,15 +43,19 @@ export function runMiddleware(
     if (hasContinued) late(error);
     else passError({ ...call, next: continueOnce }, error);
   }
-  let working: MiddlewareOutcome | Promise<MiddlewareOutcome>;
-  try {
-    working = work(continueOnce);
-  } catch (error) {
-    fail(error);
-    return;
+  function follow(step: () => Outcome): void {
+    let outcome: Outcome;
+    try {
+      outcome = step();
+    } catch (error) {
+      fail(error);
+      return;
+    }
+    if (typeof outcome === 'string') end(outcome);
+    else if (typeof outcome === 'function') runInTurnBatch(call, () => follow(outcome));
+    else outcome.then((later) => follow(() => later), fail);
   }
-  if (typeof working === 'string') end(working);
-  else working.then(end, fail);
+  follow(() => work(continueOnce));
 }
 
 /**

@@ -17,9 +17,9 @@ import {
   callInBackground,
   type MiddlewareCall,
   type MiddlewareOutcome,
+  type Outcome,
   runMiddleware,
 } from '../http/run-middleware.ts';
-import { outcomeInTurnBatch } from '../http/turn-batch.ts';
 import type { Decision, PolicyGroup, RateLimitDeps, RequestDecision } from './decision.ts';
 import { type Limiter, PolicyLimiter } from './limiter.ts';
 import { MisuseWatch } from './misuse.ts';
@@ -34,8 +34,6 @@ declare global {
     }
   }
 }
-
-type Outcome = MiddlewareOutcome | Promise<MiddlewareOutcome>;
 
 export function rateLimitMiddleware(
   options: RateLimitOptions<never>,
@@ -70,7 +68,7 @@ export function rateLimitMiddleware(
     if (groups.length === 0) return 'continue';
     const cost = typeof settings.cost === 'function' ? settings.cost(asExpress(call.req)) : settings.cost;
     const known = limiter.spend(groups, cost) ?? limiter.knownRefusal(groups, cost);
-    if (known !== undefined) return outcomeInTurnBatch(call.res, () => act(known, groups, call));
+    if (known !== undefined) return () => act(known, groups, call);
     return limiter.take(groups, cost, deps.deadlines.of(call.req), leaves(call.res)).then(
       (decision) => act(decision, groups, call),
       (error: unknown) => {
@@ -85,7 +83,7 @@ export function rateLimitMiddleware(
     decision: Decision,
     groups: readonly PolicyGroup[],
     { req, res, next }: MiddlewareCall,
-  ): Outcome {
+  ): MiddlewareOutcome | Promise<MiddlewareOutcome> {
     const request = asExpress(req);
     // The same object, so that `limiter.refund(req.rateLimit)` finds the decision.
     request.rateLimit = Object.assign(decision, {
@@ -159,7 +157,8 @@ export function rateLimitMiddleware(
     next: Next,
   ): Promise<MiddlewareOutcome> {
     try {
-      return await limit(req, res, next);
+      const outcome = await limit(req, res, next);
+      return typeof outcome === 'function' ? await outcome() : outcome;
     } catch (error) {
       if (!hasClientLeft(req, res)) reportFailure(error);
       return 'continue';

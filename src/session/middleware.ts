@@ -9,7 +9,7 @@ import { withReadAhead } from '../http/read-ahead.ts';
 import { isComplete } from '../http/response/complete-response.ts';
 import { addResponseHook } from '../http/response/guarded-response.ts';
 import { passError } from '../http/run-middleware.ts';
-import { inTurnBatch } from '../http/turn-batch.ts';
+import { runInTurnBatch } from '../http/turn-batch.ts';
 import { CommitHook } from './commit.ts';
 import { resolveSessionOptions, type SessionOptions } from './options.ts';
 import { defineProperties } from './request-properties.ts';
@@ -85,7 +85,7 @@ class SessionHandler {
       return;
     }
     const ids = this.#parts.cookies.idsOf(req);
-    if (ids.length === 0) inTurnBatch(call.res, () => this.#start(call));
+    if (ids.length === 0) runInTurnBatch(call, () => this.#start(call));
     else this.#load({ ...call, next: outsideOfPromise(next) }, ids);
   }
 
@@ -162,15 +162,15 @@ class SessionHandler {
 
   /** Gives the request its session, and calls the next handler. */
   #continue(call: Call, request: RequestSession): void {
-    defineProperties(call.req, request);
     try {
+      defineProperties(call.req, request);
       if (request.isDetached || (this.#isEager && request.isNew)) request.touch();
       if (request.isDetached) request.dropCookie();
+      if (call.hasResponse) addResponseHook(call.res, new CommitHook(request));
     } catch (error) {
       passError(call, error);
       return;
     }
-    if (call.hasResponse) addResponseHook(call.res, new CommitHook(request));
     call.next();
   }
 }

@@ -43,7 +43,7 @@ export function sessionParts(settings: SessionSettings, kit: KitParts): SessionP
 }
 
 function newId(req: Req, { genid }: SessionSettings): string {
-  if (genid === undefined) return randomId();
+  if (genid === undefined) return generateId();
   const id: unknown = genid(req);
   if (isIdentity(id)) return id;
   throw new ConfigError(
@@ -51,7 +51,7 @@ function newId(req: Req, { genid }: SessionSettings): string {
   );
 }
 
-function randomId(): string {
+function generateId(): string {
   if (used === pool.length) {
     pool = randomBytes(POOLED_IDS * ID_BYTES);
     used = 0;

@@ -12,7 +12,7 @@ import {
   runMiddleware,
   untilClientLeaves,
 } from '../../http/run-middleware.ts';
-import { inTurnBatch } from '../../http/turn-batch.ts';
+import { runInTurnBatch } from '../../http/turn-batch.ts';
 import type { CachePolicies } from '../store/options.ts';
 import type { Exchange } from './forwarder.ts';
 import { offerControls } from './handler-controls.ts';
@@ -78,17 +78,17 @@ export function cacheMiddleware(
     let localAnswer: (() => void) | undefined;
     try {
       exchange = begin(req, res);
-      localAnswer = exchange && responder.localAnswer(exchange);
+      localAnswer = exchange && responder.findLocalAnswer(exchange);
     } catch (error) {
       passError(call, error);
       return;
     }
     if (exchange === undefined) next();
-    else if (localAnswer !== undefined) inTurnBatch(res, () => attempt(call, localAnswer));
+    else if (localAnswer !== undefined) runInTurnBatch(call, () => sendTo(call, localAnswer));
     else runMiddleware(call, reportFailure, () => untilClientLeaves(res, () => responder.answer(exchange)));
   }
 
-  function attempt(call: MiddlewareCall, send: () => void): void {
+  function sendTo(call: MiddlewareCall, send: () => void): void {
     try {
       send();
     } catch (error) {

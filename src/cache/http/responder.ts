@@ -97,7 +97,7 @@ export class Responder {
   }
 
   /** Returns a function that answers a request with a local copy; undefined if no local copy may answer. */
-  localAnswer(exchange: Exchange): (() => void) | undefined {
+  findLocalAnswer(exchange: Exchange): (() => void) | undefined {
     const { req, key } = exchange;
     const { responses } = this.#deps.caches;
     const entry = responses.localCopy(this.#lookup, key.localKey());
