@@ -1,5 +1,7 @@
+import { LinkedList } from './linked-list.ts';
+
 interface SharedListener {
-  readonly listeners: Set<() => void>;
+  readonly listeners: LinkedList<() => void>;
   abort(): void;
 }
 
@@ -12,18 +14,18 @@ const sharedListeners = new WeakMap<AbortSignal, SharedListener>();
 export function onAbort(signal: AbortSignal, listener: () => void): () => void {
   const { listeners, abort } = sharedListenerOf(signal);
   if (listeners.size === 0) signal.addEventListener('abort', abort, { once: true });
-  listeners.add(listener);
+  const link = listeners.add(listener);
   return () => {
-    if (listeners.delete(listener) && listeners.size === 0) signal.removeEventListener('abort', abort);
+    if (listeners.remove(link) && listeners.size === 0) signal.removeEventListener('abort', abort);
   };
 }
 
 function sharedListenerOf(signal: AbortSignal): SharedListener {
   const known = sharedListeners.get(signal);
   if (known !== undefined) return known;
-  const listeners = new Set<() => void>();
+  const listeners = new LinkedList<() => void>();
   const abort = () => {
-    for (const listener of [...listeners]) listener();
+    for (const { value: listener } of listeners.links()) listener();
   };
   const shared = { listeners, abort };
   sharedListeners.set(signal, shared);

@@ -1,15 +1,18 @@
+import { type Link, LinkedList } from '../base/linked-list.ts';
 import { eventLoopTimeMs, tickEventLoopTime } from '../engine/event-loop-time.ts';
 
 const TICK_MS = 10;
 
-export interface Timeout {
+interface Expiry {
   readonly at: number;
   expire(): void;
 }
 
+export type Timeout = Link<Expiry>;
+
 /** Timeouts share one coarse timer while any is set: a timer or AbortSignal per command costs more than the command. */
 export class Timeouts {
-  readonly #timeouts = new Set<Timeout>();
+  readonly #timeouts = new LinkedList<Expiry>();
   #timer: NodeJS.Timeout | undefined;
 
   get size(): number {
@@ -39,25 +42,23 @@ export class Timeouts {
 
   /** Calls `expire` after `ms`, unless the timeout is stopped before. */
   start(ms: number, expire: () => void): Timeout {
-    const timeout = { at: eventLoopTimeMs() + ms, expire };
-    this.#timeouts.add(timeout);
     this.#timer ??= setInterval(() => this.#tick(), TICK_MS);
-    return timeout;
+    return this.#timeouts.add({ at: eventLoopTimeMs() + ms, expire });
   }
 
   /** Returns whether the timeout had not expired. */
   stop(timeout: Timeout): boolean {
-    return this.#timeouts.delete(timeout);
+    return this.#timeouts.remove(timeout);
   }
 
   #tick(): void {
     tickEventLoopTime();
     const now = eventLoopTimeMs();
-    const expired = [...this.#timeouts].filter((timeout) => timeout.at <= now);
+    const expired = this.#timeouts.links().filter(({ value }) => value.at <= now);
     // After a blocked event loop, timers run before sockets are read. A reply that has arrived meanwhile is read first.
     if (expired.length > 0) {
       setImmediate(() => {
-        for (const timeout of expired) if (this.#timeouts.delete(timeout)) timeout.expire();
+        for (const timeout of expired) if (this.#timeouts.remove(timeout)) timeout.value.expire();
       });
     }
     if (this.#timeouts.size === 0) {

@@ -1,5 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { RedisKitError } from '../base/errors.ts';
+import { type Link, LinkedList } from '../base/linked-list.ts';
 import type { Reporter } from '../base/reporter.ts';
 import type { KitLockHandle, RequestedLocks } from './handle.ts';
 
@@ -19,7 +20,7 @@ const MAY_WAIT_FOR_ITSELF =
 const contexts = new AsyncLocalStorage<readonly KitLockHandle[]>();
 
 /** The handles of the requests that hold a lock through the middleware. */
-const requestHandles = new Set<KitLockHandle>();
+const requestHandles = new LinkedList<KitLockHandle>();
 
 /** Runs work in an async context that records the handle as held. */
 export function runHolding<Result>(handle: KitLockHandle, work: () => Result): Result {
@@ -28,13 +29,15 @@ export function runHolding<Result>(handle: KitLockHandle, work: () => Result): R
   return contexts.run([...outer, handle], work);
 }
 
+export type RequestHandleLink = Link<KitLockHandle>;
+
 /** Records that a request holds its lock without an async context, until `removeRequestHandle()`. */
-export function addRequestHandle(handle: KitLockHandle): void {
-  requestHandles.add(handle);
+export function addRequestHandle(handle: KitLockHandle): RequestHandleLink {
+  return requestHandles.add(handle);
 }
 
-export function removeRequestHandle(handle: KitLockHandle): void {
-  requestHandles.delete(handle);
+export function removeRequestHandle(link: RequestHandleLink): void {
+  requestHandles.remove(link);
 }
 
 /** Throws when the caller is known to hold a requested lock; warns when only the async context shows such a lock. */
@@ -57,7 +60,7 @@ export function checkReentry(
 
 /** Warns when a call has waited in vain since `askedAt` and one request has held a requested lock all the time. */
 export function checkVainWait(askedAt: number, requested: RequestedLocks, reporter: Reporter): void {
-  for (const handle of requestHandles) {
+  for (const { value: handle } of requestHandles.links()) {
     const lock = handle.heldLockOf(requested);
     if (lock === undefined || lock.grant.grantedAt.steady > askedAt) continue;
     reporter.warning(MAY_WAIT_FOR_ITSELF);

@@ -10,7 +10,7 @@ import { callInBackground } from '../http/run-middleware.ts';
 import { Alarm, type AlarmTask } from '../waiting/alarm.ts';
 import type { KitLockHandle } from './handle.ts';
 import type { LockSettings } from './options.ts';
-import { addRequestHandle, removeRequestHandle } from './reentry.ts';
+import { addRequestHandle, type RequestHandleLink, removeRequestHandle } from './reentry.ts';
 
 interface LockedRequest {
   readonly req: IncomingMessage;
@@ -58,12 +58,11 @@ class ResponseLock extends RequestLock implements ResponseHook {
   readonly phase = 'lock';
   readonly withholdsLastBytes = true;
   readonly outlastsRefusal = true;
-  readonly #handle: KitLockHandle;
+  readonly #link: RequestHandleLink;
 
   constructor(request: LockedRequest, settings: LockSettings, failed: (error: unknown) => void) {
     super(request, settings, failed);
-    this.#handle = request.handle;
-    addRequestHandle(request.handle);
+    this.#link = addRequestHandle(request.handle);
   }
 
   beforeEnd(): Promise<void> {
@@ -71,7 +70,7 @@ class ResponseLock extends RequestLock implements ResponseHook {
   }
 
   override release(): Promise<void> {
-    removeRequestHandle(this.#handle);
+    removeRequestHandle(this.#link);
     return super.release();
   }
 }

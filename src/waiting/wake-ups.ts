@@ -1,5 +1,6 @@
 import { performance } from 'node:perf_hooks';
 import { onAbort } from '../base/abort.ts';
+import { type Link, LinkedList } from '../base/linked-list.ts';
 
 /** How often waiters ask again while the subscriber is disconnected and no message arrives. Shorter than a handoff. */
 const POLL_MS = 250;
@@ -9,7 +10,7 @@ const MARGIN_MS = 10;
 
 /** The waiters of this process, each under the key by which messages wake it. */
 export class WakeUps {
-  readonly #wakeUps = new Map<string, Set<WakeUp>>();
+  readonly #wakeUps = new Map<string, LinkedList<WakeUp>>();
   #isListening = false;
 
   get isListening(): boolean {
@@ -18,29 +19,41 @@ export class WakeUps {
 
   /** Adds a waiter. Call this before asking the store, so that no wake-up is missed. */
   expect(key: string): WakeUp {
-    const wakeUp = new WakeUp(this, key);
-    const wakeUps = this.#wakeUps.get(key);
-    if (wakeUps === undefined) this.#wakeUps.set(key, new Set([wakeUp]));
-    else wakeUps.add(wakeUp);
+    let wakeUps = this.#wakeUps.get(key);
+    if (wakeUps === undefined) {
+      wakeUps = new LinkedList();
+      this.#wakeUps.set(key, wakeUps);
+    }
+    const wakeUp: WakeUp = new WakeUp(() => this.#remove(key, link), this);
+    const link = wakeUps.add(wakeUp);
     return wakeUp;
   }
 
-  remove(key: string, wakeUp: WakeUp): void {
+  #remove(key: string, link: Link<WakeUp>): void {
     const wakeUps = this.#wakeUps.get(key);
-    if (wakeUps?.delete(wakeUp) === true && wakeUps.size === 0) this.#wakeUps.delete(key);
+    if (wakeUps?.remove(link) === true && wakeUps.size === 0) this.#wakeUps.delete(key);
+  }
+
+  #of(key: string): WakeUp[] {
+    return (
+      this.#wakeUps
+        .get(key)
+        ?.links()
+        .map(({ value }) => value) ?? []
+    );
   }
 
   wake(key: string): void {
-    for (const wakeUp of this.#wakeUps.get(key) ?? []) wakeUp.wake();
+    for (const wakeUp of this.#of(key)) wakeUp.wake();
   }
 
   /** Wakes the waiters of a key after `ms`, unless another wake-up comes earlier. */
   wakeIn(key: string, ms: number): void {
-    for (const wakeUp of this.#wakeUps.get(key) ?? []) wakeUp.wakeIn(ms);
+    for (const wakeUp of this.#of(key)) wakeUp.wakeIn(ms);
   }
 
   wakeAll(): void {
-    for (const key of this.#wakeUps.keys()) this.wake(key);
+    for (const key of [...this.#wakeUps.keys()]) this.wake(key);
   }
 
   /** Sets whether messages arrive from now on. Earlier messages may have been lost, so all waiters ask again. */
@@ -51,20 +64,16 @@ export class WakeUps {
 }
 
 export class WakeUp {
+  /** Removes the wake-up. To be called when the waiter no longer waits. */
+  readonly stop: () => void;
   readonly #wakeUps: WakeUps;
-  readonly #key: string;
   #isWoken = false;
   #wakeAt = Number.POSITIVE_INFINITY;
   #resume: (() => void) | undefined;
 
-  constructor(wakeUps: WakeUps, key: string) {
+  constructor(stop: () => void, wakeUps: WakeUps) {
+    this.stop = stop;
     this.#wakeUps = wakeUps;
-    this.#key = key;
-  }
-
-  /** Removes the wake-up. To be called when the waiter no longer waits. */
-  stop(): void {
-    this.#wakeUps.remove(this.#key, this);
   }
 
   wake(): void {

@@ -142,17 +142,21 @@ export class Flight<Content> {
 
 /** The flights of this process that have not ended, by local key. */
 export class Flights<Content> {
-  readonly #flights = new Map<string, Flight<Content>>();
+  /** Each flight is in a place that is emptied at its end, since old tables of a Map keep its values (see LinkedList). */
+  readonly #flights = new Map<string, { flight?: Flight<Content> }>();
 
   get(key: string): Flight<Content> | undefined {
-    return this.#flights.get(key);
+    return this.#flights.get(key)?.flight;
   }
 
   begin(key: string): Flight<Content> {
+    const place: { flight?: Flight<Content> } = {};
     const flight = new Flight<Content>(() => {
-      if (this.#flights.get(key) === flight) this.#flights.delete(key);
+      delete place.flight;
+      if (this.#flights.get(key) === place) this.#flights.delete(key);
     });
-    this.#flights.set(key, flight);
+    place.flight = flight;
+    this.#flights.set(key, place);
     return flight;
   }
 }
