@@ -10,7 +10,7 @@ export type MiddlewareOutcome = 'continue' | 'answered' | 'gone';
 /** An outcome, now or later, or work that needs no reply of Redis and can wait for the end of the turn. */
 export type Outcome = MiddlewareOutcome | Promise<MiddlewareOutcome | KnownOutcome> | KnownOutcome;
 
-export type KnownOutcome = () => MiddlewareOutcome | Promise<MiddlewareOutcome>;
+type KnownOutcome = () => MiddlewareOutcome | Promise<MiddlewareOutcome>;
 
 export interface MiddlewareCall {
   readonly req: IncomingMessage;

@@ -133,7 +133,7 @@ describe('requests that arrive in one turn', () => {
         order.push('arrives');
         const { writeHead } = res;
         // The head of a response is created when it is sent.
-        res.writeHead = function (...args: never[]) {
+        res.writeHead = function (this: ServerResponse, ...args: never[]) {
           order.push(`sent ${this.statusCode}`);
           isAtOnce = turn === turns;
           return Reflect.apply(writeHead, this, args);

@@ -86,7 +86,7 @@ describeOnBothEngines('the session of a request', (url) => {
 
   it('a request without a cookie creates no session if its handler does not read it', async () => {
     const address = await serveSessions(kitForTest({ url: url() }), {}, ROUTES);
-    const created = vi.spyOn(expressSession, 'Session');
+    const created = vi.spyOn(expressSession, 'Cookie');
     onTestFinished(() => created.mockRestore());
     await new Browser(address).get('/unread');
     expect(created).not.toHaveBeenCalled();
