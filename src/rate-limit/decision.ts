@@ -88,7 +88,7 @@ export interface PolicyGroup {
   readonly policies: readonly GroupPolicy[];
   readonly keys: readonly string[];
   /** The command that further requests of the group may join. */
-  shared?: SharedTake;
+  shared?: SharedTake | undefined;
 }
 
 /** A command that decides several requests of one group, in the order in which they arrived. */

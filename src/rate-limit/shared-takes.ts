@@ -49,7 +49,20 @@ export class SharedTakes implements TakingEngine {
     const { reply, amend } = command;
     const shared = { costs: [cost], turn, commands: this.#commands, timeoutMs, replies: reply, amend };
     group.shared = shared;
-    return reply.then((replies) => (shared.costs.length === 1 ? replies : replies.slice(0, policies.length)));
+    // The group is remembered for a long time, and must not keep what belongs to one request.
+    const forget = () => {
+      if (group.shared === shared) group.shared = undefined;
+    };
+    return reply.then(
+      (replies) => {
+        forget();
+        return shared.costs.length === 1 ? replies : replies.slice(0, policies.length);
+      },
+      (error: unknown) => {
+        forget();
+        throw error;
+      },
+    );
   }
 
   async #join(

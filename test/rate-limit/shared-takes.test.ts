@@ -155,6 +155,12 @@ it('a request that joined a command too late gets a command of its own, and is c
   expect((await takes.take(group, 2, undefined))[0]).toMatchObject({ allowed: true, used: 5 });
 });
 
+it('a group keeps nothing of its requests after their reply', async () => {
+  const { takes, group } = await startTakes(false);
+  await Promise.all([1, 2].map((cost) => takes.take(group, cost, undefined)));
+  expect(group.shared).toBeUndefined();
+});
+
 it('requests with different times left do not share a command', async () => {
   const { takes, group, sent } = await startTakes(false);
   const deadlines = [100_000, 100_000, 50_000, 100_000].map((ms) => new Deadline(ms));
