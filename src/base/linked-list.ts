@@ -20,6 +20,10 @@ export class LinkedList<Value> {
     return this.#size;
   }
 
+  get first(): Value | undefined {
+    return this.#first?.value;
+  }
+
   add(value: Value): Link<Value> {
     const link: Link<Value> = { value, before: this.#last, after: undefined, isListed: true };
     if (this.#last === undefined) this.#first = link;

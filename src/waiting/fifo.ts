@@ -1,8 +1,4 @@
-interface Link<Value> {
-  readonly value: Value;
-  before: Link<Value> | undefined;
-  after: Link<Value> | undefined;
-}
+import { type Link, LinkedList } from '../base/linked-list.ts';
 
 /**
  * A Set whose first value is found in constant time. An iterator of a Set skips the places of all values that were
@@ -10,38 +6,28 @@ interface Link<Value> {
  */
 export class Fifo<Value> {
   readonly #links = new Map<Value, Link<Value>>();
-  #first: Link<Value> | undefined;
-  #last: Link<Value> | undefined;
+  readonly #list = new LinkedList<Value>();
 
   get size(): number {
-    return this.#links.size;
+    return this.#list.size;
   }
 
   get first(): Value | undefined {
-    return this.#first?.value;
+    return this.#list.first;
   }
 
   add(value: Value): void {
-    if (this.#links.has(value)) return;
-    const link = { value, before: this.#last, after: undefined };
-    this.#links.set(value, link);
-    if (this.#last === undefined) this.#first = link;
-    else this.#last.after = link;
-    this.#last = link;
+    if (!this.#links.has(value)) this.#links.set(value, this.#list.add(value));
   }
 
   delete(value: Value): void {
     const link = this.#links.get(value);
     if (link === undefined) return;
     this.#links.delete(value);
-    const { before, after } = link;
-    if (before === undefined) this.#first = after;
-    else before.after = after;
-    if (after === undefined) this.#last = before;
-    else after.before = before;
+    this.#list.remove(link);
   }
 
   values(): Value[] {
-    return [...this.#links.keys()];
+    return this.#list.links().map(({ value }) => value);
   }
 }
