@@ -54,21 +54,20 @@ export async function importCopy<Module>(path: string): Promise<Module> {
 /** The compiled sources of this run of vitest. */
 const runDirectory = join(CACHE, `run-${process.pid}`);
 
-export function kitOfRun(): Promise<CompiledKit> {
+export function describeKitOfRun(): Promise<CompiledKit> {
   return describeKit(runDirectory);
 }
 
 /**
  * Makes tests import compiled sources, which Node.js loads several times faster than vitest loads the more than 300 modules
- * of `src/`. While vitest watches, tests import the sources themselves.
+ * of `src/`. Without the command `run`, vitest watches the sources, and tests import them.
  */
 export function compiledSources(): Plugin {
-  let isWatching = false;
+  const isWatching = !process.argv.includes('run');
   return {
     name: 'redis-kit: compiled sources',
     enforce: 'pre',
-    async configResolved({ server, test }) {
-      isWatching = server.watch !== null && test?.watch === true;
+    async configResolved() {
       await bundle(runDirectory, await importedModules());
     },
     resolveId(source, importer) {

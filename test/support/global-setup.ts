@@ -1,5 +1,5 @@
 import type { TestProject } from 'vitest/node';
-import { kitOfRun } from './compiled-kit.ts';
+import { describeKitOfRun } from './compiled-kit.ts';
 import { assertKeysAreOurs, keysOn } from './keys-guard.ts';
 import { withPlainClient } from './plain-client.ts';
 import {
@@ -26,7 +26,7 @@ export default async function setUpSharedServer(project: TestProject): Promise<(
   const canStartServers = findServerBinary() !== undefined;
   const server = await startSharedServer(provider);
   const shared: SharedServer[] = [server];
-  const compiled = await kitOfRun();
+  const compiled = await describeKitOfRun();
   try {
     await requireSupportedVersion(server.url, provider);
     const alreadyThere = await keysOn(server.url);
