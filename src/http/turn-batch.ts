@@ -8,8 +8,8 @@ interface Exchange {
   readonly res: ServerResponse;
 }
 
-/** While requests arrive alone, one of this many counts how many arrive in its turn. */
-const COUNTED = 16;
+/** While requests arrive alone, the requests of one turn are counted after each of this many requests. */
+const REQUESTS_PER_COUNT = 16;
 
 /** The number of works that have waited, or wait, for the end of a turn. */
 let total = 0;
@@ -26,9 +26,9 @@ let isRunning = false;
 /**
  * Runs work that needs no reply of Redis, at the end of the turn of the event loop if several requests arrive in one turn,
  * and otherwise at once. The code of one step then stays in the caches of the CPU, which saves a quarter of the CPU of a
- * request under load. Requests that wait for Redis are continued together anyway. Errors of `work` are the caller's. A
- * GET whose client has left meanwhile ends unserved, since its handler could begin what only 'close' ends; another request
- * is handled for its effect.
+ * request under load. Requests that wait for Redis are continued together anyway. The caller handles the errors of `work`.
+ * A GET whose client has left meanwhile ends unserved, since its handler could start a timer that only 'close' stops. A
+ * request with another method is handled for its effect.
  */
 export function runInTurnBatch(exchange: Exchange, work: () => void): void {
   if (isRunning || !isCrowdedNow()) {
@@ -48,7 +48,7 @@ export function countTurnBatchWorks(): number {
 function isCrowdedNow(): boolean {
   if (isCrowded) return true;
   if (counted !== undefined) counted++;
-  else if (++sinceCount >= COUNTED) {
+  else if (++sinceCount >= REQUESTS_PER_COUNT) {
     sinceCount = 0;
     counted = 1;
     setImmediate(endCount);

@@ -34,7 +34,7 @@ function gated(background: Background, log: string[]) {
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 describe('Jobs in the background', () => {
-  it('jobs of one key run in order and one at a time, while jobs of other keys run at the same time', async () => {
+  it('jobs of one key run in order, one at a time, beside jobs of other keys', async () => {
     const { background } = start();
     const log: string[] = [];
     const push = gated(background, log);
@@ -278,7 +278,7 @@ describe('A job that takes too long', () => {
     expect(lost).toEqual([['ERR_REDIS_KIT_JOB_TIMEOUT', 'a']]);
   });
 
-  it('jobs that wait behind a job that never ends are reported after another timeout', async () => {
+  it('a job behind one that never ends is reported after another timeout', async () => {
     stopTime();
     const { background, lost } = start({ workers: 1, queue: 1, timeout: '10s' });
     const log: string[] = [];
@@ -397,7 +397,7 @@ describe('Closing a kit with jobs', () => {
     expect(lost).toEqual([]);
   });
 
-  it('jobs that still run when the timeout of kit.close() ends are reported, and their signals abort', async () => {
+  it('a job that outlasts the timeout of kit.close() is reported, and its signal aborts', async () => {
     const { kit, background, lost } = start({ workers: 1, queue: 1 });
     const signals: AbortSignal[] = [];
     await background.push('a', ({ signal }) => {

@@ -21,7 +21,7 @@ it('a list has its values in the order in which they were added, after any addit
         if (at >= 0) model.splice(at, 1);
       }
       expect(list.links().map(({ value }) => value)).toEqual(model);
-      expect(list.size).toBe(model.length);
+      expect([list.size, list.first]).toEqual([model.length, model[0]]);
     }),
   );
 });

@@ -98,7 +98,7 @@ describe('work that needs no reply of Redis', () => {
   });
 });
 
-it('requests are handled while the test of an app has replaced the global timers', async () => {
+it('a request is handled although fake timers have replaced the global ones', async () => {
   const kit = kitForTest({ url: 'memory:' });
   const address = await serve(kit.front(express().use((_req, res) => void res.send('made'))));
   vi.useFakeTimers({ toFake: ['setImmediate'] });

@@ -232,7 +232,7 @@ describeWithServers('A follower and its subscription', () => {
     expect(commands.map(([name]) => name)).toEqual(['EVALSHA', 'EVALSHA', 'EVALSHA']);
   });
 
-  it('followers with read hooks read a new entry with one command for all of them', async () => {
+  it('all followers read a new entry with one command, also with read hooks', async () => {
     const server = await startServerForTest();
     const onRead = [(_context: unknown, next: () => Promise<LogEntry<number>[]>) => next()];
     const log = kitForTest({ url: server.url }).log<number>('chat', { ttl, onRead });

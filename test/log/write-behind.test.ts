@@ -186,7 +186,7 @@ describeWithServers('Closing a kit while open work appends to a log with write-b
     expect(eventsIn(await plain().last('room', 9))).toEqual([1]);
   });
 
-  it('appends that wait for space are accepted and stored', async () => {
+  it('an append that waits for space is accepted and stored', async () => {
     const { server, kit } = await startServer();
     const { log, lost, plain } = start(kit, { workers: 1, queue: 1 });
     await kit.ready();

@@ -199,7 +199,7 @@ export function promisesOfEveryFeature(makeKit: MakeKit): void {
     expect(await state.user('ann').get('name')).toBe('ann');
   });
 
-  it('browsers at both processes receive the entries of a log, from their last id on', async () => {
+  it('a browser at each of two processes receives the entries of a log from its last id on', async () => {
     const { kit, kits } = startKits();
     const logOf = (each: RedisKit) => each.log<number>('numbers', { ttl: '1h' });
     const urls = await Promise.all(
