@@ -227,7 +227,10 @@ describeWithServers('a bad day of a Cluster', () => {
       await load.counted(50);
       const [victim, viewer] = await masters();
       if (cause === 'kill') await victim.server.kill();
-      else victim.server.freeze();
+      else {
+        victim.server.freeze();
+        onTestFinished(() => victim.server.thaw());
+      }
       const hasFailedOver = async () => {
         const owners = (await nodesSeenBy(viewer.server)).filter((node) => node.slots === victim.slots);
         return owners.some((node) => node.isMaster && !node.hasFailed && node.id !== victim.id);
