@@ -34,7 +34,7 @@ function gated(background: Background, log: string[]) {
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 describe('Jobs in the background', () => {
-  it('jobs of one key run in order, one at a time, beside jobs of other keys', async () => {
+  it('two jobs of one key run one after the other, and a job of another key does not wait for them', async () => {
     const { background } = start();
     const log: string[] = [];
     const push = gated(background, log);
