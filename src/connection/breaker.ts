@@ -18,7 +18,7 @@ export interface BreakerTask {
   readonly timeoutMs: number;
   /** Pings the node; returns undefined if the node is no longer part of the cluster. */
   probe(): Promise<unknown> | undefined;
-  /** Called for each interval in which a probe is not answered, since another node may have replaced this one. */
+  /** Called at an interval while no probe is answered, since another node may have replaced this one. */
   unanswered(): void;
   /** Called when an outage begins and when it ends. */
   changed(isOpen: boolean): void;
@@ -68,7 +68,7 @@ export class Breaker {
   #replacedAt = Number.NEGATIVE_INFINITY;
   /** Set while the next probe is delayed. */
   #pause: NodeJS.Timeout | undefined;
-  /** Set while a probe is not answered. */
+  /** Set from a probe until one is answered. */
   #unanswered: NodeJS.Timeout | undefined;
 
   constructor(task: BreakerTask) {
@@ -136,13 +136,14 @@ export class Breaker {
   /** Ends a pause between probes, since the connection to the node has changed. */
   probeNow(): void {
     if (this.#pause === undefined) return;
-    this.#stopTimers();
+    this.#stopPause();
     this.#probe();
   }
 
   stop(): void {
     this.#isStopped = true;
-    this.#stopTimers();
+    this.#stopPause();
+    this.#stopUnanswered();
     this.#refusal = undefined;
     this.#state = 'closed';
   }
@@ -167,15 +168,17 @@ export class Breaker {
     const refusal = this.#refusal;
     const answer = refusal === undefined ? this.#task.probe() : refusal.probe();
     if (answer === undefined) {
+      this.#stopUnanswered();
       this.#close();
       return;
     }
     this.#isProbing = true;
     const sentAt = performance.now();
-    this.#unanswered = setInterval(() => this.#task.unanswered(), PROBE_EVERY_MS).unref();
+    this.#unanswered ??= setInterval(() => this.#task.unanswered(), PROBE_EVERY_MS).unref();
     const settled = (isAnswered: boolean) => {
       this.#isProbing = false;
-      this.#stopTimers();
+      // A probe that failed because the socket was lost is no answer.
+      if (isAnswered || refusal !== undefined) this.#stopUnanswered();
       if (!isAnswered) this.#answers = 0;
       else if (refusal !== undefined) this.accepted();
       else this.#answered(performance.now() - sentAt <= this.#task.timeoutMs);
@@ -210,9 +213,13 @@ export class Breaker {
     }, pauseMs).unref();
   }
 
-  #stopTimers(): void {
+  #stopPause(): void {
     clearTimeout(this.#pause);
-    clearInterval(this.#unanswered);
     this.#pause = undefined;
+  }
+
+  #stopUnanswered(): void {
+    clearInterval(this.#unanswered);
+    this.#unanswered = undefined;
   }
 }

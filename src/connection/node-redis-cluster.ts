@@ -134,7 +134,11 @@ class NodeRedisCluster implements Adapter {
 
   status(key: string): Status {
     const master = this.client.slots[keySlot(key)]?.master;
-    return master === undefined ? this.#unservedStatus() : this.#masterStatus(master);
+    if (master === undefined) return this.#unservedStatus();
+    const status = this.#masterStatus(master);
+    // Another node may have replaced it.
+    if (status === 'down') this.refreshTopology(master.address);
+    return status;
   }
 
   overallStatus(): Status {
@@ -258,7 +262,9 @@ class NodeRedisCluster implements Adapter {
     const attemptedAt = this.#attemptedAt.get(master.address) ?? Number.NEGATIVE_INFINITY;
     if (now - attemptedAt < CONNECT_NODE_EVERY_MS) return;
     this.#attemptedAt.set(master.address, now);
-    this.#nodeClient(master).catch((error: unknown) => {
+    // `async`, since the user's `nodeAddressMap` may throw.
+    const connect = async () => this.client.nodeClient(master);
+    connect().catch((error: unknown) => {
       const cause = redact(asError(error));
       this.#failed(new ConnectionError(`cluster node ${master.address}: ${cause.message}`, { cause }));
     });
@@ -271,11 +277,6 @@ class NodeRedisCluster implements Adapter {
       const socket = client?.options?.socket;
       return socket?.host === host && socket.port === port;
     });
-  }
-
-  /** `async`, since the user's `nodeAddressMap` may throw. */
-  async #nodeClient(master: ClusterMaster): Promise<unknown> {
-    return this.client.nodeClient(master);
   }
 
   #socket(address: string): SocketStatus {

@@ -1,3 +1,4 @@
+import type { EventEmitter } from 'node:events';
 import { beforeAll, expect, it, onTestFinished } from 'vitest';
 import { describeWithServers } from '../../support/context.ts';
 import { eventsOf } from '../../support/kits.ts';
@@ -33,6 +34,8 @@ interface Node {
   readonly id: string;
   readonly server: RedisServer;
   readonly isMaster: boolean;
+  /** The id of its master; `-` for a master. */
+  readonly masterId: string;
   readonly hasFailed: boolean;
   /** The ranges of its slots: `0-5461`. */
   readonly slots: string;
@@ -42,7 +45,7 @@ interface Node {
 async function nodesSeenBy(viewer: RedisServer): Promise<readonly Node[]> {
   const lines = (await send(viewer, 'CLUSTER', 'NODES')).trim().split('\n');
   return lines.flatMap((line) => {
-    const [id = '', address = '', flags = '', , , , , , ...slots] = line.split(' ');
+    const [id = '', address = '', flags = '', masterId = '', , , , , ...slots] = line.split(' ');
     const server = cluster.nodes.find(({ port }) => address.includes(`:${port}@`))?.server;
     if (server === undefined) return [];
     return [
@@ -50,6 +53,7 @@ async function nodesSeenBy(viewer: RedisServer): Promise<readonly Node[]> {
         id,
         server,
         isMaster: flags.includes('master'),
+        masterId,
         hasFailed: /fail/.test(flags),
         slots: slots.join(' '),
       },
@@ -240,16 +244,44 @@ describeWithServers('a bad day of a Cluster', () => {
       await load.counted(100);
       if (cause === 'kill') await victim.server.restart();
       else victim.server.thaw();
-      await roundsUntil('the old master is a replica', app, async () => {
-        const node = (await nodesSeenBy(viewer.server)).find(({ id }) => id === victim.id);
-        return node !== undefined && !node.isMaster && !node.hasFailed;
-      });
+      await roundsUntil('the old master is a replica', app, () => isReplica(victim, viewer));
       await app.expectRecovery(SOON_MS);
       await load.counted(100);
       expect(downs.length).toBeLessThanOrEqual(1);
     },
   );
+
+  it.each(['under load', 'without a command'])(
+    'a kit follows a failover that comes after it has lost its socket to the frozen master (%s)',
+    async (how) => {
+      const app = await startWorkingApp();
+      const downs = eventsOf(app.kit, 'connection:down');
+      let lostSockets = 0;
+      (app.kit.client as EventEmitter).on('node-reconnecting', () => void lostSockets++);
+      const [victim, viewer] = await masters();
+      const replica = (await nodesSeenBy(viewer.server)).find(({ masterId }) => masterId === victim.id);
+      if (replica === undefined) throw new Error('the master has no replica');
+      await send(replica.server, 'CONFIG', 'SET', 'cluster-replica-no-failover', 'yes');
+      onTestFinished(async () => {
+        await send(replica.server, 'CONFIG', 'SET', 'cluster-replica-no-failover', 'no');
+      });
+      victim.server.freeze();
+      onTestFinished(() => victim.server.thaw());
+      if (how === 'under load') await roundsUntil('a socket is lost', app, async () => lostSockets > 0);
+      else await until('the kit reports the outage', () => downs.length > 0);
+      await send(replica.server, 'CLUSTER', 'FAILOVER', 'TAKEOVER');
+      await app.expectRecovery(SOON_MS);
+      victim.server.thaw();
+      await roundsUntil('the old master is a replica', app, () => isReplica(victim, viewer));
+      await app.expectRecovery(SOON_MS);
+    },
+  );
 });
+
+async function isReplica({ id }: Node, viewer: Node): Promise<boolean> {
+  const node = (await nodesSeenBy(viewer.server)).find((seen) => seen.id === id);
+  return node !== undefined && !node.isMaster && !node.hasFailed;
+}
 
 async function ownerOf(slot: string): Promise<Node> {
   const isIn = (ranges: string) =>
