@@ -53,6 +53,7 @@ export async function importCopy<Module>(path: string): Promise<Module> {
 
 /** The compiled sources of this run of vitest. */
 const runDirectory = join(CACHE, `run-${process.pid}`);
+let compiling: Promise<void> | undefined;
 
 export function describeKitOfRun(): Promise<CompiledKit> {
   return describeKit(runDirectory);
@@ -67,8 +68,10 @@ export function compiledSources(): Plugin {
   return {
     name: 'redis-kit: compiled sources',
     enforce: 'pre',
+    // Called for each project of vitest.
     async configResolved() {
-      await bundle(runDirectory, await importedModules());
+      compiling ??= importedModules().then((modules) => bundle(runDirectory, modules));
+      await compiling;
     },
     resolveId(source, importer) {
       if (isWatching || importer === undefined) return undefined;
