@@ -11,8 +11,8 @@ export interface Proxy {
   /** The number of PINGs that the server received. */
   readonly pings: number;
   /**
-   * Passes on the next command, and cuts the connection instead of sending its reply, or after this many bytes of the
-   * reply. Replies to heartbeats are passed on.
+   * Passes on the next command, and cuts its connection instead of sending the reply, or after this many bytes of the
+   * reply. Heartbeats and the commands with which a client sets up a connection do not count.
    */
   loseNextReply(afterBytes?: number): void;
   /** Connects further clients to another server. Present connections stay, as after a failover behind one address. */
@@ -38,9 +38,19 @@ function isPong(reply: Buffer): boolean {
   return /^(?:\+PONG\r\n|\$4\r\nPONG\r\n)+$/.test(reply.toString('latin1'));
 }
 
+/** The commands with which clients set up a connection or a subscription, at any time on a busy machine. */
+const SETUP = new Set(['AUTH', 'CLIENT', 'HELLO', 'INFO', 'PING', 'PSUBSCRIBE', 'SELECT', 'SUBSCRIBE']);
+
+/** Whether a piece of data from a client has the beginning of a command that does not set up the connection. */
+function hasCommand(text: string): boolean {
+  return Array.from(text.matchAll(/(?:^|\r\n)\*\d+\r\n\$\d+\r\n(\w+)\r\n/g)).some(
+    ([, name = '']) => !SETUP.has(name.toUpperCase()),
+  );
+}
+
 export async function startProxy(first: Address): Promise<Proxy> {
   let target = first;
-  let isLosing = false;
+  let losesNext = false;
   let bytesBeforeLoss = 0;
   let isSevered = false;
   let isSilent = false;
@@ -68,9 +78,14 @@ export async function startProxy(first: Address): Promise<Proxy> {
       sockets.add(socket);
       socket.on('error', cut).on('close', cut);
     }
+    let isLosing = false;
     client.pipe(upstream);
     client.on('data', (commands: Buffer) => {
       const text = commands.toString('latin1');
+      if (losesNext && hasCommand(text)) {
+        losesNext = false;
+        isLosing = true;
+      }
       pings += text.split('\r\nPING\r\n').length - 1;
       const digests = Array.from(
         text.matchAll(/\r\nEVALSHA\r\n\$40\r\n(\w+)\r\n/g),
@@ -113,7 +128,7 @@ export async function startProxy(first: Address): Promise<Proxy> {
       return pings;
     },
     loseNextReply(afterBytes = 0) {
-      isLosing = true;
+      losesNext = true;
       bytesBeforeLoss = afterBytes;
     },
     pointTo(next) {
