@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { Agent, get, request } from 'node:http';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -9,7 +9,7 @@ import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest';
 import { WebSocket } from 'ws';
 import { describeWithServers } from '../support/context.ts';
 import { withPlainClient } from '../support/plain-client.ts';
-import { compiledKitEnv } from '../support/program.ts';
+import { compileProgram } from '../support/program.ts';
 import { freePort, type RedisServer, startRedis } from '../support/servers.ts';
 import { until } from '../support/until.ts';
 import { send } from '../support/web.ts';
@@ -30,20 +30,13 @@ async function startRecipe(heading: string): Promise<RunningRecipe> {
   const page = readFileSync(join(ROOT, 'docs/production.md'), 'utf8');
   const [, code = ''] = new RegExp(`^### ${heading}\\n.*?^\`\`\`ts\\n(.*?)^\`\`\``, 'ms').exec(page) ?? [];
   expect(code).toContain('SIGTERM');
-  mkdirSync(join(ROOT, '.cache'), { recursive: true });
-  const folder = mkdtempSync(join(ROOT, '.cache/recipe-'));
-  const file = join(folder, 'recipe.mts');
-  writeFileSync(file, code);
+  const file = await compileProgram({ source: code });
   const port = await freePort();
-  const program = spawn(process.execPath, ['--import', 'tsx', file], {
-    cwd: ROOT,
-    env: { ...compiledKitEnv(), PORT: String(port), REDIS_URL: server.url },
+  const program = spawn(process.execPath, [file], {
+    env: { ...process.env, PORT: String(port), REDIS_URL: server.url },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
-  onTestFinished(() => {
-    program.kill('SIGKILL');
-    rmSync(folder, { recursive: true, force: true });
-  });
+  onTestFinished(() => void program.kill('SIGKILL'));
   let said = '';
   for (const output of [program.stdout, program.stderr])
     output.on('data', (chunk) => (said += String(chunk)));

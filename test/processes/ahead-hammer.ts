@@ -7,8 +7,14 @@ export const HOLD_MS = 50;
 
 export type AheadLimiter = 'reserve' | 'wait' | 'apart';
 
-/** Allowed calls: the moments before and after each call, by the steady clock that all processes share. */
-export type AheadReport = readonly (readonly [beforeMs: number, afterMs: number])[];
+/** An allowed call: the moments before and after it, by the steady clock that all processes share. */
+export type AheadCall = readonly [beforeMs: number, afterMs: number];
+
+/** The allowed calls of one limiter. */
+export interface AheadReport {
+  readonly prefix: string;
+  readonly calls: readonly AheadCall[];
+}
 
 export interface AheadOrder {
   readonly limiter: AheadLimiter;

@@ -1,11 +1,10 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as pause } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type HammeredLimiter, LIMIT, type Report, WINDOW_MS } from '../processes/hammer.ts';
 import { describeWithServers } from '../support/context.ts';
-import { compiledKitEnv } from '../support/program.ts';
+import { compileProgram } from '../support/program.ts';
 import { type RedisServer, startRedis } from '../support/servers.ts';
 import { type ObservedCall, observeCalls } from './server-times.ts';
 
@@ -23,11 +22,8 @@ interface DecidedCall extends ObservedCall {
 let server: RedisServer;
 let workers: readonly ChildProcess[] = [];
 
-async function startWorker(name: string): Promise<ChildProcess> {
-  const file = fileURLToPath(new URL('../processes/hammer-worker.ts', import.meta.url));
-  const cwd = fileURLToPath(new URL('../..', import.meta.url));
-  const options = { execArgv: ['--import', 'tsx'], cwd, env: compiledKitEnv() };
-  const worker = fork(file, [server.url, name], options);
+async function startWorker(program: string, name: string): Promise<ChildProcess> {
+  const worker = fork(program, [server.url, name]);
   await once(worker, 'message');
   return worker;
 }
@@ -111,7 +107,8 @@ function bucketFaults(calls: readonly DecidedCall[]) {
 describeWithServers('a limiter that four processes call for the same id', () => {
   beforeAll(async () => {
     server = await startRedis();
-    workers = await Promise.all(WORKERS.map(startWorker));
+    const program = await compileProgram({ file: 'test/processes/hammer-worker.ts' });
+    workers = await Promise.all(WORKERS.map((name) => startWorker(program, name)));
   });
 
   afterAll(async () => {

@@ -1,5 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
 import { inject, onTestFinished } from 'vitest';
 
 /** A program that runs in a separate process. */
@@ -49,6 +52,37 @@ export function startProgram(source: string): Program {
       return line;
     },
   };
+}
+
+/**
+ * Compiles a program in TypeScript: a source, or a file of the project. `redis-kit` is the compiled kit in it. Returns the
+ * compiled file, which is removed after the run. Such a program starts several times faster than one that tsx runs.
+ */
+export async function compileProgram(
+  program: { readonly source: string } | { readonly file: string },
+): Promise<string> {
+  const { url } = inject('compiledKit');
+  const outfile = fileURLToPath(new URL(`programs/${randomUUID()}.mjs`, url));
+  const root = fileURLToPath(new URL('../..', import.meta.url));
+  await build({
+    absWorkingDir: root,
+    ...('file' in program
+      ? { entryPoints: [program.file] }
+      : { stdin: { contents: program.source, resolveDir: root, loader: 'ts' } }),
+    outfile,
+    bundle: true,
+    packages: 'external',
+    platform: 'node',
+    format: 'esm',
+    logLevel: 'error',
+    plugins: [
+      {
+        name: 'the compiled kit',
+        setup: ({ onResolve }) => onResolve({ filter: /^redis-kit$/ }, () => ({ path: url, external: true })),
+      },
+    ],
+  });
+  return outfile;
 }
 
 /** The environment of a program that tsx runs, in which `redis-kit` is the compiled kit, which starts faster. */
