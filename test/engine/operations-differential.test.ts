@@ -88,6 +88,11 @@ const sessionData = fc.oneof(
     .map((data) => packData(PLAIN, 0, { meta: '{"cookie":{}}', content: JSON.stringify(data) })),
 );
 
+/** In `script/test --full`, each property is checked four times as often. */
+function runs(numRuns: number): number {
+  return process.env.REDIS_KIT_TESTS === 'full' ? 4 * numRuns : numRuns;
+}
+
 function check(steps: fc.Arbitrary<Step>, numRuns: number, lastStep?: Step): Promise<void> {
   return fc.assert(
     fc.asyncProperty(fc.array(steps, { minLength: 1, maxLength: 40 }), async (run) => {
@@ -95,7 +100,7 @@ function check(steps: fc.Arbitrary<Step>, numRuns: number, lastStep?: Step): Pro
       for (const step of run) await step(world);
       await lastStep?.(world);
     }),
-    { numRuns, endOnFailure: true },
+    { numRuns: runs(numRuns), endOnFailure: true },
   );
 }
 
@@ -205,7 +210,7 @@ describe('the script and the in-memory implementation of an operation', () => {
         { weight: 1, arbitrary: changedBucket },
         { weight: 1, arbitrary: spoiled },
       ),
-      150,
+      75,
     );
   });
 
@@ -234,7 +239,7 @@ describe('the script and the in-memory implementation of an operation', () => {
         async (world) =>
           void (await world.compare(fixedWindow, key(world), { delta, window })),
     );
-    await check(fc.oneof({ weight: 4, arbitrary: fc.oneof(count, turnClock) }, spoil(key)), 100);
+    await check(fc.oneof({ weight: 4, arbitrary: fc.oneof(count, turnClock) }, spoil(key)), 50);
   });
 
   it('script and in-memory implementation agree for sessions', async () => {
@@ -283,7 +288,7 @@ describe('the script and the in-memory implementation of an operation', () => {
         { weight: 8, arbitrary: fc.oneof(read, write, turnClock) },
         { weight: 1, arbitrary: fc.oneof(fc.constant(destroy), spoil(key), cut) },
       ),
-      300,
+      150,
     );
   });
 
@@ -311,7 +316,7 @@ describe('the script and the in-memory implementation of an operation', () => {
           });
         }
       }),
-      { numRuns: 100, endOnFailure: true },
+      { numRuns: runs(50), endOnFailure: true },
     );
   });
 
@@ -343,7 +348,7 @@ describe('the script and the in-memory implementation of an operation', () => {
         { weight: 6, arbitrary: fc.oneof(add, list, turnClock) },
         { weight: 1, arbitrary: spoil(key, false) },
       ),
-      150,
+      75,
     );
   });
 
@@ -403,7 +408,7 @@ describe('the script and the in-memory implementation of an operation', () => {
     );
     await check(
       fc.oneof({ weight: 6, arbitrary: fc.oneof(read, write, renew, end, turnClock) }, spoil(all)),
-      250,
+      125,
     );
   });
 
@@ -426,7 +431,7 @@ describe('the script and the in-memory implementation of an operation', () => {
         },
     );
     const all = (world: World) => keys(world, ['all', 'tag:a', 'tag:b']);
-    await check(fc.oneof({ weight: 6, arbitrary: fc.oneof(read, purge, turnClock) }, spoil(all)), 150);
+    await check(fc.oneof({ weight: 6, arbitrary: fc.oneof(read, purge, turnClock) }, spoil(all)), 75);
   });
 
   it('script and in-memory implementation agree for cache policies with maxEntries', async () => {
@@ -446,7 +451,7 @@ describe('the script and the in-memory implementation of an operation', () => {
         { weight: 6, arbitrary: fc.oneof(bound, turnClock) },
         { weight: 1, arbitrary: spoil(key, false) },
       ),
-      100,
+      50,
     );
   });
 
@@ -501,7 +506,7 @@ describe('the script and the in-memory implementation of an operation', () => {
         { weight: 8, arbitrary: fc.oneof(get, all, set, increment, increment, remove) },
         { weight: 1, arbitrary: spoil(key, false) },
       ),
-      150,
+      75,
     );
   });
 
@@ -525,7 +530,7 @@ describe('the script and the in-memory implementation of an operation', () => {
       );
     await check(
       fc.oneof({ weight: 6, arbitrary: fc.oneof(write, write, fc.constant(read)) }, spoil(key)),
-      150,
+      75,
     );
   });
 
@@ -571,7 +576,7 @@ describe('the script and the in-memory implementation of an operation', () => {
         { weight: 9, arbitrary: fc.oneof(add, add, remove, has, fc.constant(size), list, turnClock) },
         { weight: 1, arbitrary: fc.oneof(spoil(keys, false), lose) },
       ),
-      200,
+      100,
     );
   });
 
@@ -643,7 +648,7 @@ describe('the script and the in-memory implementation of an operation', () => {
         spoil(strings),
         spoil(line, false),
       ),
-      200,
+      100,
     );
   });
 
@@ -719,7 +724,7 @@ describe('the script and the in-memory implementation of an operation', () => {
         { weight: 6, arbitrary: fc.oneof(begin, begin, renew, complete, discard, turnClock) },
         spoil(key),
       ),
-      200,
+      100,
     );
   });
 
@@ -760,7 +765,7 @@ describe('the script and the in-memory implementation of an operation', () => {
         { weight: 6, arbitrary: fc.oneof(acquire, acquire, renew, release, turnClock) },
         spoil(keys, false),
       ),
-      200,
+      100,
     );
   });
 });

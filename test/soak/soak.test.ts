@@ -7,7 +7,7 @@ import { startDurableCluster } from './faults.ts';
 import { soak } from './soak.ts';
 
 /** The short form, or a minute in `script/test --full`. script/soak sets a longer time. */
-const SECONDS = Number(process.env.SOAK_SECONDS ?? (process.env.REDIS_KIT_TESTS === 'full' ? 60 : 10));
+const SECONDS = Number(process.env.SOAK_SECONDS ?? (process.env.REDIS_KIT_TESTS === 'full' ? 60 : 6));
 const SEED = Number(process.env.SOAK_SEED ?? randomInt(2 ** 31));
 const MAX_HEAP_GROWTH_MIB = 16;
 

@@ -48,5 +48,14 @@ async function exchange(url: string, { method = 'GET', headers = {}, body: sent 
   for await (const chunk of response) chunks.push(chunk);
   const body = Buffer.concat(chunks);
   const { statusCode: status, headers: received, rawHeaders } = response;
-  return { status, headers: received, rawHeaders, body, text: body.toString() };
+  return {
+    status,
+    headers: received,
+    rawHeaders,
+    body,
+    // Large bodies are seldom read as a text.
+    get text() {
+      return body.toString();
+    },
+  };
 }

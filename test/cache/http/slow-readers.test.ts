@@ -80,23 +80,19 @@ describeOnBothEngines('followers of a slow reader', (url) => {
     return { kit, address: await serve(app), runs: () => runs };
   }
 
-  const apps: Readonly<Record<string, () => Express>> = {
-    'Express 5': express,
-    'Express 4': express4 as unknown as () => Express,
-  };
-  const cases = Object.entries(WAYS).flatMap(([name, way]) =>
-    Object.entries(apps).map(([app, makeApp]) => [name, app, way, makeApp] as const),
-  );
+  const cases = [
+    ...Object.keys(WAYS).map((name) => [name, 'Express 5', express] as const),
+    ['pipe()', 'Express 4', express4 as unknown as () => Express] as const,
+  ];
 
   it.for(cases)(
     'a body that %s sends on %s reaches the followers while the first client reads nothing',
-    async (each) => {
-      const [, , way, makeApp] = each;
-      const { address, runs } = await start(way, {}, makeApp);
+    async ([name, , makeApp]) => {
+      const { address, runs } = await start(WAYS[name] as Send, {}, makeApp);
       await slowClient(address);
       await until('the handler runs', () => runs() === 1);
-      const answers = await Promise.all(Array.from({ length: 3 }, () => send(`${address}/large`)));
-      expect(answers.map(({ status, body }) => [status, body.length])).toEqual(Array(3).fill([200, BYTES]));
+      const answers = await Promise.all(Array.from({ length: 2 }, () => send(`${address}/large`)));
+      expect(answers.map(({ status, body }) => [status, body.length])).toEqual(Array(2).fill([200, BYTES]));
       expect(runs()).toBe(1);
     },
   );
