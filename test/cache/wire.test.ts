@@ -30,7 +30,7 @@ async function allListen(count: number): Promise<void> {
 
 /** A kit with an app, like those of another process. All share one prefix, and so the stored responses. */
 async function startProcess(options: Partial<CacheOptions> = {}, handler?: RequestHandler) {
-  const kit: RedisKit = kitForTest({ url: server.url, prefix: 't-wire', commandTimeout: '5s' });
+  const kit: RedisKit = kitForTest({ url: server.url, prefix: 't-wire' });
   const [stored, hits] = [eventsOf(kit, 'cache:stored'), eventsOf(kit, 'cache:hit')];
   const app = express();
   const answer: RequestHandler = (req, res) => {

@@ -169,7 +169,7 @@ describeWithServers('A concurrency limit during an outage of Redis', () => {
     const programs = Array.from({ length: 4 }, () =>
       startProgram(`
         import { createServer } from 'node:http';
-        const kit = createRedisKit({ url: '${server.url}', prefix: '${kit.prefix}', commandTimeout: '10s' });
+        const kit = createRedisKit({ url: '${server.url}', prefix: '${kit.prefix}', commandTimeout: '1m' });
         await kit.ready();
         const limit = kit.concurrency({ key: () => 'ann', limit: 3, wait: '1m', maxQueue: 1000 });
         const server = createServer((req, res) => limit(req, res, async () => {

@@ -58,9 +58,7 @@ describeWithServers('Waiters for slots', () => {
     const server = await startRedis();
     onTestFinished(() => server.stop());
     const prefix = testPrefix();
-    const kits = Array.from({ length: count }, () =>
-      kitForTest({ url: server.url, prefix, commandTimeout: '5s' }),
-    );
+    const kits = Array.from({ length: count }, () => kitForTest({ url: server.url, prefix }));
     const [kit] = kits as [RedisKit];
     return { server, kit, kits, waits: (waiters: number) => waiting(server.url, kit, waiters) };
   }

@@ -271,7 +271,7 @@ describeWithServers('Documents of several processes', () => {
     const kit = kitForTest({ url: redisUrl() });
     const programs = Array.from({ length: 4 }, () =>
       startProgram(`
-        const kit = createRedisKit({ url: '${redisUrl()}', prefix: '${kit.prefix}', commandTimeout: '10s', logger: false });
+        const kit = createRedisKit({ url: '${redisUrl()}', prefix: '${kit.prefix}', commandTimeout: '1m', logger: false });
         const counts = kit.documents('counts', { ttl: '1d' });
         await Promise.all(Array.from({ length: 50 }, () => counts.update('n', (count = 0) => count + 1)));
         await kit.close();

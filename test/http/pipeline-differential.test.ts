@@ -137,7 +137,7 @@ async function compare(order: readonly Name[], visits: readonly Visit[]): Promis
 async function startSite(order: readonly Name[], isPipeline: boolean) {
   const proxy: RedisProxy = await startProxy(server);
   // No command may be late on a machine that is busy.
-  const kit = kitForTest({ url: proxy.url, commandTimeout: '10s' });
+  const kit = kitForTest({ url: proxy.url });
   const { app, turns } = appOf(kit, order, isPipeline);
   const address = await serve(app);
   await kit.ready();

@@ -23,7 +23,7 @@ function letGo({ url }: RedisServer): Promise<unknown> {
 function startShop(url: string, options: string, handler: string) {
   return startProgram(`
     import express from 'express';
-    const kit = createRedisKit({ url: '${url}', prefix: '${PREFIX}', commandTimeout: '10s' });
+    const kit = createRedisKit({ url: '${url}', prefix: '${PREFIX}', commandTimeout: '1m' });
     await kit.ready();
     const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
     kit.on('idempotency:lost', ({ key, attempt }) => console.log('lost', key, attempt));

@@ -143,7 +143,7 @@ describeWithServers('A retry that waits in another process', () => {
     const server = await startRedis();
     onTestFinished(() => server.stop());
     const prefix = testPrefix();
-    const make = () => kitForTest({ url: server.url, prefix, commandTimeout: '5s', ...options });
+    const make = () => kitForTest({ url: server.url, prefix, ...options });
     return { server, kits: [make(), make()] as const };
   }
 

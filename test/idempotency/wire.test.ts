@@ -16,7 +16,7 @@ beforeEach(async () => {
 });
 
 async function start(options: ShopOptions = {}, handler = numbered()) {
-  const kit = kitForTest({ url: server.url, commandTimeout: '5s' });
+  const kit = kitForTest({ url: server.url });
   const made = await shop(kit, options, (req, res, next) => {
     if (req.idempotency?.key !== 'not-final') return handler(req, res, next);
     return void res.status(503).end();

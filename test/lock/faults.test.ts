@@ -77,7 +77,7 @@ describeWithServers('A lock during faults of Redis and the network', () => {
   });
 
   it('an uncontended lock costs two commands', async () => {
-    const { server, kit } = await start({ commandTimeout: '5s' });
+    const { server, kit } = await start({ commandTimeout: '1m' });
     const address = await serveLocked(kit);
     await send(address);
     const commands = await countCommands(server.url, () => send(address));

@@ -56,7 +56,7 @@ describeWithServers('A lock in several processes', () => {
     const server = await startForTest();
     const programs = Array.from({ length: PROCESSES }, () =>
       startProgram(`
-        const kit = createRedisKit({ url: '${server.url}', prefix: 't-processes', commandTimeout: '10s' });
+        const kit = createRedisKit({ url: '${server.url}', prefix: 't-processes', commandTimeout: '1m' });
         await kit.ready();
         const { client } = kit;
         const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));

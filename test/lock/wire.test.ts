@@ -16,9 +16,7 @@ describeWithServers('The commands of locks on the wire', () => {
     const server = await startRedis();
     onTestFinished(() => server.stop());
     const prefix = testPrefix();
-    const kits = Array.from({ length: count }, () =>
-      kitForTest({ url: server.url, prefix, commandTimeout: '10s' }),
-    );
+    const kits = Array.from({ length: count }, () => kitForTest({ url: server.url, prefix }));
     const scripts = async (work: () => unknown) =>
       (await countCommands(server.url, work)).filter(([name]) => name === 'EVALSHA').length;
     const waiting = (waiters: number) =>

@@ -27,7 +27,7 @@ const cluster: Where = () => ({ cluster: { nodes: clusterNodes() } });
 async function runRecipe<Names>(heading: string, where: Where): Promise<Names & Recipe> {
   const setup = snippetUnder('Setup').replace(
     /createRedisKit\(.*\)/,
-    `createRedisKit(${JSON.stringify({ ...where(), prefix: testPrefix(), commandTimeout: '10s', logger: false })})`,
+    `createRedisKit(${JSON.stringify({ ...where(), prefix: testPrefix(), commandTimeout: '1m', logger: false })})`,
   );
   const code = snippetUnder(heading);
   const names = [...`${setup}${code}`.matchAll(/^(?:async )?(?:function|const) (\w+)/gm)].map(

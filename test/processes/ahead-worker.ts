@@ -14,7 +14,7 @@ const steadyMs = () => Number(process.hrtime.bigint()) / 1_000_000;
 
 async function hammer(order: AheadOrder): Promise<void> {
   const own = order.limiter === 'apart' ? 'memory:' : url;
-  const kit = createRedisKit({ url: own, prefix: order.prefix, logger: false, commandTimeout: '30s' });
+  const kit = createRedisKit({ url: own, prefix: order.prefix, logger: false, commandTimeout: '1m' });
   await kit.ready();
   const { limiter } = kit.rateLimit(optionsOf(order));
   let calls: AheadCall[] = [];

@@ -28,7 +28,7 @@ async function limiterOf(limiter: HammeredLimiter): Promise<{ readonly take: Tak
 }
 
 async function kitLimiter(algorithm: 'sliding-window' | 'token-bucket') {
-  const kit = createRedisKit({ url, prefix: 't-hammer', logger: false, commandTimeout: '30s' });
+  const kit = createRedisKit({ url, prefix: 't-hammer', logger: false, commandTimeout: '1m' });
   const limiter = kit.limiter(
     algorithm === 'sliding-window'
       ? { algorithm, limit: LIMIT, window: WINDOW_MS }

@@ -545,7 +545,7 @@ describeWithServers('the commands of parallel saves of one session', () => {
     await store.set('one', { cookie: COOKIE, first: 1 } as unknown as SessionData);
     const programs = [0, 1, 2, 3].map((worker) =>
       startProgram(`
-        const kit = createRedisKit({ url: '${server.url}', prefix: 't-processes', commandTimeout: '10s' });
+        const kit = createRedisKit({ url: '${server.url}', prefix: 't-processes', commandTimeout: '1m' });
         await kit.ready();
         const store = kit.sessionStore();
         const session = await store.get('one');

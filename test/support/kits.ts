@@ -5,7 +5,7 @@ import { redisUrl } from './context.ts';
 import { resumeTime, stopClock, timeOfScripts } from './time.ts';
 
 /** Long enough that no command is late on a loaded machine. Tests of deadlines set their own. */
-const COMMAND_TIMEOUT = '10s';
+const COMMAND_TIMEOUT = '1m';
 
 /** Creates a kit that is closed with the test, with a prefix of its own unless the test sets one. */
 export function kitForTest(options: KitOptions): RedisKit {

@@ -68,7 +68,7 @@ describeOnBothEngines('followers of a slow reader', (url) => {
     makeApp: () => Express = express,
     above: RequestListener[] = [],
   ) {
-    const kit = kitForTest({ url: url(), commandTimeout: '5s' });
+    const kit = kitForTest({ url: url() });
     let runs = 0;
     const app = makeApp();
     for (const middleware of above) app.use(middleware);
@@ -186,8 +186,8 @@ describeOnBothEngines('followers of a slow reader', (url) => {
 
 it('followers in another process do not wait for the slow first client', async () => {
   await loadCacheScripts(redisUrl());
-  const kits = [kitForTest({ url: redisUrl(), commandTimeout: '5s' })];
-  kits.push(kitForTest({ url: redisUrl(), commandTimeout: '5s', prefix: kits[0]?.prefix ?? '' }));
+  const kits = [kitForTest({ url: redisUrl() })];
+  kits.push(kitForTest({ url: redisUrl(), prefix: kits[0]?.prefix ?? '' }));
   let runs = 0;
   const addresses = await Promise.all(
     kits.map((kit) => {
@@ -195,7 +195,7 @@ it('followers in another process do not wait for the slow first client', async (
       const cache = kit.cache({
         ttl: '1h',
         maxBody: 2 * BYTES,
-        singleFlight: { lease: '600ms', wait: '1h' },
+        singleFlight,
         key: { host: false },
       });
       app.get('/large', cache, (_req, res) => {

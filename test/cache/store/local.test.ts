@@ -19,7 +19,7 @@ describeWithServers('the local copies of a process', () => {
     const server = await startRedis();
     onTestFinished(() => server.stop());
     await loadCacheScripts(server.url);
-    const kit = kitForTest({ url: server.url, commandTimeout: '5s' });
+    const kit = kitForTest({ url: server.url });
     await kit.ready();
     let runs = 0;
     const app = express();
@@ -100,7 +100,7 @@ describeWithServers('the local copies of a process', () => {
 
 onEveryStore('a stored page and a cached value', (makeKit) => {
   it('an entry is filled once, then used, and filled again after an invalidation', async () => {
-    const kit = makeKit({ commandTimeout: '5s' });
+    const kit = makeKit();
     await kit.ready();
     const stored = eventsOf(kit, 'cache:stored');
     let runs = 0;

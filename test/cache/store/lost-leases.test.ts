@@ -41,7 +41,7 @@ describeWithServers('leases that Redis grants to a cache', () => {
     const proxy = await startProxy(server);
     const prefix = testPrefix();
     const kit = kitForTest({ url: proxy.url, prefix });
-    const healthy = kitForTest({ url: server.url, prefix, commandTimeout: '5s' });
+    const healthy = kitForTest({ url: server.url, prefix });
     await kit.ready();
     await healthy.ready();
     // Both kits have subscribed by now, so the next command is one of the test's.

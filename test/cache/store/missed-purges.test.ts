@@ -177,7 +177,7 @@ describeWithServers('purges that a process has missed, on Redis', () => {
     onTestFinished(() => server.stop());
     await loadCacheScripts(server.url);
     const prefix = testPrefix();
-    const options = { url: server.url, prefix, commandTimeout: '5s' } as const;
+    const options = { url: server.url, prefix } as const;
     const kit = kitForTest(options);
     await kit.ready();
     let version = 1;

@@ -25,7 +25,7 @@ async function startServer(
 ): Promise<Program & { address: string }> {
   const program = startProgram(`
     import express from 'express';
-    const kit = createRedisKit({ url: '${server.url}', prefix: 't-processes', commandTimeout: '5s' });
+    const kit = createRedisKit({ url: '${server.url}', prefix: 't-processes', commandTimeout: '1m' });
     await kit.ready();
     const app = express();
     app.get('/page', kit.cache(${options}), async (req, res) => {

@@ -173,10 +173,7 @@ describeWithServers('kit.remember in two processes', () => {
     onTestFinished(() => server.stop());
     await loadCacheScripts(server.url);
     const prefix = testPrefix();
-    const [one, other] = [1, 2].map(() => kitForTest({ url: server.url, prefix, commandTimeout: '5s' })) as [
-      RedisKit,
-      RedisKit,
-    ];
+    const [one, other] = [1, 2].map(() => kitForTest({ url: server.url, prefix })) as [RedisKit, RedisKit];
     for (const kit of [one, other]) await kit.remember('warm-up', '1h', () => 0);
     await until('both processes listen', () =>
       withPlainClient(server.url, async (client) => {
