@@ -188,7 +188,7 @@ describeWithServers('a server that refuses commands for a time', () => {
     'a feature that only reads works and others follow their policies while Redis refuses writes with $word',
     async ({ word, begin, end }) => {
       const server = await startForTest();
-      const { kit, round, expectRecovery } = await startMixedApp({ url: server.url });
+      const { kit, round, expectRecovery } = await startMixedApp({ url: server.url, commandTimeout: '1m' });
       const [ups, downs] = [eventsOf(kit, 'connection:up'), eventsOf(kit, 'connection:down')];
       const breaker = eventsOf(kit, 'connection:breaker');
       await expectRecovery();
@@ -223,6 +223,7 @@ describeWithServers('a server that refuses commands for a time', () => {
     await send(server, 'ACL', 'SETUSER', 'app', 'on', '>old', '~*', '&*', '+@all');
     const { kit, round, expectRecovery } = await startMixedApp({
       url: server.url.replace('://', '://app:old@'),
+      commandTimeout: '5s',
     });
     const downs = eventsOf(kit, 'connection:down');
     await expectRecovery();
