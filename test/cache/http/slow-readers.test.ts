@@ -10,7 +10,9 @@ import express4 from 'express4';
 import { beforeAll, expect, it, onTestFinished } from 'vitest';
 import type { CacheOptions } from '../../../src/index.ts';
 import { redisUrl } from '../../support/context.ts';
-import { describeOnBothEngines, eventsOf, kitForTest } from '../../support/kits.ts';
+import { describeOnBothEngines, eventsOf, kitForTest, testPrefix } from '../../support/kits.ts';
+import { withPlainClient } from '../../support/plain-client.ts';
+import { passTime, stopTime } from '../../support/time.ts';
 import { until } from '../../support/until.ts';
 import { send, serve } from '../../support/web.ts';
 import { loadCacheScripts } from '../scripts.ts';
@@ -186,8 +188,10 @@ describeOnBothEngines('followers of a slow reader', (url) => {
 
 it('followers in another process do not wait for the slow first client', async () => {
   await loadCacheScripts(redisUrl());
-  const kits = [kitForTest({ url: redisUrl() })];
-  kits.push(kitForTest({ url: redisUrl(), prefix: kits[0]?.prefix ?? '' }));
+  const LEASE_MS = 30_000;
+  const prefix = testPrefix();
+  const kits = [1, 2].map(() => kitForTest({ url: redisUrl(), prefix }));
+  stopTime();
   let runs = 0;
   const addresses = await Promise.all(
     kits.map((kit) => {
@@ -195,7 +199,7 @@ it('followers in another process do not wait for the slow first client', async (
       const cache = kit.cache({
         ttl: '1h',
         maxBody: 2 * BYTES,
-        singleFlight,
+        singleFlight: { lease: LEASE_MS, wait: '1h' },
         key: { host: false },
       });
       app.get('/large', cache, (_req, res) => {
@@ -207,6 +211,15 @@ it('followers in another process do not wait for the slow first client', async (
   );
   await slowClient(addresses[0] ?? '');
   await until('the handler runs', () => runs === 1);
-  expect((await send(`${addresses[1]}/large`)).body.length).toBe(BYTES);
+  const follower = send(`${addresses[1]}/large`);
+  await until('Redis knows of the follower', () =>
+    withPlainClient(redisUrl(), async (client) => {
+      const [fill = ''] = await client.keys(`${prefix}:cache:*:fill`);
+      return (await client.get(fill))?.startsWith('1:L:1:') === true;
+    }),
+  );
+  // The process of the first client hears of the follower when it renews its lease.
+  await passTime(LEASE_MS / 2);
+  expect((await follower).body.length).toBe(BYTES);
   expect(runs).toBe(1);
 });
