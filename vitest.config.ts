@@ -7,7 +7,6 @@ const ALONE = [
   // They measure the heap.
   'test/base/bounded-map.test.ts',
   'test/cache/store/namespaces.test.ts',
-  'test/rate-limit/window-log.test.ts',
   // They count the timers of the process.
   'test/waiting/alarm.test.ts',
   'test/waiting/leases.test.ts',

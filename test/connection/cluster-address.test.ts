@@ -103,7 +103,11 @@ describeWithServers('the addresses of a cluster', () => {
     ['returns no address', () => 'http://x', /nodeAddressMap` is with the scheme 'http:'/],
   ])('a nodeAddressMap that %s is reported', async (_, nodeAddressMap, message) => {
     const nodes = cluster.nodes.map(({ host, port }) => `${host}:${port}`);
-    const kit = kitForTest({ cluster: { nodes, nodeAddressMap: nodeAddressMap as () => string } });
+    const kit = kitForTest({
+      cluster: { nodes, nodeAddressMap: nodeAddressMap as () => string },
+      // The kit tries again until then.
+      commandTimeout: '2s',
+    });
     await expect(kit.locks.tryAcquire('a')).rejects.toThrow(message);
   });
 

@@ -69,7 +69,7 @@ describeWithServers('a subscriber connection that is closed', () => {
     const server = await startServerForTest();
     const { code, said } = await startProgram(`${CONNECT}
       const options = { host: '127.0.0.1', port: ${server.port} };
-      for (let turns = 0; turns < 60; turns++) {
+      for (let turns = 0; turns < 60; turns += 3) {
         const connection = open(options);
         await connection.ready();
         connection.pubSub.subscribe('a', { onMessage() {}, onStatus() {} });

@@ -9,7 +9,7 @@ import { startRedis } from '../support/servers.ts';
 import { until } from '../support/until.ts';
 import { startRegister, startWorker } from './register.ts';
 
-const WORKERS = 5;
+const WORKERS = 4;
 const LEASE_MS = 800;
 const WAIT_MS = 4_000;
 

@@ -115,7 +115,7 @@ describe('the log of a sliding window after refunds', () => {
           expect(entries).toBeLessThanOrEqual(Math.min(used, SPAN / resolution + 1));
         }
       }),
-      { numRuns: 40 },
+      { numRuns: 20 },
     );
   });
 
