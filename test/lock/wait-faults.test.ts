@@ -123,14 +123,15 @@ describeWithServers('A wait for a lock during faults', () => {
   it('a waiter is still woken after a grant that came too late to be used', async () => {
     const { server, kit, other, waiters } = await start();
     await untilSubscribed(kit, other);
-    await other.locks.acquire('a', { lease: 3_000, renew: false });
+    // Shorter than the silence after which a client replaces its socket.
+    const first = await other.locks.acquire('a', { lease: 4_000, renew: false });
     const waiting = kit.locks.acquire('a', { wait: LONG, lease: 100 });
     await waiters(1);
     const next = other.locks.acquire('a', { wait: LONG, lease: '1h' });
     await waiters(2);
     server.freeze();
     // The waiter asks when the first lease has ended, and receives the reply when the waiter's own lease has ended.
-    await new Promise((resolve) => setTimeout(resolve, 3_200));
+    await new Promise((resolve) => setTimeout(resolve, first.remainingMs() + 200));
     server.thaw();
     const held = await next;
     await waiters(1);
