@@ -17,6 +17,8 @@ export interface HeartbeatClient extends Pick<EventEmitter, 'on' | 'off' | 'emit
   sendCommand(command: readonly string[], options: CommandOptions): Promise<unknown>;
   connect(): Promise<unknown>;
   destroy(): void;
+  /** The only way to see each piece of data. With a version without it, only answers to PINGs end a silence. */
+  _getQueue?(): { readonly decoder?: { write(data: Uint8Array): void } };
 }
 
 /**
@@ -44,6 +46,10 @@ class Heartbeat {
       error: heard,
       reconnecting: heard,
       end: heard,
+    });
+    // The answer to a PING may wait behind those to many commands.
+    addDataListener(client, () => {
+      this.#silentTicks = 0;
     });
     this.#timer = setInterval(() => this.#tick(), TICK_MS).unref();
   }
@@ -98,6 +104,16 @@ class Heartbeat {
     // Rejects only if the client is closed meanwhile; errors are emitted.
     await this.#client.connect().catch(() => undefined);
   }
+}
+
+function addDataListener(client: HeartbeatClient, listener: () => void): void {
+  const decoder = client._getQueue?.().decoder;
+  if (decoder === undefined) return;
+  const write = decoder.write.bind(decoder);
+  decoder.write = (data) => {
+    listener();
+    write(data);
+  };
 }
 
 /** `mayConnect`: whether the client is still in use. The heartbeat ends with a closed client that is not. */

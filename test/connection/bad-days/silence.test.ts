@@ -64,6 +64,21 @@ describeWithServers('the silence of a connection', () => {
     expect((await limiter.consume('ann')).degraded).toBe(false);
   });
 
+  it('a socket stays open while replies arrive, however long a heartbeat waits behind them', async () => {
+    const { kit, client } = await startForTest();
+    let reconnects = 0;
+    client.on('reconnecting', () => reconnects++);
+    const { sendCommand } = kit.client as unknown as {
+      sendCommand(command: readonly string[]): Promise<unknown>;
+    };
+    // Redis runs the commands of a connection one after the other.
+    const slow = Array.from({ length: 16 }, () =>
+      Reflect.apply(sendCommand, kit.client, [['BLPOP', `${kit.prefix}-absent`, '0.5']]),
+    );
+    expect(await Promise.allSettled(slow)).toEqual(Array(16).fill({ status: 'fulfilled', value: null }));
+    expect(reconnects).toBe(0);
+  });
+
   it('a socket stays open while the event loop is blocked, and no command fails', async () => {
     const { downs, kit, limiter, client } = await startForTest();
     const breaker = eventsOf(kit, 'connection:breaker');
