@@ -1,6 +1,4 @@
-import { type ChildProcess, fork } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { once } from 'node:events';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import {
   type AheadCall,
@@ -12,7 +10,7 @@ import {
   WINDOW_MS,
 } from '../processes/ahead-hammer.ts';
 import { describeWithServers } from '../support/context.ts';
-import { compileProgram } from '../support/program.ts';
+import { startWorkers } from '../support/program.ts';
 import { type RedisServer, startRedis } from '../support/servers.ts';
 import { until } from '../support/until.ts';
 
@@ -32,22 +30,12 @@ const CASES = [
 let server: RedisServer;
 let callsOf: (limiter: AheadLimiter, algorithm: AheadOrder['algorithm']) => Calls;
 
-async function startWorker(program: string): Promise<ChildProcess> {
-  const worker = fork(program, [server.url]);
-  const ended = once(worker, 'exit').then(([code]) => {
-    throw new Error(`a worker exited with ${String(code)}`);
-  });
-  await Promise.race([once(worker, 'message'), ended]);
-  return worker;
-}
-
 /**
  * Lets four processes call the same limiters until each limiter has allowed enough calls, kills one of the processes
  * without warning, and lets the others go on until each limiter has allowed as many calls again.
  */
 async function hammer(orders: readonly AheadOrder[]): Promise<ReadonlyMap<string, AheadCall[]>> {
-  const program = await compileProgram({ file: 'test/processes/ahead-worker.ts' });
-  const workers = await Promise.all(Array.from({ length: 4 }, () => startWorker(program)));
+  const workers = await startWorkers('test/processes/ahead-worker.ts', Array(4).fill([server.url]));
   const calls = new Map<string, AheadCall[]>(orders.map(({ prefix }) => [prefix, []]));
   const exits: number[] = [];
   for (const worker of workers) {

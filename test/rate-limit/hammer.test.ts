@@ -1,10 +1,10 @@
-import { type ChildProcess, fork } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type HammeredLimiter, LIMIT, type Report, WINDOW_MS } from '../processes/hammer.ts';
 import { describeWithServers } from '../support/context.ts';
-import { compileProgram } from '../support/program.ts';
+import { startWorkers } from '../support/program.ts';
 import { type RedisServer, startRedis } from '../support/servers.ts';
 import { type ObservedCall, observeCalls } from './server-times.ts';
 
@@ -21,12 +21,6 @@ interface DecidedCall extends ObservedCall {
 
 let server: RedisServer;
 let workers: readonly ChildProcess[] = [];
-
-async function startWorker(program: string, name: string): Promise<ChildProcess> {
-  const worker = fork(program, [server.url, name]);
-  await once(worker, 'message');
-  return worker;
-}
 
 async function reportOf(worker: ChildProcess): Promise<Report> {
   const left = once(worker, 'exit').then(([code]) => {
@@ -107,8 +101,8 @@ function bucketFaults(calls: readonly DecidedCall[]) {
 describeWithServers('a limiter that four processes call for the same id', () => {
   beforeAll(async () => {
     server = await startRedis();
-    const program = await compileProgram({ file: 'test/processes/hammer-worker.ts' });
-    workers = await Promise.all(WORKERS.map((name) => startWorker(program, name)));
+    const argumentLists = WORKERS.map((name) => [server.url, name]);
+    workers = await startWorkers('test/processes/hammer-worker.ts', argumentLists);
   });
 
   afterAll(async () => {

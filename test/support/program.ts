@@ -1,9 +1,10 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, fork, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { inject, onTestFinished } from 'vitest';
+import { BUNDLE } from '../../script/bundle.mjs';
 
 /** A program that runs in a separate process. */
 export interface Program {
@@ -63,18 +64,12 @@ export async function compileProgram(
 ): Promise<string> {
   const { url } = inject('compiledKit');
   const outfile = fileURLToPath(new URL(`programs/${randomUUID()}.mjs`, url));
-  const root = fileURLToPath(new URL('../..', import.meta.url));
   await build({
-    absWorkingDir: root,
+    ...BUNDLE,
     ...('file' in program
       ? { entryPoints: [program.file] }
-      : { stdin: { contents: program.source, resolveDir: root, loader: 'ts' } }),
+      : { stdin: { contents: program.source, resolveDir: BUNDLE.absWorkingDir, loader: 'ts' } }),
     outfile,
-    bundle: true,
-    packages: 'external',
-    platform: 'node',
-    format: 'esm',
-    logLevel: 'error',
     plugins: [
       {
         name: 'the compiled kit',
@@ -83,6 +78,26 @@ export async function compileProgram(
     ],
   });
   return outfile;
+}
+
+/**
+ * Runs a file of the project in one process for each list of arguments. Resolves when each process has sent a message, and
+ * rejects if one ends before.
+ */
+export async function startWorkers(
+  file: string,
+  argumentLists: readonly (readonly string[])[],
+): Promise<readonly ChildProcess[]> {
+  const program = await compileProgram({ file });
+  const start = async (args: readonly string[]) => {
+    const worker = fork(program, args);
+    const ended = once(worker, 'exit').then(([code]) => {
+      throw new Error(`a worker exited with ${String(code)}`);
+    });
+    await Promise.race([once(worker, 'message'), ended]);
+    return worker;
+  };
+  return Promise.all(argumentLists.map(start));
 }
 
 /** The environment of a program that tsx runs, in which `redis-kit` is the compiled kit, which starts faster. */
