@@ -6,7 +6,7 @@ const CLOSED = new Set<FailurePolicy>(['error', 'deny', 'reject']);
 const BEHAVIOUR: Readonly<Record<FailurePolicy, string>> = {
   error: 'answers 503',
   deny: 'answers 503',
-  anonymous: 'is empty',
+  anonymous: 'gives requests an empty session',
   memory: 'decides in this process',
   allow: 'lets requests pass',
   bypass: 'runs the handler',

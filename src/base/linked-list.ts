@@ -9,7 +9,7 @@ export interface Link<Value> {
 /**
  * Values that each request adds and removes. In a Set that lives long, they would survive collections of young garbage:
  * V8 often replaces the table of such a Set, and each old table keeps its last values and the next table alive as soon as
- * one of the tables has become old. Here a removed value leads nowhere.
+ * one of the tables has become old. Here a removed value refers to no other value.
  */
 export class LinkedList<Value> {
   #first: Link<Value> | undefined;

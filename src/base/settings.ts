@@ -1,4 +1,4 @@
-import { ConfigError, RedisKitError } from './errors.ts';
+import { ConfigError } from './errors.ts';
 import { type OptionNames, OptionReader, optionsObject, unknownOptions } from './option-reader.ts';
 
 /** One function per setting, which reads the options that the setting depends on. */
@@ -46,6 +46,5 @@ export function collectItems<Item>(readers: readonly (() => Item)[]): readonly I
 
 function problemsOf(error: unknown): readonly string[] {
   if (error instanceof ConfigError) return error.problems;
-  if (error instanceof RedisKitError && error.code === 'ERR_REDIS_KIT_CONFIG') return [error.message];
   throw error;
 }

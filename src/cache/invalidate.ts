@@ -51,7 +51,7 @@ function targetOf(reader: OptionReader, keys: Keys) {
     if (!url.startsWith('/')) {
       throw reader.error(
         'url',
-        `it must be a path and a query, like '/products?page=2', since every host is meant`,
+        `it must be a path and a query, like '/products?page=2', without a host: the URL is invalidated on every host`,
       );
     }
     return { names: namesOfUrl(url, keys), what: { url } };

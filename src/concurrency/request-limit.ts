@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import { describe } from '../base/describe.ts';
-import { RedisKitError } from '../base/errors.ts';
+import { ConfigError } from '../base/errors.ts';
 import { identityError, isIdentity } from '../base/identity.ts';
 import { clientNetwork } from '../http/client-address.ts';
 import { withoutIdentityWatch } from '../http/identity/identity-watch.ts';
@@ -30,8 +30,7 @@ export function limitOf(req: IncomingMessage, { limit }: ConcurrencySettings): n
   if (typeof limit === 'number') return limit;
   const own: unknown = limit(asExpress(req));
   if (typeof own === 'number' && Number.isInteger(own) && own >= 1 && own <= MAX_LIMIT) return own;
-  throw new RedisKitError(
-    'ERR_REDIS_KIT_CONFIG',
+  throw new ConfigError(
     `kit.concurrency: option \`limit\` returned ${describe(own)}; it must return a whole number from 1 to ${MAX_LIMIT}`,
   );
 }

@@ -5,7 +5,7 @@ import type { OptionReader } from '../base/option-reader.ts';
 /** A password, or a function that returns the current one, such as a token that expires. */
 export type Password = string | (() => string | Promise<string>);
 
-/** How the kit introduces itself to each server that it connects to. */
+/** The credentials, TLS options and name that the kit uses on each connection. */
 export interface Access {
   readonly username: string | undefined;
   readonly password: Password | undefined;

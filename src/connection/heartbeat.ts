@@ -5,7 +5,7 @@ import { PING_INTERVAL_MS, SOCKET_TIMEOUT_MS } from './adapter.ts';
 import { COMMAND_OPTIONS, type CommandOptions } from './node-redis.ts';
 import { addSharedListeners } from './shared-listeners.ts';
 
-/** Silence is counted in ticks and not in time, since a blocked event loop hears nothing. */
+/** Silence is counted in ticks and not in time, since a blocked event loop reads no data. */
 const TICK_MS = 1_000;
 const PING_AFTER_TICKS = PING_INTERVAL_MS / TICK_MS;
 const DEAD_AFTER_TICKS = SOCKET_TIMEOUT_MS / TICK_MS;

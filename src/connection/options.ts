@@ -176,7 +176,7 @@ function checkDetails(reader: OptionReader, way: Way): void {
   if (misplaced !== undefined) throw reader.secretError(misplaced, elsewhere);
 }
 
-/** `tls: false` says nothing, so it goes with everything. */
+/** `tls: false` is the default, so it is allowed with every address. */
 function isGiven(reader: OptionReader, name: string): boolean {
   return reader.has(name) && reader.value(name) !== false;
 }
@@ -197,7 +197,7 @@ function detailOptions(reader: OptionReader, defaultName: string): Access & { re
   };
 }
 
-/** `source` names the option or variable that has the URL. Options beside the URL say what the URL leaves open. */
+/** `source` names the option or variable that has the URL. Other options set only what the URL does not contain. */
 function fromUrl(
   source: string,
   value: unknown,

@@ -29,7 +29,7 @@ export class OwnSubscriptions implements PubSub {
     });
     const end = () => {
       unsubscribe();
-      // The listener must distrust what it learned, since it receives no more messages.
+      // The listener must discard its state, since it receives no more messages.
       if (isUp) notify(false);
     };
     this.#ends.add(end);

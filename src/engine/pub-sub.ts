@@ -14,7 +14,7 @@ export interface ChannelListener {
 
 /**
  * Redis Pub/Sub. Redis does not keep messages for a subscriber that is disconnected. A listener is notified when
- * messages may have been lost, and must then distrust what it learned from earlier messages.
+ * messages may have been lost, and must then discard the state that it has from earlier messages.
  */
 export interface PubSub {
   /** Returns an unsubscribe function. The first subscription opens the subscriber's connection. */

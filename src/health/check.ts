@@ -18,7 +18,7 @@ export interface KitCheck {
   readonly latencyMs?: number;
   /** Why `ok` is false. The text may name hosts. */
   readonly error?: string;
-  /** Problems that will hurt in production, and settings that could not be read. */
+  /** Problems that cause failures in production, and settings that could not be read. */
   readonly warnings: string[];
 }
 

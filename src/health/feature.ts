@@ -5,7 +5,7 @@ import type { HealthOptions } from './options.ts';
 
 export interface HealthMethods {
   /**
-   * Checks that Redis works, and looks for settings that will hurt in production. Resolves within `commandTimeout`, also
+   * Checks that Redis works, and looks for settings that cause failures in production. Resolves within `commandTimeout`, also
    * while Redis is frozen or absent and after `close()`, and never rejects. Concurrent calls share one check.
    */
   check(): Promise<KitCheck>;

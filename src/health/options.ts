@@ -5,7 +5,7 @@ import { checkNotMounted } from '../http/mount-check.ts';
 export interface HealthOptions {
   /**
    * Answer 200 whenever the process runs, without a command to Redis; default false. For a liveness probe: a restart of
-   * the process does not heal Redis.
+   * the process does not repair Redis.
    */
   readonly liveness?: boolean | undefined;
   /**

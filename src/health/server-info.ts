@@ -11,7 +11,7 @@ export function parseInfo(text: string): ServerInfo {
 /** Above this share of `maxmemory`, a server that evicts nothing soon refuses writes. */
 const FULL_SHARE = 0.9;
 
-/** Warnings about one server. `save`: its setting of this name; undefined if the server did not tell it. */
+/** Warnings about one server. `save`: its setting of this name; undefined if the server did not return it. */
 export function serverWarnings(info: ServerInfo, save: string | undefined): readonly string[] {
   return [
     ...productWarnings(info),

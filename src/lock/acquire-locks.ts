@@ -162,6 +162,6 @@ async function releaseAll(locks: readonly GrantedLock[]): Promise<void> {
 function corrupt(lockKey: string): StoreError {
   return new StoreError(
     'ERR_REDIS_KIT_CORRUPT',
-    `the value under ${lockKey} is not a redis-kit lock; it counts as held, since it may be a lock, until kit.locks.forceRelease deletes it`,
+    `the value under ${lockKey} is not a lock that this version reads, so the lock counts as held until kit.locks.forceRelease() deletes the value`,
   );
 }

@@ -1,5 +1,5 @@
 import { describe } from '../base/describe.ts';
-import { RedisKitError } from '../base/errors.ts';
+import { ConfigError } from '../base/errors.ts';
 
 /**
  * A step of a chain. `next()` runs the rest of the chain and resolves to its result; the hook may change `context`
@@ -47,10 +47,10 @@ export function checkHooks<Hooks extends readonly unknown[]>(
   throw error('it must be an array of functions');
 }
 
-export function wrongHookResult(where: string, value: unknown): RedisKitError {
+export function wrongHookResult(where: string, value: unknown): ConfigError {
   return hookError(`${where} returned ${describe(value)}; it must return the array of entries`);
 }
 
-function hookError(message: string): RedisKitError {
-  return new RedisKitError('ERR_REDIS_KIT_CONFIG', message);
+function hookError(message: string): ConfigError {
+  return new ConfigError(message);
 }

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { describe } from '../base/describe.ts';
-import { asError, ConfigError, RedisKitError } from '../base/errors.ts';
+import { asError, ConfigError } from '../base/errors.ts';
 import { isIdentity } from '../base/identity.ts';
 import type { OpenWork } from '../base/open-work.ts';
 import type { Reporter } from '../base/reporter.ts';
@@ -48,8 +48,7 @@ export function logMiddleware<Event>(
     try {
       const logged: unknown = eventOf(asExpress(req) as never, res as Res);
       if (logged === null || isRequestEvent<Event>(logged)) return logged;
-      throw new RedisKitError(
-        'ERR_REDIS_KIT_CONFIG',
+      throw new ConfigError(
         `log.middleware: the callback returned ${describe(logged)}; it must return { id, event } with an \`id\` that is a string and not empty, or null`,
       );
     } finally {

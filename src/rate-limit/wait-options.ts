@@ -24,7 +24,7 @@ export function waitOptions(
     );
   }
   if (reader.has('block')) {
-    throw reader.error('wait', 'a client that may wait is not blocked; leave `block` or `wait` out');
+    throw reader.error('wait', 'a client that may wait is not blocked; remove `block` or `wait`');
   }
   for (const { policy, key } of policies()) {
     if (key !== undefined) {

@@ -176,7 +176,7 @@ async function save(
     request.parts.records.reportFailure(
       new StoreError(
         'ERR_REDIS_KIT_LATE_SESSION',
-        'a session was begun after the response headers were sent, so its client will never send it; write to req.session before the first write',
+        'a session was created after the response headers were sent, so its cookie cannot be sent; write to req.session before the first write',
       ),
     );
   }

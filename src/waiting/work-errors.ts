@@ -2,7 +2,10 @@ import { RedisKitError, StoreError } from '../base/errors.ts';
 
 /** The error for work that was not done when `kit.close()` waited no longer. */
 export function lateForClose(): StoreError {
-  return new StoreError('ERR_REDIS_KIT_CLOSED', 'the time of kit.close() ended before it was done');
+  return new StoreError(
+    'ERR_REDIS_KIT_CLOSED',
+    'kit.close() reached its timeout before the job or event was done',
+  );
 }
 
 export function fullError(queue: number): RedisKitError {
@@ -15,6 +18,6 @@ export function fullError(queue: number): RedisKitError {
 export function stuckError(key: string): RedisKitError {
   return new RedisKitError(
     'ERR_REDIS_KIT_JOB_TIMEOUT',
-    `an earlier job of the key '${key}' ignores its signal and still runs, so its next one cannot begin`,
+    `an earlier job of the key '${key}' ignores its signal and still runs, so the next job of the key cannot begin`,
   );
 }

@@ -180,7 +180,7 @@ describe('kit.invalidate', () => {
     [{ tags: 'a', url: '/a' }, 'tags and url are given'],
     [{ tags: [''] }, 'the tags are an array of 1'],
     [{ tags: [1] }, 'the tags are an array of 1'],
-    [{ url: 'https://shop.example/a' }, 'every host is meant'],
+    [{ url: 'https://shop.example/a' }, 'invalidated on every host'],
     [{ url: '' }, '`url`'],
     [{ key: '' }, '`key`'],
     [{ all: false }, '`all` is false'],

@@ -116,7 +116,7 @@ function promisesOf(name: IoredisName): void {
 
   it('a command that was redirected to a killed master does not run once the master is back', async () => {
     const kit = kitForTest({ client: ioredisClusterForTest(name, cluster.nodes), commandTimeout: '300ms' });
-    await use(kit);
+    await until('it works', () => works(kit));
     const slot = keySlot('redirected');
     const target = cluster.nodes[(Math.floor((slot * 3) / 16_384) + 1) % 3]?.server;
     if (target === undefined) throw new Error('no such master');

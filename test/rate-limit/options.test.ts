@@ -36,7 +36,7 @@ describe('kit.rateLimit', () => {
       [{ ...THREE, maxQueue: 5 }, /`maxQueue` is 5; no request waits without `wait`/],
       [{ ...THREE, wait: '1s', maxQueue: 0 }, /`maxQueue` is 0/],
       [{ ...THREE, wait: '1s', onDenied: 'count' }, /`wait` is '1s'; with `onDenied: 'count'`/],
-      [{ ...THREE, wait: '1s', block: '1m' }, /`wait` is '1s'; .* leave `block` or `wait` out/],
+      [{ ...THREE, wait: '1s', block: '1m' }, /`wait` is '1s'; .* remove `block` or `wait`/],
       [
         { wait: '1s', policies: [THREE, { ...THREE, name: 'four', key: () => 'x' }] },
         /`wait` is '1s'; .* leave the `key` of the policies out/,

@@ -212,7 +212,7 @@ function tagsOption(reader: OptionReader): CacheSettings['tags'] {
     return reader.callback<(req: Req, res: Res) => readonly string[]>('tags') ?? [];
   }
   if (typeof value === 'string') throw reader.error('tags', `it must be an array, like ['products']`);
-  return checkTags('kit.cache: option `tags`', value);
+  return checkTags('kit.cache: option `tags`: the tags', value);
 }
 
 function allowOption(vary: OptionReader): ReadonlySet<string> | undefined {
@@ -251,8 +251,8 @@ function frontOption(reader: OptionReader): boolean {
   throw reader.error(
     'front',
     callback === undefined
-      ? 'the front answers with local copies, which `local: false` turns off; leave one of the two out'
-      : `the front answers before the app runs, and ${callback} is a function of a request that has passed the app; leave one of the two out`,
+      ? 'the front sends local copies, which `local: false` turns off; remove one of the two'
+      : `the front responds before the app runs, and ${callback} is a function that needs a request of the app; remove one of the two`,
   );
 }
 

@@ -16,7 +16,7 @@ export interface EntryKey<Content> {
   unpack(info: unknown, body: Buffer): Content | undefined;
   /** The other key under which a new response must be stored by its No-Vary-Search; undefined for this key. */
   declaredKey?(content: Content): DeclaredKey<Content> | undefined;
-  /** Applies what this process has since learned of the key, of which the caller must hold no lease and no flight. */
+  /** Updates the key by the rules that this process has learned since. The caller must hold no lease and no flight of the key. */
   update?(): void;
 }
 

@@ -1,6 +1,6 @@
 import { describe, suggestion } from '../../base/describe.ts';
 import { type Duration, durationMs } from '../../base/duration.ts';
-import { ConfigError, RedisKitError } from '../../base/errors.ts';
+import { ConfigError } from '../../base/errors.ts';
 import { AMOUNT_NAMES, LIFETIME_NAMES, renamed } from '../../base/foreign-options.ts';
 import type { OptionReader } from '../../base/option-reader.ts';
 import { collectItems, readSettings } from '../../base/settings.ts';
@@ -155,8 +155,7 @@ export function checkTags(where: string, tags: unknown): readonly string[] {
   if (Array.isArray(list) && list.length <= MAX_TAGS) {
     if (list.every((tag): tag is string => typeof tag === 'string' && tag !== '')) return list;
   }
-  throw new RedisKitError(
-    'ERR_REDIS_KIT_CONFIG',
+  throw new ConfigError(
     `${where} are ${describe(tags)}; they must be at most ${MAX_TAGS} strings that are not empty`,
   );
 }
@@ -165,8 +164,7 @@ export function checkTags(where: string, tags: unknown): readonly string[] {
 export function checkTtl(where: string, ttl: unknown): number {
   const ms = durationMs(ttl);
   if (ms !== undefined) return ms;
-  throw new RedisKitError(
-    'ERR_REDIS_KIT_CONFIG',
+  throw new ConfigError(
     `${where} returned ${describe(ttl)}; it must return a duration like '30s', or false to store nothing`,
   );
 }

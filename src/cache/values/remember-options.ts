@@ -76,7 +76,7 @@ export function resolveRememberOptions(
     staleWhileRevalidate: () => reader.duration('staleWhileRevalidate'),
     staleIfError: () => reader.duration('staleIfError') ?? 0,
     jitter: () => jitterOption(reader),
-    tags: () => checkTags(`${where}: option \`tags\``, reader.value('tags')),
+    tags: () => checkTags(`${where}: option \`tags\`: the tags`, reader.value('tags')),
     maxBytes: () => valueSizeOption(reader, 'maxBytes'),
     singleFlight: () => singleFlightOption(reader),
     local: () => localCopiesOption(reader),

@@ -392,7 +392,11 @@ describe('invalid arguments of kit.remember', () => {
     ['no load', remember('k', '1m', undefined), 'the load is undefined'],
     ['an unknown policy', remember('k', { policy: 'page' }, load), 'did you mean `pages`?'],
     ['an unknown option', remember('k', { ttl: '1m', tag: 'a' }, load), 'did you mean `tags`?'],
-    ['tags that are none', remember('k', { ttl: '1m', tags: [7] }, load), 'option `tags` are an array of 1'],
+    [
+      'tags that are none',
+      remember('k', { ttl: '1m', tags: [7] }, load),
+      'option `tags`: the tags are an array of 1',
+    ],
     ['a jitter above 1', remember('k', { ttl: '1m', jitter: 2 }, load), '`jitter` is 2'],
     ['entries that are none', warm(7), 'the entries are 7'],
     ['an entry with a wrong option', warm([{ key: 'k', load, tll: 1 }]), 'did you mean `ttl`?'],
