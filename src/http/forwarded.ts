@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http';
+import { trimWhitespace } from './message/optional-whitespace.ts';
 
 /**
  * The host and the scheme of the original request, from the X-Forwarded fields of a proxy. Undefined without these fields, and
@@ -15,7 +16,7 @@ export function forwardedOf(
   return { host: firstOf(host), proto: firstOf(proto) };
 }
 
-/** Returns the first of several values, as Express does. */
+/** The first of several values. */
 function firstOf(field: string | string[] | undefined): string | undefined {
-  return field === undefined ? undefined : (String(field).split(',', 1)[0] ?? '').trim();
+  return field === undefined ? undefined : trimWhitespace(String(field).split(',', 1)[0] ?? '');
 }

@@ -1,4 +1,5 @@
 import { type IncomingMessage, type OutgoingHttpHeader, ServerResponse } from 'node:http';
+import { trimWhitespace } from './message/optional-whitespace.ts';
 import { isPerRequestField } from './message/per-request-fields.ts';
 import { isGuarded } from './response/guarded-response.ts';
 import { spelledNames } from './response/response-head.ts';
@@ -34,7 +35,7 @@ export class OuterHead {
     }
     const names = String(res.getHeader('vary') ?? '')
       .split(',')
-      .map((name) => name.trim().toLowerCase())
+      .map((name) => trimWhitespace(name).toLowerCase())
       .filter((name) => name !== '');
     if (names.includes('*')) return 'middleware above sets Vary: *';
     return new OuterHead(

@@ -1,4 +1,5 @@
 import { parseItem } from 'structured-headers';
+import { trimWhitespace } from '../http/message/optional-whitespace.ts';
 
 /** The most characters of a key, without its quotes. */
 const MAX_LENGTH = 255;
@@ -15,7 +16,7 @@ const PLAIN_STRING: RegExp = /^"[ !#-[\]-~]*"$/;
  * Parameters are ignored.
  */
 export function keyOf(field: string): string | undefined {
-  const text = field.trim();
+  const text = trimWhitespace(field);
   const key = BARE.test(text) ? text : quoted(text);
   return key !== undefined && key.length > 0 && key.length <= MAX_LENGTH ? key : undefined;
 }

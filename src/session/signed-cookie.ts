@@ -1,6 +1,7 @@
 import { createHmac, type KeyObject, timingSafeEqual } from 'node:crypto';
 import { BoundedMap, ownText } from '../base/bounded-map.ts';
 import type { Keys } from '../base/keys.ts';
+import { isWhitespace, trimWhitespace } from '../http/message/optional-whitespace.ts';
 import type { Req } from '../http/middleware.ts';
 import type { SessionNames } from './record-writer.ts';
 import type { Secrets } from './secret.ts';
@@ -22,8 +23,6 @@ const MAX_IDS = 8;
 /** The most bytes that the remembered cookies of one middleware take: those of about 10,000 sessions. */
 const MAX_REMEMBERED_BYTES = 8 * 1024 * 1024;
 
-const SPACE = 0x20;
-const TAB = 0x09;
 const SEMICOLON = 0x3b;
 
 /** Signed session cookies in the format of express-session: `s:<id>.<HMAC-SHA-256 in base64>`. */
@@ -67,7 +66,7 @@ export class SignedCookies {
   #valuesIn(header: string): readonly string[] {
     return header.split(';').flatMap((pair) => {
       const [name, value] = splitAt(pair, pair.indexOf('='));
-      return name.trim() === this.name ? [value.trim()] : [];
+      return trimWhitespace(name) === this.name ? [trimWhitespace(value)] : [];
     });
   }
 
@@ -121,17 +120,13 @@ function isEqual(one: string, other: string): boolean {
 /** Whether a pair of a Cookie header starts at a position, and not a longer name that ends there. */
 function isStartOfPair(header: string, at: number): boolean {
   let before = at - 1;
-  while (before >= 0 && isSpace(header.charCodeAt(before))) before--;
+  while (before >= 0 && isWhitespace(header.charCodeAt(before))) before--;
   return before < 0 || header.charCodeAt(before) === SEMICOLON;
 }
 
 function valueAt(header: string, start: number): string {
   const end = header.indexOf(';', start);
-  return header.slice(start, end < 0 ? undefined : end).trim();
-}
-
-function isSpace(code: number): boolean {
-  return code === SPACE || code === TAB;
+  return trimWhitespace(header.slice(start, end < 0 ? undefined : end));
 }
 
 /** Splits a text around the character at a position; at a negative position, the first part is the whole text. */

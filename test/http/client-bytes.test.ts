@@ -14,6 +14,7 @@ import { ifRangeMatches, rangeOf } from '../../src/http/message/byte-range.ts';
 import { parseCacheControl } from '../../src/http/message/cache-control.ts';
 import { isNotModified } from '../../src/http/message/conditional-request.ts';
 import { parseHttpDate } from '../../src/http/message/http-date.ts';
+import { trimWhitespace } from '../../src/http/message/optional-whitespace.ts';
 import { parseTargeted } from '../../src/http/message/targeted-cache-control.ts';
 import { fingerprintOf } from '../../src/idempotency/fingerprint.ts';
 import { keyOf } from '../../src/idempotency/key-header.ts';
@@ -42,6 +43,7 @@ function requestOf(headers: IncomingMessage['headers'], url = '/'): IncomingMess
 
 /** Functions that parse text of a client. The tests ignore their results. */
 const PARSERS: Readonly<Record<string, (text: string) => unknown>> = {
+  'white space around a part of a field': (text) => trimWhitespace(text),
   'the values of Vary': (text) => varyValues('accept-encoding', { 'accept-encoding': text }),
   'Cache-Control of a request': (text) => requestDirectives({ 'cache-control': text }),
   'field names in Cache-Control': (text) => parseCacheControl(`private="${text}"`).fields('private'),

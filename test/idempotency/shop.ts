@@ -3,7 +3,7 @@ import type { IdempotencyOptions, RedisKit } from '../../src/index.ts';
 import { type Answer, send, serve } from '../support/web.ts';
 
 interface Order {
-  readonly body?: string;
+  readonly body?: string | Buffer;
   readonly headers?: Readonly<Record<string, string>>;
   readonly path?: string;
   readonly method?: string;

@@ -72,6 +72,7 @@ it('a cookie whose name ends with the name of the session cookie is another cook
   expect(idsIn(`a=sid=${value('ann')}`)).toEqual([]);
   expect(idsIn(`xsid=${value('ann')}; sid=${value('bob')}`)).toEqual(['bob']);
   expect(idsIn(`a=1;\t sid=${value('bob')}`)).toEqual(['bob']);
+  expect(idsIn(`\xa0sid=${value('ann')}; sid=${value('bob')}`)).toEqual(['bob']);
   expect(idsIn(`sid="${value('bob')}"`)).toEqual(['bob']);
 });
 

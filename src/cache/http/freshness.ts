@@ -1,6 +1,7 @@
 import type { OutgoingHttpHeaders } from 'node:http';
 import { type CacheControl, MAX_SECONDS } from '../../http/message/cache-control.ts';
 import { parseHttpDate } from '../../http/message/http-date.ts';
+import { trimWhitespace } from '../../http/message/optional-whitespace.ts';
 import type { Lifetime } from '../store/entry.ts';
 import type { CacheSettings } from './options.ts';
 import { type HandlerHead, hasValidator, needsValidation } from './storable.ts';
@@ -101,9 +102,9 @@ function explicitOrHeuristicLifetime(
 /** The corrected initial age, in milliseconds (RFC 9111, section 4.2.3). */
 function initialAge({ headers, requestedAt, respondedAt }: TimedResponse): number {
   const apparentMs = Math.max(0, respondedAt - dateOf(headers, respondedAt));
-  const age = headers.age === undefined ? undefined : String(headers.age).split(',', 1)[0]?.trim();
+  const age = trimWhitespace(String(headers.age ?? '').split(',', 1)[0] ?? '');
   // Only an upstream cache sets Age. The time that the handler took is then a part of the age.
-  if (age === undefined || !/^\d+$/.test(age)) return headers.date === undefined ? 0 : apparentMs;
+  if (!/^\d+$/.test(age)) return headers.date === undefined ? 0 : apparentMs;
   return Math.max(
     apparentMs,
     Math.min(Number(age), MAX_SECONDS) * SECOND + Math.max(0, respondedAt - requestedAt),

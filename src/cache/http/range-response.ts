@@ -1,6 +1,7 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { type ByteRange, ifRangeMatches, rangeOf } from '../../http/message/byte-range.ts';
 import { isNotModified, type Validators, validatorsOf } from '../../http/message/conditional-request.ts';
+import { trimWhitespace } from '../../http/message/optional-whitespace.ts';
 import { callOf, isChunk } from '../../http/response/buffered-writes.ts';
 import type { Replacement } from '../../http/response/guarded-response.ts';
 import { type CachedResponse, codingOf } from './cached-response.ts';
@@ -66,10 +67,7 @@ export function rangeFor(
 
 function acceptsCoding(field: string): boolean {
   return field.split(',').some((member) => {
-    const [coding = '', ...parameters] = member
-      .toLowerCase()
-      .split(';')
-      .map((part) => part.trim());
+    const [coding = '', ...parameters] = member.toLowerCase().split(';').map(trimWhitespace);
     return coding !== '' && coding !== 'identity' && !parameters.some((each) => /^q=0(\.0*)?$/.test(each));
   });
 }
@@ -124,7 +122,7 @@ export function streamedPart(request: RangeRequest, res: ServerResponse): RangeP
   const accepted = String(res.getHeader('accept-ranges') ?? '');
   const declared = res.getHeader('content-length');
   // A response with Accept-Ranges shows that the handler would send the part itself if the cache had not removed Range.
-  if (res.statusCode !== 200 || !/(?:^|,)\s*bytes\s*(?:,|$)/i.test(accepted) || declared === undefined)
+  if (res.statusCode !== 200 || !/(?:^|,)[ \t]*bytes[ \t]*(?:,|$)/i.test(accepted) || declared === undefined)
     return undefined;
   const length = Number(declared);
   if (!Number.isSafeInteger(length)) return undefined;

@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import { BoundedMap } from '../../base/bounded-map.ts';
 import { identityError, isIdentity } from '../../base/identity.ts';
 import { forwardedOf } from '../../http/forwarded.ts';
+import { trimWhitespace } from '../../http/message/optional-whitespace.ts';
 import { requestContent } from '../../http/message/request-content.ts';
 import { asExpress, originalUrl } from '../../http/middleware.ts';
 import { appOf, countedUrl, isReadDifferently, pathOf, type SearchRule, urlUnder } from './counted-url.ts';
@@ -27,7 +28,7 @@ interface KeyParts {
   /** The result of the app's `key` function; undefined without one. */
   readonly custom: string | undefined;
   /** The values of headers, cookies and a session, which a Redis key must not show. */
-  readonly secrets: readonly (string | null)[];
+  readonly secrets: readonly (string | readonly string[] | null)[];
   /** Whether a response may declare by No-Vary-Search which parameters of the query select it. */
   readonly acceptsRules: boolean;
   /** The Express app whose parser reads the query. */
@@ -186,8 +187,8 @@ function partsOf(req: IncomingMessage, settings: KeySettings, content: string): 
   const secrets = isPublic
     ? NO_SECRETS
     : [
-        ...headers.map((name) => String(req.headers[name] ?? '')),
-        ...cookies.map((name) => rawCookie(req.headers.cookie ?? '', name) ?? null),
+        ...headers.map((name) => req.headers[name] ?? null),
+        ...cookies.map((name) => cookiePairs(req.headers.cookie ?? '', name)),
         session === undefined ? '' : checkSessionKey(session(asExpress(req))),
       ];
   return { content, host, url, custom: undefined, secrets, acceptsRules: query !== false, app: appOf(req) };
@@ -229,11 +230,14 @@ function forwardedKey(req: IncomingMessage): string {
   return `>${encodeURIComponent(host)}>${encodeURIComponent(proto)}`;
 }
 
-/** The value of a cookie as it was sent, neither unquoted nor decoded. */
-function rawCookie(header: string, name: string): string | undefined {
-  for (const pair of header.split(';')) {
+/**
+ * The pairs of a cookie as they were sent, neither unquoted nor decoded; null without one. All pairs of the name are in
+ * the key, since parsers disagree on which of them counts. Some parsers also remove other white space around a name.
+ */
+function cookiePairs(header: string, name: string): string | null {
+  const pairs = header.split(';').filter((pair) => {
     const end = pair.indexOf('=');
-    if (end !== -1 && pair.slice(0, end).trim() === name) return pair.slice(end + 1).trim();
-  }
-  return undefined;
+    return end !== -1 && pair.slice(0, end).trim() === name;
+  });
+  return pairs.length === 0 ? null : pairs.map(trimWhitespace).join(';');
 }

@@ -1,4 +1,5 @@
 import { parseHttpDate } from './http-date.ts';
+import { trimWhitespace } from './optional-whitespace.ts';
 
 /** Both positions are inclusive, as in Content-Range (RFC 9110, section 14.4). */
 export interface ByteRange {
@@ -68,7 +69,8 @@ export function ifRangeMatches(
  * is invalid, has another unit, or has no complete length.
  */
 export function contentRangeOf(header: string): (ByteRange & { readonly length: number }) | undefined {
-  const [, first, last, whole] = /^bytes (\d{1,15})-(\d{1,15})\/(\d{1,15})$/i.exec(header.trim()) ?? [];
+  const [, first, last, whole] =
+    /^bytes (\d{1,15})-(\d{1,15})\/(\d{1,15})$/i.exec(trimWhitespace(header)) ?? [];
   const [start, end, length] = [Number(first), Number(last), Number(whole)];
   return start <= end && end < length ? { start, end, length } : undefined;
 }

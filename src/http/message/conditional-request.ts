@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { isStrongTag } from './byte-range.ts';
 import { parseHttpDate } from './http-date.ts';
+import { trimWhitespace } from './optional-whitespace.ts';
 
 /** The fields of a response that distinguish its versions, as they were sent. */
 export interface Validators {
@@ -61,7 +62,7 @@ function isModifiedBefore({ lastModified, date }: Validators): boolean {
 
 /** Whether an If-None-Match field lists the entity tag, by weak comparison (RFC 9110, section 13.1.2). */
 function isListed(etag: string | undefined, header: string): boolean {
-  if (header.trim() === '*') return true;
+  if (trimWhitespace(header) === '*') return true;
   if (etag === undefined) return false;
   const opaque = (tag: string) => tag.replace(/^W\//, '');
   const tags = header.match(/(?:W\/)?"[^"]*"/g) ?? [];

@@ -1,4 +1,5 @@
 import { type CacheControl, fieldNames, MAX_SECONDS } from './cache-control.ts';
+import { trimWhitespace } from './optional-whitespace.ts';
 import { fieldDictionary, fieldText } from './structured-field.ts';
 
 /** Directives that allow a cache to store or reuse more. They are obeyed only as a Boolean, which is their type. */
@@ -47,6 +48,6 @@ export function parseTargeted(
  */
 function isDecimal(text: string, name: string): boolean {
   const members = text.replace(/%"[^"]*"|"(?:[^"\\]|\\.)*"/g, '').split(',');
-  const own = members.filter((member) => member.trim().split(/[=;]/, 1)[0] === name).at(-1);
+  const own = members.filter((member) => trimWhitespace(member).split(/[=;]/, 1)[0] === name).at(-1);
   return /=-?\d+\./.test(own?.split(';', 1)[0] ?? '');
 }

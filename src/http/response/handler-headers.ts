@@ -1,4 +1,5 @@
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import { trimWhitespace } from '../message/optional-whitespace.ts';
 import { isPerRequestField } from '../message/per-request-fields.ts';
 import { watchHeaders } from './header-changes.ts';
 import { spelledNames } from './response-head.ts';
@@ -64,5 +65,5 @@ function textsOf(headers: OutgoingHttpHeaders): Readonly<Record<string, string>>
 /** The further hop-by-hop fields that a Connection field names (RFC 9110, section 7.6.1). */
 function namedBy(connection: OutgoingHttpHeaders[string]): ReadonlySet<string> {
   const names = connection === undefined ? [] : String(connection).split(',');
-  return new Set(names.map((name) => name.trim().toLowerCase()));
+  return new Set(names.map((name) => trimWhitespace(name).toLowerCase()));
 }

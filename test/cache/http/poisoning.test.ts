@@ -53,6 +53,83 @@ describeOnBothEngines('a response whose key might be that of another request', (
         expect((await send(`${address}/?page=2`)).text).toBe('page 2');
       },
     );
+
+    it.each([
+      ['X-Tenant', 'acme', 'acme\xa0'],
+      ['X-Tenant', 'acme, other', 'acme,other'],
+      ['Cookie', 'plan=pro', 'plan=pro\xa0'],
+      ['User-Agent', 'Mozilla/5.0 (KHTML, like Gecko)', 'Mozilla/5.0 (KHTML,like Gecko)'],
+      ['Accept-Language', 'de', 'DE'],
+      ['Accept-Encoding', 'gzip', 'gzip\xa0'],
+    ])(
+      'with Vary: %s, a client with the value %j does not get the response to the value %j',
+      async (name, own, other) => {
+        const kit = kitForTest({ url: url() });
+        const app = makeApp();
+        app.use(kit.cache({ ttl: '1m' }), (req, res) => {
+          res.vary(name);
+          res.send(JSON.stringify(req.get(name)));
+        });
+        const address = await serve(app);
+        for (const value of [other, own]) {
+          expect((await send(address, { headers: { [name]: value } })).text).toBe(JSON.stringify(value));
+        }
+      },
+    );
+
+    it.each([
+      ['en;q=0.9,de;q=0.8', 'en;q=0.9,de; q=0.8'],
+      ['en;q=0.9,de;q=0.8', 'en;q=0.9,de;Q=0.8'],
+      ['en,de', 'de,en'],
+    ])(
+      'a client that prefers %j gets its language, and not that of a client that prefers %j',
+      async (own, other) => {
+        const kit = kitForTest({ url: url() });
+        const app = makeApp();
+        app.use(kit.cache({ ttl: '1m' }), (req, res) => {
+          res.vary('Accept-Language');
+          res.send(req.acceptsLanguages('en', 'de'));
+        });
+        const address = await serve(app);
+        const languageFor = async (value: string) =>
+          (await send(address, { headers: { 'Accept-Language': value } })).text;
+        await languageFor(other);
+        expect(await languageFor(own)).toBe('en');
+      },
+    );
+
+    it.each<[Exclude<CacheOptions['key'], undefined>, Record<string, string>, Record<string, string>]>([
+      [{ cookies: ['theme'] }, { Cookie: 'theme=dark' }, { Cookie: 'theme=dark\xa0' }],
+      [{ cookies: ['theme'] }, { Cookie: 'theme=light' }, { Cookie: '\xa0theme=dark; theme=light' }],
+      [{ cookies: ['theme'] }, { Cookie: 'theme=dark' }, { Cookie: 'theme=dark; theme=light' }],
+      [{ headers: ['X-Plan'] }, {}, { 'X-Plan': '' }],
+      [{ headers: ['X-Plan'] }, { 'X-Plan': 'pro' }, { 'X-Plan': 'pro\xa0' }],
+    ])('with the key %j, a client that sends %j does not get the response to %j', async (key, own, other) => {
+      const kit = kitForTest({ url: url() });
+      const app = makeApp();
+      // A parser above the cache, whose result the cache does not know.
+      app.use((req, res, next) => {
+        res.locals.sent = [req.headers.cookie ?? null, req.headers['x-plan'] ?? null];
+        next();
+      });
+      app.use(kit.cache({ ttl: '1m', key }), (_req, res) => void res.json(res.locals.sent));
+      const address = await serve(app);
+      for (const headers of [other, own]) {
+        const { text } = await send(address, { headers });
+        expect(JSON.parse(text)).toEqual([headers.Cookie ?? null, headers['X-Plan'] ?? null]);
+      }
+    });
+
+    it('pages for two forwarded hosts that differ in a no-break space are stored apart', async () => {
+      const kit = kitForTest({ url: url() });
+      const app = makeApp().set('trust proxy', true);
+      app.use(kit.cache({ ttl: '1m' }), (req, res) => void res.json(req.hostname));
+      const address = await serve(app);
+      for (const host of ['shop.example\xa0', 'shop.example']) {
+        const { text } = await send(address, { headers: { 'X-Forwarded-Host': host } });
+        expect(JSON.parse(text)).toBe(host);
+      }
+    });
   });
 
   describe.each(APPS)('on %s', (_, makeApp) => {
