@@ -32,6 +32,7 @@ const KEY: KeySettings = {
   headers: ['accept'],
   cookies: ['a'],
   session: undefined,
+  secretNames: '[["accept"],["a"],false]',
 };
 
 const session = createRedisKit({ url: 'memory:', logger: false }).session({ secret: 'not a secret' });

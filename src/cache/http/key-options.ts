@@ -31,13 +31,15 @@ export interface KeySettings {
   readonly headers: readonly string[];
   readonly cookies: readonly string[];
   readonly session: ((req: Req) => string) | undefined;
+  /** The names of the headers and cookies and whether there is a session, as a text; empty without any of them. */
+  readonly secretNames: string;
 }
 
 export function resolveKeyOptions(reader: OptionReader): KeySettings {
   const value = reader.value('key');
   const names = { known: ['host', 'query', 'headers', 'cookies', 'session'] };
   const isCustom = typeof value === 'function';
-  return readSettings(`${reader.where}: key`, isCustom ? {} : (value ?? {}), names, (key) => ({
+  const settings = readSettings(`${reader.where}: key`, isCustom ? {} : (value ?? {}), names, (key) => ({
     custom: () => (isCustom ? reader.callback<(req: Req) => string | false>('key') : undefined),
     host: () => key.boolean('host', true),
     query: () => queryOption(key),
@@ -45,6 +47,13 @@ export function resolveKeyOptions(reader: OptionReader): KeySettings {
     cookies: () => namesOption(key, 'cookies'),
     session: () => key.callback<(req: Req) => string>('session'),
   }));
+  return { ...settings, secretNames: secretNamesOf(settings) };
+}
+
+function secretNamesOf({ headers, cookies, session }: Omit<KeySettings, 'secretNames'>): string {
+  const hasSession = session !== undefined;
+  if (headers.length === 0 && cookies.length === 0 && !hasSession) return '';
+  return JSON.stringify([headers, cookies, hasSession]);
 }
 
 function queryOption(key: OptionReader): KeySettings['query'] {

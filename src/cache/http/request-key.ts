@@ -29,6 +29,8 @@ interface KeyParts {
   readonly custom: string | undefined;
   /** The values of headers, cookies and a session, which a Redis key must not show. */
   readonly secrets: readonly (string | readonly string[] | null)[];
+  /** The names of the secrets, so that two caches whose keys name different headers or cookies share no response. */
+  readonly secretNames: string;
   /** Whether a response may declare by No-Vary-Search which parameters of the query select it. */
   readonly acceptsRules: boolean;
   /** The Express app whose parser reads the query. */
@@ -73,7 +75,7 @@ export class RequestKey {
 
   /** Whether the id contains headers, cookies or a session, which a Redis key must not show. */
   get isSecret(): boolean {
-    return this.#parts.secrets.length > 0;
+    return this.#parts.secretNames !== '';
   }
 
   /** The No-Vary-Search rule by which the id omits or reorders parameters; undefined for the exact key. */
@@ -138,11 +140,11 @@ export class SearchRules {
   }
 }
 
-function idOf({ host, url, custom, secrets }: KeyParts, ruled: RuledUrl | undefined): string {
+function idOf({ host, url, custom, secrets, secretNames }: KeyParts, ruled: RuledUrl | undefined): string {
   if (custom !== undefined) return `=${custom}`;
   const target =
     ruled === undefined ? targetOf(host, url) : `SEARCH ${ruled.rule.id} ${targetOf(host, ruled.url)}`;
-  return secrets.length === 0 ? target : JSON.stringify([target, ...secrets]);
+  return secretNames === '' ? target : secretNames + JSON.stringify([target, ...secrets]);
 }
 
 /** Joins a host and a URL to an id of this pair only, since a host contains neither slash nor space. */
@@ -170,28 +172,39 @@ function contentDigest(req: IncomingMessage): string | undefined {
   return hash.update(content.bytes).digest('base64url');
 }
 
-const NO_SECRETS: readonly string[] = [];
+const NO_SECRETS: KeyParts['secrets'] = [];
 
 function partsOf(req: IncomingMessage, settings: KeySettings, content: string): KeyParts | undefined {
-  const { headers, cookies, session, query } = settings;
+  const { query, secretNames } = settings;
   const url = countedUrl(originalUrl(req), query);
   if (settings.custom !== undefined) {
     const custom = checkCustomKey(settings.custom(asExpress(req)));
     if (custom === undefined) return undefined;
-    return { content, host: '', url, custom, secrets: NO_SECRETS, acceptsRules: false, app: undefined };
+    return {
+      content,
+      host: '',
+      url,
+      custom,
+      secrets: NO_SECRETS,
+      secretNames,
+      acceptsRules: false,
+      app: undefined,
+    };
   }
   const sent = settings.host ? hostOf(req) : '';
   if (sent === undefined) return undefined;
   const host = settings.host ? sent + forwardedKey(req) : sent;
-  const isPublic = headers.length === 0 && cookies.length === 0 && session === undefined;
-  const secrets = isPublic
-    ? NO_SECRETS
-    : [
-        ...headers.map((name) => req.headers[name] ?? null),
-        ...cookies.map((name) => cookiePairs(req.headers.cookie ?? '', name)),
-        session === undefined ? '' : checkSessionKey(session(asExpress(req))),
-      ];
-  return { content, host, url, custom: undefined, secrets, acceptsRules: query !== false, app: appOf(req) };
+  const secrets = secretNames === '' ? NO_SECRETS : secretsOf(req, settings);
+  const acceptsRules = query !== false;
+  return { content, host, url, custom: undefined, secrets, secretNames, acceptsRules, app: appOf(req) };
+}
+
+function secretsOf(req: IncomingMessage, { headers, cookies, session }: KeySettings): KeyParts['secrets'] {
+  return [
+    ...headers.map((name) => req.headers[name] ?? null),
+    ...cookies.map((name) => cookiePairs(req.headers.cookie ?? '', name)),
+    session === undefined ? '' : checkSessionKey(session(asExpress(req))),
+  ];
 }
 
 /** Checks the result of a `key` function. Undefined for false, by which the request bypasses the cache. */

@@ -50,8 +50,10 @@ export class ResponseKey implements EntryKey<CachedResponse> {
 
   localKey(): string {
     const names = this.variesOn();
-    const id = this.#keys.scope + this.#request.id;
-    return names === '' ? id : `${id}\n${names}\n${varyValues(names, this.#req.headers)}`;
+    const { id } = this.#request;
+    if (names === '') return this.#keys.scope + id;
+    // The id is the end, since the result of a `key` function may contain line breaks. No other id begins with one.
+    return `${this.#keys.scope}\n${names}\n${varyValues(names, this.#req.headers)}\n${id}`;
   }
 
   variesOn(): string {

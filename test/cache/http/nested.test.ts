@@ -1,4 +1,6 @@
+import express from 'express';
 import { expect, it } from 'vitest';
+import type { CacheOptions } from '../../../src/index.ts';
 import { EXPRESS } from '../../http/frameworks.ts';
 import { describeOnBothEngines, eventsOf, kitForTest } from '../../support/kits.ts';
 import { until } from '../../support/until.ts';
@@ -35,5 +37,28 @@ describeOnBothEngines('two caches on one route', (url) => {
     const address = await serve(app);
     await send(address);
     await until('both are stored', () => stored.length === 2);
+  });
+
+  it.each<[string, CacheOptions['key'], CacheOptions['key']]>([
+    ['two headers', { headers: ['x-a'] }, { headers: ['x-b'] }],
+    ['two cookies', { cookies: ['a'] }, { cookies: ['b'] }],
+    ['a header and a cookie', { headers: ['x-a'] }, { cookies: ['b'] }],
+    ['a header and the session', { headers: ['x-a'] }, { session: (req) => req.get('x-b') ?? '' }],
+    ['one header and two', { headers: ['x-a'] }, { headers: ['x-b', 'x-a'] }],
+  ])('two caches whose keys name %s share no response', async (_name, one, other) => {
+    const kit = kitForTest({ url: url() });
+    const caches = { one: kit.cache({ ttl: '1m', key: one }), other: kit.cache({ ttl: '1m', key: other }) };
+    const app = express();
+    app.use((req, res, next) => caches[req.get('x-cache') === 'one' ? 'one' : 'other'](req, res, next));
+    app.use((req, res) => void res.send(`for ${req.get('x-cache')}`));
+    const address = await serve(app);
+    const text = async (cache: string, headers: Record<string, string>) =>
+      (await send(address, { headers: { 'X-Cache': cache, ...headers } })).text;
+    const own = { 'X-A': 'A', Cookie: 'a=A' };
+    expect(await text('one', own)).toBe('for one');
+    expect(await text('other', { 'X-B': 'A', Cookie: 'b=A' })).toBe('for other');
+    expect(await text('other', { ...own, 'X-B': 'A', Cookie: 'a=A; b=A' })).toBe('for other');
+    expect(await text('one', own)).toBe('for one');
+    for (const cache of ['one', 'other']) expect(await text(cache, {})).toBe(`for ${cache}`);
   });
 });

@@ -120,6 +120,21 @@ describeOnBothEngines('a response whose key might be that of another request', (
       }
     });
 
+    it('a key with line breaks, chosen by a client, does not equal a key with the values of Vary', async () => {
+      const kit = kitForTest({ url: url() });
+      const app = makeApp();
+      app.use(kit.cache({ ttl: '1m', key: (req) => String(req.query.q) }), (req, res) => {
+        if (req.query.q === 'a') res.vary('X-A');
+        res.send(`for ${JSON.stringify(req.query.q)} and ${req.get('x-a')}`);
+      });
+      const address = await serve(app);
+      const get = async (q: string, value: string) =>
+        (await send(`${address}/?q=${encodeURIComponent(q)}`, { headers: { 'X-A': value } })).text;
+      expect(await get('a', '0')).toBe('for "a" and 0');
+      await get('a\nx-a\n["1"]', '2');
+      expect(await get('a', '1')).toBe('for "a" and 1');
+    });
+
     it('pages for two forwarded hosts that differ in a no-break space are stored apart', async () => {
       const kit = kitForTest({ url: url() });
       const app = makeApp().set('trust proxy', true);
