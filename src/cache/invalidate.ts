@@ -7,8 +7,8 @@ import { ALL, type CacheEnvironment, type Versions } from './store/versions.ts';
 
 /**
  * The entries to invalidate. `tags`: the entries with one of these tags; groups that a response lists in Cache-Groups
- * are tags of the response. `url`: the responses to this path and query, on every host and in every variant, including
- * those that No-Vary-Search shares with other URLs. `key`: the entries whose key is this argument of `kit.remember` or
+ * are tags of the response. `url`: the responses to this path and query, on every host and in every variant, and all
+ * responses of the path that may answer several URLs, by `key.query`, a `key` function or No-Vary-Search. `key`: the entries whose key is this argument of `kit.remember` or
  * this result of a `key` function. `all`: every entry of the namespace.
  */
 export type InvalidationTarget = (

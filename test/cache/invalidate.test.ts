@@ -69,6 +69,25 @@ describeOnBothEngines('an invalidated entry', (url) => {
     expect(runs()).toBe(14);
   });
 
+  it.each<[CacheOptions['key']]>([
+    [{ query: ['page'] }],
+    [{ query: { ignore: ['utm'] } }],
+    [{ query: false }],
+    [(req) => `${req.path} ${req.query.page}`],
+  ])(
+    'with the key %j, an invalidation by any URL that a response answers invalidates the response',
+    async (key) => {
+      const { kit, ask } = await start({ key });
+      await ask('/other?page=2&utm=1');
+      for (const url of ['/q?page=2&utm=1', '/q?page=2', '/q?utm=2&page=2']) {
+        const before = await ask('/q?page=2&utm=1');
+        await kit.invalidate({ url });
+        expect(await ask('/q?page=2&utm=1'), url).not.toBe(before);
+      }
+      expect(await ask('/other?page=2&utm=1')).toBe('/other?page=2&utm=1 1');
+    },
+  );
+
   it('an invalidation by key invalidates the response for which the `key` function returned the key', async () => {
     const { kit, ask, runs } = await start({ key: (req) => `product ${req.query.id}` });
     await ask('/a?id=1');

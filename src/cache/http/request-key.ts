@@ -31,6 +31,8 @@ interface KeyParts {
   readonly secrets: readonly (string | readonly string[] | null)[];
   /** The names of the secrets, so that two caches whose keys name different headers or cookies share no response. */
   readonly secretNames: string;
+  /** Whether the key has the whole URL, so that its response answers no other URL. */
+  readonly hasWholeUrl: boolean;
   /** Whether a response may declare by No-Vary-Search which parameters of the query select it. */
   readonly acceptsRules: boolean;
   /** The Express app whose parser reads the query. */
@@ -81,6 +83,11 @@ export class RequestKey {
   /** The No-Vary-Search rule by which the id omits or reorders parameters; undefined for the exact key. */
   get rule(): SearchRule | undefined {
     return this.#ruled?.rule;
+  }
+
+  /** Whether a response under this key may answer several URLs of its path. */
+  get answersSeveralUrls(): boolean {
+    return this.#ruled !== undefined || !this.#parts.hasWholeUrl;
   }
 
   get acceptsRules(): boolean {
@@ -174,29 +181,31 @@ function contentDigest(req: IncomingMessage): string | undefined {
 
 const NO_SECRETS: KeyParts['secrets'] = [];
 
+/** The parts of a key that a `key` function returns. */
+const CUSTOM_PARTS = {
+  host: '',
+  secrets: NO_SECRETS,
+  secretNames: '',
+  hasWholeUrl: false,
+  acceptsRules: false,
+  app: undefined,
+};
+
 function partsOf(req: IncomingMessage, settings: KeySettings, content: string): KeyParts | undefined {
   const { query, secretNames } = settings;
   const url = countedUrl(originalUrl(req), query);
   if (settings.custom !== undefined) {
     const custom = checkCustomKey(settings.custom(asExpress(req)));
-    if (custom === undefined) return undefined;
-    return {
-      content,
-      host: '',
-      url,
-      custom,
-      secrets: NO_SECRETS,
-      secretNames,
-      acceptsRules: false,
-      app: undefined,
-    };
+    return custom === undefined ? undefined : { ...CUSTOM_PARTS, content, url, custom };
   }
   const sent = settings.host ? hostOf(req) : '';
   if (sent === undefined) return undefined;
   const host = settings.host ? sent + forwardedKey(req) : sent;
   const secrets = secretNames === '' ? NO_SECRETS : secretsOf(req, settings);
+  const hasWholeUrl = query === true;
   const acceptsRules = query !== false;
-  return { content, host, url, custom: undefined, secrets, secretNames, acceptsRules, app: appOf(req) };
+  const app = appOf(req);
+  return { content, host, url, custom: undefined, secrets, secretNames, hasWholeUrl, acceptsRules, app };
 }
 
 function secretsOf(req: IncomingMessage, { headers, cookies, session }: KeySettings): KeyParts['secrets'] {

@@ -40,11 +40,9 @@ export class ResponseKey implements EntryKey<CachedResponse> {
   }
 
   get names(): readonly string[] {
-    const { url, custom, rule } = this.#request;
-    // A response under a No-Vary-Search rule also answers other URLs of its path, so an invalidation of any of them
-    // must reach it.
-    if (rule !== undefined) return [ALL, pathName(url, this.#keys)];
-    const names = [ALL, urlName(url, this.#keys)];
+    const { url, custom, answersSeveralUrls } = this.#request;
+    // An invalidation by URL purges the name of the path as well, so that it reaches a response by any of its URLs.
+    const names = [ALL, answersSeveralUrls ? pathName(url, this.#keys) : urlName(url, this.#keys)];
     return custom === undefined ? names : [...names, this.#keys.cacheName('key', custom)];
   }
 
