@@ -137,19 +137,28 @@ export interface SearchRule {
 /** The longest id of a rule. A longer rule is ignored, since it would take too much memory. */
 const MAX_RULE_LENGTH = 4_000;
 
-/** The rule of a response (No-Vary-Search, sections 5.1 and 5.2); undefined if the whole query selects the response. */
+/**
+ * The rule of a response (No-Vary-Search, sections 5.1 and 5.2); undefined if the whole query selects the response.
+ * `params` without a list is the form of earlier drafts, which browsers implement: only the parameters in `except`
+ * select the response.
+ */
 export function searchRule({ 'no-vary-search': field }: OutgoingHttpHeaders): SearchRule | undefined {
   if (field === undefined) return undefined;
   const members = fieldDictionary(fieldText(field));
   const order = members?.get('key-order')?.[0] ?? false;
   const [params, except] = [members?.get('params'), members?.get('except')];
-  if (typeof order !== 'boolean' || (params !== undefined && except !== undefined)) return undefined;
-  const names = namesIn(except ?? params);
-  if (names === undefined || (except === undefined && names.length === 0 && !order)) return undefined;
-  const id = JSON.stringify([order ? 1 : 0, except === undefined ? 'params' : 'except', ...names]);
+  const omitsAll = params?.[0] === true;
+  if (typeof order !== 'boolean' || (params !== undefined && except !== undefined && !omitsAll)) {
+    return undefined;
+  }
+  const isExcept = omitsAll || except !== undefined;
+  const names = namesIn(isExcept ? except : params);
+  if (names === undefined || (!isExcept && names.length === 0 && !order)) return undefined;
+  const id = JSON.stringify([order ? 1 : 0, isExcept ? 'except' : 'params', ...names]);
   if (id.length > MAX_RULE_LENGTH) return undefined;
-  const counted =
-    except === undefined ? { ignore: new Set(names) } : { only: new Set([...names, ...names.map(rootName)]) };
+  const counted = isExcept
+    ? { only: new Set([...names, ...names.map(rootName)]) }
+    : { ignore: new Set(names) };
   return { id, isOrdered: !order, params: counted };
 }
 
