@@ -46,8 +46,8 @@ interface RuledUrl {
 }
 
 /*
- * Each kind of id begins differently, so that ids of two kinds are never equal: a host is in lower case and contains no
- * `=`.
+ * Each kind of id begins differently, so that ids of two kinds are never equal: a host begins in lower case and contains
+ * no `=`.
  */
 
 /** The cache key of a request, without the headers in Vary. */
@@ -200,7 +200,7 @@ function partsOf(req: IncomingMessage, settings: KeySettings, content: string): 
   }
   const sent = settings.host ? hostOf(req) : '';
   if (sent === undefined) return undefined;
-  const host = settings.host ? sent + forwardedKey(req) : sent;
+  const host = settings.host ? spelledHost(sent) + forwardedKey(req) : sent;
   const secrets = secretNames === '' ? NO_SECRETS : secretsOf(req, settings);
   const hasWholeUrl = query === true;
   const acceptsRules = query !== false;
@@ -233,13 +233,21 @@ function checkSessionKey(key: unknown): string {
 /** The host that the client sent, so that no site gets the pages of another. HTTP/2 sends the host in `:authority`. */
 function hostOf({ headers }: IncomingMessage): string | undefined {
   const host = String(headers.host ?? headers[':authority'] ?? '');
-  return HOST.test(host) ? host.toLowerCase() : undefined;
+  return HOST.test(host) ? host : undefined;
+}
+
+/** The start of the host in a key: in lower case, then as it was sent if this differs, since a handler may see it. */
+function spelledHost(sent: string): string {
+  const host = sent.toLowerCase();
+  // A host never contains `>`. A forwarded host and scheme add two of them.
+  return host === sent ? host : `${host}>${sent}`;
 }
 
 /** The host of the origin: the host that a trusted proxy names, else the host that the client sent. */
 export function hostOfOrigin(req: IncomingMessage): string {
   const host = forwardedOf(req)?.host;
-  return host !== undefined && HOST.test(host) ? host.toLowerCase() : (hostOf(req) ?? '');
+  const origin = host !== undefined && HOST.test(host) ? host : (hostOf(req) ?? '');
+  return origin.toLowerCase();
 }
 
 /** The end of the host in a key: the host and the scheme that a trusted proxy names, since a page may contain them. */

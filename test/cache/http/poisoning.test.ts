@@ -135,6 +135,20 @@ describeOnBothEngines('a response whose key might be that of another request', (
       expect(await get('a', '1')).toBe('for "a" and 1');
     });
 
+    it('a page for a host in upper case does not answer a request for the host in lower case', async () => {
+      const kit = kitForTest({ url: url() });
+      const tenants = new Map([['acme.example', 'Acme']]);
+      const app = makeApp();
+      app.use(
+        kit.cache({ ttl: '1m' }),
+        (req, res) => void res.send(tenants.get(req.hostname) ?? 'unknown tenant'),
+      );
+      const address = await serve(app);
+      const pageOf = async (host: string) => (await send(address, { headers: { Host: host } })).text;
+      expect(await pageOf('ACME.example')).toBe('unknown tenant');
+      expect(await pageOf('acme.example')).toBe('Acme');
+    });
+
     it('pages for two forwarded hosts that differ in a no-break space are stored apart', async () => {
       const kit = kitForTest({ url: url() });
       const app = makeApp().set('trust proxy', true);
