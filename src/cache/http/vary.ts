@@ -2,7 +2,11 @@ import { createHash } from 'node:crypto';
 import type { IncomingHttpHeaders, OutgoingHttpHeaders } from 'node:http';
 import { BoundedMap } from '../../base/bounded-map.ts';
 import { trimWhitespace } from '../../http/message/optional-whitespace.ts';
+import { canonicalWeightedList } from '../../http/message/weighted-list.ts';
 import { VARIANT_ID_LENGTH } from '../store/operations/format.ts';
+
+/** Request headers whose members have weights: their values are compared without regard to order and case. */
+const WEIGHTED: ReadonlySet<string> = new Set(['accept-encoding', 'accept-language']);
 
 /** The memory for known Vary names. After an eviction, the next read of a varying response costs one more command. */
 const VARY_BYTES = 4 * 2 ** 20;
@@ -20,13 +24,20 @@ export function varyNames({ vary }: OutgoingHttpHeaders): string {
   return names.has('*') || all.length > MAX_NAMES_LENGTH ? '*' : all;
 }
 
-/**
- * The values of the request headers that Vary names, as they were received. They are not normalized (RFC 9111, section
- * 4.1): a handler may read more from a value than its standard defines. Express, for example, prefers the first of two
- * equal languages, and Express 4 ignores a weight after a space.
- */
+/** The values of the request headers that Vary names, in a canonical form (RFC 9111, section 4.1). */
 export function varyValues(names: string, headers: IncomingHttpHeaders): string {
-  return JSON.stringify(names.split(',').map((name) => headers[name] ?? null));
+  const values = names.split(',').map((name) => {
+    const value = headers[name];
+    const text = Array.isArray(value) ? value.join(',') : value;
+    if (text === undefined) return null;
+    return WEIGHTED.has(name) ? canonicalWeightedList(text) : canonicalList(text);
+  });
+  return JSON.stringify(values);
+}
+
+/** Removes white space around list members. Matching `\s*,\s*` would take quadratic time in a field full of blanks. */
+function canonicalList(text: string): string {
+  return text.split(',').map(trimWhitespace).join(',');
 }
 
 /** The id of a variant: a hash, since the header values may contain cookies and credentials. */

@@ -56,11 +56,10 @@ describeOnBothEngines('a response whose key might be that of another request', (
 
     it.each([
       ['X-Tenant', 'acme', 'acme\xa0'],
-      ['X-Tenant', 'acme, other', 'acme,other'],
       ['Cookie', 'plan=pro', 'plan=pro\xa0'],
-      ['User-Agent', 'Mozilla/5.0 (KHTML, like Gecko)', 'Mozilla/5.0 (KHTML,like Gecko)'],
-      ['Accept-Language', 'de', 'DE'],
-      ['Accept-Encoding', 'gzip', 'gzip\xa0'],
+      ['Accept-Language', 'de', 'de\xa0'],
+      ['Accept-Encoding', 'gzip;q=0.5', 'gzip;q=0.5\xa0'],
+      ['Accept-Encoding', 'gzip;q=0.5', 'gzip;\xa0q=0.5'],
     ])(
       'with Vary: %s, a client with the value %j does not get the response to the value %j',
       async (name, own, other) => {
@@ -74,27 +73,6 @@ describeOnBothEngines('a response whose key might be that of another request', (
         for (const value of [other, own]) {
           expect((await send(address, { headers: { [name]: value } })).text).toBe(JSON.stringify(value));
         }
-      },
-    );
-
-    it.each([
-      ['en;q=0.9,de;q=0.8', 'en;q=0.9,de; q=0.8'],
-      ['en;q=0.9,de;q=0.8', 'en;q=0.9,de;Q=0.8'],
-      ['en,de', 'de,en'],
-    ])(
-      'a client that prefers %j gets its language, and not that of a client that prefers %j',
-      async (own, other) => {
-        const kit = kitForTest({ url: url() });
-        const app = makeApp();
-        app.use(kit.cache({ ttl: '1m' }), (req, res) => {
-          res.vary('Accept-Language');
-          res.send(req.acceptsLanguages('en', 'de'));
-        });
-        const address = await serve(app);
-        const languageFor = async (value: string) =>
-          (await send(address, { headers: { 'Accept-Language': value } })).text;
-        await languageFor(other);
-        expect(await languageFor(own)).toBe('en');
       },
     );
 

@@ -42,26 +42,32 @@ describeBySeconds('RFC 9111, section 4.1: responses that vary', (url) => {
     expect(runs()).toBe(2);
   });
 
-  it.each([
-    ['X-Coding', ['gzip, br', 'gzip,br', 'br, gzip', 'gzip', 'GZIP, br', 'gzip;q=1, br']],
-    ['Accept-Encoding', ['gzip, br', 'gzip,br', 'br, gzip', 'GZIP, br', 'gzip;q=1, br']],
-    ['Accept-Language', ['de, en;q=0.5', 'DE, en;q=0.5', 'en;q=0.5, de', 'de, en;q=0.50', 'de, en; q=0.5']],
-  ])(
-    'values of %s that differ in white space, case, order or notation select different variants',
-    async (name, values) => {
+  it('header values are equal if they differ only in white space around commas and at the ends', async () => {
+    const { ask, runs } = await site(url(), { ttl }, varying('X-Coding'));
+    for (const value of ['gzip, br', 'gzip,br', ' gzip ,  br ', 'gzip,\tbr']) {
+      await ask('/a', { 'X-Coding': value });
+    }
+    expect(runs()).toBe(1);
+    for (const value of ['br, gzip', 'gzip', 'GZIP, br', 'gzip;q=1, br']) {
+      await ask('/a', { 'X-Coding': value });
+    }
+    expect(runs()).toBe(5);
+  });
+
+  it.each(['Accept-Encoding', 'Accept-Language'])(
+    'requests with equal preferences in %s share a variant',
+    async (name) => {
       const { ask, runs } = await site(url(), { ttl }, varying(name));
-      for (const value of [...values, ...values]) {
-        expect((await ask('/a', { [name]: value })).text).toBe(`${name}=${value}`);
+      for (const value of ['de, en;q=0.5', 'DE,en;q=0.50', 'en;q=0.5 , de', 'de;q=1.0, en; q=0.5']) {
+        await ask('/a', { [name]: value });
       }
-      expect(runs()).toBe(values.length);
+      expect(runs()).toBe(1);
+      for (const value of ['de, en', 'de;q=0.5, en', 'de', 'de, en;q=0.5, fr;q=0']) {
+        await ask('/a', { [name]: value });
+      }
+      expect(runs()).toBe(5);
     },
   );
-
-  it('white space around a header value, which HTTP parsers remove, selects no other variant', async () => {
-    const { ask, runs } = await site(url(), { ttl }, varying('X-A'));
-    for (const value of ['a', ' a', 'a \t']) expect((await ask('/a', { 'X-A': value })).text).toBe('X-A=a');
-    expect(runs()).toBe(1);
-  });
 
   it('the names in Vary are equal in any case and order, on one line or several', async () => {
     const spellings = [['X-A, x-b'], ['X-B', 'X-A'], ['x-b ,X-A,, x-a'], 'X-A,X-B'];
