@@ -144,7 +144,7 @@ export class SessionRecords {
     const { handle, key } = stored?.names ?? keys.sessionNames(id);
     const { existed, owner, created } =
       stored === undefined
-        ? await engine.run(sessionDestroy, [key], undefined, deadline)
+        ? await engine.run(sessionDestroy, [key], {}, deadline)
         : { ...stored, existed: (await engine.delete([key], deadline)) > 0 };
     if (!existed) return;
     reporter.events.emit('session:destroyed', { handle });

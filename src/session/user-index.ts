@@ -83,7 +83,7 @@ export class UserIndex {
       await this.#admit(update, options);
     } catch (error) {
       const key = keys.sessionOfHandle(update.handle) ?? '';
-      const destroyed = engine.run(sessionDestroy, [key], undefined, options.deadline);
+      const destroyed = engine.run(sessionDestroy, [key], { owner: update.owner }, options.deadline);
       await destroyed.catch((failed: unknown) => this.#failed(failed));
       throw error;
     }
@@ -106,15 +106,22 @@ export class UserIndex {
         `the user has ${limit.limit} sessions already, and no more may be begun`,
       );
     }
-    await Promise.all(others.map(({ handle }) => this.revoke(handle, deadline)));
+    await Promise.all(others.map(({ handle }) => this.revoke(handle, update.owner, deadline)));
   }
 
-  /** Destroys a session by its handle; undefined when no live session has the handle. The caller updates the index. */
-  async revoke(handle: string, deadline?: Deadline): Promise<SessionDestroyReply | undefined> {
+  /**
+   * Destroys a session by its handle; undefined when no live session has the handle, or the session belongs to another
+   * user than `owner`. The caller updates the index.
+   */
+  async revoke(
+    handle: string,
+    owner?: string,
+    deadline?: Deadline,
+  ): Promise<SessionDestroyReply | undefined> {
     const { engine, keys, reporter } = this.#deps;
     const key = keys.sessionOfHandle(handle);
     if (key === undefined) return undefined;
-    const revoked = await engine.run(sessionDestroy, [key], undefined, deadline);
+    const revoked = await engine.run(sessionDestroy, [key], { owner }, deadline);
     if (!revoked.existed) return undefined;
     reporter.events.emit('session:revoked', { handle });
     return revoked;
