@@ -119,9 +119,8 @@ async function destroyPrevious(
   try {
     await records.destroy(previous.id, previous.stored, deadline);
   } catch (error) {
-    await records
-      .destroy(id, stored.get(id), deadline)
-      .catch((failed: unknown) => records.reportFailure(failed));
+    // Without the deadline, which may have run out.
+    await records.destroy(id, stored.get(id)).catch((failed: unknown) => records.reportFailure(failed));
     stored.delete(id);
     throw error;
   }
