@@ -10,6 +10,8 @@ const ALONE = [
   // They count the timers of the process.
   'test/waiting/alarm.test.ts',
   'test/waiting/leases.test.ts',
+  // Without the properties that session middleware of other files adds to the prototypes of requests.
+  'test/session/called-apps.test.ts',
   // light-my-request changes the prototypes of `express.request` and `express.response`, which all apps share.
   'test/http/light-my-request.test.ts',
   'test/http/response/partial-responses.test.ts',

@@ -67,7 +67,7 @@ export class SessionAdministration implements SessionAdmin {
     const except = new OptionReader('kit.sessions.revokeAll', options, ['except']).string('except');
     const owner = this.#ownerOf(userId);
     const targets = (await this.#index.list(owner)).filter(({ handle }) => handle !== except);
-    const revoked = await Promise.all(targets.map(({ handle }) => this.#index.revoke(handle)));
+    const revoked = await Promise.all(targets.map(({ handle }) => this.#index.revoke(handle, owner)));
     if (targets.length > 0) await this.#index.list(owner, targets);
     return revoked.filter((each) => each !== undefined).length;
   }

@@ -188,5 +188,7 @@ function applyFailurePolicy(thrown: unknown, request: RequestSession, hasBegun: 
   records.reportFailure(error);
   request.isDetached = true;
   request.dropCookie();
-  if (settings.onError === 'error' && !hasBegun) throw error;
+  // A login that `maxPerUser` refuses is no outage, which the policy could ignore.
+  const isRefused = error.code === 'ERR_REDIS_KIT_SESSION_LIMIT';
+  if ((isRefused || settings.onError === 'error') && !hasBegun) throw error;
 }

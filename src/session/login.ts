@@ -96,8 +96,10 @@ function fillSession(
   const kept = isKeeping ? keepableData(userId, before) : {};
   Object.assign(req.session, kept, data, { userId });
   if (rememberMs !== undefined) req.session.cookie.maxAge = request.parts.records.rememberable(rememberMs);
-  const device = { ...request.device(), ...(rememberMs === undefined ? {} : { remembered: true }) };
-  return payloadOf(req.session, device);
+  const isRemembered = rememberMs !== undefined;
+  // Stored sessions stay small: a cookie without a lifetime needs no mark.
+  const mark = isRemembered || req.session.cookie.originalMaxAge ? { remembered: isRemembered } : {};
+  return payloadOf(req.session, { ...request.device(), ...mark });
 }
 
 /** The data of the old session; empty when the old session belongs to another user. */
@@ -119,9 +121,8 @@ async function destroyPrevious(
   try {
     await records.destroy(previous.id, previous.stored, deadline);
   } catch (error) {
-    await records
-      .destroy(id, stored.get(id), deadline)
-      .catch((failed: unknown) => records.reportFailure(failed));
+    // Without the deadline, which may have run out.
+    await records.destroy(id, stored.get(id)).catch((failed: unknown) => records.reportFailure(failed));
     stored.delete(id);
     throw error;
   }

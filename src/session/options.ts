@@ -140,6 +140,7 @@ export function resolveSessionOptions(options: SessionOptions<never>): SessionSe
     name: () => nameOption(reader),
     cookie: () => cookieOption(reader),
     idle: () => idleOption(reader),
+    followsCookie: () => reader.duration('idle') === undefined,
     cookieMaxAge: () => cookieMaxAge(reader),
     absolute: () => absoluteOption(reader),
     touchAfter: () => touchAfterOption(reader, () => idleOption(reader)),
@@ -172,13 +173,15 @@ function cookieOption(reader: OptionReader): CookieSetting {
   return resolveCookie(reader, String(reader.value('name') ?? DEFAULT_NAME));
 }
 
-function cookieMaxAge(reader: OptionReader): number | undefined {
+function cookieMaxAge(reader: OptionReader): number | 'varies' | undefined {
   const cookie = cookieOption(reader);
-  return typeof cookie === 'function' ? undefined : cookie.maxAge;
+  return typeof cookie === 'function' ? 'varies' : cookie.maxAge;
 }
 
 function idleOption(reader: OptionReader): number {
-  return reader.duration('idle') ?? cookieMaxAge(reader) ?? DEFAULT_IDLE_MS;
+  const maxAge = cookieMaxAge(reader);
+  const usual = typeof maxAge === 'number' ? maxAge : DEFAULT_IDLE_MS;
+  return reader.duration('idle') ?? usual;
 }
 
 function absoluteOption(reader: OptionReader): number {

@@ -9,7 +9,10 @@ import { isInLines } from './operations/lines.ts';
 export interface SessionMeta {
   /** express-session's cookie, as its `toJSON` returns it. */
   readonly cookie: Readonly<Record<string, unknown>>;
-  /** Whether `login()` has set the lifetime of the cookie (option `remember`). */
+  /**
+   * Whether the handler or `login()` (option `remember`) has set the lifetime of the cookie. Absent for a cookie without a
+   * lifetime, and for most cookies that an earlier version of the kit has stored.
+   */
   readonly remembered?: boolean | undefined;
   /** The client's address when the session got its `userId`. */
   readonly ip?: string | undefined;

@@ -9,7 +9,8 @@ export interface SessionProperties {
 
 type Name = keyof SessionProperties;
 
-const PROPERTIES: unique symbol = Symbol('the session of a request');
+/** Shared by all copies of the kit, since they share the accessors. */
+const PROPERTIES: unique symbol = Symbol.for('redis-kit: the session of a request, version 1');
 
 type MaybeWithSession = object & { [PROPERTIES]?: SessionProperties };
 
@@ -18,8 +19,7 @@ const SESSION: PropertyDescriptor = { ...accessorOf('session'), enumerable: true
 
 const SHARED_NAMES = ['sessionID', 'sessionStore'] as const;
 
-/** The prototypes that have the accessors of `SHARED_NAMES`. */
-const prototypes = new WeakSet<object>();
+let isShared = false;
 
 /** The properties of a request that a session middleware has handled, or of an object in place of a request. */
 export function propertiesOf(req: MaybeWithSession): SessionProperties | undefined {
@@ -34,38 +34,28 @@ export function setPropertiesOf(req: MaybeWithSession, properties: SessionProper
 /**
  * Gives a request the three properties, whose values are computed when they are read. Only `session` becomes a property
  * of the request itself: Express gives each request a hidden class of its own, so that each further property can cost
- * microseconds. The others are accessors of the request's prototype.
+ * microseconds. The others are accessors of the prototype of Node's class, which a request keeps in each app. A request of
+ * another class, as of HTTP/2 or a mock, gets properties of its own.
  */
 export function defineProperties(req: MaybeWithSession, properties: SessionProperties): void {
   setPropertiesOf(req, properties);
   Object.defineProperty(req, 'session', SESSION);
-  const prototype = sharedPrototypeOf(req);
+  const inherits = req instanceof IncomingMessage;
+  if (inherits) shareAccessors();
   for (const name of SHARED_NAMES) {
-    if (prototype === undefined) Object.defineProperty(req, name, { ...accessorOf(name), enumerable: true });
+    if (!inherits) Object.defineProperty(req, name, { ...accessorOf(name), enumerable: true });
     // Left by other session middleware above.
     else if (Object.hasOwn(req, name)) Reflect.deleteProperty(req, name);
   }
 }
 
-/**
- * The prototype that gets the accessors: the one that follows Node's, which Express has in common for an app and its
- * sub-apps, else Node's. Undefined for a request that does not inherit from Node's class, as of HTTP/2 or a mock.
- */
-function sharedPrototypeOf(req: object): object | undefined {
-  let prototype = Object.getPrototypeOf(req) as object | null;
-  // Found at once for the requests of an app after the first.
-  for (let each = prototype; each !== null; each = Object.getPrototypeOf(each) as object | null) {
-    if (prototypes.has(each)) return each;
+/** Defines the accessors of `SHARED_NAMES` once, on a prototype that all requests of Node have in common. */
+function shareAccessors(): void {
+  if (isShared) return;
+  for (const name of SHARED_NAMES) {
+    Object.defineProperty(IncomingMessage.prototype, name, accessorOf(name));
   }
-  while (prototype !== null && prototype !== IncomingMessage.prototype) {
-    const next = Object.getPrototypeOf(prototype) as object | null;
-    if (next === IncomingMessage.prototype) break;
-    prototype = next;
-  }
-  if (prototype === null) return undefined;
-  for (const name of SHARED_NAMES) Object.defineProperty(prototype, name, accessorOf(name));
-  prototypes.add(prototype);
-  return prototype;
+  isShared = true;
 }
 
 /** Reads and writes the value of the request's session. For a request without one, it acts as an absent property. */

@@ -6,7 +6,7 @@ import { clientAddress } from '../http/client-address.ts';
 import { withoutIdentityWatch } from '../http/identity/identity-watch.ts';
 import type { Req } from '../http/middleware.ts';
 import { ClientCookie, type SessionCookie } from './client-cookie.ts';
-import { renewedCookie } from './cookie-lifetime.ts';
+import { type CookieLifetime, renewedCookie } from './cookie-lifetime.ts';
 import type { SessionSettings } from './options.ts';
 import type { SessionMeta } from './payload.ts';
 import { propertiesOf, type SessionProperties } from './request-properties.ts';
@@ -55,7 +55,7 @@ export class RequestSession implements SessionProperties {
   #store: expressSession.Store | undefined;
   #clientCookie: ClientCookie | undefined;
   #stored: Map<string, StoredSession> | undefined;
-  #generatedIds: string[] | undefined;
+  #generated: (CookieLifetime & { readonly id: string })[] | undefined;
   #endedIds: string[] | undefined;
   /** The session id with which the request began, also after the handler has regenerated the session. */
   originalId: string | undefined;
@@ -188,8 +188,8 @@ export class RequestSession implements SessionProperties {
     const session = parts.makeSession(req);
     session.cookie = parts.newCookie(req);
     req.session = session as Req['session'];
-    this.#generatedIds ??= [];
-    this.#generatedIds.push(id);
+    this.#generated ??= [];
+    this.#generated.push({ id, originalMaxAge: session.cookie.originalMaxAge });
     // `genid` may return the id of an ended session again; then the new session can be saved.
     const at = this.#endedIds?.indexOf(id) ?? -1;
     if (at >= 0) this.#endedIds?.splice(at, 1);
@@ -248,7 +248,12 @@ export class RequestSession implements SessionProperties {
 
   /** Whether this request has generated the id. A generated id that was never saved needs no command to be destroyed. */
   hasGenerated(id: string): boolean {
-    return this.#generatedIds?.includes(id) === true;
+    return this.generatedCookie(id) !== undefined;
+  }
+
+  /** The lifetime that the cookie of a generated session had at first; undefined for any other id. */
+  generatedCookie(id: string): CookieLifetime | undefined {
+    return this.#generated?.findLast((session) => session.id === id);
   }
 
   /** Notes that the session of an id has ended and must not be saved again. */

@@ -93,7 +93,8 @@ export class SessionRecords {
     const names = keys.sessionNames(id);
     const { handle } = names;
     const owner = this.#ownerOf(payload);
-    const reply = await this.#writer.create(names, payload, owner, deadline);
+    const write = this.#writer.create(names, payload, owner, deadline);
+    const reply = await (owner === '' ? write : this.#index.destroyIfLost(write, { handle, owner }));
     if (reply.outcome !== 'written') {
       reporter.events.emit('session:conflict', { handle });
       return undefined;
@@ -127,7 +128,11 @@ export class SessionRecords {
     const { content, userId } = payload;
     const saved = { meta: { ...stored.meta, ...payload.meta }, content, userId };
     const change = { stored, payload: saved, owner: isSameUser ? KEEP_OWNER : this.#ownerOf(payload) };
-    const reply = await this.#writer.update(change, deadline);
+    const write = this.#writer.update(change, deadline);
+    const hasNewUser = !isSameUser && change.owner !== '' && change.owner !== stored.owner;
+    const reply = await (hasNewUser
+      ? this.#index.destroyIfLost(write, { handle, owner: change.owner })
+      : write);
     if (reply.outcome !== 'written') {
       this.#deps.reporter.events.emit('session:conflict', { handle });
       return undefined;
@@ -144,7 +149,7 @@ export class SessionRecords {
     const { handle, key } = stored?.names ?? keys.sessionNames(id);
     const { existed, owner, created } =
       stored === undefined
-        ? await engine.run(sessionDestroy, [key], undefined, deadline)
+        ? await engine.run(sessionDestroy, [key], {}, deadline)
         : { ...stored, existed: (await engine.delete([key], deadline)) > 0 };
     if (!existed) return;
     reporter.events.emit('session:destroyed', { handle });

@@ -1,6 +1,7 @@
 import type expressSession from 'express-session';
 import { RedisKitError } from '../base/errors.ts';
 import type { Deadline } from '../engine/deadline.ts';
+import { type CookieLifetime, hasOtherMaxAge } from './cookie-lifetime.ts';
 import { dataOf, payloadOf, type SessionPayload } from './payload.ts';
 import type { RequestSession } from './request-session.ts';
 import type { StoredSession } from './session-records.ts';
@@ -63,6 +64,15 @@ function isUnreachable(request: RequestSession, id: string, session: object): bo
   return !clientCookie.canBeSent((session as Partial<expressSession.SessionData>).cookie ?? {});
 }
 
+/** Whether the handler has set the lifetime of a cookie; undefined if the stored mark of the session holds. */
+function isRemembered(request: RequestSession, id: string, cookie: CookieLifetime): boolean | undefined {
+  if (typeof cookie.originalMaxAge !== 'number') return undefined;
+  const stored = request.stored.get(id);
+  if (stored !== undefined) return hasOtherMaxAge(cookie, stored.meta.cookie) ? true : undefined;
+  const generated = request.generatedCookie(id);
+  return generated && hasOtherMaxAge(cookie, generated);
+}
+
 async function save(
   request: RequestSession,
   id: string,
@@ -72,7 +82,9 @@ async function save(
   const { records } = request.parts;
   const stored = request.stored.get(id);
   const isNewUser = payload.userId !== undefined && payload.userId !== stored?.userId;
-  const meta = isNewUser ? { ...request.device(), ...payload.meta } : payload.meta;
+  const remembered = isRemembered(request, id, payload.meta.cookie);
+  const marked = remembered === undefined ? payload.meta : { remembered, ...payload.meta };
+  const meta = isNewUser ? { ...request.device(), ...marked } : marked;
   try {
     return stored === undefined
       ? await records.create(id, { ...payload, meta }, deadline)

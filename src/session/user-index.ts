@@ -30,9 +30,13 @@ export interface IndexedSession {
   readonly handle: string;
 }
 
-interface IndexUpdate extends IndexedSession {
-  /** The user after the write. */
+/** A session with the user to which it belongs after a write. */
+interface OwnedSession {
+  readonly handle: string;
   readonly owner: string;
+}
+
+interface IndexUpdate extends IndexedSession, OwnedSession {
   /** The ms until which the owner's index must list the session; 0 when the index needs no update. */
   readonly indexUntil: number;
 }
@@ -74,19 +78,37 @@ export class UserIndex {
 
   /**
    * Adds a new session to the index of its user. At the user's limit, either the oldest sessions are revoked or the
-   * promise rejects. After any error, the new session is destroyed: `revokeAll()` could not find a session that is in
-   * no index.
+   * promise rejects. After any error, the new session is destroyed.
    */
   async admit(update: IndexUpdate, options: AdmitOptions): Promise<void> {
-    const { engine, keys } = this.#deps;
     try {
       await this.#admit(update, options);
     } catch (error) {
-      const key = keys.sessionOfHandle(update.handle) ?? '';
-      const destroyed = engine.run(sessionDestroy, [key], undefined, options.deadline);
-      await destroyed.catch((failed: unknown) => this.#failed(failed));
+      await this.#destroyUnlisted(update);
       throw error;
     }
+  }
+
+  /** Waits for a write that gives a session its user. Without a reply, the write may still run, and no index is updated. */
+  async destroyIfLost<Reply>(write: Promise<Reply>, session: OwnedSession): Promise<Reply> {
+    try {
+      return await write;
+    } catch (error) {
+      if (error instanceof StoreError) await this.#destroyUnlisted(session);
+      throw error;
+    }
+  }
+
+  /**
+   * Destroys a session whose user has no entry for it in the index, since `revokeAll()` could not find it. Without the
+   * deadline of the request, which may have run out. A late write of the session does not undo this: a connection keeps
+   * the order of its commands.
+   */
+  async #destroyUnlisted({ handle, owner }: OwnedSession): Promise<void> {
+    const { engine, keys } = this.#deps;
+    const key = keys.sessionOfHandle(handle) ?? '';
+    const destroyed = engine.run(sessionDestroy, [key], { owner });
+    await destroyed.catch((error: unknown) => this.#failed(error));
   }
 
   async #admit(update: IndexUpdate, options: AdmitOptions): Promise<void> {
@@ -106,15 +128,19 @@ export class UserIndex {
         `the user has ${limit.limit} sessions already, and no more may be begun`,
       );
     }
-    await Promise.all(others.map(({ handle }) => this.revoke(handle, deadline)));
+    // Without the deadline: the sessions are in no index any more, so they must end.
+    await Promise.all(others.map(({ handle }) => this.revoke(handle, update.owner)));
   }
 
-  /** Destroys a session by its handle; undefined when no live session has the handle. The caller updates the index. */
-  async revoke(handle: string, deadline?: Deadline): Promise<SessionDestroyReply | undefined> {
+  /**
+   * Destroys a session by its handle; undefined when no live session has the handle, or the session belongs to another
+   * user than `owner`. The caller updates the index.
+   */
+  async revoke(handle: string, owner?: string): Promise<SessionDestroyReply | undefined> {
     const { engine, keys, reporter } = this.#deps;
     const key = keys.sessionOfHandle(handle);
     if (key === undefined) return undefined;
-    const revoked = await engine.run(sessionDestroy, [key], undefined, deadline);
+    const revoked = await engine.run(sessionDestroy, [key], { owner });
     if (!revoked.existed) return undefined;
     reporter.events.emit('session:revoked', { handle });
     return revoked;

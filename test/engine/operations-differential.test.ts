@@ -282,11 +282,15 @@ describe('the script and the in-memory implementation of an operation', () => {
             await world.put(stored, isClosed ? Buffer.concat([value, Buffer.from('}')]) : value);
         },
     );
-    const destroy: Step = async (world) => void (await world.compare(sessionDestroy, key(world), undefined));
+    const destroy = fc.constantFrom(undefined, 'user', 'other').map(
+      (owner): Step =>
+        async (world) =>
+          void (await world.compare(sessionDestroy, key(world), { owner })),
+    );
     await check(
       fc.oneof(
         { weight: 8, arbitrary: fc.oneof(read, write, turnClock) },
-        { weight: 1, arbitrary: fc.oneof(fc.constant(destroy), spoil(key), cut) },
+        { weight: 1, arbitrary: fc.oneof(destroy, spoil(key), cut) },
       ),
       150,
     );

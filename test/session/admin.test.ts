@@ -108,6 +108,22 @@ onEveryStore('kit.sessions', (kitOf) => {
     expect(await bob.data()).toEqual({ userId: 'bob' });
   });
 
+  it('a call of `revokeAll` while a session switches to another user does not end the session of that user', async () => {
+    const { kit, login } = await start({}, (ownKit) => ({
+      '/switch': async (req, res) => {
+        req.session.userId = 'bob';
+        const saved = req.session.save();
+        const revoked = await ownKit.sessions.revokeAll('ann');
+        await saved;
+        res.end(String(revoked));
+      },
+    }));
+    const browser = await login('ann');
+    expect((await browser.get('/switch')).body).toBe('0');
+    expect(await browser.data()).toEqual({ userId: 'bob' });
+    expect([await kit.sessions.count('ann'), await kit.sessions.count('bob')]).toEqual([0, 1]);
+  });
+
   it('the method `handleOf` returns the handle of a request’s session, or undefined if it is not stored', async () => {
     const handles: (string | undefined)[] = [];
     const { kit, port, login } = await start({}, (ownKit) => ({

@@ -6,10 +6,16 @@ import { MemoryKeyspace } from '../../src/engine/memory-keyspace.ts';
 import type { SessionOptions, StoreOptions } from '../../src/index.ts';
 import { sessionRead } from '../../src/session/operations/read.ts';
 import { sessionWrite } from '../../src/session/operations/write.ts';
+import { idleOf, type RecordSettings } from '../../src/session/record-settings.ts';
 import { Gate, serve } from '../http/exchange.ts';
 import { startBothEngines, TestClock } from '../support/both-engines.ts';
 import { eventsOf, kitForTest } from '../support/kits.ts';
 import { Browser, SECRET, serveSessions, withRoutes } from './browser.ts';
+
+async function logIn(req: Request, res: Response): Promise<void> {
+  await req.session.login('ann');
+  res.end();
+}
 
 describe('a session on memory:', () => {
   async function start(options: SessionOptions, routes = {}) {
@@ -112,6 +118,71 @@ describe('a session on memory:', () => {
     expect(await browser.data()).toEqual({});
   });
 
+  const MINUTE = 60_000;
+
+  it.each<[string, SessionOptions]>([
+    ['an object', { cookie: { maxAge: '1d' } }],
+    ['a function', { cookie: () => ({ maxAge: '1d' }) }],
+  ])(
+    'a session whose cookie options are %s with a `maxAge` expires after the option `idle`',
+    async (_, options) => {
+      const { clock, browser } = await start({ idle: '10m', ...options }, { '/in': logIn });
+      for (const path of ['/login', '/view', '/in']) {
+        await browser.get(path);
+        clock.time += 10 * MINUTE - 1;
+        expect(await browser.data()).toMatchObject({ userId: 'ann' });
+        clock.time += 10 * MINUTE;
+        expect(await browser.data()).toEqual({});
+        await browser.get('/login');
+      }
+    },
+  );
+
+  it('a session without the option `idle` expires after the `maxAge` that a cookie function returns', async () => {
+    const { clock, browser } = await start({ cookie: () => ({ maxAge: '2h' }) });
+    await browser.get('/view');
+    clock.time += 120 * MINUTE - 1;
+    expect(await browser.data()).toMatchObject({ userId: 'ann' });
+    clock.time += 120 * MINUTE;
+    expect(await browser.data()).toEqual({});
+  });
+
+  it('a session keeps its `idle` when it is saved after the `maxAge` of the options has changed', async () => {
+    const { clock, kit, browser } = await start({ idle: '10m', cookie: { maxAge: '1d' } });
+    const later = await serveSessions(kit, { idle: '10m', cookie: { maxAge: '7d' } });
+    const restarted = Object.assign(new Browser(later), { cookies: browser.cookies });
+    await restarted.get('/view');
+    expect(await restarted.data()).toEqual({ userId: 'ann', views: 1 });
+    clock.time += 10 * MINUTE;
+    expect(await restarted.data()).toEqual({});
+  });
+
+  it.each<[string, SessionOptions]>([
+    ['no `maxAge`', {}],
+    ['a `maxAge`', { cookie: { maxAge: '1d' } }],
+    ['a cookie function', { cookie: () => ({ maxAge: '1d' }) }],
+    ['a cookie function without `maxAge`', { cookie: () => ({}) }],
+  ])(
+    'a session with %s in its options expires after the `maxAge` of its handler, also when it is saved again',
+    async (_, options) => {
+      const stay = (req: Request, res: Response) => {
+        req.session.cookie.maxAge = 60 * MINUTE;
+        req.session.note = 'stays';
+        res.end();
+      };
+      const { clock, browser } = await start({ idle: '10m', ...options }, { '/stay': stay });
+      // A stored session and a new one.
+      for (const visitor of [browser, new Browser(browser.port)]) {
+        await visitor.get('/stay');
+        await visitor.get('/view');
+        clock.time += 60 * MINUTE - 1;
+        expect(await visitor.data()).toMatchObject({ note: 'stays', views: 1 });
+        clock.time += 60 * MINUTE;
+        expect(await visitor.data()).toEqual({});
+      }
+    },
+  );
+
   it('a session that expires during a slow request is not stored again', async () => {
     const [inside, gate] = [new Gate(), new Gate()];
     const { clock, kit, browser } = await start(
@@ -207,4 +278,22 @@ describe('the stored session on both engines', () => {
       expect(ttl).toBeGreaterThan(HOUR / 2 - 10_000);
       expect(ttl).toBeLessThanOrEqual(HOUR / 2);
     }));
+});
+
+describe('the idle time of a session that an earlier version of the kit has stored', () => {
+  const DAY = 86_400_000;
+
+  it.each([
+    ['the usual `maxAge`', DAY, DAY, 1_000],
+    ['another `maxAge`', 7 * DAY, DAY, 7 * DAY],
+    ['a `maxAge` that no option has set', DAY, undefined, DAY],
+    ['the `maxAge` of a cookie function', DAY, 'varies' as const, 1_000],
+  ])(
+    'the idle time of a session with %s is that of its handler, or else `idle`',
+    (_, maxAge, cookieMaxAge, expected) => {
+      const meta = { cookie: { originalMaxAge: maxAge } };
+      const settings = { idle: 1_000, followsCookie: false, cookieMaxAge } as RecordSettings;
+      expect(idleOf(meta, settings)).toBe(expected);
+    },
+  );
 });

@@ -26,6 +26,7 @@ const HOUR = 3_600_000;
 
 const SETTINGS: RecordSettings = {
   idle: HOUR,
+  followsCookie: true,
   cookieMaxAge: undefined,
   absolute: 0,
   touchAfter: 60_000,

@@ -1,9 +1,13 @@
+import { IncomingMessage } from 'node:http';
+import { Socket } from 'node:net';
 import express, { type Request } from 'express';
 import expressSession from 'express-session';
 import { expect, it, onTestFinished, vi } from 'vitest';
 import type { SessionOptions } from '../../src/index.ts';
+import { defineProperties } from '../../src/session/request-properties.ts';
 import { ask, serve } from '../http/exchange.ts';
 import { APPS, EXPRESS, mount } from '../http/frameworks.ts';
+import { importCopy } from '../support/compiled-kit.ts';
 import { describeOnBothEngines, kitForTest } from '../support/kits.ts';
 import { Browser, dataOf, type Routes, SECRET, serveSessions, withRoutes } from './browser.ts';
 
@@ -172,6 +176,19 @@ it.each(EXPRESS)(
     }
   },
 );
+
+it('the requests of two copies of the kit in one process have their session ids', async () => {
+  const { defineProperties: copy } = await importCopy<
+    typeof import('../../src/session/request-properties.ts')
+  >('src/session/request-properties.ts');
+  expect(copy).not.toBe(defineProperties);
+  const requests = [defineProperties, copy].map((define, at) => {
+    const req = new IncomingMessage(new Socket());
+    define(req, { session: {}, sessionID: `id-${at}`, sessionStore: {} });
+    return req as Partial<Request>;
+  });
+  expect(requests.map(({ sessionID }) => sessionID)).toEqual(['id-0', 'id-1']);
+});
 
 it('the second of two session middlewares does nothing', async () => {
   const [first, second] = [kitForTest({ url: 'memory:' }), kitForTest({ url: 'memory:' })];

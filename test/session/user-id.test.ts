@@ -90,18 +90,21 @@ onEveryStore('a saved session with a `userId`', (kitOf) => {
     expect(await kit.sessions.count('ann')).toBe(1);
   });
 
-  it('a save that sets a `userId` above `maxPerUser` is answered with 409, and logs no user in', async () => {
-    const kit = kitOf();
-    const browser = await start(kit, { maxPerUser: { limit: 1, onExceed: 'reject' } });
-    await browser.get('/ann');
-    const other = new Browser(browser.port);
-    const answer = await other.get('/ann');
-    expect([answer.status, answer.header('content-type')]).toEqual([
-      409,
-      'application/problem+json; charset=utf-8',
-    ]);
-    expect([await other.data(), await kit.sessions.count()]).toEqual([{}, 1]);
-  });
+  it.each(['error', 'anonymous'] as const)(
+    'a save that sets a `userId` above `maxPerUser` is answered with 409, and logs no user in (onError: %s)',
+    async (onError) => {
+      const kit = kitOf();
+      const browser = await start(kit, { onError, maxPerUser: { limit: 1, onExceed: 'reject' } });
+      await browser.get('/ann');
+      const other = new Browser(browser.port);
+      const answer = await other.get('/ann');
+      expect([answer.status, answer.header('content-type')]).toEqual([
+        409,
+        'application/problem+json; charset=utf-8',
+      ]);
+      expect([await other.data(), await kit.sessions.count()]).toEqual([{}, 1]);
+    },
+  );
 
   it('a session of an app’s own express-session with a `userId` is in the list of that user', async () => {
     const kit = kitOf();

@@ -15,6 +15,7 @@ export function makeSessionStore(options: StoreOptions, deps: SessionDeps): Sess
     return new CallbackStore(connectRedisFormat(connectRedisPrefix, settings, deps), reportFailure);
   const records = new SessionRecords(deps, {
     idle,
+    followsCookie: true,
     cookieMaxAge: undefined,
     absolute: 0,
     touchAfter,
