@@ -3,8 +3,8 @@ import type { Chunk } from './buffered-writes.ts';
 import { forbidsBody } from './response-head.ts';
 
 /*
- * A response to HEAD has the body that it would have for GET. The same handler sends both: if it streams, it may never
- * call `end()`, and the client waits for the head.
+ * HEAD makes no difference here. Its response has no body, but the handler of GET sends it: if that handler streams, it
+ * never calls `end()`, and the client waits for the head.
  */
 
 /** Whether the response is complete with its headers, since it has no body. */
