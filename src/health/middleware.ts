@@ -3,6 +3,7 @@ import type { FailurePolicies } from '../base/failure-policies.ts';
 import type { Middleware, Next } from '../http/middleware.ts';
 import { checkMiddlewareCall } from '../http/mount-check.ts';
 import { RETRY_AFTER_MS } from '../http/problem-details.ts';
+import { closeIfBegun } from '../http/response/begun-response.ts';
 import { endWithText } from '../http/response/end-with-text.ts';
 import { runMiddleware } from '../http/run-middleware.ts';
 import type { KitChecks } from './check.ts';
@@ -43,7 +44,7 @@ export function healthMiddleware(
 
 function send(res: ServerResponse, status: 200 | 503, content: object): void {
   // The client may have left, or a timeout of the app may have answered, while Redis was asked.
-  if (res.headersSent || res.destroyed) return;
+  if (closeIfBegun(res) || res.destroyed) return;
   const body = Buffer.from(JSON.stringify(content)).toString('latin1');
   res.statusCode = status;
   res.setHeader('Content-Type', 'application/json; charset=utf-8');

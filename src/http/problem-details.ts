@@ -1,4 +1,5 @@
 import type { ServerResponse } from 'node:http';
+import { closeIfBegun } from './response/begun-response.ts';
 import { endWithText } from './response/end-with-text.ts';
 
 /** Problem Details for HTTP APIs (RFC 9457). */
@@ -13,9 +14,9 @@ export interface Problem {
   readonly extensions?: Readonly<Record<string, unknown>>;
 }
 
-/** Sends a problem, and keeps headers that are already set. Does nothing if another response has begun. */
+/** Sends a problem, and keeps headers that are already set. Closes a response that has already begun. */
 export function sendProblem(res: ServerResponse, problem: Problem): void {
-  if (res.headersSent) return;
+  if (closeIfBegun(res)) return;
   const { status, title, detail, type = 'about:blank', retryAfterMs, extensions } = problem;
   const text = JSON.stringify({ type, title, status, detail, ...extensions });
   const body = Buffer.from(text).toString('latin1');

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { packFrame, unpackFrame } from '../base/framing.ts';
+import { closeIfBegun } from '../http/response/begun-response.ts';
 import { areHeaders, areNames, type Header, removeHeaders } from '../http/response/stored-headers.ts';
 
 /** The response to the first request with a key, replayed to its retries. */
@@ -39,8 +40,7 @@ export function replayResponse(
   res: ServerResponse,
   { status, headers, removed, body }: RecordedResponse,
 ): void {
-  // Other code, for example a timeout, has already begun the response, and ends it.
-  if (res.headersSent) return;
+  if (closeIfBegun(res)) return;
   res.statusCode = status;
   removeHeaders(res, removed);
   for (const [name, value] of headers) res.setHeader(name, value);

@@ -139,6 +139,20 @@ describeOnBothEngines('a response with a session', (url) => {
     expect(await browser.data()).toEqual({ userId: 'ann' });
   });
 
+  it('a session is saved before flushHeaders() sends the response to HEAD, which the handler never ends', async () => {
+    const { browser } = await start({
+      '/events': (req, res) => {
+        req.session.note = 'seen';
+        res.flushHeaders();
+      },
+    });
+    await browser.get('/view');
+    const { socket } = browser.begin('/events', 'HEAD');
+    await once(socket, 'data');
+    expect(await browser.data()).toEqual({ views: 1, note: 'seen' });
+    socket.destroy();
+  });
+
   it('a response that begins with `writeHead` has the cookie', async () => {
     const { browser } = await start({
       '/head': (req, res) => {

@@ -1,6 +1,7 @@
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { isNotModified } from '../../http/message/conditional-request.ts';
 import { tokenOrString } from '../../http/message/structured-field.ts';
+import { closeIfBegun } from '../../http/response/begun-response.ts';
 import { endWithText, takesEncodedText } from '../../http/response/end-with-text.ts';
 import { isHeadOpen, type Replacement, writeFlatHead } from '../../http/response/guarded-response.ts';
 import { setStatus } from '../../http/response/response-head.ts';
@@ -125,8 +126,7 @@ export function sendStored(
   { content, lifetime, storedAt, freshUntil }: Entry<CachedResponse>,
   { settings, key, now, status }: SendOptions,
 ): void {
-  // If another middleware has begun to respond, that middleware ends the response.
-  if (res.headersSent) return;
+  if (closeIfBegun(res)) return;
   removeHeaders(res, content.removed);
   const headers = [...content.flat];
   headers.push('Age', String(Math.max(0, Math.floor((lifetime.ageMs + now - storedAt) / 1000))));

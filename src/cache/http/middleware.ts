@@ -55,7 +55,8 @@ export function cacheMiddleware(
   /** Returns the exchange if a stored response may answer the request; otherwise prepares it for the handler. */
   function begin(req: IncomingMessage, res: ServerResponse): Exchange | undefined {
     const isSkipped = settings.skip?.(asExpress(req)) === true;
-    if (!isSkipped && isCacheable(req, settings)) {
+    // A stored response cannot be sent once middleware above has sent the headers.
+    if (!isSkipped && !res.headersSent && isCacheable(req, settings)) {
       const exchange = responder.exchangeOf(req, res);
       if (exchange !== undefined) return exchange;
     } else if (!isSkipped && isUnsafe(req)) {

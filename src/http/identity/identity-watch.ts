@@ -54,7 +54,9 @@ export class IdentityWatch {
     this.#credentials = [
       this.#watchCookies(req, 'cookies', knownCookies),
       this.#watchCookies(req, 'signedCookies', knownCookies),
-      this.#watchHeaders(req),
+      this.#watchHeaders(req, 'headers'),
+      // Node builds it from `rawHeaders` as well. Middleware above may have read it, so that `rawHeaders` is not read.
+      this.#watchHeaders(req, 'headersDistinct'),
       new WatchedProperty(req, 'rawHeaders', {
         read: (value) => {
           this.#readAllHeaders();
@@ -123,13 +125,13 @@ export class IdentityWatch {
     return value;
   }
 
-  #watchHeaders(req: IncomingMessage): WatchedProperty {
+  #watchHeaders(req: IncomingMessage, property: 'headers' | 'headersDistinct'): WatchedProperty {
     const listener = {
       read: (name: string | symbol) => this.#readHeader(name),
       readAll: () => this.#readAllHeaders(),
     };
     let watched: { readonly headers: object; readonly proxy: object } | undefined;
-    return new WatchedProperty(req, 'headers', {
+    return new WatchedProperty(req, property, {
       read: (headers) => {
         if (!this.#isHandlerReading || typeof headers !== 'object' || headers === null) return headers;
         if (watched?.headers !== headers) watched = { headers, proxy: watchedReads(headers, listener) };

@@ -52,8 +52,13 @@ export class ResponseGuard {
     } else if (res.headersSent) this.#stage = 'streaming';
   }
 
+  /** Whether `end()` was called. */
+  get hasEnded(): boolean {
+    return this.#ending !== undefined;
+  }
+
   add(hook: ResponseHook): void {
-    if (this.#ending !== undefined) {
+    if (this.hasEnded) {
       // A hook that is added after `end()` cannot delay the response, but must still release what it holds.
       void new ResponseHooks(hook).beforeEnd(true);
       return;
@@ -61,7 +66,7 @@ export class ResponseGuard {
     this.#hooks.add(hook);
     if (hook.closedEarly === undefined) return;
     if (isClosed(this.#res)) hook.closedEarly();
-    if (!this.#listensForClose) onClose(this.#res, () => this.#closed());
+    if (!this.#listensForClose) onClose(this.#res, () => this.hasEnded || this.#hooks.notify('closedEarly'));
     this.#listensForClose = true;
   }
 
@@ -78,12 +83,8 @@ export class ResponseGuard {
   }
 
   #destroy(args: unknown[]): unknown {
-    if (this.#ending === undefined) this.#hooks.notify('abandoned');
+    if (!this.hasEnded) this.#hooks.notify('abandoned');
     return Reflect.apply(this.methods.below.destroy, this.#res, args);
-  }
-
-  #closed(): void {
-    if (this.#ending === undefined) this.#hooks.notify('closedEarly');
   }
 
   #writeHead(args: unknown[]): ServerResponse {

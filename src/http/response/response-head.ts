@@ -78,9 +78,9 @@ export function assertStatus(status: unknown): void {
   });
 }
 
-/** Whether the response has no body (RFC 9110, sections 9.3.2, 15.3.5 and 15.4.5). */
-export function isBodyless({ req, statusCode }: MaybeDetached): boolean {
-  return req?.method === 'HEAD' || statusCode === 204 || statusCode === 304;
+/** Whether a response with this status has no body (RFC 9110, sections 15.3.5 and 15.4.5). */
+export function forbidsBody(status: number): boolean {
+  return status === 204 || status === 304;
 }
 
 /** Header names as they were spelled. HTTP/2 responses have only names in lower case, and no `getRawHeaderNames`. */
@@ -96,9 +96,9 @@ function hasMessage({ req }: MaybeDetached): boolean {
 }
 
 /** A response whose `req` may be absent, as in a mock. */
-type MaybeDetached = Pick<ServerResponse, 'statusCode'> & {
-  readonly req?: Pick<ServerResponse['req'], 'method' | 'httpVersionMajor'>;
-};
+interface MaybeDetached {
+  readonly req?: Pick<ServerResponse['req'], 'httpVersionMajor'>;
+}
 
 /** Copies a value that is a list, since `appendHeader` changes lists in place. */
 function copyOf(value: OutgoingHttpHeader): OutgoingHttpHeader {

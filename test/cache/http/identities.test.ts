@@ -114,6 +114,46 @@ describeOnBothEngines('kit.cache and reads of identities', (url) => {
       expect(texts[0]).not.toBe(texts[2]);
     });
 
+    it.each<[name: string, read: (req: IncomingMessage) => unknown]>([
+      ['the raw fields', (req) => req.rawHeaders.join()],
+      ['the Cookie field', (req) => req.headers.cookie],
+      ['the distinct Cookie fields', (req) => req.headersDistinct.cookie],
+      ['a copy of the distinct fields', (req) => JSON.stringify(req.headersDistinct)],
+    ])(
+      'a response is not stored when its handler read %s after middleware above had read all fields',
+      async (_name, read) => {
+        const handler: RequestHandler = (req, res) => void res.end(String(read(req)));
+        const above: RequestHandler = (req, _res, next) => {
+          for (const fields of [req.rawHeaders, req.headers, req.headersDistinct]) Object.keys(fields);
+          next();
+        };
+        const { runs, reasons, texts } = await served(makeApp, [handler], {}, [above]);
+        expect([runs, reasons]).toEqual([3, ['cookie-read']]);
+        expect(texts[0]).not.toBe(texts[1]);
+      },
+    );
+
+    it('a response is not stored when its handler read the distinct fields after the key of a limit', async () => {
+      const kit = kitForTest({ url: 'memory:' });
+      const key = (req: IncomingMessage) => String(req.headersDistinct.cookie);
+      const { reasons, texts } = await served(makeApp, [
+        kit.concurrency({ limit: 9, key }) as RequestHandler,
+        (req, res) => void res.end(`for ${req.headersDistinct.cookie?.join()}`),
+      ]);
+      expect(texts).toEqual(['for jwt=ann; lang=de', 'for jwt=bob; lang=de', 'for undefined']);
+      expect(reasons).toEqual(['cookie-read']);
+    });
+
+    it('a response is stored when its handler read only the Host among distinct fields that were read above', async () => {
+      const { runs, reasons } = await served(
+        makeApp,
+        [(req, res) => void res.end(String(req.headersDistinct.host?.length))],
+        {},
+        [(req, _res, next) => next(void req.headersDistinct.host)],
+      );
+      expect([runs, reasons]).toEqual([1, []]);
+    });
+
     it('a response is not stored when its handler read the Cookie field of a client without cookies', async () => {
       const kit = kitForTest({ url: url() });
       const app = makeApp();

@@ -246,6 +246,22 @@ describe('the response guard on HTTP/2 (compatibility API)', () => {
     },
   );
 
+  it.each<[string, Handler]>([
+    ['flushHeaders()', (_req, res) => res.flushHeaders()],
+    ['write()', (_req, res) => void res.write('event')],
+  ])(
+    'a client receives the response to HEAD on %s, although the handler never ends it',
+    async (_way, send) => {
+      for (const hook of [waiting, { ...waiting, withholdsLastBytes: true }]) {
+        const { headers } = await request((req, res) => {
+          addResponseHook(res, hook);
+          send(req, res);
+        }, 'HEAD');
+        expect(headers).toMatchObject({ ':status': 200 });
+      }
+    },
+  );
+
   it('a failing hook turns the response into a 503', async () => {
     const { headers, body } = await request((_req, res) => {
       addResponseHook(res, failing);

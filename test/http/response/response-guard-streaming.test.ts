@@ -237,19 +237,23 @@ describe('a lock', () => {
     expect(answer.body).toBe('onetwo');
   });
 
-  it.each([
-    ['HEAD', 200],
-    ['GET', 204],
-    ['GET', 304],
-  ])('headers that are the whole response wait for the release (%s, %s)', async (method, status) => {
+  it.each([204, 304])('headers that are the whole response wait for the release (%s)', async (status) => {
     const { before, answer } = await arrivesBefore((_req, res) => {
       res.statusCode = status;
       res.flushHeaders();
       res.write('body', () => res.end());
-    }, method);
+    });
     expect(before).toBe('');
     expect(answer.status).toBe(status);
     expect(answer.rawBody).toBe('');
+  });
+
+  it('the headers of a response to HEAD without flushHeaders() wait for the release', async () => {
+    const { before, answer } = await arrivesBefore((_req, res) => {
+      res.write('body', () => res.end());
+    }, 'HEAD');
+    expect(before).toBe('');
+    expect([answer.status, answer.rawBody]).toEqual([200, '']);
   });
 
   it('the headers of an empty body are withheld until the lock is released', async () => {
@@ -272,6 +276,35 @@ describe('a lock', () => {
     expect(exchange.text).toMatch(/^HTTP\/1.1 200 OK/);
     exchange.socket.destroy();
   });
+
+  it.each<[string, (res: ServerResponse) => unknown]>([
+    ['flushHeaders()', (res) => res.flushHeaders()],
+    ['writeHead() and flushHeaders()', (res) => res.writeHead(200).flushHeaders()],
+    ['flushHeaders() and write()', (res) => res.flushHeaders() ?? res.write('event')],
+    ['write() and flushHeaders()', (res) => res.write('event') && res.flushHeaders()],
+    [
+      'write() with a length and flushHeaders()',
+      (res) => {
+        res.setHeader('Content-Length', 100);
+        res.write('event');
+        res.flushHeaders();
+      },
+    ],
+  ])(
+    'a client receives the response to HEAD on %s, although the handler never ends it',
+    async (_way, send) => {
+      for (const [, hooks] of HOOKS) {
+        const port = await serve((_req, res) => {
+          for (const hook of hooks) addResponseHook(res, hook);
+          send(res);
+        });
+        const exchange = new Exchange(port, { method: 'HEAD' });
+        await once(exchange.socket, 'data');
+        expect(exchange.text).toMatch(/^HTTP\/1.1 200 OK/);
+        exchange.socket.destroy();
+      }
+    },
+  );
 
   it('a lock is held until the handler ends its response, even if another hook has failed', async () => {
     const log: string[] = [];
