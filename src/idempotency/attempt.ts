@@ -91,6 +91,14 @@ export class Attempt implements RenewableLease, AlarmTask {
     return this.#end((within) => discardAttempt(this.#grant, args, this.#deps, within), deadline);
   }
 
+  /** Ends an attempt of a request that does not run. The attempt is not counted. */
+  withdraw(): void {
+    this.leave();
+    const { lease, retention } = this.#settings;
+    const args = { retention, hasRun: false };
+    void sendUntilAnswered(() => discardAttempt(this.#grant, args, this.#deps), lease, this.#deps.work);
+  }
+
   /** Sends the command that ends the attempt. A failed command is repeated in the background until the lease ends. */
   #end(send: (within?: Deadline) => Promise<boolean>, deadline: Deadline): Promise<void> {
     this.#stopTimers();

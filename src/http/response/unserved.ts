@@ -28,6 +28,14 @@ export function endUnserved(res: ServerResponse): void {
   for (const release of state.releases?.reverse() ?? []) release();
 }
 
+/**
+ * Whether a handler would run for no response: the response was ended, for example by a timeout, or its client has
+ * disconnected. A hook that is added now gives back at once what it holds, so the handler would run without it.
+ */
+export function isResponseOver(res: ServerResponse): boolean {
+  return res.writableEnded || isClosed(res);
+}
+
 /** Whether the client left. While the response waits behind another on its connection, only the socket shows that. */
 export function hasClientLeft(req: IncomingMessage, res: ServerResponse): boolean {
   return isClosed(res) || isSocketGone(req);
