@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { checkedBoolean } from '../base/checked-boolean.ts';
 import { asError, ConfigError, RedisKitError } from '../base/errors.ts';
 import type { RequestDeadlines } from '../engine/deadline.ts';
 import { clientAddressIn, networkOf } from '../http/client-address.ts';
@@ -50,11 +51,12 @@ export function rateLimitMiddleware(
   const reportFailure = (error: unknown) => void deps.reporter.failure('rate', asError(error));
 
   function limit(req: IncomingMessage, res: ServerResponse, next: Next): Outcome {
-    const skips = settings.skip?.(asExpress(req));
-    if (typeof skips === 'object') {
-      return Promise.resolve(skips).then((isSkipped) => (isSkipped ? 'continue' : count(req, res, next)));
-    }
-    return skips ? 'continue' : count(req, res, next);
+    const { skip } = settings;
+    if (skip === undefined) return count(req, res, next);
+    const given: unknown = skip(asExpress(req));
+    const follow = (isSkipped: unknown) =>
+      checkedBoolean('kit.rateLimit: option `skip`', isSkipped) ? 'continue' : count(req, res, next);
+    return typeof given === 'boolean' ? follow(given) : Promise.resolve(given).then(follow);
   }
 
   function count(req: IncomingMessage, res: ServerResponse, next: Next): Outcome {
@@ -170,7 +172,8 @@ export function rateLimitMiddleware(
     if (refundWhen === undefined) return;
     const refund = () =>
       callInBackground(async () => {
-        if (await refundWhen(asExpress(req), res as Res)) await limiter.refund(decision);
+        const isRefunded: unknown = await refundWhen(asExpress(req), res as Res);
+        if (checkedBoolean('kit.rateLimit: option `refundWhen`', isRefunded)) await limiter.refund(decision);
       }, reportFailure);
     // Every response emits 'close' once, even if the client has gone before the end.
     if (isClosed(res)) refund();
