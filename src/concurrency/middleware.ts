@@ -66,14 +66,13 @@ export function concurrencyMiddleware(options: ConcurrencyOptions<never>, deps: 
     }
     if (typeof result === 'string') return result;
     const { slot, running, hasWaited } = result;
+    if (request.isGone) {
+      await slot?.release();
+      return 'gone';
+    }
     if (slot === undefined) return refuse(req, res, next, { key, limit, running, hasWaited });
     if (hasWaited) {
       events.emit('concurrency:waited', { key, waitedMs: Math.round(performance.now() - startedAt) });
-    }
-    if (request.isGone) {
-      // The client disconnected during the wait, so the handler does not run.
-      await slot.release();
-      return 'gone';
     }
     releaseWithResponse(res, slot, request.deadline);
     ownSlots.push(redisKeys.slots);

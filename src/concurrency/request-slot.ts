@@ -2,8 +2,7 @@ import type { ServerResponse } from 'node:http';
 import type { Deadline } from '../engine/deadline.ts';
 import { closeSignalOf } from '../http/response/close-signal.ts';
 import { addResponseHook, type ResponseHook } from '../http/response/guarded-response.ts';
-import { isClosed } from '../http/response/kit-reads.ts';
-import { whenUnserved } from '../http/response/unserved.ts';
+import { isResponseOver, whenUnserved } from '../http/response/unserved.ts';
 import type { ConcurrencySettings } from './options.ts';
 import type { Slot, SlotRequest } from './slot.ts';
 
@@ -36,9 +35,8 @@ export class RequestedSlot implements SlotRequest {
     return this.waitMs > 0 ? closeSignalOf(this.#res) : undefined;
   }
 
-  /** Whether the client has disconnected from a request that may wait. */
   get isGone(): boolean {
-    return this.waitMs > 0 && isClosed(this.#res);
+    return isResponseOver(this.#res);
   }
 
   withWait(waitMs: number): RequestedSlot {

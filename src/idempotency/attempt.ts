@@ -88,10 +88,26 @@ export class Attempt implements RenewableLease, AlarmTask {
   /** Ends an attempt whose response is not final: the next request with the key runs at once. */
   discard(deadline: Deadline): Promise<void> {
     const args = { retention: this.#settings.retention, hasRun: true };
-    return this.#end((within) => discardAttempt(this.#grant, args, this.#deps, within), deadline);
+    const send = async (within?: Deadline) => {
+      const isOwn = await discardAttempt(this.#grant, args, this.#deps, within);
+      // The first command may have run although its reply was lost. A retry that replaced the attempt after it is no loss.
+      return isOwn || within === undefined;
+    };
+    return this.#end(send, deadline);
   }
 
-  /** Sends the command that ends the attempt. A failed command is repeated in the background until the lease ends. */
+  /** Ends an attempt of a request that does not run. The attempt is not counted. */
+  withdraw(): void {
+    this.leave();
+    const { lease, retention } = this.#settings;
+    const args = { retention, hasRun: false };
+    void sendUntilAnswered(() => discardAttempt(this.#grant, args, this.#deps), lease, this.#deps.work);
+  }
+
+  /**
+   * Sends the command that ends the attempt. A failed command is repeated in the background, without a deadline, until
+   * the lease ends.
+   */
   #end(send: (within?: Deadline) => Promise<boolean>, deadline: Deadline): Promise<void> {
     this.#stopTimers();
     if (this.#isLost) return Promise.resolve();

@@ -4,6 +4,7 @@ import { asExpress, type Middleware, type Next, type Res } from '../http/middlew
 import { sendUnavailable } from '../http/problem-details.ts';
 import { closeSignalOf } from '../http/response/close-signal.ts';
 import { callError } from '../http/response/complete-response.ts';
+import { isResponseOver } from '../http/response/unserved.ts';
 import { type MiddlewareCall, type MiddlewareOutcome, runMiddleware } from '../http/run-middleware.ts';
 import type { IdempotencyDeps } from './attempt.ts';
 import { fingerprintOf } from './fingerprint.ts';
@@ -56,13 +57,18 @@ export function idempotencyMiddleware(options: IdempotencyOptions<never>, deps: 
       if (fingerprint === 'unread-body') warn(UNREAD_BODY);
       return refuse(call, refusalFor(fingerprint, key));
     }
+    if (isResponseOver(res)) return 'gone';
     const deadline = deps.deadlines.of(req);
     const signal = settings.waits ? closeSignalOf(res) : undefined;
     let state: KeyState;
     try {
       state = await records.claim({ scope, key, fingerprint, deadline, signal });
     } catch (error) {
-      return signal?.aborted === true ? 'gone' : handleFailure(error, res, settings.onError === 'allow');
+      return isResponseOver(res) ? 'gone' : handleFailure(error, res, settings.onError === 'allow');
+    }
+    if (isResponseOver(res)) {
+      if (state.kind === 'attempt') state.attempt.withdraw();
+      return 'gone';
     }
     return respond(call, key, state);
   }

@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { checkedBoolean } from '../base/checked-boolean.ts';
 import { asError } from '../base/errors.ts';
 import type { Reporter } from '../base/reporter.ts';
 import type { Deadline } from '../engine/deadline.ts';
@@ -130,9 +131,9 @@ class ResponseRecorder implements ResponseHook {
   #isFinal(status: number): boolean {
     const { settings, reporter } = this.#deps;
     try {
-      return settings.store(status);
+      return checkedBoolean('kit.idempotency: option `store`', settings.store(status));
     } catch (error) {
-      // A response is final when `store` throws: the request has run, and only `store` could allow another attempt.
+      // A response is final when `store` fails: the request has run, and only `store` could allow another attempt.
       reporter.failure('idempotency', asError(error));
       return true;
     }

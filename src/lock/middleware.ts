@@ -8,8 +8,7 @@ import { asExpress, type Middleware, type Next, type Req, type Res } from '../ht
 import { RETRY_AFTER_MS, sendProblem, sendUnavailable } from '../http/problem-details.ts';
 import { closeSignalOf } from '../http/response/close-signal.ts';
 import { callError } from '../http/response/complete-response.ts';
-import { isClosed } from '../http/response/kit-reads.ts';
-import { endUnserved } from '../http/response/unserved.ts';
+import { endUnserved, isResponseOver } from '../http/response/unserved.ts';
 import {
   callInBackground,
   type MiddlewareCall,
@@ -114,7 +113,7 @@ class LockCall implements LockRequest {
   }
 
   get signal(): AbortSignal | undefined {
-    return this.#waits ? closeSignalOf(this.#call.res) : undefined;
+    return this.terms.waitMs > 0 ? closeSignalOf(this.#call.res) : undefined;
   }
 
   async run(): Promise<void> {
@@ -143,23 +142,16 @@ class LockCall implements LockRequest {
     } catch (error) {
       return this.#isGone() ? 'gone' : this.#handleFailure(error);
     }
-    if (!(result instanceof KitLockHandle)) return result;
     if (this.#isGone()) {
-      // The client disconnected during the wait, so the handler does not run.
-      await result.release(this.deadline);
+      if (result instanceof KitLockHandle) await result.release(this.deadline);
       return 'gone';
     }
-    this.#hold(result);
+    if (result instanceof KitLockHandle) this.#hold(result);
     return result;
   }
 
-  get #waits(): boolean {
-    return this.terms.waitMs > 0;
-  }
-
-  /** Whether the client has disconnected from a request that may wait. */
   #isGone(): boolean {
-    return this.#waits && isClosed(this.#call.res);
+    return isResponseOver(this.#call.res);
   }
 
   #hold(handle: KitLockHandle): void {

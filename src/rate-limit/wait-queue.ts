@@ -1,5 +1,6 @@
 import { performance } from 'node:perf_hooks';
 import { closedError } from '../base/errors.ts';
+import { keepProcessAlive } from '../waiting/keep-alive.ts';
 import { sleepUntil } from '../waiting/sleep.ts';
 import type { Decision, RateLimitDeps } from './decision.ts';
 
@@ -61,7 +62,8 @@ export class WaitQueue {
     const { closing } = this.#deps;
     const beganAt = performance.now();
     try {
-      await sleepUntil(beganAt + decision.waitedMs, signal === undefined ? [closing] : [closing, signal]);
+      const signals = signal === undefined ? [closing] : [closing, signal];
+      await keepProcessAlive(sleepUntil(beganAt + decision.waitedMs, signals));
     } catch (error) {
       await refund(decision);
       throw closing.aborted ? closedError() : error;

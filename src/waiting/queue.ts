@@ -1,4 +1,5 @@
 import type { Keyspace } from '../engine/operation.ts';
+import type { SortedEntry } from '../engine/sorted-set.ts';
 
 /*
  * A queue of waiters, first come, first served: a sorted set. The score of a waiter is the microsecond in which it
@@ -8,7 +9,8 @@ import type { Keyspace } from '../engine/operation.ts';
  * Each process subscribes to a channel of its own, which carries these messages:
  *
  *   now:<token>   the waiter asks at once
- *   soon:<token>  the waiter asks when the handoff to another process has expired, since that process may be dead
+ *   soon:<token>  the waiter asks when the handoff to another process has expired, since that process may be dead;
+ *                 one waiter of each process gets this message, since the next process may be dead too
  *   lost:<token>  the lock was taken away from its holder
  */
 
@@ -20,6 +22,12 @@ export const GRACE_MS = 60_000;
 
 /** How long a handoff is stored. Unconfirmed after its deadline, it shows that the waiter's process may be dead. */
 export const HANDOFF_TTL_MS: number = HANDOFF_MS + GRACE_MS;
+
+/**
+ * How many waiters at the front and at the back of a queue are searched for other processes. The dead processes would
+ * have to fill both ends of a longer queue, and even then a new waiter finds the expired handoff.
+ */
+const SEARCHED = 16;
 
 export interface Waiter {
   readonly token: string;
@@ -43,10 +51,12 @@ export function memberOf({ token, process, waitMs, limit }: Waiter): string {
 
 /**
  * Defines `queue_open(key)`, which deletes a value of another type and returns the number of waiters, so that a script
- * calls the other functions only if there are any; `queue_join(key, member)`; `queue_leave(key, member)`; `queue_first(key)`, which removes waiters whose wait is over from the front and returns the first remaining
- * waiter; `queue_shift(key)`, which also removes that waiter; `queue_wake(key, waiter)`; `queue_drop(key, process)`,
- * which removes all waiters of a process; and `queue_notify(word, waiter)`, which publishes a message. A script must
- * define `CHANNELS`, the prefix of all channels, before it includes this text.
+ * calls the other functions only if there are any; `queue_join(key, member)`; `queue_leave(key, member)`;
+ * `queue_lasts(waiter, score, ms)`, which returns whether the wait lasts for longer than `ms` from now;
+ * `queue_first(key)`, which removes waiters whose wait is over from the front and returns the first remaining waiter;
+ * `queue_shift(key)`, which also removes that waiter; `queue_wake(key, waiter)`; `queue_drop(key, process)`, which
+ * removes all waiters of a process; and `queue_notify(word, waiter)`, which publishes a message. A script must define
+ * `CHANNELS`, the prefix of all channels, before it includes this text.
  */
 export const QUEUE_LUA: string = /* lua */ `
 local function queue_parse(member)
@@ -70,12 +80,14 @@ end
 
 local function queue_leave(key, member) redis.call('ZREM', key, member) end
 
+local function queue_lasts(waiter, score, ms) return math.floor(score / 1000) + waiter.wait > now + ms end
+
 local function queue_first(key)
   while true do
     local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
     if not first[1] then return nil end
     local waiter = queue_parse(first[1])
-    if waiter and math.floor(first[2] / 1000) + waiter.wait > now then return waiter end
+    if waiter and queue_lasts(waiter, first[2], 0) then return waiter end
     redis.call('ZREM', key, first[1])
   end
 end
@@ -92,10 +104,19 @@ end
 
 local function queue_wake(key, waiter)
   queue_notify('now', waiter)
-  for _, place in ipairs({ 0, -1 }) do
-    local other = queue_parse(redis.call('ZRANGE', key, place, place)[1])
-    if other and other.process ~= waiter.process then return queue_notify('soon', other) end
+  local seen = { [waiter.process] = true }
+  local function notify_others(from, to)
+    local members = redis.call('ZRANGE', key, from, to, 'WITHSCORES')
+    for i = 1, #members, 2 do
+      local other = queue_parse(members[i])
+      if other and not seen[other.process] and queue_lasts(other, members[i + 1], ${HANDOFF_MS}) then
+        seen[other.process] = true
+        queue_notify('soon', other)
+      end
+    end
+    return #members / 2
   end
+  if notify_others(0, ${SEARCHED - 1}) == ${SEARCHED} then notify_others(-${SEARCHED}, -1) end
 end
 
 local function queue_drop(key, process)
@@ -162,7 +183,7 @@ export class WaiterQueue {
   /** The number of waiters whose wait is not over. */
   get waiting(): number {
     const entries = this.#set?.entries() ?? [];
-    return entries.filter(([score, member]) => this.#isWaiting(score, parse(member))).length;
+    return entries.filter(([score, member]) => this.#lasts(score, parse(member), 0)).length;
   }
 
   /** Removes waiters whose wait is over from the front, and returns the first remaining waiter. */
@@ -170,7 +191,7 @@ export class WaiterQueue {
     for (let first = this.#set?.at(0); first !== undefined; first = this.#set?.at(0)) {
       const [score, member] = first;
       const waiter = parse(member);
-      if (this.#isWaiting(score, waiter)) return waiter;
+      if (this.#lasts(score, waiter, 0)) return waiter;
       this.leave(member);
     }
     return undefined;
@@ -183,12 +204,27 @@ export class WaiterQueue {
     return waiter;
   }
 
-  /** Wakes a waiter, and later a waiter of another process, in case the process of the first waiter is dead. */
+  /** Wakes a waiter, and later a waiter of each other process, in case the process of the first waiter is dead. */
   wake(waiter: Waiter): void {
     this.notify('now', waiter);
-    const others = [parse(this.#set?.at(0)?.[1]), parse(this.#set?.at(-1)?.[1])];
-    const other = others.find((each) => each !== undefined && each.process !== waiter.process);
-    if (other !== undefined) this.notify('soon', other);
+    const seen = new Set([waiter.process]);
+    for (const [score, member] of this.#ends()) {
+      const other = parse(member);
+      if (other === undefined || seen.has(other.process) || !this.#lasts(score, other, HANDOFF_MS)) continue;
+      seen.add(other.process);
+      this.notify('soon', other);
+    }
+  }
+
+  /** The waiters at the front and at the back. */
+  *#ends(): Generator<SortedEntry> {
+    const set = this.#set;
+    const size = set?.size ?? 0;
+    for (let index = 0; index < size; index++) {
+      if (index === SEARCHED) index = Math.max(index, size - SEARCHED);
+      const entry = set?.at(index);
+      if (entry !== undefined) yield entry;
+    }
   }
 
   /** Removes all waiters of a process that may be dead. If the process lives, its waiters are woken and join again. */
@@ -206,8 +242,9 @@ export class WaiterQueue {
     if (process !== '') this.memory.publish(`${this.#channels}${process}`, `${word}:${token}`);
   }
 
-  #isWaiting(score: number, waiter: Waiter | undefined): boolean {
-    return waiter !== undefined && Math.floor(score / 1_000) + waiter.waitMs > this.now;
+  /** Whether the wait of a waiter lasts for longer than `ms` from now. */
+  #lasts(score: number, waiter: Waiter | undefined, ms: number): boolean {
+    return waiter !== undefined && Math.floor(score / 1_000) + waiter.waitMs > this.now + ms;
   }
 
   get #set(): ReturnType<Keyspace['sortedSet']> {

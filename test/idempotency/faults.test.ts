@@ -110,7 +110,7 @@ describeWithServers('An idempotency record', () => {
     const loseAtEnd = () => {
       losesAtEnd = true;
     };
-    return { ...made, proxy, loseAtEnd };
+    return { ...made, kit, proxy, loseAtEnd };
   }
 
   it('an attempt is discarded when the reply that granted it was lost: a retry runs at once as the first attempt', async () => {
@@ -129,6 +129,19 @@ describeWithServers('An idempotency record', () => {
     await until('Redis is asked again', async () => (await order('k')).status === 201);
     const second = await order('k');
     expect([second.text, second.headers['idempotent-replayed'], runs()]).toEqual([first.text, 'true', 2]);
+  });
+
+  it('an attempt is not reported as lost if the reply to its discard was lost', async () => {
+    const { order, proxy, loseAtEnd, kit } = await behindProxy({ store: () => false });
+    const lost = eventsOf(kit, 'idempotency:lost');
+    loseAtEnd();
+    expect((await order('k')).status).toBe(201);
+    const discards = () => proxy.scripts.flat().filter((digest, _, all) => digest === all[1]).length;
+    const sent = discards();
+    await until('the discard is repeated', () => discards() > sent);
+    // The reply to this request arrives after that to the repeated discard.
+    expect(JSON.parse((await order('k')).text)).toMatchObject({ key: 'k', attempt: 2 });
+    expect([proxy.cuts, lost]).toEqual([1, []]);
   });
 
   it('a record that Redis lost while the request runs is written again by the next renewal', async () => {

@@ -9,9 +9,25 @@ import { onEveryStore } from '../support/stores.ts';
 import { passTime, stopTime } from '../support/time.ts';
 import { until } from '../support/until.ts';
 import { countCommands } from '../support/wire.ts';
-import { gated, shop } from './shop.ts';
+import { gate, gated, shop } from './shop.ts';
 
 const WAIT = { inFlight: 'wait' } as const;
+
+/** Delays the reply that grants the next attempt of a kit until `work` is done. */
+function beforeGrant({ client }: { readonly client: object | null }, work: () => Promise<void>): void {
+  if (client === null) expect.unreachable();
+  const send = Reflect.get(client, 'sendCommand') as (...args: unknown[]) => Promise<unknown>;
+  let isOver = false;
+  Reflect.set(client, 'sendCommand', async (...args: unknown[]) => {
+    const reply = await send.apply(client, args);
+    const isGrant = Array.isArray(reply) && reply[1] === 0;
+    if (isGrant && !isOver) {
+      isOver = true;
+      await work();
+    }
+    return reply;
+  });
+}
 
 onEveryStore('A retry that waits for the first request', (makeKit) => {
   it('a waiting retry gets the response of the first request', async () => {
@@ -203,6 +219,41 @@ describeWithServers('A retry that waits in another process', () => {
     open();
     expect((await first).status).toBe(201);
     expect(here.runs()).toBe(0);
+  });
+
+  it('a waiting retry whose client leaves just before its attempt is granted never runs', async () => {
+    const { server, kits } = await startTwo();
+    const { handler, open, begun } = gated();
+    const there = await shop(kits[0], { ...WAIT, store: () => false }, handler);
+    const closed = gate();
+    const here = await shop(kits[1], {
+      ...WAIT,
+      above: [(_req, res, next) => next(void res.on('close', closed.open))],
+    });
+    const first = there.order('k');
+    await begun;
+    const headers = { 'Idempotency-Key': 'k', 'Content-Type': 'application/json' };
+    const client = request(`${here.address}/orders`, { method: 'POST', headers }).on(
+      'error',
+      () => undefined,
+    );
+    beforeGrant(kits[1], async () => {
+      client.destroy();
+      await closed.opened;
+    });
+    client.end('{"item":"tea"}');
+    await waits(server);
+    open();
+    await first;
+    await closed.opened;
+    let further = await here.order('k');
+    await until('a further retry is answered', async () => {
+      if (further.status === 201) return true;
+      further = await here.order('k');
+      return false;
+    });
+    expect(further.headers['idempotent-replayed']).toBeUndefined();
+    expect(JSON.parse(further.text)).toEqual({ run: 1, key: 'k', attempt: 2 });
   });
 
   it('a waiting retry gets the response even if Redis delivers no message', async () => {

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { LockTimeoutError, type RedisKit } from '../../src/index.ts';
+import { type LockHandle, LockTimeoutError, type RedisKit } from '../../src/index.ts';
 import { redisUrl } from '../support/context.ts';
 import { describeOnBothEngines, eventsOf, kitForTest, testPrefix } from '../support/kits.ts';
 import { withPlainClient } from '../support/plain-client.ts';
@@ -212,7 +212,7 @@ describeOnBothEngines('a lock of two kits', (url) => {
   });
 });
 
-/** Adds a waiter to the queue that will never ask again. */
+/** Adds waiters of a dead process to the queue: they never ask again. */
 async function joinAsDead(kit: RedisKit, process: string, tokens: readonly string[]): Promise<void> {
   await withPlainClient(redisUrl(), async (client) => {
     const now = Date.now() * 1_000;
@@ -268,5 +268,42 @@ describeOnBothEngines('the dead', (url) => {
     expect(await kit.locks.inspect('a')).toEqual({ held: true, expiresInMs: expect.any(Number), waiters: 0 });
     await passTime(1);
     expect(await kit.locks.tryAcquire('a')).not.toBeNull();
+  });
+
+  it.each(['gone lost living', 'gone gone living gone', 'gone lost shot gone lost living shot lost gone'])(
+    'in a queue of the processes "%s", the living waiter gets the lock',
+    async (order) => {
+      if (url() === 'memory:') return;
+      const kit = kitForTest({ url: url() });
+      await subscribe(kit);
+      stopTime();
+      // A waiter that is not woken waits for as long as this lease.
+      const first = await kit.locks.acquire('a', { lease: '1h' });
+      let living: Promise<LockHandle> | undefined;
+      for (const [index, process] of order.split(' ').entries()) {
+        await passTime(1);
+        if (process === 'living') living = kit.locks.acquire('a', { wait: '1h' });
+        else await joinAsDead(kit, process, [`dead${index}`]);
+        await waitersOf(kit, 'a', index + 1);
+      }
+      await first.release();
+      expect(await (await passTimeUntilSettled(living ?? expect.unreachable())).release()).toBe(true);
+    },
+  );
+
+  it('the waiters of a process do not wait for one of them whose wait ends during the handoff', async () => {
+    if (url() === 'memory:') return;
+    const kit = kitForTest({ url: url() });
+    await subscribe(kit);
+    stopTime();
+    const first = await kit.locks.acquire('a', { lease: '1h' });
+    await joinAsDead(kit, 'gone', ['dead']);
+    const hasty = kit.locks.acquire('a', { wait: '500ms' });
+    await waitersOf(kit, 'a', 2);
+    const patient = kit.locks.acquire('a', { wait: '1h' });
+    await waitersOf(kit, 'a', 3);
+    await first.release();
+    await expect(passTimeUntilSettled(hasty)).rejects.toThrow(LockTimeoutError);
+    await (await passTimeUntilSettled(patient)).release();
   });
 });

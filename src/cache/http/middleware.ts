@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { checkedBoolean } from '../../base/checked-boolean.ts';
 import { hasContent } from '../../http/message/request-content.ts';
 import { asExpress, type Middleware, type Next, type Req, type Res } from '../../http/middleware.ts';
 import { checkMiddlewareCall } from '../../http/mount-check.ts';
@@ -54,7 +55,8 @@ export function cacheMiddleware(
 
   /** Returns the exchange if a stored response may answer the request; otherwise prepares it for the handler. */
   function begin(req: IncomingMessage, res: ServerResponse): Exchange | undefined {
-    const isSkipped = settings.skip?.(asExpress(req)) === true;
+    const { skip } = settings;
+    const isSkipped = checkedBoolean('kit.cache: option `skip`', skip?.(asExpress(req)) ?? false);
     // A stored response cannot be sent once middleware above has sent the headers.
     if (!isSkipped && !res.headersSent && isCacheable(req, settings)) {
       const exchange = responder.exchangeOf(req, res);

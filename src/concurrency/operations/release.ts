@@ -8,8 +8,7 @@ export interface ConcurrencyReleaseArgs extends QueueArgs {
 }
 
 /*
- * Ends the slot, the handoff and the place in the queue of a token. Free slots are handed off to waiters, up to the
- * limit of the waiter that joined last: the limit may have changed since this token was granted its slot.
+ * Ends the slot, the handoff and the place in the queue of a token, and hands free slots off to waiters.
  *
  * KEYS   1 the slots, 2 the queue
  * ARGV   1 time, 2 token, 3 wait ms, 4 process, 5 prefix of the channels, 6 limit
@@ -20,11 +19,8 @@ local CHANNELS = ARGV[5]
 ${SLOTS_LUA}
 slots_open(ARGV[4])
 local had = slots_end(ARGV[2], ARGV[4])
-if has_queue then
-  queue_leave(QUEUE, ARGV[2] .. ':' .. ARGV[4] .. ':' .. ARGV[3] .. ':' .. ARGV[6])
-  local last = queue_parse(redis.call('ZRANGE', QUEUE, -1, -1)[1])
-  if last then slots_hand_off(last.limit or 1, '') end
-end
+if has_queue then queue_leave(QUEUE, ARGV[2] .. ':' .. ARGV[4] .. ':' .. ARGV[3] .. ':' .. ARGV[6]) end
+slots_fill()
 return had and 1 or 0
 `;
 
@@ -39,7 +35,7 @@ export const concurrencyRelease: Operation<ConcurrencyReleaseArgs, boolean> = de
     const slots = new StoredSlots(key, queue).open(args.process);
     queue.leave(memberOf(args));
     const had = slots.end(args.token, args.process);
-    if (queue.size > 0) slots.handOff(queue.limit ?? 1, '');
+    slots.fill();
     return had ? 1 : 0;
   },
   decode: (reply) => reply === 1,

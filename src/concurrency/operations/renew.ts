@@ -8,7 +8,7 @@ export interface ConcurrencyRenewArgs extends Pick<QueueArgs, 'token' | 'process
 
 /*
  * Restarts the lease of a slot. A slot that was lost is taken again, even above the limit: its request still runs and
- * must be counted.
+ * must be counted. Slots that have become free, as after an unconfirmed handoff, are handed off to waiters.
  *
  * KEYS   1 the slots, 2 the queue
  * ARGV   1 time, 2 token, 3 process, 4 lease ms, 5 prefix of the channels
@@ -19,6 +19,7 @@ local CHANNELS = ARGV[5]
 ${SLOTS_LUA}
 slots_open(ARGV[3])
 slots_take(ARGV[2], ARGV[4])
+slots_fill()
 return 1
 `;
 
@@ -28,7 +29,9 @@ export const concurrencyRenew: Operation<ConcurrencyRenewArgs, void> = defineOpe
   encode: ({ token, process, lease, channels }) => [token, process, String(lease), channels],
   runInMemory(memory, [key = '', queueKey = ''], now, { token, process, lease, channels }) {
     const queue = new WaiterQueue(memory, queueKey, now, channels);
-    new StoredSlots(key, queue).open(process).take(token, lease);
+    const slots = new StoredSlots(key, queue).open(process);
+    slots.take(token, lease);
+    slots.fill();
     return 1;
   },
   decode: () => undefined,

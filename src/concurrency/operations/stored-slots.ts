@@ -14,10 +14,11 @@ const LONGEST_MS = 25 * 86_400_000;
 /**
  * Defines `slots_open(process)`, which drops expired members, and the waiters of each other process that did not
  * confirm a handoff; `slots_take(member, ms)`; `slots_end(token, process)`, which ends a slot or a handoff and returns
- * whether one existed; and `slots_hand_off(limit, own)`, which hands free slots off to waiters in their order, stops at
- * the waiter `own` with a slot still free, and then returns true. `count` is the number of slots in use, and `has_queue`
- * is false if no request waited at the beginning. KEYS[1] is the slots, KEYS[2] the queue. A script must define
- * `CHANNELS` before it includes this text.
+ * whether one existed; `slots_hand_off(limit, own)`, which hands free slots off to waiters in their order, stops at the
+ * waiter `own` with a slot still free, and then returns true; and `slots_fill()`, which hands free slots off up to the
+ * limit of the waiter that joined last, since the limit may have changed. `count` is the number of slots in use, and
+ * `has_queue` is false if no request waited at the beginning. KEYS[1] is the slots, KEYS[2] the queue. A script must
+ * define `CHANNELS` before it includes this text.
  */
 export const SLOTS_LUA: string = /* lua */ `${QUEUE_LUA}
 local SLOTS, QUEUE, found, count, has_queue = KEYS[1], KEYS[2], 0, 0, false
@@ -59,6 +60,11 @@ local function slots_hand_off(limit, own)
     queue_wake(QUEUE, first)
   end
   return false
+end
+
+local function slots_fill()
+  local last = has_queue and queue_parse(redis.call('ZRANGE', QUEUE, -1, -1)[1])
+  if last then slots_hand_off(last.limit or 1, '') end
 end
 `;
 
@@ -128,6 +134,11 @@ export class StoredSlots {
       this.#queue.wake(first);
     }
     return false;
+  }
+
+  /** Hands free slots off to waiters, up to the limit of the waiter that joined last. */
+  fill(): void {
+    if (this.#queue.size > 0) this.handOff(this.#queue.limit ?? 1, '');
   }
 
   get #set(): ReturnType<Keyspace['sortedSet']> {

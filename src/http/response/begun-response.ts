@@ -1,9 +1,5 @@
 import type { ServerResponse } from 'node:http';
-import { knownStateOf, type ResponseState } from './response-state.ts';
-import { endUnserved } from './unserved.ts';
-
-/** The part of a guarded response's state that is read here. The guard itself sends refusals, so it is not imported. */
-type GuardedState = ResponseState & { readonly guard?: { readonly hasEnded: boolean } };
+import { endUnserved, hasEnded } from './unserved.ts';
 
 /**
  * Returns whether other code has begun the response, so that none can be sent. If that code has not ended it either,
@@ -16,10 +12,4 @@ export function closeIfBegun(res: ServerResponse): boolean {
     res.destroy();
   }
   return true;
-}
-
-/** Whether `end()` was called. `writableEnded` is false while the end waits for hooks. */
-function hasEnded(res: ServerResponse): boolean {
-  const state: GuardedState | undefined = knownStateOf(res);
-  return res.writableEnded || state?.guard?.hasEnded === true;
 }

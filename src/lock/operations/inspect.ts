@@ -37,7 +37,7 @@ queue_open(KEYS[2])
 local waiters, queue = 0, redis.call('ZRANGE', KEYS[2], 0, -1, 'WITHSCORES')
 for i = 1, #queue, 2 do
   local waiter = queue_parse(queue[i])
-  if waiter and math.floor(queue[i + 1] / 1000) + waiter.wait > now then waiters = waiters + 1 end
+  if waiter and queue_lasts(waiter, queue[i + 1], 0) then waiters = waiters + 1 end
 end
 if lock.deadline <= now then return { lock.found, 0, 0, waiters, '' } end
 return { lock.found, lock.fence, lock.deadline - now, waiters, lock.metadata }
