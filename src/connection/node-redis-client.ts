@@ -3,10 +3,12 @@ import type { Argument, RawReply } from '../engine/operation.ts';
 import { type Adapter, SocketStatus, type Status, type Subscriber } from './adapter.ts';
 import type { ServerAddress } from './address.ts';
 import type { BorrowedClient } from './borrowed-client.ts';
+import type { CommandSignal } from './command-signal.ts';
 import { type HeartbeatClient, startHeartbeat } from './heartbeat.ts';
 import {
   COMMAND_OPTIONS,
   clientOptions,
+  commandOptions,
   destroyClient,
   hostOptions,
   isDestroyed,
@@ -117,8 +119,8 @@ class NodeRedisClient implements Adapter {
     return this.status();
   }
 
-  send(_key: string, command: readonly Argument[]): Promise<RawReply> {
-    return this.client.sendCommand(command, COMMAND_OPTIONS) as Promise<RawReply>;
+  send(_key: string, command: readonly Argument[], signal?: CommandSignal): Promise<RawReply> {
+    return this.client.sendCommand(command, commandOptions(signal)) as Promise<RawReply>;
   }
 
   errorOf(error: unknown): unknown {

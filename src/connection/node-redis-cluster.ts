@@ -6,7 +6,8 @@ import {
   type Adapter,
   reconnectDelay,
   SOCKET_TIMEOUT_MS,
-  SocketStatus,
+  type SocketStatus,
+  SocketStatuses,
   type Status,
   type Subscriber,
 } from './adapter.ts';
@@ -14,12 +15,14 @@ import type { HostAndPort } from './address.ts';
 import type { BorrowedClient } from './borrowed-client.ts';
 import { findUnknownHosts, locateNode } from './cluster-addresses.ts';
 import type { ClusterSettings } from './cluster-options.ts';
+import type { CommandSignal } from './command-signal.ts';
 import { type HeartbeatClient, Heartbeats } from './heartbeat.ts';
 import { keySlot } from './key-slot.ts';
 import {
   COMMAND_OPTIONS,
   type CommandOptions,
   clientOptions,
+  commandOptions,
   destroyClient,
   hostOptions,
   leaveSocket,
@@ -87,7 +90,7 @@ class NodeRedisCluster implements Adapter {
   readonly client: ClusterClient;
   readonly #isOwn: boolean;
   readonly #changed: () => void;
-  readonly #sockets = new Map<string, SocketStatus>();
+  readonly #sockets = new SocketStatuses();
   readonly #closing = new AbortController();
   /** When a connection to each node was last attempted. */
   readonly #attemptedAt = new Map<string, number>();
@@ -148,17 +151,18 @@ class NodeRedisCluster implements Adapter {
     return statuses.includes('connecting') ? 'connecting' : 'up';
   }
 
-  send(key: string, command: readonly Argument[]): Promise<RawReply> {
-    if (command[0] === 'PUBLISH') return this.#publish(key, command);
-    return this.client.sendCommand(key, false, command, COMMAND_OPTIONS) as Promise<RawReply>;
+  send(key: string, command: readonly Argument[], signal?: CommandSignal): Promise<RawReply> {
+    const options = commandOptions(signal);
+    if (command[0] === 'PUBLISH') return this.#publish(key, command, options);
+    return this.client.sendCommand(key, false, command, options) as Promise<RawReply>;
   }
 
   /** node-redis sends each PUBLISH to another master, so messages of one channel would overtake each other. */
-  async #publish(channel: string, command: readonly Argument[]): Promise<RawReply> {
+  async #publish(channel: string, command: readonly Argument[], options: CommandOptions): Promise<RawReply> {
     const client = this.client.slots[keySlot(channel)]?.master.client;
     if (client?.isReady !== true)
       throw new ConnectionError('the cluster node of the channel cannot be reached');
-    return client.sendCommand(command, COMMAND_OPTIONS) as Promise<RawReply>;
+    return client.sendCommand(command, options) as Promise<RawReply>;
   }
 
   errorOf(error: unknown): unknown {
@@ -186,7 +190,7 @@ class NodeRedisCluster implements Adapter {
 
   reconnect(node: string): void {
     const client = this.client.masters.find(({ address }) => address === node)?.client;
-    if (client !== undefined) leaveSocket(client, this.#socket(node), this.#changed);
+    if (client !== undefined) leaveSocket(client, this.#sockets.of(node), this.#changed);
     this.refreshTopology(node);
   }
 
@@ -233,7 +237,7 @@ class NodeRedisCluster implements Adapter {
 
   #masterStatus(master: ClusterMaster): Status {
     if (master.client === undefined) this.#connectNode(master);
-    return this.#socket(master.address).status(master.client?.isReady === true);
+    return this.#sockets.of(master.address).status(master.client?.isReady === true);
   }
 
   /** Retries to connect, since a cluster client of node-redis gives up if it reaches no node at first. */
@@ -279,17 +283,8 @@ class NodeRedisCluster implements Adapter {
     });
   }
 
-  #socket(address: string): SocketStatus {
-    let socket = this.#sockets.get(address);
-    if (socket === undefined) {
-      socket = new SocketStatus();
-      this.#sockets.set(address, socket);
-    }
-    return socket;
-  }
-
   #update(node: HostAndPort, change: (socket: SocketStatus) => void): void {
-    change(this.#socket(this.#masterAt(node)?.address ?? `${node.host}:${node.port}`));
+    change(this.#sockets.of(this.#masterAt(node)?.address ?? `${node.host}:${node.port}`));
     this.#changed();
   }
 

@@ -2,6 +2,7 @@ import { asError, ConnectionError } from '../base/errors.ts';
 import type { Argument, RawReply } from '../engine/operation.ts';
 import type { Adapter, Status, Subscriber } from './adapter.ts';
 import type { BorrowedClient } from './borrowed-client.ts';
+import type { CommandSignal } from './command-signal.ts';
 import { openDuplicate } from './node-redis-client.ts';
 import type { NodeClient } from './node-redis-subscriber.ts';
 
@@ -60,8 +61,8 @@ class NodeRedisPool implements Adapter {
     return this.status();
   }
 
-  send(key: string, command: readonly Argument[]): Promise<RawReply> {
-    return this.#own?.send(key, command) ?? Promise.reject(notOpen());
+  send(key: string, command: readonly Argument[], signal?: CommandSignal): Promise<RawReply> {
+    return this.#own?.send(key, command, signal) ?? Promise.reject(notOpen());
   }
 
   errorOf(error: unknown): unknown {
