@@ -179,7 +179,7 @@ export class Connection implements CommandLink {
     // The breaker of a node that refuses commands opens by itself. A command that had little time left says nothing.
     const isNodeSilent = refusal === undefined || refusal.scope === 'command';
     const allowedMs = refusal === undefined ? spentMs : call.timeoutMs;
-    if (isNodeSilent && allowedMs * 2 >= this.#commandTimeoutMs) breaker.failed();
+    if (isNodeSilent && allowedMs * 2 >= this.#commandTimeoutMs) breaker.failed(call.key);
     if (refusal !== undefined && error instanceof Error) {
       return new ConnectionError(`${error.message} (the command did not run)`, { cause: error });
     }
@@ -227,7 +227,7 @@ export class Connection implements CommandLink {
       // An immediate rejection costs the caller nothing; only a wait without success is a failure for the breaker.
       const waited = this.#adapter.status(key) === 'connecting';
       if (waited && timeoutMs * 2 >= this.#commandTimeoutMs) {
-        this.#breakers.of(key).failed();
+        this.#breakers.of(key).failed(key);
       }
       throw error;
     }
