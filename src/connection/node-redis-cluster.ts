@@ -111,6 +111,9 @@ class NodeRedisCluster implements Adapter {
     const isMember = (node: HeartbeatClient) => client.masters.some((master) => master.client === node);
     this.#heartbeats = isOwn ? new Heartbeats(isMember) : undefined;
     this.#discovery = new TopologyDiscovery(client, changed);
+    for (const master of client.masters) {
+      if (master.client?.isReady === true) this.#sockets.of(master.address).ready();
+    }
     this.#removeListeners = addSharedListeners(client, {
       'node-ready': (node: HostAndPort) => {
         this.#heartbeats?.watch(this.#masterAt(node)?.client);

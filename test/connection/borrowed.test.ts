@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vites
 import type { BorrowedClient } from '../../src/index.ts';
 import { describeWithServers, redisUrl } from '../support/context.ts';
 import { eventsOf, kitForTest } from '../support/kits.ts';
+import { withPlainClient } from '../support/plain-client.ts';
 import { type RedisCluster, startCluster, startRedis } from '../support/servers.ts';
 import { until } from '../support/until.ts';
 
@@ -192,6 +193,24 @@ describeWithServers('a borrowed cluster of node-redis', () => {
 
   const rootNodes = () => cluster.nodes.map(({ server }) => ({ url: server.url }));
   promisesOfALentClient({ lend: () => createCluster({ rootNodes: rootNodes() }) as unknown as Lent });
+
+  it('a borrowed cluster that was connected before the kit loses its sockets without an outage', async () => {
+    const client = createCluster({ rootNodes: rootNodes() });
+    client.on('error', ignore);
+    await client.connect();
+    onTestFinished(() => client.destroy());
+    const kit = kitForTest({ client });
+    const downs = eventsOf(kit, 'connection:down');
+    let losses = 0;
+    client.on('node-reconnecting', () => losses++);
+    await kit.ready();
+    for (const { server } of cluster.nodes) {
+      await withPlainClient(server.url, (admin) => admin.sendCommand(['CLIENT', 'KILL', 'TYPE', 'normal']));
+    }
+    await until('each socket is lost', () => losses >= cluster.nodes.length);
+    await Promise.all(Array.from({ length: 24 }, (_, id) => kit.locks.tryAcquire(`${id}`)));
+    expect(downs).toEqual([]);
+  });
 
   it('a borrowed cluster may connect its nodes on demand', async () => {
     const client = createCluster({ rootNodes: rootNodes(), minimizeConnections: true });
