@@ -113,6 +113,11 @@ export class SocketStatus {
     else if (error === undefined || error !== this.#lostBy) this.#failed = true;
   }
 
+  /** Must be called when the client has ended: it does not connect again by itself. */
+  ended(): void {
+    this.#failed = true;
+  }
+
   get isLeaving(): boolean {
     return this.#leaving !== undefined;
   }

@@ -92,7 +92,10 @@ class NodeRedisClient implements Adapter {
       },
       // Without a listener for 'error', a lost socket would end the process.
       error: (error) => this.#failed(error),
-      end: changed,
+      end: () => {
+        this.#socket.ended();
+        changed();
+      },
     });
   }
 
@@ -157,7 +160,8 @@ class NodeRedisClient implements Adapter {
   #failed(error: unknown): void {
     this.#lastError = redact(asError(error));
     // An error reply to a PING of a client, or an error of its connection that has not ended it.
-    if (!this.client.isReady) this.#socket.failed(error);
+    if (!this.client.isOpen) this.#socket.ended();
+    else if (!this.client.isReady) this.#socket.failed(error);
     this.#changed();
   }
 }

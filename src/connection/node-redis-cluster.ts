@@ -5,7 +5,6 @@ import type { Argument, RawReply } from '../engine/operation.ts';
 import {
   type Adapter,
   reconnectDelay,
-  SOCKET_TIMEOUT_MS,
   type SocketStatus,
   SocketStatuses,
   type Status,
@@ -13,7 +12,7 @@ import {
 } from './adapter.ts';
 import type { HostAndPort } from './address.ts';
 import type { BorrowedClient } from './borrowed-client.ts';
-import { findUnknownHosts, locateNode } from './cluster-addresses.ts';
+import { type ClusterClient, type ClusterMaster, createOwnCluster } from './cluster-client.ts';
 import type { ClusterSettings } from './cluster-options.ts';
 import type { CommandSignal } from './command-signal.ts';
 import { type HeartbeatClient, Heartbeats } from './heartbeat.ts';
@@ -21,64 +20,22 @@ import { keySlot } from './key-slot.ts';
 import {
   COMMAND_OPTIONS,
   type CommandOptions,
-  clientOptions,
   commandOptions,
   destroyClient,
-  hostOptions,
   leaveSocket,
   readReply,
   redact,
   replyErrorOf,
 } from './node-redis.ts';
-import { type NodeClient, NodeRedisSubscriber } from './node-redis-subscriber.ts';
-import { redisPackage } from './redis-package.ts';
+import { NodeRedisSubscriber } from './node-redis-subscriber.ts';
 import { addSharedListeners } from './shared-listeners.ts';
-import { type DiscoveringClient, TopologyDiscovery } from './topology-discovery.ts';
-
-interface ClusterMaster {
-  readonly address: string;
-  readonly client?: (NodeClient & HeartbeatClient) | undefined;
-}
-
-/** The methods that this adapter uses of the kit's own cluster client or of a borrowed one. */
-interface ClusterClient extends BorrowedClient, DiscoveringClient {
-  readonly slots: readonly ({ readonly master: ClusterMaster } | undefined)[];
-  readonly masters: readonly ClusterMaster[];
-  readonly nodeByAddress: Map<string, unknown>;
-  nodeClient(master: ClusterMaster): Promise<NodeClient>;
-  sendCommand(
-    firstKey: string,
-    isReadonly: boolean,
-    command: readonly Argument[],
-    options: CommandOptions,
-  ): Promise<unknown>;
-  connect(): Promise<unknown>;
-  destroy(): void;
-}
+import { TopologyDiscovery } from './topology-discovery.ts';
 
 /** The pause between attempts to connect a node: a borrowed cluster may reject at once, and cause the next attempt. */
 const CONNECT_NODE_EVERY_MS = 200;
 
-/** The cluster is asked for its topology this long after a master's socket began to reconnect. */
-const TOPOLOGY_REFRESH_MS = 200;
-
 export function openCluster(settings: ClusterSettings, changed: () => void): Adapter {
-  const { nodes, tls } = settings;
-  const options = clientOptions(settings);
-  const cluster: BorrowedClient = redisPackage().createCluster({
-    rootNodes: nodes.map((node) => ({
-      socket: { ...hostOptions(node, tls), socketTimeout: SOCKET_TIMEOUT_MS },
-    })),
-    defaults: options,
-    commandOptions: options.commandOptions,
-    nodeAddressMap: (address) => hostOptions(locateNode(address, settings), tls),
-    // The adapter connects the nodes one by one: otherwise a single dead master would block the whole cluster.
-    minimizeConnections: true,
-    topologyRefreshOnReconnectionAttemptStrategy: TOPOLOGY_REFRESH_MS,
-  });
-  const client = cluster as ClusterClient;
-  findUnknownHosts(client.nodeByAddress);
-  return new NodeRedisCluster(client, true, changed);
+  return new NodeRedisCluster(createOwnCluster(settings), true, changed);
 }
 
 export function borrowCluster(client: BorrowedClient, changed: () => void): Adapter {
@@ -100,7 +57,7 @@ class NodeRedisCluster implements Adapter {
   readonly #discovery: TopologyDiscovery;
   /** The address of the master on which the last subscriber was created. */
   #subscriberNode: string | undefined;
-  /** Whether the last attempt to connect the cluster client failed, so that no topology is known. */
+  /** Whether the cluster client failed to connect or was closed, so that no topology is known. */
   #isLost = false;
   lastError: Error | undefined;
 
@@ -122,10 +79,12 @@ class NodeRedisCluster implements Adapter {
       'node-reconnecting': (node: HostAndPort) => this.#update(node, (socket) => socket.reconnecting()),
       'node-error': (error: unknown, node: HostAndPort) => {
         this.lastError = redact(asError(error));
-        const isReady = this.#masterAt(node)?.client?.isReady === true;
-        if (!isReady) this.#update(node, (socket) => socket.failed(error));
+        const client = this.#masterAt(node)?.client;
+        if (client?.isOpen === false) this.#update(node, (socket) => socket.ended());
+        else if (client?.isReady !== true) this.#update(node, (socket) => socket.failed(error));
       },
-      connect: changed,
+      connect: () => this.#setLost(false),
+      disconnect: () => this.#setLost(true),
       error: (error: unknown) => this.#failed(error),
     });
   }
@@ -288,6 +247,11 @@ class NodeRedisCluster implements Adapter {
 
   #update(node: HostAndPort, change: (socket: SocketStatus) => void): void {
     change(this.#sockets.of(this.#masterAt(node)?.address ?? `${node.host}:${node.port}`));
+    this.#changed();
+  }
+
+  #setLost(isLost: boolean): void {
+    this.#isLost = isLost;
     this.#changed();
   }
 
