@@ -228,9 +228,12 @@ class NodeRedisCluster implements Adapter {
     const attemptedAt = this.#attemptedAt.get(master.address) ?? Number.NEGATIVE_INFINITY;
     if (now - attemptedAt < CONNECT_NODE_EVERY_MS) return;
     this.#attemptedAt.set(master.address, now);
+    const socket = this.#sockets.of(master.address);
+    socket.reconnecting();
     // `async`, since the user's `nodeAddressMap` may throw.
     const connect = async () => this.client.nodeClient(master);
     connect().catch((error: unknown) => {
+      socket.failed(error);
       const cause = redact(asError(error));
       this.#failed(new ConnectionError(`cluster node ${master.address}: ${cause.message}`, { cause }));
     });
