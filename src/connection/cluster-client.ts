@@ -9,6 +9,7 @@ import type { NodeClient } from './node-redis-subscriber.ts';
 import { redisPackage } from './redis-package.ts';
 import type { DiscoveringClient } from './topology-discovery.ts';
 
+/** A master in the topology of a cluster client; `client` is undefined until the node is connected for the first time. */
 export interface ClusterMaster {
   readonly address: string;
   readonly client?: (NodeClient & HeartbeatClient & { readonly isOpen: boolean }) | undefined;

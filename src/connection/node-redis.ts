@@ -40,6 +40,7 @@ export interface CommandOptions {
   readonly abortSignal?: CommandSignal | undefined;
 }
 
+/** The options of a command that is not sent once the signal is aborted. */
 export function commandOptions(abortSignal: CommandSignal | undefined): CommandOptions {
   return { typeMapping: COMMAND_OPTIONS.typeMapping, timeout: 0, abortSignal };
 }
