@@ -11,6 +11,7 @@ import type { Keys } from './base/keys.ts';
 import { OpenWork } from './base/open-work.ts';
 import { OptionReader } from './base/option-reader.ts';
 import { Reporter } from './base/reporter.ts';
+import { timerOption } from './base/timed-options.ts';
 import { WeakRegistry } from './base/weak-registry.ts';
 import { cacheFeature } from './cache/index.ts';
 import { channelFeature } from './channels/index.ts';
@@ -82,7 +83,7 @@ export function createRedisKit<Client = DefaultClient>(options: KitOptions<Clien
       },
       ready: () => parts.ready(),
       close: async (options: { readonly timeout?: Duration | undefined } = {}) => {
-        const timeoutMs = new OptionReader('kit.close', options, ['timeout']).duration('timeout', '5s');
+        const timeoutMs = timerOption(new OptionReader('kit.close', options, ['timeout']), 'timeout', '5s');
         if (keys === settings.keys) await parts.close(timeoutMs);
       },
       namespace: (name: string) => kitIn(keys.namespace(name)),

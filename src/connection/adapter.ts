@@ -1,4 +1,5 @@
 import type { Argument, RawReply } from '../engine/operation.ts';
+import type { CommandSignal } from './command-signal.ts';
 import type { Topic } from './topic.ts';
 
 /**
@@ -27,8 +28,11 @@ export interface Adapter {
   status(key: string): Status;
   /** The worst status of all masters. */
   overallStatus(): Status;
-  /** Sends a command to a client that is ready. Rejects with an error of the client, which `errorOf` converts. */
-  send(key: string, command: readonly Argument[]): Promise<RawReply>;
+  /**
+   * Sends a command to a client that is ready, but not once `signal` is aborted. Rejects with an error of the client,
+   * which `errorOf` converts.
+   */
+  send(key: string, command: readonly Argument[], signal?: CommandSignal): Promise<RawReply>;
   /** Converts an error of `send`: to a ReplyError for an error reply. */
   errorOf(error: unknown): unknown;
   /** Returns one function per master that sends a command. Rejects with a ReplyError for an error reply. */
@@ -109,6 +113,11 @@ export class SocketStatus {
     else if (error === undefined || error !== this.#lostBy) this.#failed = true;
   }
 
+  /** Must be called when the client has ended: it does not connect again by itself. */
+  ended(): void {
+    this.#failed = true;
+  }
+
   get isLeaving(): boolean {
     return this.#leaving !== undefined;
   }
@@ -125,6 +134,20 @@ export class SocketStatus {
   status(isReady: boolean): Status {
     if (isReady) return this.isLeaving ? 'connecting' : 'up';
     return this.#failed ? 'down' : 'connecting';
+  }
+}
+
+/** The status of the socket to each node of a cluster. */
+export class SocketStatuses {
+  readonly #statuses = new Map<string, SocketStatus>();
+
+  of(address: string): SocketStatus {
+    let status = this.#statuses.get(address);
+    if (status === undefined) {
+      status = new SocketStatus();
+      this.#statuses.set(address, status);
+    }
+    return status;
   }
 }
 

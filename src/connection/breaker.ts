@@ -16,8 +16,11 @@ const REPLACE_EVERY_MS = 200;
 export interface BreakerTask {
   /** A probe that is answered after this time has failed. */
   readonly timeoutMs: number;
-  /** Pings the node; returns undefined if the node is no longer part of the cluster. */
-  probe(): Promise<unknown> | undefined;
+  /**
+   * Pings the node; returns undefined if the node is no longer part of the cluster. `key`: the key of the last command
+   * that was not answered.
+   */
+  probe(key: string): Promise<unknown> | undefined;
   /** Called at an interval while no probe is answered, since another node may have replaced this one. */
   unanswered(): void;
   /** Called when an outage begins and when it ends. */
@@ -59,6 +62,7 @@ export class Breaker {
   /** Whether `changed(true)` was called, and `changed(false)` was not called since. */
   #isReported = false;
   #failures = 0;
+  #unansweredKey = '';
   /** Consecutive probes that were answered in time. */
   #answers = 0;
   #isProbing = false;
@@ -93,7 +97,9 @@ export class Breaker {
     if (this.#state === 'trial') this.#close();
   }
 
-  failed(): void {
+  /** Must be called for each command that was not answered in time, or whose socket was lost. */
+  failed(key: string): void {
+    this.#unansweredKey = key;
     if (this.#isStopped || this.#state === 'open') return;
     if (this.#state === 'trial') {
       this.#state = 'open';
@@ -166,7 +172,7 @@ export class Breaker {
   #probe(): void {
     if (this.#isProbing) return;
     const refusal = this.#refusal;
-    const answer = refusal === undefined ? this.#task.probe() : refusal.probe();
+    const answer = refusal === undefined ? this.#task.probe(this.#unansweredKey) : refusal.probe();
     if (answer === undefined) {
       this.#stopUnanswered();
       this.#close();

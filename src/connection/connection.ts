@@ -7,6 +7,7 @@ import type { Argument, RawReply } from '../engine/operation.ts';
 import { type CommandLink, ReplyError } from '../engine/port.ts';
 import type { Adapter, Status } from './adapter.ts';
 import type { Breaker } from './breaker.ts';
+import { CommandSignal } from './command-signal.ts';
 import { NodeBreakers } from './node-breakers.ts';
 import { OwnSubscriptions } from './own-subscriptions.ts';
 import { refusalOf } from './refusal.ts';
@@ -97,10 +98,12 @@ export class Connection implements CommandLink {
   /** Sends a command to a node that is up: one promise and one timeout, since each request does this. */
   #sendNow(call: Call, breaker: Breaker, leftMs: number): Promise<RawReply> {
     return new Promise((resolve, reject) => {
-      const sent = this.#adapter.send(call.key, call.command);
-      const timeout = this.#timeouts.start(leftMs, () =>
-        reject(this.#failure(this.#late(call.timeoutMs), call, breaker, leftMs)),
-      );
+      const signal = new CommandSignal();
+      const sent = this.#adapter.send(call.key, call.command, signal);
+      const timeout = this.#timeouts.start(leftMs, () => {
+        signal.abort();
+        reject(this.#failure(this.#late(call.timeoutMs), call, breaker, leftMs));
+      });
       sent.then(
         (reply) => {
           if (!this.#timeouts.stop(timeout)) return;
@@ -139,8 +142,12 @@ export class Connection implements CommandLink {
         throw new ConnectionError('no time is left for a command to Redis; nothing was sent');
       }
       try {
-        const late = () => this.#late(timeoutMs);
-        const reply = await this.#timeouts.race(this.#adapter.send(key, command), left, late);
+        const signal = new CommandSignal();
+        const late = () => {
+          signal.abort();
+          return this.#late(timeoutMs);
+        };
+        const reply = await this.#timeouts.race(this.#adapter.send(key, command, signal), left, late);
         breaker.succeeded();
         if (lastRefusal !== undefined && refusalOf(lastRefusal)?.scope !== 'command') breaker.accepted();
         return reply;
@@ -172,7 +179,7 @@ export class Connection implements CommandLink {
     // The breaker of a node that refuses commands opens by itself. A command that had little time left says nothing.
     const isNodeSilent = refusal === undefined || refusal.scope === 'command';
     const allowedMs = refusal === undefined ? spentMs : call.timeoutMs;
-    if (isNodeSilent && allowedMs * 2 >= this.#commandTimeoutMs) breaker.failed();
+    if (isNodeSilent && allowedMs * 2 >= this.#commandTimeoutMs) breaker.failed(call.key);
     if (refusal !== undefined && error instanceof Error) {
       return new ConnectionError(`${error.message} (the command did not run)`, { cause: error });
     }
@@ -220,7 +227,7 @@ export class Connection implements CommandLink {
       // An immediate rejection costs the caller nothing; only a wait without success is a failure for the breaker.
       const waited = this.#adapter.status(key) === 'connecting';
       if (waited && timeoutMs * 2 >= this.#commandTimeoutMs) {
-        this.#breakers.of(key).failed();
+        this.#breakers.of(key).failed(key);
       }
       throw error;
     }

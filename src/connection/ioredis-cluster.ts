@@ -1,8 +1,9 @@
 import { ConnectionError } from '../base/errors.ts';
 import type { Argument, RawReply } from '../engine/operation.ts';
 import { ReplyError } from '../engine/port.ts';
-import { type Adapter, SocketStatus, type Status, type Subscriber } from './adapter.ts';
+import { type Adapter, SocketStatus, SocketStatuses, type Status, type Subscriber } from './adapter.ts';
 import type { BorrowedClient } from './borrowed-client.ts';
+import type { CommandSignal } from './command-signal.ts';
 import {
   type IoredisCommand,
   type IoredisNode,
@@ -35,7 +36,7 @@ class IoredisCluster implements Adapter {
   readonly #sender = new IoredisSender();
   /** The status of the cluster client, which reconnects when it has lost all nodes. */
   readonly #socket = new SocketStatus();
-  readonly #sockets = new Map<string, SocketStatus>();
+  readonly #sockets = new SocketStatuses();
   readonly #nodes = new Map<string, IoredisNode>();
   /** The addresses of the nodes that serve slots. */
   #masters: ReadonlySet<string> = new Set();
@@ -100,12 +101,15 @@ class IoredisCluster implements Adapter {
     return statuses.includes('connecting') ? 'connecting' : 'up';
   }
 
-  send(key: string, command: readonly Argument[]): Promise<RawReply> {
+  send(key: string, command: readonly Argument[], signal?: CommandSignal): Promise<RawReply> {
     const node = this.#nodes.get(this.nodeOf(key));
     if (node === undefined)
       return Promise.reject(new ConnectionError('no node of the cluster serves the key'));
     // The cluster client follows MOVED and ASK, after which a command has not run.
-    return this.#sender.send(node, command, (redirected, error) => this.#follow(redirected, error));
+    return this.#sender.send(node, command, (redirected, error) => {
+      if (signal?.aborted === true) redirected.reject(error);
+      else this.#follow(redirected, error);
+    });
   }
 
   errorOf(error: unknown): unknown {
@@ -187,7 +191,7 @@ class IoredisCluster implements Adapter {
 
   #masterStatus(address: string): Status {
     const node = this.#nodes.get(address);
-    return this.#socketOf(address).status(node !== undefined && isReady(node));
+    return this.#sockets.of(address).status(node !== undefined && isReady(node));
   }
 
   /** Follows the topology, and connects all masters: ioredis connects a node when it sends the first command to it. */
@@ -218,7 +222,7 @@ class IoredisCluster implements Adapter {
   }
 
   #addListeners(node: IoredisNode, address: string): () => void {
-    const socket = this.#socketOf(address);
+    const socket = this.#sockets.of(address);
     if (isReady(node)) socket.ready();
     return addSharedListeners(node, {
       ready: () => {
@@ -234,7 +238,7 @@ class IoredisCluster implements Adapter {
     // ioredis removes a node whose socket is lost, until it has refreshed its topology.
     if (node === undefined) this.#refreshLater();
     if (node?.status !== 'wait') return;
-    this.#socketOf(address).reconnecting();
+    this.#sockets.of(address).reconnecting();
     node.connect().catch(isEmitted);
   }
 
@@ -250,15 +254,6 @@ class IoredisCluster implements Adapter {
     this.refreshTopology();
     const isMissing = (address: string) => !this.#nodes.has(address);
     if ([...this.#masters].some(isMissing)) this.#refreshLater();
-  }
-
-  #socketOf(address: string): SocketStatus {
-    let socket = this.#sockets.get(address);
-    if (socket === undefined) {
-      socket = new SocketStatus();
-      this.#sockets.set(address, socket);
-    }
-    return socket;
   }
 
   #failed(socket: SocketStatus, cause: unknown): void {

@@ -115,7 +115,7 @@ export class NodeBreakers {
     if (breaker === undefined) {
       breaker = new Breaker({
         timeoutMs: this.#timeoutMs,
-        probe: () => this.#ping(name),
+        probe: (key) => this.#ping(name, key),
         unanswered: () => this.#adapter.refreshTopology(name),
         changed: (isOpen) =>
           this.#events.emit('connection:breaker', { node: name, state: isOpen ? 'open' : 'closed' }),
@@ -126,11 +126,18 @@ export class NodeBreakers {
     return breaker;
   }
 
-  #ping(node: string): Promise<unknown> | undefined {
-    const answer = this.#adapter.ping(node);
+  /** `key`: the key of a command that the node did not answer. */
+  #ping(name: string, key: string): Promise<unknown> | undefined {
+    const answer = this.#adapter.ping(name);
     // The node has left the cluster; the nodes that serve its slots have breakers of their own.
-    if (answer === undefined) this.#breakers.delete(node);
-    return answer;
+    if (answer === undefined) this.#breakers.delete(name);
+    return answer?.catch((error: unknown) => {
+      const refusal = refusalOf(error);
+      // The address of a frozen master may lead to a server that refuses even a PING.
+      const isOfNode = refusal?.scope === 'node' && this.#adapter.nodeOf(key) === name;
+      if (isOfNode && error instanceof ReplyError) this.refused(key, refusal, error);
+      throw error;
+    });
   }
 
   #refusalChanged(name: string, error: Error | undefined): void {

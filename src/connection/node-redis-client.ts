@@ -3,10 +3,12 @@ import type { Argument, RawReply } from '../engine/operation.ts';
 import { type Adapter, SocketStatus, type Status, type Subscriber } from './adapter.ts';
 import type { ServerAddress } from './address.ts';
 import type { BorrowedClient } from './borrowed-client.ts';
+import type { CommandSignal } from './command-signal.ts';
 import { type HeartbeatClient, startHeartbeat } from './heartbeat.ts';
 import {
   COMMAND_OPTIONS,
   clientOptions,
+  commandOptions,
   destroyClient,
   hostOptions,
   isDestroyed,
@@ -90,7 +92,10 @@ class NodeRedisClient implements Adapter {
       },
       // Without a listener for 'error', a lost socket would end the process.
       error: (error) => this.#failed(error),
-      end: changed,
+      end: () => {
+        this.#socket.ended();
+        changed();
+      },
     });
   }
 
@@ -117,8 +122,8 @@ class NodeRedisClient implements Adapter {
     return this.status();
   }
 
-  send(_key: string, command: readonly Argument[]): Promise<RawReply> {
-    return this.client.sendCommand(command, COMMAND_OPTIONS) as Promise<RawReply>;
+  send(_key: string, command: readonly Argument[], signal?: CommandSignal): Promise<RawReply> {
+    return this.client.sendCommand(command, commandOptions(signal)) as Promise<RawReply>;
   }
 
   errorOf(error: unknown): unknown {
@@ -155,7 +160,8 @@ class NodeRedisClient implements Adapter {
   #failed(error: unknown): void {
     this.#lastError = redact(asError(error));
     // An error reply to a PING of a client, or an error of its connection that has not ended it.
-    if (!this.client.isReady) this.#socket.failed(error);
+    if (!this.client.isOpen) this.#socket.ended();
+    else if (!this.client.isReady) this.#socket.failed(error);
     this.#changed();
   }
 }

@@ -5,77 +5,37 @@ import type { Argument, RawReply } from '../engine/operation.ts';
 import {
   type Adapter,
   reconnectDelay,
-  SOCKET_TIMEOUT_MS,
-  SocketStatus,
+  type SocketStatus,
+  SocketStatuses,
   type Status,
   type Subscriber,
 } from './adapter.ts';
 import type { HostAndPort } from './address.ts';
 import type { BorrowedClient } from './borrowed-client.ts';
-import { findUnknownHosts, locateNode } from './cluster-addresses.ts';
+import { type ClusterClient, type ClusterMaster, createOwnCluster } from './cluster-client.ts';
 import type { ClusterSettings } from './cluster-options.ts';
+import type { CommandSignal } from './command-signal.ts';
 import { type HeartbeatClient, Heartbeats } from './heartbeat.ts';
 import { keySlot } from './key-slot.ts';
 import {
   COMMAND_OPTIONS,
   type CommandOptions,
-  clientOptions,
+  commandOptions,
   destroyClient,
-  hostOptions,
   leaveSocket,
   readReply,
   redact,
   replyErrorOf,
 } from './node-redis.ts';
-import { type NodeClient, NodeRedisSubscriber } from './node-redis-subscriber.ts';
-import { redisPackage } from './redis-package.ts';
+import { NodeRedisSubscriber } from './node-redis-subscriber.ts';
 import { addSharedListeners } from './shared-listeners.ts';
-import { type DiscoveringClient, TopologyDiscovery } from './topology-discovery.ts';
-
-interface ClusterMaster {
-  readonly address: string;
-  readonly client?: (NodeClient & HeartbeatClient) | undefined;
-}
-
-/** The methods that this adapter uses of the kit's own cluster client or of a borrowed one. */
-interface ClusterClient extends BorrowedClient, DiscoveringClient {
-  readonly slots: readonly ({ readonly master: ClusterMaster } | undefined)[];
-  readonly masters: readonly ClusterMaster[];
-  readonly nodeByAddress: Map<string, unknown>;
-  nodeClient(master: ClusterMaster): Promise<NodeClient>;
-  sendCommand(
-    firstKey: string,
-    isReadonly: boolean,
-    command: readonly Argument[],
-    options: CommandOptions,
-  ): Promise<unknown>;
-  connect(): Promise<unknown>;
-  destroy(): void;
-}
+import { TopologyDiscovery } from './topology-discovery.ts';
 
 /** The pause between attempts to connect a node: a borrowed cluster may reject at once, and cause the next attempt. */
 const CONNECT_NODE_EVERY_MS = 200;
 
-/** The cluster is asked for its topology this long after a master's socket began to reconnect. */
-const TOPOLOGY_REFRESH_MS = 200;
-
 export function openCluster(settings: ClusterSettings, changed: () => void): Adapter {
-  const { nodes, tls } = settings;
-  const options = clientOptions(settings);
-  const cluster: BorrowedClient = redisPackage().createCluster({
-    rootNodes: nodes.map((node) => ({
-      socket: { ...hostOptions(node, tls), socketTimeout: SOCKET_TIMEOUT_MS },
-    })),
-    defaults: options,
-    commandOptions: options.commandOptions,
-    nodeAddressMap: (address) => hostOptions(locateNode(address, settings), tls),
-    // The adapter connects the nodes one by one: otherwise a single dead master would block the whole cluster.
-    minimizeConnections: true,
-    topologyRefreshOnReconnectionAttemptStrategy: TOPOLOGY_REFRESH_MS,
-  });
-  const client = cluster as ClusterClient;
-  findUnknownHosts(client.nodeByAddress);
-  return new NodeRedisCluster(client, true, changed);
+  return new NodeRedisCluster(createOwnCluster(settings), true, changed);
 }
 
 export function borrowCluster(client: BorrowedClient, changed: () => void): Adapter {
@@ -87,7 +47,7 @@ class NodeRedisCluster implements Adapter {
   readonly client: ClusterClient;
   readonly #isOwn: boolean;
   readonly #changed: () => void;
-  readonly #sockets = new Map<string, SocketStatus>();
+  readonly #sockets = new SocketStatuses();
   readonly #closing = new AbortController();
   /** When a connection to each node was last attempted. */
   readonly #attemptedAt = new Map<string, number>();
@@ -97,7 +57,7 @@ class NodeRedisCluster implements Adapter {
   readonly #discovery: TopologyDiscovery;
   /** The address of the master on which the last subscriber was created. */
   #subscriberNode: string | undefined;
-  /** Whether the last attempt to connect the cluster client failed, so that no topology is known. */
+  /** Whether the cluster client failed to connect or was closed, so that no topology is known. */
   #isLost = false;
   lastError: Error | undefined;
 
@@ -108,6 +68,9 @@ class NodeRedisCluster implements Adapter {
     const isMember = (node: HeartbeatClient) => client.masters.some((master) => master.client === node);
     this.#heartbeats = isOwn ? new Heartbeats(isMember) : undefined;
     this.#discovery = new TopologyDiscovery(client, changed);
+    for (const master of client.masters) {
+      if (master.client?.isReady === true) this.#sockets.of(master.address).ready();
+    }
     this.#removeListeners = addSharedListeners(client, {
       'node-ready': (node: HostAndPort) => {
         this.#heartbeats?.watch(this.#masterAt(node)?.client);
@@ -116,10 +79,12 @@ class NodeRedisCluster implements Adapter {
       'node-reconnecting': (node: HostAndPort) => this.#update(node, (socket) => socket.reconnecting()),
       'node-error': (error: unknown, node: HostAndPort) => {
         this.lastError = redact(asError(error));
-        const isReady = this.#masterAt(node)?.client?.isReady === true;
-        if (!isReady) this.#update(node, (socket) => socket.failed(error));
+        const client = this.#masterAt(node)?.client;
+        if (client?.isOpen === false) this.#update(node, (socket) => socket.ended());
+        else if (client?.isReady !== true) this.#update(node, (socket) => socket.failed(error));
       },
-      connect: changed,
+      connect: () => this.#setLost(false),
+      disconnect: () => this.#setLost(true),
       error: (error: unknown) => this.#failed(error),
     });
   }
@@ -148,17 +113,18 @@ class NodeRedisCluster implements Adapter {
     return statuses.includes('connecting') ? 'connecting' : 'up';
   }
 
-  send(key: string, command: readonly Argument[]): Promise<RawReply> {
-    if (command[0] === 'PUBLISH') return this.#publish(key, command);
-    return this.client.sendCommand(key, false, command, COMMAND_OPTIONS) as Promise<RawReply>;
+  send(key: string, command: readonly Argument[], signal?: CommandSignal): Promise<RawReply> {
+    const options = commandOptions(signal);
+    if (command[0] === 'PUBLISH') return this.#publish(key, command, options);
+    return this.client.sendCommand(key, false, command, options) as Promise<RawReply>;
   }
 
   /** node-redis sends each PUBLISH to another master, so messages of one channel would overtake each other. */
-  async #publish(channel: string, command: readonly Argument[]): Promise<RawReply> {
+  async #publish(channel: string, command: readonly Argument[], options: CommandOptions): Promise<RawReply> {
     const client = this.client.slots[keySlot(channel)]?.master.client;
     if (client?.isReady !== true)
       throw new ConnectionError('the cluster node of the channel cannot be reached');
-    return client.sendCommand(command, COMMAND_OPTIONS) as Promise<RawReply>;
+    return client.sendCommand(command, options) as Promise<RawReply>;
   }
 
   errorOf(error: unknown): unknown {
@@ -186,7 +152,7 @@ class NodeRedisCluster implements Adapter {
 
   reconnect(node: string): void {
     const client = this.client.masters.find(({ address }) => address === node)?.client;
-    if (client !== undefined) leaveSocket(client, this.#socket(node), this.#changed);
+    if (client !== undefined) leaveSocket(client, this.#sockets.of(node), this.#changed);
     this.refreshTopology(node);
   }
 
@@ -233,7 +199,7 @@ class NodeRedisCluster implements Adapter {
 
   #masterStatus(master: ClusterMaster): Status {
     if (master.client === undefined) this.#connectNode(master);
-    return this.#socket(master.address).status(master.client?.isReady === true);
+    return this.#sockets.of(master.address).status(master.client?.isReady === true);
   }
 
   /** Retries to connect, since a cluster client of node-redis gives up if it reaches no node at first. */
@@ -262,9 +228,12 @@ class NodeRedisCluster implements Adapter {
     const attemptedAt = this.#attemptedAt.get(master.address) ?? Number.NEGATIVE_INFINITY;
     if (now - attemptedAt < CONNECT_NODE_EVERY_MS) return;
     this.#attemptedAt.set(master.address, now);
+    const socket = this.#sockets.of(master.address);
+    socket.reconnecting();
     // `async`, since the user's `nodeAddressMap` may throw.
     const connect = async () => this.client.nodeClient(master);
     connect().catch((error: unknown) => {
+      socket.failed(error);
       const cause = redact(asError(error));
       this.#failed(new ConnectionError(`cluster node ${master.address}: ${cause.message}`, { cause }));
     });
@@ -279,17 +248,13 @@ class NodeRedisCluster implements Adapter {
     });
   }
 
-  #socket(address: string): SocketStatus {
-    let socket = this.#sockets.get(address);
-    if (socket === undefined) {
-      socket = new SocketStatus();
-      this.#sockets.set(address, socket);
-    }
-    return socket;
+  #update(node: HostAndPort, change: (socket: SocketStatus) => void): void {
+    change(this.#sockets.of(this.#masterAt(node)?.address ?? `${node.host}:${node.port}`));
+    this.#changed();
   }
 
-  #update(node: HostAndPort, change: (socket: SocketStatus) => void): void {
-    change(this.#socket(this.#masterAt(node)?.address ?? `${node.host}:${node.port}`));
+  #setLost(isLost: boolean): void {
+    this.#isLost = isLost;
     this.#changed();
   }
 

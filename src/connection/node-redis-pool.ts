@@ -2,6 +2,8 @@ import { asError, ConnectionError } from '../base/errors.ts';
 import type { Argument, RawReply } from '../engine/operation.ts';
 import type { Adapter, Status, Subscriber } from './adapter.ts';
 import type { BorrowedClient } from './borrowed-client.ts';
+import type { CommandSignal } from './command-signal.ts';
+import { redact } from './node-redis.ts';
 import { openDuplicate } from './node-redis-client.ts';
 import type { NodeClient } from './node-redis-subscriber.ts';
 
@@ -15,6 +17,9 @@ interface Pool extends BorrowedClient {
 
 /** A pool has no event for an idle client. */
 const LOOK_EVERY_MS = 50;
+
+/** The pause after the pool had no client to offer. */
+const LOOK_AGAIN_MS = 500;
 
 export function borrowPool(client: BorrowedClient, changed: () => void): Adapter {
   return new NodeRedisPool(client as Pool, changed);
@@ -31,7 +36,7 @@ class NodeRedisPool implements Adapter {
   #own: Adapter | undefined;
   #isClosed = false;
   #timer: NodeJS.Timeout | undefined;
-  /** Why the kit's client could not be created. */
+  /** Why the last attempt to create the kit's client failed. */
   #error: Error | undefined;
 
   constructor(client: Pool, changed: () => void) {
@@ -44,7 +49,6 @@ class NodeRedisPool implements Adapter {
   }
 
   open(): void {
-    this.#timer = setInterval(() => this.#look(), LOOK_EVERY_MS).unref();
     this.#look();
   }
 
@@ -53,15 +57,15 @@ class NodeRedisPool implements Adapter {
   }
 
   status(): Status {
-    return this.#own?.overallStatus() ?? 'connecting';
+    return this.#own?.overallStatus() ?? (this.#error === undefined ? 'connecting' : 'down');
   }
 
   overallStatus(): Status {
     return this.status();
   }
 
-  send(key: string, command: readonly Argument[]): Promise<RawReply> {
-    return this.#own?.send(key, command) ?? Promise.reject(notOpen());
+  send(key: string, command: readonly Argument[], signal?: CommandSignal): Promise<RawReply> {
+    return this.#own?.send(key, command, signal) ?? Promise.reject(notOpen());
   }
 
   errorOf(error: unknown): unknown {
@@ -90,7 +94,7 @@ class NodeRedisPool implements Adapter {
 
   close(): void {
     this.#isClosed = true;
-    clearInterval(this.#timer);
+    clearTimeout(this.#timer);
     this.#own?.close();
   }
 
@@ -98,17 +102,26 @@ class NodeRedisPool implements Adapter {
   #look(): void {
     const { isOpen, idleClients, totalClients } = this.client;
     // A pool with `minimum: 0` has no client until one is asked for.
-    if (!isOpen || (idleClients === 0 && totalClients > 0)) return;
-    clearInterval(this.#timer);
+    if (!isOpen || (idleClients === 0 && totalClients > 0)) {
+      this.#lookAfter(LOOK_EVERY_MS);
+      return;
+    }
     this.client
-      .execute((original) => {
+      // `async`, since a task of a pool of node-redis 5 must not throw.
+      .execute(async (original) => {
         if (this.#isClosed) return;
         this.#own = openDuplicate(original, this.#changed);
         this.#own.open();
       })
       .catch((error: unknown) => {
-        this.#error = asError(error);
+        this.#error = redact(asError(error));
+        this.#lookAfter(LOOK_AGAIN_MS);
+        this.#changed();
       });
+  }
+
+  #lookAfter(ms: number): void {
+    if (!this.#isClosed) this.#timer = setTimeout(() => this.#look(), ms).unref();
   }
 }
 

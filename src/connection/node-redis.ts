@@ -7,6 +7,7 @@ import { ReplyError } from '../engine/port.ts';
 import { type Access, currentPassword, type Password } from './access.ts';
 import { reconnectDelay, type SocketStatus } from './adapter.ts';
 import type { HostAndPort } from './address.ts';
+import type { CommandSignal } from './command-signal.ts';
 
 /** Shorter than the 5 s of `kit.ready()`, whose error then has the cause. */
 export const CONNECT_TIMEOUT_MS = 4_000;
@@ -36,6 +37,12 @@ export const COMMAND_OPTIONS: CommandOptions = {
 export interface CommandOptions {
   readonly typeMapping: Readonly<Record<number, unknown>>;
   readonly timeout: 0;
+  readonly abortSignal?: CommandSignal | undefined;
+}
+
+/** The options of a command that is not sent once the signal is aborted. */
+export function commandOptions(abortSignal: CommandSignal | undefined): CommandOptions {
+  return { typeMapping: COMMAND_OPTIONS.typeMapping, timeout: 0, abortSignal };
 }
 
 /** The socket options of each client that the kit creates. */

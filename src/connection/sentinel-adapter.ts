@@ -1,6 +1,7 @@
 import { ConnectionError } from '../base/errors.ts';
 import type { Argument, RawReply } from '../engine/operation.ts';
 import type { Adapter, Status, Subscriber } from './adapter.ts';
+import type { CommandSignal } from './command-signal.ts';
 import { replyErrorOf } from './node-redis.ts';
 
 /** Finds the master, and connects to it whenever it changes. */
@@ -83,8 +84,8 @@ export class SentinelAdapter implements Adapter {
     return this.status();
   }
 
-  send(key: string, command: readonly Argument[]): Promise<RawReply> {
-    return this.#master === undefined ? this.#unreachable() : this.#master.send(key, command);
+  send(key: string, command: readonly Argument[], signal?: CommandSignal): Promise<RawReply> {
+    return this.#master === undefined ? this.#unreachable() : this.#master.send(key, command, signal);
   }
 
   errorOf(error: unknown): unknown {

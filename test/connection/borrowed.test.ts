@@ -1,8 +1,11 @@
 import { createClient, createCluster, RESP_TYPES } from 'redis';
+import { createClient as createClient5 } from 'redis5';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { destroyClient } from '../../src/connection/node-redis.ts';
 import type { BorrowedClient } from '../../src/index.ts';
 import { describeWithServers, redisUrl } from '../support/context.ts';
 import { eventsOf, kitForTest } from '../support/kits.ts';
+import { withPlainClient } from '../support/plain-client.ts';
 import { type RedisCluster, startCluster, startRedis } from '../support/servers.ts';
 import { until } from '../support/until.ts';
 
@@ -100,6 +103,21 @@ function promisesOfALentClient({ lend }: Lender): void {
     expect(warnings).toEqual([]);
   });
 
+  it('a kit whose client the app has closed rejects commands at once, until the app connects the client', async () => {
+    const client = lendForTest();
+    client.on('error', ignore);
+    const kit = kitForTest({ client });
+    const downs = eventsOf(kit, 'connection:down');
+    await client.connect();
+    await kit.ready();
+    client.destroy();
+    await expect(kit.locks.tryAcquire('a')).rejects.toMatchObject({ code: 'ERR_REDIS_KIT_CONNECTION' });
+    expect(downs).toHaveLength(1);
+    await client.connect();
+    await kit.ready();
+    await use(kit);
+  });
+
   it('a borrowed client is never connected by the kit, and is used once the app connects it', async () => {
     const client = lendForTest();
     client.on('error', ignore);
@@ -138,6 +156,27 @@ describe('a borrowed client of node-redis', () => {
     await use(kitForTest({ client }));
     await use(kitForTest({ client: client.withTypeMapping({ [RESP_TYPES.BLOB_STRING]: Buffer }) }));
     expect(await client.echo('still a string'), 'and keeps it').toBe('still a string');
+  });
+
+  it.each([
+    ['6', createClient],
+    ['5', createClient5 as unknown as typeof createClient],
+  ])('a kit whose client of version %s does not reconnect rejects commands at once', async (_, create) => {
+    const server = await startRedis();
+    onTestFinished(() => server.stop());
+    const client = create({ url: server.url, socket: { reconnectStrategy: false } });
+    client.on('error', ignore);
+    await client.connect();
+    onTestFinished(() => destroyClient(client));
+    const kit = kitForTest({ client: client as unknown as Lent });
+    const downs = eventsOf(kit, 'connection:down');
+    await kit.ready();
+    await withPlainClient(server.url, (admin) => admin.sendCommand(['CLIENT', 'KILL', 'TYPE', 'normal']));
+    await until('the outage is emitted', () => downs.length === 1);
+    await expect(kit.locks.tryAcquire('a')).rejects.toThrow('call and await its connect()');
+    await client.connect();
+    await kit.ready();
+    await use(kit);
   });
 
   it('a client that withTypeMapping() returned may be borrowed', async () => {
@@ -192,6 +231,24 @@ describeWithServers('a borrowed cluster of node-redis', () => {
 
   const rootNodes = () => cluster.nodes.map(({ server }) => ({ url: server.url }));
   promisesOfALentClient({ lend: () => createCluster({ rootNodes: rootNodes() }) as unknown as Lent });
+
+  it('a borrowed cluster that was connected before the kit loses its sockets without an outage', async () => {
+    const client = createCluster({ rootNodes: rootNodes() });
+    client.on('error', ignore);
+    await client.connect();
+    onTestFinished(() => client.destroy());
+    const kit = kitForTest({ client });
+    const downs = eventsOf(kit, 'connection:down');
+    let losses = 0;
+    client.on('node-reconnecting', () => losses++);
+    await kit.ready();
+    for (const { server } of cluster.nodes) {
+      await withPlainClient(server.url, (admin) => admin.sendCommand(['CLIENT', 'KILL', 'TYPE', 'normal']));
+    }
+    await until('each socket is lost', () => losses >= cluster.nodes.length);
+    await Promise.all(Array.from({ length: 24 }, (_, id) => kit.locks.tryAcquire(`${id}`)));
+    expect(downs).toEqual([]);
+  });
 
   it('a borrowed cluster may connect its nodes on demand', async () => {
     const client = createCluster({ rootNodes: rootNodes(), minimizeConnections: true });

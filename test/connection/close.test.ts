@@ -105,7 +105,9 @@ describeWithServers('kit.close()', () => {
 
   it('close() rejects an invalid timeout', async () => {
     const kit = kitForTest({ url: 'memory:' });
-    await expect(kit.close({ timeout: 0 })).rejects.toMatchObject({ code: 'ERR_REDIS_KIT_CONFIG' });
+    for (const timeout of [0, '25d'] as const) {
+      await expect(kit.close({ timeout })).rejects.toMatchObject({ code: 'ERR_REDIS_KIT_CONFIG' });
+    }
   });
 });
 

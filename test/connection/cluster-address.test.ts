@@ -40,6 +40,18 @@ describeWithServers('the addresses of a cluster', () => {
     return { proxies, map: Object.fromEntries(entries), nodes: proxies.map(({ url }) => url) };
   }
 
+  it('a nodeAddressMap that throws is reported as an outage with its error, and commands do not wait', async () => {
+    const nodes = cluster.nodes.map(({ host, port }) => ({ host, port }));
+    const nodeAddressMap = () => {
+      throw new Error('no such node');
+    };
+    const kit = kitForTest({ cluster: { nodes, nodeAddressMap } });
+    const downs = eventsOf(kit, 'connection:down');
+    await until('the outage is emitted', () => downs.length > 0);
+    expect(downs[0]?.error.message).toContain('no such node');
+    for (const id of IDS) await expect(kit.locks.tryAcquire(id)).rejects.toThrow('no such node');
+  });
+
   it.each<[string, (map: Readonly<Record<string, string>>) => ClusterOptions['nodeAddressMap']]>([
     ['an object', (map) => map],
     [

@@ -32,7 +32,7 @@ describeWithServers('a Redis user with restricted rights', () => {
       ]);
     });
     const cachePolicies = { few: { ttl: '1m', maxEntries: 1 } } as const;
-    const url = server.url.replace('redis://', 'redis://app:secret@');
+    const url = `${server.url.replace('redis://', 'redis://app:secret@')}/1`;
     const kit = kitForTest({ url, prefix: 't-app', cachePolicies });
     await kit.ready();
     const errors = eventsOf(kit, 'error');

@@ -5,6 +5,7 @@ import { destroyClient } from '../../src/connection/node-redis.ts';
 import { describeWithServers } from '../support/context.ts';
 import { eventsOf, kitForTest } from '../support/kits.ts';
 import { connectedClients, startServerForTest } from '../support/pub-sub.ts';
+import { freePort, startRedis } from '../support/servers.ts';
 import { until } from '../support/until.ts';
 
 /** A pool of one connection. */
@@ -88,6 +89,30 @@ describeWithServers('a borrowed pool of node-redis', () => {
     await kit.ready();
     await use(kit);
   });
+
+  it.each(versions)(
+    'a kit on a pool of version %s that has no connection yet works after an outage at the start',
+    async (_, createPoolOf) => {
+      const port = await freePort();
+      const create = createPoolOf as typeof redis6.createClientPool;
+      const url = `redis://127.0.0.1:${port}`;
+      const pool = create({ url, socket: { reconnectStrategy: 50 } }, { minimum: 0, acquireTimeout: 100 });
+      pool.on('error', () => undefined);
+      onTestFinished(() => pool.destroy());
+      await pool.connect();
+      const kit = kitForTest({ client: pool });
+      const downs = eventsOf(kit, 'connection:down');
+      await until('the outage is emitted', () => downs.length === 1);
+      const server = await startRedis({ port });
+      onTestFinished(() => server.stop());
+      await until('the kit works', () =>
+        use(kit).then(
+          () => true,
+          () => false,
+        ),
+      );
+    },
+  );
 
   it('a kit on a pool that is not connected rejects commands at the end of their deadline', async () => {
     const server = await startServerForTest();

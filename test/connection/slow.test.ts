@@ -93,7 +93,7 @@ function breakerForTest() {
 
 it('a breaker allows commands again after three consecutive probes are answered in time', async () => {
   const { breaker, reported, answer, questions } = breakerForTest();
-  for (let times = 0; times < 3; times++) breaker.failed();
+  for (let times = 0; times < 3; times++) breaker.failed('a');
   expect(breaker.isOpen).toBe(true);
   await answer(501, 400, 501, 400, 400, 60_000, 500, 500);
   expect(breaker.isOpen).toBe(true);
@@ -107,15 +107,15 @@ it('a breaker allows commands again after three consecutive probes are answered 
 
 it('a breaker whose first command after the probes fails opens again without another report', async () => {
   const { breaker, reported, answer } = breakerForTest();
-  for (let times = 0; times < 3; times++) breaker.failed();
+  for (let times = 0; times < 3; times++) breaker.failed('a');
   await answer(1, 1, 1);
   expect([breaker.isOpen, breaker.isOnTrial]).toEqual([false, true]);
-  breaker.failed();
+  breaker.failed('a');
   expect(breaker.isOpen).toBe(true);
   breaker.probeNow();
   await answer(1, 1, 1);
   breaker.succeeded();
-  for (let times = 0; times < 2; times++) breaker.failed();
+  for (let times = 0; times < 2; times++) breaker.failed('a');
   expect([breaker.isOpen, breaker.isOnTrial]).toEqual([false, false]);
   expect(reported).toEqual([true, false]);
 });

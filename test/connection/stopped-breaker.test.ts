@@ -13,9 +13,9 @@ it('a breaker that was stopped neither opens nor probes for commands that fail a
     changed: () => calls.push('changed'),
     refuses: () => calls.push('refuses'),
   });
-  breaker.failed();
+  breaker.failed('a');
   breaker.stop();
-  for (let command = 0; command < 3; command++) breaker.failed();
+  for (let command = 0; command < 3; command++) breaker.failed('a');
   const refusal = { error: new Error('READONLY'), isOutage: true, replace: () => calls.push('replace') };
   breaker.refused({ ...refusal, probe: () => Promise.resolve() });
   expect([calls, breaker.isOpen, breaker.refusal]).toEqual([[], false, undefined]);

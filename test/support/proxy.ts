@@ -21,6 +21,9 @@ export interface Proxy {
   fallSilent(): void;
   /** Cuts every connection, and refuses new ones until `mend()`. */
   sever(): void;
+  /** Reads nothing more from the present connections until `resume()`, as a server that is frozen. */
+  stall(): void;
+  resume(): void;
   mend(): void;
   /** The number of connections that were cut instead of a reply. */
   readonly cuts: number;
@@ -79,8 +82,8 @@ export async function startProxy(first: Address): Promise<Proxy> {
       socket.on('error', cut).on('close', cut);
     }
     let isLosing = false;
-    client.pipe(upstream);
     client.on('data', (commands: Buffer) => {
+      upstream.write(commands);
       const text = commands.toString('latin1');
       if (losesNext && hasCommand(text)) {
         losesNext = false;
@@ -141,6 +144,12 @@ export async function startProxy(first: Address): Promise<Proxy> {
     sever() {
       isSevered = true;
       cutAll();
+    },
+    stall() {
+      for (const socket of sockets) socket.pause();
+    },
+    resume() {
+      for (const socket of sockets) socket.resume();
     },
     mend() {
       isSevered = false;

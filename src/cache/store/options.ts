@@ -4,6 +4,7 @@ import { ConfigError } from '../../base/errors.ts';
 import { AMOUNT_NAMES, LIFETIME_NAMES, renamed } from '../../base/foreign-options.ts';
 import type { OptionReader } from '../../base/option-reader.ts';
 import { collectItems, readSettings } from '../../base/settings.ts';
+import { timerOption } from '../../base/timed-options.ts';
 
 /* The options that kit.cache and kit.remember share. */
 
@@ -87,7 +88,7 @@ export function singleFlightOption(reader: OptionReader): SharedSettings['single
   const names = { known: ['lease', 'wait'] };
   return readSettings(`${reader.where}: singleFlight`, value, names, (inner) => ({
     leaseMs: () => inner.duration('lease') ?? DEFAULT_SINGLE_FLIGHT.leaseMs,
-    waitMs: () => inner.duration('wait') ?? DEFAULT_SINGLE_FLIGHT.waitMs,
+    waitMs: () => timerOption(inner, 'wait', DEFAULT_SINGLE_FLIGHT.waitMs),
   }));
 }
 

@@ -152,6 +152,12 @@ describeOnBothEngines('many requests for a missing response', (url) => {
     expect(held.runs).toBe(5);
   });
 
+  it('the cache refuses a `wait` that is longer than a timer of Node.js can run', () => {
+    const kit = kitForTest({ url: 'memory:' });
+    const options = { ttl: '1m', singleFlight: { wait: '25d' } } as const;
+    expect(() => kit.cache(options)).toThrow('at most 24 days');
+  });
+
   it('with `singleFlight: false`, each concurrent request runs its own handler', async () => {
     const { held, ask, arrived } = await start((_req, res) => void res.send('body'), { singleFlight: false });
     const answers = ask(5);

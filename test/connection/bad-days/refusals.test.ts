@@ -113,6 +113,26 @@ describeWithServers('a server that refuses commands since it is the wrong one', 
     expect(causesOf(downs)).toEqual([expect.stringMatching(/^(MASTERDOWN|READONLY)$/)]);
   });
 
+  it('a server that refuses a PING in place of a frozen master is replaced as well', async () => {
+    const { first, second, proxy } = await startPair();
+    const orphan = await startForTest('--replica-serve-stale-data', 'no', '--replicaof', '127.0.0.1', '1');
+    const kit = kitForTest({ url: proxy.url, commandTimeout: '500ms' });
+    const downs = eventsOf(kit, 'connection:down');
+    const breaker = eventsOf(kit, 'connection:breaker');
+    const works = async () => !(await limiterOf(kit).consume('ann')).degraded;
+    await until('the kit works', works);
+    first.freeze();
+    await until('the breaker opens', async () => !(await works()) && breaker.length > 0);
+    proxy.pointTo(orphan);
+    proxy.sever();
+    proxy.mend();
+    await until('the refusal is emitted', () => causesOf(downs).includes('MASTERDOWN'));
+    await send(second, 'REPLICAOF', 'NO', 'ONE');
+    proxy.pointTo(second);
+    await until('the kit works again', works);
+    expect(breaker.map(({ state }) => state)).toEqual(['open', 'closed']);
+  });
+
   it('a borrowed client is connected again by its own strategy, and keeps a socket that it would not replace', async () => {
     const { second, proxy, failOver } = await startPair();
     const [client, stubborn] = await Promise.all([borrow(proxy), borrow(proxy, false)]);
