@@ -138,7 +138,8 @@ export class EntryCache<Content> {
       versions.known(key.names, maxAgeMs) ??
       (await versions.read(key.names, FILL_VERSIONS_TTL_MS, deadline).catch(reported));
     const start = { key, state: this.#state, flight, lease, copies, maxAgeMs };
-    return new Fill(this.#store, { ...start, sequence: snapshot?.sequence });
+    const before = { sequence: snapshot?.sequence, purgesBefore: versions.purges };
+    return new Fill(this.#store, { ...start, ...before });
   }
 
   /** Begins a fill for which no request waits. Only purges after `sequence` invalidate the entry of the fill. */
@@ -148,6 +149,7 @@ export class EntryCache<Content> {
       key,
       state: this.#state,
       sequence,
+      purgesBefore: this.#store.versions.purges,
       ...alone,
       maxAgeMs: DEFAULT_MAX_AGE_MS,
     });
