@@ -7,10 +7,11 @@ import {
   unstoredEntry,
   usabilityOf,
 } from './entry.ts';
-import { type DeclaredKey, type EntryKey, type FillLease, NO_LEASE } from './entry-key.ts';
+import { type DeclaredKey, type EntryKey, NO_LEASE } from './entry-key.ts';
 import type { EntryStore, PackedEntry } from './entry-store.ts';
+import { type FillStart, UNAWAITED } from './fill-start.ts';
 import { HeldLease } from './held-lease.ts';
-import type { Flight, FlightOutcome, LocalCopies, LocalState } from './local-state.ts';
+import type { Flight, FlightOutcome } from './local-state.ts';
 import {
   areTracked,
   FILL_VERSIONS_TTL_MS,
@@ -24,21 +25,6 @@ const LONGEST_FILL_MS = 60_000;
 
 /** How long a hit-for-miss marker lasts. */
 const HIT_FOR_MISS_MS = 5_000;
-
-interface FillStart<Content> {
-  readonly key: EntryKey<Content>;
-  readonly state: LocalState<Content>;
-  /** The sequence before the handler runs; undefined when it is unknown, and then nothing is stored. */
-  readonly sequence: number | undefined;
-  /** The number of purges that this process knew of before the handler ran. */
-  readonly purgesBefore: number;
-  /** The flight in this process that the fill ends. */
-  readonly flight: Flight<Content> | undefined;
-  readonly lease: FillLease;
-  readonly copies: LocalCopies<Content> | undefined;
-  /** The maximum age of known versions. */
-  readonly maxAgeMs: number;
-}
 
 type UnversionedEntry<Content> = Omit<Entry<Content>, 'versions'>;
 
@@ -85,7 +71,7 @@ export class Fill<Content> {
 
   /** A fill of this key, or of another one, with the response of the same handler; no request waits for it. */
   unawaited(key: EntryKey<Content> = this.#start.key): Fill<Content> {
-    return new Fill(this.#store, { ...this.#start, key, flight: undefined, lease: NO_LEASE });
+    return new Fill(this.#store, { ...this.#start, key, ...UNAWAITED });
   }
 
   /** Stores an entry. Resolves to its size in bytes, or to undefined when it is not stored. */
@@ -125,7 +111,7 @@ export class Fill<Content> {
    */
   endAsHitForMiss(unstored?: UnstoredContent<Content>): void {
     if (!this.#end()) return;
-    this.#markHitForMiss(HIT_FOR_MISS_MS);
+    if (this.#start.marksHitForMiss) this.#markHitForMiss(HIT_FOR_MISS_MS);
     if (unstored === undefined) this.#start.flight?.settle({ kind: 'hit-for-miss' });
     else this.#shareUnstored(unstored);
     this.#lease.end(HIT_FOR_MISS_MS);

@@ -92,6 +92,39 @@ describeOnBothEngines('many requests for a missing response', (url) => {
     expect(held.runs).toBe(200);
   });
 
+  it('concurrent requests get the stored response after the response to a request with Authorization', async () => {
+    const { kit, held, ask, arrived } = await start((_req, res) => void res.send('body'), { local: false });
+    const [stored, skipped] = [eventsOf(kit, 'cache:stored'), eventsOf(kit, 'cache:skipped')];
+    const [first] = ask(1);
+    await arrived(1);
+    held.letGo();
+    await first;
+    await until('it is stored', () => stored.length === 1);
+    const [other] = ask(1, '/', { headers: { Authorization: 'Basic eDp5' } });
+    await arrived(1);
+    held.letGo();
+    await other;
+    expect(skipped.map(({ reason }) => reason)).toEqual(['authorization']);
+    await Promise.all(ask(20));
+    expect(held.runs).toBe(2);
+  });
+
+  it('requests without Authorization wait for one run of the handler after the response to one with it', async () => {
+    const { held, ask, arrived } = await start((_req, res) => void res.send('body'), {
+      singleFlight: { wait: '1h' },
+    });
+    const [alone] = ask(1, '/', { headers: { Authorization: 'Basic eDp5' } });
+    await arrived(1);
+    held.letGo();
+    await alone;
+    const answers = ask(10);
+    await arrived(1);
+    await pause(50);
+    held.letGo();
+    await Promise.all(answers);
+    expect(held.runs).toBe(2);
+  });
+
   it('concurrent requests run the handler once for each variant', async () => {
     const { held, ask, arrived } = await start((req, res) => {
       res.vary('Accept-Language');
