@@ -1,6 +1,7 @@
 import express, { type RequestHandler } from 'express';
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { CacheOptions, InvalidationTarget } from '../../src/index.ts';
+import { Gate } from '../http/exchange.ts';
 import { redisUrl } from '../support/context.ts';
 import { describeOnBothEngines, eventsOf, kitForTest } from '../support/kits.ts';
 import { withPlainClient } from '../support/plain-client.ts';
@@ -167,6 +168,61 @@ onEveryStore('an invalidation', (makeKit) => {
     expect(await remember()).toBe('new 2');
     expect(await remember()).toBe('new 2');
     expect(loads).toBe(2);
+  });
+
+  it.each<[string, () => unknown]>([
+    ['undefined', () => undefined],
+    ['a value above `maxBytes`', () => 'old'.repeat(10)],
+    [
+      'an error',
+      () => {
+        throw new Error('old');
+      },
+    ],
+  ])(
+    'a caller after an invalidation does not share the outcome of a loader from before it: %s',
+    async (_, old) => {
+      for (const target of [{ key: 'user' }, { tags: 'users' }]) {
+        const kit = makeKit();
+        const gate = new Gate();
+        let loads = 0;
+        const remember = () =>
+          kit.remember('user', { ttl: '1m', tags: ['users'], maxBytes: 10 }, async () => {
+            if (++loads > 1) return 'new';
+            await gate.promise;
+            return old();
+          });
+        const first = remember().catch(String);
+        await until('the old value is being loaded', () => loads === 1);
+        await kit.invalidate(target);
+        const after = remember();
+        gate.open();
+        await first;
+        expect(await after).toBe('new');
+      }
+    },
+  );
+
+  it.each<[string, () => unknown]>([
+    ['undefined', () => undefined],
+    ['a value above `maxBytes`', () => 'large'.repeat(10)],
+  ])('callers share one loader if only other values are invalidated meanwhile: %s', async (_, value) => {
+    const kit = makeKit();
+    const gate = new Gate();
+    let loads = 0;
+    const remember = () =>
+      kit.remember('user', { ttl: '1m', maxBytes: 10 }, async () => {
+        loads++;
+        await gate.promise;
+        return value();
+      });
+    const first = remember();
+    await until('the value is being loaded', () => loads === 1);
+    await kit.invalidate({ tags: 'others' });
+    const after = remember();
+    gate.open();
+    expect(await after).toEqual(await first);
+    expect(loads).toBe(1);
   });
 });
 

@@ -119,6 +119,8 @@ class Capture implements ResponseHook {
     decision.handlerEnded();
     const isCutShort = this.#disconnectWatch?.mayBeCutShort(decision.settings.onDisconnect) === true;
     decision.run.conditions.restore();
+    // Another middleware had begun the response before the cache could record it.
+    if (this.#head === undefined) this.notSent();
     if (hasBegun) this.#skipIf(() => decision.countStreaming());
     const body = this.#isSkipped ? undefined : Buffer.concat(this.#chunks, this.#size);
     if (body !== undefined && (isCutShort || !isWholeBody(this.#head, body))) this.#dropIncomplete();

@@ -1,7 +1,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { CacheSubject } from '../../base/events.ts';
 import { suspendBackpressure } from '../../http/response/backpressure.ts';
+import { isHeadOpen } from '../../http/response/guarded-response.ts';
 import { whenUnserved } from '../../http/response/unserved.ts';
+import type { MiddlewareOutcome } from '../../http/run-middleware.ts';
 import { type Entry, type Validation, validationOf } from '../store/entry.ts';
 import type { Fill } from '../store/fill.ts';
 import type { CachedResponse } from './cached-response.ts';
@@ -68,7 +70,7 @@ export class Forwarder {
     fill: Fill<CachedResponse>,
     { fallback, validatable, part }: ReusableResponses,
     reason: string,
-  ): 'continue' {
+  ): MiddlewareOutcome {
     this.#deps.reporter.events.emit('cache:miss', { url: exchange.key.request.url });
     const isValidated = validatable !== undefined && !this.#parts.isLeftToHandler(exchange);
     const validation = isValidated ? validationOf(validatable) : undefined;
@@ -87,12 +89,23 @@ export class Forwarder {
     exchange: Exchange,
     fill: Fill<CachedResponse>,
     validation: Validation<CachedResponse> | undefined,
-  ): 'continue' {
+  ): MiddlewareOutcome {
     return this.#capture(exchange, fill, { ...PLAIN_RUN, validation, isRefresh: true }, 'fwd=stale');
   }
 
-  #capture(exchange: Exchange, fill: Fill<CachedResponse>, run: HandlerRun, reason: string): 'continue' {
+  #capture(
+    exchange: Exchange,
+    fill: Fill<CachedResponse>,
+    run: HandlerRun,
+    reason: string,
+  ): MiddlewareOutcome {
     const { req, res, key } = exchange;
+    if (!isHeadOpen(res)) {
+      // Another middleware has begun the response, such as a timeout, so no followers must wait for it.
+      fill.release();
+      run.conditions.restore();
+      return res.writableEnded ? 'gone' : this.bypass(exchange, reason);
+    }
     const settings = this.#settings;
     const { keys, caches, reporter } = this.#deps;
     const subject = { url: key.request.url };

@@ -43,11 +43,12 @@ export function invalidation(
       countedUrl(each, query),
     );
     const groups = invalidatedGroups(res.getHeader('cache-group-invalidation'), req, keys);
-    const names = [...urls.flatMap((each) => namesOfUrl(each, keys)), ...groups];
+    const names = [...new Set([...urls.flatMap((each) => namesOfUrl(each, keys)), ...groups])];
     try {
-      purge = await caches.versions.purge([...new Set(names)], false, deadlines.of(req));
+      purge = await caches.versions.purge(names, false, deadlines.of(req));
     } catch (error) {
       caches.responses.reportFailure(error);
+      caches.versions.retryPurge(names);
     }
   }
 

@@ -1,10 +1,11 @@
 import { freshToken } from '../../base/token.ts';
 import type { WakeUps } from '../../waiting/wake-ups.ts';
 import { type Entry, type Usability, usabilityOf } from './entry.ts';
-import { type EntryKey, type FillLease, NO_LEASE } from './entry-key.ts';
+import { type EntryKey, NO_LEASE } from './entry-key.ts';
 import type { EntryAhead, ReadResult } from './entry-reader.ts';
 import type { EntryStore } from './entry-store.ts';
 import { Fill } from './fill.ts';
+import { type AwaitedFill, UNAWAITED } from './fill-start.ts';
 import { type Flight, type FlightOutcome, LocalCopies, type LocalState } from './local-state.ts';
 import type { Lookup, LookupResult, LookupSettings, ReusableEntry } from './lookup.ts';
 import type { SharedSettings } from './options.ts';
@@ -15,6 +16,8 @@ interface LeadingLookup<Content> {
   readonly lookup: Lookup<Content>;
   readonly settings: LookupSettings<Content>;
   readonly flight: Flight<Content> | undefined;
+  /** Whether a response that cannot be stored shows that others cannot be stored either. */
+  readonly isTypical: boolean;
   /** When the lookup stops waiting for another process. */
   readonly until: number;
 }
@@ -89,12 +92,15 @@ export class EntryCache<Content> {
     const { key } = lookup;
     const { flights } = this.#state;
     const until = this.now() + (settings.singleFlight?.waitMs ?? 0);
-    const alone = { lookup, settings, flight: undefined, until };
-    if (settings.singleFlight === undefined) return this.#lead(alone);
+    const alone = { lookup, settings, flight: undefined, isTypical: true, until };
+    const unawaited = { ...settings, singleFlight: undefined };
+    if (settings.singleFlight === undefined) return this.#lead({ ...alone, isTypical: false });
     for (;;) {
-      if (this.#state.isHitForMiss(key.redisKeys.entry, this.now())) return this.#missAlone(lookup, settings);
+      if (this.#state.isHitForMiss(key.redisKeys.entry, this.now())) {
+        return this.#missAlone(lookup, settings, { marksHitForMiss: true });
+      }
       if (!this.#state.isCollapsible(key.redisKeys.entry, this.now())) {
-        return this.#lead({ ...alone, settings: { ...settings, singleFlight: undefined } });
+        return this.#lead({ ...alone, settings: unawaited });
       }
       const localKey = key.localKey();
       const flight = flights.get(localKey);
@@ -102,7 +108,11 @@ export class EntryCache<Content> {
       const wasFilled = flight.isFilled;
       const waitMs = until - this.now();
       const outcome = await (lookup.follow?.(flight, waitMs) ?? flight.follow(waitMs));
-      if (outcome === undefined || outcome.kind === 'hit-for-miss') return this.#missAlone(lookup, settings);
+      if (outcome === undefined) return this.#missAlone(lookup, settings);
+      if (outcome.kind === 'hit-for-miss') {
+        const isEmpty = this.#state.isHitForMiss(key.redisKeys.entry, this.now());
+        return isEmpty ? this.#missAlone(lookup, settings) : this.#lead({ ...alone, settings: unawaited });
+      }
       if (outcome.kind === 'error') throw outcome.error;
       if (outcome.kind === 'entry') {
         if (lookup.accepts(outcome.entry)) return this.#followed(outcome, wasFilled);
@@ -122,33 +132,34 @@ export class EntryCache<Content> {
     if (entry !== undefined) this.#keepCopy(lookup.key, settings, entry);
     const isFresh = entry !== undefined && usabilityOf(entry, this.now()) === 'fresh';
     const isOurs = fill === 'granted' || (settings.singleFlight === undefined && !isFresh);
-    return isOurs ? this.beginFill(lookup, settings, undefined, lease) : undefined;
+    return isOurs ? this.beginFill(lookup, settings, { ...UNAWAITED, lease }) : undefined;
   }
 
-  /** Begins a fill, which replaces any stored entry. Without `flight` and `lease` no request waits for the fill. */
+  /** Begins a fill, which replaces any stored entry. By default no request waits for the fill. */
   async beginFill(
     { key, deadline }: Lookup<Content>,
     { copies, maxAgeMs }: LookupSettings<Content>,
-    flight?: Flight<Content>,
-    lease: FillLease = NO_LEASE,
+    awaited: AwaitedFill<Content> = UNAWAITED,
   ): Promise<Fill<Content>> {
     const { versions } = this.#store;
     const reported = (error: unknown) => void this.#store.reportFailure(error);
     const snapshot =
       versions.known(key.names, maxAgeMs) ??
       (await versions.read(key.names, FILL_VERSIONS_TTL_MS, deadline).catch(reported));
-    const start = { key, state: this.#state, flight, lease, copies, maxAgeMs };
-    return new Fill(this.#store, { ...start, sequence: snapshot?.sequence });
+    const start = { key, state: this.#state, ...awaited, copies, maxAgeMs };
+    const before = { sequence: snapshot?.sequence, purgesBefore: versions.purges };
+    return new Fill(this.#store, { ...start, ...before });
   }
 
   /** Begins a fill for which no request waits. Only purges after `sequence` invalidate the entry of the fill. */
   beginFillAt(sequence: number, key: EntryKey<Content>): Fill<Content> {
-    const alone = { flight: undefined, lease: NO_LEASE, copies: undefined };
     return new Fill(this.#store, {
       key,
       state: this.#state,
       sequence,
-      ...alone,
+      purgesBefore: this.#store.versions.purges,
+      ...UNAWAITED,
+      copies: undefined,
       maxAgeMs: DEFAULT_MAX_AGE_MS,
     });
   }
@@ -185,8 +196,9 @@ export class EntryCache<Content> {
     read: ReadResult<Content>,
     canWait: boolean,
   ): Promise<LookupResult<Content> | undefined> {
-    const { lookup, settings, flight } = leader;
-    const { entry } = read;
+    const { lookup, settings, flight, isTypical } = leader;
+    const { entry, lease } = read;
+    const marksHitForMiss = isTypical && read.isEmpty;
     const redisKey = lookup.key.redisKeys.entry;
     const usability = entry === undefined ? 'invalid' : usabilityOf(entry, this.now());
     if (entry !== undefined && isUsable(usability) && lookup.accepts(entry)) {
@@ -194,9 +206,9 @@ export class EntryCache<Content> {
     }
     const reusable = reusableEntry(lookup, entry, usability);
     if (read.fill === 'hit-for-miss') {
-      this.#state.markHitForMiss(redisKey, this.now(), read.fillLeftMs);
+      if (marksHitForMiss) this.#state.markHitForMiss(redisKey, this.now(), read.fillLeftMs);
       flight?.settle({ kind: 'hit-for-miss' });
-      return this.#missAlone(lookup, settings, reusable);
+      return this.#missAlone(lookup, settings, { marksHitForMiss, ...reusable });
     }
     const isCollapsible = reusable.validatable?.lifetime.freshMs !== 0;
     if (!isCollapsible) {
@@ -204,7 +216,8 @@ export class EntryCache<Content> {
       flight?.settle({ kind: 'retry' });
     }
     if (read.fill === 'held' && canWait && isCollapsible) return undefined;
-    return { kind: 'miss', fill: await this.beginFill(lookup, settings, flight, read.lease), ...reusable };
+    const fill = await this.beginFill(lookup, settings, { flight, lease, marksHitForMiss });
+    return { kind: 'miss', fill, ...reusable };
   }
 
   /** Reads an entry. With `singleFlight`, the read also takes the lease unless the entry is fresh. */
@@ -227,7 +240,7 @@ export class EntryCache<Content> {
     flight?.settle({ kind: 'entry', entry, isNew: false });
     if (isFresh) return { kind: 'hit', entry };
     const isOurs = fill === 'granted' || settings.singleFlight === undefined;
-    const refresh = isOurs ? () => this.beginFill(lookup, settings, undefined, lease) : undefined;
+    const refresh = isOurs ? () => this.beginFill(lookup, settings, { ...UNAWAITED, lease }) : undefined;
     return { kind: 'stale', entry, refresh };
   }
 
@@ -244,9 +257,13 @@ export class EntryCache<Content> {
   async #missAlone(
     lookup: Lookup<Content>,
     settings: LookupSettings<Content>,
-    reusable: ReusableEntry<Content> = NOTHING_REUSABLE,
+    {
+      marksHitForMiss = false,
+      ...reusable
+    }: Partial<ReusableEntry<Content> & Pick<AwaitedFill<Content>, 'marksHitForMiss'>> = {},
   ): Promise<LookupResult<Content>> {
-    return { kind: 'miss', fill: await this.beginFill(lookup, settings), ...reusable };
+    const fill = await this.beginFill(lookup, settings, { ...UNAWAITED, marksHitForMiss });
+    return { kind: 'miss', fill, ...NOTHING_REUSABLE, ...reusable };
   }
 
   #keepCopy(key: EntryKey<Content>, { copies }: LookupSettings<Content>, entry: Entry<Content>): void {

@@ -9,6 +9,8 @@ import { type CacheEnvironment, FILL_VERSIONS_TTL_MS, type NameVersion, type Ver
 
 export interface ReadResult<Content> {
   readonly entry: Entry<Content> | undefined;
+  /** Whether the key is known to have no usable entry, in any variant. */
+  readonly isEmpty: boolean;
   readonly fill: FillState;
   /** Milliseconds until the lease of another process, or the hit-for-miss marker, expires. */
   readonly fillLeftMs: number;
@@ -54,7 +56,7 @@ export class EntryAhead {
 }
 
 /** The parts of a result that took no lease. */
-const WITHOUT_LEASE = { fill: 'none', fillLeftMs: 0, lease: NO_LEASE } as const;
+const WITHOUT_LEASE = { isEmpty: false, fill: 'none', fillLeftMs: 0, lease: NO_LEASE } as const;
 
 /** The most reads: of the entry, of its variant, after a purge that the script did not know of, and one to spare. */
 const MAX_READS = 4;
@@ -89,7 +91,8 @@ export class EntryReader {
       this.#reportFailure(error);
       // A lease that Redis may have granted is treated as granted: the caller fills the entry under it, and ends it.
       const fill = grant.isPossible ? 'granted' : 'none';
-      return { entry: undefined, fill, fillLeftMs: 0, lease: grant.isPossible ? lease : NO_LEASE };
+      const held = grant.isPossible ? lease : NO_LEASE;
+      return { entry: undefined, isEmpty: false, fill, fillLeftMs: 0, lease: held };
     }
   }
 
@@ -146,14 +149,16 @@ export class EntryReader {
       const isGranted = reply.fill === 'granted';
       const fill = { fill: reply.fill, fillLeftMs: reply.fillLeft, lease: isGranted ? lease : NO_LEASE };
       const entry = await this.#entryIn(key, reply, readAt, bounds);
-      if (entry === undefined) return { entry, ...fill };
+      const hasVariants = reply.names !== '';
+      if (entry === undefined) return { entry, isEmpty: !hasVariants, ...fill };
       const usability = usabilityOf(entry, this.#env.now());
       if (usability !== 'fresh' && reply.fill === 'none' && token !== '' && reads < MAX_READS) {
         // The script took a purged entry for fresh, and granted no lease. The next read passes `minSequence`.
         minSequence = highestPurge(entry.versions);
         continue;
       }
-      return { entry: usability === 'invalid' ? undefined : entry, ...fill };
+      if (usability === 'invalid') return { entry: undefined, isEmpty: !hasVariants, ...fill };
+      return { entry, isEmpty: false, ...fill };
     }
   }
 

@@ -1,4 +1,3 @@
-import { Renewal } from '../../waiting/renewal.ts';
 import {
   type Entry,
   keepMs,
@@ -8,10 +7,18 @@ import {
   unstoredEntry,
   usabilityOf,
 } from './entry.ts';
-import { type DeclaredKey, type EntryKey, type FillLease, NO_LEASE } from './entry-key.ts';
+import { type DeclaredKey, type EntryKey, NO_LEASE } from './entry-key.ts';
 import type { EntryStore, PackedEntry } from './entry-store.ts';
-import type { Flight, FlightOutcome, LocalCopies, LocalState } from './local-state.ts';
-import { areTracked, type Snapshot } from './versions.ts';
+import { type FillStart, UNAWAITED } from './fill-start.ts';
+import { HeldLease } from './held-lease.ts';
+import type { Flight, FlightOutcome } from './local-state.ts';
+import {
+  areTracked,
+  FILL_VERSIONS_TTL_MS,
+  isInvalidated,
+  isSoftlyInvalidated,
+  type Snapshot,
+} from './versions.ts';
 
 /** The longest time that other requests wait for a fill. */
 const LONGEST_FILL_MS = 60_000;
@@ -19,43 +26,24 @@ const LONGEST_FILL_MS = 60_000;
 /** How long a hit-for-miss marker lasts. */
 const HIT_FOR_MISS_MS = 5_000;
 
-interface FillStart<Content> {
-  readonly key: EntryKey<Content>;
-  readonly state: LocalState<Content>;
-  /** The sequence before the handler runs; undefined when it is unknown, and then nothing is stored. */
-  readonly sequence: number | undefined;
-  /** The flight in this process that the fill ends. */
-  readonly flight: Flight<Content> | undefined;
-  readonly lease: FillLease;
-  readonly copies: LocalCopies<Content> | undefined;
-  /** The maximum age of known versions. */
-  readonly maxAgeMs: number;
-}
-
 type UnversionedEntry<Content> = Omit<Entry<Content>, 'versions'>;
+
+/** Content that followers get although it is not stored. */
+type UnstoredContent<Content> = Pick<NewEntry<Content>, 'content' | 'names'>;
 
 /** Fills an entry, for a flight and under a lease if it has them. A fill ends once; later calls have no effect. */
 export class Fill<Content> {
   readonly #store: EntryStore;
   readonly #start: FillStart<Content>;
-  readonly #renewal: Renewal | undefined;
+  readonly #lease: HeldLease;
   readonly #limit: NodeJS.Timeout;
-  readonly #purgesBefore: number;
   #isOver = false;
   #isReleased = false;
-  #isAwaitedElsewhere = false;
-  #onAwaitedElsewhere: () => void = () => undefined;
 
   constructor(store: EntryStore, start: FillStart<Content>) {
     this.#store = store;
     this.#start = start;
-    this.#purgesBefore = store.versions.purges;
-    const { token, leaseMs } = start.lease;
-    if (token !== '') {
-      const failed = (error: unknown) => store.reportFailure(error);
-      this.#renewal = new Renewal({ renew: () => this.#renew(), failed });
-      this.#renewal.start(leaseMs);
-    }
+    this.#lease = new HeldLease(store, start.key, start.lease);
     this.#limit = setTimeout(() => this.release(), LONGEST_FILL_MS).unref();
   }
 
@@ -70,20 +58,20 @@ export class Fill<Content> {
   /** Whether other requests wait for the fill, in this process or, as of its last renewal, in another one. */
   get isAwaited(): boolean {
     if (this.#isOver || this.#isReleased) return false;
-    return this.#isAwaitedElsewhere || this.#start.flight?.hasFollowers === true;
+    return this.#lease.isAwaited || this.#start.flight?.hasFollowers === true;
   }
 
   /** Calls the listener whenever other requests begin to wait for the fill, and at once if some already wait. */
   onAwaited(listener: () => void): void {
     const { flight } = this.#start;
     if (flight !== undefined) flight.onFollowed = listener;
-    this.#onAwaitedElsewhere = listener;
+    this.#lease.onAwaited = listener;
     if (this.isAwaited) listener();
   }
 
   /** A fill of this key, or of another one, with the response of the same handler; no request waits for it. */
   unawaited(key: EntryKey<Content> = this.#start.key): Fill<Content> {
-    return new Fill(this.#store, { ...this.#start, key, flight: undefined, lease: NO_LEASE });
+    return new Fill(this.#store, { ...this.#start, key, ...UNAWAITED });
   }
 
   /** Stores an entry. Resolves to its size in bytes, or to undefined when it is not stored. */
@@ -91,7 +79,7 @@ export class Fill<Content> {
     const declared = this.#start.key.declaredKey?.(added.content);
     if (declared !== undefined) return this.#storeUnder(declared, added);
     if (!this.#end()) return undefined;
-    const { key, flight, maxAgeMs } = this.#start;
+    const { key, maxAgeMs } = this.#start;
     const { lifetime, validation } = added;
     const names = [...new Set([...key.names, ...(validation?.entry.names ?? []), ...added.names])];
     const payload = packEnvelope({ ...added, names });
@@ -101,8 +89,9 @@ export class Fill<Content> {
     const times = { lifetime, readAt: now, storedAt: now, freshUntil: now + lifetime.freshMs };
     const entry = { content: added.content, names, bytes: payload.length, ...times };
     if (this.#start.sequence === undefined) {
-      flight?.settle({ kind: 'entry', entry: { ...entry, sequence: 0, versions: [] }, isNew: true });
-      this.#endLease(0);
+      const unversioned = { ...entry, sequence: 0, versions: [] };
+      this.#settleUnlessPurged({ kind: 'entry', entry: unversioned, isNew: true }, names);
+      this.#lease.end();
       return undefined;
     }
     const sequence = Math.min(this.#start.sequence, validation?.sequence ?? this.#start.sequence);
@@ -117,12 +106,15 @@ export class Fill<Content> {
   }
 
   /**
-   * Ends a fill whose content cannot be stored, and sets the hit-for-miss marker. Followers get `content` if it is
+   * Ends a fill whose content cannot be stored, and sets the hit-for-miss marker. Followers get `unstored` if it is
    * given; without it, each follower runs its own handler.
    */
-  endAsHitForMiss(content?: Content): void {
-    const outcome = content === undefined ? ({ kind: 'hit-for-miss' } as const) : this.#unstored(content);
-    this.#endWith(outcome, HIT_FOR_MISS_MS);
+  endAsHitForMiss(unstored?: UnstoredContent<Content>): void {
+    if (!this.#end()) return;
+    if (this.#start.marksHitForMiss) this.#markHitForMiss(HIT_FOR_MISS_MS);
+    if (unstored === undefined) this.#start.flight?.settle({ kind: 'hit-for-miss' });
+    else this.#shareUnstored(unstored);
+    this.#lease.end(HIT_FOR_MISS_MS);
   }
 
   /** Ends a fill without a result, or after an error that concerns only this request: the next request leads. */
@@ -130,9 +122,11 @@ export class Fill<Content> {
     this.#endWith({ kind: 'retry' });
   }
 
-  /** Ends the fill with content that is sent to the followers but not stored. */
-  endUnstored(content: Content): void {
-    this.#endWith(this.#unstored(content));
+  /** Ends the fill with content that followers get although it is not stored. */
+  endUnstored(unstored: UnstoredContent<Content>): void {
+    if (!this.#end()) return;
+    this.#shareUnstored(unstored);
+    this.#lease.end();
   }
 
   /** Ends the fill with a stale entry. Returns false if the entry has become unusable: then the next request leads. */
@@ -140,16 +134,18 @@ export class Fill<Content> {
     const { versions } = this.#store;
     const usability = usabilityOf(entry, this.#store.now());
     // Purges do not update untracked versions, not even purges by this process.
-    const mayBePurged = !areTracked(entry.versions) && versions.purges !== this.#purgesBefore;
+    const mayBePurged = !areTracked(entry.versions) && versions.purges !== this.#start.purgesBefore;
     const isUsable = usability !== 'invalid' && usability !== 'validatable' && !mayBePurged;
     if (isUsable) this.#endWith({ kind: 'entry', entry, isNew: false });
     else this.abandon();
     return isUsable;
   }
 
-  /** Ends the fill with the error of its loader, which the followers get as well. */
-  fail(error: unknown): void {
-    this.#endWith({ kind: 'error', error });
+  /** Ends the fill with the error of its loader, which the followers get as well. `names` are those of its tags. */
+  fail(error: unknown, names: readonly string[]): void {
+    if (!this.#end()) return;
+    this.#settleUnlessPurged({ kind: 'error', error }, names);
+    this.#lease.end();
   }
 
   /** Ends the flight and the lease, so that no request waits any longer. The content can still be stored. */
@@ -158,7 +154,7 @@ export class Fill<Content> {
     this.#isReleased = true;
     this.#stopTimers();
     this.#start.flight?.settle({ kind: 'retry' });
-    this.#endLease(0);
+    this.#lease.end();
   }
 
   #noteStorable({ freshMs }: Lifetime): void {
@@ -184,19 +180,45 @@ export class Fill<Content> {
     const start = { ...this.#start, key, lease: NO_LEASE, flight: servesFollowers ? flight : undefined };
     const stored = new Fill(this.#store, start).store(added);
     if (!servesFollowers) flight?.settle({ kind: 'retry' });
-    this.#endLease(0);
+    this.#lease.end();
     return stored;
   }
 
-  #unstored(content: Content): FlightOutcome<Content> {
-    return { kind: 'entry', entry: unstoredEntry(content, this.#store.now()), isNew: true };
+  #shareUnstored({ content, names }: UnstoredContent<Content>): void {
+    const entry = unstoredEntry(content, this.#store.now());
+    this.#settleUnlessPurged({ kind: 'entry', entry, isNew: true }, names);
   }
 
-  #endWith(outcome: FlightOutcome<Content>, hitForMissMs = 0): void {
+  /**
+   * Settles the flight with an outcome that is not stored. If a name of the key, or one of `names`, was purged since the
+   * fill began, or may have been, the next request leads instead.
+   */
+  #settleUnlessPurged(outcome: FlightOutcome<Content>, names: readonly string[]): void {
+    const { flight, key, sequence, purgesBefore } = this.#start;
+    if (flight === undefined) return;
+    if (this.#store.versions.purges === purgesBefore) flight.settle(outcome);
+    else if (sequence === undefined) flight.settle({ kind: 'retry' });
+    else {
+      void this.#snapshotOf([...new Set([...key.names, ...names])]).then((snapshot) => {
+        const isCurrent = snapshot !== undefined && !isPurged(sequence, snapshot);
+        flight.settle(isCurrent ? outcome : { kind: 'retry' });
+      });
+    }
+  }
+
+  /** The versions of these names; undefined after a failure, which is reported. */
+  async #snapshotOf(names: readonly string[]): Promise<Snapshot | undefined> {
+    const { versions } = this.#store;
+    const known = versions.known(names, this.#start.maxAgeMs);
+    if (known !== undefined) return known;
+    const reported = (error: unknown) => void this.#store.reportFailure(error);
+    return versions.read(names, FILL_VERSIONS_TTL_MS).catch(reported);
+  }
+
+  #endWith(outcome: FlightOutcome<Content>): void {
     if (!this.#end()) return;
-    if (hitForMissMs > 0) this.#markHitForMiss(hitForMissMs);
     this.#start.flight?.settle(outcome);
-    this.#endLease(hitForMissMs);
+    this.#lease.end();
   }
 
   #end(): boolean {
@@ -239,28 +261,17 @@ export class Fill<Content> {
     } catch (error) {
       this.#store.reportFailure(error);
       // The write, which failed, would have ended the lease.
-      this.#endLease(0);
+      this.#lease.end();
       return undefined;
     }
   }
 
-  #endLease(hitForMissMs: number): void {
-    const { key, lease } = this.#start;
-    if (lease.token !== '') void this.#store.endFill(key, lease, hitForMissMs);
-  }
-
-  async #renew(): Promise<true> {
-    const { key, lease } = this.#start;
-    const isAwaited = await this.#store.renewFill(key, lease);
-    if (isAwaited && !this.#isAwaitedElsewhere) {
-      this.#isAwaitedElsewhere = true;
-      this.#onAwaitedElsewhere();
-    }
-    return true;
-  }
-
   #stopTimers(): void {
-    this.#renewal?.stop();
+    this.#lease.stopRenewal();
     clearTimeout(this.#limit);
   }
+}
+
+function isPurged(sequence: number, { versions }: Snapshot): boolean {
+  return isInvalidated(sequence, versions) || isSoftlyInvalidated(sequence, versions);
 }

@@ -53,7 +53,10 @@ export class LocalState<Content> {
   readonly copies: LocalCopies<Content>;
   readonly memory: ContentMemory<Content>;
   readonly flights: Flights<Content> = new Flights();
-  /** Hit-for-miss markers: until when requests for a key wait for no flight, since their responses cannot be stored. */
+  /**
+   * Hit-for-miss markers: until when requests for a key neither read nor wait for a flight, since nothing is stored
+   * under the key and its responses cannot be stored.
+   */
   readonly hitForMiss: BoundedMap<number> = new BoundedMap(MARKER_BYTES);
   /** Until when each request for a key reads the store itself, since each request needs its own validation. */
   readonly uncollapsed: BoundedMap<number> = new BoundedMap(MARKER_BYTES);

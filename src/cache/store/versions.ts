@@ -4,6 +4,7 @@ import type { Reporter } from '../../base/reporter.ts';
 import type { Deadline } from '../../engine/deadline.ts';
 import type { Engine } from '../../engine/port.ts';
 import { type CachePurgeReply, cachePurge, cacheVersions } from './operations/versions.ts';
+import { PurgeRetries } from './purge-retries.ts';
 
 /*
  * Entries are invalidated by their invalidation names: `all`, a URL, a key, a tag or a group. Each name has a version:
@@ -136,6 +137,7 @@ function forget(version: KnownVersion): void {
 export class Versions {
   readonly #env: CacheEnvironment;
   readonly #known: KnownVersions;
+  #retries: PurgeRetries | undefined;
 
   constructor(env: CacheEnvironment, known: KnownVersions) {
     this.#env = env;
@@ -202,6 +204,12 @@ export class Versions {
       version.keptUntil = readAt + ttlMs;
     }
     return { sequence, versions: tracked, readAt };
+  }
+
+  /** Repeats a hard purge in the background after it has failed. A purge may run twice. */
+  retryPurge(names: readonly string[]): void {
+    this.#retries ??= new PurgeRetries((all) => this.purge(all, false), ALL);
+    this.#retries.add(names);
   }
 
   async purge(names: readonly string[], soft: boolean, deadline?: Deadline): Promise<CachePurgeReply> {

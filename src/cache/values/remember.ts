@@ -119,7 +119,7 @@ export class RememberedValues {
       { key: request.entryKey, accepts: () => true },
       request.lookup,
     );
-    const loaded = await this.#load(request, undefined);
+    const loaded = await this.#load(request, [...request.settings.tags], undefined);
     return (await this.#endFill(fill, request, loaded)) !== undefined;
   }
 
@@ -155,12 +155,13 @@ export class RememberedValues {
     { fallback, stale = fallback }: StaleEntries,
   ): Promise<string | undefined> {
     const { key } = request;
+    const tags = [...request.settings.tags];
     try {
-      const loaded = await runLoader(key, fill.flight, () => this.#load(request, stale));
+      const loaded = await runLoader(key, fill.flight, () => this.#load(request, tags, stale));
       void this.#endFill(fill, request, loaded);
       return loaded.text;
     } catch (error) {
-      if (fallback === undefined) fill.fail(error);
+      if (fallback === undefined) fill.fail(error, this.#namesOf(tags));
       if (fallback === undefined || !fill.fallBackOn(fallback)) throw error;
       this.#deps.reporter.failure('cache', asError(error));
       this.#emit('stale', key);
@@ -168,11 +169,14 @@ export class RememberedValues {
     }
   }
 
-  async #load({ loader, settings }: ValueRequest, stale: Entry<string> | undefined): Promise<LoadedValue> {
-    const tags = [...settings.tags];
+  /** Runs the loader, which can add to `tags`. */
+  async #load(
+    { loader, settings }: ValueRequest,
+    tags: string[],
+    stale: Entry<string> | undefined,
+  ): Promise<LoadedValue> {
     let ttlMs = settings.ttl;
-    const { keys, closing } = this.#deps;
-    const signal = new LoaderSignal(closing);
+    const signal = new LoaderSignal(this.#deps.closing);
     try {
       const value = await loader({
         get signal() {
@@ -189,7 +193,7 @@ export class RememberedValues {
       });
       // Throws for a value that JSON cannot represent, as if the loader had failed.
       const text = JSON.stringify(value) as string | undefined;
-      return { text, names: tags.map((tag) => keys.cacheName('tag', tag)), ttlMs };
+      return { text, names: this.#namesOf(tags), ttlMs };
     } finally {
       signal.end();
     }
@@ -203,11 +207,11 @@ export class RememberedValues {
   ): Promise<number | undefined> {
     if (text === undefined) {
       // No hit-for-miss marker is set, since the next run of the loader may return a value.
-      fill.endUnstored('');
+      fill.endUnstored({ content: '', names });
       return this.#skipped(key, 'undefined');
     }
     if (Buffer.byteLength(text) > settings.maxBytes) {
-      fill.endAsHitForMiss(text);
+      fill.endAsHitForMiss({ content: text, names });
       // An older value must not be returned after this newer one.
       void this.#deps.values.delete(entryKey, lookup);
       return this.#skipped(key, 'too-large');
@@ -224,6 +228,10 @@ export class RememberedValues {
     });
     if (bytes !== undefined) this.#deps.reporter.events.emit('cache:stored', { key, bytes });
     return bytes;
+  }
+
+  #namesOf(tags: readonly string[]): readonly string[] {
+    return tags.map((tag) => this.#deps.keys.cacheName('tag', tag));
   }
 
   #skipped(key: string, reason: string): undefined {

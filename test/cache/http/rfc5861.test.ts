@@ -210,6 +210,34 @@ describeBySeconds('RFC 5861', (url) => {
       expect((await ask()).text).toBe('page 2');
     });
 
+    it.each<[string, string, string]>([
+      ['with Authorization', 'Authorization', 'Basic eDp5'],
+      ['for a variant that is not stored', 'X-Variant', 'other'],
+    ])(
+      'a stale response is sent instead of an error after a request %s has got an error',
+      async (_, name, value) => {
+        let isDown = false;
+        const { ask, pass, storedAll } = await site(
+          url(),
+          { ttl: '10s', staleIfError: '1h', local: false },
+          (_req, res) =>
+            void res
+              .vary('X-Variant')
+              .status(isDown ? 503 : 200)
+              .end(isDown ? 'down' : 'page'),
+        );
+        await ask();
+        await storedAll(1);
+        await pass(11_000);
+        isDown = true;
+        for (const _round of [1, 2]) {
+          expect((await ask()).text).toBe('page');
+          expect((await ask('/a', { [name]: value })).status).toBe(503);
+        }
+        expect((await ask()).text).toBe('page');
+      },
+    );
+
     it('the conditions and Range of a client apply to a stale response sent instead of an error', async () => {
       let fails = false;
       const { ask, pass, storedAll } = await site(url(), {}, (_req, res) => {

@@ -1,13 +1,16 @@
 import { once } from 'node:events';
 import { request } from 'node:http';
 import { setTimeout as pause } from 'node:timers/promises';
-import express, { type RequestHandler } from 'express';
+import express, { type RequestHandler, type Response } from 'express';
 import { beforeAll, expect, it } from 'vitest';
 import type { CacheOptions } from '../../../src/index.ts';
 import { describeOnBothEngines, eventsOf, kitForTest } from '../../support/kits.ts';
 import { until } from '../../support/until.ts';
 import { type Sent, send, serve } from '../../support/web.ts';
 import { loadCacheScripts } from '../scripts.ts';
+
+/** Less than the longest time for which requests wait for a fill that is not ended. */
+const BELOW_LONGEST_FILL_MS = 30_000;
 
 /** A handler whose response waits until the test releases it. */
 class Held {
@@ -89,6 +92,39 @@ describeOnBothEngines('many requests for a missing response', (url) => {
     expect(held.runs).toBe(200);
   });
 
+  it('concurrent requests get the stored response after the response to a request with Authorization', async () => {
+    const { kit, held, ask, arrived } = await start((_req, res) => void res.send('body'), { local: false });
+    const [stored, skipped] = [eventsOf(kit, 'cache:stored'), eventsOf(kit, 'cache:skipped')];
+    const [first] = ask(1);
+    await arrived(1);
+    held.letGo();
+    await first;
+    await until('it is stored', () => stored.length === 1);
+    const [other] = ask(1, '/', { headers: { Authorization: 'Basic eDp5' } });
+    await arrived(1);
+    held.letGo();
+    await other;
+    expect(skipped.map(({ reason }) => reason)).toEqual(['authorization']);
+    await Promise.all(ask(20));
+    expect(held.runs).toBe(2);
+  });
+
+  it('requests without Authorization wait for one run of the handler after the response to one with it', async () => {
+    const { held, ask, arrived } = await start((_req, res) => void res.send('body'), {
+      singleFlight: { wait: '1h' },
+    });
+    const [alone] = ask(1, '/', { headers: { Authorization: 'Basic eDp5' } });
+    await arrived(1);
+    held.letGo();
+    await alone;
+    const answers = ask(10);
+    await arrived(1);
+    await pause(50);
+    held.letGo();
+    await Promise.all(answers);
+    expect(held.runs).toBe(2);
+  });
+
   it('concurrent requests run the handler once for each variant', async () => {
     const { held, ask, arrived } = await start((req, res) => {
       res.vary('Accept-Language');
@@ -125,6 +161,50 @@ describeOnBothEngines('many requests for a missing response', (url) => {
     held.letGo();
     expect((await Promise.all(others)).map(({ text }) => text)).toEqual(Array(5).fill('body'));
     expect(held.runs).toBe(2);
+  });
+
+  it('no request waits for a follower whose response another middleware has ended', async () => {
+    const kit = kitForTest({ url: url() });
+    const held = new Held((_req, res) => void (held.runs === 1 ? res.destroy() : res.send('body')));
+    const app = express();
+    const arrived: Response[] = [];
+    app.use((_req, res, next) => {
+      arrived.push(res);
+      next();
+    });
+    // Longer than any test lasts, so that a request that waits makes the test time out.
+    app.use(kit.cache({ ttl: '1m', singleFlight: { wait: '1h' } }), held.handler);
+    const address = await serve(app);
+    const first = send(address).catch(() => undefined);
+    await until('the leader runs', () => held.isRunning === 1);
+    const second = send(address);
+    await until('the follower has arrived', () => arrived.length === 2);
+    arrived[1]?.status(503).end('timeout');
+    expect((await second).text).toBe('timeout');
+    const third = send(address);
+    await until('the third request has arrived', () => arrived.length === 3);
+    held.letGo();
+    await first;
+    await until('the third request runs', () => held.isRunning === 1, BELOW_LONGEST_FILL_MS);
+    held.letGo();
+    expect((await third).text).toBe('body');
+    expect(held.runs).toBe(2);
+  });
+
+  it('requests do not wait for each other if an earlier middleware has begun the response', async () => {
+    const kit = kitForTest({ url: url() });
+    const app = express();
+    app.use((_req, res, next) => {
+      res.write('begun, ');
+      next();
+    });
+    const held = new Held((_req, res) => void res.end('ended'));
+    app.use(kit.cache({ ttl: '1m', singleFlight: { wait: '1h' } }), held.handler);
+    const address = await serve(app);
+    const answers = [send(address), send(address)];
+    await until('both handlers run', () => held.isRunning === 2, BELOW_LONGEST_FILL_MS);
+    held.letGo();
+    expect((await Promise.all(answers)).map(({ text }) => text)).toEqual(Array(2).fill('begun, ended'));
   });
 
   it('a complete response is stored although its client has disconnected', async () => {

@@ -4,10 +4,11 @@ import { type CacheOptions, ConnectionError, type RedisKit, StoreError } from '.
 import { Gate } from '../../http/exchange.ts';
 import { describeWithServers } from '../../support/context.ts';
 import { eventsOf, kitForTest } from '../../support/kits.ts';
+import { startProxy } from '../../support/proxy.ts';
 import { type RedisServer, startRedis } from '../../support/servers.ts';
 import { stopwatch } from '../../support/stopwatch.ts';
 import { until } from '../../support/until.ts';
-import { send, serve } from '../../support/web.ts';
+import { type Sent, send, serve } from '../../support/web.ts';
 import { loadCacheScripts } from '../scripts.ts';
 
 const COMMAND_TIMEOUT_MS = 500;
@@ -38,7 +39,7 @@ async function rise(server: RedisServer, fate: Fate): Promise<void> {
 
 /** A kit and an app with one page, like those of another process. */
 async function startProcess(
-  server: RedisServer,
+  server: Pick<RedisServer, 'url'>,
   handler: RequestHandler,
   options: Partial<CacheOptions> = {},
 ) {
@@ -52,7 +53,7 @@ async function startProcess(
   });
   app.use(kit.cache({ ttl: '1h', key: { host: false }, ...options }), handler);
   const address = await serve(app);
-  return { kit, arrived: () => arrived, ask: (path = '/a') => send(`${address}${path}`) };
+  return { kit, arrived: () => arrived, ask: (path = '/a', sent?: Sent) => send(`${address}${path}`, sent) };
 }
 
 async function soon<Result>(work: Promise<Result>): Promise<Result> {
@@ -125,6 +126,26 @@ describeWithServers('kit.cache and kit.remember while Redis is down', () => {
       expect(purged).toHaveLength(1);
     },
   );
+
+  it('a response is invalidated once Redis is back if its unsafe request came during the outage', async () => {
+    const server = await startServer();
+    const proxy = await startProxy(server);
+    let version = 1;
+    const { kit, ask } = await startProcess(proxy, (req, res) => {
+      if (req.method === 'PUT') version++;
+      res.send(`version ${version}`);
+    });
+    const hits = eventsOf(kit, 'cache:hit');
+    const isHit = async (text: string) => {
+      const before = hits.length;
+      return (await ask()).text === text && hits.length > before;
+    };
+    await until('the first version is stored', () => isHit('version 1'));
+    proxy.sever();
+    expect((await ask('/a', { method: 'PUT' })).status).toBe(200);
+    proxy.mend();
+    await until('the second version is stored', () => isHit('version 2'));
+  });
 
   it.each(['frozen', 'killed'] as const)(
     'all followers get the response of their leader if an outage begins while the handler runs (%s)',
