@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { CacheSubject } from '../../base/events.ts';
 import { suspendBackpressure } from '../../http/response/backpressure.ts';
 import { isHeadOpen } from '../../http/response/guarded-response.ts';
-import { whenUnserved } from '../../http/response/unserved.ts';
+import { hasEnded, whenUnserved } from '../../http/response/unserved.ts';
 import type { MiddlewareOutcome } from '../../http/run-middleware.ts';
 import { type Entry, type Validation, validationOf } from '../store/entry.ts';
 import type { Fill } from '../store/fill.ts';
@@ -104,7 +104,7 @@ export class Forwarder {
       // Another middleware has begun the response, such as a timeout, so no followers must wait for it.
       fill.release();
       run.conditions.restore();
-      return res.writableEnded ? 'gone' : this.bypass(exchange, reason);
+      return hasEnded(res) ? 'gone' : this.bypass(exchange, reason);
     }
     const settings = this.#settings;
     const { keys, caches, reporter } = this.#deps;

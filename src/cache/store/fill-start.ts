@@ -27,4 +27,4 @@ export interface AwaitedFill<Content>
   extends Pick<FillStart<Content>, 'flight' | 'lease' | 'marksHitForMiss'> {}
 
 /** A fill for which no request waits. */
-export const UNAWAITED = { flight: undefined, lease: NO_LEASE, marksHitForMiss: false } as const;
+export const UNAWAITED: AwaitedFill<never> = { flight: undefined, lease: NO_LEASE, marksHitForMiss: false };
