@@ -27,4 +27,8 @@ export interface AwaitedFill<Content>
   extends Pick<FillStart<Content>, 'flight' | 'lease' | 'marksHitForMiss'> {}
 
 /** A fill for which no request waits. */
-export const UNAWAITED: AwaitedFill<never> = { flight: undefined, lease: NO_LEASE, marksHitForMiss: false };
+export const UNAWAITED: AwaitedFill<never> & { readonly flight: undefined } = {
+  flight: undefined,
+  lease: NO_LEASE,
+  marksHitForMiss: false,
+};
