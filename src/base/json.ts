@@ -8,14 +8,18 @@ export type Json = string | number | boolean | null | readonly Json[] | { readon
  * represent: undefined, a function, a symbol, a BigInt, or an object with a cycle. `what` names the value.
  */
 export function jsonOf(what: string, value: unknown): string {
-  let text: string | undefined;
+  const text = jsonIfDefined(what, value);
+  if (text !== undefined) return text;
+  throw new ConfigError(`${what} is ${typeof value}, which JSON cannot represent; delete it or use null`);
+}
+
+/** The same, but undefined for undefined, a function and a symbol. */
+export function jsonIfDefined(what: string, value: unknown): string | undefined {
   try {
-    text = JSON.stringify(value);
+    return JSON.stringify(value) as string | undefined;
   } catch (error) {
     throw new ConfigError(`${what} cannot be stored as JSON: ${messageOf(error)}`, { cause: error });
   }
-  if (text !== undefined) return text;
-  throw new ConfigError(`${what} is ${typeof value}, which JSON cannot represent; delete it or use null`);
 }
 
 /** The value of a JSON text; undefined for text that is no JSON, which no JSON text has as its value. */

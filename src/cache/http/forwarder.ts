@@ -131,7 +131,10 @@ export class Forwarder {
     const { events } = this.#deps.reporter;
     return {
       stored: (bytes, { part }) => {
-        if (part === undefined) this.#parts.wholeStored(key);
+        if (part === undefined) {
+          this.#parts.wholeStored(key);
+          this.#refresher.wholeStored(key.request.id);
+        }
         events.emit('cache:stored', { ...subject, bytes });
       },
       skipped: (reason, isWhole) => {

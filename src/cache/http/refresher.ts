@@ -112,6 +112,11 @@ export class Refresher {
     this.#unvalidatable.set(id, true);
   }
 
+  /** Notes that a whole response was stored, which may have other validators than the last one. */
+  wholeStored(id: string): void {
+    this.#unvalidatable.delete(id);
+  }
+
   /** Whether the handler can be asked to validate a stored response. */
   validates(id: string, { status, etag, lastModified }: CachedResponse): boolean {
     const hasValidator = status === 200 && (etag !== undefined || lastModified !== undefined);

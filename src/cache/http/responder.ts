@@ -166,6 +166,12 @@ export class Responder {
     begin: () => Promise<Fill<CachedResponse>>,
   ): Promise<MiddlewareOutcome> {
     const { req, key } = exchange;
+    if (this.#refresher.isRefreshing(key.request.id)) {
+      this.#send(exchange, entry, 'stale');
+      // The read has taken the lease, which other processes would wait for.
+      void begin().then((fill) => fill.release());
+      return 'answered';
+    }
     const app = this.#refresher.rootAppOf(req, key.request.id);
     if (app !== undefined) {
       this.#send(exchange, entry, 'stale');

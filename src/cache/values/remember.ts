@@ -1,9 +1,11 @@
 import { describe } from '../../base/describe.ts';
 import { checkedDuration, type Duration } from '../../base/duration.ts';
 import { asError, ConfigError, RedisKitError } from '../../base/errors.ts';
+import { jsonIfDefined } from '../../base/json.ts';
 import type { Keys } from '../../base/keys.ts';
 import type { Reporter } from '../../base/reporter.ts';
-import { type Entry, type Lifetime, usabilityOf } from '../store/entry.ts';
+import type { RequestDeadlines } from '../../engine/deadline.ts';
+import { type Entry, usabilityOf } from '../store/entry.ts';
 import type { EntryCache } from '../store/entry-cache.ts';
 import type { EntryKey } from '../store/entry-key.ts';
 import type { Fill } from '../store/fill.ts';
@@ -13,6 +15,7 @@ import { ALL } from '../store/versions.ts';
 import { followUnlessCyclic, runLoader } from './loader-cycles.ts';
 import { LoaderSignal } from './loader-signal.ts';
 import { type RememberOptions, type RememberSettings, resolveRememberOptions } from './remember-options.ts';
+import { jsonOf, parsed, valueLifetime } from './stored-value.ts';
 
 /** The argument with which kit.remember and kit.warm call a loader. */
 export interface LoaderContext<Stale = unknown> {
@@ -47,6 +50,7 @@ interface LoadedValue {
 export interface ValuesDeps {
   readonly keys: Keys;
   readonly reporter: Reporter;
+  readonly deadlines: RequestDeadlines;
   readonly values: EntryCache<string>;
   readonly policies: CachePolicies;
   /** Aborts when the kit is closed. */
@@ -94,8 +98,9 @@ export class RememberedValues {
       this.#emit('hit', key);
       return JSON.parse(copy.content) as Value;
     }
+    const deadline = this.#deps.deadlines.ofCall();
     const result = await values.lookUp(
-      { key: entryKey, accepts: () => true, follow: followUnlessCyclic },
+      { key: entryKey, accepts: () => true, follow: followUnlessCyclic, deadline },
       lookup,
     );
     this.#emit(result.kind, key);
@@ -171,7 +176,7 @@ export class RememberedValues {
 
   /** Runs the loader, which can add to `tags`. */
   async #load(
-    { loader, settings }: ValueRequest,
+    { key, loader, settings }: ValueRequest,
     tags: string[],
     stale: Entry<string> | undefined,
   ): Promise<LoadedValue> {
@@ -192,7 +197,7 @@ export class RememberedValues {
         tag: (...added) => void tags.push(...checkTags('context.tag: the tags', added)),
       });
       // Throws for a value that JSON cannot represent, as if the loader had failed.
-      const text = JSON.stringify(value) as string | undefined;
+      const text = jsonIfDefined(`kit.remember: the value of the key '${key}'`, value);
       return { text, names: this.#namesOf(tags), ttlMs };
     } finally {
       signal.end();
@@ -257,41 +262,10 @@ export class RememberedValues {
   }
 }
 
-/** The value of a JSON text, parsed for each caller, so that callers cannot change the values of each other. */
-function parsed(text: string | undefined): unknown {
-  return text === undefined || text === '' ? undefined : JSON.parse(text);
-}
-
 function checkKey(where: string, key: unknown): void {
   if (typeof key === 'string' && key !== '') return;
   throw new RedisKitError(
     'ERR_REDIS_KIT_NO_IDENTITY',
     `${where}: the key is ${describe(key)}; it must be a string that is not empty`,
   );
-}
-
-/** The lifetime of a new value, shortened at random by `jitter`. */
-function valueLifetime(
-  ttlMs: number,
-  { jitter, staleWhileRevalidate, staleIfError }: RememberSettings,
-): Lifetime {
-  return {
-    freshMs: Math.max(1, Math.round(ttlMs * (1 - jitter * Math.random()))),
-    staleWhileRevalidateMs: staleWhileRevalidate,
-    staleIfErrorMs: staleIfError,
-    ageMs: 0,
-    isStrict: false,
-    validatableMs: 0,
-  };
-}
-
-/** The body as text; undefined for a body that is not JSON. */
-function jsonOf(body: Buffer): string | undefined {
-  const text = body.toString();
-  try {
-    JSON.parse(text);
-    return text;
-  } catch {
-    return undefined;
-  }
 }

@@ -43,6 +43,7 @@ export async function warmUp(
   const reportFailure = (error: unknown) => reporter.failure('cache', asError(error));
   let stored = 0;
   let failed = 0;
+  let isRejected = false;
 
   async function warm({ key, load, ...rest }: WarmEntry): Promise<boolean> {
     const ttl = rest.ttl ?? (rest.policy === undefined ? DEFAULT_TTL : undefined);
@@ -57,7 +58,7 @@ export async function warmUp(
   }
 
   async function work(): Promise<void> {
-    while (!closing.aborted) {
+    while (!(closing.aborted || isRejected)) {
       const { done, value } = await iterator.next();
       if (done === true) return;
       if (await warm(value)) stored++;
@@ -66,7 +67,12 @@ export async function warmUp(
     }
   }
 
-  await Promise.all(Array.from({ length: concurrency }, work));
+  try {
+    await Promise.all(Array.from({ length: concurrency }, work));
+  } catch (error) {
+    isRejected = true;
+    throw error;
+  }
   return { stored, failed };
 }
 

@@ -11,6 +11,30 @@ import { agingKit } from '../aging.ts';
 import { loadCacheScripts } from '../scripts.ts';
 import { site } from './site.ts';
 
+it.each([{}, false] as const)(
+  'a refresh that failed is tried again only after a second (local: %j)',
+  async (local) => {
+    let isBroken = false;
+    const options = { ttl: '10s', staleWhileRevalidate: '1h', local } as const;
+    const { ask, pass, storedAll, runs, skipped } = await site('memory:', options, (_req, res) => {
+      res.status(isBroken ? 503 : 200).send('page');
+    });
+    await ask();
+    await storedAll(1);
+    isBroken = true;
+    await pass(11_000);
+    await ask();
+    await until('the refresh has failed', () => skipped.length === 1);
+    for (let client = 0; client < 10; client++) expect((await ask()).status).toBe(200);
+    expect(runs()).toBe(2);
+    await until('it is tried again', async () => {
+      await pass(1_100);
+      await ask();
+      return runs() > 2;
+    });
+  },
+);
+
 describeOnBothEngines('a refresh that fails', (url) => {
   beforeAll(() => loadCacheScripts(url()));
 

@@ -558,6 +558,24 @@ describeBySeconds('RFC 9111, section 4.3: validation', (url) => {
     expect(asked[2]?.[0]).toBeUndefined();
   });
 
+  it('RFC 9111, section 4.3.4: a handler that sent a 304 with another ETag is asked to validate its next response', async () => {
+    const { ask, pass, storedAll, asked, skipped } = await page((req, res) => {
+      res.setHeader('Cache-Control', 'max-age=10');
+      if (req.headers['if-none-match'] !== undefined) res.setHeader('ETag', '"2"').writeHead(304).end();
+      else res.setHeader('ETag', '"1"').end('body');
+    });
+    await ask();
+    await storedAll(1);
+    await pass(11_000);
+    await ask();
+    await until('the 304 is skipped', () => skipped.length === 1);
+    await ask();
+    await storedAll(2);
+    await pass(11_000);
+    await ask();
+    expect(asked.map(([etag]) => etag)).toEqual([undefined, '"1"', undefined, '"1"']);
+  });
+
   it('RFC 9111, section 4.3.4: a 304 that Express makes of a 200 validates the stored response', async () => {
     const etag = createHash('sha1').update('by Express').digest('base64').slice(0, 27);
     const { ask, pass, storedAll, asked } = await page((_req, res) => {

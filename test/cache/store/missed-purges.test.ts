@@ -9,6 +9,7 @@ import { Reporter } from '../../../src/base/reporter.ts';
 import { CacheMemory, Caches } from '../../../src/cache/caches.ts';
 import { RememberedValues } from '../../../src/cache/values/remember.ts';
 import type { RememberOptions } from '../../../src/cache/values/remember-options.ts';
+import { RequestDeadlines } from '../../../src/engine/deadline.ts';
 import { memoryEngine } from '../../../src/engine/memory-engine.ts';
 import { MemoryKeyspace } from '../../../src/engine/memory-keyspace.ts';
 import type { ChannelListener, PubSub } from '../../../src/engine/pub-sub.ts';
@@ -61,6 +62,7 @@ function twoProcesses(isUp: boolean) {
   const { values, versions } = new Caches(common, new CacheMemory(line, keys.cacheChannel()));
   const remembered = new RememberedValues({
     ...{ keys, reporter, values, policies: new Map(), closing: new AbortController().signal },
+    deadlines: new RequestDeadlines(60_000),
   });
   const other = new Caches(common, new CacheMemory(memory, keys.cacheChannel()));
   const state = { value: 1 };

@@ -1,7 +1,19 @@
 import express, { type RequestHandler } from 'express';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { Emitter } from '../../../src/base/emitter.ts';
+import type { KitEvents } from '../../../src/base/events.ts';
+import { Keys } from '../../../src/base/keys.ts';
+import { silentLogger } from '../../../src/base/logger.ts';
+import { Reporter } from '../../../src/base/reporter.ts';
+import { CacheMemory, Caches } from '../../../src/cache/caches.ts';
+import { RememberedValues } from '../../../src/cache/values/remember.ts';
+import { Deadline, RequestDeadlines } from '../../../src/engine/deadline.ts';
+import { memoryEngine } from '../../../src/engine/memory-engine.ts';
+import { MemoryKeyspace } from '../../../src/engine/memory-keyspace.ts';
+import type { Engine } from '../../../src/engine/port.ts';
 import { type CacheOptions, ConnectionError, type RedisKit, StoreError } from '../../../src/index.ts';
 import { Gate } from '../../http/exchange.ts';
+import { TestClock } from '../../support/both-engines.ts';
 import { describeWithServers } from '../../support/context.ts';
 import { eventsOf, kitForTest } from '../../support/kits.ts';
 import { startProxy } from '../../support/proxy.ts';
@@ -70,6 +82,29 @@ async function hitsAgain(kit: RedisKit, ask: () => Promise<unknown>): Promise<vo
     return hits.length > 0;
   });
 }
+
+it('the commands that one call of kit.remember waits for share one deadline', async () => {
+  const reporter = new Reporter(new Emitter<KitEvents>(silentLogger), silentLogger);
+  const memory = new MemoryKeyspace(new TestClock());
+  const keys = new Keys('t-deadline');
+  const deadlines: unknown[] = [];
+  const engine: Engine = {
+    ...memoryEngine(memory, new TestClock()),
+    run: async (_operation, _keys, _args, deadline) => {
+      deadlines.push(deadline);
+      throw new ConnectionError('down on purpose');
+    },
+  };
+  const env = { engine, keys, reporter, now: () => 0 };
+  const { values } = new Caches(env, new CacheMemory(memory, keys.cacheChannel()));
+  const remembered = new RememberedValues({
+    ...{ keys, reporter, values, policies: new Map(), closing: new AbortController().signal },
+    deadlines: new RequestDeadlines(60_000),
+  });
+  expect(await remembered.remember('k', '1h', () => 'loaded')).toBe('loaded');
+  expect(deadlines).toEqual([expect.any(Deadline), expect.any(Deadline)]);
+  expect(deadlines[0]).toBe(deadlines[1]);
+});
 
 describeWithServers('kit.cache and kit.remember while Redis is down', () => {
   describe.each(FATES)('(%s)', (fate) => {

@@ -1,5 +1,7 @@
+import { setImmediate } from 'node:timers/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { RedisKit, RememberOptions, WarmEntry, WarmOptions } from '../../../src/index.ts';
+import { Gate } from '../../http/exchange.ts';
 import { TestClock } from '../../support/both-engines.ts';
 import { redisUrl } from '../../support/context.ts';
 import { describeOnBothEngines, eventsOf, kitForTest } from '../../support/kits.ts';
@@ -94,10 +96,15 @@ describeOnBothEngines('kit.remember', (url) => {
     expect(await kit.remember('k', '1m', () => 'again')).toBe('again');
   });
 
-  it('kit.remember rejects when JSON cannot represent the value', async () => {
+  it('kit.remember rejects with an error that names the key when JSON cannot represent the value', async () => {
     const kit = kitForTest({ url: url() });
-    await expect(kit.remember('k', '1m', () => 1n)).rejects.toThrow('BigInt');
-    expect(await kit.remember('k', '1m', () => 1)).toBe(1);
+    const error = await kit.remember('user', '1m', () => 1n).catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({
+      code: 'ERR_REDIS_KIT_CONFIG',
+      message: expect.stringMatching(/^kit\.remember: the value of the key 'user' cannot be .*BigInt/),
+      cause: expect.any(TypeError),
+    });
+    expect(await kit.remember('user', '1m', () => 1)).toBe(1);
   });
 
   it('kit.remember emits `cache:miss`, `cache:stored` and `cache:hit` with the key of the value', async () => {
@@ -360,6 +367,24 @@ describe('kit.warm', () => {
     expect(totals).toEqual([undefined, undefined, undefined, undefined]);
     expect(await kit.remember('a', '1m', () => 'newer')).toBe('new');
     expect(errors).toMatchObject([{ error: { message: 'on purpose' } }]);
+  });
+
+  it('kit.warm runs no further loader after it has rejected', async () => {
+    const kit = kitForTest({ url: 'memory:' });
+    const gate = new Gate();
+    let loads = 0;
+    const load = async () => {
+      loads++;
+      await gate.promise;
+    };
+    const skipped = eventsOf(kit, 'cache:skipped');
+    const entries = Array.from({ length: 10 }, (_, index) => ({ key: `k${index}`, load }));
+    const invalid = { key: 'invalid', ttl: 'long' as never, load };
+    await expect(kit.warm([...entries.slice(0, 3), invalid, ...entries.slice(3)])).rejects.toThrow('ttl');
+    gate.open();
+    await until('the loaders that ran have ended', () => skipped.length === 3);
+    await setImmediate();
+    expect(loads).toBe(3);
   });
 
   it('kit.warm takes an entry from the iterator only when a loader can run', async () => {
