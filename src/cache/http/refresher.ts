@@ -112,9 +112,10 @@ export class Refresher {
     this.#unvalidatable.set(id, true);
   }
 
-  /** Notes that a whole response was stored, which may have other validators than the last one. */
+  /** Notes that a whole response was stored: the pause ends, and the handler may be able to validate the response. */
   wholeStored(id: string): void {
     this.#unvalidatable.delete(id);
+    this.#until.delete(id);
   }
 
   /** Whether the handler can be asked to validate a stored response. */

@@ -1,7 +1,7 @@
 import { type EntryKey, type FillLease, NO_LEASE } from './entry-key.ts';
 import type { Flight, LocalCopies, LocalState } from './local-state.ts';
 
-/** What a fill begins with. */
+/** The parts with which a fill begins. */
 export interface FillStart<Content> {
   readonly key: EntryKey<Content>;
   readonly state: LocalState<Content>;
@@ -22,7 +22,7 @@ export interface FillStart<Content> {
   readonly maxAgeMs: number;
 }
 
-/** What a fill has while other requests may wait for it. */
+/** The parts by which other requests wait for a fill. */
 export interface AwaitedFill<Content>
   extends Pick<FillStart<Content>, 'flight' | 'lease' | 'marksHitForMiss'> {}
 

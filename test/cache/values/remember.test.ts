@@ -332,7 +332,7 @@ describe('kit.warm', () => {
       ttl: '1m' as const,
       load: async () => {
         most = Math.max(most, ++running);
-        await new Promise((resolve) => setImmediate(resolve));
+        await setImmediate();
         running--;
         return index;
       },
