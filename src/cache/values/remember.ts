@@ -112,14 +112,20 @@ export class RememberedValues {
     return parsed(result.entry.content) as Value;
   }
 
-  /** Loads a value and replaces the stored one. Resolves to whether it was stored; rejects when the loader fails. */
-  async loadAndStore(
+  /**
+   * Loads a value and replaces the stored one. Resolves to whether it was stored, and rejects when the loader fails.
+   * Throws for invalid options.
+   */
+  loadAndStore(
     where: string,
     key: string,
     options: RememberOptions,
     loader: Loader<unknown, never>,
   ): Promise<boolean> {
-    const request = this.#requestOf(where, key, options, loader);
+    return this.#replace(this.#requestOf(where, key, options, loader));
+  }
+
+  async #replace(request: ValueRequest): Promise<boolean> {
     const fill = await this.#deps.values.beginFill(
       { key: request.entryKey, accepts: () => true },
       request.lookup,

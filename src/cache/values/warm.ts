@@ -47,11 +47,11 @@ export async function warmUp(
 
   async function warm({ key, load, ...rest }: WarmEntry): Promise<boolean> {
     const ttl = rest.ttl ?? (rest.policy === undefined ? DEFAULT_TTL : undefined);
+    // Throws for invalid options, a mistake in the app that the other entries probably share: kit.warm rejects.
+    const storing = values.loadAndStore('kit.warm', key, { ...rest, ttl }, load);
     try {
-      return await values.loadAndStore('kit.warm', key, { ...rest, ttl }, load);
+      return await storing;
     } catch (error) {
-      // Invalid options are a mistake in the app, which the other entries probably share: kit.warm rejects.
-      if (error instanceof ConfigError) throw error;
       reportFailure(error);
       return false;
     }

@@ -369,6 +369,17 @@ describe('kit.warm', () => {
     expect(errors).toMatchObject([{ error: { message: 'on purpose' } }]);
   });
 
+  it('kit.warm continues after a value that JSON cannot represent', async () => {
+    const kit = kitForTest({ url: 'memory:' });
+    const errors = eventsOf(kit, 'error');
+    const entries = [
+      { key: 'count', load: () => 1n },
+      { key: 'name', load: () => 'ann' },
+    ];
+    expect(await kit.warm(entries)).toEqual({ stored: 1, failed: 1 });
+    expect(errors).toMatchObject([{ error: { message: expect.stringContaining("the key 'count'") } }]);
+  });
+
   it('kit.warm runs no further loader after it has rejected', async () => {
     const kit = kitForTest({ url: 'memory:' });
     const gate = new Gate();
