@@ -21,8 +21,6 @@ const LARGE = 'x'.repeat(900_000);
 
 const COMMAND_TIMEOUT = '300ms';
 
-const DEFAULTS = { socket: { reconnectStrategy: () => 50 } };
-
 type Client = Pick<KitOptions, 'client' | 'cluster' | 'url'>;
 
 interface NodeCluster extends BorrowedClient {
@@ -50,17 +48,17 @@ const CLUSTER_FAMILIES: Readonly<Record<string, ClusterFamily>> = {
   'a cluster of node-redis 6': (at, nodeAddressMap) =>
     connected(
       createCluster({
-        rootNodes: [{ socket: at }],
+        // node-redis writes into these options.
+        rootNodes: [{ socket: { ...at } }],
         nodeAddressMap,
-        defaults: DEFAULTS,
       }) as unknown as NodeCluster,
     ),
   'a cluster of node-redis 5': (at, nodeAddressMap) =>
     connected(
       createCluster5({
-        rootNodes: [{ socket: at }],
+        // node-redis writes into these options.
+        rootNodes: [{ socket: { ...at } }],
         nodeAddressMap,
-        defaults: DEFAULTS,
       }) as unknown as NodeCluster,
     ),
   'a cluster of ioredis 6': async (at, natMap) => ({
