@@ -24,8 +24,8 @@ declare module 'express-session' {
     regenerate(callback: (error?: unknown) => void): Promise<void>;
     /**
      * Starts a new session with a new id for a user, and destroys the old session. `kit.sessions` lists the new
-     * session. Rejects, and changes nothing, when the store is unavailable, the user has too many sessions, or the
-     * response headers were sent.
+     * session. Rejects, and logs no user in, when the store is unavailable, the user has too many sessions, or the
+     * response headers were sent. The old session remains, unless Redis destroys it after the deadline.
      */
     login(userId: string, options?: LoginOptions): Promise<void>;
     /** Destroys the session, removes it from its user's list, clears the cookie, and starts a new, empty session. */
