@@ -13,7 +13,10 @@ export function jsonOf(what: string, value: unknown): string {
   throw new ConfigError(`${what} is ${typeof value}, which JSON cannot represent; delete it or use null`);
 }
 
-/** The same, but undefined for undefined, a function and a symbol. */
+/**
+ * The JSON text of a value, or undefined for undefined, a function and a symbol. Throws a ConfigError for a BigInt and
+ * for an object with a cycle. `what` names the value.
+ */
 export function jsonIfDefined(what: string, value: unknown): string | undefined {
   try {
     return JSON.stringify(value) as string | undefined;

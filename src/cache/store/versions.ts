@@ -208,7 +208,7 @@ export class Versions {
 
   /** Repeats a hard purge in the background after it has failed. A purge may run twice. */
   retryPurge(names: readonly string[]): void {
-    this.#retries ??= new PurgeRetries((all) => this.purge(all, false), ALL);
+    this.#retries ??= new PurgeRetries((failed) => this.purge(failed, false), ALL);
     this.#retries.add(names);
   }
 

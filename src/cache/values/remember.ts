@@ -15,7 +15,7 @@ import { ALL } from '../store/versions.ts';
 import { followUnlessCyclic, runLoader } from './loader-cycles.ts';
 import { LoaderSignal } from './loader-signal.ts';
 import { type RememberOptions, type RememberSettings, resolveRememberOptions } from './remember-options.ts';
-import { jsonOf, parsed, valueLifetime } from './stored-value.ts';
+import { jsonTextIn, parsed, valueLifetime } from './stored-value.ts';
 
 /** The argument with which kit.remember and kit.warm call a loader. */
 export interface LoaderContext<Stale = unknown> {
@@ -259,7 +259,7 @@ export class RememberedValues {
       variesOn: () => '',
       learnVary: () => undefined,
       variantOf: () => '',
-      unpack: (info, body) => (info === 'value' ? jsonOf(body) : undefined),
+      unpack: (info, body) => (info === 'value' ? jsonTextIn(body) : undefined),
     };
   }
 

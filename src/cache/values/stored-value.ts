@@ -1,3 +1,4 @@
+import { parseJson } from '../../base/json.ts';
 import type { Lifetime } from '../store/entry.ts';
 import type { RememberSettings } from './remember-options.ts';
 
@@ -21,13 +22,8 @@ export function valueLifetime(
   };
 }
 
-/** The body as text; undefined for a body that is not JSON. */
-export function jsonOf(body: Buffer): string | undefined {
+/** The JSON text in a stored body; undefined for a body that is not JSON. */
+export function jsonTextIn(body: Buffer): string | undefined {
   const text = body.toString();
-  try {
-    JSON.parse(text);
-    return text;
-  } catch {
-    return undefined;
-  }
+  return parseJson(text) === undefined ? undefined : text;
 }
