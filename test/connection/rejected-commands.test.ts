@@ -43,24 +43,21 @@ interface Route {
 /** Creates a cluster client that is connected to one node through a proxy. */
 type ClusterFamily = (at: Route, nodeAddressMap: Record<string, Route>) => Promise<Client>;
 
+interface NodeClusterOptions {
+  rootNodes: { socket: Route }[];
+  nodeAddressMap: Record<string, Route>;
+}
+
+/** node-redis writes into the options of the root nodes, so they are copied. */
+function nodeRedisCluster(create: (options: NodeClusterOptions) => unknown): ClusterFamily {
+  return (at, nodeAddressMap) =>
+    connected(create({ rootNodes: [{ socket: { ...at } }], nodeAddressMap }) as NodeCluster);
+}
+
 const CLUSTER_FAMILIES: Readonly<Record<string, ClusterFamily>> = {
   'its own cluster client': async (at, nodeAddressMap) => ({ cluster: { nodes: [at], nodeAddressMap } }),
-  'a cluster of node-redis 6': (at, nodeAddressMap) =>
-    connected(
-      createCluster({
-        // node-redis writes into these options.
-        rootNodes: [{ socket: { ...at } }],
-        nodeAddressMap,
-      }) as unknown as NodeCluster,
-    ),
-  'a cluster of node-redis 5': (at, nodeAddressMap) =>
-    connected(
-      createCluster5({
-        // node-redis writes into these options.
-        rootNodes: [{ socket: { ...at } }],
-        nodeAddressMap,
-      }) as unknown as NodeCluster,
-    ),
+  'a cluster of node-redis 6': nodeRedisCluster(createCluster),
+  'a cluster of node-redis 5': nodeRedisCluster(createCluster5),
   'a cluster of ioredis 6': async (at, natMap) => ({
     client: ioredisClusterForTest('ioredis 6', [at], { natMap }),
   }),

@@ -127,7 +127,7 @@ describeOnBothEngines('a response whose key might be that of another request', (
       expect(await pageOf('acme.example')).toBe('Acme');
     });
 
-    it('pages for two forwarded hosts that differ in a no-break space are stored apart', async () => {
+    it('a page for a forwarded host with a no-break space does not answer requests for the host without it', async () => {
       const kit = kitForTest({ url: url() });
       const app = makeApp().set('trust proxy', true);
       app.use(kit.cache({ ttl: '1m' }), (req, res) => void res.json(req.hostname));

@@ -109,7 +109,7 @@ describeOnBothEngines('many requests for a missing response', (url) => {
     expect(held.runs).toBe(2);
   });
 
-  it('requests without Authorization wait for one run of the handler after the response to one with it', async () => {
+  it('a response to a request with Authorization does not prevent later requests from sharing one run of the handler', async () => {
     const { held, ask, arrived } = await start((_req, res) => void res.send('body'), {
       singleFlight: { wait: '1h' },
     });
@@ -191,7 +191,7 @@ describeOnBothEngines('many requests for a missing response', (url) => {
     expect(held.runs).toBe(2);
   });
 
-  it('requests do not wait for each other if an earlier middleware has begun the response', async () => {
+  it('each request runs the handler if the middleware above the cache has begun the response', async () => {
     const kit = kitForTest({ url: url() });
     const app = express();
     app.use((_req, res, next) => {
