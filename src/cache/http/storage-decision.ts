@@ -120,7 +120,8 @@ export class StorageDecision {
   /** Shortens the lifetime by the time that the body has streamed. Returns why the response can no longer be stored. */
   countStreaming(): string | undefined {
     if (this.#head === undefined || this.#lifetime === undefined) return undefined;
-    const streamedMs = Date.now() - this.#head.respondedAt;
+    // The clock of the system can go back.
+    const streamedMs = Math.max(0, Date.now() - this.#head.respondedAt);
     this.#lifetime = lifetimeAfter(this.#lifetime, streamedMs, this.#hasTtl);
     return this.#lifetime === undefined ? 'no-lifetime' : undefined;
   }

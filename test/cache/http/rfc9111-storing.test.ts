@@ -1,4 +1,4 @@
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it, vi } from 'vitest';
 import { describeBySeconds } from '../../support/kits.ts';
 import { passTime } from '../../support/time.ts';
 import { loadCacheScripts } from '../scripts.ts';
@@ -133,6 +133,21 @@ describeBySeconds('RFC 9111: which responses are stored', (url) => {
       expect(runs()).toBe(1);
       expect(hit.headers.date).toBe(leftAt);
       expect(hit.headers.age, 'and counts its age from there').toBe('1');
+    });
+
+    it('a response is stored for its lifetime and no longer if the clock goes back while its body streams', async () => {
+      const { ask, runs, pass } = await site(url(), {}, (_req, res) => {
+        res.setHeader('Cache-Control', 'max-age=60');
+        res.write('a body of ');
+        vi.setSystemTime(Date.now() - 30_000);
+        res.end('another time');
+      });
+      await ask();
+      expect((await ask()).headers.age).toBe('0');
+      expect(runs()).toBe(1);
+      await pass(60_000);
+      await ask();
+      expect(runs()).toBe(2);
     });
   });
 
