@@ -17,8 +17,9 @@ export interface WaitArgs {
 
 /*
  * Takes units for a request that may wait: grants them for the earliest time at which they fit after all units that are
- * granted already, if that is within `most`. So requests are served in the order of their arrival, in all processes, and
- * each with one command. The request continues when the longest wait in the reply is over.
+ * granted already, if that is within `most`. So requests are served in the order of their arrival, to within the
+ * resolution of a window, in all processes, and each with one command. The request continues when the longest wait in the
+ * reply is over.
  *
  * KEYS   one per policy, all with the same hash tag
  * ARGV   1 time, 2 cost, 3 most, then per policy: algorithm, limit, span, rate
