@@ -36,10 +36,10 @@ const ROUTES: Routes = {
   '/': (req, res) => void res.json(dataOf(req)),
   '/login': (req, res) => {
     req.session.regenerate((error: unknown) => {
-      if (error) throw error;
+      if (error) return void res.status(500).end(String(error));
       req.session.userId = 'ann';
       req.session.save((failed: unknown) => {
-        if (failed) throw failed;
+        if (failed) return void res.status(500).end(String(failed));
         res.redirect('/');
       });
     });

@@ -25,10 +25,10 @@ async function start(
   onTestFinished(() => server.stop());
   const kit = kitForTest({ url: server.url, commandTimeout: COMMAND_TIMEOUT });
   await kit.ready();
-  const errors = eventsOf(kit, 'error');
   const browser = new Browser(await serveSessions(kit, options, routes(server), app));
-  await browser.get('/login');
-  return { server, kit, browser, errors };
+  // On a loaded machine a reply may be late.
+  await until('the user is logged in', async () => (await browser.get('/login')).status === 302);
+  return { server, kit, browser, errors: eventsOf(kit, 'error') };
 }
 
 type Server = Awaited<ReturnType<typeof startRedis>>;
