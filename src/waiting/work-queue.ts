@@ -64,6 +64,8 @@ export class WorkQueue {
   readonly #ready = new Fifo<Lane>();
   readonly #queued = new Fifo<QueuedWork>();
   readonly #running = new Set<QueuedWork>();
+  /** Work that was dropped and is reported in a later turn. */
+  readonly #unreported = new Set<QueuedWork>();
   readonly #pushers = new Fifo<Pusher>();
   readonly #flushes = new Set<Flush>();
   #isReportingFull = false;
@@ -106,7 +108,7 @@ export class WorkQueue {
   /** Resolves when all work that was pushed before has ended or is reported. */
   async flush(): Promise<void> {
     const pushed = this.#pushers.values().map(({ work }) => work);
-    const open = new Set([...this.#queued.values(), ...this.#running, ...pushed]);
+    const open = new Set([...this.#queued.values(), ...this.#running, ...this.#unreported, ...pushed]);
     if (open.size === 0) return;
     await keepProcessAlive(new Promise<void>((end) => this.#flushes.add({ open, end })));
   }
@@ -220,10 +222,12 @@ export class WorkQueue {
   /** A report that pushes drops the next work, which is reported in a later turn: not in an endless recursion. */
   #reportFull(work: QueuedWork): void {
     const report = () => {
+      this.#unreported.delete(work);
       this.#isReportingFull = true;
       this.#reportDropped(work, fullError(this.#settings.queue));
       this.#isReportingFull = false;
     };
+    this.#unreported.add(work);
     if (this.#isReportingFull) setImmediate(report);
     else report();
   }

@@ -185,10 +185,27 @@ describe('A full queue of jobs', () => {
     await turn();
     expect(background.stats().queued).toBe(5);
     gate.open();
-    await until('the last job has begun', () => background.stats().queued === 0);
-    await background.flush();
+    await until('all jobs have run', () => ran.length === 6);
     expect(Math.max(...queued)).toBe(5);
     expect(ran.sort()).toEqual(['a', 'b', 'c', 'd', 'e', 'f']);
+  });
+
+  it('flush() resolves after the report of a dropped job, also if onError dropped it', async () => {
+    const lost: string[] = [];
+    const { background } = start({
+      workers: 1,
+      queue: 1,
+      onFull: 'drop-oldest',
+      onError: (_error, { key }) => {
+        lost.push(key);
+        return key === 'a' ? background.push('c', () => undefined) : undefined;
+      },
+    });
+    const gate = await gated(background, [])('running', 'running');
+    for (const key of ['a', 'b']) await background.push(key, () => undefined);
+    gate.open();
+    await background.flush();
+    expect(lost).toEqual(['a', 'b']);
   });
 
   it('a job with a free worker and a free key runs at once, although the queue is full', async () => {
