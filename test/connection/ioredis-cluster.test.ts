@@ -14,14 +14,14 @@ type Kit = ReturnType<typeof kitForTest>;
 const IDS = Array.from({ length: 60 }, (_, id) => `id-${id}`);
 
 async function acquireAndRelease(kit: Kit, id: string): Promise<boolean> {
-  const lock = await kit.locks.tryAcquire(id, { lease: '1s' });
+  const lock = await kit.locks.tryAcquire(id, { lease: '10s' });
   return (await lock?.release()) === true;
 }
 
 /** Acquires and releases locks on every master. */
 async function use(kit: Kit): Promise<void> {
   const results = await Promise.allSettled(IDS.map((id) => acquireAndRelease(kit, id)));
-  expect(results.filter((result) => result.status === 'fulfilled' && result.value)).toHaveLength(IDS.length);
+  expect(results.filter((result) => result.status === 'rejected' || !result.value)).toEqual([]);
 }
 
 const works = (kit: Kit) =>

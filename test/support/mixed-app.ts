@@ -112,12 +112,9 @@ function appOf(kit: RedisKit) {
   );
   const limit = kit.rateLimit({ algorithm: 'sliding-window', limit: 1_000_000, window: '1m' });
   app.get('/limit', limit, (req, res) => void res.send(String(req.rateLimit?.degraded)));
-  // Not held in this process, so that each hit is read from Redis.
-  app.get(
-    '/cache',
-    kit.cache({ ttl: '1m', local: false }),
-    (_req, res) => void res.send('made by the handler'),
-  );
+  // Neither held in this process nor shared with the request before, so that each hit is read from Redis.
+  const cache = kit.cache({ ttl: '1m', local: false, singleFlight: false });
+  app.get('/cache', cache, (_req, res) => void res.send('made by the handler'));
   app.get('/lock', kit.lock({ key: () => 'a', wait: '5s' }), (_req, res) => void res.send('fine'));
   app.post('/once', kit.idempotency(), (_req, res) => void res.send('fine'));
   app.get('/slot', kit.concurrency({ limit: 1_000, name: 'mixed' }), (_req, res) => void res.send('fine'));
