@@ -190,7 +190,7 @@ describe('A full queue of jobs', () => {
     expect(ran.sort()).toEqual(['a', 'b', 'c', 'd', 'e', 'f']);
   });
 
-  it('flush() resolves after the report of a dropped job, also if onError dropped it', async () => {
+  it('flush() resolves after the report of a job that was dropped for a push in onError', async () => {
     const lost: string[] = [];
     const { background } = start({
       workers: 1,

@@ -19,7 +19,7 @@ async function logIn(req: Request, res: Response): Promise<void> {
 }
 
 describe('a session on memory:', () => {
-  // The cookie of express-session derives its `maxAge` from `Date`, 1 ms too short if a millisecond begins meanwhile.
+  // express-session computes `maxAge` from two readings of the clock: 1 ms too short if they differ by 1 ms.
   beforeEach(stopClock);
 
   async function start(options: SessionOptions, routes = {}) {
