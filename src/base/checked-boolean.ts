@@ -7,10 +7,5 @@ import { ConfigError } from './errors.ts';
  */
 export function checkedBoolean(callback: string, value: unknown): boolean {
   if (typeof value === 'boolean') return value;
-  const isPromise = value instanceof Promise;
-  // No caller receives the promise, and an unhandled rejection would end the process.
-  if (isPromise) value.catch(() => undefined);
-  throw new ConfigError(
-    `${callback} returned ${isPromise ? 'a promise' : describe(value)}; it must return true or false`,
-  );
+  throw new ConfigError(`${callback} returned ${describe(value)}; it must return true or false`);
 }

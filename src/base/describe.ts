@@ -1,10 +1,20 @@
-/** Describes a value for an error message: briefly, without the content of an object or the credentials of a URL. */
+import { isThenable } from './thenable.ts';
+
+/**
+ * Describes a value for an error message: briefly, without the content of an object or the credentials of a URL. The
+ * rejection of a promise is handled, since the error takes its place: no one receives the promise, and an unhandled
+ * rejection would end the process.
+ */
 export function describe(value: unknown): string {
   if (typeof value === 'string') {
     const text = withoutCredentials(value);
     return text.length > 60 ? `'${text.slice(0, 57)}...'` : `'${text}'`;
   }
   if (typeof value === 'function') return 'a function';
+  if (isThenable(value)) {
+    Promise.resolve(value).catch(() => undefined);
+    return 'a promise';
+  }
   if (Array.isArray(value)) return `an array of ${value.length}`;
   if (typeof value === 'object' && value !== null) return 'an object';
   return String(value);

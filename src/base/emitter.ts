@@ -1,5 +1,6 @@
 import { inspect } from 'node:util';
 import type { Logger } from './logger.ts';
+import { isThenable } from './thenable.ts';
 
 type Listener<Event> = (event: Event) => void;
 
@@ -39,10 +40,7 @@ export class Emitter<EventMap extends object> {
 export function callListener(call: () => unknown, failed: (error: unknown) => void): void {
   try {
     const result = call();
-    // `instanceof Promise` would miss a promise from another library or realm.
-    if (typeof result === 'object' && result !== null && 'then' in result) {
-      Promise.resolve(result).catch(failed);
-    }
+    if (isThenable(result)) Promise.resolve(result).catch(failed);
   } catch (error) {
     failed(error);
   }

@@ -2,6 +2,7 @@ import { describe, suggestion } from './describe.ts';
 import { type Duration, durationMs, MAX_DURATION_MS } from './duration.ts';
 import { ConfigError } from './errors.ts';
 import { FOREIGN_OPTIONS } from './foreign-options.ts';
+import { isThenable } from './thenable.ts';
 
 /** The option names that a call accepts. */
 export interface OptionNames {
@@ -133,7 +134,7 @@ export class OptionReader {
 }
 
 export function optionsObject(where: string, options: unknown): Readonly<Record<string, unknown>> {
-  if (typeof options === 'object' && options !== null && !Array.isArray(options)) {
+  if (typeof options === 'object' && options !== null && !Array.isArray(options) && !isThenable(options)) {
     return options as Readonly<Record<string, unknown>>;
   }
   throw new ConfigError(`${where}: options must be an object, got ${describe(options)}`);

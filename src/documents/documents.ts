@@ -7,6 +7,7 @@ import { type Json, jsonOf, parseJson } from '../base/json.ts';
 import type { Keys } from '../base/keys.ts';
 import type { Reporter } from '../base/reporter.ts';
 import { checkBytes } from '../base/size-options.ts';
+import { isThenable } from '../base/thenable.ts';
 import { freshToken } from '../base/token.ts';
 import type { Engine } from '../engine/port.ts';
 import { corruptValue } from '../engine/reply.ts';
@@ -146,11 +147,6 @@ export class KitDocuments<T> implements Documents<T> {
   #reportCorrupt(key: string): void {
     this.#deps.reporter.failure('document', corruptValue(`the document under ${key}`));
   }
-}
-
-/** Whether `await` waits for the value. Promises of other libraries are no instances of Promise. */
-function isThenable(value: unknown): boolean {
-  return typeof (value as { then?: unknown } | null | undefined)?.then === 'function';
 }
 
 /** Waits for a random time, which is longer the more attempts have failed, so that few writers try at the same time. */

@@ -2,6 +2,7 @@ import { AsyncResource } from 'node:async_hooks';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { performance } from 'node:perf_hooks';
 import { LockLostError } from '../base/errors.ts';
+import { isThenable } from '../base/thenable.ts';
 import type { Deadline } from '../engine/deadline.ts';
 import { asExpress, type Res } from '../http/middleware.ts';
 import { addResponseHook, type ResponseHook } from '../http/response/guarded-response.ts';
@@ -120,7 +121,7 @@ export async function holdUntilHandled(
   whenUnserved(request.res, () => void release());
   try {
     const result = handler();
-    returnsPromise = typeof result === 'object' && result !== null && 'then' in result;
+    returnsPromise = isThenable(result);
     await result;
   } catch (error) {
     returnsPromise = true;

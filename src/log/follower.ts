@@ -1,4 +1,5 @@
 import { asError } from '../base/errors.ts';
+import { isThenable } from '../base/thenable.ts';
 import { compareStreamIds } from '../engine/stream.ts';
 import type { LogEntry } from './entry.ts';
 import type { LogPage } from './log.ts';
@@ -112,8 +113,7 @@ export class LogFollower<Event> {
     const failed = (error: unknown) => this.#log.failed(asError(error));
     try {
       const result: unknown = this.#listener(entry);
-      if (typeof result !== 'object' || result === null || !('then' in result)) return undefined;
-      return Promise.resolve(result).then(() => undefined, failed);
+      return isThenable(result) ? Promise.resolve(result).then(() => undefined, failed) : undefined;
     } catch (error) {
       failed(error);
       return undefined;

@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import { identityError, isIdentity } from '../base/identity.ts';
+import { isThenable } from '../base/thenable.ts';
 import { clientNetwork } from '../http/client-address.ts';
 import { withoutIdentityWatch } from '../http/identity/identity-watch.ts';
 import { asExpress, type Req } from '../http/middleware.ts';
@@ -64,10 +65,8 @@ function callKey(
   misuse: MisuseWatch,
 ): string | null | Promise<string | null> {
   const id: unknown = withoutIdentityWatch(() => key(request));
-  if (typeof id === 'object' && id !== null && 'then' in id) {
-    return Promise.resolve(id).then((settled) => checkedId(settled, request, misuse));
-  }
-  return checkedId(id, request, misuse);
+  if (!isThenable(id)) return checkedId(id, request, misuse);
+  return Promise.resolve(id).then((settled) => checkedId(settled, request, misuse));
 }
 
 function checkedId(id: unknown, request: Req, misuse: MisuseWatch): string | null {

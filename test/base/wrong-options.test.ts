@@ -41,6 +41,17 @@ function problemsOf(name: string, options: object): readonly string[] {
   return [];
 }
 
+it.each(Object.keys(CALLS))(
+  '%s rejects a promise of its options, whose `await` was forgotten',
+  async (name) => {
+    const [, call] = CALLS[name] ?? expect.unreachable();
+    const options = Promise.reject(new Error('no configuration'));
+    expect(() => call(kitForTest({ url: 'memory:' }), options as never)).toThrow(
+      `${name}: options must be an object, got a promise`,
+    );
+  },
+);
+
 describe('an option of another package', () => {
   const foreign = ['ttl', 'max', 'expire', 'keyPrefix', 'points', 'windowMs', 'store', 'disableTouch', 'key'];
   const more = ['duration', 'client', 'resave', 'retryCount', 'prefix'];
