@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { describe } from '../base/describe.ts';
 import { ConfigError } from '../base/errors.ts';
+import { isThenable } from '../base/thenable.ts';
 import type { Middleware, Next, Req, Res } from './middleware.ts';
 import { checkMiddlewareCall } from './mount-check.ts';
 import { type Pipelined, pipelinedOf } from './read-ahead.ts';
@@ -82,8 +83,11 @@ class PipelineRun {
     try {
       const result: unknown = step.run(this.#req, this.#res, (error) => this.#continue(turn, error));
       // As in Express 5, the error of a promise that a middleware returns is passed to `next`.
-      if (result instanceof Promise)
-        result.catch((error: unknown) => this.#leave(error || new Error('Rejected promise')));
+      if (isThenable(result)) {
+        Promise.resolve(result).catch((error: unknown) =>
+          this.#leave(error || new Error('Rejected promise')),
+        );
+      }
     } catch (error) {
       if (this.#hasNextThrown) throw error;
       this.#leave(error);

@@ -1,4 +1,5 @@
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
+import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
 import type { Middleware, Next } from '../../src/http/middleware.ts';
 import { pipelineOf } from '../../src/http/pipeline.ts';
@@ -76,6 +77,10 @@ describe('the order of a pipeline', () => {
       },
     ],
     ['rejects with an error', () => Promise.reject(new Error('failed'))],
+    [
+      'rejects a promise that is no instance of Promise',
+      () => runInNewContext('Promise').reject(new Error('failed')),
+    ],
   ];
   for (const [how, fail] of FAILURES) {
     it.each(APPS)(
