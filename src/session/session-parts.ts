@@ -47,7 +47,7 @@ function newId(req: Req, { genid }: SessionSettings): string {
   const id: unknown = genid(req);
   if (isIdentity(id)) return id;
   throw new ConfigError(
-    `kit.session: option \`genid\` returned ${kindOf(id)}; it must return a string that is not empty, and no promise`,
+    `kit.session: option \`genid\` returned ${kindOf(id)}; it must return a string that is not empty`,
   );
 }
 
